@@ -1,0 +1,38 @@
+/**
+ * Entries `E`: the `n` positions `(j, k)` of a `[d1, d2]` spectrum that hold a trained coefficient. They are data: whatever recipe
+ * made them, everything downstream reads `rows` and `columns` alone.
+ */
+
+/** The shape `[d1, d2]` = `[out, in]` of a layer and of its spectrum; both at least 1. */
+export type Shape = readonly [d1: number, d2: number]
+
+/** How entries came about; written into adapter files so that a reader can say where they are from. */
+export type EntriesRecipe =
+  | {
+      /** `torch.randperm(d1·d2, generator=seed)[:n]`, as PEFT's `random_loc_seed`. */
+      readonly sampler: 'uniform'
+      readonly seed: number | bigint
+      readonly n: number
+      /** `legacy`: PyTorch's older 32-bit form for every size (differs only from 214748364 places on). */
+      readonly algorithm?: 'legacy'
+    }
+  | {
+      /** Equation 5 of the paper: weights `exp(−((D² − f_c²)/(D·W))²)`. */
+      readonly sampler: 'bandpass'
+      readonly seed: number | bigint
+      readonly n: number
+      readonly centerFrequency: number
+      readonly bandwidth: number
+    }
+  | { readonly sampler: 'explicit' }
+
+export interface Entries {
+  readonly shape: Shape
+  /** Number of entries; `rows.length` and `columns.length`. */
+  readonly n: number
+  /** `j_l`, frequencies along the output dimension, each in `[0, d1)`. */
+  readonly rows: Uint32Array
+  /** `k_l`, frequencies along the input dimension, each in `[0, d2)`. */
+  readonly columns: Uint32Array
+  readonly recipe: EntriesRecipe
+}

@@ -1,0 +1,78 @@
+/**
+ * The one error class of the project. `code` says what is wrong and never changes its meaning; the fields say where; the message
+ * says what was expected and what to do. Callers branch on `code`, people read `message`.
+ */
+
+/** Each thing that can be wrong, with what its message explains. */
+export type ErrorCode =
+  /** An option or argument is missing, of the wrong type or out of its range. */
+  | 'INVALID_OPTION'
+  /** More entries were asked for than the spectrum has places, or n is not a positive integer. */
+  | 'INVALID_ENTRY_COUNT'
+  /** An entry lies outside `[0, d1) × [0, d2)`. */
+  | 'ENTRY_OUT_OF_RANGE'
+  /** The same entry occurs twice. */
+  | 'DUPLICATE_ENTRY'
+  /** Stored entries do not have the digest that the file promises. */
+  | 'ENTRIES_DIGEST_MISMATCH'
+  /** A shape does not fit the tensor, layer or model that it is used with. */
+  | 'SHAPE_MISMATCH'
+  /** A shape is needed (a PEFT file holds none) and nobody gave it. */
+  | 'SHAPE_UNKNOWN'
+  /** A number that has to be finite is NaN or infinite. */
+  | 'NOT_FINITE'
+  /** A tensor has a dtype that cannot be used here. */
+  | 'UNSUPPORTED_DTYPE'
+  /** A safetensors file is malformed: header, offsets, dtype or length do not agree. */
+  | 'INVALID_SAFETENSORS'
+  /** A JSON text is malformed or holds a forbidden key such as `__proto__`. */
+  | 'INVALID_JSON'
+  /** An adapter configuration does not fit the schema. */
+  | 'INVALID_CONFIG'
+  /** The adapter is of another method (LoRA, …) than FourierFT. */
+  | 'UNSUPPORTED_PEFT_TYPE'
+  /** The file was written by a newer version of the format. */
+  | 'UNSUPPORTED_FORMAT_VERSION'
+  /** A regular expression is malformed or cannot be run in linear time. */
+  | 'INVALID_PATTERN'
+  /** A file of the adapter is not where it should be. */
+  | 'FILE_NOT_FOUND'
+  /** A file could not be read, fetched or written. */
+  | 'IO_ERROR'
+  /** A file is larger than the reader accepts. */
+  | 'FILE_TOO_LARGE'
+  /** No module of the model matches, or the named module does not exist. */
+  | 'MODULE_NOT_FOUND'
+  /** There is no adapter of that name. */
+  | 'ADAPTER_NOT_FOUND'
+  /** The name is already taken by another adapter. */
+  | 'ADAPTER_EXISTS'
+  /** The adapter cannot be written in the form that was asked for. */
+  | 'NOT_REPRODUCIBLE'
+  /** The call does not fit the state of the object: merged, disposed, detached. */
+  | 'INVALID_STATE'
+  /** The runtime, backend or strategy is unknown or cannot do this. */
+  | 'UNSUPPORTED'
+
+/** Where it happened; every field is optional and appears in the message too. */
+export interface ErrorDetails {
+  readonly file?: string
+  readonly tensor?: string
+  readonly module?: string
+  readonly option?: string
+  readonly expected?: unknown
+  readonly received?: unknown
+  readonly cause?: unknown
+}
+
+export class FourierFTError extends Error {
+  override readonly name = 'FourierFTError'
+  readonly code: ErrorCode
+  readonly details: ErrorDetails
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    this.code = code
+    this.details = details
+  }
+}
