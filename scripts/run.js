@@ -1,0 +1,159 @@
+// The commands of the root package.json: each brings the workspace to life first (pnpm, dependencies, build), then does its job. It
+// needs Node and npm alone, installs nothing outside this folder, and leaves standard output to the job.
+//
+//   node scripts/run.js setup | demo | test | bench | fourierft  [arguments of the job]
+
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { printSummary } from './summary.js'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const cache = join(root, '.cache')
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+const pnpmVersion = manifest.packageManager.replace('pnpm@', '')
+const pnpmHome = join(cache, `pnpm-${pnpmVersion}`)
+const windows = process.platform === 'win32'
+
+/** Local programs first, so that nobody's global pnpm or turbo is ever used. */
+const environment = {
+  ...process.env,
+  PATH: [join(root, 'node_modules', '.bin'), join(pnpmHome, 'node_modules', '.bin'), process.env.PATH].join(
+    delimiter,
+  ),
+  TURBO_TELEMETRY_DISABLED: '1',
+  DO_NOT_TRACK: '1',
+}
+
+const jobs = {
+  setup: () => say('ready. Next: npm run demo, npm test, npm run -s fourierft -- --help'),
+  demo: (args) => run('node', [join(root, 'apps/quickstart/dist/main.js'), ...args], { cwd: userFolder() }),
+  bench: (args) => run('node', [join(root, 'apps/bench/dist/main.js'), ...args], { cwd: userFolder() }),
+  fourierft: (args) => run('node', [join(root, 'packages/cli/dist/main.js'), ...args], { cwd: userFolder() }),
+  test: (args) => {
+    const report = join(cache, 'vitest.json')
+    rmSync(report, { force: true })
+    const checks = [
+      ['lint and format', 'biome', ['check', '.']],
+      ['types', 'turbo', ['run', 'typecheck', '--output-logs=errors-only']],
+      [
+        'tests',
+        'vitest',
+        ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...args],
+      ],
+    ]
+    const failed = checks.filter(([, command, rest]) => run(command, rest) !== 0).map(([name]) => name)
+    const clean = printSummary(report)
+    if (failed.length > 0) say(`failed: ${failed.join(', ')}`)
+    return failed.length === 0 && clean ? 0 : 1
+  },
+}
+
+const [job, ...args] = process.argv.slice(2)
+if (!Object.hasOwn(jobs, job ?? ''))
+  fail(`unknown job ${JSON.stringify(job)}; one of: ${Object.keys(jobs).join(', ')}`)
+requireNode()
+install()
+build()
+process.exitCode = jobs[job](args) ?? 0
+
+function requireNode() {
+  const [major, minor] = process.versions.node.split('.').map(Number)
+  if (major < 20 || (major === 20 && minor < 19)) {
+    fail(`Node ${process.versions.node} is too old: ${manifest.engines.node} is needed`)
+  }
+}
+
+/** Installs pnpm (into .cache) and the workspace's dependencies, unless nothing has changed since the last time. */
+function install() {
+  if (!existsSync(join(pnpmHome, 'node_modules', '.bin', 'pnpm'))) {
+    say(`installing pnpm ${pnpmVersion} into ${pnpmHome}`)
+    mkdirSync(pnpmHome, { recursive: true })
+    writeFileSync(join(pnpmHome, 'package.json'), '{ "private": true }\n')
+    must(
+      'npm',
+      ['install', '--no-audit', '--no-fund', '--loglevel=error', `pnpm@${pnpmVersion}`],
+      'pnpm could not be installed from the npm registry: check the network and `npm config get registry`',
+      { cwd: pnpmHome },
+    )
+  }
+  const stamp = join(cache, 'installed')
+  const state = digest(['pnpm-lock.yaml', 'pnpm-workspace.yaml', ...manifests()])
+  if (existsSync(join(root, 'node_modules')) && existsSync(stamp) && readFileSync(stamp, 'utf8') === state)
+    return
+  say('installing dependencies')
+  must(
+    'pnpm',
+    ['install', '--frozen-lockfile', '--reporter=append-only', '--loglevel=warn'],
+    'the dependencies could not be installed: see the lines above, check the network and `npm config get registry`',
+  )
+  writeFileSync(stamp, state)
+}
+
+/** Builds every package; turbo skips those that have not changed. */
+function build() {
+  must(
+    'turbo',
+    ['run', 'build', '--output-logs=errors-only', '--log-prefix=none'],
+    'the build failed: see the lines above',
+  )
+}
+
+function manifests() {
+  const rooms = ['packages', 'apps'].flatMap((folder) =>
+    readdirSync(join(root, folder)).map((name) => `${folder}/${name}`),
+  )
+  return ['.', 'conformance', ...rooms]
+    .map((room) => `${room}/package.json`)
+    .filter((file) => existsSync(join(root, file)))
+}
+
+function digest(files) {
+  const hash = createHash('sha256')
+  for (const file of files) hash.update(`${file}\0`).update(readFileSync(join(root, file)))
+  return hash.digest('hex')
+}
+
+/** The folder that the user typed the command in; npm itself moves to the folder of package.json. */
+function userFolder() {
+  return process.env.INIT_CWD ?? process.cwd()
+}
+
+/** Runs a program with the user's terminal; returns its exit status. */
+function run(command, args, options = {}) {
+  const result = spawnSync(command, args, {
+    cwd: root,
+    env: environment,
+    stdio: 'inherit',
+    shell: windows,
+    ...options,
+  })
+  if (result.error) fail(`${command} could not be started: ${result.error.message}`)
+  return result.status ?? 1
+}
+
+/** Runs a step of the set-up: silent when all is well (standard output belongs to the job), everything shown when not. */
+function must(command, args, complaint, options = {}) {
+  const result = spawnSync(command, args, {
+    cwd: root,
+    env: environment,
+    encoding: 'utf8',
+    shell: windows,
+    maxBuffer: 2 ** 26,
+    ...options,
+  })
+  if (result.status === 0) return
+  process.stderr.write(`${result.stdout ?? ''}${result.stderr ?? ''}`)
+  fail(result.error ? `${command} could not be started (${result.error.message}): ${complaint}` : complaint)
+}
+
+function say(line) {
+  process.stderr.write(`fourierft: ${line}\n`)
+}
+
+function fail(line) {
+  say(line)
+  process.exit(1)
+}
