@@ -37,6 +37,7 @@ export default defineConfig({
           testTimeout: 300_000,
         },
       },
+      { test: { name: 'packages', include: ['test/**/*.test.ts'], testTimeout: 120_000 } },
     ],
   },
 })

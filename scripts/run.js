@@ -38,6 +38,7 @@ const jobs = {
     const checks = [
       ['lint and format', 'biome', ['check', '.']],
       ['types', 'turbo', ['run', 'typecheck', '--output-logs=errors-only']],
+      ['types of the root', 'tsc', ['-p', 'tsconfig.json']],
       [
         'tests',
         'vitest',
