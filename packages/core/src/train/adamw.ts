@@ -1,0 +1,218 @@
+/**
+ * AdamW over coefficient vectors, step for step what `torch.optim.AdamW` does, so that a run here and a run in PEFT follow one
+ * trajectory. It knows neither layers nor models: it moves numbers along their gradients, in place. Not offered: `amsgrad` and
+ * `maximize`, which FourierFT has no use for.
+ */
+import * as v from 'valibot'
+import type { FloatArray } from '../adapter/layer.js'
+import { FourierFTError } from '../errors.js'
+import { rejectNonFinite } from './reject-non-finite.js'
+
+export interface AdamWOptions {
+  /** Step length `η`, at least 0. Default 1e-3. */
+  readonly learningRate?: number
+  /** `[β₁, β₂]`, decay of the first and of the second moment, both in `[0, 1)`. Default `[0.9, 0.999]`. */
+  readonly betas?: readonly [number, number]
+  /** `ε`, added to the root of the second moment; above 0. Default 1e-8. */
+  readonly epsilon?: number
+  /** `λ`, decoupled: each step first shrinks the parameters by `1 − η·λ`. At least 0. Default 0.01, as in PyTorch. */
+  readonly weightDecay?: number
+}
+
+/** Everything that the next step depends on besides the parameters. Plain JSON: numbers survive `JSON.stringify` unchanged. */
+export type AdamWState = v.InferOutput<typeof stateSchema>
+
+export interface AdamW {
+  readonly options: Required<AdamWOptions>
+  /** Steps taken so far. */
+  readonly steps: number
+  /**
+   * One update of all `parameters`, in place. The first call fixes how many vectors there are, how long each is and its precision;
+   * the moments are kept in the precision of their vector, as PyTorch does.
+   *
+   * @param parameters the vectors to change
+   * @param gradients `∂L/∂parameter`, one for each vector, of the same length; read only
+   * @param learningRate `η` of this step alone, for schedules; default the option
+   * @throws FourierFTError `SHAPE_MISMATCH` when numbers or lengths differ from the first step's, `NOT_FINITE` for a gradient that
+   * holds NaN or infinity, `INVALID_OPTION` for a negative or non-finite learning rate. Nothing is changed then.
+   */
+  step(parameters: readonly FloatArray[], gradients: readonly FloatArray[], learningRate?: number): void
+  toState(): AdamWState
+}
+
+interface Moments {
+  /** `m`, running mean of the gradient. */
+  readonly first: FloatArray
+  /** `v`, running mean of its square. */
+  readonly second: FloatArray
+}
+
+const nonNegative = v.pipe(v.number(), v.finite(), v.minValue(0))
+const beta = v.pipe(v.number(), v.minValue(0), v.ltValue(1))
+
+const optionsSchema = v.strictObject({
+  learningRate: v.optional(nonNegative, 1e-3),
+  betas: v.optional(v.tuple([beta, beta]), [0.9, 0.999]),
+  epsilon: v.optional(v.pipe(v.number(), v.finite(), v.gtValue(0)), 1e-8),
+  weightDecay: v.optional(nonNegative, 0.01),
+})
+
+const momentsSchema = v.pipe(
+  v.strictObject({
+    precision: v.picklist(['float32', 'float64']),
+    first: v.array(v.pipe(v.number(), v.finite())),
+    second: v.array(nonNegative),
+  }),
+  v.check(({ first, second }) => first.length === second.length, 'first and second differ in length'),
+)
+
+const stateSchema = v.strictObject({
+  version: v.literal(1),
+  options: v.required(optionsSchema),
+  steps: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
+  vectors: v.array(momentsSchema),
+})
+
+/**
+ * A fresh optimiser. @see Loshchilov and Hutter, "Decoupled Weight Decay Regularization", algorithm 2; `torch.optim.AdamW`
+ *
+ * @throws FourierFTError `INVALID_OPTION`
+ */
+export function createAdamW(options: AdamWOptions = {}): AdamW {
+  return makeAdamW(check(optionsSchema, options, 'AdamW options'), 0, undefined)
+}
+
+/**
+ * The optimiser as it was when `toState` was called; the next step gives the same bits.
+ *
+ * @throws FourierFTError `INVALID_OPTION` naming the first field that is wrong
+ */
+export function restoreAdamW(state: unknown): AdamW {
+  const { options, steps, vectors } = check(stateSchema, state, 'AdamW state')
+  const moments = vectors.map(({ precision, first, second }) => {
+    const FloatArray = precision === 'float32' ? Float32Array : Float64Array
+    return { first: FloatArray.from(first), second: FloatArray.from(second) }
+  })
+  return makeAdamW(options, steps, steps === 0 ? undefined : moments)
+}
+
+function makeAdamW(
+  options: Required<AdamWOptions>,
+  initialSteps: number,
+  restored: readonly Moments[] | undefined,
+): AdamW {
+  let steps = initialSteps
+  let moments = restored
+
+  return {
+    options,
+    get steps() {
+      return steps
+    },
+    step(parameters, gradients, learningRate = options.learningRate) {
+      check(nonNegative, learningRate, 'learningRate')
+      checkVectors(parameters, gradients, moments)
+      moments ??= parameters.map(zeroMoments)
+      steps += 1
+      for (const [index, { first, second }] of moments.entries()) {
+        const parameter = parameters[index]
+        const gradient = gradients[index]
+        if (parameter && gradient) update(parameter, gradient, first, second, steps, learningRate, options)
+      }
+    },
+    toState() {
+      const vectors = (moments ?? []).map(({ first, second }) => ({
+        precision: precisionOf(first),
+        first: Array.from(first),
+        second: Array.from(second),
+      }))
+      return { version: 1, options: { ...options, betas: [...options.betas] }, steps, vectors }
+    },
+  }
+}
+
+/** The order of operations is PyTorch's `_single_tensor_adam`: decay, moments, bias corrections, `ε` outside the root. */
+function update(
+  parameter: FloatArray,
+  gradient: FloatArray,
+  first: FloatArray,
+  second: FloatArray,
+  step: number,
+  learningRate: number,
+  { betas: [beta1, beta2], epsilon, weightDecay }: Required<AdamWOptions>,
+): void {
+  const kept = 1 - learningRate * weightDecay
+  const stepSize = learningRate / (1 - beta1 ** step)
+  const secondScale = Math.sqrt(1 - beta2 ** step)
+  for (let i = 0; i < parameter.length; i++) {
+    const g = gradient[i] as number
+    const m = (first[i] as number) + (1 - beta1) * (g - (first[i] as number))
+    const s = beta2 * (second[i] as number) + (1 - beta2) * g * g
+    first[i] = m
+    second[i] = s
+    parameter[i] = kept * (parameter[i] as number) - stepSize * (m / (Math.sqrt(s) / secondScale + epsilon))
+  }
+}
+
+function checkVectors(
+  parameters: readonly FloatArray[],
+  gradients: readonly FloatArray[],
+  moments: readonly Moments[] | undefined,
+): void {
+  const expected = moments?.length ?? parameters.length
+  if (parameters.length !== expected || gradients.length !== expected) {
+    throw new FourierFTError(
+      'SHAPE_MISMATCH',
+      `AdamW.step: expected ${expected} parameter vectors and as many gradients, received ${parameters.length} and ` +
+        `${gradients.length}; pass the same vectors, in the same order, at every step`,
+      { expected, received: [parameters.length, gradients.length] },
+    )
+  }
+  for (const [index, parameter] of parameters.entries()) {
+    const gradient = gradients[index]
+    const length = moments?.[index]?.first.length ?? parameter.length
+    if (parameter.length !== length || gradient?.length !== length) {
+      throw new FourierFTError(
+        'SHAPE_MISMATCH',
+        `AdamW.step: vector ${index}: expected ${length} parameters and as many gradients, received ${parameter.length} and ` +
+          `${gradient?.length}; pass the same vectors, in the same order, at every step`,
+        { expected: length, received: [parameter.length, gradient?.length] },
+      )
+    }
+    const precision = precisionOf(moments?.[index]?.first ?? parameter)
+    if (precisionOf(parameter) !== precision) {
+      throw new FourierFTError(
+        'UNSUPPORTED_DTYPE',
+        `AdamW.step: vector ${index}: expected ${precision}, as at the first step, received ${precisionOf(parameter)}`,
+        { expected: precision, received: precisionOf(parameter) },
+      )
+    }
+    rejectNonFinite(gradient, `AdamW.step: gradient ${index}`)
+  }
+}
+
+function zeroMoments(parameter: FloatArray): Moments {
+  const FloatArray = parameter instanceof Float32Array ? Float32Array : Float64Array
+  return { first: new FloatArray(parameter.length), second: new FloatArray(parameter.length) }
+}
+
+function precisionOf(vector: FloatArray): 'float32' | 'float64' {
+  return vector instanceof Float32Array ? 'float32' : 'float64'
+}
+
+function check<Schema extends v.GenericSchema>(
+  schema: Schema,
+  value: unknown,
+  what: string,
+): v.InferOutput<Schema> {
+  const result = v.safeParse(schema, value, { abortEarly: true })
+  if (result.success) return result.output
+  const [issue] = result.issues
+  const path = v.getDotPath(issue)
+  const place = path === null ? what : `${what}, ${path}`
+  throw new FourierFTError('INVALID_OPTION', `${place}: ${issue.message}`, {
+    option: path ?? what,
+    received: issue.input,
+    ...(issue.expected === null ? {} : { expected: issue.expected }),
+  })
+}

@@ -1,0 +1,58 @@
+/**
+ * Learning rate schedules with warm-up, as Hugging Face's `get_linear_schedule_with_warmup` and `get_cosine_schedule_with_warmup`.
+ * A schedule is a function from the number of steps already taken (0 for the first one) to a multiplier in `[0, 1]`:
+ * `optimizer.step(c, g, learningRate * schedule(step))`.
+ */
+import { FourierFTError } from '../errors.js'
+
+export interface ScheduleOptions {
+  /** Steps over which the multiplier climbs from 0 to 1; an integer, at least 0. The very first step has multiplier 0 then. */
+  readonly warmupSteps: number
+  /** Step at which it arrives at 0; an integer, at least 1. */
+  readonly totalSteps: number
+}
+
+export type Schedule = (step: number) => number
+
+/**
+ * Up to 1 along a line, then down to 0 along another; 0 after `totalSteps`.
+ *
+ * @throws FourierFTError `INVALID_OPTION`
+ */
+export function linearSchedule(options: ScheduleOptions): Schedule {
+  const { totalSteps } = options
+  return withWarmup(options, (step, decaySteps) => Math.max(0, (totalSteps - step) / decaySteps))
+}
+
+/**
+ * Up to 1 along a line, then down to 0 along half a cosine wave. After `totalSteps` the wave goes on, upwards, as it does in
+ * Transformers: stop there.
+ *
+ * @throws FourierFTError `INVALID_OPTION`
+ */
+export function cosineSchedule(options: ScheduleOptions): Schedule {
+  const { warmupSteps } = options
+  return withWarmup(
+    options,
+    (step, decaySteps) => (1 + Math.cos((Math.PI * (step - warmupSteps)) / decaySteps)) / 2,
+  )
+}
+
+function withWarmup(
+  { warmupSteps, totalSteps }: ScheduleOptions,
+  decay: (step: number, decaySteps: number) => number,
+): Schedule {
+  requireInteger('warmupSteps', warmupSteps, 0)
+  requireInteger('totalSteps', totalSteps, 1)
+  const decaySteps = Math.max(1, totalSteps - warmupSteps)
+  return (step) => (step < warmupSteps ? step / warmupSteps : decay(step, decaySteps))
+}
+
+function requireInteger(option: string, received: number, least: number): void {
+  if (Number.isSafeInteger(received) && received >= least) return
+  throw new FourierFTError(
+    'INVALID_OPTION',
+    `schedule option ${option}: expected an integer of at least ${least}, received ${received}`,
+    { option, expected: `an integer ≥ ${least}`, received },
+  )
+}
