@@ -1,5 +1,7 @@
 /** Table of contents of `@fourierft/core`. */
-export type { FloatArray, Layer } from './adapter/layer.js'
+export { countParameters, type MethodSize, type ParameterCount } from './accounting/count-parameters.js'
+export { type Preset, type PresetName, type PublishedRow, preset, presetNames } from './accounting/table-1.js'
+export { createLayer, type FloatArray, type Layer } from './adapter/layer.js'
 export type {
   AdaptedLinear,
   AdapterBytes,
@@ -8,8 +10,20 @@ export type {
   LinearGradients,
   Strategy,
 } from './backend.js'
+export { entriesDigest } from './entries/digest.js'
 export type { Entries, EntriesRecipe, Shape } from './entries/entries.js'
+export { type ExplicitOptions, explicitEntries } from './entries/explicit.js'
+export { type UniformOptions, uniformEntries } from './entries/uniform.js'
 export { type ErrorCode, type ErrorDetails, FourierFTError } from './errors.js'
+export {
+  type ReferenceDeltaOptions,
+  type ReferenceGradients,
+  type ReferenceOptions,
+  referenceBackward,
+  referenceDelta,
+  referenceForward,
+} from './spectrum/reference.js'
+export { type UnitCircle, unitCircle } from './spectrum/unit-circle.js'
 export { type AdamW, type AdamWOptions, type AdamWState, createAdamW, restoreAdamW } from './train/adamw.js'
 export { clipGradientNorm } from './train/clip-gradient-norm.js'
 export { cosineSchedule, linearSchedule, type Schedule, type ScheduleOptions } from './train/schedule.js'
