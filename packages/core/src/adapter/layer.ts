@@ -1,5 +1,6 @@
 /** One adapted linear layer, complete: all that is needed to compute its ΔW. */
 import type { Entries, Shape } from '../entries/entries.js'
+import { FourierFTError } from '../errors.js'
 
 /** Arrays of real numbers that the fast paths read and write. */
 export type FloatArray = Float32Array | Float64Array
@@ -14,4 +15,60 @@ export interface Layer {
   readonly coefficients: FloatArray
   /** `α`, in the convention where ΔW = α · Re(IDFT2(F)) and the IDFT carries `1/(d1·d2)` (PEFT's `scaling`). */
   readonly scaling: number
+}
+
+/**
+ * A layer whose parts fit together. `entries` and `coefficients` are kept, not copied: layers of one shape share their entries, and a
+ * trainer writes into the coefficients.
+ *
+ * @throws {FourierFTError} `INVALID_OPTION` for an empty name, `SHAPE_MISMATCH` where the entries are of another shape or the
+ *   coefficients are not one for each entry, `NOT_FINITE` for a coefficient or a scaling that is NaN or infinite
+ */
+export function createLayer({ name, shape, entries, coefficients, scaling }: Layer): Layer {
+  if (typeof name !== 'string' || name === '') {
+    throw new FourierFTError('INVALID_OPTION', 'name: expected the name of a module; received nothing', {
+      option: 'name',
+      expected: 'a non-empty string',
+      received: name,
+    })
+  }
+  const [d1, d2] = shape
+  if (shape.length !== 2 || entries.shape[0] !== d1 || entries.shape[1] !== d2) {
+    throw new FourierFTError(
+      'SHAPE_MISMATCH',
+      `layer '${name}': its entries are of a [${entries.shape.join(', ')}] spectrum, its weight is [${shape.join(', ')}]; ` +
+        'make entries for the shape [out, in] of the weight',
+      { module: name, expected: shape, received: entries.shape },
+    )
+  }
+  if (!(coefficients instanceof Float32Array || coefficients instanceof Float64Array)) {
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `layer '${name}': expected coefficients in a Float32Array or Float64Array`,
+      { module: name, option: 'coefficients', expected: ['Float32Array', 'Float64Array'] },
+    )
+  }
+  if (coefficients.length !== entries.n) {
+    throw new FourierFTError(
+      'SHAPE_MISMATCH',
+      `layer '${name}': expected ${entries.n} coefficients, one for each entry; received ${coefficients.length}`,
+      { module: name, expected: entries.n, received: coefficients.length },
+    )
+  }
+  const broken = coefficients.findIndex((c) => !Number.isFinite(c))
+  if (broken >= 0) {
+    throw new FourierFTError(
+      'NOT_FINITE',
+      `layer '${name}': coefficient ${broken} is ${coefficients[broken]}; expected finite numbers`,
+      { module: name, option: `coefficients[${broken}]`, received: coefficients[broken] },
+    )
+  }
+  if (!Number.isFinite(scaling)) {
+    throw new FourierFTError(
+      'NOT_FINITE',
+      `layer '${name}': scaling is ${scaling}; expected a finite number`,
+      { module: name, option: 'scaling', received: scaling },
+    )
+  }
+  return Object.freeze({ name, shape: [d1, d2] as const, entries, coefficients, scaling })
 }

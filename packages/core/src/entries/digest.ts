@@ -1,0 +1,15 @@
+/** A name for entries that depends on the positions alone: equal digests, equal entries in equal order. */
+import { sha256 } from '@noble/hashes/sha2.js'
+import { bytesToHex } from '@noble/hashes/utils.js'
+import type { Entries } from './entries.js'
+
+/** SHA-256, in hexadecimal, of the entries as a row-major `[2, n]` array of little-endian 32-bit integers: rows, then columns. */
+export function entriesDigest({ n, rows, columns }: Pick<Entries, 'n' | 'rows' | 'columns'>): string {
+  const bytes = new Uint8Array(8 * n)
+  const view = new DataView(bytes.buffer)
+  for (let l = 0; l < n; l++) {
+    view.setUint32(4 * l, rows[l] as number, true)
+    view.setUint32(4 * (n + l), columns[l] as number, true)
+  }
+  return bytesToHex(sha256(bytes))
+}

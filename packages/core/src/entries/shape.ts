@@ -1,0 +1,52 @@
+/** The checks that every way of making entries begins with, before any memory is taken. */
+import { FourierFTError } from '../errors.js'
+import type { Shape } from './entries.js'
+
+/** A place `j·d2 + k` of a spectrum is stored in 32 bits. */
+const MAX_PLACES = 2 ** 32
+
+/**
+ * The number of places `d1·d2` of a spectrum.
+ *
+ * @throws {FourierFTError} `INVALID_OPTION` unless `d1` and `d2` are positive integers with `d1·d2 ≤ 2³²`
+ */
+export function countPlaces(shape: Shape): number {
+  const [d1, d2] = shape
+  if (shape.length !== 2 || ![d1, d2].every((d) => Number.isSafeInteger(d) && d >= 1)) {
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `shape: expected [d1, d2], two positive integers ([out, in]); received [${Array.from(shape).join(', ')}]`,
+      { option: 'shape', expected: 'two positive integers', received: shape },
+    )
+  }
+  if (d1 * d2 > MAX_PLACES) {
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `shape: a spectrum has at most 2^32 places; [${d1}, ${d2}] has ${d1 * d2}`,
+      { option: 'shape', expected: 'd1·d2 ≤ 2^32', received: shape },
+    )
+  }
+  return d1 * d2
+}
+
+/**
+ * @param places number of places that can be drawn
+ * @throws {FourierFTError} `INVALID_ENTRY_COUNT` unless `n` is an integer in `1 … places`
+ */
+export function checkEntryCount(n: number, places: number, shape: Shape): void {
+  if (!Number.isSafeInteger(n) || n < 1) {
+    throw new FourierFTError('INVALID_ENTRY_COUNT', `n: expected a positive integer; received ${n}`, {
+      option: 'n',
+      expected: 'a positive integer',
+      received: n,
+    })
+  }
+  if (n > places) {
+    throw new FourierFTError(
+      'INVALID_ENTRY_COUNT',
+      `n: a spectrum of shape [${shape[0]}, ${shape[1]}] has ${places} places, fewer than the ${n} entries asked for; ` +
+        'choose a smaller n',
+      { option: 'n', expected: `at most ${places}`, received: n },
+    )
+  }
+}
