@@ -1,6 +1,16 @@
 /** Table of contents of `@fourierft/core`. */
 export { countParameters, type MethodSize, type ParameterCount } from './accounting/count-parameters.js'
 export { type Preset, type PresetName, type PublishedRow, preset, presetNames } from './accounting/table-1.js'
+export {
+  createConfig,
+  type FourierFTConfig,
+  type FourierFTOptions,
+  PEFT_TYPE,
+  parseConfig,
+  STANDALONE_PEFT_TYPE,
+  serializeConfig,
+  TASK_TYPES,
+} from './adapter/config.js'
 export { createLayer, type FloatArray, type Layer } from './adapter/layer.js'
 export type {
   AdaptedLinear,
@@ -10,9 +20,16 @@ export type {
   LinearGradients,
   Strategy,
 } from './backend.js'
+export {
+  type BandPassMapOptions,
+  type BandPassOptions,
+  bandPassEntries,
+  bandPassMap,
+} from './entries/band-pass.js'
 export { entriesDigest } from './entries/digest.js'
 export type { Entries, EntriesRecipe, Shape } from './entries/entries.js'
 export { type ExplicitOptions, explicitEntries } from './entries/explicit.js'
+export { makeEntries } from './entries/make-entries.js'
 export { type UniformOptions, uniformEntries } from './entries/uniform.js'
 export { type ErrorCode, type ErrorDetails, FourierFTError } from './errors.js'
 export {

@@ -42,7 +42,8 @@ export class MersenneTwister {
       const following = state[i + 1 < WORDS ? i + 1 : 0] as number
       const mixed = (current & 0x80000000) | (following & 0x7fffffff)
       const partner = state[i + SHIFT < WORDS ? i + SHIFT : i + SHIFT - WORDS] as number
-      state[i] = partner ^ (mixed >>> 1) ^ (mixed & 1 ? TWIST : 0)
+      // By a mask: half of the branches on a random bit would be mispredicted.
+      state[i] = partner ^ (mixed >>> 1) ^ (-(mixed & 1) & TWIST)
       current = following
     }
     this.#next = 0
