@@ -1,0 +1,68 @@
+/**
+ * JSON as Python's `json.dumps(value, indent=2, sort_keys=True)` writes it, so that files come out byte for byte as PEFT's. Not a
+ * general serialiser: strings, numbers, lists and one level of objects, which is what a configuration holds.
+ *
+ * @see https://docs.python.org/3/library/json.html
+ */
+
+/** A string literal with everything outside ASCII escaped, as `ensure_ascii=True` does. */
+export function pythonString(value: string): string {
+  // JSON.stringify escapes what Python escapes below DEL, in the same way, and lone surrogates too.
+  return JSON.stringify(value).replace(
+    /[\u007f-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
+/**
+ * `repr` of a Python float: the shortest digits that read back as the same number, always with a point or an exponent (`150.0`),
+ * exponents of at least two digits, used below 1e-4 and from 1e16 on.
+ *
+ * @param value finite
+ */
+export function pythonFloat(value: number): string {
+  const [mantissa = '', exponentText = '0'] = value.toExponential().split('e')
+  const sign = Object.is(value, -0) || value < 0 ? '-' : ''
+  const digits = mantissa.replace(/[-.]/g, '')
+  const exponent = Number(exponentText)
+  if (exponent < -4 || exponent >= 16) {
+    const fraction = digits.length > 1 ? `.${digits.slice(1)}` : ''
+    const size = String(Math.abs(exponent)).padStart(2, '0')
+    return `${sign}${digits[0]}${fraction}e${exponent < 0 ? '-' : '+'}${size}`
+  }
+  if (exponent < 0) return `${sign}0.${'0'.repeat(-exponent - 1)}${digits}`
+  const whole = digits.slice(0, exponent + 1).padEnd(exponent + 1, '0')
+  return `${sign}${whole}.${digits.slice(exponent + 1) || '0'}`
+}
+
+/** A list of literals, each on its own line, as it stands `depth` levels deep. */
+export function pythonList(literals: readonly string[], depth: number): string {
+  return block('[', literals, ']', depth)
+}
+
+/** An object of keys and literals, sorted by key, as it stands `depth` levels deep. */
+export function pythonObject(members: Iterable<readonly [string, string]>, depth: number): string {
+  const sorted = [...members].sort(([a], [b]) => comparePythonStrings(a, b))
+  return block(
+    '{',
+    sorted.map(([key, literal]) => `${pythonString(key)}: ${literal}`),
+    '}',
+    depth,
+  )
+}
+
+/** Python's order of strings, by code point; JavaScript's `<` goes by UTF-16 unit, which differs beyond U+FFFF. */
+export function comparePythonStrings(a: string, b: string): number {
+  const [left, right] = [[...a], [...b]]
+  for (let i = 0; i < Math.min(left.length, right.length); i++) {
+    const difference = (left[i]?.codePointAt(0) ?? 0) - (right[i]?.codePointAt(0) ?? 0)
+    if (difference !== 0) return difference
+  }
+  return left.length - right.length
+}
+
+function block(open: string, items: readonly string[], close: string, depth: number): string {
+  if (items.length === 0) return open + close
+  const indent = '  '.repeat(depth)
+  return `${open}\n${items.map((item) => `${indent}  ${item}`).join(',\n')}\n${indent}${close}`
+}
