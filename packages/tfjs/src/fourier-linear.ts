@@ -1,0 +1,173 @@
+/**
+ * `Δy = x · ΔWᵀ` as a differentiable function of TensorFlow.js: the branch that an adapter adds to a linear layer. It knows tensors
+ * alone; models, layers and files are the business of `attach`.
+ */
+import { type Entries, FourierFTError, type Layer } from '@fourierft/core'
+import {
+  add,
+  mul,
+  reshape,
+  slice,
+  sum,
+  type Tensor,
+  type Tensor2D,
+  tensor2d,
+  tidy,
+} from '@tensorflow/tfjs-core'
+// Registers the gradients of TensorFlow.js's own operations; the core package alone has none.
+import '@tensorflow/tfjs-layers'
+import { leftProduct } from './products.js'
+import { chooseStrategy, type TfjsStrategy } from './strategies/choose-strategy.js'
+import { denseForward } from './strategies/dense.js'
+import { factoredForward } from './strategies/factored.js'
+import { TableCache } from './table-cache.js'
+
+/** What a layer is but for its coefficients, which are a tensor here. */
+export type LayerSpec = Pick<Layer, 'shape' | 'entries' | 'scaling'>
+
+export interface FourierLinearOptions {
+  /** Default: `auto`, by `(T, d1, d2, n)`. */
+  readonly strategy?: TfjsStrategy | 'auto' | undefined
+  /** For each token the row of `coefficients` that it uses, −1 for none. Default: all rows of `coefficients`, added. */
+  readonly rows?: ArrayLike<number> | undefined
+  /** Where the constant tables are kept. Default: a cache of this module's own, dropped by `disposeTables`. */
+  readonly tables?: TableCache | undefined
+}
+
+const FORWARD = { dense: denseForward, factored: factoredForward } as const
+
+const sharedTables = new TableCache()
+
+/** Frees the tables that `fourierLinear` keeps between its calls. They are made again when they are next needed. */
+export function disposeTables(): void {
+  sharedTables.dispose()
+}
+
+/**
+ * `Δy = α · x · Re(IDFT2(F))ᵀ` for spectral coefficients `c` at the layer's entries; differentiable by `x` and by `c`.
+ *
+ * @param x activations `[..., d2]`, float32
+ * @param coefficients `[n]`, or `[A, n]` for `A` adapters of the same entries and scaling
+ * @param spec shape `[d1, d2]` = `[out, in]`, entries and scaling `α`
+ * @returns Δy `[..., d1]`
+ * @throws {FourierFTError} `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE`, `INVALID_OPTION` (rows), `UNSUPPORTED` (strategy)
+ * @see the paper's equations 2 to 4: `ΔW[p,q] = α/(d1·d2) · Σ_l c_l · cos(2π(p·j_l/d1 + q·k_l/d2))`
+ */
+export function fourierLinear(
+  x: Tensor,
+  coefficients: Tensor,
+  spec: LayerSpec,
+  options: FourierLinearOptions = {},
+): Tensor {
+  const { strategy = 'auto', rows, tables = sharedTables } = options
+  checkTensors(x, coefficients, spec)
+  const { entries, scaling, shape } = spec
+  const [d1, d2] = shape
+  const tokens = x.size / d2
+  if (rows !== undefined) checkRows(rows, tokens, coefficients)
+  const name = strategy === 'auto' ? chooseStrategy({ tokens, shape, n: entries.n }) : strategy
+  const forward = FORWARD[name]
+  if (forward === undefined) {
+    const known = ['auto', ...Object.keys(FORWARD)]
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `strategy: expected one of ${known.join(', ')}; received ${name}`,
+      {
+        option: 'strategy',
+        expected: known,
+        received: name,
+      },
+    )
+  }
+
+  return tidy(() => {
+    const flat = reshape(x, [tokens, d2]) as Tensor2D
+    const scaled = mul(coefficients, scaling / (d1 * d2))
+    const y =
+      rows === undefined
+        ? forward(flat, scaled.rank === 1 ? scaled : sum(scaled, 0), entries, tables)
+        : forwardByRow(name, flat, reshape(scaled, [-1, entries.n]) as Tensor2D, rows, entries, tables)
+    return reshape(y, [...x.shape.slice(0, -1), d1])
+  })
+}
+
+/** @param c coefficients times `α/(d1·d2)`, `[A, n]` */
+function forwardByRow(
+  strategy: TfjsStrategy,
+  x: Tensor2D,
+  c: Tensor2D,
+  rows: ArrayLike<number>,
+  entries: Entries,
+  tables: TableCache,
+): Tensor {
+  const [adapters, n] = c.shape
+  const chosen = oneHot(rows, adapters)
+  // A product with ones and zeros picks the coefficients of each token; the transposed one adds their gradients up.
+  if (strategy !== 'dense') return FORWARD[strategy](x, leftProduct(chosen, c), entries, tables)
+  // ΔW of each adapter, applied to its own tokens and to zeros elsewhere.
+  const parts = Array.from({ length: adapters }, (_, a) => {
+    const own = mul(x, slice(chosen, [0, a], [-1, 1])) as Tensor2D
+    return denseForward(own, reshape(slice(c, [a, 0], [1, n]), [n]), entries, tables)
+  })
+  return parts.reduce((total, part) => add(total, part))
+}
+
+/** `[T, A]`: 1 where token `t` uses adapter `a`. */
+function oneHot(rows: ArrayLike<number>, adapters: number): Tensor2D {
+  const values = new Float32Array(rows.length * adapters)
+  for (let t = 0; t < rows.length; t++) {
+    const adapter = rows[t] as number
+    if (adapter >= 0) values[t * adapters + adapter] = 1
+  }
+  return tensor2d(values, [rows.length, adapters])
+}
+
+function checkTensors(x: Tensor, coefficients: Tensor, { shape, entries }: LayerSpec): void {
+  if (x.dtype !== 'float32' || coefficients.dtype !== 'float32') {
+    throw new FourierFTError(
+      'UNSUPPORTED_DTYPE',
+      `fourierLinear: expected x and coefficients in float32; received ${x.dtype} and ${coefficients.dtype}; cast them first`,
+      { expected: 'float32', received: [x.dtype, coefficients.dtype] },
+    )
+  }
+  if (x.rank < 1 || x.shape.at(-1) !== shape[1]) {
+    throw new FourierFTError(
+      'SHAPE_MISMATCH',
+      `fourierLinear: x is [${x.shape.join(', ')}]; a layer of shape [${shape.join(', ')}] ([out, in]) takes [..., ${shape[1]}]`,
+      { tensor: 'x', expected: shape[1], received: x.shape },
+    )
+  }
+  if (entries.shape[0] !== shape[0] || entries.shape[1] !== shape[1]) {
+    throw new FourierFTError(
+      'SHAPE_MISMATCH',
+      `fourierLinear: the entries are of a [${entries.shape.join(', ')}] spectrum, the layer is [${shape.join(', ')}]`,
+      { expected: shape, received: entries.shape },
+    )
+  }
+  if (coefficients.rank < 1 || coefficients.rank > 2 || coefficients.shape.at(-1) !== entries.n) {
+    throw new FourierFTError(
+      'SHAPE_MISMATCH',
+      `fourierLinear: coefficients are [${coefficients.shape.join(', ')}]; ${entries.n} entries take [${entries.n}] or [A, ${entries.n}]`,
+      { tensor: 'coefficients', expected: entries.n, received: coefficients.shape },
+    )
+  }
+}
+
+function checkRows(rows: ArrayLike<number>, tokens: number, coefficients: Tensor): void {
+  if (rows.length !== tokens) {
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `rows: expected one index for each of the ${tokens} tokens; received ${rows.length}`,
+      { option: 'rows', expected: tokens, received: rows.length },
+    )
+  }
+  const adapters = coefficients.rank === 1 ? 1 : (coefficients.shape[0] as number)
+  const wrong = Array.from(rows).findIndex((row) => !Number.isInteger(row) || row < -1 || row >= adapters)
+  if (wrong >= 0) {
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `rows[${wrong}]: expected −1 (none) or the index of one of ${adapters} adapters; received ${rows[wrong]}`,
+      { option: `rows[${wrong}]`, expected: `-1 … ${adapters - 1}`, received: rows[wrong] },
+    )
+  }
+}

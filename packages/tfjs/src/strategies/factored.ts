@@ -1,0 +1,126 @@
+/**
+ * The `factored` strategy: `Δy = α/(d1·d2) · ((x·C2 ∘ c)·C1ᵀ − (x·S2 ∘ c)·S1ᵀ)` with cosine and sine bases of the entries' frequencies.
+ * Two matrix products and a scaling, exact transposes in the backward pass; ΔW is never formed.
+ *
+ * @see `ΔW = α/(d1·d2) · Σ_l c_l cos(2π(p·j_l/d1 + q·k_l/d2))` and the addition theorem of the cosine
+ */
+import { type Entries, unitCircle } from '@fourierft/core'
+import { mul, reshape, sum, type Tensor, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
+import { constantProduct } from '../products.js'
+import type { TableCache } from '../table-cache.js'
+import { withGradient } from '../with-gradient.js'
+
+/**
+ * @param x `[T, d2]`
+ * @param c coefficients times `α/(d1·d2)`: `[n]`, or `[T, n]`, one row for each token
+ * @returns Δy `[T, d1]`
+ */
+export function factoredForward(x: Tensor2D, c: Tensor, entries: Entries, tables: TableCache): Tensor2D {
+  const spectrum = constantProduct(
+    x,
+    () => inputBasis(entries, tables),
+    () => inputBasisTransposed(entries, tables),
+  )
+  return synthesise(modulate(spectrum, c), entries, tables)
+}
+
+/**
+ * ΔWᵀ `[d2, d1]`, the kernel in TensorFlow.js's orientation: the rows of the input basis are the spectra of the unit vectors.
+ *
+ * @param c coefficients times `α/(d1·d2)`, `[n]`
+ */
+export function factoredKernel(c: Tensor, entries: Entries, tables: TableCache): Tensor2D {
+  return synthesise(modulate(inputBasis(entries, tables), c), entries, tables)
+}
+
+function synthesise(spectrum: Tensor2D, entries: Entries, tables: TableCache): Tensor2D {
+  return constantProduct(
+    spectrum,
+    () => outputBasis(entries, tables),
+    () => outputBasisTransposed(entries, tables),
+  )
+}
+
+/** `spectrum` `[T, 2n]`, cosine half and sine half both times `c`: `[n]` for all tokens alike, `[T, n]` for each its own. */
+function modulate(spectrum: Tensor2D, c: Tensor): Tensor2D {
+  const [tokens, width] = spectrum.shape
+  const n = width / 2
+  const shared = c.rank === 1
+  const spread = (c: Tensor) => reshape(c, [shared ? 1 : tokens, 1, n])
+  const halves = (t: Tensor) => reshape(t, [tokens, 2, n])
+  const scale = (t: Tensor, c: Tensor) => reshape(mul(halves(t), spread(c)), [tokens, width])
+  return withGradient(
+    [spectrum, c],
+    () => ({ value: scale(spectrum, c), saved: [spectrum, c] }),
+    (gradient, saved) => {
+      const [spectrum, c] = saved as [Tensor, Tensor]
+      const products = mul(spectrum, gradient)
+      const byCoefficient = shared ? sum(reshape(sum(products, 0), [2, n]), 0) : sum(halves(products), 1)
+      return [scale(gradient, c), byCoefficient]
+    },
+  ) as Tensor2D
+}
+
+/** `[d2, 2n]`: `cos(2π·q·k_l/d2)`, then the sines. */
+function inputBasis(entries: Entries, tables: TableCache): Tensor2D {
+  const { columns, n, shape } = entries
+  return tables.table(entries, 'factored/input', () =>
+    tensor2d(basis(columns, shape[1], 1), [shape[1], 2 * n]),
+  ) as Tensor2D
+}
+
+function inputBasisTransposed(entries: Entries, tables: TableCache): Tensor2D {
+  const { columns, n, shape } = entries
+  return tables.table(entries, 'factored/input-transposed', () =>
+    tensor2d(transposedBasis(columns, shape[1], 1), [2 * n, shape[1]]),
+  ) as Tensor2D
+}
+
+/** `[2n, d1]`: `cos(2π·p·j_l/d1)`, then the negated sines. */
+function outputBasis(entries: Entries, tables: TableCache): Tensor2D {
+  const { rows, n, shape } = entries
+  return tables.table(entries, 'factored/output', () =>
+    tensor2d(transposedBasis(rows, shape[0], -1), [2 * n, shape[0]]),
+  ) as Tensor2D
+}
+
+function outputBasisTransposed(entries: Entries, tables: TableCache): Tensor2D {
+  const { rows, n, shape } = entries
+  return tables.table(entries, 'factored/output-transposed', () =>
+    tensor2d(basis(rows, shape[0], -1), [shape[0], 2 * n]),
+  ) as Tensor2D
+}
+
+/** Row-major `[d, 2n]`: at position `q` the cosines of `2π·q·f/d` for all frequencies, then `sign` times their sines. */
+function basis(frequencies: Uint32Array, d: number, sign: 1 | -1): Float32Array {
+  const { cos, sin } = unitCircle(d)
+  const n = frequencies.length
+  const values = new Float32Array(d * 2 * n)
+  for (let l = 0; l < n; l++) {
+    const frequency = frequencies[l] as number
+    let angle = 0
+    for (let q = 0; q < d; q++) {
+      values[q * 2 * n + l] = cos[angle] as number
+      values[q * 2 * n + n + l] = sign * (sin[angle] as number)
+      angle = (angle + frequency) % d
+    }
+  }
+  return values
+}
+
+/** The same as row-major `[2n, d]`. */
+function transposedBasis(frequencies: Uint32Array, d: number, sign: 1 | -1): Float32Array {
+  const { cos, sin } = unitCircle(d)
+  const n = frequencies.length
+  const values = new Float32Array(2 * n * d)
+  for (let l = 0; l < n; l++) {
+    const frequency = frequencies[l] as number
+    let angle = 0
+    for (let q = 0; q < d; q++) {
+      values[l * d + q] = cos[angle] as number
+      values[(n + l) * d + q] = sign * (sin[angle] as number)
+      angle = (angle + frequency) % d
+    }
+  }
+  return values
+}
