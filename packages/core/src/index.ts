@@ -20,6 +20,7 @@ export type {
   LinearGradients,
   Strategy,
 } from './backend.js'
+export { coreBackend } from './core-backend.js'
 export {
   type BandPassMapOptions,
   type BandPassOptions,
@@ -32,6 +33,9 @@ export { type ExplicitOptions, explicitEntries } from './entries/explicit.js'
 export { makeEntries } from './entries/make-entries.js'
 export { type UniformOptions, uniformEntries } from './entries/uniform.js'
 export { type ErrorCode, type ErrorDetails, FourierFTError } from './errors.js'
+export { delta } from './spectrum/delta.js'
+export { addBackward, addForward, type BranchGradients } from './spectrum/linear.js'
+export { clearPlans } from './spectrum/plan-cache.js'
 export {
   type ReferenceDeltaOptions,
   type ReferenceGradients,
@@ -40,6 +44,7 @@ export {
   referenceDelta,
   referenceForward,
 } from './spectrum/reference.js'
+export { chooseStrategy, type TransformStrategy } from './spectrum/strategy.js'
 export { type UnitCircle, unitCircle } from './spectrum/unit-circle.js'
 export { type AdamW, type AdamWOptions, type AdamWState, createAdamW, restoreAdamW } from './train/adamw.js'
 export { clipGradientNorm } from './train/clip-gradient-norm.js'

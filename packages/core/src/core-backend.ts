@@ -1,0 +1,165 @@
+/**
+ * The backend without a runtime: the frozen layer as a plain dense product, the adapters through this package's own transforms. It is
+ * the first row of the conformance table, and what a new backend can be compared with; it is not meant to serve models.
+ */
+import { createLayer, type FloatArray, type Layer } from './adapter/layer.js'
+import type { AdaptedLinear, ApplyOptions, Backend, LinearGradients } from './backend.js'
+import type { Shape } from './entries/entries.js'
+import { FourierFTError } from './errors.js'
+import { addDelta, delta } from './spectrum/delta.js'
+import { addBackward, addForward } from './spectrum/linear.js'
+import { addProduct } from './spectrum/matrix-product.js'
+
+/** A new backend; each counts its own layers in `resources`. */
+export function coreBackend(): Backend {
+  const live = new Set<AdaptedLinear>()
+  return {
+    name: 'core',
+    device: 'cpu',
+    versions: engineVersions(),
+    strategies: ['merge', 'dense', 'factored', 'spectral'],
+    async delta(layer) {
+      return delta(createLayer(layer))
+    },
+    async linear(weight, bias, layers) {
+      const linear = adaptedLinear(weight, bias, layers, () => live.delete(linear))
+      live.add(linear)
+      return linear
+    },
+    resources: () => live.size,
+    async dispose() {
+      for (const linear of live) await linear.dispose()
+    },
+  }
+}
+
+function engineVersions(): Readonly<Record<string, string>> {
+  if (typeof process === 'object') return { node: process.versions.node, v8: process.versions.v8 ?? 'none' }
+  return { browser: navigator.userAgent }
+}
+
+function adaptedLinear(
+  weight: Float32Array,
+  bias: Float32Array | null,
+  givenLayers: readonly Layer[],
+  onDispose: () => void,
+): AdaptedLinear {
+  const [d1, d2] = checkShapes(weight, bias, givenLayers)
+  const base = weight.slice()
+  const offset = bias === null ? new Float32Array(d1) : bias.slice()
+  let layers = givenLayers.map((layer) => createLayer({ ...layer, coefficients: layer.coefficients.slice() }))
+  let merged: Float32Array | undefined
+  let enabled = true
+  let disposed = false
+
+  function checkState(isMerged?: boolean): void {
+    if (disposed) throw invalidState('the layer was disposed; make a new one with linear()')
+    if (isMerged === undefined || isMerged === (merged !== undefined)) return
+    throw invalidState(
+      isMerged ? 'the layer is not merged; call merge() first' : 'the layer is merged; call unmerge() first',
+    )
+  }
+
+  function checkInput(x: Float32Array, { rows }: ApplyOptions): number {
+    checkState(rows === undefined ? undefined : false)
+    if (x.length % d2 !== 0) throw mismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
+    return x.length / d2
+  }
+
+  const activeWeight = () => (enabled && merged !== undefined ? merged : base)
+
+  return {
+    async forward(x, options = {}) {
+      const tokens = checkInput(x, options)
+      const y = new Float32Array(tokens * d1)
+      for (let t = 0; t < tokens; t++) y.set(offset, t * d1)
+      const transposed = { data: activeWeight(), rowStride: 1, columnStride: d2 }
+      addProduct(tokens, d1, d2, { data: x, rowStride: d2, columnStride: 1 }, transposed, y)
+      if (enabled && merged === undefined) addForward(layers, x, y, options)
+      return y
+    },
+    async backward(x, gradY, options = {}): Promise<LinearGradients> {
+      const tokens = checkInput(x, options)
+      if (gradY.length !== tokens * d1) {
+        throw mismatch('gradY', `T·d1 = ${tokens}·${d1} = ${tokens * d1} numbers`, gradY.length)
+      }
+      const coefficients = layers.map(({ entries }) => new Float32Array(entries.n))
+      const gradX = new Float32Array(x.length)
+      const w = { data: activeWeight(), rowStride: d2, columnStride: 1 }
+      addProduct(tokens, d2, d1, { data: gradY, rowStride: d1, columnStride: 1 }, w, gradX)
+      if (enabled) {
+        const gradients = merged === undefined ? { coefficients, x: gradX } : { coefficients }
+        addBackward(layers, x, gradY, gradients, options)
+      }
+      return { coefficients, x: gradX }
+    },
+    async setCoefficients(coefficients) {
+      checkState(false)
+      if (coefficients.length !== layers.length) {
+        throw mismatch('coefficients', `one array for each of ${layers.length} layers`, coefficients.length)
+      }
+      layers = layers.map((layer, a) => createLayer({ ...layer, coefficients: coefficients[a].slice() }))
+    },
+    async disable() {
+      checkState()
+      enabled = false
+    },
+    async enable() {
+      checkState()
+      enabled = true
+    },
+    async merge() {
+      checkState(false)
+      const sum = Float64Array.from(base)
+      for (const layer of layers) addDelta(layer, sum)
+      merged = Float32Array.from(sum)
+    },
+    async unmerge() {
+      checkState(true)
+      merged = undefined
+    },
+    async weight(): Promise<FloatArray> {
+      checkState()
+      return activeWeight().slice()
+    },
+    async dispose() {
+      checkState()
+      disposed = true
+      merged = undefined
+      layers = []
+      onDispose()
+    },
+  }
+}
+
+function checkShapes(weight: Float32Array, bias: Float32Array | null, layers: readonly Layer[]): Shape {
+  if (layers.length === 0) {
+    throw new FourierFTError('INVALID_OPTION', 'layers: expected at least one layer; received none', {
+      option: 'layers',
+      expected: 'at least one layer',
+      received: layers,
+    })
+  }
+  const [d1, d2] = layers[0].shape
+  for (const { name, shape } of layers) {
+    if (shape[0] !== d1 || shape[1] !== d2) {
+      throw mismatch(`shape of module ${name}`, `[${d1}, ${d2}], as the first layer's`, `[${shape}]`)
+    }
+  }
+  if (weight.length !== d1 * d2) {
+    throw mismatch('weight', `d1·d2 = ${d1}·${d2} = ${d1 * d2} numbers, the layers' shape`, weight.length)
+  }
+  if (bias !== null && bias.length !== d1) throw mismatch('bias', `d1 = ${d1} numbers, or null`, bias.length)
+  return [d1, d2]
+}
+
+function mismatch(what: string, expected: string, received: number | string): FourierFTError {
+  return new FourierFTError('SHAPE_MISMATCH', `${what}: expected ${expected}; received ${received}`, {
+    expected,
+    received,
+  })
+}
+
+function invalidState(message: string): FourierFTError {
+  return new FourierFTError('INVALID_STATE', message)
+}

@@ -1,0 +1,191 @@
+/**
+ * ΔW itself, and the gradient with respect to it taken back to the entries. Neither forms the dense complex spectrum: ΔW is made row by
+ * row from half spectra. Since ΔW is a sum of cosines, `ΔW[d1−p, d2−q] = ΔW[p, q]`: half of the rows are the other half read backwards.
+ *
+ * @see Equations 2–4 of the paper; PEFT's `FourierFTLayer.get_delta_weight`.
+ */
+import type { FloatArray, Layer } from '../adapter/layer.js'
+import type { Entries } from '../entries/entries.js'
+import { FourierFTError } from '../errors.js'
+import { cachedPlan } from './plan-cache.js'
+import { halfLength, realFft } from './real-transform.js'
+import { unitCircle } from './unit-circle.js'
+
+/**
+ * `ΔW[p, q] = α/(d1·d2) · Σ_l c_l · cos(2π(p·j_l/d1 + q·k_l/d2))`, row-major `[d1, d2]` = `[out, in]`, computed in float64 and rounded
+ * once.
+ *
+ * @param out overwritten; `d1·d2` numbers, by default a new `Float32Array`
+ * @throws {FourierFTError} `SHAPE_MISMATCH` when `out` has another length
+ */
+export function delta(layer: Layer): Float32Array
+export function delta<Out extends FloatArray>(layer: Layer, out: Out): Out
+export function delta(layer: Layer, out?: FloatArray): FloatArray {
+  const [d1, d2] = layer.shape
+  if (out !== undefined && out.length !== d1 * d2) {
+    throw new FourierFTError(
+      'SHAPE_MISMATCH',
+      `delta of module ${layer.name}: out must have ${d1}·${d2} = ${d1 * d2} numbers; received ${out.length}`,
+      { module: layer.name, expected: d1 * d2, received: out.length },
+    )
+  }
+  const target = out ?? new Float32Array(d1 * d2)
+  forEachRow(layer, (p, line) => {
+    target.set(line, p * d2)
+    const mirror = (d1 - p) % d1
+    if (mirror === p) return
+    target.copyWithin(mirror * d2, p * d2, (p + 1) * d2)
+    target.subarray(mirror * d2 + 1, (mirror + 1) * d2).reverse()
+  })
+  return target
+}
+
+/** `weight += ΔW`, each element rounded once; `weight` `[d1, d2]` row-major, its length checked by the caller. */
+export function addDelta(layer: Layer, weight: FloatArray): void {
+  const [d1, d2] = layer.shape
+  forEachRow(layer, (p, line) => {
+    const row = p * d2
+    for (let q = 0; q < d2; q++) weight[row + q] += line[q]
+    const mirror = (d1 - p) % d1
+    if (mirror === p) return
+    weight[mirror * d2] += line[0]
+    for (let q = 1; q < d2; q++) weight[mirror * d2 + q] += line[d2 - q]
+  })
+}
+
+/** Calls back with the rows `0 … ⌊d1/2⌋` of ΔW, each in the same array. */
+function forEachRow(layer: Layer, visit: (p: number, line: Float64Array) => void): void {
+  const [d1, d2] = layer.shape
+  const { coefficients, scaling } = layer
+  const { rows, columns } = halfPlane(layer.entries)
+  const n = rows.length
+  const weights = new Float64Array(n)
+  for (let l = 0; l < n; l++) weights[l] = (scaling * coefficients[l]) / (d1 * d2)
+
+  const frequencies = halfLength(d2)
+  const spectrumRe = new Float64Array(frequencies)
+  const spectrumIm = new Float64Array(frequencies)
+  const line = new Float64Array(d2)
+  const transform = realFft(d2)
+  if (n > lookupLimit(d1, d2)) {
+    const { re, im } = columnTransforms(layer.shape, rows, columns, weights)
+    for (let p = 0; p < halfLength(d1); p++) {
+      line.fill(0)
+      transform.synthesise(
+        re.subarray(p * frequencies, (p + 1) * frequencies),
+        im.subarray(p * frequencies, (p + 1) * frequencies),
+        line,
+        0,
+      )
+      visit(p, line)
+    }
+    return
+  }
+  const { cos, sin } = cachedPlan(`unit-circle ${d1}`, () => unitCircle(d1))
+  // p·j_l mod d1, by addition from row to row.
+  const turns = new Int32Array(n)
+  for (let p = 0; p < halfLength(d1); p++) {
+    spectrumRe.fill(0)
+    spectrumIm.fill(0)
+    line.fill(0)
+    for (let l = 0; l < n; l++) {
+      const turn = turns[l]
+      const column = columns[l]
+      spectrumRe[column] += weights[l] * cos[turn]
+      spectrumIm[column] += weights[l] * sin[turn]
+      const next = turn + rows[l]
+      turns[l] = next >= d1 ? next - d1 : next
+    }
+    transform.synthesise(spectrumRe, spectrumIm, line, 0)
+    visit(p, line)
+  }
+}
+
+/**
+ * The gradient of `L` with respect to ΔW taken to the entries, without α: returns `Σ_{p,q} gradient[p,q]·cos(2π(p·j_l/d1 + q·k_l/d2))/(d1·d2)`
+ * for every entry. The adjoint of `delta`.
+ */
+export function deltaAdjoint(entries: Entries, gradient: Float64Array): Float64Array {
+  const [d1, d2] = entries.shape
+  const { rows, columns } = halfPlane(entries)
+  const n = rows.length
+  const sums = new Float64Array(n)
+  const frequencies = halfLength(d2)
+  const spectrumRe = new Float64Array(frequencies)
+  const spectrumIm = new Float64Array(frequencies)
+  const line = new Float64Array(d2)
+  const transform = realFft(d2)
+  const { cos, sin } = cachedPlan(`unit-circle ${d1}`, () => unitCircle(d1))
+  const turns = new Int32Array(n)
+  for (let p = 0; p < halfLength(d1); p++) {
+    const mirror = (d1 - p) % d1
+    for (let q = 0; q < d2; q++) line[q] = gradient[p * d2 + q]
+    if (mirror !== p) {
+      line[0] += gradient[mirror * d2]
+      for (let q = 1; q < d2; q++) line[q] += gradient[(mirror + 1) * d2 - q]
+    }
+    transform.analyse(line, 0, spectrumRe, spectrumIm)
+    for (let l = 0; l < n; l++) {
+      const turn = turns[l]
+      const column = columns[l]
+      sums[l] += spectrumRe[column] * cos[turn] - spectrumIm[column] * sin[turn]
+      const next = turn + rows[l]
+      turns[l] = next >= d1 ? next - d1 : next
+    }
+  }
+  for (let l = 0; l < n; l++) sums[l] /= d1 * d2
+  return sums
+}
+
+/** Entries `(j, k)` and `(−j, −k)` give the same ΔW, so all of them can be taken from the half with `k ≤ d2/2`. */
+function halfPlane(entries: Entries): { rows: Int32Array; columns: Int32Array } {
+  const [d1, d2] = entries.shape
+  const rows = Int32Array.from(entries.rows)
+  const columns = Int32Array.from(entries.columns)
+  for (let l = 0; l < columns.length; l++) {
+    if (2 * columns[l] <= d2) continue
+    rows[l] = (d1 - rows[l]) % d1
+    columns[l] = d2 - columns[l]
+  }
+  return { rows, columns }
+}
+
+/** From this many entries on, transforming whole columns costs less than a look-up for each entry and row. */
+function lookupLimit(d1: number, d2: number): number {
+  return halfLength(d2) * Math.log2(d1 + 1)
+}
+
+/** The spectrum with its first axis transformed, `[⌊d1/2⌋ + 1, ⌊d2/2⌋ + 1]`: as many numbers as ΔW has in float32. */
+function columnTransforms(
+  [d1, d2]: readonly [number, number],
+  rows: Int32Array,
+  columns: Int32Array,
+  weights: Float64Array,
+): { re: Float64Array; im: Float64Array } {
+  const height = halfLength(d1)
+  const width = halfLength(d2)
+  const re = new Float64Array(height * width)
+  const im = new Float64Array(height * width)
+  const columnRe = new Float64Array(height)
+  const columnIm = new Float64Array(height)
+  const line = new Float64Array(d1)
+  const transform = realFft(d1)
+  // Entries in the order of their columns, by counting.
+  const starts = new Int32Array(width + 1)
+  for (const column of columns) starts[column + 1]++
+  for (let k = 0; k < width; k++) starts[k + 1] += starts[k]
+  const order = new Int32Array(columns.length)
+  const next = starts.slice()
+  for (let l = 0; l < columns.length; l++) order[next[columns[l]]++] = l
+  for (let k = 0; k < width; k++) {
+    if (starts[k] === starts[k + 1]) continue
+    line.fill(0)
+    for (let i = starts[k]; i < starts[k + 1]; i++) line[rows[order[i]]] += weights[order[i]]
+    transform.analyse(line, 0, columnRe, columnIm)
+    for (let p = 0; p < height; p++) {
+      re[p * width + k] = columnRe[p]
+      im[p * width + k] = columnIm[p]
+    }
+  }
+  return { re, im }
+}

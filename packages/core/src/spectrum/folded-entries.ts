@@ -1,0 +1,47 @@
+/**
+ * Entries seen from half spectra. Activations are real and only a real part is kept, so frequencies above d/2 are conjugates of those
+ * below: `X̂[d2−k] = conj X̂[k]`, and `G[d1−j]` may be added, conjugated, to `G[j]`. Folding both leaves the real part of each product as
+ * it is and the imaginary part with one sign: −1 where exactly one of `j`, `k` was folded.
+ */
+import type { Entries } from '../entries/entries.js'
+import { halfLength } from './real-transform.js'
+
+export interface FoldedEntries {
+  /** `min(j, d1 − j)` */
+  readonly rows: Int32Array
+  /** `min(k, d2 − k)` */
+  readonly columns: Int32Array
+  /** ±1, the sign of the imaginary part. */
+  readonly signs: Float64Array
+}
+
+/** Entries are immutable, so what is derived from them lives as long as they do. */
+const foldedByEntries = new WeakMap<Entries, FoldedEntries>()
+
+export function foldEntries(entries: Entries): FoldedEntries {
+  const known = foldedByEntries.get(entries)
+  if (known !== undefined) return known
+  const [d1, d2] = entries.shape
+  const rows = new Int32Array(entries.n)
+  const columns = new Int32Array(entries.n)
+  const signs = new Float64Array(entries.n)
+  for (let l = 0; l < entries.n; l++) {
+    const j = entries.rows[l]
+    const k = entries.columns[l]
+    const rowFolds = 2 * j > d1
+    const columnFolds = 2 * k > d2
+    rows[l] = rowFolds ? d1 - j : j
+    columns[l] = columnFolds ? d2 - k : k
+    signs[l] = rowFolds === columnFolds ? 1 : -1
+  }
+  const folded = { rows, columns, signs }
+  foldedByEntries.set(entries, folded)
+  return folded
+}
+
+/** The frequencies below `halfLength(length)` that occur in any of the lists, ascending. */
+export function usedFrequencies(lists: readonly Int32Array[], length: number): Int32Array {
+  const used = new Uint8Array(halfLength(length))
+  for (const list of lists) for (const frequency of list) used[frequency] = 1
+  return Int32Array.from(used.keys()).filter((frequency) => used[frequency] === 1)
+}

@@ -1,0 +1,152 @@
+/**
+ * Fourier transforms between d real numbers and half a spectrum, frequencies `0 … ⌊d/2⌋`, in float64. Two ways to compute them: fast
+ * transforms (strategy `spectral`) and direct sums at the few frequencies that are used (strategy `factored`).
+ */
+import type { FloatArray } from '../adapter/layer.js'
+import { complexFft } from './complex-fft.js'
+import { cachedPlan } from './plan-cache.js'
+import { unitCircle } from './unit-circle.js'
+
+/** With `e(t) = exp(2πi·t)`; `re` and `im` hold `⌊d/2⌋ + 1` numbers. Up to a conjugate each of the two is the adjoint of the other. */
+export interface RealTransform {
+  /** `re[k] + i·im[k] = Σ_q x[offset + q]·e(q·k/d)`. */
+  analyse(x: FloatArray, offset: number, re: Float64Array, im: Float64Array): void
+  /** `y[offset + p] += Re Σ_{k ≤ ⌊d/2⌋} (re[k] + i·im[k])·e(p·k/d)`: the real part is taken, nothing is doubled. */
+  synthesise(re: Float64Array, im: Float64Array, y: FloatArray, offset: number): void
+}
+
+/** Number of frequencies that the spectrum of `length` real numbers has, the others being their conjugates. */
+export function halfLength(length: number): number {
+  return Math.floor(length / 2) + 1
+}
+
+/** Fast transforms of any length: O(d log d) for each call. Cached. */
+export function realFft(length: number): RealTransform {
+  return cachedPlan(`real-fft ${length}`, () => (length % 2 === 0 ? evenFft(length) : oddFft(length)))
+}
+
+/** Even d: d/2 complex points `x[2m] + i·x[2m+1]`, their transform split into that of the even and that of the odd samples. */
+function evenFft(length: number): RealTransform {
+  const half = length / 2
+  const fft = complexFft(half)
+  const { inputRe, inputIm, outputRe, outputIm } = fft
+  const { cos, sin } = unitCircle(length)
+  return {
+    analyse(x, offset, re, im) {
+      for (let m = 0, q = offset; m < half; m++, q += 2) {
+        inputRe[m] = x[q]
+        inputIm[m] = x[q + 1]
+      }
+      fft.run()
+      re[0] = outputRe[0] + outputIm[0]
+      im[0] = 0
+      re[half] = outputRe[0] - outputIm[0]
+      im[half] = 0
+      for (let k = 1, l = half - 1; k <= l; k++, l--) {
+        // Even samples: E = (Z[k] + conj Z[l])/2; odd ones: O = (Z[k] − conj Z[l])/2i; X[k] = E + e(k/d)·O, X[l] = conj(E − e(k/d)·O).
+        const evenRe = 0.5 * (outputRe[k] + outputRe[l])
+        const evenIm = 0.5 * (outputIm[k] - outputIm[l])
+        const oddRe = 0.5 * (outputIm[k] + outputIm[l])
+        const oddIm = 0.5 * (outputRe[l] - outputRe[k])
+        const turnedRe = oddRe * cos[k] - oddIm * sin[k]
+        const turnedIm = oddRe * sin[k] + oddIm * cos[k]
+        re[k] = evenRe + turnedRe
+        im[k] = evenIm + turnedIm
+        re[l] = evenRe - turnedRe
+        im[l] = turnedIm - evenIm
+      }
+    },
+    synthesise(re, im, y, offset) {
+      // y = Σ_{all j} S[j]·e(p·j/d) for the Hermitian S with S[j] = (re + i·im)/2 inside and the real parts at 0 and d/2.
+      inputRe[0] = re[0] + re[half]
+      inputIm[0] = re[0] - re[half]
+      for (let k = 1, l = half - 1; k <= l; k++, l--) {
+        // Z[k] = E + i·e(k/d)·O and Z[l] = conj(E) + i·conj(e(k/d)·O), with E, O = (S[k] ± conj S[l]).
+        const evenRe = 0.5 * (re[k] + re[l])
+        const evenIm = 0.5 * (im[k] - im[l])
+        const oddRe = 0.5 * (re[k] - re[l])
+        const oddIm = 0.5 * (im[k] + im[l])
+        const turnedRe = oddRe * cos[k] - oddIm * sin[k]
+        const turnedIm = oddRe * sin[k] + oddIm * cos[k]
+        inputRe[k] = evenRe - turnedIm
+        inputIm[k] = evenIm + turnedRe
+        inputRe[l] = evenRe + turnedIm
+        inputIm[l] = turnedRe - evenIm
+      }
+      fft.run()
+      for (let m = 0, p = offset; m < half; m++, p += 2) {
+        y[p] += outputRe[m]
+        y[p + 1] += outputIm[m]
+      }
+    },
+  }
+}
+
+/** Odd d has no half-length form: d complex points, the imaginary parts of the samples zero, those of the result left alone. */
+function oddFft(length: number): RealTransform {
+  const fft = complexFft(length)
+  const { inputRe, inputIm, outputRe, outputIm } = fft
+  const frequencies = halfLength(length)
+  return {
+    analyse(x, offset, re, im) {
+      for (let q = 0; q < length; q++) inputRe[q] = x[offset + q]
+      inputIm.fill(0)
+      fft.run()
+      for (let k = 0; k < frequencies; k++) {
+        re[k] = outputRe[k]
+        im[k] = outputIm[k]
+      }
+    },
+    synthesise(re, im, y, offset) {
+      for (let k = 0; k < frequencies; k++) {
+        inputRe[k] = re[k]
+        inputIm[k] = im[k]
+      }
+      inputRe.fill(0, frequencies)
+      inputIm.fill(0, frequencies)
+      fft.run()
+      for (let p = 0; p < length; p++) y[offset + p] += outputRe[p]
+    },
+  }
+}
+
+/**
+ * Direct sums at the named frequencies (ascending, each in `0 … ⌊d/2⌋`): O(d) for each of them, no other frequency is written or read.
+ * The bases are never stored: their values are looked up on the unit circle, `q·k mod d` by addition.
+ */
+export function directTransform(length: number, frequencies: Int32Array): RealTransform {
+  const { cos, sin } = cachedPlan(`unit-circle ${length}`, () => unitCircle(length))
+  const line = cachedPlan(`direct-line ${length}`, () => new Float64Array(length))
+  return {
+    analyse(x, offset, re, im) {
+      for (let q = 0; q < length; q++) line[q] = x[offset + q]
+      for (let f = 0; f < frequencies.length; f++) {
+        const k = frequencies[f]
+        let sumRe = 0
+        let sumIm = 0
+        for (let q = 0, turn = 0; q < length; q++) {
+          sumRe += line[q] * cos[turn]
+          sumIm += line[q] * sin[turn]
+          turn += k
+          if (turn >= length) turn -= length
+        }
+        re[k] = sumRe
+        im[k] = sumIm
+      }
+    },
+    synthesise(re, im, y, offset) {
+      line.fill(0)
+      for (let f = 0; f < frequencies.length; f++) {
+        const k = frequencies[f]
+        const gRe = re[k]
+        const gIm = im[k]
+        for (let p = 0, turn = 0; p < length; p++) {
+          line[p] += gRe * cos[turn] - gIm * sin[turn]
+          turn += k
+          if (turn >= length) turn -= length
+        }
+      }
+      for (let p = 0; p < length; p++) y[offset + p] += line[p]
+    },
+  }
+}
