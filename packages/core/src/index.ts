@@ -34,6 +34,12 @@ export { makeEntries } from './entries/make-entries.js'
 export { type UniformOptions, uniformEntries } from './entries/uniform.js'
 export { type ErrorCode, type ErrorDetails, FourierFTError } from './errors.js'
 export { delta } from './spectrum/delta.js'
+export {
+  type GroupedAnalysis,
+  type GroupedSynthesis,
+  type GroupedTransform,
+  groupedTransform,
+} from './spectrum/grouped-transform.js'
 export { addBackward, addForward, type BranchGradients } from './spectrum/linear.js'
 export { clearPlans } from './spectrum/plan-cache.js'
 export {
