@@ -59,7 +59,8 @@ export function unitCircle(denominator: number): UnitCircle {
     const tail = (high - (high + low) + low) / STEPS
 
     const x = steep ? sine(angle, tail) : cosine(angle, tail)
-    const y = steep ? cosine(angle, tail) : sine(angle, tail)
+    // On the diagonal both are the cosine: sin θ = cos(π/2 − θ) holds for the bits.
+    const y = steep || a === quarter - a ? cosine(angle, tail) : sine(angle, tail)
     cos[m] = left ? -x : x
     sin[m] = below ? -y : y
   }

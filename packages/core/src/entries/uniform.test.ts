@@ -1,0 +1,90 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { seedWord } from './seed.js'
+import { uniformEntries } from './uniform.js'
+
+/** Shapes of at most a few thousand places, with an entry count that fits. */
+const small = fc.tuple(fc.integer({ min: 1, max: 60 }), fc.integer({ min: 1, max: 60 })).chain(([d1, d2]) =>
+  fc.record({
+    shape: fc.constant([d1, d2] as const),
+    n: fc.integer({ min: 1, max: d1 * d2 }),
+    seed: fc.bigInt({ min: -(2n ** 63n), max: 2n ** 64n - 1n }),
+  }),
+)
+
+describe('uniformEntries', () => {
+  test('entries are distinct positions of the spectrum', () => {
+    fc.assert(
+      fc.property(small, ({ shape, n, seed }) => {
+        const { rows, columns } = uniformEntries({ shape, n, seed })
+        expect(rows.every((j) => j < shape[0])).toBe(true)
+        expect(columns.every((k) => k < shape[1])).toBe(true)
+        expect(new Set(Array.from(rows, (j, l) => j * shape[1] + (columns[l] as number))).size).toBe(n)
+      }),
+    )
+  })
+
+  test('the first m entries do not depend on n, whichever way the permutation is walked', () => {
+    const shape = [50, 60] as const
+    const all = uniformEntries({ shape, n: 3000, seed: 5 })
+    for (const m of [1, 20, 187, 188, 1500]) {
+      const some = uniformEntries({ shape, n: m, seed: 5 })
+      expect(some.rows).toEqual(all.rows.slice(0, m))
+      expect(some.columns).toEqual(all.columns.slice(0, m))
+    }
+  })
+
+  test('the recipe says how they were made', () => {
+    expect(uniformEntries({ shape: [4, 4], n: 3, seed: 9n }).recipe).toEqual({
+      sampler: 'uniform',
+      seed: 9n,
+      n: 3,
+    })
+    expect(uniformEntries({ shape: [4, 4], n: 3, seed: 9, algorithm: 'legacy' }).recipe).toEqual({
+      sampler: 'uniform',
+      seed: 9,
+      n: 3,
+      algorithm: 'legacy',
+    })
+  })
+
+  test.each([0, -1, 1.5, Number.NaN, 17, Number.POSITIVE_INFINITY])(
+    'n = %s of 16 places is an error',
+    (n) => {
+      expect(() => uniformEntries({ shape: [4, 4], n, seed: 0 })).toThrow(
+        expect.objectContaining({ code: 'INVALID_ENTRY_COUNT' }),
+      )
+    },
+  )
+
+  test.each([[[0, 4]], [[4, -4]], [[2.5, 4]], [[Number.NaN, 4]], [[65537, 65536]]] as const)(
+    'shape %j is an error',
+    (shape) => {
+      expect(() => uniformEntries({ shape, n: 1, seed: 0 })).toThrow(
+        expect.objectContaining({ code: 'INVALID_OPTION' }),
+      )
+    },
+  )
+
+  test('an unknown algorithm is an error', () => {
+    const options = { shape: [4, 4] as const, n: 1, seed: 0, algorithm: 'modern' as 'legacy' }
+    expect(() => uniformEntries(options)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
+  })
+})
+
+describe('seedWord', () => {
+  test.each([
+    [0, 0],
+    [777, 777],
+    [-1, 0xffffffff],
+    [2 ** 32 + 5, 5],
+    [-(2n ** 63n), 0],
+    [2n ** 64n - 1n, 0xffffffff],
+  ] as const)('%s has the low word %s', (seed, word) => {
+    expect(seedWord(seed)).toBe(word)
+  })
+
+  test.each([0.5, Number.NaN, 2 ** 53, 2n ** 64n, -(2n ** 63n) - 1n])('%s is no seed', (seed) => {
+    expect(() => seedWord(seed)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
+  })
+})

@@ -1,0 +1,79 @@
+import { describe, expect, test } from 'vitest'
+import { unitCircle } from './unit-circle.js'
+
+/** Fixed point with 160 fractional bits: the oracle of this file, integers throughout. */
+const ONE = 1n << 160n
+
+/** `2π`, its digits from the literature. */
+const TWO_PI = (62831853071795864769252867665590057683943387987502116419498891846n * ONE) / 10n ** 64n
+
+/** `cos` and `sin` of `2π·m/denominator` by their power series, good to 2⁻¹⁵⁰. */
+function exactPoint(m: number, denominator: number): { cos: bigint; sin: bigint } {
+  const angle = (TWO_PI * BigInt(m)) / BigInt(denominator)
+  const sums = [0n, 0n, 0n, 0n]
+  let term = ONE
+  for (let k = 0n; term !== 0n; k++) {
+    sums[Number(k % 4n)] = (sums[Number(k % 4n)] ?? 0n) + term
+    term = (term * angle) / (ONE * (k + 1n))
+  }
+  const [a = 0n, b = 0n, c = 0n, d = 0n] = sums
+  return { cos: a - c, sin: b - d }
+}
+
+/** Distance of a double from a fixed-point number, in units in the last place of the double. */
+function ulps(value: number, exact: bigint): number {
+  if (value === 0)
+    return exact === 0n || (exact < 1n << 12n && exact > -(1n << 12n)) ? 0 : Number.POSITIVE_INFINITY
+  let ulp = 2 ** -52
+  while (Math.abs(value) < ulp * 2 ** 52) ulp /= 2
+  const difference = BigInt(value * 2 ** 120) * (ONE >> 120n) - exact
+  return Math.abs(Number(difference) / 2 ** 160 / ulp)
+}
+
+describe('unitCircle', () => {
+  const small = Array.from({ length: 40 }, (_, i) => i + 1)
+  test.each([...small, 127, 768, 1024, 3072, 4093, 4096, 11008, 14336, 131072, 1048583])(
+    'denominator %i: every point within 1 ulp',
+    (denominator) => {
+      const { cos, sin } = unitCircle(denominator)
+      expect(cos).toHaveLength(denominator)
+      expect(sin).toHaveLength(denominator)
+      const stride = Math.ceil(denominator / 400)
+      let worst = 0
+      for (let m = 0; m < denominator; m += stride) {
+        const exact = exactPoint(m, denominator)
+        worst = Math.max(worst, ulps(cos[m] as number, exact.cos), ulps(sin[m] as number, exact.sin))
+      }
+      expect(worst).toBeLessThan(1)
+    },
+  )
+
+  test('quarter turns are exact, and no zero is negative', () => {
+    const { cos, sin } = unitCircle(4)
+    expect(cos).toEqual(Float64Array.of(1, 0, -1, 0))
+    expect(sin).toEqual(Float64Array.of(0, 1, 0, -1))
+  })
+
+  test('an angle has one cosine, however its fraction is written', () => {
+    const thin = unitCircle(96)
+    const dense = unitCircle(96 * 35)
+    for (let m = 0; m < 96; m++) {
+      expect(dense.cos[35 * m]).toBe(thin.cos[m])
+      expect(dense.sin[35 * m]).toBe(thin.sin[m])
+    }
+  })
+
+  test('symmetries hold bit for bit', () => {
+    const d = 1000
+    const { cos, sin } = unitCircle(d)
+    for (let m = 1; m < d; m++) {
+      expect(cos[d - m]).toBe(cos[m])
+      expect(sin[d - m]).toBe(0 - (sin[m] as number))
+      expect(cos[(m + d / 4) % d]).toBe(0 - (sin[m] as number))
+    }
+  })
+
+  test.each([0, -3, 1.5, Number.NaN, 2 ** 26 + 1])('denominator %s is an error', (denominator) => {
+    expect(() => unitCircle(denominator)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
+  })
+})
