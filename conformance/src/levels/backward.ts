@@ -1,0 +1,117 @@
+/**
+ * Level 5: `∂L/∂c` and `∂L/∂x` for `L = Σ gradY · y`, against PyTorch's autograd, the float64 oracle, and differences of the oracle's
+ * own forward pass.
+ *
+ * The limit is 1e-5 of the largest number of each gradient, derived as in level 4: the same sums, in the other direction.
+ */
+import type { LinearGradients } from '@fourierft/core'
+import type { Level } from '../level.js'
+import { relativeError } from '../measure.js'
+import { type OracleGradients, oracleBackward, oracleForward } from '../oracle.js'
+import { offeredStrategies, type Problem, problemOf, problems, withLinear } from '../problems.js'
+
+export const BACKWARD_LIMIT = 1e-5
+
+const TOKENS = [1, 7, 32]
+
+export const backwardLevel: Level = {
+  level: 5,
+  title: 'backward',
+  async run(context) {
+    const { backend, vectors, quick, check } = context
+    const strategies = offeredStrategies(context)
+
+    const compare = async (name: string, problem: Problem, expected: OracleGradients | LinearGradients) => {
+      const { x, gradY, rows } = problem
+      for (const strategy of strategies) {
+        await check(`${strategy}, ${name}`, BACKWARD_LIMIT, () =>
+          withLinear(backend, problem, async (linear) =>
+            gradientError(await linear.backward(x, gradY, { strategy, ...(rows && { rows }) }), expected),
+          ),
+        )
+      }
+    }
+
+    for (const vector of vectors.linear) await compare(`autograd: ${vector.name}`, problemOf(vector), vector)
+    for (const tokens of TOKENS) {
+      for (const problem of problems({ tokens, quick })) {
+        const { name, weight, layers, x, gradY, rows } = problem
+        await compare(name, problem, oracleBackward(weight, layers, x, gradY, rows))
+      }
+    }
+
+    const small = differencesProblem()
+    await compare('finite differences of the oracle', small, finiteDifferences(small))
+
+    for (const strategy of strategies) {
+      await check(`${strategy}, after setCoefficients`, BACKWARD_LIMIT, () =>
+        withLinear(backend, small, async (linear) => {
+          await linear.backward(small.x, small.gradY, { strategy })
+          const layers = small.layers.map((layer) => ({
+            ...layer,
+            coefficients: layer.coefficients.map((c) => 0.5 - c),
+          }))
+          await linear.setCoefficients(layers.map(({ coefficients }) => Float32Array.from(coefficients)))
+          const expected = oracleBackward(small.weight, layers, small.x, small.gradY)
+          return gradientError(await linear.backward(small.x, small.gradY, { strategy }), expected)
+        }),
+      )
+    }
+  },
+}
+
+function gradientError(actual: LinearGradients, expected: OracleGradients | LinearGradients): number {
+  if (actual.coefficients.length !== expected.coefficients.length) {
+    throw new Error(
+      `∂L/∂c: expected ${expected.coefficients.length} arrays, received ${actual.coefficients.length}`,
+    )
+  }
+  let largest = relativeError(actual.x, expected.x)
+  expected.coefficients.forEach((gradient, index) => {
+    const error = relativeError(actual.coefficients[index] ?? new Float64Array(), gradient)
+    if (!(error <= largest)) largest = error
+  })
+  return largest
+}
+
+function differencesProblem(): Problem {
+  const shape = [10, 14] as const
+  return problemOf({
+    name: 'finite differences',
+    layers: [
+      { shape, n: 9, seed: 3, coefficientsSeed: 7900, scaling: 20 },
+      { shape, n: 5, seed: 4, coefficientsSeed: 7901, scaling: 30 },
+    ],
+    tokens: 3,
+    bias: true,
+    rows: null,
+    seed: 7910,
+  })
+}
+
+/**
+ * `L` is linear in `c` for a fixed `x`, and in `x` for a fixed `c`: a central difference with the step 1 has no truncation error, only
+ * the rounding of two float64 sums (1e-13 here, nothing beside the limit).
+ */
+export function finiteDifferences({ weight, bias, layers, x, gradY }: Problem): OracleGradients {
+  const loss = (changed: Problem['layers'], input: Float64Array) => {
+    const y = oracleForward(weight, bias, changed, input)
+    return y.reduce((sum, value, i) => sum + value * (gradY[i] as number), 0)
+  }
+  const exact = Float64Array.from(x)
+  const coefficients = layers.map((layer, index) =>
+    Float64Array.from(layer.coefficients, (_, l) => {
+      const moved = (step: number) => {
+        const c = Float64Array.from(layer.coefficients)
+        c[l] = (c[l] as number) + step
+        return layers.map((other, i) => (i === index ? { ...layer, coefficients: c } : other))
+      }
+      return (loss(moved(1), exact) - loss(moved(-1), exact)) / 2
+    }),
+  )
+  const gradX = exact.map((_, i) => {
+    const moved = (step: number) => exact.with(i, (exact[i] as number) + step)
+    return (loss(layers, moved(1)) - loss(layers, moved(-1))) / 2
+  })
+  return { coefficients, x: gradX }
+}

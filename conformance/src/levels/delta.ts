@@ -1,0 +1,172 @@
+/**
+ * Level 3: ΔW in `[out, in]`, against `core`'s float64 reference and against PyTorch's.
+ *
+ * The limit, relative to `max|ref|`, is `2e-6 · log2(d1·d2)`: a float32 transform of N points does log2(N) stages, each adding a
+ * few roundings of 2⁻²⁴ = 6e-8; 2e-6 is 33 roundings for a stage.
+ */
+import {
+  createLayer,
+  explicitEntries,
+  type FloatArray,
+  type Layer,
+  referenceDelta,
+  type Shape,
+  uniformEntries,
+} from '@fourierft/core'
+import { ENGINE_DIGESTS, sha256OfNumbers } from '../engine-digests.js'
+import type { Level } from '../level.js'
+import { largestDifference, largestMagnitude, relativeError } from '../measure.js'
+import { layerOf } from '../oracle.js'
+import { values } from '../values.js'
+import type { AdapterLayerVector, AdapterVector } from '../vectors.js'
+
+/** The whole reference takes d1·d2·n steps; above this, rows spread over the matrix stand for it. */
+const WHOLE_REFERENCE = 30e6
+
+/** Quick runs leave matrices above this size out. */
+const QUICK_SIZE = 10_000
+
+export const deltaLevel: Level = {
+  level: 3,
+  title: 'ΔW',
+  async run({ backend, vectors, quick, check }) {
+    await check("core's reference: the same bits on every engine", 0, async () => {
+      let different = 0
+      for (const [recipe, digest] of Object.entries(ENGINE_DIGESTS.reference)) {
+        if ((await sha256OfNumbers(referenceDelta(layerOf(JSON.parse(recipe))))) !== digest) different++
+      }
+      return different
+    })
+
+    for (const vector of vectors.delta) {
+      const [d1, d2] = vector.shape
+      if (quick && d1 * d2 > QUICK_SIZE) continue
+      const layer = layerOf(vector)
+      const limit = deltaLimit(vector.shape)
+      let delta: FloatArray | undefined
+      await check(`${vector.name}, reference`, limit, async () => {
+        delta = await backend.delta(layer)
+        return errorAgainstReference(delta, layer, vector.largest)
+      })
+      if (delta === undefined) continue
+      const computed = delta
+      await check(`${vector.name}, PyTorch in float64`, limit, () => {
+        const { positions, float64 } = vector
+        const sampled = positions ? Float64Array.from(positions, (i) => computed[i] ?? Number.NaN) : computed
+        return largestDifference(sampled, float64) / vector.largest
+      })
+    }
+
+    for (const [name, layer] of specialLayers()) {
+      await check(name, deltaLimit(layer.shape), async () =>
+        relativeError(await backend.delta(layer), referenceDelta(layer)),
+      )
+    }
+
+    for (const adapter of vectors.adapters) {
+      for (const layer of adapter.layers) {
+        const { peft } = layer
+        if (peft === undefined) continue
+        await check(`PEFT's ${adapter.name}, ${layer.name}, one rounding`, 0, async () =>
+          notOneRounding(await backend.delta(layerOfAdapter(layer)), peft, adapter.dtype, layer.shape),
+        )
+      }
+    }
+  },
+}
+
+/** Relative to `max|ref|`. (One number has no stage; it still has its roundings.) */
+export function deltaLimit([d1, d2]: Shape): number {
+  return 2e-6 * Math.log2(Math.max(2, d1 * d2))
+}
+
+function errorAgainstReference(delta: FloatArray, layer: Layer, largest: number): number {
+  const [d1, d2] = layer.shape
+  if (delta.length !== d1 * d2) throw new Error(`ΔW: expected ${d1 * d2} numbers, received ${delta.length}`)
+  if (d1 * d2 * layer.entries.n <= WHOLE_REFERENCE)
+    return largestDifference(delta, referenceDelta(layer)) / largest
+  const rows = Uint32Array.from(new Set([0, 1, d1 >> 2, (d1 >> 1) - 1, d1 >> 1, d1 - 1]))
+  const sampled = new Float64Array(rows.length * d2)
+  rows.forEach((row, i) => {
+    sampled.set(delta.subarray(row * d2, (row + 1) * d2), i * d2)
+  })
+  return largestDifference(sampled, referenceDelta(layer, { rows })) / largest
+}
+
+/** Entries where a transform of half the length is easily wrong: mean, Nyquist, mirrored pairs, one row or column alone. */
+function* specialLayers(): Generator<[string, Layer]> {
+  const shape: Shape = [12, 20]
+  const list = (name: string, places: readonly (readonly [number, number])[]): [string, Layer] => [
+    name,
+    createLayer({
+      name: 'special',
+      shape,
+      entries: explicitEntries({ shape, rows: places.map(([j]) => j), columns: places.map(([, k]) => k) }),
+      coefficients: values(77, places.length),
+      scaling: 100,
+    }),
+  ]
+  yield list('entry (0, 0)', [[0, 0]])
+  yield list('entries at half the length', [
+    [6, 0],
+    [0, 10],
+    [6, 10],
+  ])
+  yield list('an entry and its mirror image', [
+    [2, 3],
+    [10, 17],
+    [1, 0],
+    [11, 0],
+  ])
+  yield list('entries of one row', [
+    [5, 0],
+    [5, 1],
+    [5, 10],
+    [5, 19],
+  ])
+  yield list('entries of one column', [
+    [0, 7],
+    [1, 7],
+    [6, 7],
+    [11, 7],
+  ])
+  const layer = list('', [[3, 4]])[1]
+  yield ['coefficients of 0', { ...layer, coefficients: new Float32Array(1) }]
+  yield ['a negative scaling', { ...layer, scaling: -3 }]
+}
+
+function layerOfAdapter({ name, shape, n, seed, scaling, coefficients }: AdapterLayerVector): Layer {
+  const entries = uniformEntries({ shape, n, seed })
+  return createLayer({ name, shape, entries, coefficients: Float32Array.from(coefficients), scaling })
+}
+
+/** `[unit roundoff, half the smallest spacing]` */
+const ROUNDING: Readonly<Record<AdapterVector['dtype'], readonly [number, number]>> = {
+  F32: [2 ** -24, 2 ** -150],
+  F16: [2 ** -11, 2 ** -25],
+  BF16: [2 ** -8, 2 ** -134],
+}
+
+/**
+ * How many numbers of PEFT's ΔW are not one rounding of a float32 result within the limit of ours: `|rounded − v| ≤ u·|v| + η`, with
+ * `v` off by at most PEFT's limit and ours.
+ */
+function notOneRounding(
+  delta: FloatArray,
+  rounded: Float32Array,
+  dtype: AdapterVector['dtype'],
+  shape: Shape,
+): number {
+  if (delta.length !== rounded.length) {
+    throw new Error(`ΔW: expected ${rounded.length} numbers, received ${delta.length}`)
+  }
+  const [roundoff, floor] = ROUNDING[dtype]
+  const slack = 2 * deltaLimit(shape) * largestMagnitude(rounded)
+  let wrong = 0
+  for (let i = 0; i < rounded.length; i++) {
+    const value = delta[i] as number
+    // Written so that NaN is wrong.
+    if (!(Math.abs((rounded[i] as number) - value) <= roundoff * Math.abs(value) + floor + slack)) wrong++
+  }
+  return wrong
+}

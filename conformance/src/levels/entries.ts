@@ -1,0 +1,153 @@
+/**
+ * Level 1: the integers. `core` draws the entries, on the engine that runs the backend; the backend is asked which ones it applies.
+ * Everything here is exact.
+ */
+import {
+  type Backend,
+  bandPassEntries,
+  bandPassMap,
+  createLayer,
+  type Entries,
+  entriesDigest,
+  type FloatArray,
+  type Shape,
+  uniformEntries,
+} from '@fourierft/core'
+import { ENGINE_DIGESTS } from '../engine-digests.js'
+import type { Level } from '../level.js'
+import type { BandPassVector, UniformVector } from '../vectors.js'
+
+/** From here on `randperm` draws 64 bits for each of the `d1·d2` places: seconds. */
+const WIDE_PLACES = 214748364
+
+export const entriesLevel: Level = {
+  level: 1,
+  title: 'entries',
+  async run({ backend, vectors, quick, check }) {
+    const narrow = vectors.uniform.filter(({ shape, algorithm }) => !isWide(shape) && algorithm === undefined)
+    await check(`uniform: ${narrow.length} lists of torch.randperm, 32-bit draws`, 0, () =>
+      count(narrow, mismatch),
+    )
+    const legacy = vectors.uniform.filter(({ algorithm }) => algorithm === 'legacy')
+    await check(`uniform: ${legacy.length} lists of the legacy form`, 0, () => count(legacy, mismatch))
+    if (!quick) {
+      const wide = vectors.uniform.filter(({ shape, algorithm }) => isWide(shape) && algorithm === undefined)
+      await check(`uniform: ${wide.length} lists of torch.randperm, 64-bit draws`, 0, () =>
+        count(wide, mismatch),
+      )
+    }
+
+    await check('band-pass: the map of equation 5, as numpy computes it', 0, () =>
+      vectors.bandPass.reduce((sum, vector) => sum + differentWeights(vector), 0),
+    )
+    await check('band-pass: the same draws on every engine', 0, () =>
+      count(Object.entries(ENGINE_DIGESTS.bandPass), ([name, digest]) => {
+        const { shape, n, seed, centerFrequency, bandwidth } = JSON.parse(name)
+        return entriesDigest(bandPassEntries({ shape, n, seed, centerFrequency, bandwidth })) !== digest
+      }),
+    )
+
+    for (const [shape, n, seed] of APPLIED) {
+      await check(`applied by the backend: [${shape.join(', ')}], n = ${n}`, 0, () =>
+        wrongPlaces(backend, uniformEntries({ shape, n, seed })),
+      )
+    }
+  },
+}
+
+/** Square (where exchanged rows and columns still fit), wide and tall. */
+const APPLIED: readonly (readonly [Shape, n: number, seed: number])[] = [
+  [[24, 24], 40, 777],
+  [[12, 32], 25, 1],
+  [[35, 9], 30, 2024],
+]
+
+function isWide([d1, d2]: Shape): boolean {
+  return d1 * d2 >= WIDE_PLACES
+}
+
+function count<Case>(cases: readonly Case[], wrong: (example: Case) => boolean): number {
+  return cases.filter(wrong).length
+}
+
+function mismatch({ shape, n, seed, algorithm, digest }: UniformVector): boolean {
+  return (
+    entriesDigest(uniformEntries({ shape, n, seed: BigInt(seed), ...(algorithm && { algorithm }) })) !==
+    digest
+  )
+}
+
+/**
+ * Both sides evaluate one exponential of an argument that carries a few roundings. An error ε of the argument `a` is an error of
+ * `p·a·ε` in `p = exp(−a)`, and `p·a ≤ 1/e`: 16 roundings of 2⁻⁵³ cover both sides.
+ */
+function differentWeights({ map, ...options }: BandPassVector): number {
+  const computed = bandPassMap(options)
+  if (computed.length !== map.length) return Math.max(computed.length, map.length)
+  return map.filter((weight, i) => !(Math.abs((computed[i] as number) - weight) <= 16 * 2 ** -53)).length
+}
+
+/**
+ * Reads back from ΔW which entries a backend applied: the transform of a real matrix whose spectrum was `F` is
+ * `(F[j,k] + F[−j,−k]) / 2`. With coefficients in [1, 2) and α = 1 it is at least 1/2 at an entry and at its mirror image, and 0
+ * elsewhere, so 1/4 tells them apart in any precision.
+ */
+async function wrongPlaces(backend: Backend, entries: Entries): Promise<number> {
+  const { shape, n, rows, columns } = entries
+  const [d1, d2] = shape
+  const coefficients = Float32Array.from({ length: n }, (_, l) => 1 + l / n)
+  const layer = createLayer({ name: 'applied', shape, entries, coefficients, scaling: 1 })
+  const delta = await backend.delta(layer)
+  if (delta.length !== d1 * d2) throw new Error(`ΔW: expected ${d1 * d2} numbers, received ${delta.length}`)
+  const expected = new Uint8Array(d1 * d2)
+  for (let l = 0; l < n; l++) {
+    const j = rows[l] as number
+    const k = columns[l] as number
+    expected[j * d2 + k] = 1
+    expected[((d1 - j) % d1) * d2 + ((d2 - k) % d2)] = 1
+  }
+  const found = spectrumMagnitude(delta, shape)
+  let wrong = 0
+  // Written so that NaN is wrong wherever it stands.
+  for (let i = 0; i < found.length; i++) {
+    const size = found[i] as number
+    if (!(expected[i] === 1 ? size > 0.25 : size < 0.25)) wrong++
+  }
+  return wrong
+}
+
+/** `|DFT2(ΔW)|`, one dimension after the other. */
+function spectrumMagnitude(delta: FloatArray, [d1, d2]: Shape): Float64Array {
+  const alongRows = { re: new Float64Array(d1 * d2), im: new Float64Array(d1 * d2) }
+  for (let p = 0; p < d1; p++) {
+    for (let k = 0; k < d2; k++) {
+      let re = 0
+      let im = 0
+      for (let q = 0; q < d2; q++) {
+        const angle = (-2 * Math.PI * ((q * k) % d2)) / d2
+        re += (delta[p * d2 + q] as number) * Math.cos(angle)
+        im += (delta[p * d2 + q] as number) * Math.sin(angle)
+      }
+      alongRows.re[p * d2 + k] = re
+      alongRows.im[p * d2 + k] = im
+    }
+  }
+  const magnitude = new Float64Array(d1 * d2)
+  for (let j = 0; j < d1; j++) {
+    for (let k = 0; k < d2; k++) {
+      let re = 0
+      let im = 0
+      for (let p = 0; p < d1; p++) {
+        const angle = (-2 * Math.PI * ((p * j) % d1)) / d1
+        const cos = Math.cos(angle)
+        const sin = Math.sin(angle)
+        const a = alongRows.re[p * d2 + k] as number
+        const b = alongRows.im[p * d2 + k] as number
+        re += a * cos - b * sin
+        im += a * sin + b * cos
+      }
+      magnitude[j * d2 + k] = Math.hypot(re, im)
+    }
+  }
+  return magnitude
+}

@@ -1,0 +1,85 @@
+/**
+ * Level 4: `y = (W + Σ ΔW) x + b`, whichever way it is computed.
+ *
+ * The limit is 1e-5 of `max|y|`. A sum of d float32 products in any order carries an error of about √d roundings of 2⁻²⁴ (d at the
+ * worst), and |y| itself is about √d of its terms: d = 768 with three sums one after the other (transform, entries, transform back)
+ * comes to some 3·√768 = 83 roundings, 5e-6.
+ */
+import type { Level } from '../level.js'
+import { relativeError } from '../measure.js'
+import { layerOf, oracleForward } from '../oracle.js'
+import { offeredStrategies, problemOf, problems, withLinear } from '../problems.js'
+import { values } from '../values.js'
+
+export const FORWARD_LIMIT = 1e-5
+
+const TOKENS = [1, 7, 32, 512]
+
+export const forwardLevel: Level = {
+  level: 4,
+  title: 'forward',
+  async run(context) {
+    const { backend, vectors, quick, check, skip } = context
+    const strategies = offeredStrategies(context)
+
+    for (const vector of vectors.linear) {
+      const problem = problemOf(vector)
+      const { x, rows } = problem
+      for (const strategy of strategies) {
+        await check(`${strategy}, PyTorch: ${vector.name}`, FORWARD_LIMIT, () =>
+          withLinear(backend, problem, async (linear) =>
+            relativeError(await linear.forward(x, { strategy, ...(rows && { rows }) }), vector.y),
+          ),
+        )
+      }
+    }
+
+    for (const tokens of quick ? TOKENS.slice(0, 3) : TOKENS) {
+      for (const problem of problems({ tokens, quick })) {
+        const { name, weight, bias, layers, x, rows } = problem
+        const expected = oracleForward(weight, bias, layers, x, rows)
+        for (const strategy of strategies) {
+          await check(`${strategy}, ${name}`, FORWARD_LIMIT, () =>
+            withLinear(backend, problem, async (linear) =>
+              relativeError(await linear.forward(x, { strategy, ...(rows && { rows }) }), expected),
+            ),
+          )
+        }
+        if (rows === undefined && backend.strategies.includes('merge')) {
+          await check(`merge, ${name}`, FORWARD_LIMIT, () =>
+            withLinear(backend, problem, async (linear) => {
+              await linear.merge()
+              return relativeError(await linear.forward(x), expected)
+            }),
+          )
+        }
+      }
+    }
+    if (!backend.strategies.includes('merge')) skip('merge', 'the backend does not offer this strategy')
+
+    const spec = { shape: [40, 56], n: 60, seed: 777, coefficientsSeed: 7800, scaling: 150 } as const
+    const branch = { weight: new Float32Array(40 * 56), bias: null, layers: [layerOf(spec)] }
+    const x = values(7801, 5 * 56)
+    for (const strategy of strategies) {
+      await check(`${strategy}, the branch alone (a weight of zeros)`, FORWARD_LIMIT, () =>
+        withLinear(backend, branch, async (linear) =>
+          relativeError(
+            await linear.forward(x, { strategy }),
+            oracleForward(branch.weight, null, branch.layers, x),
+          ),
+        ),
+      )
+      await check(`${strategy}, after setCoefficients`, FORWARD_LIMIT, () =>
+        withLinear(backend, branch, async (linear) => {
+          await linear.forward(x, { strategy })
+          await linear.setCoefficients([values(7803, spec.n)])
+          const layers = [layerOf({ ...spec, coefficientsSeed: 7803 })]
+          return relativeError(
+            await linear.forward(x, { strategy }),
+            oracleForward(branch.weight, null, layers, x),
+          )
+        }),
+      )
+    }
+  },
+}

@@ -1,0 +1,70 @@
+/** The first oracle: `y = (W + Σ ΔW) x + b` and its gradients in float64, out of `core`'s reference and plain sums. */
+import {
+  createLayer,
+  type FloatArray,
+  type Layer,
+  referenceBackward,
+  referenceForward,
+  uniformEntries,
+} from '@fourierft/core'
+import { values } from './values.js'
+import type { LayerSpec } from './vectors.js'
+
+/** The layer that a recipe stands for. */
+export function layerOf(spec: LayerSpec, name = `layer${spec.coefficientsSeed}`): Layer {
+  const { shape, n, seed, scaling } = spec
+  const entries = uniformEntries({ shape, n, seed })
+  return createLayer({ name, shape, entries, coefficients: values(spec.coefficientsSeed, n), scaling })
+}
+
+/** `[T, d1]` */
+export function oracleForward(
+  weight: FloatArray,
+  bias: FloatArray | null,
+  layers: readonly Layer[],
+  x: FloatArray,
+  rows?: Int32Array,
+): Float64Array {
+  const { d1, d2, tokens } = sizes(weight, layers, x)
+  const y = new Float64Array(tokens * d1)
+  for (let t = 0; t < tokens; t++) {
+    for (let p = 0; p < d1; p++) {
+      let sum = bias === null ? 0 : (bias[p] as number)
+      for (let q = 0; q < d2; q++) sum += (weight[p * d2 + q] as number) * (x[t * d2 + q] as number)
+      y[t * d1 + p] = sum
+    }
+  }
+  return referenceForward(layers, x, y, rows && { rows })
+}
+
+export interface OracleGradients {
+  readonly coefficients: Float64Array[]
+  readonly x: Float64Array
+}
+
+/** Gradients of `Σ gradY · y`, through the weight as well as the adapters. */
+export function oracleBackward(
+  weight: FloatArray,
+  layers: readonly Layer[],
+  x: FloatArray,
+  gradY: FloatArray,
+  rows?: Int32Array,
+): OracleGradients {
+  const { d1, d2, tokens } = sizes(weight, layers, x)
+  const gradients = referenceBackward(layers, x, gradY, rows && { rows })
+  for (let t = 0; t < tokens; t++) {
+    for (let p = 0; p < d1; p++) {
+      const g = gradY[t * d1 + p] as number
+      for (let q = 0; q < d2; q++) {
+        const i = t * d2 + q
+        gradients.x[i] = (gradients.x[i] as number) + g * (weight[p * d2 + q] as number)
+      }
+    }
+  }
+  return gradients
+}
+
+function sizes(weight: FloatArray, layers: readonly Layer[], x: FloatArray) {
+  const d2 = layers[0]?.shape[1] ?? 0
+  return { d1: weight.length / d2, d2, tokens: x.length / d2 }
+}

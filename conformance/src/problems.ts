@@ -1,0 +1,94 @@
+/**
+ * The linear layers that levels 4 and 5 are put to: recipes of inputs, and the numbers that PyTorch recorded for some of them. Weights
+ * and adapters are of like size, so that an error of the branch is not lost beside the base layer's output.
+ */
+import type { AdaptedLinear, ApplyOptions, Backend, Layer, Shape, Strategy } from '@fourierft/core'
+import type { LevelContext } from './level.js'
+import { layerOf } from './oracle.js'
+import { values } from './values.js'
+import type { LayerSpec, LinearVector } from './vectors.js'
+
+export interface Problem {
+  readonly name: string
+  readonly weight: Float32Array
+  readonly bias: Float32Array | null
+  readonly layers: readonly Layer[]
+  /** `[T, d2]` */
+  readonly x: Float32Array
+  /** `[T, d1]` */
+  readonly gradY: Float32Array
+  readonly rows?: Int32Array
+}
+
+export function problemOf(
+  vector: Pick<LinearVector, 'name' | 'layers' | 'tokens' | 'bias' | 'rows' | 'seed'>,
+): Problem {
+  const { name, tokens, seed } = vector
+  const [d1, d2] = vector.layers[0]?.shape ?? [0, 0]
+  return {
+    name,
+    weight: values(seed, d1 * d2, 1 / 4),
+    bias: vector.bias ? values(seed + 1, d1) : null,
+    layers: vector.layers.map((spec, index) => layerOf(spec, `layer${index}`)),
+    x: values(seed + 2, tokens * d2),
+    gradY: values(seed + 3, tokens * d1),
+    ...(vector.rows && { rows: Int32Array.from(vector.rows) }),
+  }
+}
+
+/** Wide, tall, square, prime and a power of two; one layer of a real size. */
+export function* problems({ tokens, quick }: { tokens: number; quick: boolean }): Generator<Problem> {
+  let seed = 7000
+  const specs = (shape: Shape, counts: readonly number[], sameEntries = false): LayerSpec[] =>
+    counts.map((n, index) => ({
+      shape,
+      n,
+      seed: sameEntries ? 777 : 777 + index,
+      coefficientsSeed: 7500 + index,
+      scaling: 150,
+    }))
+  const make = (
+    what: string,
+    layers: readonly LayerSpec[],
+    { bias = true, rows = null }: { bias?: boolean; rows?: readonly number[] | null } = {},
+  ): Problem => {
+    seed += 10
+    const name = `T = ${tokens}, [${layers[0]?.shape.join(', ')}], ${what}`
+    return problemOf({ name, layers, tokens, bias, rows, seed })
+  }
+  yield make('bias', specs([48, 80], [100]))
+  yield make('no bias', specs([96, 36], [60]), { bias: false })
+  yield make('square', specs([64, 64], [120]))
+  yield make('prime', specs([31, 37], [50]))
+  yield make('three adapters, added', specs([48, 80], [100, 100, 40]))
+  const mixed = Array.from({ length: tokens }, (_, t) => [0, 2, 1, -1, 2][t % 5] ?? -1)
+  yield make('an adapter for each row, shared entries', specs([48, 80], [70, 70, 70], true), { rows: mixed })
+  yield make('an adapter for each row, entries of their own', specs([36, 40], [50, 30, 50]), { rows: mixed })
+  if (!quick && tokens === 7) yield make('real size', specs([768, 768], [1000]))
+}
+
+export type ApplyStrategy = NonNullable<ApplyOptions['strategy']>
+
+const APPLIED: readonly Exclude<Strategy, 'merge'>[] = ['dense', 'factored', 'spectral']
+
+/** `auto`, and every strategy that the backend offers; those that it does not are told as skipped. */
+export function offeredStrategies({ backend, skip }: LevelContext): ApplyStrategy[] {
+  const offered = APPLIED.filter((strategy) => backend.strategies.includes(strategy))
+  const missing = APPLIED.filter((strategy) => !backend.strategies.includes(strategy))
+  for (const strategy of missing) skip(strategy, 'the backend does not offer this strategy')
+  return ['auto', ...offered]
+}
+
+/** An adapted layer for as long as `use` takes. */
+export async function withLinear<Result>(
+  backend: Backend,
+  { weight, bias, layers }: Pick<Problem, 'weight' | 'bias' | 'layers'>,
+  use: (linear: AdaptedLinear) => Promise<Result>,
+): Promise<Result> {
+  const linear = await backend.linear(weight, bias, layers)
+  try {
+    return await use(linear)
+  } finally {
+    await linear.dispose()
+  }
+}

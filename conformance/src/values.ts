@@ -1,0 +1,25 @@
+/** Input numbers that are never stored: made from integers, the same here and in `oracle/make_vectors.py`, exact in float32. */
+
+/** The finaliser of MurmurHash3: every bit of the input moves every bit of the output. */
+function mix(word: number): number {
+  let h = word | 0
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
+  return h ^ (h >>> 16)
+}
+
+/**
+ * `count` numbers spread evenly over `[−scale, scale)`.
+ *
+ * @param seed an integer in `[0, 2³²)`
+ * @param scale a power of two, so that the numbers stay multiples of one that float32 holds
+ */
+export function values(seed: number, count: number, scale = 1): Float32Array {
+  const start = mix(seed)
+  const unit = scale / 2 ** 23
+  const result = new Float32Array(count)
+  for (let i = 0; i < count; i++) {
+    result[i] = ((mix(Math.imul(i, 0x9e3779b1) + start) >>> 8) - 2 ** 23) * unit
+  }
+  return result
+}

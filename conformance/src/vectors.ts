@@ -1,0 +1,187 @@
+/**
+ * The vectors that PEFT and PyTorch made (`oracle/make_vectors.py`), as typed arrays. They do not pass through `core`'s reader: what
+ * is judged must not carry the judge's numbers.
+ */
+import type { AdapterBytes, Shape } from '@fourierft/core'
+
+/** A layer by its recipe; the coefficients are `values(coefficientsSeed, n)`, the entries PEFT's for `seed`. */
+export interface LayerSpec {
+  readonly shape: Shape
+  readonly n: number
+  readonly seed: number
+  readonly coefficientsSeed: number
+  readonly scaling: number
+}
+
+export interface UniformVector {
+  readonly shape: Shape
+  readonly n: number
+  /** Decimal digits: some seeds are no safe integers. */
+  readonly seed: string
+  readonly algorithm?: 'legacy'
+  readonly digest: string
+  /** The first entries, for a reader who wants to know where two lists part. */
+  readonly first: readonly (readonly [number, number])[]
+}
+
+export interface BandPassVector {
+  readonly shape: Shape
+  readonly centerFrequency: number
+  readonly bandwidth: number
+  /** `p` for each stored `(j, k)`, by numpy. */
+  readonly map: Float64Array
+}
+
+export interface DeltaVector extends LayerSpec {
+  readonly name: string
+  /** `max|ΔW|` over the whole matrix. */
+  readonly largest: number
+  /** Where `float64` and `peft` were sampled, as row-major positions; absent: everywhere. */
+  readonly positions?: Uint32Array
+  readonly float64: Float64Array
+  /** PEFT's own float32 result. */
+  readonly peft: Float32Array
+  /** `max|peft − float64| / largest` over the whole matrix. */
+  readonly peftError: number
+}
+
+interface LinearNumbers<Numbers> {
+  readonly y: Numbers
+  /** `∂L/∂c` of each layer for `L = Σ gradY · y`. */
+  readonly coefficients: readonly Numbers[]
+  /** `∂L/∂x` */
+  readonly x: Numbers
+}
+
+/** Inputs: weight `values(seed, d1·d2, 1/4)`, bias `values(seed + 1, d1)`, x `values(seed + 2, T·d2)`, gradY `values(seed + 3, T·d1)`. */
+export interface LinearVector extends LinearNumbers<Float64Array> {
+  readonly name: string
+  readonly layers: readonly LayerSpec[]
+  readonly tokens: number
+  readonly bias: boolean
+  /** Made with GPT-2's `Conv1D`, which stores `[in, out]`; all arrays here are in the usual orientation. */
+  readonly transposed: boolean
+  readonly rows: readonly number[] | null
+  readonly seed: number
+  readonly peft?: LinearNumbers<Float32Array>
+}
+
+interface TrainingNumbers {
+  /** Mean squared error at each step, before the update. */
+  readonly losses: Float64Array
+  /** `c` after each of `recordedSteps`, `[recordedSteps.length, n]`. */
+  readonly trajectory: Float64Array
+}
+
+/** Inputs as in `LinearVector` (weight, bias, x); target `values(seed + 3, T·d1, 4)`; step `s` sees rows `s·batch mod T …`. */
+export interface TrainingVector extends TrainingNumbers {
+  readonly layer: LayerSpec
+  readonly seed: number
+  readonly tokens: number
+  readonly batch: number
+  readonly steps: number
+  readonly learningRate: number
+  readonly betas: readonly [number, number]
+  readonly epsilon: number
+  readonly weightDecay: number
+  readonly recordedSteps: readonly number[]
+  /** The same run through PEFT's layer in float32. */
+  readonly peft: TrainingNumbers
+}
+
+export interface AdapterLayerVector {
+  /** Module name. */
+  readonly name: string
+  readonly shape: Shape
+  readonly n: number
+  readonly seed: number
+  readonly scaling: number
+  readonly coefficients: Float64Array
+  /** PEFT's ΔW, rounded to the adapter's dtype by PEFT. */
+  readonly peft?: Float32Array
+  readonly float64?: Float64Array
+}
+
+/** An adapter as `save_pretrained` wrote it, and what PEFT made of it. */
+export interface AdapterVector {
+  readonly name: string
+  readonly dtype: 'F32' | 'F16' | 'BF16'
+  /** Every linear module of the base model, in the model's order. */
+  readonly modules: readonly { readonly name: string; readonly shape: Shape }[]
+  /** The modules that PEFT adapted. */
+  readonly layers: readonly AdapterLayerVector[]
+  readonly files: AdapterBytes
+}
+
+export interface Vectors {
+  /** Of Python, torch, peft and their kin when the vectors were made. */
+  readonly versions: Readonly<Record<string, string>>
+  /** `values(7, 16)` as Python made them. */
+  readonly values: Float64Array
+  readonly uniform: readonly UniformVector[]
+  readonly bandPass: readonly BandPassVector[]
+  readonly delta: readonly DeltaVector[]
+  readonly linear: readonly LinearVector[]
+  readonly training: TrainingVector
+  readonly adapters: readonly AdapterVector[]
+}
+
+/**
+ * Reads the vectors: with `fetch`, or from disk for a `file:` URL.
+ *
+ * @param base the folder, with a final slash; default: the one that this package brings
+ */
+export async function loadVectors(base: URL = new URL('../vectors/', import.meta.url)): Promise<Vectors> {
+  const read = base.protocol === 'file:' ? readFromDisk : readFromNetwork
+  const json = async (name: string) => {
+    const text = new TextDecoder().decode(await read(new URL(name, base)))
+    return JSON.parse(text, (_, value) => (isPacked(value) ? unpack(value) : value))
+  }
+  const [versions, entries, delta, linear, training, { adapters }] = await Promise.all(
+    ['versions', 'entries', 'delta', 'linear', 'training', 'adapters'].map((name) => json(`${name}.json`)),
+  )
+  const withFiles = (adapters as Omit<AdapterVector, 'files'>[]).map(async (adapter) => {
+    const folder = new URL(`adapters/${adapter.name}/`, base)
+    const [config, model] = await Promise.all([
+      read(new URL('adapter_config.json', folder)),
+      read(new URL('adapter_model.safetensors', folder)),
+    ])
+    return { ...adapter, files: { config, model } }
+  })
+  return {
+    versions,
+    ...entries,
+    delta: delta.cases,
+    linear: linear.cases,
+    training,
+    adapters: await Promise.all(withFiles),
+  }
+}
+
+async function readFromDisk(url: URL): Promise<Uint8Array> {
+  const { readFile } = await import('node:fs/promises')
+  return new Uint8Array(await readFile(url))
+}
+
+async function readFromNetwork(url: URL): Promise<Uint8Array> {
+  const response = await fetch(url)
+  if (!response.ok) throw new Error(`${url}: ${response.status} ${response.statusText}`)
+  return new Uint8Array(await response.arrayBuffer())
+}
+
+const ARRAYS = { float64: Float64Array, float32: Float32Array, uint32: Uint32Array }
+
+interface Packed {
+  readonly dtype: keyof typeof ARRAYS
+  /** Base64 of the little-endian values. */
+  readonly data: string
+}
+
+function isPacked(value: unknown): value is Packed {
+  return typeof value === 'object' && value !== null && 'dtype' in value && 'data' in value
+}
+
+function unpack({ dtype, data }: Packed): Float64Array | Float32Array | Uint32Array {
+  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0))
+  return new ARRAYS[dtype](bytes.buffer)
+}
