@@ -11,6 +11,7 @@ export {
   serializeConfig,
   TASK_TYPES,
 } from './adapter/config.js'
+export { type JsonLimits, parseJson } from './adapter/json.js'
 export { createLayer, type FloatArray, type Layer } from './adapter/layer.js'
 export type {
   AdaptedLinear,
