@@ -22,6 +22,30 @@ const TWO_PI_HIGH = 6.2831853069365025
 const TWO_PI_LOW = 2.430840202602477e-10
 const TWO_PI = 6.283185307179586
 
+/** `−1/3!, 1/5!, … , 1/17!`: the sine's series after its first term. */
+const SINE_SERIES = [
+  -1 / 6,
+  1 / 120,
+  -1 / 5040,
+  1 / 362880,
+  -1 / 39916800,
+  1 / 6227020800,
+  -1 / 1307674368000,
+  1 / 355687428096000,
+]
+
+/** `1/4!, −1/6!, … , −1/18!`: the cosine's series after its first two terms. */
+const COSINE_SERIES = [
+  1 / 24,
+  -1 / 720,
+  1 / 40320,
+  -1 / 3628800,
+  1 / 479001600,
+  -1 / 87178291200,
+  1 / 20922789888000,
+  -1 / 6402373705728000,
+]
+
 /**
  * The points of the unit circle at all multiples of `1/denominator` of a turn.
  *
@@ -67,35 +91,22 @@ export function unitCircle(denominator: number): UnitCircle {
   return { cos, sin }
 }
 
-/** `sin(angle + tail)` on `[0, π/4]` by its series up to `angle¹⁷`; `tail` is what rounding took from the angle. */
+/** `sin(angle + tail)` on `[0, π/4]`; `tail` is what rounding took from the angle. */
 function sine(angle: number, tail: number): number {
   const z = angle * angle
-  const series =
-    -1 / 6 +
-    z *
-      (1 / 120 +
-        z *
-          (-1 / 5040 +
-            z *
-              (1 / 362880 +
-                z * (-1 / 39916800 + z * (1 / 6227020800 + z * (-1 / 1307674368000 + z / 355687428096000))))))
-  return angle + (angle * z * series + tail * (1 - z / 2))
+  return angle + (angle * z * polynomial(SINE_SERIES, z) + tail * (1 - z / 2))
 }
 
-/** `cos(angle + tail)` on `[0, π/4]` by its series up to `angle¹⁸`; `1 − z/2` is rounded once and its error carried along. */
+/** `cos(angle + tail)` on `[0, π/4]`; `1 − z/2` is rounded once and its error carried along. */
 function cosine(angle: number, tail: number): number {
   const z = angle * angle
-  const series =
-    1 / 24 +
-    z *
-      (-1 / 720 +
-        z *
-          (1 / 40320 +
-            z *
-              (-1 / 3628800 +
-                z *
-                  (1 / 479001600 +
-                    z * (-1 / 87178291200 + z * (1 / 20922789888000 - z / 6402373705728000))))))
   const leading = 1 - z / 2
-  return leading + (1 - leading - z / 2 + (z * z * series - angle * tail))
+  return leading + (1 - leading - z / 2 + (z * z * polynomial(COSINE_SERIES, z) - angle * tail))
+}
+
+/** `c₀ + c₁·z + c₂·z² + …` by Horner's rule. */
+function polynomial(coefficients: readonly number[], z: number): number {
+  let sum = 0
+  for (let i = coefficients.length - 1; i >= 0; i--) sum = sum * z + (coefficients[i] as number)
+  return sum
 }
