@@ -13,6 +13,8 @@ export {
 } from './adapter/config.js'
 export { type JsonLimits, parseJson } from './adapter/json.js'
 export { createLayer, type FloatArray, type Layer } from './adapter/layer.js'
+export { findModules, type ModelFacts, matchModules, nFrequencyOf } from './adapter/module-matcher.js'
+export { compilePythonPattern, type PythonPattern } from './adapter/python-pattern.js'
 export type {
   AdaptedLinear,
   AdapterBytes,

@@ -1,0 +1,250 @@
+/**
+ * Which modules of a model an adapter's configuration means, and with how many coefficients: PEFT's rules, to the letter. It sees names
+ * alone; what a module is, and whether its shape fits, is known elsewhere.
+ *
+ * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/tuners/tuners_utils.py `check_target_module_exists`, `inject_adapter`
+ */
+import { FourierFTError } from '../errors.js'
+import type { FourierFTConfig } from './config.js'
+import { DEFAULT_TARGET_MODULES } from './default-target-modules.js'
+import { nearestNames } from './nearest-names.js'
+import { digitValue } from './python-character-set.js'
+import { comparePythonStrings } from './python-json.js'
+import { compilePythonPattern, type PythonPattern } from './python-pattern.js'
+
+/** What PEFT takes from the model itself; needed only where the configuration leaves the choice to it. */
+export interface ModelFacts {
+  /** For `all-linear`: the names of the linear layers. Default: every name. */
+  readonly linear?: Iterable<string>
+  /**
+   * For `all-linear`: the layer of the output embeddings, which is left out; null: there is nothing to leave out. Default: with the
+   * task type SEQ_CLS the module `score` or `classifier`, else nothing.
+   */
+  readonly outputLayer?: string | null
+  /** `model_type` of the model's own configuration, for a configuration without `targetModules`. */
+  readonly modelType?: string
+}
+
+/** PEFT's name for a configuration that is meant to adapt nothing. */
+const DUMMY_TARGET_MODULES = 'dummy-target-modules'
+/** From this many targets on PEFT replaces them by the shortest endings that mean the same modules. */
+const MIN_TARGETS_FOR_ENDINGS = 20
+
+/**
+ * The modules that the adapter of `config` has, in the order given.
+ *
+ * @param moduleNames all modules of the model, dotted, without `base_model.model.`
+ * @throws FourierFTError MODULE_NOT_FOUND: none matches, with the nearest names; INVALID_PATTERN; INVALID_OPTION: `targetModules` is
+ *   null and the model type has no usual ones
+ */
+export function matchModules(
+  config: FourierFTConfig,
+  moduleNames: Iterable<string>,
+  facts: ModelFacts = {},
+): string[] {
+  const names = [...moduleNames]
+  const matched = findModules(config, names, facts)
+  if (matched.length === 0 && config.targetModules !== DUMMY_TARGET_MODULES)
+    throw nothingMatches(config, names)
+  return matched
+}
+
+/** As {@link matchModules}, but an empty list where nothing matches. */
+export function findModules(
+  config: FourierFTConfig,
+  moduleNames: Iterable<string>,
+  facts: ModelFacts = {},
+): string[] {
+  const names = [...moduleNames].filter((name) => name !== '')
+  const targets = resolveTargets(config, names, facts)
+  if (targets === DUMMY_TARGET_MODULES) return []
+  const excluded = exclusion(config)
+  const targeted = typeof targets === 'string' ? patternTest(targets) : nameTest(targets, config)
+  return names.filter((name) => !excluded(name) && targeted(name))
+}
+
+/**
+ * The number of coefficients of a module: that of the first key of `nFrequencyPattern` which, read as a regular expression after a dot,
+ * matches the end of its name; or of the key that is its name; or `nFrequency`.
+ *
+ * @throws FourierFTError INVALID_PATTERN
+ * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/tuners/fourierft/model.py `_create_and_replace`
+ */
+export function nFrequencyOf(config: FourierFTConfig, module: string): number {
+  for (const [key, n] of config.nFrequencyPattern) {
+    if (frequencyPattern(config, key).match(module)) return n
+  }
+  return config.nFrequencyPattern.get(module) ?? config.nFrequency
+}
+
+/** Compiled keys; a cache that lives as long as the configuration's pattern. */
+const frequencyPatterns = new WeakMap<FourierFTConfig['nFrequencyPattern'], Map<string, PythonPattern>>()
+
+function frequencyPattern(config: FourierFTConfig, key: string): PythonPattern {
+  let compiled = frequencyPatterns.get(config.nFrequencyPattern)
+  if (!compiled) {
+    compiled = new Map()
+    frequencyPatterns.set(config.nFrequencyPattern, compiled)
+  }
+  let pattern = compiled.get(key)
+  if (!pattern) {
+    // The key goes in as it is: `a|b` has two branches, and only the second one has to end the name.
+    pattern = compilePythonPattern(`.*\\.${key}$`, { option: 'n_frequency_pattern' })
+    compiled.set(key, pattern)
+  }
+  return pattern
+}
+
+/** One regular expression, or the names and name endings that are adapted. */
+function resolveTargets(
+  config: FourierFTConfig,
+  names: readonly string[],
+  facts: ModelFacts,
+): string | ReadonlySet<string> {
+  const targets = config.targetModules ?? usualTargets(facts.modelType)
+  if (typeof targets === 'string') {
+    if (targets.toLowerCase() !== 'all-linear') return targets
+    return shortestEndings(allLinear(config, names, facts), names)
+  }
+  return shortestEndings(new Set(targets), names)
+}
+
+function usualTargets(modelType: string | undefined): string | readonly string[] {
+  const targets = modelType === undefined ? undefined : DEFAULT_TARGET_MODULES.get(modelType)
+  if (targets) return targets
+  throw new FourierFTError(
+    'INVALID_OPTION',
+    `targetModules is null and ${modelType === undefined ? 'no model type is given' : `there are no usual ones for ${JSON.stringify(modelType)}`}; ` +
+      'name the modules to adapt in targetModules.',
+    { option: 'targetModules', expected: 'module names or a regular expression', received: null },
+  )
+}
+
+/** PEFT's heuristic `_maybe_include_all_linear_layers`: every linear layer but the output. */
+function allLinear(
+  config: FourierFTConfig,
+  names: readonly string[],
+  { linear, outputLayer }: ModelFacts,
+): Set<string> {
+  const targets = new Set(linear ?? names)
+  const heads = config.taskType === 'SEQ_CLS' ? ['score', 'classifier'] : []
+  const output = outputLayer === undefined ? heads.find((head) => names.includes(head)) : outputLayer
+  if (output) targets.delete(output)
+  return targets
+}
+
+/**
+ * PEFT's `_find_minimal_target_modules`. It seems to change nothing, but a target that was a full name becomes an ending, and
+ * `layers_to_transform` restricts endings alone.
+ */
+function shortestEndings(targets: ReadonlySet<string>, names: readonly string[]): ReadonlySet<string> {
+  if (targets.size < MIN_TARGETS_FOR_ENDINGS || targets.has('')) return targets
+  const others = new Set(names.filter((name) => !endsWithOneOf(name, targets)).flatMap(endings))
+  const required = new Set<string>()
+  const byEndings = [...targets].map(endings).sort(compareLists)
+  for (const candidates of byEndings) {
+    const covered = () => candidates.slice(0, -1).some((ending) => required.has(ending))
+    for (const ending of candidates) {
+      if (required.has(ending) || others.has(ending)) continue
+      if (!covered()) {
+        required.add(ending)
+        break
+      }
+    }
+  }
+  return required.size > 0 && required.size < targets.size ? required : targets
+}
+
+/** `c`, `b.c`, `a.b.c` of `a.b.c`: a target means a module when it is one of these. */
+function endings(name: string): string[] {
+  const result: string[] = []
+  for (let dot = name.lastIndexOf('.'); dot >= 0; dot = dot === 0 ? -1 : name.lastIndexOf('.', dot - 1)) {
+    result.push(name.slice(dot + 1))
+  }
+  return [...result, name]
+}
+
+function endsWithOneOf(name: string, targets: ReadonlySet<string>): boolean {
+  return endings(name).some((ending) => targets.has(ending))
+}
+
+function compareLists(a: readonly string[], b: readonly string[]): number {
+  for (let i = 0; i < Math.min(a.length, b.length); i++) {
+    const difference = comparePythonStrings(a[i] ?? '', b[i] ?? '')
+    if (difference !== 0) return difference
+  }
+  return a.length - b.length
+}
+
+type NameTest = (name: string) => boolean
+
+function patternTest(targets: string): NameTest {
+  const pattern = compilePythonPattern(targets, { option: 'target_modules' })
+  return (name) => pattern.fullMatch(name)
+}
+
+/** Excluded modules, and those that are saved whole. */
+function exclusion({ excludeModules, modulesToSave }: FourierFTConfig): NameTest {
+  const tests: NameTest[] = []
+  if (typeof excludeModules === 'string' && excludeModules !== '') {
+    const pattern = compilePythonPattern(excludeModules, { option: 'exclude_modules' })
+    tests.push((name) => pattern.fullMatch(name))
+  } else if (excludeModules) {
+    const excluded = new Set(excludeModules)
+    tests.push((name) => endsWithOneOf(name, excluded))
+  }
+  for (const module of modulesToSave ?? []) {
+    const pattern = compilePythonPattern(`(^|.*\\.)${module}($|\\..*)`, { option: 'modules_to_save' })
+    tests.push((name) => pattern.match(name))
+  }
+  return (name) => tests.some((test) => test(name))
+}
+
+/** Names and name endings; the endings only in the layers that are asked for. */
+function nameTest(targets: ReadonlySet<string>, config: FourierFTConfig): NameTest {
+  const inLayers = layerTest(config)
+  return (name) => targets.has(name) || (endsWithOneOf(name, targets) && inLayers(name))
+}
+
+function layerTest({ layersToTransform, layersPattern }: FourierFTConfig): NameTest {
+  if (layersToTransform === null) return () => true
+  const indices = new Set(typeof layersToTransform === 'number' ? [layersToTransform] : layersToTransform)
+  if (typeof layersToTransform !== 'number' && indices.size === 0) return () => true
+  const lists = typeof layersPattern === 'string' ? [layersPattern] : (layersPattern ?? [])
+  // The first number in the name is the layer's; a later one may be that of an expert. Without a pattern any list will do.
+  const expressions =
+    lists.length === 0 || layersPattern === ''
+      ? ['.*?\\.[^.]*\\.(?P<idx>\\d+)\\.']
+      : lists.map((list) => `(?:^|.*?\\.)${list}\\.(?P<idx>\\d+)\\.`)
+  const patterns = expressions.map((expression) =>
+    compilePythonPattern(expression, { option: 'layers_pattern' }),
+  )
+  return (name) => {
+    for (const pattern of patterns) {
+      const groups = pattern.groups(name)
+      if (!groups) continue
+      const index = groups.get('idx')
+      return index !== undefined && indices.has(Number([...index].map(digitValue).join('')))
+    }
+    return false
+  }
+}
+
+function nothingMatches(config: FourierFTConfig, names: readonly string[]): FourierFTError {
+  const { targetModules, excludeModules, modulesToSave, layersToTransform, layersPattern } = config
+  const wanted = typeof targetModules === 'string' ? [targetModules] : (targetModules ?? [])
+  const limits = Object.entries({ excludeModules, modulesToSave, layersToTransform, layersPattern })
+    .filter(([, value]) => value !== null)
+    .map(([option, value]) => `${option} ${JSON.stringify(value)}`)
+  const among = limits.length > 0 ? ` (with ${limits.join(', ')})` : ''
+  const nearest = nearestNames(wanted, names)
+  const hint =
+    nearest.length > 0
+      ? `The nearest of its ${names.length} modules: ${nearest.join(', ')}.`
+      : 'It has no modules.'
+  return new FourierFTError(
+    'MODULE_NOT_FOUND',
+    `targetModules ${JSON.stringify(targetModules)}${among} matches no module of the model. ${hint}`,
+    { option: 'targetModules', expected: nearest, received: targetModules },
+  )
+}

@@ -1,0 +1,40 @@
+/** Suggestions for an error message: the names that somebody who wrote other ones may have meant. */
+
+/** Longer strings are compared by their ends alone, which tell modules apart. */
+const MAX_COMPARED = 60
+
+/**
+ * Up to `count` of `names`, nearest first by edit distance between a wanted ending and as many last parts of a name; one for each
+ * distinct ending, for a model has many layers of one kind.
+ */
+export function nearestNames(wanted: readonly string[], names: readonly string[], count = 5): string[] {
+  const best = new Map<string, { name: string; distance: number }>()
+  for (const target of wanted.slice(0, 20)) {
+    const parts = target.split('.').length
+    for (const name of names.slice(0, 2000)) {
+      const ending = name.split('.').slice(-parts).join('.')
+      const distance = editDistance(target.slice(-MAX_COMPARED), ending.slice(-MAX_COMPARED))
+      const known = best.get(ending)
+      if (!known || distance < known.distance) best.set(ending, { name: known?.name ?? name, distance })
+    }
+  }
+  if (wanted.length === 0) return names.slice(0, count)
+  return [...best.values()]
+    .sort((a, b) => a.distance - b.distance)
+    .slice(0, count)
+    .map(({ name }) => name)
+}
+
+/** Levenshtein's distance, one row at a time. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const substituted = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(substituted, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
+    }
+    row = next
+  }
+  return row[b.length] ?? 0
+}

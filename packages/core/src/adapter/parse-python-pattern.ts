@@ -1,0 +1,397 @@
+/**
+ * Reads a regular expression in the dialect of Python's `re` (3.11, `str` patterns) into a tree. It only reads: what the tree matches is
+ * python-pattern's business. Whatever Python refuses is refused, and so is what cannot be matched in linear time.
+ *
+ * @see https://docs.python.org/3.11/library/re.html#regular-expression-syntax
+ */
+import type { Category, CharacterSet, CodeRange } from './python-character-set.js'
+import { MAX_ASCII, MAX_CODE_POINT } from './python-character-set.js'
+
+export type PatternNode =
+  | { readonly kind: 'set'; readonly set: CharacterSet }
+  | { readonly kind: 'sequence'; readonly items: readonly PatternNode[] }
+  | { readonly kind: 'alternation'; readonly branches: readonly PatternNode[] }
+  | {
+      readonly kind: 'repeat'
+      readonly item: PatternNode
+      readonly min: number
+      readonly max: number
+      readonly lazy: boolean
+    }
+  | { readonly kind: 'group'; readonly item: PatternNode; readonly name?: string }
+  | AssertionNode
+
+/** A condition on a position, which consumes nothing. */
+export type AssertionNode =
+  | { readonly kind: 'start' | 'end' | 'end or last line break' | 'line start' | 'line end' }
+  | { readonly kind: 'word boundary'; readonly negated: boolean; readonly ascii: boolean }
+  | { readonly kind: 'look-ahead'; readonly negated: boolean; readonly item: PatternNode }
+
+/** What is wrong with a pattern, and where: an index in code points. */
+export class PatternProblem extends Error {
+  readonly position: number
+
+  constructor(problem: string, position: number) {
+    super(problem)
+    this.position = position
+  }
+}
+
+/** Deeper nesting than any sensible pattern has; the parser and the engine are recursive. */
+const MAX_NESTING = 100
+/** The largest counted repetition of the engine. */
+const MAX_REPEAT = 1000
+
+interface Flags {
+  readonly ignoreCase: boolean
+  readonly multiline: boolean
+  readonly dotAll: boolean
+  readonly verbose: boolean
+  readonly ascii: boolean
+}
+
+/**
+ * @throws PatternProblem
+ */
+export function parsePythonPattern(pattern: string): PatternNode {
+  const parser = new Parser([...pattern])
+  const node = parser.alternation(NO_FLAGS, 0)
+  if (parser.next !== undefined) parser.fail('unbalanced parenthesis')
+  return node
+}
+
+const NO_FLAGS: Flags = { ignoreCase: false, multiline: false, dotAll: false, verbose: false, ascii: false }
+const FLAG_NAMES: Readonly<Record<string, keyof Flags>> = {
+  i: 'ignoreCase',
+  m: 'multiline',
+  s: 'dotAll',
+  x: 'verbose',
+  a: 'ascii',
+}
+const CONTROL_ESCAPES: Readonly<Record<string, number>> = {
+  a: 7,
+  b: 8,
+  t: 9,
+  n: 10,
+  v: 11,
+  f: 12,
+  r: 13,
+  '\\': 0x5c,
+}
+const CATEGORIES = 'dDwWsS'
+
+class Parser {
+  private readonly characters: readonly string[]
+  private position = 0
+  private readonly groupNames = new Set<string>()
+  /** Flags that `(?i)` at the very start has turned on for everything. */
+  private globalFlags: Partial<Flags> = {}
+
+  constructor(characters: readonly string[]) {
+    this.characters = characters
+  }
+
+  get next(): string | undefined {
+    return this.characters[this.position]
+  }
+
+  fail(problem: string, position = this.position): never {
+    throw new PatternProblem(problem, position)
+  }
+
+  alternation(flags: Flags, nesting: number): PatternNode {
+    if (nesting > MAX_NESTING) this.fail(`groups nested deeper than ${MAX_NESTING}`)
+    const branches: PatternNode[] = []
+    do {
+      branches.push(this.sequence(flags, nesting, nesting === 0 && branches.length === 0))
+    } while (this.accept('|'))
+    const [only] = branches
+    return only && branches.length === 1 ? only : { kind: 'alternation', branches }
+  }
+
+  private sequence(outer: Flags, nesting: number, first: boolean): PatternNode {
+    const items: PatternNode[] = []
+    while (true) {
+      const flags: Flags = nesting === 0 ? { ...outer, ...this.globalFlags } : outer
+      const start = this.position
+      const c = this.next
+      if (c === undefined || c === '|' || c === ')') break
+      this.position++
+      if (flags.verbose && ' \t\n\r\v\f'.includes(c)) continue
+      if (flags.verbose && c === '#') {
+        while (this.next !== undefined && this.next !== '\n') this.position++
+        continue
+      }
+      if (c === '\\') items.push(this.escape(flags, start))
+      else if (c === '[') items.push(this.characterClass(flags, start))
+      else if (c === '.') items.push(dot(flags))
+      else if (c === '^') items.push({ kind: flags.multiline ? 'line start' : 'start' })
+      else if (c === '$') items.push({ kind: flags.multiline ? 'line end' : 'end or last line break' })
+      else if (c === '(') {
+        const node = this.group(flags, nesting, start, first && items.length === 0)
+        if (node) items.push(node)
+      } else {
+        const range = '*+?{'.includes(c) ? this.quantifier(c) : null
+        if (range) items.push(this.repeat(items.pop(), range, start))
+        else items.push(this.literal(codePointOf(c), flags, start))
+      }
+    }
+    const [only] = items
+    return only && items.length === 1 ? only : { kind: 'sequence', items }
+  }
+
+  private accept(character: string): boolean {
+    if (this.next !== character) return false
+    this.position++
+    return true
+  }
+
+  /** The bounds of `*`, `+`, `?` or `{…}`; null for a brace that is a literal one. */
+  private quantifier(c: string): readonly [min: number, max: number] | null {
+    if (c === '*') return [0, Number.POSITIVE_INFINITY]
+    if (c === '+') return [1, Number.POSITIVE_INFINITY]
+    if (c === '?') return [0, 1]
+    const start = this.position
+    if (this.next === '}') return null
+    const low = this.digits()
+    const high = this.accept(',') ? this.digits() : low
+    if (!this.accept('}')) {
+      this.position = start
+      return null
+    }
+    const min = low === '' ? 0 : Number(low)
+    const max = high === '' ? Number.POSITIVE_INFINITY : Number(high)
+    if (max < min) this.fail('min repeat greater than max repeat', start)
+    if (min > MAX_REPEAT || (max > MAX_REPEAT && max !== Number.POSITIVE_INFINITY)) {
+      this.fail(`a repetition of more than ${MAX_REPEAT}`, start)
+    }
+    return [min, max]
+  }
+
+  private digits(): string {
+    const start = this.position
+    while (this.next !== undefined && this.next >= '0' && this.next <= '9') this.position++
+    return this.characters.slice(start, this.position).join('')
+  }
+
+  private repeat(
+    item: PatternNode | undefined,
+    [min, max]: readonly [number, number],
+    start: number,
+  ): PatternNode {
+    if (!item || (isAssertion(item) && item.kind !== 'look-ahead')) this.fail('nothing to repeat', start)
+    if (item.kind === 'repeat') this.fail('multiple repeat', start)
+    if (this.next === '+') this.fail('a possessive quantifier, which has no linear-time equivalent', start)
+    return { kind: 'repeat', item, min, max, lazy: this.accept('?') }
+  }
+
+  private group(flags: Flags, nesting: number, start: number, atStart: boolean): PatternNode | null {
+    let inner = flags
+    let name: string | undefined
+    let look: { negated: boolean } | undefined
+    if (this.accept('?')) {
+      const c = this.next
+      if (c === undefined) this.fail('unexpected end of pattern')
+      this.position++
+      if (c === '#') {
+        while (this.next !== undefined && this.next !== ')') this.position++
+        if (!this.accept(')')) this.fail('missing ), unterminated comment', start)
+        return null
+      }
+      if (c === '=' || c === '!') look = { negated: c === '!' }
+      else if (c === 'P') name = this.groupName(start)
+      else if (c === '<') this.fail('a look-behind, which has no linear-time equivalent here', start)
+      else if (c === '(') this.fail('a conditional group, which has no linear-time equivalent', start)
+      else if (c === '>') this.fail('an atomic group, which has no linear-time equivalent', start)
+      else if (c === '-' || c in FLAG_NAMES || c === 'u' || c === 'L') {
+        const scoped = this.flags(c, flags, start, atStart)
+        if (scoped === null) return null
+        inner = scoped
+      } else if (c !== ':') this.fail(`unknown extension ?${c}`, start)
+    }
+    const item = this.alternation(inner, nesting + 1)
+    if (!this.accept(')')) this.fail('missing ), unterminated subpattern', start)
+    if (look) return { kind: 'look-ahead', negated: look.negated, item }
+    return { kind: 'group', item, ...(name === undefined ? {} : { name }) }
+  }
+
+  private groupName(start: number): string {
+    if (this.accept('=')) this.fail('a back-reference, which has no linear-time equivalent', start)
+    if (!this.accept('<')) this.fail('unknown extension ?P', start)
+    const end = this.characters.indexOf('>', this.position)
+    if (end < 0) this.fail('missing >, unterminated name', start)
+    const name = this.characters.slice(this.position, end).join('')
+    if (!/^[\p{L}\p{Nl}_][\p{L}\p{N}\p{M}\p{Pc}]*$/u.test(name))
+      this.fail('bad character in group name', start)
+    if (this.groupNames.has(name)) this.fail(`redefinition of group name ${JSON.stringify(name)}`, start)
+    this.groupNames.add(name)
+    this.position = end + 1
+    return name
+  }
+
+  /** `(?flags)`: null, for the whole pattern; `(?flags-flags:`: the flags of the group. */
+  private flags(first: string, outer: Flags, start: number, atStart: boolean): Flags | null {
+    const on = new Set<string>()
+    const off = new Set<string>()
+    let c: string | undefined = first
+    for (; c !== undefined && !'-:)'.includes(c); c = this.characters[this.position++]) {
+      if (c === 'L') this.fail("bad inline flags: cannot use 'L' flag with a str pattern", start)
+      if (!(c in FLAG_NAMES) && c !== 'u') this.fail('unknown flag', start)
+      on.add(c)
+    }
+    if (on.has('a') && on.has('u'))
+      this.fail("bad inline flags: flags 'a', 'u' and 'L' are incompatible", start)
+    const added = Object.fromEntries(
+      [...on].filter((flag) => flag !== 'u').map((flag) => [FLAG_NAMES[flag], true]),
+    )
+    if (c === ')') {
+      if (!atStart) this.fail('global flags not at the start of the expression', start)
+      this.globalFlags = { ...this.globalFlags, ...added }
+      return null
+    }
+    if (c === '-') {
+      for (
+        c = this.characters[this.position++];
+        c !== undefined && c !== ':';
+        c = this.characters[this.position++]
+      ) {
+        if (!(c in FLAG_NAMES)) this.fail('unknown flag', start)
+        if (c === 'a') this.fail("bad inline flags: cannot turn off flags 'a', 'u' and 'L'", start)
+        if (on.has(c)) this.fail('bad inline flags: flag turned on and off', start)
+        off.add(c)
+      }
+      if (off.size === 0) this.fail('missing flag', start)
+    }
+    if (c !== ':') this.fail('missing -, : or )', start)
+    const removed = Object.fromEntries([...off].map((flag) => [FLAG_NAMES[flag], false]))
+    return { ...outer, ...added, ...removed, ...(on.has('u') ? { ascii: false } : {}) }
+  }
+
+  /** An escape outside a character class; its backslash has been read. */
+  private escape(flags: Flags, start: number): PatternNode {
+    const c = this.next
+    if (c === undefined) this.fail('bad escape (end of pattern)', start)
+    if (c === 'A') return this.assertion({ kind: 'start' })
+    if (c === 'Z') return this.assertion({ kind: 'end' })
+    if (c === 'b' || c === 'B') {
+      return this.assertion({ kind: 'word boundary', negated: c === 'B', ascii: flags.ascii })
+    }
+    if (c >= '1' && c <= '9') {
+      const octal = this.characters.slice(this.position, this.position + 3).join('')
+      if (!/^[0-7]{3}$/.test(octal)) this.fail('a back-reference, which has no linear-time equivalent', start)
+    }
+    const item = this.classEscape(start)
+    if (typeof item === 'string') return setNode({ categories: [item] }, flags)
+    return this.literal(item, flags, start)
+  }
+
+  private assertion(node: AssertionNode): AssertionNode {
+    this.position++
+    return node
+  }
+
+  /** A category or a code point, after the backslash: what escapes mean inside a class, and outside except for \b and references. */
+  private classEscape(start: number): Category | number {
+    const c = this.next
+    if (c === undefined) this.fail('bad escape (end of pattern)', start)
+    this.position++
+    if (CATEGORIES.includes(c)) return c as Category
+    if (c in CONTROL_ESCAPES) return CONTROL_ESCAPES[c] ?? 0
+    if (c === 'x') return this.hexadecimal(2, start)
+    if (c === 'u') return this.hexadecimal(4, start)
+    if (c === 'U') {
+      const codePoint = this.hexadecimal(8, start)
+      if (codePoint > MAX_CODE_POINT) this.fail('bad escape: beyond U+10FFFF', start)
+      return codePoint
+    }
+    if (c === 'N') this.fail('a character by its Unicode name, which is not supported', start)
+    if (c >= '0' && c <= '7') {
+      let digits = c
+      while (digits.length < 3 && this.next !== undefined && this.next >= '0' && this.next <= '7') {
+        digits += this.next
+        this.position++
+      }
+      const codePoint = Number.parseInt(digits, 8)
+      if (codePoint > 0o377) this.fail('octal escape value outside of range 0-0o377', start)
+      return codePoint
+    }
+    if (/[0-9A-Za-z]/.test(c)) this.fail(`bad escape \\${c}`, start)
+    return codePointOf(c)
+  }
+
+  private hexadecimal(length: number, start: number): number {
+    const digits = this.characters.slice(this.position, this.position + length).join('')
+    if (digits.length !== length || !/^[0-9a-fA-F]+$/.test(digits)) this.fail('incomplete escape', start)
+    this.position += length
+    return Number.parseInt(digits, 16)
+  }
+
+  private literal(codePoint: number, flags: Flags, start: number): PatternNode {
+    this.checkCase(codePoint, flags, start)
+    return setNode({ ranges: [[codePoint, codePoint]] }, flags)
+  }
+
+  /** Folding beyond ASCII is a table of its own in every engine; module names do not need it. */
+  private checkCase(codePoint: number, flags: Flags, start: number): void {
+    if (flags.ignoreCase && codePoint > MAX_ASCII) {
+      this.fail('a character outside ASCII under (?i), which is not supported', start)
+    }
+  }
+
+  private characterClass(flags: Flags, start: number): PatternNode {
+    const negated = this.accept('^')
+    const ranges: CodeRange[] = []
+    const categories: Category[] = []
+    let empty = true
+    while (true) {
+      const at = this.position
+      if (this.next === undefined) this.fail('unterminated character set', start)
+      if (this.next === ']' && !empty) break
+      empty = false
+      const low = this.classItem(start)
+      if (this.next === '-' && this.characters[this.position + 1] !== ']') {
+        this.position++
+        if (this.next === undefined) this.fail('unterminated character set', start)
+        const high = this.classItem(start)
+        if (typeof low === 'string' || typeof high === 'string' || high < low)
+          this.fail('bad character range', at)
+        this.checkCase(high, flags, at)
+        ranges.push([low, high])
+      } else if (typeof low === 'string') {
+        categories.push(low)
+      } else {
+        this.checkCase(low, flags, at)
+        ranges.push([low, low])
+      }
+    }
+    this.position++
+    return setNode({ ranges, categories, negated }, flags)
+  }
+
+  private classItem(start: number): Category | number {
+    const c = this.next
+    if (c === undefined) this.fail('unterminated character set', start)
+    const at = this.position++
+    return c === '\\' ? this.classEscape(at) : codePointOf(c)
+  }
+}
+
+/** Whether a node is a condition on a position. */
+export function isAssertion(node: PatternNode): node is AssertionNode {
+  return !['set', 'sequence', 'alternation', 'repeat', 'group'].includes(node.kind)
+}
+
+function dot(flags: Flags): PatternNode {
+  return setNode({ ranges: flags.dotAll ? [] : [[0x0a, 0x0a]], negated: true }, flags)
+}
+
+function setNode(
+  set: Partial<Pick<CharacterSet, 'ranges' | 'categories' | 'negated'>>,
+  { ignoreCase, ascii }: Flags,
+): PatternNode {
+  return { kind: 'set', set: { ranges: [], categories: [], negated: false, ...set, ignoreCase, ascii } }
+}
+
+function codePointOf(character: string): number {
+  return character.codePointAt(0) ?? 0
+}

@@ -1,0 +1,158 @@
+/**
+ * Sets of characters as Python's `re` understands them for `str` patterns: Unicode-aware categories, simple case folding, complements.
+ * Resolved to plain ranges, so that nothing is left to the meaning that another engine gives to `\w` or `(?i)`.
+ */
+
+/** An inclusive range of code points. */
+export type CodeRange = readonly [first: number, last: number]
+
+/** `d`, `w`, `s` are the categories `\d`, `\w`, `\s`; the capitals their complements. */
+export type Category = 'd' | 'D' | 'w' | 'W' | 's' | 'S'
+
+export interface CharacterSet {
+  readonly ranges: readonly CodeRange[]
+  readonly categories: readonly Category[]
+  readonly negated: boolean
+  /** Ranges match either case. They are ASCII then: the parser refuses others. */
+  readonly ignoreCase: boolean
+  /** The flag `a`: categories and case are those of ASCII. */
+  readonly ascii: boolean
+}
+
+export const MAX_ASCII = 0x7f
+export const MAX_CODE_POINT = 0x10ffff
+
+/** The members of a set up to `limit` ({@link MAX_ASCII} or {@link MAX_CODE_POINT}), sorted, neither overlapping nor adjacent. */
+export function resolveSet(set: CharacterSet, limit: number): CodeRange[] {
+  const ranges = [...set.ranges]
+  if (set.ignoreCase) ranges.push(...otherCases(set))
+  for (const category of set.categories) ranges.push(...categoryRanges(category, set.ascii, limit))
+  const members = union(ranges)
+  return clip(set.negated ? complement(members) : members, limit)
+}
+
+/** Letters, numbers and the underscore: what `\w` is, and what `\b` stands between. */
+export function isWord(codePoint: number, ascii: boolean): boolean {
+  if (codePoint <= MAX_ASCII)
+    return ASCII_WORD.some(([first, last]) => first <= codePoint && codePoint <= last)
+  return !ascii && WORD.test(String.fromCodePoint(codePoint))
+}
+
+/** The value of a character that `\d` matches, 0 to 9. */
+export function digitValue(digit: string): number {
+  const codePoint = digit.codePointAt(0) ?? 0
+  // Unicode assigns decimal digits in runs of ten, from zero on.
+  let first = codePoint
+  while (DECIMAL.test(String.fromCodePoint(first - 1))) first--
+  return (codePoint - first) % 10
+}
+
+const ASCII_DIGIT: readonly CodeRange[] = [[0x30, 0x39]]
+const ASCII_WORD: readonly CodeRange[] = [
+  [0x30, 0x39],
+  [0x41, 0x5a],
+  [0x5f, 0x5f],
+  [0x61, 0x7a],
+]
+const ASCII_SPACE: readonly CodeRange[] = [
+  [0x09, 0x0d],
+  [0x20, 0x20],
+]
+/** `str.isspace`: white space and separators by Unicode's bidirectional types WS, B, S and the category Zs. */
+const SPACE: readonly CodeRange[] = [
+  [0x09, 0x0d],
+  [0x1c, 0x20],
+  [0x85, 0x85],
+  [0xa0, 0xa0],
+  [0x1680, 0x1680],
+  [0x2000, 0x200a],
+  [0x2028, 0x2029],
+  [0x202f, 0x202f],
+  [0x205f, 0x205f],
+  [0x3000, 0x3000],
+]
+const DECIMAL = /^\p{Nd}$/u
+const WORD = /^[\p{L}\p{N}_]$/u
+
+/** Letters and numbers are assigned in the planes 0 to 3 alone. */
+const LAST_LETTER_PLANE = 0x3ffff
+
+function categoryRanges(category: Category, ascii: boolean, limit: number): readonly CodeRange[] {
+  const positive = category.toLowerCase()
+  const narrow = ascii || limit === MAX_ASCII
+  let ranges: readonly CodeRange[]
+  // Within ASCII the two kinds of space differ (0x1c to 0x1f), those of digits and words do not.
+  if (positive === 's') ranges = ascii ? ASCII_SPACE : SPACE
+  else if (positive === 'd') ranges = narrow ? ASCII_DIGIT : tabulate(DECIMAL)
+  else ranges = narrow ? ASCII_WORD : tabulate(WORD)
+  return category === positive ? ranges : complement(ranges)
+}
+
+const tables = new Map<RegExp, readonly CodeRange[]>()
+
+/** All characters that a class of this engine's own Unicode tables holds; made when a name outside ASCII first needs it. */
+function tabulate(characterClass: RegExp): readonly CodeRange[] {
+  const known = tables.get(characterClass)
+  if (known) return known
+  const ranges: CodeRange[] = []
+  let first = -1
+  for (let codePoint = 0; codePoint <= LAST_LETTER_PLANE + 1; codePoint++) {
+    const member = codePoint <= LAST_LETTER_PLANE && characterClass.test(String.fromCodePoint(codePoint))
+    if (member && first < 0) first = codePoint
+    if (!member && first >= 0) {
+      ranges.push([first, codePoint - 1])
+      first = -1
+    }
+  }
+  tables.set(characterClass, ranges)
+  return ranges
+}
+
+/**
+ * What else an ASCII set matches without regard to case. Beyond the other case that is, for Python, what lower-cases to one of its
+ * letters or is equivalent to it: İ and ı to i, ſ to s, the Kelvin sign to k.
+ */
+function otherCases(set: CharacterSet): CodeRange[] {
+  const has = (codePoint: number) =>
+    set.ranges.some(([first, last]) => first <= codePoint && codePoint <= last)
+  const either = (letter: string) => has(letter.charCodeAt(0)) || has(letter.toUpperCase().charCodeAt(0))
+  const found: CodeRange[] = []
+  for (let upper = 0x41; upper <= 0x5a; upper++) {
+    if (has(upper) || has(upper + 0x20)) found.push([upper, upper], [upper + 0x20, upper + 0x20])
+  }
+  if (!set.ascii) {
+    if (either('i')) found.push([0x130, 0x131])
+    if (either('s')) found.push([0x17f, 0x17f])
+    if (either('k')) found.push([0x212a, 0x212a])
+  }
+  return found
+}
+
+function union(ranges: readonly CodeRange[]): CodeRange[] {
+  const result: CodeRange[] = []
+  for (const [first, last] of [...ranges].sort((a, b) => a[0] - b[0])) {
+    const previous = result.at(-1)
+    if (previous && first <= previous[1] + 1) {
+      result[result.length - 1] = [previous[0], Math.max(previous[1], last)]
+    } else {
+      result.push([first, last])
+    }
+  }
+  return result
+}
+
+/** @param ranges sorted, apart from each other */
+function complement(ranges: readonly CodeRange[]): CodeRange[] {
+  const result: CodeRange[] = []
+  let next = 0
+  for (const [first, last] of ranges) {
+    if (first > next) result.push([next, first - 1])
+    next = last + 1
+  }
+  if (next <= MAX_CODE_POINT) result.push([next, MAX_CODE_POINT])
+  return result
+}
+
+function clip(ranges: readonly CodeRange[], limit: number): CodeRange[] {
+  return ranges.filter(([first]) => first <= limit).map(([first, last]) => [first, Math.min(last, limit)])
+}

@@ -1,0 +1,345 @@
+/**
+ * Regular expressions from strangers: Python's dialect and Python's answers, run in time linear in the pattern by RE2. Configurations
+ * are written for Python's `re`, and a pattern may come from anywhere, so neither another dialect nor a backtracking engine will do.
+ *
+ * A pattern is read into a tree and written out again for RE2 in one of two ways. The simple way serves ASCII texts without line breaks,
+ * in which all conditions on a position but look-aheads are RE2's own. For every other text or pattern each position of the text gets a
+ * marker character that says which of the pattern's conditions hold there, and the conditions become one-character look-behinds at
+ * the markers: that gives look-aheads, `$` before a last line break and Unicode's word boundaries their exact meaning.
+ *
+ * @see https://github.com/google/re2/wiki/WhyRE2
+ */
+import { RE2JS } from 're2js'
+import { FourierFTError } from '../errors.js'
+import {
+  type AssertionNode,
+  isAssertion,
+  type PatternNode,
+  PatternProblem,
+  parsePythonPattern,
+} from './parse-python-pattern.js'
+import { type CodeRange, isWord, MAX_ASCII, MAX_CODE_POINT, resolveSet } from './python-character-set.js'
+
+export interface PythonPattern {
+  /** `re.fullmatch(pattern, text) is not None` */
+  fullMatch(text: string): boolean
+  /** `re.match(pattern, text) is not None` */
+  match(text: string): boolean
+  /** `re.match(pattern, text).groupdict()`, or null where nothing matches. Groups inside look-aheads are absent. */
+  groups(text: string): ReadonlyMap<string, string | undefined> | null
+}
+
+/** Code points; the longest real patterns list some thousand module names. */
+const MAX_PATTERN_LENGTH = 65_536
+/** Instructions that counted repetitions may add to those that are spelled out. */
+const MAX_EXPANSION = 10_000
+/** Bits of a marker. Distinct conditions of a pattern, not their occurrences. */
+const MAX_CONDITIONS = 8
+/** Look-aheads are tried at each position: the one case that is quadratic in the text. */
+const MAX_LOOK_AHEAD_TEXT = 2000
+
+/**
+ * @param option names the option that the pattern is from in errors
+ * @throws FourierFTError INVALID_PATTERN: Python refuses the pattern, or it holds what cannot run in linear time (back-references,
+ *   look-behinds, conditional and atomic groups, possessive quantifiers), or it is too large; with the position in code points
+ */
+export function compilePythonPattern(
+  pattern: string,
+  { option }: { readonly option: string },
+): PythonPattern {
+  try {
+    if (pattern.length > MAX_PATTERN_LENGTH)
+      throw new PatternProblem(`more than ${MAX_PATTERN_LENGTH} characters`, 0)
+    const tree = parsePythonPattern(pattern)
+    const spelledOut = sizeOf(tree, false)
+    if (sizeOf(tree, true) > spelledOut + MAX_EXPANSION) {
+      throw new PatternProblem('repetitions that multiply to too large a program', 0)
+    }
+    return compile(tree, (problem) => invalid(pattern, option, problem, 0))
+  } catch (error) {
+    if (error instanceof PatternProblem) throw invalid(pattern, option, error.message, error.position)
+    throw error
+  }
+}
+
+function invalid(pattern: string, option: string, problem: string, position: number): FourierFTError {
+  const shown = pattern.length > 200 ? `${pattern.slice(0, 200)}…` : pattern
+  return new FourierFTError(
+    'INVALID_PATTERN',
+    `${option}: the regular expression ${JSON.stringify(shown)} cannot be used: ${problem}, at position ${position}. ` +
+      "It has to be one that Python's re accepts and that can be matched in linear time.",
+    { option, received: pattern, expected: 'a regular expression that can be matched in linear time' },
+  )
+}
+
+/** What a tree and a way of writing it need: names of groups by number, conditions by bit. */
+interface Program {
+  readonly whole: () => RE2JS
+  readonly prefix: () => RE2JS
+  readonly names: readonly string[]
+}
+
+function compile(tree: PatternNode, problem: (text: string) => FourierFTError): PythonPattern {
+  const simple = hasLookAhead(tree) ? null : simpleProgram(tree)
+  let marked: MarkedProgram | undefined
+  // Compiled now, so that a pattern that the engine refuses is an error of the pattern and not of a later name.
+  const guard = <T>(run: () => T): T => {
+    try {
+      return run()
+    } catch (cause) {
+      if (cause instanceof FourierFTError) throw cause
+      throw problem(`the engine refuses it (${cause instanceof Error ? cause.message : cause})`)
+    }
+  }
+  const markedOnce = (): MarkedProgram => {
+    marked ??= markedProgram(tree, problem)
+    return marked
+  }
+  guard(() => (simple ?? markedOnce()).whole())
+
+  const choose = (
+    text: string,
+  ): { program: Program; subject: string; read: (captured: string) => string } => {
+    if (simple && isPlain(text)) return { program: simple, subject: text, read: (captured) => captured }
+    const program = guard(markedOnce)
+    return { program, subject: program.mark(text), read: withoutMarkers }
+  }
+  return {
+    fullMatch(text) {
+      const { program, subject } = choose(text)
+      return guard(program.whole).testExact(subject)
+    },
+    match(text) {
+      const { program, subject } = choose(text)
+      return guard(program.prefix).test(subject)
+    },
+    groups(text) {
+      const { program, subject, read } = choose(text)
+      const matcher = guard(program.prefix).matcher(subject)
+      if (!matcher.lookingAt()) return null
+      return new Map(
+        program.names.map((name, i) => {
+          const captured = matcher.group(`g${i}`)
+          return [name, captured === null ? undefined : read(captured)]
+        }),
+      )
+    },
+  }
+}
+
+/** ASCII, and no line break: `$` is `\Z`, `\b` is RE2's, sets are small. */
+function isPlain(text: string): boolean {
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i)
+    if (unit > MAX_ASCII || unit === LINE_BREAK) return false
+  }
+  return true
+}
+
+const LINE_BREAK = 0x0a
+
+function simpleProgram(tree: PatternNode): Program {
+  const writer = new Writer(MAX_ASCII, '', (condition) => {
+    switch (condition.kind) {
+      case 'start':
+      case 'line start':
+        return '\\A'
+      case 'word boundary':
+        return condition.negated ? '\\B' : '\\b'
+      default:
+        return '\\z'
+    }
+  })
+  const body = writer.write(tree)
+  return {
+    whole: once(() => RE2JS.compile(body)),
+    prefix: once(() => RE2JS.compile(`\\A(?:${body})`)),
+    names: writer.names,
+  }
+}
+
+interface MarkedProgram extends Program {
+  /** `text` with a marker before each character and at the end. */
+  readonly mark: (text: string) => string
+}
+
+/** Markers are the first private characters of plane 15. A text may hold them too: markers stand at every other place, and only there. */
+const MARKER = 0xf0000
+const ANY_MARKER = `[${escapeCode(MARKER)}-${escapeCode(MARKER + 2 ** MAX_CONDITIONS - 1)}]`
+
+function markedProgram(tree: PatternNode, problem: (text: string) => FourierFTError): MarkedProgram {
+  const tests = new Map<string, (characters: readonly string[], position: number) => boolean>()
+  const writer = new Writer(MAX_CODE_POINT, ANY_MARKER, (condition) => {
+    const key = JSON.stringify({ ...condition, negated: false })
+    const keys = [...tests.keys()]
+    const bit = keys.includes(key) ? keys.indexOf(key) : keys.length
+    if (bit >= MAX_CONDITIONS) throw problem(`more than ${MAX_CONDITIONS} different look-aheads and anchors`)
+    if (bit === keys.length) tests.set(key, positionTest(condition, problem))
+    const wanted = 'negated' in condition && condition.negated ? 0 : 1
+    return `(?<=${markersWith(bit, wanted)})`
+  })
+  const body = writer.write(tree)
+  const looks = hasLookAhead(tree)
+  const mark = (text: string): string => {
+    const characters = [...text]
+    if (looks && characters.length > MAX_LOOK_AHEAD_TEXT) {
+      throw problem(`its look-ahead is to run on a name of more than ${MAX_LOOK_AHEAD_TEXT} characters`)
+    }
+    const conditions = [...tests.values()]
+    let marked = ''
+    for (let position = 0; position <= characters.length; position++) {
+      let bits = 0
+      conditions.forEach((holds, bit) => {
+        if (holds(characters, position)) bits |= 1 << bit
+      })
+      marked += String.fromCodePoint(MARKER + bits) + (characters[position] ?? '')
+    }
+    return marked
+  }
+  return {
+    whole: once(() => RE2JS.compile(`${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS)),
+    prefix: once(() => RE2JS.compile(`\\A${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS)),
+    names: writer.names,
+    mark,
+  }
+}
+
+/** Whether a condition, taken without its negation, holds before character `position`. */
+function positionTest(
+  condition: AssertionNode,
+  problem: (text: string) => FourierFTError,
+): (characters: readonly string[], position: number) => boolean {
+  const isBreak = (character: string | undefined) => character === '\n'
+  switch (condition.kind) {
+    case 'start':
+      return (_, position) => position === 0
+    case 'end':
+      return (characters, position) => position === characters.length
+    case 'line start':
+      return (characters, position) => position === 0 || isBreak(characters[position - 1])
+    case 'line end':
+      return (characters, position) => position === characters.length || isBreak(characters[position])
+    case 'end or last line break':
+      return (characters, position) =>
+        position === characters.length ||
+        (position === characters.length - 1 && isBreak(characters[position]))
+    case 'word boundary': {
+      const word = (character: string | undefined) =>
+        character !== undefined && isWord(character.codePointAt(0) ?? 0, condition.ascii)
+      return (characters, position) => word(characters[position - 1]) !== word(characters[position])
+    }
+    case 'look-ahead': {
+      const { item } = condition
+      // On the rest of a plain text the simple way gives the same answer unless a condition looks back, or is a look-ahead itself.
+      const simple = looksBack(item) || hasLookAhead(item) ? null : simpleProgram(item)
+      let marked: { text: string; subject: string } | undefined
+      const program = markedProgram(item, problem)
+      return (characters, position) => {
+        if (simple) {
+          const rest = characters.slice(position).join('')
+          if (isPlain(rest)) return simple.prefix().test(rest)
+        }
+        const text = characters.join('')
+        if (marked?.text !== text) marked = { text, subject: program.mark(text) }
+        // A marker takes two units.
+        const offset = characters.slice(0, position).join('').length + 2 * position
+        return program.prefix().test(marked.subject.slice(offset))
+      }
+    }
+  }
+}
+
+/** Writes a tree in RE2's syntax. */
+class Writer {
+  readonly names: string[] = []
+  private readonly limit: number
+  /** What follows each character of the text. */
+  private readonly separator: string
+  private readonly condition: (node: AssertionNode) => string
+
+  constructor(limit: number, separator: string, condition: (node: AssertionNode) => string) {
+    this.limit = limit
+    this.separator = separator
+    this.condition = condition
+  }
+
+  write(node: PatternNode): string {
+    switch (node.kind) {
+      case 'set': {
+        const set = writeSet(resolveSet(node.set, this.limit))
+        return this.separator === '' ? set : `(?:${set}${this.separator})`
+      }
+      case 'sequence':
+        return node.items.map((item) => this.write(item)).join('')
+      case 'alternation':
+        return `(?:${node.branches.map((branch) => this.write(branch)).join('|')})`
+      case 'repeat':
+        return `(?:${this.write(node.item)})${bounds(node.min, node.max)}${node.lazy ? '?' : ''}`
+      case 'group': {
+        if (node.name === undefined) return `(?:${this.write(node.item)})`
+        const number = this.names.push(node.name) - 1
+        return `(?P<g${number}>${this.write(node.item)})`
+      }
+      default:
+        return this.condition(node)
+    }
+  }
+}
+
+function bounds(min: number, max: number): string {
+  return max === Number.POSITIVE_INFINITY ? `{${min},}` : `{${min},${max}}`
+}
+
+function writeSet(ranges: readonly CodeRange[]): string {
+  // A set without members matches nothing; RE2 has no empty class.
+  if (ranges.length === 0) return `[^${escapeCode(0)}-${escapeCode(MAX_CODE_POINT)}]`
+  return `[${ranges.map(([first, last]) => `${escapeCode(first)}-${escapeCode(last)}`).join('')}]`
+}
+
+function escapeCode(codePoint: number): string {
+  return `\\x{${codePoint.toString(16)}}`
+}
+
+/** The class of markers in which `bit` is `wanted`. */
+function markersWith(bit: number, wanted: 0 | 1): string {
+  const run = 2 ** bit
+  const ranges: CodeRange[] = []
+  for (let first = wanted * run; first < 2 ** MAX_CONDITIONS; first += 2 * run) {
+    ranges.push([MARKER + first, MARKER + first + run - 1])
+  }
+  return writeSet(ranges)
+}
+
+/** The text of a marked capture, which begins with a character and ends with a marker. */
+function withoutMarkers(captured: string): string {
+  return [...captured].filter((_, i) => i % 2 === 0).join('')
+}
+
+function children(node: PatternNode): readonly PatternNode[] {
+  if (node.kind === 'sequence') return node.items
+  if (node.kind === 'alternation') return node.branches
+  return 'item' in node ? [node.item] : []
+}
+
+function some(node: PatternNode, predicate: (node: PatternNode) => boolean): boolean {
+  return predicate(node) || children(node).some((child) => some(child, predicate))
+}
+
+const hasLookAhead = (tree: PatternNode) => some(tree, (node) => node.kind === 'look-ahead')
+const looksBack = (tree: PatternNode) =>
+  some(tree, (node) => isAssertion(node) && ['start', 'line start', 'word boundary'].includes(node.kind))
+
+/** Instructions of a program, with counted repetitions written out or not. */
+function sizeOf(node: PatternNode, expanded: boolean): number {
+  const inner = children(node).reduce((sum, child) => sum + sizeOf(child, expanded), 1)
+  if (node.kind !== 'repeat' || !expanded) return inner
+  return inner * Math.max(1, node.max === Number.POSITIVE_INFINITY ? node.min + 1 : node.max)
+}
+
+function once<T>(make: () => T): () => T {
+  let made: T | undefined
+  return () => {
+    made ??= make()
+    return made
+  }
+}
