@@ -1,6 +1,7 @@
 /** Table of contents of `@fourierft/core`. */
 export { countParameters, type MethodSize, type ParameterCount } from './accounting/count-parameters.js'
 export { type Preset, type PresetName, type PublishedRow, preset, presetNames } from './accounting/table-1.js'
+export { type AdaptedModule, Adapter, type AdapterParts, type Shapes } from './adapter/adapter.js'
 export {
   createConfig,
   type FourierFTConfig,
@@ -11,6 +12,7 @@ export {
   serializeConfig,
   TASK_TYPES,
 } from './adapter/config.js'
+export { type CreateAdapterOptions, createAdapter, type EntriesChoice } from './adapter/create-adapter.js'
 export { type JsonLimits, parseJson } from './adapter/json.js'
 export { createLayer, type FloatArray, type Layer } from './adapter/layer.js'
 export { findModules, type ModelFacts, matchModules, nFrequencyOf } from './adapter/module-matcher.js'
@@ -36,6 +38,22 @@ export { type ExplicitOptions, explicitEntries } from './entries/explicit.js'
 export { makeEntries } from './entries/make-entries.js'
 export { type UniformOptions, uniformEntries } from './entries/uniform.js'
 export { type ErrorCode, type ErrorDetails, FourierFTError } from './errors.js'
+export { CONFIG_FILE, MODEL_FILE } from './files/adapter-files.js'
+export { type AdapterSource, type LoadAdapterOptions, loadAdapter } from './files/load-adapter.js'
+export {
+  decodeFloats,
+  encodeFloats,
+  type FloatDtype,
+  readSafetensors,
+  type SafetensorsFile,
+  type SafetensorsHeader,
+  type Tensor,
+  type TensorDtype,
+  type TensorPlace,
+  writeSafetensors,
+} from './files/safetensors.js'
+export { savePretrained } from './files/save-pretrained.js'
+export type { WriteOptions } from './files/write-adapter.js'
 export { delta } from './spectrum/delta.js'
 export {
   type GroupedAnalysis,

@@ -1,0 +1,111 @@
+/** A fresh adapter, ready to be trained. */
+
+import type { Entries, EntriesRecipe, Shape } from '../entries/entries.js'
+import { makeEntries } from '../entries/make-entries.js'
+import { checkEntryCount, countPlaces } from '../entries/shape.js'
+import { FourierFTError } from '../errors.js'
+import { type AdaptedModule, Adapter, type Shapes } from './adapter.js'
+import { sharedEntries } from './adapter-entries.js'
+import type { FourierFTConfig } from './config.js'
+import { findModules, nFrequencyOf } from './module-matcher.js'
+import { standardNormal } from './standard-normal.js'
+
+type WithoutCount<R> = R extends { readonly n: number } ? Omit<R, 'n'> : never
+
+/** How the entries of each shape are made: a recipe, whose `n` is the module's, or a function. */
+export type EntriesChoice = WithoutCount<EntriesRecipe> | ((shape: Shape, n: number) => Entries)
+
+export interface CreateAdapterOptions {
+  /**
+   * Seed of the first coefficients, taken modulo 2³². Default 0. They are this project's own standard normal numbers: PEFT draws
+   * from PyTorch's global generator, whose state no file holds.
+   */
+  readonly initialSeed?: number
+  /** Default: uniform with the configuration's `randomLocSeed`, as PEFT. */
+  readonly entries?: EntriesChoice
+}
+
+/**
+ * Coefficients start as the configuration's `initWeights` says: true zeros, false standard normal. Without `targetModules` the
+ * configuration gets the names of the modules.
+ *
+ * @param shapes `[out, in]` of each module to adapt
+ * @throws {FourierFTError} `INVALID_OPTION` for no modules, a bad name, shape or seed; `MODULE_NOT_FOUND` for a module that the
+ *   configuration does not match; `INVALID_ENTRY_COUNT`; `SHAPE_MISMATCH` where given entries are of another shape or number
+ */
+export function createAdapter(
+  config: FourierFTConfig,
+  shapes: Shapes,
+  { initialSeed = 0, entries: choice }: CreateAdapterOptions = {},
+): Adapter {
+  const names = Object.keys(shapes)
+  checkNames(names)
+  const complete = config.targetModules === null ? { ...config, targetModules: names } : config
+  checkMatched(complete, names)
+  if (!Number.isSafeInteger(initialSeed)) {
+    throw new FourierFTError('INVALID_OPTION', `initialSeed: expected an integer; received ${initialSeed}`, {
+      option: 'initialSeed',
+      expected: 'an integer',
+      received: initialSeed,
+    })
+  }
+  const normal = standardNormal(initialSeed)
+  const made = new Map<string, Entries>()
+  const modules = new Map<string, AdaptedModule>()
+  for (const [name, shape] of Object.entries(shapes)) {
+    const n = nFrequencyOf(complete, name)
+    checkEntryCount(n, countPlaces(shape), shape)
+    const coefficients = new Float32Array(n)
+    if (!complete.initWeights) for (let l = 0; l < n; l++) coefficients[l] = normal()
+    const module = { name, coefficients, dtype: 'F32', shape: [shape[0], shape[1]] } as const
+    if (choice === undefined) {
+      modules.set(name, { ...module, recipe: { sampler: 'uniform', seed: complete.randomLocSeed, n } })
+      continue
+    }
+    const key = `${shape.join('x')} ${n}`
+    const entries = made.get(key) ?? sharedEntries(chosenEntries(choice, shape, n))
+    made.set(key, entries)
+    modules.set(name, { ...module, recipe: entries.recipe, entries })
+  }
+  return new Adapter({ config: complete, modules })
+}
+
+function chosenEntries(choice: EntriesChoice, shape: Shape, n: number): Entries {
+  const entries = typeof choice === 'function' ? choice(shape, n) : makeEntries(shape, { ...choice, n })
+  if (entries.n !== n || entries.shape[0] !== shape[0] || entries.shape[1] !== shape[1]) {
+    throw new FourierFTError(
+      'SHAPE_MISMATCH',
+      `entries: expected ${n} entries of shape [${shape.join(', ')}]; received ${entries.n} of shape [${entries.shape.join(', ')}]`,
+      { option: 'entries', expected: { shape, n }, received: { shape: entries.shape, n: entries.n } },
+    )
+  }
+  return entries
+}
+
+function checkNames(names: readonly string[]): void {
+  if (names.length === 0) {
+    throw new FourierFTError('INVALID_OPTION', 'shapes: expected at least one module: { name: [out, in] }', {
+      option: 'shapes',
+      expected: 'at least one module',
+    })
+  }
+  for (const name of names) {
+    if (name !== '' && name !== '__proto__') continue
+    throw new FourierFTError('INVALID_OPTION', `shapes: '${name}' cannot be the name of a module`, {
+      option: 'shapes',
+      received: name,
+    })
+  }
+}
+
+/** PEFT would not load coefficients of a module that its configuration does not match. */
+function checkMatched(config: FourierFTConfig, names: readonly string[]): void {
+  const matched = new Set(findModules(config, names))
+  const missed = names.find((name) => !matched.has(name))
+  if (missed === undefined) return
+  throw new FourierFTError(
+    'MODULE_NOT_FOUND',
+    `module ${missed}: the configuration does not match it; change targetModules or leave the module out of the shapes`,
+    { module: missed, option: 'targetModules', expected: config.targetModules },
+  )
+}

@@ -1,0 +1,170 @@
+/**
+ * What this project adds to a PEFT file so that it stands alone: the shape of each layer and how its entries came about, in the
+ * metadata of the safetensors header. Here between text and values; whether they fit the tensors is the reader's business.
+ */
+import * as v from 'valibot'
+import { parseJson } from '../adapter/json.js'
+import type { EntriesRecipe, Shape } from '../entries/entries.js'
+import { FourierFTError } from '../errors.js'
+
+export interface FormatAdditions {
+  readonly layers: ReadonlyMap<string, LayerAddition>
+  readonly sets: ReadonlyMap<string, EntrySet>
+}
+
+export interface LayerAddition {
+  readonly shape: Shape
+  /** Name of the layer's entry set. */
+  readonly entries: string
+}
+
+export interface EntrySet {
+  readonly recipe: EntriesRecipe
+  readonly n: number
+  /** SHA-256 of the entries, hexadecimal: see `entriesDigest`. */
+  readonly digest: string
+}
+
+export const VERSION = '1'
+const VERSION_KEY = 'fourierft.version'
+const LAYERS_KEY = 'fourierft.layers'
+const ENTRIES_KEY = 'fourierft.entries'
+
+const Size = v.pipe(v.number(), v.safeInteger(), v.minValue(1))
+/** Beyond the safe integers of JSON a seed is a string of digits. */
+const Seed = v.union([
+  v.pipe(v.number(), v.safeInteger()),
+  v.pipe(
+    v.string(),
+    v.regex(/^-?\d{1,20}$/),
+    v.transform((digits) => BigInt(digits)),
+    v.check((seed) => seed >= -(2n ** 63n) && seed < 2n ** 64n),
+  ),
+])
+const Digest = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))
+const Layers = v.record(
+  v.string(),
+  v.object({
+    shape: v.pipe(
+      v.tuple([Size, Size]),
+      v.check(([d1, d2]) => d1 * d2 <= 2 ** 32),
+    ),
+    entries: v.string(),
+  }),
+)
+const Uniform = v.object({
+  sampler: v.literal('uniform'),
+  seed: Seed,
+  n: Size,
+  algorithm: v.exactOptional(v.literal('legacy')),
+  sha256: Digest,
+})
+const BandPass = v.object({
+  sampler: v.literal('bandpass'),
+  seed: Seed,
+  n: Size,
+  center_frequency: v.number(),
+  bandwidth: v.number(),
+  sha256: Digest,
+})
+const Explicit = v.object({ sampler: v.literal('explicit'), n: Size, sha256: Digest })
+const Sets = v.record(v.string(), v.variant('sampler', [Uniform, BandPass, Explicit]))
+
+type StoredRecipe =
+  | Omit<v.InferOutput<typeof Uniform>, 'sha256'>
+  | Omit<v.InferOutput<typeof BandPass>, 'sha256'>
+  | Omit<v.InferOutput<typeof Explicit>, 'sha256'>
+
+/**
+ * @returns undefined for a file without additions, as PEFT writes it
+ * @throws {FourierFTError} `UNSUPPORTED_FORMAT_VERSION`, `INVALID_JSON`, or `INVALID_SAFETENSORS` when a key does not fit its schema
+ */
+export function parseAdditions(
+  metadata: Readonly<Record<string, string>>,
+  file: string,
+): FormatAdditions | undefined {
+  const version = metadata[VERSION_KEY]
+  if (version === undefined) return undefined
+  if (version !== VERSION) {
+    throw new FourierFTError(
+      'UNSUPPORTED_FORMAT_VERSION',
+      `${file}: ${VERSION_KEY} is ${JSON.stringify(version.slice(0, 40))}, this release reads ${VERSION}; update it to read this file`,
+      { file, expected: VERSION, received: version },
+    )
+  }
+  const layers = parseKey(metadata, LAYERS_KEY, Layers, file)
+  const sets = new Map<string, EntrySet>()
+  for (const [name, { sha256: digest, ...set }] of Object.entries(
+    parseKey(metadata, ENTRIES_KEY, Sets, file),
+  )) {
+    sets.set(name, { recipe: toRecipe(set), n: set.n, digest })
+  }
+  return { layers: new Map(Object.entries(layers)), sets }
+}
+
+/** The other way; keys in the order of the maps. */
+export function formatAdditions({ layers, sets }: FormatAdditions): Record<string, string> {
+  const entries = [...sets].map(([name, { recipe, n, digest }]) => [
+    name,
+    { ...fromRecipe(recipe, n), sha256: digest },
+  ])
+  return {
+    [VERSION_KEY]: VERSION,
+    [LAYERS_KEY]: JSON.stringify(Object.fromEntries(layers)),
+    [ENTRIES_KEY]: JSON.stringify(Object.fromEntries(entries)),
+  }
+}
+
+function toRecipe(set: StoredRecipe): EntriesRecipe {
+  switch (set.sampler) {
+    case 'uniform':
+      return set
+    case 'bandpass': {
+      const { center_frequency: centerFrequency, ...others } = set
+      return { ...others, centerFrequency }
+    }
+    case 'explicit':
+      return { sampler: 'explicit' }
+  }
+}
+
+function fromRecipe(recipe: EntriesRecipe, n: number): Record<string, unknown> {
+  switch (recipe.sampler) {
+    case 'uniform':
+      return { ...recipe, seed: formatSeed(recipe.seed) }
+    case 'bandpass': {
+      const { centerFrequency, bandwidth, seed } = recipe
+      return { sampler: 'bandpass', seed: formatSeed(seed), n, center_frequency: centerFrequency, bandwidth }
+    }
+    case 'explicit':
+      return { sampler: 'explicit', n }
+  }
+}
+
+function formatSeed(seed: number | bigint): number | string {
+  const number = Number(seed)
+  return Number.isSafeInteger(number) ? number : String(seed)
+}
+
+function parseKey<S extends v.GenericSchema>(
+  metadata: Readonly<Record<string, string>>,
+  key: string,
+  schema: S,
+  file: string,
+): v.InferOutput<S> {
+  const text = metadata[key]
+  const result = v.safeParse(schema, text === undefined ? undefined : parseJson(text, `${file}: ${key}`))
+  if (result.success) return result.output
+  const [issue] = result.issues
+  const path = v.getDotPath(issue) ?? ''
+  throw new FourierFTError(
+    'INVALID_SAFETENSORS',
+    `${file}: ${key} of the metadata: ${path}: ${issue.message}`,
+    {
+      file,
+      tensor: '__metadata__',
+      expected: issue.expected,
+      received: issue.received,
+    },
+  )
+}

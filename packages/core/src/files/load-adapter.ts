@@ -1,0 +1,123 @@
+/** The one door for adapters: from wherever the two files are. */
+
+import { nodeFiles } from '#node-files'
+import type { Adapter, Shapes } from '../adapter/adapter.js'
+import type { AdapterBytes } from '../backend.js'
+import { FourierFTError } from '../errors.js'
+import { type AdapterFiles, CONFIG_FILE, checkSize, DEFAULT_MAX_BYTES, MODEL_FILE } from './adapter-files.js'
+import { readAdapter } from './read-adapter.js'
+import { readBrowserFiles } from './sources/browser-files.js'
+import { readHub } from './sources/hub.js'
+import { readUrl } from './sources/url.js'
+
+/**
+ * A directory (a path that exists, or begins with `./`, `../`, `/`, `~` or a drive letter), a repository of the hub (`user/name`),
+ * the URL of a directory, the files of a file input or a drop, or the two files in memory.
+ */
+export type AdapterSource = string | URL | AdapterBytes | Iterable<File>
+
+export interface LoadAdapterOptions {
+  /** Shapes `[out, in]` of the base model's layers, for files that do not hold them (PEFT's). */
+  readonly shapes?: Shapes
+  /** Largest size of a file in bytes. Default `2³¹ − 1`. */
+  readonly maxBytes?: number
+  /** Ends a download; the promise is rejected with its reason. */
+  readonly signal?: AbortSignal
+  /** Hub: branch, tag or commit. Default `main`. */
+  readonly revision?: string
+  /** Hub: folder of the repository that holds the two files. */
+  readonly subfolder?: string
+  /** Hub: access token, for private repositories. */
+  readonly token?: string
+  /** Hub: where it is. Default `https://huggingface.co`. */
+  readonly hubUrl?: string
+  /** Hub: where downloads are kept, Node only. Default: the cache of huggingface_hub. */
+  readonly cacheDir?: string
+  /** Hub: use the cache alone. */
+  readonly offline?: boolean
+}
+
+/**
+ * Nothing but the two files is read; no code in them is ever run.
+ *
+ * @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE` and `IO_ERROR` for the files, `INVALID_JSON`, `INVALID_CONFIG`,
+ *   `INVALID_SAFETENSORS`, `UNSUPPORTED_PEFT_TYPE`, `UNSUPPORTED_FORMAT_VERSION`, `UNSUPPORTED_DTYPE`, `SHAPE_MISMATCH`, `NOT_FINITE`,
+ *   `INVALID_PATTERN`, `INVALID_ENTRY_COUNT`, `ENTRY_OUT_OF_RANGE`, `DUPLICATE_ENTRY` and `ENTRIES_DIGEST_MISMATCH` for what they
+ *   say, `INVALID_OPTION` for a source that is none, `UNSUPPORTED` for a directory where there is no file system
+ */
+export async function loadAdapter(source: AdapterSource, options: LoadAdapterOptions = {}): Promise<Adapter> {
+  const { shapes, maxBytes = DEFAULT_MAX_BYTES, signal } = options
+  signal?.throwIfAborted()
+  const { names, ...bytes } = await readFiles(source, options, maxBytes)
+  const adapter = readAdapter(bytes, names)
+  return shapes ? adapter.withShapes(shapes) : adapter
+}
+
+async function readFiles(
+  source: AdapterSource,
+  options: LoadAdapterOptions,
+  maxBytes: number,
+): Promise<AdapterFiles> {
+  const { signal } = options
+  if (source instanceof URL) {
+    return source.protocol === 'file:' ? readPath(source, maxBytes) : readUrl(source, { maxBytes, signal })
+  }
+  if (typeof source === 'string') {
+    if (/^https?:\/\//i.test(source)) return readUrl(parseUrl(source), { maxBytes, signal })
+    if (/^(\.{0,2}[/\\]|~|[a-z]:[/\\]|\.{1,2}$)/i.test(source)) return readPath(source, maxBytes)
+    if (await nodeFiles?.isDirectory(source)) return readPath(source, maxBytes)
+    if (!/^[\w.-]+\/[\w.-]+$/.test(source)) throw notASource(source)
+    const { revision = 'main', cacheDir, offline = false } = options
+    const cache = nodeFiles?.openHubCache(source, cacheDir)
+    return readHub(source, { ...options, revision, offline, maxBytes }, cache)
+  }
+  if (typeof source === 'object' && source !== null) {
+    if ('config' in source && 'model' in source) return inMemory(source, maxBytes)
+    if (Symbol.iterator in source) return readBrowserFiles(source, maxBytes)
+  }
+  throw notASource(source)
+}
+
+async function readPath(path: string | URL, maxBytes: number): Promise<AdapterFiles> {
+  if (!nodeFiles) {
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `${path}: there are no directories here; give a URL, a repository of the hub or File objects`,
+      { option: 'source', received: String(path) },
+    )
+  }
+  return nodeFiles.readDirectory(nodeFiles.resolvePath(path), maxBytes)
+}
+
+function inMemory({ config, model }: AdapterBytes, maxBytes: number): AdapterFiles {
+  for (const [file, bytes] of [[CONFIG_FILE, config] as const, [MODEL_FILE, model] as const]) {
+    if (!(bytes instanceof Uint8Array)) {
+      throw new FourierFTError('INVALID_OPTION', `${file}: expected a Uint8Array`, { file, option: 'source' })
+    }
+    checkSize(bytes.length, maxBytes, file)
+  }
+  // A copy: the adapter keeps the bytes, the caller may go on writing into theirs.
+  return {
+    config: new Uint8Array(config),
+    model: new Uint8Array(model),
+    names: { config: CONFIG_FILE, model: MODEL_FILE },
+  }
+}
+
+function parseUrl(text: string): URL {
+  try {
+    return new URL(text)
+  } catch {
+    throw notASource(text)
+  }
+}
+
+function notASource(source: unknown): FourierFTError {
+  const received = typeof source === 'string' ? `'${source}', which is no directory either` : typeof source
+  return new FourierFTError(
+    'INVALID_OPTION',
+    'source: expected a directory, a repository of the hub (user/name), a URL, File objects, or { config, model }; ' +
+      `received ${received}`,
+    { option: 'source', received: source },
+  )
+}

@@ -1,0 +1,28 @@
+/** What needs a file system. `#node-files` is this file in Node and `no-node-files` elsewhere: see `imports` in package.json. */
+import { homedir } from 'node:os'
+import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { AdapterBytes } from '../backend.js'
+import type { AdapterFiles } from './adapter-files.js'
+import { isDirectory, readDirectory } from './sources/directory.js'
+import type { HubCache } from './sources/hub.js'
+import { openHubCache } from './sources/hub-cache.js'
+import { writeDirectory } from './write-directory.js'
+
+export interface NodeFiles {
+  isDirectory(path: string): Promise<boolean>
+  readDirectory(path: string, maxBytes: number): Promise<AdapterFiles>
+  writeDirectory(path: string, files: AdapterBytes): Promise<void>
+  openHubCache(repository: string, cacheDir?: string): HubCache
+  /** An absolute path, from one that may begin with `~` and from a `file:` URL. */
+  resolvePath(path: string | URL): string
+}
+
+export const nodeFiles: NodeFiles | undefined = {
+  isDirectory,
+  readDirectory,
+  writeDirectory,
+  openHubCache,
+  resolvePath: (path) =>
+    typeof path === 'string' ? resolve(path.replace(/^~(?=$|[/\\])/, homedir())) : fileURLToPath(path),
+}

@@ -1,0 +1,31 @@
+/** What the tensors of an adapter file are called: PEFT's names, and this project's one addition. */
+
+/** What the name of a tensor says. */
+export type TensorRole =
+  | { readonly role: 'coefficients'; readonly module: string }
+  | { readonly role: 'entries'; readonly set: string }
+  /** A whole weight of `modules_to_save`, or a bias. */
+  | { readonly role: 'saved' }
+
+const ENTRIES_PREFIX = 'fourierft_entries.'
+const PEFT_PREFIX = 'base_model.model.'
+const SPECTRUM = /^(?:base_model\.model\.)?(.+)\.fourierft_spectrum(?:\.[^.]+)?$/s
+
+/**
+ * PEFT saves without the adapter's name at the end; state dictionaries of a live model have it, and those of a model that PEFT only
+ * injected layers into lack the prefix. Both are understood.
+ */
+export function tensorRole(name: string): TensorRole {
+  if (name.startsWith(ENTRIES_PREFIX)) return { role: 'entries', set: name.slice(ENTRIES_PREFIX.length) }
+  const module = SPECTRUM.exec(name)?.[1]
+  return module === undefined ? { role: 'saved' } : { role: 'coefficients', module }
+}
+
+/** The tensor of a module's coefficients, as PEFT saves it. */
+export function coefficientsTensor(module: string): string {
+  return `${PEFT_PREFIX}${module}.fourierft_spectrum`
+}
+
+export function entriesTensor(set: string): string {
+  return ENTRIES_PREFIX + set
+}

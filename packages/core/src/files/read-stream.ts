@@ -1,0 +1,40 @@
+/** A whole stream in memory, no larger than promised and no shorter. */
+import { checkSize, ioError } from './adapter-files.js'
+
+/**
+ * @param expected bytes that were announced; undefined: nobody said
+ * @throws {FourierFTError} `FILE_TOO_LARGE` as soon as more than `maxBytes` have come, `IO_ERROR` when the stream breaks or its
+ *   length is not the announced one
+ */
+export async function readStream(
+  stream: ReadableStream<Uint8Array>,
+  { file, maxBytes, expected }: { file: string; maxBytes: number; expected?: number | undefined },
+): Promise<Uint8Array> {
+  const reader = stream.getReader()
+  const chunks: Uint8Array[] = []
+  let length = 0
+  try {
+    for (;;) {
+      const { done, value } = await reader.read().catch((cause) => {
+        throw ioError(file, `the download broke off after ${length} bytes`, cause)
+      })
+      if (done) break
+      length += value.length
+      checkSize(length, maxBytes, file)
+      chunks.push(value)
+    }
+  } finally {
+    // Stops the transfer where it was left early; after the end it does nothing.
+    reader.cancel().catch(() => {})
+  }
+  if (expected !== undefined && length !== expected) {
+    throw ioError(file, `expected ${expected} bytes; received ${length}`)
+  }
+  const bytes = new Uint8Array(length)
+  let offset = 0
+  for (const chunk of chunks) {
+    bytes.set(chunk, offset)
+    offset += chunk.length
+  }
+  return bytes
+}

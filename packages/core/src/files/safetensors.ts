@@ -1,0 +1,333 @@
+/**
+ * Reading and writing of the safetensors format, in memory. A stranger's file is checked completely before anything is made of it;
+ * tensors are views into the file's bytes. Not here: what the tensors mean.
+ *
+ * @see https://huggingface.co/docs/safetensors, "Format"
+ */
+import { parseJson } from '../adapter/json.js'
+import type { FloatArray } from '../adapter/layer.js'
+import { FourierFTError } from '../errors.js'
+import { BFLOAT16, decodeSmallFloat, encodeSmallFloat, FLOAT16 } from './small-float.js'
+
+/** Bits of one element. The order is that of the safetensors library, which sorts the tensors of a file by it, largest first. */
+const DTYPE_BITS = {
+  BOOL: 8,
+  F4: 4,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  U8: 8,
+  I8: 8,
+  F8_E5M2: 8,
+  F8_E4M3: 8,
+  F8_E8M0: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E5M2FNUZ: 8,
+  I16: 16,
+  U16: 16,
+  F16: 16,
+  BF16: 16,
+  I32: 32,
+  U32: 32,
+  F32: 32,
+  C64: 64,
+  F64: 64,
+  I64: 64,
+  U64: 64,
+} as const
+
+export type TensorDtype = keyof typeof DTYPE_BITS
+
+const FLOAT_DTYPES = ['F32', 'F16', 'BF16', 'F64'] as const
+
+/** The dtypes that hold coefficients. */
+export type FloatDtype = (typeof FLOAT_DTYPES)[number]
+
+export interface Tensor {
+  readonly dtype: TensorDtype
+  readonly shape: readonly number[]
+  /** Little-endian, row-major. */
+  readonly bytes: Uint8Array
+}
+
+export interface SafetensorsFile {
+  readonly tensors: ReadonlyMap<string, Tensor>
+  /** `__metadata__`; absent when the file has none. */
+  readonly metadata?: Readonly<Record<string, string>>
+  /** The header of a file that was read: written back as it was for as long as it still describes the tensors. */
+  readonly header?: SafetensorsHeader
+}
+
+export interface SafetensorsHeader {
+  readonly bytes: Uint8Array
+  /** In the order of their data. */
+  readonly places: readonly TensorPlace[]
+  readonly metadata?: Readonly<Record<string, string>>
+}
+
+/** The bound of the safetensors library. */
+const MAX_HEADER_LENGTH = 100_000_000
+const LENGTH_BYTES = 8
+const OPEN_BRACE = 0x7b
+const SPACE = 0x20
+
+export interface TensorPlace {
+  readonly name: string
+  readonly dtype: TensorDtype
+  readonly shape: readonly number[]
+  readonly begin: number
+  readonly end: number
+}
+
+/**
+ * @param bytes the whole file; the tensors are views into it
+ * @param file name for error messages
+ * @throws {FourierFTError} `INVALID_SAFETENSORS` when header, offsets, dtypes and length do not agree, `INVALID_JSON` when the header
+ *   is no JSON, names a tensor twice or holds a forbidden key
+ */
+export function readSafetensors(bytes: Uint8Array, file: string): SafetensorsFile {
+  const text = headerOf(bytes, file)
+  const data = bytes.subarray(LENGTH_BYTES + text.length)
+  const header = parseHeader(text, data.length, file)
+  const { places, metadata } = header
+  const tensors = new Map<string, Tensor>()
+  for (const { name, dtype, shape, begin, end } of places) {
+    tensors.set(name, { dtype, shape, bytes: data.subarray(begin, end) })
+  }
+  return { tensors, ...(metadata && { metadata }), header }
+}
+
+/**
+ * The file's bytes. What was read and not changed comes out as it was; anything else is laid out as the safetensors library does it:
+ * tensors by dtype, widest first, then by name; the header padded with spaces to a multiple of eight.
+ *
+ * @throws {FourierFTError} `INVALID_SAFETENSORS` when a tensor's bytes do not fit its dtype and shape, or a name is `__metadata__`
+ */
+export function writeSafetensors({ tensors, metadata, header }: SafetensorsFile): Uint8Array {
+  let length = 0
+  for (const [name, tensor] of tensors) {
+    if (name === '__metadata__') throw invalid('', name, 'a tensor name other than __metadata__', name)
+    const expected = byteLength(tensor.dtype, tensor.shape)
+    if (expected !== tensor.bytes.length) {
+      throw invalid('', name, `${expected} bytes for ${tensor.dtype} [${tensor.shape}]`, tensor.bytes.length)
+    }
+    length += expected
+  }
+  const { bytes, places } =
+    header && describes(header, tensors, metadata) ? header : layOut(tensors, metadata)
+  const file = new Uint8Array(LENGTH_BYTES + bytes.length + length)
+  new DataView(file.buffer).setUint32(0, bytes.length, true)
+  file.set(bytes, LENGTH_BYTES)
+  for (const { name, begin } of places) {
+    file.set((tensors.get(name) as Tensor).bytes, LENGTH_BYTES + bytes.length + begin)
+  }
+  return file
+}
+
+/** The numbers of a floating-point tensor: `Float64Array` for F64, which loses nothing, otherwise `Float32Array`, which loses nothing either. */
+export function decodeFloats({ dtype, bytes }: Pick<Tensor, 'dtype' | 'bytes'>): FloatArray {
+  if (!isFloatDtype(dtype)) {
+    throw new FourierFTError(
+      'UNSUPPORTED_DTYPE',
+      `a tensor of dtype ${dtype} holds no real numbers that are read here; expected F32, F16, BF16 or F64`,
+      { expected: FLOAT_DTYPES, received: dtype },
+    )
+  }
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const width = DTYPE_BITS[dtype] / 8
+  const values = new (dtype === 'F64' ? Float64Array : Float32Array)(bytes.length / width)
+  for (let i = 0; i < values.length; i++) {
+    if (dtype === 'F64') values[i] = view.getFloat64(8 * i, true)
+    else if (dtype === 'F32') values[i] = view.getFloat32(4 * i, true)
+    else values[i] = decodeSmallFloat(view.getUint16(2 * i, true), dtype === 'F16' ? FLOAT16 : BFLOAT16)
+  }
+  return values
+}
+
+/** Little-endian bytes of `values`, each rounded to the nearest number of the dtype, ties to even; out of range becomes infinity. */
+export function encodeFloats(values: FloatArray, dtype: FloatDtype): Uint8Array {
+  const width = DTYPE_BITS[dtype] / 8
+  const bytes = new Uint8Array(values.length * width)
+  const view = new DataView(bytes.buffer)
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number
+    if (dtype === 'F64') view.setFloat64(8 * i, value, true)
+    else if (dtype === 'F32') view.setFloat32(4 * i, value, true)
+    else view.setUint16(2 * i, encodeSmallFloat(value, dtype === 'F16' ? FLOAT16 : BFLOAT16), true)
+  }
+  return bytes
+}
+
+function headerOf(bytes: Uint8Array, file: string): Uint8Array {
+  if (bytes.length < LENGTH_BYTES) {
+    throw malformed(file, 'at least the 8 bytes of the header length', `${bytes.length} bytes`)
+  }
+  const view = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES)
+  // Exact below 2⁵³, and above it large enough to be refused.
+  const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32
+  const limit = Math.min(bytes.length - LENGTH_BYTES, MAX_HEADER_LENGTH)
+  if (length > limit) {
+    throw malformed(file, `a header of at most ${limit} bytes`, `a header length of ${length}`)
+  }
+  return bytes.subarray(LENGTH_BYTES, LENGTH_BYTES + length)
+}
+
+/** The tensors in the order of their data, and the metadata; everything checked against the `dataLength` bytes that follow the header. */
+function parseHeader(bytes: Uint8Array, dataLength: number, file: string): SafetensorsHeader {
+  if (bytes[0] !== OPEN_BRACE) throw malformed(file, 'a header that begins with {', `byte ${bytes[0]}`)
+  const parsed = parseJson(bytes, file)
+  if (!isObject(parsed)) throw malformed(file, 'a header that is a JSON object', parsed)
+  let metadata: Record<string, string> | undefined
+  const places: TensorPlace[] = []
+  for (const [name, description] of Object.entries(parsed)) {
+    if (name === '__metadata__') metadata = parseMetadata(description, file)
+    else places.push(parsePlace(name, description, file))
+  }
+  places.sort((a, b) => a.begin - b.begin || a.end - b.end)
+  let covered = 0
+  for (const { name, begin, end } of places) {
+    if (begin !== covered) {
+      const what = begin < covered ? 'overlaps the tensor before it' : 'leaves a gap before it'
+      throw invalid(file, name, `data_offsets from ${covered}`, `[${begin}, ${end}], which ${what}`)
+    }
+    covered = end
+  }
+  if (covered !== dataLength) {
+    throw malformed(
+      file,
+      `${covered} bytes of data as the header's data_offsets say`,
+      `${dataLength} bytes (is the file cut off, or something appended?)`,
+    )
+  }
+  return { bytes, places, ...(metadata && { metadata }) }
+}
+
+function parseMetadata(value: unknown, file: string): Record<string, string> {
+  if (!isObject(value)) throw invalid(file, '__metadata__', 'an object of strings', value)
+  const metadata: Record<string, string> = {}
+  for (const [key, text] of Object.entries(value)) {
+    if (typeof text !== 'string') throw invalid(file, '__metadata__', `a string for ${key}`, text)
+    metadata[key] = text
+  }
+  return metadata
+}
+
+function parsePlace(name: string, value: unknown, file: string): TensorPlace {
+  if (!isObject(value)) throw invalid(file, name, 'an object with dtype, shape and data_offsets', value)
+  const { dtype, shape, data_offsets: offsets, ...others } = value
+  const unknown = Object.keys(others)
+  if (unknown.length > 0) throw invalid(file, name, 'only dtype, shape and data_offsets', unknown.join(', '))
+  if (!isDtype(dtype)) throw invalid(file, name, `a dtype of ${Object.keys(DTYPE_BITS).join(', ')}`, dtype)
+  if (!isCounts(shape)) throw invalid(file, name, 'a shape of integers from 0', shape)
+  if (!isCounts(offsets) || offsets.length !== 2 || (offsets[0] as number) > (offsets[1] as number)) {
+    throw invalid(file, name, 'data_offsets [begin, end]', offsets)
+  }
+  const [begin, end] = offsets as [number, number]
+  const expected = byteLength(dtype, shape)
+  if (expected !== end - begin) {
+    throw invalid(file, name, `${expected} bytes for ${dtype} [${shape}]`, `${end - begin} bytes`)
+  }
+  return { name, dtype, shape, begin, end }
+}
+
+/** Bytes of a tensor; NaN when its bits are no whole number of bytes or more than a safe integer counts. */
+function byteLength(dtype: TensorDtype, shape: readonly number[]): number {
+  const bits = shape.includes(0) ? 0 : shape.reduce((product, size) => product * size, DTYPE_BITS[dtype])
+  return bits % 8 === 0 && Number.isSafeInteger(bits) ? bits / 8 : NaN
+}
+
+function describes(
+  { places, metadata }: SafetensorsHeader,
+  tensors: ReadonlyMap<string, Tensor>,
+  wanted: SafetensorsFile['metadata'],
+): boolean {
+  const keys = Object.keys(wanted ?? {})
+  return (
+    places.length === tensors.size &&
+    places.every(({ name, dtype, shape }) => {
+      const tensor = tensors.get(name)
+      return tensor?.dtype === dtype && tensor.shape.join() === shape.join()
+    }) &&
+    (metadata === undefined) === (wanted === undefined) &&
+    keys.length === Object.keys(metadata ?? {}).length &&
+    keys.every((key) => metadata?.[key] === wanted?.[key])
+  )
+}
+
+function layOut(
+  tensors: ReadonlyMap<string, Tensor>,
+  metadata: SafetensorsFile['metadata'],
+): SafetensorsHeader {
+  const dtypes = Object.keys(DTYPE_BITS)
+  const ordered = [...tensors].sort(
+    ([name, tensor], [otherName, other]) =>
+      dtypes.indexOf(other.dtype) - dtypes.indexOf(tensor.dtype) || compareUtf8(name, otherName),
+  )
+  const places: TensorPlace[] = []
+  const descriptions: string[] = []
+  if (metadata) {
+    const sorted = Object.entries(metadata).sort(([a], [b]) => compareUtf8(a, b))
+    const pairs = sorted.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`)
+    descriptions.push(`"__metadata__":{${pairs.join()}}`)
+  }
+  let begin = 0
+  for (const [name, { dtype, shape, bytes }] of ordered) {
+    const end = begin + bytes.length
+    places.push({ name, dtype, shape, begin, end })
+    descriptions.push(
+      `${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`,
+    )
+    begin = end
+  }
+  const text = new TextEncoder().encode(`{${descriptions.join()}}`)
+  const bytes = new Uint8Array(Math.ceil(text.length / 8) * 8).fill(SPACE)
+  bytes.set(text)
+  return { bytes, places }
+}
+
+/** The order of UTF-8 bytes, which is that of code points; UTF-16's differs. */
+function compareUtf8(a: string, b: string): number {
+  const [left, right] = [Array.from(a), Array.from(b)]
+  for (let i = 0; i < left.length && i < right.length; i++) {
+    const difference = ((left[i] as string).codePointAt(0) ?? 0) - ((right[i] as string).codePointAt(0) ?? 0)
+    if (difference !== 0) return difference
+  }
+  return left.length - right.length
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isDtype(value: unknown): value is TensorDtype {
+  return typeof value === 'string' && Object.hasOwn(DTYPE_BITS, value)
+}
+
+export function isFloatDtype(value: unknown): value is FloatDtype {
+  return FLOAT_DTYPES.some((dtype) => dtype === value)
+}
+
+function isCounts(value: unknown): value is readonly number[] {
+  return Array.isArray(value) && value.every((count) => Number.isSafeInteger(count) && count >= 0)
+}
+
+function malformed(file: string, expected: string, received: unknown): FourierFTError {
+  return new FourierFTError(
+    'INVALID_SAFETENSORS',
+    `${file}: not a valid safetensors file: expected ${expected}; received ${describe(received)}`,
+    { file, expected, received },
+  )
+}
+
+function invalid(file: string, tensor: string, expected: string, received: unknown): FourierFTError {
+  return new FourierFTError(
+    'INVALID_SAFETENSORS',
+    `${file}: tensor ${tensor}: expected ${expected}; received ${describe(received)}`,
+    { file, tensor, expected, received },
+  )
+}
+
+/** Short, whatever a stranger's file holds. */
+function describe(value: unknown): string {
+  const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value))
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text
+}

@@ -1,0 +1,32 @@
+/** Saving an adapter to a directory that `loadAdapter`, and PEFT where it can, loads again. */
+
+import { nodeFiles } from '#node-files'
+import type { Adapter } from '../adapter/adapter.js'
+import { FourierFTError } from '../errors.js'
+import type { WriteOptions } from './write-adapter.js'
+
+/**
+ * Writes `adapter_config.json` and `adapter_model.safetensors` as one: whatever happens, the directory holds the old adapter or the
+ * new one. Other files in it stay. Node only.
+ *
+ * @param options the form of the files: see `Adapter.toBytes`, whose errors are thrown before anything is touched
+ * @throws {FourierFTError} `IO_ERROR` where the directory cannot be written (the old adapter is intact), `UNSUPPORTED` without a
+ *   file system
+ */
+export async function savePretrained(
+  adapter: Adapter,
+  directory: string | URL,
+  options: WriteOptions = {},
+): Promise<void> {
+  if (!nodeFiles) {
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      'there are no directories here; offer adapter.toBytes() as downloads',
+      {
+        received: String(directory),
+      },
+    )
+  }
+  const files = adapter.toBytes(options)
+  await nodeFiles.writeDirectory(nodeFiles.resolvePath(directory), files)
+}

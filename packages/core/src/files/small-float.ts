@@ -1,0 +1,47 @@
+/** The two 16-bit floating-point formats of adapter files, as bit patterns. Both are a sign, an exponent and a mantissa as in IEEE 754. */
+
+export interface SmallFloat {
+  readonly mantissaBits: number
+  readonly exponentBits: number
+}
+
+/** IEEE 754 binary16. */
+export const FLOAT16: SmallFloat = { mantissaBits: 10, exponentBits: 5 }
+/** The upper half of a binary32. */
+export const BFLOAT16: SmallFloat = { mantissaBits: 7, exponentBits: 8 }
+
+/** The number that a 16-bit pattern stands for. */
+export function decodeSmallFloat(pattern: number, { mantissaBits, exponentBits }: SmallFloat): number {
+  const largest = 2 ** exponentBits - 1
+  const bias = 2 ** (exponentBits - 1) - 1
+  const exponent = (pattern >>> mantissaBits) & largest
+  const mantissa = pattern & (2 ** mantissaBits - 1)
+  const sign = pattern & 0x8000 ? -1 : 1
+  if (exponent === largest) return mantissa === 0 ? sign * Infinity : NaN
+  if (exponent === 0) return sign * mantissa * powerOfTwo(1 - bias - mantissaBits)
+  return sign * (2 ** mantissaBits + mantissa) * powerOfTwo(exponent - bias - mantissaBits)
+}
+
+/** The 16-bit pattern nearest to `value`, ties to the even one; beyond the format's range infinity, NaN the quiet NaN. */
+export function encodeSmallFloat(value: number, { mantissaBits, exponentBits }: SmallFloat): number {
+  const infinity = (2 ** exponentBits - 1) * 2 ** mantissaBits
+  const bias = 2 ** (exponentBits - 1) - 1
+  if (Number.isNaN(value)) return infinity + 2 ** (mantissaBits - 1)
+  float64[0] = value
+  const high = Number((word64[0] as bigint) >> 32n)
+  const sign = high >>> 31 ? 0x8000 : 0
+  // Below 1 − bias the spacing of the format no longer shrinks: subnormal numbers.
+  const exponent = Math.max(((high >>> 20) & 0x7ff) - 1023, 1 - bias)
+  // Adding and taking away 2⁵² rounds a double below 2⁵² to an integer, ties to even. A carry runs on into the exponent, as it should.
+  const units = Math.abs(value) / powerOfTwo(exponent - mantissaBits) + 2 ** 52 - 2 ** 52
+  return sign + Math.min((exponent + bias - 1) * 2 ** mantissaBits + units, infinity)
+}
+
+const float64 = new Float64Array(1)
+const word64 = new BigUint64Array(float64.buffer)
+
+/** Exact on every engine, which `**` with a negative exponent need not be. `−1022 ≤ exponent ≤ 1023`. */
+function powerOfTwo(exponent: number): number {
+  word64[0] = BigInt(exponent + 1023) << 52n
+  return float64[0] as number
+}

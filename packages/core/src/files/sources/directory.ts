@@ -1,0 +1,91 @@
+/** An adapter from a directory. Node only. */
+import { open, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { FourierFTError } from '../../errors.js'
+import { type AdapterFiles, CONFIG_FILE, checkSize, ioError, MODEL_FILE, notFound } from '../adapter-files.js'
+import { JOURNAL } from '../write-directory.js'
+
+/** A save replaces two files; reading goes on until both are of one save. */
+const ATTEMPTS = 20
+
+export async function isDirectory(path: string): Promise<boolean> {
+  return stat(path).then(
+    (stats) => stats.isDirectory(),
+    () => false,
+  )
+}
+
+/**
+ * Files of a save that was committed and not finished take precedence: see `writeDirectory`.
+ *
+ * @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `IO_ERROR`
+ */
+export async function readDirectory(directory: string, maxBytes: number): Promise<AdapterFiles> {
+  if (!(await isDirectory(directory))) {
+    throw notFound(directory, `expected a directory with ${CONFIG_FILE} and ${MODEL_FILE}`)
+  }
+  const names = { config: join(directory, CONFIG_FILE), model: join(directory, MODEL_FILE) }
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const before = await locateBoth(directory)
+    const config = await readFile(before.config, maxBytes)
+    const model = await readFile(before.model, maxBytes)
+    const after = await locateBoth(directory)
+    const unchanged = before.config.stamp === after.config.stamp && before.model.stamp === after.model.stamp
+    if (config && model && unchanged) return { config, model, names }
+  }
+  throw ioError(directory, 'its files change faster than they can be read')
+}
+
+interface Place {
+  readonly path: string
+  readonly size: number
+  /** Equal for the same content: a rename changes none of it. */
+  readonly stamp: string
+}
+
+async function locateBoth(directory: string): Promise<{ config: Place; model: Place }> {
+  const config = await locate(directory, CONFIG_FILE)
+  const model = await locate(directory, MODEL_FILE)
+  return { config, model }
+}
+
+async function locate(directory: string, file: string): Promise<Place> {
+  const place = (await placeOf(join(directory, JOURNAL, file))) ?? (await placeOf(join(directory, file)))
+  if (place) return place
+  const pickle = file === MODEL_FILE && (await placeOf(join(directory, 'adapter_model.bin')))
+  throw notFound(
+    join(directory, file),
+    pickle
+      ? 'there is an adapter_model.bin, a pickle, which is never loaded: save it in PEFT with safe_serialization=True'
+      : `expected ${CONFIG_FILE} and ${MODEL_FILE} in ${directory}`,
+  )
+}
+
+async function placeOf(path: string): Promise<Place | undefined> {
+  const stats = await stat(path, { bigint: true }).catch((cause) => {
+    if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') return undefined
+    throw ioError(path, 'the file could not be read', cause)
+  })
+  if (!stats) return undefined
+  if (!stats.isFile()) throw ioError(path, 'expected a regular file')
+  return { path, size: Number(stats.size), stamp: `${stats.dev} ${stats.ino} ${stats.mtimeNs} ${stats.size}` }
+}
+
+/** Undefined when the file has moved away since it was located. */
+async function readFile({ path, size }: Place, maxBytes: number): Promise<Uint8Array | undefined> {
+  checkSize(size, maxBytes, path)
+  try {
+    const handle = await open(path)
+    try {
+      const bytes = await handle.readFile()
+      checkSize(bytes.length, maxBytes, path)
+      return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+    } finally {
+      await handle.close()
+    }
+  } catch (cause) {
+    if (cause instanceof FourierFTError) throw cause
+    if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT') return undefined
+    throw ioError(path, 'the file could not be read', cause)
+  }
+}

@@ -1,0 +1,139 @@
+/** From an `Adapter` to its two files, in the form that PEFT loads or in the one that stands alone. */
+import type { AdaptedModule, Adapter } from '../adapter/adapter.js'
+import { sharedUniformEntries, type UniformRecipe } from '../adapter/adapter-entries.js'
+import { PEFT_TYPE, STANDALONE_PEFT_TYPE, serializeConfig } from '../adapter/config.js'
+import type { AdapterBytes } from '../backend.js'
+import { entriesDigest } from '../entries/digest.js'
+import type { Entries, Shape } from '../entries/entries.js'
+import { WIDE_DRAWS_FROM } from '../entries/random-permutation.js'
+import { FourierFTError } from '../errors.js'
+import { type EntrySet, formatAdditions, type LayerAddition } from './format-additions.js'
+import { coefficientsTensor, entriesTensor } from './peft-layout.js'
+import { encodeFloats, type FloatDtype, type Tensor, writeSafetensors } from './safetensors.js'
+
+export interface WriteOptions {
+  /** How coefficients are stored, rounded to nearest. Default: as each module has them, which is F32 for new and trained ones. */
+  readonly dtype?: FloatDtype
+  /**
+   * `peft`: loads in PEFT, which draws the entries itself. `standalone`: holds its entries, and PEFT refuses it. Default: `peft`
+   * where PEFT computes the same ΔW, otherwise `standalone`.
+   */
+  readonly form?: 'peft' | 'standalone'
+}
+
+/** Throws as `Adapter.toBytes` says. */
+export function writeAdapter(adapter: Adapter, { dtype, form }: WriteOptions): AdapterBytes {
+  const obstacle = form === 'standalone' ? undefined : peftObstacle(adapter)
+  if (form === 'peft' && obstacle !== undefined) {
+    throw new FourierFTError(
+      'NOT_REPRODUCIBLE',
+      `PEFT cannot reproduce this adapter: ${obstacle}; leave the option form out or write form 'standalone'`,
+      { option: 'form', expected: 'standalone', received: 'peft' },
+    )
+  }
+  const standalone = form === 'standalone' || obstacle !== undefined
+  const tensors = new Map<string, Tensor>(adapter.savedTensors)
+  for (const module of adapter.modules.values()) {
+    tensors.set(coefficientsTensor(module.name), encodeCoefficients(module, dtype ?? module.dtype))
+  }
+  const known = [...adapter.modules.values()].every(({ shape }) => shape)
+  let metadata: Record<string, string> = { format: 'pt', ...adapter.metadata }
+  for (const key of Object.keys(metadata)) {
+    if (/^fourierft\.(version|layers|entries)$/.test(key)) delete metadata[key]
+  }
+  // Without shapes a file cannot stand alone: it is what PEFT itself writes. `layer` says so for a stand-alone one.
+  if (known || standalone) {
+    const { layers, sets, stored } = entrySets(adapter, standalone)
+    for (const [set, entries] of stored) tensors.set(entriesTensor(set), encodeEntries(entries))
+    metadata = { ...metadata, ...formatAdditions({ layers, sets }) }
+  }
+  const peftType = standalone ? STANDALONE_PEFT_TYPE : PEFT_TYPE
+  return {
+    config: new TextEncoder().encode(serializeConfig({ ...adapter.config, peftType })),
+    model: writeSafetensors({ tensors, metadata }),
+  }
+}
+
+/**
+ * Why PEFT would not compute this adapter's ΔW from its seed; undefined where it would. That modules and numbers of coefficients are
+ * the configuration's is known since the adapter was made.
+ */
+function peftObstacle({ config, modules }: Adapter): string | undefined {
+  for (const { name, recipe, shape, entries } of modules.values()) {
+    if (recipe.sampler !== 'uniform')
+      return `the entries of ${name} are ${recipe.sampler}, PEFT knows only uniform ones`
+    if (BigInt(recipe.seed) !== BigInt(config.randomLocSeed)) {
+      return `the entries of ${name} are drawn with seed ${recipe.seed}, its random_loc_seed is ${config.randomLocSeed}`
+    }
+    if (recipe.algorithm === 'legacy' && (!shape || shape[0] * shape[1] >= WIDE_DRAWS_FROM)) {
+      return `the entries of ${name} are drawn as older PyTorch did`
+    }
+    if (entries && !isDrawn(entries, recipe)) return `the entries of ${name} are not those of its recipe`
+  }
+  return undefined
+}
+
+/** Large spectra, whose draw takes seconds, are taken at their word. */
+function isDrawn(entries: Entries, recipe: UniformRecipe): boolean {
+  const { shape } = entries
+  if (shape[0] * shape[1] >= WIDE_DRAWS_FROM) return true
+  return entriesDigest(sharedUniformEntries(shape, recipe)) === entriesDigest(entries)
+}
+
+/** Names sets by shape and n; stores those that no short draw gives, which PEFT passes over. */
+function entrySets(
+  adapter: Adapter,
+  standalone: boolean,
+): { layers: Map<string, LayerAddition>; sets: Map<string, EntrySet>; stored: Map<string, Entries> } {
+  const layers = new Map<string, LayerAddition>()
+  const sets = new Map<string, EntrySet>()
+  const stored = new Map<string, Entries>()
+  const names = new Map<string, string>()
+  for (const { name, recipe } of adapter.modules.values()) {
+    const { shape, entries } = adapter.layer(name)
+    const digest = entriesDigest(entries)
+    const key = `${shape.join('x')} ${digest}`
+    let set = names.get(key)
+    if (set === undefined) {
+      set = freeName(shape, entries.n, sets)
+      names.set(key, set)
+      sets.set(set, { recipe, n: entries.n, digest })
+      if (standalone || shape[0] * shape[1] >= WIDE_DRAWS_FROM) stored.set(set, entries)
+    }
+    layers.set(name, { shape, entries: set })
+  }
+  return { layers, sets, stored }
+}
+
+function freeName([d1, d2]: Shape, n: number, taken: ReadonlyMap<string, unknown>): string {
+  const name = `${d1}x${d2}-${n}`
+  let free = name
+  for (let i = 2; taken.has(free); i++) free = `${name}-${i}`
+  return free
+}
+
+function encodeCoefficients({ name, coefficients }: AdaptedModule, dtype: FloatDtype): Tensor {
+  const limit = dtype === 'F16' ? 65520 : dtype === 'BF16' ? BFLOAT16_LIMIT : Infinity
+  const lost = coefficients.findIndex((c) => Math.abs(c) >= limit)
+  if (lost >= 0) {
+    throw new FourierFTError(
+      'NOT_FINITE',
+      `module ${name}: coefficient ${lost} is ${coefficients[lost]}, beyond the range of ${dtype}; write dtype 'F32'`,
+      { module: name, option: 'dtype', expected: 'F32', received: dtype },
+    )
+  }
+  return { dtype, shape: [coefficients.length], bytes: encodeFloats(coefficients, dtype) }
+}
+
+/** Half a step above the largest bfloat16, where rounding to nearest reaches infinity; 65520 is the same for float16. */
+const BFLOAT16_LIMIT = 2 ** 128 - 2 ** 119
+
+function encodeEntries({ n, rows, columns }: Entries): Tensor {
+  const bytes = new Uint8Array(8 * n)
+  const view = new DataView(bytes.buffer)
+  for (let l = 0; l < n; l++) {
+    view.setUint32(4 * l, rows[l] as number, true)
+    view.setUint32(4 * (n + l), columns[l] as number, true)
+  }
+  return { dtype: 'U32', shape: [2, n], bytes }
+}
