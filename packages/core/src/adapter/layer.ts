@@ -13,16 +13,19 @@ export interface Layer {
   readonly entries: Entries
   /** The `n` trained coefficients `c`; `coefficients[l]` belongs to `(rows[l], columns[l])`. */
   readonly coefficients: FloatArray
-  /** `α`, in the convention where ΔW = α · Re(IDFT2(F)) and the IDFT carries `1/(d1·d2)` (PEFT's `scaling`). */
+  /**
+   * `α`, in the convention where ΔW = α · Re(IDFT2(F)) and the IDFT carries `1/(d1·d2)` (PEFT's `scaling`).
+   */
   readonly scaling: number
 }
 
 /**
- * A layer whose parts fit together. `entries` and `coefficients` are kept, not copied: layers of one shape share their entries, and a
- * trainer writes into the coefficients.
+ * A layer whose parts fit together. `entries` and `coefficients` are kept, not copied: layers of one shape
+ * share their entries, and a trainer writes into the coefficients.
  *
- * @throws {FourierFTError} `INVALID_OPTION` for an empty name, `SHAPE_MISMATCH` where the entries are of another shape or the
- *   coefficients are not one for each entry, `NOT_FINITE` for a coefficient or a scaling that is NaN or infinite
+ * @throws {FourierFTError} `INVALID_OPTION` for an empty name, `SHAPE_MISMATCH` where the entries are of
+ *   another shape or the coefficients are not one for each entry, `NOT_FINITE` for a coefficient or a scaling
+ *   that is NaN or infinite
  */
 export function createLayer({ name, shape, entries, coefficients, scaling }: Layer): Layer {
   if (typeof name !== 'string' || name === '') {

@@ -2,7 +2,10 @@ import { describe, expect, test } from 'vitest'
 import { bandPassEntries, bandPassMap } from './band-pass.js'
 import type { Shape } from './entries.js'
 
-/** Equation 5 as it is written, with the engine's own functions and the signed frequencies of the centred spectrum. */
+/**
+ * Equation 5 as it is written, with the engine's own functions and the signed frequencies of the centred
+ * spectrum.
+ */
 function equation5([d1, d2]: Shape, centre: number, width: number): number[] {
   const signed = (i: number, d: number) => ((i + Math.floor(d / 2)) % d) - Math.floor(d / 2)
   return Array.from({ length: d1 * d2 }, (_, place) => {
@@ -24,7 +27,8 @@ describe('bandPassMap', () => {
     const expected = equation5(shape, centerFrequency, bandwidth)
     expect(map).toHaveLength(expected.length)
     map.forEach((p, place) => {
-      // The exponent t ≤ 700 is rounded ten times on either side, which multiplies p by 1 ± 20·t·U; exp itself adds a few U.
+      // The exponent t ≤ 700 is rounded ten times on either side, which multiplies p by 1 ± 20·t·U; exp
+      // itself adds a few U.
       const t = -Math.log(p)
       if (p > 0)
         expect(Math.abs(p - (expected[place] as number))).toBeLessThanOrEqual((20 * t + 8) * 2 ** -53 * p)

@@ -1,10 +1,12 @@
 /**
- * Entries drawn with a preference for a band of frequencies, as in the paper's study of frequency bias. The weight of the entry
- * `(j, k)` falls with the distance of its frequency from a ring of radius `f_c` around frequency zero:
+ * Entries drawn with a preference for a band of frequencies, as in the paper's study of frequency bias. The
+ * weight of the entry `(j, k)` falls with the distance of its frequency from a ring of radius `f_c` around
+ * frequency zero:
  *
  *     p = exp(−((D² − f_c²)/(D·W))²),   D² = u² + v²
  *
- * with `u`, `v` the signed frequencies of `j`, `k`: distances in the centred spectrum of figure 3, of entries that are plain DFT indices.
+ * with `u`, `v` the signed frequencies of `j`, `k`: distances in the centred spectrum of figure 3, of entries
+ * that are plain DFT indices.
  *
  * @see "Parameter-Efficient Fine-Tuning with Discrete Fourier Transform" (Gao et al., 2024), equation 5
  */
@@ -28,7 +30,9 @@ const LARGEST_MAP = 2 ** 27
 
 export interface BandPassMapOptions {
   readonly shape: Shape
-  /** `f_c ≥ 0`, in cycles over the whole dimension, as the indices of a DFT. 0 prefers the lowest frequencies. */
+  /**
+   * `f_c ≥ 0`, in cycles over the whole dimension, as the indices of a DFT. 0 prefers the lowest frequencies.
+   */
   readonly centerFrequency: number
   /** `W > 0`. Default: 200. */
   readonly bandwidth?: number
@@ -42,13 +46,14 @@ export interface BandPassOptions extends BandPassMapOptions {
 }
 
 /**
- * `n` distinct entries, drawn one after another with weights `p` of equation 5; the same for a seed on every engine, and the first
- * `m < n` of them are those that `n = m` gives.
+ * `n` distinct entries, drawn one after another with weights `p` of equation 5; the same for a seed on every
+ * engine, and the first `m < n` of them are those that `n = m` gives.
  *
  * Takes memory for `n` entries and time for `d1·d2` places.
  *
- * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, seed, centre or bandwidth; `INVALID_ENTRY_COUNT` for an `n` that is no positive
- *   integer or larger than the number of places with a weight (`p` below `e⁻⁷⁰⁰` is none)
+ * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, seed, centre or bandwidth; `INVALID_ENTRY_COUNT`
+ *   for an `n` that is no positive integer or larger than the number of places with a weight (`p` below
+ *   `e⁻⁷⁰⁰` is none)
  */
 export function bandPassEntries({
   shape,
@@ -74,11 +79,12 @@ export function bandPassEntries({
 }
 
 /**
- * The weights `p` that `bandPassEntries` draws with, row-major `[d1, d2]` in the order of stored entries: frequency zero at `(0, 0)`.
- * To draw them as figure 3 does, with frequency zero in the middle, move `(j, k)` to
- * `((j + ⌊d1/2⌋) mod d1, (k + ⌊d2/2⌋) mod d2)`.
+ * The weights `p` that `bandPassEntries` draws with, row-major `[d1, d2]` in the order of stored entries:
+ * frequency zero at `(0, 0)`. To draw them as figure 3 does, with frequency zero in the middle, move `(j, k)`
+ * to `((j + ⌊d1/2⌋) mod d1, (k + ⌊d2/2⌋) mod d2)`.
  *
- * @throws {FourierFTError} `INVALID_OPTION` for a bad centre or bandwidth, or a shape that is bad or has more than 2²⁷ places
+ * @throws {FourierFTError} `INVALID_OPTION` for a bad centre or bandwidth, or a shape that is bad or has more
+ *   than 2²⁷ places
  */
 export function bandPassMap({
   shape,

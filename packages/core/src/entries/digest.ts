@@ -3,7 +3,10 @@ import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import type { Entries } from './entries.js'
 
-/** SHA-256, in hexadecimal, of the entries as a row-major `[2, n]` array of little-endian 32-bit integers: rows, then columns. */
+/**
+ * SHA-256, in hexadecimal, of the entries as a row-major `[2, n]` array of little-endian 32-bit integers:
+ * rows, then columns.
+ */
 export function entriesDigest({ n, rows, columns }: Pick<Entries, 'n' | 'rows' | 'columns'>): string {
   const bytes = new Uint8Array(8 * n)
   const view = new DataView(bytes.buffer)

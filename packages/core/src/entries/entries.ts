@@ -1,6 +1,6 @@
 /**
- * Entries `E`: the `n` positions `(j, k)` of a `[d1, d2]` spectrum that hold a trained coefficient. They are data: whatever recipe
- * made them, everything downstream reads `rows` and `columns` alone.
+ * Entries `E`: the `n` positions `(j, k)` of a `[d1, d2]` spectrum that hold a trained coefficient. They are
+ * data: whatever recipe made them, everything downstream reads `rows` and `columns` alone.
  */
 
 /** The shape `[d1, d2]` = `[out, in]` of a layer and of its spectrum; both at least 1. */

@@ -14,9 +14,9 @@ export interface ExplicitOptions {
 /**
  * Entries `(rows[l], columns[l])` in the given order; the lists are copied.
  *
- * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, `SHAPE_MISMATCH` for lists of different lengths, `INVALID_ENTRY_COUNT`
- *   for empty lists or more entries than places, `ENTRY_OUT_OF_RANGE` for a position outside the spectrum or no integer,
- *   `DUPLICATE_ENTRY` for a position that occurs twice
+ * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, `SHAPE_MISMATCH` for lists of different lengths,
+ *   `INVALID_ENTRY_COUNT` for empty lists or more entries than places, `ENTRY_OUT_OF_RANGE` for a position
+ *   outside the spectrum or no integer, `DUPLICATE_ENTRY` for a position that occurs twice
  */
 export function explicitEntries({ shape, rows, columns }: ExplicitOptions): Entries {
   const places = countPlaces(shape)

@@ -1,6 +1,7 @@
 /**
- * `exp` and `log` with the same bits on every engine, which `Math.exp` and `Math.log` do not promise: additions, subtractions,
- * multiplications and divisions in a fixed order. Errors stay below 2 ulp; only the ranges that sampling needs are served.
+ * `exp` and `log` with the same bits on every engine, which `Math.exp` and `Math.log` do not promise:
+ * additions, subtractions, multiplications and divisions in a fixed order. Errors stay below 2 ulp; only the
+ * ranges that sampling needs are served.
  */
 
 /** `ln 2` in two parts; the high part has 32 bits, its product with a whole number below 2²⁰ is exact. */
@@ -28,7 +29,10 @@ export function exp(x: number): number {
   return series * (HALVES[k] as number)
 }
 
-/** `ln x` for `2⁻¹⁰⁰⁰ ≤ x ≤ 1`: `x = 2⁻ᵏ·m` with `0.7 < m ≤ 1.4`, then `ln m = 2·artanh((m − 1)/(m + 1))` by its series. */
+/**
+ * `ln x` for `2⁻¹⁰⁰⁰ ≤ x ≤ 1`: `x = 2⁻ᵏ·m` with `0.7 < m ≤ 1.4`, then `ln m = 2·artanh((m − 1)/(m + 1))` by
+ * its series.
+ */
 export function log(x: number): number {
   let k = 0
   let m = x

@@ -7,8 +7,8 @@ import { uniformEntries } from './uniform.js'
 /**
  * The entries that a recipe gives for a shape.
  *
- * @throws {FourierFTError} `INVALID_OPTION` for a recipe that does not make entries (explicit ones are data: `explicitEntries`), and
- *   whatever `uniformEntries` or `bandPassEntries` throw
+ * @throws {FourierFTError} `INVALID_OPTION` for a recipe that does not make entries (explicit ones are data:
+ *   `explicitEntries`), and whatever `uniformEntries` or `bandPassEntries` throw
  */
 export function makeEntries(shape: Shape, recipe: Exclude<EntriesRecipe, { sampler: 'explicit' }>): Entries {
   const { sampler } = recipe

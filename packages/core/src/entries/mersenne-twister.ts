@@ -1,6 +1,6 @@
 /**
- * The generator MT19937 of Matsumoto and Nishimura: the stream of 32-bit integers behind PyTorch's CPU generator. Integers only; what
- * is made of them (permutations, samples) is the business of the callers.
+ * The generator MT19937 of Matsumoto and Nishimura: the stream of 32-bit integers behind PyTorch's CPU
+ * generator. Integers only; what is made of them (permutations, samples) is the business of the callers.
  *
  * @see M. Matsumoto, T. Nishimura, "Mersenne Twister", ACM TOMACS 8 (1998)
  */

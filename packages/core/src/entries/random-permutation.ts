@@ -1,19 +1,22 @@
 /**
- * The beginning of the random permutations that PyTorch's `randperm` makes on a CPU, without the permutations: the first `n` values of
- * `N` in memory for `n`. PyTorch has two algorithms and takes the second from 214748364 values on; the same seed gives entirely
- * different permutations in the two.
+ * The beginning of the random permutations that PyTorch's `randperm` makes on a CPU, without the
+ * permutations: the first `n` values of `N` in memory for `n`. PyTorch has two algorithms and takes the
+ * second from 214748364 values on; the same seed gives entirely different permutations in the two.
  */
 import type { MersenneTwister } from './mersenne-twister.js'
 
 /** `⌊(2³² − 1)/20⌋`: from this `N` on PyTorch draws 64 bits for each value. */
 export const WIDE_DRAWS_FROM = 214748364
 
-/** A permutation is walked in a plain array where that is at most so many times larger than the values asked for. */
+/**
+ * A permutation is walked in a plain array where that is at most so many times larger than the values asked
+ * for.
+ */
 const DENSE_RATIO = 16
 
 /**
- * Fisher–Yates from the front: step `i` draws `z = u32 mod (N − i)` and swaps positions `i` and `i + z`. Nothing after step `n` touches
- * the first `n` positions.
+ * Fisher–Yates from the front: step `i` draws `z = u32 mod (N − i)` and swaps positions `i` and `i + z`.
+ * Nothing after step `n` touches the first `n` positions.
  *
  * @param length `N`, at most 2³²
  * @param n `1 … N`
@@ -54,8 +57,9 @@ function swapDisplacedOnly(random: MersenneTwister, length: number, n: number): 
 }
 
 /**
- * Fisher–Yates inside out with 64-bit draws: step `i` draws `z = u64 mod (i + 1)`, position `i` takes the value at position `z`, then
- * position `z` takes `i`. Every step can reach the first `n` positions, so all `N` are drawn; a step beyond `n` matters only if `z < n`.
+ * Fisher–Yates inside out with 64-bit draws: step `i` draws `z = u64 mod (i + 1)`, position `i` takes the
+ * value at position `z`, then position `z` takes `i`. Every step can reach the first `n` positions, so all
+ * `N` are drawn; a step beyond `n` matters only if `z < n`.
  *
  * @param length `N`, at most 2³²
  * @param n `1 … N`
@@ -75,8 +79,8 @@ export function permutationInsideOut(random: MersenneTwister, length: number, n:
 }
 
 /**
- * `u64 mod m` for `m ≤ 2³²`, the high 32 bits of `u64` drawn first. By Horner's rule over the pieces of 32, 16 and 16 bits, so that no
- * intermediate reaches 2⁴⁸.
+ * `u64 mod m` for `m ≤ 2³²`, the high 32 bits of `u64` drawn first. By Horner's rule over the pieces of 32,
+ * 16 and 16 bits, so that no intermediate reaches 2⁴⁸.
  */
 function drawBelow(random: MersenneTwister, m: number): number {
   const high = random.nextUint32()
@@ -86,8 +90,9 @@ function drawBelow(random: MersenneTwister, m: number): number {
 }
 
 /**
- * `a mod m`, exact for integers `a < 2⁵³`, and much faster than `%`, which is no machine instruction on doubles. A quotient that is no
- * integer lies at least `1/m` below the next one, and `a/m` is rounded by less than `2⁻⁵³·a/m < 1/m`: `floor` cannot be misled.
+ * `a mod m`, exact for integers `a < 2⁵³`, and much faster than `%`, which is no machine instruction on
+ * doubles. A quotient that is no integer lies at least `1/m` below the next one, and `a/m` is rounded by less
+ * than `2⁻⁵³·a/m < 1/m`: `floor` cannot be misled.
  */
 function remainder(a: number, m: number): number {
   return a - Math.floor(a / m) * m

@@ -5,7 +5,8 @@ const SMALLEST = -(2n ** 63n)
 const LARGEST = 2n ** 64n - 1n
 
 /**
- * The 32 bits of a 64-bit seed that PyTorch's CPU generator uses: the low half, negative seeds in two's complement.
+ * The 32 bits of a 64-bit seed that PyTorch's CPU generator uses: the low half, negative seeds in two's
+ * complement.
  *
  * @param seed a safe integer, or a bigint in `−2⁶³ … 2⁶⁴ − 1`, the range of `torch.manual_seed`
  * @throws {FourierFTError} `INVALID_OPTION` for any other seed

@@ -18,11 +18,14 @@ export interface UniformOptions {
 }
 
 /**
- * `torch.randperm(d1·d2, generator=torch.Generator().manual_seed(seed))[:n]`, place `v` being the entry `(v div d2, v mod d2)`.
+ * `torch.randperm(d1·d2, generator=torch.Generator().manual_seed(seed))[:n]`, place `v` being the entry
+ * `(⌊v/d2⌋, v mod d2)`.
  *
- * Takes memory for `n` entries; time for `n` below 214748364 places, and for `d1·d2` draws (seconds) from there on.
+ * Takes memory for `n` entries; time for `n` below 214748364 places, and for `d1·d2` draws (seconds) from
+ * there on.
  *
- * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, seed or algorithm, `INVALID_ENTRY_COUNT` for a bad `n`
+ * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, seed or algorithm, `INVALID_ENTRY_COUNT` for a
+ *   bad `n`
  * @see PEFT, `FourierFTLayer.update_layer`; PyTorch, `randperm_cpu`
  */
 export function uniformEntries({ shape, n, seed, algorithm }: UniformOptions): Entries {

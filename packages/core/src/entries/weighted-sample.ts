@@ -1,9 +1,10 @@
 /**
- * A weighted sample without replacement, in one pass and memory for the sample alone. Each place has a clock that rings after an
- * exponential time of rate `w`, at `E/w`; the first `n` clocks to ring are the sample, in the order of drawing one place after another
- * in proportion to the weights of those that are left.
+ * A weighted sample without replacement, in one pass and memory for the sample alone. Each place has a clock
+ * that rings after an exponential time of rate `w`, at `E/w`; the first `n` clocks to ring are the sample, in
+ * the order of drawing one place after another in proportion to the weights of those that are left.
  *
- * @see P. S. Efraimidis, P. G. Spirakis, "Weighted random sampling with a reservoir", Information Processing Letters 97 (2006)
+ * @see P. S. Efraimidis, P. G. Spirakis, "Weighted random sampling with a reservoir", Information Processing
+ *   Letters 97 (2006)
  */
 import { log } from './exponential.js'
 import type { MersenneTwister } from './mersenne-twister.js'

@@ -40,9 +40,9 @@ function dot(a: FloatArray, b: FloatArray): number {
 }
 
 /**
- * Bound on the rounding error of any value here that is `α/(d1·d2) · Σ_l c_l Σ_q x_q Σ_p g_p · cosine`, summed in any order: each term
- * meets at most `n + d1 + d2` additions, and 20 roundings for its products and its cosine (as a product of four tabulated values, each
- * within 2U); a complex product doubles the terms.
+ * Bound on the rounding error of any value here that is `α/(d1·d2) · Σ_l c_l Σ_q x_q Σ_p g_p · cosine`,
+ * summed in any order: each term meets at most `n + d1 + d2` additions, and 20 roundings for its products and
+ * its cosine (as a product of four tabulated values, each within 2U); a complex product doubles the terms.
  */
 function bound({ shape: [d1, d2], scaling, entries, coefficients }: Layer, ...factors: FloatArray[]): number {
   const magnitude = factors.reduce(
@@ -78,7 +78,8 @@ describe('referenceDelta', () => {
       fc.property(layers, (layer) => {
         const [d1, d2] = layer.shape
         const { rows, columns } = layer.entries
-        // Math.cos is within 1 ulp, its argument 2π(p·j/d1 + q·k/d2) below 2π·48 and rounded four times: 1300 U.
+        // Math.cos is within 1 ulp, its argument 2π(p·j/d1 + q·k/d2) below 2π·48 and rounded four times: 1300
+        // U.
         const limit =
           bound(layer) + 1300 * U * (layer.scaling / (d1 * d2)) * sumOfMagnitudes(layer.coefficients)
         referenceDelta(layer).forEach((value, i) => {
@@ -230,8 +231,8 @@ describe('referenceBackward', () => {
       return dot(y, y) / 2
     }
     const gradients = referenceBackward([layer], x, referenceForward([layer], x))
-    // L is quadratic in each variable, so a central difference is exact but for rounding; with h = 2⁻⁸ that is divided by 2⁻⁷. The loss
-    // itself is rounded as a product of two outputs, each within its bound.
+    // L is quadratic in each variable, so a central difference is exact but for rounding; with h = 2⁻⁸ that
+    // is divided by 2⁻⁷. The loss itself is rounded as a product of two outputs, each within its bound.
     const y = referenceForward([layer], x)
     const limit = 2 ** 7 * 4 * (bound(layer, x) * sumOfMagnitudes(y) + y.length * U * dot(y, y))
     const step = 2 ** -8

@@ -1,14 +1,17 @@
 /**
- * The method in float64, straight from its equations: the oracle that every fast path is judged by. Naive on purpose, with no code
- * shared with them, and the same bits on every engine: sums run in the order of the indices, angles are exact (`unit-circle`).
+ * The method in float64, straight from its equations: the oracle that every fast path is judged by. Naive on
+ * purpose, with no code shared with them, and the same bits on every engine: sums run in the order of the
+ * indices, angles are exact (`unit-circle`).
  *
- * Notation: `E = {(j_l, k_l)}` entries, `c` coefficients, `α` scaling, `e(t) = exp(2πi·t)`, `p` and `q` rows and columns of ΔW.
+ * Notation: `E = {(j_l, k_l)}` entries, `c` coefficients, `α` scaling, `e(t) = exp(2πi·t)`, `p` and `q` rows
+ * and columns of ΔW.
  *
- * @see "Parameter-Efficient Fine-Tuning with Discrete Fourier Transform" (Gao et al., 2024), equations 2–4 and Algorithm 1
+ * @see "Parameter-Efficient Fine-Tuning with Discrete Fourier Transform" (Gao et al., 2024), equations 2–4
+ *   and Algorithm 1
  */
 import type { FloatArray, Layer } from '../adapter/layer.js'
 import { FourierFTError } from '../errors.js'
-import { unitCircle } from './unit-circle.js'
+import { type UnitCircle, unitCircle } from './unit-circle.js'
 
 export interface ReferenceDeltaOptions {
   /** Only these rows `p` of ΔW, in this order. Default: all. */
@@ -28,7 +31,8 @@ export interface ReferenceGradients {
 }
 
 /**
- * `ΔW[p,q] = α/(d1·d2) · Σ_l c_l · cos(2π(p·j_l/d1 + q·k_l/d2))`, row-major `[d1, d2]`, or `[rows.length, d2]`.
+ * `ΔW[p,q] = α/(d1·d2) · Σ_l c_l · cos(2π(p·j_l/d1 + q·k_l/d2))`, row-major `[d1, d2]`, or `[rows.length,
+ * d2]`.
  *
  * Takes `d1·d2·n` steps: a second for 768×768 and n = 1000; for the layers of large models name some rows.
  *
@@ -71,7 +75,8 @@ export function referenceDelta(layer: Layer, { rows }: ReferenceDeltaOptions = {
  * @param x `[T, d2]`, row-major
  * @param y0 `[T, d1]`, what the adapters are added to; not changed. Default: zeros
  * @returns `[T, d1]`
- * @throws {FourierFTError} `SHAPE_MISMATCH` where lengths do not fit, `INVALID_OPTION` for no layers or an index that is none of theirs
+ * @throws {FourierFTError} `SHAPE_MISMATCH` where lengths do not fit, `INVALID_OPTION` for no layers or an
+ *   index that is none of theirs
  */
 export function referenceForward(
   layers: readonly Layer[],
@@ -158,7 +163,7 @@ export function referenceBackward(
 }
 
 /** `Σ_q x[q] · e(q·k/d)`, real and imaginary part, where `d` is the length of `x`. */
-function transform(x: FloatArray, k: number, { cos, sin }: ReturnType<typeof unitCircle>): [number, number] {
+function transform(x: FloatArray, k: number, { cos, sin }: UnitCircle): [number, number] {
   let re = 0
   let im = 0
   for (let q = 0, b = 0; q < x.length; q++, b = advance(b, k, x.length)) {

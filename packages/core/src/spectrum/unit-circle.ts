@@ -1,6 +1,7 @@
 /**
- * Cosines and sines of rational angles `2π·m/denominator`, with an error below 1 ulp and the same bits on every engine: exact
- * reduction in integers, then additions, subtractions, multiplications and divisions in a fixed order. `Math.sin` promises neither.
+ * Cosines and sines of rational angles `2π·m/denominator`, with an error below 1 ulp (1.5 ulp for
+ * denominators beyond 2²²) and the same bits on every engine: exact reduction in integers, then additions,
+ * subtractions, multiplications and divisions in a fixed order. `Math.sin` promises neither.
  */
 import { FourierFTError } from '../errors.js'
 
@@ -17,7 +18,10 @@ const LARGEST_DENOMINATOR = 2 ** 26
 /** Angles are split into whole 2⁻²¹ths of a turn and a rest. */
 const STEPS = 2 ** 21
 
-/** `2π = TWO_PI_HIGH + TWO_PI_LOW` to 2⁻⁸⁵; the high part has 34 bits, its product with a number of steps `≤ 2¹⁸` is exact. */
+/**
+ * `2π = TWO_PI_HIGH + TWO_PI_LOW` to 2⁻⁸⁵; the high part has 34 bits, its product with a number of steps `≤
+ * 2¹⁸` is exact.
+ */
 const TWO_PI_HIGH = 6.2831853069365025
 const TWO_PI_LOW = 2.430840202602477e-10
 const TWO_PI = 6.283185307179586

@@ -1,6 +1,7 @@
 /**
- * What a JavaScript engine makes of the specification: digests of reference results and of entries, printed as one line of JSON. Bundled
- * into one script and run by bare engines, so nothing here may need more than ECMAScript and a way to print.
+ * What a JavaScript engine makes of the specification: digests of reference results and of entries, printed
+ * as one line of JSON. Bundled into one script and run by bare engines, so nothing here may need more than
+ * ECMAScript and a way to print.
  */
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex } from '@noble/hashes/utils.js'
