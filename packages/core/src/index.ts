@@ -45,6 +45,7 @@ export {
   decodeFloats,
   encodeFloats,
   type FloatDtype,
+  isFloatDtype,
   readSafetensors,
   type SafetensorsFile,
   type SafetensorsHeader,
