@@ -1,6 +1,6 @@
 """Writes __fixtures__/peft-configs.json: adapter_config.json texts exactly as PEFT saves them.
 
-Run with the versions that the fixture records: python make-configs.py
+Run with the versions that the fixture records: PYTHONHASHSEED=0 python make-configs.py
 """
 
 import json

@@ -1,0 +1,86 @@
+/** Patterns against Python's own answers, which make-patterns.py has recorded. */
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import { compilePythonPattern, type PythonPattern } from '../../src/adapter/python-pattern.js'
+import { FourierFTError } from '../../src/errors.js'
+
+const fixture: {
+  texts: string[]
+  cases: [pattern: string, result: string | { error: string }][]
+  layerNames: string[]
+  groups: [pattern: string, groups: (Record<string, string | null> | null)[]][]
+} = JSON.parse(readFileSync(new URL('./__fixtures__/python-patterns.json', import.meta.url), 'utf8'))
+
+/** What Python can run and this cannot: no linear-time equivalent, or tables of Python's own. */
+const REFUSED = [
+  'a?+',
+  'a*+',
+  'a{2}+',
+  'a++',
+  '(?>a)',
+  '(?>a*)a',
+  '(a)\\1',
+  '(?P<n>a)(?P=n)',
+  '(?<=a)b',
+  '(?<!a)b',
+  '(a)?(?(1)b|c)',
+  '(?P<x>a)?(?(x)b)',
+  '\\N{EM DASH}',
+  '(?i)é',
+]
+/** Generated ones with the last of these. */
+const isRefused = (pattern: string) => REFUSED.includes(pattern) || /^\(\?i\).*é/.test(pattern)
+
+function compile(pattern: string): PythonPattern | FourierFTError {
+  try {
+    return compilePythonPattern(pattern, { option: 'target_modules' })
+  } catch (error) {
+    if (error instanceof FourierFTError) return error
+    throw error
+  }
+}
+
+function answer(pattern: PythonPattern, text: string): string {
+  return String(Number(pattern.match(text)) + 2 * Number(pattern.fullMatch(text)))
+}
+
+describe('Python patterns', () => {
+  const valid = fixture.cases.filter(([, result]) => typeof result === 'string') as [string, string][]
+  const invalid = fixture.cases.filter(([, result]) => typeof result !== 'string')
+
+  it('has enough of each', () => {
+    expect(valid.length).toBeGreaterThan(500)
+    expect(invalid.length).toBeGreaterThan(100)
+    expect(valid.filter(([pattern]) => isRefused(pattern)).length).toBeLessThan(20)
+  })
+
+  it.each(valid)('%j', (pattern, expected) => {
+    const compiled = compile(pattern)
+    if (isRefused(pattern)) {
+      expect(compiled).toMatchObject({ code: 'INVALID_PATTERN' })
+      return
+    }
+    if (compiled instanceof FourierFTError) throw compiled
+    const wrong = fixture.texts.flatMap((text, i) => {
+      const [want] = expected[i] ?? ''
+      const got = answer(compiled, text)
+      return want === '-' || want === got ? [] : [{ text, python: want, got }]
+    })
+    expect(wrong).toEqual([])
+  })
+
+  it.each(invalid)('refuses %j', (pattern) => {
+    const compiled = compile(pattern)
+    expect(compiled).toBeInstanceOf(FourierFTError)
+    expect(compiled).toMatchObject({ code: 'INVALID_PATTERN', details: { option: 'target_modules' } })
+  })
+
+  it.each(fixture.groups)('groups of %j', (pattern, expected) => {
+    const compiled = compilePythonPattern(pattern, { option: 'layers_pattern' })
+    const found = fixture.layerNames.map((name) => {
+      const groups = compiled.groups(name)
+      return groups && Object.fromEntries([...groups].map(([group, text]) => [group, text ?? null]))
+    })
+    expect(found).toEqual(expected)
+  })
+})
