@@ -32,6 +32,14 @@ export default defineConfig({
       },
       {
         test: {
+          name: 'native',
+          root: 'packages/native',
+          include: ['js/**/*.test.ts', 'test/**/*.test.ts'],
+          testTimeout: 120_000,
+        },
+      },
+      {
+        test: {
           name: 'cli',
           root: 'packages/cli',
           include: ['src/**/*.test.ts', 'test/**/*.test.ts'],

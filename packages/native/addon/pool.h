@@ -1,0 +1,88 @@
+// A few threads that wait for parts of a call. Calls from several threads take turns; the caller works too.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "fourierft/fourierft.h"
+
+namespace fourierft {
+
+class Pool {
+ public:
+  explicit Pool(unsigned threads) {
+    for (unsigned i = 1; i < threads; i++) workers_.emplace_back([this] { serve(); });
+  }
+
+  ~Pool() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      ending_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+  }
+
+  fourierft_runner runner() {
+    return {[](void* pool, int count, void (*body)(void*, int), void* argument) { static_cast<Pool*>(pool)->run(count, body, argument); }, this};
+  }
+
+ private:
+  void run(int count, void (*body)(void*, int), void* argument) {
+    std::lock_guard<std::mutex> turn(turn_);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      body_ = body;
+      argument_ = argument;
+      count_ = count;
+      next_ = 0;
+      working_ = static_cast<int>(workers_.size());
+      round_++;
+    }
+    wake_.notify_all();
+    take();
+    std::unique_lock<std::mutex> lock(mutex_);
+    done_.wait(lock, [this] { return working_ == 0; });
+  }
+
+  void take() {
+    for (int index; (index = next_.fetch_add(1)) < count_;) body_(argument_, index);
+  }
+
+  void serve() {
+    unsigned seen = 0;
+    for (;;) {
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return ending_ || round_ != seen; });
+        if (ending_) return;
+        seen = round_;
+      }
+      take();
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (--working_ == 0) done_.notify_one();
+    }
+  }
+
+  std::vector<std::thread> workers_;
+  std::mutex turn_, mutex_;
+  std::condition_variable wake_, done_;
+  void (*body_)(void*, int) = nullptr;
+  void* argument_ = nullptr;
+  int count_ = 0, working_ = 0;
+  std::atomic<int> next_{0};
+  unsigned round_ = 0;
+  bool ending_ = false;
+};
+
+// The process's pool, made when it is first needed and never torn down: its threads may outlive static destructors.
+inline Pool& pool() {
+  static Pool* const shared = new Pool(std::max(1u, std::thread::hardware_concurrency()));
+  return *shared;
+}
+
+}  // namespace fourierft

@@ -1,0 +1,260 @@
+// The TensorFlow operators. No TensorFlow header is needed: the few functions of the C API are looked up by name in the library that
+// the user's own tfjs-node has loaded, and their opaque types stay opaque.
+//
+//   FourierFT(base [..., d1], x [..., d2], coefficients [A, n], scalings [A], adapter_of_row int32 [T] or [0]; plan) -> y = base + dy
+//   FourierFTGrad(x, grad_y, coefficients, scalings, adapter_of_row; plan) -> grad_coefficients [A, n], grad_x [..., d2]
+#include "tensorflow.h"
+
+#include <dlfcn.h>
+
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+
+#include "fourierft/fourierft.h"
+#include "plans.h"
+#include "pool.h"
+
+namespace fourierft {
+namespace {
+
+constexpr int kFloat = 1, kInt32 = 3;     // TF_DataType
+constexpr int kInvalidArgument = 3;       // TF_Code
+
+struct Api {
+  void* (*NewStatus)();
+  void (*DeleteStatus)(void*);
+  void (*SetStatus)(void*, int, const char*);
+  int (*GetCode)(const void*);
+  const char* (*Message)(const void*);
+  void* (*NewOpDefinitionBuilder)(const char*);
+  void (*OpDefinitionBuilderAddInput)(void*, const char*);
+  void (*OpDefinitionBuilderAddOutput)(void*, const char*);
+  void (*OpDefinitionBuilderAddAttr)(void*, const char*);
+  void (*RegisterOpDefinition)(void*, void*);
+  void* (*NewKernelBuilder)(const char*, const char*, void* (*)(void*), void (*)(void*, void*), void (*)(void*));
+  void (*RegisterKernelBuilder)(const char*, void*, void*);
+  void (*OpKernelConstruction_GetAttrInt64)(void*, const char*, int64_t*, void*);
+  void (*OpKernelConstruction_Failure)(void*, void*);
+  void (*OpKernelContext_Failure)(void*, void*);
+  void (*GetInput)(void*, int, void**, void*);
+  void* (*AllocateOutput)(void*, int, int, const int64_t*, int, size_t, void*);
+  int (*TensorType)(const void*);
+  int (*NumDims)(const void*);
+  int64_t (*Dim)(const void*, int);
+  void* (*TensorData)(const void*);
+  int64_t (*TensorElementCount)(const void*);
+  void (*DeleteTensor)(void*);
+} tf;
+
+const char* load(void* library) {
+  const auto find = [&](auto& function, const char* name) {
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
+    if (function == nullptr) function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(RTLD_DEFAULT, name));
+    return function != nullptr;
+  };
+#define FOURIERFT_FIND(name) \
+  if (!find(tf.name, "TF_" #name)) return "TF_" #name
+  FOURIERFT_FIND(NewStatus);
+  FOURIERFT_FIND(DeleteStatus);
+  FOURIERFT_FIND(SetStatus);
+  FOURIERFT_FIND(GetCode);
+  FOURIERFT_FIND(Message);
+  FOURIERFT_FIND(NewOpDefinitionBuilder);
+  FOURIERFT_FIND(OpDefinitionBuilderAddInput);
+  FOURIERFT_FIND(OpDefinitionBuilderAddOutput);
+  FOURIERFT_FIND(OpDefinitionBuilderAddAttr);
+  FOURIERFT_FIND(RegisterOpDefinition);
+  FOURIERFT_FIND(NewKernelBuilder);
+  FOURIERFT_FIND(RegisterKernelBuilder);
+  FOURIERFT_FIND(OpKernelConstruction_GetAttrInt64);
+  FOURIERFT_FIND(OpKernelConstruction_Failure);
+  FOURIERFT_FIND(OpKernelContext_Failure);
+  FOURIERFT_FIND(GetInput);
+  FOURIERFT_FIND(AllocateOutput);
+  FOURIERFT_FIND(TensorType);
+  FOURIERFT_FIND(NumDims);
+  FOURIERFT_FIND(Dim);
+  FOURIERFT_FIND(TensorData);
+  FOURIERFT_FIND(TensorElementCount);
+  FOURIERFT_FIND(DeleteTensor);
+#undef FOURIERFT_FIND
+  return nullptr;
+}
+
+class Status {
+ public:
+  Status() : handle_(tf.NewStatus()) {}
+  ~Status() { tf.DeleteStatus(handle_); }
+  Status(const Status&) = delete;
+  Status& operator=(const Status&) = delete;
+  operator void*() const { return handle_; }
+  bool ok() const { return tf.GetCode(handle_) == 0; }
+  std::string message() const { return tf.Message(handle_); }
+
+ private:
+  void* handle_;
+};
+
+class Tensor {
+ public:
+  explicit Tensor(void* handle = nullptr) : handle_(handle) {}
+  ~Tensor() {
+    if (handle_ != nullptr) tf.DeleteTensor(handle_);
+  }
+  Tensor(const Tensor&) = delete;
+  Tensor& operator=(const Tensor&) = delete;
+  void** slot() { return &handle_; }
+  int64_t count() const { return tf.TensorElementCount(handle_); }
+  int rank() const { return tf.NumDims(handle_); }
+  int64_t dim(int index) const { return tf.Dim(handle_, index); }
+  int64_t last() const { return rank() == 0 ? 1 : dim(rank() - 1); }
+  template <class T>
+  T* data() const {
+    return static_cast<T*>(tf.TensorData(handle_));
+  }
+  bool is(int type) const { return tf.TensorType(handle_) == type; }
+
+ private:
+  void* handle_;
+};
+
+struct Kernel {
+  int64_t number;
+};
+
+void* create(void* construction) {
+  const Status status;
+  auto* kernel = new Kernel{0};
+  tf.OpKernelConstruction_GetAttrInt64(construction, "plan", &kernel->number, status);
+  if (!status.ok()) tf.OpKernelConstruction_Failure(construction, status);
+  return kernel;
+}
+
+void destroy(void* kernel) { delete static_cast<Kernel*>(kernel); }
+
+void fail(void* context, const std::string& message) {
+  const Status status;
+  tf.SetStatus(status, kInvalidArgument, message.c_str());
+  tf.OpKernelContext_Failure(context, status);
+}
+
+// The inputs that both operators share, read and checked.
+struct Inputs {
+  std::shared_ptr<const NumberedPlan> plan;
+  Tensor first, second, coefficients, scalings, choice;
+  int64_t tokens = 0;
+  int32_t adapters = 0;
+
+  // An empty string, or what is wrong. Widths: of the last dimensions of the first two inputs.
+  std::string read(void* kernel, void* context, bool gradient) {
+    plan = plans().find(static_cast<Kernel*>(kernel)->number);
+    if (plan == nullptr) return "FourierFT: its plan has been disposed of";
+    Tensor* tensors[] = {&first, &second, &coefficients, &scalings, &choice};
+    for (int i = 0; i < 5; i++) {
+      const Status status;
+      tf.GetInput(context, i, tensors[i]->slot(), status);
+      if (!status.ok()) return status.message();
+    }
+    const int64_t width_of_first = gradient ? plan->d2 : plan->d1, width_of_second = gradient ? plan->d1 : plan->d2;
+    if (!first.is(kFloat) || !second.is(kFloat) || !coefficients.is(kFloat) || !scalings.is(kFloat) || !choice.is(kInt32))
+      return "FourierFT: expected float inputs and an int32 adapter_of_row";
+    if (first.rank() < 1 || second.rank() < 1 || first.last() != width_of_first || second.last() != width_of_second ||
+        first.count() / width_of_first != second.count() / width_of_second)
+      return "FourierFT: the activations do not fit a layer of " + std::to_string(plan->d1) + " x " + std::to_string(plan->d2);
+    tokens = first.count() / width_of_first;
+    if (coefficients.rank() != 2 || coefficients.dim(1) != plan->n || scalings.count() != coefficients.dim(0))
+      return "FourierFT: expected coefficients [adapters, " + std::to_string(plan->n) + "] and scalings [adapters]";
+    adapters = static_cast<int32_t>(coefficients.dim(0));
+    if (choice.count() != 0 && choice.count() != tokens) return "FourierFT: expected one adapter for each row, or none";
+    return "";
+  }
+  const int32_t* adapter_of_row() const { return choice.count() == 0 ? nullptr : choice.data<int32_t>(); }
+};
+
+void* allocate_like(void* context, int index, const Tensor& like, const Status& status) {
+  int64_t dims[16];
+  const int rank = like.rank();
+  for (int i = 0; i < rank; i++) dims[i] = like.dim(i);
+  return tf.AllocateOutput(context, index, kFloat, dims, rank, static_cast<size_t>(like.count()) * sizeof(float), status);
+}
+
+std::string complaint(fourierft_status status) {
+  switch (status) {
+    case FOURIERFT_OK: return "";
+    case FOURIERFT_OUT_OF_MEMORY: return "FourierFT: out of memory";
+    default: return "FourierFT: adapter_of_row names an adapter that is not there";
+  }
+}
+
+void compute_forward(void* kernel, void* context) {
+  Inputs in;  // base, x
+  std::string wrong = in.read(kernel, context, false);
+  if (wrong.empty() && in.first.rank() > 16) wrong = "FourierFT: more than 16 dimensions";
+  if (!wrong.empty()) return fail(context, wrong);
+  const Status status;
+  const Tensor y(allocate_like(context, 0, in.first, status));
+  if (!status.ok()) return tf.OpKernelContext_Failure(context, status);
+  std::memcpy(y.data<float>(), in.first.data<float>(), static_cast<size_t>(in.first.count()) * sizeof(float));
+  const fourierft_runner runner = pool().runner();
+  wrong = complaint(fourierft_forward(in.plan->plan, in.coefficients.data<float>(), in.adapters, in.scalings.data<float>(),
+                                      FOURIERFT_FLOAT32, in.second.data<float>(), in.tokens, in.adapter_of_row(), y.data<float>(), &runner));
+  if (!wrong.empty()) fail(context, wrong);
+}
+
+void compute_gradient(void* kernel, void* context) {
+  Inputs in;  // x, grad_y
+  std::string wrong = in.read(kernel, context, true);
+  if (wrong.empty() && in.first.rank() > 16) wrong = "FourierFT: more than 16 dimensions";
+  if (!wrong.empty()) return fail(context, wrong);
+  const Status status;
+  const Tensor grad_coefficients(allocate_like(context, 0, in.coefficients, status));
+  if (!status.ok()) return tf.OpKernelContext_Failure(context, status);
+  const Tensor grad_x(allocate_like(context, 1, in.first, status));
+  if (!status.ok()) return tf.OpKernelContext_Failure(context, status);
+  std::memset(grad_x.data<float>(), 0, static_cast<size_t>(in.first.count()) * sizeof(float));
+  const fourierft_runner runner = pool().runner();
+  wrong = complaint(fourierft_backward(in.plan->plan, in.coefficients.data<float>(), in.adapters, in.scalings.data<float>(),
+                                       FOURIERFT_FLOAT32, in.first.data<float>(), in.second.data<float>(), in.tokens, in.adapter_of_row(),
+                                       grad_coefficients.data<float>(), grad_x.data<float>(), &runner));
+  if (!wrong.empty()) fail(context, wrong);
+}
+
+std::string define(const char* name, const char* const* inputs, const char* const* outputs, void (*compute)(void*, void*)) {
+  void* builder = tf.NewOpDefinitionBuilder(name);
+  for (; *inputs != nullptr; inputs++) tf.OpDefinitionBuilderAddInput(builder, *inputs);
+  for (; *outputs != nullptr; outputs++) tf.OpDefinitionBuilderAddOutput(builder, *outputs);
+  tf.OpDefinitionBuilderAddAttr(builder, "plan: int");
+  const Status status;
+  tf.RegisterOpDefinition(builder, status);
+  if (!status.ok()) return status.message();
+  tf.RegisterKernelBuilder((std::string(name) + "Cpu").c_str(), tf.NewKernelBuilder(name, "CPU", create, compute, destroy), status);
+  return status.ok() ? "" : status.message();
+}
+
+std::string define_all() {
+  const char* forward_inputs[] = {"base: float", "x: float", "coefficients: float", "scalings: float", "adapter_of_row: int32", nullptr};
+  const char* forward_outputs[] = {"y: float", nullptr};
+  const char* gradient_inputs[] = {"x: float", "grad_y: float", "coefficients: float", "scalings: float", "adapter_of_row: int32", nullptr};
+  const char* gradient_outputs[] = {"grad_coefficients: float", "grad_x: float", nullptr};
+  const std::string wrong = define("FourierFT", forward_inputs, forward_outputs, compute_forward);
+  return wrong.empty() ? define("FourierFTGrad", gradient_inputs, gradient_outputs, compute_gradient) : wrong;
+}
+
+}  // namespace
+
+std::string register_tensorflow_operators(const std::string& path) {
+  // Once for each process, whatever number of JavaScript threads ask: TensorFlow's registry is the process's.
+  static std::mutex mutex;
+  static bool registered = false;
+  std::lock_guard<std::mutex> lock(mutex);
+  if (registered) return "";
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_NOLOAD);
+  if (library == nullptr) return path + " is not loaded in this process: load TensorFlow.js's binding first";
+  if (const char* missing = load(library)) return std::string("this TensorFlow has no function ") + missing;
+  const std::string wrong = define_all();
+  registered = wrong.empty();
+  return wrong;
+}
+
+}  // namespace fourierft

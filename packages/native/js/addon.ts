@@ -1,0 +1,54 @@
+/** Finds and loads the compiled addon: the package of this platform, or what was compiled here. */
+import { createRequire } from 'node:module'
+
+/** The addon's own functions; lengths and types are checked there. `dtype`: 0 float32, 1 float16, 2 bfloat16. */
+export interface Addon {
+  createPlan(d1: number, d2: number, rows: Uint32Array, columns: Uint32Array): number
+  destroyPlan(plan: number): void
+  planCount(): number
+  forward(
+    plan: number,
+    coefficients: Float32Array,
+    scalings: Float32Array,
+    dtype: number,
+    x: Activations,
+    adapterOfRow: Int32Array | null,
+    y: Activations,
+  ): Promise<void>
+  backward(
+    plan: number,
+    coefficients: Float32Array,
+    scalings: Float32Array,
+    dtype: number,
+    x: Activations,
+    gradY: Activations,
+    adapterOfRow: Int32Array | null,
+    gradCoefficients: Float32Array,
+    gradX: Activations | null,
+  ): Promise<void>
+  delta(plan: number, coefficients: Float32Array, scalings: Float32Array, delta: Float32Array): Promise<void>
+  registerTensorFlow(library: string): void
+  instructions(): string
+}
+
+/** Float32Array, or the bits of float16 or bfloat16 numbers. */
+export type Activations = Float32Array | Uint16Array
+
+const require = createRequire(import.meta.url)
+
+/** The addon, or in one line why there is none. */
+export function loadAddon(): { readonly addon: Addon } | { readonly problem: string } {
+  const problems: string[] = []
+  for (const place of [`@fourierft/native-${process.platform}-${process.arch}`, '../build/fourierft.node']) {
+    try {
+      return { addon: require(place) }
+    } catch (error) {
+      problems.push(`${place}: ${(error as Error).message.split('\n')[0]}`)
+    }
+  }
+  return {
+    problem:
+      `no compiled kernel for ${process.platform}-${process.arch} (${problems.join('; ')}); ` +
+      'install CMake and a C++17 compiler and run `npm rebuild @fourierft/native`',
+  }
+}

@@ -1,0 +1,240 @@
+// The C functions: arguments checked, instructions chosen, tokens split into parts for the host's threads. The parts depend on the
+// number of tokens alone, and their sums are added in order, so that results do not depend on how many threads there are.
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <exception>
+#include <new>
+#include <string_view>
+#include <vector>
+
+#include "fourierft/fourierft.h"
+#include "kernel.h"
+
+struct fourierft_plan {
+  fourierft::Plan plan;
+};
+
+namespace {
+
+using fourierft::Kernel;
+using fourierft::Plan;
+using fourierft::Tokens;
+
+const Kernel& kernel() {
+  static const Kernel* const best = [] {
+#if defined(__x86_64__)
+    const char* wish = std::getenv("FOURIERFT_INSTRUCTIONS");
+    const auto wished = [&](const Kernel& k) { return wish == nullptr || std::string_view(wish) == k.instructions; };
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && wished(fourierft::kernel_avx512))
+      return &fourierft::kernel_avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+        wished(fourierft::kernel_avx2))
+      return &fourierft::kernel_avx2;
+#endif
+    return &fourierft::kernel_generic;
+  }();
+  return *best;
+}
+
+// Memory that a thread keeps between calls and grows when a larger plan comes.
+class Scratch {
+ public:
+  ~Scratch() { std::free(memory_); }
+  float* of(size_t floats) {
+    if (floats > size_) {
+      std::free(memory_);
+      size_ = 0;
+      memory_ = static_cast<float*>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64));
+      if (memory_ == nullptr) throw std::bad_alloc();
+      size_ = floats;
+    }
+    return memory_;
+  }
+
+ private:
+  float* memory_ = nullptr;
+  size_t size_ = 0;
+};
+
+thread_local Scratch scratch_of_thread;
+thread_local std::vector<float> coefficients_of_thread, products_of_thread;
+
+constexpr int64_t kTokensOfPart = 64;
+constexpr int64_t kMostParts = 32;
+
+int parts_of(int64_t tokens) {
+  return static_cast<int>(std::max<int64_t>(1, std::min(kMostParts, (tokens + kTokensOfPart - 1) / kTokensOfPart)));
+}
+
+struct Range {
+  int64_t first, last;
+};
+
+Range part_of(int64_t tokens, int parts, int index) {
+  // whole tiles: multiples of 16 tokens, but for the last
+  const int64_t tiles = (tokens + 15) / 16;
+  return {std::min(tokens, tiles * index / parts * 16), std::min(tokens, tiles * (index + 1) / parts * 16)};
+}
+
+// Runs body(index) for all parts; what a part throws comes out here, after all have ended.
+template <class Body>
+void for_parts(const fourierft_runner* runner, int parts, const Body& body) {
+  if (runner == nullptr || runner->parallel_for == nullptr || parts == 1) {
+    for (int index = 0; index < parts; index++) body(index);
+    return;
+  }
+  struct Call {
+    const Body& body;
+    std::vector<std::exception_ptr> errors;
+  } call{body, std::vector<std::exception_ptr>(parts)};
+  runner->parallel_for(
+      runner->pool, parts,
+      [](void* argument, int index) {
+        Call& each = *static_cast<Call*>(argument);
+        try {
+          each.body(index);
+        } catch (...) {
+          each.errors[index] = std::current_exception();
+        }
+      },
+      &call);
+  for (const std::exception_ptr& error : call.errors)
+    if (error) std::rethrow_exception(error);
+}
+
+// alpha/(d1 d2) c, added over adapters or one row for each.
+const float* scaled(const Plan& plan, const float* coefficients, int32_t adapters, const float* scalings, bool added) {
+  const double area = static_cast<double>(plan.d1) * plan.d2;
+  const size_t n = static_cast<size_t>(plan.n);
+  coefficients_of_thread.resize(added ? n : n * adapters);
+  if (added) {
+    for (size_t l = 0; l < n; l++) {
+      double sum = 0;
+      for (int32_t a = 0; a < adapters; a++) sum += static_cast<double>(scalings[a]) * coefficients[a * n + l];
+      coefficients_of_thread[l] = static_cast<float>(sum / area);
+    }
+  } else {
+    for (int32_t a = 0; a < adapters; a++)
+      for (size_t l = 0; l < n; l++)
+        coefficients_of_thread[a * n + l] = static_cast<float>(static_cast<double>(scalings[a]) * coefficients[a * n + l] / area);
+  }
+  return coefficients_of_thread.data();
+}
+
+bool usable(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings, fourierft_dtype dtype,
+            int64_t tokens, const int32_t* adapter_of_row) {
+  if (plan == nullptr || adapters < 0 || tokens < 0 || dtype < FOURIERFT_FLOAT32 || dtype > FOURIERFT_BFLOAT16) return false;
+  if (adapters > 0 && (coefficients == nullptr || scalings == nullptr)) return false;
+  if (adapter_of_row != nullptr)
+    for (int64_t t = 0; t < tokens; t++)
+      if (adapter_of_row[t] < -1 || adapter_of_row[t] >= adapters) return false;
+  return true;
+}
+
+size_t bytes_of(fourierft_dtype dtype) { return dtype == FOURIERFT_FLOAT32 ? 4 : 2; }
+
+template <class Body>
+fourierft_status guarded(const Body& body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return FOURIERFT_OUT_OF_MEMORY;
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+fourierft_status fourierft_plan_create(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns,
+                                       fourierft_plan** plan) {
+  constexpr uint32_t largest = 1u << 24;
+  if (plan == nullptr || rows == nullptr || columns == nullptr) return FOURIERFT_INVALID_ARGUMENT;
+  if (d1 == 0 || d2 == 0 || d1 > largest || d2 > largest || n == 0 || n > static_cast<uint64_t>(d1) * d2 || n > 1u << 30)
+    return FOURIERFT_INVALID_SHAPE;
+  for (uint32_t l = 0; l < n; l++)
+    if (rows[l] >= d1 || columns[l] >= d2) return FOURIERFT_INVALID_ENTRY;
+  return guarded([&] {
+    *plan = new fourierft_plan{Plan(static_cast<int>(d1), static_cast<int>(d2), static_cast<int>(n), rows, columns)};
+    return FOURIERFT_OK;
+  });
+}
+
+void fourierft_plan_destroy(fourierft_plan* plan) { delete plan; }
+
+const char* fourierft_instructions(void) { return kernel().instructions; }
+
+fourierft_status fourierft_forward(const fourierft_plan* handle, const float* coefficients, int32_t adapters, const float* scalings,
+                                   fourierft_dtype dtype, const void* x, int64_t tokens, const int32_t* adapter_of_row, void* y,
+                                   const fourierft_runner* runner) {
+  if (!usable(handle, coefficients, adapters, scalings, dtype, tokens, adapter_of_row)) return FOURIERFT_INVALID_ARGUMENT;
+  if (tokens == 0 || adapters == 0) return FOURIERFT_OK;
+  if (x == nullptr || y == nullptr) return FOURIERFT_INVALID_ARGUMENT;
+  return guarded([&] {
+    const Plan& plan = handle->plan;
+    const float* c = scaled(plan, coefficients, adapters, scalings, adapter_of_row == nullptr);
+    const int parts = parts_of(tokens);
+    const size_t bytes = bytes_of(dtype);
+    for_parts(runner, parts, [&](int index) {
+      const Range part = part_of(tokens, parts, index);
+      kernel().forward(plan, c, {dtype, part.last - part.first, adapter_of_row == nullptr ? nullptr : adapter_of_row + part.first},
+                       static_cast<const char*>(x) + part.first * plan.d2 * bytes, static_cast<char*>(y) + part.first * plan.d1 * bytes,
+                       scratch_of_thread.of(kernel().scratch(plan)));
+    });
+    return FOURIERFT_OK;
+  });
+}
+
+fourierft_status fourierft_backward(const fourierft_plan* handle, const float* coefficients, int32_t adapters, const float* scalings,
+                                    fourierft_dtype dtype, const void* x, const void* grad_y, int64_t tokens,
+                                    const int32_t* adapter_of_row, float* grad_coefficients, void* grad_x,
+                                    const fourierft_runner* runner) {
+  if (!usable(handle, coefficients, adapters, scalings, dtype, tokens, adapter_of_row)) return FOURIERFT_INVALID_ARGUMENT;
+  if (adapters == 0) return FOURIERFT_OK;
+  if (grad_coefficients == nullptr || (tokens > 0 && (x == nullptr || grad_y == nullptr))) return FOURIERFT_INVALID_ARGUMENT;
+  return guarded([&] {
+    const Plan& plan = handle->plan;
+    const bool added = adapter_of_row == nullptr;
+    const float* c = scaled(plan, coefficients, adapters, scalings, added);
+    const int parts = parts_of(tokens);
+    const size_t bytes = bytes_of(dtype), n = static_cast<size_t>(plan.n), wide = added ? n : n * adapters;
+    products_of_thread.assign(wide * parts, 0);
+    float* products = products_of_thread.data();
+    for_parts(runner, parts, [&](int index) {
+      const Range part = part_of(tokens, parts, index);
+      kernel().backward(plan, c, {dtype, part.last - part.first, added ? nullptr : adapter_of_row + part.first},
+                        static_cast<const char*>(x) + part.first * plan.d2 * bytes,
+                        static_cast<const char*>(grad_y) + part.first * plan.d1 * bytes, products + wide * index,
+                        grad_x == nullptr ? nullptr : static_cast<char*>(grad_x) + part.first * plan.d2 * bytes,
+                        scratch_of_thread.of(kernel().scratch(plan)));
+    });
+    const double area = static_cast<double>(plan.d1) * plan.d2;
+    for (int32_t a = 0; a < adapters; a++)
+      for (size_t l = 0; l < n; l++) {
+        double sum = 0;
+        for (int index = 0; index < parts; index++) sum += products[wide * index + (added ? l : a * n + l)];
+        grad_coefficients[a * n + l] = static_cast<float>(scalings[a] * sum / area);
+      }
+    return FOURIERFT_OK;
+  });
+}
+
+fourierft_status fourierft_delta(const fourierft_plan* handle, const float* coefficients, int32_t adapters, const float* scalings,
+                                 float* delta, const fourierft_runner* runner) {
+  if (!usable(handle, coefficients, adapters, scalings, FOURIERFT_FLOAT32, 0, nullptr) || delta == nullptr)
+    return FOURIERFT_INVALID_ARGUMENT;
+  return guarded([&] {
+    const Plan& plan = handle->plan;
+    const float* c = scaled(plan, coefficients, adapters, scalings, true);
+    const int parts = parts_of(plan.d1);
+    for_parts(runner, parts, [&](int index) {
+      const Range part = part_of(plan.d1, parts, index);
+      kernel().delta(plan, c, static_cast<int>(part.first), static_cast<int>(part.last), delta,
+                     scratch_of_thread.of(kernel().scratch(plan)));
+    });
+    return FOURIERFT_OK;
+  });
+}
+
+}  // extern "C"

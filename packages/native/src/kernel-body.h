@@ -1,0 +1,698 @@
+// The kernel: real transforms with tokens side by side in SIMD lanes (structure of arrays), so that every operation of a transform is
+// the same for all lanes and nothing is ever shuffled except when rows are loaded and stored. A tile is `V` tokens.
+//
+//   analyse      rows of one side -> its used frequencies
+//   combine      the sparse step: each slot of one side sums coefficients times slots of the other
+//   synthesise   used frequencies of one side -> rows
+//
+// forward = analyse(in), combine(by_row), synthesise(out); the gradient for x is the same with the sides exchanged; dW is the gradient
+// for unit vectors, whose transforms are known. Included by one file for each instruction set, which defines FOURIERFT_ISA (a
+// namespace) and FOURIERFT_LANES.
+
+#include <cstring>
+
+#include "kernel.h"
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+namespace fourierft {
+namespace FOURIERFT_ISA {
+namespace {
+
+#define FOURIERFT_INLINE inline __attribute__((always_inline))
+
+template <int V>
+struct Lanes {
+  typedef float type __attribute__((vector_size(4 * V)));
+};
+template <>
+struct Lanes<1> {
+  typedef float type;
+};
+template <int V>
+using lanes = typename Lanes<V>::type;
+
+typedef lanes<8> f8;
+
+// ---- numbers of other widths -------------------------------------------------------------------------------------------------------
+
+FOURIERFT_INLINE float bits_to_float(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+FOURIERFT_INLINE uint32_t float_to_bits(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return bits;
+}
+
+struct Float32 {
+  typedef float stored;
+  static FOURIERFT_INLINE float load(float value) { return value; }
+  static FOURIERFT_INLINE float store(float value) { return value; }
+};
+
+struct BFloat16 {
+  typedef uint16_t stored;
+  static FOURIERFT_INLINE float load(uint16_t half) { return bits_to_float(static_cast<uint32_t>(half) << 16); }
+  static FOURIERFT_INLINE uint16_t store(float value) {  // to nearest, ties to even
+    const uint32_t bits = float_to_bits(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 0x40u);
+    return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+  }
+};
+
+struct Float16 {
+  typedef uint16_t stored;
+  static FOURIERFT_INLINE float load(uint16_t half) {
+#if defined(__F16C__)
+    return _cvtsh_ss(half);
+#else
+    const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16, rest = half & 0x7fffu;
+    if (rest >= 0x7c00u) return bits_to_float(sign | 0x7f800000u | (rest & 0x3ffu) << 13 | ((rest & 0x3ffu) != 0 ? 0x400000u : 0u));
+    if (rest < 0x400u) {  // subnormal: rest * 2^-24
+      const float magnitude = static_cast<float>(rest) * 5.9604644775390625e-8f;
+      return bits_to_float(float_to_bits(magnitude) | sign);
+    }
+    return bits_to_float(sign | ((rest << 13) + (112u << 23)));
+#endif
+  }
+  static FOURIERFT_INLINE uint16_t store(float value) {  // to nearest, ties to even
+#if defined(__F16C__)
+    return _cvtss_sh(value, 0);
+#else
+    const uint32_t bits = float_to_bits(value), sign = bits >> 16 & 0x8000u, rest = bits & 0x7fffffffu;
+    if (rest > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | (rest >> 13 & 0x3ffu));
+    if (rest >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // rounds to 65536 or more
+    if (rest < 0x38800000u) {  // subnormal or zero: adding 0.5 leaves the rounded multiple of 2^-24 in the low bits
+      return static_cast<uint16_t>(sign | (float_to_bits(bits_to_float(rest) + 0.5f) - 0x3f000000u));
+    }
+    return static_cast<uint16_t>(sign | ((rest - (112u << 23) + 0xfffu + (rest >> 13 & 1u)) >> 13));
+#endif
+  }
+};
+
+// ---- rows in memory <-> lanes ------------------------------------------------------------------------------------------------------
+
+FOURIERFT_INLINE void transpose(f8* r) {
+  f8 t[8], u[8];
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = __builtin_shufflevector(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    t[i + 1] = __builtin_shufflevector(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+  for (int h = 0; h < 8; h += 4) {
+    u[h] = __builtin_shufflevector(t[h], t[h + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+    u[h + 1] = __builtin_shufflevector(t[h], t[h + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    u[h + 2] = __builtin_shufflevector(t[h + 1], t[h + 3], 0, 1, 8, 9, 4, 5, 12, 13);
+    u[h + 3] = __builtin_shufflevector(t[h + 1], t[h + 3], 2, 3, 10, 11, 6, 7, 14, 15);
+  }
+  for (int i = 0; i < 4; i++) {
+    r[i] = __builtin_shufflevector(u[i], u[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    r[i + 4] = __builtin_shufflevector(u[i], u[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+}
+
+// to[p * stride * V + lane] = row `lane`, element p; lanes from `count` on are zero.
+template <int V, class Number>
+FOURIERFT_INLINE void load_rows(const typename Number::stored* rows, int d, int count, float* to, int stride) {
+  int p = 0;
+  if constexpr (V >= 8) {
+    for (int group = 0; group < V; group += 8) {
+      for (p = 0; p + 8 <= d; p += 8) {
+        f8 r[8];
+        for (int t = 0; t < 8; t++) {
+          float values[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+          if (group + t < count)
+            for (int e = 0; e < 8; e++) values[e] = Number::load(rows[static_cast<size_t>(group + t) * d + p + e]);
+          std::memcpy(&r[t], values, sizeof values);
+        }
+        transpose(r);
+        for (int e = 0; e < 8; e++) std::memcpy(to + static_cast<size_t>(p + e) * stride * V + group, &r[e], sizeof(f8));
+      }
+    }
+  }
+  for (; p < d; p++)
+    for (int lane = 0; lane < V; lane++)
+      to[static_cast<size_t>(p) * stride * V + lane] = lane < count ? Number::load(rows[static_cast<size_t>(lane) * d + p]) : 0.f;
+}
+
+// Adds (or writes) lanes to rows; `keep` marks lanes that are left alone (null: none).
+template <int V, class Number, bool Add>
+FOURIERFT_INLINE void store_rows(const float* from, int stride, int d, int count, const int32_t* adapter_of_row,
+                                 typename Number::stored* rows) {
+  int p = 0;
+  if constexpr (V >= 8) {
+    for (int group = 0; group < V; group += 8) {
+      for (p = 0; p + 8 <= d; p += 8) {
+        f8 r[8];
+        for (int e = 0; e < 8; e++) std::memcpy(&r[e], from + static_cast<size_t>(p + e) * stride * V + group, sizeof(f8));
+        transpose(r);
+        for (int t = 0; t < 8 && group + t < count; t++) {
+          if (adapter_of_row != nullptr && adapter_of_row[group + t] < 0) continue;
+          typename Number::stored* row = rows + static_cast<size_t>(group + t) * d + p;
+          float values[8];
+          std::memcpy(values, &r[t], sizeof values);
+          for (int e = 0; e < 8; e++) row[e] = Number::store(Add ? Number::load(row[e]) + values[e] : values[e]);
+        }
+      }
+    }
+  }
+  for (; p < d; p++)
+    for (int lane = 0; lane < count; lane++) {
+      if (adapter_of_row != nullptr && adapter_of_row[lane] < 0) continue;
+      typename Number::stored& at = rows[static_cast<size_t>(lane) * d + p];
+      const float value = from[static_cast<size_t>(p) * stride * V + lane];
+      at = Number::store(Add ? Number::load(at) + value : value);
+    }
+}
+
+// ---- butterflies: r[k] + i m[k] becomes sum over q of (r[q] + i m[q]) e(qk/R) ------------------------------------------------------
+
+template <class v>
+FOURIERFT_INLINE void dft3(v* r, v* m) {
+  const float h = 0.86602540378443865f;
+  const v tr = r[1] + r[2], tm = m[1] + m[2], sr = (r[1] - r[2]) * h, sm = (m[1] - m[2]) * h;
+  const v cr = r[0] - tr * 0.5f, cm = m[0] - tm * 0.5f;
+  r[0] = r[0] + tr;
+  m[0] = m[0] + tm;
+  r[1] = cr - sm;
+  m[1] = cm + sr;
+  r[2] = cr + sm;
+  m[2] = cm - sr;
+}
+
+template <class v>
+FOURIERFT_INLINE void dft4(v* r, v* m) {
+  const v ar = r[0] + r[2], am = m[0] + m[2], br = r[0] - r[2], bm = m[0] - m[2];
+  const v cr = r[1] + r[3], cm = m[1] + m[3], dr = r[1] - r[3], dm = m[1] - m[3];
+  r[0] = ar + cr;
+  m[0] = am + cm;
+  r[1] = br - dm;
+  m[1] = bm + dr;
+  r[2] = ar - cr;
+  m[2] = am - cm;
+  r[3] = br + dm;
+  m[3] = bm - dr;
+}
+
+// R = 0: the radix is `radix`, any odd number.
+template <int R, class v>
+FOURIERFT_INLINE void dft_odd(v* r, v* m, int radix, const float* roots) {
+  const int n = R > 0 ? R : radix, h = (n - 1) / 2;
+  constexpr int room = R > 0 ? R : 64;
+  v pr[room], pm[room], qr[room], qm[room], sr = r[0], sm = m[0];
+  for (int k = 1; k <= h; k++) {
+    pr[k] = r[k] + r[n - k];
+    pm[k] = m[k] + m[n - k];
+    qr[k] = r[k] - r[n - k];
+    qm[k] = m[k] - m[n - k];
+    sr = sr + pr[k];
+    sm = sm + pm[k];
+  }
+  for (int j = 1; j <= h; j++) {
+    v ar = r[0], am = m[0];
+    v br = qr[1] * roots[2 * j + 1], bm = qm[1] * roots[2 * j + 1];
+    ar = ar + pr[1] * roots[2 * j];
+    am = am + pm[1] * roots[2 * j];
+    for (int k = 2, at = 2 * j % n; k <= h; k++, at = at + j >= n ? at + j - n : at + j) {
+      const float c = roots[2 * at], s = roots[2 * at + 1];
+      ar = ar + pr[k] * c;
+      am = am + pm[k] * c;
+      br = br + qr[k] * s;
+      bm = bm + qm[k] * s;
+    }
+    r[j] = ar - bm;  // not read again: the sums above read p, q and element 0 alone
+    m[j] = am + br;
+    r[n - j] = ar + bm;
+    m[n - j] = am - br;
+  }
+  r[0] = sr;
+  m[0] = sm;
+}
+
+template <int R, class v>
+FOURIERFT_INLINE void dft(v* r, v* m, const Stage& stage) {
+  if constexpr (R == 2) {
+    const v a = r[0] - r[1], b = m[0] - m[1];
+    r[0] = r[0] + r[1];
+    m[0] = m[0] + m[1];
+    r[1] = a;
+    m[1] = b;
+  } else if constexpr (R == 3) {
+    dft3(r, m);
+  } else if constexpr (R == 4) {
+    dft4(r, m);
+  } else if constexpr (R == 8) {
+    const float h = 0.70710678118654752f;
+    v er[4] = {r[0], r[2], r[4], r[6]}, em[4] = {m[0], m[2], m[4], m[6]};
+    v or_[4] = {r[1], r[3], r[5], r[7]}, om[4] = {m[1], m[3], m[5], m[7]};
+    dft4(er, em);
+    dft4(or_, om);
+    v a = (or_[1] - om[1]) * h, b = (or_[1] + om[1]) * h;
+    or_[1] = a;
+    om[1] = b;
+    a = -om[2];
+    om[2] = or_[2];
+    or_[2] = a;
+    a = -(or_[3] + om[3]) * h;
+    b = (or_[3] - om[3]) * h;
+    or_[3] = a;
+    om[3] = b;
+    for (int k = 0; k < 4; k++) {
+      r[k] = er[k] + or_[k];
+      m[k] = em[k] + om[k];
+      r[k + 4] = er[k] - or_[k];
+      m[k + 4] = em[k] - om[k];
+    }
+  } else if constexpr (R == 6) {
+    const float h = 0.86602540378443865f;
+    v er[3] = {r[0], r[2], r[4]}, em[3] = {m[0], m[2], m[4]}, or_[3] = {r[1], r[3], r[5]}, om[3] = {m[1], m[3], m[5]};
+    dft3(er, em);
+    dft3(or_, om);
+    v a = or_[1] * 0.5f - om[1] * h, b = or_[1] * h + om[1] * 0.5f;
+    or_[1] = a;
+    om[1] = b;
+    a = -or_[2] * 0.5f - om[2] * h;
+    b = or_[2] * h - om[2] * 0.5f;
+    or_[2] = a;
+    om[2] = b;
+    for (int k = 0; k < 3; k++) {
+      r[k] = er[k] + or_[k];
+      m[k] = em[k] + om[k];
+      r[k + 3] = er[k] - or_[k];
+      m[k + 3] = em[k] - om[k];
+    }
+  } else {
+    dft_odd<R>(r, m, stage.radix, stage.roots.data());
+  }
+}
+
+// One stage over a whole transform of `n` numbers (interleaved: b[2e], b[2e+1]). Forward: butterfly, then twiddle; backward: twiddle,
+// then butterfly, which is the transposed stage and gives the same transform in the other order.
+template <int R, int V, bool Forward>
+void run_stage(const Stage& stage, int n, lanes<V>* b) {
+  typedef lanes<V> v;
+  const int radix = R > 0 ? R : stage.radix, quotient = stage.length / radix;
+  for (int base = 0; base < n; base += stage.length) {
+    const float* w = stage.twiddles.data();
+    for (int i = 0; i < quotient; i++, w += 2 * (radix - 1)) {
+      v r[R > 0 ? R : 64], m[R > 0 ? R : 64];
+      v* p = b + 2 * static_cast<size_t>(base + i);
+      const size_t step = 2 * static_cast<size_t>(quotient);
+      r[0] = p[0];
+      m[0] = p[1];
+      if (Forward || i == 0) {
+        for (int k = 1; k < radix; k++) {
+          r[k] = p[k * step];
+          m[k] = p[k * step + 1];
+        }
+      } else {
+        for (int k = 1; k < radix; k++) {
+          const v a = p[k * step], e = p[k * step + 1];
+          const float c = w[2 * k - 2], s = w[2 * k - 1];
+          r[k] = a * c - e * s;
+          m[k] = a * s + e * c;
+        }
+      }
+      dft<R>(r, m, stage);
+      p[0] = r[0];
+      p[1] = m[0];
+      if (!Forward || i == 0) {
+        for (int k = 1; k < radix; k++) {
+          p[k * step] = r[k];
+          p[k * step + 1] = m[k];
+        }
+      } else {
+        for (int k = 1; k < radix; k++) {
+          const float c = w[2 * k - 2], s = w[2 * k - 1];
+          p[k * step] = r[k] * c - m[k] * s;
+          p[k * step + 1] = r[k] * s + m[k] * c;
+        }
+      }
+    }
+  }
+}
+
+template <int V, bool Forward>
+void run_stages(const Transform& transform, lanes<V>* b) {
+  const int count = static_cast<int>(transform.stages.size());
+  for (int s = 0; s < count; s++) {
+    const Stage& stage = transform.stages[Forward ? s : count - 1 - s];
+    switch (stage.radix) {
+      case 2: run_stage<2, V, Forward>(stage, transform.n, b); break;
+      case 3: run_stage<3, V, Forward>(stage, transform.n, b); break;
+      case 4: run_stage<4, V, Forward>(stage, transform.n, b); break;
+      case 5: run_stage<5, V, Forward>(stage, transform.n, b); break;
+      case 6: run_stage<6, V, Forward>(stage, transform.n, b); break;
+      case 7: run_stage<7, V, Forward>(stage, transform.n, b); break;
+      case 8: run_stage<8, V, Forward>(stage, transform.n, b); break;
+      default: run_stage<0, V, Forward>(stage, transform.n, b);
+    }
+  }
+}
+
+// Bluestein: with w_m = e(m^2/2n), Z[k] = w_k sum_m (z_m w_m) conj(w_{k-m}), a convolution. Natural order on both sides.
+template <int V>
+void run_bluestein(const Transform& transform, lanes<V>* b, lanes<V>* work) {
+  typedef lanes<V> v;
+  const Transform& inner = transform.inner.front();
+  const float *w = transform.chirp.data(), *spectrum = transform.chirp_spectrum.data();
+  for (int e = 0; e < transform.n; e++) {
+    const v r = b[2 * e], m = b[2 * e + 1];
+    work[2 * e] = r * w[2 * e] - m * w[2 * e + 1];
+    work[2 * e + 1] = r * w[2 * e + 1] + m * w[2 * e];
+  }
+  const v zero = v{};
+  for (int e = 2 * transform.n; e < 2 * inner.n; e++) work[e] = zero;
+  run_stages<V, true>(inner, work);
+  for (int e = 0; e < inner.n; e++) {  // real and imaginary part change places: the same transform then runs backwards
+    const v r = work[2 * e], m = work[2 * e + 1];
+    work[2 * e + 1] = r * spectrum[2 * e] - m * spectrum[2 * e + 1];
+    work[2 * e] = r * spectrum[2 * e + 1] + m * spectrum[2 * e];
+  }
+  run_stages<V, false>(inner, work);
+  for (int e = 0; e < transform.n; e++) {
+    const v r = work[2 * e + 1], m = work[2 * e];
+    b[2 * e] = r * w[2 * e] - m * w[2 * e + 1];
+    b[2 * e + 1] = r * w[2 * e + 1] + m * w[2 * e];
+  }
+}
+
+template <int V, bool Forward>
+FOURIERFT_INLINE void run_transform(const Transform& transform, lanes<V>* b, lanes<V>* work) {
+  if (transform.inner.empty())
+    run_stages<V, Forward>(transform, b);
+  else
+    run_bluestein<V>(transform, b, work);
+}
+
+// ---- the parts ---------------------------------------------------------------------------------------------------------------------
+
+// Where the parts of a tile live in the scratch, in numbers of lanes<V>.
+struct Room {
+  size_t buffer, work, in_slots, out_slots, total;
+};
+
+FOURIERFT_INLINE size_t buffer_size(const Side& side) { return 2 * static_cast<size_t>(side.transform.n); }
+
+FOURIERFT_INLINE Room room_of(const Plan& plan) {
+  Room room;
+  const auto larger = [](size_t a, size_t b) { return a > b ? a : b; };
+  room.buffer = 0;
+  room.work = larger(buffer_size(plan.in), buffer_size(plan.out));
+  room.in_slots = room.work + 2 * static_cast<size_t>(larger(plan.in.transform.work(), plan.out.transform.work()));
+  room.out_slots = room.in_slots + 2 * (plan.in.frequencies.size() + 1);
+  room.total = room.out_slots + 2 * (plan.out.frequencies.size() + 1);
+  return room;
+}
+
+template <int V, class Number>
+void analyse(const Side& side, const void* rows, int count, lanes<V>* b, lanes<V>* work, lanes<V>* slots) {
+  typedef lanes<V> v;
+  float* to = reinterpret_cast<float*>(b);
+  if (side.halved) {
+    load_rows<V, Number>(static_cast<const typename Number::stored*>(rows), side.d, count, to, 1);
+  } else {
+    load_rows<V, Number>(static_cast<const typename Number::stored*>(rows), side.d, count, to, 2);
+    const v zero = v{};
+    for (int e = 0; e < side.d; e++) b[2 * e + 1] = zero;
+  }
+  run_transform<V, true>(side.transform, b, work);
+  const int used = static_cast<int>(side.frequencies.size());
+  const Split* split = side.splits.data();
+  if (!side.halved) {
+    for (int s = 0; s < used; s++) {
+      slots[2 * s] = b[2 * split[s].a];
+      slots[2 * s + 1] = b[2 * split[s].a + 1];
+    }
+    return;
+  }
+  // E = (Z[k] + conj Z[N-k])/2 and O = (Z[k] - conj Z[N-k])/2i are the transforms of even and odd elements; X[k] = E + e(k/d) O.
+  for (int s = 0; s < used; s++) {
+    const v zr = b[2 * split[s].a], zm = b[2 * split[s].a + 1], wr = b[2 * split[s].b], wm = b[2 * split[s].b + 1];
+    const v er = (zr + wr) * 0.5f, em = (zm - wm) * 0.5f, or_ = (zm + wm) * 0.5f, om = (wr - zr) * 0.5f;
+    slots[2 * s] = er + or_ * split[s].cos - om * split[s].sin;
+    slots[2 * s + 1] = em + or_ * split[s].sin + om * split[s].cos;
+  }
+}
+
+// coefficients: [n], or with Rows [n][V], one for each lane.
+template <int V, bool Rows>
+void combine(const Terms& terms, const lanes<V>* from, lanes<V>* to, const float* coefficients) {
+  typedef lanes<V> v;
+  const int slots = static_cast<int>(terms.start.size()) - 1;
+  for (int s = 0; s < slots; s++) {
+    v r = v{}, m = v{};
+    for (int t = terms.start[s]; t < terms.start[s + 1]; t++) {
+      const Term& term = terms.terms[t];
+      if constexpr (Rows) {
+        v c;
+        std::memcpy(&c, coefficients + static_cast<size_t>(term.entry) * V, sizeof c);
+        r = r + from[2 * term.slot] * c;
+        m = m + from[2 * term.slot + 1] * (c * term.sign);
+      } else {
+        const float c = coefficients[term.entry];
+        r = r + from[2 * term.slot] * c;
+        m = m + from[2 * term.slot + 1] * (c * term.sign);
+      }
+    }
+    to[2 * s] = r;
+    to[2 * s + 1] = m;
+  }
+}
+
+// Re sum over used frequencies of slots e(pj/d), left in `b` with stride 1 (even d) or 2 (odd d).
+template <int V>
+void synthesise(const Side& side, lanes<V>* slots, lanes<V>* b, lanes<V>* work) {
+  typedef lanes<V> v;
+  const v zero = v{};
+  const int used = static_cast<int>(side.frequencies.size());
+  if (!side.halved) {
+    for (size_t e = 0; e < 2 * static_cast<size_t>(side.transform.n); e++) b[e] = zero;
+    for (const Pack& pack : side.packs) {
+      b[2 * pack.at] = slots[2 * pack.a];
+      b[2 * pack.at + 1] = slots[2 * pack.a + 1];
+    }
+    run_transform<V, false>(side.transform, b, work);
+    return;
+  }
+  // The spectrum of the real part: half of each frequency and half its conjugate at d - j; 0 and d/2 are their own partners.
+  for (int s = 0; s < used; s++) {
+    if (side.frequencies[s] == 0 || 2 * side.frequencies[s] == side.d) {
+      slots[2 * s + 1] = zero;
+    } else {
+      slots[2 * s] = slots[2 * s] * 0.5f;
+      slots[2 * s + 1] = slots[2 * s + 1] * 0.5f;
+    }
+  }
+  slots[2 * used] = zero;
+  slots[2 * used + 1] = zero;
+  // y[2m] + i y[2m+1] = sum over j < N of ((S[j] + conj S[N-j]) + i e(j/d) (S[j] - conj S[N-j])) e(mj/N)
+  for (const Pack& pack : side.packs) {
+    const v hr = slots[2 * pack.a], hm = slots[2 * pack.a + 1], ur = slots[2 * pack.b], um = -slots[2 * pack.b + 1];
+    const v sr = hr + ur, sm = hm + um, dr = hr - ur, dm = hm - um;
+    b[2 * pack.at] = sr - (dr * pack.sin + dm * pack.cos);
+    b[2 * pack.at + 1] = sm + (dr * pack.cos - dm * pack.sin);
+  }
+  run_transform<V, false>(side.transform, b, work);
+}
+
+// One coefficient for each lane: to[l][V]; lanes without an adapter get 0.
+template <int V>
+void gather_coefficients(int n, const float* coefficients, const int32_t* adapter_of_row, int count, float* to) {
+  for (int lane = 0; lane < V; lane++) {
+    const int32_t adapter = lane < count ? adapter_of_row[lane] : -1;
+    if (adapter < 0) {
+      for (int l = 0; l < n; l++) to[static_cast<size_t>(l) * V + lane] = 0;
+    } else {
+      const float* row = coefficients + static_cast<size_t>(adapter) * n;
+      for (int l = 0; l < n; l++) to[static_cast<size_t>(l) * V + lane] = row[l];
+    }
+  }
+}
+
+FOURIERFT_INLINE bool all_without_adapter(const int32_t* adapter_of_row, int count) {
+  if (adapter_of_row == nullptr) return false;
+  for (int lane = 0; lane < count; lane++)
+    if (adapter_of_row[lane] >= 0) return false;
+  return true;
+}
+
+template <int V, class Number>
+void forward_tile(const Plan& plan, const float* coefficients, const int32_t* adapter_of_row, int count, const void* x, void* y,
+                  float* scratch) {
+  if (all_without_adapter(adapter_of_row, count)) return;
+  lanes<V>* memory = reinterpret_cast<lanes<V>*>(scratch);
+  const Room room = room_of(plan);
+  lanes<V>*b = memory + room.buffer, *work = memory + room.work, *in = memory + room.in_slots, *out = memory + room.out_slots;
+  analyse<V, Number>(plan.in, x, count, b, work, in);
+  if (adapter_of_row != nullptr) {
+    float* each = reinterpret_cast<float*>(memory + room.total);
+    gather_coefficients<V>(plan.n, coefficients, adapter_of_row, count, each);
+    combine<V, true>(plan.by_row, in, out, each);
+  } else {
+    combine<V, false>(plan.by_row, in, out, coefficients);
+  }
+  synthesise<V>(plan.out, out, b, work);
+  store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.out.halved ? 1 : 2, plan.d1, count, adapter_of_row,
+                              static_cast<typename Number::stored*>(y));
+}
+
+template <int V, class Number>
+void backward_tile(const Plan& plan, const float* coefficients, const int32_t* adapter_of_row, int count, const void* x,
+                   const void* grad_y, float* sums, float* products, void* grad_x, float* scratch) {
+  typedef lanes<V> v;
+  if (all_without_adapter(adapter_of_row, count)) return;
+  v* memory = reinterpret_cast<v*>(scratch);
+  const Room room = room_of(plan);
+  v *b = memory + room.buffer, *work = memory + room.work, *in = memory + room.in_slots, *out = memory + room.out_slots;
+  float* each = reinterpret_cast<float*>(memory + room.total);
+  analyse<V, Number>(plan.in, x, count, b, work, in);
+  analyse<V, Number>(plan.out, grad_y, count, b, work, out);
+  // Re(G[j_l] X[k_l]) of each lane; summed lane by lane over tiles, or given to each row's own adapter.
+  const int slots = static_cast<int>(plan.by_row.start.size()) - 1;
+  for (int s = 0; s < slots; s++) {
+    for (int t = plan.by_row.start[s]; t < plan.by_row.start[s + 1]; t++) {
+      const Term& term = plan.by_row.terms[t];
+      const v product = out[2 * s] * in[2 * term.slot] - out[2 * s + 1] * (in[2 * term.slot + 1] * term.sign);
+      float* at = adapter_of_row != nullptr ? each + static_cast<size_t>(term.entry) * V
+                                            : sums + static_cast<size_t>(term.entry) * FOURIERFT_LANES;
+      if (adapter_of_row != nullptr) {
+        std::memcpy(at, &product, sizeof product);
+      } else {
+        v sum;
+        std::memcpy(&sum, at, sizeof sum);
+        sum = sum + product;
+        std::memcpy(at, &sum, sizeof sum);
+      }
+    }
+  }
+  if (adapter_of_row != nullptr) {
+    for (int lane = 0; lane < count; lane++) {
+      if (adapter_of_row[lane] < 0) continue;
+      float* row = products + static_cast<size_t>(adapter_of_row[lane]) * plan.n;
+      for (int l = 0; l < plan.n; l++) row[l] += each[static_cast<size_t>(l) * V + lane];
+    }
+  }
+  if (grad_x == nullptr) return;
+  if (adapter_of_row != nullptr) {
+    gather_coefficients<V>(plan.n, coefficients, adapter_of_row, count, each);
+    combine<V, true>(plan.by_column, out, in, each);
+  } else {
+    combine<V, false>(plan.by_column, out, in, coefficients);
+  }
+  synthesise<V>(plan.in, in, b, work);
+  store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2, count, adapter_of_row,
+                              static_cast<typename Number::stored*>(grad_x));
+}
+
+template <int V>
+void delta_tile(const Plan& plan, const float* coefficients, int first, int count, float* delta, float* scratch) {
+  typedef lanes<V> v;
+  v* memory = reinterpret_cast<v*>(scratch);
+  const Room room = room_of(plan);
+  v *b = memory + room.buffer, *work = memory + room.work, *in = memory + room.in_slots, *out = memory + room.out_slots;
+  for (size_t s = 0; s < plan.out.frequencies.size(); s++) {
+    const int64_t j = plan.out.frequencies[s];
+    float* slot = reinterpret_cast<float*>(out + 2 * s);
+    int at = static_cast<int>(first * j % plan.d1);
+    for (int lane = 0; lane < V; lane++) {
+      slot[lane] = plan.unit[2 * static_cast<size_t>(at)];
+      slot[V + lane] = plan.unit[2 * static_cast<size_t>(at) + 1];
+      at += static_cast<int>(j);
+      if (at >= plan.d1) at -= plan.d1;
+    }
+  }
+  combine<V, false>(plan.by_column, out, in, coefficients);
+  synthesise<V>(plan.in, in, b, work);
+  store_rows<V, Float32, false>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2, count, nullptr, delta);
+}
+
+// ---- tiles over tokens -------------------------------------------------------------------------------------------------------------
+
+size_t scratch(const Plan& plan) {
+  // lanes of all parts, one coefficient for each lane and entry, and the lane sums of the gradient
+  return (room_of(plan).total + 2 * static_cast<size_t>(plan.n)) * FOURIERFT_LANES + 64;
+}
+
+// Calls tile<V>(first token, count) with as many lanes as there are tokens for.
+template <class Tile>
+FOURIERFT_INLINE void for_tiles(int64_t tokens, Tile tile) {
+  int64_t done = 0;
+  while (done < tokens) {
+    const int64_t left = tokens - done;
+    if (left == 1) {
+      tile(std::integral_constant<int, 1>(), done, 1);
+      done += 1;
+    } else if (FOURIERFT_LANES == 16 && left > 8) {
+      const int count = static_cast<int>(left < 16 ? left : 16);
+      tile(std::integral_constant<int, FOURIERFT_LANES>(), done, count);
+      done += count;
+    } else {
+      const int count = static_cast<int>(left < 8 ? left : 8);
+      tile(std::integral_constant<int, 8>(), done, count);
+      done += count;
+    }
+  }
+}
+
+template <class Number>
+void forward_numbers(const Plan& plan, const float* coefficients, Tokens tokens, const void* x, void* y, float* memory) {
+  typedef typename Number::stored stored;
+  for_tiles(tokens.count, [&](auto width, int64_t first, int count) {
+    forward_tile<decltype(width)::value, Number>(plan, coefficients,
+                                                 tokens.adapter_of_row == nullptr ? nullptr : tokens.adapter_of_row + first, count,
+                                                 static_cast<const stored*>(x) + first * plan.d2,
+                                                 static_cast<stored*>(y) + first * plan.d1, memory);
+  });
+}
+
+template <class Number>
+void backward_numbers(const Plan& plan, const float* coefficients, Tokens tokens, const void* x, const void* grad_y, float* products,
+                      void* grad_x, float* memory) {
+  typedef typename Number::stored stored;
+  float* sums = memory + (room_of(plan).total + static_cast<size_t>(plan.n)) * FOURIERFT_LANES;
+  if (tokens.adapter_of_row == nullptr) std::memset(sums, 0, sizeof(float) * static_cast<size_t>(plan.n) * FOURIERFT_LANES);
+  for_tiles(tokens.count, [&](auto width, int64_t first, int count) {
+    backward_tile<decltype(width)::value, Number>(
+        plan, coefficients, tokens.adapter_of_row == nullptr ? nullptr : tokens.adapter_of_row + first, count,
+        static_cast<const stored*>(x) + first * plan.d2, static_cast<const stored*>(grad_y) + first * plan.d1, sums, products,
+        grad_x == nullptr ? nullptr : static_cast<stored*>(grad_x) + first * plan.d2, memory);
+  });
+  if (tokens.adapter_of_row != nullptr) return;
+  for (int l = 0; l < plan.n; l++) {
+    float sum = 0;
+    for (int lane = 0; lane < FOURIERFT_LANES; lane++) sum += sums[static_cast<size_t>(l) * FOURIERFT_LANES + lane];
+    products[l] += sum;
+  }
+}
+
+void forward(const Plan& plan, const float* coefficients, Tokens tokens, const void* x, void* y, float* memory) {
+  switch (tokens.dtype) {
+    case FOURIERFT_FLOAT32: return forward_numbers<Float32>(plan, coefficients, tokens, x, y, memory);
+    case FOURIERFT_FLOAT16: return forward_numbers<Float16>(plan, coefficients, tokens, x, y, memory);
+    case FOURIERFT_BFLOAT16: return forward_numbers<BFloat16>(plan, coefficients, tokens, x, y, memory);
+  }
+}
+
+void backward(const Plan& plan, const float* coefficients, Tokens tokens, const void* x, const void* grad_y, float* products,
+              void* grad_x, float* memory) {
+  switch (tokens.dtype) {
+    case FOURIERFT_FLOAT32: return backward_numbers<Float32>(plan, coefficients, tokens, x, grad_y, products, grad_x, memory);
+    case FOURIERFT_FLOAT16: return backward_numbers<Float16>(plan, coefficients, tokens, x, grad_y, products, grad_x, memory);
+    case FOURIERFT_BFLOAT16: return backward_numbers<BFloat16>(plan, coefficients, tokens, x, grad_y, products, grad_x, memory);
+  }
+}
+
+void delta(const Plan& plan, const float* coefficients, int first, int last, float* to, float* memory) {
+  for_tiles(last - first, [&](auto width, int64_t done, int count) {
+    delta_tile<decltype(width)::value>(plan, coefficients, first + static_cast<int>(done), count,
+                                       to + static_cast<size_t>(first + done) * plan.d2, memory);
+  });
+}
+
+}  // namespace
+}  // namespace FOURIERFT_ISA
+}  // namespace fourierft

@@ -1,0 +1,38 @@
+// What one set of instructions offers. Each is the same source (kernel-body.h) compiled once for each instruction set; branch.cc picks
+// one at run time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "fourierft/fourierft.h"
+#include "plan.h"
+
+namespace fourierft {
+
+// Coefficients here carry alpha/(d1 d2) already: [n], or [adapters, n] where `adapter_of_row` is given.
+struct Tokens {
+  fourierft_dtype dtype;
+  int64_t count;
+  const int32_t* adapter_of_row;
+};
+
+struct Kernel {
+  const char* instructions;
+  // Floats of scratch that a call needs, 64-byte aligned.
+  size_t (*scratch)(const Plan&);
+  void (*forward)(const Plan&, const float* coefficients, Tokens, const void* x, void* y, float* scratch);
+  // products [n] or [adapters, n] += Re(G[j_l] X[k_l]) over the tokens, without alpha/(d1 d2); grad_x may be null.
+  void (*backward)(const Plan&, const float* coefficients, Tokens, const void* x, const void* grad_y, float* products, void* grad_x,
+                   float* scratch);
+  // Rows first ... last-1 of dW.
+  void (*delta)(const Plan&, const float* coefficients, int first, int last, float* delta, float* scratch);
+};
+
+extern const Kernel kernel_generic;
+#if defined(__x86_64__)
+extern const Kernel kernel_avx2;
+extern const Kernel kernel_avx512;
+#endif
+
+}  // namespace fourierft

@@ -1,0 +1,193 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace fourierft {
+namespace {
+
+constexpr double kPi = 3.14159265358979323846;
+// A prime radix costs p operations for each number; Bluestein's two inner transforms cost about as much as 40.
+constexpr int kLargestRadix = 61;
+
+struct Unit {
+  double cos, sin;
+};
+
+// cos and sin of 2 pi m/n with the angle reduced exactly to the first octant, so that symmetric points are symmetric to the bit.
+Unit unit(int64_t m, int64_t n) {
+  m %= n;
+  if (2 * m > n) {
+    const Unit u = unit(n - m, n);
+    return {u.cos, -u.sin};
+  }
+  if (4 * m > n) {
+    // cos(2 pi m/n) = -cos(2 pi (n/2 - m)/n), in units of 1/(2n) to stay whole
+    const double angle = kPi * static_cast<double>(n - 2 * m) / static_cast<double>(n);
+    return {-std::cos(angle), std::sin(angle)};
+  }
+  if (8 * m > n) {
+    const double angle = kPi * static_cast<double>(n - 4 * m) / static_cast<double>(2 * n);
+    return {std::sin(angle), std::cos(angle)};
+  }
+  const double angle = 2 * kPi * static_cast<double>(m) / static_cast<double>(n);
+  return {std::cos(angle), std::sin(angle)};
+}
+
+void push(std::vector<float>& table, Unit u) {
+  table.push_back(static_cast<float>(u.cos));
+  table.push_back(static_cast<float>(u.sin));
+}
+
+// The radices of n, large ones first where they save passes; empty when a prime factor is too large.
+bool factorise(int n, std::vector<int>& radices) {
+  for (int radix : {8, 6, 4, 3, 2, 5, 7}) {
+    while (n % radix == 0 && n > 1) {
+      radices.push_back(radix);
+      n /= radix;
+    }
+  }
+  for (int prime = 11; prime <= kLargestRadix && n > 1; prime += 2) {
+    while (n % prime == 0) {
+      radices.push_back(prime);
+      n /= prime;
+    }
+  }
+  return n == 1;
+}
+
+Transform make_transform(int n) {
+  Transform transform;
+  transform.n = n;
+  transform.position.resize(n);
+  std::vector<int> radices;
+  if (factorise(n, radices)) {
+    int length = n;
+    for (int radix : radices) {
+      Stage stage{radix, length, {}, {}};
+      const int quotient = length / radix;
+      for (int i = 0; i < quotient; i++)
+        for (int k = 1; k < radix; k++) push(stage.twiddles, unit(static_cast<int64_t>(i) * k, length));
+      if (radix % 2 == 1)
+        for (int m = 0; m < radix; m++) push(stage.roots, unit(m, radix));
+      transform.stages.push_back(std::move(stage));
+      length = quotient;
+    }
+    for (int k = 0; k < n; k++) {
+      int rest = k, span = n, position = 0;
+      for (int radix : radices) {
+        span /= radix;
+        position += rest % radix * span;
+        rest /= radix;
+      }
+      transform.position[k] = position;
+    }
+    return transform;
+  }
+  int convolution = 1;
+  while (convolution < 2 * n - 1) convolution *= 2;
+  transform.inner.push_back(make_transform(convolution));
+  const Transform& inner = transform.inner.front();
+  std::iota(transform.position.begin(), transform.position.end(), 0);
+  for (int64_t m = 0; m < n; m++) push(transform.chirp, unit(m * m, 2 * static_cast<int64_t>(n)));
+  // The conjugate chirp, wrapped, transformed in double precision: radix 2, recursive by halves, done once for each plan.
+  std::vector<double> re(convolution, 0), im(convolution, 0);
+  for (int64_t m = 0; m < n; m++) {
+    const Unit u = unit(m * m, 2 * static_cast<int64_t>(n));
+    re[m] = u.cos;
+    im[m] = -u.sin;
+    if (m > 0) {
+      re[convolution - m] = u.cos;
+      im[convolution - m] = -u.sin;
+    }
+  }
+  for (int half = convolution / 2; half >= 1; half /= 2)
+    for (int base = 0; base < convolution; base += 2 * half)
+      for (int i = 0; i < half; i++) {
+        const Unit w = unit(i, 2 * static_cast<int64_t>(half));
+        double &ar = re[base + i], &ai = im[base + i], &br = re[base + i + half], &bi = im[base + i + half];
+        const double dr = ar - br, di = ai - bi;
+        ar += br;
+        ai += bi;
+        br = dr * w.cos - di * w.sin;
+        bi = dr * w.sin + di * w.cos;
+      }
+  int bits = 0;
+  while ((1 << bits) < convolution) bits++;
+  transform.chirp_spectrum.resize(2 * static_cast<size_t>(convolution));
+  for (int k = 0; k < convolution; k++) {
+    int reversed = 0;
+    for (int bit = 0; bit < bits; bit++) reversed |= (k >> bit & 1) << (bits - 1 - bit);
+    const int at = inner.position[k];
+    transform.chirp_spectrum[2 * at] = static_cast<float>(re[reversed] / convolution);
+    transform.chirp_spectrum[2 * at + 1] = static_cast<float>(im[reversed] / convolution);
+  }
+  return transform;
+}
+
+int folded(int frequency, int d) { return 2 * frequency > d ? d - frequency : frequency; }
+
+Side make_side(int d, int n, const uint32_t* frequencies) {
+  Side side;
+  side.d = d;
+  side.halved = d % 2 == 0;
+  side.transform = make_transform(side.halved ? d / 2 : d);
+  for (int l = 0; l < n; l++) side.frequencies.push_back(folded(static_cast<int>(frequencies[l]), d));
+  std::sort(side.frequencies.begin(), side.frequencies.end());
+  side.frequencies.erase(std::unique(side.frequencies.begin(), side.frequencies.end()), side.frequencies.end());
+
+  const std::vector<int>& position = side.transform.position;
+  const int half = d / 2, absent = static_cast<int>(side.frequencies.size());
+  for (int slot = 0; slot < absent; slot++) {
+    const int k = side.frequencies[slot];
+    const Unit w = unit(k, d);
+    if (side.halved) {
+      side.splits.push_back({position[k % half], position[(half - k) % half], static_cast<float>(w.cos), static_cast<float>(w.sin)});
+    } else {
+      side.splits.push_back({position[k], 0, 0, 0});
+      side.packs.push_back({slot, 0, 0, 0, position[k]});
+    }
+  }
+  if (side.halved) {
+    std::vector<int> slot_of(half + 1, absent);
+    for (int slot = 0; slot < absent; slot++) slot_of[side.frequencies[slot]] = slot;
+    for (int j = 0; j < half; j++) {
+      const Unit w = unit(j, d);
+      side.packs.push_back({slot_of[j], slot_of[half - j], static_cast<float>(w.cos), static_cast<float>(w.sin), position[j]});
+    }
+  }
+  return side;
+}
+
+int slot_of(const Side& side, int frequency) {
+  const auto found = std::lower_bound(side.frequencies.begin(), side.frequencies.end(), frequency);
+  return static_cast<int>(found - side.frequencies.begin());
+}
+
+Terms make_terms(const Side& into, const uint32_t* to, const Side& from, const uint32_t* source, int n) {
+  std::vector<int> order(n), key(n);
+  std::iota(order.begin(), order.end(), 0);
+  for (int l = 0; l < n; l++) key[l] = slot_of(into, folded(static_cast<int>(to[l]), into.d));
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return key[a] < key[b]; });
+  Terms result;
+  result.start.assign(into.frequencies.size() + 1, 0);
+  for (int l : order) {
+    const int t = static_cast<int>(to[l]), s = static_cast<int>(source[l]);
+    const bool flip = (2 * t > into.d) != (2 * s > from.d);
+    result.terms.push_back({slot_of(from, folded(s, from.d)), flip ? -1.f : 1.f, l});
+    result.start[key[l] + 1]++;
+  }
+  for (size_t slot = 1; slot < result.start.size(); slot++) result.start[slot] += result.start[slot - 1];
+  return result;
+}
+
+}  // namespace
+
+Plan::Plan(int d1_, int d2_, int n_, const uint32_t* rows, const uint32_t* columns)
+    : d1(d1_), d2(d2_), n(n_), out(make_side(d1_, n_, rows)), in(make_side(d2_, n_, columns)),
+      by_row(make_terms(out, rows, in, columns, n_)), by_column(make_terms(in, columns, out, rows, n_)) {
+  for (int m = 0; m < d1; m++) push(unit, fourierft::unit(m, d1));
+}
+
+}  // namespace fourierft

@@ -1,0 +1,76 @@
+// What depends on the shape and the entries alone: factorised transforms with their twiddles, the frequencies that some entry uses, and
+// the entries sorted for each direction. Plain data without SIMD, so that every kernel (CPU of any width, GPU) reads the same plan.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace fourierft {
+
+// A complex transform Z[k] = sum_m z[m] e(mk/n), e(t) = exp(2 pi i t), over mixed radices. Forwards it decimates in frequency (natural
+// order in, `position` order out), backwards in time (`position` order in, natural out): nobody ever reorders.
+struct Stage {
+  int radix;
+  int length;                  // of the sub-transforms that this stage splits
+  std::vector<float> twiddles; // for i = 0 ... length/radix - 1, k = 1 ... radix-1: cos, sin of 2 pi ik/length
+  std::vector<float> roots;    // cos, sin of 2 pi m/radix, for odd radices
+};
+
+struct Transform {
+  int n = 0;
+  std::vector<Stage> stages;
+  std::vector<int> position;   // where frequency k stands
+
+  // Bluestein's algorithm where n has a large prime factor: a convolution of length inner.front().n with a chirp.
+  std::vector<Transform> inner;       // empty, or the one transform of the convolution
+  std::vector<float> chirp;           // cos, sin of 2 pi (m^2/2)/n, m = 0 ... n-1
+  std::vector<float> chirp_spectrum;  // transform of the conjugate chirp, in the inner transform's position order, divided by its length
+
+  int work() const { return inner.empty() ? 0 : inner.front().n; } // complex numbers of scratch
+};
+
+// How one used frequency is split off a half-length complex transform of real data, or put back.
+struct Split {
+  int a, b;        // where Z[k] and Z[N-k] stand
+  float cos, sin;  // of 2 pi k/d
+};
+
+// How one point of the packed half-length spectrum is made of used frequencies (`absent` = index of a zero).
+struct Pack {
+  int a, b;        // slots of S[j] and S[N-j]
+  float cos, sin;  // of 2 pi j/d
+  int at;          // where it is written
+};
+
+// One dimension of the layer.
+struct Side {
+  int d = 0;
+  bool halved = false;               // even d: two real numbers in one complex one
+  Transform transform;               // of length d/2 or d
+  std::vector<int> frequencies;      // used ones, folded to 0 ... d/2, ascending
+  std::vector<Split> splits;         // one for each of them
+  std::vector<Pack> packs;           // halved: one for each point; else one for each used frequency
+};
+
+// One entry seen from one side: the slot of its frequency on the other side, the sign of the imaginary part, its index l.
+struct Term {
+  int slot;
+  float sign;
+  int entry;
+};
+
+struct Terms {
+  std::vector<Term> terms;   // sorted by this side's slot, then by entry
+  std::vector<int> start;    // of each slot; one more than there are slots
+};
+
+struct Plan {
+  int d1, d2, n;
+  Side out, in;              // of d1 and of d2
+  Terms by_row, by_column;   // by_row sums into `out` slots from `in` slots; by_column the other way
+  std::vector<float> unit;   // cos, sin of 2 pi m/d1: transforms of unit vectors, for dW
+
+  Plan(int d1, int d2, int n, const uint32_t* rows, const uint32_t* columns);
+};
+
+}  // namespace fourierft

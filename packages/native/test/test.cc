@@ -1,0 +1,250 @@
+// The kernel against the equations in double precision, for shapes of every kind, all instruction sets (FOURIERFT_INSTRUCTIONS), all
+// number formats, added adapters and one for each row, with and without a pool of threads.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "fourierft/fourierft.h"
+
+namespace {
+
+int failures = 0, checks = 0;
+
+void check(bool ok, const char* what, double found, double limit) {
+  checks++;
+  if (ok) return;
+  failures++;
+  std::printf("FAILED %s: %.3g, limit %.3g\n", what, found, limit);
+}
+
+struct Problem {
+  int d1, d2, n, adapters, tokens;
+  std::vector<uint32_t> rows, columns;
+  std::vector<float> coefficients, scalings, x, grad_y;
+  std::vector<int32_t> adapter_of_row;
+};
+
+Problem make(int d1, int d2, int n, int adapters, int tokens, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  Problem p{d1, d2, n, adapters, tokens, {}, {}, {}, {}, {}, {}, {}};
+  std::set<uint64_t> taken;
+  // the corners first: zero frequency, both Nyquist frequencies, a conjugate pair
+  const uint64_t corners[][2] = {{0, 0}, {static_cast<uint64_t>(d1) / 2, static_cast<uint64_t>(d2) / 2}, {1, 1},
+                                 {static_cast<uint64_t>(d1) - 1, static_cast<uint64_t>(d2) - 1}};
+  for (const auto& corner : corners)
+    if (static_cast<int>(taken.size()) < n && corner[0] < static_cast<uint64_t>(d1) && corner[1] < static_cast<uint64_t>(d2) &&
+        taken.insert(corner[0] * d2 + corner[1]).second)
+      p.rows.push_back(corner[0]), p.columns.push_back(corner[1]);
+  while (static_cast<int>(taken.size()) < n) {
+    const uint64_t v = random() % (static_cast<uint64_t>(d1) * d2);
+    if (taken.insert(v).second) p.rows.push_back(v / d2), p.columns.push_back(v % d2);
+  }
+  for (int i = 0; i < n * adapters; i++) p.coefficients.push_back(normal(random));
+  for (int a = 0; a < adapters; a++) p.scalings.push_back(100.f + a);
+  for (int i = 0; i < tokens * d2; i++) p.x.push_back(normal(random));
+  for (int i = 0; i < tokens * d1; i++) p.grad_y.push_back(normal(random));
+  for (int t = 0; t < tokens; t++) p.adapter_of_row.push_back(static_cast<int>(random() % (adapters + 1)) - 1);
+  return p;
+}
+
+// dW of one adapter, straight from the equation.
+std::vector<double> reference_delta(const Problem& p, int adapter) {
+  std::vector<double> delta(static_cast<size_t>(p.d1) * p.d2, 0);
+  for (int l = 0; l < p.n; l++) {
+    const double c = p.scalings[adapter] * static_cast<double>(p.coefficients[adapter * p.n + l]) / (static_cast<double>(p.d1) * p.d2);
+    for (int q = 0; q < p.d1; q++)
+      for (int r = 0; r < p.d2; r++) {
+        const double angle = static_cast<double>(static_cast<int64_t>(q) * p.rows[l] % p.d1) / p.d1 +
+                             static_cast<double>(static_cast<int64_t>(r) * p.columns[l] % p.d2) / p.d2;
+        delta[static_cast<size_t>(q) * p.d2 + r] += c * std::cos(2 * 3.14159265358979323846 * angle);
+      }
+  }
+  return delta;
+}
+
+double largest(const std::vector<double>& values) {
+  double result = 0;
+  for (double value : values) result = std::max(result, std::fabs(value));
+  return result;
+}
+
+template <class Found>
+double difference(const Found& found, const std::vector<double>& expected) {
+  double result = 0;
+  for (size_t i = 0; i < expected.size(); i++) {
+    const double each = std::fabs(found[i] - expected[i]);
+    result = each > result || each != each ? each : result;
+  }
+  return result;
+}
+
+void parallel(void*, int count, void (*body)(void*, int), void* argument) {
+  std::vector<std::thread> threads;
+  for (int i = count - 1; i >= 0; i--) threads.emplace_back([=] { body(argument, i); });
+  for (std::thread& thread : threads) thread.join();
+}
+
+void compare(const Problem& p) {
+  char name[160];
+  std::snprintf(name, sizeof name, "d1=%d d2=%d n=%d adapters=%d tokens=%d", p.d1, p.d2, p.n, p.adapters, p.tokens);
+  fourierft_plan* plan = nullptr;
+  check(fourierft_plan_create(p.d1, p.d2, p.n, p.rows.data(), p.columns.data(), &plan) == FOURIERFT_OK, name, 1, 0);
+  std::vector<std::vector<double>> deltas;
+  for (int a = 0; a < p.adapters; a++) deltas.push_back(reference_delta(p, a));
+  std::vector<double> sum(deltas[0].size(), 0);
+  for (const auto& delta : deltas)
+    for (size_t i = 0; i < sum.size(); i++) sum[i] += delta[i];
+
+  // A transform of length d in float32 loses about 2^-24 log2 d of its norm; three of them, with room for the sums over entries.
+  const double unit = std::ldexp(1, -24);
+  const fourierft_runner runner{parallel, nullptr};
+
+  std::vector<float> delta(sum.size());
+  fourierft_delta(plan, p.coefficients.data(), p.adapters, p.scalings.data(), delta.data(), nullptr);
+  const double delta_limit = 2e-6 * largest(sum) * std::max(1.0, std::log2(static_cast<double>(p.d1) * p.d2));
+  check(difference(delta, sum) <= delta_limit, name, difference(delta, sum), delta_limit);
+
+  for (const bool by_row : {false, true}) {
+    const int32_t* choice = by_row ? p.adapter_of_row.data() : nullptr;
+    std::vector<double> y(static_cast<size_t>(p.tokens) * p.d1, 1), gx(static_cast<size_t>(p.tokens) * p.d2, 1), gc(p.adapters * p.n, 0);
+    std::vector<std::vector<double>> outer(p.adapters, std::vector<double>(sum.size(), 0));  // dL/dW of each adapter
+    for (int t = 0; t < p.tokens; t++) {
+      if (by_row && choice[t] < 0) continue;
+      const std::vector<double>& w = by_row ? deltas[choice[t]] : sum;
+      for (int q = 0; q < p.d1; q++)
+        for (int r = 0; r < p.d2; r++) {
+          const size_t at = static_cast<size_t>(q) * p.d2 + r;
+          y[t * p.d1 + q] += w[at] * p.x[t * p.d2 + r];
+          gx[t * p.d2 + r] += w[at] * p.grad_y[t * p.d1 + q];
+          const double product = static_cast<double>(p.x[t * p.d2 + r]) * p.grad_y[t * p.d1 + q];
+          for (int a = 0; a < p.adapters; a++)
+            if (!by_row || choice[t] == a) outer[a][at] += product;
+        }
+    }
+    for (int a = 0; a < p.adapters; a++)
+      for (int l = 0; l < p.n; l++) {
+        double total = 0;
+        for (int q = 0; q < p.d1; q++)
+          for (int r = 0; r < p.d2; r++) {
+            const double angle = static_cast<double>(static_cast<int64_t>(q) * p.rows[l] % p.d1) / p.d1 +
+                                 static_cast<double>(static_cast<int64_t>(r) * p.columns[l] % p.d2) / p.d2;
+            total += outer[a][static_cast<size_t>(q) * p.d2 + r] * std::cos(2 * 3.14159265358979323846 * angle);
+          }
+        gc[a * p.n + l] = p.scalings[a] * total / (static_cast<double>(p.d1) * p.d2);
+      }
+
+    std::vector<float> found_y(y.size(), 1), found_gx(gx.size(), 1), found_gc(gc.size(), 7);
+    fourierft_forward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.tokens, choice,
+                      found_y.data(), nullptr);
+    fourierft_backward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.grad_y.data(), p.tokens,
+                       choice, found_gc.data(), found_gx.data(), nullptr);
+    // 1e-5 of the largest value is what the conformance suite demands; the coefficients' gradient is a sum over tokens as well.
+    check(difference(found_y, y) <= 1e-5 * largest(y), name, difference(found_y, y), 1e-5 * largest(y));
+    check(difference(found_gx, gx) <= 1e-5 * largest(gx), name, difference(found_gx, gx), 1e-5 * largest(gx));
+    check(difference(found_gc, gc) <= 1e-5 * largest(gc), name, difference(found_gc, gc), 1e-5 * largest(gc));
+
+    // The host's threads change nothing, not one bit.
+    std::vector<float> again_y(y.size(), 1), again_gx(gx.size(), 1), again_gc(gc.size(), 7);
+    fourierft_forward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.tokens, choice,
+                      again_y.data(), &runner);
+    fourierft_backward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.grad_y.data(), p.tokens,
+                       choice, again_gc.data(), again_gx.data(), &runner);
+    check(again_y == found_y && again_gx == found_gx && again_gc == found_gc, name, 1, 0);
+
+    // float16 and bfloat16: the float32 result of the rounded input, rounded once.
+    for (const fourierft_dtype dtype : {FOURIERFT_FLOAT16, FOURIERFT_BFLOAT16}) {
+      const bool brain = dtype == FOURIERFT_BFLOAT16;
+      const double step = brain ? std::ldexp(1, -8) : std::ldexp(1, -11);
+      const auto to_half = [&](float value) -> uint16_t {
+        uint32_t bits;
+        std::memcpy(&bits, &value, 4);
+        if (brain) return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+        if (std::fabs(value) < 6.2e-5f) return 0;
+        const uint32_t rest = bits & 0x7fffffff;
+        return static_cast<uint16_t>((bits >> 16 & 0x8000) | (rest - (112u << 23) + 0xfff + (rest >> 13 & 1)) >> 13);
+      };
+      const auto from_half = [&](uint16_t half) -> float {
+        if (brain) {
+          const uint32_t bits = static_cast<uint32_t>(half) << 16;
+          float value;
+          std::memcpy(&value, &bits, 4);
+          return value;
+        }
+        const int exponent = half >> 10 & 31, mantissa = half & 1023;
+        const float magnitude = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+        return half & 0x8000 ? -magnitude : magnitude;
+      };
+      std::vector<uint16_t> half_x, half_y(y.size(), to_half(0));
+      std::vector<float> rounded_x, plain_y(y.size(), 0);
+      for (float value : p.x) half_x.push_back(to_half(value)), rounded_x.push_back(from_half(half_x.back()));
+      fourierft_forward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, rounded_x.data(), p.tokens, choice,
+                        plain_y.data(), nullptr);
+      fourierft_forward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), dtype, half_x.data(), p.tokens, choice, half_y.data(),
+                        nullptr);
+      double worst = 0;
+      for (size_t i = 0; i < plain_y.size(); i++)
+        worst = std::max(worst, std::fabs(from_half(half_y[i]) - plain_y[i]) - step * std::fabs(plain_y[i]));
+      check(worst <= 3.1e-8, name, worst, 3.1e-8);  // half a subnormal step of float16
+    }
+  }
+  (void)unit;
+  fourierft_plan_destroy(plan);
+}
+
+void refuses() {
+  fourierft_plan* plan = nullptr;
+  const uint32_t rows[] = {0, 3}, columns[] = {1, 2};
+  check(fourierft_plan_create(0, 4, 1, rows, columns, &plan) == FOURIERFT_INVALID_SHAPE, "d1 = 0", 1, 0);
+  check(fourierft_plan_create(1, 1, 2, rows, columns, &plan) == FOURIERFT_INVALID_SHAPE, "n > d1 d2", 1, 0);
+  check(fourierft_plan_create(3, 4, 2, rows, columns, &plan) == FOURIERFT_INVALID_ENTRY, "row out of range", 1, 0);
+  check(fourierft_plan_create(3, 4, 1, nullptr, columns, &plan) == FOURIERFT_INVALID_ARGUMENT, "null", 1, 0);
+  check(plan == nullptr, "nothing made", 1, 0);
+  check(fourierft_plan_create(4, 4, 2, rows, columns, &plan) == FOURIERFT_OK, "plan", 1, 0);
+  const float c[] = {1, 2}, scaling = 1, x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+  float y[8] = {0};
+  const int32_t beyond[] = {0, 1};
+  check(fourierft_forward(plan, c, 1, &scaling, FOURIERFT_FLOAT32, x, 2, beyond, y, nullptr) == FOURIERFT_INVALID_ARGUMENT,
+        "an adapter that is not there", 1, 0);
+  check(fourierft_forward(plan, c, 1, &scaling, FOURIERFT_FLOAT32, x, -1, nullptr, y, nullptr) == FOURIERFT_INVALID_ARGUMENT,
+        "a negative number of tokens", 1, 0);
+  check(std::all_of(y, y + 8, [](float value) { return value == 0; }), "y untouched", 1, 0);
+  // A token that holds NaN or infinity spoils itself alone; one without an adapter is not touched at all.
+  for (const float bad : {NAN, INFINITY}) {
+    float mixed[8] = {1, bad, 3, 4, 5, 6, 7, 8}, out[8] = {0};
+    fourierft_forward(plan, c, 1, &scaling, FOURIERFT_FLOAT32, mixed, 2, nullptr, out, nullptr);
+    check(!std::isfinite(out[0]) && std::isfinite(out[4]), "NaN stays in its token", 1, 0);
+    const int32_t none[] = {-1, 0};
+    float kept[8] = {0};
+    fourierft_forward(plan, c, 1, &scaling, FOURIERFT_FLOAT32, mixed, 2, none, kept, nullptr);
+    check(kept[0] == 0 && kept[3] == 0 && std::isfinite(kept[4]), "a token without an adapter", 1, 0);
+  }
+  fourierft_plan_destroy(plan);
+}
+
+}  // namespace
+
+int main() {
+  const char* wish = std::getenv("FOURIERFT_INSTRUCTIONS");
+  std::printf("instructions: %s\n", fourierft_instructions());
+  if (wish != nullptr && std::strcmp(wish, fourierft_instructions()) != 0) {
+    std::printf("skipped: this processor has no %s\n", wish);
+    return 77;
+  }
+  refuses();
+  unsigned seed = 1;
+  for (int d = 1; d <= 40; d++) compare(make(d, 41 - d, std::min(d * (41 - d), 9), 2, 3, seed++));
+  const int shapes[][2] = {{48, 48}, {64, 128}, {120, 35}, {49, 77}, {97, 101}, {67, 71}, {134, 128}, {127, 64}, {86, 43}, {121, 169}, {1, 64}, {64, 1}, {256, 250}};
+  for (const auto& shape : shapes)
+    for (const int tokens : {1, 2, 7, 8, 9, 17, 40}) compare(make(shape[0], shape[1], std::min(shape[0] * shape[1], 60), 3, tokens, seed++));
+  compare(make(12, 10, 120, 1, 5, seed++));    // every place
+  compare(make(96, 80, 30, 2, 300, seed++));   // several parts
+  std::printf("%d checks, %d failed\n", checks, failures);
+  return failures == 0 ? 0 : 1;
+}
