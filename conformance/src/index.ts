@@ -1,4 +1,6 @@
 /** Table of contents of `@fourierft/conformance`. */
+export { readAgain } from './core-round-trip.js'
+export { referenceBackend } from './reference-backend.js'
 export {
   type Check,
   type ConformanceReport,

@@ -44,6 +44,13 @@ export const lifeCycleLevel: Level = {
         return differingBits(await output(linear), base.y)
       }),
     )
+    await check('disable: the output of the base layer', FORWARD_LIMIT, () =>
+      adapted(async (linear) => {
+        await linear.disable()
+        const silent = layers.map((layer) => ({ ...layer, coefficients: new Float32Array(layer.entries.n) }))
+        return relativeError(await linear.forward(x), oracleForward(weight, bias, silent, x))
+      }),
+    )
     await check('enable: the bits of before disable', 0, () =>
       adapted(async (linear) => {
         const before = await output(linear)

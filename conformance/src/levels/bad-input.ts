@@ -1,0 +1,273 @@
+/**
+ * Level 8: what is wrong is refused with the documented code (`ErrorCode` of `core`), and nothing has changed. Where two codes are
+ * named, the documentation of the codes fits both.
+ */
+import {
+  type AdaptedLinear,
+  type AdapterBytes,
+  type ApplyOptions,
+  type ErrorCode,
+  explicitEntries,
+  FourierFTError,
+  type Layer,
+  uniformEntries,
+} from '@fourierft/core'
+import { readAgain } from '../core-round-trip.js'
+import type { Level, LevelContext } from '../level.js'
+import { malformedFiles } from '../malformed-files.js'
+import { differingBits } from '../measure.js'
+import { layerOf } from '../oracle.js'
+import { withLinear } from '../problems.js'
+import { values } from '../values.js'
+
+const SHAPE = [12, 20] as const
+const [D1, D2] = SHAPE
+const TOKENS = 3
+const N = 15
+
+export const badInputLevel: Level = {
+  level: 8,
+  title: 'bad input',
+  async run(context) {
+    await badLayers(context)
+    await badCalls(context)
+    await badStates(context)
+    await badEntries(context)
+    await badFiles(context)
+  },
+}
+
+const layer = () => layerOf({ shape: SHAPE, n: N, seed: 777, coefficientsSeed: 8100, scaling: 90 })
+const weight = () => values(8101, D1 * D2)
+const bias = () => values(8102, D1)
+const x = () => values(8103, TOKENS * D2)
+const gradY = () => values(8104, TOKENS * D1)
+
+/** `[what is wrong, the layer, the codes that say so]` */
+function* malformedLayers(): Generator<[string, Layer, ErrorCode[]]> {
+  const good = layer()
+  yield ['too few coefficients', { ...good, coefficients: values(1, N - 1) }, ['SHAPE_MISMATCH']]
+  yield ['too many coefficients', { ...good, coefficients: values(1, N + 1) }, ['SHAPE_MISMATCH']]
+  yield ['a coefficient that is NaN', { ...good, coefficients: spoiled(N, Number.NaN) }, ['NOT_FINITE']]
+  yield [
+    'a coefficient that is infinite',
+    { ...good, coefficients: spoiled(N, Number.NEGATIVE_INFINITY) },
+    ['NOT_FINITE'],
+  ]
+  yield ['a scaling that is NaN', { ...good, scaling: Number.NaN }, ['NOT_FINITE', 'INVALID_OPTION']]
+  yield ['entries of another shape', { ...good, shape: [D2, D1] }, ['SHAPE_MISMATCH']]
+}
+
+function spoiled(length: number, value: number): Float32Array {
+  return values(1, length).with(length >> 1, value)
+}
+
+async function badLayers({ backend, check }: LevelContext): Promise<void> {
+  for (const [what, malformed, codes] of malformedLayers()) {
+    await check(`delta: ${what}`, 0, () => refused(codes, () => backend.delta(malformed)))
+    await check(`linear: ${what}`, 0, () => refusedLinear(weight(), bias(), [malformed], codes))
+  }
+  const other = layerOf({ shape: [D1, D2 + 1], n: N, seed: 777, coefficientsSeed: 1, scaling: 90 })
+  const cases: readonly [string, Float32Array, Float32Array | null, Layer[]][] = [
+    ['a weight that is too short', weight().subarray(1), bias(), [layer()]],
+    ['a weight that is too long', values(1, D1 * D2 + 1), bias(), [layer()]],
+    ['a bias that is too short', weight(), bias().subarray(1), [layer()]],
+    ['a bias of the input size', weight(), values(1, D2), [layer()]],
+    ['a layer of another shape', weight(), bias(), [other]],
+    ['a second layer of another shape', weight(), bias(), [layer(), other]],
+  ]
+  for (const [what, w, b, layers] of cases) {
+    await check(`linear: ${what}`, 0, () => refusedLinear(w, b, layers, ['SHAPE_MISMATCH']))
+  }
+
+  async function refusedLinear(w: Float32Array, b: Float32Array | null, layers: Layer[], codes: ErrorCode[]) {
+    const before = await backend.resources?.()
+    const error = await refused(codes, async () => (await backend.linear(w, b, layers)).dispose())
+    return error + Math.abs(((await backend.resources?.()) ?? 0) - (before ?? 0))
+  }
+}
+
+async function badCalls({ backend, check }: LevelContext): Promise<void> {
+  const rows = (...indices: number[]): ApplyOptions => ({ rows: Int32Array.from(indices) })
+  const unknown = { strategy: 'telepathy' as NonNullable<ApplyOptions['strategy']> }
+  type Call = (linear: AdaptedLinear) => Promise<unknown>
+  const calls: readonly [string, Call, ErrorCode[]][] = [
+    ['forward: x is no whole number of rows', (l) => l.forward(x().subarray(1)), ['SHAPE_MISMATCH']],
+    [
+      'backward: x is no whole number of rows',
+      (l) => l.backward(x().subarray(1), gradY()),
+      ['SHAPE_MISMATCH'],
+    ],
+    ['backward: gradY has too few rows', (l) => l.backward(x(), gradY().subarray(D1)), ['SHAPE_MISMATCH']],
+    ['backward: gradY has the input size', (l) => l.backward(x(), x()), ['SHAPE_MISMATCH']],
+    ['forward: rows for too few tokens', (l) => l.forward(x(), rows(0, 0)), ['SHAPE_MISMATCH']],
+    [
+      'forward: rows name a layer that is not there',
+      (l) => l.forward(x(), rows(0, 1, 0)),
+      ['INVALID_OPTION', 'ADAPTER_NOT_FOUND'],
+    ],
+    [
+      'forward: rows below −1',
+      (l) => l.forward(x(), rows(0, -2, 0)),
+      ['INVALID_OPTION', 'ADAPTER_NOT_FOUND'],
+    ],
+    [
+      'backward: rows name a layer that is not there',
+      (l) => l.backward(x(), gradY(), rows(0, 7, 0)),
+      ['INVALID_OPTION', 'ADAPTER_NOT_FOUND'],
+    ],
+    ['forward: an unknown strategy', (l) => l.forward(x(), unknown), ['UNSUPPORTED', 'INVALID_OPTION']],
+    [
+      'backward: an unknown strategy',
+      (l) => l.backward(x(), gradY(), unknown),
+      ['UNSUPPORTED', 'INVALID_OPTION'],
+    ],
+    ['setCoefficients: none', (l) => l.setCoefficients([]), ['SHAPE_MISMATCH']],
+    [
+      'setCoefficients: one too many',
+      (l) => l.setCoefficients([values(1, N), values(2, N)]),
+      ['SHAPE_MISMATCH'],
+    ],
+    ['setCoefficients: too short', (l) => l.setCoefficients([values(1, N - 1)]), ['SHAPE_MISMATCH']],
+    ['setCoefficients: NaN', (l) => l.setCoefficients([spoiled(N, Number.NaN)]), ['NOT_FINITE']],
+    [
+      'setCoefficients: infinite',
+      (l) => l.setCoefficients([spoiled(N, Number.POSITIVE_INFINITY)]),
+      ['NOT_FINITE'],
+    ],
+  ]
+  for (const strategy of ['dense', 'factored', 'spectral'] as const) {
+    if (backend.strategies.includes(strategy)) continue
+    await check(`forward: the strategy ${strategy}, which is not offered`, 0, () =>
+      unchanged((l) => l.forward(x(), { strategy }), ['UNSUPPORTED', 'INVALID_OPTION']),
+    )
+  }
+  for (const [what, call, codes] of calls) await check(what, 0, () => unchanged(call, codes))
+
+  // Two layers, the second malformed: the first must not have moved either.
+  await check('setCoefficients: the second of two is NaN', 0, () =>
+    withLinear(backend, { weight: weight(), bias: bias(), layers: [layer(), layer()] }, async (linear) => {
+      const before = (await linear.forward(x())).slice()
+      const call = () => linear.setCoefficients([values(1, N), spoiled(N, Number.NaN)])
+      return (await refused(['NOT_FINITE'], call)) + differingBits(await linear.forward(x()), before)
+    }),
+  )
+
+  function unchanged(call: Call, codes: ErrorCode[]): Promise<number> {
+    return withLinear(backend, { weight: weight(), bias: bias(), layers: [layer()] }, async (linear) => {
+      const before = { y: (await linear.forward(x())).slice(), weight: (await linear.weight()).slice() }
+      const error = await refused(codes, () => call(linear))
+      const changed =
+        differingBits(await linear.forward(x()), before.y) +
+        differingBits(await linear.weight(), before.weight)
+      if (changed > 0) throw new Error(`${changed} numbers of the output or the weight have changed`)
+      return error
+    })
+  }
+}
+
+async function badStates({ backend, check, skip }: LevelContext): Promise<void> {
+  const problem = { weight: weight(), bias: bias(), layers: [layer()] }
+  if (backend.strategies.includes('merge')) {
+    await check('merge twice', 0, () =>
+      withLinear(backend, problem, async (linear) => {
+        await linear.merge()
+        const before = (await linear.weight()).slice()
+        const error = await refused(['INVALID_STATE'], () => linear.merge())
+        return error + differingBits(await linear.weight(), before)
+      }),
+    )
+    await check('unmerge what is not merged', 0, () =>
+      withLinear(backend, problem, async (linear) => {
+        const before = (await linear.weight()).slice()
+        const error = await refused(['INVALID_STATE'], () => linear.unmerge())
+        return error + differingBits(await linear.weight(), before)
+      }),
+    )
+  } else {
+    skip('merge twice', 'the backend does not offer the strategy merge')
+    await check('merge, which is not offered', 0, () =>
+      withLinear(backend, problem, (linear) => refused(['UNSUPPORTED'], () => linear.merge())),
+    )
+  }
+  const uses: readonly [string, (linear: AdaptedLinear) => Promise<unknown>][] = [
+    ['forward', (linear) => linear.forward(x())],
+    ['backward', (linear) => linear.backward(x(), gradY())],
+    ['setCoefficients', (linear) => linear.setCoefficients([values(1, N)])],
+    ['disable', (linear) => linear.disable()],
+    ['enable', (linear) => linear.enable()],
+    ['merge', (linear) => linear.merge()],
+    ['unmerge', (linear) => linear.unmerge()],
+    ['weight', (linear) => linear.weight()],
+  ]
+  for (const [name, use] of uses) {
+    const unoffered = name.endsWith('merge') && !backend.strategies.includes('merge')
+    await check(`${name} after dispose`, 0, async () => {
+      const linear = await backend.linear(problem.weight, problem.bias, problem.layers)
+      await linear.dispose()
+      return refused(unoffered ? ['INVALID_STATE', 'UNSUPPORTED'] : ['INVALID_STATE'], () => use(linear))
+    })
+  }
+}
+
+async function badEntries({ check }: LevelContext): Promise<void> {
+  const shape = [4, 6] as const
+  const cases: readonly [string, () => unknown, ErrorCode[]][] = [
+    ['a row out of range', () => explicitEntries({ shape, rows: [4], columns: [0] }), ['ENTRY_OUT_OF_RANGE']],
+    [
+      'a column out of range',
+      () => explicitEntries({ shape, rows: [0], columns: [6] }),
+      ['ENTRY_OUT_OF_RANGE'],
+    ],
+    ['a negative row', () => explicitEntries({ shape, rows: [-1], columns: [0] }), ['ENTRY_OUT_OF_RANGE']],
+    [
+      'a row that is no integer',
+      () => explicitEntries({ shape, rows: [0.5], columns: [0] }),
+      ['ENTRY_OUT_OF_RANGE'],
+    ],
+    [
+      'an entry twice',
+      () => explicitEntries({ shape, rows: [1, 2, 1], columns: [3, 3, 3] }),
+      ['DUPLICATE_ENTRY'],
+    ],
+    ['more entries than places', () => uniformEntries({ shape, n: 25, seed: 1 }), ['INVALID_ENTRY_COUNT']],
+    ['no entries', () => uniformEntries({ shape, n: 0, seed: 1 }), ['INVALID_ENTRY_COUNT']],
+    ['a seed that is no integer', () => uniformEntries({ shape, n: 1, seed: 0.5 }), ['INVALID_OPTION']],
+    ['a shape with a 0', () => uniformEntries({ shape: [0, 6], n: 1, seed: 1 }), ['INVALID_OPTION']],
+  ]
+  for (const [what, make, codes] of cases) {
+    await check(`entries: ${what}`, 0, () => refused(codes, async () => make()))
+  }
+}
+
+async function badFiles({ backend, vectors, check }: LevelContext): Promise<void> {
+  const read = async (files: AdapterBytes) => (backend.roundTrip ?? readAgain)(files)
+  const reader = backend.roundTrip === undefined ? "core's reader" : 'roundTrip'
+  const good = vectors.adapters.find(({ name }) => name === 'linear-float32')?.files
+  if (good === undefined) throw new Error('the vectors have no adapter linear-float32')
+  for (const { name, files, codes } of malformedFiles(good)) {
+    await check(`${reader}: ${name}`, 0, () => refused(codes, () => read(files)))
+  }
+}
+
+/** 0 when `call` rejects with one of the codes; throws otherwise, with what came instead. */
+async function refused(codes: readonly ErrorCode[], call: () => Promise<unknown>): Promise<number> {
+  let thrown: unknown
+  try {
+    await call()
+  } catch (error) {
+    thrown = error
+  }
+  if (thrown === undefined) throw new Error(`was accepted; expected ${codes.join(' or ')}`)
+  if (isFourierFTError(thrown) && codes.includes(thrown.code)) return 0
+  const received = isFourierFTError(thrown) ? `${thrown.code}: ${thrown.message}` : String(thrown)
+  throw new Error(`expected ${codes.join(' or ')}, received ${received}`)
+}
+
+/** By name too: a backend may have been bundled with a copy of `core`. */
+function isFourierFTError(error: unknown): error is FourierFTError {
+  return (
+    error instanceof FourierFTError ||
+    (error instanceof Error && error.name === 'FourierFTError' && 'code' in error)
+  )
+}
