@@ -1,0 +1,67 @@
+/** `fourierft delta`: ΔW of one module as a safetensors file. */
+import { pathToFileURL } from 'node:url'
+import { delta, encodeFloats, type Layer, loadAdapter, type Shape, writeSafetensors } from '@fourierft/core'
+import { type Command, Option } from 'commander'
+import { CommandError } from '../command-error.js'
+import { parseShape } from '../option-values.js'
+import { writeResultFile } from '../write-result-file.js'
+
+/** 2 GiB in float32: more than twice the largest layer of today's open models. */
+const MAX_NUMBERS = 2 ** 29
+
+interface Options {
+  readonly module: string
+  readonly out: string
+  readonly dtype: 'float32' | 'float64'
+  readonly shape?: Shape
+}
+
+const HELP = `
+The file holds one tensor named "delta" of shape [OUT, IN], also for adapters with fan_in_fan_out, whose layers merge its transpose.
+It is computed in float64; --dtype float32, the default, rounds each number once.
+
+Examples:
+  $ fourierft delta my-adapter --module encoder.0.query --shape 768,768 --out delta.safetensors
+  $ fourierft delta standalone --module encoder.0.query --out delta.safetensors --dtype float64
+`
+
+export function addDeltaCommand(program: Command): void {
+  program
+    .command('delta')
+    .description('compute the ΔW of one module')
+    .argument('<dir>', 'directory of the adapter')
+    .requiredOption('--module <name>', 'module name as in the file, without base_model.model.')
+    .requiredOption('--out <file>', 'safetensors file to write')
+    .option('--shape <out,in>', 'shape of the layer; needed unless the file stands alone', parseShape)
+    .addOption(
+      new Option('--dtype <dtype>', 'dtype of the tensor').choices(['float32', 'float64']).default('float32'),
+    )
+    .addHelpText('after', HELP)
+    .action(writeDelta)
+}
+
+async function writeDelta(directory: string, { module, out, dtype, shape }: Options): Promise<void> {
+  const adapter = await loadAdapter(pathToFileURL(directory))
+  checkSize(module, shape ?? adapter.modules.get(module)?.shape)
+  await writeResultFile(out, deltaFile(adapter.layer(module, shape), dtype))
+}
+
+/** Before the entries are drawn: for a spectrum of that size this takes minutes. */
+function checkSize(module: string, shape: Shape | undefined): void {
+  const numbers = shape === undefined ? 0 : shape[0] * shape[1]
+  if (numbers <= MAX_NUMBERS) return
+  throw new CommandError(
+    'TOO_LARGE',
+    `the ΔW of ${module} has ${numbers} numbers, more than the ${MAX_NUMBERS} that are written in one piece; is --shape right?`,
+  )
+}
+
+function deltaFile(layer: Layer, dtype: Options['dtype']): Uint8Array {
+  const places = layer.shape[0] * layer.shape[1]
+  const [values, fileDtype] =
+    dtype === 'float64'
+      ? ([delta(layer, new Float64Array(places)), 'F64'] as const)
+      : ([delta(layer), 'F32'] as const)
+  const tensor = { dtype: fileDtype, shape: layer.shape, bytes: encodeFloats(values, fileDtype) }
+  return writeSafetensors({ tensors: new Map([['delta', tensor]]) })
+}

@@ -1,0 +1,89 @@
+/** `fourierft inspect`: what an adapter is, without its model. */
+import { pathToFileURL } from 'node:url'
+import { type AdaptedModule, type Adapter, loadAdapter } from '@fourierft/core'
+import type { Command } from 'commander'
+import { jsonText } from '../json-text.js'
+import type { Output } from '../output.js'
+import { textTable } from '../text-table.js'
+
+const HELP = `
+Examples:
+  $ fourierft inspect my-adapter
+  $ fourierft inspect my-adapter --json
+`
+
+export function addInspectCommand(program: Command, output: Output): void {
+  program
+    .command('inspect')
+    .description('print what an adapter holds')
+    .argument('<dir>', 'directory of the adapter')
+    .option('--json', 'print JSON')
+    .addHelpText('after', HELP)
+    .action(async (directory: string, { json }: { readonly json?: true }) => {
+      const description = describe(await loadAdapter(pathToFileURL(directory)))
+      output.result(json ? jsonText(description) : text(description))
+    })
+}
+
+type Description = ReturnType<typeof describe>
+
+function describe({ config, modules, savedTensors, metadata }: Adapter) {
+  const layers = Array.from(modules.values(), describeModule)
+  return {
+    peftType: config.peftType,
+    standalone: layers.every(({ shape }) => shape !== null),
+    baseModel: config.baseModelNameOrPath,
+    taskType: config.taskType,
+    nFrequency: config.nFrequency,
+    scaling: config.scaling,
+    randomLocSeed: config.randomLocSeed,
+    targetModules: config.targetModules,
+    fanInFanOut: config.fanInFanOut,
+    parameters: layers.reduce((sum, { n }) => sum + n, 0),
+    modules: layers,
+    savedTensors: Array.from(savedTensors, ([name, { dtype, shape }]) => ({ name, dtype, shape })),
+    metadata,
+  }
+}
+
+function describeModule({ name, coefficients, dtype, shape, recipe }: AdaptedModule) {
+  return {
+    name,
+    n: coefficients.length,
+    dtype,
+    shape: shape ?? null,
+    entries: recipe,
+    /** Euclidean norm of the coefficients: 0 for a layer that was never trained. */
+    norm: Math.sqrt(coefficients.reduce((sum, c) => sum + c * c, 0)),
+  }
+}
+
+function text(description: Description): string {
+  const { modules, savedTensors } = description
+  const facts: [string, string][] = [
+    ['form', description.standalone ? 'stands alone' : 'PEFT (the base model gives the shapes)'],
+    ['peft type', description.peftType],
+    ['base model', description.baseModel ?? 'not said'],
+    ['scaling', String(description.scaling)],
+    ['seed', String(description.randomLocSeed)],
+    ['target modules', [description.targetModules ?? 'not said'].flat().join(', ')],
+    ['weights', description.fanInFanOut ? 'stored [in, out] (fan_in_fan_out)' : 'stored [out, in]'],
+    ['parameters', `${description.parameters} in ${modules.length} modules`],
+    [
+      'saved tensors',
+      savedTensors.map(({ name, shape }) => `${name} [${shape.join(', ')}]`).join(', ') || 'none',
+    ],
+  ]
+  const table = textTable(
+    ['module', 'n', 'dtype', 'shape', 'entries', 'norm'],
+    modules.map(({ name, n, dtype, shape, entries, norm }) => [
+      name,
+      n,
+      dtype,
+      shape ? `[${shape.join(', ')}]` : 'unknown',
+      entries.sampler,
+      norm,
+    ]),
+  )
+  return `${facts.map(([name, value]) => `${name.padEnd(16)}${value}\n`).join('')}\n${table}`
+}

@@ -1,0 +1,120 @@
+/** `fourierft params`: how much FourierFT and LoRA train, as the paper's table 1 counts it. */
+import {
+  countParameters,
+  type MethodSize,
+  type PublishedRow,
+  preset,
+  presetNames,
+  type Shape,
+} from '@fourierft/core'
+import type { Command } from 'commander'
+import { fromCommandLine, usageError } from '../command-error.js'
+import { jsonText } from '../json-text.js'
+import { parsePositiveInteger } from '../option-values.js'
+import type { Output } from '../output.js'
+import { publishedNote } from '../published-note.js'
+import { readShapes } from '../read-shapes.js'
+import { textTable } from '../text-table.js'
+
+interface Options {
+  readonly preset?: string
+  readonly shapes?: string
+  readonly n?: readonly number[]
+  readonly rank?: readonly number[]
+  readonly json?: true
+}
+
+/** Layers to count, and what the paper says of them. */
+interface Model {
+  readonly name: string
+  readonly shapes: readonly Shape[]
+  readonly published: readonly PublishedRow[]
+}
+
+const HELP = `
+Presets: ${presetNames.join(', ')}.
+Counts are of the query and value layers of each block; bytes are float32. Every figure is computed; a note says where the paper
+prints another one.
+
+Examples:
+  $ fourierft params
+  $ fourierft params --preset roberta-base --json
+  $ fourierft params --preset llama2-7b --n 500 --n 4000 --rank 8
+  $ fourierft params --shapes shapes.json --n 1000 --rank 8
+`
+
+export function addParamsCommand(program: Command, output: Output): void {
+  program
+    .command('params')
+    .description("count trained parameters and bytes: the paper's table 1, or any layers")
+    .option('--preset <name>', 'a model of table 1; default: all of them')
+    .option('--shapes <file>', 'other layers, JSON: {"module": [out, in], ...}')
+    .option('--n <count>', 'FourierFT with that many coefficients for each layer; may be repeated', collect)
+    .option('--rank <rank>', 'LoRA of that rank; may be repeated', collect)
+    .option('--json', 'print JSON')
+    .addHelpText('after', HELP)
+    .action((options: Options) => printParams(options, output))
+}
+
+function collect(text: string, previous: readonly number[] = []): readonly number[] {
+  return [...previous, parsePositiveInteger(text)]
+}
+
+async function printParams(options: Options, output: Output): Promise<void> {
+  const sizes: MethodSize[] = [
+    ...(options.rank ?? []).map((rank) => ({ method: 'lora', rank }) as const),
+    ...(options.n ?? []).map((n) => ({ method: 'fourierft', n }) as const),
+  ]
+  const models = await chosenModels(options)
+  if (options.shapes !== undefined && sizes.length === 0) {
+    throw usageError('--shapes says nothing about the size: add --n COUNT, --rank RANK or both')
+  }
+  const rows = fromCommandLine(() => models.flatMap((model) => countModel(model, sizes)))
+  output.result(options.json ? jsonText(rows) : table(rows))
+}
+
+async function chosenModels(options: Options): Promise<Model[]> {
+  if (options.shapes !== undefined) {
+    if (options.preset !== undefined)
+      throw usageError('--preset and --shapes both name the layers; give one of them')
+    return [{ name: options.shapes, shapes: Object.values(await readShapes(options.shapes)), published: [] }]
+  }
+  const names = options.preset === undefined ? presetNames : [options.preset]
+  return names.map((name) => {
+    const { shapes, rows } = fromCommandLine(() => preset(name))
+    return { name, shapes: Object.values(shapes), published: rows }
+  })
+}
+
+function countModel({ name, shapes, published }: Model, sizes: readonly MethodSize[]) {
+  return (sizes.length > 0 ? sizes : published.map(({ size }) => size)).map((size) => {
+    const count = countParameters(size, shapes)
+    const row = published.find((candidate) => sizeText(candidate.size) === sizeText(size))
+    return {
+      model: name,
+      ...size,
+      ...count,
+      published: row ? { parameters: row.parameters, bytes: row.bytes } : null,
+      note: (row && publishedNote(count, row)) ?? null,
+    }
+  })
+}
+
+function sizeText(size: MethodSize): string {
+  return size.method === 'lora' ? `r=${size.rank}` : `n=${size.n}`
+}
+
+function table(rows: ReturnType<typeof countModel>): string {
+  return textTable(
+    ['model', 'method', 'size', 'layers', 'parameters', 'bytes', 'note'],
+    rows.map((row) => [
+      row.model,
+      row.method === 'lora' ? 'LoRA' : 'FourierFT',
+      sizeText(row),
+      row.layers,
+      row.parameters,
+      row.bytes,
+      row.note ?? '',
+    ]),
+  )
+}

@@ -1,0 +1,4 @@
+/** @returns `fourierft: CODE: message`, in one line whatever the message holds */
+export function diagnosticLine(code: string, message: string): string {
+  return `fourierft: ${code}: ${message.trim().replace(/\s*[\r\n]+\s*/g, ' ')}`
+}

@@ -1,0 +1,43 @@
+/** Option values from their text. Each parser throws commander's `InvalidArgumentError`, which names the option in front of it. */
+import type { Shape } from '@fourierft/core'
+import { InvalidArgumentError } from 'commander'
+
+export function parsePositiveInteger(text: string): number {
+  const value = Number(text)
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < 1) {
+    throw new InvalidArgumentError('Expected a positive integer, such as 1000.')
+  }
+  return value
+}
+
+/** `OUT,IN`; each dimension at most 2³², as is their product in core. */
+export function parseShape(text: string): Shape {
+  const match = /^(\d{1,10}),(\d{1,10})$/.exec(text)
+  const [d1, d2] = [Number(match?.[1]), Number(match?.[2])]
+  if (!(d1 >= 1 && d2 >= 1)) {
+    throw new InvalidArgumentError('Expected OUT,IN: two positive integers, such as 3072,768.')
+  }
+  return [d1, d2]
+}
+
+/** A 64-bit integer; a bigint, because a double holds only 53 bits. */
+export function parseSeed(text: string): bigint {
+  if (!/^-?\d{1,20}$/.test(text)) throw new InvalidArgumentError('Expected an integer, such as 2024.')
+  return BigInt(text)
+}
+
+export interface BandPass {
+  readonly centerFrequency: number
+  readonly bandwidth: number
+}
+
+/** `FC,W`. */
+export function parseBandPass(text: string): BandPass {
+  const number = String.raw`\d+(?:\.\d+)?`
+  const match = new RegExp(`^(${number}),(${number})$`).exec(text)
+  const [centerFrequency, bandwidth] = [Number(match?.[1]), Number(match?.[2])]
+  if (!(centerFrequency >= 0 && bandwidth > 0)) {
+    throw new InvalidArgumentError('Expected FC,W: centre frequency and bandwidth, such as 100,200.')
+  }
+  return { centerFrequency, bandwidth }
+}

@@ -1,0 +1,22 @@
+/** Where a figure that the paper prints and the computed one part ways. */
+import type { ParameterCount, PublishedRow } from '@fourierft/core'
+
+/** Decimal units for counts; the paper's KB and MB are binary, as far as they are consistent. */
+const UNITS: Readonly<Record<string, number>> = { K: 1e3, M: 1e6, KB: 2 ** 10, MB: 2 ** 20 }
+
+/** @returns what the paper prints differently, or undefined when both figures agree to its last printed digit */
+export function publishedNote(count: ParameterCount, published: PublishedRow): string | undefined {
+  const differences = [
+    difference(count.parameters, published.parameters),
+    difference(count.bytes, published.bytes),
+  ].filter((note) => note !== undefined)
+  return differences.length === 0 ? undefined : `the paper prints ${differences.join(' and ')}`
+}
+
+function difference(computed: number, printed: string): string | undefined {
+  const [, whole = '', fraction = '', unit = ''] = /^(\d+)(?:\.(\d+))?([KM]B?)$/.exec(printed) ?? []
+  const scale = UNITS[unit] ?? Number.NaN
+  const lastDigit = scale / 10 ** fraction.length
+  const agrees = Math.abs(computed - Number(`${whole}.${fraction}`) * scale) < lastDigit
+  return agrees ? undefined : `${printed} for ${(computed / scale).toFixed(fraction.length)}${unit}`
+}

@@ -1,0 +1,46 @@
+/** Shapes of layers from a JSON file `{"module": [out, in], …}`: what a PEFT adapter leaves to its base model. */
+import { readFile } from 'node:fs/promises'
+import { FourierFTError, parseJson, type Shape } from '@fourierft/core'
+
+/**
+ * @throws FourierFTError `FILE_NOT_FOUND` or `IO_ERROR` for a file that cannot be read, `INVALID_JSON` for one that is no JSON,
+ * `INVALID_OPTION` for JSON that holds anything but shapes
+ */
+export async function readShapes(file: string): Promise<Readonly<Record<string, Shape>>> {
+  const value = parseJson(await readBytes(file), file)
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new FourierFTError('INVALID_OPTION', `${file}: expected an object {"module": [out, in], …}`, {
+      file,
+    })
+  }
+  const shapes: Record<string, Shape> = {}
+  for (const [module, shape] of Object.entries(value)) {
+    if (!isShape(shape)) {
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        `${file}: module "${module}": expected [out, in], two positive integers; received ${JSON.stringify(shape)}`,
+        { file, module, expected: '[out, in]', received: shape },
+      )
+    }
+    shapes[module] = shape
+  }
+  return shapes
+}
+
+function isShape(value: unknown): value is Shape {
+  return Array.isArray(value) && value.length === 2 && value.every((d) => Number.isSafeInteger(d) && d >= 1)
+}
+
+async function readBytes(file: string): Promise<Uint8Array> {
+  try {
+    return await readFile(file)
+  } catch (cause) {
+    const missing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT'
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new FourierFTError(
+      missing ? 'FILE_NOT_FOUND' : 'IO_ERROR',
+      `${file}: could not be read (${reason}); expected a JSON file {"module": [out, in], …}`,
+      { file, cause },
+    )
+  }
+}

@@ -1,0 +1,32 @@
+/** One call of the command: parses, runs, and turns whatever is thrown into one line and an exit status. */
+import { FourierFTError } from '@fourierft/core'
+import { CommanderError } from 'commander'
+import { CommandError, type ExitStatus, usageError } from './command-error.js'
+import { diagnosticLine } from './diagnostic-line.js'
+import type { Output } from './output.js'
+import { createProgram } from './program.js'
+
+/** @param args the arguments after `fourierft` */
+export async function run(args: readonly string[], output: Output): Promise<ExitStatus> {
+  try {
+    const program = createProgram(output)
+    if (args.length === 0) throw usageError('expected a command; see fourierft --help')
+    await program.parseAsync(args, { from: 'user' })
+    return 0
+  } catch (error) {
+    // Commander has already said what is wrong with the arguments, or printed the help or version that was asked for.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    output.diagnostic(`${describe(error)}\n`)
+    return error instanceof CommandError ? error.status : 1
+  }
+}
+
+function describe(error: unknown): string {
+  if (error instanceof FourierFTError || error instanceof CommandError) {
+    return diagnosticLine(error.code, error.message)
+  }
+  return diagnosticLine(
+    'INTERNAL',
+    error instanceof Error ? `${error.name}: ${error.message}` : String(error),
+  )
+}

@@ -1,0 +1,41 @@
+/** Writes a result file whole or not at all: a temporary file beside it, on to the disk, then a rename. */
+import { randomUUID } from 'node:crypto'
+import { open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { FourierFTError } from '@fourierft/core'
+
+/** @throws FourierFTError `IO_ERROR` naming the file; what was there before is unchanged then */
+export async function writeResultFile(file: string, content: string | Uint8Array): Promise<void> {
+  try {
+    const target = await realpath(file).catch(() => file)
+    // A device or a pipe (/dev/stdout) is written to, never replaced.
+    if (await isSpecial(target)) await writeFile(target, content)
+    else await replaceFile(target, content)
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new FourierFTError('IO_ERROR', `${file}: could not be written: ${reason}`, { file, cause })
+  }
+}
+
+async function isSpecial(path: string): Promise<boolean> {
+  return stat(path).then(
+    (stats) => !stats.isFile() && !stats.isDirectory(),
+    () => false,
+  )
+}
+
+async function replaceFile(target: string, content: string | Uint8Array): Promise<void> {
+  const temporary = `${target}.${randomUUID()}.tmp`
+  try {
+    const handle = await open(temporary, 'wx')
+    try {
+      await handle.writeFile(content)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(temporary, target)
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw error
+  }
+}

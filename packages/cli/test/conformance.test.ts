@@ -1,0 +1,52 @@
+/** `fourierft conformance`: that the suite runs and its verdict arrives; the suite itself is tested where it lives. */
+import type { ConformanceRow } from '@fourierft/conformance'
+import { coreBackend } from '@fourierft/core'
+import { afterEach, expect, test, vi } from 'vitest'
+import { openBackend } from '../src/backends.js'
+import { capturedRun } from './captured-run.js'
+
+vi.mock('../src/backends.js', { spy: true })
+afterEach(() => {
+  vi.mocked(openBackend).mockReset()
+})
+
+const LEVEL_3 = ['--level', '3', '--quick']
+
+test('rows of JSON with the error found and the limit', async () => {
+  const { status, stdout, stderr } = await capturedRun(
+    'conformance',
+    '--backend',
+    'core',
+    ...LEVEL_3,
+    '--json',
+  )
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+  const rows: ConformanceRow[] = JSON.parse(stdout)
+  expect(rows).toHaveLength(1)
+  expect(rows[0]).toMatchObject({ backend: 'core', device: 'cpu', level: 3, status: 'pass' })
+  expect(rows[0]?.maxError).toBeTypeOf('number')
+  expect(rows[0]?.maxError).toBeLessThanOrEqual(rows[0]?.limit ?? -1)
+})
+
+test('a backend that computes something else fails, and so does the command', async () => {
+  vi.mocked(openBackend).mockImplementation(async () => {
+    const backend = coreBackend()
+    return { ...backend, delta: async (layer) => (await backend.delta(layer)).map((value) => value * 1.01) }
+  })
+  const { status, stdout, stderr } = await capturedRun(
+    'conformance',
+    '--backend',
+    'core',
+    ...LEVEL_3,
+    '--json',
+  )
+  expect(status).toBe(1)
+  expect(stderr).toMatch(/^fourierft: NOT_CONFORMANT: core at level 3[^\n]*\n$/)
+  expect(JSON.parse(stdout)).toMatchObject([{ backend: 'core', level: 3, status: 'fail' }])
+})
+
+test('as a table and as Markdown', async () => {
+  const args = ['conformance', '--backend', 'core', ...LEVEL_3]
+  expect((await capturedRun(...args)).stdout).toMatch(/^core +cpu/m)
+  expect((await capturedRun(...args, '--markdown')).stdout).toMatch(/^\| core \| cpu \|/m)
+})

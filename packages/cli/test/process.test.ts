@@ -1,0 +1,96 @@
+/** The command as users run it: a process of its own (`dist/main.js`), in a shell, in pipes. */
+import { execFile } from 'node:child_process'
+import { chmod, cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { beforeAll, expect, test } from 'vitest'
+import { type CapturedRun, peftAdapter } from './captured-run.js'
+import { recordedAdapters } from './recorded-adapters.js'
+
+const main = fileURLToPath(new URL('../dist/main.js', import.meta.url))
+let directory: string
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'fourierft-'))
+  await writeFile(join(directory, 'fourierft'), `#!/bin/sh\nexec "${process.execPath}" "${main}" "$@"\n`)
+  await chmod(join(directory, 'fourierft'), 0o755)
+  await cp(peftAdapter('linear-float32'), join(directory, 'my-adapter'), { recursive: true })
+  const layers = recordedAdapters.find(({ name }) => name === 'linear-float32')?.layers ?? []
+  const shapes = Object.fromEntries(layers.map(({ name, shape }) => [name, shape]))
+  await writeFile(join(directory, 'shapes.json'), JSON.stringify(shapes))
+})
+
+function shell(script: string): Promise<CapturedRun> {
+  const env = { ...process.env, PATH: [directory, process.env.PATH].join(delimiter) }
+  return new Promise((resolve) => {
+    execFile('bash', ['-c', script], { cwd: directory, env, maxBuffer: 2 ** 28 }, (error, stdout, stderr) => {
+      resolve({ status: error === null ? 0 : Number(error.code), stdout, stderr })
+    })
+  })
+}
+
+test('--version prints the version of the package', async () => {
+  const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8'))
+  expect(await shell('fourierft --version')).toEqual({ status: 0, stdout: `${version}\n`, stderr: '' })
+})
+
+test('--help names every command and shows examples', async () => {
+  const { status, stdout, stderr } = await shell('fourierft --help')
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+  for (const command of ['inspect', 'delta', 'entries', 'convert', 'params', 'conformance']) {
+    expect(stdout).toMatch(new RegExp(`^  ${command} `, 'm'))
+    const help = await shell(`fourierft ${command} --help`)
+    expect(help).toMatchObject({ status: 0, stderr: '' })
+    expect(help.stdout).toContain(`$ fourierft ${command}`)
+  }
+})
+
+test.each([
+  '',
+  'nonsense',
+  'entries --nonsense',
+  'entries --shap 3,4 --n 1 --seed 1',
+  'inspect',
+  'inspect my-adapter other',
+  'conformance --backend nonsense',
+  'conformance --json --markdown',
+  'conformance --level 9',
+])('fourierft %s is a wrong command line, in one line', async (args) => {
+  const { status, stdout, stderr } = await shell(`fourierft ${args}`)
+  expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
+  expect(stderr).toMatch(/^fourierft: USAGE: [^\n]+\n$/)
+})
+
+test('an unknown backend is answered with those that there are', async () => {
+  const { stderr } = await shell('fourierft conformance --backend nonsense')
+  expect(stderr).toContain('core')
+})
+
+test.each(['', '--json'])('a reader that has seen enough is no failure (entries %s | head)', async (json) => {
+  const script = `fourierft entries --shape 2000,2000 --n 1000000 --seed 1 ${json} | head -c 10; echo " \${PIPESTATUS[0]}"`
+  const { stdout, stderr } = await shell(script)
+  expect(stderr).toBe('')
+  expect(stdout).toMatch(/^.{10} 0\n$/s)
+})
+
+test('a result can be written to standard output', async () => {
+  const args = '--module encoder.layer.0.attention.query --shape 20,24'
+  const { status } = await shell(
+    `fourierft delta my-adapter ${args} --out a.bin && fourierft delta my-adapter ${args} --out /dev/stdout | cmp - a.bin`,
+  )
+  expect(status).toBe(0)
+})
+
+test('every command of the README runs, in its order', async () => {
+  const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8')
+  const blocks = Array.from(readme.matchAll(/^```sh\n(.*?)^```$/gms), ([, block]) => block ?? '')
+  const commands = blocks
+    .flatMap((block) => block.split('\n'))
+    .filter((line) => line.startsWith('fourierft '))
+  expect(commands.length).toBeGreaterThanOrEqual(9)
+  for (const command of commands) {
+    const { status, stderr } = await shell(command)
+    expect({ command, status, stderr }).toEqual({ command, status: 0, stderr: '' })
+  }
+}, 300_000)
