@@ -31,40 +31,60 @@ type Pass = (
 ) => void
 
 const SQRT_HALF = Math.SQRT1_2
-// cos and sin of 2π/3, 2π/5 and 4π/5.
+// cos and sin of 2π·a/r, r = 3, 5, 7.
 const SIN3 = 0.8660254037844386
 const COS5_1 = 0.30901699437494745
-const SIN5_1 = 0.9510565162951535
 const COS5_2 = -0.8090169943749475
+const SIN5_1 = 0.9510565162951535
 const SIN5_2 = 0.5877852522924731
+const COS7_1 = 0.6234898018587335
+const COS7_2 = -0.2225209339563144
+const COS7_3 = -0.9009688679024191
+const SIN7_1 = 0.7818314824680298
+const SIN7_2 = 0.9749279121818236
+const SIN7_3 = 0.4338837391175581
 
 /** Up to this prime a direct pass is faster than Bluestein's two transforms of more than twice the length. */
-const LARGEST_DIRECT_PRIME = 97
+const LARGEST_DIRECT_PRIME = 61
 
 /** A plan for transforms of `length` points (at least 1). Plans own their buffers; cache them with `cachedPlan`. */
 export function complexFft(length: number): ComplexFft {
   const factors = factorize(length)
-  return (factors.at(-1) ?? 1) > LARGEST_DIRECT_PRIME ? bluesteinFft(length) : stockhamFft(length, factors)
+  return Math.max(...factors) > LARGEST_DIRECT_PRIME ? bluesteinFft(length) : stockhamFft(length, factors)
 }
 
-/** Radices in the order of the passes: eights first, at most one 4 or 2, then odd primes in ascending order. */
+/** About how many nanoseconds `run` takes; what `chooseStrategy` weighs transforms with, and measured as it says. */
+export function complexFftTime(length: number): number {
+  const factors = factorize(length)
+  if (Math.max(...factors) > LARGEST_DIRECT_PRIME) {
+    const inner = smoothLengthFrom(2 * length - 1)
+    return 2 * complexFftTime(inner) + 6 * inner
+  }
+  let time = 0
+  for (const radix of factors)
+    time += length * (radix in STRAIGHT_PASSES ? 0.72 * Math.log2(radix) : 0.55 * radix)
+  return time
+}
+
+/**
+ * Radices in the order of the passes: odd primes first, so that later passes do not write at strides of powers of two (which fall on
+ * the same lines of a cache), then eights, then fours or a two.
+ */
 function factorize(length: number): number[] {
-  const factors: number[] = []
+  const odd: number[] = []
+  const even: number[] = []
   let rest = length
   for (const radix of [8, 4, 2]) {
-    while (rest % radix === 0) {
-      factors.push(radix)
-      rest /= radix
-    }
+    for (; rest % radix === 0; rest /= radix) even.push(radix)
   }
   for (let prime = 3; prime * prime <= rest; prime += 2) {
-    while (rest % prime === 0) {
-      factors.push(prime)
-      rest /= prime
-    }
+    for (; rest % prime === 0; rest /= prime) odd.push(prime)
   }
-  if (rest > 1) factors.push(rest)
-  return factors
+  if (rest > 1) odd.push(rest)
+  // 8·2 is slower than 4·4.
+  const two = even.indexOf(2)
+  if (two > 0) even.splice(two - 1, 2, 4, 4)
+  return [...odd, ...even]
 }
 
 function stockhamFft(length: number, factors: readonly number[]): ComplexFft {
@@ -256,6 +276,82 @@ const pass5: Pass = (xr, xi, yr, yi, n, s, wr, wi) => {
   }
 }
 
+const pass7: Pass = (xr, xi, yr, yi, n, s, wr, wi) => {
+  const m = n / 7
+  const sm = s * m
+  for (let p = 0; p < m; p++) {
+    const ps = p * s
+    const w1r = wr[ps]
+    const w1i = wi[ps]
+    const w2r = wr[2 * ps]
+    const w2i = wi[2 * ps]
+    const w3r = wr[3 * ps]
+    const w3i = wi[3 * ps]
+    const w4r = wr[4 * ps]
+    const w4i = wi[4 * ps]
+    const w5r = wr[5 * ps]
+    const w5i = wi[5 * ps]
+    const w6r = wr[6 * ps]
+    const w6i = wi[6 * ps]
+    let i = ps
+    let o = 7 * i
+    for (let q = 0; q < s; q++, i++, o++) {
+      const x0r = xr[i]
+      const x0i = xi[i]
+      const s1r = xr[i + sm] + xr[i + 6 * sm]
+      const s1i = xi[i + sm] + xi[i + 6 * sm]
+      const d1r = xr[i + sm] - xr[i + 6 * sm]
+      const d1i = xi[i + sm] - xi[i + 6 * sm]
+      const s2r = xr[i + 2 * sm] + xr[i + 5 * sm]
+      const s2i = xi[i + 2 * sm] + xi[i + 5 * sm]
+      const d2r = xr[i + 2 * sm] - xr[i + 5 * sm]
+      const d2i = xi[i + 2 * sm] - xi[i + 5 * sm]
+      const s3r = xr[i + 3 * sm] + xr[i + 4 * sm]
+      const s3i = xi[i + 3 * sm] + xi[i + 4 * sm]
+      const d3r = xr[i + 3 * sm] - xr[i + 4 * sm]
+      const d3i = xi[i + 3 * sm] - xi[i + 4 * sm]
+      yr[o] = x0r + s1r + s2r + s3r
+      yi[o] = x0i + s1i + s2i + s3i
+      const c1r = x0r + COS7_1 * s1r + COS7_2 * s2r + COS7_3 * s3r
+      const c1i = x0i + COS7_1 * s1i + COS7_2 * s2i + COS7_3 * s3i
+      const e1r = SIN7_1 * d1r + SIN7_2 * d2r + SIN7_3 * d3r
+      const e1i = SIN7_1 * d1i + SIN7_2 * d2i + SIN7_3 * d3i
+      const c2r = x0r + COS7_2 * s1r + COS7_3 * s2r + COS7_1 * s3r
+      const c2i = x0i + COS7_2 * s1i + COS7_3 * s2i + COS7_1 * s3i
+      const e2r = SIN7_2 * d1r - SIN7_3 * d2r - SIN7_1 * d3r
+      const e2i = SIN7_2 * d1i - SIN7_3 * d2i - SIN7_1 * d3i
+      const c3r = x0r + COS7_3 * s1r + COS7_1 * s2r + COS7_2 * s3r
+      const c3i = x0i + COS7_3 * s1i + COS7_1 * s2i + COS7_2 * s3i
+      const e3r = SIN7_3 * d1r - SIN7_1 * d2r + SIN7_2 * d3r
+      const e3i = SIN7_3 * d1i - SIN7_1 * d2i + SIN7_2 * d3i
+      const y1r = c1r - e1i
+      const y1i = c1i + e1r
+      yr[o + s] = y1r * w1r - y1i * w1i
+      yi[o + s] = y1r * w1i + y1i * w1r
+      const y2r = c2r - e2i
+      const y2i = c2i + e2r
+      yr[o + 2 * s] = y2r * w2r - y2i * w2i
+      yi[o + 2 * s] = y2r * w2i + y2i * w2r
+      const y3r = c3r - e3i
+      const y3i = c3i + e3r
+      yr[o + 3 * s] = y3r * w3r - y3i * w3i
+      yi[o + 3 * s] = y3r * w3i + y3i * w3r
+      const y4r = c3r + e3i
+      const y4i = c3i - e3r
+      yr[o + 4 * s] = y4r * w4r - y4i * w4i
+      yi[o + 4 * s] = y4r * w4i + y4i * w4r
+      const y5r = c2r + e2i
+      const y5i = c2i - e2r
+      yr[o + 5 * s] = y5r * w5r - y5i * w5i
+      yi[o + 5 * s] = y5r * w5i + y5i * w5r
+      const y6r = c1r + e1i
+      const y6i = c1i - e1r
+      yr[o + 6 * s] = y6r * w6r - y6i * w6i
+      yi[o + 6 * s] = y6r * w6i + y6i * w6r
+    }
+  }
+}
+
 const pass8: Pass = (xr, xi, yr, yi, n, s, wr, wi) => {
   const m = n / 8
   const sm = s * m
@@ -350,7 +446,14 @@ const pass8: Pass = (xr, xi, yr, yi, n, s, wr, wi) => {
   }
 }
 
-const STRAIGHT_PASSES: Readonly<Record<number, Pass>> = { 2: pass2, 3: pass3, 4: pass4, 5: pass5, 8: pass8 }
+const STRAIGHT_PASSES: Readonly<Record<number, Pass>> = {
+  2: pass2,
+  3: pass3,
+  4: pass4,
+  5: pass5,
+  7: pass7,
+  8: pass8,
+}
 
 /**
  * A pass of odd prime radix as a direct product. Inputs a and r−a share their cosines and differ in the sign of their sines, so sums

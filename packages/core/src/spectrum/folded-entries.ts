@@ -39,9 +39,17 @@ export function foldEntries(entries: Entries): FoldedEntries {
   return folded
 }
 
-/** The frequencies below `halfLength(length)` that occur in any of the lists, ascending. */
+/** The frequencies of half a spectrum that occur in any of the lists, ascending. */
 export function usedFrequencies(lists: readonly Int32Array[], length: number): Int32Array {
   const used = new Uint8Array(halfLength(length))
-  for (const list of lists) for (const frequency of list) used[frequency] = 1
-  return Int32Array.from(used.keys()).filter((frequency) => used[frequency] === 1)
+  let count = 0
+  for (const list of lists) {
+    for (let l = 0; l < list.length; l++) {
+      count += 1 - used[list[l]]
+      used[list[l]] = 1
+    }
+  }
+  const frequencies = new Int32Array(count)
+  for (let k = 0, f = 0; f < count; k++) if (used[k] === 1) frequencies[f++] = k
+  return frequencies
 }

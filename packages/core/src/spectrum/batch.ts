@@ -1,0 +1,88 @@
+/** A call of the branch, checked: everything that can be wrong with one, before anything is computed or changed. */
+import type { FloatArray, Layer } from '../adapter/layer.js'
+import type { ApplyOptions } from '../backend.js'
+import { FourierFTError } from '../errors.js'
+
+export interface Batch {
+  readonly d1: number
+  readonly d2: number
+  readonly tokens: number
+  /** For each token the index of its one layer, or −1; undefined: all layers, added. */
+  readonly rows: Int32Array | undefined
+}
+
+/**
+ * @param layers at least one
+ * @param other `[T, d1]`: y or its gradient, called `otherName` in messages
+ * @throws {FourierFTError} `SHAPE_MISMATCH`, `INVALID_OPTION`
+ */
+export function checkBatch(
+  layers: readonly Layer[],
+  x: FloatArray,
+  other: FloatArray,
+  otherName: string,
+  { rows, strategy = 'auto' }: ApplyOptions,
+): Batch {
+  const { name, shape } = layers[0]
+  const [d1, d2] = shape
+  for (const layer of layers) {
+    const { entries, coefficients } = layer
+    if (layer.shape[0] !== d1 || layer.shape[1] !== d2) {
+      throw mismatch(
+        `layers: module ${layer.name}`,
+        `the shape [${d1}, ${d2}] of module ${name}`,
+        `[${layer.shape}]`,
+      )
+    }
+    if (entries.shape[0] !== d1 || entries.shape[1] !== d2) {
+      throw mismatch(
+        `entries of module ${layer.name}`,
+        `the layer's shape [${d1}, ${d2}]`,
+        `[${entries.shape}]`,
+      )
+    }
+    if (coefficients.length !== entries.n) {
+      throw mismatch(`coefficients of module ${layer.name}`, `n = ${entries.n} numbers`, coefficients.length)
+    }
+  }
+  if (x.length % d2 !== 0) throw mismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
+  const tokens = x.length / d2
+  if (other.length !== tokens * d1) {
+    throw mismatch(otherName, `T·d1 = ${tokens}·${d1} = ${tokens * d1} numbers`, other.length)
+  }
+  if (rows !== undefined) {
+    if (rows.length !== tokens)
+      throw mismatch('rows', `one index for each of T = ${tokens} rows of x`, rows.length)
+    for (const index of rows) {
+      if (index < -1 || index >= layers.length) {
+        const expected = `an index of one of ${layers.length} layers, or -1 for none`
+        throw new FourierFTError('INVALID_OPTION', `rows: expected ${expected}; received ${index}`, {
+          option: 'rows',
+          expected,
+          received: index,
+        })
+      }
+    }
+  }
+  if (!STRATEGIES.includes(strategy)) {
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `strategy: expected one of ${STRATEGIES.join(', ')}; received ${strategy}`,
+      {
+        option: 'strategy',
+        expected: STRATEGIES,
+        received: strategy,
+      },
+    )
+  }
+  return { d1, d2, tokens, rows }
+}
+
+const STRATEGIES: readonly NonNullable<ApplyOptions['strategy']>[] = ['auto', 'dense', 'factored', 'spectral']
+
+export function mismatch(what: string, expected: string, received: number | string): FourierFTError {
+  return new FourierFTError('SHAPE_MISMATCH', `${what}: expected ${expected}; received ${received}`, {
+    expected,
+    received,
+  })
+}
