@@ -5,8 +5,9 @@
  * The library's own cached download is not used: it files each file under the last commit that touched it, so that the two files of
  * one adapter part, leaves the name of the revision out, and writes to the console.
  */
+import { sha1 } from '@noble/hashes/legacy.js'
 import { sha256 } from '@noble/hashes/sha2.js'
-import { bytesToHex } from '@noble/hashes/utils.js'
+import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
 import { FourierFTError } from '../../errors.js'
 import { type AdapterFiles, CONFIG_FILE, checkSize, ioError, MODEL_FILE, notFound } from '../adapter-files.js'
 import { readStream } from '../read-stream.js'
@@ -130,7 +131,7 @@ async function downloadAll(
     revision: commit,
     ...request(options),
   })
-  const download = async (path: string): Promise<Uint8Array> => {
+  const download = async (path: string) => {
     const file = `${repository}@${options.revision}/${path}`
     const info = infos.find((candidate) => candidate.path === path && candidate.type === 'file')
     if (!info) throw notFound(file, `expected ${CONFIG_FILE} and ${MODEL_FILE} in the repository`)
@@ -138,15 +139,19 @@ async function downloadAll(
     const blob = await hub.downloadFile({ repo: repository, path, revision: commit, ...request(options) })
     if (!blob) throw notFound(file, 'the hub lists it and does not have it')
     const bytes = await readStream(blob.stream(), { file, maxBytes, expected: info.size })
-    if (info.lfs && bytesToHex(sha256(bytes)) !== info.lfs.oid) {
-      throw ioError(file, `its SHA-256 is not the ${info.lfs.oid} that the hub promises`)
-    }
-    const etag = info.lfs?.oid ?? info.oid
-    if (etag !== undefined) await cache?.write(commit, path, etag, bytes)
-    return bytes
+    const [etag, found] = info.lfs ? [info.lfs.oid, bytesToHex(sha256(bytes))] : [info.oid, gitBlobId(bytes)]
+    if (found !== etag) throw ioError(file, `its digest is ${found}, the hub promises ${etag}`)
+    return { path, etag: found, bytes }
   }
-  const [config, model] = paths
-  return [await download(config), await download(model)]
+  const [config, model] = [await download(paths[0]), await download(paths[1])]
+  for (const { path, etag, bytes } of [config, model]) await cache?.write(commit, path, etag, bytes)
+  return [config.bytes, model.bytes]
+}
+
+/** The hub's name for the content of a file that is not kept as a large one. */
+function gitBlobId(bytes: Uint8Array): string {
+  const header = utf8ToBytes(`blob ${bytes.length}\0`)
+  return bytesToHex(sha1.create().update(header).update(bytes).digest())
 }
 
 function request({ token, hubUrl, signal }: HubOptions): {

@@ -1,0 +1,240 @@
+/** A save is all or nothing, whatever happens to the process, the disk or the directory. */
+import { spawn } from 'node:child_process'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { type Adapter, createAdapter, createConfig, loadAdapter, savePretrained } from '../../src/index.js'
+import { bundleCore } from './bundle-core.js'
+
+/** Adapters that share nothing: a file of one beside a file of the other loads as neither. */
+const small = createAdapter(createConfig({ nFrequency: 3, scaling: 1 }), { 'block.query': [8, 8] })
+const large = createAdapter(createConfig({ nFrequency: 20_000, scaling: 2 }), { 'block.value': [256, 256] })
+
+let directory: string
+let core: string
+
+beforeAll(async () => {
+  const chunks = await bundleCore('node', ['@huggingface/hub'])
+  const folder = mkdtempSync(join(tmpdir(), 'fourierft-core-'))
+  chmodSync(folder, 0o755)
+  core = join(folder, 'core.mjs')
+  writeFileSync(core, String(chunks[0]?.code))
+  return () => rmSync(folder, { recursive: true })
+}, 60_000)
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'fourierft-save-'))
+})
+afterEach(() => {
+  chmodSync(directory, 0o755)
+  rmSync(directory, { recursive: true })
+})
+
+async function isSaved(adapter: Adapter, path = directory): Promise<boolean> {
+  const loaded = (await loadAdapter(path)).toBytes()
+  const wanted = adapter.toBytes()
+  return (
+    Buffer.compare(loaded.config, wanted.config) === 0 && Buffer.compare(loaded.model, wanted.model) === 0
+  )
+}
+
+const names = () => readdirSync(directory).sort()
+
+/** Saves the large adapter in a process of its own, after `prologue`. Resolves with what it printed, or the signal that ended it. */
+function saveInChild(
+  prologue: string,
+  { shell, uid }: { shell?: string; uid?: number } = {},
+): Promise<string> {
+  const script = `
+    const { createAdapter, createConfig, savePretrained } = await import(${JSON.stringify(core)})
+    const adapter = createAdapter(createConfig({ nFrequency: 20_000, scaling: 2 }), { 'block.value': [256, 256] })
+    ${prologue}
+    await savePretrained(adapter, ${JSON.stringify(directory)}).then(
+      () => console.log('saved'),
+      (error) => console.log(error.name, error.code),
+    )`
+  const file = join(core, '..', `child-${Math.random().toString(36).slice(2)}.mjs`)
+  writeFileSync(file, script)
+  const [command, args] = shell
+    ? ['sh', ['-c', `${shell}; exec "$0" "$1"`, process.execPath, file]]
+    : [process.execPath, [file]]
+  const child = spawn(command, args, {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    ...(uid === undefined ? {} : { uid }),
+  })
+  let output = ''
+  child.stdout.on('data', (chunk) => {
+    output += chunk
+  })
+  return new Promise((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', (_, signal) => resolve(signal ?? output.trim()))
+  })
+}
+
+/** The process kills itself instead of its `step`th file operation, or half-way through it if that writes. */
+const killAt = (step: number) => `
+    const fs = (await import('node:fs/promises')).default
+    const { syncBuiltinESMExports } = await import('node:module')
+    let left = ${step}
+    const counted = (operation, half) =>
+      async function (...args) {
+        if (left-- === 0) {
+          await half?.call(this, ...args)
+          process.kill(process.pid, 'SIGKILL')
+        }
+        return operation.apply(this, args)
+      }
+    const probe = await fs.open(${JSON.stringify(core)})
+    const handle = Object.getPrototypeOf(probe)
+    await probe.close()
+    const { writeFile } = handle
+    handle.writeFile = counted(writeFile, function (bytes) {
+      return writeFile.call(this, bytes.subarray(0, bytes.length / 2))
+    })
+    handle.sync = counted(handle.sync)
+    for (const name of ['mkdir', 'mkdtemp', 'open', 'readdir', 'rename', 'rm', 'rmdir', 'stat']) fs[name] = counted(fs[name])
+    syncBuiltinESMExports()`
+
+describe('savePretrained', () => {
+  it('makes the directory and leaves two files', async () => {
+    const inner = join(directory, 'a', 'b')
+    await savePretrained(small, inner)
+    expect(readdirSync(inner).sort()).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
+    expect(await isSaved(small, inner)).toBe(true)
+  })
+
+  it('replaces an adapter and keeps other files', async () => {
+    writeFileSync(join(directory, 'README.md'), 'mine')
+    await savePretrained(small, directory)
+    await savePretrained(large, directory)
+    expect(await isSaved(large)).toBe(true)
+    expect(names()).toEqual(['README.md', 'adapter_config.json', 'adapter_model.safetensors'])
+  })
+
+  it('replaces links, not what they lead to', async () => {
+    const blobs = join(directory, 'blobs')
+    mkdirSync(blobs)
+    await savePretrained(small, blobs)
+    const snapshot = join(directory, 'snapshot')
+    mkdirSync(snapshot)
+    for (const file of readdirSync(blobs)) symlinkSync(join(blobs, file), join(snapshot, file))
+    await savePretrained(large, snapshot)
+    expect(await isSaved(large, snapshot)).toBe(true)
+    expect(await isSaved(small, blobs)).toBe(true)
+  })
+
+  it('takes file URLs', async () => {
+    const url = new URL(`file://${directory}/`)
+    await savePretrained(small, url)
+    expect((await loadAdapter(url)).modules.size).toBe(1)
+  })
+
+  it('leaves no trace where it cannot write', async () => {
+    mkdirSync(join(directory, 'adapter_model.safetensors'))
+    await expect(savePretrained(small, directory)).rejects.toMatchObject({
+      code: 'IO_ERROR',
+      message: expect.stringContaining('adapter_model.safetensors'),
+    })
+    expect(names()).toEqual(['adapter_model.safetensors'])
+    const file = join(directory, 'file')
+    writeFileSync(file, '')
+    await expect(savePretrained(small, join(file, 'a', 'b'))).rejects.toMatchObject({ code: 'IO_ERROR' })
+    expect(names()).toEqual(['adapter_model.safetensors', 'file'])
+  })
+
+  it('shows a reader one adapter or the other while two writers take turns', async () => {
+    await savePretrained(small, directory)
+    let writing = true
+    const write = async (adapter: Adapter) => {
+      for (let i = 0; i < 30; i++) await savePretrained(adapter, directory)
+    }
+    const writers = Promise.all([write(small), write(large)]).finally(() => {
+      writing = false
+    })
+    const seen: boolean[] = []
+    while (writing) {
+      const { model } = (await loadAdapter(directory)).toBytes()
+      const isSmall = Buffer.compare(model, small.toBytes().model) === 0
+      expect(isSmall || Buffer.compare(model, large.toBytes().model) === 0).toBe(true)
+      seen.push(isSmall)
+    }
+    await writers
+    expect(new Set(seen)).toEqual(new Set([true, false]))
+    expect(names()).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
+  }, 60_000)
+
+  it('holds the old adapter or the new one at whatever moment the process is killed', async () => {
+    let step = 0
+    let committed = false
+    for (let outcome = 'SIGKILL'; outcome === 'SIGKILL'; step++) {
+      rmSync(directory, { recursive: true })
+      await savePretrained(small, directory)
+      outcome = await saveInChild(killAt(step))
+      expect(outcome).toMatch(/^(SIGKILL|saved)$/)
+      const isNew = await isSaved(large)
+      expect({ step, whole: isNew || (await isSaved(small)) }).toEqual({ step, whole: true })
+      // Once it is there it stays, and the next save finishes what was left.
+      expect(isNew || !committed).toBe(true)
+      committed ||= isNew
+      await savePretrained(small, directory)
+      expect(await isSaved(small)).toBe(true)
+      expect(existsSync(join(directory, '.fourierft-save'))).toBe(false)
+    }
+    expect(committed).toBe(true)
+    // As many moments as the save has file operations; fewer would mean that the counting broke.
+    expect(step).toBeGreaterThan(20)
+  }, 120_000)
+
+  it('keeps the old adapter, and nothing else, when the disk takes only a part', async () => {
+    await savePretrained(small, directory)
+    // A limit of 4 to 8 kB on every file: what exceeds it is cut off first and refused then, as on a full disk.
+    const outcome = await saveInChild("process.on('SIGXFSZ', () => {})", { shell: 'ulimit -f 8' })
+    expect(outcome).toBe('FourierFTError IO_ERROR')
+    expect(await isSaved(small)).toBe(true)
+    expect(names()).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
+  }, 60_000)
+
+  it('keeps the old adapter in a directory that may not be written', async () => {
+    await savePretrained(small, directory)
+    chmodSync(directory, 0o555)
+    // Modes do not bind root, so as root the child is somebody else.
+    const outcome = await saveInChild('', process.getuid?.() === 0 ? { uid: 65534 } : {})
+    expect(outcome).toBe('FourierFTError IO_ERROR')
+    expect(await isSaved(small)).toBe(true)
+    expect(names()).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
+  }, 60_000)
+
+  it('writes nothing for a form that the adapter does not have', async () => {
+    const banded = createAdapter(
+      createConfig({ nFrequency: 3 }),
+      { layer: [8, 8] },
+      {
+        entries: { sampler: 'bandpass', seed: 1, centerFrequency: 2, bandwidth: 200 },
+      },
+    )
+    await savePretrained(small, directory)
+    await expect(savePretrained(banded, directory, { form: 'peft' })).rejects.toMatchObject({
+      code: 'NOT_REPRODUCIBLE',
+    })
+    expect(await isSaved(small)).toBe(true)
+  })
+
+  it('is PEFT’s files that it writes: what is read is what toBytes says', async () => {
+    await savePretrained(large, directory)
+    const { config, model } = large.toBytes()
+    expect(new Uint8Array(await readFile(join(directory, 'adapter_config.json')))).toEqual(config)
+    expect(new Uint8Array(await readFile(join(directory, 'adapter_model.safetensors')))).toEqual(model)
+  })
+})
