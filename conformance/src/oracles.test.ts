@@ -1,0 +1,172 @@
+/** The two oracles agree with each other, and each demand of the levels is one that PyTorch's own float32 meets. */
+import { readFile } from 'node:fs/promises'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { loadAdapter, matchModules, parseConfig, referenceDelta } from '@fourierft/core'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { BACKWARD_LIMIT, finiteDifferences } from './levels/backward.js'
+import { deltaLimit } from './levels/delta.js'
+import { FORWARD_LIMIT } from './levels/forward.js'
+import { TRAINING_LIMIT } from './levels/training.js'
+import { largestDifference, relativeError } from './measure.js'
+import { layerOf, oracleBackward, oracleForward } from './oracle.js'
+import { problemOf } from './problems.js'
+import { values } from './values.js'
+import { loadVectors, type Vectors } from './vectors.js'
+
+let vectors: Vectors
+beforeAll(async () => {
+  vectors = await loadVectors()
+})
+
+describe('vectors', () => {
+  it('inputs are made alike in Python and here', () => {
+    expect(Array.from(values(7, 16))).toEqual(Array.from(vectors.values))
+    expect(Array.from(values(7, 16, 4))).toEqual(Array.from(vectors.values, (value) => 4 * value))
+  })
+
+  it('name the versions that made them', () => {
+    expect(Object.keys(vectors.versions)).toEqual(expect.arrayContaining(['torch', 'peft', 'python']))
+  })
+
+  describe('from a server', () => {
+    let server: Server
+    let base: URL
+    beforeAll(async () => {
+      const folder = new URL('../vectors/', import.meta.url)
+      server = createServer(async (request, response) => {
+        try {
+          response.end(await readFile(new URL(`.${request.url}`, folder)))
+        } catch {
+          response.writeHead(404).end()
+        }
+      })
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+      base = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`)
+    })
+    afterAll(() => {
+      server.close()
+    })
+
+    it('are those on disk', async () => {
+      expect(await loadVectors(base)).toEqual(vectors)
+    })
+
+    it('and a missing one is named', async () => {
+      await expect(loadVectors(new URL('elsewhere/', base))).rejects.toThrow(/elsewhere\/\S+\.json: 404/)
+    })
+  })
+})
+
+describe("core's reference and PyTorch in float64", () => {
+  it('ΔW', () => {
+    const small = vectors.delta.filter(({ positions }) => positions === undefined)
+    expect(small.length).toBeGreaterThan(9)
+    for (const vector of small) {
+      // n products with two exact-angle factors: 4 roundings each, of numbers up to |c_l|·α/(d1·d2) ≤ α/(d1·d2); PyTorch's
+      // transform does fewer.
+      const [d1, d2] = vector.shape
+      const limit = (2 * 4 * vector.n * 2 ** -53 * vector.scaling) / (d1 * d2)
+      expect(
+        largestDifference(referenceDelta(layerOf(vector)), vector.float64),
+        vector.name,
+      ).toBeLessThanOrEqual(limit)
+    }
+  })
+
+  it('outputs and gradients', () => {
+    for (const vector of vectors.linear) {
+      const { weight, bias, layers, x, gradY, rows } = problemOf(vector)
+      // Sums of fewer than 2000 products, of like size as their result: 2000 roundings.
+      const limit = 2000 * 2 ** -53
+      expect(relativeError(oracleForward(weight, bias, layers, x, rows), vector.y)).toBeLessThan(limit)
+      const gradients = oracleBackward(weight, layers, x, gradY, rows)
+      expect(relativeError(gradients.x, vector.x)).toBeLessThan(limit)
+      gradients.coefficients.forEach((c, a) => {
+        expect(relativeError(c, vector.coefficients[a] ?? [])).toBeLessThan(limit)
+      })
+    }
+  })
+
+  it('gradients and differences of the forward pass', () => {
+    const shape = [6, 9] as const
+    const problem = problemOf({
+      name: 'small',
+      layers: [
+        { shape, n: 7, seed: 1, coefficientsSeed: 2, scaling: 20 },
+        { shape, n: 4, seed: 2, coefficientsSeed: 3, scaling: 10 },
+      ],
+      tokens: 2,
+      bias: false,
+      rows: null,
+      seed: 4,
+    })
+    const exact = oracleBackward(problem.weight, problem.layers, problem.x, problem.gradY)
+    const differences = finiteDifferences(problem)
+    // The loss sums 12 outputs of some 60 products each: 1000 roundings of a number of like size as the gradient.
+    const limit = 1000 * 2 ** -53
+    expect(relativeError(differences.x, exact.x)).toBeLessThan(limit)
+    differences.coefficients.forEach((c, a) => {
+      expect(relativeError(c, exact.coefficients[a] ?? [])).toBeLessThan(limit)
+    })
+  })
+})
+
+describe("PEFT's own float32 meets the demands", () => {
+  it('level 3', () => {
+    for (const { name, shape, peftError } of vectors.delta) {
+      expect(peftError, name).toBeLessThan(deltaLimit(shape))
+    }
+  })
+
+  it('levels 4 and 5', () => {
+    const recorded = vectors.linear.filter(({ peft }) => peft !== undefined)
+    expect(recorded.length).toBeGreaterThan(5)
+    for (const { peft, y, x, coefficients } of recorded) {
+      if (peft === undefined) continue
+      expect(relativeError(peft.y, y)).toBeLessThan(FORWARD_LIMIT)
+      expect(relativeError(peft.x, x)).toBeLessThan(BACKWARD_LIMIT)
+      peft.coefficients.forEach((c, a) => {
+        expect(relativeError(c, coefficients[a] ?? [])).toBeLessThan(BACKWARD_LIMIT)
+      })
+    }
+  })
+
+  it('level 7', () => {
+    const { peft, trajectory, losses } = vectors.training
+    expect(relativeError(peft.trajectory, trajectory)).toBeLessThan(TRAINING_LIMIT)
+    expect(relativeError(peft.losses, losses)).toBeLessThan(TRAINING_LIMIT)
+  })
+})
+
+describe("PEFT's adapter files", () => {
+  it('are read as PEFT reads them', async () => {
+    expect(vectors.adapters.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['linear-float16', 'linear-bfloat16', 'conv1d-float32', 'modules-to-save']),
+    )
+    for (const { name, dtype, layers, files } of vectors.adapters) {
+      const adapter = await loadAdapter(files)
+      const shapes = Object.fromEntries(layers.map((layer) => [layer.name, layer.shape]))
+      const read = new Map(adapter.layers(shapes).map((layer) => [layer.name, layer]))
+      expect([...read.keys()].sort(), name).toEqual(layers.map((layer) => layer.name).sort())
+      for (const expected of layers) {
+        const layer = read.get(expected.name)
+        expect(Array.from(layer?.coefficients ?? [])).toEqual(Array.from(expected.coefficients))
+        expect(layer).toMatchObject({ scaling: expected.scaling, entries: { n: expected.n } })
+        expect(layer?.entries.recipe).toMatchObject({ sampler: 'uniform', seed: expected.seed })
+        expect(adapter.modules.get(expected.name)?.dtype).toBe(dtype)
+      }
+    }
+  })
+
+  it('match the modules that PEFT adapted', () => {
+    for (const { name, modules, layers, files } of vectors.adapters) {
+      const config = parseConfig(files.config, `${name}/adapter_config.json`)
+      const matched = matchModules(
+        config,
+        modules.map((module) => module.name),
+      )
+      expect(matched, name).toEqual(layers.map((layer) => layer.name))
+    }
+  })
+})
