@@ -34,6 +34,7 @@ test('a PEFT adapter becomes one that stands alone, with the same ΔW', async ()
   expect(await readFile(after)).toEqual(await readFile(before))
   const { stdout } = await capturedRun('inspect', standalone, '--json')
   expect(JSON.parse(stdout)).toMatchObject({ standalone: true, peftType: 'FOURIERFT_STANDALONE' })
+  expect((await capturedRun('inspect', standalone)).stdout).toMatch(/^form +stands alone; PEFT refuses it$/m)
 })
 
 test('and back: the coefficients and the configuration that PEFT wrote', async () => {
@@ -46,6 +47,7 @@ test('and back: the coefficients and the configuration that PEFT wrote', async (
   expect(await readFile(join(peft, 'adapter_config.json'))).toEqual(
     await readFile(join(PEFT, 'adapter_config.json')),
   )
+  expect((await capturedRun('inspect', peft)).stdout).toMatch(/^form +stands alone, and loads in PEFT$/m)
   const [original, converted] = await Promise.all(
     [PEFT, peft].map(async (path) => JSON.parse((await capturedRun('inspect', path, '--json')).stdout)),
   )

@@ -1,6 +1,6 @@
 /** `fourierft inspect`: what an adapter is, without its model. */
 import { pathToFileURL } from 'node:url'
-import { type AdaptedModule, type Adapter, loadAdapter } from '@fourierft/core'
+import { type AdaptedModule, type Adapter, loadAdapter, PEFT_TYPE } from '@fourierft/core'
 import type { Command } from 'commander'
 import { jsonText } from '../json-text.js'
 import type { Output } from '../output.js'
@@ -58,17 +58,23 @@ function describeModule({ name, coefficients, dtype, shape, recipe }: AdaptedMod
   }
 }
 
+function form({ standalone, peftType }: Description): string {
+  if (!standalone) return "PEFT's: the base model gives the shapes"
+  return peftType === PEFT_TYPE ? 'stands alone, and loads in PEFT' : 'stands alone; PEFT refuses it'
+}
+
 function text(description: Description): string {
   const { modules, savedTensors } = description
   const facts: [string, string][] = [
-    ['form', description.standalone ? 'stands alone' : 'PEFT (the base model gives the shapes)'],
+    ['form', form(description)],
     ['peft type', description.peftType],
     ['base model', description.baseModel ?? 'not said'],
     ['scaling', String(description.scaling)],
     ['seed', String(description.randomLocSeed)],
     ['target modules', [description.targetModules ?? 'not said'].flat().join(', ')],
     ['weights', description.fanInFanOut ? 'stored [in, out] (fan_in_fan_out)' : 'stored [out, in]'],
-    ['parameters', `${description.parameters} in ${modules.length} modules`],
+    ['modules', String(modules.length)],
+    ['parameters', String(description.parameters)],
     [
       'saved tensors',
       savedTensors.map(({ name, shape }) => `${name} [${shape.join(', ')}]`).join(', ') || 'none',

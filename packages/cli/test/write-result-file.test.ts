@@ -1,0 +1,45 @@
+/** Result files are written whole or not at all. */
+import { lstat, mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { beforeEach, expect, test } from 'vitest'
+import { writeResultFile } from '../src/write-result-file.js'
+
+let directory: string
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'fourierft-'))
+})
+
+test('replaces a file, and leaves nothing beside it', async () => {
+  const file = join(directory, 'result')
+  await writeFile(file, 'a longer old result')
+  await writeResultFile(file, 'new')
+  await writeResultFile(file, Uint8Array.of(1, 2, 3))
+  expect([...(await readFile(file))]).toEqual([1, 2, 3])
+  expect(await readdir(directory)).toEqual(['result'])
+})
+
+test('a symbolic link goes on pointing to the file, which is replaced', async () => {
+  await writeFile(join(directory, 'target'), 'old')
+  await symlink('target', join(directory, 'link'))
+  await writeResultFile(join(directory, 'link'), 'new')
+  expect((await lstat(join(directory, 'link'))).isSymbolicLink()).toBe(true)
+  expect(await readFile(join(directory, 'target'), 'utf8')).toBe('new')
+})
+
+test('a device is written to and stays a device', async () => {
+  await writeResultFile('/dev/null', 'away')
+  expect((await lstat('/dev/null')).isCharacterDevice()).toBe(true)
+})
+
+test('a failure names the file and leaves what was there', async () => {
+  const file = join(directory, 'result')
+  await mkdir(join(file, 'inside'), { recursive: true })
+  await expect(writeResultFile(file, 'new')).rejects.toMatchObject({
+    code: 'IO_ERROR',
+    message: expect.stringContaining(file),
+    details: { file },
+  })
+  expect(await readdir(directory)).toEqual(['result'])
+  expect(await readdir(file)).toEqual(['inside'])
+})
