@@ -1,0 +1,206 @@
+/** Measurements of `@fourierft/core`: plain TypeScript on one thread. */
+import {
+  addBackward,
+  addForward,
+  chooseStrategy,
+  coreBackend,
+  createLayer,
+  delta,
+  type Layer,
+  type Shape,
+  uniformEntries,
+} from '@fourierft/core'
+import { type Effort, formatRatio, interleave, printRatios, printSection, ratio } from './measure.js'
+import { naiveDelta, naiveEntries, naiveForward } from './naive.js'
+
+const N = 1000
+
+export async function benchmarkCore(effort: Effort): Promise<void> {
+  await deltas(effort)
+  await forwards(effort)
+  await strategies(effort)
+  await overFrozenLayer(effort)
+  await adapterOfEachRow(effort)
+  await sampling(effort)
+}
+
+async function deltas(effort: Effort): Promise<void> {
+  printSection('ΔW', `n = ${N}; as multiples of delta(): PEFT's way, and writing as many bytes to new memory`)
+  for (const d of effort === 'quick' ? [512] : [1024, 4096]) {
+    const layer = randomLayer([d, d], N)
+    await printRatios(
+      `${d}×${d}`,
+      [
+        { name: 'delta()', run: () => void delta(layer) },
+        { name: "PEFT's way", run: () => void naiveDelta(layer) },
+        { name: 'write', run: () => void new Float32Array(d * d).fill(1) },
+      ],
+      effort,
+    )
+  }
+}
+
+async function forwards(effort: Effort): Promise<void> {
+  printSection('Forward pass of the adapter alone', `n = ${N}; PEFT's way as a multiple of addForward()`)
+  for (const [d, tokens] of effort === 'quick'
+    ? [[512, 1]]
+    : [1024, 4096].flatMap((d) => [1, 32].map((t) => [d, t]))) {
+    const layer = randomLayer([d, d], N)
+    const x = noise(tokens * d, 1)
+    const y = new Float32Array(tokens * d)
+    await printRatios(
+      `${d}×${d}, T = ${tokens}`,
+      [
+        { name: 'addForward()', run: () => addForward([layer], x, y) },
+        { name: "PEFT's way", run: () => naiveForward(layer, x, y) },
+      ],
+      effort,
+    )
+  }
+}
+
+/** Sizes around the crossovers, and those of models. */
+const STRATEGY_SIZES: readonly (readonly [d1: number, d2: number, tokens: number, n: number])[] = [
+  [8, 8, 512, 8],
+  [8, 8, 512, 64],
+  [16, 16, 32, 64],
+  [16, 16, 512, 64],
+  [32, 32, 512, 16],
+  [32, 32, 512, 200],
+  [64, 64, 512, 200],
+  [64, 64, 512, 1000],
+  [128, 128, 512, 1000],
+  [256, 256, 32, 1],
+  [256, 256, 32, 4],
+  [101, 101, 64, 8],
+  [101, 101, 64, 32],
+  [768, 768, 32, 1],
+  [768, 768, 32, 3],
+  [768, 768, 1, 1000],
+  [768, 3072, 32, 1000],
+  [1009, 1009, 8, 16],
+  [1009, 1009, 8, 64],
+  [4096, 4096, 4, 1],
+]
+
+async function strategies(effort: Effort): Promise<void> {
+  printSection(
+    'Strategies',
+    'forward | forward + backward as multiples of the best of the three; the last column is what auto takes',
+  )
+  const names = ['dense', 'factored', 'spectral'] as const
+  for (const [d1, d2, tokens, n] of effort === 'quick' ? STRATEGY_SIZES.slice(0, 4) : STRATEGY_SIZES) {
+    const layer = randomLayer([d1, d2], n)
+    const x = noise(tokens * d2, 1)
+    const y = new Float32Array(tokens * d1)
+    const gradients = { coefficients: [new Float32Array(n)], x: new Float32Array(tokens * d2) }
+    const chosen = chooseStrategy({ tokens, shape: [d1, d2], n })
+    const columns: string[][] = names.map((name) => [name.padEnd(8)])
+    let excess = ''
+    for (const backwards of [false, true]) {
+      const times = await interleave(
+        names.map((strategy) => ({
+          name: strategy,
+          run: () => {
+            addForward([layer], x, y, { strategy })
+            if (backwards) addBackward([layer], x, y, gradients, { strategy })
+          },
+        })),
+        effort,
+      )
+      const medians = times.map(
+        (values) =>
+          ratio(
+            values,
+            values.map(() => 1),
+          ).median,
+      )
+      const best = medians.indexOf(Math.min(...medians))
+      times.forEach((values, i) => {
+        columns[i].push(formatRatio(ratio(values, times[best])).padEnd(18))
+      })
+      excess += ` ${ratio(times[names.indexOf(chosen)], times[best]).median.toFixed(2)}`
+    }
+    const title = `${d1}×${d2}, T = ${tokens}, n = ${n}`
+    console.log(
+      `  ${title.padEnd(30)}${columns.map((column) => column.join(' ')).join('  ')}  auto: ${chosen}${excess}`,
+    )
+  }
+}
+
+async function overFrozenLayer(effort: Effort): Promise<void> {
+  printSection(
+    'The adapted layer',
+    `n = ${N}, dense product in plain TypeScript; enabled as a multiple of disabled: forward, backward`,
+  )
+  const backend = coreBackend()
+  for (const [d, tokens] of effort === 'quick'
+    ? [[768, 1]]
+    : [768, 1024, 4096].flatMap((d) => [1, 32].map((t) => [d, t]))) {
+    const weight = noise(d * d, 3)
+    const x = noise(tokens * d, 1)
+    const g = noise(tokens * d, 2)
+    const base = await backend.linear(weight, null, [randomLayer([d, d], N)])
+    await base.disable()
+    const adapted = await backend.linear(weight, null, [randomLayer([d, d], N)])
+    const forward = await interleave(
+      [base, adapted].map((linear) => ({ name: '', run: async () => void (await linear.forward(x)) })),
+      effort,
+    )
+    const backward = await interleave(
+      [base, adapted].map((linear) => ({ name: '', run: async () => void (await linear.backward(x, g)) })),
+      effort,
+    )
+    const columns = [forward, backward].map(([without, with_]) => formatRatio(ratio(with_, without)))
+    console.log(`  ${`${d}×${d}, T = ${tokens}`.padEnd(26)}${columns.join('   ')}`)
+    await base.dispose()
+    await adapted.dispose()
+  }
+}
+
+async function adapterOfEachRow(effort: Effort): Promise<void> {
+  printSection('One adapter for each row', `64 rows, n = ${N}; 64 adapters as a multiple of one`)
+  for (const d of effort === 'quick' ? [768] : [768, 4096]) {
+    const first = randomLayer([d, d], N)
+    const layers = Array.from({ length: 64 }, (_, a) => createLayer({ ...first, coefficients: noise(N, a) }))
+    const x = noise(64 * d, 1)
+    const y = new Float32Array(64 * d)
+    const rows = Int32Array.from(layers.keys())
+    await printRatios(
+      `${d}×${d}`,
+      [
+        { name: 'one', run: () => addForward([first], x, y) },
+        { name: '64 adapters', run: () => addForward(layers, x, y, { rows }) },
+      ],
+      effort,
+    )
+  }
+}
+
+async function sampling(effort: Effort): Promise<void> {
+  printSection('Sampling entries', `n = ${N}; shuffling all places as a multiple of uniformEntries()`)
+  for (const d of effort === 'quick' ? [512] : [768, 4096]) {
+    const shape: Shape = [d, d]
+    await printRatios(
+      `${d}×${d}`,
+      [
+        { name: 'uniformEntries()', run: () => void uniformEntries({ shape, n: N, seed: 2024 }) },
+        { name: 'all places', run: () => void naiveEntries([d, d], N, 2024) },
+      ],
+      effort,
+    )
+  }
+}
+
+function randomLayer(shape: Shape, n: number): Layer {
+  const entries = uniformEntries({ shape, n, seed: 2024 })
+  return createLayer({ name: 'layer', shape, entries, coefficients: noise(n, 7), scaling: 150 })
+}
+
+function noise(length: number, seed: number): Float32Array {
+  let state = seed >>> 0
+  return Float32Array.from({ length }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return state / 2 ** 31 - 1
+  })
+}

@@ -1,0 +1,25 @@
+/** The command `npm run bench -- [runtimes…]`: one file for each runtime, each a function that prints its sections. */
+import { Command, Option } from 'commander'
+import { benchmarkCore } from './core.js'
+import { describeMachine } from './machine.js'
+import type { Effort } from './measure.js'
+
+const RUNTIMES: Readonly<Record<string, (effort: Effort) => Promise<void>>> = { core: benchmarkCore }
+
+const names = Object.keys(RUNTIMES)
+
+await new Command('bench')
+  .description('Measures side by side and prints ratios: medians [quartiles] of interleaved runs')
+  .argument('[runtimes...]', `any of: ${names.join(', ')}`, names)
+  .addOption(new Option('--quick', 'smaller sizes and fewer rounds, to see that everything runs'))
+  .action(async (runtimes: readonly string[], { quick = false }: { quick?: boolean }) => {
+    const unknown = runtimes.find((name) => !(name in RUNTIMES))
+    if (unknown !== undefined) {
+      console.error(`bench: expected runtimes out of ${names.join(', ')}; received ${unknown}`)
+      process.exitCode = 2
+      return
+    }
+    console.log(describeMachine())
+    for (const name of runtimes) await RUNTIMES[name](quick ? 'quick' : 'full')
+  })
+  .parseAsync()

@@ -1,0 +1,80 @@
+/**
+ * Interleaved measurement: every round runs every case, so that what the machine does meanwhile falls on all of them, and a ratio is
+ * taken within a round. Times are never printed and never asserted.
+ */
+
+export type Effort = 'quick' | 'full'
+
+export interface Case {
+  readonly name: string
+  readonly run: () => void | Promise<void>
+}
+
+/** A median with the quartiles around it. */
+export interface Spread {
+  readonly low: number
+  readonly median: number
+  readonly high: number
+}
+
+const ROUNDS: Readonly<Record<Effort, number>> = { quick: 5, full: 21 }
+
+/** Each case is repeated within a round until it takes about this long, in milliseconds. */
+const ROUND_TIME = 10
+
+/** Milliseconds of one call, `[case][round]`. */
+export async function interleave(cases: readonly Case[], effort: Effort): Promise<number[][]> {
+  const repeats: number[] = []
+  for (const { run } of cases) {
+    // Two calls warm up (and let V8 compile); short cases are called until they have had their time.
+    await run()
+    const single = await time(run, 1)
+    const warm = await time(run, Math.ceil(ROUND_TIME / Math.max(single, ROUND_TIME / 2000)))
+    repeats.push(Math.max(1, Math.round(ROUND_TIME / warm)))
+  }
+  const times: number[][] = cases.map(() => [])
+  for (let round = 0; round < ROUNDS[effort]; round++) {
+    for (const [i, { run }] of cases.entries()) times[i].push(await time(run, repeats[i]))
+  }
+  return times
+}
+
+async function time(run: Case['run'], repeats: number): Promise<number> {
+  const start = performance.now()
+  for (let i = 0; i < repeats; i++) {
+    const pending = run()
+    if (pending !== undefined) await pending
+  }
+  return (performance.now() - start) / repeats
+}
+
+/** `times/baseline`, round by round. */
+export function ratio(times: readonly number[], baseline: readonly number[]): Spread {
+  return spread(times.map((value, round) => value / baseline[round]))
+}
+
+function spread(values: readonly number[]): Spread {
+  const sorted = values.toSorted((a, b) => a - b)
+  const at = (fraction: number) => sorted[Math.round(fraction * (sorted.length - 1))]
+  return { low: at(0.25), median: at(0.5), high: at(0.75) }
+}
+
+/** `1.23 [1.20–1.31]` */
+export function formatRatio({ low, median, high }: Spread): string {
+  return `${digits(median)} [${digits(low)}–${digits(high)}]`
+}
+
+function digits(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value.toPrecision(3)
+}
+
+/** Measures all cases and prints one line: every case but the first as a multiple of the first. */
+export async function printRatios(title: string, cases: readonly Case[], effort: Effort): Promise<void> {
+  const [baseline, ...others] = await interleave(cases, effort)
+  const columns = others.map((times, i) => `${cases[i + 1].name} ${formatRatio(ratio(times, baseline))}`)
+  console.log(`  ${title.padEnd(26)}${columns.join('   ')}`)
+}
+
+export function printSection(title: string, explanation: string): void {
+  console.log(`\n${title}\n  ${explanation}`)
+}
