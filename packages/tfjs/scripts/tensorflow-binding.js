@@ -1,0 +1,132 @@
+// Gives `@tensorflow/tfjs-node` and `@tensorflow/tfjs-node-gpu` of this workspace their native binding, without their own install
+// step (it downloads from one host that not every machine reaches): the binding's source comes with the npm packages, TensorFlow itself
+// from its PyPI wheel. Both packages have the same source; linked to TensorFlow's CPU build, each runs as it does for its users with
+// only the device exchanged. Needs Python 3 with pip, and a C++ compiler; made once and kept in .cache.
+//
+//   node packages/tfjs/scripts/tensorflow-binding.js       exit status 0; prints one line when something is missing
+
+import { spawnSync } from 'node:child_process'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const TENSORFLOW = '2.21.0'
+const cache = fileURLToPath(new URL(`../../../.cache/tensorflow-${TENSORFLOW}`, import.meta.url))
+const require = createRequire(import.meta.url)
+
+/** Takes from the wheel what the binding is compiled with and linked to. */
+const EXTRACT = `
+import sys, zipfile
+wheel, target = sys.argv[1:]
+with zipfile.ZipFile(wheel) as archive:
+    for name in archive.namelist():
+        if name.startswith('tensorflow/include/') or name in (
+            'tensorflow/libtensorflow_cc.so.2', 'tensorflow/libtensorflow_framework.so.2'):
+            archive.extract(name, target)
+`
+
+const problem = provide()
+if (problem) console.error(`fourierft: tfjs-node has no binding here: ${problem}`)
+
+function provide() {
+  if (process.platform !== 'linux' || process.arch !== 'x64') return 'the set-up knows Linux on x64 alone'
+  const packages = ['@tensorflow/tfjs-node', '@tensorflow/tfjs-node-gpu'].map((name) =>
+    dirname(require.resolve(`${name}/package.json`)),
+  )
+  const binding = join(cache, 'tfjs_binding.node')
+  if (!existsSync(binding)) {
+    const trouble = fetchTensorFlow() ?? compile(packages[0], binding)
+    if (trouble) return trouble
+  }
+  for (const folder of packages) {
+    const target = join(folder, 'lib', 'napi-v8', 'tfjs_binding.node')
+    if (existsSync(target)) continue
+    mkdirSync(join(folder, 'deps'), { recursive: true })
+    const libraries = join(folder, 'deps', 'lib')
+    if (!existsSync(libraries)) symlinkSync(join(cache, 'lib'), libraries)
+    mkdirSync(dirname(target), { recursive: true })
+    copyFileSync(binding, target)
+  }
+  return undefined
+}
+
+/** `.cache/tensorflow-…/{include,lib}` out of the wheel. */
+function fetchTensorFlow() {
+  if (existsSync(join(cache, 'lib'))) return undefined
+  const temporary = `${cache}.part`
+  rmSync(temporary, { recursive: true, force: true })
+  mkdirSync(join(temporary, 'lib'), { recursive: true })
+  const download = [
+    '-m',
+    'pip',
+    'download',
+    '--quiet',
+    '--no-deps',
+    '--disable-pip-version-check',
+    '--dest',
+    temporary,
+  ]
+  const trouble = run(
+    'python3',
+    [...download, `tensorflow_cpu==${TENSORFLOW}`],
+    'the TensorFlow wheel could not be fetched from PyPI',
+  )
+  if (trouble) return trouble
+  const wheel = readdirSync(temporary).find((name) => name.endsWith('.whl'))
+  const failed = run(
+    'python3',
+    ['-c', EXTRACT, join(temporary, wheel), temporary],
+    'the TensorFlow wheel could not be unpacked',
+  )
+  if (failed) return failed
+  const from = join(temporary, 'tensorflow')
+  for (const name of ['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'])
+    renameSync(join(from, name), join(temporary, 'lib', name))
+  // The binding is linked with -ltensorflow; the wheel calls that library libtensorflow_cc.
+  symlinkSync('libtensorflow_cc.so.2', join(temporary, 'lib', 'libtensorflow.so'))
+  symlinkSync('libtensorflow_framework.so.2', join(temporary, 'lib', 'libtensorflow_framework.so'))
+  renameSync(join(from, 'include'), join(temporary, 'include'))
+  rmSync(from, { recursive: true })
+  rmSync(join(temporary, wheel))
+  renameSync(temporary, cache)
+  return undefined
+}
+
+function compile(folder, binding) {
+  const { include_dir: headers } = require('node-api-headers')
+  const sources = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(folder, 'binding', name))
+  const includes = [folder, join(cache, 'include'), headers].map((path) => `-I${path}`)
+  const libraries = [
+    `-L${join(cache, 'lib')}`,
+    '-ltensorflow',
+    '-ltensorflow_framework',
+    '-Wl,-rpath,$ORIGIN/../../deps/lib',
+  ]
+  return run(
+    'c++',
+    [
+      '-std=c++17',
+      '-O2',
+      '-fPIC',
+      '-shared',
+      '-w',
+      '-DNAPI_VERSION=8',
+      ...includes,
+      ...sources,
+      '-o',
+      binding,
+      ...libraries,
+    ],
+    'its binding could not be compiled (a C++17 compiler is needed)',
+  )
+}
+
+/** Runs a program; returns undefined, or one line of what went wrong. */
+function run(command, args, complaint) {
+  const { status, error, stderr } = spawnSync(command, args, { encoding: 'utf8' })
+  if (error) return `${complaint}: ${command}: ${error.message}`
+  if (status !== 0)
+    return `${complaint}: ${stderr.split('\n').find((line) => /error/i.test(line)) ?? stderr.trim()}`
+  return undefined
+}

@@ -1,0 +1,514 @@
+/**
+ * The adapters of one attached model: PEFT's verbs. Which adapter is active, whether it is merged, what is trained: all of that is
+ * decided here. Layers apply what they are told to (`AdaptedDense`); files are the business of `@fourierft/core`.
+ */
+import {
+  Adapter,
+  type AdapterSource,
+  type CreateAdapterOptions,
+  createAdapter,
+  createConfig,
+  createLayer,
+  delta,
+  type FloatArray,
+  type FourierFTConfig,
+  FourierFTError,
+  type FourierFTOptions,
+  type LoadAdapterOptions,
+  loadAdapter,
+  matchModules,
+  nearestNames,
+  type Shape,
+  savePretrained,
+  type WriteOptions,
+} from '@fourierft/core'
+import { add, type Tensor, tensor1d, tensor2d, tidy, transpose, type Variable } from '@tensorflow/tfjs-core'
+import { type LayersModel, type LayerVariable, Sequential } from '@tensorflow/tfjs-layers'
+import type { TfjsStrategy } from '../strategies/choose-strategy.js'
+import { TableCache } from '../table-cache.js'
+import { AdaptedDense } from './adapted-dense.js'
+import { freeze } from './freeze.js'
+import { type AnyLayer, denseParts, variableOf } from './layers-internals.js'
+import { LoadedAdapter } from './loaded-adapter.js'
+import { type ModuleNames, type NamedLayer, namedLayers } from './named-layers.js'
+import { trainAdaptersOnly } from './training.js'
+
+export interface AttachOptions {
+  /** Module names that differ from the layers' own names: a record by layer path, or a function. */
+  readonly moduleNames?: ModuleNames
+  /** How active adapters are applied. Default: `auto`, by the sizes of each layer and batch. */
+  readonly strategy?: TfjsStrategy | 'auto'
+}
+
+/** Layers that some attached model holds: a layer takes one attachment at a time. */
+const attachedLayers = new WeakSet<AnyLayer>()
+
+export class Adapters {
+  readonly model: LayersModel
+  readonly #named: readonly NamedLayer[]
+  readonly #layers = new Map<string, AdaptedDense>()
+  readonly #adapters = new Map<string, LoadedAdapter>()
+  readonly #settings: { strategy: TfjsStrategy | 'auto'; tables: TableCache; rows: Int32Array | undefined }
+  readonly #restore: readonly (() => void)[]
+  #active: readonly string[] = []
+  #enabled = true
+  #merged: readonly string[] = []
+  #detached = false
+
+  /** `attach` makes these. */
+  constructor(model: LayersModel, { moduleNames, strategy = 'auto' }: AttachOptions) {
+    // Before the flags are read: a Sequential model that builds itself later would set them all.
+    if (model instanceof Sequential && !model.built) model.build()
+    this.model = model
+    this.#named = namedLayers(model, moduleNames)
+    this.#settings = { strategy, tables: new TableCache(), rows: undefined }
+    const dense = this.#named.flatMap(({ name, layer }) => {
+      const parts = denseParts(layer)
+      return parts ? [{ name, layer, parts }] : []
+    })
+    const taken = dense.find(({ layer }) => attachedLayers.has(layer))
+    if (taken) {
+      throw new FourierFTError(
+        'INVALID_STATE',
+        `layer '${taken.name}' is attached already; use the object that attach() gave, or detach() it first`,
+        { module: taken.name },
+      )
+    }
+    for (const { name, layer, parts } of dense) {
+      attachedLayers.add(layer)
+      this.#layers.set(name, new AdaptedDense(name, layer, parts, this.#settings))
+    }
+    const thaw = freeze(model, this.#named)
+    const untrain = trainAdaptersOnly(model, () => this.#weightsToTrain())
+    this.#restore = [thaw, untrain]
+  }
+
+  /** Names and shapes `[out, in]` of the layers that can have adapters. */
+  get shapes(): Readonly<Record<string, Shape>> {
+    return Object.fromEntries(Array.from(this.#layers, ([name, { shape }]) => [name, shape]))
+  }
+
+  /** Names of the active adapters; they stay active while they are disabled. */
+  get activeAdapters(): readonly string[] {
+    return this.#active
+  }
+
+  /** What a training loop of one's own trains: the weights of the active adapters. Valid until an adapter is set or deleted. */
+  get trainableVariables(): Variable[] {
+    return this.#activeWeights().map(variableOf)
+  }
+
+  /** The names of all adapters, in the order in which they came. */
+  listAdapters(): string[] {
+    return [...this.#adapters.keys()]
+  }
+
+  /**
+   * A new adapter, to be trained; active at once if it is the first. Coefficients start as PEFT's do: standard normal, or zeros with
+   * `initWeights: true`.
+   *
+   * @param config which layers (`targetModules`), how many coefficients, scaling, seed; PEFT's defaults for what is not given
+   * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `UNSUPPORTED`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`,
+   *   `INVALID_PATTERN`; nothing is changed then
+   */
+  addAdapter(
+    name: string,
+    config: FourierFTOptions | FourierFTConfig,
+    options: CreateAdapterOptions = {},
+  ): void {
+    this.#checkNewName(name)
+    const complete =
+      'extra' in config && config.extra
+        ? (config as FourierFTConfig)
+        : createConfig(config as FourierFTOptions)
+    const shapes = Object.fromEntries(
+      this.#matched(complete).map((module) => [module, this.#layer(module).shape]),
+    )
+    this.#include(name, createAdapter(complete, shapes, options))
+  }
+
+  /**
+   * An adapter from a directory, the hub, a URL, files or memory, or one that is loaded already; active at once if it is the first.
+   *
+   * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, and what `loadAdapter` of
+   *   `@fourierft/core` throws; nothing is changed then
+   */
+  async loadAdapter(
+    source: AdapterSource | Adapter,
+    { name = 'default', ...options }: LoadAdapterOptions & { readonly name?: string } = {},
+  ): Promise<void> {
+    this.#checkNewName(name)
+    const adapter = source instanceof Adapter ? source : await loadAdapter(source, options)
+    // The name may have been taken, or the model detached, while the files were on their way.
+    this.#checkNewName(name)
+    this.#include(name, adapter)
+  }
+
+  /**
+   * The active adapter, or several: what they change is added up. A merged model is unmerged first, as PEFT does.
+   *
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; `UNSUPPORTED` where two of them replace the same layer (`modulesToSave`)
+   */
+  setAdapter(names: string | readonly string[]): void {
+    this.#checkAttached()
+    const active = [...new Set(typeof names === 'string' ? [names] : names)]
+    for (const name of active) this.#adapter(name)
+    for (const module of this.#layers.keys()) {
+      const replacing = active.filter((name) => this.#adapter(name).wholes.has(module))
+      if (replacing.length > 1) {
+        throw new FourierFTError(
+          'UNSUPPORTED',
+          `adapters ${replacing.join(' and ')} both replace layer '${module}' (modulesToSave); set one of them`,
+          { module, option: 'names', received: replacing },
+        )
+      }
+    }
+    this.unmergeAdapter()
+    this.#active = active
+    this.#update()
+  }
+
+  /** No adapter is applied: the base model's own bits. A merged model is unmerged. */
+  disableAdapters(): void {
+    this.#checkAttached()
+    this.unmergeAdapter()
+    this.#enabled = false
+    this.#update()
+  }
+
+  /** The active adapters are applied again. */
+  enableAdapters(): void {
+    this.#checkAttached()
+    this.#enabled = true
+    this.#update()
+  }
+
+  /** Forgets an adapter and frees what it held. If it was active, the others that are active stay so. */
+  deleteAdapter(name: string): void {
+    this.#checkAttached()
+    const adapter = this.#adapter(name)
+    this.unmergeAdapter()
+    this.#adapters.delete(name)
+    this.#active = this.#active.filter((active) => active !== name)
+    this.#update()
+    adapter.dispose()
+    const entries = [...this.#adapters.values()].flatMap(({ branches }) =>
+      Array.from(branches.values(), ({ spec }) => spec.entries),
+    )
+    this.#settings.tables.retain(entries)
+  }
+
+  /**
+   * Adds ΔW of the active adapters (or of the named ones) to the kernels. The original kernels are kept, for `unmergeAdapter`. Whole
+   * layers (`modulesToSave`) stay as they are set.
+   *
+   * @throws {FourierFTError} `INVALID_STATE` (merged already, disabled, no adapter), `ADAPTER_NOT_FOUND`, `NOT_FINITE`
+   */
+  async mergeAdapter(names: string | readonly string[] = this.#active): Promise<void> {
+    this.#checkAttached()
+    const chosen = typeof names === 'string' ? [names] : [...names]
+    if (this.#merged.length > 0)
+      throw invalidState(`adapters ${this.#merged.join(', ')} are merged; call unmergeAdapter() first`)
+    if (!this.#enabled) throw invalidState('the adapters are disabled; call enableAdapters() first')
+    if (chosen.length === 0)
+      throw invalidState('no adapter is active; call setAdapter() or name the adapters to merge')
+    const adapters = await Promise.all(chosen.map((name) => this.#adapter(name).snapshot()))
+    this.#checkAttached()
+    // All new kernels before the first change, so that a failure changes nothing.
+    const kernels: [AdaptedDense, Tensor][] = []
+    try {
+      for (const layer of this.#layers.values()) {
+        const own = adapters.filter(({ modules }) => modules.has(layer.module))
+        if (own.length === 0) continue
+        kernels.push([
+          layer,
+          tidy(() =>
+            own.reduce((kernel, adapter) => add(kernel, kernelOf(adapter, layer)), layer.parts.kernel.read()),
+          ),
+        ])
+      }
+    } catch (error) {
+      for (const [, kernel] of kernels) kernel.dispose()
+      throw error
+    }
+    for (const [layer, kernel] of kernels) layer.merge(kernel)
+    this.#merged = chosen
+  }
+
+  /** Gives the kernels their original bits back. Without effect where nothing is merged. */
+  unmergeAdapter(): void {
+    this.#checkAttached()
+    for (const layer of this.#layers.values()) layer.unmerge()
+    this.#merged = []
+  }
+
+  /**
+   * The model with the active adapters inside of its own weights, and without a trace of this package. All adapters are freed.
+   *
+   * @throws {FourierFTError} as `mergeAdapter`
+   */
+  async mergeAndUnload(): Promise<LayersModel> {
+    if (this.#merged.length === 0) await this.mergeAdapter()
+    for (const [module, { parts }] of this.#layers) {
+      const whole = this.#active.map((name) => this.#adapter(name).wholes.get(module)).find((found) => found)
+      if (!whole) continue
+      variableOf(parts.kernel).assign(whole.kernel.read())
+      if (parts.bias && whole.bias) variableOf(parts.bias).assign(whole.bias.read())
+    }
+    this.#leave({ keepMerged: true })
+    return this.model
+  }
+
+  /** The adapter with its numbers as they are now: to be saved, sent, or loaded elsewhere. */
+  async getAdapter(name = this.#onlyActive()): Promise<Adapter> {
+    this.#checkAttached()
+    return this.#adapter(name).snapshot()
+  }
+
+  /**
+   * Writes the two files of an adapter; see `savePretrained` of `@fourierft/core`.
+   *
+   * @param options `name` of the adapter (default: the active one), and the form of the files
+   */
+  async savePretrained(
+    directory: string | URL,
+    options: WriteOptions & { readonly name?: string } = {},
+  ): Promise<void> {
+    const { name, ...form } = options
+    await savePretrained(await this.getAdapter(name), directory, form)
+  }
+
+  /**
+   * New coefficients for some layers of an adapter, from a training loop of one's own.
+   *
+   * @param byModule `[n]` for each module
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `NOT_FINITE`, `INVALID_STATE` while merged;
+   *   nothing is changed then
+   */
+  setCoefficients(name: string, byModule: Readonly<Record<string, FloatArray>>): void {
+    this.#checkAttached()
+    const { branches } = this.#adapter(name)
+    if (this.#merged.length > 0) throw invalidState('the model is merged; call unmergeAdapter() first')
+    const changes = Object.entries(byModule).map(([module, coefficients]) => {
+      const branch = branches.get(module)
+      if (!branch)
+        throw moduleNotFound(`adapter '${name}' has no module '${module}'`, module, branches.keys())
+      const { spec } = branch
+      return { branch, layer: createLayer({ name: module, ...spec, coefficients }) }
+    })
+    for (const { branch, layer } of changes) {
+      const values = tensor1d(Float32Array.from(layer.coefficients))
+      variableOf(branch.coefficients).assign(values)
+      values.dispose()
+    }
+  }
+
+  /**
+   * Runs `model.predict` or `model.apply` with one adapter for each row of the batch.
+   *
+   * @param names an adapter for each row, null for the base model
+   * @param run synchronous; has to use the model with exactly that many rows at once: `model.predict(x, { batchSize: names.length })`
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged, `INVALID_OPTION` for another number of rows,
+   *   `UNSUPPORTED` for adapters with `modulesToSave`
+   */
+  withAdapterPerRow<T>(names: readonly (string | null)[], run: () => T): T {
+    this.#checkAttached()
+    if (this.#merged.length > 0) throw invalidState('the model is merged; call unmergeAdapter() first')
+    const used = [...new Set(names.filter((name) => name !== null))]
+    for (const name of used) {
+      if (this.#adapter(name).wholes.size > 0) {
+        throw new FourierFTError(
+          'UNSUPPORTED',
+          `adapter '${name}' replaces whole layers (modulesToSave); it cannot share a batch`,
+          {
+            option: 'names',
+            received: name,
+          },
+        )
+      }
+    }
+    this.#settings.rows = Int32Array.from(names, (name) => (name === null ? -1 : used.indexOf(name)))
+    this.#apply(used)
+    try {
+      return run()
+    } finally {
+      this.#settings.rows = undefined
+      this.#update()
+    }
+  }
+
+  /** Leaves the model as it was found: its weights' bits, its methods, its `trainable` flags. All adapters are freed. */
+  detach(): void {
+    this.#checkAttached()
+    this.#leave({ keepMerged: false })
+  }
+
+  #leave(options: { keepMerged: boolean }): void {
+    for (const layer of this.#layers.values()) layer.detach(options)
+    for (const { layer } of this.#named) attachedLayers.delete(layer)
+    for (const adapter of this.#adapters.values()) adapter.dispose()
+    this.#adapters.clear()
+    this.#settings.tables.dispose()
+    for (const restore of this.#restore) restore()
+    this.#detached = true
+  }
+
+  #include(name: string, adapter: Adapter): void {
+    const { config } = adapter
+    if (config.bias !== 'none') {
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `adapter '${name}' trains biases (bias: '${config.bias}'), which this package does not; expected 'none'`,
+        { option: 'bias', expected: 'none', received: config.bias },
+      )
+    }
+    const known = Object.fromEntries(
+      [...this.#layers]
+        .filter(([module]) => adapter.modules.has(module))
+        .map(([module, { shape }]) => [module, shape]),
+    )
+    const loaded = new LoadedAdapter(adapter.withShapes(known), this.#layers, this.#wholeModules(config))
+    this.#adapters.set(name, loaded)
+    if (this.#adapters.size === 1) this.#active = [name]
+    this.#update()
+  }
+
+  /** The layers that a configuration adapts. */
+  #matched(config: FourierFTConfig): string[] {
+    const whole = new Set(this.#wholeModules(config))
+    const names = this.#named.filter(({ layer }) => layer.weights.length > 0).map(({ name }) => name)
+    const matched = matchModules(config, names, { linear: this.#layers.keys() }).filter(
+      (module) => !whole.has(module),
+    )
+    for (const module of matched) this.#layer(module)
+    return matched
+  }
+
+  /** The layers that a configuration trains and saves whole: ends of their names, or of those of models that they are in, as in PEFT. */
+  #wholeModules({ modulesToSave }: FourierFTConfig): string[] {
+    const modules = (modulesToSave ?? []).flatMap((ending) => {
+      const found = this.#named
+        .filter(
+          ({ name, layer }) => layer.weights.length > 0 && paths(name).some((path) => path.endsWith(ending)),
+        )
+        .map(({ name }) => name)
+      if (found.length === 0)
+        throw moduleNotFound(`modulesToSave: the model has no layer '${ending}'`, ending, this.#layers.keys())
+      return found
+    })
+    for (const module of modules) this.#layer(module)
+    return [...new Set(modules)]
+  }
+
+  #layer(module: string): AdaptedDense {
+    const layer = this.#layers.get(module)
+    if (layer) return layer
+    const other = this.#named.find(({ name }) => name === module)
+    if (!other) throw moduleNotFound(`the model has no layer '${module}'`, module, this.#layers.keys())
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `layer '${module}' is a ${other.layer.getClassName()}; only Dense layers can have adapters`,
+      { module, expected: 'Dense', received: other.layer.getClassName() },
+    )
+  }
+
+  #adapter(name: string): LoadedAdapter {
+    const adapter = this.#adapters.get(name)
+    if (adapter) return adapter
+    const known = this.listAdapters()
+    throw new FourierFTError(
+      'ADAPTER_NOT_FOUND',
+      `there is no adapter '${name}'; there is ${known.join(', ') || 'none'}`,
+      {
+        option: 'name',
+        expected: known,
+        received: name,
+      },
+    )
+  }
+
+  #onlyActive(): string {
+    const [name] = this.#active
+    if (name !== undefined && this.#active.length === 1) return name
+    throw invalidState(`${this.#active.length} adapters are active; name the one that is meant`)
+  }
+
+  #checkNewName(name: string): void {
+    this.#checkAttached()
+    if (typeof name !== 'string' || name === '') {
+      throw new FourierFTError('INVALID_OPTION', 'name: expected a name for the adapter', {
+        option: 'name',
+        received: name,
+      })
+    }
+    if (!this.#adapters.has(name)) return
+    throw new FourierFTError(
+      'ADAPTER_EXISTS',
+      `there is an adapter '${name}' already; delete it first or choose another name`,
+      {
+        option: 'name',
+        received: name,
+      },
+    )
+  }
+
+  #checkAttached(): void {
+    if (this.#detached) throw invalidState('the model was detached; call attach() again')
+  }
+
+  #update(): void {
+    this.#apply(this.#enabled ? this.#active : [])
+    const trained = new Set(this.#enabled ? this.#activeWeights() : [])
+    for (const { weights } of this.#adapters.values()) {
+      for (const weight of weights) weight.trainable = trained.has(weight)
+    }
+  }
+
+  #apply(names: readonly string[]): void {
+    const adapters = names.map((name) => this.#adapter(name))
+    for (const layer of this.#layers.values())
+      layer.setActive(adapters.map((adapter) => adapter.part(layer.module)))
+  }
+
+  #activeWeights(): LayerVariable[] {
+    return this.#active.flatMap((name) => this.#adapter(name).weights)
+  }
+
+  #weightsToTrain(): LayerVariable[] {
+    if (this.#merged.length > 0)
+      throw invalidState('the model is merged; call unmergeAdapter() before training')
+    if (!this.#enabled) throw invalidState('the adapters are disabled; call enableAdapters() before training')
+    if (this.#active.length === 0)
+      throw invalidState('no adapter is active; call addAdapter() or setAdapter() before training')
+    return this.#activeWeights()
+  }
+}
+
+/** ΔWᵀ of one layer, in the orientation of a TensorFlow.js kernel `[in, out]`. */
+function kernelOf(adapter: Adapter, { module, shape }: AdaptedDense): Tensor {
+  const values = delta(adapter.layer(module, shape), new Float32Array(shape[0] * shape[1]))
+  return transpose(tensor2d(Float32Array.from(values), [shape[0], shape[1]]))
+}
+
+/** `a`, `a.b`, `a.b.c` of `a.b.c`. */
+function paths(name: string): string[] {
+  const parts = name.split('.')
+  return parts.map((_, i) => parts.slice(0, i + 1).join('.'))
+}
+
+function invalidState(message: string): FourierFTError {
+  return new FourierFTError('INVALID_STATE', message)
+}
+
+function moduleNotFound(what: string, module: string, known: Iterable<string>): FourierFTError {
+  const names = [...known]
+  return new FourierFTError(
+    'MODULE_NOT_FOUND',
+    `${what}; the nearest: ${nearestNames([module], names, 3).join(', ') || 'none'}`,
+    {
+      module,
+      expected: names,
+      received: module,
+    },
+  )
+}

@@ -1,0 +1,471 @@
+import { mkdtemp, readdir } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import {
+  type Adapter,
+  createAdapter,
+  createConfig,
+  FourierFTError,
+  loadAdapter,
+  referenceDelta,
+  savePretrained,
+} from '@fourierft/core'
+import * as tf from '@tensorflow/tfjs-core'
+import * as tfl from '@tensorflow/tfjs-layers'
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { useBackend } from '../__fixtures__/use-backend.js'
+import { attach } from './attach.js'
+
+const CONFIG = { targetModules: ['query', 'value'], nFrequency: 12, scaling: 40, randomLocSeed: 7 }
+
+/** query [10 → 8] relu, norm, value [8 → 6] linear without bias, head [6 → 3] softmax. */
+function makeModel(): tfl.Sequential {
+  return tfl.sequential({
+    layers: [
+      tfl.layers.dense({
+        name: 'query',
+        units: 8,
+        inputShape: [10],
+        activation: 'relu',
+        biasInitializer: 'randomNormal',
+      }),
+      tfl.layers.batchNormalization({ name: 'norm' }),
+      tfl.layers.dense({ name: 'value', units: 6, useBias: false }),
+      tfl.layers.dense({ name: 'head', units: 3, activation: 'softmax', biasInitializer: 'randomNormal' }),
+    ],
+  })
+}
+
+function numbers(tensor: tf.Tensor | tf.Tensor[]): Float32Array {
+  return Float32Array.from((Array.isArray(tensor) ? (tensor[0] as tf.Tensor) : tensor).dataSync())
+}
+
+function predict(model: tfl.LayersModel, x: tf.Tensor): Float32Array {
+  const output = model.predict(x)
+  const values = numbers(output)
+  tf.dispose(output)
+  return values
+}
+
+const allWeights = (model: tfl.LayersModel) => model.weights.map((weight) => numbers(weight.read()))
+const flags = (model: tfl.LayersModel) =>
+  model.weights.map((weight) => [weight.trainable, (weight.read() as tf.Variable).trainable])
+
+async function codeOf(run: () => unknown): Promise<unknown> {
+  try {
+    await run()
+  } catch (error) {
+    return error instanceof FourierFTError ? error.code : error
+  }
+  return 'nothing thrown'
+}
+
+function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
+  expect(actual.length).toBe(expected.length)
+  for (let i = 0; i < expected.length; i++) {
+    expect(Math.abs((actual[i] as number) - (expected[i] as number))).toBeLessThanOrEqual(tolerance)
+  }
+}
+
+describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
+  beforeAll(() => useBackend(backend))
+
+  let model: tfl.Sequential
+  let optimizers: tf.Optimizer[]
+  let x: tf.Tensor2D
+  let y: tf.Tensor2D
+  let tensorsBefore: number
+  beforeEach(() => {
+    tensorsBefore = tf.memory().numTensors
+    optimizers = []
+    model = makeModel()
+    x = tf.randomNormal([16, 10], 0, 1, 'float32', 5)
+    // Not tf.oneHot: on wasm its float32 is an int32 in disguise.
+    y = tf.tensor2d(
+      Float32Array.from({ length: 16 * 3 }, (_, i) => (i % 3 === Math.floor(i / 3) % 3 ? 1 : 0)),
+      [16, 3],
+    )
+  })
+  afterEach(() => {
+    model.dispose()
+    tf.dispose([x, y])
+    for (const optimizer of optimizers) optimizer.dispose()
+    // Each test frees what it makes: the model, its optimizer, its adapters.
+    expect(tf.memory().numTensors).toBe(tensorsBefore)
+  })
+
+  function adam(): tf.Optimizer {
+    const optimizer = tf.train.adam(0.05)
+    optimizers.push(optimizer)
+    return optimizer
+  }
+
+  /** A plain model with ΔW of the adapters in its weights: what an attached model has to compute. */
+  function expectedOutput(adapters: readonly Adapter[]): Float32Array {
+    const output = tf.tidy(() => {
+      let h: tf.Tensor = x
+      for (const layer of model.layers) {
+        const [kernel, bias] = layer.getWeights() as [tf.Tensor, tf.Tensor?]
+        if (layer.name === 'norm') {
+          h = layer.apply(h) as tf.Tensor
+          continue
+        }
+        let total = kernel
+        for (const adapter of adapters) {
+          if (!adapter.modules.has(layer.name)) continue
+          const shape = [kernel.shape[1] as number, kernel.shape[0] as number] as const
+          const delta = referenceDelta(adapter.layer(layer.name, shape))
+          total = tf.add(total, tf.transpose(tf.tensor2d(Float32Array.from(delta), [...shape])))
+        }
+        h = tf.matMul(h as tf.Tensor2D, total as tf.Tensor2D)
+        if (bias) h = tf.add(h, bias)
+        if (layer.name === 'query') h = tf.relu(h)
+        if (layer.name === 'head') h = tf.softmax(h)
+      }
+      return h
+    })
+    const values = numbers(output)
+    output.dispose()
+    return values
+  }
+
+  it('changes nothing until an adapter is active, and leaves no trace', async () => {
+    const base = predict(model, x)
+    for (const weight of model.layers[1]?.weights ?? []) weight.trainable = false
+    const weights = allWeights(model)
+    const before = flags(model)
+    const own = model.layers.map((layer) => Object.getOwnPropertyNames(layer))
+    const ownOfModel = Object.getOwnPropertyNames(model)
+    const adapters = attach(model)
+    expect(predict(model, x)).toEqual(base)
+    adapters.addAdapter('a', CONFIG)
+    expect(predict(model, x)).not.toEqual(base)
+    adapters.detach()
+    expect(predict(model, x)).toEqual(base)
+    expect(allWeights(model)).toEqual(weights)
+    expect(flags(model)).toEqual(before)
+    expect(model.layers.map((layer) => Object.getOwnPropertyNames(layer))).toEqual(own)
+    expect(Object.getOwnPropertyNames(model)).toEqual(ownOfModel)
+    expect(await codeOf(() => adapters.setAdapter('a'))).toBe('INVALID_STATE')
+  })
+
+  it.each(['dense', 'factored', 'auto'] as const)(
+    'applies ΔW before bias and activation (%s)',
+    async (strategy) => {
+      const adapters = attach(model, CONFIG, { strategy })
+      // Sums of at most 10 + 2·12 products in each layer, through three layers of gain about 1: 2⁻²⁴ · 34 · 3 · |y| ≤ 1e-5 · |y|, |y| ≤ 1.
+      expectClose(predict(model, x), expectedOutput([await adapters.getAdapter()]), 1e-5)
+      adapters.detach()
+    },
+  )
+
+  it('adds several adapters, disables and enables them, deletes them', async () => {
+    const base = predict(model, x)
+    const adapters = attach(model)
+    adapters.addAdapter('a', CONFIG, { initialSeed: 1 })
+    adapters.addAdapter(
+      'b',
+      { ...CONFIG, randomLocSeed: 8, targetModules: ['value', 'head'] },
+      { initialSeed: 2 },
+    )
+    adapters.addAdapter('c', { ...CONFIG, scaling: -30 }, { initialSeed: 3 })
+    expect(adapters.listAdapters()).toEqual(['a', 'b', 'c'])
+    expect(adapters.activeAdapters).toEqual(['a'])
+    const a = predict(model, x)
+    adapters.setAdapter(['a', 'b', 'c'])
+    const all = await Promise.all(['a', 'b', 'c'].map((name) => adapters.getAdapter(name)))
+    expectClose(predict(model, x), expectedOutput(all), 1e-5)
+    adapters.disableAdapters()
+    expect(predict(model, x)).toEqual(base)
+    adapters.enableAdapters()
+    adapters.deleteAdapter('b')
+    adapters.deleteAdapter('c')
+    expect(predict(model, x)).toEqual(a)
+    adapters.deleteAdapter('a')
+    expect(predict(model, x)).toEqual(base)
+    expect(adapters.listAdapters()).toEqual([])
+    adapters.detach()
+  })
+
+  it('gives each row of a batch its own adapter', () => {
+    const adapters = attach(model)
+    adapters.addAdapter('a', CONFIG, { initialSeed: 1 })
+    adapters.addAdapter('b', { ...CONFIG, scaling: 90 }, { initialSeed: 2 })
+    adapters.addAdapter('c', { ...CONFIG, randomLocSeed: 9 }, { initialSeed: 2 })
+    const single = new Map<string | null, Float32Array>()
+    for (const name of ['a', 'b', 'c']) {
+      adapters.setAdapter(name)
+      single.set(name, predict(model, x))
+    }
+    adapters.disableAdapters()
+    single.set(null, predict(model, x))
+    const cycle = ['a', null, 'b', 'c'] as const
+    const names = Array.from({ length: 16 }, (_, i) => cycle[i % 4] as string | null)
+    const mixed = adapters.withAdapterPerRow(names, () => predict(model, x))
+    names.forEach((name, i) => {
+      expectClose(
+        mixed.subarray(3 * i, 3 * i + 3),
+        (single.get(name) as Float32Array).subarray(3 * i, 3 * i + 3),
+        1e-5,
+      )
+    })
+    expect(predict(model, x)).toEqual(single.get(null))
+    expect(() => adapters.withAdapterPerRow(['a'], () => predict(model, x))).toThrow(/batch has 16 rows/)
+    expect(() => adapters.withAdapterPerRow(['z'], () => predict(model, x))).toThrow(/no adapter 'z'/)
+    adapters.detach()
+  })
+
+  it.each(['before', 'after'])('trains coefficients alone when attached %s compile', async (when) => {
+    const compile = () => model.compile({ optimizer: adam(), loss: 'categoricalCrossentropy' })
+    if (when === 'after') compile()
+    const weights = allWeights(model)
+    const adapters = attach(model, { ...CONFIG, initWeights: true })
+    if (when === 'before') compile()
+    const start = await adapters.getAdapter()
+    const history = await model.fit(x, y, { epochs: 30, verbose: 0 })
+    const losses = history.history.loss as number[]
+    expect(losses.at(-1)).toBeLessThan(losses[0] as number)
+    expect(allWeights(model)).toEqual(weights)
+    const trained = await adapters.getAdapter()
+    for (const [name, { coefficients }] of trained.modules) {
+      expect(coefficients).not.toEqual(start.modules.get(name)?.coefficients)
+    }
+    expectClose(predict(model, x), expectedOutput([trained]), 1e-4)
+    const [loss] = [model.evaluate(x, y, { verbose: 0 }) as tf.Scalar]
+    expect(numbers(loss)[0]).toBeLessThan(losses[0] as number)
+    loss.dispose()
+    adapters.detach()
+    expect(allWeights(model)).toEqual(weights)
+    model.compile({ optimizer: adam(), loss: 'categoricalCrossentropy' })
+    await model.fit(x, y, { epochs: 1, verbose: 0 })
+    expect(allWeights(model)).not.toEqual(weights)
+  })
+
+  it('trains with trainOnBatch and with a loop of one’s own', async () => {
+    const adapters = attach(model, CONFIG)
+    const weights = allWeights(model)
+    model.compile({ optimizer: 'sgd', loss: 'categoricalCrossentropy' })
+    const first = await adapters.getAdapter()
+    await model.trainOnBatch(x, y)
+    const second = await adapters.getAdapter()
+    expect(second.modules.get('query')?.coefficients).not.toEqual(first.modules.get('query')?.coefficients)
+    const optimizer = tf.train.sgd(0.1)
+    const loss = () =>
+      tf.tidy(() => tf.losses.softmaxCrossEntropy(y, model.apply(x) as tf.Tensor) as tf.Scalar)
+    // All trainable variables: the base model's are frozen.
+    optimizer.minimize(loss)
+    optimizer.minimize(loss, false, adapters.trainableVariables)
+    const third = await adapters.getAdapter()
+    expect(third.modules.get('query')?.coefficients).not.toEqual(second.modules.get('query')?.coefficients)
+    expect(allWeights(model)).toEqual(weights)
+    optimizer.dispose()
+    adapters.detach()
+  })
+
+  it('goes on training an adapter after a switch, and refuses moments of another', async () => {
+    const adapters = attach(model, CONFIG)
+    adapters.addAdapter('b', CONFIG)
+    model.compile({ optimizer: adam(), loss: 'categoricalCrossentropy' })
+    await model.fit(x, y, { epochs: 1, verbose: 0 })
+    adapters.setAdapter('b')
+    predict(model, x)
+    adapters.setAdapter('default')
+    await model.fit(x, y, { epochs: 1, verbose: 0 })
+    adapters.setAdapter('b')
+    const before = await adapters.getAdapter()
+    expect(await codeOf(() => model.fit(x, y, { epochs: 1, verbose: 0 }))).toBe('INVALID_STATE')
+    expect((await adapters.getAdapter()).modules).toEqual(before.modules)
+    model.compile({ optimizer: adam(), loss: 'categoricalCrossentropy' })
+    await model.fit(x, y, { epochs: 1, verbose: 0 })
+    expect((await adapters.getAdapter()).modules).not.toEqual(before.modules)
+    adapters.disableAdapters()
+    expect(await codeOf(() => model.fit(x, y, { epochs: 1, verbose: 0 }))).toBe('INVALID_STATE')
+    adapters.detach()
+  })
+
+  it('merges and gives the original bits back', async () => {
+    const weights = allWeights(model)
+    const adapters = attach(model, CONFIG)
+    const unmerged = predict(model, x)
+    await adapters.mergeAdapter()
+    expect(allWeights(model)).not.toEqual(weights)
+    expectClose(predict(model, x), unmerged, 1e-5)
+    expect(await codeOf(() => adapters.mergeAdapter())).toBe('INVALID_STATE')
+    expect(await codeOf(() => model.fit(x, y))).toBe('INVALID_STATE')
+    adapters.unmergeAdapter()
+    expect(allWeights(model)).toEqual(weights)
+    expect(predict(model, x)).toEqual(unmerged)
+    await adapters.mergeAdapter()
+    adapters.disableAdapters()
+    expect(allWeights(model)).toEqual(weights)
+    adapters.enableAdapters()
+    await adapters.mergeAdapter()
+    adapters.detach()
+    expect(allWeights(model)).toEqual(weights)
+  })
+
+  it('merges for good', async () => {
+    const before = flags(model)
+    const adapters = attach(model, { ...CONFIG, modulesToSave: ['head'] })
+    model.compile({ optimizer: 'sgd', loss: 'categoricalCrossentropy' })
+    await model.fit(x, y, { epochs: 2, verbose: 0 })
+    const trained = predict(model, x)
+    expect(await adapters.mergeAndUnload()).toBe(model)
+    expectClose(predict(model, x), trained, 1e-5)
+    expect(flags(model)).toEqual(before)
+  })
+
+  it('trains, saves and loads whole layers', async () => {
+    const weights = allWeights(model)
+    const base = predict(model, x)
+    const adapters = attach(model, { ...CONFIG, modulesToSave: ['head'] })
+    model.compile({ optimizer: 'sgd', loss: 'categoricalCrossentropy' })
+    await model.fit(x, y, { epochs: 2, verbose: 0 })
+    expect(allWeights(model)).toEqual(weights)
+    const trained = predict(model, x)
+    const adapter = await adapters.getAdapter()
+    expect([...adapter.savedTensors.keys()]).toEqual([
+      'base_model.model.head.weight',
+      'base_model.model.head.bias',
+    ])
+    expect(adapter.savedTensors.get('base_model.model.head.weight')?.shape).toEqual([3, 6])
+    await adapters.loadAdapter(await loadAdapter(adapter.toBytes()), { name: 'again' })
+    adapters.setAdapter('again')
+    expect(predict(model, x)).toEqual(trained)
+    adapters.disableAdapters()
+    expect(predict(model, x)).toEqual(base)
+    expect(await codeOf(() => adapters.setAdapter(['default', 'again']))).toBe('UNSUPPORTED')
+    adapters.detach()
+    expect(allWeights(model)).toEqual(weights)
+  })
+
+  it('saves and loads, bytes and all', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'fourierft-tfjs-'))
+    const shapes = { query: [8, 10], value: [6, 8] } as const
+    await savePretrained(createAdapter(createConfig(CONFIG), shapes), join(directory, 'first'))
+    const adapters = attach(model)
+    await adapters.loadAdapter(join(directory, 'first'))
+    expect(adapters.activeAdapters).toEqual(['default'])
+    const loaded = predict(model, x)
+    await adapters.savePretrained(join(directory, 'second'))
+    expect(await readdir(join(directory, 'second'))).toEqual([
+      'adapter_config.json',
+      'adapter_model.safetensors',
+    ])
+    const [first, second] = await Promise.all(
+      ['first', 'second'].map((name) => loadAdapter(join(directory, name))),
+    )
+    expect(second?.toBytes()).toEqual(first?.toBytes())
+    await adapters.loadAdapter(join(directory, 'second'), { name: 'second' })
+    adapters.setAdapter('second')
+    expect(predict(model, x)).toEqual(loaded)
+    adapters.detach()
+  })
+
+  it('leaves model.save and getWeights to the base model', async () => {
+    const adapters = attach(model, CONFIG)
+    expect(model.getWeights().map(numbers)).toEqual(model.weights.map((weight) => numbers(weight.read())))
+    expect(model.layers[0]?.getWeights().length).toBe(2)
+    let saved: tf.io.ModelArtifacts | undefined
+    await model.save(
+      tf.io.withSaveHandler(async (artifacts) => {
+        saved = artifacts
+        return { modelArtifactsInfo: tf.io.getModelArtifactsInfoForJSON(artifacts) }
+      }),
+    )
+    const copy = await tfl.loadLayersModel(tf.io.fromMemory(saved as tf.io.ModelArtifacts))
+    adapters.disableAdapters()
+    expect(predict(copy, x)).toEqual(predict(model, x))
+    copy.dispose()
+    adapters.detach()
+  })
+
+  it('reports what does not fit, and changes nothing', async () => {
+    const adapters = attach(model, CONFIG)
+    const before = { output: predict(model, x), tensors: tf.memory().numTensors }
+    expect(await codeOf(() => adapters.addAdapter('default', CONFIG))).toBe('ADAPTER_EXISTS')
+    expect(await codeOf(() => adapters.addAdapter('', CONFIG))).toBe('INVALID_OPTION')
+    expect(await codeOf(() => adapters.addAdapter('b', { targetModules: ['quer'] }))).toBe('MODULE_NOT_FOUND')
+    expect(() => adapters.addAdapter('b', { targetModules: ['quer'] })).toThrow(/query/)
+    expect(await codeOf(() => adapters.addAdapter('b', {}))).toBe('INVALID_OPTION')
+    expect(await codeOf(() => adapters.addAdapter('b', { targetModules: ['norm'] }))).toBe('UNSUPPORTED')
+    expect(await codeOf(() => adapters.addAdapter('b', { targetModules: ['query'], nFrequency: 81 }))).toBe(
+      'INVALID_ENTRY_COUNT',
+    )
+    expect(await codeOf(() => adapters.addAdapter('b', { ...CONFIG, bias: 'all' }))).toBe('UNSUPPORTED')
+    expect(await codeOf(() => adapters.addAdapter('b', { ...CONFIG, modulesToSave: ['haed'] }))).toBe(
+      'MODULE_NOT_FOUND',
+    )
+    const other = createAdapter(createConfig({ nFrequency: 4 }), { query: [8, 11] })
+    expect(await codeOf(() => adapters.loadAdapter(other, { name: 'b' }))).toBe('SHAPE_MISMATCH')
+    const stray = createAdapter(createConfig({ nFrequency: 4 }), { key: [8, 10] })
+    expect(await codeOf(() => adapters.loadAdapter(stray, { name: 'b' }))).toBe('MODULE_NOT_FOUND')
+    expect(await codeOf(() => adapters.setAdapter('b'))).toBe('ADAPTER_NOT_FOUND')
+    expect(await codeOf(() => adapters.deleteAdapter('b'))).toBe('ADAPTER_NOT_FOUND')
+    expect(await codeOf(() => adapters.mergeAdapter('b'))).toBe('ADAPTER_NOT_FOUND')
+    expect(await codeOf(() => adapters.setCoefficients('default', { query: new Float32Array(3) }))).toBe(
+      'SHAPE_MISMATCH',
+    )
+    expect(await codeOf(() => adapters.setCoefficients('default', { head: new Float32Array(12) }))).toBe(
+      'MODULE_NOT_FOUND',
+    )
+    expect(await codeOf(() => attach(model))).toBe('INVALID_STATE')
+    expect(adapters.listAdapters()).toEqual(['default'])
+    expect(predict(model, x)).toEqual(before.output)
+    expect(tf.memory().numTensors).toBe(before.tensors)
+    adapters.detach()
+    expect(await codeOf(() => attach(model, { targetModules: ['no'] }))).toBe('MODULE_NOT_FOUND')
+    attach(model).detach()
+  })
+
+  it('holds as many tensors after 1,000 swaps as before', () => {
+    const adapters = attach(model)
+    adapters.addAdapter('a', CONFIG)
+    adapters.addAdapter('b', CONFIG, { initialSeed: 1 })
+    const swap = (i: number) => {
+      adapters.setAdapter(i % 2 === 0 ? 'a' : 'b')
+      tf.tidy(() => void model.predict(x))
+    }
+    swap(0)
+    const before = tf.memory()
+    for (let i = 1; i <= 1000; i++) swap(i)
+    expect(tf.memory().numTensors).toBe(before.numTensors)
+    expect(tf.memory().numBytes).toBe(before.numBytes)
+    adapters.detach()
+  })
+
+  it('reaches layers inside of nested models and TimeDistributed, under names of one’s choice', async () => {
+    const encoder = tfl.sequential({
+      name: 'encoder',
+      layers: [
+        tfl.layers.timeDistributed({
+          name: 'steps',
+          layer: tfl.layers.dense({ name: 'query', units: 4 }),
+          inputShape: [5, 3],
+        }),
+      ],
+    })
+    const input = tfl.input({ shape: [5, 3] })
+    const shared = tfl.layers.dense({ name: 'out', units: 4 })
+    const twice = shared.apply(shared.apply(encoder.apply(input) as tfl.SymbolicTensor)) as tfl.SymbolicTensor
+    const nested = tfl.model({ inputs: input, outputs: twice })
+    const xs = tf.randomNormal([2, 5, 3])
+    const base = predict(nested, xs)
+    const adapters = attach(
+      nested,
+      { ...CONFIG, targetModules: ['query', 'out'] },
+      { moduleNames: { out: 'classifier.out' } },
+    )
+    expect(adapters.shapes).toEqual({ 'encoder.steps.query': [4, 3], 'classifier.out': [4, 4] })
+    const adapted = predict(nested, xs)
+    expect(adapted).not.toEqual(base)
+    await adapters.mergeAdapter()
+    expectClose(predict(nested, xs), adapted, 1e-5 * Math.max(...adapted.map(Math.abs)))
+    adapters.detach()
+    expect(predict(nested, xs)).toEqual(base)
+    nested.dispose()
+    // Used twice, it counts two owners; the model lets go of it once.
+    shared.dispose()
+    xs.dispose()
+  })
+})

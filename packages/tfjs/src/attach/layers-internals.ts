@@ -1,0 +1,75 @@
+/**
+ * What this package uses of TensorFlow.js's layers beyond their public types, in one place, and checked when it is first needed: fields
+ * of `Dense`, the layer inside of a wrapper, and where a compiled model keeps the list of weights that `fit` trains.
+ */
+import { FourierFTError } from '@fourierft/core'
+import { type Tensor, Variable } from '@tensorflow/tfjs-core'
+import { type LayersModel, type LayerVariable, layers, version_layers } from '@tensorflow/tfjs-layers'
+
+export type AnyLayer = layers.Layer
+
+/** `y = activation(x · kernel + bias)`. */
+export interface DenseParts {
+  /** `[in, out]` */
+  readonly kernel: LayerVariable
+  readonly bias: LayerVariable | null
+  readonly activation: { apply(x: Tensor): Tensor }
+}
+
+/** The parts of a `Dense` layer; undefined for any other layer. */
+export function denseParts(layer: AnyLayer): DenseParts | undefined {
+  if (layer.getClassName() !== 'Dense') return undefined
+  const parts = layer as unknown as DenseParts
+  const { kernel, bias, activation } = parts
+  const fits =
+    typeof kernel?.read === 'function' && bias !== undefined && typeof activation?.apply === 'function'
+  if (!fits) throw unknownVersion('Dense', 'kernel, bias, activation')
+  return parts
+}
+
+/** The one layer inside of a wrapper such as `TimeDistributed`. */
+export function wrappedLayer(layer: AnyLayer): AnyLayer | undefined {
+  const inner = (layer as { layer?: unknown }).layer
+  return inner instanceof layers.Layer ? inner : undefined
+}
+
+/** The variable behind a `LayerVariable`; writing to it directly leaves the user's kernel constraints out of it. */
+export function variableOf(weight: LayerVariable): Variable {
+  const value = weight.read()
+  if (value instanceof Variable) return value
+  throw new FourierFTError('INVALID_STATE', `weight '${weight.name}' is no variable of this TensorFlow.js`, {
+    tensor: weight.name,
+  })
+}
+
+/** What `LayersModel.fit` reads its variables from. */
+export interface TrainingModel {
+  /** Set by `compile`. */
+  collectedTrainableWeights: LayerVariable[] | null | undefined
+  /** Warns where that list has another length than `trainableWeights`. */
+  checkTrainableWeightsConsistency(): void
+}
+
+/** The object that `compile` and `fit` work on: a `Sequential` model makes a new one inside of itself each time it is compiled. */
+export function trainingModel(model: LayersModel): TrainingModel {
+  const inner = (model as unknown as { model?: LayersModel }).model
+  const training = (inner ?? model) as unknown as TrainingModel
+  return training
+}
+
+/** Whether an optimizer has moments (or the like) from earlier steps. It keeps them by position in the list of trained weights. */
+export function hasState(optimizer: object): boolean {
+  return Object.values(optimizer).some((field) => Array.isArray(field) && field.some(isMoment))
+}
+
+function isMoment(item: unknown): boolean {
+  return typeof item === 'object' && item !== null && 'variable' in item
+}
+
+function unknownVersion(className: string, fields: string): FourierFTError {
+  return new FourierFTError(
+    'UNSUPPORTED',
+    `@tensorflow/tfjs-layers ${version_layers}: a ${className} layer without ${fields}; this package was made for 4.22`,
+    { expected: fields, received: version_layers },
+  )
+}

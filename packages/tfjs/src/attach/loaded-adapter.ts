@@ -1,0 +1,196 @@
+/** One adapter inside of an attached model: its files' contents as variables of TensorFlow.js, and the way back. */
+import {
+  Adapter,
+  decodeFloats,
+  encodeFloats,
+  FourierFTError,
+  isFloatDtype,
+  nearestNames,
+  type Tensor as StoredTensor,
+} from '@fourierft/core'
+import { type Tensor, tensor, tidy, transpose } from '@tensorflow/tfjs-core'
+import { LayerVariable } from '@tensorflow/tfjs-layers'
+import type { ActivePart, AdaptedDense, DenseBranch, WholeWeights } from './adapted-dense.js'
+
+/** PEFT's name of a tensor that belongs to a module saved whole. */
+const SAVED = /^base_model\.model\.(.+)\.(weight|bias)$/s
+
+export class LoadedAdapter {
+  readonly #source: Adapter
+  readonly #branches = new Map<string, DenseBranch>()
+  readonly #wholes = new Map<string, WholeWeights>()
+
+  /**
+   * @param source with coefficients for layers of the model; whole weights that it does not have are copied from the model
+   * @param wholeModules the modules that are trained and saved whole
+   * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, and what `Adapter.layer` throws; nothing is made then
+   */
+  constructor(source: Adapter, layers: ReadonlyMap<string, AdaptedDense>, wholeModules: readonly string[]) {
+    this.#source = source
+    const specs = Array.from(source.modules.keys(), (module) =>
+      source.layer(module, layerOf(layers, module).shape),
+    )
+    const wholes = wholeModules.map((module) => ({ module, layer: layerOf(layers, module) }))
+    const stored = storedWholes(source, layers, wholeModules)
+    for (const { name, coefficients, ...spec } of specs) {
+      const variable = weight(() => tensor(Float32Array.from(coefficients)), 'fourierft_spectrum')
+      this.#branches.set(name, { spec, coefficients: variable })
+    }
+    for (const { module, layer } of wholes) {
+      const { kernel, bias } = layer.parts
+      const given = stored.get(module)
+      this.#wholes.set(module, {
+        kernel: weight(
+          () => (given ? transpose(tensor(given.weight, [...layer.shape])) : kernel.read().clone()),
+          'kernel',
+        ),
+        bias: bias && weight(() => (given?.bias ? tensor(given.bias) : bias.read().clone()), 'bias'),
+      })
+    }
+  }
+
+  /** This adapter's part in a layer of the model. */
+  part(module: string): ActivePart {
+    return { branch: this.#branches.get(module), whole: this.#wholes.get(module) }
+  }
+
+  get branches(): ReadonlyMap<string, DenseBranch> {
+    return this.#branches
+  }
+
+  get wholes(): ReadonlyMap<string, WholeWeights> {
+    return this.#wholes
+  }
+
+  /** Everything that training changes. */
+  get weights(): LayerVariable[] {
+    const branches = Array.from(this.#branches.values(), ({ coefficients }) => coefficients)
+    const wholes = Array.from(this.#wholes.values(), ({ kernel, bias }) => (bias ? [kernel, bias] : [kernel]))
+    return [...branches, ...wholes.flat()]
+  }
+
+  /** With the numbers as they are now. An adapter that was loaded and not trained is the very one that was loaded. */
+  async snapshot(): Promise<Adapter> {
+    const coefficients: Record<string, Float32Array> = {}
+    for (const [module, branch] of this.#branches) {
+      const now = await floats(branch.coefficients.read())
+      if (!equal(now, this.#source.modules.get(module)?.coefficients)) coefficients[module] = now
+    }
+    const saved = new Map<string, StoredTensor>()
+    for (const [module, { kernel, bias }] of this.#wholes) {
+      const transposed = tidy(() => transpose(kernel.read()))
+      saved.set(`base_model.model.${module}.weight`, await store(transposed))
+      transposed.dispose()
+      if (bias) saved.set(`base_model.model.${module}.bias`, await store(bias.read()))
+    }
+    const changed = [...saved].filter(([name, now]) => !same(now, this.#source.savedTensors.get(name)))
+    if (Object.keys(coefficients).length === 0 && changed.length === 0) return this.#source
+    const { config, modules, metadata } = this.#source.withCoefficients(coefficients)
+    const savedTensors = new Map([...this.#source.savedTensors, ...changed])
+    return new Adapter({ config, modules, metadata, savedTensors })
+  }
+
+  dispose(): void {
+    for (const variable of this.weights) variable.dispose()
+  }
+}
+
+function layerOf(layers: ReadonlyMap<string, AdaptedDense>, module: string): AdaptedDense {
+  const layer = layers.get(module)
+  if (layer) return layer
+  const nearest = nearestNames([module], [...layers.keys()], 3)
+  throw new FourierFTError(
+    'MODULE_NOT_FOUND',
+    `the model has no Dense layer '${module}'; the nearest: ${nearest.join(', ') || 'it has none at all'}. ` +
+      'The option moduleNames of attach() gives layers other names',
+    { module, expected: [...layers.keys()], received: module },
+  )
+}
+
+interface StoredWhole {
+  /** `[out, in]` */
+  readonly weight: Float32Array
+  readonly bias: Float32Array | undefined
+}
+
+/** The whole weights that a file holds, checked against the model; everything else in it is refused rather than passed over. */
+function storedWholes(
+  source: Adapter,
+  layers: ReadonlyMap<string, AdaptedDense>,
+  wholeModules: readonly string[],
+): Map<string, StoredWhole> {
+  const parts = new Map<string, { weight?: Float32Array; bias?: Float32Array }>()
+  for (const [tensor, stored] of source.savedTensors) {
+    const [, module, kind] = SAVED.exec(tensor) ?? []
+    if (module === undefined || !wholeModules.includes(module)) {
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `tensor ${tensor}: expected weight or bias of one of the modules_to_save (${wholeModules.join(', ') || 'none'})`,
+        { tensor, expected: wholeModules },
+      )
+    }
+    const { shape, parts: dense } = layerOf(layers, module)
+    const expected = kind === 'weight' ? [...shape] : dense.bias ? [shape[0]] : undefined
+    if (expected === undefined || !equal(stored.shape, expected)) {
+      throw new FourierFTError(
+        'SHAPE_MISMATCH',
+        `tensor ${tensor}: expected ${expected ? `[${expected.join(', ')}]` : `none, for layer '${module}' has no bias`}; ` +
+          `received [${stored.shape.join(', ')}]`,
+        { tensor, module, expected, received: stored.shape },
+      )
+    }
+    const { dtype, bytes } = stored
+    if (!isFloatDtype(dtype)) {
+      throw new FourierFTError('UNSUPPORTED_DTYPE', `tensor ${tensor}: expected floats; received ${dtype}`, {
+        tensor,
+        received: dtype,
+      })
+    }
+    const values = Float32Array.from(decodeFloats({ dtype, bytes }))
+    parts.set(module, { ...parts.get(module), [kind as 'weight' | 'bias']: values })
+  }
+  const wholes = new Map<string, StoredWhole>()
+  for (const [module, { weight, bias }] of parts) {
+    const needsBias = layerOf(layers, module).parts.bias !== null
+    if (weight === undefined || (needsBias && bias === undefined)) {
+      const missing = `base_model.model.${module}.${weight === undefined ? 'weight' : 'bias'}`
+      throw new FourierFTError('INVALID_SAFETENSORS', `tensor ${missing} is missing beside its other half`, {
+        tensor: missing,
+        module,
+      })
+    }
+    wholes.set(module, { weight, bias })
+  }
+  return wholes
+}
+
+/** @param make a tensor of its own, not one that belongs to the model */
+function weight(make: () => Tensor, name: string): LayerVariable {
+  const initial = tidy(make)
+  const variable = new LayerVariable(initial, 'float32', name, false)
+  initial.dispose()
+  return variable
+}
+
+async function floats(values: Tensor): Promise<Float32Array> {
+  return Float32Array.from(await values.data())
+}
+
+async function store(values: Tensor): Promise<StoredTensor> {
+  return { dtype: 'F32', shape: values.shape, bytes: encodeFloats(await floats(values), 'F32') }
+}
+
+function same(now: StoredTensor, before: StoredTensor | undefined): boolean {
+  if (before === undefined || !isFloatDtype(before.dtype)) return false
+  const { dtype, bytes } = before
+  return equal(
+    Float32Array.from(decodeFloats({ dtype, bytes })),
+    decodeFloats({ dtype: 'F32', bytes: now.bytes }),
+  )
+}
+
+function equal(a: ArrayLike<number>, b: ArrayLike<number> | undefined): boolean {
+  if (a.length !== b?.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}
