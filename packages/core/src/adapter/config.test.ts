@@ -186,6 +186,21 @@ describe('createConfig', () => {
     )
   })
 
+  it('puts a pattern in the order of the file, and leaves that of a file alone', () => {
+    const config = createConfig({
+      nFrequencyPattern: new Map([
+        ['q', 1],
+        ['layer.*', 2],
+        ['\u{1f600}', 3],
+        ['\uffff', 4],
+      ]),
+    })
+    expect([...config.nFrequencyPattern.values()]).toEqual([2, 1, 4, 3])
+    const text = withKeys('"n_frequency_pattern":{"q":1,"layer.*":2}')
+    const read = parseConfig(serializeConfig({ ...parseConfig(text, FILE), scaling: 1 }), FILE)
+    expect([...read.nFrequencyPattern.values()]).toEqual([1, 2])
+  })
+
   it('writes what it reads, whatever the values', () => {
     const string = fc.string({ unit: 'binary' })
     const names = fc.option(fc.oneof(string, fc.array(string)))

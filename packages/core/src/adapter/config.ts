@@ -7,7 +7,7 @@
 import * as v from 'valibot'
 import { FourierFTError } from '../errors.js'
 import { decodeUtf8, objectMembers, parseJson } from './json.js'
-import { pythonFloat, pythonList, pythonObject, pythonString } from './python-json.js'
+import { pythonFloat, pythonList, pythonObject, pythonString, sortedByKey } from './python-json.js'
 
 /** The `peft_type` of an adapter that PEFT can reproduce. */
 export const PEFT_TYPE = 'FOURIERFT'
@@ -194,6 +194,9 @@ export function parseConfig(json: string | Uint8Array, file: string): FourierFTC
  * A configuration with PEFT's defaults: 1000 coefficients, scaling 150, seed 777, coefficients starting from a standard normal
  * distribution.
  *
+ * The keys of `nFrequencyPattern` are put in the order that PEFT's files have, sorted, because the first one that matches decides: the
+ * adapter in memory and the one read back mean the same. (In PEFT itself they may differ.)
+ *
  * @throws FourierFTError INVALID_OPTION
  */
 export function createConfig(options: FourierFTOptions = {}): FourierFTConfig {
@@ -203,12 +206,13 @@ export function createConfig(options: FourierFTOptions = {}): FourierFTConfig {
     throw wrong('taskType', `one of ${TASK_TYPES.join(', ')}, or null`, taskType, place)
   }
   const pattern = nFrequencyPattern instanceof Map ? nFrequencyPattern : Object.entries(nFrequencyPattern)
-  const fields = { peftType: PEFT_TYPE, ...rest, taskType, nFrequencyPattern: new Map(pattern) }
+  const fields = { peftType: PEFT_TYPE, ...rest, taskType, nFrequencyPattern: new Map(sortedByKey(pattern)) }
   return { ...validate(fields, place), extra }
 }
 
 /**
- * The text of `adapter_config.json`, in PEFT's own bytes: keys sorted, two spaces, ASCII, no final line break. A configuration that
+ * The text of `adapter_config.json`, in PEFT's own bytes: keys sorted (those of `nFrequencyPattern` stay as they are), two spaces, ASCII,
+ * no final line break. A configuration that
  * was read from a file and says nothing new is that file's text.
  */
 export function serializeConfig(config: FourierFTConfig): string {
@@ -252,7 +256,7 @@ function canonicalText(config: FourierFTConfig): string {
   set('revision', string(config.revision))
   set('inferenceMode', String(config.inferenceMode))
   set('peftVersion', string(config.peftVersion))
-  return pythonObject(members, 0)
+  return pythonObject(sortedByKey(members), 0)
 }
 
 /** Where the fields came from, so that errors can name them as their author wrote them. */

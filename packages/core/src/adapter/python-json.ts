@@ -1,6 +1,6 @@
 /**
  * JSON as Python's `json.dumps(value, indent=2, sort_keys=True)` writes it, so that files come out byte for byte as PEFT's. Not a
- * general serialiser: strings, numbers, lists and one level of objects, which is what a configuration holds.
+ * general serialiser: the pieces that a configuration is made of.
  *
  * @see https://docs.python.org/3/library/json.html
  */
@@ -40,15 +40,15 @@ export function pythonList(literals: readonly string[], depth: number): string {
   return block('[', literals, ']', depth)
 }
 
-/** An object of keys and literals, sorted by key, as it stands `depth` levels deep. */
+/** An object of keys and literals, as it stands `depth` levels deep. */
 export function pythonObject(members: Iterable<readonly [string, string]>, depth: number): string {
-  const sorted = [...members].sort(([a], [b]) => comparePythonStrings(a, b))
-  return block(
-    '{',
-    sorted.map(([key, literal]) => `${pythonString(key)}: ${literal}`),
-    '}',
-    depth,
-  )
+  const lines = [...members].map(([key, literal]) => `${pythonString(key)}: ${literal}`)
+  return block('{', lines, '}', depth)
+}
+
+/** Members in the order of `sort_keys=True`. */
+export function sortedByKey<T>(members: Iterable<readonly [string, T]>): (readonly [string, T])[] {
+  return [...members].sort(([a], [b]) => comparePythonStrings(a, b))
 }
 
 /** Python's order of strings, by code point; JavaScript's `<` goes by UTF-16 unit, which differs beyond U+FFFF. */

@@ -1,0 +1,115 @@
+import { describe, expect, it } from 'vitest'
+import { FourierFTError } from '../errors.js'
+import { createConfig } from './config.js'
+import { findModules, matchModules, nFrequencyOf } from './module-matcher.js'
+
+// What PEFT itself answers is in test/matching; here is what it has no answer for: the errors, and the facts that a caller leaves out.
+
+const NAMES = [
+  '',
+  'model',
+  'model.layers.0.self_attn.q_proj',
+  'model.layers.0.self_attn.v_proj',
+  'model.layers.1.self_attn.q_proj',
+  'model.layers.1.self_attn.v_proj',
+  'lm_head',
+  'score',
+]
+
+function errorOf(run: () => unknown): FourierFTError {
+  try {
+    run()
+  } catch (error) {
+    if (error instanceof FourierFTError) return error
+    throw error
+  }
+  throw new Error('nothing was thrown')
+}
+
+describe('matchModules', () => {
+  it('gives the modules in the order of the model', () => {
+    const config = createConfig({ targetModules: ['v_proj', 'q_proj'], layersToTransform: 1 })
+    expect(matchModules(config, new Set(NAMES))).toEqual([
+      'model.layers.1.self_attn.q_proj',
+      'model.layers.1.self_attn.v_proj',
+    ])
+  })
+
+  it('takes names of the object prototype for what they are', () => {
+    const names = ['constructor', 'a.__proto__', 'a.toString']
+    expect(
+      matchModules(createConfig({ targetModules: ['__proto__', 'toString', 'valueOf'] }), names),
+    ).toEqual(names.slice(1))
+    expect(
+      matchModules(createConfig({ targetModules: names, excludeModules: ['constructor'] }), names),
+    ).toEqual(names.slice(1))
+  })
+
+  it('names the nearest modules where nothing matches', () => {
+    const error = errorOf(() =>
+      matchModules(createConfig({ targetModules: ['q_prj'], layersToTransform: [0] }), NAMES),
+    )
+    expect(error.code).toBe('MODULE_NOT_FOUND')
+    expect(error.message).toContain('["q_prj"]')
+    expect(error.message).toContain('layersToTransform [0]')
+    expect((error.details.expected as string[])[0]).toBe('model.layers.0.self_attn.q_proj')
+    expect(error.message).toContain('model.layers.0.self_attn.q_proj')
+    expect(findModules(createConfig({ targetModules: ['q_prj'] }), NAMES)).toEqual([])
+    expect(errorOf(() => matchModules(createConfig({ targetModules: ['q'] }), [])).message).toContain(
+      'no modules',
+    )
+  })
+
+  it('takes every name for a linear layer where nobody says which are', () => {
+    const config = createConfig({ targetModules: 'all-linear' })
+    expect(matchModules(config, NAMES)).toEqual(NAMES.slice(1))
+    expect(matchModules(config, NAMES, { linear: ['lm_head', 'score'], outputLayer: 'lm_head' })).toEqual([
+      'score',
+    ])
+    const classifier = createConfig({ targetModules: 'All-Linear', taskType: 'SEQ_CLS' })
+    expect(matchModules(classifier, NAMES, { linear: ['lm_head', 'score'] })).toEqual(['lm_head'])
+    expect(matchModules(classifier, NAMES, { linear: ['lm_head', 'score'], outputLayer: null })).toEqual([
+      'lm_head',
+      'score',
+    ])
+  })
+
+  it('asks for targets where the model type has no usual ones', () => {
+    expect(matchModules(createConfig(), NAMES, { modelType: 'llama' })).toHaveLength(4)
+    for (const modelType of ['unheard of', 'constructor', undefined]) {
+      const error = errorOf(() =>
+        matchModules(createConfig(), NAMES, modelType === undefined ? {} : { modelType }),
+      )
+      expect(error).toMatchObject({ code: 'INVALID_OPTION', details: { option: 'targetModules' } })
+    }
+  })
+
+  it.each([
+    [{ targetModules: '(q' }, 'target_modules'],
+    [{ targetModules: ['q_proj'], excludeModules: '(q' }, 'exclude_modules'],
+    [{ targetModules: ['q_proj'], modulesToSave: ['(q'] }, 'modules_to_save'],
+    [{ targetModules: ['q_proj'], layersToTransform: 0, layersPattern: '(q' }, 'layers_pattern'],
+  ])('names the option of a pattern that cannot be used: %j', (options, option) => {
+    expect(errorOf(() => matchModules(createConfig(options), NAMES))).toMatchObject({
+      code: 'INVALID_PATTERN',
+      details: { option },
+    })
+  })
+})
+
+describe('nFrequencyOf', () => {
+  it('looks keys up as regular expressions first, then as names', () => {
+    const config = createConfig({
+      nFrequency: 9,
+      nFrequencyPattern: { lm_head: 1, '[qk]_proj': 2, toString: 3 },
+    })
+    expect(nFrequencyOf(config, 'lm_head')).toBe(1)
+    expect(nFrequencyOf(config, 'a.q_proj')).toBe(2)
+    expect(nFrequencyOf(config, 'q_proj')).toBe(9)
+    expect(nFrequencyOf(config, 'constructor')).toBe(9)
+    expect(nFrequencyOf(config, 'toString')).toBe(3)
+    expect(
+      errorOf(() => nFrequencyOf(createConfig({ nFrequencyPattern: { '(': 1 } }), 'a')).details.option,
+    ).toBe('n_frequency_pattern')
+  })
+})

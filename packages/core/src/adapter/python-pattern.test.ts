@@ -1,0 +1,158 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { FourierFTError } from '../errors.js'
+import { compilePythonPattern } from './python-pattern.js'
+
+// Python's own answers are in test/matching; here are the bounds, the errors and the properties.
+
+const compile = (pattern: string) => compilePythonPattern(pattern, { option: 'target_modules' })
+
+function errorOf(run: () => unknown): FourierFTError {
+  try {
+    run()
+  } catch (error) {
+    if (error instanceof FourierFTError) return error
+    throw error
+  }
+  throw new Error('nothing was thrown')
+}
+
+describe('errors', () => {
+  it.each([
+    ['a(b', 1, 'missing )'],
+    ['ab)', 2, 'unbalanced parenthesis'],
+    ['😀*+', 1, 'possessive quantifier'],
+    ['(a)\\1', 3, 'back-reference'],
+    ['x(?<=a)', 1, 'look-behind'],
+    ['x(?>a)', 1, 'atomic group'],
+    ['(a)(?(1)b)', 3, 'conditional group'],
+    ['a{1001}', 2, 'more than 1000'],
+    ['[z-a]', 1, 'bad character range'],
+    ['\\p{L}', 0, 'bad escape \\p'],
+  ])('%s: says what and where', (pattern, position, problem) => {
+    const error = errorOf(() => compile(pattern))
+    expect(error.code).toBe('INVALID_PATTERN')
+    expect(error.details.option).toBe('target_modules')
+    expect(error.message).toContain('target_modules')
+    expect(error.message).toContain(JSON.stringify(pattern))
+    expect(error.message).toContain(problem)
+    expect(error.message).toContain(`at position ${position}.`)
+  })
+})
+
+describe('bounds', () => {
+  it.each([
+    ['nested repetitions', '(?:(?:(?:a{100}){100}){100}){100}'],
+    ['repetitions of a long text', `(?:${'ab'.repeat(500)}){1,1000}`],
+    ['many repetitions', 'a{1000}'.repeat(20)],
+    ['groups', `${'('.repeat(5000)}a${')'.repeat(5000)}`],
+    ['length', 'a'.repeat(100_000)],
+    ['look-aheads', Array.from({ length: 20 }, (_, i) => `(?!${i})`).join('')],
+    ['look-aheads in look-aheads', `${'(?=a'.repeat(200)}${')'.repeat(200)}`],
+  ])('refuses too many or too large: %s', (_, pattern) => {
+    expect(errorOf(() => compile(pattern).fullMatch('a')).code).toBe('INVALID_PATTERN')
+  })
+
+  it('takes what real configurations hold', () => {
+    const names = Array.from({ length: 500 }, (_, i) => `model\\.layers\\.${i}\\.self_attn\\.q_proj`)
+    const pattern = compile(names.join('|'))
+    expect(pattern.fullMatch('model.layers.499.self_attn.q_proj')).toBe(true)
+    expect(pattern.fullMatch('model.layers.500.self_attn.q_proj')).toBe(false)
+  })
+
+  it('does not try a look-ahead at each place of a text of any length', () => {
+    const pattern = compile('(?!.*x).*')
+    expect(pattern.fullMatch('a'.repeat(1000))).toBe(true)
+    expect(errorOf(() => pattern.fullMatch('a'.repeat(100_000))).code).toBe('INVALID_PATTERN')
+  })
+})
+
+describe('hostile patterns', () => {
+  // Each takes a backtracking engine 2^n or n^k steps for a text of n characters; the test would never end.
+  const bombs = [
+    '(a+)+$',
+    '(a|a)*b',
+    '(a|aa)+$',
+    '(.*)*x',
+    '(a*)*b',
+    '([a-z]+)*\\d',
+    '(a?){50}a{50}',
+    '(.*a){20}',
+    'a*a*a*a*a*a*b',
+    '(?!(a+)+$)b',
+  ]
+
+  it.each(bombs)('%s ends', (bomb) => {
+    const text = `${'a'.repeat(1900)}!`
+    const pattern = compile(bomb)
+    expect(pattern.fullMatch(text)).toBe(false)
+    expect(compile(`.*\\.${bomb}`).match(text)).toBe(false)
+    expect(compile(`(?:^|.*?\\.)${bomb}\\.(?P<idx>\\d+)\\.`).groups(text)).toBeNull()
+  })
+
+  it('any nesting of repetitions ends, on any text', () => {
+    const nested = fc
+      .array(fc.constantFrom('*', '+', '?', '*?', '{2}', '{1,3}', '|a', '|.', '$', '(?!b)'), {
+        minLength: 2,
+        maxLength: 6,
+      })
+      .map((layers) =>
+        layers.reduce((inner, layer) => (layer.startsWith('(') ? layer + inner : `(${inner})${layer}`), 'a'),
+      )
+    fc.assert(
+      fc.property(
+        nested,
+        fc.constantFrom('b', '$', '\\.', ''),
+        fc.constantFrom('!', 'é', '\n'),
+        (body, tail, end) => {
+          const pattern = compile(body + tail)
+          const text = 'a'.repeat(300) + end
+          // Whatever the whole text matches, it begins with.
+          if (pattern.fullMatch(text)) expect(pattern.match(text)).toBe(true)
+        },
+      ),
+      { numRuns: 200 },
+    )
+  })
+})
+
+describe('properties', () => {
+  const text = fc.string({
+    unit: fc.constantFrom('a', 'b', '.', '_', '0', 'é', '\n', '😀', '٣'),
+    maxLength: 12,
+  })
+  const escaped = (literal: string) =>
+    [...literal].map((c) => (/\W/.test(c) && c !== '\n' ? `\\${c}` : c)).join('')
+
+  it('an escaped text matches itself and nothing else', () => {
+    fc.assert(
+      fc.property(text, text, (a, b) => {
+        expect(compile(escaped(a)).fullMatch(a)).toBe(true)
+        expect(compile(escaped(a)).fullMatch(b)).toBe(a === b)
+        expect(compile(escaped(a)).match(b)).toBe(b.startsWith(a))
+      }),
+    )
+  })
+
+  it('look-aheads are conjunctions', () => {
+    const part = fc.constantFrom('a', 'é', '.*b', '\\w+', '.*\\b0', '[^a]*$', '(?:ab|.)*', '\\d')
+    fc.assert(
+      fc.property(part, part, text, (condition, body, subject) => {
+        const both = compile(condition).match(subject) && compile(body).fullMatch(subject)
+        const neither = !compile(condition).match(subject) && compile(body).fullMatch(subject)
+        expect(compile(`(?=${condition})${body}`).fullMatch(subject)).toBe(both)
+        expect(compile(`^(?!${condition})(?:${body})`).fullMatch(subject)).toBe(neither)
+      }),
+    )
+  })
+
+  it('gives the groups that were named, and which of them took part', () => {
+    const groups = compile('(?P<first>a+)(?P<other>b)?\\.(?P<idx>\\d+)').groups('aa.٣x')
+    expect([...(groups ?? [])]).toEqual([
+      ['first', 'aa'],
+      ['other', undefined],
+      ['idx', '٣'],
+    ])
+    expect(compile('(?P<a>b)').groups('a')).toBeNull()
+  })
+})
