@@ -1,0 +1,95 @@
+/** What the README shows runs as it stands there: its backend passes its tests, and a wrong one does not. */
+import { execFile } from 'node:child_process'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+
+const PACKAGE = fileURLToPath(new URL('..', import.meta.url))
+const VITEST = join(dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs')
+
+let folder: string
+let files: Map<string, string>
+
+beforeAll(async () => {
+  const readme = await readFile(join(PACKAGE, 'README.md'), 'utf8')
+  files = new Map(
+    Array.from(readme.matchAll(/^```ts (\S+)\n(.*?)^```$/gms), ([, name = '', code = '']) => [name, code]),
+  )
+  // Inside the package, so that its own name and core's resolve as they do for a user.
+  const cache = join(PACKAGE, '.cache')
+  await mkdir(cache, { recursive: true })
+  folder = await mkdtemp(join(cache, 'readme-'))
+  for (const [name, code] of files) await writeFile(join(folder, name), code)
+  // Without one of its own, vitest would take a configuration from a folder above.
+  await writeFile(join(folder, 'vitest.config.ts'), 'export default {}')
+})
+
+afterAll(() => rm(folder, { recursive: true, force: true }))
+
+interface TestResults {
+  readonly testResults: readonly {
+    readonly assertionResults: readonly {
+      readonly title: string
+      readonly status: string
+      readonly failureMessages: readonly string[]
+    }[]
+  }[]
+}
+
+/** Runs one test file as a user would, and gives the status of each of its tests. */
+async function run(name: string) {
+  const output = join(folder, `${name}.json`)
+  const options = ['run', name, '--root', folder, '--reporter', 'json', '--outputFile', output]
+  // A run with failing tests ends with an exit code of its own; what counts is in the file.
+  const told = await promisify(execFile)(process.execPath, [VITEST, ...options], { cwd: folder }).catch(
+    (error) => error,
+  )
+  const text = await readFile(output, 'utf8').catch(() => {
+    throw new Error(`vitest gave no results: ${told.stdout}${told.stderr}`)
+  })
+  const { testResults }: TestResults = JSON.parse(text)
+  return testResults.flatMap(({ assertionResults }) => assertionResults)
+}
+
+it('the backend passes the suite, and its gap is a skipped test', async () => {
+  expect([...files.keys()]).toEqual(['my-backend.ts', 'my-backend.test.ts'])
+  const tests = await run('my-backend.test.ts')
+  expect(tests.map(({ title, status }) => `${title}: ${status}`)).toEqual([
+    'level 1: entries: passed',
+    'level 2: file: skipped',
+    'level 3: ΔW: passed',
+    'level 4: forward: passed',
+    'level 5: backward: passed',
+    'level 6: life cycle: passed',
+    'level 7: training: passed',
+    'level 8: bad input: passed',
+  ])
+})
+
+it('with a wrong sign it fails, and the failing test names the checks; its own tests run too', async () => {
+  const code = files.get('my-backend.ts') ?? ''
+  const wrong = code.replace('y[t * d1 + p] += sum', 'y[t * d1 + p] -= sum')
+  expect(wrong).not.toBe(code)
+  await writeFile(join(folder, 'wrong-backend.ts'), wrong)
+  await writeFile(
+    join(folder, 'wrong-backend.test.ts'),
+    `import { testBackend } from '@fourierft/conformance/vitest'
+     import { expect, it } from 'vitest'
+     import { myBackend } from './wrong-backend'
+     testBackend(myBackend, {
+       levels: [3, 4],
+       quick: true,
+       additionalTests: (backend) => it('has a name', () => expect(backend().name).toBe('mine')),
+     })`,
+  )
+  const tests = await run('wrong-backend.test.ts')
+  expect(tests.map(({ title, status }) => `${title}: ${status}`)).toEqual([
+    'level 3: ΔW: passed',
+    'level 4: forward: failed',
+    'has a name: passed',
+  ])
+  expect(tests[1]?.failureMessages.join('\n')).toContain('dense, PyTorch: one adapter, bias')
+})
