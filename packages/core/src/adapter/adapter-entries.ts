@@ -13,7 +13,7 @@ const known = new Map<string, WeakRef<Entries>>()
 
 /** Entries of a uniform recipe, drawn on the first call. Throws as `uniformEntries` does. */
 export function sharedUniformEntries(shape: Shape, recipe: UniformRecipe): Entries {
-  const key = `${shape.join('x')} seed ${recipe.seed} n ${recipe.n} ${recipe.algorithm ?? ''}`
+  const key = `${shape.join('x')} ${recipeKey(recipe)}`
   const found = known.get(key)?.deref()
   if (found) return found
   const entries = sharedEntries(uniformEntries({ ...recipe, shape }))
@@ -21,13 +21,17 @@ export function sharedUniformEntries(shape: Shape, recipe: UniformRecipe): Entri
   return entries
 }
 
-/** `entries`, or the object with the same positions and shape that is in use already. */
+/** `entries`, or the object with the same positions, shape and recipe that is in use already. */
 export function sharedEntries(entries: Entries): Entries {
-  const key = `${entries.shape.join('x')} ${entriesDigest(entries)} ${entries.recipe.sampler}`
+  const key = `${entries.shape.join('x')} ${recipeKey(entries.recipe)} ${entriesDigest(entries)}`
   const found = known.get(key)?.deref()
   if (found) return found
   remember(key, entries)
   return entries
+}
+
+function recipeKey(recipe: EntriesRecipe): string {
+  return Object.entries(recipe).sort().flat().join(' ')
 }
 
 function remember(key: string, entries: Entries): void {
