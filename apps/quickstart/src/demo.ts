@@ -1,0 +1,161 @@
+/**
+ * The demo: adapts a small vision transformer to digits that lie at an angle with FourierFT in TensorFlow.js, has the adapter judged by
+ * a second implementation without TensorFlow.js, and compares the method with LoRA, full fine-tuning and the frozen model.
+ */
+import { mkdir, stat, writeFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { intro, log, outro } from '@clack/prompts'
+import { CONFIG_FILE } from '@fourierft/core'
+import type { LayersModel } from '@tensorflow/tfjs-layers'
+import { baseFolder, type Checkpoint, loadWeights, readCheckpoint } from './checkpoint.js'
+import { type DigitSet, firstDigits, loadDigits } from './digits.js'
+import { type Run, runMethod } from './experiment.js'
+import { countSteps, predict } from './fine-tune.js'
+import { formatBytes } from './format-bytes.js'
+import { lossCurves } from './loss-curves.js'
+import { type Adaptation, fourierft, type Method, methods } from './methods.js'
+import { startProgress } from './progress.js'
+import { resultTable } from './result-table.js'
+import { type Score, score } from './score.js'
+import { type SecondOpinion, secondOpinion } from './second-opinion.js'
+import { type DemoSize, degrees, training } from './settings.js'
+import { frozenSummary, type Summary, summarize } from './summary.js'
+import { turned } from './turned-digits.js'
+import { visionTransformer } from './vision-transformer.js'
+import { useWasm } from './wasm-products.js'
+
+/** What every run starts from. */
+interface Stage {
+  readonly model: LayersModel
+  readonly checkpoint: Checkpoint
+  /** Turned digits to train on, and others to test with. */
+  readonly adaptation: DigitSet
+  readonly test: DigitSet
+  /** Score of the base model as it is, on the turned test digits. */
+  readonly frozen: Score
+  readonly epochs: number
+  readonly out: string
+}
+
+/** @returns whether the two implementations agree about the adapter */
+export async function demo(out: string, size: DemoSize): Promise<boolean> {
+  intro('FourierFT: a vision transformer learns to read digits that lie at an angle')
+  await mkdir(out, { recursive: true })
+  const stage = await prepare(out, size)
+  const [firstSeed = 1, ...otherSeeds] = size.seeds
+
+  const { run, agrees } = await adaptAndVerify(stage, firstSeed)
+  const runs = [run]
+  log.step('The same with the other methods and seeds')
+  for (const method of methods) {
+    for (const seed of method === fourierft ? otherSeeds : size.seeds) {
+      const attached = method.attach(stage.model, seed)
+      runs.push(await runWithProgress(stage, method, attached, seed))
+      attached.detach()
+    }
+  }
+  await report(stage, runs, size.seeds.length)
+  return agrees
+}
+
+async function prepare(out: string, { epochs, ...counts }: DemoSize): Promise<Stage> {
+  await useWasm()
+  const digits = await loadDigits()
+  const upright = firstDigits(digits.test, counts.test)
+  const test = turned(upright, degrees)
+  const adaptation = turned(firstDigits(digits.adaptation, counts.adaptation), degrees)
+  const checkpoint = await readCheckpoint(baseFolder)
+  const model = visionTransformer(checkpoint.config)
+  loadWeights(model, checkpoint)
+  const frozen = score(predict(model, test), test.labels)
+  log.info(
+    `Base model: ${model.countParams().toLocaleString('en')} weights, trained on upright digits only. It reads ` +
+      `${percent(score(predict(model, upright), upright.labels))} of ${test.count} upright test digits, ` +
+      `and ${percent(frozen)} of the same digits turned by ${degrees}°.`,
+  )
+  return { model, checkpoint, adaptation, test, frozen, epochs, out }
+}
+
+/** Trains a FourierFT adapter, saves it, and asks for the second opinion. */
+async function adaptAndVerify(stage: Stage, seed: number): Promise<{ run: Run; agrees: boolean }> {
+  const { model, checkpoint, test } = stage
+  log.step(`Fine-tuning with FourierFT in TensorFlow.js, on ${stage.adaptation.count} turned digits`)
+  const attached = fourierft.attach(model, seed)
+  const run = await runWithProgress(stage, fourierft, attached, seed)
+  const folder = folderOf(stage, fourierft, seed)
+  const { size: configBytes } = await stat(join(folder, CONFIG_FILE))
+  log.success(
+    `Adapter: ${relative(process.cwd(), folder)}, ${formatBytes(run.bytes)} for ${run.parameters.toLocaleString('en')} ` +
+      `numbers and ${formatBytes(configBytes)} of configuration, in PEFT's layout`,
+  )
+  log.step('The same adapter on plain typed arrays, without TensorFlow.js')
+  const opinion = await secondOpinion(attached.adapters, folder, checkpoint, test, predict(model, test))
+  attached.detach()
+  reportOpinion(opinion, test.count)
+  return { run, agrees: opinion.agrees }
+}
+
+function reportOpinion(
+  { differentLabels, logitDifference, deltas, agrees, ...second }: SecondOpinion,
+  count: number,
+): void {
+  const lines = [
+    `Labels: ${count - differentLabels} of ${count} test digits the same, ${percent(second)} right`,
+    `Logits: largest difference ${logitDifference.toExponential(1)}`,
+    ...deltas.map(
+      ({ module, difference, limit }) =>
+        `ΔW of ${module}: largest difference ${difference.toExponential(1)}, allowed ${limit.toExponential(1)}`,
+    ),
+  ]
+  if (agrees) log.success(lines.join('\n'))
+  else log.error(`The two implementations disagree.\n${lines.join('\n')}`)
+}
+
+async function runWithProgress(
+  stage: Stage,
+  method: Method,
+  attached: Adaptation,
+  seed: number,
+): Promise<Run> {
+  const { model, frozen, adaptation, test, epochs } = stage
+  const options = { ...training, adaptation, test, epochs, seed, folder: folderOf(stage, method, seed) }
+  const bar = startProgress(
+    `${method.name}, seed ${seed}`,
+    countSteps({ ...training, digits: adaptation, epochs }),
+  )
+  const run = await runMethod(model, method, attached, frozen, {
+    ...options,
+    onStep: (step, _, { loss, accuracy }) =>
+      bar.update(step, `loss ${loss.toFixed(2)}, ${percent({ accuracy })} right`),
+  })
+  const last = run.curve.at(-1) ?? { ...frozen, step: 0 }
+  bar.finish(`test loss ${last.loss.toFixed(3)}, ${percent(last)} right`)
+  return run
+}
+
+/** The table and the picture. */
+async function report(
+  { frozen, out, test, adaptation }: Stage,
+  runs: readonly Run[],
+  seedCount: number,
+): Promise<void> {
+  const summaries = methods.flatMap(({ name }) => summarize(runs.filter((run) => run.method === name)) ?? [])
+  const steps = summaries[0]?.curve.map(({ step }) => step) ?? []
+  const all: Summary[] = [...summaries, frozenSummary(frozen, steps)]
+  const picture = join(out, 'loss-curves.svg')
+  const seeds = seedCount === 1 ? 'one seed' : `mean and standard deviation of ${seedCount} seeds`
+  const svg = await lossCurves(all, {
+    title: `Learning to read digits that are turned by ${degrees}°`,
+    subtitle: `${adaptation.count} digits to learn from, ${test.count} others to test with; ${seeds}`,
+    xTitle: `training step (${training.batchSize} digits)`,
+    yTitle: 'test loss',
+  })
+  await writeFile(picture, svg)
+  log.message(resultTable(all))
+  outro(`Loss curves: ${relative(process.cwd(), picture)}`)
+}
+
+const folderOf = ({ out }: Stage, { folder }: Method, seed: number): string =>
+  join(out, folder, `seed-${seed}`)
+
+const percent = ({ accuracy }: Pick<Score, 'accuracy'>): string => `${(100 * accuracy).toFixed(1)} %`

@@ -1,0 +1,88 @@
+/**
+ * LoRA on the `Dense` layers of a model, small and for comparison only: `y = W x + α/r · B A x` with `A` `[r, in]` and `B` `[out, r]`.
+ *
+ * @see Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022
+ */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { CONFIG_FILE, MODEL_FILE, type Tensor, writeSafetensors } from '@fourierft/core'
+import * as tf from '@tensorflow/tfjs-core'
+import type { LayersModel } from '@tensorflow/tfjs-layers'
+import { float32Tensor } from './checkpoint.js'
+
+export interface LoraOptions {
+  /** Last parts of the names of the layers to adapt. */
+  readonly targetModules: readonly string[]
+  readonly rank: number
+  readonly alpha: number
+  readonly seed: number
+}
+
+/** TensorFlow.js multiplies rows from the right, so the variables are `Aᵀ` `[in, r]` and `Bᵀ` `[r, out]`. */
+export interface LoraPair {
+  readonly module: string
+  readonly a: tf.Variable<tf.Rank.R2>
+  readonly b: tf.Variable<tf.Rank.R2>
+}
+
+export interface Lora {
+  readonly options: LoraOptions
+  readonly pairs: readonly LoraPair[]
+  /** Gives the model its own layers back and frees the variables. */
+  detach(): void
+}
+
+/** Nothing changes in the model's output yet: `B` starts at zero, `A` uniform in `±1/√in`, as in PEFT. */
+export function attachLora(model: LayersModel, options: LoraOptions): Lora {
+  const { targetModules, rank, alpha, seed } = options
+  const targets = model.layers.filter(({ name }) =>
+    targetModules.includes(name.slice(name.lastIndexOf('.') + 1)),
+  )
+  const attached = targets.map((layer, index) => {
+    const [inputs = 0, outputs = 0] = layer.getWeights()[0]?.shape ?? []
+    const bound = 1 / Math.sqrt(inputs)
+    const start = tf.randomUniform<tf.Rank.R2>([inputs, rank], -bound, bound, 'float32', seed * 1000 + index)
+    const a = tf.variable(start)
+    const b = tf.variable(tf.zeros<tf.Rank.R2>([rank, outputs]))
+    const plainCall = layer.call
+    layer.call = (input, kwargs) =>
+      tf.tidy(() => {
+        const y = plainCall.call(layer, input, kwargs) as tf.Tensor
+        const x = tf.reshape(Array.isArray(input) ? (input[0] ?? y) : input, [-1, inputs])
+        const update = tf.mul(tf.matMul(tf.matMul(x, a), b), alpha / rank)
+        return tf.add(y, tf.reshape(update, y.shape))
+      })
+    const detach = () => {
+      layer.call = plainCall
+      tf.dispose([start, a, b])
+    }
+    return { module: layer.name, a, b, detach }
+  })
+  return {
+    options,
+    pairs: attached,
+    detach: () => {
+      for (const { detach } of attached) detach()
+    },
+  }
+}
+
+/** Writes the adapter as PEFT does. @returns the path of the file with the matrices */
+export async function saveLora({ options, pairs }: Lora, folder: string): Promise<string> {
+  const { targetModules, rank, alpha } = options
+  const tensors = new Map<string, Tensor>()
+  for (const { module, a, b } of pairs) {
+    for (const [name, factor] of [['lora_A', a] as const, ['lora_B', b] as const]) {
+      const matrix = tf.transpose(factor)
+      const values = matrix.dataSync<'float32'>()
+      tensors.set(`base_model.model.${module}.${name}.weight`, float32Tensor(matrix.shape, values))
+      matrix.dispose()
+    }
+  }
+  const config = { peft_type: 'LORA', r: rank, lora_alpha: alpha, target_modules: targetModules }
+  const file = join(folder, MODEL_FILE)
+  await mkdir(folder, { recursive: true })
+  await writeFile(join(folder, CONFIG_FILE), `${JSON.stringify(config, null, 2)}\n`)
+  await writeFile(file, writeSafetensors({ tensors, metadata: { format: 'pt' } }))
+  return file
+}

@@ -1,0 +1,24 @@
+/** The command line of the demo: `node dist/main.js [--out folder] [--quick]`. Exits with 1 if the two implementations disagree. */
+import { resolve } from 'node:path'
+import { log } from '@clack/prompts'
+import { Command } from 'commander'
+import { demo } from './demo.js'
+import { quickDemo, wholeDemo } from './settings.js'
+
+const program = new Command('quickstart')
+  .description(
+    'Fine-tunes a vision transformer with FourierFT in TensorFlow.js and compares it with other methods.',
+  )
+  .option('--out <folder>', 'folder for the adapters and the picture', 'fourierft-demo')
+  .option('--quick', 'one seed and a few steps: shows that everything works, says nothing about the methods')
+  .action(async ({ out, quick }: { out: string; quick?: true }) => {
+    const agrees = await demo(resolve(out), quick ? quickDemo : wholeDemo)
+    process.exitCode = agrees ? 0 : 1
+  })
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  log.error(error instanceof Error ? error.message : String(error))
+  process.exitCode = 1
+}

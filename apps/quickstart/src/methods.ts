@@ -1,0 +1,93 @@
+/** The ways to adapt the base model that the demo compares, behind one small interface: attach, train the variables, save, detach. */
+import { join } from 'node:path'
+import { MODEL_FILE } from '@fourierft/core'
+import { type Adapters, attach } from '@fourierft/tfjs'
+import * as tf from '@tensorflow/tfjs-core'
+import type { LayersModel } from '@tensorflow/tfjs-layers'
+import { baseConfig } from './base-settings.js'
+import { writeCheckpoint } from './checkpoint.js'
+import { attachLora, saveLora } from './lora.js'
+import { fourierSettings, fullSettings, loraSettings, targetModules } from './settings.js'
+import { allVariables } from './vision-transformer.js'
+
+/** One method at work on a model. */
+export interface Adaptation {
+  /** What is trained; nothing else changes. */
+  readonly variables: tf.Variable[]
+  /** Writes what was trained. @returns the path of the file that holds the numbers */
+  save(folder: string): Promise<string>
+  /** Leaves the model as it was before, bit for bit. */
+  detach(): void
+}
+
+export interface Method {
+  readonly name: string
+  /** Where its results go. */
+  readonly folder: string
+  readonly learningRate: number
+  attach(model: LayersModel, seed: number): Adaptation
+}
+
+/** Coefficients start at zero (PEFT's `init_weights: true`), so that every method starts at the frozen model's loss. */
+export const fourierft = {
+  name: 'FourierFT',
+  folder: 'fourierft',
+  learningRate: fourierSettings.learningRate,
+  attach(model: LayersModel, seed: number): Adaptation & { readonly adapters: Adapters } {
+    const { nFrequency, scaling } = fourierSettings
+    const adapters = attach(model, {
+      targetModules,
+      nFrequency,
+      scaling,
+      randomLocSeed: seed,
+      initWeights: true,
+    })
+    return {
+      adapters,
+      variables: adapters.trainableVariables,
+      async save(folder) {
+        await adapters.savePretrained(folder)
+        return join(folder, MODEL_FILE)
+      },
+      detach: () => adapters.detach(),
+    }
+  },
+} satisfies Method
+
+export const lora: Method = {
+  name: 'LoRA',
+  folder: 'lora',
+  learningRate: loraSettings.learningRate,
+  attach(model, seed) {
+    const adapter = attachLora(model, { ...loraSettings, targetModules, seed })
+    return {
+      variables: adapter.pairs.flatMap(({ a, b }) => [a, b]),
+      save: (folder) => saveLora(adapter, folder),
+      detach: adapter.detach,
+    }
+  },
+}
+
+/** Every weight of the model, the classifier and the embeddings included. */
+export const fullFineTuning: Method = {
+  name: 'Full fine-tuning',
+  folder: 'full-fine-tuning',
+  learningRate: fullSettings.learningRate,
+  attach(model) {
+    const variables = allVariables(model)
+    const before = variables.map((variable) => variable.clone())
+    return {
+      variables,
+      save: (folder) => writeCheckpoint(folder, baseConfig, model),
+      detach() {
+        for (const [index, variable] of variables.entries()) variable.assign(before[index] ?? variable)
+        tf.dispose(before)
+      },
+    }
+  },
+}
+
+export const methods: readonly Method[] = [fourierft, lora, fullFineTuning]
+
+export const countParameters = (variables: readonly tf.Variable[]): number =>
+  variables.reduce((count, variable) => count + variable.size, 0)

@@ -1,0 +1,27 @@
+/** The closing table: one row for each method. */
+import { formatBytes } from './format-bytes.js'
+import type { Spread, Summary } from './summary.js'
+
+export function resultTable(summaries: readonly Summary[]): string {
+  const header = ['method', 'trained', 'on disk', 'test accuracy', 'test loss', 'training']
+  const rows = summaries.map(({ method, parameters, bytes, accuracy, loss, seconds }) => [
+    method,
+    parameters.toLocaleString('en'),
+    parameters === 0 ? '–' : formatBytes(bytes),
+    `${plusMinus(accuracy, 1, 100)} %`,
+    plusMinus(loss, 3),
+    parameters === 0 ? '–' : `${seconds.mean.toFixed(1)} s`,
+  ])
+  return alignColumns([header, ...rows])
+}
+
+const plusMinus = ({ mean, deviation }: Spread, digits: number, unit = 1): string =>
+  `${(unit * mean).toFixed(digits)} ± ${(unit * deviation).toFixed(digits)}`
+
+/** The first column to the left, numbers to the right. */
+function alignColumns(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
+  const cell = (text: string, column: number) =>
+    column === 0 ? text.padEnd(widths[column] ?? 0) : text.padStart(widths[column] ?? 0)
+  return rows.map((row) => row.map(cell).join('   ')).join('\n')
+}

@@ -1,0 +1,49 @@
+/**
+ * Trains the base model on upright digits and writes the checkpoint that is committed under `base/`: `node dist/train-base.js`, a few
+ * minutes on one core. The demo itself never runs this.
+ */
+import { uniformEntries } from '@fourierft/core'
+import { baseConfig, baseTraining, largestShift } from './base-settings.js'
+import { baseFolder, writeCheckpoint } from './checkpoint.js'
+import { type DigitSet, imagePixels, imageSize, loadDigits } from './digits.js'
+import { fineTune, predict } from './fine-tune.js'
+import { score } from './score.js'
+import { allVariables, visionTransformer } from './vision-transformer.js'
+import { useWasm } from './wasm-products.js'
+
+await useWasm()
+const digits = await loadDigits()
+const model = visionTransformer(baseConfig)
+const report = (when: string, set: 'validation' | 'test') => {
+  const { loss, accuracy } = score(predict(model, digits[set]), digits[set].labels)
+  console.log(`${when}  ${set} loss ${loss.toFixed(3)}, accuracy ${(100 * accuracy).toFixed(2)} %`)
+}
+
+await fineTune(model, allVariables(model), {
+  ...baseTraining,
+  digits: digits.base,
+  augment: shiftAbout,
+  onStep: (step, steps) => {
+    if (step % 500 === 0) report(`step ${step} of ${steps}`, 'validation')
+  },
+})
+report('trained', 'test')
+console.log(await writeCheckpoint(baseFolder, baseConfig, model))
+
+/** Shifts each digit of the batch by its own offset; the offsets go through all that there are, in an order drawn from `step`. */
+function shiftAbout(batch: DigitSet, step: number): DigitSet {
+  const side = 2 * largestShift + 1
+  const offsets = uniformEntries({ shape: [side, side], n: side * side, seed: step })
+  const pixels = new Float32Array(batch.pixels.length)
+  for (let digit = 0; digit < batch.count; digit++) {
+    const down = (offsets.rows[digit % offsets.n] ?? 0) - largestShift
+    const right = (offsets.columns[digit % offsets.n] ?? 0) - largestShift
+    for (let y = Math.max(0, down); y < imageSize + Math.min(0, down); y++) {
+      for (let x = Math.max(0, right); x < imageSize + Math.min(0, right); x++) {
+        const from = digit * imagePixels + (y - down) * imageSize + (x - right)
+        pixels[digit * imagePixels + y * imageSize + x] = batch.pixels[from] ?? 0
+      }
+    }
+  }
+  return { ...batch, pixels }
+}

@@ -1,0 +1,41 @@
+/**
+ * Chooses the learning rates: `node dist/tune.js`, several minutes. Every method is trained at every rate of its grid, once, with a seed
+ * that the demo does not use, and scored on the validation digits; the test digits are never looked at. README.md has the outcome.
+ */
+import { baseFolder, loadWeights, readCheckpoint } from './checkpoint.js'
+import { loadDigits } from './digits.js'
+import { fineTune, predict } from './fine-tune.js'
+import { fourierft, fullFineTuning, lora } from './methods.js'
+import { score } from './score.js'
+import { degrees, training } from './settings.js'
+import { turned } from './turned-digits.js'
+import { visionTransformer } from './vision-transformer.js'
+import { useWasm } from './wasm-products.js'
+
+const seed = 0
+const grids = [
+  { method: fourierft, rates: [1.25e-2, 2.5e-2, 5e-2, 1e-1] },
+  { method: lora, rates: [5e-3, 1e-2, 2e-2, 4e-2] },
+  { method: fullFineTuning, rates: [5e-4, 1e-3, 2e-3, 4e-3] },
+]
+
+await useWasm()
+const digits = await loadDigits()
+const checkpoint = await readCheckpoint(baseFolder)
+const model = visionTransformer(checkpoint.config)
+loadWeights(model, checkpoint)
+const adaptation = turned(digits.adaptation, degrees)
+const validation = turned(digits.validation, degrees)
+
+console.log('| method | rate | validation loss | validation accuracy |\n| --- | --- | --- | --- |')
+for (const { method, rates } of grids) {
+  for (const learningRate of rates) {
+    const { variables, detach } = method.attach(model, seed)
+    await fineTune(model, variables, { ...training, digits: adaptation, learningRate, seed })
+    const { loss, accuracy } = score(predict(model, validation), validation.labels)
+    console.log(
+      `| ${method.name} | ${learningRate} | ${loss.toFixed(3)} | ${(100 * accuracy).toFixed(1)} % |`,
+    )
+    detach()
+  }
+}
