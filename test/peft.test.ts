@@ -1,0 +1,132 @@
+/**
+ * PEFT itself loads what this project writes, and computes the same ΔW; what it cannot compute it refuses. Runs where the environment
+ * variable FOURIERFT_PYTHON names a Python that has PEFT. Elsewhere the recorded output of the same script stands in for it: the
+ * adapters are written anew and their bytes and ΔW compared with what PEFT was given and gave.
+ */
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import {
+  type Adapter,
+  createAdapter,
+  createConfig,
+  delta,
+  type FourierFTConfig,
+  type FourierFTOptions,
+  matchModules,
+  type Shape,
+  savePretrained,
+} from '@fourierft/core'
+import { afterAll, describe, expect, test } from 'vitest'
+
+const python = process.env.FOURIERFT_PYTHON
+const script = fileURLToPath(new URL('python/load_in_peft.py', import.meta.url))
+const recording = fileURLToPath(new URL('python/load_in_peft.json', import.meta.url))
+const folder = mkdtempSync(join(tmpdir(), 'fourierft-peft-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+const shapes: Record<string, Shape> = {
+  'encoder.0.query': [12, 10],
+  'encoder.0.value': [12, 10],
+  'encoder.1.query': [7, 16],
+}
+
+/** Adapters of every form that PEFT can reproduce. */
+const adapters: Record<string, () => Adapter> = {
+  'list of targets': () => fresh({ targetModules: ['query', 'value'], nFrequency: 20 }),
+  'regular expression': () =>
+    fresh({ targetModules: String.raw`encoder\.\d+\.(query|value)`, nFrequency: 30, randomLocSeed: 5 }),
+  'n by pattern': () =>
+    fresh({ targetModules: ['query'], nFrequency: 11, nFrequencyPattern: { '1.query': 17 } }),
+  'a seed beyond 32 bits': () =>
+    fresh({ targetModules: ['value'], nFrequency: 9, randomLocSeed: 2n ** 40n + 3n }),
+}
+
+interface Loaded {
+  readonly versions?: Record<string, string>
+  readonly deltas?: Record<string, number[][]>
+  readonly error?: string
+}
+
+type Recorded = Loaded & { readonly digest: string }
+
+function fresh(options: FourierFTOptions): Adapter {
+  const config = createConfig({ ...options, initWeights: false, scaling: 90 })
+  return createAdapter(config, adaptedShapes(config), { initialSeed: 3 })
+}
+
+function adaptedShapes(config: FourierFTConfig): Record<string, Shape> {
+  const matched = new Set(matchModules(config, Object.keys(shapes)))
+  return Object.fromEntries(Object.entries(shapes).filter(([name]) => matched.has(name)))
+}
+
+function loadInPeft(directory: string): Loaded {
+  if (python === undefined) throw new Error('FOURIERFT_PYTHON is not set')
+  return JSON.parse(execFileSync(python, [script, directory, JSON.stringify(shapes)], { encoding: 'utf8' }))
+}
+
+/** PEFT computes in float32: its transforms add at most log2(d1·d2) roundings of the largest value, and the limit is that of level 3. */
+function compare(adapter: Adapter, { deltas }: Loaded): void {
+  expect(Object.keys(deltas ?? {}).sort()).toEqual([...adapter.modules.keys()].sort())
+  for (const layer of adapter.layers()) {
+    const expected = delta(layer, new Float64Array(layer.shape[0] * layer.shape[1]))
+    const found = (deltas?.[layer.name] ?? []).flat()
+    const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+    const error = expected.reduce(
+      (most, value, i) => Math.max(most, Math.abs(value - (found[i] ?? Number.NaN))),
+      0,
+    )
+    expect(error).toBeLessThanOrEqual(2e-6 * largest * Math.log2(layer.shape[0] * layer.shape[1]))
+  }
+}
+
+async function save(name: string, adapter: Adapter): Promise<{ directory: string; digest: string }> {
+  const directory = join(folder, name.replaceAll(' ', '-'))
+  await savePretrained(adapter, directory)
+  const hash = createHash('sha256')
+  for (const file of ['adapter_config.json', 'adapter_model.safetensors'])
+    hash.update(readFileSync(join(directory, file)))
+  return { directory, digest: hash.digest('hex') }
+}
+
+describe('adapters that PEFT was seen to load', () => {
+  const recorded: Record<string, Recorded> = existsSync(recording)
+    ? JSON.parse(readFileSync(recording, 'utf8'))
+    : {}
+
+  test.each(Object.keys(adapters))('%s: the same bytes, the same ΔW', async (name) => {
+    const adapter = adapters[name]?.() as Adapter
+    const { digest } = await save(`recorded ${name}`, adapter)
+    expect(digest).toBe(recorded[name]?.digest)
+    compare(adapter, recorded[name] ?? {})
+  })
+})
+
+const reason = python === undefined ? ' (skipped: FOURIERFT_PYTHON names no Python with PEFT)' : ''
+describe.skipIf(python === undefined)(`PEFT loads what is written${reason}`, () => {
+  test('every form, with the same ΔW', async () => {
+    const found: Record<string, Recorded> = {}
+    for (const [name, make] of Object.entries(adapters)) {
+      const adapter = make()
+      const { directory, digest } = await save(name, adapter)
+      const loaded = loadInPeft(directory)
+      expect(loaded.error).toBeUndefined()
+      compare(adapter, loaded)
+      found[name] = { digest, ...loaded }
+    }
+    if (process.env.FOURIERFT_RECORD) writeFileSync(recording, `${JSON.stringify(found)}\n`)
+  }, 240_000)
+
+  test('band-pass entries, which no seed of PEFT gives, are refused', async () => {
+    const config = createConfig({ targetModules: ['query'], nFrequency: 8 })
+    const band = { sampler: 'bandpass', centerFrequency: 3, bandwidth: 200, seed: 1 } as const
+    const { directory } = await save(
+      'band-pass',
+      createAdapter(config, adaptedShapes(config), { entries: band }),
+    )
+    expect(loadInPeft(directory).error).toMatch(/FOURIERFT_STANDALONE/)
+  }, 60_000)
+})

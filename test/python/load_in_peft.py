@@ -1,0 +1,48 @@
+"""Loads an adapter directory with PEFT and prints, as JSON, the versions and ΔW of every adapted module.
+
+    python load_in_peft.py DIRECTORY '{"encoder.query": [out, in], ...}'
+
+The base model is made of zero weights of the given shapes. Where PEFT refuses the adapter, prints {"error": "..."}.
+"""
+
+import json
+import sys
+
+import peft
+import torch
+import transformers
+
+
+def base_model(shapes):
+    """A module tree with a Linear at every dotted name."""
+    root = torch.nn.Module()
+    for name, (out_features, in_features) in shapes.items():
+        parent = root
+        *folders, leaf = name.split(".")
+        for folder in folders:
+            if not hasattr(parent, folder):
+                parent.add_module(folder, torch.nn.Module())
+            parent = getattr(parent, folder)
+        linear = torch.nn.Linear(in_features, out_features, bias=False)
+        torch.nn.init.zeros_(linear.weight)
+        parent.add_module(leaf, linear)
+    return root
+
+
+def main():
+    directory, shapes = sys.argv[1], json.loads(sys.argv[2])
+    try:
+        model = peft.PeftModel.from_pretrained(base_model(shapes), directory)
+    except Exception as error:  # whatever PEFT says is what its users read
+        print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+        return
+    deltas = {
+        name.removeprefix("base_model.model."): module.get_delta_weight("default").tolist()
+        for name, module in model.named_modules()
+        if hasattr(module, "fourierft_spectrum") and hasattr(module, "get_delta_weight")
+    }
+    versions = {"peft": peft.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    print(json.dumps({"versions": versions, "deltas": deltas}))
+
+
+main()
