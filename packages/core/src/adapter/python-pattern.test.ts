@@ -44,7 +44,10 @@ describe('bounds', () => {
   it.each([
     ['nested repetitions', '(?:(?:(?:a{100}){100}){100}){100}'],
     ['repetitions of a long text', `(?:${'ab'.repeat(500)}){1,1000}`],
-    ['many repetitions', 'a{1000}'.repeat(20)],
+    ['many repetitions', 'a{1000}'.repeat(50)],
+    ['repetitions of a set', '.{1000}'.repeat(5)],
+    ['options', '.?'.repeat(3000)],
+    ['alternatives', Array.from({ length: 5000 }, (_, i) => `.${i}`).join('|')],
     ['groups', `${'('.repeat(5000)}a${')'.repeat(5000)}`],
     ['length', 'a'.repeat(100_000)],
     ['look-aheads', Array.from({ length: 20 }, (_, i) => `(?!${i})`).join('')],

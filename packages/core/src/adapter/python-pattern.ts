@@ -30,9 +30,11 @@ export interface PythonPattern {
 }
 
 /** Code points; the longest real patterns list some thousand module names. */
-const MAX_PATTERN_LENGTH = 65_536
-/** Instructions that counted repetitions may add to those that are spelled out. */
-const MAX_EXPANSION = 10_000
+const MAX_PATTERN_LENGTH = 32_768
+/** Instructions of a program, with counted repetitions written out. */
+const MAX_INSTRUCTIONS = 40_000
+/** Those of them that are not a plain character: what the engine may have to follow at once, at each character of a name. */
+const MAX_CHOICES = 4000
 /** Bits of a marker. Distinct conditions of a pattern, not their occurrences. */
 const MAX_CONDITIONS = 8
 /** Look-aheads are tried at each position: the one case that is quadratic in the text. */
@@ -51,9 +53,9 @@ export function compilePythonPattern(
     if (pattern.length > MAX_PATTERN_LENGTH)
       throw new PatternProblem(`more than ${MAX_PATTERN_LENGTH} characters`, 0)
     const tree = parsePythonPattern(pattern)
-    const spelledOut = sizeOf(tree, false)
-    if (sizeOf(tree, true) > spelledOut + MAX_EXPANSION) {
-      throw new PatternProblem('repetitions that multiply to too large a program', 0)
+    const isChoice = (node: PatternNode) => (isPlainCharacter(node) ? 0 : 1)
+    if (sizeOf(tree, () => 1) > MAX_INSTRUCTIONS || sizeOf(tree, isChoice) > MAX_CHOICES) {
+      throw new PatternProblem('too many alternatives, or repetitions that multiply to too many', 0)
     }
     return compile(tree, (problem) => invalid(pattern, option, problem, 0))
   } catch (error) {
@@ -329,11 +331,17 @@ const hasLookAhead = (tree: PatternNode) => some(tree, (node) => node.kind === '
 const looksBack = (tree: PatternNode) =>
   some(tree, (node) => isAssertion(node) && ['start', 'line start', 'word boundary'].includes(node.kind))
 
-/** Instructions of a program, with counted repetitions written out or not. */
-function sizeOf(node: PatternNode, expanded: boolean): number {
-  const inner = children(node).reduce((sum, child) => sum + sizeOf(child, expanded), 1)
-  if (node.kind !== 'repeat' || !expanded) return inner
+/** The weight of a tree, with counted repetitions written out. */
+function sizeOf(node: PatternNode, weight: (node: PatternNode) => number): number {
+  const inner = children(node).reduce((sum, child) => sum + sizeOf(child, weight), weight(node))
+  if (node.kind !== 'repeat') return inner
   return inner * Math.max(1, node.max === Number.POSITIVE_INFINITY ? node.min + 1 : node.max)
+}
+
+function isPlainCharacter(node: PatternNode): boolean {
+  if (node.kind !== 'set') return false
+  const { ranges, categories, negated } = node.set
+  return !negated && categories.length === 0 && ranges.length === 1 && ranges[0]?.[0] === ranges[0]?.[1]
 }
 
 function once<T>(make: () => T): () => T {
