@@ -14,7 +14,7 @@ import { WIDE_DRAWS_FROM } from '../entries/random-permutation.js'
 import { FourierFTError } from '../errors.js'
 import { CONFIG_FILE, type FileNames, MODEL_FILE } from './adapter-files.js'
 import { type EntrySet, type FormatAdditions, parseAdditions } from './format-additions.js'
-import { entriesTensor, tensorRole } from './peft-layout.js'
+import { coefficientsTensor, entriesTensor, tensorRole } from './peft-layout.js'
 import { decodeFloats, isFloatDtype, readSafetensors, type Tensor } from './safetensors.js'
 
 /** @throws {FourierFTError} each kind of malformed file has its code: see `ErrorCode` */
@@ -22,96 +22,102 @@ export function readAdapter(
   source: AdapterBytes,
   names: FileNames = { config: CONFIG_FILE, model: MODEL_FILE },
 ): Adapter {
+  const file = names.model
   const config = parseConfig(source.config, names.config)
-  const { tensors, metadata = {} } = readSafetensors(source.model, names.model)
-  const additions = parseAdditions(metadata, names.model)
+  const { tensors, metadata = {} } = readSafetensors(source.model, file)
+  const additions = parseAdditions(metadata, file)
   if (!additions && config.peftType === STANDALONE_PEFT_TYPE) {
-    throw new FourierFTError(
-      'INVALID_SAFETENSORS',
-      `${names.model}: an adapter of peft_type ${STANDALONE_PEFT_TYPE} carries its shapes and entries, this file has none; ` +
-        'was it written by another program?',
-      {
-        file: names.model,
-        tensor: '__metadata__',
-        expected: 'fourierft.version, fourierft.layers, fourierft.entries',
-      },
+    throw mismatch(
+      file,
+      '__metadata__',
+      `the keys fourierft.version, fourierft.layers and fourierft.entries of an adapter of peft_type ${STANDALONE_PEFT_TYPE}`,
+      'none (was it written by another program?)',
     )
   }
-
-  const coefficients = new Map<string, { tensor: Tensor; name: string }>()
-  const stored = new Map<string, Tensor>()
-  const savedTensors = new Map<string, Tensor>()
-  for (const [name, tensor] of tensors) {
-    const role = tensorRole(name)
-    if (role.role === 'saved') savedTensors.set(name, tensor)
-    else if (role.role === 'entries') stored.set(role.set, tensor)
-    else if (role.module === '__proto__' || coefficients.has(role.module)) {
-      throw mismatch(
-        names.model,
-        name,
-        'one tensor of coefficients for each module',
-        `a second one for ${role.module}`,
-      )
-    } else coefficients.set(role.module, { tensor, name })
+  const { coefficients, entries, savedTensors } = sortTensors(tensors, file)
+  const sets = readEntrySets(additions, entries, config, file)
+  const unknown = [...(additions?.layers.keys() ?? [])].find((module) => !coefficients.has(module))
+  if (unknown !== undefined) {
+    throw mismatch(file, '__metadata__', 'fourierft.layers of modules with coefficients', unknown)
   }
-  if (coefficients.size === 0) {
-    throw new FourierFTError(
-      'INVALID_SAFETENSORS',
-      `${names.model}: expected tensors named base_model.model.<module>.fourierft_spectrum; there is none`,
-      {
-        file: names.model,
-        expected: 'base_model.model.<module>.fourierft_spectrum',
-        received: [...tensors.keys()].slice(0, 5),
-      },
-    )
-  }
-  const sets = additions && readEntrySets(additions, stored, config, names.model)
-  for (const set of stored.keys()) {
-    if (!sets?.has(set)) {
-      throw mismatch(names.model, entriesTensor(set), 'entry sets that fourierft.entries names', set)
-    }
-  }
-  for (const module of additions?.layers.keys() ?? []) {
-    if (!coefficients.has(module)) {
-      throw mismatch(names.model, '__metadata__', 'fourierft.layers of modules with coefficients', module)
-    }
-  }
-
   const modules = new Map<string, AdaptedModule>()
-  for (const [module, { tensor, name }] of coefficients) {
-    const values = readCoefficients(tensor, name, module, config, names.model)
-    const addition = additions?.layers.get(module)
-    if (!addition) {
-      if (additions) throw mismatch(names.model, name, 'a module that fourierft.layers names', module)
-      const recipe = {
-        sampler: 'uniform',
-        seed: config.randomLocSeed,
-        n: values.coefficients.length,
-      } as const
-      modules.set(module, { name: module, ...values, recipe })
-      continue
-    }
-    const set = sets?.get(addition.entries)
-    if (set?.n !== values.coefficients.length) {
-      throw mismatch(
-        names.model,
-        name,
-        set
-          ? `${set.n} coefficients, one for each entry of set ${addition.entries}`
-          : 'an entry set that fourierft.entries names',
-        set ? values.coefficients.length : addition.entries,
-      )
-    }
-    const { recipe, digest, entries } = set
-    const { shape } = addition
-    modules.set(module, { name: module, ...values, shape, recipe, digest, ...(entries && { entries }) })
+  for (const [name, tensor] of coefficients) {
+    const values = readCoefficients(tensor, name, config, file)
+    const known = additions
+      ? describedModule(name, values.coefficients.length, additions, sets, file)
+      : { recipe: { sampler: 'uniform', seed: config.randomLocSeed, n: values.coefficients.length } as const }
+    modules.set(name, { name, ...values, ...known })
   }
   return new Adapter({ config, modules, savedTensors, metadata, source })
 }
 
+interface NamedTensor extends Tensor {
+  readonly tensorName: string
+}
+
+/** The tensors by what they are: coefficients by module, entries by set. */
+function sortTensors(
+  tensors: ReadonlyMap<string, Tensor>,
+  file: string,
+): {
+  coefficients: Map<string, NamedTensor>
+  entries: Map<string, Tensor>
+  savedTensors: Map<string, Tensor>
+} {
+  const coefficients = new Map<string, NamedTensor>()
+  const entries = new Map<string, Tensor>()
+  const savedTensors = new Map<string, Tensor>()
+  for (const [tensorName, tensor] of tensors) {
+    const role = tensorRole(tensorName)
+    if (role.role === 'saved') savedTensors.set(tensorName, tensor)
+    else if (role.role === 'entries') entries.set(role.set, tensor)
+    else if (role.module === '__proto__')
+      throw mismatch(file, tensorName, 'the name of a module', role.module)
+    else if (coefficients.has(role.module)) {
+      throw mismatch(file, tensorName, 'one tensor for each module', `a second one for ${role.module}`)
+    } else coefficients.set(role.module, { ...tensor, tensorName })
+  }
+  if (coefficients.size === 0) {
+    const some = [...tensors.keys()].slice(0, 5).join(', ') || 'no tensors'
+    throw mismatch(file, 'coefficients', `tensors named ${coefficientsTensor('<module>')}`, some)
+  }
+  return { coefficients, entries, savedTensors }
+}
+
+/** What the additions say about a module with `n` coefficients. */
+function describedModule(
+  name: string,
+  n: number,
+  { layers }: FormatAdditions,
+  sets: ReadonlyMap<string, StoredSet>,
+  file: string,
+): Pick<AdaptedModule, 'shape' | 'recipe' | 'digest' | 'entries'> {
+  const layer = layers.get(name)
+  if (!layer)
+    throw mismatch(
+      file,
+      '__metadata__',
+      'fourierft.layers of all modules with coefficients',
+      `none for ${name}`,
+    )
+  const set = sets.get(layer.entries)
+  if (!set)
+    throw mismatch(
+      file,
+      '__metadata__',
+      'an entry set that fourierft.entries names',
+      `${layer.entries} for ${name}`,
+    )
+  if (set.n !== n) {
+    const expected = `${set.n} coefficients, one for each entry of set ${layer.entries}`
+    throw mismatch(file, coefficientsTensor(name), expected, n)
+  }
+  const { recipe, digest, entries } = set
+  return { shape: layer.shape, recipe, digest, ...(entries && { entries }) }
+}
+
 function readCoefficients(
-  { dtype, shape, bytes }: Tensor,
-  tensor: string,
+  { tensorName: tensor, dtype, shape, bytes }: NamedTensor,
   module: string,
   config: FourierFTConfig,
   file: string,
@@ -145,13 +151,22 @@ function readCoefficients(
   return { coefficients, dtype }
 }
 
+interface StoredSet extends EntrySet {
+  readonly entries?: Entries
+}
+
 /** The sets that layers use, with the entries that the file stores for them. */
 function readEntrySets(
-  { layers, sets }: FormatAdditions,
+  additions: FormatAdditions | undefined,
   stored: ReadonlyMap<string, Tensor>,
   config: FourierFTConfig,
   file: string,
-): Map<string, EntrySet & { entries?: Entries }> {
+): Map<string, StoredSet> {
+  const { layers, sets }: FormatAdditions = additions ?? { layers: new Map(), sets: new Map() }
+  const stray = [...stored.keys()].find((set) => !sets.has(set))
+  if (stray !== undefined) {
+    throw mismatch(file, entriesTensor(stray), 'entry sets that fourierft.entries names', stray)
+  }
   const shapes = new Map<string, Shape>()
   for (const [module, { shape, entries }] of layers) {
     const other = shapes.get(entries) ?? shape
@@ -164,7 +179,7 @@ function readEntrySets(
     }
     shapes.set(entries, shape)
   }
-  const result = new Map<string, EntrySet & { entries?: Entries }>()
+  const result = new Map<string, StoredSet>()
   for (const [name, set] of sets) {
     const shape = shapes.get(name)
     if (!shape) throw mismatch(file, '__metadata__', 'fourierft.entries that a layer uses', name)

@@ -57,6 +57,15 @@ export interface SafetensorsFile {
   readonly header?: SafetensorsHeader
 }
 
+export interface TensorPlace {
+  readonly name: string
+  readonly dtype: TensorDtype
+  readonly shape: readonly number[]
+  /** Byte offsets into the data that follows the header. */
+  readonly begin: number
+  readonly end: number
+}
+
 export interface SafetensorsHeader {
   readonly bytes: Uint8Array
   /** In the order of their data. */
@@ -67,16 +76,10 @@ export interface SafetensorsHeader {
 /** The bound of the safetensors library. */
 const MAX_HEADER_LENGTH = 100_000_000
 const LENGTH_BYTES = 8
+/** Name in errors of a file that is about to be written. */
+const NEW_FILE = 'new safetensors file'
 const OPEN_BRACE = 0x7b
 const SPACE = 0x20
-
-export interface TensorPlace {
-  readonly name: string
-  readonly dtype: TensorDtype
-  readonly shape: readonly number[]
-  readonly begin: number
-  readonly end: number
-}
 
 /**
  * @param bytes the whole file; the tensors are views into it
@@ -105,12 +108,10 @@ export function readSafetensors(bytes: Uint8Array, file: string): SafetensorsFil
 export function writeSafetensors({ tensors, metadata, header }: SafetensorsFile): Uint8Array {
   let length = 0
   for (const [name, tensor] of tensors) {
-    if (name === '__metadata__') throw invalid('', name, 'a tensor name other than __metadata__', name)
-    const expected = byteLength(tensor.dtype, tensor.shape)
-    if (expected !== tensor.bytes.length) {
-      throw invalid('', name, `${expected} bytes for ${tensor.dtype} [${tensor.shape}]`, tensor.bytes.length)
-    }
-    length += expected
+    const { dtype, shape, bytes } = tensor
+    if (name === '__metadata__') throw invalid(NEW_FILE, name, 'another name for a tensor', name)
+    if (byteLength(dtype, shape) !== bytes.length) throw invalidLength(NEW_FILE, name, tensor, bytes.length)
+    length += bytes.length
   }
   const { bytes, places } =
     header && describes(header, tensors, metadata) ? header : layOut(tensors, metadata)
@@ -123,7 +124,11 @@ export function writeSafetensors({ tensors, metadata, header }: SafetensorsFile)
   return file
 }
 
-/** The numbers of a floating-point tensor: `Float64Array` for F64, which loses nothing, otherwise `Float32Array`, which loses nothing either. */
+/**
+ * The numbers of a floating-point tensor, exactly: `Float64Array` for F64, `Float32Array` for the others.
+ *
+ * @throws {FourierFTError} `UNSUPPORTED_DTYPE`
+ */
 export function decodeFloats({ dtype, bytes }: Pick<Tensor, 'dtype' | 'bytes'>): FloatArray {
   if (!isFloatDtype(dtype)) {
     throw new FourierFTError(
@@ -222,10 +227,7 @@ function parsePlace(name: string, value: unknown, file: string): TensorPlace {
     throw invalid(file, name, 'data_offsets [begin, end]', offsets)
   }
   const [begin, end] = offsets as [number, number]
-  const expected = byteLength(dtype, shape)
-  if (expected !== end - begin) {
-    throw invalid(file, name, `${expected} bytes for ${dtype} [${shape}]`, `${end - begin} bytes`)
-  }
+  if (byteLength(dtype, shape) !== end - begin) throw invalidLength(file, name, { dtype, shape }, end - begin)
   return { name, dtype, shape, begin, end }
 }
 
@@ -324,6 +326,17 @@ function invalid(file: string, tensor: string, expected: string, received: unkno
     `${file}: tensor ${tensor}: expected ${expected}; received ${describe(received)}`,
     { file, tensor, expected, received },
   )
+}
+
+function invalidLength(
+  file: string,
+  name: string,
+  { dtype, shape }: Pick<Tensor, 'dtype' | 'shape'>,
+  received: number,
+): FourierFTError {
+  const bytes = byteLength(dtype, shape)
+  const expected = Number.isNaN(bytes) ? 'a whole number of bytes below 2^53' : `${bytes} bytes`
+  return invalid(file, name, `${expected} for ${dtype} [${shape}]`, `${received} bytes`)
 }
 
 /** Short, whatever a stranger's file holds. */

@@ -13,6 +13,7 @@
 import { type FileHandle, mkdir, mkdtemp, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { AdapterBytes } from '../backend.js'
+import { FourierFTError } from '../errors.js'
 import { CONFIG_FILE, ioError, MODEL_FILE } from './adapter-files.js'
 
 export const JOURNAL = '.fourierft-save'
@@ -35,6 +36,7 @@ export async function writeDirectory(directory: string, files: AdapterBytes): Pr
       throw error
     }
   } catch (cause) {
+    if (cause instanceof FourierFTError) throw cause
     throw ioError(directory, 'the adapter could not be saved, what was there before is unchanged', cause)
   }
 }
@@ -53,15 +55,23 @@ async function save(directory: string, files: AdapterBytes): Promise<void> {
     await rm(staging, { recursive: true, force: true })
     throw error
   }
-  await finishSave(directory)
+  try {
+    await syncDirectory(directory)
+    await finishSave(directory)
+  } catch (cause) {
+    throw ioError(
+      directory,
+      `the adapter was saved and lies in ${JOURNAL}, where the next save will take it from`,
+      cause,
+    )
+  }
 }
 
 /** Another save may have committed at the same time: its files go into place first. */
 async function commit(directory: string, staging: string): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
-      await rename(staging, join(directory, JOURNAL))
-      return await syncDirectory(directory)
+      return await rename(staging, join(directory, JOURNAL))
     } catch (error) {
       if (attempt === ATTEMPTS || !hasCode(error, 'ENOTEMPTY', 'EEXIST', 'EPERM')) throw error
       await finishSave(directory)

@@ -197,7 +197,10 @@ function latin1(text: string): Uint8Array {
 
 /** What an adapter that was accepted has to keep. */
 function checkValid(adapter: Adapter, files: AdapterBytes): void {
-  expect(adapter.toBytes()).toEqual(files)
+  const again = adapter.toBytes()
+  if (Buffer.compare(again.config, files.config) !== 0 || Buffer.compare(again.model, files.model) !== 0) {
+    throw new Error('written back, it has other bytes')
+  }
   const shapes = Object.fromEntries(
     [...adapter.modules.keys()].map((name) => [
       name,
