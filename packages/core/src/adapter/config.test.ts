@@ -176,8 +176,18 @@ describe('createConfig', () => {
       details: { option: 'nFrequency', received: 0 },
     })
     expect(errorOf(() => createConfig({ taskType: 'CAUSAL' })).message).toContain('CAUSAL_LM')
+    const misspelt = { nFrequencies: 5 } as FourierFTOptions
+    expect(errorOf(() => createConfig(misspelt))).toMatchObject({
+      code: 'INVALID_OPTION',
+      details: { option: 'nFrequencies' },
+    })
     expect(errorOf(() => createConfig({ layersPattern: 'h' })).details.option).toBe('layersToTransform')
     expect(errorOf(() => createConfig({ randomLocSeed: 2 ** 53 })).details.option).toBe('randomLocSeed')
+  })
+
+  it('takes a whole configuration', () => {
+    const { source: _, ...read } = parseConfig(peft('pattern'), FILE)
+    expect(createConfig(parseConfig(peft('pattern'), FILE))).toEqual(read)
   })
 
   it('takes a pattern as an object', () => {

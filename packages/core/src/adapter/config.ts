@@ -200,12 +200,15 @@ export function parseConfig(json: string | Uint8Array, file: string): FourierFTC
  * @throws FourierFTError INVALID_OPTION
  */
 export function createConfig(options: FourierFTOptions = {}): FourierFTConfig {
-  const { extra = new Map(), nFrequencyPattern = new Map(), taskType = null, ...rest } = options
+  const { extra = new Map(), nFrequencyPattern, taskType = null, ...rest } = options
   const place: Place = { code: 'INVALID_OPTION', spell: (field) => field }
+  const unknown = Object.keys(rest).find((option) => !Object.hasOwn(FILE_KEYS, option) && option !== 'source')
+  if (unknown !== undefined) throw unknownOption(unknown)
   if (taskType !== null && !TASK_TYPES.some((known) => known === taskType)) {
     throw wrong('taskType', `one of ${TASK_TYPES.join(', ')}, or null`, taskType, place)
   }
-  const pattern = nFrequencyPattern instanceof Map ? nFrequencyPattern : Object.entries(nFrequencyPattern)
+  const pattern =
+    nFrequencyPattern instanceof Map ? nFrequencyPattern : Object.entries(nFrequencyPattern ?? {})
   const fields = { peftType: PEFT_TYPE, ...rest, taskType, nFrequencyPattern: new Map(sortedByKey(pattern)) }
   return { ...validate(fields, place), extra }
 }
@@ -299,6 +302,14 @@ function wrong(field: Field, expected: string, received: unknown, place: Place):
     option: name,
     expected,
     received,
+  })
+}
+
+function unknownOption(option: string): FourierFTError {
+  const known = Object.keys(FILE_KEYS).join(', ')
+  return new FourierFTError('INVALID_OPTION', `There is no option ${option}; the options are ${known}.`, {
+    option,
+    expected: Object.keys(FILE_KEYS),
   })
 }
 

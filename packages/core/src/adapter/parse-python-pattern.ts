@@ -27,11 +27,11 @@ export type AssertionNode =
   | { readonly kind: 'word boundary'; readonly negated: boolean; readonly ascii: boolean }
   | { readonly kind: 'look-ahead'; readonly negated: boolean; readonly item: PatternNode }
 
-/** What is wrong with a pattern, and where: an index in code points. */
+/** What is wrong with a pattern, and where if it is in one place: an index in code points. */
 export class PatternProblem extends Error {
-  readonly position: number
+  readonly position: number | undefined
 
-  constructor(problem: string, position: number) {
+  constructor(problem: string, position?: number) {
     super(problem)
     this.position = position
   }

@@ -50,82 +50,83 @@ export function compilePythonPattern(
   { option }: { readonly option: string },
 ): PythonPattern {
   try {
-    if (pattern.length > MAX_PATTERN_LENGTH)
-      throw new PatternProblem(`more than ${MAX_PATTERN_LENGTH} characters`, 0)
+    if (pattern.length > MAX_PATTERN_LENGTH) {
+      throw new PatternProblem(`more than ${MAX_PATTERN_LENGTH} characters`)
+    }
     const tree = parsePythonPattern(pattern)
     const isChoice = (node: PatternNode) => (isPlainCharacter(node) ? 0 : 1)
     if (sizeOf(tree, () => 1) > MAX_INSTRUCTIONS || sizeOf(tree, isChoice) > MAX_CHOICES) {
-      throw new PatternProblem('too many alternatives, or repetitions that multiply to too many', 0)
+      throw new PatternProblem('too many alternatives, or repetitions that multiply to too many')
     }
-    return compile(tree, (problem) => invalid(pattern, option, problem, 0))
+    return new CompiledPattern(tree, (problem) => invalid(pattern, option, problem))
   } catch (error) {
     if (error instanceof PatternProblem) throw invalid(pattern, option, error.message, error.position)
     throw error
   }
 }
 
-function invalid(pattern: string, option: string, problem: string, position: number): FourierFTError {
+function invalid(pattern: string, option: string, problem: string, position?: number): FourierFTError {
   const shown = pattern.length > 200 ? `${pattern.slice(0, 200)}…` : pattern
+  const where = position === undefined ? '' : `, at position ${position}`
   return new FourierFTError(
     'INVALID_PATTERN',
-    `${option}: the regular expression ${JSON.stringify(shown)} cannot be used: ${problem}, at position ${position}. ` +
+    `${option}: the regular expression ${JSON.stringify(shown)} cannot be used: ${problem}${where}. ` +
       "It has to be one that Python's re accepts and that can be matched in linear time.",
     { option, received: pattern, expected: 'a regular expression that can be matched in linear time' },
   )
 }
 
-/** What a tree and a way of writing it need: names of groups by number, conditions by bit. */
+/** Makes the error of the pattern that is at work. */
+type Refuse = (problem: string) => FourierFTError
+
+/** A tree, written out for RE2 in one of the two ways. */
 interface Program {
   readonly whole: () => RE2JS
   readonly prefix: () => RE2JS
+  /** The named groups; the engine knows them by number. */
   readonly names: readonly string[]
+  /** What the engine sees of a text. */
+  readonly subject: (text: string) => string
+  /** What was captured, as it stands in the text. */
+  readonly captured: (part: string) => string
 }
 
-function compile(tree: PatternNode, problem: (text: string) => FourierFTError): PythonPattern {
-  const simple = hasLookAhead(tree) ? null : simpleProgram(tree)
-  let marked: MarkedProgram | undefined
-  // Compiled now, so that a pattern that the engine refuses is an error of the pattern and not of a later name.
-  const guard = <T>(run: () => T): T => {
-    try {
-      return run()
-    } catch (cause) {
-      if (cause instanceof FourierFTError) throw cause
-      throw problem(`the engine refuses it (${cause instanceof Error ? cause.message : cause})`)
-    }
-  }
-  const markedOnce = (): MarkedProgram => {
-    marked ??= markedProgram(tree, problem)
-    return marked
-  }
-  guard(() => (simple ?? markedOnce()).whole())
+class CompiledPattern implements PythonPattern {
+  private readonly simple: Program | null
+  private readonly marked: () => Program
 
-  const choose = (
-    text: string,
-  ): { program: Program; subject: string; read: (captured: string) => string } => {
-    if (simple && isPlain(text)) return { program: simple, subject: text, read: (captured) => captured }
-    const program = guard(markedOnce)
-    return { program, subject: program.mark(text), read: withoutMarkers }
+  constructor(tree: PatternNode, refuse: Refuse) {
+    this.simple = hasLookAhead(tree) ? null : simpleProgram(tree, refuse)
+    this.marked = once(() => markedProgram(tree, refuse))
+    // Now, so that a pattern that the engine refuses is refused whether or not a name is ever tried.
+    const program = this.simple ?? this.marked()
+    program.whole()
   }
-  return {
-    fullMatch(text) {
-      const { program, subject } = choose(text)
-      return guard(program.whole).testExact(subject)
-    },
-    match(text) {
-      const { program, subject } = choose(text)
-      return guard(program.prefix).test(subject)
-    },
-    groups(text) {
-      const { program, subject, read } = choose(text)
-      const matcher = guard(program.prefix).matcher(subject)
-      if (!matcher.lookingAt()) return null
-      return new Map(
-        program.names.map((name, i) => {
-          const captured = matcher.group(`g${i}`)
-          return [name, captured === null ? undefined : read(captured)]
-        }),
-      )
-    },
+
+  fullMatch(text: string): boolean {
+    const program = this.programFor(text)
+    return program.whole().testExact(program.subject(text))
+  }
+
+  match(text: string): boolean {
+    const program = this.programFor(text)
+    return program.prefix().test(program.subject(text))
+  }
+
+  groups(text: string): ReadonlyMap<string, string | undefined> | null {
+    const program = this.programFor(text)
+    const matcher = program.prefix().matcher(program.subject(text))
+    if (!matcher.lookingAt()) return null
+    return new Map(
+      program.names.map((name, i) => {
+        const part = matcher.group(`g${i}`)
+        return [name, part === null ? undefined : program.captured(part)]
+      }),
+    )
+  }
+
+  private programFor(text: string): Program {
+    return this.simple && isPlain(text) ? this.simple : this.marked()
   }
 }
 
@@ -140,7 +141,7 @@ function isPlain(text: string): boolean {
 
 const LINE_BREAK = 0x0a
 
-function simpleProgram(tree: PatternNode): Program {
+function simpleProgram(tree: PatternNode, refuse: Refuse): Program {
   const writer = new Writer(MAX_ASCII, '', (condition) => {
     switch (condition.kind) {
       case 'start':
@@ -154,38 +155,36 @@ function simpleProgram(tree: PatternNode): Program {
   })
   const body = writer.write(tree)
   return {
-    whole: once(() => RE2JS.compile(body)),
-    prefix: once(() => RE2JS.compile(`\\A(?:${body})`)),
+    whole: once(() => compileRe2(body, 0, refuse)),
+    prefix: once(() => compileRe2(`\\A(?:${body})`, 0, refuse)),
     names: writer.names,
+    subject: (text) => text,
+    captured: (part) => part,
   }
-}
-
-interface MarkedProgram extends Program {
-  /** `text` with a marker before each character and at the end. */
-  readonly mark: (text: string) => string
 }
 
 /** Markers are the first private characters of plane 15. A text may hold them too: markers stand at every other place, and only there. */
 const MARKER = 0xf0000
 const ANY_MARKER = `[${escapeCode(MARKER)}-${escapeCode(MARKER + 2 ** MAX_CONDITIONS - 1)}]`
 
-function markedProgram(tree: PatternNode, problem: (text: string) => FourierFTError): MarkedProgram {
+function markedProgram(tree: PatternNode, refuse: Refuse): Program {
   const tests = new Map<string, (characters: readonly string[], position: number) => boolean>()
   const writer = new Writer(MAX_CODE_POINT, ANY_MARKER, (condition) => {
     const key = JSON.stringify({ ...condition, negated: false })
     const keys = [...tests.keys()]
     const bit = keys.includes(key) ? keys.indexOf(key) : keys.length
-    if (bit >= MAX_CONDITIONS) throw problem(`more than ${MAX_CONDITIONS} different look-aheads and anchors`)
-    if (bit === keys.length) tests.set(key, positionTest(condition, problem))
+    if (bit >= MAX_CONDITIONS) throw refuse(`more than ${MAX_CONDITIONS} different look-aheads and anchors`)
+    if (bit === keys.length) tests.set(key, positionTest(condition, refuse))
     const wanted = 'negated' in condition && condition.negated ? 0 : 1
     return `(?<=${markersWith(bit, wanted)})`
   })
   const body = writer.write(tree)
   const looks = hasLookAhead(tree)
-  const mark = (text: string): string => {
+  /** The text with a marker before each character and at the end. */
+  const subject = (text: string): string => {
     const characters = [...text]
     if (looks && characters.length > MAX_LOOK_AHEAD_TEXT) {
-      throw problem(`its look-ahead is to run on a name of more than ${MAX_LOOK_AHEAD_TEXT} characters`)
+      throw refuse(`its look-ahead is to run on a name of more than ${MAX_LOOK_AHEAD_TEXT} characters`)
     }
     const conditions = [...tests.values()]
     let marked = ''
@@ -199,17 +198,19 @@ function markedProgram(tree: PatternNode, problem: (text: string) => FourierFTEr
     return marked
   }
   return {
-    whole: once(() => RE2JS.compile(`${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS)),
-    prefix: once(() => RE2JS.compile(`\\A${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS)),
+    whole: once(() => compileRe2(`${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS, refuse)),
+    prefix: once(() => compileRe2(`\\A${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS, refuse)),
     names: writer.names,
-    mark,
+    subject,
+    // A part begins with a character and ends with a marker.
+    captured: (part) => [...part].filter((_, i) => i % 2 === 0).join(''),
   }
 }
 
 /** Whether a condition, taken without its negation, holds before character `position`. */
 function positionTest(
   condition: AssertionNode,
-  problem: (text: string) => FourierFTError,
+  refuse: Refuse,
 ): (characters: readonly string[], position: number) => boolean {
   const isBreak = (character: string | undefined) => character === '\n'
   switch (condition.kind) {
@@ -233,21 +234,29 @@ function positionTest(
     case 'look-ahead': {
       const { item } = condition
       // On the rest of a plain text the simple way gives the same answer unless a condition looks back, or is a look-ahead itself.
-      const simple = looksBack(item) || hasLookAhead(item) ? null : simpleProgram(item)
+      const simple = looksBack(item) || hasLookAhead(item) ? null : simpleProgram(item, refuse)
       let marked: { text: string; subject: string } | undefined
-      const program = markedProgram(item, problem)
+      const program = markedProgram(item, refuse)
       return (characters, position) => {
         if (simple) {
           const rest = characters.slice(position).join('')
           if (isPlain(rest)) return simple.prefix().test(rest)
         }
         const text = characters.join('')
-        if (marked?.text !== text) marked = { text, subject: program.mark(text) }
+        if (marked?.text !== text) marked = { text, subject: program.subject(text) }
         // A marker takes two units.
         const offset = characters.slice(0, position).join('').length + 2 * position
         return program.prefix().test(marked.subject.slice(offset))
       }
     }
+  }
+}
+
+function compileRe2(pattern: string, flags: number, refuse: Refuse): RE2JS {
+  try {
+    return RE2JS.compile(pattern, flags)
+  } catch (cause) {
+    throw refuse(`the engine refuses it (${cause instanceof Error ? cause.message : cause})`)
   }
 }
 
@@ -310,11 +319,6 @@ function markersWith(bit: number, wanted: 0 | 1): string {
     ranges.push([MARKER + first, MARKER + first + run - 1])
   }
   return writeSet(ranges)
-}
-
-/** The text of a marked capture, which begins with a character and ends with a marker. */
-function withoutMarkers(captured: string): string {
-  return [...captured].filter((_, i) => i % 2 === 0).join('')
 }
 
 function children(node: PatternNode): readonly PatternNode[] {
