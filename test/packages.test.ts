@@ -3,7 +3,7 @@
  * (attw), and the tarballs are installed into an empty project, imported, type-checked and run there as a user would.
  */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -12,8 +12,14 @@ import { formatMessage } from 'publint/utils'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const folders = ['conformance', ...readdirSync(join(root, 'packages')).map((name) => `packages/${name}`)]
-const packages = folders.map((folder) => ({ folder: join(root, folder), manifest: manifestOf(folder) }))
+const folders = [
+  'conformance',
+  ...readdirSync(join(root, 'packages')).map((name) => `packages/${name}`),
+  ...readdirSync(join(root, 'packages/native/platforms')).map((name) => `packages/native/platforms/${name}`),
+]
+const packages = folders
+  .map((folder) => ({ folder: join(root, folder), manifest: manifestOf(folder) }))
+  .filter(({ folder, manifest }) => !manifest.main || existsSync(join(folder, manifest.main))) // compiled here
 const names = packages.map(({ manifest }) => manifest.name)
 
 const temporary = mkdtempSync(join(tmpdir(), 'fourierft-packages-'))
@@ -39,13 +45,13 @@ describe.each(packages)('$manifest.name', ({ folder, manifest }) => {
   })
 
   test('its types resolve in Node and in bundlers', () => {
-    if (Object.keys(manifest.exports).every((entry) => entry === './package.json')) return // a program, nothing to import
+    if (Object.keys(manifest.exports ?? {}).every((entry) => entry === './package.json')) return // a program, nothing to import
     const output = run('attw', [tarball(manifest.name), '--profile', 'esm-only', '--format', 'json'], folder)
     expect(JSON.parse(output).problems ?? {}).toEqual({})
   }, 60_000)
 
   test('says who it is, and ships what it promises', () => {
-    expect(manifest).toMatchObject({ license: 'Apache-2.0', type: 'module', engines: { node: '>=20.19' } })
+    expect(manifest).toMatchObject({ license: 'Apache-2.0', engines: { node: '>=20.19' } })
     const files = run('tar', ['-tzf', tarball(manifest.name)], folder).split('\n')
     for (const file of ['package/README.md', 'package/LICENSE', 'package/package.json'])
       expect(files).toContain(file)
@@ -154,6 +160,16 @@ describe('an empty project that installs the tarballs', () => {
     60_000,
   )
 
+  test.each(readmes())(
+    'runs what the README of $name shows ($title)',
+    ({ name, code, index }) => {
+      const file = `readme-${name.replaceAll(/\W+/g, '-')}-${index}.mjs`
+      writeFileSync(join(project, file), code)
+      expect(run('node', [file], project)).not.toMatch(/\bfalse\b/)
+    },
+    120_000,
+  )
+
   test('has the command line', () => {
     expect(
       run('npx', ['fourierft', 'entries', '--shape', '4,5', '--n', '3', '--seed', '0', '--json'], project),
@@ -161,10 +177,23 @@ describe('an empty project that installs the tarballs', () => {
   })
 })
 
+/** The fences of all READMEs that say `js run`, with the heading above each. What such code prints is `true` where it checks something. */
+function readmes(): { name: string; title: string; index: number; code: string }[] {
+  return packages.flatMap(({ folder, manifest: { name } }) => {
+    const text = readFileSync(join(folder, 'README.md'), 'utf8')
+    return [...text.matchAll(/^```js run\n(.*?)^```/gms)].map((match, index) => {
+      const above = text.slice(0, match.index).match(/^#+ .*$/gm)
+      return { name, title: above?.at(-1)?.replace(/^#+ /, '') ?? '', index, code: match[1] ?? '' }
+    })
+  })
+}
+
 interface Manifest {
   name: string
   license: string
-  exports: Record<string, unknown>
+  /** A compiled package has `main`, every other one `exports`. */
+  main?: string
+  exports?: Record<string, unknown>
 }
 
 function manifestOf(folder: string): Manifest {
