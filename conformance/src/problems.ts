@@ -36,7 +36,10 @@ export function problemOf(
   }
 }
 
-/** Wide, tall, square, prime and a power of two; one layer of a real size. */
+/** One token, a few, a small batch, a long text; quick runs leave the last one out. */
+export const TOKENS = [1, 7, 32, 512]
+
+/** Wide, tall, square, prime and a power of two; two layers of real sizes. */
 export function* problems({ tokens, quick }: { tokens: number; quick: boolean }): Generator<Problem> {
   let seed = 7000
   const specs = (shape: Shape, counts: readonly number[], sameEntries = false): LayerSpec[] =>
@@ -65,6 +68,7 @@ export function* problems({ tokens, quick }: { tokens: number; quick: boolean })
   yield make('an adapter for each row, shared entries', specs([48, 80], [70, 70, 70], true), { rows: mixed })
   yield make('an adapter for each row, entries of their own', specs([36, 40], [50, 30, 50]), { rows: mixed })
   if (!quick && tokens === 7) yield make('real size', specs([768, 768], [1000]))
+  if (!quick && tokens === 32) yield make('real size', specs([3072, 768], [1000]))
 }
 
 export type ApplyStrategy = NonNullable<ApplyOptions['strategy']>

@@ -156,6 +156,7 @@ describe('the faces of a report', () => {
         'abacus, level 2 file, not observed: dense: not offered',
         'abacus, level 3 ΔW, failed: b: 0.00002 > 0.00001',
         'abacus, level 4 forward, not observed: dense: not offered',
+        'vectors made with torch 2',
       ].join('\n'),
     )
   })
@@ -170,14 +171,15 @@ describe('the faces of a report', () => {
         '- abacus, level 2 file, not observed: dense: not offered',
         '- abacus, level 3 ΔW, failed: b: 0.00002 > 0.00001',
         '- abacus, level 4 forward, not observed: dense: not offered',
+        '- vectors made with torch 2',
       ].join('\n'),
     )
   })
 
-  it('reports that ran different levels share one table', () => {
+  it('reports that ran different levels share one table, and name their oracle once', () => {
     const few = { ...report, backend: 'few', levels: report.levels.slice(0, 1) }
-    expect(formatMarkdown([few, report]).split('\n')[2]).toBe(
-      '| few | wood\\|beads | ✓ exact | – | – | – | abacus 1.0, node 20 | 12.3 s |',
-    )
+    const lines = formatMarkdown([few, report]).split('\n')
+    expect(lines[2]).toBe('| few | wood\\|beads | ✓ exact | – | – | – | abacus 1.0, node 20 | 12.3 s |')
+    expect(lines.filter((line) => line.includes('vectors made with'))).toHaveLength(1)
   })
 })

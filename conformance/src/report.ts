@@ -34,9 +34,9 @@ export interface LevelResult {
 export interface ConformanceReport {
   readonly backend: string
   readonly device: string
-  /** Of the runtime under test, and of the libraries that made the vectors (`vectors: torch 2.…`). */
+  /** Of the runtime under test. */
   readonly versions: Readonly<Record<string, string>>
-  /** The vectors were made with these. */
+  /** Of the libraries that made the vectors. */
   readonly oracle: Readonly<Record<string, string>>
   /** Only the small cases were run. */
   readonly quick: boolean
@@ -167,6 +167,14 @@ function tabulate(reports: readonly ConformanceReport[]) {
       `${report.seconds.toFixed(1)} s${report.quick ? ' (quick)' : ''}`,
     ]
   })
+  const oracles = new Set(
+    reports.map(({ oracle }) =>
+      Object.entries(oracle)
+        .map(([name, version]) => `${name} ${version}`)
+        .join(', '),
+    ),
+  )
+  for (const oracle of oracles) notes.push(`vectors made with ${oracle}`)
   return { header, rows, notes }
 }
 

@@ -8,12 +8,10 @@
 import type { Level } from '../level.js'
 import { relativeError } from '../measure.js'
 import { layerOf, oracleForward } from '../oracle.js'
-import { offeredStrategies, problemOf, problems, withLinear } from '../problems.js'
+import { offeredStrategies, problemOf, problems, TOKENS, withLinear } from '../problems.js'
 import { values } from '../values.js'
 
 export const FORWARD_LIMIT = 1e-5
-
-const TOKENS = [1, 7, 32, 512]
 
 export const forwardLevel: Level = {
   level: 4,
