@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import { createConfig } from './adapter/config.js'
+import { createAdapter } from './adapter/create-adapter.js'
 import { createLayer } from './adapter/layer.js'
 import { coreBackend } from './core-backend.js'
 import type { Shape } from './entries/entries.js'
@@ -159,6 +161,16 @@ describe('coreBackend', () => {
     ]) {
       await expect(call()).rejects.toThrow(refusal('INVALID_STATE'))
     }
+  })
+
+  it('reads and writes adapters', async () => {
+    const config = createConfig({ nFrequency: N, scaling: 40, randomLocSeed: 2024, initWeights: false })
+    for (const options of [{}, { dtype: 'BF16' }] as const) {
+      const files = createAdapter(config, { layer1: SHAPE, layer2: [5, 30] }).toBytes(options)
+      expect(await coreBackend().roundTrip?.(files)).toEqual(files)
+    }
+    const files = { config: new Uint8Array(2), model: new Uint8Array(8) }
+    await expect(coreBackend().roundTrip?.(files)).rejects.toThrow(refusal('INVALID_JSON'))
   })
 
   it('refuses calls that do not fit its state', async () => {

@@ -29,9 +29,10 @@ export function delta(layer: Layer, out?: FloatArray): FloatArray {
       { module: layer.name, expected: d1 * d2, received: out.length },
     )
   }
-  const target = out ?? new Float32Array(d1 * d2)
-  forEachRow(layer, (p, line) => {
-    target.set(line, p * d2)
+  const target = out?.fill(0) ?? new Float32Array(d1 * d2)
+  const transform = realFft(d2)
+  forEachRowSpectrum(layer, (p, re, im) => {
+    transform.synthesise(re, im, target, p * d2)
     const mirror = (d1 - p) % d1
     if (mirror === p) return
     target.copyWithin(mirror * d2, p * d2, (p + 1) * d2)
@@ -43,7 +44,11 @@ export function delta(layer: Layer, out?: FloatArray): FloatArray {
 /** `weight += ΔW`, each element rounded once; `weight` `[d1, d2]` row-major, its length checked by the caller. */
 export function addDelta(layer: Layer, weight: FloatArray): void {
   const [d1, d2] = layer.shape
-  forEachRow(layer, (p, line) => {
+  const transform = realFft(d2)
+  const line = new Float64Array(d2)
+  forEachRowSpectrum(layer, (p, re, im) => {
+    line.fill(0)
+    transform.synthesise(re, im, line, 0)
     const row = p * d2
     for (let q = 0; q < d2; q++) weight[row + q] += line[q]
     const mirror = (d1 - p) % d1
@@ -53,8 +58,11 @@ export function addDelta(layer: Layer, weight: FloatArray): void {
   })
 }
 
-/** Calls back with the rows `0 … ⌊d1/2⌋` of ΔW, each in the same array. */
-function forEachRow(layer: Layer, visit: (p: number, line: Float64Array) => void): void {
+/** Calls back with the half spectra of the rows `0 … ⌊d1/2⌋` of ΔW, one after the other. */
+function forEachRowSpectrum(
+  layer: Layer,
+  visit: (p: number, re: Float64Array, im: Float64Array) => void,
+): void {
   const [d1, d2] = layer.shape
   const { coefficients, scaling } = layer
   const { rows, columns } = halfPlane(layer.entries)
@@ -63,41 +71,49 @@ function forEachRow(layer: Layer, visit: (p: number, line: Float64Array) => void
   for (let l = 0; l < n; l++) weights[l] = (scaling * coefficients[l]) / (d1 * d2)
 
   const frequencies = halfLength(d2)
-  const spectrumRe = new Float64Array(frequencies)
-  const spectrumIm = new Float64Array(frequencies)
-  const line = new Float64Array(d2)
-  const transform = realFft(d2)
   if (n > lookupLimit(d1, d2)) {
     const { re, im } = columnTransforms(layer.shape, rows, columns, weights)
     for (let p = 0; p < halfLength(d1); p++) {
-      line.fill(0)
-      transform.synthesise(
-        re.subarray(p * frequencies, (p + 1) * frequencies),
-        im.subarray(p * frequencies, (p + 1) * frequencies),
-        line,
-        0,
-      )
-      visit(p, line)
+      const [start, end] = [p * frequencies, (p + 1) * frequencies]
+      visit(p, re.subarray(start, end), im.subarray(start, end))
     }
     return
   }
   const { cos, sin } = cachedPlan(`unit-circle ${d1}`, () => unitCircle(d1))
+  const re = new Float64Array(frequencies)
+  const im = new Float64Array(frequencies)
   // p·j_l mod d1, by addition from row to row.
   const turns = new Int32Array(n)
   for (let p = 0; p < halfLength(d1); p++) {
-    spectrumRe.fill(0)
-    spectrumIm.fill(0)
-    line.fill(0)
-    for (let l = 0; l < n; l++) {
-      const turn = turns[l]
-      const column = columns[l]
-      spectrumRe[column] += weights[l] * cos[turn]
-      spectrumIm[column] += weights[l] * sin[turn]
-      const next = turn + rows[l]
-      turns[l] = next >= d1 ? next - d1 : next
-    }
-    transform.synthesise(spectrumRe, spectrumIm, line, 0)
-    visit(p, line)
+    re.fill(0)
+    im.fill(0)
+    addTurned(weights, columns, turns, cos, sin, re, im)
+    advance(turns, rows, d1)
+    visit(p, re, im)
+  }
+}
+
+/** `re[k_l] + i·im[k_l] += w_l·e(turn_l/d1)` */
+function addTurned(
+  weights: Float64Array,
+  columns: Int32Array,
+  turns: Int32Array,
+  cos: Float64Array,
+  sin: Float64Array,
+  re: Float64Array,
+  im: Float64Array,
+): void {
+  for (let l = 0; l < weights.length; l++) {
+    re[columns[l]] += weights[l] * cos[turns[l]]
+    im[columns[l]] += weights[l] * sin[turns[l]]
+  }
+}
+
+/** `turns_l ← turns_l + steps_l mod length` */
+function advance(turns: Int32Array, steps: Int32Array, length: number): void {
+  for (let l = 0; l < turns.length; l++) {
+    const turn = turns[l] + steps[l]
+    turns[l] = turn >= length ? turn - length : turn
   }
 }
 
@@ -126,12 +142,9 @@ export function deltaAdjoint(entries: Entries, gradient: Float64Array): Float64A
     }
     transform.analyse(line, 0, spectrumRe, spectrumIm)
     for (let l = 0; l < n; l++) {
-      const turn = turns[l]
-      const column = columns[l]
-      sums[l] += spectrumRe[column] * cos[turn] - spectrumIm[column] * sin[turn]
-      const next = turn + rows[l]
-      turns[l] = next >= d1 ? next - d1 : next
+      sums[l] += spectrumRe[columns[l]] * cos[turns[l]] - spectrumIm[columns[l]] * sin[turns[l]]
     }
+    advance(turns, rows, d1)
   }
   for (let l = 0; l < n; l++) sums[l] /= d1 * d2
   return sums
