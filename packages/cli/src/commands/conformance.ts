@@ -67,8 +67,9 @@ function collectLevel(text: string, previous: readonly LevelNumber[] = []): read
 }
 
 async function checkConformance(options: Options, output: Output): Promise<void> {
-  if (options.json && options.markdown)
+  if (options.json && options.markdown) {
     throw usageError('--json and --markdown are two forms of one result; give one of them')
+  }
   const { backend: names = backendNames, level: levels = LEVELS, quick = false } = options
   const reports: ConformanceReport[] = []
   const unavailable: Unavailable[] = []

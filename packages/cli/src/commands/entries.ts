@@ -1,7 +1,6 @@
 /** `fourierft entries`: the entries that a recipe gives, and the picture of a band-pass map. */
 import { bandPassEntries, bandPassMap, type Entries, type Shape, uniformEntries } from '@fourierft/core'
 import type { Command } from 'commander'
-import { bandPassFigure } from '../band-pass-figure.js'
 import { fromCommandLine, usageError } from '../command-error.js'
 import { jsonText } from '../json-text.js'
 import {
@@ -50,12 +49,16 @@ export function addEntriesCommand(program: Command, output: Output): void {
 
 async function printEntries(options: Options, output: Output): Promise<void> {
   const { shape, bandpass, plot, legacy } = options
-  if (legacy && bandpass)
+  if (legacy && bandpass) {
     throw usageError('--legacy chooses the uniform permutation and cannot go with --bandpass')
-  if (plot !== undefined && !bandpass)
+  }
+  if (plot !== undefined && !bandpass) {
     throw usageError('--plot draws the map of --bandpass FC,W, which is missing')
+  }
   const entries = fromCommandLine(() => makeEntries(options))
   if (plot !== undefined && bandpass) {
+    // Only here, for loading Vega takes longer than every other command needs to start.
+    const { bandPassFigure } = await import('../band-pass-figure.js')
     const map = fromCommandLine(() => bandPassMap({ shape, ...bandpass }))
     await writeResultFile(plot, await bandPassFigure({ map, entries, ...bandpass }))
   }

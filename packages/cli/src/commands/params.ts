@@ -75,8 +75,9 @@ async function printParams(options: Options, output: Output): Promise<void> {
 
 async function chosenModels(options: Options): Promise<Model[]> {
   if (options.shapes !== undefined) {
-    if (options.preset !== undefined)
+    if (options.preset !== undefined) {
       throw usageError('--preset and --shapes both name the layers; give one of them')
+    }
     return [{ name: options.shapes, shapes: Object.values(await readShapes(options.shapes)), published: [] }]
   }
   const names = options.preset === undefined ? presetNames : [options.preset]
