@@ -96,12 +96,12 @@ async function adaptAndVerify(stage: Stage, seed: number): Promise<{ run: Run; a
 }
 
 function reportOpinion(
-  { differentLabels, logitDifference, deltas, agrees, ...second }: SecondOpinion,
+  { differentLabels, logitDifference, logitLimit, deltas, agrees, ...second }: SecondOpinion,
   count: number,
 ): void {
   const lines = [
     `Labels: ${count - differentLabels} of ${count} test digits the same, ${percent(second)} right`,
-    `Logits: largest difference ${logitDifference.toExponential(1)}`,
+    `Logits: largest difference ${logitDifference.toExponential(1)}, allowed ${logitLimit.toExponential(1)}`,
     ...deltas.map(
       ({ module, difference, limit }) =>
         `ΔW of ${module}: largest difference ${difference.toExponential(1)}, allowed ${limit.toExponential(1)}`,

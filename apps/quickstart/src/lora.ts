@@ -41,9 +41,13 @@ export function attachLora(model: LayersModel, options: LoraOptions): Lora {
   const attached = targets.map((layer, index) => {
     const [inputs = 0, outputs = 0] = layer.getWeights()[0]?.shape ?? []
     const bound = 1 / Math.sqrt(inputs)
-    const start = tf.randomUniform<tf.Rank.R2>([inputs, rank], -bound, bound, 'float32', seed * 1000 + index)
-    const a = tf.variable(start)
-    const b = tf.variable(tf.zeros<tf.Rank.R2>([rank, outputs]))
+    // A variable shares its first tensor's memory, which tidy gives back.
+    const [a, b] = tf.tidy(() => [
+      tf.variable(
+        tf.randomUniform<tf.Rank.R2>([inputs, rank], -bound, bound, 'float32', seed * 1000 + index),
+      ),
+      tf.variable(tf.zeros<tf.Rank.R2>([rank, outputs])),
+    ]) as [tf.Variable<tf.Rank.R2>, tf.Variable<tf.Rank.R2>]
     const plainCall = layer.call
     layer.call = (input, kwargs) =>
       tf.tidy(() => {
@@ -54,7 +58,7 @@ export function attachLora(model: LayersModel, options: LoraOptions): Lora {
       })
     const detach = () => {
       layer.call = plainCall
-      tf.dispose([start, a, b])
+      tf.dispose([a, b])
     }
     return { module: layer.name, a, b, detach }
   })

@@ -7,6 +7,7 @@ import { type Adapters, fourierLinear } from '@fourierft/tfjs'
 import * as tf from '@tensorflow/tfjs-core'
 import type { Checkpoint } from './checkpoint.js'
 import type { DigitSet } from './digits.js'
+import { roundingLimit } from './rounding-limit.js'
 import { predictions, type Score, score } from './score.js'
 import { typedArrayTransformer } from './typed-array-transformer.js'
 
@@ -23,8 +24,10 @@ export interface SecondOpinion extends Score {
   readonly differentLabels: number
   /** Largest difference of any two logits. */
   readonly logitDifference: number
+  /** What rounding explains: see `roundingLimit`. */
+  readonly logitLimit: number
   readonly deltas: readonly DeltaComparison[]
-  /** No label differs and every ΔW is within its limit. */
+  /** No label differs, and logits and every ΔW are within their limits. */
   readonly agrees: boolean
 }
 
@@ -46,12 +49,18 @@ export async function secondOpinion(
   const second = typedArrayTransformer(checkpoint, loaded)(digits)
   const [first, other] = [predictions(logits, digits.count), predictions(second, digits.count)]
   const differentLabels = first.filter((label, digit) => label !== other[digit]).length
+  const logitDifference = largestDifference(logits, second)
+  const logitLimit = roundingLimit(checkpoint.config, second)
   return {
     ...score(second, digits.labels),
     differentLabels,
-    logitDifference: largestDifference(logits, second),
+    logitDifference,
+    logitLimit,
     deltas,
-    agrees: differentLabels === 0 && deltas.every(({ difference, limit }) => difference <= limit),
+    agrees:
+      differentLabels === 0 &&
+      logitDifference <= logitLimit &&
+      deltas.every(({ difference, limit }) => difference <= limit),
   }
 }
 
@@ -79,7 +88,8 @@ function deltaInTensorFlow(layer: Layer): Float32Array {
   return values
 }
 
-const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
+/** NaN if there is one in either, which no limit lets pass. */
+export const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
   let largest = 0
   for (let i = 0; i < a.length; i++)
     largest = Math.max(largest, Math.abs((a[i] ?? Number.NaN) - (b[i] ?? Number.NaN)))

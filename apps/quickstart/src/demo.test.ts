@@ -1,0 +1,68 @@
+/** The quick demo from end to end, as a user runs it: a process of its own, on the built program. */
+import { execFile } from 'node:child_process'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { loadAdapter, readSafetensors } from '@fourierft/core'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+
+const program = fileURLToPath(new URL('../dist/main.js', import.meta.url))
+const run = (...options: string[]) => promisify(execFile)(process.execPath, [program, ...options])
+const out = await mkdtemp(join(tmpdir(), 'quickstart-'))
+afterAll(() => rm(out, { recursive: true }))
+
+describe('the quick demo', () => {
+  let printed = ''
+  beforeAll(async () => {
+    printed = (await run('--quick', '--out', out)).stdout
+  })
+
+  it('says that both implementations agree, and compares all methods', () => {
+    expect(printed).toContain('200 of 200 test digits the same')
+    expect(printed.match(/ΔW of vit\.encoder\.layer\.\d\.attention\.attention\.(query|value)/g)).toHaveLength(
+      6,
+    )
+    for (const method of ['FourierFT', 'LoRA', 'Full fine-tuning', 'Frozen model']) {
+      expect(printed).toMatch(new RegExp(`${method} +[\\d,]+ .* %`))
+    }
+  })
+
+  it("leaves an adapter in PEFT's layout that has learned something", async () => {
+    const folder = join(out, 'fourierft', 'seed-1')
+    const config = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8'))
+    expect(config).toMatchObject({
+      peft_type: 'FOURIERFT',
+      n_frequency: 256,
+      target_modules: ['query', 'value'],
+    })
+    const layers = (await loadAdapter(folder)).layers()
+    expect(layers).toHaveLength(6)
+    expect(layers.every(({ coefficients }) => coefficients.some((value) => value !== 0))).toBe(true)
+    const file = join(folder, 'adapter_model.safetensors')
+    const { tensors } = readSafetensors(await readFile(file), file)
+    expect(
+      [...tensors.keys()].every((name) => /^base_model\.model\..+\.fourierft_spectrum$/.test(name)),
+    ).toBe(true)
+  })
+
+  it('leaves the picture', async () => {
+    const svg = await readFile(join(out, 'loss-curves.svg'), 'utf8')
+    expect(svg).toContain('FourierFT')
+    expect(svg).toContain('</svg>')
+  })
+})
+
+describe('the command line', () => {
+  it('refuses an option that it does not know', async () => {
+    await expect(run('--quik')).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('--quick') })
+  })
+
+  it('says which folder it cannot write to', async () => {
+    await expect(run('--quick', '--out', join(program, 'sub'))).rejects.toMatchObject({
+      code: 1,
+      stdout: expect.stringContaining(join(program, 'sub')),
+    })
+  })
+})

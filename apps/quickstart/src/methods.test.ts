@@ -1,0 +1,103 @@
+/** Every method starts at the frozen model, trains what it says, and leaves the model as it was. */
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { loadAdapter, readSafetensors } from '@fourierft/core'
+import * as tf from '@tensorflow/tfjs-core'
+import { afterAll, describe, expect, it } from 'vitest'
+import { baseFolder, loadWeights, readCheckpoint } from './checkpoint.js'
+import { firstDigits, loadDigits } from './digits.js'
+import { fineTune, predict } from './fine-tune.js'
+import { countParameters, fourierft, fullFineTuning, lora, methods } from './methods.js'
+import { roundingLimit } from './rounding-limit.js'
+import { score } from './score.js'
+import { largestDifference } from './second-opinion.js'
+import { degrees, fourierSettings, loraSettings } from './settings.js'
+import { turned } from './turned-digits.js'
+import { visionTransformer } from './vision-transformer.js'
+import { useWasm } from './wasm-products.js'
+
+await useWasm()
+const checkpoint = await readCheckpoint(baseFolder)
+const model = visionTransformer(checkpoint.config)
+loadWeights(model, checkpoint)
+const digits = turned(firstDigits((await loadDigits()).adaptation, 64), degrees)
+const folder = await mkdtemp(join(tmpdir(), 'quickstart-'))
+afterAll(() => rm(folder, { recursive: true }))
+
+const weights = () => model.getWeights().map((weight) => weight.dataSync())
+
+describe.each(methods)('$name', (method) => {
+  it('starts at the frozen model, learns, and leaves it bit for bit', async () => {
+    const before = { logits: predict(model, digits), weights: weights(), ...tf.memory() }
+    const attached = method.attach(model, 1)
+    // FourierFT adds the bias after the product, the layer's own kernel within it: the same but for rounding.
+    const difference = largestDifference(predict(model, digits), before.logits)
+    expect(difference).toBeLessThanOrEqual(roundingLimit(checkpoint.config, before.logits))
+    const training = { digits, epochs: 2, batchSize: 16, learningRate: method.learningRate, seed: 1 }
+    await fineTune(model, attached.variables, training)
+    expect(score(predict(model, digits), digits.labels).loss).toBeLessThan(
+      score(before.logits, digits.labels).loss,
+    )
+    attached.detach()
+    expect(predict(model, digits)).toEqual(before.logits)
+    expect(weights()).toEqual(before.weights)
+    expect(tf.memory().numTensors).toBe(before.numTensors)
+  })
+
+  it('learns the same from the same seed', async () => {
+    const learn = async (seed: number) => {
+      const attached = method.attach(model, seed)
+      await fineTune(model, attached.variables, {
+        digits,
+        epochs: 1,
+        batchSize: 16,
+        learningRate: method.learningRate,
+        seed,
+      })
+      const logits = predict(model, digits)
+      attached.detach()
+      return logits
+    }
+    const once = await learn(1)
+    expect(await learn(1)).toEqual(once)
+    expect(await learn(2)).not.toEqual(once)
+  })
+})
+
+describe('what is trained and saved', () => {
+  const [width, layers] = [checkpoint.config.hidden_size, 2 * checkpoint.config.num_hidden_layers]
+
+  it('FourierFT: n coefficients for each query and value, in an adapter that core loads', async () => {
+    const attached = fourierft.attach(model, 1)
+    const file = await attached.save(join(folder, 'fourierft'))
+    expect(countParameters(attached.variables)).toBe(layers * fourierSettings.nFrequency)
+    attached.detach()
+    const adapter = await loadAdapter(join(folder, 'fourierft'))
+    expect(
+      [...adapter.modules.keys()].every((name) => /attention\.attention\.(query|value)$/.test(name)),
+    ).toBe(true)
+    expect(adapter.modules.size).toBe(layers)
+    expect((await stat(file)).size).toBeLessThan(8192)
+  })
+
+  it('LoRA: two factors for each of the same layers, under the names and shapes of PEFT', async () => {
+    const attached = lora.attach(model, 1)
+    expect(countParameters(attached.variables)).toBe(layers * 2 * width * loraSettings.rank)
+    const file = await attached.save(join(folder, 'lora'))
+    attached.detach()
+    const { tensors } = readSafetensors(await readFile(file), file)
+    expect(tensors.size).toBe(2 * layers)
+    const name = 'base_model.model.vit.encoder.layer.0.attention.attention.query'
+    expect(tensors.get(`${name}.lora_A.weight`)?.shape).toEqual([loraSettings.rank, width])
+    expect(tensors.get(`${name}.lora_B.weight`)?.shape).toEqual([width, loraSettings.rank])
+  })
+
+  it('full fine-tuning: everything, in a checkpoint that reads back to the same bits', async () => {
+    const attached = fullFineTuning.attach(model, 1)
+    expect(countParameters(attached.variables)).toBe(model.countParams())
+    await attached.save(join(folder, 'full'))
+    attached.detach()
+    expect(await readCheckpoint(join(folder, 'full'))).toEqual(checkpoint)
+  })
+})

@@ -1,0 +1,28 @@
+/**
+ * How far two computations of the same logits may lie apart when one of them rounds to float32: the unit roundoff for each addition on
+ * the longest way through the model, relative to the largest logit. An error beyond it is a mistake, not rounding.
+ */
+import type { VisionTransformerConfig } from './vision-transformer.js'
+
+const unitRoundoff = 2 ** -24
+
+export function roundingLimit(config: VisionTransformerConfig, logits: ArrayLike<number>): number {
+  let largest = 0
+  for (let i = 0; i < logits.length; i++) largest = Math.max(largest, Math.abs(logits[i] ?? Number.NaN))
+  return additions(config) * unitRoundoff * largest
+}
+
+/** Terms of the sums that lie one after another: products, means, variances, scores, the softmax and what it mixes, residuals. */
+function additions(config: VisionTransformerConfig): number {
+  const {
+    hidden_size: width,
+    num_attention_heads: heads,
+    intermediate_size: inner,
+    patch_size: patch,
+  } = config
+  const tokens = (config.image_size / patch) ** 2 + 1
+  const norm = 2 * width + 1
+  const attention = width + width / heads + 2 * tokens + width + 1
+  const perceptron = width + inner + 1
+  return patch ** 2 + 1 + config.num_hidden_layers * (2 * norm + attention + perceptron) + norm + width
+}
