@@ -56,7 +56,7 @@ export {
 } from './files/safetensors.js'
 export { savePretrained } from './files/save-pretrained.js'
 export type { WriteOptions } from './files/write-adapter.js'
-export { delta } from './spectrum/delta.js'
+export { delta, deltaAdjoint } from './spectrum/delta.js'
 export {
   type GroupedAnalysis,
   type GroupedSynthesis,

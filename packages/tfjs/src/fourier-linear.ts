@@ -2,24 +2,15 @@
  * `Δy = x · ΔWᵀ` as a differentiable function of TensorFlow.js: the branch that an adapter adds to a linear layer. It knows tensors
  * alone; models, layers and files are the business of `attach`.
  */
-import { type Entries, FourierFTError, type Layer } from '@fourierft/core'
-import {
-  add,
-  mul,
-  reshape,
-  slice,
-  sum,
-  type Tensor,
-  type Tensor2D,
-  tensor2d,
-  tidy,
-} from '@tensorflow/tfjs-core'
+import { FourierFTError, type Layer } from '@fourierft/core'
+import { mul, reshape, sum, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 // Registers the gradients of TensorFlow.js's own operations; the core package alone has none.
 import '@tensorflow/tfjs-layers'
-import { leftProduct } from './products.js'
+import type { Branch } from './strategies/branch.js'
 import { chooseStrategy, type TfjsStrategy } from './strategies/choose-strategy.js'
-import { denseForward } from './strategies/dense.js'
-import { factoredForward } from './strategies/factored.js'
+import { dense } from './strategies/dense.js'
+import { factored } from './strategies/factored.js'
+import { spectral } from './strategies/spectral.js'
 import { TableCache } from './table-cache.js'
 
 /** What a layer is but for its coefficients, which are a tensor here. */
@@ -34,7 +25,7 @@ export interface FourierLinearOptions {
   readonly tables?: TableCache | undefined
 }
 
-const FORWARD = { dense: denseForward, factored: factoredForward } as const
+const BRANCHES: Readonly<Record<TfjsStrategy, Branch>> = { dense, factored, spectral }
 
 const sharedTables = new TableCache()
 
@@ -66,9 +57,9 @@ export function fourierLinear(
   const tokens = x.size / d2
   if (rows !== undefined) checkRows(rows, tokens, coefficients)
   const name = strategy === 'auto' ? chooseStrategy({ tokens, shape, n: entries.n }) : strategy
-  const forward = FORWARD[name]
-  if (forward === undefined) {
-    const known = ['auto', ...Object.keys(FORWARD)]
+  const branch = Object.hasOwn(BRANCHES, name) ? BRANCHES[name] : undefined
+  if (branch === undefined) {
+    const known = ['auto', ...Object.keys(BRANCHES)]
     throw new FourierFTError(
       'UNSUPPORTED',
       `strategy: expected one of ${known.join(', ')}; received ${name}`,
@@ -83,43 +74,10 @@ export function fourierLinear(
   return tidy(() => {
     const flat = reshape(x, [tokens, d2]) as Tensor2D
     const scaled = mul(coefficients, scaling / (d1 * d2))
-    const y =
-      rows === undefined
-        ? forward(flat, scaled.rank === 1 ? scaled : sum(scaled, 0), entries, tables)
-        : forwardByRow(name, flat, reshape(scaled, [-1, entries.n]) as Tensor2D, rows, entries, tables)
-    return reshape(y, [...x.shape.slice(0, -1), d1])
+    const matrix = reshape(scaled, [-1, entries.n])
+    const c = rows === undefined ? sum(matrix, 0) : matrix
+    return reshape(branch({ x: flat, c, rows, entries, tables }), [...x.shape.slice(0, -1), d1])
   })
-}
-
-/** @param c coefficients times `α/(d1·d2)`, `[A, n]` */
-function forwardByRow(
-  strategy: TfjsStrategy,
-  x: Tensor2D,
-  c: Tensor2D,
-  rows: ArrayLike<number>,
-  entries: Entries,
-  tables: TableCache,
-): Tensor {
-  const [adapters, n] = c.shape
-  const chosen = oneHot(rows, adapters)
-  // A product with ones and zeros picks the coefficients of each token; the transposed one adds their gradients up.
-  if (strategy !== 'dense') return FORWARD[strategy](x, leftProduct(chosen, c), entries, tables)
-  // ΔW of each adapter, applied to its own tokens and to zeros elsewhere.
-  const parts = Array.from({ length: adapters }, (_, a) => {
-    const own = mul(x, slice(chosen, [0, a], [-1, 1])) as Tensor2D
-    return denseForward(own, reshape(slice(c, [a, 0], [1, n]), [n]), entries, tables)
-  })
-  return parts.reduce((total, part) => add(total, part))
-}
-
-/** `[T, A]`: 1 where token `t` uses adapter `a`. */
-function oneHot(rows: ArrayLike<number>, adapters: number): Tensor2D {
-  const values = new Float32Array(rows.length * adapters)
-  for (let t = 0; t < rows.length; t++) {
-    const adapter = rows[t] as number
-    if (adapter >= 0) values[t * adapters + adapter] = 1
-  }
-  return tensor2d(values, [rows.length, adapters])
 }
 
 function checkTensors(x: Tensor, coefficients: Tensor, { shape, entries }: LayerSpec): void {
@@ -156,7 +114,7 @@ function checkTensors(x: Tensor, coefficients: Tensor, { shape, entries }: Layer
 function checkRows(rows: ArrayLike<number>, tokens: number, coefficients: Tensor): void {
   if (rows.length !== tokens) {
     throw new FourierFTError(
-      'INVALID_OPTION',
+      'SHAPE_MISMATCH',
       `rows: expected one index for each of the ${tokens} tokens; received ${rows.length}`,
       { option: 'rows', expected: tokens, received: rows.length },
     )

@@ -161,7 +161,7 @@ export class AdaptedDense {
 function spreadRows(rows: Int32Array, x: Tensor, tokens: number, module: string): Int32Array {
   if (x.shape[0] !== rows.length) {
     throw new FourierFTError(
-      'INVALID_OPTION',
+      'SHAPE_MISMATCH',
       `layer '${module}': its batch has ${x.shape[0]} rows, adapters were named for ${rows.length}; ` +
         'name one for each row, and predict them in one batch: model.predict(x, { batchSize })',
       { module, expected: rows.length, received: x.shape[0] },

@@ -2,7 +2,7 @@
 import type { Shape } from '@fourierft/core'
 
 /** The strategies that `fourierLinear` knows. */
-export type TfjsStrategy = 'dense' | 'factored'
+export type TfjsStrategy = 'dense' | 'factored' | 'spectral'
 
 export interface LinearSize {
   readonly tokens: number

@@ -1,27 +1,32 @@
 /**
  * The `dense` strategy: ΔW is formed from the coefficients, then one matrix product. Best where the tokens are many and the layer is
- * small: its cost does not grow with `T · n`.
+ * small.
  */
 import type { Entries } from '@fourierft/core'
-import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core'
+import { add, mul, reshape, slice, type Tensor, type Tensor2D } from '@tensorflow/tfjs-core'
 import { product } from '../products.js'
 import type { TableCache } from '../table-cache.js'
+import { type BranchInput, oneHot } from './branch.js'
 import { factoredKernel } from './factored.js'
+import { hasHostMemory, hostKernel } from './host-memory.js'
 
-/**
- * ΔWᵀ `[d2, d1]`: in the orientation of a TensorFlow.js kernel.
- *
- * @param c coefficients times `α/(d1·d2)`, `[n]`
- */
-export function denseKernel(c: Tensor, entries: Entries, tables: TableCache): Tensor2D {
-  return factoredKernel(c, entries, tables)
+export function dense({ x, c, rows, entries, tables }: BranchInput): Tensor2D {
+  if (rows === undefined) return product(x, denseKernel(c, entries, tables))
+  // ΔW of each adapter, applied to its own tokens and to zeros elsewhere.
+  const [adapters, n] = c.shape as [number, number]
+  const chosen = oneHot(rows, adapters)
+  const parts = Array.from({ length: adapters }, (_, a) => {
+    const own = mul(x, slice(chosen, [0, a], [-1, 1]))
+    return product(own, denseKernel(reshape(slice(c, [a, 0], [1, n]), [n]), entries, tables))
+  })
+  return parts.reduce((total, part) => add(total, part))
 }
 
 /**
- * @param x `[T, d2]`
+ * ΔWᵀ `[d2, d1]`, in the orientation of a TensorFlow.js kernel.
+ *
  * @param c coefficients times `α/(d1·d2)`, `[n]`
- * @returns Δy `[T, d1]`
  */
-export function denseForward(x: Tensor2D, c: Tensor, entries: Entries, tables: TableCache): Tensor2D {
-  return product(x, denseKernel(c, entries, tables))
+function denseKernel(c: Tensor, entries: Entries, tables: TableCache): Tensor2D {
+  return hasHostMemory() ? hostKernel(c, entries) : factoredKernel(c, entries, tables)
 }

@@ -9,19 +9,15 @@ import { mul, reshape, sum, type Tensor, type Tensor2D, tensor2d } from '@tensor
 import { constantProduct } from '../products.js'
 import type { TableCache } from '../table-cache.js'
 import { withGradient } from '../with-gradient.js'
+import { type BranchInput, coefficientsPerToken } from './branch.js'
 
-/**
- * @param x `[T, d2]`
- * @param c coefficients times `α/(d1·d2)`: `[n]`, or `[T, n]`, one row for each token
- * @returns Δy `[T, d1]`
- */
-export function factoredForward(x: Tensor2D, c: Tensor, entries: Entries, tables: TableCache): Tensor2D {
+export function factored({ x, c, rows, entries, tables }: BranchInput): Tensor2D {
   const spectrum = constantProduct(
     x,
     () => inputBasis(entries, tables),
     () => inputBasisTransposed(entries, tables),
   )
-  return synthesise(modulate(spectrum, c), entries, tables)
+  return synthesise(modulate(spectrum, coefficientsPerToken({ c, rows })), entries, tables)
 }
 
 /**

@@ -1,0 +1,35 @@
+/** What the strategies have in common: one way in, one way out. */
+import type { Entries } from '@fourierft/core'
+import { type Tensor, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
+import { leftProduct } from '../products.js'
+import type { TableCache } from '../table-cache.js'
+
+export interface BranchInput {
+  /** `[T, d2]` */
+  readonly x: Tensor2D
+  /** Coefficients times `α/(d1·d2)`: `[n]`, or with `rows` `[A, n]`. */
+  readonly c: Tensor
+  /** For each token the row of `c`, −1 for none. */
+  readonly rows: ArrayLike<number> | undefined
+  readonly entries: Entries
+  readonly tables: TableCache
+}
+
+/** Δy `[T, d1]`, differentiable by `x` and `c`. */
+export type Branch = (input: BranchInput) => Tensor2D
+
+/** Coefficients for each token, `[T, n]`, or `[n]` for all alike. */
+export function coefficientsPerToken({ c, rows }: Pick<BranchInput, 'c' | 'rows'>): Tensor {
+  // A product with ones and zeros picks the coefficients of each token; the transposed one adds their gradients up.
+  return rows === undefined ? c : leftProduct(oneHot(rows, c.shape[0] as number), c)
+}
+
+/** `[T, A]`: 1 where token `t` uses row `a`. */
+export function oneHot(rows: ArrayLike<number>, adapters: number): Tensor2D {
+  const values = new Float32Array(rows.length * adapters)
+  for (let t = 0; t < rows.length; t++) {
+    const adapter = rows[t] as number
+    if (adapter >= 0) values[t * adapters + adapter] = 1
+  }
+  return tensor2d(values, [rows.length, adapters])
+}
