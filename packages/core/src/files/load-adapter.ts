@@ -27,11 +27,11 @@ export interface LoadAdapterOptions {
   readonly revision?: string
   /** Hub: folder of the repository that holds the two files. */
   readonly subfolder?: string
-  /** Hub: access token, for private repositories. */
+  /** Hub: access token, for private repositories. None is taken from the environment. */
   readonly token?: string
   /** Hub: where it is. Default `https://huggingface.co`. */
   readonly hubUrl?: string
-  /** Hub: where downloads are kept, Node only. Default: the cache of huggingface_hub. */
+  /** Hub: where downloads are kept, Node only. Default: the cache of huggingface_hub (`HF_HUB_CACHE`, `HF_HOME`). */
   readonly cacheDir?: string
   /** Hub: use the cache alone. */
   readonly offline?: boolean

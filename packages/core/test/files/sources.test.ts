@@ -286,7 +286,7 @@ describe('a repository of the hub', () => {
     await expectHubError('FILE_NOT_FOUND', 'offline', { offline: true, revision: 'v1' })
     await hub.close()
     expect((await load()).toBytes()).toEqual(second.toBytes())
-    await expectHubError('IO_ERROR', 'could not be reached', { revision: 'v1' })
+    await expectHubError('IO_ERROR', 'request to the hub failed', { revision: 'v1' })
   })
 
   it('that huggingface_hub downloaded, by link or by copy', async () => {

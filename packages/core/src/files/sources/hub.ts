@@ -173,11 +173,15 @@ function typed(error: unknown, label: string): unknown {
   if (status === 404)
     return notFound(label, 'no such repository or revision, or it is private and needs a token', error)
   if (status === 401 || status === 403) {
-    return ioError(label, `the hub refuses access (${status}); give a token that may read it`, error)
+    return ioError(
+      label,
+      `it does not exist, or needs a token that may read it (the hub answered ${status})`,
+      error,
+    )
   }
   return ioError(
     label,
-    status === undefined ? 'the hub could not be reached' : `the hub answered ${status}`,
+    status === undefined ? 'the request to the hub failed' : `the hub answered ${status}`,
     error,
   )
 }
