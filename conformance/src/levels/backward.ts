@@ -108,7 +108,7 @@ export function finiteDifferences({ weight, bias, layers, x, gradY }: Problem): 
     }),
   )
   const gradX = exact.map((_, i) => {
-    const moved = (step: number) => exact.with(i, (exact[i] as number) + step)
+    const moved = (step: number) => exact.map((value, other) => (other === i ? value + step : value))
     return (loss(layers, moved(1)) - loss(layers, moved(-1))) / 2
   })
   return { coefficients, x: gradX }

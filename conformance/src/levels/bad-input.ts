@@ -59,7 +59,9 @@ function* malformedLayers(): Generator<[string, Layer, ErrorCode[]]> {
 }
 
 function spoiled(length: number, value: number): Float32Array {
-  return values(1, length).with(length >> 1, value)
+  const numbers = values(1, length)
+  numbers[length >> 1] = value
+  return numbers
 }
 
 async function badLayers({ backend, check }: LevelContext): Promise<void> {
