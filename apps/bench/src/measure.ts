@@ -17,7 +17,10 @@ export interface Spread {
   readonly high: number
 }
 
+/** Rounds, fewer (but five) where they would take longer than the budget in milliseconds. */
 const ROUNDS: Readonly<Record<Effort, number>> = { quick: 5, full: 21 }
+const FEWEST_ROUNDS = 5
+const BUDGET = 4000
 
 /** Each case is repeated within a round until it takes about this long, in milliseconds. */
 const ROUND_TIME = 10
@@ -25,15 +28,18 @@ const ROUND_TIME = 10
 /** Milliseconds of one call, `[case][round]`. */
 export async function interleave(cases: readonly Case[], effort: Effort): Promise<number[][]> {
   const repeats: number[] = []
+  let roundTime = 0
   for (const { run } of cases) {
-    // Two calls warm up (and let V8 compile); short cases are called until they have had their time.
-    await run()
-    const single = await time(run, 1)
-    const warm = await time(run, Math.ceil(ROUND_TIME / Math.max(single, ROUND_TIME / 2000)))
-    repeats.push(Math.max(1, Math.round(ROUND_TIME / warm)))
+    // Warm-up, so that V8 has compiled what is measured: one call, then as many as fit a round.
+    const first = await time(run, 1)
+    const warm = await time(run, Math.ceil(ROUND_TIME / Math.max(first, ROUND_TIME / 2000)))
+    const count = Math.max(1, Math.round(ROUND_TIME / warm))
+    repeats.push(count)
+    roundTime += count * warm
   }
+  const rounds = Math.min(ROUNDS[effort], Math.max(FEWEST_ROUNDS, Math.floor(BUDGET / roundTime)))
   const times: number[][] = cases.map(() => [])
-  for (let round = 0; round < ROUNDS[effort]; round++) {
+  for (let round = 0; round < rounds; round++) {
     for (const [i, { run }] of cases.entries()) times[i].push(await time(run, repeats[i]))
   }
   return times

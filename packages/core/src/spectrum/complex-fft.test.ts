@@ -33,7 +33,7 @@ function naive(
   return [sumRe, sumIm] as const
 }
 
-/** Largest error over the norm that bounds every `|Z[k]|` in the mean: `√N·‖z‖₂`. */
+/** Largest error at the given frequencies, relative to ‖z‖₂. */
 function relativeError(length: number, frequencies: Iterable<number>): number {
   const fft = complexFft(length)
   const re = noise(length, 2 * length + 1)
@@ -55,12 +55,12 @@ function relativeError(length: number, frequencies: Iterable<number>): number {
 }
 
 /*
- * ‖z‖₂ is the size of a typical |Z[k]|·… : |Z[k]| ≤ √N‖z‖₂. A naive sum of N terms has an error of at most (N + 1)·U·Σ|z| ≤
- * (N + 1)·U·√N·‖z‖₂, in the mean about √N·U·‖z‖₂; the fast transform's is of the order of log2(N)·U·‖z‖₂, Bluestein's three times that.
- * So the naive side decides: 4·√N·U holds with room, a wrong twiddle is larger by ten orders of magnitude.
+ * The naive side sums N products: roundings are as good as independent, so its error is about √N·U·‖z‖₂ in each of two parts; the fast
+ * transform's is of the order of log2(N)·U·‖z‖₂, Bluestein's three times that. Eight standard deviations; a wrong sign or twiddle is
+ * larger by ten orders of magnitude.
  */
 function limit(length: number): number {
-  return (4 * Math.sqrt(length) + 40) * U
+  return 8 * (1 + Math.sqrt(length)) * U
 }
 
 describe('complexFft', () => {
