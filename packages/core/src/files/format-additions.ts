@@ -25,7 +25,7 @@ export interface EntrySet {
   readonly digest: string
 }
 
-export const VERSION = '1'
+const VERSION = '1'
 const VERSION_KEY = 'fourierft.version'
 const LAYERS_KEY = 'fourierft.layers'
 const ENTRIES_KEY = 'fourierft.entries'

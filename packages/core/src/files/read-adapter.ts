@@ -17,6 +17,12 @@ import { type EntrySet, type FormatAdditions, parseAdditions } from './format-ad
 import { coefficientsTensor, entriesTensor, tensorRole } from './peft-layout.js'
 import { decodeFloats, isFloatDtype, readSafetensors, type Tensor } from './safetensors.js'
 
+/**
+ * Patterns of `n_frequency_pattern` run in linear time, the length of the pattern times that of the name, but all of them against all
+ * names: this product, which thousands of modules with a pattern each keep, is what a minute is enough for.
+ */
+const MAX_PATTERN_WORK = 1e10
+
 /** @throws {FourierFTError} each kind of malformed file has its code: see `ErrorCode` */
 export function readAdapter(
   source: AdapterBytes,
@@ -40,6 +46,7 @@ export function readAdapter(
   if (unknown !== undefined) {
     throw mismatch(file, '__metadata__', 'fourierft.layers of modules with coefficients', unknown)
   }
+  checkPatternWork(config, coefficients.keys(), names.config)
   const modules = new Map<string, AdaptedModule>()
   for (const [name, tensor] of coefficients) {
     const values = readCoefficients(tensor, name, config, file)
@@ -49,6 +56,18 @@ export function readAdapter(
     modules.set(name, { name, ...values, ...known })
   }
   return new Adapter({ config, modules, savedTensors, metadata, source })
+}
+
+function checkPatternWork(config: FourierFTConfig, modules: Iterable<string>, file: string): void {
+  const total = (texts: Iterable<string>) => [...texts].reduce((sum, { length }) => sum + length, 0)
+  const work = total(config.nFrequencyPattern.keys()) * total(modules)
+  if (work <= MAX_PATTERN_WORK) return
+  throw new FourierFTError(
+    'INVALID_CONFIG',
+    `${file}: n_frequency_pattern: its patterns and the names of the modules are too long to be compared: ` +
+      `${work} characters against characters; expected at most ${MAX_PATTERN_WORK}`,
+    { file, option: 'n_frequency_pattern', expected: `at most ${MAX_PATTERN_WORK}`, received: work },
+  )
 }
 
 interface NamedTensor extends Tensor {

@@ -137,6 +137,23 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     'n_frequency 2',
     QUERY,
   ],
+  'patterns that take hours': [
+    edited(
+      peft,
+      ({ tensors }) =>
+        tensors.set(
+          `base_model.model.${'m'.repeat(1e5)}.fourierft_spectrum`,
+          floats('F32', [...zero, ...zero, ...zero]),
+        ),
+      {
+        n_frequency_pattern: Object.fromEntries(
+          Array.from({ length: 10_000 }, (_, i) => [`(a*)*b${1e5 + i}`, 3]),
+        ),
+      },
+    ),
+    'INVALID_CONFIG',
+    'n_frequency_pattern',
+  ],
   'a pattern that looks back': [
     edited(peft, () => {}, { n_frequency_pattern: { '(a)(?<=a)\\1': 2 } }),
     'INVALID_PATTERN',
