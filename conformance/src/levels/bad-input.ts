@@ -248,12 +248,19 @@ async function badFiles({ backend, vectors, check }: LevelContext): Promise<void
   const good = vectors.adapters.find(({ name }) => name === 'linear-float32')?.files
   if (good === undefined) throw new Error('the vectors have no adapter linear-float32')
   for (const { name, files, codes } of malformedFiles(good)) {
-    await check(`${reader}: ${name}`, 0, () => refused(codes, () => read(files)))
+    await check(`${reader}: ${name}`, 0, () => refused(codes, () => read(files), FILE_NAME))
   }
 }
 
-/** 0 when `call` rejects with one of the codes; throws otherwise, with what came instead. */
-async function refused(codes: readonly ErrorCode[], call: () => Promise<unknown>): Promise<number> {
+/** Whoever has hundreds of adapters wants to know which file is meant. */
+const FILE_NAME = /adapter_(config\.json|model\.safetensors)/
+
+/** 0 when `call` rejects with one of the codes and a message that says enough; throws otherwise, with what came instead. */
+async function refused(
+  codes: readonly ErrorCode[],
+  call: () => Promise<unknown>,
+  message = /\S/,
+): Promise<number> {
   let thrown: unknown
   try {
     await call()
@@ -261,7 +268,10 @@ async function refused(codes: readonly ErrorCode[], call: () => Promise<unknown>
     thrown = error
   }
   if (thrown === undefined) throw new Error(`was accepted; expected ${codes.join(' or ')}`)
-  if (isFourierFTError(thrown) && codes.includes(thrown.code)) return 0
+  if (isFourierFTError(thrown) && codes.includes(thrown.code)) {
+    if (message.test(thrown.message)) return 0
+    throw new Error(`${thrown.code}: expected a message with ${message}, received: ${thrown.message}`)
+  }
   const received = isFourierFTError(thrown) ? `${thrown.code}: ${thrown.message}` : String(thrown)
   throw new Error(`expected ${codes.join(' or ')}, received ${received}`)
 }
