@@ -26,7 +26,7 @@ import { add, type Tensor, tensor1d, tensor2d, tidy, transpose, type Variable } 
 import { type LayersModel, type LayerVariable, Sequential } from '@tensorflow/tfjs-layers'
 import type { TfjsStrategy } from '../strategies/choose-strategy.js'
 import { TableCache } from '../table-cache.js'
-import { AdaptedDense } from './adapted-dense.js'
+import { AdaptedDense, type DenseBranch } from './adapted-dense.js'
 import { freeze } from './freeze.js'
 import { type AnyLayer, denseParts, variableOf } from './layers-internals.js'
 import { LoadedAdapter } from './loaded-adapter.js'
@@ -91,6 +91,31 @@ export class Adapters {
   /** Names of the active adapters; they stay active while they are disabled. */
   get activeAdapters(): readonly string[] {
     return this.#active
+  }
+
+  /** Names of the adapters that are in the kernels now. */
+  get mergedAdapters(): readonly string[] {
+    return this.#merged
+  }
+
+  /** False between `disableAdapters` and `enableAdapters`. */
+  get enabled(): boolean {
+    return this.#enabled
+  }
+
+  /** How active adapters are applied. */
+  get strategy(): TfjsStrategy | 'auto' {
+    return this.#settings.strategy
+  }
+
+  set strategy(strategy: TfjsStrategy | 'auto') {
+    this.#settings.strategy = strategy
+  }
+
+  /** The coefficients of one layer of an adapter, `[n]`: the variable itself, which the adapter owns. */
+  coefficients(name: string, module: string): Variable {
+    this.#checkAttached()
+    return variableOf(this.#branch(name, module).coefficients)
   }
 
   /** What a training loop of one's own trains: the weights of the active adapters. Valid until an adapter is set or deleted. */
@@ -384,20 +409,26 @@ export class Adapters {
     return matched
   }
 
-  /** The layers that a configuration trains and saves whole: ends of their names, or of those of models that they are in, as in PEFT. */
+  /**
+   * The layers that a configuration trains and saves whole: ends of their names, or of those of models that they are in, as in PEFT.
+   * Names that the model does not have pass if another one is found: PEFT writes `["classifier", "score"]` for all classifiers.
+   */
   #wholeModules({ modulesToSave }: FourierFTConfig): string[] {
-    const modules = (modulesToSave ?? []).flatMap((ending) => {
-      const found = this.#named
-        .filter(
-          ({ name, layer }) => layer.weights.length > 0 && paths(name).some((path) => path.endsWith(ending)),
-        )
-        .map(({ name }) => name)
-      if (found.length === 0)
-        throw moduleNotFound(`modulesToSave: the model has no layer '${ending}'`, ending, this.#layers.keys())
-      return found
-    })
+    const endings = modulesToSave ?? []
+    const modules = this.#named
+      .filter(({ layer }) => layer.weights.length > 0)
+      .map(({ name }) => name)
+      .filter((name) => endings.some((ending) => paths(name).some((path) => path.endsWith(ending))))
+    const [wanted] = endings
+    if (wanted !== undefined && modules.length === 0) {
+      throw moduleNotFound(
+        `modulesToSave: the model has no layer ${endings.join(', ')}`,
+        wanted,
+        this.#layers.keys(),
+      )
+    }
     for (const module of modules) this.#layer(module)
-    return [...new Set(modules)]
+    return modules
   }
 
   #layer(module: string): AdaptedDense {
@@ -425,6 +456,13 @@ export class Adapters {
         received: name,
       },
     )
+  }
+
+  #branch(name: string, module: string): DenseBranch {
+    const { branches } = this.#adapter(name)
+    const branch = branches.get(module)
+    if (branch) return branch
+    throw moduleNotFound(`adapter '${name}' has no module '${module}'`, module, branches.keys())
   }
 
   #onlyActive(): string {

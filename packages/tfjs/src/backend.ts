@@ -1,0 +1,311 @@
+/**
+ * TensorFlow.js behind the seam between backends: what the conformance suite, the benchmarks and the command line see. Each layer is a
+ * real `Sequential` model with one `Dense` layer, attached, and used through the verbs that users have.
+ */
+import {
+  type AdaptedLinear,
+  Adapter,
+  type AdapterBytes,
+  type ApplyOptions,
+  type Backend,
+  createConfig,
+  createLayer,
+  delta,
+  FourierFTError,
+  type Layer,
+  loadAdapter,
+  type Shape,
+} from '@fourierft/core'
+import {
+  getBackend,
+  grads,
+  memory,
+  ready,
+  setBackend,
+  type Tensor,
+  tensor1d,
+  tensor2d,
+  tidy,
+  transpose,
+  version_core,
+} from '@tensorflow/tfjs-core'
+import {
+  model as createModel,
+  input,
+  layers as kerasLayers,
+  type LayersModel,
+  type SymbolicTensor,
+  sequential,
+  version_layers,
+} from '@tensorflow/tfjs-layers'
+import { attach } from './attach/attach.js'
+import type { TfjsStrategy } from './strategies/choose-strategy.js'
+
+/** Name of the one adapted module. */
+const MODULE = 'linear'
+
+/**
+ * The backend of the TensorFlow.js backend that is current: `tf.setBackend` comes first.
+ *
+ * @param options `name` of the row in the conformance table; default `tfjs-` and the name of the TensorFlow.js backend
+ */
+export function tfjsBackend({ name = `tfjs-${getBackend()}` }: { readonly name?: string } = {}): Backend {
+  return {
+    name,
+    device: getBackend(),
+    versions: { '@tensorflow/tfjs-core': version_core, '@tensorflow/tfjs-layers': version_layers },
+    strategies: ['merge', 'dense', 'factored', 'spectral'],
+    delta: async (layer) => delta(createLayer(layer)),
+    linear: adaptedLinear,
+    roundTrip,
+    resources: () => memory().numTensors,
+  }
+}
+
+/**
+ * The same for a TensorFlow.js backend by name, loaded and made current; for the command line.
+ *
+ * @throws {FourierFTError} `UNSUPPORTED` where its package is not installed or it does not start here
+ */
+export async function createTfjsBackend(name: 'cpu' | 'wasm'): Promise<Backend> {
+  const specifier = `@tensorflow/tfjs-backend-${name}`
+  try {
+    await import(specifier)
+    if (!(await setBackend(name))) throw new Error('setBackend gave false')
+    await ready()
+  } catch (cause) {
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `TensorFlow.js has no backend '${name}' here; install ${specifier} ${version_core}`,
+      { option: 'name', received: name, cause },
+    )
+  }
+  return tfjsBackend()
+}
+
+async function adaptedLinear(
+  weight: Float32Array,
+  bias: Float32Array | null,
+  given: readonly Layer[],
+): Promise<AdaptedLinear> {
+  const [d1, d2] = checkShapes(weight, bias, given)
+  const all = given.map(createLayer)
+  const model = denseModel([{ name: MODULE, shape: [d1, d2], bias: bias !== null }])
+  const dense = model.getLayer(MODULE)
+  tidy(() => {
+    const kernel = transpose(tensor2d(weight, [d1, d2]))
+    dense.setWeights(bias ? [kernel, tensor1d(bias)] : [kernel])
+  })
+  const adapters = attach(model)
+  const names = all.map((_, index) => `adapter${index}`)
+  for (const [index, layer] of all.entries()) {
+    await adapters.loadAdapter(adapterOf(layer), { name: names[index] as string })
+  }
+  adapters.setAdapter(names)
+  let disposed = false
+
+  function checkState(isMerged?: boolean): void {
+    if (disposed) throw invalidState('the layer was disposed; make a new one with linear()')
+    if (isMerged === undefined || isMerged === adapters.mergedAdapters.length > 0) return
+    throw invalidState(
+      isMerged ? 'the layer is not merged; call merge() first' : 'the layer is merged; call unmerge() first',
+    )
+  }
+
+  function checkInput(x: Float32Array): number {
+    checkState()
+    if (x.length % d2 !== 0) throw mismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
+    return x.length / d2
+  }
+
+  /** Runs with one strategy, and with the adapters of the rows. */
+  function applying<T>({ strategy = 'auto', rows }: ApplyOptions, tokens: number, run: () => T): T {
+    adapters.strategy = strategy as TfjsStrategy | 'auto'
+    try {
+      if (rows === undefined) return run()
+      if (rows.length !== tokens)
+        throw mismatch('rows', `one index for each of ${tokens} tokens`, rows.length)
+      return adapters.withAdapterPerRow(Array.from(rows, rowName), run)
+    } finally {
+      adapters.strategy = 'auto'
+    }
+  }
+
+  function rowName(row: number): string | null {
+    const name = names[row]
+    if (row !== -1 && name === undefined) {
+      throw new FourierFTError('INVALID_OPTION', `rows: expected −1 … ${names.length - 1}; received ${row}`, {
+        option: 'rows',
+        expected: `-1 … ${names.length - 1}`,
+        received: row,
+      })
+    }
+    return name ?? null
+  }
+
+  return {
+    async forward(x, options = {}) {
+      const tokens = checkInput(x)
+      return read(
+        tidy(() => {
+          const xs = tensor2d(x, [tokens, d2])
+          return applying(options, tokens, () => model.predict(xs, { batchSize: tokens }) as Tensor)
+        }),
+      )
+    },
+    async backward(x, gradY, options = {}) {
+      const tokens = checkInput(x)
+      checkState(false)
+      if (gradY.length !== tokens * d1)
+        throw mismatch('gradY', `T·d1 = ${tokens}·${d1} numbers`, gradY.length)
+      const { rows } = options
+      const used = adapters.enabled
+        ? names.flatMap((_, index) => (rows && !rows.includes(index) ? [] : [index]))
+        : []
+      const variables = used.map((index) => adapters.coefficients(names[index] as string, MODULE))
+      const gradients = tidy(() =>
+        grads((xs: Tensor) => applying(options, tokens, () => model.apply(xs) as Tensor))(
+          [tensor2d(x, [tokens, d2]), ...variables],
+          tensor2d(gradY, [tokens, d1]),
+        ),
+      )
+      const [gradX, ...byAdapter] = await Promise.all(gradients.map(read))
+      const coefficients = all.map(
+        ({ entries }, index) => byAdapter[used.indexOf(index)] ?? new Float32Array(entries.n),
+      )
+      return { coefficients, x: gradX as Float32Array }
+    },
+    async setCoefficients(coefficients) {
+      checkState(false)
+      if (coefficients.length !== all.length) {
+        throw mismatch('coefficients', `one array for each of ${all.length} layers`, coefficients.length)
+      }
+      for (const [index, layer] of all.entries())
+        createLayer({ ...layer, coefficients: coefficients[index] as Float32Array })
+      coefficients.forEach((c, index) => {
+        adapters.setCoefficients(names[index] as string, { [MODULE]: c })
+      })
+    },
+    async disable() {
+      checkState()
+      adapters.disableAdapters()
+    },
+    async enable() {
+      checkState()
+      adapters.enableAdapters()
+    },
+    async merge() {
+      checkState(false)
+      await adapters.mergeAdapter()
+    },
+    async unmerge() {
+      checkState(true)
+      adapters.unmergeAdapter()
+    },
+    async weight() {
+      checkState()
+      return read(tidy(() => transpose(dense.getWeights()[0] as Tensor)))
+    },
+    async dispose() {
+      checkState()
+      disposed = true
+      adapters.detach()
+      model.dispose()
+    },
+  }
+}
+
+/** The files through a model that has the layers they are for; a shape that they do not hold is made up. */
+async function roundTrip(files: AdapterBytes): Promise<AdapterBytes> {
+  const adapter = await loadAdapter(files)
+  const shapes = new Map<string, { shape: Shape; bias: boolean }>()
+  for (const { name, shape, coefficients } of adapter.modules.values()) {
+    const side = Math.ceil(Math.sqrt(coefficients.length))
+    shapes.set(name, { shape: shape ?? [side, side], bias: false })
+  }
+  for (const [tensor, { shape }] of adapter.savedTensors) {
+    const [, module] = /^base_model\.model\.(.+)\.weight$/.exec(tensor) ?? []
+    const [d1, d2] = shape
+    if (module === undefined || d1 === undefined || d2 === undefined) continue
+    shapes.set(module, { shape: [d1, d2], bias: adapter.savedTensors.has(`base_model.model.${module}.bias`) })
+  }
+  const model = denseModel(Array.from(shapes, ([name, layer]) => ({ name, ...layer })))
+  try {
+    const adapters = attach(model)
+    try {
+      await adapters.loadAdapter(adapter)
+      return (await adapters.getAdapter()).toBytes()
+    } finally {
+      adapters.detach()
+    }
+  } finally {
+    model.dispose()
+  }
+}
+
+/** A model of `Dense` layers side by side. */
+function denseModel(specs: readonly { name: string; shape: Shape; bias: boolean }[]): LayersModel {
+  const layers = specs.map(({ name, shape: [d1, d2], bias }) =>
+    kerasLayers.dense({ name, units: d1, inputShape: [d2], useBias: bias, kernelInitializer: 'zeros' }),
+  )
+  if (layers.length === 1) return sequential({ layers })
+  const inputs = specs.map(({ shape: [, d2] }) => input({ shape: [d2] }))
+  const outputs = layers.map((layer, i) => layer.apply(inputs[i] as SymbolicTensor) as SymbolicTensor)
+  return createModel({ inputs, outputs })
+}
+
+/** An adapter with this one layer. */
+function adapterOf({ shape, entries, coefficients, scaling }: Layer): Adapter {
+  const module = {
+    name: MODULE,
+    coefficients: Float32Array.from(coefficients),
+    dtype: 'F32',
+    shape,
+    recipe: entries.recipe,
+    entries,
+  } as const
+  const config = createConfig({ targetModules: [MODULE], nFrequency: entries.n, scaling })
+  return new Adapter({ config, modules: new Map([[MODULE, module]]) })
+}
+
+function checkShapes(weight: Float32Array, bias: Float32Array | null, given: readonly Layer[]): Shape {
+  const [first] = given
+  if (first === undefined) {
+    throw new FourierFTError('INVALID_OPTION', 'layers: expected at least one layer; received none', {
+      option: 'layers',
+      expected: 'at least one layer',
+      received: given,
+    })
+  }
+  const [d1, d2] = first.shape
+  for (const { name, shape } of given) {
+    if (shape[0] !== d1 || shape[1] !== d2) {
+      throw mismatch(
+        `shape of module ${name}`,
+        `[${d1}, ${d2}], as the first layer's`,
+        `[${shape.join(', ')}]`,
+      )
+    }
+  }
+  if (weight.length !== d1 * d2)
+    throw mismatch('weight', `d1·d2 = ${d1}·${d2} = ${d1 * d2} numbers`, weight.length)
+  if (bias !== null && bias.length !== d1) throw mismatch('bias', `d1 = ${d1} numbers, or null`, bias.length)
+  return [d1, d2]
+}
+
+async function read(tensor: Tensor): Promise<Float32Array> {
+  const values = Float32Array.from(await tensor.data())
+  tensor.dispose()
+  return values
+}
+
+function mismatch(what: string, expected: string, received: number | string): FourierFTError {
+  return new FourierFTError('SHAPE_MISMATCH', `${what}: expected ${expected}; received ${received}`, {
+    expected,
+    received,
+  })
+}
+
+function invalidState(message: string): FourierFTError {
+  return new FourierFTError('INVALID_STATE', message)
+}
