@@ -2,13 +2,15 @@
  * The backends that the command line can put through the suite. Only core's is always there; a runtime is the user's own copy, found
  * when it is asked for.
  */
-import { type Backend, coreBackend } from '@fourierft/core'
+import { type Backend, coreBackend, FourierFTError } from '@fourierft/core'
 
-/** Opens a backend. Rejects with `ERR_MODULE_NOT_FOUND` where one of its packages is not installed. */
+/** Opens a backend, or rejects: `ERR_MODULE_NOT_FOUND`, or `UNSUPPORTED` from a package that lacks its runtime. */
 type Open = () => Promise<Backend>
 
 const BACKENDS = {
   core: async () => coreBackend(),
+  'tfjs-cpu': () => openTfjs('cpu'),
+  'tfjs-wasm': () => openTfjs('wasm'),
 } as const satisfies Record<string, Open>
 
 export type BackendName = keyof typeof BACKENDS
@@ -24,9 +26,21 @@ export async function openBackend(name: BackendName): Promise<Backend | { readon
   try {
     return await BACKENDS[name]()
   } catch (error) {
-    const [, missing] =
-      /Cannot find (?:package|module) '([^']+)'/.exec(error instanceof Error ? error.message : '') ?? []
-    if (missing === undefined) throw error
-    return { reason: `${missing} is not installed` }
+    const reason = reasonOf(error)
+    if (reason === undefined) throw error
+    return { reason }
   }
+}
+
+/** Why a runtime is not to be had; undefined for any other error. */
+function reasonOf(error: unknown): string | undefined {
+  if (error instanceof FourierFTError && error.code === 'UNSUPPORTED') return error.message
+  if (!(error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND')) return undefined
+  const [, missing] = /'([^']+)'/.exec(error.message) ?? []
+  return `${missing ?? 'a package'} is not installed`
+}
+
+async function openTfjs(name: 'cpu' | 'wasm'): Promise<Backend> {
+  const { createTfjsBackend } = await import('@fourierft/tfjs')
+  return createTfjsBackend(name)
 }

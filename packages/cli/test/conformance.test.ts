@@ -2,7 +2,7 @@
 import type { ConformanceRow } from '@fourierft/conformance'
 import { coreBackend } from '@fourierft/core'
 import { afterEach, expect, test, vi } from 'vitest'
-import { openBackend } from '../src/backends.js'
+import { type BackendName, openBackend } from '../src/backends.js'
 import { capturedRun } from './captured-run.js'
 
 vi.mock('../src/backends.js', { spy: true })
@@ -44,6 +44,21 @@ test('a backend that computes something else fails, and so does the command', as
   expect(stderr).toMatch(/^fourierft: NOT_CONFORMANT: core at level 3[^\n]*\n$/)
   expect(JSON.parse(stdout)).toMatchObject([{ backend: 'core', level: 3, status: 'fail' }])
 })
+
+test.each(['tfjs-cpu', 'tfjs-wasm'] satisfies BackendName[])(
+  '%s without its packages is skipped, and says why',
+  async (name) => {
+    vi.mocked(openBackend).mockResolvedValue({ reason: '@fourierft/tfjs is not installed' })
+    const args = ['conformance', '--backend', name, '--level', '1', '--level', '3']
+    const { status, stdout } = await capturedRun(...args, '--json')
+    expect(status).toBe(0)
+    const row = { backend: name, device: 'unavailable', status: 'skip', maxError: null, limit: null }
+    expect(JSON.parse(stdout)).toEqual(
+      [1, 3].map((level) => ({ ...row, level, reason: '@fourierft/tfjs is not installed' })),
+    )
+    expect((await capturedRun(...args)).stdout).toBe(`${name}: skipped, @fourierft/tfjs is not installed\n`)
+  },
+)
 
 test('as a table and as Markdown', async () => {
   const args = ['conformance', '--backend', 'core', ...LEVEL_3]

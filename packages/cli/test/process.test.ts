@@ -1,6 +1,6 @@
 /** The command as users run it: a process of its own (`dist/main.js`), in a shell, in pipes. */
 import { execFile } from 'node:child_process'
-import { chmod, cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, mkdtemp, readFile, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -64,7 +64,7 @@ test.each([
 
 test('an unknown backend is answered with those that there are', async () => {
   const { stderr } = await shell('fourierft conformance --backend nonsense')
-  expect(stderr).toContain('core')
+  expect(stderr).toContain('core, tfjs-cpu, tfjs-wasm')
 })
 
 test.each(['', '--json'])('a reader that has seen enough is no failure (entries %s | head)', async (json) => {
@@ -80,6 +80,32 @@ test('a result can be written to standard output', async () => {
     `fourierft delta my-adapter ${args} --out a.bin && fourierft delta my-adapter ${args} --out /dev/stdout | cmp - a.bin`,
   )
   expect(status).toBe(0)
+})
+
+test.each(['tfjs-cpu', 'tfjs-wasm'])('%s runs where its packages are', async (backend) => {
+  const { status, stdout } = await shell(
+    `fourierft conformance --backend ${backend} --level 4 --quick --json`,
+  )
+  expect(status).toBe(0)
+  expect(JSON.parse(stdout)).toMatchObject([{ backend, level: 4, status: 'pass' }])
+})
+
+test('a backend whose packages are not there is skipped, and says what is missing', async () => {
+  const alone = join(directory, 'alone')
+  await mkdir(join(alone, 'node_modules', '@fourierft'), { recursive: true })
+  const here = fileURLToPath(new URL('..', import.meta.url))
+  for (const name of ['dist', 'package.json'])
+    await cp(join(here, name), join(alone, name), { recursive: true })
+  for (const name of ['commander', 'vega', '@fourierft/core', '@fourierft/conformance']) {
+    await symlink(join(here, 'node_modules', name), join(alone, 'node_modules', name))
+  }
+  const { status, stdout, stderr } = await shell(
+    `"${process.execPath}" alone/dist/main.js conformance --backend tfjs-wasm --level 1 --json`,
+  )
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+  const reason = '@fourierft/tfjs is not installed'
+  const row = { backend: 'tfjs-wasm', device: 'unavailable', level: 1, maxError: null, limit: null }
+  expect(JSON.parse(stdout)).toEqual([{ ...row, status: 'skip', reason }])
 })
 
 test('every command of the README runs, in its order', async () => {
