@@ -23,16 +23,31 @@ const FEWEST_ROUNDS = 5
 const BUDGET = 4000
 
 /** Each case is repeated within a round until it takes about this long, in milliseconds. */
-const ROUND_TIME = 10
+const ROUND_TIME = 20
+
+/**
+ * What a case costs, in milliseconds: all processor time of this process (user and system, garbage collection included), which a busy
+ * machine disturbs least and is fair where both sides run on one thread; or the time on the wall, where threads or a device compute.
+ */
+export type Clock = 'processor' | 'wall'
+
+const CLOCKS: Readonly<Record<Clock, () => number>> = {
+  processor: () => {
+    const { user, system } = process.cpuUsage()
+    return (user + system) / 1000
+  },
+  wall: () => performance.now(),
+}
 
 /** Milliseconds of one call, `[case][round]`. */
-export async function interleave(cases: readonly Case[], effort: Effort): Promise<number[][]> {
+export async function interleave(cases: readonly Case[], effort: Effort, clock: Clock): Promise<number[][]> {
+  const now = CLOCKS[clock]
   const repeats: number[] = []
   let roundTime = 0
   for (const { run } of cases) {
     // Warm-up, so that V8 has compiled what is measured: one call, then as many as fit a round.
-    const first = await time(run, 1)
-    const warm = await time(run, Math.ceil(ROUND_TIME / Math.max(first, ROUND_TIME / 2000)))
+    const first = await time(now, run, 1)
+    const warm = await time(now, run, Math.ceil(ROUND_TIME / Math.max(first, ROUND_TIME / 2000)))
     const count = Math.max(1, Math.round(ROUND_TIME / warm))
     repeats.push(count)
     roundTime += count * warm
@@ -40,23 +55,27 @@ export async function interleave(cases: readonly Case[], effort: Effort): Promis
   const rounds = Math.min(ROUNDS[effort], Math.max(FEWEST_ROUNDS, Math.floor(BUDGET / roundTime)))
   const times: number[][] = cases.map(() => [])
   for (let round = 0; round < rounds; round++) {
-    for (const [i, { run }] of cases.entries()) times[i].push(await time(run, repeats[i]))
+    for (const [i, { run }] of cases.entries()) times[i].push(await time(now, run, repeats[i]))
   }
   return times
 }
 
-async function time(run: Case['run'], repeats: number): Promise<number> {
-  const start = performance.now()
+async function time(now: () => number, run: Case['run'], repeats: number): Promise<number> {
+  const start = now()
   for (let i = 0; i < repeats; i++) {
     const pending = run()
     if (pending !== undefined) await pending
   }
-  return (performance.now() - start) / repeats
+  return (now() - start) / repeats
 }
 
 /** `times/baseline`, round by round. */
 export function ratio(times: readonly number[], baseline: readonly number[]): Spread {
   return spread(times.map((value, round) => value / baseline[round]))
+}
+
+export function median(values: readonly number[]): number {
+  return spread(values).median
 }
 
 function spread(values: readonly number[]): Spread {
@@ -75,8 +94,13 @@ function digits(value: number): string {
 }
 
 /** Measures all cases and prints one line: every case but the first as a multiple of the first. */
-export async function printRatios(title: string, cases: readonly Case[], effort: Effort): Promise<void> {
-  const [baseline, ...others] = await interleave(cases, effort)
+export async function printRatios(
+  title: string,
+  cases: readonly Case[],
+  effort: Effort,
+  clock: Clock,
+): Promise<void> {
+  const [baseline, ...others] = await interleave(cases, effort, clock)
   const columns = others.map((times, i) => `${cases[i + 1].name} ${formatRatio(ratio(times, baseline))}`)
   console.log(`  ${title.padEnd(26)}${columns.join('   ')}`)
 }

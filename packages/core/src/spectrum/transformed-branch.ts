@@ -31,8 +31,8 @@ export function addTransformedForward(
     const first = rows === undefined ? 0 : rows[t]
     const end = rows === undefined ? branches.length : first + 1
     for (let b = first; b < end; b++) {
-      const { folded, weights } = branches[b]
-      spread(folded.columns, folded.rows, folded.signs, weights, xRe, xIm, outRe, outIm)
+      const { folded, weights, scale } = branches[b]
+      spread(folded.columns, folded.rows, folded.signs, weights, scale, xRe, xIm, outRe, outIm)
     }
     output.synthesise(outRe, outIm, y, t * d1)
   }
@@ -60,10 +60,10 @@ export function addTransformedBackward(
     const first = rows === undefined ? 0 : rows[t]
     const end = rows === undefined ? branches.length : first + 1
     for (let b = first; b < end; b++) {
-      const { folded, weights } = branches[b]
+      const { folded, weights, scale } = branches[b]
       correlate(folded, gRe, gIm, xRe, xIm, sums[b])
       if (gradients.x !== undefined) {
-        spread(folded.rows, folded.columns, folded.signs, weights, gRe, gIm, backRe, backIm)
+        spread(folded.rows, folded.columns, folded.signs, weights, scale, gRe, gIm, backRe, backIm)
       }
     }
     if (gradients.x !== undefined) input.synthesise(backRe, backIm, gradients.x, t * d2)
@@ -87,12 +87,13 @@ function makeTransforms(
   }
 }
 
-/** `to[target_l] += w_l·from[source_l]`, folded: the sparse product with the coefficients between two half spectra. */
+/** `to[target_l] += scale·w_l·from[source_l]`, folded: the sparse product with the coefficients between two half spectra. */
 function spread(
   sources: Int32Array,
   targets: Int32Array,
   signs: Float64Array,
-  weights: Float64Array,
+  weights: FloatArray,
+  scale: number,
   fromRe: Float64Array,
   fromIm: Float64Array,
   toRe: Float64Array,
@@ -101,7 +102,7 @@ function spread(
   for (let l = 0; l < weights.length; l++) {
     const source = sources[l]
     const target = targets[l]
-    const weight = weights[l]
+    const weight = scale * weights[l]
     toRe[target] += weight * fromRe[source]
     toIm[target] += weight * signs[l] * fromIm[source]
   }
