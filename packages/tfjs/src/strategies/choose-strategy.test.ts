@@ -1,0 +1,21 @@
+import { describe, expect, it } from 'vitest'
+import { useBackend } from '../__fixtures__/use-backend.js'
+import { chooseStrategy } from './choose-strategy.js'
+
+describe('chooseStrategy', () => {
+  it('transforms where layers are large or tokens few, and forms ΔW where many tokens share a small one', async () => {
+    await useBackend('wasm')
+    expect(chooseStrategy({ tokens: 1, shape: [64, 64], n: 200 })).toBe('spectral')
+    expect(chooseStrategy({ tokens: 2048, shape: [64, 64], n: 1000 })).toBe('dense')
+    expect(chooseStrategy({ tokens: 512, shape: [768, 768], n: 1000 })).toBe('spectral')
+    expect(chooseStrategy({ tokens: 32, shape: [4096, 4096], n: 1000 })).toBe('spectral')
+  })
+
+  it('knows that cpu multiplies slowly', async () => {
+    const size = { tokens: 2048, shape: [256, 256], n: 1000 } as const
+    await useBackend('cpu')
+    expect(chooseStrategy(size)).toBe('spectral')
+    await useBackend('wasm')
+    expect(chooseStrategy(size)).toBe('dense')
+  })
+})
