@@ -102,15 +102,16 @@ export function parseAdditions(
   return { layers: new Map(Object.entries(layers)), sets }
 }
 
-/** The other way; keys in the order of the maps. */
+/** The other way. Layers are sorted, so that an adapter has one text, whatever order its modules came in. */
 export function formatAdditions({ layers, sets }: FormatAdditions): Record<string, string> {
+  const sorted = [...layers].sort(([a], [b]) => (a < b ? -1 : 1))
   const entries = [...sets].map(([name, { recipe, n, digest }]) => [
     name,
     { ...fromRecipe(recipe, n), sha256: digest },
   ])
   return {
     [VERSION_KEY]: VERSION,
-    [LAYERS_KEY]: JSON.stringify(Object.fromEntries(layers)),
+    [LAYERS_KEY]: JSON.stringify(Object.fromEntries(sorted)),
     [ENTRIES_KEY]: JSON.stringify(Object.fromEntries(entries)),
   }
 }
