@@ -70,7 +70,8 @@ export function tfjsBackend({ name = `tfjs-${getBackend()}` }: { readonly name?:
 export async function createTfjsBackend(name: 'cpu' | 'wasm'): Promise<Backend> {
   const specifier = `@tensorflow/tfjs-backend-${name}`
   try {
-    await import(specifier)
+    // Bundlers leave it alone: which backends there are is the user's affair.
+    await import(/* @vite-ignore */ /* webpackIgnore: true */ specifier)
     if (!(await setBackend(name))) throw new Error('setBackend gave false')
     await ready()
   } catch (cause) {
