@@ -58,7 +58,7 @@ export function complexFftTime(length: number): number {
   const factors = factorize(length)
   if (Math.max(...factors) > LARGEST_DIRECT_PRIME) {
     const inner = smoothLengthFrom(2 * length - 1)
-    return 2 * complexFftTime(inner) + 6 * inner
+    return 2 * complexFftTime(inner) + 4 * inner
   }
   let time = 0
   for (const radix of factors)

@@ -28,7 +28,8 @@ export function chooseStrategy(size: {
   const [d1, d2] = size.shape
   const spectral = tokens * (transformTime(d1) + transformTime(d2) + 3.7 * n)
   const factored = tokens * (directTime(d1, n) + directTime(d2, n) + 3.7 * n)
-  const formDelta = 3000 + halfLength(d1) * (transformTime(d2) + 4 * n + 2 * d2)
+  // A backward pass goes through ΔW twice, hence a little more than one forward pass costs.
+  const formDelta = 1.3 * (3000 + halfLength(d1) * (transformTime(d2) + 4 * Math.min(n, d2) + 2 * d2))
   const dense = formDelta + tokens * (30 + 3 * (d1 + d2) + 0.38 * d1 * d2)
   if (dense < spectral && dense < factored) return 'dense'
   return factored < spectral ? 'factored' : 'spectral'
