@@ -3,8 +3,12 @@ import { Command, Option } from 'commander'
 import { benchmarkCore } from './core.js'
 import { describeMachine } from './machine.js'
 import type { Effort } from './measure.js'
+import { benchmarkTfjs } from './tfjs.js'
 
-const RUNTIMES: Readonly<Record<string, (effort: Effort) => Promise<void>>> = { core: benchmarkCore }
+const RUNTIMES: Readonly<Record<string, (effort: Effort) => Promise<void>>> = {
+  core: benchmarkCore,
+  tfjs: benchmarkTfjs,
+}
 
 const names = Object.keys(RUNTIMES)
 

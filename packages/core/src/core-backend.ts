@@ -10,6 +10,7 @@ import { loadAdapter } from './files/load-adapter.js'
 import { addDelta, delta } from './spectrum/delta.js'
 import { addBackward, addForward } from './spectrum/linear.js'
 import { addProduct } from './spectrum/matrix-product.js'
+import { shapeMismatch } from './spectrum/shape-mismatch.js'
 
 /** A new backend; each counts its own layers in `resources`. */
 export function coreBackend(): Backend {
@@ -70,7 +71,7 @@ function adaptedLinear(
 
   function checkInput(x: Float32Array, { rows }: ApplyOptions): number {
     checkState(rows === undefined ? undefined : false)
-    if (x.length % d2 !== 0) throw mismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
+    if (x.length % d2 !== 0) throw shapeMismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
     return x.length / d2
   }
 
@@ -89,7 +90,7 @@ function adaptedLinear(
     async backward(x, gradY, options = {}): Promise<LinearGradients> {
       const tokens = checkInput(x, options)
       if (gradY.length !== tokens * d1) {
-        throw mismatch('gradY', `T·d1 = ${tokens}·${d1} = ${tokens * d1} numbers`, gradY.length)
+        throw shapeMismatch('gradY', `T·d1 = ${tokens}·${d1} = ${tokens * d1} numbers`, gradY.length)
       }
       const coefficients = layers.map(({ entries }) => new Float32Array(entries.n))
       const gradX = new Float32Array(x.length)
@@ -104,7 +105,11 @@ function adaptedLinear(
     async setCoefficients(coefficients) {
       checkState(false)
       if (coefficients.length !== layers.length) {
-        throw mismatch('coefficients', `one array for each of ${layers.length} layers`, coefficients.length)
+        throw shapeMismatch(
+          'coefficients',
+          `one array for each of ${layers.length} layers`,
+          coefficients.length,
+        )
       }
       layers = layers.map((layer, a) => createLayer({ ...layer, coefficients: coefficients[a].slice() }))
     },
@@ -151,21 +156,19 @@ function checkShapes(weight: Float32Array, bias: Float32Array | null, layers: re
   const [d1, d2] = layers[0].shape
   for (const { name, shape } of layers) {
     if (shape[0] !== d1 || shape[1] !== d2) {
-      throw mismatch(`shape of module ${name}`, `[${d1}, ${d2}], as the first layer's`, `[${shape}]`)
+      throw shapeMismatch(`shape of module ${name}`, `[${d1}, ${d2}], as the first layer's`, `[${shape}]`)
     }
   }
   if (weight.length !== d1 * d2) {
-    throw mismatch('weight', `d1·d2 = ${d1}·${d2} = ${d1 * d2} numbers, the layers' shape`, weight.length)
+    throw shapeMismatch(
+      'weight',
+      `d1·d2 = ${d1}·${d2} = ${d1 * d2} numbers, the layers' shape`,
+      weight.length,
+    )
   }
-  if (bias !== null && bias.length !== d1) throw mismatch('bias', `d1 = ${d1} numbers, or null`, bias.length)
+  if (bias !== null && bias.length !== d1)
+    throw shapeMismatch('bias', `d1 = ${d1} numbers, or null`, bias.length)
   return [d1, d2]
-}
-
-function mismatch(what: string, expected: string, received: number | string): FourierFTError {
-  return new FourierFTError('SHAPE_MISMATCH', `${what}: expected ${expected}; received ${received}`, {
-    expected,
-    received,
-  })
 }
 
 function invalidState(message: string): FourierFTError {

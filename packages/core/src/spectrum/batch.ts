@@ -2,6 +2,7 @@
 import type { FloatArray, Layer } from '../adapter/layer.js'
 import type { ApplyOptions } from '../backend.js'
 import { FourierFTError } from '../errors.js'
+import { shapeMismatch } from './shape-mismatch.js'
 
 export interface Batch {
   readonly d1: number
@@ -28,31 +29,35 @@ export function checkBatch(
   for (const layer of layers) {
     const { entries, coefficients } = layer
     if (layer.shape[0] !== d1 || layer.shape[1] !== d2) {
-      throw mismatch(
+      throw shapeMismatch(
         `layers: module ${layer.name}`,
         `the shape [${d1}, ${d2}] of module ${name}`,
         `[${layer.shape}]`,
       )
     }
     if (entries.shape[0] !== d1 || entries.shape[1] !== d2) {
-      throw mismatch(
+      throw shapeMismatch(
         `entries of module ${layer.name}`,
         `the layer's shape [${d1}, ${d2}]`,
         `[${entries.shape}]`,
       )
     }
     if (coefficients.length !== entries.n) {
-      throw mismatch(`coefficients of module ${layer.name}`, `n = ${entries.n} numbers`, coefficients.length)
+      throw shapeMismatch(
+        `coefficients of module ${layer.name}`,
+        `n = ${entries.n} numbers`,
+        coefficients.length,
+      )
     }
   }
-  if (x.length % d2 !== 0) throw mismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
+  if (x.length % d2 !== 0) throw shapeMismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
   const tokens = x.length / d2
   if (other.length !== tokens * d1) {
-    throw mismatch(otherName, `T·d1 = ${tokens}·${d1} = ${tokens * d1} numbers`, other.length)
+    throw shapeMismatch(otherName, `T·d1 = ${tokens}·${d1} = ${tokens * d1} numbers`, other.length)
   }
   if (rows !== undefined) {
     if (rows.length !== tokens)
-      throw mismatch('rows', `one index for each of T = ${tokens} rows of x`, rows.length)
+      throw shapeMismatch('rows', `one index for each of T = ${tokens} rows of x`, rows.length)
     for (const index of rows) {
       if (index < -1 || index >= layers.length) {
         const expected = `an index of one of ${layers.length} layers, or -1 for none`
@@ -79,10 +84,3 @@ export function checkBatch(
 }
 
 const STRATEGIES: readonly NonNullable<ApplyOptions['strategy']>[] = ['auto', 'dense', 'factored', 'spectral']
-
-export function mismatch(what: string, expected: string, received: number | string): FourierFTError {
-  return new FourierFTError('SHAPE_MISMATCH', `${what}: expected ${expected}; received ${received}`, {
-    expected,
-    received,
-  })
-}

@@ -104,10 +104,10 @@ function stockhamFft(length: number, factors: readonly number[]): ComplexFft {
     run() {
       let n = length
       for (let i = 0; i < passes.length; i++) {
-        const pass = passes[i] as Pass
+        const pass = passes[i]
         if (i % 2 === 0) pass(aRe, aIm, bRe, bIm, n, length / n, cos, sin)
         else pass(bRe, bIm, aRe, aIm, n, length / n, cos, sin)
-        n /= factors[i] as number
+        n /= factors[i]
       }
     },
   }

@@ -195,18 +195,18 @@ interface Grouping {
 
 /** The grouping with the fewest multiplications for a token. With `shared`, entries of one frequency share a slot. */
 function cheapestGrouping(length: number, used: Uint32Array, shared: boolean): Grouping {
-  let best: Grouping | undefined
-  let fewest = Infinity
-  for (let outer = 1; outer <= length; outer++) {
+  let best = groupBy(1, length, used, shared)
+  for (let outer = 2; outer <= length; outer++) {
     if (length % outer !== 0) continue
     const grouping = groupBy(outer, length, used, shared)
-    const { groups, slots, inner } = grouping
-    const multiplications = 2 * groups * length + groups * 2 * slots * 2 * inner
-    if (multiplications >= fewest) continue
-    fewest = multiplications
-    best = grouping
+    if (multiplications(grouping) < multiplications(best)) best = grouping
   }
-  return best as Grouping
+  return best
+}
+
+/** For one token: transforms of the columns, then what is left within the groups. */
+function multiplications({ length, inner, groups, slots }: Grouping): number {
+  return 2 * groups * length + groups * 2 * slots * 2 * inner
 }
 
 function groupBy(outer: number, length: number, used: Uint32Array, shared: boolean): Grouping {

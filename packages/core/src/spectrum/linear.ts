@@ -10,9 +10,10 @@
  */
 import type { FloatArray, Layer } from '../adapter/layer.js'
 import type { ApplyOptions } from '../backend.js'
-import { type Batch, checkBatch, mismatch } from './batch.js'
+import { type Batch, checkBatch } from './batch.js'
 import { type Branch, makeBranches } from './branch.js'
 import { addDenseBackward, addDenseForward } from './dense-branch.js'
+import { shapeMismatch } from './shape-mismatch.js'
 import { chooseStrategy, type TransformStrategy } from './strategy.js'
 import { addTransformedBackward, addTransformedForward } from './transformed-branch.js'
 
@@ -63,7 +64,7 @@ export function addBackward(
   options: ApplyOptions = {},
 ): void {
   if (gradients.coefficients.length !== layers.length) {
-    throw mismatch(
+    throw shapeMismatch(
       'gradients.coefficients',
       `one array for each of ${layers.length} layers`,
       gradients.coefficients.length,
@@ -73,7 +74,7 @@ export function addBackward(
   for (let a = 0; a < layers.length; a++) {
     const { length } = gradients.coefficients[a]
     if (length !== layers[a].entries.n) {
-      throw mismatch(
+      throw shapeMismatch(
         `gradients.coefficients[${a}]`,
         `n = ${layers[a].entries.n} numbers (module ${layers[a].name})`,
         length,
@@ -81,7 +82,7 @@ export function addBackward(
     }
   }
   if (gradients.x !== undefined && gradients.x.length !== x.length) {
-    throw mismatch('gradients.x', `${x.length} numbers, as x`, gradients.x.length)
+    throw shapeMismatch('gradients.x', `${x.length} numbers, as x`, gradients.x.length)
   }
   const batch = checkBatch(layers, x, gradY, 'gradY', options)
   const branches = makeBranches(layers, batch.rows)
