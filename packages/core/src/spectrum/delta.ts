@@ -6,9 +6,9 @@
  */
 import type { FloatArray, Layer } from '../adapter/layer.js'
 import type { Entries } from '../entries/entries.js'
-import { FourierFTError } from '../errors.js'
 import { cachedPlan } from './plan-cache.js'
 import { halfLength, realFft } from './real-transform.js'
+import { shapeMismatch } from './shape-mismatch.js'
 import { unitCircle } from './unit-circle.js'
 
 /**
@@ -23,10 +23,10 @@ export function delta<Out extends FloatArray>(layer: Layer, out: Out): Out
 export function delta(layer: Layer, out?: FloatArray): FloatArray {
   const [d1, d2] = layer.shape
   if (out !== undefined && out.length !== d1 * d2) {
-    throw new FourierFTError(
-      'SHAPE_MISMATCH',
-      `delta of module ${layer.name}: out must have ${d1}·${d2} = ${d1 * d2} numbers; received ${out.length}`,
-      { module: layer.name, expected: d1 * d2, received: out.length },
+    throw shapeMismatch(
+      `delta of module ${layer.name}: out`,
+      `d1·d2 = ${d1}·${d2} = ${d1 * d2} numbers`,
+      out.length,
     )
   }
   const target = out?.fill(0) ?? new Float32Array(d1 * d2)
@@ -118,11 +118,18 @@ function advance(turns: Int32Array, steps: Int32Array, length: number): void {
 }
 
 /**
- * The gradient of `L` with respect to ΔW taken to the entries, without α: returns `Σ_{p,q} gradient[p,q]·cos(2π(p·j_l/d1 + q·k_l/d2))/(d1·d2)`
- * for every entry. The adjoint of `delta`.
+ * The gradient of `L` with respect to ΔW taken to the entries, without α: for every entry
+ * `Σ_{p,q} gradient[p,q]·cos(2π(p·j_l/d1 + q·k_l/d2))/(d1·d2)`. The adjoint of `delta`.
+ *
+ * @param gradient `∂L/∂ΔW`, row-major `[d1, d2]`
+ * @returns `[n]`; times α it is `∂L/∂c`
+ * @throws {FourierFTError} `SHAPE_MISMATCH` when `gradient` has another length
  */
-export function deltaAdjoint(entries: Entries, gradient: Float64Array): Float64Array {
+export function deltaAdjoint(entries: Entries, gradient: FloatArray): Float64Array {
   const [d1, d2] = entries.shape
+  if (gradient.length !== d1 * d2) {
+    throw shapeMismatch('gradient', `d1·d2 = ${d1}·${d2} = ${d1 * d2} numbers`, gradient.length)
+  }
   const { rows, columns } = halfPlane(entries)
   const n = rows.length
   const sums = new Float64Array(n)

@@ -5,7 +5,7 @@ import { createLayer } from '../adapter/layer.js'
 import type { Entries, Shape } from '../entries/entries.js'
 import { explicitEntries } from '../entries/explicit.js'
 import { uniformEntries } from '../entries/uniform.js'
-import { delta } from './delta.js'
+import { delta, deltaAdjoint } from './delta.js'
 import { addBackward, addForward } from './linear.js'
 import { clearPlans } from './plan-cache.js'
 import { referenceBackward, referenceDelta, referenceForward } from './reference.js'
@@ -109,6 +109,22 @@ describe('delta', () => {
       const layer = layerOf([64, 96], n, 3)
       expect(difference(delta(layer, new Float64Array(6144)), referenceDelta(layer))).toBeLessThan(EXACT)
     }
+  })
+
+  it('has an adjoint: ⟨M, ΔW⟩ = α·⟨deltaAdjoint(M), c⟩', () => {
+    for (const [d1, d2, n] of CASES) {
+      const layer = layerOf([d1, d2], n, 13)
+      const matrix = noise(d1 * d2, 14)
+      const expected = dot(matrix, referenceDelta(layer))
+      const actual = layer.scaling * dot(deltaAdjoint(layer.entries, matrix), layer.coefficients)
+      expect(Math.abs(actual - expected)).toBeLessThanOrEqual(
+        EXACT * norm(matrix) * norm(referenceDelta(layer)),
+      )
+    }
+    const { entries } = layerOf([4, 6], 5, 1)
+    expect(() => deltaAdjoint(entries, new Float32Array(23))).toThrow(
+      expect.objectContaining({ code: 'SHAPE_MISMATCH' }),
+    )
   })
 
   it('overwrites what it is given and refuses another length', () => {
