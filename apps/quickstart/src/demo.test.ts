@@ -24,7 +24,7 @@ describe('the quick demo', () => {
     expect(printed.match(/ΔW of vit\.encoder\.layer\.\d\.attention\.attention\.(query|value)/g)).toHaveLength(
       6,
     )
-    for (const method of ['FourierFT', 'LoRA', 'Full fine-tuning', 'Frozen model']) {
+    for (const method of ['FourierFT', 'LoRA, rank 2', 'LoRA, rank 4', 'Full fine-tuning', 'Frozen model']) {
       expect(printed).toMatch(new RegExp(`${method} +[\\d,]+ .* %`))
     }
   })

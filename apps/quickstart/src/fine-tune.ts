@@ -2,6 +2,7 @@
  * The training loop, one for every method and for the base model: Adam with a linear decay to zero, the digits in an order that the
  * seed alone decides. What is trained is whatever variables it is given.
  */
+import { setImmediate } from 'node:timers/promises'
 import { uniformEntries } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
@@ -52,6 +53,8 @@ export async function fineTune(
       const logits = trainOn(model, variables, optimizer, batch)
       step++
       await onStep?.(step, steps, score(logits, batch.labels))
+      // Computing is synchronous here: a progress bar's timers and Ctrl-C get their turn now.
+      await setImmediate()
     }
   }
   optimizer.dispose()

@@ -5,7 +5,7 @@ import type { Summary } from './summary.js'
 
 const width = 560
 const height = 380
-const colors = ['#0072b2', '#d55e00', '#009e73', '#6b6b6b']
+const colors = ['#0072b2', '#d55e00', '#e69f00', '#009e73', '#6b6b6b']
 const labelHeight = 40
 
 export interface LossCurvesOptions {
@@ -47,9 +47,10 @@ function spec(summaries: readonly Summary[], { title, subtitle, xTitle, yTitle }
     $schema: 'https://vega.github.io/schema/vega/v6.json',
     width,
     height,
-    padding: { left: 12, top: 12, right: 12, bottom: 12 },
+    // Vega can only guess how wide a text is where there is no canvas; the room for the labels is set instead.
+    autosize: 'none',
+    padding: { left: 64, top: 76, right: 240, bottom: 56 },
     background: 'white',
-    autosize: 'pad',
     config: { axis: { labelFontSize: 12, titleFontSize: 13, titleFontWeight: 'normal' } },
     title: {
       text: title,

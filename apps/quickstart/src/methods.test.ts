@@ -8,7 +8,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { baseFolder, loadWeights, readCheckpoint } from './checkpoint.js'
 import { firstDigits, loadDigits } from './digits.js'
 import { fineTune, predict } from './fine-tune.js'
-import { countParameters, fourierft, fullFineTuning, lora, methods } from './methods.js'
+import { countParameters, fourierft, fullFineTuning, loraMethods, methods } from './methods.js'
 import { roundingLimit } from './rounding-limit.js'
 import { score } from './score.js'
 import { largestDifference } from './second-opinion.js'
@@ -81,17 +81,21 @@ describe('what is trained and saved', () => {
     expect((await stat(file)).size).toBeLessThan(8192)
   })
 
-  it('LoRA: two factors for each of the same layers, under the names and shapes of PEFT', async () => {
-    const attached = lora.attach(model, 1)
-    expect(countParameters(attached.variables)).toBe(layers * 2 * width * loraSettings.rank)
-    const file = await attached.save(join(folder, 'lora'))
-    attached.detach()
-    const { tensors } = readSafetensors(await readFile(file), file)
-    expect(tensors.size).toBe(2 * layers)
-    const name = 'base_model.model.vit.encoder.layer.0.attention.attention.query'
-    expect(tensors.get(`${name}.lora_A.weight`)?.shape).toEqual([loraSettings.rank, width])
-    expect(tensors.get(`${name}.lora_B.weight`)?.shape).toEqual([width, loraSettings.rank])
-  })
+  it.each(loraSettings.map(({ rank }, index) => [rank, index]))(
+    'LoRA, rank %i: two factors for each of the same layers, under the names and shapes of PEFT',
+    async (rank, index) => {
+      const attached = loraMethods[index]?.attach(model, 1)
+      if (attached === undefined) throw new Error(`no method for rank ${rank}`)
+      expect(countParameters(attached.variables)).toBe(layers * 2 * width * rank)
+      const file = await attached.save(join(folder, `lora-${rank}`))
+      attached.detach()
+      const { tensors } = readSafetensors(await readFile(file), file)
+      expect(tensors.size).toBe(2 * layers)
+      const name = 'base_model.model.vit.encoder.layer.0.attention.attention.query'
+      expect(tensors.get(`${name}.lora_A.weight`)?.shape).toEqual([rank, width])
+      expect(tensors.get(`${name}.lora_B.weight`)?.shape).toEqual([width, rank])
+    },
+  )
 
   it('full fine-tuning: everything, in a checkpoint that reads back to the same bits', async () => {
     const attached = fullFineTuning.attach(model, 1)

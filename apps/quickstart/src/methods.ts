@@ -54,19 +54,19 @@ export const fourierft = {
   },
 } satisfies Method
 
-export const lora: Method = {
-  name: 'LoRA',
-  folder: 'lora',
-  learningRate: loraSettings.learningRate,
+export const loraMethods: readonly Method[] = loraSettings.map(({ learningRate, ...settings }) => ({
+  name: `LoRA, rank ${settings.rank}`,
+  folder: `lora-rank-${settings.rank}`,
+  learningRate,
   attach(model, seed) {
-    const adapter = attachLora(model, { ...loraSettings, targetModules, seed })
+    const adapter = attachLora(model, { ...settings, targetModules, seed })
     return {
       variables: adapter.pairs.flatMap(({ a, b }) => [a, b]),
       save: (folder) => saveLora(adapter, folder),
       detach: adapter.detach,
     }
   },
-}
+}))
 
 /** Every weight of the model, the classifier and the embeddings included. */
 export const fullFineTuning: Method = {
@@ -87,7 +87,7 @@ export const fullFineTuning: Method = {
   },
 }
 
-export const methods: readonly Method[] = [fourierft, lora, fullFineTuning]
+export const methods: readonly Method[] = [fourierft, ...loraMethods, fullFineTuning]
 
 export const countParameters = (variables: readonly tf.Variable[]): number =>
   variables.reduce((count, variable) => count + variable.size, 0)

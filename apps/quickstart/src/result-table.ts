@@ -15,8 +15,11 @@ export function resultTable(summaries: readonly Summary[]): string {
   return alignColumns([header, ...rows])
 }
 
-const plusMinus = ({ mean, deviation }: Spread, digits: number, unit = 1): string =>
-  `${(unit * mean).toFixed(digits)} ± ${(unit * deviation).toFixed(digits)}`
+/** Nothing is trained in the frozen model, and a single run has no spread. */
+const plusMinus = ({ mean, deviation }: Spread, digits: number, unit = 1): string => {
+  const value = (unit * mean).toFixed(digits)
+  return deviation === 0 ? value : `${value} ± ${(unit * deviation).toFixed(digits)}`
+}
 
 /** The first column to the left, numbers to the right. */
 function alignColumns(rows: readonly (readonly string[])[]): string {

@@ -13,7 +13,11 @@ export const targetModules = ['query', 'value'] as const
 
 export const fourierSettings = { nFrequency: 256, scaling: 128, learningRate: 5e-2 } as const
 
-export const loraSettings = { rank: 4, alpha: 4, learningRate: 2e-2 } as const
+/** LoRA twice: with as many numbers as FourierFT, and with twice as many. */
+export const loraSettings = [
+  { rank: 2, alpha: 2, learningRate: 4e-2 },
+  { rank: 4, alpha: 4, learningRate: 2e-2 },
+] as const
 
 export const fullSettings = { learningRate: 2e-3 } as const
 

@@ -5,7 +5,7 @@
 import { baseFolder, loadWeights, readCheckpoint } from './checkpoint.js'
 import { loadDigits } from './digits.js'
 import { fineTune, predict } from './fine-tune.js'
-import { fourierft, fullFineTuning, lora } from './methods.js'
+import { fourierft, fullFineTuning, loraMethods } from './methods.js'
 import { score } from './score.js'
 import { degrees, training } from './settings.js'
 import { turned } from './turned-digits.js'
@@ -15,7 +15,7 @@ import { useWasm } from './wasm-products.js'
 const seed = 0
 const grids = [
   { method: fourierft, rates: [1.25e-2, 2.5e-2, 5e-2, 1e-1] },
-  { method: lora, rates: [5e-3, 1e-2, 2e-2, 4e-2] },
+  ...loraMethods.map((method) => ({ method, rates: [1e-2, 2e-2, 4e-2, 8e-2] })),
   { method: fullFineTuning, rates: [5e-4, 1e-3, 2e-3, 4e-3] },
 ]
 
