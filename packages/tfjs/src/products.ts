@@ -1,8 +1,8 @@
 /**
- * Matrix products with gradients that multiply plain matrices only. TensorFlow.js differentiates `matMul` by products with transposed
- * operands, which its wasm backend computes 10 to 25 times slower than plain ones; an explicit transposition costs next to nothing.
+ * Matrix products with gradients that suit the wasm backend. TensorFlow.js differentiates `matMul` by products with transposed operands,
+ * which wasm computes more than ten times slower than plain ones; for more than a few rows it pays to transpose first.
  */
-import { matMul, type Tensor, type Tensor2D, transpose } from '@tensorflow/tfjs-core'
+import { getBackend, matMul, type Tensor, type Tensor2D, transpose } from '@tensorflow/tfjs-core'
 import { withGradient } from './with-gradient.js'
 
 /**
@@ -24,7 +24,7 @@ export function leftProduct(left: Tensor2D, x: Tensor): Tensor2D {
   return withGradient(
     [x],
     () => ({ value: matMul(left, x), saved: [left] }),
-    (gradient, [left]) => [matMul(transpose(left as Tensor), gradient)],
+    (gradient, [left]) => [transposedTimes(left as Tensor, gradient)],
   ) as Tensor2D
 }
 
@@ -33,7 +33,7 @@ export function frozenProduct(x: Tensor, kernel: Tensor): Tensor2D {
   return withGradient(
     [x],
     () => ({ value: matMul(x, kernel), saved: [kernel] }),
-    (gradient, [kernel]) => [matMul(gradient, transpose(kernel as Tensor))],
+    (gradient, [kernel]) => [timesTransposed(gradient, kernel as Tensor)],
   ) as Tensor2D
 }
 
@@ -43,8 +43,24 @@ export function product(x: Tensor, kernel: Tensor): Tensor2D {
     [x, kernel],
     () => ({ value: matMul(x, kernel), saved: [x, kernel] }),
     (gradient, [x, kernel]) => [
-      matMul(gradient, transpose(kernel as Tensor)),
-      matMul(transpose(x as Tensor), gradient),
+      timesTransposed(gradient, kernel as Tensor),
+      transposedTimes(x as Tensor, gradient),
     ],
   ) as Tensor2D
+}
+
+/** From this many rows on, transposing a matrix costs wasm less than multiplying by it as it lies. */
+const ROWS_WORTH_TRANSPOSING = 8
+
+/** `a · bᵀ` */
+function timesTransposed(a: Tensor, b: Tensor): Tensor {
+  const rows = a.shape[0] as number
+  return getBackend() === 'wasm' && rows >= ROWS_WORTH_TRANSPOSING
+    ? matMul(a, transpose(b))
+    : matMul(a, b, false, true)
+}
+
+/** `aᵀ · b` */
+function transposedTimes(a: Tensor, b: Tensor): Tensor {
+  return getBackend() === 'wasm' ? matMul(transpose(a), b) : matMul(a, b, true, false)
 }

@@ -15,13 +15,13 @@ export interface LinearSize {
  * Nanoseconds of one multiply-add of the dense product on backends that compute in the memory of the host. Measured beside the two
  * rates below at d = 16 … 768, n = 64 … 1000, T = 1 … 2048; the choice depends on their ratios alone.
  */
-const HOST_PRODUCT: Readonly<Record<string, number>> = { wasm: 0.1, cpu: 1 }
+const HOST_PRODUCT: Readonly<Record<string, number>> = { wasm: 0.04, cpu: 1 }
 
 /** Nanoseconds that `core`'s transforms take for each feature of a token (both sides), and for each entry. */
 const HOST_SPECTRAL = 6
 
 /** Nanoseconds that `core` takes for each number of ΔW. */
-const HOST_DELTA = 18
+const HOST_DELTA = 14
 
 /** The fastest strategy on the current backend. */
 export function chooseStrategy(size: LinearSize): TfjsStrategy {
