@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { MODEL_FILE } from '@fourierft/core'
 import { type Adapters, attach } from '@fourierft/tfjs'
-import * as tf from '@tensorflow/tfjs-core'
+import type * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import { baseConfig } from './base-settings.js'
 import { writeCheckpoint } from './checkpoint.js'
@@ -75,13 +75,15 @@ export const fullFineTuning: Method = {
   learningRate: fullSettings.learningRate,
   attach(model) {
     const variables = allVariables(model)
-    const before = variables.map((variable) => variable.clone())
+    const original = variables.map((variable) => ({ variable, value: variable.clone() }))
     return {
       variables,
       save: (folder) => writeCheckpoint(folder, baseConfig, model),
       detach() {
-        for (const [index, variable] of variables.entries()) variable.assign(before[index] ?? variable)
-        tf.dispose(before)
+        for (const { variable, value } of original) {
+          variable.assign(value)
+          value.dispose()
+        }
       },
     }
   },
