@@ -9,6 +9,7 @@ import { CONFIG_FILE, MODEL_FILE, type Tensor, writeSafetensors } from '@fourier
 import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import { float32Tensor } from './checkpoint.js'
+import { addBranch, kernelShape, targetLayers } from './dense-branch.js'
 
 export interface LoraOptions {
   /** Last parts of the names of the layers to adapt. */
@@ -35,11 +36,8 @@ export interface Lora {
 /** Nothing changes in the model's output yet: `B` starts at zero, `A` uniform in `±1/√in`, as in PEFT. */
 export function attachLora(model: LayersModel, options: LoraOptions): Lora {
   const { targetModules, rank, alpha, seed } = options
-  const targets = model.layers.filter(({ name }) =>
-    targetModules.includes(name.slice(name.lastIndexOf('.') + 1)),
-  )
-  const attached = targets.map((layer, index) => {
-    const [inputs = 0, outputs = 0] = layer.getWeights()[0]?.shape ?? []
+  const attached = targetLayers(model, targetModules).map((layer, index) => {
+    const [inputs, outputs] = kernelShape(layer)
     const bound = 1 / Math.sqrt(inputs)
     // A variable shares its first tensor's memory, which tidy gives back.
     const [a, b] = tf.tidy(() => [
@@ -48,16 +46,9 @@ export function attachLora(model: LayersModel, options: LoraOptions): Lora {
       ),
       tf.variable(tf.zeros<tf.Rank.R2>([rank, outputs])),
     ]) as [tf.Variable<tf.Rank.R2>, tf.Variable<tf.Rank.R2>]
-    const plainCall = layer.call
-    layer.call = (input, kwargs) =>
-      tf.tidy(() => {
-        const y = plainCall.call(layer, input, kwargs) as tf.Tensor
-        const x = tf.reshape(Array.isArray(input) ? (input[0] ?? y) : input, [-1, inputs])
-        const update = tf.mul(tf.matMul(tf.matMul(x, a), b), alpha / rank)
-        return tf.add(y, tf.reshape(update, y.shape))
-      })
+    const removeBranch = addBranch(layer, (x) => tf.mul(tf.matMul(tf.matMul(x, a), b), alpha / rank))
     const detach = () => {
-      layer.call = plainCall
+      removeBranch()
       tf.dispose([a, b])
     }
     return { module: layer.name, a, b, detach }

@@ -1,0 +1,31 @@
+/** A branch beside a `Dense` layer of a model: what it gives is added to the layer's own output, and can be taken away again. */
+import * as tf from '@tensorflow/tfjs-core'
+import type { LayersModel, layers } from '@tensorflow/tfjs-layers'
+
+/** The layers whose names end in one of `targetModules`, in the order of the model. */
+export const targetLayers = (model: LayersModel, targetModules: readonly string[]): layers.Layer[] =>
+  model.layers.filter(({ name }) => targetModules.includes(name.slice(name.lastIndexOf('.') + 1)))
+
+/** `[in, out]` of a `Dense` layer. */
+export function kernelShape(layer: layers.Layer): [inputs: number, outputs: number] {
+  const [inputs = 0, outputs = 0] = layer.getWeights()[0]?.shape ?? []
+  return [inputs, outputs]
+}
+
+/**
+ * @param branch inputs `[T, in]`, whatever shape the layer itself takes them in → Δy `[T, out]`
+ * @returns a function that gives the layer its own `call` back
+ */
+export function addBranch(layer: layers.Layer, branch: (x: tf.Tensor2D) => tf.Tensor): () => void {
+  const [inputs] = kernelShape(layer)
+  const plainCall = layer.call
+  layer.call = (input, kwargs) =>
+    tf.tidy(() => {
+      const y = plainCall.call(layer, input, kwargs) as tf.Tensor
+      const x = tf.reshape(Array.isArray(input) ? (input[0] ?? y) : input, [-1, inputs]) as tf.Tensor2D
+      return tf.add(y, tf.reshape(branch(x), y.shape))
+    })
+  return () => {
+    layer.call = plainCall
+  }
+}

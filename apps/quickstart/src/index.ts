@@ -1,0 +1,13 @@
+/** Table of contents for other apps: the model, the digits and the training that experiments on them share. */
+export { baseFolder, loadWeights, readCheckpoint } from './checkpoint.js'
+export { addBranch, kernelShape, targetLayers } from './dense-branch.js'
+export { type DigitSet, firstDigits, loadDigits } from './digits.js'
+export { fineTune, predict } from './fine-tune.js'
+export { attachLora } from './lora.js'
+export { type Adaptation, countParameters } from './methods.js'
+export { type Score, score } from './score.js'
+export { degrees, fourierSettings, seeds, targetModules, training } from './settings.js'
+export { type Spread, spread } from './summary.js'
+export { turned } from './turned-digits.js'
+export { visionTransformer } from './vision-transformer.js'
+export { useWasm } from './wasm-products.js'
