@@ -5,6 +5,7 @@
 import { FourierFTError, type Shape } from '@fourierft/core'
 import {
   add,
+  cast,
   mul,
   reshape,
   stack,
@@ -55,6 +56,7 @@ export class AdaptedDense {
   /** `[out, in]` */
   readonly shape: Shape
   readonly #settings: ApplySettings
+  readonly #kernel: Variable
   readonly #restoreCall: () => void
   #active: readonly ActivePart[] = []
   #original: Tensor | undefined
@@ -65,6 +67,7 @@ export class AdaptedDense {
     this.parts = parts
     this.shape = [outputs, inputs]
     this.#settings = settings
+    this.#kernel = variableOf(parts.kernel)
     const call = layer.call.bind(layer)
     this.#restoreCall = override(layer, 'call', (inputs, kwargs) =>
       this.#idle
@@ -84,15 +87,16 @@ export class AdaptedDense {
 
   /** Sets the kernel to `kernel` (which this layer then owns), keeping the original for `unmerge`. */
   merge(kernel: Tensor): void {
-    this.#original ??= this.#variable.clone()
-    this.#variable.assign(kernel)
+    this.#original ??= this.#kernel.clone()
+    this.#kernel.assign(kernel)
     kernel.dispose()
   }
 
   /** Gives the kernel its original bits back. */
   unmerge(): void {
     if (this.#original === undefined) return
-    this.#variable.assign(this.#original)
+    // The user may have disposed the model already.
+    if (!this.#kernel.isDisposed) this.#kernel.assign(this.#original)
     this.#forgetOriginal()
   }
 
@@ -101,10 +105,6 @@ export class AdaptedDense {
     if (keepMerged) this.#forgetOriginal()
     else this.unmerge()
     this.#restoreCall()
-  }
-
-  get #variable(): Variable {
-    return variableOf(this.parts.kernel)
   }
 
   #forgetOriginal(): void {
@@ -116,8 +116,9 @@ export class AdaptedDense {
     return this.#active.every(({ branch, whole }) => !whole && (!branch || this.merged))
   }
 
-  #apply(x: Tensor): Tensor {
+  #apply(given: Tensor): Tensor {
     const [outputs, inputs] = this.shape
+    const x = cast(given, 'float32')
     const { activation } = this.parts
     const whole = this.#active.find((part) => part.whole)?.whole
     const flat = reshape(x, [-1, inputs])

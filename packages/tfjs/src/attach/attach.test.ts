@@ -283,6 +283,63 @@ describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
     adapters.detach()
   })
 
+  it('refuses an optimizer that has moments of the base model', async () => {
+    model.compile({ optimizer: adam(), loss: 'categoricalCrossentropy' })
+    await model.fit(x, y, { epochs: 1, verbose: 0 })
+    const adapters = attach(model, CONFIG)
+    expect(await codeOf(() => model.fit(x, y, { epochs: 1, verbose: 0 }))).toBe('INVALID_STATE')
+    model.compile({ optimizer: adam(), loss: 'categoricalCrossentropy' })
+    await model.fit(x, y, { epochs: 1, verbose: 0 })
+    adapters.detach()
+  })
+
+  it('trains from a dataset', async () => {
+    const weights = allWeights(model)
+    const adapters = attach(model, CONFIG)
+    model.compile({ optimizer: 'sgd', loss: 'categoricalCrossentropy' })
+    const before = await adapters.getAdapter()
+    let batches = 0
+    const iterator = { next: async () => ({ done: batches++ >= 3, value: { xs: x.clone(), ys: y.clone() } }) }
+    type Dataset = Parameters<typeof model.fitDataset>[0]
+    const dataset = { iterator: async () => iterator, size: 3 } as unknown as Dataset
+    await model.fitDataset(dataset, { epochs: 1, verbose: 0 })
+    expect((await adapters.getAdapter()).modules).not.toEqual(before.modules)
+    expect(allWeights(model)).toEqual(weights)
+    adapters.detach()
+  })
+
+  it('moves no averages of batch normalisation, which are the base model’s', async () => {
+    const weights = allWeights(model)
+    const adapters = attach(model, CONFIG)
+    model.compile({ optimizer: 'sgd', loss: 'categoricalCrossentropy' })
+    await model.fit(x, y, { epochs: 2, verbose: 0 })
+    adapters.detach()
+    expect(allWeights(model)).toEqual(weights)
+    await model.fit(x, y, { epochs: 2, verbose: 0 })
+    expect(allWeights(model).slice(-2)).not.toEqual(weights.slice(-2))
+  })
+
+  it('takes integers as the layer itself does', () => {
+    const adapters = attach(model, CONFIG)
+    const ones = tf.ones([2, 10])
+    const integers = tf.ones([2, 10], 'int32')
+    const [expected, actual] = [ones, integers].map((input) => {
+      const output = model.layers[0]?.apply(input) as tf.Tensor
+      return [numbers(output), output.dispose()][0]
+    })
+    expect(actual).toEqual(expected)
+    tf.dispose([ones, integers])
+    adapters.detach()
+  })
+
+  it('can be detached after the model was disposed', async () => {
+    const adapters = attach(model, CONFIG)
+    await adapters.mergeAdapter()
+    model.dispose()
+    adapters.detach()
+    model = makeModel()
+  })
+
   it('merges and gives the original bits back', async () => {
     const weights = allWeights(model)
     const adapters = attach(model, CONFIG)
