@@ -1,10 +1,11 @@
 /** Table of contents for other apps: the model, the digits and the training that experiments on them share. */
-export { baseFolder, loadWeights, readCheckpoint } from './checkpoint.js'
+export { baseFolder, readCheckpoint } from './checkpoint.js'
 export { addBranch, kernelShape, targetLayers } from './dense-branch.js'
 export { type DigitSet, firstDigits, loadDigits } from './digits.js'
 export { fineTune, predict } from './fine-tune.js'
 export { attachLora } from './lora.js'
 export { type Adaptation, countParameters } from './methods.js'
+export { loadWeights } from './model-weights.js'
 export { type Score, score } from './score.js'
 export { degrees, fourierSettings, seeds, targetModules, training } from './settings.js'
 export { type Spread, spread } from './summary.js'

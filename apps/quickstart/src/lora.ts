@@ -69,8 +69,8 @@ export async function saveLora({ options, pairs }: Lora, folder: string): Promis
   for (const { module, a, b } of pairs) {
     for (const [name, factor] of [['lora_A', a] as const, ['lora_B', b] as const]) {
       const matrix = tf.transpose(factor)
-      const values = matrix.dataSync<'float32'>()
-      tensors.set(`base_model.model.${module}.${name}.weight`, float32Tensor(matrix.shape, values))
+      const weight = { shape: matrix.shape, values: matrix.dataSync<'float32'>() }
+      tensors.set(`base_model.model.${module}.${name}.weight`, float32Tensor(weight))
       matrix.dispose()
     }
   }

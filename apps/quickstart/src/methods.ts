@@ -7,6 +7,7 @@ import type { LayersModel } from '@tensorflow/tfjs-layers'
 import { baseConfig } from './base-settings.js'
 import { writeCheckpoint } from './checkpoint.js'
 import { attachLora, saveLora } from './lora.js'
+import { weightsOf } from './model-weights.js'
 import { fourierSettings, fullSettings, loraSettings, targetModules } from './settings.js'
 import { allVariables } from './vision-transformer.js'
 
@@ -78,7 +79,7 @@ export const fullFineTuning: Method = {
     const original = variables.map((variable) => ({ variable, value: variable.clone() }))
     return {
       variables,
-      save: (folder) => writeCheckpoint(folder, baseConfig, model),
+      save: (folder) => writeCheckpoint(folder, { config: baseConfig, weights: weightsOf(model) }),
       detach() {
         for (const { variable, value } of original) {
           variable.assign(value)

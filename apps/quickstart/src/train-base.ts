@@ -7,6 +7,7 @@ import { baseConfig, baseTraining, largestShift } from './base-settings.js'
 import { baseFolder, writeCheckpoint } from './checkpoint.js'
 import { type DigitSet, imagePixels, imageSize, loadDigits } from './digits.js'
 import { fineTune, predict } from './fine-tune.js'
+import { weightsOf } from './model-weights.js'
 import { score } from './score.js'
 import { allVariables, visionTransformer } from './vision-transformer.js'
 import { useWasm } from './wasm-products.js'
@@ -28,7 +29,7 @@ await fineTune(model, allVariables(model), {
   },
 })
 report('trained', 'test')
-console.log(await writeCheckpoint(baseFolder, baseConfig, model))
+console.log(await writeCheckpoint(baseFolder, { config: baseConfig, weights: weightsOf(model) }))
 
 /** Shifts each digit of the batch by its own offset; the offsets go through all that there are, in an order drawn from `step`. */
 function shiftAbout(batch: DigitSet, step: number): DigitSet {

@@ -3,7 +3,7 @@
  * adds the adapter. It shares no code with the first, reads the same checkpoint and must give the same predictions.
  */
 import { addForward, type Layer } from '@fourierft/core'
-import type { Checkpoint } from './checkpoint.js'
+import { type Checkpoint, weightNamed } from './checkpoint.js'
 import type { DigitSet } from './digits.js'
 
 /** Images that go through together: enough tokens for the loops to be worth their overhead, few enough for the cache. */
@@ -11,19 +11,16 @@ const imagesAtOnce = 16
 
 /** @returns the function from digits to their logits, `[count, labels]` */
 export function typedArrayTransformer(
-  { config, weights }: Checkpoint,
+  checkpoint: Checkpoint,
   adapter: readonly Layer[] = [],
 ): (digits: DigitSet) => Float64Array {
+  const { config } = checkpoint
   const { image_size: size, patch_size: patch, hidden_size: width, num_attention_heads: heads } = config
   const patches = (size / patch) ** 2
   const tokens = patches + 1
   const labels = Object.keys(config.id2label).length
 
-  const weight = (name: string): Float32Array => {
-    const values = weights.get(name)
-    if (values === undefined) throw new Error(`the checkpoint has no tensor ${name}`)
-    return values
-  }
+  const weight = (name: string): Float32Array => weightNamed(checkpoint, name).values
 
   /** `y = (W + ΔW) x + b` for each row of `x`. */
   const linear = (name: string, x: Float64Array): Float64Array => {
