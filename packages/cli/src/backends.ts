@@ -9,6 +9,7 @@ type Open = () => Promise<Backend>
 
 const BACKENDS = {
   core: async () => coreBackend(),
+  'core-native': openNative,
   'tfjs-cpu': () => openTfjs('cpu'),
   'tfjs-wasm': () => openTfjs('wasm'),
 } as const satisfies Record<string, Open>
@@ -38,6 +39,13 @@ function reasonOf(error: unknown): string | undefined {
   if (!(error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND')) return undefined
   const [, missing] = /'([^']+)'/.exec(error.message) ?? []
   return `${missing ?? 'a package'} is not installed`
+}
+
+async function openNative(): Promise<Backend> {
+  const { kernel, kernelProblem } = await import('@fourierft/native')
+  const native = kernel()
+  if (native === undefined) throw new FourierFTError('UNSUPPORTED', kernelProblem() ?? 'there is no kernel')
+  return coreBackend({ kernel: native })
 }
 
 async function openTfjs(name: 'cpu' | 'wasm'): Promise<Backend> {

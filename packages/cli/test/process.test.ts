@@ -64,7 +64,7 @@ test.each([
 
 test('an unknown backend is answered with those that there are', async () => {
   const { stderr } = await shell('fourierft conformance --backend nonsense')
-  expect(stderr).toContain('core, tfjs-cpu, tfjs-wasm')
+  expect(stderr).toContain('core, core-native, tfjs-cpu, tfjs-wasm')
 })
 
 test.each(['', '--json'])('a reader that has seen enough is no failure (entries %s | head)', async (json) => {

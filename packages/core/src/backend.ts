@@ -6,9 +6,9 @@ import type { FloatArray, Layer } from './adapter/layer.js'
 
 /**
  * How an adapter is applied: `merge` adds ΔW to the weight once; `dense` forms ΔW for each change of the coefficients; `factored`
- * multiplies by cosine and sine bases, never multiplied out; `spectral` transforms the activations.
+ * multiplies by cosine and sine bases, never multiplied out; `spectral` transforms the activations; `native` does so in compiled code.
  */
-export type Strategy = 'merge' | 'dense' | 'factored' | 'spectral'
+export type Strategy = 'merge' | 'dense' | 'factored' | 'spectral' | 'native'
 
 export interface ApplyOptions {
   /** Default: `auto`, chosen from `(T, d1, d2, n)`. `merge` is no option here: it is `AdaptedLinear.merge`. */
@@ -53,7 +53,10 @@ export interface Backend {
   readonly strategies: readonly Strategy[]
   /** ΔW in `[out, in]` orientation, row-major `[d1·d2]`. */
   delta(layer: Layer): Promise<FloatArray>
-  /** `weight` `[d1, d2]` row-major, `bias` `[d1]` or null, `layers` all of that shape (several: added, or one for each row). */
+  /**
+   * `weight` `[d1, d2]` row-major, `bias` `[d1]` or null, `layers` all of that shape (several: added, or one for each row). Without
+   * layers it is the frozen layer, whose `d1` the bias tells.
+   */
   linear(weight: Float32Array, bias: Float32Array | null, layers: readonly Layer[]): Promise<AdaptedLinear>
   /** Reads an adapter, puts it through the runtime (attach, load, save) and returns the files it writes. Absent: nothing of the kind. */
   roundTrip?(files: AdapterBytes): Promise<AdapterBytes>

@@ -1,30 +1,57 @@
 /**
- * The backend without a runtime: the frozen layer as a plain dense product, the adapters through this package's own transforms. It is
- * the first row of the conformance table, and what a new backend can be compared with; it is not meant to serve models.
+ * The backend without a runtime: the frozen layer as a plain dense product, the adapters through this package's own transforms or
+ * through the native kernel. It is the first rows of the conformance table, and what a new backend can be compared with; it is not
+ * meant to serve models.
  */
 import { createLayer, type FloatArray, type Layer } from './adapter/layer.js'
 import type { AdaptedLinear, ApplyOptions, Backend, LinearGradients } from './backend.js'
 import type { Shape } from './entries/entries.js'
 import { FourierFTError } from './errors.js'
 import { loadAdapter } from './files/load-adapter.js'
+import { checkBatch } from './spectrum/batch.js'
 import { addDelta, delta } from './spectrum/delta.js'
 import { addBackward, addForward } from './spectrum/linear.js'
 import { addProduct } from './spectrum/matrix-product.js'
 import { shapeMismatch } from './spectrum/shape-mismatch.js'
 
-/** A new backend; each counts its own layers in `resources`. */
-export function coreBackend(): Backend {
+/** What this backend asks of a kernel: `kernel()` of `@fourierft/native` is one. */
+export interface NativeKernel {
+  /** `avx2`, …: what computes, for the table. */
+  readonly instructions: string
+  /** `y += Σ Δy`, as `addForward`. */
+  addForward(layers: readonly Layer[], x: Float32Array, y: Float32Array, options?: RowChoice): Promise<void>
+  /** Adds gradients, as `addBackward`. */
+  addBackward(
+    layers: readonly Layer[],
+    x: Float32Array,
+    gradY: Float32Array,
+    gradients: { readonly coefficients: readonly FloatArray[]; readonly x?: Float32Array },
+    options?: RowChoice,
+  ): Promise<void>
+  delta(layer: Layer): Promise<Float32Array>
+}
+
+type RowChoice = Pick<ApplyOptions, 'rows'>
+
+export interface CoreBackendOptions {
+  /** Default: this package's own transforms in TypeScript. */
+  readonly kernel?: NativeKernel
+}
+
+/** A new backend, `core` or with a kernel `core-native`; each counts its own layers in `resources`. */
+export function coreBackend({ kernel }: CoreBackendOptions = {}): Backend {
   const live = new Set<AdaptedLinear>()
+  const branch = kernel === undefined ? ownBranch : nativeBranch(kernel)
   return {
-    name: 'core',
-    device: 'cpu',
+    name: kernel === undefined ? 'core' : 'core-native',
+    device: kernel === undefined ? 'cpu' : kernel.instructions,
     versions: engineVersions(),
-    strategies: ['merge', 'dense', 'factored', 'spectral'],
+    strategies: kernel === undefined ? ['merge', 'dense', 'factored', 'spectral'] : ['merge', 'native'],
     async delta(layer) {
-      return delta(createLayer(layer))
+      return branch.delta(createLayer(layer))
     },
     async linear(weight, bias, layers) {
-      const linear = adaptedLinear(weight, bias, layers, () => live.delete(linear))
+      const linear = adaptedLinear(branch, weight, bias, layers, () => live.delete(linear))
       live.add(linear)
       return linear
     },
@@ -42,12 +69,61 @@ export function coreBackend(): Backend {
   }
 }
 
+/** The branch beside the frozen layer, by whatever computes it. */
+interface Branch {
+  addForward(layers: readonly Layer[], x: Float32Array, y: Float32Array, options: ApplyOptions): Promise<void>
+  addBackward(
+    layers: readonly Layer[],
+    x: Float32Array,
+    gradY: Float32Array,
+    gradients: { readonly coefficients: readonly FloatArray[]; readonly x?: Float32Array },
+    options: ApplyOptions,
+  ): Promise<void>
+  delta(layer: Layer): Promise<Float32Array>
+}
+
+const ownBranch: Branch = {
+  addForward: async (...call) => addForward(...call),
+  addBackward: async (...call) => addBackward(...call),
+  delta: async (layer) => delta(layer),
+}
+
+/** The kernel behind the checks, and the errors, of this package. */
+function nativeBranch(kernel: NativeKernel): Branch {
+  return {
+    async addForward(layers, x, y, options) {
+      if (layers.length === 0) return
+      const { rows } = checkBatch(layers, x, y, 'y', withoutNative(options))
+      await kernel.addForward(layers, x, y, rows && { rows })
+    },
+    async addBackward(layers, x, gradY, gradients, options) {
+      if (layers.length === 0) return
+      const { rows } = checkBatch(layers, x, gradY, 'gradY', withoutNative(options))
+      await kernel.addBackward(layers, x, gradY, gradients, rows && { rows })
+    },
+    delta: (layer) => kernel.delta(layer),
+  }
+}
+
+/** The kernel has one strategy; any other than its own name is refused like one that nobody knows. */
+function withoutNative({ rows, strategy = 'auto' }: ApplyOptions): ApplyOptions {
+  if (strategy !== 'auto' && strategy !== 'native') {
+    throw new FourierFTError('INVALID_OPTION', `strategy: expected auto or native; received ${strategy}`, {
+      option: 'strategy',
+      expected: ['auto', 'native'],
+      received: strategy,
+    })
+  }
+  return rows === undefined ? {} : { rows }
+}
+
 function engineVersions(): Readonly<Record<string, string>> {
   if (typeof process === 'object') return { node: process.versions.node, v8: process.versions.v8 ?? 'none' }
   return { browser: navigator.userAgent }
 }
 
 function adaptedLinear(
+  branch: Branch,
   weight: Float32Array,
   bias: Float32Array | null,
   givenLayers: readonly Layer[],
@@ -84,7 +160,7 @@ function adaptedLinear(
       for (let t = 0; t < tokens; t++) y.set(offset, t * d1)
       const transposed = { data: activeWeight(), rowStride: 1, columnStride: d2 }
       addProduct(tokens, d1, d2, { data: x, rowStride: d2, columnStride: 1 }, transposed, y)
-      if (enabled && merged === undefined) addForward(layers, x, y, options)
+      if (enabled && merged === undefined) await branch.addForward(layers, x, y, options)
       return y
     },
     async backward(x, gradY, options = {}): Promise<LinearGradients> {
@@ -98,7 +174,7 @@ function adaptedLinear(
       addProduct(tokens, d2, d1, { data: gradY, rowStride: d1, columnStride: 1 }, w, gradX)
       if (enabled) {
         const gradients = merged === undefined ? { coefficients, x: gradX } : { coefficients }
-        addBackward(layers, x, gradY, gradients, options)
+        await branch.addBackward(layers, x, gradY, gradients, options)
       }
       return { coefficients, x: gradX }
     },
@@ -146,14 +222,7 @@ function adaptedLinear(
 }
 
 function checkShapes(weight: Float32Array, bias: Float32Array | null, layers: readonly Layer[]): Shape {
-  if (layers.length === 0) {
-    throw new FourierFTError('INVALID_OPTION', 'layers: expected at least one layer; received none', {
-      option: 'layers',
-      expected: 'at least one layer',
-      received: layers,
-    })
-  }
-  const [d1, d2] = layers[0].shape
+  const [d1, d2] = layers.length > 0 ? layers[0].shape : frozenShape(weight, bias)
   for (const { name, shape } of layers) {
     if (shape[0] !== d1 || shape[1] !== d2) {
       throw shapeMismatch(`shape of module ${name}`, `[${d1}, ${d2}], as the first layer's`, `[${shape}]`)
@@ -169,6 +238,17 @@ function checkShapes(weight: Float32Array, bias: Float32Array | null, layers: re
   if (bias !== null && bias.length !== d1)
     throw shapeMismatch('bias', `d1 = ${d1} numbers, or null`, bias.length)
   return [d1, d2]
+}
+
+function frozenShape(weight: Float32Array, bias: Float32Array | null): Shape {
+  if (bias !== null && bias.length > 0 && weight.length % bias.length === 0) {
+    return [bias.length, weight.length / bias.length]
+  }
+  throw new FourierFTError(
+    'INVALID_OPTION',
+    'layers: expected at least one layer, or a bias that divides the weight into rows; received neither',
+    { option: 'layers', expected: 'at least one layer, or a bias' },
+  )
 }
 
 function invalidState(message: string): FourierFTError {

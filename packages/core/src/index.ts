@@ -26,7 +26,7 @@ export type {
   LinearGradients,
   Strategy,
 } from './backend.js'
-export { coreBackend } from './core-backend.js'
+export { type CoreBackendOptions, coreBackend, type NativeKernel } from './core-backend.js'
 export {
   type BandPassMapOptions,
   type BandPassOptions,

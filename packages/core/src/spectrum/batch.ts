@@ -3,6 +3,7 @@ import type { FloatArray, Layer } from '../adapter/layer.js'
 import type { ApplyOptions } from '../backend.js'
 import { FourierFTError } from '../errors.js'
 import { shapeMismatch } from './shape-mismatch.js'
+import type { TransformStrategy } from './strategy.js'
 
 export interface Batch {
   readonly d1: number
@@ -10,6 +11,7 @@ export interface Batch {
   readonly tokens: number
   /** For each token the index of its one layer, or −1; undefined: all layers, added. */
   readonly rows: Int32Array | undefined
+  readonly strategy: TransformStrategy | 'auto'
 }
 
 /**
@@ -69,7 +71,7 @@ export function checkBatch(
       }
     }
   }
-  if (!STRATEGIES.includes(strategy)) {
+  if (!isKnown(strategy)) {
     throw new FourierFTError(
       'INVALID_OPTION',
       `strategy: expected one of ${STRATEGIES.join(', ')}; received ${strategy}`,
@@ -80,7 +82,11 @@ export function checkBatch(
       },
     )
   }
-  return { d1, d2, tokens, rows }
+  return { d1, d2, tokens, rows, strategy }
 }
 
-const STRATEGIES: readonly NonNullable<ApplyOptions['strategy']>[] = ['auto', 'dense', 'factored', 'spectral']
+const STRATEGIES = ['auto', 'dense', 'factored', 'spectral'] as const
+
+function isKnown(strategy: string): strategy is (typeof STRATEGIES)[number] {
+  return STRATEGIES.some((known) => known === strategy)
+}

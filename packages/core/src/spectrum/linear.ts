@@ -43,7 +43,7 @@ export function addForward(
   if (layers.length === 0) return
   const batch = checkBatch(layers, x, y, 'y', options)
   const branches = makeBranches(layers, batch.rows)
-  const strategy = resolveStrategy(options, batch, layers, branches)
+  const strategy = resolveStrategy(batch, layers, branches)
   if (strategy === 'dense') addDenseForward(layers, batch, x, y)
   else addTransformedForward(branches, batch, strategy, x, y)
 }
@@ -86,14 +86,13 @@ export function addBackward(
   }
   const batch = checkBatch(layers, x, gradY, 'gradY', options)
   const branches = makeBranches(layers, batch.rows)
-  const strategy = resolveStrategy(options, batch, layers, branches)
+  const strategy = resolveStrategy(batch, layers, branches)
   if (strategy === 'dense') addDenseBackward(layers, batch, x, gradY, gradients)
   else addTransformedBackward(layers, branches, batch, strategy, x, gradY, gradients)
 }
 
 function resolveStrategy(
-  { strategy = 'auto' }: ApplyOptions,
-  { tokens, rows }: Batch,
+  { tokens, rows, strategy }: Batch,
   layers: readonly Layer[],
   branches: readonly Branch[],
 ): TransformStrategy {
