@@ -1,5 +1,39 @@
 import { fileURLToPath } from 'node:url'
-import { defineConfig } from 'vitest/config'
+import { playwright } from '@vitest/browser-playwright'
+import { configDefaults, defineConfig, type TestProjectInlineConfiguration } from 'vitest/config'
+import { CHROMIUM_FLAGS, findChromium } from './test/chromium.js'
+
+const chromium = findChromium()
+
+/** What runs in a real browser, where there is one; `test/chromium.test.ts` says so where there is none. */
+const browser: TestProjectInlineConfiguration = {
+  resolve: {
+    alias: {
+      '#node-files': fileURLToPath(new URL('packages/core/src/files/no-node-files.ts', import.meta.url)),
+    },
+  },
+  // Found by the tests one after the other otherwise, with a reload of the page each time.
+  optimizeDeps: {
+    entries: [
+      '{packages/*,conformance}/test/browser/**/*.test.ts',
+      '{packages/{core,tfjs},conformance}/dist/index.js',
+    ],
+  },
+  test: {
+    name: 'browser',
+    include: ['{packages/*,conformance}/test/browser/**/*.test.ts'],
+    testTimeout: 300_000,
+    browser: {
+      enabled: true,
+      headless: true,
+      screenshotFailures: false,
+      provider: playwright({ launchOptions: { executablePath: chromium ?? '', args: CHROMIUM_FLAGS } }),
+      instances: [{ browser: 'chromium' }],
+    },
+  },
+}
+
+const inNode = [...configDefaults.exclude, '**/test/browser/**']
 
 /** One run over the whole workspace; the projects are the rooms that have tests. */
 export default defineConfig({
@@ -12,13 +46,19 @@ export default defineConfig({
             '#node-files': fileURLToPath(new URL('packages/core/src/files/node-files.ts', import.meta.url)),
           },
         },
-        test: { name: 'core', root: 'packages/core', include: ['src/**/*.test.ts', 'test/**/*.test.ts'] },
+        test: {
+          name: 'core',
+          root: 'packages/core',
+          include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+          exclude: inNode,
+        },
       },
       {
         test: {
           name: 'conformance',
           root: 'conformance',
           include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+          exclude: inNode,
           testTimeout: 300_000,
         },
       },
@@ -27,6 +67,7 @@ export default defineConfig({
           name: 'tfjs',
           root: 'packages/tfjs',
           include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+          exclude: inNode,
           testTimeout: 300_000,
         },
       },
@@ -55,6 +96,7 @@ export default defineConfig({
         },
       },
       { test: { name: 'packages', include: ['test/**/*.test.ts'], testTimeout: 120_000 } },
+      ...(chromium === undefined ? [] : [browser]),
     ],
   },
 })

@@ -131,7 +131,10 @@ export interface Vectors {
  *
  * @param base the folder, with a final slash; default: the one that this package brings
  */
-export async function loadVectors(base: URL = new URL('../vectors/', import.meta.url)): Promise<Vectors> {
+export async function loadVectors(
+  // Vite would take the folder for a file of its own and drop the final slash.
+  base: URL = new URL(/* @vite-ignore */ '../vectors/', import.meta.url),
+): Promise<Vectors> {
   const read = base.protocol === 'file:' ? readFromDisk : readFromNetwork
   const json = async (name: string) => {
     const text = new TextDecoder().decode(await read(new URL(name, base)))

@@ -1,0 +1,14 @@
+/** Says by name that the browser tests (`test/browser/` of the packages) are left out where there is no Chromium. */
+import { expect, test } from 'vitest'
+import { findChromium } from './chromium.js'
+
+const chromium = findChromium()
+
+test.skipIf(chromium === undefined)(
+  chromium === undefined
+    ? 'browser tests of core and tfjs (skipped: Chromium is not installed; Debian: apt-get install chromium, or set FOURIERFT_CHROMIUM)'
+    : 'Chromium is there for the browser tests',
+  () => {
+    expect(chromium).toBeDefined()
+  },
+)
