@@ -1,4 +1,5 @@
 /** Table of contents for other apps: the model, the digits and the training that experiments on them share. */
+export { baseConfig } from './base-settings.js'
 export { baseFolder, readCheckpoint } from './checkpoint.js'
 export { addBranch, kernelShape, targetLayers } from './dense-branch.js'
 export { type DigitSet, firstDigits, loadDigits } from './digits.js'

@@ -49,7 +49,7 @@ function spec(summaries: readonly Summary[], { title, subtitle, xTitle, yTitle }
     height,
     // Vega can only guess how wide a text is where there is no canvas; the room for the labels is set instead.
     autosize: 'none',
-    padding: { left: 64, top: 76, right: 240, bottom: 56 },
+    padding: { left: 64, top: 76, right: 256, bottom: 56 },
     background: 'white',
     config: { axis: { labelFontSize: 12, titleFontSize: 13, titleFontWeight: 'normal' } },
     title: {
