@@ -6,6 +6,7 @@ import { FourierFTError, type Shape } from '@fourierft/core'
 import {
   add,
   cast,
+  keep,
   mul,
   reshape,
   stack,
@@ -87,7 +88,7 @@ export class AdaptedDense {
 
   /** Sets the kernel to `kernel` (which this layer then owns), keeping the original for `unmerge`. */
   merge(kernel: Tensor): void {
-    this.#original ??= this.#kernel.clone()
+    this.#original ??= keep(this.#kernel.clone())
     this.#kernel.assign(kernel)
     kernel.dispose()
   }

@@ -74,13 +74,13 @@ export class Adapters {
         { module: taken.name },
       )
     }
+    // The first to change anything, and it checks every weight before that.
+    const thaw = freeze(model, this.#named)
+    this.#restore = [thaw, trainAdaptersOnly(model, () => this.#weightsToTrain())]
     for (const { name, layer, parts } of dense) {
       attachedLayers.add(layer)
       this.#layers.set(name, new AdaptedDense(name, layer, parts, this.#settings))
     }
-    const thaw = freeze(model, this.#named)
-    const untrain = trainAdaptersOnly(model, () => this.#weightsToTrain())
-    this.#restore = [thaw, untrain]
   }
 
   /** Names and shapes `[out, in]` of the layers that can have adapters. */

@@ -1,7 +1,6 @@
 /**
- * The strategies on backends whose tensors lie in the memory of JavaScript: `core`'s own transforms read and write them in place of
- * chains of operators. Real FFTs over tokens cost a fraction of the dense product there (T = 512, d = 768, n = 1000 on wasm: about a
- * fifth), where wasm's `gather` alone would cost more than that product.
+ * The strategies on backends whose tensors lie in the memory of JavaScript: `core`'s own transforms read and write them. Real FFTs of
+ * the tokens cost a fraction of the dense product there; the many small products of the portable body suit a device.
  */
 import { addBackward, addForward, delta, deltaAdjoint, type Entries, type Layer } from '@fourierft/core'
 import { getBackend, type Tensor, type Tensor2D, tensor, tensor2d } from '@tensorflow/tfjs-core'
