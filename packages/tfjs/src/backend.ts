@@ -98,11 +98,13 @@ async function adaptedLinear(
     dense.setWeights(bias ? [kernel, tensor1d(bias)] : [kernel])
   })
   const adapters = attach(model)
+  // The frozen layer is TensorFlow.js alone.
+  if (all.length === 0) adapters.detach()
   const names = all.map((_, index) => `adapter${index}`)
   for (const [index, layer] of all.entries()) {
     await adapters.loadAdapter(adapterOf(layer), { name: names[index] as string })
   }
-  adapters.setAdapter(names)
+  if (names.length > 0) adapters.setAdapter(names)
   let disposed = false
 
   function checkState(isMerged?: boolean): void {
@@ -210,7 +212,7 @@ async function adaptedLinear(
     async dispose() {
       checkState()
       disposed = true
-      adapters.detach()
+      if (all.length > 0) adapters.detach()
       model.dispose()
     },
   }
@@ -235,6 +237,7 @@ async function roundTrip(files: AdapterBytes): Promise<AdapterBytes> {
     const adapters = attach(model)
     try {
       await adapters.loadAdapter(adapter)
+      // The bytes that were read, where the runtime's numbers are still those of the file; files written anew otherwise.
       return (await adapters.getAdapter()).toBytes()
     } finally {
       adapters.detach()
@@ -270,15 +273,7 @@ function adapterOf({ shape, entries, coefficients, scaling }: Layer): Adapter {
 }
 
 function checkShapes(weight: Float32Array, bias: Float32Array | null, given: readonly Layer[]): Shape {
-  const [first] = given
-  if (first === undefined) {
-    throw new FourierFTError('INVALID_OPTION', 'layers: expected at least one layer; received none', {
-      option: 'layers',
-      expected: 'at least one layer',
-      received: given,
-    })
-  }
-  const [d1, d2] = first.shape
+  const [d1, d2] = given[0]?.shape ?? frozenShape(weight, bias)
   for (const { name, shape } of given) {
     if (shape[0] !== d1 || shape[1] !== d2) {
       throw mismatch(
@@ -292,6 +287,18 @@ function checkShapes(weight: Float32Array, bias: Float32Array | null, given: rea
     throw mismatch('weight', `d1·d2 = ${d1}·${d2} = ${d1 * d2} numbers`, weight.length)
   if (bias !== null && bias.length !== d1) throw mismatch('bias', `d1 = ${d1} numbers, or null`, bias.length)
   return [d1, d2]
+}
+
+/** Without layers the bias tells `d1`. */
+function frozenShape(weight: Float32Array, bias: Float32Array | null): Shape {
+  if (bias === null || bias.length === 0) {
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      'layers: expected at least one layer, or a bias that tells the shape of the frozen layer',
+      { option: 'layers', expected: 'at least one layer, or a bias', received: [] },
+    )
+  }
+  return [bias.length, Math.floor(weight.length / bias.length)]
 }
 
 async function read(tensor: Tensor): Promise<Float32Array> {
