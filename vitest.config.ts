@@ -12,13 +12,6 @@ const browser: TestProjectInlineConfiguration = {
       '#node-files': fileURLToPath(new URL('packages/core/src/files/no-node-files.ts', import.meta.url)),
     },
   },
-  // Found by the tests one after the other otherwise, with a reload of the page each time.
-  optimizeDeps: {
-    entries: [
-      '{packages/*,conformance}/test/browser/**/*.test.ts',
-      '{packages/{core,tfjs},conformance}/dist/index.js',
-    ],
-  },
   test: {
     name: 'browser',
     include: ['{packages/*,conformance}/test/browser/**/*.test.ts'],

@@ -1,0 +1,26 @@
+/**
+ * WebGPU in Node for tests: the machine's own adapter, or SwiftShader (Vulkan on the CPU), which Debian's chromium brings. That one proves
+ * results, never speed.
+ */
+import { existsSync } from 'node:fs'
+import { FourierFTError } from '@fourierft/core'
+import { provideWebGpu } from '../src/webgpu-in-node.js'
+
+const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json'
+
+/** @returns the adapter's name, or in `missing` why there is none */
+export async function webGpuInNode(): Promise<{ readonly adapter: string } | { readonly missing: string }> {
+  try {
+    return { adapter: await provideWebGpu().catch(withSoftware) }
+  } catch (error) {
+    if (error instanceof FourierFTError) return { missing: error.message }
+    throw error
+  }
+}
+
+async function withSoftware(error: unknown): Promise<string> {
+  if (!existsSync(SWIFTSHADER)) throw error
+  // The Vulkan loader reads it when Dawn makes the next instance.
+  process.env.VK_ICD_FILENAMES = SWIFTSHADER
+  return provideWebGpu()
+}

@@ -1,0 +1,201 @@
+/**
+ * What every device of TensorFlow.js is put to: the conformance suite as that device's row, a layer of real size, the gradients that
+ * a model trains by, and what is left in memory afterwards. The test files say where the device comes from.
+ */
+import { testBackend } from '@fourierft/conformance/vitest'
+import { createLayer, referenceBackward, referenceForward, uniformEntries } from '@fourierft/core'
+import * as tf from '@tensorflow/tfjs-core'
+import * as tfl from '@tensorflow/tfjs-layers'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { tfjsBackend } from '../src/backend.js'
+import { attach, disposeTables, fourierLinear } from '../src/index.js'
+
+export interface Device {
+  /** Of TensorFlow.js. */
+  readonly backend: 'webgl' | 'webgpu'
+  /** What computes, by its own name. */
+  readonly adapter: string
+  /** Loads the backend's package. */
+  readonly load: () => Promise<unknown>
+}
+
+/** Every level but the life cycle. */
+const LEVELS = [1, 2, 3, 4, 5, 7, 8] as const
+
+export function testDevice({ backend, adapter, load }: Device): void {
+  const open = async () => {
+    await load()
+    // TensorFlow.js computes small tensors on the CPU; here the device is to do it all.
+    tf.env().set(backend === 'webgl' ? 'WEBGL_CPU_FORWARD' : 'WEBGPU_CPU_FORWARD', false)
+    expect(await tf.setBackend(backend)).toBe(true)
+    await tf.ready()
+    return { ...tfjsBackend(), device: adapter }
+  }
+
+  describe(`tfjs-${backend} on ${adapter}`, () => {
+    testBackend(open, { quick: true, levels: LEVELS })
+
+    describe('a thousand swaps', () => {
+      // The program that TensorFlow.js takes for the smallest products (a workgroup for each number) costs software adapters 0.2 s for
+      // each token. Handles are counted here; the levels above have judged its numbers, the swaps go without.
+      beforeAll(() => {
+        if (backend !== 'webgpu') return
+        const program = tf.env().get('WEBGPU_MATMUL_PROGRAM_TYPE') as number
+        tf.env().set('WEBGPU_MATMUL_PROGRAM_TYPE', 3)
+        return () => tf.env().set('WEBGPU_MATMUL_PROGRAM_TYPE', program)
+      })
+      testBackend(open, { quick: true, levels: [6] })
+    })
+
+    describe('fourierLinear', () => {
+      beforeAll(async () => {
+        await open()
+        return disposeTables
+      })
+
+      // The limit of the conformance suite's levels 4 and 5, with their derivation. Every program for products that TensorFlow.js has for
+      // WebGPU is in it: `factored` adds 2n = 2000 numbers up for few outputs, which it does in parts.
+      it.each([
+        ['dense', 256, 384],
+        ['factored', 200, 3072],
+        ['spectral', 768, 3072],
+      ] as const)('%s: a layer of real size [%i, %i], forward and backward', async (strategy, d1, d2) => {
+        const [n, tokens] = [1000, 3]
+        const layer = createLayer({
+          name: 'query',
+          shape: [d1, d2],
+          entries: uniformEntries({ shape: [d1, d2], n, seed: 2024 }),
+          coefficients: numbers(n, 1),
+          scaling: 150,
+        })
+        const x = numbers(tokens * d2, 2)
+        const gradY = numbers(tokens * d1, 3)
+        const run = tf.tidy(() => {
+          const xs = tf.tensor2d(x, [tokens, d2])
+          const c = tf.tensor1d(Float32Array.from(layer.coefficients))
+          const apply = (x: tf.Tensor, c: tf.Tensor) => fourierLinear(x, c, layer, { strategy })
+          const [gradX, gradC] = tf.grads(apply)([xs, c], tf.tensor2d(gradY, [tokens, d1]))
+          return { y: apply(xs, c), gradX: gradX as tf.Tensor, gradC: gradC as tf.Tensor }
+        })
+        const expected = referenceBackward([layer], x, gradY)
+        expect(relativeError(await run.y.data(), referenceForward([layer], x))).toBeLessThanOrEqual(1e-5)
+        expect(relativeError(await run.gradX.data(), expected.x)).toBeLessThanOrEqual(1e-5)
+        expect(relativeError(await run.gradC.data(), expected.coefficients[0] ?? [])).toBeLessThanOrEqual(
+          1e-5,
+        )
+        // It was the device that computed.
+        expect(deviceBytes()).toBeGreaterThan(0)
+        tf.dispose(run)
+      })
+
+      it('spectral does without the FFT of TensorFlow.js', async () => {
+        const spec = {
+          shape: [24, 36] as const,
+          entries: uniformEntries({ shape: [24, 36], n: 40, seed: 1 }),
+          scaling: 1,
+        }
+        const { kernelNames } = await tf.profile(() => {
+          tf.tidy(() => {
+            fourierLinear(tf.ones([2, 36]), tf.ones([40]), spec, { strategy: 'spectral' })
+          })
+        })
+        expect(kernelNames).toContain('BatchMatMul')
+        expect(kernelNames.filter((name) => /FFT|Complex|Sin|Cos/.test(name))).toEqual([])
+      })
+    })
+
+    describe('attach', () => {
+      beforeAll(async () => {
+        await open()
+      })
+
+      it.each(['dense', 'factored', 'spectral'] as const)(
+        '%s: fit lowers the loss, moves the coefficients alone, leaves nothing behind',
+        async (strategy) => {
+          const live = [tf.memory().numTensors, deviceBytes()]
+          const model = tfl.sequential({
+            layers: [
+              tfl.layers.dense({ name: 'hidden', units: 24, inputShape: [20], activation: 'tanh' }),
+              tfl.layers.dense({ name: 'out', units: 4 }),
+            ],
+          })
+          const kernels = await weightsOf(model)
+          const x = tf.tensor2d(numbers(32 * 20, 4), [32, 20])
+          const y = tf.tensor2d(numbers(32 * 4, 5), [32, 4])
+          const adapters = attach(model)
+          adapters.strategy = strategy
+          adapters.addAdapter('default', {
+            targetModules: ['hidden', 'out'],
+            nFrequency: 60,
+            scaling: 30,
+            initWeights: true,
+          })
+          const optimizer = tf.train.adam(0.05)
+          model.compile({ optimizer, loss: 'meanSquaredError' })
+          const { history } = await model.fit(x, y, {
+            epochs: 8,
+            batchSize: 16,
+            verbose: 0,
+            yieldEvery: 'never',
+          })
+          const losses = history.loss as number[]
+          expect(losses.at(-1)).toBeLessThan(0.9 * (losses[0] ?? 0))
+          expect(await weightsOf(model)).toEqual(kernels)
+
+          const trained = await data(model.predict(x) as tf.Tensor)
+          adapters.disableAdapters()
+          const base = await data(model.predict(x) as tf.Tensor)
+          adapters.enableAdapters()
+          await adapters.mergeAdapter()
+          expect(relativeError(await data(model.predict(x) as tf.Tensor), trained)).toBeLessThanOrEqual(1e-5)
+          expect(relativeError(base, trained)).toBeGreaterThan(0.01)
+          adapters.unmergeAdapter()
+          expect(await weightsOf(model)).toEqual(kernels)
+
+          adapters.detach()
+          model.dispose()
+          optimizer.dispose()
+          tf.dispose([x, y])
+          expect([tf.memory().numTensors, deviceBytes()]).toEqual(live)
+        },
+      )
+    })
+  })
+}
+
+/** What tensors hold of the device's memory now. */
+function deviceBytes(): number {
+  return (tf.memory() as { numBytesInGPU?: number }).numBytesInGPU ?? Number.NaN
+}
+
+/** In `[−1, 1)`. */
+function numbers(length: number, seed: number): Float32Array {
+  let state = seed
+  return Float32Array.from({ length }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return state / 2 ** 31 - 1
+  })
+}
+
+function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  expect(actual.length).toBe(expected.length)
+  let largest = 0
+  let error = 0
+  for (let i = 0; i < expected.length; i++) {
+    largest = Math.max(largest, Math.abs(expected[i] as number))
+    error = Math.max(error, Math.abs((actual[i] as number) - (expected[i] as number)))
+  }
+  return error / largest
+}
+
+async function data(tensor: tf.Tensor): Promise<Float32Array> {
+  const values = Float32Array.from(await tensor.data())
+  tensor.dispose()
+  return values
+}
+
+/** The bits of the base model's weights. */
+async function weightsOf(model: tfl.LayersModel): Promise<Float32Array[]> {
+  const weights = model.layers.flatMap((layer) => layer.getWeights())
+  return Promise.all(weights.map(async (weight) => Float32Array.from(await weight.data())))
+}
