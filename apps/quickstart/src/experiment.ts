@@ -36,7 +36,7 @@ export interface ExperimentOptions {
 }
 
 /** When the test digits are scored, in parts of the training: closer together where the loss falls fast. */
-const scoredAt = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1]
+const scoredAt = [1 / 32, 1 / 8, 1 / 4, 1 / 2, 1]
 
 /** @param frozen the score of the model that nothing is attached to, where every curve begins */
 export async function runMethod(
