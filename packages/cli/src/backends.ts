@@ -12,6 +12,7 @@ const BACKENDS = {
   'core-native': openNative,
   'tfjs-cpu': () => openTfjs('cpu'),
   'tfjs-wasm': () => openTfjs('wasm'),
+  'tfjs-webgpu': () => openTfjs('webgpu'),
 } as const satisfies Record<string, Open>
 
 export type BackendName = keyof typeof BACKENDS
@@ -48,7 +49,7 @@ async function openNative(): Promise<Backend> {
   return coreBackend({ kernel: native })
 }
 
-async function openTfjs(name: 'cpu' | 'wasm'): Promise<Backend> {
+async function openTfjs(name: 'cpu' | 'wasm' | 'webgpu'): Promise<Backend> {
   const { createTfjsBackend } = await import('@fourierft/tfjs')
   return createTfjsBackend(name)
 }

@@ -1,5 +1,7 @@
 /** The command as users run it: a process of its own (`dist/main.js`), in a shell, in pipes. */
+
 import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { chmod, cp, mkdir, mkdtemp, readFile, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
@@ -64,7 +66,7 @@ test.each([
 
 test('an unknown backend is answered with those that there are', async () => {
   const { stderr } = await shell('fourierft conformance --backend nonsense')
-  expect(stderr).toContain('core, core-native, tfjs-cpu, tfjs-wasm')
+  expect(stderr).toContain('core, core-native, tfjs-cpu, tfjs-wasm, tfjs-webgpu')
 })
 
 test.each(['', '--json'])('a reader that has seen enough is no failure (entries %s | head)', async (json) => {
@@ -88,6 +90,21 @@ test.each(['tfjs-cpu', 'tfjs-wasm'])('%s runs where its packages are', async (ba
   )
   expect(status).toBe(0)
   expect(JSON.parse(stdout)).toMatchObject([{ backend, level: 4, status: 'pass' }])
+})
+
+/** Vulkan on the CPU, of Debian's chromium. */
+const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json'
+const noDriver = existsSync(SWIFTSHADER)
+  ? ''
+  : ` (skipped: there is no ${SWIFTSHADER}; apt-get install chromium libvulkan1)`
+
+test.skipIf(noDriver !== '')(`tfjs-webgpu runs in Node and names its adapter${noDriver}`, async () => {
+  const { status, stdout } = await shell(
+    `VK_ICD_FILENAMES=${SWIFTSHADER} fourierft conformance --backend tfjs-webgpu --level 7 --quick --json`,
+  )
+  expect(status).toBe(0)
+  const device = expect.stringContaining('SwiftShader')
+  expect(JSON.parse(stdout)).toMatchObject([{ backend: 'tfjs-webgpu', device, level: 7, status: 'pass' }])
 })
 
 test('a backend whose packages are not there is skipped, and says what is missing', async () => {

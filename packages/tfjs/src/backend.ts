@@ -40,6 +40,7 @@ import {
 } from '@tensorflow/tfjs-layers'
 import { attach } from './attach/attach.js'
 import type { TfjsStrategy } from './strategies/choose-strategy.js'
+import { provideWebGpu } from './webgpu-in-node.js'
 
 /** Name of the one adapted module. */
 const MODULE = 'linear'
@@ -47,12 +48,19 @@ const MODULE = 'linear'
 /**
  * The backend of the TensorFlow.js backend that is current: `tf.setBackend` comes first.
  *
- * @param options `name` of the row in the conformance table; default `tfjs-` and the name of the TensorFlow.js backend
+ * @param options `name` of the row in the conformance table, default `tfjs-` and the name of the TensorFlow.js backend; `device`: what
+ *   computes, default that name
  */
-export function tfjsBackend({ name = `tfjs-${getBackend()}` }: { readonly name?: string } = {}): Backend {
+export function tfjsBackend({
+  name = `tfjs-${getBackend()}`,
+  device = getBackend(),
+}: {
+  readonly name?: string
+  readonly device?: string
+} = {}): Backend {
   return {
     name,
-    device: getBackend(),
+    device,
     versions: { '@tensorflow/tfjs-core': version_core, '@tensorflow/tfjs-layers': version_layers },
     strategies: ['merge', 'dense', 'factored', 'spectral'],
     delta: async (layer) => delta(createLayer(layer)),
@@ -63,12 +71,13 @@ export function tfjsBackend({ name = `tfjs-${getBackend()}` }: { readonly name?:
 }
 
 /**
- * The same for a TensorFlow.js backend by name, loaded and made current; for the command line.
+ * The same for a TensorFlow.js backend by name, loaded and made current in Node; for the command line.
  *
- * @throws {FourierFTError} `UNSUPPORTED` where its package is not installed or it does not start here
+ * @throws {FourierFTError} `UNSUPPORTED` where its package is not installed or it does not start here; for `webgpu`, where Node has none
  */
-export async function createTfjsBackend(name: 'cpu' | 'wasm'): Promise<Backend> {
+export async function createTfjsBackend(name: 'cpu' | 'wasm' | 'webgpu'): Promise<Backend> {
   const specifier = `@tensorflow/tfjs-backend-${name}`
+  const device = name === 'webgpu' ? await provideWebGpu() : name
   try {
     // Bundlers leave it alone: which backends there are is the user's affair.
     await import(/* @vite-ignore */ /* webpackIgnore: true */ specifier)
@@ -81,7 +90,7 @@ export async function createTfjsBackend(name: 'cpu' | 'wasm'): Promise<Backend> 
       { option: 'name', received: name, cause },
     )
   }
-  return tfjsBackend()
+  return tfjsBackend({ device })
 }
 
 async function adaptedLinear(

@@ -29,7 +29,7 @@ export function testDevice({ backend, adapter, load }: Device): void {
     tf.env().set(backend === 'webgl' ? 'WEBGL_CPU_FORWARD' : 'WEBGPU_CPU_FORWARD', false)
     expect(await tf.setBackend(backend)).toBe(true)
     await tf.ready()
-    return { ...tfjsBackend(), device: adapter }
+    return tfjsBackend({ device: adapter })
   }
 
   describe(`tfjs-${backend} on ${adapter}`, () => {
