@@ -10,6 +10,7 @@ const browser: TestProjectInlineConfiguration = {
   resolve: {
     alias: {
       '#node-files': fileURLToPath(new URL('packages/core/src/files/no-node-files.ts', import.meta.url)),
+      '#native-kernel': fileURLToPath(new URL('packages/tfjs/src/native-kernel/none.ts', import.meta.url)),
     },
   },
   test: {
@@ -56,6 +57,13 @@ export default defineConfig({
         },
       },
       {
+        resolve: {
+          alias: {
+            '#native-kernel': fileURLToPath(
+              new URL('packages/tfjs/src/native-kernel/node.ts', import.meta.url),
+            ),
+          },
+        },
         test: {
           name: 'tfjs',
           root: 'packages/tfjs',
@@ -85,6 +93,14 @@ export default defineConfig({
           name: 'quickstart',
           root: 'apps/quickstart',
           include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+          testTimeout: 300_000,
+        },
+      },
+      {
+        test: {
+          name: 'experiments',
+          root: 'apps/experiments',
+          include: ['src/**/*.test.ts'],
           testTimeout: 300_000,
         },
       },

@@ -1,7 +1,7 @@
 // The commands of the root package.json: each brings the workspace to life first (pnpm, dependencies, build), then does its job. It
 // needs Node and npm alone, installs nothing outside this folder, and leaves standard output to the job.
 //
-//   node scripts/run.js setup | demo | test | bench | fourierft  [arguments of the job]
+//   node scripts/run.js setup | demo | test | bench | experiments | fourierft  [arguments of the job]
 
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -31,8 +31,12 @@ const jobs = {
   setup: () => say('ready. Next: npm run demo, npm test, npm run -s fourierft -- --help'),
   demo: (args) => run('node', [join(root, 'apps/quickstart/dist/main.js'), ...args], { cwd: userFolder() }),
   bench: (args) => run('node', [join(root, 'apps/bench/dist/main.js'), ...args], { cwd: userFolder() }),
+  experiments: (args) =>
+    run('node', [join(root, 'apps/experiments/dist/main.js'), ...args], { cwd: userFolder() }),
   fourierft: (args) => run('node', [join(root, 'packages/cli/dist/main.js'), ...args], { cwd: userFolder() }),
   test: (args) => {
+    // tfjs-node's own install step does not run here; where its binding cannot be made, its tests are skipped and say so.
+    run('node', [join(root, 'packages/tfjs/scripts/tensorflow-binding.js')])
     const report = join(cache, 'vitest.json')
     rmSync(report, { force: true })
     const checks = [

@@ -3,6 +3,7 @@
  * when it is asked for.
  */
 import { type Backend, coreBackend, FourierFTError } from '@fourierft/core'
+import type { TfjsBackendName } from '@fourierft/tfjs'
 
 /** Opens a backend, or rejects: `ERR_MODULE_NOT_FOUND`, or `UNSUPPORTED` from a package that lacks its runtime. */
 type Open = () => Promise<Backend>
@@ -13,6 +14,8 @@ const BACKENDS = {
   'tfjs-cpu': () => openTfjs('cpu'),
   'tfjs-wasm': () => openTfjs('wasm'),
   'tfjs-webgpu': () => openTfjs('webgpu'),
+  'tfjs-node': () => openTfjs('node'),
+  'tfjs-node-gpu': () => openTfjs('node-gpu'),
 } as const satisfies Record<string, Open>
 
 export type BackendName = keyof typeof BACKENDS
@@ -49,7 +52,7 @@ async function openNative(): Promise<Backend> {
   return coreBackend({ kernel: native })
 }
 
-async function openTfjs(name: 'cpu' | 'wasm' | 'webgpu'): Promise<Backend> {
+async function openTfjs(name: TfjsBackendName): Promise<Backend> {
   const { createTfjsBackend } = await import('@fourierft/tfjs')
   return createTfjsBackend(name)
 }

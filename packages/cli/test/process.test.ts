@@ -66,7 +66,7 @@ test.each([
 
 test('an unknown backend is answered with those that there are', async () => {
   const { stderr } = await shell('fourierft conformance --backend nonsense')
-  expect(stderr).toContain('core, core-native, tfjs-cpu, tfjs-wasm, tfjs-webgpu')
+  expect(stderr).toContain('core, core-native, tfjs-cpu, tfjs-wasm, tfjs-webgpu, tfjs-node, tfjs-node-gpu')
 })
 
 test.each(['', '--json'])('a reader that has seen enough is no failure (entries %s | head)', async (json) => {

@@ -17,6 +17,7 @@ import {
   type Shape,
 } from '@fourierft/core'
 import {
+  backend,
   getBackend,
   grads,
   memory,
@@ -40,6 +41,7 @@ import {
 } from '@tensorflow/tfjs-layers'
 import { attach } from './attach/attach.js'
 import type { TfjsStrategy } from './strategies/choose-strategy.js'
+import { hasNativeKernel } from './strategies/native.js'
 import { provideWebGpu } from './webgpu-in-node.js'
 
 /** Name of the one adapted module. */
@@ -62,7 +64,13 @@ export function tfjsBackend({
     name,
     device,
     versions: { '@tensorflow/tfjs-core': version_core, '@tensorflow/tfjs-layers': version_layers },
-    strategies: ['merge', 'dense', 'factored', 'spectral'],
+    strategies: [
+      'merge',
+      'dense',
+      'factored',
+      'spectral',
+      ...(hasNativeKernel() ? (['native'] as const) : []),
+    ],
     delta: async (layer) => delta(createLayer(layer)),
     linear: adaptedLinear,
     roundTrip,
@@ -70,12 +78,17 @@ export function tfjsBackend({
   }
 }
 
+/** The TensorFlow.js backends that `createTfjsBackend` opens, by the end of their package's name. */
+export type TfjsBackendName = 'cpu' | 'wasm' | 'webgpu' | 'node' | 'node-gpu'
+
 /**
  * The same for a TensorFlow.js backend by name, loaded and made current in Node; for the command line.
  *
- * @throws {FourierFTError} `UNSUPPORTED` where its package is not installed or it does not start here; for `webgpu`, where Node has none
+ * @throws {FourierFTError} `UNSUPPORTED` where its package is not installed or it does not start here; for `webgpu`, where Node has none;
+ *   for `node` and `node-gpu`, where the other one has been loaded: a process has one TensorFlow
  */
-export async function createTfjsBackend(name: 'cpu' | 'wasm' | 'webgpu'): Promise<Backend> {
+export async function createTfjsBackend(name: TfjsBackendName): Promise<Backend> {
+  if (name === 'node' || name === 'node-gpu') return createNodeBackend(name)
   const specifier = `@tensorflow/tfjs-backend-${name}`
   const device = name === 'webgpu' ? await provideWebGpu() : name
   try {
@@ -91,6 +104,32 @@ export async function createTfjsBackend(name: 'cpu' | 'wasm' | 'webgpu'): Promis
     )
   }
   return tfjsBackend({ device })
+}
+
+let loadedNode: 'node' | 'node-gpu' | undefined
+
+async function createNodeBackend(name: 'node' | 'node-gpu'): Promise<Backend> {
+  const specifier = `@tensorflow/tfjs-${name}`
+  if (loadedNode !== undefined && loadedNode !== name) {
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `@tensorflow/tfjs-${loadedNode} is loaded already and a process has one TensorFlow; run ${specifier} in a process of its own`,
+      { option: 'name', received: name },
+    )
+  }
+  try {
+    await import(/* @vite-ignore */ /* webpackIgnore: true */ specifier)
+    if (!(await setBackend('tensorflow'))) throw new Error('setBackend gave false')
+  } catch (cause) {
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `TensorFlow.js has no backend '${name}' here; install ${specifier} ${version_core} with its native binding`,
+      { option: 'name', received: name, cause },
+    )
+  }
+  loadedNode = name
+  const { isUsingGpuDevice } = backend() as unknown as { readonly isUsingGpuDevice: boolean }
+  return tfjsBackend({ name: `tfjs-${name}`, device: isUsingGpuDevice ? 'gpu' : 'cpu' })
 }
 
 async function adaptedLinear(

@@ -6,10 +6,11 @@ import { FourierFTError, type Layer } from '@fourierft/core'
 import { mul, reshape, sum, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 // Registers the gradients of TensorFlow.js's own operations; the core package alone has none.
 import '@tensorflow/tfjs-layers'
-import type { Branch } from './strategies/branch.js'
+import { added, type Branch } from './strategies/branch.js'
 import { chooseStrategy, type TfjsStrategy } from './strategies/choose-strategy.js'
 import { dense } from './strategies/dense.js'
 import { factored } from './strategies/factored.js'
+import { hasNativeKernel, native } from './strategies/native.js'
 import { spectral } from './strategies/spectral.js'
 import { TableCache } from './table-cache.js'
 
@@ -21,11 +22,18 @@ export interface FourierLinearOptions {
   readonly strategy?: TfjsStrategy | 'auto' | undefined
   /** For each token the row of `coefficients` that it uses, −1 for none. Default: all rows of `coefficients`, added. */
   readonly rows?: ArrayLike<number> | undefined
+  /** `[..., d1]`: what Δy is added to, the frozen layer's `x·W + b`. Default: nothing; the result is Δy. */
+  readonly base?: Tensor | undefined
   /** Where the constant tables are kept. Default: a cache of this module's own, dropped by `disposeTables`. */
   readonly tables?: TableCache | undefined
 }
 
-const BRANCHES: Readonly<Record<TfjsStrategy, Branch>> = { dense, factored, spectral }
+const BRANCHES: Readonly<Record<TfjsStrategy, Branch>> = {
+  dense: added(dense),
+  factored: added(factored),
+  spectral: added(spectral),
+  native,
+}
 
 const sharedTables = new TableCache()
 
@@ -40,7 +48,7 @@ export function disposeTables(): void {
  * @param x activations `[..., d2]`, float32
  * @param coefficients `[n]`, or `[A, n]` for `A` adapters of the same entries and scaling
  * @param spec shape `[d1, d2]` = `[out, in]`, entries and scaling `α`
- * @returns Δy `[..., d1]`
+ * @returns Δy `[..., d1]`, or `base + Δy`
  * @throws {FourierFTError} `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE`, `INVALID_OPTION` (rows), `UNSUPPORTED` (strategy)
  * @see the paper's equations 2 to 4: `ΔW[p,q] = α/(d1·d2) · Σ_l c_l · cos(2π(p·j_l/d1 + q·k_l/d2))`
  */
@@ -50,16 +58,17 @@ export function fourierLinear(
   spec: LayerSpec,
   options: FourierLinearOptions = {},
 ): Tensor {
-  const { strategy = 'auto', rows, tables = sharedTables } = options
+  const { strategy = 'auto', rows, tables = sharedTables, base } = options
   checkTensors(x, coefficients, spec)
   const { entries, scaling, shape } = spec
   const [d1, d2] = shape
   const tokens = x.size / d2
   if (rows !== undefined) checkRows(rows, tokens, coefficients)
+  if (base !== undefined) checkBase(base, x, spec)
   const name = strategy === 'auto' ? chooseStrategy({ tokens, shape, n: entries.n }) : strategy
   const branch = Object.hasOwn(BRANCHES, name) ? BRANCHES[name] : undefined
-  if (branch === undefined) {
-    const known = ['auto', ...Object.keys(BRANCHES)]
+  if (branch === undefined || (name === 'native' && !hasNativeKernel())) {
+    const known = ['auto', ...Object.keys(BRANCHES)].filter((each) => each !== 'native' || hasNativeKernel())
     throw new FourierFTError(
       'UNSUPPORTED',
       `strategy: expected one of ${known.join(', ')}; received ${name}`,
@@ -76,7 +85,10 @@ export function fourierLinear(
     const scaled = mul(coefficients, scaling / (d1 * d2))
     const matrix = reshape(scaled, [-1, entries.n])
     const c = rows === undefined ? sum(matrix, 0) : matrix
-    return reshape(branch({ x: flat, c, rows, entries, tables }), [...x.shape.slice(0, -1), d1])
+    return reshape(
+      branch({ x: flat, c, rows, entries, tables, base: base && (reshape(base, [tokens, d1]) as Tensor2D) }),
+      [...x.shape.slice(0, -1), d1],
+    )
   })
 }
 
@@ -109,6 +121,16 @@ function checkTensors(x: Tensor, coefficients: Tensor, { shape, entries }: Layer
       { tensor: 'coefficients', expected: entries.n, received: coefficients.shape },
     )
   }
+}
+
+function checkBase(base: Tensor, x: Tensor, { shape: [d1] }: LayerSpec): void {
+  const expected = [...x.shape.slice(0, -1), d1]
+  if (base.dtype === 'float32' && base.shape.join() === expected.join()) return
+  throw new FourierFTError(
+    'SHAPE_MISMATCH',
+    `fourierLinear: base is ${base.dtype} [${base.shape.join(', ')}]; expected float32 [${expected.join(', ')}]`,
+    { tensor: 'base', expected, received: base.shape },
+  )
 }
 
 function checkRows(rows: ArrayLike<number>, tokens: number, coefficients: Tensor): void {

@@ -124,15 +124,16 @@ export class AdaptedDense {
     const whole = this.#active.find((part) => part.whole)?.whole
     const flat = reshape(x, [-1, inputs])
     const bias = whole ? whole.bias : this.parts.bias
-    let y: Tensor = whole ? product(flat, whole.kernel.read()) : frozenProduct(flat, this.parts.kernel.read())
+    let y = whole ? product(flat, whole.kernel.read()) : frozenProduct(flat, this.parts.kernel.read())
     if (bias) y = add(y, bias.read())
-    if (!this.merged) for (const change of this.#changes(x, flat.shape[0] as number)) y = add(y, change)
+    if (!this.merged) y = this.#withChanges(y, x)
     return activation.apply(reshape(y, [...x.shape.slice(0, -1), outputs]))
   }
 
-  /** Δy `[T, d1]`, one for each set of entries. */
-  #changes(x: Tensor, tokens: number): Tensor2D[] {
+  /** `y + Σ Δy` for `y` `[T, d1]`, with one branch for each set of entries. */
+  #withChanges(y: Tensor2D, x: Tensor): Tensor2D {
     const { strategy, tables, rows } = this.#settings
+    const tokens = y.shape[0]
     const byEntries = new Map<string, { spec: LayerSpec; coefficients: Tensor[]; adapters: number[] }>()
     this.#active.forEach(({ branch }, adapter) => {
       if (!branch) return
@@ -143,19 +144,14 @@ export class AdaptedDense {
       group.adapters.push(adapter)
       byEntries.set(key, group)
     })
-    return Array.from(byEntries.values(), ({ spec, coefficients, adapters }) => {
+    let base = y
+    for (const { spec, coefficients, adapters } of byEntries.values()) {
       const flat = reshape(x, [tokens, spec.shape[1]])
-      if (rows === undefined) {
-        return fourierLinear(
-          flat,
-          coefficients.reduce((a, b) => add(a, b)),
-          spec,
-          { strategy, tables },
-        ) as Tensor2D
-      }
-      const own = spreadRows(rows, x, tokens, this.module).map((adapter) => adapters.indexOf(adapter))
-      return fourierLinear(flat, stack(coefficients), spec, { strategy, tables, rows: own }) as Tensor2D
-    })
+      const own = rows && spreadRows(rows, x, tokens, this.module).map((adapter) => adapters.indexOf(adapter))
+      const c = own ? stack(coefficients) : coefficients.reduce((a, b) => add(a, b))
+      base = fourierLinear(flat, c, spec, { strategy, tables, base, rows: own }) as Tensor2D
+    }
+    return base
   }
 }
 

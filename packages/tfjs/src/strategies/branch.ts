@@ -1,6 +1,6 @@
 /** What the strategies have in common: one way in, one way out. */
 import type { Entries } from '@fourierft/core'
-import { type Tensor, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
+import { add, type Tensor, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
 import { leftProduct } from '../products.js'
 import type { TableCache } from '../table-cache.js'
 
@@ -13,10 +13,17 @@ export interface BranchInput {
   readonly rows: ArrayLike<number> | undefined
   readonly entries: Entries
   readonly tables: TableCache
+  /** `[T, d1]`: what Δy is added to. */
+  readonly base?: Tensor2D | undefined
 }
 
-/** Δy `[T, d1]`, differentiable by `x` and `c`. */
+/** `base + Δy` `[T, d1]`, or Δy alone; differentiable by `base`, `x` and `c`. */
 export type Branch = (input: BranchInput) => Tensor2D
+
+/** A branch out of one that gives Δy. */
+export function added(change: (input: BranchInput) => Tensor2D): Branch {
+  return (input) => (input.base === undefined ? change(input) : add(input.base, change(input)))
+}
 
 /** Coefficients for each token, `[T, n]`, or `[n]` for all alike. */
 export function coefficientsPerToken({ c, rows }: Pick<BranchInput, 'c' | 'rows'>): Tensor {

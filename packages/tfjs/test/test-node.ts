@@ -1,0 +1,96 @@
+/** What tfjs-node and tfjs-node-gpu are put to: the suite, and what is particular to the native operator. */
+import { testBackend } from '@fourierft/conformance/vitest'
+import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
+import * as tf from '@tensorflow/tfjs-core'
+import * as tfl from '@tensorflow/tfjs-layers'
+import { describe, expect, it } from 'vitest'
+import { createTfjsBackend } from '../src/backend.js'
+import { attach, fourierLinear } from '../src/index.js'
+import { hasNativeKernel } from '../src/strategies/native.js'
+
+export async function testNode(name: 'node' | 'node-gpu'): Promise<void> {
+  process.env.TF_CPP_MIN_LOG_LEVEL = '3'
+  const opened = await createTfjsBackend(name).catch((error: Error) => error)
+  if (opened instanceof Error) {
+    const reason = 'node packages/tfjs/scripts/tensorflow-binding.js makes its binding'
+    it.skip(`tfjs-${name} (skipped: ${opened.message}; ${reason})`, () => {})
+    return
+  }
+
+  describe(`tfjs-${name} on ${opened.device}`, () => {
+    testBackend(() => opened)
+
+    const without = hasNativeKernel() ? '' : ' (skipped: no compiled kernel, or TensorFlow computes on a GPU)'
+    describe.skipIf(!hasNativeKernel())(`the native operator${without}`, () => {
+      const spec = {
+        shape: [48, 40] as const,
+        entries: uniformEntries({ shape: [48, 40], n: 50, seed: 3 }),
+        scaling: 20,
+      }
+      const c = Float32Array.from({ length: 50 }, (_, l) => Math.sin(l))
+
+      it('adds to what the frozen layer gave, of any rank', () => {
+        const x = tf.randomNormal([2, 3, 40])
+        const base = tf.randomNormal([2, 3, 48])
+        const y = fourierLinear(x, tf.tensor1d(c), spec, { base, strategy: 'native' })
+        const layer = createLayer({ ...spec, name: 'layer', coefficients: c })
+        const expected = referenceForward(
+          [layer],
+          x.dataSync() as Float32Array,
+          base.dataSync() as Float32Array,
+        )
+        expect(y.shape).toEqual([2, 3, 48])
+        const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+        y.dataSync().forEach((value, i) => {
+          expect(Math.abs(value - (expected[i] as number))).toBeLessThanOrEqual(1e-5 * largest)
+        })
+      })
+
+      it('is what auto chooses, and what a profile shows', async () => {
+        const { kernelNames } = await tf.profile(() => fourierLinear(tf.ones([4, 40]), tf.tensor1d(c), spec))
+        expect(kernelNames.filter((kernel) => kernel === 'BatchMatMul')).toEqual([])
+      })
+
+      it('trains a model: the loss falls, coefficients alone move, nothing leaks', async () => {
+        const before = tf.memory().numTensors
+        const model = tfl.sequential({
+          layers: [
+            tfl.layers.dense({ name: 'query', units: 24, inputShape: [16], activation: 'relu' }),
+            tfl.layers.dense({ name: 'out', units: 4 }),
+          ],
+        })
+        const kernel = model.getLayer('query').getWeights()[0]?.dataSync().slice()
+        const adapters = attach(model)
+        adapters.addAdapter('mine', { targetModules: ['query'], nFrequency: 80, scaling: 50 })
+        const optimizer = tf.train.adam(0.05)
+        model.compile({ loss: 'meanSquaredError', optimizer })
+        const x = tf.randomNormal([64, 16])
+        const target = tf.randomNormal([64, 4])
+        const { history } = await model.fit(x, target, { epochs: 20, verbose: 0 })
+        const losses = history.loss as number[]
+        expect(losses.at(-1)).toBeLessThan(losses[0] as number)
+        expect(model.getLayer('query').getWeights()[0]?.dataSync()).toEqual(kernel)
+        adapters.detach()
+        model.dispose()
+        optimizer.dispose()
+        tf.dispose([x, target])
+        expect(tf.memory().numTensors).toBe(before)
+      })
+
+      it('refuses what does not fit, and goes on', () => {
+        expect(() => fourierLinear(tf.ones([2, 39]), tf.tensor1d(c), spec, { strategy: 'native' })).toThrow(
+          /SHAPE|takes/,
+        )
+        expect(() =>
+          fourierLinear(tf.ones([2, 40]), tf.tensor1d(c), spec, {
+            strategy: 'native',
+            base: tf.ones([2, 47]),
+          }),
+        ).toThrow(/base/)
+        expect(fourierLinear(tf.ones([2, 40]), tf.tensor1d(c), spec, { strategy: 'native' }).shape).toEqual([
+          2, 48,
+        ])
+      })
+    })
+  })
+}
