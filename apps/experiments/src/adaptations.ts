@@ -1,0 +1,69 @@
+/** The adapters that the experiments put on query and value of the digits transformer, each with the size that is asked for. */
+import { type EntriesChoice, uniformEntries } from '@fourierft/core'
+import {
+  type Adaptation,
+  addBranch,
+  attachLora,
+  fourierSettings,
+  kernelShape,
+  targetLayers,
+  targetModules,
+} from '@fourierft/quickstart'
+import { attach } from '@fourierft/tfjs'
+import * as tf from '@tensorflow/tfjs-core'
+import type { LayersModel } from '@tensorflow/tfjs-layers'
+import { type BasisName, basisDelta, makeBasis } from './basis.js'
+
+/** What an experiment needs of an adapter: it saves none. */
+export type Attached = Pick<Adaptation, 'variables' | 'detach'>
+
+const { scaling } = fourierSettings
+
+/** @param entries uniform if absent */
+export function attachFourier(
+  model: LayersModel,
+  { n, seed, entries }: { n: number; seed: number; entries?: EntriesChoice },
+): Attached {
+  const adapters = attach(model)
+  adapters.addAdapter(
+    'default',
+    { targetModules, nFrequency: n, scaling, randomLocSeed: seed, initWeights: true },
+    entries && { entries },
+  )
+  return { variables: adapters.trainableVariables, detach: () => adapters.detach() }
+}
+
+/** Scaled by 1 at every rank, so that the rate alone decides how far a step goes. */
+export function attachRank(model: LayersModel, { rank, seed }: { rank: number; seed: number }): Attached {
+  const { pairs, detach } = attachLora(model, { targetModules, rank, alpha: rank, seed })
+  return { variables: pairs.flatMap(({ a, b }) => [a, b]), detach }
+}
+
+/** FourierFT with another basis in the place of its own; all layers share one basis and one set of entries, as FourierFT's do. */
+export function attachBasis(
+  model: LayersModel,
+  { basis: name, n, seed }: { basis: BasisName; n: number; seed: number },
+): Attached {
+  const layers = targetLayers(model, targetModules)
+  const [first] = layers
+  if (first === undefined) throw new Error(`the model has no layer named ${targetModules.join(' or ')}`)
+  const [inputs, outputs] = kernelShape(first)
+  const basis = makeBasis(name, uniformEntries({ shape: [outputs, inputs], n, seed }), seed)
+  const attached = layers.map((layer) => {
+    const coefficients = tf.tidy(() => tf.variable(tf.zeros([n])))
+    const removeBranch = addBranch(layer, (x) =>
+      tf.matMul(x, basisDelta(basis, tf.mul(coefficients, scaling)), false, true),
+    )
+    return { coefficients, removeBranch }
+  })
+  return {
+    variables: attached.map(({ coefficients }) => coefficients),
+    detach() {
+      for (const { coefficients, removeBranch } of attached) {
+        removeBranch()
+        coefficients.dispose()
+      }
+      basis.dispose()
+    },
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * The bases of table 6: `ΔW = scale · B1 · F · B2` with a sparse `F`, for other matrices than those of the Fourier transform too.
+ * It is for experiments alone: plain products, everything at hand, nothing fast.
+ *
+ * Only the columns of `B1` and the rows of `B2` that the entries name are ever used, so `B1 · F · B2 = left · diag(c) · right` with
+ * `left` `[d1, n]` and `right` `[n, d2]`. The real part of the Fourier basis is a difference of two such terms.
+ */
+import { type Entries, unitCircle } from '@fourierft/core'
+import * as tf from '@tensorflow/tfjs-core'
+
+export const basisNames = ['fourier', 'orthogonal', 'random'] as const
+export type BasisName = (typeof basisNames)[number]
+
+export interface Basis {
+  readonly terms: readonly { readonly left: tf.Tensor2D; readonly right: tf.Tensor2D }[]
+  /**
+   * What the product is multiplied with. It brings each basis to the size of the Fourier one: a coefficient of 1 changes `W` by a matrix
+   * whose squared norm is 1/(2·d1·d2), exactly or in the mean, wherever its entry lies.
+   */
+  readonly scale: number
+  dispose(): void
+}
+
+/** @param seed of the random matrices; the Fourier basis has none */
+export function makeBasis(name: BasisName, entries: Entries, seed: number): Basis {
+  const [d1, d2] = entries.shape
+  switch (name) {
+    case 'fourier':
+      return basis(fourierTerms(entries), 1 / (d1 * d2))
+    case 'random':
+      return basis([namedTerm(entries, seed, gaussian)], Math.SQRT1_2 / (d1 * d2))
+    case 'orthogonal':
+      return basis([namedTerm(entries, seed, orthogonal)], Math.SQRT1_2 / Math.sqrt(d1 * d2))
+  }
+}
+
+/** ΔW `[d1, d2]` of coefficients `[n]`, without `α`. */
+export function basisDelta({ terms, scale }: Basis, coefficients: tf.Tensor): tf.Tensor2D {
+  return tf.tidy(() => {
+    const scaled = tf.mul(coefficients, scale)
+    return tf.addN(terms.map(({ left, right }) => tf.matMul(tf.mul(left, scaled), right))) as tf.Tensor2D
+  })
+}
+
+const basis = (terms: Basis['terms'], scale: number): Basis => ({
+  terms,
+  scale,
+  dispose: () => tf.dispose(terms.flatMap(({ left, right }) => [left, right])),
+})
+
+/** `cos(a + b) = cos a · cos b − sin a · sin b`, with `a = 2πpj/d1` and `b = 2πqk/d2`. */
+function fourierTerms({ shape: [d1, d2], rows, columns }: Entries): Basis['terms'] {
+  return tf.tidy(() => {
+    const left = waves(d1, rows)
+    const right = waves(d2, columns)
+    return [
+      { left: left.cos, right: tf.transpose(right.cos) as tf.Tensor2D },
+      { left: tf.neg(left.sin) as tf.Tensor2D, right: tf.transpose(right.sin) as tf.Tensor2D },
+    ]
+  })
+}
+
+/** `cos` and `sin` of `2π·p·f/d` for each `p` and each frequency `f`, `[d, n]`. */
+function waves(d: number, frequencies: Uint32Array): { cos: tf.Tensor2D; sin: tf.Tensor2D } {
+  const circle = unitCircle(d)
+  const table = (values: Float64Array) => {
+    const matrix = Float32Array.from(
+      { length: d * frequencies.length },
+      (_, index) =>
+        values[
+          (Math.floor(index / frequencies.length) * (frequencies[index % frequencies.length] ?? 0)) % d
+        ] ?? 0,
+    )
+    return tf.tensor2d(matrix, [d, frequencies.length])
+  }
+  return { cos: table(circle.cos), sin: table(circle.sin) }
+}
+
+/** The columns of one square matrix that the entries' rows name, and the rows of another that their columns name. */
+function namedTerm(
+  { shape: [d1, d2], rows, columns }: Entries,
+  seed: number,
+  square: (d: number, seed: number) => tf.Tensor2D,
+): { left: tf.Tensor2D; right: tf.Tensor2D } {
+  return tf.tidy(() => ({
+    left: tf.gather(square(d1, 2 * seed), tf.tensor1d(Int32Array.from(rows), 'int32'), 1),
+    right: tf.gather(square(d2, 2 * seed + 1), tf.tensor1d(Int32Array.from(columns), 'int32'), 0),
+  }))
+}
+
+/** Standard normal numbers, as the paper's random basis. */
+const gaussian = (d: number, seed: number): tf.Tensor2D =>
+  tf.randomNormal<tf.Rank.R2>([d, d], 0, 1, 'float32', seed)
+
+/** The orthogonal factor of a Gaussian matrix. */
+export const orthogonal = (d: number, seed: number): tf.Tensor2D =>
+  tf.linalg.qr(gaussian(d, seed))[0] as tf.Tensor2D

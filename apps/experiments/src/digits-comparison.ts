@@ -1,0 +1,90 @@
+/** Several ways to adapt the demo's transformer to digits that lie at an angle, each trained with each seed and scored. */
+import {
+  baseFolder,
+  countParameters,
+  type DigitSet,
+  degrees,
+  fineTune,
+  firstDigits,
+  loadDigits,
+  loadWeights,
+  predict,
+  readCheckpoint,
+  type Score,
+  type Spread,
+  score,
+  spread,
+  targetLayers,
+  targetModules,
+  training,
+  turned,
+  visionTransformer,
+} from '@fourierft/quickstart'
+import type { LayersModel } from '@tensorflow/tfjs-layers'
+import type { Attached } from './adaptations.js'
+import type { RunOptions } from './experiment.js'
+
+export interface Condition {
+  readonly name: string
+  readonly learningRate: number
+  attach(model: LayersModel, seed: number): Attached
+}
+
+export interface Outcome {
+  readonly name: string
+  readonly learningRate: number
+  /** Numbers trained in one layer. */
+  readonly parametersPerLayer: number
+  readonly accuracy: Spread
+  readonly loss: Spread
+}
+
+export interface ComparisonOptions extends RunOptions {
+  /** Rates are chosen on validation digits, results are those of test digits. */
+  readonly scoredOn: 'validation' | 'test'
+}
+
+/** `quick`: so many digits to train on and to score, once. */
+const quickDigits = { adaptation: 64, scored: 100 }
+
+/** Outcomes in the order of `conditions`; progress goes to standard error. */
+export async function compareOnDigits(
+  conditions: readonly Condition[],
+  { seeds, quick, scoredOn }: ComparisonOptions,
+): Promise<Outcome[]> {
+  const checkpoint = await readCheckpoint(baseFolder)
+  const model = visionTransformer(checkpoint.config)
+  loadWeights(model, checkpoint)
+  const digits = await loadDigits()
+  const take = (set: DigitSet, quickCount: number) =>
+    turned(quick ? firstDigits(set, quickCount) : set, degrees)
+  const adaptation = take(digits.adaptation, quickDigits.adaptation)
+  const scored = take(digits[scoredOn], quickDigits.scored)
+  const epochs = quick ? 1 : training.epochs
+
+  const outcomes: Outcome[] = []
+  for (const { name, learningRate, attach } of conditions) {
+    const scores: Score[] = []
+    let parametersPerLayer = 0
+    for (const seed of seeds) {
+      const { variables, detach } = attach(model, seed)
+      parametersPerLayer = countParameters(variables) / targetLayers(model, targetModules).length
+      await fineTune(model, variables, { ...training, epochs, digits: adaptation, learningRate, seed })
+      const result = score(predict(model, scored), scored.labels)
+      detach()
+      console.error(
+        `${name}, rate ${learningRate}, seed ${seed}: ${scoredOn} loss ${result.loss.toFixed(3)}, ${(100 * result.accuracy).toFixed(1)} %`,
+      )
+      scores.push(result)
+    }
+    outcomes.push({
+      name,
+      learningRate,
+      parametersPerLayer,
+      accuracy: spread(scores.map(({ accuracy }) => accuracy)),
+      loss: spread(scores.map(({ loss }) => loss)),
+    })
+  }
+  model.dispose()
+  return outcomes
+}

@@ -1,0 +1,89 @@
+/** One run of the expressiveness experiment: full batches, Adam at a constant rate, the accuracy on the training points as it goes. */
+import { score } from '@fourierft/quickstart'
+import * as tf from '@tensorflow/tfjs-core'
+import { type Clusters, clusters } from './clusters.js'
+import { hiddenLayerNetwork, type Surroundings } from './hidden-layer-network.js'
+import { fourierUpdate, loraUpdate } from './hidden-update.js'
+import { expressivenessSettings as settings } from './settings.js'
+
+export type UpdateName = 'FourierFT' | 'LoRA'
+
+export interface ExpressivenessRun {
+  readonly seed: number
+  /** Numbers in ΔW. */
+  readonly parameters: number
+  /** From epoch 0 on. */
+  readonly curve: readonly { readonly epoch: number; readonly accuracy: number }[]
+}
+
+export interface ExpressivenessOptions {
+  readonly method: UpdateName
+  readonly surroundings: Surroundings
+  readonly learningRate: number
+  readonly epochs: number
+  /** Decides the points, the network and the start of ΔW; both methods get the same points and the same network. */
+  readonly seed: number
+}
+
+export function trainHiddenLayer(options: ExpressivenessOptions): ExpressivenessRun {
+  const { method, surroundings, learningRate, epochs, seed } = options
+  const { width, n, scaling, rank, scoredEvery } = settings
+  const start = surroundings === 'frozen' ? 'zero' : 'random'
+  const update =
+    method === 'FourierFT'
+      ? fourierUpdate({ width, start, seed }, { n, scaling })
+      : loraUpdate({ width, start, seed }, { rank })
+  const data = clusters({ ...settings.clusters, seed })
+  const network = hiddenLayerNetwork(update, {
+    width,
+    classes: settings.clusters.classes,
+    surroundings,
+    seed,
+  })
+  const optimizer = tf.train.adam(learningRate)
+  const { points, targets } = toTensors(data)
+  const curve: { epoch: number; accuracy: number }[] = []
+  for (let epoch = 0; epoch <= epochs; epoch++) {
+    // Logits before the step of this epoch: those of epoch 0 are the untrained network's.
+    const logits = step(() => network.logits(points), targets, network.variables, optimizer)
+    if (epoch % scoredEvery === 0)
+      curve.push({ epoch, accuracy: score(logits.dataSync<'float32'>(), data.labels).accuracy })
+    logits.dispose()
+  }
+  const parameters = update.variables.reduce((count, variable) => count + variable.size, 0)
+  network.dispose()
+  optimizer.dispose()
+  tf.dispose([points, targets])
+  return { seed, parameters, curve }
+}
+
+/** The first epoch that was scored at 100 %, if there is one. */
+export const epochOfAllRight = ({ curve }: ExpressivenessRun): number | undefined =>
+  curve.find(({ accuracy }) => accuracy === 1)?.epoch
+
+function toTensors({ points, labels, count }: Clusters) {
+  const { classes } = settings.clusters
+  return {
+    points: tf.tensor2d(points, [count, 2]),
+    targets: tf.tidy(() => tf.oneHot(tf.tensor1d(labels, 'int32'), classes)),
+  }
+}
+
+/** One step of training; the logits from before it. */
+function step(
+  forward: () => tf.Tensor2D,
+  targets: tf.Tensor,
+  variables: tf.Variable[],
+  optimizer: tf.Optimizer,
+): tf.Tensor2D {
+  return tf.tidy(() => {
+    let logits: tf.Tensor2D | undefined
+    const { grads } = tf.variableGrads(() => {
+      logits = tf.keep(forward())
+      return tf.losses.softmaxCrossEntropy(targets, logits) as tf.Scalar
+    }, variables)
+    optimizer.applyGradients(grads)
+    if (logits === undefined) throw new Error('the network made no logits')
+    return logits
+  })
+}

@@ -1,0 +1,91 @@
+/** Figure 7: how long FourierFT and LoRA with the same number of trained values take to tell eight classes of points apart. */
+import { type Spread, spread } from '@fourierft/quickstart'
+import { clusters } from './clusters.js'
+import type { Experiment } from './experiment.js'
+import { expressivenessFigure } from './expressiveness-figure.js'
+import {
+  type ExpressivenessRun,
+  epochOfAllRight,
+  trainHiddenLayer,
+  type UpdateName,
+} from './expressiveness-training.js'
+import type { Surroundings } from './hidden-layer-network.js'
+import { expressivenessSettings as settings } from './settings.js'
+import { percentage } from './table-text.js'
+
+/** All runs of one method in one network. */
+export interface ExpressivenessOutcome {
+  readonly surroundings: Surroundings
+  readonly method: UpdateName
+  readonly runs: readonly ExpressivenessRun[]
+}
+
+const networks: readonly Surroundings[] = ['frozen', 'trained']
+const methods: readonly UpdateName[] = ['FourierFT', 'LoRA']
+const quickEpochs = 40
+
+export const expressiveness: Experiment = {
+  name: 'expressiveness',
+  title: 'Figure 7: a hidden layer of 64 × 64 with 128 trained values, FourierFT and LoRA',
+  seeds: settings.seeds,
+  async run({ seeds, quick }) {
+    const epochs = quick ? quickEpochs : settings.epochs
+    const outcomes = networks.flatMap((surroundings) =>
+      methods.map((method): ExpressivenessOutcome => {
+        const learningRate = settings.rates[surroundings][method]
+        const runs = seeds.map((seed) =>
+          trainHiddenLayer({ method, surroundings, learningRate, epochs, seed }),
+        )
+        console.error(
+          `${method}, network ${surroundings}: ${allRightCount(runs)} of ${seeds.length} at 100 %`,
+        )
+        return { surroundings, method, runs }
+      }),
+    )
+    const [shownSeed = 1] = seeds
+    return {
+      table: [
+        [
+          'network',
+          'method',
+          'trained in ΔW',
+          'rate',
+          'runs that reach 100 %',
+          'after epochs',
+          'best',
+          'last',
+        ],
+        ...outcomes.map(row),
+      ],
+      figure: expressivenessFigure(clusters({ ...settings.clusters, seed: shownSeed }), outcomes),
+    }
+  },
+}
+
+function row({ surroundings, method, runs }: ExpressivenessOutcome): string[] {
+  return [
+    surroundings,
+    method,
+    `${runs[0]?.parameters ?? 0}`,
+    `${settings.rates[surroundings][method]}`,
+    `${allRightCount(runs)} of ${runs.length}`,
+    epochsText(runs),
+    percentage(accuracies(runs, (all) => Math.max(...all))),
+    percentage(accuracies(runs, (all) => all.at(-1) ?? 0)),
+  ]
+}
+
+const allRightCount = (runs: readonly ExpressivenessRun[]): number =>
+  runs.filter((run) => epochOfAllRight(run) !== undefined).length
+
+/** The fewest, the median and the most epochs of the runs that reach 100 %. */
+function epochsText(runs: readonly ExpressivenessRun[]): string {
+  const epochs = runs.flatMap((run) => epochOfAllRight(run) ?? []).sort((a, b) => a - b)
+  if (epochs.length === 0) return '–'
+  return `${epochs[0]} … ${epochs[epochs.length >> 1]} … ${epochs.at(-1)}`
+}
+
+const accuracies = (
+  runs: readonly ExpressivenessRun[],
+  of: (accuracies: readonly number[]) => number,
+): Spread => spread(runs.map(({ curve }) => of(curve.map(({ accuracy }) => accuracy))))

@@ -1,0 +1,54 @@
+/** What is trained in the hidden layer of the expressiveness experiment: a ΔW, as FourierFT or as LoRA. */
+import { uniformEntries } from '@fourierft/core'
+import { fourierLinear } from '@fourierft/tfjs'
+import * as tf from '@tensorflow/tfjs-core'
+
+export interface HiddenUpdate {
+  readonly variables: tf.Variable[]
+  /** `x · ΔWᵀ`, both `[T, width]`. */
+  apply(x: tf.Tensor2D): tf.Tensor
+}
+
+/**
+ * Where ΔW starts: at zero, as an adapter's, or at random where the layer has no other weights and a network of ReLUs would never leave
+ * zero.
+ */
+export type Start = 'zero' | 'random'
+
+export interface HiddenUpdateOptions {
+  readonly width: number
+  readonly start: Start
+  readonly seed: number
+}
+
+export function fourierUpdate(
+  { width, start, seed }: HiddenUpdateOptions,
+  { n, scaling }: { readonly n: number; readonly scaling: number },
+): HiddenUpdate {
+  const shape = [width, width] as const
+  const entries = uniformEntries({ shape, n, seed })
+  const coefficients = startingVariable([n], start, seed)
+  return {
+    variables: [coefficients],
+    apply: (x) => fourierLinear(x, coefficients, { shape, entries, scaling }),
+  }
+}
+
+/** `ΔW = B A`. `A` starts uniform in `±1/√in` as in PEFT; a random `B` is standard normal. */
+export function loraUpdate(
+  { width, start, seed }: HiddenUpdateOptions,
+  { rank }: { readonly rank: number },
+): HiddenUpdate {
+  const bound = 1 / Math.sqrt(width)
+  const a = tf.tidy(() =>
+    tf.variable(tf.randomUniform<tf.Rank.R2>([width, rank], -bound, bound, 'float32', seed)),
+  )
+  const b = startingVariable([rank, width], start, seed) as tf.Variable<tf.Rank.R2>
+  return { variables: [a, b], apply: (x) => tf.matMul(tf.matMul(x, a), b) }
+}
+
+/** A variable shares its first tensor's memory, which tidy gives back. */
+const startingVariable = (shape: number[], start: Start, seed: number): tf.Variable =>
+  tf.tidy(() =>
+    tf.variable(start === 'zero' ? tf.zeros(shape) : tf.randomNormal(shape, 0, 1, 'float32', seed)),
+  )

@@ -1,0 +1,67 @@
+/** The command line: `node dist/main.js <experiment> [--quick] [--seeds 1,2,3] [--out folder]`. */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join, relative, resolve } from 'node:path'
+import { Command, InvalidArgumentError } from 'commander'
+import { parse, View } from 'vega'
+import { bases } from './bases.js'
+import type { Experiment } from './experiment.js'
+import { expressiveness } from './expressiveness.js'
+import { frequencyBias } from './frequency-bias.js'
+import { parameters } from './parameters.js'
+import { markdownTable } from './table-text.js'
+import { startTensorFlow } from './tensorflow.js'
+
+interface Options {
+  readonly out: string
+  readonly quick?: boolean
+  readonly seeds: readonly number[]
+}
+
+const program = new Command('experiments').description(
+  'Repeats experiments of the FourierFT paper, small and real: prints their numbers and draws them.',
+)
+for (const experiment of [expressiveness, parameters, frequencyBias, bases]) {
+  program
+    .command(experiment.name)
+    .description(experiment.title)
+    .option('--out <folder>', 'folder for the table and the picture', 'fourierft-experiments')
+    .option('--seeds <list>', 'whole numbers, separated by commas', parseSeeds, experiment.seeds)
+    .option(
+      '--quick',
+      'one seed and a few steps: shows that everything works, says nothing about the methods',
+    )
+    .action((options: Options) => perform(experiment, options))
+}
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  console.error(`experiments: ${error instanceof Error ? error.message : String(error)}`)
+  process.exitCode = 1
+}
+
+async function perform(experiment: Experiment, { out, quick = false, seeds }: Options): Promise<void> {
+  const folder = resolve(out)
+  await mkdir(folder, { recursive: true })
+  const backend = await startTensorFlow()
+  const used = quick ? seeds.slice(0, 1) : seeds
+  const { table, figure } = await experiment.run({ seeds: used, quick })
+  const text = [
+    `# ${experiment.title}`,
+    markdownTable(table),
+    `Mean and sample standard deviation of seeds ${used.join(', ')}. ${backend}.`,
+    `    npm run experiments -- ${process.argv.slice(2).join(' ')}`,
+    `![${experiment.title}](${experiment.name}.svg)`,
+  ].join('\n\n')
+  const picture = join(folder, `${experiment.name}.svg`)
+  await writeFile(join(folder, `${experiment.name}.md`), `${text}\n`)
+  await writeFile(picture, await new View(parse(figure), { renderer: 'none' }).toSVG())
+  console.log(markdownTable(table))
+  console.log(`\nPicture: ${relative(process.cwd(), picture)}`)
+}
+
+function parseSeeds(text: string): number[] {
+  const seeds = text.split(',').map(Number)
+  if (seeds.every((seed) => Number.isSafeInteger(seed) && seed >= 0)) return seeds
+  throw new InvalidArgumentError('expected whole numbers, separated by commas: 1,2,3')
+}

@@ -1,0 +1,69 @@
+/**
+ * All settings of all experiments. What they share with the demo (the model, the digits, the training, the scaling) comes from there.
+ * Rates were chosen by `tune.ts`; README.md has its tables.
+ */
+import { seeds as demoSeeds } from '@fourierft/quickstart'
+import type { BasisName } from './basis.js'
+
+export const digitsSeeds = demoSeeds
+
+/** The seed that rates are chosen with. */
+export const tuningSeed = 0
+
+/** Figure 7. Points, width, n, rank and epochs are the paper's; it does not give the radius, the noise and the network around the layer. */
+export const expressivenessSettings = {
+  clusters: { classes: 8, pointsPerClass: 30, radius: 4, deviation: 0.5 },
+  width: 64,
+  n: 128,
+  rank: 1,
+  scaling: 64,
+  epochs: 2000,
+  scoredEvery: 10,
+  seeds: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+  tuningSeeds: [101, 102, 103],
+  rates: {
+    frozen: { FourierFT: 1, LoRA: 0.3 },
+    trained: { FourierFT: 0.03, LoRA: 0.01 },
+  },
+  rateGrids: { FourierFT: [0.03, 0.1, 0.3, 1], LoRA: [0.01, 0.03, 0.1, 0.3] },
+} as const
+
+/** Figure 4. The same number of trained values in each layer: n = 128, 256, 512, 1024 and r = 1, 2, 4, 8. */
+export const parametersSettings = {
+  fourier: [
+    { n: 16, learningRate: 0.4 },
+    { n: 32, learningRate: 0.4 },
+    { n: 64, learningRate: 0.1 },
+    { n: 128, learningRate: 0.05 },
+    { n: 256, learningRate: 0.05 },
+    { n: 512, learningRate: 0.025 },
+    { n: 1024, learningRate: 0.0125 },
+  ],
+  lora: [
+    { rank: 1, learningRate: 0.08 },
+    { rank: 2, learningRate: 0.04 },
+    { rank: 4, learningRate: 0.02 },
+    { rank: 8, learningRate: 0.02 },
+  ],
+  rateGrids: { fourier: [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4], lora: [0.01, 0.02, 0.04, 0.08, 0.16] },
+} as const
+
+/**
+ * Figure 5. The paper's layers are 768 × 768 with W = 200 and f_c = 0, 100 … 500; these are 64 × 64. Equation 5 is homogeneous in D, f_c
+ * and W, so all of them divided by 768/64 = 12 give the same map on the smaller spectrum. As in the paper, the other settings are those
+ * of the run without bias.
+ */
+export const frequencyBiasSettings = {
+  n: 64,
+  learningRate: 0.1,
+  paperWidth: 768,
+  paperBandwidth: 200,
+  paperCentres: [0, 100, 200, 300, 400, 500],
+} as const
+
+/** Table 6. */
+export const basesSettings = {
+  n: 256,
+  rates: { fourier: 0.05, orthogonal: 0.05, random: 0.1 } satisfies Record<BasisName, number>,
+  rateGrid: [0.025, 0.05, 0.1, 0.2],
+} as const

@@ -1,0 +1,77 @@
+/**
+ * Chooses the learning rates in `settings.ts`: `node dist/tune.js expressiveness | parameters | bases`. It looks at no test digit, and at
+ * no seed that results are reported for.
+ */
+import { basisCondition } from './bases.js'
+import { basisNames } from './basis.js'
+import { type Condition, compareOnDigits } from './digits-comparison.js'
+import { epochOfAllRight, trainHiddenLayer, type UpdateName } from './expressiveness-training.js'
+import type { Surroundings } from './hidden-layer-network.js'
+import { fourierCondition, loraCondition } from './parameters.js'
+import { basesSettings, expressivenessSettings, parametersSettings, tuningSeed } from './settings.js'
+import { markdownTable } from './table-text.js'
+import { startTensorFlow } from './tensorflow.js'
+
+const subjects: Readonly<Record<string, () => Promise<string[][]>>> = {
+  async expressiveness() {
+    const { epochs, tuningSeeds, rateGrids } = expressivenessSettings
+    const surroundings: readonly Surroundings[] = ['frozen', 'trained']
+    const methods: readonly UpdateName[] = ['FourierFT', 'LoRA']
+    const runs = surroundings.flatMap((around) =>
+      methods.flatMap((method) =>
+        rateGrids[method].map((learningRate) => {
+          const first = tuningSeeds.map((seed) => {
+            const run = trainHiddenLayer({ method, surroundings: around, learningRate, epochs, seed })
+            return epochOfAllRight(run) ?? 'never'
+          })
+          return [around, method, `${learningRate}`, first.join(', ')]
+        }),
+      ),
+    )
+    return [['network', 'method', 'rate', 'epochs to 100 %'], ...runs]
+  },
+  parameters() {
+    const { fourier, lora, rateGrids } = parametersSettings
+    return onDigits([
+      ...fourier.flatMap(({ n }) =>
+        rateGrids.fourier.map((learningRate) => fourierCondition({ n, learningRate })),
+      ),
+      ...lora.flatMap(({ rank }) =>
+        rateGrids.lora.map((learningRate) => loraCondition({ rank, learningRate })),
+      ),
+    ])
+  },
+  bases: () =>
+    onDigits(
+      basisNames.flatMap((basis) => basesSettings.rateGrid.map((rate) => basisCondition(basis, rate))),
+    ),
+}
+
+async function onDigits(conditions: readonly Condition[]): Promise<string[][]> {
+  const outcomes = await compareOnDigits(conditions, {
+    seeds: [tuningSeed],
+    quick: false,
+    scoredOn: 'validation',
+  })
+  return [
+    ['method', 'rate', 'validation loss', 'validation accuracy'],
+    ...outcomes.map(({ name, learningRate, loss, accuracy }) => [
+      name,
+      `${learningRate}`,
+      loss.mean.toFixed(3),
+      `${(100 * accuracy.mean).toFixed(1)} %`,
+    ]),
+  ]
+}
+
+const [subject = ''] = process.argv.slice(2)
+const tune = Object.hasOwn(subjects, subject) ? subjects[subject] : undefined
+if (tune === undefined) {
+  console.error(
+    `tune: expected one of ${Object.keys(subjects).join(', ')}; received ${JSON.stringify(subject)}`,
+  )
+  process.exitCode = 2
+} else {
+  await startTensorFlow()
+  console.log(markdownTable(await tune()))
+}
