@@ -1,4 +1,7 @@
 /** `fourierft conformance`: does a backend apply FourierFT exactly as specified? */
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import {
   type ConformanceReport,
   type ConformanceRow,
@@ -8,7 +11,7 @@ import {
   runConformance,
   toRows,
 } from '@fourierft/conformance'
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import { type BackendName, backendNames, isBackendName, openBackend } from '../backends.js'
 import { CommandError, usageError } from '../command-error.js'
 import { jsonText } from '../json-text.js'
@@ -20,6 +23,7 @@ interface Options {
   readonly quick?: true
   readonly json?: true
   readonly markdown?: true
+  readonly report?: true
 }
 
 /** A backend that cannot run here. */
@@ -51,6 +55,7 @@ export function addConformanceCommand(program: Command, output: Output): void {
     .option('--quick', 'only small cases: seconds instead of minutes, a weaker verdict')
     .option('--json', 'print rows of JSON')
     .option('--markdown', 'print a Markdown table')
+    .addOption(new Option('--report', 'print the whole finding of one backend as JSON').hideHelp())
     .addHelpText('after', HELP)
     .action((options: Options) => checkConformance(options, output))
 }
@@ -74,18 +79,55 @@ async function checkConformance(options: Options, output: Output): Promise<void>
   const reports: ConformanceReport[] = []
   const unavailable: Unavailable[] = []
   for (const name of names) {
-    const backend = await openBackend(name)
-    if ('reason' in backend) {
-      unavailable.push({ backend: name, reason: backend.reason })
-      continue
-    }
-    reports.push(await runConformance(backend, { levels, quick }))
-    await backend.dispose?.()
+    const found =
+      names.length === 1 ? await check(name, levels, quick) : await checkApart(name, levels, quick)
+    if ('reason' in found) unavailable.push(found)
+    else reports.push(found)
+    if (options.report) output.result(JSON.stringify(found))
   }
+  if (options.report) return
   const rows = [...toRows(reports), ...unavailable.flatMap((missing) => skippedRows(missing, levels))]
   if (options.json) output.result(jsonText(rows))
   else output.result(table(reports, unavailable, options.markdown ? formatMarkdown : formatTable))
   throwForFailures(rows)
+}
+
+async function check(
+  name: BackendName,
+  levels: readonly LevelNumber[],
+  quick: boolean,
+): Promise<ConformanceReport | Unavailable> {
+  const backend = await openBackend(name)
+  if ('reason' in backend) return { backend: name, reason: backend.reason }
+  const report = await runConformance(backend, { levels, quick })
+  await backend.dispose?.()
+  return report
+}
+
+/** In a process of its own: runtimes disagree about what a process may load, and one that crashes takes no other row along. */
+async function checkApart(
+  name: BackendName,
+  levels: readonly LevelNumber[],
+  quick: boolean,
+): Promise<ConformanceReport | Unavailable> {
+  const main = fileURLToPath(new URL('../main.js', import.meta.url))
+  const chosen = levels.flatMap((level) => ['--level', String(level)])
+  const args = ['conformance', '--backend', name, ...chosen, ...(quick ? ['--quick'] : []), '--report']
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, [main, ...args], {
+    maxBuffer: 2 ** 26,
+  }).catch((error: Error & { stdout?: string; stderr?: string }) => ({
+    stdout: error.stdout ?? '',
+    stderr: error.stderr || error.message,
+  }))
+  // Runtimes print banners of their own; the finding is the last line.
+  const finding = stdout.trimEnd().split('\n').at(-1) ?? ''
+  if (!finding.startsWith('{')) {
+    throw new CommandError(
+      'BACKEND_CRASHED',
+      `${name}: ${stderr.trim().split('\n').at(-1) || 'its process ended without a word'}`,
+    )
+  }
+  return JSON.parse(finding)
 }
 
 function skippedRows({ backend, reason }: Unavailable, levels: readonly LevelNumber[]): ConformanceRow[] {
