@@ -7,7 +7,8 @@ import { benchmarkTfjs } from './tfjs.js'
 
 const RUNTIMES: Readonly<Record<string, (effort: Effort) => Promise<void>>> = {
   core: benchmarkCore,
-  tfjs: benchmarkTfjs,
+  tfjs: (effort) => benchmarkTfjs(effort, 'wasm'),
+  'tfjs-node': (effort) => benchmarkTfjs(effort, 'node'),
 }
 
 const names = Object.keys(RUNTIMES)

@@ -1,31 +1,31 @@
-/** Measurements of `@fourierft/tfjs` on TensorFlow.js's wasm backend, in Node. */
+/** Measurements of `@fourierft/tfjs` in Node: on TensorFlow.js's wasm backend, or on TensorFlow's own binding with the native operator. */
 import { uniformEntries } from '@fourierft/core'
-import { type Adapters, attach, disposeTables, fourierLinear } from '@fourierft/tfjs'
+import { type Adapters, attach, createTfjsBackend, disposeTables, fourierLinear } from '@fourierft/tfjs'
 import * as tf from '@tensorflow/tfjs-core'
-import '@tensorflow/tfjs-backend-wasm'
 import { type LayersModel, layers, sequential } from '@tensorflow/tfjs-layers'
 import { type Clock, type Effort, printRatios, printSection } from './measure.js'
 
 const N = 1000
 
-/** The wasm backend may compute on several threads. */
+/** Both backends may compute on several threads. */
 const CLOCK: Clock = 'wall'
 
-export async function benchmarkTfjs(effort: Effort): Promise<void> {
-  await tf.setBackend('wasm')
-  await trainingSteps(effort)
-  await strategies(effort)
+export async function benchmarkTfjs(effort: Effort, name: 'wasm' | 'node'): Promise<void> {
+  const { strategies } = await createTfjsBackend(name)
+  console.log(`\ntfjs-${name}`)
+  await trainingSteps(effort, name === 'node' ? [768, 1024, 4096] : [768, 1024])
+  await compareStrategies(effort, strategies.includes('native'))
   await swaps(effort)
-  await transposedProducts(effort)
+  if (name === 'wasm') await transposedProducts(effort)
 }
 
 /** Forward and backward pass of one layer; what a training step spends elsewhere is the same for all. */
-async function trainingSteps(effort: Effort): Promise<void> {
+async function trainingSteps(effort: Effort, widths: readonly number[]): Promise<void> {
   printSection(
     'Forward and backward pass of one layer',
     `n = ${N}, LoRA r = 8; as multiples of the frozen layer as TensorFlow.js differentiates it`,
   )
-  const sizes = effort === 'quick' ? [[256, 8]] : [768, 1024].flatMap((d) => [1, 32, 512].map((t) => [d, t]))
+  const sizes = effort === 'quick' ? [[256, 8]] : widths.flatMap((d) => [1, 32, 512].map((t) => [d, t]))
   for (const [d, tokens] of sizes) {
     const frozen = denseModel(d)
     const adapted = denseModel(d)
@@ -55,7 +55,8 @@ async function trainingSteps(effort: Effort): Promise<void> {
   }
 }
 
-async function strategies(effort: Effort): Promise<void> {
+async function compareStrategies(effort: Effort, native: boolean): Promise<void> {
+  const names = ['auto', 'dense', 'factored', 'spectral', ...(native ? (['native'] as const) : [])] as const
   printSection('Strategies, forward pass of the adapter alone', 'as multiples of what auto chooses')
   const sizes =
     effort === 'quick'
@@ -77,14 +78,14 @@ async function strategies(effort: Effort): Promise<void> {
     } as const
     const x = tf.randomNormal([tokens, d])
     const c = tf.randomNormal([n])
-    const run = (strategy: 'auto' | 'dense' | 'factored' | 'spectral') => () => {
+    const run = (strategy: (typeof names)[number]) => () => {
       const y = fourierLinear(x, c, spec, { strategy })
       y.dataSync()
       y.dispose()
     }
     await printRatios(
       `${d}×${d}, n = ${n}, T = ${tokens}`,
-      (['auto', 'dense', 'factored', 'spectral'] as const).map((name) => ({ name, run: run(name) })),
+      names.map((name) => ({ name, run: run(name) })),
       effort,
       CLOCK,
     )
