@@ -1,4 +1,5 @@
 /** Table of contents of `@fourierft/tfjs`. */
+export { AdamW } from './adamw.js'
 export type { Adapters, AttachOptions } from './attach/adapters.js'
 export { attach } from './attach/attach.js'
 export type { ModuleNames } from './attach/named-layers.js'
