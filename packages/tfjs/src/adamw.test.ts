@@ -271,11 +271,13 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
       const restored = own(new AdamW())
       await restored.setWeights(await optimizer.getWeights())
       const other = variable([1, 2, 3], 'other')
-      const refused = expect.objectContaining({
-        code: 'INVALID_STATE',
-        message: expect.stringContaining("'other'"),
-      })
-      expect(() => apply(restored, [other], [[1, 2, 3]])).toThrow(refused)
+      const [short, long] = [variable(starts[1] ?? []), variable(starts[0] ?? [])]
+      // Too few, in another order, too many.
+      for (const variables of [[other], [other, long], [long, short, other]]) {
+        expect(() => apply(restored, variables, variables.map(numbers))).toThrow(
+          expect.objectContaining({ code: 'INVALID_STATE', message: expect.stringContaining("'other'") }),
+        )
+      }
       expect(numbers(other)).toEqual(Float32Array.of(1, 2, 3))
       expect(restored.iterations).toBe(10)
       expect((await restored.getWeights()).map(({ name }) => name)).toContain('second/v')

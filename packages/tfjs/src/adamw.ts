@@ -233,9 +233,7 @@ export class AdamW extends Optimizer {
       ...update,
       moments: inOrder ? saved[i]?.[1] : this.#moments.get(update.name),
     }))
-    const fits = pairs.every(({ value, moments }) =>
-      moments === undefined ? !inOrder : sameShape(moments.first, value),
-    )
+    const fits = pairs.every(({ value, moments }) => moments === undefined || sameShape(moments.first, value))
     if (!fits || (inOrder && saved.length !== updates.length)) {
       throw new FourierFTError(
         'INVALID_STATE',
