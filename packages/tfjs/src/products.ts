@@ -61,6 +61,6 @@ function timesTransposed(a: Tensor, b: Tensor): Tensor {
 }
 
 /** `aᵀ · b` */
-function transposedTimes(a: Tensor, b: Tensor): Tensor {
+export function transposedTimes(a: Tensor, b: Tensor): Tensor {
   return getBackend() === 'wasm' ? matMul(transpose(a), b) : matMul(a, b, true, false)
 }

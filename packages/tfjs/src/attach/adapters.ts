@@ -1,6 +1,6 @@
 /**
  * The adapters of one attached model: PEFT's verbs. Which adapter is active, whether it is merged, what is trained: all of that is
- * decided here. Layers apply what they are told to (`AdaptedDense`); files are the business of `@fourierft/core`.
+ * decided here. Layers apply what they are told to (`AdaptedLayer`); files are the business of `@fourierft/core`.
  */
 import {
   Adapter,
@@ -22,13 +22,23 @@ import {
   savePretrained,
   type WriteOptions,
 } from '@fourierft/core'
-import { add, type Tensor, tensor1d, tensor2d, tidy, transpose, type Variable } from '@tensorflow/tfjs-core'
+import {
+  add,
+  reshape,
+  type Tensor,
+  tensor1d,
+  tensor2d,
+  tidy,
+  transpose,
+  type Variable,
+} from '@tensorflow/tfjs-core'
 import { type LayersModel, type LayerVariable, Sequential } from '@tensorflow/tfjs-layers'
 import type { TfjsStrategy } from '../strategies/choose-strategy.js'
 import { TableCache } from '../table-cache.js'
-import { AdaptedDense, type DenseBranch } from './adapted-dense.js'
+import { ADAPTABLE, adaptableLayer } from './adaptable-layer.js'
+import { AdaptedLayer, type Branch } from './adapted-layer.js'
 import { freeze } from './freeze.js'
-import { type AnyLayer, denseParts, variableOf } from './layers-internals.js'
+import { type AnyLayer, variableOf } from './layers-internals.js'
 import { LoadedAdapter } from './loaded-adapter.js'
 import { type ModuleNames, type NamedLayer, namedLayers } from './named-layers.js'
 import { trainAdaptersOnly } from './training.js'
@@ -46,7 +56,7 @@ const attachedLayers = new WeakSet<AnyLayer>()
 export class Adapters {
   readonly model: LayersModel
   readonly #named: readonly NamedLayer[]
-  readonly #layers = new Map<string, AdaptedDense>()
+  readonly #layers = new Map<string, AdaptedLayer>()
   readonly #adapters = new Map<string, LoadedAdapter>()
   readonly #settings: { strategy: TfjsStrategy | 'auto'; tables: TableCache; rows: Int32Array | undefined }
   readonly #restore: readonly (() => void)[]
@@ -62,11 +72,11 @@ export class Adapters {
     this.model = model
     this.#named = namedLayers(model, moduleNames)
     this.#settings = { strategy, tables: new TableCache(), rows: undefined }
-    const dense = this.#named.flatMap(({ name, layer }) => {
-      const parts = denseParts(layer)
-      return parts ? [{ name, layer, parts }] : []
+    const adaptable = this.#named.flatMap(({ name, layer }) => {
+      const kind = adaptableLayer(layer)
+      return kind ? [{ name, layer, kind }] : []
     })
-    const taken = dense.find(({ layer }) => attachedLayers.has(layer))
+    const taken = adaptable.find(({ layer }) => attachedLayers.has(layer))
     if (taken) {
       throw new FourierFTError(
         'INVALID_STATE',
@@ -77,9 +87,9 @@ export class Adapters {
     // The first to change anything, and it checks every weight before that.
     const thaw = freeze(model, this.#named)
     this.#restore = [thaw, trainAdaptersOnly(model, () => this.#weightsToTrain())]
-    for (const { name, layer, parts } of dense) {
+    for (const { name, layer, kind } of adaptable) {
       attachedLayers.add(layer)
-      this.#layers.set(name, new AdaptedDense(name, layer, parts, this.#settings))
+      this.#layers.set(name, new AdaptedLayer(name, layer, kind, this.#settings))
     }
   }
 
@@ -240,7 +250,7 @@ export class Adapters {
     const adapters = await Promise.all(chosen.map((name) => this.#adapter(name).snapshot()))
     this.#checkAttached()
     // All new kernels before the first change, so that a failure changes nothing.
-    const kernels: [AdaptedDense, Tensor][] = []
+    const kernels: [AdaptedLayer, Tensor][] = []
     try {
       for (const layer of this.#layers.values()) {
         const own = adapters.filter(({ modules }) => modules.has(layer.module))
@@ -248,7 +258,7 @@ export class Adapters {
         kernels.push([
           layer,
           tidy(() =>
-            own.reduce((kernel, adapter) => add(kernel, kernelOf(adapter, layer)), layer.parts.kernel.read()),
+            own.reduce((kernel, adapter) => add(kernel, kernelOf(adapter, layer)), layer.kind.kernel.read()),
           ),
         ])
       }
@@ -274,11 +284,11 @@ export class Adapters {
    */
   async mergeAndUnload(): Promise<LayersModel> {
     if (this.#merged.length === 0) await this.mergeAdapter()
-    for (const [module, { parts }] of this.#layers) {
+    for (const [module, { kind }] of this.#layers) {
       const whole = this.#active.map((name) => this.#adapter(name).wholes.get(module)).find((found) => found)
       if (!whole) continue
-      variableOf(parts.kernel).assign(whole.kernel.read())
-      if (parts.bias && whole.bias) variableOf(parts.bias).assign(whole.bias.read())
+      variableOf(kind.kernel).assign(whole.kernel.read())
+      if (kind.bias && whole.bias) variableOf(kind.bias).assign(whole.bias.read())
     }
     this.#leave({ keepMerged: true })
     return this.model
@@ -334,14 +344,24 @@ export class Adapters {
    * @param names an adapter for each row, null for the base model
    * @param run synchronous; has to use the model with exactly that many rows at once: `model.predict(x, { batchSize: names.length })`
    * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged, `INVALID_OPTION` for another number of rows,
-   *   `UNSUPPORTED` for adapters with `modulesToSave`
+   *   `UNSUPPORTED` for adapters with `modulesToSave`, or of convolutions other than 1×1 with strides of 1
    */
   withAdapterPerRow<T>(names: readonly (string | null)[], run: () => T): T {
     this.#checkAttached()
     if (this.#merged.length > 0) throw invalidState('the model is merged; call unmergeAdapter() first')
     const used = [...new Set(names.filter((name) => name !== null))]
     for (const name of used) {
-      if (this.#adapter(name).wholes.size > 0) {
+      const { branches, wholes } = this.#adapter(name)
+      const shared = [...branches.keys()].find((module) => !this.#layer(module).kind.takesRows)
+      if (shared !== undefined) {
+        throw new FourierFTError(
+          'UNSUPPORTED',
+          `adapter '${name}' changes layer '${shared}', a convolution with a kernel or strides above 1, which has one kernel for the ` +
+            'whole batch; predict the rows of each adapter in a batch of their own',
+          { module: shared, option: 'names', received: name },
+        )
+      }
+      if (wholes.size > 0) {
         throw new FourierFTError(
           'UNSUPPORTED',
           `adapter '${name}' replaces whole layers (modulesToSave); it cannot share a batch`,
@@ -402,9 +422,8 @@ export class Adapters {
   #matched(config: FourierFTConfig): string[] {
     const whole = new Set(this.#wholeModules(config))
     const names = this.#named.filter(({ layer }) => layer.weights.length > 0).map(({ name }) => name)
-    const matched = matchModules(config, names, { linear: this.#layers.keys() }).filter(
-      (module) => !whole.has(module),
-    )
+    const linear = [...this.#layers.values()].filter(({ kind }) => kind.isLinear).map(({ module }) => module)
+    const matched = matchModules(config, names, { linear }).filter((module) => !whole.has(module))
     for (const module of matched) this.#layer(module)
     return matched
   }
@@ -427,19 +446,27 @@ export class Adapters {
         this.#layers.keys(),
       )
     }
-    for (const module of modules) this.#layer(module)
+    for (const module of modules) {
+      if (!this.#layer(module).kind.isLinear) throw this.#unsupported(module, 'be saved whole', ['Dense'])
+    }
     return modules
   }
 
-  #layer(module: string): AdaptedDense {
+  #layer(module: string): AdaptedLayer {
     const layer = this.#layers.get(module)
     if (layer) return layer
-    const other = this.#named.find(({ name }) => name === module)
-    if (!other) throw moduleNotFound(`the model has no layer '${module}'`, module, this.#layers.keys())
-    throw new FourierFTError(
+    if (this.#named.some(({ name }) => name === module)) {
+      throw this.#unsupported(module, 'have adapters', ADAPTABLE)
+    }
+    throw moduleNotFound(`the model has no layer '${module}'`, module, this.#layers.keys())
+  }
+
+  #unsupported(module: string, what: string, expected: readonly string[]): FourierFTError {
+    const received = this.#named.find(({ name }) => name === module)?.layer.getClassName()
+    return new FourierFTError(
       'UNSUPPORTED',
-      `layer '${module}' is a ${other.layer.getClassName()}; only Dense layers can have adapters`,
-      { module, expected: 'Dense', received: other.layer.getClassName() },
+      `layer '${module}' is a ${received}; only these can ${what}: ${expected.join(', ')}`,
+      { module, expected, received },
     )
   }
 
@@ -458,7 +485,7 @@ export class Adapters {
     )
   }
 
-  #branch(name: string, module: string): DenseBranch {
+  #branch(name: string, module: string): Branch {
     const { branches } = this.#adapter(name)
     const branch = branches.get(module)
     if (branch) return branch
@@ -522,10 +549,11 @@ export class Adapters {
   }
 }
 
-/** ΔWᵀ of one layer, in the orientation of a TensorFlow.js kernel `[in, out]`. */
-function kernelOf(adapter: Adapter, { module, shape }: AdaptedDense): Tensor {
+/** ΔWᵀ of one layer, `[in, out]`, in the shape of its kernel. */
+function kernelOf(adapter: Adapter, { module, shape, kind }: AdaptedLayer): Tensor {
   const values = delta(adapter.layer(module, shape), new Float32Array(shape[0] * shape[1]))
-  return transpose(tensor2d(Float32Array.from(values), [shape[0], shape[1]]))
+  const matrix = tensor2d(Float32Array.from(values), [shape[0], shape[1]])
+  return reshape(transpose(matrix), kind.kernel.shape as number[])
 }
 
 /** `a`, `a.b`, `a.b.c` of `a.b.c`. */

@@ -1,6 +1,6 @@
 /**
  * What this package uses of TensorFlow.js's layers beyond their public types, in one place, and checked when it is first needed: fields
- * of `Dense`, the layer inside of a wrapper, and where a compiled model keeps the list of weights that `fit` trains.
+ * of its layers, the layer inside of a wrapper, and where a compiled model keeps the list of weights that `fit` trains.
  */
 import { FourierFTError } from '@fourierft/core'
 import { type Tensor, Variable } from '@tensorflow/tfjs-core'
@@ -8,23 +8,32 @@ import { type LayersModel, type LayerVariable, layers, version_layers } from '@t
 
 export type AnyLayer = layers.Layer
 
-/** `y = activation(x · kernel + bias)`. */
-export interface DenseParts {
-  /** `[in, out]` */
-  readonly kernel: LayerVariable
-  readonly bias: LayerVariable | null
-  readonly activation: { apply(x: Tensor): Tensor }
+export interface Activation {
+  apply(x: Tensor): Tensor
 }
 
-/** The parts of a `Dense` layer; undefined for any other layer. */
-export function denseParts(layer: AnyLayer): DenseParts | undefined {
-  if (layer.getClassName() !== 'Dense') return undefined
-  const parts = layer as unknown as DenseParts
-  const { kernel, bias, activation } = parts
-  const fits =
-    typeof kernel?.read === 'function' && bias !== undefined && typeof activation?.apply === 'function'
-  if (!fits) throw unknownVersion('Dense', 'kernel, bias, activation')
-  return parts
+/**
+ * A layer's fields that its public type does not have.
+ *
+ * @param checks what each field has to be
+ * @throws {FourierFTError} `UNSUPPORTED` if one of them is something else
+ */
+export function internals<T extends object>(
+  layer: AnyLayer,
+  checks: { readonly [K in keyof T]: (value: unknown) => boolean },
+): T {
+  const parts = layer as unknown as T
+  const fields = Object.keys(checks) as (keyof T & string)[]
+  if (fields.every((field) => checks[field](parts[field]))) return parts
+  throw unknownVersion(layer.getClassName(), fields.join(', '))
+}
+
+export function isWeight(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'read' in value
+}
+
+export function isActivation(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'apply' in value
 }
 
 /** The one layer inside of a wrapper such as `TimeDistributed`. */

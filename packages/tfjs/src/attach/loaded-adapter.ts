@@ -10,14 +10,14 @@ import {
 } from '@fourierft/core'
 import { type Tensor, tensor, tidy, transpose } from '@tensorflow/tfjs-core'
 import { LayerVariable } from '@tensorflow/tfjs-layers'
-import type { ActivePart, AdaptedDense, DenseBranch, WholeWeights } from './adapted-dense.js'
+import type { ActivePart, AdaptedLayer, Branch, WholeWeights } from './adapted-layer.js'
 
 /** PEFT's name of a tensor that belongs to a module saved whole. */
 const SAVED = /^base_model\.model\.(.+)\.(weight|bias)$/s
 
 export class LoadedAdapter {
   readonly #source: Adapter
-  readonly #branches = new Map<string, DenseBranch>()
+  readonly #branches = new Map<string, Branch>()
   readonly #wholes = new Map<string, WholeWeights>()
 
   /**
@@ -25,7 +25,7 @@ export class LoadedAdapter {
    * @param wholeModules the modules that are trained and saved whole
    * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, and what `Adapter.layer` throws; nothing is made then
    */
-  constructor(source: Adapter, layers: ReadonlyMap<string, AdaptedDense>, wholeModules: readonly string[]) {
+  constructor(source: Adapter, layers: ReadonlyMap<string, AdaptedLayer>, wholeModules: readonly string[]) {
     this.#source = source
     const specs = Array.from(source.modules.keys(), (module) =>
       source.layer(module, layerOf(layers, module).shape),
@@ -37,7 +37,7 @@ export class LoadedAdapter {
       this.#branches.set(name, { spec, coefficients: variable })
     }
     for (const { module, layer } of wholes) {
-      const { kernel, bias } = layer.parts
+      const { kernel, bias } = layer.kind
       const given = stored.get(module)
       this.#wholes.set(module, {
         kernel: weight(
@@ -54,7 +54,7 @@ export class LoadedAdapter {
     return { branch: this.#branches.get(module), whole: this.#wholes.get(module) }
   }
 
-  get branches(): ReadonlyMap<string, DenseBranch> {
+  get branches(): ReadonlyMap<string, Branch> {
     return this.#branches
   }
 
@@ -95,13 +95,13 @@ export class LoadedAdapter {
   }
 }
 
-function layerOf(layers: ReadonlyMap<string, AdaptedDense>, module: string): AdaptedDense {
+function layerOf(layers: ReadonlyMap<string, AdaptedLayer>, module: string): AdaptedLayer {
   const layer = layers.get(module)
   if (layer) return layer
   const nearest = nearestNames([module], [...layers.keys()], 3)
   throw new FourierFTError(
     'MODULE_NOT_FOUND',
-    `the model has no Dense layer '${module}'; the nearest: ${nearest.join(', ') || 'it has none at all'}. ` +
+    `the model has no layer '${module}' that can have adapters; the nearest: ${nearest.join(', ') || 'it has none at all'}. ` +
       'The option moduleNames of attach() gives layers other names',
     { module, expected: [...layers.keys()], received: module },
   )
@@ -116,7 +116,7 @@ interface StoredWhole {
 /** The whole weights that a file holds, checked against the model; everything else in it is refused rather than passed over. */
 function storedWholes(
   source: Adapter,
-  layers: ReadonlyMap<string, AdaptedDense>,
+  layers: ReadonlyMap<string, AdaptedLayer>,
   wholeModules: readonly string[],
 ): Map<string, StoredWhole> {
   const parts = new Map<string, { weight?: Float32Array; bias?: Float32Array }>()
@@ -129,8 +129,8 @@ function storedWholes(
         { tensor, expected: wholeModules },
       )
     }
-    const { shape, parts: dense } = layerOf(layers, module)
-    const expected = kind === 'weight' ? [...shape] : dense.bias ? [shape[0]] : undefined
+    const { shape, bias } = layerOf(layers, module).kind
+    const expected = kind === 'weight' ? [...shape] : bias ? [shape[0]] : undefined
     if (expected === undefined || !equal(stored.shape, expected)) {
       throw new FourierFTError(
         'SHAPE_MISMATCH',
@@ -151,7 +151,7 @@ function storedWholes(
   }
   const wholes = new Map<string, StoredWhole>()
   for (const [module, { weight, bias }] of parts) {
-    const needsBias = layerOf(layers, module).parts.bias !== null
+    const needsBias = layerOf(layers, module).kind.bias !== null
     if (weight === undefined || (needsBias && bias === undefined)) {
       const missing = `base_model.model.${module}.${weight === undefined ? 'weight' : 'bias'}`
       throw new FourierFTError('INVALID_SAFETENSORS', `tensor ${missing} is missing beside its other half`, {

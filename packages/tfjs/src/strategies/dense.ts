@@ -27,6 +27,6 @@ export function dense({ x, c, rows, entries, tables }: BranchInput): Tensor2D {
  *
  * @param c coefficients times `α/(d1·d2)`, `[n]`
  */
-function denseKernel(c: Tensor, entries: Entries, tables: TableCache): Tensor2D {
+export function denseKernel(c: Tensor, entries: Entries, tables: TableCache): Tensor2D {
   return hasHostMemory() ? hostKernel(c, entries) : factoredKernel(c, entries, tables)
 }

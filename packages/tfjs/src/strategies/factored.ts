@@ -29,6 +29,19 @@ export function factoredKernel(c: Tensor, entries: Entries, tables: TableCache):
   return synthesise(modulate(inputBasis(entries, tables), c), entries, tables)
 }
 
+/** The input of `factoredLookup`: as `BranchInput`, but for tokens that are numbers. */
+export interface LookupInput extends Omit<BranchInput, 'x' | 'base'> {
+  /** `[T]`, each `0 … d2−1` */
+  readonly ids: ArrayLike<number>
+}
+
+/** The rows `ids` of ΔWᵀ, `[T, d1]`: Δy of one-hot tokens, whose spectra are rows of the input basis. Only those rows are made. */
+export function factoredLookup({ ids, c, rows, entries, tables }: LookupInput): Tensor2D {
+  const { columns, n, shape } = entries
+  const spectrum = tensor2d(basisRows(columns, shape[1], ids), [ids.length, 2 * n])
+  return synthesise(modulate(spectrum, coefficientsPerToken({ c, rows })), entries, tables)
+}
+
 function synthesise(spectrum: Tensor2D, entries: Entries, tables: TableCache): Tensor2D {
   return constantProduct(
     spectrum,
@@ -116,6 +129,23 @@ function transposedBasis(frequencies: Uint32Array, d: number, sign: 1 | -1): Flo
       values[l * d + q] = cos[angle] as number
       values[(n + l) * d + q] = sign * (sin[angle] as number)
       angle = (angle + frequency) % d
+    }
+  }
+  return values
+}
+
+/** The rows `positions` of the basis with sign 1, `[T, 2n]`. */
+function basisRows(frequencies: Uint32Array, d: number, positions: ArrayLike<number>): Float32Array {
+  const { cos, sin } = unitCircle(d)
+  const n = frequencies.length
+  const values = new Float32Array(positions.length * 2 * n)
+  for (let t = 0; t < positions.length; t++) {
+    const q = positions[t] as number
+    for (let l = 0; l < n; l++) {
+      // Below 2⁵³: an exact product.
+      const angle = (q * (frequencies[l] as number)) % d
+      values[t * 2 * n + l] = cos[angle] as number
+      values[t * 2 * n + n + l] = sin[angle] as number
     }
   }
   return values

@@ -1,36 +1,24 @@
 /**
- * One `Dense` layer of a user's model made ready for adapters: its `call` is laid over so that `x · kernel + bias` gets the active
- * adapters' Δy before the activation. Without an active adapter the layer's own `call` runs, with its own bits.
+ * One layer of a user's model made ready for adapters: its `call` is laid over so that the active adapters' ΔW takes part before the
+ * activation. Without an active adapter the layer's own `call` runs, with its own bits.
  */
 import { FourierFTError, type Shape } from '@fourierft/core'
-import {
-  add,
-  cast,
-  keep,
-  mul,
-  reshape,
-  stack,
-  type Tensor,
-  type Tensor2D,
-  tidy,
-  type Variable,
-} from '@tensorflow/tfjs-core'
+import { add, keep, mul, stack, type Tensor, tidy, type Variable } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
-import { fourierLinear, type LayerSpec } from '../fourier-linear.js'
-import { frozenProduct, product } from '../products.js'
-import type { TfjsStrategy } from '../strategies/choose-strategy.js'
-import { entriesKey, type TableCache } from '../table-cache.js'
-import { type AnyLayer, type DenseParts, variableOf } from './layers-internals.js'
+import type { LayerSpec } from '../fourier-linear.js'
+import { entriesKey } from '../table-cache.js'
+import type { ApplyOptions, Change, LayerKind } from './layer-kind.js'
+import { type AnyLayer, variableOf } from './layers-internals.js'
 import { override } from './override.js'
 
 /** One adapter's part in one layer. */
-export interface DenseBranch {
+export interface Branch {
   readonly spec: LayerSpec
   /** `c`, `[n]` */
   readonly coefficients: LayerVariable
 }
 
-/** A layer's own weights replaced by an adapter's: one of `modules_to_save`. */
+/** A `Dense` layer's own weights replaced by an adapter's: one of `modules_to_save`. */
 export interface WholeWeights {
   /** `[in, out]` */
   readonly kernel: LayerVariable
@@ -38,43 +26,42 @@ export interface WholeWeights {
 }
 
 /** What the layers of one attached model have in common. */
-export interface ApplySettings {
-  readonly strategy: TfjsStrategy | 'auto'
-  readonly tables: TableCache
+export interface ApplySettings extends ApplyOptions {
   /** For each row of the batch the index of its adapter among the active ones, −1 for none. Undefined: all are added. */
   rows: Int32Array | undefined
 }
 
 /** An active adapter's part in this layer; either may be absent. */
 export interface ActivePart {
-  readonly branch?: DenseBranch | undefined
+  readonly branch?: Branch | undefined
   readonly whole?: WholeWeights | undefined
 }
 
-export class AdaptedDense {
+export class AdaptedLayer {
   readonly module: string
-  readonly parts: DenseParts
-  /** `[out, in]` */
-  readonly shape: Shape
+  readonly kind: LayerKind
   readonly #settings: ApplySettings
   readonly #kernel: Variable
   readonly #restoreCall: () => void
   #active: readonly ActivePart[] = []
   #original: Tensor | undefined
 
-  constructor(module: string, layer: AnyLayer, parts: DenseParts, settings: ApplySettings) {
-    const [inputs, outputs] = parts.kernel.shape as [number, number]
+  constructor(module: string, layer: AnyLayer, kind: LayerKind, settings: ApplySettings) {
     this.module = module
-    this.parts = parts
-    this.shape = [outputs, inputs]
+    this.kind = kind
     this.#settings = settings
-    this.#kernel = variableOf(parts.kernel)
+    this.#kernel = variableOf(kind.kernel)
     const call = layer.call.bind(layer)
     this.#restoreCall = override(layer, 'call', (inputs, kwargs) =>
       this.#idle
         ? call(inputs, kwargs)
         : tidy(() => this.#apply(Array.isArray(inputs) ? (inputs[0] as Tensor) : inputs)),
     )
+  }
+
+  /** `[out, in]` */
+  get shape(): Shape {
+    return this.kind.shape
   }
 
   /** The parts of the active adapters, in their order; an adapter without a part in this layer has an empty one. */
@@ -117,23 +104,17 @@ export class AdaptedDense {
     return this.#active.every(({ branch, whole }) => !whole && (!branch || this.merged))
   }
 
-  #apply(given: Tensor): Tensor {
-    const [outputs, inputs] = this.shape
-    const x = cast(given, 'float32')
-    const { activation } = this.parts
+  #apply(x: Tensor): Tensor {
     const whole = this.#active.find((part) => part.whole)?.whole
-    const flat = reshape(x, [-1, inputs])
-    const bias = whole ? whole.bias : this.parts.bias
-    let y = whole ? product(flat, whole.kernel.read()) : frozenProduct(flat, this.parts.kernel.read())
-    if (bias) y = add(y, bias.read())
-    if (!this.merged) y = this.#withChanges(y, x)
-    return activation.apply(reshape(y, [...x.shape.slice(0, -1), outputs]))
+    const { kernel, bias } = whole ?? this.kind
+    const weights = { kernel: kernel.read(), bias: bias?.read(), isFrozen: whole === undefined }
+    return this.kind.apply(x, weights, this.merged ? [] : this.#changes(x), this.#settings)
   }
 
-  /** `y + Σ Δy` for `y` `[T, d1]`, with one branch for each set of entries. */
-  #withChanges(y: Tensor2D, x: Tensor): Tensor2D {
-    const { strategy, tables, rows } = this.#settings
-    const tokens = y.shape[0]
+  /** ΔW of the active adapters, one for each set of entries. */
+  #changes(x: Tensor): Change[] {
+    const { rows } = this.#settings
+    if (rows) this.#checkRows(rows, x)
     const byEntries = new Map<string, { spec: LayerSpec; coefficients: Tensor[]; adapters: number[] }>()
     this.#active.forEach(({ branch }, adapter) => {
       if (!branch) return
@@ -144,20 +125,16 @@ export class AdaptedDense {
       group.adapters.push(adapter)
       byEntries.set(key, group)
     })
-    let base = y
-    for (const { spec, coefficients, adapters } of byEntries.values()) {
-      const flat = reshape(x, [tokens, spec.shape[1]])
-      const own = rows && spreadRows(rows, x, tokens, this.module).map((adapter) => adapters.indexOf(adapter))
-      const c = own ? stack(coefficients) : coefficients.reduce((a, b) => add(a, b))
-      base = fourierLinear(flat, c, spec, { strategy, tables, base, rows: own }) as Tensor2D
-    }
-    return base
+    return Array.from(byEntries.values(), ({ spec, coefficients, adapters }) => ({
+      spec,
+      coefficients: rows ? stack(coefficients) : coefficients.reduce((a, b) => add(a, b)),
+      rows: rows?.map((adapter) => adapters.indexOf(adapter)),
+    }))
   }
-}
 
-/** From one index for each row of the batch to one for each token. */
-function spreadRows(rows: Int32Array, x: Tensor, tokens: number, module: string): Int32Array {
-  if (x.shape[0] !== rows.length) {
+  #checkRows(rows: Int32Array, x: Tensor): void {
+    if (x.shape[0] === rows.length) return
+    const { module } = this
     throw new FourierFTError(
       'SHAPE_MISMATCH',
       `layer '${module}': its batch has ${x.shape[0]} rows, adapters were named for ${rows.length}; ` +
@@ -165,6 +142,4 @@ function spreadRows(rows: Int32Array, x: Tensor, tokens: number, module: string)
       { module, expected: rows.length, received: x.shape[0] },
     )
   }
-  const each = tokens / rows.length
-  return Int32Array.from({ length: tokens }, (_, t) => rows[Math.floor(t / each)] as number)
 }

@@ -1,0 +1,26 @@
+/** Which layers of TensorFlow.js can have adapters. */
+import { convolutionLayer } from './convolution-layer.js'
+import { denseLayer } from './dense-layer.js'
+import { embeddingLayer } from './embedding-layer.js'
+import type { LayerKind } from './layer-kind.js'
+import type { AnyLayer } from './layers-internals.js'
+
+const KINDS: Readonly<Record<string, (layer: AnyLayer) => LayerKind | undefined>> = {
+  Dense: denseLayer,
+  Conv1D: convolutionLayer,
+  Conv2D: convolutionLayer,
+  Embedding: embeddingLayer,
+}
+
+/** Their class names. */
+export const ADAPTABLE: readonly string[] = Object.keys(KINDS)
+
+/**
+ * The layer as one that adapters can change; undefined for all others.
+ *
+ * @throws {FourierFTError} `UNSUPPORTED` for a version of TensorFlow.js whose layers are made differently
+ */
+export function adaptableLayer(layer: AnyLayer): LayerKind | undefined {
+  const name = layer.getClassName()
+  return Object.hasOwn(KINDS, name) ? KINDS[name]?.(layer) : undefined
+}

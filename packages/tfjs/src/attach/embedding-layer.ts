@@ -1,0 +1,40 @@
+/**
+ * `Embedding` as a kind of layer: a linear layer of one-hot tokens, `y = W' x`, so its adapter has the shape `[out, in]` =
+ * `[outputDim, inputDim]`, and the kernel `[inputDim, outputDim]` is looked up row by row. The change is looked up too: only the rows of
+ * ΔWᵀ that occur are computed, by the `factored` strategy, whatever strategy was named.
+ */
+import { add, cast, gather, reshape } from '@tensorflow/tfjs-core'
+import type { LayerVariable } from '@tensorflow/tfjs-layers'
+import { factoredLookup } from '../strategies/factored.js'
+import { type LayerKind, normalisedCoefficients, rowsOfTokens } from './layer-kind.js'
+import { type AnyLayer, internals, isWeight } from './layers-internals.js'
+
+interface EmbeddingParts {
+  /** `[inputDim, outputDim]` */
+  readonly embeddings: LayerVariable
+}
+
+export function embeddingLayer(layer: AnyLayer): LayerKind {
+  const { embeddings } = internals<EmbeddingParts>(layer, { embeddings: isWeight })
+  const [inputs, outputs] = embeddings.shape as [number, number]
+  return {
+    shape: [outputs, inputs],
+    kernel: embeddings,
+    bias: null,
+    isLinear: false,
+    takesRows: true,
+    apply: (x, { kernel }, changes, { tables }) => {
+      const flat = reshape(cast(x, 'int32'), [x.size])
+      const ids = flat.dataSync()
+      const y = changes.reduce(
+        (sum, change) => {
+          const { entries } = change.spec
+          const rows = change.rows && rowsOfTokens(change.rows, x.size)
+          return add(sum, factoredLookup({ ids, c: normalisedCoefficients(change), rows, entries, tables }))
+        },
+        gather(kernel, flat),
+      )
+      return reshape(y, [...x.shape, outputs])
+    },
+  }
+}

@@ -1,0 +1,402 @@
+/** Convolutions and embeddings: what is not particular to them is in `attach.test.ts`. */
+import { type Adapter, FourierFTError, loadAdapter, referenceDelta } from '@fourierft/core'
+import * as tf from '@tensorflow/tfjs-core'
+import * as tfl from '@tensorflow/tfjs-layers'
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { useBackend } from '../__fixtures__/use-backend.js'
+import { attach } from './attach.js'
+
+const N = 10
+/** Scaled such that ΔW is about as large as W. */
+const CONFIG = { targetModules: ['adapted'], nFrequency: N, scaling: 10, randomLocSeed: 5 }
+
+interface Case {
+  readonly layer: () => tfl.layers.Layer
+  readonly input: readonly number[]
+  readonly shape: readonly [number, number]
+  /** TensorFlow.js differentiates everything but dilated convolutions. */
+  readonly plainGradient?: false
+  readonly takesRows?: true
+  readonly ids?: true
+}
+
+const random = {
+  name: 'adapted',
+  kernelInitializer: tfl.initializers.glorotNormal({ seed: 1 }),
+  biasInitializer: tfl.initializers.randomNormal({ seed: 2 }),
+}
+
+const CASES: Readonly<Record<string, Case>> = {
+  'conv2d 3×2, strides 2×1, same, tanh': {
+    layer: () =>
+      tfl.layers.conv2d({
+        ...random,
+        filters: 5,
+        kernelSize: [3, 2],
+        strides: [2, 1],
+        padding: 'same',
+        activation: 'tanh',
+      }),
+    input: [7, 6, 3],
+    shape: [5, 18],
+  },
+  'conv2d 3×3, valid, strides that leave pixels over, no bias': {
+    layer: () => tfl.layers.conv2d({ ...random, filters: 4, kernelSize: 3, strides: 2, useBias: false }),
+    input: [6, 8, 2],
+    shape: [4, 18],
+  },
+  'conv2d 2×3, dilated, same': {
+    layer: () =>
+      tfl.layers.conv2d({
+        ...random,
+        filters: 4,
+        kernelSize: [2, 3],
+        dilationRate: [3, 2],
+        padding: 'same',
+        activation: 'sigmoid',
+      }),
+    input: [6, 7, 2],
+    shape: [4, 12],
+    plainGradient: false,
+  },
+  'conv2d 2×2, dilated, valid, channels first, softmax': {
+    layer: () =>
+      tfl.layers.conv2d({
+        ...random,
+        filters: 4,
+        kernelSize: 2,
+        dilationRate: 2,
+        dataFormat: 'channelsFirst',
+        activation: 'softmax',
+      }),
+    input: [3, 5, 6],
+    shape: [4, 12],
+    plainGradient: false,
+  },
+  'conv2d 1×1': {
+    layer: () => tfl.layers.conv2d({ ...random, filters: 5, kernelSize: 1, activation: 'tanh' }),
+    input: [4, 3, 6],
+    shape: [5, 6],
+    takesRows: true,
+  },
+  'conv2d 1×1, channels first': {
+    layer: () => tfl.layers.conv2d({ ...random, filters: 5, kernelSize: 1, dataFormat: 'channelsFirst' }),
+    input: [6, 4, 3],
+    shape: [5, 6],
+    takesRows: true,
+  },
+  'conv2d 1×1, strides 2': {
+    layer: () => tfl.layers.conv2d({ ...random, filters: 5, kernelSize: 1, strides: 2 }),
+    input: [5, 4, 6],
+    shape: [5, 6],
+  },
+  'conv1d 3, same': {
+    layer: () => tfl.layers.conv1d({ ...random, filters: 4, kernelSize: 3, padding: 'same', strides: 2 }),
+    input: [9, 3],
+    shape: [4, 9],
+  },
+  'conv1d 2, dilated': {
+    layer: () =>
+      tfl.layers.conv1d({ ...random, filters: 4, kernelSize: 2, dilationRate: 3, activation: 'tanh' }),
+    input: [9, 3],
+    shape: [4, 6],
+    plainGradient: false,
+  },
+  'conv1d 1': {
+    layer: () => tfl.layers.conv1d({ ...random, filters: 4, kernelSize: 1 }),
+    input: [9, 3],
+    shape: [4, 3],
+    takesRows: true,
+  },
+  embedding: {
+    layer: () =>
+      tfl.layers.embedding({
+        name: 'adapted',
+        inputDim: 11,
+        outputDim: 6,
+        embeddingsInitializer: tfl.initializers.randomNormal({ seed: 1 }),
+      }),
+    input: [7],
+    shape: [6, 11],
+    takesRows: true,
+    ids: true,
+  },
+}
+
+const BATCH = 4
+
+/** The step of central differences, and the error of order `H²·y‴/y′` that they may have; a wrong term would be of order 1. */
+const H = 2 ** -6
+const DIFFERENCES = 0.01
+
+/**
+ * Relative to the largest number: sums of at most 18 products of kernels that are sums of 2·10 products themselves, in one layer, and in
+ * gradients sums over at most 4·42 pixels on top, rounded to float32 each.
+ */
+const ROUNDINGS = (18 + 2 * N + 4 * 42 + 4) * 2 ** -24
+
+function numbers(tensor: tf.Tensor | tf.Tensor[]): Float32Array {
+  return Float32Array.from((Array.isArray(tensor) ? (tensor[0] as tf.Tensor) : tensor).dataSync())
+}
+
+const allWeights = (model: tfl.LayersModel) => model.weights.map((weight) => numbers(weight.read()))
+
+function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>): void {
+  expect(actual.length).toBe(expected.length)
+  const largest = Math.max(1, ...Array.from(expected, Math.abs))
+  const worst = Math.max(...Array.from(expected, (value, i) => Math.abs((actual[i] as number) - value)))
+  expect(worst).toBeLessThanOrEqual(ROUNDINGS * largest)
+}
+
+async function errorOf(run: () => unknown): Promise<unknown> {
+  try {
+    await run()
+  } catch (error) {
+    return error
+  }
+  return 'nothing thrown'
+}
+
+describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
+  beforeAll(() => useBackend(backend))
+
+  describe.each(Object.entries(CASES))('%s', (_, { layer: make, input, shape, ...only }) => {
+    let layer: tfl.layers.Layer
+    let model: tfl.LayersModel
+    let x: tf.Tensor
+    let tensorsBefore: number
+    beforeEach(() => {
+      tensorsBefore = tf.memory().numTensors
+      layer = make()
+      model = modelOf(layer)
+      x = only.ids
+        ? tf.tidy(() => tf.cast(tf.randomUniform([BATCH, ...input], 0, 11, 'float32', 5), 'int32'))
+        : tf.randomNormal([BATCH, ...input], 0, 1, 'float32', 5)
+    })
+    afterEach(() => {
+      model.dispose()
+      x.dispose()
+      expect(tf.memory().numTensors).toBe(tensorsBefore)
+    })
+
+    function modelOf(layer: tfl.layers.Layer): tfl.LayersModel {
+      const given = tfl.input({ shape: [...input] })
+      return tfl.model({ inputs: given, outputs: layer.apply(given) as tfl.SymbolicTensor })
+    }
+
+    function predict(of = model): Float32Array {
+      const output = of.predict(x)
+      const values = numbers(output)
+      tf.dispose(output)
+      return values
+    }
+
+    /** What a plain layer gives that has the reference's ΔW in its kernel, added number by number. */
+    function byHand(adapter: Adapter): Float32Array {
+      const change = referenceDelta(adapter.layer('adapted', shape))
+      const [outputs, inputs] = shape
+      const plain = modelOf(make())
+      const [kernel, ...rest] = layer.getWeights() as [tf.Tensor, ...tf.Tensor[]]
+      const changed = numbers(kernel).map((value, i) => {
+        const [q, p] = [Math.floor(i / outputs), i % outputs]
+        return value + (change[p * inputs + q] as number)
+      })
+      tf.tidy(() => plain.setWeights([tf.tensor(changed, kernel.shape), ...rest]))
+      const values = predict(plain)
+      plain.dispose()
+      return values
+    }
+
+    it('applies ΔW, merges it, gives the bits back, and leaves no trace', async () => {
+      const weights = allWeights(model)
+      const base = predict()
+      const own = Object.getOwnPropertyNames(layer)
+      const adapters = attach(model)
+      expect(adapters.shapes).toEqual({ adapted: shape })
+      expect(predict()).toEqual(base)
+      adapters.addAdapter('a', CONFIG)
+      const adapter = await adapters.getAdapter()
+      const adapted = predict()
+      expectClose(adapted, byHand(adapter))
+      expect(Math.max(...adapted.map((value, i) => Math.abs(value - (base[i] as number))))).toBeGreaterThan(
+        0.01,
+      )
+      await adapters.mergeAdapter()
+      expectClose(predict(), adapted)
+      adapters.unmergeAdapter()
+      expect(allWeights(model)).toEqual(weights)
+      expect(predict()).toEqual(adapted)
+      adapters.disableAdapters()
+      expect(predict()).toEqual(base)
+      await adapters.loadAdapter(await loadAdapter(adapter.toBytes()), { name: 'again' })
+      adapters.enableAdapters()
+      adapters.setAdapter('again')
+      expect(predict()).toEqual(adapted)
+      expect((await adapters.getAdapter()).toBytes()).toEqual(adapter.toBytes())
+      adapters.detach()
+      expect(predict()).toEqual(base)
+      expect(allWeights(model)).toEqual(weights)
+      expect(Object.getOwnPropertyNames(layer)).toEqual(own)
+    })
+
+    it('adds two adapters with entries of their own', async () => {
+      const adapters = attach(model)
+      adapters.addAdapter('a', CONFIG, { initialSeed: 1 })
+      adapters.addAdapter('b', { ...CONFIG, randomLocSeed: 6 }, { initialSeed: 2 })
+      adapters.setAdapter(['a', 'b'])
+      const both = predict()
+      await adapters.mergeAdapter()
+      expectClose(predict(), both)
+      adapters.detach()
+    })
+
+    /** `Σ w·y`, with weights that differ for every output. */
+    function weighted(y: tf.Tensor): tf.Scalar {
+      return tf.sum(tf.mul(y, tf.randomNormal(y.shape, 0, 1, 'float32', 9)))
+    }
+
+    it('has the gradients of ∂y/∂c', async () => {
+      const adapters = attach(model, CONFIG)
+      const c = adapters.coefficients('default', 'adapted')
+      const start = numbers(c)
+      const loss = () => weighted(model.apply(x) as tf.Tensor)
+      const gradient = tf.tidy(() => {
+        const { grads } = tf.variableGrads(loss)
+        expect(Object.keys(grads)).toEqual([c.name])
+        return numbers(grads[c.name] as tf.Tensor)
+      })
+      // Central differences: their own error is of order h²; that of the losses, 2⁻²⁴·|loss|/h, is far below.
+      const largest = Math.max(...gradient.map(Math.abs))
+      const lossAt = (values: Float32Array) => {
+        adapters.setCoefficients('default', { adapted: values })
+        return tf.tidy(() => numbers(loss())[0] as number)
+      }
+      for (let l = 0; l < N; l++) {
+        const [up, down] = [H, -H].map((step) =>
+          lossAt(start.map((value, i) => (i === l ? value + step : value))),
+        ) as [number, number]
+        expect(Math.abs((up - down) / (2 * H) - (gradient[l] as number))).toBeLessThanOrEqual(
+          DIFFERENCES * largest,
+        )
+      }
+      adapters.detach()
+    })
+
+    const gradientOfX = () => tf.tidy(() => numbers(tf.grad((x) => weighted(model.apply(x) as tf.Tensor))(x)))
+
+    if (!only.ids) {
+      it('has the gradient ∂y/∂x along a direction, by differences', () => {
+        const adapters = attach(model, CONFIG)
+        const gradient = gradientOfX()
+        const [slope, expected] = tf.tidy(() => {
+          const direction = tf.randomNormal(x.shape, 0, 1, 'float32', 11)
+          const at = (step: number) =>
+            numbers(weighted(model.apply(tf.add(x, tf.mul(direction, step))) as tf.Tensor))[0] as number
+          const along = numbers(direction).reduce((sum, v, i) => sum + v * (gradient[i] as number), 0)
+          return [(at(H) - at(-H)) / (2 * H), along]
+        })
+        expect(Math.abs(slope - expected)).toBeLessThanOrEqual(
+          DIFFERENCES * Math.max(...gradient.map(Math.abs)),
+        )
+        adapters.detach()
+      })
+    }
+    // On wasm TensorFlow.js does not differentiate convolutions that it computes by itself.
+    if (backend === 'cpu' && !only.ids && only.plainGradient !== false) {
+      it('has the gradient ∂y/∂x of the merged layer', async () => {
+        const adapters = attach(model, CONFIG)
+        const gradient = gradientOfX()
+        await adapters.mergeAdapter()
+        expectClose(gradient, gradientOfX())
+        adapters.detach()
+      })
+    }
+
+    it('trains coefficients alone', async () => {
+      const weights = allWeights(model)
+      const adapters = attach(model, { ...CONFIG, initWeights: true })
+      const optimizer = tf.train.adam(0.01)
+      model.compile({ optimizer, loss: 'meanSquaredError' })
+      const target = tf.tidy(() => {
+        adapters.setCoefficients('default', {
+          adapted: Float32Array.from({ length: N }, (_, l) => 1 - l / 5),
+        })
+        const output = (model.predict(x) as tf.Tensor).clone()
+        adapters.setCoefficients('default', { adapted: new Float32Array(N) })
+        return output
+      })
+      const { history } = await model.fit(x, target, { epochs: 20, verbose: 0 })
+      const losses = history.loss as number[]
+      expect(losses.at(-1)).toBeLessThan(0.9 * (losses[0] as number))
+      expect(allWeights(model)).toEqual(weights)
+      const { numTensors } = tf.memory()
+      await model.trainOnBatch(x, target)
+      expect(tf.memory().numTensors).toBe(numTensors)
+      adapters.detach()
+      tf.dispose(target)
+      optimizer.dispose()
+    })
+
+    it(only.takesRows ? 'gives each row its adapter' : 'refuses an adapter for each row', async () => {
+      const adapters = attach(model)
+      adapters.addAdapter('a', CONFIG, { initialSeed: 1 })
+      adapters.addAdapter('b', { ...CONFIG, randomLocSeed: 6 }, { initialSeed: 2 })
+      const names = ['b', null, 'a', 'b']
+      if (only.takesRows) {
+        const mixed = adapters.withAdapterPerRow(names, () => predict())
+        const each = mixed.length / BATCH
+        for (const [row, name] of names.entries()) {
+          if (name === null) adapters.disableAdapters()
+          else {
+            adapters.enableAdapters()
+            adapters.setAdapter(name)
+          }
+          expectClose(
+            mixed.subarray(row * each, (row + 1) * each),
+            predict().subarray(row * each, (row + 1) * each),
+          )
+        }
+      } else {
+        const before = predict()
+        const error = await errorOf(() => adapters.withAdapterPerRow(names, () => predict()))
+        expect(error).toBeInstanceOf(FourierFTError)
+        expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining("'adapted'") })
+        expect(predict()).toEqual(before)
+      }
+      adapters.detach()
+    })
+  })
+
+  it('means Dense layers by all-linear, and refuses what it cannot adapt', async () => {
+    const { conv2d, dense, depthwiseConv2d, flatten, separableConv2d } = tfl.layers
+    const model = tfl.sequential({
+      layers: [
+        conv2d({ name: 'conv', filters: 3, kernelSize: 2, inputShape: [6, 6, 2] }),
+        depthwiseConv2d({ name: 'depthwise', kernelSize: 2 }),
+        separableConv2d({ name: 'separable', filters: 3, kernelSize: 2 }),
+        flatten(),
+        dense({ name: 'out', units: 2 }),
+      ],
+    })
+    const adapters = attach(model, { targetModules: 'all-linear', nFrequency: 4 })
+    expect([...(await adapters.getAdapter()).modules.keys()]).toEqual(['out'])
+    for (const [module, kind] of [
+      ['depthwise', 'DepthwiseConv2D'],
+      ['separable', 'SeparableConv2D'],
+    ] as const) {
+      const error = await errorOf(() => adapters.addAdapter('b', { targetModules: ['conv', module] }))
+      expect(error).toMatchObject({
+        code: 'UNSUPPORTED',
+        message: expect.stringContaining(`'${module}' is a ${kind}`),
+      })
+    }
+    const whole = { targetModules: ['out'], modulesToSave: ['conv'], nFrequency: 4 }
+    expect(await errorOf(() => adapters.addAdapter('b', whole))).toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining("'conv' is a Conv2D"),
+    })
+    expect(adapters.listAdapters()).toEqual(['default'])
+    adapters.detach()
+    model.dispose()
+  })
+})
