@@ -3,10 +3,12 @@ import { Command, Option } from 'commander'
 import { benchmarkCore } from './core.js'
 import { describeMachine } from './machine.js'
 import type { Effort } from './measure.js'
+import { benchmarkNative } from './native.js'
 import { benchmarkTfjs } from './tfjs.js'
 
 const RUNTIMES: Readonly<Record<string, (effort: Effort) => Promise<void>>> = {
   core: benchmarkCore,
+  native: benchmarkNative,
   tfjs: (effort) => benchmarkTfjs(effort, 'wasm'),
   'tfjs-node': (effort) => benchmarkTfjs(effort, 'node'),
 }

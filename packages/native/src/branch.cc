@@ -103,23 +103,27 @@ void for_parts(const fourierft_runner* runner, int parts, const Body& body) {
     if (error) std::rethrow_exception(error);
 }
 
-// alpha/(d1 d2) c, added over adapters or one row for each.
-const float* scaled(const Plan& plan, const float* coefficients, int32_t adapters, const float* scalings, bool added) {
+// What the kernel multiplies with: alpha/(d1 d2) c added over adapters; or, for one adapter for each row, c itself and alpha/(d1 d2).
+struct Scaled {
+  const float *coefficients, *factors;
+};
+
+Scaled scaled(const Plan& plan, const float* coefficients, int32_t adapters, const float* scalings, bool added) {
   const double area = static_cast<double>(plan.d1) * plan.d2;
-  const size_t n = static_cast<size_t>(plan.n);
-  coefficients_of_thread.resize(added ? n : n * adapters);
-  if (added) {
-    for (size_t l = 0; l < n; l++) {
-      double sum = 0;
-      for (int32_t a = 0; a < adapters; a++) sum += static_cast<double>(scalings[a]) * coefficients[a * n + l];
-      coefficients_of_thread[l] = static_cast<float>(sum / area);
-    }
-  } else {
-    for (int32_t a = 0; a < adapters; a++)
-      for (size_t l = 0; l < n; l++)
-        coefficients_of_thread[a * n + l] = static_cast<float>(static_cast<double>(scalings[a]) * coefficients[a * n + l] / area);
+  if (!added) {
+    coefficients_of_thread.resize(static_cast<size_t>(adapters));
+    for (int32_t a = 0; a < adapters; a++) coefficients_of_thread[a] = static_cast<float>(scalings[a] / area);
+    return {coefficients, coefficients_of_thread.data()};
   }
-  return coefficients_of_thread.data();
+  const size_t n = static_cast<size_t>(plan.n);
+  coefficients_of_thread.assign(n, 0);
+  float* sum = coefficients_of_thread.data();
+  for (int32_t a = 0; a < adapters; a++) {
+    const float factor = static_cast<float>(scalings[a] / area);
+    const float* row = coefficients + a * n;
+    for (size_t l = 0; l < n; l++) sum[l] += factor * row[l];
+  }
+  return {sum, nullptr};
 }
 
 bool usable(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings, fourierft_dtype dtype,
@@ -173,12 +177,13 @@ fourierft_status fourierft_forward(const fourierft_plan* handle, const float* co
   if (x == nullptr || y == nullptr) return FOURIERFT_INVALID_ARGUMENT;
   return guarded([&] {
     const Plan& plan = handle->plan;
-    const float* c = scaled(plan, coefficients, adapters, scalings, adapter_of_row == nullptr);
+    const Scaled c = scaled(plan, coefficients, adapters, scalings, adapter_of_row == nullptr);
     const int parts = parts_of(tokens);
     const size_t bytes = bytes_of(dtype);
     for_parts(runner, parts, [&](int index) {
       const Range part = part_of(tokens, parts, index);
-      kernel().forward(plan, c, {dtype, part.last - part.first, adapter_of_row == nullptr ? nullptr : adapter_of_row + part.first},
+      kernel().forward(plan, c.coefficients,
+                       {dtype, part.last - part.first, adapter_of_row == nullptr ? nullptr : adapter_of_row + part.first, c.factors},
                        static_cast<const char*>(x) + part.first * plan.d2 * bytes, static_cast<char*>(y) + part.first * plan.d1 * bytes,
                        scratch_of_thread.of(kernel().scratch(plan)));
     });
@@ -196,14 +201,15 @@ fourierft_status fourierft_backward(const fourierft_plan* handle, const float* c
   return guarded([&] {
     const Plan& plan = handle->plan;
     const bool added = adapter_of_row == nullptr;
-    const float* c = scaled(plan, coefficients, adapters, scalings, added);
+    const Scaled c = scaled(plan, coefficients, adapters, scalings, added);
     const int parts = parts_of(tokens);
     const size_t bytes = bytes_of(dtype), n = static_cast<size_t>(plan.n), wide = added ? n : n * adapters;
     products_of_thread.assign(wide * parts, 0);
     float* products = products_of_thread.data();
     for_parts(runner, parts, [&](int index) {
       const Range part = part_of(tokens, parts, index);
-      kernel().backward(plan, c, {dtype, part.last - part.first, added ? nullptr : adapter_of_row + part.first},
+      kernel().backward(plan, c.coefficients,
+                        {dtype, part.last - part.first, added ? nullptr : adapter_of_row + part.first, c.factors},
                         static_cast<const char*>(x) + part.first * plan.d2 * bytes,
                         static_cast<const char*>(grad_y) + part.first * plan.d1 * bytes, products + wide * index,
                         grad_x == nullptr ? nullptr : static_cast<char*>(grad_x) + part.first * plan.d2 * bytes,
@@ -226,11 +232,11 @@ fourierft_status fourierft_delta(const fourierft_plan* handle, const float* coef
     return FOURIERFT_INVALID_ARGUMENT;
   return guarded([&] {
     const Plan& plan = handle->plan;
-    const float* c = scaled(plan, coefficients, adapters, scalings, true);
-    const int parts = parts_of(plan.d1);
+    const Scaled c = scaled(plan, coefficients, adapters, scalings, true);
+    const int rows = plan.d1 / 2 + 1, parts = parts_of(rows);
     for_parts(runner, parts, [&](int index) {
-      const Range part = part_of(plan.d1, parts, index);
-      kernel().delta(plan, c, static_cast<int>(part.first), static_cast<int>(part.last), delta,
+      const Range part = part_of(rows, parts, index);
+      kernel().delta(plan, c.coefficients, static_cast<int>(part.first), static_cast<int>(part.last), delta,
                      scratch_of_thread.of(kernel().scratch(plan)));
     });
     return FOURIERFT_OK;

@@ -499,18 +499,34 @@ void synthesise(const Side& side, lanes<V>* slots, lanes<V>* b, lanes<V>* work) 
   run_transform<V, false>(side.transform, b, work);
 }
 
-// One coefficient for each lane: to[l][V]; lanes without an adapter get 0.
+// One coefficient for each lane, times its adapter's factor: to[l][V]; lanes without an adapter get 0.
 template <int V>
-void gather_coefficients(int n, const float* coefficients, const int32_t* adapter_of_row, int count, float* to) {
+void gather_coefficients(int n, const float* coefficients, const float* factors, const int32_t* adapter_of_row, int count, float* to) {
+  const float* rows[V];
+  float factor[V];
   for (int lane = 0; lane < V; lane++) {
     const int32_t adapter = lane < count ? adapter_of_row[lane] : -1;
-    if (adapter < 0) {
-      for (int l = 0; l < n; l++) to[static_cast<size_t>(l) * V + lane] = 0;
-    } else {
-      const float* row = coefficients + static_cast<size_t>(adapter) * n;
-      for (int l = 0; l < n; l++) to[static_cast<size_t>(l) * V + lane] = row[l];
+    rows[lane] = adapter < 0 ? nullptr : coefficients + static_cast<size_t>(adapter) * n;
+    factor[lane] = adapter < 0 ? 0.f : factors[adapter];
+  }
+  int l = 0;
+  if constexpr (V >= 8) {
+    for (int group = 0; group < V; group += 8) {
+      for (l = 0; l + 8 <= n; l += 8) {
+        f8 r[8];
+        for (int t = 0; t < 8; t++) {
+          r[t] = f8{};
+          if (rows[group + t] == nullptr) continue;
+          std::memcpy(&r[t], rows[group + t] + l, sizeof(f8));
+          r[t] = r[t] * factor[group + t];
+        }
+        transpose(r);
+        for (int e = 0; e < 8; e++) std::memcpy(to + static_cast<size_t>(l + e) * V + group, &r[e], sizeof(f8));
+      }
     }
   }
+  for (; l < n; l++)
+    for (int lane = 0; lane < V; lane++) to[static_cast<size_t>(l) * V + lane] = rows[lane] == nullptr ? 0.f : rows[lane][l] * factor[lane];
 }
 
 FOURIERFT_INLINE bool all_without_adapter(const int32_t* adapter_of_row, int count) {
@@ -521,8 +537,8 @@ FOURIERFT_INLINE bool all_without_adapter(const int32_t* adapter_of_row, int cou
 }
 
 template <int V, class Number>
-void forward_tile(const Plan& plan, const float* coefficients, const int32_t* adapter_of_row, int count, const void* x, void* y,
-                  float* scratch) {
+void forward_tile(const Plan& plan, const float* coefficients, const float* factors, const int32_t* adapter_of_row, int count,
+                  const void* x, void* y, float* scratch) {
   if (all_without_adapter(adapter_of_row, count)) return;
   lanes<V>* memory = reinterpret_cast<lanes<V>*>(scratch);
   const Room room = room_of(plan);
@@ -530,7 +546,7 @@ void forward_tile(const Plan& plan, const float* coefficients, const int32_t* ad
   analyse<V, Number>(plan.in, x, count, b, work, in);
   if (adapter_of_row != nullptr) {
     float* each = reinterpret_cast<float*>(memory + room.total);
-    gather_coefficients<V>(plan.n, coefficients, adapter_of_row, count, each);
+    gather_coefficients<V>(plan.n, coefficients, factors, adapter_of_row, count, each);
     combine<V, true>(plan.by_row, in, out, each);
   } else {
     combine<V, false>(plan.by_row, in, out, coefficients);
@@ -541,8 +557,8 @@ void forward_tile(const Plan& plan, const float* coefficients, const int32_t* ad
 }
 
 template <int V, class Number>
-void backward_tile(const Plan& plan, const float* coefficients, const int32_t* adapter_of_row, int count, const void* x,
-                   const void* grad_y, float* sums, float* products, void* grad_x, float* scratch) {
+void backward_tile(const Plan& plan, const float* coefficients, const float* factors, const int32_t* adapter_of_row, int count,
+                   const void* x, const void* grad_y, float* sums, float* products, void* grad_x, float* scratch) {
   typedef lanes<V> v;
   if (all_without_adapter(adapter_of_row, count)) return;
   v* memory = reinterpret_cast<v*>(scratch);
@@ -578,7 +594,7 @@ void backward_tile(const Plan& plan, const float* coefficients, const int32_t* a
   }
   if (grad_x == nullptr) return;
   if (adapter_of_row != nullptr) {
-    gather_coefficients<V>(plan.n, coefficients, adapter_of_row, count, each);
+    gather_coefficients<V>(plan.n, coefficients, factors, adapter_of_row, count, each);
     combine<V, true>(plan.by_column, out, in, each);
   } else {
     combine<V, false>(plan.by_column, out, in, coefficients);
@@ -588,26 +604,44 @@ void backward_tile(const Plan& plan, const float* coefficients, const int32_t* a
                               static_cast<typename Number::stored*>(grad_x));
 }
 
+// Rows first ... first+count-1 of dW. The slots hold the transforms of the unit vectors, e(pj/d1): looked up at a `restart`, from the
+// tile before turned on by e(Vj/d1) otherwise, which eight times in a row costs less than a digit of float32.
 template <int V>
-void delta_tile(const Plan& plan, const float* coefficients, int first, int count, float* delta, float* scratch) {
+void delta_tile(const Plan& plan, const float* coefficients, int first, int count, bool restart, float* delta, float* scratch) {
   typedef lanes<V> v;
   v* memory = reinterpret_cast<v*>(scratch);
   const Room room = room_of(plan);
   v *b = memory + room.buffer, *work = memory + room.work, *in = memory + room.in_slots, *out = memory + room.out_slots;
   for (size_t s = 0; s < plan.out.frequencies.size(); s++) {
     const int64_t j = plan.out.frequencies[s];
-    float* slot = reinterpret_cast<float*>(out + 2 * s);
-    int at = static_cast<int>(first * j % plan.d1);
-    for (int lane = 0; lane < V; lane++) {
-      slot[lane] = plan.unit[2 * static_cast<size_t>(at)];
-      slot[V + lane] = plan.unit[2 * static_cast<size_t>(at) + 1];
-      at += static_cast<int>(j);
-      if (at >= plan.d1) at -= plan.d1;
+    if (restart) {
+      float* slot = reinterpret_cast<float*>(out + 2 * s);
+      int at = static_cast<int>(first * j % plan.d1);
+      for (int lane = 0; lane < V; lane++) {
+        slot[lane] = plan.unit[2 * static_cast<size_t>(at)];
+        slot[V + lane] = plan.unit[2 * static_cast<size_t>(at) + 1];
+        at += static_cast<int>(j);
+        if (at >= plan.d1) at -= plan.d1;
+      }
+    } else {
+      const float* turn = plan.unit.data() + 2 * static_cast<size_t>(V * j % plan.d1);
+      const v r = out[2 * s], m = out[2 * s + 1];
+      out[2 * s] = r * turn[0] - m * turn[1];
+      out[2 * s + 1] = r * turn[1] + m * turn[0];
     }
   }
   combine<V, false>(plan.by_column, out, in, coefficients);
   synthesise<V>(plan.in, in, b, work);
-  store_rows<V, Float32, false>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2, count, nullptr, delta);
+  float* rows = delta + static_cast<size_t>(first) * plan.d2;
+  store_rows<V, Float32, false>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2, count, nullptr, rows);
+  // dW[-p, -q] = dW[p, q]: the other half of the rows, backwards.
+  for (int p = first; p < first + count; p++) {
+    if (p == 0 || 2 * p == plan.d1) continue;
+    const float* row = delta + static_cast<size_t>(p) * plan.d2;
+    float* mirror = delta + static_cast<size_t>(plan.d1 - p) * plan.d2;
+    mirror[0] = row[0];
+    for (int q = 1; q < plan.d2; q++) mirror[q] = row[plan.d2 - q];
+  }
 }
 
 // ---- tiles over tokens -------------------------------------------------------------------------------------------------------------
@@ -642,7 +676,7 @@ template <class Number>
 void forward_numbers(const Plan& plan, const float* coefficients, Tokens tokens, const void* x, void* y, float* memory) {
   typedef typename Number::stored stored;
   for_tiles(tokens.count, [&](auto width, int64_t first, int count) {
-    forward_tile<decltype(width)::value, Number>(plan, coefficients,
+    forward_tile<decltype(width)::value, Number>(plan, coefficients, tokens.factors,
                                                  tokens.adapter_of_row == nullptr ? nullptr : tokens.adapter_of_row + first, count,
                                                  static_cast<const stored*>(x) + first * plan.d2,
                                                  static_cast<stored*>(y) + first * plan.d1, memory);
@@ -657,7 +691,7 @@ void backward_numbers(const Plan& plan, const float* coefficients, Tokens tokens
   if (tokens.adapter_of_row == nullptr) std::memset(sums, 0, sizeof(float) * static_cast<size_t>(plan.n) * FOURIERFT_LANES);
   for_tiles(tokens.count, [&](auto width, int64_t first, int count) {
     backward_tile<decltype(width)::value, Number>(
-        plan, coefficients, tokens.adapter_of_row == nullptr ? nullptr : tokens.adapter_of_row + first, count,
+        plan, coefficients, tokens.factors, tokens.adapter_of_row == nullptr ? nullptr : tokens.adapter_of_row + first, count,
         static_cast<const stored*>(x) + first * plan.d2, static_cast<const stored*>(grad_y) + first * plan.d1, sums, products,
         grad_x == nullptr ? nullptr : static_cast<stored*>(grad_x) + first * plan.d2, memory);
   });
@@ -687,9 +721,12 @@ void backward(const Plan& plan, const float* coefficients, Tokens tokens, const 
 }
 
 void delta(const Plan& plan, const float* coefficients, int first, int last, float* to, float* memory) {
+  int tile = 0, width_before = 0;
   for_tiles(last - first, [&](auto width, int64_t done, int count) {
-    delta_tile<decltype(width)::value>(plan, coefficients, first + static_cast<int>(done), count,
-                                       to + static_cast<size_t>(first + done) * plan.d2, memory);
+    constexpr int lanes = decltype(width)::value;
+    const bool restart = tile++ % 8 == 0 || lanes != width_before;
+    width_before = lanes;
+    delta_tile<lanes>(plan, coefficients, first + static_cast<int>(done), count, restart, to, memory);
   });
 }
 

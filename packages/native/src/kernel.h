@@ -10,11 +10,13 @@
 
 namespace fourierft {
 
-// Coefficients here carry alpha/(d1 d2) already: [n], or [adapters, n] where `adapter_of_row` is given.
+// Coefficients here are [n] and carry alpha/(d1 d2) already; or, where `adapter_of_row` is given, they are [adapters, n] as trained and
+// `factors` [adapters] is alpha/(d1 d2) of each.
 struct Tokens {
   fourierft_dtype dtype;
   int64_t count;
   const int32_t* adapter_of_row;
+  const float* factors;
 };
 
 struct Kernel {
@@ -25,7 +27,7 @@ struct Kernel {
   // products [n] or [adapters, n] += Re(G[j_l] X[k_l]) over the tokens, without alpha/(d1 d2); grad_x may be null.
   void (*backward)(const Plan&, const float* coefficients, Tokens, const void* x, const void* grad_y, float* products, void* grad_x,
                    float* scratch);
-  // Rows first ... last-1 of dW.
+  // Rows first ... last-1 of dW, at most d1/2, and the rows d1 - p that are their mirror images.
   void (*delta)(const Plan&, const float* coefficients, int first, int last, float* delta, float* scratch);
 };
 

@@ -12,6 +12,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef FOURIERFT_SHARED
+#define FOURIERFT_API __attribute__((visibility("default")))
+#else
+#define FOURIERFT_API
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -29,12 +35,12 @@ typedef enum {
 /* Everything that depends on the shape and the entries alone. Immutable; shared by threads. */
 typedef struct fourierft_plan fourierft_plan;
 
-fourierft_status fourierft_plan_create(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns,
+FOURIERFT_API fourierft_status fourierft_plan_create(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns,
                                        fourierft_plan** plan);
-void fourierft_plan_destroy(fourierft_plan* plan);
+FOURIERFT_API void fourierft_plan_destroy(fourierft_plan* plan);
 
 /* Which instructions serve: "avx512", "avx2", "neon" or "generic". */
-const char* fourierft_instructions(void);
+FOURIERFT_API const char* fourierft_instructions(void);
 
 /* The host's thread pool: runs body(argument, i) for i = 0 ... count-1, in any order, and returns when all are done. The results are
  * the same bits whatever it does. A null runner: the calling thread does all. */
@@ -44,18 +50,18 @@ typedef struct {
 } fourierft_runner;
 
 /* y += alpha dW x. adapter_of_row: for each token its adapter in 0 ... adapters-1, or -1 for none; null: all adapters are added. */
-fourierft_status fourierft_forward(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings,
+FOURIERFT_API fourierft_status fourierft_forward(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings,
                                    fourierft_dtype dtype, const void* x, int64_t tokens, const int32_t* adapter_of_row, void* y,
                                    const fourierft_runner* runner);
 
 /* grad_coefficients [adapters, n] is written (the exact order of its sums does not depend on threads); grad_x [tokens, d2] +=, or null. */
-fourierft_status fourierft_backward(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings,
+FOURIERFT_API fourierft_status fourierft_backward(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings,
                                     fourierft_dtype dtype, const void* x, const void* grad_y, int64_t tokens,
                                     const int32_t* adapter_of_row, float* grad_coefficients, void* grad_x,
                                     const fourierft_runner* runner);
 
 /* dW of the sum of all adapters, [d1, d2], written. */
-fourierft_status fourierft_delta(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings,
+FOURIERFT_API fourierft_status fourierft_delta(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings,
                                  float* delta, const fourierft_runner* runner);
 
 #ifdef __cplusplus

@@ -1,0 +1,36 @@
+/**
+ * Measurements of the native kernel beside its peers in Python (PyTorch, PEFT, pocketfft), in one process on one thread. The kernel is
+ * compiled as a shared library for that; `python/peers.py` measures.
+ */
+import { spawnSync } from 'node:child_process'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Effort } from './measure.js'
+
+export async function benchmarkNative(effort: Effort): Promise<void> {
+  const python = process.env.FOURIERFT_PYTHON ?? 'python3'
+  if (spawnSync(python, ['-c', 'import peft, torch, numpy']).status !== 0) {
+    console.log('\nnative: skipped: the peers need a Python with PEFT; name one in FOURIERFT_PYTHON')
+    return
+  }
+  const sources = dirname(createRequire(import.meta.url).resolve('@fourierft/native/package.json'))
+  const build = join(sources, 'build', 'shared')
+  for (const args of [
+    ['-S', sources, '-B', build, '-DCMAKE_BUILD_TYPE=Release', '-DFOURIERFT_SHARED=ON'],
+    ['--build', build, '--parallel', '2'],
+  ]) {
+    const { status, stderr, error } = spawnSync('cmake', args, { encoding: 'utf8' })
+    if (status !== 0) {
+      console.log(`\nnative: skipped: the kernel was not compiled: ${error?.message ?? stderr.trim()}`)
+      return
+    }
+  }
+  console.log('\nnative')
+  const script = fileURLToPath(new URL('../python/peers.py', import.meta.url))
+  const library = join(build, process.platform === 'darwin' ? 'libfourierft.dylib' : 'libfourierft.so')
+  const { status } = spawnSync(python, [script, library, ...(effort === 'quick' ? ['--quick'] : [])], {
+    stdio: 'inherit',
+  })
+  if (status !== 0) process.exitCode = 1
+}
