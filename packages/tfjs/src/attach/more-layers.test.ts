@@ -367,6 +367,48 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     })
   })
 
+  it('trains all kinds in one model, also inside of TimeDistributed', async () => {
+    const tensorsBefore = tf.memory().numTensors
+    const { conv1d, conv2d, dense, embedding, globalAveragePooling2d, reshape, timeDistributed } = tfl.layers
+    const model = tfl.sequential({
+      layers: [
+        embedding({ name: 'tokens', inputDim: 9, outputDim: 4, inputLength: 6 }),
+        conv1d({ name: 'line', filters: 4, kernelSize: 3, padding: 'same', activation: 'tanh' }),
+        reshape({ targetShape: [2, 3, 4, 1] }),
+        timeDistributed({ name: 'steps', layer: conv2d({ name: 'image', filters: 4, kernelSize: 2 }) }),
+        timeDistributed({ layer: globalAveragePooling2d({}) }),
+        dense({ name: 'out', units: 2 }),
+      ],
+    })
+    const targetModules = ['tokens', 'line', 'image', 'out']
+    const adapters = attach(model, { targetModules, nFrequency: 4, scaling: 10 })
+    expect(adapters.shapes).toEqual({
+      tokens: [4, 9],
+      line: [4, 12],
+      'steps.image': [4, 4],
+      out: [2, 4],
+    })
+    const weights = allWeights(model)
+    const before = (await adapters.getAdapter()).modules
+    const optimizer = tf.train.adam(0.05)
+    model.compile({ optimizer, loss: 'meanSquaredError' })
+    const x = tf.tensor2d([0, 1, 2, 3, 4, 5, 8, 7, 6, 5, 4, 3], [2, 6])
+    const y = tf.ones([2, 2, 2])
+    const { history } = await model.fit(x, y, { epochs: 20, verbose: 0 })
+    const losses = history.loss as number[]
+    expect(losses.at(-1)).toBeLessThan(0.9 * (losses[0] as number))
+    expect(allWeights(model)).toEqual(weights)
+    for (const [module, { coefficients }] of (await adapters.getAdapter()).modules) {
+      expect(coefficients).not.toEqual(before.get(module)?.coefficients)
+    }
+    adapters.detach()
+    expect(allWeights(model)).toEqual(weights)
+    model.dispose()
+    optimizer.dispose()
+    tf.dispose([x, y])
+    expect(tf.memory().numTensors).toBe(tensorsBefore)
+  })
+
   it('means Dense layers by all-linear, and refuses what it cannot adapt', async () => {
     const { conv2d, dense, depthwiseConv2d, flatten, separableConv2d } = tfl.layers
     const model = tfl.sequential({

@@ -141,6 +141,8 @@ function basisRows(frequencies: Uint32Array, d: number, positions: ArrayLike<num
   const values = new Float32Array(positions.length * 2 * n)
   for (let t = 0; t < positions.length; t++) {
     const q = positions[t] as number
+    // A row of zeros, as TensorFlow.js gathers where it does not refuse it.
+    if (q < 0 || q >= d) continue
     for (let l = 0; l < n; l++) {
       // Below 2⁵³: an exact product.
       const angle = (q * (frequencies[l] as number)) % d
