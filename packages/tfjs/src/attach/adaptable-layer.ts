@@ -12,8 +12,8 @@ const KINDS: Readonly<Record<string, (layer: AnyLayer) => LayerKind | undefined>
   Embedding: embeddingLayer,
 }
 
-/** Their class names. */
-export const ADAPTABLE: readonly string[] = Object.keys(KINDS)
+/** Them in words, for messages. */
+export const ADAPTABLE: readonly string[] = ['Dense', 'Conv1D and Conv2D that are not causal', 'Embedding']
 
 /**
  * The layer as one that adapters can change; undefined for all others.

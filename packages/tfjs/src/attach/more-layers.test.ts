@@ -410,12 +410,14 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
   })
 
   it('means Dense layers by all-linear, and refuses what it cannot adapt', async () => {
-    const { conv2d, dense, depthwiseConv2d, flatten, separableConv2d } = tfl.layers
+    const { conv1d, conv2d, dense, depthwiseConv2d, flatten, reshape, separableConv2d } = tfl.layers
     const model = tfl.sequential({
       layers: [
         conv2d({ name: 'conv', filters: 3, kernelSize: 2, inputShape: [6, 6, 2] }),
         depthwiseConv2d({ name: 'depthwise', kernelSize: 2 }),
         separableConv2d({ name: 'separable', filters: 3, kernelSize: 2 }),
+        reshape({ targetShape: [16, 3] }),
+        conv1d({ name: 'causal', filters: 2, kernelSize: 2, padding: 'causal' }),
         flatten(),
         dense({ name: 'out', units: 2 }),
       ],
@@ -425,6 +427,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     for (const [module, kind] of [
       ['depthwise', 'DepthwiseConv2D'],
       ['separable', 'SeparableConv2D'],
+      ['causal', 'Conv1D'],
     ] as const) {
       const error = await errorOf(() => adapters.addAdapter('b', { targetModules: ['conv', module] }))
       expect(error).toMatchObject({
