@@ -29,6 +29,9 @@ const browser: TestProjectInlineConfiguration = {
 
 const inNode = [...configDefaults.exclude, '**/test/browser/**']
 
+/** `*.test-d.ts`: promises of the types, which the compiler keeps. */
+const TYPES = { enabled: true, include: ['src/**/*.test-d.ts'], tsconfig: 'tsconfig.json' }
+
 /** One run over the whole workspace; the projects are the rooms that have tests. */
 export default defineConfig({
   test: {
@@ -43,6 +46,7 @@ export default defineConfig({
         test: {
           name: 'core',
           root: 'packages/core',
+          typecheck: TYPES,
           include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
           exclude: inNode,
         },
@@ -67,6 +71,7 @@ export default defineConfig({
         test: {
           name: 'tfjs',
           root: 'packages/tfjs',
+          typecheck: TYPES,
           include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
           exclude: inNode,
           testTimeout: 300_000,

@@ -5,7 +5,7 @@
 
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { printSummary } from './summary.js'
@@ -62,6 +62,7 @@ if (!Object.hasOwn(jobs, job ?? ''))
 requireNode()
 install()
 build()
+compileKernel()
 process.exitCode = jobs[job](args) ?? 0
 
 function requireNode() {
@@ -104,6 +105,19 @@ function build() {
     ['run', 'build', '--output-logs=errors-only', '--log-prefix=none'],
     'the build failed: see the lines above',
   )
+}
+
+/** Compiles the native kernel where its sources are newer than it. Without CMake and a compiler the rest works; one line says so. */
+function compileKernel() {
+  const native = join(root, 'packages/native')
+  const kernel = join(native, 'build', 'fourierft.node')
+  const sources = ['CMakeLists.txt', 'include/fourierft', 'src', 'addon'].flatMap((place) =>
+    place.includes('.') ? [place] : readdirSync(join(native, place)).map((name) => `${place}/${name}`),
+  )
+  const changed = (file) => statSync(file).mtimeMs
+  if (existsSync(kernel) && sources.every((file) => changed(join(native, file)) <= changed(kernel))) return
+  if (job !== 'fourierft')
+    run('node', [join(native, 'scripts/build.js')], { stdio: ['ignore', 'ignore', 'inherit'] })
 }
 
 function manifests() {

@@ -35,6 +35,7 @@ const REFERENCE: Mathematics = {
   backward: (layers, x, gradY, rows) => referenceBackward(layers, x, gradY, rows && { rows }),
 }
 
+/** The float64 reference as a backend: slow, and right by construction; for mutants and for comparing with. */
 export function referenceBackend(changed: Partial<Mathematics> = {}): Backend {
   const mathematics = { ...REFERENCE, ...changed }
   let live = 0

@@ -102,7 +102,7 @@ export async function printRatios(
 ): Promise<void> {
   const [baseline, ...others] = await interleave(cases, effort, clock)
   const columns = others.map((times, i) => `${cases[i + 1].name} ${formatRatio(ratio(times, baseline))}`)
-  console.log(`  ${title.padEnd(26)}${columns.join('   ')}`)
+  console.log(`  ${title.padEnd(30)}${columns.join('   ')}`)
 }
 
 export function printSection(title: string, explanation: string): void {

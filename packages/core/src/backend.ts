@@ -10,6 +10,7 @@ import type { FloatArray, Layer } from './adapter/layer.js'
  */
 export type Strategy = 'merge' | 'dense' | 'factored' | 'spectral' | 'native'
 
+/** How one call applies the layers. */
 export interface ApplyOptions {
   /** Default: `auto`, chosen from `(T, d1, d2, n)`. `merge` is no option here: it is `AdaptedLinear.merge`. */
   readonly strategy?: Exclude<Strategy, 'merge'> | 'auto'
@@ -17,6 +18,7 @@ export interface ApplyOptions {
   readonly rows?: Int32Array
 }
 
+/** What `AdaptedLinear.backward` gives. */
 export interface LinearGradients {
   /** `∂L/∂c`, one array `[n]` for each layer. */
   readonly coefficients: readonly FloatArray[]
@@ -44,6 +46,7 @@ export interface AdaptedLinear {
   dispose(): Promise<void>
 }
 
+/** One way to apply layers: what a runtime implements, and what `@fourierft/conformance` checks. */
 export interface Backend {
   /** The row's name in the conformance table: `core`, `tfjs-wasm`, … */
   readonly name: string

@@ -65,6 +65,7 @@ export interface ErrorDetails {
   readonly cause?: unknown
 }
 
+/** What every function of the project throws for bad input: branch on `code`, read `details`, show `message`. */
 export class FourierFTError extends Error {
   override readonly name = 'FourierFTError'
   readonly code: ErrorCode

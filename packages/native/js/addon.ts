@@ -49,6 +49,6 @@ export function loadAddon(): { readonly addon: Addon } | { readonly problem: str
   return {
     problem:
       `no compiled kernel for ${process.platform}-${process.arch} (${problems.join('; ')}); ` +
-      'install CMake and a C++17 compiler and run `npm rebuild @fourierft/native`',
+      'install CMake and a C++17 compiler, then run `npm rebuild @fourierft/native` (inside this project: npm run setup)',
   }
 }

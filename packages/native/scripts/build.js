@@ -1,4 +1,4 @@
-// Compiles the addon with CMake. Run by the workspace's build, and by `install.js` on machines for which there is no compiled package.
+// Compiles the addon with CMake. Run by the root commands, and by `install.js` on machines for which there is no compiled package.
 // A missing compiler is no failure: the packages that use the kernel work without it, and one line says so.
 
 import { spawnSync } from 'node:child_process'

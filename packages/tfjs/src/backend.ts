@@ -123,7 +123,8 @@ async function createNodeBackend(name: 'node' | 'node-gpu'): Promise<Backend> {
   } catch (cause) {
     throw new FourierFTError(
       'UNSUPPORTED',
-      `TensorFlow.js has no backend '${name}' here; install ${specifier} ${version_core} with its native binding`,
+      `TensorFlow.js has no backend '${name}' here; install ${specifier} ${version_core} with its native binding ` +
+        "(inside this project's repository: node packages/tfjs/scripts/tensorflow-binding.js)",
       { option: 'name', received: name, cause },
     )
   }

@@ -22,6 +22,7 @@ export function entriesKey(entries: Entries): string {
   return digest
 }
 
+/** Constant tensors by entries and name, kept up to a number of bytes; one for each attached model, or one's own for `fourierLinear`. */
 export class TableCache {
   readonly #limit: number
   readonly #sets = new Map<string, TableSet>()

@@ -29,6 +29,7 @@ export const TASK_TYPES = [
   'FEATURE_EXTRACTION',
 ] as const
 
+/** An adapter's configuration: PEFT's `FourierFTConfig` in camel case. */
 export interface FourierFTConfig {
   readonly peftType: typeof PEFT_TYPE | typeof STANDALONE_PEFT_TYPE
   /** Coefficients of each layer, at least 1; at most `d1·d2`, which is checked where a shape is known. */
@@ -160,7 +161,7 @@ const SCHEMA = v.object({
  * @param file names the file in errors
  * @throws FourierFTError INVALID_JSON, INVALID_CONFIG, UNSUPPORTED_PEFT_TYPE
  */
-export function parseConfig(json: string | Uint8Array, file: string): FourierFTConfig {
+export function parseConfig(json: string | Uint8Array, file = 'adapter_config.json'): FourierFTConfig {
   const source = typeof json === 'string' ? json : decodeUtf8(json, file)
   const value = parseJson(source, file, { maxLength: MAX_CONFIG_LENGTH })
   if (!isObject(value)) {

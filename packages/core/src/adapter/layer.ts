@@ -5,6 +5,7 @@ import { FourierFTError } from '../errors.js'
 /** Arrays of real numbers that the fast paths read and write. */
 export type FloatArray = Float32Array | Float64Array
 
+/** One adapted linear layer: shape, entries, coefficients and scaling, which together are its ΔW. `createLayer` checks and freezes one. */
 export interface Layer {
   /** Module name as in the adapter file, without `base_model.model.` and `.fourierft_spectrum`. */
   readonly name: string

@@ -26,6 +26,7 @@ export type EntriesRecipe =
     }
   | { readonly sampler: 'explicit' }
 
+/** `n` distinct positions `(j, k)` of a `[d1, d2]` spectrum, in the order of their coefficients, and how they came about. */
 export interface Entries {
   readonly shape: Shape
   /** Number of entries; `rows.length` and `columns.length`. */

@@ -11,11 +11,16 @@ const MAX_PLACES = 2 ** 32
  * @throws {FourierFTError} `INVALID_OPTION` unless `d1` and `d2` are positive integers with `d1·d2 ≤ 2³²`
  */
 export function countPlaces(shape: Shape): number {
-  const [d1, d2] = shape
-  if (shape.length !== 2 || ![d1, d2].every((d) => Number.isSafeInteger(d) && d >= 1)) {
+  const [d1, d2] = Array.isArray(shape) ? (shape as Shape) : []
+  if (
+    d1 === undefined ||
+    d2 === undefined ||
+    shape.length !== 2 ||
+    ![d1, d2].every((d) => Number.isSafeInteger(d) && d >= 1)
+  ) {
     throw new FourierFTError(
       'INVALID_OPTION',
-      `shape: expected [d1, d2], two positive integers ([out, in]); received [${Array.from(shape).join(', ')}]`,
+      `shape: expected [d1, d2], two positive integers ([out, in]); received ${Array.isArray(shape) ? `[${shape.join(', ')}]` : shape}`,
       { option: 'shape', expected: 'two positive integers', received: shape },
     )
   }

@@ -53,6 +53,7 @@ export interface AttachOptions {
 /** Layers that some attached model holds: a layer takes one attachment at a time. */
 const attachedLayers = new WeakSet<AnyLayer>()
 
+/** The adapters of one model that `attach` has made ready: PEFT's verbs, in camel case. */
 export class Adapters {
   readonly model: LayersModel
   readonly #named: readonly NamedLayer[]
