@@ -76,6 +76,19 @@ test.each(['', '--json'])('a reader that has seen enough is no failure (entries 
   expect(stdout).toMatch(/^.{10} 0\n$/s)
 })
 
+const noFullDevice = existsSync('/dev/full') ? '' : ' (skipped: there is no /dev/full)'
+
+test.skipIf(noFullDevice !== '').each(['', '--json'])(
+  `a standard output that cannot be written is a failure in one line (entries %s)${noFullDevice}`,
+  async (json) => {
+    const { status, stderr } = await shell(
+      `fourierft entries --shape 768,768 --n 1000 --seed 2024 ${json} > /dev/full`,
+    )
+    expect(status).toBe(1)
+    expect(stderr).toMatch(/^fourierft: IO_ERROR: standard output: [^\n]*ENOSPC[^\n]*\n$/)
+  },
+)
+
 test('a result can be written to standard output', async () => {
   const args = '--module encoder.layer.0.attention.query --shape 20,24'
   const { status } = await shell(
