@@ -3,6 +3,7 @@ import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { textTable } from '../src/text-table.js'
 import { capturedRun, peftAdapter } from './captured-run.js'
 
 test('as JSON: the configuration and the modules', async () => {
@@ -71,4 +72,41 @@ test('a directory that is not there is never looked up anywhere else', async () 
   const { status, stderr } = await capturedRun('inspect', 'someone/adapter')
   expect(status).toBe(1)
   expect(stderr).toMatch(/^fourierft: FILE_NOT_FOUND: [^\n]*someone\/adapter[^\n]*\n$/)
+})
+
+const CONTROLS = '\u001b]0;title\u0007\u009b2J\r\n\u007f'
+const ESCAPED = String.raw`\u001b]0;title\u0007\u009b2J\u000d\u000a\u007f`
+
+async function adapterOfModel(baseModel: string, peftType: string): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'fourierft-'))
+  await cp(peftAdapter('some-layers'), directory, { recursive: true })
+  const file = join(directory, 'adapter_config.json')
+  const config = JSON.parse(await readFile(file, 'utf8'))
+  await writeFile(
+    file,
+    JSON.stringify({ ...config, base_model_name_or_path: baseModel, peft_type: peftType }),
+  )
+  return directory
+}
+
+test('control characters in a file reach the terminal escaped, and the value is kept in JSON', async () => {
+  const directory = await adapterOfModel(CONTROLS, 'FOURIERFT')
+  const { stdout } = await capturedRun('inspect', directory)
+  expect(stdout).toContain(`base model      ${ESCAPED}\n`)
+  expect(stdout.replaceAll('\n', '')).not.toMatch(/\p{Cc}/u)
+  const json = await capturedRun('inspect', directory, '--json')
+  expect(json.stdout.trimEnd()).not.toMatch(/\p{Cc}/u)
+  expect(JSON.parse(json.stdout).baseModel).toBe(CONTROLS)
+})
+
+test('and so do they in an error', async () => {
+  const directory = await adapterOfModel('', '\u001b[2JLORA\u009b')
+  const { status, stderr } = await capturedRun('inspect', directory)
+  expect(status).toBe(1)
+  expect(stderr).toContain('LORA')
+  expect(stderr.trimEnd()).not.toMatch(/\p{Cc}/u)
+})
+
+test('a table holds no control character of its cells', () => {
+  expect(textTable(['module'], [['a\u001b[1Ab\nc']])).toBe(`module\n${String.raw`a\u001b[1Ab\u000ac`}\n`)
 })

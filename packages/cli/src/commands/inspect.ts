@@ -4,6 +4,7 @@ import { type AdaptedModule, type Adapter, loadAdapter, PEFT_TYPE } from '@fouri
 import type { Command } from 'commander'
 import { jsonText } from '../json-text.js'
 import type { Output } from '../output.js'
+import { printable } from '../printable.js'
 import { textTable } from '../text-table.js'
 
 const HELP = `
@@ -91,5 +92,5 @@ function text(description: Description): string {
       norm,
     ]),
   )
-  return `${facts.map(([name, value]) => `${name.padEnd(16)}${value}\n`).join('')}\n${table}`
+  return `${facts.map(([name, value]) => `${name.padEnd(16)}${printable(value)}\n`).join('')}\n${table}`
 }
