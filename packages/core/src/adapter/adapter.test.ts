@@ -122,9 +122,23 @@ describe('createAdapter', () => {
 describe('Adapter', () => {
   const adapter = createAdapter(config(), SHAPES)
 
-  it('names the modules it has where one is asked for that it has not', () => {
-    expect(() => adapter.layer('layers.2.query')).toThrow(throwing('MODULE_NOT_FOUND', 'layers.0.query'))
+  it('names the nearest modules where one is asked for that it has not', () => {
+    expect(() => adapter.layer('layers.1.valu')).toThrow(
+      throwing('MODULE_NOT_FOUND', 'nearest of its 3: layers.0.value, layers.1.query, layers.0.query'),
+    )
+    const many = Object.fromEntries(Array.from({ length: 9 }, (_, i) => [`layers.${i}.key`, [4, 4] as const]))
+    const larger = createAdapter(config(), { ...many, 'layers.9.value': [4, 4] })
+    expect(() => larger.layer('layers.9.valeu')).toThrow(
+      throwing('MODULE_NOT_FOUND', 'of its 10: layers.9.value,'),
+    )
     expect(() => adapter.layer('toString')).toThrow(throwing('MODULE_NOT_FOUND', 'toString'))
+  })
+
+  it('says that a module name goes without the prefix of tensors', () => {
+    const hint = 'layers.1.query, layers.0.query, layers.0.value; give the name without base_model.model.'
+    expect(() => adapter.layer('base_model.model.layers.1.query')).toThrow(throwing('MODULE_NOT_FOUND', hint))
+    const without = expect.objectContaining({ message: expect.not.stringContaining('without') })
+    expect(() => adapter.layer('layers.1.other')).toThrow(without)
   })
 
   it('does not take another shape than its own', () => {

@@ -11,6 +11,10 @@ import { type WriteOptions, writeAdapter } from '../files/write-adapter.js'
 import { sharedUniformEntries } from './adapter-entries.js'
 import type { FourierFTConfig } from './config.js'
 import { createLayer, type FloatArray, type Layer } from './layer.js'
+import { nearestNames } from './nearest-names.js'
+
+/** What PEFT writes in front of a module's name in the names of tensors. */
+const TENSOR_PREFIX = /^base_model\.model\./
 
 /** One module of an adapter. */
 export interface AdaptedModule {
@@ -43,6 +47,7 @@ export interface AdapterParts {
 /** Shapes `[out, in]` of a model's layers, by module name; names that the adapter does not have are ignored. */
 export type Shapes = Readonly<Record<string, Shape>>
 
+/** An adapter's configuration, modules and further tensors; immutable. `loadAdapter` and `createAdapter` make it, `toBytes` and `savePretrained` write it. */
 export class Adapter {
   readonly config: FourierFTConfig
   readonly modules: ReadonlyMap<string, AdaptedModule>
@@ -156,11 +161,14 @@ export class Adapter {
   #module(name: string): AdaptedModule {
     const module = this.modules.get(name)
     if (module) return module
-    const some = [...this.modules.keys()].slice(0, 5)
+    const names = [...this.modules.keys()]
+    const wanted = String(name).replace(TENSOR_PREFIX, '')
+    const hint =
+      wanted === name ? '' : '; give the name without base_model.model., which only tensors begin with'
     throw new FourierFTError(
       'MODULE_NOT_FOUND',
-      `the adapter has no module ${name}; it has ${this.modules.size}: ${some.join(', ')}${this.modules.size > some.length ? ', …' : ''}`,
-      { module: name, expected: [...this.modules.keys()], received: name },
+      `the adapter has no module ${name}; the nearest of its ${names.length}: ${nearestNames([wanted], names).join(', ')}${hint}`,
+      { module: name, expected: names, received: name },
     )
   }
 
