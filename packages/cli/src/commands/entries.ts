@@ -25,6 +25,7 @@ interface Options {
 
 const HELP = `
 Without --bandpass the entries are PEFT's for that random_loc_seed: the first n of torch.randperm(OUT*IN).
+From 214748364 places on, unless --legacy is given, this takes OUT*IN draws whatever n is: up to a minute at 2^32 places.
 --json prints [[j, ...], [k, ...]]: j the frequencies along OUT, k along IN.
 
 Examples:

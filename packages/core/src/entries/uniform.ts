@@ -21,8 +21,8 @@ export interface UniformOptions {
  * `torch.randperm(d1·d2, generator=torch.Generator().manual_seed(seed))[:n]`, place `v` being the entry
  * `(⌊v/d2⌋, v mod d2)`.
  *
- * Takes memory for `n` entries; time for `n` below 214748364 places, and for `d1·d2` draws (seconds) from
- * there on.
+ * Takes memory for `n` entries; time for `n` below 214748364 places, and for `d1·d2` draws from there on: seconds,
+ * up to a minute at 2³² places.
  *
  * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, seed or algorithm, `INVALID_ENTRY_COUNT` for a
  *   bad `n`
