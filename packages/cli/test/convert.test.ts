@@ -1,7 +1,8 @@
 /** `fourierft convert`, `inspect` and `delta` of what it writes. */
-import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createAdapter, createConfig, savePretrained } from '@fourierft/core'
 import { beforeEach, expect, test } from 'vitest'
 import { capturedRun, peftAdapter } from './captured-run.js'
 import { recordedAdapters } from './recorded-adapters.js'
@@ -20,7 +21,7 @@ beforeEach(async () => {
   await writeFile(shapesFile, JSON.stringify(shapes))
 })
 
-test('a PEFT adapter becomes one that stands alone, with the same ΔW', async () => {
+test('a PEFT adapter becomes a standalone one, with the same ΔW', async () => {
   const [standalone, before, after] = ['standalone', 'before', 'after'].map((name) => join(directory, name))
   if (!standalone || !before || !after) throw new Error('unreachable')
   expect(await capturedRun('convert', PEFT, standalone, '--shapes', shapesFile)).toEqual({
@@ -34,7 +35,7 @@ test('a PEFT adapter becomes one that stands alone, with the same ΔW', async ()
   expect(await readFile(after)).toEqual(await readFile(before))
   const { stdout } = await capturedRun('inspect', standalone, '--json')
   expect(JSON.parse(stdout)).toMatchObject({ standalone: true, peftType: 'FOURIERFT_STANDALONE' })
-  expect((await capturedRun('inspect', standalone)).stdout).toMatch(/^form +stands alone; PEFT refuses it$/m)
+  expect((await capturedRun('inspect', standalone)).stdout).toMatch(/^form +standalone: PEFT refuses it$/m)
 })
 
 test('and back: the coefficients and the configuration that PEFT wrote', async () => {
@@ -47,7 +48,7 @@ test('and back: the coefficients and the configuration that PEFT wrote', async (
   expect(await readFile(join(peft, 'adapter_config.json'))).toEqual(
     await readFile(join(PEFT, 'adapter_config.json')),
   )
-  expect((await capturedRun('inspect', peft)).stdout).toMatch(/^form +stands alone, and loads in PEFT$/m)
+  expect((await capturedRun('inspect', peft)).stdout).toMatch(/^form +peft, with the shapes of its layers$/m)
   const [original, converted] = await Promise.all(
     [PEFT, peft].map(async (path) => JSON.parse((await capturedRun('inspect', path, '--json')).stdout)),
   )
@@ -58,10 +59,10 @@ test('and back: the coefficients and the configuration that PEFT wrote', async (
   )
 })
 
-test('without shapes a PEFT adapter cannot be made to stand alone', async () => {
+test('without shapes a PEFT adapter cannot be written as standalone', async () => {
   const { status, stdout, stderr } = await capturedRun('convert', PEFT, join(directory, 'out'))
   expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
-  expect(stderr).toMatch(/^fourierft: SHAPE_UNKNOWN: [^\n]+\n$/)
+  expect(stderr).toMatch(/^fourierft: SHAPE_UNKNOWN: module encoder[^\n]+ with --shapes FILE\n$/)
   expect(await readdir(directory)).toEqual(['shapes.json'])
 })
 
@@ -77,6 +78,49 @@ test('shapes that the adapter has no room in', async () => {
   expect(status).toBe(1)
   expect(stderr).toMatch(/^fourierft: INVALID_ENTRY_COUNT: [^\n]+\n$/)
   expect(await readdir(directory)).toEqual(['shapes.json'])
+})
+
+test.each(['adapter', 'link', 'adapter/../link/.'])(
+  'the adapter itself is not overwritten (%s)',
+  async (out) => {
+    const adapter = join(directory, 'adapter')
+    await cp(PEFT, adapter, { recursive: true })
+    await symlink(adapter, join(directory, 'link'))
+    const contents = async () =>
+      Promise.all(
+        (await readdir(adapter)).sort().map(async (name) => [name, await readFile(join(adapter, name))]),
+      )
+    const before = await contents()
+    const args = ['convert', adapter, `${directory}/${out}`, '--shapes', shapesFile]
+    const { status, stdout, stderr } = await capturedRun(...args)
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
+    expect(stderr).toMatch(/^fourierft: USAGE: [^\n]*overwritten[^\n]*\n$/)
+    expect(await contents()).toEqual(before)
+  },
+)
+
+test('shapes of a module that the adapter does not have', async () => {
+  await writeFile(shapesFile, JSON.stringify({ ...shapes, 'encoder.layer.0.attention.quary': [20, 24] }))
+  const out = join(directory, 'out')
+  const { status, stderr } = await capturedRun('convert', PEFT, out, '--shapes', shapesFile)
+  expect(status).toBe(1)
+  expect(stderr).toMatch(
+    /^fourierft: MODULE_NOT_FOUND: [^\n]*shapes\.json: [^\n]*"encoder\.layer\.0\.attention\.quary"; the nearest [^\n]*: encoder\.layer\.0\.attention\.query[^\n]*\n$/,
+  )
+  expect(await readdir(directory)).toEqual(['shapes.json'])
+})
+
+test('what PEFT would load with other entries is not written as peft', async () => {
+  const entries = { sampler: 'bandpass', seed: 1, centerFrequency: 3, bandwidth: 100 } as const
+  const banded = createAdapter(createConfig({ nFrequency: 10 }), { query: [16, 12] }, { entries })
+  const source = join(directory, 'banded')
+  await savePretrained(banded, source)
+  const { status, stderr } = await capturedRun('convert', source, join(directory, 'out'), '--to', 'peft')
+  expect(status).toBe(1)
+  expect(stderr).toBe(
+    'fourierft: NOT_REPRODUCIBLE: PEFT cannot reproduce this adapter: the entries of query are bandpass, PEFT knows only uniform ones; write it with --to standalone\n',
+  )
+  expect((await readdir(directory)).sort()).toEqual(['banded', 'shapes.json'])
 })
 
 test('an unknown form is a wrong command line', async () => {

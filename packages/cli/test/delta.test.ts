@@ -77,6 +77,11 @@ test.each([
   expect(await readdir(directory)).toEqual([])
 })
 
+test('a shape that is missing is to be given as an option', async () => {
+  const { stderr } = await capturedRun('delta', ADAPTER, '--module', MODULE, '--out', out)
+  expect(stderr).toMatch(/^fourierft: SHAPE_UNKNOWN: module encoder[^\n]+ with --shape OUT,IN\n$/)
+})
+
 test('a directory without an adapter is a failure', async () => {
   const { status, stderr } = await capturedRun('delta', directory, '--module', MODULE, '--out', out)
   expect(status).toBe(1)

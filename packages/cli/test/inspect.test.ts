@@ -33,7 +33,7 @@ test('as JSON: the configuration and the modules', async () => {
 test('as text: one line for each module', async () => {
   const { status, stdout } = await capturedRun('inspect', peftAdapter('modules-to-save'))
   expect(status).toBe(0)
-  expect(stdout).toMatch(/^form +PEFT's: the base model gives the shapes$/m)
+  expect(stdout).toMatch(/^form +peft: the base model gives the shapes$/m)
   expect(stdout).toMatch(/^parameters +48$/m)
   expect(stdout).toMatch(/^saved tensors +.*classifier/m)
   expect(stdout).toMatch(/^encoder\.layer\.2\.attention\.value +16 +F32 +unknown +uniform +\d/m)

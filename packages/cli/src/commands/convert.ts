@@ -1,8 +1,18 @@
-/** `fourierft convert`: from a PEFT adapter to one that stands alone, and back. */
+/** `fourierft convert`: from one form of file to the other. */
+import { realpath } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
-import { loadAdapter, savePretrained } from '@fourierft/core'
+import {
+  type Adapter,
+  FourierFTError,
+  loadAdapter,
+  nearestNames,
+  type Shape,
+  savePretrained,
+} from '@fourierft/core'
 import { type Command, Option } from 'commander'
+import { usageError } from '../command-error.js'
 import { readShapes } from '../read-shapes.js'
+import { speakingOptions } from '../speaking-options.js'
 
 interface Options {
   readonly to: 'peft' | 'standalone'
@@ -10,9 +20,11 @@ interface Options {
 }
 
 const HELP = `
-A stand-alone file holds the shape of each layer and, where PEFT's seed rule cannot make them, the entries; a PEFT file holds neither.
-The shapes of a PEFT adapter come from --shapes FILE: {"encoder.0.query": [768, 768], ...}, module names as in the adapter's file
-without base_model.model. An adapter that PEFT cannot reproduce is not converted to peft.
+Two forms of file. standalone: holds the shapes and the entries of its layers, needs neither a base model nor PEFT's seed rule, and
+PEFT refuses it. peft: loads in PEFT, which draws the entries itself; shapes that are known stay in its metadata, which PEFT passes
+over. An adapter that PEFT cannot reproduce is not written as peft.
+Shapes that the adapter's file does not hold come from --shapes FILE: {"encoder.0.query": [768, 768], ...}, module names as in that
+file without base_model.model.
 
 Examples:
   $ fourierft convert my-adapter standalone --shapes shapes.json
@@ -30,13 +42,38 @@ export function addConvertCommand(program: Command): void {
     )
     .option('--shapes <file>', 'shapes of the layers, JSON: {"module": [out, in], ...}')
     .addHelpText('after', HELP)
-    .action(convert)
+    .action((directory: string, out: string, options: Options) =>
+      speakingOptions('--shapes FILE', () => convert(directory, out, options)),
+    )
 }
 
 async function convert(directory: string, out: string, { to, shapes }: Options): Promise<void> {
-  const adapter = await loadAdapter(
-    pathToFileURL(directory),
-    shapes === undefined ? {} : { shapes: await readShapes(shapes) },
-  )
-  await savePretrained(adapter, pathToFileURL(out), { form: to })
+  if (await areOne(directory, out)) {
+    throw usageError(
+      `${out} is the adapter's own directory, which would be overwritten; give another one to write`,
+    )
+  }
+  const adapter = await loadAdapter(pathToFileURL(directory))
+  const complete = shapes === undefined ? adapter : withShapes(adapter, shapes, await readShapes(shapes))
+  await savePretrained(complete, pathToFileURL(out), { form: to })
+}
+
+/** Whether the paths, whatever links they go through, lead to one directory that exists. */
+async function areOne(a: string, b: string): Promise<boolean> {
+  const [first, second] = await Promise.all([a, b].map((path) => realpath(path).catch(() => undefined)))
+  return first !== undefined && first === second
+}
+
+/** Names that the adapter does not have are refused: shapes of another model, or slips of the pen. */
+function withShapes(adapter: Adapter, file: string, shapes: Readonly<Record<string, Shape>>): Adapter {
+  const names = [...adapter.modules.keys()]
+  const strange = Object.keys(shapes).find((name) => !adapter.modules.has(name))
+  if (strange !== undefined) {
+    throw new FourierFTError(
+      'MODULE_NOT_FOUND',
+      `${file}: the adapter has no module "${strange}"; the nearest of its ${names.length}: ${nearestNames([strange], names).join(', ')}`,
+      { file, module: strange, expected: names, received: strange },
+    )
+  }
+  return adapter.withShapes(shapes)
 }

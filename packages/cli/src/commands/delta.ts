@@ -4,6 +4,7 @@ import { delta, encodeFloats, type Layer, loadAdapter, type Shape, writeSafetens
 import { type Command, Option } from 'commander'
 import { CommandError } from '../command-error.js'
 import { parseShape } from '../option-values.js'
+import { speakingOptions } from '../speaking-options.js'
 import { writeResultFile } from '../write-result-file.js'
 
 /** 2 GiB in float32: more than twice the largest layer of today's open models. */
@@ -32,12 +33,14 @@ export function addDeltaCommand(program: Command): void {
     .argument('<dir>', 'directory of the adapter')
     .requiredOption('--module <name>', 'module name as in the file, without base_model.model.')
     .requiredOption('--out <file>', 'safetensors file to write')
-    .option('--shape <out,in>', 'shape of the layer; needed unless the file stands alone', parseShape)
+    .option('--shape <out,in>', 'shape of the layer; needed unless the file holds it', parseShape)
     .addOption(
       new Option('--dtype <dtype>', 'dtype of the tensor').choices(['float32', 'float64']).default('float32'),
     )
     .addHelpText('after', HELP)
-    .action(writeDelta)
+    .action((directory: string, options: Options) =>
+      speakingOptions('--shape OUT,IN', () => writeDelta(directory, options)),
+    )
 }
 
 async function writeDelta(directory: string, { module, out, dtype, shape }: Options): Promise<void> {

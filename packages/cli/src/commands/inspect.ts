@@ -32,7 +32,8 @@ function describe({ config, modules, savedTensors, metadata }: Adapter) {
   const layers = Array.from(modules.values(), describeModule)
   return {
     peftType: config.peftType,
-    standalone: layers.every(({ shape }) => shape !== null),
+    /** The form of the file. */
+    standalone: config.peftType !== PEFT_TYPE,
     baseModel: config.baseModelNameOrPath,
     taskType: config.taskType,
     nFrequency: config.nFrequency,
@@ -59,9 +60,11 @@ function describeModule({ name, coefficients, dtype, shape, recipe }: AdaptedMod
   }
 }
 
-function form({ standalone, peftType }: Description): string {
-  if (!standalone) return "PEFT's: the base model gives the shapes"
-  return peftType === PEFT_TYPE ? 'stands alone, and loads in PEFT' : 'stands alone; PEFT refuses it'
+function form({ standalone, modules }: Description): string {
+  if (standalone) return 'standalone: PEFT refuses it'
+  return modules.every(({ shape }) => shape !== null)
+    ? 'peft, with the shapes of its layers'
+    : 'peft: the base model gives the shapes'
 }
 
 function text(description: Description): string {
