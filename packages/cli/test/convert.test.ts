@@ -99,15 +99,28 @@ test.each(['adapter', 'link', 'adapter/../link/.'])(
   },
 )
 
-test('shapes of a module that the adapter does not have', async () => {
-  await writeFile(shapesFile, JSON.stringify({ ...shapes, 'encoder.layer.0.attention.quary': [20, 24] }))
+test('a slip of the pen in the shapes is shown beside the module that it leaves without one', async () => {
+  const { 'encoder.layer.0.attention.query': query, ...others } = shapes as Record<string, number[]>
+  await writeFile(shapesFile, JSON.stringify({ ...others, 'encoder.layer.0.attention.quary': query }))
   const out = join(directory, 'out')
   const { status, stderr } = await capturedRun('convert', PEFT, out, '--shapes', shapesFile)
   expect(status).toBe(1)
   expect(stderr).toMatch(
-    /^fourierft: MODULE_NOT_FOUND: [^\n]*shapes\.json: [^\n]*"encoder\.layer\.0\.attention\.quary"; the nearest [^\n]*: encoder\.layer\.0\.attention\.query[^\n]*\n$/,
+    /^fourierft: MODULE_NOT_FOUND: [^\n]*shapes\.json: [^\n]*"encoder\.layer\.0\.attention\.quary"; without a shape are: encoder\.layer\.0\.attention\.query[^\n]*\n$/,
   )
   expect(await readdir(directory)).toEqual(['shapes.json'])
+})
+
+test('the shapes of a whole model will do', async () => {
+  await writeFile(shapesFile, JSON.stringify({ ...shapes, 'pooler.dense': [20, 20] }))
+  const { status, stderr } = await capturedRun(
+    'convert',
+    PEFT,
+    join(directory, 'out'),
+    '--shapes',
+    shapesFile,
+  )
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
 })
 
 test('what PEFT would load with other entries is not written as peft', async () => {

@@ -64,16 +64,20 @@ async function areOne(a: string, b: string): Promise<boolean> {
   return first !== undefined && first === second
 }
 
-/** Names that the adapter does not have are refused: shapes of another model, or slips of the pen. */
+/**
+ * The file may hold the shapes of a whole model. Where it leaves out a module of the adapter, a name that the adapter does not have is
+ * taken for a slip of the pen, and shown with the module that it is nearest to.
+ */
 function withShapes(adapter: Adapter, file: string, shapes: Readonly<Record<string, Shape>>): Adapter {
-  const names = [...adapter.modules.keys()]
+  const complete = adapter.withShapes(shapes)
+  const without = [...complete.modules.values()].flatMap(({ name, shape }) => (shape ? [] : [name]))
   const strange = Object.keys(shapes).find((name) => !adapter.modules.has(name))
-  if (strange !== undefined) {
+  if (without.length > 0 && strange !== undefined) {
     throw new FourierFTError(
       'MODULE_NOT_FOUND',
-      `${file}: the adapter has no module "${strange}"; the nearest of its ${names.length}: ${nearestNames([strange], names).join(', ')}`,
-      { file, module: strange, expected: names, received: strange },
+      `${file}: the adapter has no module "${strange}"; without a shape are: ${nearestNames([strange], without).join(', ')}`,
+      { file, module: strange, expected: without, received: strange },
     )
   }
-  return adapter.withShapes(shapes)
+  return complete
 }
