@@ -42,8 +42,7 @@ const Seed = v.union([
   ),
 ])
 const Digest = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))
-const Layers = v.record(
-  v.string(),
+const Layers = members(
   v.object({
     shape: v.pipe(
       v.tuple([Size, Size]),
@@ -68,7 +67,19 @@ const BandPass = v.object({
   sha256: Digest,
 })
 const Explicit = v.object({ sampler: v.literal('explicit'), n: Size, sha256: Digest })
-const Sets = v.record(v.string(), v.variant('sampler', [Uniform, BandPass, Explicit]))
+const Sets = members(v.variant('sampler', [Uniform, BandPass, Explicit]))
+
+/**
+ * The members of a JSON object as a map. Valibot's own `record` passes over keys such as `constructor`, which name modules like any
+ * other here.
+ */
+function members<S extends v.GenericSchema>(value: S) {
+  return v.pipe(
+    v.custom<object>((input) => typeof input === 'object' && input !== null && !Array.isArray(input)),
+    v.transform((object): Map<unknown, unknown> => new Map(Object.entries(object))),
+    v.map(v.string(), value),
+  )
+}
 
 type StoredRecipe =
   | Omit<v.InferOutput<typeof Uniform>, 'sha256'>
@@ -94,12 +105,10 @@ export function parseAdditions(
   }
   const layers = parseKey(metadata, LAYERS_KEY, Layers, file)
   const sets = new Map<string, EntrySet>()
-  for (const [name, { sha256: digest, ...set }] of Object.entries(
-    parseKey(metadata, ENTRIES_KEY, Sets, file),
-  )) {
+  for (const [name, { sha256: digest, ...set }] of parseKey(metadata, ENTRIES_KEY, Sets, file)) {
     sets.set(name, { recipe: toRecipe(set), n: set.n, digest })
   }
-  return { layers: new Map(Object.entries(layers)), sets }
+  return { layers, sets }
 }
 
 /** The other way. Layers are sorted, so that an adapter has one text, whatever order its modules came in. */

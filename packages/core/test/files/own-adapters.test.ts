@@ -42,3 +42,12 @@ describe.each(Object.entries(ADAPTERS))('%s', (name, make) => {
     expect(make().toBytes()).toEqual(files)
   })
 })
+
+it('names modules as a prototype names its members', async () => {
+  const shapes = { constructor: [6, 5], 'block.prototype': [4, 3], toString: [3, 3] } as const
+  const config = createConfig({ nFrequency: 4, targetModules: Object.keys(shapes), initWeights: false })
+  const adapter = createAdapter(config, shapes)
+  const loaded = await loadAdapter(adapter.toBytes())
+  for (const name of Object.keys(shapes)) expect(loaded.layer(name)).toEqual(adapter.layer(name))
+  expect([...loaded.modules.keys()].sort()).toEqual(Object.keys(shapes).sort())
+})
