@@ -29,11 +29,10 @@ const environment = {
 
 const jobs = {
   setup: () => say('ready. Next: npm run demo, npm test, npm run -s fourierft -- --help'),
-  demo: (args) => run('node', [join(root, 'apps/quickstart/dist/main.js'), ...args], { cwd: userFolder() }),
-  bench: (args) => run('node', [join(root, 'apps/bench/dist/main.js'), ...args], { cwd: userFolder() }),
-  experiments: (args) =>
-    run('node', [join(root, 'apps/experiments/dist/main.js'), ...args], { cwd: userFolder() }),
-  fourierft: (args) => run('node', [join(root, 'packages/cli/dist/main.js'), ...args], { cwd: userFolder() }),
+  demo: program('apps/quickstart'),
+  bench: program('apps/bench'),
+  experiments: program('apps/experiments'),
+  fourierft: program('packages/cli'),
   test: (args) => {
     // tfjs-node's own install step does not run here; where its binding cannot be made, its tests are skipped and say so.
     run('node', [join(root, 'packages/tfjs/scripts/tensorflow-binding.js')])
@@ -64,6 +63,11 @@ install()
 build()
 compileKernel()
 process.exitCode = jobs[job](args) ?? 0
+
+/** The job that is one package's program, in the folder that the user typed the command in. */
+function program(folder) {
+  return (args) => run('node', [join(root, folder, 'dist/main.js'), ...args], { cwd: userFolder() })
+}
 
 function requireNode() {
   const [major, minor] = process.versions.node.split('.').map(Number)

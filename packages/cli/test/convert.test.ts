@@ -100,7 +100,7 @@ test.each(['adapter', 'link', 'adapter/../link/.'])(
 )
 
 test('a slip of the pen in the shapes is shown beside the module that it leaves without one', async () => {
-  const { 'encoder.layer.0.attention.query': query, ...others } = shapes as Record<string, number[]>
+  const { 'encoder.layer.0.attention.query': query, ...others } = shapes as Record<string, readonly number[]>
   await writeFile(shapesFile, JSON.stringify({ ...others, 'encoder.layer.0.attention.quary': query }))
   const out = join(directory, 'out')
   const { status, stderr } = await capturedRun('convert', PEFT, out, '--shapes', shapesFile)

@@ -14,24 +14,26 @@ import { addBackward, addForward } from './spectrum/linear.js'
 import { addProduct } from './spectrum/matrix-product.js'
 import { shapeMismatch } from './spectrum/shape-mismatch.js'
 
-/** What this backend asks of a kernel: `kernel()` of `@fourierft/native` is one. */
-export interface NativeKernel {
-  /** `avx2`, …: what computes, for the table. */
-  readonly instructions: string
+/** The branch beside the frozen layer, by whatever computes it. */
+interface Branch<Options> {
   /** `y += Σ Δy`, as `addForward`. */
-  addForward(layers: readonly Layer[], x: Float32Array, y: Float32Array, options?: RowChoice): Promise<void>
+  addForward(layers: readonly Layer[], x: Float32Array, y: Float32Array, options?: Options): Promise<void>
   /** Adds gradients, as `addBackward`. */
   addBackward(
     layers: readonly Layer[],
     x: Float32Array,
     gradY: Float32Array,
     gradients: { readonly coefficients: readonly FloatArray[]; readonly x?: Float32Array },
-    options?: RowChoice,
+    options?: Options,
   ): Promise<void>
   delta(layer: Layer): Promise<Float32Array>
 }
 
-type RowChoice = Pick<ApplyOptions, 'rows'>
+/** What this backend asks of a kernel: `kernel()` of `@fourierft/native` is one. */
+export interface NativeKernel extends Branch<Pick<ApplyOptions, 'rows'>> {
+  /** `avx2`, …: what computes, for the table. */
+  readonly instructions: string
+}
 
 export interface CoreBackendOptions {
   /** Default: this package's own transforms in TypeScript. */
@@ -69,34 +71,21 @@ export function coreBackend({ kernel }: CoreBackendOptions = {}): Backend {
   }
 }
 
-/** The branch beside the frozen layer, by whatever computes it. */
-interface Branch {
-  addForward(layers: readonly Layer[], x: Float32Array, y: Float32Array, options: ApplyOptions): Promise<void>
-  addBackward(
-    layers: readonly Layer[],
-    x: Float32Array,
-    gradY: Float32Array,
-    gradients: { readonly coefficients: readonly FloatArray[]; readonly x?: Float32Array },
-    options: ApplyOptions,
-  ): Promise<void>
-  delta(layer: Layer): Promise<Float32Array>
-}
-
-const ownBranch: Branch = {
+const ownBranch: Branch<ApplyOptions> = {
   addForward: async (...call) => addForward(...call),
   addBackward: async (...call) => addBackward(...call),
   delta: async (layer) => delta(layer),
 }
 
 /** The kernel behind the checks, and the errors, of this package. */
-function nativeBranch(kernel: NativeKernel): Branch {
+function nativeBranch(kernel: NativeKernel): Branch<ApplyOptions> {
   return {
-    async addForward(layers, x, y, options) {
+    async addForward(layers, x, y, options = {}) {
       if (layers.length === 0) return
       const { rows } = checkBatch(layers, x, y, 'y', withoutNative(options))
       await kernel.addForward(layers, x, y, rows && { rows })
     },
-    async addBackward(layers, x, gradY, gradients, options) {
+    async addBackward(layers, x, gradY, gradients, options = {}) {
       if (layers.length === 0) return
       const { rows } = checkBatch(layers, x, gradY, 'gradY', withoutNative(options))
       await kernel.addBackward(layers, x, gradY, gradients, rows && { rows })
@@ -123,7 +112,7 @@ function engineVersions(): Readonly<Record<string, string>> {
 }
 
 function adaptedLinear(
-  branch: Branch,
+  branch: Branch<ApplyOptions>,
   weight: Float32Array,
   bias: Float32Array | null,
   givenLayers: readonly Layer[],

@@ -54,7 +54,7 @@ export interface Kernel {
   /** ΔW of the layer, row-major `[d1, d2]`. */
   delta(layer: KernelLayer): Promise<Float32Array>
   /** The number under which the kernel, and its TensorFlow operators' attribute `plan`, know the layer's entries. */
-  planOf(layer: KernelLayer): number
+  planOf(layer: Pick<KernelLayer, 'shape' | 'entries'>): number
   /** Registers the operators `FourierFT` and `FourierFTGrad` in the TensorFlow that this process has loaded (its framework library's path). */
   registerTensorFlow(library: string): void
 }
@@ -82,7 +82,7 @@ function makeKernel(addon: Addon): Kernel {
   const plans = new WeakMap<KernelLayer['entries'], number>()
   const disposed = new FinalizationRegistry<number>((plan) => addon.destroyPlan(plan))
 
-  function planOf({ shape, entries }: KernelLayer): number {
+  function planOf({ shape, entries }: Pick<KernelLayer, 'shape' | 'entries'>): number {
     const known = plans.get(entries)
     if (known !== undefined) return known
     const plan = addon.createPlan(shape[0], shape[1], entries.rows, entries.columns)

@@ -2,7 +2,7 @@
 // A missing compiler is no failure: the packages that use the kernel work without it, and one line says so.
 
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync, mkdirSync } from 'node:fs'
+import { copyFileSync, existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { include_dir as headers } from 'node-api-headers'
@@ -36,9 +36,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     console.error(`@fourierft/native was not compiled: ${problem}`)
   } else {
     const platform = join(root, 'platforms', `${process.platform}-${process.arch}`, 'fourierft.node')
-    if (existsSync(dirname(platform))) {
-      mkdirSync(dirname(platform), { recursive: true })
-      copyFileSync(addonFile, platform)
-    }
+    if (existsSync(dirname(platform))) copyFileSync(addonFile, platform)
   }
 }

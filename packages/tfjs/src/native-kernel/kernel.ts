@@ -3,12 +3,7 @@ import type { Entries, Shape } from '@fourierft/core'
 
 export interface NativeKernel {
   /** The number by which the operators' attribute `plan` names shape and entries; valid as long as `entries` lives. */
-  planOf(layer: {
-    readonly shape: Shape
-    readonly entries: Entries
-    readonly coefficients: ArrayLike<number>
-    readonly scaling: number
-  }): number
+  planOf(layer: { readonly shape: Shape; readonly entries: Entries }): number
   /** Registers the operators `FourierFT` and `FourierFTGrad`; the path is that of the loaded libtensorflow_framework. */
   registerTensorFlow(library: string): void
 }

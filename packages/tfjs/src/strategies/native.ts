@@ -47,7 +47,7 @@ export function native({ x, c, rows, entries, tables, base }: BranchInput): Tens
   // The kernel divides by d1·d2, which the coefficients have in them already.
   const area = d1 * d2
   const kernel = nativeKernel() as NativeKernel
-  const plan = kernel.planOf({ shape: entries.shape, entries, coefficients: [], scaling: area })
+  const plan = kernel.planOf({ shape: entries.shape, entries })
   const attributes = [{ name: 'plan', type: nodeBackend().binding.TF_ATTR_INT, value: plan }]
   const constants = () => ({
     scalings:
@@ -57,13 +57,13 @@ export function native({ x, c, rows, entries, tables, base }: BranchInput): Tens
         ? tables.table(entries, 'native/all', () => tensor1d([], 'int32'))
         : tensor1d(Int32Array.from(rows), 'int32'),
   })
-  const tokens = x.shape[0]
+  const start = base ?? zeros([x.shape[0], d1])
   return withGradient(
-    [base ?? zeros([tokens, d1]), x, c],
+    [start, x, c],
     () => {
       const { scalings, choice } = constants()
       const matrix = reshape(c, [adapters, n])
-      const inputs = [base ?? zeros([tokens, d1]), x, matrix, scalings, choice]
+      const inputs = [start, x, matrix, scalings, choice]
       const [value] = nodeBackend().executeMultipleOutputs('FourierFT', attributes, inputs, 1)
       return { value: value as Tensor, saved: [x, c] }
     },
