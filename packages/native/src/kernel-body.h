@@ -114,6 +114,23 @@ FOURIERFT_INLINE void transpose(f8* r) {
   }
 }
 
+template <class Number>
+FOURIERFT_INLINE f8 load8(const typename Number::stored* from) {
+  float values[8];
+  for (int e = 0; e < 8; e++) values[e] = Number::load(from[e]);
+  f8 result;
+  std::memcpy(&result, values, sizeof result);
+  return result;
+}
+
+template <class Number, bool Add>
+FOURIERFT_INLINE void store8(f8 from, typename Number::stored* to) {
+  if constexpr (Add) from = from + load8<Number>(to);
+  float values[8];
+  std::memcpy(values, &from, sizeof values);
+  for (int e = 0; e < 8; e++) to[e] = Number::store(values[e]);
+}
+
 // to[p * stride * V + lane] = row `lane`, element p; lanes from `count` on are zero.
 template <int V, class Number>
 FOURIERFT_INLINE void load_rows(const typename Number::stored* rows, int d, int count, float* to, int stride) {
@@ -122,12 +139,7 @@ FOURIERFT_INLINE void load_rows(const typename Number::stored* rows, int d, int 
     for (int group = 0; group < V; group += 8) {
       for (p = 0; p + 8 <= d; p += 8) {
         f8 r[8];
-        for (int t = 0; t < 8; t++) {
-          float values[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-          if (group + t < count)
-            for (int e = 0; e < 8; e++) values[e] = Number::load(rows[static_cast<size_t>(group + t) * d + p + e]);
-          std::memcpy(&r[t], values, sizeof values);
-        }
+        for (int t = 0; t < 8; t++) r[t] = group + t < count ? load8<Number>(rows + static_cast<size_t>(group + t) * d + p) : f8{};
         transpose(r);
         for (int e = 0; e < 8; e++) std::memcpy(to + static_cast<size_t>(p + e) * stride * V + group, &r[e], sizeof(f8));
       }
@@ -151,10 +163,7 @@ FOURIERFT_INLINE void store_rows(const float* from, int stride, int d, int count
         transpose(r);
         for (int t = 0; t < 8 && group + t < count; t++) {
           if (adapter_of_row != nullptr && adapter_of_row[group + t] < 0) continue;
-          typename Number::stored* row = rows + static_cast<size_t>(group + t) * d + p;
-          float values[8];
-          std::memcpy(values, &r[t], sizeof values);
-          for (int e = 0; e < 8; e++) row[e] = Number::store(Add ? Number::load(row[e]) + values[e] : values[e]);
+          store8<Number, Add>(r[t], rows + static_cast<size_t>(group + t) * d + p);
         }
       }
     }
@@ -195,6 +204,31 @@ FOURIERFT_INLINE void dft4(v* r, v* m) {
   m[2] = am - cm;
   r[3] = br + dm;
   m[3] = bm - dr;
+}
+
+template <class v>
+FOURIERFT_INLINE void dft8(v* r, v* m) {
+  const float h = 0.70710678118654752f;
+  v er[4] = {r[0], r[2], r[4], r[6]}, em[4] = {m[0], m[2], m[4], m[6]};
+  v or_[4] = {r[1], r[3], r[5], r[7]}, om[4] = {m[1], m[3], m[5], m[7]};
+  dft4(er, em);
+  dft4(or_, om);
+  v a = (or_[1] - om[1]) * h, b = (or_[1] + om[1]) * h;
+  or_[1] = a;
+  om[1] = b;
+  a = -om[2];
+  om[2] = or_[2];
+  or_[2] = a;
+  a = -(or_[3] + om[3]) * h;
+  b = (or_[3] - om[3]) * h;
+  or_[3] = a;
+  om[3] = b;
+  for (int k = 0; k < 4; k++) {
+    r[k] = er[k] + or_[k];
+    m[k] = em[k] + om[k];
+    r[k + 4] = er[k] - or_[k];
+    m[k + 4] = em[k] - om[k];
+  }
 }
 
 // R = 0: the radix is `radix`, any odd number.
@@ -245,27 +279,7 @@ FOURIERFT_INLINE void dft(v* r, v* m, const Stage& stage) {
   } else if constexpr (R == 4) {
     dft4(r, m);
   } else if constexpr (R == 8) {
-    const float h = 0.70710678118654752f;
-    v er[4] = {r[0], r[2], r[4], r[6]}, em[4] = {m[0], m[2], m[4], m[6]};
-    v or_[4] = {r[1], r[3], r[5], r[7]}, om[4] = {m[1], m[3], m[5], m[7]};
-    dft4(er, em);
-    dft4(or_, om);
-    v a = (or_[1] - om[1]) * h, b = (or_[1] + om[1]) * h;
-    or_[1] = a;
-    om[1] = b;
-    a = -om[2];
-    om[2] = or_[2];
-    or_[2] = a;
-    a = -(or_[3] + om[3]) * h;
-    b = (or_[3] - om[3]) * h;
-    or_[3] = a;
-    om[3] = b;
-    for (int k = 0; k < 4; k++) {
-      r[k] = er[k] + or_[k];
-      m[k] = em[k] + om[k];
-      r[k + 4] = er[k] - or_[k];
-      m[k + 4] = em[k] - om[k];
-    }
+    dft8(r, m);
   } else if constexpr (R == 6) {
     const float h = 0.86602540378443865f;
     v er[3] = {r[0], r[2], r[4]}, em[3] = {m[0], m[2], m[4]}, or_[3] = {r[1], r[3], r[5]}, om[3] = {m[1], m[3], m[5]};
@@ -408,17 +422,10 @@ FOURIERFT_INLINE Room room_of(const Plan& plan) {
   return room;
 }
 
-template <int V, class Number>
-void analyse(const Side& side, const void* rows, int count, lanes<V>* b, lanes<V>* work, lanes<V>* slots) {
+// Transforms what is in `b`, with stride 1 (even d) or 2 (odd d), and takes the used frequencies out of it.
+template <int V>
+void split(const Side& side, lanes<V>* b, lanes<V>* work, lanes<V>* slots) {
   typedef lanes<V> v;
-  float* to = reinterpret_cast<float*>(b);
-  if (side.halved) {
-    load_rows<V, Number>(static_cast<const typename Number::stored*>(rows), side.d, count, to, 1);
-  } else {
-    load_rows<V, Number>(static_cast<const typename Number::stored*>(rows), side.d, count, to, 2);
-    const v zero = v{};
-    for (int e = 0; e < side.d; e++) b[2 * e + 1] = zero;
-  }
   run_transform<V, true>(side.transform, b, work);
   const int used = static_cast<int>(side.frequencies.size());
   const Split* split = side.splits.data();
@@ -436,6 +443,20 @@ void analyse(const Side& side, const void* rows, int count, lanes<V>* b, lanes<V
     slots[2 * s] = er + or_ * split[s].cos - om * split[s].sin;
     slots[2 * s + 1] = em + or_ * split[s].sin + om * split[s].cos;
   }
+}
+
+template <int V, class Number>
+void analyse(const Side& side, const void* rows, int count, lanes<V>* b, lanes<V>* work, lanes<V>* slots) {
+  typedef lanes<V> v;
+  float* to = reinterpret_cast<float*>(b);
+  if (side.halved) {
+    load_rows<V, Number>(static_cast<const typename Number::stored*>(rows), side.d, count, to, 1);
+  } else {
+    load_rows<V, Number>(static_cast<const typename Number::stored*>(rows), side.d, count, to, 2);
+    const v zero = v{};
+    for (int e = 0; e < side.d; e++) b[2 * e + 1] = zero;
+  }
+  split<V>(side, b, work, slots);
 }
 
 // coefficients: [n], or with Rows [n][V], one for each lane.
@@ -644,58 +665,214 @@ void delta_tile(const Plan& plan, const float* coefficients, int first, int coun
   }
 }
 
-// ---- tiles over tokens -------------------------------------------------------------------------------------------------------------
+// ---- one token alone ---------------------------------------------------------------------------------------------------------------
 
-size_t scratch(const Plan& plan) {
-  // lanes of all parts, one coefficient for each lane and entry, and the lane sums of the gradient
-  return (room_of(plan).total + 2 * static_cast<size_t>(plan.n)) * FOURIERFT_LANES + 64;
+// Numbers of scratch for one side of a token: its transform, and the slots of `eighth`.
+FOURIERFT_INLINE size_t room_of_one(const Side& side) {
+  if (side.eighth.empty()) return buffer_size(side) + 2 * static_cast<size_t>(side.transform.work());
+  const Side& eighth = side.eighth.front();
+  return 8 * (buffer_size(eighth) + 2 * static_cast<size_t>(eighth.transform.work()) + 2 * (eighth.frequencies.size() + 1));
 }
 
-// Calls tile<V>(first token, count) with as many lanes as there are tokens for.
-template <class Tile>
-FOURIERFT_INLINE void for_tiles(int64_t tokens, Tile tile) {
-  int64_t done = 0;
-  while (done < tokens) {
-    const int64_t left = tokens - done;
-    if (left == 1) {
-      tile(std::integral_constant<int, 1>(), done, 1);
-      done += 1;
-    } else if (FOURIERFT_LANES == 16 && left > 8) {
-      const int count = static_cast<int>(left < 16 ? left : 16);
-      tile(std::integral_constant<int, FOURIERFT_LANES>(), done, count);
-      done += count;
+// Numbers up to the next whole cache line.
+FOURIERFT_INLINE size_t lines(size_t numbers) { return (numbers + 15) / 16 * 16; }
+
+template <class Number>
+void analyse_one(const Side& side, const typename Number::stored* row, float* memory, float* spectrum) {
+  if (side.eighth.empty()) return analyse<1, Number>(side, row, 1, memory, memory + buffer_size(side), spectrum);
+  const Side& eighth = side.eighth.front();
+  f8 *b = reinterpret_cast<f8*>(memory), *work = b + buffer_size(eighth), *slots = work + 2 * eighth.transform.work();
+  for (int p = 0; p < eighth.d; p++) {
+    if (eighth.halved) {
+      b[p] = load8<Number>(row + 8 * p);
     } else {
-      const int count = static_cast<int>(left < 8 ? left : 8);
-      tile(std::integral_constant<int, 8>(), done, count);
-      done += count;
+      b[2 * p] = load8<Number>(row + 8 * p);
+      b[2 * p + 1] = f8{};
+    }
+  }
+  split<8>(eighth, b, work, slots);
+  // X[k + m d/8] = sum over residues r of e(rm/8) e(rk/d) X_r[k]
+  const int count = static_cast<int>(eighth.frequencies.size());
+  const float* turns = side.turns.data();
+  f8* to = reinterpret_cast<f8*>(spectrum);
+  for (int first = 0; first < count; first += 8, to += 16) {
+    f8 r[8], m[8];
+    for (int i = 0; i < 8; i++) {
+      const int k = first + i;
+      if (k < count) {
+        const f8 c = load8<Float32>(turns + 16 * k), s = load8<Float32>(turns + 16 * k + 8);
+        r[i] = slots[2 * k] * c - slots[2 * k + 1] * s;
+        m[i] = slots[2 * k] * s + slots[2 * k + 1] * c;
+      } else {
+        r[i] = f8{};
+        m[i] = f8{};
+      }
+    }
+    transpose(r);
+    transpose(m);
+    dft8(r, m);
+    for (int i = 0; i < 8; i++) {
+      to[2 * i] = r[i];
+      to[2 * i + 1] = m[i];
     }
   }
 }
 
+// The same steps backwards; adds to the row.
 template <class Number>
-void forward_numbers(const Plan& plan, const float* coefficients, Tokens tokens, const void* x, void* y, float* memory) {
-  typedef typename Number::stored stored;
-  for_tiles(tokens.count, [&](auto width, int64_t first, int count) {
-    forward_tile<decltype(width)::value, Number>(plan, coefficients, tokens.factors,
-                                                 tokens.adapter_of_row == nullptr ? nullptr : tokens.adapter_of_row + first, count,
-                                                 static_cast<const stored*>(x) + first * plan.d2,
-                                                 static_cast<stored*>(y) + first * plan.d1, memory);
-  });
+void synthesise_one(const Side& side, float* spectrum, float* memory, typename Number::stored* row) {
+  if (side.eighth.empty()) {
+    synthesise<1>(side, spectrum, memory, memory + buffer_size(side));
+    return store_rows<1, Number, true>(memory, side.halved ? 1 : 2, side.d, 1, nullptr, row);
+  }
+  const Side& eighth = side.eighth.front();
+  f8 *b = reinterpret_cast<f8*>(memory), *work = b + buffer_size(eighth), *slots = work + 2 * eighth.transform.work();
+  const int count = static_cast<int>(eighth.frequencies.size());
+  const float* turns = side.turns.data();
+  const f8* from = reinterpret_cast<const f8*>(spectrum);
+  for (int first = 0; first < count; first += 8, from += 16) {
+    f8 r[8], m[8];
+    for (int i = 0; i < 8; i++) {
+      r[i] = from[2 * i];
+      m[i] = from[2 * i + 1];
+    }
+    dft8(r, m);
+    transpose(r);
+    transpose(m);
+    for (int k = first; k < first + 8 && k < count; k++) {
+      const f8 c = load8<Float32>(turns + 16 * k), s = load8<Float32>(turns + 16 * k + 8);
+      slots[2 * k] = r[k - first] * c - m[k - first] * s;
+      slots[2 * k + 1] = r[k - first] * s + m[k - first] * c;
+    }
+  }
+  synthesise<8>(eighth, slots, b, work);
+  const int stride = eighth.halved ? 1 : 2;
+  for (int p = 0; p < eighth.d; p++) store8<Number, true>(b[stride * p], row + 8 * p);
+}
+
+// to = the sum of coefficients times places of the other side's spectrum, as `combine` for many tokens.
+template <bool Forward>
+void combine_one(const Plan& plan, const float* coefficients, float factor, const float* from, float* to) {
+  const Side &source = Forward ? plan.in : plan.out, &target = Forward ? plan.out : plan.in;
+  const int from_imaginary = source.imaginary, to_imaginary = target.imaginary;
+  std::memset(to, 0, sizeof(float) * static_cast<size_t>(target.spectrum_size));
+  const Link* links = plan.links.data();
+  for (int l = 0; l < plan.n; l++) {
+    const float c = coefficients[l] * factor;
+    const float* x = from + (Forward ? links[l].in : links[l].out);
+    float* g = to + (Forward ? links[l].out : links[l].in);
+    g[0] += c * x[0];
+    g[to_imaginary] += c * links[l].sign * x[from_imaginary];
+  }
 }
 
 template <class Number>
-void backward_numbers(const Plan& plan, const float* coefficients, Tokens tokens, const void* x, const void* grad_y, float* products,
-                      void* grad_x, float* memory) {
+void forward_one(const Plan& plan, const float* coefficients, float factor, const typename Number::stored* x,
+                 typename Number::stored* y, float* memory) {
+  float *in = memory, *out = in + lines(plan.in.spectrum_size), *rest = out + lines(plan.out.spectrum_size);
+  analyse_one<Number>(plan.in, x, rest, in);
+  combine_one<true>(plan, coefficients, factor, in, out);
+  synthesise_one<Number>(plan.out, out, rest, y);
+}
+
+template <class Number>
+void backward_one(const Plan& plan, const float* coefficients, float factor, const typename Number::stored* x,
+                  const typename Number::stored* grad_y, float* products, typename Number::stored* grad_x, float* memory) {
+  float *in = memory, *out = in + lines(plan.in.spectrum_size), *rest = out + lines(plan.out.spectrum_size);
+  analyse_one<Number>(plan.in, x, rest, in);
+  analyse_one<Number>(plan.out, grad_y, rest, out);
+  const int in_imaginary = plan.in.imaginary, out_imaginary = plan.out.imaginary;
+  const Link* links = plan.links.data();
+  for (int l = 0; l < plan.n; l++) {
+    const float *a = in + links[l].in, *b = out + links[l].out;
+    products[l] += a[0] * b[0] - a[in_imaginary] * (b[out_imaginary] * links[l].sign);
+  }
+  if (grad_x == nullptr) return;
+  combine_one<false>(plan, coefficients, factor, out, in);
+  synthesise_one<Number>(plan.in, in, rest, grad_x);
+}
+
+// ---- tiles over tokens -------------------------------------------------------------------------------------------------------------
+
+size_t scratch(const Plan& plan) {
+  // lanes of all parts, one coefficient for each lane and entry, and the lane sums of the gradient
+  const size_t tile = (room_of(plan).total + 2 * static_cast<size_t>(plan.n)) * FOURIERFT_LANES;
+  const size_t in = room_of_one(plan.in), out = room_of_one(plan.out);
+  const size_t one = lines(plan.in.spectrum_size) + lines(plan.out.spectrum_size) + (in > out ? in : out);
+  return (tile > one ? tile : one) + 64;
+}
+
+// Calls tile<V>(first, count) with as many lanes as there are tokens (or rows) for, and one(first) where a whole tile would cost more.
+template <class Tile, class One>
+FOURIERFT_INLINE void for_tiles(int64_t tokens, int few, Tile tile, One one) {
+  int64_t done = 0;
+  while (done < tokens) {
+    const int64_t left = tokens - done;
+    if (left <= few) {
+      one(done++);
+      continue;
+    }
+    constexpr bool wide = FOURIERFT_LANES == 16;
+    const int width = wide && left > 8 ? 16 : 8, count = static_cast<int>(left < width ? left : width);
+    if (width == 8)
+      tile(std::integral_constant<int, 8>(), done, count);
+    else
+      tile(std::integral_constant<int, FOURIERFT_LANES>(), done, count);
+    done += count;
+  }
+}
+
+// So many tokens are faster one by one than in a tile of eight.
+FOURIERFT_INLINE int few_tokens(const Plan& plan) { return plan.in.eighth.empty() || plan.out.eighth.empty() ? 1 : 3; }
+
+template <class Number>
+void forward_numbers(const Plan& plan, const float* coefficients, Tokens tokens, const void* x_, void* y_, float* memory) {
   typedef typename Number::stored stored;
+  const stored* x = static_cast<const stored*>(x_);
+  stored* y = static_cast<stored*>(y_);
+  for_tiles(
+      tokens.count, few_tokens(plan),
+      [&](auto width, int64_t first, int count) {
+        forward_tile<decltype(width)::value, Number>(plan, coefficients, tokens.factors,
+                                                     tokens.adapter_of_row == nullptr ? nullptr : tokens.adapter_of_row + first, count,
+                                                     x + first * plan.d2, y + first * plan.d1, memory);
+      },
+      [&](int64_t token) {
+        const int32_t adapter = tokens.adapter_of_row == nullptr ? 0 : tokens.adapter_of_row[token];
+        if (adapter < 0) return;
+        forward_one<Number>(plan, coefficients + static_cast<size_t>(adapter) * plan.n,
+                            tokens.adapter_of_row == nullptr ? 1.f : tokens.factors[adapter], x + token * plan.d2, y + token * plan.d1,
+                            memory);
+      });
+}
+
+template <class Number>
+void backward_numbers(const Plan& plan, const float* coefficients, Tokens tokens, const void* x_, const void* grad_y_, float* products,
+                      void* grad_x_, float* memory) {
+  typedef typename Number::stored stored;
+  const stored *x = static_cast<const stored*>(x_), *grad_y = static_cast<const stored*>(grad_y_);
+  stored* grad_x = static_cast<stored*>(grad_x_);
+  const int few = few_tokens(plan);
+  const bool sum_lanes = tokens.adapter_of_row == nullptr && tokens.count > few;
   float* sums = memory + (room_of(plan).total + static_cast<size_t>(plan.n)) * FOURIERFT_LANES;
-  if (tokens.adapter_of_row == nullptr) std::memset(sums, 0, sizeof(float) * static_cast<size_t>(plan.n) * FOURIERFT_LANES);
-  for_tiles(tokens.count, [&](auto width, int64_t first, int count) {
-    backward_tile<decltype(width)::value, Number>(
-        plan, coefficients, tokens.factors, tokens.adapter_of_row == nullptr ? nullptr : tokens.adapter_of_row + first, count,
-        static_cast<const stored*>(x) + first * plan.d2, static_cast<const stored*>(grad_y) + first * plan.d1, sums, products,
-        grad_x == nullptr ? nullptr : static_cast<stored*>(grad_x) + first * plan.d2, memory);
-  });
-  if (tokens.adapter_of_row != nullptr) return;
+  if (sum_lanes) std::memset(sums, 0, sizeof(float) * static_cast<size_t>(plan.n) * FOURIERFT_LANES);
+  for_tiles(
+      tokens.count, few,
+      [&](auto width, int64_t first, int count) {
+        backward_tile<decltype(width)::value, Number>(plan, coefficients, tokens.factors,
+                                                      tokens.adapter_of_row == nullptr ? nullptr : tokens.adapter_of_row + first, count,
+                                                      x + first * plan.d2, grad_y + first * plan.d1, sums, products,
+                                                      grad_x == nullptr ? nullptr : grad_x + first * plan.d2, memory);
+      },
+      [&](int64_t token) {
+        const int32_t adapter = tokens.adapter_of_row == nullptr ? 0 : tokens.adapter_of_row[token];
+        if (adapter < 0) return;
+        const size_t own = static_cast<size_t>(adapter) * plan.n;
+        backward_one<Number>(plan, coefficients + own, tokens.adapter_of_row == nullptr ? 1.f : tokens.factors[adapter],
+                             x + token * plan.d2, grad_y + token * plan.d1, products + own,
+                             grad_x == nullptr ? nullptr : grad_x + token * plan.d2, memory);
+      });
+  if (!sum_lanes) return;
   for (int l = 0; l < plan.n; l++) {
     float sum = 0;
     for (int lane = 0; lane < FOURIERFT_LANES; lane++) sum += sums[static_cast<size_t>(l) * FOURIERFT_LANES + lane];
@@ -722,12 +899,15 @@ void backward(const Plan& plan, const float* coefficients, Tokens tokens, const 
 
 void delta(const Plan& plan, const float* coefficients, int first, int last, float* to, float* memory) {
   int tile = 0, width_before = 0;
-  for_tiles(last - first, [&](auto width, int64_t done, int count) {
-    constexpr int lanes = decltype(width)::value;
-    const bool restart = tile++ % 8 == 0 || lanes != width_before;
-    width_before = lanes;
-    delta_tile<lanes>(plan, coefficients, first + static_cast<int>(done), count, restart, to, memory);
-  });
+  for_tiles(
+      last - first, 0,
+      [&](auto width, int64_t done, int count) {
+        constexpr int lanes = decltype(width)::value;
+        const bool restart = tile++ % 8 == 0 || lanes != width_before;
+        width_before = lanes;
+        delta_tile<lanes>(plan, coefficients, first + static_cast<int>(done), count, restart, to, memory);
+      },
+      [](int64_t) {});
 }
 
 }  // namespace

@@ -128,14 +128,13 @@ Transform make_transform(int n) {
 
 int folded(int frequency, int d) { return 2 * frequency > d ? d - frequency : frequency; }
 
-Side make_side(int d, int n, const uint32_t* frequencies) {
+// `frequencies`: ascending, each once, in 0 ... d/2.
+Side make_side(int d, std::vector<int> frequencies) {
   Side side;
   side.d = d;
   side.halved = d % 2 == 0;
   side.transform = make_transform(side.halved ? d / 2 : d);
-  for (int l = 0; l < n; l++) side.frequencies.push_back(folded(static_cast<int>(frequencies[l]), d));
-  std::sort(side.frequencies.begin(), side.frequencies.end());
-  side.frequencies.erase(std::unique(side.frequencies.begin(), side.frequencies.end()), side.frequencies.end());
+  side.frequencies = std::move(frequencies);
 
   const std::vector<int>& position = side.transform.position;
   const int half = d / 2, absent = static_cast<int>(side.frequencies.size());
@@ -157,12 +156,48 @@ Side make_side(int d, int n, const uint32_t* frequencies) {
       side.packs.push_back({slot_of[j], slot_of[half - j], static_cast<float>(w.cos), static_cast<float>(w.sin), position[j]});
     }
   }
+  side.spectrum_size = 2 * absent + 2;
+  return side;
+}
+
+Side make_outer_side(int d, int n, const uint32_t* entries) {
+  std::vector<int> frequencies;
+  for (int l = 0; l < n; l++) frequencies.push_back(folded(static_cast<int>(entries[l]), d));
+  std::sort(frequencies.begin(), frequencies.end());
+  frequencies.erase(std::unique(frequencies.begin(), frequencies.end()), frequencies.end());
+  Side side = make_side(d, std::move(frequencies));
+  if (d % kResidues != 0) return side;
+
+  std::vector<int> all(d / kResidues / 2 + 1);
+  std::iota(all.begin(), all.end(), 0);
+  for (const int k : all) {
+    for (int64_t r = 0; r < kResidues; r++) side.turns.push_back(static_cast<float>(unit(r * k, d).cos));
+    for (int64_t r = 0; r < kResidues; r++) side.turns.push_back(static_cast<float>(unit(r * k, d).sin));
+  }
+  side.spectrum_size = (static_cast<int>(all.size()) + 7) / 8 * 2 * 8 * kResidues;
+  side.imaginary = 8;
+  side.eighth.push_back(make_side(d / kResidues, std::move(all)));
   return side;
 }
 
 int slot_of(const Side& side, int frequency) {
   const auto found = std::lower_bound(side.frequencies.begin(), side.frequencies.end(), frequency);
   return static_cast<int>(found - side.frequencies.begin());
+}
+
+// Where a token's spectrum holds the frequency, or its conjugate at d - frequency.
+struct Place {
+  int at;
+  bool conjugate;
+};
+
+Place place_of(const Side& side, int frequency) {
+  const int d = side.d;
+  if (side.eighth.empty()) return {2 * slot_of(side, folded(frequency, d)), 2 * frequency > d};
+  const int eighth = d / kResidues;
+  const bool conjugate = 2 * (frequency % eighth) > eighth;
+  const int stored = conjugate ? d - frequency : frequency, k = stored % eighth, m = stored / eighth;
+  return {(k / 8 * kResidues + m) * 16 + k % 8, conjugate};
 }
 
 Terms make_terms(const Side& into, const uint32_t* to, const Side& from, const uint32_t* source, int n) {
@@ -185,8 +220,12 @@ Terms make_terms(const Side& into, const uint32_t* to, const Side& from, const u
 }  // namespace
 
 Plan::Plan(int d1_, int d2_, int n_, const uint32_t* rows, const uint32_t* columns)
-    : d1(d1_), d2(d2_), n(n_), out(make_side(d1_, n_, rows)), in(make_side(d2_, n_, columns)),
+    : d1(d1_), d2(d2_), n(n_), out(make_outer_side(d1_, n_, rows)), in(make_outer_side(d2_, n_, columns)),
       by_row(make_terms(out, rows, in, columns, n_)), by_column(make_terms(in, columns, out, rows, n_)) {
+  for (int l = 0; l < n; l++) {
+    const Place from = place_of(in, static_cast<int>(columns[l])), to = place_of(out, static_cast<int>(rows[l]));
+    links.push_back({from.at, to.at, from.conjugate != to.conjugate ? -1.f : 1.f});
+  }
   for (int m = 0; m < d1; m++) push(unit, fourierft::unit(m, d1));
 }
 

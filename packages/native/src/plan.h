@@ -50,6 +50,22 @@ struct Side {
   std::vector<int> frequencies;      // used ones, folded to 0 ... d/2, ascending
   std::vector<Split> splits;         // one for each of them
   std::vector<Pack> packs;           // halved: one for each point; else one for each used frequency
+
+  // One token alone fills the lanes where kResidues divides d: number p of its row is number p/kResidues of row p % kResidues, and those
+  // rows go through `eighth` side by side. Its frequencies, all used, are turned by `turns` and meet in transforms across the lanes; they
+  // leave frequency k + m d/kResidues, k = 0 ... d/(2 kResidues), in a grid of blocks [k / 8][m][real, imaginary][k % 8].
+  std::vector<Side> eighth;          // empty, or one side of d/kResidues
+  std::vector<float> turns;          // for each of its frequencies k: cos, then sin, of 2 pi rk/d for all residues r
+  int spectrum_size = 0;             // numbers in the grid; without `eighth`, in the slots of one token
+  int imaginary = 1;                 // how far behind a real part its imaginary part stands there
+};
+
+constexpr int kResidues = 8;
+
+// One entry for a token alone: where the real parts of its frequencies stand in the spectra of both sides.
+struct Link {
+  int in, out;
+  float sign;  // of the imaginary part
 };
 
 // One entry seen from one side: the slot of its frequency on the other side, the sign of the imaginary part, its index l.
@@ -68,6 +84,7 @@ struct Plan {
   int d1, d2, n;
   Side out, in;              // of d1 and of d2
   Terms by_row, by_column;   // by_row sums into `out` slots from `in` slots; by_column the other way
+  std::vector<Link> links;   // of each entry
   std::vector<float> unit;   // cos, sin of 2 pi m/d1: transforms of unit vectors, for dW
 
   Plan(int d1, int d2, int n, const uint32_t* rows, const uint32_t* columns);

@@ -258,7 +258,9 @@ int main() {
   refuses();
   unsigned seed = 1;
   for (int d = 1; d <= 40; d++) compare(make(d, 41 - d, std::min(d * (41 - d), 9), 2, 3, seed++));
-  const int shapes[][2] = {{48, 48}, {64, 128}, {120, 35}, {49, 77}, {97, 101}, {67, 71}, {134, 128}, {127, 64}, {86, 43}, {121, 169}, {1, 64}, {64, 1}, {256, 250}};
+  const int shapes[][2] = {{48, 48}, {64, 128}, {120, 35}, {49, 77}, {97, 101}, {67, 71}, {134, 128}, {127, 64}, {86, 43}, {121, 169}, {1, 64}, {64, 1}, {256, 250},
+                           // an eighth that is odd, that is prime and large, that is one number
+                           {88, 72}, {536, 24}, {8, 16}};
   for (const auto& shape : shapes)
     for (const int tokens : {1, 2, 7, 8, 9, 17, 40}) compare(make(shape[0], shape[1], std::min(shape[0] * shape[1], 60), 3, tokens, seed++));
   compare(make(12, 10, 120, 1, 5, seed++));    // every place
