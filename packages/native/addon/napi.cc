@@ -8,6 +8,7 @@
 #include <string>
 
 #include "fourierft/fourierft.h"
+#include "onnxruntime.h"
 #include "plans.h"
 #include "pool.h"
 #include "tensorflow.h"
@@ -277,6 +278,10 @@ napi_value initialise(napi_env env, napi_value exports) {
       {"backward", nullptr, backward, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"delta", nullptr, delta, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"registerTensorFlow", nullptr, register_tensorflow, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"openOnnxRuntime", nullptr, fourierft::onnxruntime::open, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"createOnnxSession", nullptr, fourierft::onnxruntime::create_session, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"runOnnxSession", nullptr, fourierft::onnxruntime::run_session, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"releaseOnnxSession", nullptr, fourierft::onnxruntime::release_session, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"instructions", nullptr, instructions, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
   };
   napi_define_properties(env, exports, sizeof properties / sizeof *properties, properties);

@@ -1,0 +1,31 @@
+// Libraries that the process has loaded already: the host's own, never a second copy.
+#pragma once
+
+#ifdef _WIN32
+#include <windows.h>
+#else
+#include <dlfcn.h>
+#endif
+
+namespace fourierft {
+
+using Library = void*;
+
+// Null where it is not loaded.
+inline Library loaded_library(const char* path) {
+#ifdef _WIN32
+  return GetModuleHandleA(path);
+#else
+  return dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+#endif
+}
+
+inline void* library_function(Library library, const char* name) {
+#ifdef _WIN32
+  return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(library), name));
+#else
+  return dlsym(library, name);
+#endif
+}
+
+}  // namespace fourierft
