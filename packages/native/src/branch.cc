@@ -216,12 +216,14 @@ fourierft_status fourierft_backward(const fourierft_plan* handle, const float* c
                         scratch_of_thread.of(kernel().scratch(plan)));
     });
     const double area = static_cast<double>(plan.d1) * plan.d2;
-    for (int32_t a = 0; a < adapters; a++)
+    for (int32_t a = 0; a < adapters; a++) {
+      const double factor = scalings[a] / area;
       for (size_t l = 0; l < n; l++) {
         double sum = 0;
         for (int index = 0; index < parts; index++) sum += products[wide * index + (added ? l : a * n + l)];
-        grad_coefficients[a * n + l] = static_cast<float>(scalings[a] * sum / area);
+        grad_coefficients[a * n + l] = static_cast<float>(factor * sum);
       }
+    }
     return FOURIERFT_OK;
   });
 }

@@ -33,6 +33,7 @@ struct Lanes<1> {
 template <int V>
 using lanes = typename Lanes<V>::type;
 
+typedef lanes<4> f4;
 typedef lanes<8> f8;
 
 // ---- numbers of other widths -------------------------------------------------------------------------------------------------------
@@ -131,17 +132,75 @@ FOURIERFT_INLINE void store8(f8 from, typename Number::stored* to) {
   for (int e = 0; e < 8; e++) to[e] = Number::store(values[e]);
 }
 
+FOURIERFT_INLINE f8 join(f4 low, f4 high) { return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7); }
+
+FOURIERFT_INLINE lanes<16> join(f8 low, f8 high) {
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+// The 4 x 4 numbers in each quarter of 128 bits of four vectors change places.
+template <class v>
+FOURIERFT_INLINE void transpose_quarters(const v* t, v* r) {
+  v u[4];
+  for (int i = 0; i < 4; i += 2) {
+    if constexpr (sizeof(v) == 64) {
+      u[i] = __builtin_shufflevector(t[i], t[i + 1], 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+      u[i + 1] = __builtin_shufflevector(t[i], t[i + 1], 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+    } else {
+      u[i] = __builtin_shufflevector(t[i], t[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+      u[i + 1] = __builtin_shufflevector(t[i], t[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+  }
+  for (int i = 0; i < 2; i++) {
+    if constexpr (sizeof(v) == 64) {
+      r[2 * i] = __builtin_shufflevector(u[i], u[i + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+      r[2 * i + 1] = __builtin_shufflevector(u[i], u[i + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    } else {
+      r[2 * i] = __builtin_shufflevector(u[i], u[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+      r[2 * i + 1] = __builtin_shufflevector(u[i], u[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+  }
+}
+
+// Four numbers of V rows, quad(row) each, become four vectors of all rows.
+template <int V, class Quad>
+FOURIERFT_INLINE void load_quads(const Quad& quad, lanes<V>* r) {
+  lanes<V> t[4];
+  for (int row = 0; row < 4; row++) {
+    const f8 low = join(quad(row), quad(row + 4));
+    if constexpr (V == 16)
+      t[row] = join(low, join(quad(row + 8), quad(row + 12)));
+    else
+      t[row] = low;
+  }
+  transpose_quarters(t, r);
+}
+
+template <class Number>
+FOURIERFT_INLINE f4 load4(const typename Number::stored* from) {
+  float values[4];
+  for (int e = 0; e < 4; e++) values[e] = Number::load(from[e]);
+  f4 result;
+  std::memcpy(&result, values, sizeof result);
+  return result;
+}
+
 // to[p * stride * V + lane] = row `lane`, element p; lanes from `count` on are zero.
 template <int V, class Number>
 FOURIERFT_INLINE void load_rows(const typename Number::stored* rows, int d, int count, float* to, int stride) {
   int p = 0;
   if constexpr (V >= 8) {
-    for (int group = 0; group < V; group += 8) {
-      for (p = 0; p + 8 <= d; p += 8) {
-        f8 r[8];
-        for (int t = 0; t < 8; t++) r[t] = group + t < count ? load8<Number>(rows + static_cast<size_t>(group + t) * d + p) : f8{};
-        transpose(r);
-        for (int e = 0; e < 8; e++) std::memcpy(to + static_cast<size_t>(p + e) * stride * V + group, &r[e], sizeof(f8));
+    f8 r[4];
+    for (; p + 16 <= d; p += 16) {  // whole cache lines of eight rows: more rows might all fall on one set of the cache
+      for (int group = 0; group < V; group += 8) {
+        for (int q = p; q < p + 16; q += 4) {
+          const auto from = [&](int lane) { return load4<Number>(rows + static_cast<size_t>(group + lane) * d + q); };
+          if (count == V)
+            load_quads<8>(from, r);
+          else
+            load_quads<8>([&](int lane) { return group + lane < count ? from(lane) : f4{}; }, r);
+          for (int e = 0; e < 4; e++) std::memcpy(to + static_cast<size_t>(q + e) * stride * V + group, &r[e], sizeof r[e]);
+        }
       }
     }
   }
@@ -150,10 +209,11 @@ FOURIERFT_INLINE void load_rows(const typename Number::stored* rows, int d, int 
       to[static_cast<size_t>(p) * stride * V + lane] = lane < count ? Number::load(rows[static_cast<size_t>(lane) * d + p]) : 0.f;
 }
 
-// Adds (or writes) lanes to rows; `keep` marks lanes that are left alone (null: none).
+// Adds (or writes) lanes to rows of `d` numbers; lanes whose row is null are left out.
 template <int V, class Number, bool Add>
-FOURIERFT_INLINE void store_rows(const float* from, int stride, int d, int count, const int32_t* adapter_of_row,
-                                 typename Number::stored* rows) {
+void store_rows(const float* from, int stride, int d, typename Number::stored* const* rows) {
+  bool every = true;
+  for (int lane = 0; lane < V; lane++) every = every && rows[lane] != nullptr;
   int p = 0;
   if constexpr (V >= 8) {
     for (int group = 0; group < V; group += 8) {
@@ -161,21 +221,28 @@ FOURIERFT_INLINE void store_rows(const float* from, int stride, int d, int count
         f8 r[8];
         for (int e = 0; e < 8; e++) std::memcpy(&r[e], from + static_cast<size_t>(p + e) * stride * V + group, sizeof(f8));
         transpose(r);
-        for (int t = 0; t < 8 && group + t < count; t++) {
-          if (adapter_of_row != nullptr && adapter_of_row[group + t] < 0) continue;
-          store8<Number, Add>(r[t], rows + static_cast<size_t>(group + t) * d + p);
-        }
+        for (int t = 0; t < 8; t++)
+          if (every || rows[group + t] != nullptr) store8<Number, Add>(r[t], rows[group + t] + p);
       }
     }
   }
   for (; p < d; p++)
-    for (int lane = 0; lane < count; lane++) {
-      if (adapter_of_row != nullptr && adapter_of_row[lane] < 0) continue;
-      typename Number::stored& at = rows[static_cast<size_t>(lane) * d + p];
+    for (int lane = 0; lane < V; lane++) {
+      if (rows[lane] == nullptr) continue;
       const float value = from[static_cast<size_t>(p) * stride * V + lane];
-      at = Number::store(Add ? Number::load(at) + value : value);
+      rows[lane][p] = Number::store(Add ? Number::load(rows[lane][p]) + value : value);
     }
 }
+
+// The rows of a tile's tokens, null for lanes without a token or without an adapter.
+template <int V, class stored>
+struct Rows {
+  stored* of[V];
+  Rows(stored* first, int d, int count, const int32_t* adapter_of_row) {
+    for (int lane = 0; lane < V; lane++)
+      of[lane] = lane < count && (adapter_of_row == nullptr || adapter_of_row[lane] >= 0) ? first + static_cast<size_t>(lane) * d : nullptr;
+  }
+};
 
 // ---- butterflies: r[k] + i m[k] becomes sum over q of (r[q] + i m[q]) e(qk/R) ------------------------------------------------------
 
@@ -415,7 +482,8 @@ FOURIERFT_INLINE Room room_of(const Plan& plan) {
   Room room;
   const auto larger = [](size_t a, size_t b) { return a > b ? a : b; };
   room.buffer = 0;
-  room.work = larger(buffer_size(plan.in), buffer_size(plan.out));
+  // Between its two transforms the buffer holds a number of each entry for each lane.
+  room.work = larger(larger(buffer_size(plan.in), buffer_size(plan.out)), static_cast<size_t>(plan.n));
   room.in_slots = room.work + 2 * static_cast<size_t>(larger(plan.in.transform.work(), plan.out.transform.work()));
   room.out_slots = room.in_slots + 2 * (plan.in.frequencies.size() + 1);
   room.total = room.out_slots + 2 * (plan.out.frequencies.size() + 1);
@@ -459,8 +527,8 @@ void analyse(const Side& side, const void* rows, int count, lanes<V>* b, lanes<V
   split<V>(side, b, work, slots);
 }
 
-// coefficients: [n], or with Rows [n][V], one for each lane.
-template <int V, bool Rows>
+// coefficients: [n], or with Each [n][V], one for each lane.
+template <int V, bool Each>
 void combine(const Terms& terms, const lanes<V>* from, lanes<V>* to, const float* coefficients) {
   typedef lanes<V> v;
   const int slots = static_cast<int>(terms.start.size()) - 1;
@@ -468,16 +536,14 @@ void combine(const Terms& terms, const lanes<V>* from, lanes<V>* to, const float
     v r = v{}, m = v{};
     for (int t = terms.start[s]; t < terms.start[s + 1]; t++) {
       const Term& term = terms.terms[t];
-      if constexpr (Rows) {
-        v c;
-        std::memcpy(&c, coefficients + static_cast<size_t>(term.entry) * V, sizeof c);
-        r = r + from[2 * term.slot] * c;
-        m = m + from[2 * term.slot + 1] * (c * term.sign);
-      } else {
-        const float c = coefficients[term.entry];
-        r = r + from[2 * term.slot] * c;
-        m = m + from[2 * term.slot + 1] * (c * term.sign);
-      }
+      const float* at = coefficients + static_cast<size_t>(term.entry) * (Each ? V : 1);
+      v c;
+      if constexpr (Each)
+        std::memcpy(&c, at, sizeof c);
+      else
+        c = *at - v{};
+      r = r + from[term.real] * c;
+      m = m + from[term.real + 1] * (c * term.sign);
     }
     to[2 * s] = r;
     to[2 * s + 1] = m;
@@ -520,34 +586,30 @@ void synthesise(const Side& side, lanes<V>* slots, lanes<V>* b, lanes<V>* work) 
   run_transform<V, false>(side.transform, b, work);
 }
 
-// One coefficient for each lane, times its adapter's factor: to[l][V]; lanes without an adapter get 0.
+// One coefficient for each lane, times its adapter's factor: to[l][V]. What lanes without an adapter get is never used.
 template <int V>
 void gather_coefficients(int n, const float* coefficients, const float* factors, const int32_t* adapter_of_row, int count, float* to) {
   const float* rows[V];
   float factor[V];
   for (int lane = 0; lane < V; lane++) {
-    const int32_t adapter = lane < count ? adapter_of_row[lane] : -1;
-    rows[lane] = adapter < 0 ? nullptr : coefficients + static_cast<size_t>(adapter) * n;
-    factor[lane] = adapter < 0 ? 0.f : factors[adapter];
+    const int32_t adapter = lane < count && adapter_of_row[lane] >= 0 ? adapter_of_row[lane] : 0;
+    rows[lane] = coefficients + static_cast<size_t>(adapter) * n;
+    factor[lane] = factors[adapter];
   }
   int l = 0;
   if constexpr (V >= 8) {
-    for (int group = 0; group < V; group += 8) {
-      for (l = 0; l + 8 <= n; l += 8) {
-        f8 r[8];
-        for (int t = 0; t < 8; t++) {
-          r[t] = f8{};
-          if (rows[group + t] == nullptr) continue;
-          std::memcpy(&r[t], rows[group + t] + l, sizeof(f8));
-          r[t] = r[t] * factor[group + t];
-        }
-        transpose(r);
-        for (int e = 0; e < 8; e++) std::memcpy(to + static_cast<size_t>(l + e) * V + group, &r[e], sizeof(f8));
+    lanes<V> r[4], each;
+    std::memcpy(&each, factor, sizeof each);
+    for (; l + 4 <= n; l += 4) {
+      load_quads<V>([&](int lane) { return load4<Float32>(rows[lane] + l); }, r);
+      for (int e = 0; e < 4; e++) {
+        r[e] = r[e] * each;
+        std::memcpy(to + static_cast<size_t>(l + e) * V, &r[e], sizeof r[e]);
       }
     }
   }
   for (; l < n; l++)
-    for (int lane = 0; lane < V; lane++) to[static_cast<size_t>(l) * V + lane] = rows[lane] == nullptr ? 0.f : rows[lane][l] * factor[lane];
+    for (int lane = 0; lane < V; lane++) to[static_cast<size_t>(l) * V + lane] = rows[lane][l] * factor[lane];
 }
 
 FOURIERFT_INLINE bool all_without_adapter(const int32_t* adapter_of_row, int count) {
@@ -566,15 +628,15 @@ void forward_tile(const Plan& plan, const float* coefficients, const float* fact
   lanes<V>*b = memory + room.buffer, *work = memory + room.work, *in = memory + room.in_slots, *out = memory + room.out_slots;
   analyse<V, Number>(plan.in, x, count, b, work, in);
   if (adapter_of_row != nullptr) {
-    float* each = reinterpret_cast<float*>(memory + room.total);
+    float* each = reinterpret_cast<float*>(b);
     gather_coefficients<V>(plan.n, coefficients, factors, adapter_of_row, count, each);
     combine<V, true>(plan.by_row, in, out, each);
   } else {
     combine<V, false>(plan.by_row, in, out, coefficients);
   }
   synthesise<V>(plan.out, out, b, work);
-  store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.out.halved ? 1 : 2, plan.d1, count, adapter_of_row,
-                              static_cast<typename Number::stored*>(y));
+  const Rows<V, typename Number::stored> rows(static_cast<typename Number::stored*>(y), plan.d1, count, adapter_of_row);
+  store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.out.halved ? 1 : 2, plan.d1, rows.of);
 }
 
 template <int V, class Number>
@@ -585,15 +647,16 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
   v* memory = reinterpret_cast<v*>(scratch);
   const Room room = room_of(plan);
   v *b = memory + room.buffer, *work = memory + room.work, *in = memory + room.in_slots, *out = memory + room.out_slots;
-  float* each = reinterpret_cast<float*>(memory + room.total);
+  float* each = reinterpret_cast<float*>(b);
   analyse<V, Number>(plan.in, x, count, b, work, in);
   analyse<V, Number>(plan.out, grad_y, count, b, work, out);
   // Re(G[j_l] X[k_l]) of each lane; summed lane by lane over tiles, or given to each row's own adapter.
   const int slots = static_cast<int>(plan.by_row.start.size()) - 1;
   for (int s = 0; s < slots; s++) {
+    const v r = out[2 * s], m = out[2 * s + 1];
     for (int t = plan.by_row.start[s]; t < plan.by_row.start[s + 1]; t++) {
       const Term& term = plan.by_row.terms[t];
-      const v product = out[2 * s] * in[2 * term.slot] - out[2 * s + 1] * (in[2 * term.slot + 1] * term.sign);
+      const v product = r * in[term.real] - m * (in[term.real + 1] * term.sign);
       float* at = adapter_of_row != nullptr ? each + static_cast<size_t>(term.entry) * V
                                             : sums + static_cast<size_t>(term.entry) * FOURIERFT_LANES;
       if (adapter_of_row != nullptr) {
@@ -607,11 +670,10 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
     }
   }
   if (adapter_of_row != nullptr) {
-    for (int lane = 0; lane < count; lane++) {
-      if (adapter_of_row[lane] < 0) continue;
-      float* row = products + static_cast<size_t>(adapter_of_row[lane]) * plan.n;
-      for (int l = 0; l < plan.n; l++) row[l] += each[static_cast<size_t>(l) * V + lane];
-    }
+    float* own[V];  // of one adapter for several lanes: added in order
+    for (int lane = 0; lane < V; lane++)
+      own[lane] = lane < count && adapter_of_row[lane] >= 0 ? products + static_cast<size_t>(adapter_of_row[lane]) * plan.n : nullptr;
+    store_rows<V, Float32, true>(each, 1, plan.n, own);
   }
   if (grad_x == nullptr) return;
   if (adapter_of_row != nullptr) {
@@ -621,8 +683,8 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
     combine<V, false>(plan.by_column, out, in, coefficients);
   }
   synthesise<V>(plan.in, in, b, work);
-  store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2, count, adapter_of_row,
-                              static_cast<typename Number::stored*>(grad_x));
+  const Rows<V, typename Number::stored> rows(static_cast<typename Number::stored*>(grad_x), plan.d2, count, adapter_of_row);
+  store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2, rows.of);
 }
 
 // Rows first ... first+count-1 of dW. The slots hold the transforms of the unit vectors, e(pj/d1): looked up at a `restart`, from the
@@ -654,7 +716,8 @@ void delta_tile(const Plan& plan, const float* coefficients, int first, int coun
   combine<V, false>(plan.by_column, out, in, coefficients);
   synthesise<V>(plan.in, in, b, work);
   float* rows = delta + static_cast<size_t>(first) * plan.d2;
-  store_rows<V, Float32, false>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2, count, nullptr, rows);
+  store_rows<V, Float32, false>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2,
+                                Rows<V, float>(rows, plan.d2, count, nullptr).of);
   // dW[-p, -q] = dW[p, q]: the other half of the rows, backwards.
   for (int p = first; p < first + count; p++) {
     if (p == 0 || 2 * p == plan.d1) continue;
@@ -723,7 +786,7 @@ template <class Number>
 void synthesise_one(const Side& side, float* spectrum, float* memory, typename Number::stored* row) {
   if (side.eighth.empty()) {
     synthesise<1>(side, spectrum, memory, memory + buffer_size(side));
-    return store_rows<1, Number, true>(memory, side.halved ? 1 : 2, side.d, 1, nullptr, row);
+    return store_rows<1, Number, true>(memory, side.halved ? 1 : 2, side.d, &row);
   }
   const Side& eighth = side.eighth.front();
   f8 *b = reinterpret_cast<f8*>(memory), *work = b + buffer_size(eighth), *slots = work + 2 * eighth.transform.work();
@@ -795,8 +858,8 @@ void backward_one(const Plan& plan, const float* coefficients, float factor, con
 // ---- tiles over tokens -------------------------------------------------------------------------------------------------------------
 
 size_t scratch(const Plan& plan) {
-  // lanes of all parts, one coefficient for each lane and entry, and the lane sums of the gradient
-  const size_t tile = (room_of(plan).total + 2 * static_cast<size_t>(plan.n)) * FOURIERFT_LANES;
+  // lanes of all parts, and the lane sums of the gradient
+  const size_t tile = (room_of(plan).total + static_cast<size_t>(plan.n)) * FOURIERFT_LANES;
   const size_t in = room_of_one(plan.in), out = room_of_one(plan.out);
   const size_t one = lines(plan.in.spectrum_size) + lines(plan.out.spectrum_size) + (in > out ? in : out);
   return (tile > one ? tile : one) + 64;
@@ -854,7 +917,7 @@ void backward_numbers(const Plan& plan, const float* coefficients, Tokens tokens
   stored* grad_x = static_cast<stored*>(grad_x_);
   const int few = few_tokens(plan);
   const bool sum_lanes = tokens.adapter_of_row == nullptr && tokens.count > few;
-  float* sums = memory + (room_of(plan).total + static_cast<size_t>(plan.n)) * FOURIERFT_LANES;
+  float* sums = memory + room_of(plan).total * FOURIERFT_LANES;
   if (sum_lanes) std::memset(sums, 0, sizeof(float) * static_cast<size_t>(plan.n) * FOURIERFT_LANES);
   for_tiles(
       tokens.count, few,

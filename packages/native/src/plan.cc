@@ -210,7 +210,7 @@ Terms make_terms(const Side& into, const uint32_t* to, const Side& from, const u
   for (int l : order) {
     const int t = static_cast<int>(to[l]), s = static_cast<int>(source[l]);
     const bool flip = (2 * t > into.d) != (2 * s > from.d);
-    result.terms.push_back({slot_of(from, folded(s, from.d)), flip ? -1.f : 1.f, l});
+    result.terms.push_back({2 * slot_of(from, folded(s, from.d)), flip ? -1.f : 1.f, l});
     result.start[key[l] + 1]++;
   }
   for (size_t slot = 1; slot < result.start.size(); slot++) result.start[slot] += result.start[slot - 1];

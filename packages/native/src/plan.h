@@ -68,9 +68,10 @@ struct Link {
   float sign;  // of the imaginary part
 };
 
-// One entry seen from one side: the slot of its frequency on the other side, the sign of the imaginary part, its index l.
+// One entry seen from one side: where the real part of its frequency on the other side stands among that side's slots (the imaginary part
+// comes next), the sign of the imaginary part, its index l.
 struct Term {
-  int slot;
+  int real;
   float sign;
   int entry;
 };
