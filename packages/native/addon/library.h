@@ -11,10 +11,12 @@ namespace fourierft {
 
 using Library = void*;
 
-// Null where it is not loaded.
+// The library of this path, UTF-8; null where it is not loaded.
 inline Library loaded_library(const char* path) {
 #ifdef _WIN32
-  return GetModuleHandleA(path);
+  wchar_t wide[4096];
+  return MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, sizeof wide / sizeof *wide) > 0 ? GetModuleHandleW(wide)
+                                                                                                             : nullptr;
 #else
   return dlopen(path, RTLD_NOW | RTLD_NOLOAD);
 #endif

@@ -460,7 +460,7 @@ Owner read_run_options(napi_env env, napi_value given) {
 }
 
 // Once for the process. Returns the library's version.
-std::string bind(const std::string& path) {
+std::string bind_library(const std::string& path) {
   static std::mutex mutex;
   static std::string version;
   std::lock_guard<std::mutex> lock(mutex);
@@ -482,7 +482,7 @@ std::string bind(const std::string& path) {
 }  // namespace
 
 napi_value open(napi_env env, napi_callback_info info) {
-  return guarded<1>(env, info, [&](const napi_value* v) { return string(env, bind(text(env, v[0]))); });
+  return guarded<1>(env, info, [&](const napi_value* v) { return string(env, bind_library(text(env, v[0]))); });
 }
 
 napi_value create_session(napi_env env, napi_callback_info info) {

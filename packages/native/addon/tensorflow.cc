@@ -5,13 +5,13 @@
 //   FourierFTGrad(x, grad_y, coefficients, scalings, adapter_of_row; plan) -> grad_coefficients [A, n], grad_x [..., d2]
 #include "tensorflow.h"
 
-#include <dlfcn.h>
-
 #include <cstdint>
 #include <cstring>
 #include <mutex>
+#include <type_traits>
 
 #include "fourierft/fourierft.h"
+#include "library.h"
 #include "plans.h"
 #include "pool.h"
 
@@ -47,10 +47,9 @@ struct Api {
   void (*DeleteTensor)(void*);
 } tf;
 
-const char* load(void* library) {
+const char* load(Library library) {
   const auto find = [&](auto& function, const char* name) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-    if (function == nullptr) function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(RTLD_DEFAULT, name));
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(library_function(library, name));
     return function != nullptr;
   };
 #define FOURIERFT_FIND(name) \
@@ -249,7 +248,7 @@ std::string register_tensorflow_operators(const std::string& path) {
   static bool registered = false;
   std::lock_guard<std::mutex> lock(mutex);
   if (registered) return "";
-  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_NOLOAD);
+  const Library library = loaded_library(path.c_str());
   if (library == nullptr) return path + " is not loaded in this process: load TensorFlow.js's binding first";
   if (const char* missing = load(library)) return std::string("this TensorFlow has no function ") + missing;
   const std::string wrong = define_all();
