@@ -40,23 +40,19 @@ const Kernel& kernel() {
 // Memory that a thread keeps between calls and grows when a larger plan comes.
 class Scratch {
  public:
-  ~Scratch() { release(); }
+  ~Scratch() { std::free(memory_); }
   float* of(size_t floats) {
     if (floats > size_) {
-      release();
-      memory_ = static_cast<float*>(::operator new(floats * sizeof(float), kAligned));
+      std::free(memory_);
+      size_ = 0;
+      memory_ = static_cast<float*>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64));
+      if (memory_ == nullptr) throw std::bad_alloc();
       size_ = floats;
     }
     return memory_;
   }
 
  private:
-  static constexpr std::align_val_t kAligned{64};
-  void release() {
-    ::operator delete(memory_, kAligned);
-    memory_ = nullptr;
-    size_ = 0;
-  }
   float* memory_ = nullptr;
   size_t size_ = 0;
 };

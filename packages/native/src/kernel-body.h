@@ -10,9 +10,10 @@
 // namespace) and FOURIERFT_LANES.
 
 #include <cstring>
+#include <type_traits>
 
 #include "kernel.h"
-#if defined(__F16C__)
+#if defined(__AVX__)
 #include <immintrin.h>
 #endif
 
@@ -115,21 +116,36 @@ FOURIERFT_INLINE void transpose(f8* r) {
   }
 }
 
+// A vector of numbers side by side in memory.
+template <class v, class Number>
+FOURIERFT_INLINE v load(const typename Number::stored* from) {
+  v result;
+  if constexpr (std::is_same_v<Number, Float32>) {
+    std::memcpy(&result, from, sizeof result);
+  } else {
+    constexpr int count = sizeof(v) / sizeof(float);
+    float values[count];
+    for (int e = 0; e < count; e++) values[e] = Number::load(from[e]);
+    std::memcpy(&result, values, sizeof result);
+  }
+  return result;
+}
+
 template <class Number>
 FOURIERFT_INLINE f8 load8(const typename Number::stored* from) {
-  float values[8];
-  for (int e = 0; e < 8; e++) values[e] = Number::load(from[e]);
-  f8 result;
-  std::memcpy(&result, values, sizeof result);
-  return result;
+  return load<f8, Number>(from);
 }
 
 template <class Number, bool Add>
 FOURIERFT_INLINE void store8(f8 from, typename Number::stored* to) {
   if constexpr (Add) from = from + load8<Number>(to);
-  float values[8];
-  std::memcpy(values, &from, sizeof values);
-  for (int e = 0; e < 8; e++) to[e] = Number::store(values[e]);
+  if constexpr (std::is_same_v<Number, Float32>) {
+    std::memcpy(to, &from, sizeof from);
+  } else {
+    float values[8];
+    std::memcpy(values, &from, sizeof values);
+    for (int e = 0; e < 8; e++) to[e] = Number::store(values[e]);
+  }
 }
 
 FOURIERFT_INLINE f8 join(f4 low, f4 high) { return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7); }
@@ -176,15 +192,6 @@ FOURIERFT_INLINE void load_quads(const Quad& quad, lanes<V>* r) {
   transpose_quarters(t, r);
 }
 
-template <class Number>
-FOURIERFT_INLINE f4 load4(const typename Number::stored* from) {
-  float values[4];
-  for (int e = 0; e < 4; e++) values[e] = Number::load(from[e]);
-  f4 result;
-  std::memcpy(&result, values, sizeof result);
-  return result;
-}
-
 // to[p * stride * V + lane] = row `lane`, element p; lanes from `count` on are zero.
 template <int V, class Number>
 FOURIERFT_INLINE void load_rows(const typename Number::stored* rows, int d, int count, float* to, int stride) {
@@ -194,7 +201,7 @@ FOURIERFT_INLINE void load_rows(const typename Number::stored* rows, int d, int 
     for (; p + 16 <= d; p += 16) {  // whole cache lines of eight rows: more rows might all fall on one set of the cache
       for (int group = 0; group < V; group += 8) {
         for (int q = p; q < p + 16; q += 4) {
-          const auto from = [&](int lane) { return load4<Number>(rows + static_cast<size_t>(group + lane) * d + q); };
+          const auto from = [&](int lane) { return load<f4, Number>(rows + static_cast<size_t>(group + lane) * d + q); };
           if (count == V)
             load_quads<8>(from, r);
           else
@@ -232,6 +239,48 @@ void store_rows(const float* from, int stride, int d, typename Number::stored* c
       const float value = from[static_cast<size_t>(p) * stride * V + lane];
       rows[lane][p] = Number::store(Add ? Number::load(rows[lane][p]) + value : value);
     }
+}
+
+// Past the caches where the instructions can: for what is larger than they are, and is not read again soon. `to` is a multiple of 32 bytes.
+FOURIERFT_INLINE void stream8(f8 from, float* to) {
+#if defined(__AVX__)
+  _mm256_stream_ps(to, from);
+#else
+  std::memcpy(to, &from, sizeof from);
+#endif
+}
+
+// What was streamed comes before what this thread writes next.
+FOURIERFT_INLINE void end_stream() {
+#if defined(__AVX__)
+  _mm_sfence();
+#endif
+}
+
+// Streams the first `count` lanes to rows of d numbers, `step` apart, in whole cache lines; d and `step` are multiples of one, so all rows
+// start at the same place of a line. Backwards: number p of a row is number d - p of the lane, modulo d.
+template <int V, bool Backwards>
+void stream_rows(const float* from, int stride, int d, int count, float* rows, ptrdiff_t step) {
+  const auto number = [&](int p) { return from + static_cast<size_t>(Backwards && p > 0 ? d - p : p) * stride * V; };
+  const int head = (16 - static_cast<int>(reinterpret_cast<uintptr_t>(rows) / sizeof(float) % 16)) % 16;
+  int p = head;
+  for (; p + 16 <= d; p += 16) {
+    for (int group = 0; group < V && group < count; group += 8) {
+      f8 r[16];
+      for (int e = 0; e < 16; e++) r[e] = load8<Float32>(number(p + e) + group);
+      transpose(r);
+      transpose(r + 8);
+      for (int t = 0; t < 8 && group + t < count; t++) {
+        float* to = rows + (group + t) * step + p;
+        stream8(r[t], to);
+        stream8(r[t + 8], to + 8);
+      }
+    }
+  }
+  for (int lane = 0; lane < count; lane++) {
+    for (int q = 0; q < head; q++) rows[lane * step + q] = number(q)[lane];
+    for (int q = p; q < d; q++) rows[lane * step + q] = number(q)[lane];
+  }
 }
 
 // The rows of a tile's tokens, null for lanes without a token or without an adapter.
@@ -417,21 +466,40 @@ void run_stage(const Stage& stage, int n, lanes<V>* b) {
 }
 
 template <int V, bool Forward>
-void run_stages(const Transform& transform, lanes<V>* b) {
-  const int count = static_cast<int>(transform.stages.size());
-  for (int s = 0; s < count; s++) {
-    const Stage& stage = transform.stages[Forward ? s : count - 1 - s];
-    switch (stage.radix) {
-      case 2: run_stage<2, V, Forward>(stage, transform.n, b); break;
-      case 3: run_stage<3, V, Forward>(stage, transform.n, b); break;
-      case 4: run_stage<4, V, Forward>(stage, transform.n, b); break;
-      case 5: run_stage<5, V, Forward>(stage, transform.n, b); break;
-      case 6: run_stage<6, V, Forward>(stage, transform.n, b); break;
-      case 7: run_stage<7, V, Forward>(stage, transform.n, b); break;
-      case 8: run_stage<8, V, Forward>(stage, transform.n, b); break;
-      default: run_stage<0, V, Forward>(stage, transform.n, b);
-    }
+void run_one_stage(const Stage& stage, int n, lanes<V>* b) {
+  switch (stage.radix) {
+    case 2: return run_stage<2, V, Forward>(stage, n, b);
+    case 3: return run_stage<3, V, Forward>(stage, n, b);
+    case 4: return run_stage<4, V, Forward>(stage, n, b);
+    case 5: return run_stage<5, V, Forward>(stage, n, b);
+    case 6: return run_stage<6, V, Forward>(stage, n, b);
+    case 7: return run_stage<7, V, Forward>(stage, n, b);
+    case 8: return run_stage<8, V, Forward>(stage, n, b);
+    default: return run_stage<0, V, Forward>(stage, n, b);
   }
+}
+
+// The sub-transform of n numbers that the stages from `first` on make up. One that the nearest cache does not hold is taken apart.
+template <int V, bool Forward>
+void run_stages_from(const std::vector<Stage>& stages, size_t first, int n, lanes<V>* b) {
+  constexpr size_t near = 32768;
+  if (first == stages.size()) return;
+  if (2 * static_cast<size_t>(n) * sizeof(lanes<V>) > near) {
+    const Stage& stage = stages[first];
+    const int quotient = n / stage.radix;
+    if (Forward) run_one_stage<V, true>(stage, n, b);
+    for (int base = 0; base < n; base += quotient) run_stages_from<V, Forward>(stages, first + 1, quotient, b + 2 * static_cast<size_t>(base));
+    if (!Forward) run_one_stage<V, false>(stage, n, b);
+  } else if (Forward) {
+    for (size_t s = first; s < stages.size(); s++) run_one_stage<V, true>(stages[s], n, b);
+  } else {
+    for (size_t s = stages.size(); s-- > first;) run_one_stage<V, false>(stages[s], n, b);
+  }
+}
+
+template <int V, bool Forward>
+void run_stages(const Transform& transform, lanes<V>* b) {
+  run_stages_from<V, Forward>(transform.stages, 0, transform.n, b);
 }
 
 // Bluestein: with w_m = e(m^2/2n), Z[k] = w_k sum_m (z_m w_m) conj(w_{k-m}), a convolution. Natural order on both sides.
@@ -601,7 +669,7 @@ void gather_coefficients(int n, const float* coefficients, const float* factors,
     lanes<V> r[4], each;
     std::memcpy(&each, factor, sizeof each);
     for (; l + 4 <= n; l += 4) {
-      load_quads<V>([&](int lane) { return load4<Float32>(rows[lane] + l); }, r);
+      load_quads<V>([&](int lane) { return load<f4, Float32>(rows[lane] + l); }, r);
       for (int e = 0; e < 4; e++) {
         r[e] = r[e] * each;
         std::memcpy(to + static_cast<size_t>(l + e) * V, &r[e], sizeof r[e]);
@@ -687,6 +755,11 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
   store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2, rows.of);
 }
 
+// Whether dW is written past the caches: 16 MiB and more, of rows that all start at the same place of a cache line.
+FOURIERFT_INLINE bool streams(const Plan& plan) {
+  return plan.d2 % 16 == 0 && static_cast<size_t>(plan.d1) * plan.d2 >= size_t{1} << 22;
+}
+
 // Rows first ... first+count-1 of dW. The slots hold the transforms of the unit vectors, e(pj/d1): looked up at a `restart`, from the
 // tile before turned on by e(Vj/d1) otherwise, which eight times in a row costs less than a digit of float32.
 template <int V>
@@ -715,16 +788,21 @@ void delta_tile(const Plan& plan, const float* coefficients, int first, int coun
   }
   combine<V, false>(plan.by_column, out, in, coefficients);
   synthesise<V>(plan.in, in, b, work);
-  float* rows = delta + static_cast<size_t>(first) * plan.d2;
-  store_rows<V, Float32, false>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2,
-                                Rows<V, float>(rows, plan.d2, count, nullptr).of);
-  // dW[-p, -q] = dW[p, q]: the other half of the rows, backwards.
-  for (int p = first; p < first + count; p++) {
-    if (p == 0 || 2 * p == plan.d1) continue;
-    const float* row = delta + static_cast<size_t>(p) * plan.d2;
-    float* mirror = delta + static_cast<size_t>(plan.d1 - p) * plan.d2;
+  // dW[-p, -q] = dW[p, q]: the other half of the rows, backwards. Row 0 and row d1/2 are their own mirror images.
+  const int d1 = plan.d1, d2 = plan.d2, stride = plan.in.halved ? 1 : 2;
+  const float* lines = reinterpret_cast<const float*>(b);
+  const int start = first == 0 ? 1 : 0, end = 2 * (first + count - 1) == d1 ? count - 1 : count;
+  float *rows = delta + static_cast<size_t>(first) * d2, *mirror = delta + static_cast<size_t>(d1 - first - start) * d2;
+  if (streams(plan)) {
+    stream_rows<V, false>(lines, stride, d2, count, rows, d2);
+    if (start < end) stream_rows<V, true>(lines + start, stride, d2, end - start, mirror, -static_cast<ptrdiff_t>(d2));
+    return;
+  }
+  store_rows<V, Float32, false>(lines, stride, d2, Rows<V, float>(rows, d2, count, nullptr).of);
+  for (int lane = start; lane < end; lane++, mirror -= d2) {
+    const float* row = rows + static_cast<size_t>(lane) * d2;
     mirror[0] = row[0];
-    for (int q = 1; q < plan.d2; q++) mirror[q] = row[plan.d2 - q];
+    for (int q = 1; q < d2; q++) mirror[q] = row[d2 - q];
   }
 }
 
@@ -971,6 +1049,7 @@ void delta(const Plan& plan, const float* coefficients, int first, int last, flo
         delta_tile<lanes>(plan, coefficients, first + static_cast<int>(done), count, restart, to, memory);
       },
       [](int64_t) {});
+  if (streams(plan)) end_stream();
 }
 
 }  // namespace

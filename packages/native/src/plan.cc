@@ -156,6 +156,7 @@ Side make_side(int d, std::vector<int> frequencies) {
       side.packs.push_back({slot_of[j], slot_of[half - j], static_cast<float>(w.cos), static_cast<float>(w.sin), position[j]});
     }
   }
+  std::sort(side.packs.begin(), side.packs.end(), [](const Pack& a, const Pack& b) { return a.at < b.at; });
   side.spectrum_size = 2 * absent + 2;
   return side;
 }
