@@ -24,6 +24,7 @@ using fourierft::Tokens;
 const Kernel& kernel() {
   static const Kernel* const best = [] {
 #if defined(__x86_64__)
+    __builtin_cpu_init();  // not every C runtime has asked the processor by itself
     const char* wish = std::getenv("FOURIERFT_INSTRUCTIONS");
     const auto wished = [&](const Kernel& k) { return wish == nullptr || std::string_view(wish) == k.instructions; };
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && wished(fourierft::kernel_avx512))
@@ -40,19 +41,23 @@ const Kernel& kernel() {
 // Memory that a thread keeps between calls and grows when a larger plan comes.
 class Scratch {
  public:
-  ~Scratch() { std::free(memory_); }
+  ~Scratch() { release(); }
   float* of(size_t floats) {
     if (floats > size_) {
-      std::free(memory_);
-      size_ = 0;
-      memory_ = static_cast<float*>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64));
-      if (memory_ == nullptr) throw std::bad_alloc();
+      release();
+      memory_ = static_cast<float*>(::operator new(floats * sizeof(float), kAligned));
       size_ = floats;
     }
     return memory_;
   }
 
  private:
+  static constexpr std::align_val_t kAligned{64};
+  void release() {
+    ::operator delete(memory_, kAligned);
+    memory_ = nullptr;
+    size_ = 0;
+  }
   float* memory_ = nullptr;
   size_t size_ = 0;
 };
