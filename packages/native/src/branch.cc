@@ -10,6 +10,7 @@
 
 #include "fourierft/fourierft.h"
 #include "kernel.h"
+#include "processor.h"
 
 struct fourierft_plan {
   fourierft::Plan plan;
@@ -24,14 +25,11 @@ using fourierft::Tokens;
 const Kernel& kernel() {
   static const Kernel* const best = [] {
 #if defined(__x86_64__)
-    __builtin_cpu_init();  // not every C runtime has asked the processor by itself
     const char* wish = std::getenv("FOURIERFT_INSTRUCTIONS");
     const auto wished = [&](const Kernel& k) { return wish == nullptr || std::string_view(wish) == k.instructions; };
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && wished(fourierft::kernel_avx512))
-      return &fourierft::kernel_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
-        wished(fourierft::kernel_avx2))
-      return &fourierft::kernel_avx2;
+    const fourierft::Processor has = fourierft::processor();
+    if (has.avx512 && wished(fourierft::kernel_avx512)) return &fourierft::kernel_avx512;
+    if (has.avx2 && wished(fourierft::kernel_avx2)) return &fourierft::kernel_avx2;
 #endif
     return &fourierft::kernel_generic;
   }();
