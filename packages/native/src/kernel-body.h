@@ -550,8 +550,8 @@ FOURIERFT_INLINE Room room_of(const Plan& plan) {
   Room room;
   const auto larger = [](size_t a, size_t b) { return a > b ? a : b; };
   room.buffer = 0;
-  // Between its two transforms the buffer holds a number of each entry for each lane.
-  room.work = larger(larger(buffer_size(plan.in), buffer_size(plan.out)), static_cast<size_t>(plan.n));
+  // Between its two transforms the buffer holds a number of each entry for each lane, and one more.
+  room.work = larger(larger(buffer_size(plan.in), buffer_size(plan.out)), static_cast<size_t>(plan.n) + 1);
   room.in_slots = room.work + 2 * static_cast<size_t>(larger(plan.in.transform.work(), plan.out.transform.work()));
   room.out_slots = room.in_slots + 2 * (plan.in.frequencies.size() + 1);
   room.total = room.out_slots + 2 * (plan.out.frequencies.size() + 1);
@@ -595,26 +595,34 @@ void analyse(const Side& side, const void* rows, int count, lanes<V>* b, lanes<V
   split<V>(side, b, work, slots);
 }
 
-// coefficients: [n], or with Each [n][V], one for each lane.
+// coefficients: [n]; or with Each one for each lane, [n][V], and then [V] factors of all of a lane's.
 template <int V, bool Each>
 void combine(const Terms& terms, const lanes<V>* from, lanes<V>* to, const float* coefficients) {
   typedef lanes<V> v;
+  const auto coefficient = [&](size_t entry) {
+    if constexpr (Each)
+      return load<v, Float32>(coefficients + entry * V);
+    else
+      return coefficients[entry] - v{};
+  };
   const int slots = static_cast<int>(terms.start.size()) - 1;
-  for (int s = 0; s < slots; s++) {
-    v r = v{}, m = v{};
-    for (int t = terms.start[s]; t < terms.start[s + 1]; t++) {
-      const Term& term = terms.terms[t];
-      const float* at = coefficients + static_cast<size_t>(term.entry) * (Each ? V : 1);
-      v c;
-      if constexpr (Each)
-        std::memcpy(&c, at, sizeof c);
-      else
-        c = *at - v{};
-      r = r + from[term.real] * c;
-      m = m + from[term.real + 1] * (c * term.sign);
+  const Term* term = terms.terms.data();
+  for (int s = 0; s < slots; s++, to += 2) {
+    const Term* end = terms.terms.data() + terms.start[s + 1];
+    v c = coefficient(term->entry);  // no slot is without a term
+    v r = from[term->real] * c, m = from[term->real + 1] * (c * term->sign);
+    for (term++; term < end; term++) {
+      c = coefficient(term->entry);
+      r = r + from[term->real] * c;
+      m = m + from[term->real + 1] * (c * term->sign);
     }
-    to[2 * s] = r;
-    to[2 * s + 1] = m;
+    if constexpr (Each) {
+      const v factor = coefficient(terms.terms.size());
+      r = r * factor;
+      m = m * factor;
+    }
+    to[0] = r;
+    to[1] = m;
   }
 }
 
@@ -654,30 +662,25 @@ void synthesise(const Side& side, lanes<V>* slots, lanes<V>* b, lanes<V>* work) 
   run_transform<V, false>(side.transform, b, work);
 }
 
-// One coefficient for each lane, times its adapter's factor: to[l][V]. What lanes without an adapter get is never used.
+// One coefficient for each lane, to[l][V], and then the factors of the lanes' adapters. What lanes without an adapter get is never used.
 template <int V>
 void gather_coefficients(int n, const float* coefficients, const float* factors, const int32_t* adapter_of_row, int count, float* to) {
   const float* rows[V];
-  float factor[V];
   for (int lane = 0; lane < V; lane++) {
     const int32_t adapter = lane < count && adapter_of_row[lane] >= 0 ? adapter_of_row[lane] : 0;
     rows[lane] = coefficients + static_cast<size_t>(adapter) * n;
-    factor[lane] = factors[adapter];
+    to[static_cast<size_t>(n) * V + lane] = factors[adapter];
   }
   int l = 0;
   if constexpr (V >= 8) {
-    lanes<V> r[4], each;
-    std::memcpy(&each, factor, sizeof each);
+    lanes<V> r[4];
     for (; l + 4 <= n; l += 4) {
       load_quads<V>([&](int lane) { return load<f4, Float32>(rows[lane] + l); }, r);
-      for (int e = 0; e < 4; e++) {
-        r[e] = r[e] * each;
-        std::memcpy(to + static_cast<size_t>(l + e) * V, &r[e], sizeof r[e]);
-      }
+      for (int e = 0; e < 4; e++) std::memcpy(to + static_cast<size_t>(l + e) * V, &r[e], sizeof r[e]);
     }
   }
   for (; l < n; l++)
-    for (int lane = 0; lane < V; lane++) to[static_cast<size_t>(l) * V + lane] = rows[lane][l] * factor[lane];
+    for (int lane = 0; lane < V; lane++) to[static_cast<size_t>(l) * V + lane] = rows[lane][l];
 }
 
 FOURIERFT_INLINE bool all_without_adapter(const int32_t* adapter_of_row, int count) {
