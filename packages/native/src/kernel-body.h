@@ -5,6 +5,8 @@
 //   combine      the sparse step: each slot of one side sums coefficients times slots of the other
 //   synthesise   used frequencies of one side -> rows
 //
+// A token alone fills the lanes with the residues of its own row (plan.h), in parts of the same names that end in `_one`.
+//
 // forward = analyse(in), combine(by_row), synthesise(out); the gradient for x is the same with the sides exchanged; dW is the gradient
 // for unit vectors, whose transforms are known. Included by one file for each instruction set, which defines FOURIERFT_ISA (a
 // namespace) and FOURIERFT_LANES.
@@ -488,7 +490,8 @@ void run_stages_from(const std::vector<Stage>& stages, size_t first, int n, lane
     const Stage& stage = stages[first];
     const int quotient = n / stage.radix;
     if (Forward) run_one_stage<V, true>(stage, n, b);
-    for (int base = 0; base < n; base += quotient) run_stages_from<V, Forward>(stages, first + 1, quotient, b + 2 * static_cast<size_t>(base));
+    for (int base = 0; base < n; base += quotient)
+      run_stages_from<V, Forward>(stages, first + 1, quotient, b + 2 * static_cast<size_t>(base));
     if (!Forward) run_one_stage<V, false>(stage, n, b);
   } else if (Forward) {
     for (size_t s = first; s < stages.size(); s++) run_one_stage<V, true>(stages[s], n, b);
@@ -672,12 +675,10 @@ void gather_coefficients(int n, const float* coefficients, const float* factors,
     to[static_cast<size_t>(n) * V + lane] = factors[adapter];
   }
   int l = 0;
-  if constexpr (V >= 8) {
-    lanes<V> r[4];
-    for (; l + 4 <= n; l += 4) {
-      load_quads<V>([&](int lane) { return load<f4, Float32>(rows[lane] + l); }, r);
-      for (int e = 0; e < 4; e++) std::memcpy(to + static_cast<size_t>(l + e) * V, &r[e], sizeof r[e]);
-    }
+  lanes<V> r[4];
+  for (; l + 4 <= n; l += 4) {
+    load_quads<V>([&](int lane) { return load<f4, Float32>(rows[lane] + l); }, r);
+    for (int e = 0; e < 4; e++) std::memcpy(to + static_cast<size_t>(l + e) * V, &r[e], sizeof r[e]);
   }
   for (; l < n; l++)
     for (int lane = 0; lane < V; lane++) to[static_cast<size_t>(l) * V + lane] = rows[lane][l];
