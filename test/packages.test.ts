@@ -19,7 +19,10 @@ const folders = [
 ]
 const packages = folders
   .map((folder) => ({ folder: join(root, folder), manifest: manifestOf(folder) }))
-  .filter(({ folder, manifest }) => !manifest.main || existsSync(join(folder, manifest.main))) // compiled here
+  .filter(
+    ({ folder, manifest }) =>
+      !manifest.main || (isOfThisMachine(manifest) && existsSync(join(folder, manifest.main))),
+  )
 const names = packages.map(({ manifest }) => manifest.name)
 
 const temporary = mkdtempSync(join(tmpdir(), 'fourierft-packages-'))
@@ -217,6 +220,18 @@ interface Manifest {
   /** A compiled package has `main`, every other one `exports`. */
   main?: string
   exports?: Record<string, unknown>
+  os?: string[]
+  cpu?: string[]
+  libc?: string[]
+}
+
+/** A package that is compiled for another machine cannot be installed here. */
+function isOfThisMachine({ os, cpu, libc }: Manifest): boolean {
+  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } }
+  const own = header.glibcVersionRuntime ? 'glibc' : 'musl'
+  return Boolean(
+    os?.includes(process.platform) && cpu?.includes(process.arch) && (libc?.includes(own) ?? true),
+  )
 }
 
 function manifestOf(folder: string): Manifest {

@@ -36,10 +36,17 @@ export type Activations = Float32Array | Uint16Array
 
 const require = createRequire(import.meta.url)
 
+/** Packages that may fit: which C library a Linux has shows when its addon loads, and npm installs the one of this machine. */
+const platform = `${process.platform}-${process.arch}`
+const packages = [
+  `@fourierft/native-${platform}`,
+  ...(process.platform === 'linux' ? [`@fourierft/native-${platform}-musl`] : []),
+]
+
 /** The addon, or in one line why there is none. */
 export function loadAddon(): { readonly addon: Addon } | { readonly problem: string } {
   const problems: string[] = []
-  for (const place of [`@fourierft/native-${process.platform}-${process.arch}`, '../build/fourierft.node']) {
+  for (const place of [...packages, '../build/fourierft.node']) {
     try {
       return { addon: require(place) }
     } catch (error) {
@@ -48,7 +55,7 @@ export function loadAddon(): { readonly addon: Addon } | { readonly problem: str
   }
   return {
     problem:
-      `no compiled kernel for ${process.platform}-${process.arch} (${problems.join('; ')}); ` +
+      `no compiled kernel for ${platform} (${problems.join('; ')}); install again without --omit=optional, or ` +
       'install CMake and a C++17 compiler, then run `npm rebuild @fourierft/native` (inside this project: npm run setup)',
   }
 }

@@ -14,7 +14,8 @@ export const addonFile = join(root, 'build', 'fourierft.node')
 
 /** Builds the addon; returns undefined, or in one line why it could not be built. */
 export function buildAddon() {
-  if (process.platform === 'win32') return 'no build for Windows yet'
+  if (process.platform === 'win32')
+    return 'on Windows only the compiled package serves (@fourierft/native-win32-x64)'
   const build = join(root, 'build')
   const steps = [
     ['-S', root, '-B', build, '-DCMAKE_BUILD_TYPE=Release', `-DNODE_API_INCLUDE=${headers}`],
@@ -35,7 +36,9 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   if (problem) {
     console.error(`@fourierft/native was not compiled: ${problem}`)
   } else {
-    const platform = join(root, 'platforms', `${process.platform}-${process.arch}`, 'fourierft.node')
+    const musl = process.platform === 'linux' && !process.report.getReport().header.glibcVersionRuntime
+    const name = `${process.platform}-${process.arch}${musl ? '-musl' : ''}`
+    const platform = join(root, 'platforms', name, 'fourierft.node')
     if (existsSync(dirname(platform))) copyFileSync(addonFile, platform)
   }
 }
