@@ -33,6 +33,7 @@ class Pool {
 
  private:
   void run(int count, void (*body)(void*, int), void* argument) {
+    if (count == 1) return body(argument, 0);
     std::lock_guard<std::mutex> turn(turn_);
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -40,12 +41,14 @@ class Pool {
       argument_ = argument;
       count_ = count;
       next_ = 0;
-      working_ = static_cast<int>(workers_.size());
+      open_ = true;
       round_++;
     }
     wake_.notify_all();
     take();
+    // A worker that has not woken by now is not waited for: on a busy machine that may take longer than the work.
     std::unique_lock<std::mutex> lock(mutex_);
+    open_ = false;
     done_.wait(lock, [this] { return working_ == 0; });
   }
 
@@ -58,9 +61,10 @@ class Pool {
     for (;;) {
       {
         std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [&] { return ending_ || round_ != seen; });
+        wake_.wait(lock, [&] { return ending_ || (open_ && round_ != seen); });
         if (ending_) return;
         seen = round_;
+        working_++;
       }
       take();
       std::lock_guard<std::mutex> lock(mutex_);
@@ -76,7 +80,7 @@ class Pool {
   int count_ = 0, working_ = 0;
   std::atomic<int> next_{0};
   unsigned round_ = 0;
-  bool ending_ = false;
+  bool open_ = false, ending_ = false;
 };
 
 // The process's pool, made when it is first needed and never torn down: its threads may outlive static destructors.

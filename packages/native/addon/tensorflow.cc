@@ -1,8 +1,13 @@
 // The TensorFlow operators. No TensorFlow header is needed: the few functions of the C API are looked up by name in the library that
 // the user's own tfjs-node has loaded, and their opaque types stay opaque.
 //
-//   FourierFT(base [..., d1], x [..., d2], coefficients [A, n], scalings [A], adapter_of_row int32 [T] or [0]; plan) -> y = base + dy
-//   FourierFTGrad(x, grad_y, coefficients, scalings, adapter_of_row; plan) -> grad_coefficients [A, n], grad_x [..., d2]
+//   FourierFT(base [..., d1], x [..., d2], coefficients [A, n], scalings [A], adapter_of_row int32 [T] or [0]; plan, in_place)
+//     -> y = base + dy
+//   FourierFTGrad(base [..., d2] or [0], x, grad_y, coefficients, scalings, adapter_of_row; plan, in_place)
+//     -> grad_x = base + dx, grad_coefficients [A, n]
+//
+// With in_place the buffer of `base` becomes the output's: for the caller who made it, shares it with nobody and reads it no more.
+// TF_ForwardInputOrAllocateOutput cannot serve: it wants a buffer of one reference, and an eager tensor's handle holds one too.
 #include "tensorflow.h"
 
 #include <cstdint>
@@ -35,9 +40,11 @@ struct Api {
   void* (*NewKernelBuilder)(const char*, const char*, void* (*)(void*), void (*)(void*, void*), void (*)(void*));
   void (*RegisterKernelBuilder)(const char*, void*, void*);
   void (*OpKernelConstruction_GetAttrInt64)(void*, const char*, int64_t*, void*);
+  void (*OpKernelConstruction_GetAttrBool)(void*, const char*, unsigned char*, void*);
   void (*OpKernelConstruction_Failure)(void*, void*);
   void (*OpKernelContext_Failure)(void*, void*);
   void (*GetInput)(void*, int, void**, void*);
+  void (*SetOutput)(void*, int, const void*, void*);
   void* (*AllocateOutput)(void*, int, int, const int64_t*, int, size_t, void*);
   int (*TensorType)(const void*);
   int (*NumDims)(const void*);
@@ -67,9 +74,11 @@ const char* load(Library library) {
   FOURIERFT_FIND(NewKernelBuilder);
   FOURIERFT_FIND(RegisterKernelBuilder);
   FOURIERFT_FIND(OpKernelConstruction_GetAttrInt64);
+  FOURIERFT_FIND(OpKernelConstruction_GetAttrBool);
   FOURIERFT_FIND(OpKernelConstruction_Failure);
   FOURIERFT_FIND(OpKernelContext_Failure);
   FOURIERFT_FIND(GetInput);
+  FOURIERFT_FIND(SetOutput);
   FOURIERFT_FIND(AllocateOutput);
   FOURIERFT_FIND(TensorType);
   FOURIERFT_FIND(NumDims);
@@ -104,6 +113,7 @@ class Tensor {
   Tensor(const Tensor&) = delete;
   Tensor& operator=(const Tensor&) = delete;
   void** slot() { return &handle_; }
+  void* handle() const { return handle_; }
   int64_t count() const { return tf.TensorElementCount(handle_); }
   int rank() const { return tf.NumDims(handle_); }
   int64_t dim(int index) const { return tf.Dim(handle_, index); }
@@ -119,13 +129,15 @@ class Tensor {
 };
 
 struct Kernel {
-  int64_t number;
+  int64_t number = 0;
+  unsigned char in_place = 0;
 };
 
 void* create(void* construction) {
   const Status status;
-  auto* kernel = new Kernel{0};
+  auto* kernel = new Kernel;
   tf.OpKernelConstruction_GetAttrInt64(construction, "plan", &kernel->number, status);
+  if (status.ok()) tf.OpKernelConstruction_GetAttrBool(construction, "in_place", &kernel->in_place, status);
   if (!status.ok()) tf.OpKernelConstruction_Failure(construction, status);
   return kernel;
 }
@@ -138,30 +150,32 @@ void fail(void* context, const std::string& message) {
   tf.OpKernelContext_Failure(context, status);
 }
 
-// The inputs that both operators share, read and checked.
+// The inputs of one call, read and checked.
 struct Inputs {
   std::shared_ptr<const NumberedPlan> plan;
-  Tensor first, second, coefficients, scalings, choice;
+  Tensor base, x, grad_y, coefficients, scalings, choice;
   int64_t tokens = 0;
   int32_t adapters = 0;
+  bool in_place = false;
 
-  // An empty string, or what is wrong. Widths: of the last dimensions of the first two inputs.
+  // An empty string, or what is wrong.
   std::string read(void* kernel, void* context, bool gradient) {
     plan = plans().find(static_cast<Kernel*>(kernel)->number);
     if (plan == nullptr) return "FourierFT: its plan has been disposed of";
-    Tensor* tensors[] = {&first, &second, &coefficients, &scalings, &choice};
-    for (int i = 0; i < 5; i++) {
+    in_place = static_cast<Kernel*>(kernel)->in_place != 0;
+    int index = 0;
+    for (Tensor* tensor : {&base, &x, &grad_y, &coefficients, &scalings, &choice}) {
+      if (tensor == &grad_y && !gradient) continue;
       const Status status;
-      tf.GetInput(context, i, tensors[i]->slot(), status);
+      tf.GetInput(context, index++, tensor->slot(), status);
       if (!status.ok()) return status.message();
+      if (!tensor->is(tensor == &choice ? kInt32 : kFloat)) return "FourierFT: expected float inputs and an int32 adapter_of_row";
     }
-    const int64_t width_of_first = gradient ? plan->d2 : plan->d1, width_of_second = gradient ? plan->d1 : plan->d2;
-    if (!first.is(kFloat) || !second.is(kFloat) || !coefficients.is(kFloat) || !scalings.is(kFloat) || !choice.is(kInt32))
-      return "FourierFT: expected float inputs and an int32 adapter_of_row";
-    if (first.rank() < 1 || second.rank() < 1 || first.last() != width_of_first || second.last() != width_of_second ||
-        first.count() / width_of_first != second.count() / width_of_second)
-      return "FourierFT: the activations do not fit a layer of " + std::to_string(plan->d1) + " x " + std::to_string(plan->d2);
-    tokens = first.count() / width_of_first;
+    if (x.rank() < 1 || x.rank() > kMostDimensions || x.last() != plan->d2) return misfit("x");
+    tokens = x.count() / plan->d2;
+    if (gradient && !fits(grad_y, plan->d1)) return misfit("grad_y");
+    const bool none = gradient && base.count() == 0 && !in_place;
+    if (!none && !fits(base, gradient ? plan->d2 : plan->d1)) return misfit("base");
     if (coefficients.rank() != 2 || coefficients.dim(1) != plan->n || scalings.count() != coefficients.dim(0))
       return "FourierFT: expected coefficients [adapters, " + std::to_string(plan->n) + "] and scalings [adapters]";
     adapters = static_cast<int32_t>(coefficients.dim(0));
@@ -169,6 +183,15 @@ struct Inputs {
     return "";
   }
   const int32_t* adapter_of_row() const { return choice.count() == 0 ? nullptr : choice.data<int32_t>(); }
+
+ private:
+  static constexpr int kMostDimensions = 16;
+  bool fits(const Tensor& tensor, int64_t width) const {
+    return tensor.rank() >= 1 && tensor.rank() <= kMostDimensions && tensor.last() == width && tensor.count() == tokens * width;
+  }
+  std::string misfit(const char* name) const {
+    return std::string("FourierFT: ") + name + " does not fit a layer of " + std::to_string(plan->d1) + " x " + std::to_string(plan->d2);
+  }
 };
 
 void* allocate_like(void* context, int index, const Tensor& like, const Status& status) {
@@ -176,6 +199,20 @@ void* allocate_like(void* context, int index, const Tensor& like, const Status& 
   const int rank = like.rank();
   for (int i = 0; i < rank; i++) dims[i] = like.dim(i);
   return tf.AllocateOutput(context, index, kFloat, dims, rank, static_cast<size_t>(like.count()) * sizeof(float), status);
+}
+
+// Output 0, `like` another in shape, with the numbers that the branch is added to.
+float* start_output(void* context, const Inputs& in, const Tensor& like, const Status& status) {
+  if (in.in_place) {
+    tf.SetOutput(context, 0, in.base.handle(), status);
+    return in.base.data<float>();
+  }
+  const Tensor output(allocate_like(context, 0, like, status));
+  if (!status.ok()) return nullptr;
+  const size_t bytes = static_cast<size_t>(like.count()) * sizeof(float);
+  if (in.base.count() == 0) std::memset(output.data<float>(), 0, bytes);
+  else std::memcpy(output.data<float>(), in.base.data<float>(), bytes);
+  return output.data<float>();
 }
 
 std::string complaint(fourierft_status status) {
@@ -187,35 +224,31 @@ std::string complaint(fourierft_status status) {
 }
 
 void compute_forward(void* kernel, void* context) {
-  Inputs in;  // base, x
+  Inputs in;
   std::string wrong = in.read(kernel, context, false);
-  if (wrong.empty() && in.first.rank() > 16) wrong = "FourierFT: more than 16 dimensions";
   if (!wrong.empty()) return fail(context, wrong);
   const Status status;
-  const Tensor y(allocate_like(context, 0, in.first, status));
+  float* const y = start_output(context, in, in.base, status);
   if (!status.ok()) return tf.OpKernelContext_Failure(context, status);
-  std::memcpy(y.data<float>(), in.first.data<float>(), static_cast<size_t>(in.first.count()) * sizeof(float));
   const fourierft_runner runner = pool().runner();
   wrong = complaint(fourierft_forward(in.plan->plan, in.coefficients.data<float>(), in.adapters, in.scalings.data<float>(),
-                                      FOURIERFT_FLOAT32, in.second.data<float>(), in.tokens, in.adapter_of_row(), y.data<float>(), &runner));
+                                      FOURIERFT_FLOAT32, in.x.data<float>(), in.tokens, in.adapter_of_row(), y, &runner));
   if (!wrong.empty()) fail(context, wrong);
 }
 
 void compute_gradient(void* kernel, void* context) {
-  Inputs in;  // x, grad_y
+  Inputs in;
   std::string wrong = in.read(kernel, context, true);
-  if (wrong.empty() && in.first.rank() > 16) wrong = "FourierFT: more than 16 dimensions";
   if (!wrong.empty()) return fail(context, wrong);
   const Status status;
-  const Tensor grad_coefficients(allocate_like(context, 0, in.coefficients, status));
+  float* const grad_x = start_output(context, in, in.x, status);
   if (!status.ok()) return tf.OpKernelContext_Failure(context, status);
-  const Tensor grad_x(allocate_like(context, 1, in.first, status));
+  const Tensor grad_coefficients(allocate_like(context, 1, in.coefficients, status));
   if (!status.ok()) return tf.OpKernelContext_Failure(context, status);
-  std::memset(grad_x.data<float>(), 0, static_cast<size_t>(in.first.count()) * sizeof(float));
   const fourierft_runner runner = pool().runner();
   wrong = complaint(fourierft_backward(in.plan->plan, in.coefficients.data<float>(), in.adapters, in.scalings.data<float>(),
-                                       FOURIERFT_FLOAT32, in.first.data<float>(), in.second.data<float>(), in.tokens, in.adapter_of_row(),
-                                       grad_coefficients.data<float>(), grad_x.data<float>(), &runner));
+                                       FOURIERFT_FLOAT32, in.x.data<float>(), in.grad_y.data<float>(), in.tokens, in.adapter_of_row(),
+                                       grad_coefficients.data<float>(), grad_x, &runner));
   if (!wrong.empty()) fail(context, wrong);
 }
 
@@ -224,6 +257,7 @@ std::string define(const char* name, const char* const* inputs, const char* cons
   for (; *inputs != nullptr; inputs++) tf.OpDefinitionBuilderAddInput(builder, *inputs);
   for (; *outputs != nullptr; outputs++) tf.OpDefinitionBuilderAddOutput(builder, *outputs);
   tf.OpDefinitionBuilderAddAttr(builder, "plan: int");
+  tf.OpDefinitionBuilderAddAttr(builder, "in_place: bool");
   const Status status;
   tf.RegisterOpDefinition(builder, status);
   if (!status.ok()) return status.message();
@@ -234,8 +268,9 @@ std::string define(const char* name, const char* const* inputs, const char* cons
 std::string define_all() {
   const char* forward_inputs[] = {"base: float", "x: float", "coefficients: float", "scalings: float", "adapter_of_row: int32", nullptr};
   const char* forward_outputs[] = {"y: float", nullptr};
-  const char* gradient_inputs[] = {"x: float", "grad_y: float", "coefficients: float", "scalings: float", "adapter_of_row: int32", nullptr};
-  const char* gradient_outputs[] = {"grad_coefficients: float", "grad_x: float", nullptr};
+  const char* gradient_inputs[] = {"base: float", "x: float", "grad_y: float", "coefficients: float",
+                                   "scalings: float", "adapter_of_row: int32", nullptr};
+  const char* gradient_outputs[] = {"grad_x: float", "grad_coefficients: float", nullptr};
   const std::string wrong = define("FourierFT", forward_inputs, forward_outputs, compute_forward);
   return wrong.empty() ? define("FourierFTGrad", gradient_inputs, gradient_outputs, compute_gradient) : wrong;
 }

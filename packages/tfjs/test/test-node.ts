@@ -45,6 +45,77 @@ export async function testNode(name: 'node' | 'node-gpu'): Promise<void> {
         })
       })
 
+      it('leaves the base that it adds to as it was', () => {
+        const x = tf.randomNormal([5, 40])
+        const base = tf.randomNormal([5, 48])
+        const before = base.dataSync().slice()
+        const f = (base: tf.Tensor) => fourierLinear(x, tf.tensor1d(c), spec, { base, strategy: 'native' })
+        const gradient = tf.grad(f)(base, tf.ones([5, 48]))
+        expect(base.dataSync()).toEqual(before)
+        expect(gradient.dataSync()).toEqual(new Float32Array(5 * 48).fill(1))
+      })
+
+      it.each(['one', 'two added', 'two of other entries', 'one for each row'])(
+        'gives a layer the numbers and gradients of the other strategies: %s',
+        (form) => {
+          const model = tfl.sequential({
+            layers: [tfl.layers.dense({ name: 'layer', units: 48, inputShape: [3, 40] })],
+          })
+          const adapters = attach(model)
+          const config = { targetModules: ['layer'], nFrequency: 50, scaling: 20 }
+          adapters.addAdapter('a', config)
+          adapters.addAdapter('b', {
+            ...config,
+            scaling: 7,
+            randomLocSeed: form === 'two of other entries' ? 5 : 777,
+          })
+          if (form !== 'one') adapters.setAdapter(['a', 'b'])
+          const c = adapters.coefficients('a', 'layer')
+          const d = adapters.coefficients('b', 'layer')
+          const bias = model.getLayer('layer').weights[1]?.read() as tf.Variable
+          bias.assign(tf.randomNormal([48], 0, 1, 'float32', 3))
+          const x = tf.randomNormal([4, 3, 40], 0, 1, 'float32', 1)
+          // Positive, so that the sum below does not cancel.
+          const weights = tf.randomUniform([4, 3, 48], 0, 1, 'float32', 2)
+          const inputs = form === 'one' ? [x, c] : [x, c, d]
+          const run = (strategy: 'native' | 'spectral', inputs: tf.Tensor[]) => {
+            adapters.strategy = strategy
+            const f = (x: tf.Tensor) => {
+              const y = model.apply(x) as tf.Tensor
+              return tf.sum(tf.mul(tf.square(y), weights))
+            }
+            return tf.tidy(() => {
+              const once = () => {
+                const { value, grads } = tf.valueAndGrads(f)(inputs)
+                return [value, ...grads].map((tensor) => tensor.dataSync())
+              }
+              return form === 'one for each row'
+                ? adapters.withAdapterPerRow(['a', 'b', null, 'b'], once)
+                : once()
+            })
+          }
+          // Sums of at most 4·3·48 products in both, in other orders: 576 roundings of 2⁻²⁴ of what is added.
+          const close = (values: Float32Array, expected: Float32Array) => {
+            const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+            values.forEach((value, i) => {
+              expect(Math.abs(value - (expected[i] as number))).toBeLessThanOrEqual(576 * 2 ** -24 * largest)
+            })
+          }
+          const compare = (inputs: tf.Tensor[]) => {
+            const expected = run('spectral', inputs)
+            run('native', inputs).forEach((values, i) => {
+              close(values as Float32Array, expected[i] as Float32Array)
+            })
+          }
+          compare(inputs)
+          // A bias that the user trains has its gradient too.
+          bias.trainable = true
+          compare([...inputs, bias])
+          adapters.detach()
+          model.dispose()
+        },
+      )
+
       it('is what auto chooses, and what a profile shows', async () => {
         const { kernelNames } = await tf.profile(() => fourierLinear(tf.ones([4, 40]), tf.tensor1d(c), spec))
         expect(kernelNames.filter((kernel) => kernel === 'BatchMatMul')).toEqual([])

@@ -115,19 +115,17 @@ export class AdaptedLayer {
   #changes(x: Tensor): Change[] {
     const { rows } = this.#settings
     if (rows) this.#checkRows(rows, x)
-    const byEntries = new Map<string, { spec: LayerSpec; coefficients: Tensor[]; adapters: number[] }>()
+    const byEntries = new Map<string, { branches: Branch[]; adapters: number[] }>()
     this.#active.forEach(({ branch }, adapter) => {
       if (!branch) return
-      const { spec, coefficients } = branch
-      const key = entriesKey(spec.entries)
-      const group = byEntries.get(key) ?? { spec: { ...spec, scaling: 1 }, coefficients: [], adapters: [] }
-      group.coefficients.push(mul(coefficients.read(), spec.scaling))
+      const key = entriesKey(branch.spec.entries)
+      const group = byEntries.get(key) ?? { branches: [], adapters: [] }
+      group.branches.push(branch)
       group.adapters.push(adapter)
       byEntries.set(key, group)
     })
-    return Array.from(byEntries.values(), ({ spec, coefficients, adapters }) => ({
-      spec,
-      coefficients: rows ? stack(coefficients) : coefficients.reduce((a, b) => add(a, b)),
+    return Array.from(byEntries.values(), ({ branches, adapters }) => ({
+      ...(rows ? sideBySide(branches) : summed(branches)),
       rows: rows?.map((adapter) => adapters.indexOf(adapter)),
     }))
   }
@@ -142,4 +140,21 @@ export class AdaptedLayer {
       { module, expected: rows.length, received: x.shape[0] },
     )
   }
+}
+
+/** Several adapters of the same entries as one: `Σ α·c`. One alone keeps its scaling, which costs nothing there. */
+function summed(branches: readonly Branch[]): Pick<Change, 'spec' | 'coefficients'> {
+  const [{ spec, coefficients }, ...more] = branches as readonly [Branch, ...Branch[]]
+  if (more.length === 0) return { spec, coefficients: coefficients.read() }
+  return { spec: { ...spec, scaling: 1 }, coefficients: branches.map(scaled).reduce((a, b) => add(a, b)) }
+}
+
+/** Adapters of the same entries, one in each row. */
+function sideBySide(branches: readonly Branch[]): Pick<Change, 'spec' | 'coefficients'> {
+  const [{ spec }] = branches as readonly [Branch, ...Branch[]]
+  return { spec: { ...spec, scaling: 1 }, coefficients: stack(branches.map(scaled)) }
+}
+
+function scaled({ spec, coefficients }: Branch): Tensor {
+  return mul(coefficients.read(), spec.scaling)
 }

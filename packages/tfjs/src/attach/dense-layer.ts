@@ -26,6 +26,6 @@ export function denseLayer(layer: AnyLayer): LayerKind {
     isLinear: true,
     takesRows: true,
     apply: (x, weights, changes, options) =>
-      activation.apply(linear(cast(x, 'float32'), weights, changes, options)),
+      activation.apply(linear(x.dtype === 'float32' ? x : cast(x, 'float32'), weights, changes, options)),
   }
 }

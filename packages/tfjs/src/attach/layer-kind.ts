@@ -31,7 +31,7 @@ export interface AppliedWeights {
 
 /** ΔW of the active adapters that share their entries. */
 export interface Change {
-  /** Its scaling is 1: each adapter's own is in the coefficients. */
+  /** Of several adapters the scaling is 1: each one's own is in the coefficients. */
   readonly spec: LayerSpec
   /** `[n]`, or with `rows` `[A, n]` */
   readonly coefficients: Tensor

@@ -1,7 +1,9 @@
 /** `x · kernel + bias + Σ Δy` along the last dimension: what `Dense` layers compute, and 1×1 convolutions at every pixel. */
-import { add, reshape, type Tensor } from '@tensorflow/tfjs-core'
+import { add, reshape, type Tensor, type Tensor2D, Variable } from '@tensorflow/tfjs-core'
 import { fourierLinear } from '../fourier-linear.js'
 import { frozenProduct, product } from '../products.js'
+import { chooseStrategy, type LinearSize } from '../strategies/choose-strategy.js'
+import { hasNativeKernel, nativeLinear } from '../strategies/native.js'
 import { type AppliedWeights, type ApplyOptions, type Change, rowsOfTokens } from './layer-kind.js'
 
 /**
@@ -16,16 +18,38 @@ export function linear(
   options: ApplyOptions,
 ): Tensor {
   const [inputs, outputs] = kernel.shape as [number, number]
-  const flat = reshape(x, [-1, inputs])
-  const tokens = flat.shape[0] as number
-  let y: Tensor = isFrozen ? frozenProduct(flat, kernel) : product(flat, kernel)
-  if (bias) y = add(y, bias)
-  for (const { spec, coefficients, rows } of changes) {
-    y = fourierLinear(flat, coefficients, spec, {
-      ...options,
-      base: y,
-      rows: rows && rowsOfTokens(rows, tokens),
-    })
+  const flat = (x.rank === 2 ? x : reshape(x, [-1, inputs])) as Tensor2D
+  const tokens = flat.shape[0]
+  let y: Tensor | undefined
+  for (const { spec, coefficients, rows: batchRows } of changes) {
+    const rows = batchRows && rowsOfTokens(batchRows, tokens)
+    const { shape, entries, scaling } = spec
+    if (
+      y === undefined &&
+      isFrozen &&
+      !isTrained(bias) &&
+      isNative(options, { tokens, shape, n: entries.n })
+    ) {
+      const { tables } = options
+      y = nativeLinear({ x: flat, kernel, bias, c: coefficients, entries, scaling, rows, tables })
+    } else {
+      y = fourierLinear(flat, coefficients, spec, { ...options, base: y ?? affine(), rows })
+    }
   }
-  return reshape(y, [...x.shape.slice(0, -1), outputs])
+  y ??= affine()
+  return x.rank === 2 ? y : reshape(y, [...x.shape.slice(0, -1), outputs])
+
+  function affine(): Tensor {
+    const y = isFrozen ? frozenProduct(flat, kernel) : product(flat, kernel)
+    return bias ? add(y, bias) : y
+  }
+}
+
+/** A user may train a frozen layer's bias in a loop of one's own. */
+function isTrained(bias: Tensor | undefined): boolean {
+  return bias instanceof Variable && bias.trainable
+}
+
+function isNative({ strategy }: ApplyOptions, size: LinearSize): boolean {
+  return hasNativeKernel() && (strategy === 'auto' ? chooseStrategy(size) : strategy) === 'native'
 }

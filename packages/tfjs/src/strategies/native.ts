@@ -4,9 +4,12 @@
  */
 
 import {
+  _FusedMatMul,
   backend,
+  engine,
   fill,
   getBackend,
+  matMul,
   reshape,
   type Tensor,
   type Tensor2D,
@@ -21,7 +24,7 @@ import type { BranchInput } from './branch.js'
 /** What tfjs-node's backend offers beyond TensorFlow.js's interface. */
 interface NodeBackend {
   readonly isUsingGpuDevice: boolean
-  readonly binding: { readonly TF_ATTR_INT: number }
+  readonly binding: { readonly TF_ATTR_INT: number; readonly TF_ATTR_BOOL: number }
   executeMultipleOutputs(name: string, attributes: unknown[], inputs: Tensor[], outputs: number): Tensor[]
 }
 
@@ -42,39 +45,105 @@ export function hasNativeKernel(): boolean {
 /** `base + Δy`, or Δy where there is no base. */
 export function native({ x, c, rows, entries, tables, base }: BranchInput): Tensor2D {
   const [d1, d2] = entries.shape
-  const { n } = entries
-  const adapters = c.size / n
-  // The kernel divides by d1·d2, which the coefficients have in them already.
-  const area = d1 * d2
-  const kernel = nativeKernel() as NativeKernel
-  const plan = kernel.planOf({ shape: entries.shape, entries })
-  const attributes = [{ name: 'plan', type: nodeBackend().binding.TF_ATTR_INT, value: plan }]
-  const constants = () => ({
-    scalings:
-      adapters === 1 ? tables.table(entries, 'native/area', () => tensor1d([area])) : fill([adapters], area),
-    choice:
-      rows === undefined
-        ? tables.table(entries, 'native/all', () => tensor1d([], 'int32'))
-        : tensor1d(Int32Array.from(rows), 'int32'),
-  })
   const start = base ?? zeros([x.shape[0], d1])
+  // The coefficients have the kernel's own 1/(d1·d2) in them already.
+  const run = operators({ entries, c, scaling: d1 * d2, rows, tables })
   return withGradient(
     [start, x, c],
-    () => {
-      const { scalings, choice } = constants()
-      const matrix = reshape(c, [adapters, n])
-      const inputs = [start, x, matrix, scalings, choice]
-      const [value] = nodeBackend().executeMultipleOutputs('FourierFT', attributes, inputs, 1)
-      return { value: value as Tensor, saved: [x, c] }
-    },
+    () => ({ value: run.forward(start, x, c, base === undefined), saved: [x, c] }),
     (gradient, saved) => {
       const [x, c] = saved as [Tensor, Tensor]
-      const { scalings, choice } = constants()
-      const inputs = [x, gradient, reshape(c, [adapters, n]), scalings, choice]
-      const [gradC, gradX] = nodeBackend().executeMultipleOutputs('FourierFTGrad', attributes, inputs, 2)
-      return [gradient, gradX as Tensor, reshape(gradC as Tensor, c.shape)]
+      const [gradX, gradC] = run.backward(tensor1d([]), x, gradient, c, false)
+      return [gradient, gradX, gradC]
     },
   ) as Tensor2D
+}
+
+/** A frozen linear layer with one change of its kernel. */
+export interface NativeLinearInput extends Omit<BranchInput, 'base'> {
+  /** Coefficients as they are trained: `[n]`, or with `rows` `[A, n]`. */
+  readonly c: Tensor
+  /** `α`, of all adapters. */
+  readonly scaling: number
+  /** `[d2, d1]`, not differentiated */
+  readonly kernel: Tensor
+  /** `[d1]`, not differentiated */
+  readonly bias: Tensor | undefined
+}
+
+/**
+ * `x · kernel + bias + Δy`, differentiable by `x` and `c`: the branch is added where the product lies, forwards and backwards, so that
+ * neither pass takes memory or additions of its own.
+ */
+export function nativeLinear(input: NativeLinearInput): Tensor2D {
+  const { x, c, kernel, bias } = input
+  const run = operators(input)
+  return withGradient(
+    [x, c],
+    () => ({ value: run.forward(affine(x, kernel, bias), x, c, true), saved: [x, c, kernel] }),
+    (gradient, saved) => {
+      const [x, c, kernel] = saved as [Tensor, Tensor, Tensor]
+      return run.backward(matMul(gradient, kernel, false, true), x, gradient, c, true)
+    },
+  ) as Tensor2D
+}
+
+/** What `tf.fused.matMul` runs, without the gradients that it makes ready. */
+function affine(x: Tensor, kernel: Tensor, bias: Tensor | undefined): Tensor {
+  if (bias === undefined) return matMul(x, kernel)
+  const attributes = { transposeA: false, transposeB: false, activation: 'linear' }
+  return engine().runKernel(_FusedMatMul, { a: x, b: kernel, bias }, attributes)
+}
+
+/**
+ * Both operators for one layer. `inPlace`: the buffer of `base` becomes the result's, so `base` must be fresh, seen by nobody else and
+ * not read again.
+ */
+function operators({
+  entries,
+  c,
+  scaling,
+  rows,
+  tables,
+}: Pick<NativeLinearInput, 'entries' | 'c' | 'scaling' | 'rows' | 'tables'>) {
+  const { n } = entries
+  const adapters = c.size / n
+  const kernel = nativeKernel() as NativeKernel
+  const plan = kernel.planOf({ shape: entries.shape, entries })
+  const run = (
+    name: string,
+    base: Tensor,
+    inputs: Tensor[],
+    c: Tensor,
+    inPlace: boolean,
+    outputs: number,
+  ) => {
+    const { binding } = nodeBackend()
+    const attributes = [
+      { name: 'plan', type: binding.TF_ATTR_INT, value: plan },
+      { name: 'in_place', type: binding.TF_ATTR_BOOL, value: inPlace },
+    ]
+    const scalings =
+      adapters === 1
+        ? tables.table(entries, `native/scaling/${scaling}`, () => tensor1d([scaling]))
+        : fill([adapters], scaling)
+    const choice =
+      rows === undefined
+        ? tables.table(entries, 'native/all', () => tensor1d([], 'int32'))
+        : tensor1d(Int32Array.from(rows), 'int32')
+    const all = [base, ...inputs, reshape(c, [adapters, n]), scalings, choice]
+    return nodeBackend().executeMultipleOutputs(name, attributes, all, outputs)
+  }
+  return {
+    forward(base: Tensor, x: Tensor, c: Tensor, inPlace: boolean): Tensor {
+      return run('FourierFT', base, [x], c, inPlace, 1)[0] as Tensor
+    },
+    /** `base + ∂x` (an empty base: ∂x) and ∂c. */
+    backward(base: Tensor, x: Tensor, gradY: Tensor, c: Tensor, inPlace: boolean): [Tensor, Tensor] {
+      const [gradX, gradC] = run('FourierFTGrad', base, [x, gradY], c, inPlace, 2) as [Tensor, Tensor]
+      return [gradX, reshape(gradC, c.shape)]
+    },
+  }
 }
 
 function nodeBackend(): NodeBackend {
