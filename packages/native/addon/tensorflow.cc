@@ -1,10 +1,11 @@
 // The TensorFlow operators. No TensorFlow header is needed: the few functions of the C API are looked up by name in the library that
 // the user's own tfjs-node has loaded, and their opaque types stay opaque.
 //
-//   FourierFT(base [..., d1], x [..., d2], coefficients [A, n], scalings [A], adapter_of_row int32 [T] or [0]; plan, in_place)
+//   FourierFT(base [..., d1], x [..., d2], coefficients [A, n] or [n], scalings [A],
+//             adapter_of_row int32 [T] or [0]; plan, in_place)
 //     -> y = base + dy
 //   FourierFTGrad(base [..., d2] or [0], x, grad_y, coefficients, scalings, adapter_of_row; plan, in_place)
-//     -> grad_x = base + dx, grad_coefficients [A, n]
+//     -> grad_x = base + dx, grad_coefficients in the shape of coefficients
 //
 // With in_place the buffer of `base` becomes the output's: for the caller who made it, shares it with nobody and reads it no more.
 // TF_ForwardInputOrAllocateOutput cannot serve: it wants a buffer of one reference, and an eager tensor's handle holds one too.
@@ -176,9 +177,10 @@ struct Inputs {
     if (gradient && !fits(grad_y, plan->d1)) return misfit("grad_y");
     const bool none = gradient && base.count() == 0 && !in_place;
     if (!none && !fits(base, gradient ? plan->d2 : plan->d1)) return misfit("base");
-    if (coefficients.rank() != 2 || coefficients.dim(1) != plan->n || scalings.count() != coefficients.dim(0))
+    if (coefficients.rank() < 1 || coefficients.rank() > 2 || coefficients.last() != plan->n ||
+        scalings.count() != coefficients.count() / plan->n)
       return "FourierFT: expected coefficients [adapters, " + std::to_string(plan->n) + "] and scalings [adapters]";
-    adapters = static_cast<int32_t>(coefficients.dim(0));
+    adapters = static_cast<int32_t>(scalings.count());
     if (choice.count() != 0 && choice.count() != tokens) return "FourierFT: expected one adapter for each row, or none";
     return "";
   }

@@ -10,7 +10,6 @@ import {
   fill,
   getBackend,
   matMul,
-  reshape,
   type Tensor,
   type Tensor2D,
   tensor1d,
@@ -106,8 +105,7 @@ function operators({
   rows,
   tables,
 }: Pick<NativeLinearInput, 'entries' | 'c' | 'scaling' | 'rows' | 'tables'>) {
-  const { n } = entries
-  const adapters = c.size / n
+  const adapters = c.size / entries.n
   const kernel = nativeKernel() as NativeKernel
   const plan = kernel.planOf({ shape: entries.shape, entries })
   const run = (
@@ -131,7 +129,7 @@ function operators({
       rows === undefined
         ? tables.table(entries, 'native/all', () => tensor1d([], 'int32'))
         : tensor1d(Int32Array.from(rows), 'int32')
-    const all = [base, ...inputs, reshape(c, [adapters, n]), scalings, choice]
+    const all = [base, ...inputs, c, scalings, choice]
     return nodeBackend().executeMultipleOutputs(name, attributes, all, outputs)
   }
   return {
@@ -140,8 +138,7 @@ function operators({
     },
     /** `base + ∂x` (an empty base: ∂x) and ∂c. */
     backward(base: Tensor, x: Tensor, gradY: Tensor, c: Tensor, inPlace: boolean): [Tensor, Tensor] {
-      const [gradX, gradC] = run('FourierFTGrad', base, [x, gradY], c, inPlace, 2) as [Tensor, Tensor]
-      return [gradX, reshape(gradC, c.shape)]
+      return run('FourierFTGrad', base, [x, gradY], c, inPlace, 2) as [Tensor, Tensor]
     },
   }
 }
