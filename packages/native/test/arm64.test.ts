@@ -77,15 +77,14 @@ describe.skipIf(missing.length > 0)(`linux-arm64 in an emulator${reason}`, () =>
          import { kernel, kernelProblem } from '@fourierft/native'
          const native = kernel()
          if (!native) throw new Error(kernelProblem())
-         const { levels } = await runConformance(coreBackend({ kernel: native }))
+         const { levels } = await runConformance(coreBackend({ kernel: native }), { levels: [3, 6, 7, 8] })
          console.log(JSON.stringify({ machine: process.arch, instructions: native.instructions, levels }))`,
       )
       const [command, ...options] = emulator
       const found = JSON.parse(run(command, [...options, node ?? '', 'use.mjs'], project))
       expect(found).toMatchObject({ machine: 'arm64', instructions: 'neon' })
       const statuses = found.levels.map(({ status }: { status: string }) => status)
-      expect(statuses).toContain('pass')
-      expect(statuses).not.toContain('fail')
+      expect(statuses).toEqual(['pass', 'pass', 'pass', 'pass']) // the rest of them would take minutes in the emulator
     }, 300_000)
   })
 })
