@@ -29,6 +29,13 @@ describe('the quick demo', () => {
     }
   })
 
+  it('names what it computes with, and computes with what it is told to', async () => {
+    expect(printed).toMatch(/Computes with TensorFlow\.js on (TensorFlow \(tfjs-node\)|WebAssembly)\n/)
+    const { stdout } = await run('--quick', '--backend', 'wasm', '--out', join(out, 'wasm'))
+    expect(stdout).toContain('Computes with TensorFlow.js on WebAssembly\n')
+    expect(stdout).toContain('200 of 200 test digits the same')
+  })
+
   it("leaves an adapter in PEFT's layout that has learned something", async () => {
     const folder = join(out, 'fourierft', 'seed-1')
     const config = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8'))

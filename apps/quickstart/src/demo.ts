@@ -21,9 +21,9 @@ import { type Score, score } from './score.js'
 import { type SecondOpinion, secondOpinion } from './second-opinion.js'
 import { type DemoSize, degrees, training } from './settings.js'
 import { frozenSummary, type Summary, summarize } from './summary.js'
+import { type Backend, startTensorFlow } from './tensorflow.js'
 import { turned } from './turned-digits.js'
 import { visionTransformer } from './vision-transformer.js'
-import { useWasm } from './wasm-products.js'
 
 /** What every run starts from. */
 interface Stage {
@@ -38,11 +38,14 @@ interface Stage {
   readonly out: string
 }
 
-/** @returns whether the two implementations agree about the adapter */
-export async function demo(out: string, size: DemoSize): Promise<boolean> {
+/**
+ * @param backend what computes; without it, the fastest that loads
+ * @returns whether the two implementations agree about the adapter
+ */
+export async function demo(out: string, size: DemoSize, backend?: Backend): Promise<boolean> {
   intro('FourierFT: a vision transformer learns to read digits that lie at an angle')
   await mkdir(out, { recursive: true })
-  const stage = await prepare(out, size)
+  const stage = await prepare(out, size, backend)
   const [firstSeed = 1, ...otherSeeds] = size.seeds
 
   const { run, agrees } = await adaptAndVerify(stage, firstSeed)
@@ -59,8 +62,12 @@ export async function demo(out: string, size: DemoSize): Promise<boolean> {
   return agrees
 }
 
-async function prepare(out: string, { epochs, ...counts }: DemoSize): Promise<Stage> {
-  await useWasm()
+async function prepare(
+  out: string,
+  { epochs, ...counts }: DemoSize,
+  backend: Backend | undefined,
+): Promise<Stage> {
+  log.info(`Computes with ${await startTensorFlow(backend)}`)
   const digits = await loadDigits()
   const upright = firstDigits(digits.test, counts.test)
   const test = turned(upright, degrees)

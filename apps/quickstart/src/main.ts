@@ -1,9 +1,10 @@
-/** The command line of the demo: `node dist/main.js [--out folder] [--quick]`. Exits with 1 if the two implementations disagree. */
+/** The command line of the demo: `node dist/main.js [--out folder] [--quick] [--backend node|wasm]`. Exits with 1 if the two implementations disagree. */
 import { resolve } from 'node:path'
 import { log } from '@clack/prompts'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { demo } from './demo.js'
 import { quickDemo, wholeDemo } from './settings.js'
+import { type Backend, backends } from './tensorflow.js'
 
 const program = new Command('quickstart')
   .description(
@@ -11,8 +12,14 @@ const program = new Command('quickstart')
   )
   .option('--out <folder>', 'folder for the adapters and the picture', 'fourierft-demo')
   .option('--quick', 'one seed and a few steps: shows that everything works, says nothing about the methods')
-  .action(async ({ out, quick }: { out: string; quick?: true }) => {
-    const agrees = await demo(resolve(out), quick ? quickDemo : wholeDemo)
+  .addOption(
+    new Option(
+      '--backend <name>',
+      'what computes (default: node if its binding loads, otherwise wasm)',
+    ).choices(backends),
+  )
+  .action(async ({ out, quick, backend }: { out: string; quick?: true; backend?: Backend }) => {
+    const agrees = await demo(resolve(out), quick ? quickDemo : wholeDemo, backend)
     process.exitCode = agrees ? 0 : 1
   })
 
