@@ -10,7 +10,6 @@ import {
   type Backend,
   createConfig,
   createLayer,
-  delta,
   FourierFTError,
   type Layer,
   loadAdapter,
@@ -21,6 +20,7 @@ import {
   getBackend,
   grads,
   memory,
+  mul,
   ready,
   setBackend,
   type Tensor,
@@ -41,7 +41,9 @@ import {
 } from '@tensorflow/tfjs-layers'
 import { attach } from './attach/attach.js'
 import type { TfjsStrategy } from './strategies/choose-strategy.js'
+import { denseKernel } from './strategies/dense.js'
 import { hasNativeKernel } from './strategies/native.js'
+import { TableCache } from './table-cache.js'
 import { provideWebGpu } from './webgpu-in-node.js'
 
 /** Name of the one adapted module. */
@@ -71,7 +73,7 @@ export function tfjsBackend({
       'spectral',
       ...(hasNativeKernel() ? (['native'] as const) : []),
     ],
-    delta: async (layer) => delta(createLayer(layer)),
+    delta: formedDelta,
     linear: adaptedLinear,
     roundTrip,
     resources: () => memory().numTensors,
@@ -131,6 +133,22 @@ async function createNodeBackend(name: 'node' | 'node-gpu'): Promise<Backend> {
   loadedNode = name
   const { isUsingGpuDevice } = backend() as unknown as { readonly isUsingGpuDevice: boolean }
   return tfjsBackend({ name: `tfjs-${name}`, device: isUsingGpuDevice ? 'gpu' : 'cpu' })
+}
+
+/** ΔW as the strategy `dense` forms it, on the device that is current. */
+async function formedDelta(given: Layer): Promise<Float32Array> {
+  const { shape, entries, coefficients, scaling } = createLayer(given)
+  const tables = new TableCache()
+  try {
+    return await read(
+      tidy(() => {
+        const c = mul(tensor1d(Float32Array.from(coefficients)), scaling / (shape[0] * shape[1]))
+        return transpose(denseKernel(c, entries, tables))
+      }),
+    )
+  } finally {
+    tables.dispose()
+  }
 }
 
 async function adaptedLinear(
