@@ -28,7 +28,39 @@ export interface Addon {
   ): Promise<void>
   delta(plan: number, coefficients: Float32Array, scalings: Float32Array, delta: Float32Array): Promise<void>
   registerTensorFlow(library: string): void
+  openOnnxRuntime(library: string): string
+  createOnnxSession(
+    model: string | Uint8Array,
+    options: Readonly<Record<string, unknown>>,
+  ): Promise<{ handle: SessionHandle; inputs: AddonValue[]; outputs: AddonValue[] }>
+  runOnnxSession(
+    session: SessionHandle,
+    inputNames: readonly string[],
+    inputs: readonly AddonTensor[],
+    outputNames: readonly string[],
+    options: object,
+  ): Promise<AddonTensor[]>
+  releaseOnnxSession(session: SessionHandle): void
   instructions(): string
+}
+
+/** A session of ONNX Runtime, opaque. */
+export type SessionHandle = { readonly session: never }
+
+/** An input or output of a session: ONNX Runtime's number of its type; −1 for a dynamic dimension, which may have a name. */
+export interface AddonValue {
+  readonly name: string
+  readonly isTensor: boolean
+  readonly type: number
+  readonly dims: readonly number[]
+  readonly symbols: readonly string[]
+}
+
+/** Numbers go in as any view of their bytes and come out as an ArrayBuffer. */
+export interface AddonTensor {
+  readonly type: number
+  readonly dims: readonly number[]
+  readonly data: ArrayBuffer | ArrayBufferView | readonly string[]
 }
 
 /** Float32Array, or the bits of float16 or bfloat16 numbers. */

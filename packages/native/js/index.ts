@@ -9,3 +9,13 @@ export {
   kernel,
   kernelProblem,
 } from './kernel.js'
+export {
+  type OnnxRunOptions,
+  type OnnxRuntime,
+  type OnnxSession,
+  type OnnxSessionOptions,
+  type OnnxTensor,
+  type OnnxType,
+  type OnnxValue,
+  openOnnxRuntime,
+} from './onnxruntime.js'

@@ -1,0 +1,208 @@
+/**
+ * Sessions of the user's own ONNX Runtime in which the operators `fourierft:FourierFT` and `fourierft:FourierFTGrad` are this package's kernel.
+ * Runs are asynchronous, off the main thread, and may overlap. What a session holds is freed by `release`, or when it is collected.
+ */
+import { type AddonValue, loadAddon, type SessionHandle } from './addon.js'
+
+/** ONNX's element types that have a typed array, by ONNX Runtime's numbers. */
+const TYPES = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  uint16: 4,
+  int16: 5,
+  int32: 6,
+  int64: 7,
+  string: 8,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+  uint32: 12,
+  uint64: 13,
+  uint4: 21,
+  int4: 22,
+} as const
+
+export type OnnxType = keyof typeof TYPES
+
+const NAMES = new Map<number, OnnxType>(
+  Object.entries(TYPES).map(([name, number]) => [number, name as OnnxType]),
+)
+
+/** What `float16` numbers are held in: their own array where the engine has one, as in ONNX Runtime's packages. */
+const HALVES: new (buffer: ArrayBuffer) => ArrayBufferView =
+  (globalThis as { Float16Array?: new (buffer: ArrayBuffer) => ArrayBufferView }).Float16Array ?? Uint16Array
+
+const ARRAYS: Readonly<Record<Exclude<OnnxType, 'string'>, new (buffer: ArrayBuffer) => ArrayBufferView>> = {
+  float32: Float32Array,
+  uint8: Uint8Array,
+  int8: Int8Array,
+  uint16: Uint16Array,
+  int16: Int16Array,
+  int32: Int32Array,
+  int64: BigInt64Array,
+  bool: Uint8Array,
+  float16: HALVES,
+  float64: Float64Array,
+  uint32: Uint32Array,
+  uint64: BigUint64Array,
+  uint4: Uint8Array,
+  int4: Int8Array,
+}
+
+export interface OnnxTensor {
+  readonly type: string
+  readonly dims: readonly number[]
+  readonly data: ArrayBufferView | readonly string[]
+}
+
+/** An input or an output of a session. */
+export type OnnxValue =
+  | { readonly name: string; readonly isTensor: false }
+  | {
+      readonly name: string
+      readonly isTensor: true
+      readonly type: OnnxType
+      /** A number, or the name of a dynamic dimension (empty where it has none). */
+      readonly shape: readonly (number | string)[]
+    }
+
+/** The options of ONNX Runtime's `InferenceSession.create` that a session on the CPU knows, under their names. */
+export interface OnnxSessionOptions {
+  readonly graphOptimizationLevel?: 'disabled' | 'basic' | 'extended' | 'layout' | 'all' | undefined
+  readonly intraOpNumThreads?: number | undefined
+  readonly interOpNumThreads?: number | undefined
+  readonly executionMode?: 'sequential' | 'parallel' | undefined
+  readonly enableCpuMemArena?: boolean | undefined
+  readonly enableMemPattern?: boolean | undefined
+  readonly enableProfiling?: boolean | undefined
+  readonly profileFilePrefix?: string | undefined
+  readonly optimizedModelFilePath?: string | undefined
+  readonly logId?: string | undefined
+  readonly logSeverityLevel?: 0 | 1 | 2 | 3 | 4 | undefined
+  readonly logVerbosityLevel?: number | undefined
+  readonly freeDimensionOverrides?: Readonly<Record<string, number>> | undefined
+  /** Configuration entries; `{ session: { intra_op: … } }` means `session.intra_op`. */
+  readonly extra?: Readonly<Record<string, unknown>> | undefined
+}
+
+export interface OnnxRunOptions {
+  readonly logSeverityLevel?: 0 | 1 | 2 | 3 | 4 | undefined
+  readonly logVerbosityLevel?: number | undefined
+  readonly tag?: string | undefined
+}
+
+export interface OnnxSession {
+  readonly inputs: readonly OnnxValue[]
+  readonly outputs: readonly OnnxValue[]
+  /** The named outputs. Data of inputs must be left alone until the promise is settled. */
+  run(
+    inputs: Readonly<Record<string, OnnxTensor>>,
+    outputs: readonly string[],
+    options?: OnnxRunOptions,
+  ): Promise<Record<string, OnnxTensor>>
+  /** Frees the session when its last run is done. */
+  release(): void
+}
+
+export interface OnnxRuntime {
+  readonly version: string
+  /** A session of a model in a file, or of its bytes. */
+  createSession(model: string | Uint8Array, options?: OnnxSessionOptions): Promise<OnnxSession>
+}
+
+/**
+ * The ONNX Runtime that this process has loaded.
+ *
+ * @param library path of the `libonnxruntime` of the user's own `onnxruntime-node`
+ * @throws {Error} where there is no compiled kernel for this machine, the library is not loaded, or it is older than 1.18
+ */
+export function openOnnxRuntime(library: string): OnnxRuntime {
+  const loaded = loadAddon()
+  if ('problem' in loaded) throw new Error(loaded.problem)
+  const { addon } = loaded
+  return {
+    version: addon.openOnnxRuntime(library),
+    async createSession(model, options = {}) {
+      const { handle, inputs, outputs } = await addon.createOnnxSession(model, sessionOptions(options))
+      return {
+        inputs: inputs.map(described),
+        outputs: outputs.map(described),
+        run: (given, names, runOptions = {}) => run(handle, given, names, runOptions),
+        release: () => addon.releaseOnnxSession(handle),
+      }
+    },
+  }
+
+  async function run(
+    handle: SessionHandle,
+    given: Readonly<Record<string, OnnxTensor>>,
+    names: readonly string[],
+    options: OnnxRunOptions,
+  ): Promise<Record<string, OnnxTensor>> {
+    const inputs = Object.values(given).map(({ type, dims, data }) => ({ type: numberOf(type), dims, data }))
+    const results = await addon.runOnnxSession(handle, Object.keys(given), inputs, names, options)
+    return Object.fromEntries(
+      results.map(({ type, dims, data }, index) => {
+        const name = typeOf(type)
+        const array =
+          data instanceof ArrayBuffer ? new ARRAYS[name as Exclude<OnnxType, 'string'>](data) : data
+        return [names[index] as string, { type: name, dims, data: array }]
+      }),
+    )
+  }
+}
+
+const LEVELS = { disabled: 0, basic: 1, extended: 2, layout: 3, all: 99 }
+const MODES = { sequential: 0, parallel: 1 }
+
+function sessionOptions(options: OnnxSessionOptions): Readonly<Record<string, unknown>> {
+  const { graphOptimizationLevel: level = 'all', executionMode: mode = 'sequential' } = options
+  const { enableProfiling, profileFilePrefix, freeDimensionOverrides = {}, extra = {} } = options
+  return {
+    ...options,
+    graphOptimizationLevel: oneOf('graphOptimizationLevel', LEVELS, level),
+    executionMode: oneOf('executionMode', MODES, mode),
+    profileFilePrefix: enableProfiling ? (profileFilePrefix ?? 'onnxruntime_profile_') : undefined,
+    freeDimensionNames: Object.keys(freeDimensionOverrides),
+    freeDimensionSizes: Object.values(freeDimensionOverrides),
+    configEntries: configEntries(extra, ''),
+  }
+}
+
+function oneOf(option: string, known: Readonly<Record<string, number>>, value: string): number {
+  const number = Object.hasOwn(known, value) ? known[value] : undefined
+  if (number !== undefined) return number
+  throw new RangeError(`${option}: expected one of ${Object.keys(known).join(', ')}; received ${value}`)
+}
+
+/** `{ a: { b: 1 } }` as `['a.b', '1']`. */
+function configEntries(extra: Readonly<Record<string, unknown>>, prefix: string): string[] {
+  return Object.entries(extra).flatMap(([key, value]) =>
+    typeof value === 'object' && value !== null
+      ? configEntries(value as Record<string, unknown>, `${prefix}${key}.`)
+      : [prefix + key, String(value)],
+  )
+}
+
+function described({ name, isTensor, type, dims, symbols }: AddonValue): OnnxValue {
+  if (!isTensor) return { name, isTensor }
+  return {
+    name,
+    isTensor,
+    type: typeOf(type),
+    shape: dims.map((dim, axis) => (dim < 0 ? (symbols[axis] ?? '') : dim)),
+  }
+}
+
+function numberOf(type: string): number {
+  const number = Object.hasOwn(TYPES, type) ? TYPES[type as OnnxType] : undefined
+  if (number === undefined) throw new TypeError(`tensors of type ${type} are not known`)
+  return number
+}
+
+function typeOf(number: number): OnnxType {
+  const name = NAMES.get(number)
+  if (name === undefined) throw new TypeError(`tensors of ONNX's type ${number} are not known`)
+  return name
+}

@@ -1,0 +1,301 @@
+/** The operators inside of the user's own ONNX Runtime, against the float64 reference; sessions that overlap, are freed, serve workers. */
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
+import {
+  createLayer,
+  explicitEntries,
+  type Layer,
+  referenceBackward,
+  referenceForward,
+} from '@fourierft/core'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { kernelProblem } from '../js/kernel.js'
+import {
+  type OnnxRunOptions,
+  type OnnxRuntime,
+  type OnnxSession,
+  openOnnxRuntime,
+} from '../js/onnxruntime.js'
+
+const [d1, d2, n] = [24, 20, 30]
+const [batch, length] = [2, 3]
+const tokens = batch * length
+
+// As make-operator-models.py places them.
+const places = Array.from({ length: n }, (_, l) => (l * 17) % (d1 * d2))
+const entries = explicitEntries({
+  shape: [d1, d2],
+  rows: places.map((place) => Math.floor(place / d2)),
+  columns: places.map((place) => place % d2),
+})
+
+const numbers = (count: number, phase: number) =>
+  Float32Array.from({ length: count }, (_, i) => Math.sin(1.7 * i + phase))
+const x = numbers(tokens * d2, 0.1)
+const g = numbers(tokens * d1, 0.5)
+const coefficients = [numbers(n, 1), numbers(n, 2)]
+const layers = coefficients.map((each, index) =>
+  createLayer({
+    name: `layer ${index}`,
+    shape: [d1, d2],
+    entries,
+    coefficients: each,
+    // The operator takes α·c.
+    scaling: 1,
+  }),
+)
+
+const require = createRequire(import.meta.url)
+const manifest = require.resolve('onnxruntime-node/package.json')
+const folder = join(dirname(manifest), 'bin', 'napi-v6', process.platform, process.arch)
+const library = join(
+  folder,
+  process.platform === 'win32'
+    ? 'onnxruntime.dll'
+    : process.platform === 'darwin'
+      ? `libonnxruntime.${require(manifest).version}.dylib`
+      : 'libonnxruntime.so.1',
+)
+const model = (name: string) => fileURLToPath(new URL(`__fixtures__/${name}.onnx`, import.meta.url))
+
+const problem = kernelProblem()
+
+describe.skipIf(problem !== undefined)(
+  `the operators in ONNX Runtime${problem ? ` (skipped: ${problem})` : ''}`,
+  () => {
+    let runtime: OnnxRuntime
+    let session: OnnxSession
+
+    beforeAll(async () => {
+      expect(() => openOnnxRuntime(join(folder, 'no-such-library'))).toThrow('load onnxruntime-node first')
+      await import('onnxruntime-node')
+      runtime = openOnnxRuntime(library)
+      session = await runtime.createSession(model('layer-float32'), { intraOpNumThreads: 2 })
+    })
+
+    const run = (
+      adapters: readonly Float32Array[],
+      rows: readonly number[],
+      from = session,
+      options?: OnnxRunOptions,
+    ) =>
+      from.run(
+        {
+          x: { type: 'float32', dims: [batch, length, d2], data: x },
+          g: { type: 'float32', dims: [batch, length, d1], data: g },
+          c: {
+            type: 'float32',
+            dims: [adapters.length, n],
+            data: Float32Array.from(adapters.flatMap((each) => [...each])),
+          },
+          rows: { type: 'int64', dims: [rows.length], data: BigInt64Array.from(rows, BigInt) },
+        },
+        ['base', 'y', 'grad_c', 'grad_x'],
+        options,
+      )
+
+    /** `max |a − b|` over `max |b|`. */
+    const difference = (a: ArrayLike<number>, b: ArrayLike<number>) => {
+      const values = Array.from(b)
+      const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+      return (
+        values.reduce((most, value, i) => Math.max(most, Math.abs((a[i] as number) - value)), 0) / largest
+      )
+    }
+
+    const array = (tensor: { data: unknown } | undefined) => tensor?.data as Float32Array
+
+    // Conformance's limit for levels 4 and 5 in float32.
+    const limit = 1e-5
+
+    test('tells the version of the library that onnxruntime-node brought', () => {
+      expect(runtime.version).toBe(require(manifest).version)
+    })
+
+    test('describes inputs and outputs', () => {
+      expect(session.inputs[0]).toEqual({
+        name: 'x',
+        isTensor: true,
+        type: 'float32',
+        shape: ['batch', 'tokens', d2],
+      })
+      expect(session.inputs[3]).toEqual({ name: 'rows', isTensor: true, type: 'int64', shape: ['rows'] })
+      expect(session.outputs.map(({ name }) => name)).toEqual(['base', 'y', 'grad_c', 'grad_x'])
+    })
+
+    test('without adapters y has the bits of the base, and gradients are zero', async () => {
+      const { base, y, grad_c, grad_x } = await run([], [0])
+      expect(array(y)).toEqual(array(base))
+      expect(grad_c?.dims).toEqual([0, n])
+      expect(array(grad_x).every((value) => value === 0)).toBe(true)
+    })
+
+    const cases: { name: string; rows: number[]; layerOfToken: number[] }[] = [
+      { name: 'the first of two adapters', rows: [0], layerOfToken: [0, 0, 0, 0, 0, 0] },
+      { name: 'the second of two adapters', rows: [1], layerOfToken: [1, 1, 1, 1, 1, 1] },
+      { name: 'one adapter for each row of the batch', rows: [1, 0], layerOfToken: [1, 1, 1, 0, 0, 0] },
+      { name: 'a row without an adapter', rows: [-1, 1], layerOfToken: [-1, -1, -1, 1, 1, 1] },
+      { name: 'one adapter for each token', rows: [0, 1, -1, 1, 0, 0], layerOfToken: [0, 1, -1, 1, 0, 0] },
+    ]
+
+    test.each(cases)('$name: y and the gradients', async ({ rows, layerOfToken }) => {
+      const { base, y, grad_c, grad_x } = await run(coefficients, rows)
+      const options = { rows: Int32Array.from(layerOfToken) }
+      const expected = referenceForward(layers, x, Float64Array.from(array(base)), options)
+      const gradients = referenceBackward(layers, x, g, options)
+      expect(difference(array(y), expected)).toBeLessThan(limit)
+      expect(
+        difference(
+          array(grad_c),
+          gradients.coefficients.flatMap((each) => [...each]),
+        ),
+      ).toBeLessThan(limit)
+      expect(difference(array(grad_x), gradients.x)).toBeLessThan(limit)
+    })
+
+    test('a change of the coefficients, or of the entries’ layer, is seen at once', async () => {
+      const first = await run(coefficients, [0])
+      const second = await run([...coefficients].reverse(), [0])
+      expect(array(second.y)).toEqual(array((await run(coefficients, [1])).y))
+      expect(array(second.y)).not.toEqual(array(first.y))
+    })
+
+    test('float16 activations: one rounding of the exact sum', async () => {
+      const half = await runtime.createSession(new Uint8Array(readFileSync(model('layer-float16'))))
+      // Multiples of a quarter, exact in float16.
+      const values = (count: number) =>
+        Float32Array.from({ length: count }, (_, i) => (((i * 7) % 11) - 5) / 4)
+      const bits = (count: number) => Uint16Array.from(values(count), halfBits)
+      const results = await half.run(
+        {
+          x: { type: 'float16', dims: [batch, length, d2], data: bits(tokens * d2) },
+          g: { type: 'float16', dims: [batch, length, d1], data: bits(tokens * d1) },
+          c: { type: 'float32', dims: [1, n], data: coefficients[0] as Float32Array },
+          rows: { type: 'int64', dims: [1], data: BigInt64Array.of(0n) },
+        },
+        ['base', 'y', 'grad_c'],
+      )
+      const base = halves(results.base?.data as ArrayBufferView)
+      const expected = referenceForward(
+        layers.slice(0, 1) as Layer[],
+        values(tokens * d2),
+        Float64Array.from(base),
+      )
+      // Half a unit in the last place of the largest float16 in y, relative to it: 2^-11.
+      expect(difference(halves(results.y?.data as ArrayBufferView), expected)).toBeLessThan(2 ** -11 + limit)
+      const { coefficients: gradients } = referenceBackward(
+        layers.slice(0, 1),
+        values(tokens * d2),
+        values(tokens * d1),
+      )
+      expect(difference(array(results.grad_c), gradients[0] as Float64Array)).toBeLessThan(limit)
+      half.release()
+    })
+
+    test('runs overlap, each with its own adapters, and leave the event loop free', async () => {
+      const alone = [array((await run(coefficients, [0])).y), array((await run(coefficients, [1])).y)]
+      let ticks = 0
+      const timer = setInterval(() => ticks++, 1)
+      const all = await Promise.all(Array.from({ length: 400 }, (_, i) => run(coefficients, [i % 2])))
+      clearInterval(timer)
+      for (const [i, { y }] of all.entries()) expect(array(y)).toEqual(alone[i % 2])
+      expect(ticks).toBeGreaterThan(0)
+    })
+
+    test('what is wrong is told by name, and the session goes on', async () => {
+      const before = array((await run(coefficients, [0])).y)
+      await expect(run(coefficients, [7])).rejects.toThrow('rows[0] is 7; there are 2 adapters')
+      await expect(run(coefficients, [0, 0, 0, 0])).rejects.toThrow('4 of them do not divide 6 tokens')
+      await expect(
+        session.run({ x: { type: 'float32', dims: [9, 9, d2], data: x } }, ['base']),
+      ).rejects.toThrow('input x')
+      await expect(runtime.createSession(new TextEncoder().encode('no model'))).rejects.toThrow('protobuf')
+      await expect(runtime.createSession(join(folder, 'missing.onnx'))).rejects.toThrow('missing.onnx')
+      await expect(
+        runtime.createSession(model('layer-float32'), { graphOptimizationLevel: 'most' as 'all' }),
+      ).rejects.toThrow('graphOptimizationLevel: expected one of')
+      expect(array((await run(coefficients, [0])).y)).toEqual(before)
+    })
+
+    test('session options reach ONNX Runtime', async () => {
+      const fixed = await runtime.createSession(model('layer-float32'), {
+        freeDimensionOverrides: { batch: 2 },
+        extra: { session: { intra_op: { allow_spinning: '0' } } },
+        enableCpuMemArena: false,
+        enableMemPattern: false,
+        executionMode: 'parallel',
+        interOpNumThreads: 2,
+        graphOptimizationLevel: 'basic',
+        logId: 'fixed',
+        logSeverityLevel: 3,
+        logVerbosityLevel: 0,
+      })
+      expect(fixed.inputs[0]).toMatchObject({ shape: [2, 'tokens', d2] })
+      const { base } = await run([], [0], fixed, { tag: 'a run', logSeverityLevel: 3, logVerbosityLevel: 0 })
+      expect(array(base)).toEqual(array((await run([], [0])).base))
+      fixed.release()
+    })
+
+    test('a released session ends its last run and starts no other', async () => {
+      const short = await runtime.createSession(model('layer-float32'))
+      const last = run(coefficients, [0], short)
+      short.release()
+      short.release()
+      await expect(run(coefficients, [0], short)).rejects.toThrow('has been released')
+      expect(array((await last).y)).toEqual(array((await run(coefficients, [0])).y))
+    })
+
+    test('a worker thread has sessions of its own', async () => {
+      const source = `
+      import { parentPort, workerData } from 'node:worker_threads'
+      import { createRequire } from 'node:module'
+      const { path, library, model, inputs } = workerData
+      const addon = createRequire(path)(path)
+      const version = addon.openOnnxRuntime(library)
+      const options = { configEntries: [], freeDimensionNames: [], freeDimensionSizes: [] }
+      const { handle } = await addon.createOnnxSession(model, options)
+      const [y] = await addon.runOnnxSession(handle, Object.keys(inputs), Object.values(inputs), ['y'], {})
+      parentPort.postMessage({ version, y: new Float32Array(y.data) })`
+      const worker = new Worker(source, {
+        eval: true,
+        workerData: {
+          path: fileURLToPath(new URL('../build/fourierft.node', import.meta.url)),
+          library,
+          model: model('layer-float32'),
+          inputs: {
+            x: { type: 1, dims: [batch, length, d2], data: x },
+            g: { type: 1, dims: [batch, length, d1], data: g },
+            c: { type: 1, dims: [1, n], data: coefficients[0] },
+            rows: { type: 7, dims: [1], data: BigInt64Array.of(0n) },
+          },
+        },
+      })
+      const answer = await new Promise((resolve, reject) =>
+        worker.once('message', resolve).once('error', reject),
+      )
+      await worker.terminate()
+      const { y } = await run(coefficients, [0])
+      expect(answer).toEqual({ version: runtime.version, y: array(y) })
+    })
+  },
+)
+
+/** float16 bits as numbers; finite ones. */
+function halves(view: ArrayBufferView): number[] {
+  const bits = new Uint16Array(view.buffer, view.byteOffset, view.byteLength / 2)
+  return Array.from(bits, (half) => {
+    const [sign, exponent, fraction] = [half >> 15 ? -1 : 1, (half >> 10) & 31, half & 1023]
+    return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25))
+  })
+}
+
+/** The bits of a number that is exact and normal in float16. */
+function halfBits(value: number): number {
+  if (value === 0) return 0
+  const exponent = Math.floor(Math.log2(Math.abs(value)))
+  const fraction = Math.abs(value) / 2 ** exponent - 1
+  return (value < 0 ? 0x8000 : 0) | ((exponent + 15) << 10) | (fraction * 1024)
+}
