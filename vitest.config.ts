@@ -87,6 +87,14 @@ export default defineConfig({
       },
       {
         test: {
+          name: 'onnx',
+          root: 'packages/onnx',
+          include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+          testTimeout: 120_000,
+        },
+      },
+      {
+        test: {
           name: 'cli',
           root: 'packages/cli',
           include: ['src/**/*.test.ts', 'test/**/*.test.ts'],

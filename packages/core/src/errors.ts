@@ -25,6 +25,8 @@ export type ErrorCode =
   | 'UNSUPPORTED_DTYPE'
   /** A safetensors file is malformed: header, offsets, dtype or length do not agree. */
   | 'INVALID_SAFETENSORS'
+  /** A file is no ONNX model, is cut off, or breaks ONNX's own rules. */
+  | 'INVALID_ONNX'
   /** A JSON text is malformed or holds a forbidden key such as `__proto__`. */
   | 'INVALID_JSON'
   /** An adapter configuration does not fit the schema. */

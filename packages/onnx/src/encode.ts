@@ -1,0 +1,153 @@
+/**
+ * New parts of a model: plain objects become ONNX messages. Data are kept as views.
+ */
+import {
+  Attribute,
+  AttributeType,
+  Dimension,
+  Graph,
+  LocalFunction,
+  Node,
+  OperatorSet,
+  Shape,
+  Tensor,
+  TensorType,
+  Type,
+  ValueInfo,
+} from './schema.js'
+import { field, floatField, message, type WireField, type WireMessage } from './wire-message.js'
+
+/** A tensor with its data: little-endian, row-major, of the `dataType` of {@link DataType}. */
+export interface NewTensor {
+  readonly name?: string
+  readonly dims: readonly number[]
+  readonly dataType: number
+  readonly data: Uint8Array
+}
+
+/** A graph input or output: a number is a fixed size, a text a named one. */
+export interface NewValue {
+  readonly name: string
+  readonly dataType: number
+  readonly dims: readonly (number | string)[]
+}
+
+/** One attribute; `reference` names the attribute of the function around the node. */
+export type NewAttribute =
+  | { readonly float: number }
+  | { readonly int: number | bigint }
+  | { readonly string: string }
+  | { readonly tensor: NewTensor }
+  | { readonly graph: NewGraph }
+  | { readonly floats: readonly number[] }
+  | { readonly ints: readonly (number | bigint)[] }
+  | { readonly reference: string; readonly type: keyof typeof AttributeType }
+
+export interface NewNode {
+  readonly name?: string
+  readonly opType: string
+  readonly domain?: string
+  readonly inputs: readonly string[]
+  readonly outputs: readonly string[]
+  readonly attributes?: Readonly<Record<string, NewAttribute>>
+}
+
+/** A subgraph, such as a branch of `If`. */
+export interface NewGraph {
+  readonly name: string
+  readonly nodes: readonly NewNode[]
+  readonly inputs?: readonly NewValue[]
+  readonly outputs: readonly (NewValue | { readonly name: string })[]
+  readonly initializers?: readonly NewTensor[]
+}
+
+/** A model-local function. `attributes`: the names without a default, `defaults`: those with one. */
+export interface NewFunction {
+  readonly domain: string
+  readonly name: string
+  readonly inputs: readonly string[]
+  readonly outputs: readonly string[]
+  readonly attributes?: readonly string[]
+  readonly defaults?: Readonly<Record<string, NewAttribute>>
+  readonly nodes: readonly NewNode[]
+  readonly opsetImports: ReadonlyMap<string, number>
+}
+
+export function encodeTensor({ name, dims, dataType, data }: NewTensor): WireMessage {
+  return message(
+    ...dims.map((size) => field(Tensor.dims, size)),
+    field(Tensor.dataType, dataType),
+    ...(name === undefined ? [] : [field(Tensor.name, name)]),
+    field(Tensor.rawData, data),
+  )
+}
+
+export function encodeValue(value: NewValue | { readonly name: string }): WireMessage {
+  const name = field(ValueInfo.name, value.name)
+  if (!('dataType' in value)) return message(name)
+  const dims = value.dims.map((size) => {
+    const number = typeof size === 'number' ? Dimension.value : Dimension.parameter
+    return field(Shape.dim, message(field(number, size)))
+  })
+  const tensor = message(
+    field(TensorType.elementType, value.dataType),
+    field(TensorType.shape, message(...dims)),
+  )
+  return message(name, field(ValueInfo.type, message(field(Type.tensor, tensor))))
+}
+
+export function encodeNode({ name, opType, domain, inputs, outputs, attributes = {} }: NewNode): WireMessage {
+  return message(
+    ...inputs.map((input) => field(Node.input, input)),
+    ...outputs.map((output) => field(Node.output, output)),
+    ...(name === undefined ? [] : [field(Node.name, name)]),
+    field(Node.opType, opType),
+    ...Object.entries(attributes).map(([key, value]) => field(Node.attribute, encodeAttribute(key, value))),
+    ...(domain === undefined ? [] : [field(Node.domain, domain)]),
+  )
+}
+
+export function encodeGraph({ name, nodes, inputs = [], outputs, initializers = [] }: NewGraph): WireMessage {
+  return message(
+    ...nodes.map((node) => field(Graph.node, encodeNode(node))),
+    field(Graph.name, name),
+    ...initializers.map((tensor) => field(Graph.initializer, encodeTensor(tensor))),
+    ...inputs.map((input) => field(Graph.input, encodeValue(input))),
+    ...outputs.map((output) => field(Graph.output, encodeValue(output))),
+  )
+}
+
+export function encodeFunction(made: NewFunction): WireMessage {
+  const { attributes = [], defaults = {} } = made
+  return message(
+    field(LocalFunction.name, made.name),
+    ...made.inputs.map((input) => field(LocalFunction.input, input)),
+    ...made.outputs.map((output) => field(LocalFunction.output, output)),
+    ...attributes.map((attribute) => field(LocalFunction.attribute, attribute)),
+    ...made.nodes.map((node) => field(LocalFunction.node, encodeNode(node))),
+    ...[...made.opsetImports].map(([domain, version]) =>
+      field(LocalFunction.opsetImport, encodeOpset(domain, version)),
+    ),
+    field(LocalFunction.domain, made.domain),
+    ...Object.entries(defaults).map(([key, value]) =>
+      field(LocalFunction.attributeDefault, encodeAttribute(key, value)),
+    ),
+  )
+}
+
+export function encodeOpset(domain: string, version: number): WireMessage {
+  return message(field(OperatorSet.domain, domain), field(OperatorSet.version, version))
+}
+
+function encodeAttribute(name: string, value: NewAttribute): WireMessage {
+  const of = (type: keyof typeof AttributeType, ...values: WireField[]) =>
+    message(field(Attribute.name, name), ...values, field(Attribute.type, AttributeType[type]))
+  if ('reference' in value) return of(value.type, field(Attribute.reference, value.reference))
+  if ('float' in value) return of('float', floatField(Attribute.f, value.float))
+  if ('int' in value) return of('int', field(Attribute.i, value.int))
+  if ('string' in value) return of('string', field(Attribute.s, value.string))
+  if ('tensor' in value) return of('tensor', field(Attribute.t, encodeTensor(value.tensor)))
+  if ('graph' in value) return of('graph', field(Attribute.g, encodeGraph(value.graph)))
+  if ('floats' in value) return of('floats', ...value.floats.map((one) => floatField(Attribute.floats, one)))
+  return of('ints', ...value.ints.map((one) => field(Attribute.ints, one)))
+}

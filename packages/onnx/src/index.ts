@@ -1,0 +1,6 @@
+/** Table of contents of `@fourierft/onnx`. */
+export type { NewAttribute, NewFunction, NewGraph, NewNode, NewTensor, NewValue } from './encode.js'
+export type { OnnxAttribute, OnnxGraph, OnnxNode, OnnxValue } from './graph.js'
+export { type OnnxFunction, type OnnxModel, readModel } from './model.js'
+export { DataType } from './schema.js'
+export type { ExternalData, OnnxTensor } from './tensor.js'

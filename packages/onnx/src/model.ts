@@ -1,0 +1,144 @@
+/**
+ * An ONNX model that is read, edited and written without losing a byte that nobody meant to change: nodes and headers are decoded,
+ * weights and all that is unknown stay views of the file.
+ *
+ *     const model = readModel(bytes, { file: 'model.onnx' })
+ *     node.setOutput(0, 'base'); model.graph.insertAfter(node, [{ opType: …, inputs: ['base'], outputs: ['y'] }])
+ *     const edited = model.toBytes()           // or toParts(), to write without a second copy
+ */
+import { FourierFTError } from '@fourierft/core'
+import { encodeFunction, encodeOpset, type NewFunction } from './encode.js'
+import { OnnxGraph, readEntries } from './graph.js'
+import { LocalFunction, Model, OperatorSet } from './schema.js'
+import { field, malformed, readMessage, type WireMessage } from './wire-message.js'
+
+/** The name of a model-local function. */
+export interface OnnxFunction {
+  readonly domain: string
+  readonly name: string
+}
+
+/** Protobuf's own limit for one message. */
+const MAX_BYTES = 2 ** 31 - 1
+
+export class OnnxModel {
+  readonly file: string
+  readonly graph: OnnxGraph
+  readonly #message: WireMessage
+
+  constructor(message: WireMessage, file: string) {
+    const [graph, ...others] = message.all(Model.graph)
+    if (!graph || !message.last(Model.irVersion)) throw malformed(file, 'it has no graph or no IR version')
+    if (others.length > 0) throw malformed(file, 'it has several graphs')
+    this.file = file
+    this.#message = message
+    this.graph = new OnnxGraph(graph.message(file), file)
+    for (const read of [() => this.irVersion, () => this.opsetImports, () => this.functions]) read()
+  }
+
+  /** Functions need 8 or more. */
+  get irVersion(): number {
+    const [version = 0n] = this.#message.last(Model.irVersion)?.integers(this.file) ?? []
+    return Number(version)
+  }
+
+  /** Raises the IR version to `version` where it is lower. */
+  raiseIrVersion(version: number): void {
+    const old = this.#message.last(Model.irVersion)
+    if (old && version > this.irVersion) this.#message.replace(old, field(Model.irVersion, version))
+  }
+
+  /** The version of each operator set that the model uses; `''` is ONNX's own. */
+  get opsetImports(): ReadonlyMap<string, number> {
+    return new Map(
+      this.#message.all(Model.opsetImport).map((one) => {
+        const opset = one.message(this.file)
+        const domain = opset.last(OperatorSet.domain)?.text(this.file) ?? ''
+        const [version = 0n] = opset.last(OperatorSet.version)?.integers(this.file) ?? []
+        return [domain === 'ai.onnx' ? '' : domain, Number(version)]
+      }),
+    )
+  }
+
+  /** @throws FourierFTError INVALID_STATE: the model has another version of it already */
+  addOpsetImport(domain: string, version: number): void {
+    const present = this.opsetImports.get(domain)
+    if (present === version) return
+    if (present !== undefined)
+      throw new FourierFTError(
+        'INVALID_STATE',
+        `${this.file} uses version ${present} of the operator set ${JSON.stringify(domain)}; ${version} cannot be used beside it.`,
+        { file: this.file, expected: version, received: present },
+      )
+    this.#message.insert([field(Model.opsetImport, encodeOpset(domain, version))])
+  }
+
+  /** The model-local functions. */
+  get functions(): readonly OnnxFunction[] {
+    return this.#message.all(Model.functions).map((one) => {
+      const parts = one.message(this.file)
+      const domain = parts.last(LocalFunction.domain)?.text(this.file) ?? ''
+      return { domain, name: parts.last(LocalFunction.name)?.text(this.file) ?? '' }
+    })
+  }
+
+  /** @throws FourierFTError INVALID_STATE: there is a function of that name */
+  addFunction(made: NewFunction): void {
+    if (this.functions.some(({ domain, name }) => domain === made.domain && name === made.name))
+      throw new FourierFTError(
+        'INVALID_STATE',
+        `${this.file} has a function ${made.domain}:${made.name} already; detach the adapters first.`,
+        { file: this.file, received: `${made.domain}:${made.name}` },
+      )
+    this.#message.insert([field(Model.functions, encodeFunction(made))])
+  }
+
+  /** `metadata_props` of the model. */
+  get metadata(): ReadonlyMap<string, string> {
+    return readEntries(this.#message.all(Model.metadata), this.file)
+  }
+
+  /** The length of the file that would be written. */
+  get size(): number {
+    return this.#message.size
+  }
+
+  /**
+   * The file in pieces, to be written one after the other: views of the file that was read, and what is new between them.
+   *
+   * @throws FourierFTError FILE_TOO_LARGE: 2 GB and more, which protobuf cannot hold
+   */
+  toParts(): Uint8Array[] {
+    if (this.size > MAX_BYTES)
+      throw new FourierFTError(
+        'FILE_TOO_LARGE',
+        `${this.file} would have ${this.size} bytes, but an ONNX file ends at 2 GB. Keep its weights in external files.`,
+        { file: this.file, expected: MAX_BYTES, received: this.size },
+      )
+    const parts: Uint8Array[] = []
+    this.#message.writeTo(parts)
+    return parts
+  }
+
+  /** The file as one array, copied once. @throws FourierFTError as {@link toParts} */
+  toBytes(): Uint8Array {
+    const parts = this.toParts()
+    const bytes = new Uint8Array(this.size)
+    let at = 0
+    for (const part of parts) {
+      bytes.set(part, at)
+      at += part.length
+    }
+    return bytes
+  }
+}
+
+/**
+ * Reads a model. The bytes must not change while the model is in use: its weights are views of them. External data are not read.
+ *
+ * @param options.file its name, for the messages of errors
+ * @throws FourierFTError INVALID_ONNX: no ONNX file, cut off, absurd lengths or sizes, graphs nested too deep
+ */
+export function readModel(bytes: Uint8Array, { file = 'the model' }: { file?: string } = {}): OnnxModel {
+  return new OnnxModel(readMessage(bytes, file), file)
+}
