@@ -8,6 +8,10 @@ export type Effort = 'quick' | 'full'
 export interface Case {
   readonly name: string
   readonly run: () => void | Promise<void>
+  /** Milliseconds of one of so many calls, where another process measures itself; `run` is not called then. */
+  readonly time?: (repeats: number) => Promise<number>
+  /** The most that the ratio should be. */
+  readonly goal?: number | undefined
 }
 
 /** A median with the quartiles around it. */
@@ -44,10 +48,10 @@ export async function interleave(cases: readonly Case[], effort: Effort, clock: 
   const now = CLOCKS[clock]
   const repeats: number[] = []
   let roundTime = 0
-  for (const { run } of cases) {
+  for (const each of cases) {
     // Warm-up, so that V8 has compiled what is measured: one call, then as many as fit a round.
-    const first = await time(now, run, 1)
-    const warm = await time(now, run, Math.ceil(ROUND_TIME / Math.max(first, ROUND_TIME / 2000)))
+    const first = await time(now, each, 1)
+    const warm = await time(now, each, Math.ceil(ROUND_TIME / Math.max(first, ROUND_TIME / 2000)))
     const count = Math.max(1, Math.round(ROUND_TIME / warm))
     repeats.push(count)
     roundTime += count * warm
@@ -55,12 +59,13 @@ export async function interleave(cases: readonly Case[], effort: Effort, clock: 
   const rounds = Math.min(ROUNDS[effort], Math.max(FEWEST_ROUNDS, Math.floor(BUDGET / roundTime)))
   const times: number[][] = cases.map(() => [])
   for (let round = 0; round < rounds; round++) {
-    for (const [i, { run }] of cases.entries()) times[i].push(await time(now, run, repeats[i]))
+    for (const [i, each] of cases.entries()) times[i].push(await time(now, each, repeats[i]))
   }
   return times
 }
 
-async function time(now: () => number, run: Case['run'], repeats: number): Promise<number> {
+async function time(now: () => number, { run, time: ownTime }: Case, repeats: number): Promise<number> {
+  if (ownTime) return ownTime(repeats)
   const start = now()
   for (let i = 0; i < repeats; i++) {
     const pending = run()
@@ -101,7 +106,11 @@ export async function printRatios(
   clock: Clock,
 ): Promise<void> {
   const [baseline, ...others] = await interleave(cases, effort, clock)
-  const columns = others.map((times, i) => `${cases[i + 1].name} ${formatRatio(ratio(times, baseline))}`)
+  const columns = others.map((times, i) => {
+    const { name, goal } = cases[i + 1]
+    const found = ratio(times, baseline)
+    return `${name} ${formatRatio(found)}${goal === undefined ? '' : ` (goal ${goal}: ${found.median <= goal ? 'met' : 'missed'})`}`
+  })
   console.log(`  ${title.padEnd(30)}${columns.join('   ')}`)
 }
 

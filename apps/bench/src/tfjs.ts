@@ -3,7 +3,9 @@ import { uniformEntries } from '@fourierft/core'
 import { type Adapters, attach, createTfjsBackend, disposeTables, fourierLinear } from '@fourierft/tfjs'
 import * as tf from '@tensorflow/tfjs-core'
 import { type LayersModel, layers, sequential } from '@tensorflow/tfjs-layers'
-import { type Clock, type Effort, printRatios, printSection } from './measure.js'
+import { type Case, type Clock, type Effort, printRatios, printSection } from './measure.js'
+import { printPeakMemory } from './peak-memory.js'
+import { type PeftPeer, startPeftPeer } from './peft-peer.js'
 
 const N = 1000
 
@@ -12,46 +14,163 @@ const CLOCK: Clock = 'wall'
 
 export async function benchmarkTfjs(effort: Effort, name: 'wasm' | 'node'): Promise<void> {
   const { strategies } = await createTfjsBackend(name)
+  const native = strategies.includes('native')
   console.log(`\ntfjs-${name}`)
-  await trainingSteps(effort, name === 'node' ? [768, 1024, 4096] : [768, 1024])
-  await compareStrategies(effort, strategies.includes('native'))
+  const sizes =
+    effort === 'quick'
+      ? ([[256, 8]] as const)
+      : (name === 'node' ? [768, 1024, 4096] : [768, 1024]).flatMap((d) =>
+          [1, 32, 512].map((t) => [d, t] as const),
+        )
+  const peft = await startPeftPeer()
+  console.log(peft ? peft.description : 'without PEFT: name a Python that has it in FOURIERFT_PYTHON')
+  try {
+    await forwardPasses(effort, sizes, name === 'node', native, peft)
+    await trainingSteps(effort, sizes, native, peft)
+  } finally {
+    peft?.stop()
+  }
+  await compareStrategies(effort, native)
   await swaps(effort)
-  if (name === 'wasm') await transposedProducts(effort)
+  if (name === 'node') printPeakMemory(effort)
+  else await transposedProducts(effort)
 }
 
-/** Forward and backward pass of one layer; what a training step spends elsewhere is the same for all. */
-async function trainingSteps(effort: Effort, widths: readonly number[]): Promise<void> {
+/** The frozen layer, and what is added to it: all with a bias, all differentiated by the input. */
+function frozenLayer(d: number): { linear: (x: tf.Tensor) => tf.Tensor; dispose: () => void } {
+  const w = tf.randomNormal([d, d])
+  const bias = tf.zeros([d])
+  return { linear: (x) => tf.add(tf.matMul(x, w), bias), dispose: () => tf.dispose([w, bias]) }
+}
+
+async function forwardPasses(
+  effort: Effort,
+  sizes: readonly (readonly [number, number])[],
+  hasFft: boolean,
+  native: boolean,
+  peft: PeftPeer | undefined,
+): Promise<void> {
   printSection(
-    'Forward and backward pass of one layer',
-    `n = ${N}, LoRA r = 8; as multiples of the frozen layer as TensorFlow.js differentiates it`,
+    'Forward pass of one layer',
+    `n = ${N}, LoRA r = 8; as multiples of the frozen layer. naive: a dense spectrum through TensorFlow.js's own FFT in every pass` +
+      (hasFft ? ', which has no gradient there' : ' (wasm has no FFT)'),
   )
-  const sizes = effort === 'quick' ? [[256, 8]] : widths.flatMap((d) => [1, 32, 512].map((t) => [d, t]))
   for (const [d, tokens] of sizes) {
-    const frozen = denseModel(d)
-    const adapted = denseModel(d)
-    const adapters = attach(adapted, { targetModules: ['linear'], nFrequency: N })
-    const c = adapters.coefficients('default', 'linear')
+    const frozen = frozenLayer(d)
+    const adapted = adaptedLayer(d, 'auto')
+    const plain = adaptedLayer(d, 'spectral')
     const x = tf.randomNormal([tokens, d])
-    const g = tf.randomNormal([tokens, d])
-    const w = tf.randomNormal([d, d])
     const a = tf.randomNormal([d, 8])
     const b = tf.randomNormal([8, d])
-    const lora = (x: tf.Tensor, a: tf.Tensor, b: tf.Tensor) =>
-      tf.add(tf.matMul(x, w), tf.matMul(tf.matMul(x, a), b))
+    const lora = () => tf.add(frozen.linear(x), tf.matMul(tf.matMul(x, a), b))
+    const entries = uniformEntries({ shape: [d, d], n: N, seed: 777 })
+    const places = tf.tensor2d(
+      [...entries.rows].flatMap((j, l) => [j, entries.columns[l]]),
+      [N, 2],
+      'int32',
+    )
+    const c = tf.randomNormal<tf.Rank.R1>([N])
+    const naive = () => tf.add(frozen.linear(x), tf.matMul(x, naiveDelta(places, c, d), false, true))
     await printRatios(
       `${d}×${d}, T = ${tokens}`,
       [
-        { name: 'frozen', run: gradients((x) => frozen.apply(x) as tf.Tensor, [x], g) },
-        { name: 'FourierFT', run: gradients((x) => adapted.apply(x) as tf.Tensor, [x, c], g) },
-        { name: 'LoRA', run: gradients(lora, [x, a, b], g) },
+        { name: 'frozen', run: finish(() => frozen.linear(x)) },
+        { name: 'FourierFT', run: finish(() => adapted.apply(x)) },
+        ...(native ? [{ name: 'without native', run: finish(() => plain.apply(x)) }] : []),
+        { name: 'LoRA', run: finish(lora) },
+        ...(hasFft ? [{ name: 'naive', run: finish(naive) }] : []),
+        ...peftCases(peft, 'forward', d, tokens),
       ],
       effort,
       CLOCK,
     )
-    adapters.detach()
-    frozen.dispose()
-    adapted.dispose()
-    tf.dispose([x, g, w, a, b])
+    for (const each of [frozen, adapted, plain]) each.dispose()
+    tf.dispose([x, a, b, places, c])
+  }
+}
+
+/** `Re(ifft2(F))` as a user would write it. */
+function naiveDelta(places: tf.Tensor2D, c: tf.Tensor1D, d: number): tf.Tensor2D {
+  const spectrum = tf.scatterND(places, c, [d, d])
+  const rows = tf.ifft(tf.complex(spectrum, tf.zerosLike(spectrum)) as tf.Tensor)
+  const columns = tf.complex(tf.transpose(tf.real(rows)), tf.transpose(tf.imag(rows)))
+  return tf.transpose(tf.real(tf.ifft(columns as tf.Tensor))) as tf.Tensor2D
+}
+
+function peftCases(
+  peft: PeftPeer | undefined,
+  pass: 'forward' | 'training',
+  d: number,
+  tokens: number,
+): Case[] {
+  if (!peft) return []
+  // PEFT's FourierFT takes a second and more for these.
+  const names = d >= 4096 && tokens > 32 ? (['LoRA'] as const) : (['LoRA', 'FourierFT'] as const)
+  return names.map((name) => peft.case(name, pass, d, tokens))
+}
+
+function adaptedLayer(d: number, strategy: 'auto' | 'spectral') {
+  const model = denseModel(d)
+  const adapters = attach(model, { targetModules: ['linear'], nFrequency: N }, { strategy })
+  return {
+    apply: (x: tf.Tensor) => model.apply(x) as tf.Tensor,
+    c: adapters.coefficients('default', 'linear'),
+    dispose: () => {
+      adapters.detach()
+      model.dispose()
+    },
+  }
+}
+
+/** What the adapter's forward and backward pass may take over the frozen layer's, on one machine with the native operator. */
+function goalOf(d: number, tokens: number): number | undefined {
+  if (d === 4096) return 1.02
+  if (d === 1024) return tokens >= 32 ? 1.07 : undefined
+  return tokens >= 32 ? 1.09 : 1.2
+}
+
+/** Forward and backward pass of one layer; what a training step spends elsewhere is the same for all. */
+async function trainingSteps(
+  effort: Effort,
+  sizes: readonly (readonly [number, number])[],
+  native: boolean,
+  peft: PeftPeer | undefined,
+): Promise<void> {
+  printSection(
+    'Forward and backward pass of one layer',
+    `n = ${N}, LoRA r = 8; as multiples of the frozen layer, differentiated by its input alone. Dense: TensorFlow.js's layer, whose gradient ` +
+      'always has the kernel’s in it',
+  )
+  for (const [d, tokens] of sizes) {
+    const frozen = frozenLayer(d)
+    const dense = denseModel(d)
+    const adapted = adaptedLayer(d, 'auto')
+    const plain = adaptedLayer(d, 'spectral')
+    const x = tf.randomNormal([tokens, d])
+    const g = tf.randomNormal([tokens, d])
+    const a = tf.randomNormal([d, 8])
+    const b = tf.randomNormal([8, d])
+    const lora = (x: tf.Tensor, a: tf.Tensor, b: tf.Tensor) =>
+      tf.add(frozen.linear(x), tf.matMul(tf.matMul(x, a), b))
+    await printRatios(
+      `${d}×${d}, T = ${tokens}`,
+      [
+        { name: 'frozen', run: gradients(frozen.linear, [x], g) },
+        { name: 'Dense', run: gradients((x) => dense.apply(x) as tf.Tensor, [x], g) },
+        {
+          name: 'FourierFT',
+          run: gradients(adapted.apply, [x, adapted.c], g),
+          goal: native && effort === 'full' ? goalOf(d, tokens) : undefined,
+        },
+        ...(native ? [{ name: 'without native', run: gradients(plain.apply, [x, plain.c], g) }] : []),
+        { name: 'LoRA', run: gradients(lora, [x, a, b], g) },
+        ...peftCases(peft, 'training', d, tokens),
+      ],
+      effort,
+      CLOCK,
+    )
+    for (const each of [frozen, dense, adapted, plain]) each.dispose()
+    tf.dispose([x, g, a, b])
   }
 }
 
