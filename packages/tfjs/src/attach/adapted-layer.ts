@@ -18,9 +18,9 @@ export interface Branch {
   readonly coefficients: LayerVariable
 }
 
-/** A `Dense` layer's own weights replaced by an adapter's: one of `modules_to_save`. */
+/** The own weights of a `Dense` or `EinsumDense` layer replaced by an adapter's: one of `modules_to_save`. */
 export interface WholeWeights {
-  /** `[in, out]` */
+  /** In the shape of the layer's. */
   readonly kernel: LayerVariable
   readonly bias: LayerVariable | null
 }

@@ -422,7 +422,9 @@ export class Adapters {
   /** The layers that a configuration adapts. */
   #matched(config: FourierFTConfig): string[] {
     const whole = new Set(this.#wholeModules(config))
-    const names = this.#named.filter(({ layer }) => layer.weights.length > 0).map(({ name }) => name)
+    const names = this.#named
+      .filter(({ layer }) => layer.weights.length > 0 || !layer.built)
+      .map(({ name }) => name)
     const linear = [...this.#layers.values()].filter(({ kind }) => kind.isLinear).map(({ module }) => module)
     const matched = matchModules(config, names, { linear }).filter((module) => !whole.has(module))
     for (const module of matched) this.#layer(module)
@@ -448,7 +450,8 @@ export class Adapters {
       )
     }
     for (const module of modules) {
-      if (!this.#layer(module).kind.isLinear) throw this.#unsupported(module, 'be saved whole', ['Dense'])
+      if (!this.#layer(module).kind.isLinear)
+        throw this.#unsupported(module, 'be saved whole', ['Dense', 'EinsumDense'])
     }
     return modules
   }
@@ -463,7 +466,16 @@ export class Adapters {
   }
 
   #unsupported(module: string, what: string, expected: readonly string[]): FourierFTError {
-    const received = this.#named.find(({ name }) => name === module)?.layer.getClassName()
+    const layer = this.#named.find(({ name }) => name === module)?.layer
+    const received = layer?.getClassName()
+    if (layer?.built === false) {
+      return new FourierFTError(
+        'UNSUPPORTED',
+        `layer '${module}' is a ${received} that has no weights yet, for the layer that holds it builds it when it first runs; ` +
+          'run the model once (model.predict), then attach it',
+        { module, received },
+      )
+    }
     return new FourierFTError(
       'UNSUPPORTED',
       `layer '${module}' is a ${received}; only these can ${what}: ${expected.join(', ')}`,

@@ -13,7 +13,12 @@ import { override } from './override.js'
  * @returns gives every variable its own flag back
  */
 export function freeze(model: LayersModel, layers: readonly NamedLayer[]): () => void {
-  const flags = model.weights.map(variableOf).map((variable) => ({ variable, trainable: variable.trainable }))
+  // A model does not know the weights of layers in fields of other layers.
+  const weights = new Set([...model.weights, ...layers.flatMap(({ layer }) => layer.weights)])
+  const flags = Array.from(weights, variableOf).map((variable) => ({
+    variable,
+    trainable: variable.trainable,
+  }))
   const apply = () => {
     for (const { variable } of flags) variable.trainable = false
   }

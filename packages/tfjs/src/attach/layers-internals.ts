@@ -1,10 +1,10 @@
 /**
  * What this package uses of TensorFlow.js's layers beyond their public types, in one place, and checked when it is first needed: fields
- * of its layers, the layer inside of a wrapper, and where a compiled model keeps the list of weights that `fit` trains.
+ * of its layers, the layers inside of layers, and where a compiled model keeps the list of weights that `fit` trains.
  */
 import { FourierFTError } from '@fourierft/core'
 import { type Tensor, Variable } from '@tensorflow/tfjs-core'
-import { type LayersModel, type LayerVariable, layers, version_layers } from '@tensorflow/tfjs-layers'
+import { LayersModel, type LayerVariable, layers, RNN, version_layers } from '@tensorflow/tfjs-layers'
 
 export type AnyLayer = layers.Layer
 
@@ -36,10 +36,16 @@ export function isActivation(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'apply' in value
 }
 
-/** The one layer inside of a wrapper such as `TimeDistributed`. */
-export function wrappedLayer(layer: AnyLayer): AnyLayer | undefined {
-  const inner = (layer as { layer?: unknown }).layer
-  return inner instanceof layers.Layer ? inner : undefined
+/**
+ * The layers that a layer holds: those of a model, the one inside of a wrapper such as `TimeDistributed`, and those in fields (or arrays in
+ * fields) of attention layers and of layers that users wrote. The cell of a recurrent layer is part of that layer.
+ */
+export function sublayers(layer: AnyLayer): AnyLayer[] {
+  if (layer instanceof LayersModel) return layer.layers
+  if (layer instanceof RNN) return []
+  return Object.values(layer)
+    .flat()
+    .filter((value): value is AnyLayer => value instanceof layers.Layer)
 }
 
 /** The variable behind a `LayerVariable`; writing to it directly leaves the user's kernel constraints out of it. */

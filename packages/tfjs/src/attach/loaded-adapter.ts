@@ -8,7 +8,7 @@ import {
   nearestNames,
   type Tensor as StoredTensor,
 } from '@fourierft/core'
-import { type Tensor, tensor, tidy, transpose } from '@tensorflow/tfjs-core'
+import { reshape, type Tensor, tensor, tidy, transpose } from '@tensorflow/tfjs-core'
 import { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { ActivePart, AdaptedLayer, Branch, WholeWeights } from './adapted-layer.js'
 
@@ -17,6 +17,7 @@ const SAVED = /^base_model\.model\.(.+)\.(weight|bias)$/s
 
 export class LoadedAdapter {
   readonly #source: Adapter
+  readonly #layers: ReadonlyMap<string, AdaptedLayer>
   readonly #branches = new Map<string, Branch>()
   readonly #wholes = new Map<string, WholeWeights>()
 
@@ -27,6 +28,7 @@ export class LoadedAdapter {
    */
   constructor(source: Adapter, layers: ReadonlyMap<string, AdaptedLayer>, wholeModules: readonly string[]) {
     this.#source = source
+    this.#layers = layers
     const specs = Array.from(source.modules.keys(), (module) =>
       source.layer(module, layerOf(layers, module).shape),
     )
@@ -41,10 +43,18 @@ export class LoadedAdapter {
       const given = stored.get(module)
       this.#wholes.set(module, {
         kernel: weight(
-          () => (given ? transpose(tensor(given.weight, [...layer.shape])) : kernel.read().clone()),
+          () =>
+            given
+              ? reshape(transpose(tensor(given.weight, [...layer.shape])), kernel.shape as number[])
+              : kernel.read().clone(),
           'kernel',
         ),
-        bias: bias && weight(() => (given?.bias ? tensor(given.bias) : bias.read().clone()), 'bias'),
+        bias:
+          bias &&
+          weight(
+            () => (given?.bias ? tensor(given.bias, bias.shape as number[]) : bias.read().clone()),
+            'bias',
+          ),
       })
     }
   }
@@ -78,10 +88,12 @@ export class LoadedAdapter {
     }
     const saved = new Map<string, StoredTensor>()
     for (const [module, { kernel, bias }] of this.#wholes) {
-      const transposed = tidy(() => transpose(kernel.read()))
+      const [outputs, inputs] = layerOf(this.#layers, module).shape
+      const transposed = tidy(() => transpose(reshape(kernel.read(), [inputs, outputs])))
       saved.set(`base_model.model.${module}.weight`, await store(transposed))
       transposed.dispose()
-      if (bias) saved.set(`base_model.model.${module}.bias`, await store(bias.read()))
+      if (bias)
+        saved.set(`base_model.model.${module}.bias`, { ...(await store(bias.read())), shape: [outputs] })
     }
     const changed = [...saved].filter(([name, now]) => !same(now, this.#source.savedTensors.get(name)))
     if (Object.keys(coefficients).length === 0 && changed.length === 0) return this.#source
@@ -102,7 +114,8 @@ function layerOf(layers: ReadonlyMap<string, AdaptedLayer>, module: string): Ada
   throw new FourierFTError(
     'MODULE_NOT_FOUND',
     `the model has no layer '${module}' that can have adapters; the nearest: ${nearest.join(', ') || 'it has none at all'}. ` +
-      'The option moduleNames of attach() gives layers other names',
+      'The option moduleNames of attach() gives layers other names; layers that hold others may make them when they first run: ' +
+      'run the model before attach()',
     { module, expected: [...layers.keys()], received: module },
   )
 }

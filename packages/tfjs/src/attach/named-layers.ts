@@ -1,7 +1,7 @@
 /** The layers of a model and what they are called: the names that `targetModules` matches and that adapter files hold. */
 import { FourierFTError } from '@fourierft/core'
 import { LayersModel } from '@tensorflow/tfjs-layers'
-import { type AnyLayer, wrappedLayer } from './layers-internals.js'
+import { type AnyLayer, sublayers } from './layers-internals.js'
 
 /** Names that differ from the layers' own: by path, or as a function of the layer and its path. */
 export type ModuleNames =
@@ -14,22 +14,25 @@ export interface NamedLayer {
 }
 
 /**
- * All layers that hold no others, in the order of the model. The path of a layer is its name, after those of the models and wrappers
- * that it is inside of, with points between: `encoder.query`. A layer that is used several times occurs once.
+ * All layers that have weights of their own or hold no others, in the order of the model. The path of a layer is its name, after those of
+ * the models, wrappers and other layers that it is inside of, with points between: `encoder.query`. A layer that is used several times
+ * occurs once, by the name that the model has for it.
  *
  * @throws {FourierFTError} `INVALID_OPTION` where two layers have one name
  */
 export function namedLayers(model: LayersModel, moduleNames: ModuleNames = {}): NamedLayer[] {
-  const seen = new Set<AnyLayer>()
+  const seen = new Set<AnyLayer>([model])
   const byName = new Map<string, NamedLayer>()
-  const visit = (layer: AnyLayer, path: string) => {
-    const inner = wrappedLayer(layer)
-    if (layer instanceof LayersModel) for (const child of layer.layers) visit(child, `${path}.${child.name}`)
-    else if (inner) visit(inner, `${path}.${inner.name}`)
-    else if (!seen.has(layer)) add(layer, path)
+  const visit = (layer: AnyLayer, path: string, holders: readonly AnyLayer[]) => {
+    if (seen.has(layer)) return
+    seen.add(layer)
+    const around = [...holders, layer]
+    const parts = sublayers(layer).filter((part) => !around.includes(part))
+    if (hasOwnWeights(layer, parts)) add(layer, path)
+    const named = new Set(layer instanceof LayersModel ? [] : model.layers)
+    for (const part of parts) if (!named.has(part)) visit(part, `${path}.${part.name}`, around)
   }
   const add = (layer: AnyLayer, path: string) => {
-    seen.add(layer)
     const given =
       typeof moduleNames === 'function'
         ? moduleNames(layer, path)
@@ -46,6 +49,13 @@ export function namedLayers(model: LayersModel, moduleNames: ModuleNames = {}): 
     }
     byName.set(name, { name, layer })
   }
-  for (const child of model.layers) visit(child, child.name)
+  for (const child of model.layers) visit(child, child.name, [model])
   return [...byName.values()]
+}
+
+/** A layer without parts counts as one that has. */
+function hasOwnWeights(layer: AnyLayer, parts: readonly AnyLayer[]): boolean {
+  if (parts.length === 0) return true
+  const held = new Set(parts.flatMap(({ weights }) => weights))
+  return layer.weights.some((weight) => !held.has(weight))
 }

@@ -1,0 +1,71 @@
+/**
+ * `EinsumDense`, of which `MultiHeadAttention` is made, as a kind of layer. Where its equation is that of a dense layer, such as
+ * `abc,cde->abde`, the kernel `[in…, out…]` is the matrix `[in, out]` in more dimensions, and so the adapter's shape is `[out, in]` with
+ * inputs and outputs counted as TensorFlow.js stores them: head · size + channel for the query of an attention.
+ */
+import { cast, reshape } from '@tensorflow/tfjs-core'
+import type { LayerVariable } from '@tensorflow/tfjs-layers'
+import { provideEinsumGradient } from './einsum-gradient.js'
+import type { LayerKind } from './layer-kind.js'
+import { type Activation, type AnyLayer, internals, isActivation, isWeight } from './layers-internals.js'
+import { linear } from './linear.js'
+
+interface EinsumDenseParts {
+  readonly equation: string
+  /** `[in…, out…]` */
+  readonly kernel: LayerVariable
+  readonly bias: LayerVariable | null
+  readonly activation: Activation
+}
+
+/** Undefined for equations of other products, and for a bias along other dimensions than those of the outputs. */
+export function einsumDenseLayer(layer: AnyLayer): LayerKind | undefined {
+  const { equation, kernel, bias, activation } = internals<EinsumDenseParts>(layer, {
+    equation: (equation) => typeof equation === 'string',
+    kernel: isWeight,
+    bias: (bias) => bias === null || isWeight(bias),
+    activation: isActivation,
+  })
+  provideEinsumGradient()
+  const inputRank = contractedRank(equation)
+  if (inputRank === undefined) return undefined
+  const dims = kernel.shape as number[]
+  const outputDims = dims.slice(inputRank)
+  if (bias && String(bias.shape) !== String(outputDims)) return undefined
+  const [inputs, outputs] = [size(dims.slice(0, inputRank)), size(outputDims)]
+  return {
+    shape: [outputs, inputs],
+    kernel,
+    bias,
+    isLinear: true,
+    takesRows: true,
+    apply: (x, weights, changes, options) => {
+      const batch = x.shape.slice(0, -inputRank)
+      const matrices = {
+        ...weights,
+        kernel: reshape(weights.kernel, [inputs, outputs]),
+        bias: weights.bias && reshape(weights.bias, [outputs]),
+      }
+      const y = linear(reshape(cast(x, 'float32'), [...batch, inputs]), matrices, changes, options)
+      return activation.apply(reshape(y, [...batch, ...outputDims]))
+    },
+  }
+}
+
+/** How many dimensions at the end of the input a dense layer's equation (`batch+in,in+out->batch+out`) sums over. */
+function contractedRank(equation: string): number | undefined {
+  const [, input = '', kernel = '', output = ''] = /^([a-z]+),([a-z]+)->([a-z]+)$/i.exec(equation) ?? []
+  const contracted = [...input].filter((label) => !output.includes(label)).join('')
+  const batch = input.slice(0, input.length - contracted.length)
+  const outputs = kernel.slice(contracted.length)
+  const isDense =
+    [batch, contracted, outputs].every((labels) => labels.length > 0) &&
+    input === batch + contracted &&
+    kernel === contracted + outputs &&
+    output === batch + outputs
+  return isDense ? contracted.length : undefined
+}
+
+function size(dims: readonly number[]): number {
+  return dims.reduce((product, dim) => product * dim, 1)
+}
