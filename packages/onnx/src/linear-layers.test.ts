@@ -1,0 +1,119 @@
+import { readFileSync } from 'node:fs'
+import { describe, expect, test } from 'vitest'
+import { findLinearLayers } from './linear-layers.js'
+import { matchLayers } from './match-layers.js'
+import { readModel } from './model.js'
+
+function layersOf(name: string) {
+  const bytes = readFileSync(new URL(`__fixtures__/${name}.onnx`, import.meta.url))
+  return findLinearLayers(readModel(bytes, { file: `${name}.onnx` }))
+}
+
+/** PyTorch's own list: modules of each architecture, [out, in] of `hidden 16, intermediate 32`. */
+const BERT: Record<string, [number, number]> = Object.fromEntries(
+  [0, 1].flatMap((i) => [
+    ...['attention.self.query', 'attention.self.key', 'attention.self.value', 'attention.output.dense'].map(
+      (name): [string, [number, number]] => [`bert.encoder.layer.${i}.${name}`, [16, 16]],
+    ),
+    [`bert.encoder.layer.${i}.intermediate.dense`, [32, 16]] as [string, [number, number]],
+    [`bert.encoder.layer.${i}.output.dense`, [16, 32]] as [string, [number, number]],
+  ]),
+)
+const GPT2: Record<string, [number, number]> = Object.fromEntries(
+  [0, 1].flatMap((i): [string, [number, number]][] => [
+    [`transformer.h.${i}.attn.c_attn`, [48, 16]],
+    [`transformer.h.${i}.attn.c_proj`, [16, 16]],
+    [`transformer.h.${i}.mlp.c_fc`, [64, 16]],
+    [`transformer.h.${i}.mlp.c_proj`, [16, 64]],
+  ]),
+)
+const LLAMA: Record<string, [number, number]> = Object.fromEntries(
+  [0, 1].flatMap((i): [string, [number, number]][] => [
+    [`model.layers.${i}.self_attn.q_proj`, [16, 16]],
+    [`model.layers.${i}.self_attn.k_proj`, [8, 16]],
+    [`model.layers.${i}.self_attn.v_proj`, [8, 16]],
+    [`model.layers.${i}.self_attn.o_proj`, [16, 16]],
+    [`model.layers.${i}.mlp.gate_proj`, [32, 16]],
+    [`model.layers.${i}.mlp.down_proj`, [16, 32]],
+  ]),
+)
+const VIT: Record<string, [number, number]> = {
+  'layers.0.attention.q_proj': [16, 16],
+  'layers.1.attention.o_proj': [16, 16],
+  'layers.0.mlp.fc1': [32, 16],
+  'layers.1.mlp.fc2': [16, 32],
+}
+const T5: Record<string, [number, number]> = {
+  'encoder.block.0.layer.0.SelfAttention.q': [16, 16],
+  'encoder.block.1.layer.1.DenseReluDense.wi': [32, 16],
+  'encoder.block.1.layer.1.DenseReluDense.wo': [16, 32],
+}
+
+describe.each([
+  ['bert-torchscript', BERT],
+  ['bert-dynamo', BERT],
+  ['bert-q8', BERT],
+  ['bert-q4', BERT],
+  ['gpt2-torchscript', GPT2],
+  ['gpt2-dynamo', GPT2],
+  ['gpt2-q8', GPT2],
+  ['gpt2-q4', GPT2],
+  ['llama-torchscript', LLAMA],
+  ['llama-dynamo', LLAMA],
+  ['llama-q8', LLAMA],
+  ['llama-q4', LLAMA],
+  ['vit-torchscript', VIT],
+  ['vit-dynamo', VIT],
+  ['t5-encoder-torchscript', T5],
+])('%s', (name, modules) => {
+  test('every module is found, each in a layer of its own', () => {
+    const { matched, unmatched } = matchLayers(layersOf(name), modules)
+    expect(unmatched).toEqual([])
+    expect(new Set(matched.values()).size).toBe(Object.keys(modules).length)
+    for (const [module, layer] of matched) expect(layer.module).toBe(`model.${module}`)
+  })
+
+  test('names of PEFT files', () => {
+    const prefixed = Object.fromEntries(
+      Object.entries(modules).map(([key, shape]) => [`base_model.model.${key}`, shape]),
+    )
+    expect(matchLayers(layersOf(name), prefixed).unmatched).toEqual([])
+  })
+})
+
+test('the branch of a quantised layer begins and ends at floats', () => {
+  const query = layersOf('bert-q8').find(({ module }) => module?.endsWith('layer.1.attention.self.query'))
+  expect(query?.input).toBe('/model/bert/encoder/layer.0/output/LayerNorm/LayerNormalization_output_0')
+  expect(query?.outputNode.outputs).toEqual([
+    '/model/bert/encoder/layer.1/attention/self/query/MatMul_output_0',
+  ])
+})
+
+test('what is not found is listed with what is near, and a map helps', () => {
+  const layers = layersOf('bert-torchscript')
+  const { matched, unmatched } = matchLayers(layers, {
+    'bert.encoder.layer.0.attention.self.querry': [16, 16],
+    'bert.encoder.layer.0.output.dense': [32, 16],
+  })
+  expect(matched.size).toBe(0)
+  expect(unmatched.map(({ reason }) => reason)).toEqual([
+    'no layer has this name',
+    'the layer has another shape',
+  ])
+  expect(unmatched[0]?.candidates).toContain('model.bert.encoder.layer.0.attention.self.query')
+  expect(unmatched[1]?.candidates).toEqual(['/model/bert/encoder/layer.0/output/dense/MatMul [16, 32]'])
+  const map = { 'a.b': '/model/bert/encoder/layer.0/attention/self/query/MatMul' }
+  expect(matchLayers(layers, { 'a.b': [16, 16] }, { map }).unmatched).toEqual([])
+})
+
+test('another root is another module, and a root that two layers share is no choice', () => {
+  const [layer] = layersOf('vit-dynamo')
+  if (!layer) throw new Error('the fixture has layers')
+  const layers = ['encoder', 'decoder'].map((root) => ({ ...layer, module: `${root}.x.q` }))
+  const shape = [16, 16] as const
+  expect(matchLayers(layers.slice(1), { 'encoder.x.q': shape }).unmatched[0]?.reason).toBe(
+    'no layer has this name',
+  )
+  expect(matchLayers(layers, { 'x.q': shape }).unmatched[0]?.reason).toBe('several layers have this name')
+  expect(matchLayers(layers, { 'encoder.x.q': shape }).matched.get('encoder.x.q')).toBe(layers[0])
+})

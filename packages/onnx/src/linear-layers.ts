@@ -1,0 +1,140 @@
+/**
+ * Finds the linear layers of a model: y = x·W (+ b) with a constant W of two dimensions, plain or quantised, wherever the graph keeps
+ * it. It does not decide which of them an adapter means: `match-layers` does. Fused `com.microsoft` Attention is not looked into yet.
+ */
+import type { OnnxGraph, OnnxNode } from './graph.js'
+import type { OnnxModel } from './model.js'
+import { moduleNameOf } from './module-name.js'
+import type { OnnxTensor } from './tensor.js'
+
+/** One linear layer. A branch reads `input` and is added to output 0 of `outputNode`; a bias comes after it or is in it already. */
+export interface LinearLayer {
+  /** The dotted name of its PyTorch module as far as the file tells, root segment included; undefined: the file does not tell. */
+  readonly module: string | undefined
+  readonly graph: OnnxGraph
+  /** The product: MatMul, Gemm, MatMulNBits or MatMulInteger. */
+  readonly node: OnnxNode
+  /** The float value that goes in, before it is quantised. */
+  readonly input: string
+  /** The node with the float output, after it is scaled. */
+  readonly outputNode: OnnxNode
+  /** The constant, as it is named in the file. */
+  readonly weight: string
+  /** d1. */
+  readonly outFeatures: number
+  /** d2. */
+  readonly inFeatures: number
+}
+
+/** What is read of one graph again and again. */
+export interface GraphIndex {
+  readonly producers: ReadonlyMap<string, OnnxNode>
+  readonly consumers: ReadonlyMap<string, readonly OnnxNode[]>
+}
+
+interface Weight {
+  readonly name: string
+  readonly dims: readonly number[]
+}
+
+/** All linear layers, in the order of the file, those in subgraphs too. */
+export function findLinearLayers(model: OnnxModel): LinearLayer[] {
+  return model.graph.graphs().flatMap((graph) => {
+    const index = indexOf(graph)
+    return graph.nodes.flatMap((node) => {
+      const found = linearLayer(graph, node, index)
+      return found ? [{ ...found, module: moduleNameOf(found, index) }] : []
+    })
+  })
+}
+
+function indexOf(graph: OnnxGraph): GraphIndex {
+  const producers = new Map<string, OnnxNode>()
+  const consumers = new Map<string, OnnxNode[]>()
+  for (const node of graph.nodes) {
+    for (const output of node.outputs) producers.set(output, node)
+    for (const input of new Set(node.inputs)) {
+      const readers = consumers.get(input)
+      if (readers) readers.push(node)
+      else consumers.set(input, [node])
+    }
+  }
+  return { producers, consumers }
+}
+
+function linearLayer(
+  graph: OnnxGraph,
+  node: OnnxNode,
+  index: GraphIndex,
+): Omit<LinearLayer, 'module'> | undefined {
+  const [x, w] = node.inputs
+  if (!x || !w) return undefined
+  const kind = `${node.domain}:${node.opType}`
+  if (kind === 'com.microsoft:MatMulNBits') {
+    const inFeatures = Number(node.attribute('K')?.int ?? 0)
+    const outFeatures = Number(node.attribute('N')?.int ?? 0)
+    return { graph, node, input: x, outputNode: node, weight: w, outFeatures, inFeatures }
+  }
+  const weight =
+    kind === ':MatMul' || kind === ':Gemm' || kind === ':MatMulInteger'
+      ? weightOf(w, graph, index)
+      : undefined
+  if (weight?.dims.length !== 2) return undefined
+  const [rows = 0, columns = 0] = weight.dims
+  if (kind === ':MatMulInteger') {
+    const quantizer = index.producers.get(x)
+    const outputNode = floatOutput(node, index)
+    const [input] = quantizer?.inputs ?? []
+    if (quantizer?.opType !== 'DynamicQuantizeLinear' || !input || !outputNode) return undefined
+    return { graph, node, input, outputNode, weight: weight.name, outFeatures: columns, inFeatures: rows }
+  }
+  if (kind === ':Gemm' && node.attribute('transA')?.int) return undefined
+  const isTransposed = kind === ':Gemm' && Boolean(node.attribute('transB')?.int)
+  const [inFeatures, outFeatures] = isTransposed ? [columns, rows] : [rows, columns]
+  return {
+    graph,
+    node,
+    input: floatInput(x, index),
+    outputNode: node,
+    weight: weight.name,
+    outFeatures,
+    inFeatures,
+  }
+}
+
+/** A constant that reaches the product directly, or transposed, cast or dequantised on its way. */
+function weightOf(name: string, graph: OnnxGraph, index: GraphIndex, steps = 0): Weight | undefined {
+  const tensor = initializerOf(name, graph)
+  if (tensor) return { name, dims: tensor.dims }
+  const producer = index.producers.get(name)
+  if (!producer || steps > 8) return undefined
+  if (producer.opType === 'Constant') {
+    const constant = producer.attribute('value')?.tensor
+    return constant && { name, dims: constant.dims }
+  }
+  if (!['Transpose', 'Cast', 'Identity', 'DequantizeLinear'].includes(producer.opType)) return undefined
+  const source = weightOf(producer.inputs[0] ?? '', graph, index, steps + 1)
+  return source && producer.opType === 'Transpose' ? { ...source, dims: source.dims.toReversed() } : source
+}
+
+function initializerOf(name: string, graph: OnnxGraph | undefined): OnnxTensor | undefined {
+  return graph && (graph.initializers.get(name) ?? initializerOf(name, graph.parent))
+}
+
+/** Of a pair QuantizeLinear, DequantizeLinear the value before it: the branch escapes the quantisation of the base. */
+function floatInput(name: string, { producers }: GraphIndex): string {
+  const dequantizer = producers.get(name)
+  const quantizer = producers.get(dequantizer?.inputs[0] ?? '')
+  const isPair = dequantizer?.opType === 'DequantizeLinear' && quantizer?.opType === 'QuantizeLinear'
+  return (isPair && quantizer.inputs[0]) || name
+}
+
+/** MatMulInteger → Cast → Mul by the scales: the Mul. */
+function floatOutput(node: OnnxNode, { consumers }: GraphIndex): OnnxNode | undefined {
+  const only = (from: OnnxNode, opType: string) => {
+    const [reader, ...others] = consumers.get(from.outputs[0] ?? '') ?? []
+    return others.length === 0 && reader?.opType === opType ? reader : undefined
+  }
+  const cast = only(node, 'Cast')
+  return cast && only(cast, 'Mul')
+}
