@@ -17,7 +17,9 @@ export async function startPeftPeer(): Promise<PeftPeer | undefined> {
   const python = process.env.FOURIERFT_PYTHON ?? 'python3'
   if (spawnSync(python, ['-c', 'import peft, torch']).status !== 0) return undefined
   const script = fileURLToPath(new URL('../python/peft_peer.py', import.meta.url))
-  const child = spawn(python, [script], { stdio: ['pipe', 'pipe', 'inherit'] })
+  // Threads of OpenMP that spin at a barrier for one that has no core make PyTorch a hundred times slower beside another process.
+  const env = { OMP_WAIT_POLICY: 'PASSIVE', ...process.env }
+  const child = spawn(python, [script], { stdio: ['pipe', 'pipe', 'inherit'], env })
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const answer = async () => {
     const { value, done } = await lines.next()
