@@ -1,8 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
+import { encodeGraph } from './encode.js'
 import { findLinearLayers } from './linear-layers.js'
 import { matchLayers } from './match-layers.js'
 import { readModel } from './model.js'
+import { DataType, Model } from './schema.js'
+import { field, message } from './wire-message.js'
 
 function layersOf(name: string) {
   const bytes = readFileSync(new URL(`__fixtures__/${name}.onnx`, import.meta.url))
@@ -116,4 +119,35 @@ test('another root is another module, and a root that two layers share is no cho
   )
   expect(matchLayers(layers, { 'x.q': shape }).unmatched[0]?.reason).toBe('several layers have this name')
   expect(matchLayers(layers, { 'encoder.x.q': shape }).matched.get('encoder.x.q')).toBe(layers[0])
+})
+
+test('a pair that quantises and dequantises is passed by, and transB turns the weight', () => {
+  const float = (name: string, dims: number[]) => ({
+    name,
+    dims,
+    dataType: DataType.float,
+    data: new Uint8Array(),
+  })
+  const graph = encodeGraph({
+    name: 'main',
+    nodes: [
+      { opType: 'QuantizeLinear', inputs: ['x', 's'], outputs: ['xq'] },
+      { opType: 'DequantizeLinear', inputs: ['xq', 's'], outputs: ['xd'] },
+      { opType: 'DequantizeLinear', inputs: ['a.q.weight', 's'], outputs: ['wd'] },
+      { opType: 'MatMul', inputs: ['xd', 'wd'], outputs: ['y'] },
+      { opType: 'Gemm', inputs: ['y', 'a.k.weight'], outputs: ['z'], attributes: { transB: { int: 1 } } },
+      { opType: 'MatMul', inputs: ['z', 'y'], outputs: ['no'] },
+    ],
+    outputs: [],
+    initializers: [float('a.q.weight', [3, 5]), float('a.k.weight', [7, 5]), float('s', [])],
+  })
+  const parts: Uint8Array[] = []
+  message(field(Model.irVersion, 8), field(Model.graph, graph)).writeTo(parts)
+  const layers = findLinearLayers(readModel(new Uint8Array(Buffer.concat(parts))))
+  expect(
+    layers.map(({ module, input, outFeatures, inFeatures }) => [module, input, outFeatures, inFeatures]),
+  ).toEqual([
+    ['a.q', 'x', 5, 3],
+    ['a.k', 'y', 7, 5],
+  ])
 })
