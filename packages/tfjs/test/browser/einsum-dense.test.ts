@@ -210,6 +210,9 @@ describe.each(['cpu', 'webgl'] as const)('EinsumDense on %s', (backend) => {
 
 const [WIDTH, STEPS] = [8, 5]
 
+/** What rounds one after the other: embedding; query, scores, softmax, values, output, twice; head. */
+const DEPTH = 1 + 2 * 5 + 1
+
 /** `x + attention(x)`, as users put the attention of TensorFlow.js into a model: its `apply` takes no value from a model. */
 class SelfAttention extends tfl.layers.Layer {
   static readonly className = 'SelfAttention'
@@ -236,9 +239,14 @@ describe.each(['cpu', 'webgl'] as const)('MultiHeadAttention on %s', (backend) =
     await tf.ready()
   })
 
-  it('is fine-tuned by query and value, as PEFT’s users do, through two layers', async () => {
-    const blocks = ['first', 'second'].map((name) => new SelfAttention({ name }))
-    const model = tfl.sequential({
+  let blocks: SelfAttention[]
+  let model: tfl.LayersModel
+  let x: tf.Tensor
+  let y: tf.Tensor
+  let base: Float32Array
+  beforeEach(() => {
+    blocks = ['first', 'second'].map((name) => new SelfAttention({ name }))
+    model = tfl.sequential({
       layers: [
         tfl.layers.dense({ name: 'embed', units: WIDTH, inputShape: [STEPS, 3] }),
         ...blocks,
@@ -246,15 +254,28 @@ describe.each(['cpu', 'webgl'] as const)('MultiHeadAttention on %s', (backend) =
         tfl.layers.dense({ name: 'head', units: 2 }),
       ],
     })
-    const x = tf.randomNormal([16, STEPS, 3], 0, 1, 'float32', 3)
-    const y = tf.randomNormal([16, 2], 0, 1, 'float32', 4)
-    const predict = () => tf.tidy(() => numbers(model.predict(x) as tf.Tensor))
-    // The first run makes the attention's weights.
-    const base = predict()
-    const kernels = () =>
-      [model, ...blocks.flatMap(({ projections }) => projections)]
-        .flatMap(({ weights }) => weights)
-        .map((weight) => numbers(weight.read()))
+    x = tf.randomNormal([16, STEPS, 3], 0, 1, 'float32', 3)
+    y = tf.randomNormal([16, 2], 0, 1, 'float32', 4)
+    // The first run makes the attention's weights; here they are the same each time.
+    predict()
+    for (const [i, weight] of weights().entries()) {
+      const value = tf.randomNormal(weight.shape as number[], 0, 1 / Math.sqrt(WIDTH), 'float32', 10 + i)
+      weight.write(value)
+      value.dispose()
+    }
+    base = predict()
+  })
+  afterEach(() => {
+    model.dispose()
+    tf.dispose([x, y])
+  })
+
+  const predict = () => tf.tidy(() => numbers(model.predict(x, { batchSize: 16 }) as tf.Tensor))
+  const weights = () =>
+    [model, ...blocks.flatMap(({ projections }) => projections)].flatMap(({ weights }) => weights)
+  const kernels = () => weights().map((weight) => numbers(weight.read()))
+
+  it('is fine-tuned by query and value, as PEFT’s users do, through two layers', async () => {
     const before = kernels()
     const config = { targetModules: ['query', 'value'], nFrequency: 20, scaling: 20, initWeights: true }
     const adapters = attach(model, config)
@@ -279,14 +300,55 @@ describe.each(['cpu', 'webgl'] as const)('MultiHeadAttention on %s', (backend) =
 
     const trained = predict()
     await adapters.mergeAdapter()
-    // Two attentions one after the other, of sums as above.
-    expectClose(predict(), trained, 16 * ROUNDINGS)
+    expectClose(predict(), trained, DEPTH * ROUNDINGS)
     adapters.unmergeAdapter()
     expect(kernels()).toEqual(before)
     adapters.detach()
     expect(predict()).toEqual(base)
     optimizer.dispose()
-    model.dispose()
-    tf.dispose([x, y])
+  })
+
+  it('lets the layer below it train, itself frozen', async () => {
+    const before = kernels()
+    const adapters = attach(model, {
+      targetModules: ['embed'],
+      nFrequency: 10,
+      scaling: 20,
+      initWeights: true,
+    })
+    const optimizer = tf.train.adam(0.05)
+    model.compile({ optimizer, loss: 'meanSquaredError' })
+    const { history } = await model.fit(x, y, { epochs: 15, verbose: 0, yieldEvery: 'never' })
+    const losses = history.loss as number[]
+    expect(losses.at(-1)).toBeLessThan(0.95 * (losses[0] ?? 0))
+    expect(kernels()).toEqual(before)
+    adapters.detach()
+    optimizer.dispose()
+  })
+
+  it('is all-linear, and has an adapter for each row', async () => {
+    const adapters = attach(model)
+    const config = { targetModules: 'all-linear', nFrequency: 6, scaling: 10 } as const
+    adapters.addAdapter('a', config, { initialSeed: 1 })
+    adapters.addAdapter('b', { ...config, randomLocSeed: 6 }, { initialSeed: 2 })
+    expect([...(await adapters.getAdapter('a')).modules.keys()]).toEqual([
+      'embed',
+      ...['first', 'second'].flatMap((block) =>
+        ['query', 'key', 'value', 'attentionOutput'].map((part) => `${block}.attention.${part}`),
+      ),
+      'head',
+    ])
+    const names = ['b', null, 'a']
+    const rows = Array.from({ length: 16 }, (_, row) => names[row % 3] ?? null)
+    const mixed = adapters.withAdapterPerRow(rows, predict)
+    const alone = new Map<string | null, Float32Array>([[null, base]])
+    for (const name of ['a', 'b']) {
+      adapters.setAdapter(name)
+      alone.set(name, predict())
+    }
+    const expected = rows.flatMap((name, row) => [...(alone.get(name)?.subarray(2 * row, 2 * row + 2) ?? [])])
+    expectClose(mixed, expected, DEPTH * ROUNDINGS)
+    adapters.detach()
+    expect(predict()).toEqual(base)
   })
 })
