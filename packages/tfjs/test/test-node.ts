@@ -1,12 +1,15 @@
 /** What tfjs-node and tfjs-node-gpu are put to: the suite, and what is particular to the native operator. */
 import { testBackend } from '@fourierft/conformance/vitest'
-import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
+import { createLayer, explicitEntries, referenceForward, uniformEntries } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
 import * as tfl from '@tensorflow/tfjs-layers'
-import { describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
+import { BRANCH_SIZES, expectBranch } from '../src/__fixtures__/expect-branch.js'
 import { createTfjsBackend } from '../src/backend.js'
-import { attach, fourierLinear } from '../src/index.js'
+import { attach, fourierLinear, TableCache } from '../src/index.js'
+import type { BranchInput } from '../src/strategies/branch.js'
 import { hasNativeKernel } from '../src/strategies/native.js'
+import { tensorflowSpectral } from '../src/strategies/tensorflow-spectral.js'
 
 export async function testNode(name: 'node' | 'node-gpu'): Promise<void> {
   process.env.TF_CPP_MIN_LOG_LEVEL = '3'
@@ -18,6 +21,67 @@ export async function testNode(name: 'node' | 'node-gpu'): Promise<void> {
 
   describe(`tfjs-${name} on ${opened.device}`, () => {
     testBackend(() => opened)
+
+    describe.each(['segments', 'slots'] as const)(
+      "spectral by TensorFlow's own FFTs, added by %s",
+      (summation) => {
+        const tables = new TableCache()
+        afterAll(() => tables.dispose())
+        const branch = (input: BranchInput) => tensorflowSpectral(input, summation)
+
+        it.each([...BRANCH_SIZES, [768, 1021, 1000, 6]] as const)(
+          '[%i, %i], n = %i, T = %i: forward and backward, for all and by row',
+          (d1, d2, n, tokens) => {
+            expectBranch(branch, uniformEntries({ shape: [d1, d2], n, seed: 3 }), tokens, tables)
+          },
+        )
+
+        it('adds up what a few frequencies share, and gives the same bits again', () => {
+          const entries = explicitEntries({
+            shape: [60, 64],
+            rows: Uint32Array.from({ length: 300 }, (_, l) => l % 5),
+            columns: Uint32Array.from({ length: 300 }, (_, l) => Math.floor(l / 5)),
+          })
+          expectBranch(branch, entries, 4, tables)
+          const run = () =>
+            tf.tidy(() =>
+              branch({
+                x: tf.ones([4, 64]),
+                c: tf.linspace(-1, 1, 300),
+                rows: undefined,
+                entries,
+                tables,
+              }).dataSync(),
+            )
+          expect(run()).toEqual(run())
+        })
+
+        it('leaves nothing behind but its tables', () => {
+          const entries = uniformEntries({ shape: [24, 36], n: 40, seed: 1 })
+          const f = (x: tf.Tensor, c: tf.Tensor) =>
+            tf.tidy(() => branch({ x: x as tf.Tensor2D, c, rows: undefined, entries, tables }))
+          const once = () => {
+            const [x, c] = [tf.ones([2, 36]), tf.ones([40])]
+            tf.dispose([x, c, ...tf.grads(f)([x, c])])
+          }
+          once()
+          const before = tf.memory().numTensors
+          once()
+          expect(tf.memory().numTensors).toBe(before)
+        })
+      },
+    )
+
+    it('spectral is made of these operators, not of the portable body', async () => {
+      const entries = uniformEntries({ shape: [24, 36], n: 40, seed: 1 })
+      const spec = { shape: [24, 36] as const, entries, scaling: 1 }
+      const { kernelNames } = await tf.profile(() =>
+        tf.tidy(() => {
+          fourierLinear(tf.ones([2, 36]), tf.ones([40]), spec, { strategy: 'spectral' })
+        }),
+      )
+      expect(kernelNames).not.toContain('BatchMatMul')
+    })
 
     const without = hasNativeKernel() ? '' : ' (skipped: no compiled kernel, or TensorFlow computes on a GPU)'
     describe.skipIf(!hasNativeKernel())(`the native operator${without}`, () => {

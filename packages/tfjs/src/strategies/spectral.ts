@@ -29,9 +29,11 @@ import type { TableCache } from '../table-cache.js'
 import { withGradient } from '../with-gradient.js'
 import { type BranchInput, coefficientsPerToken } from './branch.js'
 import { hasHostMemory, hostSpectral } from './host-memory.js'
+import { hasTensorflow, tensorflowSpectral } from './tensorflow-spectral.js'
 
 export function spectral(input: BranchInput): Tensor2D {
-  return hasHostMemory() ? hostSpectral(input) : portableSpectral(input)
+  if (hasHostMemory()) return hostSpectral(input)
+  return hasTensorflow() ? tensorflowSpectral(input) : portableSpectral(input)
 }
 
 /** The form that runs on every backend. */
