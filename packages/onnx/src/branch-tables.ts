@@ -16,7 +16,7 @@ export type TableName = (typeof TABLE_NAMES)[number]
  * @returns the tensors in the order of {@link TABLE_NAMES}: entries `[2, n]`, w1 `[2G, A]`, m2 `[G, 2m, 2B]`, gather `[P]`, coefficient
  *   `[P]`, factors `[P, 1]` (signs times `1/(d1·d2)`), n1 `[G', 2B', 2m']`, w1i `[A', 2G']`, with `P = G'·2m'`
  */
-export function branchTables(entries: Entries, prefix: string): NewTensor[] {
+export function branchTables(entries: Entries, prefix: string): (NewTensor & { readonly name: string })[] {
   const { analysis, synthesis, gather, coefficient, signs } = groupedTransform(entries)
   const [d1, d2] = entries.shape
   const rows = gather.length

@@ -231,8 +231,8 @@ export class OnnxGraph {
     this.#message.insert([field(Graph.input, encodeValue(value))], this.#message.last(Graph.input))
   }
 
-  /** @throws FourierFTError INVALID_OPTION: there is an output of that name */
-  addOutput(value: NewValue): void {
+  /** A name alone: the runtime infers the rest. @throws FourierFTError INVALID_OPTION: there is an output of that name */
+  addOutput(value: NewValue | { readonly name: string }): void {
     if (this.outputs.some(({ name }) => name === value.name)) throw this.#taken(value.name)
     this.#message.insert([field(Graph.output, encodeValue(value))], this.#message.last(Graph.output))
   }

@@ -1,0 +1,173 @@
+/**
+ * Makes a model ready for adapters: behind each linear layer that is named stands a `FourierFT` node, whose coefficients and choice of an
+ * adapter for each row are new inputs of the graph. The weights are not touched. Fed without adapters the model gives its own bits.
+ */
+import { type Entries, entriesDigest, FourierFTError } from '@fourierft/core'
+import { branchFunction, DOMAIN } from './branch-function.js'
+import { branchTables, TABLE_NAMES } from './branch-tables.js'
+import type { NewNode } from './encode.js'
+import type { OnnxGraph, OnnxNode } from './graph.js'
+import type { LinearLayer } from './linear-layers.js'
+import type { OnnxModel } from './model.js'
+import { DataType } from './schema.js'
+import type { OnnxTensor } from './tensor.js'
+
+/** Where an adapter's layer goes. */
+export interface Branch {
+  /** The module's name, as in the adapter's file. */
+  readonly module: string
+  readonly layer: LinearLayer
+  /** Of the layer's shape `[d1, d2]`. */
+  readonly entries: Entries
+}
+
+/** The inputs of an attached model that are new. */
+export interface AttachedInputs {
+  /** int64 `[R]`: for each of R equal parts of the tokens its row of the coefficients, −1 for the last one, which is zero then. */
+  readonly rows: string
+  /** Module name → float32 `[A, n]`, each adapter's α·c; `[0, n]` for none. */
+  readonly coefficients: ReadonlyMap<string, string>
+}
+
+/** The first opset whose operators the portable function is made of. */
+const LOWEST_OPSET = 11
+
+/**
+ * Adds the branches to the model.
+ *
+ * @param options.activations what the layers compute with; default: float. Of float16 layers the branch computes in float32 and is rounded once
+ * @throws {FourierFTError} `UNSUPPORTED` (opset below 11), `SHAPE_MISMATCH`, `INVALID_STATE` (attached already), `INVALID_OPTION` (no
+ *   branches, two for one layer); the model is left as it was then
+ */
+export function attachBranches(
+  model: OnnxModel,
+  branches: readonly Branch[],
+  { activations = DataType.float }: { activations?: number } = {},
+): AttachedInputs {
+  const opset = check(model, branches)
+  const rows = `${DOMAIN}.rows`
+  model.raiseIrVersion(8)
+  model.addOpsetImport(DOMAIN, 1)
+  model.addFunction(branchFunction(opset))
+  model.graph.addInput({ name: rows, dataType: DataType.int64, dims: [`${DOMAIN}_rows`] })
+
+  const prefixes = new Map<string, string>()
+  const coefficients = new Map<string, string>()
+  for (const { module, layer, entries } of branches) {
+    const digest = `${entries.shape.join('x')}:${entriesDigest(entries)}`
+    const known = prefixes.get(digest)
+    const prefix = known ?? `${DOMAIN}.${prefixes.size}.`
+    if (known === undefined) {
+      prefixes.set(digest, prefix)
+      for (const table of branchTables(entries, prefix)) model.graph.addInitializer(table)
+    }
+    const input = `${DOMAIN}.${module}`
+    model.graph.addInput({ name: input, dataType: DataType.float, dims: [`${DOMAIN}_adapters`, entries.n] })
+    coefficients.set(module, input)
+    insert(layer, [input, rows, ...TABLE_NAMES.map((table) => prefix + table)], activations)
+  }
+  return { rows, coefficients }
+}
+
+/** The layer's output gets another name; the new node takes the old one, so that all who read it read the sum. */
+function insert(
+  { outputNode: product, input }: LinearLayer,
+  inputs: readonly string[],
+  activations: number,
+): void {
+  const outputNode = biasOf(product) ?? product
+  const [output] = outputNode.outputs as [string]
+  const base = `${output}.${DOMAIN}.base`
+  const branch = (x: string, base: string, y: string): NewNode => ({
+    name: `${outputNode.name || output}/${DOMAIN}`,
+    opType: 'FourierFT',
+    domain: DOMAIN,
+    inputs: [x, base, ...inputs],
+    outputs: [y],
+  })
+  outputNode.setOutput(0, base)
+  if (activations === DataType.float) {
+    outputNode.graph.insertAfter(outputNode, [branch(input, base, output)])
+    return
+  }
+  const cast = (from: string, to: string, dataType: number): NewNode => ({
+    name: `${to}/Cast`,
+    opType: 'Cast',
+    inputs: [from],
+    outputs: [to],
+    attributes: { to: { int: dataType } },
+  })
+  const [x, wide, y] = ['x', 'wide', 'y'].map((name) => `${output}.${DOMAIN}.${name}`) as [
+    string,
+    string,
+    string,
+  ]
+  outputNode.graph.insertAfter(outputNode, [
+    cast(input, x, DataType.float),
+    cast(base, wide, DataType.float),
+    branch(x, wide, y),
+    cast(y, output, activations),
+  ])
+}
+
+/** The node that adds a constant bias to the product, if nobody else reads it: runtimes make one of the two, which a branch between would prevent. */
+function biasOf(product: OnnxNode): OnnxNode | undefined {
+  const { graph } = product
+  const [output] = product.outputs as [string]
+  const [reader, ...others] = graph.consumersOf(output)
+  if (reader?.opType !== 'Add' || reader.graph !== graph || others.length > 0) return undefined
+  if (graph.outputs.some(({ name }) => name === output)) return undefined
+  const bias = reader.inputs.find((input) => input !== output)
+  const isConstant = bias !== undefined && initializer(graph, bias)?.dims.length === 1
+  return isConstant ? reader : undefined
+}
+
+function initializer(graph: OnnxGraph | undefined, name: string): OnnxTensor | undefined {
+  return graph && (graph.initializers.get(name) ?? initializer(graph.parent, name))
+}
+
+/** The opset of the model. */
+function check(model: OnnxModel, branches: readonly Branch[]): number {
+  const { file } = model
+  const opset = model.opsetImports.get('') ?? 0
+  if (opset < LOWEST_OPSET)
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `${file} is of ONNX's opset ${opset}; adapters need ${LOWEST_OPSET} or later. Export the model again with a later opset.`,
+      { file, expected: LOWEST_OPSET, received: opset },
+    )
+  if (model.opsetImports.has(DOMAIN))
+    throw new FourierFTError(
+      'INVALID_STATE',
+      `${file} has adapters attached already; attach to the original file.`,
+      { file },
+    )
+  if (branches.length === 0)
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `${file}: there is nothing to attach; name at least one layer.`,
+      {
+        file,
+        option: 'branches',
+      },
+    )
+  const taken = new Map<unknown, string>()
+  for (const { module, layer, entries } of branches) {
+    const [d1, d2] = entries.shape
+    if (d1 !== layer.outFeatures || d2 !== layer.inFeatures)
+      throw new FourierFTError(
+        'SHAPE_MISMATCH',
+        `${file}: the layer of module ${module} is [${layer.outFeatures}, ${layer.inFeatures}] ([out, in]), its entries are of [${d1}, ${d2}].`,
+        { file, module, expected: [layer.outFeatures, layer.inFeatures], received: entries.shape },
+      )
+    const other = taken.get(layer.outputNode)
+    if (other !== undefined)
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        `${file}: the modules ${other} and ${module} are one layer, ${layer.node.name}; give each its own.`,
+        { file, module, received: layer.node.name },
+      )
+    taken.set(layer.outputNode, module)
+  }
+  return opset
+}
