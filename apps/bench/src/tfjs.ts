@@ -36,11 +36,15 @@ export async function benchmarkTfjs(effort: Effort, name: 'wasm' | 'node'): Prom
   else await transposedProducts(effort)
 }
 
-/** The frozen layer, and what is added to it: all with a bias, all differentiated by the input. */
+/** `x·W + b` at its cheapest: one fused product, and a gradient by the input alone, which TensorFlow.js's own fused product has not. */
 function frozenLayer(d: number): { linear: (x: tf.Tensor) => tf.Tensor; dispose: () => void } {
-  const w = tf.randomNormal([d, d])
+  const w = tf.randomNormal<tf.Rank.R2>([d, d])
   const bias = tf.zeros([d])
-  return { linear: (x) => tf.add(tf.matMul(x, w), bias), dispose: () => tf.dispose([w, bias]) }
+  const linear = tf.customGrad((x, _save) => ({
+    value: tf.fused.matMul({ a: x as tf.Tensor, b: w, bias }),
+    gradFunc: (dy: tf.Tensor) => tf.matMul(dy, w, false, true),
+  }))
+  return { linear, dispose: () => tf.dispose([w, bias]) }
 }
 
 async function forwardPasses(
