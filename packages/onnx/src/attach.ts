@@ -29,6 +29,17 @@ export interface AttachedInputs {
   readonly coefficients: ReadonlyMap<string, string>
 }
 
+/** The key of the metadata that say what `detachBranches` needs to know of the original file: {@link Original} as JSON. */
+export const ORIGINAL = `${DOMAIN}.original`
+
+export interface Original {
+  /** Of the original file, in bytes. */
+  readonly size: number
+  readonly irVersion: number
+  /** Of the file with all that was attached, but for these metadata. */
+  readonly attachedSize: number
+}
+
 /** The first opset whose operators the portable function is made of. */
 const LOWEST_OPSET = 11
 
@@ -46,6 +57,7 @@ export function attachBranches(
 ): AttachedInputs {
   const opset = check(model, branches)
   const rows = `${DOMAIN}.rows`
+  const { size, irVersion } = model
   model.raiseIrVersion(8)
   model.addOpsetImport(DOMAIN, 1)
   model.addFunction(branchFunction(opset))
@@ -66,6 +78,7 @@ export function attachBranches(
     coefficients.set(module, input)
     insert(layer, [input, rows, ...TABLE_NAMES.map((table) => prefix + table)], activations)
   }
+  model.addMetadata(ORIGINAL, JSON.stringify({ size, irVersion, attachedSize: model.size }))
   return { rows, coefficients }
 }
 
@@ -136,7 +149,7 @@ function check(model: OnnxModel, branches: readonly Branch[]): number {
       `${file} is of ONNX's opset ${opset}; adapters need ${LOWEST_OPSET} or later. Export the model again with a later opset.`,
       { file, expected: LOWEST_OPSET, received: opset },
     )
-  if (model.opsetImports.has(DOMAIN))
+  if (model.opsetImports.has(DOMAIN) || model.metadata.has(ORIGINAL))
     throw new FourierFTError(
       'INVALID_STATE',
       `${file} has adapters attached already; attach to the original file.`,

@@ -5,6 +5,7 @@ import {
   Attribute,
   AttributeType,
   Dimension,
+  Entry,
   Graph,
   LocalFunction,
   Node,
@@ -137,6 +138,11 @@ export function encodeFunction(made: NewFunction): WireMessage {
 
 export function encodeOpset(domain: string, version: number): WireMessage {
   return message(field(OperatorSet.domain, domain), field(OperatorSet.version, version))
+}
+
+/** One of `metadata_props`. */
+export function encodeEntry(key: string, value: string): WireMessage {
+  return message(field(Entry.key, key), field(Entry.value, value))
 }
 
 function encodeAttribute(name: string, value: NewAttribute): WireMessage {

@@ -11,7 +11,18 @@ import {
   type NewTensor,
   type NewValue,
 } from './encode.js'
-import { Attribute, Dimension, Entry, Graph, Node, Shape, TensorType, Type, ValueInfo } from './schema.js'
+import {
+  Attribute,
+  Dimension,
+  Entry,
+  Graph,
+  Node,
+  Shape,
+  Tensor,
+  TensorType,
+  Type,
+  ValueInfo,
+} from './schema.js'
 import { type OnnxTensor, readTensor } from './tensor.js'
 import { field, malformed, type WireField, type WireMessage } from './wire-message.js'
 
@@ -235,6 +246,31 @@ export class OnnxGraph {
   addOutput(value: NewValue | { readonly name: string }): void {
     if (this.outputs.some(({ name }) => name === value.name)) throw this.#taken(value.name)
     this.#message.insert([field(Graph.output, encodeValue(value))], this.#message.last(Graph.output))
+  }
+
+  /** Takes nodes of this graph away. Who reads their outputs has to read something else by then. */
+  removeNodes(nodes: readonly OnnxNode[]): void {
+    const gone = new Set(nodes)
+    this.#message.remove(nodes.map((node) => node.field))
+    this.#nodes = this.#nodes.filter((node) => !gone.has(node))
+  }
+
+  removeInitializers(names: ReadonlySet<string>): void {
+    const where = this.#where
+    this.#message.remove(
+      this.#message.all(Graph.initializer).filter((one) => {
+        const name = one.message(where).last(Tensor.name)?.text(where)
+        return name !== undefined && names.has(name)
+      }),
+    )
+    for (const name of names) this.#initializers.delete(name)
+  }
+
+  removeInputs(names: ReadonlySet<string>): void {
+    const where = this.#where
+    this.#message.remove(
+      this.#message.all(Graph.input).filter((one) => names.has(readValue(one.message(where), where).name)),
+    )
   }
 
   #rejectTaken(name: string): void {

@@ -2,6 +2,7 @@
 export { type AttachedInputs, attachBranches, type Branch } from './attach.js'
 export { branchFunction, DOMAIN } from './branch-function.js'
 export { branchTables, TABLE_NAMES, type TableName } from './branch-tables.js'
+export { detachBranches } from './detach.js'
 export type { NewAttribute, NewFunction, NewGraph, NewNode, NewTensor, NewValue } from './encode.js'
 export type { OnnxAttribute, OnnxGraph, OnnxNode, OnnxValue } from './graph.js'
 export { findLinearLayers, type LinearLayer } from './linear-layers.js'

@@ -7,10 +7,10 @@
  *     const edited = model.toBytes()           // or toParts(), to write without a second copy
  */
 import { FourierFTError } from '@fourierft/core'
-import { encodeFunction, encodeOpset, type NewFunction } from './encode.js'
+import { encodeEntry, encodeFunction, encodeOpset, type NewFunction } from './encode.js'
 import { OnnxGraph, readEntries } from './graph.js'
-import { LocalFunction, Model, OperatorSet } from './schema.js'
-import { field, malformed, readMessage, type WireMessage } from './wire-message.js'
+import { Entry, LocalFunction, Model, OperatorSet } from './schema.js'
+import { field, malformed, readMessage, type WireField, type WireMessage } from './wire-message.js'
 
 /** The name of a model-local function. */
 export interface OnnxFunction {
@@ -44,8 +44,12 @@ export class OnnxModel {
 
   /** Raises the IR version to `version` where it is lower. */
   raiseIrVersion(version: number): void {
+    if (version > this.irVersion) this.setIrVersion(version)
+  }
+
+  setIrVersion(version: number): void {
     const old = this.#message.last(Model.irVersion)
-    if (old && version > this.irVersion) this.#message.replace(old, field(Model.irVersion, version))
+    if (old && version !== this.irVersion) this.#message.replace(old, field(Model.irVersion, version))
   }
 
   /** The version of each operator set that the model uses; `''` is ONNX's own. */
@@ -73,13 +77,16 @@ export class OnnxModel {
     this.#message.insert([field(Model.opsetImport, encodeOpset(domain, version))])
   }
 
+  /** Takes an operator set away, if it is there. */
+  removeOpsetImport(domain: string): void {
+    const isIt = (one: WireField) =>
+      one.message(this.file).last(OperatorSet.domain)?.text(this.file) === domain
+    this.#message.remove(this.#message.all(Model.opsetImport).filter(isIt))
+  }
+
   /** The model-local functions. */
   get functions(): readonly OnnxFunction[] {
-    return this.#message.all(Model.functions).map((one) => {
-      const parts = one.message(this.file)
-      const domain = parts.last(LocalFunction.domain)?.text(this.file) ?? ''
-      return { domain, name: parts.last(LocalFunction.name)?.text(this.file) ?? '' }
-    })
+    return this.#message.all(Model.functions).map((one) => this.#functionOf(one))
   }
 
   /** @throws FourierFTError INVALID_STATE: there is a function of that name */
@@ -93,9 +100,41 @@ export class OnnxModel {
     this.#message.insert([field(Model.functions, encodeFunction(made))])
   }
 
+  /** Takes a function away, if it is there. */
+  removeFunction(removed: OnnxFunction): void {
+    const isIt = (one: WireField) => {
+      const { domain, name } = this.#functionOf(one)
+      return domain === removed.domain && name === removed.name
+    }
+    this.#message.remove(this.#message.all(Model.functions).filter(isIt))
+  }
+
+  #functionOf(one: WireField): OnnxFunction {
+    const parts = one.message(this.file)
+    const domain = parts.last(LocalFunction.domain)?.text(this.file) ?? ''
+    return { domain, name: parts.last(LocalFunction.name)?.text(this.file) ?? '' }
+  }
+
   /** `metadata_props` of the model. */
   get metadata(): ReadonlyMap<string, string> {
     return readEntries(this.#message.all(Model.metadata), this.file)
+  }
+
+  /** @throws FourierFTError INVALID_OPTION: the key is taken */
+  addMetadata(key: string, value: string): void {
+    if (this.metadata.has(key))
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        `${this.file} has metadata ${JSON.stringify(key)} already; choose another key.`,
+        { file: this.file, received: key },
+      )
+    this.#message.insert([field(Model.metadata, encodeEntry(key, value))])
+  }
+
+  /** Takes an entry of the metadata away, if it is there. */
+  removeMetadata(key: string): void {
+    const isIt = (one: WireField) => one.message(this.file).last(Entry.key)?.text(this.file) === key
+    this.#message.remove(this.#message.all(Model.metadata).filter(isIt))
   }
 
   /** The length of the file that would be written. */

@@ -146,6 +146,14 @@ export class WireMessage {
     this.#edited = true
   }
 
+  /** Takes fields away; those of other messages are passed by. */
+  remove(fields: Iterable<WireField>): void {
+    const gone = new Set(fields)
+    if (gone.size === 0) return
+    this.#fields = this.#fields.filter((field) => !gone.has(field))
+    this.#edited = true
+  }
+
   get isChanged(): boolean {
     return this.#edited || this.#fields.some((field) => field.isChanged)
   }

@@ -1,0 +1,81 @@
+/**
+ * Takes the branches of `attachBranches` out of a model again: what is written then is the original file, byte for byte.
+ */
+import { FourierFTError, parseJson } from '@fourierft/core'
+import { ORIGINAL, type Original } from './attach.js'
+import { DOMAIN } from './branch-function.js'
+import { encodeEntry } from './encode.js'
+import type { OnnxGraph, OnnxNode } from './graph.js'
+import type { OnnxModel } from './model.js'
+import { Model } from './schema.js'
+import { field } from './wire-message.js'
+
+/** What the names of values that were attached have in them. */
+const INSIDE = `.${DOMAIN}.`
+/** At the end of the name of a layer's own output, once for each branch on it. */
+const BASE = /(?:\.fourierft\.base)+$/
+
+/**
+ * Undoes `attachBranches`, on the model itself or on one that was read from its file.
+ *
+ * @throws {FourierFTError} `INVALID_STATE`: nothing is attached, or the file was edited since; the model is left as it was then.
+ *   `NOT_REPRODUCIBLE`: the original did not write its lengths in the shortest form, as all known exporters do; the branches are gone
+ *   then, but the file is shorter than it was
+ */
+export function detachBranches(model: OnnxModel): void {
+  const { size, irVersion } = check(model)
+  const graphs = model.graph.graphs()
+  const branches = graphs.flatMap(({ nodes }) => nodes.filter(({ domain }) => domain === DOMAIN))
+  const added = new Set(branches.flatMap(({ inputs }) => inputs.slice(2)))
+  for (const graph of graphs) {
+    graph.removeNodes(graph.nodes.filter(isAttached))
+    restoreOutputs(graph)
+  }
+  model.graph.removeInputs(added)
+  model.graph.removeInitializers(added)
+  model.removeFunction({ domain: DOMAIN, name: 'FourierFT' })
+  model.removeOpsetImport(DOMAIN)
+  model.removeMetadata(ORIGINAL)
+  model.setIrVersion(irVersion)
+  if (model.size !== size)
+    throw new FourierFTError(
+      'NOT_REPRODUCIBLE',
+      `${model.file}: without adapters it has ${model.size} bytes, the original had ${size}, for its lengths were not written in the shortest form; keep the original file where its bytes matter.`,
+      { file: model.file, expected: size, received: model.size },
+    )
+}
+
+/** A layer's own node only writes such a name; what was attached is of the domain, reads one, or writes one that is no base. */
+function isAttached({ domain, inputs, outputs }: OnnxNode): boolean {
+  return (
+    domain === DOMAIN ||
+    inputs.some((name) => name.includes(INSIDE)) ||
+    outputs.some((name) => name.includes(INSIDE) && !BASE.test(name))
+  )
+}
+
+function restoreOutputs({ nodes }: OnnxGraph): void {
+  for (const node of nodes)
+    for (const [i, name] of node.outputs.entries())
+      if (BASE.test(name)) node.setOutput(i, name.replace(BASE, ''))
+}
+
+function check(model: OnnxModel): Original {
+  const { file } = model
+  const text = model.metadata.get(ORIGINAL)
+  if (text === undefined)
+    throw new FourierFTError(
+      'INVALID_STATE',
+      `${file} has no adapters attached by attachBranches; there is nothing to detach.`,
+      { file },
+    )
+  const { size, irVersion, attachedSize }: Partial<Original> = Object(parseJson(text, file))
+  const received = model.size - field(Model.metadata, encodeEntry(ORIGINAL, text)).size
+  if (size === undefined || irVersion === undefined || received !== attachedSize)
+    throw new FourierFTError(
+      'INVALID_STATE',
+      `${file} was edited after adapters had been attached, so that the original file cannot be told from it; take the original itself.`,
+      { file, expected: attachedSize, received },
+    )
+  return { size, irVersion, attachedSize }
+}
