@@ -20,7 +20,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }))
 it('trains, saves, loads, swaps and merges', async () => {
   const readme = await readFile(join(PACKAGE, 'README.md'), 'utf8')
   const blocks = Array.from(readme.matchAll(/^```js run(?: on)?\n(.*?)^```$/gms), ([, code]) => code)
-  expect(blocks.length).toBe(4)
+  expect(blocks.length).toBe(5)
   await writeFile(join(folder, 'readme.mjs'), blocks.join('\n'))
   const { stdout } = await promisify(execFile)(process.execPath, ['readme.mjs'], { cwd: folder })
   const [, first, last] = /^loss (\S+) → (\S+)$/m.exec(stdout) ?? []

@@ -8,7 +8,7 @@ import * as tf from '@tensorflow/tfjs-core'
 import * as tfl from '@tensorflow/tfjs-layers'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { tfjsBackend } from '../src/backend.js'
-import { attach, disposeTables, fourierLinear } from '../src/index.js'
+import { attach, calibrate, disposeTables, fourierLinear } from '../src/index.js'
 
 export interface Device {
   /** Of TensorFlow.js. */
@@ -86,6 +86,13 @@ export function testDevice({ backend, adapter, load }: Device): void {
         // It was the device that computed.
         expect(deviceBytes()).toBeGreaterThan(0)
         tf.dispose(run)
+      })
+
+      it('is calibrated by waiting for the device, and leaves nothing behind', async () => {
+        const before = [tf.memory().numTensors, deviceBytes()]
+        const { sizes } = await calibrate({ shapes: [[32, 24]], tokens: [2], n: 20 })
+        expect(Object.keys(sizes[0]?.milliseconds ?? {})).toEqual(['dense', 'factored', 'spectral'])
+        expect([tf.memory().numTensors, deviceBytes()]).toEqual(before)
       })
 
       it('spectral does without the FFT of TensorFlow.js', async () => {

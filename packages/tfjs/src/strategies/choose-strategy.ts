@@ -1,7 +1,9 @@
 /** Which way of applying an adapter is fastest in TensorFlow.js for a given size. */
 import type { Shape } from '@fourierft/core'
 import { getBackend } from '@tensorflow/tfjs-core'
+import { type Calibration, fastestStrategy } from './calibration.js'
 import { hasNativeKernel } from './native.js'
+import { hasTensorflow, isOnGpu } from './tensorflow-spectral.js'
 
 /** The strategies that `fourierLinear` knows. */
 export type TfjsStrategy = 'dense' | 'factored' | 'spectral' | 'native'
@@ -24,10 +26,26 @@ const HOST_SPECTRAL = 6
 /** Nanoseconds that `core` takes for each number of ΔW. */
 const HOST_DELTA = 14
 
-/** The fastest strategy on the current backend. */
+const installed = new Map<string, Calibration>()
+
+/** Has `auto` choose by this calibration on the backend that it is of. */
+export function installCrossover(calibration: Calibration): void {
+  installed.set(calibration.backend, calibration)
+}
+
+/** What can be chosen from on the current backend. */
+export function availableStrategies(): readonly TfjsStrategy[] {
+  return ['dense', 'factored', 'spectral', ...(hasNativeKernel() ? (['native'] as const) : [])]
+}
+
+/** The fastest strategy on the current backend: as measured on this device, or else as measured where this was written. */
 export function chooseStrategy(size: LinearSize): TfjsStrategy {
+  const calibration = installed.get(getBackend())
+  const measured = calibration && fastestStrategy(calibration, size, availableStrategies())
+  if (measured !== undefined) return measured
   // Ahead of all others at every size that was measured.
   if (hasNativeKernel()) return 'native'
+  if (hasTensorflow() && !isOnGpu()) return cheapestOnTensorflow(size)
   const product = HOST_PRODUCT[getBackend()]
   return product === undefined ? fewestMultiplications(size) : cheapestOnHost(size, product)
 }
@@ -40,15 +58,30 @@ function cheapestOnHost({ tokens, shape: [d1, d2], n }: LinearSize, product: num
 }
 
 /**
+ * On TensorFlow's CPU: nanoseconds of a pass, of a multiply-add, and of a number that `spectral` transforms or multiplies. Fitted to passes at
+ * d = 16 … 1024, n = 64 … 1000, T = 1 … 2048; the overheads decide below d = 256 alone.
+ */
+function cheapestOnTensorflow({ tokens, shape: [d1, d2], n }: LinearSize): TfjsStrategy {
+  return cheapest({
+    dense: 180_000 + d1 * d2 * (0.016 * n + 0.008 * tokens),
+    factored: 220_000 + 0.016 * tokens * n * (d1 + d2),
+    spectral: 220_000 + 2 * tokens * (d1 + d2 + n),
+  })
+}
+
+/**
  * By multiply-adds, for devices that nobody has measured yet. The portable body's outer products take about `2d·√d` each, its inner ones
  * as much again; half of its time goes into operators that multiply nothing.
  */
 function fewestMultiplications({ tokens, shape: [d1, d2], n }: LinearSize): TfjsStrategy {
-  const costs: Readonly<Record<Exclude<TfjsStrategy, 'native'>, number>> = {
+  return cheapest({
     factored: tokens * 2 * n * (d1 + d2),
     dense: (tokens + 2 * n) * d1 * d2,
     spectral: 2 * tokens * (4 * (d1 ** 1.5 + d2 ** 1.5) + 4 * n),
-  }
+  })
+}
+
+function cheapest(costs: Readonly<Record<Exclude<TfjsStrategy, 'native'>, number>>): TfjsStrategy {
   const strategies = Object.keys(costs) as (keyof typeof costs)[]
   return strategies.reduce((best, strategy) => (costs[strategy] < costs[best] ? strategy : best))
 }

@@ -38,6 +38,11 @@ export function hasTensorflow(): boolean {
   return getBackend() === 'tensorflow'
 }
 
+/** Whether that device is a GPU. */
+export function isOnGpu(): boolean {
+  return nodeBackend().isUsingGpuDevice
+}
+
 /**
  * How rows of equal frequency are added: `segments`, by TensorFlow's `SegmentSum`, which a CPU computes in order but a GPU with atomic
  * additions in whatever order; `slots`, in two sums of a few rows each, which give the same bits every time.
@@ -50,7 +55,7 @@ export type Summation = 'segments' | 'slots'
  */
 export function tensorflowSpectral(
   { x, c: given, rows, entries, tables }: BranchInput,
-  summation: Summation = nodeBackend().isUsingGpuDevice ? 'slots' : 'segments',
+  summation: Summation = isOnGpu() ? 'slots' : 'segments',
 ): Tensor2D {
   const c = coefficientsPerToken({ c: given, rows })
   const table = (name: string, make: () => Tensor) =>
