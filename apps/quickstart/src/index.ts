@@ -1,9 +1,10 @@
 /** Table of contents for other apps: the model, the digits and the training that experiments on them share. */
 export { baseConfig } from './base-settings.js'
-export { baseFolder, readCheckpoint } from './checkpoint.js'
+export { baseFolder, readCheckpoint } from './checkpoint-files.js'
 export { addBranch, kernelShape, targetLayers } from './dense-branch.js'
-export { type DigitSet, firstDigits, loadDigits } from './digits.js'
+export { type DigitSet, firstDigits } from './digits.js'
 export { fineTune, predict } from './fine-tune.js'
+export { loadDigits } from './load-digits.js'
 export { attachLora } from './lora.js'
 export { type Adaptation, countParameters } from './methods.js'
 export { loadWeights } from './model-weights.js'

@@ -4,9 +4,10 @@
  */
 import { uniformEntries } from '@fourierft/core'
 import { baseConfig, baseTraining, largestShift } from './base-settings.js'
-import { baseFolder, writeCheckpoint } from './checkpoint.js'
-import { type DigitSet, imagePixels, imageSize, loadDigits } from './digits.js'
+import { baseFolder, writeCheckpoint } from './checkpoint-files.js'
+import { type DigitSet, imagePixels, imageSize } from './digits.js'
 import { fineTune, predict } from './fine-tune.js'
+import { loadDigits } from './load-digits.js'
 import { weightsOf } from './model-weights.js'
 import { score } from './score.js'
 import { allVariables, visionTransformer } from './vision-transformer.js'

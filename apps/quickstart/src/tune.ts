@@ -2,9 +2,9 @@
  * Chooses the learning rates: `node dist/tune.js`, several minutes. Every method is trained at every rate of its grid, once, with a seed
  * that the demo does not use, and scored on the validation digits; the test digits are never looked at. README.md has the outcome.
  */
-import { baseFolder, readCheckpoint } from './checkpoint.js'
-import { loadDigits } from './digits.js'
+import { baseFolder, readCheckpoint } from './checkpoint-files.js'
 import { fineTune, predict } from './fine-tune.js'
+import { loadDigits } from './load-digits.js'
 import { fourierft, fullFineTuning, loraMethods } from './methods.js'
 import { loadWeights } from './model-weights.js'
 import { score } from './score.js'

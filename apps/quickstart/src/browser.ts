@@ -1,0 +1,10 @@
+/** What a page in a browser can import: the model, its checkpoint's format, the digits' and the training; nothing that reads files. */
+export { type Checkpoint, decodeCheckpoint } from './checkpoint.js'
+export { classes, type DigitSet, firstDigits, imagePixels, imageSize, pick } from './digits.js'
+export { countSteps, fineTune, toImages } from './fine-tune.js'
+export { loadWeights } from './model-weights.js'
+export { predictions, type Score, score } from './score.js'
+export { degrees, fourierSettings, targetModules, training } from './settings.js'
+export { turned } from './turned-digits.js'
+export { visionTransformer } from './vision-transformer.js'
+export { useWasm } from './wasm-products.js'

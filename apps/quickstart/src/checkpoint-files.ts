@@ -1,0 +1,26 @@
+/** A checkpoint's folder on the disk, read and written in Node; `checkpoint.ts` has the format. */
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { writeSafetensors } from '@fourierft/core'
+import { type Checkpoint, decodeCheckpoint, float32Tensor } from './checkpoint.js'
+
+/** The committed base model; `train-base.ts` made it. */
+export const baseFolder = fileURLToPath(new URL('../base', import.meta.url))
+
+export async function readCheckpoint(folder: string): Promise<Checkpoint> {
+  const config = await readFile(join(folder, 'config.json'), 'utf8')
+  const file = join(folder, 'model.safetensors')
+  return decodeCheckpoint(config, await readFile(file), file)
+}
+
+/** @returns the path of the weights' file */
+export async function writeCheckpoint(folder: string, { config, weights }: Checkpoint): Promise<string> {
+  const tensors = Array.from(weights, ([name, weight]) => [name, float32Tensor(weight)] as const)
+  const bytes = writeSafetensors({ tensors: new Map(tensors), metadata: { format: 'pt' } })
+  const file = join(folder, 'model.safetensors')
+  await mkdir(folder, { recursive: true })
+  await writeFile(join(folder, 'config.json'), `${JSON.stringify(config, null, 2)}\n`)
+  await writeFile(file, bytes)
+  return file
+}
