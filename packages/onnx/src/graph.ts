@@ -202,7 +202,7 @@ export class OnnxGraph {
   consumersOf(name: string): OnnxNode[] {
     return this.#nodes.flatMap((node) => [
       ...(node.inputs.includes(name) ? [node] : []),
-      ...node.subgraphs.filter((inner) => !inner.#defines(name)).flatMap((inner) => inner.consumersOf(name)),
+      ...node.subgraphs.filter((inner) => !inner.defines(name)).flatMap((inner) => inner.consumersOf(name)),
     ])
   }
 
@@ -229,11 +229,13 @@ export class OnnxGraph {
   }
 
   /** @throws FourierFTError INVALID_OPTION: the name is taken */
-  addInitializer(tensor: NewTensor & { readonly name: string }): void {
+  addInitializer(tensor: NewTensor & { readonly name: string }): OnnxTensor {
     this.#rejectTaken(tensor.name)
     const message = encodeTensor(tensor)
     this.#message.insert([field(Graph.initializer, message)])
-    this.#initializers.set(tensor.name, readTensor(message, this.#where))
+    const added = readTensor(message, this.#where)
+    this.#initializers.set(tensor.name, added)
+    return added
   }
 
   /** @throws FourierFTError INVALID_OPTION: the name is taken */
@@ -274,7 +276,7 @@ export class OnnxGraph {
   }
 
   #rejectTaken(name: string): void {
-    if (this.#defines(name)) throw this.#taken(name)
+    if (this.defines(name)) throw this.#taken(name)
   }
 
   #taken(name: string): FourierFTError {
@@ -285,7 +287,8 @@ export class OnnxGraph {
     )
   }
 
-  #defines(name: string): boolean {
+  /** Whether the name is one of an initializer, an input or a node's output of this graph. */
+  defines(name: string): boolean {
     return (
       this.#initializers.has(name) ||
       this.inputs.some((input) => input.name === name) ||

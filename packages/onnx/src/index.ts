@@ -1,5 +1,12 @@
 /** Table of contents of `@fourierft/onnx`. */
 export { type AttachedInputs, attachBranches, type Branch } from './attach.js'
+export {
+  type BakedLayer,
+  type BakeOptions,
+  bakeBranches,
+  type ExternalFile,
+  type ReadExternal,
+} from './bake.js'
 export { branchFunction, DOMAIN } from './branch-function.js'
 export { branchTables, TABLE_NAMES, type TableName } from './branch-tables.js'
 export { detachBranches } from './detach.js'

@@ -24,6 +24,17 @@ export interface LinearLayer {
   readonly outFeatures: number
   /** d2. */
   readonly inFeatures: number
+  /** Of a product that several modules share: where in its output this one lies. */
+  readonly part?: PackedPart
+}
+
+/** A run of the features of a packed product's output. */
+export interface PackedPart {
+  readonly name: 'q' | 'k' | 'v'
+  /** The first of the features. */
+  readonly offset: number
+  /** All features of the product. */
+  readonly width: number
 }
 
 /** What is read of one graph again and again. */

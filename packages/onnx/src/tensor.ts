@@ -2,8 +2,9 @@
  * A tensor of a model as it is stored: its header is read, its data stay where they are, in the file or beside it.
  */
 import { FourierFTError } from '@fourierft/core'
+import { encodeEntry } from './encode.js'
 import { DataType, Entry, EXTERNAL, Tensor } from './schema.js'
-import { malformed, type WireMessage } from './wire-message.js'
+import { field, malformed, type WireMessage } from './wire-message.js'
 
 /** Where the data of a tensor lie that is too large for the model's own file. */
 export interface ExternalData {
@@ -26,9 +27,12 @@ export interface OnnxTensor {
    * @throws FourierFTError SHAPE_MISMATCH: dims and data do not agree
    */
   data(): Uint8Array | undefined
+  /** Puts other data of the same dims and type in the place of the old: bytes, or where they will lie beside the model. */
+  setData(data: Uint8Array | ExternalData): void
 }
 
-const BYTES: ReadonlyMap<number, number> = new Map([
+/** The size of one number of a {@link DataType}. */
+export const BYTES: ReadonlyMap<number, number> = new Map([
   [DataType.float, 4],
   [DataType.uint8, 1],
   [DataType.int8, 1],
@@ -53,8 +57,37 @@ export function readTensor(tensor: WireMessage, file: string): OnnxTensor {
     .flatMap((field) => field.integers(where).map((size) => count(size, where)))
   const [dataType = 0n] = tensor.last(Tensor.dataType)?.integers(where) ?? []
   const [location] = tensor.last(Tensor.location)?.integers(where) ?? []
-  const external = location === EXTERNAL ? readExternal(tensor, where) : undefined
-  return { name, dims, dataType: Number(dataType), external, data }
+  let external = location === EXTERNAL ? readExternal(tensor, where) : undefined
+  return {
+    name,
+    dims,
+    dataType: Number(dataType),
+    get external() {
+      return external
+    },
+    data,
+    setData,
+  }
+
+  function setData(made: Uint8Array | ExternalData): void {
+    const { floatData, doubleData, rawData, location } = Tensor
+    const old = [floatData, doubleData, rawData, location, Tensor.external]
+    tensor.remove(tensor.fields.filter(({ number }) => old.includes(number as (typeof old)[number])))
+    if (made instanceof Uint8Array) {
+      tensor.insert([field(Tensor.rawData, made)])
+      external = undefined
+      return
+    }
+    const { offset, length } = made
+    const entries = { location: made.location, offset, ...(length === undefined ? {} : { length }) }
+    tensor.insert([
+      ...Object.entries(entries).map(([key, value]) =>
+        field(Tensor.external, encodeEntry(key, String(value))),
+      ),
+      field(Tensor.location, EXTERNAL),
+    ])
+    external = made
+  }
 
   function data(): Uint8Array | undefined {
     const stored = tensor.last(Tensor.rawData) ?? onlyField(Tensor.floatData) ?? onlyField(Tensor.doubleData)
