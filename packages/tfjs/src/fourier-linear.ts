@@ -3,9 +3,10 @@
  * alone; models, layers and files are the business of `attach`.
  */
 import { FourierFTError, type Layer } from '@fourierft/core'
-import { mul, reshape, sum, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { add, mul, reshape, sum, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 // Registers the gradients of TensorFlow.js's own operations; the core package alone has none.
 import '@tensorflow/tfjs-layers'
+import { isHalfPrecision, isSpectralExact, scaledBilinear } from './half-precision.js'
 import { added, type Branch } from './strategies/branch.js'
 import { chooseStrategy, type TfjsStrategy } from './strategies/choose-strategy.js'
 import { dense } from './strategies/dense.js'
@@ -79,17 +80,32 @@ export function fourierLinear(
       },
     )
   }
+  if (name === 'spectral' && !isSpectralExact(entries)) {
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `strategy: spectral takes layers of at most 1024 features and 2048 entries where the backend keeps float16 numbers; received [${shape.join(', ')}] with ${entries.n}; use 'auto', 'dense' or 'factored'`,
+      { option: 'strategy', expected: ['auto', 'dense', 'factored'], received: name },
+    )
+  }
 
   return tidy(() => {
     const flat = reshape(x, [tokens, d2]) as Tensor2D
-    const scaled = mul(coefficients, scaling / (d1 * d2))
-    const matrix = reshape(scaled, [-1, entries.n])
-    const c = rows === undefined ? sum(matrix, 0) : matrix
-    return reshape(
-      branch({ x: flat, c, rows, entries, tables, base: base && (reshape(base, [tokens, d1]) as Tensor2D) }),
-      [...x.shape.slice(0, -1), d1],
-    )
+    const flatBase = base && (reshape(base, [tokens, d1]) as Tensor2D)
+    const factor = scaling / (d1 * d2)
+    const apply = (x: Tensor, coefficients: Tensor, base?: Tensor2D) => {
+      const matrix = reshape(coefficients, [-1, entries.n])
+      const c = rows === undefined ? sum(matrix, 0) : matrix
+      return branch({ x: x as Tensor2D, c, rows, entries, tables, base })
+    }
+    const y = isHalfPrecision()
+      ? addTo(flatBase, scaledBilinear(flat, coefficients, factor, d2, apply))
+      : apply(flat, mul(coefficients, factor), flatBase)
+    return reshape(y, [...x.shape.slice(0, -1), d1])
   })
+}
+
+function addTo(base: Tensor | undefined, change: Tensor): Tensor {
+  return base === undefined ? change : add(base, change)
 }
 
 function checkTensors(x: Tensor, coefficients: Tensor, { shape, entries }: LayerSpec): void {

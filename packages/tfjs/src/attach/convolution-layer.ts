@@ -15,7 +15,7 @@ import {
   type ApplyOptions,
   type Change,
   type LayerKind,
-  normalisedCoefficients,
+  normalised,
 } from './layer-kind.js'
 import { type Activation, type AnyLayer, internals, isActivation, isWeight } from './layers-internals.js'
 import { linear } from './linear.js'
@@ -78,7 +78,8 @@ function convolved(
 ): Tensor {
   const changed = changes.reduce((sum, change) => {
     const { entries } = change.spec
-    return add(sum, reshape(denseKernel(normalisedCoefficients(change), entries, tables), kernel.shape))
+    const delta = normalised(change, (c) => denseKernel(c, entries, tables))
+    return add(sum, reshape(delta, kernel.shape))
   }, kernel)
   const y = convolution(image(x), filter(changed), geometry)
   const output = reshape(y, x.rank === 4 ? y.shape : [y.shape[0], y.shape[2], y.shape[3]])

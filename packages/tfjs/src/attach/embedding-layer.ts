@@ -6,7 +6,7 @@
 import { add, cast, gather, reshape } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import { factoredLookup } from '../strategies/factored.js'
-import { type LayerKind, normalisedCoefficients, rowsOfTokens } from './layer-kind.js'
+import { type LayerKind, normalised, rowsOfTokens } from './layer-kind.js'
 import { type AnyLayer, internals, isWeight } from './layers-internals.js'
 
 interface EmbeddingParts {
@@ -30,7 +30,10 @@ export function embeddingLayer(layer: AnyLayer): LayerKind {
         (sum, change) => {
           const { entries } = change.spec
           const rows = change.rows && rowsOfTokens(change.rows, x.size)
-          return add(sum, factoredLookup({ ids, c: normalisedCoefficients(change), rows, entries, tables }))
+          return add(
+            sum,
+            normalised(change, (c) => factoredLookup({ ids, c, rows, entries, tables })),
+          )
         },
         gather(kernel, flat),
       )

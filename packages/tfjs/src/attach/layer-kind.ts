@@ -6,6 +6,7 @@ import type { Shape } from '@fourierft/core'
 import { mul, type Tensor } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { LayerSpec } from '../fourier-linear.js'
+import { isHalfPrecision, scaledLinear } from '../half-precision.js'
 import type { TfjsStrategy } from '../strategies/choose-strategy.js'
 import type { TableCache } from '../table-cache.js'
 
@@ -44,9 +45,10 @@ export interface ApplyOptions {
   readonly tables: TableCache
 }
 
-/** A change's coefficients times `1/(d1·d2)`, as the strategies take them. */
-export function normalisedCoefficients({ spec, coefficients }: Change): Tensor {
-  return mul(coefficients, spec.scaling / (spec.shape[0] * spec.shape[1]))
+/** What `make`, linear in its coefficients, gives for a change: for its coefficients times `1/(d1·d2)`, as the strategies take them. */
+export function normalised({ spec, coefficients }: Change, make: (c: Tensor) => Tensor): Tensor {
+  const factor = spec.scaling / (spec.shape[0] * spec.shape[1])
+  return isHalfPrecision() ? scaledLinear(coefficients, factor, make) : make(mul(coefficients, factor))
 }
 
 /** From one index for each row of the batch to one for each token. */

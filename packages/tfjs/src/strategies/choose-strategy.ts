@@ -1,6 +1,7 @@
 /** Which way of applying an adapter is fastest in TensorFlow.js for a given size. */
 import type { Shape } from '@fourierft/core'
 import { getBackend } from '@tensorflow/tfjs-core'
+import { isSpectralExact } from '../half-precision.js'
 import { type Calibration, fastestStrategy } from './calibration.js'
 import { hasNativeKernel } from './native.js'
 import { hasTensorflow, isOnGpu } from './tensorflow-spectral.js'
@@ -40,6 +41,7 @@ export function availableStrategies(): readonly TfjsStrategy[] {
 
 /** The fastest strategy on the current backend: as measured on this device, or else as measured where this was written. */
 export function chooseStrategy(size: LinearSize): TfjsStrategy {
+  if (!isSpectralExact(size)) return fewestWithoutSpectral(size)
   const calibration = installed.get(getBackend())
   const measured = calibration && fastestStrategy(calibration, size, availableStrategies())
   if (measured !== undefined) return measured
@@ -48,6 +50,10 @@ export function chooseStrategy(size: LinearSize): TfjsStrategy {
   if (hasTensorflow() && !isOnGpu()) return cheapestOnTensorflow(size)
   const product = HOST_PRODUCT[getBackend()]
   return product === undefined ? fewestMultiplications(size) : cheapestOnHost(size, product)
+}
+
+function fewestWithoutSpectral({ tokens, shape: [d1, d2], n }: LinearSize): TfjsStrategy {
+  return tokens * 2 * n * (d1 + d2) < (tokens + 2 * n) * d1 * d2 ? 'factored' : 'dense'
 }
 
 /** There `factored` is never ahead: its products cost more than the transforms. */

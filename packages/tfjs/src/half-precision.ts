@@ -1,0 +1,92 @@
+/**
+ * The scaling of an adapter where a backend keeps its numbers in float16. `α/(d1·d2)`, 1.7·10⁻⁶ for `α = 1` at d = 768, is far below
+ * float16's smallest normal number, 6·10⁻⁵, and so are coefficients times it; even a constant factor is rounded to float16 there.
+ * The factor is split into `m·2^e`: the mantissa goes to the coefficients, powers of two to where the numbers are neither small nor large.
+ */
+import type { Entries } from '@fourierft/core'
+import { backend, mul, type Tensor } from '@tensorflow/tfjs-core'
+import { withGradient } from './with-gradient.js'
+
+/**
+ * Whether the current backend keeps float16 numbers: of those of TensorFlow.js 4.22, webgl where the device renders to no float32
+ * textures, or with the flag `WEBGL_FORCE_F16_TEXTURES`.
+ */
+export function isHalfPrecision(): boolean {
+  return backend().floatPrecision() === 16
+}
+
+/**
+ * Whether `spectral` is right on the current backend. In float16 even indices are exact up to 2048 alone; those of a transform of d features
+ * stay below 2d.
+ */
+export function isSpectralExact({ shape: [d1, d2], n }: Pick<Entries, 'shape' | 'n'>): boolean {
+  return !isHalfPrecision() || Math.max(2 * d1, 2 * d2, n) <= 2048
+}
+
+/** `factor = m · 2^-inner · 2^outer` */
+interface SplitFactor {
+  /** `1 ≤ |m| < 2`, or 0 */
+  readonly mantissa: number
+  /**
+   * `2^inner ≈ √d2`: sums over d2 features grow by about `√d2`, so a spectrum times coefficients that are divided by it is of the size of
+   * its operands.
+   */
+  readonly inner: number
+  readonly outer: number
+}
+
+function splitFactor(factor: number, d2: number): SplitFactor {
+  const exponent = factor === 0 ? 0 : Math.floor(Math.log2(Math.abs(factor)))
+  const inner = Math.round(Math.log2(d2) / 2)
+  return { mantissa: factor / 2 ** exponent, inner, outer: exponent + inner }
+}
+
+/**
+ * `factor · linear(x, c)`, for a function that is linear in both. Gradients are scaled after their sums too, never before them.
+ *
+ * @param d2 features of `x`
+ */
+export function scaledBilinear(
+  x: Tensor,
+  c: Tensor,
+  factor: number,
+  d2: number,
+  bilinear: (x: Tensor, c: Tensor) => Tensor,
+): Tensor {
+  const split = splitFactor(factor, d2)
+  const features = withGradient(
+    [x],
+    () => ({ value: x.clone() }),
+    (gradient) => [timesPowerOfTwo(gradient, split.outer)],
+  )
+  return scaled(c, split, (c) => bilinear(features, c))
+}
+
+/** `factor · linear(c)`, for a linear function whose other operand is of the size 1: bases, in place of activations. */
+export function scaledLinear(c: Tensor, factor: number, linear: (c: Tensor) => Tensor): Tensor {
+  return scaled(c, splitFactor(factor, 1), linear)
+}
+
+/** The gradient of what `linear` gives passes as it is; that of `c` has all of the factor. */
+function scaled(c: Tensor, { mantissa, inner, outer }: SplitFactor, linear: (c: Tensor) => Tensor): Tensor {
+  const coefficients = withGradient(
+    [c],
+    () => ({ value: timesPowerOfTwo(mul(c, mantissa), -inner) }),
+    (gradient) => [timesPowerOfTwo(mul(gradient, mantissa), outer - inner)],
+  )
+  const y = linear(coefficients)
+  return withGradient(
+    [y],
+    () => ({ value: timesPowerOfTwo(y, outer) }),
+    (gradient) => [gradient],
+  )
+}
+
+/** Exact as far as the result is a normal number of the backend. */
+function timesPowerOfTwo(x: Tensor, exponent: number): Tensor {
+  // The powers themselves are normal numbers of float16.
+  const half = Math.trunc(exponent / 2)
+  return Math.abs(exponent) > 14
+    ? timesPowerOfTwo(timesPowerOfTwo(x, half), exponent - half)
+    : mul(x, 2 ** exponent)
+}
