@@ -7,7 +7,7 @@ import { branchFunction, DOMAIN } from './branch-function.js'
 import { branchTables, TABLE_NAMES } from './branch-tables.js'
 import type { NewNode } from './encode.js'
 import type { OnnxGraph, OnnxNode } from './graph.js'
-import type { LinearLayer } from './linear-layers.js'
+import { type LinearLayer, overlap } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
 import { DataType } from './schema.js'
 import type { OnnxTensor } from './tensor.js'
@@ -84,43 +84,66 @@ export function attachBranches(
 
 /** The layer's output gets another name; the new node takes the old one, so that all who read it read the sum. */
 function insert(
-  { outputNode: product, input }: LinearLayer,
+  { outputNode: product, input, part, outFeatures }: LinearLayer,
   inputs: readonly string[],
   activations: number,
 ): void {
   const outputNode = biasOf(product) ?? product
   const [output] = outputNode.outputs as [string]
-  const base = `${output}.${DOMAIN}.base`
-  const branch = (x: string, base: string, y: string): NewNode => ({
-    name: `${outputNode.name || output}/${DOMAIN}`,
+  const made: NewNode[] = []
+  const value = (name: string) => `${output}.${DOMAIN}.${name}`
+  const add = (
+    opType: string,
+    inputs: readonly string[],
+    to: string,
+    attributes: NewNode['attributes'] = {},
+  ) => {
+    made.push({ name: `${to}/${opType}`, opType, inputs, outputs: [to], attributes })
+    return to
+  }
+  const cast = (from: string, to: string, dataType: number) =>
+    add('Cast', [from], to, { to: { int: dataType } })
+  const constant = (name: string, number: number) => {
+    const data = new Uint8Array(BigInt64Array.of(BigInt(number)).buffer)
+    return add('Constant', [], value(name), {
+      value: { tensor: { dims: [1], dataType: DataType.int64, data } },
+    })
+  }
+  /** The features `[from, to)`; nothing, where there are none. */
+  const slice = (name: string, from: number, to: number) =>
+    from === to
+      ? []
+      : [
+          add(
+            'Slice',
+            [base, constant(`${name}.from`, from), constant(`${name}.to`, to), constant(`${name}.axis`, -1)],
+            value(name),
+          ),
+        ]
+
+  const base = value('base')
+  outputNode.setOutput(0, base)
+  const end = part && part.offset + outFeatures
+  const own = part && end !== undefined ? (slice('own', part.offset, end)[0] ?? base) : base
+  const sum = part ? value('part') : output
+  const isFloat = activations === DataType.float
+  made.push({
+    name: `${outputNode.name || output}/${DOMAIN}${part ? `.${part.name}` : ''}`,
     opType: 'FourierFT',
     domain: DOMAIN,
-    inputs: [x, base, ...inputs],
-    outputs: [y],
+    inputs: [
+      isFloat ? input : cast(input, value('x'), DataType.float),
+      isFloat ? own : cast(own, value('wide'), DataType.float),
+      ...inputs,
+    ],
+    outputs: [isFloat ? sum : value('y')],
   })
-  outputNode.setOutput(0, base)
-  if (activations === DataType.float) {
-    outputNode.graph.insertAfter(outputNode, [branch(input, base, output)])
-    return
-  }
-  const cast = (from: string, to: string, dataType: number): NewNode => ({
-    name: `${to}/Cast`,
-    opType: 'Cast',
-    inputs: [from],
-    outputs: [to],
-    attributes: { to: { int: dataType } },
-  })
-  const [x, wide, y] = ['x', 'wide', 'y'].map((name) => `${output}.${DOMAIN}.${name}`) as [
-    string,
-    string,
-    string,
-  ]
-  outputNode.graph.insertAfter(outputNode, [
-    cast(input, x, DataType.float),
-    cast(base, wide, DataType.float),
-    branch(x, wide, y),
-    cast(y, output, activations),
-  ])
+  if (!isFloat) cast(value('y'), sum, activations)
+  if (part && end !== undefined)
+    add('Concat', [...slice('before', 0, part.offset), sum, ...slice('after', end, part.width)], output, {
+      axis: { int: -1 },
+    })
+  outputNode.graph.insertAfter(outputNode, made)
 }
 
 /** The node that adds a constant bias to the product, if nobody else reads it: runtimes make one of the two, which a branch between would prevent. */
@@ -164,8 +187,9 @@ function check(model: OnnxModel, branches: readonly Branch[]): number {
         option: 'branches',
       },
     )
-  const taken = new Map<unknown, string>()
-  for (const { module, layer, entries } of branches) {
+  const taken = new Map<OnnxNode, Branch[]>()
+  for (const branch of branches) {
+    const { module, layer, entries } = branch
     const [d1, d2] = entries.shape
     if (d1 !== layer.outFeatures || d2 !== layer.inFeatures)
       throw new FourierFTError(
@@ -173,14 +197,21 @@ function check(model: OnnxModel, branches: readonly Branch[]): number {
         `${file}: the layer of module ${module} is [${layer.outFeatures}, ${layer.inFeatures}] ([out, in]), its entries are of [${d1}, ${d2}].`,
         { file, module, expected: [layer.outFeatures, layer.inFeatures], received: entries.shape },
       )
-    const other = taken.get(layer.outputNode)
+    if (layer.outputNode.opType === 'Attention')
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `${file}: the module ${module} is inside of node ${layer.node.name} (${layer.node.domain}:Attention), which makes q, k and v within itself, so that nothing can be added to one of them. Export the model without this fusion (--disable_attention of onnxruntime.transformers.optimizer), or merge the adapter with bakeBranches.`,
+        { file, module, received: layer.node.name },
+      )
+    const others = taken.get(layer.outputNode) ?? []
+    const other = others.find((one) => overlap(one.layer, layer))
     if (other !== undefined)
       throw new FourierFTError(
         'INVALID_OPTION',
-        `${file}: the modules ${other} and ${module} are one layer, ${layer.node.name}; give each its own.`,
+        `${file}: the modules ${other.module} and ${module} are one layer, ${layer.node.name}; give each its own.`,
         { file, module, received: layer.node.name },
       )
-    taken.set(layer.outputNode, module)
+    taken.set(layer.outputNode, [...others, branch])
   }
   return opset
 }

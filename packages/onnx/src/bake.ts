@@ -11,7 +11,7 @@ import {
   type Layer,
 } from '@fourierft/core'
 import type { OnnxGraph, OnnxNode } from './graph.js'
-import type { LinearLayer } from './linear-layers.js'
+import { type LinearLayer, overlap } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
 import { DataType } from './schema.js'
 import { BYTES, type ExternalData, type OnnxTensor } from './tensor.js'
@@ -236,12 +236,6 @@ function checkLocation({ file, graph }: OnnxModel, location: string): void {
       `${file} keeps weights in ${location} already; choose another location for the merged ones.`,
       { file, option: 'location', received: location },
     )
-}
-
-/** Whether two layers of one node share features of its output. */
-export function overlap(a: LinearLayer, b: LinearLayer): boolean {
-  const [from, other] = [a.part?.offset ?? 0, b.part?.offset ?? 0]
-  return from < other + b.outFeatures && other < from + a.outFeatures
 }
 
 function plan(node: OnnxNode, layers: readonly BakedLayer[], file: string, taken: Set<string>): Plan {

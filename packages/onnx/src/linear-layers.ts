@@ -1,6 +1,7 @@
 /**
  * Finds the linear layers of a model: y = x·W (+ b) with a constant W of two dimensions, plain or quantised, wherever the graph keeps
- * it. It does not decide which of them an adapter means: `match-layers` does. Fused `com.microsoft` Attention is not looked into yet.
+ * it. It does not decide which of them an adapter means (`match-layers` does), and does not look for the modules that share a product
+ * (`packed-layers` does).
  */
 import type { OnnxGraph, OnnxNode } from './graph.js'
 import type { OnnxModel } from './model.js'
@@ -48,7 +49,23 @@ interface Weight {
   readonly dims: readonly number[]
 }
 
-/** All linear layers, in the order of the file, those in subgraphs too. */
+/** Whether two layers of one node have features of its output in common. */
+export function overlap(a: LinearLayer, b: LinearLayer): boolean {
+  const [from, other] = [a.part?.offset ?? 0, b.part?.offset ?? 0]
+  return from < other + b.outFeatures && other < from + a.outFeatures
+}
+
+/**
+ * All linear layers, in the order of the file, those in subgraphs too:
+ *
+ * - `MatMul`, and `Gemm` without transA, whatever its alpha, beta and bias: what is added to its output is not multiplied by them;
+ * - a weight that is an initializer (of this graph or one around it) or a `Constant`, also behind `Transpose`, `Cast`, `Identity` and
+ *   `DequantizeLinear`; an input that comes through `QuantizeLinear` and `DequantizeLinear` is taken from before them;
+ * - `com.microsoft` `MatMulNBits`, and `MatMulInteger` between `DynamicQuantizeLinear` and the `Cast` and `Mul` that scale it.
+ *
+ * Not found: nodes inside of model-local functions, where one node stands for many layers (inline them first, as `onnx.inliner` does), weights
+ * that are computed, convolutions, and products that other operators have taken in, such as `FusedMatMul` and `com.microsoft` `Attention`.
+ */
 export function findLinearLayers(model: OnnxModel): LinearLayer[] {
   return model.graph.graphs().flatMap((graph) => {
     const index = indexOf(graph)
@@ -59,7 +76,8 @@ export function findLinearLayers(model: OnnxModel): LinearLayer[] {
   })
 }
 
-function indexOf(graph: OnnxGraph): GraphIndex {
+/** What is read again and again: who makes and who reads each value, within the graph. */
+export function indexOf(graph: OnnxGraph): GraphIndex {
   const producers = new Map<string, OnnxNode>()
   const consumers = new Map<string, OnnxNode[]>()
   for (const node of graph.nodes) {
@@ -114,7 +132,7 @@ function linearLayer(
 }
 
 /** A constant that reaches the product directly, or transposed, cast or dequantised on its way. */
-function weightOf(name: string, graph: OnnxGraph, index: GraphIndex, steps = 0): Weight | undefined {
+export function weightOf(name: string, graph: OnnxGraph, index: GraphIndex, steps = 0): Weight | undefined {
   const tensor = initializerOf(name, graph)
   if (tensor) return { name, dims: tensor.dims }
   const producer = index.producers.get(name)

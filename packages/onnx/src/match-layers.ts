@@ -14,7 +14,7 @@ export interface UnmatchedModule {
 }
 
 export interface MatchOptions {
-  /** Module name → name of the product's node, for what the file does not tell. */
+  /** Module name → name of the product's node, for what the file does not tell; `name:q` (k, v) is a part of a packed product. */
   readonly map?: Readonly<Record<string, string>>
 }
 
@@ -35,7 +35,7 @@ export function matchLayers(
     const wanted = module.replace(/^base_model\.model\./, '')
     const node = map[module] ?? map[wanted]
     const found =
-      node === undefined ? named(layers, wanted) : layers.filter((layer) => layer.node.name === node)
+      node === undefined ? named(layers, wanted) : layers.filter((layer) => labelOf(layer) === node)
     const [layer, ...others] = found
     const refuse = (reason: UnmatchedModule['reason'], candidates: readonly string[]) =>
       unmatched.push({ module, reason, candidates })
@@ -44,21 +44,20 @@ export function matchLayers(
         'no layer has this name',
         nearestNames(
           [wanted],
-          layers.map(({ module: name, node: { name: own } }) => name ?? own),
+          layers.map((each) => each.module ?? labelOf(each)),
         ),
       )
-    else if (others.length > 0)
-      refuse(
-        'several layers have this name',
-        found.map(({ node: { name } }) => name),
-      )
+    else if (others.length > 0) refuse('several layers have this name', found.map(labelOf))
     else if (layer.outFeatures !== d1 || layer.inFeatures !== d2)
-      refuse('the layer has another shape', [
-        `${layer.node.name} [${layer.outFeatures}, ${layer.inFeatures}]`,
-      ])
+      refuse('the layer has another shape', [`${labelOf(layer)} [${layer.outFeatures}, ${layer.inFeatures}]`])
     else matched.set(module, layer)
   }
   return { matched, unmatched }
+}
+
+/** As {@link MatchOptions.map} names a layer. */
+function labelOf({ node, part }: LinearLayer): string {
+  return part ? `${node.name}:${part.name}` : node.name
 }
 
 /** The layers of the name itself; else without the root of the file's name; else without the adapter's. Never both: `encoder.x` is not `decoder.x`. */

@@ -1,0 +1,129 @@
+/**
+ * Products that are several modules at once: q, k and v side by side in one weight, as ONNX Runtime's tools pack them. Each part is a
+ * layer of its own, which an adapter of one module means. Only what a graph says itself is found; for all else the sizes are given.
+ */
+import { FourierFTError } from '@fourierft/core'
+import type { OnnxGraph, OnnxNode } from './graph.js'
+import { findLinearLayers, type GraphIndex, indexOf, type LinearLayer, weightOf } from './linear-layers.js'
+import type { OnnxModel } from './model.js'
+
+const PARTS = ['q', 'k', 'v'] as const
+
+type Sizes = readonly [q: number, k: number, v: number]
+
+/**
+ * The parts q, k and v of all packed products: of products whose output goes, a bias added, into a `com.microsoft`
+ * `GroupQueryAttention` alone or into a `Split` in three, and of `com.microsoft` `Attention`, which can be baked but not attached to.
+ * Parts of a module `….qkv_proj` are named `….q_proj` and so on; others have no name and need one by `matchLayers`' map: `node:q`.
+ */
+export function findPackedLayers(model: OnnxModel): LinearLayer[] {
+  const layers = findLinearLayers(model)
+  return model.graph.graphs().flatMap((graph) => {
+    const index = indexOf(graph)
+    const ofProducts = layers.flatMap((layer) => {
+      const sizes = layer.graph === graph ? sizesOf(layer, index) : undefined
+      return sizes ? packedParts(layer, sizes) : []
+    })
+    return [...ofProducts, ...graph.nodes.flatMap((node) => attentionParts(graph, node, index))]
+  })
+}
+
+/**
+ * The parts of a product whose output is q, k and v side by side.
+ *
+ * @param sizes features of q, k and v
+ * @throws {FourierFTError} `SHAPE_MISMATCH`: together they are not the product's features
+ */
+export function packedParts(layer: LinearLayer, sizes: Sizes): LinearLayer[] {
+  const { outFeatures: width, node, module } = layer
+  if (!sizes.every((size) => Number.isInteger(size) && size > 0) || sizes.reduce((a, b) => a + b) !== width)
+    throw new FourierFTError(
+      'SHAPE_MISMATCH',
+      `Node ${JSON.stringify(node.name)} of ${node.graph.file} has ${width} features; q, k and v are to have ${sizes.join(', ')} of them. Give sizes that make up the whole.`,
+      { file: node.graph.file, expected: width, received: sizes },
+    )
+  const [q, k] = sizes
+  const offsets = [0, q, q + k]
+  return PARTS.map((name, i) => ({
+    ...layer,
+    module: module && partName(module, name),
+    outFeatures: sizes[i] as number,
+    part: { name, offset: offsets[i] as number, width },
+  }))
+}
+
+function partName(module: string, part: string): string | undefined {
+  const match = /^(.*\.)?qkv(_proj)?$/.exec(module)
+  return match ? `${match[1] ?? ''}${part}${match[2] ?? ''}` : undefined
+}
+
+function sizesOf(layer: LinearLayer, index: GraphIndex): Sizes | undefined {
+  const reader = onlyReader(layer.outputNode, index)
+  const consumer = reader?.opType === 'Add' ? onlyReader(reader, index) : reader
+  const width = layer.outFeatures
+  const sizes = consumer && (groupedSizes(consumer, width) ?? splitSizes(consumer, width))
+  return sizes && sizes[0] + sizes[1] + sizes[2] === width ? sizes : undefined
+}
+
+function onlyReader(node: OnnxNode, { consumers }: GraphIndex): OnnxNode | undefined {
+  const [reader, ...others] = consumers.get(node.outputs[0] ?? '') ?? []
+  return others.length === 0 ? reader : undefined
+}
+
+/** Without a key and a value of its own, the query has all three. @see GroupQueryAttention in ONNX Runtime's docs/ContribOperators.md */
+function groupedSizes(node: OnnxNode, width: number): Sizes | undefined {
+  const [, key, value] = node.inputs
+  if (node.domain !== 'com.microsoft' || node.opType !== 'GroupQueryAttention' || key || value)
+    return undefined
+  const heads = Number(node.attribute('num_heads')?.int ?? 0)
+  const keyHeads = Number(node.attribute('kv_num_heads')?.int ?? 0)
+  const size = width / (heads + 2 * keyHeads)
+  return Number.isInteger(size) ? [heads * size, keyHeads * size, keyHeads * size] : undefined
+}
+
+/** In three, along the last axis of `[batch, tokens, features]`; opset 13 made the sizes an input. */
+function splitSizes(node: OnnxNode, width: number): Sizes | undefined {
+  const axis = node.attribute('axis')?.int ?? 0n
+  if (node.opType !== 'Split' || node.outputs.length !== 3 || (axis !== -1n && axis !== 2n)) return undefined
+  const [, input] = node.inputs
+  const sizes = input ? integersOf(node.graph, input) : node.attribute('split')?.ints
+  if (!sizes) return undefined
+  return sizes.length === 0 ? thirds(width) : toSizes(sizes)
+}
+
+function integersOf(graph: OnnxGraph, name: string): readonly bigint[] | undefined {
+  const constant = graph.nodes.find(({ outputs }) => outputs.includes(name))?.attribute('value')?.tensor
+  const data = (graph.initializers.get(name) ?? constant)?.data()
+  return data && [...new BigInt64Array(data.slice().buffer)]
+}
+
+/** Its weight is `[in, q + k + v]`. @see Attention in ONNX Runtime's docs/ContribOperators.md */
+function attentionParts(graph: OnnxGraph, node: OnnxNode, index: GraphIndex): LinearLayer[] {
+  const [input, w] = node.inputs
+  if (node.domain !== 'com.microsoft' || node.opType !== 'Attention' || !input || !w) return []
+  const weight = weightOf(w, graph, index)
+  if (weight?.dims.length !== 2) return []
+  const [inFeatures = 0, outFeatures = 0] = weight.dims
+  const given = node.attribute('qkv_hidden_sizes')?.ints ?? []
+  const sizes = given.length === 0 ? thirds(outFeatures) : toSizes(given)
+  const whole = {
+    module: undefined,
+    graph,
+    node,
+    input,
+    outputNode: node,
+    weight: weight.name,
+    outFeatures,
+    inFeatures,
+  }
+  return sizes ? packedParts(whole, sizes) : []
+}
+
+function thirds(width: number): Sizes | undefined {
+  return width % 3 === 0 ? [width / 3, width / 3, width / 3] : undefined
+}
+
+function toSizes(sizes: readonly bigint[]): Sizes | undefined {
+  const [q, k, v] = sizes.map(Number)
+  return q && k && v ? [q, k, v] : undefined
+}
