@@ -3,12 +3,11 @@ import { uniformEntries } from '@fourierft/core'
 import {
   type Adapters,
   attach,
-  type Calibration,
   calibrate,
+  chooseStrategy,
   createTfjsBackend,
   disposeTables,
   fourierLinear,
-  installCalibration,
 } from '@fourierft/tfjs'
 import * as tf from '@tensorflow/tfjs-core'
 import { type LayersModel, layers, sequential } from '@tensorflow/tfjs-layers'
@@ -212,7 +211,7 @@ async function trainingSteps(
 }
 
 async function compareStrategies(effort: Effort, native: boolean): Promise<void> {
-  const names = ['auto', 'dense', 'factored', 'spectral', ...(native ? (['native'] as const) : [])] as const
+  const names = ['dense', 'factored', 'spectral', ...(native ? (['native'] as const) : [])] as const
   const sizes =
     effort === 'quick'
       ? [[64, 32, 100]]
@@ -240,26 +239,25 @@ async function compareStrategies(effort: Effort, native: boolean): Promise<void>
         y.dataSync()
         y.dispose()
       }
-      const [auto, ...others] = await interleave(
+      const times = await interleave(
         names.map((name) => ({ name, run: run(name) })),
         effort,
         CLOCK,
       )
-      const ratios = others.map((times) => ratio(times, auto))
-      // By the fastest rounds, which what else the machine does disturbs least: a strategy that auto chooses is measured twice.
-      const over = Math.min(...auto) / Math.min(...others.flat())
-      const columns = ratios.map((found, i) => `${names[i + 1]} ${formatRatio(found)}`)
-      const verdict = `auto over the best ${over.toPrecision(3)} (goal 1.1: ${over <= 1.1 ? 'met' : 'missed'})`
+      const choice = chooseStrategy({ tokens, shape: spec.shape, n })
+      const chosen = times[names.indexOf(choice)]
+      const columns = times.map((each, i) => `${names[i]} ${formatRatio(ratio(each, chosen))}`)
+      // By the fastest rounds, which what else the machine does disturbs least.
+      const over = Math.min(...chosen) / Math.min(...times.flat())
+      const verdict = `auto: ${choice}, over the best ${over.toPrecision(3)} (goal 1.1: ${over <= 1.1 ? 'met' : 'missed'})`
       console.log(`  ${`${d}×${d}, n = ${n}, T = ${tokens}`.padEnd(30)}${[...columns, verdict].join('   ')}`)
       tf.dispose([x, c])
       disposeTables()
     }
   }
   await compare('as multiples of what auto chooses, by the crossovers that the package comes with')
-  const calibrations: Calibration[] = []
-  for (const [d, tokens, n] of sizes)
-    calibrations.push(await calibrate({ shapes: [[d, d]], tokens: [tokens], n }))
-  installCalibration({ ...calibrations[0], sizes: calibrations.flatMap(({ sizes }) => sizes) })
+  const measured = sizes.map(([d, tokens, n]) => ({ shape: [d, d] as const, tokens, n }))
+  await calibrate({ sizes: measured, timeLimit: 5000 * sizes.length })
   await compare('the same after calibrate(), by what it measured here')
 }
 

@@ -1,57 +1,73 @@
 /** Measures on the device that is current which strategy is fastest for which size, so that `auto` chooses by that. */
-import { FourierFTError, type Shape, uniformEntries } from '@fourierft/core'
+import { FourierFTError, uniformEntries } from '@fourierft/core'
 import { dispose, getBackend, randomNormal, slice, type Tensor } from '@tensorflow/tfjs-core'
 import { fourierLinear } from './fourier-linear.js'
 import type { Calibration, MeasuredSize } from './strategies/calibration.js'
-import { availableStrategies, installCrossover, type TfjsStrategy } from './strategies/choose-strategy.js'
+import {
+  availableStrategies,
+  installCrossover,
+  type LinearSize,
+  multiplications,
+  type TfjsStrategy,
+} from './strategies/choose-strategy.js'
 import { TableCache } from './table-cache.js'
 
 export interface CalibrateOptions {
-  /** `[d1, d2]` = `[out, in]` of the layers to measure. Default: squares of 64, 256 and 1024. */
-  readonly shapes?: readonly Shape[] | undefined
-  /** Tokens of a batch, all of its rows. Default: 1, 32, 512. */
-  readonly tokens?: readonly number[] | undefined
-  /** Entries of each layer, no more than it has places. Default: 1000, as PEFT's. */
-  readonly n?: number | undefined
-  /** Milliseconds to measure for. What is running then is finished, what is left is left out. Default: 5000. */
-  readonly budget?: number | undefined
+  /** What to measure, small sizes first. Default: layers `[d, d]` of d = 64, 256 and 1024 with n = 1000, at 1, 32 and 512 tokens. */
+  readonly sizes?: readonly LinearSize[] | undefined
+  /** Milliseconds to measure for: a pass that is expected to take longer than what is left of them is not begun. Default: 2000. */
+  readonly timeLimit?: number | undefined
 }
+
+const DEFAULT_SIZES: readonly LinearSize[] = [64, 256, 1024].flatMap((d) =>
+  [1, 32, 512].map((tokens) => ({ shape: [d, d] as const, tokens, n: 1000 })),
+)
 
 /** A number is read back after so many milliseconds of work, lest the way back from a device be all that is measured. */
 const BATCH = 10
+/** Even where a coarse clock says that a pass takes no time. */
+const MOST_REPEATS = 32
 const ROUNDS = 5
 
 /**
  * Times forward passes with every strategy on the current backend, and has `auto` choose by them there from now on.
  *
  * Each strategy runs first unmeasured, for tables and shaders are made then; then by turns, medians of up to five rounds, each of as many
- * passes as it takes for the wait for a result not to count.
+ * passes as it takes for the wait for a result not to count. The first size is measured with every strategy. At the others those that were
+ * faster come first, and those for which the time does not suffice are left out: `auto` does not choose them there.
  *
- * @returns what was measured: plain data for `installCalibration`, on this device, another time
- * @throws {FourierFTError} `INVALID_OPTION` for sizes and a budget that are none
+ * @returns what was measured: plain data for `useCalibration`, on this device, another time
+ * @throws {FourierFTError} `INVALID_OPTION` for sizes and a limit that are none, `INVALID_STATE` where another backend became current
+ *   meanwhile; nothing is installed then
  */
 export async function calibrate({
-  shapes = [64, 256, 1024].map((d) => [d, d] as const),
-  tokens = [1, 32, 512],
-  n = 1000,
-  budget = 5000,
+  sizes = DEFAULT_SIZES,
+  timeLimit = 2000,
 }: CalibrateOptions = {}): Promise<Calibration> {
-  checkSizes('shapes', shapes.flat())
-  checkSizes('tokens', tokens)
-  checkSizes('n', [n])
-  if (!isPositive(budget)) throw invalid('budget', 'a number of milliseconds above 0', budget)
-  const start = performance.now()
-  const sizes: MeasuredSize[] = []
-  const all = shapes.flatMap((shape) =>
-    tokens.map((tokens) => ({ shape, tokens, n: Math.min(n, shape[0] * shape[1]) })),
-  )
-  for (const [i, size] of all.entries()) {
-    const left = budget - (performance.now() - start)
-    // One size at least, or there is nothing to choose by.
-    if (i > 0 && left <= 0) break
-    sizes.push({ ...size, milliseconds: await timesOf(size, left / (all.length - i)) })
+  checkSizes(sizes)
+  if (!isTime(timeLimit) || timeLimit === 0) {
+    throw invalid('timeLimit', 'a number of milliseconds above 0', timeLimit)
   }
-  const calibration = { backend: getBackend(), sizes }
+  const backend = getBackend()
+  const end = performance.now() + timeLimit
+  const tables = new TableCache()
+  const measured: MeasuredSize[] = []
+  try {
+    for (const [i, size] of sizes.entries()) {
+      const share = (end - performance.now()) / (sizes.length - i)
+      const milliseconds = await timesOf(size, expectations(size, measured), { end, share }, tables)
+      if (Object.keys(milliseconds).length > 0) measured.push({ ...size, milliseconds })
+    }
+  } finally {
+    tables.dispose()
+  }
+  if (getBackend() !== backend) {
+    throw new FourierFTError(
+      'INVALID_STATE',
+      `calibrate: the backend was '${backend}' and is '${getBackend()}' now; calibrate again and leave it be meanwhile`,
+    )
+  }
+  const calibration = { backend, sizes: measured }
   installCrossover(calibration)
   return calibration
 }
@@ -60,17 +76,17 @@ export async function calibrate({
  * Has `auto` choose by what `calibrate` measured before, on the backend it was measured on. The device should be that one too.
  *
  * @param calibration from `calibrate`, also by way of JSON
- * @throws {FourierFTError} `INVALID_OPTION` where it is none
+ * @throws {FourierFTError} `INVALID_OPTION` where it is none; nothing is changed then
  */
-export function installCalibration(calibration: Calibration): void {
+export function useCalibration(calibration: Calibration): void {
   const { backend, sizes } = (calibration ?? {}) as Partial<Calibration>
   if (typeof backend !== 'string') throw invalid('backend', 'the name of a TensorFlow.js backend', backend)
-  if (!Array.isArray(sizes) || sizes.length === 0) throw invalid('sizes', 'what calibrate() measured', sizes)
-  for (const [i, size] of (sizes as readonly Partial<MeasuredSize>[]).entries()) {
-    const { shape, tokens, n, milliseconds } = size ?? {}
-    checkSizes(`sizes[${i}]`, [shape?.[0], shape?.[1], tokens, n])
-    for (const [strategy, time] of Object.entries(milliseconds ?? {})) {
-      if (!isPositive(time)) throw invalid(`sizes[${i}].milliseconds.${strategy}`, 'a number above 0', time)
+  checkSizes(sizes)
+  for (const [i, { milliseconds }] of (sizes as readonly Partial<MeasuredSize>[]).entries()) {
+    const times = Object.entries(milliseconds ?? {})
+    if (times.length === 0) throw invalid(`sizes[${i}].milliseconds`, 'times of strategies', milliseconds)
+    for (const [strategy, time] of times) {
+      if (!isTime(time)) throw invalid(`sizes[${i}].milliseconds.${strategy}`, 'a number from 0 on', time)
     }
   }
   installCrossover(calibration)
@@ -78,23 +94,52 @@ export function installCalibration(calibration: Calibration): void {
 
 type Times = Partial<Record<TfjsStrategy, number>>
 
-/** Milliseconds of each strategy, in about `budget` milliseconds. */
-async function timesOf(size: Omit<MeasuredSize, 'milliseconds'>, budget: number): Promise<Times> {
-  const { shape, tokens, n } = size
+interface Expectation {
+  readonly strategy: TfjsStrategy
+  /** Milliseconds of a pass. */
+  readonly expected: number
+}
+
+/** Fastest first: the lowest time for a multiplication that was measured of each strategy, times its multiplications. */
+function expectations(size: LinearSize, measured: readonly MeasuredSize[]): Expectation[] {
+  const rate = (strategy: TfjsStrategy) =>
+    measured.reduce((lowest, known) => {
+      const time = known.milliseconds[strategy] ?? Number.POSITIVE_INFINITY
+      return Math.min(lowest, time / multiplications(known)[strategy])
+    }, Number.POSITIVE_INFINITY)
+  return availableStrategies()
+    .map((strategy) => ({
+      strategy,
+      // The first size is measured in any case.
+      expected:
+        measured.length === 0 ? Number.NEGATIVE_INFINITY : rate(strategy) * multiplications(size)[strategy],
+    }))
+    .toSorted((a, b) => a.expected - b.expected)
+}
+
+/** Milliseconds of each strategy that can be done before `end`, in about `share` milliseconds. */
+async function timesOf(
+  { shape, tokens, n }: LinearSize,
+  strategies: readonly Expectation[],
+  { end, share }: { readonly end: number; readonly share: number },
+  tables: TableCache,
+): Promise<Times> {
   const spec = { shape, entries: uniformEntries({ shape, n, seed: 1 }), scaling: 1 }
-  const tables = new TableCache()
   const x = randomNormal([tokens, shape[1]])
   const c = randomNormal([n])
   const pass = (strategy: TfjsStrategy) => fourierLinear(x, c, spec, { strategy, tables })
-  const start = performance.now()
+  const endOfShare = performance.now() + share
   try {
     const cases: { strategy: TfjsStrategy; repeats: number; times: number[] }[] = []
-    for (const strategy of availableStrategies()) {
+    for (const { strategy, expected } of strategies) {
+      // Two passes, one of them unmeasured.
+      if (performance.now() + 2 * expected > end) break
       await time(() => pass(strategy), 1)
       const warm = await time(() => pass(strategy), 1)
-      cases.push({ strategy, repeats: Math.max(1, Math.round(BATCH / warm)), times: [warm] })
+      const repeats = Math.min(MOST_REPEATS, Math.max(1, Math.round(BATCH / warm)))
+      cases.push({ strategy, repeats, times: [warm] })
     }
-    for (let round = 0; round < ROUNDS && performance.now() - start < budget; round++) {
+    for (let round = 0; round < ROUNDS && performance.now() < endOfShare; round++) {
       for (const { strategy, repeats, times } of cases) {
         const measured = await time(() => pass(strategy), repeats)
         // What was measured in one pass stands only where there is nothing better.
@@ -104,7 +149,6 @@ async function timesOf(size: Omit<MeasuredSize, 'milliseconds'>, budget: number)
     }
     return Object.fromEntries(cases.map(({ strategy, times }) => [strategy, median(times)]))
   } finally {
-    tables.dispose()
     dispose([x, c])
   }
 }
@@ -125,23 +169,32 @@ function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1] as number
 }
 
-function checkSizes(option: string, values: readonly unknown[]): void {
-  const isSize = (value: unknown) => Number.isSafeInteger(value) && isPositive(value)
-  if (values.length === 0 || !values.every(isSize)) throw invalid(option, 'whole numbers from 1 on', values)
+function checkSizes(sizes: unknown): void {
+  if (!Array.isArray(sizes) || sizes.length === 0) throw invalid('sizes', 'a list of at least one', sizes)
+  for (const [i, size] of (sizes as readonly (Partial<LinearSize> | null)[]).entries()) {
+    const { shape, tokens, n } = size ?? {}
+    const [d1, d2, ...more] = Array.isArray(shape) ? (shape as unknown[]) : []
+    const fits =
+      isCount(d1) && isCount(d2) && more.length === 0 && isCount(tokens) && isCount(n) && n <= d1 * d2
+    if (!fits) {
+      const expected = '{ shape: [d1, d2], tokens, n }, whole numbers from 1 on, with n no more than d1·d2'
+      throw invalid(`sizes[${i}]`, expected, size)
+    }
+  }
 }
 
-function isPositive(value: unknown): boolean {
-  return typeof value === 'number' && value > 0
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) > 0
+}
+
+function isTime(value: unknown): value is number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0
 }
 
 function invalid(option: string, expected: string, received: unknown): FourierFTError {
   return new FourierFTError(
     'INVALID_OPTION',
-    `calibration: ${option}: expected ${expected}; received ${received}`,
-    {
-      option,
-      expected,
-      received,
-    },
+    `calibration: ${option}: expected ${expected}; received ${JSON.stringify(received)}`,
+    { option, expected, received },
   )
 }

@@ -90,7 +90,7 @@ export function testDevice({ backend, adapter, load }: Device): void {
 
       it('is calibrated by waiting for the device, and leaves nothing behind', async () => {
         const before = [tf.memory().numTensors, deviceBytes()]
-        const { sizes } = await calibrate({ shapes: [[32, 24]], tokens: [2], n: 20 })
+        const { sizes } = await calibrate({ sizes: [{ shape: [32, 24], tokens: 2, n: 20 }] })
         expect(Object.keys(sizes[0]?.milliseconds ?? {})).toEqual(['dense', 'factored', 'spectral'])
         expect([tf.memory().numTensors, deviceBytes()]).toEqual(before)
       })

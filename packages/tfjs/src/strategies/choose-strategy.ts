@@ -9,6 +9,10 @@ import { hasTensorflow, isOnGpu } from './tensorflow-spectral.js'
 /** The strategies that `fourierLinear` knows. */
 export type TfjsStrategy = 'dense' | 'factored' | 'spectral' | 'native'
 
+/** Those that every backend has. */
+const PORTABLE = ['dense', 'factored', 'spectral'] as const
+type PortableStrategy = (typeof PORTABLE)[number]
+
 export interface LinearSize {
   readonly tokens: number
   readonly shape: Shape
@@ -36,7 +40,7 @@ export function installCrossover(calibration: Calibration): void {
 
 /** What can be chosen from on the current backend. */
 export function availableStrategies(): readonly TfjsStrategy[] {
-  return ['dense', 'factored', 'spectral', ...(hasNativeKernel() ? (['native'] as const) : [])]
+  return [...PORTABLE, ...(hasNativeKernel() ? (['native'] as const) : [])]
 }
 
 /** The fastest strategy on the current backend: as measured on this device, or else as measured where this was written. */
@@ -49,7 +53,7 @@ export function chooseStrategy(size: LinearSize): TfjsStrategy {
   if (hasNativeKernel()) return 'native'
   if (hasTensorflow() && !isOnGpu()) return cheapestOnTensorflow(size)
   const product = HOST_PRODUCT[getBackend()]
-  return product === undefined ? fewestMultiplications(size) : cheapestOnHost(size, product)
+  return product === undefined ? cheapest(multiplications(size)) : cheapestOnHost(size, product)
 }
 
 function fewestWithoutSpectral({ tokens, shape: [d1, d2], n }: LinearSize): TfjsStrategy {
@@ -76,18 +80,23 @@ function cheapestOnTensorflow({ tokens, shape: [d1, d2], n }: LinearSize): TfjsS
 }
 
 /**
- * By multiply-adds, for devices that nobody has measured yet. The portable body's outer products take about `2d·√d` each, its inner ones
- * as much again; half of its time goes into operators that multiply nothing.
+ * Multiply-adds, which decide on devices that nobody has measured yet. The portable body's outer products take about `2d·√d` each, its
+ * inner ones as much again; half of its time goes into operators that multiply nothing.
  */
-function fewestMultiplications({ tokens, shape: [d1, d2], n }: LinearSize): TfjsStrategy {
-  return cheapest({
+export function multiplications({
+  tokens,
+  shape: [d1, d2],
+  n,
+}: LinearSize): Readonly<Record<TfjsStrategy, number>> {
+  const spectral = 2 * tokens * (4 * (d1 ** 1.5 + d2 ** 1.5) + 4 * n)
+  return {
     factored: tokens * 2 * n * (d1 + d2),
     dense: (tokens + 2 * n) * d1 * d2,
-    spectral: 2 * tokens * (4 * (d1 ** 1.5 + d2 ** 1.5) + 4 * n),
-  })
+    spectral,
+    native: spectral,
+  }
 }
 
-function cheapest(costs: Readonly<Record<Exclude<TfjsStrategy, 'native'>, number>>): TfjsStrategy {
-  const strategies = Object.keys(costs) as (keyof typeof costs)[]
-  return strategies.reduce((best, strategy) => (costs[strategy] < costs[best] ? strategy : best))
+function cheapest(costs: Readonly<Record<PortableStrategy, number>>): TfjsStrategy {
+  return PORTABLE.reduce((best, strategy) => (costs[strategy] < costs[best] ? strategy : best))
 }
