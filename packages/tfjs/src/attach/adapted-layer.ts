@@ -1,15 +1,15 @@
 /**
- * One layer of a user's model made ready for adapters: its `call` is laid over so that the active adapters' ΔW takes part before the
- * activation. Without an active adapter the layer's own `call` runs, with its own bits.
+ * One layer of a user's model made ready for adapters: it is laid over so that the active adapters' ΔW takes part before the activation.
+ * Without an active adapter the model's own code runs, with its own bits.
  */
 import { FourierFTError, type Shape } from '@fourierft/core'
 import { add, keep, mul, stack, type Tensor, tidy, type Variable } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { LayerSpec } from '../fourier-linear.js'
 import { entriesKey } from '../table-cache.js'
+import type { HostModule } from './host.js'
 import type { ApplyOptions, Change, LayerKind } from './layer-kind.js'
-import { type AnyLayer, variableOf } from './layers-internals.js'
-import { override } from './override.js'
+import { variableOf } from './layers-internals.js'
 
 /** One adapter's part in one layer. */
 export interface Branch {
@@ -42,20 +42,18 @@ export class AdaptedLayer {
   readonly kind: LayerKind
   readonly #settings: ApplySettings
   readonly #kernel: Variable
-  readonly #restoreCall: () => void
+  readonly #restore: () => void
   #active: readonly ActivePart[] = []
   #original: Tensor | undefined
 
-  constructor(module: string, layer: AnyLayer, kind: LayerKind, settings: ApplySettings) {
-    this.module = module
+  constructor({ name, intercept }: HostModule, kind: LayerKind, settings: ApplySettings) {
+    this.module = name
     this.kind = kind
     this.#settings = settings
     this.#kernel = variableOf(kind.kernel)
-    const call = layer.call.bind(layer)
-    this.#restoreCall = override(layer, 'call', (inputs, kwargs) =>
-      this.#idle
-        ? call(inputs, kwargs)
-        : tidy(() => this.#apply(Array.isArray(inputs) ? (inputs[0] as Tensor) : inputs)),
+    this.#restore = intercept(
+      (x) => tidy(() => this.#apply(x)),
+      () => this.#idle,
     )
   }
 
@@ -92,7 +90,7 @@ export class AdaptedLayer {
   detach({ keepMerged }: { keepMerged: boolean }): void {
     if (keepMerged) this.#forgetOriginal()
     else this.unmerge()
-    this.#restoreCall()
+    this.#restore()
   }
 
   #forgetOriginal(): void {

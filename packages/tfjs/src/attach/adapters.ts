@@ -32,52 +32,37 @@ import {
   transpose,
   type Variable,
 } from '@tensorflow/tfjs-core'
-import { type LayersModel, type LayerVariable, Sequential } from '@tensorflow/tfjs-layers'
+import type { LayersModel, LayerVariable } from '@tensorflow/tfjs-layers'
 import type { TfjsStrategy } from '../strategies/choose-strategy.js'
 import { TableCache } from '../table-cache.js'
-import { ADAPTABLE, adaptableLayer } from './adaptable-layer.js'
+import { ADAPTABLE } from './adaptable-layer.js'
 import { AdaptedLayer, type Branch } from './adapted-layer.js'
-import { freeze } from './freeze.js'
-import { type AnyLayer, variableOf } from './layers-internals.js'
+import type { Host, HostModule } from './host.js'
+import { variableOf } from './layers-internals.js'
 import { LoadedAdapter } from './loaded-adapter.js'
-import { type ModuleNames, type NamedLayer, namedLayers } from './named-layers.js'
-import { trainAdaptersOnly } from './training.js'
-
-export interface AttachOptions {
-  /** Module names that differ from the layers' own names: a record by layer path, or a function. */
-  readonly moduleNames?: ModuleNames
-  /** How active adapters are applied. Default: `auto`, by the sizes of each layer and batch. */
-  readonly strategy?: TfjsStrategy | 'auto'
-}
 
 /** Layers that some attached model holds: a layer takes one attachment at a time. */
-const attachedLayers = new WeakSet<AnyLayer>()
+const attachedLayers = new WeakSet<object>()
 
 /** The adapters of one model that `attach` has made ready: PEFT's verbs, in camel case. */
-export class Adapters {
-  readonly model: LayersModel
-  readonly #named: readonly NamedLayer[]
+export class Adapters<Model = LayersModel> {
+  readonly model: Model
+  readonly #modules: readonly HostModule[]
   readonly #layers = new Map<string, AdaptedLayer>()
   readonly #adapters = new Map<string, LoadedAdapter>()
   readonly #settings: { strategy: TfjsStrategy | 'auto'; tables: TableCache; rows: Int32Array | undefined }
-  readonly #restore: readonly (() => void)[]
+  readonly #restore: () => void
   #active: readonly string[] = []
   #enabled = true
   #merged: readonly string[] = []
   #detached = false
 
   /** `attach` makes these. */
-  constructor(model: LayersModel, { moduleNames, strategy = 'auto' }: AttachOptions) {
-    // Before the flags are read: a Sequential model that builds itself later would set them all.
-    if (model instanceof Sequential && !model.built) model.build()
-    this.model = model
-    this.#named = namedLayers(model, moduleNames)
+  constructor(host: Host<Model>, { strategy = 'auto' }: { readonly strategy?: TfjsStrategy | 'auto' } = {}) {
+    this.model = host.model
+    this.#modules = host.modules
     this.#settings = { strategy, tables: new TableCache(), rows: undefined }
-    const adaptable = this.#named.flatMap(({ name, layer }) => {
-      const kind = adaptableLayer(layer)
-      return kind ? [{ name, layer, kind }] : []
-    })
-    const taken = adaptable.find(({ layer }) => attachedLayers.has(layer))
+    const taken = host.modules.find(({ kind, owner }) => kind && attachedLayers.has(owner))
     if (taken) {
       throw new FourierFTError(
         'INVALID_STATE',
@@ -85,12 +70,12 @@ export class Adapters {
         { module: taken.name },
       )
     }
-    // The first to change anything, and it checks every weight before that.
-    const thaw = freeze(model, this.#named)
-    this.#restore = [thaw, trainAdaptersOnly(model, () => this.#weightsToTrain())]
-    for (const { name, layer, kind } of adaptable) {
-      attachedLayers.add(layer)
-      this.#layers.set(name, new AdaptedLayer(name, layer, kind, this.#settings))
+    this.#restore = host.prepare(() => this.#weightsToTrain())
+    for (const module of host.modules) {
+      const { kind, name, owner } = module
+      if (!kind) continue
+      attachedLayers.add(owner)
+      this.#layers.set(name, new AdaptedLayer(module, kind, this.#settings))
     }
   }
 
@@ -283,7 +268,7 @@ export class Adapters {
    *
    * @throws {FourierFTError} as `mergeAdapter`
    */
-  async mergeAndUnload(): Promise<LayersModel> {
+  async mergeAndUnload(): Promise<Model> {
     if (this.#merged.length === 0) await this.mergeAdapter()
     for (const [module, { kind }] of this.#layers) {
       const whole = this.#active.map((name) => this.#adapter(name).wholes.get(module)).find((found) => found)
@@ -391,11 +376,11 @@ export class Adapters {
 
   #leave(options: { keepMerged: boolean }): void {
     for (const layer of this.#layers.values()) layer.detach(options)
-    for (const { layer } of this.#named) attachedLayers.delete(layer)
+    for (const { owner } of this.#modules) attachedLayers.delete(owner)
     for (const adapter of this.#adapters.values()) adapter.dispose()
     this.#adapters.clear()
     this.#settings.tables.dispose()
-    for (const restore of this.#restore) restore()
+    this.#restore()
     this.#detached = true
   }
 
@@ -422,8 +407,8 @@ export class Adapters {
   /** The layers that a configuration adapts. */
   #matched(config: FourierFTConfig): string[] {
     const whole = new Set(this.#wholeModules(config))
-    const names = this.#named
-      .filter(({ layer }) => layer.weights.length > 0 || !layer.built)
+    const names = this.#modules
+      .filter(({ hasWeights, isBuilt }) => hasWeights || !isBuilt)
       .map(({ name }) => name)
     const linear = [...this.#layers.values()].filter(({ kind }) => kind.isLinear).map(({ module }) => module)
     const matched = matchModules(config, names, { linear }).filter((module) => !whole.has(module))
@@ -437,8 +422,8 @@ export class Adapters {
    */
   #wholeModules({ modulesToSave }: FourierFTConfig): string[] {
     const endings = modulesToSave ?? []
-    const modules = this.#named
-      .filter(({ layer }) => layer.weights.length > 0)
+    const modules = this.#modules
+      .filter(({ hasWeights }) => hasWeights)
       .map(({ name }) => name)
       .filter((name) => endings.some((ending) => paths(name).some((path) => path.endsWith(ending))))
     const [wanted] = endings
@@ -459,16 +444,16 @@ export class Adapters {
   #layer(module: string): AdaptedLayer {
     const layer = this.#layers.get(module)
     if (layer) return layer
-    if (this.#named.some(({ name }) => name === module)) {
+    if (this.#modules.some(({ name }) => name === module)) {
       throw this.#unsupported(module, 'have adapters', ADAPTABLE)
     }
     throw moduleNotFound(`the model has no layer '${module}'`, module, this.#layers.keys())
   }
 
   #unsupported(module: string, what: string, expected: readonly string[]): FourierFTError {
-    const layer = this.#named.find(({ name }) => name === module)?.layer
-    const received = layer?.getClassName()
-    if (layer?.built === false) {
+    const found = this.#modules.find(({ name }) => name === module)
+    const received = found?.typeName
+    if (found?.isBuilt === false) {
       return new FourierFTError(
         'UNSUPPORTED',
         `layer '${module}' is a ${received} that has no weights yet, for the layer that holds it builds it when it first runs; ` +

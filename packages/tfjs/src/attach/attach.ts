@@ -1,7 +1,18 @@
 /** Makes a model of TensorFlow.js ready for adapters. */
 import type { FourierFTConfig, FourierFTOptions } from '@fourierft/core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
-import { Adapters, type AttachOptions } from './adapters.js'
+import type { TfjsStrategy } from '../strategies/choose-strategy.js'
+import { Adapters } from './adapters.js'
+import type { Host } from './host.js'
+import { layersHost } from './layers-host.js'
+import type { ModuleNames } from './named-layers.js'
+
+export interface AttachOptions {
+  /** Module names that differ from the layers' own names: a record by layer path, or a function. */
+  readonly moduleNames?: ModuleNames
+  /** How active adapters are applied. Default: `auto`, by the sizes of each layer and batch. */
+  readonly strategy?: TfjsStrategy | 'auto'
+}
 
 /**
  * `model.predict`, `fit`, `evaluate` and `compile` go on working as they are; `fit` trains the active adapters alone. Nothing changes
@@ -18,7 +29,16 @@ export function attach(
   config?: FourierFTOptions | FourierFTConfig,
   options: AttachOptions = {},
 ): Adapters {
-  const adapters = new Adapters(model, options)
+  return adaptersOf(layersHost(model, options.moduleNames), config, options)
+}
+
+/** The adapters of a host, with a new one if there is a configuration for it. */
+export function adaptersOf<Model>(
+  host: Host<Model>,
+  config: FourierFTOptions | FourierFTConfig | undefined,
+  options: Pick<AttachOptions, 'strategy'>,
+): Adapters<Model> {
+  const adapters = new Adapters(host, options)
   if (config === undefined) return adapters
   try {
     adapters.addAdapter('default', config)

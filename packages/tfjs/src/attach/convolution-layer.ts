@@ -20,7 +20,7 @@ import {
 import { type Activation, type AnyLayer, internals, isActivation, isWeight } from './layers-internals.js'
 import { linear } from './linear.js'
 
-interface ConvolutionParts {
+export interface ConvolutionParts {
   /** `[kh, kw, in, out]` or `[k, in, out]` */
   readonly kernel: LayerVariable
   readonly bias: LayerVariable | null
@@ -42,6 +42,11 @@ export function convolutionLayer(layer: AnyLayer): LayerKind | undefined {
     padding: (padding) => typeof padding === 'string',
     dataFormat: (format) => format === 'channelsFirst' || format === 'channelsLast',
   })
+  return convolutionKind(parts)
+}
+
+/** The kind of whatever convolves like such a layer. Undefined for causal padding. */
+export function convolutionKind(parts: ConvolutionParts): LayerKind | undefined {
   const { kernel, bias, activation, strides, dilationRate, padding, dataFormat } = parts
   if (padding === 'causal') return undefined
   const sizes = kernel.shape.slice(0, -2) as number[]
