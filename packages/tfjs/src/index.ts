@@ -7,5 +7,5 @@ export { createTfjsBackend, type TfjsBackendName, tfjsBackend } from './backend.
 export { type CalibrateOptions, calibrate, useCalibration } from './calibrate.js'
 export { disposeTables, type FourierLinearOptions, fourierLinear, type LayerSpec } from './fourier-linear.js'
 export type { Calibration, MeasuredSize } from './strategies/calibration.js'
-export type { LinearSize, TfjsStrategy } from './strategies/choose-strategy.js'
+export { chooseStrategy, type LinearSize, type TfjsStrategy } from './strategies/choose-strategy.js'
 export { TableCache } from './table-cache.js'
