@@ -9,6 +9,7 @@ import { describe, expect, test } from 'vitest'
 import { attachBranches, type Branch } from './attach.js'
 import { findLinearLayers } from './linear-layers.js'
 import { readModel } from './model.js'
+import { DataType } from './schema.js'
 
 const FILES = [
   'bert-torchscript',
@@ -156,7 +157,16 @@ test('what is wrong leaves the model as it was', () => {
     'INVALID_OPTION',
   )
   expect(codeOf(() => attachBranches(model, [{ ...first, entries: other }]))).toBe('SHAPE_MISMATCH')
+  expect(codeOf(() => attachBranches(model, [first, { ...second, module: first.module }]))).toBe(
+    'INVALID_OPTION',
+  )
   expect(model.toBytes()).toEqual(before)
   attachBranches(model, [first])
   expect(codeOf(() => attachBranches(model, [second]))).toBe('INVALID_STATE')
+
+  const named = branchesOf('bert-torchscript')
+  named.model.graph.addInput({ name: 'fourierft.rows', dataType: DataType.int64, dims: [1] })
+  const bytes = named.model.toBytes()
+  expect(codeOf(() => attachBranches(named.model, named.branches))).toBe('INVALID_STATE')
+  expect(named.model.toBytes()).toEqual(bytes)
 })

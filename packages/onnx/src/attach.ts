@@ -48,7 +48,7 @@ const LOWEST_OPSET = 11
  *
  * @param options.activations what the layers compute with; default: float. Of float16 layers the branch computes in float32 and is rounded once
  * @throws {FourierFTError} `UNSUPPORTED` (opset below 11), `SHAPE_MISMATCH`, `INVALID_STATE` (attached already), `INVALID_OPTION` (no
- *   branches, two for one layer); the model is left as it was then
+ *   branches, two for one layer, two of one name); the model is left as it was then
  */
 export function attachBranches(
   model: OnnxModel,
@@ -162,6 +162,24 @@ function initializer(graph: OnnxGraph | undefined, name: string): OnnxTensor | u
   return graph && (graph.initializers.get(name) ?? initializer(graph.parent, name))
 }
 
+/** Or half of it: all that is attached has such a name, and nothing else may have one. */
+function isAttached({ opsetImports, metadata, functions, graph }: OnnxModel): boolean {
+  const isOurs = (name: string) => name.startsWith(`${DOMAIN}.`) || name.includes(`.${DOMAIN}.`)
+  return (
+    opsetImports.has(DOMAIN) ||
+    metadata.has(ORIGINAL) ||
+    functions.some(({ domain }) => domain === DOMAIN) ||
+    graph
+      .graphs()
+      .some(
+        ({ nodes, inputs, initializers }) =>
+          nodes.some(({ outputs }) => outputs.some(isOurs)) ||
+          inputs.some(({ name }) => isOurs(name)) ||
+          [...initializers.keys()].some(isOurs),
+      )
+  )
+}
+
 /** The opset of the model. */
 function check(model: OnnxModel, branches: readonly Branch[]): number {
   const { file } = model
@@ -172,10 +190,10 @@ function check(model: OnnxModel, branches: readonly Branch[]): number {
       `${file} is of ONNX's opset ${opset}; adapters need ${LOWEST_OPSET} or later. Export the model again with a later opset.`,
       { file, expected: LOWEST_OPSET, received: opset },
     )
-  if (model.opsetImports.has(DOMAIN) || model.metadata.has(ORIGINAL))
+  if (isAttached(model))
     throw new FourierFTError(
       'INVALID_STATE',
-      `${file} has adapters attached already; attach to the original file.`,
+      `${file} has adapters attached already; detachBranches takes them out, or attach to the original file.`,
       { file },
     )
   if (branches.length === 0)
@@ -188,8 +206,16 @@ function check(model: OnnxModel, branches: readonly Branch[]): number {
       },
     )
   const taken = new Map<OnnxNode, Branch[]>()
+  const modules = new Set<string>()
   for (const branch of branches) {
     const { module, layer, entries } = branch
+    if (modules.has(module))
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        `${file}: module ${module} is given two layers; give each layer a name of its own.`,
+        { file, module, option: 'branches' },
+      )
+    modules.add(module)
     const [d1, d2] = entries.shape
     if (d1 !== layer.outFeatures || d2 !== layer.inFeatures)
       throw new FourierFTError(

@@ -286,6 +286,16 @@ test.each(['bert-q8', 'bert-q4'])(
   },
 )
 
+test('a weight that is dequantised on its way is refused', async () => {
+  const scale = { name: 's', dims: [], dataType: DataType.float, data: new Uint8Array([0, 0, 128, 63]) }
+  const quantised = { ...weight(), dataType: DataType.int8, data: new Uint8Array(ROWS * COLUMNS) }
+  const nodes = [
+    { opType: 'DequantizeLinear', inputs: ['w', 's'], outputs: ['f'] },
+    { ...product, inputs: ['x', 'f'] },
+  ]
+  await expect(bakeOne(file({ nodes, initializers: [quantised, scale] }))).rejects.toThrow(/is quantised/)
+})
+
 test('what does not fit is refused', async () => {
   const bytes = file({ nodes: [product], initializers: [weight('F16')] })
   const model = readModel(bytes)
