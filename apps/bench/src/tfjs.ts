@@ -8,6 +8,7 @@ import {
   createTfjsBackend,
   disposeTables,
   fourierLinear,
+  type TfjsStrategy,
 } from '@fourierft/tfjs'
 import * as tf from '@tensorflow/tfjs-core'
 import { type LayersModel, layers, sequential } from '@tensorflow/tfjs-layers'
@@ -211,7 +212,7 @@ async function trainingSteps(
 }
 
 async function compareStrategies(effort: Effort, native: boolean): Promise<void> {
-  const names = ['dense', 'factored', 'spectral', ...(native ? (['native'] as const) : [])] as const
+  const names: TfjsStrategy[] = ['dense', 'factored', 'spectral', ...(native ? (['native'] as const) : [])]
   const sizes =
     effort === 'quick'
       ? [[64, 32, 100]]
@@ -234,7 +235,7 @@ async function compareStrategies(effort: Effort, native: boolean): Promise<void>
       } as const
       const x = tf.randomNormal([tokens, d])
       const c = tf.randomNormal([n])
-      const run = (strategy: (typeof names)[number]) => () => {
+      const run = (strategy: TfjsStrategy) => () => {
         const y = fourierLinear(x, c, spec, { strategy })
         y.dataSync()
         y.dispose()
