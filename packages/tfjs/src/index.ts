@@ -1,7 +1,7 @@
 /** Table of contents of `@fourierft/tfjs`. */
 export { AdamW } from './adamw.js'
-export type { Adapters, AttachOptions } from './attach/adapters.js'
-export { attach } from './attach/attach.js'
+export type { Adapters } from './attach/adapters.js'
+export { type AttachOptions, attach } from './attach/attach.js'
 export type { ModuleNames } from './attach/named-layers.js'
 export { createTfjsBackend, type TfjsBackendName, tfjsBackend } from './backend.js'
 export { type CalibrateOptions, calibrate, useCalibration } from './calibrate.js'
