@@ -71,7 +71,7 @@ function cheapestOnHost({ tokens, shape: [d1, d2], n }: LinearSize, product: num
  * On TensorFlow's CPU: nanoseconds of a pass, of a multiply-add, and of a number that `spectral` transforms or multiplies. Fitted to passes at
  * d = 16 … 1024, n = 64 … 1000, T = 1 … 2048; the overheads decide below d = 256 alone.
  */
-function cheapestOnTensorflow({ tokens, shape: [d1, d2], n }: LinearSize): TfjsStrategy {
+export function cheapestOnTensorflow({ tokens, shape: [d1, d2], n }: LinearSize): TfjsStrategy {
   return cheapest({
     dense: 180_000 + d1 * d2 * (0.016 * n + 0.008 * tokens),
     factored: 220_000 + 0.016 * tokens * n * (d1 + d2),
