@@ -117,6 +117,14 @@ export default defineConfig({
           testTimeout: 300_000,
         },
       },
+      {
+        test: {
+          name: 'playground',
+          root: 'apps/playground',
+          include: ['src/**/*.test.ts', ...(chromium === undefined ? [] : ['test/**/*.test.ts'])],
+          testTimeout: 120_000,
+        },
+      },
       { test: { name: 'packages', include: ['test/**/*.test.ts'], testTimeout: 120_000 } },
       ...(chromium === undefined ? [] : [browser]),
     ],

@@ -1,7 +1,7 @@
 // The commands of the root package.json: each brings the workspace to life first (pnpm, dependencies, build), then does its job. It
 // needs Node and npm alone, installs nothing outside this folder, and leaves standard output to the job.
 //
-//   node scripts/run.js setup | demo | test | bench | experiments | fourierft  [arguments of the job]
+//   node scripts/run.js setup | demo | playground | test | bench | experiments | fourierft  [arguments of the job]
 
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -30,6 +30,7 @@ const environment = {
 const jobs = {
   setup: () => say('ready. Next: npm run demo, npm test, npm run -s fourierft -- --help'),
   demo: program('apps/quickstart'),
+  playground: (args) => run('vite', ['preview', join(root, 'apps/playground'), ...args]),
   bench: program('apps/bench'),
   experiments: program('apps/experiments'),
   fourierft: program('packages/cli'),

@@ -1,0 +1,128 @@
+/** A live curve in SVG: what each step gave, faintly, its running mean, and a level to compare with. */
+
+export interface CurveOptions {
+  readonly title: string
+  /** Top of the axis, whose bottom is 0; without it, the largest value. */
+  readonly top?: number
+  readonly format: (value: number) => string
+}
+
+const [width, height] = [420, 220]
+const frame = { left: 52, right: 12, top: 12, bottom: 34 }
+/** Steps that the mean is of. */
+const meanOf = 10
+const gridLines = 4
+
+export class Curve {
+  readonly #svg = element('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img' })
+  readonly #options: CurveOptions
+  readonly #values: number[] = []
+  #steps = 1
+  #level: number | undefined
+  #drawing = false
+
+  /** @param place to put it */
+  constructor(place: Element, options: CurveOptions) {
+    this.#options = options
+    place.append(this.#svg)
+    this.#draw()
+  }
+
+  /** Empties it for a training of so many steps. */
+  start(steps: number): void {
+    this.#steps = steps
+    this.#values.length = 0
+    this.#drawSoon()
+  }
+
+  /** A dashed line across: the frozen model. */
+  set level(value: number) {
+    this.#level = value
+    this.#drawSoon()
+  }
+
+  add(value: number): void {
+    this.#values.push(value)
+    this.#drawSoon()
+  }
+
+  /** Once for each frame of the screen, however fast the steps are. */
+  #drawSoon(): void {
+    if (this.#drawing) return
+    this.#drawing = true
+    requestAnimationFrame(() => {
+      this.#drawing = false
+      this.#draw()
+    })
+  }
+
+  #draw(): void {
+    const { title, format } = this.#options
+    const top = this.#options.top ?? Math.max(1, this.#level ?? 0, ...this.#values) * 1.05
+    const x = (step: number) =>
+      frame.left + ((width - frame.left - frame.right) * step) / Math.max(1, this.#steps)
+    const y = (value: number) =>
+      height - frame.bottom - ((height - frame.top - frame.bottom) * Math.min(value, top)) / top
+    const means = this.#values.map((_, i) => mean(this.#values.slice(Math.max(0, i + 1 - meanOf), i + 1)))
+    const line = (values: readonly number[]) =>
+      values.map((value, i) => `${x(i + 1).toFixed(1)},${y(value).toFixed(1)}`).join(' ')
+    const parts: SVGElement[] = []
+    for (let i = 0; i <= gridLines; i++) {
+      const value = (top * i) / gridLines
+      parts.push(
+        element('line', {
+          class: 'grid',
+          x1: frame.left,
+          x2: width - frame.right,
+          y1: y(value),
+          y2: y(value),
+        }),
+        text(format(value), { x: frame.left - 8, y: y(value) + 4, 'text-anchor': 'end' }),
+      )
+    }
+    for (const step of [0, this.#steps / 2, this.#steps]) {
+      const anchor = step === this.#steps ? 'end' : step === 0 ? 'start' : 'middle'
+      parts.push(text(`${Math.round(step)}`, { x: x(step), y: height - 14, 'text-anchor': anchor }))
+    }
+    parts.push(text('step', { x: x(this.#steps * 0.75), y: height - 14, 'text-anchor': 'middle' }))
+    if (this.#level !== undefined) {
+      const at = y(this.#level)
+      parts.push(
+        element('line', { class: 'level', x1: frame.left, x2: width - frame.right, y1: at, y2: at }),
+        text('frozen', {
+          class: 'level-name',
+          x: width - frame.right,
+          y: at < frame.top + 20 ? at + 14 : at - 5,
+          'text-anchor': 'end',
+        }),
+      )
+    }
+    parts.push(
+      element('polyline', { class: 'raw', points: line(this.#values) }),
+      element('polyline', { class: 'mean', points: line(means) }),
+    )
+    this.#svg.replaceChildren(...parts)
+    const last = means.at(-1)
+    this.#svg.setAttribute(
+      'aria-label',
+      last === undefined
+        ? `${title}: nothing trained yet`
+        : `${title} after ${this.#values.length} of ${this.#steps} steps: ${format(last)}`,
+    )
+  }
+}
+
+const mean = (values: readonly number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / values.length
+
+function element(name: string, attributes: Readonly<Record<string, string | number>>): SVGElement {
+  const made = document.createElementNS('http://www.w3.org/2000/svg', name)
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, `${value}`)
+  return made
+}
+
+function text(content: string, attributes: Readonly<Record<string, string | number>>): SVGElement {
+  const made = element('text', attributes)
+  made.textContent = content
+  return made
+}

@@ -1,0 +1,9 @@
+/** Offers bytes as a file. */
+export function download(name: string, bytes: Uint8Array): void {
+  const link = document.createElement('a')
+  link.href = URL.createObjectURL(new Blob([Uint8Array.from(bytes)]))
+  link.download = name
+  link.click()
+  // The browser has taken the bytes by then.
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000)
+}

@@ -1,0 +1,38 @@
+/** What lies beside the page: the base model, turned digits to train on, and others to test with. */
+import {
+  type Checkpoint,
+  type DigitSet,
+  decodeCheckpoint,
+  degrees,
+  turned,
+} from '@fourierft/quickstart/browser'
+import { unpackDigits } from './packed-digits.js'
+
+export interface Data {
+  readonly checkpoint: Checkpoint
+  readonly adaptation: DigitSet
+  readonly test: DigitSet
+}
+
+/** @throws if a file cannot be fetched, with its name */
+export async function fetchData(): Promise<Data> {
+  const [config, model, adaptation, test] = await Promise.all(
+    ['base/config.json', 'base/model.safetensors', 'digits/adaptation.bin', 'digits/test.bin'].map(
+      fetchBytes,
+    ),
+  )
+  if (!config || !model || !adaptation || !test) throw new Error('a file of the page is missing')
+  return {
+    checkpoint: decodeCheckpoint(new TextDecoder().decode(config), model, 'base/model.safetensors'),
+    adaptation: turned(unpackDigits(adaptation), degrees),
+    test: turned(unpackDigits(test), degrees),
+  }
+}
+
+async function fetchBytes(name: string): Promise<Uint8Array> {
+  const response = await fetch(new URL(name, document.baseURI))
+  if (!response.ok) {
+    throw new Error(`${name} could not be fetched (${response.status}): run npm run playground again`)
+  }
+  return new Uint8Array(await response.arrayBuffer())
+}

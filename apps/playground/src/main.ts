@@ -1,0 +1,167 @@
+/** The page at work: one model on one backend, one job at a time, and everything that goes wrong in words. */
+import { type Adapter, CONFIG_FILE, MODEL_FILE } from '@fourierft/core'
+import { type Backend, backendNames, backends, fastestBackend, startBackend } from './compute.js'
+import { Curve } from './curve.js'
+import { DigitModel } from './digit-model.js'
+import { download } from './download.js'
+import { DrawingPanel } from './drawing-panel.js'
+import { elements } from './elements.js'
+import { type Data, fetchData } from './fetch-data.js'
+
+const percent = (part: number): string => `${(100 * part).toFixed(1)} %`
+
+const loss = new Curve(elements.lossCurve, { title: 'Loss', format: (value) => value.toFixed(1) })
+const accuracy = new Curve(elements.accuracyCurve, {
+  title: 'Digits read correctly',
+  top: 1,
+  format: (value) => `${Math.round(100 * value)} %`,
+})
+const panel = new DrawingPanel(showError)
+
+let data: Data | undefined
+let model: DigitModel | undefined
+/** What goes on with another backend, even after one that did not start. */
+let kept: Adapter | undefined
+let stopping: AbortController | undefined
+
+elements.form.addEventListener('submit', (event) => {
+  event.preventDefault()
+  void job(train)
+})
+elements.stop.addEventListener('click', () => stopping?.abort())
+elements.backend.addEventListener('change', () => void job(() => use(chosenBackend())))
+elements.sample.addEventListener('click', () => data && panel.take(data.test))
+elements.download.addEventListener('click', () => void job(save))
+elements.files.addEventListener('change', () => void job(load))
+addEventListener('unhandledrejection', ({ reason }) => showError(reason))
+
+void job(async () => {
+  data = await fetchData()
+  elements.testCount.textContent = `${data.test.count}`
+  await use(await fastestBackend())
+})
+
+/** Runs one thing, with the controls that would disturb it switched off. */
+async function job(run: () => Promise<void>): Promise<void> {
+  setControls({ busy: true })
+  elements.error.hidden = true
+  try {
+    await run()
+  } catch (error) {
+    showError(error)
+    say('Nothing is running.')
+  } finally {
+    setControls({ busy: false })
+  }
+}
+
+function setControls({ busy }: { busy: boolean }): void {
+  elements.backend.disabled = busy || data === undefined
+  elements.sample.disabled = data === undefined
+  for (const control of [elements.train, elements.download, elements.files])
+    control.disabled = busy || model === undefined
+}
+
+/** Goes on with another backend, and with the same adapter. */
+async function use(backend: Backend): Promise<void> {
+  if (data === undefined) return
+  elements.backend.value = backend
+  say(`Starting ${backendNames[backend]} …`)
+  if (model) kept = await model.adapter()
+  panel.model = undefined
+  model?.dispose()
+  model = undefined
+  await startBackend(backend)
+  const made = new DigitModel(data)
+  if (kept) await made.load(kept)
+  model = made
+  panel.model = made
+  elements.parameters.textContent = made.parameters.toLocaleString('en')
+  await showFrozenScore(made)
+  if (kept) await showTunedScore(made)
+  say(`Ready. ${backendNames[backend]} computes.`)
+}
+
+async function train(): Promise<void> {
+  if (model === undefined) return
+  const steps = elements.steps.valueAsNumber
+  stopping = new AbortController()
+  const { signal } = stopping
+  elements.stop.disabled = false
+  elements.tunedScore.textContent = '…'
+  elements.progress.max = steps
+  elements.progress.value = 0
+  loss.start(steps)
+  accuracy.start(steps)
+  say(`Fine-tuning: ${steps} steps on ${backendNames[chosenBackend()]} …`)
+  let done = 0
+  try {
+    await model.train({
+      steps,
+      signal,
+      onStep(step, batch) {
+        done = step
+        elements.progress.value = step
+        loss.add(batch.loss)
+        accuracy.add(batch.accuracy)
+      },
+    })
+  } finally {
+    elements.stop.disabled = true
+    stopping = undefined
+  }
+  panel.ask()
+  await showTunedScore(model)
+  say(
+    `${signal.aborted ? 'Stopped' : 'Fine-tuned'} after ${done} steps: ${elements.tunedScore.textContent} read correctly.`,
+  )
+}
+
+async function save(): Promise<void> {
+  const adapter = await model?.adapter()
+  if (adapter === undefined) return
+  const { config, model: coefficients } = adapter.toBytes()
+  download(CONFIG_FILE, config)
+  download(MODEL_FILE, coefficients)
+  say('The adapter’s two files are in your downloads.')
+}
+
+async function load(): Promise<void> {
+  const files = [...(elements.files.files ?? [])]
+  if (model === undefined || files.length === 0) return
+  // So that the same files can be chosen again.
+  elements.files.value = ''
+  await model.load(files)
+  panel.ask()
+  await showTunedScore(model)
+  say(
+    `Loaded ${files.map(({ name }) => name).join(' and ')}: ${elements.tunedScore.textContent} read correctly.`,
+  )
+}
+
+async function showFrozenScore(model: DigitModel): Promise<void> {
+  say('Testing the frozen model on turned digits …')
+  const score = await model.score('frozen')
+  elements.frozenScore.textContent = percent(score.accuracy)
+  loss.level = score.loss
+  accuracy.level = score.accuracy
+}
+
+async function showTunedScore(model: DigitModel): Promise<void> {
+  say('Testing the fine-tuned model …')
+  elements.tunedScore.textContent = percent((await model.score('tuned')).accuracy)
+}
+
+function chosenBackend(): Backend {
+  return backends.find((name) => name === elements.backend.value) ?? 'wasm'
+}
+
+function say(text: string): void {
+  elements.status.textContent = text
+}
+
+function showError(error: unknown): void {
+  console.error(error)
+  elements.error.textContent = error instanceof Error ? error.message : `${error}`
+  elements.error.hidden = false
+}

@@ -1,0 +1,12 @@
+/** Shows a digit, as the model gets it, on a canvas of 28×28. */
+import { imageSize } from '@fourierft/quickstart/browser'
+
+/** @param pixels `[28, 28]`, 0 (paper) … 1 (ink); without them, paper */
+export function showDigit(canvas: HTMLCanvasElement, pixels?: Float32Array): void {
+  const context = canvas.getContext('2d')
+  const image = new ImageData(imageSize, imageSize)
+  pixels?.forEach((value, i) => {
+    image.data[4 * i + 3] = Math.round(255 * value)
+  })
+  context?.putImageData(image, 0, 0)
+}

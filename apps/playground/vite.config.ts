@@ -1,0 +1,9 @@
+import { defineConfig } from 'vite'
+import { pageFiles } from './page-files/page-files.js'
+
+export default defineConfig({
+  base: './',
+  plugins: [pageFiles()],
+  // TensorFlow.js and its three backends are what is large; a backend is fetched when it is chosen.
+  build: { target: 'es2022', chunkSizeWarningLimit: 2000 },
+})
