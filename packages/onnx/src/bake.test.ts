@@ -16,7 +16,7 @@ import { bakeBranches } from './bake.js'
 import { encodeGraph, type NewGraph, type NewTensor } from './encode.js'
 import { findLinearLayers, type LinearLayer } from './linear-layers.js'
 import { readModel } from './model.js'
-import { DataType, Model } from './schema.js'
+import { DataType, Graph, Model, Tensor as StoredTensor } from './schema.js'
 import { field, message } from './wire-message.js'
 
 const FLOAT_FILES = [
@@ -158,6 +158,23 @@ test.each(['F32', 'F16', 'BF16'] as const)('%s: one rounding', async (dtype) => 
   const { model, adapter } = await bakeOne(file({ nodes: [product], initializers: [weight(dtype)] }))
   expect(model.graph.initializers.get('w')?.data()).toEqual(expectedSum(adapter, dtype))
   expect(expectedSum(adapter, dtype)).not.toEqual(weight(dtype).data)
+})
+
+test('a float16 weight that is stored as integers, one by one', async () => {
+  const { data } = weight('F16')
+  const integers = new Uint16Array(data.slice().buffer)
+  const tensor = message(
+    ...[ROWS, COLUMNS].map((size) => field(StoredTensor.dims, size)),
+    field(StoredTensor.dataType, DataType.float16),
+    field(StoredTensor.name, 'w'),
+    ...Array.from(integers, (bits) => field(StoredTensor.int32Data, bits)),
+  )
+  const main = encodeGraph({ name: 'main', nodes: [product], outputs: [{ name: 'y' }] })
+  main.insert([field(Graph.initializer, tensor)])
+  const parts: Uint8Array[] = []
+  message(field(Model.irVersion, 8), field(Model.graph, main)).writeTo(parts)
+  const { model, adapter } = await bakeOne(new Uint8Array(Buffer.concat(parts)))
+  expect(model.graph.initializers.get('w')?.data()).toEqual(expectedSum(adapter, 'F16'))
 })
 
 test('a Constant behind Identity and two Transposes', async () => {

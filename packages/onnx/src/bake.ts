@@ -279,7 +279,7 @@ function plan(node: OnnxNode, layers: readonly BakedLayer[], file: string, taken
         'attach the adapter with attachBranches',
       )
     if (!tensor.external && !tensor.data())
-      throw unsupported('is stored as single integers', 'save the model again with raw data')
+      throw unsupported('is stored in several pieces', 'save the model again with raw data')
     const alpha = node.opType === 'Gemm' ? (node.attribute('alpha')?.float ?? 1) : 1
     if (alpha === 0) throw unsupported('is multiplied by alpha = 0', 'attach the adapter with attachBranches')
     const isOutFirst = isTransposed !== (node.opType === 'Gemm' && Boolean(node.attribute('transB')?.int))

@@ -36,6 +36,8 @@ export const Tensor = {
   dims: 1,
   dataType: 2,
   floatData: 4,
+  int32Data: 5,
+  int64Data: 7,
   name: 8,
   rawData: 9,
   doubleData: 10,

@@ -22,7 +22,8 @@ export interface OnnxTensor {
   readonly dataType: number
   readonly external: ExternalData | undefined
   /**
-   * The stored bytes, little-endian, as a view at any alignment; undefined where they are external, or stored as varints or texts.
+   * The bytes, little-endian, as a view at any alignment, or as a copy where the file has integers one by one; undefined where they are
+   * external, texts, or in another form.
    *
    * @throws FourierFTError SHAPE_MISMATCH: dims and data do not agree
    */
@@ -70,9 +71,9 @@ export function readTensor(tensor: WireMessage, file: string): OnnxTensor {
   }
 
   function setData(made: Uint8Array | ExternalData): void {
-    const { floatData, doubleData, rawData, location } = Tensor
-    const old = [floatData, doubleData, rawData, location, Tensor.external]
-    tensor.remove(tensor.fields.filter(({ number }) => old.includes(number as (typeof old)[number])))
+    const { floatData, doubleData, int32Data, int64Data, rawData, location } = Tensor
+    const old = [floatData, doubleData, int32Data, int64Data, rawData, location, Tensor.external]
+    tensor.remove(old.flatMap((number) => tensor.all(number)))
     if (made instanceof Uint8Array) {
       tensor.insert([field(Tensor.rawData, made)])
       external = undefined
@@ -91,8 +92,8 @@ export function readTensor(tensor: WireMessage, file: string): OnnxTensor {
 
   function data(): Uint8Array | undefined {
     const stored = tensor.last(Tensor.rawData) ?? onlyField(Tensor.floatData) ?? onlyField(Tensor.doubleData)
-    if (!stored || external) return undefined
-    const bytes = stored.value
+    const bytes = external ? undefined : (stored?.value ?? integerBytes())
+    if (!bytes) return undefined
     const expected = BYTES.get(Number(dataType))
     const size = dims.reduce((product, dim) => product * dim, expected ?? 0)
     if (expected !== undefined && bytes.length !== size)
@@ -101,6 +102,23 @@ export function readTensor(tensor: WireMessage, file: string): OnnxTensor {
         `The ${where} has the dims [${dims.join(', ')}], which take ${size} bytes, but ${bytes.length} are stored. Export the model again.`,
         { file, tensor: name, expected: size, received: bytes.length },
       )
+    return bytes
+  }
+
+  /** `int32_data` holds all that is smaller too, 16-bit floats as their bits. */
+  function integerBytes(): Uint8Array | undefined {
+    const fields = [...tensor.all(Tensor.int32Data), ...tensor.all(Tensor.int64Data)]
+    const width = BYTES.get(Number(dataType))
+    if (fields.length === 0 || width === undefined) return undefined
+    const integers = fields.flatMap((one) => one.integers(where))
+    const bytes = new Uint8Array(integers.length * width)
+    const view = new DataView(bytes.buffer)
+    for (const [i, integer] of integers.entries()) {
+      if (width === 8) view.setBigInt64(8 * i, integer, true)
+      else if (width === 4) view.setInt32(4 * i, Number(BigInt.asIntN(32, integer)), true)
+      else if (width === 2) view.setUint16(2 * i, Number(BigInt.asUintN(16, integer)), true)
+      else bytes[i] = Number(BigInt.asUintN(8, integer))
+    }
     return bytes
   }
 
