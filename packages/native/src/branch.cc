@@ -12,10 +12,6 @@
 #include "kernel.h"
 #include "processor.h"
 
-struct fourierft_plan {
-  fourierft::Plan plan;
-};
-
 namespace {
 
 using fourierft::Kernel;

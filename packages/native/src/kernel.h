@@ -8,6 +8,10 @@
 #include "fourierft/fourierft.h"
 #include "plan.h"
 
+struct fourierft_plan {
+  fourierft::Plan plan;
+};
+
 namespace fourierft {
 
 // Coefficients here are [n] and carry alpha/(d1 d2) already; or, where `adapter_of_row` is given, they are [adapters, n] as trained and

@@ -1,0 +1,269 @@
+// The C functions of fourierft-cuda.h: a plan laid out in device memory, arguments checked, kernels queued.
+#include "fourierft-cuda.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "../src/kernel.h"
+#include "kernels.cuh"
+
+struct fourierft_cuda_plan {
+  fourierft::cuda::DevicePlan plan;
+  fourierft::cuda::Room room;
+  int threads, d1, d2;
+  void* memory;
+};
+
+namespace {
+
+using namespace fourierft::cuda;
+using fourierft::Plan;
+using fourierft::Side;
+using fourierft::Terms;
+using fourierft::Transform;
+
+// Tokens whose products wait in the workspace together. Fixed, so that the order of the gradient's sums is.
+constexpr int64_t kTokensOfChunk = 1024;
+
+thread_local cudaError_t problem = cudaSuccess;
+
+fourierft_cuda_status checked(cudaError_t error) {
+  if (error == cudaSuccess) return FOURIERFT_CUDA_OK;
+  if (error == cudaErrorMemoryAllocation) return FOURIERFT_CUDA_OUT_OF_MEMORY;
+  problem = error;
+  return FOURIERFT_CUDA_FAILED;
+}
+
+// Arrays one after another in memory that is not there yet: first gathered, then copied, then the places become pointers.
+class Layout {
+ public:
+  template <class T>
+  void place(const T*& pointer, const std::vector<T>& values) {
+    bytes_.resize((bytes_.size() + 15) / 16 * 16);
+    pointer = reinterpret_cast<const T*>(static_cast<uintptr_t>(bytes_.size()) + 1);  // null stays null
+    places_.push_back([](void* place, const char* memory) {
+      const T*& pointer = *static_cast<const T**>(place);
+      pointer = reinterpret_cast<const T*>(memory + (reinterpret_cast<uintptr_t>(pointer) - 1));
+    });
+    pointers_.push_back(&pointer);
+    const char* first = reinterpret_cast<const char*>(values.data());
+    bytes_.insert(bytes_.end(), first, first + values.size() * sizeof(T));
+  }
+  const std::vector<char>& bytes() const { return bytes_; }
+  void settle(const void* memory) {
+    for (size_t i = 0; i < places_.size(); i++) places_[i](pointers_[i], static_cast<const char*>(memory));
+  }
+
+ private:
+  std::vector<char> bytes_;
+  std::vector<void*> pointers_;
+  std::vector<void (*)(void*, const char*)> places_;
+};
+
+std::vector<float2> complex_numbers(const std::vector<float>& values) {
+  std::vector<float2> result;
+  for (size_t i = 0; i < values.size(); i += 2) result.push_back(make_float2(values[i], values[i + 1]));
+  return result;
+}
+
+int length_of(const Transform& transform) { return transform.inner.empty() ? transform.n : transform.inner.front().n; }
+
+// What `room_of` reads.
+DeviceSide sizes_of(const Side& side) {
+  DeviceSide result{};
+  result.d = side.d;
+  result.halved = side.halved;
+  result.n = side.transform.n;
+  result.length = length_of(side.transform);
+  result.used = static_cast<int>(side.frequencies.size());
+  return result;
+}
+
+void lay_out(const Side& side, DeviceSide& to, Layout& layout) {
+  to = sizes_of(side);
+  const Transform& transform = side.transform;
+  const bool bluestein = !transform.inner.empty();
+  const auto& stages = bluestein ? transform.inner.front().stages : transform.stages;
+  for (const fourierft::Stage& stage : stages) {
+    DeviceStage& each = to.stages[to.stage_count++];
+    each.radix = stage.radix;
+    each.length = stage.length;
+    // Threads take neighbouring elements, so those stand side by side.
+    const std::vector<float2> twiddles = complex_numbers(stage.twiddles);
+    std::vector<float2> turned;
+    const int quotient = stage.length / stage.radix, others = stage.radix - 1;
+    for (int k = 0; k < others; k++)
+      for (int i = 0; i < quotient; i++) turned.push_back(twiddles[static_cast<size_t>(i) * others + k]);
+    layout.place(each.twiddles, turned);
+    layout.place(each.roots, complex_numbers(stage.roots));
+  }
+  if (bluestein) {
+    layout.place(to.chirp, complex_numbers(transform.chirp));
+    layout.place(to.chirp_spectrum, complex_numbers(transform.chirp_spectrum));
+  }
+  to.zero = to.nyquist = -1;
+  for (int slot = 0; slot < to.used; slot++) {
+    if (side.frequencies[slot] == 0) to.zero = slot;
+    if (2 * side.frequencies[slot] == side.d) to.nyquist = slot;
+  }
+  std::vector<Pair> splits, packs(static_cast<size_t>(to.n), Pair{to.used, to.used, 0, 0});
+  for (const fourierft::Split& split : side.splits) splits.push_back({split.a, split.b, split.cos, split.sin});
+  for (const fourierft::Pack& pack : side.packs) packs[pack.at] = {pack.a, pack.b, pack.cos, pack.sin};
+  layout.place(to.splits, splits);
+  layout.place(to.packs, packs);
+}
+
+void lay_out(const Terms& terms, DeviceTerms& to, Layout& layout) {
+  std::vector<DeviceTerm> result;
+  for (const fourierft::Term& term : terms.terms) result.push_back({term.sign < 0 ? ~(term.real / 2) : term.real / 2, term.entry});
+  layout.place(to.terms, result);
+  layout.place(to.start, terms.start);
+}
+
+void lay_out(const Plan& plan, DevicePlan& to, Layout& layout) {
+  to = DevicePlan{};
+  to.n = plan.n;
+  lay_out(plan.in, to.in, layout);
+  lay_out(plan.out, to.out, layout);
+  lay_out(plan.by_row, to.by_row, layout);
+  lay_out(plan.by_column, to.by_column, layout);
+  std::vector<DeviceEntry> entries(static_cast<size_t>(plan.n));
+  const Terms& terms = plan.by_row;
+  for (int slot = 0; slot + 1 < static_cast<int>(terms.start.size()); slot++)
+    for (int t = terms.start[slot]; t < terms.start[slot + 1]; t++) {
+      const fourierft::Term& term = terms.terms[t];
+      entries[term.entry] = {term.sign < 0 ? ~(term.real / 2) : term.real / 2, slot};
+    }
+  layout.place(to.entries, entries);
+}
+
+size_t shared_bytes(const Room& room) { return static_cast<size_t>(room.total) * sizeof(float2); }
+
+// About a thread for each butterfly of radix 4 to 8.
+int threads_of(const DevicePlan& plan) {
+  const int length = std::max(plan.in.length, plan.out.length);
+  return length <= 256 ? 64 : length <= 1024 ? 128 : length <= 4096 ? 256 : kMostThreads;
+}
+
+template <class Call>
+fourierft_cuda_status launch(void (*kernel)(Call), Call call, dim3 grid, int threads, size_t shared, cudaStream_t stream) {
+  void* arguments[] = {&call};
+  return checked(cudaLaunchKernel(kernel, grid, dim3(threads), arguments, shared, stream));
+}
+
+bool usable(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters, const float* scalings, fourierft_dtype dtype,
+            int64_t tokens, const int64_t* adapter_of_row, int64_t rows) {
+  // A grid has at most 2^31 - 1 blocks one way, and 65535 the other.
+  if (plan == nullptr || adapters < 0 || adapters > 65535 || tokens < 0 || tokens > INT32_MAX) return false;
+  if (dtype < FOURIERFT_FLOAT32 || dtype > FOURIERFT_BFLOAT16) return false;
+  if (adapters > 0 && (coefficients == nullptr || scalings == nullptr)) return false;
+  return adapter_of_row == nullptr || tokens == 0 || (rows > 0 && tokens % rows == 0);
+}
+
+Adapters adapters_of(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters, const float* scalings, int64_t tokens,
+                     const int64_t* adapter_of_row, int64_t rows) {
+  const double area = static_cast<double>(plan->d1) * plan->d2;
+  return {coefficients, scalings, static_cast<float>(1 / area), adapters, adapter_of_row,
+          adapter_of_row == nullptr || tokens == 0 ? 1 : tokens / rows};
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* fourierft_cuda_problem(void) { return problem == cudaSuccess ? "" : cudaGetErrorString(problem); }
+
+size_t fourierft_cuda_shared_memory(const fourierft_plan* plan) {
+  return plan == nullptr ? 0 : shared_bytes(room_of(sizes_of(plan->plan.in), sizes_of(plan->plan.out)));
+}
+
+fourierft_cuda_status fourierft_cuda_plan_create(const fourierft_plan* handle, fourierft_cuda_plan** device_plan) {
+  if (handle == nullptr || device_plan == nullptr) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  int device = 0, most_shared = 0;
+  fourierft_cuda_status status = checked(cudaGetDevice(&device));
+  if (status == FOURIERFT_CUDA_OK) status = checked(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  if (status != FOURIERFT_CUDA_OK) return status;
+  if (fourierft_cuda_shared_memory(handle) > static_cast<size_t>(most_shared)) return FOURIERFT_CUDA_SHARED_MEMORY;
+  // The limit of the device, not of this plan: a kernel's attribute is shared by all plans.
+  status = checked(cudaFuncSetAttribute(forward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared));
+  if (status == FOURIERFT_CUDA_OK)
+    status = checked(cudaFuncSetAttribute(backward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared));
+  if (status != FOURIERFT_CUDA_OK) return status;
+  try {
+    const Plan& plan = handle->plan;
+    auto result = std::make_unique<fourierft_cuda_plan>();
+    Layout layout;
+    lay_out(plan, result->plan, layout);
+    result->room = room_of(result->plan.in, result->plan.out);
+    result->threads = threads_of(result->plan);
+    result->d1 = plan.d1;
+    result->d2 = plan.d2;
+    status = checked(cudaMalloc(&result->memory, layout.bytes().size()));
+    if (status != FOURIERFT_CUDA_OK) return status;
+    status = checked(cudaMemcpy(result->memory, layout.bytes().data(), layout.bytes().size(), cudaMemcpyHostToDevice));
+    if (status != FOURIERFT_CUDA_OK) {
+      cudaFree(result->memory);
+      return status;
+    }
+    layout.settle(result->memory);
+    *device_plan = result.release();
+    return FOURIERFT_CUDA_OK;
+  } catch (const std::bad_alloc&) {
+    return FOURIERFT_CUDA_OUT_OF_MEMORY;
+  }
+}
+
+void fourierft_cuda_plan_destroy(fourierft_cuda_plan* device_plan) {
+  if (device_plan == nullptr) return;
+  cudaFree(device_plan->memory);
+  delete device_plan;
+}
+
+fourierft_cuda_status fourierft_cuda_forward(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters,
+                                             const float* scalings, fourierft_dtype dtype, const void* x, int64_t tokens,
+                                             const int64_t* adapter_of_row, int64_t rows, void* y, fourierft_cuda_stream stream) {
+  if (!usable(plan, coefficients, adapters, scalings, dtype, tokens, adapter_of_row, rows)) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  if (tokens == 0 || adapters == 0) return FOURIERFT_CUDA_OK;
+  if (x == nullptr || y == nullptr) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  const Forward call{plan->plan, adapters_of(plan, coefficients, adapters, scalings, tokens, adapter_of_row, rows), plan->room, dtype, x, y};
+  return launch(forward_kernel, call, dim3(static_cast<unsigned>(tokens)), plan->threads, shared_bytes(plan->room), stream);
+}
+
+size_t fourierft_cuda_workspace(const fourierft_cuda_plan* plan, int64_t tokens) {
+  if (plan == nullptr || tokens <= 0) return 0;
+  return static_cast<size_t>(std::min(tokens, kTokensOfChunk)) * static_cast<size_t>(plan->plan.n) * sizeof(float);
+}
+
+fourierft_cuda_status fourierft_cuda_backward(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters,
+                                              const float* scalings, fourierft_dtype dtype, const void* x, const void* grad_y,
+                                              int64_t tokens, const int64_t* adapter_of_row, int64_t rows, float* grad_coefficients,
+                                              void* grad_x, void* workspace, fourierft_cuda_stream stream) {
+  if (!usable(plan, coefficients, adapters, scalings, dtype, tokens, adapter_of_row, rows)) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  if (adapters == 0) return FOURIERFT_CUDA_OK;
+  if (grad_coefficients == nullptr || (tokens > 0 && (x == nullptr || grad_y == nullptr || workspace == nullptr)))
+    return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  Backward call{plan->plan, adapters_of(plan, coefficients, adapters, scalings, tokens, adapter_of_row, rows), plan->room, dtype, 0, x,
+                grad_y, static_cast<float*>(workspace), grad_x};
+  Reduce reduce{call.adapters, plan->plan.n, 0, 0, call.products, grad_coefficients};
+  const dim3 reduce_grid(static_cast<unsigned>((reduce.n - 1) / kEntriesOfBlock + 1), static_cast<unsigned>(adapters));
+  const int reduce_threads = kEntriesOfBlock * kTokenLanes;
+  // Without tokens one sum of nothing, so that the gradient is written.
+  for (int64_t first = 0; first == 0 || first < tokens; first += kTokensOfChunk) {
+    const int count = static_cast<int>(std::min(kTokensOfChunk, tokens - first));
+    call.first_token = reduce.first_token = first;
+    reduce.tokens = count;
+    fourierft_cuda_status status = FOURIERFT_CUDA_OK;
+    if (count > 0) status = launch(backward_kernel, call, dim3(static_cast<unsigned>(count)), plan->threads, shared_bytes(plan->room), stream);
+    if (status == FOURIERFT_CUDA_OK)
+      status = launch(reduce_kernel, reduce, reduce_grid, reduce_threads, reduce_threads * sizeof(float), stream);
+    if (status != FOURIERFT_CUDA_OK) return status;
+  }
+  return FOURIERFT_CUDA_OK;
+}
+
+}  // extern "C"

@@ -1,0 +1,63 @@
+/* The FourierFT branch of a linear layer on a CUDA device: y += alpha * dW x and its gradient, queued on the caller's stream. What the
+ * functions of fourierft.h are for a CPU; dW is formed there.
+ *
+ * Tensors are row-major, contiguous, in device memory: x [tokens, d2], y and grad_y [tokens, d1], coefficients [adapters, n], scalings
+ * [adapters]. forward and backward only queue kernels: they neither allocate nor wait, and can be captured into a CUDA graph. Results are
+ * the same bits on every call. NaN and infinity in activations spread through the token that holds them and no other.
+ */
+#ifndef FOURIERFT_CUDA_H
+#define FOURIERFT_CUDA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fourierft/fourierft.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct CUstream_st* fourierft_cuda_stream; /* cudaStream_t */
+
+/* Continues fourierft_status. */
+typedef enum {
+  FOURIERFT_CUDA_OK = 0,
+  FOURIERFT_CUDA_OUT_OF_MEMORY = 3,
+  FOURIERFT_CUDA_INVALID_ARGUMENT = 4,
+  FOURIERFT_CUDA_SHARED_MEMORY = 5, /* one row of this shape does not fit a block's shared memory on this device */
+  FOURIERFT_CUDA_FAILED = 6         /* a CUDA call failed: fourierft_cuda_problem() */
+} fourierft_cuda_status;
+
+/* What the last CUDA call that failed in this thread said; "" when none did. */
+const char* fourierft_cuda_problem(void);
+
+/* Bytes of shared memory that a block needs for one row. */
+size_t fourierft_cuda_shared_memory(const fourierft_plan* plan);
+
+/* A plan's copy on the current device; the plan itself is not needed afterwards. Creation and destruction may wait for the device. */
+typedef struct fourierft_cuda_plan fourierft_cuda_plan;
+fourierft_cuda_status fourierft_cuda_plan_create(const fourierft_plan* plan, fourierft_cuda_plan** device_plan);
+void fourierft_cuda_plan_destroy(fourierft_cuda_plan* device_plan);
+
+/* Which adapter each token has: adapter_of_row[r] in 0 ... adapters-1, or -1 for none, holds for the r-th of `rows` equal parts of the
+ * tokens (`rows` divides them). Null: all adapters are added. The indices are in device memory and cannot be refused: a row with one
+ * that is out of range becomes NaN and counts in no gradient. */
+
+/* y += alpha dW x. */
+fourierft_cuda_status fourierft_cuda_forward(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters,
+                                             const float* scalings, fourierft_dtype dtype, const void* x, int64_t tokens,
+                                             const int64_t* adapter_of_row, int64_t rows, void* y, fourierft_cuda_stream stream);
+
+/* Bytes of device memory that `backward` works in; at most 4 KiB n. */
+size_t fourierft_cuda_workspace(const fourierft_cuda_plan* plan, int64_t tokens);
+
+/* grad_coefficients [adapters, n] is written; grad_x [tokens, d2] +=, or null. */
+fourierft_cuda_status fourierft_cuda_backward(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters,
+                                              const float* scalings, fourierft_dtype dtype, const void* x, const void* grad_y,
+                                              int64_t tokens, const int64_t* adapter_of_row, int64_t rows, float* grad_coefficients,
+                                              void* grad_x, void* workspace, fourierft_cuda_stream stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

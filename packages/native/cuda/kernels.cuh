@@ -1,0 +1,255 @@
+// The kernels: a block of threads takes a row through the whole branch in shared memory.
+//
+//   analyse      a row of one side -> its used frequencies
+//   combine      the sparse step: each slot of one side sums coefficients times slots of the other
+//   synthesise   used frequencies of one side -> added to a row
+//
+// A thread owns what it sums, so there are no atomics and no order that could change. In a subset of CUDA that a host compiler runs
+// through host-shim/.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "fourierft/fourierft.h"
+#include "transform.cuh"
+
+namespace fourierft::cuda {
+
+#ifdef __CUDACC__
+extern __shared__ float2 fourierft_shared[];
+__device__ inline float2* shared_memory() { return fourierft_shared; }
+#else
+inline float2* shared_memory() { return static_cast<float2*>(host_shim::shared_memory()); }
+#endif
+
+// Threads of a block at most, and how many such blocks have the registers of a multiprocessor: 64 for each thread.
+constexpr int kMostThreads = 512, kBlocksOfMost = 2;
+
+// Where the parts of a row stand in shared memory, in complex numbers.
+struct Room {
+  int in_slots, out_slots, total;
+};
+
+inline Room room_of(const DeviceSide& in, const DeviceSide& out) {
+  const auto larger = [](int a, int b) { return a > b ? a : b; };
+  Room room;
+  room.in_slots = padded(larger(larger(in.n, in.length), larger(out.n, out.length)));
+  room.out_slots = room.in_slots + in.used + 1;
+  room.total = room.out_slots + out.used + 1;
+  return room;
+}
+
+struct Adapters {
+  const float* coefficients;  // [count, n]
+  const float* scalings;      // [count]
+  float inverse_area;         // 1/(d1 d2)
+  int count;
+  const int64_t* of_row;      // or null: all are added
+  int64_t tokens_of_row;
+};
+
+// What a row does with the adapters.
+constexpr int kAll = -1, kNone = -2, kInvalid = -3;
+
+__device__ inline int adapter_of(const Adapters& adapters, int64_t token) {
+  if (adapters.of_row == nullptr) return kAll;
+  const int64_t adapter = adapters.of_row[token / adapters.tokens_of_row];
+  if (adapter == -1) return kNone;
+  return adapter < -1 || adapter >= adapters.count ? kInvalid : static_cast<int>(adapter);
+}
+
+// alpha/(d1 d2) c_l of a row.
+__device__ inline float coefficient_of(const Adapters& adapters, int adapter, int n, int entry) {
+  if (adapter >= 0) return adapters.scalings[adapter] * adapters.inverse_area * adapters.coefficients[static_cast<int64_t>(adapter) * n + entry];
+  float sum = 0;
+  for (int a = 0; a < adapters.count; a++)
+    sum += adapters.scalings[a] * adapters.inverse_area * adapters.coefficients[static_cast<int64_t>(a) * n + entry];
+  return sum;
+}
+
+__device__ inline float load(fourierft_dtype dtype, const void* from, int64_t at) {
+  if (dtype == FOURIERFT_FLOAT32) return static_cast<const float*>(from)[at];
+  if (dtype == FOURIERFT_FLOAT16) return __half2float(static_cast<const __half*>(from)[at]);
+  return __bfloat162float(static_cast<const __nv_bfloat16*>(from)[at]);
+}
+
+__device__ inline void store(fourierft_dtype dtype, float value, void* to, int64_t at) {
+  if (dtype == FOURIERFT_FLOAT32)
+    static_cast<float*>(to)[at] = value;
+  else if (dtype == FOURIERFT_FLOAT16)
+    static_cast<__half*>(to)[at] = __float2half_rn(value);
+  else
+    static_cast<__nv_bfloat16*>(to)[at] = __float2bfloat16_rn(value);
+}
+
+__device__ inline void add_to(fourierft_dtype dtype, float value, void* to, int64_t at) {
+  store(dtype, load(dtype, to, at) + value, to, at);
+}
+
+__device__ inline void analyse(const DeviceSide& side, fourierft_dtype dtype, const void* x, int64_t token, float2* buffer, float2* slots) {
+  const int64_t row = token * side.d;
+  for (int e = threadIdx.x; e < side.n; e += blockDim.x)
+    buffer[padded(e)] = side.halved ? make_float2(load(dtype, x, row + 2 * e), load(dtype, x, row + 2 * e + 1))
+                                    : make_float2(load(dtype, x, row + e), 0);
+  __syncthreads();
+  run_transform(side, true, buffer);
+  // E = (Z[k] + conj Z[N-k])/2 and O = (Z[k] - conj Z[N-k])/2i are the transforms of even and odd elements; X[k] = E + e(k/d) O.
+  for (int s = threadIdx.x; s < side.used; s += blockDim.x) {
+    const Pair split = side.splits[s];
+    const float2 z = buffer[padded(split.a)];
+    if (side.halved) {
+      const float2 w = buffer[padded(split.b)];
+      const float2 even = make_float2((z.x + w.x) * 0.5f, (z.y - w.y) * 0.5f), odd = make_float2((z.y + w.y) * 0.5f, (w.x - z.x) * 0.5f);
+      slots[s] = add(even, multiply(odd, make_float2(split.cos, split.sin)));
+    } else {
+      slots[s] = z;
+    }
+  }
+  __syncthreads();
+}
+
+// For even d the slots become the spectrum of the real part: half of each frequency (and half its conjugate at d - j, which is not
+// stored), while 0 and d/2 are their own partners and real.
+__device__ inline void combine(const DeviceSide& into, const DeviceTerms& terms, const Adapters& adapters, int adapter, int n,
+                               const float2* from, float2* to) {
+  for (int s = threadIdx.x; s < into.used; s += blockDim.x) {
+    float2 sum = make_float2(0, 0);
+    for (int t = terms.start[s]; t < terms.start[s + 1]; t++) {
+      const DeviceTerm term = terms.terms[t];
+      const float c = coefficient_of(adapters, adapter, n, term.entry);
+      const float2 z = from[term.slot < 0 ? ~term.slot : term.slot];
+      sum.x += c * z.x;
+      sum.y += term.slot < 0 ? -c * z.y : c * z.y;
+    }
+    if (into.halved) sum = s == into.zero || s == into.nyquist ? make_float2(sum.x, 0) : scale(sum, 0.5f);
+    to[s] = sum;
+  }
+  if (threadIdx.x == 0) to[into.used] = make_float2(0, 0);
+  __syncthreads();
+}
+
+__device__ inline void synthesise(const DeviceSide& side, const float2* slots, float2* buffer, fourierft_dtype dtype, void* y,
+                                  int64_t token) {
+  // y[2m] + i y[2m+1] = sum over j < N of ((S[j] + conj S[N-j]) + i e(j/d) (S[j] - conj S[N-j])) e(mj/N)
+  for (int e = threadIdx.x; e < side.n; e += blockDim.x) {
+    const Pair pack = side.packs[e];
+    const float2 s = slots[pack.a];
+    if (side.halved) {
+      const float2 w = slots[pack.b], sum = make_float2(s.x + w.x, s.y - w.y), difference = make_float2(s.x - w.x, s.y + w.y);
+      buffer[padded(e)] = add(sum, times_i(multiply(difference, make_float2(pack.cos, pack.sin))));
+    } else {
+      buffer[padded(e)] = s;
+    }
+  }
+  __syncthreads();
+  run_transform(side, false, buffer);
+  const int64_t row = token * side.d;
+  for (int e = threadIdx.x; e < side.n; e += blockDim.x) {
+    const float2 z = buffer[padded(e)];
+    if (side.halved) {
+      add_to(dtype, z.x, y, row + 2 * e);
+      add_to(dtype, z.y, y, row + 2 * e + 1);
+    } else {
+      add_to(dtype, z.x, y, row + e);
+    }
+  }
+}
+
+__device__ inline void spoil(const DeviceSide& side, fourierft_dtype dtype, void* y, int64_t token) {
+  for (int e = threadIdx.x; e < side.d; e += blockDim.x) store(dtype, nanf(""), y, token * side.d + e);
+}
+
+struct Forward {
+  DevicePlan plan;
+  Adapters adapters;
+  Room room;
+  fourierft_dtype dtype;
+  const void* x;
+  void* y;
+};
+
+// Block t: token t.
+__global__ void __launch_bounds__(kMostThreads, kBlocksOfMost) forward_kernel(const __grid_constant__ Forward call) {
+  const int64_t token = blockIdx.x;
+  const int adapter = adapter_of(call.adapters, token);
+  if (adapter == kNone) return;
+  if (adapter == kInvalid) return spoil(call.plan.out, call.dtype, call.y, token);
+  float2 *buffer = shared_memory(), *in = buffer + call.room.in_slots, *out = buffer + call.room.out_slots;
+  analyse(call.plan.in, call.dtype, call.x, token, buffer, in);
+  combine(call.plan.out, call.plan.by_row, call.adapters, adapter, call.plan.n, in, out);
+  synthesise(call.plan.out, out, buffer, call.dtype, call.y, token);
+}
+
+struct Backward {
+  DevicePlan plan;
+  Adapters adapters;
+  Room room;
+  fourierft_dtype dtype;
+  int64_t first_token;
+  const void *x, *grad_y;
+  float* products;  // [blocks, n]
+  void* grad_x;     // or null
+};
+
+// Block b: token first_token + b, whose Re(G[j_l] X[k_l]) become row b of the products.
+__global__ void __launch_bounds__(kMostThreads, kBlocksOfMost) backward_kernel(const __grid_constant__ Backward call) {
+  const int64_t token = call.first_token + blockIdx.x;
+  const int adapter = adapter_of(call.adapters, token);
+  if (adapter == kNone) return;
+  if (adapter == kInvalid) {
+    if (call.grad_x != nullptr) spoil(call.plan.in, call.dtype, call.grad_x, token);
+    return;
+  }
+  float2 *buffer = shared_memory(), *in = buffer + call.room.in_slots, *out = buffer + call.room.out_slots;
+  analyse(call.plan.in, call.dtype, call.x, token, buffer, in);
+  analyse(call.plan.out, call.dtype, call.grad_y, token, buffer, out);
+  const int n = call.plan.n;
+  for (int l = threadIdx.x; l < n; l += blockDim.x) {
+    const DeviceEntry entry = call.plan.entries[l];
+    const float2 x = in[entry.in < 0 ? ~entry.in : entry.in], g = out[entry.out];
+    call.products[static_cast<int64_t>(blockIdx.x) * n + l] = entry.in < 0 ? g.x * x.x + g.y * x.y : g.x * x.x - g.y * x.y;
+  }
+  if (call.grad_x == nullptr) return;
+  __syncthreads();
+  combine(call.plan.in, call.plan.by_column, call.adapters, adapter, n, out, in);
+  synthesise(call.plan.in, in, buffer, call.dtype, call.grad_x, token);
+}
+
+constexpr int kEntriesOfBlock = 32, kTokenLanes = 16;
+
+struct Reduce {
+  Adapters adapters;
+  int n, tokens;
+  int64_t first_token;
+  const float* products;  // [tokens, n]
+  float* grad_coefficients;
+};
+
+// Block (b, a): 32 entries from 32 b on, of adapter a: 16 threads for each add every 16th token in order, then the 16 sums in a tree.
+__global__ void __launch_bounds__(kEntriesOfBlock* kTokenLanes) reduce_kernel(const __grid_constant__ Reduce call) {
+  float* sums = reinterpret_cast<float*>(shared_memory());
+  const int lane = threadIdx.x / kEntriesOfBlock, l = blockIdx.x * kEntriesOfBlock + threadIdx.x % kEntriesOfBlock;
+  const int own = static_cast<int>(blockIdx.y);
+  float sum = 0;
+  if (l < call.n) {
+    for (int t = lane; t < call.tokens; t += kTokenLanes) {
+      const int adapter = adapter_of(call.adapters, call.first_token + t);
+      if (adapter == kAll || adapter == own) sum += call.products[static_cast<int64_t>(t) * call.n + l];
+    }
+  }
+  sums[threadIdx.x] = sum;
+  __syncthreads();
+  for (int half = kTokenLanes / 2; half > 0; half /= 2) {
+    if (lane < half) sums[threadIdx.x] += sums[threadIdx.x + half * kEntriesOfBlock];
+    __syncthreads();
+  }
+  if (lane > 0 || l >= call.n) return;
+  float* to = call.grad_coefficients + static_cast<int64_t>(own) * call.n + l;
+  const float value = call.adapters.scalings[own] * call.adapters.inverse_area * sums[threadIdx.x];
+  *to = call.first_token == 0 ? value : *to + value;
+}
+
+}  // namespace fourierft::cuda

@@ -1,0 +1,224 @@
+// The transforms of a plan by the threads of one block, on a row in shared memory: Z[k] = sum_m z[m] e(mk/n), decimation in frequency
+// forwards and in time backwards as in src/kernel-body.h, so that nobody ever reorders. Every function here is called by all threads of
+// the block, and ends with a barrier.
+#pragma once
+
+#include "device-plan.h"
+
+namespace fourierft::cuda {
+
+// Where number e of a row stands. One number in 17 is left out, so that the strides of radices 2, 4, 8 and 16 meet different banks.
+__host__ __device__ inline int padded(int e) { return e + (e >> 4); }
+
+__device__ inline float2 add(float2 a, float2 b) { return make_float2(a.x + b.x, a.y + b.y); }
+__device__ inline float2 subtract(float2 a, float2 b) { return make_float2(a.x - b.x, a.y - b.y); }
+__device__ inline float2 scale(float2 a, float factor) { return make_float2(a.x * factor, a.y * factor); }
+__device__ inline float2 multiply(float2 a, float2 b) { return make_float2(a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x); }
+__device__ inline float2 times_i(float2 a) { return make_float2(-a.y, a.x); }
+__device__ inline float2 swapped(float2 a) { return make_float2(a.y, a.x); }
+
+// ---- butterflies: z[k] becomes sum over q of z[q] e(qk/R) ---------------------------------------------------------------------------
+
+template <int R>
+struct Butterfly;
+
+template <>
+struct Butterfly<2> {
+  static __device__ inline void run(float2* z, const float2*) {
+    const float2 difference = subtract(z[0], z[1]);
+    z[0] = add(z[0], z[1]);
+    z[1] = difference;
+  }
+};
+
+template <>
+struct Butterfly<3> {
+  static __device__ inline void run(float2* z, const float2*) {
+    const float2 sum = add(z[1], z[2]), turned = times_i(scale(subtract(z[1], z[2]), 0.86602540378443865f));
+    const float2 centre = subtract(z[0], scale(sum, 0.5f));
+    z[0] = add(z[0], sum);
+    z[1] = add(centre, turned);
+    z[2] = subtract(centre, turned);
+  }
+};
+
+template <>
+struct Butterfly<4> {
+  static __device__ inline void run(float2* z, const float2*) {
+    const float2 a = add(z[0], z[2]), b = subtract(z[0], z[2]), c = add(z[1], z[3]), d = times_i(subtract(z[1], z[3]));
+    z[0] = add(a, c);
+    z[1] = add(b, d);
+    z[2] = subtract(a, c);
+    z[3] = subtract(b, d);
+  }
+};
+
+// R = 2H out of two transforms of H: the odd ones are turned by e(k/R), in `turn`.
+template <int H, class Turn>
+__device__ inline void run_even(float2* z, Turn turn) {
+  float2 even[H], odd[H];
+#pragma unroll
+  for (int k = 0; k < H; k++) {
+    even[k] = z[2 * k];
+    odd[k] = z[2 * k + 1];
+  }
+  Butterfly<H>::run(even, nullptr);
+  Butterfly<H>::run(odd, nullptr);
+  turn(odd);
+#pragma unroll
+  for (int k = 0; k < H; k++) {
+    z[k] = add(even[k], odd[k]);
+    z[k + H] = subtract(even[k], odd[k]);
+  }
+}
+
+template <>
+struct Butterfly<6> {
+  static __device__ inline void run(float2* z, const float2*) {
+    run_even<3>(z, [](float2* odd) {
+      const float h = 0.86602540378443865f;
+      odd[1] = multiply(odd[1], make_float2(0.5f, h));
+      odd[2] = multiply(odd[2], make_float2(-0.5f, h));
+    });
+  }
+};
+
+template <>
+struct Butterfly<8> {
+  static __device__ inline void run(float2* z, const float2*) {
+    run_even<4>(z, [](float2* odd) {
+      const float h = 0.70710678118654752f;
+      odd[1] = scale(add(odd[1], times_i(odd[1])), h);
+      odd[2] = times_i(odd[2]);
+      odd[3] = scale(subtract(times_i(odd[3]), odd[3]), h);
+    });
+  }
+};
+
+// Odd R: outputs j and R-j are A + iB and A - iB with A = z[0] + sum (z[k] + z[R-k]) cos(2 pi jk/R), B = sum (z[k] - z[R-k]) sin(2 pi jk/R).
+template <int R>
+struct Butterfly {
+  static __device__ inline void run(float2* z, const float2* roots) {
+    constexpr int h = (R - 1) / 2;
+    float2 p[h], q[h], sum = z[0];
+#pragma unroll
+    for (int k = 1; k <= h; k++) {
+      p[k - 1] = add(z[k], z[R - k]);
+      q[k - 1] = subtract(z[k], z[R - k]);
+      sum = add(sum, p[k - 1]);
+    }
+#pragma unroll
+    for (int j = 1; j <= h; j++) {
+      float2 a = z[0], b = make_float2(0, 0);
+#pragma unroll
+      for (int k = 1; k <= h; k++) {
+        const float2 root = roots[j * k % R];
+        a = add(a, scale(p[k - 1], root.x));
+        b = add(b, scale(q[k - 1], root.y));
+      }
+      z[j] = add(a, times_i(b));
+      z[R - j] = subtract(a, times_i(b));
+    }
+    z[0] = sum;
+  }
+};
+
+// ---- stages ------------------------------------------------------------------------------------------------------------------------
+
+// A thread takes a butterfly. Forwards: butterfly, then twiddles; backwards: twiddles, then butterfly, the transposed stage.
+template <int R>
+__device__ inline void run_stage(const DeviceStage& stage, int n, bool forward, float2* buffer) {
+  const int quotient = stage.length / R;
+  for (int u = threadIdx.x; u < n / R; u += blockDim.x) {
+    const int part = u / quotient, i = u - part * quotient, first = part * stage.length + i;
+    float2 z[R];
+#pragma unroll
+    for (int k = 0; k < R; k++) z[k] = buffer[padded(first + k * quotient)];
+    if (!forward) {
+#pragma unroll
+      for (int k = 1; k < R; k++) z[k] = multiply(z[k], stage.twiddles[(k - 1) * quotient + i]);
+    }
+    Butterfly<R>::run(z, stage.roots);
+    if (forward) {
+#pragma unroll
+      for (int k = 1; k < R; k++) z[k] = multiply(z[k], stage.twiddles[(k - 1) * quotient + i]);
+    }
+#pragma unroll
+    for (int k = 0; k < R; k++) buffer[padded(first + k * quotient)] = z[k];
+  }
+  __syncthreads();
+}
+
+// A radix too large for a thread's registers: a thread takes output 0, or outputs j and radix-j, of a butterfly. The block works on as many
+// whole butterflies at a time as it has threads for, and all have read before any writes.
+__device__ inline void run_stage_large(const DeviceStage& stage, int n, bool forward, float2* buffer) {
+  const int radix = stage.radix, quotient = stage.length / radix, h = (radix - 1) / 2;
+  const int together = blockDim.x / (h + 1), own = threadIdx.x / (h + 1), j = threadIdx.x - own * (h + 1);
+  for (int done = 0; done < n / radix; done += together) {
+    const int u = done + own, part = u / quotient, i = u - part * quotient, first = part * stage.length + i;
+    const bool works = own < together && u < n / radix;
+    float2 a = make_float2(0, 0), b = make_float2(0, 0);
+    if (works) {
+      const auto number = [&](int k) {
+        const float2 z = buffer[padded(first + k * quotient)];
+        return forward || k == 0 ? z : multiply(z, stage.twiddles[(k - 1) * quotient + i]);
+      };
+      a = number(0);
+      for (int k = 1, at = j; k <= h; k++) {
+        const float2 z = number(k), mirror = number(radix - k), root = stage.roots[at];
+        a = add(a, scale(add(z, mirror), root.x));
+        b = add(b, scale(subtract(z, mirror), root.y));
+        at += j;
+        if (at >= radix) at -= radix;
+      }
+    }
+    __syncthreads();
+    if (works) {
+      const auto put = [&](int k, float2 z) {
+        buffer[padded(first + k * quotient)] = forward && k > 0 ? multiply(z, stage.twiddles[(k - 1) * quotient + i]) : z;
+      };
+      put(j, add(a, times_i(b)));
+      if (j > 0) put(radix - j, subtract(a, times_i(b)));
+    }
+  }
+  __syncthreads();
+}
+
+__device__ inline void run_stages(const DeviceSide& side, bool forward, float2* buffer) {
+  for (int s = 0; s < side.stage_count; s++) {
+    const DeviceStage& stage = side.stages[forward ? s : side.stage_count - 1 - s];
+    switch (stage.radix) {
+      case 2: run_stage<2>(stage, side.length, forward, buffer); break;
+      case 3: run_stage<3>(stage, side.length, forward, buffer); break;
+      case 4: run_stage<4>(stage, side.length, forward, buffer); break;
+      case 5: run_stage<5>(stage, side.length, forward, buffer); break;
+      case 6: run_stage<6>(stage, side.length, forward, buffer); break;
+      case 7: run_stage<7>(stage, side.length, forward, buffer); break;
+      case 8: run_stage<8>(stage, side.length, forward, buffer); break;
+      default: run_stage_large(stage, side.length, forward, buffer);
+    }
+  }
+}
+
+// Bluestein's algorithm has natural order on both sides and no direction: with w_m = e(m^2/2n), Z[k] = w_k sum_m (z_m w_m) conj(w_{k-m}),
+// a convolution. Real and imaginary part change places between its two passes: the same transform then runs backwards.
+__device__ inline void run_transform(const DeviceSide& side, bool forward, float2* buffer) {
+  const bool bluestein = side.chirp != nullptr;
+  if (bluestein) {
+    for (int e = threadIdx.x; e < side.length; e += blockDim.x)
+      buffer[padded(e)] = e < side.n ? multiply(buffer[padded(e)], side.chirp[e]) : make_float2(0, 0);
+    __syncthreads();
+  }
+  for (int pass = 0; pass < (bluestein ? 2 : 1); pass++) {
+    run_stages(side, bluestein ? pass == 0 : forward, buffer);
+    if (!bluestein) return;
+    const float2* factors = pass == 0 ? side.chirp_spectrum : side.chirp;
+    for (int e = threadIdx.x; e < (pass == 0 ? side.length : side.n); e += blockDim.x) {
+      const float2 z = buffer[padded(e)];
+      buffer[padded(e)] = pass == 0 ? swapped(multiply(z, factors[e])) : multiply(swapped(z), factors[e]);
+    }
+    __syncthreads();
+  }
+}
+
+}  // namespace fourierft::cuda
