@@ -11,6 +11,7 @@ const browser: TestProjectInlineConfiguration = {
     alias: {
       '#node-files': fileURLToPath(new URL('packages/core/src/files/no-node-files.ts', import.meta.url)),
       '#native-kernel': fileURLToPath(new URL('packages/tfjs/src/native-kernel/none.ts', import.meta.url)),
+      '#platform': fileURLToPath(new URL('packages/onnxruntime/src/platform/browser.ts', import.meta.url)),
     },
   },
   test: {
@@ -90,6 +91,20 @@ export default defineConfig({
           name: 'onnx',
           root: 'packages/onnx',
           include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+          testTimeout: 120_000,
+        },
+      },
+      {
+        resolve: {
+          alias: {
+            '#platform': fileURLToPath(new URL('packages/onnxruntime/src/platform/node.ts', import.meta.url)),
+          },
+        },
+        test: {
+          name: 'onnxruntime',
+          root: 'packages/onnxruntime',
+          include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+          exclude: inNode,
           testTimeout: 120_000,
         },
       },

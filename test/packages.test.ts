@@ -83,6 +83,7 @@ describe('an empty project that installs the tarballs', () => {
       '@tensorflow/tfjs-core@4.22.0',
       '@tensorflow/tfjs-layers@4.22.0',
       '@tensorflow/tfjs-backend-cpu@4.22.0',
+      'onnxruntime-node@1.30.0',
     ]
     run(
       'npm',

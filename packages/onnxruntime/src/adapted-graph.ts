@@ -1,0 +1,116 @@
+/** One graph with branches and the session that runs it: turns a choice of adapters into what the graph's inputs are fed. */
+import type { AttachedInputs } from '@fourierft/onnx'
+import type { InferenceSession, Tensor } from 'onnxruntime-common'
+import { coefficientsOn } from './entries-union.js'
+import type { PlacedAdapter, Plan } from './layer-places.js'
+import type { Ort } from './ort.js'
+
+/** What one run applies: adapters that are added, or one (null: none) for each of equal parts of the batch. */
+export type Choice =
+  | { readonly added: readonly PlacedAdapter[] }
+  | { readonly perRow: readonly (PlacedAdapter | null)[] }
+
+export class AdaptedGraph {
+  readonly session: InferenceSession
+  readonly #Tensor: Ort['Tensor']
+  readonly #plan: Plan
+  /** Absent: the model as it is. */
+  readonly #inputs: AttachedInputs | undefined
+  /** α·c on the plan's entries, by key; undefined: this graph has no place for the adapter. */
+  readonly #spread = new WeakMap<PlacedAdapter, ReadonlyMap<string, Float32Array> | undefined>()
+  #running = 0
+  #retired: { done: () => void } | undefined
+
+  constructor(session: InferenceSession, TensorClass: Ort['Tensor'], plan: Plan, inputs?: AttachedInputs) {
+    this.session = session
+    this.#Tensor = TensorClass
+    this.#plan = plan
+    this.#inputs = inputs
+  }
+
+  /** Whether the inputs of that name are the adapters'. */
+  feeds(input: string): boolean {
+    return this.#inputs !== undefined && (input === this.#inputs.rows || this.#names.has(input))
+  }
+
+  get #names(): Set<string> {
+    return new Set(this.#inputs?.coefficients.values())
+  }
+
+  /** Whether the graph has a branch and an entry for all that the adapter has. */
+  serves(adapter: PlacedAdapter): boolean {
+    return this.#coefficients(adapter) !== undefined
+  }
+
+  /** The adapters' inputs. Every run gets its own: a runtime in a worker takes what it is fed. */
+  feedsFor(choice: Choice): Record<string, Tensor> {
+    const inputs = this.#inputs
+    if (inputs === undefined) return {}
+    const used =
+      'added' in choice ? choice.added : [...new Set(choice.perRow.filter((each) => each !== null))]
+    const rows =
+      'added' in choice ? [0] : choice.perRow.map((each) => (each === null ? -1 : used.indexOf(each)))
+    const feeds: Record<string, Tensor> = {
+      [inputs.rows]: new this.#Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
+    }
+    for (const [key, { module, entries }] of this.#plan) {
+      const parts = used.map((adapter) => this.#coefficients(adapter)?.get(key))
+      const adapters = 'added' in choice ? added(parts) : stacked(parts, rows.includes(-1), entries.n)
+      const input = inputs.coefficients.get(module) as string
+      feeds[input] = new this.#Tensor('float32', adapters, [adapters.length / entries.n, entries.n])
+    }
+    return feeds
+  }
+
+  async run<T>(run: () => Promise<T>): Promise<T> {
+    this.#running++
+    try {
+      return await run()
+    } finally {
+      this.#running--
+      if (this.#running === 0) this.#retired?.done()
+    }
+  }
+
+  /** Frees the session as soon as its last run is done. */
+  async release(): Promise<void> {
+    if (this.#running > 0)
+      await new Promise<void>((done) => {
+        this.#retired = { done }
+      })
+    await this.session.release()
+  }
+
+  #coefficients(adapter: PlacedAdapter): ReadonlyMap<string, Float32Array> | undefined {
+    if (!this.#spread.has(adapter)) this.#spread.set(adapter, this.#spreadOut(adapter))
+    return this.#spread.get(adapter)
+  }
+
+  #spreadOut({ layers }: PlacedAdapter): ReadonlyMap<string, Float32Array> | undefined {
+    const spread = new Map<string, Float32Array>()
+    for (const [key, layer] of layers) {
+      const branch = this.#plan.get(key)
+      const coefficients = branch && coefficientsOn(branch.entries, layer)
+      if (coefficients === undefined) return undefined
+      spread.set(key, coefficients)
+    }
+    return spread
+  }
+}
+
+/** The sum of those that are there; nothing where none is. */
+function added(parts: readonly (Float32Array | undefined)[]): Float32Array {
+  const [first, ...others] = parts.filter((part) => part !== undefined)
+  const sum = first?.slice() ?? new Float32Array(0)
+  for (const other of others)
+    for (let l = 0; l < sum.length; l++) sum[l] = (sum[l] as number) + (other[l] as number)
+  return sum
+}
+
+/** One row for each, zeros for those that do not change this layer and, last, for no adapter; nothing where none changes it. */
+function stacked(parts: readonly (Float32Array | undefined)[], withNone: boolean, n: number): Float32Array {
+  if (parts.every((part) => part === undefined)) return new Float32Array(0)
+  const rows = new Float32Array((parts.length + (withNone ? 1 : 0)) * n)
+  for (const [a, part] of parts.entries()) if (part) rows.set(part, a * n)
+  return rows
+}

@@ -1,0 +1,97 @@
+/** `createSession`: an ONNX model, opened in the user's own ONNX Runtime, ready for adapters. */
+import { Adapter, type AdapterSource, FourierFTError } from '@fourierft/core'
+import type { InferenceSession } from 'onnxruntime-common'
+import { platform } from '#platform'
+import { AdaptedSession } from './adapted-session.js'
+import { ModelFile, type ModelSource } from './model-source.js'
+import { BACKEND, registerFourierFTBackend } from './native-backend.js'
+import type { Ort } from './ort.js'
+
+/** ONNX Runtime's own options, and ours. */
+export interface SessionOptions extends InferenceSession.SessionOptions {
+  /** One adapter, which is called `default`, or several by their names; the first is active. */
+  readonly adapters?: AdapterSource | Adapter | Readonly<Record<string, AdapterSource | Adapter>>
+  /** Module of an adapter → name of its node (MatMul, Gemm, …), for what the file does not tell. */
+  readonly moduleNames?: Readonly<Record<string, string>>
+  /** The native kernel: where it can be (`auto`, the default), never, or not without it. */
+  readonly native?: 'auto' | boolean
+  /** The ONNX Runtime to use, if not the installed `onnxruntime-node` (Node) or `onnxruntime-web` (browser). */
+  readonly ort?: Ort
+}
+
+let isTold = false
+
+/**
+ * Opens a model.
+ *
+ * @param model a path (Node) or URL of a file `.onnx`, or its bytes, which must stay as they are; files are read again when adapters need
+ *   another graph, and their external data stay where they are
+ * @throws {FourierFTError} `INVALID_ONNX`, `FILE_NOT_FOUND`, `IO_ERROR`, `INVALID_OPTION`, `UNSUPPORTED` (no ONNX Runtime; `native: true`
+ *   where there is no native kernel), and what `loadAdapter` throws
+ */
+export async function createSession(
+  model: ModelSource,
+  options: SessionOptions = {},
+): Promise<AdaptedSession> {
+  const { adapters, moduleNames = {}, native = 'auto', ort: given, ...sessionOptions } = options
+  const file = new ModelFile(model)
+  const ort = given ?? (await platform.loadOrt())
+  const nativeProblem = await nativeProblemOf(native, ort, sessionOptions)
+  if (nativeProblem === undefined) registerFourierFTBackend(ort)
+  else if (native === true)
+    throw new FourierFTError('UNSUPPORTED', `native: the native kernel cannot be used: ${nativeProblem}`, {
+      option: 'native',
+    })
+  else if (native === 'auto' && ort.env.versions.node !== undefined && !isTold) {
+    isTold = true
+    console.info(`@fourierft/onnxruntime runs without the native kernel: ${nativeProblem}`)
+  }
+  const executionProviders = [{ name: BACKEND }]
+  const session = await AdaptedSession.create({
+    ort,
+    file,
+    moduleNames,
+    nativeProblem,
+    options: nativeProblem === undefined ? { ...sessionOptions, executionProviders } : sessionOptions,
+  })
+  try {
+    for (const [name, source] of adaptersByName(adapters)) await session.loadAdapter(source, { name })
+  } catch (error) {
+    await session.release()
+    throw error
+  }
+  return session
+}
+
+/** Why the native kernel cannot serve; undefined where it can. */
+async function nativeProblemOf(
+  native: 'auto' | boolean,
+  ort: Ort,
+  { executionProviders = ['cpu'] }: InferenceSession.SessionOptions,
+): Promise<string | undefined> {
+  if (native === false) return 'the option native is false'
+  if (ort.env.versions.node === undefined) return 'it is for onnxruntime-node'
+  const others = executionProviders
+    .map((one) => (typeof one === 'string' ? one : one.name))
+    .filter((name) => name !== 'cpu')
+  if (others.length > 0) return `it is for the execution provider cpu, not for ${others.join(', ')}`
+  try {
+    await platform.openNative()
+    return undefined
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+
+function adaptersByName(adapters: SessionOptions['adapters']): [string, AdapterSource | Adapter][] {
+  if (adapters === undefined) return []
+  const isOne =
+    typeof adapters === 'string' ||
+    adapters instanceof URL ||
+    adapters instanceof Adapter ||
+    Symbol.iterator in adapters ||
+    ('config' in adapters && adapters.config instanceof Uint8Array)
+  return isOne
+    ? [['default', adapters as AdapterSource | Adapter]]
+    : Object.entries(adapters as Readonly<Record<string, AdapterSource | Adapter>>)
+}

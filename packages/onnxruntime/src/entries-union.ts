@@ -1,0 +1,37 @@
+/**
+ * One set of entries for several adapters of a layer. ΔW is linear in the spectrum: with zeros at the places that an adapter does not
+ * have, its coefficients on the union are the same ΔW. So one branch serves adapters of any entries.
+ */
+import { type Entries, explicitEntries, type Layer } from '@fourierft/core'
+
+/** All places of `all` (at least one set, of one shape), in the order in which they first occur. */
+export function entriesUnion(all: readonly Entries[]): Entries {
+  const [first] = all as [Entries]
+  const places = new Set(all.flatMap(placesOf))
+  if (places.size === first.n) return first
+  const [, d2] = first.shape
+  return explicitEntries({
+    shape: first.shape,
+    rows: Array.from(places, (place) => Math.floor(place / d2)),
+    columns: Array.from(places, (place) => place % d2),
+  })
+}
+
+/** α·c of the layer on `union`; undefined where that has not all of the layer's places. */
+export function coefficientsOn(
+  union: Entries,
+  { entries, coefficients, scaling }: Layer,
+): Float32Array | undefined {
+  const index = new Map(placesOf(union).map((place, l) => [place, l]))
+  const spread = new Float32Array(union.n)
+  for (const [l, place] of placesOf(entries).entries()) {
+    const at = index.get(place)
+    if (at === undefined) return undefined
+    spread[at] = scaling * (coefficients[l] as number)
+  }
+  return spread
+}
+
+function placesOf({ shape: [, d2], rows, columns }: Entries): number[] {
+  return Array.from(rows, (row, l) => row * d2 + (columns[l] as number))
+}

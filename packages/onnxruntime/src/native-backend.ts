@@ -1,0 +1,106 @@
+/**
+ * `registerFourierFTBackend`: sessions whose `fourierft:FourierFT` nodes are the native kernel, through ONNX Runtime's own
+ * `InferenceSession.create(model, { executionProviders: [{ name: 'fourierft' }] })`.
+ */
+import { FourierFTError } from '@fourierft/core'
+import type { OnnxRuntime, OnnxSession, OnnxTensor, OnnxValue } from '@fourierft/native'
+import type { Backend, InferenceSession, InferenceSessionHandler, Tensor } from 'onnxruntime-common'
+import { platform } from '#platform'
+import type { Ort } from './ort.js'
+
+/** The name of the execution provider. */
+export const BACKEND = 'fourierft'
+
+const registered = new WeakMap<Ort['registerBackend'], Backend>()
+
+/**
+ * Makes `fourierft` an execution provider of this copy of ONNX Runtime. It is used only where it is asked for by name, computes on the
+ * CPU, and is opened when it is first used.
+ */
+export function registerFourierFTBackend(ort: Pick<Ort, 'registerBackend' | 'Tensor'>): void {
+  if (registered.has(ort.registerBackend)) return
+  const backend = nativeBackend(ort.Tensor)
+  // A negative priority: never the default.
+  ort.registerBackend(BACKEND, backend, -1)
+  registered.set(ort.registerBackend, backend)
+}
+
+function nativeBackend(TensorClass: Ort['Tensor']): Backend {
+  let runtime: OnnxRuntime | undefined
+  return {
+    async init() {
+      runtime = await platform.openNative()
+    },
+    async createInferenceSessionHandler(model, options = {}) {
+      runtime ??= await platform.openNative()
+      const { executionProviders: _, ...rest } = options
+      return new NativeHandler(await runtime.createSession(model, rest), TensorClass)
+    },
+  }
+}
+
+class NativeHandler implements InferenceSessionHandler {
+  readonly inputNames: readonly string[]
+  readonly outputNames: readonly string[]
+  readonly inputMetadata: readonly InferenceSession.ValueMetadata[]
+  readonly outputMetadata: readonly InferenceSession.ValueMetadata[]
+  readonly #session: OnnxSession
+  readonly #Tensor: Ort['Tensor']
+
+  constructor(session: OnnxSession, TensorClass: Ort['Tensor']) {
+    this.#session = session
+    this.#Tensor = TensorClass
+    this.inputNames = session.inputs.map(({ name }) => name)
+    this.outputNames = session.outputs.map(({ name }) => name)
+    this.inputMetadata = session.inputs.map(metadata)
+    this.outputMetadata = session.outputs.map(metadata)
+  }
+
+  async run(
+    feeds: Readonly<Record<string, Tensor>>,
+    fetches: Readonly<Record<string, Tensor | null>>,
+    { logSeverityLevel, logVerbosityLevel, tag }: InferenceSession.RunOptions,
+  ): Promise<Record<string, Tensor>> {
+    const inputs = Object.fromEntries(
+      this.inputNames.map((name) => [name, feeds[name] as unknown as OnnxTensor]),
+    )
+    const options = { logSeverityLevel, logVerbosityLevel, tag }
+    const results = await this.#session.run(inputs, Object.keys(fetches), options)
+    return Object.fromEntries(
+      Object.entries(results).map(([name, result]) => {
+        const wanted = fetches[name]
+        return [name, wanted ? fill(wanted, name, result) : this.#tensor(result)]
+      }),
+    )
+  }
+
+  async dispose(): Promise<void> {
+    this.#session.release()
+  }
+
+  startProfiling(): void {}
+
+  endProfiling(): void {}
+
+  #tensor({ type, data, dims }: OnnxTensor): Tensor {
+    return new this.#Tensor(type as 'float32', data as Float32Array, dims)
+  }
+}
+
+/** The result in a tensor that the caller has made for it. */
+function fill(wanted: Tensor, name: string, { type, dims, data }: OnnxTensor): Tensor {
+  if (wanted.type !== type || wanted.dims.join() !== dims.join())
+    throw new FourierFTError(
+      'SHAPE_MISMATCH',
+      `output ${name} is ${type} [${dims.join(', ')}]; the tensor given for it is ${wanted.type} [${wanted.dims.join(', ')}]`,
+      { tensor: name, expected: dims, received: wanted.dims },
+    )
+  ;(wanted.data as Uint8Array).set(data as Uint8Array)
+  return wanted
+}
+
+function metadata(value: OnnxValue): InferenceSession.ValueMetadata {
+  return value.isTensor
+    ? { name: value.name, isTensor: true, type: value.type as Tensor.Type, shape: value.shape }
+    : { name: value.name, isTensor: false }
+}

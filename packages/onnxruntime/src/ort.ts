@@ -1,0 +1,5 @@
+/** What this package uses of ONNX Runtime: the part that `onnxruntime-node`, `onnxruntime-web` and their builds have in common. */
+import type * as Common from 'onnxruntime-common'
+
+/** The module `onnxruntime-node` or `onnxruntime-web`, or the copy of one of them that another package brings. */
+export type Ort = Pick<typeof Common, 'InferenceSession' | 'Tensor' | 'env' | 'registerBackend'>

@@ -1,0 +1,67 @@
+/** Node: `onnxruntime-node`, files by path, and the kernel of `@fourierft/native` where it is installed. */
+import { readFile } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { FourierFTError } from '@fourierft/core'
+import type { Platform } from './platform.js'
+
+export const platform: Platform = {
+  async loadOrt() {
+    try {
+      return await import('onnxruntime-node')
+    } catch (cause) {
+      if (!isMissing(cause)) throw cause
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        'onnxruntime-node is not installed: npm i onnxruntime-node, or give the copy to use as the option ort',
+        { option: 'ort', cause },
+      )
+    }
+  },
+  pathOf(model) {
+    if (model instanceof URL) return model.protocol === 'file:' ? fileURLToPath(model) : undefined
+    return /^https?:\/\//i.test(model) ? undefined : resolve(model)
+  },
+  async readFile(path) {
+    try {
+      return { bytes: await readFile(path), folder: dirname(path) }
+    } catch (cause) {
+      const code = 'code' in (cause as object) && (cause as { code: unknown }).code
+      if (code === 'ENOENT')
+        throw new FourierFTError('FILE_NOT_FOUND', `${path}: there is no such file`, { file: path, cause })
+      throw new FourierFTError('IO_ERROR', `${path} could not be read: ${(cause as Error).message}`, {
+        file: path,
+        cause,
+      })
+    }
+  },
+  async openNative() {
+    const library = onnxRuntimeLibrary()
+    if (library === undefined)
+      throw new Error('this process has not loaded the libonnxruntime of onnxruntime-node')
+    try {
+      const { openOnnxRuntime } = await import('@fourierft/native')
+      return openOnnxRuntime(library)
+    } catch (cause) {
+      if (isMissing(cause)) throw new Error('@fourierft/native is not installed', { cause })
+      throw cause
+    }
+  },
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND'
+}
+
+/** The path under which this process has loaded ONNX Runtime, whoever brought it. */
+function onnxRuntimeLibrary(): string | undefined {
+  // The report asks the network for names unless told not to.
+  const report = process.report as typeof process.report & { excludeNetwork?: boolean }
+  const { excludeNetwork } = report
+  report.excludeNetwork = true
+  const { sharedObjects } = report.getReport() as unknown as { readonly sharedObjects: readonly string[] }
+  if (excludeNetwork !== undefined) report.excludeNetwork = excludeNetwork
+  return sharedObjects.find((path) =>
+    /(libonnxruntime\.(so|[\d.]*dylib)[\d.]*|[\\/]onnxruntime\.dll)$/.test(path),
+  )
+}
