@@ -2,7 +2,7 @@
 
 export interface CurveOptions {
   readonly title: string
-  /** Top of the axis, whose bottom is 0; without it, the largest value. */
+  /** Top of the axis, whose bottom is 0; without it, even and above all values. */
   readonly top?: number
   readonly format: (value: number) => string
 }
@@ -58,7 +58,7 @@ export class Curve {
 
   #draw(): void {
     const { title, format } = this.#options
-    const top = this.#options.top ?? Math.max(1, this.#level ?? 0, ...this.#values) * 1.05
+    const top = this.#options.top ?? 2 * Math.ceil(Math.max(1, this.#level ?? 0, ...this.#values) / 2)
     const x = (step: number) =>
       frame.left + ((width - frame.left - frame.right) * step) / Math.max(1, this.#steps)
     const y = (value: number) =>

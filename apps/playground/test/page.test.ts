@@ -170,6 +170,11 @@ describe('the page', () => {
     await train(1)
   })
 
+  it('fits a phone', async () => {
+    await page.setViewportSize({ width: 360, height: 740 })
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(360)
+  })
+
   it('asked nobody outside, and nothing went wrong unseen', () => {
     expect(outside).toEqual([])
     expect(complaints).toEqual([])
