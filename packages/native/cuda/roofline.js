@@ -37,7 +37,7 @@ function costs(d, entries) {
   }
 }
 
-const micro = (seconds) => (seconds * 1e6).toPrecision(2)
+const micro = (seconds) => String(Number((seconds * 1e6).toPrecision(2)))
 console.log(
   '| d | T | memory | shared memory | tables | arithmetic | dense layer |\n| --- | --- | --- | --- | --- | --- | --- |',
 )
