@@ -1,0 +1,50 @@
+/** The same over onnxruntime-web: wasm, here in Node, with what onnxruntime-node's portable function gives as the measure. */
+import { createAdapter, createConfig } from '@fourierft/core'
+import * as node from 'onnxruntime-node'
+import * as web from 'onnxruntime-web'
+import { expect, test } from 'vitest'
+import { SHAPES, twoLayers } from '../src/__fixtures__/two-layers.js'
+import { createSession } from '../src/create-session.js'
+
+test('wasm: swap, disable, rows and 50 runs at once', async () => {
+  web.env.wasm.numThreads = 1
+  const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false })
+  const [a, b] = [1, 2].map((initialSeed) => createAdapter(config, SHAPES, { initialSeed }))
+  const adapters = { a, b } as { a: NonNullable<typeof a>; b: NonNullable<typeof b> }
+  const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
+  const inNode = await createSession(twoLayers(), { ort: node, native: false, adapters })
+  const inWasm = await createSession(twoLayers(), { ort: web, adapters })
+  expect(inWasm.nativeProblem).toContain('onnxruntime-node')
+  const base = await web.InferenceSession.create(twoLayers())
+
+  const feeds = { x: new web.Tensor('float32', x, [2, 3, 12]) }
+  const outputs = async (perRow?: (string | null)[]) => {
+    const options = perRow ? { adapters: perRow } : {}
+    const own = await inWasm.run(feeds, options)
+    const other = await inNode.run({ x: new node.Tensor('float32', x, [2, 3, 12]) }, options)
+    return [own.y?.data, other.y?.data] as [Float32Array, Float32Array]
+  }
+  for (const choose of [undefined, ['a', null], ['b', 'a']]) {
+    const [own, other] = await outputs(choose)
+    const largest = other.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+    const error = own.reduce((most, value, i) => Math.max(most, Math.abs(value - (other[i] as number))), 0)
+    // The conformance suite's limit for level 4 in float32.
+    expect(error / largest).toBeLessThan(1e-5)
+  }
+  const expected = new Map<string, unknown>()
+  for (const name of ['a', 'b']) {
+    inWasm.setAdapter(name)
+    expected.set(name, (await inWasm.run(feeds)).y?.data)
+  }
+  expect(expected.get('a')).not.toEqual(expected.get('b'))
+  const runs = Array.from({ length: 50 }, (_, i) => {
+    const name = i % 2 === 0 ? 'a' : 'b'
+    inWasm.setAdapter(name)
+    return inWasm.run(feeds).then((results) => ({ name, data: results.y?.data }))
+  })
+  for (const { name, data } of await Promise.all(runs)) expect(data).toEqual(expected.get(name))
+  inWasm.disableAdapters()
+  expect((await inWasm.run(feeds)).y?.data).toEqual((await base.run(feeds)).y?.data)
+  await inWasm.release()
+  await inNode.release()
+})
