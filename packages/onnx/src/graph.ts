@@ -62,6 +62,9 @@ export class OnnxNode {
   readonly field: WireField
   readonly #message: WireMessage
   readonly #where: string
+  /** Read once: who looks for readers of a value asks every node. */
+  #inputs: readonly string[] | undefined
+  #outputs: readonly string[] | undefined
 
   constructor(graph: OnnxGraph, source: WireField, where: string) {
     this.graph = graph
@@ -84,11 +87,13 @@ export class OnnxNode {
 
   /** `''` is an optional input that is left out. */
   get inputs(): readonly string[] {
-    return this.#message.all(Node.input).map((input) => input.text(this.#where))
+    this.#inputs ??= this.#texts(Node.input)
+    return this.#inputs
   }
 
   get outputs(): readonly string[] {
-    return this.#message.all(Node.output).map((output) => output.text(this.#where))
+    this.#outputs ??= this.#texts(Node.output)
+    return this.#outputs
   }
 
   attribute(name: string): OnnxAttribute | undefined {
@@ -129,6 +134,10 @@ export class OnnxNode {
     this.#rename(Node.output, index, name)
   }
 
+  #texts(number: number): string[] {
+    return this.#message.all(number).map((one) => one.text(this.#where))
+  }
+
   #rename(number: number, index: number, name: string): void {
     const old = this.#message.all(number)[index]
     if (!old)
@@ -138,6 +147,8 @@ export class OnnxNode {
         { file: this.graph.file, option: 'index', received: index },
       )
     this.#message.replace(old, field(number, name))
+    this.#inputs = undefined
+    this.#outputs = undefined
   }
 }
 
@@ -200,10 +211,12 @@ export class OnnxGraph {
 
   /** The nodes that read a value, here and in the graphs inside that see it. */
   consumersOf(name: string): OnnxNode[] {
-    return this.#nodes.flatMap((node) => [
-      ...(node.inputs.includes(name) ? [node] : []),
-      ...node.subgraphs.filter((inner) => !inner.defines(name)).flatMap((inner) => inner.consumersOf(name)),
-    ])
+    const readers: OnnxNode[] = []
+    for (const node of this.#nodes) {
+      if (node.inputs.includes(name)) readers.push(node)
+      for (const inner of node.subgraphs) if (!inner.defines(name)) readers.push(...inner.consumersOf(name))
+    }
+    return readers
   }
 
   /**
