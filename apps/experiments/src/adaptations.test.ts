@@ -8,12 +8,12 @@ import {
   loadWeights,
   predict,
   readCheckpoint,
+  startTensorFlow,
   visionTransformer,
 } from '@fourierft/quickstart'
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { attachBasis, attachFourier, attachRank } from './adaptations.js'
-import { startTensorFlow } from './tensorflow.js'
 
 await startTensorFlow()
 const checkpoint = await readCheckpoint(baseFolder)

@@ -1,9 +1,9 @@
 /** The Fourier basis is FourierFT's own; the other two are what table 6 calls them, and as large. */
 import { createLayer, type Entries, referenceDelta, uniformEntries } from '@fourierft/core'
+import { startTensorFlow } from '@fourierft/quickstart'
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { type BasisName, basisDelta, basisNames, makeBasis, orthogonal } from './basis.js'
-import { startTensorFlow } from './tensorflow.js'
 
 beforeAll(async () => {
   await startTensorFlow()

@@ -1,6 +1,6 @@
+import { startTensorFlow } from '@fourierft/quickstart'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { clusters } from './clusters.js'
-import { startTensorFlow } from './tensorflow.js'
 
 beforeAll(async () => {
   await startTensorFlow()

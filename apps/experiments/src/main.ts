@@ -1,6 +1,7 @@
 /** The command line: `node dist/main.js <experiment> [--quick] [--seeds 1,2,3] [--out folder]`. */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join, relative, resolve } from 'node:path'
+import { startTensorFlow } from '@fourierft/quickstart'
 import { Command, InvalidArgumentError } from 'commander'
 import { parse, View } from 'vega'
 import { bases } from './bases.js'
@@ -9,7 +10,6 @@ import { expressiveness } from './expressiveness.js'
 import { frequencyBias } from './frequency-bias.js'
 import { parameters } from './parameters.js'
 import { markdownTable } from './table-text.js'
-import { startTensorFlow } from './tensorflow.js'
 
 interface Options {
   readonly out: string

@@ -2,6 +2,8 @@
  * Chooses the learning rates in `settings.ts`: `node dist/tune.js expressiveness | parameters | bases`. It looks at no test digit, and at
  * no seed that results are reported for.
  */
+
+import { startTensorFlow } from '@fourierft/quickstart'
 import { basisCondition } from './bases.js'
 import { basisNames } from './basis.js'
 import { type Condition, compareOnDigits } from './digits-comparison.js'
@@ -10,7 +12,6 @@ import type { Surroundings } from './hidden-layer-network.js'
 import { fourierCondition, loraCondition } from './parameters.js'
 import { basesSettings, expressivenessSettings, parametersSettings, tuningSeed } from './settings.js'
 import { markdownTable } from './table-text.js'
-import { startTensorFlow } from './tensorflow.js'
 
 const subjects: Readonly<Record<string, () => Promise<string[][]>>> = {
   async expressiveness() {
