@@ -17,15 +17,19 @@ export function entriesUnion(all: readonly Entries[]): Entries {
   })
 }
 
+/** Where on `union` each of the entries is; undefined for one that is not there. */
+export function positionsOn(union: Entries, entries: Entries): (number | undefined)[] {
+  const index = new Map(placesOf(union).map((place, l) => [place, l]))
+  return placesOf(entries).map((place) => index.get(place))
+}
+
 /** α·c of the layer on `union`; undefined where that has not all of the layer's places. */
 export function coefficientsOn(
   union: Entries,
   { entries, coefficients, scaling }: Layer,
 ): Float32Array | undefined {
-  const index = new Map(placesOf(union).map((place, l) => [place, l]))
   const spread = new Float32Array(union.n)
-  for (const [l, place] of placesOf(entries).entries()) {
-    const at = index.get(place)
+  for (const [l, at] of positionsOn(union, entries).entries()) {
     if (at === undefined) return undefined
     spread[at] = scaling * (coefficients[l] as number)
   }
