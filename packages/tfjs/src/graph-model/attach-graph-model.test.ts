@@ -228,7 +228,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     expect(run()).toEqual(merged)
   })
 
-  test('gradients by coefficients and input are the reference’s', async () => {
+  test('gradients by the coefficients, through both layers, are the reference’s', async () => {
     adapters.addAdapter('a', config)
     const [hidden, out] = [await layersOf('a', 'model.hidden'), await layersOf('a', 'model.out')]
     const { h } = expected([hidden], [out])
