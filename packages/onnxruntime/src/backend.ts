@@ -20,7 +20,7 @@ import type { Tensor } from 'onnxruntime-common'
 import { platform } from '#platform'
 import { createSession } from './create-session.js'
 import { coefficientsOn, entriesUnion, positionsOn } from './entries-union.js'
-import { BACKEND } from './native-backend.js'
+import { BACKEND, registerFourierFTBackend } from './native-backend.js'
 import type { Ort } from './ort.js'
 
 /** Name of the one adapted module. */
@@ -29,30 +29,36 @@ const MODULE = 'block.linear'
 /** y = Identity(x), opset 17: what models are made from. */
 const IDENTITY = 'CAg6LgoQCgF4EgF5IghJZGVudGl0eRIEbWFpbloJCgF4EgQKAggBYgkKAXkSBAoCCAFCBAoAEBE='
 
+/** What runs the branches: the native kernel, or the portable function in `onnxruntime-node` or in `onnxruntime-web`'s wasm. */
+export type OnnxRuntimeBackendName = 'native' | 'cpu' | 'web-wasm'
+
 /**
- * The backend of `onnxruntime-node` with the native kernel.
+ * The backend of one of them, in Node. Gradients are there with the native kernel only; `backward` is `UNSUPPORTED` without it.
  *
- * @throws {FourierFTError} `UNSUPPORTED` where there is no onnxruntime-node or no native kernel
+ * @throws {FourierFTError} `UNSUPPORTED` where the runtime is not installed, or there is no native kernel
  */
-export async function createOnnxRuntimeBackend(): Promise<Backend> {
-  const ort = await platform.loadOrt()
-  let versions: Record<string, string>
-  try {
-    versions = { 'onnxruntime-node': (await platform.openNative()).version }
-  } catch (cause) {
-    throw new FourierFTError('UNSUPPORTED', (cause as Error).message, { cause })
+export async function createOnnxRuntimeBackend(kind: OnnxRuntimeBackendName): Promise<Backend> {
+  const ort = kind === 'web-wasm' ? await import('onnxruntime-web') : await platform.loadOrt()
+  if (kind === 'native') {
+    try {
+      await platform.openNative()
+    } catch (cause) {
+      throw new FourierFTError('UNSUPPORTED', (cause as Error).message, { cause })
+    }
+    registerFourierFTBackend(ort)
   }
+  const strategy = kind === 'native' ? 'native' : 'spectral'
   const live = new Set<AdaptedLinear>()
   const linear: Backend['linear'] = async (weight, bias, layers) => {
-    const made = await adaptedLinear(ort, weight, bias, layers, () => live.delete(made))
+    const made = await adaptedLinear(ort, strategy, weight, bias, layers, () => live.delete(made))
     live.add(made)
     return made
   }
   return {
-    name: 'onnxruntime-native',
-    device: 'cpu',
-    versions,
-    strategies: ['native'],
+    name: `onnxruntime-${kind}`,
+    device: kind === 'web-wasm' ? 'wasm' : 'cpu',
+    versions: ort.env.versions as Record<string, string>,
+    strategies: [strategy],
     linear,
     async delta(given) {
       const layer = createLayer(given)
@@ -79,6 +85,7 @@ export async function createOnnxRuntimeBackend(): Promise<Backend> {
 
 async function adaptedLinear(
   ort: Ort,
+  own: 'native' | 'spectral',
   givenWeight: Float32Array,
   bias: Float32Array | null,
   given: readonly Layer[],
@@ -88,7 +95,10 @@ async function adaptedLinear(
   const weight = givenWeight.slice()
   let layers = given.map(createLayer)
   const names = layers.map((_, index) => `adapter${index}`)
-  const session = await createSession(layerModel(weight, bias, [d1, d2]), { ort, native: true })
+  const session = await createSession(layerModel(weight, bias, [d1, d2]), {
+    ort,
+    native: own === 'native',
+  })
   const load = async () => {
     for (const [index, layer] of layers.entries())
       await session.loadAdapter(adapterOf(layer), { name: names[index] as string })
@@ -96,9 +106,12 @@ async function adaptedLinear(
   }
   await load()
   const union = layers.length === 0 ? undefined : entriesUnion(layers.map(({ entries }) => entries))
-  const gradient = await ort.InferenceSession.create(gradientModel(weight, [d1, d2], union), {
-    executionProviders: [{ name: BACKEND }],
-  })
+  const gradient =
+    own === 'native'
+      ? await ort.InferenceSession.create(gradientModel(weight, [d1, d2], union), {
+          executionProviders: [{ name: BACKEND }],
+        })
+      : undefined
   let disposed = false
 
   function checkState(): void {
@@ -107,10 +120,10 @@ async function adaptedLinear(
 
   function checkInput(x: Float32Array, { rows, strategy = 'auto' }: ApplyOptions): number {
     checkState()
-    if (strategy !== 'auto' && strategy !== 'native')
-      throw new FourierFTError('UNSUPPORTED', `strategy: expected auto or native; received ${strategy}`, {
+    if (strategy !== 'auto' && strategy !== own)
+      throw new FourierFTError('UNSUPPORTED', `strategy: expected auto or ${own}; received ${strategy}`, {
         option: 'strategy',
-        expected: ['auto', 'native'],
+        expected: ['auto', own],
         received: strategy,
       })
     if (x.length % d2 !== 0) throw mismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
@@ -145,6 +158,11 @@ async function adaptedLinear(
       const tokens = checkInput(x, options)
       if (gradY.length !== tokens * d1)
         throw mismatch('gradY', `T·d1 = ${tokens}·${d1} numbers`, gradY.length)
+      if (gradient === undefined)
+        throw new FourierFTError(
+          'UNSUPPORTED',
+          'the portable function has no gradient yet; train with the native kernel',
+        )
       const { rows } = options
       const feeds: Record<string, Tensor> = { g: floats(gradY, [tokens, d1]) }
       const adapters = session.enabled ? layers.length : 0
@@ -153,8 +171,8 @@ async function adaptedLinear(
         const all = layers.map((layer) => coefficientsOn(union, layer) as Float32Array)
         const c = new Float32Array((adapters === 0 ? 0 : rows ? adapters + 1 : 1) * n)
         if (adapters > 0)
-          for (const [index, own] of all.entries())
-            for (const [l, value] of own.entries()) {
+          for (const [index, each] of all.entries())
+            for (const [l, value] of each.entries()) {
               const at = (rows ? index * n : 0) + l
               c[at] = (c[at] as number) + value
             }
@@ -214,7 +232,7 @@ async function adaptedLinear(
       checkState()
       disposed = true
       await session.release()
-      await gradient.release()
+      await gradient?.release()
       onDispose()
     },
   }

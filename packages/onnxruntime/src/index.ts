@@ -1,6 +1,6 @@
 /** Table of contents of `@fourierft/onnxruntime`. */
 export type { AdaptedSession, RunOptions } from './adapted-session.js'
-export { createOnnxRuntimeBackend } from './backend.js'
+export { createOnnxRuntimeBackend, type OnnxRuntimeBackendName } from './backend.js'
 export { createSession, type SessionOptions } from './create-session.js'
 export type { ModelSource } from './model-source.js'
 export { registerFourierFTBackend } from './native-backend.js'

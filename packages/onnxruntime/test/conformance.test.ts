@@ -1,5 +1,11 @@
-/** The suite on onnxruntime-node with the native operators. */
+/** The suite on the native operators, whole, and on the portable function what it can do: it has no gradient yet, so no levels 5 to 8. */
 import { testBackend } from '@fourierft/conformance/vitest'
+import { describe } from 'vitest'
 import { createOnnxRuntimeBackend } from '../src/backend.js'
 
-testBackend(createOnnxRuntimeBackend, { quick: true })
+describe('onnxruntime-native', () => testBackend(() => createOnnxRuntimeBackend('native')))
+
+const levels = [1, 3, 4] as const
+describe('onnxruntime-cpu', () => testBackend(() => createOnnxRuntimeBackend('cpu'), { levels, quick: true }))
+describe('onnxruntime-web-wasm', () =>
+  testBackend(() => createOnnxRuntimeBackend('web-wasm'), { levels, quick: true }))
