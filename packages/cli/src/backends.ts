@@ -16,6 +16,7 @@ const BACKENDS = {
   'tfjs-webgpu': () => openTfjs('webgpu'),
   'tfjs-node': () => openTfjs('node'),
   'tfjs-node-gpu': () => openTfjs('node-gpu'),
+  'onnxruntime-native': openOnnxRuntime,
 } as const satisfies Record<string, Open>
 
 export type BackendName = keyof typeof BACKENDS
@@ -55,4 +56,9 @@ async function openNative(): Promise<Backend> {
 async function openTfjs(name: TfjsBackendName): Promise<Backend> {
   const { createTfjsBackend } = await import('@fourierft/tfjs')
   return createTfjsBackend(name)
+}
+
+async function openOnnxRuntime(): Promise<Backend> {
+  const { createOnnxRuntimeBackend } = await import('@fourierft/onnxruntime')
+  return createOnnxRuntimeBackend('native')
 }

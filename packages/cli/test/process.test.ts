@@ -66,7 +66,9 @@ test.each([
 
 test('an unknown backend is answered with those that there are', async () => {
   const { stderr } = await shell('fourierft conformance --backend nonsense')
-  expect(stderr).toContain('core, core-native, tfjs-cpu, tfjs-wasm, tfjs-webgpu, tfjs-node, tfjs-node-gpu')
+  expect(stderr).toContain(
+    'core, core-native, tfjs-cpu, tfjs-wasm, tfjs-webgpu, tfjs-node, tfjs-node-gpu, onnxruntime-native',
+  )
 })
 
 test.each(['', '--json'])('a reader that has seen enough is no failure (entries %s | head)', async (json) => {
