@@ -38,7 +38,7 @@ export type OnnxRuntimeBackendName = 'native' | 'cpu' | 'web-wasm'
  * @throws {FourierFTError} `UNSUPPORTED` where the runtime is not installed, or there is no native kernel
  */
 export async function createOnnxRuntimeBackend(kind: OnnxRuntimeBackendName): Promise<Backend> {
-  const ort = kind === 'web-wasm' ? await import('onnxruntime-web') : await platform.loadOrt()
+  const ort = kind === 'web-wasm' ? await loadWeb() : await platform.loadOrt()
   if (kind === 'native') {
     try {
       await platform.openNative()
@@ -80,6 +80,18 @@ export async function createOnnxRuntimeBackend(kind: OnnxRuntimeBackendName): Pr
     async dispose() {
       for (const each of live) await each.dispose()
     },
+  }
+}
+
+async function loadWeb(): Promise<Ort> {
+  const specifier = 'onnxruntime-web'
+  try {
+    // Bundlers leave it alone: in Node it is there for comparison only.
+    return await import(/* @vite-ignore */ /* webpackIgnore: true */ specifier)
+  } catch (cause) {
+    throw new FourierFTError('UNSUPPORTED', `${specifier} does not load here: ${(cause as Error).message}`, {
+      cause,
+    })
   }
 }
 
