@@ -385,6 +385,9 @@ test.each([
   ['StatefulPartitionedCall/StatefulPartitionedCall_1/dense_1/MatMul/ReadVariableOp', 'dense_1'],
   ['bert/encoder/layer_._0/attention/self/key/kernel', 'bert.encoder.layer_._0.attention.self.key'],
   ['conv/Conv2D/ReadVariableOp_1', 'conv'],
+  ['functional_1/project_1/Cast/ReadVariableOp', 'functional_1.project_1'],
+  ['functional_1/attention_1/query_1/Reshape', 'functional_1.attention_1.query_1'],
+  ['functional_1/conv2d_1/convolution/ReadVariableOp', 'functional_1.conv2d_1'],
   ['MatMul', 'MatMul'],
 ])('the weight %s belongs to %s', (weight, module) => {
   expect(moduleOf(weight)).toBe(module)

@@ -7,6 +7,7 @@ import { deregisterOp, type GraphModel, registerOp } from '@tensorflow/tfjs-conv
 import { elu, keep, relu, relu6, sigmoid, type Tensor, Variable } from '@tensorflow/tfjs-core'
 import { LayerVariable } from '@tensorflow/tfjs-layers'
 import { convolutionKind } from '../attach/convolution-layer.js'
+import { provideEinsumGradient } from '../attach/einsum-gradient.js'
 import type { Host, HostModule } from '../attach/host.js'
 import type { LayerKind } from '../attach/layer-kind.js'
 import { type Activation, variableOf } from '../attach/layers-internals.js'
@@ -41,6 +42,7 @@ export function graphHost(model: GraphModel, moduleNames: GraphModuleNames = {})
       `module '${taken.module}' is attached already; use the object that attachGraphModel() gave, or detach() it first`,
       { module: taken.module },
     )
+  if (Object.values(executor.graph.nodes).some(({ op }) => op === 'Einsum')) provideEinsumGradient()
   const variables = new Map<string, LayerVariable>()
   const variable = (name: string) => {
     const [tensor] = before[name] as readonly [Tensor]
@@ -116,7 +118,7 @@ export function moduleOf(weight: string): string {
   )
     parts.shift()
   const operation =
-    /^(?:ReadVariableOp|MatMul|BatchMatMul(?:V2)?|Tensordot|Conv[12]D|ExpandDims(?:_\d+)?|kernel|weights?|Cast|Const|read|dims?)(?:_\d+)?$/i
+    /^(?:ReadVariableOp|MatMul|BatchMatMul(?:V2)?|Tensordot|Conv[12]D|convolution|Einsum|ExpandDims|Reshape|Cast|Const|kernel|weights?|read|dim)(?:_\d+)?$/
   while (parts.length > 1 && operation.test(parts.at(-1) as string)) parts.pop()
   return parts.join('.')
 }
