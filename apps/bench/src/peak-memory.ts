@@ -18,7 +18,7 @@ export function printPeakMemory(effort: Effort): void {
     'Peak memory of a training step',
     'what a process takes above that in which TensorFlow has been loaded, as a multiple of the frozen layer’s; goal 1.1',
   )
-  const sizes = effort === 'quick' ? [[256, 8]] : [1024, 4096].flatMap((d) => [32, 512].map((t) => [d, t]))
+  const sizes = effort === 'quick' ? [[1024, 32]] : [1024, 4096].flatMap((d) => [32, 512].map((t) => [d, t]))
   for (const [d, tokens] of sizes) {
     const [frozen, ...others] = CASES.map((name) => median([0, 1, 2].map(() => peakOf(name, d, tokens))))
     const columns = others.map((bytes, i) => `${CASES[i + 1]} ${(bytes / frozen).toPrecision(3)}`)

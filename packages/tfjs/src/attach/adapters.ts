@@ -37,6 +37,7 @@ import type { TfjsStrategy } from '../strategies/choose-strategy.js'
 import { TableCache } from '../table-cache.js'
 import { ADAPTABLE } from './adaptable-layer.js'
 import { AdaptedLayer, type Branch } from './adapted-layer.js'
+import { checkStrategy } from './check-options.js'
 import type { Host, HostModule } from './host.js'
 import { variableOf } from './layers-internals.js'
 import { LoadedAdapter } from './loaded-adapter.js'
@@ -104,7 +105,9 @@ export class Adapters<Model = LayersModel> {
     return this.#settings.strategy
   }
 
+  /** @throws {FourierFTError} `INVALID_OPTION` */
   set strategy(strategy: TfjsStrategy | 'auto') {
+    checkStrategy(strategy)
     this.#settings.strategy = strategy
   }
 

@@ -566,3 +566,23 @@ describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
     xs.dispose()
   })
 })
+
+describe('what attach is given', () => {
+  it.each([
+    ['no model', () => attach({} as tfl.LayersModel), 'attachGraphModel'],
+    [
+      'an option that is none',
+      () => attach(makeModel(), undefined, { strat: 'dense' } as object),
+      'strategy',
+    ],
+    [
+      'a strategy that is none',
+      () => attach(makeModel(), undefined, { strategy: 'fast' as 'auto' }),
+      'expected one of auto, dense',
+    ],
+  ])('%s is refused', (_, run, words) => {
+    expect(run).toThrow(
+      expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining(words) }),
+    )
+  })
+})

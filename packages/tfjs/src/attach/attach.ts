@@ -1,8 +1,9 @@
 /** Makes a model of TensorFlow.js ready for adapters. */
-import type { FourierFTConfig, FourierFTOptions } from '@fourierft/core'
+import { type FourierFTConfig, FourierFTError, type FourierFTOptions } from '@fourierft/core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { TfjsStrategy } from '../strategies/choose-strategy.js'
 import { Adapters } from './adapters.js'
+import { checkOptions } from './check-options.js'
 import type { Host } from './host.js'
 import { layersHost } from './layers-host.js'
 import type { ModuleNames } from './named-layers.js'
@@ -29,6 +30,14 @@ export function attach(
   config?: FourierFTOptions | FourierFTConfig,
   options: AttachOptions = {},
 ): Adapters {
+  checkOptions(options)
+  if (!Array.isArray((model as Partial<LayersModel> | undefined)?.layers)) {
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      'model: expected a LayersModel of @tensorflow/tfjs-layers; for a GraphModel take attachGraphModel of @fourierft/tfjs/graph-model',
+      { option: 'model', expected: 'LayersModel' },
+    )
+  }
   return adaptersOf(layersHost(model, options.moduleNames), config, options)
 }
 

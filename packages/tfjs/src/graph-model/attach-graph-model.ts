@@ -3,6 +3,7 @@ import type { FourierFTConfig, FourierFTOptions } from '@fourierft/core'
 import type { GraphModel } from '@tensorflow/tfjs-converter'
 import type { Adapters } from '../attach/adapters.js'
 import { adaptersOf } from '../attach/attach.js'
+import { checkOptions } from '../attach/check-options.js'
 import type { TfjsStrategy } from '../strategies/choose-strategy.js'
 import { type GraphModuleNames, graphHost } from './graph-host.js'
 
@@ -31,5 +32,6 @@ export function attachGraphModel(
   config?: FourierFTOptions | FourierFTConfig,
   options: GraphAttachOptions = {},
 ): Adapters<GraphModel> {
+  checkOptions(options)
   return adaptersOf(graphHost(model, options.moduleNames), config, options)
 }
