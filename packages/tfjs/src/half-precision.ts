@@ -4,7 +4,7 @@
  * The factor is split into `m·2^e`: the mantissa goes to the coefficients, powers of two to where the numbers are neither small nor large.
  */
 import type { Entries } from '@fourierft/core'
-import { backend, mul, type Tensor } from '@tensorflow/tfjs-core'
+import { backend, env, getBackend, mul, type Tensor } from '@tensorflow/tfjs-core'
 import { withGradient } from './with-gradient.js'
 
 /**
@@ -12,7 +12,12 @@ import { withGradient } from './with-gradient.js'
  * textures, or with the flag `WEBGL_FORCE_F16_TEXTURES`.
  */
 export function isHalfPrecision(): boolean {
-  return backend().floatPrecision() === 16
+  // `floatPrecision()` alone does not tell: in 4.22 it is 16 for webgl on devices that do render to float32.
+  return (
+    getBackend() === 'webgl' &&
+    !env().getBool('WEBGL_RENDER_FLOAT32_ENABLED') &&
+    backend().floatPrecision() === 16
+  )
 }
 
 /**
