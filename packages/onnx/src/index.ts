@@ -9,6 +9,7 @@ export {
 } from './bake.js'
 export { branchFunction, DOMAIN } from './branch-function.js'
 export { branchTables, TABLE_NAMES, type TableName } from './branch-tables.js'
+export { type CreateModelOptions, createModel } from './create-model.js'
 export { detachBranches } from './detach.js'
 export type { NewAttribute, NewFunction, NewGraph, NewNode, NewTensor, NewValue } from './encode.js'
 export type { OnnxAttribute, OnnxGraph, OnnxNode, OnnxValue } from './graph.js'
