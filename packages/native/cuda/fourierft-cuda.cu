@@ -1,12 +1,16 @@
-// The C functions of fourierft-cuda.h: a plan laid out in device memory, arguments checked, kernels queued.
+// The C functions of fourierft-cuda.h: a plan laid out in device memory, arguments checked, kernels queued. Where no workspace is given,
+// that of the stream serves.
 #include "fourierft-cuda.h"
 
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "../src/kernel.h"
@@ -156,12 +160,12 @@ fourierft_cuda_status launch(void (*kernel)(Call), Call call, dim3 grid, int thr
   return checked(cudaLaunchKernel(kernel, grid, dim3(threads), arguments, shared, stream));
 }
 
-bool usable(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters, const float* scalings, fourierft_dtype dtype,
-            int64_t tokens, const int64_t* adapter_of_row, int64_t rows) {
+bool usable(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters, fourierft_dtype dtype, int64_t tokens,
+            const int64_t* adapter_of_row, int64_t rows) {
   // A grid has at most 2^31 - 1 blocks one way, and 65535 the other.
   if (plan == nullptr || adapters < 0 || adapters > 65535 || tokens < 0 || tokens > INT32_MAX) return false;
   if (dtype < FOURIERFT_FLOAT32 || dtype > FOURIERFT_BFLOAT16) return false;
-  if (adapters > 0 && (coefficients == nullptr || scalings == nullptr)) return false;
+  if (adapters > 0 && coefficients == nullptr) return false;
   return adapter_of_row == nullptr || tokens == 0 || (rows > 0 && tokens % rows == 0);
 }
 
@@ -172,62 +176,145 @@ Adapters adapters_of(const fourierft_cuda_plan* plan, const float* coefficients,
           adapter_of_row == nullptr || tokens == 0 ? 1 : tokens / rows};
 }
 
-}  // namespace
+// The workspaces of all streams. Work that is queued on one stream runs in order, so one workspace serves all who queue there, as long as
+// they queue what belongs together at once: hence the lock. ONNX Runtime's allocators would not do: what a kernel gives back to them is
+// handed to another stream before the queued work has run.
+class Workspaces {
+ public:
+  template <class Queue>
+  fourierft_cuda_status use(cudaStream_t stream, size_t bytes, const Queue& queue) {
+    int device = 0;
+    const fourierft_cuda_status status = checked(cudaGetDevice(&device));
+    if (status != FOURIERFT_CUDA_OK) return status;
+    std::lock_guard<std::mutex> lock(mutex_);
+    Workspace& own = of_stream_[{device, stream}];
+    if (own.bytes < bytes) {
+      cudaFree(own.memory);  // waits for what is queued
+      own = Workspace{};
+      const fourierft_cuda_status status = checked(cudaMalloc(&own.memory, bytes));
+      if (status != FOURIERFT_CUDA_OK) return status;
+      own.bytes = bytes;
+    }
+    return queue(own.memory);
+  }
+  void plan_made() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    plans_++;
+  }
+  void plan_gone() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (--plans_ > 0) return;
+    for (const auto& each : of_stream_) cudaFree(each.second.memory);
+    of_stream_.clear();
+  }
 
-extern "C" {
+ private:
+  struct Workspace {
+    void* memory = nullptr;
+    size_t bytes = 0;
+  };
+  std::mutex mutex_;
+  std::map<std::pair<int, cudaStream_t>, Workspace> of_stream_;
+  int64_t plans_ = 0;
+};
 
-const char* fourierft_cuda_problem(void) { return problem == cudaSuccess ? "" : cudaGetErrorString(problem); }
-
-size_t fourierft_cuda_shared_memory(const fourierft_plan* plan) {
-  return plan == nullptr ? 0 : shared_bytes(room_of(sizes_of(plan->plan.in), sizes_of(plan->plan.out)));
+Workspaces& workspaces() {
+  static Workspaces* const shared = new Workspaces;
+  return *shared;
 }
 
-fourierft_cuda_status fourierft_cuda_plan_create(const fourierft_plan* handle, fourierft_cuda_plan** device_plan) {
-  if (handle == nullptr || device_plan == nullptr) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+fourierft_cuda_status on_device(const Plan& plan, fourierft_cuda_plan** device_plan) {
   int device = 0, most_shared = 0;
   fourierft_cuda_status status = checked(cudaGetDevice(&device));
   if (status == FOURIERFT_CUDA_OK) status = checked(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
   if (status != FOURIERFT_CUDA_OK) return status;
-  if (fourierft_cuda_shared_memory(handle) > static_cast<size_t>(most_shared)) return FOURIERFT_CUDA_SHARED_MEMORY;
+  const Room room = room_of(sizes_of(plan.in), sizes_of(plan.out));
+  if (shared_bytes(room) > static_cast<size_t>(most_shared)) return FOURIERFT_CUDA_SHARED_MEMORY;
   // The limit of the device, not of this plan: a kernel's attribute is shared by all plans.
   status = checked(cudaFuncSetAttribute(forward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared));
   if (status == FOURIERFT_CUDA_OK)
     status = checked(cudaFuncSetAttribute(backward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared));
   if (status != FOURIERFT_CUDA_OK) return status;
+  auto result = std::make_unique<fourierft_cuda_plan>();
+  Layout layout;
+  lay_out(plan, result->plan, layout);
+  result->room = room;
+  result->threads = threads_of(result->plan);
+  result->d1 = plan.d1;
+  result->d2 = plan.d2;
+  status = checked(cudaMalloc(&result->memory, layout.bytes().size()));
+  if (status != FOURIERFT_CUDA_OK) return status;
+  status = checked(cudaMemcpy(result->memory, layout.bytes().data(), layout.bytes().size(), cudaMemcpyHostToDevice));
+  if (status != FOURIERFT_CUDA_OK) {
+    cudaFree(result->memory);
+    return status;
+  }
+  layout.settle(result->memory);
+  *device_plan = result.release();
+  workspaces().plan_made();
+  return FOURIERFT_CUDA_OK;
+}
+
+}  // namespace
+
+extern "C" {
+
+int fourierft_cuda_interface(void) { return FOURIERFT_CUDA_INTERFACE; }
+
+const char* fourierft_cuda_memory(void) {
+#ifdef HOST_SHIM
+  return "cpu";
+#else
+  return "cuda";
+#endif
+}
+
+const char* fourierft_cuda_problem(void) { return problem == cudaSuccess ? "" : cudaGetErrorString(problem); }
+
+fourierft_cuda_status fourierft_cuda_device_count(int* count) {
+  return count == nullptr ? FOURIERFT_CUDA_INVALID_ARGUMENT : checked(cudaGetDeviceCount(count));
+}
+
+fourierft_cuda_status fourierft_cuda_device(int* device) {
+  return device == nullptr ? FOURIERFT_CUDA_INVALID_ARGUMENT : checked(cudaGetDevice(device));
+}
+
+fourierft_cuda_status fourierft_cuda_plan_create(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns,
+                                                 fourierft_cuda_plan** device_plan) {
+  if (device_plan == nullptr) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  fourierft_plan* made = nullptr;
+  const fourierft_status status = fourierft_plan_create(d1, d2, n, rows, columns, &made);
+  if (status != FOURIERFT_OK) return static_cast<fourierft_cuda_status>(status);
+  const std::unique_ptr<fourierft_plan, void (*)(fourierft_plan*)> plan(made, fourierft_plan_destroy);
   try {
-    const Plan& plan = handle->plan;
-    auto result = std::make_unique<fourierft_cuda_plan>();
-    Layout layout;
-    lay_out(plan, result->plan, layout);
-    result->room = room_of(result->plan.in, result->plan.out);
-    result->threads = threads_of(result->plan);
-    result->d1 = plan.d1;
-    result->d2 = plan.d2;
-    status = checked(cudaMalloc(&result->memory, layout.bytes().size()));
-    if (status != FOURIERFT_CUDA_OK) return status;
-    status = checked(cudaMemcpy(result->memory, layout.bytes().data(), layout.bytes().size(), cudaMemcpyHostToDevice));
-    if (status != FOURIERFT_CUDA_OK) {
-      cudaFree(result->memory);
-      return status;
-    }
-    layout.settle(result->memory);
-    *device_plan = result.release();
-    return FOURIERFT_CUDA_OK;
+    return on_device(plan->plan, device_plan);
   } catch (const std::bad_alloc&) {
     return FOURIERFT_CUDA_OUT_OF_MEMORY;
   }
 }
 
-void fourierft_cuda_plan_destroy(fourierft_cuda_plan* device_plan) {
-  if (device_plan == nullptr) return;
-  cudaFree(device_plan->memory);
-  delete device_plan;
+void fourierft_cuda_plan_destroy(fourierft_cuda_plan* plan) {
+  if (plan == nullptr) return;
+  cudaFree(plan->memory);
+  delete plan;
+  workspaces().plan_gone();
+}
+
+fourierft_cuda_status fourierft_cuda_copy(void* to, const void* from, size_t bytes, fourierft_cuda_stream stream) {
+  if (bytes == 0) return FOURIERFT_CUDA_OK;
+  if (to == nullptr || from == nullptr) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  return checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream));
+}
+
+fourierft_cuda_status fourierft_cuda_zero(void* to, size_t bytes, fourierft_cuda_stream stream) {
+  if (bytes == 0) return FOURIERFT_CUDA_OK;
+  return to == nullptr ? FOURIERFT_CUDA_INVALID_ARGUMENT : checked(cudaMemsetAsync(to, 0, bytes, stream));
 }
 
 fourierft_cuda_status fourierft_cuda_forward(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters,
                                              const float* scalings, fourierft_dtype dtype, const void* x, int64_t tokens,
                                              const int64_t* adapter_of_row, int64_t rows, void* y, fourierft_cuda_stream stream) {
-  if (!usable(plan, coefficients, adapters, scalings, dtype, tokens, adapter_of_row, rows)) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  if (!usable(plan, coefficients, adapters, dtype, tokens, adapter_of_row, rows)) return FOURIERFT_CUDA_INVALID_ARGUMENT;
   if (tokens == 0 || adapters == 0) return FOURIERFT_CUDA_OK;
   if (x == nullptr || y == nullptr) return FOURIERFT_CUDA_INVALID_ARGUMENT;
   const Forward call{plan->plan, adapters_of(plan, coefficients, adapters, scalings, tokens, adapter_of_row, rows), plan->room, dtype, x, y};
@@ -243,10 +330,14 @@ fourierft_cuda_status fourierft_cuda_backward(const fourierft_cuda_plan* plan, c
                                               const float* scalings, fourierft_dtype dtype, const void* x, const void* grad_y,
                                               int64_t tokens, const int64_t* adapter_of_row, int64_t rows, float* grad_coefficients,
                                               void* grad_x, void* workspace, fourierft_cuda_stream stream) {
-  if (!usable(plan, coefficients, adapters, scalings, dtype, tokens, adapter_of_row, rows)) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  if (!usable(plan, coefficients, adapters, dtype, tokens, adapter_of_row, rows)) return FOURIERFT_CUDA_INVALID_ARGUMENT;
   if (adapters == 0) return FOURIERFT_CUDA_OK;
-  if (grad_coefficients == nullptr || (tokens > 0 && (x == nullptr || grad_y == nullptr || workspace == nullptr)))
-    return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  if (grad_coefficients == nullptr || (tokens > 0 && (x == nullptr || grad_y == nullptr))) return FOURIERFT_CUDA_INVALID_ARGUMENT;
+  if (workspace == nullptr && tokens > 0)
+    return workspaces().use(stream, fourierft_cuda_workspace(plan, tokens), [&](void* own) {
+      return fourierft_cuda_backward(plan, coefficients, adapters, scalings, dtype, x, grad_y, tokens, adapter_of_row, rows,
+                                     grad_coefficients, grad_x, own, stream);
+    });
   Backward call{plan->plan, adapters_of(plan, coefficients, adapters, scalings, tokens, adapter_of_row, rows), plan->room, dtype, 0, x,
                 grad_y, static_cast<float*>(workspace), grad_x};
   Reduce reduce{call.adapters, plan->plan.n, 0, 0, call.products, grad_coefficients};

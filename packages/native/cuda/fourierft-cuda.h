@@ -2,8 +2,9 @@
  * functions of fourierft.h are for a CPU; dW is formed there.
  *
  * Tensors are row-major, contiguous, in device memory: x [tokens, d2], y and grad_y [tokens, d1], coefficients [adapters, n], scalings
- * [adapters]. forward and backward only queue kernels: they neither allocate nor wait, and can be captured into a CUDA graph. Results are
- * the same bits on every call. NaN and infinity in activations spread through the token that holds them and no other.
+ * [adapters], or null where the coefficients carry alpha. forward and backward only queue kernels on a stream of the current device: they
+ * neither allocate nor wait, and can be captured into a CUDA graph. Results are the same bits on every call. NaN and infinity in
+ * activations spread through the token that holds them and no other.
  */
 #ifndef FOURIERFT_CUDA_H
 #define FOURIERFT_CUDA_H
@@ -17,45 +18,65 @@
 extern "C" {
 #endif
 
+#define FOURIERFT_CUDA_API __attribute__((visibility("default")))
+
 typedef struct CUstream_st* fourierft_cuda_stream; /* cudaStream_t */
 
 /* Continues fourierft_status. */
 typedef enum {
   FOURIERFT_CUDA_OK = 0,
+  FOURIERFT_CUDA_INVALID_SHAPE = 1,
+  FOURIERFT_CUDA_INVALID_ENTRY = 2,
   FOURIERFT_CUDA_OUT_OF_MEMORY = 3,
   FOURIERFT_CUDA_INVALID_ARGUMENT = 4,
   FOURIERFT_CUDA_SHARED_MEMORY = 5, /* one row of this shape does not fit a block's shared memory on this device */
   FOURIERFT_CUDA_FAILED = 6         /* a CUDA call failed: fourierft_cuda_problem() */
 } fourierft_cuda_status;
 
+/* Counts up when anything in this file changes: a program that finds the library at run time compares it. */
+#define FOURIERFT_CUDA_INTERFACE 1
+FOURIERFT_CUDA_API int fourierft_cuda_interface(void);
+
+/* Whose memory the tensors are in: "cuda", or "cpu" in the library that host-shim/ makes of the same source. */
+FOURIERFT_CUDA_API const char* fourierft_cuda_memory(void);
+
 /* What the last CUDA call that failed in this thread said; "" when none did. */
-const char* fourierft_cuda_problem(void);
+FOURIERFT_CUDA_API const char* fourierft_cuda_problem(void);
 
-/* Bytes of shared memory that a block needs for one row. */
-size_t fourierft_cuda_shared_memory(const fourierft_plan* plan);
+/* How many devices there are: a failure, or 0, where there is no driver or no device. And the current one. */
+FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_device_count(int* count);
+FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_device(int* device);
 
-/* A plan's copy on the current device; the plan itself is not needed afterwards. Creation and destruction may wait for the device. */
+/* A plan on the current device, of d1, d2, n and entries as for fourierft_plan_create. Creation and destruction may wait for the device. */
 typedef struct fourierft_cuda_plan fourierft_cuda_plan;
-fourierft_cuda_status fourierft_cuda_plan_create(const fourierft_plan* plan, fourierft_cuda_plan** device_plan);
-void fourierft_cuda_plan_destroy(fourierft_cuda_plan* device_plan);
+FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_plan_create(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows,
+                                                                    const uint32_t* columns, fourierft_cuda_plan** plan);
+FOURIERFT_CUDA_API void fourierft_cuda_plan_destroy(fourierft_cuda_plan* plan);
+
+/* Queue a copy within the device's memory, or zeros. */
+FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_copy(void* to, const void* from, size_t bytes, fourierft_cuda_stream stream);
+FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_zero(void* to, size_t bytes, fourierft_cuda_stream stream);
 
 /* Which adapter each token has: adapter_of_row[r] in 0 ... adapters-1, or -1 for none, holds for the r-th of `rows` equal parts of the
  * tokens (`rows` divides them). Null: all adapters are added. The indices are in device memory and cannot be refused: a row with one
  * that is out of range becomes NaN and counts in no gradient. */
 
 /* y += alpha dW x. */
-fourierft_cuda_status fourierft_cuda_forward(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters,
-                                             const float* scalings, fourierft_dtype dtype, const void* x, int64_t tokens,
-                                             const int64_t* adapter_of_row, int64_t rows, void* y, fourierft_cuda_stream stream);
+FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_forward(const fourierft_cuda_plan* plan, const float* coefficients,
+                                                                int32_t adapters, const float* scalings, fourierft_dtype dtype,
+                                                                const void* x, int64_t tokens, const int64_t* adapter_of_row,
+                                                                int64_t rows, void* y, fourierft_cuda_stream stream);
 
 /* Bytes of device memory that `backward` works in; at most 4 KiB n. */
-size_t fourierft_cuda_workspace(const fourierft_cuda_plan* plan, int64_t tokens);
+FOURIERFT_CUDA_API size_t fourierft_cuda_workspace(const fourierft_cuda_plan* plan, int64_t tokens);
 
-/* grad_coefficients [adapters, n] is written; grad_x [tokens, d2] +=, or null. */
-fourierft_cuda_status fourierft_cuda_backward(const fourierft_cuda_plan* plan, const float* coefficients, int32_t adapters,
-                                              const float* scalings, fourierft_dtype dtype, const void* x, const void* grad_y,
-                                              int64_t tokens, const int64_t* adapter_of_row, int64_t rows, float* grad_coefficients,
-                                              void* grad_x, void* workspace, fourierft_cuda_stream stream);
+/* grad_coefficients [adapters, n] is written; grad_x [tokens, d2] +=, or null. A null workspace: one that the library keeps for the stream
+ * until the last plan is destroyed; a call that needs a larger one than all before allocates, and may wait for the device. */
+FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_backward(const fourierft_cuda_plan* plan, const float* coefficients,
+                                                                 int32_t adapters, const float* scalings, fourierft_dtype dtype,
+                                                                 const void* x, const void* grad_y, int64_t tokens,
+                                                                 const int64_t* adapter_of_row, int64_t rows, float* grad_coefficients,
+                                                                 void* grad_x, void* workspace, fourierft_cuda_stream stream);
 
 #ifdef __cplusplus
 }

@@ -44,7 +44,7 @@ inline Room room_of(const DeviceSide& in, const DeviceSide& out) {
 
 struct Adapters {
   const float* coefficients;  // [count, n]
-  const float* scalings;      // [count]
+  const float* scalings;      // [count], or null: all 1
   float inverse_area;         // 1/(d1 d2)
   int count;
   const int64_t* of_row;      // or null: all are added
@@ -61,12 +61,17 @@ __device__ inline int adapter_of(const Adapters& adapters, int64_t token) {
   return adapter < -1 || adapter >= adapters.count ? kInvalid : static_cast<int>(adapter);
 }
 
+// alpha/(d1 d2) of one adapter.
+__device__ inline float factor_of(const Adapters& adapters, int adapter) {
+  return adapters.scalings == nullptr ? adapters.inverse_area : adapters.scalings[adapter] * adapters.inverse_area;
+}
+
 // alpha/(d1 d2) c_l of a row.
 __device__ inline float coefficient_of(const Adapters& adapters, int adapter, int n, int entry) {
-  if (adapter >= 0) return adapters.scalings[adapter] * adapters.inverse_area * adapters.coefficients[static_cast<int64_t>(adapter) * n + entry];
+  if (adapter >= 0) return factor_of(adapters, adapter) * adapters.coefficients[static_cast<int64_t>(adapter) * n + entry];
   float sum = 0;
   for (int a = 0; a < adapters.count; a++)
-    sum += adapters.scalings[a] * adapters.inverse_area * adapters.coefficients[static_cast<int64_t>(a) * n + entry];
+    sum += factor_of(adapters, a) * adapters.coefficients[static_cast<int64_t>(a) * n + entry];
   return sum;
 }
 
@@ -248,7 +253,7 @@ __global__ void __launch_bounds__(kEntriesOfBlock* kTokenLanes) reduce_kernel(co
   }
   if (lane > 0 || l >= call.n) return;
   float* to = call.grad_coefficients + static_cast<int64_t>(own) * call.n + l;
-  const float value = call.adapters.scalings[own] * call.adapters.inverse_area * sums[threadIdx.x];
+  const float value = factor_of(call.adapters, own) * sums[threadIdx.x];
   *to = call.first_token == 0 ? value : *to + value;
 }
 

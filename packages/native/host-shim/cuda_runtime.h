@@ -4,7 +4,7 @@
 // threads run one after another, in an order that tests choose: a missing barrier shows as a result that depends on it.
 //
 // Found as <cuda_runtime.h> by a host compiler with this folder on its path; nvcc finds its own. Blocks run one after another in the calling
-// thread, a launch returns when they have ended. It proves results, never speed.
+// thread, one launch at a time; it returns when they have ended. It proves results, never speed.
 #pragma once
 
 #include <setjmp.h>
@@ -18,6 +18,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <numeric>
 #include <random>
 #include <type_traits>
@@ -54,7 +55,7 @@ struct dim3 {
 typedef struct CUstream_st* cudaStream_t;
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorInvalidConfiguration = 9 };
-enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 
@@ -260,6 +261,13 @@ inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemc
   std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+  return cudaMemcpy(to, from, bytes, kind);
+}
+inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  std::memset(to, value, bytes);
+  return cudaSuccess;
+}
 inline cudaError_t cudaStreamCreate(cudaStream_t* stream) {
   *stream = nullptr;
   return cudaSuccess;
@@ -274,6 +282,8 @@ cudaError_t cudaLaunchKernel(void (*kernel)(Argument), dim3 grid, dim3 block, vo
   if (threads == 0 || threads > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 ||
       shared_bytes > static_cast<size_t>(host_shim::settings.shared_memory))
     return cudaErrorInvalidConfiguration;
+  static std::mutex device;
+  const std::lock_guard<std::mutex> lock(device);
   host_shim::launches++;
   typedef typename std::remove_const<Argument>::type Value;
   const Value argument = *static_cast<const Value*>(arguments[0]);

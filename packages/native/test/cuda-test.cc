@@ -116,7 +116,7 @@ class Runner {
   explicit Runner(const Problem& p)
       : problem_(p), coefficients_(p.coefficients), scalings_(p.scalings), x_(p.x), grad_y_(p.grad_y), choice_(p.adapter_of_row) {
     fourierft_plan_create(p.d1, p.d2, p.n, p.rows.data(), p.columns.data(), &host_);
-    status_ = fourierft_cuda_plan_create(host_, &plan_);
+    status_ = fourierft_cuda_plan_create(p.d1, p.d2, p.n, p.rows.data(), p.columns.data(), &plan_);
     cudaStreamCreate(&stream_);
   }
   Runner(const Runner&) = delete;
@@ -302,12 +302,15 @@ void compare(const Problem& p) {
 }
 
 void refuses() {
-  check(fourierft_cuda_plan_create(nullptr, nullptr) == FOURIERFT_CUDA_INVALID_ARGUMENT, "no plan", 1, 0);
   const Problem p = make(4, 6, 5, 2, 4, 1);
-  fourierft_plan* host = nullptr;
   fourierft_cuda_plan* plan = nullptr;
-  fourierft_plan_create(4, 6, 5, p.rows.data(), p.columns.data(), &host);
-  check(fourierft_cuda_plan_create(host, &plan) == FOURIERFT_CUDA_OK, "plan", 1, 0);
+  const auto create = [&](uint32_t d1, uint32_t d2, uint32_t n) {
+    return fourierft_cuda_plan_create(d1, d2, n, p.rows.data(), p.columns.data(), &plan);
+  };
+  check(fourierft_cuda_plan_create(4, 6, 5, p.rows.data(), p.columns.data(), nullptr) == FOURIERFT_CUDA_INVALID_ARGUMENT, "no plan", 1, 0);
+  check(create(0, 6, 5) == FOURIERFT_CUDA_INVALID_SHAPE, "no rows", 1, 0);
+  check(create(1, 6, 5) == FOURIERFT_CUDA_INVALID_ENTRY, "an entry outside", 1, 0);
+  check(plan == nullptr && create(4, 6, 5) == FOURIERFT_CUDA_OK, "plan", 1, 0);
   Device<float> c(p.coefficients), scalings(p.scalings), x(p.x), y(std::vector<float>(16, 1)), gc(std::vector<float>(10, 7));
   const auto forward = [&](int32_t adapters, int64_t tokens, const int64_t* choice, int64_t rows, int dtype = 0) {
     return fourierft_cuda_forward(plan, c.get(), adapters, scalings.get(), static_cast<fourierft_dtype>(dtype), x.get(), tokens, choice, rows,
@@ -349,6 +352,38 @@ void refuses() {
                                 workspace.get(), nullptr) == FOURIERFT_CUDA_OK, "no gradient for x", 1, 0);
   for (const float value : gc.values()) check(value != 0, "no gradient for x", value, 0);
 
+  // Without scalings the coefficients carry alpha; without a workspace the stream's own serves.
+  {
+    std::vector<float> scaled = p.coefficients;
+    for (int i = 0; i < 10; i++) scaled[i] *= i < 5 ? 4.f : 0.5f;  // exact
+    Device<float> carrying(scaled), powers(std::vector<float>{4.f, 0.5f});
+    const auto results = [&](const Device<float>& from, const float* scalings, void* memory) {
+      Device<float> out(std::vector<float>(16, 1)), out_gc(std::vector<float>(10, 7)), out_gx(std::vector<float>(24, 0));
+      check(fourierft_cuda_forward(plan, from.get(), 2, scalings, FOURIERFT_FLOAT32, x.get(), 4, nullptr, 0, out.get(), nullptr) ==
+                    FOURIERFT_CUDA_OK &&
+                fourierft_cuda_backward(plan, from.get(), 2, scalings, FOURIERFT_FLOAT32, x.get(), grad_y.get(), 4, nullptr, 0, out_gc.get(),
+                                        out_gx.get(), memory, nullptr) == FOURIERFT_CUDA_OK,
+            "no scalings", 1, 0);
+      return Result{out.values(), out_gc.values(), out_gx.values()};
+    };
+    const Result given = results(carrying, nullptr, workspace.get());
+    check(same(results(carrying, nullptr, nullptr), given), "no workspace", 1, 0);
+    Result times = results(c, powers.get(), nullptr);
+    check(same(times.y, given.y) && same(times.gx, given.gx), "no scalings", 1, 0);
+    for (int i = 0; i < 10; i++) check(times.gc[i] == given.gc[i] * (i < 5 ? 4.f : 0.5f), "no scalings", times.gc[i], given.gc[i]);
+  }
+
+  // Copies and zeros are queued with the kernels.
+  Device<float> copy(std::vector<float>(24, 7));
+  check(fourierft_cuda_copy(copy.get(), x.get(), 20 * sizeof(float), nullptr) == FOURIERFT_CUDA_OK, "copy", 1, 0);
+  check(fourierft_cuda_zero(copy.get() + 22, sizeof(float), nullptr) == FOURIERFT_CUDA_OK, "zero", 1, 0);
+  std::vector<float> copied(p.x.begin(), p.x.begin() + 20);
+  copied.insert(copied.end(), {7, 7, 0, 7});
+  check(same(copy.values(), copied), "copy", 1, 0);
+  check(fourierft_cuda_copy(nullptr, x.get(), 4, nullptr) == FOURIERFT_CUDA_INVALID_ARGUMENT &&
+            fourierft_cuda_zero(nullptr, 4, nullptr) == FOURIERFT_CUDA_INVALID_ARGUMENT && fourierft_cuda_zero(nullptr, 0, nullptr) == FOURIERFT_CUDA_OK,
+        "copy nothing", 1, 0);
+
   // NaN and infinity stay in their token.
   for (const float bad : {NAN, INFINITY}) {
     std::vector<float> values = p.x;
@@ -359,7 +394,6 @@ void refuses() {
     for (int i = 0; i < 16; i++) check(std::isfinite(found[i]) == (i >= 4), "NaN stays in its token", i, 4);
   }
   fourierft_cuda_plan_destroy(plan);
-  fourierft_plan_destroy(host);
 }
 
 // More tokens than the workspace holds at a time: the gradient is the sum over chunks.
@@ -370,14 +404,12 @@ void chunks() { compare(make(6, 4, 7, 2, 1024 + 37, 5)); }
 void refuses_what_does_not_fit() {
   const Problem p = make(14336, 4096, 1000, 1, 0, 9);
   host_shim::settings.shared_memory = 65536;  // sm_75
-  fourierft_plan* host = nullptr;
   fourierft_cuda_plan* plan = nullptr;
-  fourierft_plan_create(p.d1, p.d2, p.n, p.rows.data(), p.columns.data(), &host);
-  check(fourierft_cuda_plan_create(host, &plan) == FOURIERFT_CUDA_SHARED_MEMORY && plan == nullptr, "65536 bytes", 1, 0);
+  const auto create = [&] { return fourierft_cuda_plan_create(p.d1, p.d2, p.n, p.rows.data(), p.columns.data(), &plan); };
+  check(create() == FOURIERFT_CUDA_SHARED_MEMORY && plan == nullptr, "65536 bytes", 1, 0);
   host_shim::settings.shared_memory = 232448;
-  check(fourierft_cuda_plan_create(host, &plan) == FOURIERFT_CUDA_OK, "232448 bytes", 1, 0);
+  check(create() == FOURIERFT_CUDA_OK, "232448 bytes", 1, 0);
   fourierft_cuda_plan_destroy(plan);
-  fourierft_plan_destroy(host);
 }
 
 // The suite can fail: with any one barrier of a block left out, some order of its threads gives another result.
