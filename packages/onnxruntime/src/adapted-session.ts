@@ -20,7 +20,7 @@ import {
   placeAdapter,
   planFor,
 } from './layer-places.js'
-import type { ModelFile } from './model-source.js'
+import type { ModelBytes, ModelFile } from './model-source.js'
 import type { Ort } from './ort.js'
 
 type Feeds = InferenceSession.FeedsType
@@ -35,6 +35,8 @@ export interface RunOptions extends InferenceSession.RunOptions {
 export interface SessionParts {
   readonly ort: Ort
   readonly file: ModelFile
+  /** To begin with. */
+  readonly open: InferenceSession | undefined
   readonly options: InferenceSession.SessionOptions
   readonly moduleNames: Readonly<Record<string, string>>
   readonly nativeProblem: string | undefined
@@ -63,8 +65,8 @@ export class AdaptedSession {
 
   /** `createSession` makes these. */
   static async create(parts: SessionParts): Promise<AdaptedSession> {
-    const { ort, file, options } = parts
-    const session = await createInferenceSession(ort, await file.asIs(), options, file)
+    const { ort, file, open, options } = parts
+    const session = open ?? (await createInferenceSession(ort, await file.asIs(), options, file))
     return new AdaptedSession(parts, new AdaptedGraph(session, ort.Tensor, new Map()))
   }
 
@@ -226,11 +228,11 @@ export class AdaptedSession {
     }
     const placed = placeAdapter(name, adapter, this.#places)
     if (!this.#graph.serves(placed)) {
-      const { bytes, folder } = await file.read()
-      const model = readModel(bytes, { file: file.name })
+      const read = await file.read()
+      const model = readModel(read.bytes, { file: file.name })
       const plan = planFor([...this.#adapters.values(), placed])
       const inputs = attachPlan(model, plan)
-      const session = await createInferenceSession(ort, model.toBytes(), withFolder(options, folder), file)
+      const session = await createInferenceSession(ort, { ...read, bytes: model.toBytes() }, options, file)
       const old = this.#graph
       if (this.#released) {
         await session.release()
@@ -312,14 +314,14 @@ export class AdaptedSession {
  */
 async function createInferenceSession(
   { InferenceSession }: Ort,
-  model: string | Uint8Array,
+  model: string | ModelBytes,
   options: InferenceSession.SessionOptions,
   file: ModelFile,
 ): Promise<InferenceSession> {
   try {
     return typeof model === 'string'
       ? await InferenceSession.create(model, options)
-      : await InferenceSession.create(model, options)
+      : await InferenceSession.create(model.bytes, withExternalData(options, model))
   } catch (cause) {
     const { bytes } = await file.read()
     readModel(bytes, { file: file.name })
@@ -334,11 +336,12 @@ async function createInferenceSession(
   }
 }
 
-/** With the folder in which ONNX Runtime looks for the external data of a model that it gets as bytes. */
-function withFolder(
+/** With the external data of a model that ONNX Runtime gets as bytes, or the folder in which it looks for them. */
+function withExternalData(
   options: InferenceSession.SessionOptions,
-  folder: string | undefined,
+  { folder, externalData }: ModelBytes,
 ): InferenceSession.SessionOptions {
+  if (externalData) return { ...options, externalData }
   if (folder === undefined) return options
   const { session, ...extra } = (options.extra ?? {}) as { session?: Record<string, unknown> }
   return {

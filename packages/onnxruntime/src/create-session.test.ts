@@ -285,6 +285,27 @@ describe.each([true, false])('native %s', (native) => {
     expect(await outputOf(fromUrl, feeds)).toEqual(expected)
     expect(fromPath.listAdapters()).toEqual(['default'])
   })
+
+  test('a function reads the model when it is needed; an open session serves until then', async () => {
+    let reads = 0
+    const model = async () => {
+      reads++
+      return { bytes: bytesOf('bert-torchscript') }
+    }
+    const own = await ort.InferenceSession.create(pathOf('bert-torchscript'))
+    const adapted = await createSession(model, { native, session: own })
+    open.push(adapted)
+    const feeds = feedsOf(adapted)
+    const base = await outputOf(adapted, feeds)
+    expect(base).toEqual((await own.run(feeds))[own.outputNames[0] as string]?.data)
+    expect(reads).toBe(0)
+    await adapted.loadAdapter(a, { name: 'a' })
+    expect(reads).toBeGreaterThan(0)
+    const fromPath = await session('bert-torchscript', { native, adapters: a })
+    expect(await outputOf(adapted, feeds)).toEqual(await outputOf(fromPath, feeds))
+    adapted.disableAdapters()
+    expect(await outputOf(adapted, feeds)).toEqual(base)
+  })
 })
 
 test('the native kernel is for the provider cpu', async () => {

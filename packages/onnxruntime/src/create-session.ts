@@ -17,6 +17,8 @@ export interface SessionOptions extends InferenceSession.SessionOptions {
   readonly native?: 'auto' | boolean
   /** The ONNX Runtime to use, if not the installed `onnxruntime-node` (Node) or `onnxruntime-web` (browser). */
   readonly ort?: Ort
+  /** An open session of this very model: it serves, instead of a new one, until adapters need another, and is released then. */
+  readonly session?: InferenceSession
 }
 
 let isTold = false
@@ -33,7 +35,14 @@ export async function createSession(
   model: ModelSource,
   options: SessionOptions = {},
 ): Promise<AdaptedSession> {
-  const { adapters, moduleNames = {}, native = 'auto', ort: given, ...sessionOptions } = options
+  const {
+    adapters,
+    moduleNames = {},
+    native = 'auto',
+    ort: given,
+    session: open,
+    ...sessionOptions
+  } = options
   const file = new ModelFile(model)
   const ort = given ?? (await platform.loadOrt())
   const nativeProblem = await nativeProblemOf(native, ort, sessionOptions)
@@ -50,6 +59,7 @@ export async function createSession(
   const session = await AdaptedSession.create({
     ort,
     file,
+    open,
     moduleNames,
     nativeProblem,
     options: nativeProblem === undefined ? { ...sessionOptions, executionProviders } : sessionOptions,

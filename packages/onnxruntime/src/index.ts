@@ -2,6 +2,6 @@
 export type { AdaptedSession, RunOptions } from './adapted-session.js'
 export { createOnnxRuntimeBackend, type OnnxRuntimeBackendName } from './backend.js'
 export { createSession, type SessionOptions } from './create-session.js'
-export type { ModelSource } from './model-source.js'
+export type { ModelBytes, ModelSource } from './model-source.js'
 export { registerFourierFTBackend } from './native-backend.js'
 export type { Ort } from './ort.js'
