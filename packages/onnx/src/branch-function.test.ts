@@ -96,7 +96,7 @@ describe('the portable function', () => {
     expect(difference(y, referenceForward(layers, x, Float64Array.from(base)))).toBeLessThan(LIMIT)
   })
 
-  test.each([13, 14, 17, 18, 21, 22, 23])('opset %i', async (opset) => {
+  test.each([11, 12, 13, 14, 17, 18, 21, 22, 23])('opset %i', async (opset) => {
     const layers = layersOf([24, 20], 30, 2)
     const session = await sessionOf(layers[0] as Layer, opset)
     const { y, base, x } = await run(session, layers, [1, 0], [2, 3])

@@ -8,10 +8,18 @@ export {
   type ReadExternal,
 } from './bake.js'
 export { branchFunction, DOMAIN } from './branch-function.js'
-export { branchTables, TABLE_NAMES, type TableName } from './branch-tables.js'
+export {
+  branchTables,
+  GRADIENT_TABLE_NAMES,
+  type GradientTableName,
+  gradientTables,
+  TABLE_NAMES,
+  type TableName,
+} from './branch-tables.js'
 export { type CreateModelOptions, createModel } from './create-model.js'
 export { detachBranches } from './detach.js'
 export type { NewAttribute, NewFunction, NewGraph, NewNode, NewTensor, NewValue } from './encode.js'
+export { gradientFunction } from './gradient-function.js'
 export type { OnnxAttribute, OnnxGraph, OnnxNode, OnnxValue } from './graph.js'
 export { findLinearLayers, type LinearLayer, type PackedPart } from './linear-layers.js'
 export { type MatchedLayers, type MatchOptions, matchLayers, type UnmatchedModule } from './match-layers.js'

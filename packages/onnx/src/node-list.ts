@@ -16,17 +16,20 @@ export class NodeList {
     opType: string,
     inputs: readonly string[],
     attributes?: Readonly<Record<string, NewAttribute>>,
-  ): string => this.named(`${this.#prefix}${opType}_${this.nodes.length}`, opType, inputs, attributes)
+  ): string => {
+    const output = `${this.#prefix}${opType}_${this.nodes.length}`
+    this.named([output], opType, inputs, attributes)
+    return output
+  }
 
-  /** A node whose output has the name that is given. */
+  /** A node whose outputs have the names that are given. */
   readonly named = (
-    output: string,
+    outputs: readonly string[],
     opType: string,
     inputs: readonly string[],
     attributes: Readonly<Record<string, NewAttribute>> = {},
-  ): string => {
-    this.nodes.push({ opType, inputs, outputs: [output], attributes })
-    return output
+  ): void => {
+    this.nodes.push({ opType, inputs, outputs, attributes })
   }
 
   /** An int64 constant, by default a vector. */
@@ -38,4 +41,8 @@ export class NodeList {
   /** The tensor in another shape: `sizes` are names of vectors that together make it. */
   readonly reshape = (tensor: string, sizes: readonly string[]): string =>
     this.add('Reshape', [tensor, this.add('Concat', sizes, { axis: { int: 0 } })])
+
+  /** The size of one axis of the tensor, as a vector. */
+  readonly sizeOf = (tensor: string, axis: number): string =>
+    this.add('Gather', [this.add('Shape', [tensor]), this.constant([axis])])
 }
