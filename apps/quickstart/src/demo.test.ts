@@ -6,6 +6,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { loadAdapter, readSafetensors } from '@fourierft/core'
+import { kernelProblem } from '@fourierft/native'
+import { createSession } from '@fourierft/onnxruntime'
+import * as ort from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
 const program = fileURLToPath(new URL('../dist/main.js', import.meta.url))
@@ -27,6 +30,21 @@ describe('the quick demo', () => {
     for (const method of ['FourierFT', 'LoRA, rank 2', 'LoRA, rank 4', 'Full fine-tuning', 'Frozen model']) {
       expect(printed).toMatch(new RegExp(`${method} +[\\d,]+ .* %`))
     }
+  })
+
+  it('ends with the same predictions in every runtime', () => {
+    const table = printed.slice(printed.indexOf('trained once'))
+    const rows = [
+      '@fourierft/core, float64',
+      'TensorFlow.js on .+?',
+      ...(kernelProblem() === undefined ? ['ONNX Runtime, native kernel'] : []),
+      'ONNX Runtime, portable',
+      'ONNX Runtime Web, WebAssembly',
+    ]
+    for (const row of rows)
+      expect(table).toMatch(new RegExp(`${row} +7\\.8 KB +[\\d.]+ % +200 of 200 .+ ms\n`))
+    expect(table.match(/ ms\n/g)).toHaveLength(rows.length)
+    expect(table.match(/not run/g) ?? []).toHaveLength(5 - rows.length)
   })
 
   it('names what it computes with, and computes with what it is told to', async () => {
@@ -52,6 +70,18 @@ describe('the quick demo', () => {
     expect(
       [...tensors.keys()].every((name) => /^base_model\.model\..+\.fourierft_spectrum$/.test(name)),
     ).toBe(true)
+  })
+
+  it('leaves the ONNX model, which takes the adapter in any ONNX Runtime', async () => {
+    const model = join(out, 'digits-vit', 'onnx', 'model.onnx')
+    const session = await createSession(model, { ort, adapters: join(out, 'fourierft', 'seed-1') })
+    const pixel_values = new ort.Tensor('float32', new Float32Array(784).fill(-1), [1, 1, 28, 28])
+    const { logits: tuned } = await session.run({ pixel_values })
+    session.disableAdapters()
+    const { logits: frozen } = await session.run({ pixel_values })
+    expect(tuned?.dims).toEqual([1, 10])
+    expect(tuned?.data).not.toEqual(frozen?.data)
+    await session.release()
   })
 
   it('leaves the picture', async () => {

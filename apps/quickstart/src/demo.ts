@@ -1,6 +1,7 @@
 /**
  * The demo: adapts a small vision transformer to digits that lie at an angle with FourierFT in TensorFlow.js, has the adapter judged by
- * a second implementation without TensorFlow.js, and compares the method with LoRA, full fine-tuning and the frozen model.
+ * a second implementation without TensorFlow.js, compares the method with LoRA, full fine-tuning and the frozen model, and takes the
+ * adapter to the other runtimes.
  */
 import { mkdir, stat, writeFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
@@ -17,8 +18,12 @@ import { loadDigits } from './load-digits.js'
 import { lossCurves } from './loss-curves.js'
 import { type Adaptation, fourierft, type Method, methods } from './methods.js'
 import { loadWeights } from './model-weights.js'
+import { writeOnnxFolder } from './onnx-files.js'
 import { startProgress } from './progress.js'
 import { resultTable } from './result-table.js'
+import { compareRuntimes, type MissingRuntime, type RuntimeRun } from './runtime-comparison.js'
+import { runtimeTable } from './runtime-table.js'
+import { runIn, runtimes } from './runtimes.js'
 import { type Score, score } from './score.js'
 import { type SecondOpinion, secondOpinion } from './second-opinion.js'
 import { type DemoSize, degrees, training } from './settings.js'
@@ -29,6 +34,8 @@ import { visionTransformer } from './vision-transformer.js'
 
 /** What every run starts from. */
 interface Stage {
+  /** What computes, in words. */
+  readonly tensorflow: string
   readonly model: LayersModel
   readonly checkpoint: Checkpoint
   /** Turned digits to train on, and others to test with. */
@@ -42,7 +49,7 @@ interface Stage {
 
 /**
  * @param backend what computes; without it, the fastest that loads
- * @returns whether the two implementations agree about the adapter
+ * @returns whether all implementations and runtimes agree about the adapter
  */
 export async function demo(out: string, size: DemoSize, backend?: Backend): Promise<boolean> {
   intro('FourierFT: a vision transformer learns to read digits that lie at an angle')
@@ -50,7 +57,7 @@ export async function demo(out: string, size: DemoSize, backend?: Backend): Prom
   const stage = await prepare(out, size, backend)
   const [firstSeed = 1, ...otherSeeds] = size.seeds
 
-  const { run, agrees } = await adaptAndVerify(stage, firstSeed)
+  const { run, agrees, ...computed } = await adaptAndVerify(stage, firstSeed)
   const runs = [run]
   log.step('The same with the other methods and seeds')
   for (const method of methods) {
@@ -60,8 +67,11 @@ export async function demo(out: string, size: DemoSize, backend?: Backend): Prom
       attached.detach()
     }
   }
-  await report(stage, runs, size.seeds.length)
-  return agrees
+  const picture = await report(stage, runs, size.seeds.length)
+  const adapter = folderOf(stage, fourierft, firstSeed)
+  const same = await runEverywhere(stage, { ...computed, adapter, bytes: run.bytes })
+  outro(`Loss curves: ${relative(process.cwd(), picture)}`)
+  return agrees && same
 }
 
 async function prepare(
@@ -69,7 +79,8 @@ async function prepare(
   { epochs, ...counts }: DemoSize,
   backend: Backend | undefined,
 ): Promise<Stage> {
-  log.info(`Computes with ${await startTensorFlow(backend)}`)
+  const tensorflow = await startTensorFlow(backend)
+  log.info(`Computes with ${tensorflow}`)
   const digits = await loadDigits()
   const upright = firstDigits(digits.test, counts.test)
   const test = turned(upright, degrees)
@@ -83,11 +94,18 @@ async function prepare(
       `${percent(score(predict(model, upright), upright.labels))} of ${test.count} upright test digits, ` +
       `and ${percent(frozen)} of the same digits turned by ${degrees}°.`,
   )
-  return { model, checkpoint, adaptation, test, frozen, epochs, out }
+  return { tensorflow, model, checkpoint, adaptation, test, frozen, epochs, out }
+}
+
+interface Computed {
+  /** What the second implementation, on core alone, said about the test digits. */
+  readonly core: RuntimeRun
+  /** What the model said that was trained. */
+  readonly trained: RuntimeRun
 }
 
 /** Trains a FourierFT adapter, saves it, and asks for the second opinion. */
-async function adaptAndVerify(stage: Stage, seed: number): Promise<{ run: Run; agrees: boolean }> {
+async function adaptAndVerify(stage: Stage, seed: number): Promise<Computed & { run: Run; agrees: boolean }> {
   const { model, checkpoint, test } = stage
   log.step(`Fine-tuning with FourierFT in TensorFlow.js, on ${stage.adaptation.count} turned digits`)
   const attached = fourierft.attach(model, seed)
@@ -99,10 +117,38 @@ async function adaptAndVerify(stage: Stage, seed: number): Promise<{ run: Run; a
       `numbers and ${formatBytes(configBytes)} of configuration, in PEFT's layout`,
   )
   log.step('The same adapter on plain typed arrays, without TensorFlow.js')
-  const opinion = await secondOpinion(attached.adapters, folder, checkpoint, test, predict(model, test))
+  const begin = performance.now()
+  const logits = predict(model, test)
+  const milliseconds = (performance.now() - begin) / test.count
+  const opinion = await secondOpinion(attached.adapters, folder, checkpoint, test, logits)
   attached.detach()
   reportOpinion(opinion, test.count)
-  return { run, agrees: opinion.agrees }
+  return {
+    run,
+    agrees: opinion.agrees,
+    core: { ...opinion, runtime: '@fourierft/core, float64' },
+    trained: { runtime: stage.tensorflow, logits, milliseconds },
+  }
+}
+
+/** Exports the base model to ONNX and takes the adapter that was trained to the other runtimes. @returns whether all say the same */
+async function runEverywhere(
+  { checkpoint, test, out }: Stage,
+  { core, trained, adapter, bytes }: Computed & { readonly adapter: string; readonly bytes: number },
+): Promise<boolean> {
+  const model = join(out, 'digits-vit')
+  const { size } = await stat(await writeOnnxFolder(model, checkpoint))
+  log.step(
+    `The adapter of ${relative(process.cwd(), adapter)}, trained once, in every runtime. ` +
+      `The base model in ONNX: ${relative(process.cwd(), model)}, ${formatBytes(size)}`,
+  )
+  const others: (RuntimeRun | MissingRuntime)[] = []
+  for (const runtime of runtimes) others.push(await runIn(runtime, { model, adapter }, test))
+  const comparisons = compareRuntimes({ core, trained, others, digits: test, config: checkpoint.config })
+  log.message(runtimeTable(comparisons, test.count, bytes))
+  const wrong = comparisons.flatMap((row) => ('reason' in row || row.agrees ? [] : [row.runtime]))
+  if (wrong.length > 0) log.error(`Not the same predictions as in training: ${wrong.join(', ')}`)
+  return wrong.length === 0
 }
 
 function reportOpinion(
@@ -143,12 +189,12 @@ async function runWithProgress(
   return run
 }
 
-/** The table and the picture. */
+/** The table and the picture. @returns the picture's path */
 async function report(
   { frozen, out, test, adaptation }: Stage,
   runs: readonly Run[],
   seedCount: number,
-): Promise<void> {
+): Promise<string> {
   const summaries = methods.flatMap(({ name }) => summarize(runs.filter((run) => run.method === name)) ?? [])
   const steps = summaries[0]?.curve.map(({ step }) => step) ?? []
   const all: Summary[] = [...summaries, frozenSummary(frozen, steps)]
@@ -162,7 +208,7 @@ async function report(
   })
   await writeFile(picture, svg)
   log.message(resultTable(all))
-  outro(`Loss curves: ${relative(process.cwd(), picture)}`)
+  return picture
 }
 
 const folderOf = ({ out }: Stage, { folder }: Method, seed: number): string =>

@@ -1,4 +1,4 @@
-/** The command line of the demo: `node dist/main.js [--out folder] [--quick] [--backend node|wasm]`. Exits with 1 if the two implementations disagree. */
+/** The command line of the demo: `node dist/main.js [--out folder] [--quick] [--backend node|wasm]`. Exits with 1 if implementations or runtimes disagree. */
 import { resolve } from 'node:path'
 import { log } from '@clack/prompts'
 import { Command, Option } from 'commander'
@@ -8,7 +8,7 @@ import { type Backend, backends } from './tensorflow.js'
 
 const program = new Command('quickstart')
   .description(
-    'Fine-tunes a vision transformer with FourierFT in TensorFlow.js and compares it with other methods.',
+    'Fine-tunes a vision transformer with FourierFT in TensorFlow.js, compares the method with others, and runs the adapter in every runtime.',
   )
   .option('--out <folder>', 'folder for the adapters and the picture', 'fourierft-demo')
   .option('--quick', 'one seed and a few steps: shows that everything works, says nothing about the methods')

@@ -1,4 +1,5 @@
 /** The closing table: one row for each method. */
+import { alignColumns } from './align-columns.js'
 import { formatBytes } from './format-bytes.js'
 import type { Spread, Summary } from './summary.js'
 
@@ -19,12 +20,4 @@ export function resultTable(summaries: readonly Summary[]): string {
 const plusMinus = ({ mean, deviation }: Spread, digits: number, unit = 1): string => {
   const value = (unit * mean).toFixed(digits)
   return deviation === 0 ? value : `${value} ± ${(unit * deviation).toFixed(digits)}`
-}
-
-/** The first column to the left, numbers to the right. */
-function alignColumns(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  const cell = (text: string, column: number) =>
-    column === 0 ? text.padEnd(widths[column] ?? 0) : text.padStart(widths[column] ?? 0)
-  return rows.map((row) => row.map(cell).join('   ')).join('\n')
 }

@@ -26,6 +26,10 @@ export interface SecondOpinion extends Score {
   readonly logitDifference: number
   /** What rounding explains: see `roundingLimit`. */
   readonly logitLimit: number
+  /** The second implementation's, `[count, classes]`. */
+  readonly logits: Float64Array
+  /** That it took for each digit. */
+  readonly milliseconds: number
   readonly deltas: readonly DeltaComparison[]
   /** No label differs, and logits and every ΔW are within their limits. */
   readonly agrees: boolean
@@ -46,7 +50,9 @@ export async function secondOpinion(
   const loaded = (await loadAdapter(folder)).layers(adapters.shapes)
   const trained = (await adapters.getAdapter()).layers(adapters.shapes)
   const deltas = loaded.map((layer) => compareDelta(layer, trained))
+  const begin = performance.now()
   const second = typedArrayTransformer(checkpoint, loaded)(digits)
+  const milliseconds = (performance.now() - begin) / digits.count
   const [first, other] = [predictions(logits, digits.count), predictions(second, digits.count)]
   const differentLabels = first.filter((label, digit) => label !== other[digit]).length
   const logitDifference = largestDifference(logits, second)
@@ -56,6 +62,8 @@ export async function secondOpinion(
     differentLabels,
     logitDifference,
     logitLimit,
+    logits: second,
+    milliseconds,
     deltas,
     agrees:
       differentLabels === 0 &&

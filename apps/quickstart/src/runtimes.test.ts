@@ -1,0 +1,82 @@
+/** Every runtime reads the same files and says the same; one that cannot be had says why, and a mistake is never taken for that. */
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createAdapter, createConfig, savePretrained } from '@fourierft/core'
+import { kernelProblem } from '@fourierft/native'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { baseFolder, readCheckpoint } from './checkpoint-files.js'
+import { firstDigits } from './digits.js'
+import { loadDigits } from './load-digits.js'
+import { writeOnnxFolder } from './onnx-files.js'
+import { compareRuntimes } from './runtime-comparison.js'
+import { RuntimeMissing, runIn, runtimes } from './runtimes.js'
+import { typedArrayTransformer } from './typed-array-transformer.js'
+
+const checkpoint = await readCheckpoint(baseFolder)
+const digits = firstDigits((await loadDigits()).test, 60)
+const out = await mkdtemp(join(tmpdir(), 'quickstart-'))
+afterAll(() => rm(out, { recursive: true }))
+
+const files = { model: join(out, 'model'), adapter: join(out, 'adapter') }
+const name = 'vit.encoder.layer.1.attention.attention.value'
+const config = createConfig({ targetModules: ['value'], nFrequency: 64, scaling: 300, initWeights: false })
+const width = checkpoint.config.hidden_size
+const adapter = createAdapter(config, { [name]: [width, width] })
+
+beforeAll(async () => {
+  await writeOnnxFolder(files.model, checkpoint)
+  await savePretrained(adapter, files.adapter)
+})
+
+describe('the folder of the model', () => {
+  it('has what transformers.js looks for', async () => {
+    const json = async (file: string) => JSON.parse(await readFile(join(files.model, file), 'utf8'))
+    expect(await json('config.json')).toMatchObject({ model_type: 'vit', id2label: { 0: '0', 9: '9' } })
+    expect(await json('preprocessor_config.json')).toMatchObject({
+      image_processor_type: 'ViTImageProcessor',
+      size: { height: 28, width: 28 },
+      image_mean: [0.5],
+    })
+    expect((await readFile(join(files.model, 'onnx', 'model.onnx'))).length).toBeGreaterThan(4 * 105_546)
+  })
+})
+
+describe('runIn', () => {
+  const core = {
+    runtime: 'core',
+    logits: typedArrayTransformer(checkpoint, adapter.layers())(digits),
+    milliseconds: 1,
+  }
+  const base = { ...core, logits: typedArrayTransformer(checkpoint)(digits) }
+  const compare = (run: Awaited<ReturnType<typeof runIn>>, trained = core) =>
+    compareRuntimes({ core: trained, trained, others: [run], digits, config: checkpoint.config }).at(-1)
+
+  it.each(runtimes)('gives the same predictions in $name', async (runtime) => {
+    const run = await runIn(runtime, files, digits)
+    if (runtime.name.includes('native') && kernelProblem() !== undefined) {
+      // A kernel that is not built here is a row with the reason; where it is built, it has to run.
+      expect(run).toMatchObject({ runtime: runtime.name, reason: expect.stringContaining('native') })
+      return
+    }
+    expect(compare(run)).toMatchObject({ runtime: runtime.name, sameLabels: digits.count, agrees: true })
+    // Without the adapter it would not.
+    expect(compare(run, base)).toMatchObject({ agrees: false })
+  })
+
+  it('gives the reason for a runtime that cannot be had', async () => {
+    const open = async () => {
+      throw new RuntimeMissing('nobody installed it')
+    }
+    expect(await runIn({ name: 'none', open }, files, digits)).toEqual({
+      runtime: 'none',
+      reason: 'nobody installed it',
+    })
+  })
+
+  it.for(runtimes)('passes on what is wrong with the files in $name', async (runtime, { skip }) => {
+    skip(runtime.name.includes('native') && kernelProblem() !== undefined, kernelProblem())
+    const missing = { ...files, adapter: join(out, 'nowhere') }
+    await expect(runIn(runtime, missing, digits)).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
+  })
+})
