@@ -4,11 +4,15 @@ quantisation are those that users have.
 
     python packages/onnx/scripts/export-fixtures.py
 
-Made with torch 2.13.0, transformers 5.23.0, onnx 1.19.1, onnxscript 0.7.2 and onnxruntime 1.32.0 (CPU).
+`*-torchscript`, `*-dynamo`, `*-q8` and `*-q4` are of a batch of one; `*-batch` are exported as optimum does, for any batch. What
+PyTorch and PEFT compute with these weights is written by end-to-end-vectors.py beside this.
+
+Made with torch 2.13.0, transformers 5.23.0, diffusers 0.42.1, onnx 1.19.1, onnxscript 0.7.2 and onnxruntime 1.32.0 (CPU).
 """
 import pathlib
 import warnings
 
+import diffusers
 import onnx
 import onnxruntime
 import onnxscript
@@ -35,6 +39,47 @@ class Only(torch.nn.Module):
         return out[0] if not hasattr(out, "logits") else out.logits
 
 
+class ForAnyBatch(torch.nn.Module):
+    """The same with the mask made of the input, so that nothing of it is a constant of the example's size."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x, context=None):
+        if context is not None:
+            return self.model(x, encoder_hidden_states=context, return_dict=False)[0]
+        if x.is_floating_point():
+            return self.model(pixel_values=x)[0]
+        cache = {"use_cache": False} if hasattr(self.model, "lm_head") else {}
+        return self.model(x, attention_mask=torch.ones_like(x), **cache)[0]
+
+
+def diffusion_attention():
+    """The attention of a diffusion UNet as in its `attentions.0`: self and cross attention over pixels. Weights of its own seed."""
+    torch.manual_seed(0)
+    return diffusers.Transformer2DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=16, norm_num_groups=4, cross_attention_dim=12
+    ).eval()
+
+
+def with_weights(model):
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+def export_for_any_batch(model, inputs, path):
+    axes = {"x": {0: "batch"}, "context": {0: "batch"}}
+    if not inputs[0].is_floating_point():
+        axes["x"][1] = "sequence"
+    torch.onnx.export(
+        ForAnyBatch(model).eval(), inputs, str(path), input_names=["x", "context"][: len(inputs)], output_names=["y"],
+        dynamo=False, opset_version=17, dynamic_axes=axes,
+    )
+
+
 def models():
     t = transformers
     ids = torch.arange(8).reshape(1, 8) % 20
@@ -53,13 +98,10 @@ def models():
 
 def main():
     FOLDER.mkdir(exist_ok=True)
-    for package in (torch, transformers, onnx, onnxscript, onnxruntime):
+    for package in (torch, transformers, diffusers, onnx, onnxscript, onnxruntime):
         print(package.__name__, package.__version__)
     for name, model, x, extra in models():
-        torch.manual_seed(0)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-        wrapped = Only(model.eval(), "model")
+        wrapped = Only(with_weights(model), "model")
         wrapped.extra = extra
         for exporter, dynamo in (("torchscript", False), ("dynamo", True)):
             path = FOLDER / f"{name}-{exporter}.onnx"
@@ -85,6 +127,10 @@ def main():
             quantizer = MatMulNBitsQuantizer(onnx.load(source), block_size=16, is_symmetric=False)
             quantizer.process()
             onnx.save(quantizer.model.model, FOLDER / f"{name}-q4.onnx")
+        if name != "t5-encoder":
+            export_for_any_batch(model, (x,), FOLDER / f"{name}-batch.onnx")
+    pixels, words = torch.rand(1, 16, 4, 4), torch.rand(1, 3, 12)
+    export_for_any_batch(diffusion_attention(), (pixels, words), FOLDER / "unet-attention-batch.onnx")
 
 
 if __name__ == "__main__":
