@@ -1,57 +1,77 @@
-"""PEFT on PyTorch as a peer in a process of its own: it reads one line of JSON for each request, runs the case that it names as often as
-it says, and answers with the seconds of one run.
+"""PEFT on PyTorch, and pocketfft through NumPy, as peers in a process of their own: it reads one line of JSON for each request, runs the
+case that it names as often as it says, and answers with the seconds of one run.
 
-    {"case": "frozen" | "LoRA" | "FourierFT", "d": 768, "tokens": 32, "pass": "forward" | "training", "repeats": 3}
+    python peft_peer.py [--threads 1] [--clock wall | processor]
+
+    {"case": "frozen" | "LoRA" | "FourierFT" | "pocketfft", "d": 768, "tokens": 32, "layers": 12, "pass": "forward" | "training",
+     "repeats": 3}
 """
 
+import argparse
 import json
 import sys
 import time
 from functools import lru_cache
 
+import numpy as np
 import peft
 import torch
 from torch import nn
 
 CONFIGS = {
-    "frozen": lambda: None,
-    "LoRA": lambda: peft.LoraConfig(r=8, target_modules=["linear"]),
-    "FourierFT": lambda: peft.FourierFTConfig(n_frequency=1000, target_modules=["linear"]),
+    "frozen": lambda names: None,
+    "LoRA": lambda names: peft.LoraConfig(r=8, target_modules=names),
+    "FourierFT": lambda names: peft.FourierFTConfig(n_frequency=1000, target_modules=names),
 }
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
 @lru_cache(maxsize=3)  # the cases of one size
-def layer(case, d):
+def chain(case, d, layers):
+    """So many layers, one after the other."""
+    names = [f"linear{i}" for i in range(layers)]
     model = nn.Sequential()
-    model.add_module("linear", nn.Linear(d, d))
+    for name in names:
+        model.add_module(name, nn.Linear(d, d))
     model.requires_grad_(False)
-    config = CONFIGS[case]()
-    return peft.get_peft_model(model, config).base_model.model.linear if config else model.linear
+    config = CONFIGS[case](names)
+    return peft.get_peft_model(model, config).base_model.model if config else model
 
 
-def run(request):
-    module = layer(request["case"], request["d"])
-    x = torch.randn(request["tokens"], request["d"])
+def run(request, clock):
+    d, tokens, layers, repeats = (request[key] for key in ("d", "tokens", "layers", "repeats"))
+    if request["case"] == "pocketfft":
+        rows = np.random.randn(tokens, d).astype(np.float32)
+        return layers * repeated(lambda: np.fft.irfft(np.fft.rfft(rows, axis=1), n=d, axis=1), layers * repeats, clock)
+    model = chain(request["case"], d, layers)
+    x = torch.randn(tokens, d)
     if request["pass"] == "forward":
         with torch.no_grad():
-            return repeated(lambda: module(x), request["repeats"])
+            return repeated(lambda: model(x), repeats, clock)
     gradient = torch.randn_like(x)
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def step():
         leaf = x.detach().requires_grad_()
-        torch.autograd.grad(module(leaf), [leaf, *parameters], gradient)
+        torch.autograd.grad(model(leaf), [leaf, *parameters], gradient)
 
-    return repeated(step, request["repeats"])
+    return repeated(step, repeats, clock)
 
 
-def repeated(call, repeats):
-    start = time.perf_counter()
+def repeated(call, repeats, clock):
+    start = clock()
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
-print(json.dumps({"torch": torch.__version__, "peft": peft.__version__, "threads": torch.get_num_threads()}), flush=True)
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--threads", type=int)
+arguments.add_argument("--clock", choices=CLOCKS, default="wall")
+options = arguments.parse_args()
+if options.threads:
+    torch.set_num_threads(options.threads)
+versions = {"torch": torch.__version__, "peft": peft.__version__, "numpy": np.__version__}
+print(json.dumps({**versions, "threads": torch.get_num_threads()}), flush=True)
 for line in sys.stdin:
-    print(json.dumps({"seconds": run(json.loads(line))}), flush=True)
+    print(json.dumps({"seconds": run(json.loads(line), CLOCKS[options.clock])}), flush=True)

@@ -5,11 +5,13 @@ import { benchmarkCore } from './core.js'
 import { describeMachine } from './machine.js'
 import type { Effort } from './measure.js'
 import { benchmarkNative } from './native.js'
+import { benchmarkOnnxRuntime } from './onnxruntime.js'
 import { benchmarkTfjs } from './tfjs.js'
 
 const RUNTIMES: Readonly<Record<string, (effort: Effort) => Promise<void>>> = {
   core: benchmarkCore,
   native: benchmarkNative,
+  onnxruntime: benchmarkOnnxRuntime,
   tfjs: (effort) => benchmarkTfjs(effort, 'wasm'),
   'tfjs-node': (effort) => benchmarkTfjs(effort, 'node'),
 }

@@ -98,20 +98,39 @@ function digits(value: number): string {
   return value >= 100 ? value.toFixed(0) : value.toPrecision(3)
 }
 
-/** Measures all cases and prints one line: every case but the first as a multiple of the first. */
+/** One case as a multiple of another than the first. */
+export interface Comparison {
+  readonly of: string
+  readonly over: string
+  /** The most that the ratio should be. */
+  readonly goal?: number
+}
+
+/**
+ * Measures all cases and prints one line: every case but the first as a multiple of the first. Comparisons of cases that are there follow
+ * in a second one.
+ */
 export async function printRatios(
   title: string,
   cases: readonly Case[],
   effort: Effort,
   clock: Clock,
+  comparisons: readonly Comparison[] = [],
 ): Promise<void> {
-  const [baseline, ...others] = await interleave(cases, effort, clock)
-  const columns = others.map((times, i) => {
-    const { name, goal } = cases[i + 1]
-    const found = ratio(times, baseline)
-    return `${name} ${formatRatio(found)}${goal === undefined ? '' : ` (goal ${goal}: ${found.median <= goal ? 'met' : 'missed'})`}`
-  })
+  const times = await interleave(cases, effort, clock)
+  const columns = cases.slice(1).map(({ name, goal }, i) => `${name} ${judge(times[i + 1], times[0], goal)}`)
   console.log(`  ${title.padEnd(30)}${columns.join('   ')}`)
+  const timesOf = (name: string) => times[cases.findIndex((each) => each.name === name)]
+  const further = comparisons
+    .filter(({ of, over }) => timesOf(of) && timesOf(over))
+    .map(({ of, over, goal }) => `${of} over ${over} ${judge(timesOf(of), timesOf(over), goal)}`)
+  if (further.length > 0) console.log(`  ${''.padEnd(30)}${further.join('   ')}`)
+}
+
+function judge(times: readonly number[], baseline: readonly number[], goal: number | undefined): string {
+  const found = ratio(times, baseline)
+  const verdict = goal === undefined ? '' : ` (goal ${goal}: ${found.median <= goal ? 'met' : 'missed'})`
+  return formatRatio(found) + verdict
 }
 
 export function printSection(title: string, explanation: string): void {

@@ -136,7 +136,7 @@ function peftCases(
   if (!peft) return []
   // PEFT's FourierFT takes a second and more for these.
   const names = d >= 4096 && tokens > 32 ? (['LoRA'] as const) : (['LoRA', 'FourierFT'] as const)
-  return names.map((name) => peft.case(name, pass, d, tokens))
+  return names.map((name) => peft.case(name, pass, { d, tokens }))
 }
 
 function adaptedLayer(d: number, strategy: 'auto' | 'spectral') {

@@ -1,0 +1,174 @@
+/** Chains of linear layers as ONNX models: frozen, with LoRA, and the steps that train them, which ONNX Runtime has no gradients for. */
+import { uniformEntries } from '@fourierft/core'
+import {
+  branchFunction,
+  branchTables,
+  createModel,
+  DataType,
+  DOMAIN,
+  type NewNode,
+  type NewTensor,
+  type NewValue,
+  TABLE_NAMES,
+} from '@fourierft/onnx'
+
+/** So many layers of `d × d`, each with its own weight. */
+export interface Chain {
+  readonly d: number
+  readonly layers: number
+}
+
+export type Method = 'frozen' | 'LoRA' | 'FourierFT'
+
+/** LoRA's rank. */
+const R = 8
+const OPSET = 17
+
+/** The module of a layer, as adapters call it. */
+export const moduleOf = (layer: number) => `layers.${layer}.linear`
+
+/** `x [tokens, d]` → `y`. LoRA's matrices are constants, as in a model that serves. FourierFT is what `createSession` adds. */
+export function servingModel({ d, layers }: Chain, method: 'frozen' | 'LoRA'): Uint8Array {
+  const graph = new Graph()
+  graph.input('x', ['tokens', d])
+  let x = 'x'
+  for (let i = 0; i < layers; i++) {
+    const base = graph.add(`/layers.${i}/linear/MatMul`, 'MatMul', [x, graph.weight(`weight${i}`, d, d)])
+    if (method === 'LoRA') {
+      const u = graph.add(`u${i}`, 'MatMul', [x, graph.weight(`lora_a${i}`, d, R)])
+      x = graph.add(`y${i}`, 'Add', [
+        base,
+        graph.add(`v${i}`, 'MatMul', [u, graph.weight(`lora_b${i}`, R, d)]),
+      ])
+    } else x = base
+  }
+  return graph.toBytes([x])
+}
+
+/**
+ * `x` and `g` (the gradient by the last layer's output) → the gradients by `x` and by what the method trains, which are inputs. `y` itself is
+ * an output too.
+ */
+export function trainingModel({ d, layers }: Chain, method: Method, n: number): Uint8Array {
+  const graph = new Graph()
+  graph.input('x', ['tokens', d])
+  graph.input('g', ['tokens', d])
+  if (method === 'FourierFT') {
+    graph.inputs.push({ name: 'rows', dataType: DataType.int64, dims: ['parts'] })
+    graph.initializers.push(...branchTables(uniformEntries({ shape: [d, d], n, seed: 777 }), ''))
+  }
+  const inputs = ['x']
+  for (let i = 0; i < layers; i++) {
+    const x = inputs[i] as string
+    const base = graph.add(`base${i}`, 'MatMul', [x, graph.weight(`weight${i}`, d, d)])
+    if (method === 'FourierFT')
+      inputs.push(
+        graph.add(
+          `y${i}`,
+          'FourierFT',
+          [x, base, graph.input(`c${i}`, [1, n]), 'rows', ...TABLE_NAMES],
+          {},
+          DOMAIN,
+        ),
+      )
+    else if (method === 'LoRA') {
+      const u = graph.add(`u${i}`, 'MatMul', [x, graph.input(`a${i}`, [d, R])])
+      inputs.push(graph.add(`y${i}`, 'Gemm', [u, graph.input(`b${i}`, [R, d]), base]))
+    } else inputs.push(base)
+  }
+  let g = 'g'
+  const trained: string[] = []
+  for (let i = layers - 1; i >= 0; i--) {
+    const x = inputs[i] as string
+    const base = graph.add(`back${i}`, 'MatMul', [g, graph.weight(`transposed${i}`, d, d)])
+    if (method === 'FourierFT') {
+      const [gradC, branch] = [`grad_c${i}`, `branch${i}`]
+      graph.nodes.push({
+        opType: 'FourierFTGrad',
+        domain: DOMAIN,
+        inputs: [x, g, `c${i}`, 'rows', ...TABLE_NAMES],
+        outputs: [gradC, branch],
+      })
+      trained.push(gradC)
+      g = graph.add(`grad_x${i}`, 'Add', [base, branch])
+    } else if (method === 'LoRA') {
+      const gradU = graph.add(`grad_u${i}`, 'Gemm', [g, `b${i}`], { transB: { int: 1 } })
+      trained.push(graph.add(`grad_b${i}`, 'Gemm', [`u${i}`, g], { transA: { int: 1 } }))
+      trained.push(graph.add(`grad_a${i}`, 'Gemm', [x, gradU], { transA: { int: 1 } }))
+      g = graph.add(`grad_x${i}`, 'Gemm', [gradU, `a${i}`, base], { transB: { int: 1 } })
+    } else g = base
+  }
+  return graph.toBytes([inputs[layers] as string, g, ...trained])
+}
+
+/** Branches of one input, each added to the one before, without a product: what the operator alone takes. */
+export function branchesModel({ d, layers }: Chain, n: number): Uint8Array {
+  const graph = new Graph()
+  graph.input('x', ['tokens', d])
+  graph.input('z', ['tokens', d])
+  graph.inputs.push({ name: 'rows', dataType: DataType.int64, dims: ['parts'] })
+  graph.input('c', ['adapters', n])
+  graph.initializers.push(...branchTables(uniformEntries({ shape: [d, d], n, seed: 777 }), ''))
+  let y = 'z'
+  for (let i = 0; i < layers; i++)
+    y = graph.add(`y${i}`, 'FourierFT', ['x', y, 'c', 'rows', ...TABLE_NAMES], {}, DOMAIN)
+  return graph.toBytes([y])
+}
+
+/** Numbers in `[−scale, scale]`. */
+export function noise(length: number, scale = 1): Float32Array {
+  return Float32Array.from({ length }, () => scale * (2 * Math.random() - 1))
+}
+
+class Graph {
+  readonly nodes: NewNode[] = []
+  readonly inputs: NewValue[] = []
+  readonly initializers: NewTensor[] = []
+
+  /** A node with one output, which has the node's name. */
+  add(
+    name: string,
+    opType: string,
+    inputs: readonly string[],
+    attributes: NewNode['attributes'] = {},
+    domain = '',
+  ): string {
+    this.nodes.push({ name, opType, domain, inputs, outputs: [name], attributes })
+    return name
+  }
+
+  input(name: string, dims: readonly (number | string)[]): string {
+    this.inputs.push({ name, dataType: DataType.float, dims })
+    return name
+  }
+
+  /** So scaled that a product keeps the size of its rows. */
+  weight(name: string, rows: number, columns: number): string {
+    const { buffer } = noise(rows * columns, Math.sqrt(3 / rows))
+    this.initializers.push({
+      name,
+      dims: [rows, columns],
+      dataType: DataType.float,
+      data: new Uint8Array(buffer),
+    })
+    return name
+  }
+
+  toBytes(outputs: readonly string[]): Uint8Array {
+    const { nodes, inputs, initializers } = this
+    const values = outputs.map((name) => ({
+      name,
+      dataType: DataType.float,
+      dims: [`${name}_0`, `${name}_1`],
+    }))
+    const model = createModel(
+      { name: 'chain', nodes, inputs, outputs: values, initializers },
+      { opset: OPSET },
+    )
+    if (nodes.some(({ domain }) => domain === DOMAIN)) {
+      model.addOpsetImport(DOMAIN, 1)
+      model.addFunction(branchFunction(OPSET))
+    }
+    return model.toBytes()
+  }
+}

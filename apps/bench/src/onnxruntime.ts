@@ -1,0 +1,296 @@
+/**
+ * Measurements of `@fourierft/onnxruntime` in Node: layers, adapters for each row, switching, and a whole model, on the native kernel and by
+ * the portable function, beside the frozen layer and LoRA in the same ONNX Runtime, PEFT on PyTorch, and pocketfft.
+ *
+ * Everything computes on one thread and is measured by the processor's time, which a busy machine disturbs least. A layer is one of a chain of
+ * layers with their own weights, so that neither what a run costs nor a cache that holds a single weight is what is measured.
+ */
+import { type Adapter, createAdapter, createConfig } from '@fourierft/core'
+import { DOMAIN } from '@fourierft/onnx'
+import { type AdaptedSession, createSession, registerFourierFTBackend } from '@fourierft/onnxruntime'
+import * as ort from 'onnxruntime-node'
+import {
+  branchesModel,
+  type Chain,
+  type Method,
+  moduleOf,
+  noise,
+  servingModel,
+  trainingModel,
+} from './layer-chain.js'
+import { type Case, type Clock, type Comparison, type Effort, printRatios, printSection } from './measure.js'
+import { type PeftPeer, startPeftPeer } from './peft-peer.js'
+
+const N = 1000
+const CLOCK: Clock = 'processor'
+const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
+/** Sessions whose branches are the native operator. */
+const NATIVE = { ...ONE_THREAD, executionProviders: [{ name: DOMAIN }] }
+
+interface Size extends Chain {
+  readonly tokens: number
+}
+
+export async function benchmarkOnnxRuntime(effort: Effort): Promise<void> {
+  const hasNative = await registerNative()
+  const sizes = sizesOf(effort)
+  console.log(`\nonnxruntime\nONNX Runtime ${ort.env.versions.node}, one thread`)
+  const peft = await startPeftPeer({ threads: 1, clock: CLOCK })
+  console.log(
+    peft?.description ??
+      'without PEFT and pocketfft: name a Python that has PEFT and NumPy in FOURIERFT_PYTHON',
+  )
+  try {
+    await forwardPasses(effort, sizes, hasNative, peft)
+    if (hasNative) await trainingSteps(effort, sizes, peft)
+    if (hasNative && peft) await transforms(effort, sizes, peft)
+  } finally {
+    peft?.stop()
+  }
+  await adapterPerRow(effort, hasNative)
+}
+
+/** Whether there is a native kernel; the line that says why not is the package's own. */
+async function registerNative(): Promise<boolean> {
+  const session = await createSession(servingModel({ d: 8, layers: 1 }, 'frozen'))
+  const { usesNativeKernel } = session
+  await session.release()
+  if (usesNativeKernel) registerFourierFTBackend(ort)
+  return usesNativeKernel
+}
+
+function sizesOf(effort: Effort): Size[] {
+  if (effort === 'quick') return [{ d: 256, layers: 2, tokens: 8 }]
+  return [768, 1024, 4096].flatMap((d) => [1, 32, 512].map((tokens) => sizeOf(d, tokens)))
+}
+
+function sizeOf(d: number, tokens: number): Size {
+  return { d, tokens, layers: d === 4096 ? 1 : tokens > 32 ? 2 : 12 }
+}
+
+const titleOf = ({ d, tokens }: Size) => `${d}×${d}, T = ${tokens}`
+
+const floats = (data: Float32Array, dims: readonly number[]) => new ort.Tensor('float32', data, dims)
+
+async function forwardPasses(
+  effort: Effort,
+  sizes: readonly Size[],
+  hasNative: boolean,
+  peft: PeftPeer | undefined,
+): Promise<void> {
+  printSection(
+    'Forward pass of one layer',
+    `n = ${N}, LoRA r = 8; as multiples of the frozen layer in ONNX Runtime. native, portable: sessions of createSession()`,
+  )
+  for (const size of sizes) {
+    const x = floats(noise(size.tokens * size.d), [size.tokens, size.d])
+    const model = servingModel(size, 'frozen')
+    const frozen = await ort.InferenceSession.create(model, ONE_THREAD)
+    const lora = await ort.InferenceSession.create(servingModel(size, 'LoRA'), ONE_THREAD)
+    const adapters = randomAdapter(chainShapes(size), 1)
+    const adapted = async (native: boolean) => createSession(model, { ...ONE_THREAD, adapters, native })
+    const portable = await adapted(false)
+    const native = hasNative ? await adapted(true) : undefined
+    await printRatios(
+      titleOf(size),
+      [
+        runs('frozen', frozen, { x }),
+        ...(native ? [runs('native', native, { x })] : []),
+        { ...runs('portable', portable, { x }), goal: effort === 'full' ? portableGoal(size) : undefined },
+        runs('LoRA', lora, { x }),
+        ...peftCases(peft, 'forward', size),
+      ],
+      effort,
+      CLOCK,
+      effort === 'full' ? comparisonsOf(size) : [],
+    )
+    for (const session of [frozen, lora, portable, native]) await session?.release()
+  }
+}
+
+async function trainingSteps(
+  effort: Effort,
+  sizes: readonly Size[],
+  peft: PeftPeer | undefined,
+): Promise<void> {
+  printSection(
+    'Forward and backward pass of one layer',
+    `n = ${N}, LoRA r = 8; as multiples of the frozen layer's two products in ONNX Runtime. native: FourierFT and FourierFTGrad`,
+  )
+  for (const size of sizes) {
+    const { d, tokens } = size
+    const sessions = new Map<Method, ort.InferenceSession>()
+    for (const method of ['frozen', 'FourierFT', 'LoRA'] as const)
+      sessions.set(
+        method,
+        await ort.InferenceSession.create(
+          trainingModel(size, method, N),
+          method === 'FourierFT' ? NATIVE : ONE_THREAD,
+        ),
+      )
+    const common = {
+      x: floats(noise(tokens * d), [tokens, d]),
+      g: floats(noise(tokens * d), [tokens, d]),
+    }
+    const feeds = trainedInputs(size)
+    const step = (name: string, method: Method) =>
+      runs(name, sessions.get(method) as ort.InferenceSession, { ...common, ...feeds[method] })
+    await printRatios(
+      titleOf(size),
+      [
+        step('frozen', 'frozen'),
+        { ...step('native', 'FourierFT'), goal: effort === 'full' ? nativeGoal(size) : undefined },
+        step('LoRA', 'LoRA'),
+        ...peftCases(peft, 'training', size),
+      ],
+      effort,
+      CLOCK,
+      effort === 'full' ? comparisonsOf(size) : [],
+    )
+    for (const session of sessions.values()) await session.release()
+  }
+}
+
+/** What a training step is fed beside `x` and `g`. */
+function trainedInputs({ d, layers }: Size): Record<Method, Record<string, ort.Tensor>> {
+  const feeds: Record<Method, Record<string, ort.Tensor>> = { frozen: {}, LoRA: {}, FourierFT: {} }
+  feeds.FourierFT.rows = new ort.Tensor('int64', BigInt64Array.of(0n), [1])
+  for (let i = 0; i < layers; i++) {
+    feeds.FourierFT[`c${i}`] = floats(noise(N), [1, N])
+    feeds.LoRA[`a${i}`] = floats(noise(d * 8, d ** -0.5), [d, 8])
+    feeds.LoRA[`b${i}`] = floats(noise(8 * d), [8, d])
+  }
+  return feeds
+}
+
+async function transforms(effort: Effort, sizes: readonly Size[], peft: PeftPeer): Promise<void> {
+  printSection(
+    'The branch alone',
+    "the native operator, forward, as a multiple of pocketfft's rfft and irfft of the same rows through NumPy",
+  )
+  for (const size of sizes) {
+    const { d, tokens } = size
+    const chain = { d, layers: 12 }
+    const session = await ort.InferenceSession.create(branchesModel(chain, N), NATIVE)
+    const feeds = branchFeeds(d, tokens, 1)
+    await printRatios(
+      titleOf(size),
+      [
+        peft.case('pocketfft', 'forward', { ...chain, tokens }),
+        { ...runs('native', session, feeds), goal: effort === 'full' ? 0.5 : undefined },
+      ],
+      effort,
+      CLOCK,
+    )
+    await session.release()
+  }
+}
+
+async function adapterPerRow(effort: Effort, hasNative: boolean): Promise<void> {
+  const count = effort === 'quick' ? 4 : 64
+  printSection(
+    `${count} rows with ${count} adapters`,
+    'as a multiple of the same rows with one. layer: with its product, a session of createSession(); branch: the operator alone',
+  )
+  const names = Array.from({ length: count }, (_, i) => `adapter${i}`)
+  const goal = effort === 'full' ? 1.15 : undefined
+  for (const d of effort === 'quick' ? [256] : [768, 4096]) {
+    const size = { ...sizeOf(d, count), ...(effort === 'quick' ? { layers: 1 } : {}) }
+    const model = servingModel(size, 'frozen')
+    const adapters = Object.fromEntries(names.map((name, i) => [name, randomAdapter(chainShapes(size), i)]))
+    const x = floats(noise(count * d), [count, d])
+    for (const native of hasNative ? [true, false] : [false]) {
+      const session = await createSession(model, { ...ONE_THREAD, adapters, native })
+      await printRatios(
+        `${d}×${d}, layer, ${native ? 'native' : 'portable'}`,
+        [
+          runs('one', session, { x }),
+          {
+            name: `${count} adapters`,
+            run: async () => {
+              await session.run({ x }, { adapters: names })
+            },
+            ...(native && { goal }),
+          },
+        ],
+        effort,
+        CLOCK,
+      )
+      await session.release()
+    }
+    if (!hasNative) continue
+    const branches = await ort.InferenceSession.create(branchesModel({ d, layers: 12 }, N), NATIVE)
+    await printRatios(
+      `${d}×${d}, branch, native`,
+      [
+        runs('one', branches, branchFeeds(d, count, 1)),
+        { ...runs(`${count} adapters`, branches, branchFeeds(d, count, count)), goal },
+      ],
+      effort,
+      CLOCK,
+    )
+    await branches.release()
+  }
+}
+
+function branchFeeds(d: number, tokens: number, adapters: number): Record<string, ort.Tensor> {
+  return {
+    x: floats(noise(tokens * d), [tokens, d]),
+    z: floats(noise(tokens * d), [tokens, d]),
+    c: floats(noise(adapters * N), [adapters, N]),
+    rows: new ort.Tensor(
+      'int64',
+      BigInt64Array.from({ length: adapters }, (_, i) => BigInt(i)),
+      [adapters],
+    ),
+  }
+}
+
+function runs(
+  name: string,
+  session: ort.InferenceSession | AdaptedSession,
+  feeds: Record<string, ort.Tensor>,
+): Case {
+  return {
+    name,
+    run: async () => {
+      await session.run(feeds)
+    },
+  }
+}
+
+const chainShapes = ({ d, layers }: Chain) =>
+  Object.fromEntries(Array.from({ length: layers }, (_, i) => [moduleOf(i), [d, d] as const]))
+
+function randomAdapter(shapes: Readonly<Record<string, readonly [number, number]>>, seed: number): Adapter {
+  const config = createConfig({ targetModules: Object.keys(shapes), nFrequency: N, initWeights: false })
+  return createAdapter(config, shapes, { initialSeed: seed })
+}
+
+function peftCases(peft: PeftPeer | undefined, pass: 'forward' | 'training', size: Size): Case[] {
+  if (!peft) return []
+  return (['frozen', 'LoRA', 'FourierFT'] as const).map((name) => peft.case(name, pass, size))
+}
+
+// ---- The goals -----------------------------------------------------------------------------------------------------------------------
+
+/** The dense product and the portable branch, over the dense product. */
+function portableGoal({ d, tokens }: Size): number | undefined {
+  if (tokens < 32) return undefined
+  return d === 4096 ? 1.15 : d === 1024 ? 1.6 : 2
+}
+
+/** Forward and backward pass with the native branch, over the frozen layer's. */
+function nativeGoal({ d, tokens }: Size): number | undefined {
+  if (d === 4096) return 1.02
+  if (tokens < 32) return d === 768 ? 1.2 : undefined
+  return d === 1024 ? 1.07 : 1.09
+}
+
+function comparisonsOf({ d, tokens }: Size): Comparison[] {
+  return [
+    { of: 'native', over: 'LoRA' },
+    { of: 'native', over: 'PEFT LoRA', goal: 1 },
+    { of: 'native', over: 'PEFT FourierFT', goal: d === 4096 && tokens <= 32 ? 0.05 : 1 },
+  ]
+}
