@@ -1,5 +1,7 @@
-// Libraries that the process has loaded already: the host's own, never a second copy.
+// Libraries of the process: the host's own, which is loaded already and never a second copy, and one of ours.
 #pragma once
+
+#include <string>
 
 #ifdef _WIN32
 #include <windows.h>
@@ -19,6 +21,18 @@ inline Library loaded_library(const char* path) {
                                                                                                              : nullptr;
 #else
   return dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+#endif
+}
+
+// Loads the library of this path, UTF-8, for itself alone; null, and `wrong` says why, where that fails.
+inline Library open_library(const char* path, std::string& wrong) {
+#ifdef _WIN32
+  wrong = std::string(path) + ": not on Windows";
+  return nullptr;
+#else
+  const Library library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) wrong = dlerror();
+  return library;
 #endif
 }
 

@@ -279,6 +279,7 @@ napi_value initialise(napi_env env, napi_value exports) {
       {"delta", nullptr, delta, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"registerTensorFlow", nullptr, register_tensorflow, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"openOnnxRuntime", nullptr, fourierft::onnxruntime::open, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"openCudaLibrary", nullptr, fourierft::onnxruntime::open_cuda, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"createOnnxSession", nullptr, fourierft::onnxruntime::create_session, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"runOnnxSession", nullptr, fourierft::onnxruntime::run_session, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"releaseOnnxSession", nullptr, fourierft::onnxruntime::release_session, nullptr, nullptr, nullptr, napi_enumerable, nullptr},

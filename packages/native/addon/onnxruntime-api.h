@@ -1,11 +1,16 @@
 // What the addon uses of ONNX Runtime's C API, written down by hand: the table of functions is append-only, so a number and a signature say
-// all that is needed. Handles stay opaque. A test runs every function that is named here against the library.
+// all that is needed. Handles stay opaque. Tests run every function that is named here against the library; those of the CUDA provider as far
+// as a machine without CUDA lets them.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <string>
+
+namespace fourierft {
+struct CudaLibrary;
+}
 
 namespace fourierft::onnxruntime {
 
@@ -90,6 +95,11 @@ constexpr uint32_t kApiVersion = 18;
   F(ReleaseSessionOptions, 100, void, (Handle))                                                                                        \
   F(AddFreeDimensionOverrideByName, 124, StatusHandle, (Handle options, const char* name, int64_t value))                              \
   F(AddSessionConfigEntry, 130, StatusHandle, (Handle options, const char* key, const char* value))                                    \
+  F(KernelContext_GetGPUComputeStream, 193, StatusHandle, (Handle context, void** stream))                                             \
+  F(SessionOptionsAppendExecutionProvider_CUDA_V2, 204, StatusHandle, (Handle options, Handle cuda))                                   \
+  F(CreateCUDAProviderOptions, 205, StatusHandle, (Handle * cuda))                                                                     \
+  F(UpdateCUDAProviderOptions, 206, StatusHandle, (Handle cuda, const char* const* keys, const char* const* values, size_t count))     \
+  F(ReleaseCUDAProviderOptions, 208, void, (Handle))                                                                                   \
   F(KernelContext_ParallelFor, 274, StatusHandle,                                                                                      \
     (Handle context, void (*body)(void*, size_t), size_t total, size_t batches, void* argument))
 
@@ -102,9 +112,10 @@ struct Api {
 // Filled by `open`; the process's.
 extern Api api;
 
-// A failed call as an exception that carries ONNX Runtime's message.
+// A failed call as an exception that carries ONNX Runtime's message, and the code of JavaScript's error where it has one.
 struct Failure {
   std::string message;
+  const char* code = nullptr;
 };
 
 inline void check(StatusHandle status) {
@@ -147,7 +158,8 @@ struct Operator {
 // ONNXTensorElementDataType
 enum Type { kFloat = 1, kInt64 = 7, kString = 8, kFloat16 = 10, kBfloat16 = 16 };
 
-// The domain `fourierft` with the operators FourierFT and FourierFTGrad, made once for the process.
-Handle operator_domain();
+// The domain `fourierft` with the operators FourierFT and FourierFTGrad on a CPU, and with those of a library of CUDA kernels; each made once
+// for the process.
+Handle operator_domain(const CudaLibrary* cuda = nullptr);
 
 }  // namespace fourierft::onnxruntime

@@ -2,11 +2,14 @@
 // done. Tensors go in as views of JavaScript's memory and come out as copies.
 #include "onnxruntime.h"
 
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
+#include "cuda-library.h"
 #include "library.h"
 #include "onnxruntime-api.h"
 
@@ -139,7 +142,7 @@ struct Job {
   virtual void work() = 0;
   virtual napi_value result(napi_env env) = 0;
 
-  std::string failure;
+  Failure failure;
   bool failed = false;
   napi_ref kept = nullptr;
   napi_deferred deferred = nullptr;
@@ -152,10 +155,10 @@ void execute(napi_env, void* data) {
     job.work();
   } catch (const Failure& failure) {
     job.failed = true;
-    job.failure = failure.message;
+    job.failure = failure;
   } catch (const std::exception& error) {
     job.failed = true;
-    job.failure = error.what();
+    job.failure = {error.what()};
   }
 }
 
@@ -167,12 +170,13 @@ void complete(napi_env env, napi_status, void* data) {
       value = job->result(env);
     } catch (const Failure& failure) {
       job->failed = true;
-      job->failure = failure.message;
+      job->failure = failure;
     }
   }
   if (job->failed) {
     napi_value error;
-    napi_create_error(env, nullptr, string(env, job->failure), &error);
+    const char* code = job->failure.code;
+    napi_create_error(env, code == nullptr ? nullptr : string(env, code), string(env, job->failure.message), &error);
     napi_reject_deferred(env, job->deferred, error);
   } else {
     napi_resolve_deferred(env, job->deferred, value);
@@ -275,8 +279,32 @@ Owner read_session_options(napi_env env, napi_value given) {
   const std::vector<int64_t> sizes = integers(env, property(env, given, "freeDimensionSizes"));
   if (names.size() != sizes.size()) throw Failure{"freeDimensionOverrides: expected a size for each name"};
   for (size_t i = 0; i < names.size(); i++) check(api.AddFreeDimensionOverrideByName(created, names[i].c_str(), sizes[i]));
-  check(api.AddCustomOpDomain(created, operator_domain()));
   return options;
+}
+
+const CudaLibrary& cuda_library(const std::string& path) {
+  std::string wrong;
+  if (const CudaLibrary* library = open_cuda_library(path, wrong)) return *library;
+  throw Failure{wrong, "UNSUPPORTED"};
+}
+
+// Puts ONNX Runtime's CUDA provider before the CPU's. `settings`: its options, each name followed by its value.
+void append_cuda(Handle session_options, const std::vector<std::string>& settings) {
+  std::vector<const char*> names, values;
+  for (size_t i = 0; i + 1 < settings.size(); i += 2) {
+    names.push_back(settings[i].c_str());
+    values.push_back(settings[i + 1].c_str());
+  }
+  try {
+    Handle created = nullptr;
+    check(api.CreateCUDAProviderOptions(&created));
+    const Owner options(created, api.ReleaseCUDAProviderOptions);
+    check(api.UpdateCUDAProviderOptions(created, names.data(), values.data(), names.size()));
+    check(api.SessionOptionsAppendExecutionProvider_CUDA_V2(session_options, created));
+  } catch (const Failure& failure) {
+    throw Failure{"ONNX Runtime's CUDA provider cannot be used (it comes with the installation step of onnxruntime-node, and needs NVIDIA's "
+                  "CUDA and cuDNN libraries): " + failure.message, "UNSUPPORTED"};
+  }
 }
 
 using SharedSession = std::shared_ptr<Session>;
@@ -285,10 +313,15 @@ struct Creation : Job {
   explicit Creation(Owner options) : options(std::move(options)) {}
   Owner options;
   Path path;
-  Bytes model;  // read where there is no path
+  Bytes model;               // read where there is no path
+  std::string cuda_library;  // path; empty: the CPU's kernels
+  std::vector<std::string> cuda_settings;
   SharedSession session = std::make_shared<Session>();
 
   void work() override {
+    const CudaLibrary* cuda = cuda_library.empty() ? nullptr : &onnxruntime::cuda_library(cuda_library);
+    if (cuda != nullptr && cuda->is_on_device()) append_cuda(options.get(), cuda_settings);
+    check(api.AddCustomOpDomain(options.get(), operator_domain(cuda)));
     if (path.empty()) {
       check(api.CreateSessionFromArray(environment, model.data, model.size, options.get(), &session->handle));
     } else {
@@ -459,7 +492,14 @@ Owner read_run_options(napi_env env, napi_value given) {
   return options;
 }
 
-// Once for the process. Returns the library's version.
+// "1.30.0" -> {1, 30}
+std::pair<int, int> major_and_minor(const char* version) {
+  char* rest = nullptr;
+  const long major = std::strtol(version, &rest, 10);
+  return {static_cast<int>(major), *rest == '.' ? static_cast<int>(std::strtol(rest + 1, nullptr, 10)) : 0};
+}
+
+// Once for the process. Returns the library's version. The table of functions only grows, so newer libraries than those of the tests do.
 std::string bind_library(const std::string& path) {
   static std::mutex mutex;
   static std::string version;
@@ -469,20 +509,45 @@ std::string bind_library(const std::string& path) {
   if (library == nullptr) throw Failure{path + " is not loaded in this process: load onnxruntime-node first"};
   const auto base_of = reinterpret_cast<const Base* (*)()>(library_function(library, "OrtGetApiBase"));
   if (base_of == nullptr) throw Failure{path + " is no ONNX Runtime: it has no OrtGetApiBase"};
-  const void* const* table = base_of()->get_api(kApiVersion);
-  if (table == nullptr) throw Failure{"ONNX Runtime " + std::string(base_of()->version()) + " is too old; 1.18 or newer is needed"};
+  const std::string found = base_of()->version();
+  // What is too old would answer `get_api` with a line on standard error.
+  const bool is_old = major_and_minor(found.c_str()) < std::make_pair(1, static_cast<int>(kApiVersion));
+  const void* const* table = is_old ? nullptr : base_of()->get_api(kApiVersion);
+  if (table == nullptr)
+    throw Failure{"ONNX Runtime " + found + (is_old ? " is too old; 1." + std::to_string(kApiVersion) + " or newer is needed"
+                                                    : " has no longer the interface of 1." + std::to_string(kApiVersion))};
 #define FOURIERFT_FUNCTION(name, slot, result, parameters) api.name = reinterpret_cast<decltype(api.name)>(const_cast<void*>(table[slot]));
   FOURIERFT_ONNXRUNTIME_FUNCTIONS(FOURIERFT_FUNCTION)
 #undef FOURIERFT_FUNCTION
   check(api.CreateEnv(kWarning, "fourierft", &environment));
   operator_domain();
-  return version = base_of()->version();
+  return version = found;
 }
 
 }  // namespace
 
 napi_value open(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, [&](const napi_value* v) { return string(env, bind_library(text(env, v[0]))); });
+}
+
+// Opening loads the driver, which takes its time.
+struct Opening : Job {
+  std::string path;
+  int devices = 0;
+  void work() override { devices = cuda_library(path).devices; }
+  napi_value result(napi_env env) override {
+    napi_value count;
+    napi_create_int32(env, devices, &count);
+    return count;
+  }
+};
+
+napi_value open_cuda(napi_env env, napi_callback_info info) {
+  return guarded<1>(env, info, [&](const napi_value (&v)[1]) {
+    auto job = std::make_unique<Opening>();
+    job->path = text(env, v[0]);
+    return start(env, std::move(job), v);
+  });
 }
 
 napi_value create_session(napi_env env, napi_callback_info info) {
@@ -495,6 +560,10 @@ napi_value create_session(napi_env env, napi_callback_info info) {
       job->path = std::filesystem::u8path(text(env, v[0]));
     } else {
       job->model = bytes(env, v[0]);
+    }
+    if (const napi_value library = property(env, v[1], "cudaLibrary"); !is_absent(env, library)) {
+      job->cuda_library = text(env, library);
+      job->cuda_settings = texts(env, property(env, v[1], "cudaSettings"));
     }
     return start(env, std::move(job), v);
   });

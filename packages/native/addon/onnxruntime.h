@@ -9,6 +9,9 @@ namespace fourierft::onnxruntime {
 // openOnnxRuntime(path of libonnxruntime): its version. Throws UNSUPPORTED where the library is not loaded or too old.
 napi_value open(napi_env env, napi_callback_info info);
 
+// openCudaLibrary(path): Promise<number of devices>. Rejects with UNSUPPORTED where its kernels cannot be used.
+napi_value open_cuda(napi_env env, napi_callback_info info);
+
 // createOnnxSession(path | Uint8Array, options): Promise<{ handle, inputs, outputs }>
 napi_value create_session(napi_env env, napi_callback_info info);
 

@@ -29,6 +29,7 @@ export interface Addon {
   delta(plan: number, coefficients: Float32Array, scalings: Float32Array, delta: Float32Array): Promise<void>
   registerTensorFlow(library: string): void
   openOnnxRuntime(library: string): string
+  openCudaLibrary(path: string): Promise<number>
   createOnnxSession(
     model: string | Uint8Array,
     options: Readonly<Record<string, unknown>>,

@@ -1,5 +1,6 @@
 /** Table of contents of `@fourierft/native`. */
 export type { Activations } from './addon.js'
+export type { CudaDevice, OnnxDevice, OnnxExecutionProvider } from './cuda-provider.js'
 export {
   type HalfType,
   type Kernel,

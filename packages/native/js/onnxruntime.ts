@@ -3,6 +3,7 @@
  * Runs are asynchronous, off the main thread, and may overlap. What a session holds is freed by `release`, or when it is collected.
  */
 import { type AddonValue, loadAddon, type SessionHandle } from './addon.js'
+import { cudaOptions, type OnnxExecutionProvider, openCuda } from './cuda-provider.js'
 
 /** ONNX's element types that have a typed array, by ONNX Runtime's numbers. */
 const TYPES = {
@@ -67,8 +68,10 @@ export type OnnxValue =
       readonly shape: readonly (number | string)[]
     }
 
-/** The options of ONNX Runtime's `InferenceSession.create` that a session on the CPU knows, under their names. */
+/** The options of ONNX Runtime's `InferenceSession.create` that a session on the CPU or on CUDA knows, under their names. */
 export interface OnnxSessionOptions {
+  /** `cuda` before `cpu`, or `cpu` alone (the default). */
+  readonly executionProviders?: readonly OnnxExecutionProvider[] | undefined
   readonly graphOptimizationLevel?: 'disabled' | 'basic' | 'extended' | 'layout' | 'all' | undefined
   readonly intraOpNumThreads?: number | undefined
   readonly interOpNumThreads?: number | undefined
@@ -107,7 +110,15 @@ export interface OnnxSession {
 
 export interface OnnxRuntime {
   readonly version: string
-  /** A session of a model in a file, or of its bytes. */
+  /** In one line, that this version is newer than the tested ones, where it is; it is used all the same. */
+  readonly untested: string | undefined
+  /** Why the CUDA kernels cannot be used here; undefined where they can. */
+  cudaProblem(device?: 'cuda' | 'cuda-host'): Promise<string | undefined>
+  /**
+   * A session of a model in a file, or of its bytes.
+   *
+   * @throws {Error} with the code `UNSUPPORTED`: CUDA is asked for, and the kernels, a device or ONNX Runtime's CUDA provider are missing
+   */
   createSession(model: string | Uint8Array, options?: OnnxSessionOptions): Promise<OnnxSession>
 }
 
@@ -115,16 +126,30 @@ export interface OnnxRuntime {
  * The ONNX Runtime that this process has loaded.
  *
  * @param library path of the `libonnxruntime` of the user's own `onnxruntime-node`
- * @throws {Error} where there is no compiled kernel for this machine, the library is not loaded, or it is older than 1.18
+ * @throws {Error} where there is no compiled kernel for this machine, the library is not loaded, or it is older than 1.18 (newer ones than the
+ *   tested are used: their interface only grows)
  */
 export function openOnnxRuntime(library: string): OnnxRuntime {
   const loaded = loadAddon()
   if ('problem' in loaded) throw new Error(loaded.problem)
   const { addon } = loaded
+  const version = addon.openOnnxRuntime(library)
   return {
-    version: addon.openOnnxRuntime(library),
-    async createSession(model, options = {}) {
-      const { handle, inputs, outputs } = await addon.createOnnxSession(model, sessionOptions(options))
+    version,
+    untested: untested(version),
+    cudaProblem: async (device = 'cuda') => {
+      try {
+        await openCuda(addon, device)
+        return undefined
+      } catch (error) {
+        return (error as Error).message
+      }
+    },
+    async createSession(model, { executionProviders = [], ...options } = {}) {
+      const { handle, inputs, outputs } = await addon.createOnnxSession(model, {
+        ...sessionOptions(options),
+        ...(await cudaOptions(addon, executionProviders)),
+      })
       return {
         inputs: inputs.map(described),
         outputs: outputs.map(described),
@@ -151,6 +176,15 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
       }),
     )
   }
+}
+
+/** The newest version that the tests run with. */
+const TESTED = [1, 30] as const
+
+function untested(version: string): string | undefined {
+  const [major = 0, minor = 0] = version.split('.').map(Number)
+  if (major < TESTED[0] || (major === TESTED[0] && minor <= TESTED[1])) return undefined
+  return `ONNX Runtime ${version} is newer than ${TESTED.join('.')}, with which @fourierft/native was tested`
 }
 
 const LEVELS = { disabled: 0, basic: 1, extended: 2, layout: 3, all: 99 }

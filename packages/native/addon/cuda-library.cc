@@ -1,0 +1,56 @@
+#include "cuda-library.h"
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "library.h"
+
+namespace fourierft {
+
+std::string CudaLibrary::text_of(fourierft_cuda_status status) const {
+  switch (status) {
+    case FOURIERFT_CUDA_OUT_OF_MEMORY: return "the device has not enough memory";
+    case FOURIERFT_CUDA_SHARED_MEMORY: return "a row of this layer does not fit the shared memory of this device";
+    case FOURIERFT_CUDA_FAILED: return std::string("CUDA: ") + problem();
+    default: return "the kernel refused its arguments";
+  }
+}
+
+namespace {
+
+std::unique_ptr<CudaLibrary> load(const std::string& path, std::string& wrong) {
+  const Library library = open_library(path.c_str(), wrong);
+  if (library == nullptr) return nullptr;
+  const auto interface = reinterpret_cast<decltype(&fourierft_cuda_interface)>(library_function(library, "fourierft_cuda_interface"));
+  auto result = std::make_unique<CudaLibrary>();
+  bool complete = interface != nullptr && interface() == FOURIERFT_CUDA_INTERFACE;
+#define FOURIERFT_CUDA_FUNCTION(function, name)                                                        \
+  result->name = reinterpret_cast<decltype(&function)>(library_function(library, #function)); \
+  complete = complete && result->name != nullptr;
+  FOURIERFT_CUDA_FUNCTIONS(FOURIERFT_CUDA_FUNCTION)
+#undef FOURIERFT_CUDA_FUNCTION
+  if (!complete) {
+    wrong = path + " is of another version of this package: build it again";
+    return nullptr;
+  }
+  const fourierft_cuda_status status = result->device_count(&result->devices);
+  if (status != FOURIERFT_CUDA_OK || result->devices == 0) {
+    wrong = std::string("no CUDA device") + (status == FOURIERFT_CUDA_FAILED ? std::string(": ") + result->problem() : "");
+    return nullptr;
+  }
+  return result;
+}
+
+}  // namespace
+
+const CudaLibrary* open_cuda_library(const std::string& path, std::string& wrong) {
+  static std::mutex mutex;
+  static auto& opened = *new std::map<std::string, std::unique_ptr<CudaLibrary>>;
+  std::lock_guard<std::mutex> lock(mutex);
+  std::unique_ptr<CudaLibrary>& library = opened[path];
+  if (library == nullptr) library = load(path, wrong);
+  return library.get();
+}
+
+}  // namespace fourierft

@@ -1,0 +1,39 @@
+// The library of the CUDA kernels (cuda/fourierft-cuda.h), opened when somebody asks for it: the addon itself needs nothing of CUDA.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "../cuda/fourierft-cuda.h"
+
+namespace fourierft {
+
+// name in the library, name here
+#define FOURIERFT_CUDA_FUNCTIONS(F)             \
+  F(fourierft_cuda_memory, memory)              \
+  F(fourierft_cuda_problem, problem)            \
+  F(fourierft_cuda_device_count, device_count)  \
+  F(fourierft_cuda_device, device)              \
+  F(fourierft_cuda_plan_create, plan_create)    \
+  F(fourierft_cuda_plan_destroy, plan_destroy)  \
+  F(fourierft_cuda_copy, copy)                  \
+  F(fourierft_cuda_zero, zero)                  \
+  F(fourierft_cuda_forward, forward)            \
+  F(fourierft_cuda_backward, backward)
+
+struct CudaLibrary {
+#define FOURIERFT_CUDA_FUNCTION(function, name) decltype(&function) name = nullptr;
+  FOURIERFT_CUDA_FUNCTIONS(FOURIERFT_CUDA_FUNCTION)
+#undef FOURIERFT_CUDA_FUNCTION
+  int devices = 0;
+
+  // Whether tensors are in a CUDA device's memory; those of the library that host-shim/ makes are not.
+  bool is_on_device() const { return std::string_view(memory()) == "cuda"; }
+  std::string text_of(fourierft_cuda_status status) const;
+};
+
+// The library at this path, opened once for the process; null, and `wrong` says why, where it cannot be used: it is not there or does not
+// load, is of another version, or there is no device.
+const CudaLibrary* open_cuda_library(const std::string& path, std::string& wrong);
+
+}  // namespace fourierft

@@ -1,0 +1,113 @@
+// The operators' kernel on a CPU, on the session's own threads.
+#include <cstring>
+
+#include "onnxruntime-operator.h"
+
+namespace fourierft::onnxruntime {
+namespace {
+
+// Parts of a call on the session's own threads.
+fourierft_runner session_threads(Handle context) {
+  return {[](void* context, int count, void (*body)(void*, int), void* argument) {
+            struct Part {
+              void (*body)(void*, int);
+              void* argument;
+            } part{body, argument};
+            const auto run = [](void* part, size_t index) {
+              static_cast<Part*>(part)->body(static_cast<Part*>(part)->argument, static_cast<int>(index));
+            };
+            const StatusHandle status =
+                api.KernelContext_ParallelFor(context, run, static_cast<size_t>(count), static_cast<size_t>(count), &part);
+            if (status == nullptr) return;
+            // A session without threads of its own: the calling thread does all. The body has not been called then.
+            api.ReleaseStatus(status);
+            for (int index = 0; index < count; index++) body(argument, index);
+          },
+          context};
+}
+
+// From one adapter for each row to one for each token.
+struct Choice {
+  std::vector<int32_t> of_token;  // empty: all tokens use adapter `only`
+  int64_t only = -1;              // -1: none
+
+  explicit Choice(const Inputs& in) {
+    if (in.is_empty()) return;
+    const int64_t count = in.rows.count();
+    const auto* indices = in.rows.as<int64_t>();
+    for (int64_t r = 0; r < count; r++)
+      if (indices[r] < -1 || indices[r] >= in.adapters)
+        in.fail("rows[" + std::to_string(r) + "] is " + std::to_string(indices[r]) + "; there are " + std::to_string(in.adapters) +
+                " adapters");
+    if (count == 1) {
+      only = indices[0];
+      return;
+    }
+    of_token.resize(static_cast<size_t>(in.tokens));
+    const int64_t each = in.tokens / count;
+    for (int64_t t = 0; t < in.tokens; t++) of_token[static_cast<size_t>(t)] = static_cast<int32_t>(indices[t / each]);
+  }
+  bool is_one() const { return of_token.empty(); }
+  bool is_none() const { return is_one() && only < 0; }
+  const int32_t* adapter_of_token() const { return is_one() ? nullptr : of_token.data(); }
+  int32_t adapters(const Inputs& in) const { return is_one() ? 1 : static_cast<int32_t>(in.adapters); }
+  int64_t first(const Inputs& in) const { return is_one() ? only * in.n : 0; }
+};
+
+OwnedPlan<fourierft_plan> make_plan(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns, std::string&) {
+  fourierft_plan* plan = nullptr;
+  fourierft_plan_create(d1, d2, n, rows, columns, &plan);
+  return {plan, fourierft_plan_destroy};
+}
+
+void check(fourierft_status status) {
+  if (status == FOURIERFT_OUT_OF_MEMORY) throw Failure{"FourierFT: out of memory"};
+  if (status != FOURIERFT_OK) throw Failure{"FourierFT: the kernel refused its arguments"};
+}
+
+class CpuKernel : public Kernel<fourierft_plan> {
+ public:
+  using Kernel::Kernel;
+
+  void compute(Handle context) {
+    const Inputs in(op, context);
+    const Choice choice(in);
+    if (op.is_gradient) {
+      backward(context, in, choice);
+    } else {
+      forward(context, in, choice);
+    }
+  }
+
+ private:
+  void forward(Handle context, const Inputs& in, const Choice& choice) {
+    const View y = View::output(context, 0, in.other.dims);
+    if (y.data != in.other.data) std::memcpy(y.data, in.other.data, op.bytes_of(y.count()));
+    if (choice.is_none()) return;
+    const auto plan = plan_of(in, 0, make_plan);
+    const std::vector<float> scalings(static_cast<size_t>(choice.adapters(in)), 1.0f);
+    const fourierft_runner runner = session_threads(context);
+    check(fourierft_forward(plan->plan.get(), in.coefficients.as<float>() + choice.first(in), choice.adapters(in), scalings.data(),
+                            op.dtype(), in.x.data, in.tokens, choice.adapter_of_token(), y.data, &runner));
+  }
+
+  void backward(Handle context, const Inputs& in, const Choice& choice) {
+    const View grad_coefficients = View::output(context, 0, in.coefficients.dims);
+    const View grad_x = View::output(context, 1, in.x.dims);
+    std::memset(grad_coefficients.data, 0, static_cast<size_t>(grad_coefficients.count()) * sizeof(float));
+    std::memset(grad_x.data, 0, op.bytes_of(grad_x.count()));
+    if (choice.is_none()) return;
+    const auto plan = plan_of(in, 0, make_plan);
+    const std::vector<float> scalings(static_cast<size_t>(choice.adapters(in)), 1.0f);
+    const fourierft_runner runner = session_threads(context);
+    check(fourierft_backward(plan->plan.get(), in.coefficients.as<float>() + choice.first(in), choice.adapters(in), scalings.data(),
+                             op.dtype(), in.x.data, in.other.data, in.tokens, choice.adapter_of_token(),
+                             grad_coefficients.as<float>() + choice.first(in), grad_x.data, &runner));
+  }
+};
+
+}  // namespace
+
+void give_cpu_kernel(FourierFTOperator& op) { give_kernel<CpuKernel>(op); }
+
+}  // namespace fourierft::onnxruntime

@@ -1,0 +1,76 @@
+// The operators' kernel on a CUDA device: all that a call does is queued on the session's stream, and it waits for nothing. Plans, and a
+// gradient's workspace, are made by the first call that needs them.
+//
+// `rows` stays on the device, where an index that is out of range cannot be refused: it makes its tokens NaN.
+#include "onnxruntime-operator.h"
+
+namespace fourierft::onnxruntime {
+namespace {
+
+class CudaKernel : public Kernel<fourierft_cuda_plan> {
+ public:
+  using Kernel::Kernel;
+
+  void compute(Handle context) {
+    const Inputs in(op, context);
+    if (in.adapters > kMostAdapters)
+      in.fail(std::to_string(in.adapters) + " adapters; at most " + std::to_string(kMostAdapters) + " can be on a CUDA device at once");
+    void* stream = nullptr;
+    onnxruntime::check(api.KernelContext_GetGPUComputeStream(context, &stream));
+    if (op.is_gradient) {
+      backward(context, in, static_cast<fourierft_cuda_stream>(stream));
+    } else {
+      forward(context, in, static_cast<fourierft_cuda_stream>(stream));
+    }
+  }
+
+ private:
+  static constexpr int64_t kMostAdapters = 65535;  // blocks of a grid
+
+  const CudaLibrary& cuda() const { return *op.cuda; }
+
+  void forward(Handle context, const Inputs& in, fourierft_cuda_stream stream) {
+    const View y = View::output(context, 0, in.other.dims);
+    if (y.data != in.other.data) check(cuda().copy(y.data, in.other.data, op.bytes_of(y.count()), stream));
+    if (in.is_empty()) return;
+    const auto plan = device_plan_of(in);
+    check(cuda().forward(plan->plan.get(), in.coefficients.as<float>(), static_cast<int32_t>(in.adapters), nullptr, op.dtype(), in.x.data,
+                         in.tokens, in.rows.as<int64_t>(), in.rows.count(), y.data, stream));
+  }
+
+  void backward(Handle context, const Inputs& in, fourierft_cuda_stream stream) {
+    const View grad_coefficients = View::output(context, 0, in.coefficients.dims);
+    const View grad_x = View::output(context, 1, in.x.dims);
+    check(cuda().zero(grad_x.data, op.bytes_of(grad_x.count()), stream));
+    if (in.is_empty()) {
+      check(cuda().zero(grad_coefficients.data, static_cast<size_t>(grad_coefficients.count()) * sizeof(float), stream));
+      return;
+    }
+    const auto plan = device_plan_of(in);
+    check(cuda().backward(plan->plan.get(), in.coefficients.as<float>(), static_cast<int32_t>(in.adapters), nullptr, op.dtype(), in.x.data,
+                          in.other.data, in.tokens, in.rows.as<int64_t>(), in.rows.count(), grad_coefficients.as<float>(), grad_x.data,
+                          nullptr, stream));
+  }
+
+  // ONNX Runtime has made its device the current one.
+  std::shared_ptr<const EntriesPlan<fourierft_cuda_plan>> device_plan_of(const Inputs& in) {
+    int device = 0;
+    check(cuda().device(&device));
+    return plan_of(in, device, [&](uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns, std::string& wrong) {
+      fourierft_cuda_plan* plan = nullptr;
+      const fourierft_cuda_status status = cuda().plan_create(d1, d2, n, rows, columns, &plan);
+      if (status != FOURIERFT_CUDA_OK) wrong = cuda().text_of(status);
+      return OwnedPlan<fourierft_cuda_plan>(plan, cuda().plan_destroy);
+    });
+  }
+
+  void check(fourierft_cuda_status status) const {
+    if (status != FOURIERFT_CUDA_OK) throw Failure{std::string(op.node()) + ": " + cuda().text_of(status)};
+  }
+};
+
+}  // namespace
+
+void give_cuda_kernel(FourierFTOperator& op) { give_kernel<CudaKernel>(op); }
+
+}  // namespace fourierft::onnxruntime

@@ -1,0 +1,108 @@
+// What the CPU's and CUDA's kernels of the operators have in common: their signature, the tensors of a call, the checks of shapes.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cuda-library.h"
+#include "entries-plan.h"
+#include "fourierft/fourierft.h"
+#include "onnxruntime-api.h"
+
+namespace fourierft::onnxruntime {
+
+struct FourierFTOperator : Operator {
+  bool is_gradient;
+  Type activations;
+  const CudaLibrary* cuda;  // null: the CPU's kernel
+
+  const char* node() const { return is_gradient ? "FourierFTGrad" : "FourierFT"; }
+  fourierft_dtype dtype() const {
+    return activations == kFloat16 ? FOURIERFT_FLOAT16 : activations == kBfloat16 ? FOURIERFT_BFLOAT16 : FOURIERFT_FLOAT32;
+  }
+  size_t bytes_of(int64_t count) const { return static_cast<size_t>(count) * (activations == kFloat ? 4 : 2); }
+};
+
+// Adds what differs: how a kernel is made and destroyed, and computes.
+void give_cpu_kernel(FourierFTOperator& op);
+void give_cuda_kernel(FourierFTOperator& op);
+
+// A tensor of the kernel's context: a view.
+struct View {
+  void* data = nullptr;
+  std::vector<int64_t> dims;
+
+  static View input(Handle context, size_t index);
+  static View output(Handle context, size_t index, const std::vector<int64_t>& dims);
+
+  int64_t count() const;
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
+
+ private:
+  explicit View(Handle value);
+};
+
+// The inputs, their shapes checked; x and base (or grad_y) hold the same number of tokens, coefficients and entries are of one n.
+struct Inputs {
+  const FourierFTOperator& op;
+  View x, other, coefficients, rows, entries;
+  int64_t d1 = 0, d2 = 0, n = 0, tokens = 0, adapters = 0;
+
+  Inputs(const FourierFTOperator& op, Handle context);
+  // Nothing to add: `rows` and `entries` are not looked at then.
+  bool is_empty() const { return adapters == 0 || n == 0 || tokens == 0; }
+  [[noreturn]] void fail(const std::string& message) const;
+};
+
+// A node's kernel. Entries are constants as a rule, so the plan of the last call is kept.
+template <class Plan>
+class Kernel {
+ public:
+  explicit Kernel(const FourierFTOperator& op) : op(op) {}
+  const FourierFTOperator& op;
+
+  template <class Make>
+  std::shared_ptr<const EntriesPlan<Plan>> plan_of(const Inputs& in, int place, const Make& make) {
+    const auto* numbers = in.entries.as<int64_t>();
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (last_ == nullptr || !last_->is_of(place, in.d1, in.d2, in.n, numbers)) {
+      std::string wrong;
+      last_ = shared_plan<Plan>(place, in.d1, in.d2, in.n, numbers, wrong, make);
+      if (last_ == nullptr) in.fail(wrong);
+    }
+    return last_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::shared_ptr<const EntriesPlan<Plan>> last_;
+};
+
+constexpr int kInvalidArgument = 2;  // OrtErrorCode
+
+// Gives the operator kernels of this class, which has `compute(context)`.
+template <class Computing>
+void give_kernel(FourierFTOperator& op) {
+  op.create_checked = [](const Operator* op, const void*, Handle, Handle* kernel) -> StatusHandle {
+    *kernel = new Computing(*static_cast<const FourierFTOperator*>(op));
+    return nullptr;
+  };
+  op.compute_checked = [](Handle kernel, Handle context) -> StatusHandle {
+    try {
+      static_cast<Computing*>(kernel)->compute(context);
+      return nullptr;
+    } catch (const Failure& failure) {
+      return api.CreateStatus(kInvalidArgument, failure.message.c_str());
+    } catch (const std::exception& error) {
+      return api.CreateStatus(kInvalidArgument, error.what());
+    }
+  };
+  op.destroy = [](Handle kernel) { delete static_cast<Computing*>(kernel); };
+}
+
+}  // namespace fourierft::onnxruntime
