@@ -1,7 +1,7 @@
 /**
  * ONNX Runtime behind the seam between backends: what the conformance suite and the command line see. Each layer is a real model of one
- * `MatMul` and `Add`, opened by `createSession` and used through the verbs that users have. Gradients are those of the native operator
- * `FourierFTGrad`; the portable function has none yet.
+ * `MatMul` and `Add`, opened by `createSession` and used through the verbs that users have. Gradients are those of a model with the node
+ * `FourierFTGrad`: the portable function of that name, or in its place the native operator.
  */
 import {
   type AdaptedLinear,
@@ -15,8 +15,18 @@ import {
   type LinearGradients,
   type Shape,
 } from '@fourierft/core'
-import { branchTables, DataType, DOMAIN, readModel, TABLE_NAMES } from '@fourierft/onnx'
-import type { Tensor } from 'onnxruntime-common'
+import {
+  createModel,
+  DataType,
+  DOMAIN,
+  GRADIENT_TABLE_NAMES,
+  gradientFunction,
+  gradientTables,
+  type NewNode,
+  type NewTensor,
+  type NewValue,
+} from '@fourierft/onnx'
+import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { platform } from '#platform'
 import { createSession } from './create-session.js'
 import { coefficientsOn, entriesUnion, positionsOn } from './entries-union.js'
@@ -26,19 +36,40 @@ import type { Ort } from './ort.js'
 /** Name of the one adapted module. */
 const MODULE = 'block.linear'
 
-/** y = Identity(x), opset 17: what models are made from. */
-const IDENTITY = 'CAg6LgoQCgF4EgF5IghJZGVudGl0eRIEbWFpbloJCgF4EgQKAggBYgkKAXkSBAoCCAFCBAoAEBE='
+const OPSET = 17
 
-/** What runs the branches: the native kernel, or the portable function in `onnxruntime-node` or in `onnxruntime-web`'s wasm. */
-export type OnnxRuntimeBackendName = 'native' | 'cpu' | 'web-wasm'
+/** Which ONNX Runtime, the execution provider, and who computes the branches: the native kernel or the portable functions. */
+const KINDS = {
+  native: { runtime: 'node', provider: BACKEND, device: 'cpu', strategy: 'native' },
+  cpu: { runtime: 'node', provider: 'cpu', device: 'cpu', strategy: 'spectral' },
+  webgpu: { runtime: 'node', provider: 'webgpu', device: 'webgpu', strategy: 'spectral' },
+  'web-wasm': { runtime: 'web', provider: 'wasm', device: 'wasm', strategy: 'spectral' },
+  'web-webgpu': { runtime: 'web', provider: 'webgpu', device: 'webgpu', strategy: 'spectral' },
+} as const
+
+export type OnnxRuntimeBackendName = keyof typeof KINDS
+
+/** Where sessions are made. */
+interface Host {
+  readonly ort: Ort
+  readonly strategy: 'native' | 'spectral'
+  /** Of the gradient's session; adapted sessions choose the native kernel themselves. */
+  readonly options: InferenceSession.SessionOptions
+}
 
 /**
- * The backend of one of them, in Node. Gradients are there with the native kernel only; `backward` is `UNSUPPORTED` without it.
+ * The backend of one of them: `native`, `cpu` and `webgpu` are of `onnxruntime-node`; `web-wasm` and `web-webgpu` of `onnxruntime-web`, the
+ * first in Node too.
  *
- * @throws {FourierFTError} `UNSUPPORTED` where the runtime is not installed, or there is no native kernel
+ * @param options.ort the copy of ONNX Runtime to use, if not the installed one
+ * @throws {FourierFTError} `UNSUPPORTED` where the runtime is not installed, has no such provider here, or there is no native kernel
  */
-export async function createOnnxRuntimeBackend(kind: OnnxRuntimeBackendName): Promise<Backend> {
-  const ort = kind === 'web-wasm' ? await loadWeb() : await platform.loadOrt()
+export async function createOnnxRuntimeBackend(
+  kind: OnnxRuntimeBackendName,
+  options: { readonly ort?: Ort } = {},
+): Promise<Backend> {
+  const { runtime, provider, device, strategy } = KINDS[kind]
+  const ort = options.ort ?? (await loadOrt(runtime))
   if (kind === 'native') {
     try {
       await platform.openNative()
@@ -47,16 +78,17 @@ export async function createOnnxRuntimeBackend(kind: OnnxRuntimeBackendName): Pr
     }
     registerFourierFTBackend(ort)
   }
-  const strategy = kind === 'native' ? 'native' : 'spectral'
+  const host: Host = { ort, strategy, options: { executionProviders: [{ name: provider }] } }
+  await checkProvider(kind, host)
   const live = new Set<AdaptedLinear>()
   const linear: Backend['linear'] = async (weight, bias, layers) => {
-    const made = await adaptedLinear(ort, strategy, weight, bias, layers, () => live.delete(made))
+    const made = await adaptedLinear(host, weight, bias, layers, () => live.delete(made))
     live.add(made)
     return made
   }
   return {
     name: `onnxruntime-${kind}`,
-    device: kind === 'web-wasm' ? 'wasm' : 'cpu',
+    device,
     versions: ort.env.versions as Record<string, string>,
     strategies: [strategy],
     linear,
@@ -83,10 +115,15 @@ export async function createOnnxRuntimeBackend(kind: OnnxRuntimeBackendName): Pr
   }
 }
 
-async function loadWeb(): Promise<Ort> {
-  const specifier = 'onnxruntime-web'
+/** The installed `onnxruntime-node` or `onnxruntime-web`. */
+async function loadOrt(runtime: 'node' | 'web'): Promise<Ort> {
+  const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined
+  const own = inNode ? 'node' : 'web'
+  if (runtime === own) return platform.loadOrt()
+  const specifier = `onnxruntime-${runtime}`
   try {
-    // Bundlers leave it alone: in Node it is there for comparison only.
+    if (runtime === 'node') throw new Error('it is for Node')
+    // Bundlers for Node leave it alone: there it is for comparison only.
     return await import(/* @vite-ignore */ /* webpackIgnore: true */ specifier)
   } catch (cause) {
     throw new FourierFTError('UNSUPPORTED', `${specifier} does not load here: ${(cause as Error).message}`, {
@@ -95,9 +132,31 @@ async function loadWeb(): Promise<Ort> {
   }
 }
 
+/** Whether the provider computes here. */
+async function checkProvider(kind: OnnxRuntimeBackendName, { ort, options }: Host): Promise<void> {
+  const node = { opType: 'Identity', inputs: ['x'], outputs: ['y'] }
+  const [x, y] = [floats('x', []), floats('y', [])]
+  const model = createModel({ name: 'probe', nodes: [node], inputs: [x], outputs: [y] }, { opset: OPSET })
+  try {
+    const session = await ort.InferenceSession.create(model.toBytes(), options)
+    await session.release()
+  } catch (cause) {
+    const { provider } = KINDS[kind]
+    const hint =
+      provider === 'webgpu'
+        ? '; a GPU with its driver is needed, or a software one: for Vulkan, VK_ADD_DRIVER_FILES names it'
+        : ''
+    const [reason] = (cause instanceof Error ? cause.message : String(cause)).trim().split('\n')
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `ONNX Runtime has no execution provider ${provider} here${hint} (${reason})`,
+      { option: 'kind', received: kind, cause },
+    )
+  }
+}
+
 async function adaptedLinear(
-  ort: Ort,
-  own: 'native' | 'spectral',
+  { ort, strategy: own, options }: Host,
   givenWeight: Float32Array,
   bias: Float32Array | null,
   given: readonly Layer[],
@@ -109,7 +168,7 @@ async function adaptedLinear(
   const names = layers.map((_, index) => `adapter${index}`)
   const session = await createSession(layerModel(weight, bias, [d1, d2]), {
     ort,
-    native: own === 'native',
+    ...(own === 'native' ? { native: true } : { ...options, native: false }),
   })
   const load = async () => {
     for (const [index, layer] of layers.entries())
@@ -118,12 +177,7 @@ async function adaptedLinear(
   }
   await load()
   const union = layers.length === 0 ? undefined : entriesUnion(layers.map(({ entries }) => entries))
-  const gradient =
-    own === 'native'
-      ? await ort.InferenceSession.create(gradientModel(weight, [d1, d2], union), {
-          executionProviders: [{ name: BACKEND }],
-        })
-      : undefined
+  const gradient = await ort.InferenceSession.create(gradientModel(weight, [d1, d2], union), options)
   let disposed = false
 
   function checkState(): void {
@@ -156,27 +210,22 @@ async function adaptedLinear(
     return tokens
   }
 
-  const floats = (values: Float32Array, dims: readonly number[]) => new ort.Tensor('float32', values, dims)
+  const tensor = (values: Float32Array, dims: readonly number[]) => new ort.Tensor('float32', values, dims)
 
   return {
     async forward(x, options = {}) {
       const tokens = checkInput(x, options)
       const { rows } = options
       const adapters = rows && { adapters: Array.from(rows, (row) => names[row] ?? null) }
-      const { y } = await session.run({ x: floats(x, [tokens, d2]) }, adapters)
+      const { y } = await session.run({ x: tensor(x, [tokens, d2]) }, adapters)
       return y?.data as Float32Array
     },
     async backward(x, gradY, options = {}): Promise<LinearGradients> {
       const tokens = checkInput(x, options)
       if (gradY.length !== tokens * d1)
         throw mismatch('gradY', `T·d1 = ${tokens}·${d1} numbers`, gradY.length)
-      if (gradient === undefined)
-        throw new FourierFTError(
-          'UNSUPPORTED',
-          'the portable function has no gradient yet; train with the native kernel',
-        )
       const { rows } = options
-      const feeds: Record<string, Tensor> = { g: floats(gradY, [tokens, d1]) }
+      const feeds: Record<string, Tensor> = { g: tensor(gradY, [tokens, d1]) }
       const adapters = session.enabled ? layers.length : 0
       if (union !== undefined) {
         const { n } = union
@@ -188,8 +237,8 @@ async function adaptedLinear(
               const at = (rows ? index * n : 0) + l
               c[at] = (c[at] as number) + value
             }
-        feeds.x = floats(x, [tokens, d2])
-        feeds.c = floats(c, [c.length / n, n])
+        feeds.x = tensor(x, [tokens, d2])
+        feeds.c = tensor(c, [c.length / n, n])
         const chosen = BigInt64Array.from(rows ?? [0], BigInt)
         feeds.rows = new ort.Tensor('int64', chosen, [chosen.length])
       }
@@ -244,35 +293,30 @@ async function adaptedLinear(
       checkState()
       disposed = true
       await session.release()
-      await gradient?.release()
+      await gradient.release()
       onDispose()
     },
   }
 }
 
 function layerModel(weight: Float32Array, bias: Float32Array | null, [d1, d2]: Shape): Uint8Array {
-  const model = template()
-  const { graph } = model
-  const [identity] = graph.nodes as [(typeof graph.nodes)[number]]
-  identity.setOutput(0, 'input')
-  graph.addInitializer({
-    name: 'weight',
-    dims: [d2, d1],
-    dataType: DataType.float,
-    data: transposed(weight, [d1, d2]),
-  })
-  if (bias) graph.addInitializer({ name: 'bias', dims: [d1], dataType: DataType.float, data: bytesOf(bias) })
   const name = `/${MODULE.replace('.', '/')}`
-  graph.insertAfter(identity, [
+  const nodes: NewNode[] = [
     {
       name: `${name}/MatMul`,
       opType: 'MatMul',
-      inputs: ['input', 'weight'],
+      inputs: ['x', 'weight'],
       outputs: [bias ? 'product' : 'y'],
     },
-    ...(bias ? [{ name: `${name}/Add`, opType: 'Add', inputs: ['product', 'bias'], outputs: ['y'] }] : []),
-  ])
-  return model.toBytes()
+  ]
+  const initializers = [constant('weight', [d2, d1], transposed(weight, [d1, d2]))]
+  if (bias) {
+    nodes.push({ name: `${name}/Add`, opType: 'Add', inputs: ['product', 'bias'], outputs: ['y'] })
+    initializers.push(constant('bias', [d1], bias))
+  }
+  const inputs = [floats('x', ['tokens', d2])]
+  const outputs = [floats('y', ['tokens', d1])]
+  return createModel({ name: 'layer', nodes, inputs, outputs, initializers }, { opset: OPSET }).toBytes()
 }
 
 /** ∂L/∂x = g·W + the branch's, and ∂L/∂(α·c). */
@@ -280,50 +324,59 @@ function gradientModel(
   weight: Float32Array,
   [d1, d2]: Shape,
   entries: ReturnType<typeof entriesUnion> | undefined,
-) {
-  const model = template()
-  const { graph } = model
-  const [identity] = graph.nodes as [(typeof graph.nodes)[number]]
-  graph.addInput({ name: 'g', dataType: DataType.float, dims: ['tokens', d1] })
-  graph.addOutput({ name: 'grad_x', dataType: DataType.float, dims: ['tokens', d2] })
-  graph.addInitializer({ name: 'weight', dims: [d1, d2], dataType: DataType.float, data: bytesOf(weight) })
+): Uint8Array {
   const base = { opType: 'MatMul', inputs: ['g', 'weight'], outputs: [entries ? 'base' : 'grad_x'] }
-  if (entries === undefined) {
-    graph.insertAfter(identity, [base])
-    return model.toBytes()
+  const frozen = {
+    name: 'gradient',
+    nodes: [base],
+    inputs: [floats('g', ['tokens', d1])],
+    outputs: [floats('grad_x', ['tokens', d2])],
+    initializers: [constant('weight', [d1, d2], weight)],
   }
-  model.addOpsetImport(DOMAIN, 1)
-  graph.addInput({ name: 'c', dataType: DataType.float, dims: ['adapters', entries.n] })
-  graph.addInput({ name: 'rows', dataType: DataType.int64, dims: ['rows'] })
-  graph.addOutput({ name: 'grad_c', dataType: DataType.float, dims: ['adapters', entries.n] })
-  for (const table of branchTables(entries, '')) graph.addInitializer(table)
-  graph.insertAfter(identity, [
-    base,
+  if (entries === undefined) return createModel(frozen, { opset: OPSET }).toBytes()
+  const branch = {
+    opType: 'FourierFTGrad',
+    domain: DOMAIN,
+    inputs: ['x', 'g', 'c', 'rows', ...GRADIENT_TABLE_NAMES],
+    outputs: ['grad_c', 'branch'],
+  }
+  const sum = { opType: 'Add', inputs: ['base', 'branch'], outputs: ['grad_x'] }
+  const model = createModel(
     {
-      name: 'gradient',
-      opType: 'FourierFTGrad',
-      domain: DOMAIN,
-      inputs: ['x', 'g', 'c', 'rows', ...TABLE_NAMES],
-      outputs: ['grad_c', 'branch'],
+      ...frozen,
+      nodes: [base, branch, sum],
+      inputs: [
+        ...frozen.inputs,
+        floats('x', ['tokens', d2]),
+        floats('c', ['adapters', entries.n]),
+        { name: 'rows', dataType: DataType.int64, dims: ['rows'] },
+      ],
+      outputs: [...frozen.outputs, floats('grad_c', ['adapters', entries.n])],
+      initializers: [...frozen.initializers, ...gradientTables(entries, '')],
     },
-    { opType: 'Add', inputs: ['base', 'branch'], outputs: ['grad_x'] },
-  ])
+    { opset: OPSET },
+  )
+  model.addOpsetImport(DOMAIN, 1)
+  model.addFunction(gradientFunction(OPSET))
   return model.toBytes()
 }
 
-function template() {
-  const bytes = Uint8Array.from(atob(IDENTITY), (character) => character.charCodeAt(0))
-  return readModel(bytes, { file: 'layer.onnx' })
+function floats(name: string, dims: readonly (number | string)[]): NewValue {
+  return { name, dims, dataType: DataType.float }
 }
 
-function transposed(weight: Float32Array, [d1, d2]: Shape): Uint8Array {
-  return bytesOf(
-    Float32Array.from({ length: d1 * d2 }, (_, p) => weight[(p % d1) * d2 + Math.floor(p / d1)] as number),
+function constant(name: string, dims: readonly number[], values: Float32Array): NewTensor {
+  const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+  return { name, dims, dataType: DataType.float, data }
+}
+
+/** `[d1, d2]` as `[d2, d1]`. */
+function transposed(weight: Float32Array, [d1, d2]: Shape): Float32Array {
+  return Float32Array.from(
+    { length: d1 * d2 },
+    (_, p) => weight[(p % d1) * d2 + Math.floor(p / d1)] as number,
   )
 }
-
-const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array) =>
-  new Uint8Array(buffer, byteOffset, byteLength)
 
 /** An adapter with this one layer. */
 function adapterOf({ shape, entries, coefficients, scaling }: Layer): Adapter {
