@@ -1,0 +1,281 @@
+/**
+ * End to end against PyTorch and PEFT on the same weights: real exports of BERT, GPT-2, LLaMA, ViT and a diffusion UNet's attention, with
+ * adapters that PEFT has saved, in each runtime. What is expected, and how far from it rounding may lead, is computed by
+ * packages/onnx/scripts/end-to-end-vectors.py; the derivation stands there. A real trained encoder is in `minilm.test.ts`.
+ */
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { loadAdapter, referenceForward } from '@fourierft/core'
+import { readModel } from '@fourierft/onnx'
+import * as node from 'onnxruntime-node'
+import * as web from 'onnxruntime-web'
+import { afterEach, describe, expect, test } from 'vitest'
+import type { AdaptedSession } from '../src/adapted-session.js'
+import { createSession } from '../src/create-session.js'
+import type { Ort } from '../src/ort.js'
+import { type Packed, unpack } from './packed.js'
+
+interface Case {
+  readonly name: string
+  /** Added; absent where each row has its own. */
+  readonly adapters?: readonly string[]
+  readonly rows?: readonly (string | null)[]
+  readonly output: Packed
+  /** Of float32 computations, absolute. */
+  readonly tolerance: number
+  /** Of a base in 8 and 4 bits against the float32 one, absolute. */
+  readonly q8?: number
+  readonly q4?: number
+}
+
+interface Vectors {
+  readonly inputs: Readonly<Record<string, Packed>>
+  readonly cases: readonly Case[]
+}
+
+/** Exports of a batch of one, and the one of any batch. */
+const FLOAT = [
+  ['bert', 'torchscript'],
+  ['bert', 'dynamo'],
+  ['bert', 'batch'],
+  ['gpt2', 'torchscript'],
+  ['gpt2', 'dynamo'],
+  ['gpt2', 'batch'],
+  ['llama', 'torchscript'],
+  ['llama', 'dynamo'],
+  ['llama', 'batch'],
+  ['vit', 'torchscript'],
+  ['vit', 'dynamo'],
+  ['vit', 'batch'],
+  ['unet-attention', 'batch'],
+] as const
+const QUANTISED = (['bert', 'gpt2', 'llama'] as const).flatMap((model) =>
+  (['q8', 'q4'] as const).map((kind) => [model, kind] as const),
+)
+
+/** Unit roundoff of float32. */
+const UNIT = 2 ** -24
+
+/** Behind an operator that it does not know ONNX Runtime fuses other nodes of these exports: the base is rounded elsewhere. */
+const FUSED_OTHERWISE = new Set(['vit-torchscript', 'bert-torchscript', 'bert-q4'])
+
+web.env.wasm.numThreads = 1
+const RUNTIMES: readonly { readonly runtime: string; readonly ort: Ort; readonly native: boolean }[] = [
+  { runtime: 'the native kernel', ort: node, native: true },
+  { runtime: 'onnxruntime-node, portable', ort: node, native: false },
+  { runtime: 'onnxruntime-web, wasm', ort: web, native: false },
+]
+
+const folderOf = (model: string) =>
+  fileURLToPath(new URL(`__fixtures__/end-to-end/${model}`, import.meta.url))
+const vectorsOf = (model: string): Vectors =>
+  JSON.parse(readFileSync(`${folderOf(model)}/vectors.json`, 'utf8'))
+const bytesOf = (model: string, kind: string) =>
+  new Uint8Array(readFileSync(new URL(`../../onnx/src/__fixtures__/${model}-${kind}.onnx`, import.meta.url)))
+
+const open: { release(): Promise<void> }[] = []
+afterEach(async () => {
+  for (const each of open.splice(0)) await each.release()
+})
+
+/** The model with the adapters a and b, from the directories that PEFT wrote. */
+async function adaptedSession(
+  model: string,
+  kind: string,
+  { ort, native }: { ort: Ort; native: boolean },
+): Promise<AdaptedSession> {
+  const [a, b] = ['a', 'b'].map((name) => `${folderOf(model)}/${name}`) as [string, string]
+  const session = await createSession(bytesOf(model, kind), { ort, native, adapters: { a, b } })
+  open.push(session)
+  expect(session.usesNativeKernel).toBe(native)
+  return session
+}
+
+function feedsOf(
+  { inputs }: Vectors,
+  { Tensor }: Pick<Ort, 'Tensor'>,
+  rows: number,
+): Record<string, node.Tensor> {
+  return Object.fromEntries(
+    Object.entries(inputs).map(([name, packed]) => {
+      const { data, shape } = unpack(packed)
+      const part = data.subarray(0, (data.length / (shape[0] as number)) * rows)
+      const dims = [rows, ...shape.slice(1)]
+      return [
+        name,
+        part instanceof BigInt64Array
+          ? new Tensor('int64', part, dims)
+          : new Tensor('float32', part as Float32Array, dims),
+      ]
+    }),
+  )
+}
+
+async function outputOf(
+  session: Pick<AdaptedSession, 'run'>,
+  feeds: Record<string, node.Tensor>,
+  adapters?: readonly (string | null)[],
+): Promise<Float32Array> {
+  const { y } = await session.run(feeds, adapters ? { adapters } : {})
+  return y?.data as Float32Array
+}
+
+function choose(session: AdaptedSession, adapters: readonly string[]): void {
+  if (adapters.length === 0) session.disableAdapters()
+  else {
+    session.enableAdapters()
+    session.setAdapter(adapters)
+  }
+}
+
+/** `max |a − b|` */
+function distance(a: Float32Array, b: Float32Array): number {
+  expect(a.length).toBe(b.length)
+  return a.reduce((most, value, i) => Math.max(most, Math.abs(value - (b[i] as number))), 0)
+}
+
+describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
+  describe.each(FLOAT)('%s-%s', (model, kind) => {
+    const vectors = vectorsOf(model)
+    const single = vectors.cases.flatMap((one) => (one.adapters ? [{ ...one, adapters: one.adapters }] : []))
+    const base = unpack(vectors.cases[0]?.output as Packed).data as Float32Array
+
+    test('base, each adapter and both of them, swapped back and forth', async () => {
+      const session = await adaptedSession(model, kind, on)
+      const feeds = feedsOf(vectors, on.ort, 1)
+      const first = new Map<string, Float32Array>()
+      for (const { name, adapters, output, tolerance } of [...single, ...single.toReversed()]) {
+        choose(session, adapters)
+        const received = await outputOf(session, feeds)
+        const expected = unpack(output).data as Float32Array
+        expect(distance(received, expected), name).toBeLessThan(tolerance)
+        // An adapter that was forgotten, or another one, could not be within the tolerance.
+        if (name !== 'base') expect(distance(expected, base), name).toBeGreaterThan(500 * tolerance)
+        expect(received, name).toEqual(first.get(name) ?? received)
+        first.set(name, received)
+      }
+    })
+
+    test('disabled: the bits of the model without adapters', async () => {
+      const session = await adaptedSession(model, kind, on)
+      const plain = await on.ort.InferenceSession.create(bytesOf(model, kind))
+      open.push(plain)
+      const feeds = feedsOf(vectors, on.ort, 1)
+      session.disableAdapters()
+      const tolerance = on.native && FUSED_OTHERWISE.has(`${model}-${kind}`) ? vectors.cases[0]?.tolerance : 0
+      expect(distance(await outputOf(session, feeds), await outputOf(plain, feeds))).toBeLessThanOrEqual(
+        tolerance as number,
+      )
+    })
+
+    if (kind === 'batch')
+      test('an adapter for each row', async () => {
+        const session = await adaptedSession(model, kind, on)
+        const { rows, output, tolerance } = vectors.cases.find((one) => one.rows) as Case
+        const received = await outputOf(session, feedsOf(vectors, on.ort, 3), rows)
+        expect(distance(received, unpack(output).data as Float32Array)).toBeLessThan(tolerance)
+      })
+  })
+
+  describe.each(QUANTISED)('%s-%s', (model, kind) => {
+    const vectors = vectorsOf(model)
+
+    test.each(['a', 'b'])('%s: each layer gives its quantised base and, exactly, ΔW·x', async (name) => {
+      const adapter = await loadAdapter(`${folderOf(model)}/${name}`)
+      const branches: Branch[] = []
+      const session = await adaptedSession(model, kind, { ...on, ort: withBranches(on.ort, branches) })
+      const feeds = feedsOf(vectors, on.ort, 1)
+      session.setAdapter(name)
+      const adapted = await session.run(feeds)
+      session.disableAdapters()
+      const plain = await session.run(feeds)
+      const data = (from: typeof adapted, value: string) => from[value]?.data as Float32Array
+      let [adaptedLayers, sameInputs] = [0, 0]
+      for (const { module, x, base, y } of branches) {
+        // A base layer depends on its input alone.
+        if (distance(data(adapted, x), data(plain, x)) === 0) {
+          sameInputs++
+          expect(data(adapted, base), module).toEqual(data(plain, base))
+        }
+        expect(data(plain, y), module).toEqual(data(plain, base))
+        if (!adapter.modules.has(module)) {
+          expect(data(adapted, y), module).toEqual(data(adapted, base))
+          continue
+        }
+        adaptedLayers++
+        const dims = adapted[x]?.dims as readonly number[]
+        const out = adapted[y]?.dims.at(-1) as number
+        const layer = adapter.layer(module, [out, dims.at(-1) as number])
+        const { entries, coefficients, scaling } = layer
+        const [d1, d2] = entries.shape
+        const tokens = data(adapted, x).length / d2
+        const inputs = Float64Array.from(data(adapted, x))
+        const expected = referenceForward([layer], inputs)
+        // Of d1 + d2 + n additions each adds at most u times the sum of all absolute terms, and the sum with the base is rounded once.
+        const absolute = (values: ArrayLike<number>) =>
+          Array.from(values).reduce((sum, value) => sum + Math.abs(value), 0)
+        const perInput =
+          (Math.abs(scaling) / (d1 * d2)) * absolute(coefficients) * UNIT * (d1 + d2 + entries.n)
+        const effect = Float32Array.from(
+          data(adapted, y),
+          (value, i) => value - (data(adapted, base)[i] as number),
+        )
+        for (let t = 0; t < tokens; t++) {
+          const limit = perInput * absolute(inputs.subarray(t * d2, (t + 1) * d2))
+          for (let i = t * d1; i < (t + 1) * d1; i++) {
+            const error = Math.abs((effect[i] as number) - (expected[i] as number))
+            const sum = Math.abs(data(adapted, y)[i] as number)
+            expect(error, `${module}, ${i}`).toBeLessThanOrEqual(limit + 2 * UNIT * sum)
+          }
+        }
+      }
+      expect(adaptedLayers).toBe(adapter.modules.size)
+      expect(sameInputs).toBeGreaterThan(0)
+    })
+
+    test('the output: as far from the float32 model as quantisation leads', async () => {
+      const session = await adaptedSession(model, kind, on)
+      const plain = await on.ort.InferenceSession.create(bytesOf(model, kind))
+      open.push(plain)
+      const feeds = feedsOf(vectors, on.ort, 1)
+      for (const { name, adapters, output, ...limits } of vectors.cases) {
+        if (adapters === undefined) continue
+        choose(session, adapters)
+        const received = await outputOf(session, feeds)
+        expect(distance(received, unpack(output).data as Float32Array), name).toBeLessThan(
+          (limits[kind] as number) + limits.tolerance,
+        )
+        const own = on.native && FUSED_OTHERWISE.has(`${model}-${kind}`) ? limits.tolerance : 0
+        if (name === 'base') expect(distance(received, await outputOf(plain, feeds))).toBeLessThanOrEqual(own)
+      }
+    })
+  })
+})
+
+/** What goes into and comes out of the branch at a layer: values of the graph. */
+interface Branch {
+  readonly module: string
+  readonly x: string
+  readonly base: string
+  readonly y: string
+}
+
+/** The same runtime, but each branch's values are outputs of the models that it gets; `branches` is filled with their names. */
+function withBranches(ort: Ort, branches: Branch[]): Ort {
+  const create: Ort['InferenceSession']['create'] = (source: unknown, ...rest: unknown[]) => {
+    const model = readModel(source as Uint8Array)
+    const { graph } = model
+    branches.splice(0)
+    for (const { domain, inputs, outputs } of graph.nodes) {
+      if (domain !== 'fourierft') continue
+      const [x, base, coefficients] = inputs as [string, string, string]
+      branches.push({ module: coefficients.replace('fourierft.', ''), x, base, y: outputs[0] as string })
+    }
+    const names = new Set(branches.flatMap(({ x, base, y }) => [x, base, y]))
+    for (const { name } of graph.outputs) names.delete(name)
+    for (const name of names) graph.addOutput({ name })
+    const [options] = rest as [node.InferenceSession.SessionOptions]
+    return ort.InferenceSession.create(model.toBytes(), options)
+  }
+  return { ...ort, InferenceSession: { create } }
+}
