@@ -112,17 +112,18 @@ function build() {
   )
 }
 
-/** Compiles the native kernel where its sources are newer than it. Without CMake and a compiler the rest works; one line says so. */
+/** Compiles the native kernel, and for tests its CUDA source for the CPU, where sources are newer than it. Without CMake and a compiler the rest works; one line says so. */
 function compileKernel() {
   const native = join(root, 'packages/native')
   const kernel = join(native, 'build', 'fourierft.node')
-  const sources = ['CMakeLists.txt', 'include/fourierft', 'src', 'addon'].flatMap((place) =>
-    place.includes('.') ? [place] : readdirSync(join(native, place)).map((name) => `${place}/${name}`),
+  const sources = ['CMakeLists.txt', 'include/fourierft', 'src', 'addon', 'cuda', 'host-shim'].flatMap(
+    (place) =>
+      place.includes('.') ? [place] : readdirSync(join(native, place)).map((name) => `${place}/${name}`),
   )
   const changed = (file) => statSync(file).mtimeMs
   if (existsSync(kernel) && sources.every((file) => changed(join(native, file)) <= changed(kernel))) return
   if (job !== 'fourierft')
-    run('node', [join(native, 'scripts/build.js')], { stdio: ['ignore', 'ignore', 'inherit'] })
+    run('node', [join(native, 'scripts/build.js'), '--cuda-host'], { stdio: ['ignore', 'ignore', 'inherit'] })
 }
 
 function manifests() {

@@ -502,11 +502,13 @@ std::pair<int, int> major_and_minor(const char* version) {
 // Once for the process. Returns the library's version. The table of functions only grows, so newer libraries than those of the tests do.
 std::string bind_library(const std::string& path) {
   static std::mutex mutex;
+  static Library bound = nullptr;
   static std::string version;
   std::lock_guard<std::mutex> lock(mutex);
-  if (!version.empty()) return version;
   Library library = loaded_library(path.c_str());
   if (library == nullptr) throw Failure{path + " is not loaded in this process: load onnxruntime-node first"};
+  if (library == bound) return version;
+  if (bound != nullptr) throw Failure{path + " is a second ONNX Runtime: this process uses another one (" + version + ") already"};
   const auto base_of = reinterpret_cast<const Base* (*)()>(library_function(library, "OrtGetApiBase"));
   if (base_of == nullptr) throw Failure{path + " is no ONNX Runtime: it has no OrtGetApiBase"};
   const std::string found = base_of()->version();
@@ -521,6 +523,7 @@ std::string bind_library(const std::string& path) {
 #undef FOURIERFT_FUNCTION
   check(api.CreateEnv(kWarning, "fourierft", &environment));
   operator_domain();
+  bound = library;
   return version = found;
 }
 

@@ -1,6 +1,11 @@
-/** The operators inside of the user's own ONNX Runtime, against the float64 reference; sessions that overlap, are freed, serve workers. */
-import { readFileSync } from 'node:fs'
+/**
+ * The operators inside of the user's own ONNX Runtime, against the float64 reference; sessions that overlap, are freed, serve workers. On
+ * the CPU, with the CUDA kernels as the CPU runs them, and on CUDA where there is a device.
+ */
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
@@ -12,11 +17,13 @@ import {
   referenceForward,
 } from '@fourierft/core'
 import { beforeAll, describe, expect, test } from 'vitest'
+import type { OnnxExecutionProvider } from '../js/cuda-provider.js'
 import { kernelProblem } from '../js/kernel.js'
 import {
   type OnnxRunOptions,
   type OnnxRuntime,
   type OnnxSession,
+  type OnnxSessionOptions,
   openOnnxRuntime,
 } from '../js/onnxruntime.js'
 
@@ -61,19 +68,30 @@ const library = join(
 )
 const model = (name: string) => fileURLToPath(new URL(`__fixtures__/${name}.onnx`, import.meta.url))
 
+// What is missing is said in the names of the tests.
 const problem = kernelProblem()
+await import('onnxruntime-node')
+const opened = problem === undefined ? openOnnxRuntime(library) : undefined
+const problems = {
+  cpu: problem,
+  'cuda-host': opened === undefined ? problem : await opened.cudaProblem('cuda-host'),
+  cuda: opened === undefined ? problem : await opened.cudaProblem(),
+}
+const hasDevice = problems.cuda === undefined
+const devices = ['cpu', 'cuda-host', ...(hasDevice ? (['cuda'] as const) : [])] as const
 
-describe.skipIf(problem !== undefined)(
-  `the operators in ONNX Runtime${problem ? ` (skipped: ${problem})` : ''}`,
-  () => {
-    let runtime: OnnxRuntime
+describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
+  'the operators in ONNX Runtime on $device',
+  ({ device, problem }) => {
+    // A skip names its reason.
+    if (problem !== undefined) return test.skip(`skipped: ${problem}`)
+    const runtime = openOnnxRuntime(library)
     let session: OnnxSession
+    const create = (name: string, options: OnnxSessionOptions = {}) =>
+      runtime.createSession(model(name), { executionProviders: [device, 'cpu'], ...options })
 
     beforeAll(async () => {
-      expect(() => openOnnxRuntime(join(folder, 'no-such-library'))).toThrow('load onnxruntime-node first')
-      await import('onnxruntime-node')
-      runtime = openOnnxRuntime(library)
-      session = await runtime.createSession(model('layer-float32'), { intraOpNumThreads: 2 })
+      session = await create('layer-float32', { intraOpNumThreads: 2 })
     })
 
     const run = (
@@ -108,12 +126,11 @@ describe.skipIf(problem !== undefined)(
 
     const array = (tensor: { data: unknown } | undefined) => tensor?.data as Float32Array
 
+    /** Which numbers of y are of the second half of the tokens. */
+    const spoilt = Float32Array.from({ length: tokens * d1 }, (_, i) => Number(i >= (tokens / 2) * d1))
+
     // Conformance's limit for levels 4 and 5 in float32.
     const limit = 1e-5
-
-    test('tells the version of the library that onnxruntime-node brought', () => {
-      expect(runtime.version).toBe(require(manifest).version)
-    })
 
     test('describes inputs and outputs', () => {
       expect(session.inputs[0]).toEqual({
@@ -164,7 +181,9 @@ describe.skipIf(problem !== undefined)(
     })
 
     test('float16 activations: one rounding of the exact sum', async () => {
-      const half = await runtime.createSession(new Uint8Array(readFileSync(model('layer-float16'))))
+      const half = await runtime.createSession(new Uint8Array(readFileSync(model('layer-float16'))), {
+        executionProviders: [{ name: device }],
+      })
       // Multiples of a quarter, exact in float16.
       const values = (count: number) =>
         Float32Array.from({ length: count }, (_, i) => (((i * 7) % 11) - 5) / 4)
@@ -195,11 +214,36 @@ describe.skipIf(problem !== undefined)(
       half.release()
     })
 
+    test('bfloat16 activations: one rounding of the exact sum', async () => {
+      const brain = await create('layer-bfloat16')
+      const values = (count: number) =>
+        Float32Array.from({ length: count }, (_, i) => (((i * 7) % 11) - 5) / 4)
+      const results = await brain.run(
+        {
+          x: { type: 'float32', dims: [batch, length, d2], data: values(tokens * d2) },
+          g: { type: 'float32', dims: [batch, length, d1], data: values(tokens * d1) },
+          c: { type: 'float32', dims: [1, n], data: coefficients[0] as Float32Array },
+          rows: { type: 'int64', dims: [1], data: BigInt64Array.of(0n) },
+        },
+        ['base', 'y', 'grad_c', 'grad_x'],
+      )
+      const first = layers.slice(0, 1)
+      const base = Float64Array.from(array(results.base))
+      const expected = referenceForward(first, values(tokens * d2), base)
+      const gradients = referenceBackward(first, values(tokens * d2), values(tokens * d1))
+      // Half a unit in the last place of the largest bfloat16, relative to it: 2^-8.
+      expect(difference(array(results.y), expected)).toBeLessThan(2 ** -8 + limit)
+      expect(difference(array(results.grad_x), gradients.x)).toBeLessThan(2 ** -8 + limit)
+      expect(difference(array(results.grad_c), gradients.coefficients[0] as Float64Array)).toBeLessThan(limit)
+      brain.release()
+    })
+
     test('runs overlap, each with its own adapters, and leave the event loop free', async () => {
       const alone = [array((await run(coefficients, [0])).y), array((await run(coefficients, [1])).y)]
+      const count = device === 'cuda-host' ? 40 : 400
       let ticks = 0
       const timer = setInterval(() => ticks++, 1)
-      const all = await Promise.all(Array.from({ length: 400 }, (_, i) => run(coefficients, [i % 2])))
+      const all = await Promise.all(Array.from({ length: count }, (_, i) => run(coefficients, [i % 2])))
       clearInterval(timer)
       for (const [i, { y }] of all.entries()) expect(array(y)).toEqual(alone[i % 2])
       expect(ticks).toBeGreaterThan(0)
@@ -207,21 +251,24 @@ describe.skipIf(problem !== undefined)(
 
     test('what is wrong is told by name, and the session goes on', async () => {
       const before = array((await run(coefficients, [0])).y)
-      await expect(run(coefficients, [7])).rejects.toThrow('rows[0] is 7; there are 2 adapters')
+      if (device === 'cpu')
+        await expect(run(coefficients, [7])).rejects.toThrow('rows[0] is 7; there are 2 adapters')
+      // On the device the indices are not read by the CPU: a wrong one spoils its own tokens.
+      else expect(array((await run(coefficients, [0, 7])).y).map(Number.isNaN)).toEqual(spoilt)
       await expect(run(coefficients, [0, 0, 0, 0])).rejects.toThrow('4 of them do not divide 6 tokens')
       await expect(
         session.run({ x: { type: 'float32', dims: [9, 9, d2], data: x } }, ['base']),
       ).rejects.toThrow('input x')
       await expect(runtime.createSession(new TextEncoder().encode('no model'))).rejects.toThrow('protobuf')
       await expect(runtime.createSession(join(folder, 'missing.onnx'))).rejects.toThrow('missing.onnx')
-      await expect(
-        runtime.createSession(model('layer-float32'), { graphOptimizationLevel: 'most' as 'all' }),
-      ).rejects.toThrow('graphOptimizationLevel: expected one of')
+      await expect(create('layer-float32', { graphOptimizationLevel: 'most' as 'all' })).rejects.toThrow(
+        'graphOptimizationLevel: expected one of',
+      )
       expect(array((await run(coefficients, [0])).y)).toEqual(before)
     })
 
     test('session options reach ONNX Runtime', async () => {
-      const fixed = await runtime.createSession(model('layer-float32'), {
+      const fixed = await create('layer-float32', {
         freeDimensionOverrides: { batch: 2 },
         extra: { session: { intra_op: { allow_spinning: '0' } } },
         enableCpuMemArena: false,
@@ -240,7 +287,7 @@ describe.skipIf(problem !== undefined)(
     })
 
     test('a released session ends its last run and starts no other', async () => {
-      const short = await runtime.createSession(model('layer-float32'))
+      const short = await create('layer-float32')
       const last = run(coefficients, [0], short)
       short.release()
       short.release()
@@ -251,25 +298,24 @@ describe.skipIf(problem !== undefined)(
     test('a worker thread has sessions of its own', async () => {
       const source = `
       import { parentPort, workerData } from 'node:worker_threads'
-      import { createRequire } from 'node:module'
-      const { path, library, model, inputs } = workerData
-      const addon = createRequire(path)(path)
-      const version = addon.openOnnxRuntime(library)
-      const options = { configEntries: [], freeDimensionNames: [], freeDimensionSizes: [] }
-      const { handle } = await addon.createOnnxSession(model, options)
-      const [y] = await addon.runOnnxSession(handle, Object.keys(inputs), Object.values(inputs), ['y'], {})
-      parentPort.postMessage({ version, y: new Float32Array(y.data) })`
+      const { entry, library, model, device, inputs } = workerData
+      const { openOnnxRuntime } = await import(entry)
+      const runtime = openOnnxRuntime(library)
+      const session = await runtime.createSession(model, { executionProviders: [device] })
+      const { y } = await session.run(inputs, ['y'])
+      parentPort.postMessage({ version: runtime.version, y: y.data })`
       const worker = new Worker(source, {
         eval: true,
         workerData: {
-          path: fileURLToPath(new URL('../build/fourierft.node', import.meta.url)),
+          entry: new URL('../dist/index.js', import.meta.url).href,
           library,
           model: model('layer-float32'),
+          device,
           inputs: {
-            x: { type: 1, dims: [batch, length, d2], data: x },
-            g: { type: 1, dims: [batch, length, d1], data: g },
-            c: { type: 1, dims: [1, n], data: coefficients[0] },
-            rows: { type: 7, dims: [1], data: BigInt64Array.of(0n) },
+            x: { type: 'float32', dims: [batch, length, d2], data: x },
+            g: { type: 'float32', dims: [batch, length, d1], data: g },
+            c: { type: 'float32', dims: [1, n], data: coefficients[0] },
+            rows: { type: 'int64', dims: [1], data: BigInt64Array.of(0n) },
           },
         },
       })
@@ -282,6 +328,76 @@ describe.skipIf(problem !== undefined)(
     })
   },
 )
+
+describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${problem})` : ''}`, () => {
+  const runtime = opened as OnnxRuntime
+
+  test('tells the version of the library that onnxruntime-node brought', () => {
+    expect(runtime.version).toBe(require(manifest).version)
+    expect(runtime.untested).toBeUndefined()
+  })
+
+  test('a library that is not loaded is refused', () => {
+    expect(() => openOnnxRuntime(join(folder, 'no-such-library'))).toThrow('load onnxruntime-node first')
+  })
+
+  // Versions that cannot be had together with the tested one: libraries that tell no more than their version, loaded before Node starts.
+  test.each([
+    ['1.17.3', 'ONNX Runtime 1.17.3 is too old; 1.18 or newer is needed'],
+    ['0.5', 'ONNX Runtime 0.5 is too old; 1.18 or newer is needed'],
+    ['2.0.0', 'ONNX Runtime 2.0.0 has no longer the interface of 1.18'],
+  ])('version %s is refused', (version, message) => {
+    const folder = mkdtempSync(join(tmpdir(), 'fourierft-version-'))
+    try {
+      const library = join(folder, 'libonnxruntime.so.1')
+      const source = `
+        static const char* version(void) { return "${version}"; }
+        static const void* get_api(unsigned number) { (void)number; return 0; }
+        static const struct { const void* (*get_api)(unsigned); const char* (*version)(void); } base = {get_api, version};
+        const void* OrtGetApiBase(void) { return &base; }`
+      const compiled = spawnSync('cc', ['-shared', '-fPIC', '-o', library, '-x', 'c', '-'], { input: source })
+      if (compiled.status !== 0) throw new Error(`cc: ${compiled.error ?? compiled.stderr}`)
+      const program = `
+        import { openOnnxRuntime } from ${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)}
+        try { openOnnxRuntime(${JSON.stringify(library)}) } catch ({ code, message }) { console.log(code, message) }`
+      const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+        encoding: 'utf8',
+        env: { ...process.env, LD_PRELOAD: library, DYLD_INSERT_LIBRARIES: library },
+      })
+      expect(stdout + stderr).toBe(`UNSUPPORTED ${message}\n`)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
+
+  const unknown = { name: 'tpu' } as unknown as OnnxExecutionProvider
+  test.each([
+    ['an unknown provider', [unknown], 'expected cuda or cpu; received "tpu"'],
+    ...(problems['cuda-host'] === undefined
+      ? ([
+          ['no such device', [{ name: 'cuda-host', deviceId: 1 }], 'expected 0 … 0; received 1'],
+          ['no number of a device', [{ name: 'cuda-host', deviceId: 'all' }], 'expected 0 … 0; received all'],
+        ] as const)
+      : []),
+  ] as const)('%s is told', async (_, executionProviders, message) => {
+    const refused = runtime.createSession(model('layer-float32'), { executionProviders })
+    await expect(refused).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining(message),
+    })
+  })
+
+  // No skip where there is no device: what a user is told then is checked.
+  test.skipIf(hasDevice)(
+    `not on CUDA (skipped: no CUDA device): a session there says what is missing`,
+    async () => {
+      expect(problems.cuda).toMatch(/no CUDA device|build\.js --cuda/)
+      await expect(
+        runtime.createSession(model('layer-float32'), { executionProviders: ['cuda', 'cpu'] }),
+      ).rejects.toMatchObject({ code: 'UNSUPPORTED', message: problems.cuda })
+    },
+  )
+})
 
 /** float16 bits as numbers; finite ones. */
 function halves(view: ArrayBufferView): number[] {

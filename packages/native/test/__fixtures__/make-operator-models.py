@@ -1,4 +1,4 @@
-"""Models of one linear layer with FourierFT and FourierFTGrad nodes, float32 and float16, for the tests of the ONNX Runtime operators.
+"""Models of one linear layer with FourierFT and FourierFTGrad nodes, float32, float16 and bfloat16, for the tests of the ONNX Runtime operators.
 
     python make-operator-models.py
 
@@ -52,5 +52,27 @@ def model(dtype: int, numpy_type: type) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
+def brain_model() -> onnx.ModelProto:
+    """The float32 model, whose activations are rounded to bfloat16 before the operators and widened after them: tensors of JavaScript
+    have no bfloat16, and ONNX Runtime's CPU provider no product of it."""
+    made = model(TensorProto.FLOAT, np.float32)
+    graph = made.graph
+    product, forward, gradient = list(graph.node)
+    product.output[0] = "base.wide"
+    for node, inputs, outputs in ((forward, 2, ["y"]), (gradient, 2, ["grad_c", "grad_x"])):
+        for i in range(inputs):
+            node.input[i] += ".brain"
+        for i, name in enumerate(outputs):
+            if name != "grad_c":
+                node.output[i] += ".brain"
+    cast = lambda source, target, to: helper.make_node("Cast", [source], [target], name=f"cast {target}", to=to)
+    narrow = [cast(name, f"{to}.brain", TensorProto.BFLOAT16) for name, to in (("x", "x"), ("g", "g"), ("base.wide", "base"))]
+    widen = [cast(f"{name}.brain", name, TensorProto.FLOAT) for name in ("base", "y", "grad_x")]
+    del graph.node[:]
+    graph.node.extend([product, *narrow, forward, gradient, *widen])
+    return made
+
+
 onnx.save(model(TensorProto.FLOAT, np.float32), folder / "layer-float32.onnx")
 onnx.save(model(TensorProto.FLOAT16, np.float16), folder / "layer-float16.onnx")
+onnx.save(brain_model(), folder / "layer-bfloat16.onnx")
