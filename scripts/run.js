@@ -112,7 +112,10 @@ function build() {
   )
 }
 
-/** Compiles the native kernel, and for tests its CUDA source for the CPU, where sources are newer than it. Without CMake and a compiler the rest works; one line says so. */
+/**
+ * Compiles the native kernel, and for tests its CUDA source for the CPU, where sources are newer than it. Without CMake and a compiler
+ * the rest works; one line says so.
+ */
 function compileKernel() {
   const native = join(root, 'packages/native')
   const kernel = join(native, 'build', 'fourierft.node')

@@ -16,14 +16,17 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 /** Where `js/addon.ts` looks for the addon besides the compiled packages. */
 export const addonFile = join(root, 'build', 'fourierft.node')
 
-/** Where `js/onnxruntime.ts` looks for the CUDA kernels, in the same folder. */
+/** Where `js/cuda-provider.ts` looks for the CUDA kernels, in the same folder. */
 const CUDA_LIBRARY = 'libfourierft-cuda.so'
+
+const isGlibc = process.platform === 'linux' && 'glibcVersionRuntime' in process.report.getReport().header
 
 /** Builds the addon; returns undefined, or in one line why it could not be built. */
 export function buildAddon({ cudaHost = false } = {}) {
   if (process.platform === 'win32')
     return 'on Windows only the compiled package serves (@fourierft/native-win32-x64)'
-  const host = cudaHost && process.platform === 'linux' ? 'ON' : 'OFF'
+  // Its coroutines are glibc's.
+  const host = cudaHost && isGlibc ? 'ON' : 'OFF'
   return cmake(join(root, 'build'), [`-DNODE_API_INCLUDE=${headers}`, `-DFOURIERFT_CUDA_HOST=${host}`])
 }
 
@@ -65,8 +68,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     // Who asks for CUDA wants to know; without the rest all works.
     if (flags.length > 0) process.exitCode = 1
   } else if (!flags.includes('--cuda')) {
-    const musl = process.platform === 'linux' && !process.report.getReport().header.glibcVersionRuntime
-    const name = `${process.platform}-${process.arch}${musl ? '-musl' : ''}`
+    const name = `${process.platform}-${process.arch}${process.platform === 'linux' && !isGlibc ? '-musl' : ''}`
     const platform = join(root, 'platforms', name, 'fourierft.node')
     if (existsSync(dirname(platform))) copyFileSync(addonFile, platform)
   }
