@@ -18,6 +18,8 @@ export const elements = {
   progress: byId('progress', HTMLProgressElement),
   frozenScore: byId('frozen-score', HTMLElement),
   tunedScore: byId('tuned-score', HTMLElement),
+  onnxScore: byId('onnx-score', HTMLElement),
+  onnxAnswer: byId('onnx-answer', HTMLParagraphElement),
   testCount: byId('test-count', HTMLElement),
   lossCurve: byId('loss-curve', HTMLElement),
   accuracyCurve: byId('accuracy-curve', HTMLElement),

@@ -1,5 +1,6 @@
 /** The page at work: one model on one backend, one job at a time, and everything that goes wrong in words. */
 import { type Adapter, CONFIG_FILE, MODEL_FILE } from '@fourierft/core'
+import { score } from '@fourierft/quickstart/browser'
 import { type Backend, backendNames, backends, fastestBackend, startBackend } from './compute.js'
 import { Curve } from './curve.js'
 import { DigitModel } from './digit-model.js'
@@ -7,6 +8,7 @@ import { download } from './download.js'
 import { DrawingPanel } from './drawing-panel.js'
 import { elements } from './elements.js'
 import { type Data, fetchData } from './fetch-data.js'
+import { OnnxPanel } from './onnx-panel.js'
 
 const percent = (part: number): string => `${(100 * part).toFixed(1)} %`
 
@@ -20,6 +22,7 @@ const panel = new DrawingPanel(showError)
 
 let data: Data | undefined
 let model: DigitModel | undefined
+let onnxPanel: OnnxPanel | undefined
 /** What goes on with another backend, even after one that did not start. */
 let kept: Adapter | undefined
 let stopping: AbortController | undefined
@@ -37,6 +40,7 @@ addEventListener('unhandledrejection', ({ reason }) => showError(reason))
 
 void job(async () => {
   data = await fetchData()
+  onnxPanel = new OnnxPanel(data)
   elements.testCount.textContent = `${data.test.count}`
   await use(await fastestBackend())
 })
@@ -77,18 +81,19 @@ async function use(backend: Backend): Promise<void> {
   model = made
   panel.model = made
   elements.parameters.textContent = made.parameters.toLocaleString('en')
-  await showFrozenScore(made)
-  if (kept) await showTunedScore(made)
+  await showFrozenScore(made, data)
+  if (kept) await showTunedScore(made, data)
   say(`Ready. ${backendNames[backend]} computes.`)
 }
 
 async function train(): Promise<void> {
-  if (model === undefined) return
+  if (model === undefined || data === undefined) return
   const steps = elements.steps.valueAsNumber
   stopping = new AbortController()
   const { signal } = stopping
   elements.stop.disabled = false
   elements.tunedScore.textContent = '…'
+  onnxPanel?.clear()
   elements.progress.max = steps
   elements.progress.value = 0
   loss.start(steps)
@@ -111,7 +116,7 @@ async function train(): Promise<void> {
     stopping = undefined
   }
   panel.ask()
-  await showTunedScore(model)
+  await showTunedScore(model, data)
   say(
     `${signal.aborted ? 'Stopped' : 'Fine-tuned'} after ${done} steps: ${elements.tunedScore.textContent} read correctly.`,
   )
@@ -128,28 +133,32 @@ async function save(): Promise<void> {
 
 async function load(): Promise<void> {
   const files = [...(elements.files.files ?? [])]
-  if (model === undefined || files.length === 0) return
+  if (model === undefined || data === undefined || files.length === 0) return
   // So that the same files can be chosen again.
   elements.files.value = ''
   await model.load(files)
   panel.ask()
-  await showTunedScore(model)
+  await showTunedScore(model, data)
   say(
     `Loaded ${files.map(({ name }) => name).join(' and ')}: ${elements.tunedScore.textContent} read correctly.`,
   )
 }
 
-async function showFrozenScore(model: DigitModel): Promise<void> {
+async function showFrozenScore(model: DigitModel, { test }: Data): Promise<void> {
   say('Testing the frozen model on turned digits …')
-  const score = await model.score('frozen')
-  elements.frozenScore.textContent = percent(score.accuracy)
-  loss.level = score.loss
-  accuracy.level = score.accuracy
+  const frozen = score(await model.testLogits('frozen'), test.labels)
+  elements.frozenScore.textContent = percent(frozen.accuracy)
+  loss.level = frozen.loss
+  accuracy.level = frozen.accuracy
 }
 
-async function showTunedScore(model: DigitModel): Promise<void> {
+/** In TensorFlow.js and in ONNX Runtime Web. */
+async function showTunedScore(model: DigitModel, { test }: Data): Promise<void> {
   say('Testing the fine-tuned model …')
-  elements.tunedScore.textContent = percent((await model.score('tuned')).accuracy)
+  const logits = await model.testLogits('tuned')
+  elements.tunedScore.textContent = percent(score(logits, test.labels).accuracy)
+  say('Testing it in ONNX Runtime Web …')
+  await onnxPanel?.compare(await model.adapter(), logits)
 }
 
 function chosenBackend(): Backend {

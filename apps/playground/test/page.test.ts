@@ -17,6 +17,7 @@ describe('the page', () => {
   let server: PreviewServer
   let browser: Browser
   let page: Page
+  const fetched: string[] = []
   const outside: string[] = []
   const complaints: string[] = []
 
@@ -29,6 +30,7 @@ describe('the page', () => {
     browser = await chromium.launch({ executablePath: findChromium() ?? '', args: CHROMIUM_FLAGS })
     page = await browser.newPage()
     page.on('request', (request) => {
+      fetched.push(request.url())
       if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(address))
         outside.push(request.url())
     })
@@ -46,7 +48,7 @@ describe('the page', () => {
   const status = (text: RegExp) => page.locator('#status', { hasText: text }).waitFor({ timeout: 120_000 })
 
   /** In %. */
-  const accuracy = async (who: 'frozen' | 'tuned') =>
+  const accuracy = async (who: 'frozen' | 'tuned' | 'onnx') =>
     Number.parseFloat((await page.locator(`#${who}-score`).textContent()) ?? '')
 
   const train = async (count: number) => {
@@ -101,6 +103,15 @@ describe('the page', () => {
     expect(await page.locator('#loss-curve svg').getAttribute('aria-label')).toContain(`${steps} of ${steps}`)
   })
 
+  it('gives the same predictions in ONNX Runtime Web, whose WebAssembly is the page’s own', async () => {
+    const answer = (await page.locator('#onnx-answer').textContent()) ?? ''
+    expect(answer).toContain('500 of 500 labels are the same')
+    const [difference = Number.NaN, limit = Number.NaN] = [...answer.matchAll(/\d\.\de-\d/g)].map(Number)
+    expect(difference).toBeLessThanOrEqual(limit)
+    expect(await accuracy('onnx')).toBe(await accuracy('tuned'))
+    expect(fetched.filter((url) => /\/ort-wasm[^/]*\.wasm$/.test(url))).toHaveLength(1)
+  })
+
   it('reads what is drawn, with both models', async () => {
     await draw()
     await page.locator('#answer', { hasText: 'The frozen model reads' }).waitFor()
@@ -148,6 +159,7 @@ describe('the page', () => {
     await page.getByLabel('Load the two files').setInputFiles([...files.values()])
     await status(/^Loaded/)
     expect(await accuracy('tuned')).toBe(learned)
+    expect(await accuracy('onnx')).toBe(learned)
   })
 
   it('says in words what is wrong with a file, and goes on with what it has', async () => {
@@ -167,6 +179,7 @@ describe('the page', () => {
     await status(/^Ready. WebGL/)
     // Of 500 digits, one may lie so near to the border that another order of sums decides it.
     expect(Math.abs((await accuracy('tuned')) - learned)).toBeLessThanOrEqual(0.2 + 1e-9)
+    expect(await accuracy('onnx')).toBe(learned)
     await train(1)
   })
 

@@ -6,12 +6,12 @@ import * as ort from 'onnxruntime-node'
 import { describe, expect, it } from 'vitest'
 import { baseFolder, readCheckpoint } from './checkpoint-files.js'
 import { firstDigits } from './digits.js'
+import { largestDifference } from './largest-difference.js'
 import { loadDigits } from './load-digits.js'
 import { onnxLogits } from './onnx-logits.js'
 import { onnxTransformer } from './onnx-transformer.js'
 import { roundingLimit } from './rounding-limit.js'
 import { predictions } from './score.js'
-import { largestDifference } from './second-opinion.js'
 import { typedArrayTransformer } from './typed-array-transformer.js'
 
 const checkpoint = await readCheckpoint(baseFolder)

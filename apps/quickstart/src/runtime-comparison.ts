@@ -3,9 +3,9 @@
  * which computes in float64, tells the logits.
  */
 import type { DigitSet } from './digits.js'
+import { largestDifference } from './largest-difference.js'
 import { roundingLimit } from './rounding-limit.js'
 import { predictions, score } from './score.js'
-import { largestDifference } from './second-opinion.js'
 import type { VisionTransformerConfig } from './vision-transformer.js'
 
 /** What a runtime said. */

@@ -7,6 +7,7 @@ import { type Adapters, fourierLinear } from '@fourierft/tfjs'
 import * as tf from '@tensorflow/tfjs-core'
 import type { Checkpoint } from './checkpoint.js'
 import type { DigitSet } from './digits.js'
+import { largestDifference } from './largest-difference.js'
 import { roundingLimit } from './rounding-limit.js'
 import { predictions, type Score, score } from './score.js'
 import { typedArrayTransformer } from './typed-array-transformer.js'
@@ -94,12 +95,4 @@ function deltaInTensorFlow(layer: Layer): Float32Array {
   const values = transposed.dataSync<'float32'>()
   transposed.dispose()
   return values
-}
-
-/** NaN if there is one in either, which no limit lets pass. */
-export const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
-  let largest = 0
-  for (let i = 0; i < a.length; i++)
-    largest = Math.max(largest, Math.abs((a[i] ?? Number.NaN) - (b[i] ?? Number.NaN)))
-  return largest
 }

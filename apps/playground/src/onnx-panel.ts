@@ -1,0 +1,46 @@
+/** The fine-tuned model's score in a second runtime, and how far the two are apart. */
+import type { Adapter } from '@fourierft/core'
+import { largestDifference, predictions, roundingLimit, score } from '@fourierft/quickstart/browser'
+import { elements } from './elements.js'
+import type { Data } from './fetch-data.js'
+import { OnnxDigitModel } from './onnx-digit-model.js'
+
+/** Digits that are asked about at a time: the page can do something else in between. */
+const askedTogether = 50
+
+export class OnnxPanel {
+  readonly #data: Data
+  #model: OnnxDigitModel | undefined
+
+  constructor(data: Data) {
+    this.#data = data
+  }
+
+  /** The adapter is changing. */
+  clear(): void {
+    elements.onnxScore.textContent = '…'
+    elements.onnxAnswer.textContent = ''
+  }
+
+  /**
+   * Runs the adapter in ONNX Runtime Web, which is fetched for the first one.
+   *
+   * @param logits what TensorFlow.js said about the test digits, with the same adapter
+   */
+  async compare(adapter: Adapter, logits: Float32Array): Promise<void> {
+    this.clear()
+    const { checkpoint, test } = this.#data
+    this.#model ??= await OnnxDigitModel.create(checkpoint)
+    await this.#model.use(adapter)
+    const others = await this.#model.logits(test, askedTogether)
+    const expected = predictions(logits, test.count)
+    const same = predictions(others, test.count).filter((label, digit) => label === expected[digit]).length
+    // Both round to float32.
+    const limit = 2 * roundingLimit(checkpoint.config, logits)
+    const difference = largestDifference(logits, others)
+    elements.onnxScore.textContent = `${(100 * score(others, test.labels).accuracy).toFixed(1)} %`
+    elements.onnxAnswer.textContent =
+      `In ONNX Runtime Web ${same} of ${test.count} labels are the same as in TensorFlow.js; logits differ by at most ` +
+      `${difference.toExponential(1)}, where rounding explains ${limit.toExponential(1)}.`
+  }
+}
