@@ -109,6 +109,20 @@ export default defineConfig({
         },
       },
       {
+        resolve: {
+          alias: {
+            '#runtime': fileURLToPath(new URL('packages/transformers/src/runtime/node.ts', import.meta.url)),
+          },
+        },
+        test: {
+          name: 'transformers',
+          root: 'packages/transformers',
+          include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+          exclude: inNode,
+          testTimeout: 120_000,
+        },
+      },
+      {
         test: {
           name: 'cli',
           root: 'packages/cli',

@@ -84,6 +84,7 @@ describe('an empty project that installs the tarballs', () => {
       '@tensorflow/tfjs-layers@4.22.0',
       '@tensorflow/tfjs-backend-cpu@4.22.0',
       'onnxruntime-node@1.30.0',
+      '@huggingface/transformers@4.3.1',
     ]
     run(
       'npm',

@@ -1,0 +1,434 @@
+"""
+Writes test/__fixtures__/: small models as transformers.js loads them, each with two FourierFT adapters saved by PEFT, and what PyTorch
+and PEFT compute with them. Nothing here is a hand-made graph: the models go the way of transformers.js's own conversion (optimum's
+exporter, onnxslim, ONNX Runtime's quantisers), only their weights are random (decoders: briefly trained), all from fixed seeds.
+
+    pip install torch "transformers<4.58" optimum-onnx onnxslim peft pillow
+    python packages/transformers/scripts/export-fixtures.py [bert gpt2 …]
+
+Made with Python 3.11, torch 2.13.0 (CPU), transformers 4.57.6, optimum-onnx 0.1.0, onnx 1.23.2, onnxslim 0.1.98, onnxruntime 1.32.0,
+peft 0.21.2 and tokenizers 0.22.2; versions.json beside the fixtures tells what the committed ones were really made with. transformers 5
+does not do: it renames ViT's modules when it loads them, and users' adapters have the old names.
+"""
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shutil
+import sys
+import tempfile
+import warnings
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is loaded: nothing here is on the hub
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxslim
+import tokenizers
+import torch
+import transformers as t
+from onnxruntime.quantization import QuantizationMode, QuantType
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
+from onnxruntime.quantization.registry import IntegerOpsRegistry
+from onnxruntime.transformers import float16
+from optimum.exporters.onnx import main_export
+from peft import FourierFTConfig, PeftModel, get_peft_model
+
+warnings.filterwarnings("ignore")
+t.logging.set_verbosity_error()
+FOLDER = pathlib.Path(__file__).parent.parent / "test" / "__fixtures__"
+PACKAGES = "torch transformers optimum optimum-onnx onnx onnxslim onnxruntime peft tokenizers safetensors numpy".split()
+
+# What tokenizers and decoders are trained on.
+SENTENCES = """the river runs down from the hills and through the old town
+a small boat lies under the stone bridge and waits for the morning
+in the market they sell bread, apples, honey and warm cheese
+the mill by the water turns when the rain has been long
+she reads a letter at the window while the kettle sings
+two children follow a grey cat along the garden wall
+the train to the coast leaves at nine and comes back at night
+he counts the waves and writes every number in a book
+what a good film, the music was bright and the story true
+the soup was cold, the room was loud and nobody came""".split("\n")
+VOCABULARY = 160
+
+
+# --- tokenizers ------------------------------------------------------------------------------------------------------------------
+
+
+def word_piece():
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    made = tokenizers.BertWordPieceTokenizer()
+    made.train_from_iterator(SENTENCES, vocab_size=VOCABULARY, min_frequency=1, special_tokens=names, show_progress=False)
+    return t.BertTokenizerFast(tokenizer_object=made._tokenizer, model_max_length=64)
+
+
+def byte_bpe(special):
+    made = tokenizers.ByteLevelBPETokenizer()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
+    made._tokenizer.train_from_iterator(SENTENCES, trainer)
+    return made._tokenizer
+
+
+def roberta_tokenizer():
+    made = byte_bpe(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    made.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return t.RobertaTokenizerFast(tokenizer_object=made, model_max_length=64)
+
+
+def gpt2_tokenizer():
+    return t.GPT2TokenizerFast(tokenizer_object=byte_bpe(["<|endoftext|>"]), model_max_length=128)
+
+
+def llama_tokenizer():
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>", fuse_unk=True))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    made.decoder = tokenizers.decoders.Metaspace(prepend_scheme="first")
+    special = ["<unk>", "<s>", "</s>"]
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
+    made.train_from_iterator([f" {line}" for line in SENTENCES], trainer)
+    return t.LlamaTokenizerFast(tokenizer_object=made, model_max_length=128)
+
+
+def t5_tokenizer():
+    made = tokenizers.Tokenizer(tokenizers.models.Unigram())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    made.decoder = tokenizers.decoders.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    trainer = tokenizers.trainers.UnigramTrainer(
+        vocab_size=VOCABULARY, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    made.train_from_iterator(SENTENCES, trainer)
+    made.post_processor = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return t.T5TokenizerFast(tokenizer_object=made, extra_ids=0, model_max_length=64)
+
+
+# --- models ----------------------------------------------------------------------------------------------------------------------
+
+
+def randomize(model, std):
+    """Norms near 1 and biases off 0: exporters merge equal biases, which trained models do not have."""
+    for name, parameter in model.named_parameters():
+        mean = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
+        torch.nn.init.normal_(parameter, mean, std)
+
+
+def train(model, tokenizer, steps=300):
+    """Next tokens of the sentences, so that greedy tokens are well apart and no rounding error flips one."""
+    end = tokenizer.eos_token_id
+    tokens = [token for line in SENTENCES for token in tokenizer(line, add_special_tokens=False).input_ids]
+    tokens = torch.tensor([end, *tokens])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    model.train()
+    for _ in range(steps):
+        starts = torch.randint(0, len(tokens) - 48, (16,), generator=generator)
+        batch = torch.stack([tokens[start : start + 48] for start in starts])
+        loss = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    print(f"  trained: loss {loss.item():.3f}")
+
+
+def bert():
+    size = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+    labels = ["bad", "neutral", "good"]
+    config = t.BertConfig(
+        vocab_size=VOCABULARY, max_position_embeddings=64, **size,
+        id2label=dict(enumerate(labels)), label2id={label: index for index, label in enumerate(labels)},
+    )  # fmt: skip
+    model = t.BertForSequenceClassification(config)
+    randomize(model, 0.15)
+    return model, word_piece()
+
+
+def roberta():
+    size = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+    model = t.RobertaModel(t.RobertaConfig(vocab_size=VOCABULARY, max_position_embeddings=66, **size), add_pooling_layer=False)
+    randomize(model, 0.15)
+    return model, roberta_tokenizer()
+
+
+def gpt2():
+    tokenizer = gpt2_tokenizer()
+    config = t.GPT2Config(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=128,
+        resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    model = t.GPT2LMHeadModel(config)
+    train(model, tokenizer)
+    return model, tokenizer
+
+
+def llama():
+    tokenizer = llama_tokenizer()
+    config = t.LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=64, max_position_embeddings=128, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    model = t.LlamaForCausalLM(config)
+    train(model, tokenizer)
+    return model, tokenizer
+
+
+def t5():
+    config = t.T5Config(
+        vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4,
+        pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
+    )  # fmt: skip
+    model = t.T5ForConditionalGeneration(config)
+    randomize(model, 0.15)
+    return model, t5_tokenizer()
+
+
+def vit():
+    labels = ["circle", "square", "star", "wave"]
+    config = t.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=16, patch_size=4,
+        id2label=dict(enumerate(labels)), label2id={label: index for index, label in enumerate(labels)},
+    )  # fmt: skip
+    model = t.ViTForImageClassification(config)
+    randomize(model, 0.15)
+    return model, t.ViTImageProcessor(size={"height": 16, "width": 16})
+
+
+# --- what is exported, and the adapters: (class's name, optimum's task, adapters) ---------------------------------------------------
+
+A, B = "adapter-a", "adapter-b"
+FIXTURES = {
+    "bert": (bert, "text-classification", {
+        A: dict(target_modules=["query", "value", "intermediate.dense", "output.dense"], n_frequency=64, scaling=150.0,
+                random_loc_seed=777, modules_to_save=["classifier"], task_type="SEQ_CLS"),
+        B: dict(target_modules=r".*layer\.\d+\.(attention\.self\.key|attention\.output\.dense|intermediate\.dense)",
+                n_frequency=96, scaling=60.0, random_loc_seed=2024),
+    }),
+    "roberta": (roberta, "feature-extraction", {
+        A: dict(target_modules=["query", "key", "value", "dense"], n_frequency=64, scaling=100.0, random_loc_seed=1,
+                task_type="FEATURE_EXTRACTION"),
+        B: dict(target_modules=["value", "output.dense"], n_frequency=100, scaling=150.0, random_loc_seed=2,
+                layers_to_transform=[1]),
+    }),
+    "gpt2": (gpt2, "text-generation-with-past", {
+        A: dict(target_modules=["c_attn", "c_fc"], n_frequency=80, scaling=150.0, random_loc_seed=777, task_type="CAUSAL_LM"),
+        B: dict(target_modules=["c_attn", "c_proj", "c_fc"], n_frequency=50, scaling=150.0, random_loc_seed=3,
+                task_type="CAUSAL_LM"),
+    }),
+    "llama": (llama, "text-generation-with-past", {
+        A: dict(target_modules=["q_proj", "v_proj", "up_proj", "down_proj"], n_frequency=64, scaling=120.0,
+                random_loc_seed=777, task_type="CAUSAL_LM"),
+        B: dict(target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+                n_frequency=50, scaling=80.0, random_loc_seed=4, task_type="CAUSAL_LM"),
+    }),
+    "t5": (t5, "text2text-generation-with-past", {
+        A: dict(target_modules=["q", "v", "wi"], n_frequency=64, scaling=150.0, random_loc_seed=777,
+                task_type="SEQ_2_SEQ_LM"),
+        B: dict(target_modules=["q", "k", "v", "o", "wi", "wo"], n_frequency=50, scaling=100.0, random_loc_seed=5,
+                task_type="SEQ_2_SEQ_LM"),
+    }),
+    "vit": (vit, "image-classification", {
+        A: dict(target_modules=["query", "value", "intermediate.dense"], n_frequency=64, scaling=150.0, random_loc_seed=777),
+        B: dict(target_modules=["query", "key", "attention.output.dense", "output.dense"], n_frequency=80, scaling=100.0,
+                random_loc_seed=6),
+    }),
+}  # fmt: skip
+
+
+# --- export and quantisation -------------------------------------------------------------------------------------------------------
+
+
+def export(source, task, folder):
+    """As transformers.js's conversion does it: optimum's exporter, onnxslim, then the quantisers with its defaults."""
+    with tempfile.TemporaryDirectory() as exported:
+        main_export(str(source), exported, task=task, do_validation=True)
+        files = sorted(pathlib.Path(exported).glob("*.onnx"))
+        if any("merged" in file.name for file in files):  # the merged decoder has what the other two have
+            files = [file for file in files if file.stem not in ("decoder_model", "decoder_with_past_model")]
+        (folder / "onnx").mkdir(parents=True)
+        for file in files:
+            slim = onnxslim.slim(onnx.load(file))
+            target = folder / "onnx" / file.name
+            save(slim, target)
+            quantize(target, encoder=task in ("text-classification", "feature-extraction", "image-classification") or "t5" in str(folder))
+
+
+def save(model, path):
+    onnx.checker.check_model(model, full_check=False)
+    onnx.save(model, path)
+
+
+def quantize(path, encoder):
+    def named(suffix):
+        return path.with_name(f"{path.stem}_{suffix}.onnx")
+
+    def half(model):
+        return onnxslim.slim(float16.convert_float_to_float16(model, keep_io_types=True))
+
+    save(half(onnx.load(path)), named("fp16"))
+
+    # q8: per channel and with seven bits for encoders and T5, whole tensors and eight bits for decoders; unsigned beside a Conv.
+    model = onnx.load(path)
+    operators = {node.op_type for node in model.graph.node}
+    q8 = ONNXQuantizer(
+        model, per_channel=encoder, reduce_range=encoder, mode=QuantizationMode.IntegerOps, static=False,
+        weight_qType=QuantType.QUInt8 if "Conv" in operators else QuantType.QInt8, activation_qType=QuantType.QUInt8,
+        tensors_range=None, nodes_to_quantize=[], nodes_to_exclude=[], op_types_to_quantize=list(IntegerOpsRegistry),
+        extra_options={"EnableSubgraph": True, "MatMulConstBOnly": True},
+    )  # fmt: skip
+    q8.quantize_model()
+    save(q8.model.model, named("quantized"))
+
+    def four_bits():
+        quantizer = MatMulNBitsQuantizer(onnx.load(path), block_size=32, is_symmetric=True)
+        quantizer.process()
+        return quantizer.model.model
+
+    save(four_bits(), named("q4"))
+    save(half(four_bits()), named("q4f16"))
+
+
+# --- adapters and what they compute ----------------------------------------------------------------------------------------------
+
+
+def make_adapter(model, name, adapter, options, folder):
+    """Random coefficients: what training leaves, without the training. A loaded head is a random head."""
+    torch.manual_seed(options["random_loc_seed"])
+    adapted = get_peft_model(model, FourierFTConfig(**options))
+    adapted.peft_config["default"].base_model_name_or_path = name
+    for key, parameter in adapted.named_parameters():
+        if "fourierft_spectrum" in key:
+            torch.nn.init.normal_(parameter, 0.0, 0.15)
+        elif "modules_to_save" in key:
+            torch.nn.init.normal_(parameter, 0.0, 0.2)
+    adapted.save_pretrained(folder / adapter)
+    (folder / adapter / "README.md").unlink(missing_ok=True)
+
+
+def numbers(tensor):
+    """Nested lists of the shortest decimals that give the same float32 again."""
+    array = tensor.detach().numpy().astype(np.float32)
+    return [float(str(x)) for x in array] if array.ndim == 1 else [numbers(torch.from_numpy(row)) for row in array]
+
+
+@torch.no_grad()
+def greedy(model, count, **inputs):
+    """`count` greedy tokens (fewer after the end), and the smallest distance of the best logit to the second."""
+    made = model.generate(
+        **inputs, max_new_tokens=count, do_sample=False, return_dict_in_generate=True, output_logits=True
+    )
+    best = torch.stack(made.logits)[:, 0].topk(2).values
+    tokens = made.sequences[0, -len(made.logits) :].tolist()
+    return {"tokens": tokens, "smallestMargin": float((best[:, 0] - best[:, 1]).min())}
+
+
+@torch.no_grad()
+def compute(name, model, inputs):
+    if name in ("gpt2", "llama"):
+        made = greedy(model, 64, **inputs)
+        return {"logits": numbers(model(**inputs).logits[0, -1]), **made}
+    if name == "t5":
+        logits = model(**inputs, decoder_input_ids=DECODER_IDS).logits[0]
+        return {"logits": numbers(logits), **greedy(model, 16, **inputs)}
+    if name == "roberta":
+        return {"lastHiddenState": numbers(model(**inputs).last_hidden_state[0])}
+    return {"logits": numbers(model(**inputs).logits[0])}
+
+
+DECODER_IDS = torch.tensor([[0, 17, 42, 8, 99, 23]])
+
+
+def inputs_of(name, processor):
+    """What the vectors say of an input, and the tensors that go in."""
+    if name == "vit":
+        grid = np.arange(16 * 16 * 3).reshape(16, 16, 3)
+        for index in range(2):
+            image = ((grid * (7 + 12 * index) + grid // 48 * 31 + index * 90) % 256).astype(np.uint8)
+            tensors = processor(image, return_tensors="pt")
+            yield {"rgb": image.reshape(-1).tolist(), "pixelValues": numbers(tensors.pixel_values.reshape(-1))}, dict(tensors)
+        return
+    texts = ["the river runs", "she reads a letter at"] if name in ("gpt2", "llama") else [SENTENCES[8], "the cat was cold"]
+    for text in texts:
+        tensors = {"input_ids": processor(text, return_tensors="pt").input_ids}
+        tensors["attention_mask"] = torch.ones_like(tensors["input_ids"])
+        described = {"text": text, "inputIds": tensors["input_ids"][0].tolist()}
+        if name == "t5":
+            described["decoderInputIds"] = DECODER_IDS[0].tolist()
+        yield described, tensors
+
+
+def largest_difference(name, folder, inputs, expected):
+    """The exported fp32 file in ONNX Runtime against PyTorch: the base's outputs for one input."""
+    def run(file, feeds):
+        session = onnxruntime.InferenceSession(folder / "onnx" / f"{file}.onnx", providers=["CPUExecutionProvider"])
+        rows = len(next(iter(feeds.values())))
+        for spec in session.get_inputs():
+            if spec.name == "use_cache_branch":
+                feeds[spec.name] = np.array([False])
+            elif spec.name.startswith("past_key_values"):
+                feeds[spec.name] = np.zeros([rows, spec.shape[1], 0, spec.shape[3]], np.float32)
+        names = [spec.name for spec in session.get_inputs()]
+        missing = {"position_ids": lambda: np.arange(feeds["input_ids"].shape[1])[None],
+                   "token_type_ids": lambda: np.zeros_like(feeds["input_ids"])}  # fmt: skip
+        return session.run(None, {key: feeds[key] if key in feeds else missing[key]() for key in names})[0][0]
+
+    feeds = {key: value.numpy() for key, value in inputs.items()}
+    if name == "t5":
+        hidden = run("encoder_model", dict(feeds))
+        decoder = {"input_ids": DECODER_IDS.numpy(), "encoder_hidden_states": hidden[None]}
+        output = run("decoder_model_merged", {**decoder, "encoder_attention_mask": feeds["attention_mask"]})
+    else:
+        output = run("model", feeds)
+    wanted = np.array(expected.get("logits", expected.get("lastHiddenState")), np.float32)
+    return float(np.abs((output[-1] if name in ("gpt2", "llama") else output) - wanted).max())
+
+
+def make(name):
+    print(name)
+    create, task, adapters = FIXTURES[name]
+    folder = FOLDER / name
+    shutil.rmtree(folder, ignore_errors=True)
+    t.set_seed(1)
+    model, processor = create()
+    model.eval()
+    with tempfile.TemporaryDirectory() as saved:
+        model.save_pretrained(saved)
+        processor.save_pretrained(saved)
+        export(saved, task, folder)
+        # transformers.js reads these, and nothing else that a tokenizer saves
+        for file in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+            if (pathlib.Path(saved) / file).exists():
+                shutil.copy(pathlib.Path(saved) / file, folder / file)
+        for adapter, options in adapters.items():
+            make_adapter(type(model).from_pretrained(saved), name, adapter, options, folder)
+        cases = []
+        for described, tensors in inputs_of(name, processor):
+            case = {**described, "base": compute(name, model, tensors)}
+            difference = largest_difference(name, folder, tensors, case["base"])
+            assert difference < 1e-4, f"{name}: the export differs from PyTorch by {difference}"
+            for adapter in adapters:
+                adapted = PeftModel.from_pretrained(type(model).from_pretrained(saved), folder / adapter).eval()
+                case[adapter] = compute(name, adapted, tensors)
+                key = "lastHiddenState" if name == "roberta" else "logits"
+                change = np.abs(np.array(case[adapter][key]) - np.array(case["base"][key])).max()
+                assert change > 0.05, f"{name}: {adapter} changes nothing"
+                print(f"  {adapter} changes outputs by up to {change:.3f}")
+            margins = {key: round(value["smallestMargin"], 5) for key, value in case.items() if "smallestMargin" in value}
+            assert min(margins.values(), default=1) > 1e-3, f"{name}: greedy tokens lie too near to each other: {margins}"
+            print(f"  ONNX Runtime against PyTorch: {difference:.1e}", margins or "")
+            cases.append(case)
+    (folder / "vectors.json").write_text(json.dumps({"cases": cases}, separators=(",", ":")) + "\n")
+
+
+def main():
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in sys.argv[1:] or FIXTURES:
+        make(name)
+    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
+    (FOLDER / "versions.json").write_text(json.dumps({"python": platform.python_version(), **versions}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+/**
+ * A model in the layout of transformers.js that is small enough to be written here: a BERT of one layer without attention, whose output is
+ * a vector for each token and a score for each of two labels. What real exports look like is in `__fixtures__`.
+ */
+import { type Adapter, createAdapter, createConfig, type Shape } from '@fourierft/core'
+import { createModel, DataType, type NewNode, type NewTensor } from '@fourierft/onnx'
+
+const WIDTH = 16
+const WORDS = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', 'a', 'small', 'model', 'of', 'few', 'words']
+
+export const QUERY = 'bert.encoder.layer.0.attention.self.query'
+export const OUTPUT = 'bert.encoder.layer.0.output.dense'
+
+/** Layers that an adapter may change, `[out, in]`. */
+export const SHAPES: Readonly<Record<string, Shape>> = {
+  [QUERY]: [2 * WIDTH, WIDTH],
+  [OUTPUT]: [WIDTH, 2 * WIDTH],
+}
+
+/** Large enough to be seen in the output. */
+export function adapterFor(seed: number, shapes: Readonly<Record<string, Shape>> = SHAPES): Adapter {
+  const config = createConfig({ nFrequency: 24, scaling: 30, initWeights: false })
+  return createAdapter(config, shapes, { initialSeed: seed })
+}
+
+/** The files of the model by their paths in its folder. */
+export function tinyModel(): Record<string, string | Uint8Array> {
+  return {
+    'onnx/model.onnx': tinyGraph(),
+    'config.json': JSON.stringify({
+      model_type: 'bert',
+      architectures: ['BertForSequenceClassification'],
+      id2label: { 0: 'left', 1: 'right' },
+      label2id: { left: 0, right: 1 },
+    }),
+    'tokenizer_config.json': JSON.stringify({
+      tokenizer_class: 'BertTokenizer',
+      pad_token: '[PAD]',
+      unk_token: '[UNK]',
+      cls_token: '[CLS]',
+      sep_token: '[SEP]',
+      model_max_length: 8,
+    }),
+    'tokenizer.json': JSON.stringify({
+      version: '1.0',
+      truncation: null,
+      padding: null,
+      added_tokens: [],
+      normalizer: {
+        type: 'BertNormalizer',
+        clean_text: true,
+        handle_chinese_chars: true,
+        strip_accents: null,
+        lowercase: true,
+      },
+      pre_tokenizer: { type: 'BertPreTokenizer' },
+      post_processor: null,
+      decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
+      model: {
+        type: 'WordPiece',
+        unk_token: '[UNK]',
+        continuing_subword_prefix: '##',
+        max_input_chars_per_word: 100,
+        vocab: Object.fromEntries(WORDS.map((word, i) => [word, i])),
+      },
+    }),
+  }
+}
+
+function tinyGraph(): Uint8Array {
+  const nodes: NewNode[] = []
+  const initializers: NewTensor[] = []
+  const weight = (name: string, ...dims: number[]) => {
+    const length = dims.reduce((product, size) => product * size, 1)
+    const seed = initializers.length + 1
+    const values = Float32Array.from({ length }, (_, i) => 0.3 * Math.sin(seed * (i + 1)))
+    initializers.push({ name, dims, dataType: DataType.float, data: new Uint8Array(values.buffer) })
+    return name
+  }
+  const node = (name: string, opType: string, inputs: string[], output = `${name}_output_0`) => {
+    nodes.push({ name, opType, inputs, outputs: [output] })
+    return output
+  }
+  const linear = (module: string, x: string, [out, inner]: readonly number[], output?: string) => {
+    const path = `/${module.replace(/\.(?!\d)/g, '/')}`
+    const w = weight(`onnx::MatMul_${initializers.length}`, inner as number, out as number)
+    const product = node(`${path}/MatMul`, 'MatMul', [x, w])
+    return node(`${path}/Add`, 'Add', [weight(`${module}.bias`, out as number), product], output)
+  }
+  const words = weight('bert.embeddings.word_embeddings.weight', WORDS.length, WIDTH)
+  const hidden = node('/bert/embeddings/Gather', 'Gather', [words, 'input_ids'])
+  const inner = node('/bert/Tanh', 'Tanh', [linear(QUERY, hidden, SHAPES[QUERY] ?? [])])
+  const outer = linear(OUTPUT, inner, SHAPES[OUTPUT] ?? [])
+  const last = node('/bert/Add', 'Add', [hidden, outer], 'last_hidden_state')
+  nodes.push({
+    name: '/Mean',
+    opType: 'ReduceMean',
+    inputs: [last],
+    outputs: ['mean'],
+    attributes: { axes: { ints: [1] }, keepdims: { int: 0 } },
+  })
+  linear('classifier', 'mean', [2, WIDTH], 'logits')
+  const ids = (name: string) => ({ name, dataType: DataType.int64, dims: ['batch', 'sequence'] })
+  const graph = {
+    name: 'main_graph',
+    inputs: [ids('input_ids'), ids('attention_mask')],
+    outputs: [
+      { name: 'last_hidden_state', dataType: DataType.float, dims: ['batch', 'sequence', WIDTH] },
+      { name: 'logits', dataType: DataType.float, dims: ['batch', 2] },
+    ],
+    initializers,
+    nodes,
+  }
+  return createModel(graph, { opset: 17 }).toBytes()
+}

@@ -1,0 +1,203 @@
+/** Adapters on pipelines and models of transformers.js: what every user does, in Node, with the native kernel and without. */
+
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { FourierFTError, savePretrained } from '@fourierft/core'
+import {
+  AutoModel,
+  AutoTokenizer,
+  env,
+  LogLevel,
+  type PreTrainedModel,
+  pipeline,
+} from '@huggingface/transformers'
+import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { adapterFor, OUTPUT, QUERY, SHAPES } from './__fixtures__/tiny-model.js'
+import { writeTinyModel } from './__fixtures__/write-tiny-model.js'
+import { attach } from './attach.js'
+
+beforeAll(() => {
+  env.localModelPath = writeTinyModel()
+  env.allowRemoteModels = false
+  // What a refused run was given is no news here.
+  env.logLevel = LogLevel.NONE
+})
+
+const open: { dispose(): Promise<unknown> }[] = []
+afterEach(async () => {
+  for (const each of open.splice(0)) await each.dispose().catch(() => undefined)
+})
+
+async function classifier() {
+  const made = await pipeline('text-classification', 'tiny-bert', { dtype: 'fp32' })
+  open.push(made)
+  return made
+}
+
+async function extractor() {
+  const made = await pipeline('feature-extraction', 'tiny-bert', { dtype: 'fp32' })
+  open.push(made)
+  return made
+}
+
+const TEXT = 'a small model of few words'
+
+/** What is thrown is typed; its message is for people. */
+async function errorOf(promise: Promise<unknown>): Promise<FourierFTError> {
+  const error = await promise.then(
+    () => new Error('nothing was thrown'),
+    (thrown) => thrown,
+  )
+  expect(error).toBeInstanceOf(FourierFTError)
+  return error
+}
+
+describe.each([true, false])('native: %s', (native) => {
+  test('three lines: load, swap, add, disable, detach', async () => {
+    const classify = await classifier()
+    const base = await classify(TEXT)
+    const adapters = await attach(classify, { native })
+    expect(await classify(TEXT)).toEqual(base)
+    const folder = mkdtempSync(join(tmpdir(), 'fourierft-'))
+    await savePretrained(adapterFor(1), folder)
+    await adapters.loadAdapter(folder)
+    const first = await classify(TEXT)
+    expect(first).not.toEqual(base)
+    await adapters.loadAdapter(adapterFor(2), { name: 'second' })
+    expect(await classify(TEXT)).toEqual(first)
+    expect(adapters.listAdapters()).toEqual(['default', 'second'])
+    adapters.setAdapter('second')
+    const second = await classify(TEXT)
+    expect(second).not.toEqual(first)
+    adapters.setAdapter(['default', 'second'])
+    const both = await classify(TEXT)
+    expect([first, second]).not.toContainEqual(both)
+    adapters.disableAdapters()
+    expect(await classify(TEXT)).toEqual(base)
+    adapters.enableAdapters()
+    expect(await classify(TEXT)).toEqual(both)
+    adapters.deleteAdapter('second')
+    expect(adapters.activeAdapters).toEqual(['default'])
+    expect(await classify(TEXT)).toEqual(first)
+    await adapters.detach()
+    expect(await classify(TEXT)).toEqual(base)
+  })
+
+  test('one adapter for each row of a batch', async () => {
+    const extract = await extractor()
+    const adapters = await attach(extract, { native })
+    await adapters.loadAdapter(adapterFor(1), { name: 'a' })
+    await adapters.loadAdapter(adapterFor(2, { [OUTPUT]: SHAPES[OUTPUT] as never }), { name: 'b' })
+    const rowsOf = async (name: string | null) => {
+      adapters.setAdapter(name ?? [])
+      return (await extract([TEXT, TEXT, TEXT])).data as Float32Array
+    }
+    const [a, b, none] = [await rowsOf('a'), await rowsOf('b'), await rowsOf(null)]
+    const mixed = await adapters.withAdapterPerRow(['a', null, 'b'], () => extract([TEXT, TEXT, TEXT]))
+    const row = none.length / 3
+    const expected = [...a.slice(0, row), ...none.slice(row, 2 * row), ...b.slice(2 * row)]
+    // Products of as many rows are rounded alike, but for the order of additions in a branch: 2·24 of 2⁻²⁴ each.
+    const largest = Math.max(...expected.map(Math.abs))
+    for (const [i, value] of (mixed.data as Float32Array).entries())
+      expect(Math.abs(value - (expected[i] as number))).toBeLessThan(48 * 2 ** -24 * largest)
+    const refused = adapters.withAdapterPerRow(['a', 'b'], () => extract([TEXT, TEXT, TEXT]))
+    expect((await errorOf(refused)).code).toBe('INVALID_OPTION')
+  })
+
+  test('calls at once with different adapters are each right', async () => {
+    const classify = await classifier()
+    const adapters = await attach(classify, { native })
+    const names = ['a', 'b', 'c']
+    for (const [seed, name] of names.entries()) await adapters.loadAdapter(adapterFor(seed + 1), { name })
+    const expected = []
+    for (const name of names) {
+      adapters.setAdapter(name)
+      expected.push(await classify(TEXT))
+    }
+    const calls = Array.from({ length: 60 }, (_, i) => {
+      adapters.setAdapter(names[i % 3] as string)
+      return classify(TEXT)
+    })
+    for (const [i, answer] of (await Promise.all(calls)).entries()) expect(answer).toEqual(expected[i % 3])
+  })
+})
+
+test('a model without a pipeline, by a path', async () => {
+  const path = join(env.localModelPath, 'tiny-bert')
+  const tokenizer = await AutoTokenizer.from_pretrained(path)
+  const model = await AutoModel.from_pretrained(path, { dtype: 'fp32' })
+  open.push(model)
+  const inputs = tokenizer(TEXT)
+  const { logits: base } = await model(inputs)
+  const adapters = await attach(model)
+  await adapters.loadAdapter(adapterFor(1))
+  expect((await model(inputs)).logits.data).not.toEqual(base.data)
+  expect((await model.forward(inputs)).logits.data).not.toEqual(base.data)
+})
+
+test('detach gives the very session objects and methods back where nothing was loaded', async () => {
+  const classify = await classifier()
+  const { model } = classify
+  const { sessions } = model
+  const own = [...Object.entries(sessions)]
+  const methods = [Object.getOwnPropertyNames(classify), Object.getOwnPropertyNames(model)]
+  const adapters = await attach(classify)
+  expect(model.sessions).not.toBe(sessions)
+  await adapters.detach()
+  expect(model.sessions).toBe(sessions)
+  expect([...Object.entries(sessions)]).toEqual(own)
+  expect([Object.getOwnPropertyNames(classify), Object.getOwnPropertyNames(model)]).toEqual(methods)
+  expect(() => adapters.setAdapter([])).toThrow(/detached/)
+})
+
+test('sessions look like ONNX Runtime’s', async () => {
+  const { model } = await classifier()
+  const { model: original } = model.sessions
+  const { inputNames, inputMetadata, outputNames, outputMetadata, config } = original
+  const adapters = await attach(model)
+  await adapters.loadAdapter(adapterFor(1))
+  const { model: adapted } = model.sessions
+  expect(adapted).not.toBe(original)
+  expect(adapted).toMatchObject({ inputNames, inputMetadata, outputNames, outputMetadata, config })
+})
+
+describe('bad input', () => {
+  test('what is no model, has no sessions, or is attached already', async () => {
+    expect((await errorOf(attach({} as PreTrainedModel))).code).toBe('INVALID_OPTION')
+    expect((await errorOf(attach(null as unknown as PreTrainedModel))).code).toBe('INVALID_OPTION')
+    const empty = { model: { sessions: {} } } as unknown as { model: PreTrainedModel }
+    expect((await errorOf(attach(empty))).code).toBe('UNSUPPORTED')
+    const classify = await classifier()
+    await attach(classify)
+    expect((await errorOf(attach(classify))).code).toBe('INVALID_STATE')
+    expect((await errorOf(attach(classify.model))).code).toBe('INVALID_STATE')
+  })
+
+  test('other modules, another shape, names, files: the pipeline goes on as before', async () => {
+    const classify = await classifier()
+    const adapters = await attach(classify)
+    await adapters.loadAdapter(adapterFor(1), { name: 'a' })
+    const answer = await classify(TEXT)
+    const load = (...args: Parameters<typeof adapters.loadAdapter>) => errorOf(adapters.loadAdapter(...args))
+    const elsewhere = adapterFor(1, { 'bert.encoder.layer.0.attention.self.queri': [32, 16] })
+    const missing = await load(elsewhere, { name: 'b' })
+    expect(missing.code).toBe('MODULE_NOT_FOUND')
+    expect(missing.message).toContain(QUERY)
+    expect((await load(adapterFor(1, { [QUERY]: [16, 16] }), { name: 'b' })).code).toBe('SHAPE_MISMATCH')
+    expect((await load(adapterFor(2), { name: 'a' })).code).toBe('ADAPTER_EXISTS')
+    expect((await load(adapterFor(2), { name: '' })).code).toBe('INVALID_OPTION')
+    expect((await load('./no-such-folder')).code).toBe('FILE_NOT_FOUND')
+    expect((await load(fileURLToPath(new URL('.', import.meta.url)))).code).toBe('FILE_NOT_FOUND')
+    const config = new TextEncoder().encode(JSON.stringify({ peft_type: 'LORA', r: 8 }))
+    expect((await load({ config, model: new Uint8Array(8) })).code).toBe('UNSUPPORTED_PEFT_TYPE')
+    const { config: own, model } = adapterFor(1).toBytes()
+    expect((await load({ config: own, model: model.subarray(0, model.length - 9) })).code).toBe(
+      'INVALID_SAFETENSORS',
+    )
+    expect(() => adapters.setAdapter('nobody')).toThrow(/there is a/)
+    expect(adapters.listAdapters()).toEqual(['a'])
+    expect(await classify(TEXT)).toEqual(answer)
+  })
+})

@@ -1,0 +1,63 @@
+/** `attach`: a model of transformers.js, or the model of a pipeline, ready for adapters. */
+import { FourierFTError } from '@fourierft/core'
+import type { PreTrainedModel, PretrainedModelOptions } from '@huggingface/transformers'
+import { modelOf, type Origin, originOf, type PipelineLike, sessionsOf } from './library.js'
+import { ModelAdapters } from './model-adapters.js'
+import { ModelFiles } from './model-files.js'
+import { PartSession } from './model-part.js'
+
+export interface AttachOptions {
+  /** What the model was loaded by (a name on the hub or a path), where it was loaded before this package was imported. */
+  readonly model?: string
+  /** The options it was loaded with (`dtype`, `device`, `revision`, …), together with `model`. */
+  readonly modelOptions?: PretrainedModelOptions
+  /** Module of an adapter → name of its node (MatMul, Gemm, …), for what the files do not tell. */
+  readonly moduleNames?: Readonly<Record<string, string>>
+  /** The native kernel: where it can be (`auto`, the default), never, or not without it. */
+  readonly native?: 'auto' | boolean
+}
+
+/**
+ * Nothing about the model's answers changes before an adapter is loaded. No session is made, and nothing is read in browsers.
+ *
+ * @param target a pipeline or a model
+ * @throws {FourierFTError} `INVALID_OPTION` for what is neither, or where the option `model` is needed; `UNSUPPORTED` for a model without
+ *   sessions; `INVALID_STATE` for one that is attached already
+ */
+export async function attach(
+  target: PipelineLike | PreTrainedModel,
+  options: AttachOptions = {},
+): Promise<ModelAdapters> {
+  const { moduleNames = {}, native = 'auto' } = options
+  const model = modelOf(target)
+  if (model === undefined)
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      'target: expected a pipeline or a model of @huggingface/transformers',
+      { option: 'target', received: target },
+    )
+  if (Object.values(model.sessions).some((session) => session instanceof PartSession))
+    throw new FourierFTError(
+      'INVALID_STATE',
+      'the model is attached already; use the object that attach() gave, or detach() it first',
+    )
+  if (sessionsOf(model).size === 0)
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      'the model has no sessions of ONNX Runtime that adapters could change',
+    )
+  const files = new ModelFiles(model, originFor(model, options))
+  const pipeline = (target as unknown) === model ? undefined : (target as PipelineLike)
+  return new ModelAdapters({ model, pipeline, files, options: { moduleNames, native } })
+}
+
+function originFor(model: PreTrainedModel, { model: name, modelOptions = {} }: AttachOptions): Origin {
+  const origin = name === undefined ? originOf(model) : { name, options: modelOptions }
+  if (origin) return origin
+  throw new FourierFTError(
+    'INVALID_OPTION',
+    'model: the model was loaded before @fourierft/transformers was imported, or by another copy of @huggingface/transformers, so that ' +
+      'its files are not known. Import this package first, or name what the model was loaded by: attach(…, { model, modelOptions })',
+    { option: 'model' },
+  )
+}

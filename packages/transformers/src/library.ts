@@ -1,0 +1,192 @@
+/**
+ * All that this package takes for true of `@huggingface/transformers` 4.3; `library.test.ts` holds each of it against the installed
+ * version. Everything else in this package sees a model through this file.
+ *
+ * Where a model's files are is the hard question: a session does not tell what it was made from, nor a model by what name it was loaded.
+ * So the name and the options are noted when a model is loaded: `PreTrainedModel.from_pretrained`, a public function which every
+ * `AutoModel` and pipeline calls, gets a doorman that passes everything through. For the files themselves transformers.js is then asked
+ * to load the model once more with a mark in the session options, and for this one call `InferenceSession.create` answers with what it
+ * was given instead of a session. So dtype, device, caches, revisions, external data and whatever else decides about files and options are
+ * decided by transformers.js, in Node, in bundles and in the build for CDNs alike, and no rule of it is written down here a second time.
+ * Noting what `create` is given at the first load would be simpler, but the `InferenceSession` of a bundle or of the CDN build cannot be
+ * reached before there is a session, and in browsers it would see the bytes, which nobody should hold.
+ */
+import { FourierFTError } from '@fourierft/core'
+import type { Ort } from '@fourierft/onnxruntime'
+import { env, PreTrainedModel, type PretrainedModelOptions, Tensor } from '@huggingface/transformers'
+import type { InferenceSession } from 'onnxruntime-common'
+import { runtime } from '#runtime'
+
+/** How a model was loaded. */
+export interface Origin {
+  /** What `from_pretrained` calls `pretrained_model_name_or_path`. */
+  readonly name: string
+  readonly options: PretrainedModelOptions
+}
+
+/** What transformers.js makes a session from. */
+export interface SessionOrigin {
+  /** A path in Node, bytes in browsers. */
+  readonly model: string | Uint8Array
+  readonly options: InferenceSession.SessionOptions
+}
+
+/** One of a model's sessions: ONNX Runtime's, with the dtype and the device that transformers.js has chosen. */
+export interface ModelSession {
+  readonly inputNames: readonly string[]
+  readonly outputNames: readonly string[]
+  readonly inputMetadata: readonly InferenceSession.ValueMetadata[]
+  readonly outputMetadata: readonly InferenceSession.ValueMetadata[]
+  run(...args: Parameters<InferenceSession['run']>): Promise<InferenceSession.ReturnType>
+  release(): Promise<void>
+  config?: unknown
+}
+
+/** A pipeline, as far as it matters here. */
+export interface PipelineLike {
+  model: PreTrainedModel
+}
+
+const origins = new WeakMap<PreTrainedModel, Origin>()
+const loadModel = PreTrainedModel.from_pretrained
+
+PreTrainedModel.from_pretrained = async function (
+  this: typeof PreTrainedModel,
+  name,
+  options = {},
+): Promise<PreTrainedModel> {
+  const model = await loadModel.call(this, name, options)
+  origins.set(model, { name, options })
+  return model
+}
+
+/** How the model was loaded; undefined where this package was not there yet. */
+export function originOf(model: PreTrainedModel): Origin | undefined {
+  return origins.get(model)
+}
+
+/** The model of a pipeline, or the model itself; undefined for what is neither. */
+export function modelOf(target: unknown): PreTrainedModel | undefined {
+  const isObject = (value: unknown): value is object =>
+    (typeof value === 'object' && value !== null) || typeof value === 'function'
+  if (!isObject(target)) return undefined
+  if ('sessions' in target && isObject(target.sessions)) return target as PreTrainedModel
+  return 'model' in target && isObject(target.model) && target.model !== target
+    ? modelOf(target.model)
+    : undefined
+}
+
+/** ONNX Runtime's own sessions of a model, by the names that it calls them. */
+export function sessionsOf(model: PreTrainedModel): ReadonlyMap<string, InferenceSession> {
+  const isSession = (value: unknown) =>
+    typeof value === 'object' && value !== null && 'run' in value && 'inputNames' in value
+  return new Map(Object.entries(model.sessions).filter(([, session]) => isSession(session)))
+}
+
+/**
+ * The names of the methods by which users and pipelines call a model or a pipeline: `_call`, `forward`, `generate`,
+ * `get_image_embeddings`, … All of them are asynchronous, and none of the others runs a session by itself.
+ */
+export function callNames(target: object): string[] {
+  const AsyncFunction = (async () => {}).constructor
+  const names = new Set<string>()
+  let owner = Object.getPrototypeOf(target)
+  for (
+    ;
+    owner && owner !== Function.prototype && owner !== Object.prototype;
+    owner = Object.getPrototypeOf(owner)
+  )
+    for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(owner)))
+      if (value instanceof AsyncFunction && (name === '_call' || !name.startsWith('_'))) names.add(name)
+  names.delete('dispose')
+  return [...names]
+}
+
+/** The ONNX Runtime that made the session. */
+export async function ortOf(session: InferenceSession): Promise<Ort> {
+  const InferenceSession = session.constructor as unknown as Ort['InferenceSession']
+  const installed = await runtime.loadOrt()
+  if (installed?.InferenceSession === InferenceSession) return installed
+  const { ort_tensor } = new Tensor('float32', Float32Array.of(0), [1]) as unknown as { ort_tensor: object }
+  return {
+    InferenceSession,
+    Tensor: ort_tensor.constructor as Ort['Tensor'],
+    env: env.backends.onnx as Ort['env'],
+    registerBackend() {
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        'this ONNX Runtime is inside of transformers.js; it takes no backend',
+      )
+    },
+  }
+}
+
+/** Marks the session options of a load that is to make no session. */
+const LOCATE = Symbol('@fourierft/transformers: locate')
+
+/** What stands in for a session in such a load. */
+class LocatedSession implements SessionOrigin {
+  readonly model: SessionOrigin['model']
+  readonly options: SessionOrigin['options']
+  /** transformers.js leaves dtype and device here. */
+  config: unknown
+
+  constructor(model: SessionOrigin['model'], options: SessionOrigin['options']) {
+    this.model = model
+    this.options = options
+  }
+}
+
+type Create = (model: string | Uint8Array, options?: object) => Promise<unknown>
+
+/** `create` is ours during a load that is to make no session; one such load at a time. */
+let lastLoad: Promise<unknown> = Promise.resolve()
+
+/**
+ * What transformers.js would make the model's own sessions from, by their names. In browsers this reads the files (from the cache, usually).
+ *
+ * @throws {FourierFTError} `UNSUPPORTED` where transformers.js does something else than this file takes for true
+ */
+export async function locateSessions(
+  model: PreTrainedModel,
+  sessions: ReadonlyMap<string, InferenceSession>,
+  { name, options }: Origin,
+): Promise<ReadonlyMap<string, SessionOrigin>> {
+  const { progress_callback: _, ...quiet } = options
+  const [session] = sessions.values()
+  const Session = session?.constructor as unknown as { create: Create }
+  const locate = async () => {
+    const { create } = Session
+    const marked: Create = async function (this: unknown, file, given, ...rest) {
+      if (!given || !(LOCATE in given)) return create.call(this, file, given, ...rest)
+      const { [LOCATE]: _, ...own } = given
+      return new LocatedSession(file, own)
+    }
+    Session.create = marked
+    try {
+      return await (model.constructor as typeof PreTrainedModel).from_pretrained(name, {
+        ...quiet,
+        session_options: { ...options.session_options, [LOCATE]: true } as object,
+      })
+    } finally {
+      if (Session.create === marked) Session.create = create
+    }
+  }
+  const load = lastLoad.then(locate)
+  lastLoad = load.catch(() => undefined)
+  const loaded = await load
+  const located = new Map<string, SessionOrigin>()
+  for (const key of sessions.keys()) {
+    const origin: unknown = loaded.sessions[key]
+    if (origin instanceof LocatedSession) located.set(key, origin)
+    else {
+      await loaded.dispose()
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `@huggingface/transformers ${env.version} does not tell the file of its session '${key}'; this package was made for 4.3`,
+        { expected: '4.3', received: env.version },
+      )
+    }
+  }
+  return located
+}

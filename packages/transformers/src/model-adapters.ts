@@ -1,0 +1,261 @@
+/** The adapters of one model: PEFT's verbs over all of its sessions. */
+import {
+  type AdaptedModule,
+  Adapter,
+  type AdapterSource,
+  FourierFTError,
+  type LoadAdapterOptions,
+  loadAdapter,
+} from '@fourierft/core'
+import { findLinearLayers, readModel } from '@fourierft/onnx'
+import type { PreTrainedModel } from '@huggingface/transformers'
+import { overrideCalls, viewOf } from './call-views.js'
+import { Calls } from './calls.js'
+import { type PipelineLike, sessionsOf } from './library.js'
+import type { ModelFiles } from './model-files.js'
+import { type Choice, type LoadedAdapter, ModelPart, type PartOptions, PartSession } from './model-part.js'
+import { placeModules } from './place-modules.js'
+
+export interface LoadOptions extends LoadAdapterOptions {
+  /** What to call it. Default `default`. */
+  readonly name?: string
+}
+
+/** What `attach` knows. */
+export interface AdapterHost {
+  readonly model: PreTrainedModel
+  /** Whose calls are whole calls too, each with one choice of adapters. */
+  readonly pipeline: PipelineLike | undefined
+  readonly files: ModelFiles
+  readonly options: PartOptions
+}
+
+export class ModelAdapters {
+  readonly model: PreTrainedModel
+  readonly #files: ModelFiles
+  readonly #moduleNames: Readonly<Record<string, string>>
+  readonly #parts: readonly ModelPart[]
+  readonly #calls = new Calls()
+  readonly #adapters = new Map<string, LoadedAdapter>()
+  readonly #restore: () => void
+  /** Where modules of adapters were found. */
+  readonly #places = new Map<string, ModelPart>()
+  #active: readonly LoadedAdapter[] = []
+  #enabled = true
+  #perRow: readonly (LoadedAdapter | null)[] | undefined
+  #loads = 0
+  #detached = false
+
+  /** `attach` makes these. */
+  constructor({ model, pipeline, files, options }: AdapterHost) {
+    this.model = model
+    this.#files = files
+    this.#moduleNames = options.moduleNames
+    const { sessions } = model
+    const originals = [...sessionsOf(model)]
+    this.#parts = originals.map(([name, session]) => new ModelPart(name, session, files, options))
+    model.sessions = this.#sessions(() => this.#choice())
+    const restoreModel = overrideCalls(model, (call) => {
+      const choice = this.#choice()
+      return this.#calls.begin(() => call(this.#view(choice)))
+    })
+    const restorePipeline =
+      pipeline &&
+      overrideCalls(pipeline, (call) => {
+        const choice = this.#choice()
+        return this.#calls.begin(() => call(viewOf(pipeline, { model: this.#view(choice) })))
+      })
+    this.#restore = () => {
+      restorePipeline?.()
+      restoreModel()
+      model.sessions = sessions
+    }
+  }
+
+  /** Names of the active adapters; they stay active while they are disabled. */
+  get activeAdapters(): readonly string[] {
+    return this.#active.map(({ name }) => name)
+  }
+
+  /** False between `disableAdapters` and `enableAdapters`. */
+  get enabled(): boolean {
+    return this.#enabled
+  }
+
+  /** The names of all adapters, in the order in which they came. */
+  listAdapters(): string[] {
+    return [...this.#adapters.keys()]
+  }
+
+  /**
+   * An adapter from the hub, a directory, a URL, files or memory, or one that is loaded already; active at once if it is the first. Calls
+   * that were begun are done before; calls that are begun meanwhile wait.
+   *
+   * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, `INVALID_STATE` after `detach`, and
+   *   what `loadAdapter` of `@fourierft/core` throws; nothing is changed then
+   */
+  async loadAdapter(
+    source: AdapterSource | Adapter,
+    { name = 'default', ...options }: LoadOptions = {},
+  ): Promise<void> {
+    this.#checkNewName(name)
+    const adapter = source instanceof Adapter ? source : await loadAdapter(source, options)
+    await this.#calls.change(() => this.#files.during(() => this.#include(name, adapter)))
+  }
+
+  /**
+   * The active adapter, or several: what they change is added up. Calls that were begun keep theirs.
+   *
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; nothing is changed then
+   */
+  setAdapter(names: string | readonly string[]): void {
+    this.#checkAttached()
+    this.#active = [...new Set(typeof names === 'string' ? [names] : names)].map((name) =>
+      this.#adapter(name),
+    )
+  }
+
+  /** No adapter is applied: the base model's own bits. */
+  disableAdapters(): void {
+    this.#checkAttached()
+    this.#enabled = false
+  }
+
+  /** The active adapters are applied again. */
+  enableAdapters(): void {
+    this.#checkAttached()
+    this.#enabled = true
+  }
+
+  /**
+   * Forgets an adapter. If it was active, the others that are active stay so; calls that were begun with it keep it.
+   *
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`
+   */
+  deleteAdapter(name: string): void {
+    this.#checkAttached()
+    const adapter = this.#adapter(name)
+    this.#adapters.delete(name)
+    this.#active = this.#active.filter((active) => active !== adapter)
+    this.#calls.idle().then(() => forget(adapter))
+  }
+
+  /**
+   * Every call that the function begins has one adapter for each row of its batch: those before its first `await`.
+   *
+   * @param names an adapter for each of equal parts of the batch (usually each row), null for the base model
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; the call throws `INVALID_OPTION` for a batch that cannot be divided so
+   */
+  withAdapterPerRow<T>(names: readonly (string | null)[], run: () => T): T {
+    this.#checkAttached()
+    const before = this.#perRow
+    this.#perRow = names.map((name) => (name === null ? null : this.#adapter(name)))
+    try {
+      return run()
+    } finally {
+      this.#perRow = before
+    }
+  }
+
+  /**
+   * Gives the model its own sessions back: the very ones, or, where an adapter had layers, new ones of the same files and options. All
+   * adapters are forgotten; calls that were begun are done before.
+   */
+  async detach(): Promise<void> {
+    this.#checkAttached()
+    this.#detached = true
+    await this.#calls.change(() =>
+      this.#files.during(async () => {
+        this.#restore()
+        for (const part of this.#parts) this.model.sessions[part.name] = await part.restore()
+      }),
+    )
+  }
+
+  #sessions(choice: () => Choice): Record<string, PartSession> {
+    return Object.fromEntries(
+      this.#parts.map((part) => [part.name, new PartSession(part, part.config, choice)]),
+    )
+  }
+
+  #view(choice: Choice): PreTrainedModel {
+    return viewOf(this.model, { sessions: { ...this.model.sessions, ...this.#sessions(() => choice) } })
+  }
+
+  #choice(): Choice {
+    if (!this.#enabled) return { added: [] }
+    return this.#perRow ? { perRow: this.#perRow } : { added: this.#active }
+  }
+
+  async #include(name: string, adapter: Adapter): Promise<void> {
+    this.#checkNewName(name)
+    const adapters = await this.#divide(adapter)
+    const loaded = { name, id: `${name}#${++this.#loads}`, parts: new Set(adapters.keys()) }
+    try {
+      for (const [part, own] of adapters) await part.load(loaded.id, own)
+    } catch (error) {
+      forget(loaded)
+      throw error
+    }
+    this.#adapters.set(name, loaded)
+    if (this.#adapters.size === 1) this.#active = [loaded]
+  }
+
+  /** Each part's share of an adapter. */
+  async #divide(adapter: Adapter): Promise<Map<ModelPart, Adapter>> {
+    const [only, ...others] = this.#parts
+    if (only && others.length === 0) return new Map([[only, adapter]])
+    const modules = [...adapter.modules.keys()]
+    if (modules.some((module) => !this.#places.has(module))) {
+      const parts = []
+      for (const part of this.#parts) {
+        const model = readModel(await this.#files.read(part.name), { file: part.name })
+        parts.push({ part, name: part.name, layers: findLinearLayers(model) })
+      }
+      for (const [module, part] of placeModules(modules, parts, this.#moduleNames))
+        this.#places.set(module, part)
+    }
+    const shares = new Map<ModelPart, Map<string, AdaptedModule>>()
+    for (const [name, module] of adapter.modules) {
+      const part = this.#places.get(name) as ModelPart
+      const share = shares.get(part) ?? new Map<string, AdaptedModule>()
+      shares.set(part, share.set(name, module))
+    }
+    return new Map(Array.from(shares, ([part, own]) => [part, new Adapter({ ...adapter, modules: own })]))
+  }
+
+  #adapter(name: string): LoadedAdapter {
+    const adapter = this.#adapters.get(name)
+    if (adapter) return adapter
+    const known = this.listAdapters()
+    throw new FourierFTError(
+      'ADAPTER_NOT_FOUND',
+      `there is no adapter '${name}'; there is ${known.join(', ') || 'none'}`,
+      { option: 'name', expected: known, received: name },
+    )
+  }
+
+  #checkNewName(name: string): void {
+    this.#checkAttached()
+    if (typeof name !== 'string' || name === '')
+      throw new FourierFTError('INVALID_OPTION', 'name: expected a name for the adapter', {
+        option: 'name',
+        received: name,
+      })
+    if (this.#adapters.has(name))
+      throw new FourierFTError(
+        'ADAPTER_EXISTS',
+        `there is an adapter '${name}' already; delete it first or choose another name`,
+        { option: 'name', received: name },
+      )
+  }
+
+  #checkAttached(): void {
+    if (this.#detached)
+      throw new FourierFTError('INVALID_STATE', 'the model is detached; call attach() again')
+  }
+}
+
+function forget({ id, parts }: LoadedAdapter): void {
+  for (const { adapted } of parts) if (adapted?.listAdapters().includes(id)) adapted.deleteAdapter(id)
+}

@@ -1,0 +1,61 @@
+/**
+ * The files of a model's sessions. Paths are kept; bytes, which is what there is in browsers, are read again whenever they are needed, and
+ * forgotten when the work that needed them is done.
+ */
+import type { ModelSource } from '@fourierft/onnxruntime'
+import type { PreTrainedModel } from '@huggingface/transformers'
+import type { InferenceSession } from 'onnxruntime-common'
+import { runtime } from '#runtime'
+import { locateSessions, type Origin, type SessionOrigin, sessionsOf } from './library.js'
+
+export class ModelFiles {
+  readonly #model: PreTrainedModel
+  readonly #sessions: ReadonlyMap<string, InferenceSession>
+  readonly #origin: Origin
+  #located: Promise<ReadonlyMap<string, SessionOrigin>> | undefined
+
+  constructor(model: PreTrainedModel, origin: Origin) {
+    this.#model = model
+    this.#sessions = sessionsOf(model)
+    this.#origin = origin
+  }
+
+  /** While `work` runs each file is read once. */
+  async during<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } finally {
+      const located = await this.#located?.catch(() => undefined)
+      const arePaths = located && [...located.values()].every(({ model }) => typeof model === 'string')
+      if (!arePaths) this.#located = undefined
+    }
+  }
+
+  /** What transformers.js makes the session from. */
+  async origin(session: string): Promise<SessionOrigin> {
+    this.#located ??= locateSessions(this.#model, this.#sessions, this.#origin)
+    return (await this.#located).get(session) as SessionOrigin
+  }
+
+  /** Of one session: what to make another from, and ONNX Runtime's options as transformers.js has chosen them. */
+  async of(
+    session: string,
+  ): Promise<{ readonly model: ModelSource; readonly options: SessionOrigin['options'] }> {
+    const { model, options } = await this.origin(session)
+    if (typeof model === 'string') return { model, options }
+    const { externalData: _, ...others } = options
+    return { model: () => this.#bytes(session), options: others }
+  }
+
+  /** @throws {FourierFTError} `IO_ERROR` */
+  async read(session: string): Promise<Uint8Array> {
+    const { model } = await this.origin(session)
+    return typeof model === 'string' ? runtime.readFile(model) : model
+  }
+
+  async #bytes(session: string) {
+    const { options } = await this.origin(session)
+    const bytes = await this.read(session)
+    return { bytes, ...(options.externalData && { externalData: options.externalData }) }
+  }
+}

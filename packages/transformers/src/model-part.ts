@@ -1,0 +1,135 @@
+/**
+ * One of the sessions of a model: transformers.js's own until an adapter has layers in it, an adapted one from then on. What stands in
+ * `model.sessions` is a `PartSession`, which stays.
+ */
+import type { Adapter } from '@fourierft/core'
+import { type AdaptedSession, createSession, type Ort } from '@fourierft/onnxruntime'
+import type { InferenceSession } from 'onnxruntime-common'
+import { type ModelSession, ortOf } from './library.js'
+import type { ModelFiles } from './model-files.js'
+
+/** An adapter of the model. */
+export interface LoadedAdapter {
+  readonly name: string
+  /** What its parts call it: another one of the name may be loaded while calls still use this one. */
+  readonly id: string
+  readonly parts: ReadonlySet<ModelPart>
+}
+
+/** What a call applies: adapters that are added, or one (null: none) for each of equal parts of the batch. */
+export type Choice =
+  | { readonly added: readonly LoadedAdapter[] }
+  | { readonly perRow: readonly (LoadedAdapter | null)[] }
+
+export interface PartOptions {
+  readonly moduleNames: Readonly<Record<string, string>>
+  readonly native: 'auto' | boolean
+}
+
+type RunArguments = Parameters<InferenceSession['run']>
+
+export class ModelPart {
+  readonly name: string
+  readonly #original: InferenceSession
+  readonly #files: ModelFiles
+  readonly #options: PartOptions
+  #adapted: AdaptedSession | undefined
+
+  constructor(name: string, original: InferenceSession, files: ModelFiles, options: PartOptions) {
+    this.name = name
+    this.#original = original
+    this.#files = files
+    this.#options = options
+  }
+
+  get session(): AdaptedSession | InferenceSession {
+    return this.#adapted ?? this.#original
+  }
+
+  /** What transformers.js keeps at a session: dtype and device. */
+  get config(): unknown {
+    return (this.#original as ModelSession).config
+  }
+
+  /** Undefined while no adapter has layers here. */
+  get adapted(): AdaptedSession | undefined {
+    return this.#adapted
+  }
+
+  /** @throws {FourierFTError} what `AdaptedSession.loadAdapter` throws; nothing is changed then */
+  async load(id: string, adapter: Adapter): Promise<void> {
+    this.#adapted ??= await this.#adapt()
+    await this.#adapted.loadAdapter(adapter, { name: id })
+  }
+
+  run(choice: Choice, args: RunArguments): Promise<InferenceSession.ReturnType> {
+    const session = this.#adapted
+    if (session === undefined) return this.#original.run(...args)
+    const idOf = (adapter: LoadedAdapter | null) => (adapter?.parts.has(this) ? adapter.id : null)
+    if ('perRow' in choice) {
+      const ids = choice.perRow.map(idOf)
+      return session.withAdapterPerRow(ids, () => session.run(...args))
+    }
+    // What is set when the run begins is what it applies.
+    session.setAdapter(choice.added.map(idOf).filter((id) => id !== null))
+    return session.run(...args)
+  }
+
+  /** The session as it was before it was adapted: itself, or one of its bits. */
+  async restore(): Promise<InferenceSession> {
+    if (this.#adapted === undefined) return this.#original
+    await this.#adapted.release()
+    const { InferenceSession } = await ortOf(this.#original)
+    const { model, options } = await this.#files.origin(this.name)
+    const session =
+      typeof model === 'string'
+        ? await InferenceSession.create(model, options)
+        : await InferenceSession.create(model, options)
+    return Object.assign(session, { config: this.config })
+  }
+
+  async #adapt(): Promise<AdaptedSession> {
+    const ort: Ort = await ortOf(this.#original)
+    const { model, options } = await this.#files.of(this.name)
+    return createSession(model, { ...options, ...this.#options, ort, session: this.#original })
+  }
+}
+
+/** Looks like a session of ONNX Runtime. */
+export class PartSession implements ModelSession {
+  readonly part: ModelPart
+  /** transformers.js keeps dtype and device here. */
+  config: unknown
+  readonly #choice: () => Choice
+
+  /** @param choice what a run applies */
+  constructor(part: ModelPart, config: unknown, choice: () => Choice) {
+    this.part = part
+    this.config = config
+    this.#choice = choice
+  }
+
+  get inputNames(): readonly string[] {
+    return this.part.session.inputNames
+  }
+
+  get outputNames(): readonly string[] {
+    return this.part.session.outputNames
+  }
+
+  get inputMetadata(): readonly InferenceSession.ValueMetadata[] {
+    return this.part.session.inputMetadata
+  }
+
+  get outputMetadata(): readonly InferenceSession.ValueMetadata[] {
+    return this.part.session.outputMetadata
+  }
+
+  run(...args: RunArguments): Promise<InferenceSession.ReturnType> {
+    return this.part.run(this.#choice(), args)
+  }
+
+  release(): Promise<void> {
+    return this.part.session.release()
+  }
+}

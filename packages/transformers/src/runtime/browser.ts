@@ -1,0 +1,10 @@
+/** Browsers: ONNX Runtime is inside of transformers.js or of the bundle, models are bytes. */
+import { FourierFTError } from '@fourierft/core'
+import type { Runtime } from './runtime.js'
+
+export const runtime: Runtime = {
+  loadOrt: async () => undefined,
+  async readFile(path) {
+    throw new FourierFTError('IO_ERROR', `${path}: there are no files here`, { file: path })
+  },
+}

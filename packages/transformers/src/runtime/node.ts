@@ -1,0 +1,27 @@
+/** Node: transformers.js imports `onnxruntime-node`, and hands it the paths of models. */
+import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { FourierFTError } from '@fourierft/core'
+import type { Runtime } from './runtime.js'
+
+export const runtime: Runtime = {
+  async loadOrt() {
+    const resolve = createRequire(import.meta.url)
+    try {
+      // From where transformers.js stands, so that it is its copy and no other.
+      return createRequire(resolve.resolve('@huggingface/transformers'))('onnxruntime-node')
+    } catch {
+      return undefined
+    }
+  },
+  async readFile(path) {
+    try {
+      return await readFile(path)
+    } catch (cause) {
+      throw new FourierFTError('IO_ERROR', `${path} could not be read: ${(cause as Error).message}`, {
+        file: path,
+        cause,
+      })
+    }
+  },
+}

@@ -1,0 +1,13 @@
+/** What differs between Node and the browser: whether there is an ONNX Runtime module beside transformers.js, and files. */
+import type { Ort } from '@fourierft/onnxruntime'
+
+export interface Runtime {
+  /** The `onnxruntime-node` that transformers.js uses; undefined where it has ONNX Runtime inside, or another one. */
+  loadOrt(): Promise<Ort | undefined>
+  /**
+   * A file by its path.
+   *
+   * @throws {FourierFTError} `IO_ERROR`
+   */
+  readFile(path: string): Promise<Uint8Array>
+}
