@@ -29,6 +29,9 @@ const BUDGET = 4000
 /** Each case is repeated within a round until it takes about this long, in milliseconds. */
 const ROUND_TIME = 20
 
+/** Calls of less milliseconds than this are disturbed by caches that hold what another case has used. */
+const SHORT = 200
+
 /**
  * What a case costs, in milliseconds: all processor time of this process (user and system, garbage collection included), which a busy
  * machine disturbs least and is fair where both sides run on one thread; or the time on the wall, where threads or a device compute.
@@ -47,6 +50,7 @@ const CLOCKS: Readonly<Record<Clock, () => number>> = {
 export async function interleave(cases: readonly Case[], effort: Effort, clock: Clock): Promise<number[][]> {
   const now = CLOCKS[clock]
   const repeats: number[] = []
+  const isShort: boolean[] = []
   let roundTime = 0
   for (const each of cases) {
     // Warm-up, so that V8 has compiled what is measured: one call, then as many as fit a round.
@@ -54,12 +58,17 @@ export async function interleave(cases: readonly Case[], effort: Effort, clock: 
     const warm = await time(now, each, Math.ceil(ROUND_TIME / Math.max(first, ROUND_TIME / 2000)))
     const count = Math.max(1, Math.round(ROUND_TIME / warm))
     repeats.push(count)
-    roundTime += count * warm
+    isShort.push(warm < SHORT)
+    roundTime += (count + (warm < SHORT ? 1 : 0)) * warm
   }
   const rounds = Math.min(ROUNDS[effort], Math.max(FEWEST_ROUNDS, Math.floor(BUDGET / roundTime)))
   const times: number[][] = cases.map(() => [])
   for (let round = 0; round < rounds; round++) {
-    for (const [i, each] of cases.entries()) times[i].push(await time(now, each, repeats[i]))
+    for (const [i, each] of cases.entries()) {
+      // What the case before has left in the caches is not what a case costs.
+      if (isShort[i]) await time(now, each, 1)
+      times[i].push(await time(now, each, repeats[i]))
+    }
   }
   return times
 }

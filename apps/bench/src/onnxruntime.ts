@@ -5,7 +5,6 @@
  * Everything computes on one thread and is measured by the processor's time, which a busy machine disturbs least. A layer is one of a chain of
  * layers with their own weights, so that neither what a run costs nor a cache that holds a single weight is what is measured.
  */
-import { type Adapter, createAdapter, createConfig } from '@fourierft/core'
 import { DOMAIN } from '@fourierft/onnx'
 import { type AdaptedSession, createSession, registerFourierFTBackend } from '@fourierft/onnxruntime'
 import * as ort from 'onnxruntime-node'
@@ -19,7 +18,10 @@ import {
   trainingModel,
 } from './layer-chain.js'
 import { type Case, type Clock, type Comparison, type Effort, printRatios, printSection } from './measure.js'
+import { printAdapterMemory, printStartUp } from './onnxruntime-memory.js'
 import { type PeftPeer, startPeftPeer } from './peft-peer.js'
+import { randomAdapter } from './random-adapter.js'
+import { findEncoder, switching, wholeModel } from './sentence-encoder.js'
 
 const N = 1000
 const CLOCK: Clock = 'processor'
@@ -48,6 +50,15 @@ export async function benchmarkOnnxRuntime(effort: Effort): Promise<void> {
     peft?.stop()
   }
   await adapterPerRow(effort, hasNative)
+  printAdapterMemory(effort, hasNative ? [true, false] : [false])
+  const encoder = findEncoder()
+  if (encoder === undefined) {
+    console.log('\nwithout a whole model: name the file of paraphrase-MiniLM-L3-v2 in FOURIERFT_MINILM')
+    return
+  }
+  await wholeModel(effort, encoder, hasNative, CLOCK)
+  await switching(effort, encoder, hasNative, CLOCK)
+  printStartUp(effort, encoder, hasNative)
 }
 
 /** Whether there is a native kernel; the line that says why not is the package's own. */
@@ -87,7 +98,7 @@ async function forwardPasses(
     const model = servingModel(size, 'frozen')
     const frozen = await ort.InferenceSession.create(model, ONE_THREAD)
     const lora = await ort.InferenceSession.create(servingModel(size, 'LoRA'), ONE_THREAD)
-    const adapters = randomAdapter(chainShapes(size), 1)
+    const adapters = randomAdapter(chainShapes(size), N, 1)
     const adapted = async (native: boolean) => createSession(model, { ...ONE_THREAD, adapters, native })
     const portable = await adapted(false)
     const native = hasNative ? await adapted(true) : undefined
@@ -197,7 +208,9 @@ async function adapterPerRow(effort: Effort, hasNative: boolean): Promise<void> 
   for (const d of effort === 'quick' ? [256] : [768, 4096]) {
     const size = { ...sizeOf(d, count), ...(effort === 'quick' ? { layers: 1 } : {}) }
     const model = servingModel(size, 'frozen')
-    const adapters = Object.fromEntries(names.map((name, i) => [name, randomAdapter(chainShapes(size), i)]))
+    const adapters = Object.fromEntries(
+      names.map((name, i) => [name, randomAdapter(chainShapes(size), N, i)]),
+    )
     const x = floats(noise(count * d), [count, d])
     for (const native of hasNative ? [true, false] : [false]) {
       const session = await createSession(model, { ...ONE_THREAD, adapters, native })
@@ -261,11 +274,6 @@ function runs(
 
 const chainShapes = ({ d, layers }: Chain) =>
   Object.fromEntries(Array.from({ length: layers }, (_, i) => [moduleOf(i), [d, d] as const]))
-
-function randomAdapter(shapes: Readonly<Record<string, readonly [number, number]>>, seed: number): Adapter {
-  const config = createConfig({ targetModules: Object.keys(shapes), nFrequency: N, initWeights: false })
-  return createAdapter(config, shapes, { initialSeed: seed })
-}
 
 function peftCases(peft: PeftPeer | undefined, pass: 'forward' | 'training', size: Size): Case[] {
   if (!peft) return []

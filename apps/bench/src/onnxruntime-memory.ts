@@ -1,0 +1,136 @@
+/**
+ * What a hundred adapters of one model take, and what a session takes until its first run is done: memory and time. Each case runs in a fresh
+ * process, this file being its program.
+ */
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { createSession } from '@fourierft/onnxruntime'
+import * as ort from 'onnxruntime-node'
+import { moduleOf, noise, servingModel } from './layer-chain.js'
+import { type Effort, formatRatio, median, printSection, ratio } from './measure.js'
+import { randomAdapter } from './random-adapter.js'
+import { encoderAdapter, encoderFeeds } from './sentence-encoder.js'
+
+const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
+const MIB = 2 ** 20
+/** BERT base: query and value of twelve layers. */
+const BERT = { d: 768, layers: 24 }
+const N = 1000
+
+const START_UPS = ['plain', 'portable', 'native'] as const
+type StartUp = (typeof START_UPS)[number]
+
+interface Costs {
+  readonly milliseconds: number
+  /** Bytes. */
+  readonly peak: number
+}
+
+/** @param kernels whether to measure the native one, the portable function */
+export function printAdapterMemory(effort: Effort, kernels: readonly boolean[]): void {
+  const count = effort === 'quick' ? 20 : 100
+  const goal = (12 * count) / 100
+  printSection(
+    `Memory of ${count} adapters`,
+    `query and value of twelve layers of 768×768, n = ${N}: what a session holds more with them than with one, each of them used`,
+  )
+  const bytes = ((count * BERT.layers * N * 4) / MIB).toFixed(1)
+  for (const native of kernels) {
+    const { heap, resident } = inProcess<{ heap: number; resident: number }>('adapters', native, count)
+    const verdict = heap / MIB <= goal ? 'met' : 'missed'
+    console.log(
+      `  ${(native ? 'native' : 'portable').padEnd(30)}JavaScript's memory ${(heap / MIB).toFixed(1)} MiB (goal ${goal}: ${verdict})   ` +
+        `the process's ${(resident / MIB).toFixed(1)} MiB   the coefficients are ${bytes} MiB`,
+    )
+  }
+}
+
+/** @param model the path of a sentence encoder */
+export function printStartUp(effort: Effort, model: string, hasNative: boolean): void {
+  printSection(
+    'Start-up of the whole model',
+    'from createSession() with an adapter to the end of the first run, as multiples of a plain session; processor time, peak memory',
+  )
+  const names = START_UPS.filter((name) => name !== 'native' || hasNative)
+  const rounds = Array.from({ length: effort === 'quick' ? 1 : 5 }, () =>
+    names.map((name) => inProcess<Costs>('start', name, model)),
+  )
+  const of = (name: number, cost: keyof Costs) => rounds.map((round) => round[name][cost])
+  for (const [i, name] of names.entries())
+    if (i > 0)
+      console.log(
+        `  ${name.padEnd(30)}time ${formatRatio(ratio(of(i, 'milliseconds'), of(0, 'milliseconds')))}   ` +
+          `peak ${formatRatio(ratio(of(i, 'peak'), of(0, 'peak')))} (plain: ${(median(of(0, 'peak')) / MIB).toFixed(0)} MiB)`,
+      )
+}
+
+function inProcess<Result>(...args: readonly unknown[]): Result {
+  const { stdout, stderr, status } = spawnSync(
+    process.execPath,
+    ['--expose-gc', fileURLToPath(import.meta.url), ...args.map(String)],
+    { encoding: 'utf8' },
+  )
+  if (status !== 0) throw new Error(`the measurement ${args.join(' ')} failed: ${stderr}`)
+  return JSON.parse(stdout.trim().split('\n').at(-1) as string) as Result
+}
+
+async function adapters(native: boolean, count: number): Promise<{ heap: number; resident: number }> {
+  const modules = Array.from({ length: BERT.layers }, (_, i) => moduleOf(i))
+  const shapes = Object.fromEntries(modules.map((module) => [module, [BERT.d, BERT.d] as const]))
+  const session = await createSession(servingModel(BERT, 'frozen'), { ...ONE_THREAD, native })
+  const x = new ort.Tensor('float32', noise(BERT.d), [1, BERT.d])
+  const load = async (from: number, to: number) => {
+    for (let i = from; i < to; i++) {
+      const name = `adapter${i}`
+      // As from a file.
+      const { config, model } = randomAdapter(shapes, N, i).toBytes()
+      await session.loadAdapter({ config, model }, { name })
+      session.setAdapter(name)
+      await session.run({ x })
+    }
+  }
+  const now = async () => {
+    for (let i = 0; i < 4; i++) {
+      await new Promise((done) => setTimeout(done, 20))
+      global.gc?.()
+    }
+    const { heapUsed, external, rss } = process.memoryUsage()
+    return { heap: heapUsed + external, resident: rss }
+  }
+  await load(0, 5)
+  const before = await now()
+  await load(5, count + 5)
+  const after = await now()
+  await session.release()
+  return { heap: after.heap - before.heap, resident: after.resident - before.resident }
+}
+
+async function start(name: StartUp, path: string): Promise<Costs> {
+  const adapter = encoderAdapter(path)
+  const feeds = encoderFeeds(1, 16)
+  // Linux alone can set the high-water mark back.
+  const mark = '/proc/self/clear_refs'
+  if (existsSync(mark)) writeFileSync(mark, '5')
+  const before = process.memoryUsage.rss()
+  const cpu = process.cpuUsage()
+  const session =
+    name === 'plain'
+      ? await ort.InferenceSession.create(path, ONE_THREAD)
+      : await createSession(path, { ...ONE_THREAD, native: name === 'native', adapters: adapter })
+  await session.run(feeds)
+  const { user, system } = process.cpuUsage(cpu)
+  const peak = existsSync(mark)
+    ? Number(readFileSync('/proc/self/status', 'utf8').match(/^VmHWM:\s+(\d+) kB$/m)?.[1]) * 1024
+    : process.resourceUsage().maxRSS * 1024
+  return { milliseconds: (user + system) / 1000, peak: peak - before }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [what, first, second] = process.argv.slice(2)
+  const result =
+    what === 'start'
+      ? await start(first as StartUp, second)
+      : await adapters(first === 'true', Number(second))
+  console.log(JSON.stringify(result))
+}

@@ -1,0 +1,7 @@
+/** Adapters with random coefficients, on PEFT's own entries. */
+import { type Adapter, createAdapter, createConfig, type Shapes } from '@fourierft/core'
+
+export function randomAdapter(shapes: Shapes, n: number, seed: number): Adapter {
+  const config = createConfig({ targetModules: Object.keys(shapes), nFrequency: n, initWeights: false })
+  return createAdapter(config, shapes, { initialSeed: seed })
+}
