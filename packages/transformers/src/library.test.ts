@@ -1,0 +1,159 @@
+/**
+ * What this package takes for true of transformers.js, one fact in each test: after an update of the library the titles of those that
+ * fail say what has changed.
+ */
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import {
+  AutoModel,
+  AutoModelForSequenceClassification,
+  BertModel,
+  env,
+  PreTrainedModel,
+  PretrainedConfig,
+  pipeline,
+  Tensor,
+} from '@huggingface/transformers'
+import type * as Ort from 'onnxruntime-common'
+import { beforeAll, expect, test } from 'vitest'
+import { writeTinyModel } from './__fixtures__/write-tiny-model.js'
+import { callNames, locateSessions, modelOf, originOf, ortOf, sessionsOf } from './library.js'
+
+const installed: typeof Ort = createRequire(
+  createRequire(import.meta.url).resolve('@huggingface/transformers'),
+)('onnxruntime-node')
+const Session = installed.InferenceSession as unknown as { create: (...args: unknown[]) => Promise<unknown> }
+
+beforeAll(() => {
+  env.localModelPath = writeTinyModel()
+  env.allowRemoteModels = false
+})
+
+const load = () => AutoModel.from_pretrained('tiny-bert', { dtype: 'fp32' })
+
+test('it is a version that this package was tested with', () => {
+  expect(env.version).toMatch(/^4\.3\./)
+})
+
+test('AutoModel and pipeline load models by PreTrainedModel.from_pretrained, with the name and the options', async () => {
+  const session_options = { graphOptimizationLevel: 'basic' } as const
+  const model = await AutoModelForSequenceClassification.from_pretrained('tiny-bert', {
+    dtype: 'fp32',
+    session_options,
+  })
+  expect(originOf(model)).toMatchObject({ name: 'tiny-bert', options: { dtype: 'fp32', session_options } })
+  const { model: inner } = await pipeline('feature-extraction', 'tiny-bert', { dtype: 'fp32', device: 'cpu' })
+  expect(originOf(inner)).toMatchObject({ name: 'tiny-bert', options: { dtype: 'fp32', device: 'cpu' } })
+  await model.dispose()
+  await inner.dispose()
+})
+
+test('a model has its sessions in the field `sessions`, a pipeline its model in the field `model`', async () => {
+  const extract = await pipeline('feature-extraction', 'tiny-bert', { dtype: 'fp32' })
+  expect(extract.model).toBeInstanceOf(PreTrainedModel)
+  expect(modelOf(extract)).toBe(extract.model)
+  expect(modelOf(extract.model)).toBe(extract.model)
+  expect([...sessionsOf(extract.model).keys()]).toEqual(['model'])
+  await extract.dispose()
+})
+
+test('a session is onnxruntime-node’s own, with dtype and device in the field `config`', async () => {
+  const model = await load()
+  const session = sessionsOf(model).get('model')
+  expect(session).toBeInstanceOf(installed.InferenceSession)
+  expect(session).toMatchObject({ config: { dtype: 'fp32', device: 'cpu' } })
+  expect(await ortOf(session as Ort.InferenceSession)).toBe(installed)
+  await model.dispose()
+})
+
+test('a tensor has in the field `ort_tensor` one of a class that sessions take; env.backends.onnx tells the versions', async () => {
+  const { ort_tensor } = new Tensor('float32', [0], [1]) as unknown as { ort_tensor: object }
+  const OrtTensor = ort_tensor.constructor as typeof Ort.Tensor
+  const model = await load()
+  const ids = () => new OrtTensor('int64', BigInt64Array.of(4n, 5n), [1, 2])
+  const session = sessionsOf(model).get('model') as Ort.InferenceSession
+  const { logits } = await session.run({ input_ids: ids(), attention_mask: ids() })
+  expect(logits?.dims).toEqual([1, 2])
+  expect(env.backends.onnx.versions).toEqual(installed.env.versions)
+  await model.dispose()
+})
+
+test('models and pipelines are functions that call their `_call`, also one that is put on them later', async () => {
+  const extract = await pipeline('feature-extraction', 'tiny-bert', { dtype: 'fp32' })
+  for (const target of [extract, extract.model]) {
+    Object.defineProperty(target, '_call', { configurable: true, value: (x: unknown) => ['called', x] })
+    expect((target as unknown as (x: unknown) => unknown)(1)).toEqual(['called', 1])
+    Reflect.deleteProperty(target, '_call')
+  }
+  await extract.dispose()
+})
+
+test('what is called from outside is asynchronous', async () => {
+  const extract = await pipeline('feature-extraction', 'tiny-bert', { dtype: 'fp32' })
+  expect(callNames(extract)).toEqual(['_call'])
+  expect(callNames(extract.model).slice(0, 3)).toEqual(['_call', 'forward', 'generate'])
+  expect(callNames(extract.model)).not.toContain('dispose')
+  await extract.dispose()
+})
+
+test('a run is session.run(feeds) with the inputs that `inputNames` tells, and nothing else', async () => {
+  const model = await load()
+  const { model: session } = model.sessions
+  const calls: unknown[][] = []
+  model.sessions = {
+    model: {
+      inputNames: ['input_ids', 'attention_mask'],
+      run: (...args: unknown[]) => {
+        calls.push(args)
+        return session.run(...args)
+      },
+      release: () => session.release(),
+    },
+  }
+  const ids = new Tensor('int64', [4n, 5n], [1, 2])
+  const { logits } = await model({ input_ids: ids, attention_mask: ids, others: ids })
+  expect(logits).toBeInstanceOf(Tensor)
+  expect(calls.map((args) => args.map((each) => Object.keys(each as object)))).toEqual([
+    [['input_ids', 'attention_mask']],
+  ])
+  await model.dispose()
+})
+
+test('dispose releases what is in `sessions`', async () => {
+  const model = await load()
+  let released = 0
+  const { model: session } = model.sessions
+  model.sessions = { model: { release: async () => ++released } }
+  await model.dispose()
+  expect(released).toBe(1)
+  await session.release()
+})
+
+test('a symbol in the session options comes as far as InferenceSession.create; there the path and the final options are known', async () => {
+  const model = await load()
+  const { create } = Session
+  let made = 0
+  Session.create = (...args) => {
+    made++
+    return create.apply(Session, args)
+  }
+  const located = await locateSessions(model, sessionsOf(model), {
+    name: 'tiny-bert',
+    options: { dtype: 'fp32', session_options: { intraOpNumThreads: 1 } },
+  })
+  Session.create = create
+  expect(made).toBe(0)
+  expect([...located.keys()]).toEqual(['model'])
+  expect(located.get('model')).toMatchObject({
+    model: join(env.localModelPath, 'tiny-bert/onnx/model.onnx'),
+    options: { executionProviders: ['cpu'], intraOpNumThreads: 1 },
+  })
+  expect(Object.getOwnPropertySymbols(located.get('model')?.options)).toEqual([])
+  await model.dispose()
+})
+
+test('a model is made of a configuration and its sessions', () => {
+  const sessions = { model: {} }
+  const model = new BertModel(new PretrainedConfig({ model_type: 'bert' }), sessions, {})
+  expect(model.sessions).toBe(sessions)
+})
