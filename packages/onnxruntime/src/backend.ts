@@ -30,7 +30,8 @@ import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { platform } from '#platform'
 import { createSession } from './create-session.js'
 import { coefficientsOn, entriesUnion, positionsOn } from './entries-union.js'
-import { BACKEND, registerFourierFTBackend } from './native-backend.js'
+import { registerFourierFTBackend } from './native-backend.js'
+import { nativeProviders } from './native-providers.js'
 import type { Ort } from './ort.js'
 
 /** Name of the one adapted module. */
@@ -40,7 +41,9 @@ const OPSET = 17
 
 /** Which ONNX Runtime, the execution provider, and who computes the branches: the native kernel or the portable functions. */
 const KINDS = {
-  native: { runtime: 'node', provider: BACKEND, device: 'cpu', strategy: 'native' },
+  native: { runtime: 'node', provider: 'cpu', device: 'cpu', strategy: 'native' },
+  cuda: { runtime: 'node', provider: 'cuda', device: 'cuda', strategy: 'native' },
+  'cuda-host': { runtime: 'node', provider: 'cuda-host', device: 'cpu', strategy: 'native' },
   cpu: { runtime: 'node', provider: 'cpu', device: 'cpu', strategy: 'spectral' },
   webgpu: { runtime: 'node', provider: 'webgpu', device: 'webgpu', strategy: 'spectral' },
   'web-wasm': { runtime: 'web', provider: 'wasm', device: 'wasm', strategy: 'spectral' },
@@ -53,13 +56,14 @@ export type OnnxRuntimeBackendName = keyof typeof KINDS
 interface Host {
   readonly ort: Ort
   readonly strategy: 'native' | 'spectral'
+  readonly provider: string
   /** Of the gradient's session; adapted sessions choose the native kernel themselves. */
   readonly options: InferenceSession.SessionOptions
 }
 
 /**
- * The backend of one of them: `native`, `cpu` and `webgpu` are of `onnxruntime-node`; `web-wasm` and `web-webgpu` of `onnxruntime-web`, the
- * first in Node too.
+ * The backend of one of them: `native` (the native kernel on the CPU), `cuda` (on CUDA), `cuda-host` (the CUDA kernels run by the CPU: for
+ * tests), `cpu` and `webgpu` are of `onnxruntime-node`; `web-wasm` and `web-webgpu` of `onnxruntime-web`, the first in Node too.
  *
  * @param options.ort the copy of ONNX Runtime to use, if not the installed one
  * @throws {FourierFTError} `UNSUPPORTED` where the runtime is not installed, has no such provider here, or there is no native kernel
@@ -70,15 +74,13 @@ export async function createOnnxRuntimeBackend(
 ): Promise<Backend> {
   const { runtime, provider, device, strategy } = KINDS[kind]
   const ort = options.ort ?? (await loadOrt(runtime))
-  if (kind === 'native') {
-    try {
-      await platform.openNative()
-    } catch (cause) {
-      throw new FourierFTError('UNSUPPORTED', (cause as Error).message, { cause })
-    }
+  const own = await nativeProviders(strategy === 'native', ort, { executionProviders: [provider] })
+  if (strategy === 'native') {
+    if ('problem' in own) throw new FourierFTError('UNSUPPORTED', own.problem)
     registerFourierFTBackend(ort)
   }
-  const host: Host = { ort, strategy, options: { executionProviders: [{ name: provider }] } }
+  const executionProviders = 'providers' in own ? own.providers : [{ name: provider }]
+  const host: Host = { ort, strategy, provider, options: { executionProviders } }
   await checkProvider(kind, host)
   const live = new Set<AdaptedLinear>()
   const linear: Backend['linear'] = async (weight, bias, layers) => {
@@ -87,7 +89,7 @@ export async function createOnnxRuntimeBackend(
     return made
   }
   return {
-    name: `onnxruntime-${kind}`,
+    name: kind === 'cuda-host' ? kind : `onnxruntime-${kind}`,
     device,
     versions: ort.env.versions as Record<string, string>,
     strategies: [strategy],
@@ -156,7 +158,7 @@ async function checkProvider(kind: OnnxRuntimeBackendName, { ort, options }: Hos
 }
 
 async function adaptedLinear(
-  { ort, strategy: own, options }: Host,
+  { ort, strategy: own, provider, options }: Host,
   givenWeight: Float32Array,
   bias: Float32Array | null,
   given: readonly Layer[],
@@ -168,7 +170,8 @@ async function adaptedLinear(
   const names = layers.map((_, index) => `adapter${index}`)
   const session = await createSession(layerModel(weight, bias, [d1, d2]), {
     ort,
-    ...(own === 'native' ? { native: true } : { ...options, native: false }),
+    executionProviders: [provider],
+    native: own === 'native',
   })
   const load = async () => {
     for (const [index, layer] of layers.entries())

@@ -4,7 +4,8 @@ import type { InferenceSession } from 'onnxruntime-common'
 import { platform } from '#platform'
 import { AdaptedSession } from './adapted-session.js'
 import { ModelFile, type ModelSource } from './model-source.js'
-import { BACKEND, registerFourierFTBackend } from './native-backend.js'
+import { registerFourierFTBackend } from './native-backend.js'
+import { nativeProviders } from './native-providers.js'
 import type { Ort } from './ort.js'
 
 /** ONNX Runtime's own options, and ours. */
@@ -45,7 +46,8 @@ export async function createSession(
   } = options
   const file = new ModelFile(model)
   const ort = given ?? (await platform.loadOrt())
-  const nativeProblem = await nativeProblemOf(native, ort, sessionOptions)
+  const own = await nativeProviders(native, ort, sessionOptions)
+  const nativeProblem = 'problem' in own ? own.problem : undefined
   if (nativeProblem === undefined) registerFourierFTBackend(ort)
   else if (native === true)
     throw new FourierFTError('UNSUPPORTED', `native: the native kernel cannot be used: ${nativeProblem}`, {
@@ -55,14 +57,13 @@ export async function createSession(
     isTold = true
     console.info(`@fourierft/onnxruntime runs without the native kernel: ${nativeProblem}`)
   }
-  const executionProviders = [{ name: BACKEND }]
   const session = await AdaptedSession.create({
     ort,
     file,
     open,
     moduleNames,
     nativeProblem,
-    options: nativeProblem === undefined ? { ...sessionOptions, executionProviders } : sessionOptions,
+    options: 'providers' in own ? { ...sessionOptions, executionProviders: own.providers } : sessionOptions,
   })
   try {
     for (const [name, source] of adaptersByName(adapters)) await session.loadAdapter(source, { name })
@@ -71,26 +72,6 @@ export async function createSession(
     throw error
   }
   return session
-}
-
-/** Why the native kernel cannot serve; undefined where it can. */
-async function nativeProblemOf(
-  native: 'auto' | boolean,
-  ort: Ort,
-  { executionProviders = ['cpu'] }: InferenceSession.SessionOptions,
-): Promise<string | undefined> {
-  if (native === false) return 'the option native is false'
-  if (ort.env.versions.node === undefined) return 'it is for onnxruntime-node'
-  const others = executionProviders
-    .map((one) => (typeof one === 'string' ? one : one.name))
-    .filter((name) => name !== 'cpu')
-  if (others.length > 0) return `it is for the execution provider cpu, not for ${others.join(', ')}`
-  try {
-    await platform.openNative()
-    return undefined
-  } catch (error) {
-    return (error as Error).message
-  }
 }
 
 function adaptersByName(adapters: SessionOptions['adapters']): [string, AdapterSource | Adapter][] {

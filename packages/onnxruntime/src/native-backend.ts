@@ -1,9 +1,9 @@
 /**
  * `registerFourierFTBackend`: sessions whose `fourierft:FourierFT` nodes are the native kernel, through ONNX Runtime's own
- * `InferenceSession.create(model, { executionProviders: [{ name: 'fourierft' }] })`.
+ * `InferenceSession.create(model, { executionProviders: [{ name: 'fourierft', device: 'cuda' }] })`.
  */
 import { FourierFTError } from '@fourierft/core'
-import type { OnnxRuntime, OnnxSession, OnnxTensor, OnnxValue } from '@fourierft/native'
+import type { OnnxDevice, OnnxRuntime, OnnxSession, OnnxTensor, OnnxValue } from '@fourierft/native'
 import type { Backend, InferenceSession, InferenceSessionHandler, Tensor } from 'onnxruntime-common'
 import { platform } from '#platform'
 import type { Ort } from './ort.js'
@@ -11,11 +11,18 @@ import type { Ort } from './ort.js'
 /** The name of the execution provider. */
 export const BACKEND = 'fourierft'
 
+/** The provider as an option: on the CPU, or on CUDA (before the CPU) with what ONNX Runtime's own CUDA provider is set by. */
+export interface FourierFTProvider {
+  readonly name: typeof BACKEND
+  readonly device?: OnnxDevice
+  readonly [setting: string]: unknown
+}
+
 const registered = new WeakMap<Ort['registerBackend'], Backend>()
 
 /**
  * Makes `fourierft` an execution provider of this copy of ONNX Runtime. It is used only where it is asked for by name, computes on the
- * CPU, and is opened when it is first used.
+ * CPU or where its `device` says, and is opened when it is first used. Sessions on a device that is not there are `UNSUPPORTED`.
  */
 export function registerFourierFTBackend(ort: Pick<Ort, 'registerBackend' | 'Tensor'>): void {
   if (registered.has(ort.registerBackend)) return
@@ -33,8 +40,19 @@ function nativeBackend(TensorClass: Ort['Tensor']): Backend {
     },
     async createInferenceSessionHandler(model, options = {}) {
       runtime ??= await platform.openNative()
-      const { executionProviders: _, ...rest } = options
-      return new NativeHandler(await runtime.createSession(model, rest), TensorClass)
+      const { executionProviders = [], ...rest } = options
+      const given = executionProviders.find((one): one is FourierFTProvider => typeof one !== 'string')
+      const { name: _, device = 'cpu', ...settings }: FourierFTProvider = given ?? { name: BACKEND }
+      try {
+        const session = await runtime.createSession(model, {
+          ...rest,
+          executionProviders: [{ name: device, ...settings }],
+        })
+        return new NativeHandler(session, TensorClass)
+      } catch (cause) {
+        const { code, message } = cause as { code?: unknown; message: string }
+        throw code === 'UNSUPPORTED' ? new FourierFTError(code, message, { option: 'device', cause }) : cause
+      }
     },
   }
 }
