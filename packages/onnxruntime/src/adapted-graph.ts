@@ -12,8 +12,8 @@ export type Choice =
 
 export class AdaptedGraph {
   readonly session: InferenceSession
+  readonly plan: Plan
   readonly #Tensor: Ort['Tensor']
-  readonly #plan: Plan
   /** Absent: the model as it is. */
   readonly #inputs: AttachedInputs | undefined
   /** α·c on the plan's entries, by key; undefined: this graph has no place for the adapter. */
@@ -21,11 +21,15 @@ export class AdaptedGraph {
   #running = 0
   #retired: { done: () => void } | undefined
 
-  constructor(session: InferenceSession, TensorClass: Ort['Tensor'], plan: Plan, inputs?: AttachedInputs) {
+  constructor(session: InferenceSession, { Tensor }: Ort, plan: Plan, inputs?: AttachedInputs) {
     this.session = session
-    this.#Tensor = TensorClass
-    this.#plan = plan
+    this.plan = plan
+    this.#Tensor = Tensor
     this.#inputs = inputs
+  }
+
+  get isRunning(): boolean {
+    return this.#running > 0
   }
 
   /** Whether the inputs of that name are the adapters'. */
@@ -53,7 +57,7 @@ export class AdaptedGraph {
     const feeds: Record<string, Tensor> = {
       [inputs.rows]: new this.#Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
     }
-    for (const [key, { module, entries }] of this.#plan) {
+    for (const [key, { module, entries }] of this.plan) {
       const parts = used.map((adapter) => this.#coefficients(adapter)?.get(key))
       const adapters = 'added' in choice ? added(parts) : stacked(parts, rows.includes(-1), entries.n)
       const input = inputs.coefficients.get(module) as string
@@ -89,7 +93,7 @@ export class AdaptedGraph {
   #spreadOut({ layers }: PlacedAdapter): ReadonlyMap<string, Float32Array> | undefined {
     const spread = new Map<string, Float32Array>()
     for (const [key, layer] of layers) {
-      const branch = this.#plan.get(key)
+      const branch = this.plan.get(key)
       const coefficients = branch && coefficientsOn(branch.entries, layer)
       if (coefficients === undefined) return undefined
       spread.set(key, coefficients)

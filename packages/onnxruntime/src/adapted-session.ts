@@ -9,19 +9,11 @@ import {
   type LoadAdapterOptions,
   loadAdapter,
 } from '@fourierft/core'
-import { readModel } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
-import { AdaptedGraph, type Choice } from './adapted-graph.js'
-import {
-  attachPlan,
-  findPlaces,
-  type LayerPlace,
-  type PlacedAdapter,
-  placeAdapter,
-  planFor,
-} from './layer-places.js'
-import type { ModelBytes, ModelFile } from './model-source.js'
-import type { Ort } from './ort.js'
+import type { AdaptedGraph, Choice } from './adapted-graph.js'
+import { findPlaces, type LayerPlace, type PlacedAdapter, placeAdapter, planFor } from './layer-places.js'
+import type { ModelSessions } from './model-sessions.js'
+import type { OpenModel } from './model-source.js'
 
 type Feeds = InferenceSession.FeedsType
 type Fetches = InferenceSession.FetchesType
@@ -31,15 +23,23 @@ export interface RunOptions extends InferenceSession.RunOptions {
   readonly adapters?: readonly (string | null)[]
 }
 
+const ENDED = 'the session was released; make a new one with createSession()'
+
 /** What `createSession` knows. */
 export interface SessionParts {
-  readonly ort: Ort
-  readonly file: ModelFile
-  /** To begin with. */
-  readonly open: InferenceSession | undefined
-  readonly options: InferenceSession.SessionOptions
+  readonly sessions: ModelSessions
   readonly moduleNames: Readonly<Record<string, string>>
   readonly nativeProblem: string | undefined
+  /** Whether the runtime allows one run at a time, as it does on the web. */
+  readonly runsAlone: boolean
+}
+
+/** The model's own inputs and outputs, which no adapter changes. */
+type Signature = Pick<InferenceSession, 'inputNames' | 'outputNames' | 'inputMetadata' | 'outputMetadata'>
+
+interface Merged {
+  readonly names: readonly string[]
+  readonly graph: AdaptedGraph
 }
 
 export class AdaptedSession {
@@ -48,12 +48,19 @@ export class AdaptedSession {
   readonly #parts: SessionParts
   readonly #adapters = new Map<string, PlacedAdapter>()
   readonly #places = new Map<string, LayerPlace>()
+  readonly #signature: Signature
   #graph: AdaptedGraph
+  /** While no graph is open, for another one takes its place: until it is. */
+  #opening: Promise<void> | undefined
+  #merged: Merged | undefined
+  /** Counts what `mergeAdapter` must not miss while it makes its session. */
+  #changes = 0
   #active: readonly string[] = []
   #enabled = true
   #perRow: readonly (string | null)[] | undefined
-  #released = false
-  /** Loads come one after the other; so do runs on the web, where the runtime allows one at a time. */
+  /** Why nothing can be done any more. */
+  #ended: string | undefined
+  /** Sessions are made one after the other; so do runs on the web follow one another. */
   #lastLoad: Promise<unknown> = Promise.resolve()
   #lastRun: Promise<unknown> = Promise.resolve()
 
@@ -61,13 +68,45 @@ export class AdaptedSession {
     this.#parts = parts
     this.#graph = graph
     this.nativeProblem = parts.nativeProblem
+    const { inputNames, outputNames, inputMetadata, outputMetadata } = graph.session
+    this.#signature = {
+      inputNames: inputNames.filter((name) => !graph.feeds(name)),
+      inputMetadata: inputMetadata.filter(({ name }) => !graph.feeds(name)),
+      outputNames,
+      outputMetadata,
+    }
   }
 
-  /** `createSession` makes these. */
-  static async create(parts: SessionParts): Promise<AdaptedSession> {
-    const { ort, file, open, options } = parts
-    const session = open ?? (await createInferenceSession(ort, await file.asIs(), options, file))
-    return new AdaptedSession(parts, new AdaptedGraph(session, ort.Tensor, new Map()))
+  /**
+   * `createSession` makes these: one session, whether there are adapters or not.
+   *
+   * @param open a session of the model as it is, where there is one
+   */
+  static async create(
+    parts: SessionParts,
+    adapters: ReadonlyMap<string, Adapter>,
+    open?: InferenceSession,
+  ): Promise<AdaptedSession> {
+    const { sessions, moduleNames } = parts
+    for (const name of adapters.keys()) checkName(name)
+    if (open !== undefined || adapters.size === 0) {
+      const graph = open ? sessions.graphOf(open) : await sessions.attached(new Map())
+      const session = new AdaptedSession(parts, graph)
+      try {
+        for (const [name, adapter] of adapters) await session.loadAdapter(adapter, { name })
+      } catch (error) {
+        if (session.#graph.session !== open) await session.release()
+        throw error
+      }
+      return session
+    }
+    const model = await sessions.openModel()
+    const placed = Array.from(adapters, ([name, adapter]) =>
+      placeAdapter(name, adapter, findPlaces(model.model, adapter, moduleNames)),
+    )
+    const session = new AdaptedSession(parts, await sessions.attached(planFor(placed), model))
+    for (const adapter of placed) session.#add(adapter)
+    return session
   }
 
   /** Whether the branches are computed by the kernel of `@fourierft/native`. */
@@ -77,24 +116,29 @@ export class AdaptedSession {
 
   /** The model's own inputs. */
   get inputNames(): readonly string[] {
-    return this.#graph.session.inputNames.filter((name) => !this.#graph.feeds(name))
+    return this.#signature.inputNames
   }
 
   get outputNames(): readonly string[] {
-    return this.#graph.session.outputNames
+    return this.#signature.outputNames
   }
 
   get inputMetadata(): readonly InferenceSession.ValueMetadata[] {
-    return this.#graph.session.inputMetadata.filter(({ name }) => !this.#graph.feeds(name))
+    return this.#signature.inputMetadata
   }
 
   get outputMetadata(): readonly InferenceSession.ValueMetadata[] {
-    return this.#graph.session.outputMetadata
+    return this.#signature.outputMetadata
   }
 
   /** Names of the active adapters; they stay active while they are disabled. */
   get activeAdapters(): readonly string[] {
     return this.#active
+  }
+
+  /** Names of the adapters that are in the weights now. */
+  get mergedAdapters(): readonly string[] {
+    return this.#merged?.names ?? []
   }
 
   /** False between `disableAdapters` and `enableAdapters`. */
@@ -111,8 +155,8 @@ export class AdaptedSession {
    * Runs the model with the adapters that are active now: what is set later changes nothing about a run that was begun. Arguments and
    * result are those of ONNX Runtime's `InferenceSession.run`.
    *
-   * @throws {FourierFTError} `INVALID_STATE` after `release`; for `adapters` in the options `ADAPTER_NOT_FOUND`, and `INVALID_OPTION`
-   *   where the batch cannot be divided into that many equal parts
+   * @throws {FourierFTError} `INVALID_STATE` after `release`; for `adapters` in the options `ADAPTER_NOT_FOUND`, `INVALID_STATE` while
+   *   merged, and `INVALID_OPTION` where the batch cannot be divided into that many equal parts
    */
   run(feeds: Feeds, options?: RunOptions): Promise<InferenceSession.ReturnType>
   run(feeds: Feeds, fetches: Fetches, options?: RunOptions): Promise<InferenceSession.ReturnType>
@@ -122,7 +166,6 @@ export class AdaptedSession {
     options?: RunOptions,
   ): Promise<InferenceSession.ReturnType> {
     this.#checkLive()
-    const graph = this.#graph
     // As ONNX Runtime tells them apart: what names an output is no options.
     const isFetches =
       Array.isArray(fetchesOrOptions) ||
@@ -130,18 +173,23 @@ export class AdaptedSession {
     const { adapters, ...runOptions }: RunOptions =
       (isFetches ? options : ((fetchesOrOptions as RunOptions | undefined) ?? options)) ?? {}
     const choice = this.#choice(adapters ?? this.#perRow, feeds)
+    const merged = this.#merged?.graph
+    while (!merged && this.#opening) await this.#opening
+    // The session may have been released meanwhile, or not be there again.
+    this.#checkLive()
+    const graph = merged ?? this.#graph
     const all = { ...feeds, ...graph.feedsFor(choice) }
     const run = () =>
       isFetches
         ? graph.session.run(all, fetchesOrOptions as Fetches, runOptions)
         : graph.session.run(all, runOptions)
-    return graph.run(() => (this.#isWeb ? this.#afterLastRun(run) : run()))
+    return graph.run(() => (this.#parts.runsAlone ? this.#afterLastRun(run) : run()))
   }
 
   /**
    * An adapter from a directory, the hub, a URL, files or memory, or one that is loaded already; active at once if it is the first.
-   * One that changes layers or entries which no loaded adapter changes has the session made again; runs that were begun finish on the
-   * old one.
+   * One that changes layers or entries which no loaded adapter changes has the session made again. Where no run is under way the old
+   * session is closed first, so that the model is in memory once, and runs wait for the new one; else they finish on the old one.
    *
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, `INVALID_STATE` after `release`, and
    *   what `loadAdapter` of `@fourierft/core` throws; nothing is changed then
@@ -152,13 +200,11 @@ export class AdaptedSession {
   ): Promise<void> {
     this.#checkNewName(name)
     const adapter = source instanceof Adapter ? source : await loadAdapter(source, options)
-    const load = this.#lastLoad.then(() => this.#include(name, adapter))
-    this.#lastLoad = load.catch(() => undefined)
-    await load
+    await this.#afterLastLoad(() => this.#include(name, adapter))
   }
 
   /**
-   * The active adapter, or several: what they change is added up.
+   * The active adapter, or several: what they change is added up. A merged model is unmerged first, as PEFT does.
    *
    * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; nothing is changed then
    */
@@ -166,12 +212,13 @@ export class AdaptedSession {
     this.#checkLive()
     const active = [...new Set(typeof names === 'string' ? [names] : names)]
     for (const name of active) this.#adapter(name)
+    this.unmergeAdapter()
     this.#active = active
   }
 
-  /** No adapter is applied: the base model's own bits. */
+  /** No adapter is applied: the base model's own bits. A merged model is unmerged. */
   disableAdapters(): void {
-    this.#checkLive()
+    this.unmergeAdapter()
     this.#enabled = false
   }
 
@@ -182,25 +229,89 @@ export class AdaptedSession {
   }
 
   /**
-   * Forgets an adapter. If it was active, the others that are active stay so.
+   * Forgets an adapter. If it was active, the others that are active stay so. A merged model is unmerged.
    *
    * @throws {FourierFTError} `ADAPTER_NOT_FOUND`
    */
   deleteAdapter(name: string): void {
     this.#checkLive()
     this.#adapter(name)
+    this.unmergeAdapter()
     this.#adapters.delete(name)
     this.#active = this.#active.filter((active) => active !== name)
+  }
+
+  /**
+   * Adds ΔW of the active adapters (or of the named ones) to the weights: a session of the merged model, which costs nothing over the
+   * base model. The other session is kept, for `unmergeAdapter`; `mergeAndUnload` keeps one.
+   *
+   * @throws {FourierFTError} `INVALID_STATE` (merged already, disabled, no adapter; another verb was called meanwhile), `ADAPTER_NOT_FOUND`,
+   *   `NOT_FINITE`, `UNSUPPORTED` for quantised weights; nothing is changed then
+   */
+  async mergeAdapter(names: string | readonly string[] = this.#active): Promise<void> {
+    const chosen = typeof names === 'string' ? [names] : [...names]
+    this.#checkMergeable(chosen)
+    const changes = this.#changes
+    await this.#afterLastLoad(async () => {
+      this.#checkMergeable(chosen)
+      const graph = await this.#parts.sessions.merged(chosen.map((name) => this.#adapter(name)))
+      if (this.#ended === undefined && this.#changes === changes) {
+        this.#merged = { names: chosen, graph }
+        return
+      }
+      await graph.release()
+      this.#checkLive()
+      throw invalidState('the adapters were changed while they were being merged; call mergeAdapter() again')
+    })
+  }
+
+  /** The base model's own weights again, and the active adapters beside them. Without effect where nothing is merged. */
+  unmergeAdapter(): void {
+    this.#checkLive()
+    this.#changes++
+    const graph = this.#merged?.graph
+    this.#merged = undefined
+    // A failure to free what nobody uses any more is no failure of the verb.
+    graph?.release().catch(() => undefined)
+  }
+
+  /**
+   * ONNX Runtime's own session of the model with the active adapters inside of its weights, and without a trace of this package. This
+   * session is released.
+   *
+   * @throws {FourierFTError} as `mergeAdapter`
+   */
+  async mergeAndUnload(): Promise<InferenceSession> {
+    if (!this.#merged) {
+      this.#checkMergeable(this.#active)
+      await this.#afterLastLoad(async () => {
+        this.#checkMergeable(this.#active)
+        const adapters = this.#active.map((name) => this.#adapter(name))
+        this.#ended = ENDED
+        try {
+          await this.#exchange(() => this.#parts.sessions.merged(adapters))
+        } catch (error) {
+          if (this.#ended === ENDED) this.#ended = undefined
+          throw error
+        }
+      })
+      return this.#graph.session
+    }
+    const { graph } = this.#merged
+    this.#merged = undefined
+    await this.release()
+    return graph.session
   }
 
   /**
    * Every `run` that the function begins has one adapter for each row of the batch: those before its first `await`.
    *
    * @param names an adapter for each row, null for the base model
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged
    */
   withAdapterPerRow<T>(names: readonly (string | null)[], run: () => T): T {
     this.#checkLive()
+    this.#checkUnmerged()
     for (const name of names) if (name !== null) this.#adapter(name)
     const before = this.#perRow
     this.#perRow = names
@@ -214,39 +325,67 @@ export class AdaptedSession {
   /** Frees the session when its last run is done. */
   async release(): Promise<void> {
     this.#checkLive()
-    this.#released = true
+    this.#ended = ENDED
     await this.#lastLoad
-    await this.#graph.release()
+    await Promise.all([this.#graph.release(), this.#merged?.graph.release()])
   }
 
   async #include(name: string, adapter: Adapter): Promise<void> {
     this.#checkNewName(name)
-    const { ort, file, options, moduleNames } = this.#parts
+    const { sessions, moduleNames } = this.#parts
+    let model: OpenModel | undefined
     if ([...adapter.modules.keys()].some((module) => !this.#places.has(module))) {
-      const model = readModel((await file.read()).bytes, { file: file.name })
-      for (const [module, place] of findPlaces(model, adapter, moduleNames)) this.#places.set(module, place)
+      model = await sessions.openModel()
+      for (const [module, place] of findPlaces(model.model, adapter, moduleNames))
+        this.#places.set(module, place)
     }
     const placed = placeAdapter(name, adapter, this.#places)
     if (!this.#graph.serves(placed)) {
-      const read = await file.read()
-      const model = readModel(read.bytes, { file: file.name })
       const plan = planFor([...this.#adapters.values(), placed])
-      const inputs = attachPlan(model, plan)
-      const session = await createInferenceSession(ort, { ...read, bytes: model.toBytes() }, options, file)
-      const old = this.#graph
-      if (this.#released) {
-        await session.release()
-        this.#checkLive()
-      }
-      this.#graph = new AdaptedGraph(session, ort.Tensor, plan, inputs)
-      // A failure to free what nobody uses any more is no failure of the load.
-      old.release().catch(() => undefined)
+      await this.#exchange(() => sessions.attached(plan, model))
     }
-    this.#adapters.set(name, placed)
-    if (this.#adapters.size === 1) this.#active = [name]
+    // Released meanwhile.
+    this.#checkLive()
+    this.#add(placed)
+  }
+
+  #add(placed: PlacedAdapter): void {
+    this.#adapters.set(placed.name, placed)
+    if (this.#adapters.size === 1) this.#active = [placed.name]
+  }
+
+  /**
+   * Opens another graph in the place of this one. Where no run is under way this one is closed first, and opened again if the other
+   * cannot be; else runs go on on this one until the other is open.
+   */
+  async #exchange(open: () => Promise<AdaptedGraph>): Promise<void> {
+    const old = this.#graph
+    if (old.isRunning) {
+      this.#graph = await open()
+      old.release().catch(() => undefined)
+      return
+    }
+    let opened = () => {}
+    this.#opening = new Promise((done) => {
+      opened = done
+    })
+    try {
+      await old.release()
+      this.#graph = await open()
+    } catch (error) {
+      this.#graph = await this.#parts.sessions.attached(old.plan).catch((cause) => {
+        this.#ended = `no session of the model can be made any more (${cause.message}); make a new one with createSession()`
+        throw cause
+      })
+      throw error
+    } finally {
+      this.#opening = undefined
+      opened()
+    }
   }
 
   #choice(perRow: readonly (string | null)[] | undefined, feeds: Feeds): Choice {
+    if (perRow) this.#checkUnmerged()
     if (perRow === undefined)
       return { added: this.#enabled ? this.#active.map((name) => this.#adapter(name)) : [] }
     const adapters = perRow.map((name) => (name === null ? null : this.#adapter(name)))
@@ -268,8 +407,24 @@ export class AdaptedSession {
     return result
   }
 
-  get #isWeb(): boolean {
-    return this.#parts.ort.env.versions.web !== undefined
+  #afterLastLoad(load: () => Promise<void>): Promise<void> {
+    const result = this.#lastLoad.then(load)
+    this.#lastLoad = result.catch(() => undefined)
+    return result
+  }
+
+  #checkMergeable(names: readonly string[]): void {
+    this.#checkLive()
+    if (this.#merged)
+      throw invalidState(`adapters ${this.#merged.names.join(', ')} are merged; call unmergeAdapter() first`)
+    if (!this.#enabled) throw invalidState('the adapters are disabled; call enableAdapters() first')
+    if (names.length === 0)
+      throw invalidState('no adapter is active; call setAdapter() or name the adapters to merge')
+    for (const name of names) this.#adapter(name)
+  }
+
+  #checkUnmerged(): void {
+    if (this.#merged) throw invalidState('the model is merged; call unmergeAdapter() first')
   }
 
   #adapter(name: string): PlacedAdapter {
@@ -285,11 +440,7 @@ export class AdaptedSession {
 
   #checkNewName(name: string): void {
     this.#checkLive()
-    if (typeof name !== 'string' || name === '')
-      throw new FourierFTError('INVALID_OPTION', 'name: expected a name for the adapter', {
-        option: 'name',
-        received: name,
-      })
+    checkName(name)
     if (this.#adapters.has(name))
       throw new FourierFTError(
         'ADAPTER_EXISTS',
@@ -299,53 +450,18 @@ export class AdaptedSession {
   }
 
   #checkLive(): void {
-    if (this.#released)
-      throw new FourierFTError(
-        'INVALID_STATE',
-        'the session was released; make a new one with createSession()',
-      )
+    if (this.#ended !== undefined) throw invalidState(this.#ended)
   }
 }
 
-/**
- * The runtime's own session.
- *
- * @throws {FourierFTError} `INVALID_ONNX` for what is no model, `UNSUPPORTED` for a model that the runtime refuses
- */
-async function createInferenceSession(
-  { InferenceSession }: Ort,
-  model: string | ModelBytes,
-  options: InferenceSession.SessionOptions,
-  file: ModelFile,
-): Promise<InferenceSession> {
-  try {
-    return typeof model === 'string'
-      ? await InferenceSession.create(model, options)
-      : await InferenceSession.create(model.bytes, withExternalData(options, model))
-  } catch (cause) {
-    const { bytes } = await file.read()
-    readModel(bytes, { file: file.name })
-    throw new FourierFTError(
-      'UNSUPPORTED',
-      `${file.name}: ONNX Runtime made no session of it: ${String(cause)}`,
-      {
-        file: file.name,
-        cause,
-      },
-    )
-  }
+function invalidState(message: string): FourierFTError {
+  return new FourierFTError('INVALID_STATE', message)
 }
 
-/** With the external data of a model that ONNX Runtime gets as bytes, or the folder in which it looks for them. */
-function withExternalData(
-  options: InferenceSession.SessionOptions,
-  { folder, externalData }: ModelBytes,
-): InferenceSession.SessionOptions {
-  if (externalData) return { ...options, externalData }
-  if (folder === undefined) return options
-  const { session, ...extra } = (options.extra ?? {}) as { session?: Record<string, unknown> }
-  return {
-    ...options,
-    extra: { ...extra, session: { model_external_initializers_file_folder_path: folder, ...session } },
-  }
+function checkName(name: unknown): void {
+  if (typeof name !== 'string' || name === '')
+    throw new FourierFTError('INVALID_OPTION', 'name: expected a name for the adapter', {
+      option: 'name',
+      received: name,
+    })
 }

@@ -1,8 +1,9 @@
 /** `createSession`: an ONNX model, opened in the user's own ONNX Runtime, ready for adapters. */
-import { Adapter, type AdapterSource, FourierFTError } from '@fourierft/core'
+import { Adapter, type AdapterSource, FourierFTError, loadAdapter } from '@fourierft/core'
 import type { InferenceSession } from 'onnxruntime-common'
 import { platform } from '#platform'
 import { AdaptedSession } from './adapted-session.js'
+import { ModelSessions } from './model-sessions.js'
 import { ModelFile, type ModelSource } from './model-source.js'
 import { registerFourierFTBackend } from './native-backend.js'
 import { nativeProviders } from './native-providers.js'
@@ -44,8 +45,8 @@ export async function createSession(
     session: open,
     ...sessionOptions
   } = options
-  const file = new ModelFile(model)
   const ort = given ?? (await platform.loadOrt())
+  const file = new ModelFile(model, { leavesWeights: readsFiles(ort, sessionOptions) })
   const own = await nativeProviders(native, ort, sessionOptions)
   const nativeProblem = 'problem' in own ? own.problem : undefined
   if (nativeProblem === undefined) registerFourierFTBackend(ort)
@@ -57,21 +58,24 @@ export async function createSession(
     isTold = true
     console.info(`@fourierft/onnxruntime runs without the native kernel: ${nativeProblem}`)
   }
-  const session = await AdaptedSession.create({
-    ort,
-    file,
-    open,
+  const ownOptions =
+    'providers' in own ? { ...sessionOptions, executionProviders: own.providers } : sessionOptions
+  const loaded = new Map<string, Adapter>()
+  for (const [name, source] of adaptersByName(adapters))
+    loaded.set(name, source instanceof Adapter ? source : await loadAdapter(source))
+  const parts = {
+    sessions: new ModelSessions(ort, file, ownOptions),
     moduleNames,
     nativeProblem,
-    options: 'providers' in own ? { ...sessionOptions, executionProviders: own.providers } : sessionOptions,
-  })
-  try {
-    for (const [name, source] of adaptersByName(adapters)) await session.loadAdapter(source, { name })
-  } catch (error) {
-    await session.release()
-    throw error
+    runsAlone: ort.env.versions.web !== undefined,
   }
-  return session
+  return AdaptedSession.create(parts, loaded, open)
+}
+
+/** Whether this runtime finds weights in the folder of a model that it gets as bytes; the user may have named another one. */
+function readsFiles({ env }: Ort, { externalData, extra }: InferenceSession.SessionOptions): boolean {
+  const isTold = JSON.stringify(extra ?? {}).includes('model_external_initializers_file_folder_path')
+  return env.versions.node !== undefined && externalData === undefined && !isTold
 }
 
 function adaptersByName(adapters: SessionOptions['adapters']): [string, AdapterSource | Adapter][] {

@@ -10,11 +10,13 @@ import {
 import {
   type AttachedInputs,
   attachBranches,
+  bakeBranches,
   DataType,
   findLinearLayers,
   type LinearLayer,
   matchLayers,
   type OnnxModel,
+  type ReadExternal,
 } from '@fourierft/onnx'
 import { entriesUnion } from './entries-union.js'
 
@@ -132,20 +134,40 @@ export function planFor(adapters: readonly PlacedAdapter[]): Plan {
 
 /** Adds the plan's branches to the model that the plan was made for. */
 export function attachPlan(model: OnnxModel, plan: Plan): AttachedInputs {
-  const byKey = new Map(findLinearLayers(model).map((layer) => [keyOf(layer), layer]))
-  const branches = Array.from(plan, ([key, branch]) => {
-    const layer = byKey.get(key)
-    if (layer) return { ...branch, layer }
-    throw new FourierFTError(
-      'INVALID_STATE',
-      `${model.file} is another file now: it has no ${key}; the nearest: ${nearestNames([key], [...byKey.keys()]).join(', ')}`,
-      { file: model.file, module: branch.module },
-    )
-  })
+  const layerAt = layersByKey(model)
+  const branches = Array.from(plan, ([key, branch]) => ({ ...branch, layer: layerAt(key) }))
   const isHalf = branches.some(
     ({ layer: { graph, weight } }) => graph.initializers.get(weight)?.dataType === DataType.float16,
   )
   return attachBranches(model, branches, { activations: isHalf ? DataType.float16 : DataType.float })
+}
+
+/** Adds ΔW of the adapters to the weights of the model in which they were placed. */
+export async function bakeAdapters(
+  model: OnnxModel,
+  adapters: readonly PlacedAdapter[],
+  readExternal: ReadExternal,
+): Promise<void> {
+  const layerAt = layersByKey(model)
+  const keys = new Set(adapters.flatMap(({ layers }) => [...layers.keys()]))
+  const baked = Array.from(keys, (key) => ({
+    layer: layerAt(key),
+    adapters: adapters.flatMap(({ layers }) => layers.get(key) ?? []),
+  }))
+  await bakeBranches(model, baked, { readExternal, inlineUpTo: Number.POSITIVE_INFINITY })
+}
+
+function layersByKey(model: OnnxModel): (key: string) => LinearLayer {
+  const byKey = new Map(findLinearLayers(model).map((layer) => [keyOf(layer), layer]))
+  return (key) => {
+    const layer = byKey.get(key)
+    if (layer) return layer
+    throw new FourierFTError(
+      'INVALID_STATE',
+      `${model.file} is another file now: it has no ${key}; the nearest: ${nearestNames([key], [...byKey.keys()]).join(', ')}`,
+      { file: model.file, received: key },
+    )
+  }
 }
 
 function keyOf({ node, part }: LinearLayer): string {

@@ -1,5 +1,6 @@
 /** Where a model is: a file, a URL or memory. It is read again for each graph that adapters need, and not held in between. */
 import { FourierFTError } from '@fourierft/core'
+import { type OnnxModel, readModel, readModelFile } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { platform } from '#platform'
 
@@ -14,13 +15,23 @@ export interface ModelBytes {
   readonly externalData?: InferenceSession.SessionOptions['externalData']
 }
 
+/** A model that is read to be edited, and where its external data are. */
+export interface OpenModel extends Omit<ModelBytes, 'bytes'> {
+  readonly model: OnnxModel
+}
+
 export class ModelFile {
   /** For messages. */
   readonly name: string
   readonly #source: ModelSource
+  readonly #leavesWeights: boolean
 
-  /** @throws {FourierFTError} `INVALID_OPTION` */
-  constructor(source: ModelSource) {
+  /**
+   * @param options.leavesWeights whether the runtime reads external data from files: then those of a model that is to be edited stay in its
+   *   own file, and nobody holds them twice
+   * @throws {FourierFTError} `INVALID_OPTION`
+   */
+  constructor(source: ModelSource, { leavesWeights }: { leavesWeights: boolean }) {
     const isSource = ['string', 'function'].includes(typeof source)
     if (!(isSource || source instanceof URL || source instanceof Uint8Array))
       throw new FourierFTError(
@@ -29,14 +40,49 @@ export class ModelFile {
         { option: 'model', received: source },
       )
     this.#source = source
+    this.#leavesWeights = leavesWeights
     this.name = typeof source === 'string' || source instanceof URL ? String(source) : 'the model'
   }
 
-  /** What a session of the model as it is can be made from: a path is left to the runtime. */
+  /** What a session of the model as it is can be made from. */
   async asIs(): Promise<string | ModelBytes> {
+    const path = this.#path
+    if (path === undefined) return this.read()
+    const left = this.#leavesWeights ? await this.#withoutWeights(path) : undefined
+    return left ? { bytes: left.model.toBytes(), folder: left.folder } : path
+  }
+
+  /**
+   * The model, to be edited.
+   *
+   * @throws {FourierFTError} `INVALID_ONNX`, `FILE_NOT_FOUND`, `IO_ERROR`
+   */
+  async open(): Promise<OpenModel> {
+    const path = this.#path
+    const left = path !== undefined && this.#leavesWeights ? await this.#withoutWeights(path) : undefined
+    if (left) return left
+    const { bytes, ...places } = await this.read()
+    return { model: readModel(bytes, { file: this.name }), ...places }
+  }
+
+  /** Undefined where a link leads away from the files that the model refers to: runtimes look for them in one folder alone. */
+  async #withoutWeights(path: string): Promise<(OpenModel & { readonly folder: string }) | undefined> {
+    const { folder, name, isLink, size, read, close } = await platform.openFile(path)
+    try {
+      const model = await readModelFile(read, { size, location: name, file: this.name })
+      const graphs = model.graph.graphs()
+      const external = graphs.flatMap(({ initializers }) =>
+        Array.from(initializers.values(), (tensor) => tensor.external?.location ?? name),
+      )
+      return isLink && external.some((location) => location !== name) ? undefined : { model, folder }
+    } finally {
+      await close()
+    }
+  }
+
+  get #path(): string | undefined {
     const source = this.#source
-    const path = typeof source === 'string' || source instanceof URL ? platform.pathOf(source) : undefined
-    return path ?? (await this.read())
+    return typeof source === 'string' || source instanceof URL ? platform.pathOf(source) : undefined
   }
 
   /** @throws {FourierFTError} `FILE_NOT_FOUND`, `IO_ERROR` */
@@ -47,6 +93,34 @@ export class ModelFile {
     const path = platform.pathOf(source)
     return path === undefined ? { bytes: await download(source) } : platform.readFile(path)
   }
+}
+
+/**
+ * Part of a file that a model refers to: one of `externalData`, or one in its folder.
+ *
+ * @throws {FourierFTError} `FILE_NOT_FOUND`, `IO_ERROR`
+ */
+export async function readBeside(
+  location: string,
+  offset: number,
+  length: number,
+  { folder, externalData = [] }: Omit<ModelBytes, 'bytes'>,
+): Promise<Uint8Array> {
+  const given = externalData.find((one) => typeof one === 'object' && one.path === location)
+  const data = typeof given === 'object' ? given.data : undefined
+  if (data instanceof Uint8Array) return data.subarray(offset, offset + length)
+  if (data instanceof Blob) return new Uint8Array(await data.slice(offset, offset + length).arrayBuffer())
+  const path = typeof data === 'string' ? platform.pathOf(data) : folder && `${folder}/${location}`
+  if (path !== undefined) {
+    const file = await platform.openFile(path)
+    return file.read(offset, length).finally(() => file.close())
+  }
+  if (typeof data === 'string') return (await download(data)).subarray(offset, offset + length)
+  throw new FourierFTError(
+    'FILE_NOT_FOUND',
+    `${location}, in which the model has weights, is not at hand: give it as externalData`,
+    { file: location, option: 'externalData' },
+  )
 }
 
 async function download(url: string | URL): Promise<Uint8Array> {

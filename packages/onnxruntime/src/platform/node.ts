@@ -1,6 +1,6 @@
 /** Node: `onnxruntime-node`, files by path, and the kernel of `@fourierft/native` where it is installed. */
-import { readFile } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
+import { lstat, open, readFile, realpath } from 'node:fs/promises'
+import { basename, dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { FourierFTError } from '@fourierft/core'
 import type { Platform } from './platform.js'
@@ -23,17 +23,25 @@ export const platform: Platform = {
     return /^https?:\/\//i.test(model) ? undefined : resolve(model)
   },
   async readFile(path) {
-    try {
-      return { bytes: await readFile(path), folder: dirname(path) }
-    } catch (cause) {
-      const code = 'code' in (cause as object) && (cause as { code: unknown }).code
-      if (code === 'ENOENT')
-        throw new FourierFTError('FILE_NOT_FOUND', `${path}: there is no such file`, { file: path, cause })
-      throw new FourierFTError('IO_ERROR', `${path} could not be read: ${(cause as Error).message}`, {
-        file: path,
-        cause,
-      })
-    }
+    return readable(path, async () => ({ bytes: await readFile(path), folder: dirname(path) }))
+  },
+  async openFile(path) {
+    return readable(path, async () => {
+      const [real, found] = await Promise.all([realpath(path), lstat(path)])
+      const handle = await open(real)
+      return {
+        folder: dirname(real),
+        name: basename(real),
+        isLink: found.isSymbolicLink(),
+        size: (await handle.stat()).size,
+        read: (offset: number, length: number) =>
+          readable(path, async () => {
+            const { buffer, bytesRead } = await handle.read(new Uint8Array(length), 0, length, offset)
+            return buffer.subarray(0, bytesRead)
+          }),
+        close: () => handle.close(),
+      }
+    })
   },
   async openNative() {
     const library = onnxRuntimeLibrary()
@@ -47,6 +55,21 @@ export const platform: Platform = {
       throw cause
     }
   },
+}
+
+/** What `read` gives; its failures in our words. */
+async function readable<T>(path: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read()
+  } catch (cause) {
+    const code = 'code' in (cause as object) && (cause as { code: unknown }).code
+    if (code === 'ENOENT')
+      throw new FourierFTError('FILE_NOT_FOUND', `${path}: there is no such file`, { file: path, cause })
+    throw new FourierFTError('IO_ERROR', `${path} could not be read: ${(cause as Error).message}`, {
+      file: path,
+      cause,
+    })
+  }
 }
 
 function isMissing(error: unknown): boolean {

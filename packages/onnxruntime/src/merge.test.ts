@@ -1,0 +1,205 @@
+/** Adapters in the weights of a session, out of them, and for good; and what the other verbs do meanwhile. */
+import { fileURLToPath } from 'node:url'
+import { type Adapter, createAdapter, createConfig, type Shape } from '@fourierft/core'
+import { findLinearLayers, readModel } from '@fourierft/onnx'
+import * as ort from 'onnxruntime-node'
+import { afterEach, describe, expect, test } from 'vitest'
+import { SHAPES, twoLayers } from './__fixtures__/two-layers.js'
+import type { AdaptedSession } from './adapted-session.js'
+import { createSession, type SessionOptions } from './create-session.js'
+
+function adapterFor(shapes: Record<string, Shape>, seed: number): Adapter {
+  const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false })
+  return createAdapter(config, shapes, { initialSeed: seed })
+}
+
+const a = adapterFor(SHAPES, 1)
+const b = adapterFor({ 'block.first': SHAPES['block.first'] }, 2)
+const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
+const feeds = { x: new ort.Tensor('float32', x, [2, 3, 12]) }
+
+const open: AdaptedSession[] = []
+async function session(options: SessionOptions = {}): Promise<AdaptedSession> {
+  const made = await createSession(twoLayers(), { adapters: { a, b }, ...options })
+  open.push(made)
+  return made
+}
+afterEach(async () => {
+  for (const each of open.splice(0)) await each.release().catch(() => undefined)
+})
+
+const outputOf = async (from: Pick<ort.InferenceSession, 'run'>) =>
+  (await from.run(feeds)).y?.data as Float32Array
+
+/** `max |a − b|` over `max |b|`. */
+function difference(a: Float32Array, b: Float32Array): number {
+  expect(a.length).toBe(b.length)
+  const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - (a[i] as number))), 0) / largest
+}
+
+/**
+ * Two ways to the same numbers in float32, two layers: sums of at most 20 products beside 2·24 of the branch, W + ΔW rounded once, each
+ * rounding at most 2⁻²⁴ of a magnitude that the output's largest may be a few times smaller than.
+ */
+const LIMIT = 2 * (20 + 2 * 24 + 2) * 2 ** -24
+
+const codeOf = (promise: Promise<unknown>) =>
+  promise.then(
+    () => 'no error',
+    (error) => error.code ?? error,
+  )
+
+describe.each([true, false])('native %s', (native) => {
+  test('merged gives what the adapters beside give; unmerged the very bits of before', async () => {
+    const adapted = await session({ native })
+    adapted.disableAdapters()
+    const base = await outputOf(adapted)
+    adapted.enableAdapters()
+    for (const names of ['a', ['a', 'b'], ['b']]) {
+      adapted.setAdapter(names)
+      const beside = await outputOf(adapted)
+      await adapted.mergeAdapter()
+      expect(adapted.mergedAdapters).toEqual([names].flat())
+      const merged = await outputOf(adapted)
+      expect(difference(merged, beside)).toBeLessThan(LIMIT)
+      expect(merged).not.toEqual(base)
+      adapted.unmergeAdapter()
+      expect(adapted.mergedAdapters).toEqual([])
+      expect(await outputOf(adapted)).toEqual(beside)
+    }
+    adapted.disableAdapters()
+    expect(await outputOf(adapted)).toEqual(base)
+  })
+
+  test('named adapters are merged, whichever are active', async () => {
+    const adapted = await session({ native })
+    adapted.setAdapter('b')
+    const other = await outputOf(adapted)
+    adapted.setAdapter('a')
+    await adapted.mergeAdapter('b')
+    expect(difference(await outputOf(adapted), other)).toBeLessThan(LIMIT)
+    expect(adapted.activeAdapters).toEqual(['a'])
+  })
+
+  test('mergeAndUnload: ONNX Runtime’s own session, merged before or not', async () => {
+    for (const isMerged of [false, true]) {
+      const adapted = await session({ native })
+      const beside = await outputOf(adapted)
+      if (isMerged) await adapted.mergeAdapter()
+      const plain = await adapted.mergeAndUnload()
+      expect(plain.inputNames).toEqual(['x'])
+      expect(difference(await outputOf(plain), beside)).toBeLessThan(LIMIT)
+      expect(await codeOf(adapted.run(feeds))).toBe('INVALID_STATE')
+      expect(await codeOf(adapted.mergeAndUnload())).toBe('INVALID_STATE')
+      await plain.release()
+    }
+  })
+})
+
+test('the verbs while merged, as in TensorFlow.js', async () => {
+  const adapted = await session()
+  const beside = await outputOf(adapted)
+  await adapted.mergeAdapter()
+  const merged = await outputOf(adapted)
+  await expect(adapted.mergeAdapter()).rejects.toThrow('adapters a are merged; call unmergeAdapter() first')
+  await expect(adapted.run(feeds, { adapters: ['a', 'b'] })).rejects.toThrow(
+    'the model is merged; call unmergeAdapter() first',
+  )
+  expect(() => adapted.withAdapterPerRow(['a', 'b'], () => 0)).toThrow('the model is merged')
+  // A new adapter joins; what is merged stays so.
+  await adapted.loadAdapter(adapterFor({ 'block.second': SHAPES['block.second'] }, 3), { name: 'c' })
+  expect(await outputOf(adapted)).toEqual(merged)
+  for (const verb of [
+    () => adapted.setAdapter('a'),
+    () => adapted.disableAdapters(),
+    () => adapted.deleteAdapter('c'),
+  ]) {
+    verb()
+    expect(adapted.mergedAdapters).toEqual([])
+    adapted.enableAdapters()
+    expect(difference(await outputOf(adapted), beside)).toBeLessThan(LIMIT)
+    await adapted.mergeAdapter()
+  }
+  adapted.unmergeAdapter()
+  adapted.unmergeAdapter()
+  adapted.disableAdapters()
+  await expect(adapted.mergeAdapter()).rejects.toThrow(
+    'the adapters are disabled; call enableAdapters() first',
+  )
+  adapted.enableAdapters()
+  expect(await codeOf(adapted.mergeAdapter('nobody'))).toBe('ADAPTER_NOT_FOUND')
+  adapted.setAdapter([])
+  await expect(adapted.mergeAdapter()).rejects.toThrow('no adapter is active')
+  await expect(adapted.mergeAndUnload()).rejects.toThrow('no adapter is active')
+})
+
+test('runs that were begun are finished on what was there; a verb meanwhile wins', async () => {
+  const adapted = await session()
+  const beside = await outputOf(adapted)
+  const [before] = await Promise.all([outputOf(adapted), adapted.mergeAdapter()])
+  expect(before).toEqual(beside)
+  const running = outputOf(adapted)
+  adapted.unmergeAdapter()
+  expect(difference(await running, beside)).toBeLessThan(LIMIT)
+
+  const merging = adapted.mergeAdapter()
+  adapted.setAdapter('b')
+  expect(await codeOf(merging)).toBe('INVALID_STATE')
+  expect(adapted.mergedAdapters).toEqual([])
+  expect(adapted.activeAdapters).toEqual(['b'])
+
+  const unloading = adapted.mergeAndUnload()
+  expect(await codeOf(adapted.loadAdapter(a, { name: 'late' }))).toBe('INVALID_STATE')
+  await (await unloading).release()
+})
+
+test.each(['bert-q8', 'bert-q4'])(
+  '%s: quantised layers are refused, and the session goes on',
+  async (name) => {
+    const url = new URL(`../../onnx/src/__fixtures__/${name}.onnx`, import.meta.url)
+    const { readFileSync } = await import('node:fs')
+    const [layer] = findLinearLayers(readModel(new Uint8Array(readFileSync(fileURLToPath(url)))))
+    if (!layer?.module) throw new Error('the fixture has lost its layers')
+    const shapes = { [layer.module]: [layer.outFeatures, layer.inFeatures] as const }
+    const adapted = await createSession(url, { adapters: adapterFor(shapes, 1) })
+    open.push(adapted)
+    const ids = BigInt64Array.from({ length: 8 }, (_, i) => BigInt(i))
+    const tokens = { x: new ort.Tensor('int64', ids, [1, 8]) }
+    const before = (await adapted.run(tokens)).y?.data
+    await expect(adapted.mergeAdapter()).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringMatching(/node ".+" .* is quantised/),
+    })
+    expect(await codeOf(adapted.mergeAndUnload())).toBe('UNSUPPORTED')
+    expect((await adapted.run(tokens)).y?.data).toEqual(before)
+  },
+)
+
+test('a session that cannot be made: the old one is opened again', async () => {
+  let isBroken = false
+  const breaking = {
+    create(...given: Parameters<typeof ort.InferenceSession.create>) {
+      if (!isBroken) return ort.InferenceSession.create(...given)
+      isBroken = false
+      return Promise.reject(new Error('out of memory'))
+    },
+  }
+  const runtime = { ...ort, InferenceSession: breaking as unknown as typeof ort.InferenceSession }
+  const adapted = await session({ ort: runtime, adapters: { b } })
+  const before = await outputOf(adapted)
+  isBroken = true
+  const failing = adapted.loadAdapter(a, { name: 'a' })
+  const meanwhile = outputOf(adapted)
+  await expect(failing).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    message: expect.stringContaining('out of memory'),
+  })
+  expect(await meanwhile).toEqual(before)
+  expect(adapted.listAdapters()).toEqual(['b'])
+  isBroken = true
+  expect(await codeOf(adapted.mergeAndUnload())).toBe('UNSUPPORTED')
+  expect(await outputOf(adapted)).toEqual(before)
+  await adapted.loadAdapter(a, { name: 'a' })
+  expect(difference(await outputOf(adapted), before)).toBeLessThan(LIMIT)
+})

@@ -1,0 +1,96 @@
+/** The sessions of one model in the user's ONNX Runtime: as it is, with branches for adapters, or with adapters in its weights. */
+import { FourierFTError } from '@fourierft/core'
+import type { InferenceSession } from 'onnxruntime-common'
+import { AdaptedGraph } from './adapted-graph.js'
+import { attachPlan, bakeAdapters, type PlacedAdapter, type Plan } from './layer-places.js'
+import { type ModelBytes, type ModelFile, type OpenModel, readBeside } from './model-source.js'
+import type { Ort } from './ort.js'
+
+export class ModelSessions {
+  readonly #ort: Ort
+  readonly #file: ModelFile
+  readonly #options: InferenceSession.SessionOptions
+
+  constructor(ort: Ort, file: ModelFile, options: InferenceSession.SessionOptions) {
+    this.#ort = ort
+    this.#file = file
+    this.#options = options
+  }
+
+  /** The file, to be looked at and edited. */
+  openModel(): Promise<OpenModel> {
+    return this.#file.open()
+  }
+
+  /** A session that is open already, of the model as it is. */
+  graphOf(session: InferenceSession): AdaptedGraph {
+    return new AdaptedGraph(session, this.#ort, new Map())
+  }
+
+  /**
+   * The model with the plan's branches; as it is, for a plan of none.
+   *
+   * @param open the model, where it has been opened already; it is used up
+   */
+  async attached(plan: Plan, open?: OpenModel): Promise<AdaptedGraph> {
+    if (plan.size === 0) return this.graphOf(await this.#create(await this.#file.asIs()))
+    const { model, ...places } = open ?? (await this.openModel())
+    const inputs = attachPlan(model, plan)
+    return new AdaptedGraph(
+      await this.#create({ bytes: model.toBytes(), ...places }),
+      this.#ort,
+      plan,
+      inputs,
+    )
+  }
+
+  /**
+   * The model with W + ΔW in its weights.
+   *
+   * @throws {FourierFTError} `UNSUPPORTED` (quantised layers, and what else `bakeBranches` refuses), `NOT_FINITE`
+   */
+  async merged(adapters: readonly PlacedAdapter[]): Promise<AdaptedGraph> {
+    const { model, ...places } = await this.openModel()
+    const { externalData } = this.#options
+    const readExternal = (location: string, offset: number, length: number) =>
+      readBeside(location, offset, length, { ...(externalData && { externalData }), ...places })
+    await bakeAdapters(model, adapters, readExternal)
+    return this.graphOf(await this.#create({ bytes: model.toBytes(), ...places }))
+  }
+
+  /** @throws {FourierFTError} `INVALID_ONNX` for what is no model, `UNSUPPORTED` for a model that the runtime refuses */
+  async #create(model: string | ModelBytes): Promise<InferenceSession> {
+    const { InferenceSession } = this.#ort
+    const file = this.#file.name
+    try {
+      return typeof model === 'string'
+        ? await InferenceSession.create(model, this.#options)
+        : await InferenceSession.create(model.bytes, withExternalData(this.#options, model))
+    } catch (cause) {
+      // What is no model says so itself.
+      await this.openModel()
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `${file}: ONNX Runtime made no session of it: ${String(cause)}`,
+        {
+          file,
+          cause,
+        },
+      )
+    }
+  }
+}
+
+/** With the external data of a model that ONNX Runtime gets as bytes, or the folder in which it looks for them. */
+function withExternalData(
+  options: InferenceSession.SessionOptions,
+  { folder, externalData }: Omit<ModelBytes, 'bytes'>,
+): InferenceSession.SessionOptions {
+  if (externalData) return { ...options, externalData }
+  if (folder === undefined) return options
+  const { session, ...extra } = (options.extra ?? {}) as { session?: Record<string, unknown> }
+  return {
+    ...options,
+    extra: { ...extra, session: { model_external_initializers_file_folder_path: folder, ...session } },
+  }
+}
