@@ -3,6 +3,7 @@
  * when it is asked for.
  */
 import { type Backend, coreBackend, FourierFTError } from '@fourierft/core'
+import type { OnnxRuntimeBackendName } from '@fourierft/onnxruntime'
 import type { TfjsBackendName } from '@fourierft/tfjs'
 
 /** Opens a backend, or rejects: `ERR_MODULE_NOT_FOUND`, or `UNSUPPORTED` from a package that lacks its runtime. */
@@ -16,7 +17,9 @@ const BACKENDS = {
   'tfjs-webgpu': () => openTfjs('webgpu'),
   'tfjs-node': () => openTfjs('node'),
   'tfjs-node-gpu': () => openTfjs('node-gpu'),
-  'onnxruntime-native': openOnnxRuntime,
+  'onnxruntime-native': () => openOnnxRuntime('native'),
+  'onnxruntime-cuda': () => openOnnxRuntime('cuda'),
+  'cuda-host': () => openOnnxRuntime('cuda-host'),
 } as const satisfies Record<string, Open>
 
 export type BackendName = keyof typeof BACKENDS
@@ -58,7 +61,7 @@ async function openTfjs(name: TfjsBackendName): Promise<Backend> {
   return createTfjsBackend(name)
 }
 
-async function openOnnxRuntime(): Promise<Backend> {
+async function openOnnxRuntime(name: OnnxRuntimeBackendName): Promise<Backend> {
   const { createOnnxRuntimeBackend } = await import('@fourierft/onnxruntime')
-  return createOnnxRuntimeBackend('native')
+  return createOnnxRuntimeBackend(name)
 }
