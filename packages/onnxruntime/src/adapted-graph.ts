@@ -1,7 +1,7 @@
 /** One graph with branches and the session that runs it: turns a choice of adapters into what the graph's inputs are fed. */
 import type { AttachedInputs } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
-import { coefficientsOn } from './entries-union.js'
+import { coefficientsOn, positionsOn } from './entries-union.js'
 import type { PlacedAdapter, Plan } from './layer-places.js'
 import type { Ort } from './ort.js'
 
@@ -16,16 +16,22 @@ export class AdaptedGraph {
   readonly #Tensor: Ort['Tensor']
   /** Absent: the model as it is. */
   readonly #inputs: AttachedInputs | undefined
-  /** α·c on the plan's entries, by key; undefined: this graph has no place for the adapter. */
-  readonly #spread = new WeakMap<PlacedAdapter, ReadonlyMap<string, Float32Array> | undefined>()
+  /** Of the adapters' inputs. */
+  readonly #names: ReadonlySet<string>
+  /** Runs only read what they are fed: a runtime in a worker, on the web, takes it away. */
+  readonly #keepsFeeds: boolean
+  /** Most runs choose what the one before them did. */
+  #last: { readonly choice: Choice; readonly feeds: Readonly<Record<string, Tensor>> } | undefined
   #running = 0
   #retired: { done: () => void } | undefined
 
-  constructor(session: InferenceSession, { Tensor }: Ort, plan: Plan, inputs?: AttachedInputs) {
+  constructor(session: InferenceSession, { Tensor, env }: Ort, plan: Plan, inputs?: AttachedInputs) {
     this.session = session
     this.plan = plan
     this.#Tensor = Tensor
     this.#inputs = inputs
+    this.#names = new Set(inputs && [inputs.rows, ...inputs.coefficients.values()])
+    this.#keepsFeeds = env.versions.node !== undefined
   }
 
   get isRunning(): boolean {
@@ -34,22 +40,26 @@ export class AdaptedGraph {
 
   /** Whether the inputs of that name are the adapters'. */
   feeds(input: string): boolean {
-    return this.#inputs !== undefined && (input === this.#inputs.rows || this.#names.has(input))
-  }
-
-  get #names(): Set<string> {
-    return new Set(this.#inputs?.coefficients.values())
+    return this.#names.has(input)
   }
 
   /** Whether the graph has a branch and an entry for all that the adapter has. */
-  serves(adapter: PlacedAdapter): boolean {
-    return this.#coefficients(adapter) !== undefined
+  serves({ layers }: PlacedAdapter): boolean {
+    return Array.from(layers).every(([key, { entries }]) => {
+      const branch = this.plan.get(key)
+      return branch !== undefined && !positionsOn(branch.entries, entries).includes(undefined)
+    })
   }
 
-  /** The adapters' inputs. Every run gets its own: a runtime in a worker takes what it is fed. */
-  feedsFor(choice: Choice): Record<string, Tensor> {
-    const inputs = this.#inputs
-    if (inputs === undefined) return {}
+  /** The adapters' inputs. */
+  feedsFor(choice: Choice): Readonly<Record<string, Tensor>> {
+    if (this.#last && isSame(this.#last.choice, choice)) return this.#last.feeds
+    const feeds = this.#inputs ? this.#makeFeeds(choice, this.#inputs) : {}
+    if (this.#keepsFeeds) this.#last = { choice, feeds }
+    return feeds
+  }
+
+  #makeFeeds(choice: Choice, inputs: AttachedInputs): Record<string, Tensor> {
     const used =
       'added' in choice ? choice.added : [...new Set(choice.perRow.filter((each) => each !== null))]
     const rows =
@@ -58,7 +68,10 @@ export class AdaptedGraph {
       [inputs.rows]: new this.#Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
     }
     for (const [key, { module, entries }] of this.plan) {
-      const parts = used.map((adapter) => this.#coefficients(adapter)?.get(key))
+      const parts = used.map(({ layers }) => {
+        const layer = layers.get(key)
+        return layer && coefficientsOn(entries, layer)
+      })
       const adapters = 'added' in choice ? added(parts) : stacked(parts, rows.includes(-1), entries.n)
       const input = inputs.coefficients.get(module) as string
       feeds[input] = new this.#Tensor('float32', adapters, [adapters.length / entries.n, entries.n])
@@ -84,28 +97,20 @@ export class AdaptedGraph {
       })
     await this.session.release()
   }
-
-  #coefficients(adapter: PlacedAdapter): ReadonlyMap<string, Float32Array> | undefined {
-    if (!this.#spread.has(adapter)) this.#spread.set(adapter, this.#spreadOut(adapter))
-    return this.#spread.get(adapter)
-  }
-
-  #spreadOut({ layers }: PlacedAdapter): ReadonlyMap<string, Float32Array> | undefined {
-    const spread = new Map<string, Float32Array>()
-    for (const [key, layer] of layers) {
-      const branch = this.plan.get(key)
-      const coefficients = branch && coefficientsOn(branch.entries, layer)
-      if (coefficients === undefined) return undefined
-      spread.set(key, coefficients)
-    }
-    return spread
-  }
 }
 
-/** The sum of those that are there; nothing where none is. */
+function isSame(one: Choice, other: Choice): boolean {
+  const [a, b] = [one, other].map((choice) => ('added' in choice ? choice.added : choice.perRow)) as [
+    readonly (PlacedAdapter | null)[],
+    readonly (PlacedAdapter | null)[],
+  ]
+  return 'added' in one === 'added' in other && a.length === b.length && a.every((each, i) => each === b[i])
+}
+
+/** The sum of those that are there, in the first of them; nothing where none is. */
 function added(parts: readonly (Float32Array | undefined)[]): Float32Array {
   const [first, ...others] = parts.filter((part) => part !== undefined)
-  const sum = first?.slice() ?? new Float32Array(0)
+  const sum = first ?? new Float32Array(0)
   for (const other of others)
     for (let l = 0; l < sum.length; l++) sum[l] = (sum[l] as number) + (other[l] as number)
   return sum

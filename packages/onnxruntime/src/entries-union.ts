@@ -17,10 +17,18 @@ export function entriesUnion(all: readonly Entries[]): Entries {
   })
 }
 
-/** Where on `union` each of the entries is; undefined for one that is not there. */
-export function positionsOn(union: Entries, entries: Entries): (number | undefined)[] {
+const known = new WeakMap<Entries, WeakMap<Entries, readonly (number | undefined)[]>>()
+
+/** Where on `union` each of the entries is; undefined for one that is not there. Found once: adapters share entries. */
+export function positionsOn(union: Entries, entries: Entries): readonly (number | undefined)[] {
+  const ofUnion = known.get(union) ?? new WeakMap<Entries, readonly (number | undefined)[]>()
+  known.set(union, ofUnion)
+  const found = ofUnion.get(entries)
+  if (found) return found
   const index = new Map(placesOf(union).map((place, l) => [place, l]))
-  return placesOf(entries).map((place) => index.get(place))
+  const positions = placesOf(entries).map((place) => index.get(place))
+  ofUnion.set(entries, positions)
+  return positions
 }
 
 /** α·c of the layer on `union`; undefined where that has not all of the layer's places. */

@@ -1,0 +1,82 @@
+/** What a graph feeds its session: the same tensors as long as the choice is the same, and never those of another one. */
+import { createAdapter, createConfig, uniformEntries } from '@fourierft/core'
+import * as ort from 'onnxruntime-node'
+import * as web from 'onnxruntime-web'
+import { expect, test } from 'vitest'
+import { SHAPES, twoLayers } from './__fixtures__/two-layers.js'
+import { AdaptedGraph, type Choice } from './adapted-graph.js'
+import type { PlacedAdapter } from './layer-places.js'
+import type { Ort } from './ort.js'
+
+const MODULE = 'block.first'
+const SHAPE = SHAPES[MODULE]
+const N = 24
+
+function placed(seed: number, locSeed: number): PlacedAdapter {
+  const config = createConfig({
+    nFrequency: N,
+    scaling: 2,
+    randomLocSeed: locSeed,
+    initWeights: false,
+    targetModules: [MODULE],
+  })
+  const adapter = createAdapter(config, { [MODULE]: SHAPE }, { initialSeed: seed })
+  return { name: `adapter ${seed}`, layers: new Map([[MODULE, adapter.layer(MODULE)]]) }
+}
+
+const [a, b, other] = [placed(1, 777), placed(2, 777), placed(3, 778)]
+const inputs = { rows: 'rows', coefficients: new Map([[MODULE, 'c']]) }
+
+async function graphIn(runtime: Ort): Promise<AdaptedGraph> {
+  const session = await ort.InferenceSession.create(twoLayers())
+  const plan = new Map([
+    [MODULE, { module: MODULE, entries: uniformEntries({ shape: SHAPE, n: N, seed: 777 }) }],
+  ])
+  return new AdaptedGraph(session, runtime, plan, inputs)
+}
+
+const coefficientsOf = ({ layers }: PlacedAdapter) =>
+  Array.from(layers.get(MODULE)?.coefficients ?? [], (c) => Math.fround(2 * c))
+
+function fed(graph: AdaptedGraph, choice: Choice): { c: number[]; rows: number[] } {
+  const { c, rows } = graph.feedsFor(choice)
+  return {
+    c: Array.from((c?.data ?? []) as Float32Array),
+    rows: Array.from((rows?.data ?? []) as BigInt64Array, Number),
+  }
+}
+
+test('a choice that is repeated is fed the same tensors; another one its own', async () => {
+  const graph = await graphIn(ort)
+  expect(graph.feedsFor({ added: [a] }).c).toBe(graph.feedsFor({ added: [a] }).c)
+  const [ca, cb] = [coefficientsOf(a), coefficientsOf(b)]
+  const none = new Array<number>(N).fill(0)
+  expect(fed(graph, { added: [a] })).toEqual({ c: ca, rows: [0] })
+  expect(fed(graph, { added: [b] })).toEqual({ c: cb, rows: [0] })
+  expect(fed(graph, { perRow: [b] })).toEqual({ c: cb, rows: [0] })
+  expect(fed(graph, { perRow: [b, a] })).toEqual({ c: [...cb, ...ca], rows: [0, 1] })
+  expect(fed(graph, { added: [b, a] })).toEqual({
+    c: ca.map((c, l) => Math.fround(c + (cb[l] as number))),
+    rows: [0],
+  })
+  expect(fed(graph, { perRow: [b, null] })).toEqual({ c: [...cb, ...none], rows: [0, -1] })
+  expect(fed(graph, { added: [] })).toEqual({ c: [], rows: [0] })
+  // A sum is nobody's own numbers.
+  expect(fed(graph, { added: [a] }).c).toEqual(ca)
+  await graph.release()
+})
+
+test('on the web, where a worker may take them, every run gets its own', async () => {
+  const graph = await graphIn(web)
+  const first = graph.feedsFor({ added: [a] }).c?.data as Float32Array
+  structuredClone(first.buffer, { transfer: [first.buffer as ArrayBuffer] })
+  expect(first.length).toBe(0)
+  expect(fed(graph, { added: [a] }).c).toEqual(coefficientsOf(a))
+  await graph.release()
+})
+
+test('an adapter of other entries is not served', async () => {
+  const graph = await graphIn(ort)
+  expect([a, b, other].map((adapter) => graph.serves(adapter))).toEqual([true, true, false])
+  await graph.release()
+})
