@@ -40,11 +40,12 @@ describe('the quick demo', () => {
       ...(kernelProblem() === undefined ? ['ONNX Runtime, native kernel'] : []),
       'ONNX Runtime, portable',
       'ONNX Runtime Web, WebAssembly',
+      'transformers\\.js',
     ]
     for (const row of rows)
       expect(table).toMatch(new RegExp(`${row} +7\\.8 KB +[\\d.]+ % +200 of 200 .+ ms\n`))
     expect(table.match(/ ms\n/g)).toHaveLength(rows.length)
-    expect(table.match(/not run/g) ?? []).toHaveLength(5 - rows.length)
+    expect(table.match(/not run/g) ?? []).toHaveLength(6 - rows.length)
   })
 
   it('names what it computes with, and computes with what it is told to', async () => {

@@ -4,11 +4,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createAdapter, createConfig, savePretrained } from '@fourierft/core'
 import { kernelProblem } from '@fourierft/native'
+import { attach } from '@fourierft/transformers'
+import { pipeline, RawImage } from '@huggingface/transformers'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { baseFolder, readCheckpoint } from './checkpoint-files.js'
-import { firstDigits } from './digits.js'
+import { classes, firstDigits, imagePixels, imageSize } from './digits.js'
+import { largestDifference } from './largest-difference.js'
 import { loadDigits } from './load-digits.js'
 import { writeOnnxFolder } from './onnx-files.js'
+import { roundingLimit } from './rounding-limit.js'
 import { compareRuntimes } from './runtime-comparison.js'
 import { RuntimeMissing, runIn, runtimes } from './runtimes.js'
 import { typedArrayTransformer } from './typed-array-transformer.js'
@@ -41,6 +45,46 @@ describe('the folder of the model', () => {
     expect((await readFile(join(files.model, 'onnx', 'model.onnx'))).length).toBeGreaterThan(4 * 105_546)
   })
 })
+
+describe('the image-classification pipeline of transformers.js', () => {
+  it('gives the probabilities of the typed arrays for images of bytes', async () => {
+    const classify = await pipeline('image-classification', files.model, {
+      dtype: 'fp32',
+      local_files_only: true,
+    })
+    const adapters = await attach(classify)
+    await adapters.loadAdapter(files.adapter)
+    const bytes = Uint8ClampedArray.from(digits.pixels, (value) => 255 * value)
+    const images = Array.from(digits.labels, (_, i) => {
+      const image = bytes.subarray(i * imagePixels, (i + 1) * imagePixels)
+      return new RawImage(image, imageSize, imageSize, 1)
+    })
+    const answers = await classify(images, { top_k: classes })
+    const sorted = answers.map((answer) => [answer].flat().sort((a, b) => Number(a.label) - Number(b.label)))
+    const logits = typedArrayTransformer(
+      checkpoint,
+      adapter.layers(),
+    )({ ...digits, pixels: Float32Array.from(bytes, (value) => value / 255) })
+    const expected = Array.from(digits.labels, (_, i) =>
+      softmax(logits.subarray(i * classes, (i + 1) * classes)),
+    )
+    expect(sorted.flat()).toHaveLength(digits.count * classes)
+    // A probability changes by at most half of what logits change by; its own exponentials, sum and quotient round, too.
+    const limit = roundingLimit(checkpoint.config, logits) / 2 + 2 * classes * 2 ** -24
+    const scores = sorted.flat().map(({ score }) => score)
+    expect(largestDifference(scores, expected.flat())).toBeLessThanOrEqual(limit)
+    adapters.disableAdapters()
+    const [base] = [await classify(images, { top_k: classes })].flat()
+    expect(base).not.toEqual(answers[0])
+    await classify.dispose()
+  })
+})
+
+function softmax(logits: Float64Array): number[] {
+  const powers = Array.from(logits, Math.exp)
+  const sum = powers.reduce((a, b) => a + b, 0)
+  return powers.map((value) => value / sum)
+}
 
 describe('runIn', () => {
   const core = {

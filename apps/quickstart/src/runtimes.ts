@@ -5,9 +5,10 @@
 import { join } from 'node:path'
 import { FourierFTError } from '@fourierft/core'
 import { createSession, type Ort } from '@fourierft/onnxruntime'
-import type { DigitSet } from './digits.js'
-import { firstDigits } from './digits.js'
+import { type DigitSet, firstDigits } from './digits.js'
+import { logitsInBatches } from './logits-in-batches.js'
 import { onnxLogits } from './onnx-logits.js'
+import { logits, pixelValues } from './onnx-transformer.js'
 import type { MissingRuntime, RuntimeRun } from './runtime-comparison.js'
 
 /** What the demo left on the disk. */
@@ -60,6 +61,32 @@ export const runtimes: readonly Runtime[] = [
     name: 'ONNX Runtime Web, WebAssembly',
     open: async (files) =>
       openSession(await load('onnxruntime-web', () => import('onnxruntime-web')), files, false),
+  },
+  {
+    name: 'transformers.js',
+    async open({ model, adapter }) {
+      // In this order: attach() has to see how a model is loaded.
+      const { attach } = await load('@fourierft/transformers', () => import('@fourierft/transformers'))
+      const { pipeline, Tensor } = await load(
+        '@huggingface/transformers',
+        () => import('@huggingface/transformers'),
+      )
+      const classify = await pipeline('image-classification', model, {
+        dtype: 'fp32',
+        local_files_only: true,
+      })
+      const adapters = await attach(classify)
+      await adapters.loadAdapter(adapter)
+      return {
+        // The pipeline takes images of bytes; turned digits have values between them, so that its model is asked.
+        logits: (digits) =>
+          logitsInBatches(digits, async (images, dims) => {
+            const results = await classify.model({ [pixelValues]: new Tensor('float32', images, dims) })
+            return results[logits].data
+          }),
+        close: () => classify.dispose(),
+      }
+    },
   },
 ]
 
