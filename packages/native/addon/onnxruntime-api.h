@@ -100,6 +100,9 @@ constexpr uint32_t kApiVersion = 18;
   F(CreateCUDAProviderOptions, 205, StatusHandle, (Handle * cuda))                                                                     \
   F(UpdateCUDAProviderOptions, 206, StatusHandle, (Handle cuda, const char* const* keys, const char* const* values, size_t count))     \
   F(ReleaseCUDAProviderOptions, 208, void, (Handle))                                                                                   \
+  F(ShapeInferContext_GetInputTypeShape, 268, StatusHandle, (Handle context, size_t index, Handle* tensor_info))                       \
+  F(ShapeInferContext_SetOutputTypeShape, 270, StatusHandle, (Handle context, size_t index, Handle tensor_info))                       \
+  F(SetSymbolicDimensions, 271, StatusHandle, (Handle tensor_info, const char** names, size_t rank))                                   \
   F(KernelContext_ParallelFor, 274, StatusHandle,                                                                                      \
     (Handle context, void (*body)(void*, size_t), size_t total, size_t batches, void* argument))
 

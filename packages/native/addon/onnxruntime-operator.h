@@ -85,6 +85,19 @@ class Kernel {
 
 constexpr int kInvalidArgument = 2;  // OrtErrorCode
 
+// Runs a callback of ONNX Runtime, which expects a status in place of an exception.
+template <class Body>
+StatusHandle checked(const Body& body) {
+  try {
+    body();
+    return nullptr;
+  } catch (const Failure& failure) {
+    return api.CreateStatus(kInvalidArgument, failure.message.c_str());
+  } catch (const std::exception& error) {
+    return api.CreateStatus(kInvalidArgument, error.what());
+  }
+}
+
 // Gives the operator kernels of this class, which has `compute(context)`.
 template <class Computing>
 void give_kernel(FourierFTOperator& op) {
@@ -93,14 +106,7 @@ void give_kernel(FourierFTOperator& op) {
     return nullptr;
   };
   op.compute_checked = [](Handle kernel, Handle context) -> StatusHandle {
-    try {
-      static_cast<Computing*>(kernel)->compute(context);
-      return nullptr;
-    } catch (const Failure& failure) {
-      return api.CreateStatus(kInvalidArgument, failure.message.c_str());
-    } catch (const std::exception& error) {
-      return api.CreateStatus(kInvalidArgument, error.what());
-    }
+    return checked([&] { static_cast<Computing*>(kernel)->compute(context); });
   };
   op.destroy = [](Handle kernel) { delete static_cast<Computing*>(kernel); };
 }

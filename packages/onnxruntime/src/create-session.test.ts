@@ -120,9 +120,7 @@ describe.each(FILES)('%s', (name) => {
     expect(difference(withA, withB)).toBeGreaterThan(1e-3)
     adapted.disableAdapters()
     const disabled = await outputOf(adapted, feeds)
-    // Behind an operator that it does not know ONNX Runtime fuses other nodes of this export: the base is rounded elsewhere.
-    if (native && name === 'vit-torchscript') expect(difference(disabled, base)).toBeLessThan(1e-6)
-    else expect(disabled).toEqual(base)
+    expect(disabled).toEqual(base)
     adapted.enableAdapters()
     expect(await outputOf(adapted, feeds)).toEqual(withB)
     await plain.release()

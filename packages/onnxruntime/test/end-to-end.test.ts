@@ -56,9 +56,6 @@ const QUANTISED = (['bert', 'gpt2', 'llama'] as const).flatMap((model) =>
 /** Unit roundoff of float32. */
 const UNIT = 2 ** -24
 
-/** Behind an operator that it does not know ONNX Runtime fuses other nodes of these exports: the base is rounded elsewhere. */
-const FUSED_OTHERWISE = new Set(['vit-torchscript', 'bert-torchscript', 'bert-q4'])
-
 web.env.wasm.numThreads = 1
 const RUNTIMES: readonly { readonly runtime: string; readonly ort: Ort; readonly native: boolean }[] = [
   { runtime: 'the native kernel', ort: node, native: true },
@@ -162,10 +159,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
       open.push(plain)
       const feeds = feedsOf(vectors, on.ort, 1)
       session.disableAdapters()
-      const tolerance = on.native && FUSED_OTHERWISE.has(`${model}-${kind}`) ? vectors.cases[0]?.tolerance : 0
-      expect(distance(await outputOf(session, feeds), await outputOf(plain, feeds))).toBeLessThanOrEqual(
-        tolerance as number,
-      )
+      expect(await outputOf(session, feeds)).toEqual(await outputOf(plain, feeds))
     })
 
     if (kind === 'batch')
@@ -245,8 +239,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
         expect(distance(received, unpack(output).data as Float32Array), name).toBeLessThan(
           (limits[kind] as number) + limits.tolerance,
         )
-        const own = on.native && FUSED_OTHERWISE.has(`${model}-${kind}`) ? limits.tolerance : 0
-        if (name === 'base') expect(distance(received, await outputOf(plain, feeds))).toBeLessThanOrEqual(own)
+        if (name === 'base') expect(received).toEqual(await outputOf(plain, feeds))
       }
     })
   })
