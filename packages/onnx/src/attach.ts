@@ -6,11 +6,12 @@ import { type Entries, entriesDigest, FourierFTError } from '@fourierft/core'
 import { branchFunction, DOMAIN } from './branch-function.js'
 import { branchTables, TABLE_NAMES } from './branch-tables.js'
 import type { NewNode } from './encode.js'
-import type { OnnxGraph, OnnxNode } from './graph.js'
+import type { OnnxNode } from './graph.js'
+import { biasOf } from './layer-bias.js'
 import { type LinearLayer, overlap } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
+import { NodeList } from './node-list.js'
 import { DataType } from './schema.js'
-import type { OnnxTensor } from './tensor.js'
 
 /** Where an adapter's layer goes. */
 export interface Branch {
@@ -21,12 +22,34 @@ export interface Branch {
   readonly entries: Entries
 }
 
+/** A layer whose weight and bias adapters replace: PEFT's `modules_to_save`. */
+export interface Replaceable {
+  readonly module: string
+  readonly layer: LinearLayer
+}
+
+export interface AttachOptions {
+  /** What the layers compute with; default: float. Of float16 layers the branch computes in float32 and is rounded once. */
+  readonly activations?: number
+  /** Layers that adapters may replace as a whole. */
+  readonly replaceable?: readonly Replaceable[]
+}
+
 /** The inputs of an attached model that are new. */
 export interface AttachedInputs {
   /** int64 `[R]`: for each of R equal parts of the tokens its row of the coefficients, −1 for the last one, which is zero then. */
   readonly rows: string
   /** Module name → float32 `[A, n]`, each adapter's α·c; `[0, n]` for none. */
   readonly coefficients: ReadonlyMap<string, string>
+  /** Module name of a layer that can be replaced → its inputs. */
+  readonly weights: ReadonlyMap<string, WeightInputs>
+}
+
+export interface WeightInputs {
+  /** float32 `[in, out]`, the transpose of PyTorch's; `[in, 0]` for the model's own weight and bias. */
+  readonly weight: string
+  /** float32 `[out]`, `[0]` for the model's own; undefined: the layer has none. */
+  readonly bias: string | undefined
 }
 
 /** The key of the metadata that say what `detachBranches` needs to know of the original file: {@link Original} as JSON. */
@@ -46,16 +69,15 @@ const LOWEST_OPSET = 11
 /**
  * Adds the branches to the model.
  *
- * @param options.activations what the layers compute with; default: float. Of float16 layers the branch computes in float32 and is rounded once
  * @throws {FourierFTError} `UNSUPPORTED` (opset below 11), `SHAPE_MISMATCH`, `INVALID_STATE` (attached already), `INVALID_OPTION` (no
  *   branches, two for one layer, two of one name); the model is left as it was then
  */
 export function attachBranches(
   model: OnnxModel,
   branches: readonly Branch[],
-  { activations = DataType.float }: { activations?: number } = {},
+  { activations = DataType.float, replaceable = [] }: AttachOptions = {},
 ): AttachedInputs {
-  const opset = check(model, branches)
+  const opset = check(model, branches, replaceable)
   const rows = `${DOMAIN}.rows`
   const { size, irVersion } = model
   model.raiseIrVersion(8)
@@ -78,17 +100,19 @@ export function attachBranches(
     coefficients.set(module, input)
     insert(layer, [input, rows, ...TABLE_NAMES.map((table) => prefix + table)], activations)
   }
+  // What is inserted last stands next to the layer: a branch is added to the weight that replaces.
+  const weights = new Map(
+    replaceable.map(({ module, layer }) => [module, makeReplaceable(model, module, layer, activations)]),
+  )
   model.addMetadata(ORIGINAL, JSON.stringify({ size, irVersion, attachedSize: model.size }))
-  return { rows, coefficients }
+  return { rows, coefficients, weights }
 }
 
 /** The layer's output gets another name; the new node takes the old one, so that all who read it read the sum. */
-function insert(
-  { outputNode: product, input, part, outFeatures }: LinearLayer,
-  inputs: readonly string[],
-  activations: number,
-): void {
-  const outputNode = biasOf(product) ?? product
+function insert(layer: LinearLayer, inputs: readonly string[], activations: number): void {
+  const { input, part, outFeatures } = layer
+  // Behind the bias: runtimes make one of it and the product, which a branch between would prevent.
+  const outputNode = biasOf(layer)?.node ?? layer.outputNode
   const [output] = outputNode.outputs as [string]
   const made: NewNode[] = []
   const value = (name: string) => `${output}.${DOMAIN}.${name}`
@@ -146,20 +170,49 @@ function insert(
   outputNode.graph.insertAfter(outputNode, made)
 }
 
-/** The node that adds a constant bias to the product, if nobody else reads it: runtimes make one of the two, which a branch between would prevent. */
-function biasOf(product: OnnxNode): OnnxNode | undefined {
-  const { graph } = product
-  const [output] = product.outputs as [string]
-  const [reader, ...others] = graph.consumersOf(output)
-  if (reader?.opType !== 'Add' || reader.graph !== graph || others.length > 0) return undefined
-  if (graph.outputs.some(({ name }) => name === output)) return undefined
-  const bias = reader.inputs.find((input) => input !== output)
-  const isConstant = bias !== undefined && initializer(graph, bias)?.dims.length === 1
-  return isConstant ? reader : undefined
-}
+/** `If` no weight is fed the layer's own output, else x·W + b, in float32. */
+function makeReplaceable(
+  { graph }: OnnxModel,
+  module: string,
+  layer: LinearLayer,
+  activations: number,
+): WeightInputs {
+  const { input, inFeatures, outFeatures } = layer
+  const bias = biasOf(layer)
+  const outputNode = bias?.node ?? layer.outputNode
+  const [output] = outputNode.outputs as [string]
+  const inputs = {
+    weight: `${DOMAIN}.${module}.weight`,
+    bias: bias ? `${DOMAIN}.${module}.bias` : undefined,
+  }
+  const features = `${DOMAIN}_${outFeatures}_or_0`
+  graph.addInput({ name: inputs.weight, dataType: DataType.float, dims: [inFeatures, features] })
+  if (inputs.bias) graph.addInput({ name: inputs.bias, dataType: DataType.float, dims: [features] })
 
-function initializer(graph: OnnxGraph | undefined, name: string): OnnxTensor | undefined {
-  return graph && (graph.initializers.get(name) ?? initializer(graph.parent, name))
+  const base = `${output}.${DOMAIN}.base`
+  outputNode.setOutput(0, base)
+  const { nodes, add, named, constant } = new NodeList(`${output}.${DOMAIN}.`)
+  const isOwn = add('Equal', [add('Size', [inputs.weight]), constant([0], [])])
+  const own = new NodeList(`${output}.${DOMAIN}.own.`)
+  own.named([`${output}.${DOMAIN}.kept`], 'Identity', [base])
+  const other = new NodeList(`${output}.${DOMAIN}.other.`)
+  const isFloat = activations === DataType.float
+  const x = isFloat ? input : other.add('Cast', [input], { to: { int: DataType.float } })
+  const product = other.add('MatMul', [x, inputs.weight])
+  const sum = inputs.bias ? other.add('Add', [product, inputs.bias]) : product
+  const result = isFloat ? sum : other.add('Cast', [sum], { to: { int: activations } })
+  // It tells the shape to who infers shapes.
+  other.named([`${output}.${DOMAIN}.replaced`], 'Reshape', [result, other.add('Shape', [base])])
+  named([output], 'If', [isOwn], {
+    then_branch: {
+      graph: { name: 'own', nodes: own.nodes, outputs: [{ name: `${output}.${DOMAIN}.kept` }] },
+    },
+    else_branch: {
+      graph: { name: 'other', nodes: other.nodes, outputs: [{ name: `${output}.${DOMAIN}.replaced` }] },
+    },
+  })
+  outputNode.graph.insertAfter(outputNode, nodes)
+  return inputs
 }
 
 /** Or half of it: all that is attached has such a name, and nothing else may have one. */
@@ -181,7 +234,7 @@ function isAttached({ opsetImports, metadata, functions, graph }: OnnxModel): bo
 }
 
 /** The opset of the model. */
-function check(model: OnnxModel, branches: readonly Branch[]): number {
+function check(model: OnnxModel, branches: readonly Branch[], replaceable: readonly Replaceable[]): number {
   const { file } = model
   const opset = model.opsetImports.get('') ?? 0
   if (opset < LOWEST_OPSET)
@@ -196,7 +249,7 @@ function check(model: OnnxModel, branches: readonly Branch[]): number {
       `${file} has adapters attached already; detachBranches takes them out, or attach to the original file.`,
       { file },
     )
-  if (branches.length === 0)
+  if (branches.length === 0 && replaceable.length === 0)
     throw new FourierFTError(
       'INVALID_OPTION',
       `${file}: there is nothing to attach; name at least one layer.`,
@@ -238,6 +291,23 @@ function check(model: OnnxModel, branches: readonly Branch[]): number {
         { file, module, received: layer.node.name },
       )
     taken.set(layer.outputNode, [...others, branch])
+  }
+  const replaced = new Map<OnnxNode, string>()
+  for (const { module, layer } of replaceable) {
+    if (layer.part)
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `${file}: the module ${module} shares node ${layer.node.name} with others, so that its weight cannot be replaced alone.`,
+        { file, module, received: layer.node.name },
+      )
+    const other = replaced.get(layer.outputNode)
+    if (other !== undefined)
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        `${file}: the modules ${other} and ${module} are one layer, ${layer.node.name}; give each its own.`,
+        { file, module, received: layer.node.name },
+      )
+    replaced.set(layer.outputNode, module)
   }
   return opset
 }

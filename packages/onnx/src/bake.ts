@@ -11,6 +11,7 @@ import {
   type Layer,
 } from '@fourierft/core'
 import type { OnnxGraph, OnnxNode } from './graph.js'
+import { biasOf } from './layer-bias.js'
 import { type LinearLayer, overlap } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
 import { DataType } from './schema.js'
@@ -20,6 +21,15 @@ import { BYTES, type ExternalData, type OnnxTensor } from './tensor.js'
 export interface BakedLayer {
   readonly layer: LinearLayer
   readonly adapters: readonly Layer[]
+  /** What takes the place of the layer's own weight and bias: PEFT's `modules_to_save`. */
+  readonly whole?: WholeWeights
+}
+
+export interface WholeWeights {
+  /** `[out, in]`, row-major. */
+  readonly weight: Float32Array
+  /** `[out]`; the layer has to have one. */
+  readonly bias?: Float32Array | undefined
 }
 
 /** Bytes of a file that lies beside the model. */
@@ -76,7 +86,7 @@ interface Copy {
 }
 
 /**
- * Adds ΔW to the layers' weights: W + Σ ΔW in float64, rounded once to the type that the weight is stored in. ΔW is divided by the `alpha`
+ * Adds ΔW to the layers' weights (or to those that take their place): W + Σ ΔW in float64, rounded once to the type that the weight is stored in. ΔW is divided by the `alpha`
  * of a `Gemm`, which multiplies it again. A weight that something else reads too stays as it is, and the layer gets its own. The model is
  * changed at the very end, or not at all.
  *
@@ -91,10 +101,14 @@ export async function bakeBranches(
   { readExternal, inlineUpTo = 2 ** 20, location = 'merged-weights.bin' }: BakeOptions = {},
 ): Promise<ExternalFile | undefined> {
   const plans = check(model, layers)
+  const biases = layers.flatMap((baked) => biasPlan(baked, model.file) ?? [])
   checkLocation(model, location)
   const merged: { plan: Plan; bytes: Uint8Array }[] = []
   for (const plan of plans) {
-    const stored = plan.tensor.data() ?? (await readStored(plan.tensor, model.file, readExternal))
+    const isReplaced = plan.layers.some(({ whole }) => whole)
+    const stored = isReplaced
+      ? undefined
+      : (plan.tensor.data() ?? (await readStored(plan.tensor, model.file, readExternal)))
     merged.push({ plan, bytes: mergedBytes(plan, stored, model.file) })
   }
 
@@ -112,7 +126,63 @@ export async function bakeBranches(
     parts.push(bytes)
     size += padding + bytes.length
   }
+  for (const { node, index, graph, tensor, isShared, bytes } of biases) {
+    if (!isShared) {
+      tensor.setData(bytes)
+      continue
+    }
+    const name = freeName(`${tensor.name}.merged`, graph)
+    const { dims, dataType } = tensor
+    graph.addInitializer({ name, dims, dataType, data: bytes })
+    node.setInput(index, name)
+  }
   return parts.length > 0 ? { location, parts } : undefined
+}
+
+/** A bias that is replaced. */
+interface BiasPlan {
+  readonly node: OnnxNode
+  readonly index: number
+  readonly graph: OnnxGraph
+  readonly tensor: OnnxTensor
+  readonly isShared: boolean
+  readonly bytes: Uint8Array
+}
+
+function biasPlan({ layer, whole }: BakedLayer, file: string): BiasPlan | undefined {
+  if (!whole?.bias) return undefined
+  const found = biasOf(layer)
+  const graph = found && ownerOf(found.name, layer.graph)
+  const tensor = found && graph?.initializers.get(found.name)
+  const dtype = tensor && DTYPES.get(tensor.dataType)
+  const { node, module } = layer
+  if (!found || !graph || !tensor || !dtype)
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `${file}: the layer ${node.name} has no bias of float32, float16 or bfloat16 that could be replaced; attach the adapter instead.`,
+      { file, ...(module === undefined ? {} : { module }), received: node.name },
+    )
+  if (whole.bias.length !== layer.outFeatures)
+    throw new FourierFTError(
+      'SHAPE_MISMATCH',
+      `${file}: the bias of the layer ${node.name} is [${layer.outFeatures}]; received ${whole.bias.length} numbers.`,
+      { file, tensor: tensor.name, expected: layer.outFeatures, received: whole.bias.length },
+    )
+  const isShared = graph.consumersOf(found.name).length > 1
+  return {
+    node: found.node,
+    index: found.index,
+    graph,
+    tensor,
+    isShared,
+    bytes: encodeFloats(whole.bias, dtype),
+  }
+}
+
+function freeName(wanted: string, graph: OnnxGraph): string {
+  let free = wanted
+  for (let i = 1; graph.graphs().some((inner) => inner.defines(free)); i++) free = `${wanted}.${i}`
+  return free
 }
 
 /** The tensor that takes the new weight: the old one, or one that the product alone reads. */
@@ -125,17 +195,20 @@ function targetOf({ tensor, copy, node }: Plan): OnnxTensor {
 
 function mergedBytes(
   { layers, tensor, dtype, isOutFirst, alpha, copy }: Plan,
-  stored: Uint8Array,
+  stored: Uint8Array | undefined,
   file: string,
 ) {
   const [rows = 0, columns = 0] = tensor.dims
-  const sum = Float64Array.from(decodeFloats({ dtype, bytes: stored }))
-  for (const { layer, adapters } of layers) {
+  const sum = stored
+    ? Float64Array.from(decodeFloats({ dtype, bytes: stored }))
+    : new Float64Array(rows * columns)
+  for (const { layer, adapters, whole } of layers) {
     const { outFeatures, inFeatures, part } = layer
-    const change = new Float64Array(outFeatures * inFeatures)
     const offset = part?.offset ?? 0
-    for (const adapter of adapters) {
-      delta(adapter, change)
+    if (whole) add(whole.weight)
+    for (const adapter of adapters) add(delta(adapter, new Float64Array(outFeatures * inFeatures)))
+
+    function add(change: Float32Array | Float64Array): void {
       for (let o = 0; o < outFeatures; o++) {
         const at = isOutFirst ? (offset + o) * columns : offset + o
         const step = isOutFirst ? 1 : columns
@@ -209,6 +282,12 @@ function check(model: OnnxModel, layers: readonly BakedLayer[]): Plan[] {
           `${file}: the layer of module ${name} is [${layer.outFeatures}, ${layer.inFeatures}] ([out, in]), its adapter is of [${shape.join(', ')}].`,
           { file, module: name, expected: [layer.outFeatures, layer.inFeatures], received: shape },
         )
+    if (baked.whole && (layer.part || baked.whole.weight.length !== layer.outFeatures * layer.inFeatures))
+      throw new FourierFTError(
+        'SHAPE_MISMATCH',
+        `${file}: the layer ${layer.node.name} is [${layer.outFeatures}, ${layer.inFeatures}] ([out, in])${layer.part ? ', a part of a larger one' : ''}; a weight of ${baked.whole.weight.length} numbers cannot take its place.`,
+        { file, expected: [layer.outFeatures, layer.inFeatures], received: baked.whole.weight.length },
+      )
     const others = byNode.get(layer.node) ?? []
     const isTaken = others.some(({ layer: other }) => overlap(layer, other))
     if (isTaken)
@@ -256,7 +335,8 @@ function plan(node: OnnxNode, layers: readonly BakedLayer[], file: string, taken
   let isTransposed = false
   let cast: number | undefined
   let name = node.inputs[1] ?? ''
-  for (;;) {
+  // As far as `findLinearLayers` goes; a file in which a value is made of itself has no end.
+  for (let steps = 0; steps <= 9; steps++) {
     const owner = ownerOf(name, node.graph)
     isShared ||= owner.consumersOf(name).length > 1 || owner.outputs.some((output) => output.name === name)
     const producer = owner.nodes.find(({ outputs }) => outputs.includes(name))
@@ -267,8 +347,9 @@ function plan(node: OnnxNode, layers: readonly BakedLayer[], file: string, taken
     // The product computes with what the last cast gives.
     else if (producer?.opType === 'Cast') cast ??= Number(producer.attribute('to')?.int)
     name = producer?.inputs[0] ?? ''
-    if (name === '') throw unsupported('is no constant', 'export the model with its weights')
+    if (name === '') break
   }
+  throw unsupported('is no constant', 'export the model with its weights')
 
   function planOf(tensor: OnnxTensor, owner: OnnxGraph): Plan {
     const dtype = DTYPES.get(tensor.dataType)
@@ -284,12 +365,12 @@ function plan(node: OnnxNode, layers: readonly BakedLayer[], file: string, taken
     if (alpha === 0) throw unsupported('is multiplied by alpha = 0', 'attach the adapter with attachBranches')
     const isOutFirst = isTransposed !== (node.opType === 'Gemm' && Boolean(node.attribute('transB')?.int))
     const copy = isShared
-      ? { graph: owner, name: freeName(tensor, owner), dataType: target, isTransposed }
+      ? { graph: owner, name: copyName(tensor, owner), dataType: target, isTransposed }
       : undefined
     return { node, layers, tensor, dtype, isOutFirst, alpha, copy }
   }
 
-  function freeName(tensor: OnnxTensor, owner: OnnxGraph): string {
+  function copyName(tensor: OnnxTensor, owner: OnnxGraph): string {
     const wanted = `${tensor.name}.merged.${layers[0]?.adapters[0]?.name ?? node.name}`
     let free = wanted
     const isTaken = () => taken.has(free) || owner.graphs().some((graph) => graph.defines(free))

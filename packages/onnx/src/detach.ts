@@ -25,8 +25,8 @@ const BASE = /(?:\.fourierft\.base)+$/
 export function detachBranches(model: OnnxModel): void {
   const { size, irVersion } = check(model)
   const graphs = model.graph.graphs()
-  const branches = graphs.flatMap(({ nodes }) => nodes.filter(({ domain }) => domain === DOMAIN))
-  const added = new Set(branches.flatMap(({ inputs }) => inputs.slice(2)))
+  const values = [...model.graph.inputs, ...model.graph.initializers.values()]
+  const added = new Set(values.map(({ name }) => name).filter((name) => name.startsWith(`${DOMAIN}.`)))
   for (const graph of graphs) {
     graph.removeNodes(graph.nodes.filter(isAttached))
     restoreOutputs(graph)

@@ -1,11 +1,19 @@
 /** Table of contents of `@fourierft/onnx`. */
-export { type AttachedInputs, attachBranches, type Branch } from './attach.js'
+export {
+  type AttachedInputs,
+  type AttachOptions,
+  attachBranches,
+  type Branch,
+  type Replaceable,
+  type WeightInputs,
+} from './attach.js'
 export {
   type BakedLayer,
   type BakeOptions,
   bakeBranches,
   type ExternalFile,
   type ReadExternal,
+  type WholeWeights,
 } from './bake.js'
 export { branchFunction, DOMAIN } from './branch-function.js'
 export {
@@ -21,6 +29,7 @@ export { detachBranches } from './detach.js'
 export type { NewAttribute, NewFunction, NewGraph, NewNode, NewTensor, NewValue } from './encode.js'
 export { gradientFunction } from './gradient-function.js'
 export type { OnnxAttribute, OnnxGraph, OnnxNode, OnnxValue } from './graph.js'
+export { biasOf, type LayerBias } from './layer-bias.js'
 export { findLinearLayers, type LinearLayer, type PackedPart } from './linear-layers.js'
 export { type MatchedLayers, type MatchOptions, matchLayers, type UnmatchedModule } from './match-layers.js'
 export { type OnnxFunction, type OnnxModel, readModel } from './model.js'

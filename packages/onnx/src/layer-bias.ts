@@ -1,0 +1,44 @@
+/** The constant bias of a linear layer, and the node that adds it. */
+import type { OnnxGraph, OnnxNode } from './graph.js'
+import type { LinearLayer } from './linear-layers.js'
+import type { OnnxTensor } from './tensor.js'
+
+export interface LayerBias {
+  /** The product itself, or an `Add` behind it. */
+  readonly node: OnnxNode
+  /** Which of the node's inputs it is. */
+  readonly index: number
+  readonly name: string
+}
+
+/** The place of the optional bias among the inputs. @see MatMulNBits in ONNX Runtime's docs/ContribOperators.md */
+const BIAS_INPUT: Readonly<Record<string, number>> = { Gemm: 2, MatMulNBits: 5 }
+
+/**
+ * The bias that the product adds itself, or that a node adds which alone reads it. Undefined: none, or one that is added elsewhere, as
+ * fused operators do.
+ */
+export function biasOf({
+  node,
+  outputNode,
+}: Pick<LinearLayer, 'node' | 'outputNode'>): LayerBias | undefined {
+  const index = BIAS_INPUT[node.opType]
+  const own = index === undefined ? undefined : node.inputs[index]
+  if (own && index !== undefined) return { node, index, name: own }
+
+  const { graph } = outputNode
+  const [output] = outputNode.outputs as [string]
+  const [reader, ...others] = graph.consumersOf(output)
+  if (reader?.opType !== 'Add' || reader.graph !== graph || others.length > 0) return undefined
+  if (graph.outputs.some(({ name }) => name === output)) return undefined
+  const at = reader.inputs.findIndex((input) => input !== output)
+  const name = reader.inputs[at]
+  return name !== undefined && initializerOf(graph, name)?.dims.length === 1
+    ? { node: reader, index: at, name }
+    : undefined
+}
+
+/** The initializer of that name that a graph sees: its own, or one of a graph around it. */
+export function initializerOf(graph: OnnxGraph | undefined, name: string): OnnxTensor | undefined {
+  return graph && (graph.initializers.get(name) ?? initializerOf(graph.parent, name))
+}
