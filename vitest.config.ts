@@ -6,17 +6,21 @@ import { CHROMIUM_FLAGS, findChromium } from './test/chromium.js'
 const chromium = findChromium()
 
 /** What runs in a real browser, where there is one; `test/chromium.test.ts` says so where there is none. */
-const browser: TestProjectInlineConfiguration = {
+const inBrowser = (name: string, include: string[], alias = {}): TestProjectInlineConfiguration => ({
+  // What is bundled for one project is not what another one needs.
+  cacheDir: `node_modules/.vite/${name}`,
   resolve: {
     alias: {
       '#node-files': fileURLToPath(new URL('packages/core/src/files/no-node-files.ts', import.meta.url)),
       '#native-kernel': fileURLToPath(new URL('packages/tfjs/src/native-kernel/none.ts', import.meta.url)),
       '#platform': fileURLToPath(new URL('packages/onnxruntime/src/platform/browser.ts', import.meta.url)),
+      '#runtime': fileURLToPath(new URL('packages/transformers/src/runtime/browser.ts', import.meta.url)),
+      ...alias,
     },
   },
   test: {
-    name: 'browser',
-    include: ['{packages/*,conformance}/test/browser/**/*.test.ts'],
+    name,
+    include,
     testTimeout: 300_000,
     browser: {
       enabled: true,
@@ -26,7 +30,15 @@ const browser: TestProjectInlineConfiguration = {
       instances: [{ browser: 'chromium' }],
     },
   },
-}
+})
+
+const browser = inBrowser('browser', ['{packages/*,conformance}/test/browser/**/*.test.ts'])
+
+/** The tests of `packages/transformers` again, with the build of transformers.js that CDNs serve: one file, as it is. */
+const TRANSFORMERS = 'packages/transformers/node_modules/@huggingface/transformers/dist/transformers.min.js'
+const browserCdn = inBrowser('browser-cdn', ['packages/transformers/test/browser/**/*.test.ts'], {
+  '@huggingface/transformers': fileURLToPath(new URL(TRANSFORMERS, import.meta.url)),
+})
 
 const inNode = [...configDefaults.exclude, '**/test/browser/**']
 
@@ -155,7 +167,7 @@ export default defineConfig({
         },
       },
       { test: { name: 'packages', include: ['test/**/*.test.ts'], testTimeout: 120_000 } },
-      ...(chromium === undefined ? [] : [browser]),
+      ...(chromium === undefined ? [] : [browser, browserCdn]),
     ],
   },
 })

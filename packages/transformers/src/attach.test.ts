@@ -44,6 +44,13 @@ async function extractor() {
 
 const TEXT = 'a small model of few words'
 
+/** Within so many roundings of the largest value. */
+function expectNear(received: unknown, expected: ArrayLike<number>, roundings: number): void {
+  const largest = Math.max(...Array.from(expected, Math.abs))
+  for (const [i, value] of (received as Float32Array).entries())
+    expect(Math.abs(value - (expected[i] as number))).toBeLessThan(roundings * 2 ** -24 * largest)
+}
+
 /** What is thrown is typed; its message is for people. */
 async function errorOf(promise: Promise<unknown>): Promise<FourierFTError> {
   const error = await promise.then(
@@ -98,12 +105,39 @@ describe.each([true, false])('native: %s', (native) => {
     const mixed = await adapters.withAdapterPerRow(['a', null, 'b'], () => extract([TEXT, TEXT, TEXT]))
     const row = none.length / 3
     const expected = [...a.slice(0, row), ...none.slice(row, 2 * row), ...b.slice(2 * row)]
-    // Products of as many rows are rounded alike, but for the order of additions in a branch: 2·24 of 2⁻²⁴ each.
-    const largest = Math.max(...expected.map(Math.abs))
-    for (const [i, value] of (mixed.data as Float32Array).entries())
-      expect(Math.abs(value - (expected[i] as number))).toBeLessThan(48 * 2 ** -24 * largest)
+    // Products of as many rows are rounded alike, but for the order of additions in a branch of 24 coefficients.
+    expectNear(mixed.data, expected, 48)
     const refused = adapters.withAdapterPerRow(['a', 'b'], () => extract([TEXT, TEXT, TEXT]))
     expect((await errorOf(refused)).code).toBe('INVALID_OPTION')
+  })
+
+  test('merged: the same answers without branches, and the base again', async () => {
+    const extract = await extractor()
+    const { data: base } = await extract(TEXT)
+    const adapters = await attach(extract, { native })
+    await adapters.loadAdapter(adapterFor(1), { name: 'a' })
+    await adapters.loadAdapter(adapterFor(2), { name: 'b' })
+    const { data: a } = await extract(TEXT)
+    await adapters.mergeAdapter()
+    expect(adapters.mergedAdapters).toEqual(['a'])
+    // W + ΔW is rounded once to float32, and a branch of 24 coefficients to 2·24 roundings of its own; two layers, one behind the other.
+    expectNear((await extract(TEXT)).data, a, 2 * 48)
+    expect((await errorOf(adapters.mergeAdapter())).code).toBe('INVALID_STATE')
+    expect(() => adapters.withAdapterPerRow(['b'], () => extract(TEXT))).toThrow(/merged/)
+    adapters.unmergeAdapter()
+    expect((await extract(TEXT)).data).toEqual(a)
+    await adapters.mergeAdapter('b')
+    adapters.disableAdapters()
+    expect(adapters.mergedAdapters).toEqual([])
+    expect((await extract(TEXT)).data).toEqual(base)
+    expect((await errorOf(adapters.mergeAdapter())).code).toBe('INVALID_STATE')
+    adapters.enableAdapters()
+    const { sessions } = extract.model
+    expect(await adapters.mergeAndUnload()).toBe(extract.model)
+    expect(extract.model.sessions).not.toBe(sessions)
+    expectNear((await extract(TEXT)).data, a, 2 * 48)
+    expect(() => adapters.listAdapters()).not.toThrow()
+    expect((await errorOf(adapters.loadAdapter(adapterFor(3)))).code).toBe('INVALID_STATE')
   })
 
   test('calls at once with different adapters are each right', async () => {
@@ -150,6 +184,25 @@ test('detach gives the very session objects and methods back where nothing was l
   expect([...Object.entries(sessions)]).toEqual(own)
   expect([Object.getOwnPropertyNames(classify), Object.getOwnPropertyNames(model)]).toEqual(methods)
   expect(() => adapters.setAdapter([])).toThrow(/detached/)
+})
+
+test('calls that are begun while a session is made anew wait for it', async () => {
+  const classify = await classifier()
+  const base = await classify(TEXT)
+  const adapters = await attach(classify)
+  const before = classify(TEXT)
+  const load = adapters.loadAdapter(adapterFor(1))
+  const during = classify(TEXT)
+  expect(await before).toEqual(base)
+  // The choice was made when the call was begun: no adapter.
+  expect(await during).toEqual(base)
+  await load
+  expect(await classify(TEXT)).not.toEqual(base)
+  const detached = adapters.detach()
+  adapters.disableAdapters()
+  const last = classify(TEXT)
+  await detached
+  expect(await last).toEqual(base)
 })
 
 test('sessions look like ONNX Runtime’s', async () => {

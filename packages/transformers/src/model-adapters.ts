@@ -9,6 +9,7 @@ import {
 } from '@fourierft/core'
 import { findLinearLayers, readModel } from '@fourierft/onnx'
 import type { PreTrainedModel } from '@huggingface/transformers'
+import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { Calls } from './calls.js'
 import { type PipelineLike, sessionsOf } from './library.js'
@@ -41,9 +42,9 @@ export class ModelAdapters {
   /** Where modules of adapters were found. */
   readonly #places = new Map<string, ModelPart>()
   #active: readonly LoadedAdapter[] = []
+  #merged: readonly LoadedAdapter[] = []
   #enabled = true
   #perRow: readonly (LoadedAdapter | null)[] | undefined
-  #loads = 0
   #detached = false
 
   /** `attach` makes these. */
@@ -77,6 +78,11 @@ export class ModelAdapters {
     return this.#active.map(({ name }) => name)
   }
 
+  /** Names of the adapters that are in the weights now. */
+  get mergedAdapters(): readonly string[] {
+    return this.#merged.map(({ name }) => name)
+  }
+
   /** False between `disableAdapters` and `enableAdapters`. */
   get enabled(): boolean {
     return this.#enabled
@@ -100,24 +106,25 @@ export class ModelAdapters {
   ): Promise<void> {
     this.#checkNewName(name)
     const adapter = source instanceof Adapter ? source : await loadAdapter(source, options)
-    await this.#calls.change(() => this.#files.during(() => this.#include(name, adapter)))
+    await this.#change(() => this.#include(name, adapter))
   }
 
   /**
-   * The active adapter, or several: what they change is added up. Calls that were begun keep theirs.
+   * The active adapter, or several: what they change is added up. Calls that were begun keep theirs. A merged model is unmerged first, as
+   * PEFT does.
    *
    * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; nothing is changed then
    */
   setAdapter(names: string | readonly string[]): void {
     this.#checkAttached()
-    this.#active = [...new Set(typeof names === 'string' ? [names] : names)].map((name) =>
-      this.#adapter(name),
-    )
+    const active = this.#named(names)
+    this.unmergeAdapter()
+    this.#active = active
   }
 
-  /** No adapter is applied: the base model's own bits. */
+  /** No adapter is applied: the base model's own bits. A merged model is unmerged. */
   disableAdapters(): void {
-    this.#checkAttached()
+    this.unmergeAdapter()
     this.#enabled = false
   }
 
@@ -128,26 +135,74 @@ export class ModelAdapters {
   }
 
   /**
-   * Forgets an adapter. If it was active, the others that are active stay so; calls that were begun with it keep it.
+   * Forgets an adapter. If it was active, the others that are active stay so; calls that were begun with it keep it. A merged model is
+   * unmerged.
    *
    * @throws {FourierFTError} `ADAPTER_NOT_FOUND`
    */
   deleteAdapter(name: string): void {
     this.#checkAttached()
     const adapter = this.#adapter(name)
+    this.unmergeAdapter()
     this.#adapters.delete(name)
     this.#active = this.#active.filter((active) => active !== adapter)
     this.#calls.idle().then(() => forget(adapter))
   }
 
   /**
+   * Adds ΔW of the active adapters (or of the named ones) to the weights: sessions of the merged model, which cost nothing over the base
+   * model. The others are kept, for `unmergeAdapter`; `mergeAndUnload` keeps one of each.
+   *
+   * @throws {FourierFTError} `INVALID_STATE` (merged already, disabled, no adapter), `ADAPTER_NOT_FOUND`, `NOT_FINITE`, `UNSUPPORTED` for
+   *   quantised weights; nothing is changed then
+   */
+  async mergeAdapter(names: string | readonly string[] = this.activeAdapters): Promise<void> {
+    this.#checkMergeable(names)
+    await this.#change(async () => {
+      const adapters = this.#checkMergeable(names)
+      try {
+        for (const part of this.#parts) await part.merge(adapters)
+        this.#merged = adapters
+      } catch (error) {
+        for (const { adapted } of this.#parts) adapted?.unmergeAdapter()
+        throw error
+      }
+    })
+  }
+
+  /** The base model's own weights again, and the active adapters beside them. Without effect where nothing is merged. */
+  unmergeAdapter(): void {
+    this.#checkAttached()
+    if (this.#merged.length === 0) return
+    this.#merged = []
+    for (const { adapted } of this.#parts) adapted?.unmergeAdapter()
+  }
+
+  /**
+   * The model with the active adapters inside of its weights, and without a trace of this package. All adapters are forgotten.
+   *
+   * @throws {FourierFTError} as `mergeAdapter`
+   */
+  async mergeAndUnload(): Promise<PreTrainedModel> {
+    // Where one of several sessions cannot be merged none is to be.
+    if (this.#merged.length === 0 && this.#parts.length > 1) await this.mergeAdapter()
+    if (this.#merged.length === 0) this.#checkMergeable(this.activeAdapters)
+    await this.#change(async () => {
+      const adapters = this.#merged.length > 0 ? this.#merged : this.#checkMergeable(this.activeAdapters)
+      await this.#leave((part) => part.mergeForGood(adapters))
+    })
+    return this.model
+  }
+
+  /**
    * Every call that the function begins has one adapter for each row of its batch: those before its first `await`.
    *
    * @param names an adapter for each of equal parts of the batch (usually each row), null for the base model
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; the call throws `INVALID_OPTION` for a batch that cannot be divided so
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged; the call throws `INVALID_OPTION` for a batch that cannot be
+   *   divided so
    */
   withAdapterPerRow<T>(names: readonly (string | null)[], run: () => T): T {
-    this.#checkAttached()
+    this.#checkUnmerged()
     const before = this.#perRow
     this.#perRow = names.map((name) => (name === null ? null : this.#adapter(name)))
     try {
@@ -163,13 +218,21 @@ export class ModelAdapters {
    */
   async detach(): Promise<void> {
     this.#checkAttached()
+    await this.#change(() => this.#leave((part) => part.restore()))
+  }
+
+  /** Files are read once, calls wait. */
+  #change(work: () => Promise<void>): Promise<void> {
+    return this.#calls.change(() => this.#files.during(work))
+  }
+
+  async #leave(session: (part: ModelPart) => Promise<InferenceSession>): Promise<void> {
+    this.#checkAttached()
+    const sessions = []
+    for (const part of this.#parts) sessions.push([part.name, await session(part)] as const)
     this.#detached = true
-    await this.#calls.change(() =>
-      this.#files.during(async () => {
-        this.#restore()
-        for (const part of this.#parts) this.model.sessions[part.name] = await part.restore()
-      }),
-    )
+    this.#restore()
+    for (const [name, each] of sessions) this.model.sessions[name] = each
   }
 
   #sessions(choice: () => Choice): Record<string, PartSession> {
@@ -179,18 +242,21 @@ export class ModelAdapters {
   }
 
   #view(choice: Choice): PreTrainedModel {
+    // A call may have waited for `detach`.
+    if (this.#detached) return this.model
     return viewOf(this.model, { sessions: { ...this.model.sessions, ...this.#sessions(() => choice) } })
   }
 
   #choice(): Choice {
     if (!this.#enabled) return { added: [] }
+    if (this.#merged.length > 0) return { added: this.#merged }
     return this.#perRow ? { perRow: this.#perRow } : { added: this.#active }
   }
 
   async #include(name: string, adapter: Adapter): Promise<void> {
     this.#checkNewName(name)
     const adapters = await this.#divide(adapter)
-    const loaded = { name, id: `${name}#${++this.#loads}`, parts: new Set(adapters.keys()) }
+    const loaded = { name, id: this.#idFor(name), parts: new Set(adapters.keys()) }
     try {
       for (const [part, own] of adapters) await part.load(loaded.id, own)
     } catch (error) {
@@ -199,6 +265,14 @@ export class ModelAdapters {
     }
     this.#adapters.set(name, loaded)
     if (this.#adapters.size === 1) this.#active = [loaded]
+  }
+
+  /** Another adapter that had the name may be in use still, by calls that were begun before it was deleted. */
+  #idFor(name: string): string {
+    const taken = this.#parts.flatMap(({ adapted }) => adapted?.listAdapters() ?? [])
+    let id = name
+    while (taken.includes(id)) id += '′'
+    return id
   }
 
   /** Each part's share of an adapter. */
@@ -235,6 +309,24 @@ export class ModelAdapters {
     )
   }
 
+  #named(names: string | readonly string[]): LoadedAdapter[] {
+    return [...new Set(typeof names === 'string' ? [names] : names)].map((name) => this.#adapter(name))
+  }
+
+  #checkMergeable(names: string | readonly string[]): LoadedAdapter[] {
+    this.#checkUnmerged()
+    if (!this.#enabled) throw invalidState('the adapters are disabled; call enableAdapters() first')
+    const adapters = this.#named(names)
+    if (adapters.length > 0) return adapters
+    throw invalidState('no adapter is active; call setAdapter() or name the adapters to merge')
+  }
+
+  #checkUnmerged(): void {
+    this.#checkAttached()
+    if (this.#merged.length > 0)
+      throw invalidState(`adapters ${this.mergedAdapters.join(', ')} are merged; call unmergeAdapter() first`)
+  }
+
   #checkNewName(name: string): void {
     this.#checkAttached()
     if (typeof name !== 'string' || name === '')
@@ -251,9 +343,12 @@ export class ModelAdapters {
   }
 
   #checkAttached(): void {
-    if (this.#detached)
-      throw new FourierFTError('INVALID_STATE', 'the model is detached; call attach() again')
+    if (this.#detached) throw invalidState('the model is detached; call attach() again')
   }
+}
+
+function invalidState(message: string): FourierFTError {
+  return new FourierFTError('INVALID_STATE', message)
 }
 
 function forget({ id, parts }: LoadedAdapter): void {

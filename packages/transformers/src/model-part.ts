@@ -30,25 +30,26 @@ type RunArguments = Parameters<InferenceSession['run']>
 
 export class ModelPart {
   readonly name: string
-  readonly #original: InferenceSession
+  /** What there is without adapters; released as soon as there is an adapted one. */
+  #own: InferenceSession
   readonly #files: ModelFiles
   readonly #options: PartOptions
   #adapted: AdaptedSession | undefined
 
-  constructor(name: string, original: InferenceSession, files: ModelFiles, options: PartOptions) {
+  constructor(name: string, own: InferenceSession, files: ModelFiles, options: PartOptions) {
     this.name = name
-    this.#original = original
+    this.#own = own
     this.#files = files
     this.#options = options
   }
 
   get session(): AdaptedSession | InferenceSession {
-    return this.#adapted ?? this.#original
+    return this.#adapted ?? this.#own
   }
 
   /** What transformers.js keeps at a session: dtype and device. */
   get config(): unknown {
-    return (this.#original as ModelSession).config
+    return (this.#own as ModelSession).config
   }
 
   /** Undefined while no adapter has layers here. */
@@ -64,7 +65,8 @@ export class ModelPart {
 
   run(choice: Choice, args: RunArguments): Promise<InferenceSession.ReturnType> {
     const session = this.#adapted
-    if (session === undefined) return this.#original.run(...args)
+    if (session === undefined) return this.#own.run(...args)
+    if (session.mergedAdapters.length > 0) return session.run(...args)
     const idOf = (adapter: LoadedAdapter | null) => (adapter?.parts.has(this) ? adapter.id : null)
     if ('perRow' in choice) {
       const ids = choice.perRow.map(idOf)
@@ -75,23 +77,43 @@ export class ModelPart {
     return session.run(...args)
   }
 
+  /** Of the adapters those that have layers here go into the weights. */
+  async merge(adapters: readonly LoadedAdapter[]): Promise<void> {
+    const ids = adapters.filter(({ parts }) => parts.has(this)).map(({ id }) => id)
+    if (ids.length > 0) await this.#adapted?.mergeAdapter(ids)
+  }
+
+  /** A session with those adapters in its weights for good. */
+  async mergeForGood(adapters: readonly LoadedAdapter[]): Promise<InferenceSession> {
+    const ids = adapters.filter(({ parts }) => parts.has(this)).map(({ id }) => id)
+    if (this.#adapted === undefined || ids.length === 0) return this.restore()
+    if (this.#adapted.mergedAdapters.length === 0) this.#adapted.setAdapter(ids)
+    return this.#leave(await this.#adapted.mergeAndUnload())
+  }
+
   /** The session as it was before it was adapted: itself, or one of its bits. */
   async restore(): Promise<InferenceSession> {
-    if (this.#adapted === undefined) return this.#original
+    if (this.#adapted === undefined) return this.#own
     await this.#adapted.release()
-    const { InferenceSession } = await ortOf(this.#original)
+    const { InferenceSession } = await ortOf(this.#own)
     const { model, options } = await this.#files.origin(this.name)
     const session =
       typeof model === 'string'
         ? await InferenceSession.create(model, options)
         : await InferenceSession.create(model, options)
-    return Object.assign(session, { config: this.config })
+    return this.#leave(session)
+  }
+
+  #leave(session: InferenceSession): InferenceSession {
+    this.#own = Object.assign(session, { config: this.config })
+    this.#adapted = undefined
+    return session
   }
 
   async #adapt(): Promise<AdaptedSession> {
-    const ort: Ort = await ortOf(this.#original)
+    const ort: Ort = await ortOf(this.#own)
     const { model, options } = await this.#files.of(this.name)
-    return createSession(model, { ...options, ...this.#options, ort, session: this.#original })
+    return createSession(model, { ...options, ...this.#options, ort, session: this.#own })
   }
 }
 
