@@ -21,18 +21,18 @@ function placed(seed: number, locSeed: number): PlacedAdapter {
     targetModules: [MODULE],
   })
   const adapter = createAdapter(config, { [MODULE]: SHAPE }, { initialSeed: seed })
-  return { name: `adapter ${seed}`, layers: new Map([[MODULE, adapter.layer(MODULE)]]) }
+  return { name: `adapter ${seed}`, layers: new Map([[MODULE, adapter.layer(MODULE)]]), wholes: new Map() }
 }
 
 const [a, b, other] = [placed(1, 777), placed(2, 777), placed(3, 778)]
-const inputs = { rows: 'rows', coefficients: new Map([[MODULE, 'c']]) }
+const inputs = { rows: 'rows', coefficients: new Map([[MODULE, 'c']]), weights: new Map() }
 
 async function graphIn(runtime: Ort): Promise<AdaptedGraph> {
   const session = await ort.InferenceSession.create(twoLayers())
-  const plan = new Map([
+  const branches = new Map([
     [MODULE, { module: MODULE, entries: uniformEntries({ shape: SHAPE, n: N, seed: 777 }) }],
   ])
-  return new AdaptedGraph(session, runtime, plan, inputs)
+  return new AdaptedGraph(session, runtime, { branches, wholes: new Map() }, inputs)
 }
 
 const coefficientsOf = ({ layers }: PlacedAdapter) =>

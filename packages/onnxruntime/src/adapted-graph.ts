@@ -1,8 +1,8 @@
 /** One graph with branches and the session that runs it: turns a choice of adapters into what the graph's inputs are fed. */
-import type { AttachedInputs } from '@fourierft/onnx'
+import type { AttachedInputs, WeightInputs } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { coefficientsOn, positionsOn } from './entries-union.js'
-import type { PlacedAdapter, Plan } from './layer-places.js'
+import type { PlacedAdapter, Plan, WholeLayer } from './layer-places.js'
 import type { Ort } from './ort.js'
 
 /** What one run applies: adapters that are added, or one (null: none) for each of equal parts of the batch. */
@@ -30,7 +30,8 @@ export class AdaptedGraph {
     this.plan = plan
     this.#Tensor = Tensor
     this.#inputs = inputs
-    this.#names = new Set(inputs && [inputs.rows, ...inputs.coefficients.values()])
+    const weights = Array.from(inputs?.weights.values() ?? [], ({ weight, bias }) => [weight, bias ?? weight])
+    this.#names = new Set(inputs && [inputs.rows, ...inputs.coefficients.values(), ...weights.flat()])
     this.#keepsFeeds = env.versions.node !== undefined
   }
 
@@ -43,12 +44,13 @@ export class AdaptedGraph {
     return this.#names.has(input)
   }
 
-  /** Whether the graph has a branch and an entry for all that the adapter has. */
-  serves({ layers }: PlacedAdapter): boolean {
-    return Array.from(layers).every(([key, { entries }]) => {
-      const branch = this.plan.get(key)
+  /** Whether the graph has a branch and an entry for all that the adapter changes, and a place for all that it replaces. */
+  serves({ layers, wholes }: PlacedAdapter): boolean {
+    const hasBranches = Array.from(layers).every(([key, { entries }]) => {
+      const branch = this.plan.branches.get(key)
       return branch !== undefined && !positionsOn(branch.entries, entries).includes(undefined)
     })
+    return hasBranches && [...wholes.keys()].every((key) => this.plan.wholes.has(key))
   }
 
   /** The adapters' inputs. */
@@ -67,7 +69,7 @@ export class AdaptedGraph {
     const feeds: Record<string, Tensor> = {
       [inputs.rows]: new this.#Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
     }
-    for (const [key, { module, entries }] of this.plan) {
+    for (const [key, { module, entries }] of this.plan.branches) {
       const parts = used.map(({ layers }) => {
         const layer = layers.get(key)
         return layer && coefficientsOn(entries, layer)
@@ -76,7 +78,29 @@ export class AdaptedGraph {
       const input = inputs.coefficients.get(module) as string
       feeds[input] = new this.#Tensor('float32', adapters, [adapters.length / entries.n, entries.n])
     }
+    for (const [key, module] of this.plan.wholes) {
+      const whole = used.find(({ wholes }) => wholes.has(key))?.wholes.get(key)
+      Object.assign(feeds, this.#weightsOf(whole, inputs.weights.get(module) as WeightInputs))
+    }
     return feeds
+  }
+
+  /** Weights of none where the layer's own serve. */
+  #weightsOf(whole: WholeLayer | undefined, names: WeightInputs): Record<string, Tensor> {
+    const input = this.session.inputMetadata.find(({ name }) => name === names.weight)
+    const inFeatures = input?.isTensor ? (input.shape[0] as number) : 0
+    const outFeatures = whole ? whole.weight.length / inFeatures : 0
+    const weight = new Float32Array(inFeatures * outFeatures)
+    if (whole)
+      for (let o = 0; o < outFeatures; o++)
+        for (let i = 0; i < inFeatures; i++)
+          weight[i * outFeatures + o] = whole.weight[o * inFeatures + i] as number
+    return {
+      [names.weight]: new this.#Tensor('float32', weight, [inFeatures, outFeatures]),
+      ...(names.bias && {
+        [names.bias]: new this.#Tensor('float32', Float32Array.from(whole?.bias ?? []), [outFeatures]),
+      }),
+    }
   }
 
   async run<T>(run: () => Promise<T>): Promise<T> {

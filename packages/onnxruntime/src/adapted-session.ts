@@ -11,7 +11,16 @@ import {
 } from '@fourierft/core'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type { AdaptedGraph, Choice } from './adapted-graph.js'
-import { findPlaces, type LayerPlace, type PlacedAdapter, placeAdapter, planFor } from './layer-places.js'
+import {
+  EMPTY_PLAN,
+  findPlaces,
+  type LayerPlace,
+  type Merge,
+  modulesOf,
+  type PlacedAdapter,
+  placeAdapter,
+  planFor,
+} from './layer-places.js'
 import type { ModelSessions } from './model-sessions.js'
 import type { OpenModel } from './model-source.js'
 
@@ -90,7 +99,7 @@ export class AdaptedSession {
     const { sessions, moduleNames } = parts
     for (const name of adapters.keys()) checkName(name)
     if (open !== undefined || adapters.size === 0) {
-      const graph = open ? sessions.graphOf(open) : await sessions.attached(new Map())
+      const graph = open ? sessions.graphOf(open) : await sessions.attached(EMPTY_PLAN)
       const session = new AdaptedSession(parts, graph)
       try {
         for (const [name, adapter] of adapters) await session.loadAdapter(adapter, { name })
@@ -206,12 +215,13 @@ export class AdaptedSession {
   /**
    * The active adapter, or several: what they change is added up. A merged model is unmerged first, as PEFT does.
    *
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; nothing is changed then
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; `UNSUPPORTED` where two of them replace the same layer (`modulesToSave`); nothing is
+   *   changed then
    */
   setAdapter(names: string | readonly string[]): void {
     this.#checkLive()
     const active = [...new Set(typeof names === 'string' ? [names] : names)]
-    for (const name of active) this.#adapter(name)
+    this.#checkAddable(active)
     this.unmergeAdapter()
     this.#active = active
   }
@@ -254,7 +264,7 @@ export class AdaptedSession {
     const changes = this.#changes
     await this.#afterLastLoad(async () => {
       this.#checkMergeable(chosen)
-      const graph = await this.#parts.sessions.merged(chosen.map((name) => this.#adapter(name)))
+      const graph = await this.#parts.sessions.merged(this.#merge(chosen))
       if (this.#ended === undefined && this.#changes === changes) {
         this.#merged = { names: chosen, graph }
         return
@@ -286,7 +296,7 @@ export class AdaptedSession {
       this.#checkMergeable(this.#active)
       await this.#afterLastLoad(async () => {
         this.#checkMergeable(this.#active)
-        const adapters = this.#active.map((name) => this.#adapter(name))
+        const adapters = this.#merge(this.#active)
         this.#ended = ENDED
         try {
           await this.#exchange(() => this.#parts.sessions.merged(adapters))
@@ -307,12 +317,13 @@ export class AdaptedSession {
    * Every `run` that the function begins has one adapter for each row of the batch: those before its first `await`.
    *
    * @param names an adapter for each row, null for the base model
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged, `UNSUPPORTED` for adapters with `modulesToSave`
+   *   beside others
    */
   withAdapterPerRow<T>(names: readonly (string | null)[], run: () => T): T {
     this.#checkLive()
     this.#checkUnmerged()
-    for (const name of names) if (name !== null) this.#adapter(name)
+    this.#checkRows(names)
     const before = this.#perRow
     this.#perRow = names
     try {
@@ -334,7 +345,7 @@ export class AdaptedSession {
     this.#checkNewName(name)
     const { sessions, moduleNames } = this.#parts
     let model: OpenModel | undefined
-    if ([...adapter.modules.keys()].some((module) => !this.#places.has(module))) {
+    if (modulesOf(adapter).some((module) => !this.#places.has(module))) {
       model = await sessions.openModel()
       for (const [module, place] of findPlaces(model.model, adapter, moduleNames))
         this.#places.set(module, place)
@@ -388,7 +399,7 @@ export class AdaptedSession {
     if (perRow) this.#checkUnmerged()
     if (perRow === undefined)
       return { added: this.#enabled ? this.#active.map((name) => this.#adapter(name)) : [] }
-    const adapters = perRow.map((name) => (name === null ? null : this.#adapter(name)))
+    const adapters = this.#checkRows(perRow)
     const batch = this.inputNames
       .map((name) => (feeds[name] as Tensor | undefined)?.dims)
       .find((dims) => dims !== undefined && dims.length > 0)?.[0]
@@ -411,6 +422,41 @@ export class AdaptedSession {
     const result = this.#lastLoad.then(load)
     this.#lastLoad = result.catch(() => undefined)
     return result
+  }
+
+  /** ΔW of the named adapters and, as they are set, the whole layers of the active ones. */
+  #merge(names: readonly string[]): Merge {
+    return {
+      added: names.map((name) => this.#adapter(name)),
+      replacing: this.#active.map((name) => this.#adapter(name)),
+    }
+  }
+
+  #checkAddable(names: readonly string[]): void {
+    const taken = new Map<string, string>()
+    for (const name of names)
+      for (const [key, { module }] of this.#adapter(name).wholes) {
+        const other = taken.get(key)
+        if (other !== undefined)
+          throw new FourierFTError(
+            'UNSUPPORTED',
+            `adapters ${other} and ${name} both replace layer '${module}' (modulesToSave); set one of them`,
+            { module, option: 'names', received: [other, name] },
+          )
+        taken.set(key, name)
+      }
+  }
+
+  #checkRows(names: readonly (string | null)[]): (PlacedAdapter | null)[] {
+    const adapters = names.map((name) => (name === null ? null : this.#adapter(name)))
+    const whole = adapters.find((adapter) => adapter !== null && adapter.wholes.size > 0)
+    if (whole && adapters.some((adapter) => adapter !== whole))
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `adapter '${whole.name}' replaces whole layers (modulesToSave); it cannot share a batch`,
+        { option: 'names', received: whole.name },
+      )
+    return adapters
   }
 
   #checkMergeable(names: readonly string[]): void {

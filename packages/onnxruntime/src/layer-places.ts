@@ -1,8 +1,10 @@
 /** Which layers of a model an adapter changes, and the branches of the graph that serves several adapters at once. */
 import {
   type Adapter,
+  decodeFloats,
   type Entries,
   FourierFTError,
+  isFloatDtype,
   type Layer,
   nearestNames,
   type Shape,
@@ -11,6 +13,7 @@ import {
   type AttachedInputs,
   attachBranches,
   bakeBranches,
+  biasOf,
   DataType,
   findLinearLayers,
   type LinearLayer,
@@ -25,6 +28,7 @@ export interface LayerPlace {
   /** Differs for each layer of the file, and is the same whenever the file is read. */
   readonly key: string
   readonly shape: Shape
+  readonly hasBias: boolean
 }
 
 /** An adapter whose layers are found. */
@@ -32,36 +36,60 @@ export interface PlacedAdapter {
   readonly name: string
   /** By `LayerPlace.key`. */
   readonly layers: ReadonlyMap<string, Layer>
+  /** The layers that it replaces (`modulesToSave`), by `LayerPlace.key`. */
+  readonly wholes: ReadonlyMap<string, WholeLayer>
 }
 
-/** The branches of a graph by `LayerPlace.key`: what they are called, and all places of the spectrum that adapters have there. */
-export type Plan = ReadonlyMap<string, { readonly module: string; readonly entries: Entries }>
+/** Weight and bias of a module that an adapter saves whole. */
+export interface WholeLayer {
+  readonly module: string
+  /** `[out, in]` */
+  readonly weight: Float32Array
+  readonly bias: Float32Array | undefined
+}
+
+/** What a graph has for adapters, by `LayerPlace.key`. */
+export interface Plan {
+  /** What the branches are called, and all places of the spectrum that adapters have there. */
+  readonly branches: ReadonlyMap<string, { readonly module: string; readonly entries: Entries }>
+  /** The layers that can be replaced, and what they are called. */
+  readonly wholes: ReadonlyMap<string, string>
+}
+
+/** The model as it is. */
+export const EMPTY_PLAN: Plan = { branches: new Map(), wholes: new Map() }
+
+/** PEFT's name of a tensor that belongs to a module saved whole. */
+const SAVED = /^base_model\.model\.(.+)\.(weight|bias)$/s
 
 /**
- * Finds each module of the adapter among the layers of the model.
+ * Finds each module of the adapter, adapted or saved whole, among the layers of the model.
  *
  * @param map module → name of its node, for what the file does not tell
  * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`
  */
 export function findPlaces(
   model: OnnxModel,
-  { modules }: Adapter,
+  adapter: Adapter,
   map: Readonly<Record<string, string>>,
 ): Map<string, LayerPlace> {
+  const { modules } = adapter
   const layers = findLinearLayers(model)
   // PEFT's files hold no shapes: names are matched first.
   const named = new Map(layers.map((layer) => [{ ...layer, outFeatures: 0, inFeatures: 0 }, layer]))
-  const wanted = Object.fromEntries(Array.from(modules.keys(), (module) => [module, [0, 0] as const]))
+  const wanted = Object.fromEntries(modulesOf(adapter).map((module) => [module, [0, 0] as const]))
   const { matched, unmatched } = matchLayers([...named.keys()], wanted, { map })
   const [missing] = unmatched
   if (missing) {
     const { module, reason, candidates } = missing
     const others = unmatched.length > 1 ? ` (and for ${unmatched.length - 1} further modules)` : ''
+    const tensor = [...adapter.savedTensors.keys()].find((name) => SAVED.exec(name)?.[1] === module)
+    const whole = tensor === undefined ? '' : `, which tensor ${tensor} of the adapter replaces`
     throw new FourierFTError(
       'MODULE_NOT_FOUND',
-      `${model.file}, module ${module}: ${reason}${others}; the nearest: ${candidates.join(', ') || 'none'}. ` +
+      `${model.file}, module ${module}${whole}: ${reason}${others}; the nearest: ${candidates.join(', ') || 'none'}. ` +
         'The option moduleNames gives modules the names of their nodes',
-      { file: model.file, module, expected: candidates, received: module },
+      { file: model.file, module, ...(tensor && { tensor }), expected: candidates, received: module },
     )
   }
   const places = new Map<string, LayerPlace>()
@@ -76,33 +104,40 @@ export function findPlaces(
           `the adapter was made for [${own.join(', ')}]`,
         { file: model.file, module, expected: shape, received: own },
       )
-    places.set(module, { key: keyOf(layer), shape })
+    places.set(module, { key: keyOf(layer), shape, hasBias: biasOf(layer) !== undefined })
   }
   return places
+}
+
+/** The modules that an adapter changes or replaces. */
+export function modulesOf({ modules, savedTensors }: Adapter): string[] {
+  const saved = Array.from(savedTensors.keys(), (tensor) => SAVED.exec(tensor)?.[1] ?? '')
+  return [...new Set([...modules.keys(), ...saved.filter((module) => module !== '')])]
 }
 
 /**
  * The adapter's layers at their places.
  *
- * @throws {FourierFTError} `UNSUPPORTED` for whole weights (`modulesToSave`), `INVALID_OPTION` for two modules of one layer, and what
- *   `Adapter.layer` throws
+ * @throws {FourierFTError} `UNSUPPORTED` (trained biases), `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE` and `INVALID_SAFETENSORS` for whole
+ *   weights (`modulesToSave`) that do not fit, `INVALID_OPTION` for two modules of one layer, and what `Adapter.layer` throws
  */
 export function placeAdapter(
   name: string,
   adapter: Adapter,
   places: ReadonlyMap<string, LayerPlace>,
 ): PlacedAdapter {
-  const [saved] = adapter.savedTensors.keys()
-  if (saved !== undefined)
+  const { bias } = adapter.config
+  if (bias !== 'none')
     throw new FourierFTError(
       'UNSUPPORTED',
-      `adapter '${name}' replaces whole weights (modulesToSave): ${saved}; a graph's weights cannot be replaced, bake them into the file`,
-      { tensor: saved, received: name },
+      `adapter '${name}' trains biases (bias: '${bias}'), which this package does not; expected 'none'`,
+      { option: 'bias', expected: 'none', received: bias },
     )
   const layers = new Map<string, Layer>()
-  for (const module of adapter.modules.keys()) {
-    const { key, shape } = places.get(module) as LayerPlace
-    const other = layers.get(key)?.name
+  const taken = new Map<string, string>()
+  const take = (module: string) => {
+    const place = places.get(module) as LayerPlace
+    const other = taken.get(place.key)
     if (other !== undefined)
       throw new FourierFTError(
         'INVALID_OPTION',
@@ -112,12 +147,62 @@ export function placeAdapter(
           received: other,
         },
       )
+    taken.set(place.key, module)
+    return place
+  }
+  for (const module of adapter.modules.keys()) {
+    const { key, shape } = take(module)
     layers.set(key, adapter.layer(module, shape))
   }
-  return { name, layers }
+  const wholes = new Map<string, WholeLayer>()
+  for (const module of new Set(Array.from(adapter.savedTensors.keys(), (tensor) => moduleOf(tensor, name)))) {
+    const place = take(module)
+    wholes.set(place.key, wholeLayer(adapter, module, place))
+  }
+  return { name, layers, wholes }
 }
 
-/** The branches that serve all of the adapters. */
+function moduleOf(tensor: string, name: string): string {
+  const module = SAVED.exec(tensor)?.[1]
+  if (module !== undefined) return module
+  throw new FourierFTError(
+    'UNSUPPORTED',
+    `adapter '${name}', tensor ${tensor}: expected weight or bias of a module saved whole (modulesToSave)`,
+    { tensor, received: name },
+  )
+}
+
+function wholeLayer(adapter: Adapter, module: string, { shape, hasBias }: LayerPlace): WholeLayer {
+  const read = (kind: 'weight' | 'bias', expected: readonly number[] | undefined) => {
+    const tensor = `base_model.model.${module}.${kind}`
+    const stored = adapter.savedTensors.get(tensor)
+    if (stored === undefined) {
+      if (expected === undefined) return undefined
+      throw new FourierFTError('INVALID_SAFETENSORS', `tensor ${tensor} is missing beside its other half`, {
+        tensor,
+        module,
+      })
+    }
+    if (stored.shape.join() !== expected?.join())
+      throw new FourierFTError(
+        'SHAPE_MISMATCH',
+        `tensor ${tensor}: expected ${expected ? `[${expected.join(', ')}]` : `none, for layer '${module}' has no bias`}; ` +
+          `received [${stored.shape.join(', ')}]`,
+        { tensor, module, expected, received: stored.shape },
+      )
+    const { dtype, bytes } = stored
+    if (!isFloatDtype(dtype))
+      throw new FourierFTError('UNSUPPORTED_DTYPE', `tensor ${tensor}: expected floats; received ${dtype}`, {
+        tensor,
+        received: dtype,
+      })
+    return Float32Array.from(decodeFloats({ dtype, bytes }))
+  }
+  const weight = read('weight', shape) as Float32Array
+  return { module, weight, bias: read('bias', hasBias ? [shape[0]] : undefined) }
+}
+
+/** What serves all of the adapters. */
 export function planFor(adapters: readonly PlacedAdapter[]): Plan {
   const all = new Map<string, { module: string; entries: Entries[] }>()
   for (const { layers } of adapters) {
@@ -127,33 +212,49 @@ export function planFor(adapters: readonly PlacedAdapter[]): Plan {
       else all.set(key, { module: name, entries: [entries] })
     }
   }
-  return new Map(
-    Array.from(all, ([key, { module, entries }]) => [key, { module, entries: entriesUnion(entries) }]),
+  const wholes = adapters.flatMap(({ wholes }) =>
+    [...wholes].map(([key, { module }]) => [key, module] as const),
   )
+  return {
+    branches: new Map(
+      Array.from(all, ([key, { module, entries }]) => [key, { module, entries: entriesUnion(entries) }]),
+    ),
+    wholes: new Map(wholes.toReversed()),
+  }
 }
 
-/** Adds the plan's branches to the model that the plan was made for. */
+/** Adds what the plan has to the model that the plan was made for. */
 export function attachPlan(model: OnnxModel, plan: Plan): AttachedInputs {
   const layerAt = layersByKey(model)
-  const branches = Array.from(plan, ([key, branch]) => ({ ...branch, layer: layerAt(key) }))
-  const isHalf = branches.some(
+  const branches = Array.from(plan.branches, ([key, branch]) => ({ ...branch, layer: layerAt(key) }))
+  const replaceable = Array.from(plan.wholes, ([key, module]) => ({ module, layer: layerAt(key) }))
+  const isHalf = [...branches, ...replaceable].some(
     ({ layer: { graph, weight } }) => graph.initializers.get(weight)?.dataType === DataType.float16,
   )
-  return attachBranches(model, branches, { activations: isHalf ? DataType.float16 : DataType.float })
+  const activations = isHalf ? DataType.float16 : DataType.float
+  return attachBranches(model, branches, { activations, replaceable })
 }
 
-/** Adds ΔW of the adapters to the weights of the model in which they were placed. */
+/** What goes into the weights: ΔW of some adapters, and the whole layers of some. */
+export interface Merge {
+  readonly added: readonly PlacedAdapter[]
+  readonly replacing: readonly PlacedAdapter[]
+}
+
+/** Adds ΔW of the adapters to the weights of the model in which they were placed; layers that are replaced are so at first. */
 export async function bakeAdapters(
   model: OnnxModel,
-  adapters: readonly PlacedAdapter[],
+  { added, replacing }: Merge,
   readExternal: ReadExternal,
 ): Promise<void> {
   const layerAt = layersByKey(model)
-  const keys = new Set(adapters.flatMap(({ layers }) => [...layers.keys()]))
-  const baked = Array.from(keys, (key) => ({
-    layer: layerAt(key),
-    adapters: adapters.flatMap(({ layers }) => layers.get(key) ?? []),
-  }))
+  const wholes = new Map(replacing.flatMap(({ wholes }) => [...wholes]))
+  const keys = new Set([...added.flatMap(({ layers }) => [...layers.keys()]), ...wholes.keys()])
+  const baked = Array.from(keys, (key) => {
+    const whole = wholes.get(key)
+    const adapters = added.flatMap(({ layers }) => layers.get(key) ?? [])
+    return { layer: layerAt(key), adapters, ...(whole && { whole }) }
+  })
   await bakeBranches(model, baked, { readExternal, inlineUpTo: Number.POSITIVE_INFINITY })
 }
 

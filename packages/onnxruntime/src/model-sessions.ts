@@ -2,7 +2,7 @@
 import { FourierFTError } from '@fourierft/core'
 import type { InferenceSession } from 'onnxruntime-common'
 import { AdaptedGraph } from './adapted-graph.js'
-import { attachPlan, bakeAdapters, type PlacedAdapter, type Plan } from './layer-places.js'
+import { attachPlan, bakeAdapters, EMPTY_PLAN, type Merge, type Plan } from './layer-places.js'
 import { type ModelBytes, type ModelFile, type OpenModel, readBeside } from './model-source.js'
 import type { Ort } from './ort.js'
 
@@ -24,7 +24,7 @@ export class ModelSessions {
 
   /** A session that is open already, of the model as it is. */
   graphOf(session: InferenceSession): AdaptedGraph {
-    return new AdaptedGraph(session, this.#ort, new Map())
+    return new AdaptedGraph(session, this.#ort, EMPTY_PLAN)
   }
 
   /**
@@ -33,7 +33,8 @@ export class ModelSessions {
    * @param open the model, where it has been opened already; it is used up
    */
   async attached(plan: Plan, open?: OpenModel): Promise<AdaptedGraph> {
-    if (plan.size === 0) return this.graphOf(await this.#create(await this.#file.asIs()))
+    if (plan.branches.size + plan.wholes.size === 0)
+      return this.graphOf(await this.#create(await this.#file.asIs()))
     const { model, ...places } = open ?? (await this.openModel())
     const inputs = attachPlan(model, plan)
     return new AdaptedGraph(
@@ -45,11 +46,11 @@ export class ModelSessions {
   }
 
   /**
-   * The model with W + ΔW in its weights.
+   * The model with W + ΔW in its weights, and the whole layers that adapters replace.
    *
    * @throws {FourierFTError} `UNSUPPORTED` (quantised layers, and what else `bakeBranches` refuses), `NOT_FINITE`
    */
-  async merged(adapters: readonly PlacedAdapter[]): Promise<AdaptedGraph> {
+  async merged(adapters: Merge): Promise<AdaptedGraph> {
     const { model, ...places } = await this.openModel()
     const { externalData } = this.#options
     const readExternal = (location: string, offset: number, length: number) =>

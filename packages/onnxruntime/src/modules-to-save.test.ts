@@ -1,0 +1,157 @@
+/** Adapters that bring a head of their own (`modules_to_save`), from their files: each has its head, the base model keeps its own. */
+import { readFileSync } from 'node:fs'
+import { Adapter, createAdapter, createConfig, encodeFloats, type Shape, type Tensor } from '@fourierft/core'
+import { biasOf, findLinearLayers, readModel } from '@fourierft/onnx'
+import * as ort from 'onnxruntime-node'
+import { afterEach, describe, expect, test } from 'vitest'
+import type { AdaptedSession } from './adapted-session.js'
+import { createSession, type SessionOptions } from './create-session.js'
+
+const url = new URL('../../onnx/src/__fixtures__/bert-torchscript.onnx', import.meta.url)
+const layers = findLinearLayers(readModel(new Uint8Array(readFileSync(url))))
+const layerOf = (ending: string) => {
+  const layer = layers.find(({ module }) => module?.endsWith(ending))
+  if (!layer) throw new Error(`the fixture has no ${ending}`)
+  return layer
+}
+const shapeOf = (ending: string): Shape => [layerOf(ending).outFeatures, layerOf(ending).inFeatures]
+const QUERY = 'bert.encoder.layer.0.attention.self.query'
+const [labels, hidden] = shapeOf('classifier')
+
+const stored = (shape: readonly number[], phase: number, dtype: 'F32' | 'F16' = 'F32'): Tensor => {
+  const length = shape.reduce((product, size) => product * size, 1)
+  const values = Float32Array.from({ length }, (_, i) => Math.fround(Math.sin(1.7 * i + phase)))
+  return { dtype, shape: [...shape], bytes: encodeFloats(values, dtype) }
+}
+
+function head(
+  phase: number,
+  parts = { weight: stored([labels, hidden], phase), bias: stored([labels], phase) },
+) {
+  return new Map(Object.entries(parts).map(([kind, one]) => [`base_model.model.classifier.${kind}`, one]))
+}
+
+/** As PEFT writes it: both files, read again. */
+function adapterWith(savedTensors: ReadonlyMap<string, Tensor>, seed = 1) {
+  const config = createConfig({
+    nFrequency: 24,
+    scaling: 150,
+    initWeights: false,
+    targetModules: ['query'],
+    modulesToSave: ['classifier'],
+  })
+  const { modules } = createAdapter(config, { [QUERY]: shapeOf('query') }, { initialSeed: seed })
+  return new Adapter({ config, modules, savedTensors }).toBytes()
+}
+
+const ids = BigInt64Array.from({ length: 8 }, (_, i) => BigInt((3 * i) % 20))
+const feeds = { x: new ort.Tensor('int64', ids, [1, 8]) }
+
+const open: AdaptedSession[] = []
+async function session(options: SessionOptions): Promise<AdaptedSession> {
+  const made = await createSession(url, options)
+  open.push(made)
+  return made
+}
+afterEach(async () => {
+  for (const each of open.splice(0)) await each.release().catch(() => undefined)
+})
+
+const outputOf = async (from: Pick<ort.InferenceSession, 'run' | 'outputNames'>, options = {}) =>
+  (await from.run(feeds, options))[from.outputNames[0] as string]?.data as Float32Array
+
+function difference(a: Float32Array, b: Float32Array): number {
+  const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - (a[i] as number))), 0) / largest
+}
+
+describe.each([true, false])('native %s', (native) => {
+  test('a head is there with its adapter, alone or added to others, and nowhere else', async () => {
+    const plain = await ort.InferenceSession.create(new Uint8Array(readFileSync(url)))
+    const base = await outputOf(plain)
+    const adapters = { a: adapterWith(head(1)), b: adapterWith(head(2), 2), none: adapterWith(new Map(), 3) }
+    const adapted = await session({ native, adapters })
+    expect(adapted.inputNames).toEqual(['x'])
+    const outputs = new Map<string, Float32Array>()
+    for (const name of ['a', 'b', 'none']) {
+      adapted.setAdapter(name)
+      outputs.set(name, await outputOf(adapted))
+      // What the model gives with that head and with ΔW in its weights.
+      const merged = await session({ native, adapters: adapters[name as 'a'] })
+      const unloaded = await merged.mergeAndUnload()
+      // Two layers of sums of at most 32 products beside 2·24 of the branch, with LayerNorm between, rounded to float32.
+      expect(difference(outputs.get(name) as Float32Array, await outputOf(unloaded))).toBeLessThan(
+        4 * (32 + 2 * 24) * 2 ** -24,
+      )
+      await unloaded.release()
+    }
+    expect(outputs.get('a')).not.toEqual(outputs.get('b'))
+    adapted.disableAdapters()
+    expect(await outputOf(adapted)).toEqual(base)
+    adapted.enableAdapters()
+    adapted.setAdapter([])
+    expect(await outputOf(adapted)).toEqual(base)
+    adapted.setAdapter('a')
+    expect(await outputOf(adapted)).toEqual(outputs.get('a'))
+
+    // ΔW of both, the head of the one that has one.
+    adapted.setAdapter(['none', 'a'])
+    const both = await outputOf(adapted)
+    await adapted.mergeAdapter()
+    expect(difference(await outputOf(adapted), both)).toBeLessThan(4 * (32 + 4 * 24) * 2 ** -24)
+    adapted.unmergeAdapter()
+    expect(await outputOf(adapted)).toEqual(both)
+    await plain.release()
+  })
+})
+
+test('two heads are not mixed', async () => {
+  const adapted = await session({ adapters: { a: adapterWith(head(1)), b: adapterWith(head(2), 2) } })
+  const before = await outputOf(adapted)
+  expect(() => adapted.setAdapter(['a', 'b'])).toThrow(
+    "adapters a and b both replace layer 'classifier' (modulesToSave); set one of them",
+  )
+  for (const rows of [['a', null], ['a', 'b'] as const]) {
+    await expect(adapted.run(feeds, { adapters: rows })).rejects.toThrow("adapter 'a' replaces whole layers")
+    expect(() => adapted.withAdapterPerRow(rows, () => 0)).toThrow('it cannot share a batch')
+  }
+  expect(await outputOf(adapted, { adapters: ['a'] })).toEqual(before)
+  expect(adapted.activeAdapters).toEqual(['a'])
+})
+
+test('an adapter with a head joins one without', async () => {
+  const adapted = await session({ adapters: { none: adapterWith(new Map()) } })
+  const before = await outputOf(adapted)
+  await adapted.loadAdapter(adapterWith(head(1)), { name: 'a' })
+  expect(await outputOf(adapted)).toEqual(before)
+  adapted.setAdapter('a')
+  expect(await outputOf(adapted)).not.toEqual(before)
+})
+
+test('half precision is read', async () => {
+  const parts = { weight: stored([labels, hidden], 1, 'F16'), bias: stored([labels], 1, 'F16') }
+  const adapted = await session({ adapters: adapterWith(head(1, parts)) })
+  const exact = await session({ adapters: adapterWith(head(1)) })
+  // Rounding to half precision, of sums of `hidden` numbers up to 1; the hidden state is at most 1 in size.
+  expect(difference(await outputOf(adapted), await outputOf(exact))).toBeLessThan((hidden + 1) * 2 ** -11)
+})
+
+test.each([
+  ['SHAPE_MISMATCH', head(1, { weight: stored([labels, hidden + 1], 1), bias: stored([labels], 1) })],
+  ['SHAPE_MISMATCH', head(1, { weight: stored([hidden, labels], 1), bias: stored([labels], 1) })],
+  ['SHAPE_MISMATCH', head(1, { weight: stored([labels, hidden], 1), bias: stored([labels, 1], 1) })],
+  ['INVALID_SAFETENSORS', new Map([...head(1)].slice(0, 1))],
+  ['INVALID_SAFETENSORS', new Map([...head(1)].slice(1))],
+  ['MODULE_NOT_FOUND', new Map([['base_model.model.score.weight', stored([2, 16], 1)]])],
+  ['MODULE_NOT_FOUND', new Map([['base_model.model.bert.embeddings.LayerNorm.weight', stored([16], 1)]])],
+  ['UNSUPPORTED', new Map([['base_model.model.classifier.gamma', stored([16], 1)]])],
+])('%s: the tensor is named, and the session goes on', async (code, tensors) => {
+  expect(biasOf(layerOf('classifier'))).toBeDefined()
+  const adapted = await session({ adapters: { none: adapterWith(new Map()) } })
+  const before = await outputOf(adapted)
+  const files = adapterWith(tensors)
+  const error = await adapted.loadAdapter(files, { name: 'bad' }).catch((thrown) => thrown)
+  expect(error).toMatchObject({ code, message: expect.stringContaining('base_model.model.') })
+  expect(adapted.listAdapters()).toEqual(['none'])
+  expect(await outputOf(adapted)).toEqual(before)
+})
