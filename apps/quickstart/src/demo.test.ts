@@ -12,7 +12,17 @@ import * as ort from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
 const program = fileURLToPath(new URL('../dist/main.js', import.meta.url))
-const run = (...options: string[]) => promisify(execFile)(process.execPath, [program, ...options])
+const node = (...args: string[]) => promisify(execFile)(process.execPath, args)
+const run = (...options: string[]) => node(program, ...options)
+const inlineModule = (code: string) => `data:text/javascript,${encodeURIComponent(code)}`
+/** Has √2 of the exported GELU read as 1.42. */
+const hooks = `
+  export async function load(url, context, next) {
+    const loaded = await next(url, context)
+    if (!url.endsWith('/quickstart/dist/onnx-transformer.js')) return loaded
+    return { ...loaded, source: String(loaded.source).replace('Math.SQRT2', '1.42') }
+  }`
+const loader = `import { register } from 'node:module'; register(${JSON.stringify(inlineModule(hooks))})`
 const out = await mkdtemp(join(tmpdir(), 'quickstart-'))
 afterAll(() => rm(out, { recursive: true }))
 
@@ -89,6 +99,29 @@ describe('the quick demo', () => {
     const svg = await readFile(join(out, 'loss-curves.svg'), 'utf8')
     expect(svg).toContain('FourierFT')
     expect(svg).toContain('</svg>')
+  })
+})
+
+describe('a demo whose exported model is slightly another', () => {
+  it('says which runtimes disagree, and exits with 1', async () => {
+    const { rejects } = expect(
+      node(
+        '--import',
+        inlineModule(loader),
+        program,
+        '--quick',
+        '--backend',
+        'wasm',
+        '--out',
+        join(out, 'other'),
+      ),
+    )
+    await rejects.toMatchObject({
+      code: 1,
+      stdout: expect.stringMatching(
+        /These disagree: .*ONNX Runtime, portable; ONNX Runtime Web.*; transformers\.js\n/,
+      ),
+    })
   })
 })
 

@@ -139,15 +139,15 @@ async function runEverywhere(
   const model = join(out, 'digits-vit')
   const { size } = await stat(await writeOnnxFolder(model, checkpoint))
   log.step(
-    `The adapter of ${relative(process.cwd(), adapter)}, trained once, in every runtime. ` +
-      `The base model in ONNX: ${relative(process.cwd(), model)}, ${formatBytes(size)}`,
+    `The adapter of ${relative(process.cwd(), adapter)}, trained once, in every runtime\n` +
+      `Base model in ONNX: ${relative(process.cwd(), model)}, ${formatBytes(size)}, as transformers.js loads it`,
   )
   const others: (RuntimeRun | MissingRuntime)[] = []
   for (const runtime of runtimes) others.push(await runIn(runtime, { model, adapter }, test))
   const comparisons = compareRuntimes({ core, trained, others, digits: test, config: checkpoint.config })
   log.message(runtimeTable(comparisons, test.count, bytes))
   const wrong = comparisons.flatMap((row) => ('reason' in row || row.agrees ? [] : [row.runtime]))
-  if (wrong.length > 0) log.error(`Not the same predictions as in training: ${wrong.join(', ')}`)
+  if (wrong.length > 0) log.error(`These disagree: ${wrong.join('; ')}`)
   return wrong.length === 0
 }
 

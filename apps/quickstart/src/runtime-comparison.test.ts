@@ -62,6 +62,6 @@ describe('runtimeTable', () => {
     expect(lines).toHaveLength(4)
     expect(lines[1]).toMatch(/^core +7\.8 KB +50\.0 % +2 of 2 +– +– +0\.50 ms$/)
     expect(lines[2]).toMatch(/^trained +7\.8 KB +50\.0 % +2 of 2 +0\.0e\+0 +\d\.\de-\d +0\.50 ms$/)
-    expect(lines[3]).toBe('Elsewhere: not run, it is not installed')
+    expect(lines[3]).toBe('Elsewhere: not run (it is not installed)')
   })
 })

@@ -37,7 +37,7 @@ export function runtimeTable(
         ],
   )
   const missing = comparisons.flatMap((row) =>
-    'reason' in row ? [`${row.runtime}: not run, ${row.reason}`] : [],
+    'reason' in row ? [`${row.runtime}: not run (${row.reason})`] : [],
   )
   return [alignColumns([header, ...rows]), ...missing].join('\n')
 }
