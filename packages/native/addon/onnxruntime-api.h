@@ -86,7 +86,6 @@ constexpr uint32_t kApiVersion = 18;
   F(KernelContext_GetInput, 90, StatusHandle, (Handle context, size_t index, Handle* value))                                           \
   F(KernelContext_GetOutput, 91, StatusHandle, (Handle context, size_t index, const int64_t* dims, size_t rank, Handle* value))        \
   F(ReleaseStatus, 93, void, (StatusHandle))                                                                                           \
-  F(ReleaseMemoryInfo, 94, void, (Handle))                                                                                             \
   F(ReleaseSession, 95, void, (Handle))                                                                                                \
   F(ReleaseValue, 96, void, (Handle))                                                                                                  \
   F(ReleaseRunOptions, 97, void, (Handle))                                                                                             \

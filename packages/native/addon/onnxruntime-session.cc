@@ -3,6 +3,7 @@
 #include "onnxruntime.h"
 
 #include <cstdlib>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -378,13 +379,13 @@ SharedSession& session_of(napi_env env, napi_value handle) {
 struct Run : Job {
   SharedSession session;
   Owner options{nullptr, [](Handle) {}};
-  std::vector<std::string> input_names, output_names;
+  std::vector<std::string> output_names;
   std::vector<Owner> inputs, outputs;
 
   void work() override {
     std::vector<const char*> ins, outs;
     std::vector<Handle> in_values, out_values(output_names.size(), nullptr);
-    for (const std::string& name : input_names) ins.push_back(name.c_str());
+    for (const Value& input : session->inputs) ins.push_back(input.name.c_str());
     for (const std::string& name : output_names) outs.push_back(name.c_str());
     for (const Owner& input : inputs) in_values.push_back(input.get());
     const StatusHandle status =
@@ -449,11 +450,7 @@ struct Run : Job {
 };
 
 // A tensor of JavaScript as one of ONNX Runtime: numbers as a view, strings as a copy.
-Owner read_tensor(napi_env env, napi_value given) {
-  int32_t type = 0;
-  napi_get_value_int32(env, property(env, given, "type"), &type);
-  const std::vector<int64_t> dims = integers(env, property(env, given, "dims"));
-  const napi_value data = property(env, given, "data");
+Owner read_tensor(napi_env env, int type, const std::vector<int64_t>& dims, napi_value data) {
   Handle value = nullptr;
   if (type == kString) {
     const std::vector<std::string> content = texts(env, data);
@@ -469,9 +466,12 @@ Owner read_tensor(napi_env env, napi_value given) {
   const Bytes view = bytes(env, data);
   // An address for tensors without elements, for which JavaScript has none.
   static char nothing = 0;
-  Handle memory = nullptr;
-  check(api.CreateCpuMemoryInfo(kArenaAllocator, kDefaultMemory, &memory));
-  const Owner owned(memory, api.ReleaseMemoryInfo);
+  // Of the process: views of JavaScript's memory are all alike.
+  static const Handle memory = [] {
+    Handle created = nullptr;
+    check(api.CreateCpuMemoryInfo(kArenaAllocator, kDefaultMemory, &created));
+    return created;
+  }();
   check(api.CreateTensorWithDataAsOrtValue(memory, view.data == nullptr ? &nothing : view.data, view.size, dims.data(), dims.size(), type,
                                            &value));
   return Owner(value, api.ReleaseValue);
@@ -572,20 +572,36 @@ napi_value create_session(napi_env env, napi_callback_info info) {
   });
 }
 
+// All inputs of the session, in its order. There may be hundreds, and each call of JavaScript's values costs as much as a small layer: types,
+// ranks and dims of all come as one array of doubles.
+void read_inputs(napi_env env, napi_value shapes, napi_value data, Run& job) {
+  const std::vector<Value>& expected = job.session->inputs;
+  if (length_of(env, data) != expected.size()) throw Failure{"expected a tensor for each input"};
+  const Bytes numbers = bytes(env, shapes);
+  const double *next = static_cast<const double*>(numbers.data), *end = next + numbers.size / sizeof(double);
+  std::vector<int64_t> dims;
+  for (uint32_t i = 0; i < expected.size(); i++) {
+    if (end - next < 2 || !(next[1] >= 0 && next[1] <= end - next - 2)) throw Failure{"expected the type, the rank and the dims of each input"};
+    const int type = static_cast<int>(next[0]);
+    const double* first = next + 2;
+    next = first + static_cast<size_t>(next[1]);
+    try {
+      for (const double* dim = first; dim < next; dim++)
+        if (!(std::fabs(*dim) <= 9007199254740991.0)) throw Failure{"expected dims that are integers"};
+      dims.assign(first, next);
+      job.inputs.push_back(read_tensor(env, type, dims, element(env, data, i)));
+    } catch (const Failure& failure) {
+      throw Failure{"input " + expected[i].name + ": " + failure.message};
+    }
+  }
+}
+
 napi_value run_session(napi_env env, napi_callback_info info) {
   return guarded<5>(env, info, [&](const napi_value (&v)[5]) {
     auto job = std::make_unique<Run>();
     job->session = session_of(env, v[0]);
     if (job->session == nullptr) throw Failure{"the session has been released"};
-    job->input_names = texts(env, v[1]);
-    if (length_of(env, v[2]) != job->input_names.size()) throw Failure{"expected a tensor for each input"};
-    for (uint32_t i = 0; i < job->input_names.size(); i++) {
-      try {
-        job->inputs.push_back(read_tensor(env, element(env, v[2], i)));
-      } catch (const Failure& failure) {
-        throw Failure{"input " + job->input_names[i] + ": " + failure.message};
-      }
-    }
+    read_inputs(env, v[1], v[2], *job);
     job->output_names = texts(env, v[3]);
     job->options = read_run_options(env, v[4]);
     return start(env, std::move(job), v);

@@ -34,10 +34,11 @@ export interface Addon {
     model: string | Uint8Array,
     options: Readonly<Record<string, unknown>>,
   ): Promise<{ handle: SessionHandle; inputs: AddonValue[]; outputs: AddonValue[] }>
+  /** `shapes`: of each of the session's inputs in turn ONNX Runtime's number of its type, its rank and its dims. */
   runOnnxSession(
     session: SessionHandle,
-    inputNames: readonly string[],
-    inputs: readonly AddonTensor[],
+    shapes: Float64Array,
+    data: readonly AddonTensor['data'][],
     outputNames: readonly string[],
     options: object,
   ): Promise<AddonTensor[]>
@@ -57,7 +58,7 @@ export interface AddonValue {
   readonly symbols: readonly string[]
 }
 
-/** Numbers go in as any view of their bytes and come out as an ArrayBuffer. */
+/** An output; an input's data are any view of its bytes. */
 export interface AddonTensor {
   readonly type: number
   readonly dims: readonly number[]

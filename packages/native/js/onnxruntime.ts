@@ -98,7 +98,11 @@ export interface OnnxRunOptions {
 export interface OnnxSession {
   readonly inputs: readonly OnnxValue[]
   readonly outputs: readonly OnnxValue[]
-  /** The named outputs. Data of inputs must be left alone until the promise is settled. */
+  /**
+   * The named outputs. What is no input is not looked at. Data of inputs must be left alone until the promise is settled.
+   *
+   * @throws {Error} an input that is missing, and what ONNX Runtime refuses
+   */
   run(
     inputs: Readonly<Record<string, OnnxTensor>>,
     outputs: readonly string[],
@@ -150,10 +154,11 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
         ...sessionOptions(options),
         ...(await cudaOptions(addon, executionProviders)),
       })
+      const names = inputs.map(({ name }) => name)
       return {
         inputs: inputs.map(described),
         outputs: outputs.map(described),
-        run: (given, names, runOptions = {}) => run(handle, given, names, runOptions),
+        run: (given, wanted, runOptions = {}) => run(handle, names, given, wanted, runOptions),
         release: () => addon.releaseOnnxSession(handle),
       }
     },
@@ -161,18 +166,25 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
 
   async function run(
     handle: SessionHandle,
-    given: Readonly<Record<string, OnnxTensor>>,
     names: readonly string[],
+    given: Readonly<Record<string, OnnxTensor>>,
+    wanted: readonly string[],
     options: OnnxRunOptions,
   ): Promise<Record<string, OnnxTensor>> {
-    const inputs = Object.values(given).map(({ type, dims, data }) => ({ type: numberOf(type), dims, data }))
-    const results = await addon.runOnnxSession(handle, Object.keys(given), inputs, names, options)
+    const shapes: number[] = []
+    const data = names.map((name) => {
+      const tensor = given[name]
+      if (tensor === undefined) throw new Error(`input ${name} is missing`)
+      shapes.push(numberOf(tensor.type), tensor.dims.length, ...tensor.dims)
+      return tensor.data
+    })
+    const results = await addon.runOnnxSession(handle, Float64Array.from(shapes), data, wanted, options)
     return Object.fromEntries(
       results.map(({ type, dims, data }, index) => {
         const name = typeOf(type)
         const array =
           data instanceof ArrayBuffer ? new ARRAYS[name as Exclude<OnnxType, 'string'>](data) : data
-        return [names[index] as string, { type: name, dims, data: array }]
+        return [wanted[index] as string, { type: name, dims, data: array }]
       }),
     )
   }

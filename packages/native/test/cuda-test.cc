@@ -412,6 +412,33 @@ void refuses_what_does_not_fit() {
   fourierft_cuda_plan_destroy(plan);
 }
 
+// After the first calls nothing is allocated or waited for; a gradient of more tokens needs a larger workspace once.
+void only_queues() {
+  const Problem p = make(12, 10, 20, 2, 8, 3);
+  fourierft_cuda_plan* plan = nullptr;
+  check(fourierft_cuda_plan_create(p.d1, p.d2, p.n, p.rows.data(), p.columns.data(), &plan) == FOURIERFT_CUDA_OK, "plan", 1, 0);
+  Device<float> c(p.coefficients), x(p.x), grad_y(p.grad_y), y(std::vector<float>(8 * 12, 0)), gc(std::vector<float>(40, 0)),
+      gx(std::vector<float>(80, 0));
+  Device<int64_t> choice(std::vector<int64_t>{0, 1, -1, 1});
+  const auto waits_of = [&](int64_t tokens) {
+    const int before = host_shim::waits;
+    const bool ok =
+        fourierft_cuda_copy(y.get(), grad_y.get(), tokens * 12 * sizeof(float), nullptr) == FOURIERFT_CUDA_OK &&
+        fourierft_cuda_zero(gx.get(), tokens * 10 * sizeof(float), nullptr) == FOURIERFT_CUDA_OK &&
+        fourierft_cuda_forward(plan, c.get(), 2, nullptr, FOURIERFT_FLOAT32, x.get(), tokens, choice.get(), 4, y.get(), nullptr) ==
+            FOURIERFT_CUDA_OK &&
+        fourierft_cuda_backward(plan, c.get(), 2, nullptr, FOURIERFT_FLOAT32, x.get(), grad_y.get(), tokens, choice.get(), 4, gc.get(),
+                                gx.get(), nullptr, nullptr) == FOURIERFT_CUDA_OK;
+    check(ok, "queue", 1, 0);
+    return host_shim::waits - before;
+  };
+  check(waits_of(4) > 0, "the first call makes the workspace", 0, 1);
+  check(waits_of(4) == 0, "a steady call", 1, 0);
+  check(waits_of(8) > 0, "a larger workspace", 0, 1);
+  check(waits_of(8) == 0 && waits_of(4) == 0, "a steady call", 1, 0);
+  fourierft_cuda_plan_destroy(plan);
+}
+
 // The suite can fail: with any one barrier of a block left out, some order of its threads gives another result.
 void every_barrier_counts(const Problem& p) {
   const Runner runner(p);
@@ -460,6 +487,7 @@ int main() {
   chunks();
 #ifdef HOST_SHIM
   refuses_what_does_not_fit();
+  only_queues();
   every_barrier_counts(make(96, 768, 200, 1, 2, seed++));
   every_barrier_counts(make(134, 250, 60, 1, 2, seed++));
 #endif

@@ -3,12 +3,16 @@
  * promised, with bounds on what they take; and run by a device where there is one.
  */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { loadAddon } from '../js/addon.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const build = `${root}/build/cuda`
+const configure = ['-S', root, '-B', build, '-DFOURIERFT_CUDA_TESTS=ON', '-DCMAKE_CUDA_FLAGS=-Xptxas -v']
 const hasCMake = spawnSync('cmake', ['--version']).status === 0
 const hasNvcc = spawnSync('nvcc', ['--version']).status === 0
 const withoutCMake = hasCMake ? '' : ' (skipped: CMake is not installed)'
@@ -29,12 +33,13 @@ function succeed(command: string, args: string[]): string {
   return output
 }
 
+const device = run('nvidia-smi', ['-L']).output.includes('GPU 0')
+
 describe.skipIf(!hasCMake)(`the CUDA kernels${withoutCMake}`, () => {
   beforeAll(() => {
-    const cuda = hasNvcc ? 'ON' : 'OFF'
-    succeed('cmake', ['-S', root, '-B', build, '-DFOURIERFT_CUDA_TESTS=ON', `-DFOURIERFT_CUDA=${cuda}`])
+    succeed('cmake', [...configure, `-DFOURIERFT_CUDA=${hasNvcc ? 'ON' : 'OFF'}`])
     succeed('cmake', ['--build', build, '--parallel', '2'])
-  }, 300_000)
+  }, 600_000)
 
   test('on the CPU, barriers and all, under sanitizers', () => {
     const { status, output } = run(`${build}/fourierft-cuda-shim-test`, [])
@@ -43,7 +48,6 @@ describe.skipIf(!hasCMake)(`the CUDA kernels${withoutCMake}`, () => {
   })
 
   // No skip where there is no device: what the program does then is checked.
-  const device = run('nvidia-smi', ['-L']).output.includes('GPU 0')
   const name = device
     ? 'on the device'
     : 'not on a device, as there is none: the program says "skipped: no CUDA device"'
@@ -90,21 +94,12 @@ function usages(report: string): Usage[] {
 
 describe.skipIf(!hasNvcc)(`the CUDA kernels compiled by nvcc${withoutNvcc}`, () => {
   test(`for sm_${ARCHITECTURES.join(', sm_')}: no spills, at most ${MOST_REGISTERS} registers`, () => {
-    mkdirSync(`${root}/build`, { recursive: true })
-    const generate = ARCHITECTURES.flatMap((sm) => ['-gencode', `arch=compute_${sm},code=sm_${sm}`])
-    const source = [`${root}/cuda/fourierft-cuda.cu`, '-I', `${root}/include`]
-    const options = [
-      '-std=c++17',
-      '-O3',
-      '-Xptxas',
-      '-v',
-      '--threads',
-      '2',
-      '-c',
-      '-o',
-      `${root}/build/ptxas.o`,
-    ]
-    const found = usages(succeed('nvcc', [...options, ...generate, ...source]))
+    succeed('cmake', [...configure, '-DFOURIERFT_CUDA=ON'])
+    // What is compiled already would say nothing.
+    rmSync(`${build}/CMakeFiles/fourierft-cuda.dir/cuda/fourierft-cuda.cu.o`, { force: true })
+    const found = usages(
+      succeed('cmake', ['--build', build, '--target', 'fourierft-cuda', '--parallel', '2']),
+    )
 
     console.log(found.map((each) => JSON.stringify(each)).join('\n'))
     const named = found.map(({ kernel, architecture }) => `${kernel} ${architecture}`).sort()
@@ -118,5 +113,58 @@ describe.skipIf(!hasNvcc)(`the CUDA kernels compiled by nvcc${withoutNvcc}`, () 
       })
       expect(usage.registers, `${usage.kernel} sm_${usage.architecture}`).toBeLessThanOrEqual(MOST_REGISTERS)
     }
-  }, 120_000)
+
+    // A library that any process can load: no CUDA library beside it, the functions of the header and none of another library's.
+    const library = `${build}/libfourierft-cuda.so`
+    const needed = [...succeed('readelf', ['-d', library]).matchAll(/\(NEEDED\).*\[(.*)\]/g)].map(
+      ([, name]) => name,
+    )
+    expect(needed.filter((name) => !/^(lib(c|m|dl|rt|pthread)|ld-linux.*)\.so/.test(name ?? ''))).toEqual([])
+    const functions = [...succeed('nm', ['-D', '--defined-only', library]).matchAll(/ T (\S+)/g)].map(
+      ([, name]) => name as string,
+    )
+    const header = readFileSync(`${root}/cuda/fourierft-cuda.h`, 'utf8')
+    const promised = [...header.matchAll(/^FOURIERFT_CUDA_API .*?(fourierft_cuda_\w+)\(/gm)].map(
+      ([, name]) => name,
+    )
+    expect(functions.sort()).toEqual(promised.sort())
+  }, 300_000)
+
+  test('the packed package builds the library, and the addon opens it', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'fourierft-cuda-'))
+    try {
+      const [packed] = JSON.parse(succeed('npm', ['pack', root, '--json', '--pack-destination', folder]))
+      succeed('tar', ['-xzf', join(folder, packed.filename), '-C', folder])
+      const unpacked = join(folder, 'package')
+      symlinkSync(join(root, 'node_modules'), join(unpacked, 'node_modules'))
+      const environment = { ...process.env, CUDAARCHS: '90-real' }
+      const program = join(unpacked, 'scripts/build.js')
+      const built = spawnSync('node', [program, '--cuda'], { encoding: 'utf8', env: environment })
+      expect(built.stderr).toBe('')
+      const loaded = loadAddon()
+      if ('problem' in loaded) throw new Error(loaded.problem)
+      const opened = loaded.addon.openCudaLibrary(join(unpacked, 'build/libfourierft-cuda.so'))
+      if (device) expect(await opened).toBeGreaterThan(0)
+      else await expect(opened).rejects.toMatchObject({ code: 'UNSUPPORTED', message: /^no CUDA device: / })
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  }, 300_000)
+})
+
+test('a library that is none of ours, and none at all, are refused', async () => {
+  const loaded = loadAddon()
+  if ('problem' in loaded) throw new Error(loaded.problem)
+  const { openCudaLibrary } = loaded.addon
+  const missing = join(root, 'no-such-library.so')
+  await expect(openCudaLibrary(missing)).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    message: expect.stringContaining(missing),
+  })
+  const shared = (process.report.getReport() as unknown as { sharedObjects: string[] }).sharedObjects
+  const other = shared.find((path) => /libm\.so/.test(path)) as string
+  await expect(openCudaLibrary(other)).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    message: `${other} is of another version of this package: build it again`,
+  })
 })
