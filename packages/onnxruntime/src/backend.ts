@@ -52,6 +52,12 @@ const KINDS = {
 
 export type OnnxRuntimeBackendName = keyof typeof KINDS
 
+/**
+ * What the units are multiplied by that make a layer tell its weight: a power of two, so that the products are exact, and so large that a bias is
+ * lost beside every weight above 2⁻⁷⁰ of it.
+ */
+const LARGE = 2 ** 100
+
 /** Where sessions are made. */
 interface Host {
   readonly ort: Ort
@@ -81,7 +87,7 @@ export async function createOnnxRuntimeBackend(
   }
   const executionProviders = 'providers' in own ? own.providers : [{ name: provider }]
   const host: Host = { ort, strategy, provider, options: { executionProviders } }
-  await checkProvider(kind, host)
+  const deviceSession = await openDevice(kind, host)
   const live = new Set<AdaptedLinear>()
   const linear: Backend['linear'] = async (weight, bias, layers) => {
     const made = await adaptedLinear(host, weight, bias, layers, () => live.delete(made))
@@ -92,7 +98,7 @@ export async function createOnnxRuntimeBackend(
     name: kind === 'cuda-host' ? kind : `onnxruntime-${kind}`,
     device,
     versions: ort.env.versions as Record<string, string>,
-    strategies: [strategy],
+    strategies: [strategy, 'merge'],
     linear,
     async delta(given) {
       const layer = createLayer(given)
@@ -113,6 +119,7 @@ export async function createOnnxRuntimeBackend(
     resources: () => live.size,
     async dispose() {
       for (const each of live) await each.dispose()
+      await deviceSession.release()
     },
   }
 }
@@ -134,14 +141,16 @@ async function loadOrt(runtime: 'node' | 'web'): Promise<Ort> {
   }
 }
 
-/** Whether the provider computes here. */
-async function checkProvider(kind: OnnxRuntimeBackendName, { ort, options }: Host): Promise<void> {
+/**
+ * A session of the provider, to be held as long as others come and go: ONNX Runtime gives a GPU up with its last session, and with it all
+ * programs that were compiled for it.
+ */
+async function openDevice(kind: OnnxRuntimeBackendName, { ort, options }: Host): Promise<InferenceSession> {
   const node = { opType: 'Identity', inputs: ['x'], outputs: ['y'] }
   const [x, y] = [floats('x', []), floats('y', [])]
   const model = createModel({ name: 'probe', nodes: [node], inputs: [x], outputs: [y] }, { opset: OPSET })
   try {
-    const session = await ort.InferenceSession.create(model.toBytes(), options)
-    await session.release()
+    return await ort.InferenceSession.create(model.toBytes(), options)
   } catch (cause) {
     const { provider } = KINDS[kind]
     const hint =
@@ -261,6 +270,7 @@ async function adaptedLinear(
     },
     async setCoefficients(coefficients) {
       checkState()
+      if (session.mergedAdapters.length > 0) throw invalidState('the layer is merged; call unmerge() first')
       if (coefficients.length !== layers.length)
         throw mismatch('coefficients', `one array for each of ${layers.length} layers`, coefficients.length)
       layers = layers.map((layer, index) =>
@@ -279,18 +289,26 @@ async function adaptedLinear(
     },
     async merge() {
       checkState()
-      throw new FourierFTError(
-        'UNSUPPORTED',
-        'a session does not merge: the weights of its file stay as they are',
-      )
+      await session.mergeAdapter()
     },
     async unmerge() {
       checkState()
-      throw invalidState('the layer is not merged, and a session does not merge')
+      if (session.mergedAdapters.length === 0)
+        throw invalidState('the layer is not merged; call merge() first')
+      session.unmergeAdapter()
     },
     async weight() {
       checkState()
-      return weight.slice()
+      const units = Float32Array.from({ length: d2 * d2 }, (_, p) => (p % (d2 + 1) === 0 ? LARGE : 0))
+      const withBranch = session.mergedAdapters.length === 0 && session.enabled
+      if (withBranch) session.disableAdapters()
+      const running = session.run({ x: tensor(units, [d2, d2]) })
+      if (withBranch) session.enableAdapters()
+      const columns = (await running).y?.data as Float32Array
+      return Float32Array.from({ length: d1 * d2 }, (_, i) => {
+        const p = Math.floor(i / d2)
+        return ((columns[(i % d2) * d1 + p] as number) - (bias?.[p] ?? 0)) / LARGE
+      })
     },
     async dispose() {
       checkState()
