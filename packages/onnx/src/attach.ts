@@ -12,6 +12,7 @@ import { type LinearLayer, overlap } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
 import { NodeList } from './node-list.js'
 import { DataType } from './schema.js'
+import { withTwins } from './twin-layers.js'
 
 /** Where an adapter's layer goes. */
 export interface Branch {
@@ -98,7 +99,8 @@ export function attachBranches(
     const input = `${DOMAIN}.${module}`
     model.graph.addInput({ name: input, dataType: DataType.float, dims: [`${DOMAIN}_adapters`, entries.n] })
     coefficients.set(module, input)
-    insert(layer, [input, rows, ...TABLE_NAMES.map((table) => prefix + table)], activations)
+    const inputs = [input, rows, ...TABLE_NAMES.map((table) => prefix + table)]
+    for (const each of withTwins(layer)) insert(each, inputs, activations)
   }
   // What is inserted last stands next to the layer: a branch is added to the weight that replaces.
   const weights = new Map(
@@ -177,18 +179,22 @@ function makeReplaceable(
   layer: LinearLayer,
   activations: number,
 ): WeightInputs {
-  const { input, inFeatures, outFeatures } = layer
-  const bias = biasOf(layer)
-  const outputNode = bias?.node ?? layer.outputNode
-  const [output] = outputNode.outputs as [string]
+  const { inFeatures, outFeatures } = layer
   const inputs = {
     weight: `${DOMAIN}.${module}.weight`,
-    bias: bias ? `${DOMAIN}.${module}.bias` : undefined,
+    bias: biasOf(layer) ? `${DOMAIN}.${module}.bias` : undefined,
   }
   const features = `${DOMAIN}_${outFeatures}_or_0`
   graph.addInput({ name: inputs.weight, dataType: DataType.float, dims: [inFeatures, features] })
   if (inputs.bias) graph.addInput({ name: inputs.bias, dataType: DataType.float, dims: [features] })
+  for (const each of withTwins(layer)) insertChoice(each, inputs, activations)
+  return inputs
+}
 
+function insertChoice(layer: LinearLayer, inputs: WeightInputs, activations: number): void {
+  const { input } = layer
+  const outputNode = biasOf(layer)?.node ?? layer.outputNode
+  const [output] = outputNode.outputs as [string]
   const base = `${output}.${DOMAIN}.base`
   outputNode.setOutput(0, base)
   const { nodes, add, named, constant } = new NodeList(`${output}.${DOMAIN}.`)
@@ -212,7 +218,6 @@ function makeReplaceable(
     },
   })
   outputNode.graph.insertAfter(outputNode, nodes)
-  return inputs
 }
 
 /** Or half of it: all that is attached has such a name, and nothing else may have one. */

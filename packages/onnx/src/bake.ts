@@ -16,6 +16,7 @@ import { type LinearLayer, overlap } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
 import { DataType } from './schema.js'
 import { BYTES, type ExternalData, type OnnxTensor } from './tensor.js'
+import { withTwins } from './twin-layers.js'
 
 /** A layer of the model and the adapters' layers whose ΔW it gets, all of them together. */
 export interface BakedLayer {
@@ -23,6 +24,12 @@ export interface BakedLayer {
   readonly adapters: readonly Layer[]
   /** What takes the place of the layer's own weight and bias: PEFT's `modules_to_save`. */
   readonly whole?: WholeWeights
+}
+
+/** One of a layer and its twins, which are to have one weight, as they had before. */
+interface OneLayer extends BakedLayer {
+  /** How many of them there are. */
+  readonly readers: number
 }
 
 export interface WholeWeights {
@@ -97,9 +104,13 @@ interface Copy {
  */
 export async function bakeBranches(
   model: OnnxModel,
-  layers: readonly BakedLayer[],
+  given: readonly BakedLayer[],
   { readExternal, inlineUpTo = 2 ** 20, location = 'merged-weights.bin' }: BakeOptions = {},
 ): Promise<ExternalFile | undefined> {
+  const layers = given.flatMap((baked) => {
+    const family = withTwins(baked.layer)
+    return family.map((layer) => ({ ...baked, layer, readers: family.length }))
+  })
   const plans = check(model, layers)
   const biases = layers.flatMap((baked) => biasPlan(baked, model.file) ?? [])
   checkLocation(model, location)
@@ -261,7 +272,7 @@ async function readStored(
   return bytes
 }
 
-function check(model: OnnxModel, layers: readonly BakedLayer[]): Plan[] {
+function check(model: OnnxModel, layers: readonly OneLayer[]): Plan[] {
   const { file } = model
   if (layers.length === 0)
     throw new FourierFTError(
@@ -272,7 +283,7 @@ function check(model: OnnxModel, layers: readonly BakedLayer[]): Plan[] {
         option: 'layers',
       },
     )
-  const byNode = new Map<OnnxNode, BakedLayer[]>()
+  const byNode = new Map<OnnxNode, OneLayer[]>()
   for (const baked of layers) {
     const { layer, adapters } = baked
     for (const { name, shape } of adapters)
@@ -299,7 +310,9 @@ function check(model: OnnxModel, layers: readonly BakedLayer[]): Plan[] {
     byNode.set(layer.node, [...others, baked])
   }
   const taken = new Set<string>()
-  return [...byNode].map(([node, baked]) => plan(node, baked, file, taken))
+  const plans = [...byNode].map(([node, baked]) => plan(node, baked, file, taken))
+  // Twins have one weight.
+  return [...new Map(plans.map((each) => [each.copy ? each : each.tensor, each])).values()]
 }
 
 /** The model's own external files must not be overwritten. */
@@ -317,7 +330,7 @@ function checkLocation({ file, graph }: OnnxModel, location: string): void {
     )
 }
 
-function plan(node: OnnxNode, layers: readonly BakedLayer[], file: string, taken: Set<string>): Plan {
+function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: Set<string>): Plan {
   const unsupported = (problem: string, advice: string) =>
     new FourierFTError(
       'UNSUPPORTED',
@@ -338,7 +351,9 @@ function plan(node: OnnxNode, layers: readonly BakedLayer[], file: string, taken
   // As far as `findLinearLayers` goes; a file in which a value is made of itself has no end.
   for (let steps = 0; steps <= 9; steps++) {
     const owner = ownerOf(name, node.graph)
-    isShared ||= owner.consumersOf(name).length > 1 || owner.outputs.some((output) => output.name === name)
+    const readers = owner === node.graph ? 1 : (layers[0]?.readers ?? 1)
+    isShared ||=
+      owner.consumersOf(name).length > readers || owner.outputs.some((output) => output.name === name)
     const producer = owner.nodes.find(({ outputs }) => outputs.includes(name))
     const tensor = owner.initializers.get(name) ?? producer?.attribute('value')?.tensor
     if (tensor) return planOf(tensor, owner)

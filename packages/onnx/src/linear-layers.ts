@@ -7,6 +7,7 @@ import type { OnnxGraph, OnnxNode } from './graph.js'
 import type { OnnxModel } from './model.js'
 import { moduleNameOf } from './module-name.js'
 import type { OnnxTensor } from './tensor.js'
+import { joinTwins } from './twin-layers.js'
 
 /** One linear layer. A branch reads `input` and is added to output 0 of `outputNode`; a bias comes after it or is in it already. */
 export interface LinearLayer {
@@ -27,6 +28,8 @@ export interface LinearLayer {
   readonly inFeatures: number
   /** Of a product that several modules share: where in its output this one lies. */
   readonly part?: PackedPart
+  /** The same layer, with the same weight, in other branches of an `If`: what is done to it is done to them. */
+  readonly twins?: readonly LinearLayer[]
 }
 
 /** A run of the features of a packed product's output. */
@@ -56,7 +59,7 @@ export function overlap(a: LinearLayer, b: LinearLayer): boolean {
 }
 
 /**
- * All linear layers, in the order of the file, those in subgraphs too:
+ * All linear layers, in the order of the file, those in subgraphs too; one that several branches of an `If` have is found once:
  *
  * - `MatMul`, and `Gemm` without transA, whatever its alpha, beta and bias: what is added to its output is not multiplied by them;
  * - a weight that is an initializer (of this graph or one around it) or a `Constant`, also behind `Transpose`, `Cast`, `Identity` and
@@ -67,13 +70,14 @@ export function overlap(a: LinearLayer, b: LinearLayer): boolean {
  * that are computed, convolutions, and products that other operators have taken in, such as `FusedMatMul` and `com.microsoft` `Attention`.
  */
 export function findLinearLayers(model: OnnxModel): LinearLayer[] {
-  return model.graph.graphs().flatMap((graph) => {
+  const layers = model.graph.graphs().flatMap((graph) => {
     const index = indexOf(graph)
     return graph.nodes.flatMap((node) => {
       const found = linearLayer(graph, node, index)
       return found ? [{ ...found, module: moduleNameOf(found, index) }] : []
     })
   })
+  return joinTwins(layers)
 }
 
 /** What is read again and again: who makes and who reads each value, within the graph. */

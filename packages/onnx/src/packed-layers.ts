@@ -44,12 +44,16 @@ export function packedParts(layer: LinearLayer, sizes: Sizes): LinearLayer[] {
     )
   const [q, k] = sizes
   const offsets = [0, q, q + k]
-  return PARTS.map((name, i) => ({
-    ...layer,
-    module: module && partName(module, name),
-    outFeatures: sizes[i] as number,
-    part: { name, offset: offsets[i] as number, width },
-  }))
+  const { twins = [], ...own } = layer
+  return PARTS.map((name, i) => {
+    const partOf = (whole: LinearLayer): LinearLayer => ({
+      ...whole,
+      module: module && partName(module, name),
+      outFeatures: sizes[i] as number,
+      part: { name, offset: offsets[i] as number, width },
+    })
+    return twins.length > 0 ? { ...partOf(own), twins: twins.map(partOf) } : partOf(own)
+  })
 }
 
 function partName(module: string, part: string): string | undefined {
