@@ -94,26 +94,22 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       session = await create('layer-float32', { intraOpNumThreads: 2 })
     })
 
+    const feeds = (adapters: readonly Float32Array[], rows: readonly number[]) => ({
+      x: { type: 'float32', dims: [batch, length, d2], data: x },
+      g: { type: 'float32', dims: [batch, length, d1], data: g },
+      c: {
+        type: 'float32',
+        dims: [adapters.length, n],
+        data: Float32Array.from(adapters.flatMap((each) => [...each])),
+      },
+      rows: { type: 'int64', dims: [rows.length], data: BigInt64Array.from(rows, BigInt) },
+    })
     const run = (
       adapters: readonly Float32Array[],
       rows: readonly number[],
       from = session,
       options?: OnnxRunOptions,
-    ) =>
-      from.run(
-        {
-          x: { type: 'float32', dims: [batch, length, d2], data: x },
-          g: { type: 'float32', dims: [batch, length, d1], data: g },
-          c: {
-            type: 'float32',
-            dims: [adapters.length, n],
-            data: Float32Array.from(adapters.flatMap((each) => [...each])),
-          },
-          rows: { type: 'int64', dims: [rows.length], data: BigInt64Array.from(rows, BigInt) },
-        },
-        ['base', 'y', 'grad_c', 'grad_x'],
-        options,
-      )
+    ) => from.run(feeds(adapters, rows), ['base', 'y', 'grad_c', 'grad_x'], options)
 
     /** `max |a − b|` over `max |b|`. */
     const difference = (a: ArrayLike<number>, b: ArrayLike<number>) => {
@@ -256,9 +252,17 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       // On the device the indices are not read by the CPU: a wrong one spoils its own tokens.
       else expect(array((await run(coefficients, [0, 7])).y).map(Number.isNaN)).toEqual(spoilt)
       await expect(run(coefficients, [0, 0, 0, 0])).rejects.toThrow('4 of them do not divide 6 tokens')
-      await expect(
-        session.run({ x: { type: 'float32', dims: [9, 9, d2], data: x } }, ['base']),
-      ).rejects.toThrow('input x')
+      const { g: _, ...incomplete } = feeds(coefficients, [0])
+      await expect(session.run(incomplete, ['base'])).rejects.toThrow('input g is missing')
+      for (const wrong of [
+        { dims: [9, 9, d2] },
+        { dims: [batch, length, Number.NaN] },
+        { dims: [batch, length, 2 ** 60] },
+        { data: 'text' as unknown as Float32Array },
+      ]) {
+        const { x, ...others } = feeds(coefficients, [0])
+        await expect(session.run({ ...others, x: { ...x, ...wrong } }, ['base'])).rejects.toThrow('input x')
+      }
       await expect(runtime.createSession(new TextEncoder().encode('no model'))).rejects.toThrow('protobuf')
       await expect(runtime.createSession(join(folder, 'missing.onnx'))).rejects.toThrow('missing.onnx')
       await expect(create('layer-float32', { graphOptimizationLevel: 'most' as 'all' })).rejects.toThrow(

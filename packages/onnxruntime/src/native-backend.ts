@@ -79,10 +79,8 @@ class NativeHandler implements InferenceSessionHandler {
     fetches: Readonly<Record<string, Tensor | null>>,
     { logSeverityLevel, logVerbosityLevel, tag }: InferenceSession.RunOptions,
   ): Promise<Record<string, Tensor>> {
-    const inputs = Object.fromEntries(
-      this.inputNames.map((name) => [name, feeds[name] as unknown as OnnxTensor]),
-    )
     const options = { logSeverityLevel, logVerbosityLevel, tag }
+    const inputs = feeds as unknown as Readonly<Record<string, OnnxTensor>>
     const results = await this.#session.run(inputs, Object.keys(fetches), options)
     return Object.fromEntries(
       Object.entries(results).map(([name, result]) => {
