@@ -41,6 +41,7 @@ export { type UniformOptions, uniformEntries } from './entries/uniform.js'
 export { type ErrorCode, type ErrorDetails, FourierFTError } from './errors.js'
 export { CONFIG_FILE, MODEL_FILE } from './files/adapter-files.js'
 export { type AdapterSource, type LoadAdapterOptions, loadAdapter } from './files/load-adapter.js'
+export type { DownloadProgress } from './files/read-stream.js'
 export {
   decodeFloats,
   encodeFloats,

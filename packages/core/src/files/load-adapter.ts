@@ -6,6 +6,7 @@ import type { AdapterBytes } from '../backend.js'
 import { FourierFTError } from '../errors.js'
 import { type AdapterFiles, CONFIG_FILE, checkSize, DEFAULT_MAX_BYTES, MODEL_FILE } from './adapter-files.js'
 import { readAdapter } from './read-adapter.js'
+import type { DownloadProgress } from './read-stream.js'
 import { readBrowserFiles } from './sources/browser-files.js'
 import { readHub } from './sources/hub.js'
 import { readUrl } from './sources/url.js'
@@ -23,6 +24,8 @@ export interface LoadAdapterOptions {
   readonly maxBytes?: number
   /** Ends a download; the promise is rejected with its reason. */
   readonly signal?: AbortSignal
+  /** Is told how far a download is, piece by piece. */
+  readonly onProgress?: (progress: DownloadProgress) => void
   /** Hub: branch, tag or commit. Default `main`. */
   readonly revision?: string
   /** Hub: folder of the repository that holds the two files. */
@@ -58,12 +61,13 @@ async function readFiles(
   options: LoadAdapterOptions,
   maxBytes: number,
 ): Promise<AdapterFiles> {
-  const { signal } = options
+  const { signal, onProgress } = options
+  const limits = { maxBytes, signal, onProgress }
   if (source instanceof URL) {
-    return source.protocol === 'file:' ? readPath(source, maxBytes) : readUrl(source, { maxBytes, signal })
+    return source.protocol === 'file:' ? readPath(source, maxBytes) : readUrl(source, limits)
   }
   if (typeof source === 'string') {
-    if (/^https?:\/\//i.test(source)) return readUrl(parseUrl(source), { maxBytes, signal })
+    if (/^https?:\/\//i.test(source)) return readUrl(parseUrl(source), limits)
     if (/^(\.{0,2}[/\\]|~|[a-z]:[/\\]|\.{1,2}$)/i.test(source)) return readPath(source, maxBytes)
     if (await nodeFiles?.isDirectory(source)) return readPath(source, maxBytes)
     if (!/^[\w.-]+\/[\w.-]+$/.test(source)) throw notASource(source)

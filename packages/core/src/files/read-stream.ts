@@ -1,14 +1,35 @@
 /** A whole stream in memory, no larger than promised and no shorter. */
 import { checkSize, ioError } from './adapter-files.js'
 
+/** How far the download of a file is. */
+export interface DownloadProgress {
+  /** The file's name, without what leads to it. */
+  readonly file: string
+  /** Bytes. */
+  readonly loaded: number
+  /** Bytes; undefined: nobody said. */
+  readonly total: number | undefined
+}
+
 /**
  * @param expected bytes that were announced; undefined: nobody said
+ * @param onProgress is called for each piece that comes
  * @throws {FourierFTError} `FILE_TOO_LARGE` as soon as more than `maxBytes` have come, `IO_ERROR` when the stream breaks or its
  *   length is not the announced one
  */
 export async function readStream(
   stream: ReadableStream<Uint8Array>,
-  { file, maxBytes, expected }: { file: string; maxBytes: number; expected?: number | undefined },
+  {
+    file,
+    maxBytes,
+    expected,
+    onProgress,
+  }: {
+    file: string
+    maxBytes: number
+    expected?: number | undefined
+    onProgress?: ((progress: DownloadProgress) => void) | undefined
+  },
 ): Promise<Uint8Array> {
   const reader = stream.getReader()
   const chunks: Uint8Array[] = []
@@ -22,6 +43,7 @@ export async function readStream(
       length += value.length
       checkSize(length, maxBytes, file)
       chunks.push(value)
+      onProgress?.({ file: baseName(file), loaded: length, total: expected })
     }
   } finally {
     // Stops the transfer where it was left early; after the end it does nothing.
@@ -37,4 +59,9 @@ export async function readStream(
     offset += chunk.length
   }
   return bytes
+}
+
+/** Of a path or URL, whose query may have slashes too. */
+function baseName(file: string): string {
+  return file.replace(/[?#].*$/, '').replace(/^.*\//, '')
 }

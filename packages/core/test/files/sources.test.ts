@@ -20,6 +20,7 @@ import {
   type AdapterSource,
   createAdapter,
   createConfig,
+  type DownloadProgress,
   type LoadAdapterOptions,
   loadAdapter,
   savePretrained,
@@ -154,6 +155,15 @@ describe('a URL', () => {
     expect((await loadAdapter(`${url}/x/?key=1`)).toBytes()).toEqual(second.toBytes())
   })
 
+  it('tells how far it is', async () => {
+    serve('/x', first, '?key=a/b')
+    const told: DownloadProgress[] = []
+    await loadAdapter(`${url}/x?key=a/b`, { onProgress: (progress) => told.push(progress) })
+    const sizes = Object.entries(filesOf(first)).map(([file, { length }]) => [file, length, length])
+    const last = new Map(told.map(({ file, loaded, total }) => [file, [file, loaded, total]]))
+    expect([...last.values()]).toEqual(sizes)
+  })
+
   it('that redirects relatively', async () => {
     serve('/x', first)
     pages[model] = (response) => response.writeHead(302, { Location: '../y/file' }).end()
@@ -253,6 +263,12 @@ describe('a repository of the hub', () => {
     hub.commits.set(newCommit, Object.fromEntries(files))
     expect((await load({ subfolder: 'sub/dir' })).toBytes()).toEqual(first.toBytes())
     await expectHubError('FILE_NOT_FOUND', 'adapter_config.json')
+  })
+
+  it('tells how far its download is', async () => {
+    const files = new Set<string>()
+    await load({ onProgress: ({ file, loaded, total }) => loaded === total && files.add(file) })
+    expect([...files]).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
   })
 
   it('is kept in the layout of huggingface_hub', async () => {

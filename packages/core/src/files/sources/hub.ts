@@ -10,7 +10,7 @@ import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
 import { FourierFTError } from '../../errors.js'
 import { type AdapterFiles, CONFIG_FILE, checkSize, ioError, MODEL_FILE, notFound } from '../adapter-files.js'
-import { readStream } from '../read-stream.js'
+import { type DownloadProgress, readStream } from '../read-stream.js'
 
 export interface HubOptions {
   /** Branch, tag or commit. */
@@ -22,6 +22,7 @@ export interface HubOptions {
   readonly offline: boolean
   readonly maxBytes: number
   readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((progress: DownloadProgress) => void) | undefined
 }
 
 /** The files of one repository on disk. Commits are what revisions stood for when they were last seen. */
@@ -124,7 +125,7 @@ async function downloadAll(
   options: HubOptions,
   cache: HubCache | undefined,
 ): Promise<[Uint8Array, Uint8Array]> {
-  const { maxBytes } = options
+  const { maxBytes, onProgress } = options
   const infos = await hub.pathsInfo({
     repo: repository,
     paths: [...paths],
@@ -138,7 +139,7 @@ async function downloadAll(
     checkSize(info.size, maxBytes, file)
     const blob = await hub.downloadFile({ repo: repository, path, revision: commit, ...request(options) })
     if (!blob) throw notFound(file, 'the hub lists it and does not have it')
-    const bytes = await readStream(blob.stream(), { file, maxBytes, expected: info.size })
+    const bytes = await readStream(blob.stream(), { file, maxBytes, expected: info.size, onProgress })
     const [etag, found] = info.lfs ? [info.lfs.oid, bytesToHex(sha256(bytes))] : [info.oid, gitBlobId(bytes)]
     if (found !== etag) throw ioError(file, `its digest is ${found}, the hub promises ${etag}`)
     return { path, etag: found, bytes }

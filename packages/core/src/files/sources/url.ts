@@ -1,17 +1,20 @@
 /** An adapter below a base URL, as a static file server gives it. */
 import { FourierFTError } from '../../errors.js'
 import { type AdapterFiles, CONFIG_FILE, checkSize, ioError, MODEL_FILE, notFound } from '../adapter-files.js'
-import { readStream } from '../read-stream.js'
+import { type DownloadProgress, readStream } from '../read-stream.js'
+
+interface UrlOptions {
+  readonly maxBytes: number
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((progress: DownloadProgress) => void) | undefined
+}
 
 /** @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `IO_ERROR`; an abort throws the signal's reason */
-export async function readUrl(
-  base: URL,
-  { maxBytes, signal }: { maxBytes: number; signal?: AbortSignal | undefined },
-): Promise<AdapterFiles> {
+export async function readUrl(base: URL, options: UrlOptions): Promise<AdapterFiles> {
   const names = { config: below(base, CONFIG_FILE), model: below(base, MODEL_FILE) }
   // One after the other: who has no configuration need not send the large file.
-  const config = await download(names.config, maxBytes, signal)
-  const model = await download(names.model, maxBytes, signal)
+  const config = await download(names.config, options)
+  const model = await download(names.model, options)
   return { config, model, names }
 }
 
@@ -22,7 +25,7 @@ function below(base: URL, file: string): string {
   return url.href
 }
 
-async function download(url: string, maxBytes: number, signal: AbortSignal | undefined): Promise<Uint8Array> {
+async function download(url: string, { maxBytes, signal, onProgress }: UrlOptions): Promise<Uint8Array> {
   try {
     const response = await fetch(url, signal ? { signal } : {}).catch((cause) => {
       throw ioError(url, 'the request failed', cause)
@@ -38,7 +41,7 @@ async function download(url: string, maxBytes: number, signal: AbortSignal | und
     const expected =
       announced !== null && !response.headers.get('content-encoding') ? Number(announced) : undefined
     if (expected !== undefined) checkSize(expected, maxBytes, url)
-    return await readStream(response.body, { file: url, maxBytes, expected })
+    return await readStream(response.body, { file: url, maxBytes, expected, onProgress })
   } catch (error) {
     if (signal?.aborted) throw signal.reason
     if (error instanceof FourierFTError) throw error
