@@ -34,7 +34,10 @@ export function buildAddon({ cudaHost = false } = {}) {
 function buildCuda() {
   if (process.platform !== 'linux') return 'the CUDA kernels are compiled on Linux only'
   const build = join(root, 'build', 'cuda-library')
-  const problem = cmake(build, ['-DFOURIERFT_CUDA=ON'], ['--target', 'fourierft-cuda'])
+  const { CUDAARCHS: wished } = process.env
+  // CMake itself would go on with those of the first time.
+  const architectures = wished ? `-DCMAKE_CUDA_ARCHITECTURES=${wished}` : '-UCMAKE_CUDA_ARCHITECTURES'
+  const problem = cmake(build, ['-DFOURIERFT_CUDA=ON', architectures], ['--target', 'fourierft-cuda'])
   if (problem === undefined) copyFileSync(join(build, CUDA_LIBRARY), join(root, 'build', CUDA_LIBRARY))
   return problem
 }
