@@ -6,6 +6,9 @@ import {
   createModel,
   DataType,
   DOMAIN,
+  GRADIENT_TABLE_NAMES,
+  gradientFunction,
+  gradientTables,
   type NewNode,
   type NewTensor,
   type NewValue,
@@ -55,7 +58,9 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
   graph.input('g', ['tokens', d])
   if (method === 'FourierFT') {
     graph.inputs.push({ name: 'rows', dataType: DataType.int64, dims: ['parts'] })
-    graph.initializers.push(...branchTables(uniformEntries({ shape: [d, d], n, seed: 777 }), ''))
+    const entries = uniformEntries({ shape: [d, d], n, seed: 777 })
+    const tables = [...branchTables(entries, ''), ...gradientTables(entries, '')]
+    graph.initializers.push(...new Map(tables.map((table) => [table.name, table])).values())
   }
   const inputs = ['x']
   for (let i = 0; i < layers; i++) {
@@ -86,7 +91,7 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
       graph.nodes.push({
         opType: 'FourierFTGrad',
         domain: DOMAIN,
-        inputs: [x, g, `c${i}`, 'rows', ...TABLE_NAMES],
+        inputs: [x, g, `c${i}`, 'rows', ...GRADIENT_TABLE_NAMES],
         outputs: [gradC, branch],
       })
       trained.push(gradC)
@@ -168,6 +173,7 @@ class Graph {
     if (nodes.some(({ domain }) => domain === DOMAIN)) {
       model.addOpsetImport(DOMAIN, 1)
       model.addFunction(branchFunction(OPSET))
+      model.addFunction(gradientFunction(OPSET))
     }
     return model.toBytes()
   }

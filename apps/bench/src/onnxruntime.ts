@@ -44,7 +44,7 @@ export async function benchmarkOnnxRuntime(effort: Effort): Promise<void> {
   )
   try {
     await forwardPasses(effort, sizes, hasNative, peft)
-    if (hasNative) await trainingSteps(effort, sizes, peft)
+    await trainingSteps(effort, sizes, hasNative, peft)
     if (hasNative && peft) await transforms(effort, sizes, peft)
   } finally {
     peft?.stop()
@@ -53,7 +53,7 @@ export async function benchmarkOnnxRuntime(effort: Effort): Promise<void> {
   printAdapterMemory(effort, hasNative ? [true, false] : [false])
   const encoder = findEncoder()
   if (encoder === undefined) {
-    console.log('\nwithout a whole model: name the file of paraphrase-MiniLM-L3-v2 in FOURIERFT_MINILM')
+    console.log('\nwithout a whole model: node packages/onnxruntime/scripts/minilm.js fetches it')
     return
   }
   await wholeModel(effort, encoder, hasNative, CLOCK)
@@ -122,43 +122,41 @@ async function forwardPasses(
 async function trainingSteps(
   effort: Effort,
   sizes: readonly Size[],
+  hasNative: boolean,
   peft: PeftPeer | undefined,
 ): Promise<void> {
   printSection(
     'Forward and backward pass of one layer',
-    `n = ${N}, LoRA r = 8; as multiples of the frozen layer's two products in ONNX Runtime. native: FourierFT and FourierFTGrad`,
+    `n = ${N}, LoRA r = 8; as multiples of the frozen layer's two products in ONNX Runtime. native, portable: FourierFT and FourierFTGrad`,
   )
   for (const size of sizes) {
     const { d, tokens } = size
-    const sessions = new Map<Method, ort.InferenceSession>()
-    for (const method of ['frozen', 'FourierFT', 'LoRA'] as const)
-      sessions.set(
-        method,
-        await ort.InferenceSession.create(
-          trainingModel(size, method, N),
-          method === 'FourierFT' ? NATIVE : ONE_THREAD,
-        ),
-      )
     const common = {
       x: floats(noise(tokens * d), [tokens, d]),
       g: floats(noise(tokens * d), [tokens, d]),
     }
     const feeds = trainedInputs(size)
-    const step = (name: string, method: Method) =>
-      runs(name, sessions.get(method) as ort.InferenceSession, { ...common, ...feeds[method] })
+    const sessions: ort.InferenceSession[] = []
+    const step = async (name: string, method: Method, options: ort.InferenceSession.SessionOptions) => {
+      const session = await ort.InferenceSession.create(trainingModel(size, method, N), options)
+      sessions.push(session)
+      return runs(name, session, { ...common, ...feeds[method] })
+    }
+    const goal = effort === 'full' ? nativeGoal(size) : undefined
     await printRatios(
       titleOf(size),
       [
-        step('frozen', 'frozen'),
-        { ...step('native', 'FourierFT'), goal: effort === 'full' ? nativeGoal(size) : undefined },
-        step('LoRA', 'LoRA'),
+        await step('frozen', 'frozen', ONE_THREAD),
+        ...(hasNative ? [{ ...(await step('native', 'FourierFT', NATIVE)), goal }] : []),
+        await step('portable', 'FourierFT', ONE_THREAD),
+        await step('LoRA', 'LoRA', ONE_THREAD),
         ...peftCases(peft, 'training', size),
       ],
       effort,
       CLOCK,
       effort === 'full' ? comparisonsOf(size) : [],
     )
-    for (const session of sessions.values()) await session.release()
+    for (const session of sessions) await session.release()
   }
 }
 

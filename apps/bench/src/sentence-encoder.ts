@@ -3,6 +3,7 @@
  * adapter on query and value.
  */
 import { existsSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import type { Adapter } from '@fourierft/core'
 import { bakeBranches, findLinearLayers, matchLayers, readModel } from '@fourierft/onnx'
 import { type AdaptedSession, createSession } from '@fourierft/onnxruntime'
@@ -12,13 +13,13 @@ import { randomAdapter } from './random-adapter.js'
 
 const N = 1000
 const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
-/** The name of the first token's vector of the last layer in this file, pooled. */
+/** What the file calls the mean-pooled embeddings. */
 const EMBEDDING = '461'
 
-/** Where the file is, if it is anywhere: the variable FOURIERFT_MINILM names it. */
+/** The file, if it has been fetched. */
 export function findEncoder(): string | undefined {
-  const path = process.env.FOURIERFT_MINILM
-  return path !== undefined && existsSync(path) ? path : undefined
+  const path = fileURLToPath(new URL('../../../.cache/minilm-0.2.1/model.onnx', import.meta.url))
+  return existsSync(path) ? path : undefined
 }
 
 export function encoderAdapter(path: string): Adapter {
