@@ -17,7 +17,10 @@ const BACKENDS = {
   'tfjs-webgpu': () => openTfjs('webgpu'),
   'tfjs-node': () => openTfjs('node'),
   'tfjs-node-gpu': () => openTfjs('node-gpu'),
+  'onnxruntime-cpu': () => openOnnxRuntime('cpu'),
   'onnxruntime-native': () => openOnnxRuntime('native'),
+  'onnxruntime-webgpu': () => openOnnxRuntime('webgpu'),
+  'onnxruntime-web-wasm': () => openOnnxRuntime('web-wasm'),
   'onnxruntime-cuda': () => openOnnxRuntime('cuda'),
   'cuda-host': () => openOnnxRuntime('cuda-host'),
 } as const satisfies Record<string, Open>

@@ -39,6 +39,9 @@ const MODULE = 'block.linear'
 
 const OPSET = 17
 
+/** ONNX Runtime warns of each session on a GPU that leaves sizes to the CPU, as it should. */
+const QUIET = { logSeverityLevel: 3 } as const
+
 /** Which ONNX Runtime, the execution provider, and who computes the branches: the native kernel or the portable functions. */
 const KINDS = {
   native: { runtime: 'node', provider: 'cpu', device: 'cpu', strategy: 'native' },
@@ -86,7 +89,7 @@ export async function createOnnxRuntimeBackend(
     registerFourierFTBackend(ort)
   }
   const executionProviders = 'providers' in own ? own.providers : [{ name: provider }]
-  const host: Host = { ort, strategy, provider, options: { executionProviders } }
+  const host: Host = { ort, strategy, provider, options: { executionProviders, ...QUIET } }
   const deviceSession = await openDevice(kind, host)
   const live = new Set<AdaptedLinear>()
   const linear: Backend['linear'] = async (weight, bias, layers) => {
@@ -135,9 +138,9 @@ async function loadOrt(runtime: 'node' | 'web'): Promise<Ort> {
     // Bundlers for Node leave it alone: there it is for comparison only.
     return await import(/* @vite-ignore */ /* webpackIgnore: true */ specifier)
   } catch (cause) {
-    throw new FourierFTError('UNSUPPORTED', `${specifier} does not load here: ${(cause as Error).message}`, {
-      cause,
-    })
+    const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ERR_MODULE_NOT_FOUND'
+    const reason = isMissing ? `it is not installed: npm i ${specifier}` : (cause as Error).message
+    throw new FourierFTError('UNSUPPORTED', `${specifier} does not load here: ${reason}`, { cause })
   }
 }
 
@@ -180,6 +183,7 @@ async function adaptedLinear(
   const session = await createSession(layerModel(weight, bias, [d1, d2]), {
     ort,
     executionProviders: [provider],
+    ...QUIET,
     native: own === 'native',
   })
   const load = async () => {
