@@ -3,6 +3,7 @@
  * adapter for each row are new inputs of the graph. The weights are not touched. Fed without adapters the model gives its own bits.
  */
 import { type Entries, entriesDigest, FourierFTError } from '@fourierft/core'
+import { attachToAttention, checkAttention, type PartBranch } from './attach-attention.js'
 import { branchFunction, DOMAIN } from './branch-function.js'
 import { branchTables, TABLE_NAMES } from './branch-tables.js'
 import type { NewNode } from './encode.js'
@@ -86,6 +87,7 @@ export function attachBranches(
   model.addFunction(branchFunction(opset))
   model.graph.addInput({ name: rows, dataType: DataType.int64, dims: [`${DOMAIN}_rows`] })
 
+  const attentions = new Map<OnnxNode, PartBranch[]>()
   const prefixes = new Map<string, string>()
   const coefficients = new Map<string, string>()
   for (const { module, layer, entries } of branches) {
@@ -100,14 +102,25 @@ export function attachBranches(
     model.graph.addInput({ name: input, dataType: DataType.float, dims: [`${DOMAIN}_adapters`, entries.n] })
     coefficients.set(module, input)
     const inputs = [input, rows, ...TABLE_NAMES.map((table) => prefix + table)]
-    for (const each of withTwins(layer)) insert(each, inputs, activations)
+    for (const each of withTwins(layer)) {
+      const parts = attentions.get(each.node)
+      if (parts) parts.push({ layer: each, inputs })
+      else if (isAttention(each)) attentions.set(each.node, [{ layer: each, inputs }])
+      else insert(each, inputs, activations)
+    }
   }
+  for (const [node, parts] of attentions) attachToAttention(node, parts, activations)
   // What is inserted last stands next to the layer: a branch is added to the weight that replaces.
   const weights = new Map(
     replaceable.map(({ module, layer }) => [module, makeReplaceable(model, module, layer, activations)]),
   )
   model.addMetadata(ORIGINAL, JSON.stringify({ size, irVersion, attachedSize: model.size }))
   return { rows, coefficients, weights }
+}
+
+/** Found by `findPackedLayers`. */
+function isAttention({ node }: LinearLayer): boolean {
+  return node.opType === 'Attention' && node.domain === 'com.microsoft'
 }
 
 /** The layer's output gets another name; the new node takes the old one, so that all who read it read the sum. */
@@ -281,12 +294,7 @@ function check(model: OnnxModel, branches: readonly Branch[], replaceable: reado
         `${file}: the layer of module ${module} is [${layer.outFeatures}, ${layer.inFeatures}] ([out, in]), its entries are of [${d1}, ${d2}].`,
         { file, module, expected: [layer.outFeatures, layer.inFeatures], received: entries.shape },
       )
-    if (layer.outputNode.opType === 'Attention')
-      throw new FourierFTError(
-        'UNSUPPORTED',
-        `${file}: the module ${module} is inside of node ${layer.node.name} (${layer.node.domain}:Attention), which makes q, k and v within itself, so that nothing can be added to one of them. Export the model without this fusion (--disable_attention of onnxruntime.transformers.optimizer), or merge the adapter with bakeBranches.`,
-        { file, module, received: layer.node.name },
-      )
+    if (isAttention(layer)) checkAttention(branch)
     const others = taken.get(layer.outputNode) ?? []
     const other = others.find((one) => overlap(one.layer, layer))
     if (other !== undefined)

@@ -28,6 +28,7 @@ export function detachBranches(model: OnnxModel): void {
   const values = [...model.graph.inputs, ...model.graph.initializers.values()]
   const added = new Set(values.map(({ name }) => name).filter((name) => name.startsWith(`${DOMAIN}.`)))
   for (const graph of graphs) {
+    bringBack(graph)
     graph.removeNodes(graph.nodes.filter(isAttached))
     restoreOutputs(graph)
   }
@@ -52,6 +53,17 @@ function isAttached({ domain, inputs, outputs }: OnnxNode): boolean {
     inputs.some((name) => name.includes(INSIDE)) ||
     outputs.some((name) => name.includes(INSIDE) && !BASE.test(name))
   )
+}
+
+/** Nodes that went into a branch of ours. */
+function bringBack(graph: OnnxGraph): void {
+  for (const node of graph.nodes) {
+    if (!isAttached(node)) continue
+    const own = node.subgraphs.flatMap(({ nodes }) =>
+      nodes.filter((inner) => inner.outputs.some((name) => BASE.test(name))),
+    )
+    if (own.length > 0) graph.replaceNode(node, own)
+  }
 }
 
 function restoreOutputs({ nodes }: OnnxGraph): void {

@@ -1,6 +1,7 @@
 /**
  * New parts of a model: plain objects become ONNX messages. Data are kept as views.
  */
+import type { OnnxNode } from './graph.js'
 import {
   Attribute,
   AttributeType,
@@ -57,6 +58,8 @@ export interface NewNode {
 export interface NewGraph {
   readonly name: string
   readonly nodes: readonly NewNode[]
+  /** Nodes of the model that move here, before the new ones. */
+  readonly moved?: readonly OnnxNode[]
   readonly inputs?: readonly NewValue[]
   readonly outputs: readonly (NewValue | { readonly name: string })[]
   readonly initializers?: readonly NewTensor[]
@@ -108,8 +111,16 @@ export function encodeNode({ name, opType, domain, inputs, outputs, attributes =
   )
 }
 
-export function encodeGraph({ name, nodes, inputs = [], outputs, initializers = [] }: NewGraph): WireMessage {
+export function encodeGraph({
+  name,
+  nodes,
+  moved = [],
+  inputs = [],
+  outputs,
+  initializers = [],
+}: NewGraph): WireMessage {
   return message(
+    ...moved.map((node) => node.field),
     ...nodes.map((node) => field(Graph.node, encodeNode(node))),
     field(Graph.name, name),
     ...initializers.map((tensor) => field(Graph.initializer, encodeTensor(tensor))),

@@ -241,6 +241,14 @@ export class OnnxGraph {
     return nodes
   }
 
+  /** Puts new nodes, or one that comes back from a graph inside, in the place of `node`. */
+  replaceNode(node: OnnxNode, made: readonly (NewNode | OnnxNode)[]): void {
+    const at = this.#nodes.indexOf(node)
+    const fields = made.map((one) => ('field' in one ? one.field : field(Graph.node, encodeNode(one))))
+    this.#message.replace(node.field, ...fields)
+    this.#nodes.splice(at, 1, ...fields.map((one) => new OnnxNode(this, one, `a new node of ${this.#where}`)))
+  }
+
   /** @throws FourierFTError INVALID_OPTION: the name is taken */
   addInitializer(tensor: NewTensor & { readonly name: string }): OnnxTensor {
     this.#rejectTaken(tensor.name)

@@ -13,7 +13,7 @@ type Sizes = readonly [q: number, k: number, v: number]
 
 /**
  * The parts q, k and v of all packed products: of products whose output goes, a bias added, into a `com.microsoft`
- * `GroupQueryAttention` alone or into a `Split` in three, and of `com.microsoft` `Attention`, which can be baked but not attached to.
+ * `GroupQueryAttention` alone or into a `Split` in three, and of `com.microsoft` `Attention`.
  * Parts of a module `….qkv_proj` are named `….q_proj` and so on; others have no name and need one by `matchLayers`' map: `node:q`.
  */
 export function findPackedLayers(model: OnnxModel): LinearLayer[] {
