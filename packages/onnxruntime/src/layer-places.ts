@@ -16,6 +16,7 @@ import {
   biasOf,
   DataType,
   findLinearLayers,
+  findPackedLayers,
   type LinearLayer,
   matchLayers,
   type OnnxModel,
@@ -74,7 +75,7 @@ export function findPlaces(
   map: Readonly<Record<string, string>>,
 ): Map<string, LayerPlace> {
   const { modules } = adapter
-  const layers = findLinearLayers(model)
+  const layers = layersOf(model)
   // PEFT's files hold no shapes: names are matched first.
   const named = new Map(layers.map((layer) => [{ ...layer, outFeatures: 0, inFeatures: 0 }, layer]))
   const wanted = Object.fromEntries(modulesOf(adapter).map((module) => [module, [0, 0] as const]))
@@ -258,8 +259,13 @@ export async function bakeAdapters(
   await bakeBranches(model, baked, { readExternal, inlineUpTo: Number.POSITIVE_INFINITY })
 }
 
+/** Those that have a product, and those that share one. */
+function layersOf(model: OnnxModel): LinearLayer[] {
+  return [...findLinearLayers(model), ...findPackedLayers(model)]
+}
+
 function layersByKey(model: OnnxModel): (key: string) => LinearLayer {
-  const byKey = new Map(findLinearLayers(model).map((layer) => [keyOf(layer), layer]))
+  const byKey = new Map(layersOf(model).map((layer) => [keyOf(layer), layer]))
   return (key) => {
     const layer = byKey.get(key)
     if (layer) return layer
