@@ -36,6 +36,7 @@ from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 from onnxruntime.quantization.registry import IntegerOpsRegistry
 from onnxruntime.transformers import float16
 from optimum.exporters.onnx import main_export
+from optimum.onnx.graph_transformations import merge_decoders
 from peft import FourierFTConfig, PeftModel, get_peft_model
 
 warnings.filterwarnings("ignore")
@@ -121,22 +122,35 @@ def randomize(model, std):
         torch.nn.init.normal_(parameter, mean, std)
 
 
-def train(model, tokenizer, steps=300):
-    """Next tokens of the sentences, so that greedy tokens are well apart and no rounding error flips one."""
-    end = tokenizer.eos_token_id
-    tokens = [token for line in SENTENCES for token in tokenizer(line, add_special_tokens=False).input_ids]
-    tokens = torch.tensor([end, *tokens])
+def train(model, batches, steps):
+    """Until greedy tokens are well apart, so that no rounding error flips one."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    generator = torch.Generator().manual_seed(0)
     model.train()
     for _ in range(steps):
-        starts = torch.randint(0, len(tokens) - 48, (16,), generator=generator)
-        batch = torch.stack([tokens[start : start + 48] for start in starts])
-        loss = model(input_ids=batch, labels=batch).loss
+        loss = model(**next(batches)).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     print(f"  trained: loss {loss.item():.3f}")
+
+
+def next_tokens(tokenizer):
+    """Pieces of the sentences, one after the other."""
+    tokens = [token for line in SENTENCES for token in tokenizer(line, add_special_tokens=False).input_ids]
+    tokens = torch.tensor([tokenizer.eos_token_id, *tokens])
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        starts = torch.randint(0, len(tokens) - 48, (16,), generator=generator)
+        batch = torch.stack([tokens[start : start + 48] for start in starts])
+        yield {"input_ids": batch, "labels": batch}
+
+
+def next_sentences(tokenizer):
+    """From each sentence to the one after it."""
+    encoded = tokenizer(SENTENCES, return_tensors="pt", padding=True)
+    labels = encoded.input_ids.roll(-1, 0).masked_fill(encoded.input_ids.roll(-1, 0) == tokenizer.pad_token_id, -100)
+    while True:
+        yield {**encoded, "labels": labels}
 
 
 def bert():
@@ -165,7 +179,7 @@ def gpt2():
         resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     model = t.GPT2LMHeadModel(config)
-    train(model, tokenizer)
+    train(model, next_tokens(tokenizer), steps=300)
     return model, tokenizer
 
 
@@ -176,18 +190,19 @@ def llama():
         intermediate_size=64, max_position_embeddings=128, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     model = t.LlamaForCausalLM(config)
-    train(model, tokenizer)
+    train(model, next_tokens(tokenizer), steps=300)
     return model, tokenizer
 
 
 def t5():
+    tokenizer = t5_tokenizer()
     config = t.T5Config(
-        vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4,
+        vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, dropout_rate=0,
         pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
     )  # fmt: skip
     model = t.T5ForConditionalGeneration(config)
-    randomize(model, 0.15)
-    return model, t5_tokenizer()
+    train(model, next_sentences(tokenizer), steps=400)
+    return model, tokenizer
 
 
 def vit():
@@ -248,34 +263,50 @@ FIXTURES = {
 
 def export(name, source, task, folder):
     """As transformers.js's conversion does it: optimum's exporter, onnxslim, then the quantisers with its defaults."""
+    (folder / "onnx").mkdir(parents=True)
     with tempfile.TemporaryDirectory() as exported:
         main_export(str(source), exported, task=task, do_validation=True)
-        files = sorted(pathlib.Path(exported).glob("*.onnx"))
-        if any("merged" in file.name for file in files):  # the merged decoder has what the other two have
-            files = [file for file in files if file.stem not in ("decoder_model", "decoder_with_past_model")]
-        (folder / "onnx").mkdir(parents=True)
-        for file in files:
-            slim = onnxslim.slim(onnx.load(file))
-            target = folder / "onnx" / file.name
-            save(slim, target)
-            quantize(target, per_channel=name not in DECODERS)
+        halves = [pathlib.Path(exported) / f"{half}.onnx" for half in ("decoder_model", "decoder_with_past_model")]
+        for file in sorted(pathlib.Path(exported).glob("*.onnx")):
+            if file not in halves:
+                target = folder / "onnx" / file.name
+                save(onnxslim.slim(onnx.load(file)), target)
+                merged = file.stem == "decoder_model_merged"
+                quantize(target, halves if merged else [target], per_channel=name not in DECODERS)
 
 
 def save(model, path):
-    onnx.checker.check_model(model, full_check=False)
+    onnx.checker.check_model(model)
     onnx.save(model, path)
 
 
-def quantize(path, per_channel):
+def quantize(path, parts, per_channel):
+    """Writes the other precisions of a file; `parts` is the file itself, or the two decoders that were merged into it."""
+
     def named(suffix):
         return path.with_name(f"{path.stem}_{suffix}.onnx")
+
+    def four_bits(model):
+        quantizer = MatMulNBitsQuantizer(model, block_size=32, is_symmetric=True)
+        quantizer.process()
+        return quantizer.model.model
 
     def half(model):
         return onnxslim.slim(float16.convert_float_to_float16(model, keep_io_types=True))
 
-    save(half(onnx.load(path)), named("fp16"))
+    def save_converted(convert, target):
+        """float16's converter confuses values of the same name in two subgraphs, so decoders are converted before they are merged."""
+        models = [convert(onnx.load(part)) for part in parts]
+        if len(models) == 1:
+            save(models[0], target)
+        else:
+            merge_decoders(*models, save_path=target, strict=False)
 
-    # q8: per channel and with seven bits, decoders by whole tensors and with eight; unsigned beside a Conv.
+    save_converted(half, named("fp16"))
+    save(four_bits(onnx.load(path)), named("q4"))
+    save_converted(lambda model: half(four_bits(model)), named("q4f16"))
+
+    # per channel and with seven bits, decoders by whole tensors and with eight; unsigned beside a Conv
     model = onnx.load(path)
     operators = {node.op_type for node in model.graph.node}
     q8 = ONNXQuantizer(
@@ -286,14 +317,6 @@ def quantize(path, per_channel):
     )  # fmt: skip
     q8.quantize_model()
     save(q8.model.model, named("quantized"))
-
-    def four_bits():
-        quantizer = MatMulNBitsQuantizer(onnx.load(path), block_size=32, is_symmetric=True)
-        quantizer.process()
-        return quantizer.model.model
-
-    save(four_bits(), named("q4"))
-    save(half(four_bits()), named("q4f16"))
 
 
 # --- adapters and what they compute ----------------------------------------------------------------------------------------------
