@@ -82,7 +82,7 @@ export async function createOnnxRuntimeBackend(
   options: { readonly ort?: Ort } = {},
 ): Promise<Backend> {
   const { runtime, provider, device, strategy } = KINDS[kind]
-  const ort = options.ort ?? (await loadOrt(runtime))
+  const { ort, openSessions } = countingSessions(options.ort ?? (await loadOrt(runtime)))
   const own = await nativeProviders(strategy === 'native', ort, { executionProviders: [provider] })
   if (strategy === 'native') {
     if ('problem' in own) throw new FourierFTError('UNSUPPORTED', own.problem)
@@ -119,7 +119,7 @@ export async function createOnnxRuntimeBackend(
         await zero.dispose()
       }
     },
-    resources: () => live.size,
+    resources: openSessions,
     async dispose() {
       for (const each of live) await each.dispose()
       await deviceSession.release()
@@ -142,6 +142,26 @@ async function loadOrt(runtime: 'node' | 'web'): Promise<Ort> {
     const reason = isMissing ? `it is not installed: npm i ${specifier}` : (cause as Error).message
     throw new FourierFTError('UNSUPPORTED', `${specifier} does not load here: ${reason}`, { cause })
   }
+}
+
+/** The same ONNX Runtime, which counts the sessions that have been made and not been released. */
+function countingSessions({ InferenceSession, Tensor, env, registerBackend }: Ort): {
+  readonly ort: Ort
+  readonly openSessions: () => number
+} {
+  let open = 0
+  const create = async (...model: Parameters<typeof InferenceSession.create>) => {
+    const session = await InferenceSession.create(...model)
+    const release = session.release.bind(session)
+    session.release = () => {
+      open--
+      return release()
+    }
+    open++
+    return session
+  }
+  const counting = { create: create as typeof InferenceSession.create }
+  return { ort: { InferenceSession: counting, Tensor, env, registerBackend }, openSessions: () => open }
 }
 
 /**
