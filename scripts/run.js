@@ -35,8 +35,9 @@ const jobs = {
   experiments: program('apps/experiments'),
   fourierft: program('packages/cli'),
   test: (args) => {
-    // tfjs-node's own install step does not run here; where its binding cannot be made, its tests are skipped and say so.
+    // What no npm package brings here: tfjs-node's binding and a real encoder. Where they cannot be had, their tests are skipped and say so.
     run('node', [join(root, 'packages/tfjs/scripts/tensorflow-binding.js')])
+    run('node', [join(root, 'packages/onnxruntime/scripts/minilm.js')])
     const report = join(cache, 'vitest.json')
     rmSync(report, { force: true })
     const checks = [

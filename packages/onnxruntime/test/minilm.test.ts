@@ -1,0 +1,156 @@
+/**
+ * A real encoder, paraphrase-MiniLM-L3-v2, with an adapter that PEFT trained on real mails: embeddings are PyTorch's, and mails that it
+ * never saw lie nearer to their own kind than without it. `scripts/minilm.js` fetches the model, `scripts/train-minilm.py` made the rest.
+ */
+import { existsSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { loadAdapter } from '@fourierft/core'
+import { findLinearLayers, readModel } from '@fourierft/onnx'
+import * as node from 'onnxruntime-node'
+import * as web from 'onnxruntime-web'
+import { describe, expect, test } from 'vitest'
+import type { AdaptedSession } from '../src/adapted-session.js'
+import { createSession } from '../src/create-session.js'
+import type { Ort } from '../src/ort.js'
+import { type Packed, unpack } from './packed.js'
+
+type Kinds = Readonly<Record<'ham' | 'spam', Packed>>
+
+const MODEL = fileURLToPath(new URL('../../../.cache/minilm-0.2.1/model.onnx', import.meta.url))
+const FOLDER = fileURLToPath(new URL('__fixtures__/minilm', import.meta.url))
+const hasModel = existsSync(MODEL)
+const without = hasModel
+  ? ''
+  : ' (skipped: node packages/onnxruntime/scripts/minilm.js has not fetched the model)'
+
+/** What the file calls the mean-pooled embeddings. */
+const EMBEDDINGS = '461'
+const WIDTH = 384
+/** What the project promises of whole models: largest error, relative to the largest value. */
+const LIMIT = 1e-4
+
+const vectors: {
+  readonly sentences: Packed
+  readonly base: Packed
+  readonly adapted: Packed
+  readonly mails: { readonly known: Kinds; readonly new: Kinds }
+  readonly accuracy: { readonly base: number; readonly adapted: number }
+} = JSON.parse(readFileSync(`${FOLDER}/vectors.json`, 'utf8'))
+
+web.env.wasm.numThreads = 1
+
+/** The file's modules are called `model.model.0.auto_model.encoder…`, PEFT's `encoder…`. */
+async function moduleNames(): Promise<Record<string, string>> {
+  const { modules } = await loadAdapter(`${FOLDER}/adapter`)
+  const layers = findLinearLayers(readModel(readFileSync(MODEL)))
+  return Object.fromEntries(
+    Array.from(modules.keys(), (module) => {
+      const layer = layers.find((one) => one.module?.endsWith(`.${module}`))
+      if (!layer) throw new Error(`the file has no ${module}`)
+      return [module, layer.node.name]
+    }),
+  )
+}
+
+async function openSession({ ort, native }: { ort: Ort; native: boolean }): Promise<AdaptedSession> {
+  const model = ort === web ? new Uint8Array(readFileSync(MODEL)) : MODEL
+  const adapters = { mails: `${FOLDER}/adapter` }
+  return createSession(model, { ort, native, adapters, moduleNames: await moduleNames() })
+}
+
+/** Token ids, padded with zeros → embeddings `[texts, 384]`. */
+async function embed(
+  session: Pick<AdaptedSession, 'run'>,
+  { Tensor }: Pick<Ort, 'Tensor'>,
+  texts: Packed,
+  adapters?: readonly (string | null)[],
+): Promise<Float32Array> {
+  const { data, shape } = unpack(texts)
+  const ids = BigInt64Array.from(data as Uint16Array, BigInt)
+  const mask = ids.map((id) => (id === 0n ? 0n : 1n))
+  const feeds = {
+    input_ids: new Tensor('int64', ids, shape),
+    attention_mask: new Tensor('int64', mask, shape),
+  }
+  const results = await session.run(feeds, [EMBEDDINGS], adapters ? { adapters } : {})
+  return results[EMBEDDINGS]?.data as Float32Array
+}
+
+function relativeError(received: Float32Array, expected: Float32Array): number {
+  expect(received.length).toBe(expected.length)
+  const largest = (values: Float32Array) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  return largest(received.map((value, i) => value - (expected[i] as number))) / largest(expected)
+}
+
+const floats = (packed: Packed) => unpack(packed).data as Float32Array
+const rowsOf = (embeddings: Float32Array) =>
+  Array.from({ length: embeddings.length / WIDTH }, (_, i) => {
+    const row = embeddings.subarray(i * WIDTH, (i + 1) * WIDTH)
+    const length = Math.hypot(...row)
+    return row.map((value) => value / length)
+  })
+const dot = (a: Float32Array, b: Float32Array) =>
+  a.reduce((sum, value, i) => sum + value * (b[i] as number), 0)
+
+/** Of new mails nearest to the mean direction of their own kind. */
+async function accuracy(session: AdaptedSession): Promise<number> {
+  const { known, new: held } = vectors.mails
+  const kinds = ['ham', 'spam'] as const
+  const centres = await Promise.all(
+    kinds.map(async (kind) => {
+      const centre = new Float32Array(WIDTH)
+      for (const row of rowsOf(await embed(session, node, known[kind])))
+        for (const [i, value] of row.entries()) centre[i] = (centre[i] as number) + value
+      return rowsOf(centre)[0] as Float32Array
+    }),
+  )
+  let [right, all] = [0, 0]
+  for (const [k, kind] of kinds.entries()) {
+    for (const row of rowsOf(await embed(session, node, held[kind]))) {
+      const [ham, spam] = centres.map((centre) => dot(centre, row)) as [number, number]
+      if (Number(spam > ham) === k) right++
+      all++
+    }
+  }
+  return right / all
+}
+
+describe.skipIf(!hasModel)(`paraphrase-MiniLM-L3-v2${without}`, () => {
+  test.each([
+    { runtime: 'the native kernel', ort: node, native: true },
+    { runtime: 'onnxruntime-node, portable', ort: node, native: false },
+    { runtime: 'onnxruntime-web, wasm', ort: web, native: false },
+  ])('$runtime: embeddings are those of PyTorch and PEFT', async ({ ort, native }) => {
+    const session = await openSession({ ort, native })
+    expect(session.usesNativeKernel).toBe(native)
+    const [base, adapted] = [floats(vectors.base), floats(vectors.adapted)]
+    expect(relativeError(base, adapted)).toBeGreaterThan(1000 * LIMIT)
+    expect(relativeError(await embed(session, ort, vectors.sentences), adapted)).toBeLessThan(LIMIT)
+    session.disableAdapters()
+    const disabled = await embed(session, ort, vectors.sentences)
+    expect(relativeError(disabled, base)).toBeLessThan(LIMIT)
+    const plain = await ort.InferenceSession.create(new Uint8Array(readFileSync(MODEL)))
+    expect(disabled).toEqual(await embed(plain, ort, vectors.sentences))
+    await plain.release()
+    session.enableAdapters()
+    const count = base.length / WIDTH
+    const perRow = Array.from({ length: count }, (_, i) => (i % 3 === 0 ? 'mails' : null))
+    const mixed = base.map((value, i) => (perRow[Math.floor(i / WIDTH)] ? (adapted[i] as number) : value))
+    expect(relativeError(await embed(session, ort, vectors.sentences, perRow), mixed)).toBeLessThan(LIMIT)
+    await session.release()
+  })
+
+  test('does what it was trained for, on mails that it never saw', async () => {
+    const session = await openSession({ ort: node, native: true })
+    const adapted = await accuracy(session)
+    session.disableAdapters()
+    const base = await accuracy(session)
+    await session.release()
+    // PyTorch's own counts; one mail in between would be a coincidence that rounding may decide.
+    const { mails } = vectors
+    const one = 1 / ((mails.new.ham.shape[0] as number) + (mails.new.spam.shape[0] as number))
+    expect(Math.abs(adapted - vectors.accuracy.adapted)).toBeLessThanOrEqual(one)
+    expect(Math.abs(base - vectors.accuracy.base)).toBeLessThanOrEqual(one)
+    expect(adapted).toBeGreaterThan(base + 0.05)
+  })
+})
