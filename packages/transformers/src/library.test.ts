@@ -9,6 +9,7 @@ import {
   AutoModelForSequenceClassification,
   BertModel,
   env,
+  LogLevel,
   PreTrainedModel,
   PretrainedConfig,
   pipeline,
@@ -17,7 +18,7 @@ import {
 import type * as Ort from 'onnxruntime-common'
 import { beforeAll, expect, test } from 'vitest'
 import { writeTinyModel } from './__fixtures__/write-tiny-model.js'
-import { callNames, locateSessions, modelOf, originOf, ortOf, sessionsOf } from './library.js'
+import { callNames, isMissingFile, locateSessions, modelOf, originOf, ortOf, sessionsOf } from './library.js'
 
 const installed: typeof Ort = createRequire(
   createRequire(import.meta.url).resolve('@huggingface/transformers'),
@@ -27,6 +28,7 @@ const Session = installed.InferenceSession as unknown as { create: (...args: unk
 beforeAll(() => {
   env.localModelPath = writeTinyModel()
   env.allowRemoteModels = false
+  env.logLevel = LogLevel.ERROR
 })
 
 const load = () => AutoModel.from_pretrained('tiny-bert', { dtype: 'fp32' })
@@ -150,6 +152,11 @@ test('a symbol in the session options comes as far as InferenceSession.create; t
   })
   expect(Object.getOwnPropertySymbols(located.get('model')?.options)).toEqual([])
   await model.dispose()
+})
+
+test('a model without its file is a ModelFileNotFoundError', async () => {
+  const error = await AutoModel.from_pretrained('no-such-model').catch((thrown) => thrown)
+  expect(isMissingFile(error)).toBe(true)
 })
 
 test('a model is made of a configuration and its sessions', () => {

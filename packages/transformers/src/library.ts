@@ -13,7 +13,13 @@
  */
 import { FourierFTError } from '@fourierft/core'
 import type { Ort } from '@fourierft/onnxruntime'
-import { env, PreTrainedModel, type PretrainedModelOptions, Tensor } from '@huggingface/transformers'
+import {
+  env,
+  ModelFileNotFoundError,
+  PreTrainedModel,
+  type PretrainedModelOptions,
+  Tensor,
+} from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { runtime } from '#runtime'
 
@@ -119,6 +125,11 @@ export async function ortOf(session: InferenceSession): Promise<Ort> {
       )
     },
   }
+}
+
+/** Whether transformers.js found a model's file nowhere. */
+export function isMissingFile(error: unknown): boolean {
+  return error instanceof ModelFileNotFoundError
 }
 
 /** Marks the session options of a load that is to make no session. */

@@ -1,23 +1,18 @@
 /** The adapters of one model: PEFT's verbs over all of its sessions. */
-import {
-  type AdaptedModule,
-  Adapter,
-  type AdapterSource,
-  FourierFTError,
-  type LoadAdapterOptions,
-  loadAdapter,
-} from '@fourierft/core'
+import { type Adapter, type AdapterSource, FourierFTError } from '@fourierft/core'
 import { findLinearLayers, readModel } from '@fourierft/onnx'
 import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { Calls } from './calls.js'
+import { divideAdapter, modulesOf } from './divide-adapter.js'
 import { type PipelineLike, sessionsOf } from './library.js'
 import type { ModelFiles } from './model-files.js'
 import { type Choice, type LoadedAdapter, ModelPart, type PartOptions, PartSession } from './model-part.js'
 import { placeModules } from './place-modules.js'
+import { type ReadAdapterOptions, readAdapter } from './read-adapter.js'
 
-export interface LoadOptions extends LoadAdapterOptions {
+export interface LoadOptions extends ReadAdapterOptions {
   /** What to call it. Default `default`. */
   readonly name?: string
 }
@@ -105,7 +100,7 @@ export class ModelAdapters {
     { name = 'default', ...options }: LoadOptions = {},
   ): Promise<void> {
     this.#checkNewName(name)
-    const adapter = source instanceof Adapter ? source : await loadAdapter(source, options)
+    const adapter = await readAdapter(source, options)
     await this.#change(() => this.#include(name, adapter))
   }
 
@@ -113,12 +108,14 @@ export class ModelAdapters {
    * The active adapter, or several: what they change is added up. Calls that were begun keep theirs. A merged model is unmerged first, as
    * PEFT does.
    *
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; nothing is changed then
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; `UNSUPPORTED` where two of them replace the same layer (`modulesToSave`); nothing is
+   *   changed then
    */
   setAdapter(names: string | readonly string[]): void {
     this.#checkAttached()
     const active = this.#named(names)
     this.unmergeAdapter()
+    for (const part of this.#parts) part.choose(active)
     this.#active = active
   }
 
@@ -276,26 +273,20 @@ export class ModelAdapters {
   }
 
   /** Each part's share of an adapter. */
-  async #divide(adapter: Adapter): Promise<Map<ModelPart, Adapter>> {
+  async #divide(adapter: Adapter): Promise<ReadonlyMap<ModelPart, Adapter>> {
     const [only, ...others] = this.#parts
     if (only && others.length === 0) return new Map([[only, adapter]])
-    const modules = [...adapter.modules.keys()]
-    if (modules.some((module) => !this.#places.has(module))) {
+    const missing = modulesOf(adapter).filter((module) => !this.#places.has(module))
+    if (missing.length > 0) {
       const parts = []
       for (const part of this.#parts) {
         const model = readModel(await this.#files.read(part.name), { file: part.name })
         parts.push({ part, name: part.name, layers: findLinearLayers(model) })
       }
-      for (const [module, part] of placeModules(modules, parts, this.#moduleNames))
+      for (const [module, part] of placeModules(missing, parts, this.#moduleNames))
         this.#places.set(module, part)
     }
-    const shares = new Map<ModelPart, Map<string, AdaptedModule>>()
-    for (const [name, module] of adapter.modules) {
-      const part = this.#places.get(name) as ModelPart
-      const share = shares.get(part) ?? new Map<string, AdaptedModule>()
-      shares.set(part, share.set(name, module))
-    }
-    return new Map(Array.from(shares, ([part, own]) => [part, new Adapter({ ...adapter, modules: own })]))
+    return divideAdapter(adapter, (module) => this.#places.get(module) as ModelPart)
   }
 
   #adapter(name: string): LoadedAdapter {

@@ -67,27 +67,34 @@ export class ModelPart {
     const session = this.#adapted
     if (session === undefined) return this.#own.run(...args)
     if (session.mergedAdapters.length > 0) return session.run(...args)
-    const idOf = (adapter: LoadedAdapter | null) => (adapter?.parts.has(this) ? adapter.id : null)
     if ('perRow' in choice) {
-      const ids = choice.perRow.map(idOf)
+      const ids = choice.perRow.map((adapter) => (adapter?.parts.has(this) ? adapter.id : null))
       return session.withAdapterPerRow(ids, () => session.run(...args))
     }
     // What is set when the run begins is what it applies.
-    session.setAdapter(choice.added.map(idOf).filter((id) => id !== null))
+    this.choose(choice.added)
     return session.run(...args)
+  }
+
+  /** Sets those of the adapters that have layers here. @throws {FourierFTError} as `AdaptedSession.setAdapter` */
+  choose(adapters: readonly LoadedAdapter[]): void {
+    this.#adapted?.setAdapter(this.#idsOf(adapters))
+  }
+
+  #idsOf(adapters: readonly LoadedAdapter[]): string[] {
+    return adapters.filter(({ parts }) => parts.has(this)).map(({ id }) => id)
   }
 
   /** Of the adapters those that have layers here go into the weights. */
   async merge(adapters: readonly LoadedAdapter[]): Promise<void> {
-    const ids = adapters.filter(({ parts }) => parts.has(this)).map(({ id }) => id)
+    const ids = this.#idsOf(adapters)
     if (ids.length > 0) await this.#adapted?.mergeAdapter(ids)
   }
 
   /** A session with those adapters in its weights for good. */
   async mergeForGood(adapters: readonly LoadedAdapter[]): Promise<InferenceSession> {
-    const ids = adapters.filter(({ parts }) => parts.has(this)).map(({ id }) => id)
-    if (this.#adapted === undefined || ids.length === 0) return this.restore()
-    if (this.#adapted.mergedAdapters.length === 0) this.#adapted.setAdapter(ids)
+    if (this.#adapted === undefined || this.#idsOf(adapters).length === 0) return this.restore()
+    if (this.#adapted.mergedAdapters.length === 0) this.choose(adapters)
     return this.#leave(await this.#adapted.mergeAndUnload())
   }
 

@@ -1,0 +1,98 @@
+/** `loadPeftModel`: from an adapter to a pipeline of its base model that has it. */
+import { type Adapter, type AdapterSource, FourierFTError } from '@fourierft/core'
+import {
+  type AllTasks,
+  type PipelineType,
+  type PretrainedModelOptions,
+  pipeline,
+} from '@huggingface/transformers'
+import { type AttachOptions, attach } from './attach.js'
+import { isMissingFile } from './library.js'
+import type { LoadOptions, ModelAdapters } from './model-adapters.js'
+import { readAdapter } from './read-adapter.js'
+
+/** Options of `pipeline` (`dtype`, `device`, `progress_callback`, …) are those of the base model. */
+export interface LoadPeftModelOptions<Task extends PipelineType>
+  extends PretrainedModelOptions,
+    Pick<AttachOptions, 'moduleNames' | 'native'> {
+  /** Default: what PEFT's `task_type` says. */
+  readonly task?: Task
+  /** The base model, with ONNX files; default: `base_model_name_or_path`. */
+  readonly base?: string
+  /** Where the adapter's files are and what it is called. */
+  readonly adapter?: LoadOptions
+}
+
+export interface PeftModel<Task extends PipelineType> {
+  readonly pipe: AllTasks[Task]
+  readonly adapters: ModelAdapters
+}
+
+/** @see https://huggingface.co/docs/peft/package_reference/peft_types */
+const TASKS: Readonly<Record<string, PipelineType>> = {
+  SEQ_CLS: 'text-classification',
+  TOKEN_CLS: 'token-classification',
+  QUESTION_ANS: 'question-answering',
+  CAUSAL_LM: 'text-generation',
+  SEQ_2_SEQ_LM: 'text2text-generation',
+  FEATURE_EXTRACTION: 'feature-extraction',
+}
+
+/**
+ * @throws {FourierFTError} `INVALID_OPTION` where the adapter says neither its base nor its task and no option does, `FILE_NOT_FOUND` for a
+ *   base without ONNX files, and what `attach` and `loadAdapter` throw; of the model nothing is left then
+ */
+export async function loadPeftModel<Task extends PipelineType>(
+  source: AdapterSource | Adapter,
+  options: LoadPeftModelOptions<Task> = {},
+): Promise<PeftModel<Task>> {
+  const { task, base, adapter: loadOptions = {}, moduleNames, native, ...modelOptions } = options
+  const { progress_callback } = modelOptions
+  const { name, ...files } = loadOptions
+  const adapter = await readAdapter(source, { ...(progress_callback && { progress_callback }), ...files })
+  const { taskType, baseModelNameOrPath } = adapter.config
+  const chosenTask = task ?? (taskType === null ? undefined : (TASKS[taskType] as Task | undefined))
+  if (chosenTask === undefined)
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      "task: the adapter does not say what it is for (task_type); name the pipeline's task, such as 'image-classification'",
+      { option: 'task', received: taskType },
+    )
+  const chosenBase = base ?? baseModelNameOrPath
+  if (!chosenBase)
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      'base: the adapter does not name its base model (base_model_name_or_path); name it',
+      { option: 'base', received: chosenBase },
+    )
+  const pipe = await load(chosenTask, chosenBase, modelOptions)
+  try {
+    const adapters = await attach(pipe, {
+      ...(moduleNames && { moduleNames }),
+      ...(native !== undefined && { native }),
+    })
+    await adapters.loadAdapter(adapter, name === undefined ? {} : { name })
+    return { pipe, adapters }
+  } catch (error) {
+    await pipe.dispose()
+    throw error
+  }
+}
+
+async function load<Task extends PipelineType>(
+  task: Task,
+  base: string,
+  options: PretrainedModelOptions,
+): Promise<AllTasks[Task]> {
+  try {
+    return await pipeline(task, base, options)
+  } catch (cause) {
+    if (!isMissingFile(cause)) throw cause
+    throw new FourierFTError(
+      'FILE_NOT_FOUND',
+      `${base}: transformers.js found no model there (${(cause as Error).message}). Repositories of PyTorch models often have no ONNX ` +
+        'files; the option base names one that has',
+      { file: base, option: 'base', cause },
+    )
+  }
+}

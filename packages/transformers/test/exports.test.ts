@@ -1,0 +1,198 @@
+/**
+ * Real exports in the layout of transformers.js, in every dtype, with adapters that PEFT saved: in float32 against what PyTorch and PEFT
+ * compute on the same weights (`scripts/export-fixtures.py`), else against the same file with ΔW as a constant of its own.
+ */
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { loadAdapter } from '@fourierft/core'
+import {
+  AutoModel,
+  AutoModelForCausalLM,
+  AutoModelForImageClassification,
+  AutoModelForSeq2SeqLM,
+  AutoModelForSequenceClassification,
+  env,
+  LogLevel,
+  type PreTrainedModel,
+  Tensor,
+} from '@huggingface/transformers'
+import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { attach } from '../src/attach.js'
+import { withDenseBranches } from './dense-branches.js'
+
+const FIXTURES = fileURLToPath(new URL('__fixtures__', import.meta.url))
+/** Their files, and what the names of the modules in each begin with. */
+const FILES = { model: '' }
+const T5_FILES = { encoder_model: 'encoder.', decoder_model_merged: 'decoder.' }
+const CLASSES = {
+  bert: AutoModelForSequenceClassification,
+  roberta: AutoModel,
+  gpt2: AutoModelForCausalLM,
+  llama: AutoModelForCausalLM,
+  vit: AutoModelForImageClassification,
+  t5: AutoModelForSeq2SeqLM,
+}
+type Name = keyof typeof CLASSES
+const NAMES = Object.keys(CLASSES) as Name[]
+const GENERATING = ['gpt2', 'llama', 't5'] as const
+const SUFFIXES = { fp16: '_fp16', q8: '_quantized', q4: '_q4', q4f16: '_q4f16' } as const
+
+interface Outputs {
+  /** Of the last token, or of the one image or text; T5: of all tokens. */
+  readonly logits?: number[] | number[][]
+  readonly lastHiddenState?: number[][]
+  readonly tokens?: number[]
+}
+interface Case {
+  readonly inputIds?: number[]
+  readonly pixelValues?: number[]
+  readonly decoderInputIds?: number[]
+  readonly base: Outputs
+  readonly 'adapter-a': Outputs
+  readonly 'adapter-b': Outputs
+}
+const ADAPTERS = ['adapter-a', 'adapter-b'] as const
+
+const casesOf = (name: string): Case[] =>
+  JSON.parse(readFileSync(join(FIXTURES, name, 'vectors.json'), 'utf8')).cases
+
+beforeAll(() => {
+  env.localModelPath = FIXTURES
+  env.allowRemoteModels = false
+  env.logLevel = LogLevel.ERROR
+})
+
+const open: PreTrainedModel[] = []
+afterEach(async () => {
+  for (const model of open.splice(0)) await model.dispose()
+})
+
+async function load(
+  name: Name,
+  dtype: 'fp32' | keyof typeof SUFFIXES,
+  path: string = name,
+): Promise<PreTrainedModel> {
+  const model = await CLASSES[name].from_pretrained(path, { dtype })
+  open.push(model)
+  return model
+}
+
+const ids = (values: number[]) => new Tensor('int64', BigInt64Array.from(values, BigInt), [1, values.length])
+
+function inputsOf({ inputIds, pixelValues, decoderInputIds }: Case): Record<string, Tensor> {
+  if (pixelValues)
+    return { pixel_values: new Tensor('float32', Float32Array.from(pixelValues), [1, 3, 16, 16]) }
+  const all = inputIds ?? []
+  if (decoderInputIds)
+    return {
+      input_ids: ids(all),
+      attention_mask: ids(all.map(() => 1)),
+      decoder_input_ids: ids(decoderInputIds),
+    }
+  return { input_ids: ids(all), attention_mask: ids(all.map(() => 1)), token_type_ids: ids(all.map(() => 0)) }
+}
+
+/** The last logits (T5: all of them), or all of the last hidden state, in float32. */
+async function outputOf(model: PreTrainedModel, one: Case): Promise<Float32Array> {
+  const { logits, last_hidden_state } = await model(inputsOf(one))
+  const { data, dims } = (logits ?? last_hidden_state).to('float32') as Tensor
+  return (data as Float32Array).slice(logits && !one.decoderInputIds ? -(dims.at(-1) as number) : 0)
+}
+
+/** `max |a − b|` over `max |b|`. */
+function difference(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  expect(a.length).toBe(b.length)
+  const largest = Math.max(...Array.from(b, Math.abs))
+  return Math.max(...Array.from(b, (value, i) => Math.abs(value - (a[i] as number)))) / largest
+}
+
+/** Twelve products one behind the other, of at most 64 products of numbers and as many coefficients each: 2⁻²⁴ for each addition. */
+const FLOAT32 = 12 * 160 * 2 ** -24
+
+describe.each(NAMES)('%s', (name) => {
+  test.each([true, false])('float32 as PyTorch and PEFT have it; native: %s', async (native) => {
+    const model = await load(name, 'fp32')
+    const adapters = await attach(model, { native })
+    for (const adapter of ADAPTERS)
+      await adapters.loadAdapter(join(FIXTURES, name, adapter), { name: adapter })
+    for (const one of casesOf(name)) {
+      for (const which of ['base', ...ADAPTERS] as const) {
+        adapters.setAdapter(which === 'base' ? [] : which)
+        const { logits, lastHiddenState } = one[which]
+        const expected = (logits ?? lastHiddenState ?? []).flat()
+        expect(difference(await outputOf(model, one), expected)).toBeLessThan(FLOAT32)
+      }
+    }
+  })
+
+  /**
+   * Beside the rounding of float32: in float16 each of a layer's numbers is rounded to 2⁻¹¹, here and there in another place; where a number
+   * lies on the edge of two of q8's 256 steps it falls to this side or that. A step of the largest number is 2⁻⁸ of it, and a layer adds many.
+   */
+  test.each([
+    ['fp16', 12 * 2 ** -11],
+    ['q8', 2 ** -8],
+    ['q4', FLOAT32],
+    ['q4f16', 12 * 2 ** -11],
+  ] as const)('%s as the base is quantised, with exact branches', async (dtype, limit) => {
+    const folder = mkdtempSync(join(tmpdir(), 'fourierft-'))
+    cpSync(join(FIXTURES, name), folder, { recursive: true })
+    const adapter = await loadAdapter(join(FIXTURES, name, 'adapter-b'))
+    for (const [stem, part] of Object.entries(name === 't5' ? T5_FILES : FILES)) {
+      const file = `onnx/${stem}${SUFFIXES[dtype]}.onnx`
+      const bytes = new Uint8Array(readFileSync(join(FIXTURES, name, file)))
+      writeFileSync(join(folder, file), withDenseBranches(bytes, adapter, dtype.endsWith('16'), part))
+    }
+    const [model, dense] = [await load(name, dtype), await load(name, dtype, folder)]
+    rmSync(folder, { recursive: true })
+    const adapters = await attach(model)
+    for (const one of casesOf(name)) {
+      const base = await outputOf(model, one)
+      if (adapters.listAdapters().length === 0) await adapters.loadAdapter(adapter)
+      adapters.enableAdapters()
+      const adapted = await outputOf(model, one)
+      expect(difference(adapted, await outputOf(dense, one))).toBeLessThan(limit)
+      expect(difference(adapted, base)).toBeGreaterThan(10 * limit)
+      adapters.disableAdapters()
+    }
+  })
+})
+
+describe.each(GENERATING)('%s', (name) => {
+  test.each([true, false])(
+    '64 (T5: 16) greedy tokens are those of PyTorch and PEFT; native: %s',
+    async (native) => {
+      const model = await load(name, 'fp32')
+      const adapters = await attach(model, { native })
+      for (const adapter of ADAPTERS)
+        await adapters.loadAdapter(join(FIXTURES, name, adapter), { name: adapter })
+      for (const one of casesOf(name)) {
+        const generate = async () => {
+          const { input_ids, attention_mask } = inputsOf(one)
+          const options = {
+            input_ids,
+            attention_mask,
+            max_new_tokens: name === 't5' ? 16 : 64,
+            do_sample: false,
+          }
+          // The library's type does not know `input_ids`.
+          const { data } = (await model.generate(options as Parameters<typeof model.generate>[0])) as Tensor
+          return Array.from(data as BigInt64Array, Number).slice(name === 't5' ? 1 : one.inputIds?.length)
+        }
+        // All at once: each keeps the adapter that it was begun with.
+        const answers = (['base', ...ADAPTERS] as const).map((which) => {
+          adapters.setAdapter(which === 'base' ? [] : which)
+          return [which, generate()] as const
+        })
+        for (const [which, tokens] of answers) expect(await tokens).toEqual(one[which].tokens)
+      }
+    },
+  )
+})
+
+test('every fixture is tested', () => {
+  const names = readdirSync(FIXTURES).filter((name) => existsSync(join(FIXTURES, name, 'vectors.json')))
+  expect(names.sort()).toEqual([...NAMES].sort())
+})
