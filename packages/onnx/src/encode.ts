@@ -54,7 +54,7 @@ export interface NewNode {
   readonly attributes?: Readonly<Record<string, NewAttribute>>
 }
 
-/** A subgraph, such as a branch of `If`. */
+/** The graph of a new model, or one inside of a node, such as a branch of `If`. */
 export interface NewGraph {
   readonly name: string
   readonly nodes: readonly NewNode[]
