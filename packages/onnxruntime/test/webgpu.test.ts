@@ -2,9 +2,24 @@
  * `onnxruntime-node`'s WebGPU execution provider: the machine's own adapter, or SwiftShader (Vulkan on the CPU), which Debian's chromium
  * brings. That one proves results, never speed.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { testBackend } from '@fourierft/conformance/vitest'
-import { describe, test } from 'vitest'
+import { uniformEntries } from '@fourierft/core'
+import {
+  branchFunction,
+  branchTables,
+  createModel,
+  DataType,
+  DOMAIN,
+  GRADIENT_TABLE_NAMES,
+  gradientFunction,
+  gradientTables,
+  TABLE_NAMES,
+} from '@fourierft/onnx'
+import * as ort from 'onnxruntime-node'
+import { describe, expect, test } from 'vitest'
 import { createOnnxRuntimeBackend } from '../src/backend.js'
 
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json'
@@ -16,7 +31,83 @@ const opened = await createOnnxRuntimeBackend('webgpu').catch((error: Error) => 
 if (opened instanceof Error) {
   test.skip(`onnxruntime-webgpu (skipped: ${opened.message})`, () => {})
 } else {
-  // All but level 2: a session reads adapters and writes none.
-  describe('onnxruntime-webgpu', () =>
-    testBackend(() => opened, { levels: [1, 3, 4, 5, 6, 7, 8], quick: true }))
+  describe('onnxruntime-webgpu', () => {
+    // All but level 2: a session reads adapters and writes none.
+    testBackend(() => opened, { levels: [1, 3, 4, 5, 6, 7, 8], quick: true })
+
+    test('products, sums and transposes are computed on the device; sizes are the CPU’s', async () => {
+      const onDevice = { MatMul: 4, Transpose: 3, Add: 1 }
+      expect(await providersOf('FourierFT')).toMatchObject({ WebGpuExecutionProvider: onDevice })
+      const byProvider = await providersOf('FourierFTGrad')
+      expect(byProvider).toMatchObject({ WebGpuExecutionProvider: { MatMul: 7, Transpose: 5, ReduceSum: 1 } })
+      expect(byProvider.CPUExecutionProvider).not.toHaveProperty('MatMul')
+    })
+  })
+}
+
+type Counts = Record<string, number>
+
+/** Runs the portable function, and counts by provider and operator what ONNX Runtime's profile says was run. */
+async function providersOf(opType: 'FourierFT' | 'FourierFTGrad'): Promise<Record<string, Counts>> {
+  const [d1, d2] = [24, 20]
+  const entries = uniformEntries({ shape: [d1, d2], n: 30, seed: 1 })
+  const isGradient = opType === 'FourierFTGrad'
+  const value = (name: string, dims: (string | number)[], dataType: number = DataType.float) => ({
+    name,
+    dims,
+    dataType,
+  })
+  const inputs = [value('x', ['t', d2]), value('y', ['t', d1]), value('c', ['a', 30])]
+  const outputs = isGradient
+    ? [value('grad_c', ['a', 30]), value('grad_x', ['t', d2])]
+    : [value('sum', ['t', d1])]
+  const model = createModel(
+    {
+      name: 'profiled',
+      nodes: [
+        {
+          opType,
+          domain: DOMAIN,
+          inputs: ['x', 'y', 'c', 'rows', ...(isGradient ? GRADIENT_TABLE_NAMES : TABLE_NAMES)],
+          outputs: outputs.map(({ name }) => name),
+        },
+      ],
+      inputs: [...inputs, value('rows', ['r'], DataType.int64)],
+      outputs,
+      initializers: (isGradient ? gradientTables : branchTables)(entries, ''),
+    },
+    { opset: 17 },
+  )
+  model.addOpsetImport(DOMAIN, 1)
+  model.addFunction(isGradient ? gradientFunction(17) : branchFunction(17))
+  const folder = mkdtempSync(join(tmpdir(), 'fourierft-profile-'))
+  try {
+    const session = await ort.InferenceSession.create(model.toBytes(), {
+      executionProviders: ['webgpu'],
+      logSeverityLevel: 3,
+      enableProfiling: true,
+      profileFilePrefix: join(folder, 'profile'),
+    })
+    const ones = (...dims: [number, number]) =>
+      new ort.Tensor('float32', new Float32Array(dims[0] * dims[1]).fill(1), dims)
+    const rows = new ort.Tensor('int64', BigInt64Array.of(0n, 1n, 0n), [3])
+    await session.run({ x: ones(3, d2), y: ones(3, d1), c: ones(2, 30), rows })
+    session.endProfiling()
+    await session.release()
+    return countProviders(readFileSync(join(folder, readdirSync(folder)[0] as string), 'utf8'))
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+function countProviders(profile: string): Record<string, Counts> {
+  const events: { args?: { provider?: string; op_name?: string } }[] = JSON.parse(profile)
+  const counts: Record<string, Counts> = {}
+  for (const { args: { provider, op_name: operator } = {} } of events) {
+    if (provider === undefined || operator === undefined) continue
+    const ofProvider = counts[provider] ?? {}
+    ofProvider[operator] = (ofProvider[operator] ?? 0) + 1
+    counts[provider] = ofProvider
+  }
+  return counts
 }
