@@ -1,0 +1,13 @@
+/**
+ * `onnxruntime-web/webgpu`, the build that transformers.js brings, as `createSession(model, { ort })` takes it: its provider is not the one of
+ * `onnxruntime-web` itself.
+ */
+import { testBackend } from '@fourierft/conformance/vitest'
+import mjs from 'onnxruntime-web/ort-wasm-simd-threaded.asyncify.mjs?url'
+import wasm from 'onnxruntime-web/ort-wasm-simd-threaded.asyncify.wasm?url'
+import * as ort from 'onnxruntime-web/webgpu'
+import { createOnnxRuntimeBackend } from '../../src/backend.js'
+
+ort.env.wasm.wasmPaths = { mjs, wasm }
+
+testBackend(() => createOnnxRuntimeBackend('web-webgpu', { ort }), { quick: true, levels: [4, 5] })
