@@ -3,7 +3,7 @@
  * the operator against itself with ΔW in its weight.
  */
 import { readFileSync } from 'node:fs'
-import { createLayer, type Layer, uniformEntries } from '@fourierft/core'
+import { createLayer, decodeFloats, type Layer, uniformEntries } from '@fourierft/core'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
 import { attachBranches } from './attach.js'
@@ -145,6 +145,23 @@ describe.each(['bert', 'gpt2'])('%s, fused by ONNX Runtime’s optimizer', (name
     detachBranches(fused.model)
     expect(Buffer.compare(fused.model.toBytes(), bytes)).toBe(0)
   })
+})
+
+test('in float16 as in float32', async () => {
+  const layersOf = (model: OnnxModel) =>
+    new Map(findPackedLayers(model).map((layer) => [`${layer.node.name}.${layer.part?.name}`, layer]))
+  const [half, single] = ['bert-half-fused', 'bert-fused'].map((name) => {
+    const model = readModel(bytesOf(name))
+    return attached(model, layersOf(model))
+  }) as [ReturnType<typeof attached>, ReturnType<typeof attached>]
+  const feeds = { x: ids, mask }
+  const { y } = await run(half.model.toBytes(), { ...feeds, ...half.feeds(true) })
+  const expected = await run(single.model.toBytes(), { ...feeds, ...single.feeds(true) })
+  const bits = y as unknown as Uint16Array
+  const bytes = new Uint8Array(bits.buffer, bits.byteOffset, bits.byteLength)
+  const received = Float32Array.from(decodeFloats({ dtype: 'F16', bytes }))
+  // Two blocks of about ten values each that are rounded to half precision, and weights that are so too.
+  expect(difference(received, expected.y)).toBeLessThan(2 * 2 * 10 * 2 ** -11)
 })
 
 const [BATCH, TOKENS, PAST, HEADS, IN] = [2, 5, 3, 2, 12]

@@ -5,6 +5,7 @@
  * @see Attention and MultiHeadAttention in ONNX Runtime's docs/ContribOperators.md
  */
 import { FourierFTError } from '@fourierft/core'
+import { activationsOf } from './activations-of.js'
 import { DOMAIN } from './branch-function.js'
 import type { NewAttribute } from './encode.js'
 import type { OnnxNode, OnnxValue } from './graph.js'
@@ -48,7 +49,7 @@ export function checkAttention({ layer, module }: { layer: LinearLayer; module: 
 }
 
 /** @param parts branches of one node, at least one */
-export function attachToAttention(node: OnnxNode, parts: readonly PartBranch[], activations: number): void {
+export function attachToAttention(node: OnnxNode, parts: readonly PartBranch[]): void {
   const { graph } = node
   const [output = '', present] = node.outputs
   const value = (name: string) => `${output}.${DOMAIN}.${name}`
@@ -62,13 +63,7 @@ export function attachToAttention(node: OnnxNode, parts: readonly PartBranch[], 
     if (name !== '') node.setOutput(i, `${name}.${DOMAIN}.base`)
     return `${name}.${DOMAIN}.base`
   })
-  const adapted = adaptedAttention(
-    node,
-    parts,
-    activations,
-    value('with.'),
-    present !== undefined && present !== '',
-  )
+  const adapted = adaptedAttention(node, parts, value('with.'), present !== undefined && present !== '')
   const outputs = [output, ...(present ? [present] : [])]
   const named = (names: readonly string[]) => outputs.map((_, i) => ({ name: names[i] as string }))
   nodes.named(outputs, 'If', [isIdle], {
@@ -78,17 +73,12 @@ export function attachToAttention(node: OnnxNode, parts: readonly PartBranch[], 
   graph.replaceNode(node, nodes.nodes)
 }
 
-function adaptedAttention(
-  node: OnnxNode,
-  parts: readonly PartBranch[],
-  activations: number,
-  prefix: string,
-  hasPresent: boolean,
-) {
+function adaptedAttention(node: OnnxNode, parts: readonly PartBranch[], prefix: string, hasPresent: boolean) {
   const list = new NodeList(prefix)
   const { add, constant, named, nodes } = list
   const [x = '', weight = '', bias = '', mask = '', past = '', attentionBias = ''] = node.inputs
   const [{ layer }] = parts as [PartBranch]
+  const activations = activationsOf(layer)
   const isFloat = activations === DataType.float
   const to = (tensor: string, dataType: number) =>
     isFloat ? tensor : add('Cast', [tensor], { to: { int: dataType } })

@@ -3,6 +3,7 @@
  * adapter for each row are new inputs of the graph. The weights are not touched. Fed without adapters the model gives its own bits.
  */
 import { type Entries, entriesDigest, FourierFTError } from '@fourierft/core'
+import { activationsOf } from './activations-of.js'
 import { attachToAttention, checkAttention, type PartBranch } from './attach-attention.js'
 import { branchFunction, DOMAIN } from './branch-function.js'
 import { branchTables, TABLE_NAMES } from './branch-tables.js'
@@ -31,8 +32,6 @@ export interface Replaceable {
 }
 
 export interface AttachOptions {
-  /** What the layers compute with; default: float. Of float16 layers the branch computes in float32 and is rounded once. */
-  readonly activations?: number
   /** Layers that adapters may replace as a whole. */
   readonly replaceable?: readonly Replaceable[]
 }
@@ -69,7 +68,7 @@ export interface Original {
 const LOWEST_OPSET = 11
 
 /**
- * Adds the branches to the model.
+ * Adds the branches to the model. Of float16 and bfloat16 layers a branch computes in float32 and is rounded once.
  *
  * @throws {FourierFTError} `UNSUPPORTED` (opset below 11), `SHAPE_MISMATCH`, `INVALID_STATE` (attached already), `INVALID_OPTION` (no
  *   branches, two for one layer, two of one name); the model is left as it was then
@@ -77,7 +76,7 @@ const LOWEST_OPSET = 11
 export function attachBranches(
   model: OnnxModel,
   branches: readonly Branch[],
-  { activations = DataType.float, replaceable = [] }: AttachOptions = {},
+  { replaceable = [] }: AttachOptions = {},
 ): AttachedInputs {
   const opset = check(model, branches, replaceable)
   const rows = `${DOMAIN}.rows`
@@ -106,13 +105,13 @@ export function attachBranches(
       const parts = attentions.get(each.node)
       if (parts) parts.push({ layer: each, inputs })
       else if (isAttention(each)) attentions.set(each.node, [{ layer: each, inputs }])
-      else insert(each, inputs, activations)
+      else insert(each, inputs)
     }
   }
-  for (const [node, parts] of attentions) attachToAttention(node, parts, activations)
+  for (const [node, parts] of attentions) attachToAttention(node, parts)
   // What is inserted last stands next to the layer: a branch is added to the weight that replaces.
   const weights = new Map(
-    replaceable.map(({ module, layer }) => [module, makeReplaceable(model, module, layer, activations)]),
+    replaceable.map(({ module, layer }) => [module, makeReplaceable(model, module, layer)]),
   )
   model.addMetadata(ORIGINAL, JSON.stringify({ size, irVersion, attachedSize: model.size }))
   return { rows, coefficients, weights }
@@ -124,7 +123,7 @@ function isAttention({ node }: LinearLayer): boolean {
 }
 
 /** The layer's output gets another name; the new node takes the old one, so that all who read it read the sum. */
-function insert(layer: LinearLayer, inputs: readonly string[], activations: number): void {
+function insert(layer: LinearLayer, inputs: readonly string[]): void {
   const { input, part, outFeatures } = layer
   // Behind the bias: runtimes make one of it and the product, which a branch between would prevent.
   const outputNode = biasOf(layer)?.node ?? layer.outputNode
@@ -165,6 +164,7 @@ function insert(layer: LinearLayer, inputs: readonly string[], activations: numb
   const end = part && part.offset + outFeatures
   const own = part && end !== undefined ? (slice('own', part.offset, end)[0] ?? base) : base
   const sum = part ? value('part') : output
+  const activations = activationsOf(layer)
   const isFloat = activations === DataType.float
   made.push({
     name: `${outputNode.name || output}/${DOMAIN}${part ? `.${part.name}` : ''}`,
@@ -186,12 +186,7 @@ function insert(layer: LinearLayer, inputs: readonly string[], activations: numb
 }
 
 /** `If` no weight is fed the layer's own output, else x·W + b, in float32. */
-function makeReplaceable(
-  { graph }: OnnxModel,
-  module: string,
-  layer: LinearLayer,
-  activations: number,
-): WeightInputs {
+function makeReplaceable({ graph }: OnnxModel, module: string, layer: LinearLayer): WeightInputs {
   const { inFeatures, outFeatures } = layer
   const inputs = {
     weight: `${DOMAIN}.${module}.weight`,
@@ -200,11 +195,11 @@ function makeReplaceable(
   const features = `${DOMAIN}_${outFeatures}_or_0`
   graph.addInput({ name: inputs.weight, dataType: DataType.float, dims: [inFeatures, features] })
   if (inputs.bias) graph.addInput({ name: inputs.bias, dataType: DataType.float, dims: [features] })
-  for (const each of withTwins(layer)) insertChoice(each, inputs, activations)
+  for (const each of withTwins(layer)) insertChoice(each, inputs)
   return inputs
 }
 
-function insertChoice(layer: LinearLayer, inputs: WeightInputs, activations: number): void {
+function insertChoice(layer: LinearLayer, inputs: WeightInputs): void {
   const { input } = layer
   const outputNode = biasOf(layer)?.node ?? layer.outputNode
   const [output] = outputNode.outputs as [string]
@@ -215,6 +210,7 @@ function insertChoice(layer: LinearLayer, inputs: WeightInputs, activations: num
   const own = new NodeList(`${output}.${DOMAIN}.own.`)
   own.named([`${output}.${DOMAIN}.kept`], 'Identity', [base])
   const other = new NodeList(`${output}.${DOMAIN}.other.`)
+  const activations = activationsOf(layer)
   const isFloat = activations === DataType.float
   const x = isFloat ? input : other.add('Cast', [input], { to: { int: DataType.float } })
   const product = other.add('MatMul', [x, inputs.weight])

@@ -17,19 +17,19 @@ const fixtures = readdirSync(folder)
   .map((name) => ({ name, bytes: new Uint8Array(readFileSync(new URL(name, folder))) }))
 
 /** Branches on the layers that are chosen, in a model that is read from the bytes. */
-function attached(bytes: Uint8Array, isChosen: (i: number) => boolean, activations: number = DataType.float) {
+function attached(bytes: Uint8Array, isChosen: (i: number) => boolean) {
   const model = readModel(bytes)
   const layers = findLinearLayers(model).filter((_, i) => isChosen(i))
   const branches = layers.map((layer, i) => {
     const shape = [layer.outFeatures, layer.inFeatures] as const
     return { module: `module.${i}`, layer, entries: uniformEntries({ shape, n: 2, seed: i }) }
   })
-  if (branches.length > 0) attachBranches(model, branches, { activations })
+  if (branches.length > 0) attachBranches(model, branches)
   return { model, count: branches.length }
 }
 
-function roundTrip(bytes: Uint8Array, isChosen: (i: number) => boolean, activations?: number) {
-  const { model, count } = attached(bytes, isChosen, activations)
+function roundTrip(bytes: Uint8Array, isChosen: (i: number) => boolean) {
+  const { model, count } = attached(bytes, isChosen)
   if (count === 0) return bytes
   const file = model.toBytes()
   expect(file.length).toBeGreaterThan(bytes.length)
@@ -41,7 +41,11 @@ function roundTrip(bytes: Uint8Array, isChosen: (i: number) => boolean, activati
 }
 
 /** Layers outside and in the branches of an `If` in an `If`, their weights external, with fields that nobody knows. */
-function nested(irVersion: number, unknown: { number: number; payload: Uint8Array }) {
+function nested(
+  irVersion: number,
+  unknown: { number: number; payload: Uint8Array },
+  dataType: number = DataType.float,
+) {
   const product = (x: string, y: string): NewNode => ({
     name: `/${y}/MatMul`,
     opType: 'MatMul',
@@ -68,7 +72,7 @@ function nested(irVersion: number, unknown: { number: number; payload: Uint8Arra
       { name: 'b', dataType: DataType.bool, dims: [] },
     ],
     outputs: [{ name: 'outer' }],
-    initializers: [{ name: 'w', dims: [4, 4], dataType: DataType.float, data: new Uint8Array() }],
+    initializers: [{ name: 'w', dims: [4, 4], dataType, data: new Uint8Array() }],
   })
   const place = [encodeEntry('location', 'w.bin'), encodeEntry('offset', '4096'), encodeEntry('length', '64')]
   graph
@@ -103,7 +107,7 @@ describe.each(fixtures)('$name', ({ bytes }) => {
     ).toBe(0)
     expect(
       Buffer.compare(
-        roundTrip(bytes, (i) => i % 2 > 0, DataType.float16),
+        roundTrip(bytes, (i) => i % 2 > 0),
         bytes,
       ),
     ).toBe(0)
@@ -117,9 +121,9 @@ test('unknown fields, subgraphs, external data, any IR version, any choice of la
       fc.record({ number: fc.integer({ min: 100, max: 2 ** 29 - 1 }), payload: fc.uint8Array() }),
       fc.array(fc.boolean(), { minLength: 4, maxLength: 4 }),
       fc.constantFrom<number>(DataType.float, DataType.float16),
-      (irVersion, unknown, chosen, activations) => {
-        const bytes = nested(irVersion, unknown)
-        expect(roundTrip(bytes, (i) => chosen[i] === true, activations)).toEqual(bytes)
+      (irVersion, unknown, chosen, dataType) => {
+        const bytes = nested(irVersion, unknown, dataType)
+        expect(roundTrip(bytes, (i) => chosen[i] === true)).toEqual(bytes)
       },
     ),
   )

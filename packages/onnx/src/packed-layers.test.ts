@@ -283,17 +283,31 @@ describe('com.microsoft Attention', () => {
 })
 
 test('parts of float16 activations are detached too', () => {
-  const model = readModel(grouped)
+  const half = halfOf(grouped)
+  const model = readModel(half)
   const branches = findPackedLayers(model).map((layer, i) => {
     const { name: module, entries } = adapterOf(layer, i + 1)
     return { module, layer, entries }
   })
-  attachBranches(model, branches, { activations: DataType.float16 })
+  attachBranches(model, branches)
   const again = readModel(model.toBytes())
   expect(again.graph.nodes.filter(({ opType }) => opType === 'Cast')).toHaveLength(9)
   detachBranches(again)
-  expect(again.toBytes()).toEqual(grouped)
+  expect(again.toBytes()).toEqual(half)
 })
+
+/** The file with float16 weights: nobody runs it here. */
+function halfOf(bytes: Uint8Array): Uint8Array {
+  const model = readModel(bytes)
+  const weights = new Set(findPackedLayers(model).map(({ weight }) => weight))
+  for (const name of weights) {
+    const { dims = [] } = model.graph.initializers.get(name) ?? {}
+    const data = new Uint8Array(2 * dims.reduce((product, size) => product * size, 1))
+    model.graph.removeInitializers(new Set([name]))
+    model.graph.addInitializer({ name, dims, dataType: DataType.float16, data })
+  }
+  return model.toBytes()
+}
 
 test('parts that do not make up the whole, or overlap, are refused', () => {
   const model = readModel(split)

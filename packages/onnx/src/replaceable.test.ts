@@ -9,7 +9,6 @@ import { detachBranches } from './detach.js'
 import { biasOf } from './layer-bias.js'
 import { findLinearLayers, type LinearLayer } from './linear-layers.js'
 import { type OnnxModel, readModel } from './model.js'
-import { DataType } from './schema.js'
 
 const bytesOf = (name: string) =>
   new Uint8Array(readFileSync(new URL(`__fixtures__/${name}.onnx`, import.meta.url)))
@@ -111,16 +110,6 @@ describe.each(CASES)('%s %s', (name, module) => {
     detachBranches(again)
     expect(Buffer.compare(again.toBytes(), bytes)).toBe(0)
   })
-})
-
-test('float16 layers: the bias is there, weights are fed in float32', () => {
-  const model = readModel(bytesOf('bert-torchscript'))
-  const layer = layerOf(model, 'classifier')
-  const { weights } = attachBranches(model, [], {
-    replaceable: [{ module: 'head', layer }],
-    activations: DataType.float16,
-  })
-  expect(weights.get('head')).toEqual({ weight: 'fourierft.head.weight', bias: 'fourierft.head.bias' })
 })
 
 test('what cannot be replaced is refused, and the model is as it was', async () => {

@@ -14,7 +14,6 @@ import {
   attachBranches,
   bakeBranches,
   biasOf,
-  DataType,
   findLinearLayers,
   findPackedLayers,
   type LinearLayer,
@@ -229,11 +228,7 @@ export function attachPlan(model: OnnxModel, plan: Plan): AttachedInputs {
   const layerAt = layersByKey(model)
   const branches = Array.from(plan.branches, ([key, branch]) => ({ ...branch, layer: layerAt(key) }))
   const replaceable = Array.from(plan.wholes, ([key, module]) => ({ module, layer: layerAt(key) }))
-  const isHalf = [...branches, ...replaceable].some(
-    ({ layer: { graph, weight } }) => graph.initializers.get(weight)?.dataType === DataType.float16,
-  )
-  const activations = isHalf ? DataType.float16 : DataType.float
-  return attachBranches(model, branches, { activations, replaceable })
+  return attachBranches(model, branches, { replaceable })
 }
 
 /** What goes into the weights: ΔW of some adapters, and the whole layers of some. */

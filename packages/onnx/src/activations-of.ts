@@ -1,0 +1,47 @@
+/** The type that a layer computes with: what comes in and goes out, as far as the file tells it by the layer's constants. */
+import type { OnnxGraph, OnnxNode } from './graph.js'
+import { initializerOf } from './layer-bias.js'
+import type { LinearLayer } from './linear-layers.js'
+import { DataType } from './schema.js'
+import type { OnnxTensor } from './tensor.js'
+
+/** As far as `findLinearLayers` follows a weight. */
+const STEPS = 9
+
+/** A number of `DataType`; float where the file does not tell. */
+export function activationsOf({ graph, node, outputNode }: LinearLayer): number {
+  // The scales have the type of the activations. @see MatMulNBits in ONNX Runtime's docs/ContribOperators.md
+  if (node.opType === 'MatMulNBits') return constantOf(graph, node.inputs[2])?.dataType ?? DataType.float
+  if (node.opType === 'MatMulInteger') {
+    const cast = graph.nodes.find(({ outputs }) => outputNode.inputs.includes(outputs[0] ?? ''))
+    return castOf(cast) ?? DataType.float
+  }
+  let name: string | undefined = node.inputs[1]
+  for (let step = 0; step < STEPS && name; step++) {
+    const constant = constantOf(graph, name)
+    if (constant) return constant.dataType
+    const producer: OnnxNode | undefined = producerOf(graph, name)
+    const cast = castOf(producer)
+    if (cast !== undefined) return cast
+    if (producer?.opType === 'DequantizeLinear')
+      return constantOf(graph, producer.inputs[1])?.dataType ?? DataType.float
+    name = producer?.inputs[0]
+  }
+  return DataType.float
+}
+
+function castOf(node: OnnxNode | undefined): number | undefined {
+  const to = node?.opType === 'Cast' ? node.attribute('to')?.int : undefined
+  return to === undefined ? undefined : Number(to)
+}
+
+function constantOf(graph: OnnxGraph, name: string | undefined): OnnxTensor | undefined {
+  if (!name) return undefined
+  return initializerOf(graph, name) ?? producerOf(graph, name)?.attribute('value')?.tensor
+}
+
+function producerOf(graph: OnnxGraph | undefined, name: string): OnnxNode | undefined {
+  return (
+    graph && (graph.nodes.find(({ outputs }) => outputs.includes(name)) ?? producerOf(graph.parent, name))
+  )
+}
