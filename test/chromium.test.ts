@@ -6,7 +6,7 @@ const chromium = findChromium()
 
 test.skipIf(chromium === undefined)(
   chromium === undefined
-    ? 'browser tests of core, tfjs and the playground (skipped: Chromium is not installed; Debian: apt-get install chromium, or set FOURIERFT_CHROMIUM)'
+    ? 'browser tests of core, tfjs, onnxruntime and the playground (skipped: Chromium is not installed; Debian: apt-get install chromium, or set FOURIERFT_CHROMIUM)'
     : 'Chromium is there for the browser tests',
   () => {
     expect(chromium).toBeDefined()
