@@ -3,10 +3,9 @@
  * serve, which has its ONNX Runtime inside.
  */
 import { env, LogLevel, pipeline } from '@huggingface/transformers'
-import mjs from 'onnxruntime-web/ort-wasm-simd-threaded.asyncify.mjs?url'
-import binary from 'onnxruntime-web/ort-wasm-simd-threaded.asyncify.wasm?url'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { attach } from '../../src/attach.js'
+import { serveWasm } from './serve-wasm.js'
 
 const FIXTURES = '/packages/transformers/test/__fixtures__/'
 const fixture = (path: string) => new URL(FIXTURES + path, location.href)
@@ -26,8 +25,7 @@ beforeAll(() => {
   env.allowRemoteModels = false
   env.localModelPath = FIXTURES
   env.logLevel = LogLevel.ERROR
-  const { wasm } = env.backends.onnx
-  if (wasm) wasm.wasmPaths = { mjs, wasm: binary }
+  serveWasm()
 })
 
 /** Scores as the pipeline makes them of PyTorch's logits. */

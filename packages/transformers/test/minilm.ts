@@ -1,0 +1,80 @@
+/**
+ * A real encoder, paraphrase-MiniLM-L3-v2, through transformers.js, with the adapter that PEFT trained on real mails: what is expected stands
+ * beside the tests of `@fourierft/onnxruntime`, and `packages/onnxruntime/scripts/minilm.js` fetches the model.
+ */
+import type { Adapter } from '@fourierft/core'
+import { findLinearLayers, readModel } from '@fourierft/onnx'
+import { AutoModel, type DeviceType, PretrainedConfig, Tensor } from '@huggingface/transformers'
+import { expect } from 'vitest'
+import { type Packed, unpack } from '../../onnxruntime/test/packed.js'
+import { attach } from '../src/attach.js'
+
+/** Its folder in the project's cache. */
+export const MINILM = 'minilm-0.2.1'
+/** What the file calls the embeddings, `[texts, 384]`. */
+const EMBEDDINGS = '461'
+/** What the project promises of whole models: largest error, relative to the largest value. */
+const LIMIT = 1e-4
+
+export interface MiniLm {
+  /** The file `model.onnx`. */
+  readonly bytes: Uint8Array
+  readonly adapter: Adapter
+  readonly vectors: { readonly sentences: Packed; readonly base: Packed; readonly adapted: Packed }
+  readonly device: DeviceType
+  readonly native: boolean
+  /** How many of the sentences; default: all. */
+  readonly count?: number
+}
+
+/** `env.localModelPath` has to be the project's cache. */
+export async function expectMiniLm(given: MiniLm): Promise<void> {
+  const { bytes, adapter, vectors, device, native, count = vectors.sentences.shape[0] as number } = given
+  // It is no export for transformers.js: it lies elsewhere, without a configuration.
+  const config = new PretrainedConfig({ model_type: 'bert' })
+  const model = await AutoModel.from_pretrained(MINILM, { config, subfolder: '', dtype: 'fp32', device })
+  const { data, shape } = unpack(vectors.sentences)
+  const length = shape[1] as number
+  const ids = BigInt64Array.from(data.subarray(0, count * length) as Uint16Array, BigInt)
+  const inputs = {
+    input_ids: new Tensor('int64', ids, [count, length]),
+    attention_mask: new Tensor(
+      'int64',
+      ids.map((id) => (id === 0n ? 0n : 1n)),
+      [count, length],
+    ),
+  }
+  const embed = async () => (await model(inputs))[EMBEDDINGS].data as Float32Array
+  const floats = (packed: Packed) =>
+    (unpack(packed).data as Float32Array).subarray(0, count * (packed.shape[1] as number))
+  const [base, adapted] = [floats(vectors.base), floats(vectors.adapted)]
+  const own = await embed()
+  expect(relativeError(own, base)).toBeLessThan(LIMIT)
+  const adapters = await attach(model, { native, moduleNames: moduleNames(bytes, adapter) })
+  await adapters.loadAdapter(adapter)
+  expect(relativeError(base, adapted)).toBeGreaterThan(1000 * LIMIT)
+  expect(relativeError(await embed(), adapted)).toBeLessThan(LIMIT)
+  adapters.disableAdapters()
+  expect(await embed()).toEqual(own)
+  await adapters.detach()
+  expect(await embed()).toEqual(own)
+  await model.dispose()
+}
+
+/** The file's modules are called `model.model.0.auto_model.encoder…`, PEFT's `encoder…`. */
+function moduleNames(bytes: Uint8Array, { modules }: Adapter): Record<string, string> {
+  const layers = findLinearLayers(readModel(bytes))
+  return Object.fromEntries(
+    Array.from(modules.keys(), (module) => {
+      const layer = layers.find((one) => one.module?.endsWith(`.${module}`))
+      if (!layer) throw new Error(`the file has no ${module}`)
+      return [module, layer.node.name]
+    }),
+  )
+}
+
+function relativeError(received: Float32Array, expected: Float32Array): number {
+  expect(received.length).toBe(expected.length)
+  const largest = (values: Float32Array) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  return largest(received.map((value, i) => value - (expected[i] as number))) / largest(expected)
+}
