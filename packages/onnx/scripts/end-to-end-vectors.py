@@ -6,10 +6,10 @@ base model, two adapters, their sum, and one adapter for each row of a batch; wi
 
 Made with torch 2.13.0, transformers 5.23.0, diffusers 0.42.1 and peft 0.21.0 (CPU, one thread); the versions stand in each file too.
 
-Tolerances are derived here, where the derivatives are. Two correct float32 computations of a model differ by rounding alone. Each value
-that a leaf module takes or gives is off by at most about u·√k·m: u = 2⁻²⁴, k the additions behind it and in the sum that reads it, m the
-largest sum of absolute terms (√k because roundings are of either sign: Higham & Mary, 2019). To first order the output's variance is
-Σ (∂y/∂h)²·u²·k·m² over all these values, the derivatives by autograd in float64. A tolerance is six deviations of the difference of two
+Tolerances are derived here, where the derivatives are. Two correct float32 computations of a model differ by rounding alone. Roundings are
+of either sign and independent as a model (Higham & Mary, 2019): a sum of k terms is off by about u·√k·m, u = 2⁻²⁴, m the root of the sum of
+the terms' squares. That is asked of every value that a leaf module takes or gives, and to first order the output's variance is
+Σ (∂y/∂h)²·(u·√k·m)² over all these values, the derivatives by autograd in float64. A tolerance is six deviations of the difference of two
 such computations, the largest over the outputs. For quantised bases the same is done with the steps that quantisation rounds to.
 """
 import base64
@@ -94,6 +94,11 @@ def output_of(adapted, adapters, inputs):
 # ---------------------------------------------------------------------------------------------------------------- tolerances
 
 
+def root_mean_square(x):
+    """Of each token."""
+    return x.detach().pow(2).mean(-1, keepdim=True).sqrt()
+
+
 class Sensitivity:
     """Variance of the output under errors of known size in every value that a leaf module takes or gives."""
 
@@ -126,7 +131,9 @@ class Sensitivity:
         x, *rest = args
         if not x.is_floating_point():
             return None
-        return (self.perturbed(x, UNIT * x.shape[-1] ** 0.5 * x.abs().max().item()), *rest)
+        # What was computed between modules: residual sums, and attention, whose sums are over a head's features or over tokens.
+        k = x.shape[-1]
+        return (self.perturbed(x, UNIT * k**0.5 * root_mean_square(x)), *rest)
 
     def after(self, adapters):
         def hook(module, args, y):
@@ -134,21 +141,21 @@ class Sensitivity:
                 return None
             x = args[0].detach()
             if isinstance(module, torch.nn.Embedding):
-                return self.perturbed(y, UNIT * y.abs().max().item())
-            k, m = y[0].numel(), y.abs().max().item()
+                return self.perturbed(y, UNIT * y.detach().abs())
             base = module.get_base_layer() if isinstance(module, FourierFTLayer) else module
             if isinstance(base, torch.nn.Linear) or type(base).__name__ == "Conv1D":
-                weight = base.weight.T if type(base).__name__ == "Conv1D" else base.weight
-                k = sum(weight.shape)
-                terms = x.abs() @ weight.detach().abs().T
+                weight = (base.weight.T if type(base).__name__ == "Conv1D" else base.weight).detach()
+                k, squares = sum(weight.shape), x**2 @ weight.T**2
                 for adapter in adapters if isinstance(module, FourierFTLayer) else []:
                     if adapter in module.fourierft_spectrum:
                         c = module.fourierft_spectrum[adapter].detach()
                         k += len(c)
                         scale = module.fourierft_scaling[adapter] / weight.numel()
-                        terms = terms + scale * c.abs().sum() * x.abs().sum(-1, keepdim=True)
-                m = terms.max().item()
-            return self.perturbed(y, UNIT * k**0.5 * m)
+                        squares = squares + scale**2 * (c**2).sum() * (x**2).sum(-1, keepdim=True)
+                return self.perturbed(y, UNIT * (k * squares + y.detach() ** 2) ** 0.5)
+            # A normalisation's sums; activations are good to a few units in the last place, for which 16 stands.
+            k = y[0].numel() if "Norm" in type(module).__name__ or isinstance(module, torch.nn.Conv2d) else 16
+            return self.perturbed(y, UNIT * k**0.5 * root_mean_square(y))
 
         return hook
 
