@@ -30,7 +30,7 @@ const OPSET = 17
 /** The module of a layer, as adapters call it. */
 export const moduleOf = (layer: number) => `layers.${layer}.linear`
 
-/** `x [tokens, d]` → `y`. LoRA's matrices are constants, as in a model that serves. FourierFT is what `createSession` adds. */
+/** `x [tokens, d]` → a row of `y`. LoRA's matrices are constants, as in a model that serves. FourierFT is what `createSession` adds. */
 export function servingModel({ d, layers }: Chain, method: 'frozen' | 'LoRA'): Uint8Array {
   const graph = new Graph()
   graph.input('x', ['tokens', d])
@@ -45,12 +45,12 @@ export function servingModel({ d, layers }: Chain, method: 'frozen' | 'LoRA'): U
       ])
     } else x = base
   }
-  return graph.toBytes([x])
+  return graph.toBytes([graph.firstRow(x)])
 }
 
 /**
- * `x` and `g` (the gradient by the last layer's output) → the gradients by `x` and by what the method trains, which are inputs. `y` itself is
- * an output too.
+ * `x` and `g` (the gradient by the last layer's output) → a row of `y`, a row of the gradient by `x`, and the gradients by what the method
+ * trains, which are inputs.
  */
 export function trainingModel({ d, layers }: Chain, method: Method, n: number): Uint8Array {
   const graph = new Graph()
@@ -103,7 +103,7 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
       g = graph.add(`grad_x${i}`, 'Gemm', [gradU, `a${i}`, base], { transB: { int: 1 } })
     } else g = base
   }
-  return graph.toBytes([inputs[layers] as string, g, ...trained])
+  return graph.toBytes([graph.firstRow(inputs[layers] as string), graph.firstRow(g), ...trained])
 }
 
 /** Branches of one input, each added to the one before, without a product: what the operator alone takes. */
@@ -117,7 +117,7 @@ export function branchesModel({ d, layers }: Chain, n: number): Uint8Array {
   let y = 'z'
   for (let i = 0; i < layers; i++)
     y = graph.add(`y${i}`, 'FourierFT', ['x', y, 'c', 'rows', ...TABLE_NAMES], {}, DOMAIN)
-  return graph.toBytes([y])
+  return graph.toBytes([graph.firstRow(y)])
 }
 
 /** Numbers in `[−scale, scale]`. */
@@ -140,6 +140,25 @@ class Graph {
   ): string {
     this.nodes.push({ name, opType, domain, inputs, outputs: [name], attributes })
     return name
+  }
+
+  /**
+   * What is computed for all rows, and given out for one: what a layer has for its neighbours in a model stays in ONNX Runtime's memory, and
+   * copying it into JavaScript's is none of the layer's costs.
+   */
+  firstRow(value: string): string {
+    const integers = (name: string, number: number) => {
+      const data = new Uint8Array(BigInt64Array.of(BigInt(number)).buffer)
+      if (!this.initializers.some((one) => one.name === name))
+        this.initializers.push({ name, dims: [1], dataType: DataType.int64, data })
+      return name
+    }
+    return this.add(`row of ${value}`, 'Slice', [
+      value,
+      integers('from', 0),
+      integers('to', 1),
+      integers('axis', 0),
+    ])
   }
 
   input(name: string, dims: readonly (number | string)[]): string {

@@ -275,7 +275,10 @@ const chainShapes = ({ d, layers }: Chain) =>
 
 function peftCases(peft: PeftPeer | undefined, pass: 'forward' | 'training', size: Size): Case[] {
   if (!peft) return []
-  return (['frozen', 'LoRA', 'FourierFT'] as const).map((name) => peft.case(name, pass, size))
+  // PEFT's FourierFT takes a second and more for these.
+  const isLong = size.d >= 4096 && size.tokens > 32
+  const names = isLong ? (['frozen', 'LoRA'] as const) : (['frozen', 'LoRA', 'FourierFT'] as const)
+  return names.map((name) => peft.case(name, pass, size))
 }
 
 // ---- The goals -----------------------------------------------------------------------------------------------------------------------
