@@ -61,6 +61,9 @@ export type OnnxRuntimeBackendName = keyof typeof KINDS
  */
 const LARGE = 2 ** 100
 
+/** Numbers that one run gets or gives while ΔW is asked for: 4 MB of float32. */
+const RUN_SIZE = 2 ** 20
+
 /** Where sessions are made. */
 interface Host {
   readonly ort: Ort
@@ -108,13 +111,18 @@ export async function createOnnxRuntimeBackend(
       const [d1, d2] = layer.shape
       const zero = await linear(new Float32Array(d1 * d2), null, [layer])
       try {
-        // The rows of the unit matrix give the columns of ΔW.
-        const unit = Float32Array.from({ length: d2 * d2 }, (_, p) => (p % (d2 + 1) === 0 ? 1 : 0))
-        const columns = await zero.forward(unit)
-        return Float32Array.from(
-          { length: d1 * d2 },
-          (_, p) => columns[(p % d2) * d1 + Math.floor(p / d2)] as number,
-        )
+        // The rows of the unit matrix give the columns of ΔW: some of them at a time.
+        const delta = new Float32Array(d1 * d2)
+        const atOnce = Math.max(1, Math.floor(RUN_SIZE / Math.max(d1, d2)))
+        for (let from = 0; from < d2; from += atOnce) {
+          const tokens = Math.min(atOnce, d2 - from)
+          const units = new Float32Array(tokens * d2)
+          for (let t = 0; t < tokens; t++) units[t * d2 + from + t] = 1
+          const columns = await zero.forward(units)
+          for (let p = 0; p < d1; p++)
+            for (let t = 0; t < tokens; t++) delta[p * d2 + from + t] = columns[t * d1 + p] as number
+        }
+        return delta
       } finally {
         await zero.dispose()
       }
