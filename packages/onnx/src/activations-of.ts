@@ -1,9 +1,8 @@
 /** The type that a layer computes with: what comes in and goes out, as far as the file tells it by the layer's constants. */
-import type { OnnxGraph, OnnxNode } from './graph.js'
-import { initializerOf } from './layer-bias.js'
+import { constantOf, producerOf } from './constant-of.js'
+import type { OnnxNode } from './graph.js'
 import type { LinearLayer } from './linear-layers.js'
 import { DataType } from './schema.js'
-import type { OnnxTensor } from './tensor.js'
 
 /** As far as `findLinearLayers` follows a weight. */
 const STEPS = 9
@@ -33,15 +32,4 @@ export function activationsOf({ graph, node, outputNode }: LinearLayer): number 
 function castOf(node: OnnxNode | undefined): number | undefined {
   const to = node?.opType === 'Cast' ? node.attribute('to')?.int : undefined
   return to === undefined ? undefined : Number(to)
-}
-
-function constantOf(graph: OnnxGraph, name: string | undefined): OnnxTensor | undefined {
-  if (!name) return undefined
-  return initializerOf(graph, name) ?? producerOf(graph, name)?.attribute('value')?.tensor
-}
-
-function producerOf(graph: OnnxGraph | undefined, name: string): OnnxNode | undefined {
-  return (
-    graph && (graph.nodes.find(({ outputs }) => outputs.includes(name)) ?? producerOf(graph.parent, name))
-  )
 }

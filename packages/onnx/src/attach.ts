@@ -7,6 +7,7 @@ import { activationsOf } from './activations-of.js'
 import { attachToAttention, checkAttention, type PartBranch } from './attach-attention.js'
 import { branchFunction, DOMAIN } from './branch-function.js'
 import { branchTables, TABLE_NAMES } from './branch-tables.js'
+import { checkWeight } from './check-weight.js'
 import type { NewNode } from './encode.js'
 import type { OnnxNode } from './graph.js'
 import { biasOf } from './layer-bias.js'
@@ -290,6 +291,7 @@ function check(model: OnnxModel, branches: readonly Branch[], replaceable: reado
         `${file}: the layer of module ${module} is [${layer.outFeatures}, ${layer.inFeatures}] ([out, in]), its entries are of [${d1}, ${d2}].`,
         { file, module, expected: [layer.outFeatures, layer.inFeatures], received: entries.shape },
       )
+    checkWeight(layer)
     if (isAttention(layer)) checkAttention(branch)
     const others = taken.get(layer.outputNode) ?? []
     const other = others.find((one) => overlap(one.layer, layer))
@@ -303,6 +305,7 @@ function check(model: OnnxModel, branches: readonly Branch[], replaceable: reado
   }
   const replaced = new Map<OnnxNode, string>()
   for (const { module, layer } of replaceable) {
+    checkWeight(layer)
     if (layer.part)
       throw new FourierFTError(
         'UNSUPPORTED',

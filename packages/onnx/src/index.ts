@@ -24,6 +24,7 @@ export {
   TABLE_NAMES,
   type TableName,
 } from './branch-tables.js'
+export { checkWeight } from './check-weight.js'
 export { type CreateModelOptions, createModel } from './create-model.js'
 export { detachBranches } from './detach.js'
 export type { NewAttribute, NewFunction, NewGraph, NewNode, NewTensor, NewValue } from './encode.js'

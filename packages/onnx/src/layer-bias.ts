@@ -1,7 +1,7 @@
 /** The constant bias of a linear layer, and the node that adds it. */
-import type { OnnxGraph, OnnxNode } from './graph.js'
+import { initializerOf } from './constant-of.js'
+import type { OnnxNode } from './graph.js'
 import type { LinearLayer } from './linear-layers.js'
-import type { OnnxTensor } from './tensor.js'
 
 export interface LayerBias {
   /** The product itself, or an `Add` behind it. */
@@ -29,16 +29,12 @@ export function biasOf({
   const { graph } = outputNode
   const [output] = outputNode.outputs as [string]
   const [reader, ...others] = graph.consumersOf(output)
-  if (reader?.opType !== 'Add' || reader.graph !== graph || others.length > 0) return undefined
+  if (reader?.opType !== 'Add' || reader.graph !== graph || others.length > 0 || !reader.outputs[0])
+    return undefined
   if (graph.outputs.some(({ name }) => name === output)) return undefined
   const at = reader.inputs.findIndex((input) => input !== output)
   const name = reader.inputs[at]
   return name !== undefined && initializerOf(graph, name)?.dims.length === 1
     ? { node: reader, index: at, name }
     : undefined
-}
-
-/** The initializer of that name that a graph sees: its own, or one of a graph around it. */
-export function initializerOf(graph: OnnxGraph | undefined, name: string): OnnxTensor | undefined {
-  return graph && (graph.initializers.get(name) ?? initializerOf(graph.parent, name))
 }

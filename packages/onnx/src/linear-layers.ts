@@ -74,7 +74,7 @@ export function findLinearLayers(model: OnnxModel): LinearLayer[] {
     const index = indexOf(graph)
     return graph.nodes.flatMap((node) => {
       const found = linearLayer(graph, node, index)
-      return found ? [{ ...found, module: moduleNameOf(found, index) }] : []
+      return found?.outputNode.outputs[0] ? [{ ...found, module: moduleNameOf(found, index) }] : []
     })
   })
   return joinTwins(layers)

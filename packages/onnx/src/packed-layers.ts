@@ -104,7 +104,8 @@ function integersOf(graph: OnnxGraph, name: string): readonly bigint[] | undefin
 /** Its weight is `[in, q + k + v]`. @see Attention in ONNX Runtime's docs/ContribOperators.md */
 function attentionParts(graph: OnnxGraph, node: OnnxNode, index: GraphIndex): LinearLayer[] {
   const [input, w] = node.inputs
-  if (node.domain !== 'com.microsoft' || node.opType !== 'Attention' || !input || !w) return []
+  if (node.domain !== 'com.microsoft' || node.opType !== 'Attention' || !input || !w || !node.outputs[0])
+    return []
   const weight = weightOf(w, graph, index)
   if (weight?.dims.length !== 2) return []
   const [inFeatures = 0, outFeatures = 0] = weight.dims

@@ -1,0 +1,20 @@
+/** What a name stands for where a graph sees it: a constant, or the node that makes it. */
+import type { OnnxGraph, OnnxNode } from './graph.js'
+import type { OnnxTensor } from './tensor.js'
+
+/** The initializer of that name: of the graph, or of one around it. */
+export function initializerOf(graph: OnnxGraph | undefined, name: string): OnnxTensor | undefined {
+  return graph && (graph.initializers.get(name) ?? initializerOf(graph.parent, name))
+}
+
+export function producerOf(graph: OnnxGraph | undefined, name: string): OnnxNode | undefined {
+  return (
+    graph && (graph.nodes.find(({ outputs }) => outputs.includes(name)) ?? producerOf(graph.parent, name))
+  )
+}
+
+/** An initializer, or what a `Constant` holds. */
+export function constantOf(graph: OnnxGraph, name: string | undefined): OnnxTensor | undefined {
+  if (!name) return undefined
+  return initializerOf(graph, name) ?? producerOf(graph, name)?.attribute('value')?.tensor
+}

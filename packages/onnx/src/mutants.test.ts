@@ -1,0 +1,150 @@
+/**
+ * Broken models through all that this package does: layers, names, attaching, detaching, baking. An error of ours or a result, and
+ * whatever is refused leaves the model as it was.
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import { createLayer, type Entries, explicitEntries, FourierFTError, type Layer } from '@fourierft/core'
+import { expect, test } from 'vitest'
+import { attachBranches, type Branch } from './attach.js'
+import { bakeBranches } from './bake.js'
+import { checkWeight } from './check-weight.js'
+import { detachBranches } from './detach.js'
+import { findLinearLayers, type LinearLayer } from './linear-layers.js'
+import { matchLayers } from './match-layers.js'
+import { type OnnxModel, readModel } from './model.js'
+import { findPackedLayers } from './packed-layers.js'
+
+/** For the full count: FOURIERFT_FUZZ=100000. */
+const MUTANTS = Number(process.env.FOURIERFT_FUZZ ?? 2000)
+
+const folder = new URL('__fixtures__/', import.meta.url)
+const sources = readdirSync(folder)
+  .filter((name) => name.endsWith('.onnx'))
+  .map((name) => new Uint8Array(readFileSync(new URL(name, folder))))
+  .filter(({ length }) => length < 52_000)
+
+/** The package's own errors; all others are thrown on. */
+async function attempt<T>(run: () => T | Promise<T>): Promise<T | undefined> {
+  try {
+    return await run()
+  } catch (error) {
+    if (!(error instanceof FourierFTError)) throw error
+    expect(error.message.length).toBeGreaterThan(20)
+    return undefined
+  }
+}
+
+function entriesOf({ outFeatures, inFeatures }: LinearLayer): Entries {
+  return explicitEntries({
+    shape: [outFeatures, inFeatures],
+    rows: [0, outFeatures - 1],
+    columns: [inFeatures - 1, 0],
+  })
+}
+
+const adapterOf = (name: string, layer: LinearLayer): Layer => {
+  const entries = entriesOf(layer)
+  return createLayer({
+    name,
+    shape: entries.shape,
+    entries,
+    coefficients: Float32Array.of(1, -2),
+    scaling: 1,
+  })
+}
+
+/** How far it came. */
+async function exercise(bytes: Uint8Array): Promise<string> {
+  const model = await attempt(() => readModel(bytes, { file: 'bad.onnx' }))
+  if (!model) return 'refused'
+  const layers = await attempt(() => [...findLinearLayers(model), ...findPackedLayers(model)])
+  if (!layers) return 'unfound'
+  const modules = Object.fromEntries(layers.map(({ module }) => [module ?? 'none', [16, 16] as const]))
+  matchLayers(layers, modules)
+  const sound: LinearLayer[] = []
+  for (const layer of layers) {
+    const isSound = await attempt(() => {
+      checkWeight(layer)
+      return true
+    })
+    if (isSound) sound.push(layer)
+  }
+  // The whole of a packed product, or its parts.
+  const chosen = sound.filter(({ part }) => !part).slice(-4)
+  chosen.push(...sound.filter(({ node, part }) => part && node.opType === 'Attention').slice(0, 3))
+  await attempt(() => bake(bytes, chosen.length))
+  const branches = chosen.map((layer, i): Branch => ({ module: `m.${i}`, layer, entries: entriesOf(layer) }))
+  const last = chosen.filter(({ part }) => !part).at(-1)
+  const replaceable = last ? [{ module: 'head', layer: last }] : []
+  const isAttached = await attempt(() => attachBranches(model, branches, { replaceable }))
+  if (!isAttached) {
+    expect(Buffer.compare(model.toBytes(), bytes)).toBe(0)
+    return 'unattached'
+  }
+  const file = model.toBytes()
+  const again = readModel(file, { file: 'attached.onnx' })
+  const isDetached = await attempt(() => {
+    detachBranches(again)
+    return true
+  })
+  if (!isDetached) return 'undetached'
+  expect(again.toBytes().length).toBe(bytes.length)
+  return 'detached'
+}
+
+async function bake(bytes: Uint8Array, count: number): Promise<OnnxModel> {
+  const model = readModel(bytes, { file: 'bad.onnx' })
+  const layers = findLinearLayers(model).slice(0, count)
+  for (const layer of layers) checkWeight(layer)
+  const baked = layers.map((layer, i) => ({ layer, adapters: [adapterOf(`m.${i}`, layer)] }))
+  const readExternal = (_: string, __: number, length: number) => new Uint8Array(Math.min(length, 2 ** 20))
+  await bakeBranches(model, baked, { readExternal })
+  model.toBytes()
+  return model
+}
+
+test(`${MUTANTS} mutated models`, async () => {
+  const random = lcg(20261125)
+  const counts = new Map<string, number>()
+  const before = process.memoryUsage.rss()
+  for (let i = 0; i < MUTANTS; i++) {
+    const mutant = mutate(sources[i % sources.length] ?? new Uint8Array(), random)
+    const end = await exercise(mutant)
+    counts.set(end, (counts.get(end) ?? 0) + 1)
+  }
+  // All of it was tried, and nothing took memory that it kept or by the dims of a broken file.
+  for (const end of ['refused', 'unattached', 'detached']) expect(counts.get(end)).toBeGreaterThan(0)
+  expect(process.memoryUsage.rss() - before).toBeLessThan(2 ** 30)
+  expect(process.resourceUsage().maxRSS * 1024 - before).toBeLessThan(2 ** 31)
+}, 3_600_000)
+
+/** One to three faults: a bit, a byte, a cut, a part taken out or doubled, a number without end. */
+function mutate(source: Uint8Array, random: (below: number) => number): Uint8Array {
+  let bytes = Uint8Array.from(source)
+  for (let faults = 1 + random(3); faults > 0; faults--) {
+    const at = random(bytes.length + 1)
+    const to = Math.min(bytes.length, at + random(64))
+    // Most bits are of weights; cuts would end most of the tries.
+    const kind = random(20)
+    if (kind < 8 && at < bytes.length) bytes[at] = (bytes[at] ?? 0) ^ (1 << random(8))
+    else if (kind < 14 && at < bytes.length) bytes[at] = random(256)
+    else if (kind === 14) bytes = bytes.slice(0, at)
+    else if (kind < 17) bytes = joined(bytes.subarray(0, at), bytes.subarray(to))
+    else if (kind < 19) bytes = joined(bytes.subarray(0, to), bytes.subarray(at))
+    else bytes.fill(0xff, at, Math.min(to, at + 5))
+  }
+  return bytes
+}
+
+function joined(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(Buffer.concat(parts))
+}
+
+/** Numbers in [0, below), the same on every run. @see Numerical Recipes' constants */
+function lcg(seed: number): (below: number) => number {
+  let state = seed >>> 0
+  return (below) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return Math.floor((state / 2 ** 32) * below)
+  }
+}
