@@ -14,6 +14,7 @@ import {
   attachBranches,
   bakeBranches,
   biasOf,
+  checkWeight,
   findLinearLayers,
   findPackedLayers,
   type LinearLayer,
@@ -95,6 +96,7 @@ export function findPlaces(
   const places = new Map<string, LayerPlace>()
   for (const [module, erased] of matched) {
     const layer = named.get(erased) as LinearLayer
+    checkWeight(layer)
     const shape = [layer.outFeatures, layer.inFeatures] as const
     const own = modules.get(module)?.shape
     if (own && (own[0] !== shape[0] || own[1] !== shape[1]))
