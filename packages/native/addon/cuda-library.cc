@@ -22,9 +22,9 @@ namespace {
 std::unique_ptr<CudaLibrary> load(const std::string& path, std::string& wrong) {
   const Library library = open_library(path.c_str(), wrong);
   if (library == nullptr) return nullptr;
-  const auto interface = reinterpret_cast<decltype(&fourierft_cuda_interface)>(library_function(library, "fourierft_cuda_interface"));
+  const auto version = reinterpret_cast<decltype(&fourierft_cuda_interface)>(library_function(library, "fourierft_cuda_interface"));
   auto result = std::make_unique<CudaLibrary>();
-  bool complete = interface != nullptr && interface() == FOURIERFT_CUDA_INTERFACE;
+  bool complete = version != nullptr && version() == FOURIERFT_CUDA_INTERFACE;
 #define FOURIERFT_CUDA_FUNCTION(function, name)                                                        \
   result->name = reinterpret_cast<decltype(&function)>(library_function(library, #function)); \
   complete = complete && result->name != nullptr;
