@@ -212,6 +212,13 @@ export class AdaptedSession {
     await this.#afterLastLoad(() => this.#include(name, adapter))
   }
 
+  /** Whether `loadAdapter` would leave the session as it is: all that the adapter changes is changed by others too. */
+  serves(adapter: Adapter): boolean {
+    const modules = modulesOf(adapter)
+    if (modules.some((module) => !this.#places.has(module))) return false
+    return this.#graph.serves(placeAdapter('', adapter, this.#places))
+  }
+
   /**
    * The active adapter, or several: what they change is added up. A merged model is unmerged first, as PEFT does.
    *

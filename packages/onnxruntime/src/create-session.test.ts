@@ -301,6 +301,9 @@ describe.each([true, false])('native %s', (native) => {
     expect(reads).toBeGreaterThan(0)
     const fromPath = await session('bert-torchscript', { native, adapters: a })
     expect(await outputOf(adapted, feeds)).toEqual(await outputOf(fromPath, feeds))
+    // Other coefficients need nothing new, other entries do.
+    expect(adapted.serves(adapterFor(shapesOf('bert-torchscript', 4), 2))).toBe(true)
+    expect(adapted.serves(adapterFor(shapesOf('bert-torchscript', 4), 2, 778))).toBe(false)
     adapted.disableAdapters()
     expect(await outputOf(adapted, feeds)).toEqual(base)
   })

@@ -8,6 +8,7 @@ import { FourierFTError, savePretrained } from '@fourierft/core'
 import {
   AutoModel,
   AutoTokenizer,
+  BertForSequenceClassification,
   env,
   LogLevel,
   type PreTrainedModel,
@@ -203,6 +204,40 @@ test('calls that are begun while a session is made anew wait for it', async () =
   const last = classify(TEXT)
   await detached
   expect(await last).toEqual(base)
+})
+
+test('an adapter whose layers and entries others have is loaded at once, during a call too', async () => {
+  const extract = await extractor()
+  const adapters = await attach(extract)
+  await adapters.loadAdapter(adapterFor(1), { name: 'a' })
+  const ends: string[] = []
+  // Longer than a load: hundreds of runs, one behind the other.
+  const { forward } = extract.model
+  extract.model.forward = async (inputs) => {
+    for (let i = 0; i < 200; i++) await forward.call(extract.model, inputs)
+    return forward.call(extract.model, inputs)
+  }
+  const call = extract(TEXT).then(() => ends.push('call'))
+  await adapters.loadAdapter(adapterFor(2), { name: 'b' })
+  ends.push('load')
+  await call
+  expect(ends).toEqual(['load', 'call'])
+})
+
+test('a model that was loaded elsewhere: the options model and modelOptions', async () => {
+  const classify = await classifier()
+  const base = await classify(TEXT)
+  const { config, sessions } = classify.model
+  classify.model = new BertForSequenceClassification(config, sessions, {})
+  const unknown = await errorOf(attach(classify))
+  expect(unknown).toMatchObject({ code: 'INVALID_OPTION', details: { option: 'model' } })
+  const wrong = await attach(classify, { model: 'no-such-model' })
+  expect((await errorOf(wrong.loadAdapter(adapterFor(1)))).code).toBe('FILE_NOT_FOUND')
+  expect(await classify(TEXT)).toEqual(base)
+  await wrong.detach()
+  const adapters = await attach(classify, { model: 'tiny-bert' })
+  await adapters.loadAdapter(adapterFor(1))
+  expect(await classify(TEXT)).not.toEqual(base)
 })
 
 test('sessions look like ONNX Runtime’s', async () => {

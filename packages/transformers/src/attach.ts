@@ -1,7 +1,7 @@
 /** `attach`: a model of transformers.js, or the model of a pipeline, ready for adapters. */
 import { FourierFTError } from '@fourierft/core'
 import type { PreTrainedModel, PretrainedModelOptions } from '@huggingface/transformers'
-import { modelOf, type Origin, originOf, type PipelineLike, sessionsOf } from './library.js'
+import { chosenOptions, modelOf, type Origin, originOf, type PipelineLike, sessionsOf } from './library.js'
 import { ModelAdapters } from './model-adapters.js'
 import { ModelFiles } from './model-files.js'
 import { PartSession } from './model-part.js'
@@ -9,7 +9,7 @@ import { PartSession } from './model-part.js'
 export interface AttachOptions {
   /** What the model was loaded by (a name on the hub or a path), where it was loaded before this package was imported. */
   readonly model?: string
-  /** The options it was loaded with (`dtype`, `device`, `revision`, …), together with `model`. */
+  /** The options it was loaded with (`revision`, `cache_dir`, …), together with `model`; `dtype` and `device` only where sessions differ in them. */
   readonly modelOptions?: PretrainedModelOptions
   /** Module of an adapter → name of its node (MatMul, Gemm, …), for what the files do not tell. */
   readonly moduleNames?: Readonly<Record<string, string>>
@@ -52,7 +52,8 @@ export async function attach(
 }
 
 function originFor(model: PreTrainedModel, { model: name, modelOptions = {} }: AttachOptions): Origin {
-  const origin = name === undefined ? originOf(model) : { name, options: modelOptions }
+  const options = { ...chosenOptions(model), ...modelOptions }
+  const origin = name === undefined ? originOf(model) : { name, options }
   if (origin) return origin
   throw new FourierFTError(
     'INVALID_OPTION',

@@ -6,6 +6,11 @@ export class Calls {
   readonly #begun = new Set<Promise<unknown>>()
   #lastChange: Promise<unknown> | undefined
 
+  /** Whether a change is under way, or waits. */
+  get isChanging(): boolean {
+    return this.#lastChange !== undefined
+  }
+
   /** At once where no change is due. */
   begin<T>(call: () => Promise<T>): Promise<T> {
     const result = this.#lastChange ? this.#lastChange.then(call) : call()

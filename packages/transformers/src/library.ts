@@ -89,6 +89,16 @@ export function sessionsOf(model: PreTrainedModel): ReadonlyMap<string, Inferenc
   return new Map(Object.entries(model.sessions).filter(([, session]) => isSession(session)))
 }
 
+/** `dtype` and `device` as transformers.js has chosen them, where that is one for all of the model's sessions. */
+export function chosenOptions(model: PreTrainedModel): PretrainedModelOptions {
+  const configs = Array.from(sessionsOf(model).values(), (session) => (session as ModelSession).config)
+  const of = (key: 'dtype' | 'device') => {
+    const [value, ...others] = new Set(configs.map((config) => (config as PretrainedModelOptions)?.[key]))
+    return value !== undefined && others.length === 0 ? { [key]: value } : {}
+  }
+  return { ...of('dtype'), ...of('device') }
+}
+
 /**
  * The names of the methods by which users and pipelines call a model or a pipeline: `_call`, `forward`, `generate`,
  * `get_image_embeddings`, … All of them are asynchronous, and none of the others runs a session by itself.
@@ -156,7 +166,8 @@ let lastLoad: Promise<unknown> = Promise.resolve()
 /**
  * What transformers.js would make the model's own sessions from, by their names. In browsers this reads the files (from the cache, usually).
  *
- * @throws {FourierFTError} `UNSUPPORTED` where transformers.js does something else than this file takes for true
+ * @throws {FourierFTError} `FILE_NOT_FOUND` where there is no such model, `UNSUPPORTED` where transformers.js does something else than this
+ *   file takes for true
  */
 export async function locateSessions(
   model: PreTrainedModel,
@@ -185,7 +196,15 @@ export async function locateSessions(
   }
   const load = lastLoad.then(locate)
   lastLoad = load.catch(() => undefined)
-  const loaded = await load
+  const loaded = await load.catch((cause) => {
+    if (!isMissingFile(cause)) throw cause
+    throw new FourierFTError(
+      'FILE_NOT_FOUND',
+      `${name}: transformers.js does not find the model's files there again (${cause.message}); the options model and modelOptions of ` +
+        'attach() say where they are',
+      { file: name, option: 'model', cause },
+    )
+  })
   const located = new Map<string, SessionOrigin>()
   for (const key of sessions.keys()) {
     const origin: unknown = loaded.sessions[key]

@@ -89,8 +89,8 @@ export class ModelAdapters {
   }
 
   /**
-   * An adapter from the hub, a directory, a URL, files or memory, or one that is loaded already; active at once if it is the first. Calls
-   * that were begun are done before; calls that are begun meanwhile wait.
+   * An adapter from the hub, a directory, a URL, files or memory, or one that is loaded already; active at once if it is the first. Where a
+   * session has to be made anew, calls that were begun are done before, and calls that are begun meanwhile wait.
    *
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, `INVALID_STATE` after `detach`, and
    *   what `loadAdapter` of `@fourierft/core` throws; nothing is changed then
@@ -101,7 +101,8 @@ export class ModelAdapters {
   ): Promise<void> {
     this.#checkNewName(name)
     const adapter = await readAdapter(source, options)
-    await this.#change(() => this.#include(name, adapter))
+    const include = () => this.#include(name, adapter)
+    await (this.#serves(adapter) ? include() : this.#change(include))
   }
 
   /**
@@ -248,6 +249,16 @@ export class ModelAdapters {
     if (!this.#enabled) return { added: [] }
     if (this.#merged.length > 0) return { added: this.#merged }
     return this.#perRow ? { perRow: this.#perRow } : { added: this.#active }
+  }
+
+  /** Whether no session has to be made for the adapter. */
+  #serves(adapter: Adapter): boolean {
+    if (this.#calls.isChanging) return false
+    const [only, ...others] = this.#parts
+    if (only && others.length === 0) return only.serves(adapter)
+    if (modulesOf(adapter).some((module) => !this.#places.has(module))) return false
+    const shares = divideAdapter(adapter, (module) => this.#places.get(module) as ModelPart)
+    return Array.from(shares).every(([part, share]) => part.serves(share))
   }
 
   async #include(name: string, adapter: Adapter): Promise<void> {

@@ -57,6 +57,11 @@ export class ModelPart {
     return this.#adapted
   }
 
+  /** Whether `load` makes no session. */
+  serves(adapter: Adapter): boolean {
+    return this.#adapted?.serves(adapter) ?? false
+  }
+
   /** @throws {FourierFTError} what `AdaptedSession.loadAdapter` throws; nothing is changed then */
   async load(id: string, adapter: Adapter): Promise<void> {
     this.#adapted ??= await this.#adapt()
