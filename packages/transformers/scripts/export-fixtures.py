@@ -4,18 +4,22 @@ and PEFT compute with them. Nothing here is a hand-made graph: the models go the
 exporter, onnxslim, ONNX Runtime's quantisers), only their weights are random (decoders: briefly trained), all from fixed seeds.
 
     pip install torch "transformers<4.58" optimum-onnx onnxslim peft pillow
-    python packages/transformers/scripts/export-fixtures.py [bert gpt2 …]
+    PYTHONHASHSEED=0 python packages/transformers/scripts/export-fixtures.py [bert gpt2 …]
+
+(PEFT keeps names in sets, whose order depends on the hash seed; everything else is the same in each run on one machine.)
 
 Made with Python 3.11, torch 2.13.0 (CPU), transformers 4.57.6, optimum-onnx 0.1.0, onnx 1.23.2, onnxslim 0.1.98, onnxruntime 1.32.0,
 peft 0.21.2 and tokenizers 0.22.2; versions.json beside the fixtures tells what the committed ones were really made with. transformers 5
 does not do: it renames ViT's modules when it loads them, and users' adapters have the old names.
 """
+import collections
 import importlib.metadata
 import json
 import logging
 import os
 import pathlib
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -65,10 +69,12 @@ DECODERS = ("gpt2", "llama")
 
 
 def word_piece():
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    made = tokenizers.BertWordPieceTokenizer()
-    made.train_from_iterator(SENTENCES, vocab_size=VOCABULARY, min_frequency=1, special_tokens=names, show_progress=False)
-    made.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    """Letters, and the most frequent words: the trainer of word pieces breaks ties differently in each run."""
+    words = collections.Counter(re.findall(r"\w+|[,.]", " ".join(SENTENCES)))
+    letters = sorted({letter for word in words for letter in word})
+    frequent = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), *frequent]
+    made = tokenizers.BertWordPieceTokenizer({piece: index for index, piece in enumerate(pieces[:VOCABULARY])})
     return t.BertTokenizerFast(tokenizer_object=made._tokenizer, model_max_length=64)
 
 
@@ -108,6 +114,10 @@ def t5_tokenizer():
         vocab_size=VOCABULARY, special_tokens=special, unk_token="<unk>", show_progress=False
     )
     made.train_from_iterator(SENTENCES, trainer)
+    # the last digits of the trainer's scores differ from run to run, and with them the order of equal ones
+    pieces = [(piece, round(score, 3)) for piece, score in json.loads(made.to_str())["model"]["vocab"]]
+    ordered = sorted(pieces[len(special) :], key=lambda piece: (-piece[1], piece[0]))
+    made.model = tokenizers.models.Unigram(pieces[: len(special)] + ordered, unk_id=2)
     made.post_processor = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return t.T5TokenizerFast(tokenizer_object=made, extra_ids=0, model_max_length=64)
 
