@@ -31,7 +31,7 @@ let isTold = false
  * @param model a path (Node) or URL of a file `.onnx`, or its bytes, which must stay as they are; files are read again when adapters need
  *   another graph, and their external data stay where they are
  * @throws {FourierFTError} `INVALID_ONNX`, `FILE_NOT_FOUND`, `IO_ERROR`, `INVALID_OPTION`, `UNSUPPORTED` (no ONNX Runtime; `native: true`
- *   where there is no native kernel), and what `loadAdapter` throws
+ *   where there is no native kernel; outputs that are to stay on a device with it), and what `loadAdapter` throws
  */
 export async function createSession(
   model: ModelSource,
@@ -49,8 +49,10 @@ export async function createSession(
   const file = new ModelFile(model, { leavesWeights: readsFiles(ort, sessionOptions) })
   const own = await nativeProviders(native, ort, sessionOptions)
   const nativeProblem = 'problem' in own ? own.problem : undefined
-  if (nativeProblem === undefined) registerFourierFTBackend(ort)
-  else if (native === true)
+  if (nativeProblem === undefined) {
+    checkOutputLocation(sessionOptions)
+    registerFourierFTBackend(ort)
+  } else if (native === true)
     throw new FourierFTError('UNSUPPORTED', `native: the native kernel cannot be used: ${nativeProblem}`, {
       option: 'native',
     })
@@ -70,6 +72,19 @@ export async function createSession(
     runsAlone: ort.env.versions.web !== undefined,
   }
   return AdaptedSession.create(parts, loaded, open)
+}
+
+/** The native kernel's sessions give their outputs to JavaScript. */
+function checkOutputLocation({ preferredOutputLocation: wanted = 'cpu' }: InferenceSession.SessionOptions) {
+  const locations = typeof wanted === 'string' ? [wanted] : Object.values(wanted)
+  const other = locations.find((location) => location !== 'cpu')
+  if (other !== undefined)
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `preferredOutputLocation: sessions with the native kernel give their outputs on the cpu; received '${other}'. ` +
+        "Leave it out, or choose a provider that keeps tensors on its device: executionProviders: ['webgpu']",
+      { option: 'preferredOutputLocation', expected: 'cpu', received: other },
+    )
 }
 
 /** Whether this runtime finds weights in the folder of a model that it gets as bytes; the user may have named another one. */

@@ -1,0 +1,235 @@
+/** What is wrong is told with a typed error that names the node or the tensor; the session goes on working with the same bits. */
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Adapter, createAdapter, createConfig, FourierFTError, type Shape } from '@fourierft/core'
+import { createModel, DataType, type NewNode, readModel } from '@fourierft/onnx'
+import * as ort from 'onnxruntime-node'
+import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { SHAPES, twoLayers } from './__fixtures__/two-layers.js'
+import type { AdaptedSession } from './adapted-session.js'
+import { createSession, type SessionOptions } from './create-session.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'fourierft-bad-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false })
+const adapterFor = (shapes: Record<string, Shape>): Adapter =>
+  createAdapter(config, shapes, { initialSeed: 1 })
+const a = adapterFor(SHAPES)
+
+const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
+const feeds = { x: new ort.Tensor('float32', x, [2, 3, 12]) }
+const outputOf = async (from: AdaptedSession) => (await from.run(feeds)).y?.data
+
+const open: AdaptedSession[] = []
+async function session(options: SessionOptions = {}): Promise<AdaptedSession> {
+  const made = await createSession(twoLayers(), { adapters: { a }, ...options })
+  open.push(made)
+  return made
+}
+afterEach(async () => {
+  for (const each of open.splice(0)) await each.release().catch(() => undefined)
+})
+
+async function errorOf(run: Promise<unknown> | (() => unknown)): Promise<FourierFTError> {
+  try {
+    await (typeof run === 'function' ? run() : run)
+  } catch (error) {
+    if (error instanceof FourierFTError) return error
+    throw error
+  }
+  throw new Error('nothing was thrown')
+}
+
+/** y = op(x, w), `/block/first/MatMul`. */
+function oneNode(node: Partial<NewNode>, { opset = 17, domain = '' } = {}): Uint8Array {
+  const [out, inFeatures] = SHAPES['block.first']
+  const data = new Uint8Array(Float32Array.from({ length: out * inFeatures }, Math.sin).buffer)
+  const model = createModel(
+    {
+      name: 'main',
+      inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', 'tokens', inFeatures] }],
+      outputs: [{ name: 'y', dataType: DataType.float, dims: ['batch', 'tokens', 'features'] }],
+      initializers: [{ name: 'w', dims: [inFeatures, out], dataType: DataType.float, data }],
+      nodes: [{ name: '/block/first/MatMul', opType: 'MatMul', inputs: ['x', 'w'], outputs: ['y'], ...node }],
+    },
+    { opset },
+  )
+  if (domain !== '') model.addOpsetImport(domain, 1)
+  return model.toBytes()
+}
+
+const oneLayer = adapterFor({ 'block.first': SHAPES['block.first'] })
+
+describe('a file that is no model', () => {
+  test.each([
+    ['a text', new TextEncoder().encode('<!doctype html><html>not found</html>')],
+    ['nothing', new Uint8Array()],
+    ['a zip file', new TextEncoder().encode('PK\u0003\u0004 and so on')],
+  ])('%s, as bytes and as a file, with adapters and without', async (_, bytes) => {
+    const path = join(folder, 'bad.onnx')
+    writeFileSync(path, bytes)
+    for (const options of [{}, { adapters: a }]) {
+      expect((await errorOf(createSession(bytes, options))).code).toBe('INVALID_ONNX')
+      const error = await errorOf(createSession(path, options))
+      expect(error).toMatchObject({ code: 'INVALID_ONNX', message: expect.stringContaining(path) })
+    }
+  })
+
+  test('cut off at any byte', async () => {
+    const bytes = oneNode({})
+    const path = join(folder, 'cut.onnx')
+    for (let length = 0; length < bytes.length; length++) {
+      const cut = bytes.subarray(0, length)
+      const isFile = length % 2 === 0
+      if (isFile) writeFileSync(path, cut)
+      // Where only the end of the last fields is missing the rest may be a model; it lacks the layer, its output or its opset.
+      const error = await errorOf(createSession(isFile ? path : cut, { adapters: oneLayer }))
+      expect(['INVALID_ONNX', 'MODULE_NOT_FOUND', 'UNSUPPORTED', 'SHAPE_MISMATCH']).toContain(error.code)
+    }
+    expect((await errorOf(createSession(bytes.subarray(0, bytes.length - 1)))).code).toBe('INVALID_ONNX')
+  })
+
+  test('a file that is not there, and a folder', async () => {
+    const path = join(folder, 'nowhere.onnx')
+    expect(await errorOf(createSession(path))).toMatchObject({ code: 'FILE_NOT_FOUND' })
+    expect(await errorOf(createSession(folder, { adapters: a }))).toMatchObject({ code: 'IO_ERROR' })
+    expect(await errorOf(createSession(null as unknown as string))).toMatchObject({ code: 'INVALID_OPTION' })
+  })
+
+  test('a link to a model is a model', async () => {
+    const [target, link] = [join(folder, 'target.onnx'), join(folder, 'link.onnx')]
+    writeFileSync(target, twoLayers())
+    symlinkSync(target, link)
+    const linked = await createSession(link, { adapters: a })
+    open.push(linked)
+    expect(await outputOf(linked)).toEqual(await outputOf(await session()))
+  })
+})
+
+describe('a model that cannot be run or adapted', () => {
+  test.each([
+    [
+      'an opset without the operators of the branch',
+      oneNode({}, { opset: 10 }),
+      /opset 10; adapters need 11/,
+    ],
+    ['an opset of the future', oneNode({}, { opset: 999 }), /made no session/],
+    ['an unknown operator set', oneNode({ domain: 'nobody' }, { domain: 'nobody' }), /nobody/],
+    ['an unknown operator', oneNode({ opType: 'MatMool' }), /MatMool/],
+    ['a value that nobody makes', oneNode({ inputs: ['nowhere', 'w'] }), /nowhere/],
+  ])('%s', async (_, bytes, message) => {
+    // Where an adapter's layer is gone, that is told first.
+    const adapters = /MatMool|nobody/.test(message.source) ? undefined : oneLayer
+    const error = await errorOf(createSession(bytes, { ...(adapters && { adapters }) }))
+    expect(error.code).toBe('UNSUPPORTED')
+    expect(error.message).toMatch(message)
+  })
+
+  test('a weight whose size cannot be true', async () => {
+    const model = readModel(twoLayers())
+    const weight = model.graph.initializers.get('block.first.weight')
+    model.graph.removeInitializers(new Set(['block.first.weight']))
+    model.graph.addInitializer({
+      name: 'block.first.weight',
+      dims: [2 ** 20, 2 ** 20],
+      dataType: DataType.float,
+      data: weight?.data() ?? new Uint8Array(),
+    })
+    const huge = adapterFor(SHAPES)
+    const error = await errorOf(createSession(model.toBytes(), { adapters: huge }))
+    expect(error).toMatchObject({
+      code: 'SHAPE_MISMATCH',
+      message: expect.stringContaining('block.first.weight'),
+    })
+  })
+})
+
+describe('adapters and runs', () => {
+  test.each([
+    [
+      'of another architecture',
+      { 'transformer.h.0.attn.c_attn': [36, 12] },
+      'MODULE_NOT_FOUND',
+      /block\.first/,
+    ],
+    ['of other shapes', { 'block.first': [20, 13] }, 'SHAPE_MISMATCH', /block\/first\/MatMul is \[20, 12\]/],
+  ] as const)('an adapter %s', async (_, shapes, code, message) => {
+    const adapted = await session()
+    const before = await outputOf(adapted)
+    const bad = adapterFor(shapes as unknown as Record<string, Shape>)
+    const error = await errorOf(adapted.loadAdapter(bad, { name: 'bad' }))
+    expect(error.code).toBe(code)
+    expect(error.message).toMatch(message)
+    expect(adapted.listAdapters()).toEqual(['a'])
+    expect(await outputOf(adapted)).toEqual(before)
+    expect((await errorOf(createSession(twoLayers(), { adapters: bad }))).code).toBe(code)
+  })
+
+  test('names: taken, empty, unknown', async () => {
+    const adapted = await session()
+    const before = await outputOf(adapted)
+    const verbs: [string, () => unknown][] = [
+      ['ADAPTER_EXISTS', () => adapted.loadAdapter(a, { name: 'a' })],
+      ['INVALID_OPTION', () => adapted.loadAdapter(a, { name: '' })],
+      ['INVALID_OPTION', () => createSession(twoLayers(), { adapters: { '': a } })],
+      ['ADAPTER_NOT_FOUND', () => adapted.setAdapter('b')],
+      ['ADAPTER_NOT_FOUND', () => adapted.deleteAdapter('b')],
+      ['ADAPTER_NOT_FOUND', () => adapted.mergeAdapter('b')],
+      ['ADAPTER_NOT_FOUND', () => adapted.run(feeds, { adapters: ['a', 'b'] })],
+      ['ADAPTER_NOT_FOUND', () => adapted.withAdapterPerRow(['b'], () => 0)],
+      ['INVALID_OPTION', () => adapted.run(feeds, { adapters: ['a', 'a', null] })],
+    ]
+    for (const [code, verb] of verbs) expect((await errorOf(verb)).code).toBe(code)
+    expect((await errorOf(() => adapted.setAdapter('b'))).message).toBe("there is no adapter 'b'; there is a")
+    expect(adapted.activeAdapters).toEqual(['a'])
+    expect(await outputOf(adapted)).toEqual(before)
+  })
+
+  test('feeds: missing, of another type, of another shape', async () => {
+    const adapted = await session()
+    const before = await outputOf(adapted)
+    for (const wrong of [
+      {},
+      { x: new ort.Tensor('float64', new Float64Array(72), [2, 3, 12]) },
+      { x: new ort.Tensor('float32', new Float32Array(66), [2, 3, 11]) },
+    ])
+      await expect(adapted.run(wrong)).rejects.toThrow(/x|MatMul|dimension|type/i)
+    expect(await outputOf(adapted)).toEqual(before)
+  })
+
+  test('everything after release', async () => {
+    const adapted = await session()
+    await adapted.release()
+    const verbs: (() => unknown)[] = [
+      () => adapted.run(feeds),
+      () => adapted.loadAdapter(a, { name: 'b' }),
+      () => adapted.setAdapter('a'),
+      () => adapted.disableAdapters(),
+      () => adapted.enableAdapters(),
+      () => adapted.deleteAdapter('a'),
+      () => adapted.mergeAdapter(),
+      () => adapted.unmergeAdapter(),
+      () => adapted.mergeAndUnload(),
+      () => adapted.withAdapterPerRow(['a'], () => 0),
+      () => adapted.release(),
+    ]
+    for (const verb of verbs)
+      expect(await errorOf(verb)).toMatchObject({
+        code: 'INVALID_STATE',
+        message: expect.stringContaining('released'),
+      })
+    expect(adapted.inputNames).toEqual(['x'])
+  })
+
+  test('outputs of the native kernel that are to stay on a device', async () => {
+    const options = { native: true, adapters: { a } }
+    const adapted = await session({ ...options, preferredOutputLocation: { y: 'cpu' } })
+    expect(await outputOf(adapted)).toHaveLength(2 * 3 * 8)
+    for (const preferredOutputLocation of ['gpu-buffer', { y: 'gpu-buffer' }] as const) {
+      const error = await errorOf(createSession(twoLayers(), { ...options, preferredOutputLocation }))
+      expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('gpu-buffer') })
+    }
+  })
+})
