@@ -80,6 +80,16 @@ export function attachBranches(
   { replaceable = [] }: AttachOptions = {},
 ): AttachedInputs {
   const opset = check(model, branches, replaceable)
+  // A broken file may show it only where it is edited.
+  return model.atOnce(() => attachAll(model, branches, replaceable, opset))
+}
+
+function attachAll(
+  model: OnnxModel,
+  branches: readonly Branch[],
+  replaceable: readonly Replaceable[],
+  opset: number,
+): AttachedInputs {
   const rows = `${DOMAIN}.rows`
   const { size, irVersion } = model
   model.raiseIrVersion(8)

@@ -134,6 +134,16 @@ export class OnnxNode {
     this.#rename(Node.output, index, name)
   }
 
+  /** @returns names of inputs and outputs, and graphs inside, are read again as they are now; the wire is put back before that */
+  saved(): () => void {
+    const restore = this.subgraphs.map((inner) => inner.saved())
+    return () => {
+      this.#inputs = undefined
+      this.#outputs = undefined
+      for (const each of restore) each()
+    }
+  }
+
   #texts(number: number): string[] {
     return this.#message.all(number).map((one) => one.text(this.#where))
   }
@@ -294,6 +304,18 @@ export class OnnxGraph {
     this.#message.remove(
       this.#message.all(Graph.input).filter((one) => names.has(readValue(one.message(where), where).name)),
     )
+  }
+
+  /** @returns puts nodes and initializers back as they are now */
+  saved(): () => void {
+    const [nodes, initializers] = [[...this.#nodes], [...this.#initializers]]
+    const restore = nodes.map((node) => node.saved())
+    return () => {
+      this.#nodes = nodes
+      this.#initializers.clear()
+      for (const [name, tensor] of initializers) this.#initializers.set(name, tensor)
+      for (const each of restore) each()
+    }
   }
 
   #rejectTaken(name: string): void {

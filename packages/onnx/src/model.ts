@@ -137,6 +137,19 @@ export class OnnxModel {
     this.#message.remove(this.#message.all(Model.metadata).filter(isIt))
   }
 
+  /**
+   * Edits the model wholly or not at all: if `edit` throws, the model is as it was. Data of tensors are not to be set in it.
+   */
+  atOnce<T>(edit: () => T): T {
+    const restore = [this.#message.saved(), this.graph.saved()]
+    try {
+      return edit()
+    } catch (error) {
+      for (const each of restore) each()
+      throw error
+    }
+  }
+
   /** The length of the file that would be written. */
   get size(): number {
     return this.#message.size

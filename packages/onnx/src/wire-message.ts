@@ -102,6 +102,16 @@ export class WireField {
     }
   }
 
+  /** @returns puts the payload back as it is now */
+  saved(): () => void {
+    const message = this.#message
+    const restore = message?.saved()
+    return () => {
+      this.#message = message
+      restore?.()
+    }
+  }
+
   #unexpected(where: string, expected: string): FourierFTError {
     return malformed(
       where,
@@ -164,6 +174,17 @@ export class WireMessage {
 
   writeTo(parts: Uint8Array[]): void {
     for (const field of this.#fields) field.writeTo(parts)
+  }
+
+  /** @returns puts all fields back as they are now */
+  saved(): () => void {
+    const [fields, edited] = [this.#fields, this.#edited]
+    const restore = fields.map((field) => field.saved())
+    return () => {
+      this.#fields = fields
+      this.#edited = edited
+      for (const each of restore) each()
+    }
   }
 }
 
