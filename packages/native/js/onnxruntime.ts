@@ -4,6 +4,7 @@
  */
 import { type AddonValue, loadAddon, type SessionHandle } from './addon.js'
 import { cudaOptions, type OnnxExecutionProvider, openCuda } from './cuda-provider.js'
+import { untested } from './untested.js'
 
 /** ONNX's element types that have a typed array, by ONNX Runtime's numbers. */
 const TYPES = {
@@ -188,15 +189,6 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
       }),
     )
   }
-}
-
-/** The newest version that the tests run with. */
-const TESTED = [1, 30] as const
-
-function untested(version: string): string | undefined {
-  const [major = 0, minor = 0] = version.split('.').map(Number)
-  if (major < TESTED[0] || (major === TESTED[0] && minor <= TESTED[1])) return undefined
-  return `ONNX Runtime ${version} is newer than ${TESTED.join('.')}, with which @fourierft/native was tested`
 }
 
 const LEVELS = { disabled: 0, basic: 1, extended: 2, layout: 3, all: 99 }
