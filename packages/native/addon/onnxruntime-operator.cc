@@ -60,7 +60,7 @@ FourierFTOperator make(bool is_gradient, Type activations, const CudaLibrary* cu
     return index == 3 || index == kEntries ? kInt64 : index == 2 ? kFloat : 0;  // 0: tables of whatever type
   };
   op.input_characteristic = [](const Operator*, size_t index) { return index < kTables ? kRequired : kVariadic; };
-  // The plan is made of the entries on the CPU, and tables that nobody reads need no device memory.
+  // The plan is made of the entries on the CPU. Of the tables, which nobody reads, ONNX Runtime keeps only the first there.
   op.input_memory = [](const Operator*, size_t index) { return index < kEntries ? kDefaultMemory : kOnCpu; };
   op.variadic_input_minimum = [](const Operator*) { return 0; };
   op.variadic_input_homogeneous = [](const Operator*) { return 0; };
