@@ -162,7 +162,10 @@ export default defineConfig({
         test: {
           name: 'playground',
           root: 'apps/playground',
-          include: ['src/**/*.test.ts', ...(chromium === undefined ? [] : ['test/**/*.test.ts'])],
+          include: [
+            '{src,page-files}/**/*.test.ts',
+            ...(chromium === undefined ? [] : ['test/**/*.test.ts']),
+          ],
           testTimeout: 120_000,
         },
       },

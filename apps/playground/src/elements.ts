@@ -1,10 +1,5 @@
 /** The parts of the page, by their ids in `index.html`, with their types. */
-
-const byId = <T extends Element>(id: string, type: new () => T): T => {
-  const found = document.getElementById(id)
-  if (!(found instanceof type)) throw new Error(`index.html has no ${type.name} #${id}`)
-  return found
-}
+import { byId } from './by-id.js'
 
 export const elements = {
   status: byId('status', HTMLParagraphElement),

@@ -1,0 +1,67 @@
+/** The picture of where mails lie: left nearer to wanted ones, right nearer to spam; circles are wanted, squares are spam. */
+import type { Mail } from './mail.js'
+
+const [width, height, size] = [480, 160, 8]
+/** Cosines of real mails differ by less. */
+const limit = 1.15
+/** Its multiples spread evenly over the height. */
+const goldenRatio = (Math.sqrt(5) - 1) / 2
+
+export class MailMap {
+  readonly #svg = create('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img' })
+  readonly #own = create('line', { class: 'own', y1: 0, y2: height })
+  readonly #marks = new Map<Mail, SVGElement>()
+
+  /** @param picked is told of mails that are clicked on */
+  constructor(parent: Element, mails: readonly Mail[], picked: (mail: Mail) => void) {
+    const border = create('line', { class: 'border', x1: width / 2, x2: width / 2, y1: 0, y2: height })
+    this.#own.setAttribute('visibility', 'hidden')
+    this.#svg.append(border, this.#own)
+    mails.forEach((mail, i) => {
+      const mark = mail.isSpam
+        ? create('rect', { class: 'spam', width: size, height: size, x: -size / 2, y: -size / 2 })
+        : create('circle', { class: 'wanted', r: size / 2 + 0.5 })
+      const title = create('title')
+      title.textContent = mail.text
+      mark.append(title)
+      mark.addEventListener('click', () => picked(mail))
+      mark.dataset.y = `${size + (height - 2 * size) * ((i * goldenRatio) % 1)}`
+      this.#svg.append(mark)
+      this.#marks.set(mail, mark)
+    })
+    for (const mail of mails) this.place(mail, 0)
+    parent.replaceChildren(this.#svg)
+  }
+
+  /** @param score of a text: more than 0 is nearer to spam */
+  place(mail: Mail, score: number): void {
+    const mark = this.#marks.get(mail)
+    if (mark === undefined) return
+    mark.style.transform = `translate(${horizontal(score)}px, ${mark.dataset.y}px)`
+    mark.dataset.score = score.toFixed(3)
+  }
+
+  /** The visitor's own text. */
+  placeOwn(score: number): void {
+    this.#own.removeAttribute('visibility')
+    this.#own.style.transform = `translateX(${horizontal(score)}px)`
+    this.#own.dataset.score = score.toFixed(3)
+  }
+
+  set label(text: string) {
+    this.#svg.setAttribute('aria-label', text)
+  }
+}
+
+function horizontal(score: number): number {
+  return (width / 2) * (1 + Math.max(-1, Math.min(1, score / limit)))
+}
+
+function create<Name extends keyof SVGElementTagNameMap>(
+  name: Name,
+  attributes: Readonly<Record<string, string | number>> = {},
+): SVGElementTagNameMap[Name] {
+  const element = document.createElementNS('http://www.w3.org/2000/svg', name)
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, `${value}`)
+  return element
+}

@@ -1,0 +1,43 @@
+/** What the encoder makes of a text with one adapter: on which side it lies, and the mails that it is most similar to. */
+import type { Neighbour } from './placing.js'
+
+export interface OpinionContent {
+  readonly title: string
+  /** More than 0 is nearer to spam. */
+  readonly score: number
+  readonly nearest: readonly Neighbour[]
+}
+
+export function opinion({ title, score, nearest }: OpinionContent): HTMLElement {
+  const article = document.createElement('article')
+  const heading = create('h3', title)
+  const verdict = create('p', `${score > 0 ? 'Nearer to spam' : 'Nearer to wanted mails'} by `)
+  verdict.className = `verdict ${kind(score > 0)}`
+  const number = create('strong', Math.abs(score).toFixed(2))
+  verdict.append(number)
+  const list = document.createElement('ol')
+  list.append(...nearest.map(neighbour))
+  article.append(heading, verdict, create('p', 'Most similar mails'), list)
+  return article
+}
+
+function neighbour({ mail, similarity }: Neighbour): HTMLLIElement {
+  const item = document.createElement('li')
+  const tag = create('span', `${mail.isSpam ? 'spam' : 'wanted'} ${similarity.toFixed(2)}`)
+  tag.className = `tag ${kind(mail.isSpam)}`
+  item.append(tag, ` ${mail.text}`)
+  return item
+}
+
+function kind(isSpam: boolean): string {
+  return isSpam ? 'spam' : 'wanted'
+}
+
+function create<Name extends keyof HTMLElementTagNameMap>(
+  name: Name,
+  text: string,
+): HTMLElementTagNameMap[Name] {
+  const element = document.createElement(name)
+  element.textContent = text
+  return element
+}

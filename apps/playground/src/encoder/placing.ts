@@ -1,0 +1,58 @@
+/**
+ * Where texts lie between two kinds of mails, as an encoder sees them: nearer to the mean direction of the spam that is known or of the
+ * other mails. Nothing is trained here; the encoder's own geometry has to do it.
+ */
+import type { Mail } from './mail.js'
+
+export interface Neighbour {
+  readonly mail: Mail
+  /** Cosine. */
+  readonly similarity: number
+}
+
+export class Placing {
+  readonly #mails: readonly Mail[]
+  readonly #embeddings: readonly number[][]
+  readonly #spam: readonly number[]
+  readonly #wanted: readonly number[]
+
+  /** @param embeddings of the mails: unit vectors */
+  constructor(mails: readonly Mail[], embeddings: readonly number[][]) {
+    this.#mails = mails
+    this.#embeddings = embeddings
+    const known = (isSpam: boolean) =>
+      embeddings.filter((_, i) => mails[i]?.isKnown && mails[i].isSpam === isSpam)
+    this.#spam = meanDirection(known(true))
+    this.#wanted = meanDirection(known(false))
+  }
+
+  /** Between −2 and 2: how much nearer to spam (a difference of cosines). */
+  score(embedding: readonly number[]): number {
+    return dot(embedding, this.#spam) - dot(embedding, this.#wanted)
+  }
+
+  /** Of all mails. */
+  get scores(): number[] {
+    return this.#embeddings.map((embedding) => this.score(embedding))
+  }
+
+  /** The most similar mails, but not the text itself. */
+  nearest(embedding: readonly number[], count: number, text: string): Neighbour[] {
+    return this.#mails
+      .map((mail, i) => ({ mail, similarity: dot(embedding, this.#embeddings[i] ?? []) }))
+      .filter(({ mail }) => mail.text !== text)
+      .sort((a, b) => b.similarity - a.similarity)
+      .slice(0, count)
+  }
+}
+
+function meanDirection(vectors: readonly number[][]): number[] {
+  const [first = []] = vectors
+  const sum = first.map((_, i) => vectors.reduce((total, vector) => total + (vector[i] ?? 0), 0))
+  const length = Math.hypot(...sum)
+  return sum.map((value) => value / length)
+}
+
+function dot(a: readonly number[], b: readonly number[]): number {
+  return a.reduce((sum, value, i) => sum + value * (b[i] ?? 0), 0)
+}
