@@ -1,0 +1,169 @@
+/**
+ * Models as folders that transformers.js loads: the sentence encoder paraphrase-MiniLM-L3-v2, whose file has no tokenizer, and transformers
+ * with random weights. Their words are `w0`, `w1`, …, each a token.
+ */
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Adapter, loadAdapter } from '@fourierft/core'
+import { DataType, findLinearLayers, readModel } from '@fourierft/onnx'
+import { randomAdapter } from './random-adapter.js'
+import { randomTransformer, type TransformerSize } from './random-transformer.js'
+
+const N = 1000
+const SPECIAL = ['[PAD]', '[UNK]']
+/** What the file calls the embeddings of tokens, without a graph's output of the name that transformers.js looks for. */
+const MINILM_TOKENS = 'onnx::Shape_422'
+const MINILM_VOCABULARY = 30522
+
+export interface ModelFolder {
+  /** Its folder in `env.localModelPath`. */
+  readonly name: string
+  /** The directory of an adapter, as PEFT saves it. */
+  readonly adapterPath: string
+  /** Adapters with random coefficients on query and value. */
+  adapter(seed: number): Adapter
+}
+
+/** They lie in one folder, which is for `env.localModelPath`. */
+export class ModelFolders {
+  readonly root = mkdtempSync(join(tmpdir(), 'fourierft-bench-'))
+
+  /** @param path of the file that `scripts/minilm.js` fetches */
+  minilm(path: string): ModelFolder & { readonly moduleNames: (adapter: Adapter) => Record<string, string> } {
+    const model = readModel(readFileSync(path), { file: path })
+    const layers = findLinearLayers(model)
+    const [tokens] = model.graph.nodes.filter(({ outputs }) => outputs.includes(MINILM_TOKENS))
+    const name = 'last_hidden_state'
+    model.graph.insertAfter(tokens, [{ opType: 'Identity', inputs: [MINILM_TOKENS], outputs: [name] }])
+    model.graph.addOutput({ name, dataType: DataType.float, dims: ['batch_size', 'sequence_length', 384] })
+    this.#write('minilm', model.toParts(), { model_type: 'bert' }, MINILM_VOCABULARY)
+    const moduleNames = ({ modules }: Adapter) =>
+      Object.fromEntries(
+        Array.from(modules.keys(), (module) => {
+          const layer = layers.find((one) => one.module?.endsWith(module))
+          return [module, layer?.node.name ?? module]
+        }),
+      )
+    return { ...this.#folder('minilm', layers), moduleNames }
+  }
+
+  encoder(name: string, size: TransformerSize): ModelFolder {
+    const parts = randomTransformer('encoder', size)
+    this.#write(name, parts, { model_type: 'bert' }, size.vocabulary)
+    return this.#folder(name, layersOf(size))
+  }
+
+  decoder(name: string, size: TransformerSize): ModelFolder {
+    const { layers, width, heads, positions } = size
+    const config = {
+      model_type: 'gpt2',
+      architectures: ['GPT2LMHeadModel'],
+      n_layer: layers,
+      n_head: heads,
+      n_embd: width,
+      n_positions: positions,
+      vocab_size: size.vocabulary,
+    }
+    this.#write(name, randomTransformer('decoder', size), config, size.vocabulary)
+    return this.#folder(name, layersOf(size))
+  }
+
+  /** The toy GPT-2 that the tests of `@fourierft/transformers` run, an export with its own tokenizer. */
+  toy(): { readonly name: string; adapter(): Promise<Adapter> } {
+    const name = 'toy'
+    cpSync(
+      new URL('../../../packages/transformers/test/__fixtures__/gpt2', import.meta.url),
+      join(this.root, name),
+      {
+        recursive: true,
+      },
+    )
+    return { name, adapter: () => loadAdapter(join(this.root, name, 'adapter-a')) }
+  }
+
+  /** With the first of its adapters in a directory. */
+  #folder(name: string, layers: readonly LayerShape[]): ModelFolder {
+    const adapted = layers.filter(({ module }) => /\.(query|value)$/.test(module ?? ''))
+    const shapes = Object.fromEntries(
+      adapted.map(({ module, outFeatures, inFeatures }) => [module, [outFeatures, inFeatures] as const]),
+    )
+    const adapter = (seed: number) => randomAdapter(shapes, N, seed)
+    const adapterPath = join(this.root, name, 'adapter')
+    const { config, model } = adapter(1).toBytes()
+    mkdirSync(adapterPath)
+    writeFileSync(join(adapterPath, 'adapter_config.json'), config)
+    writeFileSync(join(adapterPath, 'adapter_model.safetensors'), model)
+    return { name, adapterPath, adapter }
+  }
+
+  remove(): void {
+    rmSync(this.root, { recursive: true, force: true })
+  }
+
+  #write(name: string, parts: readonly Uint8Array[], config: object, vocabulary: number): void {
+    const folder = join(this.root, name)
+    mkdirSync(join(folder, 'onnx'), { recursive: true })
+    const file = join(folder, 'onnx', 'model.onnx')
+    writeFileSync(file, '')
+    for (const part of parts) writeFileSync(file, part, { flag: 'a' })
+    const json = (path: string, value: object) => writeFileSync(join(folder, path), JSON.stringify(value))
+    json('config.json', config)
+    json('tokenizer.json', tokenizer(vocabulary))
+    json('tokenizer_config.json', {
+      tokenizer_class: 'BertTokenizer',
+      pad_token: SPECIAL[0],
+      unk_token: SPECIAL[1],
+      model_max_length: 512,
+    })
+  }
+}
+
+/** So many words, each a token. */
+export function text(words: number, seed = 0): string {
+  return Array.from({ length: words }, (_, i) => `w${(seed * 31 + i * 7919) % 5000}`).join(' ')
+}
+
+interface LayerShape {
+  readonly module: string | undefined
+  readonly inFeatures: number
+  readonly outFeatures: number
+}
+
+function layersOf({ layers, width }: TransformerSize): LayerShape[] {
+  return Array.from({ length: layers }, (_, i) =>
+    ['query', 'value'].map((name) => ({
+      module: `layers.${i}.attention.${name}`,
+      inFeatures: width,
+      outFeatures: width,
+    })),
+  ).flat()
+}
+
+function tokenizer(vocabulary: number): object {
+  const words = Array.from({ length: vocabulary - SPECIAL.length }, (_, i) => `w${i}`)
+  return {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: { type: 'WhitespaceSplit' },
+    post_processor: null,
+    decoder: { type: 'WordPiece', prefix: '##', cleanup: false },
+    model: {
+      type: 'WordPiece',
+      unk_token: SPECIAL[1],
+      continuing_subword_prefix: '##',
+      max_input_chars_per_word: 100,
+      vocab: Object.fromEntries([...SPECIAL, ...words].map((word, i) => [word, i])),
+    },
+  }
+}
+
+/** The adapter that PEFT trained on real mails, on every layer of MiniLM. */
+export function trainedAdapter(): Promise<Adapter> {
+  return loadAdapter(
+    new URL('../../../packages/onnxruntime/test/__fixtures__/minilm/adapter', import.meta.url).pathname,
+  )
+}

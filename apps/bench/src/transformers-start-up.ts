@@ -1,0 +1,79 @@
+/**
+ * What a pipeline takes until its first answer is there, plain and with an adapter: time and memory. Each case runs in a fresh process, this
+ * file being its program. A model that were in memory twice while an adapter is attached would show here.
+ */
+import { fileURLToPath } from 'node:url'
+import { attach } from '@fourierft/transformers'
+import { env, pipeline } from '@huggingface/transformers'
+import { type Costs, inFreshProcess, measureCosts } from './fresh-process.js'
+import { type Effort, formatRatio, median, printSection, ratio } from './measure.js'
+import { type ModelFolder, text } from './model-folders.js'
+
+const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
+const MIB = 2 ** 20
+const CASES = ['plain', 'attached', 'native', 'portable', 'merged'] as const
+type Name = (typeof CASES)[number]
+/** Peak memory, over the plain pipeline's. */
+const GOAL = 1.1
+
+/** @param folders by what to call them */
+export function printStartUp(
+  effort: Effort,
+  root: string,
+  folders: Readonly<Record<string, Pick<ModelFolder, 'name' | 'adapterPath'>>>,
+  kernels: readonly ('native' | 'portable')[],
+): void {
+  printSection(
+    'Start-up',
+    'pipeline(), attach(), loadAdapter() of a directory, and one answer, as multiples of pipeline() and one answer: processor time; memory at ' +
+      'its peak and afterwards. attached: without an adapter; merged: mergeAndUnload() after loadAdapter()',
+  )
+  const names = CASES.filter((name) => name !== 'native' || kernels.includes(name))
+  for (const [title, folder] of Object.entries(folders)) {
+    const rounds = Array.from({ length: effort === 'quick' ? 1 : 5 }, () =>
+      names.map((name) =>
+        inFreshProcess<Costs>(import.meta.url, name, root, folder.name, folder.adapterPath),
+      ),
+    )
+    const of = (name: number, cost: keyof Costs) => rounds.map((round) => round[name][cost])
+    const over = (name: number, cost: keyof Costs) => ratio(of(name, cost), of(0, cost))
+    const plain = (cost: keyof Costs) => `${(median(of(0, cost)) / MIB).toFixed(0)} MiB`
+    console.log(`  ${title}: plain takes ${plain('peak')} at its peak, ${plain('held')} afterwards`)
+    for (const [i, name] of names.entries()) {
+      if (i === 0) continue
+      const peak = over(i, 'peak')
+      console.log(
+        `  ${name.padEnd(30)}time ${formatRatio(over(i, 'milliseconds'))}   ` +
+          `peak ${formatRatio(peak)} (goal ${GOAL}: ${peak.median <= GOAL ? 'met' : 'missed'})   ` +
+          `afterwards ${formatRatio(over(i, 'held'))}`,
+      )
+    }
+  }
+}
+
+async function start(name: Name, root: string, model: string, adapterPath: string): Promise<Costs> {
+  env.localModelPath = root
+  env.allowRemoteModels = false
+  const { costs, result } = await measureCosts(async () => {
+    const extract = await pipeline('feature-extraction', model, {
+      dtype: 'fp32',
+      session_options: ONE_THREAD,
+    })
+    if (name !== 'plain') {
+      const adapters = await attach(extract, {
+        native: name === 'native' || name === 'merged' ? 'auto' : false,
+      })
+      if (name !== 'attached') await adapters.loadAdapter(adapterPath)
+      if (name === 'merged') await adapters.mergeAndUnload()
+    }
+    await extract(text(8))
+    return extract
+  })
+  await result.dispose()
+  return costs
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [name, root, model, adapterPath] = process.argv.slice(2)
+  console.log(JSON.stringify(await start(name as Name, root, model, adapterPath)))
+}

@@ -1,0 +1,251 @@
+/**
+ * Measurements of `@fourierft/transformers` in Node: pipelines of transformers.js with adapters, on the native kernel and by the portable
+ * function, beside the plain pipeline and the merged model. Everything computes on one thread and is measured by the processor's time.
+ */
+import { createRequire } from 'node:module'
+import type { Adapter } from '@fourierft/core'
+import { createSession } from '@fourierft/onnxruntime'
+import { attach } from '@fourierft/transformers'
+import { env, LogLevel, pipeline } from '@huggingface/transformers'
+import type { InferenceSession } from 'onnxruntime-node'
+import { servingModel } from './layer-chain.js'
+import { type Clock, type Effort, printRatios, printSection } from './measure.js'
+import { ModelFolders, text, trainedAdapter } from './model-folders.js'
+import { findEncoder } from './sentence-encoder.js'
+import { printStartUp } from './transformers-start-up.js'
+
+const CLOCK: Clock = 'processor'
+const LOADED = {
+  dtype: 'fp32',
+  device: 'cpu',
+  session_options: { intraOpNumThreads: 1, interOpNumThreads: 1 },
+} as const
+const TOKENS = 64
+
+const GPT2 = { layers: 6, width: 768, heads: 12, vocabulary: 16_000, positions: 1024 }
+const BERT = { layers: 12, width: 768, heads: 12, vocabulary: 30_522, positions: 512 }
+const QUICK = { layers: 2, width: 64, heads: 4, vocabulary: 6000, positions: 256 }
+
+/** A pipeline, adapters for it, and what it is called with. */
+interface Subject {
+  readonly task: 'feature-extraction' | 'text-generation'
+  readonly folder: string
+  /** One for each row that `mixed` has; the first is the active one. */
+  readonly adapters: readonly Adapter[]
+  readonly moduleNames?: Readonly<Record<string, string>>
+  /** Texts by what to call them; those of several rows are measured with an adapter for each row, too. */
+  readonly batches: Readonly<Record<string, readonly string[]>>
+}
+
+export async function benchmarkTransformers(effort: Effort): Promise<void> {
+  const kernels = (await hasNativeKernel()) ? (['native', 'portable'] as const) : (['portable'] as const)
+  console.log(`\ntransformers\ntransformers.js ${env.version}, float32, one thread`)
+  const folders = new ModelFolders()
+  env.localModelPath = folders.root
+  env.allowRemoteModels = false
+  env.logLevel = LogLevel.ERROR
+  try {
+    const path = findEncoder()
+    const minilm = path === undefined ? undefined : folders.minilm(path)
+    if (minilm) {
+      const trained = await trainedAdapter()
+      const batches = textBatches(effort)
+      const adapters = Array.from({ length: effort === 'quick' ? 2 : 16 }, (_, i) => minilm.adapter(i))
+      const subject: Subject = { task: 'feature-extraction', folder: minilm.name, adapters, batches }
+      await printCalls(effort, 'MiniLM: query and value', subject, kernels)
+      await printCalls(
+        effort,
+        'MiniLM: the adapter that PEFT trained, all eighteen layers',
+        { ...subject, adapters: [trained], moduleNames: minilm.moduleNames(trained) },
+        kernels,
+      )
+      await printSwitching(effort, subject, kernels)
+    } else console.log('\nwithout a real encoder: node packages/onnxruntime/scripts/minilm.js fetches it')
+    const decoder = folders.decoder('decoder', effort === 'quick' ? QUICK : GPT2)
+    const toy = folders.toy()
+    const generating = { task: 'text-generation', batches: { [`${TOKENS} tokens`]: [text(16)] } } as const
+    await printCalls(
+      effort,
+      'Greedy generation: a decoder of random weights, query and value',
+      { ...generating, folder: decoder.name, adapters: [decoder.adapter(1)] },
+      kernels,
+    )
+    await printCalls(
+      effort,
+      'Greedy generation: the toy GPT-2 of the tests (two layers of width 32), c_attn and c_fc',
+      {
+        ...generating,
+        batches: { [`${TOKENS} tokens`]: ['a'] },
+        folder: toy.name,
+        adapters: [await toy.adapter()],
+      },
+      kernels,
+    )
+    const encoder = folders.encoder('encoder', effort === 'quick' ? QUICK : BERT)
+    printStartUp(
+      effort,
+      folders.root,
+      { ...(minilm && { MiniLM: minilm }), 'BERT-base-sized': encoder },
+      kernels,
+    )
+  } finally {
+    folders.remove()
+  }
+}
+
+/** The line that says why there is none is the package's own. */
+async function hasNativeKernel(): Promise<boolean> {
+  const session = await createSession(servingModel({ d: 8, layers: 1 }, 'frozen'))
+  await session.release()
+  return session.usesNativeKernel
+}
+
+function textBatches(effort: Effort): Subject['batches'] {
+  const rows = effort === 'quick' ? 2 : 16
+  const batch = (rows: number, words: number) => Array.from({ length: rows }, (_, i) => text(words, i))
+  return {
+    '1 × 8 tokens': batch(1, 8),
+    [`${rows} × 8 tokens`]: batch(rows, 8),
+    ...(effort === 'full' && { '1 × 128 tokens': batch(1, 128), '16 × 128 tokens': batch(16, 128) }),
+  }
+}
+
+type Kernels = readonly ('native' | 'portable')[]
+
+/** @param kernels what branches can be computed by */
+async function printCalls(effort: Effort, title: string, subject: Subject, kernels: Kernels): Promise<void> {
+  printSection(
+    title,
+    'a call, as a multiple of the plain pipeline’s. inactive: attached, adapters disabled; merged: mergeAdapter()',
+  )
+  const { adapters, batches } = subject
+  const plain = await load(subject)
+  const attached = await Promise.all(
+    kernels.map(async (kernel) => ({ kernel, ...(await loadAttached(subject, kernel)) })),
+  )
+  const merged = await loadAttached(subject, kernels[0])
+  await merged.verbs.mergeAdapter()
+  const goal = effort === 'full' ? 1.05 : undefined
+  for (const [name, texts] of Object.entries(batches))
+    await printRatios(
+      name,
+      [
+        { name: 'plain', run: () => plain.call(texts) },
+        ...attached.flatMap(({ kernel, verbs, call }) => [
+          {
+            name: `inactive, ${kernel}`,
+            run: () => {
+              verbs.disableAdapters()
+              return call(texts)
+            },
+            goal,
+          },
+          {
+            name: kernel,
+            run: () => {
+              verbs.enableAdapters()
+              return call(texts)
+            },
+          },
+          ...(texts.length > 1 && texts.length === adapters.length
+            ? [
+                {
+                  name: `${texts.length} adapters, ${kernel}`,
+                  run: () => {
+                    verbs.enableAdapters()
+                    return verbs.withAdapterPerRow(verbs.listAdapters(), () => call(texts))
+                  },
+                },
+              ]
+            : []),
+        ]),
+        { name: 'merged', run: () => merged.call(texts), goal },
+      ],
+      effort,
+      CLOCK,
+      kernels.map((kernel) => ({
+        of: `${texts.length} adapters, ${kernel}`,
+        over: kernel,
+        ...(effort === 'full' && kernel === 'native' && { goal: 1.15 }),
+      })),
+    )
+  for (const { dispose } of [plain, merged, ...attached]) await dispose()
+}
+
+async function printSwitching(effort: Effort, subject: Subject, kernels: Kernels): Promise<void> {
+  printSection(
+    'Switching the adapter',
+    'setAdapter() and a call, as a multiple of a call with the same adapter; goal: less than a second call, no new session',
+  )
+  const [[name, texts]] = Object.entries(subject.batches)
+  for (const kernel of kernels) {
+    const { verbs, call, dispose } = await loadAttached(subject, kernel)
+    const [a, b] = verbs.listAdapters()
+    let turn = 0
+    const made = await countSessions(() =>
+      printRatios(
+        `${name}, ${kernel}`,
+        [
+          { name: 'same', run: () => call(texts) },
+          {
+            name: 'switched',
+            run: () => {
+              verbs.setAdapter(turn++ % 2 === 0 ? b : a)
+              return call(texts)
+            },
+            goal: 2,
+          },
+        ],
+        effort,
+        CLOCK,
+      ),
+    )
+    console.log(`  ${''.padEnd(30)}sessions made meanwhile: ${made}`)
+    await dispose()
+  }
+}
+
+/** Of the ONNX Runtime that transformers.js uses. */
+async function countSessions(run: () => Promise<void>): Promise<number> {
+  const require = createRequire(createRequire(import.meta.url).resolve('@huggingface/transformers'))
+  const ort: { InferenceSession: typeof InferenceSession } = require('onnxruntime-node')
+  const { create } = ort.InferenceSession
+  let made = 0
+  const counting = (...args: Parameters<typeof create>) => {
+    made++
+    return Reflect.apply(create, ort.InferenceSession, args)
+  }
+  Object.assign(ort.InferenceSession, { create: counting })
+  await run().finally(() => Object.assign(ort.InferenceSession, { create }))
+  return made
+}
+
+async function load({ task, folder }: Subject) {
+  if (task === 'feature-extraction') {
+    const target = await pipeline(task, folder, LOADED)
+    return callable(target, async (texts) => {
+      await target([...texts])
+    })
+  }
+  const target = await pipeline(task, folder, LOADED)
+  const generation = { do_sample: false, min_new_tokens: TOKENS, max_new_tokens: TOKENS }
+  return callable(target, async (texts) => {
+    await target([...texts], generation)
+  })
+}
+
+function callable<Target extends { dispose(): Promise<void> }>(
+  target: Target,
+  call: (texts: readonly string[]) => Promise<void>,
+) {
+  return { target, call, dispose: () => target.dispose() }
+}
+
+async function loadAttached(subject: Subject, kernel: 'native' | 'portable') {
+  const { target, call, dispose } = await load(subject)
+  const { moduleNames = {} } = subject
+  const verbs = await attach(target, { native: kernel === 'native', moduleNames })
+  for (const [i, adapter] of subject.adapters.entries())
+    await verbs.loadAdapter(adapter, { name: `adapter${i}` })
+  return { verbs, call, dispose }
+}
