@@ -58,9 +58,7 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
   graph.input('g', ['tokens', d])
   if (method === 'FourierFT') {
     graph.inputs.push({ name: 'rows', dataType: DataType.int64, dims: ['parts'] })
-    const entries = uniformEntries({ shape: [d, d], n, seed: 777 })
-    const tables = [...branchTables(entries, ''), ...gradientTables(entries, '')]
-    graph.initializers.push(...new Map(tables.map((table) => [table.name, table])).values())
+    graph.addTables(d, n, true)
   }
   const inputs = ['x']
   for (let i = 0; i < layers; i++) {
@@ -87,13 +85,7 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
     const x = inputs[i] as string
     const base = graph.add(`back${i}`, 'MatMul', [g, graph.weight(`transposed${i}`, d, d)])
     if (method === 'FourierFT') {
-      const [gradC, branch] = [`grad_c${i}`, `branch${i}`]
-      graph.nodes.push({
-        opType: 'FourierFTGrad',
-        domain: DOMAIN,
-        inputs: [x, g, `c${i}`, 'rows', ...GRADIENT_TABLE_NAMES],
-        outputs: [gradC, branch],
-      })
+      const [gradC, branch] = graph.addGradient(i, x, g, `c${i}`)
       trained.push(gradC)
       g = graph.add(`grad_x${i}`, 'Add', [base, branch])
     } else if (method === 'LoRA') {
@@ -106,18 +98,26 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
   return graph.toBytes([graph.firstRow(inputs[layers] as string), graph.firstRow(g), ...trained])
 }
 
-/** Branches of one input, each added to the one before, without a product: what the operator alone takes. */
-export function branchesModel({ d, layers }: Chain, n: number): Uint8Array {
+/**
+ * Branches of one input, without products: what the operators alone take. Each is added to the one before; with `training`, so is each
+ * gradient by the input, beginning with `g`.
+ */
+export function branchesModel({ d, layers }: Chain, n: number, training = false): Uint8Array {
   const graph = new Graph()
-  graph.input('x', ['tokens', d])
-  graph.input('z', ['tokens', d])
+  for (const name of training ? ['x', 'z', 'g'] : ['x', 'z']) graph.input(name, ['tokens', d])
   graph.inputs.push({ name: 'rows', dataType: DataType.int64, dims: ['parts'] })
   graph.input('c', ['adapters', n])
-  graph.initializers.push(...branchTables(uniformEntries({ shape: [d, d], n, seed: 777 }), ''))
-  let y = 'z'
-  for (let i = 0; i < layers; i++)
+  graph.addTables(d, n, training)
+  let [y, g] = ['z', 'g']
+  const trained: string[] = []
+  for (let i = 0; i < layers; i++) {
     y = graph.add(`y${i}`, 'FourierFT', ['x', y, 'c', 'rows', ...TABLE_NAMES], {}, DOMAIN)
-  return graph.toBytes([graph.firstRow(y)])
+    if (!training) continue
+    const [gradC, branch] = graph.addGradient(i, 'x', g, 'c')
+    trained.push(gradC)
+    g = graph.add(`grad_x${i}`, 'Add', [g, branch])
+  }
+  return graph.toBytes([graph.firstRow(y), ...(training ? [graph.firstRow(g)] : []), ...trained])
 }
 
 /** Numbers in `[−scale, scale]`. */
@@ -140,6 +140,21 @@ class Graph {
   ): string {
     this.nodes.push({ name, opType, domain, inputs, outputs: [name], attributes })
     return name
+  }
+
+  /** The tables of the operator, and of its gradient's, for the entries that PEFT draws. */
+  addTables(d: number, n: number, training: boolean): void {
+    const entries = uniformEntries({ shape: [d, d], n, seed: 777 })
+    const tables = [...branchTables(entries, ''), ...(training ? gradientTables(entries, '') : [])]
+    this.initializers.push(...new Map(tables.map((table) => [table.name, table])).values())
+  }
+
+  /** Returns the names of the gradients by the coefficients and by `x`. */
+  addGradient(layer: number, x: string, g: string, coefficients: string): [string, string] {
+    const outputs = [`grad_c${layer}`, `branch${layer}`] satisfies [string, string]
+    const inputs = [x, g, coefficients, 'rows', ...GRADIENT_TABLE_NAMES]
+    this.nodes.push({ opType: 'FourierFTGrad', domain: DOMAIN, inputs, outputs })
+    return outputs
   }
 
   /**

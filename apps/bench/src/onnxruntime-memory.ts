@@ -80,7 +80,8 @@ function inProcess<Result>(...args: readonly unknown[]): Result {
   const { stdout, stderr, status } = spawnSync(
     process.execPath,
     ['--expose-gc', fileURLToPath(import.meta.url), ...args.map(String)],
-    { encoding: 'utf8' },
+    // Pages as users have them.
+    { encoding: 'utf8', env: { ...process.env, GLIBC_TUNABLES: '' } },
   )
   if (status !== 0) throw new Error(`the measurement ${args.join(' ')} failed: ${stderr}`)
   return JSON.parse(stdout.trim().split('\n').at(-1) as string) as Result
