@@ -16,7 +16,11 @@ export const backwardLevel: Level = {
   level: 5,
   title: 'backward',
   async run(context) {
-    const { backend, vectors, quick, check } = context
+    const { backend, vectors, quick, check, skip } = context
+    if (backend.trains === false) {
+      skip('gradients', 'the backend serves and does not train')
+      return
+    }
     const strategies = offeredStrategies(context)
 
     const compare = async (name: string, problem: Problem, expected: OracleGradients | LinearGradients) => {

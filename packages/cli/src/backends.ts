@@ -23,6 +23,7 @@ const BACKENDS = {
   'onnxruntime-web-wasm': () => openOnnxRuntime('web-wasm'),
   'onnxruntime-cuda': () => openOnnxRuntime('cuda'),
   'cuda-host': () => openOnnxRuntime('cuda-host'),
+  transformers: openTransformers,
 } as const satisfies Record<string, Open>
 
 export type BackendName = keyof typeof BACKENDS
@@ -62,6 +63,17 @@ async function openNative(): Promise<Backend> {
 async function openTfjs(name: TfjsBackendName): Promise<Backend> {
   const { createTfjsBackend } = await import('@fourierft/tfjs')
   return createTfjsBackend(name)
+}
+
+/** On the native kernel, where there is one. */
+async function openTransformers(): Promise<Backend> {
+  const { createTransformersBackend } = await import('@fourierft/transformers')
+  try {
+    return await createTransformersBackend({ native: true })
+  } catch (error) {
+    if (!(error instanceof FourierFTError && error.code === 'UNSUPPORTED')) throw error
+    return createTransformersBackend({ native: false })
+  }
 }
 
 async function openOnnxRuntime(name: OnnxRuntimeBackendName): Promise<Backend> {

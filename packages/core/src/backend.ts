@@ -54,6 +54,8 @@ export interface Backend {
   readonly device: string
   readonly versions: Readonly<Record<string, string>>
   readonly strategies: readonly Strategy[]
+  /** False for a runtime that serves and does not train: its gradients are not looked at. */
+  readonly trains?: false
   /** ΔW in `[out, in]` orientation, row-major `[d1·d2]`. */
   delta(layer: Layer): Promise<FloatArray>
   /**

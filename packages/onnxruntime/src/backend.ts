@@ -28,7 +28,8 @@ import {
 } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { platform } from '#platform'
-import { createSession } from './create-session.js'
+import type { AdaptedSession } from './adapted-session.js'
+import { createSession, type SessionOptions } from './create-session.js'
 import { coefficientsOn, entriesUnion, positionsOn } from './entries-union.js'
 import { registerFourierFTBackend } from './native-backend.js'
 import { nativeProviders } from './native-providers.js'
@@ -64,9 +65,33 @@ const LARGE = 2 ** 100
 /** Numbers that one run gets or gives while ΔW is asked for: 4 MB of float32. */
 const RUN_SIZE = 2 ** 20
 
+/** What is used of the session of a layer. */
+export type LayerSession = Pick<
+  AdaptedSession,
+  | 'run'
+  | 'loadAdapter'
+  | 'deleteAdapter'
+  | 'setAdapter'
+  | 'enabled'
+  | 'disableAdapters'
+  | 'enableAdapters'
+  | 'mergedAdapters'
+  | 'mergeAdapter'
+  | 'unmergeAdapter'
+  | 'release'
+>
+
+export interface OnnxRuntimeBackendOptions {
+  /** The copy of ONNX Runtime to use, if not the installed one. */
+  readonly ort?: Ort
+  /** Opens the model of a layer (input `x`, output `y`); default: `createSession`. For packages whose users have sessions of another kind. */
+  readonly open?: (model: Uint8Array, options: SessionOptions) => Promise<LayerSession>
+}
+
 /** Where sessions are made. */
 interface Host {
   readonly ort: Ort
+  readonly open: (model: Uint8Array, options: SessionOptions) => Promise<LayerSession>
   readonly strategy: 'native' | 'spectral'
   readonly provider: string
   /** Of the gradient's session; adapted sessions choose the native kernel themselves. */
@@ -77,12 +102,11 @@ interface Host {
  * The backend of one of them: `native` (the native kernel on the CPU), `cuda` (on CUDA), `cuda-host` (the CUDA kernels run by the CPU: for
  * tests), `cpu` and `webgpu` are of `onnxruntime-node`; `web-wasm` and `web-webgpu` of `onnxruntime-web`, the first in Node too.
  *
- * @param options.ort the copy of ONNX Runtime to use, if not the installed one
  * @throws {FourierFTError} `UNSUPPORTED` where the runtime is not installed, has no such provider here, or there is no native kernel
  */
 export async function createOnnxRuntimeBackend(
   kind: OnnxRuntimeBackendName,
-  options: { readonly ort?: Ort } = {},
+  { open = createSession, ...options }: OnnxRuntimeBackendOptions = {},
 ): Promise<Backend> {
   const { runtime, provider, device, strategy } = KINDS[kind]
   const { ort, openSessions } = countingSessions(options.ort ?? (await loadOrt(runtime)))
@@ -92,7 +116,7 @@ export async function createOnnxRuntimeBackend(
     registerFourierFTBackend(ort)
   }
   const executionProviders = 'providers' in own ? own.providers : [{ name: provider }]
-  const host: Host = { ort, strategy, provider, options: { executionProviders, ...QUIET } }
+  const host: Host = { ort, open, strategy, provider, options: { executionProviders, ...QUIET } }
   const deviceSession = await openDevice(kind, host)
   const live = new Set<AdaptedLinear>()
   const linear: Backend['linear'] = async (weight, bias, layers) => {
@@ -198,7 +222,7 @@ async function openDevice(kind: OnnxRuntimeBackendName, { ort, options }: Host):
 }
 
 async function adaptedLinear(
-  { ort, strategy: own, provider, options }: Host,
+  { ort, open, strategy: own, provider, options }: Host,
   givenWeight: Float32Array,
   bias: Float32Array | null,
   given: readonly Layer[],
@@ -208,7 +232,7 @@ async function adaptedLinear(
   const weight = givenWeight.slice()
   let layers = given.map(createLayer)
   const names = layers.map((_, index) => `adapter${index}`)
-  const session = await createSession(layerModel(weight, bias, [d1, d2]), {
+  const session = await open(layerModel(weight, bias, [d1, d2]), {
     ort,
     executionProviders: [provider],
     ...QUIET,

@@ -1,6 +1,11 @@
 /** Table of contents of `@fourierft/onnxruntime`. */
 export type { AdaptedSession, RunOptions } from './adapted-session.js'
-export { createOnnxRuntimeBackend, type OnnxRuntimeBackendName } from './backend.js'
+export {
+  createOnnxRuntimeBackend,
+  type LayerSession,
+  type OnnxRuntimeBackendName,
+  type OnnxRuntimeBackendOptions,
+} from './backend.js'
 export { createSession, type SessionOptions } from './create-session.js'
 export type { ModelBytes, ModelSource } from './model-source.js'
 export { registerFourierFTBackend } from './native-backend.js'

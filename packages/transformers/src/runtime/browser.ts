@@ -7,4 +7,7 @@ export const runtime: Runtime = {
   async readFile(path) {
     throw new FourierFTError('IO_ERROR', `${path}: there are no files here`, { file: path })
   },
+  async writeModel() {
+    throw new FourierFTError('UNSUPPORTED', 'there are no files here')
+  },
 }

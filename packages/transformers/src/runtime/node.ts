@@ -1,6 +1,8 @@
 /** Node: transformers.js imports `onnxruntime-node`, and hands it the paths of models. */
-import { readFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { FourierFTError } from '@fourierft/core'
 import type { Runtime } from './runtime.js'
 
@@ -23,5 +25,11 @@ export const runtime: Runtime = {
         cause,
       })
     }
+  },
+  async writeModel(model) {
+    const folder = await mkdtemp(join(tmpdir(), 'fourierft-'))
+    await mkdir(join(folder, 'onnx'))
+    await writeFile(join(folder, 'onnx/model.onnx'), model)
+    return { folder, remove: () => rm(folder, { recursive: true, force: true }) }
   },
 }

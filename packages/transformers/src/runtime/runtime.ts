@@ -10,4 +10,10 @@ export interface Runtime {
    * @throws {FourierFTError} `IO_ERROR`
    */
   readFile(path: string): Promise<Uint8Array>
+  /**
+   * A model of one file, in a folder of its own as transformers.js loads it. @returns the folder, and what removes it
+   *
+   * @throws {FourierFTError} `UNSUPPORTED` where there are no files
+   */
+  writeModel(model: Uint8Array): Promise<{ readonly folder: string; remove(): Promise<void> }>
 }

@@ -1,0 +1,73 @@
+/**
+ * transformers.js behind the seam between backends: what the conformance suite and the command line see. Each layer is a model of one file
+ * that `from_pretrained` loads and `attach` makes ready, and its `forward` is a call of that model. Gradients, which transformers.js has
+ * none of, are ONNX Runtime's own.
+ */
+import { type Backend, FourierFTError } from '@fourierft/core'
+import { createOnnxRuntimeBackend, type LayerSession, type RunOptions } from '@fourierft/onnxruntime'
+import { env, PreTrainedModel, PretrainedConfig, Tensor } from '@huggingface/transformers'
+import type { InferenceSession } from 'onnxruntime-common'
+import { runtime } from '#runtime'
+import { attach } from './attach.js'
+
+/**
+ * @param options.native whether the branches are computed by the native kernel
+ * @throws {FourierFTError} `UNSUPPORTED` where transformers.js does not use `onnxruntime-node`, or there is no native kernel
+ */
+export async function createTransformersBackend({ native }: { readonly native: boolean }): Promise<Backend> {
+  const ort = await runtime.loadOrt()
+  if (ort === undefined)
+    throw new FourierFTError('UNSUPPORTED', 'transformers.js does not run on onnxruntime-node here')
+  const {
+    versions,
+    resources: _,
+    ...backend
+  } = await createOnnxRuntimeBackend(native ? 'native' : 'cpu', {
+    ort,
+    open: (model) => openLayer(model, native),
+  })
+  return {
+    ...backend,
+    name: 'transformers',
+    versions: { transformers: env.version, ...versions },
+    trains: false,
+  }
+}
+
+async function openLayer(file: Uint8Array, native: boolean): Promise<LayerSession> {
+  const { folder, remove } = await runtime.writeModel(file)
+  const model = await PreTrainedModel.from_pretrained(folder, {
+    config: new PretrainedConfig({ model_type: 'custom' }),
+    dtype: 'fp32',
+  })
+  const adapters = await attach(model, { native })
+  return {
+    async run(feeds: InferenceSession.FeedsType, options?: object) {
+      const inputs = Object.fromEntries(
+        Object.entries(feeds).map(([name, { data, dims }]) => [
+          name,
+          new Tensor('float32', data as Float32Array, [...dims]),
+        ]),
+      )
+      const { adapters: rows }: RunOptions = options ?? {}
+      return rows ? adapters.withAdapterPerRow(rows, () => model(inputs)) : model(inputs)
+    },
+    get enabled() {
+      return adapters.enabled
+    },
+    get mergedAdapters() {
+      return adapters.mergedAdapters
+    },
+    loadAdapter: (source, options) => adapters.loadAdapter(source, options),
+    deleteAdapter: (name) => adapters.deleteAdapter(name),
+    setAdapter: (names) => adapters.setAdapter(names),
+    disableAdapters: () => adapters.disableAdapters(),
+    enableAdapters: () => adapters.enableAdapters(),
+    mergeAdapter: (names) => adapters.mergeAdapter(names),
+    unmergeAdapter: () => adapters.unmergeAdapter(),
+    async release() {
+      await model.dispose()
+      await remove()
+    },
+  }
+}
