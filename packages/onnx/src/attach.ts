@@ -8,7 +8,7 @@ import { attachToAttention, checkAttention, type PartBranch } from './attach-att
 import { branchFunction, DOMAIN } from './branch-function.js'
 import { branchTables, TABLE_NAMES } from './branch-tables.js'
 import { checkWeight } from './check-weight.js'
-import type { NewNode } from './encode.js'
+import { constantOf } from './constant-of.js'
 import type { OnnxNode } from './graph.js'
 import { biasOf } from './layer-bias.js'
 import { type LinearLayer, overlap } from './linear-layers.js'
@@ -133,67 +133,98 @@ function isAttention({ node }: LinearLayer): boolean {
   return node.opType === 'Attention' && node.domain === 'com.microsoft'
 }
 
-/** The layer's output gets another name; the new node takes the old one, so that all who read it read the sum. */
 function insert(layer: LinearLayer, inputs: readonly string[]): void {
-  const { input, part, outFeatures } = layer
+  const residual = layer.part ? undefined : residualOf(layer)
+  if (residual) insertBeside(layer, residual, inputs)
+  else insertBehind(layer, inputs)
+}
+
+/** A value that the layer's output is added to; what is added to this one instead is added all the same. */
+interface Residual {
+  readonly node: OnnxNode
+  readonly index: number
+  readonly name: string
+  readonly other: string
+}
+
+/** What runtimes make one operator with the product, its bias and the residual connection before it. */
+const NORMALISATIONS = ['LayerNormalization', 'SimplifiedLayerNormalization', 'ReduceMean']
+
+/** The residual connection that alone reads product and bias, before a normalisation: a branch between them would prevent that fusion. */
+function residualOf(layer: LinearLayer): Residual | undefined {
+  const bias = biasOf(layer)
+  if (bias?.node.opType !== 'Add') return undefined
+  const { graph } = bias.node
+  const [output] = bias.node.outputs as [string]
+  const [node, ...others] = graph.consumersOf(output)
+  if (node?.opType !== 'Add' || node.graph !== graph || others.length > 0) return undefined
+  if (graph.outputs.some(({ name }) => name === output)) return undefined
+  const index = node.inputs.findIndex((input) => input !== output)
+  const name = node.inputs[index]
+  if (!name || constantOf(graph, name)) return undefined
+  const isNormalised = graph
+    .consumersOf(node.outputs[0] ?? '')
+    .some(({ opType }) => NORMALISATIONS.includes(opType))
+  return isNormalised ? { node, index, name, other: output } : undefined
+}
+
+/** The branch is added to the residual connection's other value. */
+function insertBeside(layer: LinearLayer, residual: Residual, inputs: readonly string[]): void {
+  const { node, index, name, other } = residual
+  const sum = residualName(name, other)
+  const list = new NodeList(`${other}.${DOMAIN}.`)
+  addBranch(list, { layer, base: name, sum, inputs, name: `${layer.node.name || other}/${DOMAIN}` })
+  node.graph.insertBefore(node, list.nodes)
+  node.setInput(index, sum)
+}
+
+/** The layer's output gets another name; the new node takes the old one, so that all who read it read the sum. */
+function insertBehind(layer: LinearLayer, inputs: readonly string[]): void {
+  const { part, outFeatures } = layer
   // Behind the bias: runtimes make one of it and the product, which a branch between would prevent.
   const outputNode = biasOf(layer)?.node ?? layer.outputNode
   const [output] = outputNode.outputs as [string]
-  const made: NewNode[] = []
-  const value = (name: string) => `${output}.${DOMAIN}.${name}`
-  const add = (
-    opType: string,
-    inputs: readonly string[],
-    to: string,
-    attributes: NewNode['attributes'] = {},
-  ) => {
-    made.push({ name: `${to}/${opType}`, opType, inputs, outputs: [to], attributes })
-    return to
-  }
-  const cast = (from: string, to: string, dataType: number) =>
-    add('Cast', [from], to, { to: { int: dataType } })
-  const constant = (name: string, number: number) => {
-    const data = new Uint8Array(BigInt64Array.of(BigInt(number)).buffer)
-    return add('Constant', [], value(name), {
-      value: { tensor: { dims: [1], dataType: DataType.int64, data } },
-    })
-  }
+  const list = new NodeList(`${output}.${DOMAIN}.`)
+  const { add, constant } = list
+  const base = `${output}.${DOMAIN}.base`
   /** The features `[from, to)`; nothing, where there are none. */
-  const slice = (name: string, from: number, to: number) =>
-    from === to
-      ? []
-      : [
-          add(
-            'Slice',
-            [base, constant(`${name}.from`, from), constant(`${name}.to`, to), constant(`${name}.axis`, -1)],
-            value(name),
-          ),
-        ]
+  const slice = (from: number, to: number) =>
+    from === to ? [] : [add('Slice', [base, constant([from]), constant([to]), constant([-1])])]
 
-  const base = value('base')
   outputNode.setOutput(0, base)
-  const end = part && part.offset + outFeatures
-  const own = part && end !== undefined ? (slice('own', part.offset, end)[0] ?? base) : base
-  const sum = part ? value('part') : output
-  const activations = activationsOf(layer)
-  const isFloat = activations === DataType.float
-  made.push({
-    name: `${outputNode.name || output}/${DOMAIN}${part ? `.${part.name}` : ''}`,
-    opType: 'FourierFT',
-    domain: DOMAIN,
-    inputs: [
-      isFloat ? input : cast(input, value('x'), DataType.float),
-      isFloat ? own : cast(own, value('wide'), DataType.float),
-      ...inputs,
-    ],
-    outputs: [isFloat ? sum : value('y')],
-  })
-  if (!isFloat) cast(value('y'), sum, activations)
-  if (part && end !== undefined)
-    add('Concat', [...slice('before', 0, part.offset), sum, ...slice('after', end, part.width)], output, {
-      axis: { int: -1 },
-    })
-  outputNode.graph.insertAfter(outputNode, made)
+  const name = `${outputNode.name || output}/${DOMAIN}`
+  if (part) {
+    const end = part.offset + outFeatures
+    const own = slice(part.offset, end)[0] ?? base
+    const sum = `${output}.${DOMAIN}.part`
+    addBranch(list, { layer, base: own, sum, inputs, name: `${name}.${part.name}` })
+    const all = [...slice(0, part.offset), sum, ...slice(end, part.width)]
+    list.named([output], 'Concat', all, { axis: { int: -1 } })
+  } else {
+    addBranch(list, { layer, base, sum: output, inputs, name })
+  }
+  outputNode.graph.insertAfter(outputNode, list.nodes)
+}
+
+interface BranchNode {
+  readonly layer: LinearLayer
+  readonly base: string
+  /** What the result is called. */
+  readonly sum: string
+  readonly inputs: readonly string[]
+  readonly name: string
+}
+
+/** sum = base + Δy, in float32, of the type of the layer. */
+function addBranch(list: NodeList, { layer, base, sum, inputs, name }: BranchNode): void {
+  const type = activationsOf(layer)
+  const isFloat = type === DataType.float
+  const wide = (tensor: string) =>
+    isFloat ? tensor : list.add('Cast', [tensor], { to: { int: DataType.float } })
+  const result = isFloat ? sum : `${sum}.${DOMAIN}.wide`
+  const all = [wide(layer.input), wide(base), ...inputs]
+  list.nodes.push({ name, opType: 'FourierFT', domain: DOMAIN, inputs: all, outputs: [result] })
+  if (!isFloat) list.named([sum], 'Cast', [result], { to: { int: type } })
 }
 
 /** `If` no weight is fed the layer's own output, else x·W + b, in float32. */
@@ -238,6 +269,18 @@ function insertChoice(layer: LinearLayer, inputs: WeightInputs): void {
     },
   })
   outputNode.graph.insertAfter(outputNode, nodes)
+}
+
+const RESIDUAL = new RegExp(`^(.*?)\\.${DOMAIN}\\.residual\\.`, 's')
+
+/** What the residual connection of a layer reads instead of `name`. */
+function residualName(name: string, layerOutput: string): string {
+  return `${name}.${DOMAIN}.residual.${layerOutput}`
+}
+
+/** What a node read instead of `name` before a branch came between. */
+export function withoutResidual(name: string): string {
+  return RESIDUAL.exec(name)?.[1] ?? name
 }
 
 /** Or half of it: all that is attached has such a name, and nothing else may have one. */

@@ -23,6 +23,16 @@ export const DOMAIN = 'fourierft'
 /** The inputs of a `FourierFT` node. */
 export const BRANCH_INPUTS = ['x', 'base', 'coefficients', 'rows', ...TABLE_NAMES] as const
 
+/**
+ * Indices of all rows of a tensor. Written there, a tensor of the same shape takes the place of it, and who infers shapes sees the shape of
+ * the first: what stands behind the branch is fused as in the base model, whose rounding depends on that. Shapes that are computed would be
+ * unknown to them.
+ */
+function everyRow({ add, constant }: NodeList, tensor: string): string {
+  const count = add('Gather', [add('Shape', [tensor]), constant([0], [])])
+  return add('Reshape', [add('Range', [constant([0], []), count, constant([1], [])]), constant([-1, 1])])
+}
+
 /** @param opset the model's version of the standard operators, at least 11 */
 export function branchFunction(opset: number): NewFunction {
   const nodes = new NodeList()
@@ -34,7 +44,7 @@ export function branchFunction(opset: number): NewFunction {
   const gathered = branch.add('Gather', [analyse(branch, 'x'), 'gather'])
   const tokens = synthesise(branch, gathered, 'coefficients', 'rows')
   const change = branch.add('Reshape', [tokens, branch.add('Shape', ['base'])])
-  branch.named(['sum'], 'Add', ['base', change])
+  branch.named(['sum'], 'ScatterND', ['base', everyRow(branch, 'base'), branch.add('Add', ['base', change])])
 
   const idle = new NodeList('idle_')
   idle.named(['same'], 'Identity', ['base'])

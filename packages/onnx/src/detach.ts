@@ -2,7 +2,7 @@
  * Takes the branches of `attachBranches` out of a model again: what is written then is the original file, byte for byte.
  */
 import { FourierFTError, parseJson } from '@fourierft/core'
-import { ORIGINAL, type Original } from './attach.js'
+import { ORIGINAL, type Original, withoutResidual } from './attach.js'
 import { DOMAIN } from './branch-function.js'
 import { encodeEntry } from './encode.js'
 import type { OnnxGraph, OnnxNode } from './graph.js'
@@ -28,6 +28,7 @@ export function detachBranches(model: OnnxModel): void {
   const values = [...model.graph.inputs, ...model.graph.initializers.values()]
   const added = new Set(values.map(({ name }) => name).filter((name) => name.startsWith(`${DOMAIN}.`)))
   for (const graph of graphs) {
+    restoreInputs(graph)
     bringBack(graph)
     graph.removeNodes(graph.nodes.filter(isAttached))
     restoreOutputs(graph)
@@ -64,6 +65,12 @@ function bringBack(graph: OnnxGraph): void {
     )
     if (own.length > 0) graph.replaceNode(node, own)
   }
+}
+
+function restoreInputs({ nodes }: OnnxGraph): void {
+  for (const node of nodes)
+    for (const [i, name] of node.inputs.entries())
+      if (withoutResidual(name) !== name) node.setInput(i, withoutResidual(name))
 }
 
 function restoreOutputs({ nodes }: OnnxGraph): void {

@@ -251,6 +251,14 @@ export class OnnxGraph {
     return nodes
   }
 
+  /** Puts new nodes before `node`, in the order given. */
+  insertBefore(node: OnnxNode, made: readonly NewNode[]): void {
+    const fields = made.map((one) => field(Graph.node, encodeNode(one)))
+    this.#message.replace(node.field, ...fields, node.field)
+    const nodes = fields.map((one) => new OnnxNode(this, one, `a new node of ${this.#where}`))
+    this.#nodes.splice(this.#nodes.indexOf(node), 0, ...nodes)
+  }
+
   /** Puts new nodes, or one that comes back from a graph inside, in the place of `node`. */
   replaceNode(node: OnnxNode, made: readonly (NewNode | OnnxNode)[]): void {
     const at = this.#nodes.indexOf(node)
