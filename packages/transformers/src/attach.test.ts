@@ -16,11 +16,12 @@ import {
 } from '@huggingface/transformers'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { adapterFor, OUTPUT, QUERY, SHAPES } from './__fixtures__/tiny-model.js'
-import { writeTinyModel } from './__fixtures__/write-tiny-model.js'
+import { writeTinyModels } from './__fixtures__/write-tiny-model.js'
 import { attach } from './attach.js'
 
+const MODELS = writeTinyModels()
 beforeAll(() => {
-  env.localModelPath = writeTinyModel()
+  env.localModelPath = MODELS
   env.allowRemoteModels = false
   // What a refused run was given is no news here.
   env.logLevel = LogLevel.NONE
@@ -170,6 +171,20 @@ test('a model without a pipeline, by a path', async () => {
   await adapters.loadAdapter(adapterFor(1))
   expect((await model(inputs)).logits.data).not.toEqual(base.data)
   expect((await model.forward(inputs)).logits.data).not.toEqual(base.data)
+})
+
+test('weights in a file of their own stay there', async () => {
+  const [classify, external] = [
+    await classifier(),
+    await pipeline('text-classification', 'tiny-bert-external'),
+  ]
+  open.push(external)
+  const base = await classify(TEXT)
+  expect(await external(TEXT)).toEqual(base)
+  for (const each of [classify, external]) await (await attach(each)).loadAdapter(adapterFor(1))
+  const adapted = await classify(TEXT)
+  expect(adapted).not.toEqual(base)
+  expect(await external(TEXT)).toEqual(adapted)
 })
 
 test('detach gives the very session objects and methods back where nothing was loaded', async () => {

@@ -17,7 +17,7 @@ import {
 } from '@huggingface/transformers'
 import type * as Ort from 'onnxruntime-common'
 import { beforeAll, expect, test } from 'vitest'
-import { writeTinyModel } from './__fixtures__/write-tiny-model.js'
+import { writeTinyModels } from './__fixtures__/write-tiny-model.js'
 import { callNames, isMissingFile, locateSessions, modelOf, originOf, ortOf, sessionsOf } from './library.js'
 
 const installed: typeof Ort = createRequire(
@@ -25,8 +25,9 @@ const installed: typeof Ort = createRequire(
 )('onnxruntime-node')
 const Session = installed.InferenceSession as unknown as { create: (...args: unknown[]) => Promise<unknown> }
 
+const MODELS = writeTinyModels()
 beforeAll(() => {
-  env.localModelPath = writeTinyModel()
+  env.localModelPath = MODELS
   env.allowRemoteModels = false
   env.logLevel = LogLevel.ERROR
 })

@@ -192,6 +192,46 @@ describe.each(GENERATING)('%s', (name) => {
   )
 })
 
+/** Greedy tokens of texts of one length, up to the end of each. */
+async function generateAll(model: PreTrainedModel, texts: readonly number[][]): Promise<number[][]> {
+  const length = texts[0]?.length ?? 0
+  const tensor = (values: number[]) =>
+    new Tensor('int64', BigInt64Array.from(values, BigInt), [texts.length, length])
+  const options = {
+    input_ids: tensor(texts.flat()),
+    attention_mask: tensor(texts.flatMap((text) => text.map(() => 1))),
+    max_new_tokens: 24,
+    do_sample: false,
+  }
+  const made = (await model.generate(options as Parameters<typeof model.generate>[0])) as Tensor
+  const end = (model.config as unknown as { eos_token_id: number }).eos_token_id
+  return made.tolist().map((row: bigint[]) => {
+    const tokens = row.map(Number)
+    const last = tokens.indexOf(end)
+    return last < 0 ? tokens : tokens.slice(0, last)
+  })
+}
+
+test.each(['llama', 't5'] as const)('%s: one adapter for each row, through all of generate', async (name) => {
+  const model = await load(name, 'fp32')
+  const adapters = await attach(model)
+  for (const adapter of ADAPTERS) await adapters.loadAdapter(join(FIXTURES, name, adapter), { name: adapter })
+  const [{ inputIds = [] }] = casesOf(name) as [Case]
+  const alone = []
+  for (const which of ['adapter-a', null, 'adapter-b']) {
+    adapters.setAdapter(which ?? [])
+    alone.push(...(await generateAll(model, [inputIds])))
+  }
+  expect(new Set(alone.map(String)).size).toBe(3)
+  const rows = ['adapter-a', null, 'adapter-b', null]
+  const texts = rows.map(() => inputIds)
+  const mixed = adapters.withAdapterPerRow(rows, () => generateAll(model, texts))
+  // Neither what is set nor what is deleted now matters to a call that was begun.
+  adapters.disableAdapters()
+  for (const adapter of ADAPTERS) adapters.deleteAdapter(adapter)
+  expect(await mixed).toEqual([...alone, alone[1]])
+})
+
 test('every fixture is tested', () => {
   const names = readdirSync(FIXTURES).filter((name) => existsSync(join(FIXTURES, name, 'vectors.json')))
   expect(names.sort()).toEqual([...NAMES].sort())

@@ -4,7 +4,7 @@ import { env, pipeline } from '@huggingface/transformers'
 import type * as Ort from 'onnxruntime-common'
 import { beforeAll, expect, test } from 'vitest'
 import { adapterFor } from '../src/__fixtures__/tiny-model.js'
-import { writeTinyModel } from '../src/__fixtures__/write-tiny-model.js'
+import { writeTinyModels } from '../src/__fixtures__/write-tiny-model.js'
 import { attach } from '../src/attach.js'
 
 const SWAPS = 500
@@ -12,8 +12,9 @@ const CALLS_EACH = 4
 /** The first fills what is kept for good: pools of memory, compiled code. */
 const ROUNDS = 3
 
+const MODELS = writeTinyModels()
 beforeAll(() => {
-  env.localModelPath = writeTinyModel()
+  env.localModelPath = MODELS
   env.allowRemoteModels = false
 })
 

@@ -23,15 +23,18 @@ export function adapterFor(seed: number, shapes: Readonly<Record<string, Shape>>
   return createAdapter(config, shapes, { initialSeed: seed })
 }
 
-/** The files of the model by their paths in its folder. */
-export function tinyModel(): Record<string, string | Uint8Array> {
+/** The files of the model by their paths in its folder; `isExternal`: its weights in a file of their own. */
+export function tinyModel({ isExternal = false } = {}): Record<string, string | Uint8Array<ArrayBuffer>> {
+  const { model, weights } = tinyGraph(isExternal)
   return {
-    'onnx/model.onnx': tinyGraph(),
+    'onnx/model.onnx': model,
+    ...(isExternal && { 'onnx/model.onnx_data': weights }),
     'config.json': JSON.stringify({
       model_type: 'bert',
       architectures: ['BertForSequenceClassification'],
       id2label: { 0: 'left', 1: 'right' },
       label2id: { left: 0, right: 1 },
+      'transformers.js_config': { use_external_data_format: isExternal },
     }),
     'tokenizer_config.json': JSON.stringify({
       tokenizer_class: 'BertTokenizer',
@@ -67,7 +70,10 @@ export function tinyModel(): Record<string, string | Uint8Array> {
   }
 }
 
-function tinyGraph(): Uint8Array {
+function tinyGraph(isExternal: boolean): {
+  readonly model: Uint8Array<ArrayBuffer>
+  readonly weights: Uint8Array<ArrayBuffer>
+} {
   const nodes: NewNode[] = []
   const initializers: NewTensor[] = []
   const weight = (name: string, ...dims: number[]) => {
@@ -111,5 +117,15 @@ function tinyGraph(): Uint8Array {
     initializers,
     nodes,
   }
-  return createModel(graph, { opset: 17 }).toBytes()
+  const model = createModel(graph, { opset: 17 })
+  const weights = new Uint8Array(initializers.reduce((size, { data }) => size + data.length, 0))
+  if (isExternal) {
+    let offset = 0
+    for (const { name = '', data } of initializers) {
+      weights.set(data, offset)
+      model.graph.initializers.get(name)?.setData({ location: 'model.onnx_data', offset, length: data.length })
+      offset += data.length
+    }
+  }
+  return { model: Uint8Array.from(model.toBytes()), weights }
 }
