@@ -4,6 +4,7 @@
  */
 import { env, LogLevel, pipeline } from '@huggingface/transformers'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { adapterFor, tinyModel } from '../../src/__fixtures__/tiny-model.js'
 import { attach } from '../../src/attach.js'
 import { serveWasm } from './serve-wasm.js'
 
@@ -35,6 +36,38 @@ function softmax(logits: number[]): number[] {
   const sum = powers.reduce((a, b) => a + b)
   return powers.map((power) => power / sum)
 }
+
+test('weights in a file of their own', async () => {
+  const { fetch, useBrowserCache } = env
+  const read: string[] = []
+  const files = tinyModel({ isExternal: true })
+  env.useBrowserCache = false
+  env.fetch = async (url) => {
+    const path = String(url).split('/tiny-bert/')[1] ?? ''
+    read.push(path)
+    return files[path] ? new Response(files[path]) : new Response(null, { status: 404 })
+  }
+  const classify = await pipeline('text-classification', 'tiny-bert', { dtype: 'fp32', device: 'wasm' })
+  const text = 'a small model of few words'
+  const base = await classify(text)
+  const adapters = await attach(classify)
+  read.length = 0
+  await adapters.loadAdapter(adapterFor(1))
+  // Once each, by the way that transformers.js reads them.
+  expect(read.filter((path) => path.startsWith('onnx/')).sort()).toEqual([
+    'onnx/model.onnx',
+    'onnx/model.onnx_data',
+  ])
+  const adapted = await classify(text)
+  expect(adapted).not.toEqual(base)
+  await adapters.mergeAdapter()
+  const [merged] = (await classify(text)) as { score: number }[]
+  expect(merged?.score).toBeCloseTo((adapted as { score: number }[])[0]?.score ?? 0, 5)
+  await adapters.detach()
+  expect(await classify(text)).toEqual(base)
+  await classify.dispose()
+  Object.assign(env, { fetch, useBrowserCache })
+})
 
 describe.each(['wasm', 'webgpu'] as const)('%s', (device) => {
   test('an encoder: load, disable, swap, detach, as PyTorch and PEFT have it', async () => {
