@@ -30,14 +30,17 @@ const environment = {
 const jobs = {
   setup: () => say('ready. Next: npm run demo, npm test, npm run -s fourierft -- --help'),
   demo: program('apps/quickstart'),
-  playground: (args) => run('vite', ['preview', join(root, 'apps/playground'), ...args]),
+  playground: (args) => {
+    fetchEncoder()
+    return run('vite', ['preview', join(root, 'apps/playground'), ...args])
+  },
   bench: program('apps/bench'),
   experiments: program('apps/experiments'),
   fourierft: program('packages/cli'),
   test: (args) => {
     // What no npm package brings here: tfjs-node's binding and a real encoder. Where they cannot be had, their tests are skipped and say so.
     run('node', [join(root, 'packages/tfjs/scripts/tensorflow-binding.js')])
-    run('node', [join(root, 'packages/onnxruntime/scripts/minilm.js')])
+    fetchEncoder()
     const report = join(cache, 'vitest.json')
     rmSync(report, { force: true })
     const checks = [
@@ -65,6 +68,11 @@ install()
 build()
 compileKernel()
 process.exitCode = jobs[job](args) ?? 0
+
+/** A real encoder, 69 MB, once; where it cannot be had one line says so. */
+function fetchEncoder() {
+  run('node', [join(root, 'packages/onnxruntime/scripts/minilm.js')])
+}
 
 /** The job that is one package's program, in the folder that the user typed the command in. */
 function program(folder) {

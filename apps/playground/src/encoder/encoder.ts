@@ -37,9 +37,16 @@ export class Encoder {
     return new Encoder(extract, await attach(extract))
   }
 
-  /** @throws {FourierFTError} if it does not fit; the encoder goes on as it was */
-  add(source: AdapterSource | Adapter, name: string): Promise<void> {
-    return this.#adapters.loadAdapter(source, { name })
+  /**
+   * The choice stays as it is.
+   *
+   * @throws {FourierFTError} if it does not fit; the encoder goes on as it was
+   */
+  async add(source: AdapterSource | Adapter, name: string): Promise<void> {
+    const { activeAdapters } = this.#adapters
+    await this.#adapters.loadAdapter(source, { name })
+    // The first adapter is active at once.
+    this.#adapters.setAdapter(activeAdapters)
   }
 
   /** @returns the milliseconds that it took */
@@ -54,9 +61,10 @@ export class Encoder {
     return (await this.#extract([...texts], pooled)).tolist()
   }
 
-  /** One text in one batch, with another adapter in each of its rows; whichever is chosen stays so. */
-  async embedWithEach(text: string, choices: readonly Choice[]): Promise<number[][]> {
-    const texts = choices.map(() => text)
+  /** The same in one batch with an adapter for each row, whichever is chosen. */
+  async embedRows(rows: readonly { text: string; choice: Choice }[]): Promise<number[][]> {
+    const choices = rows.map(({ choice }) => choice)
+    const texts = rows.map(({ text }) => text)
     return (await this.#adapters.withAdapterPerRow(choices, () => this.#extract(texts, pooled))).tolist()
   }
 }

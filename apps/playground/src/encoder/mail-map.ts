@@ -1,7 +1,7 @@
 /** The picture of where mails lie: left nearer to wanted ones, right nearer to spam; circles are wanted, squares are spam. */
 import type { Mail } from './mail.js'
 
-const [width, height, size] = [480, 160, 8]
+const [width, height, size] = [480, 180, 8]
 /** Cosines of real mails differ by less. */
 const limit = 1.15
 /** Its multiples spread evenly over the height. */

@@ -75,13 +75,13 @@ function setControls({ busy }: { busy: boolean }): void {
 /** Encodes the mails with a new choice, and goes on with it. */
 async function include(choice: Choice): Promise<void> {
   if (encoder === undefined) return
-  encoder.swap(choice)
   say(`Encoding ${mails.length} mails ${described(choice)} …`)
   const embeddings: number[][] = []
   elements.progress.max = mails.length
   for (let i = 0; i < mails.length; i += together) {
     elements.progress.value = i
-    embeddings.push(...(await encoder.embed(mails.slice(i, i + together).map(({ text }) => text))))
+    const batch = mails.slice(i, i + together)
+    embeddings.push(...(await encoder.embedRows(batch.map(({ text }) => ({ text, choice })))))
   }
   placings.set(choice, new Placing(mails, embeddings))
   choices.add(choice)

@@ -32,7 +32,7 @@ export class TextPanel {
       return
     }
     const start = performance.now()
-    const embeddings = await this.#encoder.embedWithEach(text, choices)
+    const embeddings = await this.#encoder.embedRows(choices.map((choice) => ({ text, choice })))
     const milliseconds = performance.now() - start
     if (asked !== this.#asked) return
     elements.opinions.replaceChildren(
