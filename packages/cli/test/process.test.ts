@@ -67,7 +67,7 @@ test.each([
 test('an unknown backend is answered with those that there are', async () => {
   const { stderr } = await shell('fourierft conformance --backend nonsense')
   expect(stderr).toContain(
-    'core, core-native, tfjs-cpu, tfjs-wasm, tfjs-webgpu, tfjs-node, tfjs-node-gpu, onnxruntime-native, onnxruntime-cuda, cuda-host',
+    'core, core-native, tfjs-cpu, tfjs-wasm, tfjs-webgpu, tfjs-node, tfjs-node-gpu, onnxruntime-cpu, onnxruntime-native, onnxruntime-webgpu, onnxruntime-web-wasm, onnxruntime-cuda, cuda-host, transformers',
   )
 })
 
