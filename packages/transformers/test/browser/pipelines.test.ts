@@ -2,32 +2,12 @@
  * The three lines in a browser, on wasm and on WebGPU: with transformers.js in a bundle, and (project `browser-cdn`) with the file that CDNs
  * serve, which has its ONNX Runtime inside.
  */
-import { env, LogLevel, pipeline } from '@huggingface/transformers'
+import { pipeline } from '@huggingface/transformers'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { adapterFor, tinyModel } from '../../src/__fixtures__/tiny-model.js'
 import { attach } from '../../src/attach.js'
-import { serveWasm } from './serve-wasm.js'
+import { fixture, useFixtures, type Vectors, vectorsOf } from './fixtures.js'
 
-const FIXTURES = '/packages/transformers/test/__fixtures__/'
-const fixture = (path: string) => new URL(FIXTURES + path, location.href)
-
-interface Vectors {
-  readonly cases: readonly {
-    readonly text: string
-    readonly base: { readonly logits: number[]; readonly tokens?: number[] }
-    readonly 'adapter-b': { readonly logits: number[]; readonly tokens?: number[] }
-  }[]
-}
-const vectorsOf = async (name: string): Promise<Vectors> =>
-  (await fetch(fixture(`${name}/vectors.json`))).json()
-
-beforeAll(() => {
-  env.allowLocalModels = true
-  env.allowRemoteModels = false
-  env.localModelPath = FIXTURES
-  env.logLevel = LogLevel.ERROR
-  serveWasm()
-})
+beforeAll(useFixtures)
 
 /** Scores as the pipeline makes them of PyTorch's logits. */
 function softmax(logits: number[]): number[] {
@@ -36,38 +16,6 @@ function softmax(logits: number[]): number[] {
   const sum = powers.reduce((a, b) => a + b)
   return powers.map((power) => power / sum)
 }
-
-test('weights in a file of their own', async () => {
-  const { fetch, useBrowserCache } = env
-  const read: string[] = []
-  const files = tinyModel({ isExternal: true })
-  env.useBrowserCache = false
-  env.fetch = async (url) => {
-    const path = String(url).split('/tiny-bert/')[1] ?? ''
-    read.push(path)
-    return files[path] ? new Response(files[path]) : new Response(null, { status: 404 })
-  }
-  const classify = await pipeline('text-classification', 'tiny-bert', { dtype: 'fp32', device: 'wasm' })
-  const text = 'a small model of few words'
-  const base = await classify(text)
-  const adapters = await attach(classify)
-  read.length = 0
-  await adapters.loadAdapter(adapterFor(1))
-  // Once each, by the way that transformers.js reads them.
-  expect(read.filter((path) => path.startsWith('onnx/')).sort()).toEqual([
-    'onnx/model.onnx',
-    'onnx/model.onnx_data',
-  ])
-  const adapted = await classify(text)
-  expect(adapted).not.toEqual(base)
-  await adapters.mergeAdapter()
-  const [merged] = (await classify(text)) as { score: number }[]
-  expect(merged?.score).toBeCloseTo((adapted as { score: number }[])[0]?.score ?? 0, 5)
-  await adapters.detach()
-  expect(await classify(text)).toEqual(base)
-  await classify.dispose()
-  Object.assign(env, { fetch, useBrowserCache })
-})
 
 describe.each(['wasm', 'webgpu'] as const)('%s', (device) => {
   test('an encoder: load, disable, swap, detach, as PyTorch and PEFT have it', async () => {

@@ -1,0 +1,25 @@
+/** The exports as a browser sees them, and what PyTorch and PEFT compute with them. */
+import { env, LogLevel } from '@huggingface/transformers'
+import { serveWasm } from './serve-wasm.js'
+
+const FIXTURES = '/packages/transformers/test/__fixtures__/'
+export const fixture = (path: string) => new URL(FIXTURES + path, location.href)
+
+export interface Vectors {
+  readonly cases: readonly {
+    readonly text: string
+    readonly base: { readonly logits: number[]; readonly tokens?: number[] }
+    readonly 'adapter-b': { readonly logits: number[]; readonly tokens?: number[] }
+  }[]
+}
+export const vectorsOf = async (name: string): Promise<Vectors> =>
+  (await fetch(fixture(`${name}/vectors.json`))).json()
+
+/** transformers.js finds the exports, and its WebAssembly. */
+export function useFixtures(): void {
+  env.allowLocalModels = true
+  env.allowRemoteModels = false
+  env.localModelPath = FIXTURES
+  env.logLevel = LogLevel.ERROR
+  serveWasm()
+}
