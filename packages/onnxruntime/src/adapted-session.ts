@@ -110,10 +110,13 @@ export class AdaptedSession {
       return session
     }
     const model = await sessions.openModel()
-    const placed = Array.from(adapters, ([name, adapter]) =>
-      placeAdapter(name, adapter, findPlaces(model.model, adapter, moduleNames)),
-    )
+    const places = new Map<string, LayerPlace>()
+    const placed = Array.from(adapters, ([name, adapter]) => {
+      for (const [module, place] of findPlaces(model.model, adapter, moduleNames)) places.set(module, place)
+      return placeAdapter(name, adapter, places)
+    })
     const session = new AdaptedSession(parts, await sessions.attached(planFor(placed), model))
+    for (const [module, place] of places) session.#places.set(module, place)
     for (const adapter of placed) session.#add(adapter)
     return session
   }
