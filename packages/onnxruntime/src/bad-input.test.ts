@@ -154,7 +154,7 @@ describe('adapters and runs', () => {
       'MODULE_NOT_FOUND',
       /block\.first/,
     ],
-    ['of other shapes', { 'block.first': [20, 13] }, 'SHAPE_MISMATCH', /block\/first\/MatMul is \[20, 12\]/],
+    ['of other shapes', { 'block.first': [20, 13] }, 'SHAPE_MISMATCH', /block.first.*\[20, 13\]/],
   ] as const)('an adapter %s', async (_, shapes, code, message) => {
     const adapted = await session()
     const before = await outputOf(adapted)
