@@ -14,7 +14,8 @@ import {
   type PreTrainedModel,
   pipeline,
 } from '@huggingface/transformers'
-import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { runtime } from '#runtime'
 import { adapterFor, OUTPUT, QUERY, SHAPES } from './__fixtures__/tiny-model.js'
 import { writeTinyModels } from './__fixtures__/write-tiny-model.js'
 import { attach } from './attach.js'
@@ -253,6 +254,17 @@ test('a model that was loaded elsewhere: the options model and modelOptions', as
   const adapters = await attach(classify, { model: 'tiny-bert' })
   await adapters.loadAdapter(adapterFor(1))
   expect(await classify(TEXT)).not.toEqual(base)
+})
+
+test('an ONNX Runtime that cannot be imported, as in a bundle, is reached through the session', async () => {
+  const [classify, bundled] = [await classifier(), await classifier()]
+  await (await attach(classify, { native: false })).loadAdapter(adapterFor(1))
+  vi.spyOn(runtime, 'loadOrt').mockResolvedValue(undefined)
+  const adapters = await attach(bundled)
+  await adapters.loadAdapter(adapterFor(1))
+  expect(await bundled(TEXT)).toEqual(await classify(TEXT))
+  await adapters.detach()
+  vi.restoreAllMocks()
 })
 
 test('sessions look like ONNX Runtime’s', async () => {

@@ -123,11 +123,13 @@ export async function ortOf(session: InferenceSession): Promise<Ort> {
   const InferenceSession = session.constructor as unknown as Ort['InferenceSession']
   const installed = await runtime.loadOrt()
   if (installed?.InferenceSession === InferenceSession) return installed
+  // A copy that cannot be imported: it takes no native kernel, whatever it runs on.
+  const { node: _, ...versions } = env.backends.onnx.versions ?? {}
   const { ort_tensor } = new Tensor('float32', Float32Array.of(0), [1]) as unknown as { ort_tensor: object }
   return {
     InferenceSession,
     Tensor: ort_tensor.constructor as Ort['Tensor'],
-    env: env.backends.onnx as Ort['env'],
+    env: { ...env.backends.onnx, versions } as Ort['env'],
     registerBackend() {
       throw new FourierFTError(
         'UNSUPPORTED',

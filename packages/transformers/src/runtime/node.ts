@@ -8,10 +8,10 @@ import type { Runtime } from './runtime.js'
 
 export const runtime: Runtime = {
   async loadOrt() {
-    const resolve = createRequire(import.meta.url)
     try {
+      const { resolve } = createRequire(import.meta.url)
       // From where transformers.js stands, so that it is its copy and no other.
-      return createRequire(resolve.resolve('@huggingface/transformers'))('onnxruntime-node')
+      return createRequire(resolve('@huggingface/transformers'))('onnxruntime-node')
     } catch {
       return undefined
     }
