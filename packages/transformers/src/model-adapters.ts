@@ -193,7 +193,8 @@ export class ModelAdapters {
   }
 
   /**
-   * Every call that the function begins has one adapter for each row of its batch: those before its first `await`.
+   * Every call that the function begins has one adapter for each row of its batch: those before its first `await`. While adapters are
+   * disabled each row is the base model's, as in PEFT; after `setAdapter([])`, where none is active, rows have theirs.
    *
    * @param names an adapter for each of equal parts of the batch (usually each row), null for the base model
    * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged; the call throws `INVALID_OPTION` for a batch that cannot be
