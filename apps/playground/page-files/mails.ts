@@ -18,7 +18,7 @@ const counts = { known: 24, new: 40 } as const
 
 /** Spam is what it is: mails with such words are not shown to every visitor, nor those in letters that the vocabulary does not have. */
 const notForAll =
-  /\[UNK\]|µ|±|\b(sex\w*|s e x|xxx|porn\w*|teens?|adults?|fuck\w*|viagra|blowjob|shite|naked|barenaked|bang|gay|singles|dating|playboy)\b/
+  /\[UNK\]|µ|±|\b(sex\w*|s e x|xxx|porn\w*|teens?|adults?|fuck\w*|viagra|blowjob|shite|ahole|ass|naked|barenaked|bang|gay|singles|dating|playboy)\b/
 
 export async function readMails(vectors: string, pieces: readonly string[]): Promise<Mail[]> {
   const { mails } = JSON.parse(await readFile(vectors, 'utf8'))
