@@ -10,6 +10,8 @@ export interface Case {
   readonly run: () => void | Promise<void>
   /** Milliseconds of one of so many calls, where another process measures itself; `run` is not called then. */
   readonly time?: (repeats: number) => Promise<number>
+  /** A run is so many of what is compared. Default: 1 */
+  readonly parts?: number
   /** The most that the ratio should be. */
   readonly goal?: number | undefined
 }
@@ -127,6 +129,7 @@ export async function printRatios(
   comparisons: readonly Comparison[] = [],
 ): Promise<void> {
   const times = await interleave(cases, effort, clock)
+  for (const [i, { parts = 1 }] of cases.entries()) times[i] = times[i].map((time) => time / parts)
   const columns = cases.slice(1).map(({ name, goal }, i) => `${name} ${judge(times[i + 1], times[0], goal)}`)
   console.log(`  ${title.padEnd(30)}${columns.join('   ')}`)
   const timesOf = (name: string) => times[cases.findIndex((each) => each.name === name)]

@@ -202,15 +202,17 @@ async function branchesAlone(
   for (const size of sizes) {
     const { d, tokens } = size
     const frozen = await ort.InferenceSession.create(trainingModel(size, 'frozen', N), ONE_THREAD)
-    const branches = await ort.InferenceSession.create(branchesModel(size, N, true), NATIVE)
+    const chain = { d, layers: 12 }
+    const branches = await ort.InferenceSession.create(branchesModel(chain, N, true), NATIVE)
     const { x, z, ...others } = branchFeeds(d, tokens, 1)
     const goal = nativeGoal(size)
     await printRatios(
       titleOf(size),
       [
-        runs('frozen', frozen, { x, g: z }),
+        { ...runs('frozen', frozen, { x, g: z }), parts: size.layers },
         {
           ...runs('branch', branches, { x, z, g: z, ...others }),
+          parts: chain.layers,
           goal: effort === 'full' && goal !== undefined ? Number((goal - 1).toFixed(2)) : undefined,
         },
       ],
