@@ -6,7 +6,7 @@
 import { createLayer, type FloatArray, type Layer } from './adapter/layer.js'
 import type { AdaptedLinear, ApplyOptions, Backend, LinearGradients } from './backend.js'
 import type { Shape } from './entries/entries.js'
-import { FourierFTError } from './errors.js'
+import { FourierFTError, invalidState } from './errors.js'
 import { loadAdapter } from './files/load-adapter.js'
 import { checkBatch } from './spectrum/batch.js'
 import { addDelta, delta } from './spectrum/delta.js'
@@ -238,8 +238,4 @@ function frozenShape(weight: Float32Array, bias: Float32Array | null): Shape {
     'layers: expected at least one layer, or a bias that divides the weight into rows; received neither',
     { option: 'layers', expected: 'at least one layer, or a bias' },
   )
-}
-
-function invalidState(message: string): FourierFTError {
-  return new FourierFTError('INVALID_STATE', message)
 }

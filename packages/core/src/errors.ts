@@ -79,3 +79,17 @@ export class FourierFTError extends Error {
     this.details = details
   }
 }
+
+/** The error of a call that does not fit the state of an object. */
+export function invalidState(message: string): FourierFTError {
+  return new FourierFTError('INVALID_STATE', message)
+}
+
+/** The error of a name that no loaded adapter has. */
+export function adapterNotFound(name: string, known: readonly string[]): FourierFTError {
+  return new FourierFTError(
+    'ADAPTER_NOT_FOUND',
+    `there is no adapter '${name}'; there is ${known.join(', ') || 'none'}`,
+    { option: 'name', expected: known, received: name },
+  )
+}

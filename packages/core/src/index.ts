@@ -38,7 +38,13 @@ export type { Entries, EntriesRecipe, Shape } from './entries/entries.js'
 export { type ExplicitOptions, explicitEntries } from './entries/explicit.js'
 export { makeEntries } from './entries/make-entries.js'
 export { type UniformOptions, uniformEntries } from './entries/uniform.js'
-export { type ErrorCode, type ErrorDetails, FourierFTError } from './errors.js'
+export {
+  adapterNotFound,
+  type ErrorCode,
+  type ErrorDetails,
+  FourierFTError,
+  invalidState,
+} from './errors.js'
 export { CONFIG_FILE, MODEL_FILE } from './files/adapter-files.js'
 export { type AdapterSource, type LoadAdapterOptions, loadAdapter } from './files/load-adapter.js'
 export type { DownloadProgress } from './files/read-stream.js'
@@ -74,6 +80,7 @@ export {
   referenceDelta,
   referenceForward,
 } from './spectrum/reference.js'
+export { shapeMismatch } from './spectrum/shape-mismatch.js'
 export { chooseStrategy, type TransformStrategy } from './spectrum/strategy.js'
 export { type UnitCircle, unitCircle } from './spectrum/unit-circle.js'
 export { type AdamW, type AdamWOptions, type AdamWState, createAdamW, restoreAdamW } from './train/adamw.js'

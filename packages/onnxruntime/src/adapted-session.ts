@@ -5,7 +5,9 @@
 import {
   Adapter,
   type AdapterSource,
+  adapterNotFound,
   FourierFTError,
+  invalidState,
   type LoadAdapterOptions,
   loadAdapter,
 } from '@fourierft/core'
@@ -486,12 +488,7 @@ export class AdaptedSession {
   #adapter(name: string): PlacedAdapter {
     const adapter = this.#adapters.get(name)
     if (adapter) return adapter
-    const known = this.listAdapters()
-    throw new FourierFTError(
-      'ADAPTER_NOT_FOUND',
-      `there is no adapter '${name}'; there is ${known.join(', ') || 'none'}`,
-      { option: 'name', expected: known, received: name },
-    )
+    throw adapterNotFound(name, this.listAdapters())
   }
 
   #checkNewName(name: string): void {
@@ -508,10 +505,6 @@ export class AdaptedSession {
   #checkLive(): void {
     if (this.#ended !== undefined) throw invalidState(this.#ended)
   }
-}
-
-function invalidState(message: string): FourierFTError {
-  return new FourierFTError('INVALID_STATE', message)
 }
 
 function checkName(name: unknown): void {

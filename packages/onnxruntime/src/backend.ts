@@ -11,9 +11,11 @@ import {
   createConfig,
   createLayer,
   FourierFTError,
+  invalidState,
   type Layer,
   type LinearGradients,
   type Shape,
+  shapeMismatch,
 } from '@fourierft/core'
 import {
   createModel,
@@ -260,10 +262,10 @@ async function adaptedLinear(
         expected: ['auto', own],
         received: strategy,
       })
-    if (x.length % d2 !== 0) throw mismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
+    if (x.length % d2 !== 0) throw shapeMismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
     const tokens = x.length / d2
     if (rows !== undefined && rows.length !== tokens)
-      throw mismatch('rows', `one index for each of ${tokens} tokens`, rows.length)
+      throw shapeMismatch('rows', `one index for each of ${tokens} tokens`, rows.length)
     const broken = rows?.find((row) => row !== -1 && names[row] === undefined)
     if (broken !== undefined)
       throw new FourierFTError(
@@ -291,7 +293,7 @@ async function adaptedLinear(
     async backward(x, gradY, options = {}): Promise<LinearGradients> {
       const tokens = checkInput(x, options)
       if (gradY.length !== tokens * d1)
-        throw mismatch('gradY', `T·d1 = ${tokens}·${d1} numbers`, gradY.length)
+        throw shapeMismatch('gradY', `T·d1 = ${tokens}·${d1} numbers`, gradY.length)
       const { rows } = options
       const feeds: Record<string, Tensor> = { g: tensor(gradY, [tokens, d1]) }
       const adapters = session.enabled ? layers.length : 0
@@ -328,7 +330,11 @@ async function adaptedLinear(
       checkState()
       if (session.mergedAdapters.length > 0) throw invalidState('the layer is merged; call unmerge() first')
       if (coefficients.length !== layers.length)
-        throw mismatch('coefficients', `one array for each of ${layers.length} layers`, coefficients.length)
+        throw shapeMismatch(
+          'coefficients',
+          `one array for each of ${layers.length} layers`,
+          coefficients.length,
+        )
       layers = layers.map((layer, index) =>
         createLayer({ ...layer, coefficients: (coefficients[index] as Float32Array).slice() }),
       )
@@ -475,24 +481,14 @@ function checkShapes(weight: Float32Array, bias: Float32Array | null, layers: re
     )
   for (const { name, shape } of layers)
     if (shape[0] !== d1 || shape[1] !== d2)
-      throw mismatch(
+      throw shapeMismatch(
         `shape of module ${name}`,
         `[${d1}, ${d2}], as the first layer's`,
         `[${shape.join(', ')}]`,
       )
   if (weight.length !== d1 * d2 || !Number.isInteger(d2))
-    throw mismatch('weight', `d1·d2 = ${d1}·${d2} numbers`, weight.length)
-  if (bias !== null && bias.length !== d1) throw mismatch('bias', `d1 = ${d1} numbers, or null`, bias.length)
+    throw shapeMismatch('weight', `d1·d2 = ${d1}·${d2} numbers`, weight.length)
+  if (bias !== null && bias.length !== d1)
+    throw shapeMismatch('bias', `d1 = ${d1} numbers, or null`, bias.length)
   return [d1, d2]
-}
-
-function mismatch(what: string, expected: string, received: number | string): FourierFTError {
-  return new FourierFTError('SHAPE_MISMATCH', `${what}: expected ${expected}; received ${received}`, {
-    expected,
-    received,
-  })
-}
-
-function invalidState(message: string): FourierFTError {
-  return new FourierFTError('INVALID_STATE', message)
 }

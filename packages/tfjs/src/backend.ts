@@ -11,9 +11,11 @@ import {
   createConfig,
   createLayer,
   FourierFTError,
+  invalidState,
   type Layer,
   loadAdapter,
   type Shape,
+  shapeMismatch,
 } from '@fourierft/core'
 import {
   backend,
@@ -184,7 +186,7 @@ async function adaptedLinear(
 
   function checkInput(x: Float32Array): number {
     checkState()
-    if (x.length % d2 !== 0) throw mismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
+    if (x.length % d2 !== 0) throw shapeMismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
     return x.length / d2
   }
 
@@ -194,7 +196,7 @@ async function adaptedLinear(
     try {
       if (rows === undefined) return run()
       if (rows.length !== tokens)
-        throw mismatch('rows', `one index for each of ${tokens} tokens`, rows.length)
+        throw shapeMismatch('rows', `one index for each of ${tokens} tokens`, rows.length)
       return adapters.withAdapterPerRow(Array.from(rows, rowName), run)
     } finally {
       adapters.strategy = 'auto'
@@ -227,7 +229,7 @@ async function adaptedLinear(
       const tokens = checkInput(x)
       checkState(false)
       if (gradY.length !== tokens * d1)
-        throw mismatch('gradY', `T·d1 = ${tokens}·${d1} numbers`, gradY.length)
+        throw shapeMismatch('gradY', `T·d1 = ${tokens}·${d1} numbers`, gradY.length)
       const { rows } = options
       const used = adapters.enabled
         ? names.flatMap((_, index) => (rows && !rows.includes(index) ? [] : [index]))
@@ -248,7 +250,7 @@ async function adaptedLinear(
     async setCoefficients(coefficients) {
       checkState(false)
       if (coefficients.length !== all.length) {
-        throw mismatch('coefficients', `one array for each of ${all.length} layers`, coefficients.length)
+        throw shapeMismatch('coefficients', `one array for each of ${all.length} layers`, coefficients.length)
       }
       for (const [index, layer] of all.entries())
         createLayer({ ...layer, coefficients: coefficients[index] as Float32Array })
@@ -343,7 +345,7 @@ function checkShapes(weight: Float32Array, bias: Float32Array | null, given: rea
   const [d1, d2] = given[0]?.shape ?? frozenShape(weight, bias)
   for (const { name, shape } of given) {
     if (shape[0] !== d1 || shape[1] !== d2) {
-      throw mismatch(
+      throw shapeMismatch(
         `shape of module ${name}`,
         `[${d1}, ${d2}], as the first layer's`,
         `[${shape.join(', ')}]`,
@@ -351,8 +353,9 @@ function checkShapes(weight: Float32Array, bias: Float32Array | null, given: rea
     }
   }
   if (weight.length !== d1 * d2)
-    throw mismatch('weight', `d1·d2 = ${d1}·${d2} = ${d1 * d2} numbers`, weight.length)
-  if (bias !== null && bias.length !== d1) throw mismatch('bias', `d1 = ${d1} numbers, or null`, bias.length)
+    throw shapeMismatch('weight', `d1·d2 = ${d1}·${d2} = ${d1 * d2} numbers`, weight.length)
+  if (bias !== null && bias.length !== d1)
+    throw shapeMismatch('bias', `d1 = ${d1} numbers, or null`, bias.length)
   return [d1, d2]
 }
 
@@ -372,15 +375,4 @@ async function read(tensor: Tensor): Promise<Float32Array> {
   const values = Float32Array.from(await tensor.data())
   tensor.dispose()
   return values
-}
-
-function mismatch(what: string, expected: string, received: number | string): FourierFTError {
-  return new FourierFTError('SHAPE_MISMATCH', `${what}: expected ${expected}; received ${received}`, {
-    expected,
-    received,
-  })
-}
-
-function invalidState(message: string): FourierFTError {
-  return new FourierFTError('INVALID_STATE', message)
 }

@@ -5,6 +5,7 @@
 import {
   Adapter,
   type AdapterSource,
+  adapterNotFound,
   type CreateAdapterOptions,
   createAdapter,
   createConfig,
@@ -14,6 +15,7 @@ import {
   type FourierFTConfig,
   FourierFTError,
   type FourierFTOptions,
+  invalidState,
   type LoadAdapterOptions,
   loadAdapter,
   matchModules,
@@ -474,16 +476,7 @@ export class Adapters<Model = LayersModel> {
   #adapter(name: string): LoadedAdapter {
     const adapter = this.#adapters.get(name)
     if (adapter) return adapter
-    const known = this.listAdapters()
-    throw new FourierFTError(
-      'ADAPTER_NOT_FOUND',
-      `there is no adapter '${name}'; there is ${known.join(', ') || 'none'}`,
-      {
-        option: 'name',
-        expected: known,
-        received: name,
-      },
-    )
+    throw adapterNotFound(name, this.listAdapters())
   }
 
   #branch(name: string, module: string): Branch {
@@ -561,10 +554,6 @@ function kernelOf(adapter: Adapter, { module, shape, kind }: AdaptedLayer): Tens
 function paths(name: string): string[] {
   const parts = name.split('.')
   return parts.map((_, i) => parts.slice(0, i + 1).join('.'))
-}
-
-function invalidState(message: string): FourierFTError {
-  return new FourierFTError('INVALID_STATE', message)
 }
 
 function moduleNotFound(what: string, module: string, known: Iterable<string>): FourierFTError {
