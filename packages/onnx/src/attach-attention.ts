@@ -85,7 +85,7 @@ function adaptedAttention(node: OnnxNode, parts: readonly PartBranch[], prefix: 
 
   const product = add('MatMul', [x, weight])
   const packed = bias === '' ? product : add('Add', [product, bias])
-  const wide = parts.length > 0 ? to(x, DataType.float) : x
+  const wide = to(x, DataType.float)
   const heads = partsOf(node, layer).map(({ name, offset, size }) => {
     const base = add('Slice', [packed, constant([offset]), constant([offset + size]), constant([-1])])
     const own = parts.find(({ layer: { part } }) => part?.name === name)
