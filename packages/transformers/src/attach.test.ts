@@ -93,6 +93,9 @@ describe.each([true, false])('native: %s', (native) => {
     expect(await classify(TEXT)).toEqual(first)
     await adapters.detach()
     expect(await classify(TEXT)).toEqual(base)
+    const again = await attach(classify, { native })
+    await again.loadAdapter(folder)
+    expect(await classify(TEXT)).toEqual(first)
   })
 
   test('one adapter for each row of a batch', async () => {

@@ -50,7 +50,7 @@ export async function loadPeftModel<Task extends PipelineType>(
   const { progress_callback } = modelOptions
   const { name, ...files } = loadOptions
   const adapter = await readAdapter(source, { ...(progress_callback && { progress_callback }), ...files })
-  const { taskType, baseModelNameOrPath } = adapter.config
+  const { taskType, baseModelNameOrPath, revision } = adapter.config
   const chosenTask = task ?? (taskType === null ? undefined : (TASKS[taskType] as Task | undefined))
   if (chosenTask === undefined)
     throw new FourierFTError(
@@ -65,7 +65,8 @@ export async function loadPeftModel<Task extends PipelineType>(
       'base: the adapter does not name its base model (base_model_name_or_path); name it',
       { option: 'base', received: chosenBase },
     )
-  const pipe = await load(chosenTask, chosenBase, modelOptions)
+  const ofBase = base === undefined && revision !== null ? { revision } : {}
+  const pipe = await load(chosenTask, chosenBase, { ...ofBase, ...modelOptions })
   try {
     const adapters = await attach(pipe, {
       ...(moduleNames && { moduleNames }),

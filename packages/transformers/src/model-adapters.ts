@@ -50,7 +50,7 @@ export class ModelAdapters {
     const { sessions } = model
     const originals = [...sessionsOf(model)]
     this.#parts = originals.map(([name, session]) => new ModelPart(name, session, files, options))
-    model.sessions = this.#sessions(() => this.#choice())
+    model.sessions = { ...sessions, ...this.#sessions(() => this.#choice()) }
     const restoreModel = overrideCalls(model, (call) => {
       const choice = this.#choice()
       return this.#calls.begin(() => call(this.#view(choice)))
