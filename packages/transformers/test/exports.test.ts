@@ -6,7 +6,7 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, wri
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { loadAdapter } from '@fourierft/core'
+import { createAdapter, createConfig, loadAdapter } from '@fourierft/core'
 import {
   AutoModel,
   AutoModelForCausalLM,
@@ -230,6 +230,34 @@ test.each(['llama', 't5'] as const)('%s: one adapter for each row, through all o
   adapters.disableAdapters()
   for (const adapter of ADAPTERS) adapters.deleteAdapter(adapter)
   expect(await mixed).toEqual([...alone, alone[1]])
+})
+
+test('t5: what one of the sessions refuses is loaded in none', async () => {
+  const model = await load('t5', 'fp32')
+  const [one] = casesOf('t5') as [Case]
+  const base = await outputOf(model, one)
+  const adapters = await attach(model)
+  const config = createConfig({ nFrequency: 4, initWeights: false })
+  const [right, wrong] = [
+    'encoder.block.0.layer.0.SelfAttention.q',
+    'decoder.block.0.layer.0.SelfAttention.q',
+  ]
+  const broken = createAdapter(config, { [right as string]: [32, 32], [wrong as string]: [32, 16] })
+  await expect(adapters.loadAdapter(broken)).rejects.toMatchObject({ code: 'SHAPE_MISMATCH' })
+  const elsewhere = createAdapter(config, { 'encoder.block.9.layer.0.SelfAttention.q': [32, 32] })
+  await expect(adapters.loadAdapter(elsewhere)).rejects.toMatchObject({
+    code: 'MODULE_NOT_FOUND',
+    message: expect.stringContaining('block.0.layer.0.SelfAttention.q'),
+  })
+  expect(adapters.listAdapters()).toEqual([])
+  expect(await outputOf(model, one)).toEqual(base)
+  await adapters.loadAdapter(join(FIXTURES, 't5/adapter-a'))
+  expect(difference(await outputOf(model, one), (one['adapter-a'].logits ?? []).flat())).toBeLessThan(FLOAT32)
+  await adapters.mergeAdapter()
+  expect(difference(await outputOf(model, one), (one['adapter-a'].logits ?? []).flat())).toBeLessThan(FLOAT32)
+  adapters.unmergeAdapter()
+  await adapters.detach()
+  expect(await outputOf(model, one)).toEqual(base)
 })
 
 test('every fixture is tested', () => {

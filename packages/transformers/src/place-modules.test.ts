@@ -1,0 +1,71 @@
+/** Encoders and decoders have layers of the same endings: the right one is found, or none. */
+import { createModel, DataType, findLinearLayers } from '@fourierft/onnx'
+import { expect, test } from 'vitest'
+import { placeModules } from './place-modules.js'
+
+/** A session whose graph has linear layers of these modules. */
+function session(name: string, ...modules: string[]) {
+  const data = new Uint8Array(16)
+  const graph = {
+    name: 'main_graph',
+    inputs: [{ name: 'x', dataType: DataType.float, dims: ['tokens', 2] }],
+    outputs: modules.map((module) => ({ name: module, dataType: DataType.float, dims: ['tokens', 2] })),
+    initializers: modules.map((module) => ({
+      name: `w.${module}`,
+      dims: [2, 2],
+      dataType: DataType.float,
+      data,
+    })),
+    nodes: modules.map((module) => ({
+      name: `/${module.replace(/\.(?!\d)/g, '/')}/MatMul`,
+      opType: 'MatMul',
+      inputs: ['x', `w.${module}`],
+      outputs: [module],
+    })),
+  }
+  return { part: name, name, layers: findLinearLayers(createModel(graph, { opset: 17 })) }
+}
+
+const placed = (modules: string[], parts: ReturnType<typeof session>[], map = {}) =>
+  Object.fromEntries(placeModules(modules, parts, map))
+
+const ENCODER = 'encoder.block.0.SelfAttention.q'
+const DECODER = 'decoder.block.0.SelfAttention.q'
+
+test('the name itself goes before one without its root', () => {
+  const parts = [
+    session('model', 'block.0.SelfAttention.q'),
+    session('decoder_model_merged', DECODER, 'decoder.block.0.EncDecAttention.q'),
+  ]
+  expect(placed([DECODER, ENCODER, 'decoder.block.0.EncDecAttention.q'], parts)).toEqual({
+    [DECODER]: 'decoder_model_merged',
+    [ENCODER]: 'model',
+    'decoder.block.0.EncDecAttention.q': 'decoder_model_merged',
+  })
+})
+
+test('where no session tells its root, the session’s name does', () => {
+  const parts = [
+    session('model', 'block.0.SelfAttention.q'),
+    session('decoder_model_merged', 'block.0.SelfAttention.q'),
+  ]
+  expect(placed([`base_model.model.${DECODER}`, ENCODER], parts)).toEqual({
+    [`base_model.model.${DECODER}`]: 'decoder_model_merged',
+    [ENCODER]: 'model',
+  })
+})
+
+test('what is nowhere, or in two sessions alike, is told with the nearest names', () => {
+  const parts = [session('vision_encoder', 'layers.0.q_proj'), session('audio_encoder', 'layers.0.q_proj')]
+  expect(() => placed(['layers.0.q_porj'], parts)).toThrow(
+    /vision_encoder, audio_encoder.*nearest: layers\.0\.q_proj/,
+  )
+  expect(() => placed(['layers.0.q_proj'], parts)).toThrow(
+    /vision_encoder and audio_encoder have it equally well/,
+  )
+})
+
+test('or found by the name of its node', () => {
+  const parts = [session('vision_encoder', 'a.q'), session('model', 'b.q')]
+  expect(placed(['q_proj'], parts, { q_proj: '/b/q/MatMul' })).toEqual({ q_proj: 'model' })
+})
