@@ -232,7 +232,7 @@ export class AdaptedSession {
    */
   setAdapter(names: string | readonly string[]): void {
     this.#checkLive()
-    const active = [...new Set(typeof names === 'string' ? [names] : names)]
+    const active = [...new Set(listOf('names', names))]
     this.#checkAddable(active)
     this.unmergeAdapter()
     this.#active = active
@@ -271,7 +271,7 @@ export class AdaptedSession {
    *   `NOT_FINITE`, `UNSUPPORTED` for quantised weights; nothing is changed then
    */
   async mergeAdapter(names: string | readonly string[] = this.#active): Promise<void> {
-    const chosen = typeof names === 'string' ? [names] : [...names]
+    const chosen = [...listOf('names', names)]
     this.#checkMergeable(chosen)
     const changes = this.#changes
     await this.#afterLastLoad(async () => {
@@ -335,7 +335,7 @@ export class AdaptedSession {
   withAdapterPerRow<T>(names: readonly (string | null)[], run: () => T): T {
     this.#checkLive()
     this.#checkUnmerged()
-    this.#checkRows(names)
+    this.#checkRows('names', names)
     const before = this.#perRow
     this.#perRow = names
     try {
@@ -411,7 +411,7 @@ export class AdaptedSession {
     if (perRow) this.#checkUnmerged()
     if (perRow === undefined)
       return { added: this.#enabled ? this.#active.map((name) => this.#adapter(name)) : [] }
-    const adapters = this.#checkRows(perRow)
+    const adapters = this.#checkRows('adapters', perRow)
     const batch = this.inputNames
       .map((name) => (feeds[name] as Tensor | undefined)?.dims)
       .find((dims) => dims !== undefined && dims.length > 0)?.[0]
@@ -459,7 +459,8 @@ export class AdaptedSession {
       }
   }
 
-  #checkRows(names: readonly (string | null)[]): (PlacedAdapter | null)[] {
+  #checkRows(option: string, names: readonly (string | null)[]): (PlacedAdapter | null)[] {
+    checkList(option, names)
     const adapters = names.map((name) => (name === null ? null : this.#adapter(name)))
     const whole = adapters.find((adapter) => adapter !== null && adapter.wholes.size > 0)
     if (whole && adapters.some((adapter) => adapter !== whole))
@@ -505,6 +506,22 @@ export class AdaptedSession {
   #checkLive(): void {
     if (this.#ended !== undefined) throw invalidState(this.#ended)
   }
+}
+
+/** One name, or several. */
+function listOf(option: string, names: string | readonly string[]): readonly string[] {
+  if (typeof names === 'string') return [names]
+  checkList(option, names)
+  return names
+}
+
+function checkList(option: string, names: unknown): void {
+  if (!Array.isArray(names))
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `${option}: expected an array of adapters' names; received ${names === null ? 'null' : typeof names}`,
+      { option, received: names },
+    )
 }
 
 function checkName(name: unknown): void {

@@ -187,6 +187,29 @@ describe('adapters and runs', () => {
     expect(await outputOf(adapted)).toEqual(before)
   })
 
+  test('what is no list of names, no adapter and no choice of the kernel', async () => {
+    const adapted = await session()
+    const before = await outputOf(adapted)
+    const no = undefined as unknown as string[]
+    const verbs: [string, () => unknown][] = [
+      ['names', () => adapted.setAdapter(no)],
+      ['names', () => adapted.mergeAdapter(null as unknown as string[])],
+      ['names', () => adapted.withAdapterPerRow(no, () => 0)],
+      ['adapters', () => adapted.run(feeds, { adapters: 'a' as unknown as string[] })],
+      ['adapters', () => createSession(twoLayers(), { adapters: 3 as unknown as string })],
+      ['adapters', () => createSession(twoLayers(), { adapters: null as unknown as string })],
+      ['native', () => createSession(twoLayers(), { native: 'no' as unknown as boolean })],
+    ]
+    for (const [option, verb] of verbs)
+      expect(await errorOf(verb)).toMatchObject({
+        code: 'INVALID_OPTION',
+        message: expect.stringMatching(new RegExp(`^${option}: expected`)),
+        details: { option },
+      })
+    expect(adapted.activeAdapters).toEqual(['a'])
+    expect(await outputOf(adapted)).toEqual(before)
+  })
+
   test('feeds: missing, of another type, of another shape', async () => {
     const adapted = await session()
     const before = await outputOf(adapted)

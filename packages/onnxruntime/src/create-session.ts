@@ -45,6 +45,12 @@ export async function createSession(
     session: open,
     ...sessionOptions
   } = options
+  const named = adaptersByName(adapters)
+  if (native !== 'auto' && typeof native !== 'boolean')
+    throw new FourierFTError('INVALID_OPTION', `native: expected 'auto', true or false; received ${native}`, {
+      option: 'native',
+      received: native,
+    })
   const ort = given ?? (await platform.loadOrt())
   const file = new ModelFile(model, { leavesWeights: readsFiles(ort, sessionOptions) })
   const own = await nativeProviders(native, ort, sessionOptions)
@@ -63,7 +69,7 @@ export async function createSession(
   const ownOptions =
     'providers' in own ? { ...sessionOptions, executionProviders: own.providers } : sessionOptions
   const loaded = new Map<string, Adapter>()
-  for (const [name, source] of adaptersByName(adapters))
+  for (const [name, source] of named)
     loaded.set(name, source instanceof Adapter ? source : await loadAdapter(source))
   const parts = {
     sessions: new ModelSessions(ort, file, ownOptions),
@@ -95,6 +101,12 @@ function readsFiles({ env }: Ort, { externalData, extra }: InferenceSession.Sess
 
 function adaptersByName(adapters: SessionOptions['adapters']): [string, AdapterSource | Adapter][] {
   if (adapters === undefined) return []
+  if (typeof adapters !== 'string' && (typeof adapters !== 'object' || adapters === null))
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `adapters: expected an adapter, its directory or URL, or several by their names; received ${adapters === null ? 'null' : typeof adapters}`,
+      { option: 'adapters', received: adapters },
+    )
   const isOne =
     typeof adapters === 'string' ||
     adapters instanceof URL ||
