@@ -16,9 +16,18 @@ import {
   Tensor,
 } from '@huggingface/transformers'
 import type * as Ort from 'onnxruntime-common'
-import { beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test, vi } from 'vitest'
 import { writeTinyModels } from './__fixtures__/write-tiny-model.js'
-import { callNames, isMissingFile, locateSessions, modelOf, originOf, ortOf, sessionsOf } from './library.js'
+import {
+  callNames,
+  isMissingFile,
+  locateSessions,
+  modelOf,
+  type Origin,
+  originOf,
+  ortOf,
+  sessionsOf,
+} from './library.js'
 
 const installed: typeof Ort = createRequire(
   createRequire(import.meta.url).resolve('@huggingface/transformers'),
@@ -153,6 +162,24 @@ test('a symbol in the session options comes as far as InferenceSession.create; t
   })
   expect(Object.getOwnPropertySymbols(located.get('model')?.options)).toEqual([])
   await model.dispose()
+})
+
+test('in Node the paths and options are noted while models are loaded, and no file is read again for them', async () => {
+  const { create } = Session
+  const options = { dtype: 'fp32', session_options: { intraOpNumThreads: 1 } } as const
+  const [model, other] = await Promise.all([AutoModel.from_pretrained('tiny-bert', options), load()])
+  expect(Session.create).toBe(create)
+  const loads = vi.spyOn(model.constructor as typeof PreTrainedModel, 'from_pretrained')
+  const located = await locateSessions(model, sessionsOf(model), originOf(model) as Origin)
+  expect(loads).not.toHaveBeenCalled()
+  loads.mockRestore()
+  const { model: path, options: noted } = located.get('model') ?? {}
+  expect(path).toBe(join(env.localModelPath, 'tiny-bert/onnx/model.onnx'))
+  expect(noted).toMatchObject({ executionProviders: ['cpu'], intraOpNumThreads: 1 })
+  expect(Object.getOwnPropertySymbols(noted)).toEqual([])
+  expect(originOf(model)?.options).toMatchObject(options)
+  await model.dispose()
+  await other.dispose()
 })
 
 test('a model without its file is a ModelFileNotFoundError', async () => {

@@ -4,12 +4,14 @@
  *
  * Where a model's files are is the hard question: a session does not tell what it was made from, nor a model by what name it was loaded.
  * So the name and the options are noted when a model is loaded: `PreTrainedModel.from_pretrained`, a public function which every
- * `AutoModel` and pipeline calls, gets a doorman that passes everything through. For the files themselves transformers.js is then asked
- * to load the model once more with a mark in the session options, and for this one call `InferenceSession.create` answers with what it
- * was given instead of a session. So dtype, device, caches, revisions, external data and whatever else decides about files and options are
- * decided by transformers.js, in Node, in bundles and in the build for CDNs alike, and no rule of it is written down here a second time.
- * Noting what `create` is given at the first load would be simpler, but the `InferenceSession` of a bundle or of the CDN build cannot be
- * reached before there is a session, and in browsers it would see the bytes, which nobody should hold.
+ * `AutoModel` and pipeline calls, gets a doorman that passes everything through. What sessions are made from only `InferenceSession.create`
+ * sees: the resolved file and the final options together. So a load can be given a mark in the session options, and while such a load is
+ * under way `create` asks the mark what to do. In Node every load has one, and the paths are noted. The `InferenceSession` of a bundle or
+ * of the CDN build cannot be reached before there is a session, and there models are bytes, which nobody should hold: there, once an adapter
+ * needs the files, transformers.js is asked to load the model again, with a mark that answers with what `create` was given instead of a session.
+ * So dtype, device, caches, revisions, external data and whatever else decides about files and options are decided by transformers.js, and no
+ * rule of it is written down here a second time. (Loading again in Node would do, too, but transformers.js reads a file there whole, into
+ * memory, of which it needs the path alone.)
  */
 import { FourierFTError } from '@fourierft/core'
 import type { Ort } from '@fourierft/onnxruntime'
@@ -28,6 +30,8 @@ export interface Origin {
   /** What `from_pretrained` calls `pretrained_model_name_or_path`. */
   readonly name: string
   readonly options: PretrainedModelOptions
+  /** What its sessions were made from, as far as it was seen. */
+  readonly sessions?: WeakMap<InferenceSession, SessionOrigin>
 }
 
 /** What transformers.js makes a session from. */
@@ -61,8 +65,11 @@ PreTrainedModel.from_pretrained = async function (
   name,
   options = {},
 ): Promise<PreTrainedModel> {
-  const model = await loadModel.call(this, name, options)
-  origins.set(model, { name, options })
+  const sessions = new WeakMap<InferenceSession, SessionOrigin>()
+  const load = (options: PretrainedModelOptions) => loadModel.call(this, name, options)
+  const ort = isAnswered(options) ? undefined : await runtime.loadOrt()
+  const model = await (ort ? answered(ort.InferenceSession, options, noteIn(sessions), load) : load(options))
+  origins.set(model, { name, options, sessions })
   return model
 }
 
@@ -144,8 +151,71 @@ export function isMissingFile(error: unknown): boolean {
   return error instanceof ModelFileNotFoundError
 }
 
-/** Marks the session options of a load that is to make no session. */
-const LOCATE = Symbol('@fourierft/transformers: locate')
+/** In the session options of a load: what it gets in the place of each session. */
+const ANSWER = Symbol('@fourierft/transformers: answer')
+
+/** @param make what transformers.js wants, a session */
+type Answer = (origin: SessionOrigin, make: () => Promise<InferenceSession>) => unknown
+
+type Create = (model: string | Uint8Array, options?: object, ...rest: unknown[]) => Promise<unknown>
+
+/** ONNX Runtime's classes whose `create` looks for answers now, for so many loads. */
+const answering = new Map<object, { loads: number; readonly restore: () => void }>()
+
+function isAnswered({ session_options }: PretrainedModelOptions): boolean {
+  return session_options !== undefined && ANSWER in session_options
+}
+
+/** A load whose sessions the answer makes. */
+async function answered(
+  Session: object,
+  options: PretrainedModelOptions,
+  answer: Answer,
+  load: (options: PretrainedModelOptions) => Promise<PreTrainedModel>,
+): Promise<PreTrainedModel> {
+  const open = answering.get(Session) ?? { loads: 0, restore: answerIn(Session as { create: Create }) }
+  answering.set(Session, open)
+  open.loads++
+  try {
+    return await load({
+      ...options,
+      session_options: { ...options.session_options, [ANSWER]: answer } as object,
+    })
+  } finally {
+    open.loads--
+    if (open.loads === 0) {
+      answering.delete(Session)
+      open.restore()
+    }
+  }
+}
+
+/** Has `create` look for answers. @returns what gives it back */
+function answerIn(Session: { create: Create }): () => void {
+  const { create } = Session
+  const ours: Create = async function (this: unknown, model, given, ...rest) {
+    if (!given || !(ANSWER in given)) return create.call(this, model, given, ...rest)
+    const { [ANSWER]: answer, ...options } = given
+    const make = () => create.call(this, model, options, ...rest) as Promise<InferenceSession>
+    return (answer as Answer)({ model, options }, make)
+  }
+  Session.create = ours
+  return () => {
+    if (Session.create === ours) Session.create = create
+  }
+}
+
+/** Notes what sessions are made from, but for bytes. */
+function noteIn(sessions: WeakMap<InferenceSession, SessionOrigin>): Answer {
+  return async (origin, make) => {
+    const session = await make()
+    const { externalData = [] } = origin.options
+    const isBytes = (file: unknown) =>
+      typeof (typeof file === 'object' && file && 'data' in file ? file.data : file) !== 'string'
+    if (![origin.model, ...externalData].some(isBytes)) sessions.set(session, origin)
+    return session
+  }
+}
 
 /** What stands in for a session in such a load. */
 class LocatedSession implements SessionOrigin {
@@ -160,13 +230,8 @@ class LocatedSession implements SessionOrigin {
   }
 }
 
-type Create = (model: string | Uint8Array, options?: object) => Promise<unknown>
-
-/** `create` is ours during a load that is to make no session; one such load at a time. */
-let lastLoad: Promise<unknown> = Promise.resolve()
-
 /**
- * What transformers.js would make the model's own sessions from, by their names. In browsers this reads the files (from the cache, usually).
+ * What transformers.js would make the model's own sessions from, by their names. Where that was not noted this reads the files (from the cache, usually).
  *
  * @throws {FourierFTError} `FILE_NOT_FOUND` where there is no such model, `UNSUPPORTED` where transformers.js does something else than this
  *   file takes for true
@@ -174,30 +239,19 @@ let lastLoad: Promise<unknown> = Promise.resolve()
 export async function locateSessions(
   model: PreTrainedModel,
   sessions: ReadonlyMap<string, InferenceSession>,
-  { name, options }: Origin,
+  { name, options, sessions: noted }: Origin,
 ): Promise<ReadonlyMap<string, SessionOrigin>> {
+  const origins = Array.from(sessions, ([key, session]) => [key, noted?.get(session)] as const)
+  const known = origins.filter((each): each is readonly [string, SessionOrigin] => each[1] !== undefined)
+  if (known.length === sessions.size) return new Map(known)
   const { progress_callback: _, ...quiet } = options
   const [session] = sessions.values()
-  const Session = session?.constructor as unknown as { create: Create }
-  const locate = async () => {
-    const { create } = Session
-    const marked: Create = async function (this: unknown, file, given, ...rest) {
-      if (!given || !(LOCATE in given)) return create.call(this, file, given, ...rest)
-      const { [LOCATE]: _, ...own } = given
-      return new LocatedSession(file, own)
-    }
-    Session.create = marked
-    try {
-      return await (model.constructor as typeof PreTrainedModel).from_pretrained(name, {
-        ...quiet,
-        session_options: { ...options.session_options, [LOCATE]: true } as object,
-      })
-    } finally {
-      if (Session.create === marked) Session.create = create
-    }
-  }
-  const load = lastLoad.then(locate)
-  lastLoad = load.catch(() => undefined)
+  const load = answered(
+    session?.constructor as object,
+    quiet,
+    ({ model, options }) => new LocatedSession(model, options),
+    (options) => (model.constructor as typeof PreTrainedModel).from_pretrained(name, options),
+  )
   const loaded = await load.catch((cause) => {
     if (!isMissingFile(cause)) throw cause
     throw new FourierFTError(
