@@ -1,0 +1,70 @@
+/**
+ * `device: 'webgpu'` in Node, on the machine's own adapter or on SwiftShader (Vulkan on the CPU), which Debian's chromium brings. That one
+ * proves results, never speed.
+ */
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import {
+  AutoModelForCausalLM,
+  AutoModelForSequenceClassification,
+  env,
+  LogLevel,
+  Tensor,
+} from '@huggingface/transformers'
+import { describe, expect, test } from 'vitest'
+import { attach } from '../src/attach.js'
+
+const FIXTURES = fileURLToPath(new URL('__fixtures__', import.meta.url))
+const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json'
+
+// Beside the drivers that are there. ONNX Runtime looks for adapters once in a process.
+if (existsSync(SWIFTSHADER)) process.env.VK_ADD_DRIVER_FILES ??= SWIFTSHADER
+env.localModelPath = FIXTURES
+env.allowRemoteModels = false
+env.logLevel = LogLevel.ERROR
+
+const options = { dtype: 'fp32', device: 'webgpu' } as const
+const opened = await AutoModelForSequenceClassification.from_pretrained('bert', options).catch(
+  (error: Error) => error,
+)
+const without = opened instanceof Error ? ` (skipped: ${opened.message.split('\n')[0]})` : ''
+
+const casesOf = (name: string) => JSON.parse(readFileSync(join(FIXTURES, name, 'vectors.json'), 'utf8')).cases
+function inputsOf(inputIds: number[]) {
+  const tensor = (values: number[]) =>
+    new Tensor('int64', BigInt64Array.from(values, BigInt), [1, values.length])
+  return { input_ids: tensor(inputIds), attention_mask: tensor(inputIds.map(() => 1)) }
+}
+
+describe.skipIf(without !== '')(`webgpu${without}`, () => {
+  test('an encoder with its head', async () => {
+    if (opened instanceof Error) throw opened
+    const adapters = await attach(opened)
+    await adapters.loadAdapter(join(FIXTURES, 'bert/adapter-a'), { name: 'adapter-a' })
+    for (const one of casesOf('bert')) {
+      for (const which of ['base', 'adapter-a']) {
+        adapters.setAdapter(which === 'base' ? [] : which)
+        const { input_ids, attention_mask } = inputsOf(one.inputIds)
+        const { input_ids: token_type_ids } = inputsOf(one.inputIds.map(() => 0))
+        const { logits } = await opened({ input_ids, attention_mask, token_type_ids })
+        // 1e-5: two layers, some hundred additions of 2⁻²⁴ each.
+        for (const [i, logit] of one[which].logits.entries()) expect(logits.data[i]).toBeCloseTo(logit, 5)
+      }
+    }
+    await opened.dispose()
+  })
+
+  test('a decoder, whose cache stays on the device', async () => {
+    const model = await AutoModelForCausalLM.from_pretrained('llama', options)
+    const adapters = await attach(model)
+    await adapters.loadAdapter(join(FIXTURES, 'llama/adapter-b'))
+    const [one] = casesOf('llama')
+    const generation = { ...inputsOf(one.inputIds), max_new_tokens: 64, do_sample: false }
+    const made = (await model.generate(generation as Parameters<typeof model.generate>[0])) as Tensor
+    expect(Array.from(made.data as BigInt64Array, Number).slice(one.inputIds.length)).toEqual(
+      one['adapter-b'].tokens,
+    )
+    await model.dispose()
+  })
+})
