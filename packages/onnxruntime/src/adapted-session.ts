@@ -79,7 +79,8 @@ export class AdaptedSession {
     this.#parts = parts
     this.#graph = graph
     this.nativeProblem = parts.nativeProblem
-    const { inputNames, outputNames, inputMetadata, outputMetadata } = graph.session
+    // Metadata came with ONNX Runtime 1.22.
+    const { inputNames, outputNames, inputMetadata = [], outputMetadata = [] } = graph.session
     this.#signature = {
       inputNames: inputNames.filter((name) => !graph.feeds(name)),
       inputMetadata: inputMetadata.filter(({ name }) => !graph.feeds(name)),

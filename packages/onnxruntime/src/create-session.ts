@@ -96,7 +96,9 @@ function checkOutputLocation({ preferredOutputLocation: wanted = 'cpu' }: Infere
 /** Whether this runtime finds weights in the folder of a model that it gets as bytes; the user may have named another one. */
 function readsFiles({ env }: Ort, { externalData, extra }: InferenceSession.SessionOptions): boolean {
   const isTold = JSON.stringify(extra ?? {}).includes('model_external_initializers_file_folder_path')
-  return env.versions.node !== undefined && externalData === undefined && !isTold
+  // onnxruntime-node passes that option on from 1.22 on.
+  const [major = 0, minor = 0] = (env.versions.node ?? '0').split('.').map(Number)
+  return (major > 1 || (major === 1 && minor >= 22)) && externalData === undefined && !isTold
 }
 
 function adaptersByName(adapters: SessionOptions['adapters']): [string, AdapterSource | Adapter][] {
