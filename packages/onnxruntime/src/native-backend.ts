@@ -40,7 +40,13 @@ function nativeBackend(TensorClass: Ort['Tensor']): Backend {
     },
     async createInferenceSessionHandler(model, options = {}) {
       runtime ??= await platform.openNative()
-      const { executionProviders = [], ...rest } = options
+      const { executionProviders = [], externalData = [], ...rest } = options
+      if (externalData.length > 0)
+        throw new FourierFTError(
+          'UNSUPPORTED',
+          'externalData: sessions with the native kernel take external data from files; give the model as a path, or choose `native: false`',
+          { option: 'externalData' },
+        )
       const given = executionProviders.find((one): one is FourierFTProvider => typeof one !== 'string')
       const { name: _, device = 'cpu', ...settings }: FourierFTProvider = given ?? { name: BACKEND }
       try {

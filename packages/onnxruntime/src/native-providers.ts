@@ -19,7 +19,7 @@ let isTold = false
 export async function nativeProviders(
   native: 'auto' | boolean,
   ort: Ort,
-  { executionProviders = [] }: InferenceSession.SessionOptions,
+  { executionProviders = [], externalData = [] }: InferenceSession.SessionOptions,
 ): Promise<{ readonly providers: readonly FourierFTProvider[] } | { readonly problem: string }> {
   if (native === false) return { problem: 'the option native is false' }
   if (ort.env.versions.node === undefined) return { problem: 'it is for onnxruntime-node' }
@@ -27,6 +27,8 @@ export async function nativeProviders(
   const others = named.map(({ name }) => name).filter((name) => !DEVICES.includes(name))
   if (others.length > 0)
     return { problem: `it is for the execution providers cpu and cuda, not for ${others.join(', ')}` }
+  if (externalData.length > 0)
+    return { problem: 'it takes external data from files, not from the option externalData' }
   const { name: device, ...settings } = named.find(({ name }) => name !== 'cpu') ?? { name: 'cpu' }
   try {
     const runtime = await platform.openNative()

@@ -60,3 +60,27 @@ test.each([true, false])('native %s', async (native) => {
   await session.release()
   await plain.release()
 })
+
+test('weights in memory: the portable function, as the native kernel takes them from files', async () => {
+  const bytes = model('memory.bin')
+  const data = new Uint8Array(Float32Array.from({ length: d1 * d2 }, (_, p) => Math.cos(p)).buffer)
+  const externalData = [{ path: 'memory.bin', data }]
+  const config = createConfig({ nFrequency: 8, scaling: 50, initWeights: false })
+  const adapters = createAdapter(config, { 'block.linear': [d1, d2] })
+  const session = await createSession(bytes, { adapters, externalData })
+  expect(session.nativeProblem).toMatch(/externalData/)
+  const plain = await ort.InferenceSession.create(bytes, { externalData })
+  const feeds = { x: new ort.Tensor('float32', new Float32Array(2 * d2).fill(1), [2, d2]) }
+  const expected = (await plain.run(feeds)).y?.data
+  expect((await session.run(feeds)).y?.data).not.toEqual(expected)
+  session.disableAdapters()
+  expect((await session.run(feeds)).y?.data).toEqual(expected)
+  await session.release()
+  await plain.release()
+
+  const refused = { code: 'UNSUPPORTED', message: expect.stringContaining('externalData') }
+  await expect(createSession(bytes, { native: true, externalData })).rejects.toMatchObject(refused)
+  await expect(createSession(async () => ({ bytes, externalData }), { native: true })).rejects.toMatchObject(
+    refused,
+  )
+})
