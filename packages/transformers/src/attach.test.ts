@@ -270,6 +270,18 @@ test('an ONNX Runtime that cannot be imported, as in a bundle, is reached throug
   vi.restoreAllMocks()
 })
 
+test('a deleted adapter and a model that is disposed of at once', async () => {
+  const classify = await pipeline('text-classification', 'tiny-bert', { dtype: 'fp32' })
+  const adapters = await attach(classify)
+  await adapters.loadAdapter(adapterFor(1))
+  const call = classify(TEXT)
+  adapters.deleteAdapter('default')
+  const [, disposed] = await Promise.allSettled([call, call.then(() => classify.dispose())])
+  expect(disposed.status).toBe('fulfilled')
+  // A rejection that nobody handles would end the run.
+  await new Promise((resolve) => setTimeout(resolve))
+})
+
 test('sessions look like ONNX Runtime’s', async () => {
   const { model } = await classifier()
   const { model: original } = model.sessions

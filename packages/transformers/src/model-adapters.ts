@@ -144,7 +144,11 @@ export class ModelAdapters {
     this.unmergeAdapter()
     this.#adapters.delete(name)
     this.#active = this.#active.filter((active) => active !== adapter)
-    this.#calls.idle().then(() => forget(adapter))
+    // The model may have been disposed of by then.
+    this.#calls
+      .idle()
+      .then(() => forget(adapter))
+      .catch(() => undefined)
   }
 
   /**
