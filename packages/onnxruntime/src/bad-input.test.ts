@@ -96,6 +96,14 @@ describe('a file that is no model', () => {
     expect(await errorOf(createSession(path))).toMatchObject({ code: 'FILE_NOT_FOUND' })
     expect(await errorOf(createSession(folder, { adapters: a }))).toMatchObject({ code: 'IO_ERROR' })
     expect(await errorOf(createSession(null as unknown as string))).toMatchObject({ code: 'INVALID_OPTION' })
+    for (const given of [undefined, new Uint8Array(3)]) {
+      const source = async () => given as unknown as { bytes: Uint8Array }
+      const error = await errorOf(createSession(source, { adapters: a }))
+      expect(error).toMatchObject({
+        code: 'INVALID_OPTION',
+        message: expect.stringMatching(/^model: .*bytes/),
+      })
+    }
   })
 
   test('a link to a model is a model', async () => {

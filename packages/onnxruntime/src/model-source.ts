@@ -85,11 +85,19 @@ export class ModelFile {
     return typeof source === 'string' || source instanceof URL ? platform.pathOf(source) : undefined
   }
 
-  /** @throws {FourierFTError} `FILE_NOT_FOUND`, `IO_ERROR` */
+  /** @throws {FourierFTError} `FILE_NOT_FOUND`, `IO_ERROR`, `INVALID_OPTION` for what a function gives */
   async read(): Promise<ModelBytes> {
     const source = this.#source
     if (source instanceof Uint8Array) return { bytes: source }
-    if (typeof source === 'function') return source()
+    if (typeof source === 'function') {
+      const read: ModelBytes | undefined = await source()
+      if (read?.bytes instanceof Uint8Array) return read
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        'model: expected the function to give { bytes }, a Uint8Array; it gave something else',
+        { option: 'model', received: read },
+      )
+    }
     const path = platform.pathOf(source)
     return path === undefined ? { bytes: await download(source) } : platform.readFile(path)
   }
