@@ -258,6 +258,10 @@ test('t5: what one of the sessions refuses is loaded in none', async () => {
   adapters.unmergeAdapter()
   await adapters.detach()
   expect(await outputOf(model, one)).toEqual(base)
+  const again = await attach(model)
+  await again.loadAdapter(join(FIXTURES, 't5/adapter-a'))
+  await again.mergeAndUnload()
+  expect(difference(await outputOf(model, one), (one['adapter-a'].logits ?? []).flat())).toBeLessThan(FLOAT32)
 })
 
 test('every fixture is tested', () => {
