@@ -14,8 +14,11 @@ export interface UnmatchedModule {
 }
 
 export interface MatchOptions {
-  /** Module name → name of the product's node, for what the file does not tell; `name:q` (k, v) is a part of a packed product. */
-  readonly map?: Readonly<Record<string, string>>
+  /**
+   * Module name → name of the product's node, for what the file does not tell; `name:q` (k, v) is a part of a packed product. null: the
+   * file does not have the module, which is not looked for.
+   */
+  readonly map?: Readonly<Record<string, string | null>>
 }
 
 export interface MatchedLayers {
@@ -33,7 +36,8 @@ export function matchLayers(
   const unmatched: UnmatchedModule[] = []
   for (const [module, [d1, d2]] of Object.entries(modules)) {
     const wanted = module.replace(/^base_model\.model\./, '')
-    const node = map[module] ?? map[wanted]
+    const node = Object.hasOwn(map, module) ? map[module] : map[wanted]
+    if (node === null) continue
     const found =
       node === undefined ? named(layers, wanted) : layers.filter((layer) => labelOf(layer) === node)
     const [layer, ...others] = found

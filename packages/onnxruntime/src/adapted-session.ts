@@ -25,6 +25,7 @@ import {
 } from './layer-places.js'
 import type { ModelSessions } from './model-sessions.js'
 import type { OpenModel } from './model-source.js'
+import { type ModuleNames, withoutAbsent } from './module-names.js'
 
 type Feeds = InferenceSession.FeedsType
 type Fetches = InferenceSession.FetchesType
@@ -39,7 +40,7 @@ const ENDED = 'the session was released; make a new one with createSession()'
 /** What `createSession` knows. */
 export interface SessionParts {
   readonly sessions: ModelSessions
-  readonly moduleNames: Readonly<Record<string, string>>
+  readonly moduleNames: ModuleNames
   readonly nativeProblem: string | undefined
   /** Whether the runtime allows one run at a time, as it does on the web. */
   readonly runsAlone: boolean
@@ -114,7 +115,8 @@ export class AdaptedSession {
     }
     const model = await sessions.openModel()
     const places = new Map<string, LayerPlace>()
-    const placed = Array.from(adapters, ([name, adapter]) => {
+    const placed = Array.from(adapters, ([name, given]) => {
+      const adapter = withoutAbsent(given, moduleNames)
       for (const [module, place] of findPlaces(model.model, adapter, moduleNames)) places.set(module, place)
       return placeAdapter(name, adapter, places)
     })
@@ -219,7 +221,8 @@ export class AdaptedSession {
   }
 
   /** Whether `loadAdapter` would leave the session as it is: all that the adapter changes is changed by others too. */
-  serves(adapter: Adapter): boolean {
+  serves(given: Adapter): boolean {
+    const adapter = withoutAbsent(given, this.#parts.moduleNames)
     const modules = modulesOf(adapter)
     if (modules.some((module) => !this.#places.has(module))) return false
     return this.#graph.serves(placeAdapter('', adapter, this.#places))
@@ -354,9 +357,10 @@ export class AdaptedSession {
     await Promise.all([this.#graph.release(), this.#merged?.graph.release()])
   }
 
-  async #include(name: string, adapter: Adapter): Promise<void> {
+  async #include(name: string, given: Adapter): Promise<void> {
     this.#checkNewName(name)
     const { sessions, moduleNames } = this.#parts
+    const adapter = withoutAbsent(given, moduleNames)
     let model: OpenModel | undefined
     if (modulesOf(adapter).some((module) => !this.#places.has(module))) {
       model = await sessions.openModel()

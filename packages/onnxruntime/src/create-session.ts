@@ -5,6 +5,7 @@ import { platform } from '#platform'
 import { AdaptedSession } from './adapted-session.js'
 import { ModelSessions } from './model-sessions.js'
 import { ModelFile, type ModelSource } from './model-source.js'
+import type { ModuleNames } from './module-names.js'
 import { registerFourierFTBackend } from './native-backend.js'
 import { nativeProviders } from './native-providers.js'
 import type { Ort } from './ort.js'
@@ -13,8 +14,7 @@ import type { Ort } from './ort.js'
 export interface SessionOptions extends InferenceSession.SessionOptions {
   /** One adapter, which is called `default`, or several by their names; the first is active. */
   readonly adapters?: AdapterSource | Adapter | Readonly<Record<string, AdapterSource | Adapter>>
-  /** Module of an adapter → name of its node (MatMul, Gemm, …), for what the file does not tell. */
-  readonly moduleNames?: Readonly<Record<string, string>>
+  readonly moduleNames?: ModuleNames
   /** The native kernel: where it can be (`auto`, the default), never, or not without it. */
   readonly native?: 'auto' | boolean
   /** The ONNX Runtime to use, if not the installed `onnxruntime-node` (Node) or `onnxruntime-web` (browser). */

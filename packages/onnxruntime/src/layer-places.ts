@@ -23,6 +23,7 @@ import {
   type ReadExternal,
 } from '@fourierft/onnx'
 import { entriesUnion } from './entries-union.js'
+import type { ModuleNames } from './module-names.js'
 
 /** A layer of the file: adapters may call it by different names. */
 export interface LayerPlace {
@@ -66,20 +67,19 @@ const SAVED = /^base_model\.model\.(.+)\.(weight|bias)$/s
 /**
  * Finds each module of the adapter, adapted or saved whole, among the layers of the model.
  *
- * @param map module → name of its node, for what the file does not tell
  * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`
  */
 export function findPlaces(
   model: OnnxModel,
   adapter: Adapter,
-  map: Readonly<Record<string, string>>,
+  moduleNames: ModuleNames,
 ): Map<string, LayerPlace> {
   const { modules } = adapter
   const layers = layersOf(model)
   // PEFT's files hold no shapes: names are matched first.
   const named = new Map(layers.map((layer) => [{ ...layer, outFeatures: 0, inFeatures: 0 }, layer]))
   const wanted = Object.fromEntries(modulesOf(adapter).map((module) => [module, [0, 0] as const]))
-  const { matched, unmatched } = matchLayers([...named.keys()], wanted, { map })
+  const { matched, unmatched } = matchLayers([...named.keys()], wanted, { map: moduleNames })
   const [missing] = unmatched
   if (missing) {
     const { module, reason, candidates } = missing
@@ -89,7 +89,7 @@ export function findPlaces(
     throw new FourierFTError(
       'MODULE_NOT_FOUND',
       `${model.file}, module ${module}${whole}: ${reason}${others}; the nearest: ${candidates.join(', ') || 'none'}. ` +
-        'The option moduleNames gives modules the names of their nodes',
+        'The option moduleNames gives modules the names of their nodes, or null where the file does without them',
       { file: model.file, module, ...(tensor && { tensor }), expected: candidates, received: module },
     )
   }

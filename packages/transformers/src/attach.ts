@@ -1,5 +1,6 @@
 /** `attach`: a model of transformers.js, or the model of a pipeline, ready for adapters. */
 import { FourierFTError } from '@fourierft/core'
+import type { ModuleNames } from '@fourierft/onnxruntime'
 import type { PreTrainedModel, PretrainedModelOptions } from '@huggingface/transformers'
 import { chosenOptions, modelOf, type Origin, originOf, type PipelineLike, sessionsOf } from './library.js'
 import { ModelAdapters } from './model-adapters.js'
@@ -11,8 +12,7 @@ export interface AttachOptions {
   readonly model?: string
   /** The options it was loaded with (`revision`, `cache_dir`, …), together with `model`; `dtype` and `device` only where sessions differ in them. */
   readonly modelOptions?: PretrainedModelOptions
-  /** Module of an adapter → name of its node (MatMul, Gemm, …), for what the files do not tell. */
-  readonly moduleNames?: Readonly<Record<string, string>>
+  readonly moduleNames?: ModuleNames
   /** The native kernel: where it can be (`auto`, the default), never, or not without it. */
   readonly native?: 'auto' | boolean
 }

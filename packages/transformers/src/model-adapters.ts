@@ -1,6 +1,7 @@
 /** The adapters of one model: PEFT's verbs over all of its sessions. */
 import { type Adapter, type AdapterSource, FourierFTError } from '@fourierft/core'
 import { findLinearLayers, readModel } from '@fourierft/onnx'
+import { type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
 import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
@@ -29,7 +30,7 @@ export interface AdapterHost {
 export class ModelAdapters {
   readonly model: PreTrainedModel
   readonly #files: ModelFiles
-  readonly #moduleNames: Readonly<Record<string, string>>
+  readonly #moduleNames: ModuleNames
   readonly #parts: readonly ModelPart[]
   readonly #calls = new Calls()
   readonly #adapters = new Map<string, LoadedAdapter>()
@@ -100,7 +101,7 @@ export class ModelAdapters {
     { name = 'default', ...options }: LoadOptions = {},
   ): Promise<void> {
     this.#checkNewName(name)
-    const adapter = await readAdapter(source, options)
+    const adapter = withoutAbsent(await readAdapter(source, options), this.#moduleNames)
     const include = () => this.#include(name, adapter)
     await (this.#serves(adapter) ? include() : this.#change(include))
   }

@@ -3,7 +3,7 @@
  * `model.sessions` is a `PartSession`, which stays.
  */
 import type { Adapter } from '@fourierft/core'
-import { type AdaptedSession, createSession, type Ort } from '@fourierft/onnxruntime'
+import { type AdaptedSession, createSession, type ModuleNames, type Ort } from '@fourierft/onnxruntime'
 import type { InferenceSession } from 'onnxruntime-common'
 import { type ModelSession, ortOf } from './library.js'
 import type { ModelFiles } from './model-files.js'
@@ -22,7 +22,7 @@ export type Choice =
   | { readonly perRow: readonly (LoadedAdapter | null)[] }
 
 export interface PartOptions {
-  readonly moduleNames: Readonly<Record<string, string>>
+  readonly moduleNames: ModuleNames
   readonly native: 'auto' | boolean
 }
 

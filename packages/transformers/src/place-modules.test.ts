@@ -69,3 +69,11 @@ test('or found by the name of its node', () => {
   const parts = [session('vision_encoder', 'a.q'), session('model', 'b.q')]
   expect(placed(['q_proj'], parts, { q_proj: '/b/q/MatMul' })).toEqual({ q_proj: 'model' })
 })
+
+test('what the user says is in no session is not looked for', () => {
+  const parts = [session('model', 'encoder.layer.0.q'), session('decoder_model_merged', 'decoder.layer.0.q')]
+  expect(placed(['encoder.layer.0.q'], parts, { 'pooler.dense': null })).toEqual({
+    'encoder.layer.0.q': 'model',
+  })
+  expect(() => placed(['encoder.layer.0.q', 'pooler.dense'], parts)).toThrow(/pooler\.dense.*null/s)
+})

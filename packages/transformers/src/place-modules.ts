@@ -1,6 +1,7 @@
 /** Which of a model's sessions has which module of an adapter. */
 import { FourierFTError, nearestNames } from '@fourierft/core'
 import { type LinearLayer, matchLayers } from '@fourierft/onnx'
+import type { ModuleNames } from '@fourierft/onnxruntime'
 
 export interface PartLayers<Part> {
   readonly part: Part
@@ -12,19 +13,18 @@ export interface PartLayers<Part> {
 /**
  * A name that a session has as it is goes before one that differs in the root: `decoder.block.0` is not the `block.0` of an encoder.
  *
- * @param map module → name of its node, for what the files do not tell
  * @throws {FourierFTError} `MODULE_NOT_FOUND` for a module that no session has, or several have equally well
  */
 export function placeModules<Part>(
   modules: Iterable<string>,
   parts: readonly PartLayers<Part>[],
-  map: Readonly<Record<string, string>>,
+  moduleNames: ModuleNames,
 ): Map<string, Part> {
   // PEFT's files hold no shapes: names alone are compared here, and shapes where the layers are.
   const wanted = Object.fromEntries(Array.from(modules, (module) => [module, [0, 0] as const]))
   const matches = parts.map(({ layers, ...others }) => {
     const erased = layers.map((layer) => ({ ...layer, outFeatures: 0, inFeatures: 0 }))
-    return { ...others, matched: matchLayers(erased, wanted, { map }).matched }
+    return { ...others, matched: matchLayers(erased, wanted, { map: moduleNames }).matched }
   })
   const places = new Map<string, Part>()
   for (const module of Object.keys(wanted)) {
@@ -69,7 +69,7 @@ function notPlaced<Part>(
       : `none of the model's sessions (${parts.map(({ name }) => name).join(', ')}) has it; the nearest: ${nearest.join(', ') || 'none'}`
   return new FourierFTError(
     'MODULE_NOT_FOUND',
-    `module ${module}: ${reason}. The option moduleNames gives modules the names of their nodes`,
+    `module ${module}: ${reason}. The option moduleNames gives modules the names of their nodes, or null where the model does without them`,
     { module, expected: nearest, received: module },
   )
 }
