@@ -270,6 +270,44 @@ describe('external data', () => {
     expect((await session.run({ x })).y?.data).toEqual(sum)
   })
 
+  test('more than an ONNX file holds: refused before anything is read', async () => {
+    const bytes = 4096 * 4096 * 4
+    const names = Array.from({ length: 33 }, (_, i) => `w${i}`)
+    const model = readModel(
+      file({
+        nodes: names.map((name, i) => ({
+          opType: 'MatMul',
+          inputs: [`v${i}`, name],
+          outputs: [`v${i + 1}`],
+        })),
+        initializers: names.map((name) => ({
+          name,
+          dims: [4096, 4096],
+          dataType: DataType.float,
+          data: new Uint8Array(),
+        })),
+      }),
+    )
+    for (const [i, name] of names.entries())
+      model.graph.initializers.get(name)?.setData({ location: 'w.bin', offset: i * bytes, length: bytes })
+    const again = readModel(model.toBytes())
+    const before = again.toBytes()
+    const adapters = names.map((name) => ({
+      layer: findLinearLayers(again).find(({ weight }) => weight === name) as LinearLayer,
+      adapters: [],
+    }))
+    const unread = (): Uint8Array => {
+      throw new Error('read')
+    }
+    const bake = (layers: typeof adapters, inlineUpTo: number) =>
+      bakeBranches(again, layers, { readExternal: unread, inlineUpTo })
+    await expect(bake(adapters, bytes)).rejects.toMatchObject({ code: 'FILE_TOO_LARGE' })
+    // Outside they have room, and so have fewer of them inside.
+    await expect(bake(adapters, bytes - 1)).rejects.toThrow('read')
+    await expect(bake(adapters.slice(2), bytes)).rejects.toThrow('read')
+    expect(again.toBytes()).toEqual(before)
+  })
+
   test.each([
     ['no reader', {}, 'INVALID_OPTION'],
     ['too few bytes', { readExternal: () => new Uint8Array(3) }, 'IO_ERROR'],

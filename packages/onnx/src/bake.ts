@@ -13,7 +13,7 @@ import {
 import type { OnnxGraph, OnnxNode } from './graph.js'
 import { biasOf } from './layer-bias.js'
 import { type LinearLayer, overlap } from './linear-layers.js'
-import type { OnnxModel } from './model.js'
+import { MAX_BYTES, type OnnxModel } from './model.js'
 import { DataType } from './schema.js'
 import { BYTES, type ExternalData, type OnnxTensor } from './tensor.js'
 import { withTwins } from './twin-layers.js'
@@ -99,7 +99,7 @@ interface Copy {
  *
  * @returns the file of new external data, where weights were external and are larger than `inlineUpTo`
  * @throws {FourierFTError} `UNSUPPORTED` (quantised weights, other types than float32, float16 and bfloat16, alpha = 0),
- *   `SHAPE_MISMATCH`, `INVALID_OPTION` (no layers, one layer twice, no `readExternal`), `IO_ERROR` (it gave too few bytes), `NOT_FINITE`
+ *   `SHAPE_MISMATCH`, `FILE_TOO_LARGE` (2 GB and more, with what comes into the model), `INVALID_OPTION` (no layers, one layer twice, no `readExternal`), `IO_ERROR` (it gave too few bytes), `NOT_FINITE`
  *   (beyond the range of the weight's type)
  */
 export async function bakeBranches(
@@ -114,6 +114,7 @@ export async function bakeBranches(
   const plans = check(model, layers)
   const biases = layers.flatMap((baked) => biasPlan(baked, model.file) ?? [])
   checkLocation(model, location)
+  checkSize(model, plans, inlineUpTo)
   const merged: { plan: Plan; bytes: Uint8Array }[] = []
   for (const plan of plans) {
     const isReplaced = plan.layers.some(({ whole }) => whole)
@@ -255,7 +256,7 @@ async function readStored(
   readExternal: ReadExternal | undefined,
 ): Promise<Uint8Array> {
   const { location, offset } = external as ExternalData
-  const length = dims.reduce((product, size) => product * size, BYTES.get(dataType) ?? 0)
+  const length = bytesOf(dims, dataType)
   if (!readExternal)
     throw new FourierFTError(
       'INVALID_OPTION',
@@ -328,6 +329,26 @@ function checkLocation({ file, graph }: OnnxModel, location: string): void {
       `${file} keeps weights in ${location} already; choose another location for the merged ones.`,
       { file, option: 'location', received: location },
     )
+}
+
+/** Before any weight is read: what was external or in another weight's place may not fit into one ONNX file. */
+function checkSize({ file, size }: OnnxModel, plans: readonly Plan[], inlineUpTo: number): void {
+  const added = plans.map(({ tensor, copy }) => {
+    const bytes = bytesOf(tensor.dims, copy?.dataType ?? tensor.dataType)
+    const isInside = !tensor.external || bytes <= inlineUpTo
+    return isInside && (tensor.external || copy) ? bytes : 0
+  })
+  const merged = added.reduce((sum, bytes) => sum + bytes, size)
+  if (merged > MAX_BYTES)
+    throw new FourierFTError(
+      'FILE_TOO_LARGE',
+      `${file} would have ${merged} bytes with its merged weights inside, but an ONNX file ends at 2 GB. Merge fewer layers, leave the weights external (inlineUpTo of bakeBranches), or keep the adapter beside them.`,
+      { file, expected: MAX_BYTES, received: merged },
+    )
+}
+
+function bytesOf(dims: readonly number[], dataType: number): number {
+  return dims.reduce((product, size) => product * size, BYTES.get(dataType) ?? 0)
 }
 
 function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: Set<string>): Plan {

@@ -19,7 +19,7 @@ export interface OnnxFunction {
 }
 
 /** Protobuf's own limit for one message. */
-const MAX_BYTES = 2 ** 31 - 1
+export const MAX_BYTES = 2 ** 31 - 1
 
 export class OnnxModel {
   readonly file: string
