@@ -106,9 +106,10 @@ export class ModelPart {
   /** The session as it was before it was adapted: itself, or one of its bits. */
   async restore(): Promise<InferenceSession> {
     if (this.#adapted === undefined) return this.#own
-    await this.#adapted.release()
     const { InferenceSession } = await ortOf(this.#own)
+    // Nothing is given up before the files are found.
     const { model, options } = await this.#files.origin(this.name)
+    await this.#adapted.release()
     const session =
       typeof model === 'string'
         ? await InferenceSession.create(model, options)
