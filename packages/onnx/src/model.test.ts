@@ -11,7 +11,7 @@ const folder = new URL('__fixtures__/', import.meta.url)
 const fixtures = readdirSync(folder)
   .filter((name) => name.endsWith('.onnx'))
   .map((name) => ({ name, bytes: new Uint8Array(readFileSync(new URL(name, folder))) }))
-/** For the full count of the promise: FOURIERFT_FUZZ=100000. */
+/** For the full count: FOURIERFT_FUZZ=100000. */
 const MUTANTS = Number(process.env.FOURIERFT_FUZZ ?? 10_000)
 
 /** y = x·w, with unknown fields in the model and in the graph. */
