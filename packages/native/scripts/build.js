@@ -6,7 +6,7 @@
 //   node scripts/build.js --cuda-host    the addon, and the CUDA kernels' source for the CPU (Linux): tests
 
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync } from 'node:fs'
+import { copyFileSync, existsSync, renameSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { include_dir as headers } from 'node-api-headers'
@@ -38,8 +38,14 @@ function buildCuda() {
   // CMake itself would go on with those of the first time.
   const architectures = wished ? `-DCMAKE_CUDA_ARCHITECTURES=${wished}` : '-UCMAKE_CUDA_ARCHITECTURES'
   const problem = cmake(build, ['-DFOURIERFT_CUDA=ON', architectures], ['--target', 'fourierft-cuda'])
-  if (problem === undefined) copyFileSync(join(build, CUDA_LIBRARY), join(root, 'build', CUDA_LIBRARY))
+  if (problem === undefined) install(join(build, CUDA_LIBRARY), join(root, 'build', CUDA_LIBRARY))
   return problem
+}
+
+/** A process that has the old library loaded keeps it: a file that is written over would change under it. */
+function install(from, to) {
+  copyFileSync(from, `${to}.new`)
+  renameSync(`${to}.new`, to)
 }
 
 function cmake(build, definitions, target = []) {
@@ -73,6 +79,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   } else if (!flags.includes('--cuda')) {
     const name = `${process.platform}-${process.arch}${process.platform === 'linux' && !isGlibc ? '-musl' : ''}`
     const platform = join(root, 'platforms', name, 'fourierft.node')
-    if (existsSync(dirname(platform))) copyFileSync(addonFile, platform)
+    if (existsSync(dirname(platform))) install(addonFile, platform)
   }
 }
