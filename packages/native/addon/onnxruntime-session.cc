@@ -10,6 +10,10 @@
 #include <utility>
 #include <vector>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "cuda-library.h"
 #include "library.h"
 #include "onnxruntime-api.h"
@@ -308,6 +312,14 @@ void append_cuda(Handle session_options, const std::vector<std::string>& setting
   }
 }
 
+// Gives the system back what sessions before have freed. glibc keeps it for the thread that took it, which need not be the one that makes the
+// next session: a model that is opened anew would take its memory twice.
+void return_freed_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
+
 using SharedSession = std::shared_ptr<Session>;
 
 struct Creation : Job {
@@ -323,6 +335,7 @@ struct Creation : Job {
     const CudaLibrary* cuda = cuda_library.empty() ? nullptr : &onnxruntime::cuda_library(cuda_library);
     if (cuda != nullptr && cuda->is_on_device()) append_cuda(options.get(), cuda_settings);
     check(api.AddCustomOpDomain(options.get(), operator_domain(cuda)));
+    return_freed_memory();
     if (path.empty()) {
       check(api.CreateSessionFromArray(environment, model.data, model.size, options.get(), &session->handle));
     } else {
