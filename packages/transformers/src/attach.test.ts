@@ -142,8 +142,32 @@ describe.each([true, false])('native: %s', (native) => {
     expect(await adapters.mergeAndUnload()).toBe(extract.model)
     expect(extract.model.sessions).not.toBe(sessions)
     expectNear((await extract(TEXT)).data, a, 2 * 48)
-    expect(() => adapters.listAdapters()).not.toThrow()
+    expect([adapters.listAdapters(), adapters.activeAdapters, adapters.mergedAdapters]).toEqual([[], [], []])
     expect((await errorOf(adapters.loadAdapter(adapterFor(3)))).code).toBe('INVALID_STATE')
+    // Sessions for other adapters would be made of the files, which have nothing of what was merged.
+    expect((await errorOf(attach(extract))).message).toMatch(/mergeAndUnload/)
+  })
+
+  test('verbs that are called while adapters are being merged are not overtaken by it', async () => {
+    const extract = await extractor()
+    const { data: base } = await extract(TEXT)
+    const adapters = await attach(extract, { native })
+    await adapters.loadAdapter(adapterFor(1), { name: 'a' })
+    await adapters.loadAdapter(adapterFor(2), { name: 'b' })
+    const { data: a } = await extract(TEXT)
+    for (const verb of ['mergeAdapter', 'mergeAndUnload'] as const) {
+      const merging = errorOf(adapters[verb]())
+      expect(() => adapters.withAdapterPerRow(['b'], () => extract(TEXT))).toThrow(/being merged/)
+      adapters.setAdapter([])
+      const { data } = await extract(TEXT)
+      expect((await merging).code).toBe('INVALID_STATE')
+      expect(adapters.mergedAdapters).toEqual([])
+      expect(data).toEqual(base)
+      expect((await extract(TEXT)).data).toEqual(base)
+      adapters.setAdapter('a')
+      expect((await extract(TEXT)).data).toEqual(a)
+    }
+    await adapters.withAdapterPerRow(['b'], () => extract(TEXT))
   })
 
   test('calls at once with different adapters are each right', async () => {

@@ -3,7 +3,7 @@ import { FourierFTError } from '@fourierft/core'
 import type { ModuleNames } from '@fourierft/onnxruntime'
 import type { PreTrainedModel, PretrainedModelOptions } from '@huggingface/transformers'
 import { chosenOptions, modelOf, type Origin, originOf, type PipelineLike, sessionsOf } from './library.js'
-import { ModelAdapters } from './model-adapters.js'
+import { isMergedForGood, ModelAdapters } from './model-adapters.js'
 import { ModelFiles } from './model-files.js'
 import { PartSession } from './model-part.js'
 
@@ -22,7 +22,7 @@ export interface AttachOptions {
  *
  * @param target a pipeline or a model
  * @throws {FourierFTError} `INVALID_OPTION` for what is neither, or where the option `model` is needed; `UNSUPPORTED` for a model without
- *   sessions; `INVALID_STATE` for one that is attached already
+ *   sessions; `INVALID_STATE` for one that is attached already, or has adapters in its weights since `mergeAndUnload`
  */
 export async function attach(
   target: PipelineLike | PreTrainedModel,
@@ -40,6 +40,12 @@ export async function attach(
     throw new FourierFTError(
       'INVALID_STATE',
       'the model is attached already; use the object that attach() gave, or detach() it first',
+    )
+  // Its files have the weights of before, and sessions are made of files.
+  if (isMergedForGood(model))
+    throw new FourierFTError(
+      'INVALID_STATE',
+      'mergeAndUnload() has left adapters in the weights of this model; load the model once more to attach that',
     )
   if (sessionsOf(model).size === 0)
     throw new FourierFTError(

@@ -27,6 +27,14 @@ export interface AdapterHost {
   readonly options: PartOptions
 }
 
+/** Models whose weights are no longer those of their files. */
+const merged = new WeakSet<PreTrainedModel>()
+
+/** Whether `mergeAndUnload` has left adapters in the model's weights. */
+export function isMergedForGood(model: PreTrainedModel): boolean {
+  return merged.has(model)
+}
+
 export class ModelAdapters {
   readonly model: PreTrainedModel
   readonly #files: ModelFiles
@@ -42,6 +50,10 @@ export class ModelAdapters {
   #enabled = true
   #perRow: readonly (LoadedAdapter | null)[] | undefined
   #detached = false
+  /** Counts what must not be missed while adapters are being merged. */
+  #changes = 0
+  /** How many changes are under way after which rows of a batch cannot have adapters of their own. */
+  #endingRows = 0
 
   /** `attach` makes these. */
   constructor({ model, pipeline, files, options }: AdapterHost) {
@@ -156,15 +168,18 @@ export class ModelAdapters {
    * Adds ΔW of the active adapters (or of the named ones) to the weights: sessions of the merged model, which cost nothing over the base
    * model. The others are kept, for `unmergeAdapter`; `mergeAndUnload` keeps one of each.
    *
-   * @throws {FourierFTError} `INVALID_STATE` (merged already, disabled, no adapter), `ADAPTER_NOT_FOUND`, `NOT_FINITE`, `UNSUPPORTED` for
-   *   quantised weights; nothing is changed then
+   * @throws {FourierFTError} `INVALID_STATE` (merged already, disabled, no adapter; another verb was called meanwhile), `ADAPTER_NOT_FOUND`,
+   *   `NOT_FINITE`, `UNSUPPORTED` for quantised weights; nothing is changed then
    */
   async mergeAdapter(names: string | readonly string[] = this.activeAdapters): Promise<void> {
     this.#checkMergeable(names)
-    await this.#change(async () => {
+    const changes = this.#changes
+    await this.#changeEndingRows(async () => {
+      this.#checkUnchangedSince(changes)
       const adapters = this.#checkMergeable(names)
       try {
         for (const part of this.#parts) await part.merge(adapters)
+        this.#checkUnchangedSince(changes)
         this.#merged = adapters
       } catch (error) {
         for (const { adapted } of this.#parts) adapted?.unmergeAdapter()
@@ -176,6 +191,7 @@ export class ModelAdapters {
   /** The base model's own weights again, and the active adapters beside them. Without effect where nothing is merged. */
   unmergeAdapter(): void {
     this.#checkAttached()
+    this.#changes++
     if (this.#merged.length === 0) return
     this.#merged = []
     for (const { adapted } of this.#parts) adapted?.unmergeAdapter()
@@ -187,12 +203,15 @@ export class ModelAdapters {
    * @throws {FourierFTError} as `mergeAdapter`
    */
   async mergeAndUnload(): Promise<PreTrainedModel> {
+    const changes = this.#changes
     // Where one of several sessions cannot be merged none is to be.
     if (this.#merged.length === 0 && this.#parts.length > 1) await this.mergeAdapter()
     if (this.#merged.length === 0) this.#checkMergeable(this.activeAdapters)
-    await this.#change(async () => {
+    await this.#changeEndingRows(async () => {
+      this.#checkUnchangedSince(changes)
       const adapters = this.#merged.length > 0 ? this.#merged : this.#checkMergeable(this.activeAdapters)
       await this.#leave((part) => part.mergeForGood(adapters))
+      merged.add(this.model)
     })
     return this.model
   }
@@ -202,11 +221,13 @@ export class ModelAdapters {
    * disabled each row is the base model's, as in PEFT; after `setAdapter([])`, where none is active, rows have theirs.
    *
    * @param names an adapter for each of equal parts of the batch (usually each row), null for the base model
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged; the call throws `INVALID_OPTION` for a batch that cannot be
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged or being merged; the call throws `INVALID_OPTION` for a batch that cannot be
    *   divided so
    */
   withAdapterPerRow<T>(names: readonly (string | null)[], run: () => T): T {
     this.#checkUnmerged()
+    if (this.#endingRows > 0)
+      throw invalidState('the adapters are being merged, or the model is being detached; await that first')
     const before = this.#perRow
     this.#perRow = names.map((name) => (name === null ? null : this.#adapter(name)))
     try {
@@ -222,7 +243,7 @@ export class ModelAdapters {
    */
   async detach(): Promise<void> {
     this.#checkAttached()
-    await this.#change(() => this.#leave((part) => part.restore()))
+    await this.#changeEndingRows(() => this.#leave((part) => part.restore()))
   }
 
   /** Files are read once, calls wait. */
@@ -230,11 +251,24 @@ export class ModelAdapters {
     return this.#calls.change(() => this.#files.during(work))
   }
 
+  /** A call with rows would wait for it, and find no adapters for them then. */
+  async #changeEndingRows(work: () => Promise<void>): Promise<void> {
+    this.#endingRows++
+    try {
+      await this.#change(work)
+    } finally {
+      this.#endingRows--
+    }
+  }
+
   async #leave(session: (part: ModelPart) => Promise<InferenceSession>): Promise<void> {
     this.#checkAttached()
     const sessions = []
     for (const part of this.#parts) sessions.push([part.name, await session(part)] as const)
     this.#detached = true
+    this.#adapters.clear()
+    this.#active = []
+    this.#merged = []
     this.#restore()
     for (const [name, each] of sessions) this.model.sessions[name] = each
   }
@@ -318,6 +352,15 @@ export class ModelAdapters {
   }
 
   #named(names: string | readonly string[]): LoadedAdapter[] {
+    if (typeof names !== 'string' && !Array.isArray(names))
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        'names: expected the name of an adapter, or an array of names',
+        {
+          option: 'names',
+          received: names,
+        },
+      )
     return [...new Set(typeof names === 'string' ? [names] : names)].map((name) => this.#adapter(name))
   }
 
@@ -327,6 +370,11 @@ export class ModelAdapters {
     const adapters = this.#named(names)
     if (adapters.length > 0) return adapters
     throw invalidState('no adapter is active; call setAdapter() or name the adapters to merge')
+  }
+
+  #checkUnchangedSince(changes: number): void {
+    if (this.#changes !== changes)
+      throw invalidState('the adapters were changed while they were being merged; merge them again')
   }
 
   #checkUnmerged(): void {
