@@ -1,4 +1,4 @@
-/** Measurements in a process of their own, the one way to know what something takes from the start, and the most that it takes at once. */
+/** Measurements in processes of their own: the one way to have memory as one wants it, and to know what something takes from the start, and the most that it takes at once. */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -13,9 +13,23 @@ export function inFreshProcess<Result>(
   ...args: readonly (string | number | boolean)[]
 ): Result {
   const command = ['--expose-gc', fileURLToPath(module), ...args.map(String)]
-  const { stdout, stderr, status } = spawnSync(process.execPath, command, { encoding: 'utf8' })
+  // Pages as users have them.
+  const env = { ...process.env, GLIBC_TUNABLES: '' }
+  const { stdout, stderr, status } = spawnSync(process.execPath, command, { encoding: 'utf8', env })
   if (status !== 0) throw new Error(`the measurement ${args.join(' ')} failed: ${stderr}`)
   return JSON.parse(stdout.trim().split('\n').at(-1) as string) as Result
+}
+
+/**
+ * Runs a module of the benchmarks as a program that prints, with huge pages, for which the C library (glibc) asks: in small ones two sessions of
+ * one model differ by up to a fifth, by the places in memory that their weights happen to get.
+ */
+export function printInHugePages(module: string, argument: string): void {
+  const { status } = spawnSync(process.execPath, [fileURLToPath(module), argument], {
+    stdio: 'inherit',
+    env: { ...process.env, GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' },
+  })
+  if (status !== 0) process.exitCode = 1
 }
 
 export interface Costs {

@@ -2,11 +2,10 @@
  * What a hundred adapters of one model take, and what a session takes until its first run is done: memory and time. Each case runs in a fresh
  * process, this file being its program.
  */
-import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { createSession } from '@fourierft/onnxruntime'
 import * as ort from 'onnxruntime-node'
+import { type Costs, inFreshProcess, measureCosts } from './fresh-process.js'
 import { moduleOf, noise, servingModel } from './layer-chain.js'
 import { type Effort, formatRatio, median, printSection, ratio } from './measure.js'
 import { randomAdapter } from './random-adapter.js'
@@ -28,12 +27,6 @@ interface Held {
   readonly resident: number
 }
 
-interface Costs {
-  readonly milliseconds: number
-  /** Bytes. */
-  readonly peak: number
-}
-
 /** @param kernels whether to measure the native one, the portable function */
 export function printAdapterMemory(effort: Effort, kernels: readonly boolean[]): void {
   const count = effort === 'quick' ? 20 : 100
@@ -45,7 +38,7 @@ export function printAdapterMemory(effort: Effort, kernels: readonly boolean[]):
   const bytes = ((count * BERT.layers * N * 4) / MIB).toFixed(1)
   for (const native of kernels) {
     const found = Array.from({ length: effort === 'quick' ? 1 : 3 }, () =>
-      inProcess<Held>('adapters', native, count),
+      inFreshProcess<Held>(import.meta.url, 'adapters', native, count),
     )
     const [heap, resident] = (['heap', 'resident'] as const).map(
       (kind) => median(found.map((one) => one[kind])) / MIB,
@@ -65,7 +58,7 @@ export function printStartUp(effort: Effort, model: string, hasNative: boolean):
   )
   const names = START_UPS.filter((name) => name !== 'native' || hasNative)
   const rounds = Array.from({ length: effort === 'quick' ? 1 : 5 }, () =>
-    names.map((name) => inProcess<Costs>('start', name, model)),
+    names.map((name) => inFreshProcess<Costs>(import.meta.url, 'start', name, model)),
   )
   const of = (name: number, cost: keyof Costs) => rounds.map((round) => round[name][cost])
   for (const [i, name] of names.entries())
@@ -74,17 +67,6 @@ export function printStartUp(effort: Effort, model: string, hasNative: boolean):
         `  ${name.padEnd(30)}time ${formatRatio(ratio(of(i, 'milliseconds'), of(0, 'milliseconds')))}   ` +
           `peak ${formatRatio(ratio(of(i, 'peak'), of(0, 'peak')))} (plain: ${(median(of(0, 'peak')) / MIB).toFixed(0)} MiB)`,
       )
-}
-
-function inProcess<Result>(...args: readonly unknown[]): Result {
-  const { stdout, stderr, status } = spawnSync(
-    process.execPath,
-    ['--expose-gc', fileURLToPath(import.meta.url), ...args.map(String)],
-    // Pages as users have them.
-    { encoding: 'utf8', env: { ...process.env, GLIBC_TUNABLES: '' } },
-  )
-  if (status !== 0) throw new Error(`the measurement ${args.join(' ')} failed: ${stderr}`)
-  return JSON.parse(stdout.trim().split('\n').at(-1) as string) as Result
 }
 
 async function adapters(native: boolean, count: number): Promise<Held> {
@@ -121,21 +103,16 @@ async function adapters(native: boolean, count: number): Promise<Held> {
 async function start(name: StartUp, path: string): Promise<Costs> {
   const adapter = encoderAdapter(path)
   const feeds = encoderFeeds(1, 16)
-  // Linux alone can set the high-water mark back.
-  const mark = '/proc/self/clear_refs'
-  if (existsSync(mark)) writeFileSync(mark, '5')
-  const before = process.memoryUsage.rss()
-  const cpu = process.cpuUsage()
-  const session =
-    name === 'plain'
-      ? await ort.InferenceSession.create(path, ONE_THREAD)
-      : await createSession(path, { ...ONE_THREAD, native: name === 'native', adapters: adapter })
-  await session.run(feeds)
-  const { user, system } = process.cpuUsage(cpu)
-  const peak = existsSync(mark)
-    ? Number(readFileSync('/proc/self/status', 'utf8').match(/^VmHWM:\s+(\d+) kB$/m)?.[1]) * 1024
-    : process.resourceUsage().maxRSS * 1024
-  return { milliseconds: (user + system) / 1000, peak: peak - before }
+  const { costs, result } = await measureCosts(async () => {
+    const session =
+      name === 'plain'
+        ? await ort.InferenceSession.create(path, ONE_THREAD)
+        : await createSession(path, { ...ONE_THREAD, native: name === 'native', adapters: adapter })
+    await session.run(feeds)
+    return session
+  })
+  await result.release()
+  return costs
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -5,11 +5,11 @@
  * Everything computes on one thread and is measured by the processor's time, which a busy machine disturbs least. A layer is one of a chain of
  * layers with their own weights, so that neither what a run costs nor a cache that holds a single weight is what is measured.
  */
-import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { DOMAIN } from '@fourierft/onnx'
 import { type AdaptedSession, createSession, registerFourierFTBackend } from '@fourierft/onnxruntime'
 import * as ort from 'onnxruntime-node'
+import { printInHugePages } from './fresh-process.js'
 import {
   branchesModel,
   type Chain,
@@ -35,16 +35,8 @@ interface Size extends Chain {
   readonly tokens: number
 }
 
-/**
- * In a process of its own, whose C library (glibc) asks for huge pages: in small ones two sessions of one model differ by up to a fifth, by
- * the places in memory that their weights happen to get.
- */
 export async function benchmarkOnnxRuntime(effort: Effort): Promise<void> {
-  const { status } = spawnSync(process.execPath, [fileURLToPath(import.meta.url), effort], {
-    stdio: 'inherit',
-    env: { ...process.env, GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' },
-  })
-  if (status !== 0) process.exitCode = 1
+  printInHugePages(import.meta.url, effort)
 }
 
 async function measure(effort: Effort): Promise<void> {

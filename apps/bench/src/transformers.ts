@@ -3,11 +3,13 @@
  * function, beside the plain pipeline and the merged model. Everything computes on one thread and is measured by the processor's time.
  */
 import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
 import type { Adapter } from '@fourierft/core'
 import { createSession } from '@fourierft/onnxruntime'
 import { attach } from '@fourierft/transformers'
 import { env, LogLevel, pipeline } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-node'
+import { printInHugePages } from './fresh-process.js'
 import { servingModel } from './layer-chain.js'
 import { type Clock, type Effort, printRatios, printSection } from './measure.js'
 import { ModelFolders, text, trainedAdapter } from './model-folders.js'
@@ -38,6 +40,10 @@ interface Subject {
 }
 
 export async function benchmarkTransformers(effort: Effort): Promise<void> {
+  printInHugePages(import.meta.url, effort)
+}
+
+async function measure(effort: Effort): Promise<void> {
   const kernels = (await hasNativeKernel()) ? (['native', 'portable'] as const) : (['portable'] as const)
   console.log(`\ntransformers\ntransformers.js ${env.version}, float32, one thread`)
   const folders = new ModelFolders()
@@ -116,10 +122,10 @@ type Kernels = readonly ('native' | 'portable')[]
 async function printCalls(effort: Effort, title: string, subject: Subject, kernels: Kernels): Promise<void> {
   printSection(
     title,
-    'a call, as a multiple of the plain pipeline’s. inactive: attached, adapters disabled; merged: mergeAdapter()',
+    'a call, as a multiple of the plain pipeline’s. again: a second plain one; inactive: attached, adapters disabled; merged: mergeAdapter()',
   )
   const { adapters, batches } = subject
-  const plain = await load(subject)
+  const [plain, again] = [await load(subject), await load(subject)]
   const attached = await Promise.all(
     kernels.map(async (kernel) => ({ kernel, ...(await loadAttached(subject, kernel)) })),
   )
@@ -131,6 +137,7 @@ async function printCalls(effort: Effort, title: string, subject: Subject, kerne
       name,
       [
         { name: 'plain', run: () => plain.call(texts) },
+        { name: 'again', run: () => again.call(texts) },
         ...attached.flatMap(({ kernel, verbs, call }) => [
           {
             name: `inactive, ${kernel}`,
@@ -169,7 +176,7 @@ async function printCalls(effort: Effort, title: string, subject: Subject, kerne
         ...(effort === 'full' && kernel === 'native' && { goal: 1.15 }),
       })),
     )
-  for (const { dispose } of [plain, merged, ...attached]) await dispose()
+  for (const { dispose } of [plain, again, merged, ...attached]) await dispose()
 }
 
 async function printSwitching(effort: Effort, subject: Subject, kernels: Kernels): Promise<void> {
@@ -249,3 +256,5 @@ async function loadAttached(subject: Subject, kernel: 'native' | 'portable') {
     await verbs.loadAdapter(adapter, { name: `adapter${i}` })
   return { verbs, call, dispose }
 }
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await measure(process.argv[2] as Effort)
