@@ -294,6 +294,15 @@ test('an ONNX Runtime that cannot be imported, as in a bundle, is reached throug
   vi.restoreAllMocks()
 })
 
+test('a model that is disposed of while an adapter comes', async () => {
+  const classify = await classifier()
+  const adapters = await attach(classify)
+  const loading = errorOf(adapters.loadAdapter(adapterFor(1)))
+  await classify.dispose()
+  for (const error of [await loading, await errorOf(adapters.loadAdapter(adapterFor(1)))])
+    expect(error).toMatchObject({ code: 'INVALID_STATE', message: expect.stringMatching(/disposed/) })
+})
+
 test('a deleted adapter and a model that is disposed of at once', async () => {
   const classify = await pipeline('text-classification', 'tiny-bert', { dtype: 'fp32' })
   const adapters = await attach(classify)

@@ -2,7 +2,7 @@
  * One of the sessions of a model: transformers.js's own until an adapter has layers in it, an adapted one from then on. What stands in
  * `model.sessions` is a `PartSession`, which stays.
  */
-import type { Adapter } from '@fourierft/core'
+import { type Adapter, invalidState } from '@fourierft/core'
 import { type AdaptedSession, createSession, type ModuleNames, type Ort } from '@fourierft/onnxruntime'
 import type { InferenceSession } from 'onnxruntime-common'
 import { type ModelSession, ortOf } from './library.js'
@@ -35,6 +35,7 @@ export class ModelPart {
   readonly #files: ModelFiles
   readonly #options: PartOptions
   #adapted: AdaptedSession | undefined
+  #released = false
 
   constructor(name: string, own: InferenceSession, files: ModelFiles, options: PartOptions) {
     this.name = name
@@ -62,9 +63,12 @@ export class ModelPart {
     return this.#adapted?.serves(adapter) ?? false
   }
 
-  /** @throws {FourierFTError} what `AdaptedSession.loadAdapter` throws; nothing is changed then */
+  /** @throws {FourierFTError} `INVALID_STATE` after `release`, what `AdaptedSession.loadAdapter` throws; nothing is changed then */
   async load(id: string, adapter: Adapter): Promise<void> {
+    this.#checkLive()
     this.#adapted ??= await this.#adapt()
+    // Released while the files were looked for: no session is to be made any more.
+    this.#checkLive()
     await this.#adapted.loadAdapter(adapter, { name: id })
   }
 
@@ -79,6 +83,16 @@ export class ModelPart {
     // What is set when the run begins is what it applies.
     this.choose(choice.added)
     return session.run(...args)
+  }
+
+  /** What transformers.js does when the model is disposed of. */
+  release(): Promise<void> {
+    this.#released = true
+    return this.session.release()
+  }
+
+  #checkLive(): void {
+    if (this.#released) throw invalidState('the model was disposed of; load it once more')
   }
 
   /** Sets those of the adapters that have layers here. @throws {FourierFTError} as `AdaptedSession.setAdapter` */
@@ -165,6 +179,6 @@ export class PartSession implements ModelSession {
   }
 
   release(): Promise<void> {
-    return this.part.session.release()
+    return this.part.release()
   }
 }
