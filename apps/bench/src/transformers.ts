@@ -1,15 +1,14 @@
 /**
  * Measurements of `@fourierft/transformers` in Node: pipelines of transformers.js with adapters, on the native kernel and by the portable
  * function, beside the plain pipeline and the merged model. Everything computes on one thread and is measured by the processor's time.
+ * Memory is as users have it, without huge pages: where a session keeps its weights is part of what it costs.
  */
 import { createRequire } from 'node:module'
-import { fileURLToPath } from 'node:url'
 import type { Adapter } from '@fourierft/core'
 import { createSession } from '@fourierft/onnxruntime'
 import { attach } from '@fourierft/transformers'
 import { env, LogLevel, pipeline } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-node'
-import { printInHugePages } from './fresh-process.js'
 import { servingModel } from './layer-chain.js'
 import { type Clock, type Effort, printRatios, printSection } from './measure.js'
 import { ModelFolders, text, trainedAdapter } from './model-folders.js'
@@ -40,10 +39,6 @@ interface Subject {
 }
 
 export async function benchmarkTransformers(effort: Effort): Promise<void> {
-  printInHugePages(import.meta.url, effort)
-}
-
-async function measure(effort: Effort): Promise<void> {
   const kernels = (await hasNativeKernel()) ? (['native', 'portable'] as const) : (['portable'] as const)
   console.log(`\ntransformers\ntransformers.js ${env.version}, float32, one thread`)
   const folders = new ModelFolders()
@@ -256,5 +251,3 @@ async function loadAttached(subject: Subject, kernel: 'native' | 'portable') {
     await verbs.loadAdapter(adapter, { name: `adapter${i}` })
   return { verbs, call, dispose }
 }
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) await measure(process.argv[2] as Effort)
