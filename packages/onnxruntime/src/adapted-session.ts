@@ -13,6 +13,7 @@ import {
 } from '@fourierft/core'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type { AdaptedGraph, Choice } from './adapted-graph.js'
+import { feedsError } from './feeds-error.js'
 import {
   EMPTY_PLAN,
   findPlaces,
@@ -172,8 +173,9 @@ export class AdaptedSession {
    * Runs the model with the adapters that are active now: what is set later changes nothing about a run that was begun. Arguments and
    * result are those of ONNX Runtime's `InferenceSession.run`.
    *
-   * @throws {FourierFTError} `INVALID_STATE` after `release`; for `adapters` in the options `ADAPTER_NOT_FOUND`, `INVALID_STATE` while
-   *   merged, and `INVALID_OPTION` where the batch cannot be divided into that many equal parts
+   * @throws {FourierFTError} `INVALID_OPTION` and `SHAPE_MISMATCH` for feeds that ONNX Runtime refuses, `INVALID_STATE` after `release`; for
+   *   `adapters` in the options `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged, and `INVALID_OPTION` where the batch cannot be divided into
+   *   that many equal parts
    */
   run(feeds: Feeds, options?: RunOptions): Promise<InferenceSession.ReturnType>
   run(feeds: Feeds, fetches: Fetches, options?: RunOptions): Promise<InferenceSession.ReturnType>
@@ -200,7 +202,11 @@ export class AdaptedSession {
       isFetches
         ? graph.session.run(all, fetchesOrOptions as Fetches, runOptions)
         : graph.session.run(all, runOptions)
-    return graph.run(() => (this.#parts.runsAlone ? this.#afterLastRun(run) : run()))
+    try {
+      return await graph.run(() => (this.#parts.runsAlone ? this.#afterLastRun(run) : run()))
+    } catch (error) {
+      throw error instanceof FourierFTError ? error : (feedsError(feeds, this.#signature, error) ?? error)
+    }
   }
 
   /**
@@ -418,7 +424,7 @@ export class AdaptedSession {
       return { added: this.#enabled ? this.#active.map((name) => this.#adapter(name)) : [] }
     const adapters = this.#checkRows('adapters', perRow)
     const batch = this.inputNames
-      .map((name) => (feeds[name] as Tensor | undefined)?.dims)
+      .map((name) => (feeds?.[name] as Tensor | undefined)?.dims)
       .find((dims) => dims !== undefined && dims.length > 0)?.[0]
     if (perRow.length === 0 || (batch !== undefined && batch % perRow.length !== 0))
       throw new FourierFTError(

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { type Adapter, createAdapter, createConfig, FourierFTError, type Shape } from '@fourierft/core'
 import { createModel, DataType, type NewNode, readModel } from '@fourierft/onnx'
 import * as ort from 'onnxruntime-node'
+import * as web from 'onnxruntime-web'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { SHAPES, twoLayers } from './__fixtures__/two-layers.js'
 import type { AdaptedSession } from './adapted-session.js'
@@ -57,6 +58,18 @@ function oneNode(node: Partial<NewNode>, { opset = 17, domain = '' } = {}): Uint
     { opset },
   )
   if (domain !== '') model.addOpsetImport(domain, 1)
+  return model.toBytes()
+}
+
+/** y = (x · mask)·w */
+function maskedLayer(): Uint8Array {
+  const model = readModel(oneNode({ inputs: ['masked', 'w'] }))
+  const [product] = model.graph.nodes
+  if (!product) throw new Error('the model has lost its node')
+  model.graph.insertBefore(product, [
+    { name: '/Mul', opType: 'Mul', inputs: ['x', 'mask'], outputs: ['masked'] },
+  ])
+  model.graph.addInput({ name: 'mask', dataType: DataType.float, dims: ['batch', 'tokens', 1] })
   return model.toBytes()
 }
 
@@ -162,7 +175,12 @@ describe('adapters and runs', () => {
       'MODULE_NOT_FOUND',
       /block\.first/,
     ],
-    ['of other shapes', { 'block.first': [20, 13] }, 'SHAPE_MISMATCH', /block.first.*\[20, 13\]/],
+    [
+      'of other shapes',
+      { 'block.first': [20, 13] },
+      'SHAPE_MISMATCH',
+      /^the model, module block.first: the layer \/block\/first\/MatMul is \[20, 12\].*\[20, 13\]$/,
+    ],
   ] as const)('an adapter %s', async (_, shapes, code, message) => {
     const adapted = await session()
     const before = await outputOf(adapted)
@@ -172,7 +190,10 @@ describe('adapters and runs', () => {
     expect(error.message).toMatch(message)
     expect(adapted.listAdapters()).toEqual(['a'])
     expect(await outputOf(adapted)).toEqual(before)
-    expect((await errorOf(createSession(twoLayers(), { adapters: bad }))).code).toBe(code)
+    expect(await errorOf(createSession(twoLayers(), { adapters: bad }))).toMatchObject({
+      code,
+      message: expect.stringMatching(message),
+    })
   })
 
   test('names: taken, empty, unknown', async () => {
@@ -218,15 +239,88 @@ describe('adapters and runs', () => {
     expect(await outputOf(adapted)).toEqual(before)
   })
 
-  test('feeds: missing, of another type, of another shape', async () => {
+  test.each([
+    ['the native kernel', { native: true }, ort],
+    ['the portable function', { native: false }, ort],
+    ['wasm', { ort: web }, web],
+  ] as const)('feeds of %s', async (_, options, { Tensor }) => {
+    web.env.wasm.numThreads = 1
+    const adapted = await createSession(maskedLayer(), { ...options, adapters: oneLayer })
+    open.push(adapted)
+    const floats = (...dims: number[]) =>
+      new Tensor('float32', new Float32Array(dims.reduce((size, dim) => size * dim)).fill(0.5), dims)
+    const good = { x: floats(2, 3, 12), mask: floats(2, 3, 1) }
+    const run = async () => (await adapted.run(good)).y?.data
+    const before = await run()
+    const wrong: [unknown, FourierFTError['code'], string | undefined, RegExp][] = [
+      [{}, 'INVALID_OPTION', 'x', /^input x is missing; expected x, mask; received none/],
+      [{ ...good, mask: undefined }, 'INVALID_OPTION', 'mask', /^input mask is missing.*received x$/],
+      [{ x: good.x, Mask: good.mask }, 'INVALID_OPTION', 'mask', /received x, Mask$/],
+      [
+        { ...good, x: [1, 2] },
+        'INVALID_OPTION',
+        'x',
+        /^input x: expected a tensor, float32 \[batch, tokens, 12\]/,
+      ],
+      [{ ...good, x: null }, 'INVALID_OPTION', 'x', /received null/],
+      [
+        { ...good, x: new Tensor('float64', new Float64Array(72), [2, 3, 12]) },
+        'INVALID_OPTION',
+        'x',
+        /float32 .* received float64 \[2, 3, 12\]/,
+      ],
+      [
+        { ...good, x: floats(2, 3, 11) },
+        'SHAPE_MISMATCH',
+        'x',
+        /\[batch, tokens, 12\]; received float32 \[2, 3, 11\]/,
+      ],
+      [
+        { ...good, mask: floats(2, 3) },
+        'SHAPE_MISMATCH',
+        'mask',
+        /\[batch, tokens, 1\]; received float32 \[2, 3\]/,
+      ],
+      [
+        { ...good, mask: floats(5, 3, 1) },
+        'SHAPE_MISMATCH',
+        'mask',
+        /but batch is 2 in input x. ONNX Runtime: /,
+      ],
+      [good.x, 'INVALID_OPTION', undefined, /^feeds: expected an object/],
+      [undefined, 'INVALID_OPTION', undefined, /^feeds: expected an object/],
+    ]
+    for (const [feeds, code, tensor, message] of wrong) {
+      const error = await errorOf(adapted.run(feeds as typeof good))
+      expect(error).toMatchObject({ code, message: expect.stringMatching(message) })
+      expect(error.details).toMatchObject({ ...(tensor && { tensor }), cause: expect.any(Error) })
+      expect(await run()).toEqual(before)
+    }
+    expect(
+      await errorOf(adapted.run(null as unknown as typeof good, { adapters: ['default'] })),
+    ).toMatchObject({
+      code: 'INVALID_OPTION',
+      details: { option: 'feeds' },
+    })
+  })
+
+  test('feeds with an input that the model has not: where ONNX Runtime refuses it, on the web', async () => {
+    const adapted = await createSession(maskedLayer(), { ort: web })
+    open.push(adapted)
+    const x = new web.Tensor('float32', new Float32Array(12), [1, 1, 12])
+    const mask = new web.Tensor('float32', new Float32Array(1), [1, 1, 1])
+    const error = await errorOf(adapted.run({ x, mask, token_type_ids: mask }))
+    expect(error).toMatchObject({ code: 'INVALID_OPTION', details: { tensor: 'token_type_ids' } })
+    expect(error.message).toMatch(/^the model has no input token_type_ids; expected x, mask; /)
+  })
+
+  test("what feeds are not to blame for stays ONNX Runtime's own error", async () => {
     const adapted = await session()
     const before = await outputOf(adapted)
-    for (const wrong of [
-      {},
-      { x: new ort.Tensor('float64', new Float64Array(72), [2, 3, 12]) },
-      { x: new ort.Tensor('float32', new Float32Array(66), [2, 3, 11]) },
-    ])
-      await expect(adapted.run(wrong)).rejects.toThrow(/x|MatMul|dimension|type/i)
+    // This model does not tell the shape of its input.
+    const wrong = { x: new ort.Tensor('float32', new Float32Array(66), [2, 3, 11]) }
+    await expect(adapted.run(wrong)).rejects.toThrow('MatMul')
+    await expect(adapted.run(feeds, ['z'])).rejects.toThrow('z')
     expect(await outputOf(adapted)).toEqual(before)
   })
 

@@ -29,6 +29,10 @@ import type { ModuleNames } from './module-names.js'
 export interface LayerPlace {
   /** Differs for each layer of the file, and is the same whenever the file is read. */
   readonly key: string
+  /** For messages. */
+  readonly file: string
+  /** The node that computes the layer, for messages. */
+  readonly node: string
   readonly shape: Shape
   readonly hasBias: boolean
 }
@@ -67,14 +71,13 @@ const SAVED = /^base_model\.model\.(.+)\.(weight|bias)$/s
 /**
  * Finds each module of the adapter, adapted or saved whole, among the layers of the model.
  *
- * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`
+ * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH` for a weight that is not as the file says
  */
 export function findPlaces(
   model: OnnxModel,
   adapter: Adapter,
   moduleNames: ModuleNames,
 ): Map<string, LayerPlace> {
-  const { modules } = adapter
   const layers = layersOf(model)
   // PEFT's files hold no shapes: names are matched first.
   const named = new Map(layers.map((layer) => [{ ...layer, outFeatures: 0, inFeatures: 0 }, layer]))
@@ -97,16 +100,13 @@ export function findPlaces(
   for (const [module, erased] of matched) {
     const layer = named.get(erased) as LinearLayer
     checkWeight(layer)
-    const shape = [layer.outFeatures, layer.inFeatures] as const
-    const own = modules.get(module)?.shape
-    if (own && (own[0] !== shape[0] || own[1] !== shape[1]))
-      throw new FourierFTError(
-        'SHAPE_MISMATCH',
-        `${model.file}, module ${module}: the layer ${layer.node.name} is [${shape.join(', ')}] ([out, in]); ` +
-          `the adapter was made for [${own.join(', ')}]`,
-        { file: model.file, module, expected: shape, received: own },
-      )
-    places.set(module, { key: keyOf(layer), shape, hasBias: biasOf(layer) !== undefined })
+    places.set(module, {
+      key: keyOf(layer),
+      file: model.file,
+      node: layer.node.name,
+      shape: [layer.outFeatures, layer.inFeatures],
+      hasBias: biasOf(layer) !== undefined,
+    })
   }
   return places
 }
@@ -120,8 +120,8 @@ export function modulesOf({ modules, savedTensors }: Adapter): string[] {
 /**
  * The adapter's layers at their places.
  *
- * @throws {FourierFTError} `UNSUPPORTED` (trained biases), `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE` and `INVALID_SAFETENSORS` for whole
- *   weights (`modulesToSave`) that do not fit, `INVALID_OPTION` for two modules of one layer, and what `Adapter.layer` throws
+ * @throws {FourierFTError} `UNSUPPORTED` (trained biases), `SHAPE_MISMATCH`; `UNSUPPORTED_DTYPE` and `INVALID_SAFETENSORS` for whole weights
+ *   (`modulesToSave`) that do not fit, `INVALID_OPTION` for two modules of one layer, and what `Adapter.layer` throws
  */
 export function placeAdapter(
   name: string,
@@ -152,8 +152,15 @@ export function placeAdapter(
     taken.set(place.key, module)
     return place
   }
-  for (const module of adapter.modules.keys()) {
-    const { key, shape } = take(module)
+  for (const [module, { shape: own }] of adapter.modules) {
+    const { key, file, node, shape } = take(module)
+    if (own && (own[0] !== shape[0] || own[1] !== shape[1]))
+      throw new FourierFTError(
+        'SHAPE_MISMATCH',
+        `${file}, module ${module}: the layer ${node} is [${shape.join(', ')}] ([out, in]); ` +
+          `the adapter was made for [${own.join(', ')}]`,
+        { file, module, expected: shape, received: own },
+      )
     layers.set(key, adapter.layer(module, shape))
   }
   const wholes = new Map<string, WholeLayer>()
