@@ -121,6 +121,55 @@ test('another root is another module, and a root that two layers share is no cho
   expect(matchLayers(layers, { 'encoder.x.q': shape }).matched.get('encoder.x.q')).toBe(layers[0])
 })
 
+test('one prefix that all modules share is passed by, and where two would do there is no choice', () => {
+  const [layer] = layersOf('vit-dynamo')
+  if (!layer) throw new Error('the fixture has layers')
+  const named = (...modules: string[]) => modules.map((module) => ({ ...layer, module }))
+  const shape = [16, 16] as const
+  const modules = { 'base_model.model.layer.0.q': shape, 'layer.1.q': shape }
+  const deep = named('m.n.0.layer.0.q', 'm.n.0.layer.1.q', 'm.n.0.layer.1.k')
+  const namesOf = (all: typeof deep, wanted = modules, map = {}) =>
+    Array.from(matchLayers(all, wanted, { map }).matched, ([module, found]) => [module, found.module])
+
+  expect(namesOf(deep)).toEqual([
+    ['base_model.model.layer.0.q', 'm.n.0.layer.0.q'],
+    ['layer.1.q', 'm.n.0.layer.1.q'],
+  ])
+  // A tower that has one of them only is none of the choices.
+  expect(namesOf([...deep, ...named('t.u.layer.0.q')])).toEqual(namesOf(deep))
+  expect(namesOf([...deep, ...named('t.u.layer.0.q', 't.u.layer.1.q')])).toEqual([])
+  expect(namesOf([...deep, ...named('m.n.0.layer.1.q')]).map(([module]) => module)).toEqual([
+    'base_model.model.layer.0.q',
+  ])
+  // One prefix for all: a module of a session that has not all of them is not looked for in the depth.
+  expect(namesOf(deep, { ...modules, 'layer.2.q': shape } as typeof modules)).toEqual([])
+  expect(namesOf(deep, { ...modules, pooler: shape } as typeof modules, { pooler: null })).toEqual(
+    namesOf(deep),
+  )
+  // Two towers are no choice, and a lone name without a dot says too little.
+  const towers = named('text.e.layer.0.q', 'image.e.layer.0.q', 'image.e.pooler')
+  const unmatched = (wanted: string) => matchLayers(towers, { [wanted]: shape }).unmatched[0]
+  expect(unmatched('layer.0.q')?.reason).toBe('several layers have this name')
+  expect(unmatched('pooler')?.reason).toBe('no layer has this name')
+  // The part of a segment is no prefix.
+  expect(namesOf(named('m.n.0_layer.0.q', 'm.n.0_layer.1.q'))).toEqual([])
+  // Where the names themselves are found, nothing else is asked.
+  const shallow = named('layer.0.q', 'root.layer.1.q')
+  expect(namesOf([...deep, ...shallow]).map(([, found]) => found)).toEqual(['layer.0.q', 'root.layer.1.q'])
+})
+
+test('a map that names no layer is told so, with the nearest nodes', () => {
+  const layers = layersOf('bert-torchscript')
+  const map = { 'a.b': '/model/bert/encoder/layer.0/attention/self/querry/MatMul' }
+  expect(matchLayers(layers, { 'a.b': [16, 16] }, { map }).unmatched).toEqual([
+    {
+      module: 'a.b',
+      reason: 'the map names a node that is none of the layers',
+      candidates: expect.arrayContaining(['/model/bert/encoder/layer.0/attention/self/query/MatMul']),
+    },
+  ])
+})
+
 test('a pair that quantises and dequantises is passed by, and transB turns the weight', () => {
   const float = (name: string, dims: number[]) => ({
     name,

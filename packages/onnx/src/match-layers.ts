@@ -1,6 +1,6 @@
 /**
- * Which layer of a model each module of an adapter is. Names are compared whole, or without one root segment, and a layer has to
- * have the module's shape; what is not found or found twice is listed, never guessed.
+ * Which layer of a model each module of an adapter is. Names are compared whole, without one root segment, or behind one prefix that
+ * all of them share, and a layer has to have the module's shape; what is not found or found twice is listed, never guessed.
  */
 import { nearestNames } from '@fourierft/core'
 import type { LinearLayer } from './linear-layers.js'
@@ -8,8 +8,12 @@ import type { LinearLayer } from './linear-layers.js'
 /** A module that was not found, and why. */
 export interface UnmatchedModule {
   readonly module: string
-  readonly reason: 'no layer has this name' | 'several layers have this name' | 'the layer has another shape'
-  /** The nearest names, or those of the layers in question. */
+  readonly reason:
+    | 'no layer has this name'
+    | 'several layers have this name'
+    | 'the layer has another shape'
+    | 'the map names a node that is none of the layers'
+  /** The nearest names (of nodes, where the map named one), or those of the layers in question. */
   readonly candidates: readonly string[]
 }
 
@@ -26,7 +30,13 @@ export interface MatchedLayers {
   readonly unmatched: readonly UnmatchedModule[]
 }
 
-/** @param modules module name, with or without `base_model.model.` → `[d1, d2]` = [out, in] */
+/**
+ * A module's layer is the one of its name; else the one that has it behind one more root segment; else the one that has it without its
+ * own. Where this does not find all of the modules, but one prefix alone makes names of layers of every one of them, they are those:
+ * `encoder.layer.0.…` in `model.model.0.auto_model.encoder.layer.0.…`.
+ *
+ * @param modules all modules of an adapter: name, with or without `base_model.model.` → `[d1, d2]` = [out, in]
+ */
 export function matchLayers(
   layers: readonly LinearLayer[],
   modules: Readonly<Record<string, readonly [number, number]>>,
@@ -34,16 +44,24 @@ export function matchLayers(
 ): MatchedLayers {
   const matched = new Map<string, LinearLayer>()
   const unmatched: UnmatchedModule[] = []
-  for (const [module, [d1, d2]] of Object.entries(modules)) {
+  const sought = Object.entries(modules).map(([module, shape]) => {
     const wanted = module.replace(/^base_model\.model\./, '')
-    const node = Object.hasOwn(map, module) ? map[module] : map[wanted]
+    return { module, shape, wanted, node: Object.hasOwn(map, module) ? map[module] : map[wanted] }
+  })
+  const byName = layersByName(
+    layers,
+    sought.flatMap(({ wanted, node }) => (node === undefined ? [wanted] : [])),
+  )
+  for (const { module, shape, wanted, node } of sought) {
     if (node === null) continue
-    const found =
-      node === undefined ? named(layers, wanted) : layers.filter((layer) => labelOf(layer) === node)
+    const [d1, d2] = shape
+    const found = node === undefined ? byName(wanted) : layers.filter((layer) => labelOf(layer) === node)
     const [layer, ...others] = found
     const refuse = (reason: UnmatchedModule['reason'], candidates: readonly string[]) =>
       unmatched.push({ module, reason, candidates })
-    if (!layer)
+    if (!layer && node !== undefined)
+      refuse('the map names a node that is none of the layers', nearestNames([node], layers.map(labelOf)))
+    else if (!layer)
       refuse(
         'no layer has this name',
         nearestNames(
@@ -62,6 +80,34 @@ export function matchLayers(
 /** As {@link MatchOptions.map} names a layer. */
 function labelOf({ node, part }: LinearLayer): string {
   return part ? `${node.name}:${part.name}` : node.name
+}
+
+/** What {@link named} finds, or, where that is not one layer for each of the names, what stands behind the prefix of all of them. */
+function layersByName(
+  layers: readonly LinearLayer[],
+  names: readonly string[],
+): (name: string) => LinearLayer[] {
+  const direct = new Map(names.map((name) => [name, named(layers, name)]))
+  const isComplete = [...direct.values()].every(({ length }) => length === 1)
+  const prefixes = isComplete ? [] : sharedPrefixes(layers, names)
+  return (name) => {
+    const own = direct.get(name) ?? []
+    // Several prefixes are no choice, but candidates.
+    if (prefixes.length === 0 || (prefixes.length > 1 && own.length > 0)) return own
+    return layers.filter(({ module }) => prefixes.some((prefix) => module === `${prefix}${name}`))
+  }
+}
+
+/** What was wrapped around the model before it was exported: all that ends in a dot and makes names of layers of every one of the names. */
+function sharedPrefixes(layers: readonly LinearLayer[], names: readonly string[]): string[] {
+  // A lone `dense` says too little.
+  const first = names.find((name) => name.includes('.'))
+  if (first === undefined) return []
+  const modules = new Set(layers.flatMap(({ module }) => module ?? []))
+  return Array.from(modules)
+    .filter((module) => module.endsWith(`.${first}`))
+    .map((module) => module.slice(0, -first.length))
+    .filter((prefix) => names.every((name) => modules.has(prefix + name)))
 }
 
 /** The layers of the name itself; else without the root of the file's name; else without the adapter's. Never both: `encoder.x` is not `decoder.x`. */

@@ -4,8 +4,6 @@
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { loadAdapter } from '@fourierft/core'
-import { findLinearLayers, readModel } from '@fourierft/onnx'
 import * as node from 'onnxruntime-node'
 import * as web from 'onnxruntime-web'
 import { describe, expect, test } from 'vitest'
@@ -40,22 +38,10 @@ const vectors: {
 web.env.wasm.numThreads = 1
 
 /** The file's modules are called `model.model.0.auto_model.encoder…`, PEFT's `encoder…`. */
-async function moduleNames(): Promise<Record<string, string>> {
-  const { modules } = await loadAdapter(`${FOLDER}/adapter`)
-  const layers = findLinearLayers(readModel(readFileSync(MODEL)))
-  return Object.fromEntries(
-    Array.from(modules.keys(), (module) => {
-      const layer = layers.find((one) => one.module?.endsWith(`.${module}`))
-      if (!layer) throw new Error(`the file has no ${module}`)
-      return [module, layer.node.name]
-    }),
-  )
-}
-
 async function openSession({ ort, native }: { ort: Ort; native: boolean }): Promise<AdaptedSession> {
   const model = ort === web ? new Uint8Array(readFileSync(MODEL)) : MODEL
   const adapters = { mails: `${FOLDER}/adapter` }
-  return createSession(model, { ort, native, adapters, moduleNames: await moduleNames() })
+  return createSession(model, { ort, native, adapters })
 }
 
 /** Token ids, padded with zeros → embeddings `[texts, 384]`. */

@@ -44,6 +44,15 @@ test('the name itself goes before one without its root', () => {
   })
 })
 
+test('a name behind one more root goes before one behind a longer prefix, which does where there is no other', () => {
+  const deep = session('model', 'm.n.layer.0.q', 'm.n.layer.1.q')
+  const near = session('text_encoder', 'text.layer.0.q')
+  expect(placed(['layer.0.q', 'layer.1.q'], [near, deep])).toEqual({
+    'layer.0.q': 'text_encoder',
+    'layer.1.q': 'model',
+  })
+})
+
 test('where no session tells its root, the session’s name does', () => {
   const parts = [
     session('model', 'block.0.SelfAttention.q'),

@@ -46,10 +46,11 @@ export function placeModules<Part>(
   return places
 }
 
-/** 0 for the same name; then one root more or less, least for the session that is called by the root. */
+/** 0 for the same name; then one root more or less, least for the session that is called by the root; last a longer prefix. */
 function distanceOf(module: string, layer: LinearLayer, session: string): number {
   const wanted = module.replace(/^base_model\.model\./, '')
   if (layer.module === wanted || layer.module === undefined) return 0
+  if (layer.module.endsWith(`.${wanted}`) && layer.module.slice(0, -wanted.length - 1).includes('.')) return 3
   const [root = ''] = wanted.split('.')
   if (session.includes(root)) return 1
   // `model` is the encoder where there is a decoder beside it.

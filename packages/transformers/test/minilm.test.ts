@@ -21,7 +21,6 @@ describe.skipIf(!hasModel)(`paraphrase-MiniLM-L3-v2${without}`, () => {
     env.allowRemoteModels = false
     expect.hasAssertions()
     await expectMiniLm({
-      bytes: new Uint8Array(readFileSync(MODEL)),
       adapter: await loadAdapter(join(FOLDER, 'adapter')),
       vectors: JSON.parse(readFileSync(join(FOLDER, 'vectors.json'), 'utf8')),
       device: 'cpu',

@@ -3,7 +3,6 @@
  * beside the tests of `@fourierft/onnxruntime`, and `packages/onnxruntime/scripts/minilm.js` fetches the model.
  */
 import type { Adapter } from '@fourierft/core'
-import { findLinearLayers, readModel } from '@fourierft/onnx'
 import { AutoModel, type DeviceType, PretrainedConfig, Tensor } from '@huggingface/transformers'
 import { expect } from 'vitest'
 import { type Packed, unpack } from '../../onnxruntime/test/packed.js'
@@ -17,8 +16,6 @@ const EMBEDDINGS = '461'
 const LIMIT = 1e-4
 
 export interface MiniLm {
-  /** The file `model.onnx`. */
-  readonly bytes: Uint8Array
   readonly adapter: Adapter
   readonly vectors: { readonly sentences: Packed; readonly base: Packed; readonly adapted: Packed }
   readonly device: DeviceType
@@ -29,7 +26,7 @@ export interface MiniLm {
 
 /** `env.localModelPath` has to be the project's cache. */
 export async function expectMiniLm(given: MiniLm): Promise<void> {
-  const { bytes, adapter, vectors, device, native, count = vectors.sentences.shape[0] as number } = given
+  const { adapter, vectors, device, native, count = vectors.sentences.shape[0] as number } = given
   // It is no export for transformers.js: it lies elsewhere, without a configuration.
   const config = new PretrainedConfig({ model_type: 'bert' })
   const model = await AutoModel.from_pretrained(MINILM, { config, subfolder: '', dtype: 'fp32', device })
@@ -50,7 +47,7 @@ export async function expectMiniLm(given: MiniLm): Promise<void> {
   const [base, adapted] = [floats(vectors.base), floats(vectors.adapted)]
   const own = await embed()
   expect(relativeError(own, base)).toBeLessThan(LIMIT)
-  const adapters = await attach(model, { native, moduleNames: moduleNames(bytes, adapter) })
+  const adapters = await attach(model, { native })
   await adapters.loadAdapter(adapter)
   expect(relativeError(base, adapted)).toBeGreaterThan(1000 * LIMIT)
   expect(relativeError(await embed(), adapted)).toBeLessThan(LIMIT)
@@ -59,18 +56,6 @@ export async function expectMiniLm(given: MiniLm): Promise<void> {
   await adapters.detach()
   expect(await embed()).toEqual(own)
   await model.dispose()
-}
-
-/** The file's modules are called `model.model.0.auto_model.encoder…`, PEFT's `encoder…`. */
-function moduleNames(bytes: Uint8Array, { modules }: Adapter): Record<string, string> {
-  const layers = findLinearLayers(readModel(bytes))
-  return Object.fromEntries(
-    Array.from(modules.keys(), (module) => {
-      const layer = layers.find((one) => one.module?.endsWith(`.${module}`))
-      if (!layer) throw new Error(`the file has no ${module}`)
-      return [module, layer.node.name]
-    }),
-  )
 }
 
 function relativeError(received: Float32Array, expected: Float32Array): number {
