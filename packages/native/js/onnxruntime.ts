@@ -197,6 +197,8 @@ const MODES = { sequential: 0, parallel: 1 }
 function sessionOptions(options: OnnxSessionOptions): Readonly<Record<string, unknown>> {
   const { graphOptimizationLevel: level = 'all', executionMode: mode = 'sequential' } = options
   const { enableProfiling, profileFilePrefix, freeDimensionOverrides = {}, extra = {} } = options
+  checkThreads('intraOpNumThreads', options.intraOpNumThreads)
+  checkThreads('interOpNumThreads', options.interOpNumThreads)
   return {
     ...options,
     graphOptimizationLevel: oneOf('graphOptimizationLevel', LEVELS, level),
@@ -212,6 +214,12 @@ function oneOf(option: string, known: Readonly<Record<string, number>>, value: s
   const number = Object.hasOwn(known, value) ? known[value] : undefined
   if (number !== undefined) return number
   throw new RangeError(`${option}: expected one of ${Object.keys(known).join(', ')}; received ${value}`)
+}
+
+/** 0: as many as ONNX Runtime likes. It takes any integer itself. */
+function checkThreads(option: string, value: number | undefined): void {
+  if (value !== undefined && !(Number.isInteger(value) && value >= 0))
+    throw new RangeError(`${option}: expected 0 or a positive integer; received ${value}`)
 }
 
 /** `{ a: { b: 1 } }` as `['a.b', '1']`. */

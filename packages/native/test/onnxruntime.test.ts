@@ -268,6 +268,9 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       await expect(create('layer-float32', { graphOptimizationLevel: 'most' as 'all' })).rejects.toThrow(
         'graphOptimizationLevel: expected one of',
       )
+      await expect(create('layer-float32', { intraOpNumThreads: -5 })).rejects.toThrow(
+        'intraOpNumThreads: expected 0 or a positive integer; received -5',
+      )
       expect(array((await run(coefficients, [0])).y)).toEqual(before)
     })
 

@@ -71,6 +71,9 @@ const LIMITS = { F16: 65520, BF16: 2 ** 128 - 2 ** 119, F32: 2 ** 128 - 2 ** 103
 /** Where data begin in an external file, so that they can be mapped. @see ONNX's docs/ExternalData.md */
 const ALIGNMENT = 4096
 
+/** `attachBranches` does so, and a session with an adapter that is active. */
+const BESIDE = 'keep the adapter beside the weights, as it is while it is not merged'
+
 /** One weight that is to change, found and checked. */
 interface Plan {
   readonly node: OnnxNode
@@ -171,7 +174,7 @@ function biasPlan({ layer, whole }: BakedLayer, file: string): BiasPlan | undefi
   if (!found || !graph || !tensor || !dtype)
     throw new FourierFTError(
       'UNSUPPORTED',
-      `${file}: the layer ${node.name} has no bias of float32, float16 or bfloat16 that could be replaced; attach the adapter instead.`,
+      `${file}: the layer ${node.name} has no bias of float32, float16 or bfloat16 that could be replaced; ${BESIDE}.`,
       { file, ...(module === undefined ? {} : { module }), received: node.name },
     )
   if (whole.bias.length !== layer.outFeatures)
@@ -237,7 +240,7 @@ function mergedBytes(
   if (broken >= 0)
     throw new FourierFTError(
       'NOT_FINITE',
-      `${file}: W + ΔW of tensor ${JSON.stringify(tensor.name)} has ${sum[broken]} in place ${broken}, beyond the range of ${target}; attach the adapter instead, or lower its scaling.`,
+      `${file}: W + ΔW of tensor ${JSON.stringify(tensor.name)} has ${sum[broken]} in place ${broken}, beyond the range of ${target}; ${BESIDE}, or lower its scaling.`,
       { file, tensor: tensor.name, received: sum[broken] },
     )
   return encodeFloats(copy?.isTransposed ? transposed(sum, rows, columns) : sum, target)
@@ -359,10 +362,7 @@ function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: 
       { file, received: node.name },
     )
   const quantised = () =>
-    unsupported(
-      'is quantised',
-      'attach the adapter with attachBranches, or bake it into the float model and quantise that',
-    )
+    unsupported('is quantised', `${BESIDE}, or merge it into a model with float weights and quantise that`)
   if (node.opType === 'MatMulNBits' || node.opType === 'MatMulInteger') throw quantised()
 
   let isShared = false
@@ -393,12 +393,12 @@ function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: 
     if (!dtype || !DTYPES.has(target))
       throw unsupported(
         `is of ONNX's type ${tensor.dataType}, and float32, float16 and bfloat16 are merged`,
-        'attach the adapter with attachBranches',
+        BESIDE,
       )
     if (!tensor.external && !tensor.data())
       throw unsupported('is stored in several pieces', 'save the model again with raw data')
     const alpha = node.opType === 'Gemm' ? (node.attribute('alpha')?.float ?? 1) : 1
-    if (alpha === 0) throw unsupported('is multiplied by alpha = 0', 'attach the adapter with attachBranches')
+    if (alpha === 0) throw unsupported('is multiplied by alpha = 0', BESIDE)
     const isOutFirst = isTransposed !== (node.opType === 'Gemm' && Boolean(node.attribute('transB')?.int))
     const copy = isShared
       ? { graph: owner, name: copyName(tensor, owner), dataType: target, isTransposed }

@@ -348,6 +348,21 @@ describe('adapters and runs', () => {
     expect(adapted.inputNames).toEqual(['x'])
   })
 
+  test.each([true, false])("options of ONNX Runtime's that it refuses, native: %s", async (native) => {
+    for (const wrong of [
+      { intraOpNumThreads: -5 },
+      { interOpNumThreads: 1.5 },
+      { graphOptimizationLevel: 'most' as 'all' },
+      { executionMode: 'backwards' as 'parallel' },
+      { enableMemPattern: 3 as unknown as boolean },
+    ]) {
+      const [[option, received]] = Object.entries(wrong) as [[string, unknown]]
+      const error = await errorOf(createSession(twoLayers(), { native, ...wrong }))
+      expect(error).toMatchObject({ code: 'INVALID_OPTION', details: { option, received } })
+      expect(error.message).toMatch(new RegExp(`^${option}: ONNX Runtime refuses it: `))
+    }
+  })
+
   test('outputs of the native kernel that are to stay on a device', async () => {
     const options = { native: true, adapters: { a } }
     const adapted = await session({ ...options, preferredOutputLocation: { y: 'cpu' } })

@@ -59,7 +59,10 @@ export class ModelSessions {
     return this.graphOf(await this.#create({ bytes: model.toBytes(), ...places }))
   }
 
-  /** @throws {FourierFTError} `INVALID_ONNX` for what is no model, `UNSUPPORTED` for a model that the runtime refuses */
+  /**
+   * @throws {FourierFTError} `INVALID_OPTION` for an option that the runtime refuses, `INVALID_ONNX` for what is no model, `UNSUPPORTED` for
+   *   a model that the runtime refuses
+   */
   async #create(model: string | ModelBytes): Promise<InferenceSession> {
     const { InferenceSession } = this.#ort
     const file = this.#file.name
@@ -68,6 +71,8 @@ export class ModelSessions {
         ? await InferenceSession.create(model, this.#options)
         : await InferenceSession.create(model.bytes, withExternalData(this.#options, model))
     } catch (cause) {
+      if (cause instanceof FourierFTError) throw cause
+      this.#checkBlamed(cause)
       // What is no model says so itself.
       await this.openModel()
       throw new FourierFTError(
@@ -79,6 +84,19 @@ export class ModelSessions {
         },
       )
     }
+  }
+
+  /** ONNX Runtime names an option that it refuses; those whose names are words occur in other messages too. */
+  #checkBlamed(cause: unknown): void {
+    const given = Object.entries(this.#options)
+    const blamed = given.find(([option]) => /[A-Z]/.test(option) && String(cause).includes(option))
+    if (blamed === undefined) return
+    const [option, received] = blamed
+    throw new FourierFTError('INVALID_OPTION', `${option}: ONNX Runtime refuses it: ${String(cause)}`, {
+      option,
+      received,
+      cause,
+    })
   }
 }
 

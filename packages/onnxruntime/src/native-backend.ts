@@ -57,7 +57,9 @@ function nativeBackend(TensorClass: Ort['Tensor']): Backend {
         return new NativeHandler(session, TensorClass)
       } catch (cause) {
         const { code, message } = cause as { code?: unknown; message: string }
-        throw code === 'UNSUPPORTED' ? new FourierFTError(code, message, { option: 'device', cause }) : cause
+        throw code === 'UNSUPPORTED' && device !== 'cpu'
+          ? new FourierFTError(code, message, { option: 'device', cause })
+          : cause
       }
     },
   }
