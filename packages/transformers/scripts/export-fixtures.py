@@ -63,6 +63,8 @@ what a good film, the music was bright and the story true
 the soup was cold, the room was loud and nobody came""".split("\n")
 VOCABULARY = 160
 DECODERS = ("gpt2", "llama")
+ENCODER_DECODERS = ("t5", "bart")
+FLOAT_ONLY = ("bart",)  # here for the names of its modules, which are the same in each precision
 
 
 # --- tokenizers ------------------------------------------------------------------------------------------------------------------
@@ -215,6 +217,18 @@ def t5():
     return model, tokenizer
 
 
+def bart():
+    tokenizer = roberta_tokenizer()
+    config = t.BartConfig(
+        vocab_size=VOCABULARY, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=64, dropout=0,
+        bos_token_id=0, pad_token_id=1, eos_token_id=2, decoder_start_token_id=2, forced_eos_token_id=None,
+    )  # fmt: skip
+    model = t.BartForConditionalGeneration(config)
+    train(model, next_sentences(tokenizer), steps=400)
+    return model, tokenizer
+
+
 def vit():
     labels = ["circle", "square", "star", "wave"]
     config = t.ViTConfig(
@@ -260,6 +274,12 @@ FIXTURES = {
         B: dict(target_modules=["q", "k", "v", "o", "wi", "wo"], n_frequency=50, scaling=100.0, random_loc_seed=5,
                 task_type="SEQ_2_SEQ_LM"),
     }),
+    "bart": (bart, "text2text-generation-with-past", {
+        A: dict(target_modules=["q_proj", "v_proj", "fc1"], n_frequency=64, scaling=20.0, random_loc_seed=777,
+                task_type="SEQ_2_SEQ_LM"),
+        B: dict(target_modules=["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"], n_frequency=50, scaling=15.0,
+                random_loc_seed=7, task_type="SEQ_2_SEQ_LM"),
+    }),
     "vit": (vit, "image-classification", {
         A: dict(target_modules=["query", "value", "intermediate.dense"], n_frequency=64, scaling=150.0, random_loc_seed=777),
         B: dict(target_modules=["query", "key", "attention.output.dense", "output.dense"], n_frequency=80, scaling=100.0,
@@ -282,7 +302,8 @@ def export(name, source, task, folder):
                 target = folder / "onnx" / file.name
                 save(onnxslim.slim(onnx.load(file)), target)
                 merged = file.stem == "decoder_model_merged"
-                quantize(target, halves if merged else [target], per_channel=name not in DECODERS)
+                if name not in FLOAT_ONLY:
+                    quantize(target, halves if merged else [target], per_channel=name not in DECODERS)
 
 
 def save(model, path):
@@ -368,7 +389,7 @@ def compute(name, model, inputs):
     if name in DECODERS:
         made = greedy(model, 64, **inputs)
         return {"logits": numbers(model(**inputs).logits[0, -1]), **made}
-    if name == "t5":
+    if name in ENCODER_DECODERS:
         logits = model(**inputs, decoder_input_ids=DECODER_IDS).logits[0]
         return {"logits": numbers(logits), **greedy(model, 16, **inputs)}
     if name == "roberta":
@@ -393,7 +414,7 @@ def inputs_of(name, processor):
         tensors = {"input_ids": processor(text, return_tensors="pt").input_ids}
         tensors["attention_mask"] = torch.ones_like(tensors["input_ids"])
         described = {"text": text, "inputIds": tensors["input_ids"][0].tolist()}
-        if name == "t5":
+        if name in ENCODER_DECODERS:
             described["decoderInputIds"] = DECODER_IDS[0].tolist()
         yield described, tensors
 
@@ -414,7 +435,7 @@ def largest_difference(name, folder, inputs, expected):
         return session.run(None, {key: feeds[key] if key in feeds else missing[key]() for key in names})[0][0]
 
     feeds = {key: value.numpy() for key, value in inputs.items()}
-    if name == "t5":
+    if name in ENCODER_DECODERS:
         hidden = run("encoder_model", dict(feeds))
         decoder = {"input_ids": DECODER_IDS.numpy(), "encoder_hidden_states": hidden[None]}
         output = run("decoder_model_merged", {**decoder, "encoder_attention_mask": feeds["attention_mask"]})

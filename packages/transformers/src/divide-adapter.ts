@@ -1,5 +1,6 @@
 /** An adapter for a model of several sessions, divided among them. */
 import { type AdaptedModule, Adapter, type Tensor } from '@fourierft/core'
+import type { Place } from './place-modules.js'
 
 /** PEFT's name of a tensor that belongs to a module saved whole. */
 const SAVED = /^base_model\.model\.(.+)\.(?:weight|bias)$/s
@@ -9,10 +10,10 @@ export function modulesOf({ modules, savedTensors }: Adapter): string[] {
   return [...new Set([...modules.keys(), ...Array.from(savedTensors.keys(), savedModule)])]
 }
 
-/** @param partOf tells where a module is */
+/** @param placeOf tells where a module is, and the name that it has in its share */
 export function divideAdapter<Part>(
   { config, modules, savedTensors, metadata }: Adapter,
-  partOf: (module: string) => Part,
+  placeOf: (module: string) => Place<Part>,
 ): Map<Part, Adapter> {
   type Share = { modules: Map<string, AdaptedModule>; savedTensors: Map<string, Tensor> }
   const shares = new Map<Part, Share>()
@@ -21,8 +22,18 @@ export function divideAdapter<Part>(
     shares.set(part, share)
     return share
   }
-  for (const [name, module] of modules) shareOf(partOf(name)).modules.set(name, module)
-  for (const [name, tensor] of savedTensors) shareOf(partOf(savedModule(name))).savedTensors.set(name, tensor)
+  for (const [module, adapted] of modules) {
+    const { part, name } = placeOf(module)
+    shareOf(part).modules.set(name, adapted)
+  }
+  for (const [tensor, value] of savedTensors) {
+    const module = savedModule(tensor)
+    const { part, name } = placeOf(module)
+    shareOf(part).savedTensors.set(
+      tensor.replace(module, () => name),
+      value,
+    )
+  }
   return new Map(Array.from(shares, ([part, share]) => [part, new Adapter({ config, metadata, ...share })]))
 }
 

@@ -10,7 +10,7 @@ import { divideAdapter, modulesOf } from './divide-adapter.js'
 import { type PipelineLike, sessionsOf } from './library.js'
 import type { ModelFiles } from './model-files.js'
 import { type Choice, type LoadedAdapter, ModelPart, type PartOptions, PartSession } from './model-part.js'
-import { placeModules } from './place-modules.js'
+import { type Place, placeModules } from './place-modules.js'
 import { type ReadAdapterOptions, readAdapter } from './read-adapter.js'
 
 export interface LoadOptions extends ReadAdapterOptions {
@@ -44,7 +44,7 @@ export class ModelAdapters {
   readonly #adapters = new Map<string, LoadedAdapter>()
   readonly #restore: () => void
   /** Where modules of adapters were found. */
-  readonly #places = new Map<string, ModelPart>()
+  readonly #places = new Map<string, Place<ModelPart>>()
   #active: readonly LoadedAdapter[] = []
   #merged: readonly LoadedAdapter[] = []
   #enabled = true
@@ -297,7 +297,7 @@ export class ModelAdapters {
     const [only, ...others] = this.#parts
     if (only && others.length === 0) return only.serves(adapter)
     if (modulesOf(adapter).some((module) => !this.#places.has(module))) return false
-    const shares = divideAdapter(adapter, (module) => this.#places.get(module) as ModelPart)
+    const shares = divideAdapter(adapter, (module) => this.#places.get(module) as Place<ModelPart>)
     return Array.from(shares).every(([part, share]) => part.serves(share))
   }
 
@@ -334,10 +334,10 @@ export class ModelAdapters {
         const model = readModel(await this.#files.read(part.name), { file: part.name })
         parts.push({ part, name: part.name, layers: findLinearLayers(model) })
       }
-      for (const [module, part] of placeModules(missing, parts, this.#moduleNames))
-        this.#places.set(module, part)
+      for (const [module, place] of placeModules(missing, parts, this.#moduleNames))
+        this.#places.set(module, place)
     }
-    return divideAdapter(adapter, (module) => this.#places.get(module) as ModelPart)
+    return divideAdapter(adapter, (module) => this.#places.get(module) as Place<ModelPart>)
   }
 
   #adapter(name: string): LoadedAdapter {

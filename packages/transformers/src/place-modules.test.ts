@@ -27,7 +27,7 @@ function session(name: string, ...modules: string[]) {
 }
 
 const placed = (modules: string[], parts: ReturnType<typeof session>[], map = {}) =>
-  Object.fromEntries(placeModules(modules, parts, map))
+  Object.fromEntries(Array.from(placeModules(modules, parts, map), ([module, { part }]) => [module, part]))
 
 const ENCODER = 'encoder.block.0.SelfAttention.q'
 const DECODER = 'decoder.block.0.SelfAttention.q'
@@ -42,6 +42,29 @@ test('the name itself goes before one without its root', () => {
     [ENCODER]: 'model',
     'decoder.block.0.EncDecAttention.q': 'decoder_model_merged',
   })
+})
+
+test('an encoder that was exported by itself has names without the way to it', () => {
+  const modules = [
+    'model.encoder.layers.0.fc1',
+    'model.decoder.layers.0.fc1',
+    'model.decoder.layers.0.encoder_attn.q_proj',
+  ]
+  const decoder = session('decoder_model_merged', ...modules.slice(1))
+  for (const name of ['model', 'encoder_model']) {
+    const places = placeModules(modules, [session(name, 'layers.0.fc1', 'layers.0.fc2'), decoder], {})
+    expect([...places.values()]).toEqual([
+      { part: name, name: 'layers.0.fc1' },
+      { part: 'decoder_model_merged', name: modules[1] },
+      { part: 'decoder_model_merged', name: modules[2] },
+    ])
+  }
+  const twice = ['encoder.encoder.layer.0.q', 'encoder.layer.0.k']
+  const vision = [session('model', 'encoder.layer.0.q', 'encoder.layer.0.k'), decoder]
+  expect(placed(twice, vision)).toEqual({ [twice[0] as string]: 'model', [twice[1] as string]: 'model' })
+  expect(() => placed(modules.slice(0, 1), [session('vision_encoder', 'layers.0.fc1'), decoder])).toThrow(
+    /nearest/,
+  )
 })
 
 test('a name behind one more root goes before one behind a longer prefix, which does where there is no other', () => {

@@ -10,6 +10,18 @@ export interface PartLayers<Part> {
   readonly layers: readonly LinearLayer[]
 }
 
+/** Where a module is. */
+export interface Place<Part> {
+  readonly part: Part
+  /** What the part's file knows it by: the module's own name, but for encoders that were exported by themselves. */
+  readonly name: string
+}
+
+interface Candidate<Part> extends Place<Part> {
+  readonly session: string
+  readonly distance: number
+}
+
 /**
  * A name that a session has as it is goes before one that differs in the root: `decoder.block.0` is not the `block.0` of an encoder.
  *
@@ -19,31 +31,59 @@ export function placeModules<Part>(
   modules: Iterable<string>,
   parts: readonly PartLayers<Part>[],
   moduleNames: ModuleNames,
-): Map<string, Part> {
-  // PEFT's files hold no shapes: names alone are compared here, and shapes where the layers are.
-  const wanted = Object.fromEntries(Array.from(modules, (module) => [module, [0, 0] as const]))
-  const matches = parts.map(({ layers, ...others }) => {
-    const erased = layers.map((layer) => ({ ...layer, outFeatures: 0, inFeatures: 0 }))
-    return { ...others, matched: matchLayers(erased, wanted, { map: moduleNames }).matched }
-  })
-  const places = new Map<string, Part>()
-  for (const module of Object.keys(wanted)) {
-    const found = matches
-      .flatMap(({ part, name, matched }) => {
-        const layer = matched.get(module)
-        return layer ? [{ part, name, distance: distanceOf(module, layer, name) }] : []
-      })
-      .sort((a, b) => a.distance - b.distance)
+): Map<string, Place<Part>> {
+  const wanted = [...modules]
+  const candidates = parts.map((part) => candidatesIn(part, wanted, moduleNames, isEncoder(part, parts)))
+  const places = new Map<string, Place<Part>>()
+  for (const module of wanted) {
+    const found = candidates.flatMap((each) => each.get(module) ?? []).sort((a, b) => a.distance - b.distance)
     const [first, second] = found
-    if (first && first.distance !== second?.distance) places.set(module, first.part)
+    if (first && first.distance !== second?.distance)
+      places.set(module, { part: first.part, name: first.name })
     else
       throw notPlaced(
         module,
-        found.map(({ name }) => name),
+        found.map(({ session }) => session),
         parts,
       )
   }
   return places
+}
+
+/** The modules that the session may have. */
+function candidatesIn<Part>(
+  { part, name: session, layers }: PartLayers<Part>,
+  modules: readonly string[],
+  map: ModuleNames,
+  isEncoder: boolean,
+): Map<string, Candidate<Part>> {
+  // PEFT's files hold no shapes: names alone are compared here, and shapes where the layers are.
+  const erased = layers.map((layer) => ({ ...layer, outFeatures: 0, inFeatures: 0 }))
+  const layersOf = (names: Iterable<string>) =>
+    matchLayers(erased, Object.fromEntries(Array.from(names, (name) => [name, [0, 0] as const])), { map })
+      .matched
+  const found = new Map<string, Candidate<Part>>()
+  for (const [module, layer] of layersOf(modules))
+    found.set(module, { part, name: module, session, distance: distanceOf(module, layer, session) })
+  if (!isEncoder) return found
+  const inside = new Map<string, string>()
+  for (const module of modules) if (!found.has(module)) inside.set(insideEncoder(module), module)
+  for (const name of layersOf(inside.keys()).keys()) {
+    const module = inside.get(name)
+    if (module !== undefined) found.set(module, { part, name, session, distance: 1 })
+  }
+  return found
+}
+
+/** `model` is the encoder where there is a decoder beside it. */
+function isEncoder<Part>({ name }: PartLayers<Part>, parts: readonly PartLayers<Part>[]): boolean {
+  if (name === 'encoder_model') return true
+  return name === 'model' && parts.some((other) => other.name.startsWith('decoder_model'))
+}
+
+/** BART's `model.encoder.layers.0.fc1` is `layers.0.fc1` for the encoder, which is exported as a model of its own. */
+function insideEncoder(module: string): string {
+  return module.replace(/^(?:.*?\.)?encoder\./, '')
 }
 
 /** 0 for the same name; then one root more or less, least for the session that is called by the root; last a longer prefix. */

@@ -33,14 +33,17 @@ const CLASSES = {
   llama: AutoModelForCausalLM,
   vit: AutoModelForImageClassification,
   t5: AutoModelForSeq2SeqLM,
+  bart: AutoModelForSeq2SeqLM,
 }
 type Name = keyof typeof CLASSES
 const NAMES = Object.keys(CLASSES) as Name[]
-const GENERATING = ['gpt2', 'llama', 't5'] as const
+const GENERATING = ['gpt2', 'llama', 't5', 'bart'] as const
+/** BART is here for the names of its modules, which are the same in each precision. */
+const QUANTISED = NAMES.filter((name) => name !== 'bart')
 const SUFFIXES = { fp16: '_fp16', q8: '_quantized', q4: '_q4', q4f16: '_q4f16' } as const
 
 interface Outputs {
-  /** Of the last token, or of the one image or text; T5: of all tokens. */
+  /** Of the last token, or of the one image or text; T5 and BART: of all tokens. */
   readonly logits?: number[] | number[][]
   readonly lastHiddenState?: number[][]
   readonly tokens?: number[]
@@ -94,7 +97,7 @@ function inputsOf({ inputIds, pixelValues, decoderInputIds }: Case): Record<stri
   return { input_ids: ids(all), attention_mask: ids(all.map(() => 1)), token_type_ids: ids(all.map(() => 0)) }
 }
 
-/** The last logits (T5: all of them), or all of the last hidden state, in float32. */
+/** The last logits (T5 and BART: all of them), or all of the last hidden state, in float32. */
 async function outputOf(model: PreTrainedModel, one: Case): Promise<Float32Array> {
   const { logits, last_hidden_state } = await model(inputsOf(one))
   const { data, dims } = (logits ?? last_hidden_state).to('float32') as Tensor
@@ -126,7 +129,9 @@ describe.each(NAMES)('%s', (name) => {
       }
     }
   })
+})
 
+describe.each(QUANTISED)('%s', (name) => {
   /**
    * Beside the rounding of float32: in float16 each of a layer's numbers is rounded to 2⁻¹¹, here and there in another place; where a number
    * lies on the edge of two of q8's 256 steps it falls to this side or that. A step of the largest number is 2⁻⁸ of it, and a layer adds many.
@@ -162,24 +167,25 @@ describe.each(NAMES)('%s', (name) => {
 
 describe.each(GENERATING)('%s', (name) => {
   test.each([true, false])(
-    '64 (T5: 16) greedy tokens are those of PyTorch and PEFT; native: %s',
+    '64 (T5, BART: 16) greedy tokens are those of PyTorch and PEFT; native: %s',
     async (native) => {
       const model = await load(name, 'fp32')
       const adapters = await attach(model, { native })
       for (const adapter of ADAPTERS)
         await adapters.loadAdapter(join(FIXTURES, name, adapter), { name: adapter })
       for (const one of casesOf(name)) {
+        const isDecoder = one.decoderInputIds === undefined
         const generate = async () => {
           const { input_ids, attention_mask } = inputsOf(one)
           const options = {
             input_ids,
             attention_mask,
-            max_new_tokens: name === 't5' ? 16 : 64,
+            max_new_tokens: isDecoder ? 64 : 16,
             do_sample: false,
           }
           // The library's type does not know `input_ids`.
           const { data } = (await model.generate(options as Parameters<typeof model.generate>[0])) as Tensor
-          return Array.from(data as BigInt64Array, Number).slice(name === 't5' ? 1 : one.inputIds?.length)
+          return Array.from(data as BigInt64Array, Number).slice(isDecoder ? one.inputIds?.length : 1)
         }
         // All at once: each keeps the adapter that it was begun with.
         const answers = (['base', ...ADAPTERS] as const).map((which) => {
@@ -211,6 +217,24 @@ async function generateAll(model: PreTrainedModel, texts: readonly number[][]): 
     return last < 0 ? tokens : tokens.slice(0, last)
   })
 }
+
+test('bart: an adapter of the encoder alone goes by the names that its own file has', async () => {
+  const model = await load('bart', 'fp32')
+  const [one] = casesOf('bart') as [Case]
+  const adapters = await attach(model)
+  const encoder = 'model.encoder.layers.0.fc1'
+  const config = createConfig({ nFrequency: 8, scaling: 100, initWeights: false })
+  const base = await outputOf(model, one)
+  await adapters.loadAdapter(createAdapter(config, { [encoder]: [32, 16] }))
+  const adapted = await outputOf(model, one)
+  expect(difference(adapted, base)).toBeGreaterThan(1000 * FLOAT32)
+  await adapters.mergeAdapter()
+  expect(difference(await outputOf(model, one), adapted)).toBeLessThan(FLOAT32)
+  const wrong = createAdapter(config, { [encoder]: [16, 16] })
+  await expect(adapters.loadAdapter(wrong, { name: 'wrong' })).rejects.toMatchObject({
+    code: 'SHAPE_MISMATCH',
+  })
+})
 
 test.each(['llama', 't5'] as const)('%s: one adapter for each row, through all of generate', async (name) => {
   const model = await load(name, 'fp32')
