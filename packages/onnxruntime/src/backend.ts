@@ -84,7 +84,7 @@ export type LayerSession = Pick<
 >
 
 export interface OnnxRuntimeBackendOptions {
-  /** The copy of ONNX Runtime to use, if not the installed one. */
+  /** The copy of ONNX Runtime to use: in Node if not the installed one, in browsers always. */
   readonly ort?: Ort
   /** Opens the model of a layer (input `x`, output `y`); default: `createSession`. For packages whose users have sessions of another kind. */
   readonly open?: (model: Uint8Array, options: SessionOptions) => Promise<LayerSession>
@@ -161,15 +161,12 @@ export async function createOnnxRuntimeBackend(
   }
 }
 
-/** The installed `onnxruntime-node` or `onnxruntime-web`. */
+/** The installed `onnxruntime-node`, or in Node `onnxruntime-web`. */
 async function loadOrt(runtime: 'node' | 'web'): Promise<Ort> {
-  const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined
-  const own = inNode ? 'node' : 'web'
-  if (runtime === own) return platform.loadOrt()
-  const specifier = `onnxruntime-${runtime}`
+  if (runtime === 'node') return platform.loadOrt()
+  const specifier = 'onnxruntime-web'
   try {
-    if (runtime === 'node') throw new Error('it is for Node')
-    // Bundlers for Node leave it alone: there it is for comparison only.
+    // Bundlers leave it alone: in Node it is for comparison only, and browsers give their own as the option `ort`.
     return await import(/* @vite-ignore */ /* webpackIgnore: true */ specifier)
   } catch (cause) {
     const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ERR_MODULE_NOT_FOUND'

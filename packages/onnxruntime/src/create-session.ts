@@ -17,7 +17,7 @@ export interface SessionOptions extends InferenceSession.SessionOptions {
   readonly moduleNames?: ModuleNames
   /** The native kernel: where it can be (`auto`, the default), never, or not without it. */
   readonly native?: 'auto' | boolean
-  /** The ONNX Runtime to use, if not the installed `onnxruntime-node` (Node) or `onnxruntime-web` (browser). */
+  /** The ONNX Runtime to use. In Node the installed `onnxruntime-node` if none is given; elsewhere one has to be given, as `onnxruntime-web`. */
   readonly ort?: Ort
   /** An open session of this very model: it serves, instead of a new one, until adapters need another, and is released then. */
   readonly session?: InferenceSession

@@ -1,6 +1,6 @@
-/** `createSession` as pages call it: on `onnxruntime-web`, found by itself, with a model and an adapter by URL. */
+/** `createSession` as pages call it: on the `onnxruntime-web` that they give, with a model and an adapter by URL. */
 import { createAdapter, createConfig } from '@fourierft/core'
-import { InferenceSession, Tensor } from 'onnxruntime-web'
+import * as ort from 'onnxruntime-web'
 import { describe, expect, test } from 'vitest'
 import { SHAPES, twoLayers } from '../../src/__fixtures__/two-layers.js'
 import { createSession } from '../../src/create-session.js'
@@ -12,19 +12,20 @@ const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false }
 const adapterOf = (initialSeed: number) => createAdapter(config, SHAPES, { initialSeed })
 const adapters = { a: adapterOf(1), b: adapterOf(2) }
 const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
-const feeds = () => ({ x: new Tensor('float32', x, [2, 3, 12]) })
+const feeds = () => ({ x: new ort.Tensor('float32', x, [2, 3, 12]) })
 
 /** As files that a server has. */
 const urlOf = (bytes: Uint8Array) => URL.createObjectURL(new Blob([Uint8Array.from(bytes)]))
 
 describe.each(['wasm', 'webgpu'] as const)('%s', (provider) => {
   const options = { executionProviders: [provider], logSeverityLevel: 3 } as const
+  const ours = { ort, ...options }
 
   test('swap, rows, disable', async () => {
     const model = twoLayers()
-    const plain = await InferenceSession.create(model, options)
+    const plain = await ort.InferenceSession.create(model, options)
     const base = (await plain.run(feeds())).y?.data as Float32Array
-    const session = await createSession(model, { adapters, ...options })
+    const session = await createSession(model, { adapters, ...ours })
     expect(session.usesNativeKernel).toBe(false)
     expect(session.inputNames).toEqual(['x'])
     const outputs: Float32Array[] = []
@@ -54,7 +55,7 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (provider) => {
   })
 
   test('runs that are begun together have each their own adapter', async () => {
-    const session = await createSession(twoLayers(), { adapters, ...options })
+    const session = await createSession(twoLayers(), { adapters, ...ours })
     const expected = new Map<string, unknown>()
     for (const name of ['a', 'b']) {
       session.setAdapter(name)
@@ -72,15 +73,22 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (provider) => {
 
 test('a model by URL, an adapter by its bytes; what is not there is refused', async () => {
   const { config, model } = adapters.a.toBytes()
-  const session = await createSession(urlOf(twoLayers()), { adapters: { config, model } })
-  const memory = await createSession(twoLayers(), { adapters: adapters.a })
+  const session = await createSession(urlOf(twoLayers()), { ort, adapters: { config, model } })
+  const memory = await createSession(twoLayers(), { ort, adapters: adapters.a })
   expect((await session.run(feeds())).y?.data).toEqual((await memory.run(feeds())).y?.data)
   await session.release()
   await memory.release()
-  await expect(createSession(new URL('/none.onnx', location.href))).rejects.toMatchObject({
+  await expect(createSession(new URL('/none.onnx', location.href), { ort })).rejects.toMatchObject({
     name: 'FourierFTError',
   })
-  await expect(createSession(twoLayers(), { native: true })).rejects.toMatchObject({ code: 'UNSUPPORTED' })
+  await expect(createSession(twoLayers(), { ort, native: true })).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    details: { option: 'native' },
+  })
+  await expect(createSession(twoLayers())).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    details: { option: 'ort' },
+  })
 })
 
 /** Relative to the largest number: the conformance suite's limit for level 4 in float32. */

@@ -1,6 +1,6 @@
 /** Tensors on the device: they go in and come out as they are, and what is fed beside them is the adapters' alone. */
 import { createAdapter, createConfig } from '@fourierft/core'
-import { env, Tensor } from 'onnxruntime-web'
+import * as ort from 'onnxruntime-web'
 import { expect, test } from 'vitest'
 import { SHAPES, twoLayers } from '../../src/__fixtures__/two-layers.js'
 import { createSession } from '../../src/create-session.js'
@@ -15,18 +15,18 @@ test('webgpu: inputs, outputs and fetches stay on the device', async () => {
   const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false })
   const [a, b] = [1, 2].map((initialSeed) => createAdapter(config, SHAPES, { initialSeed }))
   if (!a || !b) throw new Error('two adapters were to be made')
-  const options = { adapters: { a, b }, executionProviders: ['webgpu'], logSeverityLevel: 3 } as const
+  const options = { ort, adapters: { a, b }, executionProviders: ['webgpu'], logSeverityLevel: 3 } as const
   const onCpu = await createSession(twoLayers(), options)
   const onDevice = await createSession(twoLayers(), { ...options, preferredOutputLocation: 'gpu-buffer' })
 
   const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
-  const device = await env.webgpu.device
+  const device = await ort.env.webgpu.device
   const usage = STORAGE | COPY_SRC | COPY_DST
   const buffer = device.createBuffer({ size: x.byteLength, usage })
   device.queue.writeBuffer(buffer, 0, x)
   const dims = [2, 3, 12]
-  const resident = Tensor.fromGpuBuffer(buffer as never, { dataType: 'float32', dims })
-  const fed = new Tensor('float32', x, dims)
+  const resident = ort.Tensor.fromGpuBuffer(buffer as never, { dataType: 'float32', dims })
+  const fed = new ort.Tensor('float32', x, dims)
   for (const run of [{ adapters: ['a', 'b'] }, { adapters: ['b', null] }, {}]) {
     const expected = (await onCpu.run({ x: fed }, run)).y?.data
     const { y } = await onDevice.run({ x: resident }, run)
@@ -38,7 +38,7 @@ test('webgpu: inputs, outputs and fetches stay on the device', async () => {
   // Into a buffer of the caller's own.
   const size = 2 * 3 * 8 * 4
   const own = device.createBuffer({ size, usage })
-  const wanted = Tensor.fromGpuBuffer(own as never, {
+  const wanted = ort.Tensor.fromGpuBuffer(own as never, {
     dataType: 'float32',
     dims: [2, 3, 8],
     download: async () => {
