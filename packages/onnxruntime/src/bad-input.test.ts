@@ -1,5 +1,7 @@
 /** What is wrong is told with a typed error that names the node or the tensor; the session goes on working with the same bits. */
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Adapter, createAdapter, createConfig, FourierFTError, type Shape } from '@fourierft/core'
@@ -117,6 +119,22 @@ describe('a file that is no model', () => {
         message: expect.stringMatching(/^model: .*bytes/),
       })
     }
+  })
+
+  test('a model that cannot be fetched', async () => {
+    const server = createServer((_, response) => response.writeHead(404).end())
+    await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/model.onnx`
+    expect(await errorOf(createSession(url))).toMatchObject({
+      code: 'IO_ERROR',
+      message: `${url} could not be fetched: 404 Not Found`,
+    })
+    await new Promise((closed) => server.close(closed))
+    expect(await errorOf(createSession(url))).toMatchObject({
+      code: 'IO_ERROR',
+      message: expect.stringMatching(/could not be fetched: fetch failed \(.*ECONNREFUSED.*\)$/),
+      details: { file: url },
+    })
   })
 
   test('a link to a model is a model', async () => {

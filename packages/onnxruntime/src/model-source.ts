@@ -139,6 +139,14 @@ async function download(url: string | URL): Promise<Uint8Array> {
     if (!response.ok) throw failed(`${response.status} ${response.statusText}`)
     return new Uint8Array(await response.arrayBuffer())
   } catch (cause) {
-    throw cause instanceof FourierFTError ? cause : failed((cause as Error).message, cause)
+    throw cause instanceof FourierFTError ? cause : failed(reasonOf(cause), cause)
   }
+}
+
+/** Node's `fetch` says `fetch failed`, and why in the error's cause; that has no message where several addresses were tried. */
+function reasonOf(error: unknown): string {
+  const { message, cause } = error as Error
+  const { message: reason, code } = (cause ?? {}) as { readonly message?: string; readonly code?: string }
+  const why = reason || code
+  return why ? `${message} (${why})` : message
 }

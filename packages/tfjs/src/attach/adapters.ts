@@ -173,11 +173,12 @@ export class Adapters<Model = LayersModel> {
   /**
    * The active adapter, or several: what they change is added up. A merged model is unmerged first, as PEFT does.
    *
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; `UNSUPPORTED` where two of them replace the same layer (`modulesToSave`)
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION` for what is no list of names; `UNSUPPORTED` where two of them replace
+   *   the same layer (`modulesToSave`); nothing is changed then
    */
   setAdapter(names: string | readonly string[]): void {
     this.#checkAttached()
-    const active = [...new Set(typeof names === 'string' ? [names] : names)]
+    const active = [...new Set(listOf(names))]
     for (const name of active) this.#adapter(name)
     for (const module of this.#layers.keys()) {
       const replacing = active.filter((name) => this.#adapter(name).wholes.has(module))
@@ -232,7 +233,7 @@ export class Adapters<Model = LayersModel> {
    */
   async mergeAdapter(names: string | readonly string[] = this.#active): Promise<void> {
     this.#checkAttached()
-    const chosen = typeof names === 'string' ? [names] : [...names]
+    const chosen = [...listOf(names)]
     if (this.#merged.length > 0)
       throw invalidState(`adapters ${this.#merged.join(', ')} are merged; call unmergeAdapter() first`)
     if (!this.#enabled) throw invalidState('the adapters are disabled; call enableAdapters() first')
@@ -340,6 +341,7 @@ export class Adapters<Model = LayersModel> {
   withAdapterPerRow<T>(names: readonly (string | null)[], run: () => T): T {
     this.#checkAttached()
     if (this.#merged.length > 0) throw invalidState('the model is merged; call unmergeAdapter() first')
+    checkList(names)
     const used = [...new Set(names.filter((name) => name !== null))]
     for (const name of used) {
       const { branches, wholes } = this.#adapter(name)
@@ -541,6 +543,22 @@ export class Adapters<Model = LayersModel> {
       throw invalidState('no adapter is active; call addAdapter() or setAdapter() before training')
     return this.#activeWeights()
   }
+}
+
+/** One name, or several. */
+function listOf(names: string | readonly string[]): readonly string[] {
+  if (typeof names === 'string') return [names]
+  checkList(names)
+  return names
+}
+
+function checkList(names: unknown): void {
+  if (!Array.isArray(names))
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `names: expected an array of adapters' names; received ${names === null ? 'null' : typeof names}`,
+      { option: 'names', received: names },
+    )
 }
 
 /** ΔWᵀ of one layer, `[in, out]`, in the shape of its kernel. */

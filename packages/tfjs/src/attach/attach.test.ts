@@ -471,6 +471,12 @@ describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
     const stray = createAdapter(createConfig({ nFrequency: 4 }), { key: [8, 10] })
     expect(await codeOf(() => adapters.loadAdapter(stray, { name: 'b' }))).toBe('MODULE_NOT_FOUND')
     expect(await codeOf(() => adapters.setAdapter('b'))).toBe('ADAPTER_NOT_FOUND')
+    for (const no of [undefined, null, 3] as unknown as string[][]) {
+      expect(await codeOf(() => adapters.setAdapter(no))).toBe('INVALID_OPTION')
+      expect(await codeOf(() => adapters.withAdapterPerRow(no, () => 0))).toBe('INVALID_OPTION')
+    }
+    expect(await codeOf(() => adapters.mergeAdapter(null as unknown as string[]))).toBe('INVALID_OPTION')
+    expect(adapters.activeAdapters).toEqual(['default'])
     expect(await codeOf(() => adapters.deleteAdapter('b'))).toBe('ADAPTER_NOT_FOUND')
     expect(await codeOf(() => adapters.mergeAdapter('b'))).toBe('ADAPTER_NOT_FOUND')
     expect(await codeOf(() => adapters.setCoefficients('default', { query: new Float32Array(3) }))).toBe(
