@@ -366,6 +366,21 @@ describe('adapters and runs', () => {
     expect(adapted.inputNames).toEqual(['x'])
   })
 
+  test("options that are nearly ours; others are ONNX Runtime's", async () => {
+    for (const [option, meant] of [
+      ['adapter', 'adapters'],
+      ['moduleName', 'moduleNames'],
+      ['modulenames', 'moduleNames'],
+    ] as const)
+      expect(await errorOf(createSession(twoLayers(), { [option]: a }))).toMatchObject({
+        code: 'INVALID_OPTION',
+        message: `${option}: there is no such option; did you mean ${meant}?`,
+        details: { option },
+      })
+    const adapted = await session({ logId: 'ours', ofTomorrow: true } as SessionOptions)
+    expect(await outputOf(adapted)).toHaveLength(2 * 3 * 8)
+  })
+
   test.each([true, false])("options of ONNX Runtime's that it refuses, native: %s", async (native) => {
     for (const wrong of [
       { intraOpNumThreads: -5 },

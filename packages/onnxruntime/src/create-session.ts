@@ -23,6 +23,14 @@ export interface SessionOptions extends InferenceSession.SessionOptions {
   readonly session?: InferenceSession
 }
 
+const OPTIONS = [
+  'adapters',
+  'moduleNames',
+  'native',
+  'ort',
+  'session',
+] as const satisfies (keyof SessionOptions)[]
+
 let isTold = false
 
 /**
@@ -45,6 +53,7 @@ export async function createSession(
     session: open,
     ...sessionOptions
   } = options
+  checkNames(sessionOptions)
   const named = adaptersByName(adapters)
   if (native !== 'auto' && typeof native !== 'boolean')
     throw new FourierFTError('INVALID_OPTION', `native: expected 'auto', true or false; received ${native}`, {
@@ -78,6 +87,20 @@ export async function createSession(
     runsAlone: ort.env.versions.web !== undefined,
   }
   return AdaptedSession.create(parts, loaded, open)
+}
+
+/** Options that are not ours are ONNX Runtime's, which may get more of them: what is refused is ours but for case and plural. */
+function checkNames(others: object): void {
+  const plain = (name: string) => name.toLowerCase().replace(/s$/, '')
+  for (const option of Object.keys(others)) {
+    const meant = OPTIONS.find((own) => plain(own) === plain(option))
+    if (meant !== undefined)
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        `${option}: there is no such option; did you mean ${meant}?`,
+        { option, expected: meant },
+      )
+  }
 }
 
 /** The native kernel's sessions give their outputs to JavaScript. */
