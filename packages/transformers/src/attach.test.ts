@@ -1,6 +1,6 @@
 /** Adapters on pipelines and models of transformers.js: what every user does, in Node, with the native kernel and without. */
 
-import { mkdtempSync } from 'node:fs'
+import { cpSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -16,9 +16,9 @@ import {
 } from '@huggingface/transformers'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { runtime } from '#runtime'
-import { adapterFor, OUTPUT, QUERY, SHAPES } from './__fixtures__/tiny-model.js'
+import { adapterFor, OUTPUT, QUERY, SHAPES, tinyModel } from './__fixtures__/tiny-model.js'
 import { writeTinyModels } from './__fixtures__/write-tiny-model.js'
-import { attach } from './attach.js'
+import { type AttachOptions, attach } from './attach.js'
 
 const MODELS = writeTinyModels()
 beforeAll(() => {
@@ -281,6 +281,30 @@ test('a model that was loaded elsewhere: the options model and modelOptions', as
   const adapters = await attach(classify, { model: 'tiny-bert' })
   await adapters.loadAdapter(adapterFor(1))
   expect(await classify(TEXT)).not.toEqual(base)
+})
+
+test('the option model is compared with the model before a session is closed', async () => {
+  const classify = await classifier()
+  const base = await classify(TEXT)
+  const three = join(MODELS, 'three-labels')
+  cpSync(join(MODELS, 'tiny-bert'), three, { recursive: true })
+  writeFileSync(join(three, 'onnx/model.onnx'), tinyModel({ labels: 3 })['onnx/model.onnx'] as Uint8Array)
+  cpSync(join(three, 'onnx/model.onnx'), join(MODELS, 'tiny-bert/onnx/model_quantized.onnx'))
+  const bert = fileURLToPath(new URL('../test/__fixtures__/bert', import.meta.url))
+  const cases: [AttachOptions, string, RegExp][] = [
+    [{ model: bert }, 'model', /inputs input_ids, attention_mask, the file .*token_type_ids/],
+    [{ model: 'three-labels' }, 'model', /'logits' of session 'model' is .*2\], in the file .*3\]/],
+    [{ model: 'tiny-bert', modelOptions: { dtype: 'q8' } }, 'modelOptions', /dtype fp32.*with q8/],
+  ]
+  for (const [options, option, message] of cases) {
+    const adapters = await attach(classify, options)
+    const error = await errorOf(adapters.loadAdapter(adapterFor(1)))
+    expect(error).toMatchObject({ code: 'INVALID_OPTION', details: { option } })
+    expect(error.message).toMatch(message)
+    expect(await classify(TEXT)).toEqual(base)
+    await adapters.detach()
+    expect(await classify(TEXT)).toEqual(base)
+  }
 })
 
 test('an ONNX Runtime that cannot be imported, as in a bundle, is reached through the session', async () => {

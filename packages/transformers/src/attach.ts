@@ -8,7 +8,10 @@ import { ModelFiles } from './model-files.js'
 import { PartSession } from './model-part.js'
 
 export interface AttachOptions {
-  /** What the model was loaded by (a name on the hub or a path), where it was loaded before this package was imported. */
+  /**
+   * What the model was loaded by (a name on the hub or a path), where it was loaded before this package was imported. The first
+   * `loadAdapter` compares what is found there with the model, and refuses another one (`INVALID_OPTION`).
+   */
   readonly model?: string
   /** The options it was loaded with (`revision`, `cache_dir`, …), together with `model`; `dtype` and `device` only where sessions differ in them. */
   readonly modelOptions?: PretrainedModelOptions

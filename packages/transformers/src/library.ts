@@ -39,6 +39,8 @@ export interface SessionOrigin {
   /** A path in Node, bytes in browsers. */
   readonly model: string | Uint8Array
   readonly options: InferenceSession.SessionOptions
+  /** dtype and device, as far as they are told. */
+  readonly config?: unknown
 }
 
 /** One of a model's sessions: ONNX Runtime's, with the dtype and the device that transformers.js has chosen. */

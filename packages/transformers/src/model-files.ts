@@ -6,6 +6,7 @@ import type { ModelSource } from '@fourierft/onnxruntime'
 import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { runtime } from '#runtime'
+import { checkLocated } from './check-located.js'
 import { locateSessions, type Origin, type SessionOrigin, sessionsOf } from './library.js'
 
 export class ModelFiles {
@@ -31,9 +32,13 @@ export class ModelFiles {
     }
   }
 
-  /** What transformers.js makes the session from. */
+  /**
+   * What transformers.js makes the session from.
+   *
+   * @throws {FourierFTError} what `locateSessions` throws; `INVALID_OPTION` where the user has named another model
+   */
   async origin(session: string): Promise<SessionOrigin> {
-    this.#located ??= locateSessions(this.#model, this.#sessions, this.#origin)
+    this.#located ??= this.#locate()
     return (await this.#located).get(session) as SessionOrigin
   }
 
@@ -49,8 +54,18 @@ export class ModelFiles {
 
   /** @throws {FourierFTError} `IO_ERROR` */
   async read(session: string): Promise<Uint8Array> {
-    const { model } = await this.origin(session)
-    return typeof model === 'string' ? runtime.readFile(model) : model
+    return bytesOf(await this.origin(session))
+  }
+
+  async #locate(): Promise<ReadonlyMap<string, SessionOrigin>> {
+    const located = await locateSessions(this.#model, this.#sessions, this.#origin)
+    // A name that was noted is right; one that the user gives is compared, before any session is closed for what it leads to.
+    if (this.#origin.sessions) return located
+    for (const [name, session] of this.#sessions) {
+      const origin = located.get(name) as SessionOrigin
+      checkLocated(this.#origin.name, { name, session, origin, bytes: await bytesOf(origin) })
+    }
+    return located
   }
 
   async #bytes(session: string) {
@@ -58,4 +73,8 @@ export class ModelFiles {
     const bytes = await this.read(session)
     return { bytes, ...(options.externalData && { externalData: options.externalData }) }
   }
+}
+
+async function bytesOf({ model }: SessionOrigin): Promise<Uint8Array> {
+  return typeof model === 'string' ? runtime.readFile(model) : model
 }

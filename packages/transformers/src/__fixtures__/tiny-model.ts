@@ -24,8 +24,8 @@ export function adapterFor(seed: number, shapes: Readonly<Record<string, Shape>>
 }
 
 /** The files of the model by their paths in its folder; `isExternal`: its weights in a file of their own. */
-export function tinyModel({ isExternal = false } = {}): Record<string, string | Uint8Array<ArrayBuffer>> {
-  const { model, weights } = tinyGraph(isExternal)
+export function tinyModel({ isExternal = false, labels = 2 } = {}): Record<string, string | Uint8Array<ArrayBuffer>> {
+  const { model, weights } = tinyGraph(isExternal, labels)
   return {
     'onnx/model.onnx': model,
     ...(isExternal && { 'onnx/model.onnx_data': weights }),
@@ -70,7 +70,7 @@ export function tinyModel({ isExternal = false } = {}): Record<string, string | 
   }
 }
 
-function tinyGraph(isExternal: boolean): {
+function tinyGraph(isExternal: boolean, labels: number): {
   readonly model: Uint8Array<ArrayBuffer>
   readonly weights: Uint8Array<ArrayBuffer>
 } {
@@ -105,14 +105,14 @@ function tinyGraph(isExternal: boolean): {
     outputs: ['mean'],
     attributes: { axes: { ints: [1] }, keepdims: { int: 0 } },
   })
-  linear('classifier', 'mean', [2, WIDTH], 'logits')
+  linear('classifier', 'mean', [labels, WIDTH], 'logits')
   const ids = (name: string) => ({ name, dataType: DataType.int64, dims: ['batch', 'sequence'] })
   const graph = {
     name: 'main_graph',
     inputs: [ids('input_ids'), ids('attention_mask')],
     outputs: [
       { name: 'last_hidden_state', dataType: DataType.float, dims: ['batch', 'sequence', WIDTH] },
-      { name: 'logits', dataType: DataType.float, dims: ['batch', 2] },
+      { name: 'logits', dataType: DataType.float, dims: ['batch', labels] },
     ],
     initializers,
     nodes,
