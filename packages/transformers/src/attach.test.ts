@@ -384,6 +384,19 @@ describe('bad input', () => {
       'INVALID_SAFETENSORS',
     )
     expect(() => adapters.setAdapter('nobody')).toThrow(/there is a/)
+    for (const no of [undefined, null, 3] as unknown as string[][]) {
+      const verbs = [
+        () => adapters.setAdapter(no),
+        () => adapters.withAdapterPerRow(no, () => 0),
+        () => adapters.mergeAdapter(no ?? null),
+      ]
+      for (const verb of verbs)
+        expect(await errorOf(Promise.resolve().then(verb))).toMatchObject({
+          code: 'INVALID_OPTION',
+          details: { option: 'names' },
+        })
+    }
+    expect(adapters.activeAdapters).toEqual(['a'])
     expect(adapters.listAdapters()).toEqual(['a'])
     expect(await classify(TEXT)).toEqual(answer)
   })

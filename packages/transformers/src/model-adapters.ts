@@ -1,5 +1,11 @@
 /** The adapters of one model: PEFT's verbs over all of its sessions. */
-import { type Adapter, type AdapterSource, FourierFTError } from '@fourierft/core'
+import {
+  type Adapter,
+  type AdapterSource,
+  adapterNotFound,
+  FourierFTError,
+  invalidState,
+} from '@fourierft/core'
 import { findLinearLayers, readModel } from '@fourierft/onnx'
 import { type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
 import type { PreTrainedModel } from '@huggingface/transformers'
@@ -228,6 +234,7 @@ export class ModelAdapters {
     this.#checkUnmerged()
     if (this.#endingRows > 0)
       throw invalidState('the adapters are being merged, or the model is being detached; await that first')
+    checkList(names)
     const before = this.#perRow
     this.#perRow = names.map((name) => (name === null ? null : this.#adapter(name)))
     try {
@@ -343,24 +350,11 @@ export class ModelAdapters {
   #adapter(name: string): LoadedAdapter {
     const adapter = this.#adapters.get(name)
     if (adapter) return adapter
-    const known = this.listAdapters()
-    throw new FourierFTError(
-      'ADAPTER_NOT_FOUND',
-      `there is no adapter '${name}'; there is ${known.join(', ') || 'none'}`,
-      { option: 'name', expected: known, received: name },
-    )
+    throw adapterNotFound(name, this.listAdapters())
   }
 
   #named(names: string | readonly string[]): LoadedAdapter[] {
-    if (typeof names !== 'string' && !Array.isArray(names))
-      throw new FourierFTError(
-        'INVALID_OPTION',
-        'names: expected the name of an adapter, or an array of names',
-        {
-          option: 'names',
-          received: names,
-        },
-      )
+    if (typeof names !== 'string') checkList(names)
     return [...new Set(typeof names === 'string' ? [names] : names)].map((name) => this.#adapter(name))
   }
 
@@ -403,8 +397,13 @@ export class ModelAdapters {
   }
 }
 
-function invalidState(message: string): FourierFTError {
-  return new FourierFTError('INVALID_STATE', message)
+function checkList(names: unknown): void {
+  if (!Array.isArray(names))
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `names: expected an array of adapters' names; received ${names === null ? 'null' : typeof names}`,
+      { option: 'names', received: names },
+    )
 }
 
 function forget({ id, parts }: LoadedAdapter): void {
