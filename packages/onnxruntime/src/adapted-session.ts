@@ -404,14 +404,18 @@ export class AdaptedSession {
       opened = done
     })
     try {
-      await old.release()
-      this.#graph = await open()
-    } catch (error) {
-      this.#graph = await this.#parts.sessions.attached(old.plan).catch((cause) => {
-        this.#ended = `no session of the model can be made any more (${cause.message}); make a new one with createSession()`
-        throw cause
+      await old.release().catch((cause) => {
+        // Nothing is opened in the place of what others have closed: nobody would release that.
+        this.#ended = `the session was released elsewhere (${cause.message}); load the model again`
+        throw new FourierFTError('INVALID_STATE', this.#ended, { cause })
       })
-      throw error
+      this.#graph = await open().catch(async (error) => {
+        this.#graph = await this.#parts.sessions.attached(old.plan).catch((cause) => {
+          this.#ended = `no session of the model can be made any more (${cause.message}); load the model again`
+          throw cause
+        })
+        throw error
+      })
     } finally {
       this.#opening = undefined
       opened()

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { type Adapter, createAdapter, createConfig, type Shape } from '@fourierft/core'
 import { findLinearLayers, readModel } from '@fourierft/onnx'
 import * as ort from 'onnxruntime-node'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { SHAPES, twoLayers } from './__fixtures__/two-layers.js'
 import type { AdaptedSession } from './adapted-session.js'
 import { createSession, type SessionOptions } from './create-session.js'
@@ -306,6 +306,22 @@ describe.each([true, false])('native %s', (native) => {
     expect(adapted.serves(adapterFor(shapesOf('bert-torchscript', 4), 2, 778))).toBe(false)
     adapted.disableAdapters()
     expect(await outputOf(adapted, feeds)).toEqual(base)
+  })
+
+  test('an open session that others have released is told so, and nothing is opened in its place', async () => {
+    const own = await ort.InferenceSession.create(pathOf('bert-torchscript'))
+    const adapted = await createSession(pathOf('bert-torchscript'), { native, session: own })
+    await own.release()
+    const create = vi.spyOn(ort.InferenceSession, 'create')
+    const ended = {
+      code: 'INVALID_STATE',
+      message: expect.stringMatching(/released elsewhere.*load the model again/),
+    }
+    await expect(adapted.loadAdapter(a, { name: 'a' })).rejects.toMatchObject(ended)
+    await expect(adapted.loadAdapter(a, { name: 'a' })).rejects.toMatchObject(ended)
+    await expect(adapted.run(feedsOf(adapted))).rejects.toMatchObject(ended)
+    expect(create).not.toHaveBeenCalled()
+    create.mockRestore()
   })
 })
 
