@@ -327,6 +327,30 @@ test('a model that is disposed of while an adapter comes', async () => {
     expect(error).toMatchObject({ code: 'INVALID_STATE', message: expect.stringMatching(/disposed/) })
 })
 
+test('a model that was disposed of', async () => {
+  const [before, after, adapted] = [await classifier(), await classifier(), await classifier()]
+  const adapters = await attach(adapted)
+  await adapters.loadAdapter(adapterFor(1))
+  await before.dispose()
+  await after.dispose()
+  await adapted.dispose()
+  const create = vi.spyOn(
+    (await runtime.loadOrt())?.InferenceSession as object as { create(): unknown },
+    'create',
+  )
+  const disposed = { code: 'INVALID_STATE', message: expect.stringMatching(/disposed of; load it once more/) }
+  for (const verb of [() => adapters.setAdapter([]), () => adapters.deleteAdapter('default')])
+    expect(verb).toThrow(expect.objectContaining(disposed))
+  for (const work of [adapters.detach(), adapters.mergeAdapter(), adapted(TEXT)])
+    expect(await errorOf(work)).toMatchObject(disposed)
+  const late = await attach(before)
+  const released = { code: 'INVALID_STATE', message: expect.stringMatching(/released.*load the model again/) }
+  for (let i = 0; i < 2; i++) expect(await errorOf(late.loadAdapter(adapterFor(1)))).toMatchObject(released)
+  await (await attach(after)).detach()
+  expect(create).not.toHaveBeenCalled()
+  create.mockRestore()
+})
+
 test('a deleted adapter and a model that is disposed of at once', async () => {
   const classify = await pipeline('text-classification', 'tiny-bert', { dtype: 'fp32' })
   const adapters = await attach(classify)

@@ -394,6 +394,7 @@ export class ModelAdapters {
 
   #checkAttached(): void {
     if (this.#detached) throw invalidState('the model is detached; call attach() again')
+    for (const part of this.#parts) part.checkLive()
   }
 }
 

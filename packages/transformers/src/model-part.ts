@@ -65,14 +65,15 @@ export class ModelPart {
 
   /** @throws {FourierFTError} `INVALID_STATE` after `release`, what `AdaptedSession.loadAdapter` throws; nothing is changed then */
   async load(id: string, adapter: Adapter): Promise<void> {
-    this.#checkLive()
+    this.checkLive()
     this.#adapted ??= await this.#adapt()
     // Released while the files were looked for: no session is to be made any more.
-    this.#checkLive()
+    this.checkLive()
     await this.#adapted.loadAdapter(adapter, { name: id })
   }
 
-  run(choice: Choice, args: RunArguments): Promise<InferenceSession.ReturnType> {
+  async run(choice: Choice, args: RunArguments): Promise<InferenceSession.ReturnType> {
+    this.checkLive()
     const session = this.#adapted
     if (session === undefined) return this.#own.run(...args)
     if (session.mergedAdapters.length > 0) return session.run(...args)
@@ -91,7 +92,8 @@ export class ModelPart {
     return this.session.release()
   }
 
-  #checkLive(): void {
+  /** @throws {FourierFTError} `INVALID_STATE` */
+  checkLive(): void {
     if (this.#released) throw invalidState('the model was disposed of; load it once more')
   }
 
