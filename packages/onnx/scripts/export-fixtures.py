@@ -4,7 +4,7 @@ quantisation are those that users have.
 
     python packages/onnx/scripts/export-fixtures.py
 
-`*-torchscript`, `*-dynamo`, `*-q8` and `*-q4` are of a batch of one; `*-batch` are exported as optimum does, for any batch. What
+`*-torchscript`, `*-dynamo`, `*-q8`, `*-q4` and `*-qdq` are of a batch of one; `*-batch` are exported as optimum does, for any batch. What
 PyTorch and PEFT compute with these weights is written by end-to-end-vectors.py beside this.
 
 Made with torch 2.13.0, transformers 5.23.0, diffusers 0.42.1, onnx 1.19.1, onnxscript 0.7.2 and onnxruntime 1.32.0 (CPU).
@@ -13,12 +13,13 @@ import pathlib
 import warnings
 
 import diffusers
+import numpy
 import onnx
 import onnxruntime
 import onnxscript
 import torch
 import transformers
-from onnxruntime.quantization import quantize_dynamic
+from onnxruntime.quantization import CalibrationDataReader, quantize_dynamic, quantize_static
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 warnings.filterwarnings("ignore")
@@ -61,6 +62,16 @@ def diffusion_attention():
     return diffusers.Transformer2DModel(
         num_attention_heads=2, attention_head_dim=8, in_channels=16, norm_num_groups=4, cross_attention_dim=12
     ).eval()
+
+
+class Calibration(CalibrationDataReader):
+    """A few inputs for the ranges of activations."""
+
+    def __init__(self):
+        self.inputs = iter([{"x": (numpy.arange(8) * k % 20).reshape(1, 8)} for k in (1, 3, 7)])
+
+    def get_next(self):
+        return next(self.inputs, None)
 
 
 def with_weights(model):
@@ -127,6 +138,8 @@ def main():
             quantizer = MatMulNBitsQuantizer(onnx.load(source), block_size=16, is_symmetric=False)
             quantizer.process()
             onnx.save(quantizer.model.model, FOLDER / f"{name}-q4.onnx")
+        if name == "bert" and source.exists():
+            quantize_static(source, FOLDER / f"{name}-qdq.onnx", Calibration())
         if name != "t5-encoder":
             export_for_any_batch(model, (x,), FOLDER / f"{name}-batch.onnx")
     pixels, words = torch.rand(1, 16, 4, 4), torch.rand(1, 3, 12)

@@ -16,6 +16,7 @@ const FILES = [
   'bert-dynamo',
   'bert-q8',
   'bert-q4',
+  'bert-qdq',
   'gpt2-torchscript',
   'gpt2-dynamo',
   'gpt2-q8',

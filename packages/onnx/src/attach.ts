@@ -9,11 +9,13 @@ import { branchFunction, DOMAIN } from './branch-function.js'
 import { branchTables, TABLE_NAMES } from './branch-tables.js'
 import { checkWeight } from './check-weight.js'
 import { constantOf } from './constant-of.js'
+import type { NewNode } from './encode.js'
 import type { OnnxNode } from './graph.js'
 import { biasOf } from './layer-bias.js'
 import { type LinearLayer, overlap } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
 import { NodeList } from './node-list.js'
+import { isQuantised, outputNodeOf, samePair } from './quantised-pair.js'
 import { DataType } from './schema.js'
 import { withTwins } from './twin-layers.js'
 
@@ -171,7 +173,7 @@ function residualOf(layer: LinearLayer): Residual | undefined {
 /** The branch is added to the residual connection's other value. */
 function insertBeside(layer: LinearLayer, residual: Residual, inputs: readonly string[]): void {
   const { node, index, name, other } = residual
-  const sum = residualName(name, other)
+  const sum = insteadName(name, other)
   const list = new NodeList(`${other}.${DOMAIN}.`)
   addBranch(list, { layer, base: name, sum, inputs, name: `${layer.node.name || other}/${DOMAIN}` })
   node.graph.insertBefore(node, list.nodes)
@@ -181,8 +183,8 @@ function insertBeside(layer: LinearLayer, residual: Residual, inputs: readonly s
 /** The layer's output gets another name; the new node takes the old one, so that all who read it read the sum. */
 function insertBehind(layer: LinearLayer, inputs: readonly string[]): void {
   const { part, outFeatures } = layer
-  // Behind the bias: runtimes make one of it and the product, which a branch between would prevent.
-  const outputNode = biasOf(layer)?.node ?? layer.outputNode
+  // Behind the bias, and what quantises: runtimes make one of them and the product, which a branch between would prevent.
+  const outputNode = outputNodeOf(layer)
   const [output] = outputNode.outputs as [string]
   const list = new NodeList(`${output}.${DOMAIN}.`)
   const { add, constant } = list
@@ -191,6 +193,7 @@ function insertBehind(layer: LinearLayer, inputs: readonly string[]): void {
   const slice = (from: number, to: number) =>
     from === to ? [] : [add('Slice', [base, constant([from]), constant([to]), constant([-1])])]
 
+  const again = quantisedAgain(outputNode, output)
   outputNode.setOutput(0, base)
   const name = `${outputNode.name || output}/${DOMAIN}`
   if (part) {
@@ -203,7 +206,19 @@ function insertBehind(layer: LinearLayer, inputs: readonly string[]): void {
   } else {
     addBranch(list, { layer, base, sum: output, inputs, name })
   }
+  list.nodes.push(...again)
   outputNode.graph.insertAfter(outputNode, list.nodes)
+}
+
+/** Quantised operators go on reading what is rounded as the layer's output was; a branch of theirs reads the sum itself. */
+function quantisedAgain(outputNode: OnnxNode, output: string): NewNode[] {
+  if (outputNode.opType !== 'DequantizeLinear') return []
+  const readers = outputNode.graph.consumersOf(output).filter(isQuantised)
+  if (readers.length === 0) return []
+  const rounded = insteadName(output, outputNode.inputs[0] ?? '')
+  for (const reader of readers)
+    for (const [i, name] of reader.inputs.entries()) if (name === output) reader.setInput(i, rounded)
+  return samePair(outputNode, output, rounded)
 }
 
 interface BranchNode {
@@ -243,9 +258,10 @@ function makeReplaceable({ graph }: OnnxModel, module: string, layer: LinearLaye
 
 function insertChoice(layer: LinearLayer, inputs: WeightInputs): void {
   const { input } = layer
-  const outputNode = biasOf(layer)?.node ?? layer.outputNode
+  const outputNode = outputNodeOf(layer)
   const [output] = outputNode.outputs as [string]
   const base = `${output}.${DOMAIN}.base`
+  const again = quantisedAgain(outputNode, output)
   outputNode.setOutput(0, base)
   const { nodes, add, named, constant } = new NodeList(`${output}.${DOMAIN}.`)
   const isOwn = add('Equal', [add('Size', [inputs.weight]), constant([0], [])])
@@ -268,19 +284,20 @@ function insertChoice(layer: LinearLayer, inputs: WeightInputs): void {
       graph: { name: 'other', nodes: other.nodes, outputs: [{ name: `${output}.${DOMAIN}.replaced` }] },
     },
   })
+  nodes.push(...again)
   outputNode.graph.insertAfter(outputNode, nodes)
 }
 
-const RESIDUAL = new RegExp(`^(.*?)\\.${DOMAIN}\\.residual\\.`, 's')
+const INSTEAD = new RegExp(`^(.*?)\\.${DOMAIN}\\.instead\\.`, 's')
 
-/** What the residual connection of a layer reads instead of `name`. */
-function residualName(name: string, layerOutput: string): string {
-  return `${name}.${DOMAIN}.residual.${layerOutput}`
+/** What the residual connection of a layer, or a quantised operator behind it, reads instead of `name`. */
+function insteadName(name: string, suffix: string): string {
+  return `${name}.${DOMAIN}.instead.${suffix}`
 }
 
 /** What a node read instead of `name` before a branch came between. */
-export function withoutResidual(name: string): string {
-  return RESIDUAL.exec(name)?.[1] ?? name
+export function withoutInstead(name: string): string {
+  return INSTEAD.exec(name)?.[1] ?? name
 }
 
 /** Or half of it: all that is attached has such a name, and nothing else may have one. */

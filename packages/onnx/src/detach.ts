@@ -2,7 +2,7 @@
  * Takes the branches of `attachBranches` out of a model again: what is written then is the original file, byte for byte.
  */
 import { FourierFTError, parseJson } from '@fourierft/core'
-import { ORIGINAL, type Original, withoutResidual } from './attach.js'
+import { ORIGINAL, type Original, withoutInstead } from './attach.js'
 import { DOMAIN } from './branch-function.js'
 import { encodeEntry } from './encode.js'
 import type { OnnxGraph, OnnxNode } from './graph.js'
@@ -70,7 +70,7 @@ function bringBack(graph: OnnxGraph): void {
 function restoreInputs({ nodes }: OnnxGraph): void {
   for (const node of nodes)
     for (const [i, name] of node.inputs.entries())
-      if (withoutResidual(name) !== name) node.setInput(i, withoutResidual(name))
+      if (withoutInstead(name) !== name) node.setInput(i, withoutInstead(name))
 }
 
 function restoreOutputs({ nodes }: OnnxGraph): void {

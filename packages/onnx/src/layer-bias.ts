@@ -1,5 +1,5 @@
 /** The constant bias of a linear layer, and the node that adds it. */
-import { initializerOf } from './constant-of.js'
+import { initializerOf, producerOf } from './constant-of.js'
 import type { OnnxNode } from './graph.js'
 import type { LinearLayer } from './linear-layers.js'
 
@@ -34,7 +34,8 @@ export function biasOf({
   if (graph.outputs.some(({ name }) => name === output)) return undefined
   const at = reader.inputs.findIndex((input) => input !== output)
   const name = reader.inputs[at]
-  return name !== undefined && initializerOf(graph, name)?.dims.length === 1
-    ? { node: reader, index: at, name }
-    : undefined
+  if (name === undefined) return undefined
+  const producer = producerOf(graph, name)
+  const constant = producer?.opType === 'DequantizeLinear' ? (producer.inputs[0] ?? '') : name
+  return initializerOf(graph, constant)?.dims.length === 1 ? { node: reader, index: at, name } : undefined
 }

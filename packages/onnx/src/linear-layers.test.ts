@@ -57,6 +57,7 @@ describe.each([
   ['bert-dynamo', BERT],
   ['bert-q8', BERT],
   ['bert-q4', BERT],
+  ['bert-qdq', BERT],
   ['gpt2-torchscript', GPT2],
   ['gpt2-dynamo', GPT2],
   ['gpt2-q8', GPT2],

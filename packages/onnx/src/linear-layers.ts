@@ -6,6 +6,7 @@
 import type { OnnxGraph, OnnxNode } from './graph.js'
 import type { OnnxModel } from './model.js'
 import { moduleNameOf } from './module-name.js'
+import { dequantiserBehind, isQuantised, outputNodeOf } from './quantised-pair.js'
 import type { OnnxTensor } from './tensor.js'
 import { joinTwins } from './twin-layers.js'
 
@@ -16,9 +17,9 @@ export interface LinearLayer {
   readonly graph: OnnxGraph
   /** The product: MatMul, Gemm, MatMulNBits or MatMulInteger. */
   readonly node: OnnxNode
-  /** The float value that goes in, before it is quantised. */
+  /** The float value that goes in, before it is quantised for this layer. */
   readonly input: string
-  /** The node with the float output, after it is scaled. */
+  /** The node with the float output, after it is scaled or dequantised. */
   readonly outputNode: OnnxNode
   /** The constant, as it is named in the file. */
   readonly weight: string
@@ -63,7 +64,8 @@ export function overlap(a: LinearLayer, b: LinearLayer): boolean {
  *
  * - `MatMul`, and `Gemm` without transA, whatever its alpha, beta and bias: what is added to its output is not multiplied by them;
  * - a weight that is an initializer (of this graph or one around it) or a `Constant`, also behind `Transpose`, `Cast`, `Identity` and
- *   `DequantizeLinear`; an input that comes through `QuantizeLinear` and `DequantizeLinear` is taken from before them;
+ *   `DequantizeLinear`; an input that comes through `QuantizeLinear` and `DequantizeLinear` is taken from before them, unless they are
+ *   those of what makes it;
  * - `com.microsoft` `MatMulNBits`, and `MatMulInteger` between `DynamicQuantizeLinear` and the `Cast` and `Mul` that scale it.
  *
  * Not found: nodes inside of model-local functions, where one node stands for many layers (inline them first, as `onnx.inliner` does), weights
@@ -77,7 +79,7 @@ export function findLinearLayers(model: OnnxModel): LinearLayer[] {
       return found?.outputNode.outputs[0] ? [{ ...found, module: moduleNameOf(found, index) }] : []
     })
   })
-  return joinTwins(layers)
+  return joinTwins(withOwnInputs(layers))
 }
 
 /** What is read again and again: who makes and who reads each value, within the graph. */
@@ -128,7 +130,7 @@ function linearLayer(
     graph,
     node,
     input: floatInput(x, index),
-    outputNode: node,
+    outputNode: dequantiserBehind(node) ?? node,
     weight: weight.name,
     outFeatures,
     inFeatures,
@@ -154,12 +156,27 @@ function initializerOf(name: string, graph: OnnxGraph | undefined): OnnxTensor |
   return graph && (graph.initializers.get(name) ?? initializerOf(name, graph.parent))
 }
 
-/** Of a pair QuantizeLinear, DequantizeLinear the value before it: the branch escapes the quantisation of the base. */
+/** Of a pair QuantizeLinear, DequantizeLinear the value before it, which the quantisation of the base has not rounded. */
 function floatInput(name: string, { producers }: GraphIndex): string {
   const dequantizer = producers.get(name)
   const quantizer = producers.get(dequantizer?.inputs[0] ?? '')
   const isPair = dequantizer?.opType === 'DequantizeLinear' && quantizer?.opType === 'QuantizeLinear'
-  return (isPair && quantizer.inputs[0]) || name
+  const [before] = (isPair && quantizer.inputs) || []
+  const maker = producers.get(before ?? '')
+  // It would not be one operator with the pair any more.
+  return before && !(maker && isQuantised(maker)) ? before : name
+}
+
+/** A layer whose input is quantised with the output of another one reads it behind the pair, where the other's branch is added. */
+function withOwnInputs(layers: readonly LinearLayer[]): LinearLayer[] {
+  const isPassedBy = ({ input, node }: LinearLayer) =>
+    node.opType !== 'MatMulInteger' && input !== node.inputs[0]
+  if (!layers.some(isPassedBy)) return [...layers]
+  const outputs = new Set(layers.flatMap((layer) => outputNodeOf(layer).outputs[0] ?? []))
+  return layers.map((layer) => {
+    const [input = ''] = layer.node.inputs
+    return isPassedBy(layer) && outputs.has(input) ? { ...layer, input } : layer
+  })
 }
 
 /** MatMulInteger → Cast → Mul by the scales: the Mul. */

@@ -1,0 +1,268 @@
+/**
+ * Branches in statically quantised models (QDQ), whose products ONNX Runtime computes with integers: without an adapter the bits of the model
+ * without a branch, with one ΔW·x to the rounding of floats, which the quantisation of the base neither rounds nor clips.
+ */
+import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
+import {
+  attachBranches,
+  createModel,
+  DataType,
+  detachBranches,
+  findLinearLayers,
+  type NewNode,
+  readModel,
+} from '@fourierft/onnx'
+import * as ort from 'onnxruntime-node'
+import { describe, expect, test } from 'vitest'
+import { registerFourierFTBackend } from './native-backend.js'
+
+const [WIDTH, TOKENS, N] = [64, 48, 40]
+
+const constant = (name: string, dims: readonly number[], dataType: number, values: ArrayBufferView) => ({
+  name,
+  dims,
+  dataType,
+  data: new Uint8Array(values.buffer as ArrayBuffer),
+})
+const float = (name: string, dims: readonly number[], ...values: number[]) =>
+  constant(name, dims, DataType.float, Float32Array.from(values))
+const wave = (length: number, scale: number, phase = 0) =>
+  Float32Array.from({ length }, (_, i) => scale * Math.sin(1.3 * i * i + phase))
+const bytes = (length: number, phase: number) =>
+  Int8Array.from({ length }, (_, i) => 100 * Math.sin(0.7 * i * i + phase))
+
+const CONSTANTS = [
+  constant('w1', [WIDTH, WIDTH], DataType.int8, bytes(WIDTH * WIDTH, 1)),
+  constant('w2', [WIDTH, WIDTH], DataType.int8, bytes(WIDTH * WIDTH, 2)),
+  constant('zero', [], DataType.int8, new Int8Array(1)),
+  float('step', [], 0.002),
+  constant('b', [WIDTH], DataType.int8, bytes(WIDTH, 3)),
+  float('bf', [WIDTH], ...wave(WIDTH, 0.3)),
+  float('gamma', [WIDTH], ...wave(WIDTH, 1, 3)),
+  // The calibration of activations: what exceeds it is clipped.
+  constant('middle', [], DataType.uint8, Uint8Array.of(121)),
+  float('sx', [], 0.0131),
+  float('sy', [], 0.0093),
+  // Every 512th sum of products that have these steps lies between two steps of the output: floats round it otherwise than integers.
+  float('large', [], 0.9),
+  float('tied', [], 512 * 0.9 * 0.0131),
+  float('huge', [], 20),
+]
+
+const node = (opType: string, inputs: string[], output: string, attributes = {}): NewNode => ({
+  name: `/${output}/${opType}`,
+  opType,
+  inputs,
+  outputs: [output],
+  attributes,
+})
+/** A value → rounded and a float again, `name`. */
+const pair = (from: string, name: string, scale = 'sy'): NewNode[] => [
+  node('QuantizeLinear', [from, scale, 'middle'], `${name}.q`),
+  node('DequantizeLinear', [`${name}.q`, scale, 'middle'], name),
+]
+const weight = (name: string) => node('DequantizeLinear', [name, 'step', 'zero'], `${name}.d`)
+const last = { axis: { int: -1 } }
+const start = [...pair('x', 'xd', 'sx'), weight('w1')]
+const first = [...start, node('MatMul', ['xd', 'w1.d'], 'p'), ...pair('p', 'pd')]
+const second = (from: string, scale = 'sy') => [
+  weight('w2'),
+  node('MatMul', [from, 'w2.d'], 'p2'),
+  ...pair('p2', 'y', scale),
+]
+
+const CASES: Record<string, NewNode[]> = {
+  'a product': [...start, node('MatMul', ['xd', 'w1.d'], 'p'), ...pair('p', 'y')],
+  'a bias that is a float': [...first, node('Add', ['pd', 'bf'], 'y')],
+  'a bias before the quantisation': [
+    ...start,
+    node('MatMul', ['xd', 'w1.d'], 'p'),
+    node('Add', ['p', 'bf'], 'a'),
+    ...pair('a', 'y'),
+  ],
+  'a bias that is quantised': [...first, weight('b'), node('Add', ['pd', 'b.d'], 'a'), ...pair('a', 'y')],
+  'a product behind a product': [...first, ...second('pd')],
+  'a product behind a bias': [
+    ...first,
+    weight('b'),
+    node('Add', ['b.d', 'pd'], 'a'),
+    ...pair('a', 'ad'),
+    ...second('ad'),
+  ],
+  'a product behind a bias that is a float': [
+    ...first,
+    node('Add', ['bf', 'pd'], 'a'),
+    ...pair('a', 'ad'),
+    ...second('ad'),
+  ],
+  'a quantised residual connection and a product': [
+    ...first,
+    node('Add', ['xd', 'pd'], 'z'),
+    ...pair('z', 'zd'),
+    ...second('zd'),
+  ],
+  'a residual connection and a normalisation': [
+    ...first,
+    node('Add', ['pd', 'bf'], 'a'),
+    node('Add', ['a', 'x'], 'z'),
+    node('LayerNormalization', ['z', 'gamma', 'bf'], 'n', last),
+    ...pair('n', 'nd'),
+    ...second('nd'),
+  ],
+  'products of activations before it': [
+    ...pair('x', 'xd', 'sx'),
+    node('Transpose', ['x'], 't'),
+    ...pair('t', 'td', 'sx'),
+    node('MatMul', ['xd', 'td'], 's'),
+    ...pair('s', 'sd', 'large'),
+    node('MatMul', ['sd', 'xd'], 'a'),
+    ...pair('a', 'ad', 'tied'),
+    ...second('ad', 'huge'),
+  ],
+  'a float function and a product': [
+    ...first,
+    node('Tanh', ['pd'], 't'),
+    ...pair('t', 'td'),
+    ...second('td'),
+  ],
+}
+
+function attached(nodes: readonly NewNode[], isDynamic = false) {
+  const reads = new Set(nodes.flatMap(({ inputs }) => inputs))
+  const dims = isDynamic ? ['tokens', WIDTH] : [TOKENS, WIDTH]
+  const original = createModel(
+    {
+      name: 'main',
+      nodes,
+      inputs: [{ name: 'x', dataType: DataType.float, dims }],
+      outputs: [{ name: 'y', dataType: DataType.float, dims }],
+      initializers: CONSTANTS.filter(({ name }) => reads.has(name)),
+    },
+    { opset: 17 },
+  ).toBytes()
+  const model = readModel(original)
+  const entries = uniformEntries({ shape: [WIDTH, WIDTH], n: N, seed: 3 })
+  const layers = findLinearLayers(model)
+  const inputs = attachBranches(
+    model,
+    layers.map((layer, i) => ({ module: `m.${i}`, layer, entries })),
+  )
+  return { original, model, entries, inputs }
+}
+
+const x = () => new ort.Tensor('float32', wave(TOKENS * WIDTH, 1.9), [TOKENS, WIDTH])
+
+async function run(file: Uint8Array, feeds: Record<string, ort.Tensor>, native: boolean) {
+  registerFourierFTBackend(ort)
+  const executionProviders = native ? [{ name: 'fourierft' }] : ['cpu']
+  const session = await ort.InferenceSession.create(file, {
+    executionProviders,
+    graphOptimizationLevel: 'all',
+    logSeverityLevel: 3,
+  })
+  const results = await session.run(feeds)
+  await session.release()
+  return Object.fromEntries(Object.entries(results).map(([name, { data }]) => [name, data as Float32Array]))
+}
+
+describe.each(Object.entries(CASES))('%s', (_, nodes) => {
+  test.each([
+    { native: true, isDynamic: false },
+    { native: true, isDynamic: true },
+    { native: false, isDynamic: false },
+    { native: false, isDynamic: true },
+  ])('idle: the bits of the model; native $native, dynamic $isDynamic', async ({ native, isDynamic }) => {
+    const { original, model, inputs } = attached(nodes, isDynamic)
+    const idle: Record<string, ort.Tensor> = {
+      x: x(),
+      [inputs.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]),
+    }
+    for (const name of inputs.coefficients.values())
+      idle[name] = new ort.Tensor('float32', new Float32Array(), [0, N])
+    const base = (await run(original, { x: x() }, native)).y
+    expect(new Set(base).size).toBeGreaterThan(20)
+    expect((await run(model.toBytes(), idle, native)).y).toEqual(base)
+  })
+
+  test('detached: the bytes of the file', () => {
+    const { original, model } = attached(nodes)
+    const again = readModel(model.toBytes())
+    detachBranches(again)
+    expect(Buffer.compare(again.toBytes(), original)).toBe(0)
+  })
+})
+const coefficients = (i: number) => wave(N, 200, i)
+
+/**
+ * A branch in float32 beside the reference: Δy = Re Σ_l c_l·e^(…)·Σ_k x_k·e^(…) / (d1·d2), of complex numbers whose two parts are each a
+ * chain of d2 products and sums, then of 2·N; tables, coefficients and the division round 8 times more. No chain is larger than
+ * S = 2·Σ|c|·Σ|x| / (d1·d2), and adding to the base rounds once.
+ */
+function tolerance(given: Float32Array, c: Float32Array, y: number): number {
+  const sum = (values: Float32Array) => values.reduce((all, value) => all + Math.abs(value), 0)
+  const largest = (2 * sum(c) * sum(given)) / WIDTH ** 2
+  return 2 ** -24 * ((WIDTH + 2 * N + 8) * largest + Math.abs(y))
+}
+
+test.each([true, false])(
+  'the change is added to what the file gives, beyond its calibration; native %s',
+  async (native) => {
+    const { original, model, entries, inputs } = attached(CASES['a product'] as NewNode[])
+    const c = coefficients(0)
+    const base = (await run(original, { x: x() }, native)).y as Float32Array
+    const feeds = {
+      x: x(),
+      [inputs.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]),
+      [inputs.coefficients.get('m.0') as string]: new ort.Tensor('float32', c, [1, N]),
+    }
+    const received = (await run(model.toBytes(), feeds, native)).y as Float32Array
+    const layer = createLayer({ name: 'm.0', shape: entries.shape, entries, coefficients: c, scaling: 1 })
+    const expected = referenceForward([layer], feeds.x.data as Float32Array, Float64Array.from(base))
+    for (const [i, value] of expected.entries()) {
+      const token = Math.floor(i / WIDTH) * WIDTH
+      const given = (feeds.x.data as Float32Array).subarray(token, token + WIDTH)
+      expect(Math.abs((received[i] as number) - value)).toBeLessThanOrEqual(tolerance(given, c, value))
+    }
+    const most = Math.max(...base)
+    expect(Math.max(...received)).toBeGreaterThan(2 * most)
+  },
+)
+
+test.each(Object.entries(CASES))('%s: each layer gives base + Δy', async (_, nodes) => {
+  const { model, entries, inputs } = attached(nodes)
+  const branches = model.graph.nodes.filter(({ domain }) => domain === 'fourierft')
+  const values = new Set(branches.flatMap(({ inputs: [given, base], outputs }) => [given, base, ...outputs]))
+  for (const name of values)
+    if (name !== undefined && name !== 'x' && name !== 'y') model.graph.addOutput({ name })
+  const feeds: Record<string, ort.Tensor> = {
+    x: x(),
+    [inputs.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]),
+  }
+  for (const [i, name] of [...inputs.coefficients.values()].entries())
+    feeds[name] = new ort.Tensor('float32', coefficients(i), [1, N])
+  const results = { x: x().data as Float32Array, ...(await run(model.toBytes(), feeds, false)) }
+  const floatsOf = (name: string | undefined) => results[name as keyof typeof results] as Float32Array
+  expect(branches.length).toBe(inputs.coefficients.size)
+  for (const branch of branches) {
+    const [given, base, input] = branch.inputs
+    const c = feeds[input as string]?.data as Float32Array
+    const layer = createLayer({ name: 'm', shape: entries.shape, entries, coefficients: c, scaling: 1 })
+    const received = floatsOf(branch.outputs[0])
+    const expected = referenceForward([layer], floatsOf(given), Float64Array.from(floatsOf(base)))
+    for (const [i, value] of expected.entries()) {
+      const token = Math.floor(i / WIDTH) * WIDTH
+      const row = floatsOf(given).subarray(token, token + WIDTH)
+      expect(Math.abs((received[i] as number) - value)).toBeLessThanOrEqual(tolerance(row, c, value))
+    }
+  }
+})
+
+test.each([
+  'a product behind a product',
+  'a product behind a bias',
+  'a product behind a bias that is a float',
+])('%s: its branch reads the sum', (name) => {
+  const { model } = attached(CASES[name] as NewNode[])
+  const [first, second] = model.graph.nodes.filter(({ domain }) => domain === 'fourierft')
+  expect(second?.inputs[0]).toBe(first?.outputs[0])
+})
