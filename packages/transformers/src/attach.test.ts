@@ -386,6 +386,31 @@ describe('bad input', () => {
     expect((await errorOf(attach(classify.model))).code).toBe('INVALID_STATE')
   })
 
+  test('options that are none', async () => {
+    const classify = await classifier()
+    for (const no of ['german', null, ['german'], 3] as unknown as object[])
+      expect(await errorOf(attach(classify, no))).toMatchObject({
+        code: 'INVALID_OPTION',
+        details: { option: 'options' },
+      })
+    const native = 'yes' as unknown as 'auto'
+    expect(await errorOf(attach(classify, { native }))).toMatchObject({
+      code: 'INVALID_OPTION',
+      message: "native: expected 'auto', true or false; received yes",
+    })
+    const adapters = await attach(classify)
+    for (const no of ['german', null, ['german'], 3] as unknown as object[])
+      expect(await errorOf(adapters.loadAdapter(adapterFor(1), no))).toMatchObject({
+        code: 'INVALID_OPTION',
+        message: expect.stringContaining("such as { name: 'german' }"),
+      })
+    await adapters.loadAdapter(adapterFor(1), { name: 'a' })
+    const names = 'a' as unknown as string[]
+    expect(() => adapters.withAdapterPerRow(names, () => classify(TEXT))).toThrow(
+      expect.objectContaining({ code: 'INVALID_OPTION' }),
+    )
+  })
+
   test('other modules, another shape, names, files: the pipeline goes on as before', async () => {
     const classify = await classifier()
     const adapters = await attach(classify)

@@ -2,6 +2,7 @@
 import { FourierFTError } from '@fourierft/core'
 import type { ModuleNames } from '@fourierft/onnxruntime'
 import type { PreTrainedModel, PretrainedModelOptions } from '@huggingface/transformers'
+import { checkOptions } from './check-options.js'
 import { chosenOptions, modelOf, type Origin, originOf, type PipelineLike, sessionsOf } from './library.js'
 import { isMergedForGood, ModelAdapters } from './model-adapters.js'
 import { ModelFiles } from './model-files.js'
@@ -24,14 +25,20 @@ export interface AttachOptions {
  * Nothing about the model's answers changes before an adapter is loaded. No session is made, and nothing is read in browsers.
  *
  * @param target a pipeline or a model
- * @throws {FourierFTError} `INVALID_OPTION` for what is neither, or where the option `model` is needed; `UNSUPPORTED` for a model without
+ * @throws {FourierFTError} `INVALID_OPTION` for what is neither, for options that are none, or where the option `model` is needed; `UNSUPPORTED` for a model without
  *   sessions; `INVALID_STATE` for one that is attached already, or has adapters in its weights since `mergeAndUnload`
  */
 export async function attach(
   target: PipelineLike | PreTrainedModel,
   options: AttachOptions = {},
 ): Promise<ModelAdapters> {
+  checkOptions(options, '{ native: false }')
   const { moduleNames = {}, native = 'auto' } = options
+  if (native !== 'auto' && typeof native !== 'boolean')
+    throw new FourierFTError('INVALID_OPTION', `native: expected 'auto', true or false; received ${native}`, {
+      option: 'native',
+      received: native,
+    })
   const model = modelOf(target)
   if (model === undefined)
     throw new FourierFTError(

@@ -12,6 +12,7 @@ import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { Calls } from './calls.js'
+import { checkOptions } from './check-options.js'
 import { divideAdapter, modulesOf } from './divide-adapter.js'
 import { type PipelineLike, sessionsOf } from './library.js'
 import type { ModelFiles } from './model-files.js'
@@ -111,15 +112,15 @@ export class ModelAdapters {
    * An adapter from the hub, a directory, a URL, files or memory, or one that is loaded already; active at once if it is the first. Where a
    * session has to be made anew, calls that were begun are done before, and calls that are begun meanwhile wait.
    *
-   * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, `INVALID_STATE` after `detach`, and
+   * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, `INVALID_OPTION` for options that are none,
+   *   or where `attach` was given another model's name, `INVALID_STATE` after `detach` or when the model was disposed of, and
    *   what `loadAdapter` of `@fourierft/core` throws; nothing is changed then
    */
-  async loadAdapter(
-    source: AdapterSource | Adapter,
-    { name = 'default', ...options }: LoadOptions = {},
-  ): Promise<void> {
+  async loadAdapter(source: AdapterSource | Adapter, options: LoadOptions = {}): Promise<void> {
+    checkOptions(options, "{ name: 'german' }")
+    const { name = 'default', ...ofFiles } = options
     this.#checkNewName(name)
-    const adapter = withoutAbsent(await readAdapter(source, options), this.#moduleNames)
+    const adapter = withoutAbsent(await readAdapter(source, ofFiles), this.#moduleNames)
     const include = () => this.#include(name, adapter)
     await (this.#serves(adapter) ? include() : this.#change(include))
   }

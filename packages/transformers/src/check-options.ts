@@ -1,0 +1,15 @@
+/** Options are an object: a name alone, which JavaScript lets pass, would be silently ignored. */
+import { FourierFTError } from '@fourierft/core'
+
+/**
+ * @param example for the message, such as `{ name: 'german' }`
+ * @throws {FourierFTError} `INVALID_OPTION`
+ */
+export function checkOptions(options: unknown, example: string): void {
+  if (typeof options === 'object' && options !== null && !Array.isArray(options)) return
+  throw new FourierFTError(
+    'INVALID_OPTION',
+    `options: expected an object, such as ${example}; received ${JSON.stringify(options) ?? typeof options}`,
+    { option: 'options', received: options },
+  )
+}
