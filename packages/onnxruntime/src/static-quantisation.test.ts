@@ -127,7 +127,7 @@ const CASES: Record<string, NewNode[]> = {
   ],
 }
 
-function attached(nodes: readonly NewNode[], isDynamic = false) {
+function attached(nodes: readonly NewNode[], { isDynamic = false, isReplaceable = false } = {}) {
   const reads = new Set(nodes.flatMap(({ inputs }) => inputs))
   const dims = isDynamic ? ['tokens', WIDTH] : [TOKENS, WIDTH]
   const original = createModel(
@@ -143,10 +143,8 @@ function attached(nodes: readonly NewNode[], isDynamic = false) {
   const model = readModel(original)
   const entries = uniformEntries({ shape: [WIDTH, WIDTH], n: N, seed: 3 })
   const layers = findLinearLayers(model)
-  const inputs = attachBranches(
-    model,
-    layers.map((layer, i) => ({ module: `m.${i}`, layer, entries })),
-  )
+  const modules = layers.map((layer, i) => ({ module: `m.${i}`, layer, entries }))
+  const inputs = attachBranches(model, modules, { replaceable: isReplaceable ? modules : [] })
   return { original, model, entries, inputs }
 }
 
@@ -165,6 +163,16 @@ async function run(file: Uint8Array, feeds: Record<string, ort.Tensor>, native: 
   return Object.fromEntries(Object.entries(results).map(([name, { data }]) => [name, data as Float32Array]))
 }
 
+/** What a model that is attached takes where no adapter is active. */
+function idleFeeds({ inputs }: ReturnType<typeof attached>): Record<string, ort.Tensor> {
+  const none = (dims: number[]) => new ort.Tensor('float32', new Float32Array(), dims)
+  const feeds = { x: x(), [inputs.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]) }
+  for (const name of inputs.coefficients.values()) Object.assign(feeds, { [name]: none([0, N]) })
+  for (const { weight: own, bias } of inputs.weights.values())
+    Object.assign(feeds, { [own]: none([WIDTH, 0]), ...(bias && { [bias]: none([0]) }) })
+  return feeds
+}
+
 describe.each(Object.entries(CASES))('%s', (_, nodes) => {
   test.each([
     { native: true, isDynamic: false },
@@ -172,25 +180,27 @@ describe.each(Object.entries(CASES))('%s', (_, nodes) => {
     { native: false, isDynamic: false },
     { native: false, isDynamic: true },
   ])('idle: the bits of the model; native $native, dynamic $isDynamic', async ({ native, isDynamic }) => {
-    const { original, model, inputs } = attached(nodes, isDynamic)
-    const idle: Record<string, ort.Tensor> = {
-      x: x(),
-      [inputs.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]),
-    }
-    for (const name of inputs.coefficients.values())
-      idle[name] = new ort.Tensor('float32', new Float32Array(), [0, N])
-    const base = (await run(original, { x: x() }, native)).y
+    const made = attached(nodes, { isDynamic })
+    const base = (await run(made.original, { x: x() }, native)).y
     expect(new Set(base).size).toBeGreaterThan(20)
-    expect((await run(model.toBytes(), idle, native)).y).toEqual(base)
+    expect((await run(made.model.toBytes(), idleFeeds(made), native)).y).toEqual(base)
   })
 
-  test('detached: the bytes of the file', () => {
-    const { original, model } = attached(nodes)
+  test('idle, its layers replaceable: the bits of the model', async () => {
+    const made = attached(nodes, { isReplaceable: true })
+    expect(made.inputs.weights.size).toBe(made.inputs.coefficients.size)
+    const base = (await run(made.original, { x: x() }, true)).y
+    expect((await run(made.model.toBytes(), idleFeeds(made), true)).y).toEqual(base)
+  })
+
+  test.each([true, false])('detached: the bytes of the file; replaceable %s', (isReplaceable) => {
+    const { original, model } = attached(nodes, { isReplaceable })
     const again = readModel(model.toBytes())
     detachBranches(again)
     expect(Buffer.compare(again.toBytes(), original)).toBe(0)
   })
 })
+
 const coefficients = (i: number) => wave(N, 200, i)
 
 /**
