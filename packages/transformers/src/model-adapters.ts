@@ -140,7 +140,7 @@ export class ModelAdapters {
     this.#active = active
   }
 
-  /** No adapter is applied: the base model's own bits. A merged model is unmerged. */
+  /** No adapter is applied: the base model's own bits (the README names what differs in the last ones). A merged model is unmerged. */
   disableAdapters(): void {
     this.unmergeAdapter()
     this.#enabled = false
@@ -229,7 +229,7 @@ export class ModelAdapters {
    *
    * @param names an adapter for each of equal parts of the batch (usually each row), null for the base model
    * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged or being merged; the call throws `INVALID_OPTION` for a batch that cannot be
-   *   divided so
+   *   divided so, and `UNSUPPORTED` for an adapter with `modules_to_save` beside others
    */
   withAdapterPerRow<T>(names: readonly (string | null)[], run: () => T): T {
     this.#checkUnmerged()
