@@ -36,7 +36,7 @@ export interface RunOptions extends InferenceSession.RunOptions {
   readonly adapters?: readonly (string | null)[]
 }
 
-const ENDED = 'the session was released; make a new one with createSession()'
+const ENDED = 'the session was released; load the model again'
 
 /** What `createSession` knows. */
 export interface SessionParts {
