@@ -37,6 +37,14 @@ const CONSTANTS = [
   constant('zero', [], DataType.int8, new Int8Array(1)),
   float('step', [], 0.002),
   constant('b', [WIDTH], DataType.int8, bytes(WIDTH, 3)),
+  // Of a Gemm the bias has the steps of its sums.
+  constant(
+    'bg',
+    [WIDTH],
+    DataType.int32,
+    Int32Array.from(bytes(WIDTH, 4), (value) => 100 * value),
+  ),
+  float('sg', [], Math.fround(0.0131) * Math.fround(0.002)),
   float('bf', [WIDTH], ...wave(WIDTH, 0.3)),
   float('gamma', [WIDTH], ...wave(WIDTH, 1, 3)),
   // The calibration of activations: what exceeds it is clipped.
@@ -81,6 +89,15 @@ const CASES: Record<string, NewNode[]> = {
     ...pair('a', 'y'),
   ],
   'a bias that is quantised': [...first, weight('b'), node('Add', ['pd', 'b.d'], 'a'), ...pair('a', 'y')],
+  'Gemm, and another one behind it': [
+    ...start,
+    node('DequantizeLinear', ['bg', 'sg'], 'bg.d'),
+    node('Gemm', ['xd', 'w1.d', 'bg.d'], 'p'),
+    ...pair('p', 'pd'),
+    weight('w2'),
+    node('Gemm', ['pd', 'w2.d'], 'p2'),
+    ...pair('p2', 'y'),
+  ],
   'a product behind a product': [...first, ...second('pd')],
   'a product behind a bias': [
     ...first,
