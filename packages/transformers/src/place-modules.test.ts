@@ -59,6 +59,12 @@ test('an encoder that was exported by itself has names without the way to it', (
       { part: 'decoder_model_merged', name: modules[2] },
     ])
   }
+  const [fc1] = modules as [string]
+  const named = [session('model', 'layers.0.fc1', 'layers.0.fc2'), decoder]
+  expect(placed([fc1], named, { [fc1]: '/layers.0/fc2/MatMul' })).toEqual({ [fc1]: 'model' })
+  expect(() => placed([fc1], named, { [fc1]: '/layers.9/fc1/MatMul' })).toThrow(
+    /none of the model's sessions/,
+  )
   const twice = ['encoder.encoder.layer.0.q', 'encoder.layer.0.k']
   const vision = [session('model', 'encoder.layer.0.q', 'encoder.layer.0.k'), decoder]
   expect(placed(twice, vision)).toEqual({ [twice[0] as string]: 'model', [twice[1] as string]: 'model' })

@@ -67,7 +67,9 @@ function candidatesIn<Part>(
     found.set(module, { part, name: module, session, distance: distanceOf(module, layer, session) })
   if (!isEncoder) return found
   const inside = new Map<string, string>()
-  for (const module of modules) if (!found.has(module)) inside.set(insideEncoder(module), module)
+  // What the user has named is nowhere else.
+  for (const module of modules)
+    if (!found.has(module) && !Object.hasOwn(map, module)) inside.set(insideEncoder(module), module)
   for (const name of layersOf(inside.keys()).keys()) {
     const module = inside.get(name)
     if (module !== undefined) found.set(module, { part, name, session, distance: 1 })
