@@ -2,6 +2,7 @@
 export { countParameters, type MethodSize, type ParameterCount } from './accounting/count-parameters.js'
 export { type Preset, type PresetName, type PublishedRow, preset, presetNames } from './accounting/table-1.js'
 export { type AdaptedModule, Adapter, type AdapterParts, type Shapes } from './adapter/adapter.js'
+export { checkNames, checkNewName, listOfNames } from './adapter/adapter-names.js'
 export {
   createConfig,
   type FourierFTConfig,
@@ -18,6 +19,7 @@ export { createLayer, type FloatArray, type Layer } from './adapter/layer.js'
 export { findModules, type ModelFacts, matchModules, nFrequencyOf } from './adapter/module-matcher.js'
 export { nearestNames } from './adapter/nearest-names.js'
 export { compilePythonPattern, type PythonPattern } from './adapter/python-pattern.js'
+export { readSavedModule, type SavedModule } from './adapter/saved-module.js'
 export type {
   AdaptedLinear,
   AdapterBytes,
@@ -47,6 +49,7 @@ export {
 } from './errors.js'
 export { CONFIG_FILE, MODEL_FILE } from './files/adapter-files.js'
 export { type AdapterSource, type LoadAdapterOptions, loadAdapter } from './files/load-adapter.js'
+export { savedModule, savedTensor } from './files/peft-layout.js'
 export type { DownloadProgress } from './files/read-stream.js'
 export {
   decodeFloats,

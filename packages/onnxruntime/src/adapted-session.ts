@@ -6,9 +6,12 @@ import {
   Adapter,
   type AdapterSource,
   adapterNotFound,
+  checkNames,
+  checkNewName,
   FourierFTError,
   invalidState,
   type LoadAdapterOptions,
+  listOfNames,
   loadAdapter,
 } from '@fourierft/core'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
@@ -102,7 +105,7 @@ export class AdaptedSession {
     open?: InferenceSession,
   ): Promise<AdaptedSession> {
     const { sessions, moduleNames } = parts
-    for (const name of adapters.keys()) checkName(name)
+    for (const name of adapters.keys()) checkNewName(name, new Set())
     if (open !== undefined || adapters.size === 0) {
       const graph = open ? sessions.graphOf(open) : await sessions.attached(EMPTY_PLAN)
       const session = new AdaptedSession(parts, graph)
@@ -242,7 +245,7 @@ export class AdaptedSession {
    */
   setAdapter(names: string | readonly string[]): void {
     this.#checkLive()
-    const active = [...new Set(listOf('names', names))]
+    const active = [...new Set(listOfNames('names', names))]
     this.#checkAddable(active)
     this.unmergeAdapter()
     this.#active = active
@@ -281,7 +284,7 @@ export class AdaptedSession {
    *   `NOT_FINITE`, `UNSUPPORTED` for quantised weights; nothing is changed then
    */
   async mergeAdapter(names: string | readonly string[] = this.#active): Promise<void> {
-    const chosen = [...listOf('names', names)]
+    const chosen = [...listOfNames('names', names)]
     this.#checkMergeable(chosen)
     const changes = this.#changes
     await this.#afterLastLoad(async () => {
@@ -475,7 +478,7 @@ export class AdaptedSession {
   }
 
   #checkRows(option: string, names: readonly (string | null)[]): (PlacedAdapter | null)[] {
-    checkList(option, names)
+    checkNames(option, names)
     const adapters = names.map((name) => (name === null ? null : this.#adapter(name)))
     const whole = adapters.find((adapter) => adapter !== null && adapter.wholes.size > 0)
     if (whole && adapters.some((adapter) => adapter !== whole))
@@ -509,40 +512,10 @@ export class AdaptedSession {
 
   #checkNewName(name: string): void {
     this.#checkLive()
-    checkName(name)
-    if (this.#adapters.has(name))
-      throw new FourierFTError(
-        'ADAPTER_EXISTS',
-        `there is an adapter '${name}' already; delete it first or choose another name`,
-        { option: 'name', received: name },
-      )
+    checkNewName(name, this.#adapters)
   }
 
   #checkLive(): void {
     if (this.#ended !== undefined) throw invalidState(this.#ended)
   }
-}
-
-/** One name, or several. */
-function listOf(option: string, names: string | readonly string[]): readonly string[] {
-  if (typeof names === 'string') return [names]
-  checkList(option, names)
-  return names
-}
-
-function checkList(option: string, names: unknown): void {
-  if (!Array.isArray(names))
-    throw new FourierFTError(
-      'INVALID_OPTION',
-      `${option}: expected an array of adapters' names; received ${names === null ? 'null' : typeof names}`,
-      { option, received: names },
-    )
-}
-
-function checkName(name: unknown): void {
-  if (typeof name !== 'string' || name === '')
-    throw new FourierFTError('INVALID_OPTION', 'name: expected a name for the adapter', {
-      option: 'name',
-      received: name,
-    })
 }

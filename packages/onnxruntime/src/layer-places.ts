@@ -1,13 +1,14 @@
 /** Which layers of a model an adapter changes, and the branches of the graph that serves several adapters at once. */
 import {
   type Adapter,
-  decodeFloats,
   type Entries,
   FourierFTError,
-  isFloatDtype,
   type Layer,
   nearestNames,
+  readSavedModule,
+  type SavedModule,
   type Shape,
+  savedModule,
 } from '@fourierft/core'
 import {
   type AttachedInputs,
@@ -46,12 +47,9 @@ export interface PlacedAdapter {
   readonly wholes: ReadonlyMap<string, WholeLayer>
 }
 
-/** Weight and bias of a module that an adapter saves whole. */
-export interface WholeLayer {
+/** A module that an adapter saves whole. */
+export interface WholeLayer extends SavedModule {
   readonly module: string
-  /** `[out, in]` */
-  readonly weight: Float32Array
-  readonly bias: Float32Array | undefined
 }
 
 /** What a graph has for adapters, by `LayerPlace.key`. */
@@ -64,9 +62,6 @@ export interface Plan {
 
 /** The model as it is. */
 export const EMPTY_PLAN: Plan = { branches: new Map(), wholes: new Map() }
-
-/** PEFT's name of a tensor that belongs to a module saved whole. */
-const SAVED = /^base_model\.model\.(.+)\.(weight|bias)$/s
 
 /**
  * Finds each module of the adapter, adapted or saved whole, among the layers of the model.
@@ -87,7 +82,7 @@ export function findPlaces(
   if (missing) {
     const { module, reason, candidates } = missing
     const others = unmatched.length > 1 ? ` (and for ${unmatched.length - 1} further modules)` : ''
-    const tensor = [...adapter.savedTensors.keys()].find((name) => SAVED.exec(name)?.[1] === module)
+    const tensor = [...adapter.savedTensors.keys()].find((name) => savedModule(name) === module)
     const whole = tensor === undefined ? '' : `, which tensor ${tensor} of the adapter replaces`
     throw new FourierFTError(
       'MODULE_NOT_FOUND',
@@ -113,7 +108,7 @@ export function findPlaces(
 
 /** The modules that an adapter changes or replaces. */
 export function modulesOf({ modules, savedTensors }: Adapter): string[] {
-  const saved = Array.from(savedTensors.keys(), (tensor) => SAVED.exec(tensor)?.[1] ?? '')
+  const saved = Array.from(savedTensors.keys(), (tensor) => savedModule(tensor) ?? '')
   return [...new Set([...modules.keys(), ...saved.filter((module) => module !== '')])]
 }
 
@@ -166,49 +161,19 @@ export function placeAdapter(
   const wholes = new Map<string, WholeLayer>()
   for (const module of new Set(Array.from(adapter.savedTensors.keys(), (tensor) => moduleOf(tensor, name)))) {
     const place = take(module)
-    wholes.set(place.key, wholeLayer(adapter, module, place))
+    wholes.set(place.key, { module, ...readSavedModule(adapter, module, place) })
   }
   return { name, layers, wholes }
 }
 
 function moduleOf(tensor: string, name: string): string {
-  const module = SAVED.exec(tensor)?.[1]
+  const module = savedModule(tensor)
   if (module !== undefined) return module
   throw new FourierFTError(
     'UNSUPPORTED',
     `adapter '${name}', tensor ${tensor}: expected weight or bias of a module saved whole (modulesToSave)`,
     { tensor, received: name },
   )
-}
-
-function wholeLayer(adapter: Adapter, module: string, { shape, hasBias }: LayerPlace): WholeLayer {
-  const read = (kind: 'weight' | 'bias', expected: readonly number[] | undefined) => {
-    const tensor = `base_model.model.${module}.${kind}`
-    const stored = adapter.savedTensors.get(tensor)
-    if (stored === undefined) {
-      if (expected === undefined) return undefined
-      throw new FourierFTError('INVALID_SAFETENSORS', `tensor ${tensor} is missing beside its other half`, {
-        tensor,
-        module,
-      })
-    }
-    if (stored.shape.join() !== expected?.join())
-      throw new FourierFTError(
-        'SHAPE_MISMATCH',
-        `tensor ${tensor}: expected ${expected ? `[${expected.join(', ')}]` : `none, for layer '${module}' has no bias`}; ` +
-          `received [${stored.shape.join(', ')}]`,
-        { tensor, module, expected, received: stored.shape },
-      )
-    const { dtype, bytes } = stored
-    if (!isFloatDtype(dtype))
-      throw new FourierFTError('UNSUPPORTED_DTYPE', `tensor ${tensor}: expected floats; received ${dtype}`, {
-        tensor,
-        received: dtype,
-      })
-    return Float32Array.from(decodeFloats({ dtype, bytes }))
-  }
-  const weight = read('weight', shape) as Float32Array
-  return { module, weight, bias: read('bias', hasBias ? [shape[0]] : undefined) }
 }
 
 /** What serves all of the adapters. */

@@ -1,5 +1,5 @@
 /** What users say about an adapter's modules where the file of the model does not: under what node they are, or that it has none. */
-import { Adapter } from '@fourierft/core'
+import { Adapter, savedModule } from '@fourierft/core'
 
 /**
  * Module of an adapter → name of its node (MatMul, Gemm, …); null: the file does not have it, and the adapter does without. Exporters leave
@@ -11,10 +11,8 @@ export type ModuleNames = Readonly<Record<string, string | null>>
 export function withoutAbsent(adapter: Adapter, moduleNames: ModuleNames): Adapter {
   const { config, modules, savedTensors, metadata } = adapter
   const isThere = (name: string) => !(Object.hasOwn(moduleNames, name) && moduleNames[name] === null)
-  const isTensorThere = (tensor: string) =>
-    isThere(tensor.replace(/^base_model\.model\./, '').replace(/\.(weight|bias)$/, ''))
   const own = new Map([...modules].filter(([module]) => isThere(module)))
-  const saved = new Map([...savedTensors].filter(([tensor]) => isTensorThere(tensor)))
+  const saved = new Map([...savedTensors].filter(([tensor]) => isThere(savedModule(tensor) ?? tensor)))
   if (own.size === modules.size && saved.size === savedTensors.size) return adapter
   return new Adapter({ config, modules: own, savedTensors: saved, metadata })
 }

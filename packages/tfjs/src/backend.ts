@@ -15,6 +15,8 @@ import {
   type Layer,
   loadAdapter,
   type Shape,
+  savedModule,
+  savedTensor,
   shapeMismatch,
 } from '@fourierft/core'
 import {
@@ -296,10 +298,10 @@ async function roundTrip(files: AdapterBytes): Promise<AdapterBytes> {
     shapes.set(name, { shape: shape ?? [side, side], bias: false })
   }
   for (const [tensor, { shape }] of adapter.savedTensors) {
-    const [, module] = /^base_model\.model\.(.+)\.weight$/.exec(tensor) ?? []
+    const module = savedModule(tensor)
     const [d1, d2] = shape
     if (module === undefined || d1 === undefined || d2 === undefined) continue
-    shapes.set(module, { shape: [d1, d2], bias: adapter.savedTensors.has(`base_model.model.${module}.bias`) })
+    shapes.set(module, { shape: [d1, d2], bias: adapter.savedTensors.has(savedTensor(module, 'bias')) })
   }
   const model = denseModel(Array.from(shapes, ([name, layer]) => ({ name, ...layer })))
   try {

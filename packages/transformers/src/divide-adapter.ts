@@ -1,13 +1,10 @@
 /** An adapter for a model of several sessions, divided among them. */
-import { type AdaptedModule, Adapter, type Tensor } from '@fourierft/core'
+import { type AdaptedModule, Adapter, savedModule, savedTensor, type Tensor } from '@fourierft/core'
 import type { Place } from './place-modules.js'
-
-/** PEFT's name of a tensor that belongs to a module saved whole. */
-const SAVED = /^base_model\.model\.(.+)\.(?:weight|bias)$/s
 
 /** The modules that an adapter changes or replaces. */
 export function modulesOf({ modules, savedTensors }: Adapter): string[] {
-  return [...new Set([...modules.keys(), ...Array.from(savedTensors.keys(), savedModule)])]
+  return [...new Set([...modules.keys(), ...Array.from(savedTensors.keys(), moduleOf)])]
 }
 
 /** @param placeOf tells where a module is, and the name that it has in its share */
@@ -27,17 +24,15 @@ export function divideAdapter<Part>(
     shareOf(part).modules.set(name, adapted)
   }
   for (const [tensor, value] of savedTensors) {
-    const module = savedModule(tensor)
-    const { part, name } = placeOf(module)
-    shareOf(part).savedTensors.set(
-      tensor.replace(module, () => name),
-      value,
-    )
+    const { part, name } = placeOf(moduleOf(tensor))
+    const isWhole = savedModule(tensor) !== undefined
+    const own = isWhole ? savedTensor(name, tensor.endsWith('.bias') ? 'bias' : 'weight') : tensor
+    shareOf(part).savedTensors.set(own, value)
   }
   return new Map(Array.from(shares, ([part, share]) => [part, new Adapter({ config, metadata, ...share })]))
 }
 
 /** The name of the tensor itself, where it is none that PEFT writes. */
-function savedModule(tensor: string): string {
-  return SAVED.exec(tensor)?.[1] ?? tensor
+function moduleOf(tensor: string): string {
+  return savedModule(tensor) ?? tensor
 }

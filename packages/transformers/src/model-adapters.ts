@@ -3,8 +3,10 @@ import {
   type Adapter,
   type AdapterSource,
   adapterNotFound,
-  FourierFTError,
+  checkNames,
+  checkNewName,
   invalidState,
+  listOfNames,
 } from '@fourierft/core'
 import { findLinearLayers, readModel } from '@fourierft/onnx'
 import { type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
@@ -235,7 +237,7 @@ export class ModelAdapters {
     this.#checkUnmerged()
     if (this.#endingRows > 0)
       throw invalidState('the adapters are being merged, or the model is being detached; await that first')
-    checkList(names)
+    checkNames('names', names)
     const before = this.#perRow
     this.#perRow = names.map((name) => (name === null ? null : this.#adapter(name)))
     try {
@@ -355,8 +357,7 @@ export class ModelAdapters {
   }
 
   #named(names: string | readonly string[]): LoadedAdapter[] {
-    if (typeof names !== 'string') checkList(names)
-    return [...new Set(typeof names === 'string' ? [names] : names)].map((name) => this.#adapter(name))
+    return [...new Set(listOfNames('names', names))].map((name) => this.#adapter(name))
   }
 
   #checkMergeable(names: string | readonly string[]): LoadedAdapter[] {
@@ -380,32 +381,13 @@ export class ModelAdapters {
 
   #checkNewName(name: string): void {
     this.#checkAttached()
-    if (typeof name !== 'string' || name === '')
-      throw new FourierFTError('INVALID_OPTION', 'name: expected a name for the adapter', {
-        option: 'name',
-        received: name,
-      })
-    if (this.#adapters.has(name))
-      throw new FourierFTError(
-        'ADAPTER_EXISTS',
-        `there is an adapter '${name}' already; delete it first or choose another name`,
-        { option: 'name', received: name },
-      )
+    checkNewName(name, this.#adapters)
   }
 
   #checkAttached(): void {
     if (this.#detached) throw invalidState('the model is detached; call attach() again')
     for (const part of this.#parts) part.checkLive()
   }
-}
-
-function checkList(names: unknown): void {
-  if (!Array.isArray(names))
-    throw new FourierFTError(
-      'INVALID_OPTION',
-      `names: expected an array of adapters' names; received ${names === null ? 'null' : typeof names}`,
-      { option: 'names', received: names },
-    )
 }
 
 function forget({ id, parts }: LoadedAdapter): void {

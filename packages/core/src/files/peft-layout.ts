@@ -29,3 +29,15 @@ export function coefficientsTensor(module: string): string {
 export function entriesTensor(set: string): string {
   return ENTRIES_PREFIX + set
 }
+
+const SAVED = /^base_model\.model\.(.+)\.(?:weight|bias)$/s
+
+/** The module that is saved whole, to which the tensor belongs; undefined for a tensor of another name. */
+export function savedModule(tensor: string): string | undefined {
+  return SAVED.exec(tensor)?.[1]
+}
+
+/** A tensor of a module that is saved whole, as PEFT saves it. */
+export function savedTensor(module: string, kind: 'weight' | 'bias'): string {
+  return `${PEFT_PREFIX}${module}.${kind}`
+}

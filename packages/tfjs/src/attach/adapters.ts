@@ -7,6 +7,8 @@ import {
   type AdapterSource,
   adapterNotFound,
   type CreateAdapterOptions,
+  checkNames,
+  checkNewName,
   createAdapter,
   createConfig,
   createLayer,
@@ -17,6 +19,7 @@ import {
   type FourierFTOptions,
   invalidState,
   type LoadAdapterOptions,
+  listOfNames,
   loadAdapter,
   matchModules,
   nearestNames,
@@ -178,7 +181,7 @@ export class Adapters<Model = LayersModel> {
    */
   setAdapter(names: string | readonly string[]): void {
     this.#checkAttached()
-    const active = [...new Set(listOf(names))]
+    const active = [...new Set(listOfNames('names', names))]
     for (const name of active) this.#adapter(name)
     for (const module of this.#layers.keys()) {
       const replacing = active.filter((name) => this.#adapter(name).wholes.has(module))
@@ -233,7 +236,7 @@ export class Adapters<Model = LayersModel> {
    */
   async mergeAdapter(names: string | readonly string[] = this.#active): Promise<void> {
     this.#checkAttached()
-    const chosen = [...listOf(names)]
+    const chosen = [...listOfNames('names', names)]
     if (this.#merged.length > 0)
       throw invalidState(`adapters ${this.#merged.join(', ')} are merged; call unmergeAdapter() first`)
     if (!this.#enabled) throw invalidState('the adapters are disabled; call enableAdapters() first')
@@ -341,7 +344,7 @@ export class Adapters<Model = LayersModel> {
   withAdapterPerRow<T>(names: readonly (string | null)[], run: () => T): T {
     this.#checkAttached()
     if (this.#merged.length > 0) throw invalidState('the model is merged; call unmergeAdapter() first')
-    checkList(names)
+    checkNames('names', names)
     const used = [...new Set(names.filter((name) => name !== null))]
     for (const name of used) {
       const { branches, wholes } = this.#adapter(name)
@@ -496,21 +499,7 @@ export class Adapters<Model = LayersModel> {
 
   #checkNewName(name: string): void {
     this.#checkAttached()
-    if (typeof name !== 'string' || name === '') {
-      throw new FourierFTError('INVALID_OPTION', 'name: expected a name for the adapter', {
-        option: 'name',
-        received: name,
-      })
-    }
-    if (!this.#adapters.has(name)) return
-    throw new FourierFTError(
-      'ADAPTER_EXISTS',
-      `there is an adapter '${name}' already; delete it first or choose another name`,
-      {
-        option: 'name',
-        received: name,
-      },
-    )
+    checkNewName(name, this.#adapters)
   }
 
   #checkAttached(): void {
@@ -543,22 +532,6 @@ export class Adapters<Model = LayersModel> {
       throw invalidState('no adapter is active; call addAdapter() or setAdapter() before training')
     return this.#activeWeights()
   }
-}
-
-/** One name, or several. */
-function listOf(names: string | readonly string[]): readonly string[] {
-  if (typeof names === 'string') return [names]
-  checkList(names)
-  return names
-}
-
-function checkList(names: unknown): void {
-  if (!Array.isArray(names))
-    throw new FourierFTError(
-      'INVALID_OPTION',
-      `names: expected an array of adapters' names; received ${names === null ? 'null' : typeof names}`,
-      { option: 'names', received: names },
-    )
 }
 
 /** ΔWᵀ of one layer, `[in, out]`, in the shape of its kernel. */

@@ -6,14 +6,15 @@ import {
   FourierFTError,
   isFloatDtype,
   nearestNames,
+  readSavedModule,
+  type SavedModule,
   type Tensor as StoredTensor,
+  savedModule,
+  savedTensor,
 } from '@fourierft/core'
 import { reshape, type Tensor, tensor, tidy, transpose } from '@tensorflow/tfjs-core'
 import { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { ActivePart, AdaptedLayer, Branch, WholeWeights } from './adapted-layer.js'
-
-/** PEFT's name of a tensor that belongs to a module saved whole. */
-const SAVED = /^base_model\.model\.(.+)\.(weight|bias)$/s
 
 export class LoadedAdapter {
   readonly #source: Adapter
@@ -90,10 +91,9 @@ export class LoadedAdapter {
     for (const [module, { kernel, bias }] of this.#wholes) {
       const [outputs, inputs] = layerOf(this.#layers, module).shape
       const transposed = tidy(() => transpose(reshape(kernel.read(), [inputs, outputs])))
-      saved.set(`base_model.model.${module}.weight`, await store(transposed))
+      saved.set(savedTensor(module, 'weight'), await store(transposed))
       transposed.dispose()
-      if (bias)
-        saved.set(`base_model.model.${module}.bias`, { ...(await store(bias.read())), shape: [outputs] })
+      if (bias) saved.set(savedTensor(module, 'bias'), { ...(await store(bias.read())), shape: [outputs] })
     }
     const changed = [...saved].filter(([name, now]) => !same(now, this.#source.savedTensors.get(name)))
     if (Object.keys(coefficients).length === 0 && changed.length === 0) return this.#source
@@ -120,21 +120,15 @@ function layerOf(layers: ReadonlyMap<string, AdaptedLayer>, module: string): Ada
   )
 }
 
-interface StoredWhole {
-  /** `[out, in]` */
-  readonly weight: Float32Array
-  readonly bias: Float32Array | undefined
-}
-
 /** The whole weights that a file holds, checked against the model; everything else in it is refused rather than passed over. */
 function storedWholes(
   source: Adapter,
   layers: ReadonlyMap<string, AdaptedLayer>,
   wholeModules: readonly string[],
-): Map<string, StoredWhole> {
-  const parts = new Map<string, { weight?: Float32Array; bias?: Float32Array }>()
-  for (const [tensor, stored] of source.savedTensors) {
-    const [, module, kind] = SAVED.exec(tensor) ?? []
+): Map<string, SavedModule> {
+  const wholes = new Map<string, SavedModule>()
+  for (const tensor of source.savedTensors.keys()) {
+    const module = savedModule(tensor)
     if (module === undefined || !wholeModules.includes(module)) {
       throw new FourierFTError(
         'UNSUPPORTED',
@@ -142,37 +136,9 @@ function storedWholes(
         { tensor, expected: wholeModules },
       )
     }
+    if (wholes.has(module)) continue
     const { shape, bias } = layerOf(layers, module).kind
-    const expected = kind === 'weight' ? [...shape] : bias ? [shape[0]] : undefined
-    if (expected === undefined || !equal(stored.shape, expected)) {
-      throw new FourierFTError(
-        'SHAPE_MISMATCH',
-        `tensor ${tensor}: expected ${expected ? `[${expected.join(', ')}]` : `none, for layer '${module}' has no bias`}; ` +
-          `received [${stored.shape.join(', ')}]`,
-        { tensor, module, expected, received: stored.shape },
-      )
-    }
-    const { dtype, bytes } = stored
-    if (!isFloatDtype(dtype)) {
-      throw new FourierFTError('UNSUPPORTED_DTYPE', `tensor ${tensor}: expected floats; received ${dtype}`, {
-        tensor,
-        received: dtype,
-      })
-    }
-    const values = Float32Array.from(decodeFloats({ dtype, bytes }))
-    parts.set(module, { ...parts.get(module), [kind as 'weight' | 'bias']: values })
-  }
-  const wholes = new Map<string, StoredWhole>()
-  for (const [module, { weight, bias }] of parts) {
-    const needsBias = layerOf(layers, module).kind.bias !== null
-    if (weight === undefined || (needsBias && bias === undefined)) {
-      const missing = `base_model.model.${module}.${weight === undefined ? 'weight' : 'bias'}`
-      throw new FourierFTError('INVALID_SAFETENSORS', `tensor ${missing} is missing beside its other half`, {
-        tensor: missing,
-        module,
-      })
-    }
-    wholes.set(module, { weight, bias })
+    wholes.set(module, readSavedModule(source, module, { shape, hasBias: bias !== null }))
   }
   return wholes
 }

@@ -1,0 +1,51 @@
+/** Linear modules that an adapter saves whole (`modules_to_save`): weight and bias, checked against the model's layer. */
+import type { Shape } from '../entries/entries.js'
+import { FourierFTError } from '../errors.js'
+import { savedTensor } from '../files/peft-layout.js'
+import { decodeFloats, isFloatDtype } from '../files/safetensors.js'
+import type { Adapter } from './adapter.js'
+
+export interface SavedModule {
+  /** `[out, in]`, row-major. */
+  readonly weight: Float32Array
+  /** `[out]`; undefined where the layer has none. */
+  readonly bias: Float32Array | undefined
+}
+
+/**
+ * @param shape of the layer's weight, `[out, in]`
+ * @throws {FourierFTError} `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE` for what are no floats, `INVALID_SAFETENSORS` where one of the two is missing
+ */
+export function readSavedModule(
+  { savedTensors }: Adapter,
+  module: string,
+  { shape, hasBias }: { readonly shape: Shape; readonly hasBias: boolean },
+): SavedModule {
+  const read = (kind: 'weight' | 'bias', expected: readonly number[] | undefined) => {
+    const tensor = savedTensor(module, kind)
+    const stored = savedTensors.get(tensor)
+    if (stored === undefined) {
+      if (expected === undefined) return undefined
+      throw new FourierFTError('INVALID_SAFETENSORS', `tensor ${tensor} is missing beside its other half`, {
+        tensor,
+        module,
+      })
+    }
+    if (stored.shape.join() !== expected?.join())
+      throw new FourierFTError(
+        'SHAPE_MISMATCH',
+        `tensor ${tensor}: expected ${expected ? `[${expected.join(', ')}]` : `none, for layer '${module}' has no bias`}; ` +
+          `received [${stored.shape.join(', ')}]`,
+        { tensor, module, expected, received: stored.shape },
+      )
+    const { dtype, bytes } = stored
+    if (!isFloatDtype(dtype))
+      throw new FourierFTError('UNSUPPORTED_DTYPE', `tensor ${tensor}: expected floats; received ${dtype}`, {
+        tensor,
+        received: dtype,
+      })
+    return Float32Array.from(decodeFloats({ dtype, bytes }))
+  }
+  const weight = read('weight', shape) as Float32Array
+  return { weight, bias: read('bias', hasBias ? [shape[0]] : undefined) }
+}
