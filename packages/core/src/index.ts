@@ -20,6 +20,9 @@ export { findModules, type ModelFacts, matchModules, nFrequencyOf } from './adap
 export { nearestNames } from './adapter/nearest-names.js'
 export { compilePythonPattern, type PythonPattern } from './adapter/python-pattern.js'
 export { readSavedModule, type SavedModule } from './adapter/saved-module.js'
+export { AdapterSet } from './adapter-set/adapter-set.js'
+export { type Applied, type Choice, isSameChoice, type RowAdapter } from './adapter-set/choice.js'
+export type { AdapterHost, CallState, PlacedAdapter } from './adapter-set/host.js'
 export type {
   AdaptedLinear,
   AdapterBytes,

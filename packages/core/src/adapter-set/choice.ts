@@ -1,0 +1,27 @@
+/** What one call applies: a value that is fixed when the call begins and handed to everything that the call runs. */
+
+/** A loaded adapter, and how strongly it is applied. */
+export interface Applied<P> {
+  readonly adapter: P
+  /** Factor on ΔW; 1 is the strength that the file says. Whole layers (`modules_to_save`) have no strength. */
+  readonly scale: number
+}
+
+/** Adapters whose changes are added up, or one (null: the base model) for each of equal parts of the batch. */
+export type Choice<P> =
+  | { readonly added: readonly Applied<P>[] }
+  | { readonly perRow: readonly (Applied<P> | null)[] }
+
+/** The adapter of one row: its name, its name with a strength for this row in place of its own, or null for the base model. */
+export type RowAdapter = string | null | { readonly name: string; readonly scale: number }
+
+/** Whether two choices apply the same adapters at the same strengths, in the same order. */
+export function isSameChoice<P>(one: Choice<P>, other: Choice<P>): boolean {
+  const a: readonly (Applied<P> | null)[] = 'added' in one ? one.added : one.perRow
+  const b: readonly (Applied<P> | null)[] = 'added' in other ? other.added : other.perRow
+  return (
+    'added' in one === 'added' in other &&
+    a.length === b.length &&
+    a.every((each, i) => each?.adapter === b[i]?.adapter && each?.scale === b[i]?.scale)
+  )
+}
