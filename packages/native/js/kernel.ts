@@ -181,9 +181,7 @@ function packed(layers: readonly KernelLayer[]): { coefficients: Float32Array; s
   const coefficients = new Float32Array(layers.length * n)
   layers.forEach((layer, index) => {
     if (layer.coefficients.length !== n) {
-      throw mismatch(
-        `coefficients: expected ${n} for as many entries; received ${layer.coefficients.length}`,
-      )
+      throw mismatch(`coefficients: expected ${n} for as many entries; received ${layer.coefficients.length}`)
     }
     coefficients.set(layer.coefficients, index * n)
   })

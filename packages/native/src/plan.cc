@@ -102,12 +102,10 @@ Transform make_transform(int n) {
       im[convolution - m] = -u.sin;
     }
   }
-  std::vector<Unit> turns;
-  for (int64_t i = 0; i < convolution / 2; i++) turns.push_back(unit(i, convolution));
   for (int half = convolution / 2; half >= 1; half /= 2)
     for (int base = 0; base < convolution; base += 2 * half)
       for (int i = 0; i < half; i++) {
-        const Unit w = turns[static_cast<size_t>(i) * (convolution / (2 * half))];
+        const Unit w = unit(i, 2 * static_cast<int64_t>(half));
         double &ar = re[base + i], &ai = im[base + i], &br = re[base + i + half], &bi = im[base + i + half];
         const double dr = ar - br, di = ai - bi;
         ar += br;
