@@ -282,6 +282,7 @@ struct Run : Job {
     std::vector<int64_t> dims(rank);
     check(api.GetDimensions(info, dims.data(), rank));
     const napi_value object = object_of(env);
+    set(env, object, "name", string_of(env, name));
     set(env, object, "type", number_of(env, type));
     set(env, object, "dims", numbers_of(env, dims));
     set(env, object, "data", type == kString ? strings(env, value, count) : copied(env, value, type, count, name));

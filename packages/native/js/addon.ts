@@ -85,6 +85,7 @@ export interface AddonValue {
 
 /** An output; an input's data are any view of its bytes. */
 export interface AddonTensor {
+  readonly name: string
   readonly type: number
   readonly dims: readonly number[]
   readonly data: ArrayBuffer | ArrayBufferView | readonly string[]

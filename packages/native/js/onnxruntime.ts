@@ -185,7 +185,6 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
     wanted: readonly string[],
     options: OnnxRunOptions,
   ): Promise<Record<string, OnnxTensor>> {
-    const outputs = [...wanted]
     const shapes: number[] = []
     const data = names.map((name) => {
       const tensor = Object.hasOwn(given, name) ? given[name] : undefined
@@ -194,14 +193,14 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
       return tensor.data
     })
     const results = await settled<AddonTensor[]>((done) =>
-      addon.runOnnxSession(handle, Float64Array.from(shapes), data, outputs, options, done),
+      addon.runOnnxSession(handle, Float64Array.from(shapes), data, wanted, options, done),
     )
     return Object.fromEntries(
-      results.map(({ type, dims, data }, index) => {
-        const name = typeOf(type)
+      results.map(({ name, type: number, dims, data }) => {
+        const type = typeOf(number)
         const array =
-          data instanceof ArrayBuffer ? new ARRAYS[name as Exclude<OnnxType, 'string'>](data) : data
-        return [outputs[index] as string, { type: name, dims, data: array }]
+          data instanceof ArrayBuffer ? new ARRAYS[type as Exclude<OnnxType, 'string'>](data) : data
+        return [name, { type, dims, data: array }]
       }),
     )
   }
