@@ -13,12 +13,15 @@ namespace fourierft {
 
 using Library = void*;
 
-// The library of this path, UTF-8; null where it is not loaded.
+// The library of this path, UTF-8; null where it is not loaded. It stays loaded from now on, whoever else lets it go: Node unloads addons, and
+// with them their libraries, when the last environment that has them ends.
 inline Library loaded_library(const char* path) {
 #ifdef _WIN32
   wchar_t wide[4096];
-  return MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, sizeof wide / sizeof *wide) > 0 ? GetModuleHandleW(wide)
-                                                                                                             : nullptr;
+  HMODULE library = nullptr;
+  const bool is_loaded = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, sizeof wide / sizeof *wide) > 0 &&
+                         GetModuleHandleExW(0, wide, &library) != 0;
+  return is_loaded ? library : nullptr;
 #else
   return dlopen(path, RTLD_NOW | RTLD_NOLOAD);
 #endif
@@ -41,6 +44,18 @@ inline void* library_function(Library library, const char* name) {
   return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(library), name));
 #else
   return dlsym(library, name);
+#endif
+}
+
+// Keeps the library that this code is in loaded, too, as long as the process.
+inline void keep_this_library() {
+#ifdef _WIN32
+  HMODULE library = nullptr;
+  GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_PIN | GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS,
+                     reinterpret_cast<const wchar_t*>(&keep_this_library), &library);
+#else
+  Dl_info info;
+  if (dladdr(reinterpret_cast<const void*>(&keep_this_library), &info) != 0) dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
 #endif
 }
 

@@ -1,13 +1,15 @@
 // The addon: the kernel for typed arrays, off the main thread, and the registration of the TensorFlow operators. Lengths are checked
-// here once more than in TypeScript, because what is wrong here would be read out of bounds. Works in worker threads: the only state
-// of the process is the table of plans.
-#define NAPI_VERSION 8
-#include <node_api.h>
-
+// here once more than in TypeScript, because what is wrong here would be read out of bounds. Works in worker threads: of the process there
+// are only the table of plans and the libraries that it has opened.
+#include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "fourierft/fourierft.h"
+#include "instance.h"
+#include "job.h"
+#include "library.h"
 #include "onnxruntime.h"
 #include "plans.h"
 #include "pool.h"
@@ -15,277 +17,332 @@
 
 namespace {
 
+using namespace fourierft::javascript;
+using fourierft::Failure;
+using fourierft::Instance;
 using fourierft::NumberedPlan;
 using fourierft::plans;
+using fourierft::Staging;
 
-napi_value throw_error(napi_env env, const char* code, const std::string& message) {
-  napi_throw_error(env, code, message.c_str());
-  return nullptr;
-}
-
-// A typed array's memory. `data` stays valid while the array is referenced and its buffer is not transferred away.
-struct Array {
-  void* data = nullptr;
-  size_t length = 0;
-};
-
-bool read(napi_env env, napi_value value, napi_typedarray_type type, Array& array) {
+TypedArray read(napi_env env, napi_value value, napi_typedarray_type type, const char* message) {
   bool is_array = false;
-  napi_is_typedarray(env, value, &is_array);
-  if (!is_array) return false;
-  napi_typedarray_type found;
-  return napi_get_typedarray_info(env, value, &found, &array.length, &array.data, nullptr, nullptr) == napi_ok && found == type;
+  check(env, napi_is_typedarray(env, value, &is_array));
+  if (is_array)
+    if (const TypedArray array(env, value); array.type == type) return array;
+  throw Failure{message, "UNSUPPORTED_DTYPE"};
 }
 
-bool is_null(napi_env env, napi_value value) {
-  napi_valuetype type;
-  napi_typeof(env, value, &type);
-  return type == napi_null || type == napi_undefined;
-}
-
-template <size_t N>
-bool arguments(napi_env env, napi_callback_info info, napi_value (&values)[N]) {
-  size_t count = N;
-  return napi_get_cb_info(env, info, &count, values, nullptr, nullptr) == napi_ok && count == N;
+std::vector<uint32_t> copied(const TypedArray& array) {
+  const auto* first = static_cast<const uint32_t*>(array.data);
+  return {first, first + array.length};
 }
 
 napi_value create_plan(napi_env env, napi_callback_info info) {
-  napi_value v[4];
-  uint32_t d1, d2;
-  Array rows, columns;
-  if (!arguments(env, info, v) || napi_get_value_uint32(env, v[0], &d1) != napi_ok || napi_get_value_uint32(env, v[1], &d2) != napi_ok ||
-      !read(env, v[2], napi_uint32_array, rows) || !read(env, v[3], napi_uint32_array, columns) || rows.length != columns.length ||
-      rows.length > UINT32_MAX)
-    return throw_error(env, "INVALID_OPTION", "createPlan(d1, d2, rows: Uint32Array, columns: Uint32Array of the same length)");
-  fourierft_plan* plan = nullptr;
-  const auto n = static_cast<uint32_t>(rows.length);
-  switch (fourierft_plan_create(d1, d2, n, static_cast<uint32_t*>(rows.data), static_cast<uint32_t*>(columns.data), &plan)) {
-    case FOURIERFT_OK: break;
-    case FOURIERFT_INVALID_SHAPE: return throw_error(env, "SHAPE_MISMATCH", "no plan for this shape and number of entries");
-    case FOURIERFT_INVALID_ENTRY: return throw_error(env, "ENTRY_OUT_OF_RANGE", "an entry lies outside the spectrum");
-    default: return throw_error(env, "UNSUPPORTED", "not enough memory for the plan");
-  }
-  napi_value number;
-  napi_create_int64(env, plans().add(std::shared_ptr<const NumberedPlan>(new NumberedPlan{d1, d2, n, plan})), &number);
-  return number;
+  return guarded<4>(env, info, [&](const napi_value (&v)[4]) {
+    const char* const expected = "createPlan(d1, d2, rows: Uint32Array, columns: Uint32Array of the same length)";
+    const auto d1 = static_cast<uint32_t>(integer(env, v[0], "d1", 0, UINT32_MAX));
+    const auto d2 = static_cast<uint32_t>(integer(env, v[1], "d2", 0, UINT32_MAX));
+    const TypedArray rows = read(env, v[2], napi_uint32_array, expected), columns = read(env, v[3], napi_uint32_array, expected);
+    if (rows.length != columns.length) throw Failure{expected, "SHAPE_MISMATCH"};
+    if (rows.length > UINT32_MAX) throw Failure{"no plan for 2^32 entries or more", "SHAPE_MISMATCH"};
+    // Copied before they are checked: shared memory may change meanwhile.
+    std::vector<uint32_t> own_rows = copied(rows), own_columns = copied(columns);
+    switch (fourierft_plan_check(d1, d2, static_cast<uint32_t>(own_rows.size()), own_rows.data(), own_columns.data())) {
+      case FOURIERFT_OK: break;
+      case FOURIERFT_INVALID_ENTRY: throw Failure{"an entry lies outside the spectrum", "ENTRY_OUT_OF_RANGE"};
+      default:
+        throw Failure{"no plan for " + std::to_string(own_rows.size()) + " entries of a layer of " + std::to_string(d1) + " x " +
+                          std::to_string(d2) + "; expected 1 to 2^24 rows and columns, and 1 to 2^30 entries, each in a place of its own",
+                      "SHAPE_MISMATCH"};
+    }
+    Instance& instance = Instance::of(env);
+    const int64_t number = plans().add(std::make_shared<const NumberedPlan>(d1, d2, std::move(own_rows), std::move(own_columns)));
+    try {
+      instance.plans.insert(number);
+      return number_of(env, static_cast<double>(number));
+    } catch (...) {
+      instance.plans.erase(number);
+      plans().remove(number);
+      throw;
+    }
+  });
 }
 
 napi_value destroy_plan(napi_env env, napi_callback_info info) {
-  napi_value v[1];
-  int64_t number = 0;
-  if (!arguments(env, info, v) || napi_get_value_int64(env, v[0], &number) != napi_ok)
-    return throw_error(env, "INVALID_OPTION", "destroyPlan(plan)");
-  plans().remove(number);
-  return nullptr;
+  return guarded<1>(env, info, [&](const napi_value (&v)[1]) -> napi_value {
+    const int64_t number = integer(env, v[0], "plan", 0, kLargestInteger);
+    if (Instance::of(env).plans.erase(number) > 0) plans().remove(number);
+    return nullptr;
+  });
 }
 
-// One call on its way: what it computes with, and the arrays that it keeps alive.
-struct Call {
-  enum { kForward, kBackward, kDelta } what;
-  std::shared_ptr<const NumberedPlan> plan;
-  const float *coefficients, *scalings;
-  int32_t adapters;
-  fourierft_dtype dtype;
-  const void *x = nullptr, *grad_y = nullptr;
-  int64_t tokens = 0;
-  const int32_t* adapter_of_row = nullptr;
-  void* result = nullptr;        // y, or grad_x
-  float* numbers = nullptr;      // grad_coefficients, or delta
-  fourierft_status status = FOURIERFT_OK;
-  napi_ref kept = nullptr;
-  napi_deferred deferred = nullptr;
-  napi_async_work work = nullptr;
+// Numbers of an array for a call: a copy, or the array itself where its memory is shared.
+class Numbers {
+ public:
+  Numbers() = default;
+  Numbers(Staging& staging, const TypedArray& array) : is_copy_(!array.is_shared) {
+    if (is_copy_) {
+      copy_ = staging.take(array.bytes);
+      if (array.bytes > 0) std::memcpy(copy_.data(), array.data, array.bytes);
+    }
+    data_ = is_copy_ ? copy_.data() : array.data;
+  }
+  template <class T = void>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+  // Puts the numbers into the array of this type and of at least this length, if it is still that.
+  void write_back(napi_env env, napi_value value, napi_typedarray_type type, size_t length, const char* name) const {
+    if (!is_copy_) return;
+    const TypedArray array(env, value);
+    if (array.type != type || array.length < length)
+      throw Failure{std::string(name) + ": its buffer was transferred or resized while the call ran; the result is lost", "INVALID_STATE"};
+    if (length > 0) std::memcpy(array.data, data_, length * (array.bytes / array.length));
+  }
+
+ private:
+  bool is_copy_ = false;
+  Staging::Block copy_;
+  void* data_ = nullptr;
 };
 
-void execute(napi_env, void* data) {
-  Call& call = *static_cast<Call*>(data);
-  const fourierft_runner runner = fourierft::pool().runner();
-  switch (call.what) {
-    case Call::kForward:
-      call.status = fourierft_forward(call.plan->plan, call.coefficients, call.adapters, call.scalings, call.dtype, call.x, call.tokens,
-                                      call.adapter_of_row, call.result, &runner);
-      break;
-    case Call::kBackward:
-      call.status = fourierft_backward(call.plan->plan, call.coefficients, call.adapters, call.scalings, call.dtype, call.x, call.grad_y,
-                                       call.tokens, call.adapter_of_row, call.numbers, call.result, &runner);
-      break;
-    case Call::kDelta:
-      call.status = fourierft_delta(call.plan->plan, call.coefficients, call.adapters, call.scalings, call.numbers, &runner);
+// One call of the kernel. What it is given is copied, unless it is in shared memory: nothing of it can be taken away meanwhile.
+class Call : public fourierft::Job {
+ public:
+  // plan, coefficients and scalings, which all calls begin with.
+  Call(napi_env env, const napi_value* v) : staging_(Instance::of(env).staging) {
+    const char* const expected = "expected a plan, Float32Array coefficients and Float32Array scalings";
+    plan_ = plans().find(integer(env, v[0], "plan", 0, kLargestInteger));
+    if (plan_ == nullptr) throw Failure{"the plan has been disposed of", "INVALID_STATE"};
+    const TypedArray coefficients = read(env, v[1], napi_float32_array, expected), scalings = read(env, v[2], napi_float32_array, expected);
+    if (scalings.length > INT32_MAX || coefficients.length != scalings.length * plan_->n)
+      throw Failure{"coefficients: expected " + std::to_string(scalings.length) + " x " + std::to_string(plan_->n) + "; received " +
+                        std::to_string(coefficients.length),
+                    "SHAPE_MISMATCH"};
+    adapters_ = static_cast<int32_t>(scalings.length);
+    coefficients_ = Numbers(staging_, coefficients);
+    scalings_ = Numbers(staging_, scalings);
   }
-}
 
-void complete(napi_env env, napi_status, void* data) {
-  const std::unique_ptr<Call> call(static_cast<Call*>(data));
-  napi_value undefined;
-  napi_get_undefined(env, &undefined);
-  if (call->status == FOURIERFT_OK) {
-    napi_resolve_deferred(env, call->deferred, undefined);
-  } else {
-    const bool memory = call->status == FOURIERFT_OUT_OF_MEMORY;
-    napi_value code, message, error;
-    napi_create_string_utf8(env, memory ? "UNSUPPORTED" : "INVALID_OPTION", NAPI_AUTO_LENGTH, &code);
-    napi_create_string_utf8(env, memory ? "not enough memory" : "rows: an index that names no layer", NAPI_AUTO_LENGTH, &message);
-    napi_create_error(env, code, message, &error);
-    napi_reject_deferred(env, call->deferred, error);
+  void work() override {
+    const fourierft_plan* const plan = plan_->get();
+    if (plan == nullptr) throw Failure{"not enough memory for the plan", "UNSUPPORTED"};
+    const fourierft_runner runner = fourierft::pool().runner();
+    switch (compute(plan, runner)) {
+      case FOURIERFT_OK: return;
+      case FOURIERFT_OUT_OF_MEMORY: throw Failure{"not enough memory", "UNSUPPORTED"};
+      default: throw Failure{"rows: an index that names no layer", "INVALID_OPTION"};
+    }
   }
-  napi_delete_reference(env, call->kept);
-  napi_delete_async_work(env, call->work);
-}
 
-// Queues the call and returns its promise; `values` are kept alive until it is done.
-napi_value queue(napi_env env, std::unique_ptr<Call> call, const napi_value* values, size_t count) {
-  napi_value keep, promise, name;
-  napi_create_array_with_length(env, count, &keep);
-  for (size_t i = 0; i < count; i++) napi_set_element(env, keep, static_cast<uint32_t>(i), values[i]);
-  napi_create_reference(env, keep, 1, &call->kept);
-  napi_create_promise(env, &call->deferred, &promise);
-  napi_create_string_utf8(env, "fourierft", NAPI_AUTO_LENGTH, &name);
-  Call* raw = call.release();
-  napi_create_async_work(env, nullptr, name, execute, complete, raw, &raw->work);
-  napi_queue_async_work(env, raw->work);
-  return promise;
-}
+ protected:
+  virtual fourierft_status compute(const fourierft_plan* plan, const fourierft_runner& runner) = 0;
 
-// plan, coefficients and scalings, which all calls begin with.
-bool begin(napi_env env, const napi_value* v, Call& call) {
-  int64_t number = 0;
-  Array coefficients, scalings;
-  if (napi_get_value_int64(env, v[0], &number) != napi_ok || !read(env, v[1], napi_float32_array, coefficients) ||
-      !read(env, v[2], napi_float32_array, scalings)) {
-    throw_error(env, "INVALID_OPTION", "expected a plan, Float32Array coefficients and Float32Array scalings");
-    return false;
+  // Activations: Float32Array, or Uint16Array that holds float16 (dtype 1) or bfloat16 (dtype 2).
+  void read_dtype(napi_env env, napi_value value) { dtype_ = static_cast<fourierft_dtype>(integer(env, value, "dtype", 0, 2)); }
+  napi_typedarray_type type() const { return dtype_ == FOURIERFT_FLOAT32 ? napi_float32_array : napi_uint16_array; }
+  TypedArray activations(napi_env env, napi_value value) const {
+    return read(env, value, type(), "activations: expected arrays of the dtype that was named");
   }
-  call.plan = plans().find(number);
-  if (call.plan == nullptr) {
-    throw_error(env, "INVALID_STATE", "the plan has been disposed of");
-    return false;
+  // The number of whole tokens; the array holds no more.
+  static int64_t tokens_of(const TypedArray& array, uint32_t width, const char* message) {
+    if (array.length % width != 0) throw Failure{message, "SHAPE_MISMATCH"};
+    return static_cast<int64_t>(array.length / width);
   }
-  if (scalings.length > INT32_MAX || coefficients.length != scalings.length * call.plan->n) {
-    throw_error(env, "SHAPE_MISMATCH", "coefficients: expected " + std::to_string(scalings.length) + " x " + std::to_string(call.plan->n));
-    return false;
+  void read_rows(napi_env env, napi_value value, const char* message) {
+    if (is_absent(env, value)) return;
+    const TypedArray rows = read(env, value, napi_int32_array, "rows: expected an Int32Array");
+    if (static_cast<int64_t>(rows.length) != tokens_) throw Failure{message, "SHAPE_MISMATCH"};
+    // Always copied: a row that changes after it was checked would be read out of bounds.
+    rows_.assign(static_cast<const int32_t*>(rows.data), static_cast<const int32_t*>(rows.data) + rows.length);
+    has_rows_ = true;
   }
-  call.coefficients = static_cast<float*>(coefficients.data);
-  call.scalings = static_cast<float*>(scalings.data);
-  call.adapters = static_cast<int32_t>(scalings.length);
-  return true;
-}
+  const int32_t* rows() const { return has_rows_ ? rows_.data() : nullptr; }
 
-// Activations: Float32Array, or Uint16Array that holds float16 (dtype 1) or bfloat16 (dtype 2).
-bool read_numbers(napi_env env, napi_value value, const Call& call, Array& array) {
-  return read(env, value, call.dtype == FOURIERFT_FLOAT32 ? napi_float32_array : napi_uint16_array, array);
-}
+  Staging& staging_;
+  std::shared_ptr<const NumberedPlan> plan_;
+  Numbers coefficients_, scalings_;
+  int32_t adapters_ = 0;
+  fourierft_dtype dtype_ = FOURIERFT_FLOAT32;
+  int64_t tokens_ = 0;
 
-bool read_dtype(napi_env env, napi_value value, Call& call) {
-  int32_t dtype = 0;
-  if (napi_get_value_int32(env, value, &dtype) != napi_ok || dtype < 0 || dtype > 2) return false;
-  call.dtype = static_cast<fourierft_dtype>(dtype);
-  return true;
-}
+ private:
+  std::vector<int32_t> rows_;
+  bool has_rows_ = false;
+};
 
-bool read_choice(napi_env env, napi_value value, Call& call) {
-  if (is_null(env, value)) return true;
-  Array choice;
-  if (!read(env, value, napi_int32_array, choice) || static_cast<int64_t>(choice.length) != call.tokens) return false;
-  call.adapter_of_row = static_cast<int32_t*>(choice.data);
-  return true;
-}
+// forward(plan, coefficients, scalings, dtype, x, adapterOfRow | null, y, done)
+class Forward : public Call {
+ public:
+  Forward(napi_env env, const napi_value (&v)[8]) : Call(env, v) {
+    const char* const misfit = "x [T, d2], y [T, d1] and rows [T] do not fit one another";
+    read_dtype(env, v[3]);
+    const TypedArray x = activations(env, v[4]), y = activations(env, v[kY]);
+    tokens_ = tokens_of(x, plan_->d2, misfit);
+    if (tokens_of(y, plan_->d1, misfit) != tokens_) throw Failure{misfit, "SHAPE_MISMATCH"};
+    read_rows(env, v[5], misfit);
+    x_ = Numbers(staging_, x);
+    y_ = Numbers(staging_, y);
+  }
 
-// forward(plan, coefficients, scalings, dtype, x, adapterOfRow | null, y)
-napi_value forward(napi_env env, napi_callback_info info) {
-  napi_value v[7];
-  auto call = std::make_unique<Call>();
-  call->what = Call::kForward;
-  if (!arguments(env, info, v)) return throw_error(env, "INVALID_OPTION", "forward takes seven arguments");
-  if (!begin(env, v, *call)) return nullptr;
-  Array x, y;
-  if (!read_dtype(env, v[3], *call) || !read_numbers(env, v[4], *call, x) || !read_numbers(env, v[6], *call, y))
-    return throw_error(env, "UNSUPPORTED_DTYPE", "x and y: expected arrays of the dtype that was named");
-  call->tokens = static_cast<int64_t>(x.length / call->plan->d2);
-  if (x.length != static_cast<size_t>(call->tokens) * call->plan->d2 || y.length != static_cast<size_t>(call->tokens) * call->plan->d1 ||
-      !read_choice(env, v[5], *call))
-    return throw_error(env, "SHAPE_MISMATCH", "x [T, d2], y [T, d1] and rows [T] do not fit one another");
-  call->x = x.data;
-  call->result = y.data;
-  return queue(env, std::move(call), v, 7);
-}
+  fourierft_status compute(const fourierft_plan* plan, const fourierft_runner& runner) override {
+    return fourierft_forward(plan, coefficients_.as<float>(), adapters_, scalings_.as<float>(), dtype_, x_.as<>(), tokens_, rows(), y_.as<>(),
+                             &runner);
+  }
 
-// backward(plan, coefficients, scalings, dtype, x, gradY, adapterOfRow | null, gradCoefficients, gradX | null)
-napi_value backward(napi_env env, napi_callback_info info) {
-  napi_value v[9];
-  auto call = std::make_unique<Call>();
-  call->what = Call::kBackward;
-  if (!arguments(env, info, v)) return throw_error(env, "INVALID_OPTION", "backward takes nine arguments");
-  if (!begin(env, v, *call)) return nullptr;
-  Array x, grad_y, grad_coefficients, grad_x;
-  const bool wants_x = !is_null(env, v[8]);
-  if (!read_dtype(env, v[3], *call) || !read_numbers(env, v[4], *call, x) || !read_numbers(env, v[5], *call, grad_y) ||
-      !read(env, v[7], napi_float32_array, grad_coefficients) || (wants_x && !read_numbers(env, v[8], *call, grad_x)))
-    return throw_error(env, "UNSUPPORTED_DTYPE", "x, gradY and gradX: expected arrays of the dtype that was named");
-  call->tokens = static_cast<int64_t>(x.length / call->plan->d2);
-  if (x.length != static_cast<size_t>(call->tokens) * call->plan->d2 ||
-      grad_y.length != static_cast<size_t>(call->tokens) * call->plan->d1 || (wants_x && grad_x.length != x.length) ||
-      grad_coefficients.length != static_cast<size_t>(call->adapters) * call->plan->n || !read_choice(env, v[6], *call))
-    return throw_error(env, "SHAPE_MISMATCH", "x [T, d2], gradY [T, d1], gradients and rows [T] do not fit one another");
-  call->x = x.data;
-  call->grad_y = grad_y.data;
-  call->numbers = static_cast<float*>(grad_coefficients.data);
-  call->result = wants_x ? grad_x.data : nullptr;
-  return queue(env, std::move(call), v, 9);
-}
+  napi_value result(napi_env env, napi_value arguments) override {
+    y_.write_back(env, element(env, arguments, kY), type(), static_cast<size_t>(tokens_) * plan_->d1, "y");
+    return nullptr;
+  }
 
-// delta(plan, coefficients, scalings, delta)
-napi_value delta(napi_env env, napi_callback_info info) {
-  napi_value v[4];
-  auto call = std::make_unique<Call>();
-  call->what = Call::kDelta;
-  if (!arguments(env, info, v)) return throw_error(env, "INVALID_OPTION", "delta takes four arguments");
-  if (!begin(env, v, *call)) return nullptr;
-  Array result;
-  if (!read(env, v[3], napi_float32_array, result) || result.length != static_cast<size_t>(call->plan->d1) * call->plan->d2)
-    return throw_error(env, "SHAPE_MISMATCH", "delta: expected a Float32Array of d1 x d2 numbers");
-  call->numbers = static_cast<float*>(result.data);
-  return queue(env, std::move(call), v, 4);
+ private:
+  static constexpr uint32_t kY = 6;
+  Numbers x_, y_;
+};
+
+// A new array of numbers, written off JavaScript's thread: nobody else has it before the call's end.
+class NewNumbers {
+ public:
+  // `place`: the function's argument in whose place it is kept.
+  void create(napi_env env, size_t length, napi_value& place) {
+    void* data = nullptr;
+    place = array_buffer_of(env, length * sizeof(float), data);
+    data_ = static_cast<float*>(data);
+  }
+  float* data() const { return data_; }
+
+ private:
+  float* data_ = nullptr;
+};
+
+// backward(plan, coefficients, scalings, dtype, x, gradY, adapterOfRow | null, gradX | null, done(error, gradCoefficients))
+class Backward : public Call {
+ public:
+  // ∂L/∂c is kept beside the arguments, in the place of the plan's number.
+  static constexpr uint32_t kGradCoefficients = 0;
+
+  Backward(napi_env env, napi_value (&v)[9]) : Call(env, v) {
+    const char* const misfit = "x [T, d2], gradY [T, d1], gradX and rows [T] do not fit one another";
+    read_dtype(env, v[3]);
+    const TypedArray x = activations(env, v[4]), grad_y = activations(env, v[5]);
+    tokens_ = tokens_of(x, plan_->d2, misfit);
+    if (tokens_of(grad_y, plan_->d1, misfit) != tokens_) throw Failure{misfit, "SHAPE_MISMATCH"};
+    read_rows(env, v[6], misfit);
+    wants_x_ = !is_absent(env, v[kGradX]);
+    if (wants_x_) {
+      const TypedArray grad_x = activations(env, v[kGradX]);
+      if (grad_x.length != x.length) throw Failure{misfit, "SHAPE_MISMATCH"};
+      grad_x_ = Numbers(staging_, grad_x);
+    }
+    x_ = Numbers(staging_, x);
+    grad_y_ = Numbers(staging_, grad_y);
+    grad_coefficients_.create(env, static_cast<size_t>(adapters_) * plan_->n, v[kGradCoefficients]);
+  }
+
+  fourierft_status compute(const fourierft_plan* plan, const fourierft_runner& runner) override {
+    return fourierft_backward(plan, coefficients_.as<float>(), adapters_, scalings_.as<float>(), dtype_, x_.as<>(), grad_y_.as<>(), tokens_,
+                              rows(), grad_coefficients_.data(), wants_x_ ? grad_x_.as<>() : nullptr, &runner);
+  }
+
+  napi_value result(napi_env env, napi_value arguments) override {
+    if (wants_x_)
+      grad_x_.write_back(env, element(env, arguments, kGradX), type(), static_cast<size_t>(tokens_) * plan_->d2, "gradX");
+    return element(env, arguments, kGradCoefficients);
+  }
+
+ private:
+  static constexpr uint32_t kGradX = 7;
+  Numbers x_, grad_y_, grad_x_;
+  NewNumbers grad_coefficients_;
+  bool wants_x_ = false;
+};
+
+// delta(plan, coefficients, scalings, done(error, delta))
+class Delta : public Call {
+ public:
+  static constexpr uint32_t kDelta = 0;
+
+  Delta(napi_env env, napi_value (&v)[4]) : Call(env, v) {
+    delta_.create(env, static_cast<size_t>(plan_->d1) * plan_->d2, v[kDelta]);
+  }
+
+  fourierft_status compute(const fourierft_plan* plan, const fourierft_runner& runner) override {
+    return fourierft_delta(plan, coefficients_.as<float>(), adapters_, scalings_.as<float>(), delta_.data(), &runner);
+  }
+
+  napi_value result(napi_env env, napi_value arguments) override { return element(env, arguments, kDelta); }
+
+ private:
+  NewNumbers delta_;
+};
+
+template <class Kind, size_t N>
+napi_value call(napi_env env, napi_callback_info info) {
+  return guarded<N>(env, info, [&](napi_value (&v)[N]) -> napi_value {
+    auto job = std::make_unique<Kind>(env, v);
+    fourierft::Job::start(env, std::move(job), v);
+    return nullptr;
+  });
 }
 
 napi_value register_tensorflow(napi_env env, napi_callback_info info) {
-  napi_value v[1];
-  char path[4096];
-  size_t length = 0;
-  if (!arguments(env, info, v) || napi_get_value_string_utf8(env, v[0], path, sizeof path, &length) != napi_ok)
-    return throw_error(env, "INVALID_OPTION", "registerTensorFlow(path of libtensorflow_framework)");
-  const std::string wrong = fourierft::register_tensorflow_operators(std::string(path, length));
-  return wrong.empty() ? nullptr : throw_error(env, "UNSUPPORTED", wrong);
+  return guarded<1>(env, info, [&](const napi_value (&v)[1]) -> napi_value {
+    const std::string wrong = fourierft::register_tensorflow_operators(text(env, v[0]));
+    if (!wrong.empty()) throw Failure{wrong, "UNSUPPORTED"};
+    return nullptr;
+  });
 }
 
-napi_value instructions(napi_env env, napi_callback_info) {
-  napi_value result;
-  napi_create_string_utf8(env, fourierft_instructions(), NAPI_AUTO_LENGTH, &result);
-  return result;
+napi_value instructions(napi_env env, napi_callback_info info) {
+  return guarded<0>(env, info, [&](const auto&) { return string_of(env, fourierft_instructions()); });
 }
 
-napi_value plan_count(napi_env env, napi_callback_info) {
-  napi_value result;
-  napi_create_int64(env, static_cast<int64_t>(plans().count()), &result);
-  return result;
+// What lives in the process, of whatever environment: nothing, once all of them have ended.
+napi_value live(napi_env env, napi_callback_info info) {
+  return guarded<0>(env, info, [&](const auto&) {
+    const napi_value counts = object_of(env);
+    set(env, counts, "plans", number_of(env, static_cast<double>(plans().count())));
+    set(env, counts, "sessions", number_of(env, static_cast<double>(fourierft::onnxruntime::session_count())));
+    set(env, counts, "jobs", number_of(env, static_cast<double>(fourierft::Job::count())));
+    return counts;
+  });
 }
 
 napi_value initialise(napi_env env, napi_value exports) {
-  const napi_property_descriptor properties[] = {
-      {"createPlan", nullptr, create_plan, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"destroyPlan", nullptr, destroy_plan, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"planCount", nullptr, plan_count, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"forward", nullptr, forward, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"backward", nullptr, backward, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"delta", nullptr, delta, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"registerTensorFlow", nullptr, register_tensorflow, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"openOnnxRuntime", nullptr, fourierft::onnxruntime::open, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"openCudaLibrary", nullptr, fourierft::onnxruntime::open_cuda, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"createOnnxSession", nullptr, fourierft::onnxruntime::create_session, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"runOnnxSession", nullptr, fourierft::onnxruntime::run_session, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"releaseOnnxSession", nullptr, fourierft::onnxruntime::release_session, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"instructions", nullptr, instructions, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-  };
-  napi_define_properties(env, exports, sizeof properties / sizeof *properties, properties);
+  try {
+    // The pool's threads and the operators that other libraries know outlive the worker that has loaded this one.
+    fourierft::keep_this_library();
+    auto instance = std::make_unique<Instance>();
+    check(env, napi_set_instance_data(env, instance.get(), [](napi_env, void* data, void*) { delete static_cast<Instance*>(data); }, nullptr));
+    instance.release();
+    namespace onnxruntime = fourierft::onnxruntime;
+    const std::pair<const char*, napi_callback> functions[] = {
+        {"createPlan", create_plan},
+        {"destroyPlan", destroy_plan},
+        {"forward", call<Forward, 8>},
+        {"backward", call<Backward, 9>},
+        {"delta", call<Delta, 4>},
+        {"registerTensorFlow", register_tensorflow},
+        {"openOnnxRuntime", onnxruntime::open},
+        {"openCudaLibrary", onnxruntime::open_cuda},
+        {"createOnnxSession", onnxruntime::create_session},
+        {"runOnnxSession", onnxruntime::run_session},
+        {"releaseOnnxSession", onnxruntime::release_session},
+        {"instructions", instructions},
+        {"live", live},
+    };
+    for (const auto& [name, function] : functions) {
+      napi_value value = nullptr;
+      check(env, napi_create_function(env, name, NAPI_AUTO_LENGTH, function, nullptr, &value));
+      set(env, exports, name, value);
+    }
+  } catch (const Interrupted&) {
+  } catch (const Failure& failure) {
+    throw_in(env, failure);
+  } catch (const std::exception& error) {
+    throw_in(env, {error.what()});
+  }
   return exports;
 }
 

@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <string>
 
+#include "failure.h"
+
 namespace fourierft {
 struct CudaLibrary;
 }
@@ -114,12 +116,7 @@ struct Api {
 // Filled by `open`; the process's.
 extern Api api;
 
-// A failed call as an exception that carries ONNX Runtime's message, and the code of JavaScript's error where it has one.
-struct Failure {
-  std::string message;
-  const char* code = nullptr;
-};
-
+// A failed call as an exception that carries ONNX Runtime's message.
 inline void check(StatusHandle status) {
   if (status == nullptr) return;
   Failure failure{api.GetErrorMessage(status)};

@@ -162,8 +162,8 @@ Inputs::Inputs(const FourierFTOperator& op, Handle context)
 void Inputs::fail(const std::string& message) const { throw Failure{std::string(op.node()) + ": " + message}; }
 
 Handle operator_domain(const CudaLibrary* cuda) {
-  static std::mutex mutex;
-  static std::map<const CudaLibrary*, Handle> made;
+  static std::mutex& mutex = *new std::mutex;
+  static auto& made = *new std::map<const CudaLibrary*, Handle>;
   std::lock_guard<std::mutex> lock(mutex);
   Handle& domain = made[cuda];
   if (domain != nullptr) return domain;

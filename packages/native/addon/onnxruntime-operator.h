@@ -102,8 +102,7 @@ StatusHandle checked(const Body& body) {
 template <class Computing>
 void give_kernel(FourierFTOperator& op) {
   op.create_checked = [](const Operator* op, const void*, Handle, Handle* kernel) -> StatusHandle {
-    *kernel = new Computing(*static_cast<const FourierFTOperator*>(op));
-    return nullptr;
+    return checked([&] { *kernel = new Computing(*static_cast<const FourierFTOperator*>(op)); });
   };
   op.compute_checked = [](Handle kernel, Handle context) -> StatusHandle {
     return checked([&] { static_cast<Computing*>(kernel)->compute(context); });

@@ -5,15 +5,39 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "fourierft/fourierft.h"
 
 namespace fourierft {
 
-struct NumberedPlan {
-  uint32_t d1, d2, n;
-  fourierft_plan* plan;
-  ~NumberedPlan() { fourierft_plan_destroy(plan); }
+// A plan that is made by the first call that computes with it: for a large prime size that takes seconds, and JavaScript does not wait for it.
+class NumberedPlan {
+ public:
+  const uint32_t d1, d2, n;
+
+  // As `fourierft_plan_check` accepts them.
+  NumberedPlan(uint32_t d1, uint32_t d2, std::vector<uint32_t> rows, std::vector<uint32_t> columns)
+      : d1(d1), d2(d2), n(static_cast<uint32_t>(rows.size())), rows_(std::move(rows)), columns_(std::move(columns)) {}
+  NumberedPlan(const NumberedPlan&) = delete;
+  NumberedPlan& operator=(const NumberedPlan&) = delete;
+  ~NumberedPlan() { fourierft_plan_destroy(plan_); }
+
+  // Null: there is not enough memory for it.
+  const fourierft_plan* get() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (plan_ == nullptr && fourierft_plan_create(d1, d2, n, rows_.data(), columns_.data(), &plan_) == FOURIERFT_OK) {
+      rows_ = {};
+      columns_ = {};
+    }
+    return plan_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  mutable std::vector<uint32_t> rows_, columns_;
+  mutable fourierft_plan* plan_ = nullptr;
 };
 
 class Plans {

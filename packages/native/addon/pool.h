@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <functional>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -14,8 +15,12 @@ namespace fourierft {
 
 class Pool {
  public:
+  // With fewer threads where the system gives no more: the caller works too.
   explicit Pool(unsigned threads) {
-    for (unsigned i = 1; i < threads; i++) workers_.emplace_back([this] { serve(); });
+    try {
+      for (unsigned i = 1; i < threads; i++) workers_.emplace_back([this] { serve(); });
+    } catch (const std::system_error&) {
+    }
   }
 
   ~Pool() {

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <mutex>
 #include <type_traits>
 
@@ -154,6 +155,7 @@ void fail(void* context, const std::string& message) {
 // The inputs of one call, read and checked.
 struct Inputs {
   std::shared_ptr<const NumberedPlan> plan;
+  const fourierft_plan* tables = nullptr;
   Tensor base, x, grad_y, coefficients, scalings, choice;
   int64_t tokens = 0;
   int32_t adapters = 0;
@@ -163,6 +165,8 @@ struct Inputs {
   std::string read(void* kernel, void* context, bool gradient) {
     plan = plans().find(static_cast<Kernel*>(kernel)->number);
     if (plan == nullptr) return "FourierFT: its plan has been disposed of";
+    tables = plan->get();
+    if (tables == nullptr) return "FourierFT: out of memory";
     in_place = static_cast<Kernel*>(kernel)->in_place != 0;
     int index = 0;
     for (Tensor* tensor : {&base, &x, &grad_y, &coefficients, &scalings, &choice}) {
@@ -178,7 +182,7 @@ struct Inputs {
     const bool none = gradient && base.count() == 0 && !in_place;
     if (!none && !fits(base, gradient ? plan->d2 : plan->d1)) return misfit("base");
     if (coefficients.rank() < 1 || coefficients.rank() > 2 || coefficients.last() != plan->n ||
-        scalings.count() != coefficients.count() / plan->n)
+        scalings.count() != coefficients.count() / plan->n || scalings.count() > INT32_MAX)
       return "FourierFT: expected coefficients [adapters, " + std::to_string(plan->n) + "] and scalings [adapters]";
     adapters = static_cast<int32_t>(scalings.count());
     if (choice.count() != 0 && choice.count() != tokens) return "FourierFT: expected one adapter for each row, or none";
@@ -233,7 +237,7 @@ void compute_forward(void* kernel, void* context) {
   float* const y = start_output(context, in, in.base, status);
   if (!status.ok()) return tf.OpKernelContext_Failure(context, status);
   const fourierft_runner runner = pool().runner();
-  wrong = complaint(fourierft_forward(in.plan->plan, in.coefficients.data<float>(), in.adapters, in.scalings.data<float>(),
+  wrong = complaint(fourierft_forward(in.tables, in.coefficients.data<float>(), in.adapters, in.scalings.data<float>(),
                                       FOURIERFT_FLOAT32, in.x.data<float>(), in.tokens, in.adapter_of_row(), y, &runner));
   if (!wrong.empty()) fail(context, wrong);
 }
@@ -248,10 +252,20 @@ void compute_gradient(void* kernel, void* context) {
   const Tensor grad_coefficients(allocate_like(context, 1, in.coefficients, status));
   if (!status.ok()) return tf.OpKernelContext_Failure(context, status);
   const fourierft_runner runner = pool().runner();
-  wrong = complaint(fourierft_backward(in.plan->plan, in.coefficients.data<float>(), in.adapters, in.scalings.data<float>(),
+  wrong = complaint(fourierft_backward(in.tables, in.coefficients.data<float>(), in.adapters, in.scalings.data<float>(),
                                        FOURIERFT_FLOAT32, in.x.data<float>(), in.grad_y.data<float>(), in.tokens, in.adapter_of_row(),
                                        grad_coefficients.data<float>(), grad_x, &runner));
   if (!wrong.empty()) fail(context, wrong);
+}
+
+// TensorFlow's caller is C: an exception would end the process.
+template <void (*compute)(void*, void*)>
+void guarded(void* kernel, void* context) {
+  try {
+    compute(kernel, context);
+  } catch (const std::exception&) {
+    fail(context, "FourierFT: out of memory");
+  }
 }
 
 std::string define(const char* name, const char* const* inputs, const char* const* outputs, void (*compute)(void*, void*)) {
@@ -273,8 +287,8 @@ std::string define_all() {
   const char* gradient_inputs[] = {"base: float", "x: float", "grad_y: float", "coefficients: float",
                                    "scalings: float", "adapter_of_row: int32", nullptr};
   const char* gradient_outputs[] = {"grad_x: float", "grad_coefficients: float", nullptr};
-  const std::string wrong = define("FourierFT", forward_inputs, forward_outputs, compute_forward);
-  return wrong.empty() ? define("FourierFTGrad", gradient_inputs, gradient_outputs, compute_gradient) : wrong;
+  const std::string wrong = define("FourierFT", forward_inputs, forward_outputs, guarded<compute_forward>);
+  return wrong.empty() ? define("FourierFTGrad", gradient_inputs, gradient_outputs, guarded<compute_gradient>) : wrong;
 }
 
 }  // namespace

@@ -1,11 +1,23 @@
 /** Finds and loads the compiled addon: the package of this platform, or what was compiled here. */
 import { createRequire } from 'node:module'
 
+/**
+ * How a call ends that computes off the main thread: `done(undefined, value)`, or `done(error)`. `settled` makes a promise of it. The addon
+ * makes none itself: Node frees what belongs to such a promise only where it is settled, and in a worker that is terminated it never is.
+ */
+export type Done<T> = (error: Error | undefined, value: T) => void
+
+/** The promise of a call of the addon. */
+export function settled<T>(call: (done: Done<T>) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    call((error, value) => (error === undefined ? resolve(value) : reject(error)))
+  })
+}
+
 /** The addon's own functions; lengths and types are checked there. `dtype`: 0 float32, 1 float16, 2 bfloat16. */
 export interface Addon {
   createPlan(d1: number, d2: number, rows: Uint32Array, columns: Uint32Array): number
   destroyPlan(plan: number): void
-  planCount(): number
   forward(
     plan: number,
     coefficients: Float32Array,
@@ -14,7 +26,8 @@ export interface Addon {
     x: Activations,
     adapterOfRow: Int32Array | null,
     y: Activations,
-  ): Promise<void>
+    done: Done<undefined>,
+  ): void
   backward(
     plan: number,
     coefficients: Float32Array,
@@ -23,17 +36,20 @@ export interface Addon {
     x: Activations,
     gradY: Activations,
     adapterOfRow: Int32Array | null,
-    gradCoefficients: Float32Array,
     gradX: Activations | null,
-  ): Promise<void>
-  delta(plan: number, coefficients: Float32Array, scalings: Float32Array, delta: Float32Array): Promise<void>
+    /** `∂L/∂c` as float32 numbers. */
+    done: Done<ArrayBuffer>,
+  ): void
+  /** ΔW as float32 numbers. */
+  delta(plan: number, coefficients: Float32Array, scalings: Float32Array, done: Done<ArrayBuffer>): void
   registerTensorFlow(library: string): void
   openOnnxRuntime(library: string): string
-  openCudaLibrary(path: string): Promise<number>
+  openCudaLibrary(path: string, done: Done<number>): void
   createOnnxSession(
     model: string | Uint8Array,
     options: Readonly<Record<string, unknown>>,
-  ): Promise<{ handle: SessionHandle; inputs: AddonValue[]; outputs: AddonValue[] }>
+    done: Done<AddonSession>,
+  ): void
   /** `shapes`: of each of the session's inputs in turn ONNX Runtime's number of its type, its rank and its dims. */
   runOnnxSession(
     session: SessionHandle,
@@ -41,13 +57,22 @@ export interface Addon {
     data: readonly AddonTensor['data'][],
     outputNames: readonly string[],
     options: object,
-  ): Promise<AddonTensor[]>
+    done: Done<AddonTensor[]>,
+  ): void
   releaseOnnxSession(session: SessionHandle): void
   instructions(): string
+  /** What lives in the process, whichever thread has made it, for tests. */
+  live(): { readonly plans: number; readonly sessions: number; readonly jobs: number }
 }
 
 /** A session of ONNX Runtime, opaque. */
 export type SessionHandle = { readonly session: never }
+
+export interface AddonSession {
+  readonly handle: SessionHandle
+  readonly inputs: readonly AddonValue[]
+  readonly outputs: readonly AddonValue[]
+}
 
 /** An input or output of a session: ONNX Runtime's number of its type; −1 for a dynamic dimension, which may have a name. */
 export interface AddonValue {
@@ -60,6 +85,7 @@ export interface AddonValue {
 
 /** An output; an input's data are any view of its bytes. */
 export interface AddonTensor {
+  readonly name: string
   readonly type: number
   readonly dims: readonly number[]
   readonly data: ArrayBuffer | ArrayBufferView | readonly string[]

@@ -1,7 +1,7 @@
 /** Execution providers of a session, and the library of the CUDA kernels that those on CUDA need. */
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import type { Addon } from './addon.js'
+import { type Addon, settled } from './addon.js'
 
 /**
  * Where a session computes, by name. `cuda-host` is for tests of the CUDA kernels where there is no CUDA: all of them, and all that queues
@@ -42,7 +42,12 @@ export async function openCuda(
   const { file, missing } = LIBRARIES[device]
   const path = fileURLToPath(new URL(`../build/${file}`, import.meta.url))
   if (!existsSync(path)) throw unsupported(missing)
-  return { path, devices: await addon.openCudaLibrary(path) }
+  return { path, devices: await settled<number>((done) => addon.openCudaLibrary(path, done)) }
+}
+
+/** Whether these providers are more than the CPU. */
+export function usesCuda(providers: readonly OnnxExecutionProvider[]): boolean {
+  return firstDevice(providers) !== undefined
 }
 
 /**
@@ -54,9 +59,7 @@ export async function cudaOptions(
   addon: Addon,
   providers: readonly OnnxExecutionProvider[],
 ): Promise<{ readonly cudaLibrary?: string; readonly cudaSettings?: readonly string[] }> {
-  const first = providers
-    .map((each) => (typeof each === 'string' ? { name: each } : each))
-    .find(({ name }) => name !== 'cpu')
+  const first = firstDevice(providers)
   if (first === undefined) return {}
   const {
     name,
@@ -77,6 +80,13 @@ export async function cudaOptions(
       typeof value === 'boolean' ? String(Number(value)) : String(value),
     ]),
   }
+}
+
+/** The first that is not the CPU, with its settings. */
+function firstDevice(providers: readonly OnnxExecutionProvider[]) {
+  return providers
+    .map((each) => (typeof each === 'string' ? { name: each } : each))
+    .find(({ name }) => name !== 'cpu')
 }
 
 function unsupported(message: string): Error {

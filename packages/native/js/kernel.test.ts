@@ -9,6 +9,7 @@ import {
   uniformEntries,
 } from '@fourierft/core'
 import { describe, expect, test } from 'vitest'
+import { loadAddon } from './addon.js'
 import { type Kernel, kernel, kernelProblem } from './kernel.js'
 
 const found = kernel()
@@ -27,6 +28,17 @@ function numbers(length: number, seed: number): Float32Array {
     return state / 2 ** 32
   }
   return Float32Array.from({ length }, () => uniform() + uniform() + uniform() + uniform() - 2)
+}
+
+/** Zeros that follow the length of their buffer. */
+function resizable(length: number, most = length): Float32Array & { readonly buffer: Resizable } {
+  // The types of this version do not know them.
+  const buffer = Reflect.construct(ArrayBuffer, [4 * length, { maxByteLength: 4 * most }])
+  return Reflect.construct(Float32Array, [buffer])
+}
+
+interface Resizable extends ArrayBuffer {
+  resize(bytes: number): void
 }
 
 function layer(
@@ -139,6 +151,154 @@ describe.skipIf(found === undefined)(`the native kernel${reason}`, () => {
     })
     expect(y).toEqual(Float32Array.of(10, 10, 10, 10))
     await worker.terminate()
+  })
+
+  test('a call computes with its arrays as they are when it begins, whatever becomes of them', async () => {
+    const each = layer([64, 48], 40, 1)
+    const tokens = 500
+    const x = numbers(tokens * 48, 2)
+    const rows = new Int32Array(tokens)
+    const expected = new Float32Array(tokens * 64)
+    await native().addForward([each], x, expected, { rows })
+
+    for (const spoil of [
+      (array: Float32Array) => array.fill(Number.NaN),
+      (array: Float32Array) => structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] }),
+    ]) {
+      const own = x.slice()
+      const y = new Float32Array(tokens * 64)
+      const call = native().addForward([each], own, y, { rows: rows.fill(0) })
+      spoil(own)
+      rows.fill(2 ** 30)
+      await call
+      expect(y).toEqual(expected)
+    }
+
+    const shrinking = resizable(x.length)
+    shrinking.set(x)
+    const y = new Float32Array(tokens * 64)
+    const call = native().addForward([each], shrinking, y, { rows: rows.fill(0) })
+    shrinking.buffer.resize(0)
+    await call
+    expect(y).toEqual(expected)
+  })
+
+  test('a result whose array was taken away or shortened is told to be lost', async () => {
+    const each = layer([64, 48], 40, 1)
+    const x = numbers(500 * 48, 2)
+    const gradients = (x: Float32Array) => ({ coefficients: [new Float32Array(40)], x })
+    const lost = (name: string) => ({
+      code: 'INVALID_STATE',
+      message: expect.stringContaining(`${name}: its buffer`),
+    })
+
+    const y = new Float32Array(500 * 64)
+    const forward = native().addForward([each], x, y)
+    structuredClone(y.buffer, { transfer: [y.buffer] })
+    await expect(forward).rejects.toMatchObject(lost('y'))
+    // Nothing is left of the array, so a second call has nothing to add to.
+    await expect(native().addForward([each], x, y)).rejects.toMatchObject({ code: 'SHAPE_MISMATCH' })
+
+    const gradX = resizable(x.length)
+    const backward = native().addBackward([each], x, new Float32Array(500 * 64), gradients(gradX))
+    gradX.buffer.resize(4)
+    await expect(backward).rejects.toMatchObject(lost('gradX'))
+
+    const coefficients = [new Float32Array(40)]
+    const taken = native().addBackward([each], x, new Float32Array(500 * 64), { coefficients })
+    structuredClone(coefficients[0]?.buffer, { transfer: [coefficients[0]?.buffer as ArrayBuffer] })
+    await expect(taken).rejects.toMatchObject({
+      code: 'SHAPE_MISMATCH',
+      message: 'gradients.coefficients[0]: expected 40 numbers; received 0',
+    })
+  })
+
+  test('arrays that grow, and arrays in shared memory, have the same results', async () => {
+    const each = layer([64, 48], 40, 1)
+    const x = numbers(500 * 48, 2)
+    const expected = new Float32Array(500 * 64)
+    await native().addForward([each], x, expected)
+
+    const growing = resizable(expected.length, 2 * expected.length)
+    const call = native().addForward([each], x, growing)
+    growing.buffer.resize(growing.byteLength + 400)
+    await call
+    expect(growing.subarray(0, expected.length)).toEqual(expected)
+
+    const shared = (length: number) => new Float32Array(new SharedArrayBuffer(4 * length))
+    const [sharedX, sharedY] = [shared(x.length), shared(expected.length)]
+    sharedX.set(x)
+    await native().addForward([each], sharedX, sharedY)
+    expect(Array.from(sharedY)).toEqual(Array.from(expected))
+  })
+
+  test('sizes beyond the kernel’s are refused and not taken modulo 2³²', async () => {
+    const loaded = loadAddon()
+    if ('problem' in loaded) throw new Error(loaded.problem)
+    const { addon } = loaded
+    const place = Uint32Array.of(0)
+    const none = () => expect.unreachable()
+    for (const wrong of [
+      2 ** 32,
+      2 ** 32 + 8,
+      -1,
+      1.5,
+      Number.NaN,
+      Number.POSITIVE_INFINITY,
+      '8' as unknown as number,
+    ]) {
+      const refused = expect.objectContaining({
+        code: 'INVALID_OPTION',
+        message: expect.stringMatching(/^d1: expected an integer/),
+      })
+      expect(() => addon.createPlan(wrong, 8, place, place)).toThrow(refused)
+      expect(() => addon.createPlan(8, wrong, place, place)).toThrow(/^d2: expected an integer/)
+    }
+    for (const size of [0, 2 ** 24 + 1, 2 ** 32 - 1])
+      expect(() => addon.createPlan(size, 8, place, place)).toThrow(
+        expect.objectContaining({ code: 'SHAPE_MISMATCH' }),
+      )
+    const plan = addon.createPlan(8, 8, place, place)
+    const numbers = new Float32Array(8)
+    expect(() =>
+      addon.forward(plan, numbers.subarray(7), numbers.subarray(7), 2 ** 32, numbers, null, numbers, none),
+    ).toThrow(/^dtype: expected an integer of 0 to 2/)
+    addon.destroyPlan(plan)
+    await expect(
+      native().delta({
+        shape: [2 ** 32 + 4, 4],
+        entries: uniformEntries({ shape: [4, 4], n: 3, seed: 1 }),
+        coefficients: [1, 2, 3],
+        scaling: 1,
+      }),
+    ).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+  })
+
+  test('ΔW that no memory can hold is an error', async () => {
+    const entries = { n: 1, rows: Uint32Array.of(0), columns: Uint32Array.of(0) }
+    await expect(
+      native().delta({ shape: [2 ** 24, 2 ** 24], entries, coefficients: [1], scaling: 1 }),
+    ).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringMatching(/^not enough memory for \d+ bytes$/),
+    })
+  })
+
+  test('a large prime size is planned off JavaScript’s thread', async () => {
+    // Its tables take about a second.
+    const shape = [1048573, 1] as const
+    const entries = explicitEntries({ shape, rows: [0], columns: [0] })
+    const y = new Float32Array(shape[0])
+    const start = performance.now()
+    const call = native().addForward(
+      [{ shape, entries, coefficients: [shape[0]], scaling: 1 }],
+      Float32Array.of(3),
+      y,
+    )
+    const begun = performance.now() - start
+    await call
+    expect(begun).toBeLessThan((performance.now() - start) / 4)
+    expect(y[shape[0] - 1]).toBeCloseTo(3, 4)
   })
 
   test('what does not fit is refused before anything is computed', async () => {

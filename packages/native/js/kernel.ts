@@ -2,9 +2,10 @@
  * The kernel over typed arrays: what `addForward`, `addBackward` and `delta` of `@fourierft/core` compute, in SIMD on all cores and off
  * the main thread. Layers are described by their shape: this package knows no other of the project.
  *
- * Arrays that are given to a call must be left alone, and their buffers not transferred, until its promise is settled.
+ * A call computes on copies of its arrays, made when it begins and written back at its end, so nobody can take memory away from it. Arrays in
+ * a SharedArrayBuffer, which can neither be detached nor shrink, are used in place, without copies.
  */
-import { type Activations, type Addon, loadAddon } from './addon.js'
+import { type Activations, type Addon, loadAddon, settled } from './addon.js'
 
 /** What the kernel needs to know of one adapted layer; every `Layer` of `@fourierft/core` is one. */
 export interface KernelLayer {
@@ -91,33 +92,44 @@ function makeKernel(addon: Addon): Kernel {
     return plan
   }
 
+  /** What a call of the addon takes of a group, read when the user's call begins. */
+  function prepared({ layers, indices, rows }: Group) {
+    const first = layers[0] as KernelLayer
+    return { ...packed(layers), plan: planOf(first), n: first.entries.n, indices, rows }
+  }
+
   return {
     instructions: addon.instructions(),
 
     async addForward(layers, x, y, options = {}) {
-      for (const group of groupsOf(layers, options.rows)) {
-        const { coefficients, scalings } = packed(group.layers)
-        const plan = planOf(group.layers[0] as KernelLayer)
-        await addon.forward(plan, coefficients, scalings, dtypeOf(x, options.halfType), x, group.rows, y)
+      const dtype = dtypeOf(x, options.halfType)
+      for (const { plan, coefficients, scalings, rows } of groupsOf(layers, options.rows).map(prepared)) {
+        await settled<undefined>((done) =>
+          addon.forward(plan, coefficients, scalings, dtype, x, rows, y, done),
+        )
       }
     },
 
     async addBackward(layers, x, gradY, gradients, options = {}) {
       if (gradients.coefficients.length !== layers.length) {
-        throw new RangeError(
+        throw mismatch(
           `coefficients: expected one array for each of ${layers.length} layers; received ${gradients.coefficients.length}`,
         )
       }
-      for (const group of groupsOf(layers, options.rows)) {
-        const { coefficients, scalings } = packed(group.layers)
-        const plan = planOf(group.layers[0] as KernelLayer)
-        const found = new Float32Array(coefficients.length)
-        const dtype = dtypeOf(x, options.halfType)
-        const gradX = gradients.x ?? null
-        await addon.backward(plan, coefficients, scalings, dtype, x, gradY, group.rows, found, gradX)
-        const n = coefficients.length / group.layers.length
-        group.indices.forEach((layer, place) => {
-          const into = gradients.coefficients[layer] as Float32Array | Float64Array
+      layers.forEach((layer, index) => {
+        checkGradient(gradients.coefficients[index], layer, index)
+      })
+      const dtype = dtypeOf(x, options.halfType)
+      const gradX = gradients.x ?? null
+      for (const group of groupsOf(layers, options.rows).map(prepared)) {
+        const { plan, coefficients, scalings, rows, indices, n } = group
+        const found = new Float32Array(
+          await settled<ArrayBuffer>((done) =>
+            addon.backward(plan, coefficients, scalings, dtype, x, gradY, rows, gradX, done),
+          ),
+        )
+        indices.forEach((index, place) => {
+          const into = checkGradient(gradients.coefficients[index], layers[index] as KernelLayer, index)
           for (let l = 0; l < n; l++) into[l] = (into[l] as number) + (found[place * n + l] as number)
         })
       }
@@ -125,9 +137,10 @@ function makeKernel(addon: Addon): Kernel {
 
     async delta(layer) {
       const { coefficients, scalings } = packed([layer])
-      const delta = new Float32Array(layer.shape[0] * layer.shape[1])
-      await addon.delta(planOf(layer), coefficients, scalings, delta)
-      return delta
+      const plan = planOf(layer)
+      return new Float32Array(
+        await settled<ArrayBuffer>((done) => addon.delta(plan, coefficients, scalings, done)),
+      )
     },
 
     planOf,
@@ -168,13 +181,25 @@ function packed(layers: readonly KernelLayer[]): { coefficients: Float32Array; s
   const coefficients = new Float32Array(layers.length * n)
   layers.forEach((layer, index) => {
     if (layer.coefficients.length !== n) {
-      throw new RangeError(
-        `coefficients: expected ${n} for as many entries; received ${layer.coefficients.length}`,
-      )
+      throw mismatch(`coefficients: expected ${n} for as many entries; received ${layer.coefficients.length}`)
     }
     coefficients.set(layer.coefficients, index * n)
   })
   return { coefficients, scalings: Float32Array.from(layers, ({ scaling }) => scaling) }
+}
+
+/** The array, if it holds a number for each entry of the layer; one whose buffer was transferred holds none. */
+function checkGradient(
+  array: Float32Array | Float64Array | undefined,
+  { entries: { n } }: KernelLayer,
+  index: number,
+): Float32Array | Float64Array {
+  if (array?.length === n) return array
+  throw mismatch(`gradients.coefficients[${index}]: expected ${n} numbers; received ${array?.length ?? 0}`)
+}
+
+function mismatch(message: string): RangeError {
+  return Object.assign(new RangeError(message), { code: 'SHAPE_MISMATCH' })
 }
 
 function dtypeOf(x: Activations, halfType: HalfType | undefined): number {

@@ -2,8 +2,15 @@
  * Sessions of the user's own ONNX Runtime in which the operators `fourierft:FourierFT` and `fourierft:FourierFTGrad` are this package's kernel.
  * Runs are asynchronous, off the main thread, and may overlap. What a session holds is freed by `release`, or when it is collected.
  */
-import { type AddonValue, loadAddon, type SessionHandle } from './addon.js'
-import { cudaOptions, type OnnxExecutionProvider, openCuda } from './cuda-provider.js'
+import {
+  type AddonSession,
+  type AddonTensor,
+  type AddonValue,
+  loadAddon,
+  type SessionHandle,
+  settled,
+} from './addon.js'
+import { cudaOptions, type OnnxExecutionProvider, openCuda, usesCuda } from './cuda-provider.js'
 import { untested } from './untested.js'
 
 /** ONNX's element types that have a typed array, by ONNX Runtime's numbers. */
@@ -100,9 +107,10 @@ export interface OnnxSession {
   readonly inputs: readonly OnnxValue[]
   readonly outputs: readonly OnnxValue[]
   /**
-   * The named outputs. What is no input is not looked at. Data of inputs must be left alone until the promise is settled.
+   * The named outputs. Tensors that are not inputs are ignored. Inputs are copied before this returns: their arrays may be changed or
+   * transferred while the run is under way.
    *
-   * @throws {Error} an input that is missing, and what ONNX Runtime refuses
+   * @throws {Error} an input is missing, or ONNX Runtime refuses the run; with the code `INVALID_STATE` after `release`
    */
   run(
     inputs: Readonly<Record<string, OnnxTensor>>,
@@ -120,7 +128,8 @@ export interface OnnxRuntime {
   /** Why the CUDA kernels cannot be used here; undefined where they can. */
   cudaProblem(device?: 'cuda' | 'cuda-host'): Promise<string | undefined>
   /**
-   * A session of a model in a file, or of its bytes.
+   * A session of a model in a file, or of its bytes. On the CPU bytes are copied before this returns (on CUDA after the library of kernels
+   * is open), but for those of a SharedArrayBuffer, which are read in place and must be left alone until the promise is settled.
    *
    * @throws {Error} with the code `UNSUPPORTED`: CUDA is asked for, and the kernels, a device or ONNX Runtime's CUDA provider are missing
    */
@@ -151,10 +160,14 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
       }
     },
     async createSession(model, { executionProviders = [], ...options } = {}) {
-      const { handle, inputs, outputs } = await addon.createOnnxSession(model, {
-        ...sessionOptions(options),
-        ...(await cudaOptions(addon, executionProviders)),
-      })
+      const onCpu = sessionOptions(options)
+      // Nothing is awaited on the CPU, so that the bytes of a model are read before the caller goes on.
+      const all = usesCuda(executionProviders)
+        ? { ...onCpu, ...(await cudaOptions(addon, executionProviders)) }
+        : onCpu
+      const { handle, inputs, outputs } = await settled<AddonSession>((done) =>
+        addon.createOnnxSession(model, all, done),
+      )
       const names = inputs.map(({ name }) => name)
       return {
         inputs: inputs.map(described),
@@ -174,18 +187,20 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
   ): Promise<Record<string, OnnxTensor>> {
     const shapes: number[] = []
     const data = names.map((name) => {
-      const tensor = given[name]
+      const tensor = Object.hasOwn(given, name) ? given[name] : undefined
       if (tensor === undefined) throw new Error(`input ${name} is missing`)
       shapes.push(numberOf(tensor.type), tensor.dims.length, ...tensor.dims)
       return tensor.data
     })
-    const results = await addon.runOnnxSession(handle, Float64Array.from(shapes), data, wanted, options)
+    const results = await settled<AddonTensor[]>((done) =>
+      addon.runOnnxSession(handle, Float64Array.from(shapes), data, wanted, options, done),
+    )
     return Object.fromEntries(
-      results.map(({ type, dims, data }, index) => {
-        const name = typeOf(type)
+      results.map(({ name, type: number, dims, data }) => {
+        const type = typeOf(number)
         const array =
-          data instanceof ArrayBuffer ? new ARRAYS[name as Exclude<OnnxType, 'string'>](data) : data
-        return [wanted[index] as string, { type: name, dims, data: array }]
+          data instanceof ArrayBuffer ? new ARRAYS[type as Exclude<OnnxType, 'string'>](data) : data
+        return [name, { type, dims, data: array }]
       }),
     )
   }

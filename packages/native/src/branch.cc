@@ -150,14 +150,21 @@ fourierft_status guarded(const Body& body) {
 
 extern "C" {
 
-fourierft_status fourierft_plan_create(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns,
-                                       fourierft_plan** plan) {
+fourierft_status fourierft_plan_check(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns) {
   constexpr uint32_t largest = 1u << 24;
-  if (plan == nullptr || rows == nullptr || columns == nullptr) return FOURIERFT_INVALID_ARGUMENT;
+  if (rows == nullptr || columns == nullptr) return FOURIERFT_INVALID_ARGUMENT;
   if (d1 == 0 || d2 == 0 || d1 > largest || d2 > largest || n == 0 || n > static_cast<uint64_t>(d1) * d2 || n > 1u << 30)
     return FOURIERFT_INVALID_SHAPE;
   for (uint32_t l = 0; l < n; l++)
     if (rows[l] >= d1 || columns[l] >= d2) return FOURIERFT_INVALID_ENTRY;
+  return FOURIERFT_OK;
+}
+
+fourierft_status fourierft_plan_create(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns,
+                                       fourierft_plan** plan) {
+  if (plan == nullptr) return FOURIERFT_INVALID_ARGUMENT;
+  const fourierft_status status = fourierft_plan_check(d1, d2, n, rows, columns);
+  if (status != FOURIERFT_OK) return status;
   return guarded([&] {
     *plan = new fourierft_plan{Plan(static_cast<int>(d1), static_cast<int>(d2), static_cast<int>(n), rows, columns)};
     return FOURIERFT_OK;

@@ -1,15 +1,15 @@
 /**
  * All C++ compiled with AddressSanitizer and UndefinedBehaviorSanitizer: the tests of the kernel, run once for each instruction set, and the
- * addon with the CUDA kernels' source, in Node, as operators of ONNX Runtime.
+ * addon with the CUDA kernels' source, in Node: as operators of ONNX Runtime, in workers that are terminated, on arrays that are taken away.
  */
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { include_dir as headers } from 'node-api-headers'
-import { beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const build = `${root}/build/sanitized`
@@ -51,20 +51,37 @@ describe.skipIf(!hasCMake)(`the kernel in C++, under sanitizers${reason}`, () =>
     expect(status).toBe(0)
   })
 
-  // Node itself is not compiled with them, so their library goes before it; what Node leaves behind at its end is no leak of ours.
-  test.skipIf(!onLinux)(
-    `the addon in Node${onLinux ? '' : ' (skipped: not on Linux)'}`,
-    () => {
-      const folder = mkdtempSync(join(tmpdir(), 'fourierft-sanitized-'))
-      try {
-        for (const part of ['package.json', 'dist'])
-          cpSync(join(root, part), join(folder, part), { recursive: true })
-        for (const file of ['fourierft.node', 'libfourierft-cuda-host.so'])
-          cpSync(join(build, file), join(folder, 'build', file))
-        const runtime = createRequire(import.meta.url).resolve('onnxruntime-node')
-        const program = `
+  describe.skipIf(!onLinux)(`the addon in Node${onLinux ? '' : ' (skipped: not on Linux)'}`, () => {
+    const folder = mkdtempSync(join(tmpdir(), 'fourierft-sanitized-'))
+    const entry = pathToFileURL(join(folder, 'dist/index.js'))
+    const model = (type: string) => join(root, 'test/__fixtures__', `layer-${type}.onnx`)
+    const runtime = createRequire(import.meta.url).resolve('onnxruntime-node')
+
+    beforeAll(() => {
+      for (const part of ['package.json', 'dist'])
+        cpSync(join(root, part), join(folder, part), { recursive: true })
+      for (const file of ['fourierft.node', 'libfourierft-cuda-host.so'])
+        cpSync(join(build, file), join(folder, 'build', file))
+    })
+
+    afterAll(() => rmSync(folder, { recursive: true }))
+
+    // Node itself is not compiled with them, so their library goes before it; what Node leaves behind at its end is no leak of ours.
+    function node(...args: string[]): string {
+      const asan = run('gcc', ['-print-file-name=libasan.so']).output.trim()
+      const { status, output } = run(process.execPath, args, {
+        LD_PRELOAD: asan,
+        ASAN_OPTIONS: 'detect_leaks=0',
+      })
+      expect(output).not.toMatch(/Sanitizer|runtime error/)
+      expect(status, output).toBe(0)
+      return output
+    }
+
+    test('as operators of ONNX Runtime', () => {
+      const program = `
         import { createRequire } from 'node:module'
-        import { kernelProblem, openOnnxRuntime } from '${pathToFileURL(join(folder, 'dist/index.js'))}'
+        import { kernelProblem, openOnnxRuntime } from '${entry}'
         createRequire(import.meta.url)('${runtime}')
         if (kernelProblem()) throw new Error(kernelProblem())
         const library = process.report.getReport().sharedObjects.find((path) => /libonnxruntime\\.so/.test(path))
@@ -74,7 +91,7 @@ describe.skipIf(!hasCMake)(`the kernel in C++, under sanitizers${reason}`, () =>
         const results = {}
         for (const device of ['cpu', 'cuda-host'])
           for (const name of ['float32', 'bfloat16']) {
-            const model = '${join(root, 'test/__fixtures__')}/layer-' + name + '.onnx'
+            const model = '${model('{name}')}'.replace('{name}', name)
             const session = await runtime.createSession(model, { executionProviders: [device] })
             const inputs = {
               x: number('float32', [2, 3, 20], wave(120)),
@@ -89,24 +106,80 @@ describe.skipIf(!hasCMake)(`the kernel in C++, under sanitizers${reason}`, () =>
             results[device + ' ' + name] = Object.values(first).map(({ data }) => Math.hypot(...data))
           }
         console.log(JSON.stringify(results))`
-        const asan = run('gcc', ['-print-file-name=libasan.so']).output.trim()
-        const { status, output } = run(process.execPath, ['--input-type=module', '-e', program], {
-          LD_PRELOAD: asan,
-          ASAN_OPTIONS: 'detect_leaks=0',
-        })
-        expect(output).not.toMatch(/Sanitizer|runtime error/)
-        expect(status, output).toBe(0)
-        const results = JSON.parse(output.slice(0, output.indexOf('\n')))
-        // The kernels agree to conformance's 1e-5, or to a rounding of bfloat16 of each number.
-        for (const name of ['float32', 'bfloat16'])
-          for (const [i, norm] of results[`cpu ${name}`].entries())
-            expect(Math.abs(results[`cuda-host ${name}`][i] / norm - 1)).toBeLessThan(
-              name === 'float32' ? 1e-5 : 2 ** -8,
-            )
-      } finally {
-        rmSync(folder, { recursive: true })
+      const output = node('--input-type=module', '-e', program)
+      const results = JSON.parse(output.slice(0, output.indexOf('\n')))
+      // The kernels agree to conformance's 1e-5, or to a rounding of bfloat16 of each number.
+      for (const name of ['float32', 'bfloat16'])
+        for (const [i, norm] of results[`cpu ${name}`].entries())
+          expect(Math.abs(results[`cuda-host ${name}`][i] / norm - 1)).toBeLessThan(
+            name === 'float32' ? 1e-5 : 2 ** -8,
+          )
+    }, 120_000)
+
+    test.each([
+      ['kernel', 15],
+      ['create', 3],
+      ['run', 8],
+    ])(
+      'workers that are terminated: %s',
+      (task, rounds) => {
+        const library = join(dirname(runtime), '..', 'bin/napi-v6/linux', process.arch, 'libonnxruntime.so.1')
+        const program = join(root, 'test/ended-workers.js')
+        const output = node(program, folder, library, model('float32'), task, 'terminate', String(rounds))
+        expect(output).toBe(`${JSON.stringify({ rounds, live: { plans: 0, sessions: 0, jobs: 0 } })}\n`)
+      },
+      120_000,
+    )
+
+    // Memory that is collected while a call runs would be read, or written to, after it was freed.
+    test('arrays that are taken away', () => {
+      const program = `
+      import { createRequire } from 'node:module'
+      import { kernel, openOnnxRuntime } from '${entry}'
+      createRequire(import.meta.url)('${runtime}')
+      const library = process.report.getReport().sharedObjects.find((path) => /libonnxruntime\\.so/.test(path))
+      const [d, n, tokens] = [256, 64, 2000]
+      const entries = { n, rows: Uint32Array.from({ length: n }, (_, l) => l), columns: new Uint32Array(n) }
+      const layer = { shape: [d, d], entries, coefficients: new Float32Array(n).fill(1), scaling: 1 }
+      const zeros = () => new Float32Array(tokens * d)
+      const shrinking = () => new Float32Array(new ArrayBuffer(4 * tokens * d, { maxByteLength: 4 * tokens * d }))
+      const transfer = ({ buffer }) => structuredClone(buffer, { transfer: [buffer] }) && gc()
+      const shrink = ({ buffer }) => buffer.resize(0)
+      const counts = { resolved: 0, lost: 0 }
+      const count = (call) =>
+        call.then(() => counts.resolved++, ({ code }) => (code === 'INVALID_STATE' ? counts.lost++ : counts.other++))
+      const native = kernel()
+      await native.addForward([layer], zeros(), zeros())
+      for (const [make, take] of [[zeros, transfer], [shrinking, shrink]])
+        for (let round = 0; round < 3; round++) {
+          const rows = new Int32Array(tokens)
+          const [x, y, x2, g, gradX] = [make(), make(), make(), make(), make()]
+          const gradients = { coefficients: [new Float32Array(n)], x: gradX }
+          const calls = [native.addForward([layer], x, y, { rows }), native.addBackward([layer], x2, g, gradients)].map(count)
+          for (const each of [x, y, x2, g, gradX]) take(each)
+          transfer(rows)
+          await Promise.all(calls)
+          const only = make()
+          const call = count(native.addForward([layer], only, zeros()))
+          take(only)
+          await call
+        }
+      const session = await openOnnxRuntime(library).createSession('${model('float32')}')
+      const tensor = (type, dims, data) => ({ type, dims, data })
+      for (let round = 0; round < 3; round++) {
+        const inputs = {
+          x: tensor('float32', [1, 900, 20], new Float32Array(18000)),
+          g: tensor('float32', [1, 900, 24], new Float32Array(21600)),
+          c: tensor('float32', [2, 30], new Float32Array(60)),
+          rows: tensor('int64', [900], new BigInt64Array(900)),
+        }
+        const call = count(session.run(inputs, ['y', 'grad_c', 'grad_x']))
+        for (const { data } of Object.values(inputs)) transfer(data)
+        await call
       }
-    },
-    120_000,
-  )
+      console.log(JSON.stringify(counts))`
+      const output = node('--expose-gc', '--input-type=module', '-e', program)
+      expect(JSON.parse(output)).toEqual({ resolved: 9, lost: 12 })
+    }, 120_000)
+  })
 })

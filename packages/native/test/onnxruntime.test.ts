@@ -258,6 +258,7 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
         { dims: [9, 9, d2] },
         { dims: [batch, length, Number.NaN] },
         { dims: [batch, length, 2 ** 60] },
+        { dims: [batch, length, d2 + 0.5] },
         { data: 'text' as unknown as Float32Array },
       ]) {
         const { x, ...others } = feeds(coefficients, [0])
@@ -271,7 +272,55 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       await expect(create('layer-float32', { intraOpNumThreads: -5 })).rejects.toThrow(
         'intraOpNumThreads: expected 0 or a positive integer; received -5',
       )
+      const options: [OnnxSessionOptions, string][] = [
+        [{ intraOpNumThreads: 2 ** 32 + 1 }, 'intraOpNumThreads: expected an integer of'],
+        [{ logVerbosityLevel: Number.NaN }, 'logVerbosityLevel: expected an integer of'],
+        [{ freeDimensionOverrides: { batch: 1.5 } }, 'freeDimensionOverrides.batch: expected an integer of'],
+        [
+          { freeDimensionOverrides: { batch: 2 ** 53 } },
+          'freeDimensionOverrides.batch: expected an integer of',
+        ],
+        [{ enableMemPattern: 1 as unknown as boolean }, 'enableMemPattern: expected a boolean'],
+        [{ logId: 'a\0b' }, 'expected a string without NUL characters'],
+      ]
+      for (const [option, message] of options)
+        await expect(create('layer-float32', option)).rejects.toMatchObject({
+          code: 'INVALID_OPTION',
+          message: expect.stringContaining(message),
+        })
+      await expect(run([], [0], session, { logSeverityLevel: (2 ** 32) as 0 })).rejects.toThrow(
+        'logSeverityLevel: expected an integer of',
+      )
+      // As long as an array can be: it is not the length that is taken memory for.
+      await expect(session.run(feeds([], [0]), new Array(2 ** 32 - 1))).rejects.toThrow()
+      await expect(session.run(feeds([], [0]), ['base\0'])).rejects.toThrow('without NUL')
+      await expect(session.run(feeds([], [0]), ['nothing'])).rejects.toThrow('nothing')
       expect(array((await run(coefficients, [0])).y)).toEqual(before)
+    })
+
+    test('inputs are those of the moment a run begins, whatever becomes of their arrays', async () => {
+      const expected = array((await run(coefficients, [0, 1])).y)
+      const spoil: ((data: ArrayBufferView) => void)[] = [
+        (data) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength).fill(0x7f),
+        (data) => structuredClone(data.buffer, { transfer: [data.buffer as ArrayBuffer] }),
+      ]
+      for (const each of spoil) {
+        const inputs = Object.entries(feeds(coefficients, [0, 1])).map(
+          ([name, tensor]) => [name, { ...tensor, data: tensor.data.slice() }] as const,
+        )
+        const running = session.run(Object.fromEntries(inputs), ['y'])
+        for (const [, { data }] of inputs) each(data)
+        expect(array((await running).y)).toEqual(expected)
+      }
+      const shrinking = Reflect.construct(ArrayBuffer, [x.byteLength, { maxByteLength: x.byteLength }])
+      new Float32Array(shrinking).set(x)
+      const resized = { type: 'float32', dims: [batch, length, d2], data: new Float32Array(shrinking) }
+      const running = session.run({ ...feeds(coefficients, [0, 1]), x: resized }, ['y'])
+      shrinking.resize(0)
+      expect(array((await running).y)).toEqual(expected)
+      await expect(session.run({ ...feeds(coefficients, [0, 1]), x: resized }, ['y'])).rejects.toThrow(
+        'input x',
+      )
     })
 
     test('session options reach ONNX Runtime', async () => {
@@ -298,7 +347,10 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       const last = run(coefficients, [0], short)
       short.release()
       short.release()
-      await expect(run(coefficients, [0], short)).rejects.toThrow('has been released')
+      await expect(run(coefficients, [0], short)).rejects.toMatchObject({
+        code: 'INVALID_STATE',
+        message: 'the session has been released',
+      })
       expect(array((await last).y)).toEqual(array((await run(coefficients, [0])).y))
     })
 
@@ -335,6 +387,33 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
     })
   },
 )
+
+describe.skipIf(problem !== undefined)(`models of bytes${problem ? ` (skipped: ${problem})` : ''}`, () => {
+  const file = readFileSync(model('layer-float32'))
+  const names = ['x', 'g', 'c', 'rows']
+
+  test('are read when a session is asked for, whatever becomes of them', async () => {
+    for (const spoil of [
+      (bytes: Uint8Array<ArrayBuffer>) => bytes.fill(0xff),
+      (bytes: Uint8Array<ArrayBuffer>) => structuredClone(bytes.buffer, { transfer: [bytes.buffer] }),
+    ]) {
+      const bytes = new Uint8Array(file)
+      const creating = (opened as OnnxRuntime).createSession(bytes)
+      spoil(bytes)
+      const session = await creating
+      expect(session.inputs.map(({ name }) => name)).toEqual(names)
+      session.release()
+    }
+  })
+
+  test('serve from shared memory', async () => {
+    const bytes = new Uint8Array(new SharedArrayBuffer(file.length))
+    bytes.set(file)
+    const session = await (opened as OnnxRuntime).createSession(bytes)
+    expect(session.inputs.map(({ name }) => name)).toEqual(names)
+    session.release()
+  })
+})
 
 describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${problem})` : ''}`, () => {
   const runtime = opened as OnnxRuntime

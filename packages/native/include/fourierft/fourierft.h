@@ -35,6 +35,8 @@ typedef enum {
 /* Everything that depends on the shape and the entries alone. Immutable; shared by threads. */
 typedef struct fourierft_plan fourierft_plan;
 
+/* What fourierft_plan_create would say before it makes tables, which takes seconds for the largest prime sizes. */
+FOURIERFT_API fourierft_status fourierft_plan_check(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns);
 FOURIERFT_API fourierft_status fourierft_plan_create(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns,
                                        fourierft_plan** plan);
 FOURIERFT_API void fourierft_plan_destroy(fourierft_plan* plan);

@@ -1,0 +1,91 @@
+// Values of JavaScript, with the status of every call checked: an environment can begin to stop between any two of them, when a worker is
+// terminated, and from then on most calls fail and set no result.
+#pragma once
+
+#define NAPI_VERSION 8
+#include <node_api.h>
+
+#include <cstdint>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "failure.h"
+
+namespace fourierft::javascript {
+
+// Thrown where JavaScript has an exception of its own, or its environment stops: there is nothing to add, and nobody to tell it to.
+struct Interrupted {};
+
+// Throws what is wrong, if anything is.
+void check(napi_env env, napi_status status);
+
+// The error that JavaScript sees.
+napi_value error_of(napi_env env, const Failure& failure);
+
+// The exception that a call of JavaScript has left, taken out of the way; throws `Interrupted` where there is none.
+napi_value take_exception(napi_env env);
+
+napi_value string_of(napi_env env, const std::string& text);
+napi_value number_of(napi_env env, double value);  // exact for integers up to 2^53
+napi_value numbers_of(napi_env env, const std::vector<int64_t>& values);
+napi_value array_of(napi_env env, size_t length);
+napi_value object_of(napi_env env);
+void set(napi_env env, napi_value array, size_t index, napi_value value);
+void set(napi_env env, napi_value object, const char* name, napi_value value);
+
+// A new ArrayBuffer of zeros. Throws where there is no memory for it: Node's own function for this would end the process.
+napi_value array_buffer_of(napi_env env, size_t bytes, void*& data);
+
+napi_valuetype type_of(napi_env env, napi_value value);
+bool is_absent(napi_env env, napi_value value);  // undefined or null
+napi_value property(napi_env env, napi_value object, const char* name);
+napi_value element(napi_env env, napi_value array, uint32_t index);
+uint32_t length_of(napi_env env, napi_value array);
+
+// A string. One with a NUL character is refused: C would see its beginning alone.
+std::string text(napi_env env, napi_value value);
+std::vector<std::string> texts(napi_env env, napi_value array);
+
+// A whole number in least ... most; `name` is for the error. Node's own functions take larger numbers modulo 2^32, and NaN as 0.
+int64_t integer(napi_env env, napi_value value, const char* name, int64_t least, int64_t most);
+bool boolean(napi_env env, napi_value value, const char* name);
+
+constexpr int64_t kLargestInteger = (int64_t{1} << 53) - 1;  // Number.MAX_SAFE_INTEGER
+
+// A typed array as it is at this moment. As soon as JavaScript runs again it can resize the array's buffer, transfer it away or write to it,
+// so nothing of it may be used later or by another thread, but for shared memory, which can neither go away nor shrink while it is referenced.
+struct TypedArray {
+  napi_typedarray_type type;
+  size_t length;  // in elements
+  size_t bytes;
+  void* data;
+  bool is_shared;
+
+  TypedArray(napi_env env, napi_value value);
+};
+
+// Throws it in JavaScript. That fails where the environment stops, and then nothing more can be done.
+void throw_in(napi_env env, const Failure& failure);
+
+// Runs `body(arguments)` for a function that takes N of them; what it throws becomes JavaScript's exception.
+template <size_t N, class Body>
+napi_value guarded(napi_env env, napi_callback_info info, const Body& body) {
+  try {
+    napi_value values[N == 0 ? 1 : N];
+    size_t count = N;
+    check(env, napi_get_cb_info(env, info, &count, values, nullptr, nullptr));
+    if (count != N) throw Failure{"expected " + std::to_string(N) + " arguments", "INVALID_OPTION"};
+    return body(values);
+  } catch (const Interrupted&) {
+  } catch (const Failure& failure) {
+    throw_in(env, failure);
+  } catch (const std::bad_alloc&) {
+    throw_in(env, {"not enough memory", "UNSUPPORTED"});
+  } catch (const std::exception& error) {
+    throw_in(env, {error.what()});
+  }
+  return nullptr;
+}
+
+}  // namespace fourierft::javascript

@@ -1,0 +1,82 @@
+// Memory for what a call reads and writes off JavaScript's thread. Blocks are kept for later calls, for fresh pages cost as much as a
+// kernel's work on them. Of one environment, used on its thread alone.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <utility>
+#include <vector>
+
+namespace fourierft {
+
+class Staging {
+  struct Deleter {
+    void operator()(char* data) const { ::operator delete(data, kAligned); }
+  };
+  struct Memory {
+    std::unique_ptr<char, Deleter> data;
+    size_t size = 0;
+  };
+
+ public:
+  static constexpr std::align_val_t kAligned{64};
+  static constexpr size_t kMostKept = size_t{64} << 20;  // bytes
+  static constexpr size_t kMostBlocks = 16;
+
+  // Goes back where it came from.
+  class Block {
+   public:
+    Block() = default;
+    Block(Block&& other) noexcept { *this = std::move(other); }
+    Block& operator=(Block&& other) noexcept {
+      std::swap(owner_, other.owner_);
+      std::swap(memory_, other.memory_);
+      return *this;
+    }
+    ~Block() {
+      if (owner_ != nullptr) owner_->keep(std::move(memory_));
+    }
+    char* data() const { return memory_.data.get(); }
+
+   private:
+    friend class Staging;
+    Block(Staging* owner, Memory memory) : owner_(owner), memory_(std::move(memory)) {}
+    Staging* owner_ = nullptr;
+    Memory memory_;
+  };
+
+  Block take(size_t bytes) {
+    // Not a block that is far too large: it would be missing where it is needed.
+    const auto fits = [&](const Memory& each) { return each.size >= bytes && each.size / 4 <= bytes; };
+    const auto found = std::find_if(kept_.rbegin(), kept_.rend(), fits);
+    if (found == kept_.rend())
+      return Block(this, {std::unique_ptr<char, Deleter>(static_cast<char*>(::operator new(std::max<size_t>(bytes, 1), kAligned))), bytes});
+    Memory memory = std::move(*found);
+    kept_.erase(std::next(found).base());
+    kept_bytes_ -= memory.size;
+    return Block(this, std::move(memory));
+  }
+
+ private:
+  // The oldest go where there are too many.
+  void keep(Memory memory) {
+    if (memory.size > kMostKept) return;
+    kept_bytes_ += memory.size;
+    try {
+      kept_.push_back(std::move(memory));
+    } catch (const std::bad_alloc&) {
+      kept_bytes_ -= memory.size;
+    }
+    while (kept_bytes_ > kMostKept || kept_.size() > kMostBlocks) {
+      kept_bytes_ -= kept_.front().size;
+      kept_.erase(kept_.begin());
+    }
+  }
+
+  std::vector<Memory> kept_;
+  size_t kept_bytes_ = 0;
+};
+
+}  // namespace fourierft

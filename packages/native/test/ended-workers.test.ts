@@ -1,0 +1,55 @@
+/** Environments of JavaScript that end while the addon computes for them: nothing of them is touched any more, and nothing of them is kept. */
+import { spawnSync } from 'node:child_process'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, test } from 'vitest'
+import { kernelProblem } from '../js/kernel.js'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const problem = kernelProblem()
+const reason = problem ? ` (skipped: ${problem})` : ''
+
+const require = createRequire(import.meta.url)
+const manifest = require.resolve('onnxruntime-node/package.json')
+const folder = join(dirname(manifest), 'bin', 'napi-v6', process.platform, process.arch)
+const files = {
+  win32: 'onnxruntime.dll',
+  darwin: `libonnxruntime.${require(manifest).version}.dylib`,
+  linux: 'libonnxruntime.so.1',
+}
+const library = join(folder, files[process.platform as keyof typeof files])
+
+/** In a process of its own, which a fault would end. */
+function run(task: string, end: string, rounds: number) {
+  const model = join(root, 'test/__fixtures__/layer-float32.onnx')
+  const program = join(root, 'test/ended-workers.js')
+  const { status, signal, stdout, stderr } = spawnSync(
+    process.execPath,
+    [program, root, library, model, task, end, String(rounds)],
+    { encoding: 'utf8' },
+  )
+  expect({ status, signal }, stderr).toEqual({ status: 0, signal: null })
+  return JSON.parse(stdout)
+}
+
+describe.skipIf(problem !== undefined)(`workers that end with calls in flight${reason}`, () => {
+  // Without a check of every status the first of these ends its process in one of ten rounds.
+  test.each([
+    ['kernel', 'terminate', 40],
+    ['create', 'terminate', 15],
+    ['run', 'terminate', 25],
+    ['kernel', 'exit', 5],
+    ['create', 'exit', 3],
+    ['run', 'exit', 5],
+    ['kernel', 'leave', 3],
+    ['create', 'leave', 3],
+    ['run', 'leave', 3],
+  ])('%s, %s: the process goes on, and no plan, session or call is left', (task, end, rounds) => {
+    expect(run(task, end, rounds)).toEqual({ rounds, live: { plans: 0, sessions: 0, jobs: 0 } })
+  })
+
+  test.each(['kernel', 'create', 'run'])('%s: the process can end too', (task) => {
+    expect(run(task, 'process', 2)).toEqual({ rounds: 2 })
+  })
+})
