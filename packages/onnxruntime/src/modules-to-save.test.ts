@@ -109,7 +109,7 @@ test('two heads are not mixed', async () => {
   const adapted = await session({ adapters: { a: adapterWith(head(1)), b: adapterWith(head(2), 2) } })
   const before = await outputOf(adapted)
   expect(() => adapted.setAdapter(['a', 'b'])).toThrow(
-    "adapters a and b both replace layer 'classifier' (modulesToSave); set one of them",
+    "adapters a and b both replace layer 'classifier' (modulesToSave); choose one of them",
   )
   for (const rows of [['a', null], ['a', 'b'] as const]) {
     await expect(adapted.run(feeds, { adapters: rows })).rejects.toThrow("adapter 'a' replaces whole layers")
