@@ -45,14 +45,14 @@ class Watched {
   held: Promise<unknown> = Promise.resolve()
   readonly ort: Ort
 
-  constructor(runtime: Ort = ort, change: (session: ort.InferenceSession) => void = () => {}) {
+  constructor() {
     const create = async (...given: Parameters<typeof ort.InferenceSession.create>) => {
       if (this.broken > 0) {
         this.broken--
         await new Promise((later) => setTimeout(later, 200))
         throw new Error('out of memory')
       }
-      const session = await runtime.InferenceSession.create(...given)
+      const session = await ort.InferenceSession.create(...given)
       const name = `session ${this.log.filter((line) => line.startsWith('open')).length}`
       this.log.push(`open ${name}`)
       this.open++
@@ -70,10 +70,9 @@ class Watched {
         await held
         return result
       }) as typeof session.run
-      change(session)
       return session
     }
-    this.ort = { ...runtime, InferenceSession: { create: create as typeof ort.InferenceSession.create } }
+    this.ort = { ...ort, InferenceSession: { create: create as typeof ort.InferenceSession.create } }
   }
 }
 

@@ -40,8 +40,8 @@ export async function newAdapter(
   const config = isComplete(given) ? given : createConfig(given)
   const whole = wholeModules(config, [...layers.keys()])
   const linear = [...layers].filter(([, { isPacked }]) => !isPacked).map(([name]) => name)
-  const outputLayer = layers.has('lm_head') ? { outputLayer: 'lm_head' } : {}
-  const matched = matchModules(config, layers.keys(), { linear, ...outputLayer }).filter(
+  const outputLayer = outputLayerOf(config, linear)
+  const matched = matchModules(config, layers.keys(), { linear, outputLayer }).filter(
     (name) => !whole.includes(name),
   )
   const layerOf = (name: string) => layers.get(name) as NamedLayer
@@ -59,6 +59,12 @@ export async function newAdapter(
 
 function isComplete(config: FourierFTConfig | FourierFTOptions): config is FourierFTConfig {
   return 'extra' in config && config.extra !== undefined
+}
+
+/** What `all-linear` leaves out, as in PEFT: a module of the model itself, or of the one that was wrapped around it to be exported. */
+function outputLayerOf({ taskType }: FourierFTConfig, names: readonly string[]): string | null {
+  const heads = taskType === 'SEQ_CLS' ? ['score', 'classifier'] : ['lm_head']
+  return names.find((name) => heads.includes(name.replace(/^[^.]+\./, ''))) ?? null
 }
 
 /** As in PEFT: ends of the names of modules, or of modules that they are in. One name that is found is enough: PEFT writes all usual ones. */
