@@ -14,3 +14,4 @@ export {
 } from './report.js'
 export { type ConformanceOptions, runConformance } from './run.js'
 export { loadVectors, type Vectors } from './vectors.js'
+export type { AdapterSubject, AdapterSubjects, AdapterVerbs } from './verbs/subject.js'

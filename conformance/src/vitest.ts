@@ -5,6 +5,8 @@ import { LEVELS } from './levels/index.js'
 import type { ConformanceReport, LevelNumber, LevelResult } from './report.js'
 import { type ConformanceOptions, runConformance } from './run.js'
 import { loadVectors, type Vectors } from './vectors.js'
+import { ABILITIES, type Ability, Bench, runSituation, SITUATIONS } from './verbs/situations.js'
+import type { AdapterSubjects } from './verbs/subject.js'
 
 export interface TestBackendOptions extends Omit<ConformanceOptions, 'onCheck'> {
   /** For each level, in milliseconds. Default: 300 000. */
@@ -65,5 +67,46 @@ export function testBackend(
     )
 
     additionalTests?.(backend)
+  })
+}
+
+export interface TestAdaptersOptions {
+  /** What the package cannot do; the situations that need it are left out. */
+  readonly lacks?: readonly Ability[]
+  /** For each situation, in milliseconds. Default: 120 000. */
+  readonly timeout?: number
+}
+
+/**
+ * Registers one test for each situation in the life cycle of adapters: what verbs do before, during and after calls, loads, merges and
+ * training.
+ */
+export function testAdapters(
+  createSubjects: () => AdapterSubjects | Promise<AdapterSubjects>,
+  { lacks = [], timeout = 120_000 }: TestAdaptersOptions = {},
+): void {
+  describe('life cycle of adapters', () => {
+    let bench: Bench
+
+    beforeAll(async () => {
+      bench = await Bench.open(await createSubjects())
+    }, timeout)
+
+    it('the package lacks only what it says', async () => {
+      const subject = await bench.subject()
+      const missing = ABILITIES.filter((ability) => subject[ability] === undefined)
+      await bench.close()
+      if (missing.join() !== ABILITIES.filter((ability) => lacks.includes(ability)).join())
+        throw new Error(
+          `the subject lacks ${missing.join(' and ') || 'nothing'}; the test says ${lacks.join(' and ') || 'nothing'}`,
+        )
+    })
+
+    const situations = SITUATIONS.filter(({ needs }) => needs === undefined || !lacks.includes(needs))
+    it.for(situations.map((situation) => [situation.name, situation] as const))(
+      '%s',
+      { timeout },
+      ([, situation]) => runSituation(situation, bench),
+    )
   })
 }

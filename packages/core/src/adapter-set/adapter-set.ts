@@ -173,7 +173,11 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
         this.#checkUnchangedSince(changes)
         const chosen = this.#mergeable(wanted)
         const added = chosen.map(applied)
-        const merged = await this.#host.merge(added)
+        const merged = await this.#host.merge(added).catch((error) => {
+          // An adapter that was deleted meanwhile cannot be merged: that is what to say then.
+          this.#checkUnchangedSince(changes)
+          throw error
+        })
         try {
           this.#checkUnchangedSince(changes)
         } catch (error) {
@@ -267,9 +271,14 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
         const adapter = await unlessAborted(made, this.#end.signal)
         this.#checkNewName(name)
         const placed = await this.#host.place(name, adapter)
-        if (!this.#host.serves(placed)) await this.#host.rebuild([...this.placedAdapters(), placed])
-        // The model may have been released meanwhile.
-        this.#checkNewName(name)
+        try {
+          if (!this.#host.serves(placed)) await this.#host.rebuild([...this.placedAdapters(), placed])
+          // The model may have been released meanwhile.
+          this.#checkNewName(name)
+        } catch (error) {
+          this.#host.forget?.(placed)
+          throw error
+        }
         this.#add(name, placed)
       } finally {
         this.#loads.delete(load)
@@ -362,10 +371,12 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
   /**
    * Ends the set at once: every verb is refused from now on.
    *
+   * @throws {FourierFTError} `INVALID_STATE` after an end, and while an adapter is being trained
    * @returns what the host has to free
    */
   protected finish(ended: string): { readonly adapters: readonly P[]; readonly merged: M | undefined } {
     this.#checkLive()
+    this.#checkUntrained([...this.#adapters.values()])
     return this.#finish(ended)
   }
 

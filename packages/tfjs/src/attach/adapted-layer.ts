@@ -37,14 +37,21 @@ export interface ActivePart {
   readonly whole?: WholeWeights | undefined
 }
 
+/** A branch, and how strongly it is applied. */
+interface ScaledBranch extends Branch {
+  readonly scale: number
+}
+
 export class AdaptedLayer {
   readonly module: string
   readonly kind: LayerKind
   readonly #settings: ApplySettings
   readonly #kernel: Variable
   readonly #restore: () => void
-  #active: readonly ActivePart[] = []
+  #active: readonly (ActivePart & { readonly scale: number })[] = []
   #original: Tensor | undefined
+  /** What the kernel holds while merged, unless the user writes to it. */
+  #mergedData: object | undefined
 
   constructor({ name, intercept }: HostModule, kind: LayerKind, settings: ApplySettings) {
     this.module = name
@@ -63,7 +70,7 @@ export class AdaptedLayer {
   }
 
   /** The parts of the active adapters, in their order; an adapter without a part in this layer has an empty one. */
-  setActive(parts: readonly ActivePart[]): void {
+  setActive(parts: readonly (ActivePart & { readonly scale: number })[]): void {
     this.#active = parts
   }
 
@@ -75,14 +82,16 @@ export class AdaptedLayer {
   merge(kernel: Tensor): void {
     this.#original ??= keep(this.#kernel.clone())
     this.#kernel.assign(kernel)
+    this.#mergedData = this.#kernel.dataId
     kernel.dispose()
   }
 
-  /** Gives the kernel its original bits back. */
+  /** Gives the kernel its original bits back. What the user has assigned to the variable since the merge stays. */
   unmerge(): void {
     if (this.#original === undefined) return
     // The user may have disposed the model already.
-    if (!this.#kernel.isDisposed) this.#kernel.assign(this.#original)
+    if (!this.#kernel.isDisposed && this.#kernel.dataId === this.#mergedData)
+      this.#kernel.assign(this.#original)
     this.#forgetOriginal()
   }
 
@@ -113,12 +122,12 @@ export class AdaptedLayer {
   #changes(x: Tensor): Change[] {
     const { rows } = this.#settings
     if (rows) this.#checkRows(rows, x)
-    const byEntries = new Map<string, { branches: Branch[]; adapters: number[] }>()
-    this.#active.forEach(({ branch }, adapter) => {
+    const byEntries = new Map<string, { branches: ScaledBranch[]; adapters: number[] }>()
+    this.#active.forEach(({ branch, scale }, adapter) => {
       if (!branch) return
       const key = entriesKey(branch.spec.entries)
       const group = byEntries.get(key) ?? { branches: [], adapters: [] }
-      group.branches.push(branch)
+      group.branches.push({ ...branch, scale })
       group.adapters.push(adapter)
       byEntries.set(key, group)
     })
@@ -141,18 +150,25 @@ export class AdaptedLayer {
 }
 
 /** Several adapters of the same entries as one: `Σ α·c`. One alone keeps its scaling, which costs nothing there. */
-function summed(branches: readonly Branch[]): Pick<Change, 'spec' | 'coefficients'> {
-  const [{ spec, coefficients }, ...more] = branches as readonly [Branch, ...Branch[]]
-  if (more.length === 0) return { spec, coefficients: coefficients.read() }
-  return { spec: { ...spec, scaling: 1 }, coefficients: branches.map(scaled).reduce((a, b) => add(a, b)) }
+function summed(branches: readonly ScaledBranch[]): Pick<Change, 'spec' | 'coefficients'> {
+  const [first, ...more] = branches as readonly [ScaledBranch, ...ScaledBranch[]]
+  if (more.length === 0) return { spec: scaledSpec(first), coefficients: first.coefficients.read() }
+  return {
+    spec: { ...first.spec, scaling: 1 },
+    coefficients: branches.map(scaled).reduce((a, b) => add(a, b)),
+  }
 }
 
 /** Adapters of the same entries, one in each row. */
-function sideBySide(branches: readonly Branch[]): Pick<Change, 'spec' | 'coefficients'> {
-  const [{ spec }] = branches as readonly [Branch, ...Branch[]]
+function sideBySide(branches: readonly ScaledBranch[]): Pick<Change, 'spec' | 'coefficients'> {
+  const [{ spec }] = branches as readonly [ScaledBranch, ...ScaledBranch[]]
   return { spec: { ...spec, scaling: 1 }, coefficients: stack(branches.map(scaled)) }
 }
 
-function scaled({ spec, coefficients }: Branch): Tensor {
-  return mul(coefficients.read(), spec.scaling)
+function scaledSpec({ spec, scale }: ScaledBranch): LayerSpec {
+  return scale === 1 ? spec : { ...spec, scaling: spec.scaling * scale }
+}
+
+function scaled(branch: ScaledBranch): Tensor {
+  return mul(branch.coefficients.read(), scaledSpec(branch).scaling)
 }

@@ -1,18 +1,26 @@
-/** The weights of a user's model, out of reach of every optimizer until they are released. */
-import type { LayersModel } from '@tensorflow/tfjs-layers'
-import { variableOf } from './layers-internals.js'
+/** The weights of a user's model, out of reach of every optimizer and of the user's own writes while they hold adapters. */
+import { FourierFTError, invalidState } from '@fourierft/core'
+import { LayersModel } from '@tensorflow/tfjs-layers'
+import type { AttachedState } from './host.js'
+import { type AnyLayer, variableOf } from './layers-internals.js'
 import type { NamedLayer } from './named-layers.js'
-import { override } from './override.js'
+import { override, overrideAccessor } from './override.js'
 
 /**
- * Makes the variables of all weights not trainable, for `tf.variableGrads` and `optimizer.minimize` train every trainable variable
- * unless they are told otherwise. The layers' own flags stay, so that `trainableWeights`, the order of `getWeights` and `summary` do
- * not change. Batch normalisation runs in inference mode: in training mode it would go on moving its averages, which are part of the
- * base model.
+ * Makes the variables of all weights not trainable, because `tf.variableGrads` and `optimizer.minimize` train every trainable variable
+ * unless they are given a list. The layers' own flags stay, so that `trainableWeights`, the order of `getWeights` and `summary` do
+ * not change. Batch normalisation runs in inference mode: in training mode it would move its averages, which are part of the base model.
  *
- * @returns gives every variable its own flag back
+ * `layer.trainable = true` is refused: the weight would be listed as trainable and never move. `setWeights` and `loadWeights` are refused
+ * while adapters are merged: `unmergeAdapter` would undo them.
+ *
+ * @returns gives every variable its own flag back, and every layer its methods
  */
-export function freeze(model: LayersModel, layers: readonly NamedLayer[]): () => void {
+export function freeze(
+  model: LayersModel,
+  layers: readonly NamedLayer[],
+  { isMerged }: AttachedState,
+): () => void {
   // A model does not know the weights of layers in fields of other layers.
   const weights = new Set([...model.weights, ...layers.flatMap(({ layer }) => layer.weights)])
   const flags = Array.from(weights, variableOf).map((variable) => ({
@@ -31,13 +39,54 @@ export function freeze(model: LayersModel, layers: readonly NamedLayer[]): () =>
       apply()
     }),
   ]
+  for (const layer of new Set([...modelsIn(model), ...layers.map(({ layer }) => layer)]))
+    restore.push(...guard(layer, isMerged))
   const normalisations = layers.filter(({ layer }) => layer.getClassName() === 'BatchNormalization')
   for (const { layer } of normalisations) {
     const call = layer.call.bind(layer)
     restore.push(override(layer, 'call', (inputs, kwargs) => call(inputs, { ...kwargs, training: false })))
   }
   return () => {
-    for (const each of restore) each()
+    for (const each of restore.reverse()) each()
     for (const { variable, trainable } of flags) variable.trainable = trainable
   }
+}
+
+/** The model and the models inside of it: each has methods that write weights. */
+function modelsIn(layer: AnyLayer): AnyLayer[] {
+  return layer instanceof LayersModel ? [layer, ...layer.layers.flatMap(modelsIn)] : []
+}
+
+function guard(layer: AnyLayer, isMerged: () => boolean): (() => void)[] {
+  const checkWritable = (method: string) => {
+    if (!isMerged()) return
+    throw invalidState(
+      `${method}: the weights of the model hold adapters, and unmergeAdapter() would undo the write; call unmergeAdapter() first`,
+    )
+  }
+  const { setWeights } = layer
+  const restore = [
+    override(layer, 'setWeights', (weights) => {
+      checkWritable('setWeights')
+      setWeights.call(layer, weights)
+    }),
+    overrideAccessor(layer, 'trainable', (isTrainable, set) => {
+      if (isTrainable)
+        throw new FourierFTError(
+          'INVALID_STATE',
+          `layer '${layer.name}': an attached model trains its adapters alone; to train and save a layer whole, name it in modulesToSave of an adapter, or detach() the model first`,
+          { module: layer.name, option: 'trainable', received: isTrainable },
+        )
+      set(isTrainable)
+    }),
+  ]
+  if (!(layer instanceof LayersModel)) return restore
+  const { loadWeights } = layer
+  return [
+    ...restore,
+    override(layer, 'loadWeights', (weights, strict) => {
+      checkWritable('loadWeights')
+      loadWeights.call(layer, weights, strict)
+    }),
+  ]
 }

@@ -6,16 +6,28 @@ import type { Tensor } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { LayerKind } from './layer-kind.js'
 
+/** What a model asks of its adapters while it is attached. */
+export interface AttachedState {
+  /**
+   * Runs a training of the active adapters.
+   *
+   * @param work is handed their weights, and a function that runs one step (or one batch of a validation) with them and nothing else active
+   * @throws {FourierFTError} `INVALID_STATE` if there is nothing to train now
+   */
+  train<T>(work: (weights: readonly LayerVariable[], step: <R>(run: () => R) => R) => Promise<T>): Promise<T>
+  /** Whether the weights hold adapters now. */
+  isMerged(): boolean
+}
+
 export interface Host<Model> {
   readonly model: Model
   readonly modules: readonly HostModule[]
   /**
    * Puts the base weights out of reach of training, the first change to the model; what cannot be done is refused before it.
    *
-   * @param weightsToTrain those of the active adapters; throws if there is nothing to train now
    * @returns leaves the model as it was found, but for what has been merged
    */
-  prepare(weightsToTrain: () => readonly LayerVariable[]): () => void
+  prepare(state: AttachedState): () => void
 }
 
 /** Something in a model that has a name: a layer, or the nodes of a graph that multiply by one weight. */

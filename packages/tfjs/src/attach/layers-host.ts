@@ -29,8 +29,8 @@ export function layersHost(model: LayersModel, moduleNames?: ModuleNames): Host<
         })
       },
     })),
-    prepare: (weightsToTrain) => {
-      const restore = [freeze(model, named), trainAdaptersOnly(model, weightsToTrain)]
+    prepare: (state) => {
+      const restore = [freeze(model, named, state), trainAdaptersOnly(model, state)]
       return () => {
         for (const each of restore) each()
       }

@@ -3,7 +3,7 @@
  * of its layers, the layers inside of layers, and where a compiled model keeps the list of weights that `fit` trains.
  */
 import { FourierFTError } from '@fourierft/core'
-import { type Tensor, Variable } from '@tensorflow/tfjs-core'
+import { type Scalar, type Tensor, Variable } from '@tensorflow/tfjs-core'
 import { LayersModel, type LayerVariable, layers, RNN, version_layers } from '@tensorflow/tfjs-layers'
 
 export type AnyLayer = layers.Layer
@@ -57,12 +57,19 @@ export function variableOf(weight: LayerVariable): Variable {
   })
 }
 
-/** What `LayersModel.fit` reads its variables from. */
-export interface TrainingModel {
+/** Trains or tests one batch. */
+type BatchFunction = (data: Tensor[]) => Scalar[]
+
+/** What `LayersModel.fit` reads its variables from, and what it runs for each batch. */
+export interface TrainingModel extends Pick<LayersModel, 'evaluate' | 'evaluateDataset'> {
   /** Set by `compile`. */
   collectedTrainableWeights: LayerVariable[] | null | undefined
   /** Warns where that list has another length than `trainableWeights`. */
   checkTrainableWeightsConsistency(): void
+  makeTrainFunction(): BatchFunction
+  /** Sets `testFunction`. */
+  makeTestFunction(): void
+  testFunction: BatchFunction | undefined
 }
 
 /** The object that `compile` and `fit` work on: a `Sequential` model makes a new one inside of itself each time it is compiled. */

@@ -6,6 +6,7 @@ import {
   FourierFTError,
   isFloatDtype,
   nearestNames,
+  type PlacedAdapter,
   readSavedModule,
   type SavedModule,
   type Tensor as StoredTensor,
@@ -16,7 +17,7 @@ import { reshape, type Tensor, tensor, tidy, transpose } from '@tensorflow/tfjs-
 import { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { ActivePart, AdaptedLayer, Branch, WholeWeights } from './adapted-layer.js'
 
-export class LoadedAdapter {
+export class LoadedAdapter implements PlacedAdapter {
   readonly #source: Adapter
   readonly #layers: ReadonlyMap<string, AdaptedLayer>
   readonly #branches = new Map<string, Branch>()
@@ -58,6 +59,11 @@ export class LoadedAdapter {
           ),
       })
     }
+  }
+
+  /** @see PlacedAdapter of `@fourierft/core` */
+  get replaces(): ReadonlyMap<string, string> {
+    return new Map(Array.from(this.#wholes.keys(), (module) => [module, module]))
   }
 
   /** This adapter's part in a layer of the model. */

@@ -2,50 +2,114 @@
  * `fit`, `fitDataset` and `trainOnBatch` of an attached model: the user's own, made to train the active adapters and nothing else.
  *
  * TensorFlow.js collects the weights to train in `compile`, so a model that was compiled before it was attached (or before the adapter
- * was switched) would go on training its kernels. Here the list is set for the time of each call, which works before and after
- * `compile` alike. Optimizers keep their moments by position in that list: one that has moments of other weights is refused.
+ * was switched) would train its kernels. Here the list is set for the time of each call, which works before and after `compile` alike.
+ * Each step and each batch of the call's own validation runs with the adapters that the training began with, whatever is set meanwhile.
+ * Optimizers keep their moments by position in the list of weights: one that has moments of other weights is refused.
  */
 import { FourierFTError } from '@fourierft/core'
 import type { LayersModel, LayerVariable } from '@tensorflow/tfjs-layers'
-import { hasState, trainingModel } from './layers-internals.js'
+import type { AttachedState } from './host.js'
+import { hasState, type TrainingModel, trainingModel } from './layers-internals.js'
 import { override } from './override.js'
 
-/**
- * @param trainable the weights of the active adapters; throws if there is nothing to train now
- * @returns puts the user's methods back
- */
-export function trainAdaptersOnly(model: LayersModel, trainable: () => readonly LayerVariable[]): () => void {
+/** Runs one step of a training. */
+type Step = <R>(run: () => R) => R
+
+/** @returns puts the user's methods back */
+export function trainAdaptersOnly(model: LayersModel, { train }: AttachedState): () => void {
   const trained = new WeakMap<object, readonly LayerVariable[]>()
 
-  const during = async <T>(run: () => Promise<T>): Promise<T> => {
-    const weights = trainable()
-    const training = trainingModel(model)
-    const collected = training.collectedTrainableWeights
-    // Not compiled: TensorFlow.js has its own words for it.
-    if (!collected) return run()
-    checkOptimizer(model.optimizer, weights, trained)
-    training.collectedTrainableWeights = [...weights]
-    const restoreWarning = override(training, 'checkTrainableWeightsConsistency', () => {})
-    try {
-      return await run()
-    } finally {
-      restoreWarning()
-      training.collectedTrainableWeights = collected
-    }
-  }
+  /** @param prepare what else is laid over the model for the time of the training */
+  const during = <T>(run: () => Promise<T>, prepare: (step: Step) => (() => void)[] = () => []) =>
+    train(async (weights, step) => {
+      const training = trainingModel(model)
+      const collected = training.collectedTrainableWeights
+      // Not compiled: TensorFlow.js has its own words for it.
+      if (!collected) return run()
+      checkOptimizer(model.optimizer, weights, trained)
+      training.collectedTrainableWeights = [...weights]
+      const restore = [
+        override(training, 'checkTrainableWeightsConsistency', () => {}),
+        stepsWith(training, step),
+        ...prepare(step),
+      ]
+      try {
+        return await run()
+      } finally {
+        for (const each of restore) each()
+        training.collectedTrainableWeights = collected
+      }
+    })
   const { fit, fitDataset, trainOnBatch } = model
   const restore = [
-    override(model, 'fit', (...args) => during(() => fit.apply(model, args))),
+    override(model, 'fit', (x, y, args) => {
+      const validates = args?.validationData !== undefined || (args?.validationSplit ?? 0) > 0
+      return during(
+        () => fit.call(model, x, y, args),
+        (step) => (validates ? [nextTestWith(trainingModel(model), step)] : []),
+      )
+    }),
     override(
       model,
       'fitDataset',
-      (...args) => during(() => fitDataset.apply(model, args)) as ReturnType<typeof fitDataset>,
+      (dataset, args) =>
+        during(
+          () => fitDataset.call(model, dataset, args),
+          (step) => validationsWith(trainingModel(model), args?.validationData, step),
+        ) as ReturnType<typeof fitDataset>,
     ),
-    override(model, 'trainOnBatch', (...args) => during(() => trainOnBatch.apply(model, args))),
+    override(model, 'trainOnBatch', (x, y) => during(() => trainOnBatch.call(model, x, y))),
   ]
   return () => {
     for (const each of restore) each()
   }
+}
+
+/** The steps of a training run with its adapters. */
+function stepsWith(training: TrainingModel, step: Step): () => void {
+  const { makeTrainFunction } = training
+  return override(training, 'makeTrainFunction', () => {
+    const train = makeTrainFunction.call(training)
+    return (data) => step(() => train(data))
+  })
+}
+
+/** The test function that `fit` makes for its own validation; the user's `evaluate` meanwhile makes one of its own. */
+function nextTestWith(training: TrainingModel, step: Step): () => void {
+  const { makeTestFunction } = training
+  let isMade = false
+  return override(training, 'makeTestFunction', () => {
+    makeTestFunction.call(training)
+    if (isMade) return
+    isMade = true
+    const { testFunction } = training
+    if (testFunction) training.testFunction = (data) => step(() => testFunction(data))
+  })
+}
+
+/** `fitDataset` validates by `evaluate` and `evaluateDataset`, with the data that it was given. */
+function validationsWith(training: TrainingModel, data: unknown, step: Step): (() => void)[] {
+  if (data === undefined || data === null) return []
+  const { evaluate, evaluateDataset } = training
+  const [xs] = Array.isArray(data) ? data : [undefined]
+  const withTest = <T>(run: () => T): T => {
+    const restore = nextTestWith(training, step)
+    try {
+      return run()
+    } finally {
+      restore()
+    }
+  }
+  return [
+    override(training, 'evaluate', (x, y, args) => {
+      const run = () => evaluate.call(training, x, y, args)
+      return x === xs ? withTest(run) : run()
+    }),
+    override(training, 'evaluateDataset', (dataset, args) => {
+      const run = () => evaluateDataset.call(training, dataset, args)
+      return (dataset as unknown) === data ? withTest(run) : run()
+    }),
+  ]
 }
 
 function checkOptimizer(

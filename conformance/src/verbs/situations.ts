@@ -1,0 +1,661 @@
+/**
+ * The life cycle of adapters, one situation a test. Outputs are compared with those of fresh models on the simplest way to the same
+ * adapters, so the suite knows no model: that those outputs are right is what the levels are for.
+ */
+import { type ErrorCode, FourierFTError } from '@fourierft/core'
+import { type AdapterSubject, type AdapterSubjects, type SuiteAdapters, suiteAdapters } from './subject.js'
+
+export interface Situation {
+  readonly name: string
+  /** Throws if the subject does not behave as it should. */
+  run(bench: Bench): Promise<void>
+  /** What the subject needs for it. */
+  readonly needs?: Ability
+}
+
+/** What not every package can do. */
+export type Ability = 'train' | 'writeWeights'
+
+export const ABILITIES: readonly Ability[] = ['train', 'writeWeights']
+
+/** What is applied, as the suite names it; `a*0.5` is `a` at half strength. */
+type Output = 'base' | 'a' | 'b' | 'a+b' | 'headA' | 'headB' | 'a*0.5'
+
+const OUTPUTS: readonly Output[] = ['base', 'a', 'b', 'a+b', 'headA', 'headB', 'a*0.5']
+
+/** Far more than any call or rebuild of a small model takes: only a deadlock takes longer. */
+const DEADLOCK_MS = 60_000
+
+/** A package under test with the outputs that its models can have. */
+export class Bench {
+  readonly subjects: AdapterSubjects
+  readonly adapters: SuiteAdapters
+  readonly #outputs: ReadonlyMap<Output, Float32Array>
+  readonly #open = new Set<AdapterSubject>()
+
+  private constructor(subjects: AdapterSubjects, outputs: ReadonlyMap<Output, Float32Array>) {
+    this.subjects = subjects
+    this.adapters = suiteAdapters(subjects)
+    this.#outputs = outputs
+  }
+
+  /**
+   * Observes every output once, and checks that they can be told apart.
+   *
+   * @param observed the models to observe, where those to test may be faulty
+   */
+  static async open(subjects: AdapterSubjects, observed = subjects): Promise<Bench> {
+    const adapters = suiteAdapters(subjects)
+    const outputs = new Map<Output, Float32Array>()
+    const bench = new Bench(subjects, outputs)
+    for (const output of OUTPUTS) {
+      const subject = await observed.create()
+      const [first = '', scale] = output.split('*')
+      const names = output === 'base' ? [] : first.split('+')
+      for (const name of names)
+        await subject.adapters.loadAdapter(adapters[name as keyof SuiteAdapters], { name })
+      subject.adapters.setAdapter(names)
+      if (scale !== undefined) subject.adapters.setScale(first, Number(scale))
+      outputs.set(output, await subject.call())
+      await subject.end()
+    }
+    for (const [one, values] of outputs)
+      for (const [other, others] of outputs)
+        if (one !== other && distance(values, others) < 100 * bench.#tolerance)
+          throw new Error(`the outputs ${one} and ${other} of this model are too close to tell them apart`)
+    return bench
+  }
+
+  /** A fresh model with these adapters loaded, the first of them active. */
+  async subject(...names: (keyof SuiteAdapters)[]): Promise<AdapterSubject> {
+    const subject = await this.subjects.create()
+    this.#open.add(subject)
+    for (const name of names) await subject.adapters.loadAdapter(this.adapters[name], { name })
+    return subject
+  }
+
+  /** Ends what is open. */
+  async close(): Promise<void> {
+    for (const subject of this.#open) {
+      this.#open.delete(subject)
+      await subject.end()
+    }
+  }
+
+  async end(subject: AdapterSubject): Promise<void> {
+    this.#open.delete(subject)
+    await subject.end()
+  }
+
+  /** Throws unless the output is that of the named adapters. */
+  async expectOutput(output: Float32Array | Promise<Float32Array>, expected: Output): Promise<void> {
+    this.#expectRow(await unlessDeadlock(output), 0, expected)
+    this.#expectRow(await output, 1, expected)
+  }
+
+  /** The same for outputs whose two rows have adapters of their own. */
+  async expectRows(output: Promise<Float32Array>, first: Output, second: Output): Promise<void> {
+    this.#expectRow(await unlessDeadlock(output), 0, first)
+    this.#expectRow(await output, 1, second)
+  }
+
+  /** Throws unless the output is the base model's, bit for bit. */
+  async expectBase(output: Promise<Float32Array>): Promise<void> {
+    const values = await unlessDeadlock(output)
+    const base = this.#output('base')
+    if (values.some((value, i) => !Object.is(value, base[i])))
+      throw new Error(`expected the base model's bits; the output is ${this.#describe(values)}`)
+  }
+
+  get #tolerance(): number {
+    return this.subjects.tolerance ?? 1e-4
+  }
+
+  #expectRow(output: Float32Array, row: number, expected: Output): void {
+    const half = output.length / 2
+    const own = (values: Float32Array) => values.subarray(row * half, (row + 1) * half)
+    const error = distance(own(output), own(this.#output(expected)))
+    if (!(error <= this.#tolerance))
+      throw new Error(`row ${row}: expected the output of ${expected}; it is ${this.#describe(output, own)}`)
+  }
+
+  #output(name: Output): Float32Array {
+    return this.#outputs.get(name) as Float32Array
+  }
+
+  #describe(values: Float32Array, part = (all: Float32Array) => all): string {
+    const close = OUTPUTS.filter(
+      (name) => distance(part(values), part(this.#output(name))) <= this.#tolerance,
+    )
+    return close.length > 0 ? `that of ${close.join(', ')}` : 'none of the expected ones'
+  }
+}
+
+/** Relative to the largest number of `b`. */
+function distance(a: Float32Array, b: Float32Array): number {
+  if (a.length !== b.length) return Number.POSITIVE_INFINITY
+  const largest = Math.max(...Array.from(b, Math.abs))
+  return Math.max(...Array.from(a, (value, i) => Math.abs(value - (b[i] as number)))) / largest
+}
+
+export async function unlessDeadlock<T>(promise: T | Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`nothing happened for ${DEADLOCK_MS / 1000} s`)), DEADLOCK_MS)
+  })
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Throws unless `verb` throws, or rejects with, an error of that code. */
+async function refused(code: ErrorCode, verb: () => unknown): Promise<void> {
+  let received: unknown
+  try {
+    received = await unlessDeadlock(verb())
+  } catch (error) {
+    if (error instanceof FourierFTError && error.code === code) return
+    throw new Error(`expected ${code}; received ${String(error)}`, { cause: error })
+  }
+  throw new Error(`expected ${code}; the verb returned ${String(received)}`)
+}
+
+function equal(received: unknown, expected: unknown, what: string): void {
+  const [is, should] = [JSON.stringify(received), JSON.stringify(expected)]
+  if (is !== should) throw new Error(`${what}: expected ${should}; received ${is}`)
+}
+
+/** A promise whose failure is looked at later. */
+function started<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined)
+  return promise
+}
+
+/** Verbs that a call must not see once it has begun. */
+const VERBS_DURING_A_CALL: readonly [string, (subject: AdapterSubject, bench: Bench) => unknown][] = [
+  ['setAdapter', ({ adapters }) => adapters.setAdapter('b')],
+  ['setAdapter of none', ({ adapters }) => adapters.setAdapter([])],
+  ['setScale', ({ adapters }) => adapters.setScale('a', 0.5)],
+  ['disableAdapters', ({ adapters }) => adapters.disableAdapters()],
+  ['deleteAdapter', ({ adapters }) => adapters.deleteAdapter('a')],
+  ['loadAdapter', ({ adapters }, bench) => adapters.loadAdapter(bench.adapters.headB, { name: 'headB' })],
+  ['mergeAdapter', ({ adapters }) => adapters.mergeAdapter('b')],
+  [
+    'deleteAdapter and a rebuild without the adapter',
+    async ({ adapters }, bench) => {
+      adapters.deleteAdapter('a')
+      await adapters.loadAdapter(bench.adapters.headB, { name: 'headB' })
+    },
+  ],
+]
+
+/** Verbs that change what a merge under way would put into the weights. */
+const VERBS_DURING_A_MERGE: readonly {
+  readonly verb: string
+  call(subject: AdapterSubject, bench: Bench): unknown
+  readonly after: Output
+}[] = [
+  { verb: 'setAdapter', call: ({ adapters }) => adapters.setAdapter('b'), after: 'b' },
+  { verb: 'disableAdapters', call: ({ adapters }) => adapters.disableAdapters(), after: 'base' },
+  { verb: 'deleteAdapter', call: ({ adapters }) => adapters.deleteAdapter('a'), after: 'base' },
+  { verb: 'unmergeAdapter', call: ({ adapters }) => adapters.unmergeAdapter(), after: 'a' },
+  {
+    verb: 'loadAdapter',
+    call: ({ adapters }, bench) => adapters.loadAdapter(bench.adapters.headB, { name: 'headB' }),
+    after: 'a',
+  },
+]
+
+const WHOLE_VERBS: readonly [string, (subject: AdapterSubject, bench: Bench) => unknown][] = [
+  ['loadAdapter', ({ adapters }, bench) => adapters.loadAdapter(bench.adapters.b, { name: 'b' })],
+  [
+    'addAdapter',
+    ({ adapters }, bench) =>
+      adapters.addAdapter('new', { nFrequency: 4, targetModules: [bench.subjects.layer.module] }),
+  ],
+  ['setAdapter', ({ adapters }) => adapters.setAdapter([])],
+  ['setScale', ({ adapters }) => adapters.setScale('a', 1)],
+  ['disableAdapters', ({ adapters }) => adapters.disableAdapters()],
+  ['enableAdapters', ({ adapters }) => adapters.enableAdapters()],
+  ['deleteAdapter', ({ adapters }) => adapters.deleteAdapter('a')],
+  ['mergeAdapter', ({ adapters }) => adapters.mergeAdapter()],
+  ['unmergeAdapter', ({ adapters }) => adapters.unmergeAdapter()],
+  ['withAdapterPerRow', ({ adapters }) => adapters.withAdapterPerRow([null, null], () => 0)],
+  ['getAdapter', ({ adapters }) => adapters.getAdapter('a')],
+]
+
+export const SITUATIONS: readonly Situation[] = [
+  ...VERBS_DURING_A_CALL.map(
+    ([verb, call]): Situation => ({
+      name: `a call that has begun keeps its adapters: ${verb}`,
+      async run(bench) {
+        const subject = await bench.subject('a', 'b')
+        const result = subject.callDuring(() => call(subject, bench))
+        await bench.expectOutput(result, 'a')
+      },
+    }),
+  ),
+  {
+    name: 'a call made inside a call does not deadlock while an adapter is loaded, and neither does the load',
+    async run(bench) {
+      const subject = await bench.subject('a')
+      let load: Promise<void> | undefined
+      const outer = subject.callDuring(async () => {
+        load = started(subject.adapters.loadAdapter(bench.adapters.b, { name: 'b' }))
+        await bench.expectOutput(subject.call(), 'a')
+      })
+      await bench.expectOutput(outer, 'a')
+      await unlessDeadlock(load)
+      subject.adapters.setAdapter('b')
+      await bench.expectOutput(subject.call(), 'b')
+    },
+  },
+  {
+    name: 'a call made inside a call does not deadlock while adapters are merged, and neither does the merge',
+    async run(bench) {
+      const subject = await bench.subject('a')
+      let merge: Promise<void> | undefined
+      const outer = subject.callDuring(async () => {
+        merge = started(subject.adapters.mergeAdapter())
+        await bench.expectOutput(subject.call(), 'a')
+      })
+      await bench.expectOutput(outer, 'a')
+      await unlessDeadlock(merge)
+      equal(subject.adapters.mergedAdapters, ['a'], 'mergedAdapters')
+      await bench.expectOutput(subject.call(), 'a')
+    },
+  },
+  {
+    name: 'a load inside a call ends before the call does',
+    async run(bench) {
+      const subject = await bench.subject('a')
+      const outer = subject.callDuring(() => subject.adapters.loadAdapter(bench.adapters.b, { name: 'b' }))
+      await bench.expectOutput(outer, 'a')
+      equal(subject.adapters.listAdapters(), ['a', 'b'], 'listAdapters')
+    },
+  },
+  {
+    name: 'a name counts once',
+    async run(bench) {
+      const { adapters, call } = await bench.subject('a', 'b')
+      adapters.setAdapter(['a', 'a'])
+      equal(adapters.activeAdapters, ['a'], 'activeAdapters')
+      await bench.expectOutput(call(), 'a')
+      await adapters.mergeAdapter(['b', 'b'])
+      equal(adapters.mergedAdapters, ['b'], 'mergedAdapters')
+      await bench.expectOutput(call(), 'b')
+    },
+  },
+  {
+    name: 'adapters are added up, beside the weights and in them',
+    async run(bench) {
+      const { adapters, call } = await bench.subject('a', 'b')
+      adapters.setAdapter(['a', 'b'])
+      await bench.expectOutput(call(), 'a+b')
+      await adapters.mergeAdapter()
+      await bench.expectOutput(call(), 'a+b')
+    },
+  },
+  {
+    name: 'a second merge is refused while the first is under way, and the weights carry each ΔW once',
+    async run(bench) {
+      const { adapters, call } = await bench.subject('a')
+      const first = started(adapters.mergeAdapter())
+      await refused('INVALID_STATE', () => adapters.mergeAdapter())
+      await first
+      await bench.expectOutput(call(), 'a')
+      await refused('INVALID_STATE', () => adapters.mergeAdapter())
+      await bench.expectOutput(call(), 'a')
+      adapters.unmergeAdapter()
+      await bench.expectOutput(call(), 'a')
+      adapters.disableAdapters()
+      await bench.expectBase(call())
+    },
+  },
+  ...VERBS_DURING_A_MERGE.map(
+    ({ verb, call, after }): Situation => ({
+      name: `a merge is refused if a verb is called meanwhile: ${verb}`,
+      async run(bench) {
+        const subject = await bench.subject('a', 'b')
+        const { adapters } = subject
+        const merge = started(adapters.mergeAdapter())
+        const done = started((async () => call(subject, bench))())
+        await refused('INVALID_STATE', () => merge)
+        await done
+        equal(adapters.mergedAdapters, [], 'mergedAdapters')
+        await bench.expectOutput(subject.call(), after)
+        adapters.enableAdapters()
+        adapters.setAdapter('b')
+        await adapters.mergeAdapter()
+        await bench.expectOutput(subject.call(), 'b')
+        adapters.disableAdapters()
+        await bench.expectBase(subject.call())
+      },
+    }),
+  ),
+  {
+    name: 'a verb called before a merge does not refuse it, while a call runs',
+    async run(bench) {
+      const subject = await bench.subject('a', 'b')
+      const { adapters } = subject
+      let merge: Promise<void> | undefined
+      const outer = subject.callDuring(() => {
+        adapters.deleteAdapter('a')
+        adapters.setAdapter('b')
+        merge = started(adapters.mergeAdapter())
+      })
+      await bench.expectOutput(outer, 'a')
+      await merge
+      equal(adapters.mergedAdapters, ['b'], 'mergedAdapters')
+      await bench.expectOutput(subject.call(), 'b')
+    },
+  },
+  {
+    name: 'a load called before a merge is done first',
+    async run(bench) {
+      const { adapters, call } = await bench.subject('a')
+      const load = started(adapters.loadAdapter(bench.adapters.b, { name: 'b' }))
+      await adapters.mergeAdapter('b')
+      await load
+      equal(adapters.mergedAdapters, ['b'], 'mergedAdapters')
+      await bench.expectOutput(call(), 'b')
+    },
+  },
+  {
+    name: 'a merge has ΔW and whole layers of the same adapters',
+    async run(bench) {
+      const subject = await bench.subject('headA', 'headB')
+      const { adapters } = subject
+      const outer = subject.callDuring(async () => {
+        adapters.setAdapter('headB')
+        await adapters.mergeAdapter()
+        await bench.expectOutput(subject.call(), 'headB')
+      })
+      await bench.expectOutput(outer, 'headA')
+      await bench.expectOutput(subject.call(), 'headB')
+      adapters.unmergeAdapter()
+      await adapters.mergeAdapter('headA')
+      await bench.expectOutput(subject.call(), 'headA')
+      adapters.unmergeAdapter()
+      await bench.expectOutput(subject.call(), 'headB')
+      await refused('UNSUPPORTED', () => adapters.mergeAdapter(['headA', 'headB']))
+      await refused('UNSUPPORTED', () => adapters.setAdapter(['headA', 'headB']))
+      await bench.expectOutput(subject.call(), 'headB')
+    },
+  },
+  {
+    name: 'a call that began merged ends merged',
+    async run(bench) {
+      const subject = await bench.subject('a', 'b')
+      await subject.adapters.mergeAdapter()
+      await bench.expectOutput(
+        subject.callDuring(() => subject.adapters.setAdapter('b')),
+        'a',
+      )
+      await bench.expectOutput(subject.call(), 'b')
+    },
+  },
+  {
+    name: 'while adapters are disabled every call is the base model, merged before or not, and rows too',
+    async run(bench) {
+      const { adapters, call, callWithRows } = await bench.subject('a', 'headB')
+      await bench.expectRows(adapters.withAdapterPerRow(['a', null], call), 'a', 'base')
+      await adapters.mergeAdapter()
+      adapters.disableAdapters()
+      equal(adapters.enabled, false, 'enabled')
+      equal(adapters.activeAdapters, ['a'], 'activeAdapters')
+      await bench.expectBase(call())
+      await bench.expectBase(adapters.withAdapterPerRow(['a', null], call))
+      if (callWithRows) await bench.expectBase(callWithRows(['a', null]))
+      await refused('INVALID_STATE', () => adapters.mergeAdapter())
+      adapters.enableAdapters()
+      await bench.expectOutput(call(), 'a')
+    },
+  },
+  {
+    name: 'rows have adapters of their own, beside the active ones',
+    async run(bench) {
+      const { adapters, call, callWithRows } = await bench.subject('a', 'b')
+      await bench.expectRows(adapters.withAdapterPerRow(['b', 'a'], call), 'b', 'a')
+      await bench.expectRows(adapters.withAdapterPerRow([null, 'b'], call), 'base', 'b')
+      if (callWithRows) await bench.expectRows(callWithRows(['b', null]), 'b', 'base')
+      await bench.expectOutput(call(), 'a')
+      adapters.setAdapter([])
+      await bench.expectRows(adapters.withAdapterPerRow(['b', 'a'], call), 'b', 'a')
+      await refused('ADAPTER_NOT_FOUND', () => adapters.withAdapterPerRow(['b', 'c'], call))
+      await refused('INVALID_OPTION', () => adapters.withAdapterPerRow('b' as never, call))
+      await refused('INVALID_OPTION', () => adapters.withAdapterPerRow([7 as never, 'b'], call))
+      await bench.expectBase(call())
+    },
+  },
+  {
+    name: 'rows are refused while merged, and beside adapters that replace whole layers',
+    async run(bench) {
+      const { adapters, call, callWithRows } = await bench.subject('a', 'headA')
+      await refused('UNSUPPORTED', () => adapters.withAdapterPerRow(['headA', 'a'], call))
+      if (callWithRows) await refused('UNSUPPORTED', () => callWithRows(['a', 'headA']))
+      await adapters.mergeAdapter()
+      await refused('INVALID_STATE', () => adapters.withAdapterPerRow(['a', null], call))
+      if (callWithRows) await refused('INVALID_STATE', () => callWithRows(['a', null]))
+      await bench.expectOutput(call(), 'a')
+    },
+  },
+  {
+    name: 'a deleted adapter leaves both lists',
+    async run(bench) {
+      const { adapters, call } = await bench.subject('a', 'b')
+      adapters.setAdapter(['a', 'b'])
+      await adapters.mergeAdapter()
+      adapters.deleteAdapter('a')
+      equal(adapters.mergedAdapters, [], 'mergedAdapters')
+      equal(adapters.activeAdapters, ['b'], 'activeAdapters')
+      equal(adapters.listAdapters(), ['b'], 'listAdapters')
+      await bench.expectOutput(call(), 'b')
+      adapters.deleteAdapter('b')
+      await bench.expectBase(call())
+      await refused('INVALID_STATE', () => adapters.mergeAdapter())
+    },
+  },
+  {
+    name: 'an adapter of the same name can be loaded while a call still uses the deleted one',
+    async run(bench) {
+      const subject = await bench.subject('a')
+      const { adapters } = subject
+      const outer = subject.callDuring(async () => {
+        adapters.deleteAdapter('a')
+        await adapters.loadAdapter(bench.adapters.b, { name: 'a' })
+      })
+      await bench.expectOutput(outer, 'a')
+      await bench.expectOutput(subject.call(), 'b')
+    },
+  },
+  {
+    name: "the user's own weights, written while merged, are refused or kept",
+    needs: 'writeWeights',
+    async run(bench) {
+      const { adapters, call, writeWeights } = await bench.subject('a')
+      await adapters.mergeAdapter()
+      let isRefused = false
+      try {
+        await writeWeights?.()
+      } catch (error) {
+        if (!(error instanceof FourierFTError && error.code === 'INVALID_STATE')) throw error
+        isRefused = true
+      }
+      if (isRefused) await bench.expectOutput(call(), 'a')
+      adapters.disableAdapters()
+      if (isRefused) {
+        await bench.expectBase(call())
+        return
+      }
+      const other = await bench.subject()
+      await other.writeWeights?.()
+      equal([...(await call())], [...(await other.call())], 'the output with the written weights')
+    },
+  },
+  {
+    name: 'a new adapter is ready at once, and its name is taken',
+    async run(bench) {
+      const { adapters, call } = await bench.subject('a')
+      const config = { nFrequency: 4, targetModules: [bench.subjects.layer.module], initWeights: true }
+      await adapters.addAdapter('new', config)
+      equal(adapters.listAdapters(), ['a', 'new'], 'listAdapters')
+      equal(adapters.activeAdapters, ['a'], 'activeAdapters')
+      await refused('ADAPTER_EXISTS', () => adapters.addAdapter('new', config))
+      await refused('ADAPTER_EXISTS', () => adapters.loadAdapter(bench.adapters.b, { name: 'new' }))
+      const { modules } = await adapters.getAdapter('new')
+      const made = Array.from(modules, ([name, { coefficients }]) => [name, [...coefficients]])
+      equal(made, [[bench.subjects.layer.module, [0, 0, 0, 0]]], 'the new adapter')
+      adapters.setAdapter('new')
+      // Zeros: the base model, but for the order of additions.
+      await bench.expectOutput(call(), 'base')
+    },
+  },
+  {
+    name: 'an adapter comes out as it went in',
+    async run(bench) {
+      const { adapters } = await bench.subject('a', 'headB')
+      for (const name of ['a', 'headB'] as const) {
+        const numbers = ({ modules, savedTensors }: typeof bench.adapters.a) => [
+          Array.from(modules, ([module, { coefficients }]) => [module, [...coefficients]]),
+          Array.from(savedTensors, ([tensor, { bytes }]) => [tensor, [...bytes]]),
+        ]
+        equal(numbers(await adapters.getAdapter(name)), numbers(bench.adapters[name]), name)
+      }
+      equal(Array.from((await adapters.getAdapter()).modules.keys()), [bench.subjects.layer.module], 'active')
+      await refused('ADAPTER_NOT_FOUND', () => adapters.getAdapter('b'))
+    },
+  },
+  {
+    name: 'a strength counts from the next call on, and merged adapters keep theirs',
+    async run(bench) {
+      const { adapters, call } = await bench.subject('a')
+      adapters.setScale('a', 0.5)
+      await bench.expectOutput(call(), 'a*0.5')
+      await adapters.mergeAdapter()
+      await bench.expectOutput(call(), 'a*0.5')
+      adapters.setScale('a', 1)
+      await bench.expectOutput(call(), 'a*0.5')
+      adapters.unmergeAdapter()
+      await bench.expectOutput(call(), 'a')
+      await refused('INVALID_OPTION', () => adapters.setScale('a', Number.NaN))
+      await refused('INVALID_OPTION', () => adapters.setScale('a', '2' as never))
+      await refused('ADAPTER_NOT_FOUND', () => adapters.setScale('b', 2))
+      await bench.expectOutput(call(), 'a')
+    },
+  },
+  {
+    name: 'a row has the strength of its adapter, or one of its own',
+    async run(bench) {
+      const { adapters, call, callWithRows } = await bench.subject('a', 'b')
+      const half = { name: 'a', scale: 0.5 }
+      await bench.expectRows(adapters.withAdapterPerRow([half, 'a'], call), 'a*0.5', 'a')
+      adapters.setScale('a', 0.5)
+      await bench.expectRows(adapters.withAdapterPerRow(['a', { name: 'a', scale: 1 }], call), 'a*0.5', 'a')
+      if (callWithRows) await bench.expectRows(callWithRows(['b', half]), 'b', 'a*0.5')
+      const wrong = { name: 'a', scale: Number.POSITIVE_INFINITY }
+      await refused('INVALID_OPTION', () => adapters.withAdapterPerRow([wrong, 'a'], call))
+    },
+  },
+  {
+    name: 'a failed verb leaves everything as it was',
+    async run(bench) {
+      const { adapters, call } = await bench.subject('a')
+      const unchanged = async () => {
+        equal(adapters.listAdapters(), ['a'], 'listAdapters')
+        equal(adapters.activeAdapters, ['a'], 'activeAdapters')
+        equal(adapters.mergedAdapters, [], 'mergedAdapters')
+        await bench.expectOutput(call(), 'a')
+      }
+      const { misplaced, b } = bench.adapters
+      await refused('MODULE_NOT_FOUND', () => adapters.loadAdapter(misplaced, { name: 'misplaced' }))
+      await unchanged()
+      await refused('ADAPTER_EXISTS', () => adapters.loadAdapter(b, { name: 'a' }))
+      await refused('ADAPTER_NOT_FOUND', () => adapters.setAdapter(['a', 'b']))
+      await refused('ADAPTER_NOT_FOUND', () => adapters.deleteAdapter('b'))
+      await refused('ADAPTER_NOT_FOUND', () => adapters.mergeAdapter(['a', 'b']))
+      await refused('INVALID_OPTION', () => adapters.setAdapter(null as never))
+      await unchanged()
+      const twice = [b, b].map((adapter) => started(adapters.loadAdapter(adapter, { name: 'b' })))
+      const [first, second] = await Promise.allSettled(twice)
+      equal([first?.status, second?.status], ['fulfilled', 'rejected'], 'two loads of one name')
+      adapters.deleteAdapter('b')
+      await unchanged()
+    },
+  },
+  ...WHOLE_VERBS.map(
+    ([verb, call]): Situation => ({
+      name: `after its end the model says so: ${verb}`,
+      async run(bench) {
+        const subject = await bench.subject('a')
+        await bench.end(subject)
+        await refused('INVALID_STATE', () => call(subject, bench))
+      },
+    }),
+  ),
+  {
+    name: 'while an adapter is trained, verbs work and the training goes on with it',
+    needs: 'train',
+    async run(bench) {
+      const { adapters, call, train } = await bench.subject('a', 'b')
+      const numbers = async (name: string) => {
+        const { modules } = await adapters.getAdapter(name)
+        return [...(modules.get(bench.subjects.layer.module)?.coefficients ?? [])]
+      }
+      const b = await numbers('b')
+      const seen: number[][] = []
+      await train?.(4, async (step) => {
+        seen.push(await numbers('a'))
+        if (step === 0) {
+          adapters.setAdapter('b')
+          await bench.expectOutput(call(), 'b')
+          await bench.expectRows(adapters.withAdapterPerRow(['b', null], call), 'b', 'base')
+          await refused('INVALID_STATE', () => adapters.deleteAdapter('a'))
+          await refused('INVALID_STATE', () => adapters.mergeAdapter('a'))
+        }
+        if (step === 1) {
+          adapters.disableAdapters()
+          await bench.expectBase(call())
+          adapters.enableAdapters()
+          await adapters.loadAdapter(bench.adapters.headA, { name: 'headA' })
+          adapters.deleteAdapter('headA')
+        }
+      })
+      equal(await numbers('b'), b, 'the adapter that is not trained')
+      const distinct = new Set(seen.map((each) => each.join()))
+      equal(distinct.size, 4, 'the different states of the trained adapter after 4 steps')
+      adapters.deleteAdapter('a')
+      await bench.expectOutput(call(), 'b')
+    },
+  },
+  {
+    name: 'an adapter is not trained twice at once, nor while it is merged or disabled',
+    needs: 'train',
+    async run(bench) {
+      const { adapters, train } = await bench.subject('a')
+      let second: Promise<void> | undefined
+      await train?.(2, () => {
+        second ??= refused('INVALID_STATE', () => train(1, () => undefined))
+      })
+      await second
+      await adapters.mergeAdapter()
+      await refused('INVALID_STATE', () => train?.(1, () => undefined))
+      adapters.disableAdapters()
+      await refused('INVALID_STATE', () => train?.(1, () => undefined))
+      adapters.enableAdapters()
+      adapters.setAdapter([])
+      await refused('INVALID_STATE', () => train?.(1, () => undefined))
+    },
+  },
+]
+
+/** Runs one situation, and frees what it opened, whatever happened. */
+export async function runSituation(situation: Situation, bench: Bench): Promise<void> {
+  try {
+    await situation.run(bench)
+  } finally {
+    await bench.close()
+  }
+}

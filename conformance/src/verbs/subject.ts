@@ -1,0 +1,111 @@
+/** What `testAdapters` needs of a package: a small model with adapters, its calls, and how it ends. */
+import {
+  Adapter,
+  createAdapter,
+  createConfig,
+  encodeFloats,
+  type FourierFTOptions,
+  type RowAdapter,
+  type Shape,
+  savedTensor,
+} from '@fourierft/core'
+import { values } from '../values.js'
+
+/** The verbs that every package has. */
+export interface AdapterVerbs {
+  readonly activeAdapters: readonly string[]
+  readonly mergedAdapters: readonly string[]
+  readonly enabled: boolean
+  listAdapters(): string[]
+  loadAdapter(source: Adapter, options: { readonly name: string }): Promise<void>
+  addAdapter(name: string, config: FourierFTOptions): void | Promise<void>
+  getAdapter(name?: string): Promise<Adapter>
+  setAdapter(names: string | readonly string[]): void
+  disableAdapters(): void
+  enableAdapters(): void
+  deleteAdapter(name: string): void
+  setScale(name: string, scale: number): void
+  mergeAdapter(names?: string | readonly string[]): Promise<void>
+  unmergeAdapter(): void
+  withAdapterPerRow<T>(names: readonly RowAdapter[], run: () => T): T
+}
+
+/** A model of its own, ready for adapters. */
+export interface AdapterSubject {
+  readonly adapters: AdapterVerbs
+  /** One call with the same input of two rows each time. It begins before the function returns. */
+  call(): Promise<Float32Array>
+  /**
+   * The same call with something that happens after it has begun and before it ends: between two steps where a call has several, right
+   * after its beginning where it has one.
+   */
+  callDuring(happens: () => unknown): Promise<Float32Array>
+  /** Rows as an option of the call, where the package has that. */
+  callWithRows?(rows: readonly RowAdapter[]): Promise<Float32Array>
+  /** Trains the active adapters by so many steps; `after` runs after each. Absent: the package does not train. */
+  train?(steps: number, after: (step: number) => unknown): Promise<unknown>
+  /** The user's own write to the adapted layer's weight: every number becomes 0.5. Absent: weights cannot be written. */
+  writeWeights?(): unknown
+  /** `release`, `dispose` or `detach`. */
+  end(): unknown
+}
+
+/** A package as `testAdapters` sees it. */
+export interface AdapterSubjects {
+  /** A layer that adapters change, as the model calls it, and its shape `[out, in]`. */
+  readonly layer: { readonly module: string; readonly shape: Shape }
+  /** A layer that adapters can replace (`modules_to_save`), with a bias of `shape[0]` numbers if `hasBias`. */
+  readonly head: { readonly module: string; readonly shape: Shape; readonly hasBias: boolean }
+  /** An output is one of two adapters' if it is within this of it, relative to its largest number. Default 1e-4. */
+  readonly tolerance?: number
+  create(): Promise<AdapterSubject>
+}
+
+/** The adapters that the suite loads: `a` and `b` have other entries, `headA` and `headB` replace the head too. */
+export interface SuiteAdapters {
+  readonly a: Adapter
+  readonly b: Adapter
+  readonly headA: Adapter
+  readonly headB: Adapter
+  /** Names a module that no model has. */
+  readonly misplaced: Adapter
+}
+
+/** Large enough for every output to tell which adapters made it. */
+const SCALING = 60
+
+export function suiteAdapters({ layer, head }: AdapterSubjects): SuiteAdapters {
+  const adapter = (seed: number, module = layer.module, modulesToSave: string[] | null = null) =>
+    createAdapter(
+      createConfig({
+        nFrequency: 6,
+        scaling: SCALING,
+        randomLocSeed: seed,
+        targetModules: [module],
+        ...(modulesToSave && { modulesToSave }),
+      }),
+      { [module]: layer.shape },
+      { initialSeed: seed },
+    )
+  const headed = (seed: number) => {
+    const { config, modules } = adapter(seed, layer.module, [head.module])
+    const tensor = (shape: readonly number[]) => {
+      const numbers = values(
+        seed,
+        shape.reduce((product, size) => product * size),
+      )
+      return { dtype: 'F32', shape, bytes: encodeFloats(numbers, 'F32') } as const
+    }
+    const [out] = head.shape
+    const savedTensors = new Map([[savedTensor(head.module, 'weight'), tensor(head.shape)]])
+    if (head.hasBias) savedTensors.set(savedTensor(head.module, 'bias'), tensor([out]))
+    return new Adapter({ config, modules, savedTensors })
+  }
+  return {
+    a: adapter(11),
+    b: adapter(12),
+    headA: headed(13),
+    headB: headed(14),
+    misplaced: adapter(15, 'no.such.module'),
+  }
+}

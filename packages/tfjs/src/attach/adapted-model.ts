@@ -1,0 +1,218 @@
+/**
+ * The port of `AdapterSet` for a model of TensorFlow.js: its layers compute with the choice that is in effect. A model runs each batch
+ * at once, so what a call applies is set before and cannot change within it; steps of a training set their own (`withAdded`).
+ */
+import {
+  type Adapter,
+  type AdapterHost,
+  type Applied,
+  type CallState,
+  createLayer,
+  delta,
+  FourierFTError,
+  invalidState,
+} from '@fourierft/core'
+import { add, reshape, type Tensor, tensor2d, tidy, transpose } from '@tensorflow/tfjs-core'
+import type { TfjsStrategy } from '../strategies/choose-strategy.js'
+import { TableCache } from '../table-cache.js'
+import { AdaptedLayer } from './adapted-layer.js'
+import type { AttachedState, Host, HostModule } from './host.js'
+import { variableOf } from './layers-internals.js'
+import type { LoadedAdapter } from './loaded-adapter.js'
+
+/** Kernels with ΔW in them, by their layers. A kernel belongs to its layer once it is in effect. */
+export type MergedKernels = ReadonlyMap<AdaptedLayer, Tensor>
+
+type State = CallState<LoadedAdapter, MergedKernels>
+
+/** Layers that some attached model holds: a layer takes one attachment at a time. */
+const attachedLayers = new WeakSet<object>()
+
+export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKernels> {
+  readonly model: Model
+  readonly modules: readonly HostModule[]
+  readonly layers = new Map<string, AdaptedLayer>()
+  readonly settings: { strategy: TfjsStrategy | 'auto'; tables: TableCache; rows: Int32Array | undefined }
+  /** Makes an adapter of this model out of its files' contents. */
+  readonly #load: (adapter: Adapter) => LoadedAdapter
+  readonly #restore: () => void
+  readonly #adapters = new Set<LoadedAdapter>()
+  #state: State = { choice: { added: [] }, merged: undefined }
+  #training = 0
+
+  /** @throws {FourierFTError} `INVALID_STATE` for a layer that is attached already */
+  constructor(
+    host: Host<Model>,
+    strategy: TfjsStrategy | 'auto',
+    attached: AttachedState,
+    load: (adapter: Adapter) => LoadedAdapter,
+  ) {
+    this.model = host.model
+    this.modules = host.modules
+    this.settings = { strategy, tables: new TableCache(), rows: undefined }
+    this.#load = load
+    const taken = host.modules.find(({ kind, owner }) => kind && attachedLayers.has(owner))
+    if (taken) {
+      throw new FourierFTError(
+        'INVALID_STATE',
+        `layer '${taken.name}' is attached already; use the object that attach() gave, or detach() it first`,
+        { module: taken.name },
+      )
+    }
+    this.#restore = host.prepare({
+      ...attached,
+      train: (work) =>
+        attached.train(async (weights, step) => {
+          this.#training++
+          try {
+            return await work(weights, step)
+          } finally {
+            this.#training--
+          }
+        }),
+    })
+    for (const module of host.modules) {
+      const { kind, name, owner } = module
+      if (!kind) continue
+      attachedLayers.add(owner)
+      this.layers.set(name, new AdaptedLayer(module, kind, this.settings))
+    }
+  }
+
+  place(_name: string, adapter: Adapter): LoadedAdapter {
+    const loaded = this.#load(adapter)
+    this.#adapters.add(loaded)
+    return loaded
+  }
+
+  /** Layers take any entries. */
+  serves(): boolean {
+    return true
+  }
+
+  async rebuild(): Promise<void> {}
+
+  async merge(added: readonly Applied<LoadedAdapter>[]): Promise<MergedKernels> {
+    if (this.#training > 0)
+      throw invalidState('the model is being trained, on its original weights; await the training first')
+    const adapters = await Promise.all(
+      added.map(async ({ adapter, scale }) => ({ adapter: await adapter.snapshot(), scale })),
+    )
+    const kernels = new Map<AdaptedLayer, Tensor>()
+    try {
+      for (const layer of this.layers.values()) {
+        const own = adapters.filter(({ adapter }) => adapter.modules.has(layer.module))
+        if (own.length === 0) continue
+        const kernel = tidy(() =>
+          own.reduce((sum, each) => add(sum, kernelOf(each, layer)), layer.kind.kernel.read()),
+        )
+        kernels.set(layer, kernel)
+      }
+    } catch (error) {
+      this.discard(kernels)
+      throw error
+    }
+    return kernels
+  }
+
+  discard(kernels: MergedKernels): void {
+    for (const kernel of kernels.values()) if (!kernel.isDisposed) kernel.dispose()
+  }
+
+  changed(state: State): void {
+    const before = this.#state
+    this.#state = state
+    if (before.merged !== state.merged) {
+      for (const layer of before.merged?.keys() ?? []) layer.unmerge()
+      for (const [layer, kernel] of state.merged ?? []) layer.merge(kernel)
+    }
+    this.#apply(state)
+  }
+
+  /** Runs something at once with these adapters active, and nothing else. */
+  withAdded<R>(added: readonly Applied<LoadedAdapter>[], run: () => R): R {
+    this.#apply({ choice: { added }, merged: undefined })
+    try {
+      return run()
+    } finally {
+      this.#apply(this.#state)
+    }
+  }
+
+  checkRows(adapters: readonly LoadedAdapter[]): void {
+    for (const { branches } of adapters) {
+      const shared = [...branches.keys()].find((module) => this.layers.get(module)?.kind.takesRows === false)
+      if (shared !== undefined)
+        throw new FourierFTError(
+          'UNSUPPORTED',
+          `layer '${shared}' is a convolution with a kernel or strides above 1, which has one kernel for the whole batch; ` +
+            'predict the rows of each adapter in a batch of their own',
+          { module: shared, option: 'names' },
+        )
+    }
+  }
+
+  adapterOf(adapter: LoadedAdapter): Promise<Adapter> {
+    return adapter.snapshot()
+  }
+
+  forget(adapter: LoadedAdapter): void {
+    this.#adapters.delete(adapter)
+    adapter.dispose()
+    const entries = [...this.#adapters].flatMap(({ branches }) =>
+      Array.from(branches.values(), ({ spec }) => spec.entries),
+    )
+    this.settings.tables.retain(entries)
+  }
+
+  /** Takes over what the adapters in the weights replace as a whole. */
+  keepWhole(added: readonly Applied<LoadedAdapter>[]): void {
+    for (const [module, { kind }] of this.layers) {
+      const whole = added.map(({ adapter }) => adapter.wholes.get(module)).find((found) => found)
+      if (!whole) continue
+      variableOf(kind.kernel).assign(whole.kernel.read())
+      if (kind.bias && whole.bias) variableOf(kind.bias).assign(whole.bias.read())
+    }
+  }
+
+  /** Leaves the model as it was found, but for merged weights if they are to stay. */
+  leave(options: { readonly keepMerged: boolean }): void {
+    for (const layer of this.layers.values()) layer.detach(options)
+    for (const { owner } of this.modules) attachedLayers.delete(owner)
+    for (const adapter of this.#adapters) adapter.dispose()
+    this.#adapters.clear()
+    this.settings.tables.dispose()
+    this.#restore()
+  }
+
+  #apply({ choice, merged }: State): void {
+    const rows = 'perRow' in choice ? choice.perRow : undefined
+    const used = 'added' in choice ? choice.added : distinct(choice.perRow)
+    this.settings.rows =
+      rows && Int32Array.from(rows, (row) => used.findIndex((each) => row !== null && isSame(each, row)))
+    for (const layer of this.layers.values())
+      layer.setActive(used.map(({ adapter, scale }) => ({ ...adapter.part(layer.module), scale })))
+    if (rows) return
+    const trained = new Set(merged ? [] : used.flatMap(({ adapter }) => adapter.weights))
+    for (const { weights } of this.#adapters)
+      for (const weight of weights) weight.trainable = trained.has(weight)
+  }
+}
+
+function isSame<P>(one: Applied<P>, other: Applied<P>): boolean {
+  return one.adapter === other.adapter && one.scale === other.scale
+}
+
+function distinct<P>(rows: readonly (Applied<P> | null)[]): Applied<P>[] {
+  const all = rows.filter((row) => row !== null)
+  return all.filter((row, i) => all.findIndex((other) => isSame(row, other)) === i)
+}
+
+/** ΔWᵀ of one layer, `[in, out]`, in the shape of its kernel. */
+function kernelOf({ adapter, scale }: Applied<Adapter>, { module, shape, kind }: AdaptedLayer): Tensor {
+  const layer = adapter.layer(module, shape)
+  const scaled = createLayer({ ...layer, scaling: layer.scaling * scale })
+  const values = delta(scaled, new Float32Array(shape[0] * shape[1]))
+  const matrix = tensor2d(Float32Array.from(values), [shape[0], shape[1]])
+  return reshape(transpose(matrix), kind.kernel.shape as number[])
+}
