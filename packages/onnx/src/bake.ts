@@ -392,7 +392,7 @@ function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: 
     )
   const quantised = () =>
     unsupported('is quantised', `${BESIDE}, or merge it into a model with float weights and quantise that`)
-  if (node.opType === 'MatMulNBits' || node.opType === 'MatMulInteger') throw quantised()
+  if (['MatMulNBits', 'MatMulBnb4', 'MatMulInteger'].includes(node.opType)) throw quantised()
 
   let isShared = false
   let isTransposed = false
