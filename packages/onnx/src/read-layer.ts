@@ -23,10 +23,7 @@ const STEPS = 9
  * @throws {FourierFTError} `UNSUPPORTED` (quantised, other types than float32, float16 and bfloat16, a part of a packed product),
  *   `IO_ERROR` where the file beside the model has too few bytes
  */
-export async function readLayer(
-  layer: LinearLayer,
-  readExternal: ReadExternal,
-): Promise<WholeWeights> {
+export async function readLayer(layer: LinearLayer, readExternal: ReadExternal): Promise<WholeWeights> {
   const { graph, node, inFeatures, outFeatures, part } = layer
   if (part) throw unsupported(layer, 'shares its product with others')
   const { tensor, isTransposed } = weightOf(layer)
@@ -37,7 +34,8 @@ export async function readLayer(
   const weight = new Float32Array(outFeatures * inFeatures)
   for (let o = 0; o < outFeatures; o++)
     for (let i = 0; i < inFeatures; i++)
-      weight[o * inFeatures + i] = alpha * (stored[isOutFirst ? o * inFeatures + i : i * outFeatures + o] as number)
+      weight[o * inFeatures + i] =
+        alpha * (stored[isOutFirst ? o * inFeatures + i : i * outFeatures + o] as number)
   const own = biasOf(layer)
   if (own === undefined) return { weight }
   const constant = constantOf(graph, own.name)

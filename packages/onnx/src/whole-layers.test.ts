@@ -19,7 +19,12 @@ const WEIGHT = Float32Array.from({ length: OUT * IN }, (_, i) => (i - 5) / 4)
 const BIAS = Float32Array.of(1, -2, 0.5)
 const TURNED = Float32Array.from(WEIGHT, (_, p) => WEIGHT[(p % OUT) * IN + Math.floor(p / OUT)] as number)
 
-const constant = (name: string, dims: number[], values: Float32Array, dtype: FloatDtype = 'F32'): NewTensor => ({
+const constant = (
+  name: string,
+  dims: number[],
+  values: Float32Array,
+  dtype: FloatDtype = 'F32',
+): NewTensor => ({
   name,
   dims,
   dataType: TYPES[dtype] as number,
@@ -131,7 +136,9 @@ describe('numbers beyond the range of the type', () => {
   test('a float32 weight that is cast to float16 before it is used', async () => {
     const { model, layer } = layerOf([cast('w', 'h'), product('y', 'h')], [constant('w', [IN, OUT], TURNED)])
     const large = WEIGHT.map((value, i) => (i === 2 ? 1e5 : value))
-    await expect(bakeBranches(model, [{ layer, adapters: [], whole: { weight: large } }])).rejects.toMatchObject({
+    await expect(
+      bakeBranches(model, [{ layer, adapters: [], whole: { weight: large } }]),
+    ).rejects.toMatchObject({
       code: 'NOT_FINITE',
       message: expect.stringContaining('beyond the range of F16'),
     })

@@ -26,7 +26,9 @@ export class AdaptedGraph {
   readonly #keepsFeeds: boolean
   readonly #takeTurn: TakeTurn
   /** Most runs choose what the one before them did. */
-  #last: { readonly choice: Choice<PlacedAdapter>; readonly feeds: Readonly<Record<string, Tensor>> } | undefined
+  #last:
+    | { readonly choice: Choice<PlacedAdapter>; readonly feeds: Readonly<Record<string, Tensor>> }
+    | undefined
   #running = 0
   #idle: (() => void) | undefined
   #released: Promise<void> | undefined
@@ -54,6 +56,14 @@ export class AdaptedGraph {
       return branch !== undefined && !positionsOn(branch.entries, entries).includes(undefined)
     })
     return hasBranches && [...wholes.keys()].every((key) => this.plan.wholes.has(key))
+  }
+
+  /** How many rows the batch has; undefined where the feeds do not tell. */
+  rowsIn(feeds: InferenceSession.FeedsType): number | undefined {
+    return this.session.inputNames
+      .filter((name) => !this.#names.has(name))
+      .map((name) => (feeds?.[name] as Tensor | undefined)?.dims)
+      .find((dims) => dims !== undefined && dims.length > 0)?.[0]
   }
 
   /** The adapters' inputs. */
@@ -88,11 +98,7 @@ export class AdaptedGraph {
   }
 
   /** Weights of none where the layer's own serve. */
-  #weightsOf(
-    whole: WholeLayer | undefined,
-    inFeatures: number,
-    names: WeightInputs,
-  ): Record<string, Tensor> {
+  #weightsOf(whole: WholeLayer | undefined, inFeatures: number, names: WeightInputs): Record<string, Tensor> {
     const outFeatures = whole ? whole.weight.length / inFeatures : 0
     const weight = new Float32Array(inFeatures * outFeatures)
     if (whole)

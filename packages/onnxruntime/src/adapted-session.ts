@@ -149,7 +149,9 @@ export class AdaptedSession extends AdapterSet<PlacedAdapter, SharedGraph> {
    * @throws {FourierFTError} as `mergeAdapter`
    */
   async mergeAndUnload(): Promise<InferenceSession> {
-    return this.leave({ keep: 'merged', ended: ENDED }, ({ added, merged }) => this.#host.unload(added, merged))
+    return this.leave({ keep: 'merged', ended: ENDED }, ({ added, merged }) =>
+      this.#host.unload(added, merged),
+    )
   }
 
   /** Frees the session when its last run is done. */

@@ -57,9 +57,13 @@ function quantisedLayer(quantType: bigint, attributes = {}): OnnxModel {
 }
 
 const adapterFor = (seed: number): Adapter =>
-  createAdapter(createConfig({ nFrequency: 24, scaling: 150, initWeights: false }), { [MODULE]: [OUT, IN] }, {
-    initialSeed: seed,
-  })
+  createAdapter(
+    createConfig({ nFrequency: 24, scaling: 150, initWeights: false }),
+    { [MODULE]: [OUT, IN] },
+    {
+      initialSeed: seed,
+    },
+  )
 
 test('the layer has its module’s name and the shape of its weight', () => {
   const [layer] = findLinearLayers(quantisedLayer(1n))
@@ -89,8 +93,8 @@ describe.each([true, false])('native %s', (native) => {
       const change = referenceForward([adapters[name].layer(MODULE)], x)
       const largest = Math.max(...Array.from(base, Math.abs))
       const output = await outputOf()
+      // Sums of 32 products and 24 coefficients, each rounded.
       for (const [i, value] of output.entries())
-        // Sums of 32 products and 24 coefficients, each rounded.
         expect(Math.abs(value - (base[i] as number) - (change[i] as number))).toBeLessThan(
           2 * (32 + 48) * 2 ** -24 * largest,
         )

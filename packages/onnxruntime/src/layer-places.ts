@@ -9,8 +9,8 @@ import {
   nearestNames,
   readSavedModule,
   type SavedModule,
-  type Shape,
   type PlacedAdapter as SetAdapter,
+  type Shape,
   savedModule,
 } from '@fourierft/core'
 import {
@@ -260,7 +260,12 @@ export function namedLayers(model: OnnxModel, moduleNames: ModuleNames): Map<str
   const named = new Map(layers.map((layer) => [{ ...layer, outFeatures: 0, inFeatures: 0 }, layer]))
   const told = Object.fromEntries(Object.keys(moduleNames).map((module) => [module, [0, 0] as const]))
   const { matched } = matchLayers([...named.keys()], told, { map: moduleNames })
-  const byName = layers.flatMap((layer) => (layer.module === undefined ? [] : [[layer.module, layer] as const]))
-  const byUser = Array.from(matched, ([module, erased]) => [module, named.get(erased) as LinearLayer] as const)
+  const byName = layers.flatMap((layer) =>
+    layer.module === undefined ? [] : [[layer.module, layer] as const],
+  )
+  const byUser = Array.from(
+    matched,
+    ([module, erased]) => [module, named.get(erased) as LinearLayer] as const,
+  )
   return new Map([...byName, ...byUser])
 }

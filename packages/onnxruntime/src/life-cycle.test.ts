@@ -203,38 +203,41 @@ test('a name that is given twice counts once', async () => {
   expect(difference(await outputOf(adapted), once)).toBeLessThan(LIMIT)
 })
 
-test.each([true, false])('strengths, native %s: beside the weights, in them, and for each row', async (native) => {
-  const adapters = { a, half: adapterFor(FIRST, 1, 75), b }
-  const adapted = await createSession(twoLayers(), { native, adapters })
-  sessions.push(adapted)
-  const outputs = new Map<string, Float32Array>()
-  for (const name of ['a', 'half', 'b']) {
-    adapted.setAdapter(name)
-    outputs.set(name, await outputOf(adapted))
-  }
-  adapted.setAdapter('a')
-  adapted.setScale('a', 0.5)
-  // A power of two is exact.
-  expect(await outputOf(adapted)).toEqual(outputs.get('half'))
-  await adapted.mergeAdapter()
-  const merged = await outputOf(adapted)
-  expect(difference(merged, outputs.get('half') as Float32Array)).toBeLessThan(LIMIT)
-  adapted.setScale('a', 1)
-  expect(await outputOf(adapted)).toEqual(merged)
-  adapted.unmergeAdapter()
-  expect(await outputOf(adapted)).toEqual(outputs.get('a'))
-  const rows = await outputOf(adapted, { adapters: [{ name: 'a', scale: 0.5 }, 'b'] })
-  const size = rows.length / 2
-  const expected = [
-    ...(outputs.get('half') as Float32Array).slice(0, size),
-    ...(outputs.get('b') as Float32Array).slice(size),
-  ]
-  expect(difference(rows, Float32Array.from(expected))).toBeLessThan(LIMIT)
-  adapted.setScale('a', 0)
-  const none = await outputOf(adapted)
-  adapted.disableAdapters()
-  expect(difference(none, await outputOf(adapted))).toBeLessThan(LIMIT)
-})
+test.each([true, false])(
+  'strengths, native %s: beside the weights, in them, and for each row',
+  async (native) => {
+    const adapters = { a, half: adapterFor(FIRST, 1, 75), b }
+    const adapted = await createSession(twoLayers(), { native, adapters })
+    sessions.push(adapted)
+    const outputs = new Map<string, Float32Array>()
+    for (const name of ['a', 'half', 'b']) {
+      adapted.setAdapter(name)
+      outputs.set(name, await outputOf(adapted))
+    }
+    adapted.setAdapter('a')
+    adapted.setScale('a', 0.5)
+    // A power of two is exact.
+    expect(await outputOf(adapted)).toEqual(outputs.get('half'))
+    await adapted.mergeAdapter()
+    const merged = await outputOf(adapted)
+    expect(difference(merged, outputs.get('half') as Float32Array)).toBeLessThan(LIMIT)
+    adapted.setScale('a', 1)
+    expect(await outputOf(adapted)).toEqual(merged)
+    adapted.unmergeAdapter()
+    expect(await outputOf(adapted)).toEqual(outputs.get('a'))
+    const rows = await outputOf(adapted, { adapters: [{ name: 'a', scale: 0.5 }, 'b'] })
+    const size = rows.length / 2
+    const expected = [
+      ...(outputs.get('half') as Float32Array).slice(0, size),
+      ...(outputs.get('b') as Float32Array).slice(size),
+    ]
+    expect(difference(rows, Float32Array.from(expected))).toBeLessThan(LIMIT)
+    adapted.setScale('a', 0)
+    const none = await outputOf(adapted)
+    adapted.disableAdapters()
+    expect(difference(none, await outputOf(adapted))).toBeLessThan(LIMIT)
+  },
+)
 
 test('on the web sessions are made, run and freed one after the other, of all models together', async () => {
   web.env.wasm.numThreads = 1

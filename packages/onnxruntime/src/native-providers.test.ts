@@ -9,7 +9,12 @@ import { nativeProviders } from './native-providers.js'
 
 afterEach(() => vi.restoreAllMocks())
 
-const runtime = { version: '1', untested: undefined, cudaProblem: async () => undefined, createSession: vi.fn() }
+const runtime = {
+  version: '1',
+  untested: undefined,
+  cudaProblem: async () => undefined,
+  createSession: vi.fn(),
+}
 
 test.each([
   [[], { name: 'fourierft', device: 'cpu' }],

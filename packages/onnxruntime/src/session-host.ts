@@ -11,7 +11,7 @@ import {
   invalidState,
 } from '@fourierft/core'
 import { checkWeight, readLayer } from '@fourierft/onnx'
-import type { InferenceSession, Tensor } from 'onnxruntime-common'
+import type { InferenceSession } from 'onnxruntime-common'
 import type { AdaptedGraph, RunArguments } from './adapted-graph.js'
 import { feedsError } from './feeds-error.js'
 import {
@@ -79,9 +79,9 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
   ): Promise<{ readonly host: SessionHost; readonly placed: ReadonlyMap<string, PlacedAdapter> }> {
     const model = adapters.size > 0 ? await sessions.openModel() : undefined
     const places = new Map<string, LayerPlace>()
-    const placed = new Map(
-      Array.from(adapters, ([name, adapter]) => [name, place(name, adapter, { places, moduleNames, model })]),
-    )
+    const placed = new Map<string, PlacedAdapter>()
+    for (const [name, adapter] of adapters)
+      placed.set(name, place(name, adapter, { places, moduleNames, model }))
     const graph = await sessions.attached(planFor([...placed.values()]), model)
     const host = new SessionHost({ graph, sessions: async () => sessions, moduleNames })
     for (const [module, found] of places) host.#places.set(module, found)
@@ -187,8 +187,8 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
     given: RunArguments,
   ): Promise<InferenceSession.ReturnType> {
     this.checkLive()
-    if ('perRow' in choice) this.#checkBatch(choice.perRow.length, given.feeds)
     const graph = held.graph ?? (await held.opened)
+    if ('perRow' in choice) checkBatch(choice.perRow.length, graph.rowsIn(given.feeds))
     try {
       return await graph.run(choice, given)
     } catch (error) {
@@ -336,18 +336,15 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
   #knows(adapter: Adapter): boolean {
     return modulesOf(withoutAbsent(adapter, this.#moduleNames)).every((module) => this.#places.has(module))
   }
+}
 
-  #checkBatch(rows: number, feeds: InferenceSession.FeedsType): void {
-    const batch = this.signature.inputNames
-      .map((name) => (feeds?.[name] as Tensor | undefined)?.dims)
-      .find((dims) => dims !== undefined && dims.length > 0)?.[0]
-    if (rows > 0 && (batch === undefined || batch % rows === 0)) return
-    throw new FourierFTError(
-      'INVALID_OPTION',
-      `adapters: the batch has ${batch} rows; it cannot be divided among ${rows} adapters. Name one for each row`,
-      { option: 'adapters', expected: batch, received: rows },
-    )
-  }
+function checkBatch(rows: number, batch: number | undefined): void {
+  if (rows > 0 && (batch === undefined || batch % rows === 0)) return
+  throw new FourierFTError(
+    'INVALID_OPTION',
+    `adapters: the batch has ${batch} rows; it cannot be divided among ${rows} adapters. Name one for each row`,
+    { option: 'adapters', expected: batch, received: rows },
+  )
 }
 
 interface Found {

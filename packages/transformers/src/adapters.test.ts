@@ -32,7 +32,9 @@ describe.each([true, false])('native: %s', (native) => {
       // Sums of 16 and 32 products beside 2·6 of the branch, each rounded, twice: 2·60·2⁻²⁴.
       tolerance: 1e-5,
       async create() {
-        const model = withTwoSteps(await BertForSequenceClassification.from_pretrained('tiny-bert', { dtype: 'fp32' }))
+        const model = withTwoSteps(
+          await BertForSequenceClassification.from_pretrained('tiny-bert', { dtype: 'fp32' }),
+        )
         const adapters = await attach(model, { native })
         const ids = (from: bigint) => BigInt64Array.from({ length: 8 }, (_, i) => from + BigInt(i % 6))
         const inputs = {

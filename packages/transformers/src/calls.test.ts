@@ -23,7 +23,11 @@ const { InferenceSession }: typeof Ort = require('onnxruntime-node')
 const ids = BigInt64Array.of(2n, 4n, 5n, 3n)
 const inputs = {
   input_ids: new Tensor('int64', ids, [1, 4]),
-  attention_mask: new Tensor('int64', ids.map(() => 1n), [1, 4]),
+  attention_mask: new Tensor(
+    'int64',
+    ids.map(() => 1n),
+    [1, 4],
+  ),
 }
 
 async function tinyBert() {

@@ -12,7 +12,7 @@ import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { checkOptions } from './check-options.js'
 import type { PipelineLike } from './library.js'
-import { type DividedAdapter, type HeldParts, type MergedParts, ModelHost } from './model-host.js'
+import type { DividedAdapter, HeldParts, MergedParts, ModelHost } from './model-host.js'
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
 import { type ReadAdapterOptions, readAdapter } from './read-adapter.js'
 

@@ -207,7 +207,10 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       for (const [module, place] of placeModules(missing, parts, this.#moduleNames))
         this.#places.set(module, place)
     }
-    return { shares: divideAdapter(adapter, (module) => this.#places.get(module) as Place<ModelPart>), opened }
+    return {
+      shares: divideAdapter(adapter, (module) => this.#places.get(module) as Place<ModelPart>),
+      opened,
+    }
   }
 }
 

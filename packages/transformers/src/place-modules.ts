@@ -78,7 +78,10 @@ function candidatesIn<Part>(
 }
 
 /** `model` is the encoder where there is a decoder beside it. */
-function isEncoder({ name }: { readonly name: string }, parts: readonly { readonly name: string }[]): boolean {
+function isEncoder(
+  { name }: { readonly name: string },
+  parts: readonly { readonly name: string }[],
+): boolean {
   if (name === 'encoder_model') return true
   return name === 'model' && parts.some((other) => other.name.startsWith('decoder_model'))
 }
