@@ -14,4 +14,5 @@ export {
 } from './report.js'
 export { type ConformanceOptions, runConformance } from './run.js'
 export { loadVectors, type Vectors } from './vectors.js'
+export { referenceSubjects } from './verbs/reference-subject.js'
 export type { AdapterSubject, AdapterSubjects, AdapterVerbs } from './verbs/subject.js'

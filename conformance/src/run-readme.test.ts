@@ -55,7 +55,7 @@ async function run(name: string) {
 }
 
 it('the backend passes the suite, and its gap is a skipped test', async () => {
-  expect([...files.keys()]).toEqual(['my-backend.ts', 'my-backend.test.ts'])
+  expect([...files.keys()]).toEqual(['my-backend.ts', 'my-backend.test.ts', 'my-adapters.test.ts'])
   const tests = await run('my-backend.test.ts')
   expect(tests.map(({ title, status }) => `${title}: ${status}`)).toEqual([
     'level 1: entries: passed',
@@ -67,6 +67,12 @@ it('the backend passes the suite, and its gap is a skipped test', async () => {
     'level 7: training: passed',
     'level 8: bad input: passed',
   ])
+})
+
+it('the reference subject passes every situation of the life cycle', async () => {
+  const tests = await run('my-adapters.test.ts')
+  expect(tests.length).toBeGreaterThan(40)
+  expect(tests.filter(({ status }) => status !== 'passed')).toEqual([])
 })
 
 it('with a wrong sign it fails, and the failing test names the checks; its own tests run too', async () => {

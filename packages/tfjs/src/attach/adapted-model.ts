@@ -11,6 +11,7 @@ import {
   delta,
   FourierFTError,
   invalidState,
+  isSameChoice,
 } from '@fourierft/core'
 import { add, reshape, type Tensor, tensor2d, tidy, transpose } from '@tensorflow/tfjs-core'
 import type { TfjsStrategy } from '../strategies/choose-strategy.js'
@@ -39,6 +40,8 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
   readonly #adapters = new Set<LoadedAdapter>()
   #state: State = { choice: { added: [] }, merged: undefined }
   #training = 0
+  /** How many times another choice has come into effect. */
+  changes = 0
 
   /** @throws {FourierFTError} `INVALID_STATE` for a layer that is attached already */
   constructor(
@@ -122,6 +125,7 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
   changed(state: State): void {
     const before = this.#state
     this.#state = state
+    if (before.merged !== state.merged || !isSameChoice(before.choice, state.choice)) this.changes++
     if (before.merged !== state.merged) {
       for (const layer of before.merged?.keys() ?? []) layer.unmerge()
       for (const [layer, kernel] of state.merged ?? []) layer.merge(kernel)

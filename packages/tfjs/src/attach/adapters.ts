@@ -47,6 +47,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
           ),
         ),
       isMerged: () => this.mergedAdapters.length > 0,
+      changes: () => this.#port.changes,
     }
     const port = new AdaptedModel(host, strategy, state, (adapter) => this.#made(adapter))
     super(port)

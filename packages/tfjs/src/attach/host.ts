@@ -17,6 +17,8 @@ export interface AttachedState {
   train<T>(work: (weights: readonly LayerVariable[], step: <R>(run: () => R) => R) => Promise<T>): Promise<T>
   /** Whether the weights hold adapters now. */
   isMerged(): boolean
+  /** How many times another choice of adapters has come into effect. */
+  changes(): number
 }
 
 export interface Host<Model> {

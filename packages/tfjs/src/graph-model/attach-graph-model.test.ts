@@ -392,3 +392,31 @@ test.each([
 ])('the weight %s belongs to %s', (weight, module) => {
   expect(moduleOf(weight)).toBe(module)
 })
+
+describe('executeAsync', () => {
+  beforeAll(() => useBackend('cpu'))
+
+  test('an output of two choices of adapters is refused, and nothing is left of it', async () => {
+    const model = await network()
+    const adapters = attachGraphModel(model, config)
+    const x = tf.tensor2d(given, [batch, 20])
+    const before = tf.memory().numTensors
+    const expected = model.execute(x) as tf.Tensor
+    const kept = (await model.executeAsync(x)) as tf.Tensor
+    expect(kept.dataSync()).toEqual(expected.dataSync())
+    const mixed = model.executeAsync(x)
+    adapters.disableAdapters()
+    await expect(mixed).rejects.toMatchObject({ code: 'INVALID_STATE' })
+    adapters.enableAdapters()
+    const unchanged = model.executeAsync(x)
+    adapters.setAdapter('default')
+    const again = (await unchanged) as tf.Tensor
+    expect(again.dataSync()).toEqual(expected.dataSync())
+    tf.dispose([expected, kept, again])
+    expect(tf.memory().numTensors).toBe(before)
+    adapters.detach()
+    expect(Object.hasOwn(model, 'executeAsync')).toBe(false)
+    tf.dispose(x)
+    model.dispose()
+  })
+})

@@ -2,16 +2,17 @@
  * A `GraphModel` as a host of adapters. While an adapter is active, the nodes that multiply by an adapted weight run as custom operations;
  * otherwise they are what they were. Weights are variables while the model is attached, so that merging writes to them.
  */
-import { FourierFTError } from '@fourierft/core'
+import { FourierFTError, invalidState } from '@fourierft/core'
 import { deregisterOp, type GraphModel, registerOp } from '@tensorflow/tfjs-converter'
-import { elu, keep, relu, relu6, sigmoid, type Tensor, Variable } from '@tensorflow/tfjs-core'
+import { dispose, elu, keep, relu, relu6, sigmoid, type Tensor, Variable } from '@tensorflow/tfjs-core'
 import { LayerVariable } from '@tensorflow/tfjs-layers'
 import { convolutionKind } from '../attach/convolution-layer.js'
 import { provideEinsumGradient } from '../attach/einsum-gradient.js'
-import type { Host, HostModule } from '../attach/host.js'
+import type { AttachedState, Host, HostModule } from '../attach/host.js'
 import type { LayerKind } from '../attach/layer-kind.js'
 import { type Activation, variableOf } from '../attach/layers-internals.js'
 import { linear } from '../attach/linear.js'
+import { override } from '../attach/override.js'
 import { attribute, type Executor, executorOf, type GraphNode } from './converter-internals.js'
 
 /** Names of modules that differ from what the graph tells: a record by module name, or a function of it. */
@@ -54,15 +55,33 @@ export function graphHost(model: GraphModel, moduleNames: GraphModuleNames = {})
   return {
     model,
     modules: namedModules(kinds, executor, moduleNames),
-    prepare: () => {
+    prepare: (state) => {
+      const restoreCalls = refuseMixtures(model, state)
       const held = Array.from(variables, ([name, weight]): Held => ({ name, current: variableOf(weight) }))
       executor.weightMap = {
         ...before,
         ...Object.fromEntries(held.map(({ name, current }) => [name, [current]])),
       }
-      return () => restoreWeights(executor, before, held)
+      return () => {
+        restoreCalls()
+        restoreWeights(executor, before, held)
+      }
     },
   }
+}
+
+/** `executeAsync` waits between nodes. Where another choice has come into effect meanwhile, its output is of neither. */
+function refuseMixtures(model: GraphModel, { changes }: AttachedState): () => void {
+  const { executeAsync } = model
+  return override(model, 'executeAsync', async (...args) => {
+    const before = changes()
+    const outputs = await executeAsync.apply(model, args)
+    if (changes() === before) return outputs
+    dispose(outputs)
+    throw invalidState(
+      'the adapters were changed while executeAsync() was running, so that its output is of no one choice of adapters; call it again',
+    )
+  })
 }
 
 /** A weight while its model is attached. */
