@@ -250,7 +250,6 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
   #given(): InferenceSession {
     const { graph } = this.#current
     if (graph === undefined) throw invalidState(this.#ended ?? 'the session is being made')
-    this.#graphs.delete(this.#current)
     return graph.session
   }
 
