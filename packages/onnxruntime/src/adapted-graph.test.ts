@@ -22,6 +22,7 @@ function placed(seed: number, locSeed: number): PlacedAdapter {
   })
   const adapter = createAdapter(config, { [MODULE]: SHAPE }, { initialSeed: seed })
   return {
+    name: `adapter ${seed}`,
     source: adapter,
     layers: new Map([[MODULE, adapter.layer(MODULE)]]),
     wholes: new Map(),

@@ -61,8 +61,8 @@ export class AdaptedGraph {
   /** How many rows the batch has; undefined where the feeds do not tell. */
   rowsIn(feeds: InferenceSession.FeedsType): number | undefined {
     return this.session.inputNames
-      .filter((name) => !this.#names.has(name))
-      .map((name) => (feeds?.[name] as Tensor | undefined)?.dims)
+      .filter((name) => !this.#names.has(name) && Object.hasOwn(feeds ?? {}, name))
+      .map((name) => (feeds[name] as Tensor | undefined)?.dims)
       .find((dims) => dims !== undefined && dims.length > 0)?.[0]
   }
 

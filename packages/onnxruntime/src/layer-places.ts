@@ -43,6 +43,8 @@ export interface LayerPlace {
 
 /** An adapter whose layers are found. */
 export interface PlacedAdapter extends SetAdapter {
+  /** For messages. */
+  readonly name: string
   /** As it was loaded. */
   readonly source: Adapter
   /** By `LayerPlace.key`. */
@@ -170,7 +172,7 @@ export function placeAdapter(
     wholes.set(place.key, { module, inFeatures, ...readSavedModule(adapter, module, place) })
   }
   const replaces = new Map(Array.from(wholes, ([key, { module }]) => [key, module]))
-  return { source: adapter, layers, wholes, replaces }
+  return { name, source: adapter, layers, wholes, replaces }
 }
 
 function moduleOf(tensor: string, name: string): string {

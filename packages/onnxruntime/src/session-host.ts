@@ -141,7 +141,9 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
     const sessions = await this.#ofModel()
     const opened = adapters.flatMap((adapter) => this.#opened.get(adapter) ?? [])
     for (const adapter of adapters) this.#opened.delete(adapter)
-    await this.#exchange(() => sessions.attached(planFor(adapters), opened.at(-1)))
+    // Adapters that one graph cannot serve are refused before a session is closed for them.
+    const plan = planFor(adapters)
+    await this.#exchange(() => sessions.attached(plan, opened.at(-1)))
   }
 
   async merge(added: readonly Applied<PlacedAdapter>[]): Promise<SharedGraph> {
