@@ -9,8 +9,9 @@ const STEPS = 9
 
 /** A number of `DataType`; float where the file does not tell. */
 export function activationsOf({ graph, node, outputNode }: LinearLayer): number {
-  // The scales have the type of the activations. @see MatMulNBits in ONNX Runtime's docs/ContribOperators.md
-  if (node.opType === 'MatMulNBits') return constantOf(graph, node.inputs[2])?.dataType ?? DataType.float
+  // The scales have the type of the activations. @see both in ONNX Runtime's docs/ContribOperators.md
+  if (node.opType === 'MatMulNBits' || node.opType === 'MatMulBnb4')
+    return constantOf(graph, node.inputs[2])?.dataType ?? DataType.float
   if (node.opType === 'MatMulInteger') {
     const cast = graph.nodes.find(({ outputs }) => outputNode.inputs.includes(outputs[0] ?? ''))
     return castOf(cast) ?? DataType.float

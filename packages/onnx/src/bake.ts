@@ -80,6 +80,8 @@ interface Plan {
   readonly layers: readonly BakedLayer[]
   readonly tensor: OnnxTensor
   readonly dtype: FloatDtype
+  /** What the product gets: another type where the weight is cast. */
+  readonly computed: FloatDtype
   /** The tensor is stored `[out, in]`. */
   readonly isOutFirst: boolean
   /** What stands before all of the product. */
@@ -190,7 +192,7 @@ function biasPlan({ layer, whole }: BakedLayer, file: string): BiasPlan | undefi
     graph,
     tensor,
     isShared,
-    bytes: encodeFloats(whole.bias, dtype),
+    bytes: encodeInRange(whole.bias, { dtype, what: 'the bias that replaces', advice: BESIDE, tensor, file }),
   }
 }
 
@@ -209,7 +211,7 @@ function targetOf({ tensor, copy, node }: Plan): OnnxTensor {
 }
 
 function mergedBytes(
-  { layers, tensor, dtype, isOutFirst, alpha, copy }: Plan,
+  { layers, tensor, dtype, computed, isOutFirst, alpha, copy }: Plan,
   stored: Uint8Array | undefined,
   file: string,
 ) {
@@ -235,15 +237,42 @@ function mergedBytes(
     }
   }
   const target = (copy && DTYPES.get(copy.dataType)) ?? dtype
-  const limit = LIMITS[target]
-  const broken = sum.findIndex((value) => Math.abs(value) >= limit && Number.isFinite(value))
+  const values = copy?.isTransposed ? transposed(sum, rows, columns) : sum
+  return encodeInRange(values, {
+    dtype: target,
+    computed,
+    what: 'W + ΔW of tensor',
+    advice: `${BESIDE}, or lower its scaling`,
+    tensor,
+    file,
+  })
+}
+
+interface Stored {
+  readonly dtype: FloatDtype
+  /** What it is cast to before it is used. */
+  readonly computed?: FloatDtype
+  /** For the message. */
+  readonly what: string
+  readonly advice: string
+  readonly tensor: OnnxTensor
+  readonly file: string
+}
+
+/** @throws {FourierFTError} `NOT_FINITE` for a number that would be rounded to infinity */
+function encodeInRange(
+  values: Float32Array | Float64Array,
+  { dtype, computed = dtype, what, advice, tensor, file }: Stored,
+): Uint8Array {
+  const narrow = LIMITS[computed] < LIMITS[dtype] ? computed : dtype
+  const broken = values.findIndex((value) => Math.abs(value) >= LIMITS[narrow] && Number.isFinite(value))
   if (broken >= 0)
     throw new FourierFTError(
       'NOT_FINITE',
-      `${file}: W + ΔW of tensor ${JSON.stringify(tensor.name)} has ${sum[broken]} in place ${broken}, beyond the range of ${target}; ${BESIDE}, or lower its scaling.`,
-      { file, tensor: tensor.name, received: sum[broken] },
+      `${file}: ${what} ${JSON.stringify(tensor.name)} has ${values[broken]} in place ${broken}, beyond the range of ${narrow}; ${advice}.`,
+      { file, tensor: tensor.name, received: values[broken] },
     )
-  return encodeFloats(copy?.isTransposed ? transposed(sum, rows, columns) : sum, target)
+  return encodeFloats(values, dtype)
 }
 
 function transposed(values: Float64Array, rows: number, columns: number): Float64Array {
@@ -363,7 +392,7 @@ function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: 
     )
   const quantised = () =>
     unsupported('is quantised', `${BESIDE}, or merge it into a model with float weights and quantise that`)
-  if (node.opType === 'MatMulNBits' || node.opType === 'MatMulInteger') throw quantised()
+  if (['MatMulNBits', 'MatMulBnb4', 'MatMulInteger'].includes(node.opType)) throw quantised()
 
   let isShared = false
   let isTransposed = false
@@ -390,7 +419,8 @@ function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: 
   function planOf(tensor: OnnxTensor, owner: OnnxGraph): Plan {
     const dtype = DTYPES.get(tensor.dataType)
     const target = cast ?? tensor.dataType
-    if (!dtype || !DTYPES.has(target))
+    const computed = DTYPES.get(target)
+    if (!dtype || !computed)
       throw unsupported(
         `is of ONNX's type ${tensor.dataType}, and float32, float16 and bfloat16 are merged`,
         BESIDE,
@@ -403,7 +433,7 @@ function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: 
     const copy = isShared
       ? { graph: owner, name: copyName(tensor, owner), dataType: target, isTransposed }
       : undefined
-    return { node, layers, tensor, dtype, isOutFirst, alpha, copy }
+    return { node, layers, tensor, dtype, computed, isOutFirst, alpha, copy }
   }
 
   function copyName(tensor: OnnxTensor, owner: OnnxGraph): string {

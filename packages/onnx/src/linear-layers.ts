@@ -15,7 +15,7 @@ export interface LinearLayer {
   /** The dotted name of its PyTorch module as far as the file tells, root segment included; undefined: the file does not tell. */
   readonly module: string | undefined
   readonly graph: OnnxGraph
-  /** The product: MatMul, Gemm, MatMulNBits or MatMulInteger. */
+  /** The product: MatMul, Gemm, MatMulNBits, MatMulBnb4 or MatMulInteger. */
   readonly node: OnnxNode
   /** The float value that goes in, before it is quantised for this layer. */
   readonly input: string
@@ -66,7 +66,7 @@ export function overlap(a: LinearLayer, b: LinearLayer): boolean {
  * - a weight that is an initializer (of this graph or one around it) or a `Constant`, also behind `Transpose`, `Cast`, `Identity` and
  *   `DequantizeLinear`; an input that comes through `QuantizeLinear` and `DequantizeLinear` is taken from before them, unless they are
  *   those of what makes it;
- * - `com.microsoft` `MatMulNBits`, and `MatMulInteger` between `DynamicQuantizeLinear` and the `Cast` and `Mul` that scale it.
+ * - `com.microsoft` `MatMulNBits` and `MatMulBnb4`, and `MatMulInteger` between `DynamicQuantizeLinear` and the `Cast` and `Mul` that scale it.
  *
  * Not found: nodes inside of model-local functions, where one node stands for many layers (inline them first, as `onnx.inliner` does), weights
  * that are computed, convolutions, and products that other operators have taken in, such as `FusedMatMul` and `com.microsoft` `Attention`.
@@ -105,9 +105,11 @@ function linearLayer(
   const [x, w] = node.inputs
   if (!x || !w) return undefined
   const kind = `${node.domain}:${node.opType}`
-  if (kind === 'com.microsoft:MatMulNBits') {
-    const inFeatures = Number(node.attribute('K')?.int ?? 0)
-    const outFeatures = Number(node.attribute('N')?.int ?? 0)
+  if (kind === 'com.microsoft:MatMulNBits' || kind === 'com.microsoft:MatMulBnb4') {
+    const sizes = ['K', 'N'].map((name) => Number(node.attribute(name)?.int ?? 0))
+    // Its weight is `[N, K]`, and is transposed by the product unless it says otherwise.
+    const isTurned = node.attribute('transB')?.int === 0n
+    const [inFeatures = 0, outFeatures = 0] = isTurned ? sizes.toReversed() : sizes
     return { graph, node, input: x, outputNode: node, weight: w, outFeatures, inFeatures }
   }
   const weight =

@@ -5,8 +5,8 @@
 import type { GraphIndex, LinearLayer } from './linear-layers.js'
 
 /** What quantisers hang on a node's name, and the operator at its end. */
-const OPERATOR = /^(?:MatMul|Gemm|Gemm_MatMul)(?:_quant|_Q4|_Q8)?$/
-const WEIGHT = /^(.+)\.weight(?:_quantized|_Q4|_Q8|_transposed)?$/
+const OPERATOR = /^(?:MatMul|Gemm|Gemm_MatMul)(?:_quant|_Q4|_Q8|_Bnb4)?$/
+const WEIGHT = /^(.+)\.weight(?:_quantized|_Q4|_Q8|_Bnb4|_transposed)?$/
 /** Numbered by the exporter, not named by anybody. */
 const NUMBERED = /^onnx::/
 

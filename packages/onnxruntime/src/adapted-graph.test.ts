@@ -1,10 +1,10 @@
 /** What a graph feeds its session: the same tensors as long as the choice is the same, and never those of another one. */
-import { createAdapter, createConfig, uniformEntries } from '@fourierft/core'
+import { type Choice, createAdapter, createConfig, uniformEntries } from '@fourierft/core'
 import * as ort from 'onnxruntime-node'
 import * as web from 'onnxruntime-web'
 import { expect, test } from 'vitest'
 import { SHAPES, twoLayers } from './__fixtures__/two-layers.js'
-import { AdaptedGraph, type Choice } from './adapted-graph.js'
+import { AdaptedGraph } from './adapted-graph.js'
 import type { PlacedAdapter } from './layer-places.js'
 import type { Ort } from './ort.js'
 
@@ -21,10 +21,17 @@ function placed(seed: number, locSeed: number): PlacedAdapter {
     targetModules: [MODULE],
   })
   const adapter = createAdapter(config, { [MODULE]: SHAPE }, { initialSeed: seed })
-  return { name: `adapter ${seed}`, layers: new Map([[MODULE, adapter.layer(MODULE)]]), wholes: new Map() }
+  return {
+    name: `adapter ${seed}`,
+    source: adapter,
+    layers: new Map([[MODULE, adapter.layer(MODULE)]]),
+    wholes: new Map(),
+    replaces: new Map(),
+  }
 }
 
 const [a, b, other] = [placed(1, 777), placed(2, 777), placed(3, 778)]
+const at = (adapter: PlacedAdapter, scale = 1) => ({ adapter, scale })
 const inputs = { rows: 'rows', coefficients: new Map([[MODULE, 'c']]), weights: new Map() }
 
 async function graphIn(runtime: Ort): Promise<AdaptedGraph> {
@@ -38,7 +45,7 @@ async function graphIn(runtime: Ort): Promise<AdaptedGraph> {
 const coefficientsOf = ({ layers }: PlacedAdapter) =>
   Array.from(layers.get(MODULE)?.coefficients ?? [], (c) => Math.fround(2 * c))
 
-function fed(graph: AdaptedGraph, choice: Choice): { c: number[]; rows: number[] } {
+function fed(graph: AdaptedGraph, choice: Choice<PlacedAdapter>): { c: number[]; rows: number[] } {
   const { c, rows } = graph.feedsFor(choice)
   return {
     c: Array.from((c?.data ?? []) as Float32Array),
@@ -48,30 +55,40 @@ function fed(graph: AdaptedGraph, choice: Choice): { c: number[]; rows: number[]
 
 test('a choice that is repeated is fed the same tensors; another one its own', async () => {
   const graph = await graphIn(ort)
-  expect(graph.feedsFor({ added: [a] }).c).toBe(graph.feedsFor({ added: [a] }).c)
+  expect(graph.feedsFor({ added: [at(a)] }).c).toBe(graph.feedsFor({ added: [at(a)] }).c)
   const [ca, cb] = [coefficientsOf(a), coefficientsOf(b)]
   const none = new Array<number>(N).fill(0)
-  expect(fed(graph, { added: [a] })).toEqual({ c: ca, rows: [0] })
-  expect(fed(graph, { added: [b] })).toEqual({ c: cb, rows: [0] })
-  expect(fed(graph, { perRow: [b] })).toEqual({ c: cb, rows: [0] })
-  expect(fed(graph, { perRow: [b, a] })).toEqual({ c: [...cb, ...ca], rows: [0, 1] })
-  expect(fed(graph, { added: [b, a] })).toEqual({
+  expect(fed(graph, { added: [at(a)] })).toEqual({ c: ca, rows: [0] })
+  expect(fed(graph, { added: [at(b)] })).toEqual({ c: cb, rows: [0] })
+  expect(fed(graph, { perRow: [at(b)] })).toEqual({ c: cb, rows: [0] })
+  expect(fed(graph, { perRow: [at(b), at(a)] })).toEqual({ c: [...cb, ...ca], rows: [0, 1] })
+  expect(fed(graph, { added: [at(b), at(a)] })).toEqual({
     c: ca.map((c, l) => Math.fround(c + (cb[l] as number))),
     rows: [0],
   })
-  expect(fed(graph, { perRow: [b, null] })).toEqual({ c: [...cb, ...none], rows: [0, -1] })
+  expect(fed(graph, { perRow: [at(b), null] })).toEqual({ c: [...cb, ...none], rows: [0, -1] })
   expect(fed(graph, { added: [] })).toEqual({ c: [], rows: [0] })
+  // Strengths multiply.
+  const half = cb.map((c) => Math.fround(c / 2))
+  expect(fed(graph, { added: [at(b, 0.5)] })).toEqual({ c: half, rows: [0] })
+  expect(fed(graph, { perRow: [at(b, 0.5), at(a), at(b), at(b, 0.5)] })).toEqual({
+    c: [...half, ...ca, ...cb],
+    rows: [0, 1, 2, 0],
+  })
+  expect(() => graph.feedsFor({ added: [at(a, 1e300)] })).toThrow(
+    expect.objectContaining({ code: 'NOT_FINITE', message: expect.stringContaining(MODULE) }),
+  )
   // A sum is nobody's own numbers.
-  expect(fed(graph, { added: [a] }).c).toEqual(ca)
+  expect(fed(graph, { added: [at(a)] }).c).toEqual(ca)
   await graph.release()
 })
 
 test('on the web, where a worker may take them, every run gets its own', async () => {
   const graph = await graphIn(web)
-  const first = graph.feedsFor({ added: [a] }).c?.data as Float32Array
+  const first = graph.feedsFor({ added: [at(a)] }).c?.data as Float32Array
   structuredClone(first.buffer, { transfer: [first.buffer as ArrayBuffer] })
   expect(first.length).toBe(0)
-  expect(fed(graph, { added: [a] }).c).toEqual(coefficientsOf(a))
+  expect(fed(graph, { added: [at(a)] }).c).toEqual(coefficientsOf(a))
   await graph.release()
 })
 

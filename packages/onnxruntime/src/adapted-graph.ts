@@ -1,14 +1,18 @@
 /** One graph with branches and the session that runs it: turns a choice of adapters into what the graph's inputs are fed. */
+import { type Applied, type Choice, isSameChoice } from '@fourierft/core'
 import type { AttachedInputs, WeightInputs } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { coefficientsOn, positionsOn } from './entries-union.js'
 import type { PlacedAdapter, Plan, WholeLayer } from './layer-places.js'
 import type { Ort } from './ort.js'
+import { type TakeTurn, turnsOf } from './turns.js'
 
-/** What one run applies: adapters that are added, or one (null: none) for each of equal parts of the batch. */
-export type Choice =
-  | { readonly added: readonly PlacedAdapter[] }
-  | { readonly perRow: readonly (PlacedAdapter | null)[] }
+/** What ONNX Runtime's `run` is called with. */
+export interface RunArguments {
+  readonly feeds: InferenceSession.FeedsType
+  readonly fetches?: InferenceSession.FetchesType | undefined
+  readonly options: InferenceSession.RunOptions
+}
 
 export class AdaptedGraph {
   readonly session: InferenceSession
@@ -20,23 +24,24 @@ export class AdaptedGraph {
   readonly #names: ReadonlySet<string>
   /** Runs only read what they are fed: a runtime in a worker, on the web, takes it away. */
   readonly #keepsFeeds: boolean
+  readonly #takeTurn: TakeTurn
   /** Most runs choose what the one before them did. */
-  #last: { readonly choice: Choice; readonly feeds: Readonly<Record<string, Tensor>> } | undefined
+  #last:
+    | { readonly choice: Choice<PlacedAdapter>; readonly feeds: Readonly<Record<string, Tensor>> }
+    | undefined
   #running = 0
-  #retired: { done: () => void } | undefined
+  #idle: (() => void) | undefined
+  #released: Promise<void> | undefined
 
-  constructor(session: InferenceSession, { Tensor, env }: Ort, plan: Plan, inputs?: AttachedInputs) {
+  constructor(session: InferenceSession, ort: Ort, plan: Plan, inputs?: AttachedInputs) {
     this.session = session
     this.plan = plan
-    this.#Tensor = Tensor
+    this.#Tensor = ort.Tensor
     this.#inputs = inputs
     const weights = Array.from(inputs?.weights.values() ?? [], ({ weight, bias }) => [weight, bias ?? weight])
     this.#names = new Set(inputs && [inputs.rows, ...inputs.coefficients.values(), ...weights.flat()])
-    this.#keepsFeeds = env.versions.node !== undefined
-  }
-
-  get isRunning(): boolean {
-    return this.#running > 0
+    this.#keepsFeeds = ort.env.versions.node !== undefined
+    this.#takeTurn = turnsOf(ort)
   }
 
   /** Whether the inputs of that name are the adapters'. */
@@ -53,42 +58,47 @@ export class AdaptedGraph {
     return hasBranches && [...wholes.keys()].every((key) => this.plan.wholes.has(key))
   }
 
+  /** How many rows the batch has; undefined where the feeds do not tell. */
+  rowsIn(feeds: InferenceSession.FeedsType): number | undefined {
+    return this.session.inputNames
+      .filter((name) => !this.#names.has(name) && Object.hasOwn(feeds ?? {}, name))
+      .map((name) => (feeds[name] as Tensor | undefined)?.dims)
+      .find((dims) => dims !== undefined && dims.length > 0)?.[0]
+  }
+
   /** The adapters' inputs. */
-  feedsFor(choice: Choice): Readonly<Record<string, Tensor>> {
-    if (this.#last && isSame(this.#last.choice, choice)) return this.#last.feeds
+  feedsFor(choice: Choice<PlacedAdapter>): Readonly<Record<string, Tensor>> {
+    if (this.#last && isSameChoice(this.#last.choice, choice)) return this.#last.feeds
     const feeds = this.#inputs ? this.#makeFeeds(choice, this.#inputs) : {}
     if (this.#keepsFeeds) this.#last = { choice, feeds }
     return feeds
   }
 
-  #makeFeeds(choice: Choice, inputs: AttachedInputs): Record<string, Tensor> {
-    const used =
-      'added' in choice ? choice.added : [...new Set(choice.perRow.filter((each) => each !== null))]
+  #makeFeeds(choice: Choice<PlacedAdapter>, inputs: AttachedInputs): Record<string, Tensor> {
+    const used = 'added' in choice ? choice.added : differing(choice.perRow)
     const rows =
-      'added' in choice ? [0] : choice.perRow.map((each) => (each === null ? -1 : used.indexOf(each)))
+      'added' in choice ? [0] : choice.perRow.map((each) => used.findIndex((other) => isSame(each, other)))
     const feeds: Record<string, Tensor> = {
       [inputs.rows]: new this.#Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
     }
     for (const [key, { module, entries }] of this.plan.branches) {
-      const parts = used.map(({ layers }) => {
-        const layer = layers.get(key)
-        return layer && coefficientsOn(entries, layer)
+      const parts = used.map(({ adapter, scale }) => {
+        const layer = adapter.layers.get(key)
+        return layer && coefficientsOn(entries, layer, scale)
       })
       const adapters = 'added' in choice ? added(parts) : stacked(parts, rows.includes(-1), entries.n)
       const input = inputs.coefficients.get(module) as string
       feeds[input] = new this.#Tensor('float32', adapters, [adapters.length / entries.n, entries.n])
     }
-    for (const [key, module] of this.plan.wholes) {
-      const whole = used.find(({ wholes }) => wholes.has(key))?.wholes.get(key)
-      Object.assign(feeds, this.#weightsOf(whole, inputs.weights.get(module) as WeightInputs))
+    for (const [key, { module, inFeatures }] of this.plan.wholes) {
+      const whole = used.find(({ adapter }) => adapter.wholes.has(key))?.adapter.wholes.get(key)
+      Object.assign(feeds, this.#weightsOf(whole, inFeatures, inputs.weights.get(module) as WeightInputs))
     }
     return feeds
   }
 
   /** Weights of none where the layer's own serve. */
-  #weightsOf(whole: WholeLayer | undefined, names: WeightInputs): Record<string, Tensor> {
-    const input = this.session.inputMetadata.find(({ name }) => name === names.weight)
-    const inFeatures = input?.isTensor ? (input.shape[0] as number) : 0
+  #weightsOf(whole: WholeLayer | undefined, inFeatures: number, names: WeightInputs): Record<string, Tensor> {
     const outFeatures = whole ? whole.weight.length / inFeatures : 0
     const weight = new Float32Array(inFeatures * outFeatures)
     if (whole)
@@ -103,32 +113,48 @@ export class AdaptedGraph {
     }
   }
 
-  async run<T>(run: () => Promise<T>): Promise<T> {
+  /** One run with what is chosen. */
+  async run(
+    choice: Choice<PlacedAdapter>,
+    { feeds, fetches, options }: RunArguments,
+  ): Promise<InferenceSession.ReturnType> {
+    const all = { ...feeds, ...this.feedsFor(choice) }
+    const { session } = this
     this.#running++
     try {
-      return await run()
+      return await this.#takeTurn(() =>
+        fetches === undefined ? session.run(all, options) : session.run(all, fetches, options),
+      )
     } finally {
       this.#running--
-      if (this.#running === 0) this.#retired?.done()
+      if (this.#running === 0) this.#idle?.()
     }
   }
 
   /** Frees the session as soon as its last run is done. */
-  async release(): Promise<void> {
+  release(): Promise<void> {
+    this.#released ??= this.#release()
+    return this.#released
+  }
+
+  async #release(): Promise<void> {
     if (this.#running > 0)
       await new Promise<void>((done) => {
-        this.#retired = { done }
+        this.#idle = done
       })
-    await this.session.release()
+    await this.#takeTurn(() => this.session.release())
   }
 }
 
-function isSame(one: Choice, other: Choice): boolean {
-  const [a, b] = [one, other].map((choice) => ('added' in choice ? choice.added : choice.perRow)) as [
-    readonly (PlacedAdapter | null)[],
-    readonly (PlacedAdapter | null)[],
-  ]
-  return 'added' in one === 'added' in other && a.length === b.length && a.every((each, i) => each === b[i])
+function isSame(one: Applied<PlacedAdapter> | null, other: Applied<PlacedAdapter>): boolean {
+  return one?.adapter === other.adapter && one.scale === other.scale
+}
+
+/** Each adapter at each of its strengths once. */
+function differing(rows: readonly (Applied<PlacedAdapter> | null)[]): Applied<PlacedAdapter>[] {
+  const found: Applied<PlacedAdapter>[] = []
+  for (const row of rows) if (row !== null && !found.some((other) => isSame(row, other))) found.push(row)
+  return found
 }
 
 /** The sum of those that are there, in the first of them; nothing where none is. */

@@ -3,11 +3,9 @@ import { Adapter, type AdapterSource, FourierFTError, loadAdapter } from '@fouri
 import type { InferenceSession } from 'onnxruntime-common'
 import { platform } from '#platform'
 import { AdaptedSession } from './adapted-session.js'
-import { ModelSessions } from './model-sessions.js'
-import { ModelFile, type ModelSource } from './model-source.js'
+import type { ModelSource } from './model-source.js'
 import type { ModuleNames } from './module-names.js'
-import { registerFourierFTBackend } from './native-backend.js'
-import { nativeProviders } from './native-providers.js'
+import { openSessions } from './open-sessions.js'
 import type { Ort } from './ort.js'
 
 /** ONNX Runtime's own options, and ours. */
@@ -31,8 +29,6 @@ const OPTIONS = [
   'session',
 ] as const satisfies (keyof SessionOptions)[]
 
-let isTold = false
-
 /**
  * Opens a model.
  *
@@ -55,38 +51,12 @@ export async function createSession(
   } = options
   checkNames(sessionOptions)
   const named = adaptersByName(adapters)
-  if (native !== 'auto' && typeof native !== 'boolean')
-    throw new FourierFTError('INVALID_OPTION', `native: expected 'auto', true or false; received ${native}`, {
-      option: 'native',
-      received: native,
-    })
   const ort = given ?? (await platform.loadOrt())
-  const file = new ModelFile(model, { leavesWeights: readsFiles(ort, sessionOptions) })
-  const own = await nativeProviders(native, ort, sessionOptions)
-  const nativeProblem = 'problem' in own ? own.problem : undefined
-  if (nativeProblem === undefined) {
-    checkOutputLocation(sessionOptions)
-    registerFourierFTBackend(ort)
-  } else if (native === true)
-    throw new FourierFTError('UNSUPPORTED', `native: the native kernel cannot be used: ${nativeProblem}`, {
-      option: 'native',
-    })
-  else if (native === 'auto' && ort.env.versions.node !== undefined && !isTold) {
-    isTold = true
-    console.info(`@fourierft/onnxruntime runs without the native kernel: ${nativeProblem}`)
-  }
-  const ownOptions =
-    'providers' in own ? { ...sessionOptions, executionProviders: own.providers } : sessionOptions
+  const sessions = await openSessions(model, { ort, native, sessionOptions })
   const loaded = new Map<string, Adapter>()
   for (const [name, source] of named)
     loaded.set(name, source instanceof Adapter ? source : await loadAdapter(source))
-  const parts = {
-    sessions: new ModelSessions(ort, file, ownOptions),
-    moduleNames,
-    nativeProblem,
-    runsAlone: ort.env.versions.web !== undefined,
-  }
-  return AdaptedSession.create(parts, loaded, open)
+  return AdaptedSession.create(sessions, { adapters: loaded, moduleNames, open })
 }
 
 /** Options that are not ours are ONNX Runtime's, which may get more of them: what is refused is ours but for case and plural. */
@@ -101,27 +71,6 @@ function checkNames(others: object): void {
         { option, expected: meant },
       )
   }
-}
-
-/** The native kernel's sessions give their outputs to JavaScript. */
-function checkOutputLocation({ preferredOutputLocation: wanted = 'cpu' }: InferenceSession.SessionOptions) {
-  const locations = typeof wanted === 'string' ? [wanted] : Object.values(wanted)
-  const other = locations.find((location) => location !== 'cpu')
-  if (other !== undefined)
-    throw new FourierFTError(
-      'UNSUPPORTED',
-      `preferredOutputLocation: sessions with the native kernel give their outputs on the cpu; received '${other}'. ` +
-        "Leave it out, or choose a provider that keeps tensors on its device: executionProviders: ['webgpu']",
-      { option: 'preferredOutputLocation', expected: 'cpu', received: other },
-    )
-}
-
-/** Whether this runtime finds weights in the folder of a model that it gets as bytes; the user may have named another one. */
-function readsFiles({ env }: Ort, { externalData, extra }: InferenceSession.SessionOptions): boolean {
-  const isTold = JSON.stringify(extra ?? {}).includes('model_external_initializers_file_folder_path')
-  // onnxruntime-node passes that option on from 1.22 on.
-  const [major = 0, minor = 0] = (env.versions.node ?? '0').split('.').map(Number)
-  return (major > 1 || (major === 1 && minor >= 22)) && externalData === undefined && !isTold
 }
 
 function adaptersByName(adapters: SessionOptions['adapters']): [string, AdapterSource | Adapter][] {

@@ -2,7 +2,7 @@
  * One set of entries for several adapters of a layer. ΔW is linear in the spectrum: with zeros at the places that an adapter does not
  * have, its coefficients on the union are the same ΔW. So one branch serves adapters of any entries.
  */
-import { type Entries, explicitEntries, type Layer } from '@fourierft/core'
+import { type Entries, explicitEntries, FourierFTError, type Layer } from '@fourierft/core'
 
 /** All places of `all` (at least one set, of one shape), in the order in which they first occur. */
 export function entriesUnion(all: readonly Entries[]): Entries {
@@ -31,15 +31,29 @@ export function positionsOn(union: Entries, entries: Entries): readonly (number 
   return positions
 }
 
-/** α·c of the layer on `union`; undefined where that has not all of the layer's places. */
+/**
+ * scale·α·c of the layer on `union`; undefined where that has not all of the layer's places.
+ *
+ * @throws {FourierFTError} `NOT_FINITE` beyond the range of float32
+ */
 export function coefficientsOn(
   union: Entries,
-  { entries, coefficients, scaling }: Layer,
+  { name, entries, coefficients, scaling }: Layer,
+  scale = 1,
 ): Float32Array | undefined {
   const spread = new Float32Array(union.n)
+  const factor = scaling * scale
   for (const [l, at] of positionsOn(union, entries).entries()) {
     if (at === undefined) return undefined
-    spread[at] = scaling * (coefficients[l] as number)
+    const value = factor * (coefficients[l] as number)
+    spread[at] = value
+    if (!Number.isFinite(spread[at]))
+      throw new FourierFTError(
+        'NOT_FINITE',
+        `module ${name}: coefficient ${l} is ${value} with scaling ${scaling} and strength ${scale}, beyond the range of float32; ` +
+          'lower the strength (setScale) or the scaling',
+        { module: name, received: value },
+      )
   }
   return spread
 }

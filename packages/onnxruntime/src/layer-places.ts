@@ -1,12 +1,15 @@
 /** Which layers of a model an adapter changes, and the branches of the graph that serves several adapters at once. */
 import {
   type Adapter,
+  type Applied,
+  createLayer,
   type Entries,
   FourierFTError,
   type Layer,
   nearestNames,
   readSavedModule,
   type SavedModule,
+  type PlacedAdapter as SetAdapter,
   type Shape,
   savedModule,
 } from '@fourierft/core'
@@ -39,8 +42,11 @@ export interface LayerPlace {
 }
 
 /** An adapter whose layers are found. */
-export interface PlacedAdapter {
+export interface PlacedAdapter extends SetAdapter {
+  /** For messages. */
   readonly name: string
+  /** As it was loaded. */
+  readonly source: Adapter
   /** By `LayerPlace.key`. */
   readonly layers: ReadonlyMap<string, Layer>
   /** The layers that it replaces (`modulesToSave`), by `LayerPlace.key`. */
@@ -50,6 +56,7 @@ export interface PlacedAdapter {
 /** A module that an adapter saves whole. */
 export interface WholeLayer extends SavedModule {
   readonly module: string
+  readonly inFeatures: number
 }
 
 /** What a graph has for adapters, by `LayerPlace.key`. */
@@ -57,7 +64,7 @@ export interface Plan {
   /** What the branches are called, and all places of the spectrum that adapters have there. */
   readonly branches: ReadonlyMap<string, { readonly module: string; readonly entries: Entries }>
   /** The layers that can be replaced, and what they are called. */
-  readonly wholes: ReadonlyMap<string, string>
+  readonly wholes: ReadonlyMap<string, { readonly module: string; readonly inFeatures: number }>
 }
 
 /** The model as it is. */
@@ -161,9 +168,11 @@ export function placeAdapter(
   const wholes = new Map<string, WholeLayer>()
   for (const module of new Set(Array.from(adapter.savedTensors.keys(), (tensor) => moduleOf(tensor, name)))) {
     const place = take(module)
-    wholes.set(place.key, { module, ...readSavedModule(adapter, module, place) })
+    const [, inFeatures] = place.shape
+    wholes.set(place.key, { module, inFeatures, ...readSavedModule(adapter, module, place) })
   }
-  return { name, layers, wholes }
+  const replaces = new Map(Array.from(wholes, ([key, { module }]) => [key, module]))
+  return { name, source: adapter, layers, wholes, replaces }
 }
 
 function moduleOf(tensor: string, name: string): string {
@@ -187,7 +196,7 @@ export function planFor(adapters: readonly PlacedAdapter[]): Plan {
     }
   }
   const wholes = adapters.flatMap(({ wholes }) =>
-    [...wholes].map(([key, { module }]) => [key, module] as const),
+    Array.from(wholes, ([key, { module, inFeatures }]) => [key, { module, inFeatures }] as const),
   )
   return {
     branches: new Map(
@@ -201,28 +210,25 @@ export function planFor(adapters: readonly PlacedAdapter[]): Plan {
 export function attachPlan(model: OnnxModel, plan: Plan): AttachedInputs {
   const layerAt = layersByKey(model)
   const branches = Array.from(plan.branches, ([key, branch]) => ({ ...branch, layer: layerAt(key) }))
-  const replaceable = Array.from(plan.wholes, ([key, module]) => ({ module, layer: layerAt(key) }))
+  const replaceable = Array.from(plan.wholes, ([key, { module }]) => ({ module, layer: layerAt(key) }))
   return attachBranches(model, branches, { replaceable })
 }
 
-/** What goes into the weights: ΔW of some adapters, and the whole layers of some. */
-export interface Merge {
-  readonly added: readonly PlacedAdapter[]
-  readonly replacing: readonly PlacedAdapter[]
-}
-
-/** Adds ΔW of the adapters to the weights of the model in which they were placed; layers that are replaced are so at first. */
+/** Puts adapters into the weights of the model in which they were placed: ΔW at its strength, and whole layers in the place of others. */
 export async function bakeAdapters(
   model: OnnxModel,
-  { added, replacing }: Merge,
+  added: readonly Applied<PlacedAdapter>[],
   readExternal: ReadExternal,
 ): Promise<void> {
   const layerAt = layersByKey(model)
-  const wholes = new Map(replacing.flatMap(({ wholes }) => [...wholes]))
-  const keys = new Set([...added.flatMap(({ layers }) => [...layers.keys()]), ...wholes.keys()])
+  const wholes = new Map(added.flatMap(({ adapter }) => [...adapter.wholes]))
+  const keys = new Set([...added.flatMap(({ adapter }) => [...adapter.layers.keys()]), ...wholes.keys()])
   const baked = Array.from(keys, (key) => {
     const whole = wholes.get(key)
-    const adapters = added.flatMap(({ layers }) => layers.get(key) ?? [])
+    const adapters = added.flatMap(({ adapter, scale }) => {
+      const layer = adapter.layers.get(key)
+      return layer ? [createLayer({ ...layer, scaling: layer.scaling * scale })] : []
+    })
     return { layer: layerAt(key), adapters, ...(whole && { whole }) }
   })
   await bakeBranches(model, baked, { readExternal, inlineUpTo: Number.POSITIVE_INFINITY })
@@ -248,4 +254,20 @@ function layersByKey(model: OnnxModel): (key: string) => LinearLayer {
 
 function keyOf({ node, part }: LinearLayer): string {
   return part ? `${node.outputs[0]}:${part.name}` : String(node.outputs[0])
+}
+
+/** The layers whose modules' names the file tells, or the user. */
+export function namedLayers(model: OnnxModel, moduleNames: ModuleNames): Map<string, LinearLayer> {
+  const layers = layersOf(model)
+  const named = new Map(layers.map((layer) => [{ ...layer, outFeatures: 0, inFeatures: 0 }, layer]))
+  const told = Object.fromEntries(Object.keys(moduleNames).map((module) => [module, [0, 0] as const]))
+  const { matched } = matchLayers([...named.keys()], told, { map: moduleNames })
+  const byName = layers.flatMap((layer) =>
+    layer.module === undefined ? [] : [[layer.module, layer] as const],
+  )
+  const byUser = Array.from(
+    matched,
+    ([module, erased]) => [module, named.get(erased) as LinearLayer] as const,
+  )
+  return new Map([...byName, ...byUser])
 }

@@ -104,9 +104,9 @@ test('the verbs while merged, as in TensorFlow.js', async () => {
   const merged = await outputOf(adapted)
   await expect(adapted.mergeAdapter()).rejects.toThrow('adapters a are merged; call unmergeAdapter() first')
   await expect(adapted.run(feeds, { adapters: ['a', 'b'] })).rejects.toThrow(
-    'the model is merged; call unmergeAdapter() first',
+    'adapters a are merged, for all rows alike; call unmergeAdapter() first',
   )
-  expect(() => adapted.withAdapterPerRow(['a', 'b'], () => 0)).toThrow('the model is merged')
+  expect(() => adapted.withAdapterPerRow(['a', 'b'], () => 0)).toThrow('adapters a are merged')
   // A new adapter joins; what is merged stays so.
   await adapted.loadAdapter(adapterFor({ 'block.second': SHAPES['block.second'] }, 3), { name: 'c' })
   expect(await outputOf(adapted)).toEqual(merged)
@@ -149,9 +149,10 @@ test('runs that were begun are finished on what was there; a verb meanwhile wins
   expect(adapted.mergedAdapters).toEqual([])
   expect(adapted.activeAdapters).toEqual(['b'])
 
-  const unloading = adapted.mergeAndUnload()
-  expect(await codeOf(adapted.loadAdapter(a, { name: 'late' }))).toBe('INVALID_STATE')
-  await (await unloading).release()
+  const unloading = codeOf(adapted.mergeAndUnload())
+  await adapted.loadAdapter(a, { name: 'late' })
+  expect(await unloading).toBe('INVALID_STATE')
+  expect(adapted.listAdapters()).toEqual(['a', 'b', 'late'])
 })
 
 test.each(['bert-q8', 'bert-q4'])(

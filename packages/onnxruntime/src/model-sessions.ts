@@ -1,20 +1,33 @@
 /** The sessions of one model in the user's ONNX Runtime: as it is, with branches for adapters, or with adapters in its weights. */
-import { FourierFTError } from '@fourierft/core'
+import { type Applied, FourierFTError } from '@fourierft/core'
+import type { ReadExternal } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { AdaptedGraph } from './adapted-graph.js'
-import { attachPlan, bakeAdapters, EMPTY_PLAN, type Merge, type Plan } from './layer-places.js'
+import { attachPlan, bakeAdapters, EMPTY_PLAN, type PlacedAdapter, type Plan } from './layer-places.js'
 import { type ModelBytes, type ModelFile, type OpenModel, readBeside } from './model-source.js'
 import type { Ort } from './ort.js'
+import { type TakeTurn, turnsOf } from './turns.js'
 
 export class ModelSessions {
+  /** Why the native kernel does not serve here; undefined where it does. */
+  readonly nativeProblem: string | undefined
   readonly #ort: Ort
   readonly #file: ModelFile
   readonly #options: InferenceSession.SessionOptions
+  readonly #takeTurn: TakeTurn
 
-  constructor(ort: Ort, file: ModelFile, options: InferenceSession.SessionOptions) {
+  /** `openSessions` makes these. */
+  constructor(
+    ort: Ort,
+    file: ModelFile,
+    options: InferenceSession.SessionOptions,
+    nativeProblem: string | undefined,
+  ) {
     this.#ort = ort
     this.#file = file
     this.#options = options
+    this.nativeProblem = nativeProblem
+    this.#takeTurn = turnsOf(ort)
   }
 
   /** The file, to be looked at and edited. */
@@ -25,6 +38,11 @@ export class ModelSessions {
   /** A session that is open already, of the model as it is. */
   graphOf(session: InferenceSession): AdaptedGraph {
     return new AdaptedGraph(session, this.#ort, EMPTY_PLAN)
+  }
+
+  /** One that the caller makes, of the model as it is. */
+  async graphFrom(create: () => Promise<InferenceSession>): Promise<AdaptedGraph> {
+    return this.graphOf(await this.#takeTurn(create))
   }
 
   /**
@@ -50,13 +68,18 @@ export class ModelSessions {
    *
    * @throws {FourierFTError} `UNSUPPORTED` (quantised layers, and what else `bakeBranches` refuses), `NOT_FINITE`
    */
-  async merged(adapters: Merge): Promise<AdaptedGraph> {
-    const { model, ...places } = await this.openModel()
-    const { externalData } = this.#options
-    const readExternal = (location: string, offset: number, length: number) =>
-      readBeside(location, offset, length, { ...(externalData && { externalData }), ...places })
-    await bakeAdapters(model, adapters, readExternal)
+  async merged(added: readonly Applied<PlacedAdapter>[]): Promise<AdaptedGraph> {
+    const open = await this.openModel()
+    const { model, ...places } = open
+    await bakeAdapters(model, added, this.readExternal(open))
     return this.graphOf(await this.#create({ bytes: model.toBytes(), ...places }))
+  }
+
+  /** Reads what the model has beside its file. */
+  readExternal({ model: _, ...places }: OpenModel): ReadExternal {
+    const { externalData } = this.#options
+    return (location, offset, length) =>
+      readBeside(location, offset, length, { ...(externalData && { externalData }), ...places })
   }
 
   /**
@@ -67,9 +90,11 @@ export class ModelSessions {
     const { InferenceSession } = this.#ort
     const file = this.#file.name
     try {
-      return typeof model === 'string'
-        ? await InferenceSession.create(model, this.#options)
-        : await InferenceSession.create(model.bytes, withExternalData(this.#options, model))
+      return await this.#takeTurn(() =>
+        typeof model === 'string'
+          ? InferenceSession.create(model, this.#options)
+          : InferenceSession.create(model.bytes, withExternalData(this.#options, model)),
+      )
     } catch (cause) {
       if (cause instanceof FourierFTError) throw cause
       this.#checkBlamed(cause)

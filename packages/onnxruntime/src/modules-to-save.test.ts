@@ -105,11 +105,30 @@ describe.each([true, false])('native %s', (native) => {
   })
 })
 
+test('an ONNX Runtime that tells nothing of inputs but their names, as those before 1.22', async () => {
+  const create = async (...given: Parameters<typeof ort.InferenceSession.create>) => {
+    const own = await ort.InferenceSession.create(...given)
+    Object.defineProperty(own, 'inputMetadata', { value: undefined })
+    Object.defineProperty(own, 'outputMetadata', { value: undefined })
+    return own
+  }
+  const InferenceSession = { create: create as typeof ort.InferenceSession.create }
+  const adapters = { a: adapterWith(head(1)), none: adapterWith(new Map(), 3) }
+  const [old, now] = [
+    await session({ adapters, ort: { ...ort, InferenceSession } }),
+    await session({ adapters }),
+  ]
+  expect(old.inputMetadata).toEqual([])
+  expect(await outputOf(old)).toEqual(await outputOf(now))
+  for (const each of [old, now]) each.setAdapter('none')
+  expect(await outputOf(old)).toEqual(await outputOf(now))
+})
+
 test('two heads are not mixed', async () => {
   const adapted = await session({ adapters: { a: adapterWith(head(1)), b: adapterWith(head(2), 2) } })
   const before = await outputOf(adapted)
   expect(() => adapted.setAdapter(['a', 'b'])).toThrow(
-    "adapters a and b both replace layer 'classifier' (modulesToSave); set one of them",
+    "adapters a and b both replace layer 'classifier' (modulesToSave); choose one of them",
   )
   for (const rows of [['a', null], ['a', 'b'] as const]) {
     await expect(adapted.run(feeds, { adapters: rows })).rejects.toThrow("adapter 'a' replaces whole layers")

@@ -49,8 +49,11 @@ function nativeBackend(TensorClass: Ort['Tensor']): Backend {
         )
       const given = executionProviders.find((one): one is FourierFTProvider => typeof one !== 'string')
       const { name: _, device = 'cpu', ...settings }: FourierFTProvider = given ?? { name: BACKEND }
+      const { useArena } = settings
       try {
         const session = await runtime.createSession(model, {
+          // The one setting that the provider cpu has is an option of the session here.
+          ...(device === 'cpu' && typeof useArena === 'boolean' && { enableCpuMemArena: useArena }),
           ...rest,
           executionProviders: [{ name: device, ...settings }],
         })

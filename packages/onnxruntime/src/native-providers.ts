@@ -29,7 +29,7 @@ export async function nativeProviders(
     return { problem: `it is for the execution providers cpu and cuda, not for ${others.join(', ')}` }
   if (externalData.length > 0)
     return { problem: 'it takes external data from files, not from the option externalData' }
-  const { name: device, ...settings } = named.find(({ name }) => name !== 'cpu') ?? { name: 'cpu' }
+  const [{ name: device, ...settings } = { name: 'cpu' }] = named
   try {
     const runtime = await platform.openNative()
     const problem = device === 'cpu' ? undefined : await runtime.cudaProblem(device as 'cuda' | 'cuda-host')

@@ -3,10 +3,19 @@ import { FourierFTError } from '@fourierft/core'
 import type { ModuleNames } from '@fourierft/onnxruntime'
 import type { PreTrainedModel, PretrainedModelOptions } from '@huggingface/transformers'
 import { checkOptions } from './check-options.js'
-import { chosenOptions, modelOf, type Origin, originOf, type PipelineLike, sessionsOf } from './library.js'
+import {
+  chosenOptions,
+  modelOf,
+  type Origin,
+  originOf,
+  ortOf,
+  type PipelineLike,
+  sessionsOf,
+} from './library.js'
 import { isMergedForGood, ModelAdapters } from './model-adapters.js'
 import { ModelFiles } from './model-files.js'
-import { PartSession } from './model-part.js'
+import { ModelHost } from './model-host.js'
+import { ModelPart, PartSession } from './model-part.js'
 
 export interface AttachOptions {
   /**
@@ -46,6 +55,27 @@ export async function attach(
       'target: expected a pipeline or a model of @huggingface/transformers',
       { option: 'target', received: target },
     )
+  checkFree(model)
+  if (sessionsOf(model).size === 0)
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      'the model has no sessions of ONNX Runtime that adapters could change',
+    )
+  const files = new ModelFiles(model, originFor(model, options))
+  const pipeline = (target as unknown) === model ? undefined : (target as PipelineLike)
+  const parts = await Promise.all(
+    Array.from(sessionsOf(model), async ([name, session]) => {
+      const ort = await ortOf(session)
+      return new ModelPart({ name, session, ort, files, options: { moduleNames, native } })
+    }),
+  )
+  // It may have been attached meanwhile.
+  checkFree(model)
+  const host = new ModelHost(parts, files, moduleNames)
+  return new ModelAdapters({ model, pipeline, parts, host })
+}
+
+function checkFree(model: PreTrainedModel): void {
   if (Object.values(model.sessions).some((session) => session instanceof PartSession))
     throw new FourierFTError(
       'INVALID_STATE',
@@ -57,14 +87,6 @@ export async function attach(
       'INVALID_STATE',
       'mergeAndUnload() has left adapters in the weights of this model; load the model once more to attach that',
     )
-  if (sessionsOf(model).size === 0)
-    throw new FourierFTError(
-      'UNSUPPORTED',
-      'the model has no sessions of ONNX Runtime that adapters could change',
-    )
-  const files = new ModelFiles(model, originFor(model, options))
-  const pipeline = (target as unknown) === model ? undefined : (target as PipelineLike)
-  return new ModelAdapters({ model, pipeline, files, options: { moduleNames, native } })
 }
 
 function originFor(model: PreTrainedModel, { model: name, modelOptions = {} }: AttachOptions): Origin {

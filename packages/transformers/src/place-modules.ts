@@ -78,7 +78,10 @@ function candidatesIn<Part>(
 }
 
 /** `model` is the encoder where there is a decoder beside it. */
-function isEncoder<Part>({ name }: PartLayers<Part>, parts: readonly PartLayers<Part>[]): boolean {
+function isEncoder(
+  { name }: { readonly name: string },
+  parts: readonly { readonly name: string }[],
+): boolean {
   if (name === 'encoder_model') return true
   return name === 'model' && parts.some((other) => other.name.startsWith('decoder_model'))
 }
@@ -86,6 +89,23 @@ function isEncoder<Part>({ name }: PartLayers<Part>, parts: readonly PartLayers<
 /** BART's `model.encoder.layers.0.fc1` is `layers.0.fc1` for the encoder, which is exported as a model of its own. */
 function insideEncoder(module: string): string {
   return module.replace(/^(?:.*?\.)?encoder\./, '')
+}
+
+const DECODER = /^(.*?\.)?decoder\./
+
+/** Layers of a session under the names that the whole model has for them: what {@link insideEncoder} takes away is put before them again. */
+export function namesOutside<Layer>(
+  part: { readonly name: string; readonly layers: ReadonlyMap<string, Layer> },
+  parts: readonly { readonly name: string; readonly layers: ReadonlyMap<string, unknown> }[],
+): [string, Layer][] {
+  const layers = [...part.layers]
+  if (!isEncoder(part, parts)) return layers
+  const decoder = parts.flatMap((other) => [...other.layers.keys()]).find((name) => DECODER.test(name)) ?? ''
+  const root = DECODER.exec(decoder)?.[1] ?? ''
+  return layers.map(([name, layer]) => [
+    /(^|\.)encoder\./.test(name) ? name : `${root}encoder.${name}`,
+    layer,
+  ])
 }
 
 /** 0 for the same name; then one root more or less, least for the session that is called by the root; last a longer prefix. */

@@ -39,7 +39,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
   /** While a merge is called and not ended. */
   #merging = false
   /** While the model is given up: what calls apply that begin meanwhile. */
-  #leaving: readonly Applied<P>[] | undefined
+  #leaving: CallState<P, M> | undefined
   /** Why no verb can be called any more. */
   #ended: string | undefined
   /** Counts the changes that a merge under way must not miss. */
@@ -351,12 +351,15 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     this.#merging = true
     try {
       return await this.#inTurn(async () => {
-        this.#checkUnchangedSince(changes)
+        // What is set meanwhile makes no difference to the base model.
+        if (keep === 'base') this.#checkLive()
+        else this.#checkUnchangedSince(changes)
         const added = keep === 'base' ? [] : (this.#merged?.added ?? this.#mergeable(undefined).map(applied))
         this.#checkUntrained([...this.#adapters.values()])
-        this.#leaving = added
+        const merged = this.#merged?.merged
+        this.#leaving = { choice: { added }, merged: keep === 'base' ? undefined : merged }
         try {
-          const result = await work({ added, merged: this.#merged?.merged })
+          const result = await work({ added, merged })
           this.#finish(ended)
           return result
         } finally {
@@ -418,7 +421,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
 
   #stateFor(rows: readonly (Applied<P> | null)[] | undefined): CallState<P, M> {
     const merged = this.#merged?.merged
-    if (this.#leaving) return { choice: { added: this.#leaving }, merged }
+    if (this.#leaving) return this.#leaving
     if (this.#merged) return { choice: { added: this.#merged.added }, merged }
     if (!this.#enabled) return { choice: { added: [] }, merged }
     return { choice: rows ? { perRow: rows } : { added: this.#active.map(applied) }, merged }

@@ -1,0 +1,147 @@
+/** Fresh adapters for models of ONNX Runtime: their modules, their heads, and the files that they become. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createConfig, decodeFloats, loadAdapter } from '@fourierft/core'
+import { findLinearLayers, readModel } from '@fourierft/onnx'
+import * as ort from 'onnxruntime-node'
+import { afterAll, afterEach, expect, test } from 'vitest'
+import { SHAPES, twoLayers } from './__fixtures__/two-layers.js'
+import type { AdaptedSession } from './adapted-session.js'
+import { createSession, type SessionOptions } from './create-session.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'fourierft-add-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+const BERT = new URL('../../onnx/src/__fixtures__/bert-torchscript.onnx', import.meta.url)
+const open: AdaptedSession[] = []
+async function session(model: URL | Uint8Array | string, options: SessionOptions = {}) {
+  const made = await createSession(model, options)
+  open.push(made)
+  return made
+}
+afterEach(async () => {
+  for (const each of open.splice(0)) await each.release().catch(() => undefined)
+})
+
+const ids = BigInt64Array.from({ length: 8 }, (_, i) => BigInt((3 * i) % 20))
+const outputOf = async (from: AdaptedSession) =>
+  (await from.run({ x: new ort.Tensor('int64', ids, [1, 8]) }))[from.outputNames[0] as string]
+    ?.data as Float32Array
+
+/** `max |a − b|` over `max |b|`. */
+function difference(a: Float32Array, b: Float32Array): number {
+  const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - (a[i] as number))), 0) / largest
+}
+
+test('a fresh adapter has the modules of its configuration, is active if it is the first, and is saved', async () => {
+  const adapted = await session(BERT)
+  const base = await outputOf(adapted)
+  await adapted.addAdapter('new', { targetModules: ['query', 'value'], nFrequency: 24, scaling: 150 })
+  expect(adapted.activeAdapters).toEqual(['new'])
+  const changed = await outputOf(adapted)
+  expect(changed).not.toEqual(base)
+  const { modules, config } = await adapted.getAdapter()
+  expect([...modules.keys()]).toEqual([
+    'model.bert.encoder.layer.0.attention.self.query',
+    'model.bert.encoder.layer.0.attention.self.value',
+    'model.bert.encoder.layer.1.attention.self.query',
+    'model.bert.encoder.layer.1.attention.self.value',
+  ])
+  expect(config.nFrequency).toBe(24)
+  await adapted.savePretrained(join(folder, 'new'))
+  const other = await session(BERT, { adapters: join(folder, 'new') })
+  expect(await outputOf(other)).toEqual(changed)
+  await expect(adapted.addAdapter('new', { nFrequency: 24 })).rejects.toMatchObject({
+    code: 'ADAPTER_EXISTS',
+  })
+  await expect(adapted.addAdapter('b', { targetModules: ['quary'] })).rejects.toMatchObject({
+    code: 'MODULE_NOT_FOUND',
+  })
+  expect(adapted.listAdapters()).toEqual(['new'])
+})
+
+test.each(['inside', 'beside'])(
+  'a head begins as the model’s own, its weights %s of the file',
+  async (where) => {
+    const bytes = new Uint8Array(readFileSync(BERT))
+    const model = readModel(bytes)
+    const layer = findLinearLayers(model).find(({ module }) => module === 'model.classifier')
+    if (!layer) throw new Error('the fixture has lost its head')
+    const path = join(folder, `${where}.onnx`)
+    if (where === 'beside') {
+      const tensor = model.graph.initializers.get(layer.weight)
+      const data = tensor?.data() as Uint8Array
+      writeFileSync(join(folder, 'weights.bin'), data)
+      tensor?.setData({ location: 'weights.bin', offset: 0, length: data.length })
+    }
+    writeFileSync(path, model.toBytes())
+    const adapted = await session(path)
+    const base = await outputOf(adapted)
+    const config = {
+      targetModules: ['query'],
+      modulesToSave: ['classifier'],
+      nFrequency: 24,
+      initWeights: true,
+    }
+    await adapted.addAdapter('new', config)
+    // Coefficients of zero: what differs is the order of the head's additions, sums of 32 products.
+    expect(difference(await outputOf(adapted), base)).toBeLessThan(2 * 33 * 2 ** -24)
+    await adapted.savePretrained(join(folder, where))
+    const { savedTensors, modules } = await loadAdapter(join(folder, where))
+    expect([...modules.keys()]).not.toContain('model.classifier')
+    const shapes = Array.from(savedTensors, ([name, { shape }]) => [name, shape])
+    const { outFeatures, inFeatures } = layer
+    expect(Object.fromEntries(shapes)).toEqual({
+      'base_model.model.model.classifier.weight': [outFeatures, inFeatures],
+      'base_model.model.model.classifier.bias': [outFeatures],
+    })
+    // As PyTorch holds it: [out, in].
+    const stored = readModel(bytes).graph.initializers.get(layer.weight)
+    const numbers = stored?.data() ?? new Uint8Array()
+    const own = decodeFloats({ dtype: 'F32', bytes: numbers })
+    const weight = savedTensors.get('base_model.model.model.classifier.weight')
+    const read = decodeFloats({ dtype: 'F32', bytes: weight?.bytes ?? new Uint8Array() })
+    expect(read).toHaveLength(own.length)
+    const isOutFirst = stored?.dims[0] === outFeatures
+    for (const [p, value] of read.entries()) {
+      const [o, i] = [Math.floor(p / inFeatures), p % inFeatures]
+      expect(value).toBe(own[isOutFirst ? p : i * outFeatures + o])
+    }
+  },
+)
+
+test('all linear layers, but for what a task has of its own', async () => {
+  const adapted = await session(BERT)
+  const config = createConfig({ targetModules: 'all-linear', taskType: 'SEQ_CLS', nFrequency: 24 })
+  await adapted.addAdapter('all', config)
+  const names = [...(await adapted.getAdapter('all')).modules.keys()]
+  expect(names).toContain('model.bert.encoder.layer.1.output.dense')
+  expect(names).not.toContain('model.classifier')
+})
+
+test('names that the user gives are names of the model', async () => {
+  const [first] = Object.keys(SHAPES) as ['block.first']
+  const moduleNames = { 'my.layer': `/${first.replace('.', '/')}/MatMul` }
+  const adapted = await session(twoLayers(), { moduleNames })
+  await adapted.addAdapter('new', { targetModules: ['my.layer'], nFrequency: 4 })
+  expect([...(await adapted.getAdapter()).modules.keys()]).toEqual(['my.layer'])
+})
+
+test('a head of quantised weights cannot be copied; nothing is changed', async () => {
+  const adapted = await session(new URL('../../onnx/src/__fixtures__/bert-q8.onnx', import.meta.url))
+  const base = await outputOf(adapted)
+  const config = { targetModules: ['query'], modulesToSave: ['value'], nFrequency: 24 }
+  await expect(adapted.addAdapter('new', config)).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
+    details: { option: 'modulesToSave' },
+  })
+  await expect(
+    adapted.addAdapter('new', { ...config, modulesToSave: ['no_such_head'] }),
+  ).rejects.toMatchObject({ code: 'MODULE_NOT_FOUND', details: { option: 'modulesToSave' } })
+  expect(adapted.listAdapters()).toEqual([])
+  expect(await outputOf(adapted)).toEqual(base)
+  // Without a head it can.
+  await adapted.addAdapter('new', { targetModules: ['query'], nFrequency: 24 })
+})

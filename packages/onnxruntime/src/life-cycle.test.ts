@@ -1,0 +1,275 @@
+/** Which sessions are open when, and which of them a run gets: while adapters come and go, and where a session cannot be made. */
+import { type Adapter, createAdapter, createConfig, type Shape } from '@fourierft/core'
+import * as ort from 'onnxruntime-node'
+import * as web from 'onnxruntime-web'
+import { afterEach, expect, test, vi } from 'vitest'
+import { SHAPES, twoLayers } from './__fixtures__/two-layers.js'
+import type { AdaptedSession } from './adapted-session.js'
+import { createSession, type SessionOptions } from './create-session.js'
+import type { Ort } from './ort.js'
+
+function adapterFor(shapes: Record<string, Shape>, seed: number, scaling = 150): Adapter {
+  const config = createConfig({ nFrequency: 24, scaling, initWeights: false })
+  return createAdapter(config, shapes, { initialSeed: seed })
+}
+
+const FIRST = { 'block.first': SHAPES['block.first'] }
+const [a, b] = [adapterFor(FIRST, 1), adapterFor(FIRST, 2)]
+/** Needs another graph where only `a` and `b` are. */
+const wide = adapterFor(SHAPES, 3)
+
+const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
+const feeds = { x: new ort.Tensor('float32', x, [2, 3, 12]) }
+const outputOf = async (from: AdaptedSession, options = {}) =>
+  (await from.run(feeds, options)).y?.data as Float32Array
+
+/** `max |a − b|` over `max |b|`. */
+function difference(a: Float32Array, b: Float32Array): number {
+  const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - (a[i] as number))), 0) / largest
+}
+
+/** Two layers of sums of at most 20 products beside 2·24 of the branch, each rounded. */
+const LIMIT = 2 * (20 + 2 * 24 + 2) * 2 ** -24
+
+/** An ONNX Runtime whose sessions are counted and can be held up. */
+class Watched {
+  open = 0
+  /** The most at once. */
+  most = 0
+  /** What happens, in order. */
+  readonly log: string[] = []
+  /** How many of the next sessions cannot be made. */
+  broken = 0
+  /** Until it is settled no run ends. */
+  held: Promise<unknown> = Promise.resolve()
+  readonly ort: Ort
+
+  constructor() {
+    const create = async (...given: Parameters<typeof ort.InferenceSession.create>) => {
+      if (this.broken > 0) {
+        this.broken--
+        await new Promise((later) => setTimeout(later, 200))
+        throw new Error('out of memory')
+      }
+      const session = await ort.InferenceSession.create(...given)
+      const name = `session ${this.log.filter((line) => line.startsWith('open')).length}`
+      this.log.push(`open ${name}`)
+      this.open++
+      this.most = Math.max(this.most, this.open)
+      const [release, run] = [session.release.bind(session), session.run.bind(session)]
+      session.release = async () => {
+        this.log.push(`close ${name}`)
+        this.open--
+        await release()
+      }
+      session.run = (async (...args: Parameters<typeof run>) => {
+        this.log.push(`run ${name}`)
+        const { held } = this
+        const result = await run(...args)
+        await held
+        return result
+      }) as typeof session.run
+      return session
+    }
+    this.ort = { ...ort, InferenceSession: { create: create as typeof ort.InferenceSession.create } }
+  }
+}
+
+const sessions: AdaptedSession[] = []
+afterEach(async () => {
+  for (const each of sessions.splice(0)) await each.release().catch(() => undefined)
+})
+
+async function session(watched: Watched, options: SessionOptions = {}): Promise<AdaptedSession> {
+  const made = await createSession(twoLayers(), { adapters: { a, b }, ort: watched.ort, ...options })
+  sessions.push(made)
+  return made
+}
+
+test('where nothing runs the old session is closed first; runs that begin meanwhile get the new one', async () => {
+  const watched = new Watched()
+  const adapted = await session(watched)
+  const before = await outputOf(adapted)
+  const loading = adapted.loadAdapter(wide, { name: 'wide' })
+  await vi.waitFor(() => expect(watched.log).toContain('close session 0'))
+  const meanwhile = outputOf(adapted)
+  await loading
+  expect(difference(await meanwhile, before)).toBeLessThan(LIMIT)
+  expect(watched.log).toEqual([
+    'open session 0',
+    'run session 0',
+    'close session 0',
+    'open session 1',
+    'run session 1',
+  ])
+  expect(watched.most).toBe(1)
+})
+
+test('while a run is under way the new session opens beside; a run within a run waits for nothing', async () => {
+  const watched = new Watched()
+  const adapted = await session(watched)
+  const before = await outputOf(adapted)
+  let end = () => {}
+  watched.held = new Promise<void>((done) => {
+    end = done
+  })
+  const outer = outputOf(adapted)
+  const loading = adapted.loadAdapter(wide, { name: 'wide' })
+  // It begins while the load waits for its session, and ends before the outer one does.
+  watched.held = Promise.resolve()
+  expect(await outputOf(adapted)).toEqual(before)
+  await loading
+  expect(watched.open).toBe(2)
+  expect(await outputOf(adapted)).toHaveLength(before.length)
+  expect(watched.log.at(-1)).toBe('run session 1')
+  expect(watched.log).not.toContain('close session 0')
+  end()
+  expect(await outer).toEqual(before)
+  await vi.waitFor(() => expect(watched.open).toBe(1))
+  expect(watched.log).toContain('close session 0')
+})
+
+test('a run that was begun with an adapter keeps it when it is deleted and the session is made anew', async () => {
+  const watched = new Watched()
+  const adapted = await session(watched)
+  const before = await outputOf(adapted)
+  const running = outputOf(adapted)
+  adapted.deleteAdapter('a')
+  await adapted.loadAdapter(wide, { name: 'wide' })
+  expect(await running).toEqual(before)
+  expect(adapted.listAdapters()).toEqual(['b', 'wide'])
+})
+
+test('neither the new session nor the old one can be made: that is the end, and everything says so', async () => {
+  const watched = new Watched()
+  const adapted = await session(watched)
+  watched.broken = 2
+  const loading = adapted.loadAdapter(wide, { name: 'wide' })
+  loading.catch(() => undefined)
+  await vi.waitFor(() => expect(watched.open).toBe(0))
+  const meanwhile = outputOf(adapted)
+  const ended = {
+    code: 'INVALID_STATE',
+    message: expect.stringMatching(/no session of the model can be made any more.*load the model again/),
+  }
+  await expect(loading).rejects.toMatchObject(ended)
+  await expect(meanwhile).rejects.toMatchObject(ended)
+  await expect(outputOf(adapted)).rejects.toMatchObject(ended)
+  await expect(adapted.loadAdapter(a, { name: 'c' })).rejects.toMatchObject(ended)
+  expect(() => adapted.setAdapter('a')).toThrow(expect.objectContaining(ended))
+  expect(watched.open).toBe(0)
+})
+
+test('released while a session is being made: none is left open', async () => {
+  for (const isRunning of [false, true]) {
+    const watched = new Watched()
+    const adapted = await session(watched)
+    const running = isRunning ? outputOf(adapted) : undefined
+    const loading = adapted.loadAdapter(wide, { name: 'wide' })
+    await new Promise((turn) => setTimeout(turn))
+    const released = adapted.release()
+    await expect(loading).rejects.toMatchObject({ code: 'INVALID_STATE' })
+    await released
+    await running
+    await vi.waitFor(() => expect(watched.open).toBe(0))
+  }
+})
+
+test('a merge while a run is under way does not wait for it; the merged session closes after its last run', async () => {
+  const watched = new Watched()
+  const adapted = await session(watched)
+  let end = () => {}
+  watched.held = new Promise<void>((done) => {
+    end = done
+  })
+  const running = outputOf(adapted)
+  await adapted.mergeAdapter()
+  const merged = outputOf(adapted)
+  adapted.unmergeAdapter()
+  expect(watched.open).toBe(2)
+  end()
+  expect(difference(await merged, await running)).toBeLessThan(LIMIT)
+  await vi.waitFor(() => expect(watched.open).toBe(1))
+})
+
+test('a name that is given twice counts once', async () => {
+  const adapted = await session(new Watched())
+  const once = await outputOf(adapted)
+  adapted.setAdapter(['a', 'a'])
+  expect(await outputOf(adapted)).toEqual(once)
+  await adapted.mergeAdapter(['a', 'a'])
+  expect(adapted.mergedAdapters).toEqual(['a'])
+  expect(difference(await outputOf(adapted), once)).toBeLessThan(LIMIT)
+})
+
+test.each([true, false])(
+  'strengths, native %s: beside the weights, in them, and for each row',
+  async (native) => {
+    const adapters = { a, half: adapterFor(FIRST, 1, 75), b }
+    const adapted = await createSession(twoLayers(), { native, adapters })
+    sessions.push(adapted)
+    const outputs = new Map<string, Float32Array>()
+    for (const name of ['a', 'half', 'b']) {
+      adapted.setAdapter(name)
+      outputs.set(name, await outputOf(adapted))
+    }
+    adapted.setAdapter('a')
+    adapted.setScale('a', 0.5)
+    // A power of two is exact.
+    expect(await outputOf(adapted)).toEqual(outputs.get('half'))
+    await adapted.mergeAdapter()
+    const merged = await outputOf(adapted)
+    expect(difference(merged, outputs.get('half') as Float32Array)).toBeLessThan(LIMIT)
+    adapted.setScale('a', 1)
+    expect(await outputOf(adapted)).toEqual(merged)
+    adapted.unmergeAdapter()
+    expect(await outputOf(adapted)).toEqual(outputs.get('a'))
+    const rows = await outputOf(adapted, { adapters: [{ name: 'a', scale: 0.5 }, 'b'] })
+    const size = rows.length / 2
+    const expected = [
+      ...(outputs.get('half') as Float32Array).slice(0, size),
+      ...(outputs.get('b') as Float32Array).slice(size),
+    ]
+    expect(difference(rows, Float32Array.from(expected))).toBeLessThan(LIMIT)
+    adapted.setScale('a', 0)
+    const none = await outputOf(adapted)
+    adapted.disableAdapters()
+    expect(difference(none, await outputOf(adapted))).toBeLessThan(LIMIT)
+  },
+)
+
+test('on the web sessions are made, run and freed one after the other, of all models together', async () => {
+  web.env.wasm.numThreads = 1
+  let [busy, most] = [0, 0]
+  const alone = async <T>(work: () => Promise<T>): Promise<T> => {
+    most = Math.max(most, ++busy)
+    try {
+      return await work()
+    } finally {
+      busy--
+    }
+  }
+  const create = (...given: Parameters<typeof web.InferenceSession.create>) =>
+    alone(async () => {
+      const session = await web.InferenceSession.create(...given)
+      const [release, run] = [session.release.bind(session), session.run.bind(session)]
+      session.release = () => alone(release)
+      session.run = ((...args: Parameters<typeof run>) => alone(() => run(...args))) as typeof session.run
+      return session
+    })
+  const InferenceSession = { create: create as typeof web.InferenceSession.create }
+  const open = () => createSession(twoLayers(), { ort: { ...web, InferenceSession }, adapters: { a } })
+  const [one, other] = await Promise.all([open(), open()])
+  sessions.push(one, other)
+  const inputs = { x: new web.Tensor('float32', x, [2, 3, 12]) }
+  await Promise.all([
+    one.run(inputs),
+    other.run(inputs),
+    one.loadAdapter(wide, { name: 'wide' }),
+    other.mergeAdapter(),
+    one.run(inputs),
+    other.run(inputs),
+  ])
+  expect(most).toBe(1)
+})

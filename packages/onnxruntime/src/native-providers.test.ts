@@ -1,0 +1,52 @@
+/** The first of the user's execution providers is the one, with its settings. */
+import * as ort from 'onnxruntime-node'
+import { afterEach, expect, test, vi } from 'vitest'
+import { platform } from '#platform'
+import { twoLayers } from './__fixtures__/two-layers.js'
+import { createSession } from './create-session.js'
+import { registerFourierFTBackend } from './native-backend.js'
+import { nativeProviders } from './native-providers.js'
+
+afterEach(() => vi.restoreAllMocks())
+
+const runtime = {
+  version: '1',
+  untested: undefined,
+  cudaProblem: async () => undefined,
+  createSession: vi.fn(),
+}
+
+test.each([
+  [[], { name: 'fourierft', device: 'cpu' }],
+  [['cpu', 'cuda'], { name: 'fourierft', device: 'cpu' }],
+  [['cuda', 'cpu'], { name: 'fourierft', device: 'cuda' }],
+  [[{ name: 'cpu', useArena: false }], { name: 'fourierft', device: 'cpu', useArena: false }],
+  [[{ name: 'cpu', useArena: false }, 'cuda'], { name: 'fourierft', device: 'cpu', useArena: false }],
+  [[{ name: 'cuda', deviceId: 1 }, 'cpu'], { name: 'fourierft', device: 'cuda', deviceId: 1 }],
+])('%j', async (executionProviders, provider) => {
+  vi.spyOn(platform, 'openNative').mockResolvedValue(runtime)
+  expect(await nativeProviders('auto', ort, { executionProviders })).toEqual({ providers: [provider] })
+})
+
+test('useArena reaches the session, as the option that it is there', async () => {
+  const native = await platform.openNative()
+  const create = vi.spyOn(native, 'createSession')
+  vi.spyOn(platform, 'openNative').mockResolvedValue(native)
+  const registered: Parameters<typeof ort.registerBackend>[] = []
+  registerFourierFTBackend({ ...ort, registerBackend: (...given) => void registered.push(given) })
+  const [[, backend]] = registered as [Parameters<typeof ort.registerBackend>]
+  for (const useArena of [true, false]) {
+    const executionProviders = [{ name: 'fourierft', useArena } as unknown as 'cpu']
+    const handler = await backend.createInferenceSessionHandler(twoLayers(), { executionProviders })
+    expect(create.mock.lastCall?.[1]).toMatchObject({ enableCpuMemArena: useArena })
+    await handler.dispose()
+  }
+})
+
+test('a session with such providers runs', async () => {
+  const executionProviders = [{ name: 'cpu', useArena: false }, 'cpu'] as const
+  const session = await createSession(twoLayers(), { native: true, executionProviders })
+  const x = new ort.Tensor('float32', new Float32Array(12), [1, 1, 12])
+  expect((await session.run({ x })).y?.data).toHaveLength(8)
+  await session.release()
+})

@@ -1,0 +1,93 @@
+/** A fresh adapter for the layers of a model that have names, ready to be trained. */
+import {
+  Adapter,
+  type CreateAdapterOptions,
+  createAdapter,
+  createConfig,
+  encodeFloats,
+  type FourierFTConfig,
+  FourierFTError,
+  type FourierFTOptions,
+  matchModules,
+  nearestNames,
+  type Shape,
+  savedTensor,
+  type Tensor,
+} from '@fourierft/core'
+import type { WholeWeights } from '@fourierft/onnx'
+
+/** A linear layer by its module's name. */
+export interface NamedLayer {
+  /** `[out, in]` */
+  readonly shape: Shape
+  /** Whether it is several modules side by side that have names of their own. */
+  readonly isPacked: boolean
+  /** @throws {FourierFTError} `UNSUPPORTED` for weights that are no floats */
+  read(): Promise<WholeWeights>
+}
+
+/**
+ * Coefficients start as the configuration says; layers that the configuration saves whole (`modulesToSave`) start as the model's own.
+ *
+ * @throws {FourierFTError} `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` for whole layers
+ *   that cannot be read
+ */
+export async function newAdapter(
+  layers: ReadonlyMap<string, NamedLayer>,
+  given: FourierFTConfig | FourierFTOptions,
+  options: CreateAdapterOptions = {},
+): Promise<Adapter> {
+  const config = isComplete(given) ? given : createConfig(given)
+  const whole = wholeModules(config, [...layers.keys()])
+  const linear = [...layers].filter(([, { isPacked }]) => !isPacked).map(([name]) => name)
+  const outputLayer = outputLayerOf(config, linear)
+  const matched = matchModules(config, layers.keys(), { linear, outputLayer }).filter(
+    (name) => !whole.includes(name),
+  )
+  const layerOf = (name: string) => layers.get(name) as NamedLayer
+  const shapes = Object.fromEntries(matched.map((name) => [name, layerOf(name).shape]))
+  const { config: complete, modules } = createAdapter(config, shapes, options)
+  const savedTensors = new Map<string, Tensor>()
+  for (const name of whole) {
+    const { shape, read } = layerOf(name)
+    const { weight, bias } = await read()
+    savedTensors.set(savedTensor(name, 'weight'), tensorOf(weight, shape))
+    if (bias) savedTensors.set(savedTensor(name, 'bias'), tensorOf(bias, [shape[0]]))
+  }
+  return new Adapter({ config: complete, modules, savedTensors })
+}
+
+function isComplete(config: FourierFTConfig | FourierFTOptions): config is FourierFTConfig {
+  return 'extra' in config && config.extra !== undefined
+}
+
+/** What `all-linear` leaves out, as in PEFT: a module of the model itself, or of the one that was wrapped around it to be exported. */
+function outputLayerOf({ taskType }: FourierFTConfig, names: readonly string[]): string | null {
+  const heads = taskType === 'SEQ_CLS' ? ['score', 'classifier'] : ['lm_head']
+  return names.find((name) => heads.includes(name.replace(/^[^.]+\./, ''))) ?? null
+}
+
+/** As in PEFT: ends of the names of modules, or of modules that they are in. One name that is found is enough: PEFT writes all usual ones. */
+function wholeModules({ modulesToSave }: FourierFTConfig, names: readonly string[]): string[] {
+  const wanted = modulesToSave ?? []
+  const found = names.filter((name) =>
+    wanted.some((ending) => paths(name).some((path) => path.endsWith(ending))),
+  )
+  if (wanted.length === 0 || found.length > 0) return found
+  const nearest = nearestNames([...wanted], names)
+  throw new FourierFTError(
+    'MODULE_NOT_FOUND',
+    `modulesToSave: the model has no linear layer ${wanted.join(', ')}; the nearest: ${nearest.join(', ') || 'none'}`,
+    { option: 'modulesToSave', expected: nearest, received: wanted },
+  )
+}
+
+/** `a`, `a.b`, `a.b.c` of `a.b.c`. */
+function paths(name: string): string[] {
+  const parts = name.split('.')
+  return parts.map((_, i) => parts.slice(0, i + 1).join('.'))
+}
+
+function tensorOf(values: Float32Array, shape: readonly number[]): Tensor {
+  return { dtype: 'F32', shape: [...shape], bytes: encodeFloats(values, 'F32') }
+}
