@@ -2,10 +2,11 @@
 
 import { nodeFiles } from '#node-files'
 import type { Adapter, Shapes } from '../adapter/adapter.js'
+import { piecewise } from '../adapter/steps.js'
 import type { AdapterBytes } from '../backend.js'
 import { FourierFTError } from '../errors.js'
 import { type AdapterFiles, CONFIG_FILE, checkSize, DEFAULT_MAX_BYTES, MODEL_FILE } from './adapter-files.js'
-import { readAdapter } from './read-adapter.js'
+import { readAdapterSteps } from './read-adapter.js'
 import type { DownloadProgress } from './read-stream.js'
 import { readBrowserFiles } from './sources/browser-files.js'
 import { readHub } from './sources/hub.js'
@@ -22,7 +23,7 @@ export interface LoadAdapterOptions {
   readonly shapes?: Shapes
   /** Largest size of a file in bytes. Default `2³¹ − 1`. */
   readonly maxBytes?: number
-  /** Ends a download; the promise is rejected with its reason. */
+  /** Ends a download, and the reading of a large adapter; the promise is rejected with its reason. */
   readonly signal?: AbortSignal
   /** Is told how far a download is, piece by piece. */
   readonly onProgress?: (progress: DownloadProgress) => void
@@ -52,7 +53,7 @@ export async function loadAdapter(source: AdapterSource, options: LoadAdapterOpt
   const { shapes, maxBytes = DEFAULT_MAX_BYTES, signal } = options
   signal?.throwIfAborted()
   const { names, ...bytes } = await readFiles(source, options, maxBytes)
-  const adapter = readAdapter(bytes, names)
+  const adapter = await piecewise(readAdapterSteps(bytes, names), signal)
   return shapes ? adapter.withShapes(shapes) : adapter
 }
 
