@@ -73,7 +73,7 @@ export type FourierFTOptions = Partial<Omit<FourierFTConfig, 'nFrequencyPattern'
 }
 
 /** The longest real ones list some thousand module names: a few hundred kilobytes. */
-const LIMITS: JsonLimits = { maxLength: 4 * 1024 * 1024, maxValues: 100_000 }
+const LIMITS: JsonLimits = { maxLength: 4 * 1024 * 1024, maxValues: 20_000 }
 /** No seed that PyTorch takes has more characters, a sign included. */
 const MAX_SEED_LENGTH = 20
 

@@ -31,7 +31,7 @@ const LAYERS_KEY = 'fourierft.layers'
 const ENTRIES_KEY = 'fourierft.entries'
 
 /** As many as a file has tensors, and of these few values. */
-const MAX_MEMBERS = 65_536
+const MAX_MEMBERS = 32_768
 const MAX_MEMBER_VALUES = 100
 
 const Size = v.pipe(v.number(), v.safeInteger(), v.minValue(1))
