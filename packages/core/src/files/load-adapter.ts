@@ -34,7 +34,7 @@ export interface LoadAdapterOptions {
   readonly revision?: string
   /** Hub: folder of the repository that holds the two files. */
   readonly subfolder?: string
-  /** Hub: access token, for private repositories; it is sent to the hub's own host alone. None is taken from the environment. */
+  /** Hub or URL: access token, for what is private; it is sent to that host alone. None is taken from the environment. */
   readonly token?: string
   /** Hub: where it is, a mirror for example. Default: the environment's `HF_ENDPOINT`, or `https://huggingface.co`. */
   readonly hubUrl?: string
@@ -65,14 +65,14 @@ async function readFiles(
   options: LoadAdapterOptions,
   maxBytes: number,
 ): Promise<AdapterFiles> {
-  const { signal, onProgress } = options
+  const { signal, onProgress, token } = options
   const isBoundGiven = options.maxBytes !== undefined
   const limits = { maxBytes, isBoundGiven, signal, onProgress }
   if (source instanceof URL) {
-    return source.protocol === 'file:' ? readPath(source, maxBytes) : readUrl(source, limits)
+    return source.protocol === 'file:' ? readPath(source, maxBytes) : readUrl(source, { ...limits, token })
   }
   if (typeof source === 'string') {
-    if (/^https?:\/\//i.test(source)) return readUrl(parseUrl(source), limits)
+    if (/^https?:\/\//i.test(source)) return readUrl(parseUrl(source), { ...limits, token })
     if (/^(\.{0,2}[/\\]|~|[a-z]:[/\\]|\.{1,2}$)/i.test(source)) return readPath(source, maxBytes)
     if (await nodeFiles?.isDirectory(source)) return readPath(source, maxBytes)
     if (!/^[\w.-]+\/[\w.-]+$/.test(source) || source.endsWith('/..')) throw notASource(source)
