@@ -12,7 +12,9 @@ describe('messages', () => {
   it('cut long names and keep what follows them', () => {
     const message = messageOf(`tensor ${'n'.repeat(20_000)}: expected F32`)
     expect(message.length).toBeLessThan(500)
-    expect(message).toMatch(/^tensor nnn.*\(20000 characters\).*nnn: expected F32$|^tensor nnn.*expected F32$/)
+    expect(message).toMatch(
+      /^tensor nnn.*\(20000 characters\).*nnn: expected F32$|^tensor nnn.*expected F32$/,
+    )
   })
 
   it('end, whatever is in them', () => {
@@ -24,6 +26,8 @@ describe('messages', () => {
   })
 
   it('hold no characters that a terminal obeys', () => {
-    expect(messageOf('a\u001b[31mb\u202ec\rd\u009b\u2028')).toBe('a\\u001b[31mb\\u202ec\\u000dd\\u009b\\u2028')
+    expect(messageOf('a\u001b[31mb\u202ec\rd\u009b\u2028')).toBe(
+      'a\\u001b[31mb\\u202ec\\u000dd\\u009b\\u2028',
+    )
   })
 })

@@ -39,7 +39,8 @@ export function settings(): Settings {
 export function useHubOfEnvironment(): void {
   const { remoteHost } = settings()
   const endpoint = runtime.hubEndpoint()
-  if (endpoint !== undefined && remoteHost === DEFAULT_HOST) env.remoteHost = `${endpoint.replace(/\/$/, '')}/`
+  if (endpoint !== undefined && remoteHost === DEFAULT_HOST)
+    env.remoteHost = `${endpoint.replace(/\/$/, '')}/`
 }
 
 /** Whether transformers.js' `cacheDir` is a folder that somebody chose. */

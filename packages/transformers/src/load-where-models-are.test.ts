@@ -34,7 +34,8 @@ beforeEach(async () => {
   server = createServer(({ url: path = '', headers }, response) => {
     asked.push(path)
     tokens.push(headers.authorization)
-    if (!path.startsWith('/files/user/adapter/') && !path.startsWith('/user/adapter/')) response.writeHead(404).end()
+    if (!path.startsWith('/files/user/adapter/') && !path.startsWith('/user/adapter/'))
+      response.writeHead(404).end()
     else if (path.endsWith('adapter_config.json')) response.end(bytes.config)
     else if (path.endsWith('adapter_model.safetensors')) response.end(bytes.model)
     else response.writeHead(404).end()
@@ -60,7 +61,9 @@ test('a mirror is asked by its host and path, and what it sends is kept in the c
   env.remoteHost = `${url}/`
   env.remotePathTemplate = 'files/{model}/at/{revision}/'
   const token = 'secret'
-  expect((await loadWhereModelsAre('user/adapter', { revision: 'refs/pr/1', token })).toBytes()).toEqual(bytes)
+  expect((await loadWhereModelsAre('user/adapter', { revision: 'refs/pr/1', token })).toBytes()).toEqual(
+    bytes,
+  )
   expect(asked).toEqual([
     '/files/user/adapter/at/refs%2Fpr%2F1/adapter_config.json',
     '/files/user/adapter/at/refs%2Fpr%2F1/adapter_model.safetensors',

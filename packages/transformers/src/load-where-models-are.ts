@@ -34,11 +34,14 @@ export async function loadWhereModelsAre(
   ]
   // A page has no folders: what it calls a local path is a URL of its own server.
   for (const place of places) {
-    if (env.useFS && (await runtime.isFile(joined(place, CONFIG_FILE)))) return loadAdapter(absolute(place), others)
+    if (env.useFS && (await runtime.isFile(joined(place, CONFIG_FILE))))
+      return loadAdapter(absolute(place), others)
   }
   const [onServer] = places
   if (!env.useFS && env.allowLocalModels && onServer !== undefined && globalThis.location) {
-    const adapter = await loadAdapter(new URL(onServer, globalThis.location.href), others).catch(unlessMissing)
+    const adapter = await loadAdapter(new URL(onServer, globalThis.location.href), others).catch(
+      unlessMissing,
+    )
     if (adapter) return adapter
   }
   const cacheDir = env.useFSCache && isChosenFolder(env.cacheDir) ? { cacheDir: env.cacheDir } : {}
@@ -48,7 +51,8 @@ export async function loadWhereModelsAre(
     })
   }
   const isOffline = options.offline === true
-  if (isOffline || options.hubUrl !== undefined || !isMirror(env)) return loadAdapter(source, { ...cacheDir, ...options })
+  if (isOffline || options.hubUrl !== undefined || !isMirror(env))
+    return loadAdapter(source, { ...cacheDir, ...options })
   const adapter = await loadAdapter(mirrored(source, revision, subfolder, env), others)
   // As transformers.js keeps models; without a place for it the adapter is loaded all the same.
   if (env.useFS && env.useFSCache && env.cacheDir)

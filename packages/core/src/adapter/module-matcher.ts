@@ -62,7 +62,8 @@ export function findModules(
   const targets = resolveTargets(config, names, facts, budget)
   if (targets === DUMMY_TARGET_MODULES) return []
   const excluded = exclusion(config, budget)
-  const targeted = typeof targets === 'string' ? patternTest(targets, budget) : nameTest(targets, config, budget)
+  const targeted =
+    typeof targets === 'string' ? patternTest(targets, budget) : nameTest(targets, config, budget)
   return names.filter((name) => !excluded(name) && targeted(name))
 }
 

@@ -39,7 +39,10 @@ const RANGES_OF_CATEGORY: ReadonlyMap<string, number> = new Map([
 ])
 
 /** How many ranges {@link resolveSet} gives, about and at most; without making them, for there may be thousands of sets. */
-export function estimatedRanges({ ranges, categories, ignoreCase, ascii }: CharacterSet, limit: number): number {
+export function estimatedRanges(
+  { ranges, categories, ignoreCase, ascii }: CharacterSet,
+  limit: number,
+): number {
   const narrow = ascii || limit === MAX_ASCII
   const ofCategory = (category: Category) =>
     narrow ? 10 : (RANGES_OF_CATEGORY.get(category.toLowerCase()) ?? 0)

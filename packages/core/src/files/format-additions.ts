@@ -163,7 +163,10 @@ function* parseMembers<S extends v.GenericSchema>(
       expected,
       received,
     })
-  const text = v.safeParse(v.pipe(v.string(), v.trim(), v.startsWith('{', 'expected a JSON object')), metadata[key])
+  const text = v.safeParse(
+    v.pipe(v.string(), v.trim(), v.startsWith('{', 'expected a JSON object')),
+    metadata[key],
+  )
   if (!text.success) throw refuse('', text.issues[0])
   const where = `${file}: ${key}`
   for (const [name, literal] of jsonMembers(text.output, where, { maxValues: MAX_MEMBERS })) {

@@ -27,7 +27,10 @@ export const nodeFiles: NodeFiles | undefined = {
   openHubCache,
   hubEnvironment() {
     const { HF_ENDPOINT, HF_HUB_OFFLINE } = process.env
-    return { ...(HF_ENDPOINT && { endpoint: HF_ENDPOINT }), offline: /^(1|on|yes|true)$/i.test(HF_HUB_OFFLINE ?? '') }
+    return {
+      ...(HF_ENDPOINT && { endpoint: HF_ENDPOINT }),
+      offline: /^(1|on|yes|true)$/i.test(HF_HUB_OFFLINE ?? ''),
+    }
   },
   resolvePath: (path) =>
     typeof path === 'string' ? resolve(path.replace(/^~(?=$|[/\\])/, homedir())) : fileURLToPath(path),

@@ -47,7 +47,8 @@ export async function readStream(
       onBytes?.()
       length += value.length
       checkSize(length, maxBytes, file)
-      if (expected !== undefined && length > expected) throw ioError(file, `expected ${expected} bytes; more came`)
+      if (expected !== undefined && length > expected)
+        throw ioError(file, `expected ${expected} bytes; more came`)
       chunks.push(value)
       onProgress?.({ file: baseName(file), loaded: length, total: expected })
     }

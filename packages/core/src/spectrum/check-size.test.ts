@@ -14,7 +14,10 @@ const layerOf = (shape: readonly [number, number]): Layer =>
     coefficients: Float32Array.of(1),
     scaling: 1,
   })
-const refusal = expect.objectContaining({ code: 'UNSUPPORTED', details: expect.objectContaining({ module: 'a.q' }) })
+const refusal = expect.objectContaining({
+  code: 'UNSUPPORTED',
+  details: expect.objectContaining({ module: 'a.q' }),
+})
 
 // The prime below 2²⁴ takes a minute and 3 GB to plan for.
 it.each([

@@ -33,7 +33,8 @@ function safetensors(header: string, dataLength: number): Buffer {
 /** Members until they have `size` characters. */
 function members(size: number, member: (i: number) => string): string {
   const list: string[] = []
-  for (let length = 0; length < size; length += 1 + (list.at(-1) as string).length) list.push(member(list.length))
+  for (let length = 0; length < size; length += 1 + (list.at(-1) as string).length)
+    list.push(member(list.length))
   return list.join()
 }
 
@@ -52,7 +53,10 @@ const MOST = 32_768
 const cases: Record<string, (size: number) => Files> = {
   'a real adapter': (size) => ({
     config,
-    model: safetensors(`{"${TENSOR}":${place('F32', 2, 0, 8)},"b.weight":${place('F32', size / 4, 8, 8 + size)}}`, 8 + size),
+    model: safetensors(
+      `{"${TENSOR}":${place('F32', 2, 0, 8)},"b.weight":${place('F32', size / 4, 8, 8 + size)}}`,
+      8 + size,
+    ),
   }),
   'many modules': (size) => {
     const count = Math.floor((MOST * size) / SIZE)
@@ -83,7 +87,10 @@ const cases: Record<string, (size: number) => Files> = {
   'metadata with as many layers as are read': (size) => {
     const count = Math.floor((MOST * size) / SIZE) - 1
     const layer = `{"shape":[1,1],"entries":"${'e'.repeat(Math.floor(SIZE / MOST) - 60)}"}`
-    return { config, model: additions(`{${Array.from({ length: count }, (_, i) => `"${id(i)}":${layer}`).join()}}`) }
+    return {
+      config,
+      model: additions(`{${Array.from({ length: count }, (_, i) => `"${id(i)}":${layer}`).join()}}`),
+    }
   },
   'metadata of many keys': (size) => ({
     config,
@@ -98,7 +105,10 @@ const cases: Record<string, (size: number) => Files> = {
   'a long name': (size) => ({ config, model: one(`${'m.'.repeat(size / 2)}.fourierft_spectrum`) }),
   'a long name in an error': (size) => ({ config, model: one('m'.repeat(size)) }),
   'a header of brackets': (size) => ({ config, model: safetensors(`{"a":${'['.repeat(size)}`, 0) }),
-  'a header of escapes': (size) => ({ config, model: one(`${'\\u0061'.repeat(size / 6)}.fourierft_spectrum`) }),
+  'a header of escapes': (size) => ({
+    config,
+    model: one(`${'\\u0061'.repeat(size / 6)}.fourierft_spectrum`),
+  }),
   'a configuration of a few long values': (size) => ({
     config: JSON.stringify({ ...CONFIG, x: 'x'.repeat((size * 4) / 10 - 1000) }),
     model: one(),
@@ -110,7 +120,10 @@ const cases: Record<string, (size: number) => Files> = {
   'a long list of target modules': (size) => ({
     config: JSON.stringify({
       ...CONFIG,
-      target_modules: Array.from({ length: 18_000 }, (_, i) => id(i) + 'q'.repeat((size * 4) / 10 / 18_000 - 15)),
+      target_modules: Array.from(
+        { length: 18_000 },
+        (_, i) => id(i) + 'q'.repeat((size * 4) / 10 / 18_000 - 15),
+      ),
     }),
     model: one(),
   }),
@@ -179,7 +192,14 @@ it.each(Object.entries(cases))(
     const large = write('large', make(SIZE))
     const whole = await load(large.folder)
     if (process.env.FOURIERFT_COST)
-      console.log(name, whole.outcome, ((whole.peak - baseline.peak) / large.size).toFixed(1), large.size >> 20, quarter.time | 0, whole.time | 0)
+      console.log(
+        name,
+        whole.outcome,
+        ((whole.peak - baseline.peak) / large.size).toFixed(1),
+        large.size >> 20,
+        quarter.time | 0,
+        whole.time | 0,
+      )
     expect(whole.outcome).toMatch(/^(loaded|[A-Z_]+)$/)
     expect(whole.peak - baseline.peak).toBeLessThan(MAX_FACTOR * Math.max(large.size, SIZE))
     // Four times the file: four times the work, sixteen times where it is quadratic. What is refused early costs next to nothing.

@@ -1,8 +1,8 @@
 /** What a download may cost and tell, whatever the server does. All servers are real ones on this machine. */
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http'
-import { createServer as createSocketServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
+import { createServer as createSocketServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
@@ -112,7 +112,9 @@ describe('messages', () => {
     const source = `${url.replace('//', '//user:pa55word@')}/x?X-Amz-Signature=51gnature#fra9`
     const error = await errorOf(loadAdapter(source))
     expect(error.message).toContain(`${url}/x/adapter_config.json`)
-    expect(JSON.stringify([error.message, error.stack, error.details])).not.toMatch(/pa55word|51gnature|fra9|hf_x/)
+    expect(JSON.stringify([error.message, error.stack, error.details])).not.toMatch(
+      /pa55word|51gnature|fra9|hf_x/,
+    )
   })
 
   it('hold none of them where a file is not what it should be, or the URL is none', async () => {
@@ -177,7 +179,8 @@ describe('a hub', () => {
     await hub.close()
     rmSync(directory, { recursive: true })
   })
-  const load = (hubUrl: string, more = {}) => loadAdapter('user/adapter', { hubUrl, cacheDir: directory, ...more })
+  const load = (hubUrl: string, more = {}) =>
+    loadAdapter('user/adapter', { hubUrl, cacheDir: directory, ...more })
 
   it('gets the token, and nobody else', async () => {
     hub.token = 'hf_secret'
@@ -226,7 +229,8 @@ describe('a hub', () => {
 
   it('that sends more than it promised', async () => {
     const url = await serve((incoming, response) => {
-      if (!incoming.url?.includes('/resolve/')) response.writeHead(307, { Location: `${hub.url}${incoming.url}` }).end()
+      if (!incoming.url?.includes('/resolve/'))
+        response.writeHead(307, { Location: `${hub.url}${incoming.url}` }).end()
       else response.end(Buffer.alloc(1e6))
     })
     expect((await errorOf(load(url))).message).toMatch(/expected \d+ bytes; (more came|received 1000000)/)

@@ -183,7 +183,9 @@ class Repository {
   }
 
   parse<S extends v.GenericSchema>(schema: S, answer: Uint8Array, what: string): v.InferOutput<S> {
-    const result = v.safeParse(schema, parseJson(answer, `${this.label}: the hub's answer`), { abortEarly: true })
+    const result = v.safeParse(schema, parseJson(answer, `${this.label}: the hub's answer`), {
+      abortEarly: true,
+    })
     if (result.success) return result.output
     throw ioError(this.label, `expected ${what} from the hub; it answered something else`)
   }
@@ -216,7 +218,8 @@ class Repository {
   }
 
   #refused(status: number, file: string): FourierFTError {
-    if (status === 404) return notFound(file, 'no such repository or revision, or it is private and needs a token')
+    if (status === 404)
+      return notFound(file, 'no such repository or revision, or it is private and needs a token')
     const isForbidden = status === 401 || status === 403
     const problem = isForbidden
       ? `it does not exist, or needs a token that may read it (the hub answered ${status})`

@@ -1,5 +1,12 @@
 /** An adapter below a base URL, as a static file server gives it. */
-import { type AdapterFiles, CONFIG_FILE, ioError, MAX_CONFIG_BYTES, MODEL_FILE, notFound } from '../adapter-files.js'
+import {
+  type AdapterFiles,
+  CONFIG_FILE,
+  ioError,
+  MAX_CONFIG_BYTES,
+  MODEL_FILE,
+  notFound,
+} from '../adapter-files.js'
 import type { DownloadProgress } from '../read-stream.js'
 import { request, shownUrl } from './request.js'
 
