@@ -11,7 +11,7 @@ export interface JsonLimits {
   readonly maxLength?: number
   /** Nested arrays and objects. Default 64. */
   readonly maxDepth?: number
-  /** Arrays, objects and members in all, so that a small text cannot become gigabytes of objects. Default 1 million. */
+  /** Arrays, objects and members in all, so that a small text cannot become gigabytes of objects. Default 200,000. */
   readonly maxValues?: number
 }
 
@@ -91,7 +91,7 @@ export function* jsonMembers(
 
 const MAX_LENGTH = 100_000_000
 const MAX_DEPTH = 64
-const MAX_VALUES = 1_000_000
+const MAX_VALUES = 200_000
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c

@@ -108,6 +108,7 @@ export function* nFrequencySteps(
       yield
     }
     open = others
+    budget.release()
   }
   for (const module of open) result.set(module, nFrequencyPattern.get(module) ?? nFrequency)
   return result

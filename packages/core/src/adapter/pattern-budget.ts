@@ -11,12 +11,38 @@ import { FourierFTError } from '../errors.js'
 const MAX_WORK = 1e9
 /** Of one match, which nothing can interrupt. */
 const MAX_WORK_AT_ONCE = 6e7
+/** Instructions of the compiled patterns that are held at once: some ten megabytes. */
+const MAX_HELD = 100_000
+/** What each compiled pattern holds besides, in instructions. */
+const HELD_BY_PATTERN = 10
 /** Compiling costs this much for each instruction, and that much for each range of characters. */
 const WORK_OF_INSTRUCTION = 1000
 const WORK_OF_RANGE = 50
 
 export class PatternBudget {
   private left = MAX_WORK
+  private held = 0
+
+  /**
+   * Counts the work of compiling a pattern, and the memory for it until {@link release}.
+   *
+   * @throws FourierFTError INVALID_PATTERN, as `spend`; or the patterns are too many or too large to be held at once
+   */
+  compile({ instructions, ranges }: PatternSize, option: string): void {
+    this.spend(WORK_OF_INSTRUCTION * instructions + WORK_OF_RANGE * ranges, option)
+    this.held += HELD_BY_PATTERN + instructions
+    if (this.held <= MAX_HELD) return
+    throw new FourierFTError(
+      'INVALID_PATTERN',
+      `${option}: the regular expressions of the configuration have more than ${MAX_HELD} instructions. Use fewer or shorter patterns.`,
+      { option, expected: `at most ${MAX_HELD} instructions`, received: this.held },
+    )
+  }
+
+  /** The patterns that were compiled so far are no longer held. */
+  release(): void {
+    this.held = 0
+  }
 
   /**
    * Counts work that is about to be done.
@@ -37,11 +63,6 @@ export class PatternBudget {
       { option, expected: `at most ${MAX_WORK} steps`, received: work },
     )
   }
-}
-
-/** What it costs to compile a pattern. */
-export function compilingWork({ instructions, ranges }: PatternSize): number {
-  return WORK_OF_INSTRUCTION * instructions + WORK_OF_RANGE * ranges
 }
 
 /** What a compiled pattern consists of, with counted repetitions written out. */

@@ -18,7 +18,7 @@ import {
   PatternProblem,
   parsePythonPattern,
 } from './parse-python-pattern.js'
-import { compilingWork, PatternBudget, type PatternSize } from './pattern-budget.js'
+import { PatternBudget, type PatternSize } from './pattern-budget.js'
 import {
   type CodeRange,
   estimatedRanges,
@@ -70,6 +70,7 @@ export function compilePythonPattern(
     return new CompiledPattern(tree, {
       refuse: (problem) => invalid(pattern, option, problem),
       spend: (work) => (budget ?? new PatternBudget()).spend(work, option),
+      compile: (size) => (budget ?? new PatternBudget()).compile(size, option),
     })
   } catch (error) {
     if (error instanceof PatternProblem) throw invalid(pattern, option, error.message, error.position)
@@ -94,6 +95,8 @@ interface Context {
   readonly refuse: (problem: string) => FourierFTError
   /** Counts work that is about to be done. */
   readonly spend: (work: number) => void
+  /** Counts a program that is about to be compiled. */
+  readonly compile: (size: PatternSize) => void
 }
 
 /** A tree, written out for RE2 in one of the two ways. */
@@ -300,8 +303,8 @@ function checkedSize(tree: PatternNode, limit: number, { refuse }: Context): Pat
   return { ranges, instructions: sizeOf(tree, () => 1) }
 }
 
-function compileRe2(pattern: string, flags: number, size: PatternSize, { refuse, spend }: Context): RE2JS {
-  spend(compilingWork(size))
+function compileRe2(pattern: string, flags: number, size: PatternSize, { refuse, compile }: Context): RE2JS {
+  compile(size)
   try {
     return RE2JS.compile(pattern, flags)
   } catch (cause) {

@@ -36,7 +36,7 @@ export function openHubCache(repository: string, cacheDir: string = defaultCache
       const stats = await orIoError(stat(file).catch(missing), file)
       if (!stats?.isFile()) return undefined
       checkSize(stats.size, maxBytes, file)
-      await checkInside(file, cacheDir)
+      await checkInside(file, root)
       const bytes = await orIoError(readFile(file), file)
       return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
     },
@@ -57,11 +57,11 @@ function defaultCacheDir(): string {
   return HF_HUB_CACHE || HUGGINGFACE_HUB_CACHE || join(home, 'hub')
 }
 
-/** Snapshots are links; none leads out of the cache. */
-async function checkInside(file: string, cacheDir: string): Promise<void> {
-  const [target, root] = await orIoError(Promise.all([realpath(file), realpath(cacheDir)]), file)
+/** Snapshots are links; none leads out of the repository's folder in the cache. */
+async function checkInside(file: string, folder: string): Promise<void> {
+  const [target, root] = await orIoError(Promise.all([realpath(file), realpath(folder)]), file)
   if (!isOutside(relative(root, target))) return
-  throw ioError(file, `it is a link that leads out of the cache ${cacheDir}; delete it`)
+  throw ioError(file, `it is a link that leads out of the cache (${folder}); delete it`)
 }
 
 function isOutside(path: string): boolean {
