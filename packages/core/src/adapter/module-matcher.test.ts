@@ -103,11 +103,15 @@ describe('hostile configurations', () => {
   it.each([
     ['modules_to_save', { modulesToSave: many(20_000, (i) => `m${i}`) }],
     ['layers_pattern', { layersToTransform: 0, layersPattern: many(20_000, (i) => `l${i}`) }],
-  ])('holds no more patterns of %s than memory is meant for', (option, options) => {
-    expect(
-      errorOf(() => matchModules(createConfig({ targetModules: ['q_proj'], ...options }), NAMES)),
-    ).toMatchObject({ code: 'INVALID_PATTERN', details: { option } })
-  }, 60_000)
+  ])(
+    'holds no more patterns of %s than memory is meant for',
+    (option, options) => {
+      expect(
+        errorOf(() => matchModules(createConfig({ targetModules: ['q_proj'], ...options }), NAMES)),
+      ).toMatchObject({ code: 'INVALID_PATTERN', details: { option } })
+    },
+    60_000,
+  )
 
   it('is linear in names that are all dots', () => {
     const name = `${'a.'.repeat(1e6)}q`
