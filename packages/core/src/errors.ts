@@ -74,10 +74,32 @@ export class FourierFTError extends Error {
   readonly details: ErrorDetails
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    super(printable(message), details.cause === undefined ? undefined : { cause: details.cause })
     this.code = code
     this.details = details
   }
+}
+
+/** A name of more characters is cut: real ones have tens. */
+const LONGEST_WORD = 400
+const LONGEST_MESSAGE = 4000
+/** Control characters but for line breaks, and those that change the direction of a text: they would act on a terminal. */
+const UNPRINTABLE = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]/gu
+
+/** Names and values in messages come from strangers' files: they may have megabytes, or characters that a terminal obeys. */
+function printable(message: string): string {
+  // Cut first, so that the rest costs no more than what is shown.
+  const short = cut(message, 16 * LONGEST_MESSAGE).replace(/\S+/g, (word) => cut(word, LONGEST_WORD))
+  return cut(short, LONGEST_MESSAGE).replace(UNPRINTABLE, (character) =>
+    character === '\n' ? character : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
+/** Beginning and end: the advice at the end of a message stays. */
+function cut(text: string, length: number): string {
+  if (text.length <= length) return text
+  const half = Math.floor(length / 2)
+  return `${text.slice(0, half)}…(${text.length} characters)…${text.slice(-half)}`
 }
 
 /** The error of a call that does not fit the state of an object. */

@@ -16,7 +16,13 @@ export {
 export { type CreateAdapterOptions, createAdapter, type EntriesChoice } from './adapter/create-adapter.js'
 export { type JsonLimits, parseJson } from './adapter/json.js'
 export { createLayer, type FloatArray, type Layer } from './adapter/layer.js'
-export { findModules, type ModelFacts, matchModules, nFrequencyOf } from './adapter/module-matcher.js'
+export {
+  findModules,
+  type ModelFacts,
+  matchModules,
+  nFrequenciesOf,
+  nFrequencyOf,
+} from './adapter/module-matcher.js'
 export { nearestNames } from './adapter/nearest-names.js'
 export { compilePythonPattern, type PythonPattern } from './adapter/python-pattern.js'
 export { readSavedModule, type SavedModule } from './adapter/saved-module.js'

@@ -7,6 +7,7 @@ import {
   pipeline,
 } from '@huggingface/transformers'
 import { type AttachOptions, attach } from './attach.js'
+import { useHubOfEnvironment } from './environment.js'
 import { isMissingFile } from './library.js'
 import type { LoadOptions, ModelAdapters } from './model-adapters.js'
 import { readAdapter } from './read-adapter.js'
@@ -29,14 +30,14 @@ export interface PeftModel<Task extends PipelineType> {
 }
 
 /** @see https://huggingface.co/docs/peft/package_reference/peft_types */
-const TASKS: Readonly<Record<string, PipelineType>> = {
-  SEQ_CLS: 'text-classification',
-  TOKEN_CLS: 'token-classification',
-  QUESTION_ANS: 'question-answering',
-  CAUSAL_LM: 'text-generation',
-  SEQ_2_SEQ_LM: 'text2text-generation',
-  FEATURE_EXTRACTION: 'feature-extraction',
-}
+const TASKS: ReadonlyMap<string, PipelineType> = new Map([
+  ['SEQ_CLS', 'text-classification'],
+  ['TOKEN_CLS', 'token-classification'],
+  ['QUESTION_ANS', 'question-answering'],
+  ['CAUSAL_LM', 'text-generation'],
+  ['SEQ_2_SEQ_LM', 'text2text-generation'],
+  ['FEATURE_EXTRACTION', 'feature-extraction'],
+])
 
 /**
  * @throws {FourierFTError} `INVALID_OPTION` where the adapter says neither its base nor its task and no option does, `FILE_NOT_FOUND` for a
@@ -47,11 +48,15 @@ export async function loadPeftModel<Task extends PipelineType>(
   options: LoadPeftModelOptions<Task> = {},
 ): Promise<PeftModel<Task>> {
   const { task, base, adapter: loadOptions = {}, moduleNames, native, ...modelOptions } = options
-  const { progress_callback } = modelOptions
+  const { progress_callback, local_files_only } = modelOptions
   const { name, ...files } = loadOptions
-  const adapter = await readAdapter(source, { ...(progress_callback && { progress_callback }), ...files })
+  const adapter = await readAdapter(source, {
+    ...(progress_callback && { progress_callback }),
+    ...(local_files_only && { offline: true }),
+    ...files,
+  })
   const { taskType, baseModelNameOrPath, revision } = adapter.config
-  const chosenTask = task ?? (taskType === null ? undefined : (TASKS[taskType] as Task | undefined))
+  const chosenTask = task ?? (taskType === null ? undefined : (TASKS.get(taskType) as Task | undefined))
   if (chosenTask === undefined)
     throw new FourierFTError(
       'INVALID_OPTION',
@@ -66,6 +71,7 @@ export async function loadPeftModel<Task extends PipelineType>(
       { option: 'base', received: chosenBase },
     )
   const ofBase = base === undefined && revision !== null ? { revision } : {}
+  useHubOfEnvironment()
   const pipe = await load(chosenTask, chosenBase, { ...ofBase, ...modelOptions })
   try {
     const adapters = await attach(pipe, {

@@ -1,6 +1,7 @@
 /** An adapter's files, with progress told as transformers.js tells its own. */
-import { Adapter, type AdapterSource, type LoadAdapterOptions, loadAdapter } from '@fourierft/core'
+import { Adapter, type AdapterSource, type LoadAdapterOptions } from '@fourierft/core'
 import type { ProgressCallback } from '@huggingface/transformers'
+import { loadWhereModelsAre } from './load-where-models-are.js'
 
 export interface ReadAdapterOptions extends LoadAdapterOptions {
   /** Is told of each of the adapter's files `initiate`, `download`, `progress` and `done`; of files that are at hand only the first and last. */
@@ -15,11 +16,11 @@ export async function readAdapter(
   { progress_callback: tell, ...options }: ReadAdapterOptions = {},
 ): Promise<Adapter> {
   if (source instanceof Adapter) return source
-  if (tell === undefined) return loadAdapter(source, options)
+  if (tell === undefined) return loadWhereModelsAre(source, options)
   const name = typeof source === 'string' || source instanceof URL ? String(source) : 'adapter'
   for (const file of FILES) tell({ status: 'initiate', name, file })
   const downloads = new Set<string>()
-  const adapter = await loadAdapter(source, {
+  const adapter = await loadWhereModelsAre(source, {
     ...options,
     onProgress(progress) {
       const { file, loaded, total = loaded } = progress

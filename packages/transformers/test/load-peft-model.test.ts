@@ -76,3 +76,12 @@ test('what cannot be known is asked for', async () => {
     undefined,
   ])
 })
+
+test('a task type that every object of JavaScript has is none', async () => {
+  const text = readFileSync(join(FIXTURES, 'bert/adapter-a/adapter_config.json'), 'utf8')
+  const model = new Uint8Array(readFileSync(join(FIXTURES, 'bert/adapter-a/adapter_model.safetensors')))
+  for (const name of ['constructor', 'toString', '__proto__']) {
+    const config = new TextEncoder().encode(text.replace(/"task_type": [^,\n]+/, `"task_type": "${name}"`))
+    expect(await codeOf(loadPeftModel({ config, model }))).toEqual(['INVALID_OPTION', 'task'])
+  }
+})

@@ -6,7 +6,7 @@
  */
 import * as v from 'valibot'
 import { FourierFTError } from '../errors.js'
-import { decodeUtf8, objectMembers, parseJson } from './json.js'
+import { decodeUtf8, type JsonLimits, jsonMembers, parseJson } from './json.js'
 import { pythonFloat, pythonList, pythonObject, pythonString, sortedByKey } from './python-json.js'
 
 /** The `peft_type` of an adapter that PEFT can reproduce. */
@@ -72,7 +72,10 @@ export type FourierFTOptions = Partial<Omit<FourierFTConfig, 'nFrequencyPattern'
   readonly nFrequencyPattern?: ReadonlyMap<string, number> | Readonly<Record<string, number>>
 }
 
-const MAX_CONFIG_LENGTH = 16 * 1024 * 1024
+/** The longest real ones list some thousand module names: a few hundred kilobytes. */
+const LIMITS: JsonLimits = { maxLength: 4 * 1024 * 1024, maxValues: 20_000 }
+/** No seed that PyTorch takes has more characters, a sign included. */
+const MAX_SEED_LENGTH = 20
 
 /** Spelling in the file of each field; both spellings appear in errors, each where it belongs. */
 const FILE_KEYS = {
@@ -163,11 +166,11 @@ const SCHEMA = v.object({
  */
 export function parseConfig(json: string | Uint8Array, file = 'adapter_config.json'): FourierFTConfig {
   const source = typeof json === 'string' ? json : decodeUtf8(json, file)
-  const value = parseJson(source, file, { maxLength: MAX_CONFIG_LENGTH })
+  const value = parseJson(source, file, LIMITS)
   if (!isObject(value)) {
     throw new FourierFTError('INVALID_CONFIG', `${file} has to hold a JSON object.`, { file })
   }
-  const members = objectMembers(source)
+  const members = new Map(jsonMembers(source, file, LIMITS))
   const peftType = Object.hasOwn(value, 'peft_type') ? value.peft_type : undefined
   if (peftType !== PEFT_TYPE && peftType !== STANDALONE_PEFT_TYPE) throw unsupportedPeftType(peftType, file)
 
@@ -176,11 +179,14 @@ export function parseConfig(json: string | Uint8Array, file = 'adapter_config.js
     if (Object.hasOwn(value, key)) fields[field] = value[key]
   }
   const seedText = members.get(FILE_KEYS.randomLocSeed)
-  if (seedText !== undefined && /^-?\d+$/.test(seedText)) fields.randomLocSeed = exactInteger(seedText)
+  // A longer one is out of range, which its rounded value shows too; all its digits would cost time that grows with their square.
+  if (seedText !== undefined && seedText.length <= MAX_SEED_LENGTH && /^-?\d+$/.test(seedText)) {
+    fields.randomLocSeed = exactInteger(seedText)
+  }
   if (isObject(fields.nFrequencyPattern)) {
     // Through the members, for the order of the file is the order of precedence and a key may be "7".
-    const pattern = objectMembers(members.get(FILE_KEYS.nFrequencyPattern) ?? '{}')
-    fields.nFrequencyPattern = new Map([...pattern].map(([key, literal]) => [key, JSON.parse(literal)]))
+    const pattern = jsonMembers(members.get(FILE_KEYS.nFrequencyPattern) ?? '{}', file)
+    fields.nFrequencyPattern = new Map(Array.from(pattern, ([key, literal]) => [key, JSON.parse(literal)]))
   } else if (fields.nFrequencyPattern === null) {
     delete fields.nFrequencyPattern
   }

@@ -7,7 +7,7 @@ import { FourierFTError } from '../errors.js'
 import { type AdaptedModule, Adapter, type Shapes } from './adapter.js'
 import { sharedEntries } from './adapter-entries.js'
 import type { FourierFTConfig } from './config.js'
-import { findModules, nFrequencyOf } from './module-matcher.js'
+import { findModules, nFrequenciesOf } from './module-matcher.js'
 import { standardNormal } from './standard-normal.js'
 
 type WithoutCount<R> = R extends { readonly n: number } ? Omit<R, 'n'> : never
@@ -50,10 +50,11 @@ export function createAdapter(
     })
   }
   const normal = standardNormal(initialSeed)
+  const frequencies = nFrequenciesOf(complete, names)
   const made = new Map<string, Entries>()
   const modules = new Map<string, AdaptedModule>()
   for (const [name, shape] of Object.entries(shapes)) {
-    const n = nFrequencyOf(complete, name)
+    const n = frequencies.get(name) as number
     checkEntryCount(n, countPlaces(shape), shape)
     const coefficients = new Float32Array(n)
     if (!complete.initWeights) for (let l = 0; l < n; l++) coefficients[l] = normal()

@@ -11,7 +11,7 @@ export interface JsonLimits {
   readonly maxLength?: number
   /** Nested arrays and objects. Default 64. */
   readonly maxDepth?: number
-  /** Arrays, objects and members in all, so that a small text cannot become gigabytes of objects. Default 4 million. */
+  /** Arrays, objects and members in all, so that a small text cannot become gigabytes of objects. Default 200,000. */
   readonly maxValues?: number
 }
 
@@ -47,41 +47,51 @@ export function decodeUtf8(bytes: Uint8Array, file: string): string {
 }
 
 /**
- * The members of a JSON object as source text, in the order of the file: what `JSON.parse` loses is the order of keys such as `"7"`,
- * the digits of integers beyond 2⁵³ and whether a number was written `1` or `1.0`.
+ * The members of a JSON object as source text, one at a time and in the order of the file. A caller checks each value before the next one is
+ * read, so the first error ends the check, and nothing is held but what the caller keeps. What `JSON.parse` loses is here too: the order of
+ * keys such as `"7"`, the digits of integers beyond 2⁵³ and whether a number was written `1` or `1.0`.
  *
- * @param text a JSON object that {@link parseJson} has accepted
+ * The grammar of the object itself is checked here; that of a value is checked when the caller gives it to {@link parseJson}.
+ *
+ * @throws FourierFTError INVALID_JSON: the text is not an object, a key occurs twice or is `__proto__`, or a limit is exceeded
  */
-export function objectMembers(text: string): Map<string, string> {
-  const members = new Map<string, string>()
-  let depth = 0
-  let key: string | undefined
-  let start = 0
-  const close = (end: number): void => {
-    if (key !== undefined) members.set(key, text.slice(start, end).trim())
-    key = undefined
+export function* jsonMembers(
+  text: string,
+  file: string,
+  { maxLength = MAX_LENGTH, maxDepth = MAX_DEPTH, maxValues = MAX_VALUES }: JsonLimits = {},
+): Generator<readonly [key: string, literal: string], void> {
+  checkText(text, file, maxLength)
+  const keys = new Set<string>()
+  let i = afterSpace(text, 0)
+  const expect = (code: number): void => {
+    if (text.charCodeAt(i) !== code) throw notJson(file, text, i)
+    i = afterSpace(text, i + 1)
   }
-  for (let i = 0; i < text.length; i++) {
-    const c = text.charCodeAt(i)
-    if (c === QUOTE) {
-      const end = stringEnd(text, i)
-      if (depth === 1 && key === undefined) {
-        key = JSON.parse(text.slice(i, end))
-        start = text.indexOf(':', end) + 1
-        i = start - 1
-      } else {
-        i = end - 1
-      }
-    } else if (c === OPEN_BRACE || c === OPEN_BRACKET) {
-      depth++
-    } else if (c === CLOSE_BRACE || c === CLOSE_BRACKET) {
-      if (--depth === 0) close(i)
-    } else if (c === COMMA && depth === 1) {
-      close(i)
-    }
+  expect(OPEN_BRACE)
+  while (text.charCodeAt(i) !== CLOSE_BRACE) {
+    if (keys.size > 0) expect(COMMA)
+    if (text.charCodeAt(i) !== QUOTE) throw notJson(file, text, i)
+    const endOfKey = stringEnd(text, i)
+    const key = parseJson(text.slice(i, endOfKey), file) as string
+    if (key === '__proto__') throw invalid(file, 'it holds the forbidden key "__proto__"')
+    if (keys.has(key)) throw twice(file, key)
+    keys.add(key)
+    if (keys.size > maxValues) throw tooManyValues(file, maxValues)
+    i = afterSpace(text, endOfKey)
+    expect(COLON)
+    const start = i
+    i = valueEnd(text, i, file, maxDepth - 1)
+    if (i === start) throw notJson(file, text, i)
+    yield [key, text.slice(start, i)]
+    i = afterSpace(text, i)
   }
-  return members
+  i = afterSpace(text, i + 1)
+  if (i < text.length) throw notJson(file, text, i)
 }
+
+const MAX_LENGTH = 100_000_000
+const MAX_DEPTH = 64
+const MAX_VALUES = 200_000
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
@@ -91,31 +101,29 @@ const OPEN_BRACE = 0x7b
 const CLOSE_BRACE = 0x7d
 const OPEN_BRACKET = 0x5b
 const CLOSE_BRACKET = 0x5d
+const SPACE = 0x20
 
 /** Size, depth and duplicate keys, on the text alone; the grammar is left to the parser, which runs next. */
 function checkStructure(text: string, file: string, limits: JsonLimits): void {
-  const { maxLength = 100_000_000, maxDepth = 64, maxValues = 4_000_000 } = limits
-  if (text.length > maxLength) {
-    throw invalid(file, `it has ${text.length} characters, the limit is ${maxLength}`)
-  }
-  // secure-json-parse would drop a byte order mark unseen; PEFT refuses it.
-  if (text.charCodeAt(0) === 0xfeff) throw invalid(file, 'it begins with a byte order mark')
-  // The keys of each open object; null for an array.
-  const open: (Set<string> | null)[] = []
+  const { maxLength = MAX_LENGTH, maxDepth = MAX_DEPTH, maxValues = MAX_VALUES } = limits
+  checkText(text, file, maxLength)
+  // The keys of each open object, once it has any; null for an array.
+  const open: (Set<string> | undefined | null)[] = []
   let values = 0
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i)
     if (c === QUOTE) {
       const end = stringEnd(text, i)
-      const keys = open.at(-1)
-      if (keys && followedByColon(text, end)) {
+      if (open.length > 0 && open.at(-1) !== null && followedByColon(text, end)) {
+        const keys = open.at(-1) ?? new Set<string>()
+        open[open.length - 1] = keys
         const key = decode(text.slice(i, end))
-        if (keys.has(key)) throw invalid(file, `the key ${JSON.stringify(key)} occurs twice in one object`)
+        if (keys.has(key)) throw twice(file, key)
         keys.add(key)
       }
       i = end - 1
     } else if (c === OPEN_BRACE || c === OPEN_BRACKET) {
-      open.push(c === OPEN_BRACE ? new Set() : null)
+      open.push(c === OPEN_BRACE ? undefined : null)
       if (open.length > maxDepth) throw invalid(file, `it is nested deeper than ${maxDepth} levels`)
       values++
     } else if (c === CLOSE_BRACE || c === CLOSE_BRACKET) {
@@ -123,8 +131,46 @@ function checkStructure(text: string, file: string, limits: JsonLimits): void {
     } else if (c === COMMA) {
       values++
     }
-    if (values > maxValues) throw invalid(file, `it holds more than ${maxValues} values`)
+    if (values > maxValues) throw tooManyValues(file, maxValues)
   }
+}
+
+function checkText(text: string, file: string, maxLength: number): void {
+  if (text.length > maxLength) {
+    throw invalid(file, `it has ${text.length} characters, the limit is ${maxLength}`)
+  }
+  // secure-json-parse would drop a byte order mark unseen; PEFT refuses it.
+  if (text.charCodeAt(0) === 0xfeff) throw invalid(file, 'it begins with a byte order mark')
+}
+
+/** Index after the value that begins at `start`: brackets are counted, what they hold is left to the parser. */
+function valueEnd(text: string, start: number, file: string, maxDepth: number): number {
+  let depth = 0
+  for (let i = start; i < text.length; i++) {
+    const c = text.charCodeAt(i)
+    if (c === QUOTE) {
+      i = stringEnd(text, i) - 1
+      if (depth === 0) return i + 1
+    } else if (c === OPEN_BRACE || c === OPEN_BRACKET) {
+      if (++depth > maxDepth) throw invalid(file, `it is nested deeper than ${maxDepth + 1} levels`)
+    } else if (c === CLOSE_BRACE || c === CLOSE_BRACKET) {
+      if (depth === 0) return i
+      if (--depth === 0) return i + 1
+    } else if (depth === 0 && (c === COMMA || isSpace(c))) {
+      return i
+    }
+  }
+  return text.length
+}
+
+function afterSpace(text: string, from: number): number {
+  let i = from
+  while (isSpace(text.charCodeAt(i))) i++
+  return i
+}
+
+function isSpace(c: number): boolean {
+  return c === SPACE || c === 0x09 || c === 0x0a || c === 0x0d
 }
 
 /** Index after the closing quote of the string that opens at `start`; the end of the text if there is none. */
@@ -138,9 +184,7 @@ function stringEnd(text: string, start: number): number {
 }
 
 function followedByColon(text: string, from: number): boolean {
-  let i = from
-  while (i < text.length && text.charCodeAt(i) <= 0x20) i++
-  return text.charCodeAt(i) === COLON
+  return text.charCodeAt(afterSpace(text, from)) === COLON
 }
 
 /** The string that a key denotes: `"a"` and `"\u0061"` are one key. A malformed one is left for the parser to reject. */
@@ -151,6 +195,19 @@ function decode(literal: string): string {
   } catch {
     return literal
   }
+}
+
+function twice(file: string, key: string): FourierFTError {
+  return invalid(file, `the key ${JSON.stringify(key)} occurs twice in one object`)
+}
+
+function tooManyValues(file: string, maxValues: number): FourierFTError {
+  return invalid(file, `it holds more than ${maxValues} values`)
+}
+
+function notJson(file: string, text: string, position: number): FourierFTError {
+  const found = position < text.length ? JSON.stringify(text.charAt(position)) : 'end'
+  return invalid(file, `it is not JSON that can be read safely: unexpected ${found} at position ${position}`)
 }
 
 function invalid(file: string, problem: string, cause?: unknown): FourierFTError {

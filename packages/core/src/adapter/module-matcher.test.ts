@@ -97,7 +97,61 @@ describe('matchModules', () => {
   })
 })
 
+describe('hostile configurations', () => {
+  const many = (n: number, make: (i: number) => string) => Array.from({ length: n }, (_, i) => make(i))
+
+  it.each([
+    ['modules_to_save', { modulesToSave: many(20_000, (i) => `m${i}`) }],
+    ['layers_pattern', { layersToTransform: 0, layersPattern: many(20_000, (i) => `l${i}`) }],
+  ])(
+    'holds no more patterns of %s than memory is meant for',
+    (option, options) => {
+      expect(
+        errorOf(() => matchModules(createConfig({ targetModules: ['q_proj'], ...options }), NAMES)),
+      ).toMatchObject({ code: 'INVALID_PATTERN', details: { option } })
+    },
+    60_000,
+  )
+
+  it('is linear in names that are all dots', () => {
+    const name = `${'a.'.repeat(1e6)}q`
+    expect(matchModules(createConfig({ targetModules: ['q'], excludeModules: ['b'] }), [name])).toEqual([
+      name,
+    ])
+    const targets = many(20, (i) => `${i}.q`)
+    expect(errorOf(() => matchModules(createConfig({ targetModules: targets }), [name]))).toMatchObject({
+      code: 'INVALID_PATTERN',
+      details: { option: 'target_modules' },
+    })
+  })
+})
+
 describe('nFrequencyOf', () => {
+  it('takes a name, the usual key, as Python does', () => {
+    const of = (key: string, module: string) =>
+      nFrequencyOf(createConfig({ nFrequency: 9, nFrequencyPattern: { [key]: 1 } }), module)
+    for (const [key, module] of [
+      ['q_proj', 'a.q_proj'],
+      ['a.q', 'x.a.q'],
+      ['a.q', 'x.axq'],
+      ['a.q', 'x.aéq'],
+      ['q', 'é.q'],
+      ['q', 'a.q\n'],
+      ['', 'a.'],
+      ['q-1', 'a.q-1'],
+    ] as const)
+      expect([key, module, of(key, module)]).toEqual([key, module, 1])
+    for (const [key, module] of [
+      ['q_proj', 'q_projx'],
+      ['q_proj', 'aq_proj'],
+      ['a.q', 'x.a\nq'],
+      ['q', 'a.q\n\n'],
+      ['q', 'b\na.q'],
+      ['', 'a'],
+    ] as const)
+      expect([key, module, of(key, module)]).toEqual([key, module, 9])
+  })
+
   it('looks keys up as regular expressions first, then as names', () => {
     const config = createConfig({
       nFrequency: 9,

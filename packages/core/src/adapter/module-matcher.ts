@@ -8,9 +8,11 @@ import { FourierFTError } from '../errors.js'
 import type { FourierFTConfig } from './config.js'
 import { DEFAULT_TARGET_MODULES } from './default-target-modules.js'
 import { nearestNames } from './nearest-names.js'
+import { PatternBudget } from './pattern-budget.js'
 import { digitValue } from './python-character-set.js'
 import { comparePythonStrings } from './python-json.js'
-import { compilePythonPattern, type PythonPattern } from './python-pattern.js'
+import { compilePythonPattern, isPlain, type PythonPattern } from './python-pattern.js'
+import { atOnce, type Steps } from './steps.js'
 
 /** What PEFT takes from the model itself; needed only where the configuration leaves the choice to it. */
 export interface ModelFacts {
@@ -34,8 +36,8 @@ const MIN_TARGETS_FOR_ENDINGS = 20
  * The modules that the adapter of `config` has, in the order given.
  *
  * @param moduleNames all modules of the model, dotted, without `base_model.model.`
- * @throws FourierFTError MODULE_NOT_FOUND: none matches, with the nearest names; INVALID_PATTERN; INVALID_OPTION: `targetModules` is
- *   null and the model type has no usual ones
+ * @throws FourierFTError MODULE_NOT_FOUND: none matches, with the nearest names; INVALID_PATTERN, also where all patterns together cost
+ *   too much on these names; INVALID_OPTION: `targetModules` is null and the model type has no usual ones
  */
 export function matchModules(
   config: FourierFTConfig,
@@ -56,10 +58,12 @@ export function findModules(
   facts: ModelFacts = {},
 ): string[] {
   const names = [...moduleNames].filter((name) => name !== '')
-  const targets = resolveTargets(config, names, facts)
+  const budget = new PatternBudget()
+  const targets = resolveTargets(config, names, facts, budget)
   if (targets === DUMMY_TARGET_MODULES) return []
-  const excluded = exclusion(config)
-  const targeted = typeof targets === 'string' ? patternTest(targets) : nameTest(targets, config)
+  const excluded = exclusion(config, budget)
+  const targeted =
+    typeof targets === 'string' ? patternTest(targets, budget) : nameTest(targets, config, budget)
   return names.filter((name) => !excluded(name) && targeted(name))
 }
 
@@ -71,28 +75,64 @@ export function findModules(
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/tuners/fourierft/model.py `_create_and_replace`
  */
 export function nFrequencyOf(config: FourierFTConfig, module: string): number {
-  for (const [key, n] of config.nFrequencyPattern) {
-    if (frequencyPattern(config, key).match(module)) return n
-  }
-  return config.nFrequencyPattern.get(module) ?? config.nFrequency
+  return nFrequenciesOf(config, [module]).get(module) as number
 }
 
-/** Compiled keys; a cache that lives as long as the configuration's pattern. */
-const frequencyPatterns = new WeakMap<FourierFTConfig['nFrequencyPattern'], Map<string, PythonPattern>>()
+/**
+ * As {@link nFrequencyOf}, of several modules: each pattern is compiled once.
+ *
+ * @throws FourierFTError INVALID_PATTERN, also where all patterns together cost too much on these names
+ */
+export function nFrequenciesOf(
+  config: FourierFTConfig,
+  modules: Iterable<string>,
+): ReadonlyMap<string, number> {
+  return atOnce(nFrequencySteps(config, modules))
+}
 
-function frequencyPattern(config: FourierFTConfig, key: string): PythonPattern {
-  let compiled = frequencyPatterns.get(config.nFrequencyPattern)
-  if (!compiled) {
-    compiled = new Map()
-    frequencyPatterns.set(config.nFrequencyPattern, compiled)
+/** The work of {@link nFrequenciesOf} in short steps. */
+export function* nFrequencySteps(
+  { nFrequency, nFrequencyPattern }: FourierFTConfig,
+  modules: Iterable<string>,
+): Steps<ReadonlyMap<string, number>> {
+  const budget = new PatternBudget()
+  const result = new Map<string, number>()
+  let open = [...new Set(modules)]
+  for (const [key, n] of nFrequencyPattern) {
+    if (open.length === 0) break
+    const matches = keyTest(key, budget)
+    const others: string[] = []
+    for (const module of open) {
+      if (matches(module)) result.set(module, n)
+      else others.push(module)
+      yield
+    }
+    open = others
+    budget.release()
   }
-  let pattern = compiled.get(key)
-  if (!pattern) {
+  for (const module of open) result.set(module, nFrequencyPattern.get(module) ?? nFrequency)
+  return result
+}
+
+/** Whether a key of `n_frequency_pattern` means a module. Compiled patterns are large: this one is forgotten before the next is made. */
+function keyTest(key: string, budget: PatternBudget): NameTest {
+  const option = 'n_frequency_pattern'
+  let pattern: PythonPattern | undefined
+  const isLiteral = /^[\w.-]*$/.test(key)
+  return (name) => {
+    // A name is the usual key. It needs no engine: its dots stand for any character, everything else for itself.
+    if (isLiteral && isPlain(name)) {
+      budget.spend(1 + key.length / 10, option)
+      const start = name.length - key.length
+      if (name.charAt(start - 1) !== '.') return false
+      for (let i = 0; i < key.length; i++)
+        if (key.charAt(i) !== '.' && key.charAt(i) !== name.charAt(start + i)) return false
+      return true
+    }
     // The key goes in as it is: `a|b` has two branches, and only the second one has to end the name.
-    pattern = compilePythonPattern(`.*\\.${key}$`, { option: 'n_frequency_pattern' })
-    compiled.set(key, pattern)
+    pattern ??= compilePythonPattern(`.*\\.${key}$`, { option, budget })
+    return pattern.match(name)
   }
-  return pattern
 }
 
 /** One regular expression, or the names and name endings that are adapted. */
@@ -100,13 +140,14 @@ function resolveTargets(
   config: FourierFTConfig,
   names: readonly string[],
   facts: ModelFacts,
+  budget: PatternBudget,
 ): string | ReadonlySet<string> {
   const targets = config.targetModules ?? usualTargets(facts.modelType)
   if (typeof targets === 'string') {
     if (targets.toLowerCase() !== 'all-linear') return targets
-    return shortestEndings(allLinear(config, names, facts), names)
+    return shortestEndings(allLinear(config, names, facts), names, budget)
   }
-  return shortestEndings(new Set(targets), names)
+  return shortestEndings(new Set(targets), names, budget)
 }
 
 function usualTargets(modelType: string | undefined): string | readonly string[] {
@@ -137,11 +178,21 @@ function allLinear(
  * PEFT's `_find_minimal_target_modules`. It seems to change nothing, but a target that was a full name becomes an ending, and
  * `layers_to_transform` restricts endings alone.
  */
-function shortestEndings(targets: ReadonlySet<string>, names: readonly string[]): ReadonlySet<string> {
+function shortestEndings(
+  targets: ReadonlySet<string>,
+  names: readonly string[],
+  budget: PatternBudget,
+): ReadonlySet<string> {
   if (targets.size < MIN_TARGETS_FOR_ENDINGS || targets.has('')) return targets
-  const others = new Set(names.filter((name) => !endsWithOneOf(name, targets)).flatMap(endings))
+  const byEndings = Array.from(targets, (target) => endings(target, budget)).sort(compareLists)
+  const candidates = new Set(byEndings.flat())
+  const isTargeted = endingTest(targets)
+  const others = new Set<string>()
+  for (const name of names) {
+    if (isTargeted(name)) continue
+    for (const ending of endings(name, budget)) if (candidates.has(ending)) others.add(ending)
+  }
   const required = new Set<string>()
-  const byEndings = [...targets].map(endings).sort(compareLists)
   for (const candidates of byEndings) {
     const covered = () => candidates.slice(0, -1).some((ending) => required.has(ending))
     for (const ending of candidates) {
@@ -156,16 +207,27 @@ function shortestEndings(targets: ReadonlySet<string>, names: readonly string[])
 }
 
 /** `c`, `b.c`, `a.b.c` of `a.b.c`: a target means a module when it is one of these. */
-function endings(name: string): string[] {
+function endings(name: string, budget: PatternBudget): string[] {
   const result: string[] = []
+  // Each has to be read to its end to be found among others.
+  budget.spend((name.split('.').length * name.length) / 10, 'target_modules')
   for (let dot = name.lastIndexOf('.'); dot >= 0; dot = dot === 0 ? -1 : name.lastIndexOf('.', dot - 1)) {
     result.push(name.slice(dot + 1))
   }
   return [...result, name]
 }
 
-function endsWithOneOf(name: string, targets: ReadonlySet<string>): boolean {
-  return endings(name).some((ending) => targets.has(ending))
+/** Whether a name is one of the targets or ends with a dot and one; linear in the name, whatever dots it has. */
+function endingTest(targets: ReadonlySet<string>): NameTest {
+  const lengths = new Set(Array.from(targets, ({ length }) => length))
+  return (name) => {
+    for (const length of lengths) {
+      const start = name.length - length
+      const isEnding = start === 0 || (start > 0 && name.charAt(start - 1) === '.')
+      if (isEnding && targets.has(name.slice(start))) return true
+    }
+    return false
+  }
 }
 
 function compareLists(a: readonly string[], b: readonly string[]): number {
@@ -178,35 +240,38 @@ function compareLists(a: readonly string[], b: readonly string[]): number {
 
 type NameTest = (name: string) => boolean
 
-function patternTest(targets: string): NameTest {
-  const pattern = compilePythonPattern(targets, { option: 'target_modules' })
+function patternTest(targets: string, budget: PatternBudget): NameTest {
+  const pattern = compilePythonPattern(targets, { option: 'target_modules', budget })
   return (name) => pattern.fullMatch(name)
 }
 
 /** Excluded modules, and those that are saved whole. */
-function exclusion({ excludeModules, modulesToSave }: FourierFTConfig): NameTest {
+function exclusion({ excludeModules, modulesToSave }: FourierFTConfig, budget: PatternBudget): NameTest {
   const tests: NameTest[] = []
   if (typeof excludeModules === 'string' && excludeModules !== '') {
-    const pattern = compilePythonPattern(excludeModules, { option: 'exclude_modules' })
+    const pattern = compilePythonPattern(excludeModules, { option: 'exclude_modules', budget })
     tests.push((name) => pattern.fullMatch(name))
   } else if (excludeModules) {
-    const excluded = new Set(excludeModules)
-    tests.push((name) => endsWithOneOf(name, excluded))
+    tests.push(endingTest(new Set(excludeModules)))
   }
   for (const module of modulesToSave ?? []) {
-    const pattern = compilePythonPattern(`(^|.*\\.)${module}($|\\..*)`, { option: 'modules_to_save' })
+    const pattern = compilePythonPattern(`(^|.*\\.)${module}($|\\..*)`, {
+      option: 'modules_to_save',
+      budget,
+    })
     tests.push((name) => pattern.match(name))
   }
   return (name) => tests.some((test) => test(name))
 }
 
 /** Names and name endings; the endings only in the layers that are asked for. */
-function nameTest(targets: ReadonlySet<string>, config: FourierFTConfig): NameTest {
-  const inLayers = layerTest(config)
-  return (name) => targets.has(name) || (endsWithOneOf(name, targets) && inLayers(name))
+function nameTest(targets: ReadonlySet<string>, config: FourierFTConfig, budget: PatternBudget): NameTest {
+  const inLayers = layerTest(config, budget)
+  const isTargeted = endingTest(targets)
+  return (name) => targets.has(name) || (isTargeted(name) && inLayers(name))
 }
 
-function layerTest({ layersToTransform, layersPattern }: FourierFTConfig): NameTest {
+function layerTest({ layersToTransform, layersPattern }: FourierFTConfig, budget: PatternBudget): NameTest {
   if (layersToTransform === null) return () => true
   const indices = new Set(typeof layersToTransform === 'number' ? [layersToTransform] : layersToTransform)
   if (typeof layersToTransform !== 'number' && indices.size === 0) return () => true
@@ -217,7 +282,7 @@ function layerTest({ layersToTransform, layersPattern }: FourierFTConfig): NameT
       ? ['.*?\\.[^.]*\\.(?P<idx>\\d+)\\.']
       : lists.map((list) => `(?:^|.*?\\.)${list}\\.(?P<idx>\\d+)\\.`)
   const patterns = expressions.map((expression) =>
-    compilePythonPattern(expression, { option: 'layers_pattern' }),
+    compilePythonPattern(expression, { option: 'layers_pattern', budget }),
   )
   return (name) => {
     for (const pattern of patterns) {

@@ -2,6 +2,8 @@
 
 /** Longer strings are compared by their ends alone, which tell modules apart. */
 const MAX_COMPARED = 60
+/** Of a name no more than this is looked at: a stranger's may have millions of characters. */
+const MAX_NAME = 1000
 
 /**
  * Up to `count` of `names`, nearest first by edit distance between a wanted ending and as many last parts of a name; one for each
@@ -9,10 +11,11 @@ const MAX_COMPARED = 60
  */
 export function nearestNames(wanted: readonly string[], names: readonly string[], count = 5): string[] {
   const best = new Map<string, { name: string; distance: number }>()
-  for (const target of wanted.slice(0, 20)) {
+  for (const whole of wanted.slice(0, 20)) {
+    const target = whole.slice(-MAX_NAME)
     const parts = target.split('.').length
     for (const name of names.slice(0, 2000)) {
-      const ending = name.split('.').slice(-parts).join('.')
+      const ending = name.slice(-MAX_NAME).split('.').slice(-parts).join('.')
       const distance = editDistance(target.slice(-MAX_COMPARED), ending.slice(-MAX_COMPARED))
       const known = best.get(ending)
       if (!known || distance < known.distance) best.set(ending, { name: known?.name ?? name, distance })

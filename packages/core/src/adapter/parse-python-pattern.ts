@@ -61,23 +61,23 @@ export function parsePythonPattern(pattern: string): PatternNode {
 }
 
 const NO_FLAGS: Flags = { ignoreCase: false, multiline: false, dotAll: false, verbose: false, ascii: false }
-const FLAG_NAMES: Readonly<Record<string, keyof Flags>> = {
-  i: 'ignoreCase',
-  m: 'multiline',
-  s: 'dotAll',
-  x: 'verbose',
-  a: 'ascii',
-}
-const CONTROL_ESCAPES: Readonly<Record<string, number>> = {
-  a: 7,
-  b: 8,
-  t: 9,
-  n: 10,
-  v: 11,
-  f: 12,
-  r: 13,
-  '\\': 0x5c,
-}
+const FLAG_NAMES: ReadonlyMap<string, keyof Flags> = new Map([
+  ['i', 'ignoreCase'],
+  ['m', 'multiline'],
+  ['s', 'dotAll'],
+  ['x', 'verbose'],
+  ['a', 'ascii'],
+])
+const CONTROL_ESCAPES: ReadonlyMap<string, number> = new Map([
+  ['a', 7],
+  ['b', 8],
+  ['t', 9],
+  ['n', 10],
+  ['v', 11],
+  ['f', 12],
+  ['r', 13],
+  ['\\', 0x5c],
+])
 const CATEGORIES = 'dDwWsS'
 
 class Parser {
@@ -203,7 +203,7 @@ class Parser {
       else if (c === '<') this.fail('a look-behind, which has no linear-time equivalent here', start)
       else if (c === '(') this.fail('a conditional group, which has no linear-time equivalent', start)
       else if (c === '>') this.fail('an atomic group, which has no linear-time equivalent', start)
-      else if (c === '-' || c in FLAG_NAMES || c === 'u' || c === 'L') {
+      else if (c === '-' || FLAG_NAMES.has(c) || c === 'u' || c === 'L') {
         const scoped = this.flags(c, flags, start, atStart)
         if (scoped === null) return null
         inner = scoped
@@ -236,13 +236,13 @@ class Parser {
     let c: string | undefined = first
     for (; c !== undefined && !'-:)'.includes(c); c = this.characters[this.position++]) {
       if (c === 'L') this.fail("bad inline flags: cannot use 'L' flag with a str pattern", start)
-      if (!(c in FLAG_NAMES) && c !== 'u') this.fail('unknown flag', start)
+      if (!FLAG_NAMES.has(c) && c !== 'u') this.fail('unknown flag', start)
       on.add(c)
     }
     if (on.has('a') && on.has('u'))
       this.fail("bad inline flags: flags 'a', 'u' and 'L' are incompatible", start)
     const added = Object.fromEntries(
-      [...on].filter((flag) => flag !== 'u').map((flag) => [FLAG_NAMES[flag], true]),
+      [...on].filter((flag) => flag !== 'u').map((flag) => [FLAG_NAMES.get(flag), true]),
     )
     if (c === ')') {
       if (!atStart) this.fail('global flags not at the start of the expression', start)
@@ -255,7 +255,7 @@ class Parser {
         c !== undefined && c !== ':';
         c = this.characters[this.position++]
       ) {
-        if (!(c in FLAG_NAMES)) this.fail('unknown flag', start)
+        if (!FLAG_NAMES.has(c)) this.fail('unknown flag', start)
         if (c === 'a') this.fail("bad inline flags: cannot turn off flags 'a', 'u' and 'L'", start)
         if (on.has(c)) this.fail('bad inline flags: flag turned on and off', start)
         off.add(c)
@@ -263,7 +263,7 @@ class Parser {
       if (off.size === 0) this.fail('missing flag', start)
     }
     if (c !== ':') this.fail('missing -, : or )', start)
-    const removed = Object.fromEntries([...off].map((flag) => [FLAG_NAMES[flag], false]))
+    const removed = Object.fromEntries([...off].map((flag) => [FLAG_NAMES.get(flag), false]))
     return { ...outer, ...added, ...removed, ...(on.has('u') ? { ascii: false } : {}) }
   }
 
@@ -296,7 +296,8 @@ class Parser {
     if (c === undefined) this.fail('bad escape (end of pattern)', start)
     this.position++
     if (CATEGORIES.includes(c)) return c as Category
-    if (c in CONTROL_ESCAPES) return CONTROL_ESCAPES[c] ?? 0
+    const control = CONTROL_ESCAPES.get(c)
+    if (control !== undefined) return control
     if (c === 'x') return this.hexadecimal(2, start)
     if (c === 'u') return this.hexadecimal(4, start)
     if (c === 'U') {

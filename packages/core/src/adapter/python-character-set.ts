@@ -31,6 +31,25 @@ export function resolveSet(set: CharacterSet, limit: number): CodeRange[] {
   return clip(set.negated ? complement(members) : members, limit)
 }
 
+/** Ranges of the categories in Unicode 15, rounded up. */
+const RANGES_OF_CATEGORY: ReadonlyMap<string, number> = new Map([
+  ['d', 80],
+  ['w', 800],
+  ['s', 12],
+])
+
+/** How many ranges {@link resolveSet} gives, about and at most; without making them, for there may be thousands of sets. */
+export function estimatedRanges(
+  { ranges, categories, ignoreCase, ascii }: CharacterSet,
+  limit: number,
+): number {
+  const narrow = ascii || limit === MAX_ASCII
+  const ofCategory = (category: Category) =>
+    narrow ? 10 : (RANGES_OF_CATEGORY.get(category.toLowerCase()) ?? 0)
+  const others = ignoreCase ? 2 * ranges.length : 0
+  return 1 + ranges.length + others + categories.reduce((sum, category) => sum + ofCategory(category), 0)
+}
+
 /** Letters, numbers and the underscore: what `\w` is, and what `\b` stands between. */
 export function isWord(codePoint: number, ascii: boolean): boolean {
   if (codePoint <= MAX_ASCII)

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { FourierFTError } from '../errors.js'
+import { PatternBudget } from './pattern-budget.js'
 import { compilePythonPattern } from './python-pattern.js'
 
 // Python's own answers are in test/matching; here are the bounds, the errors and the properties.
@@ -52,8 +53,9 @@ describe('bounds', () => {
     ['length', 'a'.repeat(100_000)],
     ['look-aheads', Array.from({ length: 20 }, (_, i) => `(?!${i})`).join('')],
     ['look-aheads in look-aheads', `${'(?=a'.repeat(200)}${')'.repeat(200)}`],
+    ['sets of Unicode’s categories', '\\w'.repeat(300)],
   ])('refuses too many or too large: %s', (_, pattern) => {
-    expect(errorOf(() => compile(pattern).fullMatch('a')).code).toBe('INVALID_PATTERN')
+    expect(errorOf(() => compile(pattern).fullMatch('é')).code).toBe('INVALID_PATTERN')
   })
 
   it('takes what real configurations hold', () => {
@@ -61,6 +63,28 @@ describe('bounds', () => {
     const pattern = compile(names.join('|'))
     expect(pattern.fullMatch('model.layers.499.self_attn.q_proj')).toBe(true)
     expect(pattern.fullMatch('model.layers.500.self_attn.q_proj')).toBe(false)
+  })
+
+  it('counts look-aheads in look-aheads before they run', () => {
+    const nested = `${'(?=.*'.repeat(8)}z${')'.repeat(8)}`
+    expect(compile(nested).match('ab'.repeat(50))).toBe(false)
+    const error = errorOf(() => compile(nested).match('ab'.repeat(900)))
+    expect(error.code).toBe('INVALID_PATTERN')
+    expect(error.message).toMatch(/costs \d+ steps on one name; expected at most/)
+  })
+
+  it('shares one budget among patterns', () => {
+    const budget = new PatternBudget()
+    const shared = compilePythonPattern('a+', { option: 'x', budget })
+    for (let i = 0; i < 16; i++) budget.spend(6e7, 'y')
+    expect(shared.match('a')).toBe(true)
+    const error = errorOf(() => {
+      for (let i = 0; i < 100; i++) compilePythonPattern('[ab]{500}', { option: 'x', budget })
+    })
+    expect(error).toMatchObject({ code: 'INVALID_PATTERN', details: { option: 'x' } })
+    expect(error.message).toContain('cost more than')
+    expect(errorOf(() => shared.match('a')).message).toContain('cost more than')
+    expect(compile('a+').match('a')).toBe(true)
   })
 
   it('does not try a look-ahead at each place of a text of any length', () => {
@@ -86,7 +110,7 @@ describe('hostile patterns', () => {
   ]
 
   it.each(bombs)('%s ends', (bomb) => {
-    const text = `${'a'.repeat(1900)}!`
+    const text = `${'a'.repeat(1200)}!`
     const pattern = compile(bomb)
     expect(pattern.fullMatch(text)).toBe(false)
     expect(compile(`.*\\.${bomb}`).match(text)).toBe(false)

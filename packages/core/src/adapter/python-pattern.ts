@@ -18,7 +18,15 @@ import {
   PatternProblem,
   parsePythonPattern,
 } from './parse-python-pattern.js'
-import { type CodeRange, isWord, MAX_ASCII, MAX_CODE_POINT, resolveSet } from './python-character-set.js'
+import { PatternBudget, type PatternSize } from './pattern-budget.js'
+import {
+  type CodeRange,
+  estimatedRanges,
+  isWord,
+  MAX_ASCII,
+  MAX_CODE_POINT,
+  resolveSet,
+} from './python-character-set.js'
 
 export interface PythonPattern {
   /** `re.fullmatch(pattern, text) is not None` */
@@ -37,17 +45,18 @@ const MAX_INSTRUCTIONS = 40_000
 const MAX_CHOICES = 4000
 /** Bits of a marker. Distinct conditions of a pattern, not their occurrences. */
 const MAX_CONDITIONS = 8
-/** Look-aheads are tried at each position: the one case that is quadratic in the text. */
-const MAX_LOOK_AHEAD_TEXT = 2000
+/** Ranges of characters in a program, Unicode's categories written out: a few megabytes. */
+const MAX_RANGES = 200_000
 
 /**
  * @param option names the option that the pattern is from in errors
+ * @param budget is what the pattern and its matches may cost together with others; default: each costs only itself
  * @throws FourierFTError INVALID_PATTERN: Python refuses the pattern, or it holds what cannot run in linear time (back-references,
  *   look-behinds, conditional and atomic groups, possessive quantifiers), or it is too large; with the position in code points
  */
 export function compilePythonPattern(
   pattern: string,
-  { option }: { readonly option: string },
+  { option, budget }: { readonly option: string; readonly budget?: PatternBudget },
 ): PythonPattern {
   try {
     if (pattern.length > MAX_PATTERN_LENGTH) {
@@ -58,7 +67,11 @@ export function compilePythonPattern(
     if (sizeOf(tree, () => 1) > MAX_INSTRUCTIONS || sizeOf(tree, isChoice) > MAX_CHOICES) {
       throw new PatternProblem('too many alternatives, or repetitions that multiply to too many')
     }
-    return new CompiledPattern(tree, (problem) => invalid(pattern, option, problem))
+    return new CompiledPattern(tree, {
+      refuse: (problem) => invalid(pattern, option, problem),
+      spend: (work) => (budget ?? new PatternBudget()).spend(work, option),
+      compile: (size) => (budget ?? new PatternBudget()).compile(size, option),
+    })
   } catch (error) {
     if (error instanceof PatternProblem) throw invalid(pattern, option, error.message, error.position)
     throw error
@@ -76,11 +89,22 @@ function invalid(pattern: string, option: string, problem: string, position?: nu
   )
 }
 
-/** Makes the error of the pattern that is at work. */
-type Refuse = (problem: string) => FourierFTError
+/** What a pattern at work needs of the world around it. */
+interface Context {
+  /** Makes the error of the pattern. */
+  readonly refuse: (problem: string) => FourierFTError
+  /** Counts work that is about to be done. */
+  readonly spend: (work: number) => void
+  /** Counts a program that is about to be compiled. */
+  readonly compile: (size: PatternSize) => void
+}
 
 /** A tree, written out for RE2 in one of the two ways. */
 interface Program {
+  /** Steps that making the subject of a text of so many characters takes: its look-aheads, mostly. */
+  readonly subjectWork: (length: number) => number
+  /** Steps that a match takes on the subject of such a text. */
+  readonly matchWork: (length: number) => number
   readonly whole: () => RE2JS
   readonly prefix: () => RE2JS
   /** The named groups; the engine knows them by number. */
@@ -94,10 +118,12 @@ interface Program {
 class CompiledPattern implements PythonPattern {
   private readonly simple: Program | null
   private readonly marked: () => Program
+  private readonly context: Context
 
-  constructor(tree: PatternNode, refuse: Refuse) {
-    this.simple = hasLookAhead(tree) ? null : simpleProgram(tree, refuse)
-    this.marked = once(() => markedProgram(tree, refuse))
+  constructor(tree: PatternNode, context: Context) {
+    this.context = context
+    this.simple = hasLookAhead(tree) ? null : simpleProgram(tree, context)
+    this.marked = once(() => markedProgram(tree, context))
     // Now, so that a pattern that the engine refuses is refused whether or not a name is ever tried.
     const program = this.simple ?? this.marked()
     program.whole()
@@ -126,12 +152,14 @@ class CompiledPattern implements PythonPattern {
   }
 
   private programFor(text: string): Program {
-    return this.simple && isPlain(text) ? this.simple : this.marked()
+    const program = this.simple && isPlain(text) ? this.simple : this.marked()
+    this.context.spend(program.subjectWork(text.length) + program.matchWork(text.length))
+    return program
   }
 }
 
 /** ASCII, and no line break: `$` is `\Z`, `\b` is RE2's, sets are small. */
-function isPlain(text: string): boolean {
+export function isPlain(text: string): boolean {
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i)
     if (unit > MAX_ASCII || unit === LINE_BREAK) return false
@@ -141,7 +169,8 @@ function isPlain(text: string): boolean {
 
 const LINE_BREAK = 0x0a
 
-function simpleProgram(tree: PatternNode, refuse: Refuse): Program {
+function simpleProgram(tree: PatternNode, context: Context): Program {
+  const size = checkedSize(tree, MAX_ASCII, context)
   const writer = new Writer(MAX_ASCII, '', (condition) => {
     switch (condition.kind) {
       case 'start':
@@ -155,8 +184,10 @@ function simpleProgram(tree: PatternNode, refuse: Refuse): Program {
   })
   const body = writer.write(tree)
   return {
-    whole: once(() => compileRe2(body, 0, refuse)),
-    prefix: once(() => compileRe2(`\\A(?:${body})`, 0, refuse)),
+    subjectWork: () => 0,
+    matchWork: (length) => size.instructions * (length + 1),
+    whole: once(() => compileRe2(body, 0, size, context)),
+    prefix: once(() => compileRe2(`\\A(?:${body})`, 0, size, context)),
     names: writer.names,
     subject: (text) => text,
     captured: (part) => part,
@@ -167,39 +198,42 @@ function simpleProgram(tree: PatternNode, refuse: Refuse): Program {
 const MARKER = 0xf0000
 const ANY_MARKER = `[${escapeCode(MARKER)}-${escapeCode(MARKER + 2 ** MAX_CONDITIONS - 1)}]`
 
-function markedProgram(tree: PatternNode, refuse: Refuse): Program {
-  const tests = new Map<string, (characters: readonly string[], position: number) => boolean>()
+function markedProgram(tree: PatternNode, context: Context): Program {
+  const { refuse } = context
+  const { ranges, instructions } = checkedSize(tree, MAX_CODE_POINT, context)
+  // A marker follows each character.
+  const size = { ranges, instructions: 2 * instructions }
+  const tests = new Map<string, PositionTest>()
   const writer = new Writer(MAX_CODE_POINT, ANY_MARKER, (condition) => {
     const key = JSON.stringify({ ...condition, negated: false })
     const keys = [...tests.keys()]
     const bit = keys.includes(key) ? keys.indexOf(key) : keys.length
     if (bit >= MAX_CONDITIONS) throw refuse(`more than ${MAX_CONDITIONS} different look-aheads and anchors`)
-    if (bit === keys.length) tests.set(key, positionTest(condition, refuse))
+    if (bit === keys.length) tests.set(key, positionTest(condition, context))
     const wanted = 'negated' in condition && condition.negated ? 0 : 1
     return `(?<=${markersWith(bit, wanted)})`
   })
   const body = writer.write(tree)
-  const looks = hasLookAhead(tree)
   /** The text with a marker before each character and at the end. */
   const subject = (text: string): string => {
     const characters = [...text]
-    if (looks && characters.length > MAX_LOOK_AHEAD_TEXT) {
-      throw refuse(`its look-ahead is to run on a name of more than ${MAX_LOOK_AHEAD_TEXT} characters`)
-    }
     const conditions = [...tests.values()]
     let marked = ''
     for (let position = 0; position <= characters.length; position++) {
       let bits = 0
       conditions.forEach((holds, bit) => {
-        if (holds(characters, position)) bits |= 1 << bit
+        if (holds.at(characters, position)) bits |= 1 << bit
       })
       marked += String.fromCodePoint(MARKER + bits) + (characters[position] ?? '')
     }
     return marked
   }
   return {
-    whole: once(() => compileRe2(`${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS, refuse)),
-    prefix: once(() => compileRe2(`\\A${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS, refuse)),
+    subjectWork: (length) => [...tests.values()].reduce((sum, { work }) => sum + work(length), length),
+    // In the subject each character has a marker beside it.
+    matchWork: (length) => size.instructions * (2 * length + 1),
+    whole: once(() => compileRe2(`${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS, size, context)),
+    prefix: once(() => compileRe2(`\\A${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS, size, context)),
     names: writer.names,
     subject,
     // A part begins with a character and ends with a marker.
@@ -207,52 +241,70 @@ function markedProgram(tree: PatternNode, refuse: Refuse): Program {
   }
 }
 
-/** Whether a condition, taken without its negation, holds before character `position`. */
-function positionTest(
-  condition: AssertionNode,
-  refuse: Refuse,
-): (characters: readonly string[], position: number) => boolean {
+interface PositionTest {
+  /** Whether the condition, taken without its negation, holds before character `position`. */
+  readonly at: (characters: readonly string[], position: number) => boolean
+  /** Steps that the test takes at all positions of a text of so many characters. */
+  readonly work: (length: number) => number
+}
+
+function positionTest(condition: AssertionNode, context: Context): PositionTest {
   const isBreak = (character: string | undefined) => character === '\n'
+  const quick = (at: PositionTest['at']): PositionTest => ({ at, work: (length) => length + 1 })
   switch (condition.kind) {
     case 'start':
-      return (_, position) => position === 0
+      return quick((_, position) => position === 0)
     case 'end':
-      return (characters, position) => position === characters.length
+      return quick((characters, position) => position === characters.length)
     case 'line start':
-      return (characters, position) => position === 0 || isBreak(characters[position - 1])
+      return quick((characters, position) => position === 0 || isBreak(characters[position - 1]))
     case 'line end':
-      return (characters, position) => position === characters.length || isBreak(characters[position])
+      return quick((characters, position) => position === characters.length || isBreak(characters[position]))
     case 'end or last line break':
-      return (characters, position) =>
-        position === characters.length ||
-        (position === characters.length - 1 && isBreak(characters[position]))
+      return quick(
+        (characters, position) =>
+          position === characters.length ||
+          (position === characters.length - 1 && isBreak(characters[position])),
+      )
     case 'word boundary': {
       const word = (character: string | undefined) =>
         character !== undefined && isWord(character.codePointAt(0) ?? 0, condition.ascii)
-      return (characters, position) => word(characters[position - 1]) !== word(characters[position])
+      return quick((characters, position) => word(characters[position - 1]) !== word(characters[position]))
     }
     case 'look-ahead': {
       const { item } = condition
       // On the rest of a plain text the simple way gives the same answer unless a condition looks back, or is a look-ahead itself.
-      const simple = looksBack(item) || hasLookAhead(item) ? null : simpleProgram(item, refuse)
+      const simple = looksBack(item) || hasLookAhead(item) ? null : simpleProgram(item, context)
       let marked: { text: string; subject: string } | undefined
-      const program = markedProgram(item, refuse)
-      return (characters, position) => {
-        if (simple) {
-          const rest = characters.slice(position).join('')
-          if (isPlain(rest)) return simple.prefix().test(rest)
-        }
-        const text = characters.join('')
-        if (marked?.text !== text) marked = { text, subject: program.subject(text) }
-        // A marker takes two units.
-        const offset = characters.slice(0, position).join('').length + 2 * position
-        return program.prefix().test(marked.subject.slice(offset))
+      const program = markedProgram(item, context)
+      return {
+        at(characters, position) {
+          if (simple) {
+            const rest = characters.slice(position).join('')
+            if (isPlain(rest)) return simple.prefix().test(rest)
+          }
+          const text = characters.join('')
+          if (marked?.text !== text) marked = { text, subject: program.subject(text) }
+          // A marker takes two units.
+          const offset = characters.slice(0, position).join('').length + 2 * position
+          return program.prefix().test(marked.subject.slice(offset))
+        },
+        // The subject is made once; then the rest of it is matched at each position: the one case that is quadratic in the text.
+        work: (length) => program.subjectWork(length) + (program.matchWork(length) * (length + 2)) / 2,
       }
     }
   }
 }
 
-function compileRe2(pattern: string, flags: number, refuse: Refuse): RE2JS {
+/** The size of a program for texts of characters up to `limit`. */
+function checkedSize(tree: PatternNode, limit: number, { refuse }: Context): PatternSize {
+  const ranges = sizeOf(tree, (node) => (node.kind === 'set' ? estimatedRanges(node.set, limit) : 0))
+  if (ranges > MAX_RANGES) throw refuse('too many sets of characters')
+  return { ranges, instructions: sizeOf(tree, () => 1) }
+}
+
+function compileRe2(pattern: string, flags: number, size: PatternSize, { refuse, compile }: Context): RE2JS {
+  compile(size)
   try {
     return RE2JS.compile(pattern, flags)
   } catch (cause) {

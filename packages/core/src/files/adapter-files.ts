@@ -18,6 +18,9 @@ export interface AdapterFiles extends AdapterBytes {
 /** Bound of a file where the caller gives none: the largest that Node reads at once. */
 export const DEFAULT_MAX_BYTES = 2 ** 31 - 1
 
+/** Bound of the configuration, whatever the bound of the other file: 4 million characters are read, of up to 4 bytes. */
+export const MAX_CONFIG_BYTES = 16 * 2 ** 20
+
 /** @throws {FourierFTError} `FILE_TOO_LARGE` */
 export function checkSize(size: number, maxBytes: number, file: string): void {
   if (size <= maxBytes) return

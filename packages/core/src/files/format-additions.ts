@@ -3,7 +3,7 @@
  * metadata of the safetensors header. Here between text and values; whether they fit the tensors is the reader's business.
  */
 import * as v from 'valibot'
-import { parseJson } from '../adapter/json.js'
+import { jsonMembers, parseJson } from '../adapter/json.js'
 import type { EntriesRecipe, Shape } from '../entries/entries.js'
 import { FourierFTError } from '../errors.js'
 
@@ -30,6 +30,10 @@ const VERSION_KEY = 'fourierft.version'
 const LAYERS_KEY = 'fourierft.layers'
 const ENTRIES_KEY = 'fourierft.entries'
 
+/** As many as a file has tensors, and of these few values. */
+const MAX_MEMBERS = 32_768
+const MAX_MEMBER_VALUES = 100
+
 const Size = v.pipe(v.number(), v.safeInteger(), v.minValue(1))
 /** Beyond the safe integers of JSON a seed is a string of digits. */
 const Seed = v.union([
@@ -42,15 +46,13 @@ const Seed = v.union([
   ),
 ])
 const Digest = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))
-const Layers = members(
-  v.object({
-    shape: v.pipe(
-      v.tuple([Size, Size]),
-      v.check(([d1, d2]) => d1 * d2 <= 2 ** 32),
-    ),
-    entries: v.string(),
-  }),
-)
+const Layer = v.object({
+  shape: v.pipe(
+    v.tuple([Size, Size]),
+    v.check(([d1, d2]) => d1 * d2 <= 2 ** 32),
+  ),
+  entries: v.string(),
+})
 const Uniform = v.object({
   sampler: v.literal('uniform'),
   seed: Seed,
@@ -67,19 +69,7 @@ const BandPass = v.object({
   sha256: Digest,
 })
 const Explicit = v.object({ sampler: v.literal('explicit'), n: Size, sha256: Digest })
-const Sets = members(v.variant('sampler', [Uniform, BandPass, Explicit]))
-
-/**
- * The members of a JSON object as a map. Valibot's own `record` passes over keys such as `constructor`, which name modules like any
- * other here.
- */
-function members<S extends v.GenericSchema>(value: S) {
-  return v.pipe(
-    v.custom<object>((input) => typeof input === 'object' && input !== null && !Array.isArray(input)),
-    v.transform((object): Map<unknown, unknown> => new Map(Object.entries(object))),
-    v.map(v.string(), value),
-  )
-}
+const StoredSet = v.variant('sampler', [Uniform, BandPass, Explicit])
 
 type StoredRecipe =
   | Omit<v.InferOutput<typeof Uniform>, 'sha256'>
@@ -103,9 +93,9 @@ export function parseAdditions(
       { file, expected: VERSION, received: version },
     )
   }
-  const layers = parseKey(metadata, LAYERS_KEY, Layers, file)
+  const layers = new Map(parseMembers(metadata, LAYERS_KEY, Layer, file))
   const sets = new Map<string, EntrySet>()
-  for (const [name, { sha256: digest, ...set }] of parseKey(metadata, ENTRIES_KEY, Sets, file)) {
+  for (const [name, { sha256: digest, ...set }] of parseMembers(metadata, ENTRIES_KEY, StoredSet, file)) {
     sets.set(name, { recipe: toRecipe(set), n: set.n, digest })
   }
   return { layers, sets }
@@ -156,25 +146,37 @@ function formatSeed(seed: number | bigint): number | string {
   return Number.isSafeInteger(number) ? number : String(seed)
 }
 
-function parseKey<S extends v.GenericSchema>(
+/**
+ * The members of the object that a key of the metadata holds. Each is checked before the next one is read: a stranger's file may have
+ * millions, and the first that is wrong ends the check.
+ */
+function* parseMembers<S extends v.GenericSchema>(
   metadata: Readonly<Record<string, string>>,
   key: string,
   schema: S,
   file: string,
-): v.InferOutput<S> {
-  const text = metadata[key]
-  const result = v.safeParse(schema, text === undefined ? undefined : parseJson(text, `${file}: ${key}`))
-  if (result.success) return result.output
-  const [issue] = result.issues
-  const path = v.getDotPath(issue) ?? ''
-  throw new FourierFTError(
-    'INVALID_SAFETENSORS',
-    `${file}: ${key} of the metadata: ${path}: ${issue.message}`,
-    {
+): Generator<readonly [name: string, value: v.InferOutput<S>], void> {
+  const refuse = (path: string, { message, expected, received }: v.BaseIssue<unknown>) =>
+    new FourierFTError('INVALID_SAFETENSORS', `${file}: ${key} of the metadata: ${path}: ${message}`, {
       file,
       tensor: '__metadata__',
-      expected: issue.expected,
-      received: issue.received,
-    },
+      expected,
+      received,
+    })
+  const text = v.safeParse(
+    v.pipe(v.string(), v.trim(), v.startsWith('{', 'expected a JSON object')),
+    metadata[key],
   )
+  if (!text.success) throw refuse('', text.issues[0])
+  const where = `${file}: ${key}`
+  for (const [name, literal] of jsonMembers(text.output, where, { maxValues: MAX_MEMBERS })) {
+    const member = v.safeParse(schema, parseJson(literal, where, { maxValues: MAX_MEMBER_VALUES }), {
+      abortEarly: true,
+    })
+    if (!member.success) {
+      const [issue] = member.issues
+      throw refuse([name, v.getDotPath(issue) ?? []].flat().join('.'), issue)
+    }
+    yield [name, member.output]
+  }
 }

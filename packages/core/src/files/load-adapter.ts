@@ -2,13 +2,14 @@
 
 import { nodeFiles } from '#node-files'
 import type { Adapter, Shapes } from '../adapter/adapter.js'
+import { piecewise } from '../adapter/steps.js'
 import type { AdapterBytes } from '../backend.js'
 import { FourierFTError } from '../errors.js'
 import { type AdapterFiles, CONFIG_FILE, checkSize, DEFAULT_MAX_BYTES, MODEL_FILE } from './adapter-files.js'
-import { readAdapter } from './read-adapter.js'
+import { readAdapterSteps } from './read-adapter.js'
 import type { DownloadProgress } from './read-stream.js'
 import { readBrowserFiles } from './sources/browser-files.js'
-import { readHub } from './sources/hub.js'
+import { HUB_URL, readHub } from './sources/hub.js'
 import { readUrl } from './sources/url.js'
 
 /**
@@ -22,7 +23,10 @@ export interface LoadAdapterOptions {
   readonly shapes?: Shapes
   /** Largest size of a file in bytes. Default `2³¹ − 1`. */
   readonly maxBytes?: number
-  /** Ends a download; the promise is rejected with its reason. */
+  /**
+   * Default: a download ends when nothing has arrived for a minute. With a signal only the signal ends it: `AbortSignal.timeout(…)`, say.
+   * It also ends the reading of a large adapter. The promise is rejected with its reason.
+   */
   readonly signal?: AbortSignal
   /** Is told how far a download is, piece by piece. */
   readonly onProgress?: (progress: DownloadProgress) => void
@@ -30,13 +34,13 @@ export interface LoadAdapterOptions {
   readonly revision?: string
   /** Hub: folder of the repository that holds the two files. */
   readonly subfolder?: string
-  /** Hub: access token, for private repositories. None is taken from the environment. */
+  /** Hub or URL: access token, for what is private; it is sent to that host alone. None is taken from the environment. */
   readonly token?: string
-  /** Hub: where it is. Default `https://huggingface.co`. */
+  /** Hub: where it is, a mirror for example. Default: the environment's `HF_ENDPOINT`, or `https://huggingface.co`. */
   readonly hubUrl?: string
   /** Hub: where downloads are kept, Node only. Default: the cache of huggingface_hub (`HF_HUB_CACHE`, `HF_HOME`). */
   readonly cacheDir?: string
-  /** Hub: use the cache alone. */
+  /** Hub: use the cache alone, and ask nobody. Default: what the environment's `HF_HUB_OFFLINE` says. */
   readonly offline?: boolean
 }
 
@@ -52,7 +56,7 @@ export async function loadAdapter(source: AdapterSource, options: LoadAdapterOpt
   const { shapes, maxBytes = DEFAULT_MAX_BYTES, signal } = options
   signal?.throwIfAborted()
   const { names, ...bytes } = await readFiles(source, options, maxBytes)
-  const adapter = readAdapter(bytes, names)
+  const adapter = await piecewise(readAdapterSteps(bytes, names), signal)
   return shapes ? adapter.withShapes(shapes) : adapter
 }
 
@@ -61,19 +65,22 @@ async function readFiles(
   options: LoadAdapterOptions,
   maxBytes: number,
 ): Promise<AdapterFiles> {
-  const { signal, onProgress } = options
-  const limits = { maxBytes, signal, onProgress }
+  const { signal, onProgress, token } = options
+  const isBoundGiven = options.maxBytes !== undefined
+  const limits = { maxBytes, isBoundGiven, signal, onProgress }
   if (source instanceof URL) {
-    return source.protocol === 'file:' ? readPath(source, maxBytes) : readUrl(source, limits)
+    return source.protocol === 'file:' ? readPath(source, maxBytes) : readUrl(source, { ...limits, token })
   }
   if (typeof source === 'string') {
-    if (/^https?:\/\//i.test(source)) return readUrl(parseUrl(source), limits)
+    if (/^https?:\/\//i.test(source)) return readUrl(parseUrl(source), { ...limits, token })
     if (/^(\.{0,2}[/\\]|~|[a-z]:[/\\]|\.{1,2}$)/i.test(source)) return readPath(source, maxBytes)
     if (await nodeFiles?.isDirectory(source)) return readPath(source, maxBytes)
-    if (!/^[\w.-]+\/[\w.-]+$/.test(source)) throw notASource(source)
-    const { revision = 'main', cacheDir, offline = false } = options
+    if (!/^[\w.-]+\/[\w.-]+$/.test(source) || source.endsWith('/..')) throw notASource(source)
+    const environment = nodeFiles?.hubEnvironment()
+    const { revision = 'main', cacheDir, offline = environment?.offline ?? false } = options
+    const hubUrl = parseHubUrl(options.hubUrl ?? environment?.endpoint ?? HUB_URL)
     const cache = nodeFiles?.openHubCache(source, cacheDir)
-    return readHub(source, { ...options, revision, offline, maxBytes }, cache)
+    return readHub(source, { ...options, ...limits, revision, offline, hubUrl }, cache)
   }
   if (typeof source === 'object' && source !== null) {
     if ('config' in source && 'model' in source) return inMemory(source, maxBytes)
@@ -116,7 +123,19 @@ function parseUrl(text: string): URL {
   }
 }
 
-function notASource(source: unknown): FourierFTError {
+function parseHubUrl(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (url && /^https?:$/.test(url.protocol)) return url
+  throw new FourierFTError(
+    'INVALID_OPTION',
+    `hubUrl: expected the URL of a hub, such as ${HUB_URL}; received something else (is HF_ENDPOINT set?)`,
+    { option: 'hubUrl', expected: HUB_URL },
+  )
+}
+
+function notASource(given: unknown): FourierFTError {
+  // A URL that is none may still have a password in it.
+  const source = typeof given === 'string' ? given.replace(/\/\/[^/@]*@|[?#].*$/gs, '…') : given
   const received = typeof source === 'string' ? `'${source}', which is no directory either` : typeof source
   return new FourierFTError(
     'INVALID_OPTION',

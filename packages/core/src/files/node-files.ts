@@ -14,6 +14,8 @@ export interface NodeFiles {
   readDirectory(path: string, maxBytes: number): Promise<AdapterFiles>
   writeDirectory(path: string, files: AdapterBytes): Promise<void>
   openHubCache(repository: string, cacheDir?: string): HubCache
+  /** What the environment says about the hub, as huggingface_hub reads it: `HF_ENDPOINT` and `HF_HUB_OFFLINE`. */
+  hubEnvironment(): { readonly endpoint?: string; readonly offline: boolean }
   /** An absolute path, from one that may begin with `~` and from a `file:` URL. */
   resolvePath(path: string | URL): string
 }
@@ -23,6 +25,13 @@ export const nodeFiles: NodeFiles | undefined = {
   readDirectory,
   writeDirectory,
   openHubCache,
+  hubEnvironment() {
+    const { HF_ENDPOINT, HF_HUB_OFFLINE } = process.env
+    return {
+      ...(HF_ENDPOINT && { endpoint: HF_ENDPOINT }),
+      offline: /^(1|on|yes|true)$/i.test(HF_HUB_OFFLINE ?? ''),
+    }
+  },
   resolvePath: (path) =>
     typeof path === 'string' ? resolve(path.replace(/^~(?=$|[/\\])/, homedir())) : fileURLToPath(path),
 }

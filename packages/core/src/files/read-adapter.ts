@@ -5,7 +5,8 @@
 import { type AdaptedModule, Adapter } from '../adapter/adapter.js'
 import { sharedEntries } from '../adapter/adapter-entries.js'
 import { type FourierFTConfig, parseConfig, STANDALONE_PEFT_TYPE } from '../adapter/config.js'
-import { nFrequencyOf } from '../adapter/module-matcher.js'
+import { nFrequencySteps } from '../adapter/module-matcher.js'
+import { atOnce, type Steps } from '../adapter/steps.js'
 import type { AdapterBytes } from '../backend.js'
 import { entriesDigest } from '../entries/digest.js'
 import type { Entries, Shape } from '../entries/entries.js'
@@ -17,17 +18,16 @@ import { type EntrySet, type FormatAdditions, parseAdditions } from './format-ad
 import { coefficientsTensor, entriesTensor, tensorRole } from './peft-layout.js'
 import { decodeFloats, isFloatDtype, readSafetensors, type Tensor } from './safetensors.js'
 
-/**
- * Patterns of `n_frequency_pattern` run in linear time, the length of the pattern times that of the name, but all of them against all
- * names: this product, which thousands of modules with a pattern each keep, is what a minute is enough for.
- */
-const MAX_PATTERN_WORK = 1e10
-
 /** @throws {FourierFTError} each kind of malformed file has its code: see `ErrorCode` */
-export function readAdapter(
+export function readAdapter(source: AdapterBytes, names?: FileNames): Adapter {
+  return atOnce(readAdapterSteps(source, names))
+}
+
+/** The work of `readAdapter` in steps: the patterns of the configuration, and the tensors, may be many. */
+export function* readAdapterSteps(
   source: AdapterBytes,
   names: FileNames = { config: CONFIG_FILE, model: MODEL_FILE },
-): Adapter {
+): Steps<Adapter> {
   const file = names.model
   const config = parseConfig(source.config, names.config)
   const { tensors, metadata = {} } = readSafetensors(source.model, file)
@@ -46,28 +46,17 @@ export function readAdapter(
   if (unknown !== undefined) {
     throw mismatch(file, '__metadata__', 'fourierft.layers of modules with coefficients', unknown)
   }
-  checkPatternWork(config, coefficients.keys(), names.config)
+  const frequencies = yield* nFrequencySteps(config, coefficients.keys())
   const modules = new Map<string, AdaptedModule>()
   for (const [name, tensor] of coefficients) {
-    const values = readCoefficients(tensor, name, config, file)
+    yield
+    const values = readCoefficients(tensor, name, frequencies.get(name) as number, file)
     const known = additions
       ? describedModule(name, values.coefficients.length, additions, sets, file)
       : { recipe: { sampler: 'uniform', seed: config.randomLocSeed, n: values.coefficients.length } as const }
     modules.set(name, { name, ...values, ...known })
   }
   return new Adapter({ config, modules, savedTensors, metadata, source })
-}
-
-function checkPatternWork(config: FourierFTConfig, modules: Iterable<string>, file: string): void {
-  const total = (texts: Iterable<string>) => [...texts].reduce((sum, { length }) => sum + length, 0)
-  const work = total(config.nFrequencyPattern.keys()) * total(modules)
-  if (work <= MAX_PATTERN_WORK) return
-  throw new FourierFTError(
-    'INVALID_CONFIG',
-    `${file}: n_frequency_pattern: its patterns and the names of the modules are too long to be compared: ` +
-      `${work} characters against characters; expected at most ${MAX_PATTERN_WORK}`,
-    { file, option: 'n_frequency_pattern', expected: `at most ${MAX_PATTERN_WORK}`, received: work },
-  )
 }
 
 interface NamedTensor extends Tensor {
@@ -138,7 +127,7 @@ function describedModule(
 function readCoefficients(
   { tensorName: tensor, dtype, shape, bytes }: NamedTensor,
   module: string,
-  config: FourierFTConfig,
+  n: number,
   file: string,
 ): Pick<AdaptedModule, 'coefficients' | 'dtype'> {
   if (!isFloatDtype(dtype)) {
@@ -148,7 +137,6 @@ function readCoefficients(
       { file, tensor, expected: ['F32', 'F16', 'BF16', 'F64'], received: dtype },
     )
   }
-  const n = nFrequencyOf(config, module)
   if (shape.length !== 1 || shape[0] !== n) {
     throw new FourierFTError(
       'SHAPE_MISMATCH',

@@ -1,5 +1,6 @@
 /** A whole stream in memory, no larger than promised and no shorter. */
 import { checkSize, ioError } from './adapter-files.js'
+import { networkReason } from './sources/network-reason.js'
 
 /** How far the download of a file is. */
 export interface DownloadProgress {
@@ -14,8 +15,8 @@ export interface DownloadProgress {
 /**
  * @param expected bytes that were announced; undefined: nobody said
  * @param onProgress is called for each piece that comes
- * @throws {FourierFTError} `FILE_TOO_LARGE` as soon as more than `maxBytes` have come, `IO_ERROR` when the stream breaks or its
- *   length is not the announced one
+ * @throws {FourierFTError} `FILE_TOO_LARGE` as soon as more than `maxBytes` have come, `IO_ERROR` when the stream breaks, as soon as
+ *   more has come than was announced, or when less has
  */
 export async function readStream(
   stream: ReadableStream<Uint8Array>,
@@ -24,11 +25,14 @@ export async function readStream(
     maxBytes,
     expected,
     onProgress,
+    onBytes,
   }: {
     file: string
     maxBytes: number
     expected?: number | undefined
     onProgress?: ((progress: DownloadProgress) => void) | undefined
+    /** Is called whenever something has come. */
+    onBytes?: () => void
   },
 ): Promise<Uint8Array> {
   const reader = stream.getReader()
@@ -37,11 +41,14 @@ export async function readStream(
   try {
     for (;;) {
       const { done, value } = await reader.read().catch((cause) => {
-        throw ioError(file, `the download broke off after ${length} bytes`, cause)
+        throw ioError(file, `the download broke off after ${length} bytes: ${networkReason(cause)}`)
       })
       if (done) break
+      onBytes?.()
       length += value.length
       checkSize(length, maxBytes, file)
+      if (expected !== undefined && length > expected)
+        throw ioError(file, `expected ${expected} bytes; more came`)
       chunks.push(value)
       onProgress?.({ file: baseName(file), loaded: length, total: expected })
     }

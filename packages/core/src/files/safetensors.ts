@@ -4,7 +4,7 @@
  *
  * @see https://huggingface.co/docs/safetensors, "Format"
  */
-import { parseJson } from '../adapter/json.js'
+import { decodeUtf8, jsonMembers, parseJson } from '../adapter/json.js'
 import type { FloatArray } from '../adapter/layer.js'
 import { FourierFTError } from '../errors.js'
 import { BFLOAT16, decodeSmallFloat, encodeSmallFloat, FLOAT16 } from './small-float.js'
@@ -75,6 +75,12 @@ export interface SafetensorsHeader {
 
 /** The bound of the safetensors library. */
 const MAX_HEADER_LENGTH = 100_000_000
+/** More than any file of adapters has; with it a header cannot become many times its size in memory. */
+const MAX_TENSORS = 32_768
+/** Members of `__metadata__`. */
+const MAX_METADATA = 10_000
+/** Values of a tensor's description; a shape has no more axes than that. */
+const MAX_PLACE_VALUES = 100
 const LENGTH_BYTES = 8
 /** Name in errors of a file that is about to be written. */
 const NEW_FILE = 'new safetensors file'
@@ -179,13 +185,11 @@ function headerOf(bytes: Uint8Array, file: string): Uint8Array {
 /** The tensors in the order of their data, and the metadata; everything checked against the `dataLength` bytes that follow the header. */
 function parseHeader(bytes: Uint8Array, dataLength: number, file: string): SafetensorsHeader {
   if (bytes[0] !== OPEN_BRACE) throw malformed(file, 'a header that begins with {', `byte ${bytes[0]}`)
-  const parsed = parseJson(bytes, file)
-  if (!isObject(parsed)) throw malformed(file, 'a header that is a JSON object', parsed)
   let metadata: Record<string, string> | undefined
   const places: TensorPlace[] = []
-  for (const [name, description] of Object.entries(parsed)) {
-    if (name === '__metadata__') metadata = parseMetadata(description, file)
-    else places.push(parsePlace(name, description, file))
+  for (const [name, literal] of jsonMembers(decodeUtf8(bytes, file), file, { maxValues: MAX_TENSORS + 1 })) {
+    if (name === '__metadata__') metadata = parseMetadata(literal, file)
+    else places.push(parsePlace(name, parseJson(literal, file, { maxValues: MAX_PLACE_VALUES }), file))
   }
   places.sort((a, b) => a.begin - b.begin || a.end - b.end)
   let covered = 0
@@ -206,10 +210,11 @@ function parseHeader(bytes: Uint8Array, dataLength: number, file: string): Safet
   return { bytes, places, ...(metadata && { metadata }) }
 }
 
-function parseMetadata(value: unknown, file: string): Record<string, string> {
-  if (!isObject(value)) throw invalid(file, '__metadata__', 'an object of strings', value)
+function parseMetadata(literal: string, file: string): Record<string, string> {
+  if (!literal.startsWith('{')) throw invalid(file, '__metadata__', 'an object of strings', literal)
   const metadata: Record<string, string> = {}
-  for (const [key, text] of Object.entries(value)) {
+  for (const [key, member] of jsonMembers(literal, file, { maxValues: MAX_METADATA })) {
+    const text = parseJson(member, file, { maxValues: 1 })
     if (typeof text !== 'string') throw invalid(file, '__metadata__', `a string for ${key}`, text)
     metadata[key] = text
   }

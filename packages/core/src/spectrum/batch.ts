@@ -2,6 +2,7 @@
 import type { FloatArray, Layer } from '../adapter/layer.js'
 import type { ApplyOptions } from '../backend.js'
 import { FourierFTError } from '../errors.js'
+import { checkLengths } from './check-size.js'
 import { shapeMismatch } from './shape-mismatch.js'
 import type { TransformStrategy } from './strategy.js'
 
@@ -17,7 +18,7 @@ export interface Batch {
 /**
  * @param layers at least one
  * @param other `[T, d1]`: y or its gradient, called `otherName` in messages
- * @throws {FourierFTError} `SHAPE_MISMATCH`, `INVALID_OPTION`
+ * @throws {FourierFTError} `SHAPE_MISMATCH`, `INVALID_OPTION`, `UNSUPPORTED` for layers that are too large
  */
 export function checkBatch(
   layers: readonly Layer[],
@@ -52,6 +53,7 @@ export function checkBatch(
       )
     }
   }
+  checkLengths(shape, name)
   if (x.length % d2 !== 0) throw shapeMismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
   const tokens = x.length / d2
   if (other.length !== tokens * d1) {

@@ -6,6 +6,7 @@
  */
 import type { FloatArray, Layer } from '../adapter/layer.js'
 import type { Entries } from '../entries/entries.js'
+import { allocateDelta, checkLengths } from './check-size.js'
 import { cachedPlan } from './plan-cache.js'
 import { halfLength, realFft } from './real-transform.js'
 import { shapeMismatch } from './shape-mismatch.js'
@@ -16,7 +17,8 @@ import { unitCircle } from './unit-circle.js'
  * once.
  *
  * @param out overwritten; `d1·d2` numbers, by default a new `Float32Array`
- * @throws {FourierFTError} `SHAPE_MISMATCH` when `out` has another length
+ * @throws {FourierFTError} `SHAPE_MISMATCH` when `out` has another length; `UNSUPPORTED` for more than 2¹⁹ rows or columns, or where ΔW does
+ *   not fit into memory
  */
 export function delta(layer: Layer): Float32Array
 export function delta<Out extends FloatArray>(layer: Layer, out: Out): Out
@@ -29,7 +31,8 @@ export function delta(layer: Layer, out?: FloatArray): FloatArray {
       out.length,
     )
   }
-  const target = out?.fill(0) ?? new Float32Array(d1 * d2)
+  checkLengths(layer.shape, layer.name)
+  const target = out?.fill(0) ?? allocateDelta(layer)
   const transform = realFft(d2)
   forEachRowSpectrum(layer, (p, re, im) => {
     transform.synthesise(re, im, target, p * d2)
@@ -123,13 +126,14 @@ function advance(turns: Int32Array, steps: Int32Array, length: number): void {
  *
  * @param gradient `∂L/∂ΔW`, row-major `[d1, d2]`
  * @returns `[n]`; times α it is `∂L/∂c`
- * @throws {FourierFTError} `SHAPE_MISMATCH` when `gradient` has another length
+ * @throws {FourierFTError} `SHAPE_MISMATCH` when `gradient` has another length, `UNSUPPORTED` for more than 2¹⁹ rows or columns
  */
 export function deltaAdjoint(entries: Entries, gradient: FloatArray): Float64Array {
   const [d1, d2] = entries.shape
   if (gradient.length !== d1 * d2) {
     throw shapeMismatch('gradient', `d1·d2 = ${d1}·${d2} = ${d1 * d2} numbers`, gradient.length)
   }
+  checkLengths(entries.shape)
   const { rows, columns } = halfPlane(entries)
   const n = rows.length
   const sums = new Float64Array(n)

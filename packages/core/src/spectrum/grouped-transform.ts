@@ -25,6 +25,7 @@
  * Tables are computed from exact angles in float64 and rounded once to float32.
  */
 import type { Entries } from '../entries/entries.js'
+import { checkLengths } from './check-size.js'
 import { halfLength } from './real-transform.js'
 import { type UnitCircle, unitCircle } from './unit-circle.js'
 
@@ -80,11 +81,14 @@ export interface GroupedTransform {
 /**
  * The tables for one set of entries `[d1, d2]`; `transposed` swaps the roles of rows and columns (analysis of length d1, synthesis of
  * length d2). Any shape works: `A` is the divisor of `d` with the fewest multiplications, for a prime 1 or d itself.
+ *
+ * @throws {FourierFTError} `UNSUPPORTED` for more than 2¹⁹ rows or columns
  */
 export function groupedTransform(
   entries: Entries,
   direction: 'forward' | 'transposed' = 'forward',
 ): GroupedTransform {
+  checkLengths(entries.shape)
   const [d1, d2] = entries.shape
   const [inputLength, outputLength] = direction === 'forward' ? [d2, d1] : [d1, d2]
   const [inputs, outputs] =

@@ -32,7 +32,7 @@ export interface BranchGradients {
  * @param x `[T, d2]` row-major
  * @param y `[T, d1]` row-major, added to
  * @throws {FourierFTError} `SHAPE_MISMATCH` when shapes or lengths do not fit, `INVALID_OPTION` for an unknown strategy or a row index
- * that names no layer; `y` is unchanged then
+ * that names no layer, `UNSUPPORTED` for layers of more than 2¹⁹ rows or columns; `y` is unchanged then
  */
 export function addForward(
   layers: readonly Layer[],

@@ -151,7 +151,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
         ),
       },
     ),
-    'INVALID_CONFIG',
+    'INVALID_PATTERN',
     'n_frequency_pattern',
   ],
   'a pattern that looks back': [

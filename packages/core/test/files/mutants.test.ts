@@ -23,7 +23,7 @@ const MAX_GROWTH = 512 * 2 ** 20
 
 /** Numbers at which arithmetic breaks. */
 const NUMBERS =
-  '-1 0 1 2 7 8 255 256 65536 2147483647 2147483648 4294967295 4294967296 9007199254740991 9007199254740993 18446744073709551615 1e308 1e999 0.5 -0 null true "7" [] {}'.split(
+  '-1 0 1 2 7 8 255 256 65536 2147483647 2147483648 4294967295 4294967296 9007199254740991 9007199254740993 18446744073709551615 1e308 1e999 0.5 -0 99999999999999999999999999999999999999999999 -170141183460469231731687303715884105728 null true "7" [] {}'.split(
     ' ',
   )
 const WORDS = [
@@ -40,6 +40,9 @@ const WORDS = [
   'legacy',
   '(a+)+$',
   '\\\\1',
+  '(?=.*(?=.*(?=.*q)))',
+  '(?!(?:.*y)+$)',
+  '(?=(?=(?!x)*)+)',
 ]
 const SHAPES = {
   'layers.0.query': [16, 12],
@@ -58,7 +61,7 @@ async function corpus(): Promise<AdapterBytes[]> {
   }))
   const config = createConfig({
     nFrequency: 6,
-    nFrequencyPattern: { '1.value': 4 },
+    nFrequencyPattern: { '(?!.*query)(?=.*v)1.*': 4, '(?=1.value)1(?=.)[.]va(?!x)lue': 4 },
     targetModules: ['query', 'value'],
   })
   const { dense: _, ...shapes } = SHAPES
@@ -98,6 +101,7 @@ function mutate(files: readonly AdapterBytes[], random: Random): AdapterBytes {
   for (let rounds = 1 + (random(3) === 0 ? random(3) : 0); rounds > 0; rounds--) {
     const what = random(10)
     if (what < 3) config = pick([damageText, damageText, damageBytes])(config, random, pick(files).config)
+    else if (what < 5 && random(3) === 0) model = damageMetadata(model, random)
     else if (what < 5) model = damageBytes(model, random, pick(files).model)
     else model = damageHeader(model, random, pick(files).model)
   }
@@ -179,6 +183,28 @@ function damageHeader(bytes: Uint8Array, random: Random, other: Uint8Array): Uin
   const length = new Uint8Array(8)
   new DataView(length.buffer).setUint32(0, random(20) === 0 ? random(2 ** 32) : header.length, true)
   return join(length, header, bytes.slice(split))
+}
+
+/** Damages a text that the metadata holds: the layers, the entries, the version. The header around it stays valid. */
+function damageMetadata(bytes: Uint8Array, random: Random): Uint8Array {
+  const split = headerEnd(bytes)
+  if (split === undefined) return damageBytes(bytes, random, bytes)
+  let header: { __metadata__?: Record<string, string> }
+  try {
+    header = JSON.parse(new TextDecoder().decode(bytes.slice(8, split)))
+  } catch {
+    // Damaged by an earlier round.
+    return damageBytes(bytes, random, bytes)
+  }
+  const members = Object.entries(header.__metadata__ ?? {})
+  const chosen = members[random(Math.max(members.length, 1))]
+  if (!chosen) return damageHeader(bytes, random, bytes)
+  const text = Buffer.from(damageText(latin1(chosen[1]), random, latin1(chosen[1]))).toString('latin1')
+  const metadata = { ...header.__metadata__, [chosen[0]]: text }
+  const damaged = new TextEncoder().encode(JSON.stringify({ ...header, __metadata__: metadata }))
+  const length = new Uint8Array(8)
+  new DataView(length.buffer).setUint32(0, damaged.length, true)
+  return join(length, damaged, bytes.slice(split))
 }
 
 function headerEnd(bytes: Uint8Array): number | undefined {

@@ -25,7 +25,7 @@ let directory: string
 let core: string
 
 beforeAll(async () => {
-  const chunks = await bundleCore('node', ['@huggingface/hub'])
+  const chunks = await bundleCore('node')
   const folder = mkdtempSync(join(tmpdir(), 'fourierft-core-'))
   chmodSync(folder, 0o755)
   core = join(folder, 'core.mjs')

@@ -182,7 +182,7 @@ describe('a URL', () => {
   })
 
   it('with nothing there', () => expectError(`${url}/x`, 'FILE_NOT_FOUND', `${url}/x/adapter_config.json`))
-  it('with nobody there', () => expectError('http://127.0.0.1:1/x', 'IO_ERROR', 'request failed'))
+  it('with nobody there', () => expectError('http://127.0.0.1:1/x', 'IO_ERROR', 'the request failed'))
   it('that is none', () => expectError('http://', 'INVALID_OPTION', 'source'))
 
   it('that answers with an error', async () => {
@@ -302,7 +302,7 @@ describe('a repository of the hub', () => {
     await expectHubError('FILE_NOT_FOUND', 'offline', { offline: true, revision: 'v1' })
     await hub.close()
     expect((await load()).toBytes()).toEqual(second.toBytes())
-    await expectHubError('IO_ERROR', 'request to the hub failed', { revision: 'v1' })
+    await expectHubError('IO_ERROR', 'the connection was refused, ECONNREFUSED', { revision: 'v1' })
   })
 
   it('that huggingface_hub downloaded, by link or by copy', async () => {

@@ -4,6 +4,9 @@ import type { Runtime } from './runtime.js'
 
 export const runtime: Runtime = {
   loadOrt: async () => undefined,
+  requiredEnv: () => undefined,
+  hubEndpoint: () => undefined,
+  isFile: async () => false,
   async readFile(path) {
     throw new FourierFTError('IO_ERROR', `${path}: there are no files here`, { file: path })
   },

@@ -1,5 +1,5 @@
 /** Node: transformers.js imports `onnxruntime-node`, and hands it the paths of models. */
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -16,6 +16,20 @@ export const runtime: Runtime = {
       return undefined
     }
   },
+  requiredEnv() {
+    try {
+      const require = createRequire(import.meta.url)
+      return require.cache[require.resolve('@huggingface/transformers')]?.exports.env
+    } catch {
+      return undefined
+    }
+  },
+  hubEndpoint: () => process.env.HF_ENDPOINT || undefined,
+  isFile: (path) =>
+    stat(path).then(
+      (stats) => stats.isFile(),
+      () => false,
+    ),
   async readFile(path) {
     try {
       return await readFile(path)

@@ -1,11 +1,18 @@
 /** An adapter from the `File`s of a file input or a drop. */
 import { FourierFTError } from '../../errors.js'
-import { type AdapterFiles, CONFIG_FILE, checkSize, ioError, MODEL_FILE } from '../adapter-files.js'
+import {
+  type AdapterFiles,
+  CONFIG_FILE,
+  checkSize,
+  ioError,
+  MAX_CONFIG_BYTES,
+  MODEL_FILE,
+} from '../adapter-files.js'
 
 /** @throws {FourierFTError} `FILE_NOT_FOUND`, `INVALID_OPTION` for two files of one name, `FILE_TOO_LARGE`, `IO_ERROR` */
 export async function readBrowserFiles(files: Iterable<File>, maxBytes: number): Promise<AdapterFiles> {
   const list = [...files]
-  const config = pick(list, CONFIG_FILE, maxBytes)
+  const config = pick(list, CONFIG_FILE, Math.min(maxBytes, MAX_CONFIG_BYTES))
   const model = pick(list, MODEL_FILE, maxBytes)
   return {
     config: await read(config),

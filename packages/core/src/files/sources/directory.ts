@@ -2,7 +2,15 @@
 import { open, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FourierFTError } from '../../errors.js'
-import { type AdapterFiles, CONFIG_FILE, checkSize, ioError, MODEL_FILE, notFound } from '../adapter-files.js'
+import {
+  type AdapterFiles,
+  CONFIG_FILE,
+  checkSize,
+  ioError,
+  MAX_CONFIG_BYTES,
+  MODEL_FILE,
+  notFound,
+} from '../adapter-files.js'
 import { JOURNAL } from '../write-directory.js'
 
 /** A save replaces two files; reading goes on until both are of one save. */
@@ -27,7 +35,7 @@ export async function readDirectory(directory: string, maxBytes: number): Promis
   const names = { config: join(directory, CONFIG_FILE), model: join(directory, MODEL_FILE) }
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const before = await locateBoth(directory)
-    const config = await readFile(before.config, maxBytes)
+    const config = await readFile(before.config, Math.min(maxBytes, MAX_CONFIG_BYTES))
     const model = await readFile(before.model, maxBytes)
     const after = await locateBoth(directory)
     const unchanged = before.config.stamp === after.config.stamp && before.model.stamp === after.model.stamp

@@ -5,23 +5,25 @@
  * @see https://huggingface.co/docs/huggingface_hub/guides/manage-cache
  */
 import { randomBytes } from 'node:crypto'
-import { copyFile, mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readFile, realpath, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
-import { dirname, join, relative } from 'node:path'
+import { dirname, isAbsolute, join, relative, sep } from 'node:path'
 import { FourierFTError } from '../../errors.js'
 import { checkSize, ioError } from '../adapter-files.js'
-import type { HubCache } from './hub.js'
+import { COMMIT, type HubCache } from './hub.js'
 
 /** @param cacheDir default: what the environment says (`HF_HUB_CACHE`, `HF_HOME`), as for huggingface_hub */
 export function openHubCache(repository: string, cacheDir: string = defaultCacheDir()): HubCache {
   const root = join(cacheDir, ['models', ...repository.split('/')].join('--'))
   return {
     async commit(revision) {
-      const text = await orIoError(
-        readFile(safeJoin(join(root, 'refs'), revision), 'utf8').catch(missing),
-        root,
-      )
-      return text?.trim()
+      const file = safeJoin(join(root, 'refs'), revision)
+      const stats = await orIoError(stat(file).catch(missing), file)
+      if (!stats) return undefined
+      // It becomes part of a path, so it is nothing but a commit.
+      const text = stats.isFile() && stats.size < 100 ? await orIoError(readFile(file, 'utf8'), file) : ''
+      if (COMMIT.test(text.trim())) return text.trim()
+      throw ioError(file, 'expected a commit, 40 hexadecimal digits; delete the file')
     },
     async setCommit(revision, commit) {
       await orIoError(
@@ -34,6 +36,7 @@ export function openHubCache(repository: string, cacheDir: string = defaultCache
       const stats = await orIoError(stat(file).catch(missing), file)
       if (!stats?.isFile()) return undefined
       checkSize(stats.size, maxBytes, file)
+      await checkInside(file, root)
       const bytes = await orIoError(readFile(file), file)
       return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
     },
@@ -54,11 +57,21 @@ function defaultCacheDir(): string {
   return HF_HUB_CACHE || HUGGINGFACE_HUB_CACHE || join(home, 'hub')
 }
 
+/** Snapshots are links; none leads out of the repository's folder in the cache. */
+async function checkInside(file: string, folder: string): Promise<void> {
+  const [target, root] = await orIoError(Promise.all([realpath(file), realpath(folder)]), file)
+  if (!isOutside(relative(root, target))) return
+  throw ioError(file, `it is a link that leads out of the cache (${folder}); delete it`)
+}
+
+function isOutside(path: string): boolean {
+  return path === '' || path === '..' || path.startsWith(`..${sep}`) || isAbsolute(path)
+}
+
 /** Revisions and etags come from outside: none leads out of the cache. */
 function safeJoin(root: string, path: string): string {
   const joined = join(root, path)
-  const inside = relative(root, joined)
-  if (inside === '' || inside.startsWith('..') || path.includes('\0')) {
+  if (isOutside(relative(root, joined)) || path.includes('\0')) {
     throw new FourierFTError('INVALID_OPTION', `'${path}' cannot be a revision or path of a repository`, {
       option: 'revision',
       received: path,

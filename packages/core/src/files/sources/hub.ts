@@ -1,16 +1,31 @@
 /**
- * An adapter from a repository of the Hugging Face hub. The requests are those of `@huggingface/hub`, which is loaded when the first
- * repository is; where there is a disk, files go through the cache that Python's huggingface_hub shares.
+ * An adapter from a repository of the Hugging Face hub, in three kinds of requests: the commit that a revision stands for, the sizes and
+ * digests of the files, the files. Where there is a disk, files go through the cache that Python's huggingface_hub shares.
  *
- * The library's own cached download is not used: it files each file under the last commit that touched it, so that the two files of
- * one adapter part, leaves the name of the revision out, and writes to the console.
+ * The requests are this file's own, not those of `@huggingface/hub`: its answers have no bound, and it would send the token to whatever
+ * host a redirect leads to.
+ *
+ * @see https://huggingface.co/docs/hub/api
  */
 import { sha1 } from '@noble/hashes/legacy.js'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
+import * as v from 'valibot'
+import { parseJson } from '../../adapter/json.js'
 import { FourierFTError } from '../../errors.js'
-import { type AdapterFiles, CONFIG_FILE, checkSize, ioError, MODEL_FILE, notFound } from '../adapter-files.js'
-import { type DownloadProgress, readStream } from '../read-stream.js'
+import {
+  type AdapterFiles,
+  CONFIG_FILE,
+  checkSize,
+  ioError,
+  MAX_CONFIG_BYTES,
+  MODEL_FILE,
+  notFound,
+} from '../adapter-files.js'
+import type { DownloadProgress } from '../read-stream.js'
+import { request } from './request.js'
+
+export const HUB_URL = 'https://huggingface.co'
 
 export interface HubOptions {
   /** Branch, tag or commit. */
@@ -18,9 +33,10 @@ export interface HubOptions {
   /** Folder of the repository that holds the two files. */
   readonly subfolder?: string | undefined
   readonly token?: string | undefined
-  readonly hubUrl?: string | undefined
+  readonly hubUrl: URL
   readonly offline: boolean
   readonly maxBytes: number
+  readonly isBoundGiven: boolean
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined
 }
@@ -34,10 +50,23 @@ export interface HubCache {
   write(commit: string, path: string, etag: string, bytes: Uint8Array): Promise<void>
 }
 
-type Hub = typeof import('@huggingface/hub')
 type Paths = readonly [config: string, model: string]
 
-const COMMIT = /^[0-9a-f]{40}$/
+export const COMMIT = /^[0-9a-f]{40}$/
+
+/** Of what the hub says about a repository. */
+const MAX_ANSWER_BYTES = 4 * 2 ** 20
+const Revision = v.object({ sha: v.pipe(v.string(), v.regex(COMMIT)) })
+const Size = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
+const FileInfos = v.array(
+  v.object({
+    type: v.string(),
+    path: v.string(),
+    size: Size,
+    oid: v.pipe(v.string(), v.regex(COMMIT)),
+    lfs: v.optional(v.object({ oid: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)) })),
+  }),
+)
 
 /** @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `INVALID_OPTION`, `IO_ERROR`; an abort throws the signal's reason */
 export async function readHub(
@@ -45,7 +74,7 @@ export async function readHub(
   options: HubOptions,
   cache?: HubCache,
 ): Promise<AdapterFiles> {
-  const { revision, subfolder, token, offline, signal } = options
+  const { revision, subfolder, token, offline } = options
   if (token !== undefined && !token.startsWith('hf_')) {
     throw new FourierFTError(
       'INVALID_OPTION',
@@ -60,26 +89,19 @@ export async function readHub(
   const paths: Paths = [folder + CONFIG_FILE, folder + MODEL_FILE]
   const label = `${repository}@${revision}`
   const names = { config: `${label}/${paths[0]}`, model: `${label}/${paths[1]}` }
-  try {
-    const pinned = COMMIT.test(revision) ? revision : undefined
-    if (pinned !== undefined || offline) {
-      const files = await readCached(pinned ?? (await cache?.commit(revision)), paths, options, cache)
-      if (files) return { config: files[0], model: files[1], names }
-    }
-    if (offline) {
-      throw notFound(label, 'it is not in the cache, and the option offline forbids to download it')
-    }
-    const hub = await import('@huggingface/hub')
-    const commit = pinned ?? (await currentCommit(hub, repository, options, cache))
-    const files =
-      (await readCached(commit, paths, options, cache)) ??
-      (await downloadAll(hub, repository, commit, paths, options, cache))
-    if (!pinned) await cache?.setCommit(revision, commit)
-    return { config: files[0], model: files[1], names }
-  } catch (error) {
-    if (signal?.aborted) throw signal.reason
-    throw typed(error, label)
+  const pinned = COMMIT.test(revision) ? revision : undefined
+  if (pinned !== undefined || offline) {
+    const files = await readCached(pinned ?? (await cache?.commit(revision)), paths, options, cache)
+    if (files) return { config: files[0], model: files[1], names }
   }
+  if (offline) throw notFound(label, 'it is not in the cache, and the option offline forbids to download it')
+  const repo = new Repository(repository, options)
+  const commit = pinned ?? (await currentCommit(repo, options, cache))
+  const files =
+    (await readCached(commit, paths, options, cache)) ??
+    (await downloadAll(repo, commit, paths, options, cache))
+  if (!pinned) await cache?.setCommit(revision, commit)
+  return { config: files[0], model: files[1], names }
 }
 
 /** Both files or none. */
@@ -90,99 +112,124 @@ async function readCached(
   cache: HubCache | undefined,
 ): Promise<[Uint8Array, Uint8Array] | undefined> {
   if (!cache || commit === undefined) return undefined
-  const [config, model] = await Promise.all(paths.map((path) => cache.read(commit, path, maxBytes)))
+  const [config, model] = await Promise.all([
+    cache.read(commit, paths[0], Math.min(maxBytes, MAX_CONFIG_BYTES)),
+    cache.read(commit, paths[1], maxBytes),
+  ])
   return config && model && [config, model]
 }
 
 /** Where the hub cannot be reached, the commit that the cache has for the revision, as huggingface_hub does. */
 async function currentCommit(
-  hub: Hub,
-  repository: string,
+  repo: Repository,
   options: HubOptions,
   cache: HubCache | undefined,
 ): Promise<string> {
-  try {
-    const { sha } = await hub.modelInfo({
-      name: repository,
-      revision: options.revision,
-      additionalFields: ['sha'],
-      ...request(options),
-    })
-    if (!COMMIT.test(String(sha))) throw new Error(`expected a commit, received ${sha}`)
-    return sha
-  } catch (error) {
-    const known = error instanceof hub.HubApiError ? undefined : await cache?.commit(options.revision)
-    if (known === undefined || options.signal?.aborted) throw error
-    return known
-  }
+  const { revision, signal } = options
+  const answer = await repo.ask(`revision/${encodeURIComponent(revision)}?expand=sha`).catch((error) => error)
+  if (answer instanceof Uint8Array) return repo.parse(Revision, answer, 'the commit of the revision').sha
+  const isUnreachable =
+    answer instanceof FourierFTError && answer.code === 'IO_ERROR' && answer.details.received === undefined
+  const known = isUnreachable && !signal?.aborted ? await cache?.commit(revision) : undefined
+  if (known === undefined) throw answer
+  return known
 }
 
 async function downloadAll(
-  hub: Hub,
-  repository: string,
+  repo: Repository,
   commit: string,
   paths: Paths,
   options: HubOptions,
   cache: HubCache | undefined,
 ): Promise<[Uint8Array, Uint8Array]> {
-  const { maxBytes, onProgress } = options
-  const infos = await hub.pathsInfo({
-    repo: repository,
-    paths: [...paths],
-    revision: commit,
-    ...request(options),
-  })
-  const download = async (path: string) => {
-    const file = `${repository}@${options.revision}/${path}`
+  const listing = await repo.ask(`paths-info/${commit}`, { paths })
+  const infos = repo.parse(FileInfos, listing, 'a list of files')
+  const download = async (path: string, limit: number) => {
+    const file = `${repo.label}/${path}`
     const info = infos.find((candidate) => candidate.path === path && candidate.type === 'file')
     if (!info) throw notFound(file, `expected ${CONFIG_FILE} and ${MODEL_FILE} in the repository`)
+    const maxBytes = Math.min(options.maxBytes, limit)
     checkSize(info.size, maxBytes, file)
-    const blob = await hub.downloadFile({ repo: repository, path, revision: commit, ...request(options) })
-    if (!blob) throw notFound(file, 'the hub lists it and does not have it')
-    const bytes = await readStream(blob.stream(), { file, maxBytes, expected: info.size, onProgress })
+    const bytes = await repo.download(commit, path, { file, maxBytes, expected: info.size })
     const [etag, found] = info.lfs ? [info.lfs.oid, bytesToHex(sha256(bytes))] : [info.oid, gitBlobId(bytes)]
     if (found !== etag) throw ioError(file, `its digest is ${found}, the hub promises ${etag}`)
     return { path, etag: found, bytes }
   }
-  const [config, model] = [await download(paths[0]), await download(paths[1])]
+  const config = await download(paths[0], MAX_CONFIG_BYTES)
+  const model = await download(paths[1], Number.POSITIVE_INFINITY)
   for (const { path, etag, bytes } of [config, model]) await cache?.write(commit, path, etag, bytes)
   return [config.bytes, model.bytes]
+}
+
+/** The requests about one repository. */
+class Repository {
+  readonly label: string
+  readonly #name: string
+  readonly #options: HubOptions
+
+  constructor(name: string, options: HubOptions) {
+    this.#name = name
+    this.#options = options
+    this.label = `${name}@${options.revision}`
+  }
+
+  /** What the hub says; a question with a body is a POST. */
+  ask(question: string, json?: object): Promise<Uint8Array> {
+    return this.#request(`api/models/${this.#name}/${question}`, {
+      file: this.label,
+      maxBytes: MAX_ANSWER_BYTES,
+      ...(json && { json, headers: { accept: 'application/json', 'content-type': 'application/json' } }),
+    })
+  }
+
+  parse<S extends v.GenericSchema>(schema: S, answer: Uint8Array, what: string): v.InferOutput<S> {
+    const result = v.safeParse(schema, parseJson(answer, `${this.label}: the hub's answer`), {
+      abortEarly: true,
+    })
+    if (result.success) return result.output
+    throw ioError(this.label, `expected ${what} from the hub; it answered something else`)
+  }
+
+  download(
+    commit: string,
+    path: string,
+    { file, ...bounds }: { file: string; maxBytes: number; expected: number },
+  ): Promise<Uint8Array> {
+    const { onProgress } = this.#options
+    const encoded = path.split('/').map(encodeURIComponent).join('/')
+    return this.#request(`${this.#name}/resolve/${commit}/${encoded}`, { file, ...bounds, onProgress })
+  }
+
+  async #request(
+    path: string,
+    { headers, ...options }: Omit<Parameters<typeof request>[1], 'signal' | 'isBoundGiven'>,
+  ): Promise<Uint8Array> {
+    const { hubUrl, token, signal, isBoundGiven } = this.#options
+    const base = hubUrl.href.replace(/\/?$/, '/')
+    const authorized = { ...headers, ...(token !== undefined && { authorization: `Bearer ${token}` }) }
+    const { status, bytes } = await request(new URL(base + path), {
+      ...options,
+      headers: authorized,
+      signal,
+      isBoundGiven,
+    })
+    if (bytes) return bytes
+    throw this.#refused(status, options.file)
+  }
+
+  #refused(status: number, file: string): FourierFTError {
+    if (status === 404)
+      return notFound(file, 'no such repository or revision, or it is private and needs a token')
+    const isForbidden = status === 401 || status === 403
+    const problem = isForbidden
+      ? `it does not exist, or needs a token that may read it (the hub answered ${status})`
+      : `the hub answered ${status}`
+    return new FourierFTError('IO_ERROR', `${file}: ${problem}`, { file, received: status })
+  }
 }
 
 /** The hub's name for the content of a file that is not kept as a large one. */
 function gitBlobId(bytes: Uint8Array): string {
   const header = utf8ToBytes(`blob ${bytes.length}\0`)
   return bytesToHex(sha1.create().update(header).update(bytes).digest())
-}
-
-function request({ token, hubUrl, signal }: HubOptions): {
-  accessToken?: string
-  hubUrl?: string
-  fetch?: typeof fetch
-} {
-  return {
-    ...(token !== undefined && { accessToken: token }),
-    ...(hubUrl !== undefined && { hubUrl: hubUrl.replace(/\/$/, '') }),
-    ...(signal && { fetch: (input, init) => fetch(input, { ...init, signal }) }),
-  }
-}
-
-/** Errors of the library have a status, errors of the network a cause. */
-function typed(error: unknown, label: string): unknown {
-  if (error instanceof FourierFTError) return error
-  const status = error instanceof Error && 'statusCode' in error ? error.statusCode : undefined
-  if (status === 404)
-    return notFound(label, 'no such repository or revision, or it is private and needs a token', error)
-  if (status === 401 || status === 403) {
-    return ioError(
-      label,
-      `it does not exist, or needs a token that may read it (the hub answered ${status})`,
-      error,
-    )
-  }
-  return ioError(
-    label,
-    status === undefined ? 'the request to the hub failed' : `the hub answered ${status}`,
-    error,
-  )
 }

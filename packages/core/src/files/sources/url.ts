@@ -1,50 +1,49 @@
 /** An adapter below a base URL, as a static file server gives it. */
-import { FourierFTError } from '../../errors.js'
-import { type AdapterFiles, CONFIG_FILE, checkSize, ioError, MODEL_FILE, notFound } from '../adapter-files.js'
-import { type DownloadProgress, readStream } from '../read-stream.js'
+import {
+  type AdapterFiles,
+  CONFIG_FILE,
+  ioError,
+  MAX_CONFIG_BYTES,
+  MODEL_FILE,
+  notFound,
+} from '../adapter-files.js'
+import type { DownloadProgress } from '../read-stream.js'
+import { request, shownUrl } from './request.js'
 
-interface UrlOptions {
+export interface UrlOptions {
   readonly maxBytes: number
+  /** Whether the caller gave the bound. */
+  readonly isBoundGiven: boolean
+  /** Sent as a bearer token, to the origin of the URL alone. */
+  readonly token?: string | undefined
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined
 }
 
 /** @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `IO_ERROR`; an abort throws the signal's reason */
 export async function readUrl(base: URL, options: UrlOptions): Promise<AdapterFiles> {
-  const names = { config: below(base, CONFIG_FILE), model: below(base, MODEL_FILE) }
+  const urls = { config: below(base, CONFIG_FILE), model: below(base, MODEL_FILE) }
+  const maxConfig = Math.min(options.maxBytes, MAX_CONFIG_BYTES)
   // One after the other: who has no configuration need not send the large file.
-  const config = await download(names.config, options)
-  const model = await download(names.model, options)
-  return { config, model, names }
+  const config = await download(urls.config, { ...options, maxBytes: maxConfig })
+  const model = await download(urls.model, options)
+  return { config, model, names: { config: shownUrl(urls.config), model: shownUrl(urls.model) } }
 }
 
 /** The base names a directory with or without its last slash; a query (a signature, say) goes to each file. */
-function below(base: URL, file: string): string {
+function below(base: URL, file: string): URL {
   const url = new URL(base)
   url.pathname = `${url.pathname.replace(/\/$/, '')}/${file}`
-  return url.href
+  return url
 }
 
-async function download(url: string, { maxBytes, signal, onProgress }: UrlOptions): Promise<Uint8Array> {
-  try {
-    const response = await fetch(url, signal ? { signal } : {}).catch((cause) => {
-      throw ioError(url, 'the request failed', cause)
-    })
-    if (response.status === 404 || response.status === 410) {
-      throw notFound(url, `expected ${CONFIG_FILE} and ${MODEL_FILE} below the URL`)
-    }
-    if (!response.ok || !response.body) {
-      throw ioError(url, `the server answered ${response.status} ${response.statusText}`.trimEnd())
-    }
-    const announced = response.headers.get('content-length')
-    // The length of a compressed answer is that of the compressed bytes.
-    const expected =
-      announced !== null && !response.headers.get('content-encoding') ? Number(announced) : undefined
-    if (expected !== undefined) checkSize(expected, maxBytes, url)
-    return await readStream(response.body, { file: url, maxBytes, expected, onProgress })
-  } catch (error) {
-    if (signal?.aborted) throw signal.reason
-    if (error instanceof FourierFTError) throw error
-    throw ioError(url, 'the download failed', error)
+async function download(url: URL, { token, ...options }: UrlOptions): Promise<Uint8Array> {
+  const file = shownUrl(url)
+  const headers = token === undefined ? {} : { authorization: `Bearer ${token}` }
+  const { status, bytes } = await request(url, { ...options, file, headers })
+  if (bytes) return bytes
+  if (status === 404 || status === 410) {
+    throw notFound(file, `expected ${CONFIG_FILE} and ${MODEL_FILE} below the URL`)
   }
+  throw ioError(file, `the server answered ${status}`)
 }

@@ -1,0 +1,71 @@
+/**
+ * Random and damaged patterns, look-aheads in look-aheads among them: each gives JavaScript's own answer on short texts, where a
+ * backtracking engine is quick, or is refused with a typed error. `FOURIERFT_MUTANTS` sets their number, `FOURIERFT_MUTANT_SEED` the first
+ * seed; a failure names the pattern.
+ */
+import { expect, it } from 'vitest'
+import { MersenneTwister } from '../entries/mersenne-twister.js'
+import { FourierFTError } from '../errors.js'
+import { PatternBudget } from './pattern-budget.js'
+import { compilePythonPattern, type PythonPattern } from './python-pattern.js'
+
+const MUTANTS = Number(process.env.FOURIERFT_MUTANTS ?? 4000)
+const FIRST_SEED = Number(process.env.FOURIERFT_MUTANT_SEED ?? 1)
+
+/** What means the same in Python and JavaScript on ASCII texts without line breaks. */
+const PIECES =
+  'a b a b . \\. [ab] [^a] \\w (?: (?= (?! (?=.* (?!.* ( ) ) ) ) | * + ? *? {2} {1,2} $ ^ \\b'.split(' ')
+const SEEDS = [
+  '(?= .* a ) b',
+  '(?! (?= a ) . ) * b',
+  '(?: (?= a (?! b ) ) \\w ) + $',
+  '^ (?= .* (?= .* b ) ) . * \\. a',
+].map((seed) => seed.split(' '))
+const TEXTS = ['', 'a', 'b', 'ab', 'ba', 'a.b', 'b.a', 'aabb', 'ab.ab', '..', 'b_a.', 'abab.ba']
+
+function mutant(random: (below: number) => number): string {
+  const pick = <T>(list: readonly T[]): T => list[random(list.length)] as T
+  const pieces = random(3) === 0 ? [] : [...pick(SEEDS)]
+  for (let rounds = 1 + random(8); rounds > 0; rounds--) {
+    const at = random(pieces.length + 1)
+    const piece = pick(PIECES)
+    // Groups mostly come whole.
+    if (piece.startsWith('(') && random(4) > 0) pieces.splice(at, random(2), piece, pick(PIECES), ')')
+    else if (random(4) === 0) pieces.splice(at, 1)
+    else pieces.splice(at, random(2), piece)
+  }
+  return pieces.join('')
+}
+
+function compiled(pattern: string, budget: PatternBudget): PythonPattern | undefined {
+  try {
+    return compilePythonPattern(pattern, { option: 'x', budget })
+  } catch (error) {
+    if (error instanceof FourierFTError && error.code === 'INVALID_PATTERN' && error.message.length < 2000)
+      return undefined
+    throw new Error(`pattern ${pattern}`, { cause: error })
+  }
+}
+
+it(`answers or refuses ${MUTANTS} patterns`, () => {
+  let answered = 0
+  let matched = 0
+  for (let seed = FIRST_SEED; seed < FIRST_SEED + MUTANTS; seed++) {
+    const generator = new MersenneTwister(seed)
+    const pattern = mutant((below) => generator.nextUint32() % below)
+    const ours = compiled(pattern, new PatternBudget())
+    if (!ours) continue
+    answered++
+    const whole = new RegExp(`^(?:${pattern})$`)
+    const prefix = new RegExp(`^(?:${pattern})`)
+    for (const text of TEXTS) {
+      const [full, match] = [ours.fullMatch(text), ours.match(text)]
+      if (full || match) matched++
+      if (full !== whole.test(text) || match !== prefix.test(text))
+        throw new Error(`seed ${seed}: ${pattern} on '${text}' is ${full}, ${match}`)
+    }
+  }
+  // Mutants that are all refused, or never match, would test nothing.
+  expect(answered).toBeGreaterThan(MUTANTS / 4)
+  expect(matched).toBeGreaterThan(answered)
+}, 600_000)

@@ -1,0 +1,209 @@
+/**
+ * What reading a file costs: at most twelve times its size in memory (smaller files: as one of 10 MB), and time in proportion to it, whatever
+ * is in it. Memory is the
+ * peak of a process of its own, beyond that of one that reads a tiny adapter; time is that process's own, compared with a file a quarter as
+ * large. So a busy machine changes neither.
+ */
+import { execFile } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { bundleCore } from './bundle-core.js'
+
+const SIZE = 10 * 2 ** 20
+const MAX_FACTOR = 12
+
+const CONFIG = { peft_type: 'FOURIERFT', n_frequency: 2, target_modules: ['q'] }
+const TENSOR = 'base_model.model.a.q.fourierft_spectrum'
+
+interface Files {
+  readonly config: string | Buffer
+  readonly model: Buffer
+}
+
+function safetensors(header: string, dataLength: number): Buffer {
+  const text = Buffer.from(header)
+  const length = Buffer.alloc(8)
+  length.writeBigUInt64LE(BigInt(text.length))
+  return Buffer.concat([length, text, Buffer.alloc(dataLength)])
+}
+
+/** Members until they have `size` characters. */
+function members(size: number, member: (i: number) => string): string {
+  const list: string[] = []
+  for (let length = 0; length < size; length += 1 + (list.at(-1) as string).length)
+    list.push(member(list.length))
+  return list.join()
+}
+
+const place = (dtype: string, n: number, begin: number, end: number) =>
+  `{"dtype":"${dtype}","shape":[${n}],"data_offsets":[${begin},${end}]}`
+const one = (name = TENSOR) => safetensors(`{"${name}":${place('F32', 2, 0, 8)}}`, 8)
+const withMetadata = (metadata: Record<string, string>) =>
+  safetensors(`{"__metadata__":${JSON.stringify(metadata)},"${TENSOR}":${place('F32', 2, 0, 8)}}`, 8)
+const additions = (layers: string, entries = '{}') =>
+  withMetadata({ 'fourierft.version': '1', 'fourierft.layers': layers, 'fourierft.entries': entries })
+const id = (i: number) => i.toString(36).padStart(4, '0')
+const config = JSON.stringify(CONFIG)
+/** As many as are read at all. */
+const MOST = 32_768
+
+const cases: Record<string, (size: number) => Files> = {
+  'a real adapter': (size) => ({
+    config,
+    model: safetensors(
+      `{"${TENSOR}":${place('F32', 2, 0, 8)},"b.weight":${place('F32', size / 4, 8, 8 + size)}}`,
+      8 + size,
+    ),
+  }),
+  'many modules': (size) => {
+    const count = Math.floor((MOST * size) / SIZE)
+    const name = 'n'.repeat(Math.floor(SIZE / MOST) - 90)
+    const each = Array.from(
+      { length: count },
+      (_, i) => `"${name}${id(i)}.fourierft_spectrum":${place('F16', 2, 4 * i, 4 * i + 4)}`,
+    )
+    return { config, model: safetensors(`{${each.join()}}`, 4 * count) }
+  },
+  'many modules with names outside ASCII': (size) => {
+    const count = Math.floor((MOST * size) / SIZE)
+    const name = 'é'.repeat(Math.floor(SIZE / MOST / 2) - 45)
+    const each = Array.from(
+      { length: count },
+      (_, i) => `"Ā${name}${id(i)}.fourierft_spectrum":${place('F16', 2, 4 * i, 4 * i + 4)}`,
+    )
+    return { config, model: safetensors(`{${each.join()}}`, 4 * count) }
+  },
+  'more tensors than are read': (size) => ({
+    config,
+    model: safetensors(`{${members(size, (i) => `"${id(i)}":${place('U8', 0, 0, 0)}`)}}`, 0),
+  }),
+  'metadata with wrong members': (size) => ({
+    config,
+    model: additions(`{${members(size * 0.7, (i) => `"${id(i)}":{}`)}}`),
+  }),
+  'metadata with as many layers as are read': (size) => {
+    const count = Math.floor((MOST * size) / SIZE) - 1
+    const layer = `{"shape":[1,1],"entries":"${'e'.repeat(Math.floor(SIZE / MOST) - 60)}"}`
+    return {
+      config,
+      model: additions(`{${Array.from({ length: count }, (_, i) => `"${id(i)}":${layer}`).join()}}`),
+    }
+  },
+  'metadata of many keys': (size) => ({
+    config,
+    model: withMetadata(
+      Object.fromEntries(Array.from({ length: 10_000 }, (_, i) => [id(i), 'x'.repeat(size / 10_000 - 10)])),
+    ),
+  }),
+  'a tensor with many axes': (size) => ({
+    config,
+    model: safetensors(`{"a":{"dtype":"U8","shape":[${'[],'.repeat(size / 3)}[]]}}`, 0),
+  }),
+  'a long name': (size) => ({ config, model: one(`${'m.'.repeat(size / 2)}.fourierft_spectrum`) }),
+  'a long name in an error': (size) => ({ config, model: one('m'.repeat(size)) }),
+  'a header of brackets': (size) => ({ config, model: safetensors(`{"a":${'['.repeat(size)}`, 0) }),
+  'a header of escapes': (size) => ({
+    config,
+    model: one(`${'\\u0061'.repeat(size / 6)}.fourierft_spectrum`),
+  }),
+  'a configuration of a few long values': (size) => ({
+    config: JSON.stringify({ ...CONFIG, x: 'x'.repeat((size * 4) / 10 - 1000) }),
+    model: one(),
+  }),
+  'a seed of millions of digits': (size) => ({
+    config: config.replace('{', `{"random_loc_seed":${'9'.repeat((size * 4) / 10 - 1000)},`),
+    model: one(),
+  }),
+  'a long list of target modules': (size) => ({
+    config: JSON.stringify({
+      ...CONFIG,
+      target_modules: Array.from(
+        { length: 18_000 },
+        (_, i) => id(i) + 'q'.repeat((size * 4) / 10 / 18_000 - 15),
+      ),
+    }),
+    model: one(),
+  }),
+  'names as patterns': (size) => ({
+    config: JSON.stringify({
+      ...CONFIG,
+      n_frequency_pattern: Object.fromEntries(
+        Array.from({ length: 18_000 }, (_, i) => [id(i) + 'q'.repeat((size * 4) / 10 / 18_000 - 20), 3]),
+      ),
+    }),
+    model: one(),
+  }),
+}
+
+/** Loads the directory; prints the outcome, the peak of its memory in bytes and its processor time in milliseconds. */
+const CHILD = `
+import { readFileSync } from 'node:fs'
+const { loadAdapter } = await import(process.argv[2])
+// Linux counts in maxRSS what the process was before it became this program; VmHWM is this program's own.
+function peak() {
+  if (process.platform !== 'linux') return 1024 * process.resourceUsage().maxRSS
+  return 1024 * Number(/VmHWM:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1])
+}
+await loadAdapter(process.argv[3]).catch(() => {})
+const before = process.cpuUsage()
+const outcome = await loadAdapter(process.argv[4]).then((adapter) => 'loaded', (error) => error.code ?? error.message)
+const { user, system } = process.cpuUsage(before)
+console.log(JSON.stringify({ outcome, peak: peak(), time: (user + system) / 1000 }))
+`
+
+let directory: string
+let bundle: string
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'fourierft-cost-'))
+  const [entry] = await bundleCore('node')
+  bundle = join(directory, 'core.mjs')
+  writeFileSync(bundle, entry?.code ?? '')
+  writeFileSync(join(directory, 'child.mjs'), CHILD)
+  write('tiny', { config, model: one() })
+}, 60_000)
+afterAll(() => rmSync(directory, { recursive: true }))
+
+function write(name: string, files: Files): { folder: string; size: number } {
+  const folder = join(directory, name)
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, 'adapter_config.json'), files.config)
+  writeFileSync(join(folder, 'adapter_model.safetensors'), files.model)
+  return { folder, size: files.model.length + Buffer.byteLength(files.config) }
+}
+
+async function load(folder: string): Promise<{ outcome: string; peak: number; time: number }> {
+  // V8 puts off collecting what is no longer needed, the more so on a busy machine; with the bound it collects in time.
+  const bound = `--max-old-space-size=${(MAX_FACTOR * SIZE) >> 20}`
+  const args = [bound, join(directory, 'child.mjs'), bundle, join(directory, 'tiny'), folder]
+  const { stdout } = await promisify(execFile)(process.execPath, args)
+  return JSON.parse(stdout)
+}
+
+it.each(Object.entries(cases))(
+  '%s',
+  async (name, make) => {
+    const baseline = await load(join(directory, 'tiny'))
+    expect(baseline.outcome).toBe('loaded')
+    const small = write('small', make(SIZE / 4))
+    const quarter = await load(small.folder)
+    const large = write('large', make(SIZE))
+    const whole = await load(large.folder)
+    if (process.env.FOURIERFT_COST)
+      console.log(
+        name,
+        whole.outcome,
+        ((whole.peak - baseline.peak) / large.size).toFixed(1),
+        large.size >> 20,
+        quarter.time | 0,
+        whole.time | 0,
+      )
+    expect(whole.outcome).toMatch(/^(loaded|[A-Z_]+)$/)
+    expect(whole.peak - baseline.peak).toBeLessThan(MAX_FACTOR * Math.max(large.size, SIZE))
+    // Four times the file: four times the work, sixteen times where it is quadratic. What is refused early costs next to nothing.
+    expect(whole.time).toBeLessThan(8 * quarter.time + 200)
+  },
+  120_000,
+)

@@ -1,0 +1,269 @@
+/** What a download may cost and tell, whatever the server does. All servers are real ones on this machine. */
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { createServer as createSocketServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { request } from '../../src/files/sources/request.js'
+import { createAdapter, createConfig, FourierFTError, loadAdapter } from '../../src/index.js'
+import { type HubServer, startHubServer } from './hub-server.js'
+
+const adapter = createAdapter(createConfig({ nFrequency: 5, scaling: 1 }), { layer: [8, 8] })
+const { config, model } = adapter.toBytes()
+const files = { 'adapter_config.json': config, 'adapter_model.safetensors': model }
+
+const open: Server[] = []
+async function serve(listener: RequestListener): Promise<string> {
+  const server = createServer(listener)
+  open.push(server)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+afterEach(() => {
+  vi.unstubAllEnvs()
+  for (const server of open.splice(0)) {
+    server.closeAllConnections()
+    server.close()
+  }
+})
+
+/** Serves the adapter below `/x`. */
+const sendFile: RequestListener = ({ url = '' }, response) => {
+  const name = new URL(url, 'http://server').pathname.split('/').at(-1)
+  response.end(name === 'adapter_config.json' ? config : model)
+}
+
+async function errorOf(promise: Promise<unknown>): Promise<FourierFTError> {
+  const error = await promise.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  )
+  if (error instanceof FourierFTError) return error
+  throw new Error('expected a FourierFTError', { cause: error })
+}
+
+describe('a compressed answer', () => {
+  const bomb = gzipSync(new Uint8Array(80 * 2 ** 20))
+  const packed: RequestListener = (incoming, response) => {
+    if (incoming.url?.endsWith('.json')) return sendFile(incoming, response)
+    response.writeHead(200, { 'Content-Encoding': 'gzip', 'Content-Length': bomb.length }).end(bomb)
+  }
+
+  it('ends where it becomes far larger than it was', async () => {
+    const error = await errorOf(loadAdapter(`${await serve(packed)}/x`))
+    expect(error).toMatchObject({ code: 'FILE_TOO_LARGE', details: { option: 'maxBytes' } })
+    // Some more than the bound may have come in one piece, never all of it.
+    expect(error.details.received).toBeLessThan(72 * 2 ** 20)
+  })
+
+  it('keeps the bound that the caller gives', async () => {
+    const url = await serve(packed)
+    expect((await errorOf(loadAdapter(`${url}/x`, { maxBytes: 1e6 }))).details.received).toBeLessThan(2e6)
+    expect((await errorOf(loadAdapter(`${url}/x`, { maxBytes: 1e9 }))).code).toBe('INVALID_SAFETENSORS')
+  })
+
+  it('is bounded for a configuration too', async () => {
+    const url = await serve((_, response) => {
+      response.writeHead(200, { 'Content-Encoding': 'gzip' }).end(bomb)
+    })
+    expect((await errorOf(loadAdapter(`${url}/x`))).details.expected).toBe(16 * 2 ** 20)
+  })
+})
+
+describe('a connection that stalls', () => {
+  const options = { file: 'file', maxBytes: 1e6, idleMs: 100 }
+
+  it.each<[string, RequestListener]>([
+    ['before the answer', () => {}],
+    ['in the middle', (_, response) => response.write('x')],
+  ])('%s is given up', async (_, listener) => {
+    const error = await errorOf(request(new URL(await serve(listener)), options))
+    expect(error).toMatchObject({ code: 'IO_ERROR', details: { option: 'signal' } })
+    expect(error.message).toContain('nothing arrived for 0.1 seconds')
+  })
+
+  it('is not one on which something arrives now and then', async () => {
+    const url = await serve((_, response) => {
+      let pieces = 0
+      const timer = setInterval(() => {
+        if (++pieces < 6) response.write('x')
+        else response.end()
+        if (pieces >= 6) clearInterval(timer)
+      }, 100)
+    })
+    expect((await request(new URL(url), { ...options, idleMs: 400 })).bytes).toHaveLength(5)
+  })
+
+  it('is left to the signal where the caller has one', async () => {
+    const url = new URL(await serve(() => {}))
+    const signal = AbortSignal.timeout(400)
+    const begun = performance.now()
+    await expect(request(url, { ...options, signal })).rejects.toMatchObject({ name: 'TimeoutError' })
+    expect(performance.now() - begun).toBeGreaterThan(300)
+  })
+})
+
+describe('messages', () => {
+  it.each(['404', '500'])('hold no passwords and signatures: answer %s', async (status) => {
+    const url = await serve((_, response) => response.writeHead(Number(status)).end('token hf_x'))
+    const source = `${url.replace('//', '//user:pa55word@')}/x?X-Amz-Signature=51gnature#fra9`
+    const error = await errorOf(loadAdapter(source))
+    expect(error.message).toContain(`${url}/x/adapter_config.json`)
+    expect(JSON.stringify([error.message, error.stack, error.details])).not.toMatch(
+      /pa55word|51gnature|fra9|hf_x/,
+    )
+  })
+
+  it('hold none of them where a file is not what it should be, or the URL is none', async () => {
+    const url = await serve((_, response) => response.end('{'))
+    const wrong = await errorOf(loadAdapter(`${url.replace('//', '//user:pa55word@')}/x?key=51gnature`))
+    expect(wrong.code).toBe('INVALID_JSON')
+    const none = await errorOf(loadAdapter('https://user:pa55word@:99999999/x?key=51gnature'))
+    expect(none.code).toBe('INVALID_OPTION')
+    for (const error of [wrong, none])
+      expect(JSON.stringify([error.message, error.stack, error.details])).not.toMatch(/pa55word|51gnature/)
+  })
+
+  it('tell why a server was not reached', async () => {
+    const closed = await serve(() => {})
+    await new Promise((resolve) => open.pop()?.close(resolve))
+    const refused = await errorOf(loadAdapter(`${closed.replace('//', '//user:pa55word@')}/x`))
+    expect(refused.message).toContain('the connection was refused, ECONNREFUSED')
+    expect((await errorOf(loadAdapter('http://127.0.0.1:1/x'))).message).toContain('bad port')
+    const unknown = await errorOf(loadAdapter('http://no-such-host.invalid/x'))
+    expect(unknown.message).toMatch(/the host's name is not known \(DNS\), (ENOTFOUND|EAI_AGAIN)/)
+    const http = await serve(() => {})
+    const noTls = await errorOf(loadAdapter(`${http.replace('http', 'https')}/x`))
+    expect(noTls.message).toContain('the TLS connection failed, ERR_SSL')
+    const silent = createSocketServer((socket) => socket.destroy())
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
+    const cut = await errorOf(loadAdapter(`http://127.0.0.1:${(silent.address() as AddressInfo).port}/x`))
+    silent.close()
+    expect(cut.message).toMatch(/the connection broke off, (ECONNRESET|UND_ERR_SOCKET)/)
+  })
+})
+
+describe('credentials', () => {
+  it('in a URL are sent, and do not follow a redirect to another origin', async () => {
+    const seen: (string | undefined)[] = []
+    const note = ({ headers }: IncomingMessage) => seen.push(headers.authorization)
+    const other = await serve((incoming, response) => {
+      note(incoming)
+      sendFile(incoming, response)
+    })
+    const url = await serve((incoming, response) => {
+      note(incoming)
+      if (incoming.url?.startsWith('/x')) response.writeHead(302, { Location: `/y${incoming.url}` }).end()
+      else response.writeHead(307, { Location: `${other}${incoming.url}` }).end()
+    })
+    await loadAdapter(`${url.replace('//', '//user:p%C3%A4ss@')}/x`)
+    const basic = `Basic ${Buffer.from('user:päss').toString('base64')}`
+    expect(seen).toEqual([basic, basic, undefined, basic, basic, undefined])
+  })
+})
+
+describe('a hub', () => {
+  let hub: HubServer
+  let directory: string
+  const commit = 'a'.repeat(40)
+  beforeEach(async () => {
+    hub = await startHubServer()
+    hub.commits.set(commit, files)
+    hub.branches.set('main', commit)
+    directory = mkdtempSync(join(tmpdir(), 'fourierft-downloads-'))
+  })
+  afterEach(async () => {
+    await hub.close()
+    rmSync(directory, { recursive: true })
+  })
+  const load = (hubUrl: string, more = {}) =>
+    loadAdapter('user/adapter', { hubUrl, cacheDir: directory, ...more })
+
+  it('gets the token, and nobody else', async () => {
+    hub.token = 'hf_secret'
+    const seen: (string | undefined)[] = []
+    const cdn = await serve((incoming, response) => {
+      seen.push(incoming.headers.authorization)
+      response.setHeader('X-Cache', 'Hit from cloudfront')
+      sendFile(incoming, response)
+    })
+    const front = await serve((incoming, response) => {
+      const isFile = incoming.url?.includes('/resolve/')
+      seen.push(`front ${incoming.headers.authorization}`)
+      response.writeHead(307, { Location: `${isFile ? cdn : hub.url}${incoming.url}` }).end()
+    })
+    // The hub itself, behind this front, would need the token, which does not follow.
+    expect((await errorOf(load(front, { token: 'hf_secret' }))).message).toContain('401')
+    hub.token = undefined
+    expect((await load(front, { token: 'hf_secret' })).toBytes()).toEqual({ config, model })
+    expect(seen.filter((each) => each !== 'front Bearer hf_secret')).toEqual([undefined, undefined])
+    expect(seen.length).toBeGreaterThan(4)
+  })
+
+  it('whose own answers are endless, or are none', async () => {
+    const endless = await serve((_, response) => {
+      const more = () => {
+        while (response.write('"'.repeat(65536)));
+      }
+      response.on('drain', more)
+      more()
+    })
+    expect((await errorOf(load(endless))).code).toBe('FILE_TOO_LARGE')
+    const endlessError = await serve((_, response) => {
+      response.writeHead(500, { 'Content-Type': 'application/json' })
+      const more = () => {
+        while (response.write('"'.repeat(65536)));
+      }
+      response.on('drain', more)
+      more()
+    })
+    expect((await errorOf(load(endlessError))).message).toContain('the hub answered 500')
+    for (const answer of ['{"sha":"../../../x"}', '{"sha":7}', '[]', 'null', '<html>']) {
+      const url = await serve((_, response) => response.end(answer))
+      expect(['IO_ERROR', 'INVALID_JSON']).toContain((await errorOf(load(url))).code)
+    }
+  })
+
+  it('that sends more than it promised', async () => {
+    const url = await serve((incoming, response) => {
+      if (!incoming.url?.includes('/resolve/'))
+        response.writeHead(307, { Location: `${hub.url}${incoming.url}` }).end()
+      else response.end(Buffer.alloc(1e6))
+    })
+    expect((await errorOf(load(url))).message).toMatch(/expected \d+ bytes; (more came|received 1000000)/)
+  })
+
+  it('is the one that the environment names', async () => {
+    vi.stubEnv('HF_ENDPOINT', `${hub.url}/`)
+    vi.stubEnv('HF_HUB_CACHE', directory)
+    expect((await loadAdapter('user/adapter')).toBytes()).toEqual({ config, model })
+    hub.requests.length = 0
+    vi.stubEnv('HF_HUB_OFFLINE', '1')
+    expect((await loadAdapter('user/adapter')).toBytes()).toEqual({ config, model })
+    expect(hub.requests).toEqual([])
+    expect((await errorOf(loadAdapter('user/other'))).message).toContain('offline')
+    vi.stubEnv('HF_ENDPOINT', 'nonsense')
+    expect((await errorOf(loadAdapter('user/other'))).message).toContain('HF_ENDPOINT')
+  })
+
+  it('whose cache holds a reference or a link that leads elsewhere', async () => {
+    const root = join(directory, 'cache', 'models--user--adapter')
+    const elsewhere = join(directory, 'elsewhere')
+    mkdirSync(join(root, 'refs'), { recursive: true })
+    mkdirSync(elsewhere)
+    for (const [name, bytes] of Object.entries(files)) writeFileSync(join(elsewhere, name), bytes)
+    const offline = () => errorOf(load(hub.url, { cacheDir: join(directory, 'cache'), offline: true }))
+    for (const text of ['../../../elsewhere', elsewhere, '', 'x'.repeat(1e6), `${commit}\0`]) {
+      writeFileSync(join(root, 'refs', 'main'), text)
+      expect((await offline()).message).toContain('expected a commit')
+    }
+    writeFileSync(join(root, 'refs', 'main'), `${commit}\n`)
+    mkdirSync(join(root, 'snapshots', commit), { recursive: true })
+    for (const name of Object.keys(files))
+      symlinkSync(join(elsewhere, name), join(root, 'snapshots', commit, name))
+    expect((await offline()).message).toContain('leads out of the cache')
+  })
+})
