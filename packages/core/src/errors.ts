@@ -74,10 +74,50 @@ export class FourierFTError extends Error {
   readonly details: ErrorDetails
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    super(printable(message), details.cause === undefined ? undefined : { cause: details.cause })
     this.code = code
     this.details = details
   }
+}
+
+/** What a line of a message holds of one word (a name, a path, a list without spaces) and in all. */
+const MAX_WORD = 240
+const MAX_MESSAGE = 4000
+
+/**
+ * A text with names from outside, fit to be read and printed: what could move the cursor, hide a line or turn the direction of writing is
+ * escaped as in JSON, and what is too long to be read loses its middle. `details` keep what was received as it is.
+ */
+export function printable(text: string): string {
+  return shortened(withShortWords(text), MAX_MESSAGE).replace(
+    UNPRINTABLE,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
+/** Word by word: a regular expression runs out of stack on a word of megabytes. */
+function withShortWords(text: string): string {
+  if (text.length <= MAX_WORD) return text
+  let short = ''
+  let start = 0
+  for (let i = 0; i <= text.length; i++) {
+    if (i < text.length && text.charCodeAt(i) > SPACE) continue
+    if (i - start > MAX_WORD) short += shortened(text.slice(start, i), MAX_WORD)
+    else short += text.slice(start, i)
+    short += text.slice(i, i + 1)
+    start = i + 1
+  }
+  return short
+}
+
+const SPACE = 0x20
+/** Control characters, line separators, and marks that turn the direction of writing. */
+const UNPRINTABLE = /[\p{Cc}\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu
+
+function shortened(text: string, length: number): string {
+  if (text.length <= length) return text
+  const end = Math.floor(length / 3)
+  return `${text.slice(0, length - end - 1)}…${text.slice(-end)}`
 }
 
 /** The error of a call that does not fit the state of an object. */

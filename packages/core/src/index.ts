@@ -7,19 +7,33 @@ export {
   createConfig,
   type FourierFTConfig,
   type FourierFTOptions,
+  isTaskHead,
   PEFT_TYPE,
   parseConfig,
   STANDALONE_PEFT_TYPE,
   serializeConfig,
   TASK_TYPES,
+  withTaskHeads,
 } from './adapter/config.js'
-export { type CreateAdapterOptions, createAdapter, type EntriesChoice } from './adapter/create-adapter.js'
+export {
+  type CreateAdapterOptions,
+  createAdapter,
+  type EntriesChoice,
+  type LinearWeights,
+} from './adapter/create-adapter.js'
 export { type JsonLimits, parseJson } from './adapter/json.js'
 export { createLayer, type FloatArray, type Layer } from './adapter/layer.js'
-export { findModules, type ModelFacts, matchModules, nFrequencyOf } from './adapter/module-matcher.js'
+export {
+  findModules,
+  isSavedWhole,
+  type ModelFacts,
+  matchModules,
+  nFrequencyOf,
+} from './adapter/module-matcher.js'
 export { nearestNames } from './adapter/nearest-names.js'
 export { compilePythonPattern, type PythonPattern } from './adapter/python-pattern.js'
 export { readSavedModule, type SavedModule } from './adapter/saved-module.js'
+export { rejectTrainedBiases } from './adapter/trained-biases.js'
 export type {
   AdaptedLinear,
   AdapterBytes,
@@ -46,10 +60,11 @@ export {
   type ErrorDetails,
   FourierFTError,
   invalidState,
+  printable,
 } from './errors.js'
 export { CONFIG_FILE, MODEL_FILE } from './files/adapter-files.js'
 export { type AdapterSource, type LoadAdapterOptions, loadAdapter } from './files/load-adapter.js'
-export { savedModule, savedTensor } from './files/peft-layout.js'
+export { baseParameter, savedModule, savedTensor } from './files/peft-layout.js'
 export type { DownloadProgress } from './files/read-stream.js'
 export {
   decodeFloats,

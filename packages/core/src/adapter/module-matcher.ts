@@ -5,7 +5,7 @@
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/tuners/tuners_utils.py `check_target_module_exists`, `inject_adapter`
  */
 import { FourierFTError } from '../errors.js'
-import type { FourierFTConfig } from './config.js'
+import { type FourierFTConfig, withTaskHeads } from './config.js'
 import { DEFAULT_TARGET_MODULES } from './default-target-modules.js'
 import { nearestNames } from './nearest-names.js'
 import { digitValue } from './python-character-set.js'
@@ -27,6 +27,8 @@ export interface ModelFacts {
 
 /** PEFT's name for a configuration that is meant to adapt nothing. */
 const DUMMY_TARGET_MODULES = 'dummy-target-modules'
+/** PEFT's name, in any case, for every linear layer but the output. */
+const ALL_LINEAR = 'all-linear'
 /** From this many targets on PEFT replaces them by the shortest endings that mean the same modules. */
 const MIN_TARGETS_FOR_ENDINGS = 20
 
@@ -61,6 +63,44 @@ export function findModules(
   const excluded = exclusion(config)
   const targeted = typeof targets === 'string' ? patternTest(targets) : nameTest(targets, config)
   return names.filter((name) => !excluded(name) && targeted(name))
+}
+
+/**
+ * Whether there is a model in which the configuration adapts a module of that name. Some of a configuration can only be decided with
+ * all modules of a model at hand (`all-linear`, no `targetModules`, twenty targets and more): then a module passes that some model
+ * would have adapted.
+ *
+ * @throws FourierFTError INVALID_PATTERN
+ */
+export function targetTest(config: FourierFTConfig): (module: string) => boolean {
+  const { targetModules } = config
+  if (targetModules === DUMMY_TARGET_MODULES) return () => false
+  const excluded = exclusion(config)
+  if (isOpen(targetModules)) return (module) => !excluded(module)
+  const targeted =
+    typeof targetModules === 'string' ? patternTest(targetModules) : nameTest(new Set(targetModules), config)
+  return (module) => targeted(module) && !excluded(module)
+}
+
+/** Whether the model decides what is adapted. */
+export function isOpen(targets: FourierFTConfig['targetModules']): targets is string | null {
+  return targets === null || (typeof targets === 'string' && targets.toLowerCase() === ALL_LINEAR)
+}
+
+/**
+ * Whether PEFT saves a module whole: the module itself or one that it is in has a name that ends in one of `modulesToSave`. So
+ * DistilBERT's `pre_classifier` is saved with `classifier`.
+ *
+ * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/utils/other.py `_set_trainable`
+ */
+export function isSavedWhole(config: FourierFTConfig, module: string): boolean {
+  return (withTaskHeads(config).modulesToSave ?? []).some((ending) => {
+    for (let at = module.indexOf(ending); at >= 0; at = module.indexOf(ending, at + 1)) {
+      const end = at + ending.length
+      if (end === module.length || module[end] === '.') return true
+    }
+    return false
+  })
 }
 
 /**
@@ -103,7 +143,7 @@ function resolveTargets(
 ): string | ReadonlySet<string> {
   const targets = config.targetModules ?? usualTargets(facts.modelType)
   if (typeof targets === 'string') {
-    if (targets.toLowerCase() !== 'all-linear') return targets
+    if (!isOpen(targets)) return targets
     return shortestEndings(allLinear(config, names, facts), names)
   }
   return shortestEndings(new Set(targets), names)
@@ -139,7 +179,8 @@ function allLinear(
  */
 function shortestEndings(targets: ReadonlySet<string>, names: readonly string[]): ReadonlySet<string> {
   if (targets.size < MIN_TARGETS_FOR_ENDINGS || targets.has('')) return targets
-  const others = new Set(names.filter((name) => !endsWithOneOf(name, targets)).flatMap(endings))
+  const isTarget = endingTest(targets)
+  const others = new Set(names.filter((name) => !isTarget(name)).flatMap(endings))
   const required = new Set<string>()
   const byEndings = [...targets].map(endings).sort(compareLists)
   for (const candidates of byEndings) {
@@ -164,8 +205,17 @@ function endings(name: string): string[] {
   return [...result, name]
 }
 
-function endsWithOneOf(name: string, targets: ReadonlySet<string>): boolean {
-  return endings(name).some((ending) => targets.has(ending))
+/** Compares endings as long as the targets alone: a name of many dots has many endings. */
+function endingTest(targets: ReadonlySet<string>): NameTest {
+  const lengths = new Set(Array.from(targets, ({ length }) => length))
+  return (name) => {
+    if (targets.has(name)) return true
+    for (const length of lengths) {
+      const dot = name.length - length - 1
+      if (dot >= 0 && name[dot] === '.' && targets.has(name.slice(dot + 1))) return true
+    }
+    return false
+  }
 }
 
 function compareLists(a: readonly string[], b: readonly string[]): number {
@@ -190,8 +240,7 @@ function exclusion({ excludeModules, modulesToSave }: FourierFTConfig): NameTest
     const pattern = compilePythonPattern(excludeModules, { option: 'exclude_modules' })
     tests.push((name) => pattern.fullMatch(name))
   } else if (excludeModules) {
-    const excluded = new Set(excludeModules)
-    tests.push((name) => endsWithOneOf(name, excluded))
+    tests.push(endingTest(new Set(excludeModules)))
   }
   for (const module of modulesToSave ?? []) {
     const pattern = compilePythonPattern(`(^|.*\\.)${module}($|\\..*)`, { option: 'modules_to_save' })
@@ -203,7 +252,8 @@ function exclusion({ excludeModules, modulesToSave }: FourierFTConfig): NameTest
 /** Names and name endings; the endings only in the layers that are asked for. */
 function nameTest(targets: ReadonlySet<string>, config: FourierFTConfig): NameTest {
   const inLayers = layerTest(config)
-  return (name) => targets.has(name) || (endsWithOneOf(name, targets) && inLayers(name))
+  const isTarget = endingTest(targets)
+  return (name) => targets.has(name) || (isTarget(name) && inLayers(name))
 }
 
 function layerTest({ layersToTransform, layersPattern }: FourierFTConfig): NameTest {

@@ -3,6 +3,7 @@ import { homedir } from 'node:os'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { AdapterBytes } from '../backend.js'
+import { FourierFTError } from '../errors.js'
 import type { AdapterFiles } from './adapter-files.js'
 import { isDirectory, readDirectory } from './sources/directory.js'
 import type { HubCache } from './sources/hub.js'
@@ -11,11 +12,16 @@ import { writeDirectory } from './write-directory.js'
 
 export interface NodeFiles {
   isDirectory(path: string): Promise<boolean>
-  readDirectory(path: string, maxBytes: number): Promise<AdapterFiles>
+  readDirectory(path: string, maxBytes: number, subfolder: string): Promise<AdapterFiles>
   writeDirectory(path: string, files: AdapterBytes): Promise<void>
   openHubCache(repository: string, cacheDir?: string): HubCache
-  /** An absolute path, from one that may begin with `~` and from a `file:` URL. */
-  resolvePath(path: string | URL): string
+  /**
+   * An absolute path, from one that may begin with `~` and from a `file:` URL.
+   *
+   * @param option names the argument in errors
+   * @throws {FourierFTError} `INVALID_OPTION` for what names no directory of this machine
+   */
+  resolvePath(path: string | URL, option: string): string
 }
 
 export const nodeFiles: NodeFiles | undefined = {
@@ -23,6 +29,25 @@ export const nodeFiles: NodeFiles | undefined = {
   readDirectory,
   writeDirectory,
   openHubCache,
-  resolvePath: (path) =>
-    typeof path === 'string' ? resolve(path.replace(/^~(?=$|[/\\])/, homedir())) : fileURLToPath(path),
+  resolvePath,
+}
+
+function resolvePath(path: unknown, option: string): string {
+  if (typeof path === 'string' && path !== '') return resolve(path.replace(/^~(?=$|[/\\])/, homedir()))
+  const expected = 'a path or a file: URL of a directory'
+  const refuse = (reason: string, cause?: unknown) =>
+    new FourierFTError('INVALID_OPTION', `${option}: expected ${expected}; received ${reason}`, {
+      option,
+      expected,
+      received: path instanceof URL ? path.href : path,
+      cause,
+    })
+  if (!(path instanceof URL))
+    throw refuse(path === '' ? 'an empty text' : path === null ? 'null' : typeof path)
+  if (path.protocol !== 'file:') throw refuse(`a URL of ${path.protocol}`)
+  try {
+    return fileURLToPath(path)
+  } catch (cause) {
+    throw refuse(`${path.href} (${cause instanceof Error ? cause.message : cause})`, cause)
+  }
 }

@@ -5,7 +5,7 @@
 import { type AdaptedModule, Adapter } from '../adapter/adapter.js'
 import { sharedEntries } from '../adapter/adapter-entries.js'
 import { type FourierFTConfig, parseConfig, STANDALONE_PEFT_TYPE } from '../adapter/config.js'
-import { nFrequencyOf } from '../adapter/module-matcher.js'
+import { isOpen, isSavedWhole, nFrequencyOf, targetTest } from '../adapter/module-matcher.js'
 import type { AdapterBytes } from '../backend.js'
 import { entriesDigest } from '../entries/digest.js'
 import type { Entries, Shape } from '../entries/entries.js'
@@ -18,8 +18,8 @@ import { coefficientsTensor, entriesTensor, tensorRole } from './peft-layout.js'
 import { decodeFloats, isFloatDtype, readSafetensors, type Tensor } from './safetensors.js'
 
 /**
- * Patterns of `n_frequency_pattern` run in linear time, the length of the pattern times that of the name, but all of them against all
- * names: this product, which thousands of modules with a pattern each keep, is what a minute is enough for.
+ * Patterns run in linear time, the length of the pattern times that of the name, but all of them against all names: this product, which
+ * thousands of modules with a pattern each keep, is what a minute is enough for.
  */
 const MAX_PATTERN_WORK = 1e10
 
@@ -40,34 +40,123 @@ export function readAdapter(
       'none (was it written by another program?)',
     )
   }
-  const { coefficients, entries, savedTensors } = sortTensors(tensors, file)
+  const { coefficients, entries, parameters, nameless } = sortTensors(tensors, file)
   const sets = readEntrySets(additions, entries, config, file)
   const unknown = [...(additions?.layers.keys() ?? [])].find((module) => !coefficients.has(module))
   if (unknown !== undefined) {
     throw mismatch(file, '__metadata__', 'fourierft.layers of modules with coefficients', unknown)
   }
   checkPatternWork(config, coefficients.keys(), names.config)
+  const ignoredTensors = [...removeUntargeted(coefficients, config, names), ...nameless]
+  const frequencyOf = frequencyTest(config)
   const modules = new Map<string, AdaptedModule>()
   for (const [name, tensor] of coefficients) {
-    const values = readCoefficients(tensor, name, config, file)
+    const values = readCoefficients(tensor, name, frequencyOf(name), file)
     const known = additions
       ? describedModule(name, values.coefficients.length, additions, sets, file)
       : { recipe: { sampler: 'uniform', seed: config.randomLocSeed, n: values.coefficients.length } as const }
     modules.set(name, { name, ...values, ...known })
   }
-  return new Adapter({ config, modules, savedTensors, metadata, source })
+  return new Adapter({
+    config,
+    modules,
+    ...sortParameters(parameters, config),
+    ignoredTensors,
+    metadata,
+    source,
+  })
 }
 
 function checkPatternWork(config: FourierFTConfig, modules: Iterable<string>, file: string): void {
   const total = (texts: Iterable<string>) => [...texts].reduce((sum, { length }) => sum + length, 0)
-  const work = total(config.nFrequencyPattern.keys()) * total(modules)
-  if (work <= MAX_PATTERN_WORK) return
-  throw new FourierFTError(
-    'INVALID_CONFIG',
-    `${file}: n_frequency_pattern: its patterns and the names of the modules are too long to be compared: ` +
-      `${work} characters against characters; expected at most ${MAX_PATTERN_WORK}`,
-    { file, option: 'n_frequency_pattern', expected: `at most ${MAX_PATTERN_WORK}`, received: work },
+  const { targetModules, excludeModules, layersPattern, modulesToSave, nFrequencyPattern } = config
+  const patterns = {
+    n_frequency_pattern: nFrequencyPattern.keys(),
+    target_modules: typeof targetModules === 'string' ? [targetModules] : [],
+    exclude_modules: typeof excludeModules === 'string' ? [excludeModules] : [],
+    layers_pattern: [layersPattern ?? []].flat(),
+    modules_to_save: modulesToSave ?? [],
+  }
+  const names = total(modules)
+  for (const [option, texts] of Object.entries(patterns)) {
+    const work = total(texts) * names
+    if (work <= MAX_PATTERN_WORK) continue
+    throw new FourierFTError(
+      'INVALID_CONFIG',
+      `${file}: ${option}: its patterns and the names of the modules are too long to be compared: ` +
+        `${work} characters against characters; expected at most ${MAX_PATTERN_WORK}`,
+      { file, option, expected: `at most ${MAX_PATTERN_WORK}`, received: work },
+    )
+  }
+}
+
+/**
+ * Takes out the coefficients of modules that the configuration does not target, as PEFT passes over them. Where a pattern cannot be run
+ * here, the file itself tells what is targeted.
+ *
+ * @returns the names of their tensors
+ */
+function removeUntargeted(
+  coefficients: Map<string, NamedTensor>,
+  config: FourierFTConfig,
+  names: FileNames,
+): string[] {
+  const isTargeted = unlessInexpressible(() => targetTest(config)) ?? (() => true)
+  const ignored: string[] = []
+  for (const [module, { tensorName }] of coefficients) {
+    if (isTargeted(module)) continue
+    ignored.push(tensorName)
+    coefficients.delete(module)
+  }
+  if (coefficients.size > 0) return ignored
+  const { targetModules } = config
+  const targets = isOpen(targetModules) ? 'of modules that are not excluded' : JSON.stringify(targetModules)
+  throw mismatch(
+    names.model,
+    'coefficients',
+    `coefficients of the modules that ${names.config} targets: ${targets}`,
+    `none but ${ignored.slice(0, 5).join(', ')}; do the two files belong together?`,
   )
+}
+
+/** What the configuration says of n; undefined where a pattern would have to be known that cannot be run here: the tensors tell n. */
+function frequencyTest(config: FourierFTConfig): (module: string) => number | undefined {
+  let canTell = true
+  return (module) => {
+    if (!canTell) return undefined
+    const n = unlessInexpressible(() => nFrequencyOf(config, module))
+    canTell = n !== undefined
+    return n
+  }
+}
+
+function unlessInexpressible<T>(ask: () => T): T | undefined {
+  try {
+    return ask()
+  } catch (error) {
+    if (error instanceof FourierFTError && error.code === 'INVALID_PATTERN') return undefined
+    throw error
+  }
+}
+
+/** What was trained beside the coefficients, and what is the base model's own: PEFT loads the latter into the base model. */
+function sortParameters(
+  parameters: ReadonlyMap<string, NamedParameter>,
+  config: FourierFTConfig,
+): { savedTensors: Map<string, Tensor>; baseTensors: Map<string, Tensor> } {
+  const savedTensors = new Map<string, Tensor>()
+  const baseTensors = new Map<string, Tensor>()
+  for (const [name, { module, tensor }] of parameters) {
+    const isTrained = isSavedWhole(config, module) || (config.bias !== 'none' && name.endsWith('.bias'))
+    const target = isTrained ? savedTensors : baseTensors
+    target.set(name, tensor)
+  }
+  return { savedTensors, baseTensors }
+}
+
+interface NamedParameter {
+  readonly module: string
+  readonly tensor: Tensor
 }
 
 interface NamedTensor extends Tensor {
@@ -81,14 +170,17 @@ function sortTensors(
 ): {
   coefficients: Map<string, NamedTensor>
   entries: Map<string, Tensor>
-  savedTensors: Map<string, Tensor>
+  parameters: Map<string, NamedParameter>
+  nameless: string[]
 } {
   const coefficients = new Map<string, NamedTensor>()
   const entries = new Map<string, Tensor>()
-  const savedTensors = new Map<string, Tensor>()
+  const parameters = new Map<string, NamedParameter>()
+  const nameless: string[] = []
   for (const [tensorName, tensor] of tensors) {
     const role = tensorRole(tensorName)
-    if (role.role === 'saved') savedTensors.set(tensorName, tensor)
+    if (role.role === 'nameless') nameless.push(tensorName)
+    else if (role.role === 'parameter') parameters.set(tensorName, { module: role.module, tensor })
     else if (role.role === 'entries') entries.set(role.set, tensor)
     else if (role.module === '__proto__')
       throw mismatch(file, tensorName, 'the name of a module', role.module)
@@ -100,7 +192,7 @@ function sortTensors(
     const some = [...tensors.keys()].slice(0, 5).join(', ') || 'no tensors'
     throw mismatch(file, 'coefficients', `tensors named ${coefficientsTensor('<module>')}`, some)
   }
-  return { coefficients, entries, savedTensors }
+  return { coefficients, entries, parameters, nameless }
 }
 
 /** What the additions say about a module with `n` coefficients. */
@@ -138,7 +230,7 @@ function describedModule(
 function readCoefficients(
   { tensorName: tensor, dtype, shape, bytes }: NamedTensor,
   module: string,
-  config: FourierFTConfig,
+  n: number | undefined,
   file: string,
 ): Pick<AdaptedModule, 'coefficients' | 'dtype'> {
   if (!isFloatDtype(dtype)) {
@@ -148,13 +240,16 @@ function readCoefficients(
       { file, tensor, expected: ['F32', 'F16', 'BF16', 'F64'], received: dtype },
     )
   }
-  const n = nFrequencyOf(config, module)
-  if (shape.length !== 1 || shape[0] !== n) {
+  const [length = 0] = shape
+  if (shape.length !== 1 || (n === undefined ? length === 0 : length !== n)) {
+    const expected = n ?? 'n'
+    const reason =
+      n === undefined ? 'it holds n coefficients' : `the configuration gives its module n_frequency ${n}`
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `${file}: tensor ${tensor}: the configuration gives its module n_frequency ${n}, so expected shape [${n}]; ` +
+      `${file}: tensor ${tensor}: ${reason}, so expected shape [${expected}]; ` +
         `received [${shape.join(', ')}]; do the two files belong together?`,
-      { file, tensor, module, expected: [n], received: shape },
+      { file, tensor, module, expected: [expected], received: shape },
     )
   }
   const coefficients = Float32Array.from(decodeFloats({ dtype, bytes }))

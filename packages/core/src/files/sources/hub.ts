@@ -9,14 +9,22 @@ import { sha1 } from '@noble/hashes/legacy.js'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
 import { FourierFTError } from '../../errors.js'
-import { type AdapterFiles, CONFIG_FILE, checkSize, ioError, MODEL_FILE, notFound } from '../adapter-files.js'
+import {
+  type AdapterFiles,
+  CONFIG_FILE,
+  checkSize,
+  ioError,
+  MODEL_FILE,
+  namedAdvice,
+  notFound,
+} from '../adapter-files.js'
 import { type DownloadProgress, readStream } from '../read-stream.js'
 
 export interface HubOptions {
   /** Branch, tag or commit. */
   readonly revision: string
-  /** Folder of the repository that holds the two files. */
-  readonly subfolder?: string | undefined
+  /** Folder of the repository that holds the two files; empty: none. */
+  readonly subfolder: string
   readonly token?: string | undefined
   readonly hubUrl?: string | undefined
   readonly offline: boolean
@@ -56,7 +64,7 @@ export async function readHub(
       },
     )
   }
-  const folder = subfolder ? `${subfolder}/` : ''
+  const folder = subfolder === '' ? '' : `${subfolder}/`
   const paths: Paths = [folder + CONFIG_FILE, folder + MODEL_FILE]
   const label = `${repository}@${revision}`
   const names = { config: `${label}/${paths[0]}`, model: `${label}/${paths[1]}` }
@@ -135,7 +143,12 @@ async function downloadAll(
   const download = async (path: string) => {
     const file = `${repository}@${options.revision}/${path}`
     const info = infos.find((candidate) => candidate.path === path && candidate.type === 'file')
-    if (!info) throw notFound(file, `expected ${CONFIG_FILE} and ${MODEL_FILE} in the repository`)
+    if (!info) {
+      throw notFound(
+        file,
+        `expected ${CONFIG_FILE} and ${MODEL_FILE} in the repository${namedAdvice(options.subfolder)}`,
+      )
+    }
     checkSize(info.size, maxBytes, file)
     const blob = await hub.downloadFile({ repo: repository, path, revision: commit, ...request(options) })
     if (!blob) throw notFound(file, 'the hub lists it and does not have it')

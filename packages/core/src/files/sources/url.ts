@@ -1,17 +1,28 @@
 /** An adapter below a base URL, as a static file server gives it. */
 import { FourierFTError } from '../../errors.js'
-import { type AdapterFiles, CONFIG_FILE, checkSize, ioError, MODEL_FILE, notFound } from '../adapter-files.js'
+import {
+  type AdapterFiles,
+  CONFIG_FILE,
+  checkSize,
+  ioError,
+  MODEL_FILE,
+  namedAdvice,
+  notFound,
+} from '../adapter-files.js'
 import { type DownloadProgress, readStream } from '../read-stream.js'
 
 interface UrlOptions {
   readonly maxBytes: number
+  /** Folder below the URL that holds the two files; empty: none. */
+  readonly subfolder: string
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined
 }
 
 /** @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `IO_ERROR`; an abort throws the signal's reason */
 export async function readUrl(base: URL, options: UrlOptions): Promise<AdapterFiles> {
-  const names = { config: below(base, CONFIG_FILE), model: below(base, MODEL_FILE) }
+  const { subfolder } = options
+  const names = { config: below(base, subfolder, CONFIG_FILE), model: below(base, subfolder, MODEL_FILE) }
   // One after the other: who has no configuration need not send the large file.
   const config = await download(names.config, options)
   const model = await download(names.model, options)
@@ -19,19 +30,23 @@ export async function readUrl(base: URL, options: UrlOptions): Promise<AdapterFi
 }
 
 /** The base names a directory with or without its last slash; a query (a signature, say) goes to each file. */
-function below(base: URL, file: string): string {
+function below(base: URL, subfolder: string, file: string): string {
   const url = new URL(base)
-  url.pathname = `${url.pathname.replace(/\/$/, '')}/${file}`
+  const folders = subfolder === '' ? [] : subfolder.split('/').map(encodeURIComponent)
+  url.pathname = [url.pathname.replace(/\/$/, ''), ...folders, file].join('/')
   return url.href
 }
 
-async function download(url: string, { maxBytes, signal, onProgress }: UrlOptions): Promise<Uint8Array> {
+async function download(
+  url: string,
+  { maxBytes, signal, onProgress, subfolder }: UrlOptions,
+): Promise<Uint8Array> {
   try {
     const response = await fetch(url, signal ? { signal } : {}).catch((cause) => {
       throw ioError(url, 'the request failed', cause)
     })
     if (response.status === 404 || response.status === 410) {
-      throw notFound(url, `expected ${CONFIG_FILE} and ${MODEL_FILE} below the URL`)
+      throw notFound(url, `expected ${CONFIG_FILE} and ${MODEL_FILE} below the URL${namedAdvice(subfolder)}`)
     }
     if (!response.ok || !response.body) {
       throw ioError(url, `the server answered ${response.status} ${response.statusText}`.trimEnd())

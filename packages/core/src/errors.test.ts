@@ -1,0 +1,33 @@
+/** What a message may show of names that come from strangers. */
+import { describe, expect, it } from 'vitest'
+import { FourierFTError, printable } from './errors.js'
+
+describe('a message', () => {
+  it('shows control characters and marks of direction as escapes', () => {
+    const { message, details } = new FourierFTError('INVALID_OPTION', 'module a\x1b[2J\nb\u202ec\x9b', {
+      module: 'a\x1b[2J\nb\u202ec\x9b',
+    })
+    expect(message).toBe('module a\\u001b[2J\\u000ab\\u202ec\\u009b')
+    expect(details.module).toBe('a\x1b[2J\nb\u202ec\x9b')
+  })
+
+  it('keeps what stands around a long name', () => {
+    const name = 'layer.'.repeat(3_000_000)
+    const start = performance.now()
+    const { message } = new FourierFTError('INVALID_OPTION', `model.onnx: module ${name}: not found; do this`)
+    expect(performance.now() - start).toBeLessThan(2000)
+    expect(message.length).toBeLessThan(400)
+    expect(message).toMatch(/^model\.onnx: module layer\.layer.*….*layer\.: not found; do this$/)
+  })
+
+  it('has a bound, whatever stands in it', () => {
+    const message = printable(`first ${'a b '.repeat(1_000_000)} last`)
+    expect(message.length).toBeLessThanOrEqual(4000)
+    expect(message).toMatch(/^first .* last$/)
+  })
+
+  it('of usual length is left as it is, in any language', () => {
+    for (const text of ['', 'expected 3 × 4, “so”: größer, 漢字, 😀', `a/${'b'.repeat(230)}`])
+      expect(printable(text)).toBe(text)
+  })
+})
