@@ -3,6 +3,7 @@ export { countParameters, type MethodSize, type ParameterCount } from './account
 export { type Preset, type PresetName, type PublishedRow, preset, presetNames } from './accounting/table-1.js'
 export { type AdaptedModule, Adapter, type AdapterParts, type Shapes } from './adapter/adapter.js'
 export { checkNames, checkNewName, listOfNames } from './adapter/adapter-names.js'
+export { isOtherWeight } from './adapter/base-weights.js'
 export {
   createConfig,
   type FourierFTConfig,

@@ -50,7 +50,13 @@ export class AdaptedGraph {
       const branch = this.plan.branches.get(key)
       return branch !== undefined && !positionsOn(branch.entries, entries).includes(undefined)
     })
-    return hasBranches && [...wholes.keys()].every((key) => this.plan.wholes.has(key))
+    return (
+      hasBranches &&
+      Array.from(wholes).every(([key, { isResized }]) => {
+        const place = this.plan.wholes.get(key)
+        return place !== undefined && (place.hasFreeWidth || !isResized)
+      })
+    )
   }
 
   /** The adapters' inputs. */
@@ -78,7 +84,7 @@ export class AdaptedGraph {
       const input = inputs.coefficients.get(module) as string
       feeds[input] = new this.#Tensor('float32', adapters, [adapters.length / entries.n, entries.n])
     }
-    for (const [key, module] of this.plan.wholes) {
+    for (const [key, { module }] of this.plan.wholes) {
       const whole = used.find(({ wholes }) => wholes.has(key))?.wholes.get(key)
       Object.assign(feeds, this.#weightsOf(whole, inputs.weights.get(module) as WeightInputs))
     }

@@ -13,6 +13,7 @@ import {
   type LoadAdapterOptions,
   listOfNames,
   loadAdapter,
+  rejectTrainedBiases,
 } from '@fourierft/core'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type { AdaptedGraph, Choice } from './adapted-graph.js'
@@ -120,6 +121,7 @@ export class AdaptedSession {
     const model = await sessions.openModel()
     const places = new Map<string, LayerPlace>()
     const placed = Array.from(adapters, ([name, given]) => {
+      rejectTrainedBiases(name, given.config)
       const adapter = withoutAbsent(given, moduleNames)
       for (const [module, place] of findPlaces(model.model, adapter, moduleNames)) places.set(module, place)
       return placeAdapter(name, adapter, places)
@@ -368,10 +370,12 @@ export class AdaptedSession {
 
   async #include(name: string, given: Adapter): Promise<void> {
     this.#checkNewName(name)
+    rejectTrainedBiases(name, given.config)
     const { sessions, moduleNames } = this.#parts
     const adapter = withoutAbsent(given, moduleNames)
     let model: OpenModel | undefined
-    if (modulesOf(adapter).some((module) => !this.#places.has(module))) {
+    const isKnown = modulesOf(adapter).every((module) => this.#places.has(module))
+    if (!isKnown || adapter.baseTensors.size > 0) {
       model = await sessions.openModel()
       for (const [module, place] of findPlaces(model.model, adapter, moduleNames))
         this.#places.set(module, place)

@@ -7,6 +7,7 @@ import {
   checkNewName,
   invalidState,
   listOfNames,
+  rejectTrainedBiases,
 } from '@fourierft/core'
 import { findLinearLayers, readModel } from '@fourierft/onnx'
 import { type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
@@ -122,7 +123,9 @@ export class ModelAdapters {
     checkOptions(options, "{ name: 'german' }")
     const { name = 'default', ...ofFiles } = options
     this.#checkNewName(name)
-    const adapter = withoutAbsent(await readAdapter(source, ofFiles), this.#moduleNames)
+    const given = await readAdapter(source, ofFiles)
+    rejectTrainedBiases(name, given.config)
+    const adapter = withoutAbsent(given, this.#moduleNames)
     const include = () => this.#include(name, adapter)
     await (this.#serves(adapter) ? include() : this.#change(include))
   }

@@ -14,13 +14,18 @@ export interface SavedModule {
 
 /**
  * @param shape of the layer's weight, `[out, in]`
+ * @param hasFreeWidth whether the file may hold another `out`, as heads with other labels do
  * @throws {FourierFTError} `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE` for what are no floats, `INVALID_SAFETENSORS` where one of the two is missing
  */
 export function readSavedModule(
   { savedTensors }: Adapter,
   module: string,
-  { shape, hasBias }: { readonly shape: Shape; readonly hasBias: boolean },
+  layer: { readonly shape: Shape; readonly hasBias: boolean; readonly hasFreeWidth?: boolean },
 ): SavedModule {
+  const { hasBias, hasFreeWidth = false } = layer
+  const [stored = 0] = savedTensors.get(savedTensor(module, 'weight'))?.shape ?? []
+  const shape: Shape = hasFreeWidth && stored > 0 ? [stored, layer.shape[1]] : layer.shape
+
   const read = (kind: 'weight' | 'bias', expected: readonly number[] | undefined) => {
     const tensor = savedTensor(module, kind)
     const stored = savedTensors.get(tensor)

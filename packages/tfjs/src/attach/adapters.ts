@@ -18,14 +18,18 @@ import {
   FourierFTError,
   type FourierFTOptions,
   invalidState,
+  isSavedWhole,
+  isTaskHead,
   type LoadAdapterOptions,
   listOfNames,
   loadAdapter,
   matchModules,
   nearestNames,
+  rejectTrainedBiases,
   type Shape,
   savePretrained,
   type WriteOptions,
+  withTaskHeads,
 } from '@fourierft/core'
 import {
   add,
@@ -42,6 +46,7 @@ import type { TfjsStrategy } from '../strategies/choose-strategy.js'
 import { TableCache } from '../table-cache.js'
 import { ADAPTABLE } from './adaptable-layer.js'
 import { AdaptedLayer, type Branch } from './adapted-layer.js'
+import { checkBaseTensors } from './base-tensors.js'
 import { checkStrategy } from './check-options.js'
 import type { Host, HostModule } from './host.js'
 import { variableOf } from './layers-internals.js'
@@ -148,8 +153,9 @@ export class Adapters<Model = LayersModel> {
     this.#checkNewName(name)
     const complete =
       'extra' in config && config.extra
-        ? (config as FourierFTConfig)
+        ? withTaskHeads(config as FourierFTConfig)
         : createConfig(config as FourierFTOptions)
+    rejectTrainedBiases(name, complete)
     const shapes = Object.fromEntries(
       this.#matched(complete).map((module) => [module, this.#layer(module).shape]),
     )
@@ -168,6 +174,8 @@ export class Adapters<Model = LayersModel> {
   ): Promise<void> {
     this.#checkNewName(name)
     const adapter = source instanceof Adapter ? source : await loadAdapter(source, options)
+    // While adapters are merged the kernels are not those of the base model.
+    if (this.#merged.length === 0) await checkBaseTensors(adapter, this.#layers)
     // The name may have been taken, or the model detached, while the files were on their way.
     this.#checkNewName(name)
     this.#include(name, adapter)
@@ -396,13 +404,7 @@ export class Adapters<Model = LayersModel> {
 
   #include(name: string, adapter: Adapter): void {
     const { config } = adapter
-    if (config.bias !== 'none') {
-      throw new FourierFTError(
-        'UNSUPPORTED',
-        `adapter '${name}' trains biases (bias: '${config.bias}'), which this package does not; expected 'none'`,
-        { option: 'bias', expected: 'none', received: config.bias },
-      )
-    }
+    rejectTrainedBiases(name, config)
     const known = Object.fromEntries(
       [...this.#layers]
         .filter(([module]) => adapter.modules.has(module))
@@ -428,15 +430,15 @@ export class Adapters<Model = LayersModel> {
 
   /**
    * The layers that a configuration trains and saves whole: ends of their names, or of those of models that they are in, as in PEFT.
-   * Names that the model does not have pass if another one is found: PEFT writes `["classifier", "score"]` for all classifiers.
+   * Names that the model does not have pass if another one is found, and so do those that PEFT adds for a task, as `classifier`.
    */
-  #wholeModules({ modulesToSave }: FourierFTConfig): string[] {
-    const endings = modulesToSave ?? []
+  #wholeModules(config: FourierFTConfig): string[] {
+    const endings = config.modulesToSave ?? []
     const modules = this.#modules
       .filter(({ hasWeights }) => hasWeights)
       .map(({ name }) => name)
-      .filter((name) => endings.some((ending) => paths(name).some((path) => path.endsWith(ending))))
-    const [wanted] = endings
+      .filter((name) => isSavedWhole(config, name))
+    const wanted = endings.find((ending) => !isTaskHead(config, ending))
     if (wanted !== undefined && modules.length === 0) {
       throw moduleNotFound(
         `modulesToSave: the model has no layer ${endings.join(', ')}`,
@@ -539,12 +541,6 @@ function kernelOf(adapter: Adapter, { module, shape, kind }: AdaptedLayer): Tens
   const values = delta(adapter.layer(module, shape), new Float32Array(shape[0] * shape[1]))
   const matrix = tensor2d(Float32Array.from(values), [shape[0], shape[1]])
   return reshape(transpose(matrix), kind.kernel.shape as number[])
-}
-
-/** `a`, `a.b`, `a.b.c` of `a.b.c`. */
-function paths(name: string): string[] {
-  const parts = name.split('.')
-  return parts.map((_, i) => parts.slice(0, i + 1).join('.'))
 }
 
 function moduleNotFound(what: string, module: string, known: Iterable<string>): FourierFTError {
