@@ -1,5 +1,5 @@
 /** `loadPeftModel`: from an adapter to a pipeline of its base model that has it. */
-import { type Adapter, type AdapterSource, FourierFTError } from '@fourierft/core'
+import { type Adapter, type AdapterSource, FourierFTError, rejectTrainedBiases } from '@fourierft/core'
 import {
   type AllTasks,
   type PipelineType,
@@ -50,6 +50,7 @@ export async function loadPeftModel<Task extends PipelineType>(
   const { progress_callback } = modelOptions
   const { name, ...files } = loadOptions
   const adapter = await readAdapter(source, { ...(progress_callback && { progress_callback }), ...files })
+  rejectTrainedBiases(name ?? 'default', adapter.config)
   const { taskType, baseModelNameOrPath, revision } = adapter.config
   const chosenTask = task ?? (taskType === null ? undefined : (TASKS[taskType] as Task | undefined))
   if (chosenTask === undefined)

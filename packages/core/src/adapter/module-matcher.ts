@@ -27,6 +27,8 @@ export interface ModelFacts {
 
 /** PEFT's name for a configuration that is meant to adapt nothing. */
 const DUMMY_TARGET_MODULES = 'dummy-target-modules'
+/** Regular expressions of one option. */
+const MAX_PATTERNS = 1000
 /** PEFT's name, in any case, for every linear layer but the output. */
 const ALL_LINEAR = 'all-linear'
 /** From this many targets on PEFT replaces them by the shortest endings that mean the same modules. */
@@ -94,13 +96,20 @@ export function isOpen(targets: FourierFTConfig['targetModules']): targets is st
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/utils/other.py `_set_trainable`
  */
 export function isSavedWhole(config: FourierFTConfig, module: string): boolean {
-  return (withTaskHeads(config).modulesToSave ?? []).some((ending) => {
-    for (let at = module.indexOf(ending); at >= 0; at = module.indexOf(ending, at + 1)) {
-      const end = at + ending.length
-      if (end === module.length || module[end] === '.') return true
-    }
-    return false
-  })
+  return savedWholeTest(config)(module)
+}
+
+/** {@link isSavedWhole} for many modules. */
+export function savedWholeTest(config: FourierFTConfig): (module: string) => boolean {
+  const endings = withTaskHeads(config).modulesToSave ?? []
+  return (module) =>
+    endings.some((ending) => {
+      for (let at = module.indexOf(ending); at >= 0; at = module.indexOf(ending, at + 1)) {
+        const end = at + ending.length
+        if (end === module.length || module[end] === '.') return true
+      }
+      return false
+    })
 }
 
 /**
@@ -242,11 +251,20 @@ function exclusion({ excludeModules, modulesToSave }: FourierFTConfig): NameTest
   } else if (excludeModules) {
     tests.push(endingTest(new Set(excludeModules)))
   }
-  for (const module of modulesToSave ?? []) {
-    const pattern = compilePythonPattern(`(^|.*\\.)${module}($|\\..*)`, { option: 'modules_to_save' })
-    tests.push((name) => pattern.match(name))
-  }
+  if (modulesToSave) tests.push(wholeTest(modulesToSave))
   return (name) => tests.some((test) => test(name))
+}
+
+/** PEFT reads each name as a regular expression of a part of a module's path; a plain one needs none. */
+function wholeTest(modulesToSave: readonly string[]): NameTest {
+  const isPlain = (text: string) => /^[\w-]+$/.test(text)
+  const parts = new Set(modulesToSave.filter(isPlain))
+  const patterns = compileAll(
+    modulesToSave.filter((module) => !isPlain(module)).map((module) => `(^|.*\\.)${module}($|\\..*)`),
+    'modules_to_save',
+  )
+  return (name) =>
+    name.split('.').some((part) => parts.has(part)) || patterns.some((pattern) => pattern.match(name))
 }
 
 /** Names and name endings; the endings only in the layers that are asked for. */
@@ -266,9 +284,7 @@ function layerTest({ layersToTransform, layersPattern }: FourierFTConfig): NameT
     lists.length === 0 || layersPattern === ''
       ? ['.*?\\.[^.]*\\.(?P<idx>\\d+)\\.']
       : lists.map((list) => `(?:^|.*?\\.)${list}\\.(?P<idx>\\d+)\\.`)
-  const patterns = expressions.map((expression) =>
-    compilePythonPattern(expression, { option: 'layers_pattern' }),
-  )
+  const patterns = compileAll(expressions, 'layers_pattern')
   return (name) => {
     for (const pattern of patterns) {
       const groups = pattern.groups(name)
@@ -278,6 +294,18 @@ function layerTest({ layersToTransform, layersPattern }: FourierFTConfig): NameT
     }
     return false
   }
+}
+
+/** Each takes memory, and a configuration can name a million. */
+function compileAll(patterns: readonly string[], option: string): PythonPattern[] {
+  if (patterns.length > MAX_PATTERNS) {
+    throw new FourierFTError(
+      'INVALID_PATTERN',
+      `${option}: expected at most ${MAX_PATTERNS} regular expressions; received ${patterns.length}`,
+      { option, expected: `at most ${MAX_PATTERNS}`, received: patterns.length },
+    )
+  }
+  return patterns.map((pattern) => compilePythonPattern(pattern, { option }))
 }
 
 function nothingMatches(config: FourierFTConfig, names: readonly string[]): FourierFTError {

@@ -5,7 +5,7 @@
 import { type AdaptedModule, Adapter } from '../adapter/adapter.js'
 import { sharedEntries } from '../adapter/adapter-entries.js'
 import { type FourierFTConfig, parseConfig, STANDALONE_PEFT_TYPE } from '../adapter/config.js'
-import { isOpen, isSavedWhole, nFrequencyOf, targetTest } from '../adapter/module-matcher.js'
+import { isOpen, nFrequencyOf, savedWholeTest, targetTest } from '../adapter/module-matcher.js'
 import type { AdapterBytes } from '../backend.js'
 import { entriesDigest } from '../entries/digest.js'
 import type { Entries, Shape } from '../entries/entries.js'
@@ -46,7 +46,11 @@ export function readAdapter(
   if (unknown !== undefined) {
     throw mismatch(file, '__metadata__', 'fourierft.layers of modules with coefficients', unknown)
   }
-  checkPatternWork(config, coefficients.keys(), names.config)
+  checkPatternWork(
+    config,
+    [...coefficients.keys(), ...Array.from(parameters.values(), ({ module }) => module)],
+    names.config,
+  )
   const ignoredTensors = [...removeUntargeted(coefficients, config, names), ...nameless]
   const frequencyOf = frequencyTest(config)
   const modules = new Map<string, AdaptedModule>()
@@ -68,7 +72,7 @@ export function readAdapter(
 }
 
 function checkPatternWork(config: FourierFTConfig, modules: Iterable<string>, file: string): void {
-  const total = (texts: Iterable<string>) => [...texts].reduce((sum, { length }) => sum + length, 0)
+  const total = (texts: Iterable<string>) => [...texts].reduce((sum, { length }) => sum + length + 1, 0)
   const { targetModules, excludeModules, layersPattern, modulesToSave, nFrequencyPattern } = config
   const patterns = {
     n_frequency_pattern: nFrequencyPattern.keys(),
@@ -146,8 +150,9 @@ function sortParameters(
 ): { savedTensors: Map<string, Tensor>; baseTensors: Map<string, Tensor> } {
   const savedTensors = new Map<string, Tensor>()
   const baseTensors = new Map<string, Tensor>()
+  const isSaved = savedWholeTest(config)
   for (const [name, { module, tensor }] of parameters) {
-    const isTrained = isSavedWhole(config, module) || (config.bias !== 'none' && name.endsWith('.bias'))
+    const isTrained = isSaved(module) || (config.bias !== 'none' && name.endsWith('.bias'))
     const target = isTrained ? savedTensors : baseTensors
     target.set(name, tensor)
   }

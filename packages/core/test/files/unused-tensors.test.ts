@@ -7,6 +7,8 @@ import {
   encodeFloats,
   type FourierFTOptions,
   loadAdapter,
+  matchModules,
+  parseConfig,
   readSafetensors,
   serializeConfig,
   type Tensor,
@@ -145,6 +147,23 @@ describe('weights of the base model', () => {
     expect(biases.adapter.savedTensors.size).toBe(2)
     expect(biases.lines).toEqual([])
   })
+
+  it('are told apart in little time, however many modules are to be saved whole', async () => {
+    const more = { 'base_model.model.score.weight': [2, 4], 'base_model.model.x.weight': [1] }
+    const many = Array.from({ length: 300_000 }, (_, i) => `m${i}`)
+    const options = { targetModules: ['query', 'lm_head'], modulesToSave: ['score', ...many] }
+    const bytes = files(options, more)
+    const start = performance.now()
+    const { adapter } = await load(bytes)
+    expect(performance.now() - start).toBeLessThan(5000)
+    expect([...adapter.savedTensors.keys()]).toEqual(['base_model.model.score.weight'])
+    // Regular expressions are compiled one by one, so there may be fewer of them: the file tells then.
+    const patterns = files({ ...options, modulesToSave: many.map((name) => `${name}.*`) })
+    expect((await load(patterns)).modules).toHaveLength(3)
+    expect(() => matchModules(parseConfig(patterns.config), ['a.query'])).toThrow(
+      expect.objectContaining({ code: 'INVALID_PATTERN', message: expect.stringContaining('at most 1000') }),
+    )
+  }, 30_000)
 
   it('have a module: any other name is ignored', async () => {
     const { adapter, lines } = await load(files({ targetModules: ['query', 'lm_head'] }, { nonsense: [1] }))
