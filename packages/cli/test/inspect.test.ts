@@ -82,6 +82,17 @@ test('an adapter that PEFT saved by name: the directory to give', async () => {
   expect(stderr).toContain(`there is one in subfolder 'german'; give ${join(directory, 'german')}\n`)
 })
 
+test('an empty text is no directory, not the one of the process', async () => {
+  for (const args of [
+    ['inspect', ''],
+    ['convert', '', 'out'],
+    ['convert', peftAdapter('some-layers'), ''],
+  ]) {
+    const { status, stderr } = await capturedRun(...args)
+    expect([status, stderr]).toEqual([2, expect.stringContaining('received an empty text')])
+  }
+})
+
 test('tensors that are not used are told on standard error, and listed', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'fourierft-'))
   await cp(peftAdapter('some-layers'), directory, { recursive: true })

@@ -48,6 +48,7 @@ async function convert(
   { to, shapes }: Options,
   output: Output,
 ): Promise<void> {
+  if (out === '') throw usageError('expected a directory to write; received an empty text')
   if (await areOne(directory, out)) {
     throw usageError(
       `${out} is the adapter's own directory, which would be overwritten; give another one to write`,

@@ -94,6 +94,14 @@ describe('createAdapter', () => {
     ])
     const { weight, bias } = readSavedModule(read, 'classifier', { shape: [3, 12], hasBias: true })
     expect([weight, bias]).toEqual([head.weight, head.bias])
+    const layer = { shape: [2, 12], hasBias: true } as const
+    expect(readSavedModule(read, 'classifier', { ...layer, hasFreeWidth: true }).weight).toEqual(head.weight)
+    expect(() => readSavedModule(read, 'classifier', layer)).toThrow(
+      throwing('SHAPE_MISMATCH', 'a layer of another size cannot take its place'),
+    )
+    expect(() =>
+      readSavedModule(read, 'classifier', { ...layer, shape: [2, 11], hasFreeWidth: true }),
+    ).toThrow(throwing('SHAPE_MISMATCH', 'expected [3, 11]; received [3, 12]'))
     // A configuration that was read has them added too.
     const text =
       '{"peft_type": "FOURIERFT", "n_frequency": 10, "task_type": "TOKEN_CLS", "target_modules": ["value"]}'

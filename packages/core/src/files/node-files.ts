@@ -33,15 +33,19 @@ export const nodeFiles: NodeFiles | undefined = {
 }
 
 function resolvePath(path: unknown, option: string): string {
-  if (typeof path === 'string' && path !== '') return resolve(path.replace(/^~(?=$|[/\\])/, homedir()))
-  const expected = 'a path or a file: URL of a directory'
-  const refuse = (reason: string, cause?: unknown) =>
-    new FourierFTError('INVALID_OPTION', `${option}: expected ${expected}; received ${reason}`, {
+  const isUrl = typeof path === 'string' && /^[a-z][a-z\d+.-]+:\/\//i.test(path)
+  if (typeof path === 'string' && path !== '' && !isUrl) {
+    return resolve(path.replace(/^~(?=$|[/\\])/, homedir()))
+  }
+  const expected = 'a path, or a URL object of file:, of a directory'
+  const refuse = (received: string, cause?: unknown) =>
+    new FourierFTError('INVALID_OPTION', `${option}: expected ${expected}; received ${received}`, {
       option,
       expected,
       received: path instanceof URL ? path.href : path,
       cause,
     })
+  if (isUrl) throw refuse(`the text of a URL, ${path}`)
   if (!(path instanceof URL))
     throw refuse(path === '' ? 'an empty text' : path === null ? 'null' : typeof path)
   if (path.protocol !== 'file:') throw refuse(`a URL of ${path.protocol}`)

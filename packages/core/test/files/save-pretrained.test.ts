@@ -255,6 +255,8 @@ describe('savePretrained', () => {
     [7, 'number'],
     [undefined, 'undefined'],
     [new URL('https://host/x'), 'https:'],
+    ['https://host/x', 'text of a URL'],
+    ['file:///tmp/x', 'text of a URL'],
     [new URL('file://host/x'), 'file://host/x'],
     [new URL('file:///x/a%2Fb'), 'a%2Fb'],
   ])('refuses %s, which names no directory', async (place, part) => {
