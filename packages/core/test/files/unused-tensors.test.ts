@@ -83,6 +83,10 @@ describe('coefficients that the configuration does not target', () => {
   it('cannot be told where a pattern cannot be run: then the file tells', async () => {
     const { modules, lines } = await load(files({}, {}, { target_modules: '(?<=x)?(model|lm).*' }))
     expect([modules.length, lines]).toEqual([3, []])
+    const long = `base_model.model.${'a'.repeat(3000)}.fourierft_spectrum`
+    const ahead = await load(files({}, { [long]: [3] }, { target_modules: '(?=model).*' }))
+    expect(ahead.modules).toHaveLength(3)
+    expect(ahead.adapter.ignoredTensors).toEqual(['base_model.model.lm_head.fourierft_spectrum'])
   })
 })
 
