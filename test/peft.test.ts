@@ -16,6 +16,7 @@ import {
   delta,
   type FourierFTConfig,
   type FourierFTOptions,
+  type LinearWeights,
   matchModules,
   type Shape,
   savePretrained,
@@ -45,7 +46,30 @@ const adapters: Record<string, () => Adapter> = {
     fresh({ targetModules: ['value'], nFrequency: 9, randomLocSeed: 2n ** 40n + 3n }),
 }
 
+/** Adapters of classifiers: PEFT does not load them without their heads. */
+const heads: Record<string, Shape> = { classifier: [3, 12] }
+const classifiers: Record<string, () => Adapter> = {
+  'a classifier of sequences': () => classifier('SEQ_CLS'),
+  'a classifier of tokens': () => classifier('TOKEN_CLS'),
+}
+
+function classifier(taskType: string, savedModules = headsOf(heads)): Adapter {
+  const config = createConfig({ taskType, targetModules: ['query', 'value'], nFrequency: 6, scaling: 90 })
+  return createAdapter(config, adaptedShapes(config), { initialSeed: 3, savedModules })
+}
+
+function headsOf(shapes: Record<string, Shape>): Record<string, LinearWeights> {
+  const numbers = (length: number) => Float32Array.from({ length }, (_, i) => (i - 7) / 8)
+  return Object.fromEntries(
+    Object.entries(shapes).map(([module, shape]) => [
+      module,
+      { shape, weight: numbers(shape[0] * shape[1]), bias: numbers(shape[0]) },
+    ]),
+  )
+}
+
 interface Loaded {
+  readonly saved?: Record<string, number[] | number[][]>
   readonly versions?: Record<string, string>
   readonly deltas?: Record<string, number[][]>
   readonly error?: string
@@ -63,9 +87,20 @@ function adaptedShapes(config: FourierFTConfig): Record<string, Shape> {
   return Object.fromEntries(Object.entries(shapes).filter(([name]) => matched.has(name)))
 }
 
-function loadInPeft(directory: string): Loaded {
+function loadInPeft(directory: string, heads: Record<string, Shape> = {}): Loaded {
   if (python === undefined) throw new Error('FOURIERFT_PYTHON is not set')
-  return JSON.parse(execFileSync(python, [script, directory, JSON.stringify(shapes)], { encoding: 'utf8' }))
+  const args = [script, directory, JSON.stringify(shapes), JSON.stringify(heads)]
+  return JSON.parse(execFileSync(python, args, { encoding: 'utf8' }))
+}
+
+/** The heads are there as they were saved. */
+function compareHeads({ saved = {} }: Loaded): void {
+  const expected = Object.entries(headsOf(heads)).flatMap(([module, { weight, bias = [] }]) => [
+    [`${module}.weight`, [...weight]],
+    [`${module}.bias`, [...bias]],
+  ])
+  const flat = Object.entries(saved).map(([name, values]) => [name, values.flat()])
+  expect(Object.fromEntries(flat)).toEqual(Object.fromEntries(expected))
 }
 
 /** PEFT computes in float32: its transforms add at most log2(d1·d2) roundings of the largest value, and the limit is that of level 3. */
@@ -103,6 +138,14 @@ describe('adapters that PEFT was seen to load', () => {
     expect(digest).toBe(recorded[name]?.digest)
     compare(adapter, recorded[name] ?? {})
   })
+
+  test.each(Object.keys(classifiers))('%s: the same bytes, the same head', async (name) => {
+    const adapter = classifiers[name]?.() as Adapter
+    const { digest } = await save(`recorded ${name}`, adapter)
+    expect(digest).toBe(recorded[name]?.digest)
+    compare(adapter, recorded[name] ?? {})
+    compareHeads(recorded[name] ?? {})
+  })
 })
 
 const reason = python === undefined ? ' (skipped: FOURIERFT_PYTHON names no Python with PEFT)' : ''
@@ -117,8 +160,23 @@ describe.skipIf(python === undefined)(`PEFT loads what is written${reason}`, () 
       compare(adapter, loaded)
       found[name] = { digest, ...loaded }
     }
+    for (const [name, make] of Object.entries(classifiers)) {
+      const adapter = make()
+      const { directory, digest } = await save(name, adapter)
+      const loaded = loadInPeft(directory, heads)
+      expect(loaded.error).toBeUndefined()
+      compare(adapter, loaded)
+      compareHeads(loaded)
+      found[name] = { digest, ...loaded }
+    }
     if (process.env.FOURIERFT_RECORD) writeFileSync(recording, `${JSON.stringify(found)}\n`)
-  }, 240_000)
+  }, 480_000)
+
+  test('a classifier without its head is what PEFT refuses, where its model has one', async () => {
+    const { directory } = await save('headless', classifier('SEQ_CLS', {}))
+    expect(loadInPeft(directory, heads).error).toMatch(/KeyError.*classifier/)
+    expect(loadInPeft(directory).error).toBeUndefined()
+  }, 60_000)
 
   test('band-pass entries, which no seed of PEFT gives, are refused', async () => {
     const config = createConfig({ targetModules: ['query'], nFrequency: 8 })

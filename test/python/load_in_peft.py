@@ -1,8 +1,8 @@
-"""Loads an adapter directory with PEFT and prints, as JSON, the versions and ΔW of every adapted module.
+"""Loads an adapter directory with PEFT and prints, as JSON, the versions, ΔW of every adapted module, and the modules saved whole.
 
-    python load_in_peft.py DIRECTORY '{"encoder.query": [out, in], ...}'
+    python load_in_peft.py DIRECTORY '{"encoder.query": [out, in], ...}' ['{"classifier": [out, in], ...}']
 
-The base model is made of zero weights of the given shapes. Where PEFT refuses the adapter, prints {"error": "..."}.
+The base model is made of zero weights of the given shapes; the last ones have a bias. Where PEFT refuses the adapter, prints {"error": "..."}.
 """
 
 import json
@@ -13,26 +13,27 @@ import torch
 import transformers
 
 
-def base_model(shapes):
+def base_model(shapes, heads):
     """A module tree with a Linear at every dotted name."""
     root = torch.nn.Module()
-    for name, (out_features, in_features) in shapes.items():
+    for name, (out_features, in_features) in {**shapes, **heads}.items():
         parent = root
         *folders, leaf = name.split(".")
         for folder in folders:
             if not hasattr(parent, folder):
                 parent.add_module(folder, torch.nn.Module())
             parent = getattr(parent, folder)
-        linear = torch.nn.Linear(in_features, out_features, bias=False)
-        torch.nn.init.zeros_(linear.weight)
+        linear = torch.nn.Linear(in_features, out_features, bias=name in heads)
+        for parameter in linear.parameters():
+            torch.nn.init.zeros_(parameter)
         parent.add_module(leaf, linear)
     return root
 
 
 def main():
-    directory, shapes = sys.argv[1], json.loads(sys.argv[2])
+    directory, shapes, heads = sys.argv[1], json.loads(sys.argv[2]), json.loads((sys.argv + ["{}"])[3])
     try:
-        model = peft.PeftModel.from_pretrained(base_model(shapes), directory)
+        model = peft.PeftModel.from_pretrained(base_model(shapes, heads), directory)
     except Exception as error:  # whatever PEFT says is what its users read
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
         return
@@ -42,7 +43,13 @@ def main():
         if hasattr(module, "fourierft_spectrum") and hasattr(module, "get_delta_weight")
     }
     versions = {"peft": peft.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
-    print(json.dumps({"versions": versions, "deltas": deltas}))
+    saved = {
+        f"{name.removeprefix('base_model.model.')}.{kind}": parameter.tolist()
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "modules_to_save", None), torch.nn.ModuleDict)
+        for kind, parameter in module.modules_to_save["default"].named_parameters()
+    }
+    print(json.dumps({"versions": versions, "deltas": deltas, **({"saved": saved} if saved else {})}))
 
 
 main()

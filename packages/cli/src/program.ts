@@ -36,9 +36,9 @@ export function createProgram(output: Output): Command {
       outputError: (text, write) => write(`${diagnosticLine('USAGE', text.replace(/^error: /, ''))}\n`),
     })
   addInspectCommand(program, output)
-  addDeltaCommand(program)
+  addDeltaCommand(program, output)
   addEntriesCommand(program, output)
-  addConvertCommand(program)
+  addConvertCommand(program, output)
   addParamsCommand(program, output)
   addConformanceCommand(program, output)
   return program

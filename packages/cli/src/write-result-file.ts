@@ -26,8 +26,10 @@ async function isSpecial(path: string): Promise<boolean> {
 async function replaceFile(target: string, content: string | Uint8Array): Promise<void> {
   const temporary = `${target}.${randomUUID()}.tmp`
   try {
+    const replaced = await stat(target).catch(() => undefined)
     const handle = await open(temporary, 'wx')
     try {
+      if (replaced) await handle.chmod(replaced.mode & 0o7777)
       await handle.writeFile(content)
       await handle.sync()
     } finally {

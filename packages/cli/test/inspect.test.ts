@@ -74,6 +74,40 @@ test('a directory that is not there is never looked up anywhere else', async () 
   expect(stderr).toMatch(/^fourierft: FILE_NOT_FOUND: [^\n]*someone\/adapter[^\n]*\n$/)
 })
 
+test('an adapter that PEFT saved by name: the directory to give', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'fourierft-'))
+  await cp(peftAdapter('some-layers'), join(directory, 'german'), { recursive: true })
+  const { status, stderr } = await capturedRun('inspect', directory)
+  expect(status).toBe(1)
+  expect(stderr).toContain(`there is one in subfolder 'german'; give ${join(directory, 'german')}\n`)
+})
+
+test('an empty text is no directory, not the one of the process', async () => {
+  for (const args of [
+    ['inspect', ''],
+    ['convert', '', 'out'],
+    ['convert', peftAdapter('some-layers'), ''],
+  ]) {
+    const { status, stderr } = await capturedRun(...args)
+    expect([status, stderr]).toEqual([2, expect.stringContaining('received an empty text')])
+  }
+})
+
+test('tensors that are not used are told on standard error, and listed', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'fourierft-'))
+  await cp(peftAdapter('some-layers'), directory, { recursive: true })
+  const file = join(directory, 'adapter_config.json')
+  const config = JSON.parse(await readFile(file, 'utf8'))
+  await writeFile(file, JSON.stringify({ ...config, exclude_modules: ['query'] }))
+  const { status, stdout, stderr } = await capturedRun('inspect', directory, '--json')
+  expect(status).toBe(0)
+  const { modules, ignoredTensors } = JSON.parse(stdout)
+  expect(ignoredTensors.length).toBeGreaterThan(0)
+  expect(ignoredTensors.every((name: string) => name.includes('query'))).toBe(true)
+  expect(modules.some(({ name }: { name: string }) => name.includes('query'))).toBe(false)
+  expect(stderr).toMatch(/^fourierft: WARNING: [^\n]*adapter_model\.safetensors: ignored[^\n]*query[^\n]*\n$/)
+})
+
 const CONTROLS = '\u001b]0;title\u0007\u009b2J\r\n\u007f'
 const ESCAPED = String.raw`\u001b]0;title\u0007\u009b2J\u000d\u000a\u007f`
 

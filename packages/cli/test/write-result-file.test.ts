@@ -1,5 +1,5 @@
 /** Result files are written whole or not at all. */
-import { lstat, mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, expect, test } from 'vitest'
@@ -17,6 +17,14 @@ test('replaces a file, and leaves nothing beside it', async () => {
   await writeResultFile(file, Uint8Array.of(1, 2, 3))
   expect([...(await readFile(file))]).toEqual([1, 2, 3])
   expect(await readdir(directory)).toEqual(['result'])
+})
+
+test('a file keeps its permissions', async () => {
+  const file = join(directory, 'result')
+  await writeFile(file, 'old')
+  await chmod(file, 0o640)
+  await writeResultFile(file, 'new')
+  expect((await lstat(file)).mode & 0o777).toBe(0o640)
 })
 
 test('a symbolic link goes on pointing to the file, which is replaced', async () => {

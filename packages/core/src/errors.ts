@@ -80,26 +80,44 @@ export class FourierFTError extends Error {
   }
 }
 
-/** A name of more characters is cut: real ones have tens. */
-const LONGEST_WORD = 400
-const LONGEST_MESSAGE = 4000
-/** Control characters but for line breaks, and those that change the direction of a text: they would act on a terminal. */
-const UNPRINTABLE = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]/gu
+/** What a line of a message holds of one word (a name, a path, a list without spaces) and in all. */
+const MAX_WORD = 240
+const MAX_MESSAGE = 4000
 
-/** Names and values in messages come from strangers' files: they may have megabytes, or characters that a terminal obeys. */
-function printable(message: string): string {
-  // Cut first, so that the rest costs no more than what is shown.
-  const short = cut(message, 16 * LONGEST_MESSAGE).replace(/\S+/g, (word) => cut(word, LONGEST_WORD))
-  return cut(short, LONGEST_MESSAGE).replace(UNPRINTABLE, (character) =>
-    character === '\n' ? character : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+/**
+ * A text with names from outside, fit to be read and printed: what could move the cursor, hide a line or turn the direction of writing is
+ * escaped as in JSON, and what is too long to be read loses its middle. `details` keep what was received as it is.
+ */
+export function printable(text: string): string {
+  return shortened(withShortWords(text), MAX_MESSAGE).replace(
+    UNPRINTABLE,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )
 }
 
-/** Beginning and end: the advice at the end of a message stays. */
-function cut(text: string, length: number): string {
+/** Word by word: a regular expression runs out of stack on a word of megabytes. */
+function withShortWords(text: string): string {
+  if (text.length <= MAX_WORD) return text
+  let short = ''
+  let start = 0
+  for (let i = 0; i <= text.length; i++) {
+    if (i < text.length && text.charCodeAt(i) > SPACE) continue
+    if (i - start > MAX_WORD) short += shortened(text.slice(start, i), MAX_WORD)
+    else short += text.slice(start, i)
+    short += text.slice(i, i + 1)
+    start = i + 1
+  }
+  return short
+}
+
+const SPACE = 0x20
+/** Control characters, line separators, and marks that turn the direction of writing. */
+const UNPRINTABLE = /[\p{Cc}\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu
+
+function shortened(text: string, length: number): string {
   if (text.length <= length) return text
-  const half = Math.floor(length / 2)
-  return `${text.slice(0, half)}…(${text.length} characters)…${text.slice(-half)}`
+  const end = Math.floor(length / 3)
+  return `${text.slice(0, length - end - 1)}…${text.slice(-end)}`
 }
 
 /** The error of a call that does not fit the state of an object. */

@@ -3,21 +3,30 @@ export { countParameters, type MethodSize, type ParameterCount } from './account
 export { type Preset, type PresetName, type PublishedRow, preset, presetNames } from './accounting/table-1.js'
 export { type AdaptedModule, Adapter, type AdapterParts, type Shapes } from './adapter/adapter.js'
 export { checkNames, checkNewName, listOfNames } from './adapter/adapter-names.js'
+export { isOtherWeight } from './adapter/base-weights.js'
 export {
   createConfig,
   type FourierFTConfig,
   type FourierFTOptions,
+  isTaskHead,
   PEFT_TYPE,
   parseConfig,
   STANDALONE_PEFT_TYPE,
   serializeConfig,
   TASK_TYPES,
+  withTaskHeads,
 } from './adapter/config.js'
-export { type CreateAdapterOptions, createAdapter, type EntriesChoice } from './adapter/create-adapter.js'
+export {
+  type CreateAdapterOptions,
+  createAdapter,
+  type EntriesChoice,
+  type LinearWeights,
+} from './adapter/create-adapter.js'
 export { type JsonLimits, parseJson } from './adapter/json.js'
 export { createLayer, type FloatArray, type Layer } from './adapter/layer.js'
 export {
   findModules,
+  isSavedWhole,
   type ModelFacts,
   matchModules,
   nFrequenciesOf,
@@ -26,6 +35,7 @@ export {
 export { nearestNames } from './adapter/nearest-names.js'
 export { compilePythonPattern, type PythonPattern } from './adapter/python-pattern.js'
 export { readSavedModule, type SavedModule } from './adapter/saved-module.js'
+export { rejectTrainedBiases } from './adapter/trained-biases.js'
 export { AdapterSet } from './adapter-set/adapter-set.js'
 export { type Applied, type Choice, isSameChoice, type RowAdapter } from './adapter-set/choice.js'
 export type { AdapterHost, CallState, PlacedAdapter } from './adapter-set/host.js'
@@ -55,10 +65,11 @@ export {
   type ErrorDetails,
   FourierFTError,
   invalidState,
+  printable,
 } from './errors.js'
 export { CONFIG_FILE, MODEL_FILE } from './files/adapter-files.js'
 export { type AdapterSource, type LoadAdapterOptions, loadAdapter } from './files/load-adapter.js'
-export { savedModule, savedTensor } from './files/peft-layout.js'
+export { baseParameter, savedModule, savedTensor } from './files/peft-layout.js'
 export type { DownloadProgress } from './files/read-stream.js'
 export {
   decodeFloats,

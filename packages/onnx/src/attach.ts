@@ -10,6 +10,7 @@ import { branchTables, TABLE_NAMES } from './branch-tables.js'
 import { checkWeight } from './check-weight.js'
 import { constantOf } from './constant-of.js'
 import type { NewNode } from './encode.js'
+import { setWidth, valuesOfFreeWidth } from './free-width.js'
 import type { OnnxNode } from './graph.js'
 import { biasOf } from './layer-bias.js'
 import { type LinearLayer, overlap } from './linear-layers.js'
@@ -32,6 +33,8 @@ export interface Branch {
 export interface Replaceable {
   readonly module: string
   readonly layer: LinearLayer
+  /** Adapters may bring another number of `outFeatures`, as heads with other labels do. The graph has to allow it: `valuesOfFreeWidth`. */
+  readonly hasFreeWidth?: boolean
 }
 
 export interface AttachOptions {
@@ -123,9 +126,7 @@ function attachAll(
   }
   for (const [node, parts] of attentions) attachToAttention(node, parts)
   // What is inserted last stands next to the layer: a branch is added to the weight that replaces.
-  const weights = new Map(
-    replaceable.map(({ module, layer }) => [module, makeReplaceable(model, module, layer)]),
-  )
+  const weights = new Map(replaceable.map((each) => [each.module, makeReplaceable(model, each)]))
   model.addMetadata(ORIGINAL, JSON.stringify({ size, irVersion, attachedSize: model.size }))
   return { rows, coefficients, weights }
 }
@@ -243,20 +244,34 @@ function addBranch(list: NodeList, { layer, base, sum, inputs, name }: BranchNod
 }
 
 /** `If` no weight is fed the layer's own output, else x·W + b, in float32. */
-function makeReplaceable({ graph }: OnnxModel, module: string, layer: LinearLayer): WeightInputs {
+function makeReplaceable(
+  { graph }: OnnxModel,
+  { module, layer, hasFreeWidth = false }: Replaceable,
+): WeightInputs {
   const { inFeatures, outFeatures } = layer
   const inputs = {
     weight: `${DOMAIN}.${module}.weight`,
     bias: biasOf(layer) ? `${DOMAIN}.${module}.bias` : undefined,
   }
-  const features = `${DOMAIN}_${outFeatures}_or_0`
+  const features = hasFreeWidth ? `${DOMAIN}_${module}_features` : `${DOMAIN}_${outFeatures}_or_0`
+  if (hasFreeWidth) setWidth(graph, valuesOfFreeWidth(layer) ?? [], openWidth)
   graph.addInput({ name: inputs.weight, dataType: DataType.float, dims: [inFeatures, features] })
   if (inputs.bias) graph.addInput({ name: inputs.bias, dataType: DataType.float, dims: [features] })
-  for (const each of withTwins(layer)) insertChoice(each, inputs)
+  for (const each of withTwins(layer)) insertChoice(each, inputs, hasFreeWidth)
   return inputs
 }
 
-function insertChoice(layer: LinearLayer, inputs: WeightInputs): void {
+/** A width of the original file that is open now, by name. */
+const openWidth = (width: number) => `${DOMAIN}_${width}_or_other`
+const OPEN_WIDTH = new RegExp(`^${DOMAIN}_(\\d+)_or_other$`)
+
+/** What `openWidth` was made of. */
+export function originalWidth(dim: number | string | undefined): number | undefined {
+  const width = typeof dim === 'string' ? OPEN_WIDTH.exec(dim)?.[1] : undefined
+  return width === undefined ? undefined : Number(width)
+}
+
+function insertChoice(layer: LinearLayer, inputs: WeightInputs, hasFreeWidth: boolean): void {
   const { input } = layer
   const outputNode = outputNodeOf(layer)
   const [output] = outputNode.outputs as [string]
@@ -274,8 +289,10 @@ function insertChoice(layer: LinearLayer, inputs: WeightInputs): void {
   const product = other.add('MatMul', [x, inputs.weight])
   const sum = inputs.bias ? other.add('Add', [product, inputs.bias]) : product
   const result = isFloat ? sum : other.add('Cast', [sum], { to: { int: activations } })
-  // It tells the shape to who infers shapes.
-  other.named([`${output}.${DOMAIN}.replaced`], 'Reshape', [result, other.add('Shape', [base])])
+  const replaced = [`${output}.${DOMAIN}.replaced`]
+  // `Reshape` tells the shape to runtimes that infer shapes.
+  if (hasFreeWidth) other.named(replaced, 'Identity', [result])
+  else other.named(replaced, 'Reshape', [result, other.add('Shape', [base])])
   named([output], 'If', [isOwn], {
     then_branch: {
       graph: { name: 'own', nodes: own.nodes, outputs: [{ name: `${output}.${DOMAIN}.kept` }] },
@@ -374,7 +391,7 @@ function check(model: OnnxModel, branches: readonly Branch[], replaceable: reado
     taken.set(layer.outputNode, [...others, branch])
   }
   const replaced = new Map<OnnxNode, string>()
-  for (const { module, layer } of replaceable) {
+  for (const { module, layer, hasFreeWidth } of replaceable) {
     checkWeight(layer)
     if (layer.part)
       throw new FourierFTError(
@@ -388,6 +405,12 @@ function check(model: OnnxModel, branches: readonly Branch[], replaceable: reado
         'INVALID_OPTION',
         `${file}: the modules ${other} and ${module} are one layer, ${layer.node.name}; give each its own.`,
         { file, module, received: layer.node.name },
+      )
+    if (hasFreeWidth && !valuesOfFreeWidth(layer))
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `${file}: the output of module ${module} (${layer.node.name}) goes through operators that need its ${layer.outFeatures} features; it cannot have another number of them.`,
+        { file, module, expected: layer.outFeatures },
       )
     replaced.set(layer.outputNode, module)
   }

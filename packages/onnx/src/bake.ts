@@ -10,6 +10,7 @@ import {
   FourierFTError,
   type Layer,
 } from '@fourierft/core'
+import { setWidth, valuesOfFreeWidth } from './free-width.js'
 import type { OnnxGraph, OnnxNode } from './graph.js'
 import { biasOf } from './layer-bias.js'
 import { type LinearLayer, overlap } from './linear-layers.js'
@@ -33,7 +34,7 @@ interface OneLayer extends BakedLayer {
 }
 
 export interface WholeWeights {
-  /** `[out, in]`, row-major. */
+  /** `[out, in]`, row-major; another `out` than the layer's only where `valuesOfFreeWidth` finds the graph to allow it. */
   readonly weight: Float32Array
   /** `[out]`; the layer has to have one. */
   readonly bias?: Float32Array | undefined
@@ -79,6 +80,8 @@ interface Plan {
   readonly node: OnnxNode
   readonly layers: readonly BakedLayer[]
   readonly tensor: OnnxTensor
+  /** Of the new weight, in the order of the tensor. */
+  readonly dims: readonly number[]
   readonly dtype: FloatDtype
   /** What the product gets: another type where the weight is cast. */
   readonly computed: FloatDtype
@@ -95,6 +98,8 @@ interface Copy {
   readonly name: string
   readonly dataType: number
   readonly isTransposed: boolean
+  /** Whether the old tensor has other readers. */
+  readonly isShared: boolean
 }
 
 /**
@@ -143,15 +148,21 @@ export async function bakeBranches(
     parts.push(bytes)
     size += padding + bytes.length
   }
-  for (const { node, index, graph, tensor, isShared, bytes } of biases) {
-    if (!isShared) {
+  for (const { node, index, graph, tensor, size, isShared, bytes } of biases) {
+    const isResized = tensor.dims[0] !== size
+    if (!isShared && !isResized) {
       tensor.setData(bytes)
       continue
     }
     const name = freeName(`${tensor.name}.merged`, graph)
-    const { dims, dataType } = tensor
-    graph.addInitializer({ name, dims, dataType, data: bytes })
+    graph.addInitializer({ name, dims: [size], dataType: tensor.dataType, data: bytes })
     node.setInput(index, name)
+    if (!isShared) graph.removeInitializers(new Set([tensor.name]))
+  }
+  for (const { layer, whole } of layers) {
+    const width = whole && widthOf(layer, whole)
+    if (width === undefined || width === layer.outFeatures) continue
+    setWidth(layer.graph, valuesOfFreeWidth(layer) ?? [], () => width)
   }
   return parts.length > 0 ? { location, parts } : undefined
 }
@@ -162,8 +173,15 @@ interface BiasPlan {
   readonly index: number
   readonly graph: OnnxGraph
   readonly tensor: OnnxTensor
+  /** Of the new bias. */
+  readonly size: number
   readonly isShared: boolean
   readonly bytes: Uint8Array
+}
+
+/** `outFeatures` of what replaces the layer. */
+function widthOf({ inFeatures }: LinearLayer, { weight }: WholeWeights): number {
+  return weight.length / inFeatures
 }
 
 function biasPlan({ layer, whole }: BakedLayer, file: string): BiasPlan | undefined {
@@ -179,11 +197,12 @@ function biasPlan({ layer, whole }: BakedLayer, file: string): BiasPlan | undefi
       `${file}: the layer ${node.name} has no bias of float32, float16 or bfloat16 that could be replaced; ${BESIDE}.`,
       { file, ...(module === undefined ? {} : { module }), received: node.name },
     )
-  if (whole.bias.length !== layer.outFeatures)
+  const size = widthOf(layer, whole)
+  if (whole.bias.length !== size)
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `${file}: the bias of the layer ${node.name} is [${layer.outFeatures}]; received ${whole.bias.length} numbers.`,
-      { file, tensor: tensor.name, expected: layer.outFeatures, received: whole.bias.length },
+      `${file}: the bias of the layer ${node.name} is [${size}]; received ${whole.bias.length} numbers.`,
+      { file, tensor: tensor.name, expected: size, received: whole.bias.length },
     )
   const isShared = graph.consumersOf(found.name).length > 1
   return {
@@ -191,6 +210,7 @@ function biasPlan({ layer, whole }: BakedLayer, file: string): BiasPlan | undefi
     index: found.index,
     graph,
     tensor,
+    size,
     isShared,
     bytes: encodeInRange(whole.bias, { dtype, what: 'the bias that replaces', advice: BESIDE, tensor, file }),
   }
@@ -203,24 +223,32 @@ function freeName(wanted: string, graph: OnnxGraph): string {
 }
 
 /** The tensor that takes the new weight: the old one, or one that the product alone reads. */
-function targetOf({ tensor, copy, node }: Plan): OnnxTensor {
+function targetOf({ tensor, dims, copy, node }: Plan): OnnxTensor {
   if (!copy) return tensor
-  const dims = copy.isTransposed ? tensor.dims.toReversed() : tensor.dims
+  const isAlone = !copy.isShared && node.inputs[1] === tensor.name && copy.graph.initializers.has(tensor.name)
   node.setInput(1, copy.name)
-  return copy.graph.addInitializer({ ...copy, dims, data: new Uint8Array() })
+  if (isAlone) copy.graph.removeInitializers(new Set([tensor.name]))
+  const { graph, name, dataType } = copy
+  return graph.addInitializer({
+    name,
+    dataType,
+    dims: copy.isTransposed ? dims.toReversed() : dims,
+    data: new Uint8Array(),
+  })
 }
 
 function mergedBytes(
-  { layers, tensor, dtype, computed, isOutFirst, alpha, copy }: Plan,
+  { layers, tensor, dims, dtype, computed, isOutFirst, alpha, copy }: Plan,
   stored: Uint8Array | undefined,
   file: string,
 ) {
-  const [rows = 0, columns = 0] = tensor.dims
+  const [rows = 0, columns = 0] = dims
   const sum = stored
     ? Float64Array.from(decodeFloats({ dtype, bytes: stored }))
     : new Float64Array(rows * columns)
   for (const { layer, adapters, whole } of layers) {
-    const { outFeatures, inFeatures, part } = layer
+    const { inFeatures, part } = layer
+    const outFeatures = whole ? widthOf(layer, whole) : layer.outFeatures
     const offset = part?.offset ?? 0
     if (whole) add(whole.weight)
     for (const adapter of adapters) add(delta(adapter, new Float64Array(outFeatures * inFeatures)))
@@ -326,7 +354,7 @@ function check(model: OnnxModel, layers: readonly OneLayer[]): Plan[] {
           `${file}: the layer of module ${name} is [${layer.outFeatures}, ${layer.inFeatures}] ([out, in]), its adapter is of [${shape.join(', ')}].`,
           { file, module: name, expected: [layer.outFeatures, layer.inFeatures], received: shape },
         )
-    if (baked.whole && (layer.part || baked.whole.weight.length !== layer.outFeatures * layer.inFeatures))
+    if (baked.whole && !fits(baked, baked.whole))
       throw new FourierFTError(
         'SHAPE_MISMATCH',
         `${file}: the layer ${layer.node.name} is [${layer.outFeatures}, ${layer.inFeatures}] ([out, in])${layer.part ? ', a part of a larger one' : ''}; a weight of ${baked.whole.weight.length} numbers cannot take its place.`,
@@ -348,6 +376,19 @@ function check(model: OnnxModel, layers: readonly OneLayer[]): Plan[] {
   return [...new Map(plans.map((each) => [each.copy ? each : each.tensor, each])).values()]
 }
 
+/** A weight of another width fits where the graph allows it, and no adapter of the layer's own width is added. */
+function fits({ layer, adapters }: BakedLayer, whole: WholeWeights): boolean {
+  const width = widthOf(layer, whole)
+  if (layer.part || width === layer.outFeatures) return !layer.part
+  return (
+    Number.isInteger(width) &&
+    width > 0 &&
+    adapters.length === 0 &&
+    (biasOf(layer) === undefined || whole.bias !== undefined) &&
+    valuesOfFreeWidth(layer) !== undefined
+  )
+}
+
 /** The model's own external files must not be overwritten. */
 function checkLocation({ file, graph }: OnnxModel, location: string): void {
   const isTaken = graph
@@ -365,8 +406,8 @@ function checkLocation({ file, graph }: OnnxModel, location: string): void {
 
 /** Before any weight is read: what was external or in another weight's place may not fit into one ONNX file. */
 function checkSize({ file, size }: OnnxModel, plans: readonly Plan[], inlineUpTo: number): void {
-  const added = plans.map(({ tensor, copy }) => {
-    const bytes = bytesOf(tensor.dims, copy?.dataType ?? tensor.dataType)
+  const added = plans.map(({ tensor, dims, copy }) => {
+    const bytes = bytesOf(dims, copy?.dataType ?? tensor.dataType)
     const isInside = !tensor.external || bytes <= inlineUpTo
     return isInside && (tensor.external || copy) ? bytes : 0
   })
@@ -430,10 +471,17 @@ function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: 
     const alpha = node.opType === 'Gemm' ? (node.attribute('alpha')?.float ?? 1) : 1
     if (alpha === 0) throw unsupported('is multiplied by alpha = 0', BESIDE)
     const isOutFirst = isTransposed !== (node.opType === 'Gemm' && Boolean(node.attribute('transB')?.int))
-    const copy = isShared
-      ? { graph: owner, name: copyName(tensor, owner), dataType: target, isTransposed }
-      : undefined
-    return { node, layers, tensor, dtype, computed, isOutFirst, alpha, copy }
+    const [first] = layers
+    const width = first?.whole && !first.layer.part ? widthOf(first.layer, first.whole) : undefined
+    const isResized = width !== undefined && width !== first?.layer.outFeatures
+    const copy =
+      isShared || isResized
+        ? { graph: owner, name: copyName(tensor, owner), dataType: target, isTransposed, isShared }
+        : undefined
+    const dims = isResized
+      ? tensor.dims.map((size, i) => ((i === 0) === isOutFirst ? width : size))
+      : tensor.dims
+    return { node, layers, tensor, dims, dtype, computed, isOutFirst, alpha, copy }
   }
 
   function copyName(tensor: OnnxTensor, owner: OnnxGraph): string {

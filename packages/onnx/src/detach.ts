@@ -2,7 +2,7 @@
  * Takes the branches of `attachBranches` out of a model again: what is written then is the original file, byte for byte.
  */
 import { FourierFTError, parseJson } from '@fourierft/core'
-import { ORIGINAL, type Original, withoutInstead } from './attach.js'
+import { ORIGINAL, type Original, originalWidth, withoutInstead } from './attach.js'
 import { DOMAIN } from './branch-function.js'
 import { encodeEntry } from './encode.js'
 import type { OnnxGraph, OnnxNode } from './graph.js'
@@ -32,6 +32,7 @@ export function detachBranches(model: OnnxModel): void {
     bringBack(graph)
     graph.removeNodes(graph.nodes.filter(isAttached))
     restoreOutputs(graph)
+    restoreWidths(graph)
   }
   model.graph.removeInputs(added)
   model.graph.removeInitializers(added)
@@ -77,6 +78,13 @@ function restoreOutputs({ nodes }: OnnxGraph): void {
   for (const node of nodes)
     for (const [i, name] of node.outputs.entries())
       if (BASE.test(name)) node.setOutput(i, name.replace(BASE, ''))
+}
+
+function restoreWidths(graph: OnnxGraph): void {
+  for (const { name, dims } of [...graph.outputs, ...graph.valueInfos]) {
+    const width = originalWidth(dims?.at(-1))
+    if (width !== undefined) graph.setLastDim(name, width)
+  }
 }
 
 function check(model: OnnxModel): Original {

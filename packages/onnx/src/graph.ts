@@ -289,6 +289,20 @@ export class OnnxGraph {
     this.#message.insert([field(Graph.output, encodeValue(value))], this.#message.last(Graph.output))
   }
 
+  /** Gives a value whose shape the file tells another last dimension. */
+  setLastDim(name: string, size: number | string): void {
+    const where = this.#where
+    for (const one of [...this.#message.all(Graph.output), ...this.#message.all(Graph.valueInfo)]) {
+      const value = one.message(where)
+      if (value.last(ValueInfo.name)?.text(where) !== name) continue
+      const tensor = value.last(ValueInfo.type)?.message(where).last(Type.tensor)?.message(where)
+      const dim = tensor?.last(TensorType.shape)?.message(where).last(Shape.dim)?.message(where)
+      const old = dim?.last(Dimension.value) ?? dim?.last(Dimension.parameter)
+      if (old)
+        dim?.replace(old, field(typeof size === 'number' ? Dimension.value : Dimension.parameter, size))
+    }
+  }
+
   /** Takes nodes of this graph away. Who reads their outputs has to read something else by then. */
   removeNodes(nodes: readonly OnnxNode[]): void {
     const gone = new Set(nodes)

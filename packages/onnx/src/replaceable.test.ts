@@ -9,6 +9,7 @@ import { detachBranches } from './detach.js'
 import { biasOf } from './layer-bias.js'
 import { findLinearLayers, type LinearLayer } from './linear-layers.js'
 import { type OnnxModel, readModel } from './model.js'
+import { outputNodeOf } from './quantised-pair.js'
 
 const bytesOf = (name: string) =>
   new Uint8Array(readFileSync(new URL(`__fixtures__/${name}.onnx`, import.meta.url)))
@@ -110,6 +111,117 @@ describe.each(CASES)('%s %s', (name, module) => {
     detachBranches(again)
     expect(Buffer.compare(again.toBytes(), bytes)).toBe(0)
   })
+})
+
+describe.each([
+  ['bert-torchscript', 'classifier'],
+  ['bert-dynamo', 'classifier'],
+  ['bert-q8', 'classifier'],
+  ['gpt2-torchscript', 'lm_head'],
+  ['bert-softmax', 'classifier'],
+] as const)('%s %s with another number of labels', (name, module) => {
+  const bytes = name === 'bert-softmax' ? withSoftmax() : bytesOf(name)
+  const attached = () => {
+    const model = readModel(bytes)
+    const layer = layerOf(model, module)
+    return {
+      model,
+      layer,
+      inputs: attachBranches(model, [], { replaceable: [{ module, layer, hasFreeWidth: true }] }),
+    }
+  }
+
+  test.each([1, 2, 11])(
+    '%d: as the model with that head; fed nothing it gives its own bits',
+    async (labels) => {
+      const { model, layer, inputs } = attached()
+      const { inFeatures } = layer
+      const hasBias = biasOf(layer) !== undefined
+      const names = inputs.weights.get(module) as WeightInputs
+      const fed = (weight: Float32Array, bias: Float32Array, width: number) => ({
+        ...feeds,
+        [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
+        [names.weight]: new Tensor('float32', weight, [inFeatures, width]),
+        ...(names.bias && { [names.bias]: new Tensor('float32', bias, [width]) }),
+      })
+      const file = model.toBytes()
+      expect(await outputOf(file, fed(new Float32Array(), new Float32Array(), 0))).toEqual(
+        await outputOf(bytes, feeds),
+      )
+      const weight = numbers(labels * inFeatures, 1)
+      const bias = numbers(labels, 2)
+      const received = await outputOf(file, fed(transposed(weight, [labels, inFeatures]), bias, labels))
+
+      const merged = readModel(bytes)
+      const whole = { weight, ...(hasBias ? { bias } : {}) }
+      const baked = bakeBranches(merged, [{ layer: layerOf(merged, module), adapters: [], whole }])
+      if (name === 'bert-q8') return await expect(baked).rejects.toThrow('is quantised')
+      await baked
+      expect(merged.graph.outputs[0]?.dims?.at(-1)).toBe(labels)
+      const before = readModel(bytes).graph.initializers
+      const after = [...merged.graph.initializers.keys()]
+      // Nothing of the old head is left.
+      expect(after).toHaveLength(before.size)
+      const expected = await outputOf(merged.toBytes(), feeds)
+      expect(received.length).toBe(expected.length)
+      expect(received.length % labels).toBe(0)
+      const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+      const error = expected.reduce(
+        (most, value, i) => Math.max(most, Math.abs(value - (received[i] as number))),
+        0,
+      )
+      // The same sums of at most 40 products, in another order.
+      expect(error / largest).toBeLessThan(4 * 40 * 2 ** -24)
+    },
+  )
+
+  test('the width is open in the file, and the original bytes come back', () => {
+    const { model } = attached()
+    const again = readModel(model.toBytes())
+    expect(again.graph.outputs[0]?.dims?.at(-1)).toBeTypeOf('string')
+    detachBranches(again)
+    expect(Buffer.compare(again.toBytes(), bytes)).toBe(0)
+  })
+})
+
+/** The classifier's output goes through Softmax, whose output and input have their shapes in the file. */
+function withSoftmax(): Uint8Array {
+  const bytes = bytesOf('bert-torchscript')
+  const model = readModel(bytes)
+  const { graph } = model
+  const [output] = graph.outputs
+  const node = outputNodeOf(layerOf(model, 'classifier'))
+  if (!output?.dims) throw new Error('the fixture has no shape')
+  node.setOutput(0, 'scores')
+  graph.insertAfter(node, [
+    { opType: 'Softmax', inputs: ['scores'], outputs: [output.name], name: 'softmax' },
+  ])
+  return model.toBytes()
+}
+
+test('where the graph needs the number of features, another one is refused', async () => {
+  const bytes = bytesOf('bert-torchscript')
+  const model = readModel(bytes)
+  const layer = layerOf(model, 'intermediate.dense')
+  const replaceable = [{ module: 'm', layer, hasFreeWidth: true }]
+  expect(() => attachBranches(model, [], { replaceable })).toThrow(
+    expect.objectContaining({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining('cannot have another number'),
+    }),
+  )
+  const head = layerOf(model, 'classifier')
+  const wide = (bias?: Float32Array) => ({ weight: new Float32Array(5 * head.inFeatures), bias })
+  for (const [one, whole] of [
+    [layer, { weight: new Float32Array(5 * layer.inFeatures), bias: new Float32Array(5) }],
+    [head, wide()],
+    [head, { weight: new Float32Array(5 * head.inFeatures + 1), bias: new Float32Array(5) }],
+    [head, wide(new Float32Array(4))],
+  ] as const)
+    await expect(bakeBranches(model, [{ layer: one, adapters: [], whole }])).rejects.toMatchObject({
+      code: 'SHAPE_MISMATCH',
+    })
+  expect(Buffer.compare(model.toBytes(), bytes)).toBe(0)
 })
 
 test('what cannot be replaced is refused, and the model is as it was', async () => {

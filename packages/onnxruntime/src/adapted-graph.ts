@@ -55,7 +55,13 @@ export class AdaptedGraph {
       const branch = this.plan.branches.get(key)
       return branch !== undefined && !positionsOn(branch.entries, entries).includes(undefined)
     })
-    return hasBranches && [...wholes.keys()].every((key) => this.plan.wholes.has(key))
+    return (
+      hasBranches &&
+      Array.from(wholes).every(([key, { isResized }]) => {
+        const place = this.plan.wholes.get(key)
+        return place !== undefined && (place.hasFreeWidth || !isResized)
+      })
+    )
   }
 
   /** How many rows the batch has; undefined where the feeds do not tell. */

@@ -25,7 +25,9 @@ import {
   matchLayers,
   type OnnxModel,
   type ReadExternal,
+  valuesOfFreeWidth,
 } from '@fourierft/onnx'
+import { checkBaseTensors } from './base-tensors.js'
 import { entriesUnion } from './entries-union.js'
 import type { ModuleNames } from './module-names.js'
 
@@ -39,6 +41,8 @@ export interface LayerPlace {
   readonly node: string
   readonly shape: Shape
   readonly hasBias: boolean
+  /** Whether a weight of another `out` can replace the layer's. */
+  readonly hasFreeWidth: boolean
 }
 
 /** An adapter whose layers are found. */
@@ -57,14 +61,23 @@ export interface PlacedAdapter extends SetAdapter {
 export interface WholeLayer extends SavedModule {
   readonly module: string
   readonly inFeatures: number
+  /** It has another number of output features than the layer of the model. */
+  readonly isResized: boolean
 }
 
 /** What a graph has for adapters, by `LayerPlace.key`. */
 export interface Plan {
   /** What the branches are called, and all places of the spectrum that adapters have there. */
   readonly branches: ReadonlyMap<string, { readonly module: string; readonly entries: Entries }>
-  /** The layers that can be replaced, and what they are called. */
-  readonly wholes: ReadonlyMap<string, { readonly module: string; readonly inFeatures: number }>
+  /** The layers that can be replaced, what they are called, and whether by one of another width. */
+  readonly wholes: ReadonlyMap<string, ReplaceablePlan>
+}
+
+/** A layer that can be replaced. */
+export interface ReplaceablePlan {
+  readonly module: string
+  readonly inFeatures: number
+  readonly hasFreeWidth: boolean
 }
 
 /** The model as it is. */
@@ -73,7 +86,8 @@ export const EMPTY_PLAN: Plan = { branches: new Map(), wholes: new Map() }
 /**
  * Finds each module of the adapter, adapted or saved whole, among the layers of the model.
  *
- * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH` for a weight that is not as the file says
+ * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH` for a weight that is not as the file says, `UNSUPPORTED` for an adapter of
+ *   another base model
  */
 export function findPlaces(
   model: OnnxModel,
@@ -108,8 +122,10 @@ export function findPlaces(
       node: layer.node.name,
       shape: [layer.outFeatures, layer.inFeatures],
       hasBias: biasOf(layer) !== undefined,
+      hasFreeWidth: valuesOfFreeWidth(layer) !== undefined,
     })
   }
+  checkBaseTensors(model, layers, adapter)
   return places
 }
 
@@ -122,7 +138,7 @@ export function modulesOf({ modules, savedTensors }: Adapter): string[] {
 /**
  * The adapter's layers at their places.
  *
- * @throws {FourierFTError} `UNSUPPORTED` (trained biases), `SHAPE_MISMATCH`; `UNSUPPORTED_DTYPE` and `INVALID_SAFETENSORS` for whole weights
+ * @throws {FourierFTError} `SHAPE_MISMATCH`; `UNSUPPORTED_DTYPE` and `INVALID_SAFETENSORS` for whole weights
  *   (`modulesToSave`) that do not fit, `INVALID_OPTION` for two modules of one layer, and what `Adapter.layer` throws
  */
 export function placeAdapter(
@@ -130,13 +146,6 @@ export function placeAdapter(
   adapter: Adapter,
   places: ReadonlyMap<string, LayerPlace>,
 ): PlacedAdapter {
-  const { bias } = adapter.config
-  if (bias !== 'none')
-    throw new FourierFTError(
-      'UNSUPPORTED',
-      `adapter '${name}' trains biases (bias: '${bias}'), which this package does not; expected 'none'`,
-      { option: 'bias', expected: 'none', received: bias },
-    )
   const layers = new Map<string, Layer>()
   const taken = new Map<string, string>()
   const take = (module: string) => {
@@ -168,8 +177,14 @@ export function placeAdapter(
   const wholes = new Map<string, WholeLayer>()
   for (const module of new Set(Array.from(adapter.savedTensors.keys(), (tensor) => moduleOf(tensor, name)))) {
     const place = take(module)
-    const [, inFeatures] = place.shape
-    wholes.set(place.key, { module, inFeatures, ...readSavedModule(adapter, module, place) })
+    const whole = readSavedModule(adapter, module, place)
+    const [out, inFeatures] = place.shape
+    wholes.set(place.key, {
+      module,
+      inFeatures,
+      ...whole,
+      isResized: whole.weight.length !== out * inFeatures,
+    })
   }
   const replaces = new Map(Array.from(wholes, ([key, { module }]) => [key, module]))
   return { name, source: adapter, layers, wholes, replaces }
@@ -185,7 +200,11 @@ function moduleOf(tensor: string, name: string): string {
   )
 }
 
-/** What serves all of the adapters. */
+/**
+ * What serves all of the adapters.
+ *
+ * @throws {FourierFTError} `UNSUPPORTED` where one changes a layer to which another one gives another width
+ */
 export function planFor(adapters: readonly PlacedAdapter[]): Plan {
   const all = new Map<string, { module: string; entries: Entries[] }>()
   for (const { layers } of adapters) {
@@ -195,14 +214,29 @@ export function planFor(adapters: readonly PlacedAdapter[]): Plan {
       else all.set(key, { module: name, entries: [entries] })
     }
   }
-  const wholes = adapters.flatMap(({ wholes }) =>
-    Array.from(wholes, ([key, { module, inFeatures }]) => [key, { module, inFeatures }] as const),
-  )
+  const wholes = new Map<string, ReplaceablePlan>()
+  for (const { name, wholes: own } of adapters)
+    for (const [key, { module, inFeatures, isResized }] of own) {
+      const known = wholes.get(key)
+      wholes.set(key, {
+        module: known?.module ?? module,
+        inFeatures,
+        hasFreeWidth: isResized || (known?.hasFreeWidth ?? false),
+      })
+      const other = isResized && adapters.find(({ layers }) => layers.has(key))
+      if (other)
+        throw new FourierFTError(
+          'UNSUPPORTED',
+          `adapter '${name}' replaces layer '${module}' by one of another size, and adapter '${other.name}' changes the layer that the ` +
+            'model has; load them into sessions of their own',
+          { module, received: [name, other.name] },
+        )
+    }
   return {
     branches: new Map(
       Array.from(all, ([key, { module, entries }]) => [key, { module, entries: entriesUnion(entries) }]),
     ),
-    wholes: new Map(wholes.toReversed()),
+    wholes,
   }
 }
 
@@ -210,7 +244,7 @@ export function planFor(adapters: readonly PlacedAdapter[]): Plan {
 export function attachPlan(model: OnnxModel, plan: Plan): AttachedInputs {
   const layerAt = layersByKey(model)
   const branches = Array.from(plan.branches, ([key, branch]) => ({ ...branch, layer: layerAt(key) }))
-  const replaceable = Array.from(plan.wholes, ([key, { module }]) => ({ module, layer: layerAt(key) }))
+  const replaceable = Array.from(plan.wholes, ([key, whole]) => ({ ...whole, layer: layerAt(key) }))
   return attachBranches(model, branches, { replaceable })
 }
 

@@ -9,10 +9,10 @@ export type ModuleNames = Readonly<Record<string, string | null>>
 
 /** The adapter without the modules that are said to be in no file. */
 export function withoutAbsent(adapter: Adapter, moduleNames: ModuleNames): Adapter {
-  const { config, modules, savedTensors, metadata } = adapter
+  const { config, modules, savedTensors, baseTensors, ignoredTensors, metadata } = adapter
   const isThere = (name: string) => !(Object.hasOwn(moduleNames, name) && moduleNames[name] === null)
   const own = new Map([...modules].filter(([module]) => isThere(module)))
   const saved = new Map([...savedTensors].filter(([tensor]) => isThere(savedModule(tensor) ?? tensor)))
   if (own.size === modules.size && saved.size === savedTensors.size) return adapter
-  return new Adapter({ config, modules: own, savedTensors: saved, metadata })
+  return new Adapter({ config, modules: own, savedTensors: saved, baseTensors, ignoredTensors, metadata })
 }

@@ -8,11 +8,14 @@ import {
   type FourierFTConfig,
   FourierFTError,
   type FourierFTOptions,
+  isSavedWhole,
+  isTaskHead,
   matchModules,
   nearestNames,
   type Shape,
   savedTensor,
   type Tensor,
+  withTaskHeads,
 } from '@fourierft/core'
 import type { WholeWeights } from '@fourierft/onnx'
 
@@ -37,7 +40,7 @@ export async function newAdapter(
   given: FourierFTConfig | FourierFTOptions,
   options: CreateAdapterOptions = {},
 ): Promise<Adapter> {
-  const config = isComplete(given) ? given : createConfig(given)
+  const config = isComplete(given) ? withTaskHeads(given) : createConfig(given)
   const whole = wholeModules(config, [...layers.keys()])
   const linear = [...layers].filter(([, { isPacked }]) => !isPacked).map(([name]) => name)
   const outputLayer = outputLayerOf(config, linear)
@@ -67,12 +70,10 @@ function outputLayerOf({ taskType }: FourierFTConfig, names: readonly string[]):
   return names.find((name) => heads.includes(name.replace(/^[^.]+\./, ''))) ?? null
 }
 
-/** As in PEFT: ends of the names of modules, or of modules that they are in. One name that is found is enough: PEFT writes all usual ones. */
-function wholeModules({ modulesToSave }: FourierFTConfig, names: readonly string[]): string[] {
-  const wanted = modulesToSave ?? []
-  const found = names.filter((name) =>
-    wanted.some((ending) => paths(name).some((path) => path.endsWith(ending))),
-  )
+/** Names that the model does not have pass if another one is found, and so do those that PEFT adds for a task. */
+function wholeModules(config: FourierFTConfig, names: readonly string[]): string[] {
+  const wanted = (config.modulesToSave ?? []).filter((ending) => !isTaskHead(config, ending))
+  const found = names.filter((name) => isSavedWhole(config, name))
   if (wanted.length === 0 || found.length > 0) return found
   const nearest = nearestNames([...wanted], names)
   throw new FourierFTError(
@@ -80,12 +81,6 @@ function wholeModules({ modulesToSave }: FourierFTConfig, names: readonly string
     `modulesToSave: the model has no linear layer ${wanted.join(', ')}; the nearest: ${nearest.join(', ') || 'none'}`,
     { option: 'modulesToSave', expected: nearest, received: wanted },
   )
-}
-
-/** `a`, `a.b`, `a.b.c` of `a.b.c`. */
-function paths(name: string): string[] {
-  const parts = name.split('.')
-  return parts.map((_, i) => parts.slice(0, i + 1).join('.'))
 }
 
 function tensorOf(values: Float32Array, shape: readonly number[]): Tensor {

@@ -9,6 +9,7 @@ import {
   type Choice,
   FourierFTError,
   invalidState,
+  rejectTrainedBiases,
 } from '@fourierft/core'
 import { checkWeight, readLayer } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
@@ -80,6 +81,7 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
     const model = adapters.size > 0 ? await sessions.openModel() : undefined
     const places = new Map<string, LayerPlace>()
     const placed = new Map<string, PlacedAdapter>()
+    for (const [name, adapter] of adapters) rejectTrainedBiases(name, adapter.config)
     for (const [name, adapter] of adapters)
       placed.set(name, place(name, adapter, { places, moduleNames, model }))
     const graph = await sessions.attached(planFor([...placed.values()]), model)
@@ -333,9 +335,10 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
     return new FourierFTError('INVALID_STATE', reason, { cause })
   }
 
-  /** Whether the file needs not be read to place the adapter. */
+  /** Whether the adapter can be placed without the file: the adapter's weights of the base model are compared with those in it. */
   #knows(adapter: Adapter): boolean {
-    return modulesOf(withoutAbsent(adapter, this.#moduleNames)).every((module) => this.#places.has(module))
+    const modules = modulesOf(withoutAbsent(adapter, this.#moduleNames))
+    return adapter.baseTensors.size === 0 && modules.every((module) => this.#places.has(module))
   }
 }
 

@@ -4,7 +4,7 @@ import { cpSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { FourierFTError, savePretrained } from '@fourierft/core'
+import { Adapter, FourierFTError, savePretrained } from '@fourierft/core'
 import {
   AutoModel,
   AutoTokenizer,
@@ -96,6 +96,24 @@ describe.each([true, false])('native: %s', (native) => {
     const again = await attach(classify, { native })
     await again.loadAdapter(folder)
     expect(await classify(TEXT)).toEqual(first)
+  })
+
+  test('what PEFT saves by name, in a subfolder; and trained biases, refused for what they are', async () => {
+    const classify = await classifier()
+    const adapters = await attach(classify, { native })
+    const folder = mkdtempSync(join(tmpdir(), 'fourierft-'))
+    await savePretrained(adapterFor(1), join(folder, 'german'))
+    expect((await errorOf(adapters.loadAdapter(folder))).message).toContain("{ subfolder: 'german' }")
+    await adapters.loadAdapter(folder, { subfolder: 'german', name: 'german' })
+    const { config, modules } = adapterFor(1)
+    const bias = { dtype: 'F32', shape: [1], bytes: new Uint8Array(4) } as const
+    const savedTensors = new Map([['base_model.model.bert.LayerNorm.bias', bias]])
+    const trained = new Adapter({ config: { ...config, bias: 'all' }, modules, savedTensors })
+    expect(await errorOf(adapters.loadAdapter(trained, { name: 'biased' }))).toMatchObject({
+      code: 'UNSUPPORTED',
+      details: { option: 'bias' },
+    })
+    expect(adapters.listAdapters()).toEqual(['german'])
   })
 
   test('one adapter for each row of a batch', async () => {

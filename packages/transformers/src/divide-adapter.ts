@@ -9,7 +9,7 @@ export function modulesOf({ modules, savedTensors }: Adapter): string[] {
 
 /** @param placeOf tells where a module is, and the name that it has in its share */
 export function divideAdapter<Part>(
-  { config, modules, savedTensors, metadata }: Adapter,
+  { config, modules, savedTensors, baseTensors, metadata }: Adapter,
   placeOf: (module: string) => Place<Part>,
 ): Map<Part, Adapter> {
   type Share = { modules: Map<string, AdaptedModule>; savedTensors: Map<string, Tensor> }
@@ -29,7 +29,9 @@ export function divideAdapter<Part>(
     const own = isWhole ? savedTensor(name, tensor.endsWith('.bias') ? 'bias' : 'weight') : tensor
     shareOf(part).savedTensors.set(own, value)
   }
-  return new Map(Array.from(shares, ([part, share]) => [part, new Adapter({ config, metadata, ...share })]))
+  return new Map(
+    Array.from(shares, ([part, share]) => [part, new Adapter({ config, metadata, baseTensors, ...share })]),
+  )
 }
 
 /** The name of the tensor itself, where it is none that PEFT writes. */

@@ -1,5 +1,5 @@
 /** `loadPeftModel`: from an adapter to a pipeline of its base model that has it. */
-import { type Adapter, type AdapterSource, FourierFTError } from '@fourierft/core'
+import { type Adapter, type AdapterSource, FourierFTError, rejectTrainedBiases } from '@fourierft/core'
 import {
   type AllTasks,
   type PipelineType,
@@ -55,6 +55,7 @@ export async function loadPeftModel<Task extends PipelineType>(
     ...(local_files_only && { offline: true }),
     ...files,
   })
+  rejectTrainedBiases(name ?? 'default', adapter.config)
   const { taskType, baseModelNameOrPath, revision } = adapter.config
   const chosenTask = task ?? (taskType === null ? undefined : (TASKS.get(taskType) as Task | undefined))
   if (chosenTask === undefined)

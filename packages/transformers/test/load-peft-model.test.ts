@@ -69,6 +69,8 @@ test('what cannot be known is asked for', async () => {
   const adapter = createAdapter(createConfig({ nFrequency: 4, taskType: 'SEQ_CLS' }), { dense: [8, 8] })
   expect(await codeOf(loadPeftModel(adapter))).toEqual(['INVALID_OPTION', 'base'])
   expect(await codeOf(loadPeftModel(adapter, { base: 'no-such-model' }))).toEqual(['FILE_NOT_FOUND', 'base'])
+  const biased = createAdapter(createConfig({ nFrequency: 4, bias: 'all' }), { dense: [8, 8] })
+  expect(await codeOf(loadPeftModel(biased, { base: 'no-such-model' }))).toEqual(['UNSUPPORTED', 'bias'])
   const untold = createAdapter(createConfig({ nFrequency: 4 }), { dense: [8, 8] })
   expect(await codeOf(loadPeftModel(untold, { base: 'bert' }))).toEqual(['INVALID_OPTION', 'task'])
   expect(await codeOf(loadPeftModel(adapter, { base: 'bert', dtype: 'fp32' }))).toEqual([

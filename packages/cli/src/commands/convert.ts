@@ -1,16 +1,11 @@
 /** `fourierft convert`: from one form of file to the other. */
 import { realpath } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
-import {
-  type Adapter,
-  FourierFTError,
-  loadAdapter,
-  nearestNames,
-  type Shape,
-  savePretrained,
-} from '@fourierft/core'
+import { type Adapter, FourierFTError, nearestNames, type Shape, savePretrained } from '@fourierft/core'
 import { type Command, Option } from 'commander'
 import { usageError } from '../command-error.js'
+import { loadDirectory } from '../load-directory.js'
+import type { Output } from '../output.js'
 import { readShapes } from '../read-shapes.js'
 import { speakingOptions } from '../speaking-options.js'
 
@@ -31,7 +26,7 @@ Examples:
   $ fourierft convert standalone for-peft --to peft
 `
 
-export function addConvertCommand(program: Command): void {
+export function addConvertCommand(program: Command, output: Output): void {
   program
     .command('convert')
     .description('write an adapter in the other form')
@@ -43,17 +38,23 @@ export function addConvertCommand(program: Command): void {
     .option('--shapes <file>', 'shapes of the layers, JSON: {"module": [out, in], ...}')
     .addHelpText('after', HELP)
     .action((directory: string, out: string, options: Options) =>
-      speakingOptions('--shapes FILE', () => convert(directory, out, options)),
+      speakingOptions('--shapes FILE', () => convert(directory, out, options, output)),
     )
 }
 
-async function convert(directory: string, out: string, { to, shapes }: Options): Promise<void> {
+async function convert(
+  directory: string,
+  out: string,
+  { to, shapes }: Options,
+  output: Output,
+): Promise<void> {
+  if (out === '') throw usageError('expected a directory to write; received an empty text')
   if (await areOne(directory, out)) {
     throw usageError(
       `${out} is the adapter's own directory, which would be overwritten; give another one to write`,
     )
   }
-  const adapter = await loadAdapter(pathToFileURL(directory))
+  const adapter = await loadDirectory(directory, output)
   const complete = shapes === undefined ? adapter : withShapes(adapter, shapes, await readShapes(shapes))
   await savePretrained(complete, pathToFileURL(out), { form: to })
 }

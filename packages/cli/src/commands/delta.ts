@@ -1,9 +1,10 @@
 /** `fourierft delta`: ΔW of one module as a safetensors file. */
-import { pathToFileURL } from 'node:url'
-import { delta, encodeFloats, type Layer, loadAdapter, type Shape, writeSafetensors } from '@fourierft/core'
+import { delta, encodeFloats, type Layer, type Shape, writeSafetensors } from '@fourierft/core'
 import { type Command, Option } from 'commander'
 import { CommandError } from '../command-error.js'
+import { loadDirectory } from '../load-directory.js'
 import { parseShape } from '../option-values.js'
+import type { Output } from '../output.js'
 import { speakingOptions } from '../speaking-options.js'
 import { writeResultFile } from '../write-result-file.js'
 
@@ -26,7 +27,7 @@ Examples:
   $ fourierft delta standalone --module encoder.0.query --out delta.safetensors --dtype float64
 `
 
-export function addDeltaCommand(program: Command): void {
+export function addDeltaCommand(program: Command, output: Output): void {
   program
     .command('delta')
     .description('compute the ΔW of one module')
@@ -39,12 +40,16 @@ export function addDeltaCommand(program: Command): void {
     )
     .addHelpText('after', HELP)
     .action((directory: string, options: Options) =>
-      speakingOptions('--shape OUT,IN', () => writeDelta(directory, options)),
+      speakingOptions('--shape OUT,IN', () => writeDelta(directory, options, output)),
     )
 }
 
-async function writeDelta(directory: string, { module, out, dtype, shape }: Options): Promise<void> {
-  const adapter = await loadAdapter(pathToFileURL(directory))
+async function writeDelta(
+  directory: string,
+  { module, out, dtype, shape }: Options,
+  output: Output,
+): Promise<void> {
+  const adapter = await loadDirectory(directory, output)
   checkSize(module, shape ?? adapter.modules.get(module)?.shape)
   await writeResultFile(out, deltaFile(adapter.layer(module, shape), dtype))
 }

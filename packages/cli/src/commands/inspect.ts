@@ -1,8 +1,8 @@
 /** `fourierft inspect`: what an adapter is, without its model. */
-import { pathToFileURL } from 'node:url'
-import { type AdaptedModule, type Adapter, loadAdapter, PEFT_TYPE } from '@fourierft/core'
+import { type AdaptedModule, type Adapter, PEFT_TYPE } from '@fourierft/core'
 import type { Command } from 'commander'
 import { jsonText } from '../json-text.js'
+import { loadDirectory } from '../load-directory.js'
 import type { Output } from '../output.js'
 import { printable } from '../printable.js'
 import { textTable } from '../text-table.js'
@@ -21,14 +21,14 @@ export function addInspectCommand(program: Command, output: Output): void {
     .option('--json', 'print JSON')
     .addHelpText('after', HELP)
     .action(async (directory: string, { json }: { readonly json?: true }) => {
-      const description = describe(await loadAdapter(pathToFileURL(directory)))
+      const description = describe(await loadDirectory(directory, output))
       output.result(json ? jsonText(description) : text(description))
     })
 }
 
 type Description = ReturnType<typeof describe>
 
-function describe({ config, modules, savedTensors, metadata }: Adapter) {
+function describe({ config, modules, savedTensors, baseTensors, ignoredTensors, metadata }: Adapter) {
   const layers = Array.from(modules.values(), describeModule)
   return {
     peftType: config.peftType,
@@ -44,6 +44,10 @@ function describe({ config, modules, savedTensors, metadata }: Adapter) {
     parameters: layers.reduce((sum, { n }) => sum + n, 0),
     modules: layers,
     savedTensors: Array.from(savedTensors, ([name, { dtype, shape }]) => ({ name, dtype, shape })),
+    /** Weights of the base model, which it has itself. */
+    baseTensors: Array.from(baseTensors, ([name, { dtype, shape }]) => ({ name, dtype, shape })),
+    /** What the configuration does not target. */
+    ignoredTensors,
     metadata,
   }
 }

@@ -7,6 +7,7 @@
  */
 import { Adapter } from '../adapter/adapter.js'
 import { checkNames, checkNewName, listOfNames } from '../adapter/adapter-names.js'
+import { rejectTrainedBiases } from '../adapter/trained-biases.js'
 import { adapterNotFound, FourierFTError, invalidState } from '../errors.js'
 import { type AdapterSource, type LoadAdapterOptions, loadAdapter } from '../files/load-adapter.js'
 import { savePretrained } from '../files/save-pretrained.js'
@@ -270,6 +271,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
       try {
         const adapter = await unlessAborted(made, this.#end.signal)
         this.#checkNewName(name)
+        rejectTrainedBiases(name, adapter.config)
         const placed = await this.#host.place(name, adapter)
         try {
           if (!this.#host.serves(placed)) await this.#host.rebuild([...this.placedAdapters(), placed])

@@ -10,8 +10,10 @@ import { readAdapter } from '../files/read-adapter.js'
 import { decodeFloats, readSafetensors, writeSafetensors } from '../files/safetensors.js'
 import type { WriteOptions } from '../files/write-adapter.js'
 import type { Adapter } from './adapter.js'
-import { createConfig, type FourierFTConfig, type FourierFTOptions } from './config.js'
+import { createConfig, type FourierFTConfig, type FourierFTOptions, parseConfig } from './config.js'
 import { createAdapter, type EntriesChoice } from './create-adapter.js'
+import { matchModules } from './module-matcher.js'
+import { readSavedModule } from './saved-module.js'
 
 const SHAPES = { 'layers.0.query': [16, 12], 'layers.0.value': [8, 12], 'layers.1.query': [16, 12] } as const
 const config = (options: FourierFTOptions = {}) => createConfig({ nFrequency: 10, ...options })
@@ -48,6 +50,88 @@ describe('createAdapter', () => {
     const adapter = createAdapter(config({ nFrequency: 8 }), SHAPES, { entries: diagonal })
     expect([...adapter.layer('layers.0.value').entries.rows]).toEqual([0, 1, 2, 3, 4, 5, 6, 7])
     expect(adapter.layer('layers.0.query').entries).toBe(adapter.layer('layers.1.query').entries)
+  })
+
+  it('takes what matchModules returned', () => {
+    const names = Array.from({ length: 24 }, (_, i) => [`h.${i}.q`, `h.${i}.k.q`, `x.${i}.q`]).flat()
+    const model = ['h.0.out', 'lm_head', 'score', ...names]
+    const facts = { linear: model, outputLayer: null, modelType: 'bert' }
+    const cases: [FourierFTOptions, typeof facts?][] = [
+      [{ targetModules: 'all-linear', taskType: 'SEQ_CLS' }, facts],
+      [{ targetModules: 'All-Linear' }, { ...facts, outputLayer: 'lm_head' } as never],
+      // Twenty targets and more become endings, in a model whose other modules do not forbid it.
+      [{ targetModules: names.filter((name) => /^h\.\d+\.q$/.test(name)), layersToTransform: [0] }],
+      [{ targetModules: ['q'], layersToTransform: [3], layersPattern: 'h', excludeModules: '.*k.*' }],
+    ]
+    for (const [options, given] of cases) {
+      const all = config(options)
+      const matched = matchModules(all, model, given ?? {})
+      expect(matched.length).toBeGreaterThan(0)
+      const adapter = createAdapter(all, Object.fromEntries(matched.map((name) => [name, [4, 4]])))
+      expect([...adapter.modules.keys()]).toEqual(matched)
+      expect([...reread(adapter).modules.keys()].sort()).toEqual([...matched].sort())
+    }
+  })
+
+  it('writes names where the model decided: all-linear of another model is something else', () => {
+    const adapter = createAdapter(config({ targetModules: 'all-linear' }), SHAPES)
+    expect(adapter.config.targetModules).toEqual(Object.keys(SHAPES))
+  })
+
+  it('holds the heads of a task, so that PEFT loads it', () => {
+    const head = {
+      shape: [3, 12],
+      weight: new Float32Array(36).fill(0.5),
+      bias: Float32Array.of(1, 2, 3),
+    } as const
+    const options = { taskType: 'SEQ_CLS', targetModules: ['query', 'value'] } as const
+    const adapter = createAdapter(config(options), SHAPES, { savedModules: { classifier: head } })
+    expect(adapter.config.modulesToSave).toEqual(['classifier', 'score'])
+    const read = reread(adapter)
+    expect([...read.savedTensors.keys()].sort()).toEqual([
+      'base_model.model.classifier.bias',
+      'base_model.model.classifier.weight',
+    ])
+    const { weight, bias } = readSavedModule(read, 'classifier', { shape: [3, 12], hasBias: true })
+    expect([weight, bias]).toEqual([head.weight, head.bias])
+    const layer = { shape: [2, 12], hasBias: true } as const
+    expect(readSavedModule(read, 'classifier', { ...layer, hasFreeWidth: true }).weight).toEqual(head.weight)
+    expect(() => readSavedModule(read, 'classifier', layer)).toThrow(
+      throwing('SHAPE_MISMATCH', 'a layer of another size cannot take its place'),
+    )
+    expect(() =>
+      readSavedModule(read, 'classifier', { ...layer, shape: [2, 11], hasFreeWidth: true }),
+    ).toThrow(throwing('SHAPE_MISMATCH', 'expected [3, 11]; received [3, 12]'))
+    // A configuration that was read has them added too.
+    const text =
+      '{"peft_type": "FOURIERFT", "n_frequency": 10, "task_type": "TOKEN_CLS", "target_modules": ["value"]}'
+    const { 'layers.0.value': value } = SHAPES
+    expect(createAdapter(parseConfig(text), { 'layers.0.value': value }).config.modulesToSave).toEqual([
+      'classifier',
+      'score',
+    ])
+  })
+
+  it.each([
+    [
+      'MODULE_NOT_FOUND',
+      'modulesToSave (classifier, score) does not name module pooler',
+      { pooler: [3, 12, 36, 3] },
+    ],
+    ['SHAPE_MISMATCH', 'expected 36 numbers for its weight', { classifier: [3, 12, 35, 3] }],
+    ['SHAPE_MISMATCH', 'expected 3 numbers for its bias', { classifier: [3, 12, 36, 2] }],
+  ] as const)('refuses heads that do not fit: %s', (code, part, heads) => {
+    const savedModules = Object.fromEntries(
+      Object.entries(heads).map(([module, [out, inner, weight, bias]]) => [
+        module,
+        { shape: [out, inner], weight: new Float32Array(weight), bias: new Float32Array(bias) } as const,
+      ]),
+    )
+    expect(() =>
+      createAdapter(config({ taskType: 'SEQ_CLS', targetModules: ['query', 'value'] }), SHAPES, {
+        savedModules,
+      }),
+    ).toThrow(throwing(code, part))
   })
 
   it('starts as init_weights says, reproducibly', () => {

@@ -36,8 +36,15 @@ export interface AdaptedModule {
 export interface AdapterParts {
   readonly config: FourierFTConfig
   readonly modules: ReadonlyMap<string, AdaptedModule>
-  /** Tensors that are no coefficients, under their full names: whole weights of `modules_to_save`, biases. */
+  /** Whole weights of `modules_to_save` and trained biases, under their full names. */
   readonly savedTensors?: ReadonlyMap<string, Tensor>
+  /**
+   * Weights of the base model that the file brings along (`save_embedding_layers` of PEFT), under their full names:
+   * `base_model.model.model.embed_tokens.weight`, or `base_model.model.lm_head.base_layer.weight` for a module that is adapted too.
+   */
+  readonly baseTensors?: ReadonlyMap<string, Tensor>
+  /** Names of the file's tensors that the configuration does not target, and that are therefore not read. */
+  readonly ignoredTensors?: readonly string[]
   /** The safetensors header's `__metadata__`. */
   readonly metadata?: Readonly<Record<string, string>>
   /** The files that say exactly this. */
@@ -52,14 +59,26 @@ export class Adapter {
   readonly config: FourierFTConfig
   readonly modules: ReadonlyMap<string, AdaptedModule>
   readonly savedTensors: ReadonlyMap<string, Tensor>
+  readonly baseTensors: ReadonlyMap<string, Tensor>
+  readonly ignoredTensors: readonly string[]
   readonly metadata: Readonly<Record<string, string>>
   readonly #source: AdapterBytes | undefined
 
   /** Parts that fit together already; `loadAdapter` and `createAdapter` make adapters. */
-  constructor({ config, modules, savedTensors = new Map(), metadata = {}, source }: AdapterParts) {
+  constructor({
+    config,
+    modules,
+    savedTensors = new Map(),
+    baseTensors = new Map(),
+    ignoredTensors = [],
+    metadata = {},
+    source,
+  }: AdapterParts) {
     this.config = config
     this.modules = modules
     this.savedTensors = savedTensors
+    this.baseTensors = baseTensors
+    this.ignoredTensors = ignoredTensors
     this.metadata = metadata
     this.#source = source
   }
@@ -154,6 +173,8 @@ export class Adapter {
       config: this.config,
       modules: this.modules,
       savedTensors: this.savedTensors,
+      baseTensors: this.baseTensors,
+      ignoredTensors: this.ignoredTensors,
       metadata: this.metadata,
     }
   }

@@ -34,6 +34,25 @@ function errorOf(run: () => unknown): FourierFTError {
   throw new Error('nothing was thrown')
 }
 
+describe('the heads of a task', () => {
+  it.each([
+    ['SEQ_CLS', undefined, ['classifier', 'score']],
+    ['TOKEN_CLS', ['norm', 'score'], ['norm', 'score', 'classifier']],
+    ['QUESTION_ANS', null, ['qa_outputs']],
+    ['CAUSAL_LM', undefined, null],
+    [null, ['classifier'], ['classifier']],
+  ])('%s adds them to %j: %j', (taskType, given, expected) => {
+    const config = createConfig({ taskType, ...(given !== undefined && { modulesToSave: given }) })
+    expect(config.modulesToSave).toEqual(expected)
+    expect(JSON.parse(serializeConfig(config)).modules_to_save).toEqual(expected)
+  })
+
+  it('are not written into a file that was read', () => {
+    const text = withKeys('"task_type":"SEQ_CLS"')
+    expect(serializeConfig(parseConfig(text, FILE))).toBe(text)
+  })
+})
+
 describe('files that PEFT wrote', () => {
   it.each(Object.entries(fixture.configs))('%s: comes back byte for byte', (_, text) => {
     const config = parseConfig(text, FILE)

@@ -29,6 +29,18 @@ export const TASK_TYPES = [
   'FEATURE_EXTRACTION',
 ] as const
 
+/**
+ * The modules that PEFT adds to `modules_to_save` for a task type, whenever it makes or loads an adapter of it: the heads that a task
+ * begins with at random.
+ *
+ * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/peft_model.py `classifier_module_names`, `qa_module_names`
+ */
+const TASK_HEADS: ReadonlyMap<string | null, readonly string[]> = new Map([
+  ['SEQ_CLS', ['classifier', 'score']],
+  ['TOKEN_CLS', ['classifier', 'score']],
+  ['QUESTION_ANS', ['qa_outputs']],
+])
+
 /** An adapter's configuration: PEFT's `FourierFTConfig` in camel case. */
 export interface FourierFTConfig {
   readonly peftType: typeof PEFT_TYPE | typeof STANDALONE_PEFT_TYPE
@@ -52,7 +64,10 @@ export interface FourierFTConfig {
   readonly fanInFanOut: boolean
   /** `none`, `all`, or `fourierft_only`; PEFT takes any name that ends in `_only` for the latter. */
   readonly bias: string
-  /** Modules trained and saved whole; they are never adapted. */
+  /**
+   * Modules trained and saved whole; they are never adapted. In a new configuration the task types SEQ_CLS and TOKEN_CLS add
+   * `classifier` and `score`, QUESTION_ANS adds `qa_outputs`, as in PEFT.
+   */
   readonly modulesToSave: readonly string[] | null
   /** How new coefficients start: true zeros, false standard normal. */
   readonly initWeights: boolean
@@ -199,7 +214,7 @@ export function parseConfig(json: string | Uint8Array, file = 'adapter_config.js
 
 /**
  * A configuration with PEFT's defaults: 1000 coefficients, scaling 150, seed 777, coefficients starting from a standard normal
- * distribution.
+ * distribution, and the heads of the task type among `modulesToSave`.
  *
  * The keys of `nFrequencyPattern` are put in the order that PEFT's files have, sorted, because the first one that matches decides: the
  * adapter in memory and the one read back mean the same. (In PEFT itself they may differ.)
@@ -217,7 +232,7 @@ export function createConfig(options: FourierFTOptions = {}): FourierFTConfig {
   const pattern =
     nFrequencyPattern instanceof Map ? nFrequencyPattern : Object.entries(nFrequencyPattern ?? {})
   const fields = { peftType: PEFT_TYPE, ...rest, taskType, nFrequencyPattern: new Map(sortedByKey(pattern)) }
-  return { ...validate(fields, place), extra }
+  return { ...withTaskHeads(validate(fields, place)), extra }
 }
 
 /**
@@ -299,6 +314,24 @@ function validate(fields: Record<string, unknown>, place: Place): Omit<FourierFT
     throw wrong('layersToTransform', expected, null, place)
   }
   return config
+}
+
+/**
+ * The configuration as PEFT has it in a model: its task type adds names to `modulesToSave`. PEFT's own files have them already, for they
+ * are written afterwards.
+ */
+export function withTaskHeads<Config extends Pick<FourierFTConfig, 'modulesToSave' | 'taskType'>>(
+  config: Config,
+): Config {
+  const heads = TASK_HEADS.get(config.taskType)
+  const known = config.modulesToSave ?? []
+  if (!heads || heads.every((head) => known.includes(head))) return config
+  return { ...config, modulesToSave: [...new Set([...known, ...heads])] }
+}
+
+/** Whether PEFT adds the name to `modulesToSave` by itself, for models that have such a module and those that have none. */
+export function isTaskHead({ taskType }: Pick<FourierFTConfig, 'taskType'>, name: string): boolean {
+  return TASK_HEADS.get(taskType)?.includes(name) ?? false
 }
 
 function wrong(field: Field, expected: string, received: unknown, place: Place): FourierFTError {

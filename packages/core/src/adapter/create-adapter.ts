@@ -4,10 +4,13 @@ import type { Entries, EntriesRecipe, Shape } from '../entries/entries.js'
 import { makeEntries } from '../entries/make-entries.js'
 import { checkEntryCount, countPlaces } from '../entries/shape.js'
 import { FourierFTError } from '../errors.js'
+import { savedTensor } from '../files/peft-layout.js'
+import { encodeFloats, type Tensor } from '../files/safetensors.js'
 import { type AdaptedModule, Adapter, type Shapes } from './adapter.js'
 import { sharedEntries } from './adapter-entries.js'
-import type { FourierFTConfig } from './config.js'
-import { findModules, nFrequenciesOf } from './module-matcher.js'
+import { type FourierFTConfig, withTaskHeads } from './config.js'
+import type { FloatArray } from './layer.js'
+import { isOpen, isSavedWhole, nFrequenciesOf, targetTest } from './module-matcher.js'
 import { standardNormal } from './standard-normal.js'
 
 type WithoutCount<R> = R extends { readonly n: number } ? Omit<R, 'n'> : never
@@ -23,25 +26,43 @@ export interface CreateAdapterOptions {
   readonly initialSeed?: number
   /** Default: uniform with the configuration's `randomLocSeed`, as PEFT. */
   readonly entries?: EntriesChoice
+  /**
+   * What the linear modules of `modulesToSave` start with, by module name: the model's own weight and bias, usually. PEFT loads a file
+   * only if it holds every module of the model that `modulesToSave` names, so a classifier's adapter (task type SEQ_CLS or TOKEN_CLS)
+   * needs its head here: `{ classifier: … }`, or each linear layer inside it, `{ 'classifier.dense': …, 'classifier.out_proj': … }`.
+   */
+  readonly savedModules?: Readonly<Record<string, LinearWeights>>
+}
+
+/** Weight and bias of a linear module. */
+export interface LinearWeights {
+  /** `[out, in]`. */
+  readonly shape: Shape
+  /** `out·in` numbers, row-major. */
+  readonly weight: FloatArray
+  /** `out` numbers; left out: the module has none. */
+  readonly bias?: FloatArray | undefined
 }
 
 /**
- * Coefficients start as the configuration's `initWeights` says: true zeros, false standard normal. Without `targetModules` the
- * configuration gets the names of the modules.
+ * Coefficients start as the configuration's `initWeights` says: true zeros, false standard normal. Where the model decides what is
+ * adapted (no `targetModules`, or `all-linear`) the configuration gets the names of the modules, as in PEFT.
  *
- * @param shapes `[out, in]` of each module to adapt
+ * @param shapes `[out, in]` of each module to adapt: of those that `matchModules` returns
  * @throws {FourierFTError} `INVALID_OPTION` for no modules, a bad name, shape or seed; `MODULE_NOT_FOUND` for a module that the
- *   configuration does not match; `INVALID_ENTRY_COUNT`; `SHAPE_MISMATCH` where given entries are of another shape or number
+ *   configuration matches in no model, or does not save whole; `INVALID_ENTRY_COUNT`; `SHAPE_MISMATCH` where given entries are of
+ *   another shape or number; `INVALID_PATTERN`
  */
 export function createAdapter(
-  config: FourierFTConfig,
+  given: FourierFTConfig,
   shapes: Shapes,
-  { initialSeed = 0, entries: choice }: CreateAdapterOptions = {},
+  { initialSeed = 0, entries: choice, savedModules = {} }: CreateAdapterOptions = {},
 ): Adapter {
+  const config = withTaskHeads(given)
   const names = Object.keys(shapes)
   checkNames(names)
-  const complete = config.targetModules === null ? { ...config, targetModules: names } : config
-  checkMatched(complete, names)
+  checkMatched(config, names)
+  const complete = isOpen(config.targetModules) ? { ...config, targetModules: names } : config
   if (!Number.isSafeInteger(initialSeed)) {
     throw new FourierFTError('INVALID_OPTION', `initialSeed: expected an integer; received ${initialSeed}`, {
       option: 'initialSeed',
@@ -68,7 +89,42 @@ export function createAdapter(
     made.set(key, entries)
     modules.set(name, { ...module, recipe: entries.recipe, entries })
   }
-  return new Adapter({ config: complete, modules })
+  return new Adapter({ config: complete, modules, savedTensors: savedTensors(complete, savedModules) })
+}
+
+function savedTensors(
+  config: FourierFTConfig,
+  modules: Readonly<Record<string, LinearWeights>>,
+): Map<string, Tensor> {
+  const tensors = new Map<string, Tensor>()
+  for (const [module, { shape, weight, bias }] of Object.entries(modules)) {
+    if (!isSavedWhole(config, module)) {
+      throw new FourierFTError(
+        'MODULE_NOT_FOUND',
+        `savedModules: modulesToSave (${config.modulesToSave?.join(', ') || 'none'}) does not name module ${module}`,
+        { module, option: 'savedModules', expected: config.modulesToSave, received: module },
+      )
+    }
+    const parts = { weight: [weight, [shape[0], shape[1]]], bias: [bias, [shape[0]]] } as const
+    for (const kind of ['weight', 'bias'] as const) {
+      const [values, dims] = parts[kind]
+      if (values === undefined) continue
+      const size = dims.reduce((product, dim) => product * dim, 1)
+      if (values.length !== size) {
+        throw new FourierFTError(
+          'SHAPE_MISMATCH',
+          `savedModules: module ${module}: expected ${size} numbers for its ${kind} of shape [${dims.join(', ')}]; received ${values.length}`,
+          { module, option: 'savedModules', expected: size, received: values.length },
+        )
+      }
+      tensors.set(savedTensor(module, kind), {
+        dtype: 'F32',
+        shape: dims,
+        bytes: encodeFloats(values, 'F32'),
+      })
+    }
+  }
+  return tensors
 }
 
 function chosenEntries(choice: EntriesChoice, shape: Shape, n: number): Entries {
@@ -101,8 +157,8 @@ function checkNames(names: readonly string[]): void {
 
 /** PEFT would not load coefficients of a module that its configuration does not match. */
 function checkMatched(config: FourierFTConfig, names: readonly string[]): void {
-  const matched = new Set(findModules(config, names))
-  const missed = names.find((name) => !matched.has(name))
+  const isTargeted = targetTest(config)
+  const missed = names.find((name) => !isTargeted(name))
   if (missed === undefined) return
   throw new FourierFTError(
     'MODULE_NOT_FOUND',

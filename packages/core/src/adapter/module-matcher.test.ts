@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { FourierFTError } from '../errors.js'
 import { createConfig } from './config.js'
-import { findModules, matchModules, nFrequencyOf } from './module-matcher.js'
+import { findModules, isSavedWhole, matchModules, nFrequencyOf, targetTest } from './module-matcher.js'
 
 // What PEFT itself answers is in test/matching; here is what it has no answer for: the errors, and the facts that a caller leaves out.
 
@@ -68,10 +68,34 @@ describe('matchModules', () => {
     ])
     const classifier = createConfig({ targetModules: 'All-Linear', taskType: 'SEQ_CLS' })
     expect(matchModules(classifier, NAMES, { linear: ['lm_head', 'score'] })).toEqual(['lm_head'])
+    // The task type saves the head whole, and what is saved whole is never adapted.
     expect(matchModules(classifier, NAMES, { linear: ['lm_head', 'score'], outputLayer: null })).toEqual([
       'lm_head',
+    ])
+  })
+
+  it('knows the modules that PEFT saves whole: any ending of a name, and all inside', () => {
+    const config = createConfig({ modulesToSave: ['head'], taskType: 'TOKEN_CLS' })
+    for (const module of [
+      'head',
+      'a.head',
+      'overhead.dense',
+      'classifier.out_proj',
+      'pre_classifier',
       'score',
     ])
+      expect([module, isSavedWhole(config, module)]).toEqual([module, true])
+    for (const module of ['heads', 'head_norm', 'a.headless.dense', 'scores', ''])
+      expect([module, isSavedWhole(config, module)]).toEqual([module, false])
+    expect(isSavedWhole(createConfig(), 'head')).toBe(false)
+  })
+
+  it('tests names of a million dots in no time', () => {
+    const name = `${'a.'.repeat(500_000)}q`
+    const start = performance.now()
+    expect(targetTest(createConfig({ targetModules: ['q'], excludeModules: ['a'] }))(name)).toBe(true)
+    expect(targetTest(createConfig({ targetModules: ['v'] }))(name)).toBe(false)
+    expect(performance.now() - start).toBeLessThan(1000)
   })
 
   it('asks for targets where the model type has no usual ones', () => {

@@ -5,7 +5,7 @@
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/tuners/tuners_utils.py `check_target_module_exists`, `inject_adapter`
  */
 import { FourierFTError } from '../errors.js'
-import type { FourierFTConfig } from './config.js'
+import { type FourierFTConfig, withTaskHeads } from './config.js'
 import { DEFAULT_TARGET_MODULES } from './default-target-modules.js'
 import { nearestNames } from './nearest-names.js'
 import { PatternBudget } from './pattern-budget.js'
@@ -29,6 +29,8 @@ export interface ModelFacts {
 
 /** PEFT's name for a configuration that is meant to adapt nothing. */
 const DUMMY_TARGET_MODULES = 'dummy-target-modules'
+/** PEFT's name, in any case, for every linear layer but the output. */
+const ALL_LINEAR = 'all-linear'
 /** From this many targets on PEFT replaces them by the shortest endings that mean the same modules. */
 const MIN_TARGETS_FOR_ENDINGS = 20
 
@@ -68,6 +70,56 @@ export function findModules(
 }
 
 /**
+ * Whether there is a model in which the configuration adapts a module of that name. Some of a configuration can only be decided with
+ * all modules of a model at hand (`all-linear`, no `targetModules`, twenty targets and more): then a module passes that some model
+ * would have adapted.
+ *
+ * @throws FourierFTError INVALID_PATTERN
+ */
+export function targetTest(
+  config: FourierFTConfig,
+  budget = new PatternBudget(),
+): (module: string) => boolean {
+  const { targetModules } = config
+  if (targetModules === DUMMY_TARGET_MODULES) return () => false
+  const excluded = exclusion(config, budget)
+  if (isOpen(targetModules)) return (module) => !excluded(module)
+  const targeted =
+    typeof targetModules === 'string'
+      ? patternTest(targetModules, budget)
+      : nameTest(new Set(targetModules), config, budget)
+  return (module) => targeted(module) && !excluded(module)
+}
+
+/** Whether the model decides what is adapted. */
+export function isOpen(targets: FourierFTConfig['targetModules']): targets is string | null {
+  return targets === null || (typeof targets === 'string' && targets.toLowerCase() === ALL_LINEAR)
+}
+
+/**
+ * Whether PEFT saves a module whole: the module itself or one that it is in has a name that ends in one of `modulesToSave`. So
+ * DistilBERT's `pre_classifier` is saved with `classifier`.
+ *
+ * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/utils/other.py `_set_trainable`
+ */
+export function isSavedWhole(config: FourierFTConfig, module: string): boolean {
+  return savedWholeTest(config)(module)
+}
+
+/** {@link isSavedWhole} for many modules. */
+export function savedWholeTest(config: FourierFTConfig): (module: string) => boolean {
+  const endings = withTaskHeads(config).modulesToSave ?? []
+  return (module) =>
+    endings.some((ending) => {
+      for (let at = module.indexOf(ending); at >= 0; at = module.indexOf(ending, at + 1)) {
+        const end = at + ending.length
+        if (end === module.length || module[end] === '.') return true
+      }
+      return false
+    })
+}
+
+/**
  * The number of coefficients of a module: that of the first key of `nFrequencyPattern` which, read as a regular expression after a dot,
  * matches the end of its name; or of the key that is its name; or `nFrequency`.
  *
@@ -94,8 +146,8 @@ export function nFrequenciesOf(
 export function* nFrequencySteps(
   { nFrequency, nFrequencyPattern }: FourierFTConfig,
   modules: Iterable<string>,
+  budget = new PatternBudget(),
 ): Steps<ReadonlyMap<string, number>> {
-  const budget = new PatternBudget()
   const result = new Map<string, number>()
   let open = [...new Set(modules)]
   for (const [key, n] of nFrequencyPattern) {
@@ -144,7 +196,7 @@ function resolveTargets(
 ): string | ReadonlySet<string> {
   const targets = config.targetModules ?? usualTargets(facts.modelType)
   if (typeof targets === 'string') {
-    if (targets.toLowerCase() !== 'all-linear') return targets
+    if (!isOpen(targets)) return targets
     return shortestEndings(allLinear(config, names, facts), names, budget)
   }
   return shortestEndings(new Set(targets), names, budget)
@@ -254,14 +306,21 @@ function exclusion({ excludeModules, modulesToSave }: FourierFTConfig, budget: P
   } else if (excludeModules) {
     tests.push(endingTest(new Set(excludeModules)))
   }
-  for (const module of modulesToSave ?? []) {
-    const pattern = compilePythonPattern(`(^|.*\\.)${module}($|\\..*)`, {
-      option: 'modules_to_save',
-      budget,
-    })
-    tests.push((name) => pattern.match(name))
-  }
+  if (modulesToSave) tests.push(wholeTest(modulesToSave, budget))
   return (name) => tests.some((test) => test(name))
+}
+
+/** PEFT reads each name as a regular expression of a part of a module's path; a plain one needs none. */
+function wholeTest(modulesToSave: readonly string[], budget: PatternBudget): NameTest {
+  const isName = (text: string) => /^[\w-]+$/.test(text)
+  const parts = new Set(modulesToSave.filter(isName))
+  const patterns = modulesToSave
+    .filter((module) => !isName(module))
+    .map((module) =>
+      compilePythonPattern(`(^|.*\\.)${module}($|\\..*)`, { option: 'modules_to_save', budget }),
+    )
+  return (name) =>
+    name.split('.').some((part) => parts.has(part)) || patterns.some((pattern) => pattern.match(name))
 }
 
 /** Names and name endings; the endings only in the layers that are asked for. */

@@ -22,6 +22,12 @@ const WORK_OF_RANGE = 50
 export class PatternBudget {
   private left = MAX_WORK
   private held = 0
+  private exceeded = false
+
+  /** Whether an error of the budget was thrown. */
+  get isExceeded(): boolean {
+    return this.exceeded
+  }
 
   /**
    * Counts the work of compiling a pattern, and the memory for it until {@link release}.
@@ -32,6 +38,7 @@ export class PatternBudget {
     this.spend(WORK_OF_INSTRUCTION * instructions + WORK_OF_RANGE * ranges, option)
     this.held += HELD_BY_PATTERN + instructions
     if (this.held <= MAX_HELD) return
+    this.exceeded = true
     throw new FourierFTError(
       'INVALID_PATTERN',
       `${option}: the regular expressions of the configuration have more than ${MAX_HELD} instructions. Use fewer or shorter patterns.`,
@@ -53,6 +60,7 @@ export class PatternBudget {
   spend(work: number, option: string): void {
     this.left -= work
     if (this.left >= 0 && work <= MAX_WORK_AT_ONCE) return
+    this.exceeded = true
     const what =
       work > MAX_WORK_AT_ONCE
         ? `one of its regular expressions costs ${Math.ceil(work)} steps on one name; expected at most ${MAX_WORK_AT_ONCE}`

@@ -173,6 +173,19 @@ describe('properties', () => {
     )
   })
 
+  it('finds no \\B in an empty text, as Python before 3.14', () => {
+    const answers = (pattern: string, subject: string) => {
+      const compiled = compile(pattern)
+      return [compiled.match(subject), compiled.fullMatch(subject), compiled.groups(subject) !== null]
+    }
+    for (const pattern of ['\\B', 'x?\\B', '\\B|x', '(?=\\B)', '(?a:\\B)', '(?:\\B){2}'])
+      expect([pattern, ...answers(pattern, '')]).toEqual([pattern, false, false, false])
+    for (const pattern of ['(?!\\B)', '\\B|', '(?:\\B)*'])
+      expect([pattern, ...answers(pattern, '')]).toEqual([pattern, true, true, true])
+    expect(answers('\\B', '-')).toEqual([true, false, true])
+    expect(answers('-(?=\\B)', '-')).toEqual([true, true, true])
+  })
+
   it('gives the groups that were named, and which of them took part', () => {
     const groups = compile('(?P<first>a+)(?P<other>b)?\\.(?P<idx>\\d+)').groups('aa.٣x')
     expect([...(groups ?? [])]).toEqual([

@@ -119,11 +119,16 @@ class CompiledPattern implements PythonPattern {
   private readonly simple: Program | null
   private readonly marked: () => Program
   private readonly context: Context
+  /** For the empty text, in which Python finds no `\B`; null where the pattern has none. */
+  private readonly empty: (() => CompiledPattern) | null
 
   constructor(tree: PatternNode, context: Context) {
     this.context = context
     this.simple = hasLookAhead(tree) ? null : simpleProgram(tree, context)
     this.marked = once(() => markedProgram(tree, context))
+    this.empty = some(tree, isNonBoundary)
+      ? once(() => new CompiledPattern(withoutNonBoundaries(tree), context))
+      : null
     // Now, so that a pattern that the engine refuses is refused whether or not a name is ever tried.
     const program = this.simple ?? this.marked()
     program.whole()
@@ -152,6 +157,7 @@ class CompiledPattern implements PythonPattern {
   }
 
   private programFor(text: string): Program {
+    if (text === '' && this.empty) return this.empty().programFor(text)
     const program = this.simple && isPlain(text) ? this.simple : this.marked()
     this.context.spend(program.subjectWork(text.length) + program.matchWork(text.length))
     return program
@@ -386,6 +392,21 @@ function some(node: PatternNode, predicate: (node: PatternNode) => boolean): boo
 const hasLookAhead = (tree: PatternNode) => some(tree, (node) => node.kind === 'look-ahead')
 const looksBack = (tree: PatternNode) =>
   some(tree, (node) => isAssertion(node) && ['start', 'line start', 'word boundary'].includes(node.kind))
+
+const isNonBoundary = (node: PatternNode) => node.kind === 'word boundary' && node.negated
+
+const NOTHING: PatternNode = {
+  kind: 'set',
+  set: { ranges: [], categories: [], negated: false, ignoreCase: false, ascii: false },
+}
+
+/** Nothing matches in the place of each `\B`. */
+function withoutNonBoundaries(node: PatternNode): PatternNode {
+  if (isNonBoundary(node)) return NOTHING
+  if (node.kind === 'sequence') return { ...node, items: node.items.map(withoutNonBoundaries) }
+  if (node.kind === 'alternation') return { ...node, branches: node.branches.map(withoutNonBoundaries) }
+  return 'item' in node ? { ...node, item: withoutNonBoundaries(node.item) } : node
+}
 
 /** The weight of a tree, with counted repetitions written out. */
 function sizeOf(node: PatternNode, weight: (node: PatternNode) => number): number {

@@ -12,15 +12,26 @@ export interface SavedModule {
   readonly bias: Float32Array | undefined
 }
 
+const RESIZED = '; a layer of another size cannot take its place in this model'
+
+/** A head for another number of labels, not a weight of another layer. */
+function isResized(stored: readonly number[], expected: readonly number[] | undefined): boolean {
+  return stored.length === 2 && expected?.length === 2 && stored[1] === expected[1]
+}
+
 /**
  * @param shape of the layer's weight, `[out, in]`
+ * @param hasFreeWidth whether the file may hold another `out`, as heads with other labels do
  * @throws {FourierFTError} `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE` for what are no floats, `INVALID_SAFETENSORS` where one of the two is missing
  */
 export function readSavedModule(
   { savedTensors }: Adapter,
   module: string,
-  { shape, hasBias }: { readonly shape: Shape; readonly hasBias: boolean },
+  layer: { readonly shape: Shape; readonly hasBias: boolean; readonly hasFreeWidth?: boolean },
 ): SavedModule {
+  const { hasBias, hasFreeWidth = false } = layer
+  const [width = 0] = savedTensors.get(savedTensor(module, 'weight'))?.shape ?? []
+  const shape: Shape = hasFreeWidth && width > 0 ? [width, layer.shape[1]] : layer.shape
   const read = (kind: 'weight' | 'bias', expected: readonly number[] | undefined) => {
     const tensor = savedTensor(module, kind)
     const stored = savedTensors.get(tensor)
@@ -35,7 +46,7 @@ export function readSavedModule(
       throw new FourierFTError(
         'SHAPE_MISMATCH',
         `tensor ${tensor}: expected ${expected ? `[${expected.join(', ')}]` : `none, for layer '${module}' has no bias`}; ` +
-          `received [${stored.shape.join(', ')}]`,
+          `received [${stored.shape.join(', ')}]${isResized(stored.shape, expected) ? RESIZED : ''}`,
         { tensor, module, expected, received: stored.shape },
       )
     const { dtype, bytes } = stored

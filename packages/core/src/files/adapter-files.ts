@@ -35,6 +35,13 @@ export function notFound(file: string, advice: string, cause?: unknown): Fourier
   return new FourierFTError('FILE_NOT_FOUND', `${file} does not exist; ${advice}`, { file, cause })
 }
 
+/** For sources that cannot be listed: where PEFT puts adapters that have names. */
+export function namedAdvice(subfolder: string): string {
+  return subfolder === ''
+    ? "; an adapter that PEFT saved by name lies in a subfolder of that name: pass { subfolder: 'its name' }"
+    : ''
+}
+
 export function ioError(file: string, problem: string, cause?: unknown): FourierFTError {
   const reason = cause instanceof Error ? `: ${cause.message}` : ''
   return new FourierFTError('IO_ERROR', `${file}: ${problem}${reason}`, { file, cause })

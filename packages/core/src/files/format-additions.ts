@@ -64,8 +64,9 @@ const BandPass = v.object({
   sampler: v.literal('bandpass'),
   seed: Seed,
   n: Size,
-  center_frequency: v.number(),
-  bandwidth: v.number(),
+  // JSON has no infinity, but 1e999 is read as one, and would be written as null.
+  center_frequency: v.pipe(v.number(), v.finite()),
+  bandwidth: v.pipe(v.number(), v.finite()),
   sha256: Digest,
 })
 const Explicit = v.object({ sampler: v.literal('explicit'), n: Size, sha256: Digest })

@@ -4,8 +4,9 @@ import { nodeFiles } from '#node-files'
 import type { Adapter, Shapes } from '../adapter/adapter.js'
 import { piecewise } from '../adapter/steps.js'
 import type { AdapterBytes } from '../backend.js'
-import { FourierFTError } from '../errors.js'
+import { FourierFTError, printable } from '../errors.js'
 import { type AdapterFiles, CONFIG_FILE, checkSize, DEFAULT_MAX_BYTES, MODEL_FILE } from './adapter-files.js'
+import { checkSubfolder } from './check-subfolder.js'
 import { readAdapterSteps } from './read-adapter.js'
 import type { DownloadProgress } from './read-stream.js'
 import { readBrowserFiles } from './sources/browser-files.js'
@@ -32,7 +33,10 @@ export interface LoadAdapterOptions {
   readonly onProgress?: (progress: DownloadProgress) => void
   /** Hub: branch, tag or commit. Default `main`. */
   readonly revision?: string
-  /** Hub: folder of the repository that holds the two files. */
+  /**
+   * Folder below the directory, URL or repository that holds the two files. PEFT saves adapters under the names that they have in a
+   * model into folders of these names, all but the one called `default`.
+   */
   readonly subfolder?: string
   /** Hub or URL: access token, for what is private; it is sent to that host alone. None is taken from the environment. */
   readonly token?: string
@@ -42,6 +46,8 @@ export interface LoadAdapterOptions {
   readonly cacheDir?: string
   /** Hub: use the cache alone, and ask nobody. Default: what the environment's `HF_HUB_OFFLINE` says. */
   readonly offline?: boolean
+  /** Gets one line where the files hold tensors that are not used. Default: `console.warn`. */
+  readonly onWarning?: (line: string) => void
 }
 
 /**
@@ -57,7 +63,22 @@ export async function loadAdapter(source: AdapterSource, options: LoadAdapterOpt
   signal?.throwIfAborted()
   const { names, ...bytes } = await readFiles(source, options, maxBytes)
   const adapter = await piecewise(readAdapterSteps(bytes, names), signal)
+  const unused = unusedTensors(adapter)
+  // Looked up when it is needed: programs replace the console's methods.
+  if (unused !== undefined) (options.onWarning ?? ((line) => console.warn(line)))(`${names.model}: ${unused}`)
   return shapes ? adapter.withShapes(shapes) : adapter
+}
+
+/** What PEFT passes over too, and what it loads into the base model. */
+function unusedTensors({ ignoredTensors, baseTensors }: Adapter): string | undefined {
+  const some = (names: readonly string[]) =>
+    `${names.slice(0, 3).join(', ')}${names.length > 3 ? ` and ${names.length - 3} more` : ''}`
+  const notes = [
+    ignoredTensors.length > 0 &&
+      `ignored, as the configuration does not target them: ${some(ignoredTensors)}`,
+    baseTensors.size > 0 && `taken for the base model's own weights: ${some([...baseTensors.keys()])}`,
+  ].filter((note) => note !== false)
+  return notes.length > 0 ? printable(notes.join('; ')) : undefined
 }
 
 async function readFiles(
@@ -66,15 +87,16 @@ async function readFiles(
   maxBytes: number,
 ): Promise<AdapterFiles> {
   const { signal, onProgress, token } = options
+  const subfolder = checkSubfolder(options.subfolder)
   const isBoundGiven = options.maxBytes !== undefined
-  const limits = { maxBytes, isBoundGiven, signal, onProgress }
+  const limits = { maxBytes, isBoundGiven, signal, onProgress, subfolder }
   if (source instanceof URL) {
-    return source.protocol === 'file:' ? readPath(source, maxBytes) : readUrl(source, { ...limits, token })
+    return source.protocol === 'file:' ? readPath(source, limits) : readUrl(source, { ...limits, token })
   }
   if (typeof source === 'string') {
     if (/^https?:\/\//i.test(source)) return readUrl(parseUrl(source), { ...limits, token })
-    if (/^(\.{0,2}[/\\]|~|[a-z]:[/\\]|\.{1,2}$)/i.test(source)) return readPath(source, maxBytes)
-    if (await nodeFiles?.isDirectory(source)) return readPath(source, maxBytes)
+    if (/^(\.{0,2}[/\\]|~|[a-z]:[/\\]|\.{1,2}$)/i.test(source)) return readPath(source, limits)
+    if (await nodeFiles?.isDirectory(source)) return readPath(source, limits)
     if (!/^[\w.-]+\/[\w.-]+$/.test(source) || source.endsWith('/..')) throw notASource(source)
     const environment = nodeFiles?.hubEnvironment()
     const { revision = 'main', cacheDir, offline = environment?.offline ?? false } = options
@@ -83,13 +105,17 @@ async function readFiles(
     return readHub(source, { ...options, ...limits, revision, offline, hubUrl }, cache)
   }
   if (typeof source === 'object' && source !== null) {
+    if (subfolder !== '') throw noSubfolder(subfolder)
     if ('config' in source && 'model' in source) return inMemory(source, maxBytes)
     if (Symbol.iterator in source) return readBrowserFiles(source, maxBytes)
   }
   throw notASource(source)
 }
 
-async function readPath(path: string | URL, maxBytes: number): Promise<AdapterFiles> {
+async function readPath(
+  path: string | URL,
+  { maxBytes, subfolder }: { readonly maxBytes: number; readonly subfolder: string },
+): Promise<AdapterFiles> {
   if (!nodeFiles) {
     throw new FourierFTError(
       'UNSUPPORTED',
@@ -97,7 +123,7 @@ async function readPath(path: string | URL, maxBytes: number): Promise<AdapterFi
       { option: 'source', received: String(path) },
     )
   }
-  return nodeFiles.readDirectory(nodeFiles.resolvePath(path), maxBytes)
+  return nodeFiles.readDirectory(nodeFiles.resolvePath(path, 'source'), maxBytes, subfolder)
 }
 
 function inMemory({ config, model }: AdapterBytes, maxBytes: number): AdapterFiles {
@@ -133,8 +159,16 @@ function parseHubUrl(text: string): URL {
   )
 }
 
+function noSubfolder(subfolder: string): FourierFTError {
+  return new FourierFTError(
+    'INVALID_OPTION',
+    'subfolder: files and bytes in memory lie in no folder; give the two files of the adapter that is meant, without the option',
+    { option: 'subfolder', received: subfolder },
+  )
+}
+
 function notASource(given: unknown): FourierFTError {
-  // A URL that is none may still have a password in it.
+  // A malformed URL may still have a password in it.
   const source = typeof given === 'string' ? given.replace(/\/\/[^/@]*@|[?#].*$/gs, '…') : given
   const received = typeof source === 'string' ? `'${source}', which is no directory either` : typeof source
   return new FourierFTError(

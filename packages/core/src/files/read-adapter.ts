@@ -5,7 +5,8 @@
 import { type AdaptedModule, Adapter } from '../adapter/adapter.js'
 import { sharedEntries } from '../adapter/adapter-entries.js'
 import { type FourierFTConfig, parseConfig, STANDALONE_PEFT_TYPE } from '../adapter/config.js'
-import { nFrequencySteps } from '../adapter/module-matcher.js'
+import { isOpen, nFrequencySteps, savedWholeTest, targetTest } from '../adapter/module-matcher.js'
+import { PatternBudget } from '../adapter/pattern-budget.js'
 import { atOnce, type Steps } from '../adapter/steps.js'
 import type { AdapterBytes } from '../backend.js'
 import { entriesDigest } from '../entries/digest.js'
@@ -40,23 +41,113 @@ export function* readAdapterSteps(
       'none (was it written by another program?)',
     )
   }
-  const { coefficients, entries, savedTensors } = sortTensors(tensors, file)
+  const { coefficients, entries, parameters, nameless } = sortTensors(tensors, file)
   const sets = readEntrySets(additions, entries, config, file)
   const unknown = [...(additions?.layers.keys() ?? [])].find((module) => !coefficients.has(module))
   if (unknown !== undefined) {
     throw mismatch(file, '__metadata__', 'fourierft.layers of modules with coefficients', unknown)
   }
-  const frequencies = yield* nFrequencySteps(config, coefficients.keys())
+  const budget = new PatternBudget()
+  const ignoredTensors = [...(yield* removeUntargeted(coefficients, config, names, budget)), ...nameless]
+  const counts = yield* frequencies(config, coefficients.keys(), budget)
   const modules = new Map<string, AdaptedModule>()
   for (const [name, tensor] of coefficients) {
     yield
-    const values = readCoefficients(tensor, name, frequencies.get(name) as number, file)
+    const values = readCoefficients(tensor, name, counts?.get(name), file)
     const known = additions
       ? describedModule(name, values.coefficients.length, additions, sets, file)
       : { recipe: { sampler: 'uniform', seed: config.randomLocSeed, n: values.coefficients.length } as const }
     modules.set(name, { name, ...values, ...known })
   }
-  return new Adapter({ config, modules, savedTensors, metadata, source })
+  return new Adapter({
+    config,
+    modules,
+    ...sortParameters(parameters, config),
+    ignoredTensors,
+    metadata,
+    source,
+  })
+}
+
+/**
+ * Takes out the coefficients of modules that the configuration does not target, as PEFT passes over them. Where a pattern cannot be run
+ * here, the file itself tells what is targeted.
+ *
+ * @returns the names of their tensors
+ */
+function* removeUntargeted(
+  coefficients: Map<string, NamedTensor>,
+  config: FourierFTConfig,
+  names: FileNames,
+  budget: PatternBudget,
+): Steps<string[]> {
+  const isTargeted = unlessInexpressible(budget, () => targetTest(config, budget)) ?? (() => true)
+  const ignored: string[] = []
+  for (const [module, { tensorName }] of coefficients) {
+    yield
+    // A look-ahead shows only on a long name that it cannot be run.
+    if (unlessInexpressible(budget, () => isTargeted(module)) ?? true) continue
+    ignored.push(tensorName)
+    coefficients.delete(module)
+  }
+  if (coefficients.size > 0) return ignored
+  const { targetModules } = config
+  const targets = isOpen(targetModules) ? 'of modules that are not excluded' : JSON.stringify(targetModules)
+  throw mismatch(
+    names.model,
+    'coefficients',
+    `coefficients of the modules that ${names.config} targets: ${targets}`,
+    `none but ${ignored.slice(0, 5).join(', ')}; do the two files belong together?`,
+  )
+}
+
+/** What the configuration says of n; undefined where a pattern would have to be known that cannot be run here: the tensors tell n. */
+function* frequencies(
+  config: FourierFTConfig,
+  modules: Iterable<string>,
+  budget: PatternBudget,
+): Steps<ReadonlyMap<string, number> | undefined> {
+  try {
+    return yield* nFrequencySteps(config, modules, budget)
+  } catch (error) {
+    if (isInexpressible(error, budget)) return undefined
+    throw error
+  }
+}
+
+function unlessInexpressible<T>(budget: PatternBudget, ask: () => T): T | undefined {
+  try {
+    return ask()
+  } catch (error) {
+    if (isInexpressible(error, budget)) return undefined
+    throw error
+  }
+}
+
+/** A pattern that would cost too much is refused, whether or not it is needed. */
+function isInexpressible(error: unknown, budget: PatternBudget): boolean {
+  return error instanceof FourierFTError && error.code === 'INVALID_PATTERN' && !budget.isExceeded
+}
+
+/** What was trained beside the coefficients, and what is the base model's own: PEFT loads the latter into the base model. */
+function sortParameters(
+  parameters: ReadonlyMap<string, NamedParameter>,
+  config: FourierFTConfig,
+): { savedTensors: Map<string, Tensor>; baseTensors: Map<string, Tensor> } {
+  const savedTensors = new Map<string, Tensor>()
+  const baseTensors = new Map<string, Tensor>()
+  const isSaved = savedWholeTest(config)
+  for (const [name, { module, tensor }] of parameters) {
+    const isTrained = isSaved(module) || (config.bias !== 'none' && name.endsWith('.bias'))
+    const target = isTrained ? savedTensors : baseTensors
+    target.set(name, tensor)
+  }
+  return { savedTensors, baseTensors }
+}
+
+interface NamedParameter {
+  readonly module: string
+  readonly tensor: Tensor
 }
 
 interface NamedTensor extends Tensor {
@@ -70,14 +161,17 @@ function sortTensors(
 ): {
   coefficients: Map<string, NamedTensor>
   entries: Map<string, Tensor>
-  savedTensors: Map<string, Tensor>
+  parameters: Map<string, NamedParameter>
+  nameless: string[]
 } {
   const coefficients = new Map<string, NamedTensor>()
   const entries = new Map<string, Tensor>()
-  const savedTensors = new Map<string, Tensor>()
+  const parameters = new Map<string, NamedParameter>()
+  const nameless: string[] = []
   for (const [tensorName, tensor] of tensors) {
     const role = tensorRole(tensorName)
-    if (role.role === 'saved') savedTensors.set(tensorName, tensor)
+    if (role.role === 'nameless') nameless.push(tensorName)
+    else if (role.role === 'parameter') parameters.set(tensorName, { module: role.module, tensor })
     else if (role.role === 'entries') entries.set(role.set, tensor)
     else if (role.module === '__proto__')
       throw mismatch(file, tensorName, 'the name of a module', role.module)
@@ -89,7 +183,7 @@ function sortTensors(
     const some = [...tensors.keys()].slice(0, 5).join(', ') || 'no tensors'
     throw mismatch(file, 'coefficients', `tensors named ${coefficientsTensor('<module>')}`, some)
   }
-  return { coefficients, entries, savedTensors }
+  return { coefficients, entries, parameters, nameless }
 }
 
 /** What the additions say about a module with `n` coefficients. */
@@ -127,7 +221,7 @@ function describedModule(
 function readCoefficients(
   { tensorName: tensor, dtype, shape, bytes }: NamedTensor,
   module: string,
-  n: number,
+  n: number | undefined,
   file: string,
 ): Pick<AdaptedModule, 'coefficients' | 'dtype'> {
   if (!isFloatDtype(dtype)) {
@@ -137,12 +231,16 @@ function readCoefficients(
       { file, tensor, expected: ['F32', 'F16', 'BF16', 'F64'], received: dtype },
     )
   }
-  if (shape.length !== 1 || shape[0] !== n) {
+  const [length = 0] = shape
+  if (shape.length !== 1 || (n === undefined ? length === 0 : length !== n)) {
+    const expected = n ?? 'n'
+    const reason =
+      n === undefined ? 'it holds n coefficients' : `the configuration gives its module n_frequency ${n}`
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `${file}: tensor ${tensor}: the configuration gives its module n_frequency ${n}, so expected shape [${n}]; ` +
+      `${file}: tensor ${tensor}: ${reason}, so expected shape [${expected}]; ` +
         `received [${shape.join(', ')}]; do the two files belong together?`,
-      { file, tensor, module, expected: [n], received: shape },
+      { file, tensor, module, expected: [expected], received: shape },
     )
   }
   const coefficients = Float32Array.from(decodeFloats({ dtype, bytes }))

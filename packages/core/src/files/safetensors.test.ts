@@ -240,10 +240,56 @@ describe('malformed files', () => {
     expect(errorOf(file(text)).code).toBe('INVALID_JSON')
   })
 
+  const numbers = ['2.0', '2e0', '0.2E1', '20e-1']
+  it.each(numbers)('a size written as %s, as the safetensors library refuses it', (two) => {
+    const error = errorOf(
+      file(`{"a-1.5":{"dtype":"F32","shape":[${two}],"data_offsets":[0,8]}}`, new Uint8Array(8)),
+    )
+    expect(error).toMatchObject({ code: 'INVALID_SAFETENSORS', details: { received: two } })
+  })
+
+  it('a negative zero', () => {
+    const error = errorOf(file('{"a":{"dtype":"F32","shape":[2],"data_offsets":[-0,8]}}', new Uint8Array(8)))
+    expect(error).toMatchObject({ code: 'INVALID_SAFETENSORS', details: { received: '-0' } })
+  })
+
+  const halves: Record<string, string> = {
+    'a name': '{"a\\ud800":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}',
+    'a key of the metadata': '{"__metadata__":{"\\udc00":""}}',
+    'a value of the metadata': '{"__metadata__":{"a":"\\ud83dx"}}',
+  }
+  it.each(Object.entries(halves))('half a surrogate pair in %s', (_, text) => {
+    const error = errorOf(file(text))
+    expect(error).toMatchObject({
+      code: 'INVALID_SAFETENSORS',
+      message: expect.stringContaining('surrogate'),
+    })
+  })
+
+  it('does not write what it would not read', () => {
+    const tensor = { dtype: 'U8', shape: [0], bytes: new Uint8Array() } as const
+    for (const [name, metadata] of [
+      ['a\ud800', {}],
+      ['a', { b: '\udfff' }],
+    ] as const)
+      expect(() => writeSafetensors({ tensors: new Map([[name, tensor]]), metadata })).toThrow(/surrogate/)
+  })
+
   it('does not write a tensor whose bytes do not fit', () => {
     const tensors = new Map([['a', { dtype: 'F32', shape: [2], bytes: new Uint8Array(7) } as const]])
     expect(() => writeSafetensors({ tensors })).toThrow(FourierFTError)
   })
+})
+
+it('reads metadata that is null as none, and writes it back', () => {
+  const bytes = file(
+    '{"__metadata__":null,"a\\ud83d\\ude00":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+    Uint8Array.of(7),
+  )
+  const read = readSafetensors(bytes, 'model.safetensors')
+  expect(read.metadata).toBeUndefined()
+  expect([...read.tensors.keys()]).toEqual(['a😀'])
+  expect(writeSafetensors(read)).toEqual(bytes)
 })
 
 describe('floating-point tensors', () => {

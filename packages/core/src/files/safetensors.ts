@@ -86,6 +86,11 @@ const LENGTH_BYTES = 8
 const NEW_FILE = 'new safetensors file'
 const OPEN_BRACE = 0x7b
 const SPACE = 0x20
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+const MINUS = 0x2d
+const POINT = 0x2e
+const LETTER_E = 0x65
 
 /**
  * @param bytes the whole file; the tensors are views into it
@@ -116,9 +121,11 @@ export function writeSafetensors({ tensors, metadata, header }: SafetensorsFile)
   for (const [name, tensor] of tensors) {
     const { dtype, shape, bytes } = tensor
     if (name === '__metadata__') throw invalid(NEW_FILE, name, 'another name for a tensor', name)
+    checkText(name, name, NEW_FILE)
     if (byteLength(dtype, shape) !== bytes.length) throw invalidLength(NEW_FILE, name, tensor, bytes.length)
     length += bytes.length
   }
+  for (const text of Object.entries(metadata ?? {}).flat()) checkText(text, '__metadata__', NEW_FILE)
   const { bytes, places } =
     header && describes(header, tensors, metadata) ? header : layOut(tensors, metadata)
   const file = new Uint8Array(LENGTH_BYTES + bytes.length + length)
@@ -185,12 +192,15 @@ function headerOf(bytes: Uint8Array, file: string): Uint8Array {
 /** The tensors in the order of their data, and the metadata; everything checked against the `dataLength` bytes that follow the header. */
 function parseHeader(bytes: Uint8Array, dataLength: number, file: string): SafetensorsHeader {
   if (bytes[0] !== OPEN_BRACE) throw malformed(file, 'a header that begins with {', `byte ${bytes[0]}`)
+  const text = decodeUtf8(bytes, file)
   let metadata: Record<string, string> | undefined
   const places: TensorPlace[] = []
-  for (const [name, literal] of jsonMembers(decodeUtf8(bytes, file), file, { maxValues: MAX_TENSORS + 1 })) {
+  for (const [name, literal] of jsonMembers(text, file, { maxValues: MAX_TENSORS + 1 })) {
+    checkText(name, name, file)
     if (name === '__metadata__') metadata = parseMetadata(literal, file)
     else places.push(parsePlace(name, parseJson(literal, file, { maxValues: MAX_PLACE_VALUES }), file))
   }
+  checkIntegers(text, file)
   places.sort((a, b) => a.begin - b.begin || a.end - b.end)
   let covered = 0
   for (const { name, begin, end } of places) {
@@ -210,12 +220,44 @@ function parseHeader(bytes: Uint8Array, dataLength: number, file: string): Safet
   return { bytes, places, ...(metadata && { metadata }) }
 }
 
-function parseMetadata(literal: string, file: string): Record<string, string> {
+/** In a header all numbers are counts, and the safetensors library reads `24.0`, `2.4e1` and `-0` as none. */
+function checkIntegers(text: string, file: string): void {
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i)
+    if (c === QUOTE) {
+      for (i++; text.charCodeAt(i) !== QUOTE; i++) if (text.charCodeAt(i) === BACKSLASH) i++
+    } else if (c === POINT || c === MINUS || ((c | 0x20) === LETTER_E && isDigit(text.charCodeAt(i - 1)))) {
+      let start = i
+      while (/[\d.eE+-]/.test(text[start - 1] ?? '')) start--
+      const [number] = /^[\d.eE+-]+/.exec(text.slice(start, start + 40)) ?? []
+      throw malformed(file, 'sizes and offsets as integers without sign, point or exponent', number)
+    }
+  }
+}
+
+const isDigit = (c: number) => c >= 0x30 && c <= 0x39
+
+/** Half of a surrogate pair is no character, and the safetensors library refuses a header that has one. */
+function checkText(text: string, tensor: string, file: string): void {
+  if (!/\p{Cs}/u.test(text)) return
+  throw invalid(
+    file,
+    tensor,
+    'text of whole characters',
+    `half of a surrogate pair in ${JSON.stringify(text)}`,
+  )
+}
+
+/** As in Python, null is no metadata. */
+function parseMetadata(literal: string, file: string): Record<string, string> | undefined {
+  if (literal === 'null') return undefined
   if (!literal.startsWith('{')) throw invalid(file, '__metadata__', 'an object of strings', literal)
   const metadata: Record<string, string> = {}
   for (const [key, member] of jsonMembers(literal, file, { maxValues: MAX_METADATA })) {
     const text = parseJson(member, file, { maxValues: 1 })
     if (typeof text !== 'string') throw invalid(file, '__metadata__', `a string for ${key}`, text)
+    checkText(key, '__metadata__', file)
+    checkText(text, '__metadata__', file)
     metadata[key] = text
   }
   return metadata

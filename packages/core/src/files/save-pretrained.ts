@@ -9,9 +9,10 @@ import type { WriteOptions } from './write-adapter.js'
  * Writes `adapter_config.json` and `adapter_model.safetensors` as one: whatever happens, the directory holds the old adapter or the
  * new one. Other files in it stay. Node only.
  *
+ * @param directory a path, or a `file:` URL
  * @param options the form of the files: see `Adapter.toBytes`, whose errors are thrown before anything is touched
- * @throws {FourierFTError} `IO_ERROR` where the directory cannot be written (the old adapter is intact), `UNSUPPORTED` without a
- *   file system
+ * @throws {FourierFTError} `INVALID_OPTION` for what is no directory, `IO_ERROR` where it cannot be written (the old adapter is
+ *   intact), `UNSUPPORTED` without a file system
  */
 export async function savePretrained(
   adapter: Adapter,
@@ -27,6 +28,6 @@ export async function savePretrained(
       },
     )
   }
-  const files = adapter.toBytes(options)
-  await nodeFiles.writeDirectory(nodeFiles.resolvePath(directory), files)
+  const path = nodeFiles.resolvePath(directory, 'directory')
+  await nodeFiles.writeDirectory(path, adapter.toBytes(options))
 }

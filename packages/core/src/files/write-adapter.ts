@@ -32,7 +32,7 @@ export function writeAdapter(adapter: Adapter, { dtype, form }: WriteOptions): A
     )
   }
   const standalone = form === 'standalone' || obstacle !== undefined
-  const tensors = new Map<string, Tensor>(adapter.savedTensors)
+  const tensors = new Map<string, Tensor>([...adapter.baseTensors, ...adapter.savedTensors])
   for (const module of adapter.modules.values()) {
     tensors.set(coefficientsTensor(module.name), encodeCoefficients(module, dtype ?? module.dtype))
   }

@@ -10,7 +10,18 @@
  * write-file-atomic, which replaces one file, does not serve: it knows no second file, takes a write that a full disk cut short for
  * a whole one and puts it in place, and writes through symbolic links, which in the cache of the hub lead to shared blobs.
  */
-import { type FileHandle, mkdir, mkdtemp, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises'
+import {
+  type FileHandle,
+  lstat,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  rename,
+  rmdir,
+  stat,
+  unlink,
+} from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { AdapterBytes } from '../backend.js'
 import { FourierFTError } from '../errors.js'
@@ -19,6 +30,8 @@ import { CONFIG_FILE, ioError, MODEL_FILE } from './adapter-files.js'
 export const JOURNAL = '.fourierft-save'
 /** Staging directories of saves that were killed are swept away when they are this old. */
 const STALE_MILLISECONDS = 60 * 60 * 1000
+/** What `mkdtemp` makes of a staging directory's name. */
+const STAGING = new RegExp(`^\\${JOURNAL}-[A-Za-z0-9]{6}$`)
 const ATTEMPTS = 20
 
 /**
@@ -43,16 +56,16 @@ export async function writeDirectory(directory: string, files: AdapterBytes): Pr
 
 async function save(directory: string, files: AdapterBytes): Promise<void> {
   await finishSave(directory)
-  await checkPlaces(directory)
+  const modes = await checkPlaces(directory)
   await sweep(directory)
   const staging = await mkdtemp(join(directory, `${JOURNAL}-`))
   try {
-    await writeFile(join(staging, MODEL_FILE), files.model)
-    await writeFile(join(staging, CONFIG_FILE), files.config)
+    await writeFile(join(staging, MODEL_FILE), files.model, modes.get(MODEL_FILE))
+    await writeFile(join(staging, CONFIG_FILE), files.config, modes.get(CONFIG_FILE))
     await syncDirectory(staging)
     await commit(directory, staging)
   } catch (error) {
-    await rm(staging, { recursive: true, force: true })
+    await removeStaging(staging)
     throw error
   }
   try {
@@ -89,27 +102,41 @@ async function finishSave(directory: string): Promise<void> {
   await rmdir(journal).catch(unless('ENOENT', 'ENOTEMPTY', 'EEXIST'))
 }
 
-/** After the commit nothing should be able to fail: whatever is not a file cannot be replaced by one. */
-async function checkPlaces(directory: string): Promise<void> {
+/**
+ * After the commit nothing should be able to fail: whatever is not a file cannot be replaced by one.
+ *
+ * @returns the permissions of the files that are replaced
+ */
+async function checkPlaces(directory: string): Promise<Map<string, number>> {
+  const modes = new Map<string, number>()
   for (const file of [MODEL_FILE, CONFIG_FILE]) {
     const stats = await stat(join(directory, file)).catch(unless('ENOENT'))
-    if (stats && !stats.isFile()) throw new Error(`${file} is not a file`)
+    if (!stats) continue
+    if (!stats.isFile()) throw new Error(`${file} is not a file`)
+    modes.set(file, stats.mode & 0o7777)
   }
+  return modes
 }
 
 async function sweep(directory: string): Promise<void> {
   for (const name of await readdir(directory)) {
-    if (!name.startsWith(`${JOURNAL}-`)) continue
+    if (!STAGING.test(name)) continue
     const path = join(directory, name)
-    const stats = await stat(path).catch(unless('ENOENT'))
-    if (stats && Date.now() - stats.mtimeMs > STALE_MILLISECONDS)
-      await rm(path, { recursive: true, force: true })
+    const stats = await lstat(path).catch(unless('ENOENT'))
+    if (stats?.isDirectory() && Date.now() - stats.mtimeMs > STALE_MILLISECONDS) await removeStaging(path)
   }
 }
 
-async function writeFile(path: string, bytes: Uint8Array): Promise<void> {
+/** What a save has put there; a directory that holds anything else is not ours alone, and stays. */
+async function removeStaging(path: string): Promise<void> {
+  for (const file of [MODEL_FILE, CONFIG_FILE]) await unlink(join(path, file)).catch(() => undefined)
+  await rmdir(path).catch(() => undefined)
+}
+
+async function writeFile(path: string, bytes: Uint8Array, mode: number | undefined): Promise<void> {
   const handle = await open(path, 'wx')
   try {
+    if (mode !== undefined) await handle.chmod(mode)
     await handle.writeFile(bytes)
     await handle.sync()
   } finally {

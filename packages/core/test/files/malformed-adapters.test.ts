@@ -154,10 +154,20 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     'INVALID_PATTERN',
     'n_frequency_pattern',
   ],
-  'a pattern that looks back': [
-    edited(peft, () => {}, { n_frequency_pattern: { '(a)(?<=a)\\1': 2 } }),
-    'INVALID_PATTERN',
-    'n_frequency_pattern',
+  'nothing that its configuration targets': [
+    edited(peft, () => {}, { target_modules: ['key'] }),
+    'INVALID_SAFETENSORS',
+    '["key"]',
+    QUERY,
+  ],
+  'a frequency that JSON cannot hold': [
+    edited(standalone, ({ metadata }) => {
+      const key = 'fourierft.entries'
+      metadata[key] = (metadata[key] as string).replace('"center_frequency":1,', '"center_frequency":1e999,')
+      expect(metadata[key]).toContain('1e999')
+    }),
+    'INVALID_SAFETENSORS',
+    'center_frequency',
   ],
   LoRA: [
     edited(peft, () => {}, { peft_type: 'LORA' }),

@@ -7,7 +7,9 @@ import {
   mkdtempSync,
   readdirSync,
   rmSync,
+  statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { readFile } from 'node:fs/promises'
@@ -215,6 +217,58 @@ describe('savePretrained', () => {
     expect(await isSaved(small)).toBe(true)
     expect(names()).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
   }, 60_000)
+
+  it('keeps the permissions of the files', async () => {
+    await savePretrained(small, directory)
+    const files = ['adapter_config.json', 'adapter_model.safetensors'].map((name) => join(directory, name))
+    const modes = [0o600, 0o640]
+    for (const [i, file] of files.entries()) chmodSync(file, modes[i] as number)
+    await savePretrained(large, directory)
+    expect(await isSaved(large)).toBe(true)
+    expect(files.map((file) => statSync(file).mode & 0o777)).toEqual(modes)
+  })
+
+  it('deletes nothing that it has not made', async () => {
+    const old = new Date(Date.now() - 24 * 3600_000)
+    const kept = ['.fourierft-save-notes', '.fourierft-save-abc123', '.fourierft-save-abcdef']
+    for (const name of kept) mkdirSync(join(directory, name))
+    writeFileSync(join(directory, '.fourierft-save-notes', 'mine'), '')
+    writeFileSync(join(directory, '.fourierft-save-abc123', 'mine'), '')
+    // What a save leaves that was killed.
+    writeFileSync(join(directory, '.fourierft-save-abcdef', 'adapter_model.safetensors'), '')
+    writeFileSync(join(directory, '.fourierft-save-file12'), 'mine')
+    for (const name of names()) utimesSync(join(directory, name), old, old)
+    await savePretrained(small, directory)
+    expect(names()).toEqual([
+      '.fourierft-save-abc123',
+      '.fourierft-save-file12',
+      '.fourierft-save-notes',
+      'adapter_config.json',
+      'adapter_model.safetensors',
+    ])
+    expect(readdirSync(join(directory, '.fourierft-save-abc123'))).toEqual(['mine'])
+  })
+
+  it.each([
+    ['', 'empty'],
+    [null, 'null'],
+    [7, 'number'],
+    [undefined, 'undefined'],
+    [new URL('https://host/x'), 'https:'],
+    ['https://host/x', 'text of a URL'],
+    ['file:///tmp/x', 'text of a URL'],
+    [new URL('file://host/x'), 'file://host/x'],
+    [new URL('file:///x/a%2Fb'), 'a%2Fb'],
+  ])('refuses %s, which names no directory', async (place, part) => {
+    const cwd = process.cwd()
+    const before = readdirSync(cwd)
+    await expect(savePretrained(small, place as string)).rejects.toMatchObject({
+      name: 'FourierFTError',
+      code: 'INVALID_OPTION',
+      message: expect.stringMatching(new RegExp(`^directory: .*${part}`)),
+    })
+    expect(readdirSync(cwd)).toEqual(before)
+  })
 
   it('writes nothing for a form that the adapter does not have', async () => {
     const banded = createAdapter(

@@ -90,7 +90,69 @@ describe('a directory', () => {
   })
 })
 
+describe('a subfolder', () => {
+  beforeEach(async () => {
+    await savePretrained(first, directory)
+    await savePretrained(second, join(directory, 'german'))
+    await savePretrained(second, join(directory, 'deep', 'down'))
+  })
+  const removeRoot = () => {
+    for (const file of Object.keys(filesOf(first))) rmSync(join(directory, file))
+  }
+
+  it('of a directory, by path and by URL', async () => {
+    for (const source of [directory, new URL(`file://${directory}`)]) {
+      expect((await loadAdapter(source, { subfolder: '' })).toBytes()).toEqual(first.toBytes())
+      for (const subfolder of ['german', 'german/', 'deep/down'])
+        expect((await loadAdapter(source, { subfolder })).toBytes()).toEqual(second.toBytes())
+    }
+  })
+
+  it('that is not there: those that are there are named', async () => {
+    await expectError(directory, 'FILE_NOT_FOUND', "pass { subfolder: 'german' }", { subfolder: 'french' })
+    await expectError(directory, 'FILE_NOT_FOUND', "pass { subfolder: 'deep/down' }", { subfolder: 'deep' })
+  })
+
+  it('is named where the adapter is not at the root', async () => {
+    removeRoot()
+    await expectError(
+      directory,
+      'FILE_NOT_FOUND',
+      "there is one in subfolder 'german'; pass { subfolder: 'german' }",
+    )
+    await savePretrained(first, join(directory, 'french'))
+    await expectError(directory, 'FILE_NOT_FOUND', 'there are some in the subfolders')
+    for (let i = 0; i < 10; i++) await savePretrained(first, join(directory, `more-${i}`))
+    await expectError(directory, 'FILE_NOT_FOUND', ', …; pass')
+    rmSync(join(directory, 'deep', 'down'), { recursive: true })
+    await expectError(
+      join(directory, 'deep'),
+      'FILE_NOT_FOUND',
+      'saved by name lies in a subfolder of that name',
+    )
+  })
+
+  it.each(['..', '../x', 'a/../../b', '/etc', 'a//b', '.', 'a\\b', 'C:', 'a\0', 7, null])(
+    '%j leads elsewhere: refused, whatever the source',
+    async (subfolder) => {
+      const options = { subfolder: subfolder as string, offline: true, cacheDir: directory }
+      for (const source of [directory, new URL('http://127.0.0.1:1/x'), 'user/adapter', first.toBytes()])
+        await expectError(source, 'INVALID_OPTION', 'subfolder', options)
+    },
+  )
+
+  it('of what has no folders', async () => {
+    const list = Object.entries(filesOf(first)).map(([name, bytes]) => new File([bytes as BlobPart], name))
+    for (const source of [first.toBytes(), list])
+      await expectError(source, 'INVALID_OPTION', 'subfolder', { subfolder: 'german' })
+  })
+})
+
 describe('what is none of them', () => {
+  it.each(['file://host/x', 'file:///x/a%2Fb'])('%s, which names no directory here', (url) =>
+    expectError(new URL(url), 'INVALID_OPTION', 'source'),
+  )
+
   it.each([['no-such-name'], [''], ['a/b/c'], ['ftp://host/x'], [null], [7], [{}]])('%j', (source) =>
     expectError(source as AdapterSource, 'INVALID_OPTION', 'source'),
   )
@@ -181,6 +243,16 @@ describe('a URL', () => {
     expect((await loadAdapter(`${url}/x`)).toBytes()).toEqual(first.toBytes())
   })
 
+  it('with a subfolder, whose name may need to be escaped', async () => {
+    serve('/x', first)
+    serve('/x/german/a%3Fb%20%25', second)
+    serve('/x/german', second, '?key=1')
+    const load = (source: string, subfolder: string) => loadAdapter(source, { subfolder })
+    expect((await load(`${url}/x`, 'german/a?b %')).toBytes()).toEqual(second.toBytes())
+    expect((await load(`${url}/x/?key=1`, 'german')).toBytes()).toEqual(second.toBytes())
+    await expectError(`${url}/y`, 'FILE_NOT_FOUND', 'saved by name lies in a subfolder')
+  })
+
   it('with nothing there', () => expectError(`${url}/x`, 'FILE_NOT_FOUND', `${url}/x/adapter_config.json`))
   it('with nobody there', () => expectError('http://127.0.0.1:1/x', 'IO_ERROR', 'the request failed'))
   it('that is none', () => expectError('http://', 'INVALID_OPTION', 'source'))
@@ -263,6 +335,8 @@ describe('a repository of the hub', () => {
     hub.commits.set(newCommit, Object.fromEntries(files))
     expect((await load({ subfolder: 'sub/dir' })).toBytes()).toEqual(first.toBytes())
     await expectHubError('FILE_NOT_FOUND', 'adapter_config.json')
+    await expectHubError('FILE_NOT_FOUND', 'saved by name lies in a subfolder')
+    expect((await load({ subfolder: 'sub/dir/', offline: true })).toBytes()).toEqual(first.toBytes())
   })
 
   it('tells how far its download is', async () => {

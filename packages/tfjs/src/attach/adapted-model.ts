@@ -17,6 +17,7 @@ import { add, reshape, type Tensor, tensor2d, tidy, transpose } from '@tensorflo
 import type { TfjsStrategy } from '../strategies/choose-strategy.js'
 import { TableCache } from '../table-cache.js'
 import { AdaptedLayer } from './adapted-layer.js'
+import { checkBaseTensors } from './base-tensors.js'
 import type { AttachedState, Host, HostModule } from './host.js'
 import { variableOf } from './layers-internals.js'
 import type { LoadedAdapter } from './loaded-adapter.js'
@@ -82,7 +83,14 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
     }
   }
 
-  place(_name: string, adapter: Adapter): LoadedAdapter {
+  async place(_name: string, adapter: Adapter): Promise<LoadedAdapter> {
+    // While adapters are merged the kernels are not those of the base model.
+    if (this.#state.merged === undefined) await checkBaseTensors(adapter, this.layers)
+    return this.placed(adapter)
+  }
+
+  /** The same at once, for an adapter that holds nothing of the base model. */
+  placed(adapter: Adapter): LoadedAdapter {
     const loaded = this.#load(adapter)
     this.#adapters.add(loaded)
     return loaded

@@ -14,9 +14,13 @@ import {
   FourierFTError,
   type FourierFTOptions,
   invalidState,
+  isSavedWhole,
+  isTaskHead,
   matchModules,
   nearestNames,
+  rejectTrainedBiases,
   type Shape,
+  withTaskHeads,
 } from '@fourierft/core'
 import { tensor1d, type Variable } from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
@@ -100,12 +104,13 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
     this.includeNow(name, () => {
       const complete =
         'extra' in config && config.extra
-          ? (config as FourierFTConfig)
+          ? withTaskHeads(config as FourierFTConfig)
           : createConfig(config as FourierFTOptions)
+      rejectTrainedBiases(name, complete)
       const shapes = Object.fromEntries(
         this.#matched(complete).map((module) => [module, this.#layer(module).shape]),
       )
-      return this.#port.place(name, createAdapter(complete, shapes, options))
+      return this.#port.placed(createAdapter(complete, shapes, options))
     })
   }
 
@@ -160,13 +165,6 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
 
   #made(adapter: Adapter): LoadedAdapter {
     const { config } = adapter
-    if (config.bias !== 'none') {
-      throw new FourierFTError(
-        'UNSUPPORTED',
-        `the adapter trains biases (bias: '${config.bias}'), which this package does not; expected 'none'`,
-        { option: 'bias', expected: 'none', received: config.bias },
-      )
-    }
     const { layers } = this.#port
     const known = Object.fromEntries(
       [...layers]
@@ -192,15 +190,15 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
 
   /**
    * The layers that a configuration trains and saves whole: ends of their names, or of those of models that they are in, as in PEFT.
-   * Names that the model does not have pass if another one is found: PEFT writes `["classifier", "score"]` for all classifiers.
+   * Names that the model does not have pass if another one is found, and so do those that PEFT adds for a task, as `classifier`.
    */
-  #wholeModules({ modulesToSave }: FourierFTConfig): string[] {
-    const endings = modulesToSave ?? []
+  #wholeModules(config: FourierFTConfig): string[] {
+    const endings = config.modulesToSave ?? []
     const modules = this.#port.modules
       .filter(({ hasWeights }) => hasWeights)
       .map(({ name }) => name)
-      .filter((name) => endings.some((ending) => paths(name).some((path) => path.endsWith(ending))))
-    const [wanted] = endings
+      .filter((name) => isSavedWhole(config, name))
+    const wanted = endings.find((ending) => !isTaskHead(config, ending))
     if (wanted !== undefined && modules.length === 0) {
       throw moduleNotFound(
         `modulesToSave: the model has no layer ${endings.join(', ')}`,
@@ -241,12 +239,6 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
       { module, expected, received },
     )
   }
-}
-
-/** `a`, `a.b`, `a.b.c` of `a.b.c`. */
-function paths(name: string): string[] {
-  const parts = name.split('.')
-  return parts.map((_, i) => parts.slice(0, i + 1).join('.'))
 }
 
 function moduleNotFound(what: string, module: string, known: Iterable<string>): FourierFTError {

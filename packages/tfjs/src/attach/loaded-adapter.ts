@@ -103,9 +103,9 @@ export class LoadedAdapter implements PlacedAdapter {
     }
     const changed = [...saved].filter(([name, now]) => !same(now, this.#source.savedTensors.get(name)))
     if (Object.keys(coefficients).length === 0 && changed.length === 0) return this.#source
-    const { config, modules, metadata } = this.#source.withCoefficients(coefficients)
+    const { config, modules, metadata, baseTensors } = this.#source.withCoefficients(coefficients)
     const savedTensors = new Map([...this.#source.savedTensors, ...changed])
-    return new Adapter({ config, modules, metadata, savedTensors })
+    return new Adapter({ config, modules, metadata, savedTensors, baseTensors })
   }
 
   dispose(): void {
@@ -136,6 +136,7 @@ function storedWholes(
   for (const tensor of source.savedTensors.keys()) {
     const module = savedModule(tensor)
     if (module === undefined || !wholeModules.includes(module)) {
+      if (module !== undefined) layerOf(layers, module)
       throw new FourierFTError(
         'UNSUPPORTED',
         `tensor ${tensor}: expected weight or bias of one of the modules_to_save (${wholeModules.join(', ') || 'none'})`,

@@ -1,6 +1,6 @@
 /** An adapter from a directory. Node only. */
-import { open, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { open, readdir, stat } from 'node:fs/promises'
+import { join, relative } from 'node:path'
 import { FourierFTError } from '../../errors.js'
 import {
   type AdapterFiles,
@@ -15,6 +15,8 @@ import { JOURNAL } from '../write-directory.js'
 
 /** A save replaces two files; reading goes on until both are of one save. */
 const ATTEMPTS = 20
+/** Subfolders that an error names. */
+const MAX_ADVICE = 5
 
 export async function isDirectory(path: string): Promise<boolean> {
   return stat(path).then(
@@ -28,16 +30,18 @@ export async function isDirectory(path: string): Promise<boolean> {
  *
  * @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `IO_ERROR`
  */
-export async function readDirectory(directory: string, maxBytes: number): Promise<AdapterFiles> {
+export async function readDirectory(root: string, maxBytes: number, subfolder = ''): Promise<AdapterFiles> {
+  const directory = join(root, subfolder)
   if (!(await isDirectory(directory))) {
-    throw notFound(directory, `expected a directory with ${CONFIG_FILE} and ${MODEL_FILE}`)
+    const advice = `expected a directory with ${CONFIG_FILE} and ${MODEL_FILE}`
+    throw notFound(directory, subfolder === '' ? advice : `${advice}; ${await subfolderAdvice(root, root)}`)
   }
   const names = { config: join(directory, CONFIG_FILE), model: join(directory, MODEL_FILE) }
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const before = await locateBoth(directory)
+    const before = await locateBoth(directory, root)
     const config = await readFile(before.config, Math.min(maxBytes, MAX_CONFIG_BYTES))
     const model = await readFile(before.model, maxBytes)
-    const after = await locateBoth(directory)
+    const after = await locateBoth(directory, root)
     const unchanged = before.config.stamp === after.config.stamp && before.model.stamp === after.model.stamp
     if (config && model && unchanged) return { config, model, names }
   }
@@ -51,13 +55,13 @@ interface Place {
   readonly stamp: string
 }
 
-async function locateBoth(directory: string): Promise<{ config: Place; model: Place }> {
-  const config = await locate(directory, CONFIG_FILE)
-  const model = await locate(directory, MODEL_FILE)
+async function locateBoth(directory: string, root: string): Promise<{ config: Place; model: Place }> {
+  const config = await locate(directory, CONFIG_FILE, root)
+  const model = await locate(directory, MODEL_FILE, root)
   return { config, model }
 }
 
-async function locate(directory: string, file: string): Promise<Place> {
+async function locate(directory: string, file: string, root: string): Promise<Place> {
   const place = (await placeOf(join(directory, JOURNAL, file))) ?? (await placeOf(join(directory, file)))
   if (place) return place
   const pickle = file === MODEL_FILE && (await placeOf(join(directory, 'adapter_model.bin')))
@@ -65,8 +69,30 @@ async function locate(directory: string, file: string): Promise<Place> {
     join(directory, file),
     pickle
       ? 'there is an adapter_model.bin, a pickle, which is never loaded: save it in PEFT with safe_serialization=True'
-      : `expected ${CONFIG_FILE} and ${MODEL_FILE} in ${directory}`,
+      : `expected ${CONFIG_FILE} and ${MODEL_FILE} in ${directory}; ${await subfolderAdvice(directory, root)}`,
   )
+}
+
+/** Where adapters lie instead: PEFT saves those that have names into folders of these names. */
+async function subfolderAdvice(directory: string, root: string): Promise<string> {
+  const found: string[] = []
+  const entries = await readdir(directory, { withFileTypes: true }).catch(() => [])
+  for (const { name } of entries) {
+    if (name.startsWith('.')) continue
+    if (await placeOf(join(directory, name, CONFIG_FILE)).catch(() => undefined)) found.push(name)
+    if (found.length > MAX_ADVICE) break
+  }
+  const [first] = found
+  if (first === undefined) return 'an adapter that PEFT saved by name lies in a subfolder of that name'
+  const [subfolder = '', ...others] = found.map((name) =>
+    relative(root, join(directory, name)).replaceAll('\\', '/'),
+  )
+  const list = [subfolder, ...others].slice(0, MAX_ADVICE).map((name) => `'${name}'`)
+  const which =
+    others.length === 0
+      ? `there is one in subfolder ${list[0]}`
+      : `there are some in the subfolders ${list.join(', ')}${found.length > MAX_ADVICE ? ', …' : ''}`
+  return `${which}; pass { subfolder: '${subfolder}' }`
 }
 
 async function placeOf(path: string): Promise<Place | undefined> {

@@ -20,6 +20,7 @@ import {
   ioError,
   MAX_CONFIG_BYTES,
   MODEL_FILE,
+  namedAdvice,
   notFound,
 } from '../adapter-files.js'
 import type { DownloadProgress } from '../read-stream.js'
@@ -30,8 +31,8 @@ export const HUB_URL = 'https://huggingface.co'
 export interface HubOptions {
   /** Branch, tag or commit. */
   readonly revision: string
-  /** Folder of the repository that holds the two files. */
-  readonly subfolder?: string | undefined
+  /** Folder of the repository that holds the two files; empty: none. */
+  readonly subfolder: string
   readonly token?: string | undefined
   readonly hubUrl: URL
   readonly offline: boolean
@@ -85,7 +86,7 @@ export async function readHub(
       },
     )
   }
-  const folder = subfolder ? `${subfolder}/` : ''
+  const folder = subfolder === '' ? '' : `${subfolder}/`
   const paths: Paths = [folder + CONFIG_FILE, folder + MODEL_FILE]
   const label = `${repository}@${revision}`
   const names = { config: `${label}/${paths[0]}`, model: `${label}/${paths[1]}` }
@@ -147,7 +148,12 @@ async function downloadAll(
   const download = async (path: string, limit: number) => {
     const file = `${repo.label}/${path}`
     const info = infos.find((candidate) => candidate.path === path && candidate.type === 'file')
-    if (!info) throw notFound(file, `expected ${CONFIG_FILE} and ${MODEL_FILE} in the repository`)
+    if (!info) {
+      throw notFound(
+        file,
+        `expected ${CONFIG_FILE} and ${MODEL_FILE} in the repository${namedAdvice(options.subfolder)}`,
+      )
+    }
     const maxBytes = Math.min(options.maxBytes, limit)
     checkSize(info.size, maxBytes, file)
     const bytes = await repo.download(commit, path, { file, maxBytes, expected: info.size })

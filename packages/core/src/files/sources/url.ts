@@ -5,6 +5,7 @@ import {
   ioError,
   MAX_CONFIG_BYTES,
   MODEL_FILE,
+  namedAdvice,
   notFound,
 } from '../adapter-files.js'
 import type { DownloadProgress } from '../read-stream.js'
@@ -14,6 +15,8 @@ export interface UrlOptions {
   readonly maxBytes: number
   /** Whether the caller gave the bound. */
   readonly isBoundGiven: boolean
+  /** Folder below the URL that holds the two files; empty: none. */
+  readonly subfolder: string
   /** Sent as a bearer token, to the origin of the URL alone. */
   readonly token?: string | undefined
   readonly signal?: AbortSignal | undefined
@@ -22,7 +25,8 @@ export interface UrlOptions {
 
 /** @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `IO_ERROR`; an abort throws the signal's reason */
 export async function readUrl(base: URL, options: UrlOptions): Promise<AdapterFiles> {
-  const urls = { config: below(base, CONFIG_FILE), model: below(base, MODEL_FILE) }
+  const { subfolder } = options
+  const urls = { config: below(base, subfolder, CONFIG_FILE), model: below(base, subfolder, MODEL_FILE) }
   const maxConfig = Math.min(options.maxBytes, MAX_CONFIG_BYTES)
   // One after the other: who has no configuration need not send the large file.
   const config = await download(urls.config, { ...options, maxBytes: maxConfig })
@@ -31,19 +35,20 @@ export async function readUrl(base: URL, options: UrlOptions): Promise<AdapterFi
 }
 
 /** The base names a directory with or without its last slash; a query (a signature, say) goes to each file. */
-function below(base: URL, file: string): URL {
+function below(base: URL, subfolder: string, file: string): URL {
   const url = new URL(base)
-  url.pathname = `${url.pathname.replace(/\/$/, '')}/${file}`
+  const folders = subfolder === '' ? [] : subfolder.split('/').map(encodeURIComponent)
+  url.pathname = [url.pathname.replace(/\/$/, ''), ...folders, file].join('/')
   return url
 }
 
-async function download(url: URL, { token, ...options }: UrlOptions): Promise<Uint8Array> {
+async function download(url: URL, { token, subfolder, ...options }: UrlOptions): Promise<Uint8Array> {
   const file = shownUrl(url)
   const headers = token === undefined ? {} : { authorization: `Bearer ${token}` }
   const { status, bytes } = await request(url, { ...options, file, headers })
   if (bytes) return bytes
   if (status === 404 || status === 410) {
-    throw notFound(file, `expected ${CONFIG_FILE} and ${MODEL_FILE} below the URL`)
+    throw notFound(file, `expected ${CONFIG_FILE} and ${MODEL_FILE} below the URL${namedAdvice(subfolder)}`)
   }
   throw ioError(file, `the server answered ${status}`)
 }

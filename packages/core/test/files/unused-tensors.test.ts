@@ -1,0 +1,177 @@
+/** Tensors that an adapter does not need: those that PEFT passes over, and the base model's own weights that PEFT saves with it. */
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import {
+  type AdapterBytes,
+  createAdapter,
+  createConfig,
+  encodeFloats,
+  type FourierFTOptions,
+  loadAdapter,
+  matchModules,
+  parseConfig,
+  readSafetensors,
+  serializeConfig,
+  type Tensor,
+  writeSafetensors,
+} from '../../src/index.js'
+
+const SHAPES = { 'model.0.query': [6, 4], 'model.1.query': [6, 4], lm_head: [5, 4] } as const
+
+/** As PEFT writes it, without shapes and entries. */
+function files(
+  options: FourierFTOptions,
+  more: Record<string, readonly number[]> = {},
+  config: Record<string, unknown> = {},
+): AdapterBytes {
+  const all = createAdapter(createConfig({ nFrequency: 3 }), SHAPES).toBytes()
+  const { tensors } = readSafetensors(all.model, 'model')
+  const added = Object.entries(more).map(([name, shape]): [string, Tensor] => {
+    const values = new Float32Array(shape.reduce((product, size) => product * size, 1)).fill(1)
+    return [name, { dtype: 'F32', shape, bytes: encodeFloats(values, 'F32') }]
+  })
+  const text = { ...JSON.parse(serializeConfig(createConfig({ nFrequency: 3, ...options }))), ...config }
+  return {
+    config: new TextEncoder().encode(JSON.stringify(text)),
+    model: writeSafetensors({ tensors: new Map([...tensors, ...added]) }),
+  }
+}
+
+afterEach(() => {
+  vi.restoreAllMocks()
+})
+
+async function load(bytes: AdapterBytes) {
+  const lines: string[] = []
+  const adapter = await loadAdapter(bytes, { onWarning: (line) => lines.push(line) })
+  return { adapter, lines, modules: [...adapter.modules.keys()].sort() }
+}
+
+describe('coefficients that the configuration does not target', () => {
+  const cases: [FourierFTOptions, string[]][] = [
+    [{ targetModules: ['query'] }, ['model.0.query', 'model.1.query']],
+    [{ targetModules: 'model.*' }, ['model.0.query', 'model.1.query']],
+    [{ targetModules: ['query', 'lm_head'], excludeModules: ['1.query'] }, ['lm_head', 'model.0.query']],
+    [{ targetModules: ['query', 'head'], layersToTransform: 0, layersPattern: 'model' }, ['model.0.query']],
+    [{ targetModules: 'all-linear', modulesToSave: ['lm_head'] }, ['model.0.query', 'model.1.query']],
+    [{ excludeModules: '.*query' }, ['lm_head']],
+  ]
+  it.each(cases)('%j', async (options, expected) => {
+    const bytes = files(options)
+    const { adapter, lines, modules } = await load(bytes)
+    expect(modules).toEqual(expected)
+    expect(adapter.ignoredTensors).toHaveLength(3 - expected.length)
+    expect(lines).toHaveLength(1)
+    expect(lines[0]).toContain('adapter_model.safetensors: ignored')
+    for (const tensor of adapter.ignoredTensors) expect(lines[0]).toContain(tensor)
+    expect(adapter.toBytes()).toEqual(bytes)
+    // What is written anew holds what PEFT would have in memory.
+    const again = await load(adapter.toBytes({ dtype: 'F32' }))
+    expect(again.modules).toEqual(expected)
+    expect(again.lines).toEqual([])
+  })
+
+  it('are told on the console where nobody listens, once', async () => {
+    const warn = vi.spyOn(console, 'warn').mockImplementation(() => {})
+    await loadAdapter(files({ targetModules: ['query'] }))
+    expect(warn.mock.calls).toEqual([
+      [expect.stringContaining('base_model.model.lm_head.fourierft_spectrum')],
+    ])
+    await loadAdapter(files({ targetModules: ['query', 'lm_head'] }))
+    expect(warn).toHaveBeenCalledTimes(1)
+  })
+
+  it('cannot be told where a pattern cannot be run: then the file tells', async () => {
+    const { modules, lines } = await load(files({}, {}, { target_modules: '(?<=x)?(model|lm).*' }))
+    expect([modules.length, lines]).toEqual([3, []])
+    const long = `base_model.model.${'a'.repeat(3000)}.fourierft_spectrum`
+    const ahead = await load(files({}, { [long]: [3] }, { target_modules: '(?=model).*' }))
+    expect(ahead.modules).toHaveLength(3)
+    expect(ahead.adapter.ignoredTensors).toEqual(['base_model.model.lm_head.fourierft_spectrum'])
+  })
+})
+
+describe('a pattern of n_frequency_pattern that linear time cannot express', () => {
+  const config = { n_frequency_pattern: { '(q)uery(?<=y)': 7 } }
+  it('is not needed where the tensors tell n', async () => {
+    const bytes = files({ targetModules: ['query', 'lm_head'] }, {}, config)
+    const { adapter, modules } = await load(bytes)
+    expect(modules).toHaveLength(3)
+    expect(adapter.layer('lm_head', [5, 4]).coefficients).toHaveLength(3)
+    expect(adapter.toBytes()).toEqual(bytes)
+  })
+
+  it('is refused where n has to be known', () => {
+    const all = createConfig({ targetModules: ['query'], nFrequencyPattern: config.n_frequency_pattern })
+    expect(() => createAdapter(all, { 'a.query': [4, 4] })).toThrow(
+      expect.objectContaining({ code: 'INVALID_PATTERN' }),
+    )
+  })
+
+  it('does not let other shapes pass', async () => {
+    const more = { 'base_model.model.a.query.fourierft_spectrum': [1, 3] }
+    await expect(load(files({ targetModules: ['query'] }, more, config))).rejects.toMatchObject({
+      code: 'SHAPE_MISMATCH',
+    })
+  })
+})
+
+describe('weights of the base model', () => {
+  it('that save_embedding_layers saves are no modules of the adapter', async () => {
+    const more = {
+      'base_model.model.model.embed_tokens.weight': [9, 4],
+      'base_model.model.lm_head.base_layer.weight': [5, 4],
+      'base_model.model.lm_head.base_layer.bias': [5],
+    }
+    const bytes = files({ targetModules: ['query', 'lm_head'] }, more)
+    const { adapter, modules, lines } = await load(bytes)
+    expect(modules).toEqual(['lm_head', 'model.0.query', 'model.1.query'])
+    expect([...adapter.baseTensors.keys()].sort()).toEqual(Object.keys(more).sort())
+    expect(adapter.savedTensors.size).toBe(0)
+    expect(lines).toEqual([
+      expect.stringContaining("taken for the base model's own weights: base_model.model."),
+    ])
+    expect(adapter.toBytes()).toEqual(bytes)
+    const trained = adapter.withCoefficients({ lm_head: Float32Array.of(1, 2, 3) })
+    expect([...readSafetensors(trained.toBytes().model, 'model').tensors.keys()]).toEqual(
+      expect.arrayContaining(Object.keys(more)),
+    )
+  })
+
+  it('are not the modules that are saved whole, nor trained biases', async () => {
+    const more = {
+      'base_model.model.score.weight': [2, 4],
+      'base_model.model.model.0.query.base_layer.bias': [6],
+    }
+    const whole = await load(files({ targetModules: ['query', 'lm_head'], modulesToSave: ['score'] }, more))
+    expect([...whole.adapter.savedTensors.keys()]).toEqual(['base_model.model.score.weight'])
+    expect(whole.adapter.baseTensors.size).toBe(1)
+    const biases = await load(
+      files({ targetModules: ['query', 'lm_head'], bias: 'all' }, more, { task_type: 'SEQ_CLS' }),
+    )
+    expect(biases.adapter.savedTensors.size).toBe(2)
+    expect(biases.lines).toEqual([])
+  })
+
+  it('are told apart in little time, however many modules are to be saved whole', async () => {
+    const more = { 'base_model.model.score.weight': [2, 4], 'base_model.model.x.weight': [1] }
+    const many = Array.from({ length: 300_000 }, (_, i) => `m${i}`)
+    const options = { targetModules: ['query', 'lm_head'], modulesToSave: ['score', ...many] }
+    const bytes = files(options, more)
+    const start = performance.now()
+    const { adapter } = await load(bytes)
+    expect(performance.now() - start).toBeLessThan(5000)
+    expect([...adapter.savedTensors.keys()]).toEqual(['base_model.model.score.weight'])
+    // Regular expressions are compiled one by one, so there may be fewer of them: the file tells then.
+    const patterns = files({ ...options, modulesToSave: many.map((name) => `${name}.*`) })
+    expect((await load(patterns)).modules).toHaveLength(3)
+    expect(() => matchModules(parseConfig(patterns.config), ['a.query'])).toThrow(
+      expect.objectContaining({ code: 'INVALID_PATTERN', message: expect.stringContaining('at most 1000') }),
+    )
+  }, 30_000)
+
+  it('have a module: any other name is ignored', async () => {
+    const { adapter, lines } = await load(files({ targetModules: ['query', 'lm_head'] }, { nonsense: [1] }))
+    expect(adapter.ignoredTensors).toEqual(['nonsense'])
+    expect(lines).toEqual([expect.stringContaining('nonsense')])
+  })
+})
