@@ -146,6 +146,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
           floats('F32', [...zero, ...zero, ...zero]),
         ),
       {
+        target_modules: '.*',
         n_frequency_pattern: Object.fromEntries(
           Array.from({ length: 10_000 }, (_, i) => [`(a*)*b${1e5 + i}`, 3]),
         ),
