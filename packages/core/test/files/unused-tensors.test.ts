@@ -7,8 +7,6 @@ import {
   encodeFloats,
   type FourierFTOptions,
   loadAdapter,
-  matchModules,
-  parseConfig,
   readSafetensors,
   serializeConfig,
   type Tensor,
@@ -86,7 +84,7 @@ describe('coefficients that the configuration does not target', () => {
   })
 
   it('are told apart by look-aheads, however long their names are', async () => {
-    const long = `base_model.model.${'a'.repeat(3000)}.fourierft_spectrum`
+    const long = `base_model.model.${'a'.repeat(300)}.fourierft_spectrum`
     const ahead = await load(files({}, { [long]: [3] }, { target_modules: '(?=model).*' }))
     expect(ahead.modules).toHaveLength(2)
     expect(ahead.adapter.ignoredTensors.toSorted()).toEqual([
