@@ -37,14 +37,23 @@ export interface KernelGradients {
 export interface Kernel {
   /** The instructions that serve on this processor: `avx512`, `avx2`, `neon` or `generic`. */
   readonly instructions: string
-  /** `y += Σ Δy` for `x` `[T, d2]` and `y` `[T, d1]`. */
+  /**
+   * `y += Σ Δy` for `x` `[T, d2]` and `y` `[T, d1]`.
+   *
+   * @throws {Error} with the code `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE` or `INVALID_OPTION` before anything is computed; with `INVALID_STATE`
+   *   where the buffer of `y` was transferred or became too short during the call; with `UNSUPPORTED` where memory is not enough
+   */
   addForward(
     layers: readonly KernelLayer[],
     x: Activations,
     y: Activations,
     options?: KernelOptions,
   ): Promise<void>
-  /** Adds the gradients for `gradY` `[T, d1]` at `x` `[T, d2]`. */
+  /**
+   * Adds the gradients for `gradY` `[T, d1]` at `x` `[T, d2]`.
+   *
+   * @throws {Error} as `addForward`
+   */
   addBackward(
     layers: readonly KernelLayer[],
     x: Activations,
@@ -54,7 +63,10 @@ export interface Kernel {
   ): Promise<void>
   /** ΔW of the layer, row-major `[d1, d2]`. */
   delta(layer: KernelLayer): Promise<Float32Array>
-  /** The number under which the kernel, and its TensorFlow operators' attribute `plan`, know the layer's entries. */
+  /**
+   * The number under which the kernel, and its TensorFlow operators' attribute `plan`, know the layer's entries. Their tables are made by the
+   * first call that computes with them; TensorFlow.js's binding runs its operators on JavaScript's thread, and there makes them too.
+   */
   planOf(layer: Pick<KernelLayer, 'shape' | 'entries'>): number
   /** Registers the operators `FourierFT` and `FourierFTGrad` in the TensorFlow that this process has loaded (its framework library's path). */
   registerTensorFlow(library: string): void

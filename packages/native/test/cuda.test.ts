@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { loadAddon } from '../js/addon.js'
+import { loadAddon, settled } from '../js/addon.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const build = `${root}/build/cuda`
@@ -31,6 +31,12 @@ function succeed(command: string, args: string[]): string {
   const { status, output } = run(command, args)
   if (status !== 0) throw new Error(output)
   return output
+}
+
+function openLibrary(path: string): Promise<number> {
+  const loaded = loadAddon()
+  if ('problem' in loaded) throw new Error(loaded.problem)
+  return settled<number>((done) => loaded.addon.openCudaLibrary(path, done))
 }
 
 const device = run('nvidia-smi', ['-L']).output.includes('GPU 0')
@@ -141,9 +147,7 @@ describe.skipIf(!hasNvcc)(`the CUDA kernels compiled by nvcc${withoutNvcc}`, () 
       const program = join(unpacked, 'scripts/build.js')
       const built = spawnSync('node', [program, '--cuda'], { encoding: 'utf8', env: environment })
       expect(built.stderr).toBe('')
-      const loaded = loadAddon()
-      if ('problem' in loaded) throw new Error(loaded.problem)
-      const opened = loaded.addon.openCudaLibrary(join(unpacked, 'build/libfourierft-cuda.so'))
+      const opened = openLibrary(join(unpacked, 'build/libfourierft-cuda.so'))
       if (device) expect(await opened).toBeGreaterThan(0)
       else await expect(opened).rejects.toMatchObject({ code: 'UNSUPPORTED', message: /^no CUDA device: / })
     } finally {
@@ -153,17 +157,14 @@ describe.skipIf(!hasNvcc)(`the CUDA kernels compiled by nvcc${withoutNvcc}`, () 
 })
 
 test('a library that is none of ours, and none at all, are refused', async () => {
-  const loaded = loadAddon()
-  if ('problem' in loaded) throw new Error(loaded.problem)
-  const { openCudaLibrary } = loaded.addon
   const missing = join(root, 'no-such-library.so')
-  await expect(openCudaLibrary(missing)).rejects.toMatchObject({
+  await expect(openLibrary(missing)).rejects.toMatchObject({
     code: 'UNSUPPORTED',
     message: expect.stringContaining(missing),
   })
   const shared = (process.report.getReport() as unknown as { sharedObjects: string[] }).sharedObjects
   const other = shared.find((path) => /libm\.so/.test(path)) as string
-  await expect(openCudaLibrary(other)).rejects.toMatchObject({
+  await expect(openLibrary(other)).rejects.toMatchObject({
     code: 'UNSUPPORTED',
     message: `${other} is of another version of this package: build it again`,
   })
