@@ -1,9 +1,15 @@
 /**
- * Which layer of a model each module of an adapter is. Names are compared whole, without one root segment, or behind one prefix that
- * all of them share, and a layer has to have the module's shape; what is not found or found twice is listed, never guessed.
+ * Which layer of a model each module of an adapter is. Names are compared whole, without one root segment, as other tools and versions write
+ * them, or behind one prefix that all of them share, and a layer has to have the module's shape; what is not found or found twice is listed,
+ * never guessed.
  */
 import { nearestNames } from '@fourierft/core'
+import type { OnnxGraph } from './graph.js'
 import type { LinearLayer } from './linear-layers.js'
+import { partsIn } from './model-parts.js'
+import { type ModuleMap, readModuleMap, withoutAdapterRoot } from './module-map.js'
+import { fileSpellingsOf, spellingsOf } from './module-spellings.js'
+import { withTwins } from './twin-layers.js'
 
 /** A module that was not found, and why. */
 export interface UnmatchedModule {
@@ -13,16 +19,13 @@ export interface UnmatchedModule {
     | 'several layers have this name'
     | 'the layer has another shape'
     | 'the map names a node that is none of the layers'
-  /** The nearest names (of nodes, where the map named one), or those of the layers in question. */
+  /** The nearest names (of nodes, where the map named one), or those of the layers in question. Looked for when they are read. */
   readonly candidates: readonly string[]
 }
 
 export interface MatchOptions {
-  /**
-   * Module name → name of the product's node, for what the file does not tell; `name:q` (k, v) is a part of a packed product. null: the
-   * file does not have the module, which is not looked for.
-   */
-  readonly map?: Readonly<Record<string, string | null>>
+  /** For what the file does not tell: the nodes of modules, or of all that a pattern means. A module of null is not looked for. */
+  readonly map?: ModuleMap
 }
 
 export interface MatchedLayers {
@@ -32,10 +35,12 @@ export interface MatchedLayers {
 
 /**
  * A module's layer is the one of its name; else the one that has it behind one more root segment; else the one that has it without its
- * own. Where this does not find all of the modules, but one prefix alone makes names of layers of every one of them, they are those:
- * `encoder.layer.0.…` in `model.model.0.auto_model.encoder.layer.0.…`.
+ * own, unless that is a part of the model (`decoder`) that the file's inputs do not speak for; else the one that has another spelling of it
+ * (`spellingsOf`). Where this does not find all of the modules, but one prefix alone makes names of layers of every one of them, they are
+ * those: `encoder.layer.0.…` in `model.model.0.auto_model.encoder.layer.0.…`.
  *
  * @param modules all modules of an adapter: name, with or without `base_model.model.` → `[d1, d2]` = [out, in]
+ * @throws {FourierFTError} `INVALID_OPTION` for a map whose patterns are malformed or contradict each other
  */
 export function matchLayers(
   layers: readonly LinearLayer[],
@@ -44,87 +49,201 @@ export function matchLayers(
 ): MatchedLayers {
   const matched = new Map<string, LinearLayer>()
   const unmatched: UnmatchedModule[] = []
-  const sought = Object.entries(modules).map(([module, shape]) => {
-    const wanted = module.replace(/^base_model\.model\./, '')
-    return { module, shape, wanted, node: Object.hasOwn(map, module) ? map[module] : map[wanted] }
-  })
+  const nodeOf = readModuleMap(map)
+  const sought = Object.entries(modules).map(([module, shape]) => ({
+    module,
+    shape,
+    wanted: withoutAdapterRoot(module),
+    node: nodeOf(module),
+  }))
   const byName = layersByName(
     layers,
     sought.flatMap(({ wanted, node }) => (node === undefined ? [wanted] : [])),
   )
+  const byLabel = layersByLabel(layers)
   for (const { module, shape, wanted, node } of sought) {
     if (node === null) continue
     const [d1, d2] = shape
-    const found = node === undefined ? byName(wanted) : layers.filter((layer) => labelOf(layer) === node)
+    const nodes = typeof node === 'string' ? [node] : node
+    const missing = nodes?.find((label) => byLabel(label).length === 0)
+    const found = nodes ? [...new Set(nodes.flatMap(byLabel))] : byName(wanted)
     const [layer, ...others] = found
-    const refuse = (reason: UnmatchedModule['reason'], candidates: readonly string[]) =>
-      unmatched.push({ module, reason, candidates })
-    if (!layer && node !== undefined)
-      refuse('the map names a node that is none of the layers', nearestNames([node], layers.map(labelOf)))
+    const refuse = (reason: UnmatchedModule['reason'], candidates: () => readonly string[]) =>
+      unmatched.push(unmatchedModule(module, reason, candidates))
+    if (missing !== undefined)
+      refuse('the map names a node that is none of the layers', () =>
+        nearestNames([missing], layers.map(labelOf)),
+      )
     else if (!layer)
-      refuse(
-        'no layer has this name',
+      refuse('no layer has this name', () =>
         nearestNames(
           [wanted],
           layers.map((each) => each.module ?? labelOf(each)),
         ),
       )
-    else if (others.length > 0) refuse('several layers have this name', found.map(labelOf))
+    else if (others.length > 0) refuse('several layers have this name', () => found.map(labelOf))
     else if (layer.outFeatures !== d1 || layer.inFeatures !== d2)
-      refuse('the layer has another shape', [`${labelOf(layer)} [${layer.outFeatures}, ${layer.inFeatures}]`])
+      refuse('the layer has another shape', () => [
+        `${labelOf(layer)} [${layer.outFeatures}, ${layer.inFeatures}]`,
+      ])
     else matched.set(module, layer)
   }
   return { matched, unmatched }
 }
 
-/** As {@link MatchOptions.map} names a layer. */
-function labelOf({ node, part }: LinearLayer): string {
-  return part ? `${node.name}:${part.name}` : node.name
-}
-
-/** What {@link named} finds, or, where that is not one layer for each of the names, what stands behind the prefix of all of them. */
-function layersByName(
-  layers: readonly LinearLayer[],
-  names: readonly string[],
-): (name: string) => LinearLayer[] {
-  const direct = new Map(names.map((name) => [name, named(layers, name)]))
-  const isComplete = [...direct.values()].every(({ length }) => length === 1)
-  const prefixes = isComplete ? [] : sharedPrefixes(layers, names)
-  return (name) => {
-    const own = direct.get(name) ?? []
-    // Several prefixes are no choice, but candidates.
-    if (prefixes.length === 0 || (prefixes.length > 1 && own.length > 0)) return own
-    return layers.filter(({ module }) => prefixes.some((prefix) => module === `${prefix}${name}`))
+/** Candidates take long to find, and of many modules only the first one's are told. */
+function unmatchedModule(
+  module: string,
+  reason: UnmatchedModule['reason'],
+  find: () => readonly string[],
+): UnmatchedModule {
+  let found: readonly string[] | undefined
+  return {
+    module,
+    reason,
+    get candidates() {
+      found ??= find()
+      return found
+    },
   }
 }
 
-/** What was wrapped around the model before it was exported: all that ends in a dot and makes names of layers of every one of the names. */
-function sharedPrefixes(layers: readonly LinearLayer[], names: readonly string[]): string[] {
-  // A lone `dense` says too little.
-  const first = names.find((name) => name.includes('.'))
-  if (first === undefined) return []
-  const modules = new Set(layers.flatMap(({ module }) => module ?? []))
-  return Array.from(modules)
-    .filter((module) => module.endsWith(`.${first}`))
-    .map((module) => module.slice(0, -first.length))
-    .filter((prefix) => names.every((name) => modules.has(prefix + name)))
+/** As {@link MatchOptions.map} names a layer: by its node, or, where that has no name, by its output. */
+function labelOf({ node, part }: LinearLayer): string {
+  return `${node.name || node.outputs[0]}${part ? `:${part.name}` : ''}`
 }
 
-/** The layers of the name itself; else without the root of the file's name; else without the adapter's. Never both: `encoder.x` is not `decoder.x`. */
-function named(layers: readonly LinearLayer[], wanted: string): LinearLayer[] {
-  const tests: ((name: string) => boolean)[] = [
-    (name) => name === wanted,
-    (name) => withoutRoot(name) === wanted,
-    (name) => name === withoutRoot(wanted),
-  ]
-  for (const test of tests) {
-    const found = layers.filter(({ module }) => module !== undefined && test(module))
+/** What the map means by a text: the node of this name, else what makes the output of this name, else what reads the weight of this name. */
+function layersByLabel(layers: readonly LinearLayer[]): (label: string) => readonly LinearLayer[] {
+  let indexes: readonly Index[] | undefined
+  const indexed = () => {
+    const [nodes, outputs, weights] = [new Index(), new Index(), new Index()]
+    for (const layer of layers)
+      for (const { node, weight, part } of withTwins(layer)) {
+        const suffix = part ? `:${part.name}` : ''
+        if (node.name !== '') nodes.add(node.name + suffix, layer)
+        outputs.add(node.outputs[0] + suffix, layer)
+        weights.add(weight + suffix, layer)
+      }
+    return [nodes, outputs, weights]
+  }
+  return (label) => {
+    indexes ??= indexed()
+    return firstFound(indexes.map((index) => () => index.get(label)))
+  }
+}
+
+/** Layers by some text of each of them. */
+class Index {
+  readonly #layers = new Map<string, LinearLayer[]>()
+
+  add(key: string, layer: LinearLayer): void {
+    const known = this.#layers.get(key)
+    if (!known) this.#layers.set(key, [layer])
+    else if (known.at(-1) !== layer) known.push(layer)
+  }
+
+  get(key: string): readonly LinearLayer[] {
+    return this.#layers.get(key) ?? []
+  }
+}
+
+function firstFound(searches: Iterable<() => readonly LinearLayer[]>): readonly LinearLayer[] {
+  for (const search of searches) {
+    const found = search()
     if (found.length > 0) return found
   }
   return []
 }
 
+/** What has the name or a spelling of it, or, where that is not one layer for each of the names, what stands behind the prefix of all of them. */
+function layersByName(
+  layers: readonly LinearLayer[],
+  names: readonly string[],
+): (name: string) => readonly LinearLayer[] {
+  const isInFile = partsIn(inputsOf(layers))
+  const [own, other] = [new NamedLayers(isInFile), new NamedLayers(isInFile)]
+  for (const layer of layers) {
+    if (layer.module === undefined) continue
+    own.add(layer.module, layer)
+    for (const spelling of new Set(fileSpellingsOf(layer.module))) other.add(spelling, layer)
+  }
+  const find = (name: string) =>
+    firstFound([
+      () => own.get(name),
+      () => firstFound(spellingsOf(name, isInFile).map((spelling) => () => other.get(spelling))),
+      // A name without another spelling may be one of the layer's.
+      () => other.get(name),
+    ])
+  const direct = new Map(names.map((name) => [name, find(name)]))
+  const isComplete = [...direct.values()].every(({ length }) => length === 1)
+  const prefixes = isComplete ? [] : sharedPrefixes(layers, names)
+  return (name) => {
+    const found = direct.get(name) ?? []
+    // Several prefixes are no choice, but candidates.
+    if (prefixes.length === 0 || (prefixes.length > 1 && found.length > 0)) return found
+    return prefixes.flatMap((prefix) => own.whole.get(prefix + name))
+  }
+}
+
+/** The names of what the whole graph takes. */
+function inputsOf([layer]: readonly LinearLayer[]): string[] {
+  let graph: OnnxGraph | undefined = layer?.graph
+  while (graph?.parent) graph = graph.parent
+  return graph?.inputs.flatMap(({ name }) => (graph.initializers.has(name) ? [] : [name])) ?? []
+}
+
+/** Layers by one of their names, which may have one root segment more or less than what is looked for. Never both: `encoder.x` is not `decoder.x`. */
+class NamedLayers {
+  readonly whole = new Index()
+  readonly #rootless = new Index()
+  readonly #isInFile: (part: string) => boolean
+
+  constructor(isInFile: (part: string) => boolean) {
+    this.#isInFile = isInFile
+  }
+
+  add(name: string, layer: LinearLayer): void {
+    this.whole.add(name, layer)
+    if (name.includes('.')) this.#rootless.add(withoutRoot(name), layer)
+  }
+
+  get(name: string): readonly LinearLayer[] {
+    return firstFound([
+      () => this.whole.get(name),
+      () => this.#rootless.get(name),
+      () => (this.#isInFile(rootOf(name)) ? this.whole.get(withoutRoot(name)) : []),
+    ])
+  }
+}
+
+function rootOf(name: string): string {
+  return name.slice(0, Math.max(name.indexOf('.'), 0))
+}
+
 /** A name of one segment has no root that could be taken off. */
 function withoutRoot(name: string): string {
   return name.slice(name.indexOf('.') + 1)
+}
+
+/** Wrappers nest a few deep. */
+const MAX_PREFIX = 8
+
+/** What was wrapped around the model before it was exported: all that ends in a dot and makes names of layers of every one of the names. */
+function sharedPrefixes(layers: readonly LinearLayer[], names: readonly string[]): string[] {
+  // A lone `dense` says too little.
+  if (!names.some((name) => name.includes('.'))) return []
+  const wanted = new Set(names)
+  const counts = new Map<string, number>()
+  for (const module of new Set(layers.flatMap(({ module }) => module ?? []))) {
+    let end = 0
+    for (let depth = 0; depth < MAX_PREFIX; depth++) {
+      end = module.indexOf('.', end) + 1
+      if (end === 0) break
+      if (!wanted.has(module.slice(end))) continue
+      const prefix = module.slice(0, end)
+      counts.set(prefix, (counts.get(prefix) ?? 0) + 1)
+    }
+  }
+  return [...counts].flatMap(([prefix, count]) => (count === wanted.size ? [prefix] : []))
 }

@@ -5,7 +5,7 @@ import { platform } from '#platform'
 import { AdaptedSession } from './adapted-session.js'
 import { ModelSessions } from './model-sessions.js'
 import { ModelFile, type ModelSource } from './model-source.js'
-import type { ModuleNames } from './module-names.js'
+import { type ModuleNames, readModuleNames } from './module-names.js'
 import { registerFourierFTBackend } from './native-backend.js'
 import { nativeProviders } from './native-providers.js'
 import type { Ort } from './ort.js'
@@ -54,6 +54,7 @@ export async function createSession(
     ...sessionOptions
   } = options
   checkNames(sessionOptions)
+  readModuleNames(moduleNames)
   const named = adaptersByName(adapters)
   if (native !== 'auto' && typeof native !== 'boolean')
     throw new FourierFTError('INVALID_OPTION', `native: expected 'auto', true or false; received ${native}`, {

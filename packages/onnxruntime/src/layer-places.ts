@@ -24,7 +24,7 @@ import {
   type ReadExternal,
 } from '@fourierft/onnx'
 import { entriesUnion } from './entries-union.js'
-import type { ModuleNames } from './module-names.js'
+import { adviceFor, type ModuleNames } from './module-names.js'
 
 /** A layer of the file: adapters may call it by different names. */
 export interface LayerPlace {
@@ -81,14 +81,15 @@ export function findPlaces(
   const [missing] = unmatched
   if (missing) {
     const { module, reason, candidates } = missing
-    const others = unmatched.length > 1 ? ` (and for ${unmatched.length - 1} further modules)` : ''
+    const all = unmatched.map((each) => each.module)
+    const others = all.length > 1 ? ` (${all.length - 1} further modules are not found either)` : ''
     const tensor = [...adapter.savedTensors.keys()].find((name) => savedModule(name) === module)
     const whole = tensor === undefined ? '' : `, which tensor ${tensor} of the adapter replaces`
     throw new FourierFTError(
       'MODULE_NOT_FOUND',
       `${model.file}, module ${module}${whole}: ${reason}${others}; the nearest: ${candidates.join(', ') || 'none'}. ` +
-        'The option moduleNames gives modules the names of their nodes, or null where the file does without them',
-      { file: model.file, module, ...(tensor && { tensor }), expected: candidates, received: module },
+        adviceFor(all, layers, matched.size > 0),
+      { file: model.file, module, ...(tensor && { tensor }), expected: candidates, received: all },
     )
   }
   const places = new Map<string, LayerPlace>()

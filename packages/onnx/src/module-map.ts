@@ -1,0 +1,112 @@
+/**
+ * What a user says about modules that a file does not name: the node of each, or of all that a pattern means. In a pattern `*` stands for one
+ * segment of the module's name, or for a part of one, and in the node's name for the same text.
+ */
+import { FourierFTError } from '@fourierft/core'
+
+/**
+ * Module → name of the product's node (or of its output, or its weight, where nodes have no names); `name:q` (k, v) is a part of a packed
+ * product. Several names: the module has several products. null: the file does not have the module.
+ *
+ * With `*`: `{ 'encoder.layer.*.attention.self.query': 'Attention_*:q' }`.
+ */
+export type ModuleMap = Readonly<Record<string, ModuleNode>>
+
+type ModuleNode = string | readonly string[] | null
+
+interface Pattern {
+  readonly key: string
+  readonly segments: readonly string[]
+  readonly node: ModuleNode
+}
+
+const ADAPTER_ROOT = /^base_model\.model\./
+
+/** A module's name as PyTorch has it, without what PEFT wraps around. */
+export function withoutAdapterRoot(module: string): string {
+  return module.replace(ADAPTER_ROOT, '')
+}
+
+/**
+ * @param option what messages call the map
+ * @returns what the map says about a module; undefined: nothing. Throws `INVALID_OPTION` where two patterns say different things
+ * @throws {FourierFTError} `INVALID_OPTION`
+ */
+export function readModuleMap(map: ModuleMap, option = 'map'): (module: string) => ModuleNode | undefined {
+  const patterns: Pattern[] = []
+  for (const [key, node] of Object.entries(map)) {
+    const nodes = namesIn(node)
+    if (!nodes?.every((name) => typeof name === 'string' && name !== ''))
+      throw invalid(option, key, node, 'expected the name of a node, a list of names, or null')
+    if (!key.includes('*')) continue
+    const segments = withoutAdapterRoot(key).split('.')
+    if (segments.some((segment) => starsIn(segment) > 1))
+      throw invalid(option, key, key, 'expected at most one * between two dots')
+    const unequal = nodes.find((name) => starsIn(name) !== starsIn(key))
+    if (unequal !== undefined)
+      throw invalid(
+        option,
+        key,
+        unequal,
+        `expected ${starsIn(key)} times * in the node's name, as in the key`,
+      )
+    patterns.push({ key, segments, node })
+  }
+  return (module) => {
+    const wanted = withoutAdapterRoot(module)
+    for (const key of [module, wanted]) if (Object.hasOwn(map, key)) return map[key]
+    const segments = patterns.length > 0 ? wanted.split('.') : []
+    let found: { readonly key: string; readonly node: ModuleNode } | undefined
+    for (const pattern of patterns) {
+      const texts = textsOf(pattern.segments, segments)
+      if (!texts) continue
+      const node = filled(pattern.node, texts)
+      if (found && JSON.stringify(found.node) !== JSON.stringify(node))
+        throw invalid(option, pattern.key, found.key, `both mean ${module}; expected one that does`)
+      found ??= { key: pattern.key, node }
+    }
+    return found?.node
+  }
+}
+
+function namesIn(node: unknown): readonly unknown[] | undefined {
+  if (node === null) return []
+  if (typeof node === 'string') return [node]
+  return Array.isArray(node) && node.length > 0 ? node : undefined
+}
+
+function starsIn(text: unknown): number {
+  return String(text).split('*').length - 1
+}
+
+/** What each `*` of the pattern stands for in the name; undefined: it does not match. */
+function textsOf(pattern: readonly string[], segments: readonly string[]): string[] | undefined {
+  if (pattern.length !== segments.length) return undefined
+  const texts: string[] = []
+  for (const [i, segment] of segments.entries()) {
+    const [before = '', after] = pattern[i]?.split('*') ?? []
+    if (after === undefined) {
+      if (segment !== before) return undefined
+      continue
+    }
+    const length = segment.length - before.length - after.length
+    if (length < 1 || !segment.startsWith(before) || !segment.endsWith(after)) return undefined
+    texts.push(segment.slice(before.length, before.length + length))
+  }
+  return texts
+}
+
+function filled(node: ModuleNode, texts: readonly string[]): ModuleNode {
+  const fill = (name: string) =>
+    name.split('*').reduce((text, piece, i) => `${text}${texts[i - 1] ?? ''}${piece}`)
+  if (node === null) return null
+  return typeof node === 'string' ? fill(node) : node.map(fill)
+}
+
+function invalid(option: string, key: string, received: unknown, expected: string): FourierFTError {
+  return new FourierFTError(
+    'INVALID_OPTION',
+    `${option}, ${JSON.stringify(key)}: ${expected}; received ${JSON.stringify(received)}`,
+    { option, module: key, expected, received },
+  )
+}
