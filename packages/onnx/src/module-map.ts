@@ -48,7 +48,7 @@ export function readModuleMap(map: ModuleMap, option = 'map'): (module: string) 
         option,
         key,
         unequal,
-        `expected ${starsIn(key)} times * in the node's name, as in the key`,
+        `expected as many * in the node's name as in the key: ${starsIn(key)}`,
       )
     patterns.push({ key, segments, node })
   }
@@ -62,7 +62,12 @@ export function readModuleMap(map: ModuleMap, option = 'map'): (module: string) 
       if (!texts) continue
       const node = filled(pattern.node, texts)
       if (found && JSON.stringify(found.node) !== JSON.stringify(node))
-        throw invalid(option, pattern.key, found.key, `both mean ${module}; expected one that does`)
+        throw invalid(
+          option,
+          pattern.key,
+          found.key,
+          `it matches ${module}, as another pattern does that names other nodes; expected one of them`,
+        )
       found ??= { key: pattern.key, node }
     }
     return found?.node

@@ -46,8 +46,12 @@ export function scopeOf(name: string): string | undefined {
 
 /** `/bert/encoder/layer.0/output/dense/MatMul`; a second product of one module (`MatMul_1`) has no name of its own. */
 function fromPath(name: string): string | undefined {
-  return OPERATOR.test(name.slice(name.lastIndexOf('/') + 1)) ? scopeOf(name) : undefined
+  const product = name.endsWith(FUSED) ? name.slice(0, -FUSED.length) : name
+  return OPERATOR.test(product.slice(product.lastIndexOf('/') + 1)) ? scopeOf(product) : undefined
 }
+
+/** A product and its bias, of which ONNX Runtime's optimizer has made one Gemm. */
+const FUSED = '/MatMulAddFusion'
 
 /**
  * A container that is called itself (`nn.Sequential`) comes before its modules, which repeat its name: `/stages/stages.0/blocks/blocks.0/mlp`

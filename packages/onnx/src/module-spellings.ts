@@ -55,5 +55,5 @@ export function fileSpellingsOf(name: string): string[] {
  * name, alike.
  */
 function withoutRepeats(name: string): string {
-  return name.replace(/(^|\.)([^.]+)\.(?=\2\.\d+\.)/g, '$1')
+  return name.replace(/(^|\.)([^.]+)\.(?=\2\.\d+(?:\.|$))/g, '$1')
 }
