@@ -40,7 +40,8 @@ export interface MatchedLayers {
  * those: `encoder.layer.0.…` in `model.model.0.auto_model.encoder.layer.0.…`.
  *
  * @param modules all modules of an adapter: name, with or without `base_model.model.` → `[d1, d2]` = [out, in]
- * @throws {FourierFTError} `INVALID_OPTION` for a map whose patterns are malformed or contradict each other
+ * @throws {FourierFTError} `INVALID_OPTION` for a map whose patterns are malformed or contradict each other; `INVALID_ONNX` for a file whose
+ *   inputs cannot be read
  */
 export function matchLayers(
   layers: readonly LinearLayer[],
@@ -161,20 +162,25 @@ function layersByName(
   layers: readonly LinearLayer[],
   names: readonly string[],
 ): (name: string) => readonly LinearLayer[] {
-  const isInFile = partsIn(inputsOf(layers))
-  const [own, other] = [new NamedLayers(isInFile), new NamedLayers(isInFile)]
-  for (const layer of layers) {
-    if (layer.module === undefined) continue
-    own.add(layer.module, layer)
-    for (const spelling of new Set(fileSpellingsOf(layer.module))) other.add(spelling, layer)
+  const isInFile = partsIn(() => inputsOf(layers))
+  const own = new NamedLayers(isInFile)
+  for (const layer of layers) if (layer.module !== undefined) own.add(layer.module, layer)
+  let others: NamedLayers | undefined
+  const spelled = () => {
+    const named = new NamedLayers(isInFile)
+    for (const layer of layers)
+      if (layer.module !== undefined)
+        for (const spelling of new Set(fileSpellingsOf(layer.module))) named.add(spelling, layer)
+    return named
   }
-  const find = (name: string) =>
-    firstFound([
-      () => own.get(name),
-      () => firstFound(spellingsOf(name, isInFile).map((spelling) => () => other.get(spelling))),
-      // A name without another spelling may be one of the layer's.
-      () => other.get(name),
-    ])
+  const find = (name: string) => {
+    const found = own.get(name)
+    if (found.length > 0) return found
+    others ??= spelled()
+    const named = others
+    // A name without another spelling may be one of the layer's.
+    return firstFound([...spellingsOf(name, isInFile), name].map((spelling) => () => named.get(spelling)))
+  }
   const direct = new Map(names.map((name) => [name, find(name)]))
   const isComplete = [...direct.values()].every(({ length }) => length === 1)
   const prefixes = isComplete ? [] : sharedPrefixes(layers, names)

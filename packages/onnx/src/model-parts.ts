@@ -5,7 +5,7 @@
 
 /** The words of a part's name (`text_model`, `vision_encoder`), and the names of inputs that a file of this part has and has not. */
 const EVIDENCE: readonly (readonly [words: RegExp, needs: RegExp, rejects: RegExp])[] = [
-  [/^decoder$/, /^encoder_/, /^$/],
+  [/^decoder$/, /^encoder_|cross/, /^$/],
   // A decoder reads what an encoder made, and keeps what it read.
   [/^encoder$/, /./, /^(?:encoder|decoder|past)_|memory|cross/],
   [
@@ -33,14 +33,28 @@ export function isPart(segment: string): boolean {
 }
 
 /**
- * @param inputs what the whole graph takes
+ * @param readInputs the names of what the whole graph takes; called for the first part that is asked for
  * @returns whether the file holds the part that a segment names; true for a segment that names none
  */
-export function partsIn(inputs: readonly string[]): (segment: string) => boolean {
-  const missing = EVIDENCE.flatMap(([words, needs, rejects]) =>
+export function partsIn(readInputs: () => readonly string[]): (segment: string) => boolean {
+  let missing: readonly RegExp[] | undefined
+  const answers = new Map<string, boolean>()
+  const isInFile = (segment: string): boolean => {
+    if (!isPart(segment)) return true
+    missing ??= wordsWithoutEvidence(readInputs())
+    return !wordsOf(segment).some((word) => missing?.some((words) => words.test(word)))
+  }
+  return (segment) => {
+    const answer = answers.get(segment) ?? isInFile(segment)
+    answers.set(segment, answer)
+    return answer
+  }
+}
+
+function wordsWithoutEvidence(inputs: readonly string[]): RegExp[] {
+  return EVIDENCE.flatMap(([words, needs, rejects]) =>
     inputs.some((name) => needs.test(name)) && !inputs.some((name) => rejects.test(name)) ? [] : [words],
   )
-  return (segment) => !wordsOf(segment).some((word) => missing.some((words) => words.test(word)))
 }
 
 /** `text_encoder_2` and `textEncoder` are text and encoder. */

@@ -1,4 +1,5 @@
 /** Names that one module has in files of different tools and versions: a table of what is known, for names that a file does not have as they are. */
+import { isPart } from './model-parts.js'
 
 /** transformers before 4.52 → since then. The head of a vision-language model was its language model's. */
 const VISION_LANGUAGE: readonly Rule[] = [
@@ -39,7 +40,8 @@ const apply = (rules: readonly Rule[], name: string) =>
 export function spellingsOf(name: string, isInFile: (part: string) => boolean): string[] {
   const own = fileSpellingsOf(name)
   const known = isInFile('language_model') ? own : own.slice(0, 2)
-  const all = new Set([...known, ...known.map((each) => apply(BUILDER, each))])
+  const bare = known.flatMap((each) => withoutParts(each, isInFile))
+  const all = new Set([...known, ...bare].flatMap((each) => [each, apply(BUILDER, each)]))
   all.delete(name)
   return [...all]
 }
@@ -48,6 +50,24 @@ export function spellingsOf(name: string, isInFile: (part: string) => boolean): 
 export function fileSpellingsOf(name: string): string[] {
   const now = apply(VISION_LANGUAGE, withoutRepeats(name))
   return [name, now, apply(LANGUAGE, now)]
+}
+
+/** Models nest their parts a few deep. */
+const MAX_DEPTH = 6
+
+/**
+ * A part that is exported by itself has names without the way to it, or without its own: BART's `model.encoder.layers.0.fc1` is
+ * `layers.0.fc1` for optimum, and `model.layers.0.fc1` for onnxruntime-genai.
+ */
+function withoutParts(name: string, isInFile: (part: string) => boolean): string[] {
+  const segments = name.split('.', MAX_DEPTH)
+  const at = segments.findIndex(isPart)
+  const part = segments[at]
+  if (part === undefined || !isInFile(part)) return []
+  const before = segments.slice(0, at).map((segment) => `${segment}.`)
+  const way = before.join('')
+  const inside = name.slice(way.length + part.length + 1)
+  return inside === '' ? [] : [inside, way + inside, ...withoutParts(inside, isInFile)]
 }
 
 /**
