@@ -74,6 +74,8 @@ describe('a part of a model', () => {
     expect(found([`vision_tower.${encoder}`], [bare], { inputs })).toEqual({
       [`vision_tower.${encoder}`]: NONE,
     })
+    // Without its part a name is not the same one of another part.
+    expect(found([encoder], ['decoder.layers.0.self_attn.q_proj'], { inputs })).toEqual({ [encoder]: NONE })
     // Whisper, by the builder of onnxruntime-genai.
     const builder = 'model.layers.0.attn.q_proj'
     expect(found([encoder], [builder], { inputs: ['audio_features'] })).toEqual({ [encoder]: builder })
@@ -257,6 +259,18 @@ test('a module may have the name of a member of every object', () => {
   const modules = ['toString', 'constructor', 'a.valueOf', 'hasOwnProperty']
   expect(found(modules, modules)).toEqual(Object.fromEntries(modules.map((module) => [module, module])))
   expect(found(modules, ['a.q'])).toEqual(Object.fromEntries(modules.map((module) => [module, NONE])))
+})
+
+test('names of megabytes are compared and told in short', () => {
+  const long = 'x.'.repeat(3e6)
+  const layers = findLinearLayers(namedModel([long, 'a']))
+  const start = performance.now()
+  const { unmatched } = matchLayers(layers, { [`${long}y`]: SHAPE, b: SHAPE }, { map: { b: 'c' } })
+  for (const { candidates } of unmatched)
+    for (const candidate of candidates) expect(candidate.length).toBeLessThan(300)
+  expect(unmatched).toHaveLength(2)
+  // A list of all of its segments takes longer.
+  expect(performance.now() - start).toBeLessThan(3000)
 })
 
 test('twenty times the layers and modules take about twenty times as long', () => {

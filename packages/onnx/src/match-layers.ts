@@ -8,7 +8,7 @@ import type { OnnxGraph } from './graph.js'
 import type { LinearLayer } from './linear-layers.js'
 import { partsIn } from './model-parts.js'
 import { type ModuleMap, readModuleMap, withoutAdapterRoot } from './module-map.js'
-import { fileSpellingsOf, spellingsOf } from './module-spellings.js'
+import { fileSpellingsOf, partSpellingsOf, spellingsOf } from './module-spellings.js'
 import { withTwins } from './twin-layers.js'
 
 /** A module that was not found, and why. */
@@ -73,19 +73,20 @@ export function matchLayers(
       unmatched.push(unmatchedModule(module, reason, candidates))
     if (missing !== undefined)
       refuse('the map names a node that is none of the layers', () =>
-        nearestNames([missing], layers.map(labelOf)),
+        nearestNames([missing], layers.map(labelOf).map(shortened)),
       )
     else if (!layer)
       refuse('no layer has this name', () =>
         nearestNames(
           [wanted],
-          layers.map((each) => each.module ?? labelOf(each)),
+          layers.map((each) => each.module ?? shortened(labelOf(each))),
         ),
       )
-    else if (others.length > 0) refuse('several layers have this name', () => found.map(labelOf))
+    else if (others.length > 0)
+      refuse('several layers have this name', () => found.map(labelOf).map(shortened))
     else if (layer.outFeatures !== d1 || layer.inFeatures !== d2)
       refuse('the layer has another shape', () => [
-        `${labelOf(layer)} [${layer.outFeatures}, ${layer.inFeatures}]`,
+        `${shortened(labelOf(layer))} [${layer.outFeatures}, ${layer.inFeatures}]`,
       ])
     else matched.set(module, layer)
   }
@@ -112,6 +113,11 @@ function unmatchedModule(
 /** As {@link MatchOptions.map} names a layer: by its node, or, where that has no name, by its output. */
 function labelOf({ node, part }: LinearLayer): string {
   return `${node.name || node.outputs[0]}${part ? `:${part.name}` : ''}`
+}
+
+/** For messages, which a file's names do not fill. */
+function shortened(label: string): string {
+  return label.length > 200 ? `${label.slice(0, 200)}…` : label
 }
 
 /** What the map means by a text: the node of this name, else what makes the output of this name, else what reads the weight of this name. */
@@ -178,8 +184,10 @@ function layersByName(
     if (found.length > 0) return found
     others ??= spelled()
     const named = others
-    // A name without another spelling may be one of the layer's.
-    return firstFound([...spellingsOf(name, isInFile), name].map((spelling) => () => named.get(spelling)))
+    return firstFound([
+      ...spellingsOf(name, isInFile).map((spelling) => () => named.get(spelling)),
+      ...partSpellingsOf(name, isInFile).map((spelling) => () => named.whole.get(spelling)),
+    ])
   }
   const direct = new Map(names.map((name) => [name, find(name)]))
   const isComplete = [...direct.values()].every(({ length }) => length === 1)

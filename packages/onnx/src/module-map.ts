@@ -52,10 +52,11 @@ export function readModuleMap(map: ModuleMap, option = 'map'): (module: string) 
       )
     patterns.push({ key, segments, node })
   }
+  const most = Math.max(0, ...patterns.map(({ segments }) => segments.length))
   return (module) => {
     const wanted = withoutAdapterRoot(module)
     for (const key of [module, wanted]) if (Object.hasOwn(map, key)) return map[key]
-    const segments = patterns.length > 0 ? wanted.split('.') : []
+    const segments = wanted.split('.', most + 1)
     let found: { readonly key: string; readonly node: ModuleNode } | undefined
     for (const pattern of patterns) {
       const texts = textsOf(pattern.segments, segments)

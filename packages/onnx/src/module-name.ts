@@ -10,7 +10,7 @@ const WEIGHT = /^(.+)\.weight(?:_quantized|_Q4|_Q8|_transposed)?$/
 /** Numbered by the exporter, not named by anybody. */
 const NUMBERED = /^onnx::/
 /** No module has a longer name: a text of megabytes is not read as one. */
-const MAX_LENGTH = 1024
+export const MAX_LENGTH = 1024
 
 export function moduleNameOf(
   { node, weight, outputNode }: Omit<LinearLayer, 'module'>,

@@ -1,5 +1,6 @@
 /** Names that one module has in files of different tools and versions: a table of what is known, for names that a file does not have as they are. */
 import { isPart } from './model-parts.js'
+import { MAX_LENGTH } from './module-name.js'
 
 /** transformers before 4.52 → since then. The head of a vision-language model was its language model's. */
 const VISION_LANGUAGE: readonly Rule[] = [
@@ -33,21 +34,29 @@ const apply = (rules: readonly Rule[], name: string) =>
   rules.reduce((text, [pattern, replacement]) => text.replace(pattern, replacement), name)
 
 /**
- * What a module of an adapter may be called in a file, the name itself left out.
+ * What a module of an adapter may be called in a file, the name itself first.
  *
  * @param isInFile whether the file holds a part of the model
  */
 export function spellingsOf(name: string, isInFile: (part: string) => boolean): string[] {
+  if (name.length > MAX_LENGTH) return [name]
   const own = fileSpellingsOf(name)
-  const known = isInFile('language_model') ? own : own.slice(0, 2)
-  const bare = known.flatMap((each) => withoutParts(each, isInFile))
-  const all = new Set([...known, ...bare].flatMap((each) => [each, apply(BUILDER, each)]))
-  all.delete(name)
-  return [...all]
+  return withBuilders(isInFile('language_model') ? own : own.slice(0, 2))
+}
+
+/** What it may be called in the file of a part of the model, without that part: whole names, for `layers.0` of an `encoder` is not `decoder.layers.0`. */
+export function partSpellingsOf(name: string, isInFile: (part: string) => boolean): string[] {
+  if (name.length > MAX_LENGTH) return []
+  return withBuilders(spellingsOf(name, isInFile).flatMap((each) => withoutParts(each, isInFile)))
+}
+
+function withBuilders(names: readonly string[]): string[] {
+  return [...new Set(names.flatMap((name) => [name, apply(BUILDER, name)]))]
 }
 
 /** The other names of a module that a file tells, the name itself first. */
 export function fileSpellingsOf(name: string): string[] {
+  if (name.length > MAX_LENGTH) return [name]
   const now = apply(VISION_LANGUAGE, withoutRepeats(name))
   return [name, now, apply(LANGUAGE, now)]
 }
