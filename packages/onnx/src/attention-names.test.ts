@@ -98,10 +98,20 @@ test.each([
     '/l.1/attention/output/dense/MatMul',
   ],
   ['the product is another module', '/l.0/attention/self/Reshape_3_output_0', '/l.0/mlp/fc1/MatMul'],
-  ['the output has lost its scope', 'attention_output', '/l.0/attention/output/dense/MatMul'],
+  [
+    'the output has lost its scope, and two families have such a product',
+    'a',
+    '/l.0/attention/output/dense/MatMul',
+  ],
   ['the scope is no known one', '/l.0/attn/Reshape_3_output_0', '/l.0/attn/c_proj/MatMul'],
 ])('%s: no names', (_, output, product) => {
   expect(partsOf(output, product)).toEqual(NAMELESS)
+})
+
+test('a product of one family alone is enough where the output has lost its scope', () => {
+  expect(partsOf('attention_output', '/layers.0/self_attn/out_proj/MatMul')).toEqual(
+    ['q_proj', 'k_proj', 'v_proj'].map((name) => `layers.0.self_attn.${name}`),
+  )
 })
 
 test('a weight that the builder of onnxruntime-genai named', () => {

@@ -1,6 +1,6 @@
 /**
- * The names of q, k and v that ONNX Runtime's optimizer fused to `com.microsoft` `Attention`: their nodes are gone, but the output keeps the
- * scope that PyTorch gave it, and the product behind it is the attention's own. Both have to agree.
+ * The names of q, k and v that ONNX Runtime's optimizer fused to `com.microsoft` `Attention`: their nodes are gone, but the product behind it is
+ * the attention's own, and the output keeps the scope that PyTorch gave it. Where both tell, they have to agree.
  */
 import type { LinearLayer } from './linear-layers.js'
 import { scopeOf } from './module-name.js'
@@ -35,16 +35,17 @@ export function attentionNames(
   output: string,
   readers: readonly LinearLayer[],
 ): readonly [q: string, k: string, v: string] | undefined {
-  const scope = scopeOf(output)
   const [product] = readers
-  if (scope === undefined || product?.module === undefined || readers.length !== 1) return undefined
-  for (const family of FAMILIES) {
-    const block = beforeEnd(scope, family.scope)
-    if (block === undefined || beforeEnd(product.module, family.output) !== block) continue
-    const [q, k, v] = family.parts
-    return [`${scope}.${q}`, `${scope}.${k}`, `${scope}.${v}`]
-  }
-  return undefined
+  const module = product?.module
+  if (module === undefined || readers.length !== 1) return undefined
+  const scope = scopeOf(output)
+  const names = FAMILIES.flatMap((family) => {
+    const block = beforeEnd(module, family.output)
+    const own = `${block}${family.scope}`
+    return block === undefined || (scope ?? own) !== own ? [] : [family.parts.map((part) => `${own}.${part}`)]
+  })
+  const [[q, k, v] = [], ...others] = names
+  return q && k && v && others.length === 0 ? [q, k, v] : undefined
 }
 
 function beforeEnd(name: string, end: string): string | undefined {
