@@ -11,6 +11,7 @@ test.each([
   ['/bert/encoder/layer.0/output/dense/MatMul', 'bert.encoder.layer.0.output.dense'],
   ['/stages/stages.0/blocks/blocks.0/mlp/fc1/MatMul', 'stages.0.blocks.0.mlp.fc1'],
   ['/stages/stages.0/stages.0.2/stages.0.2.0/MatMul', 'stages.0.2.0'],
+  ['/stages/stages.0/stages.0.0_1/MatMul', 'stages.0.0_1'],
   ['/0/MatMul', '0'],
   ['/a/ab.0/MatMul', 'a.ab.0'],
   ['/a/a.b/MatMul', 'a.a.b'],

@@ -66,7 +66,8 @@ function withoutContainers(segments: readonly string[]): string {
     .join('.')
 }
 
-const NUMBERS = /^(?:\.\d+)+$/
+/** `.0`, `.0.2`, and `.0_1` where the module is called once more. */
+const NUMBERS = /^(?:\.\d+)+(?:_\d+)?$/
 
 /** The exporter of PyTorch 2.5 and later: `['', 'bert', …, 'bert.encoder.layer.0.output.dense', 'linear_3']`. */
 function fromScopes(metadata: ReadonlyMap<string, string>): string | undefined {
