@@ -56,20 +56,31 @@ test('an encoder that was exported by itself has names without the way to it', (
   for (const name of ['model', 'encoder_model']) {
     const places = placeModules(modules, [session(name, 'layers.0.fc1', 'layers.0.fc2'), decoder], {})
     expect([...places.values()]).toEqual([
-      { part: name, name: 'layers.0.fc1' },
+      { part: name, name: modules[0] },
       { part: 'decoder_model_merged', name: modules[1] },
       { part: 'decoder_model_merged', name: modules[2] },
     ])
   }
   const [fc1] = modules as [string]
+  const vision = session('vision_encoder', 'layers.0.fc1')
+  expect(placed(modules, [vision, session('encoder_model', 'layers.0.fc1'), decoder])).toEqual({
+    [modules[0] as string]: 'encoder_model',
+    [modules[1] as string]: 'decoder_model_merged',
+    [modules[2] as string]: 'decoder_model_merged',
+  })
+  expect(
+    placed(modules.slice(0, 1), [vision], { 'model.encoder.layers.*.fc1': '/layers.*/fc1/MatMul' }),
+  ).toEqual({
+    [modules[0] as string]: 'vision_encoder',
+  })
   const named = [session('model', 'layers.0.fc1', 'layers.0.fc2'), decoder]
   expect(placed([fc1], named, { [fc1]: '/layers.0/fc2/MatMul' })).toEqual({ [fc1]: 'model' })
   expect(() => placed([fc1], named, { [fc1]: '/layers.9/fc1/MatMul' })).toThrow(
     /none of the model's sessions/,
   )
   const twice = ['encoder.encoder.layer.0.q', 'encoder.layer.0.k']
-  const vision = [session('model', 'encoder.layer.0.q', 'encoder.layer.0.k'), decoder]
-  expect(placed(twice, vision)).toEqual({ [twice[0] as string]: 'model', [twice[1] as string]: 'model' })
+  const image = [session('model', 'encoder.layer.0.q', 'encoder.layer.0.k'), decoder]
+  expect(placed(twice, image)).toEqual({ [twice[0] as string]: 'model', [twice[1] as string]: 'model' })
   expect(() => placed(modules.slice(0, 1), [session('vision_encoder', 'layers.0.fc1'), decoder])).toThrow(
     /nearest/,
   )

@@ -63,11 +63,12 @@ function candidatesIn<Part>(
   const layersOf = (names: Iterable<string>) =>
     matchLayers(erased, Object.fromEntries(Array.from(names, (name) => [name, [0, 0] as const])), { map })
       .matched
+  const nodeOf = readModuleNames(map)
   const found = new Map<string, Candidate<Part>>()
   for (const [module, layer] of layersOf(modules))
-    found.set(module, { part, name: module, session, distance: distanceOf(module, layer, session) })
+    if (own === undefined || nodeOf(module) !== undefined || !isOfOtherPart(module, layer, own))
+      found.set(module, { part, name: module, session, distance: distanceOf(module, layer, session) })
   if (own === undefined) return found
-  const nodeOf = readModuleNames(map)
   const inside = new Map<string, string>()
   for (const module of modules) {
     const name = insidePart(module, own)
@@ -90,6 +91,19 @@ function partOf<Part>({ name }: PartLayers<Part>, parts: readonly PartLayers<Par
   return word !== undefined && isPart(word) ? word : undefined
 }
 
+/** Whether the layer lacks a part of the module's name that is not the session's: a vision tower is not the `encoder` of a language model. */
+function isOfOtherPart(module: string, layer: LinearLayer, own: string): boolean {
+  const inFile = new Set(layer.module?.split('.'))
+  return module
+    .split('.')
+    .some((segment) => isPart(segment) && !inFile.has(segment) && !isInside(wordsOf(segment), own))
+}
+
+/** The encoder and decoder of a language model are the model's. */
+function isInside([word]: readonly string[], own: string): boolean {
+  return word === own || word === 'language' || word === 'text'
+}
+
 /**
  * BART's `model.encoder.layers.0.fc1` is `layers.0.fc1` for the encoder, which is exported as a model of its own. undefined: the module is in
  * another part, or the name does not tell.
@@ -99,8 +113,7 @@ function insidePart(module: string, part: string): string | undefined {
   for (const [i, segment] of segments.entries()) {
     const words = wordsOf(segment)
     if (words[0] === part) return segments.slice(i + 1).join('.') || undefined
-    // The encoder and decoder of a language model are the model's.
-    if (isPart(segment) && words[0] !== 'language' && words[0] !== 'text') return undefined
+    if (isPart(segment) && !isInside(words, part)) return undefined
   }
   return undefined
 }
