@@ -45,6 +45,11 @@ test.each([
   )
 })
 
+test.each([null, ['a'], 'a'])('%o is no map', (map) => {
+  // @ts-expect-error the type says so
+  expect(() => readModuleMap(map)).toThrow(/^map: expected an object of modules.*received/)
+})
+
 test('two patterns that contradict each other are rejected where a module meets both', () => {
   const nodeOf = readModuleMap({ 'a.*.q': 'n*', '*.0.q': 'm*', 'b.*.q': 'm*' })
   expect(() => nodeOf('a.0.q')).toThrow(/"\*\.0\.q": it matches a\.0\.q.*received "a\.\*\.q"/)

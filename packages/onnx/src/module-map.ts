@@ -33,6 +33,12 @@ export function withoutAdapterRoot(module: string): string {
  * @throws {FourierFTError} `INVALID_OPTION`
  */
 export function readModuleMap(map: ModuleMap, option = 'map'): (module: string) => ModuleNode | undefined {
+  if (typeof map !== 'object' || map === null || Array.isArray(map))
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `${option}: expected an object of modules and the names of their nodes; received ${JSON.stringify(map)}`,
+      { option, received: map },
+    )
   const patterns: Pattern[] = []
   for (const [key, node] of Object.entries(map)) {
     const nodes = namesIn(node)
