@@ -15,9 +15,9 @@ import { biasOf } from './layer-bias.js'
 import { type LinearLayer, overlap } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
 import { NodeList } from './node-list.js'
+import { productsOf } from './products.js'
 import { isQuantised, outputNodeOf, samePair } from './quantised-pair.js'
 import { DataType } from './schema.js'
-import { withTwins } from './twin-layers.js'
 
 /** Where an adapter's layer goes. */
 export interface Branch {
@@ -114,7 +114,7 @@ function attachAll(
     model.graph.addInput({ name: input, dataType: DataType.float, dims: [`${DOMAIN}_adapters`, entries.n] })
     coefficients.set(module, input)
     const inputs = [input, rows, ...TABLE_NAMES.map((table) => prefix + table)]
-    for (const each of withTwins(layer)) {
+    for (const each of productsOf(layer)) {
       const parts = attentions.get(each.node)
       if (parts) parts.push({ layer: each, inputs })
       else if (isAttention(each)) attentions.set(each.node, [{ layer: each, inputs }])
@@ -252,7 +252,7 @@ function makeReplaceable({ graph }: OnnxModel, module: string, layer: LinearLaye
   const features = `${DOMAIN}_${outFeatures}_or_0`
   graph.addInput({ name: inputs.weight, dataType: DataType.float, dims: [inFeatures, features] })
   if (inputs.bias) graph.addInput({ name: inputs.bias, dataType: DataType.float, dims: [features] })
-  for (const each of withTwins(layer)) insertChoice(each, inputs)
+  for (const each of productsOf(layer)) insertChoice(each, inputs)
   return inputs
 }
 
@@ -363,15 +363,17 @@ function check(model: OnnxModel, branches: readonly Branch[], replaceable: reado
       )
     checkWeight(layer)
     if (isAttention(layer)) checkAttention(branch)
-    const others = taken.get(layer.outputNode) ?? []
-    const other = others.find((one) => overlap(one.layer, layer))
-    if (other !== undefined)
-      throw new FourierFTError(
-        'INVALID_OPTION',
-        `${file}: the modules ${other.module} and ${module} are one layer, ${layer.node.name}; give each its own.`,
-        { file, module, received: layer.node.name },
-      )
-    taken.set(layer.outputNode, [...others, branch])
+    for (const { outputNode, node } of productsOf(layer)) {
+      const others = taken.get(outputNode) ?? []
+      const other = others.find((one) => overlap(one.layer, layer))
+      if (other !== undefined)
+        throw new FourierFTError(
+          'INVALID_OPTION',
+          `${file}: the modules ${other.module} and ${module} are one layer, ${node.name}; give each its own.`,
+          { file, module, received: node.name },
+        )
+      taken.set(outputNode, [...others, branch])
+    }
   }
   const replaced = new Map<OnnxNode, string>()
   for (const { module, layer } of replaceable) {
@@ -382,14 +384,22 @@ function check(model: OnnxModel, branches: readonly Branch[], replaceable: reado
         `${file}: the module ${module} shares node ${layer.node.name} with others, so that its weight cannot be replaced alone.`,
         { file, module, received: layer.node.name },
       )
-    const other = replaced.get(layer.outputNode)
+    const products = productsOf(layer)
+    const other = products.map(({ outputNode }) => replaced.get(outputNode)).find((one) => one !== undefined)
     if (other !== undefined)
       throw new FourierFTError(
         'INVALID_OPTION',
         `${file}: the modules ${other} and ${module} are one layer, ${layer.node.name}; give each its own.`,
         { file, module, received: layer.node.name },
       )
-    replaced.set(layer.outputNode, module)
+    for (const { outputNode } of products) replaced.set(outputNode, module)
+    const odd = products.find((product) => (biasOf(product) === undefined) !== (biasOf(layer) === undefined))
+    if (odd !== undefined)
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `${file}: the module ${module} has a bias at only one of the nodes ${layer.node.name} and ${odd.node.name}, so that its weight and bias cannot be replaced. Export the model again without optimisations.`,
+        { file, module, received: odd.node.name },
+      )
   }
   return opset
 }

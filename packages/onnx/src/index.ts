@@ -35,6 +35,7 @@ export { findLinearLayers, type LinearLayer, type PackedPart } from './linear-la
 export { type MatchedLayers, type MatchOptions, matchLayers, type UnmatchedModule } from './match-layers.js'
 export { type OnnxFunction, type OnnxModel, readModel } from './model.js'
 export { findPackedLayers, packedParts } from './packed-layers.js'
+export { decideProducts, joined, productsOf } from './products.js'
 export { type ModelFileOptions, type ReadAt, readModelFile } from './read-model-file.js'
 export { DataType } from './schema.js'
 export type { ExternalData, OnnxTensor } from './tensor.js'

@@ -4,6 +4,7 @@
  */
 import { nearestNames } from '@fourierft/core'
 import type { LinearLayer } from './linear-layers.js'
+import { joined, labelOf, productsOf } from './products.js'
 
 /** A module that was not found, and why. */
 export interface UnmatchedModule {
@@ -13,16 +14,17 @@ export interface UnmatchedModule {
     | 'several layers have this name'
     | 'the layer has another shape'
     | 'the map names a node that is none of the layers'
+    | 'other products may be calls of the same module: name all of its nodes in a list'
   /** The nearest names (of nodes, where the map named one), or those of the layers in question. */
   readonly candidates: readonly string[]
 }
 
 export interface MatchOptions {
   /**
-   * Module name → name of the product's node, for what the file does not tell; `name:q` (k, v) is a part of a packed product. null: the
-   * file does not have the module, which is not looked for.
+   * Module name → name of the product's node, for what the file does not tell; `name:q` (k, v) is a part of a packed product. A list has
+   * all products of a module that is called more than once. null: the file does not have the module, which is not looked for.
    */
-  readonly map?: Readonly<Record<string, string | null>>
+  readonly map?: Readonly<Record<string, string | readonly string[] | null>>
 }
 
 export interface MatchedLayers {
@@ -35,11 +37,11 @@ export interface MatchedLayers {
  * own. Where this does not find all of the modules, but one prefix alone makes names of layers of every one of them, they are those:
  * `encoder.layer.0.…` in `model.model.0.auto_model.encoder.layer.0.…`.
  *
- * @param modules all modules of an adapter: name, with or without `base_model.model.` → `[d1, d2]` = [out, in]
+ * @param modules all modules of an adapter: name, with or without `base_model.model.` → `[d1, d2]` = [out, in], or null for any shape
  */
 export function matchLayers(
   layers: readonly LinearLayer[],
-  modules: Readonly<Record<string, readonly [number, number]>>,
+  modules: Readonly<Record<string, readonly [number, number] | null>>,
   { map = {} }: MatchOptions = {},
 ): MatchedLayers {
   const matched = new Map<string, LinearLayer>()
@@ -54,13 +56,21 @@ export function matchLayers(
   )
   for (const { module, shape, wanted, node } of sought) {
     if (node === null) continue
-    const [d1, d2] = shape
-    const found = node === undefined ? byName(wanted) : layers.filter((layer) => labelOf(layer) === node)
+    const found =
+      node === undefined
+        ? byName(wanted)
+        : typeof node === 'string'
+          ? layers.filter((layer) => isLabelled(layer, node))
+          : listed(layers, node)
     const [layer, ...others] = found
+    const [d1, d2] = shape ?? [layer?.outFeatures, layer?.inFeatures]
     const refuse = (reason: UnmatchedModule['reason'], candidates: readonly string[]) =>
       unmatched.push({ module, reason, candidates })
     if (!layer && node !== undefined)
-      refuse('the map names a node that is none of the layers', nearestNames([node], layers.map(labelOf)))
+      refuse(
+        'the map names a node that is none of the layers',
+        nearestNames([node].flat(), layers.map(labelOf)),
+      )
     else if (!layer)
       refuse(
         'no layer has this name',
@@ -72,14 +82,30 @@ export function matchLayers(
     else if (others.length > 0) refuse('several layers have this name', found.map(labelOf))
     else if (layer.outFeatures !== d1 || layer.inFeatures !== d2)
       refuse('the layer has another shape', [`${labelOf(layer)} [${layer.outFeatures}, ${layer.inFeatures}]`])
+    else if (layer.undecided)
+      refuse('other products may be calls of the same module: name all of its nodes in a list', [
+        labelOf(layer),
+        ...layer.undecided,
+      ])
     else matched.set(module, layer)
   }
   return { matched, unmatched }
 }
 
-/** As {@link MatchOptions.map} names a layer. */
-function labelOf({ node, part }: LinearLayer): string {
-  return part ? `${node.name}:${part.name}` : node.name
+function isLabelled(layer: LinearLayer, label: string): boolean {
+  return productsOf(layer).some((product) => labelOf(product) === label)
+}
+
+/** The products that a list names, and no others, as one layer; none where a name is that of no product. */
+function listed(layers: readonly LinearLayer[], labels: readonly string[]): LinearLayer[] {
+  const products = labels.map((label) =>
+    layers.flatMap((layer) => productsOf(layer).filter((product) => labelOf(product) === label)),
+  )
+  if (products.length === 0 || products.some(({ length }) => length === 0)) return []
+  const shapes = new Set(products.flat().map(({ outFeatures, inFeatures }) => `${outFeatures}×${inFeatures}`))
+  return shapes.size === 1 && products.every(({ length }) => length === 1)
+    ? [joined(products.flat().map(({ undecided: _, ...product }) => product))]
+    : products.flat()
 }
 
 /** What {@link named} finds, or, where that is not one layer for each of the names, what stands behind the prefix of all of them. */

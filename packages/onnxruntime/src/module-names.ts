@@ -2,10 +2,10 @@
 import { Adapter, savedModule } from '@fourierft/core'
 
 /**
- * Module of an adapter → name of its node (MatMul, Gemm, …); null: the file does not have it, and the adapter does without. Exporters leave
+ * Module of an adapter → name of its node (MatMul, Gemm, …), or all of its nodes where the model calls it more than once; null: the file does not have it, and the adapter does without. Exporters leave
  * out what no output needs, as a sentence encoder's `pooler.dense`.
  */
-export type ModuleNames = Readonly<Record<string, string | null>>
+export type ModuleNames = Readonly<Record<string, string | readonly string[] | null>>
 
 /** The adapter without the modules that are said to be in no file. */
 export function withoutAbsent(adapter: Adapter, moduleNames: ModuleNames): Adapter {
