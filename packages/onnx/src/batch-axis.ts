@@ -3,7 +3,7 @@
  * is; from there it is followed through the graph. What is not certain is said to be unknown: a wrong adapter for a row is worse than none.
  */
 import { initializerOf } from './constant-of.js'
-import { type Batch, type Dims, Sizes } from './dims.js'
+import { type Batch, type Dims, MOST_DIMS, Sizes } from './dims.js'
 import type { OnnxGraph, OnnxNode, OnnxValue } from './graph.js'
 import { inferDims, type Known, knownOf, merged, NOTHING } from './infer-dims.js'
 import type { LinearLayer } from './linear-layers.js'
@@ -76,7 +76,7 @@ class Analysis {
     const known = new Map<string, Known>()
     const batches = new Map<string, Batch>()
     for (const { name, dims } of inputs) {
-      if (!dims) continue
+      if (!dims || dims.length > MOST_DIMS) continue
       const own = dims.map((dim, axis) => {
         const isBatch = axes.get(name) === axis
         const size = this.#inputSize(dim, { input: name, axis }, isBatch)
@@ -150,6 +150,7 @@ class Analysis {
 
   /** What the exporter knew, in the names of the inputs' dims. */
   #noted(value: OnnxValue | undefined): Dims | undefined {
+    if ((value?.dims?.length ?? 0) > MOST_DIMS) return undefined
     return value?.dims?.map((dim) => {
       if (typeof dim === 'number') return this.#sizes.number(dim)
       return this.#sizes.dim(dim === undefined ? undefined : this.#texts.get(dim))

@@ -27,7 +27,7 @@ export interface Batch {
 export type Dims = readonly Dim[]
 
 /** More than tensors have. */
-const MOST_DIMS = 16
+export const MOST_DIMS = 16
 
 const ONE = Size.of(1)
 

@@ -5,6 +5,7 @@ export {
   attachBranches,
   type Branch,
   type Replaceable,
+  type Rowless,
   type WeightInputs,
 } from './attach.js'
 export {

@@ -4,7 +4,7 @@
  *
  * @see ONNX's docs/Operators.md and ONNX Runtime's docs/ContribOperators.md
  */
-import type { Dim, Dims, Rows, Sizes } from './dims.js'
+import { type Dim, type Dims, MOST_DIMS, type Rows, type Sizes } from './dims.js'
 import type { OnnxNode } from './graph.js'
 import { DataType } from './schema.js'
 import { Size } from './size.js'
@@ -41,11 +41,12 @@ export function inferDims(call: Call): readonly Known[] {
   const { node } = call
   const domain = node.domain === 'com.microsoft' || node.domain === '' ? '' : `${node.domain}:`
   const infer = OPERATORS.get(domain + node.opType)
-  return infer ? infer(call) : []
+  return (infer?.(call) ?? []).map((known) => ((known.dims?.length ?? 0) > MOST_DIMS ? NOTHING : known))
 }
 
 /** What is known of a constant. */
 export function knownOf({ dims, dataType, data }: OnnxTensor, sizes: Sizes): Known {
+  if (dims.length > MOST_DIMS) return NOTHING
   const known = { dims: dims.map((size) => sizes.number(size)) }
   const count = dims.reduce((product, size) => product * size, 1)
   const width = dataType === DataType.int64 ? 8 : dataType === DataType.int32 ? 4 : 0
@@ -398,6 +399,7 @@ function unsqueeze(call: Call): readonly Known[] {
   const axes = axesOf(call, 1)
   if (!x?.dims || !axes) return []
   const rank = x.dims.length + axes.length
+  if (rank > MOST_DIMS) return []
   const own = [...x.dims]
   const places = axes.map((axis) => onAxis(axis, rank))
   const dims = Array.from({ length: rank }, (_, i) =>

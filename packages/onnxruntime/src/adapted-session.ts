@@ -14,7 +14,7 @@ import {
   listOfNames,
   loadAdapter,
 } from '@fourierft/core'
-import type { InferenceSession, Tensor } from 'onnxruntime-common'
+import type { InferenceSession } from 'onnxruntime-common'
 import type { AdaptedGraph, Choice } from './adapted-graph.js'
 import { feedsError } from './feeds-error.js'
 import {
@@ -431,9 +431,7 @@ export class AdaptedSession {
     if (perRow === undefined)
       return { added: this.#enabled ? this.#active.map((name) => this.#adapter(name)) : [] }
     const adapters = this.#checkRows('adapters', perRow)
-    const batch = this.inputNames
-      .map((name) => (feeds?.[name] as Tensor | undefined)?.dims)
-      .find((dims) => dims !== undefined && dims.length > 0)?.[0]
+    const batch = this.#graph.rowsIn(feeds)
     if (perRow.length === 0 || (batch !== undefined && batch % perRow.length !== 0))
       throw new FourierFTError(
         'INVALID_OPTION',
