@@ -156,7 +156,10 @@ interface Product {
 }
 
 /** Of each branch's products, as the model is before anything is added to it. */
-function placesOfRows(model: OnnxModel, branches: readonly Branch[]): ReadonlyMap<string, readonly Product[]> {
+function placesOfRows(
+  model: OnnxModel,
+  branches: readonly Branch[],
+): ReadonlyMap<string, readonly Product[]> {
   if (branches.length === 0) return new Map()
   const placeOf = findRows(model)
   return new Map(

@@ -1,6 +1,7 @@
 /**
  * Where a layer's input has the rows of the batch. The first axis of a model's inputs is the batch, unless their dims' names say which one
  * is; from there it is followed through the graph. What is not certain is said to be unknown: a wrong adapter for a row is worse than none.
+ * One thing is taken for granted: an axis of exactly as many numbers as the batch has rows has them in their order.
  */
 import { initializerOf } from './constant-of.js'
 import { type Batch, type Dims, MOST_DIMS, Sizes } from './dims.js'

@@ -113,7 +113,9 @@ export class AdaptedGraph {
       const adapter = found && used.find(({ layers }) => layers.has(key))
       if (!adapter) continue
       const reason =
-        found.place === 'none' ? 'has the same input for all rows of the batch' : 'does not show where its rows are'
+        found.place === 'none'
+          ? 'has the same input for all rows of the batch'
+          : 'does not show where its rows are'
       throw new FourierFTError(
         'UNSUPPORTED',
         `adapters: module ${module}, which adapter '${adapter.name}' changes, ${reason} (node ${found.node}); use one adapter for the whole batch`,
