@@ -10,7 +10,7 @@ import {
   FourierFTError,
   type Layer,
 } from '@fourierft/core'
-import { producerOf } from './constant-of.js'
+import { behindIdentity, producerOf } from './constant-of.js'
 import type { OnnxGraph, OnnxNode } from './graph.js'
 import { biasOf } from './layer-bias.js'
 import { type LinearLayer, overlap } from './linear-layers.js'
@@ -169,8 +169,9 @@ interface BiasPlan {
 function biasPlan({ layer, whole, products }: Product, file: string): BiasPlan | undefined {
   if (!whole?.bias) return undefined
   const found = biasOf(layer)
-  const graph = found && ownerOf(found.name, layer.graph)
-  const tensor = found && graph?.initializers.get(found.name)
+  const source = found && behindIdentity(layer.graph, found.name)
+  const graph = source && ownerOf(source.name, source.graph)
+  const tensor = source && graph?.initializers.get(source.name)
   const dtype = tensor && DTYPES.get(tensor.dataType)
   const { node, module } = layer
   if (!found || !graph || !tensor || !dtype)
@@ -186,7 +187,7 @@ function biasPlan({ layer, whole, products }: Product, file: string): BiasPlan |
       { file, tensor: tensor.name, expected: layer.outFeatures, received: whole.bias.length },
     )
   const adders = new Set(products.map((product) => biasOf(product)?.node))
-  const isShared = graph.consumersOf(found.name).some((reader) => !adders.has(reader))
+  const isShared = graph.consumersOf(tensor.name).some((reader) => !adders.has(reader))
   return {
     node: found.node,
     index: found.index,

@@ -36,10 +36,11 @@ interface Form {
   readonly biases?: readonly [string, string]
   readonly names?: readonly [string, string]
   readonly initializers: readonly NewTensor[]
+  readonly before?: readonly NewNode[]
 }
 
 /** y = proj(tanh(proj(x))·back): the second call has a name of the exporter's. */
-function twice({ weights, biases, names, initializers }: Form): Uint8Array {
+function twice({ weights, biases, names, initializers, before = [] }: Form): Uint8Array {
   const [first, second] = names ?? ['/block/proj', '/block/proj_1']
   const call = (name: string, i: 0 | 1, input: string, output: string): NewNode[] => {
     if (!biases)
@@ -57,6 +58,7 @@ function twice({ weights, biases, names, initializers }: Form): Uint8Array {
       outputs: [{ name: 'y', dataType: DataType.float, dims: ['batch', TOKENS, OUT] }],
       initializers: [...initializers, floats('back', [OUT, IN], back)],
       nodes: [
+        ...before,
         ...call(first, 0, 'x', 'u'),
         { name: '/Tanh', opType: 'Tanh', inputs: ['u'], outputs: ['v'] },
         { name: '/back/MatMul', opType: 'MatMul', inputs: ['v', 'back'], outputs: ['w'] },
@@ -89,6 +91,17 @@ const FORMS: Readonly<Record<string, Form>> = {
     initializers: [...SHARED.initializers, floats('proj.bias', [OUT], bias)],
   },
   'copies of weight and bias': COPIES,
+  'one weight behind Identity, as PyTorch writes it': {
+    weights: ['onnx::MatMul_7', 'onnx::MatMul_9'],
+    biases: ['proj.bias', 'proj.bias_call'],
+    initializers: [floats('onnx::MatMul_7', [IN, OUT], weight), floats('block.norm.bias', [OUT], bias)],
+    before: [
+      { opType: 'Identity', inputs: ['onnx::MatMul_7'], outputs: ['onnx::MatMul_9'] },
+      // Of a normalisation, whose bias has the same numbers.
+      { opType: 'Identity', inputs: ['block.norm.bias'], outputs: ['proj.bias'] },
+      { opType: 'Identity', inputs: ['block.norm.bias'], outputs: ['proj.bias_call'] },
+    ],
+  },
   'a later call of what is around the module': { ...SHARED, names: ['/group.0/proj', '/group.0_1/proj'] },
 }
 

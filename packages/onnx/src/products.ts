@@ -3,8 +3,8 @@
  * then has a product for each call. They are one layer here: what is done to it is done to all of its products. Modules with names of
  * their own stay apart, though they may read one weight: PyTorch's tied weights belong to several modules.
  */
-import { constantOf, initializerOf, producerOf } from './constant-of.js'
-import type { OnnxNode } from './graph.js'
+import { behindIdentity, constantOf, initializerOf, producerOf } from './constant-of.js'
+import type { OnnxGraph, OnnxNode } from './graph.js'
 import { biasOf } from './layer-bias.js'
 import type { LinearLayer } from './linear-layers.js'
 import type { OnnxTensor } from './tensor.js'
@@ -122,7 +122,9 @@ function isOneModule(a: LinearLayer, b: LinearLayer, compare: Compare): Verdict 
     ...(bias && other ? [[bias.name, other.name] as const] : []),
   ]
   if (a.node.opType !== b.node.opType) return undefined
-  return all(pairs.map(([x, y]) => sameValue({ node: a.node, name: x }, { node: b.node, name: y }, compare)))
+  return all(
+    pairs.map(([x, y]) => sameValue({ graph: a.graph, name: x }, { graph: b.graph, name: y }, compare)),
+  )
 }
 
 /** Where a product has what belongs to its weight. @see MatMulInteger and, in ONNX Runtime's docs/ContribOperators.md, MatMulNBits */
@@ -131,30 +133,31 @@ function weightInputs({ opType, inputs }: OnnxNode): number[] {
   return opType === 'MatMulInteger' ? [1, 3] : [1]
 }
 
-interface Value {
-  readonly node: OnnxNode
-  readonly name: string
-}
-
 /** Constants, also behind nodes of one kind. */
 function sameValue(a: Value, b: Value, compare: Compare, steps = STEPS): Verdict {
   if (a.name === '' || b.name === '') return a.name === b.name
-  const [constant, other] = [constantOf(a.node.graph, a.name), constantOf(b.node.graph, b.name)]
-  if (constant && other) return constant === other || compare(constant, other)
-  const [maker, otherMaker] = [producerOf(a.node.graph, a.name), producerOf(b.node.graph, b.name)]
+  const [one, other] = [behindIdentity(a.graph, a.name), behindIdentity(b.graph, b.name)]
+  const [constant, otherConstant] = [constantOf(one.graph, one.name), constantOf(other.graph, other.name)]
+  if (constant && otherConstant) return constant === otherConstant || compare(constant, otherConstant)
+  const [maker, otherMaker] = [producerOf(one.graph, one.name), producerOf(other.graph, other.name)]
   if (!maker || !otherMaker || maker.opType !== otherMaker.opType || steps === 0) return undefined
   if (maker === otherMaker) return true
   if (ATTRIBUTES.some((name) => attributeOf(maker, name) !== attributeOf(otherMaker, name))) return undefined
   return all(
     maker.inputs.map((name, i) =>
       sameValue(
-        { node: maker, name },
-        { node: otherMaker, name: otherMaker.inputs[i] ?? '' },
+        { graph: maker.graph, name },
+        { graph: otherMaker.graph, name: otherMaker.inputs[i] ?? '' },
         compare,
         steps - 1,
       ),
     ),
   )
+}
+
+interface Value {
+  readonly graph: OnnxGraph
+  readonly name: string
 }
 
 function attributeOf(node: OnnxNode, name: string): string {
