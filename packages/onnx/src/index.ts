@@ -5,6 +5,7 @@ export {
   attachBranches,
   type Branch,
   type Replaceable,
+  type Rowless,
   type WeightInputs,
 } from './attach.js'
 export {
@@ -37,6 +38,7 @@ export { type OnnxFunction, type OnnxModel, readModel } from './model.js'
 export { isPart, wordsOf } from './model-parts.js'
 export { type ModuleMap, readModuleMap } from './module-map.js'
 export { findPackedLayers, packedParts } from './packed-layers.js'
+export { decideProducts, joined, productsOf } from './products.js'
 export { type ModelFileOptions, type ReadAt, readModelFile } from './read-model-file.js'
 export { DataType } from './schema.js'
 export type { ExternalData, OnnxTensor } from './tensor.js'

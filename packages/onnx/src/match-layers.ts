@@ -9,7 +9,7 @@ import type { LinearLayer } from './linear-layers.js'
 import { partsIn } from './model-parts.js'
 import { type ModuleMap, readModuleMap, withoutAdapterRoot } from './module-map.js'
 import { fileSpellingsOf, partSpellingsOf, spellingsOf } from './module-spellings.js'
-import { withTwins } from './twin-layers.js'
+import { joined, labelOf, productsOf } from './products.js'
 
 /** A module that was not found, and why. */
 export interface UnmatchedModule {
@@ -19,6 +19,7 @@ export interface UnmatchedModule {
     | 'several layers have this name'
     | 'the layer has another shape'
     | 'the map names a node that is none of the layers'
+    | 'other products may be calls of the same module: name all of its nodes in a list'
   /** The nearest names (of nodes, where the map named one), or those of the layers in question. Looked for when they are read. */
   readonly candidates: readonly string[]
 }
@@ -39,13 +40,13 @@ export interface MatchedLayers {
  * (`spellingsOf`). Where this does not find all of the modules, but one prefix alone makes names of layers of every one of them, they are
  * those: `encoder.layer.0.…` in `model.model.0.auto_model.encoder.layer.0.…`.
  *
- * @param modules all modules of an adapter: name, with or without `base_model.model.` → `[d1, d2]` = [out, in]
+ * @param modules all modules of an adapter: name, with or without `base_model.model.` → `[d1, d2]` = [out, in], or null for any shape
  * @throws {FourierFTError} `INVALID_OPTION` for a map whose patterns are malformed or contradict each other; `INVALID_ONNX` for a file whose
  *   inputs cannot be read
  */
 export function matchLayers(
   layers: readonly LinearLayer[],
-  modules: Readonly<Record<string, readonly [number, number]>>,
+  modules: Readonly<Record<string, readonly [number, number] | null>>,
   { map = {} }: MatchOptions = {},
 ): MatchedLayers {
   const matched = new Map<string, LinearLayer>()
@@ -61,14 +62,15 @@ export function matchLayers(
     layers,
     sought.flatMap(({ wanted, node }) => (node === undefined ? [wanted] : [])),
   )
-  const byLabel = layersByLabel(layers)
+  const byLabel = productsByLabel(layers)
   for (const { module, shape, wanted, node } of sought) {
     if (node === null) continue
-    const [d1, d2] = shape
-    const nodes = typeof node === 'string' ? [node] : node
-    const missing = nodes?.find((label) => byLabel(label).length === 0)
-    const found = nodes ? [...new Set(nodes.flatMap(byLabel))] : byName(wanted)
+    const labels = typeof node === 'string' ? [node] : node
+    const missing = labels?.find((label) => byLabel(label).length === 0)
+    const found =
+      typeof node === 'string' ? layersOf(byLabel(node)) : node ? listed(node, byLabel) : byName(wanted)
     const [layer, ...others] = found
+    const [d1, d2] = shape ?? [layer?.outFeatures, layer?.inFeatures]
     const refuse = (reason: UnmatchedModule['reason'], candidates: () => readonly string[]) =>
       unmatched.push(unmatchedModule(module, reason, candidates))
     if (missing !== undefined)
@@ -88,6 +90,10 @@ export function matchLayers(
       refuse('the layer has another shape', () => [
         `${shortened(labelOf(layer))} [${layer.outFeatures}, ${layer.inFeatures}]`,
       ])
+    else if (layer.undecided)
+      refuse('other products may be calls of the same module: name all of its nodes in a list', () =>
+        [labelOf(layer), ...(layer.undecided ?? [])].map(shortened),
+      )
     else matched.set(module, layer)
   }
   return { matched, unmatched }
@@ -110,27 +116,29 @@ function unmatchedModule(
   }
 }
 
-/** As {@link MatchOptions.map} names a layer: by its node, or, where that has no name, by its output. */
-function labelOf({ node, part }: LinearLayer): string {
-  return `${node.name || node.outputs[0]}${part ? `:${part.name}` : ''}`
-}
-
 /** For messages, which a file's names do not fill. */
 function shortened(label: string): string {
   return label.length > 200 ? `${label.slice(0, 200)}…` : label
 }
 
+/** A product, and the layer that it is one of. */
+interface Product {
+  readonly layer: LinearLayer
+  readonly product: LinearLayer
+}
+
 /** What the map means by a text: the node of this name, else what makes the output of this name, else what reads the weight of this name. */
-function layersByLabel(layers: readonly LinearLayer[]): (label: string) => readonly LinearLayer[] {
-  let indexes: readonly Index[] | undefined
+function productsByLabel(layers: readonly LinearLayer[]): (label: string) => readonly Product[] {
+  let indexes: readonly Index<Product>[] | undefined
   const indexed = () => {
-    const [nodes, outputs, weights] = [new Index(), new Index(), new Index()]
+    const [nodes, outputs, weights] = [new Index<Product>(), new Index<Product>(), new Index<Product>()]
     for (const layer of layers)
-      for (const { node, weight, part } of withTwins(layer)) {
+      for (const product of productsOf(layer)) {
+        const { node, weight, part } = product
         const suffix = part ? `:${part.name}` : ''
-        if (node.name !== '') nodes.add(node.name + suffix, layer)
-        outputs.add(node.outputs[0] + suffix, layer)
-        weights.add(weight + suffix, layer)
+        if (node.name !== '') nodes.add(node.name + suffix, { layer, product })
+        outputs.add(node.outputs[0] + suffix, { layer, product })
+        weights.add(weight + suffix, { layer, product })
       }
     return [nodes, outputs, weights]
   }
@@ -140,22 +148,36 @@ function layersByLabel(layers: readonly LinearLayer[]): (label: string) => reado
   }
 }
 
-/** Layers by some text of each of them. */
-class Index {
-  readonly #layers = new Map<string, LinearLayer[]>()
+function layersOf(products: readonly Product[]): LinearLayer[] {
+  return [...new Set(products.map(({ layer }) => layer))]
+}
 
-  add(key: string, layer: LinearLayer): void {
-    const known = this.#layers.get(key)
-    if (!known) this.#layers.set(key, [layer])
-    else if (known.at(-1) !== layer) known.push(layer)
+/** The products that a list names, and no others, as one layer; none where a name is that of no product. */
+function listed(labels: readonly string[], byLabel: (label: string) => readonly Product[]): LinearLayer[] {
+  const products = labels.map((label) => byLabel(label).map(({ product: { undecided: _, ...own } }) => own))
+  if (products.some(({ length }) => length === 0)) return []
+  const shapes = new Set(products.flat().map(({ outFeatures, inFeatures }) => `${outFeatures}×${inFeatures}`))
+  return shapes.size === 1 && products.every(({ length }) => length === 1)
+    ? [joined(products.flat())]
+    : products.flat()
+}
+
+/** Things by some text of each of them. */
+class Index<T> {
+  readonly #things = new Map<string, T[]>()
+
+  add(key: string, thing: T): void {
+    const known = this.#things.get(key)
+    if (!known) this.#things.set(key, [thing])
+    else if (known.at(-1) !== thing) known.push(thing)
   }
 
-  get(key: string): readonly LinearLayer[] {
-    return this.#layers.get(key) ?? []
+  get(key: string): readonly T[] {
+    return this.#things.get(key) ?? []
   }
 }
 
-function firstFound(searches: Iterable<() => readonly LinearLayer[]>): readonly LinearLayer[] {
+function firstFound<T>(searches: Iterable<() => readonly T[]>): readonly T[] {
   for (const search of searches) {
     const found = search()
     if (found.length > 0) return found
@@ -209,8 +231,8 @@ function inputsOf([layer]: readonly LinearLayer[]): string[] {
 
 /** Layers by one of their names, which may have one root segment more or less than what is looked for. Never both: `encoder.x` is not `decoder.x`. */
 class NamedLayers {
-  readonly whole = new Index()
-  readonly #rootless = new Index()
+  readonly whole = new Index<LinearLayer>()
+  readonly #rootless = new Index<LinearLayer>()
   readonly #isInFile: (part: string) => boolean
 
   constructor(isInFile: (part: string) => boolean) {

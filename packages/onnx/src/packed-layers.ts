@@ -8,6 +8,7 @@ import type { OnnxGraph, OnnxNode } from './graph.js'
 import { findLinearLayers, type GraphIndex, indexOf, type LinearLayer, weightOf } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
 import { moduleOfWeight } from './module-name.js'
+import { joined, joinProducts, productsOf } from './products.js'
 
 const PARTS = ['q', 'k', 'v'] as const
 
@@ -29,7 +30,7 @@ export function findPackedLayers(model: OnnxModel): LinearLayer[] {
   }
   const readersOf = ({ graph, outputs }: OnnxNode) =>
     (byInput.get(outputs[0] ?? '') ?? []).filter((layer) => layer.graph === graph)
-  return model.graph.graphs().flatMap((graph) => {
+  const parts = model.graph.graphs().flatMap((graph) => {
     const index = indexOf(graph)
     const ofProducts = layers.flatMap((layer) => {
       const sizes = layer.graph === graph ? sizesOf(layer, index) : undefined
@@ -38,6 +39,7 @@ export function findPackedLayers(model: OnnxModel): LinearLayer[] {
     const ofAttention = graph.nodes.flatMap((node) => attentionParts(node, index, readersOf(node)))
     return [...ofProducts, ...ofAttention]
   })
+  return joinProducts(parts)
 }
 
 /**
@@ -47,7 +49,7 @@ export function findPackedLayers(model: OnnxModel): LinearLayer[] {
  * @throws {FourierFTError} `SHAPE_MISMATCH`: together they are not the product's features
  */
 export function packedParts(layer: LinearLayer, sizes: Sizes): LinearLayer[] {
-  const { outFeatures: width, node, module } = layer
+  const { outFeatures: width, node } = layer
   if (!sizes.every((size) => Number.isInteger(size) && size > 0) || sizes.reduce((a, b) => a + b) !== width)
     throw new FourierFTError(
       'SHAPE_MISMATCH',
@@ -56,21 +58,21 @@ export function packedParts(layer: LinearLayer, sizes: Sizes): LinearLayer[] {
     )
   const [q, k] = sizes
   const offsets = [0, q, q + k]
-  const { twins = [], ...own } = layer
-  return PARTS.map((name, i) => {
-    const partOf = (whole: LinearLayer): LinearLayer => ({
-      ...whole,
-      module: module && partName(module, name),
-      outFeatures: sizes[i] as number,
-      part: { name, offset: offsets[i] as number, width },
-    })
-    return twins.length > 0 ? { ...partOf(own), twins: twins.map(partOf) } : partOf(own)
-  })
+  return PARTS.map((name, i) =>
+    joined(
+      productsOf(layer).map((whole) => ({
+        ...whole,
+        module: whole.module && partName(whole.module, name),
+        outFeatures: sizes[i] as number,
+        part: { name, offset: offsets[i] as number, width },
+      })),
+    ),
+  )
 }
 
 function partName(module: string, part: string): string | undefined {
-  const match = /^(.*\.)?qkv(_proj)?$/.exec(module)
-  return match ? `${match[1] ?? ''}${part}${match[2] ?? ''}` : undefined
+  const match = /^(.*\.)?qkv(_proj)?(_\d+)?$/.exec(module)
+  return match ? `${match[1] ?? ''}${part}${match[2] ?? ''}${match[3] ?? ''}` : undefined
 }
 
 function sizesOf(layer: LinearLayer, index: GraphIndex): Sizes | undefined {

@@ -1,4 +1,5 @@
 /** One graph with branches and the session that runs it: turns a choice of adapters into what the graph's inputs are fed. */
+import { FourierFTError } from '@fourierft/core'
 import type { AttachedInputs, WeightInputs } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { coefficientsOn, positionsOn } from './entries-union.js'
@@ -53,7 +54,22 @@ export class AdaptedGraph {
     return hasBranches && [...wholes.keys()].every((key) => this.plan.wholes.has(key))
   }
 
-  /** The adapters' inputs. */
+  /** How many rows the batch has; undefined where the feeds do not tell. */
+  rowsIn(feeds: InferenceSession.FeedsType): number | undefined {
+    const known = this.#inputs?.batchAxes
+    for (const name of this.session.inputNames) {
+      const dims = (feeds?.[name] as Tensor | undefined)?.dims
+      const axis = known === undefined || known.size === 0 ? 0 : known.get(name)
+      if (axis !== undefined && dims?.[axis] !== undefined) return dims[axis]
+    }
+    return undefined
+  }
+
+  /**
+   * The adapters' inputs.
+   *
+   * @throws {FourierFTError} `UNSUPPORTED` for several adapters in one batch where a layer that they change does not have the batch
+   */
   feedsFor(choice: Choice): Readonly<Record<string, Tensor>> {
     if (this.#last && isSame(this.#last.choice, choice)) return this.#last.feeds
     const feeds = this.#inputs ? this.#makeFeeds(choice, this.#inputs) : {}
@@ -64,8 +80,7 @@ export class AdaptedGraph {
   #makeFeeds(choice: Choice, inputs: AttachedInputs): Record<string, Tensor> {
     const used =
       'added' in choice ? choice.added : [...new Set(choice.perRow.filter((each) => each !== null))]
-    const rows =
-      'added' in choice ? [0] : choice.perRow.map((each) => (each === null ? -1 : used.indexOf(each)))
+    const rows = 'added' in choice ? [0] : this.#rowsOf(choice.perRow, used, inputs)
     const feeds: Record<string, Tensor> = {
       [inputs.rows]: new this.#Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
     }
@@ -83,6 +98,31 @@ export class AdaptedGraph {
       Object.assign(feeds, this.#weightsOf(whole, inputs.weights.get(module) as WeightInputs))
     }
     return feeds
+  }
+
+  /** One for all, where all rows have the same. */
+  #rowsOf(
+    perRow: readonly (PlacedAdapter | null)[],
+    used: readonly PlacedAdapter[],
+    { rowless }: AttachedInputs,
+  ): number[] {
+    const rows = perRow.map((each) => (each === null ? -1 : used.indexOf(each)))
+    if (new Set(rows).size === 1) return rows.slice(0, 1)
+    for (const [key, { module }] of this.plan.branches) {
+      const found = rowless.get(module)
+      const adapter = found && used.find(({ layers }) => layers.has(key))
+      if (!adapter) continue
+      const reason =
+        found.place === 'none'
+          ? 'has the same input for all rows of the batch'
+          : 'does not show where its rows are'
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `adapters: module ${module}, which adapter '${adapter.name}' changes, ${reason} (node ${found.node}); use one adapter for the whole batch`,
+        { option: 'adapters', module, received: adapter.name },
+      )
+    }
+    return rows
   }
 
   /** Weights of none where the layer's own serve. */

@@ -14,12 +14,11 @@ import {
   listOfNames,
   loadAdapter,
 } from '@fourierft/core'
-import type { InferenceSession, Tensor } from 'onnxruntime-common'
+import type { InferenceSession } from 'onnxruntime-common'
 import type { AdaptedGraph, Choice } from './adapted-graph.js'
 import { feedsError } from './feeds-error.js'
 import {
   EMPTY_PLAN,
-  findPlaces,
   type LayerPlace,
   type Merge,
   modulesOf,
@@ -119,11 +118,13 @@ export class AdaptedSession {
     }
     const model = await sessions.openModel()
     const places = new Map<string, LayerPlace>()
-    const placed = Array.from(adapters, ([name, given]) => {
+    const placed: PlacedAdapter[] = []
+    for (const [name, given] of adapters) {
       const adapter = withoutAbsent(given, moduleNames)
-      for (const [module, place] of findPlaces(model.model, adapter, moduleNames)) places.set(module, place)
-      return placeAdapter(name, adapter, places)
-    })
+      for (const [module, place] of await sessions.placesOf(model, adapter, moduleNames))
+        places.set(module, place)
+      placed.push(placeAdapter(name, adapter, places))
+    }
     const session = new AdaptedSession(parts, await sessions.attached(planFor(placed), model))
     for (const [module, place] of places) session.#places.set(module, place)
     for (const adapter of placed) session.#add(adapter)
@@ -373,7 +374,7 @@ export class AdaptedSession {
     let model: OpenModel | undefined
     if (modulesOf(adapter).some((module) => !this.#places.has(module))) {
       model = await sessions.openModel()
-      for (const [module, place] of findPlaces(model.model, adapter, moduleNames))
+      for (const [module, place] of await sessions.placesOf(model, adapter, moduleNames))
         this.#places.set(module, place)
     }
     const placed = placeAdapter(name, adapter, this.#places)
@@ -430,9 +431,7 @@ export class AdaptedSession {
     if (perRow === undefined)
       return { added: this.#enabled ? this.#active.map((name) => this.#adapter(name)) : [] }
     const adapters = this.#checkRows('adapters', perRow)
-    const batch = this.inputNames
-      .map((name) => (feeds?.[name] as Tensor | undefined)?.dims)
-      .find((dims) => dims !== undefined && dims.length > 0)?.[0]
+    const batch = this.#graph.rowsIn(feeds)
     if (perRow.length === 0 || (batch !== undefined && batch % perRow.length !== 0))
       throw new FourierFTError(
         'INVALID_OPTION',

@@ -5,6 +5,7 @@ import {
   FourierFTError,
   type Layer,
   nearestNames,
+  parseJson,
   readSavedModule,
   type SavedModule,
   type Shape,
@@ -16,11 +17,14 @@ import {
   bakeBranches,
   biasOf,
   checkWeight,
+  decideProducts,
   findLinearLayers,
   findPackedLayers,
+  joined,
   type LinearLayer,
   matchLayers,
   type OnnxModel,
+  productsOf,
   type ReadExternal,
 } from '@fourierft/onnx'
 import { entriesUnion } from './entries-union.js'
@@ -66,18 +70,19 @@ export const EMPTY_PLAN: Plan = { branches: new Map(), wholes: new Map() }
 /**
  * Finds each module of the adapter, adapted or saved whole, among the layers of the model.
  *
+ * @param readExternal used where weights may be copies of one another
  * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH` for a weight that is not as the file says
  */
-export function findPlaces(
+export async function findPlaces(
   model: OnnxModel,
   adapter: Adapter,
   moduleNames: ModuleNames,
-): Map<string, LayerPlace> {
-  const layers = layersOf(model)
-  // PEFT's files hold no shapes: names are matched first.
-  const named = new Map(layers.map((layer) => [{ ...layer, outFeatures: 0, inFeatures: 0 }, layer]))
-  const wanted = Object.fromEntries(modulesOf(adapter).map((module) => [module, [0, 0] as const]))
-  const { matched, unmatched } = matchLayers([...named.keys()], wanted, { map: moduleNames })
+  readExternal: ReadExternal,
+): Promise<Map<string, LayerPlace>> {
+  const layers = await decideProducts(layersOf(model), readExternal)
+  // PEFT's files hold no shapes.
+  const wanted = Object.fromEntries(modulesOf(adapter).map((module) => [module, null]))
+  const { matched, unmatched } = matchLayers(layers, wanted, { map: moduleNames })
   const [missing] = unmatched
   if (missing) {
     const { module, reason, candidates } = missing
@@ -93,8 +98,7 @@ export function findPlaces(
     )
   }
   const places = new Map<string, LayerPlace>()
-  for (const [module, erased] of matched) {
-    const layer = named.get(erased) as LinearLayer
+  for (const [module, layer] of matched) {
     checkWeight(layer)
     places.set(module, {
       key: keyOf(layer),
@@ -235,10 +239,14 @@ function layersOf(model: OnnxModel): LinearLayer[] {
 }
 
 function layersByKey(model: OnnxModel): (key: string) => LinearLayer {
-  const byKey = new Map(layersOf(model).map((layer) => [keyOf(layer), layer]))
+  const byKey = new Map(
+    layersOf(model)
+      .flatMap(productsOf)
+      .map((product) => [productKey(product), product]),
+  )
   return (key) => {
-    const layer = byKey.get(key)
-    if (layer) return layer
+    const products = (parseJson(key, 'the key of a layer') as string[]).flatMap((one) => byKey.get(one) ?? [])
+    if (products.length > 0) return joined(products)
     throw new FourierFTError(
       'INVALID_STATE',
       `${model.file} is another file now: it has no ${key}; the nearest: ${nearestNames([key], [...byKey.keys()]).join(', ')}`,
@@ -247,6 +255,11 @@ function layersByKey(model: OnnxModel): (key: string) => LinearLayer {
   }
 }
 
-function keyOf({ node, part }: LinearLayer): string {
+/** Of all products of the module, which are found by it again, whoever found out that they are of one module. */
+function keyOf(layer: LinearLayer): string {
+  return JSON.stringify(productsOf(layer).map(productKey))
+}
+
+function productKey({ node, part }: LinearLayer): string {
   return part ? `${node.outputs[0]}:${part.name}` : String(node.outputs[0])
 }

@@ -1,9 +1,19 @@
 /** The sessions of one model in the user's ONNX Runtime: as it is, with branches for adapters, or with adapters in its weights. */
-import { FourierFTError } from '@fourierft/core'
+import { type Adapter, FourierFTError } from '@fourierft/core'
+import type { ReadExternal } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { AdaptedGraph } from './adapted-graph.js'
-import { attachPlan, bakeAdapters, EMPTY_PLAN, type Merge, type Plan } from './layer-places.js'
+import {
+  attachPlan,
+  bakeAdapters,
+  EMPTY_PLAN,
+  findPlaces,
+  type LayerPlace,
+  type Merge,
+  type Plan,
+} from './layer-places.js'
 import { type ModelBytes, type ModelFile, type OpenModel, readBeside } from './model-source.js'
+import type { ModuleNames } from './module-names.js'
 import type { Ort } from './ort.js'
 
 export class ModelSessions {
@@ -20,6 +30,11 @@ export class ModelSessions {
   /** The file, to be looked at and edited. */
   openModel(): Promise<OpenModel> {
     return this.#file.open()
+  }
+
+  /** As {@link findPlaces}. */
+  placesOf(open: OpenModel, adapter: Adapter, moduleNames: ModuleNames): Promise<Map<string, LayerPlace>> {
+    return findPlaces(open.model, adapter, moduleNames, this.#readExternal(open))
   }
 
   /** A session that is open already, of the model as it is. */
@@ -51,12 +66,16 @@ export class ModelSessions {
    * @throws {FourierFTError} `UNSUPPORTED` (quantised layers, and what else `bakeBranches` refuses), `NOT_FINITE`
    */
   async merged(adapters: Merge): Promise<AdaptedGraph> {
-    const { model, ...places } = await this.openModel()
-    const { externalData } = this.#options
-    const readExternal = (location: string, offset: number, length: number) =>
-      readBeside(location, offset, length, { ...(externalData && { externalData }), ...places })
-    await bakeAdapters(model, adapters, readExternal)
+    const open = await this.openModel()
+    const { model, ...places } = open
+    await bakeAdapters(model, adapters, this.#readExternal(open))
     return this.graphOf(await this.#create({ bytes: model.toBytes(), ...places }))
+  }
+
+  #readExternal({ model: _, ...places }: OpenModel): ReadExternal {
+    const { externalData } = this.#options
+    return (location, offset, length) =>
+      readBeside(location, offset, length, { ...(externalData && { externalData }), ...places })
   }
 
   /**

@@ -3,8 +3,8 @@ import { Adapter, savedModule } from '@fourierft/core'
 import { type LinearLayer, type ModuleMap, readModuleMap } from '@fourierft/onnx'
 
 /**
- * Module of an adapter, or a pattern with `*` → name of its node (MatMul, Gemm, …), of the node's output or of its weight; null: the file
- * does not have it, and the adapter does without. Exporters leave out what no output needs, as a sentence encoder's `pooler.dense`.
+ * Module of an adapter, or a pattern with `*` → name of its node (MatMul, Gemm, …), of the node's output or of its weight, or all of its
+ * nodes where the model calls it more than once; null: the file does not have it, and the adapter does without. Exporters leave out what no output needs, as a sentence encoder's `pooler.dense`.
  */
 export type ModuleNames = ModuleMap
 

@@ -58,11 +58,10 @@ function candidatesIn<Part>(
   map: ModuleNames,
   own: string | undefined,
 ): Map<string, Candidate<Part>> {
-  // PEFT's files hold no shapes: names alone are compared here, and shapes where the layers are.
-  const erased = layers.map((layer) => ({ ...layer, outFeatures: 0, inFeatures: 0 }))
+  // Names alone are compared here; the session compares what else there is.
+  const decided = layers.map(({ undecided: _, ...layer }) => layer)
   const layersOf = (names: Iterable<string>) =>
-    matchLayers(erased, Object.fromEntries(Array.from(names, (name) => [name, [0, 0] as const])), { map })
-      .matched
+    matchLayers(decided, Object.fromEntries(Array.from(names, (name) => [name, null])), { map }).matched
   const nodeOf = readModuleNames(map)
   const found = new Map<string, Candidate<Part>>()
   for (const [module, layer] of layersOf(modules))
