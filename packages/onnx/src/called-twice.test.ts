@@ -11,7 +11,7 @@ import { findLinearLayers, type LinearLayer } from './linear-layers.js'
 import { matchLayers } from './match-layers.js'
 import { readModel } from './model.js'
 import { findPackedLayers } from './packed-layers.js'
-import { decideProducts, productsOf } from './products.js'
+import { decideProducts, joinProducts, productsOf } from './products.js'
 import { DataType } from './schema.js'
 
 const [OUT, IN, TOKENS] = [6, 4, 3]
@@ -255,6 +255,30 @@ describe('what is not one module', () => {
     expect(productsOf(one as LinearLayer)).toHaveLength(1)
   })
 
+  test('products without names: the bias that only they read names their module', () => {
+    const form: Form = {
+      weights: ['val_7', 'val_7'],
+      biases: ['block.proj.bias', 'block.proj.bias'],
+      names: ['node_1', 'node_2'],
+      initializers: [floats('val_7', [IN, OUT], weight), floats('block.proj.bias', [OUT], bias)],
+    }
+    const layers = findLinearLayers(readModel(twice(form)))
+    expect(layers.map((layer) => [layer.module, productsOf(layer).length, layer.undecided])).toEqual([
+      ['block.proj', 2, undefined],
+      ['back', 1, undefined],
+    ])
+    const alone = findLinearLayers(
+      readModel(
+        twice({
+          ...form,
+          biases: ['block.proj.bias', 'other.bias'],
+          initializers: [...form.initializers, floats('other.bias', [OUT], bias)],
+        }),
+      ),
+    )
+    expect(alone.map(({ module }) => module)).toEqual(['block.proj', 'back', 'other'])
+  })
+
   test('a list with a node of another shape, or of no layer, is refused', () => {
     const layers = findLinearLayers(readModel(twice(SHARED)))
     const map = (nodes: string[]) =>
@@ -429,4 +453,34 @@ test('a packed module that is called twice has parts with two products each', ()
       ['/attn/qkv_proj/MatMul', '/attn/qkv_proj_1/MatMul'],
     ]),
   )
+})
+
+test.each([
+  ['of one name', () => 'proj', 32],
+  ['whose names differ by a number', (i: number) => (i === 0 ? 'proj' : `proj_${i}`), 1],
+])('of many layers %s few are compared', (_, nameOf, most) => {
+  const count = 300
+  const model = createModel(
+    {
+      name: 'main_graph',
+      inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', 2] }],
+      outputs: Array.from({ length: count }, (_, i) => ({ name: `y${i}` })),
+      initializers: Array.from({ length: count }, (_, i) => floats(`w${i}`, [2, 2], waves(4, i))),
+      nodes: Array.from({ length: count }, (_, i) => ({
+        name: `/block/${nameOf(i)}/MatMul`,
+        opType: 'MatMul',
+        inputs: ['x', `w${i}`],
+        outputs: [`y${i}`],
+      })),
+    },
+    { opset: 17 },
+  )
+  const layers = findLinearLayers(readModel(model.toBytes()))
+  expect(layers).toHaveLength(count)
+  let compared = 0
+  joinProducts(layers, () => {
+    compared++
+    return false
+  })
+  expect(compared).toBeLessThanOrEqual(most * count)
 })

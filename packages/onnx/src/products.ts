@@ -20,6 +20,8 @@ type Compare = (a: OnnxTensor, b: OnnxTensor) => Verdict
 const STEPS = 9
 /** So many bytes of two external weights are compared at once. */
 const CHUNK = 2 ** 20
+/** Beyond so many layers of one name no more are compared or named. */
+const MOST_RELATIVES = 32
 /** What PyTorch's exporter appends to the scope of a later call. */
 const CALL = /_\d+$/
 /** Attributes of the nodes on the way of a weight that change its numbers. */
@@ -46,19 +48,17 @@ export function joined(products: readonly LinearLayer[]): LinearLayer {
  * (`query_proj_1`), and their weights and biases are equal, in one tensor or in copies. What the file alone does not tell is `undecided`.
  */
 export function joinProducts(layers: readonly LinearLayer[], compare: Compare = sameTensor): LinearLayer[] {
-  const families: LinearLayer[] = []
-  const byName = new Map<string, number[]>()
+  const families: (LinearLayer | undefined)[] = []
+  const named = new FamilyIndex()
   for (const { undecided: _, ...layer } of layers) {
     const at = families.push(layer) - 1
     if (layer.module === undefined) continue
-    const key = familyKey(layer)
-    const others = byName.get(key)
-    if (!others) byName.set(key, [at])
-    else if (joinOne(families, others, at, compare)) families.pop()
-    else others.push(at)
+    const isJoined = named.relatives(layer).some((other) => joinOne(families, other, at, compare))
+    if (isJoined) families.pop()
+    else named.add(layer, at)
   }
-  markNameless(families)
-  return families
+  joinNameless(families)
+  return families.filter((family) => family !== undefined)
 }
 
 /** Compares the bytes of external copies, which {@link joinProducts} left undecided. */
@@ -79,34 +79,68 @@ export async function decideProducts(layers: readonly LinearLayer[], read: Read)
   return joinProducts(layers, (a, b) => sameTensor(a, b) ?? verdicts.get(a)?.get(b))
 }
 
-/** Without what tells calls apart: only layers of one key are compared. */
-function familyKey({ module = '', part, outFeatures, inFeatures }: LinearLayer): string {
-  const name = module.split('.').map((segment) => segment.replace(CALL, ''))
-  return JSON.stringify([name, part?.name, outFeatures, inFeatures])
+/** Finds layers that may be calls of one module by their names, without comparing each with each. */
+class FamilyIndex {
+  readonly #byName = new Map<string, number[]>()
+  /** By what the name of the first call may be. */
+  readonly #byFirst = new Map<string, number[]>()
+
+  add(layer: LinearLayer, at: number): void {
+    const [own, ...firsts] = firstNames(layer)
+    if (own !== undefined) put(this.#byName, own, at)
+    for (const first of firsts) put(this.#byFirst, first, at)
+  }
+
+  relatives(layer: LinearLayer): number[] {
+    const names = firstNames(layer)
+    const found = [
+      ...names.flatMap((name) => this.#byName.get(name) ?? []),
+      ...(this.#byFirst.get(names[0] ?? '') ?? []),
+    ]
+    return found.slice(0, MOST_RELATIVES)
+  }
 }
 
-/** Whether the layer went into one of the families. */
-function joinOne(families: LinearLayer[], others: readonly number[], at: number, compare: Compare): boolean {
-  const layer = families[at] as LinearLayer
-  for (const other of others) {
-    const family = families[other] as LinearLayer
-    if (
-      !isCallOf(family.module ?? '', layer.module ?? '') &&
-      !isCallOf(layer.module ?? '', family.module ?? '')
-    )
-      continue
-    const verdict = isOneModule(family, layer, compare)
-    if (verdict === false) continue
-    if (verdict) {
-      const module = isCallOf(family.module ?? '', layer.module ?? '') ? family.module : layer.module
-      families[other] = { ...joined([...productsOf(family), ...productsOf(layer)]), module }
-      return true
-    }
-    families[other] = { ...family, undecided: [...(family.undecided ?? []), labelOf(layer)] }
-    families[at] = { ...layer, undecided: [...(layer.undecided ?? []), labelOf(family)] }
-    return false
+function put(lists: Map<string, number[]>, name: string, at: number): void {
+  const list = lists.get(name)
+  if (list) list.push(at)
+  else lists.set(name, [at])
+}
+
+/** The layer's own name, and those without what exporters append, as keys: layers of other shapes are no relatives. */
+function firstNames({ module = '', part, outFeatures, inFeatures }: LinearLayer): string[] {
+  let names: string[][] = [[]]
+  for (const segment of module.split('.')) {
+    const short = segment.replace(CALL, '')
+    const isShort = short === segment || names.length >= MOST_RELATIVES
+    names = names.flatMap((name) => [[...name, segment], ...(isShort ? [] : [[...name, short]])])
   }
+  return names.map((name) => JSON.stringify([name, part?.name, outFeatures, inFeatures]))
+}
+
+/** Whether the layer went into the family. */
+function joinOne(
+  families: (LinearLayer | undefined)[],
+  other: number,
+  at: number,
+  compare: Compare,
+): boolean {
+  const [family, layer] = [families[other], families[at]]
+  if (!family || !layer) return false
+  const verdict = isOneModule(family, layer, compare)
+  if (verdict === false) return false
+  if (verdict) {
+    const module = isCallOf(family.module ?? '', layer.module ?? '') ? family.module : layer.module
+    families[other] = { ...joined([...productsOf(family), ...productsOf(layer)]), module }
+    return true
+  }
+  families[other] = undecidedBy(family, [labelOf(layer)])
+  families[at] = undecidedBy(layer, [labelOf(family)])
   return false
+}
+
+function undecidedBy(layer: LinearLayer, labels: readonly string[]): LinearLayer {
+  return { ...layer, undecided: [...(layer.undecided ?? []), ...labels].slice(0, MOST_RELATIVES) }
 }
 
 /** `a.q` and `a.q_1`, `groups.0.q` and `groups.0_1.q`: a later call has a number behind one segment or several. */
@@ -116,15 +150,13 @@ function isCallOf(module: string, call: string): boolean {
 }
 
 function isOneModule(a: LinearLayer, b: LinearLayer, compare: Compare): Verdict {
-  const [bias, other] = [biasOf(a), biasOf(b)]
-  const pairs = [
-    ...weightInputs(a.node).map((i) => [a.node.inputs[i] ?? '', b.node.inputs[i] ?? ''] as const),
-    ...(bias && other ? [[bias.name, other.name] as const] : []),
-  ]
   if (a.node.opType !== b.node.opType) return undefined
-  return all(
-    pairs.map(([x, y]) => sameValue({ graph: a.graph, name: x }, { graph: b.graph, name: y }, compare)),
-  )
+  const isSame = (x = '', y = '') =>
+    sameValue({ graph: a.graph, name: x }, { graph: b.graph, name: y }, compare)
+  const ofWeight = all(weightInputs(a.node).map((i) => isSame(a.node.inputs[i], b.node.inputs[i])))
+  if (ofWeight === false) return false
+  const [bias, other] = [biasOf(a), biasOf(b)]
+  return bias && other ? all([ofWeight, isSame(bias.name, other.name)]) : ofWeight
 }
 
 /** Where a product has what belongs to its weight. @see MatMulInteger and, in ONNX Runtime's docs/ContribOperators.md, MatMulNBits */
@@ -213,28 +245,40 @@ function isEqual(a: Uint8Array, b: Uint8Array): boolean {
   return true
 }
 
-/** A product without a name that reads the weight of another one: of the same module, or of one that is tied to it. */
-function markNameless(layers: LinearLayer[]): void {
-  const byWeight = new Map<unknown, Map<string, number[]>>()
-  for (const [at, { graph, weight, part }] of layers.entries()) {
-    const tensor = initializerOf(graph, weight)
+/**
+ * Products without names that read one weight are of one module where one bias, which nothing else reads, is added to all of them; else of
+ * one module, or of several that are tied.
+ */
+function joinNameless(families: (LinearLayer | undefined)[]): void {
+  const byWeight = new Map<OnnxTensor, Map<string, number[]>>()
+  for (const [at, layer] of families.entries()) {
+    const tensor = layer && initializerOf(layer.graph, layer.weight)
     if (!tensor) continue
     const parts = byWeight.get(tensor) ?? new Map<string, number[]>()
-    const name = part?.name ?? ''
-    parts.set(name, [...(parts.get(name) ?? []), at])
+    put(parts, layer.part?.name ?? '', at)
     byWeight.set(tensor, parts)
   }
-  for (const parts of byWeight.values())
-    for (const readers of parts.values()) {
-      const nameless = readers.filter((at) => layers[at]?.module === undefined)
-      if (readers.length < 2 || nameless.length === 0) continue
-      const family = readers.map((at) => layers[at] as LinearLayer)
-      for (const [i, at] of readers.entries()) {
-        const undecided = family.filter((_, other) => other !== i).map(labelOf)
-        layers[at] = {
-          ...(layers[at] as LinearLayer),
-          undecided: [...(layers[at]?.undecided ?? []), ...undecided],
-        }
-      }
+  for (const readers of [...byWeight.values()].flatMap((parts) => [...parts.values()])) {
+    const layers = readers.map((at) => families[at] as LinearLayer)
+    if (readers.length < 2 || layers.every(({ module }) => module !== undefined)) continue
+    const module = nameOfBias(layers)
+    const labels = layers.slice(0, MOST_RELATIVES + 1).map(labelOf)
+    for (const [i, at] of readers.entries()) {
+      const layer = layers[i] as LinearLayer
+      if (module === undefined)
+        families[at] = undecidedBy(
+          layer,
+          labels.filter((_, other) => other !== i),
+        )
+      else families[at] = i === 0 ? { ...joined(layers.flatMap(productsOf)), module } : undefined
     }
+  }
+}
+
+function nameOfBias(layers: readonly LinearLayer[]): string | undefined {
+  const [first, ...others] = layers.map(biasOf)
+  if (!first?.name.endsWith('.bias') || others.some((bias) => bias?.name !== first.name)) return undefined
+  const isWhole = layers.every(({ module, part }) => module === undefined && part === undefined)
+  const readers = (layers[0] as LinearLayer).graph.consumersOf(first.name)
+  return isWhole && readers.length === layers.length ? first.name.slice(0, -'.bias'.length) : undefined
 }

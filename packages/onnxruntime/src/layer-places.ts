@@ -260,6 +260,7 @@ function keyOf(layer: LinearLayer): string {
   return JSON.stringify(productsOf(layer).map(productKey))
 }
 
-function productKey({ node, part }: LinearLayer): string {
-  return part ? `${node.outputs[0]}:${part.name}` : String(node.outputs[0])
+/** Branches of an `If` may call their values the same. */
+function productKey({ graph, node, part }: LinearLayer): string {
+  return JSON.stringify([graph.path, node.outputs[0], part?.name])
 }

@@ -3,7 +3,17 @@
  * batch, or it is not known where, several adapters in one batch are refused, and one adapter works.
  */
 import { type Adapter, createAdapter, createConfig, createLayer, referenceForward } from '@fourierft/core'
-import { createModel, DataType, type NewNode, type NewTensor } from '@fourierft/onnx'
+import {
+  attachBranches,
+  createModel,
+  DataType,
+  detachBranches,
+  findLinearLayers,
+  type LinearLayer,
+  type NewNode,
+  type NewTensor,
+  readModel,
+} from '@fourierft/onnx'
 import * as ort from 'onnxruntime-node'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { AdaptedSession } from './adapted-session.js'
@@ -206,6 +216,18 @@ describe.each([true, false])('native %s', (native) => {
     expect(await run(session, [null, null, null])).not.toEqual(alone)
     if (name === 'not known') expectNear(alone, expected(['a', 'a', 'a']))
   })
+})
+
+test.each(FOLLOWED)('%s: detached, the file is as it was', (name) => {
+  const bytes = modelOf(name)
+  const model = readModel(bytes)
+  const layer = findLinearLayers(model).find(({ module }) => module === 'block.proj') as LinearLayer
+  const { entries } = (adapters.get('a') as Adapter).layer('block.proj')
+  const { rowless } = attachBranches(model, [{ module: 'block.proj', layer, entries }])
+  expect([...rowless]).toEqual([])
+  const again = readModel(model.toBytes())
+  detachBranches(again)
+  expect(again.toBytes()).toEqual(bytes)
 })
 
 test('the batch is the axis that is called so: others cannot divide it', async () => {
