@@ -1,5 +1,5 @@
 /** The constant bias of a linear layer, and the node that adds it. */
-import { initializerOf, producerOf } from './constant-of.js'
+import { behindIdentity, initializerOf, producerOf } from './constant-of.js'
 import type { OnnxNode } from './graph.js'
 import type { LinearLayer } from './linear-layers.js'
 
@@ -37,5 +37,8 @@ export function biasOf({
   if (name === undefined) return undefined
   const producer = producerOf(graph, name)
   const constant = producer?.opType === 'DequantizeLinear' ? (producer.inputs[0] ?? '') : name
-  return initializerOf(graph, constant)?.dims.length === 1 ? { node: reader, index: at, name } : undefined
+  const source = behindIdentity(graph, constant)
+  return initializerOf(source.graph, source.name)?.dims.length === 1
+    ? { node: reader, index: at, name }
+    : undefined
 }

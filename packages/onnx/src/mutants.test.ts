@@ -60,7 +60,7 @@ async function exercise(bytes: Uint8Array): Promise<string> {
   const layers = await attempt(() => [...findLinearLayers(model), ...findPackedLayers(model)])
   if (!layers) return 'unfound'
   const modules = Object.fromEntries(layers.map(({ module }) => [module ?? 'none', [16, 16] as const]))
-  matchLayers(layers, modules)
+  await attempt(() => matchLayers(layers, modules))
   const sound: LinearLayer[] = []
   for (const layer of layers) {
     const isSound = await attempt(() => {

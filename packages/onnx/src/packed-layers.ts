@@ -3,9 +3,12 @@
  * layer of its own, which an adapter of one module means. Only what a graph says itself is found; for all else the sizes are given.
  */
 import { FourierFTError } from '@fourierft/core'
+import { attentionNames } from './attention-names.js'
 import type { OnnxGraph, OnnxNode } from './graph.js'
 import { findLinearLayers, type GraphIndex, indexOf, type LinearLayer, weightOf } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
+import { moduleOfWeight } from './module-name.js'
+import { joined, joinProducts, productsOf } from './products.js'
 
 const PARTS = ['q', 'k', 'v'] as const
 
@@ -14,18 +17,29 @@ type Sizes = readonly [q: number, k: number, v: number]
 /**
  * The parts q, k and v of all packed products: of products whose output goes, a bias added, into a `com.microsoft`
  * `GroupQueryAttention` alone or into a `Split` in three, and of `com.microsoft` `Attention`.
- * Parts of a module `….qkv_proj` are named `….q_proj` and so on; others have no name and need one by `matchLayers`' map: `node:q`.
+ * Parts of a module `….qkv_proj` are named `….q_proj` and so on, those of `Attention` by what stands around it where that is certain; others
+ * have no name and need one by `matchLayers`' map: `node:q`.
  */
 export function findPackedLayers(model: OnnxModel): LinearLayer[] {
   const layers = findLinearLayers(model)
-  return model.graph.graphs().flatMap((graph) => {
+  const byInput = new Map<string, LinearLayer[]>()
+  for (const layer of layers) {
+    const readers = byInput.get(layer.input)
+    if (readers) readers.push(layer)
+    else byInput.set(layer.input, [layer])
+  }
+  const readersOf = ({ graph, outputs }: OnnxNode) =>
+    (byInput.get(outputs[0] ?? '') ?? []).filter((layer) => layer.graph === graph)
+  const parts = model.graph.graphs().flatMap((graph) => {
     const index = indexOf(graph)
     const ofProducts = layers.flatMap((layer) => {
       const sizes = layer.graph === graph ? sizesOf(layer, index) : undefined
       return sizes ? packedParts(layer, sizes) : []
     })
-    return [...ofProducts, ...graph.nodes.flatMap((node) => attentionParts(graph, node, index))]
+    const ofAttention = graph.nodes.flatMap((node) => attentionParts(node, index, readersOf(node)))
+    return [...ofProducts, ...ofAttention]
   })
+  return joinProducts(parts)
 }
 
 /**
@@ -35,7 +49,7 @@ export function findPackedLayers(model: OnnxModel): LinearLayer[] {
  * @throws {FourierFTError} `SHAPE_MISMATCH`: together they are not the product's features
  */
 export function packedParts(layer: LinearLayer, sizes: Sizes): LinearLayer[] {
-  const { outFeatures: width, node, module } = layer
+  const { outFeatures: width, node } = layer
   if (!sizes.every((size) => Number.isInteger(size) && size > 0) || sizes.reduce((a, b) => a + b) !== width)
     throw new FourierFTError(
       'SHAPE_MISMATCH',
@@ -44,21 +58,21 @@ export function packedParts(layer: LinearLayer, sizes: Sizes): LinearLayer[] {
     )
   const [q, k] = sizes
   const offsets = [0, q, q + k]
-  const { twins = [], ...own } = layer
-  return PARTS.map((name, i) => {
-    const partOf = (whole: LinearLayer): LinearLayer => ({
-      ...whole,
-      module: module && partName(module, name),
-      outFeatures: sizes[i] as number,
-      part: { name, offset: offsets[i] as number, width },
-    })
-    return twins.length > 0 ? { ...partOf(own), twins: twins.map(partOf) } : partOf(own)
-  })
+  return PARTS.map((name, i) =>
+    joined(
+      productsOf(layer).map((whole) => ({
+        ...whole,
+        module: whole.module && partName(whole.module, name),
+        outFeatures: sizes[i] as number,
+        part: { name, offset: offsets[i] as number, width },
+      })),
+    ),
+  )
 }
 
 function partName(module: string, part: string): string | undefined {
-  const match = /^(.*\.)?qkv(_proj)?$/.exec(module)
-  return match ? `${match[1] ?? ''}${part}${match[2] ?? ''}` : undefined
+  const match = /^(.*\.)?qkv(_proj)?(_\d+)?$/.exec(module)
+  return match ? `${match[1] ?? ''}${part}${match[2] ?? ''}${match[3] ?? ''}` : undefined
 }
 
 function sizesOf(layer: LinearLayer, index: GraphIndex): Sizes | undefined {
@@ -102,17 +116,18 @@ function integersOf(graph: OnnxGraph, name: string): readonly bigint[] | undefin
 }
 
 /** Its weight is `[in, q + k + v]`. @see Attention in ONNX Runtime's docs/ContribOperators.md */
-function attentionParts(graph: OnnxGraph, node: OnnxNode, index: GraphIndex): LinearLayer[] {
+function attentionParts(node: OnnxNode, index: GraphIndex, readers: readonly LinearLayer[]): LinearLayer[] {
+  const { graph } = node
   const [input, w] = node.inputs
-  if (node.domain !== 'com.microsoft' || node.opType !== 'Attention' || !input || !w || !node.outputs[0])
-    return []
+  const [output] = node.outputs
+  if (node.domain !== 'com.microsoft' || node.opType !== 'Attention' || !input || !w || !output) return []
   const weight = weightOf(w, graph, index)
   if (weight?.dims.length !== 2) return []
   const [inFeatures = 0, outFeatures = 0] = weight.dims
   const given = node.attribute('qkv_hidden_sizes')?.ints ?? []
   const sizes = given.length === 0 ? thirds(outFeatures) : toSizes(given)
   const whole = {
-    module: undefined,
+    module: moduleOfWeight(weight.name),
     graph,
     node,
     input,
@@ -121,7 +136,9 @@ function attentionParts(graph: OnnxGraph, node: OnnxNode, index: GraphIndex): Li
     outFeatures,
     inFeatures,
   }
-  return sizes ? packedParts(whole, sizes) : []
+  if (!sizes) return []
+  const names = attentionNames(output, readers)
+  return packedParts(whole, sizes).map((part, i) => ({ ...part, module: names?.[i] ?? part.module }))
 }
 
 function thirds(width: number): Sizes | undefined {

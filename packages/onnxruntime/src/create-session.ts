@@ -4,7 +4,7 @@ import type { InferenceSession } from 'onnxruntime-common'
 import { platform } from '#platform'
 import { AdaptedSession } from './adapted-session.js'
 import type { ModelSource } from './model-source.js'
-import type { ModuleNames } from './module-names.js'
+import { type ModuleNames, readModuleNames } from './module-names.js'
 import { openSessions } from './open-sessions.js'
 import type { Ort } from './ort.js'
 
@@ -50,6 +50,7 @@ export async function createSession(
     ...sessionOptions
   } = options
   checkNames(sessionOptions)
+  readModuleNames(moduleNames)
   const named = adaptersByName(adapters)
   const ort = given ?? (await platform.loadOrt())
   const sessions = await openSessions(model, { ort, native, sessionOptions })

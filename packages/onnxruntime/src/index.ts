@@ -8,6 +8,6 @@ export {
 } from './backend.js'
 export { createSession, type SessionOptions } from './create-session.js'
 export type { ModelBytes, ModelSource } from './model-source.js'
-export { type ModuleNames, withoutAbsent } from './module-names.js'
+export { adviceFor, type ModuleNames, readModuleNames, withoutAbsent } from './module-names.js'
 export { registerFourierFTBackend } from './native-backend.js'
 export type { Ort } from './ort.js'
