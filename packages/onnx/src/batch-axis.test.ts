@@ -290,6 +290,23 @@ describe('which axis of an input is the batch', () => {
     expect(placeOf([op('Relu', ['x'], 'z')], { x: ['tokens', 'batch', 12] })).toEqual(SEQUENCE_FIRST)
   })
 
+  test('of an input without a shape too, as far as no operator needs one', () => {
+    /** y = Relu(x), opset 17, without shapes; here it makes `r` for the nodes. */
+    const relu = 'CAg6KgoMCgF4EgF5IgRSZWx1EgRtYWluWgkKAXgSBAoCCAFiCQoBeRIECgIIAUIECgAQEQ=='
+    const placeBehind = (...nodes: NewNode[]) => {
+      const model = readModel(Uint8Array.from(atob(relu), (character) => character.charCodeAt(0)))
+      for (const { name = '', ...tensor } of CONSTANTS) model.graph.addInitializer({ name, ...tensor })
+      const [first] = model.graph.nodes
+      first?.setOutput(0, 'r')
+      if (first) model.graph.insertAfter(first, [...nodes, op('MatMul', ['z', 'w'], 'y')])
+      const layer = findLinearLayers(model).at(-1)
+      return layer && findRows(model)(layer)
+    }
+    expect(placeBehind(op('MatMul', ['r', 'w'], 'a'), op('Mul', ['a', '1'], 'z'))).toBe('first')
+    expect(placeBehind(transpose('r', 'z', 1, 0, 2))).toBe('unknown')
+    expect(placeBehind(op('Add', ['r', 'positions'], 'z'))).toBe('unknown')
+  })
+
   test('two batches in one tensor are not told apart', () => {
     const nodes = [op('Unsqueeze', ['x', '[1]'], 'a'), op('Add', ['a', 'v'], 'z')]
     expect(placeOf(nodes, { x: ['text_batch', 12], v: ['image_batch', 12] })).toBe('unknown')

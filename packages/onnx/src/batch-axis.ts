@@ -36,7 +36,7 @@ const BATCH_NAME = /batch|^bs?$/i
 /** @returns a function that knows the layers of the model as it is now */
 export function findRows(model: OnnxModel): (layer: Pick<LinearLayer, 'graph' | 'input'>) => RowPlace {
   const analysis = new Analysis(model)
-  return ({ graph, input }) => analysis.placeOf(analysis.known(graph, input).dims)
+  return ({ graph, input }) => analysis.placeOf(analysis.known(graph, input))
 }
 
 /** The axis of each input that has the rows of the batch; an input that is missing is the same for all rows. */
@@ -45,8 +45,9 @@ export function batchAxes(inputs: readonly OnnxValue[]): Map<string, number> {
   const isBatchName = (dim: number | string | undefined) => isText(dim) && BATCH_NAME.test(dim)
   const isNamed = inputs.some(({ dims }) => dims?.some(isBatchName))
   const later = new Set(inputs.flatMap(({ dims = [] }) => dims.slice(1)).filter(isText))
-  for (const { name, dims = [] } of inputs) {
-    if (dims.length === 0) continue
+  for (const { name, dims } of inputs) {
+    if (dims === undefined && !isNamed) axes.set(name, 0)
+    if (!dims || dims.length === 0) continue
     if (isNamed) {
       const axis = dims.findIndex(isBatchName)
       if (axis >= 0) axes.set(name, axis)
@@ -77,6 +78,7 @@ class Analysis {
     const known = new Map<string, Known>()
     const batches = new Map<string, Batch>()
     for (const { name, dims } of inputs) {
+      if (!dims && axes.has(name)) known.set(name, { isBatchFirst: true })
       if (!dims || dims.length > MOST_DIMS) continue
       const own = dims.map((dim, axis) => {
         const isBatch = axes.get(name) === axis
@@ -101,8 +103,8 @@ class Analysis {
     return tensor ? knownOf(tensor, this.#sizes) : this.known(graph.parent, name)
   }
 
-  placeOf(dims: Dims | undefined): RowPlace {
-    if (!dims) return 'unknown'
+  placeOf({ dims, isBatchFirst }: Known): RowPlace {
+    if (!dims) return isBatchFirst ? 'first' : 'unknown'
     const sizes = this.#sizes
     const before = dims.slice(0, -1)
     const axis = before.findIndex(({ rows }) => rows)

@@ -36,6 +36,8 @@ export class Sizes {
   readonly #unknowns = new Map<number, Unknown>()
   readonly #named = new Map<string, Size>()
   readonly #batches = new Map<string, Batch>()
+  /** The unknowns that are sizes of batches. */
+  readonly #ofBatches = new Set<number>()
 
   number(value: number): Dim {
     return { size: Size.of(value) }
@@ -68,6 +70,7 @@ export class Sizes {
   addBatch(batch: Batch): void {
     const key = batch.size.key
     if (!this.#batches.has(key)) this.#batches.set(key, batch)
+    for (const id of batch.size.symbols) this.#ofBatches.add(id)
   }
 
   mayHoldBatch(size: Size): boolean {
@@ -76,8 +79,7 @@ export class Sizes {
 
   /** Whether a batch is in it for certain. */
   holdsBatch(size: Size): boolean {
-    const own = size.symbols
-    return [...this.#batches.values()].some((batch) => [...batch.size.symbols].some((id) => own.has(id)))
+    return [...size.symbols].some((id) => this.#ofBatches.has(id))
   }
 
   /** An axis of that size: one of the size of the batch is along its rows. */

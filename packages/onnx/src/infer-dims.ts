@@ -14,6 +14,8 @@ import type { OnnxTensor } from './tensor.js'
 export interface Known {
   /** Undefined: not even its rank. */
   readonly dims?: Dims | undefined
+  /** Where the rank is not known: the first axis is the batch all the same. */
+  readonly isBatchFirst?: boolean
   /** Its numbers, where it is a short vector of integers, or one. */
   readonly integers?: readonly Size[] | undefined
 }
@@ -166,8 +168,8 @@ function all(names: string, infer: Infer): [string, Infer][] {
     .map((name) => [name, infer])
 }
 
-function first({ node, inputs }: Call): readonly Known[] {
-  const known = { dims: inputs[0]?.dims }
+function first({ node, inputs: [x = NOTHING] }: Call): readonly Known[] {
+  const known = x.isBatchFirst ? { isBatchFirst: true } : { dims: x.dims }
   // The residual sum of a skip connection comes last.
   if (node.opType.startsWith('Skip')) return [known, NOTHING, NOTHING, known]
   return node.opType === 'Dropout' ? [known, known] : [known]
@@ -184,6 +186,8 @@ function cast({ node, inputs: [x = NOTHING] }: Call): readonly Known[] {
 }
 
 function stretched({ inputs, sizes }: Call): readonly Known[] {
+  const isSmall = ({ dims, isBatchFirst }: Known) => isBatchFirst || (dims !== undefined && dims.length < 2)
+  if (inputs.some((input) => input.isBatchFirst) && inputs.every(isSmall)) return [{ isBatchFirst: true }]
   return [{ dims: sizes.broadcast(inputs.map(({ dims }) => dims)) }]
 }
 
@@ -256,6 +260,7 @@ function matMul(x: number, w: number): Infer {
   return ({ node, inputs, sizes }) => {
     const [transA, transB] = ['transA', 'transB'].map((name) => Boolean(node.attribute(name)?.int))
     if (node.attribute('transBatchA')?.int || node.attribute('transBatchB')?.int) return []
+    if (inputs[x]?.isBatchFirst && !transA && inputs[w]?.dims?.length === 2) return [{ isBatchFirst: true }]
     const a = turned(inputs[x]?.dims, transA)
     const b = turned(inputs[w]?.dims, transB)
     if (!a || !b || a.length === 0 || b.length === 0) return []
