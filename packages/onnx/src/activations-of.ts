@@ -12,8 +12,8 @@ export function activationsOf({ graph, node, outputNode }: LinearLayer): number 
   // The scales have the type of the activations. @see MatMulNBits in ONNX Runtime's docs/ContribOperators.md
   if (node.opType === 'MatMulNBits') return constantOf(graph, node.inputs[2])?.dataType ?? DataType.float
   if (node.opType === 'MatMulInteger') {
-    const cast = graph.nodes.find(({ outputs }) => outputNode.inputs.includes(outputs[0] ?? ''))
-    return castOf(cast) ?? DataType.float
+    const casts = outputNode.inputs.map((input) => castOf(graph.index.producers.get(input)))
+    return casts.find((to) => to !== undefined) ?? DataType.float
   }
   let name: string | undefined = node.inputs[1]
   for (let step = 0; step < STEPS && name; step++) {

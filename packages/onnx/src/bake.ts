@@ -374,8 +374,8 @@ function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: 
     const owner = ownerOf(name, node.graph)
     const readers = owner === node.graph ? 1 : (layers[0]?.readers ?? 1)
     isShared ||=
-      owner.consumersOf(name).length > readers || owner.outputs.some((output) => output.name === name)
-    const producer = owner.nodes.find(({ outputs }) => outputs.includes(name))
+      owner.consumersOf(name).length > readers || owner.isOutput(name)
+    const producer = owner.index.producers.get(name)
     const tensor = owner.initializers.get(name) ?? producer?.attribute('value')?.tensor
     if (tensor) return planOf(tensor, owner)
     if (producer?.opType === 'DequantizeLinear') throw quantised()

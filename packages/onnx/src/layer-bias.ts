@@ -31,7 +31,7 @@ export function biasOf({
   const [reader, ...others] = graph.consumersOf(output)
   if (reader?.opType !== 'Add' || reader.graph !== graph || others.length > 0 || !reader.outputs[0])
     return undefined
-  if (graph.outputs.some(({ name }) => name === output)) return undefined
+  if (graph.isOutput(output)) return undefined
   const at = reader.inputs.findIndex((input) => input !== output)
   const name = reader.inputs[at]
   if (name === undefined) return undefined

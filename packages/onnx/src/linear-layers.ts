@@ -4,6 +4,7 @@
  * (`packed-layers` does).
  */
 import type { OnnxGraph, OnnxNode } from './graph.js'
+import type { GraphIndex } from './graph-index.js'
 import type { OnnxModel } from './model.js'
 import { moduleNameOf } from './module-name.js'
 import { dequantiserBehind, isQuantised, outputNodeOf } from './quantised-pair.js'
@@ -42,12 +43,6 @@ export interface PackedPart {
   readonly width: number
 }
 
-/** What is read of one graph again and again. */
-export interface GraphIndex {
-  readonly producers: ReadonlyMap<string, OnnxNode>
-  readonly consumers: ReadonlyMap<string, readonly OnnxNode[]>
-}
-
 interface Weight {
   readonly name: string
   readonly dims: readonly number[]
@@ -73,28 +68,13 @@ export function overlap(a: LinearLayer, b: LinearLayer): boolean {
  */
 export function findLinearLayers(model: OnnxModel): LinearLayer[] {
   const layers = model.graph.graphs().flatMap((graph) => {
-    const index = indexOf(graph)
+    const { index } = graph
     return graph.nodes.flatMap((node) => {
       const found = linearLayer(graph, node, index)
       return found?.outputNode.outputs[0] ? [{ ...found, module: moduleNameOf(found, index) }] : []
     })
   })
   return joinTwins(withOwnInputs(layers))
-}
-
-/** What is read again and again: who makes and who reads each value, within the graph. */
-export function indexOf(graph: OnnxGraph): GraphIndex {
-  const producers = new Map<string, OnnxNode>()
-  const consumers = new Map<string, OnnxNode[]>()
-  for (const node of graph.nodes) {
-    for (const output of node.outputs) producers.set(output, node)
-    for (const input of new Set(node.inputs)) {
-      const readers = consumers.get(input)
-      if (readers) readers.push(node)
-      else consumers.set(input, [node])
-    }
-  }
-  return { producers, consumers }
 }
 
 function linearLayer(

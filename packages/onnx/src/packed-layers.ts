@@ -4,8 +4,11 @@
  */
 import { FourierFTError } from '@fourierft/core'
 import type { OnnxGraph, OnnxNode } from './graph.js'
-import { findLinearLayers, type GraphIndex, indexOf, type LinearLayer, weightOf } from './linear-layers.js'
+import { constantOf } from './constant-of.js'
+import type { GraphIndex } from './graph-index.js'
+import { findLinearLayers, type LinearLayer, weightOf } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
+import { integersOf } from './tensor.js'
 
 const PARTS = ['q', 'k', 'v'] as const
 
@@ -17,11 +20,16 @@ type Sizes = readonly [q: number, k: number, v: number]
  * Parts of a module `….qkv_proj` are named `….q_proj` and so on; others have no name and need one by `matchLayers`' map: `node:q`.
  */
 export function findPackedLayers(model: OnnxModel): LinearLayer[] {
-  const layers = findLinearLayers(model)
+  const byGraph = new Map<OnnxGraph, LinearLayer[]>()
+  for (const layer of findLinearLayers(model)) {
+    const known = byGraph.get(layer.graph)
+    if (known) known.push(layer)
+    else byGraph.set(layer.graph, [layer])
+  }
   return model.graph.graphs().flatMap((graph) => {
-    const index = indexOf(graph)
-    const ofProducts = layers.flatMap((layer) => {
-      const sizes = layer.graph === graph ? sizesOf(layer, index) : undefined
+    const { index } = graph
+    const ofProducts = (byGraph.get(graph) ?? []).flatMap((layer) => {
+      const sizes = sizesOf(layer, index)
       return sizes ? packedParts(layer, sizes) : []
     })
     return [...ofProducts, ...graph.nodes.flatMap((node) => attentionParts(graph, node, index))]
@@ -90,15 +98,10 @@ function splitSizes(node: OnnxNode, width: number): Sizes | undefined {
   const axis = node.attribute('axis')?.int ?? 0n
   if (node.opType !== 'Split' || node.outputs.length !== 3 || (axis !== -1n && axis !== 2n)) return undefined
   const [, input] = node.inputs
-  const sizes = input ? integersOf(node.graph, input) : node.attribute('split')?.ints
+  const tensor = constantOf(node.graph, input)
+  const sizes = input ? tensor && integersOf(tensor) : node.attribute('split')?.ints
   if (!sizes) return undefined
   return sizes.length === 0 ? thirds(width) : toSizes(sizes)
-}
-
-function integersOf(graph: OnnxGraph, name: string): readonly bigint[] | undefined {
-  const constant = graph.nodes.find(({ outputs }) => outputs.includes(name))?.attribute('value')?.tensor
-  const data = (graph.initializers.get(name) ?? constant)?.data()
-  return data && [...new BigInt64Array(data.slice().buffer)]
 }
 
 /** Its weight is `[in, q + k + v]`. @see Attention in ONNX Runtime's docs/ContribOperators.md */
@@ -128,7 +131,7 @@ function thirds(width: number): Sizes | undefined {
   return width % 3 === 0 ? [width / 3, width / 3, width / 3] : undefined
 }
 
-function toSizes(sizes: readonly bigint[]): Sizes | undefined {
-  const [q, k, v] = sizes.map(Number)
+function toSizes(sizes: Iterable<bigint | number>): Sizes | undefined {
+  const [q, k, v] = Array.from(sizes, Number)
   return q && k && v ? [q, k, v] : undefined
 }

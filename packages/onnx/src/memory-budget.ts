@@ -1,0 +1,46 @@
+/**
+ * What reading a file may cost. Objects take far more memory than the bytes that they are read from: two bytes are an empty field, which takes
+ * a hundred as an object. Each kind of object is counted with what it takes, and a file whose parts are so many and so small that they would
+ * take {@link MEMORY_FACTOR} times its size is refused before they are made. Exporters write names and weights, and stay far below that.
+ */
+import { malformed, type Where } from './malformed.js'
+
+/** Reading a file takes at most so many times its size, the file itself included. */
+export const MEMORY_FACTOR = 12
+/** What is made may take less than that: the rest is the file, and what waits for the garbage collector. */
+const COUNTED_FACTOR = 6
+/** Smaller files may take what a file of this size may. */
+const SMALLEST_FILE = 10_000_000
+
+/** Bytes that the objects of a model take, as V8 lays them out, with what they hold and the entries of the maps that list them. */
+export const COST = { field: 110, node: 240, name: 130, tensor: 320, graph: 700, entry: 160, value: 200 } as const
+
+export class MemoryBudget {
+  readonly #size: number
+  #left: number
+
+  /** @param size of the file, in bytes */
+  constructor(size: number) {
+    this.#size = size
+    this.#left = COUNTED_FACTOR * Math.max(size, SMALLEST_FILE)
+  }
+
+  /** @throws FourierFTError INVALID_ONNX: so much is not left */
+  take(kind: keyof typeof COST, count: number, where: Where): void {
+    this.check(kind, count, where)
+    this.#left -= COST[kind] * count
+  }
+
+  give(kind: keyof typeof COST, count: number): void {
+    this.#left += COST[kind] * count
+  }
+
+  /** For objects that are not kept. @throws FourierFTError INVALID_ONNX: so much is not left */
+  check(kind: keyof typeof COST, count: number, where: Where): void {
+    if (COST[kind] * count > this.#left)
+      throw malformed(
+        where,
+        `its parts are so many and so small that reading them would take more than ${MEMORY_FACTOR} times the memory of the file, which has ${this.#size} bytes; no exporter writes such files`,
+      )
+  }
+}
