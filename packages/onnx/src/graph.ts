@@ -26,7 +26,7 @@ import { readEntries } from './entries.js'
 import { EditableIndex, type GraphIndex } from './graph-index.js'
 import { malformed, type Where } from './malformed.js'
 import type { MemoryBudget } from './memory-budget.js'
-import { checkRank, type OnnxTensor, readTensor } from './tensor.js'
+import { checkRank, type OnnxTensor, readTensor, type TensorSource } from './tensor.js'
 import { field, type WireField, type WireMessage } from './wire-message.js'
 
 /** Exporters nest two or three subgraphs; far deeper ones are an attack on the stack. */
@@ -440,10 +440,7 @@ export class OnnxGraph {
 
   #readInitializer(source: WireField): OnnxTensor {
     this.budget?.take('tensor', 1, this)
-    const tensor = readTensor(
-      { read: () => source.reading(this), edit: () => source.message(this) },
-      this.where,
-    )
+    const tensor = readTensor(new FieldOfTensor(source, this), this.where)
     this.#initializers.set(tensor.name, tensor)
     return tensor
   }
@@ -491,6 +488,25 @@ export class OnnxGraph {
     const part = this.#message.parts()
     while (part.next(number)) values.push(readValue(part.reading(this), this))
     return values
+  }
+}
+
+/** Where an initializer is. */
+class FieldOfTensor implements TensorSource {
+  readonly #field: WireField
+  readonly #graph: OnnxGraph
+
+  constructor(field: WireField, graph: OnnxGraph) {
+    this.#field = field
+    this.#graph = graph
+  }
+
+  read(): WireMessage {
+    return this.#field.reading(this.#graph)
+  }
+
+  edit(): WireMessage {
+    return this.#field.message(this.#graph)
   }
 }
 

@@ -67,13 +67,14 @@ export function overlap(a: LinearLayer, b: LinearLayer): boolean {
  * that are computed, convolutions, and products that other operators have taken in, such as `FusedMatMul` and `com.microsoft` `Attention`.
  */
 export function findLinearLayers(model: OnnxModel): LinearLayer[] {
-  const layers = model.graph.graphs().flatMap((graph) => {
-    const { index } = graph
-    return graph.nodes.flatMap((node) => {
-      const found = linearLayer(graph, node, index)
-      return found?.outputNode.outputs[0] ? [{ ...found, module: moduleNameOf(found, index) }] : []
-    })
-  })
+  const layers: LinearLayer[] = []
+  for (const graph of model.graph.graphs())
+    for (const node of graph.nodes) {
+      const found = linearLayer(graph, node, graph.index)
+      if (!found?.outputNode.outputs[0]) continue
+      layers.push({ ...found, module: moduleNameOf(found, graph.index) })
+      graph.budget?.check('layer', layers.length, graph)
+    }
   return joinTwins(withOwnInputs(layers))
 }
 

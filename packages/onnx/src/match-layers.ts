@@ -46,7 +46,8 @@ export function matchLayers(
   const unmatched: UnmatchedModule[] = []
   const sought = Object.entries(modules).map(([module, shape]) => {
     const wanted = module.replace(/^base_model\.model\./, '')
-    return { module, shape, wanted, node: Object.hasOwn(map, module) ? map[module] : map[wanted] }
+    const key = [module, wanted].find((name) => Object.hasOwn(map, name))
+    return { module, shape, wanted, node: key === undefined ? undefined : map[key] }
   })
   const byName = layersByName(
     layers,

@@ -8,7 +8,7 @@ import { constantOf } from './constant-of.js'
 import type { GraphIndex } from './graph-index.js'
 import { findLinearLayers, type LinearLayer, weightOf } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
-import { integersOf } from './tensor.js'
+import { integersOf, type OnnxTensor } from './tensor.js'
 
 const PARTS = ['q', 'k', 'v'] as const
 
@@ -98,10 +98,14 @@ function splitSizes(node: OnnxNode, width: number): Sizes | undefined {
   const axis = node.attribute('axis')?.int ?? 0n
   if (node.opType !== 'Split' || node.outputs.length !== 3 || (axis !== -1n && axis !== 2n)) return undefined
   const [, input] = node.inputs
-  const tensor = constantOf(node.graph, input)
-  const sizes = input ? tensor && integersOf(tensor) : node.attribute('split')?.ints
+  const sizes = input ? sizesIn(constantOf(node.graph, input)) : node.attribute('split')?.ints
   if (!sizes) return undefined
   return sizes.length === 0 ? thirds(width) : toSizes(sizes)
+}
+
+/** A larger tensor is no three sizes, and is not read. */
+function sizesIn(tensor: OnnxTensor | undefined): readonly number[] | undefined {
+  return tensor && tensor.dims.length === 1 && (tensor.dims[0] ?? 0) <= 3 ? integersOf(tensor) : undefined
 }
 
 /** Its weight is `[in, q + k + v]`. @see Attention in ONNX Runtime's docs/ContribOperators.md */
@@ -131,7 +135,8 @@ function thirds(width: number): Sizes | undefined {
   return width % 3 === 0 ? [width / 3, width / 3, width / 3] : undefined
 }
 
-function toSizes(sizes: Iterable<bigint | number>): Sizes | undefined {
+function toSizes(sizes: ArrayLike<bigint | number>): Sizes | undefined {
+  if (sizes.length !== 3) return undefined
   const [q, k, v] = Array.from(sizes, Number)
   return q && k && v ? [q, k, v] : undefined
 }

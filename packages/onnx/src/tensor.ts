@@ -134,7 +134,7 @@ class StoredTensor implements OnnxTensor {
     return stored ?? this.#integerBytes(message)
   }
 
-  readonly setData = (made: Uint8Array | ExternalData): void => {
+  setData(made: Uint8Array | ExternalData): void {
     const message = this.#source.edit()
     if (!message) throw malformed(this, 'it is not in the file any more')
     const { floatData, doubleData, int32Data, int64Data, rawData, location } = Tensor
@@ -185,11 +185,11 @@ class StoredTensor implements OnnxTensor {
     const bytes = new Uint8Array(size)
     const view = new DataView(bytes.buffer)
     let at = 0
-    const put = (integer: bigint) => {
-      if (width === 8) view.setBigInt64(at, integer, true)
-      else if (width === 4) view.setInt32(at, Number(BigInt.asIntN(32, integer)), true)
-      else if (width === 2) view.setUint16(at, Number(BigInt.asUintN(16, integer)), true)
-      else bytes[at] = Number(BigInt.asUintN(8, integer))
+    const put = (low: number, high: number) => {
+      if (width >= 4) view.setInt32(at, low, true)
+      else if (width === 2) view.setInt16(at, low, true)
+      else view.setInt8(at, low)
+      if (width === 8) view.setInt32(at + 4, high, true)
       at += width
     }
     message.eachInteger(int32Data, put)
