@@ -373,8 +373,7 @@ function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: 
   for (let steps = 0; steps <= 9; steps++) {
     const owner = ownerOf(name, node.graph)
     const readers = owner === node.graph ? 1 : (layers[0]?.readers ?? 1)
-    isShared ||=
-      owner.consumersOf(name).length > readers || owner.isOutput(name)
+    isShared ||= owner.consumersOf(name).length > readers || owner.isOutput(name)
     const producer = owner.index.producers.get(name)
     const tensor = owner.initializers.get(name) ?? producer?.attribute('value')?.tensor
     if (tensor) return planOf(tensor, owner)

@@ -6,9 +6,9 @@ import { ORIGINAL, type Original, withoutInstead } from './attach.js'
 import { DOMAIN } from './branch-function.js'
 import { encodeEntry } from './encode.js'
 import type { OnnxGraph, OnnxNode } from './graph.js'
+import { malformed } from './malformed.js'
 import type { OnnxModel } from './model.js'
 import { Model } from './schema.js'
-import { malformed } from './malformed.js'
 import { field } from './wire-message.js'
 
 /** What the names of values that were attached have in them. */

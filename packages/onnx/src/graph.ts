@@ -11,21 +11,11 @@ import {
   type NewTensor,
   type NewValue,
 } from './encode.js'
-import {
-  Attribute,
-  Dimension,
-  Graph,
-  Node,
-  Shape,
-  Tensor,
-  TensorType,
-  Type,
-  ValueInfo,
-} from './schema.js'
 import { readEntries } from './entries.js'
 import { EditableIndex, type GraphIndex } from './graph-index.js'
 import { malformed, type Where } from './malformed.js'
 import type { MemoryBudget } from './memory-budget.js'
+import { Attribute, Dimension, Graph, Node, Shape, Tensor, TensorType, Type, ValueInfo } from './schema.js'
 import { checkRank, type OnnxTensor, readTensor, type TensorSource } from './tensor.js'
 import { field, type WireField, type WireMessage } from './wire-message.js'
 
@@ -328,7 +318,9 @@ export class OnnxGraph {
   /** Puts new nodes, or one that comes back from a graph inside, in the place of `node`. @throws FourierFTError as {@link insertAfter} */
   replaceNode(node: OnnxNode, made: readonly (NewNode | OnnxNode)[]): void {
     this.#checkOwn(node)
-    this.#index?.remove(node)
+    // The graphs inside of a node are not taken out of the index one by one.
+    if (node.subgraphs.length > 0) this.#index = undefined
+    else this.#index?.remove(node)
     const fields = made.map((one) => ('field' in one ? one.field : nodeField(one)))
     this.#added(this.#message.replace(node.field, ...fields))
   }

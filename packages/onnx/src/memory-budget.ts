@@ -20,7 +20,7 @@ const COST = {
   name: 160,
   tensor: 700,
   graph: 1900,
-  layer: 1300,
+  layer: 3500,
   entry: 170,
   value: 300,
 } as const

@@ -82,8 +82,7 @@ export class OnnxModel {
 
   /** Takes an operator set away, if it is there. */
   removeOpsetImport(domain: string): void {
-    const isIt = (one: WireField) =>
-      one.reading(this.file).text(OperatorSet.domain) === domain
+    const isIt = (one: WireField) => one.reading(this.file).text(OperatorSet.domain) === domain
     this.#message.remove(this.#message.all(Model.opsetImport).filter(isIt))
   }
 

@@ -3,8 +3,8 @@
  * layer of its own, which an adapter of one module means. Only what a graph says itself is found; for all else the sizes are given.
  */
 import { FourierFTError } from '@fourierft/core'
-import type { OnnxGraph, OnnxNode } from './graph.js'
 import { constantOf } from './constant-of.js'
+import type { OnnxGraph, OnnxNode } from './graph.js'
 import type { GraphIndex } from './graph-index.js'
 import { findLinearLayers, type LinearLayer, weightOf } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
@@ -137,6 +137,6 @@ function thirds(width: number): Sizes | undefined {
 
 function toSizes(sizes: ArrayLike<bigint | number>): Sizes | undefined {
   if (sizes.length !== 3) return undefined
-  const [q, k, v] = Array.from(sizes, Number)
-  return q && k && v ? [q, k, v] : undefined
+  const [q = 0, k = 0, v = 0] = Array.from(sizes, Number)
+  return q > 0 && k > 0 && v > 0 ? [q, k, v] : undefined
 }

@@ -3,9 +3,9 @@
  */
 import { FourierFTError } from '@fourierft/core'
 import { encodeEntry } from './encode.js'
-import { DataType, EXTERNAL, Tensor } from './schema.js'
 import { readEntries } from './entries.js'
 import { malformed, type Where } from './malformed.js'
+import { DataType, EXTERNAL, Tensor } from './schema.js'
 import { field, type WireMessage } from './wire-message.js'
 
 /** Where the data of a tensor lie that is too large for the model's own file. */
