@@ -130,11 +130,14 @@ export class OnnxNode {
     const string = found.text(Attribute.s)
     const reference = found.text(Attribute.reference)
     const read = () => find()?.reading(Attribute.t)
+    const { budget } = this.graph
+    const where: Where = this
     return {
       ...(float === undefined ? {} : { float }),
       ...(int === undefined ? {} : { int }),
       ...(string === undefined ? {} : { string }),
       get ints() {
+        budget?.check('integer', found.countIntegers(Attribute.ints), where)
         return found.integers(Attribute.ints)
       },
       get floats() {

@@ -23,6 +23,7 @@ const COST = {
   layer: 3500,
   entry: 170,
   value: 300,
+  integer: 12,
 } as const
 
 export class MemoryBudget {

@@ -431,7 +431,9 @@ export class AdaptedSession {
       return { added: this.#enabled ? this.#active.map((name) => this.#adapter(name)) : [] }
     const adapters = this.#checkRows('adapters', perRow)
     const batch = this.inputNames
-      .map((name) => (Object.hasOwn(feeds ?? {}, name) ? (feeds[name] as Tensor | undefined)?.dims : undefined))
+      .map((name) =>
+        Object.hasOwn(feeds ?? {}, name) ? (feeds[name] as Tensor | undefined)?.dims : undefined,
+      )
       .find((dims) => dims !== undefined && dims.length > 0)?.[0]
     if (perRow.length === 0 || (batch !== undefined && batch % perRow.length !== 0))
       throw new FourierFTError(
