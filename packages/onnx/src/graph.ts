@@ -100,13 +100,11 @@ export class OnnxNode {
 
   /** `''` is an optional input that is left out. */
   get inputs(): readonly string[] {
-    this.#inputs ??= this.#texts(Node.input)
-    return this.#inputs
+    return this.#inputs ?? this.#readValues().inputs
   }
 
   get outputs(): readonly string[] {
-    this.#outputs ??= this.#texts(Node.output)
-    return this.#outputs
+    return this.#outputs ?? this.#readValues().outputs
   }
 
   attribute(name: string): OnnxAttribute | undefined {
@@ -169,11 +167,18 @@ export class OnnxNode {
     this.#outputs = undefined
   }
 
-  #texts(number: number): string[] {
-    const texts: string[] = []
+  /** Both at once: whoever asks for one asks for the other too. */
+  #readValues(): { readonly inputs: readonly string[]; readonly outputs: readonly string[] } {
+    const inputs: string[] = []
+    const outputs: string[] = []
     const part = this.field.reading(this).parts()
-    while (part.next(number)) texts.push(part.text(this))
-    return texts
+    while (part.next()) {
+      if (part.number === Node.input) inputs.push(part.text(this))
+      else if (part.number === Node.output) outputs.push(part.text(this))
+    }
+    this.#inputs = inputs
+    this.#outputs = outputs
+    return { inputs, outputs }
   }
 
   #rename(number: number, index: number, name: string): void {
