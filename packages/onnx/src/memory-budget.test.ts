@@ -138,10 +138,10 @@ const READ: Readonly<Record<string, () => Uint8Array>> = {
   'nodes as exporters write them': () =>
     inGraph((name) =>
       node({
-        name: `/encoder/layer/${padded(name, 8)}/activation/Relu`,
+        name: `/encoder/layer/${padded(name, 20)}/activation/Relu`,
         opType: 'Relu',
-        inputs: [`/encoder/layer/${padded(name, 8)}/intermediate/Add_output_0`],
-        outputs: [`/encoder/layer/${padded(name, 8)}/activation/Relu_output_0`],
+        inputs: [`/encoder/layer/${padded(name, 20)}/intermediate/Add_output_0`],
+        outputs: [`/encoder/layer/${padded(name, 20)}/activation/Relu_output_0`],
       }),
     ),
   'layers as exporters write them': () =>

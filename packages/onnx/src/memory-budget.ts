@@ -16,7 +16,7 @@ const SMALLEST_FILE = 10_000_000
  */
 const COST = {
   field: 180,
-  node: 800,
+  node: 1250,
   name: 160,
   tensor: 700,
   graph: 1900,
