@@ -214,7 +214,7 @@ function residualOf(layer: LinearLayer): Residual | undefined {
   const [output] = bias.node.outputs as [string]
   const [node, ...others] = graph.consumersOf(output)
   if (node?.opType !== 'Add' || node.graph !== graph || others.length > 0) return undefined
-  if (graph.outputs.some(({ name }) => name === output)) return undefined
+  if (graph.isOutput(output)) return undefined
   const index = node.inputs.findIndex((input) => input !== output)
   const name = node.inputs[index]
   if (!name || constantOf(graph, name)) return undefined

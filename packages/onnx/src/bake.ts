@@ -483,10 +483,8 @@ function plan(node: OnnxNode, layers: readonly Product[], file: string, taken: S
   // As far as `findLinearLayers` goes; a file in which a value is made of itself has no end.
   for (let steps = 0; steps <= 9; steps++) {
     const owner = ownerOf(name, node.graph)
-    isShared ||=
-      owner.consumersOf(name).some((reader) => !readers.has(reader)) ||
-      owner.outputs.some((output) => output.name === name)
-    const producer = owner.nodes.find(({ outputs }) => outputs.includes(name))
+    isShared ||= owner.consumersOf(name).some((reader) => !readers.has(reader)) || owner.isOutput(name)
+    const producer = owner.index.producers.get(name)
     const tensor = owner.initializers.get(name) ?? producer?.attribute('value')?.tensor
     if (tensor) return planOf(tensor, owner)
     if (producer?.opType === 'DequantizeLinear') throw quantised()

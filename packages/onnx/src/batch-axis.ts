@@ -6,7 +6,7 @@
 import { initializerOf } from './constant-of.js'
 import { type Batch, type Dims, MOST_DIMS, Sizes } from './dims.js'
 import type { OnnxGraph, OnnxNode, OnnxValue } from './graph.js'
-import { inferDims, type Known, knownOf, merged, NOTHING } from './infer-dims.js'
+import { inferDims, type Known, knownOf, MOST_INTEGERS, merged, NOTHING } from './infer-dims.js'
 import type { LinearLayer } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
 import { Size } from './size.js'
@@ -189,8 +189,12 @@ class Analysis {
     const one = node.attribute('value_int')?.int
     if (one !== undefined) return { dims: [], integers: [Size.of(Number(one))] }
     const many = node.attribute('value_ints')?.ints
-    if (many)
-      return { dims: [this.#sizes.number(many.length)], integers: many.map((each) => Size.of(Number(each))) }
+    if (many) {
+      const dims = [this.#sizes.number(many.length)]
+      return many.length > MOST_INTEGERS
+        ? { dims }
+        : { dims, integers: Array.from(many, (each) => Size.of(Number(each))) }
+    }
     return node.attribute('value_float') ? { dims: [] } : NOTHING
   }
 }

@@ -8,9 +8,7 @@ export function initializerOf(graph: OnnxGraph | undefined, name: string): OnnxT
 }
 
 export function producerOf(graph: OnnxGraph | undefined, name: string): OnnxNode | undefined {
-  return (
-    graph && (graph.nodes.find(({ outputs }) => outputs.includes(name)) ?? producerOf(graph.parent, name))
-  )
+  return graph && (graph.index.producers.get(name) ?? producerOf(graph.parent, name))
 }
 
 /** What a name stands for behind `Identity` nodes, by which PyTorch's exporter lets equal tensors be one. */

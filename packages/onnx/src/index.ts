@@ -41,7 +41,7 @@ export {
   matchLayers,
   type UnmatchedModule,
 } from './match-layers.js'
-export { type OnnxFunction, type OnnxModel, readModel } from './model.js'
+export { type ModelData, modelBytes, type OnnxFunction, type OnnxModel, readModel } from './model.js'
 export { isPart, wordsOf } from './model-parts.js'
 export { type ModuleMap, readModuleMap } from './module-map.js'
 export { findPackedLayers, packedParts } from './packed-layers.js'

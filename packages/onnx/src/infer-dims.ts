@@ -33,7 +33,7 @@ interface Call {
 type Infer = (call: Call) => readonly Known[]
 
 /** Vectors of shapes are short. */
-const MOST_INTEGERS = 64
+export const MOST_INTEGERS = 64
 const [ZERO, ONE] = [Size.of(0), Size.of(1)]
 /** Exporters write so for "to the end". */
 const END = 2 ** 31 - 1
@@ -60,6 +60,16 @@ export function knownOf({ dims, dataType, data }: OnnxTensor, sizes: Sizes): Kno
     Size.of(width === 8 ? Number(view.getBigInt64(8 * i, true)) : view.getInt32(4 * i, true)),
   )
   return { ...known, integers }
+}
+
+/** An attribute of whole numbers. Those that say something of shapes are short: of a longer one the rest is left out. */
+function integersIn(node: OnnxNode, name: string): readonly number[] | undefined {
+  const all = node.attribute(name)?.ints
+  return all && all.length > 0 ? Array.from(all.subarray(0, MOST_INTEGERS + 1), Number) : undefined
+}
+
+function sizesIn(node: OnnxNode, name: string): readonly Size[] | undefined {
+  return integersIn(node, name)?.map((one) => Size.of(one))
 }
 
 const OPERATORS: ReadonlyMap<string, Infer> = new Map<string, Infer>([
@@ -384,8 +394,8 @@ function onAxis(axis: number, rank: number): number {
 
 /** Of an attribute, or, from opset 13 on, an input. */
 function axesOf({ node, inputs }: Call, input: number): readonly number[] | undefined {
-  const given = node.attribute('axes')?.ints
-  if (given && given.length > 0) return given.map(Number)
+  const given = integersIn(node, 'axes')
+  if (given) return given
   const numbers = inputs[input]?.integers?.map(({ value }) => value)
   return numbers?.every((value) => value !== undefined) ? numbers : undefined
 }
@@ -417,9 +427,9 @@ function unsqueeze(call: Call): readonly Known[] {
 function transpose({ node, inputs: [x], sizes }: Call): readonly Known[] {
   if (!x?.dims) return []
   const { dims } = x
-  const given = node.attribute('perm')?.ints ?? []
-  if (given.length === 0) return [{ dims: dims.toReversed() }]
-  return [{ dims: given.map((axis) => dims[Number(axis)] ?? sizes.dim(undefined)) }]
+  const given = integersIn(node, 'perm')
+  if (!given) return [{ dims: dims.toReversed() }]
+  return [{ dims: given.map((axis) => dims[axis] ?? sizes.dim(undefined)) }]
 }
 
 function expand({ inputs: [x, target], sizes }: Call): readonly Known[] {
@@ -493,9 +503,10 @@ function split({ node, inputs: [x, parts], sizes }: Call): readonly Known[] {
   const axis = onAxis(Number(node.attribute('axis')?.int ?? 0), dims.length)
   const own = dims[axis]
   if (!own) return []
-  const given = node.attribute('split')?.ints.map((one) => Size.of(Number(one))) ?? parts?.integers ?? []
+  const isEven = !node.inputs[1] && !integersIn(node, 'split')
+  const given = sizesIn(node, 'split') ?? parts?.integers
   return Array.from({ length: count }, (_, i) => {
-    const made = given[i] ?? own.size.dividedBy(Size.of(count))
+    const made = isEven ? own.size.dividedBy(Size.of(count)) : given?.[i]
     return { dims: dims.with(axis, own.rows ? { size: sizes.open() } : sizes.dim(made)) }
   })
 }
@@ -504,8 +515,7 @@ function slice(call: Call): readonly Known[] {
   const { node, sizes } = call
   const [x, startsIn, endsIn, axesIn, stepsIn] = call.inputs
   if (!x?.dims) return []
-  const list = (name: string, input: Known | undefined) =>
-    node.attribute(name)?.ints.map((one) => Size.of(Number(one))) ?? input?.integers
+  const list = (name: string, input: Known | undefined) => sizesIn(node, name) ?? input?.integers
   const [starts, ends] = [list('starts', startsIn), list('ends', endsIn)]
   const length = starts?.length ?? ends?.length ?? startsIn?.dims?.[0]?.size.value
   if (length === undefined) return []
@@ -575,7 +585,7 @@ function pad(call: Call): readonly Known[] {
   const [x] = inputs
   if (!x?.dims) return []
   const rank = x.dims.length
-  const pads = node.attribute('pads')?.ints.map((one) => Size.of(Number(one))) ?? inputs[1]?.integers
+  const pads = sizesIn(node, 'pads') ?? inputs[1]?.integers
   const axes = inputs[3]?.dims ? axesOf(call, 3)?.map((axis) => onAxis(axis, rank)) : x.dims.map((_, i) => i)
   if (!pads || !axes) return [{ dims: x.dims.map(() => sizes.dim(undefined)) }]
   return [
@@ -685,7 +695,7 @@ function conv(weight: number): Infer {
 }
 
 function pool({ node, inputs: [x], sizes }: Call): readonly Known[] {
-  const kernel = node.attribute('kernel_shape')?.ints.map((one) => Size.of(Number(one))) ?? []
+  const kernel = sizesIn(node, 'kernel_shape') ?? []
   if (!x?.dims) return []
   const known = { dims: [...x.dims.slice(0, 2), ...windows(node, x.dims.slice(2), kernel, sizes)] }
   return [known, known]
@@ -693,7 +703,7 @@ function pool({ node, inputs: [x], sizes }: Call): readonly Known[] {
 
 /** How often a kernel fits along each axis. */
 function windows(node: OnnxNode, along: Dims, kernel: readonly Size[], sizes: Sizes): Dim[] {
-  const list = (name: string) => node.attribute(name)?.ints.map(Number) ?? []
+  const list = (name: string) => integersIn(node, name) ?? []
   const [pads, strides, dilations] = [list('pads'), list('strides'), list('dilations')]
   const isAutomatic = !['', 'NOTSET'].includes(node.attribute('auto_pad')?.string ?? '')
   const roundsUp = Boolean(node.attribute('ceil_mode')?.int)

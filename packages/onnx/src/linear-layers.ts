@@ -4,6 +4,7 @@
  * (`packed-layers` does).
  */
 import type { OnnxGraph, OnnxNode } from './graph.js'
+import type { GraphIndex } from './graph-index.js'
 import type { OnnxModel } from './model.js'
 import { moduleNameOf } from './module-name.js'
 import { joinProducts } from './products.js'
@@ -44,12 +45,6 @@ export interface PackedPart {
   readonly width: number
 }
 
-/** What is read of one graph again and again. */
-export interface GraphIndex {
-  readonly producers: ReadonlyMap<string, OnnxNode>
-  readonly consumers: ReadonlyMap<string, readonly OnnxNode[]>
-}
-
 interface Weight {
   readonly name: string
   readonly dims: readonly number[]
@@ -74,29 +69,15 @@ export function overlap(a: LinearLayer, b: LinearLayer): boolean {
  * that are computed, convolutions, and products that other operators have taken in, such as `FusedMatMul` and `com.microsoft` `Attention`.
  */
 export function findLinearLayers(model: OnnxModel): LinearLayer[] {
-  const layers = model.graph.graphs().flatMap((graph) => {
-    const index = indexOf(graph)
-    return graph.nodes.flatMap((node) => {
-      const found = linearLayer(graph, node, index)
-      return found?.outputNode.outputs[0] ? [{ ...found, module: moduleNameOf(found, index) }] : []
-    })
-  })
-  return joinProducts(withOwnInputs(layers))
-}
-
-/** What is read again and again: who makes and who reads each value, within the graph. */
-export function indexOf(graph: OnnxGraph): GraphIndex {
-  const producers = new Map<string, OnnxNode>()
-  const consumers = new Map<string, OnnxNode[]>()
-  for (const node of graph.nodes) {
-    for (const output of node.outputs) producers.set(output, node)
-    for (const input of new Set(node.inputs)) {
-      const readers = consumers.get(input)
-      if (readers) readers.push(node)
-      else consumers.set(input, [node])
+  const layers: LinearLayer[] = []
+  for (const graph of model.graph.graphs())
+    for (const node of graph.nodes) {
+      const found = linearLayer(graph, node, graph.index)
+      if (!found?.outputNode.outputs[0]) continue
+      layers.push({ ...found, module: moduleNameOf(found, graph.index) })
+      graph.budget?.check('layer', layers.length, graph)
     }
-  }
-  return { producers, consumers }
+  return joinProducts(withOwnInputs(layers))
 }
 
 function linearLayer(

@@ -2,7 +2,8 @@
  * The name that PyTorch gave a linear layer, as far as an exported file still tells it: from the node, then from PyTorch's own notes,
  * the weight, and the bias if nothing else reads it (exporters merge equal biases). Never a guess: undefined where the file is silent.
  */
-import type { GraphIndex, LinearLayer } from './linear-layers.js'
+import type { GraphIndex } from './graph-index.js'
+import type { LinearLayer } from './linear-layers.js'
 
 /** What quantisers and builders hang on a node's name, and the operator at its end. */
 const OPERATOR = /^(?:MatMul|Gemm|Gemm_MatMul)(?:NBits|_quant|_Q4|_Q8|_Bnb4)?$/

@@ -4,11 +4,14 @@
  */
 import { FourierFTError } from '@fourierft/core'
 import { attentionNames } from './attention-names.js'
+import { constantOf } from './constant-of.js'
 import type { OnnxGraph, OnnxNode } from './graph.js'
-import { findLinearLayers, type GraphIndex, indexOf, type LinearLayer, weightOf } from './linear-layers.js'
+import type { GraphIndex } from './graph-index.js'
+import { findLinearLayers, type LinearLayer, weightOf } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
 import { moduleOfWeight } from './module-name.js'
 import { joined, joinProducts, productsOf } from './products.js'
+import { integersOf, type OnnxTensor } from './tensor.js'
 
 const PARTS = ['q', 'k', 'v'] as const
 
@@ -21,25 +24,30 @@ type Sizes = readonly [q: number, k: number, v: number]
  * have no name and need one by `matchLayers`' map: `node:q`.
  */
 export function findPackedLayers(model: OnnxModel): LinearLayer[] {
-  const layers = findLinearLayers(model)
+  const byGraph = new Map<OnnxGraph, LinearLayer[]>()
   const byInput = new Map<string, LinearLayer[]>()
-  for (const layer of layers) {
-    const readers = byInput.get(layer.input)
-    if (readers) readers.push(layer)
-    else byInput.set(layer.input, [layer])
+  for (const layer of findLinearLayers(model)) {
+    put(byGraph, layer.graph, layer)
+    put(byInput, layer.input, layer)
   }
   const readersOf = ({ graph, outputs }: OnnxNode) =>
     (byInput.get(outputs[0] ?? '') ?? []).filter((layer) => layer.graph === graph)
   const parts = model.graph.graphs().flatMap((graph) => {
-    const index = indexOf(graph)
-    const ofProducts = layers.flatMap((layer) => {
-      const sizes = layer.graph === graph ? sizesOf(layer, index) : undefined
+    const { index } = graph
+    const ofProducts = (byGraph.get(graph) ?? []).flatMap((layer) => {
+      const sizes = sizesOf(layer, index)
       return sizes ? packedParts(layer, sizes) : []
     })
     const ofAttention = graph.nodes.flatMap((node) => attentionParts(node, index, readersOf(node)))
     return [...ofProducts, ...ofAttention]
   })
   return joinProducts(parts)
+}
+
+function put<Key>(lists: Map<Key, LinearLayer[]>, key: Key, layer: LinearLayer): void {
+  const list = lists.get(key)
+  if (list) list.push(layer)
+  else lists.set(key, [layer])
 }
 
 /**
@@ -104,15 +112,14 @@ function splitSizes(node: OnnxNode, width: number): Sizes | undefined {
   const axis = node.attribute('axis')?.int ?? 0n
   if (node.opType !== 'Split' || node.outputs.length !== 3 || (axis !== -1n && axis !== 2n)) return undefined
   const [, input] = node.inputs
-  const sizes = input ? integersOf(node.graph, input) : node.attribute('split')?.ints
+  const sizes = input ? sizesIn(constantOf(node.graph, input)) : node.attribute('split')?.ints
   if (!sizes) return undefined
   return sizes.length === 0 ? thirds(width) : toSizes(sizes)
 }
 
-function integersOf(graph: OnnxGraph, name: string): readonly bigint[] | undefined {
-  const constant = graph.nodes.find(({ outputs }) => outputs.includes(name))?.attribute('value')?.tensor
-  const data = (graph.initializers.get(name) ?? constant)?.data()
-  return data && [...new BigInt64Array(data.slice().buffer)]
+/** A larger tensor is no three sizes, and is not read. */
+function sizesIn(tensor: OnnxTensor | undefined): readonly number[] | undefined {
+  return tensor && tensor.dims.length === 1 && (tensor.dims[0] ?? 0) <= 3 ? integersOf(tensor) : undefined
 }
 
 /** Its weight is `[in, q + k + v]`. @see Attention in ONNX Runtime's docs/ContribOperators.md */
@@ -145,7 +152,8 @@ function thirds(width: number): Sizes | undefined {
   return width % 3 === 0 ? [width / 3, width / 3, width / 3] : undefined
 }
 
-function toSizes(sizes: readonly bigint[]): Sizes | undefined {
-  const [q, k, v] = sizes.map(Number)
-  return q && k && v ? [q, k, v] : undefined
+function toSizes(sizes: ArrayLike<bigint | number>): Sizes | undefined {
+  if (sizes.length !== 3) return undefined
+  const [q = 0, k = 0, v = 0] = Array.from(sizes, Number)
+  return q > 0 && k > 0 && v > 0 ? [q, k, v] : undefined
 }
