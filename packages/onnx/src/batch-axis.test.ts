@@ -258,6 +258,17 @@ test('a reshape that puts the rows elsewhere than they are is not followed', () 
   expect(placeOf(nodes)).toBe('unknown')
 })
 
+test('a split whose sizes are computed is not taken for an even one', () => {
+  const inputs = { x: ['batch', 6, 12], sizes: [2] }
+  const nodes = (sizes: readonly string[]) => [
+    { opType: 'Split', inputs: ['x', ...sizes], outputs: ['a', 'rest'], attributes: { axis: { int: 1 } } },
+    shapeOf('s', '[-1]', '[3]', '[12]'),
+    op('Reshape', ['a', 's'], 'z'),
+  ]
+  expect(placeOf(nodes([]), inputs)).toBe('first')
+  expect(placeOf(nodes(['sizes']), inputs)).toBe('unknown')
+})
+
 describe('which axis of an input is the batch', () => {
   const axesOf = (inputs: Readonly<Record<string, Dims>>) =>
     Object.fromEntries(

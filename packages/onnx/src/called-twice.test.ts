@@ -12,6 +12,7 @@ import { matchLayers } from './match-layers.js'
 import { readModel } from './model.js'
 import { findPackedLayers } from './packed-layers.js'
 import { decideProducts, joinProducts, productsOf } from './products.js'
+import { readLayer } from './read-layer.js'
 import { DataType } from './schema.js'
 
 const [OUT, IN, TOKENS] = [6, 4, 3]
@@ -213,6 +214,80 @@ describe.each(Object.entries(FORMS))('%s', (_, form) => {
   })
 })
 
+test('a head that is called twice gets another width at both calls', async () => {
+  for (const form of [FORMS['one weight and one bias'] as Form, COPIES]) {
+    const [first, second] = form.weights
+    const [own, other] = form.biases as readonly [string, string]
+    const call = (name: string, w: string, b: string, input: string, output: string): NewNode[] => [
+      { name: `${name}/MatMul`, opType: 'MatMul', inputs: [input, w], outputs: [`${output}_product`] },
+      { name: `${name}/Add`, opType: 'Add', inputs: [`${output}_product`, b], outputs: [output] },
+    ]
+    const file = createModel(
+      {
+        name: 'main_graph',
+        inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', TOKENS, IN] }],
+        outputs: ['y', 'z'].map((name) => ({ name, dataType: DataType.float, dims: ['batch', TOKENS, OUT] })),
+        initializers: form.initializers,
+        nodes: [
+          { name: '/Neg', opType: 'Neg', inputs: ['x'], outputs: ['negative'] },
+          ...call('/block/proj', first, own, 'x', 'y'),
+          ...call('/block/proj_1', second, other, 'negative', 'logits'),
+          { name: '/Softmax', opType: 'Softmax', inputs: ['logits'], outputs: ['z'] },
+        ],
+      },
+      { opset: 17 },
+    ).toBytes()
+    const wide = 9
+    const whole = { weight: waves(wide * IN, 6), bias: waves(wide, 7) }
+    const transposed = Float32Array.from(
+      { length: IN * wide },
+      (_, i) => whole.weight[(i % wide) * IN + Math.floor(i / wide)] as number,
+    )
+    const outputs = async (bytes: Uint8Array, fed: Record<string, Tensor> = {}) => {
+      const session = await InferenceSession.create(bytes)
+      const result = await session.run({ x: new Tensor('float32', x, [1, TOKENS, IN]), ...fed })
+      await session.release()
+      return ['y', 'z'].map((name) => {
+        const { dims, data } = result[name] as Tensor
+        return { dims, values: Array.from(data as Float32Array) }
+      })
+    }
+    const model = readModel(file)
+    const replaceable = [{ module: 'm', layer: theLayer(model), hasFreeWidth: true }]
+    const { rows, weights } = attachBranches(model, [], { replaceable })
+    const names = weights.get('m')
+    const received = await outputs(model.toBytes(), {
+      [rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
+      [names?.weight as string]: new Tensor('float32', transposed, [IN, wide]),
+      [names?.bias as string]: new Tensor('float32', whole.bias, [wide]),
+    })
+    const again = readModel(model.toBytes())
+    detachBranches(again)
+    expect(again.toBytes()).toEqual(file)
+
+    const merged = readModel(file)
+    await bakeBranches(merged, [{ layer: theLayer(merged), adapters: [], whole }])
+    expect(merged.graph.outputs.map(({ dims }) => dims?.at(-1))).toEqual([wide, wide])
+    // Nothing of the old head is left.
+    for (const { dims } of merged.graph.initializers.values()) expect(dims).toContain(wide)
+    const expected = await outputs(merged.toBytes())
+    for (const [i, { dims, values }] of expected.entries()) {
+      const found = received[i]?.values ?? []
+      expect(dims).toEqual([1, TOKENS, wide])
+      expect(received[i]?.dims).toEqual(dims)
+      // Five products and sums, and the steps of Softmax: each rounds by 2⁻²⁴ of numbers of at most 5.
+      for (const [j, value] of values.entries())
+        expect(Math.abs(value - (found[j] ?? Number.NaN))).toBeLessThan(16 * 5 * 2 ** -24)
+    }
+  }
+})
+
+test('a layer whose bias is behind Identity is read with it', async () => {
+  const file = twice(FORMS['one weight behind Identity, as PyTorch writes it'] as Form)
+  const own = await readLayer(theLayer(readModel(file)), () => new Uint8Array())
+  expect(own.bias).toEqual(bias)
+})
+
 describe('what is not one module', () => {
   const modulesOf = (form: Form) => findLinearLayers(readModel(twice(form))).map(({ module }) => module)
 
@@ -227,6 +302,41 @@ describe('what is not one module', () => {
         'back',
         'block.proj_1',
       ])
+  })
+
+  test('quantised weights of equal bytes and other scales', () => {
+    for (const opType of ['MatMulNBits', 'MatMulBnb4']) {
+      const of = (scales: readonly [string, string]) =>
+        createModel(
+          {
+            name: 'main_graph',
+            inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', 32] }],
+            outputs: ['y', 'z'].map((name) => ({ name, dataType: DataType.float, dims: ['batch', 2] })),
+            initializers: [
+              { name: 'w', dims: [2, 1, 16], dataType: DataType.uint8, data: new Uint8Array(32).fill(3) },
+              floats('s', [2], waves(2, 1)),
+              floats('t', [2], waves(2, 2)),
+            ],
+            nodes: scales.map((scale, i) => ({
+              name: i === 0 ? '/block/proj/MatMul' : '/block/proj_1/MatMul',
+              domain: 'com.microsoft',
+              opType,
+              inputs: ['x', 'w', scale],
+              outputs: [i === 0 ? 'y' : 'z'],
+              attributes: Object.fromEntries(
+                Object.entries({ K: 32, N: 2, block_size: 32, bits: 4 }).map(([name, int]) => [
+                  name,
+                  { int },
+                ]),
+              ),
+            })),
+          },
+          { opset: 17 },
+        ).toBytes()
+      const found = (scales: readonly [string, string]) => findLinearLayers(readModel(of(scales))).length
+      expect(found(['s', 's'])).toBe(1)
+      expect(found(['s', 't'])).toBe(2)
+    }
   })
 
   test('tied modules: merging one leaves the other as it is', async () => {

@@ -43,11 +43,10 @@ function valuesBehind(product: LinearLayer): readonly string[] | undefined {
   const { graph, part } = product
   const [output] = outputNodeOf(product).outputs
   if (part || graph.parent || !output) return undefined
-  const outputs = new Set(graph.outputs.map(({ name }) => name))
   const values = [output]
   for (const value of values) {
     const readers = graph.consumersOf(value)
-    if (readers.length === 0 && !outputs.has(value)) return undefined
+    if (readers.length === 0 && !graph.isOutput(value)) return undefined
     for (const reader of readers) {
       const [result] = reader.outputs
       const passes = reader.graph === graph && reader.domain === '' && SHAPELESS.has(reader.opType)

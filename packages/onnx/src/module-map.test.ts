@@ -1,6 +1,6 @@
 /** What users say about modules: names, patterns, and what is rejected. */
 import { expect, test } from 'vitest'
-import { type ModuleMap, readModuleMap } from './module-map.js'
+import { type ModuleMap, modulesInMap, readModuleMap } from './module-map.js'
 
 test('a pattern names the nodes of many modules, and a module’s own key goes first', () => {
   const nodeOf = readModuleMap({
@@ -19,6 +19,34 @@ test('a pattern names the nodes of many modules, and a module’s own key goes f
   // One * is one segment or a part of it, and not nothing.
   for (const module of ['layers.0.1.blocks.0.attn.qkv', 'encoder_.q', 'encoder.q', 'pooler.dense', 'q'])
     expect(nodeOf(module)).toBeUndefined()
+})
+
+test('the modules of a map are its keys and, of patterns, what the names of nodes make of them', () => {
+  const map = {
+    'my.head': 'MatMul_9',
+    'layers.*.blocks.*.qkv': '/layers.*/blocks.*/qkv/MatMul',
+    'h.*.q': ['h.*', 'again.*'],
+    'encoder_*.v': 'node_*:v',
+    'layers.0.blocks.1.qkv': 'first',
+    'my.pooler': null,
+    '*.pooler': null,
+  }
+  const labels = [
+    '/layers.0/blocks.0/qkv/MatMul',
+    '/layers.0/blocks.1/qkv/MatMul',
+    'h.3',
+    'again.3',
+    'node_2:v',
+  ]
+  // Of these the map says nothing, and `first` has a key of its own.
+  const others = ['node_2', 'x/layers.0/blocks.0/qkv/MatMul', '/layers./blocks.0/qkv/MatMul', 'h.3.4']
+  expect(modulesInMap(map, [...labels, ...others])).toEqual([
+    'my.head',
+    'layers.0.blocks.1.qkv',
+    'layers.0.blocks.0.qkv',
+    'h.3.q',
+    'encoder_2.v',
+  ])
 })
 
 test('names of JavaScript’s own objects are modules as others are', () => {
