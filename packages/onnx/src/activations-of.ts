@@ -13,8 +13,8 @@ export function activationsOf({ graph, node, outputNode }: LinearLayer): number 
   if (node.opType === 'MatMulNBits' || node.opType === 'MatMulBnb4')
     return constantOf(graph, node.inputs[2])?.dataType ?? DataType.float
   if (node.opType === 'MatMulInteger') {
-    const cast = graph.nodes.find(({ outputs }) => outputNode.inputs.includes(outputs[0] ?? ''))
-    return castOf(cast) ?? DataType.float
+    const casts = outputNode.inputs.map((input) => castOf(graph.index.producers.get(input)))
+    return casts.find((to) => to !== undefined) ?? DataType.float
   }
   let name: string | undefined = node.inputs[1]
   for (let step = 0; step < STEPS && name; step++) {

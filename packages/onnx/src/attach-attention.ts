@@ -8,7 +8,7 @@ import { FourierFTError } from '@fourierft/core'
 import { activationsOf } from './activations-of.js'
 import { DOMAIN } from './branch-function.js'
 import type { NewAttribute } from './encode.js'
-import type { OnnxNode, OnnxValue } from './graph.js'
+import type { OnnxNode } from './graph.js'
 import type { LinearLayer } from './linear-layers.js'
 import { NodeList } from './node-list.js'
 import { DataType } from './schema.js'
@@ -32,7 +32,7 @@ const SHARED_INTEGERS = ['num_heads', 'unidirectional'] as const
 export function checkAttention({ layer, module }: { layer: LinearLayer; module: string }): void {
   const { node } = layer
   const [, , , mask, , , pastLength] = node.inputs
-  const known = mask === undefined || mask === '' ? undefined : valueInfoOf(node, mask)?.dims?.length
+  const known = mask === undefined || mask === '' ? undefined : node.graph.valueInfo(mask)?.dims?.length
   const problems = [
     node.attribute('do_rotary')?.int ? 'rotates q and k itself (do_rotary)' : [],
     pastLength || node.attribute('past_present_share_buffer')?.int
@@ -122,8 +122,8 @@ function adaptedAttention(node: OnnxNode, parts: readonly PartBranch[], prefix: 
 /** Where q, k and v lie in the product. */
 function partsOf(node: OnnxNode, { part }: LinearLayer) {
   const width = part?.width ?? 0
-  const given = node.attribute('qkv_hidden_sizes')?.ints ?? []
-  const [q, k, v] = (given.length === 3 ? given.map(Number) : [width / 3, width / 3, width / 3]) as [
+  const given = Array.from(node.attribute('qkv_hidden_sizes')?.ints ?? [], Number)
+  const [q, k, v] = (given.length === 3 ? given : [width / 3, width / 3, width / 3]) as [
     number,
     number,
     number,
@@ -146,8 +146,4 @@ function sharedAttributes(node: OnnxNode): Record<string, NewAttribute> {
     if (int !== undefined) attributes[name] = { int }
   }
   return attributes
-}
-
-function valueInfoOf({ graph }: OnnxNode, name: string): OnnxValue | undefined {
-  return [...graph.valueInfos, ...graph.inputs].find((one) => one.name === name)
 }

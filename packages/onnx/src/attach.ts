@@ -5,6 +5,7 @@
 import { type Entries, entriesDigest, FourierFTError } from '@fourierft/core'
 import { activationsOf } from './activations-of.js'
 import { attachToAttention, checkAttention, type PartBranch } from './attach-attention.js'
+import { batchAxes, findRows, type RowPlace } from './batch-axis.js'
 import { branchFunction, DOMAIN } from './branch-function.js'
 import { branchTables, TABLE_NAMES } from './branch-tables.js'
 import { checkWeight } from './check-weight.js'
@@ -16,9 +17,10 @@ import { biasOf } from './layer-bias.js'
 import { type LinearLayer, overlap } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
 import { NodeList } from './node-list.js'
+import { productsOf } from './products.js'
 import { isQuantised, outputNodeOf, samePair } from './quantised-pair.js'
+import { rowsOfTokens } from './row-nodes.js'
 import { DataType } from './schema.js'
-import { withTwins } from './twin-layers.js'
 
 /** Where an adapter's layer goes. */
 export interface Branch {
@@ -44,12 +46,23 @@ export interface AttachOptions {
 
 /** The inputs of an attached model that are new. */
 export interface AttachedInputs {
-  /** int64 `[R]`: for each of R equal parts of the tokens its row of the coefficients, −1 for the last one, which is zero then. */
+  /** int64 `[R]`: for each of R equal parts of the batch its row of the coefficients, −1 for the last one, which is zero then. */
   readonly rows: string
+  /** Input of the model → its axis that is the batch. */
+  readonly batchAxes: ReadonlyMap<string, number>
+  /** Modules whose layers do not have the batch, or where that is not known: only one row for all, R = 1, is right then. */
+  readonly rowless: ReadonlyMap<string, Rowless>
   /** Module name → float32 `[A, n]`, each adapter's α·c; `[0, n]` for none. */
   readonly coefficients: ReadonlyMap<string, string>
   /** Module name of a layer that can be replaced → its inputs. */
   readonly weights: ReadonlyMap<string, WeightInputs>
+}
+
+export interface Rowless {
+  /** The product that has no rows. */
+  readonly node: string
+  /** `none`: its input is the same for all rows. */
+  readonly place: 'none' | 'unknown'
 }
 
 export interface WeightInputs {
@@ -97,6 +110,8 @@ function attachAll(
 ): AttachedInputs {
   const rows = `${DOMAIN}.rows`
   const { size, irVersion } = model
+  const batch = batchAxes(model.graph.inputs)
+  const rowPlaces = placesOfRows(model, branches)
   model.raiseIrVersion(8)
   model.addOpsetImport(DOMAIN, 1)
   model.addFunction(branchFunction(opset))
@@ -105,7 +120,7 @@ function attachAll(
   const attentions = new Map<OnnxNode, PartBranch[]>()
   const prefixes = new Map<string, string>()
   const coefficients = new Map<string, string>()
-  for (const { module, layer, entries } of branches) {
+  for (const { module, entries } of branches) {
     const digest = `${entries.shape.join('x')}:${entriesDigest(entries)}`
     const known = prefixes.get(digest)
     const prefix = known ?? `${DOMAIN}.${prefixes.size}.`
@@ -117,18 +132,18 @@ function attachAll(
     model.graph.addInput({ name: input, dataType: DataType.float, dims: [`${DOMAIN}_adapters`, entries.n] })
     coefficients.set(module, input)
     const inputs = [input, rows, ...TABLE_NAMES.map((table) => prefix + table)]
-    for (const each of withTwins(layer)) {
+    for (const { layer: each, place } of rowPlaces.get(module) ?? []) {
       const parts = attentions.get(each.node)
       if (parts) parts.push({ layer: each, inputs })
       else if (isAttention(each)) attentions.set(each.node, [{ layer: each, inputs }])
-      else insert(each, inputs)
+      else insert(each, { inputs, place })
     }
   }
   for (const [node, parts] of attentions) attachToAttention(node, parts)
   // What is inserted last stands next to the layer: a branch is added to the weight that replaces.
   const weights = new Map(replaceable.map((each) => [each.module, makeReplaceable(model, each)]))
   model.addMetadata(ORIGINAL, JSON.stringify({ size, irVersion, attachedSize: model.size }))
-  return { rows, coefficients, weights }
+  return { rows, batchAxes: batch, rowless: rowlessOf(rowPlaces), coefficients, weights }
 }
 
 /** Found by `findPackedLayers`. */
@@ -136,7 +151,45 @@ function isAttention({ node }: LinearLayer): boolean {
   return node.opType === 'Attention' && node.domain === 'com.microsoft'
 }
 
-function insert(layer: LinearLayer, inputs: readonly string[]): void {
+interface Product {
+  readonly layer: LinearLayer
+  readonly place: RowPlace
+}
+
+/** Of each branch's products, as the model is before anything is added to it. */
+function placesOfRows(
+  model: OnnxModel,
+  branches: readonly Branch[],
+): ReadonlyMap<string, readonly Product[]> {
+  if (branches.length === 0) return new Map()
+  const placeOf = findRows(model)
+  return new Map(
+    branches.map(({ module, layer }) => {
+      const products = productsOf(layer).map((product) => {
+        const place = placeOf(product)
+        const isInside = isAttention(product) && place !== 'first' && place !== 'none'
+        return { layer: product, place: isInside ? 'unknown' : place }
+      })
+      return [module, products]
+    }),
+  )
+}
+
+function rowlessOf(products: ReadonlyMap<string, readonly Product[]>): Map<string, Rowless> {
+  const rowless = new Map<string, Rowless>()
+  for (const [module, all] of products)
+    for (const { layer, place } of all)
+      if (place === 'none' || place === 'unknown') rowless.set(module, { node: layer.node.name, place })
+  return rowless
+}
+
+/** What the branch of a product reads besides its input: coefficients, rows, tables; and where its input has the rows. */
+interface BranchInputs {
+  readonly inputs: readonly string[]
+  readonly place: RowPlace
+}
+
+function insert(layer: LinearLayer, inputs: BranchInputs): void {
   const residual = layer.part ? undefined : residualOf(layer)
   if (residual) insertBeside(layer, residual, inputs)
   else insertBehind(layer, inputs)
@@ -161,7 +214,7 @@ function residualOf(layer: LinearLayer): Residual | undefined {
   const [output] = bias.node.outputs as [string]
   const [node, ...others] = graph.consumersOf(output)
   if (node?.opType !== 'Add' || node.graph !== graph || others.length > 0) return undefined
-  if (graph.outputs.some(({ name }) => name === output)) return undefined
+  if (graph.isOutput(output)) return undefined
   const index = node.inputs.findIndex((input) => input !== output)
   const name = node.inputs[index]
   if (!name || constantOf(graph, name)) return undefined
@@ -172,17 +225,17 @@ function residualOf(layer: LinearLayer): Residual | undefined {
 }
 
 /** The branch is added to the residual connection's other value. */
-function insertBeside(layer: LinearLayer, residual: Residual, inputs: readonly string[]): void {
+function insertBeside(layer: LinearLayer, residual: Residual, inputs: BranchInputs): void {
   const { node, index, name, other } = residual
   const sum = insteadName(name, other)
   const list = new NodeList(`${other}.${DOMAIN}.`)
-  addBranch(list, { layer, base: name, sum, inputs, name: `${layer.node.name || other}/${DOMAIN}` })
+  addBranch(list, { layer, base: name, sum, ...inputs, name: `${layer.node.name || other}/${DOMAIN}` })
   node.graph.insertBefore(node, list.nodes)
   node.setInput(index, sum)
 }
 
 /** The layer's output gets another name; the new node takes the old one, so that all who read it read the sum. */
-function insertBehind(layer: LinearLayer, inputs: readonly string[]): void {
+function insertBehind(layer: LinearLayer, inputs: BranchInputs): void {
   const { part, outFeatures } = layer
   // Behind the bias, and what quantises: runtimes make one of them and the product, which a branch between would prevent.
   const outputNode = outputNodeOf(layer)
@@ -201,11 +254,11 @@ function insertBehind(layer: LinearLayer, inputs: readonly string[]): void {
     const end = part.offset + outFeatures
     const own = slice(part.offset, end)[0] ?? base
     const sum = `${output}.${DOMAIN}.part`
-    addBranch(list, { layer, base: own, sum, inputs, name: `${name}.${part.name}` })
+    addBranch(list, { layer, base: own, sum, ...inputs, name: `${name}.${part.name}` })
     const all = [...slice(0, part.offset), sum, ...slice(end, part.width)]
     list.named([output], 'Concat', all, { axis: { int: -1 } })
   } else {
-    addBranch(list, { layer, base, sum: output, inputs, name })
+    addBranch(list, { layer, base, sum: output, ...inputs, name })
   }
   list.nodes.push(...again)
   outputNode.graph.insertAfter(outputNode, list.nodes)
@@ -222,23 +275,24 @@ function quantisedAgain(outputNode: OnnxNode, output: string): NewNode[] {
   return samePair(outputNode, output, rounded)
 }
 
-interface BranchNode {
+interface BranchNode extends BranchInputs {
   readonly layer: LinearLayer
   readonly base: string
   /** What the result is called. */
   readonly sum: string
-  readonly inputs: readonly string[]
   readonly name: string
 }
 
 /** sum = base + Δy, in float32, of the type of the layer. */
-function addBranch(list: NodeList, { layer, base, sum, inputs, name }: BranchNode): void {
+function addBranch(list: NodeList, { layer, base, sum, inputs, place, name }: BranchNode): void {
   const type = activationsOf(layer)
   const isFloat = type === DataType.float
   const wide = (tensor: string) =>
     isFloat ? tensor : list.add('Cast', [tensor], { to: { int: DataType.float } })
   const result = isFloat ? sum : `${sum}.${DOMAIN}.wide`
-  const all = [wide(layer.input), wide(base), ...inputs]
+  const [coefficients = '', rows = '', ...tables] = inputs
+  const ofTokens = rowsOfTokens(list, layer.input, rows, place)
+  const all = [wide(layer.input), wide(base), coefficients, ofTokens, ...tables]
   list.nodes.push({ name, opType: 'FourierFT', domain: DOMAIN, inputs: all, outputs: [result] })
   if (!isFloat) list.named([sum], 'Cast', [result], { to: { int: type } })
 }
@@ -257,7 +311,7 @@ function makeReplaceable(
   if (hasFreeWidth) setWidth(graph, valuesOfFreeWidth(layer) ?? [], openWidth)
   graph.addInput({ name: inputs.weight, dataType: DataType.float, dims: [inFeatures, features] })
   if (inputs.bias) graph.addInput({ name: inputs.bias, dataType: DataType.float, dims: [features] })
-  for (const each of withTwins(layer)) insertChoice(each, inputs, hasFreeWidth)
+  for (const each of productsOf(layer)) insertChoice(each, inputs, hasFreeWidth)
   return inputs
 }
 
@@ -380,15 +434,17 @@ function check(model: OnnxModel, branches: readonly Branch[], replaceable: reado
       )
     checkWeight(layer)
     if (isAttention(layer)) checkAttention(branch)
-    const others = taken.get(layer.outputNode) ?? []
-    const other = others.find((one) => overlap(one.layer, layer))
-    if (other !== undefined)
-      throw new FourierFTError(
-        'INVALID_OPTION',
-        `${file}: the modules ${other.module} and ${module} are one layer, ${layer.node.name}; give each its own.`,
-        { file, module, received: layer.node.name },
-      )
-    taken.set(layer.outputNode, [...others, branch])
+    for (const { outputNode, node } of productsOf(layer)) {
+      const others = taken.get(outputNode) ?? []
+      const other = others.find((one) => overlap(one.layer, layer))
+      if (other !== undefined)
+        throw new FourierFTError(
+          'INVALID_OPTION',
+          `${file}: the modules ${other.module} and ${module} are one layer, ${node.name}; give each its own.`,
+          { file, module, received: node.name },
+        )
+      taken.set(outputNode, [...others, branch])
+    }
   }
   const replaced = new Map<OnnxNode, string>()
   for (const { module, layer, hasFreeWidth } of replaceable) {
@@ -399,7 +455,8 @@ function check(model: OnnxModel, branches: readonly Branch[], replaceable: reado
         `${file}: the module ${module} shares node ${layer.node.name} with others, so that its weight cannot be replaced alone.`,
         { file, module, received: layer.node.name },
       )
-    const other = replaced.get(layer.outputNode)
+    const products = productsOf(layer)
+    const other = products.map(({ outputNode }) => replaced.get(outputNode)).find((one) => one !== undefined)
     if (other !== undefined)
       throw new FourierFTError(
         'INVALID_OPTION',
@@ -412,7 +469,14 @@ function check(model: OnnxModel, branches: readonly Branch[], replaceable: reado
         `${file}: the output of module ${module} (${layer.node.name}) goes through operators that need its ${layer.outFeatures} features; it cannot have another number of them.`,
         { file, module, expected: layer.outFeatures },
       )
-    replaced.set(layer.outputNode, module)
+    for (const { outputNode } of products) replaced.set(outputNode, module)
+    const odd = products.find((product) => (biasOf(product) === undefined) !== (biasOf(layer) === undefined))
+    if (odd !== undefined)
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `${file}: the module ${module} has a bias at only one of the nodes ${layer.node.name} and ${odd.node.name}, so that its weight and bias cannot be replaced. Export the model again without optimisations.`,
+        { file, module, received: odd.node.name },
+      )
   }
   return opset
 }

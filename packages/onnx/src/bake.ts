@@ -10,14 +10,15 @@ import {
   FourierFTError,
   type Layer,
 } from '@fourierft/core'
+import { behindIdentity, producerOf } from './constant-of.js'
 import { setWidth, valuesOfFreeWidth } from './free-width.js'
 import type { OnnxGraph, OnnxNode } from './graph.js'
 import { biasOf } from './layer-bias.js'
 import { type LinearLayer, overlap } from './linear-layers.js'
 import { MAX_BYTES, type OnnxModel } from './model.js'
+import { productsOf } from './products.js'
 import { DataType } from './schema.js'
 import { BYTES, type ExternalData, type OnnxTensor } from './tensor.js'
-import { withTwins } from './twin-layers.js'
 
 /** A layer of the model and the adapters' layers whose ΔW it gets, all of them together. */
 export interface BakedLayer {
@@ -27,10 +28,10 @@ export interface BakedLayer {
   readonly whole?: WholeWeights
 }
 
-/** One of a layer and its twins, which are to have one weight, as they had before. */
-interface OneLayer extends BakedLayer {
-  /** How many of them there are. */
-  readonly readers: number
+/** One product of a layer. */
+interface Product extends BakedLayer {
+  /** All of them, which are to have one weight, as they had before. */
+  readonly products: readonly LinearLayer[]
 }
 
 export interface WholeWeights {
@@ -77,8 +78,9 @@ const BESIDE = 'keep the adapter beside the weights, as it is while it is not me
 
 /** One weight that is to change, found and checked. */
 interface Plan {
-  readonly node: OnnxNode
-  readonly layers: readonly BakedLayer[]
+  /** The products that read it. */
+  readonly nodes: readonly OnnxNode[]
+  readonly layers: readonly Product[]
   readonly tensor: OnnxTensor
   /** Of the new weight, in the order of the tensor. */
   readonly dims: readonly number[]
@@ -89,7 +91,7 @@ interface Plan {
   readonly isOutFirst: boolean
   /** What stands before all of the product. */
   readonly alpha: number
-  /** Somebody else reads it too, so that the product gets one of its own. */
+  /** Something else reads it too, so that the products get one of their own. */
   readonly copy: Copy | undefined
 }
 
@@ -118,8 +120,8 @@ export async function bakeBranches(
   { readExternal, inlineUpTo = 2 ** 20, location = 'merged-weights.bin' }: BakeOptions = {},
 ): Promise<ExternalFile | undefined> {
   const layers = given.flatMap((baked) => {
-    const family = withTwins(baked.layer)
-    return family.map((layer) => ({ ...baked, layer, readers: family.length }))
+    const products = productsOf(baked.layer)
+    return products.map((layer) => ({ ...baked, layer, products }))
   })
   const plans = check(model, layers)
   const biases = layers.flatMap((baked) => biasPlan(baked, model.file) ?? [])
@@ -184,11 +186,12 @@ function widthOf({ inFeatures }: LinearLayer, { weight }: WholeWeights): number 
   return weight.length / inFeatures
 }
 
-function biasPlan({ layer, whole }: BakedLayer, file: string): BiasPlan | undefined {
+function biasPlan({ layer, whole, products }: Product, file: string): BiasPlan | undefined {
   if (!whole?.bias) return undefined
   const found = biasOf(layer)
-  const graph = found && ownerOf(found.name, layer.graph)
-  const tensor = found && graph?.initializers.get(found.name)
+  const source = found && behindIdentity(layer.graph, found.name)
+  const graph = source && ownerOf(source.name, source.graph)
+  const tensor = source && graph?.initializers.get(source.name)
   const dtype = tensor && DTYPES.get(tensor.dataType)
   const { node, module } = layer
   if (!found || !graph || !tensor || !dtype)
@@ -204,7 +207,8 @@ function biasPlan({ layer, whole }: BakedLayer, file: string): BiasPlan | undefi
       `${file}: the bias of the layer ${node.name} is [${size}]; received ${whole.bias.length} numbers.`,
       { file, tensor: tensor.name, expected: size, received: whole.bias.length },
     )
-  const isShared = graph.consumersOf(found.name).length > 1
+  const adders = new Set(products.map((product) => biasOf(product)?.node))
+  const isShared = graph.consumersOf(tensor.name).some((reader) => !adders.has(reader))
   return {
     node: found.node,
     index: found.index,
@@ -223,10 +227,13 @@ function freeName(wanted: string, graph: OnnxGraph): string {
 }
 
 /** The tensor that takes the new weight: the old one, or one that the product alone reads. */
-function targetOf({ tensor, dims, copy, node }: Plan): OnnxTensor {
+function targetOf({ tensor, dims, copy, nodes }: Plan): OnnxTensor {
   if (!copy) return tensor
-  const isAlone = !copy.isShared && node.inputs[1] === tensor.name && copy.graph.initializers.has(tensor.name)
-  node.setInput(1, copy.name)
+  const isAlone =
+    !copy.isShared &&
+    copy.graph.initializers.has(tensor.name) &&
+    nodes.every(({ inputs }) => inputs[1] === tensor.name)
+  for (const node of nodes) node.setInput(1, copy.name)
   if (isAlone) copy.graph.removeInitializers(new Set([tensor.name]))
   const { graph, name, dataType } = copy
   return graph.addInitializer({
@@ -333,7 +340,7 @@ async function readStored(
   return bytes
 }
 
-function check(model: OnnxModel, layers: readonly OneLayer[]): Plan[] {
+function check(model: OnnxModel, layers: readonly Product[]): Plan[] {
   const { file } = model
   if (layers.length === 0)
     throw new FourierFTError(
@@ -344,7 +351,7 @@ function check(model: OnnxModel, layers: readonly OneLayer[]): Plan[] {
         option: 'layers',
       },
     )
-  const byNode = new Map<OnnxNode, OneLayer[]>()
+  const byNode = new Map<OnnxNode, Product[]>()
   for (const baked of layers) {
     const { layer, adapters } = baked
     for (const { name, shape } of adapters)
@@ -371,9 +378,42 @@ function check(model: OnnxModel, layers: readonly OneLayer[]): Plan[] {
     byNode.set(layer.node, [...others, baked])
   }
   const taken = new Set<string>()
-  const plans = [...byNode].map(([node, baked]) => plan(node, baked, file, taken))
-  // Twins have one weight.
-  return [...new Map(plans.map((each) => [each.copy ? each : each.tensor, each])).values()]
+  const byTensor = new Map<OnnxTensor, Plan[]>()
+  for (const [node, baked] of byNode) {
+    const next = plan(node, baked, file, taken)
+    const plans = byTensor.get(next.tensor) ?? []
+    const at = plans.findIndex((other) => isOneModule(other, next))
+    const known = plans[at]
+    if (known) plans[at] = { ...known, nodes: [...known.nodes, ...next.nodes] }
+    else plans.push(next)
+    byTensor.set(next.tensor, plans)
+  }
+  for (const [tensor, plans] of byTensor)
+    if (plans.filter(({ copy }) => copy === undefined).length > 1)
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `${file}: tensor ${JSON.stringify(tensor.name)} is the weight of several nodes that use it in different ways; ${BESIDE}.`,
+        { file, tensor: tensor.name, received: plans[0]?.nodes[0]?.name },
+      )
+  return [...byTensor.values()].flat()
+}
+
+/** Products of one module get the same numbers in the same place. */
+function isOneModule(a: Plan, b: Plan): boolean {
+  const isSameCopy =
+    a.copy === undefined || b.copy === undefined
+      ? a.copy === b.copy
+      : a.copy.graph === b.copy.graph &&
+        a.copy.dataType === b.copy.dataType &&
+        a.copy.isTransposed === b.copy.isTransposed &&
+        a.copy.isShared === b.copy.isShared
+  return (
+    isSameCopy &&
+    a.alpha === b.alpha &&
+    a.isOutFirst === b.isOutFirst &&
+    a.layers.length === b.layers.length &&
+    a.layers.every(({ products }) => b.layers.some((other) => other.products === products))
+  )
 }
 
 /** A weight of another width fits where the graph allows it, and no adapter of the layer's own width is added. */
@@ -424,7 +464,7 @@ function bytesOf(dims: readonly number[], dataType: number): number {
   return dims.reduce((product, size) => product * size, BYTES.get(dataType) ?? 0)
 }
 
-function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: Set<string>): Plan {
+function plan(node: OnnxNode, layers: readonly Product[], file: string, taken: Set<string>): Plan {
   const unsupported = (problem: string, advice: string) =>
     new FourierFTError(
       'UNSUPPORTED',
@@ -435,6 +475,7 @@ function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: 
     unsupported('is quantised', `${BESIDE}, or merge it into a model with float weights and quantise that`)
   if (['MatMulNBits', 'MatMulBnb4', 'MatMulInteger'].includes(node.opType)) throw quantised()
 
+  const readers = readersOf(layers)
   let isShared = false
   let isTransposed = false
   let cast: number | undefined
@@ -442,10 +483,8 @@ function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: 
   // As far as `findLinearLayers` goes; a file in which a value is made of itself has no end.
   for (let steps = 0; steps <= 9; steps++) {
     const owner = ownerOf(name, node.graph)
-    const readers = owner === node.graph ? 1 : (layers[0]?.readers ?? 1)
-    isShared ||=
-      owner.consumersOf(name).length > readers || owner.outputs.some((output) => output.name === name)
-    const producer = owner.nodes.find(({ outputs }) => outputs.includes(name))
+    isShared ||= owner.consumersOf(name).some((reader) => !readers.has(reader)) || owner.isOutput(name)
+    const producer = owner.index.producers.get(name)
     const tensor = owner.initializers.get(name) ?? producer?.attribute('value')?.tensor
     if (tensor) return planOf(tensor, owner)
     if (producer?.opType === 'DequantizeLinear') throw quantised()
@@ -481,7 +520,7 @@ function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: 
     const dims = isResized
       ? tensor.dims.map((size, i) => ((i === 0) === isOutFirst ? width : size))
       : tensor.dims
-    return { node, layers, tensor, dims, dtype, computed, isOutFirst, alpha, copy }
+    return { nodes: [node], layers, tensor, dims, dtype, computed, isOutFirst, alpha, copy }
   }
 
   function copyName(tensor: OnnxTensor, owner: OnnxGraph): string {
@@ -492,6 +531,22 @@ function plan(node: OnnxNode, layers: readonly OneLayer[], file: string, taken: 
     taken.add(free)
     return free
   }
+}
+
+/** The products of a module, and what stands between them and their weight. */
+function readersOf(layers: readonly Product[]): Set<OnnxNode> {
+  const readers = new Set<OnnxNode>()
+  for (const { node } of layers[0]?.products ?? []) {
+    readers.add(node)
+    let name = node.inputs[1] ?? ''
+    for (let steps = 0; steps <= 9; steps++) {
+      const maker = producerOf(node.graph, name)
+      if (!maker) break
+      readers.add(maker)
+      name = maker.inputs[0] ?? ''
+    }
+  }
+  return readers
 }
 
 /** The graph that a name is of: the innermost that defines it. */

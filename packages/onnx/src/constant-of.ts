@@ -8,9 +8,19 @@ export function initializerOf(graph: OnnxGraph | undefined, name: string): OnnxT
 }
 
 export function producerOf(graph: OnnxGraph | undefined, name: string): OnnxNode | undefined {
-  return (
-    graph && (graph.nodes.find(({ outputs }) => outputs.includes(name)) ?? producerOf(graph.parent, name))
-  )
+  return graph && (graph.index.producers.get(name) ?? producerOf(graph.parent, name))
+}
+
+/** What a name stands for behind `Identity` nodes, by which PyTorch's exporter lets equal tensors be one. */
+export function behindIdentity(graph: OnnxGraph, name: string): { graph: OnnxGraph; name: string } {
+  let value = { graph, name }
+  // A file in which a value is made of itself has no end.
+  for (let step = 0; step < 8; step++) {
+    const maker = initializerOf(value.graph, value.name) ? undefined : producerOf(value.graph, value.name)
+    if (maker?.opType !== 'Identity' || !maker.inputs[0]) break
+    value = { graph: maker.graph, name: maker.inputs[0] }
+  }
+  return value
 }
 
 /** An initializer, or what a `Constant` holds. */

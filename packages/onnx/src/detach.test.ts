@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { uniformEntries } from '@fourierft/core'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { attachBranches } from './attach.js'
+import { attachBranches, ORIGINAL } from './attach.js'
 import { detachBranches } from './detach.js'
 import { encodeEntry, encodeGraph, type NewNode } from './encode.js'
 import { findLinearLayers } from './linear-layers.js'
@@ -148,6 +148,36 @@ describe('refused', () => {
     const model = readModel(bytes)
     expect(codeOf(() => detachBranches(model))).toBe('INVALID_STATE')
     expect(model.toBytes()).toEqual(bytes)
+  })
+
+  test.each([
+    ['irVersion', 'abc'],
+    ['irVersion', 1.5],
+    ['irVersion', null],
+    ['irVersion', 1e300],
+    ['irVersion', {}],
+    ['irVersion', -1],
+    ['irVersion', undefined],
+    ['size', '100'],
+    ['size', 2 ** 60],
+    ['attachedSize', [100]],
+  ])('forged metadata: %s is %j', (key, forged) => {
+    const { model } = attached(bytes, () => true)
+    const original = JSON.parse(model.metadata.get(ORIGINAL) ?? '')
+    model.removeMetadata(ORIGINAL)
+    model.addMetadata(ORIGINAL, JSON.stringify({ ...original, [key]: forged }))
+    const file = model.toBytes()
+    const read = readModel(file, { file: 'forged.onnx' })
+    expect(codeOf(() => detachBranches(read))).toBe('INVALID_ONNX')
+    expect(() => detachBranches(read)).toThrow(/forged\.onnx.*fourierft\.original/)
+    expect(read.toBytes()).toEqual(file)
+  })
+
+  test.each(['null', '[]', '7', '"text"', '{}'])('forged metadata: %s', (text) => {
+    const { model } = attached(bytes, () => true)
+    model.removeMetadata(ORIGINAL)
+    model.addMetadata(ORIGINAL, text)
+    expect(codeOf(() => detachBranches(model))).toBe('INVALID_ONNX')
   })
 
   test('a model that was edited since, which stays as it is', () => {

@@ -6,6 +6,7 @@ import { ORIGINAL, type Original, originalWidth, withoutInstead } from './attach
 import { DOMAIN } from './branch-function.js'
 import { encodeEntry } from './encode.js'
 import type { OnnxGraph, OnnxNode } from './graph.js'
+import { malformed } from './malformed.js'
 import type { OnnxModel } from './model.js'
 import { Model } from './schema.js'
 import { field } from './wire-message.js'
@@ -24,6 +25,17 @@ const BASE = /(?:\.fourierft\.base)+$/
  */
 export function detachBranches(model: OnnxModel): void {
   const { size, irVersion } = check(model)
+  // A broken file may show it only where it is edited.
+  model.atOnce(() => detachAll(model, irVersion))
+  if (model.size !== size)
+    throw new FourierFTError(
+      'NOT_REPRODUCIBLE',
+      `${model.file}: without adapters it has ${model.size} bytes, the original had ${size}, for its lengths were not written in the shortest form; keep the original file where its bytes matter.`,
+      { file: model.file, expected: size, received: model.size },
+    )
+}
+
+function detachAll(model: OnnxModel, irVersion: number): void {
   const graphs = model.graph.graphs()
   const values = [...model.graph.inputs, ...model.graph.initializers.values()]
   const added = new Set(values.map(({ name }) => name).filter((name) => name.startsWith(`${DOMAIN}.`)))
@@ -40,12 +52,6 @@ export function detachBranches(model: OnnxModel): void {
   model.removeOpsetImport(DOMAIN)
   model.removeMetadata(ORIGINAL)
   model.setIrVersion(irVersion)
-  if (model.size !== size)
-    throw new FourierFTError(
-      'NOT_REPRODUCIBLE',
-      `${model.file}: without adapters it has ${model.size} bytes, the original had ${size}, for its lengths were not written in the shortest form; keep the original file where its bytes matter.`,
-      { file: model.file, expected: size, received: model.size },
-    )
 }
 
 /** A layer's own node only writes such a name; what was attached is of the domain, reads one, or writes one that is no base. */
@@ -96,13 +102,30 @@ function check(model: OnnxModel): Original {
       `${file} has no adapters attached by attachBranches; there is nothing to detach.`,
       { file },
     )
-  const { size, irVersion, attachedSize }: Partial<Original> = Object(parseJson(text, file))
+  const { size, irVersion, attachedSize } = originalOf(text, file)
   const received = model.size - field(Model.metadata, encodeEntry(ORIGINAL, text)).size
-  if (size === undefined || irVersion === undefined || received !== attachedSize)
+  if (received !== attachedSize)
     throw new FourierFTError(
       'INVALID_STATE',
       `${file} was edited after adapters had been attached, so that the original file cannot be told from it; take the original itself.`,
       { file, expected: attachedSize, received },
     )
+  return { size, irVersion, attachedSize }
+}
+
+/** What the metadata say; whoever made the file may have written anything there. */
+function originalOf(text: string, file: string): Original {
+  const given: unknown = parseJson(text, file)
+  const [size, irVersion, attachedSize] = (['size', 'irVersion', 'attachedSize'] as const).map((key) => {
+    const value: unknown =
+      typeof given === 'object' && given !== null && Object.hasOwn(given, key)
+        ? (given as Readonly<Record<string, unknown>>)[key]
+        : undefined
+    if (typeof value === 'number' && Number.isSafeInteger(value) && value > 0) return value
+    throw malformed(
+      file,
+      `its metadata ${ORIGINAL} say that ${key} is ${JSON.stringify(value)}, where a whole number from 1 on was expected`,
+    )
+  }) as [number, number, number]
   return { size, irVersion, attachedSize }
 }

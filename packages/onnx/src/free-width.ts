@@ -4,6 +4,7 @@
  */
 import type { OnnxGraph } from './graph.js'
 import type { LinearLayer } from './linear-layers.js'
+import { productsOf } from './products.js'
 import { outputNodeOf } from './quantised-pair.js'
 
 /** Operators of one input whose output has the shape of that input. */
@@ -25,18 +26,27 @@ const SHAPELESS: ReadonlySet<string> = new Set([
 ])
 
 /**
- * The values whose last dimension is the layer's `outFeatures`, from its output to outputs of the model; undefined where something else
- * reads one of them, or where the layer is inside another graph or a part of a larger product.
+ * The values whose last dimension is the layer's `outFeatures`, from the outputs of its products to outputs of the model; undefined where
+ * something else reads one of them, or where the layer is inside another graph or a part of a larger product.
  */
 export function valuesOfFreeWidth(layer: LinearLayer): readonly string[] | undefined {
-  const { graph, part, twins } = layer
-  const [output] = outputNodeOf(layer).outputs
-  if (part || twins || graph.parent || !output) return undefined
-  const outputs = new Set(graph.outputs.map(({ name }) => name))
+  const values = new Set<string>()
+  for (const product of productsOf(layer)) {
+    const own = valuesBehind(product)
+    if (!own) return undefined
+    for (const value of own) values.add(value)
+  }
+  return [...values]
+}
+
+function valuesBehind(product: LinearLayer): readonly string[] | undefined {
+  const { graph, part } = product
+  const [output] = outputNodeOf(product).outputs
+  if (part || graph.parent || !output) return undefined
   const values = [output]
   for (const value of values) {
     const readers = graph.consumersOf(value)
-    if (readers.length === 0 && !outputs.has(value)) return undefined
+    if (readers.length === 0 && !graph.isOutput(value)) return undefined
     for (const reader of readers) {
       const [result] = reader.outputs
       const passes = reader.graph === graph && reader.domain === '' && SHAPELESS.has(reader.opType)

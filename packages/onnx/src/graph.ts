@@ -11,20 +11,13 @@ import {
   type NewTensor,
   type NewValue,
 } from './encode.js'
-import {
-  Attribute,
-  Dimension,
-  Entry,
-  Graph,
-  Node,
-  Shape,
-  Tensor,
-  TensorType,
-  Type,
-  ValueInfo,
-} from './schema.js'
-import { type OnnxTensor, readTensor } from './tensor.js'
-import { field, malformed, type WireField, type WireMessage } from './wire-message.js'
+import { readEntries } from './entries.js'
+import { EditableIndex, type GraphIndex } from './graph-index.js'
+import { malformed, type Where } from './malformed.js'
+import type { MemoryBudget } from './memory-budget.js'
+import { Attribute, Dimension, Graph, Node, Shape, Tensor, TensorType, Type, ValueInfo } from './schema.js'
+import { checkRank, type OnnxTensor, readTensor, type TensorSource } from './tensor.js'
+import { field, type WireField, type WireMessage } from './wire-message.js'
 
 /** Exporters nest two or three subgraphs; far deeper ones are an attack on the stack. */
 const MAX_DEPTH = 64
@@ -43,85 +36,119 @@ export interface OnnxAttribute {
   readonly float?: number
   readonly int?: bigint
   readonly string?: string
-  readonly ints: readonly bigint[]
-  readonly floats: readonly number[]
+  readonly ints: BigInt64Array
+  readonly floats: Float32Array
   readonly tensor?: OnnxTensor
   /** The name of the attribute of the function around the node. */
   readonly reference?: string
 }
 
+/** Nodes without graphs inside share one empty list. */
+const NO_GRAPHS: readonly OnnxGraph[] = []
+
 export class OnnxNode {
   readonly graph: OnnxGraph
-  readonly name: string
-  readonly opType: string
+  readonly name: string = ''
+  readonly opType: string = ''
   /** `''` is ONNX's own domain. */
-  readonly domain: string
+  readonly domain: string = ''
   /** The graphs inside of it, such as the branches of `If`. */
   readonly subgraphs: readonly OnnxGraph[]
   /** @internal The field of the graph that holds it. */
   readonly field: WireField
-  readonly #message: WireMessage
-  readonly #where: string
-  /** Read once: who looks for readers of a value asks every node. */
+  /** Read once: whoever looks for readers of a value asks every node. */
   #inputs: readonly string[] | undefined
   #outputs: readonly string[] | undefined
 
-  constructor(graph: OnnxGraph, source: WireField, where: string) {
+  /** @throws FourierFTError INVALID_ONNX: also for a node without an operator, and one that neither reads nor makes a value */
+  constructor(graph: OnnxGraph, source: WireField) {
     this.graph = graph
     this.field = source
-    this.#message = source.message(where)
-    this.name = this.#message.last(Node.name)?.text(where) ?? ''
-    this.opType = this.#message.last(Node.opType)?.text(where) ?? ''
-    const domain = this.#message.last(Node.domain)?.text(where) ?? ''
-    this.domain = domain === 'ai.onnx' ? '' : domain
-    this.#where = `node ${JSON.stringify(this.name)} (${this.opType}) of ${graph.file}`
-    this.subgraphs = this.#message.all(Node.attribute).flatMap((attribute) => {
-      const parts = attribute.message(this.#where)
-      const name = parts.last(Attribute.name)?.text(this.#where) ?? ''
+    let values = 0
+    let hasGraphs = false
+    const part = source.reading(this).parts()
+    while (part.next()) {
+      const { number } = part
+      if (number === Node.input || number === Node.output) values++
+      else if (number === Node.name) this.name = part.text(this)
+      else if (number === Node.opType) this.opType = part.text(this)
+      else if (number === Node.domain) this.domain = part.text(this)
+      else if (number === Node.attribute) hasGraphs = holdsGraphs(part.reading(this)) || hasGraphs
+    }
+    if (this.domain === 'ai.onnx') this.domain = ''
+    if (this.opType === '') throw malformed(this, 'it has no operator type')
+    if (values === 0) throw malformed(this, 'it has neither an input nor an output')
+    graph.budget?.take('name', values, this)
+    this.subgraphs = hasGraphs ? this.#graphsInside() : NO_GRAPHS
+  }
+
+  /** @internal What it is called in the message of an error. */
+  get where(): string {
+    return `node ${JSON.stringify(this.name)} (${this.opType}) of ${this.graph.where}`
+  }
+
+  #graphsInside(): OnnxGraph[] {
+    const message = this.field.message(this)
+    return message.all(Node.attribute).flatMap((attribute) => {
+      const parts = attribute.message(this)
+      const path = `${this.graph.path}/${this.name}.${parts.text(Attribute.name) ?? ''}`
       return [...parts.all(Attribute.g), ...parts.all(Attribute.graphs)].map(
-        (body) =>
-          new OnnxGraph(body.message(this.#where), graph.file, `${graph.path}/${this.name}.${name}`, graph),
+        (body) => new OnnxGraph(body.message(this), this.graph.file, path, this.graph),
       )
     })
   }
 
   /** `''` is an optional input that is left out. */
   get inputs(): readonly string[] {
-    this.#inputs ??= this.#texts(Node.input)
-    return this.#inputs
+    return this.#inputs ?? this.#readValues().inputs
   }
 
   get outputs(): readonly string[] {
-    this.#outputs ??= this.#texts(Node.output)
-    return this.#outputs
+    return this.#outputs ?? this.#readValues().outputs
   }
 
   attribute(name: string): OnnxAttribute | undefined {
-    const where = this.#where
-    const found = this.#message
-      .all(Node.attribute)
-      .map((one) => one.message(where))
-      .find((parts) => parts.last(Attribute.name)?.text(where) === name)
+    const find = () => {
+      const part = this.field.reading(this).parts()
+      while (part.next(Node.attribute)) {
+        const found = part.reading(this)
+        if (found.text(Attribute.name) === name) return found
+      }
+      return undefined
+    }
+    const edit = () => {
+      const attributes = this.field.message(this).all(Node.attribute)
+      const found = attributes.find((one) => one.reading(this).text(Attribute.name) === name)
+      return found?.message(this).last(Attribute.t)?.message(this)
+    }
+    const found = find()
     if (!found) return undefined
-    const [float] = found.last(Attribute.f)?.floats(where) ?? []
-    const [int] = found.last(Attribute.i)?.integers(where) ?? []
-    const string = found.last(Attribute.s)?.text(where)
-    const tensor = found.last(Attribute.t)?.message(where)
-    const reference = found.last(Attribute.reference)?.text(where)
+    const float = found.float(Attribute.f)
+    const int = found.integer(Attribute.i)
+    const string = found.text(Attribute.s)
+    const reference = found.text(Attribute.reference)
+    const read = () => find()?.reading(Attribute.t)
+    const { budget } = this.graph
+    const where: Where = this
     return {
       ...(float === undefined ? {} : { float }),
       ...(int === undefined ? {} : { int }),
       ...(string === undefined ? {} : { string }),
-      ints: found.all(Attribute.ints).flatMap((one) => one.integers(where)),
-      floats: found.all(Attribute.floats).flatMap((one) => one.floats(where)),
-      ...(tensor === undefined ? {} : { tensor: readTensor(tensor, this.graph.file) }),
+      get ints() {
+        budget?.check('integer', found.countIntegers(Attribute.ints), where)
+        return found.integers(Attribute.ints)
+      },
+      get floats() {
+        return found.floats(Attribute.floats)
+      },
+      ...(found.count(Attribute.t) > 0 ? { tensor: readTensor({ read, edit }, this.graph.file) } : {}),
       ...(reference === undefined ? {} : { reference }),
     }
   }
 
   /** `metadata_props`: where PyTorch's new exporter puts the names of modules. */
   get metadata(): ReadonlyMap<string, string> {
-    return readEntries(this.#message.all(Node.metadata), this.#where)
+    return readEntries(this.field.reading(this), Node.metadata, this)
   }
 
   /** Lets the node read another value. @throws FourierFTError INVALID_OPTION: no such input */
@@ -129,36 +156,45 @@ export class OnnxNode {
     this.#rename(Node.input, index, name)
   }
 
-  /** Names an output anew; who reads the old name goes on reading it. @throws FourierFTError INVALID_OPTION: no such output */
+  /** Names an output anew; readers of the old name still read that. @throws FourierFTError INVALID_OPTION: no such output */
   setOutput(index: number, name: string): void {
     this.#rename(Node.output, index, name)
   }
 
-  /** @returns names of inputs and outputs, and graphs inside, are read again as they are now; the wire is put back before that */
-  saved(): () => void {
-    const restore = this.subgraphs.map((inner) => inner.saved())
-    return () => {
-      this.#inputs = undefined
-      this.#outputs = undefined
-      for (const each of restore) each()
-    }
+  /** @internal The names of inputs and outputs are read again when they are asked for. */
+  forget(): void {
+    this.#inputs = undefined
+    this.#outputs = undefined
   }
 
-  #texts(number: number): string[] {
-    return this.#message.all(number).map((one) => one.text(this.#where))
+  /** Both at once: whoever asks for one asks for the other too. */
+  #readValues(): { readonly inputs: readonly string[]; readonly outputs: readonly string[] } {
+    const inputs: string[] = []
+    const outputs: string[] = []
+    const part = this.field.reading(this).parts()
+    while (part.next()) {
+      if (part.number === Node.input) inputs.push(part.text(this))
+      else if (part.number === Node.output) outputs.push(part.text(this))
+    }
+    this.#inputs = inputs
+    this.#outputs = outputs
+    return { inputs, outputs }
   }
 
   #rename(number: number, index: number, name: string): void {
-    const old = this.#message.all(number)[index]
+    const message = this.field.message(this)
+    const old = message.all(number)[index]
     if (!old)
       throw new FourierFTError(
         'INVALID_OPTION',
-        `The ${this.#where} has no ${number === Node.input ? 'input' : 'output'} ${index}.`,
+        `The ${this.where} has no ${number === Node.input ? 'input' : 'output'} ${index}.`,
         { file: this.graph.file, option: 'index', received: index },
       )
-    this.#message.replace(old, field(number, name))
-    this.#inputs = undefined
-    this.#outputs = undefined
+    const kind = number === Node.input ? 'inputs' : 'outputs'
+    const before = this[kind]
+    message.replace(old, field(number, name))
+    this.forget()
+    this.graph.reindex(this, kind, before)
   }
 }
 
@@ -168,30 +204,49 @@ export class OnnxGraph {
   /** `''` for the main graph, `/node.attribute` for what is inside. */
   readonly path: string
   readonly parent: OnnxGraph | undefined
-  #nodes: OnnxNode[]
   readonly #message: WireMessage
-  readonly #where: string
-  readonly #initializers: Map<string, OnnxTensor>
+  /** In the order of the file, unless the order is stale: new nodes are at the end then, and those that are gone still there. */
+  #nodes: OnnxNode[] = []
+  #isOrderStale = false
+  readonly #initializers = new Map<string, OnnxTensor>()
+  #index: EditableIndex | undefined
+  #inputNames: Set<string> | undefined
+  #outputNames: Set<string> | undefined
+  #knownValues: Map<string, OnnxValue> | undefined
+  /** The fields that new inputs and outputs are put behind. */
+  #lastInput: WireField | undefined
+  #lastOutput: WireField | undefined
 
   constructor(message: WireMessage, file: string, path = '', parent?: OnnxGraph) {
     this.file = file
     this.path = path
     this.parent = parent
     this.#message = message
-    this.#where = path === '' ? file : `graph ${path} of ${file}`
     if (depth(parent) > MAX_DEPTH) throw malformed(file, `graphs are nested more than ${MAX_DEPTH} deep`)
-    this.#nodes = message
-      .all(Graph.node)
-      .map((one, i) => new OnnxNode(this, one, `node ${i} of ${this.#where}`))
-    this.#initializers = new Map()
-    for (const one of message.all(Graph.initializer)) {
-      const tensor = readTensor(one.message(`a tensor of ${this.#where}`), this.#where)
-      this.#initializers.set(tensor.name, tensor)
+    this.budget?.take('graph', 1, this)
+    for (const one of message.fields()) {
+      if (one.number === Graph.node) this.#nodes.push(this.#readNode(one))
+      else if (one.number === Graph.initializer) this.#readInitializer(one)
     }
+  }
+
+  /** @internal What it is called in the message of an error. */
+  get where(): string {
+    return this.path === '' ? this.file : `graph ${this.path} of ${this.file}`
+  }
+
+  /** @internal */
+  get budget(): MemoryBudget | undefined {
+    return this.#message.budget
   }
 
   /** In the order of the file, which ONNX demands to be one of execution. */
   get nodes(): readonly OnnxNode[] {
+    if (this.#isOrderStale) {
+      const byField = new Map(this.#nodes.map((node) => [node.field, node]))
+      this.#nodes = Array.from(this.#message.fields()).flatMap((one) => byField.get(one) ?? [])
+      this.#isOrderStale = false
+    }
     return this.#nodes
   }
 
@@ -214,130 +269,202 @@ export class OnnxGraph {
     return this.#values(Graph.valueInfo)
   }
 
+  /** What the exporter knew of a value inside, or of an input. */
+  valueInfo(name: string): OnnxValue | undefined {
+    this.#knownValues ??= new Map([...this.inputs, ...this.valueInfos].map((value) => [value.name, value]))
+    return this.#knownValues.get(name)
+  }
+
   /** This graph and all inside of it, outermost first. */
   graphs(): OnnxGraph[] {
-    return [this, ...this.#nodes.flatMap((node) => node.subgraphs.flatMap((inner) => inner.graphs()))]
+    return [this, ...this.nodes.flatMap((node) => node.subgraphs.flatMap((inner) => inner.graphs()))]
+  }
+
+  /** Which of its nodes make and read each value; edits keep it up to date. */
+  get index(): GraphIndex {
+    return this.#indexed()
   }
 
   /** The nodes that read a value, here and in the graphs inside that see it. */
-  consumersOf(name: string): OnnxNode[] {
-    const readers: OnnxNode[] = []
-    for (const node of this.#nodes) {
-      if (node.inputs.includes(name)) readers.push(node)
-      for (const inner of node.subgraphs) if (!inner.defines(name)) readers.push(...inner.consumersOf(name))
-    }
-    return readers
+  consumersOf(name: string): readonly OnnxNode[] {
+    const index = this.#indexed()
+    const own = index.consumers.get(name) ?? []
+    const inside: OnnxNode[] = []
+    for (const inner of index.inside(name))
+      if (!inner.defines(name)) for (const node of inner.consumersOf(name)) inside.push(node)
+    return inside.length > 0 ? [...own, ...inside] : own
+  }
+
+  /** @internal The names of all values that its nodes read, and those of the graphs inside. */
+  namesRead(): Iterable<string> {
+    return this.#indexed().namesRead()
+  }
+
+  /** Whether it gives the value to what is around it. */
+  isOutput(name: string): boolean {
+    this.#outputNames ??= this.#namesOf(Graph.output)
+    return this.#outputNames.has(name)
   }
 
   /**
    * Puts new nodes behind `node`, in the order given.
    *
    * @returns the new nodes, as the graph has them now
+   * @throws FourierFTError INVALID_STATE: the node is not one of this graph
    */
   insertAfter(node: OnnxNode, made: readonly NewNode[]): OnnxNode[] {
-    const at = this.#nodes.indexOf(node)
-    if (at < 0)
-      throw new FourierFTError(
-        'INVALID_STATE',
-        `${this.#where} has no node ${JSON.stringify(node.name)} of this object.`,
-        {
-          file: this.file,
-        },
-      )
-    const fields = made.map((one) => field(Graph.node, encodeNode(one)))
-    this.#message.insert(fields, node.field)
-    const nodes = fields.map((one) => new OnnxNode(this, one, `a new node of ${this.#where}`))
-    this.#nodes = [...this.#nodes.slice(0, at + 1), ...nodes, ...this.#nodes.slice(at + 1)]
-    return nodes
+    this.#checkOwn(node)
+    return this.#added(this.#message.insert(made.map(nodeField), node.field))
   }
 
-  /** Puts new nodes before `node`, in the order given. */
+  /** Puts new nodes before `node`, in the order given. @throws FourierFTError as {@link insertAfter} */
   insertBefore(node: OnnxNode, made: readonly NewNode[]): void {
-    const fields = made.map((one) => field(Graph.node, encodeNode(one)))
-    this.#message.replace(node.field, ...fields, node.field)
-    const nodes = fields.map((one) => new OnnxNode(this, one, `a new node of ${this.#where}`))
-    this.#nodes.splice(this.#nodes.indexOf(node), 0, ...nodes)
+    this.#checkOwn(node)
+    this.#added(this.#message.insertBefore(made.map(nodeField), node.field))
   }
 
-  /** Puts new nodes, or one that comes back from a graph inside, in the place of `node`. */
+  /** Puts new nodes, or one that comes back from a graph inside, in the place of `node`. @throws FourierFTError as {@link insertAfter} */
   replaceNode(node: OnnxNode, made: readonly (NewNode | OnnxNode)[]): void {
-    const at = this.#nodes.indexOf(node)
-    const fields = made.map((one) => ('field' in one ? one.field : field(Graph.node, encodeNode(one))))
-    this.#message.replace(node.field, ...fields)
-    this.#nodes.splice(at, 1, ...fields.map((one) => new OnnxNode(this, one, `a new node of ${this.#where}`)))
+    this.#checkOwn(node)
+    // The graphs inside of a node are not taken out of the index one by one.
+    if (node.subgraphs.length > 0) this.#index = undefined
+    else this.#index?.remove(node)
+    const fields = made.map((one) => ('field' in one ? one.field : nodeField(one)))
+    this.#added(this.#message.replace(node.field, ...fields))
   }
 
   /** @throws FourierFTError INVALID_OPTION: the name is taken */
   addInitializer(tensor: NewTensor & { readonly name: string }): OnnxTensor {
     this.#rejectTaken(tensor.name)
-    const message = encodeTensor(tensor)
-    this.#message.insert([field(Graph.initializer, message)])
-    const added = readTensor(message, this.#where)
-    this.#initializers.set(tensor.name, added)
-    return added
+    const [added] = this.#message.insert([field(Graph.initializer, encodeTensor(tensor))]) as [WireField]
+    return this.#readInitializer(added)
   }
 
   /** @throws FourierFTError INVALID_OPTION: the name is taken */
   addInput(value: NewValue): void {
     this.#rejectTaken(value.name)
-    this.#message.insert([field(Graph.input, encodeValue(value))], this.#message.last(Graph.input))
+    const after = this.#lastInput ?? this.#message.last(Graph.input)
+    ;[this.#lastInput] = this.#message.insert([field(Graph.input, encodeValue(value))], after)
+    this.#inputNames?.add(value.name)
+    this.#knownValues = undefined
   }
 
   /** A name alone: the runtime infers the rest. @throws FourierFTError INVALID_OPTION: there is an output of that name */
   addOutput(value: NewValue | { readonly name: string }): void {
-    if (this.outputs.some(({ name }) => name === value.name)) throw this.#taken(value.name)
-    this.#message.insert([field(Graph.output, encodeValue(value))], this.#message.last(Graph.output))
+    if (this.isOutput(value.name)) throw this.#taken(value.name)
+    const after = this.#lastOutput ?? this.#message.last(Graph.output)
+    ;[this.#lastOutput] = this.#message.insert([field(Graph.output, encodeValue(value))], after)
+    this.#outputNames?.add(value.name)
   }
 
   /** Gives a value whose shape the file tells another last dimension. */
   setLastDim(name: string, size: number | string): void {
-    const where = this.#where
     for (const one of [...this.#message.all(Graph.output), ...this.#message.all(Graph.valueInfo)]) {
-      const value = one.message(where)
-      if (value.last(ValueInfo.name)?.text(where) !== name) continue
-      const tensor = value.last(ValueInfo.type)?.message(where).last(Type.tensor)?.message(where)
-      const dim = tensor?.last(TensorType.shape)?.message(where).last(Shape.dim)?.message(where)
+      if (one.reading(this).text(ValueInfo.name) !== name) continue
+      const tensor = one.message(this).last(ValueInfo.type)?.message(this).last(Type.tensor)?.message(this)
+      const dim = tensor?.last(TensorType.shape)?.message(this).last(Shape.dim)?.message(this)
       const old = dim?.last(Dimension.value) ?? dim?.last(Dimension.parameter)
       if (old)
         dim?.replace(old, field(typeof size === 'number' ? Dimension.value : Dimension.parameter, size))
     }
+    this.#knownValues = undefined
   }
 
-  /** Takes nodes of this graph away. Who reads their outputs has to read something else by then. */
+  /** Takes nodes of this graph away. Whatever reads their outputs has to read something else by then. */
   removeNodes(nodes: readonly OnnxNode[]): void {
-    const gone = new Set(nodes)
     this.#message.remove(nodes.map((node) => node.field))
-    this.#nodes = this.#nodes.filter((node) => !gone.has(node))
+    this.#isOrderStale = true
+    // Made again when it is needed: nodes may be many, and so may be those beside each of them in the index.
+    this.#index = undefined
   }
 
   removeInitializers(names: ReadonlySet<string>): void {
-    const where = this.#where
-    this.#message.remove(
-      this.#message.all(Graph.initializer).filter((one) => {
-        const name = one.message(where).last(Tensor.name)?.text(where)
-        return name !== undefined && names.has(name)
-      }),
-    )
+    const fields = this.#message.all(Graph.initializer)
+    this.#message.remove(fields.filter((one) => names.has(one.reading(this).text(Tensor.name) ?? '')))
     for (const name of names) this.#initializers.delete(name)
   }
 
   removeInputs(names: ReadonlySet<string>): void {
-    const where = this.#where
-    this.#message.remove(
-      this.#message.all(Graph.input).filter((one) => names.has(readValue(one.message(where), where).name)),
-    )
+    const fields = this.#message.all(Graph.input)
+    this.#message.remove(fields.filter((one) => names.has(one.reading(this).text(ValueInfo.name) ?? '')))
+    this.#forgetValues()
   }
 
-  /** @returns puts nodes and initializers back as they are now */
+  /** @returns puts nodes and initializers back as they are now; the wire is put back before that */
   saved(): () => void {
-    const [nodes, initializers] = [[...this.#nodes], [...this.#initializers]]
-    const restore = nodes.map((node) => node.saved())
+    const [nodes, initializers] = [[...this.nodes], [...this.#initializers]]
+    const restore = nodes.flatMap((node) => node.subgraphs.map((inner) => inner.saved()))
     return () => {
       this.#nodes = nodes
+      this.#isOrderStale = false
+      this.#index = undefined
+      this.#forgetValues()
+      for (const node of nodes) node.forget()
       this.#initializers.clear()
       for (const [name, tensor] of initializers) this.#initializers.set(name, tensor)
       for (const each of restore) each()
     }
+  }
+
+  /** Whether the name is one of an initializer, an input or a node's output of this graph. */
+  defines(name: string): boolean {
+    this.#inputNames ??= this.#namesOf(Graph.input)
+    return (
+      this.#initializers.has(name) ||
+      this.#inputNames.has(name) ||
+      this.index.producers.get(name) !== undefined
+    )
+  }
+
+  /** @internal The node had other inputs or outputs before. */
+  reindex(node: OnnxNode, kind: 'inputs' | 'outputs', before: readonly string[]): void {
+    this.#index?.update(node, kind, before)
+    if (kind === 'inputs') this.#tellAround(node.inputs)
+  }
+
+  #indexed(): EditableIndex {
+    this.#index ??= new EditableIndex(this.nodes)
+    return this.#index
+  }
+
+  /** The graphs around learn what is read here. */
+  #tellAround(names: Iterable<string>): void {
+    for (let inner: OnnxGraph = this; inner.parent; inner = inner.parent) {
+      const around = inner.parent.#index
+      if (around) for (const name of names) around.noteInside(name, inner)
+    }
+  }
+
+  #added(fields: readonly WireField[]): OnnxNode[] {
+    const nodes = fields.map((one) => this.#readNode(one))
+    for (const node of nodes) {
+      this.#nodes.push(node)
+      this.#index?.add(node)
+      if (this.parent) for (const names of [node.inputs, ...namesInside(node)]) this.#tellAround(names)
+    }
+    this.#isOrderStale = true
+    return nodes
+  }
+
+  #readNode(source: WireField): OnnxNode {
+    this.budget?.take('node', 1, this)
+    return new OnnxNode(this, source)
+  }
+
+  #readInitializer(source: WireField): OnnxTensor {
+    this.budget?.take('tensor', 1, this)
+    const tensor = readTensor(new FieldOfTensor(source, this), this.where)
+    this.#initializers.set(tensor.name, tensor)
+    return tensor
+  }
+
+  #checkOwn(node: OnnxNode): void {
+    if (node.field.owner !== this.#message)
+      throw new FourierFTError(
+        'INVALID_STATE',
+        `${this.where} has no node ${JSON.stringify(node.name)} of this object.`,
+        { file: this.file },
+      )
   }
 
   #rejectTaken(name: string): void {
@@ -347,48 +474,86 @@ export class OnnxGraph {
   #taken(name: string): FourierFTError {
     return new FourierFTError(
       'INVALID_OPTION',
-      `${this.#where} has a value ${JSON.stringify(name)} already; choose another name.`,
+      `${this.where} has a value ${JSON.stringify(name)} already; choose another name.`,
       { file: this.file, tensor: name },
     )
   }
 
-  /** Whether the name is one of an initializer, an input or a node's output of this graph. */
-  defines(name: string): boolean {
-    return (
-      this.#initializers.has(name) ||
-      this.inputs.some((input) => input.name === name) ||
-      this.#nodes.some((node) => node.outputs.includes(name))
-    )
+  #forgetValues(): void {
+    this.#inputNames = undefined
+    this.#outputNames = undefined
+    this.#knownValues = undefined
+    this.#lastInput = undefined
+    this.#lastOutput = undefined
+  }
+
+  #namesOf(number: number): Set<string> {
+    const names = new Set<string>()
+    const part = this.#message.parts()
+    while (part.next(number)) names.add(part.reading(this).text(ValueInfo.name) ?? '')
+    this.budget?.take('entry', names.size, this)
+    return names
   }
 
   #values(number: number): OnnxValue[] {
-    return this.#message.all(number).map((one) => readValue(one.message(this.#where), this.#where))
+    this.budget?.check('value', this.#message.count(number), this)
+    const values: OnnxValue[] = []
+    const part = this.#message.parts()
+    while (part.next(number)) values.push(readValue(part.reading(this), this))
+    return values
   }
+}
+
+/** Where an initializer is. */
+class FieldOfTensor implements TensorSource {
+  readonly #field: WireField
+  readonly #graph: OnnxGraph
+
+  constructor(field: WireField, graph: OnnxGraph) {
+    this.#field = field
+    this.#graph = graph
+  }
+
+  read(): WireMessage {
+    return this.#field.reading(this.#graph)
+  }
+
+  edit(): WireMessage {
+    return this.#field.message(this.#graph)
+  }
+}
+
+const namesInside = ({ subgraphs }: OnnxNode) => subgraphs.map((graph) => Array.from(graph.namesRead()))
+
+const nodeField = (made: NewNode) => field(Graph.node, encodeNode(made))
+
+function holdsGraphs(attribute: WireMessage): boolean {
+  return attribute.count(Attribute.g) + attribute.count(Attribute.graphs) > 0
 }
 
 function depth(graph: OnnxGraph | undefined): number {
   return graph === undefined ? 0 : 1 + depth(graph.parent)
 }
 
-function readValue(value: WireMessage, where: string): OnnxValue {
-  const name = value.last(ValueInfo.name)?.text(where) ?? ''
-  const tensor = value.last(ValueInfo.type)?.message(where).last(Type.tensor)?.message(where)
-  const [dataType] = tensor?.last(TensorType.elementType)?.integers(where) ?? []
-  const shape = tensor?.last(TensorType.shape)?.message(where)
-  const dims = shape?.all(Shape.dim).map((one) => {
-    const dim = one.message(where)
-    const [size] = dim.last(Dimension.value)?.integers(where) ?? []
-    return size === undefined ? dim.last(Dimension.parameter)?.text(where) : Number(size)
-  })
-  return { name, dataType: dataType === undefined ? undefined : Number(dataType), dims }
+function readValue(value: WireMessage, where: Where): OnnxValue {
+  const tensor = value.reading(ValueInfo.type)?.reading(Type.tensor)
+  const dataType = tensor?.integer(TensorType.elementType)
+  const shape = tensor?.reading(TensorType.shape)
+  return {
+    name: value.text(ValueInfo.name) ?? '',
+    dataType: dataType === undefined ? undefined : Number(dataType),
+    dims: shape && dimsOf(shape, where),
+  }
 }
 
-/** `StringStringEntryProto` fields as a map. */
-export function readEntries(fields: readonly WireField[], where: string): Map<string, string> {
-  return new Map(
-    fields.map((one) => {
-      const entry = one.message(where)
-      return [entry.last(Entry.key)?.text(where) ?? '', entry.last(Entry.value)?.text(where) ?? '']
-    }),
-  )
+function dimsOf(shape: WireMessage, where: Where): (number | string | undefined)[] {
+  checkRank(shape.count(Shape.dim), where)
+  const dims: (number | string | undefined)[] = []
+  const part = shape.parts()
+  while (part.next(Shape.dim)) {
+    const dim = part.reading(where)
+    const size = dim.integer(Dimension.value)
+    dims.push(size === undefined ? dim.text(Dimension.parameter) : Number(size))
+  }
+  return dims
 }

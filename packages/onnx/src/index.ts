@@ -5,6 +5,7 @@ export {
   attachBranches,
   type Branch,
   type Replaceable,
+  type Rowless,
   type WeightInputs,
 } from './attach.js'
 export {
@@ -33,9 +34,18 @@ export { gradientFunction } from './gradient-function.js'
 export type { OnnxAttribute, OnnxGraph, OnnxNode, OnnxValue } from './graph.js'
 export { biasOf, type LayerBias } from './layer-bias.js'
 export { findLinearLayers, type LinearLayer, type PackedPart } from './linear-layers.js'
-export { type MatchedLayers, type MatchOptions, matchLayers, type UnmatchedModule } from './match-layers.js'
-export { type OnnxFunction, type OnnxModel, readModel } from './model.js'
+export {
+  type MatchedLayers,
+  type MatchOptions,
+  mappedModules,
+  matchLayers,
+  type UnmatchedModule,
+} from './match-layers.js'
+export { type ModelData, modelBytes, type OnnxFunction, type OnnxModel, readModel } from './model.js'
+export { isPart, wordsOf } from './model-parts.js'
+export { type ModuleMap, readModuleMap } from './module-map.js'
 export { findPackedLayers, packedParts } from './packed-layers.js'
+export { decideProducts, joined, productsOf } from './products.js'
 export { readLayer } from './read-layer.js'
 export { type ModelFileOptions, type ReadAt, readModelFile } from './read-model-file.js'
 export { DataType } from './schema.js'

@@ -1,5 +1,5 @@
 /** The constant bias of a linear layer, and the node that adds it. */
-import { initializerOf, producerOf } from './constant-of.js'
+import { behindIdentity, initializerOf, producerOf } from './constant-of.js'
 import type { OnnxNode } from './graph.js'
 import type { LinearLayer } from './linear-layers.js'
 
@@ -12,7 +12,10 @@ export interface LayerBias {
 }
 
 /** The place of the optional bias among the inputs. @see MatMulNBits in ONNX Runtime's docs/ContribOperators.md */
-const BIAS_INPUT: Readonly<Record<string, number>> = { Gemm: 2, MatMulNBits: 5 }
+const BIAS_INPUT: ReadonlyMap<string, number> = new Map([
+  ['Gemm', 2],
+  ['MatMulNBits', 5],
+])
 
 /**
  * The bias that the product adds itself, or that a node adds which alone reads it. Undefined: none, or one that is added elsewhere, as
@@ -22,7 +25,7 @@ export function biasOf({
   node,
   outputNode,
 }: Pick<LinearLayer, 'node' | 'outputNode'>): LayerBias | undefined {
-  const index = BIAS_INPUT[node.opType]
+  const index = BIAS_INPUT.get(node.opType)
   const own = index === undefined ? undefined : node.inputs[index]
   if (own && index !== undefined) return { node, index, name: own }
 
@@ -31,11 +34,14 @@ export function biasOf({
   const [reader, ...others] = graph.consumersOf(output)
   if (reader?.opType !== 'Add' || reader.graph !== graph || others.length > 0 || !reader.outputs[0])
     return undefined
-  if (graph.outputs.some(({ name }) => name === output)) return undefined
+  if (graph.isOutput(output)) return undefined
   const at = reader.inputs.findIndex((input) => input !== output)
   const name = reader.inputs[at]
   if (name === undefined) return undefined
   const producer = producerOf(graph, name)
   const constant = producer?.opType === 'DequantizeLinear' ? (producer.inputs[0] ?? '') : name
-  return initializerOf(graph, constant)?.dims.length === 1 ? { node: reader, index: at, name } : undefined
+  const source = behindIdentity(graph, constant)
+  return initializerOf(source.graph, source.name)?.dims.length === 1
+    ? { node: reader, index: at, name }
+    : undefined
 }

@@ -201,3 +201,13 @@ test('a pair that quantises and dequantises is passed by, and transB turns the w
     ['a.k', 'y', 7, 5],
   ])
 })
+
+test.each(['constructor', 'toString', 'valueOf', '__proto__', 'base_model.model.valueOf'])(
+  'a module %s is looked for like any other',
+  (module) => {
+    const modules = Object.fromEntries([[module, [16, 16] as const]])
+    const { matched, unmatched } = matchLayers([], modules)
+    expect(matched.size).toBe(0)
+    expect(unmatched).toEqual([{ module, reason: 'no layer has this name', candidates: [] }])
+  },
+)

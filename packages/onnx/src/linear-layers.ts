@@ -4,11 +4,12 @@
  * (`packed-layers` does).
  */
 import type { OnnxGraph, OnnxNode } from './graph.js'
+import type { GraphIndex } from './graph-index.js'
 import type { OnnxModel } from './model.js'
 import { moduleNameOf } from './module-name.js'
+import { joinProducts } from './products.js'
 import { dequantiserBehind, isQuantised, outputNodeOf } from './quantised-pair.js'
 import type { OnnxTensor } from './tensor.js'
-import { joinTwins } from './twin-layers.js'
 
 /** One linear layer. A branch reads `input` and is added to output 0 of `outputNode`; a bias comes after it or is in it already. */
 export interface LinearLayer {
@@ -29,8 +30,10 @@ export interface LinearLayer {
   readonly inFeatures: number
   /** Of a product that several modules share: where in its output this one lies. */
   readonly part?: PackedPart
-  /** The same layer, with the same weight, in other branches of an `If`: what is done to it is done to them. */
-  readonly twins?: readonly LinearLayer[]
+  /** Further products of the same module, which is called more than once: what is done to the layer is done to them. */
+  readonly others?: readonly LinearLayer[]
+  /** Nodes that may be further products of the same module: the file alone does not tell. */
+  readonly undecided?: readonly string[]
 }
 
 /** A run of the features of a packed product's output. */
@@ -40,12 +43,6 @@ export interface PackedPart {
   readonly offset: number
   /** All features of the product. */
   readonly width: number
-}
-
-/** What is read of one graph again and again. */
-export interface GraphIndex {
-  readonly producers: ReadonlyMap<string, OnnxNode>
-  readonly consumers: ReadonlyMap<string, readonly OnnxNode[]>
 }
 
 interface Weight {
@@ -60,7 +57,7 @@ export function overlap(a: LinearLayer, b: LinearLayer): boolean {
 }
 
 /**
- * All linear layers, in the order of the file, those in subgraphs too; one that several branches of an `If` have is found once:
+ * All linear layers, in the order of the file, those in subgraphs too; a module that is called more than once is one of them:
  *
  * - `MatMul`, and `Gemm` without transA, whatever its alpha, beta and bias: what is added to its output is not multiplied by them;
  * - a weight that is an initializer (of this graph or one around it) or a `Constant`, also behind `Transpose`, `Cast`, `Identity` and
@@ -72,29 +69,15 @@ export function overlap(a: LinearLayer, b: LinearLayer): boolean {
  * that are computed, convolutions, and products that other operators have taken in, such as `FusedMatMul` and `com.microsoft` `Attention`.
  */
 export function findLinearLayers(model: OnnxModel): LinearLayer[] {
-  const layers = model.graph.graphs().flatMap((graph) => {
-    const index = indexOf(graph)
-    return graph.nodes.flatMap((node) => {
-      const found = linearLayer(graph, node, index)
-      return found?.outputNode.outputs[0] ? [{ ...found, module: moduleNameOf(found, index) }] : []
-    })
-  })
-  return joinTwins(withOwnInputs(layers))
-}
-
-/** What is read again and again: who makes and who reads each value, within the graph. */
-export function indexOf(graph: OnnxGraph): GraphIndex {
-  const producers = new Map<string, OnnxNode>()
-  const consumers = new Map<string, OnnxNode[]>()
-  for (const node of graph.nodes) {
-    for (const output of node.outputs) producers.set(output, node)
-    for (const input of new Set(node.inputs)) {
-      const readers = consumers.get(input)
-      if (readers) readers.push(node)
-      else consumers.set(input, [node])
+  const layers: LinearLayer[] = []
+  for (const graph of model.graph.graphs())
+    for (const node of graph.nodes) {
+      const found = linearLayer(graph, node, graph.index)
+      if (!found?.outputNode.outputs[0]) continue
+      layers.push({ ...found, module: moduleNameOf(found, graph.index) })
+      graph.budget?.check('layer', layers.length, graph)
     }
-  }
-  return { producers, consumers }
+  return joinProducts(withOwnInputs(layers))
 }
 
 function linearLayer(

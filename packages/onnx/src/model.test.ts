@@ -130,7 +130,7 @@ describe('edits', () => {
     ])
     const [, adapted] = again.graph.nodes
     expect(adapted?.attribute('alpha')?.float).toBe(0.5)
-    expect(adapted?.attribute('axes')?.ints).toEqual([-1n, 3n])
+    expect(adapted?.attribute('axes')?.ints).toEqual(BigInt64Array.of(-1n, 3n))
     expect(adapted?.subgraphs.map(({ path }) => path)).toEqual(['/adapted.body'])
     expect(again.graph.inputs.map(({ name, dims }) => [name, dims])).toEqual([
       ['x', ['T', 2]],
@@ -194,6 +194,37 @@ describe('bad files', () => {
     ['groups in groups', new Uint8Array(100_000).fill(0x0b)],
   ])('%s', (_, bytes) => expect(refused(bytes)).toBe('INVALID_ONNX'))
 
+  test.each([
+    ['no operator', { opType: '', inputs: ['x'], outputs: ['y'] }, /has no operator type/],
+    ['no values', { opType: 'Relu', inputs: [], outputs: [] }, /neither an input nor an output/],
+  ])('a node with %s', (_, node, message) => {
+    const bytes = sample({ nodes: [node] })
+    expect(refused(bytes)).toBe('INVALID_ONNX')
+    expect(() => readModel(bytes)).toThrow(message)
+  })
+
+  test.each([2n ** 63n - 1n, -1n])('a version of %s', (version) => {
+    for (const wrong of [
+      field(Model.opsetImport, message(field(1, 'a domain'), field(2, version))),
+      field(Model.irVersion, version),
+    ]) {
+      const parts: Uint8Array[] = [sample()]
+      message(wrong).writeTo(parts)
+      expect(refused(new Uint8Array(Buffer.concat(parts)))).toBe('INVALID_ONNX')
+    }
+  })
+
+  test('a length beyond 32 bits is not cut down to one that fits', () => {
+    // 2^32 + 1, for a field of one byte.
+    const bytes = Buffer.concat([sample(), Buffer.from([0x7a, 0x81, 0x80, 0x80, 0x80, 0x10, 0])])
+    expect(refused(bytes)).toBe('INVALID_ONNX')
+  })
+
+  test.each([undefined, null, 'model.onnx', 7, [1, 2], {}])('%j is no file', (data) => {
+    // As JavaScript may call it.
+    expect(() => Reflect.apply(readModel, undefined, [data])).toThrow(/expected the model's bytes/)
+  })
+
   test('graphs nested without end', () => {
     let graph: NewGraph = { name: 'g', nodes: [], outputs: [] }
     for (let i = 0; i < 200; i++)
@@ -223,7 +254,13 @@ describe('bad files', () => {
     for (let i = 0; i < MUTANTS; i++) {
       const source = small[i % small.length] ?? new Uint8Array()
       const mutant = mutate(source, random)
-      if (refused(mutant) !== undefined) refusals++
+      const code = refused(mutant)
+      if (code !== undefined) refusals++
+      // Where the bytes lie, and in what kind of view, changes nothing.
+      const offset = 1 + random(8)
+      const pool = Buffer.alloc(mutant.length + offset)
+      pool.set(mutant, offset)
+      expect(refused(pool.subarray(offset))).toBe(code)
     }
     expect(refusals).toBeGreaterThan(0)
     expect(refusals).toBeLessThan(MUTANTS)

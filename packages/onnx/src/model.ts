@@ -8,9 +8,11 @@
  */
 import { FourierFTError } from '@fourierft/core'
 import { encodeEntry, encodeFunction, encodeOpset, type NewFunction } from './encode.js'
-import { OnnxGraph, readEntries } from './graph.js'
+import { readEntries } from './entries.js'
+import { OnnxGraph } from './graph.js'
+import { malformed } from './malformed.js'
 import { Entry, LocalFunction, Model, OperatorSet } from './schema.js'
-import { field, malformed, readMessage, type WireField, type WireMessage } from './wire-message.js'
+import { field, readMessage, type WireField, type WireMessage } from './wire-message.js'
 
 /** The name of a model-local function. */
 export interface OnnxFunction {
@@ -38,8 +40,7 @@ export class OnnxModel {
 
   /** Functions need 8 or more. */
   get irVersion(): number {
-    const [version = 0n] = this.#message.last(Model.irVersion)?.integers(this.file) ?? []
-    return Number(version)
+    return versionOf(this.#message.integer(Model.irVersion), 'IR version', this.file)
   }
 
   /** Raises the IR version to `version` where it is lower. */
@@ -54,14 +55,16 @@ export class OnnxModel {
 
   /** The version of each operator set that the model uses; `''` is ONNX's own. */
   get opsetImports(): ReadonlyMap<string, number> {
-    return new Map(
-      this.#message.all(Model.opsetImport).map((one) => {
-        const opset = one.message(this.file)
-        const domain = opset.last(OperatorSet.domain)?.text(this.file) ?? ''
-        const [version = 0n] = opset.last(OperatorSet.version)?.integers(this.file) ?? []
-        return [domain === 'ai.onnx' ? '' : domain, Number(version)]
-      }),
-    )
+    const imports = new Map<string, number>()
+    const part = this.#message.parts()
+    while (part.next(Model.opsetImport)) {
+      const opset = part.reading(this.file)
+      const domain = opset.text(OperatorSet.domain) ?? ''
+      const kind = `version of the operator set ${JSON.stringify(domain)}`
+      const version = versionOf(opset.integer(OperatorSet.version), kind, this.file)
+      imports.set(domain === 'ai.onnx' ? '' : domain, version)
+    }
+    return imports
   }
 
   /** @throws FourierFTError INVALID_STATE: the model has another version of it already */
@@ -79,8 +82,7 @@ export class OnnxModel {
 
   /** Takes an operator set away, if it is there. */
   removeOpsetImport(domain: string): void {
-    const isIt = (one: WireField) =>
-      one.message(this.file).last(OperatorSet.domain)?.text(this.file) === domain
+    const isIt = (one: WireField) => one.reading(this.file).text(OperatorSet.domain) === domain
     this.#message.remove(this.#message.all(Model.opsetImport).filter(isIt))
   }
 
@@ -110,14 +112,13 @@ export class OnnxModel {
   }
 
   #functionOf(one: WireField): OnnxFunction {
-    const parts = one.message(this.file)
-    const domain = parts.last(LocalFunction.domain)?.text(this.file) ?? ''
-    return { domain, name: parts.last(LocalFunction.name)?.text(this.file) ?? '' }
+    const parts = one.reading(this.file)
+    return { domain: parts.text(LocalFunction.domain) ?? '', name: parts.text(LocalFunction.name) ?? '' }
   }
 
   /** `metadata_props` of the model. */
   get metadata(): ReadonlyMap<string, string> {
-    return readEntries(this.#message.all(Model.metadata), this.file)
+    return readEntries(this.#message, Model.metadata, this.file)
   }
 
   /** @throws FourierFTError INVALID_OPTION: the key is taken */
@@ -133,7 +134,7 @@ export class OnnxModel {
 
   /** Takes an entry of the metadata away, if it is there. */
   removeMetadata(key: string): void {
-    const isIt = (one: WireField) => one.message(this.file).last(Entry.key)?.text(this.file) === key
+    const isIt = (one: WireField) => one.reading(this.file).text(Entry.key) === key
     this.#message.remove(this.#message.all(Model.metadata).filter(isIt))
   }
 
@@ -185,12 +186,42 @@ export class OnnxModel {
   }
 }
 
+/** What a model may be read from: views of any kind (Node's `Buffer` too) and whole buffers, of memory that is shared or not. */
+export type ModelData = Uint8Array | ArrayBuffer | SharedArrayBuffer
+
+/**
+ * The bytes as a plain `Uint8Array`; nothing is copied. Node's `Buffer` is one that has other methods of the same names: its `slice` is a
+ * view.
+ *
+ * @returns undefined: it is something else
+ */
+export function modelBytes(data: unknown): Uint8Array | undefined {
+  if (data instanceof Uint8Array) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+  const isShared = typeof SharedArrayBuffer !== 'undefined' && data instanceof SharedArrayBuffer
+  return isShared || data instanceof ArrayBuffer ? new Uint8Array(data) : undefined
+}
+
 /**
  * Reads a model. The bytes must not change while the model is in use: its weights are views of them. External data are not read.
+ * Reading takes at most 12 times the memory of the file (of 10 MB for smaller ones), the file included.
  *
  * @param options.file its name, for the messages of errors
- * @throws FourierFTError INVALID_ONNX: no ONNX file, cut off, absurd lengths or sizes, graphs nested too deep
+ * @throws FourierFTError INVALID_ONNX: no ONNX file, cut off, absurd lengths or sizes, graphs nested too deep, nodes without an operator, more
+ *   and smaller parts than that memory has room for; INVALID_OPTION: something else than bytes
  */
-export function readModel(bytes: Uint8Array, { file = 'the model' }: { file?: string } = {}): OnnxModel {
-  return new OnnxModel(readMessage(bytes, file), file)
+export function readModel(data: ModelData, { file = 'the model' }: { file?: string } = {}): OnnxModel {
+  const bytes = modelBytes(data)
+  if (bytes) return new OnnxModel(readMessage(bytes, file), file)
+  throw new FourierFTError(
+    'INVALID_OPTION',
+    `${file}: expected the model's bytes as a Uint8Array or an ArrayBuffer; received ${data === null ? 'null' : typeof data}`,
+    { file, option: 'data', received: data },
+  )
+}
+
+/** No version is negative, or more than a number can hold. */
+function versionOf(version: bigint | undefined, kind: string, file: string): number {
+  const number = Number(version ?? 0n)
+  if (Number.isSafeInteger(number) && number >= 0) return number
+  throw malformed(file, `its ${kind} is ${version}`)
 }

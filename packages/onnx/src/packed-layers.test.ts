@@ -309,6 +309,18 @@ function halfOf(bytes: Uint8Array): Uint8Array {
   return model.toBytes()
 }
 
+test('q, k and v of a file of onnxruntime-genai’s builder are found by the names of transformers', () => {
+  const layers = findPackedLayers(readModel(grouped))
+  const names = (root: string) => ['q', 'k', 'v'].map((part) => `${root}layers.0.self_attn.${part}_proj`)
+  const inFile = ['q', 'k', 'v'].map((part) => `model.layers.0.attn.${part}_proj`)
+  for (const modules of [names('model.'), names('base_model.model.model.')]) {
+    const shapes = Object.fromEntries(modules.map((name, i) => [name, [SIZES[i] ?? 0, IN] as const]))
+    const { matched, unmatched } = matchLayers(layers, shapes)
+    expect(unmatched).toEqual([])
+    expect(Array.from(matched.values(), ({ module }) => module)).toEqual(inFile)
+  }
+})
+
 test('parts that do not make up the whole, or overlap, are refused', () => {
   const model = readModel(split)
   const [whole] = findLinearLayers(model) as [LinearLayer]

@@ -3,9 +3,15 @@
  * layer of its own, which an adapter of one module means. Only what a graph says itself is found; for all else the sizes are given.
  */
 import { FourierFTError } from '@fourierft/core'
+import { attentionNames } from './attention-names.js'
+import { constantOf } from './constant-of.js'
 import type { OnnxGraph, OnnxNode } from './graph.js'
-import { findLinearLayers, type GraphIndex, indexOf, type LinearLayer, weightOf } from './linear-layers.js'
+import type { GraphIndex } from './graph-index.js'
+import { findLinearLayers, type LinearLayer, weightOf } from './linear-layers.js'
 import type { OnnxModel } from './model.js'
+import { moduleOfWeight } from './module-name.js'
+import { joined, joinProducts, productsOf } from './products.js'
+import { integersOf, type OnnxTensor } from './tensor.js'
 
 const PARTS = ['q', 'k', 'v'] as const
 
@@ -14,18 +20,34 @@ type Sizes = readonly [q: number, k: number, v: number]
 /**
  * The parts q, k and v of all packed products: of products whose output goes, a bias added, into a `com.microsoft`
  * `GroupQueryAttention` alone or into a `Split` in three, and of `com.microsoft` `Attention`.
- * Parts of a module `….qkv_proj` are named `….q_proj` and so on; others have no name and need one by `matchLayers`' map: `node:q`.
+ * Parts of a module `….qkv_proj` are named `….q_proj` and so on, those of `Attention` by what stands around it where that is certain; others
+ * have no name and need one by `matchLayers`' map: `node:q`.
  */
 export function findPackedLayers(model: OnnxModel): LinearLayer[] {
-  const layers = findLinearLayers(model)
-  return model.graph.graphs().flatMap((graph) => {
-    const index = indexOf(graph)
-    const ofProducts = layers.flatMap((layer) => {
-      const sizes = layer.graph === graph ? sizesOf(layer, index) : undefined
+  const byGraph = new Map<OnnxGraph, LinearLayer[]>()
+  const byInput = new Map<string, LinearLayer[]>()
+  for (const layer of findLinearLayers(model)) {
+    put(byGraph, layer.graph, layer)
+    put(byInput, layer.input, layer)
+  }
+  const readersOf = ({ graph, outputs }: OnnxNode) =>
+    (byInput.get(outputs[0] ?? '') ?? []).filter((layer) => layer.graph === graph)
+  const parts = model.graph.graphs().flatMap((graph) => {
+    const { index } = graph
+    const ofProducts = (byGraph.get(graph) ?? []).flatMap((layer) => {
+      const sizes = sizesOf(layer, index)
       return sizes ? packedParts(layer, sizes) : []
     })
-    return [...ofProducts, ...graph.nodes.flatMap((node) => attentionParts(graph, node, index))]
+    const ofAttention = graph.nodes.flatMap((node) => attentionParts(node, index, readersOf(node)))
+    return [...ofProducts, ...ofAttention]
   })
+  return joinProducts(parts)
+}
+
+function put<Key>(lists: Map<Key, LinearLayer[]>, key: Key, layer: LinearLayer): void {
+  const list = lists.get(key)
+  if (list) list.push(layer)
+  else lists.set(key, [layer])
 }
 
 /**
@@ -35,7 +57,7 @@ export function findPackedLayers(model: OnnxModel): LinearLayer[] {
  * @throws {FourierFTError} `SHAPE_MISMATCH`: together they are not the product's features
  */
 export function packedParts(layer: LinearLayer, sizes: Sizes): LinearLayer[] {
-  const { outFeatures: width, node, module } = layer
+  const { outFeatures: width, node } = layer
   if (!sizes.every((size) => Number.isInteger(size) && size > 0) || sizes.reduce((a, b) => a + b) !== width)
     throw new FourierFTError(
       'SHAPE_MISMATCH',
@@ -44,21 +66,21 @@ export function packedParts(layer: LinearLayer, sizes: Sizes): LinearLayer[] {
     )
   const [q, k] = sizes
   const offsets = [0, q, q + k]
-  const { twins = [], ...own } = layer
-  return PARTS.map((name, i) => {
-    const partOf = (whole: LinearLayer): LinearLayer => ({
-      ...whole,
-      module: module && partName(module, name),
-      outFeatures: sizes[i] as number,
-      part: { name, offset: offsets[i] as number, width },
-    })
-    return twins.length > 0 ? { ...partOf(own), twins: twins.map(partOf) } : partOf(own)
-  })
+  return PARTS.map((name, i) =>
+    joined(
+      productsOf(layer).map((whole) => ({
+        ...whole,
+        module: whole.module && partName(whole.module, name),
+        outFeatures: sizes[i] as number,
+        part: { name, offset: offsets[i] as number, width },
+      })),
+    ),
+  )
 }
 
 function partName(module: string, part: string): string | undefined {
-  const match = /^(.*\.)?qkv(_proj)?$/.exec(module)
-  return match ? `${match[1] ?? ''}${part}${match[2] ?? ''}` : undefined
+  const match = /^(.*\.)?qkv(_proj)?(_\d+)?$/.exec(module)
+  return match ? `${match[1] ?? ''}${part}${match[2] ?? ''}${match[3] ?? ''}` : undefined
 }
 
 function sizesOf(layer: LinearLayer, index: GraphIndex): Sizes | undefined {
@@ -90,29 +112,29 @@ function splitSizes(node: OnnxNode, width: number): Sizes | undefined {
   const axis = node.attribute('axis')?.int ?? 0n
   if (node.opType !== 'Split' || node.outputs.length !== 3 || (axis !== -1n && axis !== 2n)) return undefined
   const [, input] = node.inputs
-  const sizes = input ? integersOf(node.graph, input) : node.attribute('split')?.ints
+  const sizes = input ? sizesIn(constantOf(node.graph, input)) : node.attribute('split')?.ints
   if (!sizes) return undefined
   return sizes.length === 0 ? thirds(width) : toSizes(sizes)
 }
 
-function integersOf(graph: OnnxGraph, name: string): readonly bigint[] | undefined {
-  const constant = graph.nodes.find(({ outputs }) => outputs.includes(name))?.attribute('value')?.tensor
-  const data = (graph.initializers.get(name) ?? constant)?.data()
-  return data && [...new BigInt64Array(data.slice().buffer)]
+/** A larger tensor is no three sizes, and is not read. */
+function sizesIn(tensor: OnnxTensor | undefined): readonly number[] | undefined {
+  return tensor && tensor.dims.length === 1 && (tensor.dims[0] ?? 0) <= 3 ? integersOf(tensor) : undefined
 }
 
 /** Its weight is `[in, q + k + v]`. @see Attention in ONNX Runtime's docs/ContribOperators.md */
-function attentionParts(graph: OnnxGraph, node: OnnxNode, index: GraphIndex): LinearLayer[] {
+function attentionParts(node: OnnxNode, index: GraphIndex, readers: readonly LinearLayer[]): LinearLayer[] {
+  const { graph } = node
   const [input, w] = node.inputs
-  if (node.domain !== 'com.microsoft' || node.opType !== 'Attention' || !input || !w || !node.outputs[0])
-    return []
+  const [output] = node.outputs
+  if (node.domain !== 'com.microsoft' || node.opType !== 'Attention' || !input || !w || !output) return []
   const weight = weightOf(w, graph, index)
   if (weight?.dims.length !== 2) return []
   const [inFeatures = 0, outFeatures = 0] = weight.dims
   const given = node.attribute('qkv_hidden_sizes')?.ints ?? []
   const sizes = given.length === 0 ? thirds(outFeatures) : toSizes(given)
   const whole = {
-    module: undefined,
+    module: moduleOfWeight(weight.name),
     graph,
     node,
     input,
@@ -121,14 +143,17 @@ function attentionParts(graph: OnnxGraph, node: OnnxNode, index: GraphIndex): Li
     outFeatures,
     inFeatures,
   }
-  return sizes ? packedParts(whole, sizes) : []
+  if (!sizes) return []
+  const names = attentionNames(output, readers)
+  return packedParts(whole, sizes).map((part, i) => ({ ...part, module: names?.[i] ?? part.module }))
 }
 
 function thirds(width: number): Sizes | undefined {
   return width % 3 === 0 ? [width / 3, width / 3, width / 3] : undefined
 }
 
-function toSizes(sizes: readonly bigint[]): Sizes | undefined {
-  const [q, k, v] = sizes.map(Number)
-  return q && k && v ? [q, k, v] : undefined
+function toSizes(sizes: ArrayLike<bigint | number>): Sizes | undefined {
+  if (sizes.length !== 3) return undefined
+  const [q = 0, k = 0, v = 0] = Array.from(sizes, Number)
+  return q > 0 && k > 0 && v > 0 ? [q, k, v] : undefined
 }

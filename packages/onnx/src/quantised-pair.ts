@@ -4,7 +4,7 @@
  */
 import { producerOf } from './constant-of.js'
 import type { NewAttribute, NewNode } from './encode.js'
-import type { OnnxGraph, OnnxNode } from './graph.js'
+import type { OnnxNode } from './graph.js'
 import { biasOf } from './layer-bias.js'
 import type { LinearLayer } from './linear-layers.js'
 
@@ -62,11 +62,7 @@ function attributesOf(node: OnnxNode): Record<string, NewAttribute> {
 /** The one node that reads output 0, in the same graph, which is no output of it. */
 function onlyReader({ graph, outputs }: OnnxNode, opType: string): OnnxNode | undefined {
   const [output] = outputs
-  if (!output || isOutputOf(graph, output)) return undefined
+  if (!output || graph.isOutput(output)) return undefined
   const [reader, ...others] = graph.consumersOf(output)
   return others.length === 0 && reader?.graph === graph && reader.opType === opType ? reader : undefined
-}
-
-function isOutputOf(graph: OnnxGraph, value: string): boolean {
-  return graph.outputs.some(({ name }) => name === value)
 }

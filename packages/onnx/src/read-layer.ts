@@ -1,7 +1,7 @@
 /** A linear layer's own weight and bias as PyTorch holds them, for adapters that begin with a copy of a layer (`modules_to_save`). */
 import { decodeFloats, type FloatDtype, FourierFTError } from '@fourierft/core'
 import type { ReadExternal, WholeWeights } from './bake.js'
-import { constantOf, producerOf } from './constant-of.js'
+import { behindIdentity, constantOf, producerOf } from './constant-of.js'
 import type { OnnxNode } from './graph.js'
 import { biasOf } from './layer-bias.js'
 import type { LinearLayer } from './linear-layers.js'
@@ -38,7 +38,8 @@ export async function readLayer(layer: LinearLayer, readExternal: ReadExternal):
         alpha * (stored[isOutFirst ? o * inFeatures + i : i * outFeatures + o] as number)
   const own = biasOf(layer)
   if (own === undefined) return { weight }
-  const constant = constantOf(graph, own.name)
+  const source = behindIdentity(graph, own.name)
+  const constant = constantOf(source.graph, source.name)
   if (constant === undefined) throw unsupported(layer, 'has a bias that is no float constant')
   const beta = own.node === node && isGemm ? (node.attribute('beta')?.float ?? 1) : 1
   const bias = (await floatsOf(layer, constant, readExternal)).map((value) => beta * value)

@@ -5,10 +5,12 @@
  * @see ONNX's docs/ExternalData.md
  */
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire'
+import { malformed } from './malformed.js'
+import { MemoryBudget } from './memory-budget.js'
 import { OnnxModel } from './model.js'
 import { Graph, Model, Tensor } from './schema.js'
 import { readTensor } from './tensor.js'
-import { field, malformed, WireField, WireMessage } from './wire-message.js'
+import { field, WireField, WireMessage } from './wire-message.js'
 
 /** Gives `length` bytes of the file from `offset` on. */
 export type ReadAt = (offset: number, length: number) => Promise<Uint8Array>
@@ -49,12 +51,19 @@ export async function readModelFile(
   { size, location, file = location, inlineUpTo = 4096 }: ModelFileOptions,
 ): Promise<OnnxModel> {
   const bytesAt = windowed(read, size)
+  const budget = new MemoryBudget(size)
   const fields = await mapFields(0, size, async (place) =>
     place.number === Model.graph && place.wireType === WireType.LengthDelimited
-      ? field(Model.graph, new WireMessage(await mapFields(place.from, place.to, graphField), true))
+      ? field(Model.graph, messageOf(await mapFields(place.from, place.to, graphField)))
       : whole(place),
   )
-  return new OnnxModel(new WireMessage(fields, true), file)
+  return new OnnxModel(messageOf(fields), file)
+
+  function messageOf(fields: readonly WireField[]): WireMessage {
+    const made = new WireMessage(file, undefined, budget)
+    made.insert(fields)
+    return made
+  }
 
   async function graphField(place: Place): Promise<WireField> {
     const isLarge = place.to - place.from > inlineUpTo && place.wireType === WireType.LengthDelimited
@@ -66,14 +75,17 @@ export async function readModelFile(
       return undefined
     })
     if (!data) return whole(place)
-    const message = new WireMessage(header, true)
-    readTensor(message, file).setData({ location, offset: data.from, length: data.to - data.from })
+    const message = messageOf(header)
+    const source = { read: () => message, edit: () => message }
+    readTensor(source, file).setData({ location, offset: data.from, length: data.to - data.from })
     return field(Graph.initializer, message)
   }
 
   async function whole({ number, wireType, start, from, to }: Place): Promise<WireField> {
-    const bytes = (await bytesAt(start, to - start)).slice()
-    return new WireField(number, wireType, bytes.subarray(0, from - start), bytes.subarray(from - start))
+    // The field and its bytes are an object each.
+    budget.take('field', 2, file)
+    const bytes = new Uint8Array(await bytesAt(start, to - start))
+    return new WireField(number * 8 + wireType, bytes, 0, from - start, to - start)
   }
 
   /** Each field between two places of the file, as the function gives it; those that it does not give are left out. */
@@ -101,7 +113,7 @@ export async function readModelFile(
       if (wireType === WireType.StartGroup || wireType === WireType.EndGroup)
         throw new Error(`field ${number} is a group, which no ONNX file has`)
       if (wireType === WireType.LengthDelimited) {
-        const length = reader.uint32()
+        const length = Number(reader.uint64())
         const from = start + reader.pos
         return { number, wireType, start, from, to: from + length }
       }

@@ -3,8 +3,10 @@
  */
 import { FourierFTError } from '@fourierft/core'
 import { encodeEntry } from './encode.js'
-import { DataType, Entry, EXTERNAL, Tensor } from './schema.js'
-import { field, malformed, type WireMessage } from './wire-message.js'
+import { readEntries } from './entries.js'
+import { malformed, type Where } from './malformed.js'
+import { DataType, EXTERNAL, Tensor } from './schema.js'
+import { field, type WireMessage } from './wire-message.js'
 
 /** Where the data of a tensor lie that is too large for the model's own file. */
 export interface ExternalData {
@@ -49,92 +51,160 @@ export const BYTES: ReadonlyMap<number, number> = new Map([
   [DataType.bfloat16, 2],
 ])
 
+/** NumPy and PyTorch end at 64. */
+const MOST_DIMS = 64
+
+/** @throws FourierFTError INVALID_ONNX: more dims than any tensor has */
+export function checkRank(rank: number, where: Where): void {
+  if (rank > MOST_DIMS) throw malformed(where, `it has ${rank} dims; ${MOST_DIMS} are the most`)
+}
+
+/** Where a tensor is in the file: its message to be read, and to be edited. */
+export interface TensorSource {
+  read(): WireMessage | undefined
+  edit(): WireMessage | undefined
+}
+
 /** @throws FourierFTError INVALID_ONNX */
-export function readTensor(tensor: WireMessage, file: string): OnnxTensor {
-  const name = tensor.last(Tensor.name)?.text(`a tensor of ${file}`) ?? ''
-  const where = `tensor ${JSON.stringify(name)} of ${file}`
-  const dims = tensor
-    .all(Tensor.dims)
-    .flatMap((field) => field.integers(where).map((size) => count(size, where)))
-  const [dataType = 0n] = tensor.last(Tensor.dataType)?.integers(where) ?? []
-  const [location] = tensor.last(Tensor.location)?.integers(where) ?? []
-  let external = location === EXTERNAL ? readExternal(tensor, where) : undefined
-  return {
-    name,
-    dims,
-    dataType: Number(dataType),
-    get external() {
-      return external
-    },
-    data,
-    setData,
+export function readTensor(source: TensorSource, file: string): OnnxTensor {
+  return new StoredTensor(source, file)
+}
+
+type ReadInteger = (view: DataView, at: number) => number | bigint
+/** Of each type of whole numbers, how a `DataView` reads one. */
+const INTEGERS: ReadonlyMap<number, ReadInteger> = new Map<number, ReadInteger>([
+  [DataType.uint8, (view, at) => view.getUint8(at)],
+  [DataType.int8, (view, at) => view.getInt8(at)],
+  [DataType.uint16, (view, at) => view.getUint16(at, true)],
+  [DataType.int16, (view, at) => view.getInt16(at, true)],
+  [DataType.uint32, (view, at) => view.getUint32(at, true)],
+  [DataType.int32, (view, at) => view.getInt32(at, true)],
+  [DataType.uint64, (view, at) => view.getBigUint64(at, true)],
+  [DataType.int64, (view, at) => view.getBigInt64(at, true)],
+])
+
+/** The numbers of a tensor of whole numbers, wherever its bytes lie; undefined: another type, or data that are external. */
+export function integersOf(tensor: OnnxTensor): number[] | undefined {
+  const get = INTEGERS.get(tensor.dataType)
+  const bytes = get && tensor.data()
+  if (!get || !bytes) return undefined
+  const width = BYTES.get(tensor.dataType) ?? 1
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  return Array.from({ length: bytes.byteLength / width }, (_, i) => Number(get(view, i * width)))
+}
+
+class StoredTensor implements OnnxTensor {
+  readonly name: string
+  readonly dims: readonly number[]
+  readonly dataType: number
+  readonly #file: string
+  readonly #source: TensorSource
+  #external: ExternalData | undefined
+
+  constructor(source: TensorSource, file: string) {
+    this.#source = source
+    this.#file = file
+    this.name = ''
+    this.dims = []
+    const message = this.#read()
+    this.name = message.text(Tensor.name) ?? ''
+    checkRank(message.countIntegers(Tensor.dims), this)
+    this.dims = Array.from(message.integers(Tensor.dims), (size) => count(size, this))
+    this.dataType = Number(message.integer(Tensor.dataType) ?? 0n)
+    if (message.integer(Tensor.location) === EXTERNAL) this.#external = readExternal(message, this)
   }
 
-  function setData(made: Uint8Array | ExternalData): void {
+  /** What it is called in the message of an error. */
+  get where(): string {
+    return `tensor ${JSON.stringify(this.name)} of ${this.#file}`
+  }
+
+  get external(): ExternalData | undefined {
+    return this.#external
+  }
+
+  readonly data = (): Uint8Array | undefined => {
+    if (this.#external) return undefined
+    const message = this.#read()
+    const stored =
+      message.bytes(Tensor.rawData) ??
+      onlyBytes(message, Tensor.floatData) ??
+      onlyBytes(message, Tensor.doubleData)
+    if (stored) this.#checkSize(stored.length)
+    return stored ?? this.#integerBytes(message)
+  }
+
+  setData(made: Uint8Array | ExternalData): void {
+    const message = this.#source.edit()
+    if (!message) throw malformed(this, 'it is not in the file any more')
     const { floatData, doubleData, int32Data, int64Data, rawData, location } = Tensor
     const old = [floatData, doubleData, int32Data, int64Data, rawData, location, Tensor.external]
-    tensor.remove(old.flatMap((number) => tensor.all(number)))
+    message.remove(old.flatMap((number) => message.all(number)))
     if (made instanceof Uint8Array) {
-      tensor.insert([field(Tensor.rawData, made)])
-      external = undefined
+      message.insert([field(Tensor.rawData, made)])
+      this.#external = undefined
       return
     }
     const { offset, length } = made
     const entries = { location: made.location, offset, ...(length === undefined ? {} : { length }) }
-    tensor.insert([
+    message.insert([
       ...Object.entries(entries).map(([key, value]) =>
         field(Tensor.external, encodeEntry(key, String(value))),
       ),
       field(Tensor.location, EXTERNAL),
     ])
-    external = made
+    this.#external = made
   }
 
-  function data(): Uint8Array | undefined {
-    const stored = tensor.last(Tensor.rawData) ?? onlyField(Tensor.floatData) ?? onlyField(Tensor.doubleData)
-    const bytes = external ? undefined : (stored?.value ?? integerBytes())
-    if (!bytes) return undefined
-    const expected = BYTES.get(Number(dataType))
-    const size = dims.reduce((product, dim) => product * dim, expected ?? 0)
-    if (expected !== undefined && bytes.length !== size)
+  #read(): WireMessage {
+    const message = this.#source.read()
+    if (message) return message
+    throw malformed(this, 'it is not in the file any more')
+  }
+
+  #checkSize(received: number): void {
+    const width = BYTES.get(this.dataType)
+    if (width === undefined) return
+    const size = this.dims.reduce((product, dim) => product * dim, width)
+    if (received !== size)
       throw new FourierFTError(
         'SHAPE_MISMATCH',
-        `The ${where} has the dims [${dims.join(', ')}], which take ${size} bytes, but ${bytes.length} are stored. Export the model again.`,
-        { file, tensor: name, expected: size, received: bytes.length },
+        `The ${this.where} has the dims [${this.dims.join(', ')}], which take ${size} bytes, but ${received} are stored. Export the model again.`,
+        { file: this.#file, tensor: this.name, expected: size, received },
       )
-    return bytes
   }
 
   /** `int32_data` holds all that is smaller too, 16-bit floats as their bits. */
-  function integerBytes(): Uint8Array | undefined {
-    const fields = [...tensor.all(Tensor.int32Data), ...tensor.all(Tensor.int64Data)]
-    const width = BYTES.get(Number(dataType))
-    if (fields.length === 0 || width === undefined) return undefined
-    const integers = fields.flatMap((one) => one.integers(where))
-    const bytes = new Uint8Array(integers.length * width)
+  #integerBytes(message: WireMessage): Uint8Array | undefined {
+    const width = BYTES.get(this.dataType)
+    if (width === undefined) return undefined
+    const { int32Data, int64Data } = Tensor
+    if (message.count(int32Data) + message.count(int64Data) === 0) return undefined
+    const size = width * (message.countIntegers(int32Data) + message.countIntegers(int64Data))
+    this.#checkSize(size)
+    const bytes = new Uint8Array(size)
     const view = new DataView(bytes.buffer)
-    for (const [i, integer] of integers.entries()) {
-      if (width === 8) view.setBigInt64(8 * i, integer, true)
-      else if (width === 4) view.setInt32(4 * i, Number(BigInt.asIntN(32, integer)), true)
-      else if (width === 2) view.setUint16(2 * i, Number(BigInt.asUintN(16, integer)), true)
-      else bytes[i] = Number(BigInt.asUintN(8, integer))
+    let at = 0
+    const put = (low: number, high: number) => {
+      if (width >= 4) view.setInt32(at, low, true)
+      else if (width === 2) view.setInt16(at, low, true)
+      else view.setInt8(at, low)
+      if (width === 8) view.setInt32(at + 4, high, true)
+      at += width
     }
+    message.eachInteger(int32Data, put)
+    message.eachInteger(int64Data, put)
     return bytes
-  }
-
-  function onlyField(number: number) {
-    const fields = tensor.all(number)
-    return fields.length === 1 ? fields[0] : undefined
   }
 }
 
-function readExternal(tensor: WireMessage, where: string): ExternalData {
-  const entries = new Map(
-    tensor.all(Tensor.external).map((field) => {
-      const entry = field.message(where)
-      return [entry.last(Entry.key)?.text(where) ?? '', entry.last(Entry.value)?.text(where) ?? '']
-    }),
-  )
+/** The payload, if there is one such field: several are not one run of bytes. */
+function onlyBytes(message: WireMessage, number: number): Uint8Array | undefined {
+  return message.count(number) === 1 ? message.bytes(number) : undefined
+}
+
+function readExternal(message: WireMessage, where: Where): ExternalData {
+  const entries = readEntries(message, Tensor.external, where)
   const location = entries.get('location')
   if (!location) throw malformed(where, 'its data are external, but no location is given')
   const length = entries.get('length')
@@ -145,12 +215,12 @@ function readExternal(tensor: WireMessage, where: string): ExternalData {
   }
 }
 
-function decimal(text: string, where: string): number {
+function decimal(text: string, where: Where): number {
   if (!/^\d{1,19}$/.test(text)) throw malformed(where, `${JSON.stringify(text)} is no place in a file`)
   return count(BigInt(text), where)
 }
 
-function count(value: bigint, where: string): number {
+function count(value: bigint, where: Where): number {
   if (value < 0n || value > BigInt(Number.MAX_SAFE_INTEGER))
     throw malformed(where, `it has a size of ${value}`)
   return Number(value)

@@ -1,265 +1,662 @@
 /**
  * A protobuf message as the fields that lie in the file, in their order: what nobody edits is written back bit for bit, known or
- * not. Payloads are views of the file. Bits are read and written by `@bufbuild/protobuf`; its codec of whole messages is not used,
- * for it copies every weight.
+ * not. A message that is only read stays bytes, which are scanned for what is asked; fields become objects where they are edited. Payloads
+ * are views of the file. `@bufbuild/protobuf` reads and writes numbers; its codec of whole messages is not used, for it copies every weight.
  *
  * @see https://protobuf.dev/programming-guides/encoding/
  */
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
-import { FourierFTError } from '@fourierft/core'
+import { guarded, malformed, type Where } from './malformed.js'
+import { MemoryBudget } from './memory-budget.js'
 
 /** What a field is made of: text, an integer (varint), bytes, or a message. A float is {@link floatField}. */
 export type FieldValue = string | number | bigint | Uint8Array | WireMessage
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+const NO_BYTES = new Uint8Array()
+const NOTHING: Source = { bytes: NO_BYTES, from: 0, to: 0 }
+/** Longer texts are no names. */
+const LONGEST_QUICK_TEXT = 128
 
-/** One field: its tag (and length) in `head`, its payload in `value`. */
-export class WireField {
-  readonly number: number
-  readonly wireType: WireType
-  readonly head: Uint8Array
-  readonly value: Uint8Array
-  #message: WireMessage | undefined
-  readonly #isMade: boolean
+/** Takes the lower and the upper 32 bits of an integer, both with a sign. */
+export type TakeHalves = (low: number, high: number) => void
 
-  constructor(
-    number: number,
-    wireType: WireType,
-    head: Uint8Array,
-    value: Uint8Array,
-    message?: WireMessage,
-  ) {
-    this.number = number
-    this.wireType = wireType
-    this.head = head
-    this.value = value
-    this.#message = message
-    this.#isMade = message !== undefined
+const IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
+
+/** What a field says: its number and type, and where its payload lies. */
+class Payload {
+  /** Number and type in one, as the file has them. */
+  protected tag: number
+  /** Of the file, or of a new payload. */
+  protected bytes: Uint8Array
+  /** The field's head; of the new ones it is made when they are written. */
+  protected start: number
+  protected from: number
+  protected to: number
+
+  constructor(tag: number, bytes: Uint8Array, start: number, from: number, to: number) {
+    this.tag = tag
+    this.bytes = bytes
+    this.start = start
+    this.from = from
+    this.to = to
   }
 
-  /** The payload as a message: one object however often it is asked for, so that edits stay. */
-  message(where: string): WireMessage {
-    this.#message ??= readMessage(this.bytes(where), where)
-    return this.#message
+  set(tag: number, bytes: Uint8Array, start: number, from: number, to: number): void {
+    this.tag = tag
+    this.bytes = bytes
+    this.start = start
+    this.from = from
+    this.to = to
+  }
+
+  get number(): number {
+    return this.tag >>> 3
+  }
+
+  get wireType(): WireType {
+    return this.tag & 7
+  }
+
+  /** The payload, as a view. */
+  get value(): Uint8Array {
+    return this.bytes.subarray(this.from, this.to)
   }
 
   /** @throws FourierFTError INVALID_ONNX: the field has no length */
-  bytes(where: string): Uint8Array {
-    if (this.wireType !== WireType.LengthDelimited) throw this.#unexpected(where, 'bytes')
-    return this.value
+  text(where: Where): string {
+    if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'text')
+    return this.#quickText() ?? guarded(where, () => utf8.decode(this.value))
   }
 
-  text(where: string): string {
-    try {
-      return utf8.decode(this.bytes(where))
-    } catch (cause) {
-      if (cause instanceof FourierFTError) throw cause
-      throw malformed(where, `field ${this.number} is no UTF-8 text`, cause)
+  /** Names are short and of ASCII; the decoder takes longer to be called than to decode them. */
+  #quickText(): string | undefined {
+    const { bytes, from, to } = this
+    if (to - from > LONGEST_QUICK_TEXT) return undefined
+    for (let at = from; at < to; at++) if ((bytes[at] as number) > 127) return undefined
+    return Reflect.apply(String.fromCharCode, null, bytes.subarray(from, to))
+  }
+
+  /** How many integers the field has: one, or the many of a packed field. */
+  countIntegers(where: Where): number {
+    if (this.wireType === WireType.Varint) return 1
+    if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'integers')
+    let count = 0
+    for (let at = this.from; at < this.to; at++) if ((this.bytes[at] as number) < 128) count++
+    return count
+  }
+
+  /** Gives all integers of the field, one after the other, in halves: a `bigint` is an object, and there may be millions. */
+  eachInteger(where: Where, take: TakeHalves): void {
+    const { bytes, to } = this
+    for (let at = this.from; at < to; ) {
+      let low = 0
+      let high = 0
+      let byte = 128
+      for (let i = 0; byte > 127; i++) {
+        if (at === to || i === 10)
+          throw malformed(where, `field ${this.number} has an integer without an end`)
+        byte = bytes[at++] as number
+        const bits = byte & 127
+        if (i < 5) low |= bits << (7 * i)
+        if (i === 4) high = bits >> 4
+        if (i > 4) high |= bits << (7 * i - 32)
+      }
+      take(low, high)
     }
   }
 
-  /** All integers of the field: one, or the many of a packed field. */
-  integers(where: string): bigint[] {
+  /** The first integer of the field; undefined: a packed field of none. */
+  integer(where: Where): bigint | undefined {
     if (this.wireType !== WireType.Varint && this.wireType !== WireType.LengthDelimited)
-      throw this.#unexpected(where, 'integers')
-    return guarded(where, () => {
-      const reader = new BinaryReader(this.value)
-      const integers: bigint[] = []
-      while (reader.pos < reader.len) integers.push(BigInt(reader.int64()))
-      return integers
-    })
+      throw this.unexpected(where, 'integers')
+    if (this.from === this.to) return undefined
+    return guarded(where, () => BigInt(new BinaryReader(this.value).int64()))
   }
 
   /** All floats (32 bits) of the field: one, or the many of a packed field. */
-  floats(where: string): number[] {
+  floats(where: Where): Float32Array {
     if (this.wireType !== WireType.Bit32 && this.wireType !== WireType.LengthDelimited)
-      throw this.#unexpected(where, 'floats')
-    return guarded(where, () => {
-      const reader = new BinaryReader(this.value)
-      const floats: number[] = []
-      while (reader.pos < reader.len) floats.push(reader.float())
-      return floats
-    })
+      throw this.unexpected(where, 'floats')
+    const { buffer, byteOffset, byteLength } = this.value
+    if (byteLength % 4 > 0) throw malformed(where, `field ${this.number} ends within a float`)
+    const view = new DataView(buffer, byteOffset, byteLength)
+    return Float32Array.from({ length: byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true))
   }
 
-  get isChanged(): boolean {
-    return this.#isMade || (this.#message?.isChanged ?? false)
+  /** The payload as a message that is read and not kept. */
+  reading(where: Where): WireMessage {
+    if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'a message')
+    return new WireMessage(where, { bytes: this.bytes, from: this.from, to: this.to })
   }
 
-  get size(): number {
-    if (!this.#message || !this.isChanged) return this.head.length + this.value.length
-    const { size } = this.#message
-    return lengthHead(this.number, size).length + size
-  }
-
-  writeTo(parts: Uint8Array[]): void {
-    if (this.#message && this.isChanged) {
-      pushView(parts, lengthHead(this.number, this.#message.size))
-      this.#message.writeTo(parts)
-    } else {
-      pushView(parts, this.head)
-      pushView(parts, this.value)
-    }
-  }
-
-  /** @returns puts the payload back as it is now */
-  saved(): () => void {
-    const message = this.#message
-    const restore = message?.saved()
-    return () => {
-      this.#message = message
-      restore?.()
-    }
-  }
-
-  #unexpected(where: string, expected: string): FourierFTError {
+  protected unexpected(where: Where, expected: string) {
     return malformed(
       where,
-      `field ${this.number} has wire type ${this.wireType}, where ${expected} were expected`,
+      `field ${this.number} has wire type ${this.wireType}, where ${expected} was expected`,
     )
   }
 }
 
+/** The fields of a message one after the other, in this one object, to be read: what it says is valid until the next one. */
+export class Cursor extends Payload {
+  readonly #end: number
+  readonly #where: Where
+  /** The fields of a message that is open. */
+  #nextField: WireField | undefined
+  #field: WireField | undefined
+
+  constructor(where: Where, { bytes, from, to }: Source, first?: WireField) {
+    super(0, bytes, from, from, from)
+    this.#end = to
+    this.#where = where
+    this.#nextField = first
+  }
+
+  /** Moves to the next field, or to the next one of that number. @returns whether there is one. @throws FourierFTError INVALID_ONNX */
+  next(number?: number): boolean {
+    while (this.#nextField ? this.#follow(this.#nextField) : this.#advance())
+      if (number === undefined || this.tag >>> 3 === number) return true
+    return false
+  }
+
+  override reading(where: Where): WireMessage {
+    return this.#field?.reading(where) ?? super.reading(where)
+  }
+
+  /** As an object of its own. */
+  field(): WireField {
+    return new WireField(this.tag, this.bytes, this.start, this.from, this.to)
+  }
+
+  #follow(field: WireField): boolean {
+    field.describe(this)
+    this.#field = field
+    this.#nextField = field.next
+    return true
+  }
+
+  #advance(): boolean {
+    const end = this.#end
+    // Behind the fields of an open message there is nothing.
+    if (this.#field || this.to >= end) return false
+    this.start = this.to
+    const tag = this.#varint()
+    const wireType = tag & 7
+    if (tag < 8 || tag >= 2 ** 32) throw malformed(this.#where, `at byte ${this.start} there is no field`)
+    this.tag = tag
+    if (wireType === WireType.LengthDelimited) {
+      const length = this.#varint()
+      this.from = this.to
+      if (length > end - this.from)
+        throw malformed(
+          this.#where,
+          `field ${this.number} has ${length} bytes, but ${end - this.from} are left`,
+        )
+      this.to = this.from + length
+      return true
+    }
+    this.from = this.to
+    if (wireType === WireType.Varint) this.#varint()
+    else if (wireType === WireType.Bit64) this.to += 8
+    else if (wireType === WireType.Bit32) this.to += 4
+    else if (wireType === WireType.StartGroup || wireType === WireType.EndGroup)
+      throw malformed(this.#where, `field ${this.number} is a group, which no ONNX file has`)
+    else throw malformed(this.#where, `field ${this.number} has the unknown wire type ${wireType}`)
+    if (this.to > end) throw malformed(this.#where, `it ends within field ${this.number}`)
+    return true
+  }
+
+  /** Moves behind the number. */
+  #varint(): number {
+    const { bytes } = this
+    let value = 0
+    let factor = 1
+    for (let i = 0; i < 10; i++) {
+      if (this.to >= this.#end) throw malformed(this.#where, 'it ends within a number')
+      const byte = bytes[this.to++] as number
+      value += (byte & 127) * factor
+      if (byte < 128) return value
+      factor *= 128
+    }
+    throw malformed(this.#where, 'a number has more than ten bytes')
+  }
+}
+
+/** One field of a message that may be edited. */
+export class WireField extends Payload {
+  /** The message that it is in, and its neighbours there. */
+  owner: WireMessage | undefined
+  next: WireField | undefined
+  previous: WireField | undefined
+  #message: WireMessage | undefined
+
+  constructor(
+    tag: number,
+    bytes: Uint8Array,
+    start: number,
+    from: number,
+    to: number,
+    message?: WireMessage,
+  ) {
+    super(tag, bytes, start, from, to)
+    this.#message = message
+    if (message) message.holder = this
+  }
+
+  /** The payload as a message to edit: one object however often it is asked for, so that edits stay. */
+  message(where: Where): WireMessage {
+    if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'a message')
+    const { bytes, from, to, owner } = this
+    if (!this.#message) {
+      this.#message = new WireMessage(where, { bytes, from, to }, owner?.budget)
+      this.#message.holder = this
+    }
+    return this.#message
+  }
+
+  override reading(where: Where): WireMessage {
+    const { bytes, from, to, owner } = this
+    if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'a message')
+    return this.#message ?? new WireMessage(where, { bytes, from, to }, owner?.budget)
+  }
+
+  /** The message, if somebody has asked for it. */
+  get opened(): WireMessage | undefined {
+    return this.#message
+  }
+
+  get size(): number {
+    const size = this.#message?.isChanged ? this.#message.size : this.to - this.from
+    return this.#keepsHead ? this.to - this.start : this.#headSize(size) + size
+  }
+
+  writeTo(parts: Uint8Array[]): void {
+    if (this.#keepsHead) {
+      pushView(parts, this.bytes.subarray(this.start, this.to))
+      return
+    }
+    const size = this.#message?.isChanged ? this.#message.size : this.to - this.from
+    const head = [...varint(this.tag)]
+    if (this.wireType === WireType.LengthDelimited) head.push(...varint(size))
+    pushView(parts, Uint8Array.from(head))
+    if (this.#message?.isChanged) this.#message.writeTo(parts)
+    else pushView(parts, this.value)
+  }
+
+  /** Tells another one what this one says. */
+  describe(other: Payload): void {
+    other.set(this.tag, this.bytes, this.start, this.from, this.to)
+  }
+
+  /** The same field for another place. */
+  copy(): WireField {
+    return new WireField(this.tag, this.bytes, this.start, this.from, this.to, this.#message)
+  }
+
+  /** Head and payload are written as they lie in the file. */
+  get #keepsHead(): boolean {
+    return this.start < this.from && !this.#message?.isChanged
+  }
+
+  #headSize(length: number): number {
+    const ofLength = this.wireType === WireType.LengthDelimited ? varintSize(length) : 0
+    return varintSize(this.tag) + ofLength
+  }
+}
+
+/** The bytes of a message that was read. */
+interface Source {
+  readonly bytes: Uint8Array
+  readonly from: number
+  readonly to: number
+}
+
 /** Fields in their order, which may be added to, replaced and taken away. */
 export class WireMessage {
-  #fields: WireField[]
-  #edited = false
+  /** What the objects of the file may take; undefined: they are new, or not kept. */
+  readonly budget: MemoryBudget | undefined
+  /** The field whose payload it is. */
+  holder: WireField | undefined
+  readonly #where: Where
+  readonly #source: Source | undefined
+  /** The fields are objects. */
+  #isOpen: boolean
+  #first: WireField | undefined
+  #last: WireField | undefined
+  #isChanged: boolean
+  /** Of a message that is changed, until it is changed again. */
+  #size: number | undefined
 
-  constructor(fields: readonly WireField[] = [], edited = false) {
-    this.#fields = [...fields]
-    this.#edited = edited
+  constructor(where: Where, source?: Source, budget?: MemoryBudget) {
+    this.#where = where
+    this.#source = source
+    this.budget = budget
+    this.#isOpen = source === undefined
+    this.#isChanged = source === undefined
   }
 
-  get fields(): readonly WireField[] {
-    return this.#fields
-  }
-
-  all(number: number): WireField[] {
-    return this.#fields.filter((field) => field.number === number)
+  /** All fields, to be read. */
+  parts(): Cursor {
+    if (this.#isOpen || !this.#source) return new Cursor(this.#where, NOTHING, this.#first)
+    return new Cursor(this.#where, this.#source)
   }
 
   /** The field that counts where a file has several: protobuf's last. */
-  last(number: number): WireField | undefined {
-    return this.#fields.findLast((field) => field.number === number)
+  text(number: number): string | undefined {
+    const part = this.parts()
+    let text: string | undefined
+    while (part.next(number)) text = part.text(this.#where)
+    return text
   }
 
-  /** Puts fields behind `after`, or at the end. */
-  insert(fields: readonly WireField[], after?: WireField): void {
-    const at = after ? this.#fields.indexOf(after) + 1 : this.#fields.length
-    this.#fields = [...this.#fields.slice(0, at), ...fields, ...this.#fields.slice(at)]
-    this.#edited = true
+  /** The first integer of the last field. */
+  integer(number: number): bigint | undefined {
+    const part = this.parts()
+    let integer: bigint | undefined
+    while (part.next(number)) integer = part.integer(this.#where)
+    return integer
+  }
+
+  /** How many integers all fields of the number have. */
+  countIntegers(number: number): number {
+    const part = this.parts()
+    let count = 0
+    while (part.next(number)) count += part.countIntegers(this.#where)
+    return count
+  }
+
+  /** Gives the integers of all fields of the number. */
+  eachInteger(number: number, take: TakeHalves): void {
+    const part = this.parts()
+    while (part.next(number)) part.eachInteger(this.#where, take)
+  }
+
+  /** The integers of all fields of the number. */
+  integers(number: number): BigInt64Array {
+    const integers = new BigInt64Array(this.countIntegers(number))
+    const view = new DataView(integers.buffer)
+    let at = 0
+    this.eachInteger(number, (low, high) => {
+      view.setInt32(at, IS_LITTLE_ENDIAN ? low : high, IS_LITTLE_ENDIAN)
+      view.setInt32(at + 4, IS_LITTLE_ENDIAN ? high : low, IS_LITTLE_ENDIAN)
+      at += 8
+    })
+    return integers
+  }
+
+  /** The first float of the last field. */
+  float(number: number): number | undefined {
+    const part = this.parts()
+    let float: number | undefined
+    while (part.next(number)) [float] = part.floats(this.#where)
+    return float
+  }
+
+  /** The floats of all fields of the number. */
+  floats(number: number): Float32Array {
+    const part = this.parts()
+    const runs: Float32Array[] = []
+    while (part.next(number)) runs.push(part.floats(this.#where))
+    const [only] = runs
+    if (only && runs.length === 1) return only
+    const floats = new Float32Array(runs.reduce((sum, { length }) => sum + length, 0))
+    let at = 0
+    for (const run of runs) {
+      floats.set(run, at)
+      at += run.length
+    }
+    return floats
+  }
+
+  /** The payload of the last field. */
+  bytes(number: number): Uint8Array | undefined {
+    const part = this.parts()
+    let bytes: Uint8Array | undefined
+    while (part.next(number)) bytes = part.value
+    return bytes
+  }
+
+  /** The last field as a message that is read and not kept. */
+  reading(number: number): WireMessage | undefined {
+    const part = this.parts()
+    let reading: WireMessage | undefined
+    while (part.next(number)) reading = part.reading(this.#where)
+    return reading
+  }
+
+  count(number: number): number {
+    const part = this.parts()
+    let count = 0
+    while (part.next(number)) count++
+    return count
+  }
+
+  /** The fields as objects, which may be edited. */
+  *fields(): Generator<WireField> {
+    this.#open()
+    for (let one = this.#first; one; one = one.next) yield one
+  }
+
+  all(number: number): WireField[] {
+    return Array.from(this.fields()).filter((field) => field.number === number)
+  }
+
+  last(number: number): WireField | undefined {
+    this.#open()
+    let one = this.#last
+    while (one && one.number !== number) one = one.previous
+    return one
+  }
+
+  /**
+   * Puts fields behind `after`, or at the end.
+   *
+   * @returns the fields as they are here: copies of those that are in another message
+   */
+  insert(fields: readonly WireField[], after?: WireField): WireField[] {
+    this.#open()
+    return this.#link(fields, after ? after.next : undefined)
+  }
+
+  insertBefore(fields: readonly WireField[], before: WireField): WireField[] {
+    this.#open()
+    return this.#link(fields, before)
   }
 
   /** Puts `fields` in the place of `old`. */
-  replace(old: WireField, ...fields: WireField[]): void {
-    this.#fields = this.#fields.flatMap((field) => (field === old ? fields : [field]))
-    this.#edited = true
+  replace(old: WireField, ...fields: readonly WireField[]): WireField[] {
+    this.#open()
+    const linked = this.#link(fields, old)
+    this.#unlink(old)
+    return linked
   }
 
   /** Takes fields away; those of other messages are passed by. */
   remove(fields: Iterable<WireField>): void {
-    const gone = new Set(fields)
-    if (gone.size === 0) return
-    this.#fields = this.#fields.filter((field) => !gone.has(field))
-    this.#edited = true
+    this.#open()
+    for (const one of fields) if (one.owner === this) this.#unlink(one)
   }
 
+  /** Whether it, or a message inside, is not as it was read. */
   get isChanged(): boolean {
-    return this.#edited || this.#fields.some((field) => field.isChanged)
+    return this.#isChanged
   }
 
   get size(): number {
-    return this.#fields.reduce((sum, field) => sum + field.size, 0)
+    if (this.#source && !this.isChanged) return this.#source.to - this.#source.from
+    if (this.#size === undefined) {
+      this.#size = 0
+      for (let one = this.#first; one; one = one.next) this.#size += one.size
+    }
+    return this.#size
   }
 
   writeTo(parts: Uint8Array[]): void {
-    for (const field of this.#fields) field.writeTo(parts)
+    if (this.#source && !this.isChanged) {
+      const { bytes, from, to } = this.#source
+      pushView(parts, bytes.subarray(from, to))
+    } else for (let one = this.#first; one; one = one.next) one.writeTo(parts)
   }
 
-  /** @returns puts all fields back as they are now */
+  /** @returns puts all fields back as they are now, those of the messages inside too */
   saved(): () => void {
-    const [fields, edited] = [this.#fields, this.#edited]
-    const restore = fields.map((field) => field.saved())
-    return () => {
-      this.#fields = fields
-      this.#edited = edited
-      for (const each of restore) each()
+    const open = new Map<WireMessage, SavedMessage>()
+    this.#save(open)
+    return () => this.#restore(open)
+  }
+
+  #save(open: Map<WireMessage, SavedMessage>): void {
+    if (!this.#isOpen) return
+    const fields = Array.from(this.fields())
+    open.set(this, { fields, isChanged: this.#isChanged })
+    for (const { opened } of fields) if (opened) opened.#save(open)
+  }
+
+  #restore(open: ReadonlyMap<WireMessage, SavedMessage>): void {
+    const saved = open.get(this)
+    const before = Array.from(this.#chain())
+    this.#first = undefined
+    this.#last = undefined
+    if (!saved) {
+      this.budget?.give('field', before.length)
+      this.#isOpen = false
+      this.#isChanged = false
+      return
     }
+    for (const one of before) one.owner = undefined
+    for (const one of saved.fields) one.owner = undefined
+    for (const one of saved.fields) this.#append(one)
+    this.#isChanged = saved.isChanged
+    this.#size = undefined
+    for (const one of saved.fields) {
+      const { opened } = one
+      if (!opened) continue
+      opened.holder = one
+      opened.#restore(open)
+    }
+  }
+
+  *#chain(): Generator<WireField> {
+    for (let one = this.#first; one; one = one.next) yield one
+  }
+
+  #open(): void {
+    const source = this.#source
+    if (this.#isOpen || !source) return
+    if (this.budget) {
+      let count = 0
+      const counter = new Cursor(this.#where, source)
+      while (counter.next()) count++
+      this.budget.take('field', count, this.#where)
+    }
+    const cursor = new Cursor(this.#where, source)
+    while (cursor.next()) this.#append(cursor.field())
+    this.#isOpen = true
+  }
+
+  /** So do the messages around it, for each of them is written anew. */
+  #change(): void {
+    let one: WireMessage | undefined = this
+    while (one) {
+      one.#isChanged = true
+      one.#size = undefined
+      one = one.holder?.owner
+    }
+  }
+
+  #append(one: WireField): void {
+    one.owner = this
+    one.next = undefined
+    one.previous = this.#last
+    if (this.#last) this.#last.next = one
+    else this.#first = one
+    this.#last = one
+  }
+
+  #link(fields: readonly WireField[], before: WireField | undefined): WireField[] {
+    const linked = fields.map((one) => (one.owner ? one.copy() : one))
+    for (const one of linked) {
+      if (!before) {
+        this.#append(one)
+        continue
+      }
+      one.owner = this
+      one.next = before
+      one.previous = before.previous
+      if (before.previous) before.previous.next = one
+      else this.#first = one
+      before.previous = one
+    }
+    this.#change()
+    return linked
+  }
+
+  #unlink(one: WireField): void {
+    if (one.previous) one.previous.next = one.next
+    else this.#first = one.next
+    if (one.next) one.next.previous = one.previous
+    else this.#last = one.previous
+    one.owner = undefined
+    one.next = undefined
+    one.previous = undefined
+    this.#change()
   }
 }
 
+interface SavedMessage {
+  readonly fields: readonly WireField[]
+  readonly isChanged: boolean
+}
+
 /**
- * Indexes the fields of a message; no payload is copied.
+ * The message of a file. Its fields are looked at when they are asked for, and no payload is copied.
  *
  * @param where file, node or tensor, for the message of an error
- * @throws FourierFTError INVALID_ONNX: cut off, a length beyond the end, an illegal tag, a group (ONNX has none)
  */
-export function readMessage(bytes: Uint8Array, where: string): WireMessage {
-  return guarded(where, () => {
-    const reader = new BinaryReader(bytes)
-    const fields: WireField[] = []
-    while (reader.pos < reader.len) {
-      const start = reader.pos
-      const [number, wireType] = reader.tag()
-      if (wireType === WireType.StartGroup || wireType === WireType.EndGroup)
-        throw malformed(where, `field ${number} is a group, which no ONNX file has`)
-      let from = reader.pos
-      if (wireType === WireType.LengthDelimited) {
-        const { length } = reader.bytes()
-        from = reader.pos - length
-      } else {
-        reader.skip(wireType, number)
-      }
-      fields.push(
-        new WireField(number, wireType, bytes.subarray(start, from), bytes.subarray(from, reader.pos)),
-      )
-    }
-    return new WireMessage(fields)
-  })
+export function readMessage(bytes: Uint8Array, where: Where): WireMessage {
+  return new WireMessage(where, { bytes, from: 0, to: bytes.length }, new MemoryBudget(bytes.length))
 }
 
 /** A new field; bytes are kept as a view. */
 export function field(number: number, value: FieldValue): WireField {
   if (typeof value === 'string') return field(number, new TextEncoder().encode(value))
-  if (value instanceof WireMessage)
-    return new WireField(number, WireType.LengthDelimited, new Uint8Array(), new Uint8Array(), value)
-  if (value instanceof Uint8Array)
-    return new WireField(number, WireType.LengthDelimited, lengthHead(number, value.length), value)
-  const head = new BinaryWriter().tag(number, WireType.Varint).finish()
-  return new WireField(number, WireType.Varint, head, new BinaryWriter().int64(value).finish())
+  const tag = number * 8 + WireType.LengthDelimited
+  if (value instanceof WireMessage) return new WireField(tag, NO_BYTES, 0, 0, 0, value)
+  if (value instanceof Uint8Array) return new WireField(tag, value, 0, 0, value.length)
+  const bytes = new BinaryWriter().int64(value).finish()
+  return new WireField(number * 8 + WireType.Varint, bytes, 0, 0, bytes.length)
 }
 
 /** A new field of one 32-bit float. */
 export function floatField(number: number, value: number): WireField {
-  const head = new BinaryWriter().tag(number, WireType.Bit32).finish()
-  return new WireField(number, WireType.Bit32, head, new BinaryWriter().float(value).finish())
+  const bytes = new BinaryWriter().float(value).finish()
+  return new WireField(number * 8 + WireType.Bit32, bytes, 0, 0, bytes.length)
 }
 
 /** A new message of new fields. */
 export function message(...fields: readonly WireField[]): WireMessage {
-  return new WireMessage(fields, true)
+  const made = new WireMessage('a new part of a model')
+  made.insert(fields)
+  return made
 }
 
-/** What is thrown for a file that is not what ONNX's schema says. */
-export function malformed(where: string, problem: string, cause?: unknown): FourierFTError {
-  return new FourierFTError(
-    'INVALID_ONNX',
-    `${where} is no valid ONNX: ${problem}. Check that the file is a complete .onnx model; export or download it again.`,
-    { file: where, ...(cause === undefined ? {} : { cause }) },
-  )
-}
-
-function guarded<T>(where: string, read: () => T): T {
-  try {
-    return read()
-  } catch (cause) {
-    if (cause instanceof FourierFTError) throw cause
-    throw malformed(where, cause instanceof Error ? cause.message : String(cause), cause)
+/** Seven bits in each byte, the lowest first; there are more where the eighth is set. */
+function varint(value: number): number[] {
+  const bytes: number[] = []
+  let rest = value
+  while (rest > 127) {
+    bytes.push((rest % 128) | 128)
+    rest = Math.floor(rest / 128)
   }
+  bytes.push(rest)
+  return bytes
 }
 
-function lengthHead(number: number, length: number): Uint8Array {
-  return new BinaryWriter().tag(number, WireType.LengthDelimited).uint32(length).finish()
+function varintSize(value: number): number {
+  let size = 1
+  for (let rest = value; rest > 127; rest = Math.floor(rest / 128)) size++
+  return size
 }
 
 /** Adds a view; what lies side by side in one buffer becomes one view again. */

@@ -32,7 +32,13 @@ function placed(seed: number, locSeed: number): PlacedAdapter {
 
 const [a, b, other] = [placed(1, 777), placed(2, 777), placed(3, 778)]
 const at = (adapter: PlacedAdapter, scale = 1) => ({ adapter, scale })
-const inputs = { rows: 'rows', coefficients: new Map([[MODULE, 'c']]), weights: new Map() }
+const inputs = {
+  rows: 'rows',
+  batchAxes: new Map([['x', 0]]),
+  rowless: new Map(),
+  coefficients: new Map([[MODULE, 'c']]),
+  weights: new Map(),
+}
 
 async function graphIn(runtime: Ort): Promise<AdaptedGraph> {
   const session = await ort.InferenceSession.create(twoLayers())

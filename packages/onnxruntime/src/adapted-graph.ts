@@ -1,5 +1,5 @@
 /** One graph with branches and the session that runs it: turns a choice of adapters into what the graph's inputs are fed. */
-import { type Applied, type Choice, isSameChoice } from '@fourierft/core'
+import { type Applied, type Choice, FourierFTError, isSameChoice } from '@fourierft/core'
 import type { AttachedInputs, WeightInputs } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { coefficientsOn, positionsOn } from './entries-union.js'
@@ -66,13 +66,21 @@ export class AdaptedGraph {
 
   /** How many rows the batch has; undefined where the feeds do not tell. */
   rowsIn(feeds: InferenceSession.FeedsType): number | undefined {
-    return this.session.inputNames
-      .filter((name) => !this.#names.has(name) && Object.hasOwn(feeds ?? {}, name))
-      .map((name) => (feeds[name] as Tensor | undefined)?.dims)
-      .find((dims) => dims !== undefined && dims.length > 0)?.[0]
+    const known = this.#inputs?.batchAxes
+    for (const name of this.session.inputNames) {
+      if (this.#names.has(name) || !Object.hasOwn(feeds ?? {}, name)) continue
+      const axis = known === undefined || known.size === 0 ? 0 : known.get(name)
+      const dims = (feeds[name] as Tensor | undefined)?.dims
+      if (axis !== undefined && dims?.[axis] !== undefined) return dims[axis]
+    }
+    return undefined
   }
 
-  /** The adapters' inputs. */
+  /**
+   * The adapters' inputs.
+   *
+   * @throws {FourierFTError} `UNSUPPORTED` for several adapters in one batch where a layer that they change does not have the batch
+   */
   feedsFor(choice: Choice<PlacedAdapter>): Readonly<Record<string, Tensor>> {
     if (this.#last && isSameChoice(this.#last.choice, choice)) return this.#last.feeds
     const feeds = this.#inputs ? this.#makeFeeds(choice, this.#inputs) : {}
@@ -82,8 +90,7 @@ export class AdaptedGraph {
 
   #makeFeeds(choice: Choice<PlacedAdapter>, inputs: AttachedInputs): Record<string, Tensor> {
     const used = 'added' in choice ? choice.added : differing(choice.perRow)
-    const rows =
-      'added' in choice ? [0] : choice.perRow.map((each) => used.findIndex((other) => isSame(each, other)))
+    const rows = 'added' in choice ? [0] : this.#rowsOf(choice.perRow, used, inputs)
     const feeds: Record<string, Tensor> = {
       [inputs.rows]: new this.#Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
     }
@@ -101,6 +108,32 @@ export class AdaptedGraph {
       Object.assign(feeds, this.#weightsOf(whole, inFeatures, inputs.weights.get(module) as WeightInputs))
     }
     return feeds
+  }
+
+  /** One for all, where all rows have the same. */
+  #rowsOf(
+    perRow: readonly (Applied<PlacedAdapter> | null)[],
+    used: readonly Applied<PlacedAdapter>[],
+    { rowless }: AttachedInputs,
+  ): number[] {
+    const rows = perRow.map((each) => used.findIndex((other) => isSame(each, other)))
+    if (new Set(rows).size === 1) return rows.slice(0, 1)
+    for (const [key, { module }] of this.plan.branches) {
+      const found = rowless.get(module)
+      const changing = found && used.find(({ adapter }) => adapter.layers.has(key))
+      if (!changing) continue
+      const { name } = changing.adapter
+      const reason =
+        found.place === 'none'
+          ? 'has the same input for all rows of the batch'
+          : 'does not show where its rows are'
+      throw new FourierFTError(
+        'UNSUPPORTED',
+        `adapters: module ${module}, which adapter '${name}' changes, ${reason} (node ${found.node}); use one adapter for the whole batch`,
+        { option: 'adapters', module, received: name },
+      )
+    }
+    return rows
   }
 
   /** Weights of none where the layer's own serve. */

@@ -129,6 +129,13 @@ test('names that the user gives are names of the model', async () => {
   expect([...(await adapted.getAdapter()).modules.keys()]).toEqual(['my.layer'])
 })
 
+test('so are those that a pattern of the user gives', async () => {
+  const names = Object.keys(SHAPES).map((name) => name.replace('block.', 'my.'))
+  const adapted = await session(twoLayers(), { moduleNames: { 'my.*': '/block/*/MatMul' } })
+  await adapted.addAdapter('new', { targetModules: names, nFrequency: 4 })
+  expect([...(await adapted.getAdapter()).modules.keys()].sort()).toEqual(names.sort())
+})
+
 test('a head of quantised weights cannot be copied; nothing is changed', async () => {
   const adapted = await session(new URL('../../onnx/src/__fixtures__/bert-q8.onnx', import.meta.url))
   const base = await outputOf(adapted)

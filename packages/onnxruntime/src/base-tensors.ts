@@ -74,11 +74,8 @@ function initializerOf({ graph }: OnnxModel, name: string): OnnxTensor | undefin
 }
 
 function layerOf(layers: readonly LinearLayer[], module: string): LinearLayer | undefined {
-  const named = new Map(layers.map((layer) => [{ ...layer, outFeatures: 0, inFeatures: 0 }, layer]))
-  const { matched } = matchLayers([...named.keys()], { [module]: [0, 0] })
-  const [found] = matched.values()
-  const layer = found && named.get(found)
-  return layer?.part ? undefined : layer
+  const found = matchLayers(layers, { [module]: null }).matched.get(module)
+  return found?.part ? undefined : found
 }
 
 /** The model may keep the weight transposed. */

@@ -4,7 +4,7 @@ import type { InferenceSession } from 'onnxruntime-common'
 import { platform } from '#platform'
 import { AdaptedSession } from './adapted-session.js'
 import type { ModelSource } from './model-source.js'
-import type { ModuleNames } from './module-names.js'
+import { type ModuleNames, readModuleNames } from './module-names.js'
 import { openSessions } from './open-sessions.js'
 import type { Ort } from './ort.js'
 
@@ -32,7 +32,7 @@ const OPTIONS = [
 /**
  * Opens a model.
  *
- * @param model a path (Node) or URL of a file `.onnx`, or its bytes, which must stay as they are; files are read again when adapters need
+ * @param model a path (Node) or URL of a file `.onnx`, or its bytes (a `Uint8Array`, or an `ArrayBuffer`, which may be shared), which must stay as they are; files are read again when adapters need
  *   another graph, and their external data stay where they are
  * @throws {FourierFTError} `INVALID_ONNX`, `FILE_NOT_FOUND`, `IO_ERROR`, `INVALID_OPTION`, `UNSUPPORTED` (no ONNX Runtime; `native: true`
  *   where there is no native kernel; outputs that are to stay on a device with it), and what `loadAdapter` throws
@@ -50,6 +50,7 @@ export async function createSession(
     ...sessionOptions
   } = options
   checkNames(sessionOptions)
+  readModuleNames(moduleNames)
   const named = adaptersByName(adapters)
   const ort = given ?? (await platform.loadOrt())
   const sessions = await openSessions(model, { ort, native, sessionOptions })

@@ -7,7 +7,7 @@ export {
   type OnnxRuntimeBackendOptions,
 } from './backend.js'
 export { createSession, type SessionOptions } from './create-session.js'
-export type { ModelBytes, ModelSource } from './model-source.js'
-export { type ModuleNames, withoutAbsent } from './module-names.js'
+export type { GivenModel, ModelBytes, ModelSource } from './model-source.js'
+export { adviceFor, type ModuleNames, readModuleNames, withoutAbsent } from './module-names.js'
 export { registerFourierFTBackend } from './native-backend.js'
 export type { Ort } from './ort.js'

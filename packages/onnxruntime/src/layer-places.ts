@@ -7,6 +7,7 @@ import {
   FourierFTError,
   type Layer,
   nearestNames,
+  parseJson,
   readSavedModule,
   type SavedModule,
   type PlacedAdapter as SetAdapter,
@@ -19,17 +20,21 @@ import {
   bakeBranches,
   biasOf,
   checkWeight,
+  decideProducts,
   findLinearLayers,
   findPackedLayers,
+  joined,
   type LinearLayer,
+  mappedModules,
   matchLayers,
   type OnnxModel,
+  productsOf,
   type ReadExternal,
   valuesOfFreeWidth,
 } from '@fourierft/onnx'
 import { checkBaseTensors } from './base-tensors.js'
 import { entriesUnion } from './entries-union.js'
-import type { ModuleNames } from './module-names.js'
+import { adviceFor, type ModuleNames } from './module-names.js'
 
 /** A layer of the file: adapters may call it by different names. */
 export interface LayerPlace {
@@ -86,35 +91,36 @@ export const EMPTY_PLAN: Plan = { branches: new Map(), wholes: new Map() }
 /**
  * Finds each module of the adapter, adapted or saved whole, among the layers of the model.
  *
+ * @param readExternal used where weights may be copies of one another
  * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH` for a weight that is not as the file says, `UNSUPPORTED` for an adapter of
  *   another base model
  */
-export function findPlaces(
+export async function findPlaces(
   model: OnnxModel,
   adapter: Adapter,
   moduleNames: ModuleNames,
-): Map<string, LayerPlace> {
-  const layers = layersOf(model)
-  // PEFT's files hold no shapes: names are matched first.
-  const named = new Map(layers.map((layer) => [{ ...layer, outFeatures: 0, inFeatures: 0 }, layer]))
-  const wanted = Object.fromEntries(modulesOf(adapter).map((module) => [module, [0, 0] as const]))
-  const { matched, unmatched } = matchLayers([...named.keys()], wanted, { map: moduleNames })
+  readExternal: ReadExternal,
+): Promise<Map<string, LayerPlace>> {
+  const layers = await decideProducts(layersOf(model), readExternal)
+  // PEFT's files hold no shapes.
+  const wanted = Object.fromEntries(modulesOf(adapter).map((module) => [module, null]))
+  const { matched, unmatched } = matchLayers(layers, wanted, { map: moduleNames })
   const [missing] = unmatched
   if (missing) {
     const { module, reason, candidates } = missing
-    const others = unmatched.length > 1 ? ` (and for ${unmatched.length - 1} further modules)` : ''
+    const all = unmatched.map((each) => each.module)
+    const others = all.length > 1 ? ` (${all.length - 1} further modules are not found either)` : ''
     const tensor = [...adapter.savedTensors.keys()].find((name) => savedModule(name) === module)
     const whole = tensor === undefined ? '' : `, which tensor ${tensor} of the adapter replaces`
     throw new FourierFTError(
       'MODULE_NOT_FOUND',
       `${model.file}, module ${module}${whole}: ${reason}${others}; the nearest: ${candidates.join(', ') || 'none'}. ` +
-        'The option moduleNames gives modules the names of their nodes, or null where the file does without them',
-      { file: model.file, module, ...(tensor && { tensor }), expected: candidates, received: module },
+        adviceFor(all, layers, matched.size > 0),
+      { file: model.file, module, ...(tensor && { tensor }), expected: candidates, received: all },
     )
   }
   const places = new Map<string, LayerPlace>()
-  for (const [module, erased] of matched) {
-    const layer = named.get(erased) as LinearLayer
+  for (const [module, layer] of matched) {
     checkWeight(layer)
     places.set(module, {
       key: keyOf(layer),
@@ -274,10 +280,14 @@ function layersOf(model: OnnxModel): LinearLayer[] {
 }
 
 function layersByKey(model: OnnxModel): (key: string) => LinearLayer {
-  const byKey = new Map(layersOf(model).map((layer) => [keyOf(layer), layer]))
+  const byKey = new Map(
+    layersOf(model)
+      .flatMap(productsOf)
+      .map((product) => [productKey(product), product]),
+  )
   return (key) => {
-    const layer = byKey.get(key)
-    if (layer) return layer
+    const products = (parseJson(key, 'the key of a layer') as string[]).flatMap((one) => byKey.get(one) ?? [])
+    if (products.length > 0) return joined(products)
     throw new FourierFTError(
       'INVALID_STATE',
       `${model.file} is another file now: it has no ${key}; the nearest: ${nearestNames([key], [...byKey.keys()]).join(', ')}`,
@@ -286,22 +296,27 @@ function layersByKey(model: OnnxModel): (key: string) => LinearLayer {
   }
 }
 
-function keyOf({ node, part }: LinearLayer): string {
-  return part ? `${node.outputs[0]}:${part.name}` : String(node.outputs[0])
+/** Of all products of the module, which are found by it again, whoever found out that they are of one module. */
+function keyOf(layer: LinearLayer): string {
+  return JSON.stringify(productsOf(layer).map(productKey))
+}
+
+/** Branches of an `If` may call their values the same. */
+function productKey({ graph, node, part }: LinearLayer): string {
+  return JSON.stringify([graph.path, node.outputs[0], part?.name])
 }
 
 /** The layers whose modules' names the file tells, or the user. */
-export function namedLayers(model: OnnxModel, moduleNames: ModuleNames): Map<string, LinearLayer> {
-  const layers = layersOf(model)
-  const named = new Map(layers.map((layer) => [{ ...layer, outFeatures: 0, inFeatures: 0 }, layer]))
-  const told = Object.fromEntries(Object.keys(moduleNames).map((module) => [module, [0, 0] as const]))
-  const { matched } = matchLayers([...named.keys()], told, { map: moduleNames })
+export async function namedLayers(
+  model: OnnxModel,
+  moduleNames: ModuleNames,
+  readExternal: ReadExternal,
+): Promise<Map<string, LinearLayer>> {
+  const layers = await decideProducts(layersOf(model), readExternal)
+  const told = Object.fromEntries(mappedModules(layers, moduleNames).map((module) => [module, null]))
+  const { matched } = matchLayers(layers, told, { map: moduleNames })
   const byName = layers.flatMap((layer) =>
     layer.module === undefined ? [] : [[layer.module, layer] as const],
   )
-  const byUser = Array.from(
-    matched,
-    ([module, erased]) => [module, named.get(erased) as LinearLayer] as const,
-  )
-  return new Map([...byName, ...byUser])
+  return new Map([...byName, ...matched])
 }

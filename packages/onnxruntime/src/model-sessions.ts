@@ -1,10 +1,19 @@
 /** The sessions of one model in the user's ONNX Runtime: as it is, with branches for adapters, or with adapters in its weights. */
-import { type Applied, FourierFTError } from '@fourierft/core'
+import { type Adapter, type Applied, FourierFTError } from '@fourierft/core'
 import type { ReadExternal } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { AdaptedGraph } from './adapted-graph.js'
-import { attachPlan, bakeAdapters, EMPTY_PLAN, type PlacedAdapter, type Plan } from './layer-places.js'
+import {
+  attachPlan,
+  bakeAdapters,
+  EMPTY_PLAN,
+  findPlaces,
+  type LayerPlace,
+  type PlacedAdapter,
+  type Plan,
+} from './layer-places.js'
 import { type ModelBytes, type ModelFile, type OpenModel, readBeside } from './model-source.js'
+import type { ModuleNames } from './module-names.js'
 import type { Ort } from './ort.js'
 import { type TakeTurn, turnsOf } from './turns.js'
 
@@ -33,6 +42,11 @@ export class ModelSessions {
   /** The file, to be looked at and edited. */
   openModel(): Promise<OpenModel> {
     return this.#file.open()
+  }
+
+  /** As {@link findPlaces}. */
+  placesOf(open: OpenModel, adapter: Adapter, moduleNames: ModuleNames): Promise<Map<string, LayerPlace>> {
+    return findPlaces(open.model, adapter, moduleNames, this.readExternal(open))
   }
 
   /** A session that is open already, of the model as it is. */

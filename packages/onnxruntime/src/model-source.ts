@@ -1,11 +1,16 @@
 /** Where a model is: a file, a URL or memory. It is read again for each graph that adapters need, and not held in between. */
 import { FourierFTError } from '@fourierft/core'
-import { type OnnxModel, readModel, readModelFile } from '@fourierft/onnx'
+import { type ModelData, modelBytes, type OnnxModel, readModel, readModelFile } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { platform } from '#platform'
 
 /** A path (Node) or URL of a file `.onnx`, its bytes, or a function that reads it whenever it is needed. */
-export type ModelSource = string | URL | Uint8Array | (() => Promise<ModelBytes>)
+export type ModelSource = string | URL | ModelData | (() => Promise<GivenModel>)
+
+/** What such a function gives. */
+export interface GivenModel extends Omit<ModelBytes, 'bytes'> {
+  readonly bytes: ModelData
+}
 
 export interface ModelBytes {
   readonly bytes: Uint8Array
@@ -23,7 +28,7 @@ export interface OpenModel extends Omit<ModelBytes, 'bytes'> {
 export class ModelFile {
   /** For messages. */
   readonly name: string
-  readonly #source: ModelSource
+  readonly #source: string | URL | Uint8Array | (() => Promise<GivenModel>)
   readonly #leavesWeights: boolean
 
   /**
@@ -32,14 +37,15 @@ export class ModelFile {
    * @throws {FourierFTError} `INVALID_OPTION`
    */
   constructor(source: ModelSource, { leavesWeights }: { leavesWeights: boolean }) {
-    const isSource = ['string', 'function'].includes(typeof source)
-    if (!(isSource || source instanceof URL || source instanceof Uint8Array))
+    const isPlace = typeof source === 'string' || typeof source === 'function' || source instanceof URL
+    const read = isPlace ? source : modelBytes(source)
+    if (read === undefined)
       throw new FourierFTError(
         'INVALID_OPTION',
-        `model: expected a path, a URL, a Uint8Array or a function that reads it; received ${source === null ? 'null' : typeof source}`,
+        `model: expected a path, a URL, a Uint8Array, an ArrayBuffer or a function that reads it; received ${source === null ? 'null' : typeof source}`,
         { option: 'model', received: source },
       )
-    this.#source = source
+    this.#source = read
     this.#leavesWeights = leavesWeights
     this.name = typeof source === 'string' || source instanceof URL ? String(source) : 'the model'
   }
@@ -47,7 +53,7 @@ export class ModelFile {
   /** What a session of the model as it is can be made from. */
   async asIs(): Promise<string | ModelBytes> {
     const path = this.#path
-    if (path === undefined) return this.read()
+    if (path === undefined) return withOwnMemory(await this.read())
     const left = this.#leavesWeights ? await this.#withoutWeights(path) : undefined
     return left ? { bytes: left.model.toBytes(), folder: left.folder } : path
   }
@@ -90,17 +96,23 @@ export class ModelFile {
     const source = this.#source
     if (source instanceof Uint8Array) return { bytes: source }
     if (typeof source === 'function') {
-      const read: ModelBytes | undefined = await source()
-      if (read?.bytes instanceof Uint8Array) return read
+      const read: GivenModel | undefined = await source()
+      const bytes = modelBytes(read?.bytes)
+      if (read && bytes) return { ...read, bytes }
       throw new FourierFTError(
         'INVALID_OPTION',
-        'model: expected the function to give { bytes }, a Uint8Array; it gave something else',
+        'model: expected the function to give { bytes }, a Uint8Array or an ArrayBuffer; it gave something else',
         { option: 'model', received: read },
       )
     }
     const path = platform.pathOf(source)
     return path === undefined ? { bytes: await download(source) } : platform.readFile(path)
   }
+}
+
+/** onnxruntime-node takes no memory that is shared: a session is made from a copy. */
+function withOwnMemory(read: ModelBytes): ModelBytes {
+  return read.bytes.buffer instanceof ArrayBuffer ? read : { ...read, bytes: read.bytes.slice() }
 }
 
 /**

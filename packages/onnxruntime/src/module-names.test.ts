@@ -23,7 +23,7 @@ test.each([true, false])('native %s', async (native) => {
   const expected = await createSession(twoLayers(), { native, adapters: withoutPooler })
   await expect(createSession(twoLayers(), { native, adapters: withPooler })).rejects.toMatchObject({
     code: 'MODULE_NOT_FOUND',
-    message: expect.stringMatching(/block\.pooler\.dense.*or null/s),
+    message: expect.stringMatching(/null is for a module that PyTorch never calls.*block\.pooler\.dense/s),
   })
   const moduleNames = { [POOLER]: null }
   const first = await createSession(twoLayers(), { native, moduleNames, adapters: withPooler })
@@ -36,4 +36,66 @@ test.each([true, false])('native %s', async (native) => {
   later.disableAdapters()
   expect((await later.run(feeds)).y?.data).not.toEqual(wanted)
   await Promise.all([expected.release(), first.release(), later.release()])
+})
+
+type Shapes = Readonly<Record<string, readonly [number, number]>>
+const adapterFor = (shapes: Shapes) => createAdapter(config, shapes)
+
+test('a pattern gives modules the names of their nodes; a malformed one is rejected before a file is read', async () => {
+  const shapes = { 'stage.first': [20, 12], 'stage.second': [8, 20] } as const
+  const adapters = adapterFor(shapes)
+  const session = await createSession(twoLayers(), {
+    native: false,
+    adapters,
+    moduleNames: { 'stage.*': '/block/*/MatMul' },
+  })
+  expect(session.serves(adapters)).toBe(true)
+  await session.release()
+  await expect(
+    createSession('nowhere.onnx', { native: false, moduleNames: { 'stage.*': '/block/MatMul' } }),
+  ).rejects.toMatchObject({ code: 'INVALID_OPTION', details: { option: 'moduleNames', module: 'stage.*' } })
+})
+
+test('an adapter of another part of the model is rejected, and the error lists all of its modules', async () => {
+  const modules = ['decoder.block.first', 'decoder.block.second'] as const
+  const [first, second] = modules
+  await expect(
+    createSession(twoLayers(), { adapters: adapterFor({ [first]: [20, 12], [second]: [8, 20] }) }),
+  ).rejects.toMatchObject({
+    code: 'MODULE_NOT_FOUND',
+    message: expect.stringMatching(
+      /module decoder\.block\.first.*\(1 further modules are not found either\)/,
+    ),
+    details: { module: first, received: modules },
+  })
+})
+
+test('the error advises null only for modules that PyTorch never calls', async () => {
+  const errorFor = (shapes: Shapes) =>
+    createSession(twoLayers(), { native: false, adapters: adapterFor({ ...SHAPES, ...shapes }) }).catch(
+      (error: unknown) => error,
+    )
+  expect(await errorFor({ 'block.third': [8, 8] })).toMatchObject({
+    code: 'MODULE_NOT_FOUND',
+    message: expect.not.stringMatching(/null/),
+  })
+  // `nn.MultiheadAttention` computes in products that have its own name; elsewhere `out_proj` is a layer like others.
+  expect(await errorFor({ 'block.first.out_proj': [8, 8] })).toMatchObject({
+    message: expect.stringMatching(/null is for.*block\.first\.out_proj/),
+  })
+  expect(await errorFor({ 'block.third.out_proj': [8, 8] })).toMatchObject({
+    message: expect.not.stringMatching(/null/),
+  })
+})
+
+test('a module may be called `constructor`', async () => {
+  const adapters = adapterFor({ constructor: [20, 12] as const, 'block.second': [8, 20] })
+  await expect(createSession(twoLayers(), { native: false, adapters })).rejects.toMatchObject({
+    code: 'MODULE_NOT_FOUND',
+    details: { received: ['constructor'] },
+  })
+  const moduleNames = { constructor: '/block/first/MatMul' }
+  const session = await createSession(twoLayers(), { native: false, adapters, moduleNames })
+  expect(session.serves(adapters)).toBe(true)
+  await session.release()
 })

@@ -95,7 +95,7 @@ class NativeHandler implements InferenceSessionHandler {
     const results = await this.#session.run(inputs, Object.keys(fetches), options)
     return Object.fromEntries(
       Object.entries(results).map(([name, result]) => {
-        const wanted = fetches[name]
+        const wanted = Object.hasOwn(fetches, name) ? fetches[name] : undefined
         return [name, wanted ? fill(wanted, name, result) : this.#tensor(result)]
       }),
     )

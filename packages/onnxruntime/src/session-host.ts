@@ -16,7 +16,6 @@ import type { InferenceSession } from 'onnxruntime-common'
 import type { AdaptedGraph, RunArguments } from './adapted-graph.js'
 import { feedsError } from './feeds-error.js'
 import {
-  findPlaces,
   type LayerPlace,
   modulesOf,
   namedLayers,
@@ -82,8 +81,10 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
     const places = new Map<string, LayerPlace>()
     const placed = new Map<string, PlacedAdapter>()
     for (const [name, adapter] of adapters) rejectTrainedBiases(name, adapter.config)
-    for (const [name, adapter] of adapters)
-      placed.set(name, place(name, adapter, { places, moduleNames, model }))
+    for (const [name, adapter] of adapters) {
+      if (model) await findAll(adapter, { sessions, model, places, moduleNames })
+      placed.set(name, place(name, adapter, { places, moduleNames }))
+    }
     const graph = await sessions.attached(planFor([...placed.values()]), model)
     const host = new SessionHost({ graph, sessions: async () => sessions, moduleNames })
     for (const [module, found] of places) host.#places.set(module, found)
@@ -104,7 +105,7 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
   async namedLayers(): Promise<Map<string, NamedLayer>> {
     const sessions = await this.#ofModel()
     const open = await sessions.openModel()
-    const layers = namedLayers(open.model, this.#moduleNames)
+    const layers = await namedLayers(open.model, this.#moduleNames, sessions.readExternal(open))
     const packed = new Set([...layers.values()].flatMap(({ node, part }) => (part ? [node] : [])))
     return new Map(
       Array.from(layers, ([name, layer]) => [
@@ -123,8 +124,10 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
 
   /** @param open the file, where it has been read already */
   async place(name: string, adapter: Adapter, open?: OpenModel): Promise<PlacedAdapter> {
+    const known = { places: this.#places, moduleNames: this.#moduleNames }
     const model = open ?? (this.#knows(adapter) ? undefined : await this.openModel())
-    const placed = place(name, adapter, { places: this.#places, moduleNames: this.#moduleNames, model })
+    if (model) await findAll(adapter, { sessions: await this.#ofModel(), model, ...known })
+    const placed = place(name, adapter, known)
     if (model && !this.serves(placed)) this.#opened.set(placed, model)
     return placed
   }
@@ -135,8 +138,8 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
 
   /** Whether an adapter that is not placed yet would be served. */
   canServe(adapter: Adapter): boolean {
-    const found = { places: this.#places, moduleNames: this.#moduleNames, model: undefined }
-    return this.#knows(adapter) && this.serves(place('', adapter, found))
+    const known = { places: this.#places, moduleNames: this.#moduleNames }
+    return this.#knows(adapter) && this.serves(place('', adapter, known))
   }
 
   async rebuild(adapters: readonly PlacedAdapter[]): Promise<void> {
@@ -351,17 +354,23 @@ function checkBatch(rows: number, batch: number | undefined): void {
   )
 }
 
-interface Found {
-  /** Those of the adapter are added. */
+interface Known {
   readonly places: Map<string, LayerPlace>
   readonly moduleNames: ModuleNames
-  /** Undefined where all places are known. */
-  readonly model: OpenModel | undefined
 }
 
-function place(name: string, source: Adapter, { places, moduleNames, model }: Found): PlacedAdapter {
+interface Opened extends Known {
+  readonly sessions: ModelSessions
+  readonly model: OpenModel
+}
+
+/** Adds the places of the adapter's modules to those that are known. */
+async function findAll(source: Adapter, { sessions, model, places, moduleNames }: Opened): Promise<void> {
   const adapter = withoutAbsent(source, moduleNames)
-  if (model)
-    for (const [module, found] of findPlaces(model.model, adapter, moduleNames)) places.set(module, found)
-  return { ...placeAdapter(name, adapter, places), source }
+  for (const [module, found] of await sessions.placesOf(model, adapter, moduleNames))
+    places.set(module, found)
+}
+
+function place(name: string, source: Adapter, { places, moduleNames }: Known): PlacedAdapter {
+  return { ...placeAdapter(name, withoutAbsent(source, moduleNames), places), source }
 }

@@ -1,6 +1,6 @@
 /** `attach`: a model of transformers.js, or the model of a pipeline, ready for adapters. */
 import { FourierFTError } from '@fourierft/core'
-import type { ModuleNames } from '@fourierft/onnxruntime'
+import { type ModuleNames, readModuleNames } from '@fourierft/onnxruntime'
 import type { PreTrainedModel, PretrainedModelOptions } from '@huggingface/transformers'
 import { checkOptions } from './check-options.js'
 import {
@@ -43,6 +43,7 @@ export async function attach(
 ): Promise<ModelAdapters> {
   checkOptions(options, '{ native: false }')
   const { moduleNames = {}, native = 'auto' } = options
+  readModuleNames(moduleNames)
   if (native !== 'auto' && typeof native !== 'boolean')
     throw new FourierFTError('INVALID_OPTION', `native: expected 'auto', true or false; received ${native}`, {
       option: 'native',

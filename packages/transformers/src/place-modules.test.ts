@@ -4,11 +4,13 @@ import { expect, test } from 'vitest'
 import { placeModules } from './place-modules.js'
 
 /** A session whose graph has linear layers of these modules. */
-function session(name: string, ...modules: string[]) {
+function session(name: string, ...named: (string | { readonly inputs: readonly string[] })[]) {
+  const modules = named.filter((each) => typeof each === 'string')
+  const inputs = named.flatMap((each) => (typeof each === 'string' ? [] : each.inputs))
   const data = new Uint8Array(16)
   const graph = {
     name: 'main_graph',
-    inputs: [{ name: 'x', dataType: DataType.float, dims: ['tokens', 2] }],
+    inputs: ['x', ...inputs].map((name) => ({ name, dataType: DataType.float, dims: ['tokens', 2] })),
     outputs: modules.map((module) => ({ name: module, dataType: DataType.float, dims: ['tokens', 2] })),
     initializers: modules.map((module) => ({
       name: `w.${module}`,
@@ -54,20 +56,31 @@ test('an encoder that was exported by itself has names without the way to it', (
   for (const name of ['model', 'encoder_model']) {
     const places = placeModules(modules, [session(name, 'layers.0.fc1', 'layers.0.fc2'), decoder], {})
     expect([...places.values()]).toEqual([
-      { part: name, name: 'layers.0.fc1' },
+      { part: name, name: modules[0] },
       { part: 'decoder_model_merged', name: modules[1] },
       { part: 'decoder_model_merged', name: modules[2] },
     ])
   }
   const [fc1] = modules as [string]
+  const vision = session('vision_encoder', 'layers.0.fc1')
+  expect(placed(modules, [vision, session('encoder_model', 'layers.0.fc1'), decoder])).toEqual({
+    [modules[0] as string]: 'encoder_model',
+    [modules[1] as string]: 'decoder_model_merged',
+    [modules[2] as string]: 'decoder_model_merged',
+  })
+  expect(
+    placed(modules.slice(0, 1), [vision], { 'model.encoder.layers.*.fc1': '/layers.*/fc1/MatMul' }),
+  ).toEqual({
+    [modules[0] as string]: 'vision_encoder',
+  })
   const named = [session('model', 'layers.0.fc1', 'layers.0.fc2'), decoder]
   expect(placed([fc1], named, { [fc1]: '/layers.0/fc2/MatMul' })).toEqual({ [fc1]: 'model' })
   expect(() => placed([fc1], named, { [fc1]: '/layers.9/fc1/MatMul' })).toThrow(
     /none of the model's sessions/,
   )
   const twice = ['encoder.encoder.layer.0.q', 'encoder.layer.0.k']
-  const vision = [session('model', 'encoder.layer.0.q', 'encoder.layer.0.k'), decoder]
-  expect(placed(twice, vision)).toEqual({ [twice[0] as string]: 'model', [twice[1] as string]: 'model' })
+  const image = [session('model', 'encoder.layer.0.q', 'encoder.layer.0.k'), decoder]
+  expect(placed(twice, image)).toEqual({ [twice[0] as string]: 'model', [twice[1] as string]: 'model' })
   expect(() => placed(modules.slice(0, 1), [session('vision_encoder', 'layers.0.fc1'), decoder])).toThrow(
     /nearest/,
   )
@@ -90,6 +103,63 @@ test('where no session tells its root, the session’s name does', () => {
   expect(placed([`base_model.model.${DECODER}`, ENCODER], parts)).toEqual({
     [`base_model.model.${DECODER}`]: 'decoder_model_merged',
     [ENCODER]: 'model',
+  })
+})
+
+test('a part of the model is found in the session that is called by it, and in no other', () => {
+  const language = 'model.language_model.layers.0.self_attn.q_proj'
+  const vision = 'model.vision_tower.encoder.layers.0.self_attn.q_proj'
+  const audio = 'audio_tower.layers.0.fc1'
+  const parts = [
+    session('embed_tokens'),
+    session('vision_encoder', 'encoder.layers.0.self_attn.q_proj'),
+    session('audio_encoder', 'layers.0.fc1'),
+    session('decoder_model_merged', 'model.layers.0.self_attn.q_proj', 'model.layers.0.fc1'),
+  ]
+  expect(placed([vision, audio], parts)).toEqual({ [vision]: 'vision_encoder', [audio]: 'audio_encoder' })
+  // Here the inputs tell that it is the language model's file.
+  const inputs = ['inputs_embeds', 'attention_mask']
+  const told = [
+    ...parts.slice(0, 3),
+    session('decoder_model_merged', { inputs }, 'model.layers.0.self_attn.q_proj'),
+  ]
+  expect(placed([language, vision], told)).toEqual({
+    [language]: 'decoder_model_merged',
+    [vision]: 'vision_encoder',
+  })
+  // The vision tower's own encoder is not the language model's.
+  const florence = [
+    session('encoder_model', 'layers.0.fc1'),
+    session('decoder_model_merged', 'decoder.layers.0.fc1'),
+  ]
+  const seq2seq = ['encoder', 'decoder'].map((part) => `language_model.model.${part}.layers.0.fc1`)
+  expect(placed(seq2seq, florence)).toEqual({
+    [seq2seq[0] as string]: 'encoder_model',
+    [seq2seq[1] as string]: 'decoder_model_merged',
+  })
+  expect(() => placed(['vision_tower.encoder.layers.0.fc1'], florence)).toThrow(
+    /none of the model's sessions/,
+  )
+  expect(() => placed([DECODER], [session('model', 'block.0.SelfAttention.q')])).toThrow(/none of/)
+})
+
+test('the error lists all missing modules, and advises null only for those that PyTorch never calls', () => {
+  const parts = [session('model', 'encoder.layer.0.q')]
+  const missing = ['encoder.layer.0.querry', 'encoder.layer.0.v']
+  const errorOf = (modules: string[]) => {
+    try {
+      return placed(modules, parts)
+    } catch (error) {
+      return error
+    }
+  }
+  expect(errorOf(['encoder.layer.0.q', ...missing])).toMatchObject({
+    code: 'MODULE_NOT_FOUND',
+    message: expect.stringMatching(/module encoder\.layer\.0\.querry.*\(1 further modules/s),
+    details: { module: missing[0], received: missing },
+  })
+  expect(errorOf(['encoder.layer.0.q', ...missing])).toMatchObject({
+    message: expect.not.stringMatching(/null/),
   })
 })
 

@@ -36,7 +36,7 @@ export function withDenseBranches(
       dataType: DataType.float,
       data,
     })
-    for (const layer of [found, ...(found.twins ?? [])]) insert(layer, weight, isHalf)
+    for (const layer of [found, ...(found.others ?? [])]) insert(layer, weight, isHalf)
   }
   return model.toBytes()
 }

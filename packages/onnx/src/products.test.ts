@@ -85,8 +85,8 @@ test('a layer of both branches is found once', () => {
   const [layer, ...others] = findLinearLayers(readModel(file))
   expect(others).toEqual([])
   expect(layer?.module).toBe('block.proj')
-  expect(layer?.twins?.map(({ module }) => module)).toEqual(['block.proj'])
-  expect(layer?.twins?.[0]?.graph).not.toBe(layer?.graph)
+  expect(layer?.others?.map(({ module }) => module)).toEqual(['block.proj'])
+  expect(layer?.others?.[0]?.graph).not.toBe(layer?.graph)
 })
 
 describe.each([true, false])('first step: %s', (isFirst) => {

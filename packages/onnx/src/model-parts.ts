@@ -1,0 +1,69 @@
+/**
+ * Parts of a model that may have layers of the same names, such as `encoder` and `decoder`. An adapter that names one means no other, so that
+ * such a name is left out of a module's only where the inputs of the file tell which part it holds.
+ */
+
+/** The words of a part's name (`text_model`, `vision_encoder`), and the names of inputs that a file of this part has and has not. */
+const EVIDENCE: readonly (readonly [words: RegExp, needs: RegExp, rejects: RegExp])[] = [
+  [/^decoder$/, /^encoder_|cross/, /^$/],
+  // A decoder reads what an encoder made, and keeps what it read.
+  [/^encoder$/, /./, /^(?:encoder|decoder|past)_|memory|cross/],
+  [
+    /^(?:text|language|lm)$/,
+    /(?:^|_)(?:ids|embeds|tokens)$/,
+    /pixel|image|video|patch|audio|speech|features|wave/,
+  ],
+  [/^(?:vision|visual|image|img|video)$/, /pixel|image|video|patch/, /(?:^|_)(?:ids|embeds|tokens)$/],
+  [
+    /^(?:audio|speech|acoustic)$/,
+    /audio|speech|wave|^input_(?:features|values)$/,
+    /pixel|image|(?:^|_)(?:ids|embeds|tokens)$/,
+  ],
+  // Twins whose inputs are the same.
+  [
+    /^(?:tower|branch|generator|discriminator|teacher|student|question|query|ctx|context|passage|document|qformer|prior|draft|thinker|talker|left|right|source|target)$/,
+    /^$/,
+    /^$/,
+  ],
+]
+
+/** Whether the segment is the name of a part. */
+export function isPart(segment: string): boolean {
+  return wordsOf(segment).some((word) => EVIDENCE.some(([words]) => words.test(word)))
+}
+
+/**
+ * @param readInputs the names of what the whole graph takes; called for the first part that is asked for
+ * @returns whether the file holds the part that a segment names; true for a segment that names none
+ */
+export function partsIn(readInputs: () => readonly string[]): (segment: string) => boolean {
+  let missing: readonly RegExp[] | undefined
+  const answers = new Map<string, boolean>()
+  const isInFile = (segment: string): boolean => {
+    if (!isPart(segment)) return true
+    missing ??= wordsWithoutEvidence(readInputs())
+    return !wordsOf(segment).some((word) => missing?.some((words) => words.test(word)))
+  }
+  return (segment) => {
+    const answer = answers.get(segment) ?? isInFile(segment)
+    answers.set(segment, answer)
+    return answer
+  }
+}
+
+function wordsWithoutEvidence(inputs: readonly string[]): RegExp[] {
+  return EVIDENCE.flatMap(([words, needs, rejects]) =>
+    inputs.some((name) => needs.test(name)) && !inputs.some((name) => rejects.test(name)) ? [] : [words],
+  )
+}
+
+/** `text_encoder_2` and `textEncoder` are text and encoder. */
+export function wordsOf(segment: string): string[] {
+  return segment.length > 100
+    ? []
+    : segment
+        .replace(/([a-z])([A-Z])/g, '$1_$2')
+        .toLowerCase()
+        .split(/[_\d]+/)
+        .filter((word) => word !== '')
+}

@@ -1,0 +1,95 @@
+/** What users say about modules: names, patterns, and what is rejected. */
+import { expect, test } from 'vitest'
+import { type ModuleMap, modulesInMap, readModuleMap } from './module-map.js'
+
+test('a pattern names the nodes of many modules, and a module’s own key goes first', () => {
+  const nodeOf = readModuleMap({
+    'layers.*.blocks.*.attn.qkv': '/layers.*/blocks.*/attn/qkv/MatMul',
+    'base_model.model.h.*.c_attn': ['h.*', 'again.*'],
+    'encoder_*.q': 'node_*:q',
+    'layers.0.blocks.1.attn.qkv': 'first',
+    '*.pooler.dense': null,
+  })
+  expect(nodeOf('layers.0.blocks.0.attn.qkv')).toBe('/layers.0/blocks.0/attn/qkv/MatMul')
+  expect(nodeOf('base_model.model.layers.11.blocks.2.attn.qkv')).toBe('/layers.11/blocks.2/attn/qkv/MatMul')
+  expect(nodeOf('layers.0.blocks.1.attn.qkv')).toBe('first')
+  expect(nodeOf('h.3.c_attn')).toEqual(['h.3', 'again.3'])
+  expect(nodeOf('encoder_2.q')).toBe('node_2:q')
+  expect(nodeOf('bert.pooler.dense')).toBeNull()
+  // One * is one segment or a part of it, and not nothing.
+  for (const module of ['layers.0.1.blocks.0.attn.qkv', 'encoder_.q', 'encoder.q', 'pooler.dense', 'q'])
+    expect(nodeOf(module)).toBeUndefined()
+})
+
+test('the modules of a map are its keys and, of patterns, what the names of nodes make of them', () => {
+  const map = {
+    'my.head': 'MatMul_9',
+    'layers.*.blocks.*.qkv': '/layers.*/blocks.*/qkv/MatMul',
+    'h.*.q': ['h.*', 'again.*'],
+    'encoder_*.v': 'node_*:v',
+    'layers.0.blocks.1.qkv': 'first',
+    'my.pooler': null,
+    '*.pooler': null,
+  }
+  const labels = [
+    '/layers.0/blocks.0/qkv/MatMul',
+    '/layers.0/blocks.1/qkv/MatMul',
+    'h.3',
+    'again.3',
+    'node_2:v',
+  ]
+  // Of these the map says nothing, and `first` has a key of its own.
+  const others = ['node_2', 'x/layers.0/blocks.0/qkv/MatMul', '/layers./blocks.0/qkv/MatMul', 'h.3.4']
+  expect(modulesInMap(map, [...labels, ...others])).toEqual([
+    'my.head',
+    'layers.0.blocks.1.qkv',
+    'layers.0.blocks.0.qkv',
+    'h.3.q',
+    'encoder_2.v',
+  ])
+})
+
+test('names of JavaScript’s own objects are modules as others are', () => {
+  const nodeOf = readModuleMap({ 'a.b': 'c' })
+  for (const module of ['constructor', 'toString', '__proto__', 'base_model.model.valueOf'])
+    expect(nodeOf(module)).toBeUndefined()
+  expect(readModuleMap({ toString: 'c' })('toString')).toBe('c')
+})
+
+test.each([
+  [{ 'a.**.q': 'n' }, /"a\.\*\*\.q": expected at most one \* between two dots/],
+  [{ 'a.*.q': 'n' }, /expected as many \* in the node's name as in the key: 1; received "n"/],
+  [{ 'a.*.q': 'n*_*' }, /in the key: 1/],
+  [{ 'a.*.q': ['n*', 'm'] }, /in the key: 1; received "m"/],
+  [{ 'a.q': '' }, /expected the name of a node, a list of names, or null; received ""/],
+  [{ 'a.q': [] }, /expected the name of a node/],
+] satisfies [ModuleMap, RegExp][])('%o', (map, message) => {
+  expect(() => readModuleMap(map, 'moduleNames')).toThrow(message)
+  expect(() => readModuleMap(map, 'moduleNames')).toThrow(
+    expect.objectContaining({
+      code: 'INVALID_OPTION',
+      details: expect.objectContaining({ option: 'moduleNames' }),
+    }),
+  )
+})
+
+test.each([null, ['a'], 'a'])('%o is no map', (map) => {
+  // @ts-expect-error the type says so
+  expect(() => readModuleMap(map)).toThrow(/^map: expected an object of modules.*received/)
+})
+
+test('two patterns that contradict each other are rejected where a module meets both', () => {
+  const nodeOf = readModuleMap({ 'a.*.q': 'n*', '*.0.q': 'm*', 'b.*.q': 'm*' })
+  expect(() => nodeOf('a.0.q')).toThrow(/"\*\.0\.q": it matches a\.0\.q.*received "a\.\*\.q"/)
+  expect(nodeOf('a.1.q')).toBe('n1')
+  expect(readModuleMap({ 'a.*.q': null, '*.0.q': null } satisfies ModuleMap)('a.0.q')).toBeNull()
+})
+
+test('a name of thousands of segments takes the time of reading it', () => {
+  const key = `${'a*.'.repeat(2000)}q`
+  const nodeOf = readModuleMap({ [key]: '*'.repeat(2000) })
+  const start = performance.now()
+  expect(nodeOf(`${'aaaa.'.repeat(2000)}x`)).toBeUndefined()
+  expect(nodeOf(`${'aaaa.'.repeat(2000)}q`)).toBe('aaa'.repeat(2000))
+  expect(performance.now() - start).toBeLessThan(500)
+})

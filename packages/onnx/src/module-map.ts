@@ -1,0 +1,160 @@
+/**
+ * What a user says about modules that a file does not name: the node of each, or of all that a pattern means. In a pattern `*` stands for one
+ * segment of the module's name, or for a part of one, and in the node's name for the same text.
+ */
+import { FourierFTError } from '@fourierft/core'
+
+/**
+ * Module → name of the product's node (or of its output, or its weight, where nodes have no names); `name:q` (k, v) is a part of a packed
+ * product. Several names: the module has several products. null: the file does not have the module.
+ *
+ * With `*`: `{ 'encoder.layer.*.attention.self.query': 'Attention_*:q' }`.
+ */
+export type ModuleMap = Readonly<Record<string, ModuleNode>>
+
+type ModuleNode = string | readonly string[] | null
+
+interface Pattern {
+  readonly key: string
+  readonly segments: readonly string[]
+  readonly node: ModuleNode
+}
+
+const ADAPTER_ROOT = /^base_model\.model\./
+
+/** A module's name as PyTorch has it, without what PEFT wraps around. */
+export function withoutAdapterRoot(module: string): string {
+  return module.replace(ADAPTER_ROOT, '')
+}
+
+/**
+ * @param option what messages call the map
+ * @returns what the map says about a module; undefined: nothing. Throws `INVALID_OPTION` where two patterns say different things
+ * @throws {FourierFTError} `INVALID_OPTION`
+ */
+export function readModuleMap(map: ModuleMap, option = 'map'): (module: string) => ModuleNode | undefined {
+  if (typeof map !== 'object' || map === null || Array.isArray(map))
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `${option}: expected an object of modules and the names of their nodes; received ${JSON.stringify(map)}`,
+      { option, received: map },
+    )
+  const patterns: Pattern[] = []
+  for (const [key, node] of Object.entries(map)) {
+    const nodes = namesIn(node)
+    if (!nodes?.every((name) => typeof name === 'string' && name !== ''))
+      throw invalid(option, key, node, 'expected the name of a node, a list of names, or null')
+    if (!key.includes('*')) continue
+    const segments = withoutAdapterRoot(key).split('.')
+    if (segments.some((segment) => starsIn(segment) > 1))
+      throw invalid(option, key, key, 'expected at most one * between two dots')
+    const unequal = nodes.find((name) => starsIn(name) !== starsIn(key))
+    if (unequal !== undefined)
+      throw invalid(
+        option,
+        key,
+        unequal,
+        `expected as many * in the node's name as in the key: ${starsIn(key)}`,
+      )
+    patterns.push({ key, segments, node })
+  }
+  const most = Math.max(0, ...patterns.map(({ segments }) => segments.length))
+  return (module) => {
+    const wanted = withoutAdapterRoot(module)
+    for (const key of [module, wanted]) if (Object.hasOwn(map, key)) return map[key]
+    const segments = wanted.split('.', most + 1)
+    let found: { readonly key: string; readonly node: ModuleNode } | undefined
+    for (const pattern of patterns) {
+      const texts = textsOf(pattern.segments, segments)
+      if (!texts) continue
+      const node = filled(pattern.node, texts)
+      if (found && JSON.stringify(found.node) !== JSON.stringify(node))
+        throw invalid(
+          option,
+          pattern.key,
+          found.key,
+          `it matches ${module}, as another pattern does that names other nodes; expected one of them`,
+        )
+      found ??= { key: pattern.key, node }
+    }
+    return found?.node
+  }
+}
+
+/**
+ * The modules that the map gives a node: its keys, and for patterns what these mean with the names of the file's nodes.
+ *
+ * @param labels what the products of the file may be called
+ * @throws {FourierFTError} `INVALID_OPTION`
+ */
+export function modulesInMap(map: ModuleMap, labels: Iterable<string>): string[] {
+  const nodeOf = readModuleMap(map)
+  const modules = new Set(Object.keys(map).filter((key) => !key.includes('*') && map[key] !== null))
+  const patterns = Object.entries(map).flatMap(([key, node]) =>
+    key.includes('*') ? Array.from(listOf(node), (name) => ({ key, name: starred(name) })) : [],
+  )
+  if (patterns.length === 0) return [...modules]
+  for (const label of labels)
+    for (const { key, name } of patterns) {
+      const texts = name.exec(label)?.slice(1)
+      const module = texts && withStars(key, texts)
+      if (module !== undefined && listOf(nodeOf(module) ?? null).includes(label)) modules.add(module)
+    }
+  return [...modules]
+}
+
+function listOf(node: ModuleNode): readonly string[] {
+  if (node === null) return []
+  return typeof node === 'string' ? [node] : node
+}
+
+/** The names that a node's name with `*` means; no segment of a module's name has a dot or, in any exporter's names, a slash. */
+function starred(name: string): RegExp {
+  const pieces = name.split('*').map((piece) => piece.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&'))
+  return new RegExp(`^${pieces.join('([^./]+)')}$`)
+}
+
+function namesIn(node: unknown): readonly unknown[] | undefined {
+  if (node === null) return []
+  if (typeof node === 'string') return [node]
+  return Array.isArray(node) && node.length > 0 ? node : undefined
+}
+
+function starsIn(text: unknown): number {
+  return String(text).split('*').length - 1
+}
+
+/** What each `*` of the pattern stands for in the name; undefined: it does not match. */
+function textsOf(pattern: readonly string[], segments: readonly string[]): string[] | undefined {
+  if (pattern.length !== segments.length) return undefined
+  const texts: string[] = []
+  for (const [i, segment] of segments.entries()) {
+    const [before = '', after] = pattern[i]?.split('*') ?? []
+    if (after === undefined) {
+      if (segment !== before) return undefined
+      continue
+    }
+    const length = segment.length - before.length - after.length
+    if (length < 1 || !segment.startsWith(before) || !segment.endsWith(after)) return undefined
+    texts.push(segment.slice(before.length, before.length + length))
+  }
+  return texts
+}
+
+function filled(node: ModuleNode, texts: readonly string[]): ModuleNode {
+  if (node === null) return null
+  return typeof node === 'string' ? withStars(node, texts) : node.map((name) => withStars(name, texts))
+}
+
+/** With the texts in the place of each `*`. */
+function withStars(pattern: string, texts: readonly string[]): string {
+  return pattern.split('*').reduce((text, piece, i) => `${text}${texts[i - 1] ?? ''}${piece}`)
+}
+
+function invalid(option: string, key: string, received: unknown, expected: string): FourierFTError {
+  return new FourierFTError(
+    'INVALID_OPTION',
+    `${option}, ${JSON.stringify(key)}: ${expected}; received ${JSON.stringify(received)}`,
+    { option, module: key, expected, received },
+  )
+}

@@ -1,0 +1,92 @@
+/** A module that the model calls twice, with a copy of its weight for each call: found in a file whose weights stay where they are, too. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createAdapter, createConfig } from '@fourierft/core'
+import { createModel, DataType } from '@fourierft/onnx'
+import * as ort from 'onnxruntime-node'
+import { afterAll, expect, test } from 'vitest'
+import { createSession, type SessionOptions } from './create-session.js'
+
+/** 16 KB: such weights are not read with the model. */
+const SIZE = 64
+const waves = (length: number, phase: number) =>
+  Float32Array.from({ length }, (_, i) => Math.sin(1.3 * i + phase) / 8)
+const weight = waves(SIZE * SIZE, 1)
+
+/** y = proj(tanh(proj(x))) with weights of the given phases. */
+function twice(names: readonly [string, string], second: Float32Array): Uint8Array {
+  const tensor = (name: string, values: Float32Array) => ({
+    name,
+    dims: [SIZE, SIZE],
+    dataType: DataType.float,
+    data: new Uint8Array(values.slice().buffer),
+  })
+  const graph = {
+    name: 'main_graph',
+    inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', SIZE] }],
+    outputs: [{ name: 'y', dataType: DataType.float, dims: ['batch', SIZE] }],
+    initializers: [tensor('w', weight), tensor('w_copy', second)],
+    nodes: [
+      { name: names[0], opType: 'MatMul', inputs: ['x', 'w'], outputs: ['u'] },
+      { opType: 'Tanh', inputs: ['u'], outputs: ['v'] },
+      { name: names[1], opType: 'MatMul', inputs: ['v', 'w_copy'], outputs: ['y'] },
+    ],
+  }
+  return createModel(graph, { opset: 17 }).toBytes()
+}
+
+const NAMES = ['/block/proj/MatMul', '/block/proj_1/MatMul'] as const
+const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false })
+const adapter = createAdapter(config, { 'block.proj': [SIZE, SIZE] }, { initialSeed: 1 })
+const both = createAdapter(
+  config,
+  { 'block.proj': [SIZE, SIZE], 'block.proj_1': [SIZE, SIZE] },
+  { initialSeed: 1 },
+)
+for (const { coefficients } of both.modules.values())
+  coefficients.set(adapter.layer('block.proj').coefficients)
+
+const folder = await mkdtemp(join(tmpdir(), 'called-twice-'))
+afterAll(() => rm(folder, { recursive: true }))
+
+async function outputs(model: string | Uint8Array, options: SessionOptions): Promise<Float32Array[]> {
+  const session = await createSession(model, { native: false, ...options })
+  const feeds = { x: new ort.Tensor('float32', waves(2 * SIZE, 3), [2, SIZE]) }
+  const beside = (await session.run(feeds)).y?.data as Float32Array
+  await session.mergeAdapter()
+  const merged = (await session.run(feeds)).y?.data as Float32Array
+  await session.release()
+  return [beside, merged]
+}
+
+test('as two modules with one adapter each, from bytes and from a file; beside the weights and merged', async () => {
+  const path = join(folder, 'copies.onnx')
+  await writeFile(path, twice(NAMES, weight))
+  // The same graph, whose names say that there are two modules.
+  const apart = twice(['/block/proj/MatMul', '/block/other/MatMul'], weight)
+  const moduleNames = { 'block.proj_1': '/block/other/MatMul' }
+  const wanted = await outputs(apart, { adapters: both, moduleNames })
+  expect(await outputs(twice(NAMES, weight), { adapters: adapter })).toEqual(wanted)
+  expect(await outputs(path, { adapters: adapter })).toEqual(wanted)
+})
+
+test('of a file with another second weight the adapter changes one module', async () => {
+  const path = join(folder, 'others.onnx')
+  const other = waves(SIZE * SIZE, 2)
+  await writeFile(path, twice(NAMES, other))
+  const wanted = await outputs(twice(['/block/proj/MatMul', '/block/other/MatMul'], other), {
+    adapters: adapter,
+  })
+  expect(await outputs(path, { adapters: adapter })).toEqual(wanted)
+})
+
+test('moduleNames takes the nodes of one module, which nothing else tells', async () => {
+  const nameless = twice(['first', 'second'], weight)
+  const moduleNames = { 'block.proj': ['first', 'second'] }
+  const wanted = await outputs(twice(NAMES, weight), { adapters: adapter })
+  expect(await outputs(nameless, { adapters: adapter, moduleNames })).toEqual(wanted)
+  await expect(
+    createSession(nameless, { adapters: adapter, moduleNames: { 'block.proj': ['first', 'third'] } }),
+  ).rejects.toMatchObject({ code: 'MODULE_NOT_FOUND' })
+})

@@ -1,0 +1,257 @@
+/**
+ * One adapter for each row where the batch is not the first axis of a layer's input: the rows follow it. Where a layer does not have the
+ * batch, or it is not known where, several adapters in one batch are refused, and one adapter works.
+ */
+import { type Adapter, createAdapter, createConfig, createLayer, referenceForward } from '@fourierft/core'
+import {
+  attachBranches,
+  createModel,
+  DataType,
+  detachBranches,
+  findLinearLayers,
+  type LinearLayer,
+  type NewNode,
+  type NewTensor,
+  readModel,
+} from '@fourierft/onnx'
+import * as ort from 'onnxruntime-node'
+import { afterEach, describe, expect, test } from 'vitest'
+import type { AdaptedSession } from './adapted-session.js'
+import { createSession } from './create-session.js'
+
+const [ROWS, TOKENS, IN, OUT] = [3, 5, 4, 6]
+const waves = (length: number, phase: number) =>
+  Float32Array.from({ length }, (_, i) => Math.sin(1.3 * i + phase))
+/** `[in, out]` */
+const weight = waves(IN * OUT, 1)
+const table = waves(2 * IN, 2)
+const x = waves(ROWS * TOKENS * IN, 3)
+
+const floats = (name: string, dims: readonly number[], values: Float32Array): NewTensor => ({
+  name,
+  dims,
+  dataType: DataType.float,
+  data: new Uint8Array(values.slice().buffer),
+})
+const integers = (name: string, values: readonly number[]): NewTensor => ({
+  name,
+  dims: [values.length],
+  dataType: DataType.int64,
+  data: new Uint8Array(BigInt64Array.from(values, BigInt).buffer),
+})
+
+const SWAP = { perm: { ints: [1, 0, 2] } }
+const product = (input: string, output: string, call = ''): NewNode => ({
+  name: `/block/proj${call}/MatMul`,
+  opType: 'MatMul',
+  inputs: [input, 'w'],
+  outputs: [output],
+})
+
+/** From x [batch, tokens, IN] to y. */
+const MODELS: Readonly<Record<string, readonly NewNode[]>> = {
+  'tokens first': [
+    { opType: 'Transpose', inputs: ['x'], outputs: ['t'], attributes: SWAP },
+    product('t', 'u'),
+    { opType: 'Transpose', inputs: ['u'], outputs: ['y'], attributes: SWAP },
+  ],
+  'tokens first, in one axis with the batch': [
+    { opType: 'Transpose', inputs: ['x'], outputs: ['t'], attributes: SWAP },
+    { opType: 'Reshape', inputs: ['t', 'flat'], outputs: ['f'] },
+    product('f', 'u'),
+    { opType: 'Shape', inputs: ['t'], outputs: ['s'] },
+    { opType: 'Slice', inputs: ['s', 'zero', 'two'], outputs: ['head'] },
+    { opType: 'Concat', inputs: ['head', 'rest'], outputs: ['shape'], attributes: { axis: { int: 0 } } },
+    { opType: 'Reshape', inputs: ['u', 'shape'], outputs: ['v'] },
+    { opType: 'Transpose', inputs: ['v'], outputs: ['y'], attributes: SWAP },
+  ],
+  'padded tokens first, in one axis with the batch': [
+    { opType: 'Slice', inputs: ['x', 'zero', 'two', 'one'], outputs: ['p'] },
+    { opType: 'Concat', inputs: ['x', 'p'], outputs: ['xp'], attributes: { axis: { int: 1 } } },
+    { opType: 'Transpose', inputs: ['xp'], outputs: ['t'], attributes: SWAP },
+    { opType: 'Reshape', inputs: ['t', 'flat'], outputs: ['f'] },
+    product('f', 'u'),
+    { opType: 'Shape', inputs: ['t'], outputs: ['s'] },
+    { opType: 'Slice', inputs: ['s', 'zero', 'two'], outputs: ['head'] },
+    { opType: 'Concat', inputs: ['head', 'rest'], outputs: ['shape'], attributes: { axis: { int: 0 } } },
+    { opType: 'Reshape', inputs: ['u', 'shape'], outputs: ['v'] },
+    { opType: 'Slice', inputs: ['v', 'zero', 'less'], outputs: ['c'] },
+    { opType: 'Transpose', inputs: ['c'], outputs: ['y'], attributes: SWAP },
+  ],
+  'the same for all rows': [
+    product('table', 'k'),
+    { opType: 'ReduceSum', inputs: ['k', 'zero'], outputs: ['sum'] },
+    product('x', 'u', '_1'),
+    { opType: 'Add', inputs: ['u', 'sum'], outputs: ['y'] },
+  ],
+  'not known': [
+    { opType: 'Reshape', inputs: ['x', 'flat'], outputs: ['f'] },
+    { opType: 'Compress', inputs: ['f', 'all'], outputs: ['t'], attributes: { axis: { int: 0 } } },
+    product('t', 'u'),
+    { opType: 'Shape', inputs: ['x'], outputs: ['s'] },
+    { opType: 'Slice', inputs: ['s', 'zero', 'two'], outputs: ['head'] },
+    { opType: 'Concat', inputs: ['head', 'rest'], outputs: ['shape'], attributes: { axis: { int: 0 } } },
+    { opType: 'Reshape', inputs: ['u', 'shape'], outputs: ['y'] },
+  ],
+}
+
+function modelOf(name: string, batch: 'batch' | number = 'batch'): Uint8Array {
+  const nodes = MODELS[name] as readonly NewNode[]
+  const graph = {
+    name: 'main_graph',
+    inputs: [{ name: 'x', dataType: DataType.float, dims: [batch, 'tokens', IN] }],
+    outputs: [{ name: 'y', dataType: DataType.float, dims: [batch, 'tokens', OUT] }],
+    initializers: [
+      floats('w', [IN, OUT], weight),
+      floats('table', [2, IN], table),
+      integers('flat', [-1, IN]),
+      integers('zero', [0]),
+      integers('two', [2]),
+      integers('rest', [-1]),
+      integers('one', [1]),
+      integers('less', [-2]),
+      {
+        name: 'all',
+        dims: [ROWS * TOKENS],
+        dataType: DataType.bool,
+        data: new Uint8Array(ROWS * TOKENS).fill(1),
+      },
+    ].filter((tensor) => nodes.some(({ inputs }) => inputs.includes(tensor.name ?? ''))),
+    nodes,
+  }
+  return createModel(graph, { opset: 17 }).toBytes()
+}
+
+const FOLLOWED = [
+  'tokens first',
+  'tokens first, in one axis with the batch',
+  'padded tokens first, in one axis with the batch',
+]
+
+const config = createConfig({ nFrequency: 8, scaling: 30, initWeights: false })
+const adapters = new Map<string | null, Adapter>(
+  ['a', 'b'].map((name, i) => [
+    name,
+    createAdapter(config, { 'block.proj': [OUT, IN] }, { initialSeed: i + 1 }),
+  ]),
+)
+
+/** In float64, without the sum over the table. */
+function expected(rows: readonly (string | null)[]): number[] {
+  return rows.flatMap((name, r) => {
+    const own = Float64Array.from(x.subarray(r * TOKENS * IN, (r + 1) * TOKENS * IN))
+    const base = Float64Array.from({ length: TOKENS * OUT }, (_, i) => {
+      const [t, o] = [Math.floor(i / OUT), i % OUT]
+      return [...own.subarray(t * IN, (t + 1) * IN)].reduce(
+        (sum, value, k) => sum + value * (weight[k * OUT + o] as number),
+        0,
+      )
+    })
+    const adapter = adapters.get(name)
+    return [...(adapter ? referenceForward([createLayer(adapter.layer('block.proj'))], own, base) : base)]
+  })
+}
+
+const open: AdaptedSession[] = []
+async function sessionOf(model: Uint8Array, native: boolean): Promise<AdaptedSession> {
+  const made = await createSession(model, { native })
+  open.push(made)
+  for (const [name, adapter] of adapters) await made.loadAdapter(adapter, { name: name as string })
+  return made
+}
+afterEach(async () => {
+  for (const each of open.splice(0)) await each.release()
+})
+
+async function run(session: AdaptedSession, rows?: readonly (string | null)[]): Promise<Float32Array> {
+  const { y } = await session.run(
+    { x: new ort.Tensor('float32', x, [ROWS, TOKENS, IN]) },
+    rows ? { adapters: rows } : {},
+  )
+  return y?.data as Float32Array
+}
+
+function expectNear(received: Float32Array, wanted: readonly number[]): void {
+  // Of 4 products and 8 coefficients with a real and an imaginary part: as many roundings of 2⁻²⁴ of the largest value, and of their sums.
+  const limit = 2 * (4 + 2 * 8) * 2 ** -24 * Math.max(...wanted.map(Math.abs))
+  expect(received).toHaveLength(wanted.length)
+  for (const [i, value] of wanted.entries())
+    expect(Math.abs((received[i] as number) - value)).toBeLessThan(limit)
+}
+
+describe.each([true, false])('native %s', (native) => {
+  test.each(FOLLOWED)('%s: the rows follow', async (name) => {
+    const session = await sessionOf(modelOf(name), native)
+    for (const rows of [
+      ['a', 'b', 'a'],
+      ['b', null, 'a'],
+      [null, 'b', 'b'],
+      ['a', 'a', 'a'],
+    ])
+      expectNear(await run(session, rows), expected(rows))
+    expectNear(await run(session), expected(['a', 'a', 'a']))
+    session.disableAdapters()
+    expectNear(await run(session), expected([null, null, null]))
+  })
+
+  test.each(FOLLOWED)('%s: in a file of a fixed batch too', async (name) => {
+    const session = await sessionOf(modelOf(name, ROWS), native)
+    const rows = ['b', 'a', null]
+    expectNear(await run(session, rows), expected(rows))
+  })
+
+  test.each([
+    ['the same for all rows', 'has the same input for all rows of the batch (node /block/proj/MatMul)'],
+    ['not known', 'does not show where its rows are (node /block/proj/MatMul)'],
+  ])('%s: refused with the name of the layer; one adapter works', async (name, reason) => {
+    const session = await sessionOf(modelOf(name), native)
+    const alone = await run(session)
+    await expect(run(session, ['a', 'b', 'a'])).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      details: { module: 'block.proj' },
+      message: expect.stringContaining(`module block.proj, which adapter 'a' changes, ${reason}`),
+    })
+    await expect(run(session, ['b', 'b', null])).rejects.toMatchObject({ code: 'UNSUPPORTED' })
+    expect(await run(session, ['a', 'a', 'a'])).toEqual(alone)
+    expect(await run(session, [null, null, null])).not.toEqual(alone)
+    if (name === 'not known') expectNear(alone, expected(['a', 'a', 'a']))
+  })
+})
+
+test.each(FOLLOWED)('%s: detached, the file is as it was', (name) => {
+  const bytes = modelOf(name)
+  const model = readModel(bytes)
+  const layer = findLinearLayers(model).find(({ module }) => module === 'block.proj') as LinearLayer
+  const { entries } = (adapters.get('a') as Adapter).layer('block.proj')
+  const { rowless } = attachBranches(model, [{ module: 'block.proj', layer, entries }])
+  expect([...rowless]).toEqual([])
+  const again = readModel(model.toBytes())
+  detachBranches(again)
+  expect(again.toBytes()).toEqual(bytes)
+})
+
+test('the batch is the axis that is called so: others cannot divide it', async () => {
+  const nodes = [product('x', 'y')]
+  const graph = {
+    name: 'main_graph',
+    inputs: [{ name: 'x', dataType: DataType.float, dims: ['tokens', 'batch', IN] }],
+    outputs: [{ name: 'y', dataType: DataType.float, dims: ['tokens', 'batch', OUT] }],
+    initializers: [floats('w', [IN, OUT], weight)],
+    nodes,
+  }
+  const session = await sessionOf(createModel(graph, { opset: 17 }).toBytes(), false)
+  const feeds = { x: new ort.Tensor('float32', x, [TOKENS, ROWS, IN]) }
+  await expect(session.run(feeds, { adapters: ['a', 'b', 'a', 'b', 'a'] })).rejects.toMatchObject({
+    code: 'INVALID_OPTION',
+    message: expect.stringContaining('the batch has 3 rows'),
+  })
+  const { y } = await session.run(feeds, { adapters: ['a', 'b', null] })
+  const ofEach = await Promise.all(
+    ['a', 'b', null].map((name) => session.run(feeds, { adapters: [name, name, name] })),
+  )
+  const wanted = Array.from({ length: TOKENS * ROWS * OUT }, (_, i) => {
+    const data = ofEach[Math.floor(i / OUT) % ROWS]?.y?.data as Float32Array
+    return data[i] as number
+  })
+  expect(Array.from(y?.data as Float32Array)).toEqual(wanted)
+})
