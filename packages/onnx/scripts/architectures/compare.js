@@ -57,14 +57,25 @@ async function check(folder, file, feeds, { adapter, modules, base, adapted, uns
   const results = { modules: Object.keys(modules).length, ...(unseen.length > 0 && { unseen }) }
   let session
   try {
-    session = await createSession(path, { ort, native: false, adapters: { peft: join(folder, adapter) } })
+    const adapters = { peft: join(folder, adapter) }
+    session = await createSession(path, { ort, native: false, adapters, intraOpNumThreads: 1 })
   } catch (error) {
     const model = readModel(new Uint8Array(readFileSync(path)), { file })
     const { unmatched } = matchLayers([...findLinearLayers(model), ...findPackedLayers(model)], modules)
-    const missing = unmatched.map(({ module, reason, candidates }) => [pattern(module), reason, pattern(candidates[0])])
+    const missing = unmatched.map(({ module, reason, candidates }) => [
+      pattern(module),
+      reason,
+      pattern(candidates[0]),
+    ])
     const distinct = [...new Map(missing.map((each) => [JSON.stringify(each), each])).values()]
     const code = error.code ?? error.name
-    return { ...results, code, message: messageOf(error, folder), unmatched: unmatched.length, missing: distinct }
+    return {
+      ...results,
+      code,
+      message: messageOf(error, folder),
+      unmatched: unmatched.length,
+      missing: distinct,
+    }
   }
   const ratio = async (wanted, options = {}) => {
     try {
@@ -95,7 +106,9 @@ async function compare(folder, { versions, parts, ...rest }) {
   const { way, sizes, attention } = rest
   const results = { way, sizes, ...(attention && { attention }), checks: {} }
   for (const { file, feeds, checks } of parts) {
-    const tensors = Object.fromEntries(Object.entries(feeds).map(([name, packed]) => [name, tensorOf(packed)]))
+    const tensors = Object.fromEntries(
+      Object.entries(feeds).map(([name, packed]) => [name, tensorOf(packed)]),
+    )
     for (const [kind, each] of Object.entries(checks)) {
       results.checks[kind] ??= {}
       results.checks[kind][file] = await check(folder, file, tensors, each)
@@ -129,6 +142,7 @@ for (const { name, group, folder } of architectures) {
     if (values.only.length > 0) console.log(name, exporter, JSON.stringify(row.exports[exporter], null, 1))
   }
   rows.push(row)
+  process.stderr.write(`${rows.length} of ${architectures.length}: ${name}\n`)
 }
 if (values.only.length === 0) {
   const file = fileURLToPath(new URL('results.json', import.meta.url))

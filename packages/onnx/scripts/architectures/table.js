@@ -9,12 +9,15 @@ const RESULTS = new URL('results.json', import.meta.url)
 const README = new URL('../../README.md', import.meta.url)
 const [BEGIN, END] = ['<!-- architectures -->', '<!-- /architectures -->']
 const EXPORTERS = { torchscript: 'TorchScript', dynamo: 'dynamo', optimum: 'optimum' }
-const UNSUPPORTED = /custom or unsupported architecture|doesn't support task|optimum has no task|Unrecognized model identifier/
+const UNSUPPORTED =
+  /custom or unsupported architecture|doesn't support task|optimum has no task|Unrecognized model identifier/
 /** What was compared beyond the adapted outputs; `base` is another matter: it tells about the export. */
 const COMPARED = { adapted: 'the adapter', rows: 'one adapter for each row', merged: 'merged' }
 
 const some = (texts, most = 4) =>
-  texts.length > most ? `${texts.slice(0, most).join(', ')} and ${texts.length - most} more` : texts.join(', ')
+  texts.length > most
+    ? `${texts.slice(0, most).join(', ')} and ${texts.length - most} more`
+    : texts.join(', ')
 
 /** A cell, and what is to be said about it below the table. */
 function describe(made) {
@@ -67,7 +70,9 @@ function describe(made) {
 
 function versionsOf(exporters) {
   const lines = Object.entries(exporters).map(([exporter, versions]) => {
-    const used = Object.entries(versions).filter(([name]) => exporter === 'optimum' || name !== 'optimum-onnx')
+    const used = Object.entries(versions).filter(
+      ([name]) => exporter === 'optimum' || name !== 'optimum-onnx',
+    )
     return `${EXPORTERS[exporter]}: ${used.map((each) => each.join(' ')).join(', ')}`
   })
   return lines.join('; ')
@@ -75,7 +80,12 @@ function versionsOf(exporters) {
 
 /** The generated part of the README, with its marks. */
 export function printTable({ versions, onnxruntime, rows }) {
-  const lines = [BEGIN, '', `| architecture | ${Object.values(EXPORTERS).join(' | ')} |`, '| --- | --- | --- | --- |']
+  const lines = [
+    BEGIN,
+    '',
+    `| architecture | ${Object.values(EXPORTERS).join(' | ')} |`,
+    '| --- | --- | --- | --- |',
+  ]
   const notes = []
   let group
   for (const row of rows) {
