@@ -3,9 +3,9 @@
 //
 //   node packages/onnx/scripts/architectures/compare.js [EXPORTS] [--only NAME …]      EXPORTS: .cache/architectures
 //
-// With `--only` nothing is written: the results are printed.
+// With `--only` these rows alone are made again, and printed.
 
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -48,7 +48,7 @@ const pattern = (name = '') => name.replace(/(^|[./_])\d+(?=[./]|$)/g, '$1*')
 const messageOf = (error, folder) => String(error.message).replaceAll(`${folder}/`, '').slice(0, 300)
 
 /** One adapter in one file: ratios of error and tolerance, or why there is none. */
-async function check(folder, file, feeds, { adapter, modules, base, adapted, unseen }) {
+async function check(folder, file, feeds, { adapter, modules, base, adapted, unseen }, hasRows) {
   const path = join(folder, file)
   const expected = { base: unpack(base.output).data, adapted: unpack(adapted.output).data }
   const tolerance = Math.max(base.tolerance, adapted.tolerance)
@@ -87,7 +87,7 @@ async function check(folder, file, feeds, { adapter, modules, base, adapted, uns
   }
   try {
     results.adapted = await ratio(expected.adapted)
-    results.rows = await ratio(rows, { adapters: ['peft', null] })
+    if (hasRows) results.rows = await ratio(rows, { adapters: ['peft', null] })
     session.disableAdapters()
     results.base = await ratio(expected.base)
     session.enableAdapters()
@@ -101,7 +101,7 @@ async function check(folder, file, feeds, { adapter, modules, base, adapted, uns
   }
 }
 
-async function compare(folder, { versions, parts, ...rest }) {
+async function compare(folder, { versions, parts, ...rest }, hasRows) {
   if (!parts) return rest
   const { way, sizes, attention } = rest
   const results = { way, sizes, ...(attention && { attention }), checks: {} }
@@ -111,7 +111,7 @@ async function compare(folder, { versions, parts, ...rest }) {
     )
     for (const [kind, each] of Object.entries(checks)) {
       results.checks[kind] ??= {}
-      results.checks[kind][file] = await check(folder, file, tensors, each)
+      results.checks[kind][file] = await check(folder, file, tensors, each, hasRows)
     }
   }
   return results
@@ -121,33 +121,33 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { only: { type: 'string', multiple: true, default: [] } },
 })
-const exports_ = positionals[0] ?? '.cache/architectures'
-const architectures = JSON.parse(readFileSync(join(exports_, 'architectures.json'), 'utf8'))
+const { only } = values
+const [folderOfExports = '.cache/architectures'] = positionals
+const architectures = JSON.parse(readFileSync(join(folderOfExports, 'architectures.json'), 'utf8'))
+const file = fileURLToPath(new URL('results.json', import.meta.url))
+const kept = only.length > 0 ? JSON.parse(readFileSync(file, 'utf8')) : { versions: {}, rows: [] }
 const rows = []
-const versions = {}
-for (const { name, group, folder } of architectures) {
-  if (values.only.length > 0 && !values.only.includes(name)) continue
+const { versions } = kept
+for (const { name, group, folder, rows: hasRows } of architectures) {
+  const old = kept.rows.find((row) => row.name === name)
+  if (only.length > 0 && !only.includes(name)) {
+    if (old) rows.push(old)
+    continue
+  }
   const row = { name, group, exports: {} }
   for (const exporter of EXPORTERS) {
-    const from = join(exports_, folder, exporter)
-    let vectors
-    try {
-      vectors = JSON.parse(readFileSync(join(from, 'vectors.json'), 'utf8'))
-    } catch (error) {
-      if (error.code !== 'ENOENT') throw error
-      continue
-    }
+    const from = join(folderOfExports, folder, exporter)
+    const source = join(from, 'vectors.json')
+    if (!existsSync(source)) continue
+    const vectors = JSON.parse(readFileSync(source, 'utf8'))
     versions[exporter] = vectors.versions
-    row.exports[exporter] = await compare(from, vectors)
-    if (values.only.length > 0) console.log(name, exporter, JSON.stringify(row.exports[exporter], null, 1))
+    row.exports[exporter] = await compare(from, vectors, hasRows)
+    if (only.length > 0) console.log(name, exporter, JSON.stringify(row.exports[exporter], null, 1))
   }
   rows.push(row)
   process.stderr.write(`${rows.length} of ${architectures.length}: ${name}\n`)
 }
-if (values.only.length === 0) {
-  const file = fileURLToPath(new URL('results.json', import.meta.url))
-  const lines = rows.map((row) => JSON.stringify(row)).join(',\n')
-  const head = JSON.stringify({ versions, onnxruntime: ort.env.versions.node }).slice(0, -1)
-  writeFileSync(file, `${head},"rows":[\n${lines}\n]}\n`)
-  writeTable()
-}
+const lines = rows.map((row) => JSON.stringify(row)).join(',\n')
+const head = JSON.stringify({ versions, onnxruntime: ort.env.versions.node }).slice(0, -1)
+writeFileSync(file, `${head},"rows":[\n${lines}\n]}\n`)
+writeTable()

@@ -26,6 +26,8 @@ class Architecture:
     targets: str
     #: What optimum calls the export; None where it has none.
     task: str | None
+    #: An output is about several rows of the batch, so that none has an adapter of its own.
+    mixes_rows: bool = False
 
 
 ARCHITECTURES: list[Architecture] = []
@@ -55,8 +57,8 @@ def without(options, *names):
     return {key: value for key, value in options.items() if key not in names}
 
 
-def add(name, group, build, inputs, targets, task):
-    ARCHITECTURES.append(Architecture(name, group, build, inputs, any_of(*targets), task))
+def add(name, group, build, inputs, targets, task, **rest):
+    ARCHITECTURES.append(Architecture(name, group, build, inputs, any_of(*targets), task, **rest))
 
 
 SIZE = dict(
@@ -79,6 +81,7 @@ def encoder(
 
 BOXES = {"bbox": (torch.arange(BATCH * TOKENS * 4).reshape(BATCH, TOKENS, 4) * 3) % 60}
 PATHS = {name: torch.arange(BATCH * TOKENS * 4).reshape(BATCH, TOKENS, 4) % 20 for name in ("xpath_tags_seq", "xpath_subs_seq")}
+TYPES = {"token_type_ids": torch.zeros(BATCH, TOKENS, dtype=torch.long)}
 LONG = {"input_ids": ids(tokens=32), "attention_mask": torch.ones(BATCH, 32, dtype=torch.long)}
 GLOBAL = {**LONG, "global_attention_mask": torch.cat([torch.ones(BATCH, 1), torch.zeros(BATCH, 31)], 1).long()}
 V3 = dict(
@@ -119,8 +122,8 @@ encoder("Nyströmformer", "nystromformer", "query", "value", num_landmarks=8, se
 encoder("ESM", "esm", "query", "value", position_embedding_type="rotary", mask_token_id=1)
 encoder("Data2Vec text", "data2vec-text", "query", "value")
 encoder("Megatron-BERT", "megatron-bert", "query", "value")
-encoder("XLM", "xlm", "q_lin", "v_lin", emb_dim=32, n_layers=2, n_heads=2, n_words=WORDS)
-encoder("FlauBERT", "flaubert", "q_lin", "v_lin", emb_dim=32, n_layers=2, n_heads=2, n_words=WORDS)
+encoder("XLM", "xlm", "q_lin", "v_lin", emb_dim=32, n_layers=2, n_heads=2, n_words=WORDS, inputs=TYPES)
+encoder("FlauBERT", "flaubert", "q_lin", "v_lin", emb_dim=32, n_layers=2, n_heads=2, n_words=WORDS, inputs=TYPES)
 encoder("MarkupLM", "markuplm", "query", "value", auto=t.AutoModel, task="feature-extraction", inputs=PATHS, max_depth=4, xpath_unit_hidden_size=8)
 encoder("NomicBERT", "nomic_bert", "q_proj", "v_proj", task=None)
 encoder("EuroBERT", "eurobert", "q_proj", "v_proj", task=None, num_key_value_heads=1)
@@ -208,11 +211,11 @@ seq2seq("Speech2Text", "speech_to_text", *QV, auto=t.AutoModelForSpeechSeq2Seq, 
 # ---------------------------------------------------------------------------------------------------------------- images
 
 
-def vision(name, model_type, *targets, auto=t.AutoModelForImageClassification, task="image-classification", inputs=None, **config):
+def vision(name, model_type, *targets, auto=t.AutoModelForImageClassification, task="image-classification", inputs=None, mixes_rows=False, **config):
     config = {**VISION, **config}
     build = functools.partial(from_config, auto, model_type, **config)
     size = config["image_size"] if isinstance(config["image_size"], int) else config["image_size"][0]
-    add(name, "Images", build, inputs or {"pixel_values": noise(BATCH, 3, size, size)}, targets, task)
+    add(name, "Images", build, inputs or {"pixel_values": noise(BATCH, 3, size, size)}, targets, task, mixes_rows=mixes_rows)
 
 
 def staged(name, model_type, *targets, **config):
@@ -256,8 +259,8 @@ HALVES = dict(
     vision_config={key: value for key, value in VISION.items() if key != "num_labels"},
 )
 BOTH = dict(input_ids=ids(), pixel_values=noise(BATCH, 3, 16, 16), attention_mask=torch.ones(BATCH, TOKENS, dtype=torch.long))
-vision("CLIP", "clip", *QV, auto=t.AutoModel, task="zero-shot-image-classification", inputs=BOTH, **HALVES, projection_dim=32)
-vision("SigLIP", "siglip", *QV, auto=t.AutoModel, task="zero-shot-image-classification", inputs=BOTH, **HALVES)
+vision("CLIP", "clip", *QV, auto=t.AutoModel, task="zero-shot-image-classification", inputs=BOTH, mixes_rows=True, **HALVES, projection_dim=32)
+vision("SigLIP", "siglip", *QV, auto=t.AutoModel, task="zero-shot-image-classification", inputs=BOTH, mixes_rows=True, **HALVES)
 vision("SigLIP, images", "siglip_vision_model", *QV, auto=t.SiglipVisionModel, task="feature-extraction")
 
 # ---------------------------------------------------------------------------------------------------------------- sound

@@ -46,19 +46,22 @@ function describe(made) {
         continue
       }
       if (typeof check.base !== 'number' || check.base > 1) {
-        said.add('the export itself differs from PyTorch')
+        if (kind !== 'typical') continue
+        said.add(`the export itself ${typeof check.base === 'string' ? 'does not run' : 'differs from PyTorch'}`)
         notes.push(`${where}without an adapter: ${check.base}`)
         continue
       }
+      const wrong = Object.entries(COMPARED).filter(([what]) => check[what] > 1)
+      if (wrong.length > 0) {
+        said.add(`**wrong** (${wrong.map(([, name]) => name).join(', ')})`)
+        notes.push(`${where}${wrong.map(([what, name]) => `${name}: ${check[what]} tolerances`).join(', ')}`)
+      }
       for (const [what, name] of Object.entries(COMPARED)) {
         const result = check[what]
-        if (typeof result === 'string') {
-          said.add(`${name}: refused`)
-          notes.push(`${where}${name}: ${result}`)
-        } else if (result > 1) {
-          said.add(`**wrong**: ${name}`)
-          notes.push(`${where}${name}: ${result} tolerances`)
-        } else largest = Math.max(largest, result)
+        if (typeof result === 'number' && result <= 1) largest = Math.max(largest, result)
+        if (typeof result !== 'string') continue
+        said.add(`refused (${name})`)
+        notes.push(`${where}${name}: ${result}`)
       }
     }
     if (said.size === 0 && kind === 'typical') cells.push('✓')
