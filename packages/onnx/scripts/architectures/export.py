@@ -174,24 +174,16 @@ def tolerance_of(model, call, adapter):
 # ---------------------------------------------------------------------------------------------------------------- PEFT's answers
 
 
-def to_double(value):
-    return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
-
-
 class Part:
     """One file of an export: how PyTorch computes its first output, and by what names the file calls the inputs."""
 
-    def __init__(self, name, call, inputs, within=""):
-        self.name, self.inputs = name, inputs
-        #: Of the model's modules, those that this part calls by way of `within`.
-        self.within = within
-        self.compute = call
+    def __init__(self, name, compute, inputs):
+        self.name, self.compute, self.inputs = name, compute, inputs
 
-    def call(self, model, rows=slice(None)):
+    def call(self, model):
+        """The output, computed in the type of the model's weights."""
         dtype = next(model.parameters()).dtype
-        inputs = {key: x[rows] for key, x in self.inputs.items()}
-        if dtype == torch.float64:
-            inputs = {key: to_double(x) for key, x in inputs.items()}
+        inputs = {key: x.to(dtype) if x.is_floating_point() else x for key, x in self.inputs.items()}
         return first(self.compute(model, inputs))
 
 
@@ -221,7 +213,7 @@ def matters(model, part, name):
 
 
 def answers(model, part, modules, folder):
-    """An adapter for `modules`, saved as PEFT saves it, and what the model computes without it, with it, and with it for the first row alone."""
+    """An adapter for `modules`, saved as PEFT saves it, and what the model computes without it and with it."""
     is_conv1d = type(model.get_submodule(modules[0])).__name__ == "Conv1D"
     config = FourierFTConfig(target_modules=list(modules), fan_in_fan_out=is_conv1d, **ADAPTER)
     torch.manual_seed(2)
@@ -251,7 +243,7 @@ def answers(model, part, modules, folder):
         "modules": {name: shape_of(layer) for name, layer in sorted(layers.items())},
         "base": {"output": pack(base), "tolerance": base_tolerance},
         "adapted": {"output": pack(output), "tolerance": tolerance},
-        #: Of the smallest contribution of a module, in tolerances.
+        #: The smallest contribution of a module, in tolerances.
         "effect": min(effects.values()),
         "unseen": sorted(name for name, effect in effects.items() if effect < 10),
     }
@@ -276,7 +268,10 @@ class Only(torch.nn.Module):
 
 
 def export_with_torch(architecture, model, path, dynamo):
-    """The model itself or, where that fails, wrapped; for any size of batch and text or, where that fails, for those of the example."""
+    """
+    The model itself or, where that fails, wrapped; for any size of batch and text or, where that fails, for those of the example; in the end
+    with the attention that is written out.
+    """
     model = copy.deepcopy(model)
     for module in model.modules():
         if hasattr(getattr(module, "config", None), "use_cache"):
@@ -356,13 +351,13 @@ def optimum_parts(architecture, model):
         yield Part("model", forward, inputs)
         return
     tokens = inputs.pop("decoder_input_ids")
-    yield Part("encoder_model", encode, inputs, "encoder.")
+    yield Part("encoder_model", encode, inputs)
     with torch.no_grad():
         hidden = first(encode(model, inputs))
     given = {"input_ids": tokens, "encoder_hidden_states": hidden}
     if "attention_mask" in inputs and inputs["attention_mask"].shape[1] == hidden.shape[1]:
         given["encoder_attention_mask"] = inputs["attention_mask"]
-    yield Part("decoder_model_merged", decode, given, "decoder.")
+    yield Part("decoder_model_merged", decode, given)
 
 
 def feeds_of(path, inputs):
@@ -378,8 +373,6 @@ def feeds_of(path, inputs):
             feeds[value.name] = torch.arange(inputs["input_ids"].shape[1]).expand(inputs["input_ids"].shape).contiguous()
         elif value.name.startswith("past_key_values"):
             sizes = [size if isinstance(size, int) else BATCH if size.startswith("batch") else 0 for size in shape]
-            if isinstance(shape[0], str) and "*" in shape[0] or "x" in str(shape[0]):
-                sizes[0] = BATCH * int(re.search(r"\d+", shape[0])[0])
             feeds[value.name] = torch.zeros(sizes)
         elif value.name in ("token_type_ids", "global_attention_mask"):
             feeds[value.name] = torch.zeros_like(inputs["input_ids"])
