@@ -106,8 +106,8 @@ encoder("DeBERTa-v3", "deberta-v2", "query_proj", "value_proj", **V3)
 encoder("ModernBERT", "modernbert", "Wqkv", "Wo", global_attn_every_n_layers=2, local_attention=8)
 encoder("Funnel", "funnel", "q_head", "v_head", block_sizes=[1, 1], num_decoder_layers=1, d_model=32, n_head=2, d_head=16, d_inner=64,
         size=without(SIZE, "num_hidden_layers"))  # fmt: skip
-encoder("Longformer", "longformer", "query", "value", inputs=LONG, attention_window=[8, 8])
-encoder("Longformer, global attention", "longformer", "query", "value", inputs=GLOBAL, attention_window=[8, 8])
+encoder("Longformer", "longformer", "query", "value", inputs=LONG, attention_window=[8, 8], onnx_export=True)
+encoder("Longformer, global attention", "longformer", "query", "value", inputs=GLOBAL, attention_window=[8, 8], onnx_export=True)
 encoder("BigBird", "big_bird", "query", "value", attention_type="original_full")
 encoder("LayoutLM", "layoutlm", "query", "value", inputs=BOXES, max_2d_position_embeddings=128)
 encoder("LayoutLMv3", "layoutlmv3", "query", "value", inputs={**BOXES, "pixel_values": noise(BATCH, 3, 16, 16)}, input_size=16,

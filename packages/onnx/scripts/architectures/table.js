@@ -47,7 +47,9 @@ function describe(made) {
       }
       if (typeof check.base !== 'number' || check.base > 1) {
         if (kind !== 'typical') continue
-        said.add(`the export itself ${typeof check.base === 'string' ? 'does not run' : 'differs from PyTorch'}`)
+        said.add(
+          `the export itself ${typeof check.base === 'string' ? 'does not run' : 'differs from PyTorch'}`,
+        )
         notes.push(`${where}without an adapter: ${check.base}`)
         continue
       }
