@@ -423,6 +423,8 @@ def export(architecture, exporter, folder):
         path = folder / f"{part.name}.onnx"
         linears = called_linears(model, part)
         typical = [name for name in linears if re.fullmatch(architecture.targets, name)]
+        if not typical:
+            raise AssertionError(f"{part.name} calls no module that {architecture.targets} names")
         sets = {"typical": typical, "all-linear": linears}
         described.append({
             "file": path.name,

@@ -281,7 +281,8 @@ sound("wav2vec2", "wav2vec2", *QV)
 sound("wav2vec2-Conformer", "wav2vec2-conformer", "linear_q", "linear_v", position_embeddings_type="relative", max_source_positions=64,
       conv_depthwise_kernel_size=3)  # fmt: skip
 sound("HuBERT", "hubert", *QV)
-sound("WavLM", "wavlm", *QV, num_buckets=16, max_bucket_distance=32)
+# Its attention and that of timm's BEiT read the weights of q, k and v without calling the modules: PEFT cannot adapt them.
+sound("WavLM", "wavlm", "intermediate_dense", "output_dense", num_buckets=16, max_bucket_distance=32)
 sound("UniSpeech", "unispeech", *QV)
 sound("SEW", "sew", *QV, squeeze_factor=2)
 sound("Data2Vec audio", "data2vec-audio", *QV, conv_pos_kernel_size=3, num_conv_pos_embeddings=2)
@@ -306,7 +307,7 @@ def timm_model(name, path, *targets, size=32, **config):
 SMALL = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2)
 timm_model("timm ViT", "vision_transformer.VisionTransformer", r"attn\.qkv", **SMALL)
 timm_model("timm DeiT", "deit.VisionTransformerDistilled", r"attn\.qkv", **SMALL)
-timm_model("timm BEiT", "beit.Beit", r"attn\.qkv", **SMALL, use_rel_pos_bias=True)
+timm_model("timm BEiT", "beit.Beit", r"attn\.proj", r"mlp\.fc1", **SMALL, use_rel_pos_bias=True)
 timm_model("timm EVA", "eva.Eva", "q_proj", "v_proj", **SMALL, qkv_fused=False, swiglu_mlp=True, scale_mlp=True, use_rot_pos_emb=True)
 timm_model("timm Swin", "swin_transformer.SwinTransformer", r"attn\.qkv", img_size=32, patch_size=2, embed_dim=16, depths=(2, 2),
            num_heads=(2, 2), window_size=4)  # fmt: skip
