@@ -440,6 +440,8 @@ def message_of(error):
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
+    # What follows names files of this machine.
+    text = text.split(" Original traceback")[0]
     return f"{type(error).__name__}: {text}"[:400]
 
 
