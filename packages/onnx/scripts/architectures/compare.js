@@ -1,0 +1,153 @@
+// Opens what export.py has written in ONNX Runtime with the adapters of PEFT, without `moduleNames`, and compares: the model without its
+// adapter, with it, with it for the first row of the batch alone, and merged. Writes results.json beside this and the table in the README.
+//
+//   node packages/onnx/scripts/architectures/compare.js [EXPORTS] [--only NAME …]      EXPORTS: .cache/architectures
+//
+// With `--only` these rows alone are made again, and printed.
+
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import * as ort from 'onnxruntime-node'
+import { createSession } from '../../../onnxruntime/dist/index.js'
+import { findLinearLayers, findPackedLayers, matchLayers, readModel } from '../../dist/index.js'
+import { writeTable } from './table.js'
+
+const EXPORTERS = ['torchscript', 'dynamo', 'optimum']
+const ARRAYS = { float32: Float32Array, int64: BigInt64Array, bool: Uint8Array }
+
+/** An array as export.py packs it. */
+function unpack({ dtype, shape, data }) {
+  const { buffer } = Uint8Array.from(Buffer.from(data, 'base64'))
+  return { data: new ARRAYS[dtype](buffer), shape, dtype }
+}
+
+const tensorOf = (packed) => {
+  const { data, shape, dtype } = unpack(packed)
+  return new ort.Tensor(dtype, data, shape)
+}
+
+/** The largest distance in tolerances; infinite where the sizes differ or a number is none. */
+function distance(received, expected, tolerance) {
+  if (received.length !== expected.length) return Number.POSITIVE_INFINITY
+  let most = 0
+  for (let i = 0; i < received.length; i++) {
+    const error = Math.abs(received[i] - expected[i])
+    if (!(error <= most)) most = error
+  }
+  return Number.isNaN(most) ? Number.POSITIVE_INFINITY : most / tolerance
+}
+
+/** Two digits are enough for a table, and do not change with each release of ONNX Runtime. */
+const rounded = (ratio) => (Number.isFinite(ratio) ? Number(ratio.toPrecision(2)) : String(ratio))
+
+/** `encoder.layer.0.x` and `encoder.layer.1.x` are told as one. */
+const pattern = (name = '') => name.replace(/(^|[./_])\d+(?=[./]|$)/g, '$1*')
+
+const messageOf = (error, folder) => String(error.message).replaceAll(`${folder}/`, '').slice(0, 300)
+
+/** One adapter in one file: ratios of error and tolerance, or why there is none. */
+async function check(folder, file, feeds, { adapter, modules, base, adapted, unseen }, hasRows) {
+  const path = join(folder, file)
+  const expected = { base: unpack(base.output).data, adapted: unpack(adapted.output).data }
+  const tolerance = Math.max(base.tolerance, adapted.tolerance)
+  const row = expected.base.length / base.output.shape[0]
+  const rows = Float32Array.from(expected.base, (value, i) => (i < row ? expected.adapted[i] : value))
+  const results = { modules: Object.keys(modules).length, ...(unseen.length > 0 && { unseen }) }
+  let session
+  try {
+    const adapters = { peft: join(folder, adapter) }
+    session = await createSession(path, { ort, native: false, adapters, intraOpNumThreads: 1 })
+  } catch (error) {
+    const model = readModel(new Uint8Array(readFileSync(path)), { file })
+    const { unmatched } = matchLayers([...findLinearLayers(model), ...findPackedLayers(model)], modules)
+    const missing = unmatched.map(({ module, reason, candidates }) => [
+      pattern(module),
+      reason,
+      pattern(candidates[0]),
+    ])
+    const distinct = [...new Map(missing.map((each) => [JSON.stringify(each), each])).values()]
+    const code = error.code ?? error.name
+    return {
+      ...results,
+      code,
+      message: messageOf(error, folder),
+      unmatched: unmatched.length,
+      missing: distinct,
+    }
+  }
+  const ratio = async (wanted, options = {}) => {
+    try {
+      const output = (await session.run(feeds, options))[session.outputNames[0]]
+      return rounded(distance(output.data, wanted, tolerance))
+    } catch (error) {
+      return messageOf(error, folder)
+    }
+  }
+  try {
+    results.adapted = await ratio(expected.adapted)
+    if (hasRows) results.rows = await ratio(rows, { adapters: ['peft', null] })
+    session.disableAdapters()
+    results.base = await ratio(expected.base)
+    session.enableAdapters()
+    results.merged = await session.mergeAdapter().then(
+      () => ratio(expected.adapted),
+      (error) => messageOf(error, folder),
+    )
+    return results
+  } finally {
+    await session.release()
+  }
+}
+
+async function compare(folder, { versions, parts, ...rest }, hasRows) {
+  if (!parts) return rest
+  const { way, sizes, attention } = rest
+  const results = { way, sizes, ...(attention && { attention }), checks: {} }
+  for (const { file, feeds, checks } of parts) {
+    const tensors = Object.fromEntries(
+      Object.entries(feeds).map(([name, packed]) => [name, tensorOf(packed)]),
+    )
+    for (const [kind, each] of Object.entries(checks)) {
+      results.checks[kind] ??= {}
+      results.checks[kind][file] = await check(folder, file, tensors, each, hasRows)
+    }
+  }
+  return results
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { only: { type: 'string', multiple: true, default: [] } },
+})
+const { only } = values
+const [folderOfExports = '.cache/architectures'] = positionals
+const architectures = JSON.parse(readFileSync(join(folderOfExports, 'architectures.json'), 'utf8'))
+const file = fileURLToPath(new URL('results.json', import.meta.url))
+const kept = only.length > 0 ? JSON.parse(readFileSync(file, 'utf8')) : { versions: {}, rows: [] }
+const rows = []
+const { versions } = kept
+for (const { name, group, folder, rows: hasRows } of architectures) {
+  const old = kept.rows.find((row) => row.name === name)
+  if (only.length > 0 && !only.includes(name)) {
+    if (old) rows.push(old)
+    continue
+  }
+  const row = { name, group, exports: {} }
+  for (const exporter of EXPORTERS) {
+    const from = join(folderOfExports, folder, exporter)
+    const source = join(from, 'vectors.json')
+    if (!existsSync(source)) continue
+    const vectors = JSON.parse(readFileSync(source, 'utf8'))
+    versions[exporter] = vectors.versions
+    row.exports[exporter] = await compare(from, vectors, hasRows)
+    if (only.length > 0) console.log(name, exporter, JSON.stringify(row.exports[exporter], null, 1))
+  }
+  rows.push(row)
+  process.stderr.write(`${rows.length} of ${architectures.length}: ${name}\n`)
+}
+const lines = rows.map((row) => JSON.stringify(row)).join(',\n')
+const head = JSON.stringify({ versions, onnxruntime: ort.env.versions.node }).slice(0, -1)
+writeFileSync(file, `${head},"rows":[\n${lines}\n]}\n`)
+writeTable()
