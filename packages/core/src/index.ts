@@ -63,11 +63,12 @@ export {
   adapterNotFound,
   type ErrorCode,
   type ErrorDetails,
+  escapeUnprintable,
   FourierFTError,
   invalidState,
-  printable,
 } from './errors.js'
 export { CONFIG_FILE, MODEL_FILE } from './files/adapter-files.js'
+export { checkRevision, checkSubfolder } from './files/check-place.js'
 export { type AdapterSource, type LoadAdapterOptions, loadAdapter } from './files/load-adapter.js'
 export { baseParameter, savedModule, savedTensor } from './files/peft-layout.js'
 export type { DownloadProgress } from './files/read-stream.js'

@@ -6,6 +6,7 @@ import * as v from 'valibot'
 import { jsonMembers, parseJson } from '../adapter/json.js'
 import type { EntriesRecipe, Shape } from '../entries/entries.js'
 import { FourierFTError } from '../errors.js'
+import { MAX_TENSORS } from './safetensors.js'
 
 export interface FormatAdditions {
   readonly layers: ReadonlyMap<string, LayerAddition>
@@ -30,8 +31,7 @@ const VERSION_KEY = 'fourierft.version'
 const LAYERS_KEY = 'fourierft.layers'
 const ENTRIES_KEY = 'fourierft.entries'
 
-/** As many as a file has tensors, and of these few values. */
-const MAX_MEMBERS = 32_768
+/** Values of a layer or of an entry set. */
 const MAX_MEMBER_VALUES = 100
 
 const Size = v.pipe(v.number(), v.safeInteger(), v.minValue(1))
@@ -170,7 +170,7 @@ function* parseMembers<S extends v.GenericSchema>(
   )
   if (!text.success) throw refuse('', text.issues[0])
   const where = `${file}: ${key}`
-  for (const [name, literal] of jsonMembers(text.output, where, { maxValues: MAX_MEMBERS })) {
+  for (const [name, literal] of jsonMembers(text.output, where, { maxValues: MAX_TENSORS })) {
     const member = v.safeParse(schema, parseJson(literal, where, { maxValues: MAX_MEMBER_VALUES }), {
       abortEarly: true,
     })

@@ -49,6 +49,8 @@ export function* readAdapterSteps(
   }
   const budget = new PatternBudget()
   const ignoredTensors = [...(yield* removeUntargeted(coefficients, config, names, budget)), ...nameless]
+  // The patterns of the targets are not held any more.
+  budget.release()
   const counts = yield* frequencies(config, coefficients.keys(), budget)
   const modules = new Map<string, AdaptedModule>()
   for (const [name, tensor] of coefficients) {

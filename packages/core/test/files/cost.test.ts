@@ -120,10 +120,10 @@ const cases: Record<string, (size: number) => Files> = {
   'a long list of target modules': (size) => ({
     config: JSON.stringify({
       ...CONFIG,
-      target_modules: Array.from(
-        { length: 18_000 },
-        (_, i) => id(i) + 'q'.repeat((size * 4) / 10 / 18_000 - 15),
-      ),
+      target_modules: [
+        ...CONFIG.target_modules,
+        ...Array.from({ length: 18_000 }, (_, i) => id(i) + 'q'.repeat((size * 4) / 10 / 18_000 - 15)),
+      ],
     }),
     model: one(),
   }),
