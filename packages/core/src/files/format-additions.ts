@@ -45,6 +45,8 @@ const Seed = v.union([
     v.check((seed) => seed >= -(2n ** 63n) && seed < 2n ** 64n),
   ),
 ])
+/** JSON has no infinity, but 1e999 is read as one, and would be written as null. */
+const Finite = v.pipe(v.number(), v.finite('expected a finite number'))
 const Digest = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))
 const Layer = v.object({
   shape: v.pipe(
@@ -64,9 +66,8 @@ const BandPass = v.object({
   sampler: v.literal('bandpass'),
   seed: Seed,
   n: Size,
-  // JSON has no infinity, but 1e999 is read as one, and would be written as null.
-  center_frequency: v.pipe(v.number(), v.finite()),
-  bandwidth: v.pipe(v.number(), v.finite()),
+  center_frequency: Finite,
+  bandwidth: Finite,
   sha256: Digest,
 })
 const Explicit = v.object({ sampler: v.literal('explicit'), n: Size, sha256: Digest })
