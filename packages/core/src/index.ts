@@ -2,7 +2,7 @@
 export { countParameters, type MethodSize, type ParameterCount } from './accounting/count-parameters.js'
 export { type Preset, type PresetName, type PublishedRow, preset, presetNames } from './accounting/table-1.js'
 export { type AdaptedModule, Adapter, type AdapterParts, type Shapes } from './adapter/adapter.js'
-export { checkNames, checkNewName, listOfNames } from './adapter/adapter-names.js'
+export { checkNames, checkNewName } from './adapter/adapter-names.js'
 export { isOtherWeight } from './adapter/base-weights.js'
 export {
   createConfig,
@@ -60,7 +60,6 @@ export { type ExplicitOptions, explicitEntries } from './entries/explicit.js'
 export { makeEntries } from './entries/make-entries.js'
 export { type UniformOptions, uniformEntries } from './entries/uniform.js'
 export {
-  adapterNotFound,
   type ErrorCode,
   type ErrorDetails,
   escapeUnprintable,

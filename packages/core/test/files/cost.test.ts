@@ -73,6 +73,24 @@ const cases: Record<string, (size: number) => Files> = {
     config: JSON.stringify({ ...CONFIG, target_modules: 'n*[^n]+' }),
     model: manyModules(size),
   }),
+  'many modules with their shapes': (size) => {
+    const names = Array.from(
+      { length: Math.floor(((MOST - 1) * size) / SIZE) },
+      (_, i) => 'n'.repeat(70) + id(i),
+    )
+    const layers = Object.fromEntries(names.map((name) => [name, { shape: [2, 2], entries: 's' }]))
+    const entries = { s: { sampler: 'uniform', seed: 777, n: 2, sha256: '0'.repeat(64) } }
+    const metadata = {
+      'fourierft.version': '1',
+      'fourierft.layers': JSON.stringify(layers),
+      'fourierft.entries': JSON.stringify(entries),
+    }
+    const each = names.map((name, i) => `"${name}.fourierft_spectrum":${place('F16', 2, 4 * i, 4 * i + 4)}`)
+    return {
+      config,
+      model: safetensors(`{"__metadata__":${JSON.stringify(metadata)},${each.join()}}`, 4 * names.length),
+    }
+  },
   'many modules that are not adapted': (size) => ({
     config: JSON.stringify({ ...CONFIG, target_modules: [id(0)] }),
     model: manyModules(size, 'n.'),
@@ -153,6 +171,7 @@ const LOADED = new Set([
   'a real adapter',
   'many modules',
   'many modules by a pattern',
+  'many modules with their shapes',
   'many modules that are not adapted',
   'many modules with names outside ASCII',
   'metadata of many keys',
