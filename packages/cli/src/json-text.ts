@@ -1,4 +1,4 @@
-import { printable } from './printable.js'
+import { escapeUnprintable } from '@fourierft/core'
 
 /**
  * The JSON that commands print, one line for one value: numbers unrounded, and integers that a double cannot hold (64-bit seeds) as
@@ -10,5 +10,5 @@ export function jsonText(value: unknown): string {
     const number = Number(item)
     return Number.isSafeInteger(number) ? number : item.toString()
   })
-  return `${printable(text)}\n`
+  return `${escapeUnprintable(text)}\n`
 }

@@ -1,5 +1,5 @@
 /** Rows of text as aligned columns for the terminal: numbers to the right, everything else to the left. */
-import { printable } from './printable.js'
+import { escapeUnprintable } from '@fourierft/core'
 
 export type Cell = string | number
 
@@ -22,5 +22,5 @@ export function textTable(header: readonly string[], rows: readonly (readonly Ce
 const numberFormat = new Intl.NumberFormat('en-US', { maximumFractionDigits: 20 })
 
 function formatCell(cell: Cell | undefined): string {
-  return typeof cell === 'number' ? numberFormat.format(cell) : printable(cell ?? '')
+  return typeof cell === 'number' ? numberFormat.format(cell) : escapeUnprintable(cell ?? '')
 }

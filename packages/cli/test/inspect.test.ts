@@ -105,11 +105,13 @@ test('tensors that are not used are told on standard error, and listed', async (
   expect(ignoredTensors.length).toBeGreaterThan(0)
   expect(ignoredTensors.every((name: string) => name.includes('query'))).toBe(true)
   expect(modules.some(({ name }: { name: string }) => name.includes('query'))).toBe(false)
+  const text = await capturedRun('inspect', directory)
+  expect(text.stdout).toContain(`ignored tensors ${ignoredTensors.join(', ')}\n`)
   expect(stderr).toMatch(/^fourierft: WARNING: [^\n]*adapter_model\.safetensors: ignored[^\n]*query[^\n]*\n$/)
 })
 
-const CONTROLS = '\u001b]0;title\u0007\u009b2J\r\n\u007f'
-const ESCAPED = String.raw`\u001b]0;title\u0007\u009b2J\u000d\u000a\u007f`
+const CONTROLS = '\u001b]0;title\u0007\u009b2J\r\n\u007f\u202e'
+const ESCAPED = String.raw`\u001b]0;title\u0007\u009b2J\u000d\u000a\u007f\u202e`
 
 async function adapterOfModel(baseModel: string, peftType: string): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'fourierft-'))

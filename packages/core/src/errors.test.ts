@@ -4,11 +4,11 @@ import { FourierFTError, printable } from './errors.js'
 
 describe('a message', () => {
   it('shows control characters and marks of direction as escapes', () => {
-    const { message, details } = new FourierFTError('INVALID_OPTION', 'module a\x1b[2J\nb\u202ec\x9b', {
-      module: 'a\x1b[2J\nb\u202ec\x9b',
+    const { message, details } = new FourierFTError('INVALID_OPTION', 'module a\x1b[2J\nb\u202e\u061cc\x9b', {
+      module: 'a\x1b[2J\nb\u202e\u061cc\x9b',
     })
-    expect(message).toBe('module a\\u001b[2J\\u000ab\\u202ec\\u009b')
-    expect(details.module).toBe('a\x1b[2J\nb\u202ec\x9b')
+    expect(message).toBe('module a\\u001b[2J\\u000ab\\u202e\\u061cc\\u009b')
+    expect(details.module).toBe('a\x1b[2J\nb\u202e\u061cc\x9b')
   })
 
   it('keeps what stands around a long name', () => {

@@ -89,7 +89,12 @@ const MAX_MESSAGE = 4000
  * escaped as in JSON, and what is too long to be read loses its middle. `details` keep what was received as it is.
  */
 export function printable(text: string): string {
-  return shortened(withShortWords(text), MAX_MESSAGE).replace(
+  return escapeUnprintable(shortened(withShortWords(text), MAX_MESSAGE))
+}
+
+/** A text with its unprintable characters escaped as in JSON, so that a string within JSON keeps its value. */
+export function escapeUnprintable(text: string): string {
+  return text.replace(
     UNPRINTABLE,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )
@@ -112,7 +117,7 @@ function withShortWords(text: string): string {
 
 const SPACE = 0x20
 /** Control characters, line separators, and marks that turn the direction of writing. */
-const UNPRINTABLE = /[\p{Cc}\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu
+const UNPRINTABLE = /[\p{Cc}\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu
 
 function shortened(text: string, length: number): string {
   if (text.length <= length) return text

@@ -2,7 +2,7 @@
 export { countParameters, type MethodSize, type ParameterCount } from './accounting/count-parameters.js'
 export { type Preset, type PresetName, type PublishedRow, preset, presetNames } from './accounting/table-1.js'
 export { type AdaptedModule, Adapter, type AdapterParts, type Shapes } from './adapter/adapter.js'
-export { checkNames, checkNewName, listOfNames } from './adapter/adapter-names.js'
+export { checkNames, checkNewName } from './adapter/adapter-names.js'
 export { isOtherWeight } from './adapter/base-weights.js'
 export {
   createConfig,
@@ -60,14 +60,14 @@ export { type ExplicitOptions, explicitEntries } from './entries/explicit.js'
 export { makeEntries } from './entries/make-entries.js'
 export { type UniformOptions, uniformEntries } from './entries/uniform.js'
 export {
-  adapterNotFound,
   type ErrorCode,
   type ErrorDetails,
+  escapeUnprintable,
   FourierFTError,
   invalidState,
-  printable,
 } from './errors.js'
 export { CONFIG_FILE, MODEL_FILE } from './files/adapter-files.js'
+export { checkRevision, checkSubfolder } from './files/check-place.js'
 export { type AdapterSource, type LoadAdapterOptions, loadAdapter } from './files/load-adapter.js'
 export { baseParameter, savedModule, savedTensor } from './files/peft-layout.js'
 export type { DownloadProgress } from './files/read-stream.js'

@@ -62,55 +62,56 @@ test('a fresh adapter has the modules of its configuration, is active if it is t
   expect(adapted.listAdapters()).toEqual(['new'])
 })
 
-test.each(['inside', 'beside'])(
-  'a head begins as the model’s own, its weights %s of the file',
-  async (where) => {
-    const bytes = new Uint8Array(readFileSync(BERT))
-    const model = readModel(bytes)
-    const layer = findLinearLayers(model).find(({ module }) => module === 'model.classifier')
-    if (!layer) throw new Error('the fixture has lost its head')
-    const path = join(folder, `${where}.onnx`)
-    if (where === 'beside') {
-      const tensor = model.graph.initializers.get(layer.weight)
-      const data = tensor?.data() as Uint8Array
-      writeFileSync(join(folder, 'weights.bin'), data)
-      tensor?.setData({ location: 'weights.bin', offset: 0, length: data.length })
-    }
-    writeFileSync(path, model.toBytes())
-    const adapted = await session(path)
-    const base = await outputOf(adapted)
-    const config = {
-      targetModules: ['query'],
-      modulesToSave: ['classifier'],
-      nFrequency: 24,
-      initWeights: true,
-    }
-    await adapted.addAdapter('new', config)
-    // Coefficients of zero: what differs is the order of the head's additions, sums of 32 products.
-    expect(difference(await outputOf(adapted), base)).toBeLessThan(2 * 33 * 2 ** -24)
-    await adapted.savePretrained(join(folder, where))
-    const { savedTensors, modules } = await loadAdapter(join(folder, where))
-    expect([...modules.keys()]).not.toContain('model.classifier')
-    const shapes = Array.from(savedTensors, ([name, { shape }]) => [name, shape])
-    const { outFeatures, inFeatures } = layer
-    expect(Object.fromEntries(shapes)).toEqual({
-      'base_model.model.model.classifier.weight': [outFeatures, inFeatures],
-      'base_model.model.model.classifier.bias': [outFeatures],
-    })
-    // As PyTorch holds it: [out, in].
-    const stored = readModel(bytes).graph.initializers.get(layer.weight)
-    const numbers = stored?.data() ?? new Uint8Array()
-    const own = decodeFloats({ dtype: 'F32', bytes: numbers })
-    const weight = savedTensors.get('base_model.model.model.classifier.weight')
-    const read = decodeFloats({ dtype: 'F32', bytes: weight?.bytes ?? new Uint8Array() })
-    expect(read).toHaveLength(own.length)
-    const isOutFirst = stored?.dims[0] === outFeatures
-    for (const [p, value] of read.entries()) {
-      const [o, i] = [Math.floor(p / inFeatures), p % inFeatures]
-      expect(value).toBe(own[isOutFirst ? p : i * outFeatures + o])
-    }
-  },
-)
+test.each([
+  ['inside', { modulesToSave: ['classifier'] }],
+  ['beside', { modulesToSave: ['classifier'] }],
+  ['inside', { taskType: 'SEQ_CLS' }],
+])('a head begins as the model’s own, its weights %s of the file: %j', async (where, head) => {
+  const bytes = new Uint8Array(readFileSync(BERT))
+  const model = readModel(bytes)
+  const layer = findLinearLayers(model).find(({ module }) => module === 'model.classifier')
+  if (!layer) throw new Error('the fixture has lost its head')
+  const path = join(folder, `${where}.onnx`)
+  if (where === 'beside') {
+    const tensor = model.graph.initializers.get(layer.weight)
+    const data = tensor?.data() as Uint8Array
+    writeFileSync(join(folder, 'weights.bin'), data)
+    tensor?.setData({ location: 'weights.bin', offset: 0, length: data.length })
+  }
+  writeFileSync(path, model.toBytes())
+  const adapted = await session(path)
+  const base = await outputOf(adapted)
+  const config = {
+    targetModules: ['query'],
+    ...head,
+    nFrequency: 24,
+    initWeights: true,
+  }
+  await adapted.addAdapter('new', config)
+  // Coefficients of zero: what differs is the order of the head's additions, sums of 32 products.
+  expect(difference(await outputOf(adapted), base)).toBeLessThan(2 * 33 * 2 ** -24)
+  await adapted.savePretrained(join(folder, where))
+  const { savedTensors, modules } = await loadAdapter(join(folder, where))
+  expect([...modules.keys()]).not.toContain('model.classifier')
+  const shapes = Array.from(savedTensors, ([name, { shape }]) => [name, shape])
+  const { outFeatures, inFeatures } = layer
+  expect(Object.fromEntries(shapes)).toEqual({
+    'base_model.model.model.classifier.weight': [outFeatures, inFeatures],
+    'base_model.model.model.classifier.bias': [outFeatures],
+  })
+  // As PyTorch holds it: [out, in].
+  const stored = readModel(bytes).graph.initializers.get(layer.weight)
+  const numbers = stored?.data() ?? new Uint8Array()
+  const own = decodeFloats({ dtype: 'F32', bytes: numbers })
+  const weight = savedTensors.get('base_model.model.model.classifier.weight')
+  const read = decodeFloats({ dtype: 'F32', bytes: weight?.bytes ?? new Uint8Array() })
+  expect(read).toHaveLength(own.length)
+  const isOutFirst = stored?.dims[0] === outFeatures
+  for (const [p, value] of read.entries()) {
+    const [o, i] = [Math.floor(p / inFeatures), p % inFeatures]
+    expect(value).toBe(own[isOutFirst ? p : i * outFeatures + o])
+  }
+})
 
 test('all linear layers, but for what a task has of its own', async () => {
   const adapted = await session(BERT)

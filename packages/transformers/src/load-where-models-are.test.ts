@@ -1,5 +1,5 @@
 /** Adapters come from where transformers.js' `env` says that models are, and from nowhere else. The hosts are real servers on this machine. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import { createRequire } from 'node:module'
 import type { AddressInfo } from 'node:net'
@@ -78,6 +78,46 @@ test('a mirror is asked by its host and path, and what it sends is kept in the c
   await loadWhereModelsAre('user/adapter', { subfolder: 'de' })
   expect(asked).toEqual([])
   await expect(loadWhereModelsAre('user/other')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
+})
+
+test.each(['models', 'cache'])('a subfolder of a folder below %s is looked into', async (below) => {
+  env.remoteHost = `${url}/`
+  await savePretrained(adapter, join(directory, below, 'user/adapter/german'))
+  expect((await loadWhereModelsAre('user/adapter', { subfolder: 'german' })).toBytes()).toEqual(bytes)
+  expect(asked).toEqual([])
+})
+
+test('a directory is read, whatever host there is', async () => {
+  env.remoteHost = `${url}/`
+  await savePretrained(adapter, join(directory, 'saved/german'))
+  // A path that does not begin like one: from here to there through a link.
+  const link = `fourierft-${process.pid}-saved`
+  symlinkSync(join(directory, 'saved'), link)
+  try {
+    expect((await loadWhereModelsAre(link, { subfolder: 'german' })).toBytes()).toEqual(bytes)
+    await expect(loadWhereModelsAre(link)).rejects.toThrow("pass { subfolder: 'german' }")
+  } finally {
+    rmSync(link)
+  }
+  expect(asked).toEqual([])
+})
+
+test('nothing leads out of the folders or of the host', async () => {
+  env.remoteHost = `${url}/`
+  env.remotePathTemplate = 'files/{model}/at/{revision}/'
+  await savePretrained(adapter, join(directory, 'models/outside'))
+  const refused = { code: 'INVALID_OPTION' }
+  for (const option of ['subfolder', 'revision'])
+    for (const path of ['..', '../outside', 'a/../../../outside', '/etc', 'a\\b', '\ud800'])
+      await expect(loadWhereModelsAre('user/adapter', { [option]: path })).rejects.toMatchObject({
+        ...refused,
+        details: { option },
+      })
+  await expect(loadWhereModelsAre('user/../../adapter')).rejects.toMatchObject(refused)
+  expect(asked).toEqual([])
+  // In a URL these would be the folder above.
+  await loadWhereModelsAre('user/adapter', { subfolder: '%2e%2e/x' })
+  expect(asked[0]).toBe('/files/user/adapter/at/main/%252e%252e/x/adapter_config.json')
 })
 
 test('a model folder is looked into first', async () => {

@@ -6,6 +6,8 @@ import {
   type Adapter,
   type AdapterSource,
   CONFIG_FILE,
+  checkRevision,
+  checkSubfolder,
   FourierFTError,
   type LoadAdapterOptions,
   loadAdapter,
@@ -23,18 +25,19 @@ export async function loadWhereModelsAre(
   options: LoadAdapterOptions = {},
 ): Promise<Adapter> {
   if (typeof source !== 'string' || PATH.test(source)) return loadAdapter(source, options)
-  if (await runtime.isFile(joined(source, CONFIG_FILE))) return loadAdapter(source, options)
+  if (await runtime.isDirectory(source)) return loadAdapter(source, options)
   const env = settings()
-  const { subfolder = '', revision = 'main', ...others } = options
-  const inFolder = [source, subfolder]
-  const cached = [source, revision === 'main' ? '' : revision, subfolder]
+  const subfolder = checkSubfolder(options.subfolder)
+  const revision = checkRevision(options.revision)
+  const { revision: _, ...others } = options
+  const ofRevision = [source, revision === 'main' ? '' : revision]
   const places = [
-    ...(env.allowLocalModels && env.localModelPath ? [joined(env.localModelPath, ...inFolder)] : []),
-    ...(env.useFSCache && env.cacheDir ? [joined(env.cacheDir, ...cached)] : []),
+    ...(env.allowLocalModels && env.localModelPath ? [joined(env.localModelPath, source)] : []),
+    ...(env.useFSCache && env.cacheDir ? [joined(env.cacheDir, ...ofRevision)] : []),
   ]
   // A page has no folders: what it calls a local path is a URL of its own server.
   for (const place of places) {
-    if (env.useFS && (await runtime.isFile(joined(place, CONFIG_FILE))))
+    if (env.useFS && (await runtime.isFile(joined(place, subfolder, CONFIG_FILE))))
       return loadAdapter(absolute(place), others)
   }
   const [onServer] = places
@@ -53,10 +56,12 @@ export async function loadWhereModelsAre(
   const isOffline = options.offline === true
   if (isOffline || options.hubUrl !== undefined || !isMirror(env))
     return loadAdapter(source, { ...cacheDir, ...options })
-  const adapter = await loadAdapter(mirrored(source, revision, subfolder, env), others)
+  const adapter = await loadAdapter(mirrored(source, revision, env), others)
   // As transformers.js keeps models; without a place for it the adapter is loaded all the same.
   if (env.useFS && env.useFSCache && env.cacheDir)
-    await savePretrained(adapter, absolute(joined(env.cacheDir, ...cached))).catch(() => undefined)
+    await savePretrained(adapter, absolute(joined(env.cacheDir, ...ofRevision, subfolder))).catch(
+      () => undefined,
+    )
   return adapter
 }
 
@@ -68,11 +73,11 @@ function isMirror({ remoteHost, remotePathTemplate }: Settings): boolean {
 }
 
 /** The folder of a repository on the host, which has nothing but files. */
-function mirrored(model: string, revision: string, subfolder: string, env: Settings): URL {
+function mirrored(model: string, revision: string, env: Settings): URL {
   const path = env.remotePathTemplate
-    .replaceAll('{model}', () => model)
+    .replaceAll('{model}', () => model.split('/').map(encodeURIComponent).join('/'))
     .replaceAll('{revision}', () => encodeURIComponent(revision))
-  const text = joined(env.remoteHost, path, subfolder)
+  const text = joined(env.remoteHost, path)
   if (URL.canParse(text) && !model.split('/').includes('..')) return new URL(text)
   throw new FourierFTError(
     'INVALID_OPTION',

@@ -1,10 +1,9 @@
 /** `fourierft inspect`: what an adapter is, without its model. */
-import { type AdaptedModule, type Adapter, PEFT_TYPE } from '@fourierft/core'
+import { type AdaptedModule, type Adapter, escapeUnprintable, PEFT_TYPE } from '@fourierft/core'
 import type { Command } from 'commander'
 import { jsonText } from '../json-text.js'
 import { loadDirectory } from '../load-directory.js'
 import type { Output } from '../output.js'
-import { printable } from '../printable.js'
 import { textTable } from '../text-table.js'
 
 const HELP = `
@@ -72,7 +71,9 @@ function form({ standalone, modules }: Description): string {
 }
 
 function text(description: Description): string {
-  const { modules, savedTensors } = description
+  const { modules, savedTensors, baseTensors, ignoredTensors } = description
+  const list = (tensors: Description['savedTensors']) =>
+    tensors.map(({ name, shape }) => `${name} [${shape.join(', ')}]`).join(', ')
   const facts: [string, string][] = [
     ['form', form(description)],
     ['peft type', description.peftType],
@@ -83,11 +84,10 @@ function text(description: Description): string {
     ['weights', description.fanInFanOut ? 'stored [in, out] (fan_in_fan_out)' : 'stored [out, in]'],
     ['modules', String(modules.length)],
     ['parameters', String(description.parameters)],
-    [
-      'saved tensors',
-      savedTensors.map(({ name, shape }) => `${name} [${shape.join(', ')}]`).join(', ') || 'none',
-    ],
+    ['saved tensors', list(savedTensors) || 'none'],
   ]
+  if (baseTensors.length > 0) facts.push(['base weights', list(baseTensors)])
+  if (ignoredTensors.length > 0) facts.push(['ignored tensors', ignoredTensors.join(', ')])
   const table = textTable(
     ['module', 'n', 'dtype', 'shape', 'entries', 'norm'],
     modules.map(({ name, n, dtype, shape, entries, norm }) => [
@@ -99,5 +99,5 @@ function text(description: Description): string {
       norm,
     ]),
   )
-  return `${facts.map(([name, value]) => `${name.padEnd(16)}${printable(value)}\n`).join('')}\n${table}`
+  return `${facts.map(([name, value]) => `${name.padEnd(16)}${escapeUnprintable(value)}\n`).join('')}\n${table}`
 }

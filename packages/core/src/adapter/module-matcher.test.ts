@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { FourierFTError } from '../errors.js'
-import { createConfig } from './config.js'
+import { createConfig, parseConfig } from './config.js'
+import { createAdapter } from './create-adapter.js'
 import { findModules, isSavedWhole, matchModules, nFrequencyOf, targetTest } from './module-matcher.js'
 
 // What PEFT itself answers is in test/matching; here is what it has no answer for: the errors, and the facts that a caller leaves out.
@@ -118,6 +119,18 @@ describe('matchModules', () => {
       code: 'INVALID_PATTERN',
       details: { option },
     })
+  })
+})
+
+describe('the head of a task', () => {
+  it('is adapted in no model, whether or not the file names it among modules_to_save', () => {
+    const config = parseConfig(
+      '{"peft_type":"FOURIERFT","task_type":"SEQ_CLS","n_frequency":4,"target_modules":["query","classifier"]}',
+    )
+    const shapes = { 'a.query': [4, 4], classifier: [2, 4] } as const
+    const matched = matchModules(config, Object.keys(shapes))
+    expect(matched).toEqual(['a.query'])
+    expect([...createAdapter(config, { 'a.query': [4, 4] }).modules.keys()]).toEqual(matched)
   })
 })
 

@@ -298,7 +298,8 @@ function patternTest(targets: string, budget: PatternBudget): NameTest {
 }
 
 /** Excluded modules, and those that are saved whole. */
-function exclusion({ excludeModules, modulesToSave }: FourierFTConfig, budget: PatternBudget): NameTest {
+function exclusion(config: FourierFTConfig, budget: PatternBudget): NameTest {
+  const { excludeModules, modulesToSave } = withTaskHeads(config)
   const tests: NameTest[] = []
   if (typeof excludeModules === 'string' && excludeModules !== '') {
     const pattern = compilePythonPattern(excludeModules, { option: 'exclude_modules', budget })

@@ -30,10 +30,13 @@ export type AssertionNode =
 /** What is wrong with a pattern, and where if it is in one place: an index in code points. */
 export class PatternProblem extends Error {
   readonly position: number | undefined
+  /** Python refuses the pattern too; else it is only not run here. */
+  readonly isMalformed: boolean
 
-  constructor(problem: string, position?: number) {
+  constructor(problem: string, position?: number, isMalformed = false) {
     super(problem)
     this.position = position
+    this.isMalformed = isMalformed
   }
 }
 
@@ -95,12 +98,18 @@ class Parser {
     return this.characters[this.position]
   }
 
+  /** For what Python refuses. */
   fail(problem: string, position = this.position): never {
+    throw new PatternProblem(problem, position, true)
+  }
+
+  /** For what Python accepts and this project does not run. */
+  private unsupported(problem: string, position = this.position): never {
     throw new PatternProblem(problem, position)
   }
 
   alternation(flags: Flags, nesting: number): PatternNode {
-    if (nesting > MAX_NESTING) this.fail(`groups nested deeper than ${MAX_NESTING}`)
+    if (nesting > MAX_NESTING) this.unsupported(`groups nested deeper than ${MAX_NESTING}`)
     const branches: PatternNode[] = []
     do {
       branches.push(this.sequence(flags, nesting, nesting === 0 && branches.length === 0))
@@ -163,7 +172,7 @@ class Parser {
     const max = high === '' ? Number.POSITIVE_INFINITY : Number(high)
     if (max < min) this.fail('min repeat greater than max repeat', start)
     if (min > MAX_REPEAT || (max > MAX_REPEAT && max !== Number.POSITIVE_INFINITY)) {
-      this.fail(`a repetition of more than ${MAX_REPEAT}`, start)
+      this.unsupported(`a repetition of more than ${MAX_REPEAT}`, start)
     }
     return [min, max]
   }
@@ -181,7 +190,8 @@ class Parser {
   ): PatternNode {
     if (!item || (isAssertion(item) && item.kind !== 'look-ahead')) this.fail('nothing to repeat', start)
     if (item.kind === 'repeat') this.fail('multiple repeat', start)
-    if (this.next === '+') this.fail('a possessive quantifier, which has no linear-time equivalent', start)
+    if (this.next === '+')
+      this.unsupported('a possessive quantifier, which has no linear-time equivalent', start)
     return { kind: 'repeat', item, min, max, lazy: this.accept('?') }
   }
 
@@ -200,9 +210,9 @@ class Parser {
       }
       if (c === '=' || c === '!') look = { negated: c === '!' }
       else if (c === 'P') name = this.groupName(start)
-      else if (c === '<') this.fail('a look-behind, which has no linear-time equivalent here', start)
-      else if (c === '(') this.fail('a conditional group, which has no linear-time equivalent', start)
-      else if (c === '>') this.fail('an atomic group, which has no linear-time equivalent', start)
+      else if (c === '<') this.unsupported('a look-behind, which has no linear-time equivalent here', start)
+      else if (c === '(') this.unsupported('a conditional group, which has no linear-time equivalent', start)
+      else if (c === '>') this.unsupported('an atomic group, which has no linear-time equivalent', start)
       else if (c === '-' || FLAG_NAMES.has(c) || c === 'u' || c === 'L') {
         const scoped = this.flags(c, flags, start, atStart)
         if (scoped === null) return null
@@ -216,7 +226,7 @@ class Parser {
   }
 
   private groupName(start: number): string {
-    if (this.accept('=')) this.fail('a back-reference, which has no linear-time equivalent', start)
+    if (this.accept('=')) this.unsupported('a back-reference, which has no linear-time equivalent', start)
     if (!this.accept('<')) this.fail('unknown extension ?P', start)
     const end = this.characters.indexOf('>', this.position)
     if (end < 0) this.fail('missing >, unterminated name', start)
@@ -278,7 +288,8 @@ class Parser {
     }
     if (c >= '1' && c <= '9') {
       const octal = this.characters.slice(this.position, this.position + 3).join('')
-      if (!/^[0-7]{3}$/.test(octal)) this.fail('a back-reference, which has no linear-time equivalent', start)
+      if (!/^[0-7]{3}$/.test(octal))
+        this.unsupported('a back-reference, which has no linear-time equivalent', start)
     }
     const item = this.classEscape(start)
     if (typeof item === 'string') return setNode({ categories: [item] }, flags)
@@ -305,7 +316,7 @@ class Parser {
       if (codePoint > MAX_CODE_POINT) this.fail('bad escape: beyond U+10FFFF', start)
       return codePoint
     }
-    if (c === 'N') this.fail('a character by its Unicode name, which is not supported', start)
+    if (c === 'N') this.unsupported('a character by its Unicode name, which is not supported', start)
     if (c >= '0' && c <= '7') {
       let digits = c
       while (digits.length < 3 && this.next !== undefined && this.next >= '0' && this.next <= '7') {
@@ -335,7 +346,7 @@ class Parser {
   /** Folding beyond ASCII is a table of its own in every engine; module names do not need it. */
   private checkCase(codePoint: number, flags: Flags, start: number): void {
     if (flags.ignoreCase && codePoint > MAX_ASCII) {
-      this.fail('a character outside ASCII under (?i), which is not supported', start)
+      this.unsupported('a character outside ASCII under (?i), which is not supported', start)
     }
   }
 

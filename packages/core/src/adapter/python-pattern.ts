@@ -73,19 +73,27 @@ export function compilePythonPattern(
       compile: (size) => (budget ?? new PatternBudget()).compile(size, option),
     })
   } catch (error) {
-    if (error instanceof PatternProblem) throw invalid(pattern, option, error.message, error.position)
+    if (error instanceof PatternProblem) throw invalid(pattern, option, error.message, error)
     throw error
   }
 }
 
-function invalid(pattern: string, option: string, problem: string, position?: number): FourierFTError {
+/** Whether the error is about a pattern that Python accepts, and that cannot be run here. */
+export function isInexpressible(error: unknown): boolean {
+  if (!(error instanceof FourierFTError) || error.code !== 'INVALID_PATTERN') return false
+  const { cause } = error.details
+  return !(cause instanceof PatternProblem && cause.isMalformed)
+}
+
+function invalid(pattern: string, option: string, problem: string, cause?: PatternProblem): FourierFTError {
+  const position = cause?.position
   const shown = pattern.length > 200 ? `${pattern.slice(0, 200)}…` : pattern
   const where = position === undefined ? '' : `, at position ${position}`
   return new FourierFTError(
     'INVALID_PATTERN',
     `${option}: the regular expression ${JSON.stringify(shown)} cannot be used: ${problem}${where}. ` +
       "It has to be one that Python's re accepts and that can be matched in linear time.",
-    { option, received: pattern, expected: 'a regular expression that can be matched in linear time' },
+    { option, received: pattern, expected: 'a regular expression that can be matched in linear time', cause },
   )
 }
 

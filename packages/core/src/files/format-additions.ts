@@ -6,6 +6,7 @@ import * as v from 'valibot'
 import { jsonMembers, parseJson } from '../adapter/json.js'
 import type { EntriesRecipe, Shape } from '../entries/entries.js'
 import { FourierFTError } from '../errors.js'
+import { MAX_TENSORS } from './safetensors.js'
 
 export interface FormatAdditions {
   readonly layers: ReadonlyMap<string, LayerAddition>
@@ -30,8 +31,7 @@ const VERSION_KEY = 'fourierft.version'
 const LAYERS_KEY = 'fourierft.layers'
 const ENTRIES_KEY = 'fourierft.entries'
 
-/** As many as a file has tensors, and of these few values. */
-const MAX_MEMBERS = 32_768
+/** Values of a layer or of an entry set. */
 const MAX_MEMBER_VALUES = 100
 
 const Size = v.pipe(v.number(), v.safeInteger(), v.minValue(1))
@@ -45,6 +45,8 @@ const Seed = v.union([
     v.check((seed) => seed >= -(2n ** 63n) && seed < 2n ** 64n),
   ),
 ])
+/** JSON has no infinity, but 1e999 is read as one, and would be written as null. */
+const Finite = v.pipe(v.number(), v.finite('expected a finite number'))
 const Digest = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))
 const Layer = v.object({
   shape: v.pipe(
@@ -64,9 +66,8 @@ const BandPass = v.object({
   sampler: v.literal('bandpass'),
   seed: Seed,
   n: Size,
-  // JSON has no infinity, but 1e999 is read as one, and would be written as null.
-  center_frequency: v.pipe(v.number(), v.finite()),
-  bandwidth: v.pipe(v.number(), v.finite()),
+  center_frequency: Finite,
+  bandwidth: Finite,
   sha256: Digest,
 })
 const Explicit = v.object({ sampler: v.literal('explicit'), n: Size, sha256: Digest })
@@ -170,7 +171,7 @@ function* parseMembers<S extends v.GenericSchema>(
   )
   if (!text.success) throw refuse('', text.issues[0])
   const where = `${file}: ${key}`
-  for (const [name, literal] of jsonMembers(text.output, where, { maxValues: MAX_MEMBERS })) {
+  for (const [name, literal] of jsonMembers(text.output, where, { maxValues: MAX_TENSORS })) {
     const member = v.safeParse(schema, parseJson(literal, where, { maxValues: MAX_MEMBER_VALUES }), {
       abortEarly: true,
     })

@@ -6,7 +6,7 @@ import { piecewise } from '../adapter/steps.js'
 import type { AdapterBytes } from '../backend.js'
 import { FourierFTError, printable } from '../errors.js'
 import { type AdapterFiles, CONFIG_FILE, checkSize, DEFAULT_MAX_BYTES, MODEL_FILE } from './adapter-files.js'
-import { checkSubfolder } from './check-subfolder.js'
+import { checkRevision, checkSubfolder } from './check-place.js'
 import { readAdapterSteps } from './read-adapter.js'
 import type { DownloadProgress } from './read-stream.js'
 import { readBrowserFiles } from './sources/browser-files.js'
@@ -97,9 +97,10 @@ async function readFiles(
     if (/^https?:\/\//i.test(source)) return readUrl(parseUrl(source), { ...limits, token })
     if (/^(\.{0,2}[/\\]|~|[a-z]:[/\\]|\.{1,2}$)/i.test(source)) return readPath(source, limits)
     if (await nodeFiles?.isDirectory(source)) return readPath(source, limits)
-    if (!/^[\w.-]+\/[\w.-]+$/.test(source) || source.endsWith('/..')) throw notASource(source)
+    if (!/^[\w.-]+\/[\w.-]+$/.test(source) || /\/\.\.?$/.test(source)) throw notASource(source)
     const environment = nodeFiles?.hubEnvironment()
-    const { revision = 'main', cacheDir, offline = environment?.offline ?? false } = options
+    const { cacheDir, offline = environment?.offline ?? false } = options
+    const revision = checkRevision(options.revision)
     const hubUrl = parseHubUrl(options.hubUrl ?? environment?.endpoint ?? HUB_URL)
     const cache = nodeFiles?.openHubCache(source, cacheDir)
     return readHub(source, { ...options, ...limits, revision, offline, hubUrl }, cache)

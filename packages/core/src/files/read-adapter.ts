@@ -7,6 +7,7 @@ import { sharedEntries } from '../adapter/adapter-entries.js'
 import { type FourierFTConfig, parseConfig, STANDALONE_PEFT_TYPE } from '../adapter/config.js'
 import { isOpen, nFrequencySteps, savedWholeTest, targetTest } from '../adapter/module-matcher.js'
 import { PatternBudget } from '../adapter/pattern-budget.js'
+import { isInexpressible } from '../adapter/python-pattern.js'
 import { atOnce, type Steps } from '../adapter/steps.js'
 import type { AdapterBytes } from '../backend.js'
 import { entriesDigest } from '../entries/digest.js'
@@ -49,6 +50,8 @@ export function* readAdapterSteps(
   }
   const budget = new PatternBudget()
   const ignoredTensors = [...(yield* removeUntargeted(coefficients, config, names, budget)), ...nameless]
+  // The patterns of the targets are not held any more.
+  budget.release()
   const counts = yield* frequencies(config, coefficients.keys(), budget)
   const modules = new Map<string, AdaptedModule>()
   for (const [name, tensor] of coefficients) {
@@ -110,7 +113,7 @@ function* frequencies(
   try {
     return yield* nFrequencySteps(config, modules, budget)
   } catch (error) {
-    if (isInexpressible(error, budget)) return undefined
+    if (isUnneeded(error, budget)) return undefined
     throw error
   }
 }
@@ -119,14 +122,14 @@ function unlessInexpressible<T>(budget: PatternBudget, ask: () => T): T | undefi
   try {
     return ask()
   } catch (error) {
-    if (isInexpressible(error, budget)) return undefined
+    if (isUnneeded(error, budget)) return undefined
     throw error
   }
 }
 
-/** A pattern that would cost too much is refused, whether or not it is needed. */
-function isInexpressible(error: unknown, budget: PatternBudget): boolean {
-  return error instanceof FourierFTError && error.code === 'INVALID_PATTERN' && !budget.isExceeded
+/** A pattern that is malformed, or that would cost too much, is refused whether or not it is needed. */
+function isUnneeded(error: unknown, budget: PatternBudget): boolean {
+  return isInexpressible(error) && !budget.isExceeded
 }
 
 /** What was trained beside the coefficients, and what is the base model's own: PEFT loads the latter into the base model. */

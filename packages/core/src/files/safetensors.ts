@@ -76,7 +76,7 @@ export interface SafetensorsHeader {
 /** The bound of the safetensors library. */
 const MAX_HEADER_LENGTH = 100_000_000
 /** More than any file of adapters has; with it a header cannot become many times its size in memory. */
-const MAX_TENSORS = 32_768
+export const MAX_TENSORS = 32_768
 /** Members of `__metadata__`. */
 const MAX_METADATA = 10_000
 /** Values of a tensor's description; a shape has no more axes than that. */

@@ -162,6 +162,10 @@ describe('credentials', () => {
     await loadAdapter(`${url.replace('//', '//user:p%C3%A4ss@')}/x`)
     const basic = `Basic ${Buffer.from('user:päss').toString('base64')}`
     expect(seen).toEqual([basic, basic, undefined, basic, basic, undefined])
+    // A percent sign that escapes nothing stands for itself.
+    seen.length = 0
+    await loadAdapter(`${other.replace('//', '//user:100%@')}/x`)
+    expect(seen[0]).toBe(`Basic ${btoa('user:100%')}`)
   })
 })
 

@@ -412,12 +412,16 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
 }
 
 describe('an adapter with', () => {
-  it.each(Object.entries(cases))('%s', async (_, [files, code, ...parts]) => {
-    const error = await loadAdapter(files).catch((reason) => reason)
-    expect(error).toMatchObject({ name: 'FourierFTError', code })
-    for (const part of parts) expect(error.message).toContain(part)
-    expect(error.details.file ?? error.details.option).toBeDefined()
-  })
+  it.each(Object.entries(cases))(
+    '%s',
+    async (_, [files, code, ...parts]) => {
+      const error = await loadAdapter(files).catch((reason) => reason)
+      expect(error).toMatchObject({ name: 'FourierFTError', code })
+      for (const part of parts) expect(error.message).toContain(part)
+      expect(error.details.file ?? error.details.option).toBeDefined()
+    },
+    60_000,
+  )
 
   it('entries that are not those of its seed: as soon as they are drawn', async () => {
     const wrong = edited(

@@ -132,7 +132,7 @@ describe('a subfolder', () => {
     )
   })
 
-  it.each(['..', '../x', 'a/../../b', '/etc', 'a//b', '.', 'a\\b', 'C:', 'a\0', 7, null])(
+  it.each(['..', '../x', 'a/../../b', '/etc', 'a//b', '.', 'a\\b', 'C:', 'a\0', '\ud800', 7, null])(
     '%j leads elsewhere: refused, whatever the source',
     async (subfolder) => {
       const options = { subfolder: subfolder as string, offline: true, cacheDir: directory }
@@ -431,6 +431,8 @@ describe('a repository of the hub', () => {
   })
 
   it('leads nowhere outside the cache', async () => {
+    for (const revision of ['', '..', 'a/../b', '\ud800', 7])
+      await expectHubError('INVALID_OPTION', 'revision', { revision: revision as string })
     await expectHubError('INVALID_OPTION', 'revision', { offline: true, revision: '../../../x' })
   })
 

@@ -111,6 +111,35 @@ describe('a pattern of n_frequency_pattern that linear time cannot express', () 
     )
   })
 
+  it('finds the memory free that the patterns of the targets took', async () => {
+    const large = (name: string) => `(?:${name.repeat(1000)}){39}|.*`
+    const { modules, lines } = await load(
+      files(
+        {},
+        {},
+        {
+          target_modules: large('x'),
+          exclude_modules: `${large('y')}nothing`,
+          n_frequency_pattern: { [large('z')]: 3 },
+        },
+      ),
+    )
+    expect([modules.length, lines]).toEqual([3, []])
+  })
+
+  it('is not one that is malformed, which PEFT refuses too', async () => {
+    const malformed: [string, Record<string, unknown>][] = [
+      ['n_frequency_pattern', { n_frequency_pattern: { '(query': 3 } }],
+      ['target_modules', { target_modules: '(query' }],
+      ['exclude_modules', { exclude_modules: '*' }],
+    ]
+    for (const [option, values] of malformed)
+      await expect(load(files({ targetModules: ['query', 'lm_head'] }, {}, values))).rejects.toMatchObject({
+        code: 'INVALID_PATTERN',
+        details: { option },
+      })
+  })
+
   it('does not let other shapes pass', async () => {
     const more = { 'base_model.model.a.query.fourierft_spectrum': [1, 3] }
     await expect(load(files({ targetModules: ['query'] }, more, config))).rejects.toMatchObject({

@@ -192,6 +192,15 @@ def loaded(text: str) -> FourierFTConfig:
         return FourierFTConfig.from_pretrained(directory)
 
 
+def in_model(text: str) -> FourierFTConfig:
+    """The configuration as the tuner gets it from PeftModel, whose classes for tasks add the names of heads."""
+    config = loaded(text)
+    heads = {"SEQ_CLS": ["classifier", "score"], "TOKEN_CLS": ["classifier", "score"], "QUESTION_ANS": ["qa_outputs"]}
+    if config.task_type in heads:
+        config.modules_to_save = [*(config.modules_to_save or []), *heads[config.task_type]]
+    return config
+
+
 def saved(config: FourierFTConfig) -> str:
     with tempfile.TemporaryDirectory() as directory:
         config.save_pretrained(directory)
@@ -208,7 +217,7 @@ def case(name: str, arguments: dict) -> dict | None:
     result = {"model": name, "config": json.dumps(written)}
     names = FACTS[name]["names"]
     try:
-        tuner = FourierFTModel(copy.deepcopy(MODELS[name]), {"default": loaded(text)}, "default")
+        tuner = FourierFTModel(copy.deepcopy(MODELS[name]), {"default": in_model(text)}, "default")
     except re.error:
         return {**result, "error": "INVALID_PATTERN"}
     except (ValueError, KeyError) as error:
@@ -222,7 +231,7 @@ def case(name: str, arguments: dict) -> dict | None:
         if "is not supported" not in str(error) and "Unsupported layer" not in str(error):
             raise
         # PEFT's rules match a module that FourierFT cannot adapt; the rules alone answer then.
-        config = loaded(text)
+        config = in_model(text)
         if isinstance(config.target_modules, set) and len(config.target_modules) >= 20:
             return None
         matched = [key for key in names if key and check_target_module_exists(config, key)]

@@ -1,7 +1,11 @@
 /** Patterns against Python's own answers, which make-patterns.py has recorded. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { compilePythonPattern, type PythonPattern } from '../../src/adapter/python-pattern.js'
+import {
+  compilePythonPattern,
+  isInexpressible,
+  type PythonPattern,
+} from '../../src/adapter/python-pattern.js'
 import { FourierFTError } from '../../src/errors.js'
 
 const fixture: {
@@ -28,7 +32,22 @@ const REFUSED = [
   '\\N{EM DASH}',
   '(?i)é',
 ]
-/** Generated ones with the last of these. */
+/** Malformed ones that begin as if they were among these: they are read no further. */
+const UNDECIDED = [
+  '(a)\\2',
+  '\\1',
+  '(a\\1)',
+  '(?P=n)',
+  '(?<a)',
+  '(?<n>a)',
+  '(?<',
+  '(?(1)a|b)',
+  '\\8',
+  '\\9',
+  '\\N',
+  '\\2s*a',
+]
+/** Generated ones with the last of those that are refused. */
 const isRefused = (pattern: string) => REFUSED.includes(pattern) || /^\(\?i\).*é/.test(pattern)
 
 function compile(pattern: string): PythonPattern | FourierFTError {
@@ -57,7 +76,7 @@ describe('Python patterns', () => {
   it.each(valid)('%j', (pattern, expected) => {
     const compiled = compile(pattern)
     if (isRefused(pattern)) {
-      expect(compiled).toMatchObject({ code: 'INVALID_PATTERN' })
+      expect(isInexpressible(compiled)).toBe(true)
       return
     }
     if (compiled instanceof FourierFTError) throw compiled
@@ -73,6 +92,7 @@ describe('Python patterns', () => {
     const compiled = compile(pattern)
     expect(compiled).toBeInstanceOf(FourierFTError)
     expect(compiled).toMatchObject({ code: 'INVALID_PATTERN', details: { option: 'target_modules' } })
+    expect(isInexpressible(compiled)).toBe(UNDECIDED.includes(pattern))
   })
 
   it.each(fixture.groups)('groups of %j', (pattern, expected) => {

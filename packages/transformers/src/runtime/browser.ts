@@ -6,6 +6,7 @@ export const runtime: Runtime = {
   loadOrt: async () => undefined,
   requiredEnv: () => undefined,
   hubEndpoint: () => undefined,
+  isDirectory: async () => false,
   isFile: async () => false,
   async readFile(path) {
     throw new FourierFTError('IO_ERROR', `${path}: there are no files here`, { file: path })

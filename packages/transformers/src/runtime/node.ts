@@ -25,6 +25,11 @@ export const runtime: Runtime = {
     }
   },
   hubEndpoint: () => process.env.HF_ENDPOINT || undefined,
+  isDirectory: (path) =>
+    stat(path).then(
+      (stats) => stats.isDirectory(),
+      () => false,
+    ),
   isFile: (path) =>
     stat(path).then(
       (stats) => stats.isFile(),

@@ -9,6 +9,8 @@ export interface Runtime {
   requiredEnv(): typeof env | undefined
   /** The environment's `HF_ENDPOINT`. */
   hubEndpoint(): string | undefined
+  /** Whether there is a directory of that path. */
+  isDirectory(path: string): Promise<boolean>
   /** Whether there is a file of that path. */
   isFile(path: string): Promise<boolean>
   /**

@@ -111,9 +111,18 @@ function withoutCredentials(address: URL): { url: URL; authorization?: string } 
   const url = new URL(address)
   url.username = ''
   url.password = ''
-  const pair = `${decodeURIComponent(address.username)}:${decodeURIComponent(address.password)}`
+  const pair = `${unescaped(address.username)}:${unescaped(address.password)}`
   const latin1 = String.fromCharCode(...new TextEncoder().encode(pair))
   return { url, authorization: `Basic ${btoa(latin1)}` }
+}
+
+/** A percent sign that escapes nothing stands for itself. */
+function unescaped(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
 }
 
 /** Aborts when it is not restarted for some time. */
