@@ -13,7 +13,6 @@ import {
   type FourierFTConfig,
   FourierFTError,
   type FourierFTOptions,
-  invalidState,
   isSavedWhole,
   isTaskHead,
   matchModules,
@@ -137,20 +136,20 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
    *   nothing is changed then
    */
   setCoefficients(name: string, byModule: Readonly<Record<string, FloatArray>>): void {
-    const { branches } = this.placed(name)
-    if (this.mergedAdapters.length > 0) throw invalidState('the model is merged; call unmergeAdapter() first')
-    const changes = Object.entries(byModule).map(([module, coefficients]) => {
-      const branch = branches.get(module)
-      if (!branch)
-        throw moduleNotFound(`adapter '${name}' has no module '${module}'`, module, branches.keys())
-      const { spec } = branch
-      return { branch, layer: createLayer({ name: module, ...spec, coefficients }) }
+    this.edit(name, ({ branches }) => {
+      const changes = Object.entries(byModule).map(([module, coefficients]) => {
+        const branch = branches.get(module)
+        if (!branch)
+          throw moduleNotFound(`adapter '${name}' has no module '${module}'`, module, branches.keys())
+        const { spec } = branch
+        return { branch, layer: createLayer({ name: module, ...spec, coefficients }) }
+      })
+      for (const { branch, layer } of changes) {
+        const values = tensor1d(Float32Array.from(layer.coefficients))
+        variableOf(branch.coefficients).assign(values)
+        values.dispose()
+      }
     })
-    for (const { branch, layer } of changes) {
-      const values = tensor1d(Float32Array.from(layer.coefficients))
-      variableOf(branch.coefficients).assign(values)
-      values.dispose()
-    }
   }
 
   /**
