@@ -84,8 +84,7 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
   }
 
   async place(_name: string, adapter: Adapter): Promise<LoadedAdapter> {
-    // While adapters are merged the kernels are not those of the base model.
-    if (this.#state.merged === undefined) await checkBaseTensors(adapter, this.layers)
+    await checkBaseTensors(adapter, this.layers)
     return this.placed(adapter)
   }
 
@@ -110,15 +109,24 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
       added.map(async ({ adapter, scale }) => ({ adapter: await adapter.snapshot(), scale })),
     )
     const kernels = new Map<AdaptedLayer, Tensor>()
+    const bases = new Map<AdaptedLayer, object>()
     try {
       for (const layer of this.layers.values()) {
         const own = adapters.filter(({ adapter }) => adapter.modules.has(layer.module))
         if (own.length === 0) continue
-        const kernel = tidy(() =>
-          own.reduce((sum, each) => add(sum, kernelOf(each, layer)), layer.kind.kernel.read()),
+        const { baseKernel } = layer
+        bases.set(layer, baseKernel.dataId)
+        kernels.set(
+          layer,
+          tidy(() => own.reduce((sum, each) => add(sum, kernelOf(each, layer)), baseKernel)),
         )
-        kernels.set(layer, kernel)
       }
+      for (const [layer, kernel] of kernels) await checkFinite(kernel, layer)
+      for (const [{ module, baseKernel }, dataId] of bases)
+        if (baseKernel.dataId !== dataId)
+          throw invalidState(
+            `layer '${module}': its weight was written while adapters were merged; merge them again`,
+          )
     } catch (error) {
       this.discard(kernels)
       throw error
@@ -143,7 +151,26 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
 
   /** Runs something at once with these adapters active, and nothing else. */
   withAdded<R>(added: readonly Applied<LoadedAdapter>[], run: () => R): R {
-    this.#apply({ choice: { added }, merged: undefined })
+    return this.#with({ choice: { added }, merged: undefined }, run)
+  }
+
+  /** @see AttachedState */
+  call(): <R>(part: () => R) => R {
+    const state = this.#state
+    return (part) => {
+      if (this.#state === state) return part()
+      const isKept =
+        this.#state.merged === state.merged &&
+        usedBy(state).every(({ adapter }) => this.#adapters.has(adapter))
+      if (isKept) return this.#with(state, part)
+      throw invalidState(
+        'an adapter was deleted, merged or unmerged while the model was being evaluated; evaluate it again',
+      )
+    }
+  }
+
+  #with<R>(state: State, run: () => R): R {
+    this.#apply(state)
     try {
       return run()
     } finally {
@@ -162,6 +189,13 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
           { module: shared, option: 'names' },
         )
     }
+  }
+
+  /** @throws {FourierFTError} `INVALID_STATE` after the user's `model.dispose()` */
+  checkLive(): void {
+    const layers = [...this.layers.values()]
+    if (layers.length > 0 && layers.every(({ isDisposed }) => isDisposed))
+      throw invalidState('the model was disposed of; load it again and call attach()')
   }
 
   adapterOf(adapter: LoadedAdapter): Promise<Adapter> {
@@ -199,7 +233,7 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
 
   #apply({ choice, merged }: State): void {
     const rows = 'perRow' in choice ? choice.perRow : undefined
-    const used = 'added' in choice ? choice.added : distinct(choice.perRow)
+    const used = usedBy({ choice })
     this.settings.rows =
       rows && Int32Array.from(rows, (row) => used.findIndex((each) => row !== null && isSame(each, row)))
     for (const layer of this.layers.values())
@@ -211,6 +245,10 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
   }
 }
 
+function usedBy({ choice }: Pick<State, 'choice'>): readonly Applied<LoadedAdapter>[] {
+  return 'added' in choice ? choice.added : distinct(choice.perRow)
+}
+
 function isSame<P>(one: Applied<P>, other: Applied<P>): boolean {
   return one.adapter === other.adapter && one.scale === other.scale
 }
@@ -218,6 +256,17 @@ function isSame<P>(one: Applied<P>, other: Applied<P>): boolean {
 function distinct<P>(rows: readonly (Applied<P> | null)[]): Applied<P>[] {
   const all = rows.filter((row) => row !== null)
   return all.filter((row, i) => all.findIndex((other) => isSame(row, other)) === i)
+}
+
+/** A large ΔW, or a large strength, may leave the range of float32. */
+async function checkFinite(kernel: Tensor, { module }: AdaptedLayer): Promise<void> {
+  const values = await kernel.data()
+  if (values.every(Number.isFinite)) return
+  throw new FourierFTError(
+    'NOT_FINITE',
+    `layer '${module}': its weight with the adapters in it has a number that float32 cannot hold; merge fewer adapters, or at a lower strength`,
+    { module },
+  )
 }
 
 /** ΔWᵀ of one layer, `[in, out]`, in the shape of its kernel. */

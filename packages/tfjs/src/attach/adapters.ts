@@ -49,6 +49,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
             (step) => this.#port.withAdded(added, step),
           ),
         ),
+      call: () => this.#port.call(),
       isMerged: () => this.mergedAdapters.length > 0,
       changes: () => this.#port.changes,
     }
