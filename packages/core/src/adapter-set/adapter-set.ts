@@ -190,6 +190,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
         })
         try {
           this.#checkUnchangedSince(changes)
+          this.#host.checkMerged?.(merged)
         } catch (error) {
           this.#host.discard(merged)
           throw error

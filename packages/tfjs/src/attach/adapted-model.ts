@@ -41,6 +41,8 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
   readonly #adapters = new Set<LoadedAdapter>()
   #state: State = { choice: { added: [] }, merged: undefined }
   #training = 0
+  /** The data of the model's own kernels, by the merged kernels that were made of them. */
+  readonly #bases = new WeakMap<Tensor, object>()
   /** How many times another choice has come into effect. */
   changes = 0
 
@@ -109,29 +111,29 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
       added.map(async ({ adapter, scale }) => ({ adapter: await adapter.snapshot(), scale })),
     )
     const kernels = new Map<AdaptedLayer, Tensor>()
-    const bases = new Map<AdaptedLayer, object>()
     try {
       for (const layer of this.layers.values()) {
         const own = adapters.filter(({ adapter }) => adapter.modules.has(layer.module))
         if (own.length === 0) continue
         const { baseKernel } = layer
-        bases.set(layer, baseKernel.dataId)
-        kernels.set(
-          layer,
-          tidy(() => own.reduce((sum, each) => add(sum, kernelOf(each, layer)), baseKernel)),
-        )
+        const kernel = tidy(() => own.reduce((sum, each) => add(sum, kernelOf(each, layer)), baseKernel))
+        kernels.set(layer, kernel)
+        this.#bases.set(kernel, baseKernel.dataId)
       }
       for (const [layer, kernel] of kernels) await checkFinite(kernel, layer)
-      for (const [{ module, baseKernel }, dataId] of bases)
-        if (baseKernel.dataId !== dataId)
-          throw invalidState(
-            `layer '${module}': its weight was written while adapters were merged; merge them again`,
-          )
     } catch (error) {
       this.discard(kernels)
       throw error
     }
     return kernels
+  }
+
+  checkMerged(kernels: MergedKernels): void {
+    for (const [{ module, baseKernel }, kernel] of kernels)
+      if (baseKernel.dataId !== this.#bases.get(kernel))
+        throw invalidState(
+          `layer '${module}': its weight was written while adapters were being merged; merge them again`,
+        )
   }
 
   discard(kernels: MergedKernels): void {

@@ -122,6 +122,12 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
   mergeAndUnload(): Promise<Model> {
     return this.leave({ keep: 'merged', ended: DETACHED }, async ({ added, merged }) => {
       const kernels = merged ?? (await this.#port.merge(added))
+      try {
+        if (merged === undefined) this.#port.checkMerged(kernels)
+      } catch (error) {
+        this.#port.discard(kernels)
+        throw error
+      }
       this.#port.changed({ choice: { added }, merged: kernels })
       this.#port.keepWhole(added)
       this.#port.leave({ keepMerged: true })

@@ -93,16 +93,16 @@ describe('a merge', () => {
   it('is refused if weights are written meanwhile', async () => {
     const model = makeModel()
     const adapters = attach(model, CONFIG)
-    // As many turns as it takes to have the kernels, and fewer than it takes to check them.
     const merges = []
-    for (let turns = 0; turns < 12; turns++) {
+    // One turn of the microtask queue later each time, until the merge is done first.
+    for (let turns = 0, isLate = false; !isLate; turns++) {
       const merge = adapters.mergeAdapter().then(
         () => 'merged',
         (error) => error.code,
       )
       for (let i = 0; i < turns; i++) await Promise.resolve()
-      const isWritten = adapters.mergedAdapters.length === 0
-      if (isWritten) model.getLayer('linear').setWeights([tf.fill([6, 5], turns)])
+      isLate = adapters.mergedAdapters.length > 0
+      if (!isLate) model.getLayer('linear').setWeights([tf.fill([6, 5], turns)])
       const result = await merge
       merges.push(result)
       const merged = predict(model)

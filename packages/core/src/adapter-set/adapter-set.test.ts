@@ -1,0 +1,359 @@
+/** Random sequences of verbs, compared with a model of what should be that knows no queue, no host and no counter. */
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { Adapter } from '../adapter/adapter.js'
+import { createConfig } from '../adapter/config.js'
+import { createAdapter } from '../adapter/create-adapter.js'
+import { FourierFTError, invalidState } from '../errors.js'
+import { AdapterSet } from './adapter-set.js'
+import type { Applied, Choice, RowAdapter } from './choice.js'
+import type { AdapterHost, CallState, PlacedAdapter } from './host.js'
+
+const SOURCE = createAdapter(createConfig({ nFrequency: 1, targetModules: ['m'] }), { m: [2, 2] })
+
+interface Placed extends PlacedAdapter {
+  readonly name: string
+  readonly source: Adapter
+}
+
+type Weights = { readonly text: string }
+
+/** Waits where a host would: until the test lets it go on. */
+class Gate {
+  #waiting: (() => void)[] = []
+  isOpen = true
+
+  async pass(): Promise<void> {
+    if (!this.isOpen) await new Promise<void>((done) => this.#waiting.push(done))
+  }
+
+  open(): void {
+    this.isOpen = true
+    for (const go of this.#waiting.splice(0)) go()
+  }
+}
+
+/** What is applied, in words: `a×1 + b×0.5`, `[a×1, –]`. */
+function inWords(choice: Choice<Placed>): string {
+  const one = (each: Applied<Placed> | null) => (each ? `${each.adapter.name}×${each.scale}` : '–')
+  return 'added' in choice ? choice.added.map(one).join(' + ') : `[${choice.perRow.map(one).join(', ')}]`
+}
+
+class Host implements AdapterHost<Placed, Weights> {
+  readonly gate = new Gate()
+  readonly served = new Set<Placed>()
+  readonly discarded: Weights[] = []
+  readonly forgotten: string[] = []
+  /** What a model that keeps the choice in itself would apply. */
+  shown = ''
+  made = 0
+  isBroken = false
+  isClosed = false
+  problem: string | undefined
+
+  async place(name: string, source: Adapter): Promise<Placed> {
+    return { name, source, replaces: new Map(name.startsWith('whole') ? [['head', 'head']] : []) }
+  }
+
+  serves(adapter: Placed): boolean {
+    return this.served.has(adapter)
+  }
+
+  async rebuild(adapters: readonly Placed[]): Promise<void> {
+    await this.gate.pass()
+    if (this.isBroken) throw new Error('no memory')
+    this.served.clear()
+    for (const adapter of adapters) this.served.add(adapter)
+  }
+
+  async merge(added: readonly Applied<Placed>[]): Promise<Weights> {
+    await this.gate.pass()
+    if (this.isBroken) throw new Error('no memory')
+    this.made++
+    return { text: `merged ${inWords({ added })}` }
+  }
+
+  checkMerged(): void {
+    if (this.problem !== undefined) throw invalidState(this.problem)
+  }
+
+  discard(merged: Weights): void {
+    this.discarded.push(merged)
+  }
+
+  changed(state: CallState<Placed, Weights>): void {
+    this.shown = shownBy(state)
+  }
+
+  forget({ name }: Placed): void {
+    this.forgotten.push(name)
+  }
+
+  adapterOf({ source }: Placed): Adapter {
+    return source
+  }
+
+  checkLive(): void {
+    if (this.isClosed) throw invalidState('the model was closed')
+  }
+}
+
+function shownBy({ choice, merged }: CallState<Placed, Weights>): string {
+  return merged?.text ?? inWords(choice)
+}
+
+class TestSet extends AdapterSet<Placed, Weights> {
+  call(rows?: readonly RowAdapter[]): string {
+    return shownBy(this.callState(rows))
+  }
+
+  load(name: string): Promise<void> {
+    return this.include(name, () => SOURCE)
+  }
+
+  loadFrom(name: string, source: Promise<Adapter>): Promise<void> {
+    return this.include(name, () => source)
+  }
+
+  loadNow(name: string): void {
+    this.includeNow(name, () => ({ name, source: SOURCE, replaces: new Map() }))
+  }
+
+  trainWith<T>(work: () => Promise<T>, names?: string | readonly string[]): Promise<T> {
+    return this.train(work, names)
+  }
+
+  editNow(name: string): void {
+    this.edit(name, () => undefined)
+  }
+
+  unload(keep: 'base' | 'merged', work: (shown: string) => Promise<unknown> = async () => 0) {
+    return this.leave({ keep, ended: 'unloaded' }, ({ added, merged }) =>
+      work(merged?.text ?? inWords({ added })),
+    )
+  }
+
+  end() {
+    return this.finish('ended')
+  }
+}
+
+function make(): { host: Host; set: TestSet } {
+  const host = new Host()
+  return { host, set: new TestSet(host) }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof FourierFTError ? error.code : String(error)
+}
+
+/** The code of what a verb throws, or ''. */
+function attempt(verb: () => unknown): string {
+  try {
+    verb()
+    return ''
+  } catch (error) {
+    return codeOf(error)
+  }
+}
+
+const settled = (promise: Promise<unknown>) =>
+  promise.then(
+    () => '',
+    (error) => codeOf(error),
+  )
+
+/** As many turns as a verb of this machine can take. */
+async function turns(): Promise<void> {
+  for (let i = 0; i < 20; i++) await Promise.resolve()
+}
+
+const NAMES = ['a', 'b', 'whole1', 'whole2'] as const
+
+type Verb =
+  | { readonly verb: 'load' | 'delete' | 'edit'; readonly name: string }
+  | { readonly verb: 'set' | 'rows'; readonly names: readonly string[] }
+  | { readonly verb: 'scale'; readonly name: string; readonly scale: number }
+  | { readonly verb: 'disable' | 'enable' | 'unmerge' }
+  | {
+      readonly verb: 'merge'
+      readonly names: readonly string[] | undefined
+      readonly during: readonly Verb[]
+    }
+
+const name = fc.constantFrom(...NAMES)
+const names = fc.array(name, { maxLength: 3 })
+const simple: fc.Arbitrary<Verb> = fc.oneof(
+  fc.record({ verb: fc.constantFrom('load' as const, 'delete' as const, 'edit' as const), name }),
+  fc.record({ verb: fc.constantFrom('set' as const, 'rows' as const), names }),
+  fc.record({ verb: fc.constant('scale' as const), name, scale: fc.constantFrom(0.5, 2) }),
+  fc.record({ verb: fc.constantFrom('disable' as const, 'enable' as const, 'unmerge' as const) }),
+)
+const verbs: fc.Arbitrary<Verb[]> = fc.array(
+  fc.oneof(
+    { weight: 4, arbitrary: simple },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        verb: fc.constant('merge' as const),
+        names: fc.option(names, { nil: undefined }),
+        during: fc.array(simple, { maxLength: 2 }),
+      }),
+    },
+  ),
+  { maxLength: 14 },
+)
+
+/** What should be. Verbs return the code of their refusal, or ''. */
+class Expected {
+  scales = new Map<string, number>()
+  active: string[] = []
+  isEnabled = true
+  merged: { readonly names: readonly string[]; readonly text: string } | undefined
+
+  get shown(): string {
+    if (this.merged) return this.merged.text
+    return this.isEnabled ? this.words(this.active) : ''
+  }
+
+  words(of: readonly string[]): string {
+    return of.map((each) => `${each}×${this.scales.get(each)}`).join(' + ')
+  }
+
+  problemOf(of: readonly string[]): string {
+    if (of.some((each) => !this.scales.has(each))) return 'ADAPTER_NOT_FOUND'
+    return new Set(of.filter((each) => each.startsWith('whole'))).size > 1 ? 'UNSUPPORTED' : ''
+  }
+
+  /** Of all verbs but `merge`. */
+  do(verb: Exclude<Verb, { verb: 'merge' }>): string {
+    if (verb.verb === 'load') {
+      if (this.scales.has(verb.name)) return 'ADAPTER_EXISTS'
+      this.scales.set(verb.name, 1)
+      if (this.scales.size === 1) this.active = [verb.name]
+      return ''
+    }
+    if ('name' in verb && !this.scales.has(verb.name)) return 'ADAPTER_NOT_FOUND'
+    if (verb.verb === 'edit') return this.merged ? 'INVALID_STATE' : ''
+    if (verb.verb === 'scale') this.scales.set(verb.name, verb.scale)
+    if (verb.verb === 'enable') this.isEnabled = true
+    if (verb.verb === 'rows') {
+      if (this.merged) return 'INVALID_STATE'
+      if (verb.names.length === 0) return 'INVALID_OPTION'
+      if (verb.names.some((each) => !this.scales.has(each))) return 'ADAPTER_NOT_FOUND'
+      const isMixed = new Set(verb.names).size > 1 && verb.names.some((each) => each.startsWith('whole'))
+      return isMixed ? 'UNSUPPORTED' : ''
+    }
+    if (verb.verb === 'set') {
+      const problem = this.problemOf(verb.names)
+      if (problem) return problem
+      this.active = [...new Set(verb.names)]
+    }
+    if (verb.verb === 'delete') {
+      this.scales.delete(verb.name)
+      this.active = this.active.filter((each) => each !== verb.name)
+    }
+    if (verb.verb === 'disable') this.isEnabled = false
+    if (['set', 'delete', 'disable', 'unmerge'].includes(verb.verb)) this.merged = undefined
+    return ''
+  }
+
+  merge(of: readonly string[] | undefined): string {
+    const chosen = [...new Set(of ?? this.active)]
+    if (this.merged || !this.isEnabled) return 'INVALID_STATE'
+    if (chosen.some((each) => !this.scales.has(each))) return 'ADAPTER_NOT_FOUND'
+    if (chosen.length === 0) return 'INVALID_STATE'
+    const problem = this.problemOf(chosen)
+    if (problem === '') this.merged = { names: chosen, text: `merged ${this.words(chosen)}` }
+    return problem
+  }
+}
+
+/** Begins a verb; a load ends later. */
+function begin(set: TestSet, verb: Exclude<Verb, { verb: 'merge' }>): string | Promise<string> {
+  switch (verb.verb) {
+    case 'load':
+      return settled(set.load(verb.name))
+    case 'delete':
+      return attempt(() => set.deleteAdapter(verb.name))
+    case 'edit':
+      return attempt(() => set.editNow(verb.name))
+    case 'set':
+      return attempt(() => set.setAdapter(verb.names))
+    case 'scale':
+      return attempt(() => set.setScale(verb.name, verb.scale))
+    case 'disable':
+      return attempt(() => set.disableAdapters())
+    case 'enable':
+      return attempt(() => set.enableAdapters())
+    case 'unmerge':
+      return attempt(() => set.unmergeAdapter())
+    case 'rows':
+      return attempt(() => {
+        const outer = set.call()
+        const inner = set.withAdapterPerRow(verb.names, () => set.call())
+        const expected = `[${verb.names.map((each) => `${each}×${set.scaleOf(each)}`).join(', ')}]`
+        expect([inner, set.call()]).toEqual([set.enabled ? expected : '', outer])
+        expect(set.call(verb.names)).toBe(inner)
+      })
+  }
+}
+
+describe('any sequence of verbs', () => {
+  it('leaves what a plain model of it says, with merges that other verbs interrupt', async () => {
+    await fc.assert(
+      fc.asyncProperty(verbs, async (sequence) => {
+        const { host, set } = make()
+        const expected = new Expected()
+        const check = () => {
+          expect(set.listAdapters()).toEqual([...expected.scales.keys()])
+          expect(set.activeAdapters).toEqual(expected.active)
+          expect(set.mergedAdapters).toEqual(expected.merged?.names ?? [])
+          expect(set.enabled).toBe(expected.isEnabled)
+          expect(set.call()).toBe(expected.shown)
+          expect(host.shown).toBe(expected.shown)
+          // Whatever was made is in use or was freed, once.
+          expect(host.discarded).toHaveLength(host.made - (expected.merged ? 1 : 0))
+          expect(new Set(host.discarded).size).toBe(host.discarded.length)
+        }
+        for (const verb of sequence) {
+          if (verb.verb !== 'merge') {
+            expect(await begin(set, verb)).toBe(expected.do(verb))
+            check()
+            continue
+          }
+          host.gate.isOpen = false
+          const alone = Object.assign(new Expected(), expected, { scales: new Map(expected.scales) })
+          const problem = alone.merge(verb.names)
+          const merge = settled(set.mergeAdapter(verb.names))
+          await turns()
+          // A verb that is refused, or changes nothing that a merge takes in, lets it go on.
+          let isInterrupted = false
+          const begun: (string | Promise<string>)[] = []
+          const codes: (() => string)[] = []
+          for (const other of verb.during) {
+            if (other.verb === 'merge') continue
+            const isLoad = other.verb === 'load' && !expected.scales.has(other.name)
+            begun.push(begin(set, other))
+            // A load takes its turn after the merge.
+            const code = isLoad ? '' : expected.do(other)
+            codes.push(() => (isLoad ? expected.do(other) : code))
+            const changes = ['load', 'set', 'delete', 'disable', 'unmerge', 'edit'].includes(other.verb)
+            if (changes && code === '') isInterrupted = true
+          }
+          host.gate.open()
+          const received = await merge
+          if (problem !== '') expect(received).toBe(problem)
+          else if (isInterrupted) expect(received).toBe('INVALID_STATE')
+          else {
+            expect(received).toBe('')
+            expected.merged = alone.merged
+          }
+          expect(await Promise.all(begun)).toEqual(codes.map((code) => code()))
+          check()
+        }
+      }),
+      { numRuns: 1000 },
+    )
+  })
+})
