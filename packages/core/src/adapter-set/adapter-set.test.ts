@@ -357,3 +357,236 @@ describe('any sequence of verbs', () => {
     )
   })
 })
+
+const INVALID_STATE = expect.objectContaining({ code: 'INVALID_STATE' })
+
+describe('a load', () => {
+  it('that waits for its files ends when the set ends', async () => {
+    const { set } = make()
+    const load = settled(set.loadFrom('a', new Promise(() => undefined)))
+    const next = settled(set.load('b'))
+    set.end()
+    expect([await load, await next]).toEqual(['INVALID_STATE', 'INVALID_STATE'])
+  })
+
+  it('whose files cannot be read does not refuse a merge under way', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    host.gate.isOpen = false
+    const merge = settled(set.mergeAdapter())
+    await turns()
+    const load = settled(set.loadFrom('b', Promise.reject(invalidState('no file'))))
+    await turns()
+    host.gate.open()
+    expect([await merge, await load]).toEqual(['', 'INVALID_STATE'])
+    expect(set.call()).toBe('merged a×1')
+  })
+
+  it('that the host cannot serve is forgotten, and can be tried again', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    host.isBroken = true
+    expect(await settled(set.load('b'))).toBe('Error: no memory')
+    expect(host.forgotten).toEqual(['b'])
+    expect(set.listAdapters()).toEqual(['a'])
+    host.isBroken = false
+    await set.load('b')
+    expect(set.listAdapters()).toEqual(['a', 'b'])
+  })
+
+  it.each<[string, (set: TestSet) => unknown, string]>([
+    ['the set ends', (set) => set.end(), 'INVALID_STATE'],
+    ['its name is taken', (set) => set.loadNow('a'), 'ADAPTER_EXISTS'],
+  ])('is refused if meanwhile %s', async (_, verb, code) => {
+    const { host, set } = make()
+    host.gate.isOpen = false
+    const load = settled(set.load('a'))
+    await turns()
+    verb(set)
+    host.gate.open()
+    expect(await load).toBe(code)
+    expect(host.forgotten).toEqual(['a'])
+  })
+})
+
+describe('a merge', () => {
+  it('takes the strengths of its call, however long it waits', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    set.setScale('a', 2)
+    host.gate.isOpen = false
+    const load = set.load('b')
+    const merge = set.mergeAdapter(['a', 'b'])
+    set.setScale('a', 3)
+    host.gate.open()
+    await Promise.all([load, merge])
+    expect(set.call()).toBe('merged a×2 + b×1')
+    set.unmergeAdapter()
+    expect(set.call()).toBe('a×3')
+  })
+
+  it.each<[string, (set: TestSet) => unknown]>([
+    ['an adapter is added at once', (set) => set.loadNow('c')],
+    ['an adapter is edited', (set) => set.editNow('b')],
+    ['a training begins', (set) => set.trainWith(async () => 0, 'b')],
+    ['the set ends', (set) => set.end()],
+  ])('is refused if meanwhile %s', async (_, verb) => {
+    for (const waits of [false, true]) {
+      const { host, set } = make()
+      await set.load('a')
+      await set.load('b')
+      host.gate.isOpen = false
+      const merge = settled(set.mergeAdapter())
+      if (waits) await turns()
+      await verb(set)
+      host.gate.open()
+      expect(await merge).toBe('INVALID_STATE')
+      expect(set.mergedAdapters).toEqual([])
+      expect(host.discarded).toHaveLength(host.made)
+    }
+  })
+
+  it('is refused if the host says that weights were written, and freed', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    host.problem = 'written'
+    await expect(set.mergeAdapter()).rejects.toThrow(INVALID_STATE)
+    expect([host.discarded.length, set.call()]).toEqual([1, 'a×1'])
+    host.problem = undefined
+    await set.mergeAdapter()
+    expect(set.call()).toBe('merged a×1')
+  })
+
+  it('that fails leaves the next one alone', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    host.isBroken = true
+    expect(await settled(set.mergeAdapter())).toBe('Error: no memory')
+    host.isBroken = false
+    expect([await settled(set.mergeAdapter()), set.call()]).toEqual(['', 'merged a×1'])
+  })
+})
+
+describe('a training', () => {
+  it('keeps its adapters from being deleted, merged, trained twice or given up, also if it fails', async () => {
+    const { set } = make()
+    await set.load('a')
+    await set.load('b')
+    let fail: (error: Error) => void = () => undefined
+    const training = settled(set.trainWith(() => new Promise((_, reject) => (fail = reject))))
+    expect(() => set.deleteAdapter('a')).toThrow(INVALID_STATE)
+    expect(() => set.end()).toThrow(INVALID_STATE)
+    expect(await settled(set.mergeAdapter())).toBe('INVALID_STATE')
+    expect(await settled(set.mergeAdapter(['b', 'a']))).toBe('INVALID_STATE')
+    expect(await settled(set.trainWith(async () => 0, ['b', 'a']))).toBe('INVALID_STATE')
+    expect(await settled(set.unload('base'))).toBe('INVALID_STATE')
+    expect(await settled(set.unload('merged'))).toBe('INVALID_STATE')
+    set.deleteAdapter('b')
+    fail(new Error('no data'))
+    expect(await training).toBe('Error: no data')
+    await set.mergeAdapter()
+    expect(await settled(set.trainWith(async () => 0))).toBe('INVALID_STATE')
+    set.deleteAdapter('a')
+    expect(await settled(set.trainWith(async () => 0))).toBe('INVALID_STATE')
+  })
+})
+
+describe('rows', () => {
+  it('are those of the innermost function, and keep their adapters', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    await set.load('b')
+    const seen = set.withAdapterPerRow(['a', null], () => {
+      expect(() => set.deleteAdapter('a')).toThrow(INVALID_STATE)
+      const inner = set.withAdapterPerRow([null, 'b'], () => {
+        expect(() => set.deleteAdapter('a')).toThrow(INVALID_STATE)
+        expect(() => set.deleteAdapter('b')).toThrow(INVALID_STATE)
+        return [set.call(), host.shown]
+      })
+      set.deleteAdapter('b')
+      return [...inner, set.call(), host.shown]
+    })
+    expect(seen).toEqual(['[–, b×1]', '[–, b×1]', '[a×1, –]', '[a×1, –]'])
+    expect([set.call(), host.shown]).toEqual(['a×1', 'a×1'])
+    set.deleteAdapter('a')
+  })
+
+  it('end with a function that throws, or that ends the set', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    const fail = () => {
+      throw new Error('mine')
+    }
+    expect(() => set.withAdapterPerRow(['a', 'a'], fail)).toThrow('mine')
+    expect([set.call(), host.shown]).toEqual(['a×1', 'a×1'])
+    set.withAdapterPerRow(['a', 'a'], () => set.end())
+    expect(() => set.call()).toThrow(INVALID_STATE)
+  })
+})
+
+describe('a model that is given up', () => {
+  it.each(['merged', 'base'] as const)(
+    'with its adapters %s refuses verbs meanwhile, and calls apply what is kept',
+    async (keep) => {
+      const { set } = make()
+      await set.load('a')
+      await set.load('b')
+      const kept = keep === 'merged' ? 'a×1' : ''
+      let isDone = false
+      await set.unload(keep, async (shown) => {
+        expect([shown, set.call()]).toEqual([kept, kept])
+        expect(() => set.setAdapter('b')).toThrow(INVALID_STATE)
+        expect(() => set.deleteAdapter('a')).toThrow(INVALID_STATE)
+        expect(() => set.end()).toThrow(INVALID_STATE)
+        expect(await settled(set.mergeAdapter())).toBe('INVALID_STATE')
+        expect(await settled(set.load('c'))).toBe('INVALID_STATE')
+        expect(await settled(set.unload('base'))).toBe('INVALID_STATE')
+        isDone = true
+      })
+      expect(isDone).toBe(true)
+      expect(() => set.setAdapter('a')).toThrow('unloaded')
+      expect(() => set.call()).toThrow('unloaded')
+      expect(() => set.scaleOf('a')).toThrow('unloaded')
+      expect([set.listAdapters(), set.activeAdapters, set.mergedAdapters]).toEqual([[], [], []])
+    },
+  )
+
+  it('is as it was if that fails', async () => {
+    const { set } = make()
+    await set.load('a')
+    await set.mergeAdapter()
+    const fail = (shown: string) => Promise.reject(new Error(`no session, ${shown}`))
+    expect(await settled(set.unload('merged', fail))).toBe('Error: no session, merged a×1')
+    expect(await settled(set.unload('base', fail))).toBe('Error: no session, merged a×1')
+    expect([set.call(), set.mergedAdapters]).toEqual(['merged a×1', ['a']])
+    set.disableAdapters()
+    expect(await settled(set.unload('merged'))).toBe('INVALID_STATE')
+    expect(await settled(set.unload('base'))).toBe('')
+  })
+
+  it('takes its turn: loads of before are done first; what is set meanwhile refuses it only where adapters stay', async () => {
+    for (const keep of ['merged', 'base'] as const) {
+      const { host, set } = make()
+      host.gate.isOpen = false
+      const load = settled(set.load('a'))
+      const leave = settled(set.unload(keep))
+      set.setAdapter([])
+      expect(await settled(set.mergeAdapter())).toBe('INVALID_STATE')
+      host.gate.open()
+      expect([await load, await leave]).toEqual(['', keep === 'merged' ? 'INVALID_STATE' : ''])
+    }
+  })
+})
+
+it('a model that was closed elsewhere says so, and its set can still be ended', async () => {
+  const { host, set } = make()
+  await set.load('a')
+  await set.mergeAdapter()
+  host.isClosed = true
+  expect(() => set.setAdapter('a')).toThrow('closed')
+  expect(() => set.call()).toThrow('closed')
+  expect(await settled(set.load('b'))).toBe('INVALID_STATE')
+  const { adapters, merged } = set.end()
+  expect([adapters.length, merged?.text]).toEqual([1, 'merged a×1'])
+  expect(() => set.end()).toThrow('ended')
+})
