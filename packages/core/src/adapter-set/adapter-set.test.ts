@@ -1,7 +1,7 @@
 /** Random sequences of verbs, compared with a model of what should be that knows no queue, no host and no counter. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { Adapter } from '../adapter/adapter.js'
+import { Adapter } from '../adapter/adapter.js'
 import { createConfig } from '../adapter/config.js'
 import { createAdapter } from '../adapter/create-adapter.js'
 import { FourierFTError, invalidState } from '../errors.js'
@@ -44,6 +44,7 @@ class Host implements AdapterHost<Placed, Weights> {
   readonly served = new Set<Placed>()
   readonly discarded: Weights[] = []
   readonly forgotten: string[] = []
+  readonly placed: string[] = []
   /** What a model that keeps the choice in itself would apply. */
   shown = ''
   made = 0
@@ -52,6 +53,7 @@ class Host implements AdapterHost<Placed, Weights> {
   problem: string | undefined
 
   async place(name: string, source: Adapter): Promise<Placed> {
+    this.placed.push(name)
     return { name, source, replaces: new Map(name.startsWith('whole') ? [['head', 'head']] : []) }
   }
 
@@ -78,11 +80,17 @@ class Host implements AdapterHost<Placed, Weights> {
   }
 
   discard(merged: Weights): void {
+    if (this.shown === merged.text) throw new Error('weights were freed while they were in effect')
     this.discarded.push(merged)
   }
 
   changed(state: CallState<Placed, Weights>): void {
     this.shown = shownBy(state)
+  }
+
+  checkRows(adapters: readonly Placed[]): void {
+    for (const { name } of adapters)
+      if (name === 'rowless') throw new FourierFTError('UNSUPPORTED', `adapter '${name}' has no rows`)
   }
 
   forget({ name }: Placed): void {
@@ -99,12 +107,26 @@ class Host implements AdapterHost<Placed, Weights> {
 }
 
 function shownBy({ choice, merged }: CallState<Placed, Weights>): string {
-  return merged?.text ?? inWords(choice)
+  const words = inWords(choice)
+  if (merged === undefined) return words
+  if (merged.text !== `merged ${words}`) throw new Error(`${merged.text}, but the call is told ${words}`)
+  return merged.text
 }
 
 class TestSet extends AdapterSet<Placed, Weights> {
+  readonly #host: Host
+
+  constructor(host: Host) {
+    super(host)
+    this.#host = host
+  }
+
   call(rows?: readonly RowAdapter[]): string {
-    return shownBy(this.callState(rows))
+    const state = this.callState(rows)
+    const { choice, merged } = state
+    for (const each of 'added' in choice ? choice.added : choice.perRow)
+      if (!merged && each && !this.#host.serves(each.adapter)) throw new Error('not in the session')
+    return shownBy(state)
   }
 
   load(name: string): Promise<void> {
@@ -116,7 +138,11 @@ class TestSet extends AdapterSet<Placed, Weights> {
   }
 
   loadNow(name: string): void {
-    this.includeNow(name, () => ({ name, source: SOURCE, replaces: new Map() }))
+    this.includeNow(name, () => {
+      const adapter = { name, source: SOURCE, replaces: new Map() }
+      this.#host.served.add(adapter)
+      return adapter
+    })
   }
 
   trainWith<T>(work: () => Promise<T>, names?: string | readonly string[]): Promise<T> {
@@ -135,6 +161,10 @@ class TestSet extends AdapterSet<Placed, Weights> {
 
   end() {
     return this.finish('ended')
+  }
+
+  async ended(): Promise<void> {
+    await this.idle()
   }
 }
 
@@ -409,6 +439,30 @@ describe('a load', () => {
   })
 })
 
+it('a second load of a name is refused before anything is placed', async () => {
+  const { host, set } = make()
+  const loads = await Promise.all([settled(set.load('a')), settled(set.load('a'))])
+  expect([loads, host.placed]).toEqual([['', 'ADAPTER_EXISTS'], ['a']])
+})
+
+it('a deleted adapter is freed', async () => {
+  const { host, set } = make()
+  await set.load('a')
+  set.deleteAdapter('a')
+  expect(host.forgotten).toEqual(['a'])
+})
+
+it('a strength is a finite number, of an adapter and of a row', async () => {
+  const { set } = make()
+  await set.load('a')
+  for (const scale of [Number.NaN, Number.POSITIVE_INFINITY, '2' as never]) {
+    expect(attempt(() => set.setScale('a', scale))).toBe('INVALID_OPTION')
+    expect(attempt(() => set.call([{ name: 'a', scale }]))).toBe('INVALID_OPTION')
+  }
+  expect(attempt(() => set.call([{} as never]))).toBe('INVALID_OPTION')
+  expect(set.scaleOf('a')).toBe(1)
+})
+
 describe('a merge', () => {
   it('takes the strengths of its call, however long it waits', async () => {
     const { host, set } = make()
@@ -431,19 +485,33 @@ describe('a merge', () => {
     ['a training begins', (set) => set.trainWith(async () => 0, 'b')],
     ['the set ends', (set) => set.end()],
   ])('is refused if meanwhile %s', async (_, verb) => {
-    for (const waits of [false, true]) {
+    for (const isBegun of [false, true]) {
       const { host, set } = make()
       await set.load('a')
       await set.load('b')
       host.gate.isOpen = false
       const merge = settled(set.mergeAdapter())
-      if (waits) await turns()
+      if (isBegun) await turns()
       await verb(set)
       host.gate.open()
       expect(await merge).toBe('INVALID_STATE')
       expect(set.mergedAdapters).toEqual([])
       expect(host.discarded).toHaveLength(host.made)
+      // Nothing is made in vain.
+      expect(host.made).toBe(isBegun ? 1 : 0)
     }
+  })
+
+  it('says that it was interrupted, whatever the host makes of that', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    host.gate.isOpen = false
+    const merge = settled(set.mergeAdapter())
+    await turns()
+    set.deleteAdapter('a')
+    host.isBroken = true
+    host.gate.open()
+    expect(await merge).toBe('INVALID_STATE')
   })
 
   it('is refused if the host says that weights were written, and freed', async () => {
@@ -467,6 +535,41 @@ describe('a merge', () => {
   })
 })
 
+it('whoever ends the set can wait for the verbs that are under way', async () => {
+  const { host, set } = make()
+  host.gate.isOpen = false
+  const order: string[] = []
+  const load = settled(set.load('a')).then(() => order.push('load'))
+  await turns()
+  set.end()
+  const ended = set.ended().then(() => order.push('end'))
+  await turns()
+  host.gate.open()
+  await Promise.all([load, ended])
+  expect(order).toEqual(['load', 'end'])
+})
+
+it('the adapter that is read without a name is the one that is active', async () => {
+  const { set } = make()
+  await set.load('a')
+  await set.load('b')
+  expect(await set.getAdapter()).toBe(SOURCE)
+  set.setAdapter(['a', 'b'])
+  expect(await settled(set.getAdapter())).toBe('INVALID_STATE')
+  set.setAdapter([])
+  expect(await settled(set.getAdapter())).toBe('INVALID_STATE')
+  expect(await set.getAdapter('b')).toBe(SOURCE)
+})
+
+it('an adapter whose biases were trained is refused', async () => {
+  const { host, set } = make()
+  const { modules } = SOURCE
+  const config = createConfig({ nFrequency: 1, targetModules: ['m'], bias: 'all' })
+  const load = set.loadFrom('a', Promise.resolve(new Adapter({ config, modules })))
+  expect(await settled(load)).toBe('UNSUPPORTED')
+  expect(host.placed).toEqual([])
+})
+
 describe('a training', () => {
   it('keeps its adapters from being deleted, merged, trained twice or given up, also if it fails', async () => {
     const { set } = make()
@@ -488,6 +591,11 @@ describe('a training', () => {
     expect(await settled(set.trainWith(async () => 0))).toBe('INVALID_STATE')
     set.deleteAdapter('a')
     expect(await settled(set.trainWith(async () => 0))).toBe('INVALID_STATE')
+    await set.load('whole1')
+    await set.load('whole2')
+    expect(await settled(set.trainWith(async () => 0, ['whole1', 'whole2']))).toBe('UNSUPPORTED')
+    set.disableAdapters()
+    expect(await settled(set.trainWith(async () => 0, 'whole1'))).toBe('INVALID_STATE')
   })
 })
 
@@ -509,6 +617,15 @@ describe('rows', () => {
     expect(seen).toEqual(['[–, b×1]', '[–, b×1]', '[a×1, –]', '[a×1, –]'])
     expect([set.call(), host.shown]).toEqual(['a×1', 'a×1'])
     set.deleteAdapter('a')
+  })
+
+  it('are refused where the host refuses one of their adapters', async () => {
+    const { set } = make()
+    await set.load('a')
+    await set.load('rowless')
+    expect(attempt(() => set.withAdapterPerRow(['a', 'rowless'], () => 0))).toBe('UNSUPPORTED')
+    expect(attempt(() => set.call(['rowless', null]))).toBe('UNSUPPORTED')
+    expect(set.call(['a', null])).toBe('[a×1, –]')
   })
 
   it('end with a function that throws, or that ends the set', async () => {

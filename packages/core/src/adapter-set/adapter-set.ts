@@ -203,7 +203,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     }
   }
 
-  /** The base model's own weights again, and the active adapters beside them. Without effect where nothing is merged. */
+  /** The base model has its own weights again, and the active adapters are applied beside them. Changes nothing where nothing is merged. */
   unmergeAdapter(): void {
     this.#checkLive()
     this.#unmerge()
@@ -296,7 +296,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     })
   }
 
-  /** The same without a turn, for a host that places adapters at once and never rebuilds. */
+  /** As `include`, but at once: for a host that places adapters at once and never rebuilds. */
   protected includeNow(name: string, make: () => P): void {
     this.#checkNewName(name)
     const placed = make()
@@ -363,7 +363,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
    * Gives the model up, in turn, with its adapters in the weights (`keep: 'merged'`) or without them (`keep: 'base'`). Afterwards every
    * verb is refused. Calls that begin while `work` runs apply what is kept.
    *
-   * @param work is handed what is kept: the adapters, and what `merge` made of them where they are merged already
+   * @param work gets what is kept: the adapters, and what `merge` made of them if they are merged already
    * @param ended why no verb can be called afterwards
    */
   protected async leave<T>(
@@ -419,7 +419,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     return left
   }
 
-  /** When the verbs that were called before have ended. */
+  /** Resolves when the verbs that were called before have ended. */
   protected async idle(): Promise<void> {
     await this.#lastTurn
   }
@@ -489,7 +489,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     return rows
   }
 
-  /** Of the names that a merge was called with; of the active adapters where there were none. */
+  /** The adapters that a merge takes: those that were named, or else the active ones. */
   #mergeable(names: readonly string[] | undefined): readonly Loaded<P>[] {
     if (this.#merged)
       throw invalidState(`adapters ${this.mergedAdapters.join(', ')} are merged; call unmergeAdapter() first`)
@@ -582,7 +582,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     this.#host.checkLive?.()
   }
 
-  /** After the verbs that were called before. */
+  /** Runs `work` after the verbs that were called before. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#lastTurn.then(work)
     this.#lastTurn = result.catch(() => undefined)

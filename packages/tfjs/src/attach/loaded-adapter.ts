@@ -86,7 +86,7 @@ export class LoadedAdapter implements PlacedAdapter {
     return [...branches, ...wholes.flat()]
   }
 
-  /** With the numbers as they are now. An adapter that was loaded and not trained is the very one that was loaded. */
+  /** With the numbers as they are now. An adapter that was not changed since it was loaded is the same object. */
   async snapshot(): Promise<Adapter> {
     // All of them before the first `await`: a step of a training changes all, and a deleted adapter has none.
     const spectra = Array.from(
