@@ -459,7 +459,8 @@ it('a strength is a finite number, of an adapter and of a row', async () => {
     expect(attempt(() => set.setScale('a', scale))).toBe('INVALID_OPTION')
     expect(attempt(() => set.call([{ name: 'a', scale }]))).toBe('INVALID_OPTION')
   }
-  expect(attempt(() => set.call([{} as never]))).toBe('INVALID_OPTION')
+  for (const row of [{ scale: 1 }, undefined, 7])
+    expect(attempt(() => set.call([row as never]))).toBe('INVALID_OPTION')
   expect(set.scaleOf('a')).toBe(1)
 })
 
