@@ -427,7 +427,27 @@ export const SITUATIONS: readonly Situation[] = [
       await refused('ADAPTER_NOT_FOUND', () => adapters.withAdapterPerRow(['b', 'c'], call))
       await refused('INVALID_OPTION', () => adapters.withAdapterPerRow('b' as never, call))
       await refused('INVALID_OPTION', () => adapters.withAdapterPerRow([7 as never, 'b'], call))
+      await refused('INVALID_OPTION', () => adapters.withAdapterPerRow([], call))
       await bench.expectBase(call())
+    },
+  },
+  {
+    name: 'an adapter of a row is not deleted before its call begins',
+    async run(bench) {
+      const { adapters, call } = await bench.subject('a', 'b')
+      const rows = adapters.withAdapterPerRow(['b', null], () => {
+        let isRefused = false
+        try {
+          adapters.deleteAdapter('b')
+        } catch (error) {
+          isRefused = error instanceof FourierFTError && error.code === 'INVALID_STATE'
+        }
+        equal(isRefused, true, 'deleteAdapter is refused')
+        adapters.deleteAdapter('a')
+        return call()
+      })
+      await bench.expectRows(rows, 'b', 'base')
+      adapters.deleteAdapter('b')
     },
   },
   {
@@ -544,6 +564,20 @@ export const SITUATIONS: readonly Situation[] = [
       await refused('INVALID_OPTION', () => adapters.setScale('a', '2' as never))
       await refused('ADAPTER_NOT_FOUND', () => adapters.setScale('b', 2))
       await bench.expectOutput(call(), 'a')
+    },
+  },
+  {
+    name: 'a merge takes the strength that counts when it is called',
+    async run(bench) {
+      const { adapters, call } = await bench.subject('a')
+      const load = started(adapters.loadAdapter(bench.adapters.headB, { name: 'headB' }))
+      const merge = started(adapters.mergeAdapter('a'))
+      adapters.setScale('a', 0.5)
+      await load
+      await merge
+      await bench.expectOutput(call(), 'a')
+      adapters.unmergeAdapter()
+      await bench.expectOutput(call(), 'a*0.5')
     },
   },
   {

@@ -154,7 +154,7 @@ export class AdaptedSession extends AdapterSet<PlacedAdapter, SharedGraph> {
     )
   }
 
-  /** Frees the session when its last run is done. */
+  /** Frees all sessions when their last runs are done; also what is left of a session that has ended by itself. */
   async release(): Promise<void> {
     this.finish(ENDED)
     await this.idle()

@@ -161,6 +161,18 @@ test('neither the new session nor the old one can be made: that is the end, and 
   expect(watched.open).toBe(0)
 })
 
+test('a session that has ended by itself is released: nothing of it is left open', async () => {
+  const watched = new Watched()
+  const adapted = await session(watched)
+  await adapted.mergeAdapter()
+  watched.broken = 2
+  await expect(adapted.loadAdapter(wide, { name: 'wide' })).rejects.toMatchObject({ code: 'INVALID_STATE' })
+  expect(watched.open).toBe(1)
+  await adapted.release()
+  expect(watched.open).toBe(0)
+  await expect(adapted.release()).rejects.toMatchObject({ code: 'INVALID_STATE' })
+})
+
 test('released while a session is being made: none is left open', async () => {
   for (const isRunning of [false, true]) {
     const watched = new Watched()

@@ -60,7 +60,7 @@ export class ModelSessions {
   }
 
   /**
-   * The model with the plan's branches; as it is, for a plan of none.
+   * The model with the plan's branches. An empty plan gives the model as it is.
    *
    * @param open the model, where it has been opened already; it is used up
    */

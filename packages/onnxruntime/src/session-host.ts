@@ -314,6 +314,7 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
   ): Promise<AdaptedGraph> {
     const { plan } = await old.opened
     await this.#close(old).catch((cause) => {
+      this.#graphs.delete(old)
       // Nothing is opened in the place of what others have closed: nobody would release that.
       throw this.#end(`the session was released elsewhere (${cause.message}); load the model again`, cause)
     })

@@ -34,7 +34,7 @@ export interface AttachOptions {
  * Nothing about the model's answers changes before an adapter is loaded. No session is made, and nothing is read in browsers.
  *
  * @param target a pipeline or a model
- * @throws {FourierFTError} `INVALID_OPTION` for what is neither, for options that are none, or where the option `model` is needed; `UNSUPPORTED` for a model without
+ * @throws {FourierFTError} `INVALID_OPTION` for what is neither, for unknown options, or where the option `model` is needed; `UNSUPPORTED` for a model without
  *   sessions; `INVALID_STATE` for one that is attached already, or has adapters in its weights since `mergeAndUnload`
  */
 export async function attach(

@@ -1,5 +1,5 @@
 /**
- * A call sees the model through a view: the very object, but for what the call has of its own. So a `generate` keeps its adapters through
+ * A call sees the model through a view: the model itself with the call's own sessions in place of the model's. So a `generate` keeps its adapters through
  * all of its steps, whatever is set in the meantime, and needs no store that follows asynchronous calls, which browsers do not have.
  */
 import { callNames } from './library.js'

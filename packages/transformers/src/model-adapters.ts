@@ -75,7 +75,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
    * An adapter from the hub, a directory, a URL, files or memory, or one that is loaded already; active at once if it is the first. Where a
    * session has to be made anew, calls go on meanwhile.
    *
-   * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, `INVALID_OPTION` for options that are none,
+   * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, `INVALID_OPTION` for unknown options,
    *   or where `attach` was given another model's name, `INVALID_STATE` after `detach` or when the model was disposed of, and
    *   what `loadAdapter` of `@fourierft/core` throws; nothing is changed then
    */
@@ -117,7 +117,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   }
 
   /**
-   * Gives the model its own sessions back: the very ones, or, where an adapter had layers, new ones of the same files and options. All
+   * Gives the model its own sessions back: the same objects, or, where an adapter had layers, new sessions of the same files and options. All
    * adapters are forgotten; calls that have begun go on with theirs.
    */
   async detach(): Promise<void> {

@@ -36,7 +36,8 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
   #active: readonly Loaded<P>[] = []
   #enabled = true
   #merged: Merged<P, M> | undefined
-  #rows: readonly (Applied<P> | null)[] | undefined
+  /** Of each `withAdapterPerRow` that is running, the innermost last. */
+  readonly #rows: (readonly (Applied<P> | null)[])[] = []
   /** While a merge is called and not ended. */
   #merging = false
   /** While the model is given up: what calls apply that begin meanwhile. */
@@ -136,6 +137,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
 
   /** @throws {FourierFTError} `ADAPTER_NOT_FOUND` */
   scaleOf(name: string): number {
+    this.#checkNotEnded()
     return this.#loaded(name).scale
   }
 
@@ -143,12 +145,17 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
    * Forgets an adapter. If it was active, the others that are active stay so; calls that have begun with it keep it. A merged model is
    * unmerged.
    *
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` for one that is being trained
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` for one that is being trained, and for one of the rows of
+   *   `withAdapterPerRow` while its function runs
    */
   deleteAdapter(name: string): void {
     this.#checkLive()
     const loaded = this.#loaded(name)
     this.#checkUntrained([loaded])
+    if (this.#rows.flat().some((row) => row?.adapter === loaded.adapter))
+      throw invalidState(
+        `adapter '${name}' has rows in withAdapterPerRow; delete it when the function has returned`,
+      )
     this.#unmerge()
     this.#adapters.delete(name)
     this.#active = this.#active.filter((active) => active !== loaded)
@@ -157,7 +164,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
   }
 
   /**
-   * Puts the active adapters (or the named ones) into the weights: ΔW at its present strength, and whole layers. The model then costs what
+   * Puts the active adapters (or the named ones) into the weights: ΔW at the strength of this moment, and whole layers. The model then costs what
    * the base model costs. `unmergeAdapter` takes them out again.
    *
    * @throws {FourierFTError} `INVALID_STATE` (merged already, another merge under way, disabled, no adapter, one that is being trained,
@@ -168,12 +175,14 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     this.#checkNoMerge()
     const wanted = names === undefined ? undefined : listOfNames('names', names)
     const changes = this.#changes
+    const scales = new Map(Array.from(this.#adapters.values(), (each) => [each, each.scale]))
     this.#merging = true
     try {
       await this.#inTurn(async () => {
         this.#checkUnchangedSince(changes)
         const chosen = this.#mergeable(wanted)
-        const added = chosen.map(applied)
+        // An adapter that was still being loaded had no other strength.
+        const added = chosen.map((each) => ({ adapter: each.adapter, scale: scales.get(each) ?? 1 }))
         const merged = await this.#host.merge(added).catch((error) => {
           // An adapter that was deleted meanwhile cannot be merged: that is what to say then.
           this.#checkUnchangedSince(changes)
@@ -181,6 +190,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
         })
         try {
           this.#checkUnchangedSince(changes)
+          this.#host.checkMerged?.(merged)
         } catch (error) {
           this.#host.discard(merged)
           throw error
@@ -193,7 +203,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     }
   }
 
-  /** The base model's own weights again, and the active adapters beside them. Without effect where nothing is merged. */
+  /** The base model has its own weights again, and the active adapters are applied beside them. Changes nothing where nothing is merged. */
   unmergeAdapter(): void {
     this.#checkLive()
     this.#unmerge()
@@ -208,15 +218,13 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
    *   `modulesToSave` beside others
    */
   withAdapterPerRow<T>(names: readonly RowAdapter[], run: () => T): T {
-    this.#checkLive()
-    const before = this.#rows
-    this.#rows = this.#rowAdapters('names', names)
-    this.#update()
+    this.#rows.push(this.#rowAdapters('names', names))
     try {
+      this.#update()
       return run()
     } finally {
-      this.#rows = before
-      this.#update()
+      this.#rows.pop()
+      if (this.#ended === undefined) this.#update()
     }
   }
 
@@ -252,7 +260,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
    */
   protected callState(rows?: readonly RowAdapter[]): CallState<P, M> {
     this.#checkNotEnded()
-    return this.#stateFor(rows === undefined ? this.#rows : this.#rowAdapters('adapters', rows))
+    return this.#stateFor(rows === undefined ? this.#rows.at(-1) : this.#rowAdapters('adapters', rows))
   }
 
   /**
@@ -288,7 +296,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     })
   }
 
-  /** The same without a turn, for a host that places adapters at once and never rebuilds. */
+  /** As `include`, but at once: for a host that places adapters at once and never rebuilds. */
   protected includeNow(name: string, make: () => P): void {
     this.#checkNewName(name)
     const placed = make()
@@ -296,9 +304,24 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     this.#add(name, placed)
   }
 
-  /** @throws {FourierFTError} `ADAPTER_NOT_FOUND` */
+  /** @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` after the model's end */
   protected placed(name: string): P {
+    this.#checkNotEnded()
     return this.#loaded(name).adapter
+  }
+
+  /**
+   * Changes an adapter's numbers at once.
+   *
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged, and what `work` throws
+   */
+  protected edit(name: string, work: (adapter: P) => void): void {
+    this.#checkLive()
+    const { adapter } = this.#loaded(name)
+    if (this.#merged) throw invalidState('the model is merged; call unmergeAdapter() first')
+    work(adapter)
+    // A merge that is under way must not take the numbers of before.
+    this.#changes++
   }
 
   protected placedAdapters(): P[] {
@@ -340,7 +363,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
    * Gives the model up, in turn, with its adapters in the weights (`keep: 'merged'`) or without them (`keep: 'base'`). Afterwards every
    * verb is refused. Calls that begin while `work` runs apply what is kept.
    *
-   * @param work is handed what is kept: the adapters, and what `merge` made of them where they are merged already
+   * @param work gets what is kept: the adapters, and what `merge` made of them if they are merged already
    * @param ended why no verb can be called afterwards
    */
   protected async leave<T>(
@@ -374,13 +397,14 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
   }
 
   /**
-   * Ends the set at once: every verb is refused from now on.
+   * Ends the set at once: every verb is refused from now on. A set whose model was closed elsewhere can be ended too.
    *
    * @throws {FourierFTError} `INVALID_STATE` after an end, and while an adapter is being trained
    * @returns what the host has to free
    */
   protected finish(ended: string): { readonly adapters: readonly P[]; readonly merged: M | undefined } {
-    this.#checkLive()
+    if (this.#ended !== undefined) throw invalidState(this.#ended)
+    this.#checkNotLeaving()
     this.#checkUntrained([...this.#adapters.values()])
     return this.#finish(ended)
   }
@@ -395,7 +419,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     return left
   }
 
-  /** When the verbs that were called before have ended. */
+  /** Resolves when the verbs that were called before have ended. */
   protected async idle(): Promise<void> {
     await this.#lastTurn
   }
@@ -418,7 +442,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
   }
 
   #update(): void {
-    this.#host.changed?.(this.#stateFor(this.#rows))
+    this.#host.changed?.(this.#stateFor(this.#rows.at(-1)))
   }
 
   #stateFor(rows: readonly (Applied<P> | null)[] | undefined): CallState<P, M> {
@@ -436,6 +460,15 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
         `adapters ${this.mergedAdapters.join(', ')} are merged, for all rows alike; call unmergeAdapter() first`,
       )
     checkNames(option, names)
+    if (names.length === 0)
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        `${option}: expected an adapter for each row; the list is empty`,
+        {
+          option,
+          received: names,
+        },
+      )
     const rows = names.map((row) => {
       if (row === null) return null
       if (typeof row === 'string') return applied(this.#loaded(row))
@@ -456,7 +489,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     return rows
   }
 
-  /** Of the names that a merge was called with; of the active adapters where there were none. */
+  /** The adapters that a merge takes: those that were named, or else the active ones. */
   #mergeable(names: readonly string[] | undefined): readonly Loaded<P>[] {
     if (this.#merged)
       throw invalidState(`adapters ${this.mergedAdapters.join(', ')} are merged; call unmergeAdapter() first`)
@@ -536,6 +569,10 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
   /** For verbs; calls go on while the model is given up. */
   #checkLive(): void {
     this.#checkNotEnded()
+    this.#checkNotLeaving()
+  }
+
+  #checkNotLeaving(): void {
     if (this.#leaving)
       throw invalidState('the model is being given up (mergeAndUnload, detach); await that first')
   }
@@ -545,7 +582,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     this.#host.checkLive?.()
   }
 
-  /** After the verbs that were called before. */
+  /** Runs `work` after the verbs that were called before. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#lastTurn.then(work)
     this.#lastTurn = result.catch(() => undefined)

@@ -39,6 +39,12 @@ export interface AdapterHost<P extends PlacedAdapter, M> {
    * @throws {FourierFTError} `NOT_FINITE`, `UNSUPPORTED`; nothing is left behind then
    */
   merge(added: readonly Applied<P>[]): Promise<M>
+  /**
+   * Called right before merged weights take effect, for models whose own weights can be written.
+   *
+   * @throws {FourierFTError} `INVALID_STATE` where they were written since `merge` read them
+   */
+  checkMerged?(merged: M): void
   /** Frees what `merge` made, as soon as no call uses it. */
   discard(merged: M): void
   /** Called when what the next call applies has changed, for models that keep it in themselves. */

@@ -78,6 +78,16 @@ export class AdaptedLayer {
     return this.#original !== undefined
   }
 
+  /** The model's own kernel, while another is merged too. */
+  get baseKernel(): Tensor {
+    return this.#original && this.#kernel.dataId === this.#mergedData ? this.#original : this.#kernel
+  }
+
+  /** Whether the model was disposed of. */
+  get isDisposed(): boolean {
+    return this.#kernel.isDisposed
+  }
+
   /** Sets the kernel to `kernel` (which this layer then owns), keeping the original for `unmerge`. */
   merge(kernel: Tensor): void {
     this.#original ??= keep(this.#kernel.clone())

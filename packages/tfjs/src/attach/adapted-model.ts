@@ -41,6 +41,8 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
   readonly #adapters = new Set<LoadedAdapter>()
   #state: State = { choice: { added: [] }, merged: undefined }
   #training = 0
+  /** The data of the model's own kernels, by the merged kernels that were made of them. */
+  readonly #bases = new WeakMap<Tensor, object>()
   /** How many times another choice has come into effect. */
   changes = 0
 
@@ -84,8 +86,7 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
   }
 
   async place(_name: string, adapter: Adapter): Promise<LoadedAdapter> {
-    // While adapters are merged the kernels are not those of the base model.
-    if (this.#state.merged === undefined) await checkBaseTensors(adapter, this.layers)
+    await checkBaseTensors(adapter, this.layers)
     return this.placed(adapter)
   }
 
@@ -114,16 +115,25 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
       for (const layer of this.layers.values()) {
         const own = adapters.filter(({ adapter }) => adapter.modules.has(layer.module))
         if (own.length === 0) continue
-        const kernel = tidy(() =>
-          own.reduce((sum, each) => add(sum, kernelOf(each, layer)), layer.kind.kernel.read()),
-        )
+        const { baseKernel } = layer
+        const kernel = tidy(() => own.reduce((sum, each) => add(sum, kernelOf(each, layer)), baseKernel))
         kernels.set(layer, kernel)
+        this.#bases.set(kernel, baseKernel.dataId)
       }
+      for (const [layer, kernel] of kernels) await checkFinite(kernel, layer)
     } catch (error) {
       this.discard(kernels)
       throw error
     }
     return kernels
+  }
+
+  checkMerged(kernels: MergedKernels): void {
+    for (const [{ module, baseKernel }, kernel] of kernels)
+      if (baseKernel.dataId !== this.#bases.get(kernel))
+        throw invalidState(
+          `layer '${module}': its weight was written while adapters were being merged; merge them again`,
+        )
   }
 
   discard(kernels: MergedKernels): void {
@@ -143,7 +153,26 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
 
   /** Runs something at once with these adapters active, and nothing else. */
   withAdded<R>(added: readonly Applied<LoadedAdapter>[], run: () => R): R {
-    this.#apply({ choice: { added }, merged: undefined })
+    return this.#with({ choice: { added }, merged: undefined }, run)
+  }
+
+  /** @see AttachedState */
+  call(): <R>(part: () => R) => R {
+    const state = this.#state
+    return (part) => {
+      if (this.#state === state) return part()
+      const isKept =
+        this.#state.merged === state.merged &&
+        usedBy(state).every(({ adapter }) => this.#adapters.has(adapter))
+      if (isKept) return this.#with(state, part)
+      throw invalidState(
+        'an adapter was deleted, merged or unmerged while the model was being evaluated; evaluate it again',
+      )
+    }
+  }
+
+  #with<R>(state: State, run: () => R): R {
+    this.#apply(state)
     try {
       return run()
     } finally {
@@ -162,6 +191,13 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
           { module: shared, option: 'names' },
         )
     }
+  }
+
+  /** @throws {FourierFTError} `INVALID_STATE` after the user's `model.dispose()` */
+  checkLive(): void {
+    const layers = [...this.layers.values()]
+    if (layers.length > 0 && layers.every(({ isDisposed }) => isDisposed))
+      throw invalidState('the model was disposed of; load it again and call attach()')
   }
 
   adapterOf(adapter: LoadedAdapter): Promise<Adapter> {
@@ -199,7 +235,7 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
 
   #apply({ choice, merged }: State): void {
     const rows = 'perRow' in choice ? choice.perRow : undefined
-    const used = 'added' in choice ? choice.added : distinct(choice.perRow)
+    const used = usedBy({ choice })
     this.settings.rows =
       rows && Int32Array.from(rows, (row) => used.findIndex((each) => row !== null && isSame(each, row)))
     for (const layer of this.layers.values())
@@ -211,6 +247,10 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
   }
 }
 
+function usedBy({ choice }: Pick<State, 'choice'>): readonly Applied<LoadedAdapter>[] {
+  return 'added' in choice ? choice.added : distinct(choice.perRow)
+}
+
 function isSame<P>(one: Applied<P>, other: Applied<P>): boolean {
   return one.adapter === other.adapter && one.scale === other.scale
 }
@@ -218,6 +258,17 @@ function isSame<P>(one: Applied<P>, other: Applied<P>): boolean {
 function distinct<P>(rows: readonly (Applied<P> | null)[]): Applied<P>[] {
   const all = rows.filter((row) => row !== null)
   return all.filter((row, i) => all.findIndex((other) => isSame(row, other)) === i)
+}
+
+/** A large ΔW, or a large strength, may leave the range of float32. */
+async function checkFinite(kernel: Tensor, { module }: AdaptedLayer): Promise<void> {
+  const values = await kernel.data()
+  if (values.every(Number.isFinite)) return
+  throw new FourierFTError(
+    'NOT_FINITE',
+    `layer '${module}': its weight with the adapters in it has a number that float32 cannot hold; merge fewer adapters, or at a lower strength`,
+    { module },
+  )
 }
 
 /** ΔWᵀ of one layer, `[in, out]`, in the shape of its kernel. */

@@ -13,7 +13,6 @@ import {
   type FourierFTConfig,
   FourierFTError,
   type FourierFTOptions,
-  invalidState,
   isSavedWhole,
   isTaskHead,
   matchModules,
@@ -50,6 +49,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
             (step) => this.#port.withAdded(added, step),
           ),
         ),
+      call: () => this.#port.call(),
       isMerged: () => this.mergedAdapters.length > 0,
       changes: () => this.#port.changes,
     }
@@ -122,6 +122,12 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
   mergeAndUnload(): Promise<Model> {
     return this.leave({ keep: 'merged', ended: DETACHED }, async ({ added, merged }) => {
       const kernels = merged ?? (await this.#port.merge(added))
+      try {
+        if (merged === undefined) this.#port.checkMerged(kernels)
+      } catch (error) {
+        this.#port.discard(kernels)
+        throw error
+      }
       this.#port.changed({ choice: { added }, merged: kernels })
       this.#port.keepWhole(added)
       this.#port.leave({ keepMerged: true })
@@ -137,20 +143,20 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
    *   nothing is changed then
    */
   setCoefficients(name: string, byModule: Readonly<Record<string, FloatArray>>): void {
-    const { branches } = this.placed(name)
-    if (this.mergedAdapters.length > 0) throw invalidState('the model is merged; call unmergeAdapter() first')
-    const changes = Object.entries(byModule).map(([module, coefficients]) => {
-      const branch = branches.get(module)
-      if (!branch)
-        throw moduleNotFound(`adapter '${name}' has no module '${module}'`, module, branches.keys())
-      const { spec } = branch
-      return { branch, layer: createLayer({ name: module, ...spec, coefficients }) }
+    this.edit(name, ({ branches }) => {
+      const changes = Object.entries(byModule).map(([module, coefficients]) => {
+        const branch = branches.get(module)
+        if (!branch)
+          throw moduleNotFound(`adapter '${name}' has no module '${module}'`, module, branches.keys())
+        const { spec } = branch
+        return { branch, layer: createLayer({ name: module, ...spec, coefficients }) }
+      })
+      for (const { branch, layer } of changes) {
+        const values = tensor1d(Float32Array.from(layer.coefficients))
+        variableOf(branch.coefficients).assign(values)
+        values.dispose()
+      }
     })
-    for (const { branch, layer } of changes) {
-      const values = tensor1d(Float32Array.from(layer.coefficients))
-      variableOf(branch.coefficients).assign(values)
-      values.dispose()
-    }
   }
 
   /**

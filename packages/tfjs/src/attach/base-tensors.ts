@@ -21,8 +21,8 @@ export async function checkBaseTensors(
 ): Promise<void> {
   for (const [name, { dtype, shape, bytes }] of baseTensors) {
     const parameter = baseParameter(name)
-    const kind = parameter && layers.get(parameter.module)?.kind
-    const own = kind && (parameter.kind === 'weight' ? await weightOf(kind) : await biasOf(kind))
+    const layer = parameter && layers.get(parameter.module)
+    const own = layer && (parameter.kind === 'weight' ? await weightOf(layer) : await biasOf(layer.kind))
     if (!own) continue
     const another = (problem: string) =>
       new FourierFTError(
@@ -45,12 +45,12 @@ interface OwnWeight {
 
 /** As PyTorch has it; undefined for convolutions, whose kernels PyTorch lays out otherwise. */
 async function weightOf({
-  isLinear,
-  kernel,
+  kind: { isLinear },
+  baseKernel,
   shape: [out, inner],
-}: LayerKind): Promise<OwnWeight | undefined> {
-  if (!isLinear && kernel.shape.length !== 2) return undefined
-  const values = await kernel.read().data()
+}: AdaptedLayer): Promise<OwnWeight | undefined> {
+  if (!isLinear && baseKernel.shape.length !== 2) return undefined
+  const values = await baseKernel.data()
   // PyTorch's Embedding is [vocabulary, features], as the kernel.
   if (!isLinear) return { shape: [inner, out], values }
   const turned = new Float32Array(out * inner)

@@ -15,6 +15,13 @@ export interface AttachedState {
    * @throws {FourierFTError} `INVALID_STATE` if there is nothing to train now
    */
   train<T>(work: (weights: readonly LayerVariable[], step: <R>(run: () => R) => R) => Promise<T>): Promise<T>
+  /**
+   * For a call that takes several turns of the event loop and begins now.
+   *
+   * @returns runs one part of it with what is chosen now
+   * @throws {FourierFTError} from that, `INVALID_STATE` where an adapter of the call was deleted meanwhile, or adapters were merged or unmerged
+   */
+  call(): <R>(part: () => R) => R
   /** Whether the weights hold adapters now. */
   isMerged(): boolean
   /** How many times another choice of adapters has come into effect. */

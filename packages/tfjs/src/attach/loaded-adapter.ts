@@ -48,7 +48,7 @@ export class LoadedAdapter implements PlacedAdapter {
           () =>
             given
               ? reshape(transpose(tensor(given.weight, [...layer.shape])), kernel.shape as number[])
-              : kernel.read().clone(),
+              : layer.baseKernel.clone(),
           'kernel',
         ),
         bias:
@@ -86,20 +86,31 @@ export class LoadedAdapter implements PlacedAdapter {
     return [...branches, ...wholes.flat()]
   }
 
-  /** With the numbers as they are now. An adapter that was loaded and not trained is the very one that was loaded. */
+  /** With the numbers as they are now. An adapter that was not changed since it was loaded is the same object. */
   async snapshot(): Promise<Adapter> {
-    const coefficients: Record<string, Float32Array> = {}
-    for (const [module, branch] of this.#branches) {
-      const now = await floats(branch.coefficients.read())
-      if (!equal(now, this.#source.modules.get(module)?.coefficients)) coefficients[module] = now
-    }
-    const saved = new Map<string, StoredTensor>()
-    for (const [module, { kernel, bias }] of this.#wholes) {
+    // All of them before the first `await`: a step of a training changes all, and a deleted adapter has none.
+    const spectra = Array.from(
+      this.#branches,
+      ([module, { coefficients }]) => [module, copy(() => coefficients.read())] as const,
+    )
+    const wholes = Array.from(this.#wholes).flatMap(([module, { kernel, bias }]) => {
       const [outputs, inputs] = layerOf(this.#layers, module).shape
-      const transposed = tidy(() => transpose(reshape(kernel.read(), [inputs, outputs])))
-      saved.set(savedTensor(module, 'weight'), await store(transposed))
-      transposed.dispose()
-      if (bias) saved.set(savedTensor(module, 'bias'), { ...(await store(bias.read())), shape: [outputs] })
+      const weight = copy(() => transpose(reshape(kernel.read(), [inputs, outputs])))
+      const own = [[savedTensor(module, 'weight'), weight] as const]
+      return bias
+        ? [...own, [savedTensor(module, 'bias'), copy(() => reshape(bias.read(), [outputs]))] as const]
+        : own
+    })
+    const coefficients: Record<string, Float32Array> = {}
+    const saved = new Map<string, StoredTensor>()
+    try {
+      for (const [module, spectrum] of spectra) {
+        const now = await floats(spectrum)
+        if (!equal(now, this.#source.modules.get(module)?.coefficients)) coefficients[module] = now
+      }
+      for (const [name, values] of wholes) saved.set(name, await store(values))
+    } finally {
+      for (const [, values] of [...spectra, ...wholes]) values.dispose()
     }
     const changed = [...saved].filter(([name, now]) => !same(now, this.#source.savedTensors.get(name)))
     if (Object.keys(coefficients).length === 0 && changed.length === 0) return this.#source
@@ -156,6 +167,11 @@ function weight(make: () => Tensor, name: string): LayerVariable {
   const variable = new LayerVariable(initial, 'float32', name, false)
   initial.dispose()
   return variable
+}
+
+/** @param read values that may be a variable's, which changes */
+function copy(read: () => Tensor): Tensor {
+  return tidy(() => read().clone())
 }
 
 async function floats(values: Tensor): Promise<Float32Array> {

@@ -127,8 +127,13 @@ describe('weights of the base model in the file', () => {
     expect((await adapters.getAdapter('with')).baseTensors).toEqual(loaded.baseTensors)
     // Merged kernels are not the base model's.
     adapters.setAdapter('plain')
+    const base = own()
     await adapters.mergeAdapter()
-    await adapters.loadAdapter(adapterWith(own()), { name: 'merged' })
+    await adapters.loadAdapter(adapterWith(base), { name: 'merged' })
+    const merged = adapterWith({ 'query.base_layer.weight': own()['query.base_layer.weight'] })
+    await expect(adapters.loadAdapter(merged, { name: 'other' })).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+    })
     adapters.detach()
   })
 

@@ -1,5 +1,6 @@
 /**
  * `fit`, `fitDataset` and `trainOnBatch` of an attached model: the user's own, made to train the active adapters and nothing else.
+ * `evaluateDataset`, which waits between batches, keeps the adapters that it began with.
  *
  * TensorFlow.js collects the weights to train in `compile`, so a model that was compiled before it was attached (or before the adapter
  * was switched) would train its kernels. Here the list is set for the time of each call, which works before and after `compile` alike.
@@ -16,7 +17,7 @@ import { override } from './override.js'
 type Step = <R>(run: () => R) => R
 
 /** @returns puts the user's methods back */
-export function trainAdaptersOnly(model: LayersModel, { train }: AttachedState): () => void {
+export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedState): () => void {
   const trained = new WeakMap<object, readonly LayerVariable[]>()
 
   /** @param prepare what else is laid over the model for the time of the training */
@@ -40,7 +41,7 @@ export function trainAdaptersOnly(model: LayersModel, { train }: AttachedState):
         training.collectedTrainableWeights = collected
       }
     })
-  const { fit, fitDataset, trainOnBatch } = model
+  const { fit, fitDataset, trainOnBatch, evaluateDataset } = model
   const restore = [
     override(model, 'fit', (x, y, args) => {
       const validates = args?.validationData !== undefined || (args?.validationSplit ?? 0) > 0
@@ -57,6 +58,9 @@ export function trainAdaptersOnly(model: LayersModel, { train }: AttachedState):
           () => fitDataset.call(model, dataset, args),
           (step) => validationsWith(trainingModel(model), args?.validationData, step),
         ) as ReturnType<typeof fitDataset>,
+    ),
+    override(model, 'evaluateDataset', (dataset, args) =>
+      testing(trainingModel(model), call(), () => evaluateDataset.call(model, dataset, args)),
     ),
     override(model, 'trainOnBatch', (x, y) => during(() => trainOnBatch.call(model, x, y))),
   ]
@@ -87,27 +91,29 @@ function nextTestWith(training: TrainingModel, step: Step): () => void {
   })
 }
 
+/** Begins an evaluation whose batches run by `step`. */
+function testing<T>(training: TrainingModel, step: Step, begin: () => T): T {
+  const restore = nextTestWith(training, step)
+  try {
+    return begin()
+  } finally {
+    restore()
+  }
+}
+
 /** `fitDataset` validates by `evaluate` and `evaluateDataset`, with the data that it was given. */
 function validationsWith(training: TrainingModel, data: unknown, step: Step): (() => void)[] {
   if (data === undefined || data === null) return []
   const { evaluate, evaluateDataset } = training
   const [xs] = Array.isArray(data) ? data : [undefined]
-  const withTest = <T>(run: () => T): T => {
-    const restore = nextTestWith(training, step)
-    try {
-      return run()
-    } finally {
-      restore()
-    }
-  }
   return [
     override(training, 'evaluate', (x, y, args) => {
       const run = () => evaluate.call(training, x, y, args)
-      return x === xs ? withTest(run) : run()
+      return x === xs ? testing(training, step, run) : run()
     }),
     override(training, 'evaluateDataset', (dataset, args) => {
       const run = () => evaluateDataset.call(training, dataset, args)
-      return (dataset as unknown) === data ? withTest(run) : run()
+      return (dataset as unknown) === data ? testing(training, step, run) : run()
     }),
   ]
 }

@@ -1,0 +1,710 @@
+/** Random sequences of verbs, compared with a model of what should be that knows no queue, no host and no counter. */
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { Adapter } from '../adapter/adapter.js'
+import { createConfig } from '../adapter/config.js'
+import { createAdapter } from '../adapter/create-adapter.js'
+import { FourierFTError, invalidState } from '../errors.js'
+import { AdapterSet } from './adapter-set.js'
+import type { Applied, Choice, RowAdapter } from './choice.js'
+import type { AdapterHost, CallState, PlacedAdapter } from './host.js'
+
+const SOURCE = createAdapter(createConfig({ nFrequency: 1, targetModules: ['m'] }), { m: [2, 2] })
+
+interface Placed extends PlacedAdapter {
+  readonly name: string
+  readonly source: Adapter
+}
+
+type Weights = { readonly text: string }
+
+/** Waits where a host would: until the test lets it go on. */
+class Gate {
+  #waiting: (() => void)[] = []
+  isOpen = true
+
+  async pass(): Promise<void> {
+    if (!this.isOpen) await new Promise<void>((done) => this.#waiting.push(done))
+  }
+
+  open(): void {
+    this.isOpen = true
+    for (const go of this.#waiting.splice(0)) go()
+  }
+}
+
+/** What is applied, in words: `a×1 + b×0.5`, `[a×1, –]`. */
+function inWords(choice: Choice<Placed>): string {
+  const one = (each: Applied<Placed> | null) => (each ? `${each.adapter.name}×${each.scale}` : '–')
+  return 'added' in choice ? choice.added.map(one).join(' + ') : `[${choice.perRow.map(one).join(', ')}]`
+}
+
+class Host implements AdapterHost<Placed, Weights> {
+  readonly gate = new Gate()
+  readonly served = new Set<Placed>()
+  readonly discarded: Weights[] = []
+  readonly forgotten: string[] = []
+  readonly placed: string[] = []
+  /** What a model that keeps the choice in itself would apply. */
+  shown = ''
+  made = 0
+  isBroken = false
+  isClosed = false
+  problem: string | undefined
+
+  async place(name: string, source: Adapter): Promise<Placed> {
+    this.placed.push(name)
+    return { name, source, replaces: new Map(name.startsWith('whole') ? [['head', 'head']] : []) }
+  }
+
+  serves(adapter: Placed): boolean {
+    return this.served.has(adapter)
+  }
+
+  async rebuild(adapters: readonly Placed[]): Promise<void> {
+    await this.gate.pass()
+    if (this.isBroken) throw new Error('no memory')
+    this.served.clear()
+    for (const adapter of adapters) this.served.add(adapter)
+  }
+
+  async merge(added: readonly Applied<Placed>[]): Promise<Weights> {
+    await this.gate.pass()
+    if (this.isBroken) throw new Error('no memory')
+    this.made++
+    return { text: `merged ${inWords({ added })}` }
+  }
+
+  checkMerged(): void {
+    if (this.problem !== undefined) throw invalidState(this.problem)
+  }
+
+  discard(merged: Weights): void {
+    if (this.shown === merged.text) throw new Error('weights were freed while they were in effect')
+    this.discarded.push(merged)
+  }
+
+  changed(state: CallState<Placed, Weights>): void {
+    this.shown = shownBy(state)
+  }
+
+  checkRows(adapters: readonly Placed[]): void {
+    for (const { name } of adapters)
+      if (name === 'rowless') throw new FourierFTError('UNSUPPORTED', `adapter '${name}' has no rows`)
+  }
+
+  forget({ name }: Placed): void {
+    this.forgotten.push(name)
+  }
+
+  adapterOf({ source }: Placed): Adapter {
+    return source
+  }
+
+  checkLive(): void {
+    if (this.isClosed) throw invalidState('the model was closed')
+  }
+}
+
+function shownBy({ choice, merged }: CallState<Placed, Weights>): string {
+  const words = inWords(choice)
+  if (merged === undefined) return words
+  if (merged.text !== `merged ${words}`) throw new Error(`${merged.text}, but the call is told ${words}`)
+  return merged.text
+}
+
+class TestSet extends AdapterSet<Placed, Weights> {
+  readonly #host: Host
+
+  constructor(host: Host) {
+    super(host)
+    this.#host = host
+  }
+
+  call(rows?: readonly RowAdapter[]): string {
+    const state = this.callState(rows)
+    const { choice, merged } = state
+    for (const each of 'added' in choice ? choice.added : choice.perRow)
+      if (!merged && each && !this.#host.serves(each.adapter)) throw new Error('not in the session')
+    return shownBy(state)
+  }
+
+  load(name: string): Promise<void> {
+    return this.include(name, () => SOURCE)
+  }
+
+  loadFrom(name: string, source: Promise<Adapter>): Promise<void> {
+    return this.include(name, () => source)
+  }
+
+  loadNow(name: string): void {
+    this.includeNow(name, () => {
+      const adapter = { name, source: SOURCE, replaces: new Map() }
+      this.#host.served.add(adapter)
+      return adapter
+    })
+  }
+
+  trainWith<T>(work: () => Promise<T>, names?: string | readonly string[]): Promise<T> {
+    return this.train(work, names)
+  }
+
+  editNow(name: string): void {
+    this.edit(name, () => undefined)
+  }
+
+  unload(keep: 'base' | 'merged', work: (shown: string) => Promise<unknown> = async () => 0) {
+    return this.leave({ keep, ended: 'unloaded' }, ({ added, merged }) =>
+      work(merged?.text ?? inWords({ added })),
+    )
+  }
+
+  end() {
+    return this.finish('ended')
+  }
+
+  async ended(): Promise<void> {
+    await this.idle()
+  }
+}
+
+function make(): { host: Host; set: TestSet } {
+  const host = new Host()
+  return { host, set: new TestSet(host) }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof FourierFTError ? error.code : String(error)
+}
+
+/** The code of what a verb throws, or ''. */
+function attempt(verb: () => unknown): string {
+  try {
+    verb()
+    return ''
+  } catch (error) {
+    return codeOf(error)
+  }
+}
+
+const settled = (promise: Promise<unknown>) =>
+  promise.then(
+    () => '',
+    (error) => codeOf(error),
+  )
+
+/** As many turns as a verb of this machine can take. */
+async function turns(): Promise<void> {
+  for (let i = 0; i < 20; i++) await Promise.resolve()
+}
+
+const NAMES = ['a', 'b', 'whole1', 'whole2'] as const
+
+type Verb =
+  | { readonly verb: 'load' | 'delete' | 'edit'; readonly name: string }
+  | { readonly verb: 'set' | 'rows'; readonly names: readonly string[] }
+  | { readonly verb: 'scale'; readonly name: string; readonly scale: number }
+  | { readonly verb: 'disable' | 'enable' | 'unmerge' }
+  | {
+      readonly verb: 'merge'
+      readonly names: readonly string[] | undefined
+      readonly during: readonly Verb[]
+    }
+
+const name = fc.constantFrom(...NAMES)
+const names = fc.array(name, { maxLength: 3 })
+const simple: fc.Arbitrary<Verb> = fc.oneof(
+  fc.record({ verb: fc.constantFrom('load' as const, 'delete' as const, 'edit' as const), name }),
+  fc.record({ verb: fc.constantFrom('set' as const, 'rows' as const), names }),
+  fc.record({ verb: fc.constant('scale' as const), name, scale: fc.constantFrom(0.5, 2) }),
+  fc.record({ verb: fc.constantFrom('disable' as const, 'enable' as const, 'unmerge' as const) }),
+)
+const verbs: fc.Arbitrary<Verb[]> = fc.array(
+  fc.oneof(
+    { weight: 4, arbitrary: simple },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        verb: fc.constant('merge' as const),
+        names: fc.option(names, { nil: undefined }),
+        during: fc.array(simple, { maxLength: 2 }),
+      }),
+    },
+  ),
+  { maxLength: 14 },
+)
+
+/** What should be. Verbs return the code of their refusal, or ''. */
+class Expected {
+  scales = new Map<string, number>()
+  active: string[] = []
+  isEnabled = true
+  merged: { readonly names: readonly string[]; readonly text: string } | undefined
+
+  get shown(): string {
+    if (this.merged) return this.merged.text
+    return this.isEnabled ? this.words(this.active) : ''
+  }
+
+  words(of: readonly string[]): string {
+    return of.map((each) => `${each}×${this.scales.get(each)}`).join(' + ')
+  }
+
+  problemOf(of: readonly string[]): string {
+    if (of.some((each) => !this.scales.has(each))) return 'ADAPTER_NOT_FOUND'
+    return new Set(of.filter((each) => each.startsWith('whole'))).size > 1 ? 'UNSUPPORTED' : ''
+  }
+
+  /** Of all verbs but `merge`. */
+  do(verb: Exclude<Verb, { verb: 'merge' }>): string {
+    if (verb.verb === 'load') {
+      if (this.scales.has(verb.name)) return 'ADAPTER_EXISTS'
+      this.scales.set(verb.name, 1)
+      if (this.scales.size === 1) this.active = [verb.name]
+      return ''
+    }
+    if ('name' in verb && !this.scales.has(verb.name)) return 'ADAPTER_NOT_FOUND'
+    if (verb.verb === 'edit') return this.merged ? 'INVALID_STATE' : ''
+    if (verb.verb === 'scale') this.scales.set(verb.name, verb.scale)
+    if (verb.verb === 'enable') this.isEnabled = true
+    if (verb.verb === 'rows') {
+      if (this.merged) return 'INVALID_STATE'
+      if (verb.names.length === 0) return 'INVALID_OPTION'
+      if (verb.names.some((each) => !this.scales.has(each))) return 'ADAPTER_NOT_FOUND'
+      const isMixed = new Set(verb.names).size > 1 && verb.names.some((each) => each.startsWith('whole'))
+      return isMixed ? 'UNSUPPORTED' : ''
+    }
+    if (verb.verb === 'set') {
+      const problem = this.problemOf(verb.names)
+      if (problem) return problem
+      this.active = [...new Set(verb.names)]
+    }
+    if (verb.verb === 'delete') {
+      this.scales.delete(verb.name)
+      this.active = this.active.filter((each) => each !== verb.name)
+    }
+    if (verb.verb === 'disable') this.isEnabled = false
+    if (['set', 'delete', 'disable', 'unmerge'].includes(verb.verb)) this.merged = undefined
+    return ''
+  }
+
+  merge(of: readonly string[] | undefined): string {
+    const chosen = [...new Set(of ?? this.active)]
+    if (this.merged || !this.isEnabled) return 'INVALID_STATE'
+    if (chosen.some((each) => !this.scales.has(each))) return 'ADAPTER_NOT_FOUND'
+    if (chosen.length === 0) return 'INVALID_STATE'
+    const problem = this.problemOf(chosen)
+    if (problem === '') this.merged = { names: chosen, text: `merged ${this.words(chosen)}` }
+    return problem
+  }
+}
+
+/** Begins a verb; a load ends later. */
+function begin(set: TestSet, verb: Exclude<Verb, { verb: 'merge' }>): string | Promise<string> {
+  switch (verb.verb) {
+    case 'load':
+      return settled(set.load(verb.name))
+    case 'delete':
+      return attempt(() => set.deleteAdapter(verb.name))
+    case 'edit':
+      return attempt(() => set.editNow(verb.name))
+    case 'set':
+      return attempt(() => set.setAdapter(verb.names))
+    case 'scale':
+      return attempt(() => set.setScale(verb.name, verb.scale))
+    case 'disable':
+      return attempt(() => set.disableAdapters())
+    case 'enable':
+      return attempt(() => set.enableAdapters())
+    case 'unmerge':
+      return attempt(() => set.unmergeAdapter())
+    case 'rows':
+      return attempt(() => {
+        const outer = set.call()
+        const inner = set.withAdapterPerRow(verb.names, () => set.call())
+        const expected = `[${verb.names.map((each) => `${each}×${set.scaleOf(each)}`).join(', ')}]`
+        expect([inner, set.call()]).toEqual([set.enabled ? expected : '', outer])
+        expect(set.call(verb.names)).toBe(inner)
+      })
+  }
+}
+
+describe('any sequence of verbs', () => {
+  it('leaves what a plain model of it says, with merges that other verbs interrupt', async () => {
+    await fc.assert(
+      fc.asyncProperty(verbs, async (sequence) => {
+        const { host, set } = make()
+        const expected = new Expected()
+        const check = () => {
+          expect(set.listAdapters()).toEqual([...expected.scales.keys()])
+          expect(set.activeAdapters).toEqual(expected.active)
+          expect(set.mergedAdapters).toEqual(expected.merged?.names ?? [])
+          expect(set.enabled).toBe(expected.isEnabled)
+          expect(set.call()).toBe(expected.shown)
+          expect(host.shown).toBe(expected.shown)
+          // Whatever was made is in use or was freed, once.
+          expect(host.discarded).toHaveLength(host.made - (expected.merged ? 1 : 0))
+          expect(new Set(host.discarded).size).toBe(host.discarded.length)
+        }
+        for (const verb of sequence) {
+          if (verb.verb !== 'merge') {
+            expect(await begin(set, verb)).toBe(expected.do(verb))
+            check()
+            continue
+          }
+          host.gate.isOpen = false
+          const alone = Object.assign(new Expected(), expected, { scales: new Map(expected.scales) })
+          const problem = alone.merge(verb.names)
+          const merge = settled(set.mergeAdapter(verb.names))
+          await turns()
+          // A verb that is refused, or changes nothing that a merge takes in, lets it go on.
+          let isInterrupted = false
+          const begun: (string | Promise<string>)[] = []
+          const codes: (() => string)[] = []
+          for (const other of verb.during) {
+            if (other.verb === 'merge') continue
+            const isLoad = other.verb === 'load' && !expected.scales.has(other.name)
+            begun.push(begin(set, other))
+            // A load takes its turn after the merge.
+            const code = isLoad ? '' : expected.do(other)
+            codes.push(() => (isLoad ? expected.do(other) : code))
+            const changes = ['load', 'set', 'delete', 'disable', 'unmerge', 'edit'].includes(other.verb)
+            if (changes && code === '') isInterrupted = true
+          }
+          host.gate.open()
+          const received = await merge
+          if (problem !== '') expect(received).toBe(problem)
+          else if (isInterrupted) expect(received).toBe('INVALID_STATE')
+          else {
+            expect(received).toBe('')
+            expected.merged = alone.merged
+          }
+          expect(await Promise.all(begun)).toEqual(codes.map((code) => code()))
+          check()
+        }
+      }),
+      { numRuns: 1000 },
+    )
+  })
+})
+
+const INVALID_STATE = expect.objectContaining({ code: 'INVALID_STATE' })
+
+describe('a load', () => {
+  it('that waits for its files ends when the set ends', async () => {
+    const { set } = make()
+    const load = settled(set.loadFrom('a', new Promise(() => undefined)))
+    const next = settled(set.load('b'))
+    set.end()
+    expect([await load, await next]).toEqual(['INVALID_STATE', 'INVALID_STATE'])
+  })
+
+  it('whose files cannot be read does not refuse a merge under way', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    host.gate.isOpen = false
+    const merge = settled(set.mergeAdapter())
+    await turns()
+    const load = settled(set.loadFrom('b', Promise.reject(invalidState('no file'))))
+    await turns()
+    host.gate.open()
+    expect([await merge, await load]).toEqual(['', 'INVALID_STATE'])
+    expect(set.call()).toBe('merged a×1')
+  })
+
+  it('that the host cannot serve is forgotten, and can be tried again', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    host.isBroken = true
+    expect(await settled(set.load('b'))).toBe('Error: no memory')
+    expect(host.forgotten).toEqual(['b'])
+    expect(set.listAdapters()).toEqual(['a'])
+    host.isBroken = false
+    await set.load('b')
+    expect(set.listAdapters()).toEqual(['a', 'b'])
+  })
+
+  it.each<[string, (set: TestSet) => unknown, string]>([
+    ['the set ends', (set) => set.end(), 'INVALID_STATE'],
+    ['its name is taken', (set) => set.loadNow('a'), 'ADAPTER_EXISTS'],
+  ])('is refused if meanwhile %s', async (_, verb, code) => {
+    const { host, set } = make()
+    host.gate.isOpen = false
+    const load = settled(set.load('a'))
+    await turns()
+    verb(set)
+    host.gate.open()
+    expect(await load).toBe(code)
+    expect(host.forgotten).toEqual(['a'])
+  })
+})
+
+it('a second load of a name is refused before anything is placed', async () => {
+  const { host, set } = make()
+  const loads = await Promise.all([settled(set.load('a')), settled(set.load('a'))])
+  expect([loads, host.placed]).toEqual([['', 'ADAPTER_EXISTS'], ['a']])
+})
+
+it('a deleted adapter is freed', async () => {
+  const { host, set } = make()
+  await set.load('a')
+  set.deleteAdapter('a')
+  expect(host.forgotten).toEqual(['a'])
+})
+
+it('a strength is a finite number, of an adapter and of a row', async () => {
+  const { set } = make()
+  await set.load('a')
+  for (const scale of [Number.NaN, Number.POSITIVE_INFINITY, '2' as never]) {
+    expect(attempt(() => set.setScale('a', scale))).toBe('INVALID_OPTION')
+    expect(attempt(() => set.call([{ name: 'a', scale }]))).toBe('INVALID_OPTION')
+  }
+  for (const row of [{ scale: 1 }, undefined, 7])
+    expect(attempt(() => set.call([row as never]))).toBe('INVALID_OPTION')
+  expect(set.scaleOf('a')).toBe(1)
+})
+
+describe('a merge', () => {
+  it('takes the strengths of its call, however long it waits', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    set.setScale('a', 2)
+    host.gate.isOpen = false
+    const load = set.load('b')
+    const merge = set.mergeAdapter(['a', 'b'])
+    set.setScale('a', 3)
+    host.gate.open()
+    await Promise.all([load, merge])
+    expect(set.call()).toBe('merged a×2 + b×1')
+    set.unmergeAdapter()
+    expect(set.call()).toBe('a×3')
+  })
+
+  it.each<[string, (set: TestSet) => unknown]>([
+    ['an adapter is added at once', (set) => set.loadNow('c')],
+    ['an adapter is edited', (set) => set.editNow('b')],
+    ['a training begins', (set) => set.trainWith(async () => 0, 'b')],
+    ['the set ends', (set) => set.end()],
+  ])('is refused if meanwhile %s', async (_, verb) => {
+    for (const isBegun of [false, true]) {
+      const { host, set } = make()
+      await set.load('a')
+      await set.load('b')
+      host.gate.isOpen = false
+      const merge = settled(set.mergeAdapter())
+      if (isBegun) await turns()
+      await verb(set)
+      host.gate.open()
+      expect(await merge).toBe('INVALID_STATE')
+      expect(set.mergedAdapters).toEqual([])
+      expect(host.discarded).toHaveLength(host.made)
+      // Nothing is made in vain.
+      expect(host.made).toBe(isBegun ? 1 : 0)
+    }
+  })
+
+  it('says that it was interrupted, whatever the host makes of that', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    host.gate.isOpen = false
+    const merge = settled(set.mergeAdapter())
+    await turns()
+    set.deleteAdapter('a')
+    host.isBroken = true
+    host.gate.open()
+    expect(await merge).toBe('INVALID_STATE')
+  })
+
+  it('is refused if the host says that weights were written, and freed', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    host.problem = 'written'
+    await expect(set.mergeAdapter()).rejects.toThrow(INVALID_STATE)
+    expect([host.discarded.length, set.call()]).toEqual([1, 'a×1'])
+    host.problem = undefined
+    await set.mergeAdapter()
+    expect(set.call()).toBe('merged a×1')
+  })
+
+  it('that fails leaves the next one alone', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    host.isBroken = true
+    expect(await settled(set.mergeAdapter())).toBe('Error: no memory')
+    host.isBroken = false
+    expect([await settled(set.mergeAdapter()), set.call()]).toEqual(['', 'merged a×1'])
+  })
+})
+
+it('whoever ends the set can wait for the verbs that are under way', async () => {
+  const { host, set } = make()
+  host.gate.isOpen = false
+  const order: string[] = []
+  const load = settled(set.load('a')).then(() => order.push('load'))
+  await turns()
+  set.end()
+  const ended = set.ended().then(() => order.push('end'))
+  await turns()
+  host.gate.open()
+  await Promise.all([load, ended])
+  expect(order).toEqual(['load', 'end'])
+})
+
+it('the adapter that is read without a name is the one that is active', async () => {
+  const { set } = make()
+  await set.load('a')
+  await set.load('b')
+  expect(await set.getAdapter()).toBe(SOURCE)
+  set.setAdapter(['a', 'b'])
+  expect(await settled(set.getAdapter())).toBe('INVALID_STATE')
+  set.setAdapter([])
+  expect(await settled(set.getAdapter())).toBe('INVALID_STATE')
+  expect(await set.getAdapter('b')).toBe(SOURCE)
+})
+
+it('an adapter whose biases were trained is refused', async () => {
+  const { host, set } = make()
+  const { modules } = SOURCE
+  const config = createConfig({ nFrequency: 1, targetModules: ['m'], bias: 'all' })
+  const load = set.loadFrom('a', Promise.resolve(new Adapter({ config, modules })))
+  expect(await settled(load)).toBe('UNSUPPORTED')
+  expect(host.placed).toEqual([])
+})
+
+describe('a training', () => {
+  it('keeps its adapters from being deleted, merged, trained twice or given up, also if it fails', async () => {
+    const { set } = make()
+    await set.load('a')
+    await set.load('b')
+    let fail: (error: Error) => void = () => undefined
+    const training = settled(set.trainWith(() => new Promise((_, reject) => (fail = reject))))
+    expect(() => set.deleteAdapter('a')).toThrow(INVALID_STATE)
+    expect(() => set.end()).toThrow(INVALID_STATE)
+    expect(await settled(set.mergeAdapter())).toBe('INVALID_STATE')
+    expect(await settled(set.mergeAdapter(['b', 'a']))).toBe('INVALID_STATE')
+    expect(await settled(set.trainWith(async () => 0, ['b', 'a']))).toBe('INVALID_STATE')
+    expect(await settled(set.unload('base'))).toBe('INVALID_STATE')
+    expect(await settled(set.unload('merged'))).toBe('INVALID_STATE')
+    set.deleteAdapter('b')
+    fail(new Error('no data'))
+    expect(await training).toBe('Error: no data')
+    await set.mergeAdapter()
+    expect(await settled(set.trainWith(async () => 0))).toBe('INVALID_STATE')
+    set.deleteAdapter('a')
+    expect(await settled(set.trainWith(async () => 0))).toBe('INVALID_STATE')
+    await set.load('whole1')
+    await set.load('whole2')
+    expect(await settled(set.trainWith(async () => 0, ['whole1', 'whole2']))).toBe('UNSUPPORTED')
+    set.disableAdapters()
+    expect(await settled(set.trainWith(async () => 0, 'whole1'))).toBe('INVALID_STATE')
+  })
+})
+
+describe('rows', () => {
+  it('are those of the innermost function, and keep their adapters', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    await set.load('b')
+    const seen = set.withAdapterPerRow(['a', null], () => {
+      expect(() => set.deleteAdapter('a')).toThrow(INVALID_STATE)
+      const inner = set.withAdapterPerRow([null, 'b'], () => {
+        expect(() => set.deleteAdapter('a')).toThrow(INVALID_STATE)
+        expect(() => set.deleteAdapter('b')).toThrow(INVALID_STATE)
+        return [set.call(), host.shown]
+      })
+      set.deleteAdapter('b')
+      return [...inner, set.call(), host.shown]
+    })
+    expect(seen).toEqual(['[–, b×1]', '[–, b×1]', '[a×1, –]', '[a×1, –]'])
+    expect([set.call(), host.shown]).toEqual(['a×1', 'a×1'])
+    set.deleteAdapter('a')
+  })
+
+  it('are refused where the host refuses one of their adapters', async () => {
+    const { set } = make()
+    await set.load('a')
+    await set.load('rowless')
+    expect(attempt(() => set.withAdapterPerRow(['a', 'rowless'], () => 0))).toBe('UNSUPPORTED')
+    expect(attempt(() => set.call(['rowless', null]))).toBe('UNSUPPORTED')
+    expect(set.call(['a', null])).toBe('[a×1, –]')
+  })
+
+  it('end with a function that throws, or that ends the set', async () => {
+    const { host, set } = make()
+    await set.load('a')
+    const fail = () => {
+      throw new Error('mine')
+    }
+    expect(() => set.withAdapterPerRow(['a', 'a'], fail)).toThrow('mine')
+    expect([set.call(), host.shown]).toEqual(['a×1', 'a×1'])
+    set.withAdapterPerRow(['a', 'a'], () => set.end())
+    expect(() => set.call()).toThrow(INVALID_STATE)
+  })
+})
+
+describe('a model that is given up', () => {
+  it.each(['merged', 'base'] as const)(
+    'with its adapters %s refuses verbs meanwhile, and calls apply what is kept',
+    async (keep) => {
+      const { set } = make()
+      await set.load('a')
+      await set.load('b')
+      const kept = keep === 'merged' ? 'a×1' : ''
+      let isDone = false
+      await set.unload(keep, async (shown) => {
+        expect([shown, set.call()]).toEqual([kept, kept])
+        expect(() => set.setAdapter('b')).toThrow(INVALID_STATE)
+        expect(() => set.deleteAdapter('a')).toThrow(INVALID_STATE)
+        expect(() => set.end()).toThrow(INVALID_STATE)
+        expect(await settled(set.mergeAdapter())).toBe('INVALID_STATE')
+        expect(await settled(set.load('c'))).toBe('INVALID_STATE')
+        expect(await settled(set.unload('base'))).toBe('INVALID_STATE')
+        isDone = true
+      })
+      expect(isDone).toBe(true)
+      expect(() => set.setAdapter('a')).toThrow('unloaded')
+      expect(() => set.call()).toThrow('unloaded')
+      expect(() => set.scaleOf('a')).toThrow('unloaded')
+      expect([set.listAdapters(), set.activeAdapters, set.mergedAdapters]).toEqual([[], [], []])
+    },
+  )
+
+  it('is as it was if that fails', async () => {
+    const { set } = make()
+    await set.load('a')
+    await set.mergeAdapter()
+    const fail = (shown: string) => Promise.reject(new Error(`no session, ${shown}`))
+    expect(await settled(set.unload('merged', fail))).toBe('Error: no session, merged a×1')
+    expect(await settled(set.unload('base', fail))).toBe('Error: no session, merged a×1')
+    expect([set.call(), set.mergedAdapters]).toEqual(['merged a×1', ['a']])
+    set.disableAdapters()
+    expect(await settled(set.unload('merged'))).toBe('INVALID_STATE')
+    expect(await settled(set.unload('base'))).toBe('')
+  })
+
+  it('takes its turn: loads of before are done first; what is set meanwhile refuses it only where adapters stay', async () => {
+    for (const keep of ['merged', 'base'] as const) {
+      const { host, set } = make()
+      host.gate.isOpen = false
+      const load = settled(set.load('a'))
+      const leave = settled(set.unload(keep))
+      set.setAdapter([])
+      expect(await settled(set.mergeAdapter())).toBe('INVALID_STATE')
+      host.gate.open()
+      expect([await load, await leave]).toEqual(['', keep === 'merged' ? 'INVALID_STATE' : ''])
+    }
+  })
+})
+
+it('a model that was closed elsewhere says so, and its set can still be ended', async () => {
+  const { host, set } = make()
+  await set.load('a')
+  await set.mergeAdapter()
+  host.isClosed = true
+  expect(() => set.setAdapter('a')).toThrow('closed')
+  expect(() => set.call()).toThrow('closed')
+  expect(await settled(set.load('b'))).toBe('INVALID_STATE')
+  const { adapters, merged } = set.end()
+  expect([adapters.length, merged?.text]).toEqual([1, 'merged a×1'])
+  expect(() => set.end()).toThrow('ended')
+})
