@@ -169,6 +169,16 @@ void return_freed_memory() {
 
 using SharedSession = std::shared_ptr<Session>;
 
+// ONNX Runtime enters the operators' domain into a map of the whole process with the first session that has it. It looks there and enters without
+// a lock, so two first sessions at once can both enter it, and the second fails. Hence sessions are made one at a time until one is made.
+std::atomic<bool> is_domain_known = false;
+
+std::unique_lock<std::mutex> alone_until_domain_is_known() {
+  static std::mutex& mutex = *new std::mutex;
+  if (is_domain_known) return {};
+  return std::unique_lock<std::mutex>(mutex);
+}
+
 struct Creation : Job {
   explicit Creation(Owner options) : options(std::move(options)) {}
   Owner options;
@@ -186,6 +196,7 @@ struct Creation : Job {
     if (cuda != nullptr && cuda->is_on_device()) append_cuda(options.get(), cuda_settings);
     check(api.AddCustomOpDomain(options.get(), operator_domain(cuda)));
     return_freed_memory();
+    std::unique_lock<std::mutex> alone = alone_until_domain_is_known();
     if (path.empty()) {
       const StatusHandle status = api.CreateSessionFromArray(environment, model, size, options.get(), &session->handle);
       copy.reset();
@@ -193,6 +204,8 @@ struct Creation : Job {
     } else {
       check(api.CreateSession(environment, path.c_str(), options.get(), &session->handle));
     }
+    is_domain_known = true;
+    if (alone) alone.unlock();
     size_t inputs = 0, outputs = 0;
     check(api.SessionGetInputCount(session->handle, &inputs));
     check(api.SessionGetOutputCount(session->handle, &outputs));

@@ -423,6 +423,20 @@ describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${pr
     expect(runtime.untested).toBeUndefined()
   })
 
+  test('the first sessions of a process can be made at once', () => {
+    const program = fileURLToPath(new URL('first-sessions.js', import.meta.url))
+    const root = fileURLToPath(new URL('..', import.meta.url))
+    const model = fileURLToPath(new URL('__fixtures__/layer-float32.onnx', import.meta.url))
+    // Without a lock one of seven of these processes fails.
+    for (let i = 0; i < 15; i++) {
+      const { status, stderr } = spawnSync(process.execPath, [program, root, library, model], {
+        encoding: 'utf8',
+        env: { ...process.env, UV_THREADPOOL_SIZE: '16' },
+      })
+      expect(status, stderr).toBe(0)
+    }
+  })
+
   test('a library that is not loaded is refused', () => {
     expect(() => openOnnxRuntime(join(folder, 'no-such-library'))).toThrow('load onnxruntime-node first')
   })
