@@ -373,5 +373,5 @@ async function findAll(source: Adapter, { sessions, model, places, moduleNames }
 }
 
 function place(name: string, source: Adapter, { places, moduleNames }: Known): PlacedAdapter {
-  return { ...placeAdapter(name, withoutAbsent(source, moduleNames), places), source }
+  return { ...placeAdapter(name, withoutAbsent(source, moduleNames), places), source: source.withoutFiles() }
 }

@@ -62,7 +62,7 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       const replaces = Array.from(placed, ([part, share]) =>
         Array.from(share.replaces, ([key, module]) => [`${part.name}:${key}`, module] as const),
       )
-      return { source, shares: placed, replaces: new Map(replaces.flat()) }
+      return { source: source.withoutFiles(), shares: placed, replaces: new Map(replaces.flat()) }
     })
   }
 

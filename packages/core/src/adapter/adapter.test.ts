@@ -296,6 +296,19 @@ describe('files', () => {
     expect(again.withCoefficients({}).toBytes()).toEqual(other.toBytes())
   })
 
+  it('without the bytes of its files is written anew, with the same numbers', () => {
+    const written = createAdapter(config(), SHAPES).toBytes()
+    const padded = {
+      ...written,
+      config: new TextEncoder().encode(`${new TextDecoder().decode(written.config)}  `),
+    }
+    const adapter = readAdapter(padded)
+    expect(adapter.toBytes()).toEqual(padded)
+    const without = adapter.withoutFiles()
+    expect(without.toBytes()).toEqual(written)
+    expect(without.modules).toBe(adapter.modules)
+  })
+
   it('keep the recipe with all digits of its seed', () => {
     const [module] = reread(banded).modules.values()
     expect(module?.recipe).toEqual({ ...recipe, n: 10 })
