@@ -296,17 +296,18 @@ describe('files', () => {
     expect(again.withCoefficients({}).toBytes()).toEqual(other.toBytes())
   })
 
-  it('without the bytes of its files is written anew, with the same numbers', () => {
+  it('without the bytes of their files are written anew, with the same numbers', () => {
     const written = createAdapter(config(), SHAPES).toBytes()
-    const padded = {
-      ...written,
-      config: new TextEncoder().encode(`${new TextDecoder().decode(written.config)}  `),
-    }
-    const adapter = readAdapter(padded)
-    expect(adapter.toBytes()).toEqual(padded)
+    const { tensors } = readSafetensors(written.model, 'model')
+    // Another order, and metadata of another program: not what is written here.
+    const foreign = writeSafetensors(new Map([...tensors].reverse()), { format: 'pt' })
+    const adapter = readAdapter({ config: written.config, model: foreign })
+    expect(adapter.toBytes().model).toEqual(foreign)
     const without = adapter.withoutFiles()
-    expect(without.toBytes()).toEqual(written)
     expect(without.modules).toBe(adapter.modules)
+    const again = readAdapter(without.toBytes())
+    for (const [name, { coefficients }] of adapter.modules)
+      expect(again.modules.get(name)?.coefficients).toEqual(coefficients)
   })
 
   it('keep the recipe with all digits of its seed', () => {
