@@ -300,7 +300,7 @@ describe('files', () => {
     const written = createAdapter(config(), SHAPES).toBytes()
     const { tensors } = readSafetensors(written.model, 'model')
     // Another order, and metadata of another program: not what is written here.
-    const foreign = writeSafetensors(new Map([...tensors].reverse()), { format: 'pt' })
+    const foreign = writeSafetensors({ tensors: new Map([...tensors].reverse()), metadata: { format: 'pt' } })
     const adapter = readAdapter({ config: written.config, model: foreign })
     expect(adapter.toBytes().model).toEqual(foreign)
     const without = adapter.withoutFiles()
