@@ -153,7 +153,7 @@ export const MUTANTS: readonly AdapterMutant[] = [
     ),
   },
   {
-    fault: 'a merge goes on whatever is called meanwhile',
+    fault: 'a merge ignores verbs that are called meanwhile',
     caught: 'a merge is refused if a verb is called meanwhile',
     make: faulty(
       class extends ReferenceAdapters {

@@ -93,7 +93,7 @@ test('an empty text is no directory, not the one of the process', async () => {
   }
 })
 
-test('tensors that are not used are told on standard error, and listed', async () => {
+test('unused tensors are listed, and reported on standard error', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'fourierft-'))
   await cp(peftAdapter('some-layers'), directory, { recursive: true })
   const file = join(directory, 'adapter_config.json')

@@ -682,7 +682,7 @@ describe('a model that is given up', () => {
     expect(await settled(set.unload('base'))).toBe('')
   })
 
-  it('takes its turn: loads of before are done first; what is set meanwhile refuses it only where adapters stay', async () => {
+  it('takes its turn: earlier loads end first, and verbs called meanwhile refuse it only where adapters stay', async () => {
     for (const keep of ['merged', 'base'] as const) {
       const { host, set } = make()
       host.gate.isOpen = false

@@ -320,7 +320,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     const { adapter } = this.#loaded(name)
     if (this.#merged) throw invalidState('the model is merged; call unmergeAdapter() first')
     work(adapter)
-    // A merge that is under way must not take the numbers of before.
+    // A merge that is under way must not use the old numbers.
     this.#changes++
   }
 
@@ -348,15 +348,6 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     } finally {
       for (const each of trained) this.#trained.delete(each)
     }
-  }
-
-  /**
-   * The adapters that a training would train now.
-   *
-   * @throws {FourierFTError} as `train`
-   */
-  protected trainable(names: string | readonly string[] = this.activeAdapters): Applied<P>[] {
-    return this.#trainable(names).map(applied)
   }
 
   /**

@@ -11,7 +11,7 @@ import type { WriteOptions } from './write-adapter.js'
  *
  * @param directory a path, or a `file:` URL
  * @param options the form of the files: see `Adapter.toBytes`, whose errors are thrown before anything is touched
- * @throws {FourierFTError} `INVALID_OPTION` for what is no directory, `IO_ERROR` where it cannot be written (the old adapter is
+ * @throws {FourierFTError} `INVALID_OPTION` for anything that names no directory, `IO_ERROR` where it cannot be written (the old adapter is
  *   intact), `UNSUPPORTED` without a file system
  */
 export async function savePretrained(

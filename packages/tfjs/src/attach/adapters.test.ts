@@ -2,31 +2,11 @@ import type { AdapterSubject } from '@fourierft/conformance'
 import { testAdapters } from '@fourierft/conformance/vitest'
 import { createAdapter, createConfig, FourierFTError } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
-import * as tfl from '@tensorflow/tfjs-layers'
+import type * as tfl from '@tensorflow/tfjs-layers'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { makeModel } from '../__fixtures__/two-layer-model.js'
 import { useBackend } from '../__fixtures__/use-backend.js'
 import { attach } from './attach.js'
-
-function makeModel(): tfl.Sequential {
-  const random = (seed: number) => tfl.initializers.randomUniform({ minval: -1, maxval: 1, seed })
-  return tfl.sequential({
-    layers: [
-      tfl.layers.dense({
-        name: 'linear',
-        units: 5,
-        inputShape: [6],
-        useBias: false,
-        kernelInitializer: random(1),
-      }),
-      tfl.layers.dense({
-        name: 'head',
-        units: 4,
-        kernelInitializer: random(2),
-        biasInitializer: random(3),
-      }),
-    ],
-  })
-}
 
 const input = () => tf.randomUniform([2, 6], -1, 1, 'float32', 4)
 

@@ -1,8 +1,9 @@
 /** What the shared life-cycle suite cannot ask of every package: several layers, the user's own model, tensors. */
 import { createAdapter, createConfig } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
-import * as tfl from '@tensorflow/tfjs-layers'
+import type * as tfl from '@tensorflow/tfjs-layers'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { makeModel } from '../__fixtures__/two-layer-model.js'
 import { useBackend } from '../__fixtures__/use-backend.js'
 import type { Adapters } from './adapters.js'
 import { attach } from './attach.js'
@@ -10,27 +11,6 @@ import { attach } from './attach.js'
 beforeAll(() => useBackend('cpu'))
 
 const CONFIG = { targetModules: ['linear', 'head'], nFrequency: 6, scaling: 30 }
-
-function makeModel(): tfl.Sequential {
-  const random = (seed: number) => tfl.initializers.randomUniform({ minval: -1, maxval: 1, seed })
-  return tfl.sequential({
-    layers: [
-      tfl.layers.dense({
-        name: 'linear',
-        units: 5,
-        inputShape: [6],
-        useBias: false,
-        kernelInitializer: random(1),
-      }),
-      tfl.layers.dense({
-        name: 'head',
-        units: 4,
-        kernelInitializer: random(2),
-        biasInitializer: random(3),
-      }),
-    ],
-  })
-}
 
 const otherAdapter = (randomLocSeed: number) =>
   createAdapter(createConfig({ ...CONFIG, randomLocSeed }), { linear: [5, 6], head: [4, 5] })
