@@ -133,14 +133,14 @@ describe('adapters that PEFT was seen to load', () => {
     : {}
 
   test.each(Object.keys(adapters))('%s: the same bytes, the same ΔW', async (name) => {
-    const adapter = adapters[name]?.() as Adapter
+    const adapter = adapters[name]?.()
     const { digest } = await save(`recorded ${name}`, adapter)
     expect(digest).toBe(recorded[name]?.digest)
     compare(adapter, recorded[name] ?? {})
   })
 
   test.each(Object.keys(classifiers))('%s: the same bytes, the same head', async (name) => {
-    const adapter = classifiers[name]?.() as Adapter
+    const adapter = classifiers[name]?.()
     const { digest } = await save(`recorded ${name}`, adapter)
     expect(digest).toBe(recorded[name]?.digest)
     compare(adapter, recorded[name] ?? {})

@@ -37,7 +37,7 @@ export function digestOfNumbers(numbers: Float64Array): string {
   const low = new Uint32Array(n)
   const high = new Uint32Array(n)
   for (let i = 0; i < n; i++) {
-    view.setFloat64(0, numbers[i] as number, true)
+    view.setFloat64(0, numbers[i], true)
     low[i] = view.getUint32(0, true)
     high[i] = view.getUint32(4, true)
   }

@@ -6,7 +6,7 @@ export function largestDifference(actual: FloatArray, expected: ArrayLike<number
   checkLength(actual, expected)
   let largest = 0
   for (let i = 0; i < expected.length; i++) {
-    const difference = Math.abs((actual[i] as number) - (expected[i] as number))
+    const difference = Math.abs(actual[i] - expected[i])
     if (!(difference <= largest)) largest = difference
     if (Number.isNaN(largest)) return largest
   }
@@ -15,7 +15,7 @@ export function largestDifference(actual: FloatArray, expected: ArrayLike<number
 
 export function largestMagnitude(numbers: ArrayLike<number>): number {
   let largest = 0
-  for (let i = 0; i < numbers.length; i++) largest = Math.max(largest, Math.abs(numbers[i] as number))
+  for (let i = 0; i < numbers.length; i++) largest = Math.max(largest, Math.abs(numbers[i]))
   return largest
 }
 

@@ -79,7 +79,7 @@ export const MUTANTS: readonly Mutant[] = [
       onLinear((linear, { bias }) => ({
         async forward(x, options) {
           const y = (await linear.forward(x, options)).slice()
-          return bias === null ? y : y.map((value, i) => value + (bias[i % bias.length] as number))
+          return bias === null ? y : y.map((value, i) => value + bias[i % bias.length])
         },
       })),
   },
@@ -416,7 +416,7 @@ function withCoefficients(layer: Layer, change: (coefficients: Float32Array) => 
 function roundTo11Bits<Numbers extends FloatArray>(numbers: Numbers): Numbers {
   const rounded = numbers.slice() as Numbers
   for (let i = 0; i < rounded.length; i++) {
-    const value = rounded[i] as number
+    const value = rounded[i]
     if (value === 0) continue
     const unit = 2 ** (Math.floor(Math.log2(Math.abs(value))) - 10)
     rounded[i] = Math.round(value / unit) * unit
@@ -437,7 +437,7 @@ function sines() {
     for (let p = 0; p < d1; p++) {
       for (let q = 0; q < d2; q++) {
         let sum = 0
-        for (let l = 0; l < entries.n; l++) sum += (coefficients[l] as number) * basis(entries, l, p, q)
+        for (let l = 0; l < entries.n; l++) sum += coefficients[l] * basis(entries, l, p, q)
         result[p * d2 + q] = (scaling / (d1 * d2)) * sum
       }
     }
@@ -452,7 +452,7 @@ function sines() {
     return table
   }
   const basis = ({ shape: [d1, d2], rows, columns }: Entries, l: number, p: number, q: number) =>
-    tableOf(d1 * d2)[(p * (rows[l] as number) * d2 + q * (columns[l] as number) * d1) % (d1 * d2)] as number
+    tableOf(d1 * d2)[(p * rows[l] * d2 + q * columns[l] * d1) % (d1 * d2)]
   const uses = (rows: Int32Array | undefined, t: number, index: number) =>
     rows === undefined || rows[t] === index
   return {
@@ -466,7 +466,7 @@ function sines() {
           if (!uses(rows, t, index)) continue
           for (let i = 0; i < w.length; i++) {
             const to = t * d1 + Math.floor(i / d2)
-            y[to] = (y[to] as number) + (w[i] as number) * (x[t * d2 + (i % d2)] as number)
+            y[to] = y[to] + w[i] * x[t * d2 + (i % d2)]
           }
         }
       })
@@ -482,16 +482,16 @@ function sines() {
         for (let t = 0; t * d2 < x.length; t++) {
           if (!uses(rows, t, index)) continue
           for (let i = 0; i < w.length; i++) {
-            const g = gradY[t * d1 + Math.floor(i / d2)] as number
+            const g = gradY[t * d1 + Math.floor(i / d2)]
             const to = t * d2 + (i % d2)
-            gradX[to] = (gradX[to] as number) + g * (w[i] as number)
-            gradW[i] = (gradW[i] as number) + g * (x[to] as number)
+            gradX[to] = gradX[to] + g * w[i]
+            gradW[i] = gradW[i] + g * x[to]
           }
         }
         return Float64Array.from({ length: entries.n }, (_, l) => {
           let sum = 0
           for (let i = 0; i < gradW.length; i++) {
-            sum += (gradW[i] as number) * basis(entries, l, Math.floor(i / d2), i % d2)
+            sum += gradW[i] * basis(entries, l, Math.floor(i / d2), i % d2)
           }
           return (scaling / (d1 * d2)) * sum
         })

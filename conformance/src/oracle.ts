@@ -29,8 +29,8 @@ export function oracleForward(
   const y = new Float64Array(tokens * d1)
   for (let t = 0; t < tokens; t++) {
     for (let p = 0; p < d1; p++) {
-      let sum = bias === null ? 0 : (bias[p] as number)
-      for (let q = 0; q < d2; q++) sum += (weight[p * d2 + q] as number) * (x[t * d2 + q] as number)
+      let sum = bias === null ? 0 : bias[p]
+      for (let q = 0; q < d2; q++) sum += weight[p * d2 + q] * x[t * d2 + q]
       y[t * d1 + p] = sum
     }
   }
@@ -54,10 +54,10 @@ export function oracleBackward(
   const gradients = referenceBackward(layers, x, gradY, rows && { rows })
   for (let t = 0; t < tokens; t++) {
     for (let p = 0; p < d1; p++) {
-      const g = gradY[t * d1 + p] as number
+      const g = gradY[t * d1 + p]
       for (let q = 0; q < d2; q++) {
         const i = t * d2 + q
-        gradients.x[i] = (gradients.x[i] as number) + g * (weight[p * d2 + q] as number)
+        gradients.x[i] = gradients.x[i] + g * weight[p * d2 + q]
       }
     }
   }

@@ -86,7 +86,7 @@ function referenceLinear(
       for (let t = 0; t < tokens; t++) {
         for (let p = 0; p < d1; p++) {
           let sum = bias?.[p] ?? 0
-          for (let q = 0; q < d2; q++) sum += (w[p * d2 + q] as number) * (x[t * d2 + q] as number)
+          for (let q = 0; q < d2; q++) sum += w[p * d2 + q] * x[t * d2 + q]
           y[t * d1 + p] = sum
         }
       }
@@ -108,10 +108,10 @@ function referenceLinear(
       const w = current()
       for (let t = 0; t < tokens; t++) {
         for (let p = 0; p < d1; p++) {
-          const g = gradY[t * d1 + p] as number
+          const g = gradY[t * d1 + p]
           for (let q = 0; q < d2; q++) {
             const i = t * d2 + q
-            branch.x[i] = (branch.x[i] as number) + g * (w[p * d2 + q] as number)
+            branch.x[i] = branch.x[i] + g * w[p * d2 + q]
           }
         }
       }
@@ -140,7 +140,7 @@ function referenceLinear(
       merged = weight.slice()
       for (const layer of layers) {
         const delta = mathematics.delta(layer)
-        for (let i = 0; i < delta.length; i++) merged[i] = (merged[i] as number) + (delta[i] as number)
+        for (let i = 0; i < delta.length; i++) merged[i] = merged[i] + delta[i]
       }
     },
     async unmerge() {

@@ -62,7 +62,7 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
   }
   const inputs = ['x']
   for (let i = 0; i < layers; i++) {
-    const x = inputs[i] as string
+    const x = inputs[i]
     const base = graph.add(`base${i}`, 'MatMul', [x, graph.weight(`weight${i}`, d, d)])
     if (method === 'FourierFT')
       inputs.push(
@@ -82,7 +82,7 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
   let g = 'g'
   const trained: string[] = []
   for (let i = layers - 1; i >= 0; i--) {
-    const x = inputs[i] as string
+    const x = inputs[i]
     const base = graph.add(`back${i}`, 'MatMul', [g, graph.weight(`transposed${i}`, d, d)])
     if (method === 'FourierFT') {
       const [gradC, branch] = graph.addGradient(i, x, g, `c${i}`)
@@ -95,7 +95,7 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
       g = graph.add(`grad_x${i}`, 'Gemm', [gradU, `a${i}`, base], { transB: { int: 1 } })
     } else g = base
   }
-  return graph.toBytes([graph.firstRow(inputs[layers] as string), graph.firstRow(g), ...trained])
+  return graph.toBytes([graph.firstRow(inputs[layers]), graph.firstRow(g), ...trained])
 }
 
 /**

@@ -124,7 +124,7 @@ function naiveDelta(places: tf.Tensor2D, c: tf.Tensor1D, d: number): tf.Tensor2D
   const spectrum = tf.scatterND(places, c, [d, d])
   const rows = tf.ifft(tf.complex(spectrum, tf.zerosLike(spectrum)) as tf.Tensor)
   const columns = tf.complex(tf.transpose(tf.real(rows)), tf.transpose(tf.imag(rows)))
-  return tf.transpose(tf.real(tf.ifft(columns as tf.Tensor))) as tf.Tensor2D
+  return tf.transpose(tf.real(tf.ifft(columns))) as tf.Tensor2D
 }
 
 function peftCases(

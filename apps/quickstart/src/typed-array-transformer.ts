@@ -86,9 +86,9 @@ function multiplyRows(x: Float64Array, matrix: Float32Array, bias: Float32Array)
   const y = new Float64Array(rows * outputs)
   for (let row = 0; row < rows; row++) {
     for (let output = 0; output < outputs; output++) {
-      let sum = bias[output] as number
+      let sum = bias[output]
       const [xAt, matrixAt] = [row * inputs, output * inputs]
-      for (let i = 0; i < inputs; i++) sum += (matrix[matrixAt + i] as number) * (x[xAt + i] as number)
+      for (let i = 0; i < inputs; i++) sum += matrix[matrixAt + i] * x[xAt + i]
       y[row * outputs + output] = sum
     }
   }
@@ -109,7 +109,7 @@ function normalizeRows(
     const variance = row.reduce((sum, value) => sum + (value - mean) ** 2, 0) / width
     const scale = 1 / Math.sqrt(variance + epsilon)
     for (let i = 0; i < width; i++) {
-      y[start + i] = ((row[i] as number) - mean) * scale * (gamma[i] as number) + (beta[i] as number)
+      y[start + i] = (row[i] - mean) * scale * gamma[i] + beta[i]
     }
   }
   return y
@@ -124,7 +124,7 @@ function cutPatches(pixels: Float32Array, count: number, size: number, patch: nu
       for (let left = 0; left < size; left += patch) {
         for (let y = top; y < top + patch; y++) {
           for (let x = left; x < left + patch; x++) {
-            rows[next++] = 2 * (pixels[(image * size + y) * size + x] as number) - 1
+            rows[next++] = 2 * pixels[(image * size + y) * size + x] - 1
           }
         }
       }
@@ -149,7 +149,7 @@ function embed(
       patches.subarray(image * (positions.length - width), (image + 1) * (positions.length - width)),
       at + width,
     )
-    for (let i = 0; i < positions.length; i++) x[at + i] = (x[at + i] as number) + (positions[i] as number)
+    for (let i = 0; i < positions.length; i++) x[at + i] = x[at + i] + positions[i]
   }
   return x
 }
@@ -182,8 +182,7 @@ function attend(
         for (let other = 0; other < tokens; other++) {
           for (let i = 0; i < features; i++) {
             const at = place(token) + i
-            mixed[at] =
-              (mixed[at] as number) + (scores[other] as number) * (value[place(other) + i] as number)
+            mixed[at] = mixed[at] + scores[other] * value[place(other) + i]
           }
         }
       }
@@ -194,7 +193,7 @@ function attend(
 
 function dot(a: Float64Array, aAt: number, b: Float64Array, bAt: number, length: number): number {
   let sum = 0
-  for (let i = 0; i < length; i++) sum += (a[aAt + i] as number) * (b[bAt + i] as number)
+  for (let i = 0; i < length; i++) sum += a[aAt + i] * b[bAt + i]
   return sum
 }
 
@@ -203,13 +202,13 @@ function softmax(values: Float64Array): void {
   const largest = values.reduce((a, b) => Math.max(a, b))
   let sum = 0
   for (let i = 0; i < values.length; i++) {
-    values[i] = Math.exp((values[i] as number) - largest)
-    sum += values[i] as number
+    values[i] = Math.exp(values[i] - largest)
+    sum += values[i]
   }
-  for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) / sum
+  for (let i = 0; i < values.length; i++) values[i] = values[i] / sum
 }
 
-const add = (a: Float64Array, b: Float64Array): Float64Array => a.map((value, i) => value + (b[i] as number))
+const add = (a: Float64Array, b: Float64Array): Float64Array => a.map((value, i) => value + b[i])
 
 /** Rows 0, `step`, `2·step`, … of a matrix of `width` columns: the class tokens. */
 function everyNth(x: Float64Array, width: number, step: number): Float64Array {

@@ -98,14 +98,14 @@ function differencesProblem(): Problem {
 export function finiteDifferences({ weight, bias, layers, x, gradY }: Problem): OracleGradients {
   const loss = (changed: Problem['layers'], input: Float64Array) => {
     const y = oracleForward(weight, bias, changed, input)
-    return y.reduce((sum, value, i) => sum + value * (gradY[i] as number), 0)
+    return y.reduce((sum, value, i) => sum + value * gradY[i], 0)
   }
   const exact = Float64Array.from(x)
   const coefficients = layers.map((layer, index) =>
     Float64Array.from(layer.coefficients, (_, l) => {
       const moved = (step: number) => {
         const c = Float64Array.from(layer.coefficients)
-        c[l] = (c[l] as number) + step
+        c[l] = c[l] + step
         return layers.map((other, i) => (i === index ? { ...layer, coefficients: c } : other))
       }
       return (loss(moved(1), exact) - loss(moved(-1), exact)) / 2

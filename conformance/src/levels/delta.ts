@@ -164,9 +164,9 @@ function notOneRounding(
   const slack = 2 * deltaLimit(shape) * largestMagnitude(rounded)
   let wrong = 0
   for (let i = 0; i < rounded.length; i++) {
-    const value = delta[i] as number
+    const value = delta[i]
     // Written so that NaN is wrong.
-    if (!(Math.abs((rounded[i] as number) - value) <= roundoff * Math.abs(value) + floor + slack)) wrong++
+    if (!(Math.abs(rounded[i] - value) <= roundoff * Math.abs(value) + floor + slack)) wrong++
   }
   return wrong
 }

@@ -84,7 +84,7 @@ function mismatch({ shape, n, seed, algorithm, digest }: UniformVector): boolean
 function differentWeights({ map, ...options }: BandPassVector): number {
   const computed = bandPassMap(options)
   if (computed.length !== map.length) return Math.max(computed.length, map.length)
-  return map.filter((weight, i) => !(Math.abs((computed[i] as number) - weight) <= 16 * 2 ** -53)).length
+  return map.filter((weight, i) => !(Math.abs(computed[i] - weight) <= 16 * 2 ** -53)).length
 }
 
 /**
@@ -101,8 +101,8 @@ async function wrongPlaces(backend: Backend, entries: Entries): Promise<number> 
   if (delta.length !== d1 * d2) throw new Error(`ΔW: expected ${d1 * d2} numbers, received ${delta.length}`)
   const expected = new Uint8Array(d1 * d2)
   for (let l = 0; l < n; l++) {
-    const j = rows[l] as number
-    const k = columns[l] as number
+    const j = rows[l]
+    const k = columns[l]
     expected[j * d2 + k] = 1
     expected[((d1 - j) % d1) * d2 + ((d2 - k) % d2)] = 1
   }
@@ -110,7 +110,7 @@ async function wrongPlaces(backend: Backend, entries: Entries): Promise<number> 
   let wrong = 0
   // Written so that NaN is wrong wherever it stands.
   for (let i = 0; i < found.length; i++) {
-    const size = found[i] as number
+    const size = found[i]
     if (!(expected[i] === 1 ? size > 0.25 : size < 0.25)) wrong++
   }
   return wrong
@@ -125,8 +125,8 @@ function spectrumMagnitude(delta: FloatArray, [d1, d2]: Shape): Float64Array {
       let im = 0
       for (let q = 0; q < d2; q++) {
         const angle = (-2 * Math.PI * ((q * k) % d2)) / d2
-        re += (delta[p * d2 + q] as number) * Math.cos(angle)
-        im += (delta[p * d2 + q] as number) * Math.sin(angle)
+        re += delta[p * d2 + q] * Math.cos(angle)
+        im += delta[p * d2 + q] * Math.sin(angle)
       }
       alongRows.re[p * d2 + k] = re
       alongRows.im[p * d2 + k] = im
@@ -141,8 +141,8 @@ function spectrumMagnitude(delta: FloatArray, [d1, d2]: Shape): Float64Array {
         const angle = (-2 * Math.PI * ((p * j) % d1)) / d1
         const cos = Math.cos(angle)
         const sin = Math.sin(angle)
-        const a = alongRows.re[p * d2 + k] as number
-        const b = alongRows.im[p * d2 + k] as number
+        const a = alongRows.re[p * d2 + k]
+        const b = alongRows.im[p * d2 + k]
         re += a * cos - b * sin
         im += a * sin + b * cos
       }

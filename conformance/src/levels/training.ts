@@ -46,7 +46,7 @@ export const trainingLevel: Level = {
           const gradY = new Float32Array(y.length)
           let loss = 0
           for (let i = 0; i < y.length; i++) {
-            const difference = (y[i] as number) - (wanted[i] as number)
+            const difference = y[i] - wanted[i]
             loss += difference ** 2
             gradY[i] = (2 * difference) / y.length
           }
@@ -57,7 +57,7 @@ export const trainingLevel: Level = {
           if (recordedSteps.includes(step + 1)) trajectory.push(coefficients.slice())
         }
         trained = true
-        const errors = training.losses.map((loss, step) => Math.abs((losses[step] as number) - loss) / loss)
+        const errors = training.losses.map((loss, step) => Math.abs(losses[step] - loss) / loss)
         return Math.max(...errors)
       }),
     )

@@ -99,7 +99,7 @@ export class ReferenceHost implements AdapterHost<Placed, Weights> {
 
   weightsWith(added: readonly Applied<Placed>[]): Weights {
     const layer = this.base.layer.map((w, i) =>
-      added.reduce((sum, { adapter, scale }) => sum + scale * (adapter.delta[i] as number), w),
+      added.reduce((sum, { adapter, scale }) => sum + scale * adapter.delta[i], w),
     )
     return { layer, head: added.find(({ adapter }) => adapter.head)?.adapter.head ?? this.base.head }
   }
@@ -223,6 +223,6 @@ function input(row: number): Float64Array {
 /** `W [out, in]` times `x [in]`. */
 function product(weight: Float64Array, x: Float64Array): Float64Array {
   return Float64Array.from({ length: weight.length / x.length }, (_, o) =>
-    x.reduce((sum, value, i) => sum + (weight[o * x.length + i] as number) * value, 0),
+    x.reduce((sum, value, i) => sum + weight[o * x.length + i] * value, 0),
   )
 }

@@ -135,7 +135,7 @@ export class Bench {
 function distance(a: Float32Array, b: Float32Array): number {
   if (a.length !== b.length) return Number.POSITIVE_INFINITY
   const largest = Math.max(...Array.from(b, Math.abs))
-  return Math.max(...Array.from(a, (value, i) => Math.abs(value - (b[i] as number)))) / largest
+  return Math.max(...Array.from(a, (value, i) => Math.abs(value - b[i]))) / largest
 }
 
 export async function unlessDeadlock<T>(promise: T | Promise<T>): Promise<T> {

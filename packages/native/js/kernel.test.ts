@@ -58,10 +58,7 @@ function layer(
 
 function largestDifference(found: ArrayLike<number>, expected: Float64Array): number {
   const scale = expected.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0)
-  return (
-    expected.reduce((largest, value, i) => Math.max(largest, Math.abs(value - (found[i] as number))), 0) /
-    scale
-  )
+  return expected.reduce((largest, value, i) => Math.max(largest, Math.abs(value - found[i])), 0) / scale
 }
 
 describe.skipIf(found === undefined)(`the native kernel${reason}`, () => {
@@ -82,7 +79,7 @@ describe.skipIf(found === undefined)(`the native kernel${reason}`, () => {
     const expected = referenceBackward(layers, x, gradY)
     expect(largestDifference(gradients.x, expected.x)).toBeLessThan(1e-5)
     gradients.coefficients.forEach((each, a) => {
-      expect(largestDifference(each, expected.coefficients[a] as Float64Array)).toBeLessThan(1e-5)
+      expect(largestDifference(each, expected.coefficients[a])).toBeLessThan(1e-5)
     })
   })
 
@@ -105,7 +102,7 @@ describe.skipIf(found === undefined)(`the native kernel${reason}`, () => {
     const expected = referenceBackward(layers, x, gradY, { rows })
     expect(largestDifference(gradients.x, expected.x)).toBeLessThan(1e-5)
     gradients.coefficients.forEach((each, a) => {
-      expect(largestDifference(each, expected.coefficients[a] as Float64Array)).toBeLessThan(1e-5)
+      expect(largestDifference(each, expected.coefficients[a])).toBeLessThan(1e-5)
     })
   })
 
@@ -206,7 +203,7 @@ describe.skipIf(found === undefined)(`the native kernel${reason}`, () => {
 
     const coefficients = [new Float32Array(40)]
     const taken = native().addBackward([each], x, new Float32Array(500 * 64), { coefficients })
-    structuredClone(coefficients[0]?.buffer, { transfer: [coefficients[0]?.buffer as ArrayBuffer] })
+    structuredClone(coefficients[0]?.buffer, { transfer: [coefficients[0]?.buffer] })
     await expect(taken).rejects.toMatchObject({
       code: 'SHAPE_MISMATCH',
       message: 'gradients.coefficients[0]: expected 40 numbers; received 0',

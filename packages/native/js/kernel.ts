@@ -106,7 +106,7 @@ function makeKernel(addon: Addon): Kernel {
 
   /** What a call of the addon takes of a group, read when the user's call begins. */
   function prepared({ layers, indices, rows }: Group) {
-    const first = layers[0] as KernelLayer
+    const first = layers[0]
     return { ...packed(layers), plan: planOf(first), n: first.entries.n, indices, rows }
   }
 
@@ -141,8 +141,8 @@ function makeKernel(addon: Addon): Kernel {
           ),
         )
         indices.forEach((index, place) => {
-          const into = checkGradient(gradients.coefficients[index], layers[index] as KernelLayer, index)
-          for (let l = 0; l < n; l++) into[l] = (into[l] as number) + (found[place * n + l] as number)
+          const into = checkGradient(gradients.coefficients[index], layers[index], index)
+          for (let l = 0; l < n; l++) into[l] = into[l] + found[place * n + l]
         })
       }
     },

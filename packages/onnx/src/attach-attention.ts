@@ -65,7 +65,7 @@ export function attachToAttention(node: OnnxNode, parts: readonly PartBranch[]):
   })
   const adapted = adaptedAttention(node, parts, value('with.'), present !== undefined && present !== '')
   const outputs = [output, ...(present ? [present] : [])]
-  const named = (names: readonly string[]) => outputs.map((_, i) => ({ name: names[i] as string }))
+  const named = (names: readonly string[]) => outputs.map((_, i) => ({ name: names[i] }))
   nodes.named(outputs, 'If', [isIdle], {
     then_branch: { graph: { name: 'own', moved: [node], nodes: [], outputs: named(kept) } },
     else_branch: { graph: { name: 'adapted', nodes: adapted.nodes, outputs: named(adapted.outputs) } },

@@ -95,9 +95,7 @@ describe.each(FILES)('%s', (name) => {
     const nodes = model.graph
       .graphs()
       .flatMap((graph) => graph.nodes.filter(({ domain }) => domain === 'fourierft'))
-    const names = new Set(
-      nodes.flatMap(({ inputs: [x, base], outputs }) => [x as string, base as string, ...outputs]),
-    )
+    const names = new Set(nodes.flatMap(({ inputs: [x, base], outputs }) => [x, base, ...outputs]))
     const known = new Set(model.graph.outputs.map((output) => output.name))
     const given = new Set(model.graph.inputs.map((input) => input.name))
     for (const value of names)
@@ -129,10 +127,7 @@ describe.each(FILES)('%s', (name) => {
       )
       const received = results[y]?.data as Float32Array
       const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-      const error = expected.reduce(
-        (most, value, p) => Math.max(most, Math.abs(value - (received[p] as number))),
-        0,
-      )
+      const error = expected.reduce((most, value, p) => Math.max(most, Math.abs(value - received[p])), 0)
       // The conformance suite's limit for level 4 in float32.
       expect(error / largest).toBeLessThan(1e-5)
       expect(received).not.toEqual(base)

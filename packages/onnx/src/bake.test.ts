@@ -62,11 +62,11 @@ test.each(FLOAT_FILES)('%s: merged, it gives what it gives with branches', async
   const inputs = attachBranches(
     attached,
     layers.map((layer, i) => {
-      const { name: module, entries } = adapters[i] as Layer
+      const { name: module, entries } = adapters[i]
       return { module, layer, entries }
     }),
   )
-  const baked = findLinearLayers(merged).map((layer, i) => ({ layer, adapters: [adapters[i] as Layer] }))
+  const baked = findLinearLayers(merged).map((layer, i) => ({ layer, adapters: [adapters[i]] }))
   expect(await bakeBranches(merged, baked)).toBeUndefined()
 
   const sessions = await Promise.all(
@@ -94,7 +94,7 @@ test.each(FLOAT_FILES)('%s: merged, it gives what it gives with branches', async
     const values = expected[output]?.data as Float32Array
     const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
     const distance = (other: Float32Array) =>
-      values.reduce((most, value, i) => Math.max(most, Math.abs(value - (other[i] as number))), 0) / largest
+      values.reduce((most, value, i) => Math.max(most, Math.abs(value - other[i])), 0) / largest
     // The conformance suite's limit for level 4 in float32.
     expect(distance(received[output]?.data as Float32Array)).toBeLessThan(1e-5)
     expect(distance(without[output]?.data as Float32Array)).toBeGreaterThan(1e-2)
@@ -139,7 +139,7 @@ function expectedSum(adapter: Layer, dtype: Width, factor = 1) {
   const stored = decodeFloats({ dtype, bytes: encodeFloats(numbers, dtype) })
   const sum = Float64Array.from(stored, (value, at) => {
     const [i, o] = [Math.floor(at / COLUMNS), at % COLUMNS]
-    return value + factor * (change[o * ROWS + i] as number)
+    return value + factor * change[o * ROWS + i]
   })
   return encodeFloats(sum, dtype)
 }

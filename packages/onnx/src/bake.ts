@@ -266,7 +266,7 @@ function mergedBytes(
         const step = isOutFirst ? 1 : columns
         for (let i = 0; i < inFeatures; i++) {
           const place = at + i * step
-          sum[place] = (sum[place] as number) + (change[o * inFeatures + i] as number) / alpha
+          sum[place] = sum[place] + change[o * inFeatures + i] / alpha
         }
       }
     }
@@ -313,7 +313,7 @@ function encodeInRange(
 function transposed(values: Float64Array, rows: number, columns: number): Float64Array {
   const turned = new Float64Array(values.length)
   for (let r = 0; r < rows; r++)
-    for (let c = 0; c < columns; c++) turned[c * rows + r] = values[r * columns + c] as number
+    for (let c = 0; c < columns; c++) turned[c * rows + r] = values[r * columns + c]
   return turned
 }
 

@@ -116,7 +116,7 @@ class Analysis {
     if (sizes.product([...earlier, rows.before]).value === 1) return 'first'
     if (earlier.some((size) => sizes.mayHoldBatch(size))) return 'unknown'
     if (rows.before.value === 1) return { axes: axis, groups: undefined }
-    const groups = this.#groups(rows, dims[axis]?.size as Size)
+    const groups = this.#groups(rows, dims[axis]?.size)
     return groups ? { axes: axis, groups } : 'unknown'
   }
 

@@ -71,7 +71,7 @@ async function run(
 /** `max |a − b|` over `max |b|`. */
 function difference(a: Float32Array, b: Float64Array): number {
   const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return b.reduce((most, value, i) => Math.max(most, Math.abs((a[i] as number) - value)), 0) / largest
+  return b.reduce((most, value, i) => Math.max(most, Math.abs(a[i] - value)), 0) / largest
 }
 
 // The conformance suite's limit for level 4 in float32.
@@ -91,14 +91,14 @@ describe('the portable function', () => {
 
   test.each(shapes)('layers of %i × %i', async (d1, d2) => {
     const layers = layersOf([d1, d2], Math.min(1000, Math.ceil((d1 * d2) / 2)), 1)
-    const session = await sessionOf(layers[0] as Layer, 17)
+    const session = await sessionOf(layers[0], 17)
     const { y, base, x } = await run(session, layers, [0], [2, 3])
     expect(difference(y, referenceForward(layers, x, Float64Array.from(base)))).toBeLessThan(LIMIT)
   })
 
   test.each([11, 12, 13, 14, 17, 18, 21, 22, 23])('opset %i', async (opset) => {
     const layers = layersOf([24, 20], 30, 2)
-    const session = await sessionOf(layers[0] as Layer, opset)
+    const session = await sessionOf(layers[0], opset)
     const { y, base, x } = await run(session, layers, [1, 0], [2, 3])
     const rows = Int32Array.of(1, 1, 1, 0, 0, 0)
     expect(difference(y, referenceForward(layers, x, Float64Array.from(base), { rows }))).toBeLessThan(LIMIT)
@@ -110,7 +110,7 @@ describe('the portable function', () => {
     { lead: [2, 1, 3], rows: [-1, 1], layerOfToken: [-1, -1, -1, 1, 1, 1] },
   ])('inputs of rank $lead.length with rows $rows', async ({ lead, rows, layerOfToken }) => {
     const layers = layersOf([24, 20], 30, 2)
-    const session = await sessionOf(layers[0] as Layer, 17, lead.length + 1)
+    const session = await sessionOf(layers[0], 17, lead.length + 1)
     const { y, base, x } = await run(session, layers, rows, lead)
     const expected = referenceForward(layers, x, Float64Array.from(base), {
       rows: Int32Array.from(layerOfToken),
@@ -120,7 +120,7 @@ describe('the portable function', () => {
 
   test('without adapters, or without tokens, the base’s bits', async () => {
     const layers = layersOf([24, 20], 30, 1)
-    const session = await sessionOf(layers[0] as Layer, 17)
+    const session = await sessionOf(layers[0], 17)
     const base = numbers(6 * 24, 0.4)
     const feeds = (tokens: number, adapters: number) => ({
       x: new Tensor('float32', numbers(tokens * 20, 0), [1, tokens, 20]),

@@ -114,12 +114,12 @@ function partnerTables(forward: GroupedTransform, transposed: GroupedTransform, 
   for (let p = 0; p < width; p++) {
     const isPadding = signs[p] === 0
     if (isPadding) continue
-    const l = coefficient[p] as number
+    const l = coefficient[p]
     // A group holds the real parts of its slots, then the imaginary ones.
     const isReal = p % (2 * slots) < slots
     const row = isReal ? realRow : imaginaryRow
-    const sign = isReal ? 1 : -(ofRow[l] as number) * (ofColumn[l] as number)
-    partner[p] = row[l] as number
+    const sign = isReal ? 1 : -ofRow[l] * ofColumn[l]
+    partner[p] = row[l]
     factors[p] = sign / (d1 * d2)
     const place = isReal ? real : imaginary
     place[l] = p
@@ -138,6 +138,6 @@ function floats(dims: readonly number[], values: Float32Array): Unnamed {
 }
 
 function integers(dims: readonly number[], values: ArrayLike<number>): Unnamed {
-  const data = BigInt64Array.from({ length: values.length }, (_, i) => BigInt(values[i] as number))
+  const data = BigInt64Array.from({ length: values.length }, (_, i) => BigInt(values[i]))
   return { dims, dataType: DataType.int64, data: new Uint8Array(data.buffer) }
 }

@@ -116,7 +116,7 @@ function expected(own: Float32Array, added: Float32Array | undefined, adapted: b
     Float64Array.from({ length: TOKENS * columns }, (_, i) => {
       const [t, c] = [Math.floor(i / columns), i % columns]
       let sum = 0
-      for (let r = 0; r < rows; r++) sum += (input[t * rows + r] as number) * (w[r * columns + c] as number)
+      for (let r = 0; r < rows; r++) sum += input[t * rows + r] * w[r * columns + c]
       return sum
     })
   const proj = (input: ArrayLike<number>) => {
@@ -137,14 +137,13 @@ function expectNear(received: Float32Array, wanted: Float64Array): void {
   // 11 products and sums before `tanh`, as many behind it: each rounds by 2⁻²⁴ of the largest value, and `back` makes 6 of one.
   const limit = 22 * 6 * 2 ** -24 * Math.max(...wanted.map(Math.abs))
   expect(received).toHaveLength(wanted.length)
-  for (const [i, value] of wanted.entries())
-    expect(Math.abs((received[i] as number) - value)).toBeLessThan(limit)
+  for (const [i, value] of wanted.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
 }
 
 function theLayer(model: ReturnType<typeof readModel>): LinearLayer {
   const layers = findLinearLayers(model).filter(({ module }) => module !== 'back')
   expect(layers).toHaveLength(1)
-  return layers[0] as LinearLayer
+  return layers[0]
 }
 
 describe.each(Object.entries(FORMS))('%s', (_, form) => {
@@ -187,7 +186,7 @@ describe.each(Object.entries(FORMS))('%s', (_, form) => {
     // PyTorch's `[out, in]`.
     const whole = Float32Array.from(
       { length: other.length },
-      (_, i) => other[(i % IN) * OUT + Math.floor(i / IN)] as number,
+      (_, i) => other[(i % IN) * OUT + Math.floor(i / IN)],
     )
     const otherBias = added && waves(OUT, 8)
     const wanted = expected(other, otherBias, false)
@@ -215,7 +214,7 @@ describe.each(Object.entries(FORMS))('%s', (_, form) => {
 })
 
 test('a head that is called twice gets another width at both calls', async () => {
-  for (const form of [FORMS['one weight and one bias'] as Form, COPIES]) {
+  for (const form of [FORMS['one weight and one bias'], COPIES]) {
     const [first, second] = form.weights
     const [own, other] = form.biases as readonly [string, string]
     const call = (name: string, w: string, b: string, input: string, output: string): NewNode[] => [
@@ -241,14 +240,14 @@ test('a head that is called twice gets another width at both calls', async () =>
     const whole = { weight: waves(wide * IN, 6), bias: waves(wide, 7) }
     const transposed = Float32Array.from(
       { length: IN * wide },
-      (_, i) => whole.weight[(i % wide) * IN + Math.floor(i / wide)] as number,
+      (_, i) => whole.weight[(i % wide) * IN + Math.floor(i / wide)],
     )
     const outputs = async (bytes: Uint8Array, fed: Record<string, Tensor> = {}) => {
       const session = await InferenceSession.create(bytes)
       const result = await session.run({ x: new Tensor('float32', x, [1, TOKENS, IN]), ...fed })
       await session.release()
       return ['y', 'z'].map((name) => {
-        const { dims, data } = result[name] as Tensor
+        const { dims, data } = result[name]
         return { dims, values: Array.from(data as Float32Array) }
       })
     }
@@ -283,7 +282,7 @@ test('a head that is called twice gets another width at both calls', async () =>
 })
 
 test('a layer whose bias is behind Identity is read with it', async () => {
-  const file = twice(FORMS['one weight behind Identity, as PyTorch writes it'] as Form)
+  const file = twice(FORMS['one weight behind Identity, as PyTorch writes it'])
   const own = await readLayer(theLayer(readModel(file)), () => new Uint8Array())
   expect(own.bias).toEqual(bias)
 })
@@ -344,7 +343,7 @@ describe('what is not one module', () => {
     expect(modulesOf(form)).toEqual(['block.proj', 'back', 'block.tied'])
     const model = readModel(twice(form))
     const [layer] = findLinearLayers(model)
-    await bakeBranches(model, [{ layer: layer as LinearLayer, adapters: [adapter] }])
+    await bakeBranches(model, [{ layer: layer, adapters: [adapter] }])
     const again = readModel(model.toBytes())
     const tied = findLinearLayers(again).find(({ module }) => module === 'block.tied')
     expect(again.graph.initializers.get(tied?.weight ?? '')?.data()).toEqual(bytes(weight))
@@ -412,7 +411,7 @@ describe('external copies', () => {
     return model
   }
   const read = (files: Record<string, Uint8Array>) => (location: string, offset: number, length: number) =>
-    (files[location] as Uint8Array).subarray(offset, offset + length)
+    files[location].subarray(offset, offset + length)
 
   test('are compared where they lie', async () => {
     const layers = findLinearLayers(external())
@@ -422,7 +421,7 @@ describe('external copies', () => {
     ])
     const [layer, , ...others] = await decideProducts(layers, read(stored))
     expect(others).toEqual([])
-    expect(productsOf(layer as LinearLayer)).toHaveLength(2)
+    expect(productsOf(layer)).toHaveLength(2)
     const different = await decideProducts(layers, read({ ...stored, b: bytes(back) }))
     expect(different.map(({ module, undecided }) => [module, undecided])).toEqual([
       ['block.proj', undefined],

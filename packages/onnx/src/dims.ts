@@ -141,7 +141,7 @@ export class Sizes {
       const rank = Math.max(a.length, b.length)
       return Array.from({ length: rank }, (_, i) => {
         const [x, y] = [a[i - rank + a.length], b[i - rank + b.length]]
-        return x && y ? this.stretched(x, y) : ((x ?? y) as Dim)
+        return x && y ? this.stretched(x, y) : (x ?? y)
       })
     })
   }
@@ -168,7 +168,7 @@ export class Sizes {
     const [own, ...others] = old.filter(({ size }) => size.value !== 1)
     const at = made.findIndex(({ size }, i) => i >= from && i < to && size.value !== 1)
     const isOne = made.slice(from, to).filter(({ size }) => size.value !== 1).length === 1
-    if (own && others.length === 0 && isOne && own.size.equals(made[at]?.size as Size)) {
+    if (own && others.length === 0 && isOne && own.size.equals(made[at]?.size)) {
       made[at] = own
       return
     }
@@ -180,7 +180,7 @@ export class Sizes {
     const before = this.times(rows.before, this.product(old.slice(0, marked).map(({ size }) => size)))
     let passed = ONE
     for (let k = from; k < to; k++) {
-      const { size } = made[k] as Dim
+      const { size } = made[k]
       const own = before.dividedBy(passed)
       const isAllOfIt = own && size.dividedBy(this.times(own, rows.batch.size)) !== undefined
       // Nothing is before the rows: the first axis has them, whatever is in it besides.
@@ -208,6 +208,6 @@ function prefixes(sizes: Sizes, all: readonly Size[]): Size[] {
 /** The nearest places behind `i` and `j` up to which as many numbers lie; the ends, if there are none. */
 function nextEqual(a: readonly Size[], b: readonly Size[], i: number, j: number): [number, number] {
   for (let to = i + 1; to < a.length; to++)
-    for (let end = j + 1; end < b.length; end++) if (a[to]?.equals(b[end] as Size)) return [to, end]
+    for (let end = j + 1; end < b.length; end++) if (a[to]?.equals(b[end])) return [to, end]
   return [a.length - 1, b.length - 1]
 }

@@ -111,8 +111,8 @@ function difference(a: Float32Array, b: ArrayLike<number>, floor: number): numbe
   let largest = floor
   let error = 0
   for (let i = 0; i < b.length; i++) {
-    largest = Math.max(largest, Math.abs(b[i] as number))
-    error = Math.max(error, Math.abs((a[i] as number) - (b[i] as number)))
+    largest = Math.max(largest, Math.abs(b[i]))
+    error = Math.max(error, Math.abs(a[i] - b[i]))
   }
   expect(a.length).toBe(b.length)
   return error === 0 ? 0 : error / largest
@@ -135,14 +135,14 @@ describe('the portable gradient', () => {
 
   test.each(shapes)('layers of %i × %i', async (d1, d2) => {
     const layers = layersOf([d1, d2], Math.min(1000, Math.ceil((d1 * d2) / 2)), 1)
-    const session = await sessionOf(layers[0] as Layer)
+    const session = await sessionOf(layers[0])
     await expectGradients(session, layers, [0], [2, 3])
     await session.release()
   })
 
   test.each([11, 12, 13, 14, 17, 18, 21, 22, 23])('opset %i', async (opset) => {
     const layers = layersOf([24, 20], 30, 2)
-    const session = await sessionOf(layers[0] as Layer, opset)
+    const session = await sessionOf(layers[0], opset)
     await expectGradients(session, layers, [1, -1, 0], [3, 2])
     await session.release()
   })
@@ -156,7 +156,7 @@ describe('the portable gradient', () => {
     { lead: [4, 5], rows: [0, 0, 1, 2] },
   ])('inputs of rank $lead.length with rows $rows', async ({ lead, rows }) => {
     const layers = layersOf([24, 20], 30, 3)
-    const session = await sessionOf(layers[0] as Layer, 17, lead.length + 1)
+    const session = await sessionOf(layers[0], 17, lead.length + 1)
     await expectGradients(session, layers, rows, lead)
     await session.release()
   })

@@ -80,7 +80,7 @@ describe('the index of a graph', () => {
         expectSame(model.graph.graphs())
         for (const { kind, graph, node, name, other } of edits) {
           const graphs = model.graph.graphs()
-          const inside = graphs[graph % graphs.length] as OnnxGraph
+          const inside = graphs[graph % graphs.length]
           const chosen = inside.nodes[node % Math.max(1, inside.nodes.length)]
           if (!chosen) continue
           const made: NewNode = { opType: 'Add', inputs: [name, other, name], outputs: [other, 'made'] }

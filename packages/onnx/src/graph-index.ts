@@ -41,7 +41,7 @@ class NodesByName {
     if (found === node) this.#nodes.delete(name)
     else if (Array.isArray(found)) {
       const left = found.filter((one) => one !== node)
-      this.#nodes.set(name, left.length === 1 ? (left[0] as OnnxNode) : left)
+      this.#nodes.set(name, left.length === 1 ? left[0] : left)
     }
   }
 

@@ -217,7 +217,7 @@ function pairwise(
   if (!own || !other || (own.length !== other.length && own.length !== 1 && other.length !== 1))
     return undefined
   const length = own.length === 1 ? other.length : own.length
-  const at = (list: readonly Size[], i: number) => list[list.length === 1 ? 0 : i] as Size
+  const at = (list: readonly Size[], i: number) => list[list.length === 1 ? 0 : i]
   return Array.from({ length }, (_, i) => compute(sizes, at(own, i), at(other, i)))
 }
 
@@ -297,7 +297,7 @@ function matMulNBits({ node, inputs: [x], sizes }: Call): readonly Known[] {
 function gemm({ node, inputs: [x, w] }: Call): readonly Known[] {
   const a = turned(x?.dims, Boolean(node.attribute('transA')?.int))
   const b = turned(w?.dims, Boolean(node.attribute('transB')?.int))
-  return a?.length === 2 && b?.length === 2 ? [{ dims: [a[0] as Dim, b[1] as Dim] }] : []
+  return a?.length === 2 && b?.length === 2 ? [{ dims: [a[0], b[1]] }] : []
 }
 
 function einsum({ node, inputs, sizes }: Call): readonly Known[] {
@@ -308,7 +308,7 @@ function einsum({ node, inputs, sizes }: Call): readonly Known[] {
     if (!dims || letters.length !== dims.length || letters.includes('.')) return []
     for (const [j, letter] of [...letters].entries()) {
       const known = axes.get(letter)
-      const dim = dims[j] as Dim
+      const dim = dims[j]
       axes.set(letter, known ? sizes.stretched(known, dim) : dim)
     }
   }
@@ -444,7 +444,7 @@ function tile({ inputs: [x, repeats], sizes }: Call): readonly Known[] {
   return [
     {
       dims: x.dims.map((dim, i) => {
-        const times = given[i] as Size
+        const times = given[i]
         if (times.value === 1) return dim
         const made = sizes.times(dim.size, times)
         if (dim.size.value === 1) return sizes.dim(made, true)
@@ -467,7 +467,7 @@ function concat({ node, inputs, sizes }: Call): readonly Known[] {
   const isWhole = known.length === all.length && known.every((dims) => dims.length === rank)
   if (!isWhole) return []
   const dims = Array.from({ length: rank }, (_, i) => {
-    const along = known.map((one) => one[i] as Dim)
+    const along = known.map((one) => one[i])
     return i === axis ? joinedDims(along, sizes) : along.reduce((a, b) => alike(a, b, sizes))
   })
   // One number of a shape that is not known does not hide the others.
@@ -825,7 +825,7 @@ export function merged(a: Known, b: Known, sizes: Sizes): Known {
     x?.batch === y?.batch && x?.before.key === y?.before.key
   return {
     dims: own.map((dim, i) => {
-      const one = other[i] as Dim
+      const one = other[i]
       if (dim.size.equals(one.size) && isSame(dim.rows, one.rows)) return dim
       if (dim.rows || one.rows || sizes.mayHoldBatch(dim.size) || sizes.mayHoldBatch(one.size))
         return { size: sizes.open() }

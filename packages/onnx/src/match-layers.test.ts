@@ -184,14 +184,14 @@ describe('a map', () => {
     const modules = [0, 1].map((i) => `encoder.stage.${i}.qkv`)
     const map = { 'encoder.stage.*.qkv': '/layers.*/attn/qkv/MatMul' }
     expect(found(modules, inFile, { map })).toEqual({
-      [modules[0] as string]: inFile[0],
-      [modules[1] as string]: inFile[1],
+      [modules[0]]: inFile[0],
+      [modules[1]]: inFile[1],
     })
     expect(() => found(modules, inFile, { map: { ...map, '*.stage.1.qkv': '/layers.*/x' } })).toThrow(
       /it matches encoder\.stage\.1\.qkv/,
     )
     expect(found(modules, inFile, { map: { ...map, 'encoder.stage.0.qkv': null } })).toEqual({
-      [modules[1] as string]: inFile[1],
+      [modules[1]]: inFile[1],
     })
   })
 

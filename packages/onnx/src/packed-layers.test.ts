@@ -143,7 +143,7 @@ function attached(bytes: Uint8Array, names: string) {
   attachBranches(
     model,
     parts.map((layer, i) => {
-      const { name: module, entries } = adapters[i] as Layer
+      const { name: module, entries } = adapters[i]
       return { module, layer, entries }
     }),
   )
@@ -164,7 +164,7 @@ async function merged(bytes: Uint8Array, names: string) {
 function distance(a: Tensor | undefined, b: Tensor | undefined): number {
   const [left, right] = [a?.data as Float32Array, b?.data as Float32Array]
   const largest = left.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return left.reduce((most, value, i) => Math.max(most, Math.abs(value - (right[i] as number))), 0) / largest
+  return left.reduce((most, value, i) => Math.max(most, Math.abs(value - right[i])), 0) / largest
 }
 
 describe.each([
@@ -206,12 +206,8 @@ test('Split: each part is its base plus the Δy of its own adapter, the others k
   const active = await run(model, adapters)
   expect(active.q?.data).toEqual(base.q?.data)
   expect(active.v?.data).toEqual(base.v?.data)
-  const expected = referenceForward(
-    adapters,
-    x.data as Float32Array,
-    Float64Array.from(base.k?.data as Float32Array),
-  )
-  const received = active.k as Tensor
+  const expected = referenceForward(adapters, x.data, Float64Array.from(base.k?.data as Float32Array))
+  const received = active.k
   expect(distance(new Tensor('float32', Float32Array.from(expected), received.dims), received)).toBeLessThan(
     1e-5,
   )
@@ -243,7 +239,7 @@ test('MatMulNBits: sizes that the user gives', async () => {
   const [y0, y] = [results[before]?.data as Float32Array, results[after]?.data as Float32Array]
   const expected = Float32Array.from(y0, (value, i) => {
     const [token, feature] = [Math.floor(i / WIDTH), i % WIDTH]
-    return feature < 24 ? value : value + (change[token * 8 + feature - 24] as number)
+    return feature < 24 ? value : value + change[token * 8 + feature - 24]
   })
   expect(distance(new Tensor(expected), new Tensor(y))).toBeLessThan(1e-5)
   expect(distance(new Tensor(y0), new Tensor(y))).toBeGreaterThan(1e-2)
@@ -266,7 +262,7 @@ describe('com.microsoft Attention', () => {
       const change = referenceForward([adapter], unit)
       for (let i = 0; i < IN; i++)
         for (let o = 0; o < 16; o++)
-          whole[i * 48 + offset + o] = (whole[i * 48 + offset + o] as number) + (change[i * 16 + o] as number)
+          whole[i * 48 + offset + o] = whole[i * 48 + offset + o] + change[i * 16 + o]
       model.graph.initializers.get('w')?.setData(new Uint8Array(whole.buffer))
       const expected = await run(model)
       expect(distance(expected.y, received.y)).toBeLessThan(1e-5)

@@ -71,8 +71,8 @@ export function packedParts(layer: LinearLayer, sizes: Sizes): LinearLayer[] {
       productsOf(layer).map((whole) => ({
         ...whole,
         module: whole.module && partName(whole.module, name),
-        outFeatures: sizes[i] as number,
-        part: { name, offset: offsets[i] as number, width },
+        outFeatures: sizes[i],
+        part: { name, offset: offsets[i], width },
       })),
     ),
   )

@@ -67,7 +67,7 @@ async function run(model: Uint8Array, isFirst: boolean, others: Record<string, T
 function expected(isFirst: boolean): number[] {
   const base = Float64Array.from({ length: 12 }, (_, i) => {
     const [t, p] = [Math.floor(i / 6), i % 6]
-    return [0, 1, 2, 3].reduce((sum, q) => sum + (x[4 * t + q] as number) * (weight[6 * q + p] as number), 0)
+    return [0, 1, 2, 3].reduce((sum, q) => sum + x[4 * t + q] * weight[6 * q + p], 0)
   })
   const y = referenceForward([adapter], x, base)
   return Array.from(y, (value) => value * (isFirst ? 1 : 2))
@@ -77,8 +77,7 @@ function expectNear(received: Float32Array, wanted: number[]): void {
   // Of 4 products and 5 coefficients: as many roundings of 2⁻²⁴, each of the largest value or less, here and there.
   const limit = 2 * 9 * 2 ** -24 * Math.max(...wanted.map(Math.abs))
   expect(received).toHaveLength(wanted.length)
-  for (const [i, value] of wanted.entries())
-    expect(Math.abs((received[i] as number) - value)).toBeLessThan(limit)
+  for (const [i, value] of wanted.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
 }
 
 test('a layer of both branches is found once', () => {
@@ -93,7 +92,7 @@ describe.each([true, false])('first step: %s', (isFirst) => {
   test('attached', async () => {
     const model = readModel(file)
     const [layer] = findLinearLayers(model)
-    const inputs = attachBranches(model, [{ module: 'block.proj', layer: layer as never, entries }])
+    const inputs = attachBranches(model, [{ module: 'block.proj', layer: layer, entries }])
     const attached = model.toBytes()
     const feed = (values: Float32Array) => ({
       [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
@@ -113,7 +112,7 @@ describe.each([true, false])('first step: %s', (isFirst) => {
   test('baked', async () => {
     const model = readModel(file)
     const [layer] = findLinearLayers(model)
-    await bakeBranches(model, [{ layer: layer as never, adapters: [adapter] }])
+    await bakeBranches(model, [{ layer: layer, adapters: [adapter] }])
     expect([...model.graph.initializers.keys()]).toEqual(['onnx::MatMul_7'])
     expectNear(await run(model.toBytes(), isFirst), expected(isFirst))
   })

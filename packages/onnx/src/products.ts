@@ -278,7 +278,7 @@ function joinNameless(families: (LinearLayer | undefined)[]): void {
     const module = nameOfBias(layers)
     const labels = layers.slice(0, MOST_RELATIVES + 1).map(labelOf)
     for (const [i, at] of readers.entries()) {
-      const layer = layers[i] as LinearLayer
+      const layer = layers[i]
       if (module === undefined)
         families[at] = undecidedBy(
           layer,
@@ -293,6 +293,6 @@ function nameOfBias(layers: readonly LinearLayer[]): string | undefined {
   const [first, ...others] = layers.map(biasOf)
   if (!first?.name.endsWith('.bias') || others.some((bias) => bias?.name !== first.name)) return undefined
   const isWhole = layers.every(({ module, part }) => module === undefined && part === undefined)
-  const readers = (layers[0] as LinearLayer).graph.consumersOf(first.name)
+  const readers = layers[0].graph.consumersOf(first.name)
   return isWhole && readers.length === layers.length ? first.name.slice(0, -'.bias'.length) : undefined
 }

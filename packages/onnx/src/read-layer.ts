@@ -34,8 +34,7 @@ export async function readLayer(layer: LinearLayer, readExternal: ReadExternal):
   const weight = new Float32Array(outFeatures * inFeatures)
   for (let o = 0; o < outFeatures; o++)
     for (let i = 0; i < inFeatures; i++)
-      weight[o * inFeatures + i] =
-        alpha * (stored[isOutFirst ? o * inFeatures + i : i * outFeatures + o] as number)
+      weight[o * inFeatures + i] = alpha * stored[isOutFirst ? o * inFeatures + i : i * outFeatures + o]
   const own = biasOf(layer)
   if (own === undefined) return { weight }
   const source = behindIdentity(graph, own.name)

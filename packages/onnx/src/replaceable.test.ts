@@ -27,7 +27,7 @@ async function outputOf(bytes: Uint8Array, given: Record<string, Tensor>): Promi
   const session = await InferenceSession.create(bytes)
   const results = await session.run(given)
   await session.release()
-  return results[session.outputNames[0] as string]?.data as Float32Array
+  return results[session.outputNames[0]]?.data as Float32Array
 }
 
 const numbers = (length: number, phase: number) =>
@@ -36,7 +36,7 @@ const numbers = (length: number, phase: number) =>
 function transposed(weight: Float32Array, [rows, columns]: readonly [number, number]): Float32Array {
   return Float32Array.from({ length: weight.length }, (_, i) => {
     const [c, r] = [Math.floor(i / rows), i % rows]
-    return weight[r * columns + c] as number
+    return weight[r * columns + c]
   })
 }
 
@@ -97,10 +97,7 @@ describe.each(CASES)('%s %s', (name, module) => {
     await bakeBranches(merged, [{ layer, adapters: [], whole }])
     const expected = await outputOf(merged.toBytes(), feeds)
     const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-    const error = expected.reduce(
-      (most, value, i) => Math.max(most, Math.abs(value - (received[i] as number))),
-      0,
-    )
+    const error = expected.reduce((most, value, i) => Math.max(most, Math.abs(value - received[i])), 0)
     // The same sums of at most 40 products, in another order; then at most two layers with LayerNorm.
     expect(error / largest).toBeLessThan(4 * 40 * 2 ** -24)
   })
@@ -166,10 +163,7 @@ describe.each([
       expect(received.length).toBe(expected.length)
       expect(received.length % labels).toBe(0)
       const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-      const error = expected.reduce(
-        (most, value, i) => Math.max(most, Math.abs(value - (received[i] as number))),
-        0,
-      )
+      const error = expected.reduce((most, value, i) => Math.max(most, Math.abs(value - received[i])), 0)
       // The same sums of at most 40 products, in another order.
       expect(error / largest).toBeLessThan(4 * 40 * 2 ** -24)
     },

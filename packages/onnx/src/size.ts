@@ -149,6 +149,6 @@ function isLarger(a: string, b: string): boolean {
   for (let i = 0; ; i++) {
     if (i >= own.length) return false
     if (i >= other.length) return true
-    if (own[i] !== other[i]) return (own[i] as number) < (other[i] as number)
+    if (own[i] !== other[i]) return own[i] < other[i]
   }
 }

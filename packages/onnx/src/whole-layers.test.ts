@@ -17,7 +17,7 @@ const TYPES: Partial<Record<FloatDtype, number>> = {
 /** `[out, in]`, exact in each of the types. */
 const WEIGHT = Float32Array.from({ length: OUT * IN }, (_, i) => (i - 5) / 4)
 const BIAS = Float32Array.of(1, -2, 0.5)
-const TURNED = Float32Array.from(WEIGHT, (_, p) => WEIGHT[(p % OUT) * IN + Math.floor(p / OUT)] as number)
+const TURNED = Float32Array.from(WEIGHT, (_, p) => WEIGHT[(p % OUT) * IN + Math.floor(p / OUT)])
 
 const constant = (
   name: string,

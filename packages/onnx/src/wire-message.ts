@@ -73,7 +73,7 @@ class Payload {
   #quickText(): string | undefined {
     const { bytes, from, to } = this
     if (to - from > LONGEST_QUICK_TEXT) return undefined
-    for (let at = from; at < to; at++) if ((bytes[at] as number) > 127) return undefined
+    for (let at = from; at < to; at++) if (bytes[at] > 127) return undefined
     return Reflect.apply(String.fromCharCode, null, bytes.subarray(from, to))
   }
 
@@ -82,7 +82,7 @@ class Payload {
     if (this.wireType === WireType.Varint) return 1
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'integers')
     let count = 0
-    for (let at = this.from; at < this.to; at++) if ((this.bytes[at] as number) < 128) count++
+    for (let at = this.from; at < this.to; at++) if (this.bytes[at] < 128) count++
     return count
   }
 
@@ -96,7 +96,7 @@ class Payload {
       for (let i = 0; byte > 127; i++) {
         if (at === to || i === 10)
           throw malformed(where, `field ${this.number} has an integer without an end`)
-        byte = bytes[at++] as number
+        byte = bytes[at++]
         const bits = byte & 127
         if (i < 5) low |= bits << (7 * i)
         if (i === 4) high = bits >> 4
@@ -214,7 +214,7 @@ export class Cursor extends Payload {
     let factor = 1
     for (let i = 0; i < 10; i++) {
       if (this.to >= this.#end) throw malformed(this.#where, 'it ends within a number')
-      const byte = bytes[this.to++] as number
+      const byte = bytes[this.to++]
       value += (byte & 127) * factor
       if (byte < 128) return value
       factor *= 128

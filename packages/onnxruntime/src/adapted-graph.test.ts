@@ -69,7 +69,7 @@ test('a choice that is repeated is fed the same tensors; another one its own', a
   expect(fed(graph, { perRow: [at(b)] })).toEqual({ c: cb, rows: [0] })
   expect(fed(graph, { perRow: [at(b), at(a)] })).toEqual({ c: [...cb, ...ca], rows: [0, 1] })
   expect(fed(graph, { added: [at(b), at(a)] })).toEqual({
-    c: ca.map((c, l) => Math.fround(c + (cb[l] as number))),
+    c: ca.map((c, l) => Math.fround(c + cb[l])),
     rows: [0],
   })
   expect(fed(graph, { perRow: [at(b), null] })).toEqual({ c: [...cb, ...none], rows: [0, -1] })

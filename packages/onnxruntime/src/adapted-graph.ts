@@ -142,8 +142,7 @@ export class AdaptedGraph {
     const weight = new Float32Array(inFeatures * outFeatures)
     if (whole)
       for (let o = 0; o < outFeatures; o++)
-        for (let i = 0; i < inFeatures; i++)
-          weight[i * outFeatures + o] = whole.weight[o * inFeatures + i] as number
+        for (let i = 0; i < inFeatures; i++) weight[i * outFeatures + o] = whole.weight[o * inFeatures + i]
     return {
       [names.weight]: new this.#Tensor('float32', weight, [inFeatures, outFeatures]),
       ...(names.bias && {
@@ -200,8 +199,7 @@ function differing(rows: readonly (Applied<PlacedAdapter> | null)[]): Applied<Pl
 function added(parts: readonly (Float32Array | undefined)[]): Float32Array {
   const [first, ...others] = parts.filter((part) => part !== undefined)
   const sum = first ?? new Float32Array(0)
-  for (const other of others)
-    for (let l = 0; l < sum.length; l++) sum[l] = (sum[l] as number) + (other[l] as number)
+  for (const other of others) for (let l = 0; l < sum.length; l++) sum[l] = sum[l] + other[l]
   return sum
 }
 

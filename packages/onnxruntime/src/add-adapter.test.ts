@@ -26,13 +26,12 @@ afterEach(async () => {
 
 const ids = BigInt64Array.from({ length: 8 }, (_, i) => BigInt((3 * i) % 20))
 const outputOf = async (from: AdaptedSession) =>
-  (await from.run({ x: new ort.Tensor('int64', ids, [1, 8]) }))[from.outputNames[0] as string]
-    ?.data as Float32Array
+  (await from.run({ x: new ort.Tensor('int64', ids, [1, 8]) }))[from.outputNames[0]]?.data as Float32Array
 
 /** `max |a − b|` over `max |b|`. */
 function difference(a: Float32Array, b: Float32Array): number {
   const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - (a[i] as number))), 0) / largest
+  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - a[i])), 0) / largest
 }
 
 test('a fresh adapter has the modules of its configuration, is active if it is the first, and is saved', async () => {

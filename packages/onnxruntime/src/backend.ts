@@ -129,7 +129,7 @@ export async function createOnnxRuntimeBackend(
   return {
     name: kind === 'cuda-host' ? kind : `onnxruntime-${kind}`,
     device,
-    versions: ort.env.versions as Record<string, string>,
+    versions: ort.env.versions,
     strategies: [strategy, 'merge'],
     linear,
     async delta(given) {
@@ -146,7 +146,7 @@ export async function createOnnxRuntimeBackend(
           for (let t = 0; t < tokens; t++) units[t * d2 + from + t] = 1
           const columns = await zero.forward(units)
           for (let p = 0; p < d1; p++)
-            for (let t = 0; t < tokens; t++) delta[p * d2 + from + t] = columns[t * d1 + p] as number
+            for (let t = 0; t < tokens; t++) delta[p * d2 + from + t] = columns[t * d1 + p]
         }
         return delta
       } finally {
@@ -239,7 +239,7 @@ async function adaptedLinear(
   })
   const load = async () => {
     for (const [index, layer] of layers.entries())
-      await session.loadAdapter(adapterOf(layer), { name: names[index] as string })
+      await session.loadAdapter(adapterOf(layer), { name: names[index] })
     session.setAdapter(names)
   }
   await load()
@@ -302,7 +302,7 @@ async function adaptedLinear(
           for (const [index, each] of all.entries())
             for (const [l, value] of each.entries()) {
               const at = (rows ? index * n : 0) + l
-              c[at] = (c[at] as number) + value
+              c[at] = c[at] + value
             }
         feeds.x = tensor(x, [tokens, d2])
         feeds.c = tensor(c, [c.length / n, n])
@@ -318,7 +318,7 @@ async function adaptedLinear(
         // ∂L/∂c = α · ∂L/∂(α·c)
         return Float32Array.from(
           positionsOn(union, entries),
-          (at) => scaling * (byAdapter[from + (at as number)] as number),
+          (at) => scaling * byAdapter[from + (at as number)],
         )
       })
       return { coefficients, x: results.grad_x?.data as Float32Array }
@@ -333,7 +333,7 @@ async function adaptedLinear(
           coefficients.length,
         )
       layers = layers.map((layer, index) =>
-        createLayer({ ...layer, coefficients: (coefficients[index] as Float32Array).slice() }),
+        createLayer({ ...layer, coefficients: coefficients[index].slice() }),
       )
       for (const name of names) session.deleteAdapter(name)
       await load()
@@ -366,7 +366,7 @@ async function adaptedLinear(
       const columns = (await running).y?.data as Float32Array
       return Float32Array.from({ length: d1 * d2 }, (_, i) => {
         const p = Math.floor(i / d2)
-        return ((columns[(i % d2) * d1 + p] as number) - (bias?.[p] ?? 0)) / LARGE
+        return (columns[(i % d2) * d1 + p] - (bias?.[p] ?? 0)) / LARGE
       })
     },
     async dispose() {
@@ -452,10 +452,7 @@ function constant(name: string, dims: readonly number[], values: Float32Array): 
 
 /** `[d1, d2]` as `[d2, d1]`. */
 function transposed(weight: Float32Array, [d1, d2]: Shape): Float32Array {
-  return Float32Array.from(
-    { length: d1 * d2 },
-    (_, p) => weight[(p % d1) * d2 + Math.floor(p / d1)] as number,
-  )
+  return Float32Array.from({ length: d1 * d2 }, (_, p) => weight[(p % d1) * d2 + Math.floor(p / d1)])
 }
 
 /** An adapter with this one layer. */

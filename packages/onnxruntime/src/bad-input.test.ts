@@ -202,7 +202,7 @@ describe('adapters and runs', () => {
   ] as const)('an adapter %s', async (_, shapes, code, message) => {
     const adapted = await session()
     const before = await outputOf(adapted)
-    const bad = adapterFor(shapes as unknown as Record<string, Shape>)
+    const bad = adapterFor(shapes)
     const error = await errorOf(adapted.loadAdapter(bad, { name: 'bad' }))
     expect(error.code).toBe(code)
     expect(error.message).toMatch(message)

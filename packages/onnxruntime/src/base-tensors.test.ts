@@ -27,7 +27,7 @@ const HEAD = [40, 16] as const
 /** `[out, in]`; the file has it `[in, out]`. */
 const lmHead = Float32Array.from({ length: 640 }, (_, i) => {
   const own = floatsOf('onnx::MatMul_591')
-  return own[(i % 16) * 40 + Math.floor(i / 16)] as number
+  return own[(i % 16) * 40 + Math.floor(i / 16)]
 })
 const wte = floatsOf('model.transformer.wte.weight')
 
@@ -62,7 +62,7 @@ async function logits(adapter?: Adapter): Promise<Float32Array> {
   open.push(session)
   const ids = BigInt64Array.from({ length: 8 }, (_, i) => BigInt((3 * i) % 20))
   const results = await session.run({ x: new ort.Tensor('int64', ids, [1, 8]) })
-  return results[session.outputNames[0] as string]?.data as Float32Array
+  return results[session.outputNames[0]]?.data as Float32Array
 }
 
 describe('weights of an unchanged base', () => {

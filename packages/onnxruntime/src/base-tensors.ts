@@ -70,7 +70,7 @@ function initializerOf({ graph }: OnnxModel, name: string): OnnxTensor | undefin
   const named = [...graph.initializers.keys()].filter(
     (known) => known.endsWith(`.${name}`) || (known.includes('.') && name.endsWith(`.${known}`)),
   )
-  return named.length === 1 ? graph.initializers.get(named[0] as string) : undefined
+  return named.length === 1 ? graph.initializers.get(named[0]) : undefined
 }
 
 function layerOf(layers: readonly LinearLayer[], module: string): LinearLayer | undefined {

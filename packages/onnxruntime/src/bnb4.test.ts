@@ -95,9 +95,7 @@ describe.each([true, false])('native %s', (native) => {
       const output = await outputOf()
       // Sums of 32 products and 24 coefficients, each rounded.
       for (const [i, value] of output.entries())
-        expect(Math.abs(value - (base[i] as number) - (change[i] as number))).toBeLessThan(
-          2 * (32 + 48) * 2 ** -24 * largest,
-        )
+        expect(Math.abs(value - base[i] - change[i])).toBeLessThan(2 * (32 + 48) * 2 ** -24 * largest)
       expect(output).not.toEqual(base)
     }
     await expect(session.mergeAdapter()).rejects.toMatchObject({

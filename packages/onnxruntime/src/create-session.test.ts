@@ -84,14 +84,14 @@ async function outputOf(
   options = {},
 ): Promise<Float32Array> {
   const results = await from.run(feeds, options)
-  return results[from.outputNames[0] as string]?.data as Float32Array
+  return results[from.outputNames[0]]?.data as Float32Array
 }
 
 /** `max |a − b|` over `max |b|`. */
 function difference(a: Float32Array, b: Float32Array): number {
   expect(a.length).toBe(b.length)
   const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - (a[i] as number))), 0) / largest
+  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - a[i])), 0) / largest
 }
 
 const codeOf = (promise: Promise<unknown>) =>
@@ -112,7 +112,7 @@ describe.each(FILES)('%s', (name) => {
     expect(adapted.inputMetadata).toEqual(plain.inputMetadata)
     expect(adapted.outputNames).toEqual(plain.outputNames)
     const feeds = feedsOf(adapted)
-    const base = (await plain.run(feeds))[plain.outputNames[0] as string]?.data as Float32Array
+    const base = (await plain.run(feeds))[plain.outputNames[0]]?.data as Float32Array
     const withA = await outputOf(adapted, feeds)
     adapted.setAdapter('b')
     const withB = await outputOf(adapted, feeds)
@@ -230,8 +230,8 @@ describe.each([true, false])('native %s', (native) => {
     const named = await adapted.run(feeds, [name], { adapters: ['a'] })
     expect(Object.keys(named)).toEqual([name])
     expect(named[name]?.data).toEqual(all[name]?.data)
-    const { dims } = all[name] as ort.Tensor
-    const own = new ort.Tensor('float32', new Float32Array((all[name] as ort.Tensor).size), dims)
+    const { dims } = all[name]
+    const own = new ort.Tensor('float32', new Float32Array(all[name].size), dims)
     await adapted.run(feeds, { [name]: own })
     expect(own.data).toEqual(all[name]?.data)
     await expect(adapted.run({})).rejects.toThrow('missing')
@@ -242,7 +242,7 @@ describe.each([true, false])('native %s', (native) => {
     const feeds = feedsOf(adapted)
     const before = await outputOf(adapted, feeds)
     const [first] = names as [string]
-    const typo = adapterFor({ [`${first}x`]: shapes[first] as Shape }, 1)
+    const typo = adapterFor({ [`${first}x`]: shapes[first] }, 1)
     const narrow = adapterFor({ [first]: [12, 10] }, 1)
     const load = (adapter: Adapter) => adapted.loadAdapter(adapter, { name: 'new' })
     await expect(load(typo)).rejects.toMatchObject({
@@ -295,7 +295,7 @@ describe.each([true, false])('native %s', (native) => {
     open.push(adapted)
     const feeds = feedsOf(adapted)
     const base = await outputOf(adapted, feeds)
-    expect(base).toEqual((await own.run(feeds))[own.outputNames[0] as string]?.data)
+    expect(base).toEqual((await own.run(feeds))[own.outputNames[0]]?.data)
     expect(reads).toBe(0)
     await adapted.loadAdapter(a, { name: 'a' })
     expect(reads).toBeGreaterThan(0)
@@ -340,7 +340,7 @@ test('ONNX Runtime’s own create takes fourierft as a provider', async () => {
   expect(own.inputMetadata).toEqual(plain.inputMetadata)
   const feeds = feedsOf(own)
   const [expected, received] = [await plain.run(feeds), await own.run(feeds)]
-  expect(received[own.outputNames[0] as string]?.data).toEqual(expected[own.outputNames[0] as string]?.data)
+  expect(received[own.outputNames[0]]?.data).toEqual(expected[own.outputNames[0]]?.data)
   await own.release()
   await plain.release()
 })

@@ -45,7 +45,7 @@ export function coefficientsOn(
   const factor = scaling * scale
   for (const [l, at] of positionsOn(union, entries).entries()) {
     if (at === undefined) return undefined
-    const value = factor * (coefficients[l] as number)
+    const value = factor * coefficients[l]
     spread[at] = value
     if (!Number.isFinite(spread[at]))
       throw new FourierFTError(
@@ -59,5 +59,5 @@ export function coefficientsOn(
 }
 
 function placesOf({ shape: [, d2], rows, columns }: Entries): number[] {
-  return Array.from(rows, (row, l) => row * d2 + (columns[l] as number))
+  return Array.from(rows, (row, l) => row * d2 + columns[l])
 }

@@ -74,7 +74,7 @@ export function feedsError(
       })
     for (const [axis, dimension] of shape.entries()) {
       if (typeof dimension === 'number' || dimension === '') continue
-      const size = dims[axis] as number
+      const size = dims[axis]
       const first = sizes.get(dimension)
       if (first === undefined) sizes.set(dimension, { size, input: name })
       else if (first.size !== size)

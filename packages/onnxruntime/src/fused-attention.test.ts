@@ -28,7 +28,7 @@ const outputOf = async (from: Pick<ort.InferenceSession, 'run'>, options = {}) =
 
 function difference(a: Float32Array, b: Float32Array): number {
   const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - (a[i] as number))), 0) / largest
+  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - a[i])), 0) / largest
 }
 
 /** Two layers of sums of at most 32 products beside 2·24 of the branch, a softmax and LayerNorms, in two orders. */

@@ -27,7 +27,7 @@ function feedsOf(metadata: readonly ort.InferenceSession.ValueMetadata[]): Recor
       const length = dims.reduce<number>((product, size) => product * (size ?? 1), 1)
       const value = (i: number) => (input.name === 'mask' ? (i < 13 ? 1 : 0) : (3 * i) % 20)
       const ids = BigInt64Array.from({ length }, (_, i) => BigInt(value(i)))
-      return [input.name, new ort.Tensor('int64', ids, dims as number[])]
+      return [input.name, new ort.Tensor('int64', ids, dims)]
     }),
   )
 }
@@ -45,7 +45,7 @@ const outputOf = async (from: Pick<ort.InferenceSession, 'run' | 'inputMetadata'
 function difference(a: Float32Array, b: Float32Array): number {
   expect(a.length).toBe(b.length)
   const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - (a[i] as number))), 0) / largest
+  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - a[i])), 0) / largest
 }
 
 /**

@@ -173,9 +173,7 @@ describe.each([
   test('the exception: a product without a bias that a constant scales, rounded once more', async () => {
     const [base, idle] = await outputs([product('q'), node('Div', ['q', 'scale'], 'y')], native, isDynamic)
     for (const [i, value] of base.entries())
-      expect(Math.abs((idle[i] as number) - value)).toBeLessThanOrEqual(
-        2 * 2 ** -24 * Math.abs(value) + 2 ** -24,
-      )
+      expect(Math.abs(idle[i] - value)).toBeLessThanOrEqual(2 * 2 ** -24 * Math.abs(value) + 2 ** -24)
   })
 
   // Where GELU follows a bias, ONNX Runtime adds the bias with the GELU, else in the product. A branch between the two makes it do the
@@ -217,8 +215,6 @@ describe.each([
     const [base, idle] = await outputs([quantised, ...followers], native, isDynamic)
     if (isExact) expect(idle).toEqual(base)
     // The sum of product and bias, below 4 in size, is rounded once more.
-    else
-      for (const [i, value] of base.entries())
-        expect(Math.abs((idle[i] as number) - value)).toBeLessThan(4 * 2 ** -23)
+    else for (const [i, value] of base.entries()) expect(Math.abs(idle[i] - value)).toBeLessThan(4 * 2 ** -23)
   })
 })

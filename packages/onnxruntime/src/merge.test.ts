@@ -35,7 +35,7 @@ const outputOf = async (from: Pick<ort.InferenceSession, 'run'>) =>
 function difference(a: Float32Array, b: Float32Array): number {
   expect(a.length).toBe(b.length)
   const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - (a[i] as number))), 0) / largest
+  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - a[i])), 0) / largest
 }
 
 /**

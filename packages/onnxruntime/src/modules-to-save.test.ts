@@ -67,11 +67,11 @@ afterEach(async () => {
 })
 
 const outputOf = async (from: Pick<ort.InferenceSession, 'run' | 'outputNames'>, options = {}) =>
-  (await from.run(feeds, options))[from.outputNames[0] as string]?.data as Float32Array
+  (await from.run(feeds, options))[from.outputNames[0]]?.data as Float32Array
 
 function difference(a: Float32Array, b: Float32Array): number {
   const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - (a[i] as number))), 0) / largest
+  return b.reduce((most, value, i) => Math.max(most, Math.abs(value - a[i])), 0) / largest
 }
 
 describe.each([true, false])('native %s', (native) => {
@@ -150,7 +150,7 @@ describe.each([true, false])('a head with another number of labels, native %s', 
     expect(both).toHaveLength(labels + 4)
     adapted.setAdapter('wide')
     const results = await adapted.run(feeds)
-    expect(results[adapted.outputNames[0] as string]?.dims).toEqual([1, labels + 4])
+    expect(results[adapted.outputNames[0]]?.dims).toEqual([1, labels + 4])
     const own = await outputOf(adapted)
     await adapted.mergeAdapter()
     // Two layers of sums of at most 32 products beside 2·24 of the branch, with LayerNorm between, rounded to float32.

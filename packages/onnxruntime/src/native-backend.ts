@@ -128,6 +128,6 @@ function fill(wanted: Tensor, name: string, { type, dims, data }: OnnxTensor): T
 
 function metadata(value: OnnxValue): InferenceSession.ValueMetadata {
   return value.isTensor
-    ? { name: value.name, isTensor: true, type: value.type as Tensor.Type, shape: value.shape }
+    ? { name: value.name, isTensor: true, type: value.type, shape: value.shape }
     : { name: value.name, isTensor: false }
 }

@@ -96,7 +96,7 @@ const MODELS: Readonly<Record<string, readonly NewNode[]>> = {
 }
 
 function modelOf(name: string, batch: 'batch' | number = 'batch'): Uint8Array {
-  const nodes = MODELS[name] as readonly NewNode[]
+  const nodes = MODELS[name]
   const graph = {
     name: 'main_graph',
     inputs: [{ name: 'x', dataType: DataType.float, dims: [batch, 'tokens', IN] }],
@@ -143,7 +143,7 @@ function expected(rows: readonly (string | null)[]): number[] {
     const base = Float64Array.from({ length: TOKENS * OUT }, (_, i) => {
       const [t, o] = [Math.floor(i / OUT), i % OUT]
       return [...own.subarray(t * IN, (t + 1) * IN)].reduce(
-        (sum, value, k) => sum + value * (weight[k * OUT + o] as number),
+        (sum, value, k) => sum + value * weight[k * OUT + o],
         0,
       )
     })
@@ -175,8 +175,7 @@ function expectNear(received: Float32Array, wanted: readonly number[]): void {
   // Of 4 products and 8 coefficients with a real and an imaginary part: as many roundings of 2⁻²⁴ of the largest value, and of their sums.
   const limit = 2 * (4 + 2 * 8) * 2 ** -24 * Math.max(...wanted.map(Math.abs))
   expect(received).toHaveLength(wanted.length)
-  for (const [i, value] of wanted.entries())
-    expect(Math.abs((received[i] as number) - value)).toBeLessThan(limit)
+  for (const [i, value] of wanted.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
 }
 
 describe.each([true, false])('native %s', (native) => {
@@ -251,7 +250,7 @@ test('the batch is the axis that is called so: others cannot divide it', async (
   )
   const wanted = Array.from({ length: TOKENS * ROWS * OUT }, (_, i) => {
     const data = ofEach[Math.floor(i / OUT) % ROWS]?.y?.data as Float32Array
-    return data[i] as number
+    return data[i]
   })
   expect(Array.from(y?.data as Float32Array)).toEqual(wanted)
 })

@@ -234,21 +234,21 @@ function tolerance(given: Float32Array, c: Float32Array, y: number): number {
 test.each([true, false])(
   'the change is added to what the file gives, beyond its calibration; native %s',
   async (native) => {
-    const { original, model, entries, inputs } = attached(CASES['a product'] as NewNode[])
+    const { original, model, entries, inputs } = attached(CASES['a product'])
     const c = coefficients(0)
-    const base = (await run(original, { x: x() }, native)).y as Float32Array
+    const base = (await run(original, { x: x() }, native)).y
     const feeds = {
       x: x(),
       [inputs.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]),
       [inputs.coefficients.get('m.0') as string]: new ort.Tensor('float32', c, [1, N]),
     }
-    const received = (await run(model.toBytes(), feeds, native)).y as Float32Array
+    const received = (await run(model.toBytes(), feeds, native)).y
     const layer = createLayer({ name: 'm.0', shape: entries.shape, entries, coefficients: c, scaling: 1 })
-    const expected = referenceForward([layer], feeds.x.data as Float32Array, Float64Array.from(base))
+    const expected = referenceForward([layer], feeds.x.data, Float64Array.from(base))
     for (const [i, value] of expected.entries()) {
       const token = Math.floor(i / WIDTH) * WIDTH
-      const given = (feeds.x.data as Float32Array).subarray(token, token + WIDTH)
-      expect(Math.abs((received[i] as number) - value)).toBeLessThanOrEqual(tolerance(given, c, value))
+      const given = feeds.x.data.subarray(token, token + WIDTH)
+      expect(Math.abs(received[i] - value)).toBeLessThanOrEqual(tolerance(given, c, value))
     }
     const most = Math.max(...base)
     expect(Math.max(...received)).toBeGreaterThan(2 * most)
@@ -267,19 +267,19 @@ test.each(Object.entries(CASES))('%s: each layer gives base + Δy', async (_, no
   }
   for (const [i, name] of [...inputs.coefficients.values()].entries())
     feeds[name] = new ort.Tensor('float32', coefficients(i), [1, N])
-  const results = { x: x().data as Float32Array, ...(await run(model.toBytes(), feeds, false)) }
-  const floatsOf = (name: string | undefined) => results[name as keyof typeof results] as Float32Array
+  const results = { x: x().data, ...(await run(model.toBytes(), feeds, false)) }
+  const floatsOf = (name: string | undefined) => results[name as keyof typeof results]
   expect(branches.length).toBe(inputs.coefficients.size)
   for (const branch of branches) {
     const [given, base, input] = branch.inputs
-    const c = feeds[input as string]?.data as Float32Array
+    const c = feeds[input]?.data as Float32Array
     const layer = createLayer({ name: 'm', shape: entries.shape, entries, coefficients: c, scaling: 1 })
     const received = floatsOf(branch.outputs[0])
     const expected = referenceForward([layer], floatsOf(given), Float64Array.from(floatsOf(base)))
     for (const [i, value] of expected.entries()) {
       const token = Math.floor(i / WIDTH) * WIDTH
       const row = floatsOf(given).subarray(token, token + WIDTH)
-      expect(Math.abs((received[i] as number) - value)).toBeLessThanOrEqual(tolerance(row, c, value))
+      expect(Math.abs(received[i] - value)).toBeLessThanOrEqual(tolerance(row, c, value))
     }
   }
 })
@@ -289,7 +289,7 @@ test.each([
   'a product behind a bias',
   'a product behind a bias that is a float',
 ])('%s: its branch reads the sum', (name) => {
-  const { model } = attached(CASES[name] as NewNode[])
+  const { model } = attached(CASES[name])
   const [first, second] = model.graph.nodes.filter(({ domain }) => domain === 'fourierft')
   expect(second?.inputs[0]).toBe(first?.outputs[0])
 })

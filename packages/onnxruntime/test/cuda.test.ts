@@ -48,7 +48,7 @@ function onTheSameAsTheCpu(providers: Providers): void {
     const largest = Math.max(...expected.map(Math.abs))
     // Conformance's limit of level 4 in float32, for each of two kernels.
     for (const [i, value] of expected.entries())
-      expect(Math.abs((found[i] as number) - value)).toBeLessThan(2e-5 * largest)
+      expect(Math.abs(found[i] - value)).toBeLessThan(2e-5 * largest)
   })
 }
 

@@ -96,7 +96,7 @@ function feedsOf(
   return Object.fromEntries(
     Object.entries(inputs).map(([name, packed]) => {
       const { data, shape } = unpack(packed)
-      const part = data.subarray(0, (data.length / (shape[0] as number)) * rows)
+      const part = data.subarray(0, (data.length / shape[0]) * rows)
       const dims = [rows, ...shape.slice(1)]
       return [
         name,
@@ -128,14 +128,14 @@ function choose(session: AdaptedSession, adapters: readonly string[]): void {
 /** `max |a − b|` */
 function distance(a: Float32Array, b: Float32Array): number {
   expect(a.length).toBe(b.length)
-  return a.reduce((most, value, i) => Math.max(most, Math.abs(value - (b[i] as number))), 0)
+  return a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0)
 }
 
 describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
   describe.each(FLOAT)('%s-%s', (model, kind) => {
     const vectors = vectorsOf(model)
     const single = vectors.cases.flatMap((one) => (one.adapters ? [{ ...one, adapters: one.adapters }] : []))
-    const base = unpack(vectors.cases[0]?.output as Packed).data as Float32Array
+    const base = unpack(vectors.cases[0]?.output).data as Float32Array
 
     test('base, each adapter and both of them, swapped back and forth', async () => {
       const session = await adaptedSession(model, kind, on)
@@ -197,7 +197,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
           continue
         }
         adaptedLayers++
-        const dims = adapted[x]?.dims as readonly number[]
+        const dims = adapted[x]?.dims
         const out = adapted[y]?.dims.at(-1) as number
         const layer = adapter.layer(module, [out, dims.at(-1) as number])
         const { entries, coefficients, scaling } = layer
@@ -210,15 +210,12 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
           Array.from(values).reduce((sum, value) => sum + Math.abs(value), 0)
         const perInput =
           (Math.abs(scaling) / (d1 * d2)) * absolute(coefficients) * UNIT * (d1 + d2 + entries.n)
-        const effect = Float32Array.from(
-          data(adapted, y),
-          (value, i) => value - (data(adapted, base)[i] as number),
-        )
+        const effect = Float32Array.from(data(adapted, y), (value, i) => value - data(adapted, base)[i])
         for (let t = 0; t < tokens; t++) {
           const limit = perInput * absolute(inputs.subarray(t * d2, (t + 1) * d2))
           for (let i = t * d1; i < (t + 1) * d1; i++) {
-            const error = Math.abs((effect[i] as number) - (expected[i] as number))
-            const sum = Math.abs(data(adapted, y)[i] as number)
+            const error = Math.abs(effect[i] - expected[i])
+            const sum = Math.abs(data(adapted, y)[i])
             expect(error, `${module}, ${i}`).toBeLessThanOrEqual(limit + 2 * UNIT * sum)
           }
         }
@@ -272,7 +269,7 @@ function withBranches(ort: Ort, branches: Branch[]): Ort {
     for (const { domain, inputs, outputs } of graph.nodes) {
       if (domain !== 'fourierft') continue
       const [x, base, coefficients] = inputs as [string, string, string]
-      branches.push({ module: coefficients.replace('fourierft.', ''), x, base, y: outputs[0] as string })
+      branches.push({ module: coefficients.replace('fourierft.', ''), x, base, y: outputs[0] })
     }
     const names = new Set(branches.flatMap(({ x, base, y }) => [x, base, y]))
     for (const { name } of graph.outputs) names.delete(name)

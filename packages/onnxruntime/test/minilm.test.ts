@@ -65,7 +65,7 @@ async function embed(
 function relativeError(received: Float32Array, expected: Float32Array): number {
   expect(received.length).toBe(expected.length)
   const largest = (values: Float32Array) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return largest(received.map((value, i) => value - (expected[i] as number))) / largest(expected)
+  return largest(received.map((value, i) => value - expected[i])) / largest(expected)
 }
 
 const floats = (packed: Packed) => unpack(packed).data as Float32Array
@@ -75,8 +75,7 @@ const rowsOf = (embeddings: Float32Array) =>
     const length = Math.hypot(...row)
     return row.map((value) => value / length)
   })
-const dot = (a: Float32Array, b: Float32Array) =>
-  a.reduce((sum, value, i) => sum + value * (b[i] as number), 0)
+const dot = (a: Float32Array, b: Float32Array) => a.reduce((sum, value, i) => sum + value * b[i], 0)
 
 /** Of new mails nearest to the mean direction of their own kind. */
 async function accuracy(session: AdaptedSession): Promise<number> {
@@ -86,8 +85,8 @@ async function accuracy(session: AdaptedSession): Promise<number> {
     kinds.map(async (kind) => {
       const centre = new Float32Array(WIDTH)
       for (const row of rowsOf(await embed(session, node, known[kind])))
-        for (const [i, value] of row.entries()) centre[i] = (centre[i] as number) + value
-      return rowsOf(centre)[0] as Float32Array
+        for (const [i, value] of row.entries()) centre[i] = centre[i] + value
+      return rowsOf(centre)[0]
     }),
   )
   let [right, all] = [0, 0]
@@ -121,7 +120,7 @@ describe.skipIf(!hasModel)(`paraphrase-MiniLM-L3-v2${without}`, () => {
     session.enableAdapters()
     const count = base.length / WIDTH
     const perRow = Array.from({ length: count }, (_, i) => (i % 3 === 0 ? 'mails' : null))
-    const mixed = base.map((value, i) => (perRow[Math.floor(i / WIDTH)] ? (adapted[i] as number) : value))
+    const mixed = base.map((value, i) => (perRow[Math.floor(i / WIDTH)] ? adapted[i] : value))
     expect(relativeError(await embed(session, ort, vectors.sentences, perRow), mixed)).toBeLessThan(LIMIT)
     await session.release()
   })
@@ -134,7 +133,7 @@ describe.skipIf(!hasModel)(`paraphrase-MiniLM-L3-v2${without}`, () => {
     await session.release()
     // PyTorch's own counts; one mail in between would be a coincidence that rounding may decide.
     const { mails } = vectors
-    const one = 1 / ((mails.new.ham.shape[0] as number) + (mails.new.spam.shape[0] as number))
+    const one = 1 / (mails.new.ham.shape[0] + mails.new.spam.shape[0])
     expect(Math.abs(adapted - vectors.accuracy.adapted)).toBeLessThanOrEqual(one)
     expect(Math.abs(base - vectors.accuracy.base)).toBeLessThanOrEqual(one)
     expect(adapted).toBeGreaterThan(base + 0.05)

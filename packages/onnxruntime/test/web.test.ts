@@ -10,7 +10,7 @@ test('wasm: swap, disable, rows and 50 runs at once', async () => {
   web.env.wasm.numThreads = 1
   const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false })
   const [a, b] = [1, 2].map((initialSeed) => createAdapter(config, SHAPES, { initialSeed }))
-  const adapters = { a, b } as { a: NonNullable<typeof a>; b: NonNullable<typeof b> }
+  const adapters = { a, b }
   const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
   const inNode = await createSession(twoLayers(), { ort: node, native: false, adapters })
   const inWasm = await createSession(twoLayers(), { ort: web, adapters })
@@ -27,7 +27,7 @@ test('wasm: swap, disable, rows and 50 runs at once', async () => {
   for (const choose of [undefined, ['a', null], ['b', 'a']]) {
     const [own, other] = await outputs(choose)
     const largest = other.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-    const error = own.reduce((most, value, i) => Math.max(most, Math.abs(value - (other[i] as number))), 0)
+    const error = own.reduce((most, value, i) => Math.max(most, Math.abs(value - other[i])), 0)
     // The conformance suite's limit for level 4 in float32.
     expect(error / largest).toBeLessThan(1e-5)
   }

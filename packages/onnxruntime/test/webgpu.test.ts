@@ -94,7 +94,7 @@ async function providersOf(opType: 'FourierFT' | 'FourierFTGrad'): Promise<Recor
     await session.run({ x: ones(3, d2), y: ones(3, d1), c: ones(2, 30), rows })
     session.endProfiling()
     await session.release()
-    return countProviders(readFileSync(join(folder, readdirSync(folder)[0] as string), 'utf8'))
+    return countProviders(readFileSync(join(folder, readdirSync(folder)[0]), 'utf8'))
   } finally {
     rmSync(folder, { recursive: true })
   }

@@ -117,7 +117,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
         optimizer.learningRate = options.learningRate * multiplier(step - 1)
         apply(optimizer, variables, gradients)
         for (const [index, expected] of (recorded.get(step) ?? []).entries()) {
-          const actual = numbers(variables[index] as tf.Variable)
+          const actual = numbers(variables[index])
           const differences = expected.map((value, i) => Math.abs(value - (actual[i] ?? NaN)))
           const relative = Math.max(...differences) / Math.max(...expected.map(Math.abs))
           expect(relative, `step ${step}, vector ${index}`).toBeLessThanOrEqual(LIMIT)
@@ -149,7 +149,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
     const limit = 2 * steps * (update + 3 * U)
     const actual = numbers(value)
     for (const [i, expected] of parameters.entries()) {
-      expect(Math.abs((actual[i] as number) - expected)).toBeLessThanOrEqual(limit)
+      expect(Math.abs(actual[i] - expected)).toBeLessThanOrEqual(limit)
     }
   })
 
@@ -231,7 +231,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
       expect(descend(restored, copies)).toEqual(descend(optimizer, variables))
       const after = await restored.getWeights()
       expect(after[2]?.name).toBe('copy-0/m')
-      expect(numbers(after[1]?.tensor as tf.Tensor)).toEqual(Float32Array.of(20, 20))
+      expect(numbers(after[1]?.tensor)).toEqual(Float32Array.of(20, 20))
     })
 
     it('goes on by name with the same variables, in any order and in turn', async () => {
@@ -310,7 +310,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
         weights.slice(0, -1),
         [iterations, steps, ...moments.reverse()],
       ]) {
-        await expect(optimizer.setWeights(wrong as typeof weights)).rejects.toMatchObject({
+        await expect(optimizer.setWeights(wrong)).rejects.toMatchObject({
           code: 'INVALID_OPTION',
           details: { option: 'weights' },
         })

@@ -160,7 +160,7 @@ export class AdamW extends Optimizer {
     const counts = await steps.tensor.data()
     await this.extractIterations(weights)
     const restored = Array.from(counts, (taken, i): [string, Moments] => {
-      const [first, second] = [tensors[i] as NamedTensor, tensors[count + i] as NamedTensor]
+      const [first, second] = [tensors[i], tensors[count + i]]
       return [
         first.name.slice(0, -'/m'.length),
         {

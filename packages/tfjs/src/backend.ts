@@ -44,7 +44,6 @@ import {
   version_layers,
 } from '@tensorflow/tfjs-layers'
 import { attach } from './attach/attach.js'
-import type { TfjsStrategy } from './strategies/choose-strategy.js'
 import { denseKernel } from './strategies/dense.js'
 import { hasNativeKernel } from './strategies/native.js'
 import { TableCache } from './table-cache.js'
@@ -173,7 +172,7 @@ async function adaptedLinear(
   if (all.length === 0) adapters.detach()
   const names = all.map((_, index) => `adapter${index}`)
   for (const [index, layer] of all.entries()) {
-    await adapters.loadAdapter(adapterOf(layer), { name: names[index] as string })
+    await adapters.loadAdapter(adapterOf(layer), { name: names[index] })
   }
   if (names.length > 0) adapters.setAdapter(names)
   let disposed = false
@@ -194,7 +193,7 @@ async function adaptedLinear(
 
   /** Runs with one strategy, and with the adapters of the rows. */
   function applying<T>({ strategy = 'auto', rows }: ApplyOptions, tokens: number, run: () => T): T {
-    adapters.strategy = strategy as TfjsStrategy | 'auto'
+    adapters.strategy = strategy
     try {
       if (rows === undefined) return run()
       if (rows.length !== tokens)
@@ -236,7 +235,7 @@ async function adaptedLinear(
       const used = adapters.enabled
         ? names.flatMap((_, index) => (rows && !rows.includes(index) ? [] : [index]))
         : []
-      const variables = used.map((index) => adapters.coefficients(names[index] as string, MODULE))
+      const variables = used.map((index) => adapters.coefficients(names[index], MODULE))
       const gradients = tidy(() =>
         grads((xs: Tensor) => applying(options, tokens, () => model.apply(xs) as Tensor))(
           [tensor2d(x, [tokens, d2]), ...variables],
@@ -247,17 +246,16 @@ async function adaptedLinear(
       const coefficients = all.map(
         ({ entries }, index) => byAdapter[used.indexOf(index)] ?? new Float32Array(entries.n),
       )
-      return { coefficients, x: gradX as Float32Array }
+      return { coefficients, x: gradX }
     },
     async setCoefficients(coefficients) {
       checkState(false)
       if (coefficients.length !== all.length) {
         throw shapeMismatch('coefficients', `one array for each of ${all.length} layers`, coefficients.length)
       }
-      for (const [index, layer] of all.entries())
-        createLayer({ ...layer, coefficients: coefficients[index] as Float32Array })
+      for (const [index, layer] of all.entries()) createLayer({ ...layer, coefficients: coefficients[index] })
       coefficients.forEach((c, index) => {
-        adapters.setCoefficients(names[index] as string, { [MODULE]: c })
+        adapters.setCoefficients(names[index], { [MODULE]: c })
       })
     },
     async disable() {
@@ -278,7 +276,7 @@ async function adaptedLinear(
     },
     async weight() {
       checkState()
-      return read(tidy(() => transpose(dense.getWeights()[0] as Tensor)))
+      return read(tidy(() => transpose(dense.getWeights()[0])))
     },
     async dispose() {
       checkState()
@@ -325,7 +323,7 @@ function denseModel(specs: readonly { name: string; shape: Shape; bias: boolean 
   )
   if (layers.length === 1) return sequential({ layers })
   const inputs = specs.map(({ shape: [, d2] }) => input({ shape: [d2] }))
-  const outputs = layers.map((layer, i) => layer.apply(inputs[i] as SymbolicTensor) as SymbolicTensor)
+  const outputs = layers.map((layer, i) => layer.apply(inputs[i]) as SymbolicTensor)
   return createModel({ inputs, outputs })
 }
 

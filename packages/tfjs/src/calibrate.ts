@@ -166,7 +166,7 @@ async function time(run: () => Tensor, repeats: number): Promise<number> {
 }
 
 function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1] as number
+  return values.toSorted((a, b) => a - b)[values.length >> 1]
 }
 
 function checkSizes(sizes: unknown): void {

@@ -35,8 +35,8 @@ function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>): vo
   let largest = 0
   let error = 0
   for (let i = 0; i < expected.length; i++) {
-    largest = Math.max(largest, Math.abs(expected[i] as number))
-    error = Math.max(error, Math.abs((actual[i] as number) - (expected[i] as number)))
+    largest = Math.max(largest, Math.abs(expected[i]))
+    error = Math.max(error, Math.abs(actual[i] - expected[i]))
   }
   expect(error).toBeLessThanOrEqual(TOLERANCE * largest)
 }
@@ -65,7 +65,7 @@ describe.each(['cpu', 'wasm'] as const)('fourierLinear on %s', (backend) => {
           fourierLinear(xs, c, layer, { strategy }),
         )([xs, c], tf.tensor2d(gradY, [tokens, d1])) as [tf.Tensor, tf.Tensor]
         expectClose(gradX.dataSync(), expected.x)
-        expectClose(gradC.dataSync(), expected.coefficients[0] as Float64Array)
+        expectClose(gradC.dataSync(), expected.coefficients[0])
       })
     })
 
@@ -78,7 +78,7 @@ describe.each(['cpu', 'wasm'] as const)('fourierLinear on %s', (backend) => {
       tf.tidy(() => {
         const xs = tf.tensor2d(x, [6, 20])
         const c = tf.stack(layers.map((layer) => tf.tensor1d(Float32Array.from(layer.coefficients))))
-        const spec = layers[0] as Layer
+        const spec = layers[0]
         expectClose(
           fourierLinear(xs, c, spec, { strategy, rows }).dataSync(),
           referenceForward(layers, x, undefined, { rows }),
@@ -99,7 +99,7 @@ describe.each(['cpu', 'wasm'] as const)('fourierLinear on %s', (backend) => {
       const x = normals(3 * 20, 4)
       tf.tidy(() => {
         const c = tf.stack(layers.map((layer) => tf.tensor1d(Float32Array.from(layer.coefficients))))
-        const y = fourierLinear(tf.tensor2d(x, [3, 20]), c, layers[0] as Layer, { strategy })
+        const y = fourierLinear(tf.tensor2d(x, [3, 20]), c, layers[0], { strategy })
         expectClose(y.dataSync(), referenceForward(layers, x))
       })
     })

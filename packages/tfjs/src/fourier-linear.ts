@@ -157,7 +157,7 @@ function checkRows(rows: ArrayLike<number>, tokens: number, coefficients: Tensor
       { option: 'rows', expected: tokens, received: rows.length },
     )
   }
-  const adapters = coefficients.rank === 1 ? 1 : (coefficients.shape[0] as number)
+  const adapters = coefficients.rank === 1 ? 1 : coefficients.shape[0]
   const wrong = Array.from(rows).findIndex((row) => !Number.isInteger(row) || row < -1 || row >= adapters)
   if (wrong >= 0) {
     throw new FourierFTError(

@@ -24,7 +24,7 @@ export function leftProduct(left: Tensor2D, x: Tensor): Tensor2D {
   return withGradient(
     [x],
     () => ({ value: matMul(left, x), saved: [left] }),
-    (gradient, [left]) => [transposedTimes(left as Tensor, gradient)],
+    (gradient, [left]) => [transposedTimes(left, gradient)],
   ) as Tensor2D
 }
 
@@ -33,7 +33,7 @@ export function frozenProduct(x: Tensor, kernel: Tensor): Tensor2D {
   return withGradient(
     [x],
     () => ({ value: matMul(x, kernel), saved: [kernel] }),
-    (gradient, [kernel]) => [timesTransposed(gradient, kernel as Tensor)],
+    (gradient, [kernel]) => [timesTransposed(gradient, kernel)],
   ) as Tensor2D
 }
 
@@ -42,10 +42,7 @@ export function product(x: Tensor, kernel: Tensor): Tensor2D {
   return withGradient(
     [x, kernel],
     () => ({ value: matMul(x, kernel), saved: [x, kernel] }),
-    (gradient, [x, kernel]) => [
-      timesTransposed(gradient, kernel as Tensor),
-      transposedTimes(x as Tensor, gradient),
-    ],
+    (gradient, [x, kernel]) => [timesTransposed(gradient, kernel), transposedTimes(x, gradient)],
   ) as Tensor2D
 }
 
@@ -54,7 +51,7 @@ const ROWS_WORTH_TRANSPOSING = 8
 
 /** `a · bᵀ` */
 function timesTransposed(a: Tensor, b: Tensor): Tensor {
-  const rows = a.shape[0] as number
+  const rows = a.shape[0]
   return getBackend() === 'wasm' && rows >= ROWS_WORTH_TRANSPOSING
     ? matMul(a, transpose(b))
     : matMul(a, b, false, true)

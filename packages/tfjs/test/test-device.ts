@@ -75,7 +75,7 @@ export function testDevice({ backend, adapter, load }: Device): void {
           const c = tf.tensor1d(Float32Array.from(layer.coefficients))
           const apply = (x: tf.Tensor, c: tf.Tensor) => fourierLinear(x, c, layer, { strategy })
           const [gradX, gradC] = tf.grads(apply)([xs, c], tf.tensor2d(gradY, [tokens, d1]))
-          return { y: apply(xs, c), gradX: gradX as tf.Tensor, gradC: gradC as tf.Tensor }
+          return { y: apply(xs, c), gradX: gradX, gradC: gradC }
         })
         const expected = referenceBackward([layer], x, gradY)
         expect(relativeError(await run.y.data(), referenceForward([layer], x))).toBeLessThanOrEqual(1e-5)
@@ -189,8 +189,8 @@ function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): 
   let largest = 0
   let error = 0
   for (let i = 0; i < expected.length; i++) {
-    largest = Math.max(largest, Math.abs(expected[i] as number))
-    error = Math.max(error, Math.abs((actual[i] as number) - (expected[i] as number)))
+    largest = Math.max(largest, Math.abs(expected[i]))
+    error = Math.max(error, Math.abs(actual[i] - expected[i]))
   }
   return error / largest
 }

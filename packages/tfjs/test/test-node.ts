@@ -105,7 +105,7 @@ export async function testNode(name: 'node' | 'node-gpu'): Promise<void> {
         expect(y.shape).toEqual([2, 3, 48])
         const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
         y.dataSync().forEach((value, i) => {
-          expect(Math.abs(value - (expected[i] as number))).toBeLessThanOrEqual(1e-5 * largest)
+          expect(Math.abs(value - expected[i])).toBeLessThanOrEqual(1e-5 * largest)
         })
       })
 
@@ -162,7 +162,7 @@ export async function testNode(name: 'node' | 'node-gpu'): Promise<void> {
           const close = (values: Float32Array, expected: Float32Array) => {
             const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
             values.forEach((value, i) => {
-              expect(Math.abs(value - (expected[i] as number))).toBeLessThanOrEqual(576 * 2 ** -24 * largest)
+              expect(Math.abs(value - expected[i])).toBeLessThanOrEqual(576 * 2 ** -24 * largest)
             })
           }
           const compare = (inputs: tf.Tensor[]) => {
@@ -202,7 +202,7 @@ export async function testNode(name: 'node' | 'node-gpu'): Promise<void> {
         const target = tf.randomNormal([64, 4])
         const { history } = await model.fit(x, target, { epochs: 20, verbose: 0 })
         const losses = history.loss as number[]
-        expect(losses.at(-1)).toBeLessThan(losses[0] as number)
+        expect(losses.at(-1)).toBeLessThan(losses[0])
         expect(model.getLayer('query').getWeights()[0]?.dataSync()).toEqual(kernel)
         adapters.detach()
         model.dispose()

@@ -27,7 +27,7 @@ function rowsOf(outputs: Record<string, Tensor>): Float32Array {
 describe.each([true, false])('native: %s', (native) => {
   testAdapters(
     () => ({
-      layer: { module: QUERY, shape: SHAPES[QUERY] as readonly [number, number] },
+      layer: { module: QUERY, shape: SHAPES[QUERY] },
       head: { module: 'classifier', shape: [2, 16], hasBias: true },
       // Sums of 16 and 32 products beside 2·6 of the branch, each rounded, twice: 2·60·2⁻²⁴.
       tolerance: 1e-5,

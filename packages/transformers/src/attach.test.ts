@@ -51,7 +51,7 @@ const TEXT = 'a small model of few words'
 function expectNear(received: unknown, expected: ArrayLike<number>, roundings: number): void {
   const largest = Math.max(...Array.from(expected, Math.abs))
   for (const [i, value] of (received as Float32Array).entries())
-    expect(Math.abs(value - (expected[i] as number))).toBeLessThan(roundings * 2 ** -24 * largest)
+    expect(Math.abs(value - expected[i])).toBeLessThan(roundings * 2 ** -24 * largest)
 }
 
 /** What is thrown is typed; its message is for people. */
@@ -120,7 +120,7 @@ describe.each([true, false])('native: %s', (native) => {
     const extract = await extractor()
     const adapters = await attach(extract, { native })
     await adapters.loadAdapter(adapterFor(1), { name: 'a' })
-    await adapters.loadAdapter(adapterFor(2, { [OUTPUT]: SHAPES[OUTPUT] as never }), { name: 'b' })
+    await adapters.loadAdapter(adapterFor(2, { [OUTPUT]: SHAPES[OUTPUT] }), { name: 'b' })
     const rowsOf = async (name: string | null) => {
       adapters.setAdapter(name ?? [])
       return (await extract([TEXT, TEXT, TEXT])).data as Float32Array
@@ -202,7 +202,7 @@ describe.each([true, false])('native: %s', (native) => {
       expected.push(await classify(TEXT))
     }
     const calls = Array.from({ length: 60 }, (_, i) => {
-      adapters.setAdapter(names[i % 3] as string)
+      adapters.setAdapter(names[i % 3])
       return classify(TEXT)
     })
     for (const [i, answer] of (await Promise.all(calls)).entries()) expect(answer).toEqual(expected[i % 3])
@@ -304,7 +304,7 @@ test('the option model is compared with the model before a session is closed', a
   const base = await classify(TEXT)
   const three = join(MODELS, 'three-labels')
   cpSync(join(MODELS, 'tiny-bert'), three, { recursive: true })
-  writeFileSync(join(three, 'onnx/model.onnx'), tinyModel({ labels: 3 })['onnx/model.onnx'] as Uint8Array)
+  writeFileSync(join(three, 'onnx/model.onnx'), tinyModel({ labels: 3 })['onnx/model.onnx'])
   cpSync(join(three, 'onnx/model.onnx'), join(MODELS, 'tiny-bert/onnx/model_quantized.onnx'))
   const bert = fileURLToPath(new URL('../test/__fixtures__/bert', import.meta.url))
   const cases: [AttachOptions, string, RegExp][] = [

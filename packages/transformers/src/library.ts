@@ -249,7 +249,7 @@ export async function locateSessions(
   const { progress_callback: _, ...quiet } = options
   const [session] = sessions.values()
   const load = answered(
-    session?.constructor as object,
+    session?.constructor,
     quiet,
     ({ model, options }) => new LocatedSession(model, options),
     (options) => (model.constructor as typeof PreTrainedModel).from_pretrained(name, options),

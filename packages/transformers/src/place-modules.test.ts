@@ -64,14 +64,14 @@ test('an encoder that was exported by itself has names without the way to it', (
   const [fc1] = modules as [string]
   const vision = session('vision_encoder', 'layers.0.fc1')
   expect(placed(modules, [vision, session('encoder_model', 'layers.0.fc1'), decoder])).toEqual({
-    [modules[0] as string]: 'encoder_model',
-    [modules[1] as string]: 'decoder_model_merged',
-    [modules[2] as string]: 'decoder_model_merged',
+    [modules[0]]: 'encoder_model',
+    [modules[1]]: 'decoder_model_merged',
+    [modules[2]]: 'decoder_model_merged',
   })
   expect(
     placed(modules.slice(0, 1), [vision], { 'model.encoder.layers.*.fc1': '/layers.*/fc1/MatMul' }),
   ).toEqual({
-    [modules[0] as string]: 'vision_encoder',
+    [modules[0]]: 'vision_encoder',
   })
   const named = [session('model', 'layers.0.fc1', 'layers.0.fc2'), decoder]
   expect(placed([fc1], named, { [fc1]: '/layers.0/fc2/MatMul' })).toEqual({ [fc1]: 'model' })
@@ -80,7 +80,7 @@ test('an encoder that was exported by itself has names without the way to it', (
   )
   const twice = ['encoder.encoder.layer.0.q', 'encoder.layer.0.k']
   const image = [session('model', 'encoder.layer.0.q', 'encoder.layer.0.k'), decoder]
-  expect(placed(twice, image)).toEqual({ [twice[0] as string]: 'model', [twice[1] as string]: 'model' })
+  expect(placed(twice, image)).toEqual({ [twice[0]]: 'model', [twice[1]]: 'model' })
   expect(() => placed(modules.slice(0, 1), [session('vision_encoder', 'layers.0.fc1'), decoder])).toThrow(
     /nearest/,
   )
@@ -134,8 +134,8 @@ test('a part of the model is found in the session that is called by it, and in n
   ]
   const seq2seq = ['encoder', 'decoder'].map((part) => `language_model.model.${part}.layers.0.fc1`)
   expect(placed(seq2seq, florence)).toEqual({
-    [seq2seq[0] as string]: 'encoder_model',
-    [seq2seq[1] as string]: 'decoder_model_merged',
+    [seq2seq[0]]: 'encoder_model',
+    [seq2seq[1]]: 'decoder_model_merged',
   })
   expect(() => placed(['vision_tower.encoder.layers.0.fc1'], florence)).toThrow(
     /none of the model's sessions/,

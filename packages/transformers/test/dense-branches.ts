@@ -27,7 +27,7 @@ export function withDenseBranches(
     const change = delta(adapter.layer(name, [outFeatures, inFeatures]))
     const turned = new Float32Array(change.length)
     for (let o = 0; o < outFeatures; o++)
-      for (let i = 0; i < inFeatures; i++) turned[i * outFeatures + o] = change[o * inFeatures + i] as number
+      for (let i = 0; i < inFeatures; i++) turned[i * outFeatures + o] = change[o * inFeatures + i]
     const weight = `dense.${name}`
     const data = new Uint8Array(turned.buffer)
     model.graph.addInitializer({

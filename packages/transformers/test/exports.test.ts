@@ -108,7 +108,7 @@ async function outputOf(model: PreTrainedModel, one: Case): Promise<Float32Array
 function difference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   expect(a.length).toBe(b.length)
   const largest = Math.max(...Array.from(b, Math.abs))
-  return Math.max(...Array.from(b, (value, i) => Math.abs(value - (a[i] as number)))) / largest
+  return Math.max(...Array.from(b, (value, i) => Math.abs(value - a[i]))) / largest
 }
 
 /** Twelve products one behind the other, of at most 64 products of numbers and as many coefficients each: 2⁻²⁴ for each addition. */
@@ -184,7 +184,7 @@ describe.each(GENERATING)('%s', (name) => {
             do_sample: false,
           }
           // The library's type does not know `input_ids`.
-          const { data } = (await model.generate(options as Parameters<typeof model.generate>[0])) as Tensor
+          const { data } = (await model.generate(options)) as Tensor
           return Array.from(data as BigInt64Array, Number).slice(isDecoder ? one.inputIds?.length : 1)
         }
         // All at once: each keeps the adapter that it was begun with.
@@ -209,7 +209,7 @@ async function generateAll(model: PreTrainedModel, texts: readonly number[][]): 
     max_new_tokens: 24,
     do_sample: false,
   }
-  const made = (await model.generate(options as Parameters<typeof model.generate>[0])) as Tensor
+  const made = (await model.generate(options)) as Tensor
   const end = (model.config as unknown as { eos_token_id: number }).eos_token_id
   return made.tolist().map((row: bigint[]) => {
     const tokens = row.map(Number)
@@ -266,7 +266,7 @@ test('t5: what one of the sessions refuses is loaded in none', async () => {
     'encoder.block.0.layer.0.SelfAttention.q',
     'decoder.block.0.layer.0.SelfAttention.q',
   ]
-  const broken = createAdapter(config, { [right as string]: [32, 32], [wrong as string]: [32, 16] })
+  const broken = createAdapter(config, { [right]: [32, 32], [wrong]: [32, 16] })
   await expect(adapters.loadAdapter(broken)).rejects.toMatchObject({ code: 'SHAPE_MISMATCH' })
   const elsewhere = createAdapter(config, { 'encoder.block.9.layer.0.SelfAttention.q': [32, 32] })
   await expect(adapters.loadAdapter(elsewhere)).rejects.toMatchObject({

@@ -47,7 +47,7 @@ test.each([true, false])('native: %s', { timeout: 300_000 }, async (native) => {
     const calls: Promise<void>[] = []
     for (let swap = 0; swap < SWAPS; swap++) {
       const which = (swap * 7) % names.length
-      adapters.setAdapter(names[which] as string)
+      adapters.setAdapter(names[which])
       for (let call = 0; call < CALLS_EACH; call++)
         calls.push(
           answer().then((found) => {

@@ -26,12 +26,12 @@ export interface MiniLm {
 
 /** `env.localModelPath` has to be the project's cache. */
 export async function expectMiniLm(given: MiniLm): Promise<void> {
-  const { adapter, vectors, device, native, count = vectors.sentences.shape[0] as number } = given
+  const { adapter, vectors, device, native, count = vectors.sentences.shape[0] } = given
   // It is no export for transformers.js: it lies elsewhere, without a configuration.
   const config = new PretrainedConfig({ model_type: 'bert' })
   const model = await AutoModel.from_pretrained(MINILM, { config, subfolder: '', dtype: 'fp32', device })
   const { data, shape } = unpack(vectors.sentences)
-  const length = shape[1] as number
+  const length = shape[1]
   const ids = BigInt64Array.from(data.subarray(0, count * length) as Uint16Array, BigInt)
   const inputs = {
     input_ids: new Tensor('int64', ids, [count, length]),
@@ -43,7 +43,7 @@ export async function expectMiniLm(given: MiniLm): Promise<void> {
   }
   const embed = async () => (await model(inputs))[EMBEDDINGS].data as Float32Array
   const floats = (packed: Packed) =>
-    (unpack(packed).data as Float32Array).subarray(0, count * (packed.shape[1] as number))
+    (unpack(packed).data as Float32Array).subarray(0, count * packed.shape[1])
   const [base, adapted] = [floats(vectors.base), floats(vectors.adapted)]
   const own = await embed()
   expect(relativeError(own, base)).toBeLessThan(LIMIT)
@@ -61,5 +61,5 @@ export async function expectMiniLm(given: MiniLm): Promise<void> {
 function relativeError(received: Float32Array, expected: Float32Array): number {
   expect(received.length).toBe(expected.length)
   const largest = (values: Float32Array) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return largest(received.map((value, i) => value - (expected[i] as number))) / largest(expected)
+  return largest(received.map((value, i) => value - expected[i])) / largest(expected)
 }

@@ -77,7 +77,7 @@ test('where one session cannot be made, the others are as they were', async () =
   const merged = logitsOf(await model(inputs))
   const largest = Math.max(...Array.from(before, Math.abs))
   for (const [i, value] of merged.entries())
-    expect(Math.abs(value - (before[i] as number))).toBeLessThan(FLOAT32 * largest)
+    expect(Math.abs(value - before[i])).toBeLessThan(FLOAT32 * largest)
   await model.dispose()
 })
 

@@ -355,7 +355,7 @@ describe('files', () => {
       // Half a unit of the last place of a number below 4: 11 bits of precision in float16, 8 in bfloat16.
       const limit = { F32: 0, F64: 0, F16: 2 ** -10, BF16: 2 ** -7 }[dtype]
       for (const [l, c] of module.coefficients.entries())
-        expect(Math.abs(c - (wanted[l] as number))).toBeLessThanOrEqual(limit)
+        expect(Math.abs(c - wanted[l])).toBeLessThanOrEqual(limit)
     }
     expect(read.toBytes()).toEqual(written)
     // A rewrite does not round twice.
@@ -418,7 +418,7 @@ describe('files', () => {
             shapes,
             choice ? { entries: choice } : {},
           )
-          const files = made.toBytes({ dtype } as WriteOptions)
+          const files = made.toBytes({ dtype })
           const read = readAdapter(files)
           expect(read.toBytes()).toEqual(files)
           expect(read.layers(shapes)).toEqual(read.layers())

@@ -11,7 +11,7 @@ const ABSOLUTE = 2 ** -25
 export function isOtherWeight(saved: ArrayLike<number>, own: ArrayLike<number>): boolean {
   if (saved.length !== own.length) return true
   for (let i = 0; i < saved.length; i++) {
-    const [a, b] = [saved[i] as number, own[i] as number]
+    const [a, b] = [saved[i], own[i]]
     const limit = RELATIVE * Math.max(Math.abs(a), Math.abs(b)) + ABSOLUTE
     if (!(Object.is(a, b) || Math.abs(a - b) <= limit)) return true
   }

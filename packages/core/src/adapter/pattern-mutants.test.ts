@@ -24,7 +24,7 @@ const SEEDS = [
 const TEXTS = ['', 'a', 'b', 'ab', 'ba', 'a.b', 'b.a', 'aabb', 'ab.ab', '..', 'b_a.', 'abab.ba']
 
 function mutant(random: (below: number) => number): string {
-  const pick = <T>(list: readonly T[]): T => list[random(list.length)] as T
+  const pick = <T>(list: readonly T[]): T => list[random(list.length)]
   const pieces = random(3) === 0 ? [] : [...pick(SEEDS)]
   for (let rounds = 1 + random(8); rounds > 0; rounds--) {
     const at = random(pieces.length + 1)

@@ -27,12 +27,12 @@ describe('standardNormal', () => {
     const counts = [0, 0, 0, 0]
     for (const x of sample) {
       const k = Math.min(Math.floor(Math.abs(x)), 3)
-      counts[k] = (counts[k] as number) + 1
+      counts[k] = counts[k] + 1
     }
     for (const [k, share] of shares.entries()) {
       const expected = 2 * share * N
       const deviation = Math.sqrt(expected * (1 - 2 * share))
-      expect(Math.abs((counts[k] as number) - expected)).toBeLessThan(5 * deviation)
+      expect(Math.abs(counts[k] - expected)).toBeLessThan(5 * deviation)
     }
   })
 

@@ -30,8 +30,7 @@ describe('bandPassMap', () => {
       // The exponent t ≤ 700 is rounded ten times on either side, which multiplies p by 1 ± 20·t·U; exp
       // itself adds a few U.
       const t = -Math.log(p)
-      if (p > 0)
-        expect(Math.abs(p - (expected[place] as number))).toBeLessThanOrEqual((20 * t + 8) * 2 ** -53 * p)
+      if (p > 0) expect(Math.abs(p - expected[place])).toBeLessThanOrEqual((20 * t + 8) * 2 ** -53 * p)
       else expect(expected[place]).toBeLessThan(1e-303)
     })
   })
@@ -67,8 +66,8 @@ describe('bandPassEntries', () => {
     const counts = new Array<number>(weights.length).fill(0)
     for (let seed = 0; seed < runs; seed++) {
       const { rows, columns } = bandPassEntries({ shape, n: 1, seed, centerFrequency: 4, bandwidth: 3 })
-      const place = (rows[0] as number) * shape[1] + (columns[0] as number)
-      counts[place] = (counts[place] as number) + 1
+      const place = rows[0] * shape[1] + columns[0]
+      counts[place] = counts[place] + 1
     }
     // Places with fewer than 5 expected draws are counted as one.
     const rare = { observed: 0, expected: 0 }
@@ -77,11 +76,11 @@ describe('bandPassEntries', () => {
     weights.forEach((p, place) => {
       const expected = (runs * p) / total
       if (expected < 5) {
-        rare.observed += counts[place] as number
+        rare.observed += counts[place]
         rare.expected += expected
         return
       }
-      chiSquare += ((counts[place] as number) - expected) ** 2 / expected
+      chiSquare += (counts[place] - expected) ** 2 / expected
       freedom++
     })
     chiSquare += (rare.observed - rare.expected) ** 2 / rare.expected
@@ -103,7 +102,7 @@ describe('bandPassEntries', () => {
     })
     const quadrants = new Set<string>()
     rows.forEach((j, l) => {
-      const k = columns[l] as number
+      const k = columns[l]
       const u = j < 384 ? j : j - 768
       const v = k < 385 ? k : k - 770
       quadrants.add(`${Math.sign(u)},${Math.sign(v)}`)
@@ -128,7 +127,7 @@ describe('bandPassEntries', () => {
   ] as const)('all places of shape %j with f_c = 0', (shape, centerFrequency, bandwidth) => {
     const n = shape[0] * shape[1]
     const { rows, columns } = bandPassEntries({ shape, n, seed: 3, centerFrequency, bandwidth })
-    expect(new Set(Array.from(rows, (j, l) => j * shape[1] + (columns[l] as number))).size).toBe(n)
+    expect(new Set(Array.from(rows, (j, l) => j * shape[1] + columns[l])).size).toBe(n)
   })
 
   test('a hair-thin band holds the places on the ring alone', () => {
@@ -137,7 +136,7 @@ describe('bandPassEntries', () => {
     const { rows, columns } = bandPassEntries({ ...options, n: 12 })
     const signed = (i: number) => (i < 8 ? i : i - 16)
     rows.forEach((j, l) => {
-      expect(Math.hypot(signed(j), signed(columns[l] as number))).toBe(5)
+      expect(Math.hypot(signed(j), signed(columns[l]))).toBe(5)
     })
     expect(() => bandPassEntries({ ...options, n: 13 })).toThrow('only 12 of the 256 places')
   })

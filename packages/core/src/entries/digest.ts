@@ -11,8 +11,8 @@ export function entriesDigest({ n, rows, columns }: Pick<Entries, 'n' | 'rows' |
   const bytes = new Uint8Array(8 * n)
   const view = new DataView(bytes.buffer)
   for (let l = 0; l < n; l++) {
-    view.setUint32(4 * l, rows[l] as number, true)
-    view.setUint32(4 * (n + l), columns[l] as number, true)
+    view.setUint32(4 * l, rows[l], true)
+    view.setUint32(4 * (n + l), columns[l], true)
   }
   return bytesToHex(sha256(bytes))
 }

@@ -8,7 +8,7 @@ export function entriesAtPlaces(shape: Shape, places: Uint32Array, recipe: Entri
   const rows = new Uint32Array(n)
   const columns = new Uint32Array(n)
   for (let l = 0; l < n; l++) {
-    const place = places[l] as number
+    const place = places[l]
     const row = Math.floor(place / d2)
     rows[l] = row
     columns[l] = place - row * d2

@@ -43,7 +43,7 @@ export function explicitEntries({ shape, rows, columns }: ExplicitOptions): Entr
 
 function checkRange(option: 'rows' | 'columns', positions: ArrayLike<number>, limit: number): void {
   for (let l = 0; l < positions.length; l++) {
-    const position = positions[l] as number
+    const position = positions[l]
     if (Number.isInteger(position) && position >= 0 && position < limit) continue
     throw new FourierFTError(
       'ENTRY_OUT_OF_RANGE',
@@ -56,11 +56,11 @@ function checkRange(option: 'rows' | 'columns', positions: ArrayLike<number>, li
 /** Sorted, equal places are neighbours. */
 function checkDistinct(rows: ArrayLike<number>, columns: ArrayLike<number>, d2: number): void {
   const places = new Uint32Array(rows.length)
-  for (let l = 0; l < places.length; l++) places[l] = (rows[l] as number) * d2 + (columns[l] as number)
+  for (let l = 0; l < places.length; l++) places[l] = rows[l] * d2 + columns[l]
   places.sort()
   for (let l = 1; l < places.length; l++) {
     if (places[l] !== places[l - 1]) continue
-    const place = places[l] as number
+    const place = places[l]
     const row = Math.floor(place / d2)
     const column = place - row * d2
     throw new FourierFTError(

@@ -24,9 +24,9 @@ export function exp(x: number): number {
   const r = x + k * LN2_HIGH + k * LN2_LOW
   let series = 0
   for (let i = INVERSE_FACTORIALS.length - 1; i >= 0; i--) {
-    series = series * r + (INVERSE_FACTORIALS[i] as number)
+    series = series * r + INVERSE_FACTORIALS[i]
   }
-  return series * (HALVES[k] as number)
+  return series * HALVES[k]
 }
 
 /**

@@ -27,7 +27,7 @@ export class MersenneTwister {
   /** The next integer, uniform on `0 … 2³² − 1`. */
   nextUint32(): number {
     if (this.#next === WORDS) this.#twist()
-    let word = this.#state[this.#next++] as number
+    let word = this.#state[this.#next++]
     word ^= word >>> 11
     word ^= (word << 7) & 0x9d2c5680
     word ^= (word << 15) & 0xefc60000
@@ -37,11 +37,11 @@ export class MersenneTwister {
   /** Replaces the whole state by the next 624 words of the recurrence. */
   #twist(): void {
     const state = this.#state
-    let current = state[0] as number
+    let current = state[0]
     for (let i = 0; i < WORDS; i++) {
-      const following = state[i + 1 < WORDS ? i + 1 : 0] as number
+      const following = state[i + 1 < WORDS ? i + 1 : 0]
       const mixed = (current & 0x80000000) | (following & 0x7fffffff)
-      const partner = state[i + SHIFT < WORDS ? i + SHIFT : i + SHIFT - WORDS] as number
+      const partner = state[i + SHIFT < WORDS ? i + SHIFT : i + SHIFT - WORDS]
       // By a mask: half of the branches on a random bit would be mispredicted.
       state[i] = partner ^ (mixed >>> 1) ^ (-(mixed & 1) & TWIST)
       current = following

@@ -30,8 +30,8 @@ function swapInArray(random: MersenneTwister, length: number, n: number): Uint32
   for (let i = 0; i < length; i++) values[i] = i
   for (let i = 0; i < n; i++) {
     const other = i + (random.nextUint32() % (length - i))
-    const value = values[other] as number
-    values[other] = values[i] as number
+    const value = values[other]
+    values[other] = values[i]
     values[i] = value
   }
   return values.slice(0, n)
@@ -44,9 +44,9 @@ function swapDisplacedOnly(random: MersenneTwister, length: number, n: number): 
   const displaced = new Map<number, number>()
   for (let i = 0; i < n; i++) {
     const other = i + (random.nextUint32() % (length - i))
-    const mine = first[i] as number
+    const mine = first[i]
     if (other < n) {
-      first[i] = first[other] as number
+      first[i] = first[other]
       first[other] = mine
     } else {
       first[i] = displaced.get(other) ?? other
@@ -68,7 +68,7 @@ export function permutationInsideOut(random: MersenneTwister, length: number, n:
   const first = new Uint32Array(n)
   for (let i = 0; i < n; i++) {
     const z = drawBelow(random, i + 1)
-    first[i] = first[z] as number
+    first[i] = first[z]
     first[z] = i
   }
   for (let i = n; i < length; i++) {

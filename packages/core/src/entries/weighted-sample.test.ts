@@ -3,9 +3,7 @@ import { MersenneTwister } from './mersenne-twister.js'
 import { weightedSample } from './weighted-sample.js'
 
 const sample = (seed: number, weights: readonly number[], n: number) =>
-  Array.from(
-    weightedSample(new MersenneTwister(seed), weights.length, (place) => weights[place] as number, n),
-  )
+  Array.from(weightedSample(new MersenneTwister(seed), weights.length, (place) => weights[place], n))
 
 describe('weightedSample', () => {
   test('draws pairs as one draw after another would', () => {

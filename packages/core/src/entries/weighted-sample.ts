@@ -60,7 +60,7 @@ class EarliestRings {
     } else {
       return
     }
-    if (this.#size === this.#times.length) this.deadline = this.#times[0] as number
+    if (this.#size === this.#times.length) this.deadline = this.#times[0]
   }
 
   /** All places kept, earliest first; the heap is empty afterwards. */
@@ -68,8 +68,8 @@ class EarliestRings {
     const sorted = new Uint32Array(this.#size)
     while (this.#size > 0) {
       const last = --this.#size
-      sorted[last] = this.#places[0] as number
-      this.#sink(this.#times[last] as number, this.#places[last] as number)
+      sorted[last] = this.#places[0]
+      this.#sink(this.#times[last], this.#places[last])
     }
     return sorted
   }
@@ -79,7 +79,7 @@ class EarliestRings {
     let slot = index
     while (slot > 0) {
       const parent = (slot - 1) >> 1
-      if ((this.#times[parent] as number) >= time) break
+      if (this.#times[parent] >= time) break
       this.#move(parent, slot)
       slot = parent
     }
@@ -92,8 +92,8 @@ class EarliestRings {
     const times = this.#times
     let slot = 0
     for (let child = 1; child < this.#size; child = 2 * slot + 1) {
-      if (child + 1 < this.#size && (times[child + 1] as number) > (times[child] as number)) child++
-      if ((times[child] as number) <= time) break
+      if (child + 1 < this.#size && times[child + 1] > times[child]) child++
+      if (times[child] <= time) break
       this.#move(child, slot)
       slot = child
     }
@@ -102,7 +102,7 @@ class EarliestRings {
   }
 
   #move(from: number, to: number): void {
-    this.#times[to] = this.#times[from] as number
-    this.#places[to] = this.#places[from] as number
+    this.#times[to] = this.#times[from]
+    this.#places[to] = this.#places[from]
   }
 }

@@ -167,7 +167,7 @@ export function encodeFloats(values: FloatArray, dtype: FloatDtype): Uint8Array 
   const bytes = new Uint8Array(values.length * width)
   const view = new DataView(bytes.buffer)
   for (let i = 0; i < values.length; i++) {
-    const value = values[i] as number
+    const value = values[i]
     if (dtype === 'F64') view.setFloat64(8 * i, value, true)
     else if (dtype === 'F32') view.setFloat32(4 * i, value, true)
     else view.setUint16(2 * i, encodeSmallFloat(value, dtype === 'F16' ? FLOAT16 : BFLOAT16), true)
@@ -270,7 +270,7 @@ function parsePlace(name: string, value: unknown, file: string): TensorPlace {
   if (unknown.length > 0) throw invalid(file, name, 'only dtype, shape and data_offsets', unknown.join(', '))
   if (!isDtype(dtype)) throw invalid(file, name, `a dtype of ${Object.keys(DTYPE_BITS).join(', ')}`, dtype)
   if (!isCounts(shape)) throw invalid(file, name, 'a shape of integers from 0', shape)
-  if (!isCounts(offsets) || offsets.length !== 2 || (offsets[0] as number) > (offsets[1] as number)) {
+  if (!isCounts(offsets) || offsets.length !== 2 || offsets[0] > offsets[1]) {
     throw invalid(file, name, 'data_offsets [begin, end]', offsets)
   }
   const [begin, end] = offsets as [number, number]
@@ -337,7 +337,7 @@ function layOut(
 function compareUtf8(a: string, b: string): number {
   const [left, right] = [Array.from(a), Array.from(b)]
   for (let i = 0; i < left.length && i < right.length; i++) {
-    const difference = ((left[i] as string).codePointAt(0) ?? 0) - ((right[i] as string).codePointAt(0) ?? 0)
+    const difference = (left[i].codePointAt(0) ?? 0) - (right[i].codePointAt(0) ?? 0)
     if (difference !== 0) return difference
   }
   return left.length - right.length

@@ -28,7 +28,7 @@ export function encodeSmallFloat(value: number, { mantissaBits, exponentBits }: 
   const bias = 2 ** (exponentBits - 1) - 1
   if (Number.isNaN(value)) return infinity + 2 ** (mantissaBits - 1)
   float64[0] = value
-  const high = Number((word64[0] as bigint) >> 32n)
+  const high = Number(word64[0] >> 32n)
   const sign = high >>> 31 ? 0x8000 : 0
   // Below 1 − bias the spacing of the format no longer shrinks: subnormal numbers.
   const exponent = Math.max(((high >>> 20) & 0x7ff) - 1023, 1 - bias)
@@ -43,5 +43,5 @@ const word64 = new BigUint64Array(float64.buffer)
 /** Exact on every engine, which `**` with a negative exponent need not be. `−1022 ≤ exponent ≤ 1023`. */
 function powerOfTwo(exponent: number): number {
   word64[0] = BigInt(exponent + 1023) << 52n
-  return float64[0] as number
+  return float64[0]
 }

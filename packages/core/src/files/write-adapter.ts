@@ -132,8 +132,8 @@ function encodeEntries({ n, rows, columns }: Entries): Tensor {
   const bytes = new Uint8Array(8 * n)
   const view = new DataView(bytes.buffer)
   for (let l = 0; l < n; l++) {
-    view.setUint32(4 * l, rows[l] as number, true)
-    view.setUint32(4 * (n + l), columns[l] as number, true)
+    view.setUint32(4 * l, rows[l], true)
+    view.setUint32(4 * (n + l), columns[l], true)
   }
   return { dtype: 'U32', shape: [2, n], bytes }
 }

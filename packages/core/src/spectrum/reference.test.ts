@@ -35,7 +35,7 @@ function sumOfMagnitudes(values: FloatArray): number {
 
 function dot(a: FloatArray, b: FloatArray): number {
   let sum = 0
-  for (let i = 0; i < a.length; i++) sum += (a[i] as number) * (b[i] as number)
+  for (let i = 0; i < a.length; i++) sum += a[i] * b[i]
   return sum
 }
 
@@ -139,9 +139,9 @@ describe('referenceForward', () => {
     const limit = bound(layer, a) + bound(layer, b)
     referenceForward(
       [layer],
-      a.map((value, q) => 0.5 * value - 2 * (b[q] as number)),
+      a.map((value, q) => 0.5 * value - 2 * b[q]),
     ).forEach((value, p) => {
-      expect(Math.abs(value - 0.5 * (ya[p] as number) + 2 * (yb[p] as number))).toBeLessThanOrEqual(4 * limit)
+      expect(Math.abs(value - 0.5 * ya[p] + 2 * yb[p])).toBeLessThanOrEqual(4 * limit)
     })
   })
 
@@ -216,9 +216,9 @@ describe('referenceBackward', () => {
         const inner = dot(g, referenceForward([layer], x))
         const limit = 2 * bound(layer, x, g)
         expect(Math.abs(dot(gradients.x, x) - inner)).toBeLessThanOrEqual(limit)
-        expect(
-          Math.abs(dot(gradients.coefficients[0] as Float64Array, layer.coefficients) - inner),
-        ).toBeLessThanOrEqual(limit)
+        expect(Math.abs(dot(gradients.coefficients[0], layer.coefficients) - inner)).toBeLessThanOrEqual(
+          limit,
+        )
       }),
     )
   })
@@ -239,13 +239,13 @@ describe('referenceBackward', () => {
     layer.coefficients.forEach((c, l) => {
       const difference =
         loss(layer.coefficients.with(l, c + step), x) - loss(layer.coefficients.with(l, c - step), x)
-      const expected = gradients.coefficients[0]?.[l] as number
+      const expected = gradients.coefficients[0]?.[l]
       expect(Math.abs(difference / (2 * step) - expected)).toBeLessThanOrEqual(limit)
     })
     x.forEach((value, i) => {
       const difference =
         loss(layer.coefficients, x.with(i, value + step)) - loss(layer.coefficients, x.with(i, value - step))
-      expect(Math.abs(difference / (2 * step) - (gradients.x[i] as number))).toBeLessThanOrEqual(limit)
+      expect(Math.abs(difference / (2 * step) - gradients.x[i])).toBeLessThanOrEqual(limit)
     })
   })
 

@@ -42,26 +42,25 @@ export function referenceDelta(layer: Layer, { rows }: ReferenceDeltaOptions = {
   const [d1, d2] = layer.shape
   const { entries, coefficients } = layer
   const chosen = rows ?? Uint32Array.from({ length: d1 }, (_, p) => p)
-  for (let i = 0; i < chosen.length; i++) checkIndex(`rows[${i}]`, chosen[i] as number, 0, d1)
+  for (let i = 0; i < chosen.length; i++) checkIndex(`rows[${i}]`, chosen[i], 0, d1)
   const circle1 = unitCircle(d1)
   const circle2 = unitCircle(d2)
   const delta = new Float64Array(chosen.length * d2)
   for (let i = 0; i < chosen.length; i++) {
     const row = delta.subarray(i * d2, (i + 1) * d2)
     for (let l = 0; l < entries.n; l++) {
-      const c = coefficients[l] as number
-      const a = ((chosen[i] as number) * (entries.rows[l] as number)) % d1
-      const cosA = circle1.cos[a] as number
-      const sinA = circle1.sin[a] as number
-      const k = entries.columns[l] as number
+      const c = coefficients[l]
+      const a = (chosen[i] * entries.rows[l]) % d1
+      const cosA = circle1.cos[a]
+      const sinA = circle1.sin[a]
+      const k = entries.columns[l]
       for (let q = 0, b = 0; q < d2; q++, b = advance(b, k, d2)) {
-        row[q] =
-          (row[q] as number) + c * (cosA * (circle2.cos[b] as number) - sinA * (circle2.sin[b] as number))
+        row[q] = row[q] + c * (cosA * circle2.cos[b] - sinA * circle2.sin[b])
       }
     }
   }
   const factor = layer.scaling / (d1 * d2)
-  for (let i = 0; i < delta.length; i++) delta[i] = factor * (delta[i] as number)
+  for (let i = 0; i < delta.length; i++) delta[i] = factor * delta[i]
   return delta
 }
 
@@ -96,16 +95,15 @@ export function referenceForward(
       if (rows !== undefined && rows[t] !== index) return
       sum.fill(0)
       for (let l = 0; l < entries.n; l++) {
-        const c = coefficients[l] as number
-        const [re, im] = transform(token, entries.columns[l] as number, circle2)
-        const j = entries.rows[l] as number
+        const c = coefficients[l]
+        const [re, im] = transform(token, entries.columns[l], circle2)
+        const j = entries.rows[l]
         for (let p = 0, a = 0; p < d1; p++, a = advance(a, j, d1)) {
-          sum[p] =
-            (sum[p] as number) + c * (re * (circle1.cos[a] as number) - im * (circle1.sin[a] as number))
+          sum[p] = sum[p] + c * (re * circle1.cos[a] - im * circle1.sin[a])
         }
       }
       const factor = scaling / (d1 * d2)
-      for (let p = 0; p < d1; p++) y[t * d1 + p] = (y[t * d1 + p] as number) + factor * (sum[p] as number)
+      for (let p = 0; p < d1; p++) y[t * d1 + p] = y[t * d1 + p] + factor * sum[p]
     })
   }
   return y
@@ -145,18 +143,16 @@ export function referenceBackward(
       const mine = gradC[index] as Float64Array
       sum.fill(0)
       for (let l = 0; l < entries.n; l++) {
-        const c = coefficients[l] as number
-        const k = entries.columns[l] as number
+        const c = coefficients[l]
+        const k = entries.columns[l]
         const [xRe, xIm] = transform(token, k, circle2)
-        const [gRe, gIm] = transform(gradient, entries.rows[l] as number, circle1)
-        mine[l] = (mine[l] as number) + factor * (gRe * xRe - gIm * xIm)
+        const [gRe, gIm] = transform(gradient, entries.rows[l], circle1)
+        mine[l] = mine[l] + factor * (gRe * xRe - gIm * xIm)
         for (let q = 0, b = 0; q < d2; q++, b = advance(b, k, d2)) {
-          sum[q] =
-            (sum[q] as number) + c * (gRe * (circle2.cos[b] as number) - gIm * (circle2.sin[b] as number))
+          sum[q] = sum[q] + c * (gRe * circle2.cos[b] - gIm * circle2.sin[b])
         }
       }
-      for (let q = 0; q < d2; q++)
-        gradX[t * d2 + q] = (gradX[t * d2 + q] as number) + factor * (sum[q] as number)
+      for (let q = 0; q < d2; q++) gradX[t * d2 + q] = gradX[t * d2 + q] + factor * sum[q]
     })
   }
   return { coefficients: gradC, x: gradX }
@@ -167,8 +163,8 @@ function transform(x: FloatArray, k: number, { cos, sin }: UnitCircle): [number,
   let re = 0
   let im = 0
   for (let q = 0, b = 0; q < x.length; q++, b = advance(b, k, x.length)) {
-    re += (x[q] as number) * (cos[b] as number)
-    im += (x[q] as number) * (sin[b] as number)
+    re += x[q] * cos[b]
+    im += x[q] * sin[b]
   }
   return [re, im]
 }

@@ -42,7 +42,7 @@ describe('unitCircle', () => {
       let worst = 0
       for (let m = 0; m < denominator; m += stride) {
         const exact = exactPoint(m, denominator)
-        worst = Math.max(worst, ulps(cos[m] as number, exact.cos), ulps(sin[m] as number, exact.sin))
+        worst = Math.max(worst, ulps(cos[m], exact.cos), ulps(sin[m], exact.sin))
       }
       expect(worst).toBeLessThan(1)
     },
@@ -68,8 +68,8 @@ describe('unitCircle', () => {
     const { cos, sin } = unitCircle(d)
     for (let m = 1; m < d; m++) {
       expect(cos[d - m]).toBe(cos[m])
-      expect(sin[d - m]).toBe(0 - (sin[m] as number))
-      expect(cos[(m + d / 4) % d]).toBe(0 - (sin[m] as number))
+      expect(sin[d - m]).toBe(0 - sin[m])
+      expect(cos[(m + d / 4) % d]).toBe(0 - sin[m])
     }
   })
 

@@ -111,6 +111,6 @@ function cosine(angle: number, tail: number): number {
 /** `c₀ + c₁·z + c₂·z² + …` by Horner's rule. */
 function polynomial(coefficients: readonly number[], z: number): number {
   let sum = 0
-  for (let i = coefficients.length - 1; i >= 0; i--) sum = sum * z + (coefficients[i] as number)
+  for (let i = coefficients.length - 1; i >= 0; i--) sum = sum * z + coefficients[i]
   return sum
 }

@@ -145,12 +145,12 @@ function update(
   const stepSize = learningRate / (1 - beta1 ** step)
   const secondScale = Math.sqrt(1 - beta2 ** step)
   for (let i = 0; i < parameter.length; i++) {
-    const g = gradient[i] as number
-    const m = (first[i] as number) + (1 - beta1) * (g - (first[i] as number))
-    const s = beta2 * (second[i] as number) + (1 - beta2) * g * g
+    const g = gradient[i]
+    const m = first[i] + (1 - beta1) * (g - first[i])
+    const s = beta2 * second[i] + (1 - beta2) * g * g
     first[i] = m
     second[i] = s
-    parameter[i] = kept * (parameter[i] as number) - stepSize * (m / (Math.sqrt(s) / secondScale + epsilon))
+    parameter[i] = kept * parameter[i] - stepSize * (m / (Math.sqrt(s) / secondScale + epsilon))
   }
 }
 

@@ -34,7 +34,7 @@ export function clipGradientNorm(gradients: readonly FloatArray[], maxNorm: numb
   const factor = maxNorm / (norm + 1e-6)
   if (factor < 1) {
     for (const gradient of gradients) {
-      for (let i = 0; i < gradient.length; i++) gradient[i] = (gradient[i] as number) * factor
+      for (let i = 0; i < gradient.length; i++) gradient[i] = gradient[i] * factor
     }
   }
   return norm

@@ -70,7 +70,7 @@ describe('loadAdapter', () => {
 
   it('says what is not there', async () => {
     const [config] = await fixtureFiles()
-    await expect(loadAdapter([config as File])).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
+    await expect(loadAdapter([config])).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
     await expect(loadAdapter('./adapter')).rejects.toMatchObject({ code: 'UNSUPPORTED' })
   })
 })

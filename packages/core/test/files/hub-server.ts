@@ -47,7 +47,7 @@ export async function startHubServer(): Promise<HubServer> {
       return json(
         response,
         200,
-        known.map((name: string) => pathInfo(name, files[name] as Uint8Array)),
+        known.map((name: string) => pathInfo(name, files[name])),
       )
     }
     const bytes = files[path]

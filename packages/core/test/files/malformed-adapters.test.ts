@@ -64,7 +64,7 @@ function withEntries(values: number[]): Edit {
 type Json = Record<string, Record<string, unknown>> & Record<'6x4-3' | 'a.query', Record<string, unknown>>
 function changeJson(key: string, change: (value: Json) => void): Edit {
   return ({ metadata }) => {
-    const value = JSON.parse(metadata[key] as string)
+    const value = JSON.parse(metadata[key])
     change(value)
     metadata[key] = JSON.stringify(value)
   }
@@ -164,7 +164,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
   'a frequency that JSON cannot hold': [
     edited(standalone, ({ metadata }) => {
       const key = 'fourierft.entries'
-      metadata[key] = (metadata[key] as string).replace('"center_frequency":1,', '"center_frequency":1e999,')
+      metadata[key] = metadata[key].replace('"center_frequency":1,', '"center_frequency":1e999,')
       expect(metadata[key]).toContain('1e999')
     }),
     'INVALID_SAFETENSORS',

@@ -94,7 +94,7 @@ async function corpus(): Promise<AdapterBytes[]> {
 type Random = (below: number) => number
 
 function mutate(files: readonly AdapterBytes[], random: Random): AdapterBytes {
-  const pick = <T>(list: readonly T[]): T => list[random(list.length)] as T
+  const pick = <T>(list: readonly T[]): T => list[random(list.length)]
   let { config, model } = pick(files)
   // Files of two adapters; then they mostly do not fit, and that has to be noticed.
   if (random(50) === 0) model = pick(files).model
@@ -147,8 +147,8 @@ function damageText(bytes: Uint8Array, random: Random, other: Uint8Array): Uint8
     if (!match) return text
     return text.slice(0, match.index) + change(match[0]) + text.slice(match.index + match[0].length)
   }
-  const word = () => WORDS[random(WORDS.length)] as string
-  const number = () => NUMBERS[random(NUMBERS.length)] as string
+  const word = () => WORDS[random(WORDS.length)]
+  const number = () => NUMBERS[random(NUMBERS.length)]
   switch (random(8)) {
     case 0:
     case 1:
@@ -172,7 +172,7 @@ function damageText(bytes: Uint8Array, random: Random, other: Uint8Array): Uint8
 
 function pickString(text: string, random: Random): string {
   const strings = text.match(/"(\\.|[^"\\])*"/g) ?? ['""']
-  return strings[random(strings.length)] as string
+  return strings[random(strings.length)]
 }
 
 /** Damages the header of a safetensors file as text, most times with a length that fits again. */
@@ -239,7 +239,7 @@ function checkValid(adapter: Adapter, files: AdapterBytes): void {
     const { entries } = adapter.layer(name, shape ?? shapes[name])
     const places = new Set<number>()
     for (let l = 0; l < entries.n; l++) {
-      const [j, k] = [entries.rows[l] as number, entries.columns[l] as number]
+      const [j, k] = [entries.rows[l], entries.columns[l]]
       if (j >= entries.shape[0] || k >= entries.shape[1])
         throw new Error(`${name}: entry ${l} is out of range`)
       places.add(j * entries.shape[1] + k)

@@ -222,7 +222,7 @@ describe('savePretrained', () => {
     await savePretrained(small, directory)
     const files = ['adapter_config.json', 'adapter_model.safetensors'].map((name) => join(directory, name))
     const modes = [0o600, 0o640]
-    for (const [i, file] of files.entries()) chmodSync(file, modes[i] as number)
+    for (const [i, file] of files.entries()) chmodSync(file, modes[i])
     await savePretrained(large, directory)
     expect(await isSaved(large)).toBe(true)
     expect(files.map((file) => statSync(file).mode & 0o777)).toEqual(modes)

@@ -384,8 +384,8 @@ describe('a repository of the hub', () => {
       const snapshot = cached('snapshots', oldCommit, name)
       mkdirSync(dirname(snapshot), { recursive: true })
       mkdirSync(cached('blobs'), { recursive: true })
-      writeFileSync(cached('blobs', name), filesOf(first)[name] as Uint8Array)
-      if (name.endsWith('.json')) writeFileSync(snapshot, filesOf(first)[name] as Uint8Array)
+      writeFileSync(cached('blobs', name), filesOf(first)[name])
+      if (name.endsWith('.json')) writeFileSync(snapshot, filesOf(first)[name])
       else symlinkSync(join('..', '..', 'blobs', name), snapshot)
     }
     mkdirSync(cached('refs'))
@@ -403,7 +403,7 @@ describe('a repository of the hub', () => {
     await expectError('user/other', 'FILE_NOT_FOUND', 'user/other', options)
     await expectHubError('FILE_NOT_FOUND', 'v9', { revision: 'v9' })
     const { 'adapter_config.json': config } = filesOf(first)
-    hub.commits.set(newCommit, { 'adapter_config.json': config as Uint8Array })
+    hub.commits.set(newCommit, { 'adapter_config.json': config })
     await expectHubError('FILE_NOT_FOUND', 'adapter_model.safetensors')
   })
 

@@ -97,5 +97,5 @@ const LIMIT = 1e-5
 function difference(a: Float32Array, b: Float32Array): number {
   expect(a.length).toBe(b.length)
   const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return b.reduce((most, value, i) => Math.max(most, Math.abs((a[i] as number) - value)), 0) / largest
+  return b.reduce((most, value, i) => Math.max(most, Math.abs(a[i] - value)), 0) / largest
 }

@@ -42,9 +42,9 @@ export function expectBranch(branch: Branch, entries: Entries, tokens: number, t
       const run = (x: tf.Tensor, c: tf.Tensor) => branch({ x: x as tf.Tensor2D, c, rows, entries, tables })
       expectClose(run(xs, c), referenceForward(used, x, undefined, options))
       const [gradX, gradC] = tf.grads(run)([xs, c], tf.tensor2d(gradY, [tokens, d1]))
-      expectClose(gradX as tf.Tensor, expected.x)
+      expectClose(gradX, expected.x)
       expectClose(
-        gradC as tf.Tensor,
+        gradC,
         expected.coefficients.flatMap((c) => [...c]),
       )
     })
@@ -59,6 +59,6 @@ function expectClose(tensor: tf.Tensor, expected: ArrayLike<number>): void {
   const actual = tensor.dataSync()
   expect(actual.length).toBe(expected.length)
   const largest = Math.max(...Array.from(expected, Math.abs))
-  const worst = Math.max(...Array.from(expected, (value, i) => Math.abs((actual[i] as number) - value)))
+  const worst = Math.max(...Array.from(expected, (value, i) => Math.abs((actual[i]) - value)))
   expect(worst).toBeLessThanOrEqual(TOLERANCE * largest)
 }

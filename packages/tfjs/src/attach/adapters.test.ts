@@ -60,7 +60,7 @@ describe("what an attached model's weights can be", () => {
     }
     return 'nothing thrown'
   }
-  const kernel = (model: tfl.LayersModel) => [...(model.getWeights()[0] as tf.Tensor).dataSync()]
+  const kernel = (model: tfl.LayersModel) => [...model.getWeights()[0].dataSync()]
 
   it('are not written by setWeights and loadWeights while they hold adapters, and are afterwards', async () => {
     const model = makeModel()
@@ -68,9 +68,7 @@ describe("what an attached model's weights can be", () => {
     await adapters.mergeAdapter()
     const merged = kernel(model)
     const weights = model.getWeights().map((weight) => tf.onesLike(weight))
-    const named = Object.fromEntries(
-      model.weights.map((weight, i) => [weight.originalName, weights[i] as tf.Tensor]),
-    )
+    const named = Object.fromEntries(model.weights.map((weight, i) => [weight.originalName, weights[i]]))
     expect(codeOf(() => model.setWeights(weights))).toBe('INVALID_STATE')
     expect(codeOf(() => model.loadWeights(named))).toBe('INVALID_STATE')
     expect(codeOf(() => model.getLayer('linear').setWeights(weights.slice(0, 1)))).toBe('INVALID_STATE')
@@ -138,7 +136,7 @@ describe('validation during a training', () => {
         const args = { epochs: 2, verbose: 0, validationData: [x, y] as [tf.Tensor, tf.Tensor], callbacks }
         const { history } =
           method === 'fit'
-            ? await model.fit(x, y, args as tfl.ModelFitArgs)
+            ? await model.fit(x, y, args)
             : await model.fitDataset(datasetOf(x, y), { ...args, verbose: 0, batchesPerEpoch: 1 })
         losses.push(history.val_loss)
       }

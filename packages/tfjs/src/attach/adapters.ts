@@ -103,9 +103,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
   ): void {
     this.includeNow(name, () => {
       const complete =
-        'extra' in config && config.extra
-          ? withTaskHeads(config as FourierFTConfig)
-          : createConfig(config as FourierFTOptions)
+        'extra' in config && config.extra ? withTaskHeads(config as FourierFTConfig) : createConfig(config)
       rejectTrainedBiases(name, complete)
       const shapes = Object.fromEntries(
         this.#matched(complete).map((module) => [module, this.#layer(module).shape]),

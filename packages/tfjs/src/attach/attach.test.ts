@@ -37,7 +37,7 @@ function makeModel(): tfl.Sequential {
 const ROUNDINGS = 3 * (10 + 2 * 12 + 2) * 2 ** -24
 
 function numbers(tensor: tf.Tensor | tf.Tensor[]): Float32Array {
-  return Float32Array.from((Array.isArray(tensor) ? (tensor[0] as tf.Tensor) : tensor).dataSync())
+  return Float32Array.from((Array.isArray(tensor) ? tensor[0] : tensor).dataSync())
 }
 
 function predict(model: tfl.LayersModel, x: tf.Tensor): Float32Array {
@@ -63,7 +63,7 @@ async function codeOf(run: () => unknown): Promise<unknown> {
 function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
   expect(actual.length).toBe(expected.length)
   for (let i = 0; i < expected.length; i++) {
-    expect(Math.abs((actual[i] as number) - (expected[i] as number))).toBeLessThanOrEqual(tolerance)
+    expect(Math.abs(actual[i] - expected[i])).toBeLessThanOrEqual(tolerance)
   }
 }
 
@@ -117,11 +117,11 @@ describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
         let total = kernel
         for (const adapter of adapters) {
           if (!adapter.modules.has(layer.name)) continue
-          const shape = [kernel.shape[1] as number, kernel.shape[0] as number] as const
+          const shape = [kernel.shape[1] as number, kernel.shape[0]] as const
           const delta = referenceDelta(adapter.layer(layer.name, shape))
           total = tf.add(total, tf.transpose(tf.tensor2d(Float32Array.from(delta), [...shape])))
         }
-        h = tf.matMul(h as tf.Tensor2D, total as tf.Tensor2D)
+        h = tf.matMul(h, total)
         if (bias) h = tf.add(h, bias)
         largest = Math.max(largest, ...numbers(h).map(Math.abs))
         if (layer.name === 'query') h = tf.relu(h)
@@ -236,7 +236,7 @@ describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
     const start = await adapters.getAdapter()
     const history = await model.fit(x, y, { epochs: 30, verbose: 0 })
     const losses = history.history.loss as number[]
-    expect(losses.at(-1)).toBeLessThan(losses[0] as number)
+    expect(losses.at(-1)).toBeLessThan(losses[0])
     expect(allWeights(model)).toEqual(weights)
     const trained = await adapters.getAdapter()
     for (const [name, { coefficients }] of trained.modules) {
@@ -244,7 +244,7 @@ describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
     }
     expectOutput([trained])
     const [loss] = [model.evaluate(x, y, { verbose: 0 }) as tf.Scalar]
-    expect(numbers(loss)[0]).toBeLessThan(losses[0] as number)
+    expect(numbers(loss)[0]).toBeLessThan(losses[0])
     loss.dispose()
     adapters.detach()
     expect(allWeights(model)).toEqual(weights)
@@ -551,7 +551,7 @@ describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
     })
     const input = tfl.input({ shape: [5, 3] })
     const shared = tfl.layers.dense({ name: 'out', units: 4, kernelInitializer })
-    const twice = shared.apply(shared.apply(encoder.apply(input) as tfl.SymbolicTensor)) as tfl.SymbolicTensor
+    const twice = shared.apply(shared.apply(encoder.apply(input))) as tfl.SymbolicTensor
     const nested = tfl.model({ inputs: input, outputs: twice })
     const xs = tf.randomNormal([2, 5, 3], 0, 1, 'float32', 6)
     const base = predict(nested, xs)

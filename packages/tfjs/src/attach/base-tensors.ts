@@ -54,8 +54,7 @@ async function weightOf({
   // PyTorch's Embedding is [vocabulary, features], as the kernel.
   if (!isLinear) return { shape: [inner, out], values }
   const turned = new Float32Array(out * inner)
-  for (let o = 0; o < out; o++)
-    for (let i = 0; i < inner; i++) turned[o * inner + i] = values[i * out + o] as number
+  for (let o = 0; o < out; o++) for (let i = 0; i < inner; i++) turned[o * inner + i] = values[i * out + o]
   return { shape: [out, inner], values: turned }
 }
 

@@ -22,7 +22,7 @@ function spread(operand: tf.Tensor, labels: string, all: readonly string[]): tf.
   )
   return tf.reshape(
     sorted,
-    all.map((label) => (labels.includes(label) ? (SIZES[label] as number) : 1)),
+    all.map((label) => (labels.includes(label) ? SIZES[label] : 1)),
   )
 }
 
@@ -42,7 +42,7 @@ it.each([
 ])('%s', (equation) => {
   const [terms = '', output = ''] = equation.split('->')
   const labels = terms.split(',')
-  const shape = (term: string) => [...term].map((label) => SIZES[label] as number)
+  const shape = (term: string) => [...term].map((label) => SIZES[label])
   tf.tidy(() => {
     const operands = labels.map((term, i) => tf.randomNormal(shape(term), 0, 1, 'float32', i + 1))
     const gradient = tf.randomNormal(shape(output), 0, 1, 'float32', 9)
@@ -51,11 +51,9 @@ it.each([
       ...new Set([...terms].filter((label) => label !== ',' && !output.includes(label))),
     ]
     const plain = (...given: tf.Tensor[]) => {
-      const product = given
-        .map((each, i) => spread(each, labels[i] as string, all))
-        .reduce((a, b) => tf.mul(a, b))
+      const product = given.map((each, i) => spread(each, labels[i], all)).reduce((a, b) => tf.mul(a, b))
       // All labels, though each operand may lack some.
-      const full = tf.mul(product, tf.ones(all.map((label) => SIZES[label] as number)))
+      const full = tf.mul(product, tf.ones(all.map((label) => SIZES[label])))
       return tf.sum(
         full,
         all.map((_, axis) => axis).filter((axis) => axis >= output.length),
@@ -65,12 +63,12 @@ it.each([
     const expected = tf.grads(plain)(operands, gradient)
     const actual = tf.grads(einsum)(operands, gradient)
     for (const [i, each] of actual.entries()) {
-      const [got, wanted] = [each.dataSync(), (expected[i] as tf.Tensor).dataSync()]
+      const [got, wanted] = [each.dataSync(), expected[i].dataSync()]
       expect(each.shape).toEqual(operands[i]?.shape)
       const largest = Math.max(...wanted.map(Math.abs))
       for (const [j, value] of got.entries()) {
         // Sums of at most 5·4·3·2 = 120 products in float32, in another order.
-        expect(Math.abs(value - (wanted[j] as number))).toBeLessThanOrEqual(120 * 2 ** -24 * largest)
+        expect(Math.abs(value - wanted[j])).toBeLessThanOrEqual(120 * 2 ** -24 * largest)
       }
     }
   })

@@ -34,7 +34,7 @@ const EINSUM_GRADIENT: GradConfig = {
   saveAllInputs: true,
   gradFunc: (gradient, tensors, attributes) => {
     const [terms = '', output = ''] = String(attributes.equation).replace(/\s/g, '').split('->')
-    const operands = terms.split(',').map((labels, i) => ({ tensor: tensors[i] as Tensor, labels }))
+    const operands = terms.split(',').map((labels, i) => ({ tensor: tensors[i], labels }))
     const upper = { tensor: gradient as Tensor, labels: output }
     const gradients = operands.map(
       (operand, i) => () => gradientOf(operand, upper, operands[1 - i] ?? { tensor: scalar(1), labels: '' }),
@@ -46,7 +46,7 @@ const EINSUM_GRADIENT: GradConfig = {
 function gradientOf({ tensor: { shape }, labels }: Labelled, gradient: Labelled, other: Labelled): Tensor {
   const rest = summed(other, labels + gradient.labels)
   const known = keep(labels, gradient.labels + rest.labels)
-  const dims = [...labels].map((label, axis) => (known.includes(label) ? (shape[axis] as number) : 1))
+  const dims = [...labels].map((label, axis) => (known.includes(label) ? shape[axis] : 1))
   return broadcastTo(reshape(contracted(gradient, rest, known), dims), shape)
 }
 
@@ -77,7 +77,7 @@ function contracted(a: Labelled, b: Labelled, output: string): Tensor {
 /** With one dimension for each group of labels. */
 function arranged({ tensor, labels }: Labelled, groups: readonly string[]): Tensor {
   const size = (group: string) =>
-    [...group].reduce((product, label) => product * (tensor.shape[labels.indexOf(label)] as number), 1)
+    [...group].reduce((product, label) => product * tensor.shape[labels.indexOf(label)], 1)
   const order = [...groups.join('')].map((label) => labels.indexOf(label))
   return reshape(transpose(tensor, order), groups.map(size))
 }

@@ -54,5 +54,5 @@ export function normalised({ spec, coefficients }: Change, make: (c: Tensor) => 
 /** From one index for each row of the batch to one for each token. */
 export function rowsOfTokens(rows: Int32Array, tokens: number): Int32Array {
   const each = tokens / rows.length
-  return Int32Array.from({ length: tokens }, (_, t) => rows[Math.floor(t / each)] as number)
+  return Int32Array.from({ length: tokens }, (_, t) => rows[Math.floor(t / each)])
 }

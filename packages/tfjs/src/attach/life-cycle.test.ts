@@ -89,7 +89,7 @@ describe('a merge', () => {
       adapters.unmergeAdapter()
       const expected = predict(model)
       if (result === 'merged')
-        for (const [i, value] of merged.entries()) expect(value).toBeCloseTo(expected[i] as number, 3)
+        for (const [i, value] of merged.entries()) expect(value).toBeCloseTo(expected[i], 3)
     }
     expect(merges).toContain('INVALID_STATE')
   })
@@ -121,7 +121,7 @@ describe('a merge', () => {
       initWeights: true,
     })
     adapters.setAdapter('whole')
-    for (const [i, value] of predict(model).entries()) expect(value).toBeCloseTo(base[i] as number, 5)
+    for (const [i, value] of predict(model).entries()) expect(value).toBeCloseTo(base[i], 5)
   })
 })
 

@@ -136,7 +136,7 @@ const DIFFERENCES = 0.01
 const ROUNDINGS = (18 + 2 * N + 4 * 42 + 4) * 2 ** -24
 
 function numbers(tensor: tf.Tensor | tf.Tensor[]): Float32Array {
-  return Float32Array.from((Array.isArray(tensor) ? (tensor[0] as tf.Tensor) : tensor).dataSync())
+  return Float32Array.from((Array.isArray(tensor) ? tensor[0] : tensor).dataSync())
 }
 
 const allWeights = (model: tfl.LayersModel) => model.weights.map((weight) => numbers(weight.read()))
@@ -144,7 +144,7 @@ const allWeights = (model: tfl.LayersModel) => model.weights.map((weight) => num
 function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>): void {
   expect(actual.length).toBe(expected.length)
   const largest = Math.max(1, ...Array.from(expected, Math.abs))
-  const worst = Math.max(...Array.from(expected, (value, i) => Math.abs((actual[i] as number) - value)))
+  const worst = Math.max(...Array.from(expected, (value, i) => Math.abs(actual[i] - value)))
   expect(worst).toBeLessThanOrEqual(ROUNDINGS * largest)
 }
 
@@ -199,7 +199,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
       const [kernel, ...rest] = layer.getWeights() as [tf.Tensor, ...tf.Tensor[]]
       const changed = numbers(kernel).map((value, i) => {
         const [q, p] = [Math.floor(i / outputs), i % outputs]
-        return value + (change[p * inputs + q] as number)
+        return value + change[p * inputs + q]
       })
       tf.tidy(() => plain.setWeights([tf.tensor(changed, kernel.shape), ...rest]))
       const values = predict(plain)
@@ -218,9 +218,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
       const adapter = await adapters.getAdapter()
       const adapted = predict()
       expectClose(adapted, byHand(adapter))
-      expect(Math.max(...adapted.map((value, i) => Math.abs(value - (base[i] as number))))).toBeGreaterThan(
-        0.01,
-      )
+      expect(Math.max(...adapted.map((value, i) => Math.abs(value - base[i])))).toBeGreaterThan(0.01)
       await adapters.mergeAdapter()
       expectClose(predict(), adapted)
       adapters.unmergeAdapter()
@@ -263,21 +261,19 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
       const gradient = tf.tidy(() => {
         const { grads } = tf.variableGrads(loss)
         expect(Object.keys(grads)).toEqual([c.name])
-        return numbers(grads[c.name] as tf.Tensor)
+        return numbers(grads[c.name])
       })
       // Central differences: their own error is of order h²; that of the losses, 2⁻²⁴·|loss|/h, is far below.
       const largest = Math.max(...gradient.map(Math.abs))
       const lossAt = (values: Float32Array) => {
         adapters.setCoefficients('default', { adapted: values })
-        return tf.tidy(() => numbers(loss())[0] as number)
+        return tf.tidy(() => numbers(loss())[0])
       }
       for (let l = 0; l < N; l++) {
         const [up, down] = [H, -H].map((step) =>
           lossAt(start.map((value, i) => (i === l ? value + step : value))),
         ) as [number, number]
-        expect(Math.abs((up - down) / (2 * H) - (gradient[l] as number))).toBeLessThanOrEqual(
-          DIFFERENCES * largest,
-        )
+        expect(Math.abs((up - down) / (2 * H) - gradient[l])).toBeLessThanOrEqual(DIFFERENCES * largest)
       }
       adapters.detach()
     })
@@ -291,8 +287,8 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
         const [slope, expected] = tf.tidy(() => {
           const direction = tf.randomNormal(x.shape, 0, 1, 'float32', 11)
           const at = (step: number) =>
-            numbers(weighted(model.apply(tf.add(x, tf.mul(direction, step))) as tf.Tensor))[0] as number
-          const along = numbers(direction).reduce((sum, v, i) => sum + v * (gradient[i] as number), 0)
+            numbers(weighted(model.apply(tf.add(x, tf.mul(direction, step))) as tf.Tensor))[0]
+          const along = numbers(direction).reduce((sum, v, i) => sum + v * gradient[i], 0)
           return [(at(H) - at(-H)) / (2 * H), along]
         })
         expect(Math.abs(slope - expected)).toBeLessThanOrEqual(
@@ -327,7 +323,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
       })
       const { history } = await model.fit(x, target, { epochs: 20, verbose: 0 })
       const losses = history.loss as number[]
-      expect(losses.at(-1)).toBeLessThan(0.9 * (losses[0] as number))
+      expect(losses.at(-1)).toBeLessThan(0.9 * losses[0])
       expect(allWeights(model)).toEqual(weights)
       const { numTensors } = tf.memory()
       await model.trainOnBatch(x, target)
@@ -396,7 +392,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     const y = tf.ones([2, 2, 2])
     const { history } = await model.fit(x, y, { epochs: 20, verbose: 0 })
     const losses = history.loss as number[]
-    expect(losses.at(-1)).toBeLessThan(0.9 * (losses[0] as number))
+    expect(losses.at(-1)).toBeLessThan(0.9 * losses[0])
     expect(allWeights(model)).toEqual(weights)
     for (const [module, { coefficients }] of (await adapters.getAdapter()).modules) {
       expect(coefficients).not.toEqual(before.get(module)?.coefficients)

@@ -144,7 +144,7 @@ describe('weights of the base model in the file', () => {
       const before = output()
       const tensor = own()[name]
       const values = new Float32Array(tensor.shape.reduce((product, size) => product * size, 1)).fill(2)
-      const larger = [(tensor.shape[0] as number) + 1, ...tensor.shape.slice(1)]
+      const larger = [tensor.shape[0] + 1, ...tensor.shape.slice(1)]
       const others = [
         floats(values, tensor.shape),
         floats(new Float32Array(larger.reduce((product, size) => product * size, 1)), larger),

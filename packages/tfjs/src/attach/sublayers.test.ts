@@ -42,7 +42,7 @@ class Block extends tfl.layers.Layer {
 
   override call(inputs: tf.Tensor | tf.Tensor[]): tf.Tensor {
     return tf.tidy(() => {
-      const x = Array.isArray(inputs) ? (inputs[0] as tf.Tensor) : inputs
+      const x = Array.isArray(inputs) ? inputs[0] : inputs
       const [first, out] = this.path
       const gated = tf.mul(first?.apply(x) as tf.Tensor, this.gate.apply(x) as tf.Tensor)
       return tf.add(x, tf.mul(out?.apply(gated) as tf.Tensor, (this.scale as tfl.LayerVariable).read()))
@@ -112,7 +112,7 @@ describe.each(['cpu', 'wasm'] as const)('layers in fields, on %s', (backend) => 
     const largest = Math.max(...expected.map(Math.abs))
     for (const [i, value] of change.y.entries()) {
       // Sums of WIDTH products, of numbers that are sums of 2·N products, in float32.
-      expect(Math.abs(value - (expected[i] as number))).toBeLessThanOrEqual(
+      expect(Math.abs(value - expected[i])).toBeLessThanOrEqual(
         (WIDTH + 2 * N + 4) * 2 ** -24 * largest * WIDTH,
       )
     }
@@ -161,7 +161,7 @@ describe.each(['cpu', 'wasm'] as const)('layers in fields, on %s', (backend) => 
       // Three layers of such sums one after the other.
       const largest = Math.max(1, ...alone.map(Math.abs))
       for (const [i, value] of own.entries()) {
-        expect(Math.abs(value - (alone[i] as number))).toBeLessThanOrEqual(
+        expect(Math.abs(value - alone[i])).toBeLessThanOrEqual(
           3 * (WIDTH + 2 * N + 4) * 2 ** -24 * largest * WIDTH,
         )
       }

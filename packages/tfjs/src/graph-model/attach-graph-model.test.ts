@@ -108,7 +108,7 @@ const given = numbers(batch * 20, 0.1)
 function difference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   const values = Array.from(b)
   const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return values.reduce((most, value, i) => Math.max(most, Math.abs((a[i] as number) - value)), 0) / largest
+  return values.reduce((most, value, i) => Math.max(most, Math.abs(a[i] - value)), 0) / largest
 }
 
 // The conformance suite's limit for levels 4 and 5 in float32.
@@ -120,9 +120,8 @@ function dense(x: Float64Array, kernel: Float32Array, bias: Float32Array): Float
   const inputs = kernel.length / outputs
   return Float64Array.from({ length: (x.length / inputs) * outputs }, (_, i) => {
     const [t, p] = [Math.floor(i / outputs), i % outputs]
-    let sum = bias[p] as number
-    for (let q = 0; q < inputs; q++)
-      sum += (x[t * inputs + q] as number) * (kernel[q * outputs + p] as number)
+    let sum = bias[p]
+    for (let q = 0; q < inputs; q++) sum += x[t * inputs + q] * kernel[q * outputs + p]
     return sum
   })
 }
@@ -161,7 +160,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
   }
   const layersOf = async (name: string, module: string) => {
     const adapter = await adapters.getAdapter(name)
-    const shape = adapters.shapes[module] as readonly [number, number]
+    const shape = adapters.shapes[module]
     return adapter.layer(module, shape)
   }
 
@@ -238,16 +237,12 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     // Backwards by hand: the out layer with its base, relu, the hidden layer.
     const second = referenceBackward([out], h, gradY)
     const base = transposedProduct(gradY, numbers(144, 0.4), 24)
-    const gradH = second.x.map((change, i) => ((h[i] as number) > 0 ? change + (base[i] as number) : 0))
+    const gradH = second.x.map((change, i) => (h[i] > 0 ? change + base[i] : 0))
     const first = referenceBackward([hidden], Float64Array.from(given), gradH)
     const names = ['model.hidden', 'model.out'].map((module) => adapters.coefficients('a', module).name)
     expect(Object.keys(grads).sort()).toEqual([...names].sort())
-    expect(
-      difference(grads[names[0] as string]?.dataSync() ?? [], first.coefficients[0] as Float64Array),
-    ).toBeLessThan(LIMIT)
-    expect(
-      difference(grads[names[1] as string]?.dataSync() ?? [], second.coefficients[0] as Float64Array),
-    ).toBeLessThan(LIMIT)
+    expect(difference(grads[names[0]]?.dataSync() ?? [], first.coefficients[0])).toBeLessThan(LIMIT)
+    expect(difference(grads[names[1]]?.dataSync() ?? [], second.coefficients[0])).toBeLessThan(LIMIT)
     tf.dispose([value, g])
     tf.dispose(grads)
   })
@@ -258,9 +253,9 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     const optimizer = tf.train.adam(0.05)
     const loss = () =>
       tf.tidy(() => tf.losses.meanSquaredError(target, model.predict(x) as tf.Tensor) as tf.Scalar)
-    const first = loss().dataSync()[0] as number
+    const first = loss().dataSync()[0]
     for (let step = 0; step < 20; step++) optimizer.minimize(loss)
-    const last = loss().dataSync()[0] as number
+    const last = loss().dataSync()[0]
     expect(last).toBeLessThan(first)
     const trained = run()
     const { config: text, model: tensors } = (await adapters.getAdapter('a')).toBytes()
@@ -330,8 +325,7 @@ function transposedProduct(g: Float32Array, kernel: Float32Array, inputs: number
   return Float64Array.from({ length: (g.length / outputs) * inputs }, (_, i) => {
     const [t, q] = [Math.floor(i / inputs), i % inputs]
     let sum = 0
-    for (let p = 0; p < outputs; p++)
-      sum += (g[t * outputs + p] as number) * (kernel[q * outputs + p] as number)
+    for (let p = 0; p < outputs; p++) sum += g[t * outputs + p] * kernel[q * outputs + p]
     return sum
   })
 }

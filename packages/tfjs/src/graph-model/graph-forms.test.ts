@@ -76,7 +76,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     for (let i = 0; i < times; i++) expected = referenceForward([layer], expected, product(expected, values))
     const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
     const error = () =>
-      run().reduce((most, value, i) => Math.max(most, Math.abs(value - (expected[i] as number))), 0) / largest
+      run().reduce((most, value, i) => Math.max(most, Math.abs(value - expected[i])), 0) / largest
     expect(error()).toBeLessThan(LIMIT)
     await adapters.mergeAdapter()
     expect(error()).toBeLessThan(LIMIT)
@@ -108,7 +108,7 @@ function product(x: Float64Array, kernel: Float32Array): Float64Array {
   return x.map((_, i) => {
     const [row, p] = [i - (i % 8), i % 8]
     let sum = 0
-    for (let q = 0; q < 8; q++) sum += (x[row + q] as number) * (kernel[q * 8 + p] as number)
+    for (let q = 0; q < 8; q++) sum += x[row + q] * kernel[q * 8 + p]
     return sum
   })
 }

@@ -131,10 +131,7 @@ function withoutOutput(name: string): string {
  */
 export function moduleOf(weight: string): string {
   const parts = weight.split('/')
-  while (
-    parts.length > 1 &&
-    /^(?:StatefulPartitionedCall|PartitionedCall)(?:_\d+)?$/.test(parts[0] as string)
-  )
+  while (parts.length > 1 && /^(?:StatefulPartitionedCall|PartitionedCall)(?:_\d+)?$/.test(parts[0]))
     parts.shift()
   const operation =
     /^(?:ReadVariableOp|MatMul|BatchMatMul(?:V2)?|Tensordot|Conv[12]D|convolution|Einsum|ExpandDims|Reshape|Cast|Const|kernel|weights?|read|dim)(?:_\d+)?$/
@@ -239,7 +236,7 @@ function namedModules(
     names.add(name)
     return {
       name,
-      owner: executor.graph.nodes[(nodes[0] as GraphNode).name] as object,
+      owner: executor.graph.nodes[nodes[0].name],
       kind,
       typeName: `${nodes[0]?.op} of another form`,
       hasWeights: true,
@@ -257,7 +254,7 @@ function namedModules(
 /** The node is a custom operation whenever it is not idle: the executor looks each time that it runs. */
 function interceptNode(node: GraphNode, apply: (x: Tensor) => Tensor, isIdle: () => boolean): () => void {
   const operation = `FourierFT.${operations++}`
-  registerOp(operation, ({ inputs }) => apply(inputs[0] as Tensor))
+  registerOp(operation, ({ inputs }) => apply(inputs[0]))
   const { op, category } = node
   const restore = [
     computed(node, 'op', () => (isIdle() ? op : operation)),

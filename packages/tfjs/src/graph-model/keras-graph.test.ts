@@ -43,7 +43,7 @@ const image = () =>
 function difference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   const values = Array.from(b)
   const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return values.reduce((most, value, i) => Math.max(most, Math.abs((a[i] as number) - value)), 0) / largest
+  return values.reduce((most, value, i) => Math.max(most, Math.abs(a[i] - value)), 0) / largest
 }
 
 // Seven layers in float32, each summing at most 36 terms: 7·36 roundings of 2^-24 make 1.5e-5 at the very worst.
@@ -78,11 +78,8 @@ test('all of its layers are found by their names, adapted, merged and trained', 
   }
   // By each coefficient in turn, against a difference quotient in the same precision.
   const query = adapters.coefficients('default', 'functional_1.attention_1.query_1')
-  const gradient = (grads[query.name] as tf.Tensor).dataSync() as Float32Array
-  const at = gradient.reduce(
-    (best, value, i) => (Math.abs(value) > Math.abs(gradient[best] as number) ? i : best),
-    0,
-  )
+  const gradient = grads[query.name].dataSync() as Float32Array
+  const at = gradient.reduce((best, value, i) => (Math.abs(value) > Math.abs(gradient[best]) ? i : best), 0)
   const sumAt = (step: number) => {
     const moved = Float32Array.from(query.dataSync() as Float32Array, (value, i) =>
       i === at ? value + step : value,
@@ -97,7 +94,7 @@ test('all of its layers are found by their names, adapted, merged and trained', 
   const step = 0.5
   const quotient = (sumAt(step) - sumAt(-step)) / (2 * step)
   // A central difference of a smooth function in float32: a few per cent.
-  expect(Math.abs(quotient - (gradient[at] as number))).toBeLessThan(0.05 * Math.abs(gradient[at] as number))
+  expect(Math.abs(quotient - gradient[at])).toBeLessThan(0.05 * Math.abs(gradient[at]))
 
   await adapters.mergeAdapter()
   expect(difference(run(), beside)).toBeLessThan(LIMIT)

@@ -28,14 +28,14 @@ export function added(change: (input: BranchInput) => Tensor2D): Branch {
 /** Coefficients for each token, `[T, n]`, or `[n]` for all alike. */
 export function coefficientsPerToken({ c, rows }: Pick<BranchInput, 'c' | 'rows'>): Tensor {
   // A product with ones and zeros picks the coefficients of each token; the transposed one adds their gradients up.
-  return rows === undefined ? c : leftProduct(oneHot(rows, c.shape[0] as number), c)
+  return rows === undefined ? c : leftProduct(oneHot(rows, c.shape[0]), c)
 }
 
 /** `[T, A]`: 1 where token `t` uses row `a`. */
 export function oneHot(rows: ArrayLike<number>, adapters: number): Tensor2D {
   const values = new Float32Array(rows.length * adapters)
   for (let t = 0; t < rows.length; t++) {
-    const adapter = rows[t] as number
+    const adapter = rows[t]
     if (adapter >= 0) values[t * adapters + adapter] = 1
   }
   return tensor2d(values, [rows.length, adapters])

@@ -4,11 +4,11 @@ import { type Contributions, contributions, inSlots } from './contributions.js'
 
 /** Whole numbers: exact sums, whatever their order. The factors of odd lengths are halves. */
 function value({ source, entry, factors }: Omit<Contributions, 'target'>, i: number): number {
-  return 2 * (factors[i] as number) * (100 * (source[i] as number) + (entry[i] as number))
+  return 2 * factors[i] * (100 * source[i] + entry[i])
 }
 
 function addTo(sums: number[], at: number, value: number): void {
-  sums[at] = (sums[at] as number) + value
+  sums[at] = sums[at] + value
 }
 
 describe.each([
@@ -48,7 +48,7 @@ describe.each([
     })
     const actual = new Array<number>(expected.length).fill(0)
     place.forEach((part, i) => {
-      addTo(actual, Math.floor(i / placeWidth), sums[part] as number)
+      addTo(actual, Math.floor(i / placeWidth), sums[part])
     })
     expect(actual).toEqual(expected)
   })

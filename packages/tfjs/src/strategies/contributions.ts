@@ -26,7 +26,7 @@ export function contributions(
   const half = Math.floor(toLength / 2)
   const all: { source: number; entry: number; factor: number; target: number }[] = []
   for (let l = 0; l < n; l++) {
-    const [k, j] = [from[l] as number, to[l] as number]
+    const [k, j] = [from[l], to[l]]
     const [isUpperK, isUpperJ] = [2 * k > fromLength, 2 * j > toLength]
     const source = 2 * (isUpperK ? fromLength - k : k)
     const target = 2 * (isUpperJ ? toLength - j : j)
@@ -64,7 +64,7 @@ export interface Slots {
 export function inSlots({ source, entry, factors, target }: Contributions): Slots {
   const outputs = (target.at(-1) as number) + 1
   const counts = new Int32Array(outputs)
-  for (const row of target) counts[row] = (counts[row] as number) + 1
+  for (const row of target) counts[row] = counts[row] + 1
   const most = counts.reduce((most, count) => Math.max(most, count), 1)
   const width = Math.ceil(Math.sqrt(most))
   const placeWidth = Math.ceil(most / width)
@@ -79,9 +79,9 @@ export function inSlots({ source, entry, factors, target }: Contributions): Slot
   counts.forEach((count, row) => {
     for (let i = 0; i < count; i++, at++) {
       const slot = part * width + i
-      parts.source[slot] = source[at] as number
-      parts.entry[slot] = entry[at] as number
-      parts.factors[slot] = factors[at] as number
+      parts.source[slot] = source[at]
+      parts.entry[slot] = entry[at]
+      parts.factors[slot] = factors[at]
     }
     for (let i = 0; i * width < count; i++, part++) place[row * placeWidth + i] = part
   })

@@ -24,15 +24,15 @@ describe.each(['cpu', 'wasm'] as const)('factoredKernel on %s', (backend) => {
       // Sums of 60 products of numbers up to 1, rounded to float32 each: 60 · 60 · 2⁻²⁴ at the very most.
       const limit = 60 * 60 * 2 ** -24
       values.forEach((value, i) => {
-        expect(Math.abs(value - (delta[i] as number))).toBeLessThan(limit)
+        expect(Math.abs(value - delta[i])).toBeLessThan(limit)
       })
       const gradient = tf.transpose(tf.tensor2d(weights, [d1, d2]))
       const byEntry = tf.grad(kernel)(tf.tensor1d(coefficients), gradient).dataSync()
       for (let l = 0; l < n; l++) {
         const unit = Float32Array.from({ length: n }, (_, other) => (other === l ? 1 : 0))
         const expected = referenceDelta({ ...layer, coefficients: unit })
-        const sum = expected.reduce((total, value, i) => total + value * (weights[i] as number), 0)
-        expect(Math.abs((byEntry[l] as number) - sum)).toBeLessThan(d1 * d2 * 60 * 2 ** -24)
+        const sum = expected.reduce((total, value, i) => total + value * weights[i], 0)
+        expect(Math.abs(byEntry[l] - sum)).toBeLessThan(d1 * d2 * 60 * 2 ** -24)
       }
     })
     tables.dispose()

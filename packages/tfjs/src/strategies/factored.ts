@@ -106,11 +106,11 @@ function basis(frequencies: Uint32Array, d: number, sign: 1 | -1): Float32Array 
   const n = frequencies.length
   const values = new Float32Array(d * 2 * n)
   for (let l = 0; l < n; l++) {
-    const frequency = frequencies[l] as number
+    const frequency = frequencies[l]
     let angle = 0
     for (let q = 0; q < d; q++) {
-      values[q * 2 * n + l] = cos[angle] as number
-      values[q * 2 * n + n + l] = sign * (sin[angle] as number)
+      values[q * 2 * n + l] = cos[angle]
+      values[q * 2 * n + n + l] = sign * sin[angle]
       angle = (angle + frequency) % d
     }
   }
@@ -123,11 +123,11 @@ function transposedBasis(frequencies: Uint32Array, d: number, sign: 1 | -1): Flo
   const n = frequencies.length
   const values = new Float32Array(2 * n * d)
   for (let l = 0; l < n; l++) {
-    const frequency = frequencies[l] as number
+    const frequency = frequencies[l]
     let angle = 0
     for (let q = 0; q < d; q++) {
-      values[l * d + q] = cos[angle] as number
-      values[(n + l) * d + q] = sign * (sin[angle] as number)
+      values[l * d + q] = cos[angle]
+      values[(n + l) * d + q] = sign * sin[angle]
       angle = (angle + frequency) % d
     }
   }
@@ -140,14 +140,14 @@ function basisRows(frequencies: Uint32Array, d: number, positions: ArrayLike<num
   const n = frequencies.length
   const values = new Float32Array(positions.length * 2 * n)
   for (let t = 0; t < positions.length; t++) {
-    const q = positions[t] as number
+    const q = positions[t]
     // A row of zeros, as TensorFlow.js gathers where it does not refuse it.
     if (q < 0 || q >= d) continue
     for (let l = 0; l < n; l++) {
       // Below 2⁵³: an exact product.
-      const angle = (q * (frequencies[l] as number)) % d
-      values[t * 2 * n + l] = cos[angle] as number
-      values[t * 2 * n + n + l] = sin[angle] as number
+      const angle = (q * frequencies[l]) % d
+      values[t * 2 * n + l] = cos[angle]
+      values[t * 2 * n + n + l] = sin[angle]
     }
   }
   return values

@@ -134,7 +134,7 @@ function operators({
   }
   return {
     forward(base: Tensor, x: Tensor, c: Tensor, inPlace: boolean): Tensor {
-      return run('FourierFT', base, [x], c, inPlace, 1)[0] as Tensor
+      return run('FourierFT', base, [x], c, inPlace, 1)[0]
     },
     /** `base + ∂x` (an empty base: ∂x) and ∂c. */
     backward(base: Tensor, x: Tensor, gradY: Tensor, c: Tensor, inPlace: boolean): [Tensor, Tensor] {

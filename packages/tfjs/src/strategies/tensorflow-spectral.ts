@@ -168,7 +168,7 @@ function coefficientGradient(
     })
   const signs = table('signs', () => {
     // Conjugates of conjugates.
-    const isAlike = (l: number) => 2 * (rows[l] as number) > d1 === 2 * (columns[l] as number) > d2
+    const isAlike = (l: number) => 2 * rows[l] > d1 === 2 * columns[l] > d2
     return tensor2d(
       Float32Array.from({ length: 2 * n }, (_, i) => (i < n || !isAlike(i - n) ? 1 : -1)),
       [2 * n, 1],

@@ -26,7 +26,7 @@ const numbers = (tensor: tf.Tensor) => Float32Array.from(tensor.dataSync())
 function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, roundings = ROUNDINGS): void {
   expect(actual.length).toBe(expected.length)
   const largest = Math.max(1, ...Array.from(expected, Math.abs))
-  const worst = Math.max(...Array.from(expected, (value, i) => Math.abs((actual[i] as number) - value)))
+  const worst = Math.max(...Array.from(expected, (value, i) => Math.abs(actual[i] - value)))
   expect(worst).toBeLessThanOrEqual(roundings * largest)
 }
 
@@ -49,7 +49,7 @@ function einsumDense({ equation, outputShape, biasAxes }: Omit<Case, 'input' | '
   return new EinsumDense({
     name: 'adapted',
     equation,
-    outputShape: outputShape as number[],
+    outputShape: outputShape,
     ...(biasAxes && { biasAxes }),
     kernelInitializer: 'glorotNormal',
     biasInitializer: 'randomNormal',
@@ -136,7 +136,7 @@ describe.each(['cpu', 'webgl'] as const)('EinsumDense on %s', (backend) => {
       const [frozen = []] = gradients([x])
       expectClose(
         byX,
-        reference.x.map((value, i) => value + (frozen[i] as number)),
+        reference.x.map((value, i) => value + frozen[i]),
       )
       adapters.detach()
       gradY.dispose()
@@ -219,7 +219,7 @@ class SelfAttention extends tfl.layers.Layer {
   readonly attention = new MultiHeadAttention({ name: 'attention', numHeads: 2, keyDim: 4 })
 
   override call(inputs: tf.Tensor | tf.Tensor[]): tf.Tensor {
-    const x = Array.isArray(inputs) ? (inputs[0] as tf.Tensor) : inputs
+    const x = Array.isArray(inputs) ? inputs[0] : inputs
     return tf.tidy(() => tf.add(x, this.attention.call(x, { value: x })))
   }
 

@@ -28,7 +28,7 @@ it('is what TensorFlow.js calls a precision of 16 bits', async () => {
   expect(tf.backend().floatPrecision()).toBe(16)
   expect(tf.backend().epsilon()).toBe(1e-4)
   // Constants are stored so too: of 1/768² some bits are left.
-  const factor = tf.tidy(() => tf.mul(tf.scalar(1), 1 / 768 ** 2).dataSync()[0] as number)
+  const factor = tf.tidy(() => tf.mul(tf.scalar(1), 1 / 768 ** 2).dataSync()[0])
   expect(Math.abs(factor * 768 ** 2 - 1)).toBeGreaterThan(2 ** -11)
 })
 
@@ -115,10 +115,10 @@ it('attached, two adapters at once, and merged', async () => {
   const base = Float64Array.from({ length: T * D }, (_, i) => {
     const [t, p] = [Math.floor(i / D), i % D]
     let sum = 0
-    for (let q = 0; q < D; q++) sum += (x[t * D + q] as number) * (kernel[q * D + p] as number)
+    for (let q = 0; q < D; q++) sum += x[t * D + q] * kernel[q * D + p]
     return sum
   })
-  const expected = referenceForward(layers, x).map((value, i) => value + (base[i] as number))
+  const expected = referenceForward(layers, x).map((value, i) => value + base[i])
   const xs = tf.tensor2d(x, [T, D])
   const predict = async () => {
     const y = model.predict(xs) as tf.Tensor
@@ -166,8 +166,8 @@ function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): 
   expect(actual.length).toBe(expected.length)
   let [largest, error] = [0, 0]
   for (let i = 0; i < expected.length; i++) {
-    largest = Math.max(largest, Math.abs(expected[i] as number))
-    error = Math.max(error, Math.abs((actual[i] as number) - (expected[i] as number)))
+    largest = Math.max(largest, Math.abs(expected[i]))
+    error = Math.max(error, Math.abs(actual[i] - expected[i]))
   }
   return error / largest
 }

@@ -89,9 +89,9 @@ function tinyGraph(isExternal: boolean, labels: number): {
   }
   const linear = (module: string, x: string, [out, inner]: readonly number[], output?: string) => {
     const path = `/${module.replace(/\.(?!\d)/g, '/')}`
-    const w = weight(`onnx::MatMul_${initializers.length}`, inner as number, out as number)
+    const w = weight(`onnx::MatMul_${initializers.length}`, inner, out)
     const product = node(`${path}/MatMul`, 'MatMul', [x, w])
-    return node(`${path}/Add`, 'Add', [weight(`${module}.bias`, out as number), product], output)
+    return node(`${path}/Add`, 'Add', [weight(`${module}.bias`, out), product], output)
   }
   const words = weight('bert.embeddings.word_embeddings.weight', WORDS.length, WIDTH)
   const hidden = node('/bert/embeddings/Gather', 'Gather', [words, 'input_ids'])

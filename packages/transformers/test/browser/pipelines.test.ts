@@ -33,7 +33,7 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (device) => {
         for (const [i, score] of softmax(outputs.logits).entries()) expect(received[i]).toBeCloseTo(score, 5)
       }
     }
-    const text = cases[0]?.text as string
+    const text = cases[0]?.text
     const own = await scores(text)
     await expectScores('base')
     const adapters = await attach(classify)
