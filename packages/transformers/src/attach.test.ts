@@ -15,7 +15,7 @@ import {
   pipeline,
 } from '@huggingface/transformers'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { runtime } from '#runtime'
+import { platform } from '#platform'
 import { adapterFor, OUTPUT, QUERY, SHAPES, tinyModel } from './__fixtures__/tiny-model.js'
 import { writeTinyModels } from './__fixtures__/write-tiny-model.js'
 import { type AttachOptions, attach } from './attach.js'
@@ -326,7 +326,7 @@ test('the option model is compared with the model before a session is closed', a
 test('an ONNX Runtime that cannot be imported, as in a bundle, is reached through the session', async () => {
   const [classify, bundled] = [await classifier(), await classifier()]
   await (await attach(classify, { native: false })).loadAdapter(adapterFor(1))
-  vi.spyOn(runtime, 'loadOrt').mockResolvedValue(undefined)
+  vi.spyOn(platform, 'loadOrt').mockResolvedValue(undefined)
   const adapters = await attach(bundled)
   await adapters.loadAdapter(adapterFor(1))
   expect(await bundled(TEXT)).toEqual(await classify(TEXT))
@@ -351,7 +351,7 @@ test('a model that was disposed of', async () => {
   await after.dispose()
   await adapted.dispose()
   const create = vi.spyOn(
-    (await runtime.loadOrt())?.InferenceSession as object as { create(): unknown },
+    (await platform.loadOrt())?.InferenceSession as object as { create(): unknown },
     'create',
   )
   const disposed = { code: 'INVALID_STATE', message: expect.stringMatching(/disposed of; load it once more/) }

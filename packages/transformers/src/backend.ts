@@ -7,7 +7,7 @@ import { type Backend, FourierFTError } from '@fourierft/core'
 import { createOnnxRuntimeBackend, type LayerSession, type RunOptions } from '@fourierft/onnxruntime'
 import { env, PreTrainedModel, PretrainedConfig, Tensor } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
-import { runtime } from '#runtime'
+import { platform } from '#platform'
 import { attach } from './attach.js'
 
 /**
@@ -15,7 +15,7 @@ import { attach } from './attach.js'
  * @throws {FourierFTError} `UNSUPPORTED` where transformers.js does not use `onnxruntime-node`, or there is no native kernel
  */
 export async function createTransformersBackend({ native }: { readonly native: boolean }): Promise<Backend> {
-  const ort = await runtime.loadOrt()
+  const ort = await platform.loadOrt()
   if (ort === undefined)
     throw new FourierFTError('UNSUPPORTED', 'transformers.js does not run on onnxruntime-node here')
   const {
@@ -35,7 +35,7 @@ export async function createTransformersBackend({ native }: { readonly native: b
 }
 
 async function openLayer(file: Uint8Array, native: boolean): Promise<LayerSession> {
-  const { folder, remove } = await runtime.writeModel(file)
+  const { folder, remove } = await platform.writeModel(file)
   const model = await PreTrainedModel.from_pretrained(folder, {
     config: new PretrainedConfig({ model_type: 'custom' }),
     dtype: 'fp32',

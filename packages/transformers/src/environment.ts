@@ -6,7 +6,7 @@
  * unless it is set in this copy.
  */
 import { env } from '@huggingface/transformers'
-import { runtime } from '#runtime'
+import { platform } from '#platform'
 
 /** The part of `env` that decides where files come from. */
 export type Settings = Pick<typeof env, (typeof FIELDS)[number]>
@@ -30,7 +30,7 @@ const adopted = new Map<keyof Settings, { readonly value: unknown; readonly befo
 
 /** `env`, with what the other copy's says. */
 export function settings(): Settings {
-  const other = runtime.requiredEnv()
+  const other = platform.requiredEnv()
   if (other) for (const field of FIELDS) adopt(field, env, other)
   return env
 }
@@ -38,7 +38,7 @@ export function settings(): Settings {
 /** Has transformers.js ask the hub that the environment names (`HF_ENDPOINT`), unless `env` names one. */
 export function useHubOfEnvironment(): void {
   const { remoteHost } = settings()
-  const endpoint = runtime.hubEndpoint()
+  const endpoint = platform.hubEndpoint()
   if (endpoint !== undefined && remoteHost === DEFAULT_HOST)
     env.remoteHost = `${endpoint.replace(/\/$/, '')}/`
 }

@@ -23,7 +23,7 @@ import {
   Tensor,
 } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
-import { runtime } from '#runtime'
+import { platform } from '#platform'
 
 /** How a model was loaded. */
 export interface Origin {
@@ -69,7 +69,7 @@ PreTrainedModel.from_pretrained = async function (
 ): Promise<PreTrainedModel> {
   const sessions = new WeakMap<InferenceSession, SessionOrigin>()
   const load = (options: PretrainedModelOptions) => loadModel.call(this, name, options)
-  const ort = isAnswered(options) ? undefined : await runtime.loadOrt()
+  const ort = isAnswered(options) ? undefined : await platform.loadOrt()
   const model = await (ort ? answered(ort.InferenceSession, options, noteIn(sessions), load) : load(options))
   origins.set(model, { name, options, sessions })
   return model
@@ -130,7 +130,7 @@ export function callNames(target: object): string[] {
 /** The ONNX Runtime that made the session. */
 export async function ortOf(session: InferenceSession): Promise<Ort> {
   const InferenceSession = session.constructor as unknown as Ort['InferenceSession']
-  const installed = await runtime.loadOrt()
+  const installed = await platform.loadOrt()
   if (installed?.InferenceSession === InferenceSession) return installed
   // A copy that cannot be imported: it takes no native kernel, whatever it runs on.
   const { node: _, ...versions } = env.backends.onnx.versions ?? {}

@@ -13,7 +13,7 @@ import {
   loadAdapter,
   savePretrained,
 } from '@fourierft/core'
-import { runtime } from '#runtime'
+import { platform } from '#platform'
 import { DEFAULT_HOST, DEFAULT_TEMPLATE, isChosenFolder, type Settings, settings } from './environment.js'
 
 /** What can only be a path or a URL. */
@@ -25,7 +25,7 @@ export async function loadWhereModelsAre(
   options: LoadAdapterOptions = {},
 ): Promise<Adapter> {
   if (typeof source !== 'string' || PATH.test(source)) return loadAdapter(source, options)
-  if (await runtime.isDirectory(source)) return loadAdapter(source, options)
+  if (await platform.isDirectory(source)) return loadAdapter(source, options)
   const env = settings()
   const subfolder = checkSubfolder(options.subfolder)
   const revision = checkRevision(options.revision)
@@ -37,7 +37,7 @@ export async function loadWhereModelsAre(
   ]
   // A page has no folders: what it calls a local path is a URL of its own server.
   for (const place of places) {
-    if (env.useFS && (await runtime.isFile(joined(place, subfolder, CONFIG_FILE))))
+    if (env.useFS && (await platform.isFile(joined(place, subfolder, CONFIG_FILE))))
       return loadAdapter(absolute(place), others)
   }
   const [onServer] = places
@@ -68,7 +68,7 @@ export async function loadWhereModelsAre(
 /** Whether `env` names another host than the hub; the one of `HF_ENDPOINT` is a hub. */
 function isMirror({ remoteHost, remotePathTemplate }: Settings): boolean {
   const slashed = (url: string | undefined) => url?.replace(/\/?$/, '/')
-  const isHub = [DEFAULT_HOST, slashed(runtime.hubEndpoint())].includes(slashed(remoteHost))
+  const isHub = [DEFAULT_HOST, slashed(platform.hubEndpoint())].includes(slashed(remoteHost))
   return !isHub || remotePathTemplate !== DEFAULT_TEMPLATE
 }
 

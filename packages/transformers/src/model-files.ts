@@ -5,7 +5,7 @@
 import type { ModelSource } from '@fourierft/onnxruntime'
 import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
-import { runtime } from '#runtime'
+import { platform } from '#platform'
 import { checkLocated } from './check-located.js'
 import { locateSessions, type Origin, type SessionOrigin, sessionsOf } from './library.js'
 
@@ -76,5 +76,5 @@ export class ModelFiles {
 }
 
 async function bytesOf({ model }: SessionOrigin): Promise<Uint8Array> {
-  return typeof model === 'string' ? runtime.readFile(model) : model
+  return typeof model === 'string' ? platform.readFile(model) : model
 }

@@ -1,6 +1,6 @@
 /** The one door for adapters: from wherever the two files are. */
 
-import { nodeFiles } from '#node-files'
+import { platform } from '#platform'
 import type { Adapter, Shapes } from '../adapter/adapter.js'
 import { piecewise } from '../adapter/steps.js'
 import type { AdapterBytes } from '../backend.js'
@@ -12,6 +12,8 @@ import type { DownloadProgress } from './read-stream.js'
 import { readBrowserFiles } from './sources/browser-files.js'
 import { HUB_URL, readHub } from './sources/hub.js'
 import { readUrl } from './sources/url.js'
+
+const { fileSystem } = platform
 
 /**
  * A directory (a path that exists, or begins with `./`, `../`, `/`, `~` or a drive letter), a repository of the hub (`user/name`),
@@ -96,13 +98,13 @@ async function readFiles(
   if (typeof source === 'string') {
     if (/^https?:\/\//i.test(source)) return readUrl(parseUrl(source), { ...limits, token })
     if (/^(\.{0,2}[/\\]|~|[a-z]:[/\\]|\.{1,2}$)/i.test(source)) return readPath(source, limits)
-    if (await nodeFiles?.isDirectory(source)) return readPath(source, limits)
+    if (await fileSystem?.isDirectory(source)) return readPath(source, limits)
     if (!/^[\w.-]+\/[\w.-]+$/.test(source) || /\/\.\.?$/.test(source)) throw notASource(source)
-    const environment = nodeFiles?.hubEnvironment()
+    const environment = fileSystem?.hubEnvironment()
     const { cacheDir, offline = environment?.offline ?? false } = options
     const revision = checkRevision(options.revision)
     const hubUrl = parseHubUrl(options.hubUrl ?? environment?.endpoint ?? HUB_URL)
-    const cache = nodeFiles?.openHubCache(source, cacheDir)
+    const cache = fileSystem?.openHubCache(source, cacheDir)
     return readHub(source, { ...options, ...limits, revision, offline, hubUrl }, cache)
   }
   if (typeof source === 'object' && source !== null) {
@@ -117,14 +119,14 @@ async function readPath(
   path: string | URL,
   { maxBytes, subfolder }: { readonly maxBytes: number; readonly subfolder: string },
 ): Promise<AdapterFiles> {
-  if (!nodeFiles) {
+  if (!fileSystem) {
     throw new FourierFTError(
       'UNSUPPORTED',
       `${path}: there are no directories here; give a URL, a repository of the hub or File objects`,
       { option: 'source', received: String(path) },
     )
   }
-  return nodeFiles.readDirectory(nodeFiles.resolvePath(path, 'source'), maxBytes, subfolder)
+  return fileSystem.readDirectory(fileSystem.resolvePath(path, 'source'), maxBytes, subfolder)
 }
 
 function inMemory({ config, model }: AdapterBytes, maxBytes: number): AdapterFiles {

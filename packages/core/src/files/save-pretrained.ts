@@ -1,9 +1,11 @@
 /** Saving an adapter to a directory that `loadAdapter`, and PEFT where it can, loads again. */
 
-import { nodeFiles } from '#node-files'
+import { platform } from '#platform'
 import type { Adapter } from '../adapter/adapter.js'
 import { FourierFTError } from '../errors.js'
 import type { WriteOptions } from './write-adapter.js'
+
+const { fileSystem } = platform
 
 /**
  * Writes `adapter_config.json` and `adapter_model.safetensors` as one: whatever happens, the directory holds the old adapter or the
@@ -19,7 +21,7 @@ export async function savePretrained(
   directory: string | URL,
   options: WriteOptions = {},
 ): Promise<void> {
-  if (!nodeFiles) {
+  if (!fileSystem) {
     throw new FourierFTError(
       'UNSUPPORTED',
       'there are no directories here; offer adapter.toBytes() as downloads',
@@ -28,6 +30,6 @@ export async function savePretrained(
       },
     )
   }
-  const path = nodeFiles.resolvePath(directory, 'directory')
-  await nodeFiles.writeDirectory(path, adapter.toBytes(options))
+  const path = fileSystem.resolvePath(directory, 'directory')
+  await fileSystem.writeDirectory(path, adapter.toBytes(options))
 }

@@ -1,9 +1,8 @@
 /** The package as one file, made from its sources: for processes that tests start, and to see what a browser would get. */
-import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type OutputChunk, rolldown } from 'rolldown'
 
-const PACKAGE = new URL('../../', import.meta.url)
+const ENTRY = fileURLToPath(new URL('../../src/index.ts', import.meta.url))
 
 /** @returns the chunks of an ES module; the first is the entry, the others what is imported dynamically */
 export async function bundleCore(
@@ -11,11 +10,11 @@ export async function bundleCore(
   external: string[] = [],
 ): Promise<OutputChunk[]> {
   const bundle = await rolldown({
-    input: fileURLToPath(new URL('src/index.ts', PACKAGE)),
+    input: ENTRY,
     platform,
     external,
     resolve: {
-      alias: { '#node-files': nodeFilesSource(platform === 'node' ? 'node' : 'default') },
+      conditionNames: ['@fourierft/source', platform === 'node' ? 'node' : 'default', 'import'],
       extensionAlias: { '.js': ['.ts', '.js'] },
     },
     onLog: (level, log) => {
@@ -25,11 +24,4 @@ export async function bundleCore(
   const { output } = await bundle.generate({ format: 'esm' })
   await bundle.close()
   return output.filter((chunk) => chunk.type === 'chunk')
-}
-
-/** What `imports` in package.json says for a condition, in the sources. */
-function nodeFilesSource(condition: 'node' | 'default'): string {
-  const { imports } = JSON.parse(readFileSync(new URL('package.json', PACKAGE), 'utf8'))
-  const built: string = imports['#node-files'][condition]
-  return fileURLToPath(new URL(built.replace('./dist/', './src/').replace(/\.js$/, '.ts'), PACKAGE))
 }

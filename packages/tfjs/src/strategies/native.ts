@@ -15,8 +15,8 @@ import {
   tensor1d,
   zeros,
 } from '@tensorflow/tfjs-core'
-import { openNativeKernel } from '#native-kernel'
-import type { NativeKernel } from '../native-kernel/kernel.js'
+import { platform } from '#platform'
+import type { NativeKernel } from '../platform/platform.js'
 import { withGradient } from '../with-gradient.js'
 import type { BranchInput } from './branch.js'
 
@@ -32,7 +32,7 @@ let opened: { readonly kernel: NativeKernel | undefined } | undefined
 /** The kernel, where the current backend is tfjs-node's on a CPU and `@fourierft/native` is there. */
 function nativeKernel(): NativeKernel | undefined {
   if (getBackend() !== 'tensorflow' || nodeBackend().isUsingGpuDevice) return undefined
-  opened ??= { kernel: openNativeKernel() }
+  opened ??= { kernel: platform.openNativeKernel() }
   return opened.kernel
 }
 

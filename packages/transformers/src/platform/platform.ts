@@ -1,9 +1,9 @@
-/** What differs between Node and the browser: whether there is an ONNX Runtime module beside transformers.js, and files. */
+/** What differs between Node and the browser: whether there is an ONNX Platform module beside transformers.js, and files. */
 import type { Ort } from '@fourierft/onnxruntime'
 import type { env } from '@huggingface/transformers'
 
-export interface Runtime {
-  /** The `onnxruntime-node` that transformers.js uses; undefined where it has ONNX Runtime inside, or another one. */
+export interface Platform {
+  /** The `onnxruntime-node` that transformers.js uses; undefined where it has ONNX Platform inside, or another one. */
   loadOrt(): Promise<Ort | undefined>
   /** The `env` of the copy of transformers.js that `require` gives; undefined where nobody has required it. */
   requiredEnv(): typeof env | undefined

@@ -1,32 +1,14 @@
-/** What needs a file system. `#node-files` is this file in Node and `no-node-files` elsewhere: see `imports` in package.json. */
+/** Node: directories, the cache of the hub, and what the environment says about the hub. */
 import { homedir } from 'node:os'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { AdapterBytes } from '../backend.js'
 import { FourierFTError } from '../errors.js'
-import type { AdapterFiles } from './adapter-files.js'
-import { isDirectory, readDirectory } from './sources/directory.js'
-import type { HubCache } from './sources/hub.js'
-import { openHubCache } from './sources/hub-cache.js'
-import { writeDirectory } from './write-directory.js'
+import { isDirectory, readDirectory } from '../files/sources/directory.js'
+import { openHubCache } from '../files/sources/hub-cache.js'
+import { writeDirectory } from '../files/write-directory.js'
+import type { FileSystem, Platform } from './platform.js'
 
-export interface NodeFiles {
-  isDirectory(path: string): Promise<boolean>
-  readDirectory(path: string, maxBytes: number, subfolder: string): Promise<AdapterFiles>
-  writeDirectory(path: string, files: AdapterBytes): Promise<void>
-  openHubCache(repository: string, cacheDir?: string): HubCache
-  /** What the environment says about the hub, as huggingface_hub reads it: `HF_ENDPOINT` and `HF_HUB_OFFLINE`. */
-  hubEnvironment(): { readonly endpoint?: string; readonly offline: boolean }
-  /**
-   * An absolute path, from one that may begin with `~` and from a `file:` URL.
-   *
-   * @param option names the argument in errors
-   * @throws {FourierFTError} `INVALID_OPTION` for what names no directory of this machine
-   */
-  resolvePath(path: string | URL, option: string): string
-}
-
-export const nodeFiles: NodeFiles | undefined = {
+const fileSystem: FileSystem = {
   isDirectory,
   readDirectory,
   writeDirectory,
@@ -40,6 +22,8 @@ export const nodeFiles: NodeFiles | undefined = {
   },
   resolvePath,
 }
+
+export const platform: Platform = { fileSystem }
 
 function resolvePath(path: unknown, option: string): string {
   const isUrl = typeof path === 'string' && /^[a-z][a-z\d+.-]+:\/\//i.test(path)

@@ -1,10 +1,12 @@
 /** The kernel in Node: `@fourierft/native` where it is installed, in the TensorFlow that tfjs-node has loaded. */
 import { createRequire } from 'node:module'
-import type { NativeKernel, OpenNativeKernel } from './kernel.js'
+import type { NativeKernel, Platform } from './platform.js'
 
 const require = createRequire(import.meta.url)
 
-export const openNativeKernel: OpenNativeKernel = () => {
+export const platform: Platform = { openNativeKernel }
+
+function openNativeKernel(): NativeKernel | undefined {
   let kernel: NativeKernel | undefined
   try {
     kernel = require('@fourierft/native').kernel()

@@ -4,9 +4,9 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { FourierFTError } from '@fourierft/core'
-import type { Runtime } from './runtime.js'
+import type { Platform } from './platform.js'
 
-export const runtime: Runtime = {
+export const platform: Platform = {
   async loadOrt() {
     try {
       const { resolve } = createRequire(import.meta.url)

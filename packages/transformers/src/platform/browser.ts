@@ -1,8 +1,8 @@
-/** Browsers: ONNX Runtime is inside of transformers.js or of the bundle, models are bytes. */
+/** Browsers: ONNX Platform is inside of transformers.js or of the bundle, models are bytes. */
 import { FourierFTError } from '@fourierft/core'
-import type { Runtime } from './runtime.js'
+import type { Platform } from './platform.js'
 
-export const runtime: Runtime = {
+export const platform: Platform = {
   loadOrt: async () => undefined,
   requiredEnv: () => undefined,
   hubEndpoint: () => undefined,

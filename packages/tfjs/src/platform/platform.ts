@@ -1,6 +1,7 @@
-/** What this package uses of `kernel()` of `@fourierft/native`, which is an optional package. */
+/** What differs between Node and the browser: whether there is a native kernel. */
 import type { Entries, Shape } from '@fourierft/core'
 
+/** What this package uses of `kernel()` of `@fourierft/native`, which is an optional package. */
 export interface NativeKernel {
   /** The number by which the operators' attribute `plan` names shape and entries; valid as long as `entries` lives. */
   planOf(layer: { readonly shape: Shape; readonly entries: Entries }): number
@@ -8,5 +9,7 @@ export interface NativeKernel {
   registerTensorFlow(library: string): void
 }
 
-/** Loads the kernel where there is one and registers its operators in the TensorFlow of this process; undefined where that cannot be. */
-export type OpenNativeKernel = () => NativeKernel | undefined
+export interface Platform {
+  /** Loads the native kernel and registers its operators in the TensorFlow of this process; undefined if that is not possible. */
+  openNativeKernel(): NativeKernel | undefined
+}

@@ -1,0 +1,4 @@
+/** Browsers have no file system. */
+import type { Platform } from './platform.js'
+
+export const platform: Platform = { fileSystem: undefined }

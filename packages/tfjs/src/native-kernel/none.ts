@@ -1,4 +1,0 @@
-/** Where there is no Node there is no native kernel. */
-import type { OpenNativeKernel } from './kernel.js'
-
-export const openNativeKernel: OpenNativeKernel = () => undefined

@@ -1,0 +1,4 @@
+/** Browsers have no native kernel. */
+import type { Platform } from './platform.js'
+
+export const platform: Platform = { openNativeKernel: () => undefined }
