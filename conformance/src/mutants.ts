@@ -299,7 +299,7 @@ export const MUTANTS: readonly Mutant[] = [
           try {
             return await linear.forward(x, options)
           } catch (error) {
-            throw new Error(error instanceof FourierFTError ? error.message : String(error))
+            throw new Error(FourierFTError.isInstance(error) ? error.message : String(error))
           }
         },
       })),

@@ -36,7 +36,7 @@ await new Command('bench')
       try {
         await RUNTIMES[name](quick ? 'quick' : 'full')
       } catch (error) {
-        if (!(error instanceof FourierFTError && error.code === 'UNSUPPORTED')) throw error
+        if (!(FourierFTError.isInstance(error) && error.code === 'UNSUPPORTED')) throw error
         console.log(`\n${name}: skipped: ${error.message}`)
       }
     }

@@ -46,7 +46,7 @@ export const runtimes: readonly Runtime[] = [
       try {
         return await openSession(ort, files, true)
       } catch (cause) {
-        if (cause instanceof FourierFTError && cause.details.option === 'native')
+        if (FourierFTError.isInstance(cause) && cause.details.option === 'native')
           throw new RuntimeMissing(cause.message, { cause })
         throw cause
       }

@@ -279,7 +279,7 @@ async function refused(
 /** By name too: a backend may have been bundled with a copy of `core`. */
 function isFourierFTError(error: unknown): error is FourierFTError {
   return (
-    error instanceof FourierFTError ||
+    FourierFTError.isInstance(error) ||
     (error instanceof Error && error.name === 'FourierFTError' && 'code' in error)
   )
 }

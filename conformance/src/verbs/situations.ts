@@ -156,7 +156,7 @@ async function refused(code: ErrorCode, verb: () => unknown): Promise<void> {
   try {
     received = await unlessDeadlock(verb())
   } catch (error) {
-    if (error instanceof FourierFTError && error.code === code) return
+    if (FourierFTError.isInstance(error) && error.code === code) return
     throw new Error(`expected ${code}; received ${String(error)}`, { cause: error })
   }
   throw new Error(`expected ${code}; the verb returned ${String(received)}`)
@@ -440,7 +440,7 @@ export const SITUATIONS: readonly Situation[] = [
         try {
           adapters.deleteAdapter('b')
         } catch (error) {
-          isRefused = error instanceof FourierFTError && error.code === 'INVALID_STATE'
+          isRefused = FourierFTError.isInstance(error) && error.code === 'INVALID_STATE'
         }
         equal(isRefused, true, 'deleteAdapter is refused')
         adapters.deleteAdapter('a')
@@ -501,7 +501,7 @@ export const SITUATIONS: readonly Situation[] = [
       try {
         await writeWeights?.()
       } catch (error) {
-        if (!(error instanceof FourierFTError && error.code === 'INVALID_STATE')) throw error
+        if (!(FourierFTError.isInstance(error) && error.code === 'INVALID_STATE')) throw error
         isRefused = true
       }
       if (isRefused) await bench.expectOutput(call(), 'a')

@@ -47,7 +47,7 @@ export async function openBackend(name: BackendName): Promise<Backend | { readon
 
 /** Why a runtime is not to be had; undefined for any other error. */
 function reasonOf(error: unknown): string | undefined {
-  if (error instanceof FourierFTError && error.code === 'UNSUPPORTED') return error.message
+  if (FourierFTError.isInstance(error) && error.code === 'UNSUPPORTED') return error.message
   if (!(error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND')) return undefined
   const [, missing] = /'([^']+)'/.exec(error.message) ?? []
   return `${missing ?? 'a package'} is not installed`
@@ -71,7 +71,7 @@ async function openTransformers(): Promise<Backend> {
   try {
     return await createTransformersBackend({ native: true })
   } catch (error) {
-    if (!(error instanceof FourierFTError && error.code === 'UNSUPPORTED')) throw error
+    if (!(FourierFTError.isInstance(error) && error.code === 'UNSUPPORTED')) throw error
     return createTransformersBackend({ native: false })
   }
 }

@@ -30,6 +30,6 @@ export function fromCommandLine<Result>(action: () => Result): Result {
   try {
     return action()
   } catch (error) {
-    throw error instanceof FourierFTError ? usageError(error.message, error.code) : error
+    throw FourierFTError.isInstance(error) ? usageError(error.message, error.code) : error
   }
 }

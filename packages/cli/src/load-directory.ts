@@ -14,7 +14,7 @@ export async function loadDirectory(directory: string, output: Output): Promise<
       onWarning: (line) => output.diagnostic(`${diagnosticLine('WARNING', line)}\n`),
     })
   } catch (error) {
-    if (!(error instanceof FourierFTError && error.code === 'FILE_NOT_FOUND')) throw error
+    if (!(FourierFTError.isInstance(error) && error.code === 'FILE_NOT_FOUND')) throw error
     const message = error.message.replace(
       /pass \{ subfolder: '(.*)' \}/,
       (_, subfolder: string) => `give ${join(directory, subfolder)}`,

@@ -22,7 +22,7 @@ export async function run(args: readonly string[], output: Output): Promise<Exit
 }
 
 function describe(error: unknown): string {
-  if (error instanceof FourierFTError || error instanceof CommandError) {
+  if (FourierFTError.isInstance(error) || error instanceof CommandError) {
     return diagnosticLine(error.code, error.message)
   }
   return diagnosticLine(

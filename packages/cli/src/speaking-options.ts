@@ -14,7 +14,7 @@ export async function speakingOptions<Result>(
   try {
     return await action()
   } catch (error) {
-    throw error instanceof FourierFTError ? translated(error, shapeOption) : error
+    throw FourierFTError.isInstance(error) ? translated(error, shapeOption) : error
   }
 }
 

@@ -31,3 +31,20 @@ describe('a message', () => {
       expect(printable(text)).toBe(text)
   })
 })
+
+describe('advice', () => {
+  it('is a field, and the end of the message', () => {
+    const error = new FourierFTError('SHAPE_UNKNOWN', 'module a: its shape is unknown', {
+      advice: 'give the shape; [out, in]',
+      module: 'a',
+    })
+    expect(error.problem).toBe('module a: its shape is unknown')
+    expect(error.advice).toBe('give the shape; [out, in]')
+    expect(error.message).toBe('module a: its shape is unknown; give the shape; [out, in]')
+  })
+
+  it('is undefined where there is none', () => {
+    const error = new FourierFTError('NOT_FINITE', 'c: expected finite numbers')
+    expect([error.advice, error.problem]).toEqual([undefined, error.message])
+  })
+})

@@ -1,6 +1,6 @@
 /**
- * The one error class of the project. `code` says what is wrong and never changes its meaning; the fields say where; the message
- * says what was expected and what to do. Callers branch on `code`, people read `message`.
+ * The one error class of the project. `code` says what is wrong and never changes its meaning, `details` say where, and `advice` says
+ * what to do. Programs branch on `code`; people read `message`.
  */
 
 /** Each thing that can be wrong, with what its message explains. */
@@ -56,8 +56,10 @@ export type ErrorCode =
   /** The runtime, backend or strategy is unknown or cannot do this. */
   | 'UNSUPPORTED'
 
-/** Where it happened; every field is optional and appears in the message too. */
+/** Where the problem is and what to do about it. Every field is optional, and `message` mentions it too. */
 export interface ErrorDetails {
+  /** What the caller can do, as a sentence without a capital or a full stop: `give the shape with --shape OUT,IN`. */
+  readonly advice?: string
   readonly file?: string
   readonly tensor?: string
   readonly module?: string
@@ -67,16 +69,36 @@ export interface ErrorDetails {
   readonly cause?: unknown
 }
 
+/** Marks errors of every copy of this package: a program can hold several. */
+const MARKER = Symbol.for('fourierft.FourierFTError')
+
 /** What every function of the project throws for bad input: branch on `code`, read `details`, show `message`. */
 export class FourierFTError extends Error {
   override readonly name = 'FourierFTError'
   readonly code: ErrorCode
+  /** What is wrong: `message` without the advice. */
+  readonly problem: string
+  /** What the caller can do; undefined if there is nothing to add to the problem. */
+  readonly advice: string | undefined
   readonly details: ErrorDetails
 
-  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
-    super(printable(message), details.cause === undefined ? undefined : { cause: details.cause })
+  /** @param problem what is wrong; `message` is this and, after a semicolon, `details.advice` */
+  constructor(code: ErrorCode, problem: string, details: ErrorDetails = {}) {
+    const { advice, cause } = details
+    super(
+      printable(advice === undefined ? problem : `${problem}; ${advice}`),
+      cause === undefined ? undefined : { cause },
+    )
     this.code = code
+    this.problem = printable(problem)
+    this.advice = advice === undefined ? undefined : printable(advice)
     this.details = details
+    Object.defineProperty(this, MARKER, { value: true })
+  }
+
+  /** Whether `error` is a `FourierFTError` of any copy of this package. `instanceof` knows only the errors of one copy. */
+  static isInstance(error: unknown): error is FourierFTError {
+    return error instanceof Error && MARKER in error
   }
 }
 
@@ -126,8 +148,8 @@ function shortened(text: string, length: number): string {
 }
 
 /** The error of a call that does not fit the state of an object. */
-export function invalidState(message: string): FourierFTError {
-  return new FourierFTError('INVALID_STATE', message)
+export function invalidState(problem: string, advice?: string): FourierFTError {
+  return new FourierFTError('INVALID_STATE', problem, advice === undefined ? {} : { advice })
 }
 
 /** The error of a name that no loaded adapter has. */

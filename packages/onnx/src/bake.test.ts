@@ -325,7 +325,7 @@ async function codeOf(baking: Promise<unknown>): Promise<string | undefined> {
     await baking
     return undefined
   } catch (error) {
-    return error instanceof FourierFTError ? error.code : String(error)
+    return FourierFTError.isInstance(error) ? error.code : String(error)
   }
 }
 

@@ -18,7 +18,7 @@ export function guarded<T>(where: Where, read: () => T): T {
   try {
     return read()
   } catch (cause) {
-    if (cause instanceof FourierFTError) throw cause
+    if (FourierFTError.isInstance(cause)) throw cause
     throw malformed(where, cause instanceof Error ? cause.message : String(cause), cause)
   }
 }

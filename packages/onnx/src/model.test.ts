@@ -179,7 +179,7 @@ describe('bad files', () => {
       exercise(bytes)
       return undefined
     } catch (error) {
-      if (!(error instanceof FourierFTError)) throw error
+      if (!FourierFTError.isInstance(error)) throw error
       expect(error.message).toContain('bad.onnx')
       return error.code
     }

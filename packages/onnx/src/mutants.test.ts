@@ -55,7 +55,7 @@ async function attempt<T>(run: () => T | Promise<T>): Promise<T | undefined> {
   try {
     return await run()
   } catch (error) {
-    if (!(error instanceof FourierFTError)) throw error
+    if (!FourierFTError.isInstance(error)) throw error
     expect(error.message.length).toBeGreaterThan(20)
     return undefined
   }
@@ -133,7 +133,7 @@ function forge(attached: Uint8Array, random: (below: number) => number): void {
   try {
     detachBranches(model)
   } catch (error) {
-    if (error instanceof FourierFTError && error.code !== 'NOT_REPRODUCIBLE')
+    if (FourierFTError.isInstance(error) && error.code !== 'NOT_REPRODUCIBLE')
       expect(Buffer.compare(model.toBytes(), before)).toBe(0)
     throw error
   }

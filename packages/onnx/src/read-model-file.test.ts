@@ -125,7 +125,7 @@ test('cut off at any byte: refused, or a shorter model', async () => {
     const options = { size: length, location: 'cut.onnx', inlineUpTo: 16 }
     const code = await readModelFile(reader(cut).at, options).then(
       () => 'read',
-      (error) => (error instanceof FourierFTError ? error.code : error),
+      (error) => (FourierFTError.isInstance(error) ? error.code : error),
     )
     expect(['read', 'INVALID_ONNX']).toContain(code)
     if (code === 'INVALID_ONNX') refusals++

@@ -39,7 +39,7 @@ async function errorOf(run: Promise<unknown> | (() => unknown)): Promise<Fourier
   try {
     await (typeof run === 'function' ? run() : run)
   } catch (error) {
-    if (error instanceof FourierFTError) return error
+    if (FourierFTError.isInstance(error)) return error
     throw error
   }
   throw new Error('nothing was thrown')

@@ -56,7 +56,7 @@ export async function createSession(
   const sessions = await openSessions(model, { ort, native, sessionOptions })
   const loaded = new Map<string, Adapter>()
   for (const [name, source] of named)
-    loaded.set(name, source instanceof Adapter ? source : await loadAdapter(source))
+    loaded.set(name, Adapter.isInstance(source) ? source : await loadAdapter(source))
   return AdaptedSession.create(sessions, { adapters: loaded, moduleNames, open })
 }
 
@@ -85,7 +85,7 @@ function adaptersByName(adapters: SessionOptions['adapters']): [string, AdapterS
   const isOne =
     typeof adapters === 'string' ||
     adapters instanceof URL ||
-    adapters instanceof Adapter ||
+    Adapter.isInstance(adapters) ||
     Symbol.iterator in adapters ||
     ('config' in adapters && adapters.config instanceof Uint8Array)
   return isOne

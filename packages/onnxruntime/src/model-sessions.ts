@@ -110,7 +110,7 @@ export class ModelSessions {
           : InferenceSession.create(model.bytes, withExternalData(this.#options, model)),
       )
     } catch (cause) {
-      if (cause instanceof FourierFTError) throw cause
+      if (FourierFTError.isInstance(cause)) throw cause
       this.#checkBlamed(cause)
       // What is no model says so itself.
       await this.openModel()

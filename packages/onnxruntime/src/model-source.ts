@@ -151,7 +151,7 @@ async function download(url: string | URL): Promise<Uint8Array> {
     if (!response.ok) throw failed(`${response.status} ${response.statusText}`)
     return new Uint8Array(await response.arrayBuffer())
   } catch (cause) {
-    throw cause instanceof FourierFTError ? cause : failed(reasonOf(cause), cause)
+    throw FourierFTError.isInstance(cause) ? cause : failed(reasonOf(cause), cause)
   }
 }
 

@@ -199,7 +199,7 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
     try {
       return await graph.run(choice, given)
     } catch (error) {
-      throw error instanceof FourierFTError
+      throw FourierFTError.isInstance(error)
         ? error
         : (feedsError(given.feeds, this.signature, error) ?? error)
     }

@@ -20,7 +20,7 @@ async function problemOf(kind: OnnxRuntimeBackendName): Promise<string | undefin
     await (await createOnnxRuntimeBackend(kind)).dispose?.()
     return undefined
   } catch (error) {
-    if (error instanceof FourierFTError && error.code === 'UNSUPPORTED') return error.message
+    if (FourierFTError.isInstance(error) && error.code === 'UNSUPPORTED') return error.message
     throw error
   }
 }

@@ -160,7 +160,7 @@ describe.each(['cpu', 'wasm'] as const)('fourierLinear on %s', (backend) => {
       try {
         tf.tidy(() => void run())
       } catch (error) {
-        return error instanceof FourierFTError ? error.code : error
+        return FourierFTError.isInstance(error) ? error.code : error
       }
       return 'nothing thrown'
     }

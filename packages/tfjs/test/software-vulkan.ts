@@ -13,7 +13,7 @@ export async function webGpuInNode(): Promise<{ readonly adapter: string } | { r
   try {
     return { adapter: await provideWebGpu().catch(withSoftware) }
   } catch (error) {
-    if (error instanceof FourierFTError) return { missing: error.message }
+    if (FourierFTError.isInstance(error)) return { missing: error.message }
     throw error
   }
 }

@@ -97,7 +97,7 @@ function absolute(folder: string): string {
 }
 
 function isMissing(error: unknown): boolean {
-  return error instanceof FourierFTError && error.code === 'FILE_NOT_FOUND'
+  return FourierFTError.isInstance(error) && error.code === 'FILE_NOT_FOUND'
 }
 
 function unlessMissing(error: unknown): undefined {

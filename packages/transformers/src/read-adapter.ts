@@ -15,7 +15,7 @@ export async function readAdapter(
   source: AdapterSource | Adapter,
   { progress_callback: tell, ...options }: ReadAdapterOptions = {},
 ): Promise<Adapter> {
-  if (source instanceof Adapter) return source
+  if (Adapter.isInstance(source)) return source
   if (tell === undefined) return loadWhereModelsAre(source, options)
   const name = typeof source === 'string' || source instanceof URL ? String(source) : 'adapter'
   for (const file of FILES) tell({ status: 'initiate', name, file })

@@ -174,7 +174,7 @@ function make(): { host: Host; set: TestSet } {
 }
 
 function codeOf(error: unknown): string {
-  return error instanceof FourierFTError ? error.code : String(error)
+  return FourierFTError.isInstance(error) ? error.code : String(error)
 }
 
 /** The code of what a verb throws, or ''. */

@@ -86,7 +86,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     source: AdapterSource | Adapter,
     { name = 'default', ...options }: LoadAdapterOptions & { readonly name?: string } = {},
   ): Promise<void> {
-    await this.include(name, () => (source instanceof Adapter ? source : loadAdapter(source, options)))
+    await this.include(name, () => (Adapter.isInstance(source) ? source : loadAdapter(source, options)))
   }
 
   /**

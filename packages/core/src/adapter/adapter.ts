@@ -54,6 +54,9 @@ export interface AdapterParts {
 /** Shapes `[out, in]` of a model's layers, by module name; names that the adapter does not have are ignored. */
 export type Shapes = Readonly<Record<string, Shape>>
 
+/** Marks adapters of every copy of this package: a program can hold several. */
+const MARKER = Symbol.for('fourierft.Adapter')
+
 /** An adapter's configuration, modules and further tensors; immutable. `loadAdapter` and `createAdapter` make it, `toBytes` and `savePretrained` write it. */
 export class Adapter {
   readonly config: FourierFTConfig
@@ -81,6 +84,12 @@ export class Adapter {
     this.ignoredTensors = ignoredTensors
     this.metadata = metadata
     this.#source = source
+    Object.defineProperty(this, MARKER, { value: true })
+  }
+
+  /** Whether `value` is an `Adapter` of any copy of this package. `instanceof` knows only the adapters of one copy. */
+  static isInstance(value: unknown): value is Adapter {
+    return typeof value === 'object' && value !== null && MARKER in value
   }
 
   /**

@@ -28,7 +28,7 @@ function errorOf(run: () => unknown): FourierFTError {
   try {
     run()
   } catch (error) {
-    if (error instanceof FourierFTError) return error
+    if (FourierFTError.isInstance(error)) return error
     throw error
   }
   throw new Error('nothing was thrown')

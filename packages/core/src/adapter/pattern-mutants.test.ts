@@ -41,7 +41,7 @@ function compiled(pattern: string, budget: PatternBudget): PythonPattern | undef
   try {
     return compilePythonPattern(pattern, { option: 'x', budget })
   } catch (error) {
-    if (error instanceof FourierFTError && error.code === 'INVALID_PATTERN' && error.message.length < 2000)
+    if (FourierFTError.isInstance(error) && error.code === 'INVALID_PATTERN' && error.message.length < 2000)
       return undefined
     throw new Error(`pattern ${pattern}`, { cause: error })
   }

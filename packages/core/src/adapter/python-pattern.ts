@@ -80,7 +80,7 @@ export function compilePythonPattern(
 
 /** Whether the error is about a pattern that Python accepts, and that cannot be run here. */
 export function isInexpressible(error: unknown): boolean {
-  if (!(error instanceof FourierFTError) || error.code !== 'INVALID_PATTERN') return false
+  if (!FourierFTError.isInstance(error) || error.code !== 'INVALID_PATTERN') return false
   const { cause } = error.details
   return !(cause instanceof PatternProblem && cause.isMalformed)
 }

@@ -383,7 +383,7 @@ function readEntries(
   try {
     return sharedEntries({ ...explicitEntries({ shape, rows, columns }), recipe })
   } catch (error) {
-    if (!(error instanceof FourierFTError)) throw error
+    if (!FourierFTError.isInstance(error)) throw error
     throw new FourierFTError(error.code, `${file}: tensor ${name}: ${error.message}`, {
       ...error.details,
       file,

@@ -38,7 +38,7 @@ function errorOf(bytes: Uint8Array): FourierFTError {
   try {
     readSafetensors(bytes, 'model.safetensors')
   } catch (error) {
-    if (error instanceof FourierFTError) return error
+    if (FourierFTError.isInstance(error)) return error
     throw error
   }
   throw new Error('expected an error')

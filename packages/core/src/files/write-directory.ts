@@ -49,7 +49,7 @@ export async function writeDirectory(directory: string, files: AdapterBytes): Pr
       throw error
     }
   } catch (cause) {
-    if (cause instanceof FourierFTError) throw cause
+    if (FourierFTError.isInstance(cause)) throw cause
     throw ioError(directory, 'the adapter could not be saved, what was there before is unchanged', cause)
   }
 }

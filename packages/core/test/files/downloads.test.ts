@@ -41,7 +41,7 @@ async function errorOf(promise: Promise<unknown>): Promise<FourierFTError> {
     () => undefined,
     (reason: unknown) => reason,
   )
-  if (error instanceof FourierFTError) return error
+  if (FourierFTError.isInstance(error)) return error
   throw new Error('expected a FourierFTError', { cause: error })
 }
 

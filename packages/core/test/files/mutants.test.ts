@@ -259,7 +259,7 @@ it(`loads or refuses ${MUTANTS} mutants`, async () => {
     try {
       checkValid(await loadAdapter(mutant), mutant)
     } catch (error) {
-      if (!(error instanceof FourierFTError)) throw new Error(`seed ${seed}`, { cause: error })
+      if (!FourierFTError.isInstance(error)) throw new Error(`seed ${seed}`, { cause: error })
       if (error.message.length > 2000)
         throw new Error(`seed ${seed}: a message of ${error.message.length} characters`)
       outcome = error.code

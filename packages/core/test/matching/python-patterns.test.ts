@@ -54,7 +54,7 @@ function compile(pattern: string): PythonPattern | FourierFTError {
   try {
     return compilePythonPattern(pattern, { option: 'target_modules' })
   } catch (error) {
-    if (error instanceof FourierFTError) return error
+    if (FourierFTError.isInstance(error)) return error
     throw error
   }
 }
@@ -79,7 +79,7 @@ describe('Python patterns', () => {
       expect(isInexpressible(compiled)).toBe(true)
       return
     }
-    if (compiled instanceof FourierFTError) throw compiled
+    if (FourierFTError.isInstance(compiled)) throw compiled
     const wrong = fixture.texts.flatMap((text, i) => {
       const [want] = expected[i] ?? ''
       const got = answer(compiled, text)

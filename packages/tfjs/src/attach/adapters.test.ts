@@ -56,7 +56,7 @@ describe("what an attached model's weights can be", () => {
     try {
       run()
     } catch (error) {
-      return error instanceof FourierFTError ? error.code : error
+      return FourierFTError.isInstance(error) ? error.code : error
     }
     return 'nothing thrown'
   }

@@ -55,7 +55,7 @@ async function codeOf(run: () => unknown): Promise<unknown> {
   try {
     await run()
   } catch (error) {
-    return error instanceof FourierFTError ? error.code : error
+    return FourierFTError.isInstance(error) ? error.code : error
   }
   return 'nothing thrown'
 }

@@ -307,7 +307,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
       try {
         f()
       } catch (error) {
-        return error instanceof FourierFTError ? error.code : error
+        return FourierFTError.isInstance(error) ? error.code : error
       }
       return undefined
     }

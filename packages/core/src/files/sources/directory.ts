@@ -118,7 +118,7 @@ async function readFile({ path, size }: Place, maxBytes: number): Promise<Uint8A
       await handle.close()
     }
   } catch (cause) {
-    if (cause instanceof FourierFTError) throw cause
+    if (FourierFTError.isInstance(cause)) throw cause
     if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT') return undefined
     throw ioError(path, 'the file could not be read', cause)
   }

@@ -110,6 +110,6 @@ function missing(error: unknown): undefined {
 
 async function orIoError<T>(result: Promise<T>, file: string): Promise<T> {
   return result.catch((cause) => {
-    throw cause instanceof FourierFTError ? cause : ioError(file, 'the cache could not be used', cause)
+    throw FourierFTError.isInstance(cause) ? cause : ioError(file, 'the cache could not be used', cause)
   })
 }

@@ -130,7 +130,7 @@ async function currentCommit(
   const answer = await repo.ask(`revision/${encodeURIComponent(revision)}?expand=sha`).catch((error) => error)
   if (answer instanceof Uint8Array) return repo.parse(Revision, answer, 'the commit of the revision').sha
   const isUnreachable =
-    answer instanceof FourierFTError && answer.code === 'IO_ERROR' && answer.details.received === undefined
+    FourierFTError.isInstance(answer) && answer.code === 'IO_ERROR' && answer.details.received === undefined
   const known = isUnreachable && !signal?.aborted ? await cache?.commit(revision) : undefined
   if (known === undefined) throw answer
   return known

@@ -79,7 +79,7 @@ export async function request(address: URL, options: RequestOptions): Promise<An
         { file, option: 'signal' },
       )
     }
-    if (error instanceof FourierFTError) throw error
+    if (FourierFTError.isInstance(error)) throw error
     throw ioError(file, `the download failed: ${networkReason(error)}`)
   } finally {
     idle?.stop()
