@@ -7,7 +7,7 @@ export {
   type Replaceable,
   type Rowless,
   type WeightInputs,
-} from './attach.js'
+} from './attach/attach.js'
 export {
   type BakedLayer,
   type BakeOptions,
@@ -15,8 +15,9 @@ export {
   type ExternalFile,
   type ReadExternal,
   type WholeWeights,
-} from './bake.js'
-export { branchFunction, DOMAIN } from './branch-function.js'
+} from './attach/bake.js'
+export { detachBranches } from './attach/detach.js'
+export { branchFunction, DOMAIN } from './attach/functions/branch-function.js'
 export {
   branchTables,
   GRADIENT_TABLE_NAMES,
@@ -24,29 +25,28 @@ export {
   gradientTables,
   TABLE_NAMES,
   type TableName,
-} from './branch-tables.js'
-export { checkWeight } from './check-weight.js'
-export { type CreateModelOptions, createModel } from './create-model.js'
-export { detachBranches } from './detach.js'
-export type { NewAttribute, NewFunction, NewGraph, NewNode, NewTensor, NewValue } from './encode.js'
-export { valuesOfFreeWidth } from './free-width.js'
-export { gradientFunction } from './gradient-function.js'
-export type { OnnxAttribute, OnnxGraph, OnnxNode, OnnxValue } from './graph.js'
-export { biasOf, type LayerBias } from './layer-bias.js'
-export { findLinearLayers, type LinearLayer, type PackedPart } from './linear-layers.js'
+} from './attach/functions/branch-tables.js'
+export { gradientFunction } from './attach/functions/gradient-function.js'
+export { checkWeight } from './layers/check-weight.js'
+export { valuesOfFreeWidth } from './layers/free-width.js'
+export { biasOf, type LayerBias } from './layers/layer-bias.js'
+export { findLinearLayers, type LinearLayer, type PackedPart } from './layers/linear-layers.js'
 export {
   type MatchedLayers,
   type MatchOptions,
   mappedModules,
   matchLayers,
   type UnmatchedModule,
-} from './match-layers.js'
-export { type ModelData, modelBytes, type OnnxFunction, type OnnxModel, readModel } from './model.js'
-export { isPart, wordsOf } from './model-parts.js'
-export { type ModuleMap, readModuleMap } from './module-map.js'
-export { findPackedLayers, packedParts } from './packed-layers.js'
-export { decideProducts, joined, productsOf } from './products.js'
-export { readLayer } from './read-layer.js'
-export { type ModelFileOptions, type ReadAt, readModelFile } from './read-model-file.js'
-export { DataType } from './schema.js'
-export type { ExternalData, OnnxTensor } from './tensor.js'
+} from './layers/match-layers.js'
+export { isPart, wordsOf } from './layers/model-parts.js'
+export { type ModuleMap, readModuleMap } from './layers/module-map.js'
+export { findPackedLayers, packedParts } from './layers/packed-layers.js'
+export { decideProducts, joined, productsOf } from './layers/products.js'
+export { readLayer } from './layers/read-layer.js'
+export { type CreateModelOptions, createModel } from './model/create-model.js'
+export type { NewAttribute, NewFunction, NewGraph, NewNode, NewTensor, NewValue } from './model/encode.js'
+export type { OnnxAttribute, OnnxGraph, OnnxNode, OnnxValue } from './model/graph.js'
+export { type ModelData, modelBytes, type OnnxFunction, type OnnxModel, readModel } from './model/model.js'
+export { type ModelFileOptions, type ReadAt, readModelFile } from './model/read-model-file.js'
+export { DataType } from './model/schema.js'
+export type { ExternalData, OnnxTensor } from './model/tensor.js'

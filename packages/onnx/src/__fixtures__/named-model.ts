@@ -1,9 +1,9 @@
 /** A model of linear layers that are named as a test needs: the weights are zero, for names are all that is asked of it. */
-import { createModel } from '../create-model.js'
-import type { NewNode } from '../encode.js'
-import { type OnnxModel, readModel } from '../model.js'
-import { DataType, Entry, Node } from '../schema.js'
-import { field, message } from '../wire-message.js'
+import { createModel } from '../model/create-model.js'
+import type { NewNode } from '../model/encode.js'
+import { type OnnxModel, readModel } from '../model/model.js'
+import { DataType, Entry, Node } from '../model/schema.js'
+import { field, message } from '../model/wire-message.js'
 
 interface Named {
   /** The node's name. */

@@ -1,0 +1,367 @@
+/** Merged models, run by ONNX Runtime: they give what the model with branches gives. */
+import { readFileSync } from 'node:fs'
+import {
+  createLayer,
+  decodeFloats,
+  encodeFloats,
+  FourierFTError,
+  type Layer,
+  referenceDelta,
+  uniformEntries,
+} from '@fourierft/core'
+import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { describe, expect, test } from 'vitest'
+import { findLinearLayers, type LinearLayer } from '../layers/linear-layers.js'
+import { encodeGraph, type NewGraph, type NewTensor } from '../model/encode.js'
+import { readModel } from '../model/model.js'
+import { DataType, Graph, Model, Tensor as StoredTensor } from '../model/schema.js'
+import { field, message } from '../model/wire-message.js'
+import { attachBranches } from './attach.js'
+import { bakeBranches } from './bake.js'
+
+const FLOAT_FILES = [
+  'bert-torchscript',
+  'bert-dynamo',
+  'gpt2-torchscript',
+  'gpt2-dynamo',
+  'llama-torchscript',
+  'llama-dynamo',
+  't5-encoder-torchscript',
+  'vit-torchscript',
+  'vit-dynamo',
+]
+
+const modelOf = (name: string) =>
+  readModel(new Uint8Array(readFileSync(new URL(`../__fixtures__/${name}.onnx`, import.meta.url))), {
+    file: name,
+  })
+
+function adapterOf({ outFeatures, inFeatures }: LinearLayer, name: string, seed: number): Layer {
+  const shape = [outFeatures, inFeatures] as const
+  const n = Math.min(40, Math.floor((outFeatures * inFeatures) / 2))
+  const entries = uniformEntries({ shape, n, seed })
+  const coefficients = Float32Array.from({ length: n }, (_, l) => 20 * Math.sin(2.3 * l + seed))
+  return createLayer({ name, shape, entries, coefficients, scaling: 0.5 })
+}
+
+function feedsOf(session: InferenceSession): Record<string, Tensor> {
+  const [input] = session.inputNames as [string]
+  const metadata = session.inputMetadata[0]
+  if (metadata?.isTensor && metadata.type === 'float32') {
+    const pixels = Float32Array.from({ length: 3 * 8 * 8 }, (_, i) => Math.sin(i))
+    return { [input]: new Tensor('float32', pixels, [1, 3, 8, 8]) }
+  }
+  const ids = BigInt64Array.from({ length: 8 }, (_, i) => BigInt((3 * i) % 20))
+  return { [input]: new Tensor('int64', ids, [1, 8]) }
+}
+
+test.each(FLOAT_FILES)('%s: merged, it gives what it gives with branches', async (name) => {
+  const [plain, attached, merged] = [modelOf(name), modelOf(name), modelOf(name)]
+  const layers = findLinearLayers(attached)
+  const adapters = layers.map((layer, i) => adapterOf(layer, `module.${i}`, i))
+  const inputs = attachBranches(
+    attached,
+    layers.map((layer, i) => {
+      const { name: module, entries } = adapters[i]
+      return { module, layer, entries }
+    }),
+  )
+  const baked = findLinearLayers(merged).map((layer, i) => ({ layer, adapters: [adapters[i]] }))
+  expect(await bakeBranches(merged, baked)).toBeUndefined()
+
+  const sessions = await Promise.all(
+    [plain, attached, merged].map((model) => InferenceSession.create(model.toBytes())),
+  )
+  const [base, branches, weights] = sessions as [InferenceSession, InferenceSession, InferenceSession]
+  expect(weights.inputNames).toEqual(base.inputNames)
+  const feeds = feedsOf(base)
+  const active: Record<string, Tensor> = {
+    ...feeds,
+    [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
+  }
+  for (const { name: module, coefficients, scaling } of adapters)
+    active[inputs.coefficients.get(module) as string] = new Tensor(
+      'float32',
+      Float32Array.from(coefficients, (c) => scaling * c),
+      [1, coefficients.length],
+    )
+  const [without, expected, received] = [
+    await base.run(feeds),
+    await branches.run(active),
+    await weights.run(feeds),
+  ]
+  for (const output of base.outputNames) {
+    const values = expected[output]?.data as Float32Array
+    const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+    const distance = (other: Float32Array) =>
+      values.reduce((most, value, i) => Math.max(most, Math.abs(value - other[i])), 0) / largest
+    // The conformance suite's limit for level 4 in float32.
+    expect(distance(received[output]?.data as Float32Array)).toBeLessThan(1e-5)
+    expect(distance(without[output]?.data as Float32Array)).toBeGreaterThan(1e-2)
+  }
+})
+
+const ROWS = 3
+const COLUMNS = 5
+const numbers = Float64Array.from({ length: ROWS * COLUMNS }, (_, i) => Math.fround(Math.sin(i + 1)))
+
+function file(graph: Partial<NewGraph>): Uint8Array {
+  const main = encodeGraph({
+    name: 'main',
+    nodes: [],
+    inputs: [{ name: 'x', dataType: DataType.float, dims: ['T', ROWS] }],
+    outputs: [{ name: 'y', dataType: DataType.float, dims: ['T', COLUMNS] }],
+    ...graph,
+  })
+  const parts: Uint8Array[] = []
+  message(
+    field(Model.irVersion, 8),
+    field(Model.graph, main),
+    field(Model.opsetImport, message(field(2, 17))),
+  ).writeTo(parts)
+  return new Uint8Array(Buffer.concat(parts))
+}
+
+type Width = 'F32' | 'F16' | 'BF16'
+const DATA_TYPES = { F32: DataType.float, F16: DataType.float16, BF16: DataType.bfloat16 }
+
+/** `[in, out]` = [3, 5]. */
+const weight = (dtype: Width = 'F32'): NewTensor & { name: string } => ({
+  name: 'w',
+  dims: [ROWS, COLUMNS],
+  dataType: DATA_TYPES[dtype],
+  data: encodeFloats(numbers, dtype),
+})
+
+/** W + factor·ΔW as the weight above is stored, rounded once. */
+function expectedSum(adapter: Layer, dtype: Width, factor = 1) {
+  const change = referenceDelta(adapter)
+  const stored = decodeFloats({ dtype, bytes: encodeFloats(numbers, dtype) })
+  const sum = Float64Array.from(stored, (value, at) => {
+    const [i, o] = [Math.floor(at / COLUMNS), at % COLUMNS]
+    return value + factor * change[o * ROWS + i]
+  })
+  return encodeFloats(sum, dtype)
+}
+
+async function bakeOne(bytes: Uint8Array) {
+  const model = readModel(bytes)
+  const [layer] = findLinearLayers(model) as [LinearLayer]
+  const adapter = adapterOf(layer, 'a.q', 1)
+  await bakeBranches(model, [{ layer, adapters: [adapter] }])
+  return { model: readModel(model.toBytes()), adapter }
+}
+
+const product = { name: 'product', opType: 'MatMul', inputs: ['x', 'w'], outputs: ['y'] }
+
+test.each(['F32', 'F16', 'BF16'] as const)('%s: one rounding', async (dtype) => {
+  const { model, adapter } = await bakeOne(file({ nodes: [product], initializers: [weight(dtype)] }))
+  expect(model.graph.initializers.get('w')?.data()).toEqual(expectedSum(adapter, dtype))
+  expect(expectedSum(adapter, dtype)).not.toEqual(weight(dtype).data)
+})
+
+test('a float16 weight that is stored as integers, one by one', async () => {
+  const { data } = weight('F16')
+  const integers = new Uint16Array(data.slice().buffer)
+  const tensor = message(
+    ...[ROWS, COLUMNS].map((size) => field(StoredTensor.dims, size)),
+    field(StoredTensor.dataType, DataType.float16),
+    field(StoredTensor.name, 'w'),
+    ...Array.from(integers, (bits) => field(StoredTensor.int32Data, bits)),
+  )
+  const main = encodeGraph({ name: 'main', nodes: [product], outputs: [{ name: 'y' }] })
+  main.insert([field(Graph.initializer, tensor)])
+  const parts: Uint8Array[] = []
+  message(field(Model.irVersion, 8), field(Model.graph, main)).writeTo(parts)
+  const { model, adapter } = await bakeOne(new Uint8Array(Buffer.concat(parts)))
+  expect(model.graph.initializers.get('w')?.data()).toEqual(expectedSum(adapter, 'F16'))
+})
+
+test('a Constant behind Identity and two Transposes', async () => {
+  const { name: _, ...tensor } = weight()
+  const nodes = [
+    { opType: 'Constant', inputs: [], outputs: ['w'], attributes: { value: { tensor } } },
+    { opType: 'Identity', inputs: ['w'], outputs: ['i'] },
+    { opType: 'Transpose', inputs: ['i'], outputs: ['t'] },
+    { opType: 'Transpose', inputs: ['t'], outputs: ['u'] },
+    { ...product, inputs: ['x', 'u'] },
+  ]
+  const { model, adapter } = await bakeOne(file({ nodes }))
+  expect(model.graph.nodes[0]?.attribute('value')?.tensor?.data()).toEqual(expectedSum(adapter, 'F32'))
+})
+
+test('Gemm: alpha is taken out of ΔW, transB turns it', async () => {
+  const nodes = [
+    { opType: 'Transpose', inputs: ['w'], outputs: ['t'] },
+    {
+      ...product,
+      opType: 'Gemm',
+      inputs: ['x', 't', 'b'],
+      attributes: { transB: { int: 1 }, alpha: { float: 4 }, beta: { float: 0.5 } },
+    },
+  ]
+  const bias = { name: 'b', dims: [COLUMNS], dataType: DataType.float, data: new Uint8Array(4 * COLUMNS) }
+  const { model, adapter } = await bakeOne(file({ nodes, initializers: [weight(), bias] }))
+  expect(model.graph.initializers.get('w')?.data()).toEqual(expectedSum(adapter, 'F32', 1 / 4))
+})
+
+test('a weight that something else reads stays; the layer gets its own', async () => {
+  const nodes = [
+    { opType: 'Transpose', inputs: ['w'], outputs: ['t'] },
+    { ...product, opType: 'Gemm', inputs: ['x', 't'], attributes: { transB: { int: 1 } } },
+    { opType: 'Identity', inputs: ['w'], outputs: ['z'] },
+  ]
+  const bytes = file({ nodes, initializers: [weight()], outputs: [{ name: 'y' }, { name: 'z' }] })
+  const { model, adapter } = await bakeOne(bytes)
+  expect(model.graph.initializers.get('w')?.data()).toEqual(weight().data)
+  const own = model.graph.initializers.get('w.merged.a.q')
+  expect(own?.dims).toEqual([COLUMNS, ROWS])
+  const sum = decodeFloats({ dtype: 'F32', bytes: expectedSum(adapter, 'F32') })
+  const x = new Tensor('float32', Float32Array.of(1, 0, 0, 0, 1, 0, 0, 0, 1), [3, 3])
+  const session = await InferenceSession.create(model.toBytes())
+  // The product with the unit matrix is exact.
+  expect((await session.run({ x })).y?.data).toEqual(sum)
+})
+
+describe('external data', () => {
+  const place = { location: 'w.bin', offset: 8, length: undefined }
+  const read = (location: string, offset: number, length: number) => {
+    expect([location, offset, length]).toEqual(['w.bin', 8, 60])
+    return weight().data
+  }
+  const opened = () => {
+    const model = readModel(file({ nodes: [product], initializers: [weight()] }))
+    model.graph.initializers.get('w')?.setData(place)
+    const again = readModel(model.toBytes())
+    expect(again.graph.initializers.get('w')?.external).toEqual(place)
+    const [layer] = findLinearLayers(again) as [LinearLayer]
+    return { model: again, layer, adapter: adapterOf(layer, 'a.q', 1) }
+  }
+
+  test('small: inside the model from now on', async () => {
+    const { model, layer, adapter } = opened()
+    expect(
+      await bakeBranches(model, [{ layer, adapters: [adapter] }], { readExternal: read }),
+    ).toBeUndefined()
+    const tensor = readModel(model.toBytes()).graph.initializers.get('w')
+    expect(tensor?.external).toBeUndefined()
+    expect(tensor?.data()).toEqual(expectedSum(adapter, 'F32'))
+  })
+
+  test('over the limit: in a file of its own, which ONNX Runtime reads', async () => {
+    const { model, layer, adapter } = opened()
+    const options = {
+      readExternal: async (...where: Parameters<typeof read>) => read(...where),
+      inlineUpTo: 59,
+    }
+    const made = await bakeBranches(model, [{ layer, adapters: [adapter] }], options)
+    expect(made).toEqual({ location: 'merged-weights.bin', parts: [expectedSum(adapter, 'F32')] })
+    expect(readModel(model.toBytes()).graph.initializers.get('w')?.external).toEqual({
+      location: 'merged-weights.bin',
+      offset: 0,
+      length: 60,
+    })
+    const data = new Uint8Array(Buffer.concat(made?.parts ?? []))
+    const session = await InferenceSession.create(model.toBytes(), {
+      externalData: [{ path: 'merged-weights.bin', data }],
+    })
+    const x = new Tensor('float32', Float32Array.of(1, 0, 0, 0, 1, 0, 0, 0, 1), [3, 3])
+    const sum = decodeFloats({ dtype: 'F32', bytes: expectedSum(adapter, 'F32') })
+    expect((await session.run({ x })).y?.data).toEqual(sum)
+  })
+
+  test('more than an ONNX file holds: refused before anything is read', async () => {
+    const bytes = 4096 * 4096 * 4
+    const names = Array.from({ length: 33 }, (_, i) => `w${i}`)
+    const model = readModel(
+      file({
+        nodes: names.map((name, i) => ({
+          opType: 'MatMul',
+          inputs: [`v${i}`, name],
+          outputs: [`v${i + 1}`],
+        })),
+        initializers: names.map((name) => ({
+          name,
+          dims: [4096, 4096],
+          dataType: DataType.float,
+          data: new Uint8Array(),
+        })),
+      }),
+    )
+    for (const [i, name] of names.entries())
+      model.graph.initializers.get(name)?.setData({ location: 'w.bin', offset: i * bytes, length: bytes })
+    const again = readModel(model.toBytes())
+    const before = again.toBytes()
+    const adapters = names.map((name) => ({
+      layer: findLinearLayers(again).find(({ weight }) => weight === name) as LinearLayer,
+      adapters: [],
+    }))
+    const unread = (): Uint8Array => {
+      throw new Error('read')
+    }
+    const bake = (layers: typeof adapters, inlineUpTo: number) =>
+      bakeBranches(again, layers, { readExternal: unread, inlineUpTo })
+    await expect(bake(adapters, bytes)).rejects.toMatchObject({ code: 'FILE_TOO_LARGE' })
+    // Outside they have room, and so have fewer of them inside.
+    await expect(bake(adapters, bytes - 1)).rejects.toThrow('read')
+    await expect(bake(adapters.slice(2), bytes)).rejects.toThrow('read')
+    expect(again.toBytes()).toEqual(before)
+  })
+
+  test.each([
+    ['no reader', {}, 'INVALID_OPTION'],
+    ['too few bytes', { readExternal: () => new Uint8Array(3) }, 'IO_ERROR'],
+    ["the model's own file", { readExternal: read, location: 'w.bin' }, 'INVALID_OPTION'],
+  ])('%s', async (_, options, code) => {
+    const { model, layer, adapter } = opened()
+    const before = model.toBytes()
+    expect(await codeOf(bakeBranches(model, [{ layer, adapters: [adapter] }], options))).toBe(code)
+    expect(model.toBytes()).toEqual(before)
+  })
+})
+
+async function codeOf(baking: Promise<unknown>): Promise<string | undefined> {
+  try {
+    await baking
+    return undefined
+  } catch (error) {
+    return FourierFTError.isInstance(error) ? error.code : String(error)
+  }
+}
+
+test.each(['bert-q8', 'bert-q4'])(
+  '%s: quantised weights are refused, and nothing is changed',
+  async (name) => {
+    const model = modelOf(name)
+    const before = model.toBytes()
+    const [layer] = findLinearLayers(model) as [LinearLayer]
+    const baking = bakeBranches(model, [{ layer, adapters: [adapterOf(layer, 'a', 1)] }])
+    await expect(baking).rejects.toThrow(/is quantised; keep the adapter beside the weights.*float weights/)
+    expect(model.toBytes()).toEqual(before)
+  },
+)
+
+test('a weight that is dequantised on its way is refused', async () => {
+  const scale = { name: 's', dims: [], dataType: DataType.float, data: new Uint8Array([0, 0, 128, 63]) }
+  const quantised = { ...weight(), dataType: DataType.int8, data: new Uint8Array(ROWS * COLUMNS) }
+  const nodes = [
+    { opType: 'DequantizeLinear', inputs: ['w', 's'], outputs: ['f'] },
+    { ...product, inputs: ['x', 'f'] },
+  ]
+  await expect(bakeOne(file({ nodes, initializers: [quantised, scale] }))).rejects.toThrow(/is quantised/)
+})
+
+test('what does not fit is refused', async () => {
+  const bytes = file({ nodes: [product], initializers: [weight('F16')] })
+  const model = readModel(bytes)
+  const [layer] = findLinearLayers(model) as [LinearLayer]
+  const adapter = adapterOf(layer, 'a', 1)
+  const baked = { layer, adapters: [adapter] }
+  const wide = { ...layer, outFeatures: 6 }
+  expect(await codeOf(bakeBranches(model, []))).toBe('INVALID_OPTION')
+  expect(await codeOf(bakeBranches(model, [baked, baked]))).toBe('INVALID_OPTION')
+  expect(await codeOf(bakeBranches(model, [{ layer: wide, adapters: [adapter] }]))).toBe('SHAPE_MISMATCH')
+  const huge = createLayer({ ...adapter, scaling: 1e7 })
+  expect(await codeOf(bakeBranches(model, [{ layer, adapters: [huge] }]))).toBe('NOT_FINITE')
+  expect(model.toBytes()).toEqual(bytes)
+})

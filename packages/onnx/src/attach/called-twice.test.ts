@@ -1,0 +1,595 @@
+/** A module that one graph calls twice: one layer with two products, attached, replaced and merged as one; what is not one module stays apart. */
+import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
+import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { describe, expect, test } from 'vitest'
+import { findLinearLayers, type LinearLayer } from '../layers/linear-layers.js'
+import { matchLayers } from '../layers/match-layers.js'
+import { findPackedLayers } from '../layers/packed-layers.js'
+import { decideProducts, joinProducts, productsOf } from '../layers/products.js'
+import { readLayer } from '../layers/read-layer.js'
+import { createModel } from '../model/create-model.js'
+import type { NewNode, NewTensor } from '../model/encode.js'
+import { readModel } from '../model/model.js'
+import { DataType } from '../model/schema.js'
+import { attachBranches } from './attach.js'
+import { bakeBranches } from './bake.js'
+import { detachBranches } from './detach.js'
+
+const [OUT, IN, TOKENS] = [6, 4, 3]
+const waves = (length: number, phase: number) =>
+  Float32Array.from({ length }, (_, i) => Math.sin(1.3 * i + phase))
+/** `[in, out]`, as exporters store it. */
+const weight = waves(IN * OUT, 1)
+const bias = waves(OUT, 2)
+const back = waves(OUT * IN, 3)
+const x = waves(TOKENS * IN, 4)
+
+const bytes = (values: Float32Array) => new Uint8Array(values.slice().buffer)
+const floats = (name: string, dims: readonly number[], values: Float32Array) => ({
+  name,
+  dims,
+  dataType: DataType.float,
+  data: bytes(values),
+})
+
+interface Form {
+  readonly weights: readonly [string, string]
+  readonly biases?: readonly [string, string]
+  readonly names?: readonly [string, string]
+  readonly initializers: readonly NewTensor[]
+  readonly before?: readonly NewNode[]
+}
+
+/** y = proj(tanh(proj(x))·back): the second call has a name of the exporter's. */
+function twice({ weights, biases, names, initializers, before = [] }: Form): Uint8Array {
+  const [first, second] = names ?? ['/block/proj', '/block/proj_1']
+  const call = (name: string, i: 0 | 1, input: string, output: string): NewNode[] => {
+    if (!biases)
+      return [{ name: `${name}/MatMul`, opType: 'MatMul', inputs: [input, weights[i]], outputs: [output] }]
+    const product = `${output}_product`
+    return [
+      { name: `${name}/MatMul`, opType: 'MatMul', inputs: [input, weights[i]], outputs: [product] },
+      { name: `${name}/Add`, opType: 'Add', inputs: [biases[i], product], outputs: [output] },
+    ]
+  }
+  return createModel(
+    {
+      name: 'main_graph',
+      inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', TOKENS, IN] }],
+      outputs: [{ name: 'y', dataType: DataType.float, dims: ['batch', TOKENS, OUT] }],
+      initializers: [...initializers, floats('back', [OUT, IN], back)],
+      nodes: [
+        ...before,
+        ...call(first, 0, 'x', 'u'),
+        { name: '/Tanh', opType: 'Tanh', inputs: ['u'], outputs: ['v'] },
+        { name: '/back/MatMul', opType: 'MatMul', inputs: ['v', 'back'], outputs: ['w'] },
+        ...call(second, 1, 'w', 'y'),
+      ],
+    },
+    { opset: 17 },
+  ).toBytes()
+}
+
+const SHARED: Form = {
+  weights: ['onnx::MatMul_7', 'onnx::MatMul_7'],
+  initializers: [floats('onnx::MatMul_7', [IN, OUT], weight)],
+}
+const COPIES: Form = {
+  weights: ['onnx::MatMul_7', 'onnx::MatMul_9'],
+  biases: ['proj.bias', 'proj.bias_copy'],
+  initializers: [
+    floats('onnx::MatMul_7', [IN, OUT], weight),
+    floats('onnx::MatMul_9', [IN, OUT], weight),
+    floats('proj.bias', [OUT], bias),
+    floats('proj.bias_copy', [OUT], bias),
+  ],
+}
+const FORMS: Readonly<Record<string, Form>> = {
+  'one weight': SHARED,
+  'one weight and one bias': {
+    ...SHARED,
+    biases: ['proj.bias', 'proj.bias'],
+    initializers: [...SHARED.initializers, floats('proj.bias', [OUT], bias)],
+  },
+  'copies of weight and bias': COPIES,
+  'one weight behind Identity, as PyTorch writes it': {
+    weights: ['onnx::MatMul_7', 'onnx::MatMul_9'],
+    biases: ['proj.bias', 'proj.bias_call'],
+    initializers: [floats('onnx::MatMul_7', [IN, OUT], weight), floats('block.norm.bias', [OUT], bias)],
+    before: [
+      { opType: 'Identity', inputs: ['onnx::MatMul_7'], outputs: ['onnx::MatMul_9'] },
+      // Of a normalisation, whose bias has the same numbers.
+      { opType: 'Identity', inputs: ['block.norm.bias'], outputs: ['proj.bias'] },
+      { opType: 'Identity', inputs: ['block.norm.bias'], outputs: ['proj.bias_call'] },
+    ],
+  },
+  'a later call of what is around the module': { ...SHARED, names: ['/group.0/proj', '/group.0_1/proj'] },
+}
+
+const entries = uniformEntries({ shape: [OUT, IN], n: 7, seed: 777 })
+const coefficients = waves(7, 5)
+const adapter = createLayer({ name: 'block.proj', shape: [OUT, IN], entries, coefficients, scaling: 30 })
+
+/** In float64: `[in, out]` weight, bias, and the adapter where there is one. */
+function expected(own: Float32Array, added: Float32Array | undefined, adapted: boolean): Float64Array {
+  const product = (input: ArrayLike<number>, w: Float32Array, rows: number, columns: number) =>
+    Float64Array.from({ length: TOKENS * columns }, (_, i) => {
+      const [t, c] = [Math.floor(i / columns), i % columns]
+      let sum = 0
+      for (let r = 0; r < rows; r++) sum += input[t * rows + r] * w[r * columns + c]
+      return sum
+    })
+  const proj = (input: ArrayLike<number>) => {
+    const base = product(input, own, IN, OUT).map((value, i) => value + (added?.[i % OUT] ?? 0))
+    return adapted ? referenceForward([adapter], Float64Array.from(input), base) : base
+  }
+  return proj(product(proj(x).map(Math.tanh), back, OUT, IN))
+}
+
+async function run(model: Uint8Array, others: Record<string, Tensor> = {}): Promise<Float32Array> {
+  const session = await InferenceSession.create(model)
+  const { y } = await session.run({ x: new Tensor('float32', x, [1, TOKENS, IN]), ...others })
+  await session.release()
+  return y?.data as Float32Array
+}
+
+function expectNear(received: Float32Array, wanted: Float64Array): void {
+  // 11 products and sums before `tanh`, as many behind it: each rounds by 2⁻²⁴ of the largest value, and `back` makes 6 of one.
+  const limit = 22 * 6 * 2 ** -24 * Math.max(...wanted.map(Math.abs))
+  expect(received).toHaveLength(wanted.length)
+  for (const [i, value] of wanted.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
+}
+
+function theLayer(model: ReturnType<typeof readModel>): LinearLayer {
+  const layers = findLinearLayers(model).filter(({ module }) => module !== 'back')
+  expect(layers).toHaveLength(1)
+  return layers[0]
+}
+
+describe.each(Object.entries(FORMS))('%s', (_, form) => {
+  const file = twice(form)
+  const added = form.biases && bias
+
+  test('one layer of two products', () => {
+    const layer = theLayer(readModel(file))
+    expect(layer.module).toBe(form.names ? 'group.0.proj' : 'block.proj')
+    expect(productsOf(layer)).toHaveLength(2)
+    expect(layer.undecided).toBeUndefined()
+  })
+
+  test('both calls are adapted, and detached', async () => {
+    const model = readModel(file)
+    const inputs = attachBranches(model, [{ module: 'm', layer: theLayer(model), entries }])
+    const attached = model.toBytes()
+    const feed = (values: Float32Array) => ({
+      [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
+      [inputs.coefficients.get('m') as string]: new Tensor('float32', values, [values.length / 7, 7]),
+    })
+    expect(await run(attached, feed(new Float32Array(0)))).toEqual(await run(file))
+    const scaled = coefficients.map((c) => 30 * c)
+    expectNear(await run(attached, feed(scaled)), expected(weight, added, true))
+    const again = readModel(attached)
+    detachBranches(again)
+    expect(again.toBytes()).toEqual(file)
+  })
+
+  test('merged once', async () => {
+    const model = readModel(file)
+    const names = [...model.graph.initializers.keys()]
+    await bakeBranches(model, [{ layer: theLayer(model), adapters: [adapter] }])
+    expect([...model.graph.initializers.keys()]).toEqual(names)
+    expectNear(await run(model.toBytes()), expected(weight, added, true))
+  })
+
+  test('both are replaced, in the graph and in the weights', async () => {
+    const other = waves(OUT * IN, 9)
+    // PyTorch's `[out, in]`.
+    const whole = Float32Array.from(
+      { length: other.length },
+      (_, i) => other[(i % IN) * OUT + Math.floor(i / IN)],
+    )
+    const otherBias = added && waves(OUT, 8)
+    const wanted = expected(other, otherBias, false)
+    const model = readModel(file)
+    const { weights } = attachBranches(model, [], { replaceable: [{ module: 'm', layer: theLayer(model) }] })
+    const names = weights.get('m')
+    const feeds = {
+      'fourierft.rows': new Tensor('int64', BigInt64Array.of(0n), [1]),
+      [names?.weight as string]: new Tensor('float32', other, [IN, OUT]),
+      ...(names?.bias && { [names.bias]: new Tensor('float32', otherBias as Float32Array, [OUT]) }),
+    }
+    const session = await InferenceSession.create(model.toBytes())
+    const fed = Object.fromEntries(
+      Object.entries(feeds).filter(([name]) => session.inputNames.includes(name)),
+    )
+    await session.release()
+    expectNear(await run(model.toBytes(), fed), wanted)
+
+    const merged = readModel(file)
+    await bakeBranches(merged, [
+      { layer: theLayer(merged), adapters: [], whole: { weight: whole, bias: otherBias } },
+    ])
+    expectNear(await run(merged.toBytes()), wanted)
+  })
+})
+
+test('a head that is called twice gets another width at both calls', async () => {
+  for (const form of [FORMS['one weight and one bias'], COPIES]) {
+    const [first, second] = form.weights
+    const [own, other] = form.biases as readonly [string, string]
+    const call = (name: string, w: string, b: string, input: string, output: string): NewNode[] => [
+      { name: `${name}/MatMul`, opType: 'MatMul', inputs: [input, w], outputs: [`${output}_product`] },
+      { name: `${name}/Add`, opType: 'Add', inputs: [`${output}_product`, b], outputs: [output] },
+    ]
+    const file = createModel(
+      {
+        name: 'main_graph',
+        inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', TOKENS, IN] }],
+        outputs: ['y', 'z'].map((name) => ({ name, dataType: DataType.float, dims: ['batch', TOKENS, OUT] })),
+        initializers: form.initializers,
+        nodes: [
+          { name: '/Neg', opType: 'Neg', inputs: ['x'], outputs: ['negative'] },
+          ...call('/block/proj', first, own, 'x', 'y'),
+          ...call('/block/proj_1', second, other, 'negative', 'logits'),
+          { name: '/Softmax', opType: 'Softmax', inputs: ['logits'], outputs: ['z'] },
+        ],
+      },
+      { opset: 17 },
+    ).toBytes()
+    const wide = 9
+    const whole = { weight: waves(wide * IN, 6), bias: waves(wide, 7) }
+    const transposed = Float32Array.from(
+      { length: IN * wide },
+      (_, i) => whole.weight[(i % wide) * IN + Math.floor(i / wide)],
+    )
+    const outputs = async (bytes: Uint8Array, fed: Record<string, Tensor> = {}) => {
+      const session = await InferenceSession.create(bytes)
+      const result = await session.run({ x: new Tensor('float32', x, [1, TOKENS, IN]), ...fed })
+      await session.release()
+      return ['y', 'z'].map((name) => {
+        const { dims, data } = result[name]
+        return { dims, values: Array.from(data as Float32Array) }
+      })
+    }
+    const model = readModel(file)
+    const replaceable = [{ module: 'm', layer: theLayer(model), hasFreeWidth: true }]
+    const { rows, weights } = attachBranches(model, [], { replaceable })
+    const names = weights.get('m')
+    const received = await outputs(model.toBytes(), {
+      [rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
+      [names?.weight as string]: new Tensor('float32', transposed, [IN, wide]),
+      [names?.bias as string]: new Tensor('float32', whole.bias, [wide]),
+    })
+    const again = readModel(model.toBytes())
+    detachBranches(again)
+    expect(again.toBytes()).toEqual(file)
+
+    const merged = readModel(file)
+    await bakeBranches(merged, [{ layer: theLayer(merged), adapters: [], whole }])
+    expect(merged.graph.outputs.map(({ dims }) => dims?.at(-1))).toEqual([wide, wide])
+    // Nothing of the old head is left.
+    for (const { dims } of merged.graph.initializers.values()) expect(dims).toContain(wide)
+    const expected = await outputs(merged.toBytes())
+    for (const [i, { dims, values }] of expected.entries()) {
+      const found = received[i]?.values ?? []
+      expect(dims).toEqual([1, TOKENS, wide])
+      expect(received[i]?.dims).toEqual(dims)
+      // Five products and sums, and the steps of Softmax: each rounds by 2⁻²⁴ of numbers of at most 5.
+      for (const [j, value] of values.entries())
+        expect(Math.abs(value - (found[j] ?? Number.NaN))).toBeLessThan(16 * 5 * 2 ** -24)
+    }
+  }
+})
+
+test('a layer whose bias is behind Identity is read with it', async () => {
+  const file = twice(FORMS['one weight behind Identity, as PyTorch writes it'])
+  const own = await readLayer(theLayer(readModel(file)), () => new Uint8Array())
+  expect(own.bias).toEqual(bias)
+})
+
+describe('what is not one module', () => {
+  const modulesOf = (form: Form) => findLinearLayers(readModel(twice(form))).map(({ module }) => module)
+
+  test('copies that differ, in the weight or in the bias', () => {
+    const changed = (name: string) =>
+      COPIES.initializers.map((tensor) =>
+        tensor.name === name ? { ...tensor, data: bytes(waves(tensor.data.length / 4, 7)) } : tensor,
+      )
+    for (const name of ['onnx::MatMul_9', 'proj.bias_copy'])
+      expect(modulesOf({ ...COPIES, initializers: changed(name) })).toEqual([
+        'block.proj',
+        'back',
+        'block.proj_1',
+      ])
+  })
+
+  test('quantised weights of equal bytes and other scales', () => {
+    for (const opType of ['MatMulNBits', 'MatMulBnb4']) {
+      const of = (scales: readonly [string, string]) =>
+        createModel(
+          {
+            name: 'main_graph',
+            inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', 32] }],
+            outputs: ['y', 'z'].map((name) => ({ name, dataType: DataType.float, dims: ['batch', 2] })),
+            initializers: [
+              { name: 'w', dims: [2, 1, 16], dataType: DataType.uint8, data: new Uint8Array(32).fill(3) },
+              floats('s', [2], waves(2, 1)),
+              floats('t', [2], waves(2, 2)),
+            ],
+            nodes: scales.map((scale, i) => ({
+              name: i === 0 ? '/block/proj/MatMul' : '/block/proj_1/MatMul',
+              domain: 'com.microsoft',
+              opType,
+              inputs: ['x', 'w', scale],
+              outputs: [i === 0 ? 'y' : 'z'],
+              attributes: Object.fromEntries(
+                Object.entries({ K: 32, N: 2, block_size: 32, bits: 4 }).map(([name, int]) => [
+                  name,
+                  { int },
+                ]),
+              ),
+            })),
+          },
+          { opset: 17 },
+        ).toBytes()
+      const found = (scales: readonly [string, string]) => findLinearLayers(readModel(of(scales))).length
+      expect(found(['s', 's'])).toBe(1)
+      expect(found(['s', 't'])).toBe(2)
+    }
+  })
+
+  test('tied modules: merging one leaves the other as it is', async () => {
+    const form: Form = { ...SHARED, names: ['/block/proj', '/block/tied'] }
+    expect(modulesOf(form)).toEqual(['block.proj', 'back', 'block.tied'])
+    const model = readModel(twice(form))
+    const [layer] = findLinearLayers(model)
+    await bakeBranches(model, [{ layer: layer, adapters: [adapter] }])
+    const again = readModel(model.toBytes())
+    const tied = findLinearLayers(again).find(({ module }) => module === 'block.tied')
+    expect(again.graph.initializers.get(tied?.weight ?? '')?.data()).toEqual(bytes(weight))
+  })
+
+  test('a product without a name that reads the same weight is not passed over', () => {
+    const layers = findLinearLayers(readModel(twice({ ...SHARED, names: ['/block/proj', 'fused'] })))
+    const shape = [OUT, IN] as const
+    const reason = 'other products may be calls of the same module: name all of its nodes in a list'
+    expect(matchLayers(layers, { 'block.proj': shape }).unmatched).toEqual([
+      { module: 'block.proj', reason, candidates: ['/block/proj/MatMul', 'fused/MatMul'] },
+    ])
+    const list = ['/block/proj/MatMul', 'fused/MatMul']
+    const { matched } = matchLayers(layers, { 'block.proj': shape }, { map: { 'block.proj': list } })
+    expect(productsOf(matched.get('block.proj') as LinearLayer).map(({ node }) => node.name)).toEqual(list)
+    const alone = { 'block.proj': ['/block/proj/MatMul'] }
+    const one = matchLayers(layers, { 'block.proj': shape }, { map: alone }).matched.get('block.proj')
+    expect(productsOf(one as LinearLayer)).toHaveLength(1)
+  })
+
+  test('products without names: the bias that only they read names their module', () => {
+    const form: Form = {
+      weights: ['val_7', 'val_7'],
+      biases: ['block.proj.bias', 'block.proj.bias'],
+      names: ['node_1', 'node_2'],
+      initializers: [floats('val_7', [IN, OUT], weight), floats('block.proj.bias', [OUT], bias)],
+    }
+    const layers = findLinearLayers(readModel(twice(form)))
+    expect(layers.map((layer) => [layer.module, productsOf(layer).length, layer.undecided])).toEqual([
+      ['block.proj', 2, undefined],
+      ['back', 1, undefined],
+    ])
+    const alone = findLinearLayers(
+      readModel(
+        twice({
+          ...form,
+          biases: ['block.proj.bias', 'other.bias'],
+          initializers: [...form.initializers, floats('other.bias', [OUT], bias)],
+        }),
+      ),
+    )
+    expect(alone.map(({ module }) => module)).toEqual(['block.proj', 'back', 'other'])
+  })
+
+  test('a list with a node of another shape, or of no layer, is refused', () => {
+    const layers = findLinearLayers(readModel(twice(SHARED)))
+    const map = (nodes: string[]) =>
+      matchLayers(layers, { m: null }, { map: { m: nodes } }).unmatched.map(({ reason }) => reason)
+    expect(map(['/block/proj/MatMul', '/back/MatMul'])).toEqual(['several layers have this name'])
+    expect(map(['/block/proj/MatMul', '/nothing/MatMul'])).toEqual([
+      'the map names a node that is none of the layers',
+    ])
+  })
+})
+
+describe('external copies', () => {
+  const stored = { a: bytes(weight), b: bytes(weight) }
+  function external(): ReturnType<typeof readModel> {
+    const model = readModel(twice({ ...COPIES, biases: ['proj.bias', 'proj.bias'] }))
+    for (const [name, location] of [
+      ['onnx::MatMul_7', 'a'],
+      ['onnx::MatMul_9', 'b'],
+    ] as const)
+      model.graph.initializers.get(name)?.setData({ location, offset: 0, length: 4 * weight.length })
+    return model
+  }
+  const read = (files: Record<string, Uint8Array>) => (location: string, offset: number, length: number) =>
+    files[location].subarray(offset, offset + length)
+
+  test('are compared where they lie', async () => {
+    const layers = findLinearLayers(external())
+    const { unmatched } = matchLayers(layers, { 'block.proj': null })
+    expect(unmatched.map(({ candidates }) => candidates)).toEqual([
+      ['/block/proj/MatMul', '/block/proj_1/MatMul'],
+    ])
+    const [layer, , ...others] = await decideProducts(layers, read(stored))
+    expect(others).toEqual([])
+    expect(productsOf(layer)).toHaveLength(2)
+    const different = await decideProducts(layers, read({ ...stored, b: bytes(back) }))
+    expect(different.map(({ module, undecided }) => [module, undecided])).toEqual([
+      ['block.proj', undefined],
+      ['back', undefined],
+      ['block.proj_1', undefined],
+    ])
+  })
+})
+
+describe('quantised', () => {
+  const integers = (name: string, data: Uint8Array, dims: readonly number[] = []) => ({
+    name,
+    dims,
+    dataType: DataType.uint8,
+    data,
+  })
+  const codes = Uint8Array.from({ length: IN * OUT }, (_, i) => (37 * i) % 251)
+
+  /** As ONNX Runtime's dynamic quantiser writes each call, with a weight of its own or not. */
+  function dynamic(second: string): LinearLayer[] {
+    const call = (name: string, w: string, input: string, output: string): NewNode[] => {
+      const o = (part: string) => `${output}.${part}`
+      return [
+        { opType: 'DynamicQuantizeLinear', inputs: [input], outputs: [o('q'), o('scale'), o('zero')] },
+        {
+          name: `${name}/MatMul_quant`,
+          opType: 'MatMulInteger',
+          inputs: [o('q'), w, o('zero'), 'w_zero'],
+          outputs: [o('int')],
+        },
+        { opType: 'Mul', inputs: [o('scale'), 'w_scale'], outputs: [o('both')] },
+        { opType: 'Cast', inputs: [o('int')], outputs: [o('float')], attributes: { to: { int: 1 } } },
+        { opType: 'Mul', inputs: [o('float'), o('both')], outputs: [output] },
+      ]
+    }
+    const model = createModel(
+      {
+        name: 'main_graph',
+        inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', IN] }],
+        outputs: [{ name: 'y', dataType: DataType.float, dims: ['batch', OUT] }],
+        initializers: [
+          integers('w_quantized', codes, [IN, OUT]),
+          integers('copy_quantized', codes, [IN, OUT]),
+          integers('other_quantized', codes.toReversed(), [IN, OUT]),
+          integers('w_zero', Uint8Array.of(128)),
+          floats('w_scale', [], Float32Array.of(0.01)),
+          floats('back', [OUT, IN], back),
+        ],
+        nodes: [
+          ...call('/block/proj', 'w_quantized', 'x', 'u'),
+          { name: '/back/MatMul', opType: 'MatMul', inputs: ['u', 'back'], outputs: ['w'] },
+          ...call('/block/proj_1', second, 'w', 'y'),
+        ],
+      },
+      { opset: 17 },
+    )
+    return findLinearLayers(readModel(model.toBytes()))
+  }
+
+  test.each(['w_quantized', 'copy_quantized'])('two calls of %s are one layer', (second) => {
+    expect(dynamic(second).map((layer) => [layer.module, productsOf(layer).length])).toEqual([
+      ['block.proj', 2],
+      ['back', 1],
+    ])
+  })
+
+  test('another weight is another module', () => {
+    expect(dynamic('other_quantized').map(({ module }) => module)).toEqual([
+      'block.proj',
+      'back',
+      'block.proj_1',
+    ])
+  })
+
+  test('a call that was quantised beside one that was not: the file does not tell', () => {
+    const nodes: NewNode[] = [
+      {
+        name: '/block/proj/MatMul_Q4',
+        opType: 'MatMulNBits',
+        domain: 'com.microsoft',
+        inputs: ['x', 'packed', 'scales'],
+        outputs: ['u'],
+        attributes: { K: { int: 16 }, N: { int: 16 }, bits: { int: 4 }, block_size: { int: 16 } },
+      },
+      { name: '/block/proj_1/MatMul', opType: 'MatMul', inputs: ['u', 'w'], outputs: ['y'] },
+    ]
+    const model = createModel(
+      {
+        name: 'main_graph',
+        inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', 16] }],
+        outputs: [{ name: 'y', dataType: DataType.float, dims: ['batch', 16] }],
+        initializers: [
+          integers('packed', new Uint8Array(128), [16, 1, 8]),
+          floats('scales', [16], waves(16, 1)),
+          floats('w', [16, 16], waves(256, 1)),
+        ],
+        nodes,
+      },
+      { opset: 17 },
+    )
+    const layers = findLinearLayers(readModel(model.toBytes()))
+    expect(matchLayers(layers, { 'block.proj': [16, 16] }).unmatched[0]?.candidates).toEqual([
+      '/block/proj/MatMul_Q4',
+      '/block/proj_1/MatMul',
+    ])
+  })
+})
+
+test('a packed module that is called twice has parts with two products each', () => {
+  const call = (i: '' | '_1', input: string, output: string): NewNode[] => [
+    {
+      name: `/attn/qkv_proj${i}/MatMul`,
+      opType: 'MatMul',
+      inputs: [input, 'w'],
+      outputs: [`${output}_qkv`],
+    },
+    {
+      opType: 'Split',
+      inputs: [`${output}_qkv`],
+      outputs: [output, `${output}_k`, `${output}_v`],
+      attributes: { axis: { int: -1 }, split: { ints: [4, 4, 4] } },
+    },
+  ]
+  const model = createModel(
+    {
+      name: 'main_graph',
+      inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', TOKENS, 4] }],
+      outputs: [{ name: 'y', dataType: DataType.float, dims: ['batch', TOKENS, 4] }],
+      initializers: [floats('w', [4, 12], waves(48, 1))],
+      nodes: [...call('', 'x', 'u'), ...call('_1', 'u', 'y')],
+    },
+    { opset: 12 },
+  )
+  const parts = findPackedLayers(readModel(model.toBytes()))
+  expect(parts.map((part) => [part.module, productsOf(part).map(({ node }) => node.name)])).toEqual(
+    ['q', 'k', 'v'].map((name) => [
+      `attn.${name}_proj`,
+      ['/attn/qkv_proj/MatMul', '/attn/qkv_proj_1/MatMul'],
+    ]),
+  )
+})
+
+test.each([
+  ['of one name', () => 'proj', 32],
+  ['whose names differ by a number', (i: number) => (i === 0 ? 'proj' : `proj_${i}`), 1],
+])('of many layers %s few are compared', (_, nameOf, most) => {
+  const count = 300
+  const model = createModel(
+    {
+      name: 'main_graph',
+      inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', 2] }],
+      outputs: Array.from({ length: count }, (_, i) => ({ name: `y${i}` })),
+      initializers: Array.from({ length: count }, (_, i) => floats(`w${i}`, [2, 2], waves(4, i))),
+      nodes: Array.from({ length: count }, (_, i) => ({
+        name: `/block/${nameOf(i)}/MatMul`,
+        opType: 'MatMul',
+        inputs: ['x', `w${i}`],
+        outputs: [`y${i}`],
+      })),
+    },
+    { opset: 17 },
+  )
+  const layers = findLinearLayers(readModel(model.toBytes()))
+  expect(layers).toHaveLength(count)
+  let compared = 0
+  joinProducts(layers, () => {
+    compared++
+    return false
+  })
+  expect(compared).toBeLessThanOrEqual(most * count)
+})

@@ -1,0 +1,92 @@
+/**
+ * `FourierFTGrad` as a model-local function of standard operators: what runs where the native operator of that name is not there. Like
+ * `FourierFT`, one function serves layers of every shape.
+ *
+ *     FourierFTGrad(x [..., d2], grad_y [..., d1], coefficients [A, n], rows [R], entries, w1, …) → grad_coefficients [A, n], grad_x [..., d2]
+ *
+ * `grad_x` is that of the branch alone: `grad_y` goes through the transposed adapter. Coefficients carry α, so `grad_coefficients` is
+ * ∂L/∂(α·c) and ∂L/∂c is α times that. Row r of R names the adapter of the r-th of R equal parts of the tokens. −1 is the last row of the
+ * coefficients, which is zero then, and its tokens add to no adapter's gradient. Without adapters (A = 0) or tokens both are zero.
+ *
+ * Runtimes inline the body under the opset of the model. Its operators have one form from opset 11 to today's, but for `ReduceSum`, which is
+ * written in that of the opset. There is no scatter: of several threads that add to one number ONNX Runtime's loses sums.
+ *
+ * @see `groupedTransform` of `@fourierft/core` for the equations and the tables
+ */
+
+import type { NewFunction } from '../../model/encode.js'
+import { NodeList } from '../../model/node-list.js'
+import { DataType } from '../../model/schema.js'
+import { DOMAIN } from './branch-function.js'
+import { GRADIENT_TABLE_NAMES } from './branch-tables.js'
+import { analysisNodes, isIdle, synthesisNodes } from './transform-nodes.js'
+
+/** The inputs of a `FourierFTGrad` node. */
+export const GRADIENT_INPUTS = ['x', 'grad_y', 'coefficients', 'rows', ...GRADIENT_TABLE_NAMES] as const
+
+/** The first opset in which `ReduceSum` takes its axes as an input. */
+const AXES_AS_INPUT = 13
+
+/** @param opset the model's version of the standard operators, at least 11 */
+export function gradientFunction(opset: number): NewFunction {
+  const nodes = new NodeList()
+  const { constant } = nodes
+  const idleNow = isIdle(nodes, 'coefficients', 'x')
+  const analyseX = analysisNodes(nodes, '')
+  const analyseGradient = analysisNodes(nodes, 'transposed_')
+  const synthesise = synthesisNodes(nodes, 'transposed_')
+  const zero = constant([0], [])
+  const one = constant([1], [])
+  const width = nodes.add('Shape', ['partner'])
+  const rest = constant([-1])
+  const oneColumn = constant([-1, 1])
+  const last = constant([2])
+
+  const gradient = new NodeList('gradient_')
+  {
+    const { add, named, reshape } = gradient
+    const shapeOf = (tensor: string) => add('Shape', [tensor])
+    /** Over the last of three axes. */
+    const sum = (tensor: string) =>
+      opset < AXES_AS_INPUT
+        ? add('ReduceSum', [tensor], { axes: { ints: [2] }, keepdims: { int: 0 } })
+        : add('ReduceSum', [tensor, last], { keepdims: { int: 0 } })
+
+    // Both in the order of the products with the coefficients: [P, T].
+    const ofGradient = add('Gather', [analyseGradient(gradient, 'grad_y'), 'transposed_gather'])
+    const ofX = add('Gather', [analyseX(gradient, 'x'), 'partner'])
+
+    const tokens = synthesise(gradient, ofGradient, 'coefficients', 'rows')
+    named(['active_grad_x'], 'Reshape', [tokens, shapeOf('x')])
+
+    // [P, R]: over the tokens of each part; then [P, A]: over the parts of each adapter.
+    const parts = sum(reshape(add('Mul', [ofGradient, ofX]), [width, shapeOf('rows'), rest]))
+    const count = add('Gather', [shapeOf('coefficients'), zero])
+    const chosen = add('Equal', [add('Reshape', ['rows', oneColumn]), add('Range', [zero, count, one])])
+    const oneHot = add('Cast', [chosen], { to: { int: DataType.float } })
+    const adapters = add('Mul', [add('MatMul', [parts, oneHot]), 'partner_factors'])
+    const ofEntry = (rows: string) => add('Gather', [adapters, rows])
+    const entries = add('Add', [ofEntry('real'), ofEntry('imaginary')])
+    named(['active_grad_coefficients'], 'Transpose', [entries], { perm: { ints: [1, 0] } })
+  }
+  const idle = new NodeList('idle_')
+  for (const name of ['coefficients', 'x'])
+    idle.named([`idle_grad_${name}`], 'ConstantOfShape', [idle.add('Shape', [name])])
+
+  const outputs = ['grad_coefficients', 'grad_x']
+  const graphOf = (name: string, list: NodeList) => ({
+    graph: { name, nodes: list.nodes, outputs: outputs.map((output) => ({ name: `${name}_${output}` })) },
+  })
+  nodes.named(outputs, 'If', [idleNow], {
+    then_branch: graphOf('idle', idle),
+    else_branch: graphOf('active', gradient),
+  })
+  return {
+    domain: DOMAIN,
+    name: 'FourierFTGrad',
+    inputs: GRADIENT_INPUTS,
+    outputs,
+    nodes: nodes.nodes,
+    opsetImports: new Map([['', opset]]),
+  }
+}

@@ -1,0 +1,292 @@
+/** Which names mean one module, which never do, and what of a file a map can name. */
+import { describe, expect, test } from 'vitest'
+import { type NamedModelOptions, namedModel, nodeOf } from '../__fixtures__/named-model.js'
+import { createModel } from '../model/create-model.js'
+import { DataType } from '../model/schema.js'
+import { findLinearLayers } from './linear-layers.js'
+import { matchLayers } from './match-layers.js'
+import type { ModuleMap } from './module-map.js'
+import { findPackedLayers } from './packed-layers.js'
+
+const SHAPE = [2, 2] as const
+
+/** What each module of an adapter is in a file whose layers have these names. */
+function found(
+  modules: readonly string[],
+  inFile: readonly string[],
+  options: NamedModelOptions & { map?: ModuleMap } = {},
+) {
+  const layers = findLinearLayers(namedModel(inFile.map(nodeOf), options))
+  const wanted = Object.fromEntries(modules.map((module) => [module, SHAPE]))
+  const { matched, unmatched } = matchLayers(layers, wanted, options.map && { map: options.map })
+  return {
+    ...Object.fromEntries(unmatched.map(({ module, reason }) => [module, reason])),
+    ...Object.fromEntries(Array.from(matched, ([module, layer]) => [module, layer.module])),
+  }
+}
+
+const NONE = 'no layer has this name'
+
+describe('a part of a model', () => {
+  const bare = ['block.0.layer.0.SelfAttention.q']
+  const [encoder, decoder] = ['encoder', 'decoder'].map((part) => `${part}.${bare[0]}`) as [string, string]
+
+  test('that the file is not, is not passed by', () => {
+    const ofEncoder = { inputs: ['input_ids', 'attention_mask'] }
+    const ofDecoder = { inputs: ['input_ids', 'encoder_hidden_states', 'past_key_values.0.key'] }
+    expect(found([encoder], bare, ofEncoder)).toEqual({ [encoder]: bare[0] })
+    expect(found([decoder], bare, ofEncoder)).toEqual({ [decoder]: NONE })
+    expect(found([encoder], bare, ofDecoder)).toEqual({ [encoder]: NONE })
+    expect(found([decoder], bare, ofDecoder)).toEqual({ [decoder]: bare[0] })
+    // Nor behind the adapter's own prefix, or for some of the modules alone.
+    expect(found([`base_model.model.${decoder}`, encoder], bare, ofEncoder)).toMatchObject({
+      [`base_model.model.${decoder}`]: NONE,
+    })
+  })
+
+  test.each([
+    ['text_model', ['input_ids', 'attention_mask'], ['pixel_values']],
+    ['vision_model', ['pixel_values'], ['input_ids']],
+    ['visionModel', ['pixel_values'], ['input_ids', 'pixel_values']],
+    ['audio_encoder', ['input_features'], ['pixel_values']],
+    ['text_decoder', ['input_ids', 'encoder_hidden_states'], ['input_ids']],
+  ])('%s', (part, inputs, others) => {
+    const module = `${part}.layers.0.fc1`
+    expect(found([module], ['layers.0.fc1'], { inputs })).toEqual({ [module]: 'layers.0.fc1' })
+    expect(found([module], ['layers.0.fc1'], { inputs: others })).toEqual({ [module]: NONE })
+  })
+
+  test('that was exported by itself has names without the way to it', () => {
+    const inputs = ['input_ids', 'attention_mask']
+    const [encoder, decoder] = ['encoder', 'decoder'].map(
+      (part) => `model.${part}.layers.0.self_attn.q_proj`,
+    ) as [string, string]
+    const bare = 'layers.0.self_attn.q_proj'
+    expect(found([encoder], [bare], { inputs })).toEqual({ [encoder]: bare })
+    expect(found([encoder, decoder], [bare], { inputs })).toEqual({ [encoder]: bare, [decoder]: NONE })
+    expect(found([encoder, decoder], [bare], { inputs: ['input_ids', 'encoder_attention_mask'] })).toEqual({
+      [encoder]: NONE,
+      [decoder]: bare,
+    })
+    // The language model of a vision-language model may have both.
+    const inner = `language_model.${encoder}`
+    expect(found([inner], [bare], { inputs })).toEqual({ [inner]: bare })
+    expect(found([`vision_tower.${encoder}`], [bare], { inputs })).toEqual({
+      [`vision_tower.${encoder}`]: NONE,
+    })
+    // Without its part a name is not the same one of another part.
+    expect(found([encoder], ['decoder.layers.0.self_attn.q_proj'], { inputs })).toEqual({ [encoder]: NONE })
+    // Whisper, by the builder of onnxruntime-genai.
+    const builder = 'model.layers.0.attn.q_proj'
+    expect(found([encoder], [builder], { inputs: ['audio_features'] })).toEqual({ [encoder]: builder })
+    const steps = ['input_ids', 'past_key_self_0', 'past_key_cross_0']
+    expect(found([encoder, decoder], [builder], { inputs: steps })).toEqual({
+      [encoder]: NONE,
+      [decoder]: builder,
+    })
+  })
+
+  test('one of twins whose inputs are the same is never passed by; a wrapper always is', () => {
+    for (const part of ['question_encoder', 'ctx_encoder', 'teacher', 'vision_tower'])
+      expect(found([`${part}.layer.0.q`], ['layer.0.q'], { inputs: ['input_ids', 'pixel_values'] })).toEqual({
+        [`${part}.layer.0.q`]: NONE,
+      })
+    for (const root of ['bert', 'model', 'transformer', 'deit', 'encode_text2'])
+      expect(found([`${root}.layer.0.q`], ['layer.0.q'], { inputs: ['x'] })).toMatchObject(
+        root === 'encode_text2' ? { [`${root}.layer.0.q`]: NONE } : { [`${root}.layer.0.q`]: 'layer.0.q' },
+      )
+  })
+})
+
+describe('vision-language models', () => {
+  const now = 'model.language_model.layers.0.self_attn.q_proj'
+  const before = 'language_model.model.layers.0.self_attn.q_proj'
+  const alone = 'model.layers.0.self_attn.q_proj'
+  const headless = 'language_model.layers.0.self_attn.q_proj'
+  const idefics = 'model.text_model.layers.0.self_attn.q_proj'
+
+  test.each([
+    [now, before],
+    [before, now],
+    [now, alone],
+    [before, alone],
+    [alone, now],
+    [alone, before],
+    [headless, alone],
+    [idefics, alone],
+    [now, 'layers.0.self_attn.q_proj'],
+  ])('%s in a file of %s', (module, inFile) => {
+    expect(found([module], [inFile], { inputs: ['inputs_embeds'] })).toEqual({ [module]: inFile })
+  })
+
+  test('the language model is not the vision tower of the same names', () => {
+    expect(found([now, before], [alone], { inputs: ['pixel_values'] })).toEqual({
+      [now]: NONE,
+      [before]: NONE,
+    })
+    const both = [now, 'model.vision_tower.layers.0.self_attn.q_proj']
+    expect(found(['vision_tower.layers.0.self_attn.q_proj', before], both)).toEqual({
+      'vision_tower.layers.0.self_attn.q_proj': both[1],
+      [before]: now,
+    })
+  })
+
+  test('the head', () => {
+    expect(found(['language_model.lm_head'], ['lm_head'])).toEqual({ 'language_model.lm_head': 'lm_head' })
+    expect(found(['lm_head'], ['language_model.lm_head'])).toEqual({ lm_head: 'language_model.lm_head' })
+  })
+})
+
+describe('onnxruntime-genai’s builder', () => {
+  test.each([
+    ['model.layers.0.self_attn.q_proj', 'model.layers.0.attn.q_proj'],
+    ['model.layers.0.self_attn.qkv_proj', 'model.layers.0.attn.qkv_proj'],
+    ['model.layers.0.self_attn.o_proj', 'model.layers.0.attn.o_proj'],
+    ['model.layers.0.self_attn.dense', 'model.layers.0.attn.o_proj'],
+    ['model.layers.0.self_attn.out_proj', 'model.layers.0.attn.o_proj'],
+    ['model.layers.0.attention.wo', 'model.layers.0.attn.o_proj'],
+    ['model.layers.0.feed_forward.w1', 'model.layers.0.mlp.gate_proj'],
+    ['model.layers.0.feed_forward.w2', 'model.layers.0.mlp.down_proj'],
+    ['model.layers.0.feed_forward.w3', 'model.layers.0.mlp.up_proj'],
+    ['model.layers.0.block_sparse_moe.gate', 'model.layers.0.moe.gate'],
+    ['model.layers.0.mlp.gate_proj', 'model.layers.0.mlp.gate_proj'],
+    ['model.language_model.layers.0.self_attn.v_proj', 'model.layers.0.attn.v_proj'],
+    ['language_model.model.layers.0.self_attn.v_proj', 'model.layers.0.attn.v_proj'],
+    ['layers.0.self_attn.k_proj', 'model.layers.0.attn.k_proj'],
+  ])('%s is %s', (module, inFile) => {
+    expect(found([module], [inFile])).toEqual({ [module]: inFile })
+  })
+
+  test('its names are of its files alone: exact names go first, and files of others keep theirs', () => {
+    const own = 'model.layers.0.self_attn.o_proj'
+    expect(found([own], ['model.layers.0.attn.o_proj', own])).toEqual({ [own]: own })
+    expect(found([own], ['model.layers.0.self_attn.out_proj'])).toEqual({ [own]: NONE })
+    // The gate and the other half of one weight are no module of that name there.
+    expect(
+      found(
+        ['model.layers.0.mlp.gate_up_proj'],
+        ['model.layers.0.mlp.gate_proj', 'model.layers.0.mlp.up_proj'],
+      ),
+    ).toEqual({ 'model.layers.0.mlp.gate_up_proj': NONE })
+  })
+})
+
+test('a container and a module whose list has its own name look alike in the first exporter’s files', () => {
+  const node = '/layers/layers.0/MatMul'
+  const layers = findLinearLayers(namedModel([node]))
+  for (const module of ['layers.0', 'layers.layers.0', 'model.layers.layers.0'])
+    expect(matchLayers(layers, { [module]: SHAPE }).matched.get(module)?.node.name).toBe(node)
+})
+
+describe('a map', () => {
+  test('names nodes by patterns, and a contradiction is rejected', () => {
+    const inFile = [0, 1].map((i) => `layers.${i}.attn.qkv`)
+    const modules = [0, 1].map((i) => `encoder.stage.${i}.qkv`)
+    const map = { 'encoder.stage.*.qkv': '/layers.*/attn/qkv/MatMul' }
+    expect(found(modules, inFile, { map })).toEqual({
+      [modules[0]]: inFile[0],
+      [modules[1]]: inFile[1],
+    })
+    expect(() => found(modules, inFile, { map: { ...map, '*.stage.1.qkv': '/layers.*/x' } })).toThrow(
+      /it matches encoder\.stage\.1\.qkv/,
+    )
+    expect(found(modules, inFile, { map: { ...map, 'encoder.stage.0.qkv': null } })).toEqual({
+      [modules[1]]: inFile[1],
+    })
+  })
+
+  /** Two packed products without names, as onnxsim leaves them. */
+  function nameless() {
+    const value = (name: string) => ({ name, dataType: DataType.float, dims: ['batch', 'tokens', 2] })
+    const nodes = [0, 1].flatMap((i) => [
+      { opType: 'MatMul', inputs: ['x', `onnx::MatMul_${i}`], outputs: [`p${i}`] },
+      {
+        opType: 'Split',
+        inputs: [`p${i}`],
+        outputs: [`q${i}`, `k${i}`, `v${i}`],
+        attributes: { axis: { int: -1 }, split: { ints: [2, 2, 2] } },
+      },
+    ])
+    const initializers = [0, 1].map((i) => ({
+      name: `onnx::MatMul_${i}`,
+      dims: [2, 6],
+      dataType: DataType.float,
+      data: new Uint8Array(48),
+    }))
+    const outputs = nodes.flatMap(({ opType, outputs }) => (opType === 'Split' ? outputs.map(value) : []))
+    const graph = { name: 'main', inputs: [value('x')], outputs, initializers, nodes }
+    const model = createModel(graph, { opset: 11 })
+    return [...findLinearLayers(model), ...findPackedLayers(model)]
+  }
+
+  test('names nodes without names by their output, or by their weight', () => {
+    const layers = nameless()
+    for (const map of [
+      { 'layers.*.q': 'p*:q' },
+      { 'layers.*.q': 'onnx::MatMul_*:q' },
+    ] satisfies ModuleMap[]) {
+      const { matched } = matchLayers(layers, { 'layers.0.q': SHAPE, 'layers.1.q': SHAPE }, { map })
+      expect(Array.from(matched.values(), ({ node, part }) => [node.outputs[0], part?.name])).toEqual([
+        ['p0', 'q'],
+        ['p1', 'q'],
+      ])
+    }
+    const { unmatched } = matchLayers(layers, { 'layers.0.q': SHAPE }, { map: { 'layers.0.q': ':q' } })
+    expect(unmatched).toEqual([
+      {
+        module: 'layers.0.q',
+        reason: 'the map names a node that is none of the layers',
+        candidates: expect.arrayContaining(['p0:q', 'p1:q']),
+      },
+    ])
+  })
+
+  test('a weight of several products is no choice', () => {
+    const layers = findLinearLayers(
+      namedModel([
+        { name: 'a', weight: 'w' },
+        { name: 'b', weight: 'w' },
+      ]),
+    )
+    const reasonOf = (node: string) =>
+      matchLayers(layers, { m: SHAPE }, { map: { m: node } }).unmatched.map(({ reason }) => reason)
+    expect(reasonOf('w')).toEqual(['several layers have this name'])
+  })
+})
+
+test('a module may have the name of a member of every object', () => {
+  const modules = ['toString', 'constructor', 'a.valueOf', 'hasOwnProperty']
+  expect(found(modules, modules)).toEqual(Object.fromEntries(modules.map((module) => [module, module])))
+  expect(found(modules, ['a.q'])).toEqual(Object.fromEntries(modules.map((module) => [module, NONE])))
+})
+
+test('names of megabytes are compared and told in short', () => {
+  const long = 'x.'.repeat(3e6)
+  const layers = findLinearLayers(namedModel([long, 'a']))
+  const start = performance.now()
+  const { unmatched } = matchLayers(layers, { [`${long}y`]: SHAPE, b: SHAPE }, { map: { b: 'c' } })
+  for (const { candidates } of unmatched)
+    for (const candidate of candidates) expect(candidate.length).toBeLessThan(300)
+  expect(unmatched).toHaveLength(2)
+  // A list of all of its segments takes longer.
+  expect(performance.now() - start).toBeLessThan(3000)
+})
+
+test('twenty times the layers and modules take about twenty times as long', () => {
+  const [template] = findLinearLayers(namedModel(['x']))
+  if (!template) throw new Error('the model has a layer')
+  const timeOf = (count: number) => {
+    const names = Array.from({ length: count }, (_, i) => `model.layers.${i}.self_attn.q_proj`)
+    const layers = names.map((module) => ({ ...template, module: `wrapper.inner.${module}` }))
+    // All are found behind the prefix, or none is: with its candidates not asked for.
+    const some = Object.fromEntries(names.map((module) => [module, SHAPE]))
+    const none = Object.fromEntries(names.map((module) => [`${module}x`, SHAPE]))
+    const start = performance.now()
+    expect(matchLayers(layers, some).matched.size).toBe(count)
+    expect(matchLayers(layers, none).unmatched).toHaveLength(count)
+    return performance.now() - start
+  }
+  timeOf(500)
+  // Each with each would be four hundred times.
+  expect(timeOf(10_000)).toBeLessThan(100 * Math.max(timeOf(500), 3))
+})

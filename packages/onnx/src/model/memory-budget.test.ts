@@ -1,0 +1,223 @@
+/**
+ * Files of ten megabytes that are made of as many parts as possible, each in a process of its own: its peak is at most twelve times the file,
+ * whether the file is refused or read, searched, attached to and written.
+ */
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import { encodeGraph, encodeNode, encodeTensor, encodeValue, type NewNode } from './encode.js'
+import { MEMORY_FACTOR } from './memory-budget.js'
+import { Attribute, DataType, Graph, Model, Node, Tensor, ValueInfo } from './schema.js'
+import { field, message, type WireField } from './wire-message.js'
+
+const SIZE = 10_000_000
+
+const folder = mkdtempSync(join(tmpdir(), 'fourierft-budget-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+function bytesOf(part: { writeTo(parts: Uint8Array[]): void }): Uint8Array {
+  const parts: Uint8Array[] = []
+  part.writeTo(parts)
+  return Buffer.concat(parts)
+}
+
+const NAME = 'zzzz'
+
+/** The field again and again until the size is reached, each with a name of its own where it has {@link NAME}. */
+function many(make: (name: string) => WireField): Uint8Array {
+  const one = Buffer.from(bytesOf(make(NAME)))
+  const places: number[] = []
+  for (let at = one.indexOf(NAME); at >= 0; at = one.indexOf(NAME, at + 1)) places.push(at)
+  const all = Buffer.alloc(SIZE - (SIZE % one.length), one)
+  if (places.length === 0) return all
+  for (let i = 0; i * one.length < all.length; i++) {
+    const name = i.toString(36).padStart(NAME.length, '0')
+    for (const place of places) all.write(name, i * one.length + place, 'latin1')
+  }
+  return all
+}
+
+/** Bytes that are fields themselves, within a field. */
+const within = (number: number, ...parts: readonly Uint8Array[]) => field(number, Buffer.concat(parts))
+
+const value = (name: string) => ({ name, dataType: DataType.float, dims: ['n', 2] })
+const product: NewNode = { name: '/a/q/MatMul', opType: 'MatMul', inputs: ['x', 'w'], outputs: ['y'] }
+const base = {
+  name: 'main',
+  nodes: [product],
+  inputs: [value('x')],
+  outputs: [value('y')],
+  initializers: [{ name: 'w', dims: [2, 2], dataType: DataType.float, data: new Uint8Array(16) }],
+}
+
+/** A model of one layer, with these bytes behind the fields of its graph or of the model. */
+function model({ graph, behind }: { graph?: Uint8Array; behind?: Uint8Array }): Uint8Array {
+  const head = message(
+    field(Model.irVersion, 8),
+    field(Model.opsetImport, message(field(1, ''), field(2, 17))),
+  )
+  return Buffer.concat([
+    bytesOf(head),
+    bytesOf(within(Model.graph, bytesOf(encodeGraph(base)), graph ?? new Uint8Array())),
+    behind ?? new Uint8Array(),
+  ])
+}
+
+const inGraph = (make: (name: string) => WireField) => model({ graph: many(make) })
+const node = (made: NewNode) => field(Graph.node, encodeNode(made))
+/** A product of which many fields are a part. */
+const inNode = (parts: Uint8Array) =>
+  model({
+    graph: bytesOf(within(Graph.node, bytesOf(encodeNode({ ...product, name: '', outputs: ['z'] })), parts)),
+  })
+const inAttribute = (name: string, opType: string, parts: Uint8Array) => {
+  const attribute = bytesOf(within(Node.attribute, bytesOf(field(Attribute.name, name)), parts))
+  const axis = { axis: { int: -1 } }
+  const made = { opType, inputs: ['y'], outputs: ['q', 'k', 'v'], attributes: axis }
+  return model({ graph: bytesOf(within(Graph.node, bytesOf(encodeNode(made)), attribute)) })
+}
+const inTensor = (parts: Uint8Array) =>
+  model({
+    graph: bytesOf(within(Graph.initializer, bytesOf(message(field(Tensor.name, 't'), field(2, 7))), parts)),
+  })
+const pairs = (number: number) => many((name) => field(number, message(field(1, name))))
+const padded = (name: string, length: number) => name.padStart(length, '_')
+
+const REFUSED: Readonly<Record<string, () => Uint8Array>> = {
+  'nodes of two bytes': () => inGraph(() => field(Graph.node, message())),
+  'nodes with an operator and an output': () =>
+    inGraph((name) => node({ opType: 'A', inputs: [], outputs: [name] })),
+  'nodes of 40 bytes': () =>
+    inGraph((name) =>
+      node({ opType: 'Relu', inputs: [padded(name, 12)], outputs: [`y${padded(name, 12)}`] }),
+    ),
+  branches: () =>
+    inGraph((name) =>
+      node({
+        opType: 'If',
+        inputs: ['c'],
+        outputs: [name],
+        attributes: {
+          a: { graph: { name: '', nodes: [{ opType: 'A', inputs: [], outputs: ['b'] }], outputs: [] } },
+        },
+      }),
+    ),
+  'empty graphs in one attribute': () =>
+    inAttribute(
+      'then_branch',
+      'If',
+      many(() => field(Attribute.graphs, message())),
+    ),
+  'names in one node': () => inNode(many((name) => field(Node.input, name))),
+  tensors: () => inGraph((name) => field(Graph.initializer, message(field(Tensor.name, name)))),
+  'tensors with data': () =>
+    inGraph((name) =>
+      field(
+        Graph.initializer,
+        encodeTensor({ name: padded(name, 8), dims: [2], dataType: 1, data: new Uint8Array(8) }),
+      ),
+    ),
+  inputs: () => inGraph((name) => field(Graph.input, encodeValue({ name }))),
+  'values of two bytes': () => inGraph(() => field(Graph.valueInfo, message())),
+  'values with a name': () => inGraph((name) => field(Graph.valueInfo, message(field(ValueInfo.name, name)))),
+  'unknown fields of the model': () => model({ behind: many(() => field(99, 0)) }),
+  'metadata of the model': () => model({ behind: pairs(Model.metadata) }),
+  'metadata of a node': () => inNode(pairs(Node.metadata)),
+  'operator sets': () => model({ behind: pairs(Model.opsetImport) }),
+  functions: () => model({ behind: pairs(Model.functions) }),
+  'places of external data': () => inTensor(Buffer.concat([bytesOf(field(14, 1)), pairs(Tensor.external)])),
+  dims: () => inTensor(many(() => field(Tensor.dims, 1))),
+  'packed dims': () => inTensor(bytesOf(field(Tensor.dims, new Uint8Array(SIZE).fill(1)))),
+  'packed integers of an attribute': () =>
+    inAttribute('split', 'Split', bytesOf(field(Attribute.ints, new Uint8Array(SIZE).fill(1)))),
+}
+
+const READ: Readonly<Record<string, () => Uint8Array>> = {
+  'nodes as exporters write them': () =>
+    inGraph((name) =>
+      node({
+        name: `/encoder/layer/${padded(name, 20)}/activation/Relu`,
+        opType: 'Relu',
+        inputs: [`/encoder/layer/${padded(name, 20)}/intermediate/Add_output_0`],
+        outputs: [`/encoder/layer/${padded(name, 20)}/activation/Relu_output_0`],
+      }),
+    ),
+  'layers as exporters write them': () =>
+    inGraph((name) =>
+      node({
+        name: `/encoder/layer.${padded(name, 8)}/attention/self/query/MatMul`,
+        opType: 'MatMul',
+        inputs: [`/encoder/layer.${padded(name, 8)}/attention/self/input_output_0`, 'w'],
+        outputs: [`/encoder/layer.${padded(name, 8)}/attention/self/query/MatMul_output_0`],
+        attributes: { note: { string: '-'.repeat(400) } },
+      }),
+    ),
+  'attributes of two bytes': () => inNode(many(() => field(Node.attribute, message()))),
+  'unknown fields of a node': () => inNode(many(() => field(99, 0))),
+  'integers of an attribute': () =>
+    inAttribute(
+      'split',
+      'Split',
+      many(() => field(Attribute.ints, 1)),
+    ),
+  'integers of a tensor, of a byte each': () =>
+    inTensor(
+      Buffer.concat([
+        bytesOf(field(Tensor.dims, SIZE)),
+        bytesOf(field(Tensor.int64Data, new Uint8Array(SIZE).fill(1))),
+      ]),
+    ),
+  'a name of ten megabytes': () => inNode(bytesOf(field(Node.name, 'a'.repeat(SIZE)))),
+}
+
+const program = `
+  import { readFileSync } from 'node:fs'
+  import { explicitEntries } from '@fourierft/core'
+  import { attachBranches, findLinearLayers, findPackedLayers, readModel } from '@fourierft/onnx'
+  const entries = explicitEntries({ shape: [2, 2], rows: [0, 1], columns: [1, 0] })
+  function use(bytes) {
+    try {
+      const model = readModel(bytes)
+      const [layer] = [...findLinearLayers(model), ...findPackedLayers(model)]
+      model.graph.initializers.get('t')?.data()
+      attachBranches(model, [{ module: 'm', layer, entries }])
+      return model.toBytes().length > bytes.length ? 'read' : 'not attached'
+    } catch (error) {
+      return error.code ?? String(error)
+    }
+  }
+  const [small, large] = process.argv.slice(1)
+  use(readFileSync(small))
+  const before = process.memoryUsage.rss()
+  const end = use(readFileSync(large))
+  console.log(JSON.stringify({ end, more: process.resourceUsage().maxRSS * 1024 - before }))
+`
+
+const small = join(folder, 'small.onnx')
+writeFileSync(small, model({}))
+
+function run(bytes: Uint8Array): { readonly end: string; readonly more: number } {
+  const large = join(folder, 'large.onnx')
+  writeFileSync(large, bytes)
+  const output = execFileSync(process.execPath, ['--input-type=module', '-e', program, small, large], {
+    cwd: new URL('../..', import.meta.url),
+    encoding: 'utf8',
+  })
+  return JSON.parse(output)
+}
+
+test.each(Object.entries(REFUSED))('%s are refused', (_, make) => {
+  const bytes = make()
+  const { end, more } = run(bytes)
+  expect(end).toBe('INVALID_ONNX')
+  expect(more).toBeLessThan(MEMORY_FACTOR * bytes.length)
+})
+
+test.each(Object.entries(READ))('%s are read', (_, make) => {
+  const bytes = make()
+  const { end, more } = run(bytes)
+  expect(end).toBe('read')
+  expect(more).toBeLessThan(MEMORY_FACTOR * bytes.length)
+})

@@ -1,0 +1,201 @@
+/**
+ * Where a layer's input has the rows of the batch. The first axis of a model's inputs is the batch, unless their dims' names say which one
+ * is; from there it is followed through the graph. What is not certain is said to be unknown: a wrong adapter for a row is worse than none.
+ * One thing is taken for granted: an axis of exactly as many numbers as the batch has rows has them in their order.
+ */
+
+import type { LinearLayer } from '../layers/linear-layers.js'
+import { initializerOf } from '../model/constant-of.js'
+import type { OnnxGraph, OnnxNode, OnnxValue } from '../model/graph.js'
+import type { OnnxModel } from '../model/model.js'
+import { type Batch, type Dims, MOST_DIMS, Sizes } from './dims.js'
+import { inferDims, type Known, knownOf, MOST_INTEGERS, merged, NOTHING } from './infer-dims.js'
+import { Size } from './size.js'
+
+/** `first`: equal runs of the tokens. `none`: it is the same for all rows. */
+export type RowPlace = 'first' | 'none' | 'unknown' | InnerRows
+
+/** Before the rows lie `axes` of the layer's input, and then `groups` along the next one: so often are all rows repeated. */
+export interface InnerRows {
+  readonly axes: number
+  readonly groups: Groups | undefined
+}
+
+export type Groups =
+  /** A number times the sizes of axes of inputs. */
+  | { readonly number: number; readonly axes: readonly InputAxis[] }
+  /** The next axis has `inner` numbers for each row of each group. */
+  | { readonly inner: number; readonly batch: InputAxis }
+
+export interface InputAxis {
+  readonly input: string
+  readonly axis: number
+}
+
+const BATCH_NAME = /batch|^bs?$/i
+
+/** @returns a function that knows the layers of the model as it is now */
+export function findRows(model: OnnxModel): (layer: Pick<LinearLayer, 'graph' | 'input'>) => RowPlace {
+  const analysis = new Analysis(model)
+  return ({ graph, input }) => analysis.placeOf(analysis.known(graph, input))
+}
+
+/** The axis of each input that has the rows of the batch; an input that is missing is the same for all rows. */
+export function batchAxes(inputs: readonly OnnxValue[]): Map<string, number> {
+  const axes = new Map<string, number>()
+  const isBatchName = (dim: number | string | undefined) => isText(dim) && BATCH_NAME.test(dim)
+  const isNamed = inputs.some(({ dims }) => dims?.some(isBatchName))
+  const later = new Set(inputs.flatMap(({ dims = [] }) => dims.slice(1)).filter(isText))
+  for (const { name, dims } of inputs) {
+    if (dims === undefined && !isNamed) axes.set(name, 0)
+    if (!dims || dims.length === 0) continue
+    if (isNamed) {
+      const axis = dims.findIndex(isBatchName)
+      if (axis >= 0) axes.set(name, axis)
+      continue
+    }
+    // A vector of fixed length is a setting; one of tokens has a name that is a later axis elsewhere.
+    const [first] = dims
+    const isRows = typeof first === 'number' ? dims.length > 1 : !(isText(first) && later.has(first))
+    if (isRows) axes.set(name, 0)
+  }
+  return axes
+}
+
+function isText(dim: number | string | undefined): dim is string {
+  return typeof dim === 'string' && dim !== ''
+}
+
+class Analysis {
+  readonly #sizes = new Sizes()
+  readonly #known = new Map<OnnxGraph, Map<string, Known>>()
+  /** By the key of a size: the axis that has it. */
+  readonly #axes = new Map<string, InputAxis>()
+  readonly #texts = new Map<string, Size>()
+
+  constructor({ graph }: OnnxModel) {
+    const inputs = graph.inputs.filter(({ name }) => !graph.initializers.has(name))
+    const axes = batchAxes(inputs)
+    const known = new Map<string, Known>()
+    const batches = new Map<string, Batch>()
+    for (const { name, dims } of inputs) {
+      if (!dims && axes.has(name)) known.set(name, { isBatchFirst: true })
+      if (!dims || dims.length > MOST_DIMS) continue
+      const own = dims.map((dim, axis) => {
+        const isBatch = axes.get(name) === axis
+        const size = this.#inputSize(dim, { input: name, axis }, isBatch)
+        if (!isBatch) return { size }
+        const batch = batches.get(size.key) ?? { size, input: name, axis }
+        batches.set(size.key, batch)
+        this.#sizes.addBatch(batch)
+        return { size, rows: { before: Size.of(1), batch } }
+      })
+      known.set(name, { dims: own })
+    }
+    this.#known.set(graph, known)
+    this.#follow(graph, known)
+  }
+
+  known(graph: OnnxGraph | undefined, name: string): Known {
+    if (!graph) return NOTHING
+    const own = this.#known.get(graph)?.get(name)
+    if (own) return own
+    const tensor = graph.initializers.get(name)
+    return tensor ? knownOf(tensor, this.#sizes) : this.known(graph.parent, name)
+  }
+
+  placeOf({ dims, isBatchFirst }: Known): RowPlace {
+    if (!dims) return isBatchFirst ? 'first' : 'unknown'
+    const sizes = this.#sizes
+    const before = dims.slice(0, -1)
+    const axis = before.findIndex(({ rows }) => rows)
+    const others = dims.filter((_, i) => i !== axis)
+    if (others.some(({ size, rows }) => rows || sizes.holdsBatch(size))) return 'unknown'
+    const rows = dims[axis]?.rows
+    if (!rows) return others.some(({ size }) => sizes.mayHoldBatch(size)) ? 'unknown' : 'none'
+    const earlier = dims.slice(0, axis).map(({ size }) => size)
+    if (sizes.product([...earlier, rows.before]).value === 1) return 'first'
+    if (earlier.some((size) => sizes.mayHoldBatch(size))) return 'unknown'
+    if (rows.before.value === 1) return { axes: axis, groups: undefined }
+    const groups = this.#groups(rows, dims[axis]?.size)
+    return groups ? { axes: axis, groups } : 'unknown'
+  }
+
+  #groups({ before, batch }: { before: Size; batch: Batch }, size: Size): Groups | undefined {
+    const { factors } = before
+    const axes = factors?.symbols.map((id) => this.#axes.get(Size.unknown({ id, hidesBatch: false }).key))
+    if (factors && axes?.every((axis) => axis !== undefined)) return { number: factors.number, axes }
+    const inner = size.dividedBy(this.#sizes.times(before, batch.size))?.value
+    return inner ? { inner, batch: { input: batch.input, axis: batch.axis } } : undefined
+  }
+
+  /** Equal names are equal sizes; where batches have no names, they are one. */
+  #inputSize(dim: number | string | undefined, at: InputAxis, isBatch: boolean): Size {
+    if (typeof dim === 'number') return Size.of(dim)
+    const isNameless = !isText(dim) || !BATCH_NAME.test(dim)
+    const name =
+      isBatch && isNameless ? 'batch' : isText(dim) ? `text ${dim}` : `axis ${at.axis} of ${at.input}`
+    const size = this.#sizes.named(name, false)
+    if (isText(dim)) this.#texts.set(dim, size)
+    if (!this.#axes.has(size.key)) this.#axes.set(size.key, at)
+    return size
+  }
+
+  #follow(graph: OnnxGraph, known: Map<string, Known>): void {
+    const notes = new Map([...graph.valueInfos, ...graph.outputs].map((value) => [value.name, value]))
+    for (const node of graph.nodes) {
+      const results = this.#resultsOf(node)
+      for (const [i, output] of node.outputs.entries()) {
+        const result = results[i] ?? NOTHING
+        known.set(output, result.dims ? result : { ...result, dims: this.#noted(notes.get(output)) })
+      }
+    }
+  }
+
+  /** What the exporter knew, in the names of the inputs' dims. */
+  #noted(value: OnnxValue | undefined): Dims | undefined {
+    if ((value?.dims?.length ?? 0) > MOST_DIMS) return undefined
+    return value?.dims?.map((dim) => {
+      if (typeof dim === 'number') return this.#sizes.number(dim)
+      return this.#sizes.dim(dim === undefined ? undefined : this.#texts.get(dim))
+    })
+  }
+
+  #resultsOf(node: OnnxNode): readonly Known[] {
+    for (const inner of node.subgraphs) {
+      // What a loop brings in is not followed.
+      const own = new Map(inner.inputs.map(({ name }) => [name, NOTHING]))
+      this.#known.set(inner, own)
+      this.#follow(inner, own)
+    }
+    const { graph, opType, subgraphs } = node
+    if (opType === 'If') {
+      const branches = ['then_branch', 'else_branch'].map((name) =>
+        subgraphs.find(({ path }) => path.endsWith(`.${name}`)),
+      )
+      const [a, b] = branches.map((inner) => inner?.outputs.map(({ name }) => this.known(inner, name)))
+      const condition = this.known(graph, node.inputs[0] ?? '').integers?.[0]?.value
+      if (condition !== undefined) return (condition === 0 ? b : a) ?? []
+      return a?.map((one, i) => merged(one, b?.[i] ?? NOTHING, this.#sizes)) ?? []
+    }
+    if (opType === 'Constant') return [this.#constant(node)]
+    const inputs = node.inputs.map((name) => (name === '' ? NOTHING : this.known(graph, name)))
+    const constants = node.inputs.map((name) => initializerOf(graph, name))
+    return inferDims({ node, inputs, constants, sizes: this.#sizes })
+  }
+
+  #constant(node: OnnxNode): Known {
+    const tensor = node.attribute('value')?.tensor
+    if (tensor) return knownOf(tensor, this.#sizes)
+    const one = node.attribute('value_int')?.int
+    if (one !== undefined) return { dims: [], integers: [Size.of(Number(one))] }
+    const many = node.attribute('value_ints')?.ints
+    if (many) {
+      const dims = [this.#sizes.number(many.length)]
+      return many.length > MOST_INTEGERS
+        ? { dims }
+        : { dims, integers: Array.from(many, (each) => Size.of(Number(each))) }
+    }
+    return node.attribute('value_float') ? { dims: [] } : NOTHING
+  }
+}
