@@ -12,7 +12,7 @@ import {
   createConfig,
   FourierFTError,
   type FourierFTOptions,
-  type PlacedAdapter,
+  type MatchedAdapter,
   type RowAdapter,
   readSavedModule,
   referenceDelta,
@@ -26,7 +26,7 @@ const HEAD = { module: 'head', shape: [4, 5], hasBias: false } as const
 const ROWS = 2
 
 /** An adapter of the reference model. */
-export interface Placed extends PlacedAdapter {
+export interface Placed extends MatchedAdapter {
   readonly source: Adapter
   /** ΔW `[5, 6]` at strength 1; training changes it. */
   delta: Float64Array

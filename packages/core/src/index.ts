@@ -2,7 +2,7 @@
 export { countParameters, type MethodSize, type ParameterCount } from './accounting/count-parameters.js'
 export { type Preset, type PresetName, type PublishedRow, preset, presetNames } from './accounting/table-1.js'
 export { type AdaptedModule, Adapter, type AdapterParts, type Shapes } from './adapter/adapter.js'
-export { checkNames, checkNewName } from './adapter/adapter-names.js'
+export { checkAdapterNames, checkNewAdapterName } from './adapter/adapter-names.js'
 export { isOtherWeight } from './adapter/base-weights.js'
 export {
   createConfig,
@@ -38,7 +38,7 @@ export { readSavedModule, type SavedModule } from './adapter/saved-module.js'
 export { rejectTrainedBiases } from './adapter/trained-biases.js'
 export { AdapterSet } from './adapter-set/adapter-set.js'
 export { type Applied, type Choice, isSameChoice, type RowAdapter } from './adapter-set/choice.js'
-export type { AdapterHost, CallState, PlacedAdapter } from './adapter-set/host.js'
+export type { AdapterHost, CallState, MatchedAdapter } from './adapter-set/host.js'
 export type {
   AdaptedLinear,
   AdapterBytes,
@@ -81,7 +81,7 @@ export {
   type SafetensorsHeader,
   type Tensor,
   type TensorDtype,
-  type TensorPlace,
+  type TensorLocation,
   writeSafetensors,
 } from './files/safetensors.js'
 export { savePretrained } from './files/save-pretrained.js'

@@ -5,14 +5,14 @@ import * as web from 'onnxruntime-web'
 import { expect, test } from 'vitest'
 import { SHAPES, twoLayers } from './__fixtures__/two-layers.js'
 import { AdaptedGraph } from './adapted-graph.js'
-import type { PlacedAdapter } from './layer-places.js'
+import type { MatchedAdapter } from './layer-places.js'
 import type { Ort } from './ort.js'
 
 const MODULE = 'block.first'
 const SHAPE = SHAPES[MODULE]
 const N = 24
 
-function placed(seed: number, locSeed: number): PlacedAdapter {
+function placed(seed: number, locSeed: number): MatchedAdapter {
   const config = createConfig({
     nFrequency: N,
     scaling: 2,
@@ -31,7 +31,7 @@ function placed(seed: number, locSeed: number): PlacedAdapter {
 }
 
 const [a, b, other] = [placed(1, 777), placed(2, 777), placed(3, 778)]
-const at = (adapter: PlacedAdapter, scale = 1) => ({ adapter, scale })
+const at = (adapter: MatchedAdapter, scale = 1) => ({ adapter, scale })
 const inputs = {
   rows: 'rows',
   batchAxes: new Map([['x', 0]]),
@@ -48,10 +48,10 @@ async function graphIn(runtime: Ort): Promise<AdaptedGraph> {
   return new AdaptedGraph(session, runtime, { branches, wholes: new Map() }, inputs)
 }
 
-const coefficientsOf = ({ layers }: PlacedAdapter) =>
+const coefficientsOf = ({ layers }: MatchedAdapter) =>
   Array.from(layers.get(MODULE)?.coefficients ?? [], (c) => Math.fround(2 * c))
 
-function fed(graph: AdaptedGraph, choice: Choice<PlacedAdapter>): { c: number[]; rows: number[] } {
+function fed(graph: AdaptedGraph, choice: Choice<MatchedAdapter>): { c: number[]; rows: number[] } {
   const { c, rows } = graph.feedsFor(choice)
   return {
     c: Array.from((c?.data ?? []) as Float32Array),

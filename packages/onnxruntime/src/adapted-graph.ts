@@ -3,7 +3,7 @@ import { type Applied, type Choice, FourierFTError, isSameChoice } from '@fourie
 import type { AttachedInputs, WeightInputs } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { coefficientsOn, positionsOn } from './entries-union.js'
-import type { PlacedAdapter, Plan, WholeLayer } from './layer-places.js'
+import type { MatchedAdapter, Plan, WholeLayer } from './layer-places.js'
 import type { Ort } from './ort.js'
 import { type TakeTurn, turnsOf } from './turns.js'
 
@@ -27,7 +27,7 @@ export class AdaptedGraph {
   readonly #takeTurn: TakeTurn
   /** Most runs choose what the one before them did. */
   #last:
-    | { readonly choice: Choice<PlacedAdapter>; readonly feeds: Readonly<Record<string, Tensor>> }
+    | { readonly choice: Choice<MatchedAdapter>; readonly feeds: Readonly<Record<string, Tensor>> }
     | undefined
   #running = 0
   #idle: (() => void) | undefined
@@ -50,7 +50,7 @@ export class AdaptedGraph {
   }
 
   /** Whether the graph has a branch and an entry for all that the adapter changes, and a place for all that it replaces. */
-  serves({ layers, wholes }: PlacedAdapter): boolean {
+  serves({ layers, wholes }: MatchedAdapter): boolean {
     const hasBranches = Array.from(layers).every(([key, { entries }]) => {
       const branch = this.plan.branches.get(key)
       return branch !== undefined && !positionsOn(branch.entries, entries).includes(undefined)
@@ -81,14 +81,14 @@ export class AdaptedGraph {
    *
    * @throws {FourierFTError} `UNSUPPORTED` for several adapters in one batch where a layer that they change does not have the batch
    */
-  feedsFor(choice: Choice<PlacedAdapter>): Readonly<Record<string, Tensor>> {
+  feedsFor(choice: Choice<MatchedAdapter>): Readonly<Record<string, Tensor>> {
     if (this.#last && isSameChoice(this.#last.choice, choice)) return this.#last.feeds
     const feeds = this.#inputs ? this.#makeFeeds(choice, this.#inputs) : {}
     if (this.#keepsFeeds) this.#last = { choice, feeds }
     return feeds
   }
 
-  #makeFeeds(choice: Choice<PlacedAdapter>, inputs: AttachedInputs): Record<string, Tensor> {
+  #makeFeeds(choice: Choice<MatchedAdapter>, inputs: AttachedInputs): Record<string, Tensor> {
     const used = 'added' in choice ? choice.added : differing(choice.perRow)
     const rows = 'added' in choice ? [0] : this.#rowsOf(choice.perRow, used, inputs)
     const feeds: Record<string, Tensor> = {
@@ -112,8 +112,8 @@ export class AdaptedGraph {
 
   /** One for all, where all rows have the same. */
   #rowsOf(
-    perRow: readonly (Applied<PlacedAdapter> | null)[],
-    used: readonly Applied<PlacedAdapter>[],
+    perRow: readonly (Applied<MatchedAdapter> | null)[],
+    used: readonly Applied<MatchedAdapter>[],
     { rowless }: AttachedInputs,
   ): number[] {
     const rows = perRow.map((each) => used.findIndex((other) => isSame(each, other)))
@@ -153,7 +153,7 @@ export class AdaptedGraph {
 
   /** One run with what is chosen. */
   async run(
-    choice: Choice<PlacedAdapter>,
+    choice: Choice<MatchedAdapter>,
     { feeds, fetches, options }: RunArguments,
   ): Promise<InferenceSession.ReturnType> {
     const all = { ...feeds, ...this.feedsFor(choice) }
@@ -184,13 +184,13 @@ export class AdaptedGraph {
   }
 }
 
-function isSame(one: Applied<PlacedAdapter> | null, other: Applied<PlacedAdapter>): boolean {
+function isSame(one: Applied<MatchedAdapter> | null, other: Applied<MatchedAdapter>): boolean {
   return one?.adapter === other.adapter && one.scale === other.scale
 }
 
 /** Each adapter at each of its strengths once. */
-function differing(rows: readonly (Applied<PlacedAdapter> | null)[]): Applied<PlacedAdapter>[] {
-  const found: Applied<PlacedAdapter>[] = []
+function differing(rows: readonly (Applied<MatchedAdapter> | null)[]): Applied<MatchedAdapter>[] {
+  const found: Applied<MatchedAdapter>[] = []
   for (const row of rows) if (row !== null && !found.some((other) => isSame(row, other))) found.push(row)
   return found
 }

@@ -3,13 +3,13 @@ import {
   type Adapter,
   AdapterSet,
   type CreateAdapterOptions,
-  checkNewName,
+  checkNewAdapterName,
   type FourierFTConfig,
   type FourierFTOptions,
   type RowAdapter,
 } from '@fourierft/core'
 import type { InferenceSession } from 'onnxruntime-common'
-import type { PlacedAdapter } from './layer-places.js'
+import type { MatchedAdapter } from './layer-places.js'
 import type { ModelSessions } from './model-sessions.js'
 import type { ModuleNames } from './module-names.js'
 import { newAdapter } from './new-adapter.js'
@@ -37,7 +37,7 @@ export interface SessionParts {
   readonly open: InferenceSession | undefined
 }
 
-export class AdaptedSession extends AdapterSet<PlacedAdapter, SharedGraph> {
+export class AdaptedSession extends AdapterSet<MatchedAdapter, SharedGraph> {
   /** Why the native kernel does not serve here; undefined where it does. */
   readonly nativeProblem: string | undefined
   readonly #host: SessionHost
@@ -54,7 +54,7 @@ export class AdaptedSession extends AdapterSet<PlacedAdapter, SharedGraph> {
     { adapters, moduleNames, open }: SessionParts,
   ): Promise<AdaptedSession> {
     const { nativeProblem } = sessions
-    for (const name of adapters.keys()) checkNewName(name, new Set())
+    for (const name of adapters.keys()) checkNewAdapterName(name, new Set())
     if (open === undefined) {
       const { host, placed } = await SessionHost.open(sessions, moduleNames, adapters)
       const session = new AdaptedSession(host, nativeProblem)

@@ -49,7 +49,7 @@ export async function createSession(
     session: open,
     ...sessionOptions
   } = options
-  checkNames(sessionOptions)
+  checkOptionNames(sessionOptions)
   readModuleNames(moduleNames)
   const named = adaptersByName(adapters)
   const ort = given ?? (await platform.loadOrt())
@@ -61,7 +61,7 @@ export async function createSession(
 }
 
 /** Options that are not ours are ONNX Runtime's, which may get more of them: what is refused is ours but for case and plural. */
-function checkNames(others: object): void {
+function checkOptionNames(others: object): void {
   const plain = (name: string) => name.toLowerCase().replace(/s$/, '')
   for (const option of Object.keys(others)) {
     const meant = OPTIONS.find((own) => plain(own) === plain(option))

@@ -3,7 +3,7 @@
  * change with any release.
  */
 export { AdaptedGraph, type RunArguments } from './adapted-graph.js'
-export { EMPTY_PLAN, type PlacedAdapter } from './layer-places.js'
+export { EMPTY_PLAN, type MatchedAdapter } from './layer-places.js'
 export type { ModelSessions } from './model-sessions.js'
 export type { OpenModel } from './model-source.js'
 export { type NamedLayer, newAdapter } from './new-adapter.js'

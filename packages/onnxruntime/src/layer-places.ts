@@ -10,7 +10,7 @@ import {
   parseJson,
   readSavedModule,
   type SavedModule,
-  type PlacedAdapter as SetAdapter,
+  type MatchedAdapter as SetAdapter,
   type Shape,
   savedModule,
 } from '@fourierft/core'
@@ -51,7 +51,7 @@ export interface LayerPlace {
 }
 
 /** An adapter whose layers are found. */
-export interface PlacedAdapter extends SetAdapter {
+export interface MatchedAdapter extends SetAdapter {
   /** For messages. */
   readonly name: string
   /** As it was loaded. */
@@ -151,7 +151,7 @@ export function placeAdapter(
   name: string,
   adapter: Adapter,
   places: ReadonlyMap<string, LayerPlace>,
-): PlacedAdapter {
+): MatchedAdapter {
   const layers = new Map<string, Layer>()
   const taken = new Map<string, string>()
   const take = (module: string) => {
@@ -211,7 +211,7 @@ function moduleOf(tensor: string, name: string): string {
  *
  * @throws {FourierFTError} `UNSUPPORTED` where one changes a layer to which another one gives another width
  */
-export function planFor(adapters: readonly PlacedAdapter[]): Plan {
+export function planFor(adapters: readonly MatchedAdapter[]): Plan {
   const all = new Map<string, { module: string; entries: Entries[] }>()
   for (const { layers } of adapters) {
     for (const [key, { name, entries }] of layers) {
@@ -257,7 +257,7 @@ export function attachPlan(model: OnnxModel, plan: Plan): AttachedInputs {
 /** Puts adapters into the weights of the model in which they were placed: ΔW at its strength, and whole layers in the place of others. */
 export async function bakeAdapters(
   model: OnnxModel,
-  added: readonly Applied<PlacedAdapter>[],
+  added: readonly Applied<MatchedAdapter>[],
   readExternal: ReadExternal,
 ): Promise<void> {
   const layerAt = layersByKey(model)

@@ -9,7 +9,7 @@ import {
   EMPTY_PLAN,
   findPlaces,
   type LayerPlace,
-  type PlacedAdapter,
+  type MatchedAdapter,
   type Plan,
 } from './layer-places.js'
 import { type ModelBytes, type ModelFile, type OpenModel, readBeside } from './model-source.js'
@@ -82,7 +82,7 @@ export class ModelSessions {
    *
    * @throws {FourierFTError} `UNSUPPORTED` (quantised layers, and what else `bakeBranches` refuses), `NOT_FINITE`
    */
-  async merged(added: readonly Applied<PlacedAdapter>[]): Promise<AdaptedGraph> {
+  async merged(added: readonly Applied<MatchedAdapter>[]): Promise<AdaptedGraph> {
     const open = await this.openModel()
     const { model, ...places } = open
     await bakeAdapters(model, added, this.readExternal(open))

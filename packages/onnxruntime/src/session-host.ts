@@ -17,9 +17,9 @@ import type { AdaptedGraph, RunArguments } from './adapted-graph.js'
 import { feedsError } from './feeds-error.js'
 import {
   type LayerPlace,
+  type MatchedAdapter,
   modulesOf,
   namedLayers,
-  type PlacedAdapter,
   placeAdapter,
   planFor,
 } from './layer-places.js'
@@ -43,13 +43,13 @@ export interface SessionHostParts {
   readonly moduleNames: ModuleNames
 }
 
-export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
+export class SessionHost implements AdapterHost<MatchedAdapter, SharedGraph> {
   readonly signature: Signature
   readonly #makeSessions: () => Promise<ModelSessions>
   readonly #moduleNames: ModuleNames
   readonly #places = new Map<string, LayerPlace>()
   /** The file as it was read to place an adapter, until the graph for the adapter is made of it. */
-  readonly #opened = new WeakMap<PlacedAdapter, OpenModel>()
+  readonly #opened = new WeakMap<MatchedAdapter, OpenModel>()
   /** All that are not closed. */
   readonly #graphs = new Set<SharedGraph>()
   #sessions: ModelSessions | undefined
@@ -76,10 +76,10 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
     sessions: ModelSessions,
     moduleNames: ModuleNames,
     adapters: ReadonlyMap<string, Adapter>,
-  ): Promise<{ readonly host: SessionHost; readonly placed: ReadonlyMap<string, PlacedAdapter> }> {
+  ): Promise<{ readonly host: SessionHost; readonly placed: ReadonlyMap<string, MatchedAdapter> }> {
     const model = adapters.size > 0 ? await sessions.openModel() : undefined
     const places = new Map<string, LayerPlace>()
-    const placed = new Map<string, PlacedAdapter>()
+    const placed = new Map<string, MatchedAdapter>()
     for (const [name, adapter] of adapters) rejectTrainedBiases(name, adapter.config)
     for (const [name, adapter] of adapters) {
       if (model) await findAll(adapter, { sessions, model, places, moduleNames })
@@ -123,7 +123,7 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
   }
 
   /** @param open the file, where it has been read already */
-  async place(name: string, adapter: Adapter, open?: OpenModel): Promise<PlacedAdapter> {
+  async place(name: string, adapter: Adapter, open?: OpenModel): Promise<MatchedAdapter> {
     const known = { places: this.#places, moduleNames: this.#moduleNames }
     const model = open ?? (this.#knows(adapter) ? undefined : await this.openModel())
     if (model) await findAll(adapter, { sessions: await this.#ofModel(), model, ...known })
@@ -132,7 +132,7 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
     return placed
   }
 
-  serves(placed: PlacedAdapter): boolean {
+  serves(placed: MatchedAdapter): boolean {
     return this.#current.graph?.serves(placed) ?? false
   }
 
@@ -142,7 +142,7 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
     return this.#knows(adapter) && this.serves(place('', adapter, known))
   }
 
-  async rebuild(adapters: readonly PlacedAdapter[]): Promise<void> {
+  async rebuild(adapters: readonly MatchedAdapter[]): Promise<void> {
     const sessions = await this.#ofModel()
     const opened = adapters.flatMap((adapter) => this.#opened.get(adapter) ?? [])
     for (const adapter of adapters) this.#opened.delete(adapter)
@@ -151,7 +151,7 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
     await this.#exchange(() => sessions.attached(plan, opened.at(-1)))
   }
 
-  async merge(added: readonly Applied<PlacedAdapter>[]): Promise<SharedGraph> {
+  async merge(added: readonly Applied<MatchedAdapter>[]): Promise<SharedGraph> {
     const graph = this.#shared(await (await this.#ofModel()).merged(added))
     if (this.#ended === undefined) return graph
     this.discard(graph)
@@ -163,7 +163,7 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
     this.#close(merged).catch(() => undefined)
   }
 
-  adapterOf({ source }: PlacedAdapter): Adapter {
+  adapterOf({ source }: MatchedAdapter): Adapter {
     return source
   }
 
@@ -190,7 +190,7 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
    */
   async run(
     held: SharedGraph,
-    choice: Choice<PlacedAdapter>,
+    choice: Choice<MatchedAdapter>,
     given: RunArguments,
   ): Promise<InferenceSession.ReturnType> {
     this.checkLive()
@@ -227,7 +227,7 @@ export class SessionHost implements AdapterHost<PlacedAdapter, SharedGraph> {
    * @param merged what `merge` has made of them, where it has
    */
   async unload(
-    added: readonly Applied<PlacedAdapter>[],
+    added: readonly Applied<MatchedAdapter>[],
     merged: SharedGraph | undefined,
   ): Promise<InferenceSession> {
     if (merged === undefined) await this.#exchange(async () => (await this.#ofModel()).merged(added))
@@ -372,6 +372,6 @@ async function findAll(source: Adapter, { sessions, model, places, moduleNames }
     places.set(module, found)
 }
 
-function place(name: string, source: Adapter, { places, moduleNames }: Known): PlacedAdapter {
+function place(name: string, source: Adapter, { places, moduleNames }: Known): MatchedAdapter {
   return { ...placeAdapter(name, withoutAbsent(source, moduleNames), places), source: source.withoutFiles() }
 }

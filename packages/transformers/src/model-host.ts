@@ -7,7 +7,7 @@ import type {
   CreateAdapterOptions,
   FourierFTConfig,
   FourierFTOptions,
-  PlacedAdapter,
+  MatchedAdapter,
 } from '@fourierft/core'
 import { findLinearLayers } from '@fourierft/onnx'
 import { type ModuleNames, withoutAbsent } from '@fourierft/onnxruntime'
@@ -15,7 +15,7 @@ import {
   type NamedLayer,
   newAdapter,
   type OpenModel,
-  type PlacedAdapter as PlacedShare,
+  type MatchedAdapter as PlacedShare,
   type SharedGraph,
 } from '@fourierft/onnxruntime/host'
 import type { InferenceSession } from 'onnxruntime-common'
@@ -25,7 +25,7 @@ import type { ModelPart, RunArguments } from './model-part.js'
 import { namesOutside, type Place, placeModules } from './place-modules.js'
 
 /** An adapter whose layers are found: its share of each session that has some of them. */
-export interface DividedAdapter extends PlacedAdapter {
+export interface DividedAdapter extends MatchedAdapter {
   /** As it was loaded. */
   readonly source: Adapter
   readonly shares: ReadonlyMap<ModelPart, PlacedShare>

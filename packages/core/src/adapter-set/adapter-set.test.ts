@@ -7,11 +7,11 @@ import { createAdapter } from '../adapter/create-adapter.js'
 import { FourierFTError, invalidState } from '../errors.js'
 import { AdapterSet } from './adapter-set.js'
 import type { Applied, Choice, RowAdapter } from './choice.js'
-import type { AdapterHost, CallState, PlacedAdapter } from './host.js'
+import type { AdapterHost, CallState, MatchedAdapter } from './host.js'
 
 const SOURCE = createAdapter(createConfig({ nFrequency: 1, targetModules: ['m'] }), { m: [2, 2] })
 
-interface Placed extends PlacedAdapter {
+interface Placed extends MatchedAdapter {
   readonly name: string
   readonly source: Adapter
 }

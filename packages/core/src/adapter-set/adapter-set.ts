@@ -6,14 +6,14 @@
  * when it began (`callState`), whatever is set, loaded, deleted or merged until it ends. A failed verb leaves everything as it was.
  */
 import { Adapter } from '../adapter/adapter.js'
-import { checkNames, checkNewName, listOfNames } from '../adapter/adapter-names.js'
+import { checkAdapterNames, checkNewAdapterName, listOfNames } from '../adapter/adapter-names.js'
 import { rejectTrainedBiases } from '../adapter/trained-biases.js'
 import { adapterNotFound, FourierFTError, invalidState } from '../errors.js'
 import { type AdapterSource, type LoadAdapterOptions, loadAdapter } from '../files/load-adapter.js'
 import { savePretrained } from '../files/save-pretrained.js'
 import type { WriteOptions } from '../files/write-adapter.js'
 import type { Applied, RowAdapter } from './choice.js'
-import type { AdapterHost, CallState, PlacedAdapter } from './host.js'
+import type { AdapterHost, CallState, MatchedAdapter } from './host.js'
 
 interface Loaded<P> {
   readonly name: string
@@ -27,7 +27,7 @@ interface Merged<P, M> {
   readonly merged: M
 }
 
-export abstract class AdapterSet<P extends PlacedAdapter, M> {
+export abstract class AdapterSet<P extends MatchedAdapter, M> {
   readonly #host: AdapterHost<P, M>
   readonly #adapters = new Map<string, Loaded<P>>()
   /** Loads that were called and have not ended. */
@@ -269,7 +269,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
    * @throws {FourierFTError} what `make` and the host throw, `ADAPTER_EXISTS`, `INVALID_STATE`; nothing is changed then
    */
   protected async include(name: string, make: () => Adapter | Promise<Adapter>): Promise<void> {
-    this.#checkNewName(name)
+    this.#checkNewAdapterName(name)
     const load = {}
     this.#loads.add(load)
     const made = Promise.resolve().then(make)
@@ -278,13 +278,13 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
     await this.#inTurn(async () => {
       try {
         const adapter = await unlessAborted(made, this.#end.signal)
-        this.#checkNewName(name)
+        this.#checkNewAdapterName(name)
         rejectTrainedBiases(name, adapter.config)
         const placed = await this.#host.place(name, adapter)
         try {
           if (!this.#host.serves(placed)) await this.#host.rebuild([...this.placedAdapters(), placed])
           // The model may have been released meanwhile.
-          this.#checkNewName(name)
+          this.#checkNewAdapterName(name)
         } catch (error) {
           this.#host.forget?.(placed)
           throw error
@@ -298,7 +298,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
 
   /** As `include`, but at once: for a host that places adapters at once and never rebuilds. */
   protected includeNow(name: string, make: () => P): void {
-    this.#checkNewName(name)
+    this.#checkNewAdapterName(name)
     const placed = make()
     this.#changes++
     this.#add(name, placed)
@@ -450,7 +450,7 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
       throw invalidState(
         `adapters ${this.mergedAdapters.join(', ')} are merged, for all rows alike; call unmergeAdapter() first`,
       )
-    checkNames(option, names)
+    checkAdapterNames(option, names)
     if (names.length === 0)
       throw new FourierFTError(
         'INVALID_OPTION',
@@ -552,9 +552,9 @@ export abstract class AdapterSet<P extends PlacedAdapter, M> {
       throw invalidState('the adapters were changed while they were being merged; merge them again')
   }
 
-  #checkNewName(name: string): void {
+  #checkNewAdapterName(name: string): void {
     this.#checkLive()
-    checkNewName(name, this.#adapters)
+    checkNewAdapterName(name, this.#adapters)
   }
 
   /** For verbs; calls go on while the model is given up. */

@@ -6,7 +6,7 @@ import type { Adapter } from '../adapter/adapter.js'
 import type { Applied, Choice } from './choice.js'
 
 /** An adapter whose layers the host has found in its model. */
-export interface PlacedAdapter {
+export interface MatchedAdapter {
   /** The layers that it replaces as a whole (`modules_to_save`): a key that is the same for the same layer, and the module's name. */
   readonly replaces: ReadonlyMap<string, string>
 }
@@ -19,7 +19,7 @@ export interface CallState<P, M> {
 }
 
 /** @typeParam M what a merge makes: a session, kernels */
-export interface AdapterHost<P extends PlacedAdapter, M> {
+export interface AdapterHost<P extends MatchedAdapter, M> {
   /**
    * Finds the layers of an adapter. Nothing that calls see changes.
    *

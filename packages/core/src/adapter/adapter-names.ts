@@ -9,12 +9,12 @@ import { FourierFTError } from '../errors.js'
  */
 export function listOfNames(option: string, names: string | readonly string[]): readonly string[] {
   if (typeof names === 'string') return [names]
-  checkNames(option, names)
+  checkAdapterNames(option, names)
   return names
 }
 
 /** @throws {FourierFTError} `INVALID_OPTION` for what is no array */
-export function checkNames(option: string, names: unknown): void {
+export function checkAdapterNames(option: string, names: unknown): void {
   if (!Array.isArray(names))
     throw new FourierFTError(
       'INVALID_OPTION',
@@ -27,7 +27,7 @@ export function checkNames(option: string, names: unknown): void {
  * @param known has the names that are taken
  * @throws {FourierFTError} `INVALID_OPTION` for what is no name, `ADAPTER_EXISTS`
  */
-export function checkNewName(name: unknown, known: { has(name: string): boolean }): void {
+export function checkNewAdapterName(name: unknown, known: { has(name: string): boolean }): void {
   if (typeof name !== 'string' || name === '')
     throw new FourierFTError('INVALID_OPTION', 'name: expected a name for the adapter', {
       option: 'name',

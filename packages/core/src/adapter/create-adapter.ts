@@ -60,7 +60,7 @@ export function createAdapter(
 ): Adapter {
   const config = withTaskHeads(given)
   const names = Object.keys(shapes)
-  checkNames(names)
+  checkModuleNames(names)
   checkMatched(config, names)
   const complete = isOpen(config.targetModules) ? { ...config, targetModules: names } : config
   if (!Number.isSafeInteger(initialSeed)) {
@@ -139,7 +139,7 @@ function chosenEntries(choice: EntriesChoice, shape: Shape, n: number): Entries 
   return entries
 }
 
-function checkNames(names: readonly string[]): void {
+function checkModuleNames(names: readonly string[]): void {
   if (names.length === 0) {
     throw new FourierFTError('INVALID_OPTION', 'shapes: expected at least one module: { name: [out, in] }', {
       option: 'shapes',

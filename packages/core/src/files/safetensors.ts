@@ -57,7 +57,7 @@ export interface SafetensorsFile {
   readonly header?: SafetensorsHeader
 }
 
-export interface TensorPlace {
+export interface TensorLocation {
   readonly name: string
   readonly dtype: TensorDtype
   readonly shape: readonly number[]
@@ -69,7 +69,7 @@ export interface TensorPlace {
 export interface SafetensorsHeader {
   readonly bytes: Uint8Array
   /** In the order of their data. */
-  readonly places: readonly TensorPlace[]
+  readonly places: readonly TensorLocation[]
   readonly metadata?: Readonly<Record<string, string>>
 }
 
@@ -194,7 +194,7 @@ function parseHeader(bytes: Uint8Array, dataLength: number, file: string): Safet
   if (bytes[0] !== OPEN_BRACE) throw malformed(file, 'a header that begins with {', `byte ${bytes[0]}`)
   const text = decodeUtf8(bytes, file)
   let metadata: Record<string, string> | undefined
-  const places: TensorPlace[] = []
+  const places: TensorLocation[] = []
   for (const [name, literal] of jsonMembers(text, file, { maxValues: MAX_TENSORS + 1 })) {
     checkText(name, name, file)
     if (name === '__metadata__') metadata = parseMetadata(literal, file)
@@ -263,7 +263,7 @@ function parseMetadata(literal: string, file: string): Record<string, string> | 
   return metadata
 }
 
-function parsePlace(name: string, value: unknown, file: string): TensorPlace {
+function parsePlace(name: string, value: unknown, file: string): TensorLocation {
   if (!isObject(value)) throw invalid(file, name, 'an object with dtype, shape and data_offsets', value)
   const { dtype, shape, data_offsets: offsets, ...others } = value
   const unknown = Object.keys(others)
@@ -311,7 +311,7 @@ function layOut(
     ([name, tensor], [otherName, other]) =>
       dtypes.indexOf(other.dtype) - dtypes.indexOf(tensor.dtype) || compareUtf8(name, otherName),
   )
-  const places: TensorPlace[] = []
+  const places: TensorLocation[] = []
   const descriptions: string[] = []
   if (metadata) {
     const sorted = Object.entries(metadata).sort(([a], [b]) => compareUtf8(a, b))

@@ -5,8 +5,8 @@ import {
   encodeFloats,
   FourierFTError,
   isFloatDtype,
+  type MatchedAdapter,
   nearestNames,
-  type PlacedAdapter,
   readSavedModule,
   type SavedModule,
   type Tensor as StoredTensor,
@@ -17,7 +17,7 @@ import { reshape, type Tensor, tensor, tidy, transpose } from '@tensorflow/tfjs-
 import { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { ActivePart, AdaptedLayer, Branch, WholeWeights } from './adapted-layer.js'
 
-export class LoadedAdapter implements PlacedAdapter {
+export class LoadedAdapter implements MatchedAdapter {
   readonly #source: Adapter
   readonly #layers: ReadonlyMap<string, AdaptedLayer>
   readonly #branches = new Map<string, Branch>()
@@ -61,7 +61,7 @@ export class LoadedAdapter implements PlacedAdapter {
     }
   }
 
-  /** @see PlacedAdapter of `@fourierft/core` */
+  /** @see MatchedAdapter of `@fourierft/core` */
   get replaces(): ReadonlyMap<string, string> {
     return new Map(Array.from(this.#wholes.keys(), (module) => [module, module]))
   }
