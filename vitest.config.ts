@@ -2,9 +2,13 @@ import { fileURLToPath } from 'node:url'
 import { playwright } from '@vitest/browser-playwright'
 import { defaultClientConditions, defaultServerConditions } from 'vite'
 import { configDefaults, defineConfig, type TestProjectInlineConfiguration } from 'vitest/config'
+import { VitestReport } from './scripts/vitest-report.js'
 import { CHROMIUM_FLAGS, findChromium } from './test/chromium.js'
 
 const chromium = findChromium()
+
+/** Where the report for `scripts/summary.js` goes; undefined: there is none. */
+const report = process.env.FOURIERFT_TEST_REPORT
 
 /** The condition under which every package of the workspace is its TypeScript sources: no test sees an old build of another package. */
 const SOURCE = '@fourierft/source'
@@ -12,23 +16,34 @@ const SOURCE = '@fourierft/source'
 /** `*.test-d.ts`: promises of the types, which the compiler keeps. */
 const TYPES = { enabled: true, include: ['src/**/*.test-d.ts'], tsconfig: 'tsconfig.json' }
 
-/** The tests of one folder, in Node. */
-const inNode = (
+/** Files of tests that take long, or need programs that few machines have: a project of their own, `slow:…`. */
+const SLOW = '**/*.slow.test.ts'
+
+/** The tests of one folder in Node, as two projects: `core`, say, and `slow:core`. */
+function inNode(
   name: string,
   root: string,
-  { types = false, test }: { types?: boolean; test?: TestProjectInlineConfiguration['test'] } = {},
-): TestProjectInlineConfiguration => ({
-  ssr: { resolve: { conditions: [SOURCE, ...defaultServerConditions] } },
-  test: {
-    name,
-    root,
-    include: ['{src,js,test}/**/*.test.ts'],
-    exclude: [...configDefaults.exclude, '**/test/browser/**'],
-    testTimeout: 300_000,
-    ...(types && { typecheck: TYPES }),
-    ...test,
-  },
-})
+  { types = false, include = ['{src,js,test}/**/*.test.ts'] }: { types?: boolean; include?: string[] } = {},
+): TestProjectInlineConfiguration[] {
+  const exclude = [...configDefaults.exclude, '**/test/browser/**']
+  const common = { root, testTimeout: 300_000, hookTimeout: 300_000 }
+  const ssr = { resolve: { conditions: [SOURCE, ...defaultServerConditions] } }
+  return [
+    {
+      ssr,
+      test: { ...common, name, include, exclude: [...exclude, SLOW], ...(types && { typecheck: TYPES }) },
+    },
+    {
+      ssr,
+      test: {
+        ...common,
+        name: `slow:${name}`,
+        include: include.map((files) => files.replace('*.test', '*.slow.test')),
+        exclude,
+      },
+    },
+  ]
+}
 
 /** What runs in a real browser, where there is one; `test/chromium.test.ts` says so where there is none. */
 const inBrowser = (
@@ -37,7 +52,7 @@ const inBrowser = (
   alias: Record<string, string> = {},
 ): TestProjectInlineConfiguration => ({
   // What is bundled for one project is not what another one needs.
-  cacheDir: `node_modules/.vite/${name}`,
+  cacheDir: `node_modules/.vite/${name.replace(':', '-')}`,
   resolve: { conditions: [SOURCE, ...defaultClientConditions], alias },
   test: {
     name,
@@ -57,35 +72,31 @@ const inBrowser = (
 const TRANSFORMERS = 'packages/transformers/node_modules/@huggingface/transformers/dist/transformers.min.js'
 
 const browsers = [
-  inBrowser('browser', ['{packages/*,conformance}/test/browser/**/*.test.ts']),
-  inBrowser('browser-cdn', ['packages/transformers/test/browser/pipelines.test.ts'], {
+  inBrowser('slow:browser', ['{packages/*,conformance}/test/browser/**/*.test.ts']),
+  inBrowser('slow:browser-cdn', ['packages/transformers/test/browser/pipelines.test.ts'], {
     '@huggingface/transformers': fileURLToPath(new URL(TRANSFORMERS, import.meta.url)),
   }),
 ]
 
-/** One run over the whole workspace; the projects are the folders that have tests. */
+/** `npm test` runs the projects whose name does not begin with `slow:`, `npm run test:all` runs all. */
 export default defineConfig({
   test: {
+    reporters: ['default', ...(report === undefined ? [] : [new VitestReport(report)])],
     projects: [
-      inNode('core', 'packages/core', { types: true }),
-      inNode('conformance', 'conformance'),
-      inNode('tfjs', 'packages/tfjs', { types: true }),
-      inNode('native', 'packages/native'),
-      inNode('onnx', 'packages/onnx'),
-      inNode('onnxruntime', 'packages/onnxruntime'),
-      inNode('transformers', 'packages/transformers'),
-      inNode('cli', 'packages/cli'),
-      inNode('quickstart', 'apps/quickstart'),
-      inNode('experiments', 'apps/experiments'),
-      inNode('playground', 'apps/playground', {
-        test: {
-          include: [
-            '{src,page-files}/**/*.test.ts',
-            ...(chromium === undefined ? [] : ['test/**/*.test.ts']),
-          ],
-        },
+      ...inNode('core', 'packages/core', { types: true }),
+      ...inNode('conformance', 'conformance'),
+      ...inNode('tfjs', 'packages/tfjs', { types: true }),
+      ...inNode('native', 'packages/native'),
+      ...inNode('onnx', 'packages/onnx'),
+      ...inNode('onnxruntime', 'packages/onnxruntime'),
+      ...inNode('transformers', 'packages/transformers'),
+      ...inNode('cli', 'packages/cli'),
+      ...inNode('quickstart', 'apps/quickstart'),
+      ...inNode('experiments', 'apps/experiments'),
+      ...inNode('playground', 'apps/playground', {
+        include: ['{src,page-files}/**/*.test.ts', ...(chromium === undefined ? [] : ['test/**/*.test.ts'])],
       }),
-      inNode('packages', '.', { test: { include: ['test/**/*.test.ts'] } }),
+      ...inNode('packages', '.', { include: ['test/**/*.test.ts'] }),
       ...(chromium === undefined ? [] : browsers),
     ],
   },

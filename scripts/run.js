@@ -1,7 +1,7 @@
 // The commands of the root package.json: each brings the workspace to life first (pnpm, dependencies, build), then does its job. It
 // needs Node and npm alone, installs nothing outside this folder, and leaves standard output to the job.
 //
-//   node scripts/run.js setup | demo | playground | test | bench | experiments | fourierft  [arguments of the job]
+//   node scripts/run.js setup | demo | playground | test | test:slow | test:all | bench | experiments | fourierft  [arguments of the job]
 
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -38,27 +38,24 @@ const jobs = {
   experiments: program('apps/experiments'),
   fourierft: program('packages/cli'),
   test: (args) => {
-    // What no npm package brings here: tfjs-node's binding and a real encoder. Where they cannot be had, their tests are skipped and say so.
-    run('node', [join(root, 'packages/tfjs/scripts/tensorflow-binding.js')])
-    fetchEncoder()
-    const report = join(cache, 'vitest.json')
-    rmSync(report, { force: true })
-    const checks = [
-      ['lint and format', 'biome', ['check', '.']],
-      ['types', 'turbo', ['run', 'typecheck', '--output-logs=errors-only']],
-      ['types of the root', 'tsc', ['-p', 'tsconfig.json']],
-      [
-        'tests',
-        'vitest',
-        ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...args],
-      ],
-    ]
-    const failed = checks.filter(([, command, rest]) => run(command, rest) !== 0).map(([name]) => name)
-    const clean = printSummary(report)
-    if (failed.length > 0) say(`failed: ${failed.join(', ')}`)
-    return failed.length === 0 && clean ? 0 : 1
+    check()
+    test('quick', args)
+    return close(['quick'])
+  },
+  'test:slow': (args) => {
+    test('slow', args)
+    return close(['slow'])
+  },
+  'test:all': (args) => {
+    check()
+    test('quick', args)
+    test('slow', args)
+    return close(['quick', 'slow'])
   },
 }
+
+/** Names of the checks that failed. */
+const failed = []
 
 const [job, ...args] = process.argv.slice(2)
 if (!Object.hasOwn(jobs, job ?? ''))
@@ -68,6 +65,42 @@ install()
 build()
 compileKernel()
 process.exitCode = jobs[job](args) ?? 0
+
+/** Lint, format and types. */
+function check() {
+  attempt('lint and format', 'biome', ['check', '.'])
+  attempt('types', 'turbo', ['run', 'typecheck', '--output-logs=errors-only'])
+  attempt('types of the root', 'tsc', ['-p', 'tsconfig.json'])
+}
+
+/** @param kind `quick` or `slow`: the projects of vitest.config.ts without and with `slow:` in front of their names */
+function test(kind, args) {
+  // No npm package brings these here: tfjs-node's binding and a real encoder. If they cannot be fetched, their tests are skipped and say so.
+  run('node', [join(root, 'packages/tfjs/scripts/tensorflow-binding.js')])
+  fetchEncoder()
+  const report = reportOf(kind)
+  rmSync(report, { force: true })
+  const projects = kind === 'quick' ? '!slow:*' : 'slow:*'
+  attempt(`${kind} tests`, 'vitest', ['run', '--project', projects, ...args], {
+    env: { ...environment, FOURIERFT_TEST_REPORT: report },
+  })
+}
+
+function reportOf(kind) {
+  return join(cache, `tests-${kind}.json`)
+}
+
+/** Runs one of the checks and remembers whether it failed. */
+function attempt(name, command, args, options) {
+  if (run(command, args, options) !== 0) failed.push(name)
+}
+
+/** Prints what the tests left and returns the exit status of all checks. */
+function close(kinds) {
+  const isClean = printSummary(kinds.map(reportOf))
+  if (failed.length > 0) say(`failed: ${failed.join(', ')}`)
+  return failed.length === 0 && isClean ? 0 : 1
+}
 
 /** A real encoder, 69 MB, once; where it cannot be had one line says so. */
 function fetchEncoder() {

@@ -1,41 +1,45 @@
-// Reads the report that the test runner wrote and prints what its own output leaves out: the name of each skipped test (the name holds
-// the reason), and one plain closing line.
+// Reads the reports that `vitest-report.js` wrote and prints the name of each skipped test with its reason, each gap (a part of the
+// conformance suite that a backend does not have), each error outside of a test, and one plain closing line.
 //
-//   node scripts/summary.js REPORT.json [--no-skips]      exit status 1 where a test failed, none ran, or (with the flag) one was skipped
+//   node scripts/summary.js REPORT.json… [--no-skips]
+//
+// The exit status is 1 if a test or a suite failed, if a file did not load, if nothing ran or, with the flag, if a test was skipped.
 
 import { existsSync, readFileSync } from 'node:fs'
-import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** Prints the summary; true when something ran and nothing failed. */
-export function printSummary(file, { allowSkips = true } = {}) {
-  if (!existsSync(file)) {
-    console.log('the test runner wrote no report\n0 passed, 1 failed')
-    return false
-  }
-  const report = JSON.parse(readFileSync(file, 'utf8'))
-  const skipped = []
-  let passed = 0
-  let failed = 0
-  for (const suite of report.testResults) {
-    const place = relative(process.cwd(), suite.name)
-    if (suite.assertionResults.length === 0) {
-      // A file that could not be loaded has no tests of its own; it counts as one failure.
-      failed += 1
-      console.log(`failed: ${place}: ${suite.message ?? 'no test in this file'}`)
-    }
-    for (const test of suite.assertionResults) {
-      if (test.status === 'passed') passed += 1
-      else if (test.status === 'failed') failed += 1
-      else skipped.push(`${place} > ${test.fullName}`)
-    }
-  }
-  for (const name of skipped) console.log(`skipped: ${name}`)
+/** The name of a test that stands for a part of the suite which a backend does not have. */
+const GAP = /^gap: /
+
+/** @returns whether something ran and nothing failed */
+export function printSummary(files, { allowSkips = true } = {}) {
+  const reports = files.map((file) =>
+    existsSync(file)
+      ? JSON.parse(readFileSync(file, 'utf8'))
+      : { tests: [], errors: [{ name: file, message: 'the test runner wrote no report' }] },
+  )
+  const tests = reports.flatMap((report) => report.tests)
+  const errors = reports.flatMap((report) => report.errors)
+  const failed = errors.length + count(tests, 'failed')
+  // A test that never ran, because a hook failed, is neither passed nor skipped on purpose: the hook's error counts.
+  const skipped = tests.filter(({ state }) => state === 'skipped')
+  const gaps = tests.filter(({ state, ownName }) => state === 'passed' && GAP.test(ownName))
+  const passed = count(tests, 'passed') - gaps.length
+
+  for (const { name, ownName } of gaps)
+    console.log(`${ownName} (${name.slice(0, -ownName.length).replace(/[ >]+$/, '')})`)
+  for (const { name, note } of skipped) console.log(`skipped: ${name}${note ? ` (${note})` : ''}`)
+  for (const { name, message } of errors) console.log(`failed: ${name}: ${message.split('\n')[0]}`)
   console.log(`${passed} passed, ${failed} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}`)
   return passed > 0 && failed === 0 && (allowSkips || skipped.length === 0)
 }
 
+function count(tests, wanted) {
+  return tests.filter(({ state }) => state === wanted).length
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const [file, ...flags] = process.argv.slice(2)
-  process.exitCode = printSummary(file, { allowSkips: !flags.includes('--no-skips') }) ? 0 : 1
+  const given = process.argv.slice(2)
+  const files = given.filter((argument) => !argument.startsWith('--'))
+  process.exitCode = printSummary(files, { allowSkips: !given.includes('--no-skips') }) ? 0 : 1
 }

@@ -1,0 +1,32 @@
+// A reporter for vitest: writes what ran into one JSON file, for `summary.js`. vitest's own JSON report leaves out hooks that fail and
+// errors that no test caught.
+
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { dirname, relative } from 'node:path'
+
+export class VitestReport {
+  /** @param file path of the report */
+  constructor(file) {
+    this.file = file
+  }
+
+  onTestRunEnd(modules, unhandledErrors) {
+    const tests = []
+    const errors = unhandledErrors.map((error) => ({ name: 'outside of any test', message: error.message }))
+    for (const module of modules) {
+      const file = relative(process.cwd(), module.moduleId)
+      const add = (name, list) =>
+        list.forEach(({ message }) => {
+          errors.push({ name, message })
+        })
+      add(file, module.errors())
+      for (const suite of module.children.allSuites()) add(`${file} > ${suite.fullName}`, suite.errors())
+      for (const test of module.children.allTests()) {
+        const { state, note } = test.result()
+        tests.push({ name: `${file} > ${test.fullName}`, ownName: test.name, state, ...(note && { note }) })
+      }
+    }
+    mkdirSync(dirname(this.file), { recursive: true })
+    writeFileSync(this.file, JSON.stringify({ tests, errors }))
+  }
+}
