@@ -7,5 +7,5 @@ const native = kernel()
 const reason = native ? '' : ` (skipped: ${kernelProblem()})`
 
 describe.skipIf(native === undefined)(`core-native${reason}`, () => {
-  testBackend(() => coreBackend(native && { kernel: native }))
+  testBackend(() => coreBackend(native && { kernel: native }), { quick: true })
 })

@@ -1,5 +1,5 @@
 // A program: environments of JavaScript that end while calls are on their way, again and again. It prints what is left of them as one line of
-// JSON; where memory is touched that is gone it does not come so far. `ended-workers.test.ts` runs it, `cpp.test.ts` with the addon compiled
+// JSON; where memory is touched that is gone it does not come so far. `ended-workers.slow.test.ts` runs it, `cpp.slow.test.ts` with the addon compiled
 // with AddressSanitizer.
 //
 //   node ended-workers.js <folder of the compiled package> <libonnxruntime> <model> <task> <end> <rounds>

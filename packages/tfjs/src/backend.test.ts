@@ -2,6 +2,6 @@ import { testBackend } from '@fourierft/conformance/vitest'
 import { describe } from 'vitest'
 import { createTfjsBackend } from './backend.js'
 
-// The cpu backend multiplies matrices in plain JavaScript: the small cases.
+// The small cases; `backend.slow.test.ts` has the others.
 describe('tfjs-cpu', () => testBackend(() => createTfjsBackend('cpu'), { quick: true }))
-describe('tfjs-wasm', () => testBackend(() => createTfjsBackend('wasm')))
+describe('tfjs-wasm', () => testBackend(() => createTfjsBackend('wasm'), { quick: true }))

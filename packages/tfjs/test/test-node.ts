@@ -11,7 +11,11 @@ import type { BranchInput } from '../src/strategies/branch.js'
 import { hasNativeKernel } from '../src/strategies/native.js'
 import { tensorflowSpectral } from '../src/strategies/tensorflow-spectral.js'
 
-export async function testNode(name: 'node' | 'node-gpu'): Promise<void> {
+/** @param options.quick the suite's small cases only */
+export async function testNode(
+  name: 'node' | 'node-gpu',
+  { quick = false }: { readonly quick?: boolean } = {},
+): Promise<void> {
   process.env.TF_CPP_MIN_LOG_LEVEL = '3'
   const opened = await createTfjsBackend(name).catch((error: Error) => error)
   if (opened instanceof Error) {
@@ -20,7 +24,7 @@ export async function testNode(name: 'node' | 'node-gpu'): Promise<void> {
   }
 
   describe(`tfjs-${name} on ${opened.device}`, () => {
-    testBackend(() => opened)
+    testBackend(() => opened, { quick })
 
     describe.each(['segments', 'slots'] as const)(
       "spectral by TensorFlow's own FFTs, added by %s",

@@ -1,4 +1,4 @@
-/** The suite on layers that transformers.js loads and runs, on the native kernel and on the portable function. */
+/** The suite's small cases on layers that transformers.js loads and runs, on the native kernel and on the portable function. */
 import { testBackend } from '@fourierft/conformance/vitest'
 import { describe } from 'vitest'
 import { createTransformersBackend } from '../src/backend.js'
@@ -7,5 +7,5 @@ import { createTransformersBackend } from '../src/backend.js'
 const levels = [1, 3, 4, 6, 8] as const
 
 describe.each([true, false])('native: %s', (native) =>
-  testBackend(() => createTransformersBackend({ native }), { levels, quick: !native }),
+  testBackend(() => createTransformersBackend({ native }), { levels, quick: true }),
 )

@@ -16,7 +16,7 @@ import {
   loadAdapter,
 } from '../../src/index.js'
 
-const MUTANTS = Number(process.env.FOURIERFT_MUTANTS ?? 100_000)
+const MUTANTS = Number(process.env.FOURIERFT_MUTANTS ?? 5000)
 const FIRST_SEED = Number(process.env.FOURIERFT_MUTANT_SEED ?? 1)
 /** Far above what a mutant of these small files may cost, far below what a believed lie would. */
 const MAX_GROWTH = 512 * 2 ** 20

@@ -17,8 +17,8 @@ import { attachBranches, type Branch, ORIGINAL } from './attach.js'
 import { bakeBranches } from './bake.js'
 import { detachBranches } from './detach.js'
 
-/** For the full count: FOURIERFT_FUZZ=100000. */
-const MUTANTS = Number(process.env.FOURIERFT_FUZZ ?? 2000)
+/** For the full count: FOURIERFT_MUTANTS=100000. */
+const MUTANTS = Number(process.env.FOURIERFT_MUTANTS ?? 300)
 
 const folder = new URL('../__fixtures__/', import.meta.url)
 const sources = readdirSync(folder)

@@ -12,7 +12,7 @@ const SMALLEST_FILE = 10_000_000
 
 /**
  * Bytes that an object of a model takes with all that is kept for it, such as entries of maps, and its share of what waits for the garbage
- * collector: measured with Node.js 20 on files of ten megabytes (`memory-budget.test.ts` does so again).
+ * collector: measured with Node.js 20 on files of ten megabytes (`memory-budget.slow.test.ts` does so again).
  */
 const COST = {
   field: 180,

@@ -1,7 +1,7 @@
 /**
  * End to end against PyTorch and PEFT on the same weights: real exports of BERT, GPT-2, LLaMA, ViT and a diffusion UNet's attention, with
  * adapters that PEFT has saved, in each runtime. What is expected, and how far from it rounding may lead, is computed by
- * packages/onnx/scripts/end-to-end-vectors.py; the derivation stands there. A real trained encoder is in `minilm.test.ts`.
+ * packages/onnx/scripts/end-to-end-vectors.py; the derivation stands there. A real trained encoder is in `minilm.slow.test.ts`.
  */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'

@@ -1,0 +1,3 @@
+/** `mutants.test.ts` with 100,000 mutants. */
+process.env.FOURIERFT_MUTANTS ??= '100000'
+await import('./mutants.test.js')
