@@ -10,7 +10,10 @@ const chromium = findChromium()
 /** Where the report for `scripts/summary.js` goes; undefined: there is none. */
 const report = process.env.FOURIERFT_TEST_REPORT
 
-/** The condition under which every package of the workspace is its TypeScript sources: no test sees an old build of another package. */
+/**
+ * The condition under which a package of the workspace is its TypeScript sources, so that no test sees an old build of another package.
+ * Only `@fourierft/native` does not have it: it is compiled, and loaded by Node itself.
+ */
 const SOURCE = '@fourierft/source'
 
 /** `*.test-d.ts`: promises of the types, which the compiler keeps. */
