@@ -1,4 +1,4 @@
-/** The table of architectures in the README is what its script prints from the recorded results. */
+/** The table in architectures.md is what its script prints from the recorded results. */
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
@@ -7,11 +7,11 @@ import { expect, test } from 'vitest'
 
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url))
 
-test('the table of architectures in the README is made from results.json', async () => {
+test('the table in architectures.md is the one that table.js prints from results.json', async () => {
   const { stdout } = await promisify(execFile)(process.execPath, [path('../scripts/architectures/table.js')])
-  const readme = await readFile(path('../README.md'), 'utf8')
+  const page = await readFile(path('../architectures.md'), 'utf8')
   const mark = '<!-- /architectures -->'
-  const table = readme.slice(readme.indexOf('<!-- architectures -->'), readme.indexOf(mark) + mark.length)
+  const table = page.slice(page.indexOf('<!-- architectures -->'), page.indexOf(mark) + mark.length)
   expect(table.split('\n').length).toBeGreaterThan(50)
   expect(`${table}\n`).toBe(stdout)
 })

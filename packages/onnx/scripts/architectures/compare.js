@@ -1,5 +1,5 @@
 // Opens what export.py has written in ONNX Runtime with the adapters of PEFT, without `moduleNames`, and compares: the model without its
-// adapter, with it, with it for the first row of the batch alone, and merged. Writes results.json beside this and the table in the README.
+// adapter, with it, with it for the first row of the batch alone, and merged. Writes results.json beside this and the table in architectures.md.
 //
 //   node packages/onnx/scripts/architectures/compare.js [EXPORTS] [--only NAME …]      EXPORTS: .cache/architectures
 //

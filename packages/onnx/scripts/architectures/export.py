@@ -1,6 +1,6 @@
 """
 Exports the architectures of `models.py` with random weights through three exporters, each with FourierFT adapters that PEFT saves, and
-with what PyTorch and PEFT compute. `compare.js` beside this opens the exports in ONNX Runtime and writes the table of the README.
+with what PyTorch and PEFT compute. `compare.js` beside this opens the exports in ONNX Runtime and writes the table in architectures.md.
 
     pip install "torch==2.13.0" "peft==0.21.0" "transformers==5.23.0" onnx onnxscript onnxruntime timm
     python packages/onnx/scripts/architectures/export.py --exporters torchscript dynamo

@@ -1,5 +1,5 @@
 """
-The architectures of the table in packages/onnx/README.md: tiny models from configuration classes, with inputs, and the modules that an
+The architectures of the table in packages/onnx/architectures.md: tiny models from configuration classes, with inputs, and the modules that an
 adapter of that architecture targets as a rule (PEFT's defaults for LoRA, or what the architecture's papers and examples use).
 
 Nothing is downloaded. A model has two layers (or stages) and some 32 features; its weights come from a seed, see `export.py`.

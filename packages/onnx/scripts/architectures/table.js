@@ -1,12 +1,12 @@
-// The table of architectures and exporters in the README, from results.json.
+// The table of architectures and exporters in architectures.md, from results.json.
 //
 //   node packages/onnx/scripts/architectures/table.js             prints it
-//   node packages/onnx/scripts/architectures/table.js --write     puts it into the README, as compare.js does
+//   node packages/onnx/scripts/architectures/table.js --write     writes it into architectures.md, as compare.js does
 
 import { readFileSync, writeFileSync } from 'node:fs'
 
 const RESULTS = new URL('results.json', import.meta.url)
-const README = new URL('../../README.md', import.meta.url)
+const PAGE = new URL('../../architectures.md', import.meta.url)
 const [BEGIN, END] = ['<!-- architectures -->', '<!-- /architectures -->']
 const EXPORTERS = { torchscript: 'TorchScript', dynamo: 'dynamo', optimum: 'optimum' }
 const UNSUPPORTED =
@@ -83,7 +83,7 @@ function versionsOf(exporters) {
   return lines.join('; ')
 }
 
-/** The generated part of the README, with its marks. */
+/** The generated part of architectures.md, with its marks. */
 export function printTable({ versions, onnxruntime, rows }) {
   const lines = [
     BEGIN,
@@ -108,11 +108,11 @@ export function printTable({ versions, onnxruntime, rows }) {
 }
 
 export function writeTable() {
-  const readme = readFileSync(README, 'utf8')
-  const [before, after] = [readme.indexOf(BEGIN), readme.indexOf(END)]
-  if (before < 0 || after < before) throw new Error(`README.md lacks the marks ${BEGIN} and ${END}`)
+  const page = readFileSync(PAGE, 'utf8')
+  const [before, after] = [page.indexOf(BEGIN), page.indexOf(END)]
+  if (before < 0 || after < before) throw new Error(`architectures.md lacks the marks ${BEGIN} and ${END}`)
   const table = printTable(JSON.parse(readFileSync(RESULTS, 'utf8')))
-  writeFileSync(README, readme.slice(0, before) + table + readme.slice(after + END.length))
+  writeFileSync(PAGE, page.slice(0, before) + table + page.slice(after + END.length))
 }
 
 if (import.meta.url === `file://${process.argv[1]}`) {
