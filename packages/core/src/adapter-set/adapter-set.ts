@@ -424,7 +424,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#update()
   }
 
-  /** Does not update the host unless it was merged: the caller does. */
+  /** The caller must call `#update` afterwards, because this method does so only if something was merged. */
   #unmerge(): void {
     this.#changes++
     const merged = this.#merged

@@ -94,9 +94,9 @@ async function subfolderAdvice(directory: string, root: string): Promise<string>
   const list = [subfolder, ...others].slice(0, MAX_LISTED).map((name) => `'${name}'`)
   const where =
     others.length === 0
-      ? `the subfolder ${list[0]} holds one`
-      : `the subfolders ${list.join(', ')}${found.length > MAX_LISTED ? ', …' : ''} hold one each`
-  return `${where}: pass { subfolder: '${subfolder}' }`
+      ? `there is one in subfolder ${list[0]}`
+      : `there are some in the subfolders ${list.join(', ')}${found.length > MAX_LISTED ? ', …' : ''}`
+  return `${where}; pass { subfolder: '${subfolder}' }`
 }
 
 async function fileAt(path: string): Promise<FoundFile | undefined> {
