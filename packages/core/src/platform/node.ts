@@ -31,20 +31,20 @@ function resolvePath(path: unknown, option: string): string {
     return resolve(path.replace(/^~(?=$|[/\\])/, homedir()))
   }
   const expected = 'the path of a directory, or a file: URL object'
-  const refuse = (received: string, cause?: unknown) =>
+  const invalid = (received: string, cause?: unknown) =>
     new FourierFTError('INVALID_OPTION', `${option}: expected ${expected}; received ${received}`, {
       option,
       expected,
       received: path instanceof URL ? path.href : path,
       cause,
     })
-  if (isUrl) throw refuse(`a URL as text, ${path}`)
+  if (isUrl) throw invalid(`a URL as text, ${path}`)
   if (!(path instanceof URL))
-    throw refuse(path === '' ? 'an empty string' : path === null ? 'null' : typeof path)
-  if (path.protocol !== 'file:') throw refuse(`a ${path.protocol} URL`)
+    throw invalid(path === '' ? 'an empty string' : path === null ? 'null' : typeof path)
+  if (path.protocol !== 'file:') throw invalid(`a ${path.protocol} URL`)
   try {
     return fileURLToPath(path)
   } catch (cause) {
-    throw refuse(`${path.href} (${cause instanceof Error ? cause.message : cause})`, cause)
+    throw invalid(`${path.href} (${cause instanceof Error ? cause.message : cause})`, cause)
   }
 }

@@ -91,7 +91,7 @@ describe('a connection that stalls', () => {
     expect(error.message).toContain('nothing arrived for 0.1 seconds')
   })
 
-  describe('by a clock that the test moves', () => {
+  describe('with a fake clock', () => {
     beforeEach(() => {
       vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     })
@@ -99,7 +99,7 @@ describe('a connection that stalls', () => {
       vi.useRealTimers()
     })
 
-    it('is not one on which a piece arrives in time, again and again', async () => {
+    it('is not one on which the pieces arrive in time', async () => {
       let stream: ServerResponse | undefined
       const url = await serve((_, response) => {
         stream = response
