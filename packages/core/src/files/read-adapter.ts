@@ -89,7 +89,7 @@ function* removeUntargeted(
   const ignored: string[] = []
   for (const [module, { tensorName }] of coefficients) {
     yield
-    // Only on a long name does a look-ahead turn out to be too costly.
+    // A look-ahead can turn out to be too costly on a long name.
     if (ifRunnable(budget, () => isTargeted(module)) ?? true) continue
     ignored.push(tensorName)
     coefficients.delete(module)
