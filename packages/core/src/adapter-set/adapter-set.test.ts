@@ -572,7 +572,7 @@ it('an adapter with trained biases is rejected', async () => {
 })
 
 describe('a training', () => {
-  it('prevents that its adapters are deleted, merged, trained twice or unloaded, until it ends or fails', async () => {
+  it('prevents its adapters from being deleted, merged, trained twice or unloaded until it ends or fails', async () => {
     const { set } = make()
     await set.load('a')
     await set.load('b')
@@ -644,7 +644,7 @@ describe('rows', () => {
 
 describe('a model that is given up', () => {
   it.each(['merged', 'base'] as const)(
-    'and keeps %s rejects verbs, and calls use what is kept',
+    "with keep: '%s' rejects verbs, and calls use what is kept",
     async (keep) => {
       const { set } = make()
       await set.load('a')

@@ -20,7 +20,7 @@ const TENSOR_PREFIX = /^base_model\.model\./
 /** Marks the adapters of every copy of this package: a program can load several. */
 const MARKER = Symbol.for('fourierft.Adapter')
 
-/** An adapter's configuration, modules and further tensors; immutable. Made by `loadAdapter` and `createAdapter`, written by `toBytes` and `savePretrained`. */
+/** An immutable adapter. `loadAdapter` and `createAdapter` make it; `toBytes` and `savePretrained` write it. */
 export class Adapter {
   readonly config: FourierFTConfig
   readonly modules: ReadonlyMap<string, AdaptedModule>
