@@ -119,8 +119,8 @@ export function savedWholeTest(config: FourierFTConfig): (module: string) => boo
 }
 
 /**
- * The number of coefficients of a module. The first key of `nFrequencyPattern` decides that, as a regular expression after a dot, matches
- * the end of the module's name. If none does, the key that equals the name decides, and otherwise `nFrequency`.
+ * The number of coefficients of a module. Each key of `nFrequencyPattern` is a regular expression for the end of a name, after a dot; the
+ * first key that matches decides. If none matches, a key that equals the name decides, and otherwise `nFrequency`.
  *
  * @throws FourierFTError INVALID_PATTERN
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/tuners/fourierft/model.py `_create_and_replace`
