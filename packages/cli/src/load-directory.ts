@@ -15,10 +15,13 @@ export async function loadDirectory(directory: string, output: Output): Promise<
     })
   } catch (error) {
     if (!(FourierFTError.isInstance(error) && error.code === 'FILE_NOT_FOUND')) throw error
-    const message = error.message.replace(
+    const advice = error.advice?.replace(
       /pass \{ subfolder: '(.*)' \}/,
       (_, subfolder: string) => `give ${join(directory, subfolder)}`,
     )
-    throw new FourierFTError(error.code, message, error.details)
+    throw new FourierFTError(error.code, error.problem, {
+      ...error.details,
+      ...(advice !== undefined && { advice }),
+    })
   }
 }

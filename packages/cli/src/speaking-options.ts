@@ -19,17 +19,15 @@ export async function speakingOptions<Result>(
 }
 
 function translated(error: FourierFTError, shapeOption: string): FourierFTError {
-  const { code, message, details } = error
+  const { code, problem, details } = error
   switch (code) {
-    case 'SHAPE_UNKNOWN': {
-      const reason = `module ${details.module}: its shape is unknown, for the file does not hold it (PEFT's never do)`
-      return new FourierFTError(code, `${reason}; give the base model's with ${shapeOption}`, details)
-    }
-    case 'NOT_REPRODUCIBLE': {
-      // What stands behind the last semicolon is the advice.
-      const reason = message.slice(0, message.lastIndexOf('; '))
-      return new FourierFTError(code, `${reason}; write it with --to standalone`, details)
-    }
+    case 'SHAPE_UNKNOWN':
+      return new FourierFTError(code, problem, {
+        ...details,
+        advice: `give the base model's with ${shapeOption}`,
+      })
+    case 'NOT_REPRODUCIBLE':
+      return new FourierFTError(code, problem, { ...details, advice: 'write it with --to standalone' })
     default:
       return error
   }

@@ -131,7 +131,7 @@ test('what PEFT would load with other entries is not written as peft', async () 
   const { status, stderr } = await capturedRun('convert', source, join(directory, 'out'), '--to', 'peft')
   expect(status).toBe(1)
   expect(stderr).toBe(
-    'fourierft: NOT_REPRODUCIBLE: PEFT cannot reproduce this adapter: the entries of query are bandpass, PEFT knows only uniform ones; write it with --to standalone\n',
+    'fourierft: NOT_REPRODUCIBLE: PEFT cannot reproduce this adapter: the entries of query are bandpass, and PEFT draws only uniform ones; write it with --to standalone\n',
   )
   expect((await readdir(directory)).sort()).toEqual(['banded', 'shapes.json'])
 })

@@ -1,24 +1,25 @@
 /**
- * The seam between backends. The conformance suite, the benchmarks and the command line see a runtime only through this. Behind it a
- * backend runs the code that its users run: the same layer class, the same session, the same operator.
+ * The interface of a backend. The conformance suite, the benchmarks and the command line use a runtime only through it. A backend
+ * implements it with the code that its users run: the same layer class, the same session, the same operator.
  */
 import type { FloatArray, Layer } from './adapter/layer.js'
 
 /**
  * How an adapter is applied: `merge` adds ΔW to the weight once; `dense` forms ΔW for each change of the coefficients; `factored`
- * multiplies by cosine and sine bases, never multiplied out; `spectral` transforms the activations; `native` does so in compiled code.
+ * multiplies the activations by cosine and sine bases without forming ΔW; `spectral` transforms the activations; `native` does so in
+ * compiled code.
  */
 export type Strategy = 'merge' | 'dense' | 'factored' | 'spectral' | 'native'
 
 /** How one call applies the layers. */
 export interface ApplyOptions {
-  /** Default: `auto`, chosen from `(T, d1, d2, n)`. `merge` is no option here: it is `AdaptedLinear.merge`. */
+  /** Default: `auto`, chosen from `(T, d1, d2, n)`. `merge` is not a value here: call `AdaptedLinear.merge`. */
   readonly strategy?: Exclude<Strategy, 'merge'> | 'auto'
-  /** For each of the T rows of `x` the index of its one layer in `layers`, or −1 for none. Default: all layers, added. */
+  /** The layer of each of the T rows of `x`, as an index into `layers`; −1: none. Default: the sum of all layers for every row. */
   readonly rows?: Int32Array
 }
 
-/** What `AdaptedLinear.backward` gives. */
+/** The result of `AdaptedLinear.backward`. */
 export interface LinearGradients {
   /** `∂L/∂c`, one array `[n]` for each layer. */
   readonly coefficients: readonly FloatArray[]
@@ -32,42 +33,42 @@ export interface AdaptedLinear {
   forward(x: Float32Array, options?: ApplyOptions): Promise<FloatArray>
   /** Gradients for `gradY` `[T, d1]` at `x` `[T, d2]`. */
   backward(x: Float32Array, gradY: Float32Array, options?: ApplyOptions): Promise<LinearGradients>
-  /** New coefficients for every layer, without building anything anew. */
+  /** Replaces the coefficients of every layer without rebuilding anything. */
   setCoefficients(coefficients: readonly Float32Array[]): Promise<void>
-  /** Nothing is active: the base layer's own bits. */
+  /** Turns all layers off: `forward` gives the output of the base layer, bit for bit. */
   disable(): Promise<void>
   enable(): Promise<void>
   /** Adds ΔW of all layers to the weight. */
   merge(): Promise<void>
-  /** Gives the weight's original bits back. */
+  /** Restores the original weight, bit for bit. */
   unmerge(): Promise<void>
   /** The weight as the runtime holds it now, `[d1, d2]` row-major. */
   weight(): Promise<FloatArray>
   dispose(): Promise<void>
 }
 
-/** One way to apply layers: what a runtime implements, and what `@fourierft/conformance` checks. */
+/** One way to apply layers: implemented by a runtime, checked by `@fourierft/conformance`. */
 export interface Backend {
   /** The row's name in the conformance table: `core`, `tfjs-wasm`, … */
   readonly name: string
-  /** What computes: `cpu`, `wasm`, `NVIDIA …`; with versions in `versions`. */
+  /** The device that computes: `cpu`, `wasm`, `NVIDIA …`. */
   readonly device: string
   readonly versions: Readonly<Record<string, string>>
   readonly strategies: readonly Strategy[]
-  /** False for a runtime that serves and does not train: its gradients are not looked at. */
+  /** False for a runtime that serves and does not train: its gradients are not checked. */
   readonly trains?: false
   /** ΔW in `[out, in]` orientation, row-major `[d1·d2]`. */
   delta(layer: Layer): Promise<FloatArray>
   /**
-   * `weight` `[d1, d2]` row-major, `bias` `[d1]` or null, `layers` all of that shape (several: added, or one for each row). Without
-   * layers it is the frozen layer, whose `d1` the bias tells.
+   * `weight` is `[d1, d2]`, row-major; `bias` is `[d1]` or null. All `layers` have the weight's shape; several are added up, or each row
+   * of the input uses one. Without layers this is the frozen layer, and `d1` is the length of `bias`.
    */
   linear(weight: Float32Array, bias: Float32Array | null, layers: readonly Layer[]): Promise<AdaptedLinear>
-  /** Reads an adapter, puts it through the runtime (attach, load, save) and returns the files it writes. Absent: nothing of the kind. */
+  /** Passes an adapter through the runtime (attach, load, save) and returns the files that it writes. Absent if the runtime has no such way. */
   roundTrip?(files: AdapterBytes): Promise<AdapterBytes>
-  /** Live handles of the runtime (tensors, buffers, sessions); equal before and after use when nothing leaks. */
+  /** Number of live handles of the runtime (tensors, buffers, sessions): equal before and after use unless something leaks. */
   resources?(): number | Promise<number>
-  /** Frees what the backend itself holds. */
+  /** Frees the resources of the backend itself. */
   dispose?(): Promise<void>
 }
 

@@ -1,4 +1,4 @@
-/** A program can hold two copies of this package: errors and adapters of one have to be recognised by the other. */
+/** A program can load two copies of this package. Each copy recognises the errors and adapters of the other. */
 import { describe, expect, it, vi } from 'vitest'
 import { Adapter, createAdapter, createConfig, FourierFTError } from './index.js'
 
@@ -6,7 +6,7 @@ vi.resetModules()
 const other = await import('./index.js')
 
 describe('two copies of the package', () => {
-  it('are two', () => {
+  it('have different classes', () => {
     expect(other.FourierFTError).not.toBe(FourierFTError)
     expect(other.Adapter).not.toBe(Adapter)
   })
@@ -25,7 +25,7 @@ describe('two copies of the package', () => {
     expect(adapter.layers()).toHaveLength(1)
   })
 
-  it('recognise nothing else', () => {
+  it('recognise no other values', () => {
     const config = createConfig({ nFrequency: 3, targetModules: ['query'] })
     const adapter = createAdapter(config, { query: [4, 5] })
     for (const value of [undefined, null, 'text', {}, new Error('text'), adapter])

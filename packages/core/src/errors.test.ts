@@ -1,9 +1,9 @@
-/** What a message may show of names that come from strangers. */
+/** Messages with untrusted names, and advice. */
 import { describe, expect, it } from 'vitest'
 import { FourierFTError, printable } from './errors.js'
 
 describe('a message', () => {
-  it('shows control characters and marks of direction as escapes', () => {
+  it('escapes control characters and marks of direction', () => {
     const { message, details } = new FourierFTError('INVALID_OPTION', 'module a\x1b[2J\nb\u202e\u061cc\x9b', {
       module: 'a\x1b[2J\nb\u202e\u061cc\x9b',
     })
@@ -11,22 +11,21 @@ describe('a message', () => {
     expect(details.module).toBe('a\x1b[2J\nb\u202e\u061cc\x9b')
   })
 
-  it('keeps what stands around a long name', () => {
+  it('keeps the text around a long name', () => {
+    // Quadratic work would be 10^14 steps here: the test would not end.
     const name = 'layer.'.repeat(3_000_000)
-    const start = performance.now()
     const { message } = new FourierFTError('INVALID_OPTION', `model.onnx: module ${name}: not found; do this`)
-    expect(performance.now() - start).toBeLessThan(2000)
     expect(message.length).toBeLessThan(400)
     expect(message).toMatch(/^model\.onnx: module layer\.layer.*….*layer\.: not found; do this$/)
   })
 
-  it('has a bound, whatever stands in it', () => {
+  it('has a maximum length', () => {
     const message = printable(`first ${'a b '.repeat(1_000_000)} last`)
     expect(message.length).toBeLessThanOrEqual(4000)
     expect(message).toMatch(/^first .* last$/)
   })
 
-  it('of usual length is left as it is, in any language', () => {
+  it('of usual length stays unchanged in any language', () => {
     for (const text of ['', 'expected 3 × 4, “so”: größer, 漢字, 😀', `a/${'b'.repeat(230)}`])
       expect(printable(text)).toBe(text)
   })
@@ -43,7 +42,7 @@ describe('advice', () => {
     expect(error.message).toBe('module a: its shape is unknown; give the shape; [out, in]')
   })
 
-  it('is undefined where there is none', () => {
+  it('is undefined if there is none', () => {
     const error = new FourierFTError('NOT_FINITE', 'c: expected finite numbers')
     expect([error.advice, error.problem]).toEqual([undefined, error.message])
   })

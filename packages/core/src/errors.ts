@@ -1,37 +1,37 @@
 /**
- * The one error class of the project. `code` says what is wrong and never changes its meaning, `details` say where, and `advice` says
- * what to do. Programs branch on `code`; people read `message`.
+ * The one error class of the project. `code` says what is wrong and keeps its meaning, `details` say where, and `advice` says what to
+ * do. Programs branch on `code`; people read `message`.
  */
 
-/** Each thing that can be wrong, with what its message explains. */
+/** The kinds of errors. */
 export type ErrorCode =
   /** An option or argument is missing, of the wrong type or out of its range. */
   | 'INVALID_OPTION'
-  /** More entries were asked for than the spectrum has places, or n is not a positive integer. */
+  /** More entries are requested than the spectrum has positions, or n is not a positive integer. */
   | 'INVALID_ENTRY_COUNT'
   /** An entry lies outside `[0, d1) × [0, d2)`. */
   | 'ENTRY_OUT_OF_RANGE'
   /** The same entry occurs twice. */
   | 'DUPLICATE_ENTRY'
-  /** Stored entries do not have the digest that the file promises. */
+  /** Entries do not have the digest that the file states. */
   | 'ENTRIES_DIGEST_MISMATCH'
   /** A shape does not fit the tensor, layer or model that it is used with. */
   | 'SHAPE_MISMATCH'
-  /** A shape is needed (a PEFT file holds none) and nobody gave it. */
+  /** A shape is needed, but neither the file (PEFT's hold none) nor the caller gives it. */
   | 'SHAPE_UNKNOWN'
-  /** A number that has to be finite is NaN or infinite. */
+  /** A number that must be finite is NaN or infinite. */
   | 'NOT_FINITE'
   /** A tensor has a dtype that cannot be used here. */
   | 'UNSUPPORTED_DTYPE'
   /** A safetensors file is malformed: header, offsets, dtype or length do not agree. */
   | 'INVALID_SAFETENSORS'
-  /** A file is no ONNX model, is cut off, or breaks ONNX's own rules. */
+  /** A file is not an ONNX model, is cut off, or breaks ONNX's own rules. */
   | 'INVALID_ONNX'
   /** A JSON text is malformed or holds a forbidden key such as `__proto__`. */
   | 'INVALID_JSON'
   /** An adapter configuration does not fit the schema. */
   | 'INVALID_CONFIG'
-  /** The adapter is of another method (LoRA, …) than FourierFT. */
+  /** The adapter belongs to another method than FourierFT (LoRA, …). */
   | 'UNSUPPORTED_PEFT_TYPE'
   /** The file was written by a newer version of the format. */
   | 'UNSUPPORTED_FORMAT_VERSION'
@@ -45,18 +45,18 @@ export type ErrorCode =
   | 'FILE_TOO_LARGE'
   /** No module of the model matches, or the named module does not exist. */
   | 'MODULE_NOT_FOUND'
-  /** There is no adapter of that name. */
+  /** No adapter has that name. */
   | 'ADAPTER_NOT_FOUND'
   /** The name is already taken by another adapter. */
   | 'ADAPTER_EXISTS'
-  /** The adapter cannot be written in the form that was asked for. */
+  /** The adapter cannot be written in the requested form. */
   | 'NOT_REPRODUCIBLE'
   /** The call does not fit the state of the object: merged, disposed, detached. */
   | 'INVALID_STATE'
   /** The runtime, backend or strategy is unknown or cannot do this. */
   | 'UNSUPPORTED'
 
-/** Where the problem is and what to do about it. Every field is optional, and `message` mentions it too. */
+/** Where the problem is and what to do about it. Every field is optional; `message` mentions those that are set. */
 export interface ErrorDetails {
   /** What the caller can do, as a sentence without a capital or a full stop: `give the shape with --shape OUT,IN`. */
   readonly advice?: string
@@ -69,10 +69,10 @@ export interface ErrorDetails {
   readonly cause?: unknown
 }
 
-/** Marks errors of every copy of this package: a program can hold several. */
+/** Marks the errors of every copy of this package: a program can load several. */
 const MARKER = Symbol.for('fourierft.FourierFTError')
 
-/** What every function of the project throws for bad input: branch on `code`, read `details`, show `message`. */
+/** Thrown by every function of the project for bad input: branch on `code`, read `details`, show `message`. */
 export class FourierFTError extends Error {
   override readonly name = 'FourierFTError'
   readonly code: ErrorCode
@@ -82,7 +82,7 @@ export class FourierFTError extends Error {
   readonly advice: string | undefined
   readonly details: ErrorDetails
 
-  /** @param problem what is wrong; `message` is this and, after a semicolon, `details.advice` */
+  /** @param problem what is wrong; `message` is the problem and, after a semicolon, `details.advice` */
   constructor(code: ErrorCode, problem: string, details: ErrorDetails = {}) {
     const { advice, cause } = details
     super(
@@ -96,25 +96,25 @@ export class FourierFTError extends Error {
     Object.defineProperty(this, MARKER, { value: true })
   }
 
-  /** Whether `error` is a `FourierFTError` of any copy of this package. `instanceof` knows only the errors of one copy. */
+  /** Whether `error` is a `FourierFTError` of any copy of this package. `instanceof` recognises only the errors of one copy. */
   static isInstance(error: unknown): error is FourierFTError {
     return error instanceof Error && MARKER in error
   }
 }
 
-/** What a line of a message holds of one word (a name, a path, a list without spaces) and in all. */
+/** Longest word (a name, a path, a list without spaces) and longest message that are shown in full. */
 const MAX_WORD = 240
 const MAX_MESSAGE = 4000
 
 /**
- * A text with names from outside, fit to be read and printed: what could move the cursor, hide a line or turn the direction of writing is
- * escaped as in JSON, and what is too long to be read loses its middle. `details` keep what was received as it is.
+ * Makes a text that contains names from outside safe to print. Characters that could move the cursor, hide a line or reverse the writing
+ * direction are escaped as in JSON. Words and texts that are too long to read lose their middle. `details` keep the originals.
  */
 export function printable(text: string): string {
   return escapeUnprintable(shortened(withShortWords(text), MAX_MESSAGE))
 }
 
-/** A text with its unprintable characters escaped as in JSON, so that a string within JSON keeps its value. */
+/** Escapes unprintable characters as in JSON, so that a string within JSON keeps its value. */
 export function escapeUnprintable(text: string): string {
   return text.replace(
     UNPRINTABLE,
@@ -122,7 +122,7 @@ export function escapeUnprintable(text: string): string {
   )
 }
 
-/** Word by word: a regular expression runs out of stack on a word of megabytes. */
+/** Goes character by character, because a regular expression runs out of stack on a word of megabytes. */
 function withShortWords(text: string): string {
   if (text.length <= MAX_WORD) return text
   let short = ''
@@ -138,7 +138,7 @@ function withShortWords(text: string): string {
 }
 
 const SPACE = 0x20
-/** Control characters, line separators, and marks that turn the direction of writing. */
+/** Control characters, line separators, and marks that reverse the writing direction. */
 const UNPRINTABLE = /[\p{Cc}\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu
 
 function shortened(text: string, length: number): string {
@@ -147,16 +147,16 @@ function shortened(text: string, length: number): string {
   return `${text.slice(0, length - end - 1)}…${text.slice(-end)}`
 }
 
-/** The error of a call that does not fit the state of an object. */
+/** The error for a call that does not fit the state of an object. */
 export function invalidState(problem: string, advice?: string): FourierFTError {
   return new FourierFTError('INVALID_STATE', problem, advice === undefined ? {} : { advice })
 }
 
-/** The error of a name that no loaded adapter has. */
+/** The error for a name that no loaded adapter has. */
 export function adapterNotFound(name: string, known: readonly string[]): FourierFTError {
   return new FourierFTError(
     'ADAPTER_NOT_FOUND',
-    `there is no adapter '${name}'; there is ${known.join(', ') || 'none'}`,
+    `there is no adapter '${name}'; loaded adapters: ${known.join(', ') || 'none'}`,
     { option: 'name', expected: known, received: name },
   )
 }

@@ -1,8 +1,9 @@
 /** Table of contents of `@fourierft/core`. */
 export { countParameters, type MethodSize, type ParameterCount } from './accounting/count-parameters.js'
 export { type Preset, type PresetName, type PublishedRow, preset, presetNames } from './accounting/table-1.js'
-export { type AdaptedModule, Adapter, type AdapterParts, type Shapes } from './adapter/adapter.js'
+export { Adapter } from './adapter/adapter.js'
 export { checkAdapterNames, checkNewAdapterName } from './adapter/adapter-names.js'
+export type { AdaptedModule, AdapterParts, Shapes } from './adapter/adapter-parts.js'
 export { isOtherWeight } from './adapter/base-weights.js'
 export {
   createConfig,
@@ -67,8 +68,8 @@ export {
   invalidState,
 } from './errors.js'
 export { CONFIG_FILE, MODEL_FILE } from './files/adapter-files.js'
-export { checkRevision, checkSubfolder } from './files/check-place.js'
 export { type AdapterSource, type LoadAdapterOptions, loadAdapter } from './files/load-adapter.js'
+export { checkRevision, checkSubfolder } from './files/path-options.js'
 export { baseParameter, savedModule, savedTensor } from './files/peft-layout.js'
 export type { DownloadProgress } from './files/read-stream.js'
 export {

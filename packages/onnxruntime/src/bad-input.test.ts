@@ -229,7 +229,9 @@ describe('adapters and runs', () => {
       ['INVALID_OPTION', () => adapted.run(feeds, { adapters: ['a', 'a', null] })],
     ]
     for (const [code, verb] of verbs) expect((await errorOf(verb)).code).toBe(code)
-    expect((await errorOf(() => adapted.setAdapter('b'))).message).toBe("there is no adapter 'b'; there is a")
+    expect((await errorOf(() => adapted.setAdapter('b'))).message).toBe(
+      "there is no adapter 'b'; loaded adapters: a",
+    )
     expect(adapted.activeAdapters).toEqual(['a'])
     expect(await outputOf(adapted)).toEqual(before)
   })

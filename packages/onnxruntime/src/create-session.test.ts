@@ -253,7 +253,7 @@ describe.each([true, false])('native %s', (native) => {
     expect(await codeOf(adapted.loadAdapter(a, { name: 'a' }))).toBe('ADAPTER_EXISTS')
     expect(await codeOf(adapted.run(feeds, { adapters: ['nobody'] }))).toBe('ADAPTER_NOT_FOUND')
     expect(await codeOf(adapted.run(feeds, { adapters: ['a', null] }))).toBe('INVALID_OPTION')
-    expect(() => adapted.setAdapter('nobody')).toThrow("there is no adapter 'nobody'; there is a")
+    expect(() => adapted.setAdapter('nobody')).toThrow("there is no adapter 'nobody'; loaded adapters: a")
     expect(() => adapted.withAdapterPerRow(['nobody'], () => 0)).toThrow('no adapter')
     expect(await outputOf(adapted, feeds)).toEqual(before)
     await adapted.release()

@@ -448,7 +448,7 @@ describe('bad input', () => {
     expect((await load({ config: own, model: model.subarray(0, model.length - 9) })).code).toBe(
       'INVALID_SAFETENSORS',
     )
-    expect(() => adapters.setAdapter('nobody')).toThrow(/there is a/)
+    expect(() => adapters.setAdapter('nobody')).toThrow('loaded adapters: a')
     for (const no of [undefined, null, 3] as unknown as string[][]) {
       const verbs = [
         () => adapters.setAdapter(no),

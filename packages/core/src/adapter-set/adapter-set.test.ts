@@ -1,4 +1,4 @@
-/** Random sequences of verbs, compared with a model of what should be that knows no queue, no host and no counter. */
+/** Random sequences of verbs, compared with a simple model without queue, host and counter; and single situations. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Adapter } from '../adapter/adapter.js'
@@ -11,14 +11,14 @@ import type { AdapterHost, CallState, MatchedAdapter } from './host.js'
 
 const SOURCE = createAdapter(createConfig({ nFrequency: 1, targetModules: ['m'] }), { m: [2, 2] })
 
-interface Placed extends MatchedAdapter {
+interface TestAdapter extends MatchedAdapter {
   readonly name: string
   readonly source: Adapter
 }
 
 type Weights = { readonly text: string }
 
-/** Waits where a host would: until the test lets it go on. */
+/** Holds a host's work back until the test opens the gate. */
 class Gate {
   #waiting: (() => void)[] = []
   isOpen = true
@@ -29,49 +29,49 @@ class Gate {
 
   open(): void {
     this.isOpen = true
-    for (const go of this.#waiting.splice(0)) go()
+    for (const resume of this.#waiting.splice(0)) resume()
   }
 }
 
-/** What is applied, in words: `a×1 + b×0.5`, `[a×1, –]`. */
-function inWords(choice: Choice<Placed>): string {
-  const one = (each: Applied<Placed> | null) => (each ? `${each.adapter.name}×${each.scale}` : '–')
+/** The choice as text: `a×1 + b×0.5`, `[a×1, –]`. */
+function inWords(choice: Choice<TestAdapter>): string {
+  const one = (each: Applied<TestAdapter> | null) => (each ? `${each.adapter.name}×${each.scale}` : '–')
   return 'added' in choice ? choice.added.map(one).join(' + ') : `[${choice.perRow.map(one).join(', ')}]`
 }
 
-class Host implements AdapterHost<Placed, Weights> {
+class Host implements AdapterHost<TestAdapter, Weights> {
   readonly gate = new Gate()
-  readonly served = new Set<Placed>()
+  readonly served = new Set<TestAdapter>()
   readonly discarded: Weights[] = []
   readonly forgotten: string[] = []
-  readonly placed: string[] = []
-  /** What a model that keeps the choice in itself would apply. */
+  readonly matched: string[] = []
+  /** The choice that a model would hold itself, as text. */
   shown = ''
-  made = 0
+  merges = 0
   isBroken = false
   isClosed = false
   problem: string | undefined
 
-  async place(name: string, source: Adapter): Promise<Placed> {
-    this.placed.push(name)
+  async place(name: string, source: Adapter): Promise<TestAdapter> {
+    this.matched.push(name)
     return { name, source, replaces: new Map(name.startsWith('whole') ? [['head', 'head']] : []) }
   }
 
-  serves(adapter: Placed): boolean {
+  serves(adapter: TestAdapter): boolean {
     return this.served.has(adapter)
   }
 
-  async rebuild(adapters: readonly Placed[]): Promise<void> {
+  async rebuild(adapters: readonly TestAdapter[]): Promise<void> {
     await this.gate.pass()
     if (this.isBroken) throw new Error('no memory')
     this.served.clear()
     for (const adapter of adapters) this.served.add(adapter)
   }
 
-  async merge(added: readonly Applied<Placed>[]): Promise<Weights> {
+  async merge(added: readonly Applied<TestAdapter>[]): Promise<Weights> {
     await this.gate.pass()
     if (this.isBroken) throw new Error('no memory')
-    this.made++
+    this.merges++
     return { text: `merged ${inWords({ added })}` }
   }
 
@@ -84,20 +84,20 @@ class Host implements AdapterHost<Placed, Weights> {
     this.discarded.push(merged)
   }
 
-  changed(state: CallState<Placed, Weights>): void {
+  changed(state: CallState<TestAdapter, Weights>): void {
     this.shown = shownBy(state)
   }
 
-  checkRows(adapters: readonly Placed[]): void {
+  checkRows(adapters: readonly TestAdapter[]): void {
     for (const { name } of adapters)
       if (name === 'rowless') throw new FourierFTError('UNSUPPORTED', `adapter '${name}' has no rows`)
   }
 
-  forget({ name }: Placed): void {
+  forget({ name }: TestAdapter): void {
     this.forgotten.push(name)
   }
 
-  adapterOf({ source }: Placed): Adapter {
+  adapterOf({ source }: TestAdapter): Adapter {
     return source
   }
 
@@ -106,14 +106,14 @@ class Host implements AdapterHost<Placed, Weights> {
   }
 }
 
-function shownBy({ choice, merged }: CallState<Placed, Weights>): string {
+function shownBy({ choice, merged }: CallState<TestAdapter, Weights>): string {
   const words = inWords(choice)
   if (merged === undefined) return words
-  if (merged.text !== `merged ${words}`) throw new Error(`${merged.text}, but the call is told ${words}`)
+  if (merged.text !== `merged ${words}`) throw new Error(`${merged.text}, but the call gets ${words}`)
   return merged.text
 }
 
-class TestSet extends AdapterSet<Placed, Weights> {
+class TestSet extends AdapterSet<TestAdapter, Weights> {
   readonly #host: Host
 
   constructor(host: Host) {
@@ -177,7 +177,7 @@ function codeOf(error: unknown): string {
   return FourierFTError.isInstance(error) ? error.code : String(error)
 }
 
-/** The code of what a verb throws, or ''. */
+/** The code of the error that a verb throws, or ''. */
 function attempt(verb: () => unknown): string {
   try {
     verb()
@@ -193,8 +193,8 @@ const settled = (promise: Promise<unknown>) =>
     (error) => codeOf(error),
   )
 
-/** As many turns as a verb of this machine can take. */
-async function turns(): Promise<void> {
+/** Runs more microtasks than any verb needs to reach the gate. */
+async function runMicrotasks(): Promise<void> {
   for (let i = 0; i < 20; i++) await Promise.resolve()
 }
 
@@ -234,7 +234,7 @@ const verbs: fc.Arbitrary<Verb[]> = fc.array(
   { maxLength: 14 },
 )
 
-/** What should be. Verbs return the code of their refusal, or ''. */
+/** The expected state. Verbs return the code of their error, or ''. */
 class Expected {
   scales = new Map<string, number>()
   active: string[] = []
@@ -255,7 +255,7 @@ class Expected {
     return new Set(of.filter((each) => each.startsWith('whole'))).size > 1 ? 'UNSUPPORTED' : ''
   }
 
-  /** Of all verbs but `merge`. */
+  /** For all verbs except `merge`. */
   do(verb: Exclude<Verb, { verb: 'merge' }>): string {
     if (verb.verb === 'load') {
       if (this.scales.has(verb.name)) return 'ADAPTER_EXISTS'
@@ -299,8 +299,8 @@ class Expected {
   }
 }
 
-/** Begins a verb; a load ends later. */
-function begin(set: TestSet, verb: Exclude<Verb, { verb: 'merge' }>): string | Promise<string> {
+/** Starts a verb; a load ends later. */
+function start(set: TestSet, verb: Exclude<Verb, { verb: 'merge' }>): string | Promise<string> {
   switch (verb.verb) {
     case 'load':
       return settled(set.load(verb.name))
@@ -330,7 +330,7 @@ function begin(set: TestSet, verb: Exclude<Verb, { verb: 'merge' }>): string | P
 }
 
 describe('any sequence of verbs', () => {
-  it('leaves what a plain model of it says, with merges that other verbs interrupt', async () => {
+  it('gives the state of the simple model, also with merges that other verbs interrupt', async () => {
     await fc.assert(
       fc.asyncProperty(verbs, async (sequence) => {
         const { host, set } = make()
@@ -342,13 +342,13 @@ describe('any sequence of verbs', () => {
           expect(set.enabled).toBe(expected.isEnabled)
           expect(set.call()).toBe(expected.shown)
           expect(host.shown).toBe(expected.shown)
-          // Whatever was made is in use or was freed, once.
-          expect(host.discarded).toHaveLength(host.made - (expected.merged ? 1 : 0))
+          // Each result of a merge is in use, or was freed once.
+          expect(host.discarded).toHaveLength(host.merges - (expected.merged ? 1 : 0))
           expect(new Set(host.discarded).size).toBe(host.discarded.length)
         }
         for (const verb of sequence) {
           if (verb.verb !== 'merge') {
-            expect(await begin(set, verb)).toBe(expected.do(verb))
+            expect(await start(set, verb)).toBe(expected.do(verb))
             check()
             continue
           }
@@ -356,16 +356,16 @@ describe('any sequence of verbs', () => {
           const alone = Object.assign(new Expected(), expected, { scales: new Map(expected.scales) })
           const problem = alone.merge(verb.names)
           const merge = settled(set.mergeAdapter(verb.names))
-          await turns()
-          // A verb that is refused, or changes nothing that a merge takes in, lets it go on.
+          await runMicrotasks()
+          // A verb that fails, or changes nothing that the merge depends on, does not interrupt it.
           let isInterrupted = false
-          const begun: (string | Promise<string>)[] = []
+          const started: (string | Promise<string>)[] = []
           const codes: (() => string)[] = []
           for (const other of verb.during) {
             if (other.verb === 'merge') continue
             const isLoad = other.verb === 'load' && !expected.scales.has(other.name)
-            begun.push(begin(set, other))
-            // A load takes its turn after the merge.
+            started.push(start(set, other))
+            // In the queue, a load follows the merge.
             const code = isLoad ? '' : expected.do(other)
             codes.push(() => (isLoad ? expected.do(other) : code))
             const changes = ['load', 'set', 'delete', 'disable', 'unmerge', 'edit'].includes(other.verb)
@@ -379,7 +379,7 @@ describe('any sequence of verbs', () => {
             expect(received).toBe('')
             expected.merged = alone.merged
           }
-          expect(await Promise.all(begun)).toEqual(codes.map((code) => code()))
+          expect(await Promise.all(started)).toEqual(codes.map((code) => code()))
           check()
         }
       }),
@@ -399,20 +399,20 @@ describe('a load', () => {
     expect([await load, await next]).toEqual(['INVALID_STATE', 'INVALID_STATE'])
   })
 
-  it('whose files cannot be read does not refuse a merge under way', async () => {
+  it('whose files cannot be read does not interrupt a running merge', async () => {
     const { host, set } = make()
     await set.load('a')
     host.gate.isOpen = false
     const merge = settled(set.mergeAdapter())
-    await turns()
+    await runMicrotasks()
     const load = settled(set.loadFrom('b', Promise.reject(invalidState('no file'))))
-    await turns()
+    await runMicrotasks()
     host.gate.open()
     expect([await merge, await load]).toEqual(['', 'INVALID_STATE'])
     expect(set.call()).toBe('merged a×1')
   })
 
-  it('that the host cannot serve is forgotten, and can be tried again', async () => {
+  it('that the host cannot serve is undone, and can be tried again', async () => {
     const { host, set } = make()
     await set.load('a')
     host.isBroken = true
@@ -427,11 +427,11 @@ describe('a load', () => {
   it.each<[string, (set: TestSet) => unknown, string]>([
     ['the set ends', (set) => set.end(), 'INVALID_STATE'],
     ['its name is taken', (set) => set.loadNow('a'), 'ADAPTER_EXISTS'],
-  ])('is refused if meanwhile %s', async (_, verb, code) => {
+  ])('is rejected if %s before it ends', async (_, verb, code) => {
     const { host, set } = make()
     host.gate.isOpen = false
     const load = settled(set.load('a'))
-    await turns()
+    await runMicrotasks()
     verb(set)
     host.gate.open()
     expect(await load).toBe(code)
@@ -439,10 +439,10 @@ describe('a load', () => {
   })
 })
 
-it('a second load of a name is refused before anything is placed', async () => {
+it('a second load of a name is rejected before the host matches it', async () => {
   const { host, set } = make()
   const loads = await Promise.all([settled(set.load('a')), settled(set.load('a'))])
-  expect([loads, host.placed]).toEqual([['', 'ADAPTER_EXISTS'], ['a']])
+  expect([loads, host.matched]).toEqual([['', 'ADAPTER_EXISTS'], ['a']])
 })
 
 it('a deleted adapter is freed', async () => {
@@ -452,7 +452,7 @@ it('a deleted adapter is freed', async () => {
   expect(host.forgotten).toEqual(['a'])
 })
 
-it('a strength is a finite number, of an adapter and of a row', async () => {
+it('the strength of an adapter or a row must be a finite number', async () => {
   const { set } = make()
   await set.load('a')
   for (const scale of [Number.NaN, Number.POSITIVE_INFINITY, '2' as never]) {
@@ -465,7 +465,7 @@ it('a strength is a finite number, of an adapter and of a row', async () => {
 })
 
 describe('a merge', () => {
-  it('takes the strengths of its call, however long it waits', async () => {
+  it('uses the strengths at the time of its call', async () => {
     const { host, set } = make()
     await set.load('a')
     set.setScale('a', 2)
@@ -481,41 +481,41 @@ describe('a merge', () => {
   })
 
   it.each<[string, (set: TestSet) => unknown]>([
-    ['an adapter is added at once', (set) => set.loadNow('c')],
+    ['an adapter is added without the queue', (set) => set.loadNow('c')],
     ['an adapter is edited', (set) => set.editNow('b')],
-    ['a training begins', (set) => set.trainWith(async () => 0, 'b')],
+    ['a training starts', (set) => set.trainWith(async () => 0, 'b')],
     ['the set ends', (set) => set.end()],
-  ])('is refused if meanwhile %s', async (_, verb) => {
-    for (const isBegun of [false, true]) {
+  ])('is rejected if %s before it ends', async (_, verb) => {
+    for (const isStarted of [false, true]) {
       const { host, set } = make()
       await set.load('a')
       await set.load('b')
       host.gate.isOpen = false
       const merge = settled(set.mergeAdapter())
-      if (isBegun) await turns()
+      if (isStarted) await runMicrotasks()
       await verb(set)
       host.gate.open()
       expect(await merge).toBe('INVALID_STATE')
       expect(set.mergedAdapters).toEqual([])
-      expect(host.discarded).toHaveLength(host.made)
-      // Nothing is made in vain.
-      expect(host.made).toBe(isBegun ? 1 : 0)
+      expect(host.discarded).toHaveLength(host.merges)
+      // The host does not merge if the merge is already known to fail.
+      expect(host.merges).toBe(isStarted ? 1 : 0)
     }
   })
 
-  it('says that it was interrupted, whatever the host makes of that', async () => {
+  it('reports the interruption, even if the host fails, too', async () => {
     const { host, set } = make()
     await set.load('a')
     host.gate.isOpen = false
     const merge = settled(set.mergeAdapter())
-    await turns()
+    await runMicrotasks()
     set.deleteAdapter('a')
     host.isBroken = true
     host.gate.open()
     expect(await merge).toBe('INVALID_STATE')
   })
 
-  it('is refused if the host says that weights were written, and freed', async () => {
+  it('is rejected and freed if the host reports written weights', async () => {
     const { host, set } = make()
     await set.load('a')
     host.problem = 'written'
@@ -526,7 +526,7 @@ describe('a merge', () => {
     expect(set.call()).toBe('merged a×1')
   })
 
-  it('that fails leaves the next one alone', async () => {
+  it('that fails does not affect the next one', async () => {
     const { host, set } = make()
     await set.load('a')
     host.isBroken = true
@@ -536,21 +536,21 @@ describe('a merge', () => {
   })
 })
 
-it('whoever ends the set can wait for the verbs that are under way', async () => {
+it('after the end of the set, idle() waits for the running verbs', async () => {
   const { host, set } = make()
   host.gate.isOpen = false
   const order: string[] = []
   const load = settled(set.load('a')).then(() => order.push('load'))
-  await turns()
+  await runMicrotasks()
   set.end()
   const ended = set.ended().then(() => order.push('end'))
-  await turns()
+  await runMicrotasks()
   host.gate.open()
   await Promise.all([load, ended])
   expect(order).toEqual(['load', 'end'])
 })
 
-it('the adapter that is read without a name is the one that is active', async () => {
+it('getAdapter() without a name gives the only active adapter', async () => {
   const { set } = make()
   await set.load('a')
   await set.load('b')
@@ -562,17 +562,17 @@ it('the adapter that is read without a name is the one that is active', async ()
   expect(await set.getAdapter('b')).toBe(SOURCE)
 })
 
-it('an adapter whose biases were trained is refused', async () => {
+it('an adapter with trained biases is rejected', async () => {
   const { host, set } = make()
   const { modules } = SOURCE
   const config = createConfig({ nFrequency: 1, targetModules: ['m'], bias: 'all' })
   const load = set.loadFrom('a', Promise.resolve(new Adapter({ config, modules })))
   expect(await settled(load)).toBe('UNSUPPORTED')
-  expect(host.placed).toEqual([])
+  expect(host.matched).toEqual([])
 })
 
 describe('a training', () => {
-  it('keeps its adapters from being deleted, merged, trained twice or given up, also if it fails', async () => {
+  it('prevents its adapters from being deleted, merged, trained twice or unloaded until it ends or fails', async () => {
     const { set } = make()
     await set.load('a')
     await set.load('b')
@@ -601,7 +601,7 @@ describe('a training', () => {
 })
 
 describe('rows', () => {
-  it('are those of the innermost function, and keep their adapters', async () => {
+  it('are those of the innermost function, and their adapters cannot be deleted', async () => {
     const { host, set } = make()
     await set.load('a')
     await set.load('b')
@@ -620,7 +620,7 @@ describe('rows', () => {
     set.deleteAdapter('a')
   })
 
-  it('are refused where the host refuses one of their adapters', async () => {
+  it('are rejected if the host rejects one of their adapters', async () => {
     const { set } = make()
     await set.load('a')
     await set.load('rowless')
@@ -644,7 +644,7 @@ describe('rows', () => {
 
 describe('a model that is given up', () => {
   it.each(['merged', 'base'] as const)(
-    'with its adapters %s refuses verbs meanwhile, and calls apply what is kept',
+    "with keep: '%s' rejects verbs, and calls use what is kept",
     async (keep) => {
       const { set } = make()
       await set.load('a')
@@ -669,7 +669,7 @@ describe('a model that is given up', () => {
     },
   )
 
-  it('is as it was if that fails', async () => {
+  it('is unchanged if that fails', async () => {
     const { set } = make()
     await set.load('a')
     await set.mergeAdapter()
@@ -682,7 +682,7 @@ describe('a model that is given up', () => {
     expect(await settled(set.unload('base'))).toBe('')
   })
 
-  it('takes its turn: earlier loads end first, and verbs called meanwhile refuse it only where adapters stay', async () => {
+  it('waits in the queue for earlier loads; later verbs interrupt it only if the adapters are kept', async () => {
     for (const keep of ['merged', 'base'] as const) {
       const { host, set } = make()
       host.gate.isOpen = false
@@ -696,7 +696,7 @@ describe('a model that is given up', () => {
   })
 })
 
-it('a model that was closed elsewhere says so, and its set can still be ended', async () => {
+it('verbs report a model that was closed elsewhere, and its set can still be ended', async () => {
   const { host, set } = make()
   await set.load('a')
   await set.mergeAdapter()

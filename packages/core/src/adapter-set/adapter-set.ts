@@ -1,9 +1,9 @@
 /**
- * The adapters of one model: PEFT's verbs, their states and their order, whatever the runtime. Each runtime extends this class with its
- * ways of calling and ending a model, and fills in the port `AdapterHost`.
+ * The adapters of one model: PEFT's verbs, their states and their order, for every runtime. Each runtime extends this class with its ways to
+ * call and close a model, and implements the interface `AdapterHost`.
  *
- * Verbs that return nothing take effect at once. Verbs that return a promise take their turn in one queue. A call applies what was chosen
- * when it began (`callState`), whatever is set, loaded, deleted or merged until it ends. A failed verb leaves everything as it was.
+ * Verbs that return nothing take effect at once. Verbs that return a promise run one after the other in a queue. A call uses the adapters
+ * that were active when it started (`callState`); later verbs do not affect it. A failed verb changes nothing.
  */
 import { Adapter } from '../adapter/adapter.js'
 import { checkAdapterNames, checkNewAdapterName, listOfNames } from '../adapter/adapter-names.js'
@@ -30,24 +30,24 @@ interface Merged<P, M> {
 export abstract class AdapterSet<P extends MatchedAdapter, M> {
   readonly #host: AdapterHost<P, M>
   readonly #adapters = new Map<string, Loaded<P>>()
-  /** Loads that were called and have not ended. */
+  /** Loads that have started and not ended. */
   readonly #loads = new Set<object>()
   readonly #trained = new Set<Loaded<P>>()
   #active: readonly Loaded<P>[] = []
   #enabled = true
   #merged: Merged<P, M> | undefined
-  /** Of each `withAdapterPerRow` that is running, the innermost last. */
+  /** The rows of each `withAdapterPerRow` that is running, the innermost last. */
   readonly #rows: (readonly (Applied<P> | null)[])[] = []
-  /** While a merge is called and not ended. */
+  /** True from the call of a merge to its end. */
   #merging = false
-  /** While the model is given up: what calls apply that begin meanwhile. */
+  /** While the model is being given up: the state for calls that start then. */
   #leaving: CallState<P, M> | undefined
-  /** Why no verb can be called any more. */
+  /** Why no verb can be called any more; undefined while verbs can be called. */
   #ended: string | undefined
-  /** Counts the changes that a merge under way must not miss. */
+  /** Counts changes, so that a running merge notices them. */
   #changes = 0
   #lastTurn: Promise<unknown> = Promise.resolve()
-  /** Ends what waits for files when the model ends. */
+  /** Aborts the loads that still wait for files when the model ends. */
   readonly #end = new AbortController()
 
   constructor(host: AdapterHost<P, M>) {
@@ -59,7 +59,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     return this.#active.map(({ name }) => name)
   }
 
-  /** Names of the adapters that are in the weights now. */
+  /** Names of the adapters that are merged into the weights now. */
   get mergedAdapters(): readonly string[] {
     return this.#merged?.names ?? []
   }
@@ -69,18 +69,18 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     return this.#enabled
   }
 
-  /** The names of all adapters, in the order in which they came. */
+  /** The names of all adapters, in the order in which they were added. */
   listAdapters(): string[] {
     return [...this.#adapters.keys()]
   }
 
   /**
-   * An adapter from a directory, the hub, a URL, files or memory, or one that is loaded already; active at once if it is the first.
-   * Where the model has to be rebuilt for it, calls go on meanwhile.
+   * Adds an adapter from a directory, the hub, a URL, files or memory, or an `Adapter`. The first adapter becomes active. If the model must be
+   * rebuilt for it, calls continue during that time.
    *
    * @param options `name` (default `default`), and how to read the files
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, `INVALID_STATE` after the model's end,
-   *   and what `loadAdapter` of `@fourierft/core` throws; nothing is changed then
+   *   and the errors of `loadAdapter` of `@fourierft/core`; then nothing is changed
    */
   async loadAdapter(
     source: AdapterSource | Adapter,
@@ -90,11 +90,11 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * The active adapter, or several: what they change is added up. A name counts once. Calls that have begun keep theirs. A merged model is
-   * unmerged first, as in PEFT.
+   * Activates one adapter, or several, whose changes are added up. A repeated name counts once. Calls that have started keep their adapters. A
+   * merged model is unmerged first, as in PEFT.
    *
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION` for anything but a name or a list of names; `UNSUPPORTED` where two of
-   *   them replace the same layer (`modulesToSave`); nothing is changed then
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION` if it is not a name or a list of names; `UNSUPPORTED` if two of them
+   *   replace the same layer (`modulesToSave`); then nothing is changed
    */
   setAdapter(names: string | readonly string[]): void {
     this.#checkLive()
@@ -105,7 +105,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#update()
   }
 
-  /** No adapter is applied: the base model for every call, for rows with adapters of their own too. A merged model is unmerged. */
+  /** Turns all adapters off: every call uses the base model, also for rows with their own adapters. A merged model is unmerged. */
   disableAdapters(): void {
     this.#checkLive()
     this.#unmerge()
@@ -113,7 +113,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#update()
   }
 
-  /** The active adapters are applied again. */
+  /** Turns the active adapters on again. */
   enableAdapters(): void {
     this.#checkLive()
     this.#enabled = true
@@ -121,11 +121,11 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * How strongly an adapter is applied, from the next call on, as PEFT's `set_scale` for LoRA. Adapters in the weights keep the strength
-   * that they were merged with until they are unmerged.
+   * Sets the strength of an adapter, from the next call on, as PEFT's `set_scale` for LoRA. Merged adapters keep their strength until they are
+   * unmerged.
    *
-   * @param scale factor on ΔW; 1 is the file's own strength, 0 none. It does not change whole layers (`modulesToSave`)
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION` for anything but a finite number
+   * @param scale factor on ΔW: 1 is the strength in the file, 0 is none. It does not affect whole layers (`modulesToSave`)
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION` if it is not a finite number
    */
   setScale(name: string, scale: number): void {
     this.#checkLive()
@@ -142,11 +142,10 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Forgets an adapter. If it was active, the others that are active stay so; calls that have begun with it keep it. A merged model is
-   * unmerged.
+   * Deletes an adapter. Other active adapters stay active. Calls that have started with the adapter keep it. A merged model is unmerged.
    *
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` for one that is being trained, and for one of the rows of
-   *   `withAdapterPerRow` while its function runs
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` if the adapter is being trained, or has rows in a `withAdapterPerRow`
+   *   that is running
    */
   deleteAdapter(name: string): void {
     this.#checkLive()
@@ -154,7 +153,8 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#checkUntrained([loaded])
     if (this.#rows.flat().some((row) => row?.adapter === loaded.adapter))
       throw invalidState(
-        `adapter '${name}' has rows in withAdapterPerRow; delete it when the function has returned`,
+        `adapter '${name}' has rows in withAdapterPerRow`,
+        'delete it when the function has returned',
       )
     this.#unmerge()
     this.#adapters.delete(name)
@@ -164,11 +164,12 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Puts the active adapters (or the named ones) into the weights: ΔW at the strength of this moment, and whole layers. The model then costs what
-   * the base model costs. `unmergeAdapter` takes them out again.
+   * Merges the active adapters (or the named ones) into the weights: ΔW at the current strength, and whole layers. The model is then as fast
+   * as the base model. `unmergeAdapter` undoes the merge.
    *
-   * @throws {FourierFTError} `INVALID_STATE` (merged already, another merge under way, disabled, no adapter, one that is being trained,
-   *   another verb was called meanwhile), `ADAPTER_NOT_FOUND`, `NOT_FINITE`, `UNSUPPORTED`; nothing is changed then
+   * @throws {FourierFTError} `INVALID_STATE` if adapters are merged already or being merged, if they are disabled, if there is none, if one is
+   *   being trained, or if another verb is called before the merge ends; `ADAPTER_NOT_FOUND`, `NOT_FINITE`, `UNSUPPORTED`; then nothing is
+   *   changed
    */
   async mergeAdapter(names?: string | readonly string[]): Promise<void> {
     this.#checkLive()
@@ -181,10 +182,10 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
       await this.#inTurn(async () => {
         this.#checkUnchangedSince(changes)
         const chosen = this.#mergeable(wanted)
-        // An adapter that was still being loaded had no other strength.
+        // An adapter that was still being loaded at the time of the call had the strength 1.
         const added = chosen.map((each) => ({ adapter: each.adapter, scale: scales.get(each) ?? 1 }))
         const merged = await this.#host.merge(added).catch((error) => {
-          // An adapter that was deleted meanwhile cannot be merged: that is what to say then.
+          // If an adapter was deleted during the merge, that is the error to report.
           this.#checkUnchangedSince(changes)
           throw error
         })
@@ -203,7 +204,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     }
   }
 
-  /** The base model has its own weights again, and the active adapters are applied beside them. Changes nothing where nothing is merged. */
+  /** Restores the weights of the base model; the active adapters are then applied beside them. Does nothing if nothing is merged. */
   unmergeAdapter(): void {
     this.#checkLive()
     this.#unmerge()
@@ -211,11 +212,11 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Every call that the function begins has one adapter for each row of its batch: calls before the function's first `await`.
+   * Applies one adapter to each row of the batch, in every call that starts before the function's first `await`.
    *
-   * @param names the adapter of each of equal parts of the batch (usually of each row)
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION`, `INVALID_STATE` while merged, `UNSUPPORTED` for adapters with
-   *   `modulesToSave` beside others
+   * @param names one adapter for each row, or for each of equal parts of the batch
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION`, `INVALID_STATE` while merged, `UNSUPPORTED` if an adapter with
+   *   `modulesToSave` shares the batch with others
    */
   withAdapterPerRow<T>(names: readonly RowAdapter[], run: () => T): T {
     this.#rows.push(this.#rowAdapters('names', names))
@@ -229,10 +230,10 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * The adapter with its numbers as they are now: to be saved, sent, or loaded elsewhere.
+   * The adapter with its current numbers, to save it, send it, or load it elsewhere.
    *
-   * @param name default: the active one
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` where no name is given and not exactly one adapter is active
+   * @param name default: the active adapter
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` without a name unless exactly one adapter is active
    */
   async getAdapter(name?: string): Promise<Adapter> {
     this.#checkLive()
@@ -240,10 +241,10 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Writes the two files of an adapter as it is now; during training as it is after the last whole step. See `savePretrained` of
-   * `@fourierft/core`.
+   * Writes the two files of an adapter with its current numbers; during training, those after the last complete step. See `savePretrained`
+   * of `@fourierft/core`.
    *
-   * @param options `name` of the adapter (default: the active one), and the form of the files
+   * @param options `name` of the adapter (default: the active adapter), and the form of the files
    */
   async savePretrained(
     directory: string | URL,
@@ -253,10 +254,10 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * What a call that begins now applies. Later verbs leave it alone.
+   * The state for a call that starts now. Later verbs do not change it.
    *
-   * @param rows an adapter for each row, in place of the active ones
-   * @throws {FourierFTError} `INVALID_STATE` after the model's end; for `rows` as `withAdapterPerRow`
+   * @param rows an adapter for each row, instead of the active ones
+   * @throws {FourierFTError} `INVALID_STATE` after the model's end; for `rows`, the errors of `withAdapterPerRow`
    */
   protected callState(rows?: readonly RowAdapter[]): CallState<P, M> {
     this.#checkNotEnded()
@@ -264,44 +265,44 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Takes a new adapter in, in turn. `make` begins at once.
+   * Adds a new adapter, in the queue. `make` starts at once.
    *
-   * @throws {FourierFTError} what `make` and the host throw, `ADAPTER_EXISTS`, `INVALID_STATE`; nothing is changed then
+   * @throws {FourierFTError} the errors of `make` and the host, `ADAPTER_EXISTS`, `INVALID_STATE`; then nothing is changed
    */
   protected async include(name: string, make: () => Adapter | Promise<Adapter>): Promise<void> {
     this.#checkNewAdapterName(name)
     const load = {}
     this.#loads.add(load)
-    const made = Promise.resolve().then(make)
-    // A file that cannot be read does not count as a change, so that a merge under way goes on.
-    made.catch(() => this.#loads.delete(load))
+    const loading = Promise.resolve().then(make)
+    // A failed load does not count as a change, so a running merge continues.
+    loading.catch(() => this.#loads.delete(load))
     await this.#inTurn(async () => {
       try {
-        const adapter = await unlessAborted(made, this.#end.signal)
+        const adapter = await unlessAborted(loading, this.#end.signal)
         this.#checkNewAdapterName(name)
         rejectTrainedBiases(name, adapter.config)
-        const placed = await this.#host.place(name, adapter)
+        const matched = await this.#host.place(name, adapter)
         try {
-          if (!this.#host.serves(placed)) await this.#host.rebuild([...this.placedAdapters(), placed])
-          // The model may have been released meanwhile.
+          if (!this.#host.serves(matched)) await this.#host.rebuild([...this.placedAdapters(), matched])
+          // The model may have been released in the meantime.
           this.#checkNewAdapterName(name)
         } catch (error) {
-          this.#host.forget?.(placed)
+          this.#host.forget?.(matched)
           throw error
         }
-        this.#add(name, placed)
+        this.#add(name, matched)
       } finally {
         this.#loads.delete(load)
       }
     })
   }
 
-  /** As `include`, but at once: for a host that places adapters at once and never rebuilds. */
+  /** As `include`, without the queue: for a host that matches adapters synchronously and never rebuilds. */
   protected includeNow(name: string, make: () => P): void {
     this.#checkNewAdapterName(name)
-    const placed = make()
+    const matched = make()
     this.#changes++
-    this.#add(name, placed)
+    this.#add(name, matched)
   }
 
   /** @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` after the model's end */
@@ -313,14 +314,14 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   /**
    * Changes an adapter's numbers at once.
    *
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged, and what `work` throws
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged, and the errors of `work`
    */
   protected edit(name: string, work: (adapter: P) => void): void {
     this.#checkLive()
     const { adapter } = this.#loaded(name)
-    if (this.#merged) throw invalidState('the model is merged; call unmergeAdapter() first')
+    if (this.#merged) throw invalidState('the model is merged', 'call unmergeAdapter() first')
     work(adapter)
-    // A merge that is under way must not use the old numbers.
+    // A running merge must not use the old numbers.
     this.#changes++
   }
 
@@ -329,18 +330,19 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Runs a training of the active adapters (or of the named ones). Until it ends they cannot be deleted, merged, or trained a second time.
-   * All other verbs work, and the training goes on with what it began with.
+   * Trains the active adapters (or the named ones). Until the training ends they cannot be deleted, merged, or trained a second time. All other
+   * verbs work and do not affect the training.
    *
-   * @param work is handed the adapters to train
-   * @throws {FourierFTError} `INVALID_STATE` (merged, disabled, no adapter, trained already), `ADAPTER_NOT_FOUND`
+   * @param work receives the adapters to train
+   * @throws {FourierFTError} `INVALID_STATE` if the model is merged, the adapters are disabled, there is none, or one is being trained
+   *   already; `ADAPTER_NOT_FOUND`
    */
   protected async train<T>(
     work: (added: readonly Applied<P>[]) => Promise<T>,
     names: string | readonly string[] = this.activeAdapters,
   ): Promise<T> {
     const trained = this.#trainable(names)
-    // A merge that is under way must not take half-trained coefficients.
+    // A running merge must not use half-trained coefficients.
     this.#changes++
     for (const each of trained) this.#trained.add(each)
     try {
@@ -351,11 +353,11 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Gives the model up, in turn, with its adapters in the weights (`keep: 'merged'`) or without them (`keep: 'base'`). Afterwards every
-   * verb is refused. Calls that begin while `work` runs apply what is kept.
+   * Gives the model up, in the queue: with its adapters merged (`keep: 'merged'`) or without them (`keep: 'base'`). Afterwards every verb
+   * throws. Calls that start while `work` runs use what is kept.
    *
-   * @param work gets what is kept: the adapters, and what `merge` made of them if they are merged already
-   * @param ended why no verb can be called afterwards
+   * @param work receives what is kept: the adapters, and the result of `merge` if they are merged already
+   * @param ended the reason in the errors of later verbs
    */
   protected async leave<T>(
     { keep, ended }: { readonly keep: 'base' | 'merged'; readonly ended: string },
@@ -367,7 +369,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#merging = true
     try {
       return await this.#inTurn(async () => {
-        // What is set meanwhile makes no difference to the base model.
+        // Changes since the call do not affect the base model.
         if (keep === 'base') this.#checkLive()
         else this.#checkUnchangedSince(changes)
         const added = keep === 'base' ? [] : (this.#merged?.added ?? this.#mergeable(undefined).map(applied))
@@ -388,10 +390,10 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Ends the set at once: every verb is refused from now on. A set whose model was closed elsewhere can be ended too.
+   * Ends the set at once: every later verb throws. Also works if the model was closed elsewhere.
    *
-   * @throws {FourierFTError} `INVALID_STATE` after an end, and while an adapter is being trained
-   * @returns what the host has to free
+   * @throws {FourierFTError} `INVALID_STATE` if the set has ended, and while an adapter is being trained
+   * @returns the resources that the host must free
    */
   protected finish(ended: string): { readonly adapters: readonly P[]; readonly merged: M | undefined } {
     if (this.#ended !== undefined) throw invalidState(this.#ended)
@@ -410,7 +412,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     return left
   }
 
-  /** Resolves when the verbs that were called before have ended. */
+  /** Resolves when all verbs that were called before have ended. */
   protected async idle(): Promise<void> {
     await this.#lastTurn
   }
@@ -422,7 +424,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#update()
   }
 
-  /** The caller updates the host. */
+  /** The caller must call `#update` afterwards, because this method does so only if something was merged. */
   #unmerge(): void {
     this.#changes++
     const merged = this.#merged
@@ -448,17 +450,15 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#checkLive()
     if (this.#merged)
       throw invalidState(
-        `adapters ${this.mergedAdapters.join(', ')} are merged, for all rows alike; call unmergeAdapter() first`,
+        `adapters ${this.mergedAdapters.join(', ')} are merged, for all rows alike`,
+        'call unmergeAdapter() first',
       )
     checkAdapterNames(option, names)
     if (names.length === 0)
       throw new FourierFTError(
         'INVALID_OPTION',
-        `${option}: expected an adapter for each row; the list is empty`,
-        {
-          option,
-          received: names,
-        },
+        `${option}: expected an adapter for each row; received an empty list`,
+        { option, received: names },
       )
     const rows = names.map((row) => {
       if (row === null) return null
@@ -467,27 +467,30 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
       checkScale(row.scale)
       return { adapter: this.#loaded(row.name).adapter, scale: row.scale }
     })
-    const whole = rows.find((row) => row !== null && row.adapter.replaces.size > 0)?.adapter
-    if (whole && rows.some((row) => row?.adapter !== whole)) {
-      const [name] = [...this.#adapters.values()].filter(({ adapter }) => adapter === whole)
+    const replacing = rows.find((row) => row !== null && row.adapter.replaces.size > 0)?.adapter
+    if (replacing && rows.some((row) => row?.adapter !== replacing)) {
+      const [loaded] = [...this.#adapters.values()].filter(({ adapter }) => adapter === replacing)
       throw new FourierFTError(
         'UNSUPPORTED',
-        `adapter '${name?.name}' replaces whole layers (modulesToSave); it cannot share a batch`,
-        { option, received: name?.name },
+        `adapter '${loaded?.name}' replaces whole layers (modulesToSave), so it cannot share a batch`,
+        { option, received: loaded?.name },
       )
     }
     this.#host.checkRows?.([...new Set(rows.flatMap((row) => row?.adapter ?? []))])
     return rows
   }
 
-  /** The adapters that a merge takes: those that were named, or else the active ones. */
+  /** The adapters to merge: the named ones, or else the active ones. */
   #mergeable(names: readonly string[] | undefined): readonly Loaded<P>[] {
     if (this.#merged)
-      throw invalidState(`adapters ${this.mergedAdapters.join(', ')} are merged; call unmergeAdapter() first`)
-    if (!this.#enabled) throw invalidState('the adapters are disabled; call enableAdapters() first')
+      throw invalidState(
+        `adapters ${this.mergedAdapters.join(', ')} are merged`,
+        'call unmergeAdapter() first',
+      )
+    if (!this.#enabled) throw invalidState('the adapters are disabled', 'call enableAdapters() first')
     const chosen = names === undefined ? this.#active : this.#named(names)
     if (chosen.length === 0)
-      throw invalidState('no adapter is active; call setAdapter() or name the adapters to merge')
+      throw invalidState('no adapter is active', 'call setAdapter() or name the adapters to merge')
     this.#checkAddable(chosen)
     this.#checkUntrained(chosen)
     return chosen
@@ -495,11 +498,12 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
 
   #trainable(names: string | readonly string[]): readonly Loaded<P>[] {
     this.#checkLive()
-    if (this.#merged) throw invalidState('the model is merged; call unmergeAdapter() before training')
-    if (!this.#enabled) throw invalidState('the adapters are disabled; call enableAdapters() before training')
+    if (this.#merged) throw invalidState('the model is merged', 'call unmergeAdapter() before training')
+    if (!this.#enabled)
+      throw invalidState('the adapters are disabled', 'call enableAdapters() before training')
     const trained = this.#named(names)
     if (trained.length === 0)
-      throw invalidState('no adapter is active; call addAdapter() or setAdapter() before training')
+      throw invalidState('no adapter is active', 'call addAdapter() or setAdapter() before training')
     this.#checkAddable(trained)
     this.#checkUntrained(trained)
     return trained
@@ -518,7 +522,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   #onlyActive(): Loaded<P> {
     const [loaded, ...others] = this.#active
     if (loaded && others.length === 0) return loaded
-    throw invalidState(`${this.#active.length} adapters are active; name the one that is meant`)
+    throw invalidState(`${this.#active.length} adapters are active`, 'give the name of one')
   }
 
   #checkAddable(adapters: readonly Loaded<P>[]): void {
@@ -529,8 +533,8 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
         if (other !== undefined)
           throw new FourierFTError(
             'UNSUPPORTED',
-            `adapters ${other} and ${name} both replace layer '${module}' (modulesToSave); choose one of them`,
-            { module, option: 'names', received: [other, name] },
+            `adapters ${other} and ${name} both replace layer '${module}' (modulesToSave)`,
+            { advice: 'choose one of them', module, option: 'names', received: [other, name] },
           )
         replacing.set(key, name)
       }
@@ -538,18 +542,18 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
 
   #checkUntrained(adapters: readonly Loaded<P>[]): void {
     const trained = adapters.find((each) => this.#trained.has(each))
-    if (trained) throw invalidState(`adapter '${trained.name}' is being trained; await the training first`)
+    if (trained) throw invalidState(`adapter '${trained.name}' is being trained`, 'await the training first')
   }
 
   #checkNoMerge(): void {
-    if (this.#merging) throw invalidState('the adapters are being merged or unloaded; await that first')
+    if (this.#merging) throw invalidState('the adapters are being merged or unloaded', 'await that first')
   }
 
   #checkUnchangedSince(changes: number): void {
     this.#checkLive()
-    // Loads that were called before have ended: those that are under way were called since.
+    // In the queue, all earlier loads have ended, so running loads were started after this merge.
     if (this.#changes !== changes || (this.#merging && this.#loads.size > 0))
-      throw invalidState('the adapters were changed while they were being merged; merge them again')
+      throw invalidState('the adapters were changed while they were being merged', 'merge them again')
   }
 
   #checkNewAdapterName(name: string): void {
@@ -557,7 +561,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     checkNewAdapterName(name, this.#adapters)
   }
 
-  /** For verbs; calls go on while the model is given up. */
+  /** For verbs. Calls, in contrast, continue while the model is being given up. */
   #checkLive(): void {
     this.#checkNotEnded()
     this.#checkNotLeaving()
@@ -565,7 +569,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
 
   #checkNotLeaving(): void {
     if (this.#leaving)
-      throw invalidState('the model is being given up (mergeAndUnload, detach); await that first')
+      throw invalidState('the model is being given up (mergeAndUnload, detach)', 'await that first')
   }
 
   #checkNotEnded(): void {
@@ -573,7 +577,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#host.checkLive?.()
   }
 
-  /** Runs `work` after the verbs that were called before. */
+  /** Runs `work` after all verbs that were called before. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#lastTurn.then(work)
     this.#lastTurn = result.catch(() => undefined)
@@ -581,7 +585,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 }
 
-/** Rejects with the signal's reason as soon as it is aborted. */
+/** The promise, which also rejects with the signal's reason as soon as the signal is aborted. */
 function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason)

@@ -1,18 +1,18 @@
-/** What one call applies: a value that is fixed when the call begins and handed to everything that the call runs. */
+/** The adapters that one call applies: a value that is fixed when the call starts and passed to everything that the call runs. */
 
-/** A loaded adapter, and how strongly it is applied. */
+/** A loaded adapter and its strength. */
 export interface Applied<P> {
   readonly adapter: P
-  /** Factor on ΔW; 1 is the strength that the file says. Whole layers (`modules_to_save`) have no strength. */
+  /** Factor on ΔW; 1 is the strength in the file. It does not apply to whole layers (`modules_to_save`). */
   readonly scale: number
 }
 
-/** Adapters whose changes are added up, or one (null: the base model) for each of equal parts of the batch. */
+/** Adapters whose changes are added up, or one adapter (null: the base model) for each of equal parts of the batch. */
 export type Choice<P> =
   | { readonly added: readonly Applied<P>[] }
   | { readonly perRow: readonly (Applied<P> | null)[] }
 
-/** The adapter of one row: its name, its name with a strength for this row in place of its own, or null for the base model. */
+/** The adapter of one row: its name, its name with another strength for this row, or null for the base model. */
 export type RowAdapter = string | null | { readonly name: string; readonly scale: number }
 
 /** Whether two choices apply the same adapters at the same strengths, in the same order. */

@@ -1,60 +1,60 @@
 /**
- * The port that a runtime fills in. `AdapterSet` decides which adapters a call applies and when; a host finds layers, makes sessions or
- * kernels, and applies the choice that it is handed. A host never asks the set for its state.
+ * The interface that a runtime implements. `AdapterSet` decides which adapters a call applies. A host finds layers, makes sessions or
+ * kernels, and applies the choice that it receives. A host never asks the set for its state.
  */
 import type { Adapter } from '../adapter/adapter.js'
 import type { Applied, Choice } from './choice.js'
 
 /** An adapter whose layers the host has found in its model. */
 export interface MatchedAdapter {
-  /** The layers that it replaces as a whole (`modules_to_save`): a key that is the same for the same layer, and the module's name. */
+  /** The layers that it replaces (`modules_to_save`): for each layer a key, equal for all adapters of the model, and the module's name. */
   readonly replaces: ReadonlyMap<string, string>
 }
 
-/** What a call that begins now applies. */
+/** The adapters that a call applies. */
 export interface CallState<P, M> {
   readonly choice: Choice<P>
-  /** What `merge` made, while adapters are in the weights; then `choice` names the adapters that are. */
+  /** The result of `merge` while adapters are merged; then `choice` holds the merged adapters. */
   readonly merged: M | undefined
 }
 
-/** @typeParam M what a merge makes: a session, kernels */
+/** @typeParam M the result of a merge: a session, kernels */
 export interface AdapterHost<P extends MatchedAdapter, M> {
   /**
-   * Finds the layers of an adapter. Nothing that calls see changes.
+   * Finds the layers of an adapter. Does not affect calls.
    *
    * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`
    */
   place(name: string, adapter: Adapter): P | Promise<P>
-  /** Whether the model as it is can apply the adapter. */
+  /** Whether the model can apply the adapter without a rebuild. */
   serves(adapter: P): boolean
   /**
-   * Makes the model able to apply all of these. Calls that have begun go on as they are, and no call waits for a rebuild that waits for
-   * calls. A failure leaves everything as it was. Rebuilds and merges never overlap.
+   * Rebuilds the model so that it can apply all of these adapters. Calls that have started are not affected. A call must not wait for a
+   * rebuild that waits for calls. A failure changes nothing. Rebuilds and merges never overlap.
    */
   rebuild(adapters: readonly P[]): Promise<void>
   /**
-   * Prepares weights with ΔW and the whole layers of these adapters in them. They take effect with the next `changed`; `discard` frees them.
+   * Prepares weights that contain ΔW and the whole layers of these adapters. They take effect with the next `changed`; `discard` frees them.
    *
-   * @throws {FourierFTError} `NOT_FINITE`, `UNSUPPORTED`; nothing is left behind then
+   * @throws {FourierFTError} `NOT_FINITE`, `UNSUPPORTED`; then nothing is left to free
    */
   merge(added: readonly Applied<P>[]): Promise<M>
   /**
-   * Called right before merged weights take effect, for models whose own weights can be written.
+   * Called right before merged weights take effect, for models whose weights the user can write.
    *
-   * @throws {FourierFTError} `INVALID_STATE` where they were written since `merge` read them
+   * @throws {FourierFTError} `INVALID_STATE` if they were written since `merge` read them
    */
   checkMerged?(merged: M): void
-  /** Frees what `merge` made, as soon as no call uses it. */
+  /** Frees the result of `merge` as soon as no call uses it. */
   discard(merged: M): void
-  /** Called when what the next call applies has changed, for models that keep it in themselves. */
+  /** Called when the state for the next call has changed, for models that hold this state themselves. */
   changed?(state: CallState<P, M>): void
-  /** Refuses adapters that cannot have a row of their own in this model. @throws {FourierFTError} `UNSUPPORTED` */
+  /** Rejects adapters that this model cannot apply to single rows. @throws {FourierFTError} `UNSUPPORTED` */
   checkRows?(adapters: readonly P[]): void
-  /** Frees what a deleted adapter held. */
+  /** Frees the resources of a deleted adapter. */
   forget?(adapter: P): void
-  /** The adapter with its numbers as they are now. */
+  /** The adapter with its current numbers. */
   adapterOf(adapter: P): Adapter | Promise<Adapter>
-  /** @throws {FourierFTError} `INVALID_STATE` where the model was closed without the set's knowledge */
+  /** @throws {FourierFTError} `INVALID_STATE` if the model was closed without the set */
   checkLive?(): void
 }

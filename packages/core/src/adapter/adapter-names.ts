@@ -1,11 +1,11 @@
-/** What adapters are called where several are loaded: the checks that every package's verbs make. */
+/** Checks of the names of loaded adapters, for the verbs of every package. */
 import { FourierFTError } from '../errors.js'
 
 /**
- * One name, or several.
+ * The names as a list, from one name or a list.
  *
- * @param option what the caller calls them
- * @throws {FourierFTError} `INVALID_OPTION` for what is neither
+ * @param option name of the argument in errors
+ * @throws {FourierFTError} `INVALID_OPTION` for any other value
  */
 export function listOfNames(option: string, names: string | readonly string[]): readonly string[] {
   if (typeof names === 'string') return [names]
@@ -13,7 +13,7 @@ export function listOfNames(option: string, names: string | readonly string[]): 
   return names
 }
 
-/** @throws {FourierFTError} `INVALID_OPTION` for what is no array */
+/** @throws {FourierFTError} `INVALID_OPTION` if it is not an array */
 export function checkAdapterNames(option: string, names: unknown): void {
   if (!Array.isArray(names))
     throw new FourierFTError(
@@ -24,8 +24,8 @@ export function checkAdapterNames(option: string, names: unknown): void {
 }
 
 /**
- * @param known has the names that are taken
- * @throws {FourierFTError} `INVALID_OPTION` for what is no name, `ADAPTER_EXISTS`
+ * @param known the names that are taken
+ * @throws {FourierFTError} `INVALID_OPTION` if it is not a non-empty string, `ADAPTER_EXISTS`
  */
 export function checkNewAdapterName(name: unknown, known: { has(name: string): boolean }): void {
   if (typeof name !== 'string' || name === '')
@@ -34,9 +34,9 @@ export function checkNewAdapterName(name: unknown, known: { has(name: string): b
       received: name,
     })
   if (known.has(name))
-    throw new FourierFTError(
-      'ADAPTER_EXISTS',
-      `there is an adapter '${name}' already; delete it first or choose another name`,
-      { option: 'name', received: name },
-    )
+    throw new FourierFTError('ADAPTER_EXISTS', `there is already an adapter '${name}'`, {
+      advice: 'delete it first or choose another name',
+      option: 'name',
+      received: name,
+    })
 }

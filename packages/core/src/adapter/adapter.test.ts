@@ -1,4 +1,4 @@
-/** Adapters in memory: what they answer, what a copy shares, and which files they become. */
+/** Adapters in memory: their layers, their copies and their files. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { bandPassEntries } from '../entries/band-pass.js'
@@ -39,7 +39,7 @@ describe('createAdapter', () => {
     expect(createAdapter(config(), SHAPES).layer('layers.0.query').entries).toBe(query?.entries)
   })
 
-  it('takes other entries: a recipe, or a function of the shape', () => {
+  it('accepts a recipe or a function of the shape for entries', () => {
     const recipe = { sampler: 'bandpass', seed: 1, centerFrequency: 3, bandwidth: 100 } as const
     const [banded] = createAdapter(config(), SHAPES, { entries: recipe }).layers()
     expect(banded?.entries).toEqual(bandPassEntries({ shape: [16, 12], n: 10, ...recipe }))
@@ -52,20 +52,20 @@ describe('createAdapter', () => {
     expect(adapter.layer('layers.0.query').entries).toBe(adapter.layer('layers.1.query').entries)
   })
 
-  it('takes what matchModules returned', () => {
+  it('accepts the modules that matchModules returns', () => {
     const names = Array.from({ length: 24 }, (_, i) => [`h.${i}.q`, `h.${i}.k.q`, `x.${i}.q`]).flat()
     const model = ['h.0.out', 'lm_head', 'score', ...names]
     const facts = { linear: model, outputLayer: null, modelType: 'bert' }
     const cases: [FourierFTOptions, typeof facts?][] = [
       [{ targetModules: 'all-linear', taskType: 'SEQ_CLS' }, facts],
       [{ targetModules: 'All-Linear' }, { ...facts, outputLayer: 'lm_head' } as never],
-      // Twenty targets and more become endings, in a model whose other modules do not forbid it.
+      // Twenty or more targets become endings if no other module of the model has these endings.
       [{ targetModules: names.filter((name) => /^h\.\d+\.q$/.test(name)), layersToTransform: [0] }],
       [{ targetModules: ['q'], layersToTransform: [3], layersPattern: 'h', excludeModules: '.*k.*' }],
     ]
-    for (const [options, given] of cases) {
+    for (const [options, modelFacts] of cases) {
       const all = config(options)
-      const matched = matchModules(all, model, given ?? {})
+      const matched = matchModules(all, model, modelFacts ?? {})
       expect(matched.length).toBeGreaterThan(0)
       const adapter = createAdapter(all, Object.fromEntries(matched.map((name) => [name, [4, 4]])))
       expect([...adapter.modules.keys()]).toEqual(matched)
@@ -73,12 +73,12 @@ describe('createAdapter', () => {
     }
   })
 
-  it('writes names where the model decided: all-linear of another model is something else', () => {
+  it('replaces all-linear by the names of the modules, because it means other modules in another model', () => {
     const adapter = createAdapter(config({ targetModules: 'all-linear' }), SHAPES)
     expect(adapter.config.targetModules).toEqual(Object.keys(SHAPES))
   })
 
-  it('holds the heads of a task, so that PEFT loads it', () => {
+  it('holds the heads of its task, so that PEFT loads it', () => {
     const head = {
       shape: [3, 12],
       weight: new Float32Array(36).fill(0.5),
@@ -97,12 +97,12 @@ describe('createAdapter', () => {
     const layer = { shape: [2, 12], hasBias: true } as const
     expect(readSavedModule(read, 'classifier', { ...layer, hasFreeWidth: true }).weight).toEqual(head.weight)
     expect(() => readSavedModule(read, 'classifier', layer)).toThrow(
-      throwing('SHAPE_MISMATCH', 'a layer of another size cannot take its place'),
+      throwing('SHAPE_MISMATCH', 'this model cannot take a layer of another size'),
     )
     expect(() =>
       readSavedModule(read, 'classifier', { ...layer, shape: [2, 11], hasFreeWidth: true }),
     ).toThrow(throwing('SHAPE_MISMATCH', 'expected [3, 11]; received [3, 12]'))
-    // A configuration that was read has them added too.
+    // The heads are also added to a configuration from a file.
     const text =
       '{"peft_type": "FOURIERFT", "n_frequency": 10, "task_type": "TOKEN_CLS", "target_modules": ["value"]}'
     const { 'layers.0.value': value } = SHAPES
@@ -120,7 +120,7 @@ describe('createAdapter', () => {
     ],
     ['SHAPE_MISMATCH', 'expected 36 numbers for its weight', { classifier: [3, 12, 35, 3] }],
     ['SHAPE_MISMATCH', 'expected 3 numbers for its bias', { classifier: [3, 12, 36, 2] }],
-  ] as const)('refuses heads that do not fit: %s', (code, part, heads) => {
+  ] as const)('rejects heads that do not fit: %s', (code, part, heads) => {
     const savedModules = Object.fromEntries(
       Object.entries(heads).map(([module, [out, inner, weight, bias]]) => [
         module,
@@ -134,7 +134,7 @@ describe('createAdapter', () => {
     ).toThrow(throwing(code, part))
   })
 
-  it('starts as init_weights says, reproducibly', () => {
+  it('starts with the coefficients that init_weights selects, reproducibly', () => {
     const zeros = createAdapter(config({ initWeights: true }), SHAPES)
     expect(zeros.layers().every(({ coefficients }) => coefficients.every((c) => c === 0))).toBe(true)
     const coefficients = (initialSeed?: number) =>
@@ -146,7 +146,7 @@ describe('createAdapter', () => {
     expect(new Set(coefficients().flat()).size).toBe(30)
   })
 
-  it('gives a configuration without target modules the names', () => {
+  it('adds the names of the modules to a configuration without target modules', () => {
     expect(createAdapter(config(), SHAPES).config.targetModules).toEqual(Object.keys(SHAPES))
     expect(createAdapter(config({ targetModules: ['query', 'value'] }), SHAPES).config.targetModules).toEqual(
       ['query', 'value'],
@@ -171,16 +171,16 @@ describe('createAdapter', () => {
       '__proto__',
     ],
     [
-      'a module that is no target',
+      'a module that the configuration does not target',
       config({ targetModules: ['key'] }),
       SHAPES,
       {},
       'MODULE_NOT_FOUND',
       'layers.0.query',
     ],
-    ['a shape that is none', config(), { a: [0, 4] }, {}, 'INVALID_OPTION', 'shape'],
-    ['too few places', config(), { a: [3, 3] }, {}, 'INVALID_ENTRY_COUNT', '9'],
-    ['a seed that is none', config(), SHAPES, { initialSeed: 0.5 }, 'INVALID_OPTION', 'initialSeed'],
+    ['an invalid shape', config(), { a: [0, 4] }, {}, 'INVALID_OPTION', 'shape'],
+    ['too many coefficients for a spectrum', config(), { a: [3, 3] }, {}, 'INVALID_ENTRY_COUNT', '9'],
+    ['an invalid seed', config(), SHAPES, { initialSeed: 0.5 }, 'INVALID_OPTION', 'initialSeed'],
     [
       'entries of another shape',
       config(),
@@ -198,7 +198,7 @@ describe('createAdapter', () => {
       'entries',
     ],
   ]
-  it.each(invalid)('refuses %s', (_, settings, shapes, options, code, part) => {
+  it.each(invalid)('rejects %s', (_, settings, shapes, options, code, part) => {
     expect(() => createAdapter(settings, shapes, options)).toThrow(throwing(code, part))
   })
 })
@@ -206,7 +206,7 @@ describe('createAdapter', () => {
 describe('Adapter', () => {
   const adapter = createAdapter(config(), SHAPES)
 
-  it('names the nearest modules where one is asked for that it has not', () => {
+  it('names the nearest modules if it does not have the requested one', () => {
     expect(() => adapter.layer('layers.1.valu')).toThrow(
       throwing('MODULE_NOT_FOUND', 'nearest of its 3: layers.0.value, layers.1.query, layers.0.query'),
     )
@@ -218,14 +218,14 @@ describe('Adapter', () => {
     expect(() => adapter.layer('toString')).toThrow(throwing('MODULE_NOT_FOUND', 'toString'))
   })
 
-  it('says that a module name goes without the prefix of tensors', () => {
+  it('advises to leave the prefix of tensor names out of a module name', () => {
     const hint = 'layers.1.query, layers.0.query, layers.0.value; give the name without base_model.model.'
     expect(() => adapter.layer('base_model.model.layers.1.query')).toThrow(throwing('MODULE_NOT_FOUND', hint))
     const without = expect.objectContaining({ message: expect.not.stringContaining('without') })
     expect(() => adapter.layer('layers.1.other')).toThrow(without)
   })
 
-  it('does not take another shape than its own', () => {
+  it('rejects another shape than its own', () => {
     expect(() => adapter.layer('layers.0.query', [12, 16])).toThrow(throwing('SHAPE_MISMATCH', '16, 12'))
     expect(() => adapter.layers({ 'layers.0.query': [12, 16] })).toThrow(throwing('SHAPE_MISMATCH', '16, 12'))
     expect(() => adapter.withShapes({ 'layers.0.query': [12, 16] })).toThrow(
@@ -250,7 +250,7 @@ describe('Adapter', () => {
     [{ 'layers.0.query': new Float32Array(9) }, 'SHAPE_MISMATCH', 'layers.0.query'],
     [{ 'layers.0.query': new Float32Array(10).fill(NaN, 4, 5) }, 'NOT_FINITE', 'coefficient 4'],
     [{ 'layers.0.query': new Float64Array(10).fill(1e39, 2, 3) }, 'NOT_FINITE', 'coefficient 2'],
-  ])('refuses coefficients: %#', (values, code, part) => {
+  ])('rejects invalid coefficients: %#', (values, code, part) => {
     expect(() => adapter.withCoefficients(values)).toThrow(throwing(code, part))
   })
 })
@@ -260,7 +260,7 @@ describe('files', () => {
   const recipe = { sampler: 'bandpass', seed: 2n ** 61n + 1n, centerFrequency: 3.5, bandwidth: 100 } as const
   const banded = createAdapter(config(), SHAPES, { entries: recipe })
 
-  it('are PEFT’s where PEFT draws the same entries', () => {
+  it('have the form of PEFT if PEFT draws the same entries', () => {
     expect(peftType(adapter)).toBe('FOURIERFT')
     expect([...readSafetensors(adapter.toBytes().model, 'f').tensors.keys()]).toEqual(
       Object.keys(SHAPES).map((name) => `base_model.model.${name}.fourierft_spectrum`),
@@ -274,12 +274,12 @@ describe('files', () => {
     ['band-pass entries', recipe, 'bandpass'],
     ['another seed', { sampler: 'uniform', seed: 778 }, 'seed 778'],
     [
-      'given entries',
+      'entries from the caller',
       (shape, n) => ({ ...uniformEntries({ shape, n, seed: 777 }), recipe: { sampler: 'explicit' } }),
       'explicit',
     ],
     [
-      'entries that only say they are drawn',
+      'entries that differ from their recipe',
       (shape, n) => ({
         ...uniformEntries({ shape, n, seed: 1 }),
         recipe: { sampler: 'uniform', seed: 777, n },
@@ -296,10 +296,10 @@ describe('files', () => {
     expect(again.withCoefficients({}).toBytes()).toEqual(other.toBytes())
   })
 
-  it('without the bytes of their files are written anew, with the same numbers', () => {
+  it('are encoded again, with the same numbers, if the adapter does not keep their bytes', () => {
     const written = createAdapter(config(), SHAPES).toBytes()
     const { tensors } = readSafetensors(written.model, 'model')
-    // Another order, and metadata of another program: not what is written here.
+    // Another order and other metadata than those that this package writes.
     const foreign = writeSafetensors({ tensors: new Map([...tensors].reverse()), metadata: { format: 'pt' } })
     const adapter = readAdapter({ config: written.config, model: foreign })
     expect(adapter.toBytes().model).toEqual(foreign)
@@ -310,7 +310,7 @@ describe('files', () => {
       expect(again.modules.get(name)?.coefficients).toEqual(coefficients)
   })
 
-  it('keep the recipe with all digits of its seed', () => {
+  it('hold the recipe with all digits of its seed', () => {
     const [module] = reread(banded).modules.values()
     expect(module?.recipe).toEqual({ ...recipe, n: 10 })
     expect(reread(adapter).config.randomLocSeed).toBe(2n ** 60n + 1n)
@@ -322,15 +322,16 @@ describe('files', () => {
     expect(makeEntries([16, 12], { ...recipe, n: 10 })).toEqual(banded.layer('layers.0.query').entries)
   })
 
-  it('change their form and come back', () => {
+  it('can change to the stand-alone form and back', () => {
     const standalone = reread(adapter, { form: 'standalone' })
     expect(standalone.config.peftType).toBe('FOURIERFT_STANDALONE')
     expect(standalone.toBytes({ form: 'peft' })).toEqual(adapter.toBytes())
     expect(standalone.layers()).toEqual(adapter.layers())
   })
 
-  it('store entries of spectra whose draw takes long, so that reading them draws nothing', () => {
-    // 2^28 places are beyond the 214748364 from which PyTorch, and we, draw every place. No draw happens here: the function gives them.
+  it('store the entries of large spectra, so that reading them draws nothing', () => {
+    // From 214748364 positions on, a draw visits every position, in PyTorch and here. 2^28 is more. The function gives the entries, so this
+    // test draws nothing.
     const shape = [2 ** 14, 2 ** 14] as const
     const entries = {
       ...explicitEntries({ shape, rows: [1, 2], columns: [3, 4] }),
@@ -358,11 +359,11 @@ describe('files', () => {
         expect(Math.abs(c - wanted[l])).toBeLessThanOrEqual(limit)
     }
     expect(read.toBytes()).toEqual(written)
-    // A rewrite does not round twice.
+    // Writing again does not round again.
     expect(read.toBytes({ form: 'peft' })).toEqual(written)
   })
 
-  it('become F32 where coefficients are trained on', () => {
+  it('hold F32 for modules whose coefficients are trained', () => {
     const half = reread(adapter, { dtype: 'F16' })
     const trained = half.withCoefficients({
       'layers.0.query': Float32Array.from({ length: 10 }, (_, i) => 1 + i * 2 ** -23),
@@ -370,7 +371,7 @@ describe('files', () => {
     expect([...reread(trained).modules.values()].map(({ dtype }) => dtype)).toEqual(['F32', 'F16', 'F16'])
   })
 
-  it('do not turn a large coefficient into infinity', () => {
+  it('are not written if a coefficient would become infinite', () => {
     const large = adapter.withCoefficients({ 'layers.0.query': new Float32Array(10).fill(65520, 3, 4) })
     expect(() => large.toBytes({ dtype: 'F16' })).toThrow(throwing('NOT_FINITE', 'coefficient 3'))
     const fits = adapter.withCoefficients({ 'layers.0.query': new Float32Array(10).fill(65519, 3, 4) })
@@ -380,7 +381,7 @@ describe('files', () => {
     expect(() => huge.toBytes({ dtype: 'BF16' })).toThrow(throwing('NOT_FINITE', 'coefficient 0'))
   })
 
-  it('keep other metadata, and what PEFT reads', () => {
+  it('keep other metadata and the form of PEFT', () => {
     const { tensors } = readSafetensors(adapter.toBytes().model, 'f')
     const coefficients = [...tensors].filter(([name]) => name.endsWith('fourierft_spectrum'))
     const model = writeSafetensors({
@@ -392,12 +393,12 @@ describe('files', () => {
       format: 'pt',
       'fourierft.base': 'x',
     })
-    // Without shapes what is written is what PEFT itself writes.
+    // Without shapes, the file is the same as PEFT's own.
     expect(read.withCoefficients({}).toBytes({ form: 'peft' }).model).toEqual(model)
     expect(() => read.toBytes({ form: 'standalone' })).toThrow(throwing('SHAPE_UNKNOWN', 'layers.0.query'))
   })
 
-  it('hold what the adapter holds, whatever that is', () => {
+  it('hold any adapter completely', () => {
     const name = fc.stringMatching(/^[a-z]{1,4}(\.[a-z0-9]{1,3}){0,3}$/)
     const shape = fc.tuple(fc.integer({ min: 3, max: 20 }), fc.integer({ min: 3, max: 20 }))
     const entries = fc.constantFrom<EntriesChoice | undefined>(undefined, recipe, {
@@ -413,16 +414,16 @@ describe('files', () => {
         entries,
         fc.boolean(),
         (shapes, nFrequency, randomLocSeed, dtype, choice, initWeights) => {
-          const made = createAdapter(
+          const created = createAdapter(
             createConfig({ nFrequency, randomLocSeed, initWeights }),
             shapes,
             choice ? { entries: choice } : {},
           )
-          const files = made.toBytes({ dtype })
+          const files = created.toBytes({ dtype })
           const read = readAdapter(files)
           expect(read.toBytes()).toEqual(files)
           expect(read.layers(shapes)).toEqual(read.layers())
-          for (const layer of made.layers()) {
+          for (const layer of created.layers()) {
             const again = read.layer(layer.name)
             expect({ ...again, coefficients: 0 }).toEqual({ ...layer, coefficients: 0 })
             if (dtype === 'F32' || dtype === 'F64') expect(again.coefficients).toEqual(layer.coefficients)

@@ -1,6 +1,6 @@
 /**
- * The configuration of an adapter: `adapter_config.json` as PEFT reads and writes it, in camel case. It says which modules, how many
- * coefficients, the scaling and how the entries came about; it holds no numbers that were trained and knows no model.
+ * The configuration of an adapter: `adapter_config.json` as PEFT reads and writes it, in camel case. It says which modules are adapted,
+ * with how many coefficients and which scaling, and how the entries are made. It holds no trained numbers and does not depend on a model.
  *
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/tuners/fourierft/config.py
  */
@@ -13,13 +13,13 @@ import { pythonFloat, pythonList, pythonObject, pythonString, sortedByKey } from
 export const PEFT_TYPE = 'FOURIERFT'
 
 /**
- * The `peft_type` of an adapter that carries its own entries because PEFT's seed rule cannot make them. PEFT looks the type up among
- * the methods it knows and refuses with `KeyError: 'FOURIERFT_STANDALONE'`, in `PeftConfig.from_pretrained` and in
- * `PeftModel.from_pretrained` alike (checked against 0.21.0), so it can never load such a file with other entries.
+ * The `peft_type` of an adapter that stores its entries because PEFT's seed rule cannot make them. PEFT looks the type up among its
+ * methods and fails with `KeyError: 'FOURIERFT_STANDALONE'`, both in `PeftConfig.from_pretrained` and in `PeftModel.from_pretrained`
+ * (checked against 0.21.0). So it can never load such a file with other entries.
  */
 export const STANDALONE_PEFT_TYPE = 'FOURIERFT_STANDALONE'
 
-/** The task types of PEFT 0.21; it refuses any other. */
+/** The task types of PEFT 0.21, which rejects any other. */
 export const TASK_TYPES = [
   'SEQ_CLS',
   'SEQ_2_SEQ_LM',
@@ -30,8 +30,8 @@ export const TASK_TYPES = [
 ] as const
 
 /**
- * The modules that PEFT adds to `modules_to_save` for a task type, whenever it makes or loads an adapter of it: the heads that a task
- * begins with at random.
+ * The modules that PEFT adds to `modules_to_save` when it makes or loads an adapter of a task type: the task's heads, which start with
+ * random weights.
  *
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/peft_model.py `classifier_module_names`, `qa_module_names`
  */
@@ -44,13 +44,13 @@ const TASK_HEADS: ReadonlyMap<string | null, readonly string[]> = new Map([
 /** An adapter's configuration: PEFT's `FourierFTConfig` in camel case. */
 export interface FourierFTConfig {
   readonly peftType: typeof PEFT_TYPE | typeof STANDALONE_PEFT_TYPE
-  /** Coefficients of each layer, at least 1; at most `d1·d2`, which is checked where a shape is known. */
+  /** Coefficients of each layer, at least 1; at most `d1·d2`, which is checked when the shape is known. */
   readonly nFrequency: number
   /** `α`. */
   readonly scaling: number
-  /** Seed of the entries, −2⁶³ … 2⁶⁴−1 as PyTorch takes it; a bigint where a number would not be exact. */
+  /** Seed of the entries, −2⁶³ … 2⁶⁴−1 as PyTorch takes it; a bigint if a number would not be exact. */
   readonly randomLocSeed: number | bigint
-  /** Names or name endings, or one regular expression in Python's dialect, or `all-linear`; null: the model type's usual ones. */
+  /** Names or name endings, or one regular expression in Python's dialect, or `all-linear`; null: the usual ones of the model type. */
   readonly targetModules: string | readonly string[] | null
   /** Names or name endings, or one regular expression; these are never adapted. */
   readonly excludeModules: string | readonly string[] | null
@@ -58,41 +58,41 @@ export interface FourierFTConfig {
   readonly layersToTransform: number | readonly number[] | null
   /** The name (a regular expression) of the list that `layersToTransform` counts in, such as `layers` or `h`. */
   readonly layersPattern: string | readonly string[] | null
-  /** Other numbers of coefficients, by regular expression of the module name; the first that matches, in this order. */
+  /** Other numbers of coefficients, by regular expression of the module name; the first that matches decides. */
   readonly nFrequencyPattern: ReadonlyMap<string, number>
   /** The weights are stored `[in, out]`. */
   readonly fanInFanOut: boolean
-  /** `none`, `all`, or `fourierft_only`; PEFT takes any name that ends in `_only` for the latter. */
+  /** `none`, `all`, or `fourierft_only`; PEFT treats any name that ends in `_only` as the latter. */
   readonly bias: string
   /**
    * Modules trained and saved whole; they are never adapted. In a new configuration the task types SEQ_CLS and TOKEN_CLS add
    * `classifier` and `score`, QUESTION_ANS adds `qa_outputs`, as in PEFT.
    */
   readonly modulesToSave: readonly string[] | null
-  /** How new coefficients start: true zeros, false standard normal. */
+  /** How new coefficients start: as zeros (true) or standard normal (false). */
   readonly initWeights: boolean
   readonly taskType: string | null
   readonly baseModelNameOrPath: string | null
   readonly revision: string | null
   readonly inferenceMode: boolean
   readonly peftVersion: string | null
-  /** Keys that nothing here interprets (`auto_mapping`, those of newer versions), each with the JSON text of its value. */
+  /** Keys that this package does not interpret (`auto_mapping`, keys of newer versions), each with the JSON text of its value. */
   readonly extra: ReadonlyMap<string, string>
-  /** The file's text. Written back as it is for as long as every other field says the same as the text. */
+  /** The file's text. It is written back unchanged unless another field differs from it. */
   readonly source?: string
 }
 
-/** What a user may set; everything else has PEFT's default. */
+/** The options of a configuration, all with PEFT's defaults. */
 export type FourierFTOptions = Partial<Omit<FourierFTConfig, 'nFrequencyPattern' | 'source'>> & {
   readonly nFrequencyPattern?: ReadonlyMap<string, number> | Readonly<Record<string, number>>
 }
 
-/** The longest real ones list some thousand module names: a few hundred kilobytes. */
+/** Generous: the longest real configurations list some thousand module names, a few hundred kilobytes. */
 const LIMITS: JsonLimits = { maxLength: 4 * 1024 * 1024, maxValues: 20_000 }
-/** No seed that PyTorch takes has more characters, a sign included. */
+/** The longest seed that PyTorch takes has 20 characters, with its sign. */
 const MAX_SEED_LENGTH = 20
 
-/** Spelling in the file of each field; both spellings appear in errors, each where it belongs. */
+/** The file's spelling of each field. Errors about a file use it; errors about options use the field's name. */
 const FILE_KEYS = {
   peftType: 'peft_type',
   nFrequency: 'n_frequency',
@@ -137,7 +137,7 @@ const seed = v.pipe(
 const layerIndex = v.pipe(v.number(), v.safeInteger('an integer or a list of integers'))
 const text = v.nullable(v.string('a string or null'), null)
 
-/** PEFT's defaults; what a key may hold is what PEFT 0.21 can go on to use. The messages say what was expected. */
+/** PEFT's defaults, and the values that PEFT 0.21 can use. Each message says what was expected. */
 const SCHEMA = v.object({
   peftType: v.picklist([PEFT_TYPE, STANDALONE_PEFT_TYPE], `"${PEFT_TYPE}" or "${STANDALONE_PEFT_TYPE}"`),
   nFrequency: v.optional(positive, 1000),
@@ -172,18 +172,18 @@ const SCHEMA = v.object({
 })
 
 /**
- * Reads `adapter_config.json`. Absent keys have PEFT's defaults; unknown ones are kept and written back. Files that PEFT would read
- * and then could not use (`n_frequency` 0, a seed outside 64 bits) are refused here already.
+ * Reads `adapter_config.json`. Absent keys have PEFT's defaults; unknown ones are kept and written back. Rejects values that PEFT reads
+ * but then cannot use, such as `n_frequency` 0 or a seed outside 64 bits.
  *
  * @param json the text, or its UTF-8 bytes
- * @param file names the file in errors
+ * @param file name of the file in errors
  * @throws FourierFTError INVALID_JSON, INVALID_CONFIG, UNSUPPORTED_PEFT_TYPE
  */
 export function parseConfig(json: string | Uint8Array, file = 'adapter_config.json'): FourierFTConfig {
   const source = typeof json === 'string' ? json : decodeUtf8(json, file)
   const value = parseJson(source, file, LIMITS)
   if (!isObject(value)) {
-    throw new FourierFTError('INVALID_CONFIG', `${file} has to hold a JSON object.`, { file })
+    throw new FourierFTError('INVALID_CONFIG', `${file} must hold a JSON object.`, { file })
   }
   const members = new Map(jsonMembers(source, file, LIMITS))
   const peftType = Object.hasOwn(value, 'peft_type') ? value.peft_type : undefined
@@ -194,12 +194,12 @@ export function parseConfig(json: string | Uint8Array, file = 'adapter_config.js
     if (Object.hasOwn(value, key)) fields[field] = value[key]
   }
   const seedText = members.get(FILE_KEYS.randomLocSeed)
-  // A longer one is out of range, which its rounded value shows too; all its digits would cost time that grows with their square.
+  // A longer one is out of range, and so is its rounded value. Converting all its digits would take time quadratic in their number.
   if (seedText !== undefined && seedText.length <= MAX_SEED_LENGTH && /^-?\d+$/.test(seedText)) {
     fields.randomLocSeed = exactInteger(seedText)
   }
   if (isObject(fields.nFrequencyPattern)) {
-    // Through the members, for the order of the file is the order of precedence and a key may be "7".
+    // From the members, because the file's order decides which pattern applies, and JSON.parse would put a key such as "7" first.
     const pattern = jsonMembers(members.get(FILE_KEYS.nFrequencyPattern) ?? '{}', file)
     fields.nFrequencyPattern = new Map(Array.from(pattern, ([key, literal]) => [key, JSON.parse(literal)]))
   } else if (fields.nFrequencyPattern === null) {
@@ -208,37 +208,36 @@ export function parseConfig(json: string | Uint8Array, file = 'adapter_config.js
 
   const known = new Set<string>(Object.values(FILE_KEYS))
   const extra = new Map([...members].filter(([key]) => !known.has(key)))
-  const place: Place = { code: 'INVALID_CONFIG', file, spell: (field) => FILE_KEYS[field] }
-  return { ...validate(fields, place), extra, source }
+  const origin: Origin = { code: 'INVALID_CONFIG', file, spell: (field) => FILE_KEYS[field] }
+  return { ...validate(fields, origin), extra, source }
 }
 
 /**
- * A configuration with PEFT's defaults: 1000 coefficients, scaling 150, seed 777, coefficients starting from a standard normal
- * distribution, and the heads of the task type among `modulesToSave`.
+ * A configuration with PEFT's defaults: 1000 coefficients, scaling 150, seed 777, coefficients that start standard normal, and the heads
+ * of the task type among `modulesToSave`.
  *
- * The keys of `nFrequencyPattern` are put in the order that PEFT's files have, sorted, because the first one that matches decides: the
- * adapter in memory and the one read back mean the same. (In PEFT itself they may differ.)
+ * The keys of `nFrequencyPattern` are sorted, as in PEFT's files. The first key that matches decides, so a saved adapter means the same as
+ * the one in memory. (In PEFT itself the two may differ.)
  *
  * @throws FourierFTError INVALID_OPTION
  */
 export function createConfig(options: FourierFTOptions = {}): FourierFTConfig {
   const { extra = new Map(), nFrequencyPattern, taskType = null, ...rest } = options
-  const place: Place = { code: 'INVALID_OPTION', spell: (field) => field }
+  const origin: Origin = { code: 'INVALID_OPTION', spell: (field) => field }
   const unknown = Object.keys(rest).find((option) => !Object.hasOwn(FILE_KEYS, option) && option !== 'source')
   if (unknown !== undefined) throw unknownOption(unknown)
   if (taskType !== null && !TASK_TYPES.some((known) => known === taskType)) {
-    throw wrong('taskType', `one of ${TASK_TYPES.join(', ')}, or null`, taskType, place)
+    throw wrong('taskType', `one of ${TASK_TYPES.join(', ')}, or null`, taskType, origin)
   }
   const pattern =
     nFrequencyPattern instanceof Map ? nFrequencyPattern : Object.entries(nFrequencyPattern ?? {})
   const fields = { peftType: PEFT_TYPE, ...rest, taskType, nFrequencyPattern: new Map(sortedByKey(pattern)) }
-  return { ...withTaskHeads(validate(fields, place)), extra }
+  return { ...withTaskHeads(validate(fields, origin)), extra }
 }
 
 /**
- * The text of `adapter_config.json`, in PEFT's own bytes: keys sorted (those of `nFrequencyPattern` stay as they are), two spaces, ASCII,
- * no final line break. A configuration that
- * was read from a file and says nothing new is that file's text.
+ * The text of `adapter_config.json`, byte for byte as PEFT writes it: keys sorted (except those of `nFrequencyPattern`), indented by two
+ * spaces, ASCII, no final line break. An unchanged configuration from a file gives the file's text.
  */
 export function serializeConfig(config: FourierFTConfig): string {
   const text = canonicalText(config)
@@ -284,41 +283,49 @@ function canonicalText(config: FourierFTConfig): string {
   return pythonObject(sortedByKey(members), 0)
 }
 
-/** Where the fields came from, so that errors can name them as their author wrote them. */
-interface Place {
+/** Where the fields come from, so that errors name them as their author wrote them. */
+interface Origin {
   readonly code: 'INVALID_CONFIG' | 'INVALID_OPTION'
   readonly file?: string
   readonly spell: (field: Field) => string
 }
 
-function validate(fields: Record<string, unknown>, place: Place): Omit<FourierFTConfig, 'extra' | 'source'> {
+function validate(
+  fields: Record<string, unknown>,
+  origin: Origin,
+): Omit<FourierFTConfig, 'extra' | 'source'> {
   const result = v.safeParse(SCHEMA, fields, { abortEarly: true })
   if (!result.success) {
     const [issue] = result.issues
     const field = issue.path?.[0]?.key as Field
     const inner = issue.path?.slice(1).map((item) => JSON.stringify(item.key)) ?? []
     const at = inner.length > 0 ? `at ${inner.join(', ')} ` : ''
-    throw wrong(field, at + issue.message, inner.length > 0 ? issue.input : fields[field], place)
+    throw wrong(field, at + issue.message, inner.length > 0 ? issue.input : fields[field], origin)
   }
   const config = result.output
-  // The combinations that PEFT's FourierFTConfig.__post_init__ refuses.
+  // The combinations that PEFT's FourierFTConfig.__post_init__ rejects.
   if (typeof config.targetModules === 'string') {
     for (const field of ['layersToTransform', 'layersPattern'] as const) {
       if (config[field] !== null) {
-        throw wrong(field, `null, because ${place.spell('targetModules')} is a string`, config[field], place)
+        throw wrong(
+          field,
+          `null, because ${origin.spell('targetModules')} is a string`,
+          config[field],
+          origin,
+        )
       }
     }
   }
   if (config.layersPattern?.length && config.layersToTransform === null) {
-    const expected = `layer indices, because ${place.spell('layersPattern')} is given`
-    throw wrong('layersToTransform', expected, null, place)
+    const expected = `layer indices, because ${origin.spell('layersPattern')} is given`
+    throw wrong('layersToTransform', expected, null, origin)
   }
   return config
 }
 
 /**
- * The configuration as PEFT has it in a model: its task type adds names to `modulesToSave`. PEFT's own files have them already, for they
- * are written afterwards.
+ * The configuration as PEFT uses it in a model: its task type adds names to `modulesToSave`. PEFT's own files contain them already,
+ * because PEFT adds them before it writes the file.
  */
 export function withTaskHeads<Config extends Pick<FourierFTConfig, 'modulesToSave' | 'taskType'>>(
   config: Config,
@@ -329,16 +336,16 @@ export function withTaskHeads<Config extends Pick<FourierFTConfig, 'modulesToSav
   return { ...config, modulesToSave: [...new Set([...known, ...heads])] }
 }
 
-/** Whether PEFT adds the name to `modulesToSave` by itself, for models that have such a module and those that have none. */
+/** Whether PEFT itself adds the name to `modulesToSave`, whether or not the model has such a module. */
 export function isTaskHead({ taskType }: Pick<FourierFTConfig, 'taskType'>, name: string): boolean {
   return TASK_HEADS.get(taskType)?.includes(name) ?? false
 }
 
-function wrong(field: Field, expected: string, received: unknown, place: Place): FourierFTError {
-  const name = place.spell(field)
-  const where = place.file === undefined ? `Option ${name}` : `${place.file}: ${name}`
-  return new FourierFTError(place.code, `${where} has to be ${expected}; it is ${show(received)}.`, {
-    ...(place.file === undefined ? {} : { file: place.file }),
+function wrong(field: Field, expected: string, received: unknown, origin: Origin): FourierFTError {
+  const name = origin.spell(field)
+  const where = origin.file === undefined ? name : `${origin.file}: ${name}`
+  return new FourierFTError(origin.code, `${where}: expected ${expected}; received ${show(received)}`, {
+    ...(origin.file === undefined ? {} : { file: origin.file }),
     option: name,
     expected,
     received,
@@ -347,7 +354,7 @@ function wrong(field: Field, expected: string, received: unknown, place: Place):
 
 function unknownOption(option: string): FourierFTError {
   const known = Object.keys(FILE_KEYS).join(', ')
-  return new FourierFTError('INVALID_OPTION', `There is no option ${option}; the options are ${known}.`, {
+  return new FourierFTError('INVALID_OPTION', `unknown option ${option}; expected one of ${known}`, {
     option,
     expected: Object.keys(FILE_KEYS),
   })
@@ -357,7 +364,7 @@ function unsupportedPeftType(peftType: unknown, file: string): FourierFTError {
   const found = peftType === undefined ? 'has no peft_type' : `has the peft_type ${show(peftType)}`
   return new FourierFTError(
     'UNSUPPORTED_PEFT_TYPE',
-    `${file} ${found}; expected "${PEFT_TYPE}". Adapters of other methods cannot be used here.`,
+    `${file} ${found}; expected "${PEFT_TYPE}", because adapters of other methods cannot be used here`,
     { file, option: 'peft_type', expected: PEFT_TYPE, received: peftType },
   )
 }

@@ -1,4 +1,4 @@
-/** A fresh adapter, ready to be trained. */
+/** Makes a new adapter, ready to be trained. */
 
 import type { Entries, EntriesRecipe, Shape } from '../entries/entries.js'
 import { makeEntries } from '../entries/make-entries.js'
@@ -6,30 +6,31 @@ import { checkEntryCount, countPlaces } from '../entries/shape.js'
 import { FourierFTError } from '../errors.js'
 import { savedTensor } from '../files/peft-layout.js'
 import { encodeFloats, type Tensor } from '../files/safetensors.js'
-import { type AdaptedModule, Adapter, type Shapes } from './adapter.js'
+import { Adapter } from './adapter.js'
 import { sharedEntries } from './adapter-entries.js'
+import type { AdaptedModule, Shapes } from './adapter-parts.js'
 import { type FourierFTConfig, withTaskHeads } from './config.js'
 import type { FloatArray } from './layer.js'
-import { isOpen, isSavedWhole, nFrequenciesOf, targetTest } from './module-matcher.js'
+import { isChosenByModel, isSavedWhole, nFrequenciesOf, targetTest } from './module-matcher.js'
 import { standardNormal } from './standard-normal.js'
 
 type WithoutCount<R> = R extends { readonly n: number } ? Omit<R, 'n'> : never
 
-/** How the entries of each shape are made: a recipe, whose `n` is the module's, or a function. */
+/** How the entries of each shape are made: a recipe, with the module's `n`, or a function. */
 export type EntriesChoice = WithoutCount<EntriesRecipe> | ((shape: Shape, n: number) => Entries)
 
 export interface CreateAdapterOptions {
   /**
-   * Seed of the first coefficients, taken modulo 2³². Default 0. They are this project's own standard normal numbers: PEFT draws
-   * from PyTorch's global generator, whose state no file holds.
+   * Seed of the initial coefficients, taken modulo 2³². Default 0. Their values differ from PEFT's, which come from PyTorch's global
+   * generator: no file holds its state.
    */
   readonly initialSeed?: number
-  /** Default: uniform with the configuration's `randomLocSeed`, as PEFT. */
+  /** Default: uniform with the configuration's `randomLocSeed`, as in PEFT. */
   readonly entries?: EntriesChoice
   /**
-   * What the linear modules of `modulesToSave` start with, by module name: the model's own weight and bias, usually. PEFT loads a file
-   * only if it holds every module of the model that `modulesToSave` names, so a classifier's adapter (task type SEQ_CLS or TOKEN_CLS)
-   * needs its head here: `{ classifier: … }`, or each linear layer inside it, `{ 'classifier.dense': …, 'classifier.out_proj': … }`.
+   * Initial weights of the linear modules in `modulesToSave`, by module name; usually those of the model. PEFT loads a file only if it
+   * holds every module of the model that `modulesToSave` names. So a classifier's adapter (task type SEQ_CLS or TOKEN_CLS) needs its head
+   * here: `{ classifier: … }`, or each linear layer inside it, `{ 'classifier.dense': …, 'classifier.out_proj': … }`.
    */
   readonly savedModules?: Readonly<Record<string, LinearWeights>>
 }
@@ -40,29 +41,29 @@ export interface LinearWeights {
   readonly shape: Shape
   /** `out·in` numbers, row-major. */
   readonly weight: FloatArray
-  /** `out` numbers; left out: the module has none. */
+  /** `out` numbers; absent if the module has no bias. */
   readonly bias?: FloatArray | undefined
 }
 
 /**
- * Coefficients start as the configuration's `initWeights` says: true zeros, false standard normal. Where the model decides what is
- * adapted (no `targetModules`, or `all-linear`) the configuration gets the names of the modules, as in PEFT.
+ * The configuration's `initWeights` says how coefficients start: as zeros (true) or standard normal (false). If the model decides which
+ * modules are adapted (no `targetModules`, or `all-linear`), the adapter's configuration lists their names, as in PEFT.
  *
- * @param shapes `[out, in]` of each module to adapt: of those that `matchModules` returns
+ * @param shapes `[out, in]` of each module to adapt, usually of those that `matchModules` returns
  * @throws {FourierFTError} `INVALID_OPTION` for no modules, a bad name, shape or seed; `MODULE_NOT_FOUND` for a module that the
- *   configuration matches in no model, or does not save whole; `INVALID_ENTRY_COUNT`; `SHAPE_MISMATCH` where given entries are of
- *   another shape or number; `INVALID_PATTERN`
+ *   configuration cannot match, or does not save whole; `INVALID_ENTRY_COUNT`; `SHAPE_MISMATCH` if the option `entries` gives another
+ *   shape or number; `INVALID_PATTERN`
  */
 export function createAdapter(
-  given: FourierFTConfig,
+  configuration: FourierFTConfig,
   shapes: Shapes,
   { initialSeed = 0, entries: choice, savedModules = {} }: CreateAdapterOptions = {},
 ): Adapter {
-  const config = withTaskHeads(given)
+  const config = withTaskHeads(configuration)
   const names = Object.keys(shapes)
   checkModuleNames(names)
   checkMatched(config, names)
-  const complete = isOpen(config.targetModules) ? { ...config, targetModules: names } : config
+  const resolved = isChosenByModel(config.targetModules) ? { ...config, targetModules: names } : config
   if (!Number.isSafeInteger(initialSeed)) {
     throw new FourierFTError('INVALID_OPTION', `initialSeed: expected an integer; received ${initialSeed}`, {
       option: 'initialSeed',
@@ -71,25 +72,25 @@ export function createAdapter(
     })
   }
   const normal = standardNormal(initialSeed)
-  const frequencies = nFrequenciesOf(complete, names)
-  const made = new Map<string, Entries>()
+  const frequencies = nFrequenciesOf(resolved, names)
+  const entriesByShape = new Map<string, Entries>()
   const modules = new Map<string, AdaptedModule>()
   for (const [name, shape] of Object.entries(shapes)) {
     const n = frequencies.get(name) as number
     checkEntryCount(n, countPlaces(shape), shape)
     const coefficients = new Float32Array(n)
-    if (!complete.initWeights) for (let l = 0; l < n; l++) coefficients[l] = normal()
+    if (!resolved.initWeights) for (let l = 0; l < n; l++) coefficients[l] = normal()
     const module = { name, coefficients, dtype: 'F32', shape: [shape[0], shape[1]] } as const
     if (choice === undefined) {
-      modules.set(name, { ...module, recipe: { sampler: 'uniform', seed: complete.randomLocSeed, n } })
+      modules.set(name, { ...module, recipe: { sampler: 'uniform', seed: resolved.randomLocSeed, n } })
       continue
     }
     const key = `${shape.join('x')} ${n}`
-    const entries = made.get(key) ?? sharedEntries(chosenEntries(choice, shape, n))
-    made.set(key, entries)
+    const entries = entriesByShape.get(key) ?? sharedEntries(chosenEntries(choice, shape, n))
+    entriesByShape.set(key, entries)
     modules.set(name, { ...module, recipe: entries.recipe, entries })
   }
-  return new Adapter({ config: complete, modules, savedTensors: savedTensors(complete, savedModules) })
+  return new Adapter({ config: resolved, modules, savedTensors: savedTensors(resolved, savedModules) })
 }
 
 function savedTensors(
@@ -155,14 +156,15 @@ function checkModuleNames(names: readonly string[]): void {
   }
 }
 
-/** PEFT would not load coefficients of a module that its configuration does not match. */
+/** PEFT does not load coefficients of a module that the configuration does not match. */
 function checkMatched(config: FourierFTConfig, names: readonly string[]): void {
   const isTargeted = targetTest(config)
-  const missed = names.find((name) => !isTargeted(name))
-  if (missed === undefined) return
-  throw new FourierFTError(
-    'MODULE_NOT_FOUND',
-    `module ${missed}: the configuration does not match it; change targetModules or leave the module out of the shapes`,
-    { module: missed, option: 'targetModules', expected: config.targetModules },
-  )
+  const unmatched = names.find((name) => !isTargeted(name))
+  if (unmatched === undefined) return
+  throw new FourierFTError('MODULE_NOT_FOUND', `module ${unmatched}: the configuration does not match it`, {
+    advice: 'change targetModules or leave the module out of the shapes',
+    module: unmatched,
+    option: 'targetModules',
+    expected: config.targetModules,
+  })
 }

@@ -1,5 +1,5 @@
 /**
- * The modules that PEFT 0.21 adapts for a model type of `transformers` when `target_modules` is null. Facts about PEFT, not advice.
+ * The modules that PEFT 0.21 adapts for a model type of `transformers` when `target_modules` is null.
  *
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/utils/constants.py
  */

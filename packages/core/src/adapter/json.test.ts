@@ -27,7 +27,7 @@ describe('parseJson', () => {
     expect(parseJson(new TextEncoder().encode('{"é":"😀"}'), 'f')).toEqual({ é: '😀' })
     expect(errorOf(() => parseJson(new Uint8Array([0x22, 0xff, 0x22]), 'a.json'))).toMatchObject({
       code: 'INVALID_JSON',
-      message: 'a.json cannot be used: it is not UTF-8 text.',
+      message: 'a.json cannot be used: it is not UTF-8 text',
     })
     expect(decodeUtf8(new Uint8Array([0xef, 0xbb, 0xbf, 0x31]), 'f')).toBe('\ufeff1')
   })
@@ -54,7 +54,7 @@ describe('parseJson', () => {
     ['', 'not JSON'],
     ['}', 'not JSON'],
     ['\ufeff{}', 'byte order mark'],
-  ])('refuses %s', (text, reason) => {
+  ])('rejects %s', (text, reason) => {
     const error = errorOf(() => parseJson(text, 'adapter_config.json'))
     expect(error.code).toBe('INVALID_JSON')
     expect(error.details.file).toBe('adapter_config.json')
@@ -62,11 +62,11 @@ describe('parseJson', () => {
     expect(error.message).toContain(reason)
   })
 
-  it('takes one key in two objects, and a value that equals a key', () => {
+  it('accepts one key in two objects, and a value that equals a key', () => {
     expect(parseJson('[{"a":"a"},{"a":{"a":"\\"a\\":"}}]', 'f')).toEqual([{ a: 'a' }, { a: { a: '"a":' } }])
   })
 
-  it('bounds size, depth and number of values before anything is built', () => {
+  it('limits size, depth and number of values', () => {
     expect(errorOf(() => parseJson('[1,2,3]', 'f', { maxLength: 6 })).message).toContain('limit is 6')
     expect(parseJson('[[[]]]', 'f', { maxDepth: 3 })).toEqual([[[]]])
     expect(errorOf(() => parseJson('[[[]]]', 'f', { maxDepth: 2 })).message).toContain('deeper than 2')
@@ -74,7 +74,7 @@ describe('parseJson', () => {
   })
 
   it('stays linear on hostile texts', () => {
-    // Quadratic work would be 10^13 steps here.
+    // Quadratic work would be 10^13 steps here: the test would not end.
     const size = 3_000_000
     for (const text of [
       '['.repeat(size),
@@ -89,7 +89,7 @@ describe('parseJson', () => {
 })
 
 describe('jsonMembers', () => {
-  it('gives the source of each value, in order', () => {
+  it('gives the source text of each value, in order', () => {
     const text = '{ "10" : 1.0 ,"7":[1,{"x":"},"}], "\\u0061": "\\"," ,"n":18446744073709551615,"e":{} }'
     parseJson(text, 'f')
     expect([...new Map(jsonMembers(text, 'f'))]).toEqual([

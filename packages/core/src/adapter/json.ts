@@ -1,7 +1,7 @@
 /**
- * Strict JSON for texts from strangers: configurations and safetensors headers. Stricter than `JSON.parse` in what it lets through
- * (no duplicate keys, no prototypes, bounded size), and bounded before anything is built. Not a JSON implementation of its own: the
- * grammar is `JSON.parse`'s, the prototype rules are secure-json-parse's.
+ * Strict JSON for untrusted texts: configurations and safetensors headers. It rejects more than `JSON.parse` (duplicate keys, prototypes,
+ * large texts), and checks the limits before it builds anything. The grammar itself is left to `JSON.parse`, the rules about prototypes to
+ * secure-json-parse.
  */
 import secureJson from 'secure-json-parse'
 import { FourierFTError } from '../errors.js'
@@ -16,13 +16,11 @@ export interface JsonLimits {
 }
 
 /**
- * The value of a JSON text or of its UTF-8 bytes. Objects are ordinary ones: read them with `Object.hasOwn` and `Object.entries`, never with `in` or a bare
- * lookup, for a key may be `constructor` or `toString` (a module can have that name).
+ * The value of a JSON text or of its UTF-8 bytes, in time linear in its length. Objects have a prototype: read them with `Object.hasOwn` and
+ * `Object.entries`, never with `in` or a bare lookup, because a key may be `constructor` or `toString` (a module can have that name).
  *
- * Linear in the length of the text, whatever it holds.
- *
- * @param file names the file in errors
- * @throws FourierFTError INVALID_JSON: bad grammar, a duplicate key, `__proto__` or `constructor.prototype`, or a limit exceeded
+ * @param file name of the file in errors
+ * @throws FourierFTError INVALID_JSON for bad grammar, a duplicate key, `__proto__` or `constructor.prototype`, or a limit exceeded
  */
 export function parseJson(json: string | Uint8Array, file: string, limits: JsonLimits = {}): unknown {
   const text = typeof json === 'string' ? json : decodeUtf8(json, file)
@@ -36,7 +34,9 @@ export function parseJson(json: string | Uint8Array, file: string, limits: JsonL
 }
 
 /**
- * @throws FourierFTError INVALID_JSON: the bytes are not UTF-8. A byte order mark is kept, for a caller to see (JSON refuses it).
+ * Decodes UTF-8. A byte order mark is kept, so that the caller sees it; JSON rejects it.
+ *
+ * @throws FourierFTError INVALID_JSON if the bytes are not UTF-8
  */
 export function decodeUtf8(bytes: Uint8Array, file: string): string {
   try {
@@ -47,13 +47,13 @@ export function decodeUtf8(bytes: Uint8Array, file: string): string {
 }
 
 /**
- * The members of a JSON object as source text, one at a time and in the order of the file. A caller checks each value before the next one is
- * read, so the first error ends the check, and nothing is held but what the caller keeps. What `JSON.parse` loses is here too: the order of
- * keys such as `"7"`, the digits of integers beyond 2⁵³ and whether a number was written `1` or `1.0`.
+ * The members of a JSON object as source text, one at a time and in the order of the file. The caller checks each value before the next one
+ * is read, so the first error ends the check, and only what the caller keeps stays in memory. The text also keeps what `JSON.parse` loses:
+ * the order of keys such as `"7"`, the digits of integers beyond 2⁵³, and whether a number was written `1` or `1.0`.
  *
- * The grammar of the object itself is checked here; that of a value is checked when the caller gives it to {@link parseJson}.
+ * Only the grammar of the object itself is checked. The grammar of a value is checked when the caller passes it to {@link parseJson}.
  *
- * @throws FourierFTError INVALID_JSON: the text is not an object, a key occurs twice or is `__proto__`, or a limit is exceeded
+ * @throws FourierFTError INVALID_JSON if the text is not an object, a key occurs twice or is `__proto__`, or a limit is exceeded
  */
 export function* jsonMembers(
   text: string,
@@ -74,7 +74,7 @@ export function* jsonMembers(
     const endOfKey = stringEnd(text, i)
     const key = parseJson(text.slice(i, endOfKey), file) as string
     if (key === '__proto__') throw invalid(file, 'it holds the forbidden key "__proto__"')
-    if (keys.has(key)) throw twice(file, key)
+    if (keys.has(key)) throw duplicateKey(file, key)
     keys.add(key)
     if (keys.size > maxValues) throw tooManyValues(file, maxValues)
     i = afterSpace(text, endOfKey)
@@ -103,11 +103,11 @@ const OPEN_BRACKET = 0x5b
 const CLOSE_BRACKET = 0x5d
 const SPACE = 0x20
 
-/** Size, depth and duplicate keys, on the text alone; the grammar is left to the parser, which runs next. */
+/** Checks size, depth and duplicate keys on the text itself. The parser, which runs next, checks the grammar. */
 function checkStructure(text: string, file: string, limits: JsonLimits): void {
   const { maxLength = MAX_LENGTH, maxDepth = MAX_DEPTH, maxValues = MAX_VALUES } = limits
   checkText(text, file, maxLength)
-  // The keys of each open object, once it has any; null for an array.
+  // For each open object its keys, undefined before the first one; null for an open array.
   const open: (Set<string> | undefined | null)[] = []
   let values = 0
   for (let i = 0; i < text.length; i++) {
@@ -118,7 +118,7 @@ function checkStructure(text: string, file: string, limits: JsonLimits): void {
         const keys = open.at(-1) ?? new Set<string>()
         open[open.length - 1] = keys
         const key = decode(text.slice(i, end))
-        if (keys.has(key)) throw twice(file, key)
+        if (keys.has(key)) throw duplicateKey(file, key)
         keys.add(key)
       }
       i = end - 1
@@ -137,13 +137,13 @@ function checkStructure(text: string, file: string, limits: JsonLimits): void {
 
 function checkText(text: string, file: string, maxLength: number): void {
   if (text.length > maxLength) {
-    throw invalid(file, `it has ${text.length} characters, the limit is ${maxLength}`)
+    throw invalid(file, `it has ${text.length} characters; the limit is ${maxLength}`)
   }
-  // secure-json-parse would drop a byte order mark unseen; PEFT refuses it.
+  // secure-json-parse silently drops a byte order mark; PEFT rejects it.
   if (text.charCodeAt(0) === 0xfeff) throw invalid(file, 'it begins with a byte order mark')
 }
 
-/** Index after the value that begins at `start`: brackets are counted, what they hold is left to the parser. */
+/** Index after the value that begins at `start`. Brackets are counted; the parser checks what is inside. */
 function valueEnd(text: string, start: number, file: string, maxDepth: number): number {
   let depth = 0
   for (let i = start; i < text.length; i++) {
@@ -163,8 +163,8 @@ function valueEnd(text: string, start: number, file: string, maxDepth: number): 
   return text.length
 }
 
-function afterSpace(text: string, from: number): number {
-  let i = from
+function afterSpace(text: string, start: number): number {
+  let i = start
   while (isSpace(text.charCodeAt(i))) i++
   return i
 }
@@ -183,11 +183,11 @@ function stringEnd(text: string, start: number): number {
   return text.length
 }
 
-function followedByColon(text: string, from: number): boolean {
-  return text.charCodeAt(afterSpace(text, from)) === COLON
+function followedByColon(text: string, start: number): boolean {
+  return text.charCodeAt(afterSpace(text, start)) === COLON
 }
 
-/** The string that a key denotes: `"a"` and `"\u0061"` are one key. A malformed one is left for the parser to reject. */
+/** The value of a key: `"a"` and `"\u0061"` are the same key. The parser rejects malformed ones later. */
 function decode(literal: string): string {
   if (!literal.includes('\\')) return literal.slice(1, -1)
   try {
@@ -197,7 +197,7 @@ function decode(literal: string): string {
   }
 }
 
-function twice(file: string, key: string): FourierFTError {
+function duplicateKey(file: string, key: string): FourierFTError {
   return invalid(file, `the key ${JSON.stringify(key)} occurs twice in one object`)
 }
 
@@ -206,10 +206,10 @@ function tooManyValues(file: string, maxValues: number): FourierFTError {
 }
 
 function notJson(file: string, text: string, position: number): FourierFTError {
-  const found = position < text.length ? JSON.stringify(text.charAt(position)) : 'end'
+  const found = position < text.length ? JSON.stringify(text.charAt(position)) : 'end of text'
   return invalid(file, `it is not JSON that can be read safely: unexpected ${found} at position ${position}`)
 }
 
 function invalid(file: string, problem: string, cause?: unknown): FourierFTError {
-  return new FourierFTError('INVALID_JSON', `${file} cannot be used: ${problem}.`, { file, cause })
+  return new FourierFTError('INVALID_JSON', `${file} cannot be used: ${problem}`, { file, cause })
 }

@@ -1,11 +1,11 @@
-/** One adapted linear layer, complete: all that is needed to compute its ΔW. */
+/** One adapted linear layer: everything needed to compute its ΔW. */
 import type { Entries, Shape } from '../entries/entries.js'
 import { FourierFTError } from '../errors.js'
 
 /** Arrays of real numbers that the fast paths read and write. */
 export type FloatArray = Float32Array | Float64Array
 
-/** One adapted linear layer: shape, entries, coefficients and scaling, which together are its ΔW. `createLayer` checks and freezes one. */
+/** One adapted linear layer: shape, entries, coefficients and scaling, which together define its ΔW. `createLayer` checks and freezes it. */
 export interface Layer {
   /** Module name as in the adapter file, without `base_model.model.` and `.fourierft_spectrum`. */
   readonly name: string
@@ -21,12 +21,11 @@ export interface Layer {
 }
 
 /**
- * A layer whose parts fit together. `entries` and `coefficients` are kept, not copied: layers of one shape
+ * Makes a layer after checking that its parts fit together. `entries` and `coefficients` are kept, not copied: layers of one shape
  * share their entries, and a trainer writes into the coefficients.
  *
- * @throws {FourierFTError} `INVALID_OPTION` for an empty name, `SHAPE_MISMATCH` where the entries are of
- *   another shape or the coefficients are not one for each entry, `NOT_FINITE` for a coefficient or a scaling
- *   that is NaN or infinite
+ * @throws {FourierFTError} `INVALID_OPTION` for an empty name, `SHAPE_MISMATCH` if the entries have another shape or the number of
+ *   coefficients differs from that of the entries, `NOT_FINITE` for a coefficient or a scaling that is NaN or infinite
  */
 export function createLayer({ name, shape, entries, coefficients, scaling }: Layer): Layer {
   if (typeof name !== 'string' || name === '') {
@@ -40,9 +39,13 @@ export function createLayer({ name, shape, entries, coefficients, scaling }: Lay
   if (shape.length !== 2 || entries.shape[0] !== d1 || entries.shape[1] !== d2) {
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `layer '${name}': its entries are of a [${entries.shape.join(', ')}] spectrum, its weight is [${shape.join(', ')}]; ` +
-        'make entries for the shape [out, in] of the weight',
-      { module: name, expected: shape, received: entries.shape },
+      `layer '${name}': its entries are those of a [${entries.shape.join(', ')}] spectrum, but its weight is [${shape.join(', ')}]`,
+      {
+        advice: 'make entries for the shape [out, in] of the weight',
+        module: name,
+        expected: shape,
+        received: entries.shape,
+      },
     )
   }
   if (!(coefficients instanceof Float32Array || coefficients instanceof Float64Array)) {

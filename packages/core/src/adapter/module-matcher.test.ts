@@ -4,7 +4,7 @@ import { createConfig, parseConfig } from './config.js'
 import { createAdapter } from './create-adapter.js'
 import { findModules, isSavedWhole, matchModules, nFrequencyOf, targetTest } from './module-matcher.js'
 
-// What PEFT itself answers is in test/matching; here is what it has no answer for: the errors, and the facts that a caller leaves out.
+// test/matching compares the results with PEFT. Here are the tests for which PEFT has no result: errors, and facts that a caller leaves out.
 
 const NAMES = [
   '',
@@ -36,7 +36,7 @@ describe('matchModules', () => {
     ])
   })
 
-  it('takes names of the object prototype for what they are', () => {
+  it('treats names of the object prototype as names', () => {
     const names = ['constructor', 'a.__proto__', 'a.toString']
     expect(
       matchModules(createConfig({ targetModules: ['__proto__', 'toString', 'valueOf'] }), names),
@@ -46,7 +46,7 @@ describe('matchModules', () => {
     ).toEqual(names.slice(1))
   })
 
-  it('names the nearest modules where nothing matches', () => {
+  it('names the nearest modules if nothing matches', () => {
     const error = errorOf(() =>
       matchModules(createConfig({ targetModules: ['q_prj'], layersToTransform: [0] }), NAMES),
     )
@@ -61,7 +61,7 @@ describe('matchModules', () => {
     )
   })
 
-  it('takes every name for a linear layer where nobody says which are', () => {
+  it('treats every module as a linear layer if the caller does not say which are', () => {
     const config = createConfig({ targetModules: 'all-linear' })
     expect(matchModules(config, NAMES)).toEqual(NAMES.slice(1))
     expect(matchModules(config, NAMES, { linear: ['lm_head', 'score'], outputLayer: 'lm_head' })).toEqual([
@@ -69,13 +69,13 @@ describe('matchModules', () => {
     ])
     const classifier = createConfig({ targetModules: 'All-Linear', taskType: 'SEQ_CLS' })
     expect(matchModules(classifier, NAMES, { linear: ['lm_head', 'score'] })).toEqual(['lm_head'])
-    // The task type saves the head whole, and what is saved whole is never adapted.
+    // The task type saves the head whole, and such modules are never adapted.
     expect(matchModules(classifier, NAMES, { linear: ['lm_head', 'score'], outputLayer: null })).toEqual([
       'lm_head',
     ])
   })
 
-  it('knows the modules that PEFT saves whole: any ending of a name, and all inside', () => {
+  it('finds the modules that PEFT saves whole: any ending of a name, and all modules inside', () => {
     const config = createConfig({ modulesToSave: ['head'], taskType: 'TOKEN_CLS' })
     for (const module of [
       'head',
@@ -91,15 +91,14 @@ describe('matchModules', () => {
     expect(isSavedWhole(createConfig(), 'head')).toBe(false)
   })
 
-  it('tests names of a million dots in no time', () => {
+  it('tests names with many dots in linear time', () => {
+    // Quadratic work would be 10^11 steps here: the test would not end.
     const name = `${'a.'.repeat(500_000)}q`
-    const start = performance.now()
     expect(targetTest(createConfig({ targetModules: ['q'], excludeModules: ['a'] }))(name)).toBe(true)
     expect(targetTest(createConfig({ targetModules: ['v'] }))(name)).toBe(false)
-    expect(performance.now() - start).toBeLessThan(1000)
   })
 
-  it('asks for targets where the model type has no usual ones', () => {
+  it('asks for targets if PEFT has no default for the model type', () => {
     expect(matchModules(createConfig(), NAMES, { modelType: 'llama' })).toHaveLength(4)
     for (const modelType of ['unheard of', 'constructor', undefined]) {
       const error = errorOf(() =>
@@ -123,7 +122,7 @@ describe('matchModules', () => {
 })
 
 describe('the head of a task', () => {
-  it('is adapted in no model, whether or not the file names it among modules_to_save', () => {
+  it('is never adapted, even if the file does not list it in modules_to_save', () => {
     const config = parseConfig(
       '{"peft_type":"FOURIERFT","task_type":"SEQ_CLS","n_frequency":4,"target_modules":["query","classifier"]}',
     )
@@ -141,7 +140,7 @@ describe('hostile configurations', () => {
     ['modules_to_save', { modulesToSave: many(20_000, (i) => `m${i}.*`) }],
     ['layers_pattern', { layersToTransform: 0, layersPattern: many(20_000, (i) => `l${i}`) }],
   ])(
-    'holds no more patterns of %s than memory is meant for',
+    'cannot hold more patterns of %s than the budget allows',
     (option, options) => {
       expect(
         errorOf(() => matchModules(createConfig({ targetModules: ['q_proj'], ...options }), NAMES)),
@@ -150,7 +149,7 @@ describe('hostile configurations', () => {
     60_000,
   )
 
-  it('is linear in names that are all dots', () => {
+  it('take linear time on names that are all dots, or are rejected', () => {
     const name = `${'a.'.repeat(1e6)}q`
     expect(matchModules(createConfig({ targetModules: ['q'], excludeModules: ['b'] }), [name])).toEqual([
       name,
@@ -164,7 +163,7 @@ describe('hostile configurations', () => {
 })
 
 describe('nFrequencyOf', () => {
-  it('takes a name, the usual key, as Python does', () => {
+  it('matches a key that is a name as Python does', () => {
     const of = (key: string, module: string) =>
       nFrequencyOf(createConfig({ nFrequency: 9, nFrequencyPattern: { [key]: 1 } }), module)
     for (const [key, module] of [
@@ -189,7 +188,7 @@ describe('nFrequencyOf', () => {
       expect([key, module, of(key, module)]).toEqual([key, module, 9])
   })
 
-  it('looks keys up as regular expressions first, then as names', () => {
+  it('uses keys as regular expressions first, then as names', () => {
     const config = createConfig({
       nFrequency: 9,
       nFrequencyPattern: { lm_head: 1, '[qk]_proj': 2, toString: 3 },

@@ -1,6 +1,6 @@
 /**
- * Which modules of a model an adapter's configuration means, and with how many coefficients: PEFT's rules, to the letter. It sees names
- * alone; what a module is, and whether its shape fits, is known elsewhere.
+ * Finds the modules of a model that a configuration adapts, and their numbers of coefficients, by exactly PEFT's rules. It works on names
+ * alone: it knows neither kinds nor shapes of modules.
  *
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/tuners/tuners_utils.py `check_target_module_exists`, `inject_adapter`
  */
@@ -12,34 +12,34 @@ import { PatternBudget } from './pattern-budget.js'
 import { digitValue } from './python-character-set.js'
 import { comparePythonStrings } from './python-json.js'
 import { compilePythonPattern, isPlain, type PythonPattern } from './python-pattern.js'
-import { atOnce, type Steps } from './steps.js'
+import { runNow, type Steps } from './steps.js'
 
-/** What PEFT takes from the model itself; needed only where the configuration leaves the choice to it. */
+/** What PEFT reads from the model itself. Needed only if the configuration leaves the choice of modules to the model. */
 export interface ModelFacts {
   /** For `all-linear`: the names of the linear layers. Default: every name. */
   readonly linear?: Iterable<string>
   /**
-   * For `all-linear`: the layer of the output embeddings, which is left out; null: there is nothing to leave out. Default: with the
-   * task type SEQ_CLS the module `score` or `classifier`, else nothing.
+   * For `all-linear`: the layer of the output embeddings, which is not adapted; null if there is none. Default: the module `score` or
+   * `classifier` for the task type SEQ_CLS, otherwise none.
    */
   readonly outputLayer?: string | null
-  /** `model_type` of the model's own configuration, for a configuration without `targetModules`. */
+  /** `model_type` in the model's own configuration; used if `targetModules` is null. */
   readonly modelType?: string
 }
 
-/** PEFT's name for a configuration that is meant to adapt nothing. */
+/** PEFT's name for a configuration that adapts nothing. */
 const DUMMY_TARGET_MODULES = 'dummy-target-modules'
-/** PEFT's name, in any case, for every linear layer but the output. */
+/** PEFT's name, in upper or lower case, for every linear layer except the output. */
 const ALL_LINEAR = 'all-linear'
-/** From this many targets on PEFT replaces them by the shortest endings that mean the same modules. */
+/** From this number of targets on, PEFT replaces them by the shortest endings that match the same modules. */
 const MIN_TARGETS_FOR_ENDINGS = 20
 
 /**
- * The modules that the adapter of `config` has, in the order given.
+ * The modules that `config` adapts, in the order of `moduleNames`.
  *
  * @param moduleNames all modules of the model, dotted, without `base_model.model.`
- * @throws FourierFTError MODULE_NOT_FOUND: none matches, with the nearest names; INVALID_PATTERN, also where all patterns together cost
- *   too much on these names; INVALID_OPTION: `targetModules` is null and the model type has no usual ones
+ * @throws FourierFTError MODULE_NOT_FOUND if none matches, with the nearest names; INVALID_PATTERN, also if all patterns together cost
+ *   too much on these names; INVALID_OPTION if `targetModules` is null and PEFT has no default for the model type
  */
 export function matchModules(
   config: FourierFTConfig,
@@ -53,7 +53,7 @@ export function matchModules(
   return matched
 }
 
-/** As {@link matchModules}, but an empty list where nothing matches. */
+/** As {@link matchModules}, except that it returns an empty list if nothing matches. */
 export function findModules(
   config: FourierFTConfig,
   moduleNames: Iterable<string>,
@@ -63,16 +63,15 @@ export function findModules(
   const budget = new PatternBudget()
   const targets = resolveTargets(config, names, facts, budget)
   if (targets === DUMMY_TARGET_MODULES) return []
-  const excluded = exclusion(config, budget)
-  const targeted =
+  const isExcluded = exclusionTest(config, budget)
+  const isTargeted =
     typeof targets === 'string' ? patternTest(targets, budget) : nameTest(targets, config, budget)
-  return names.filter((name) => !excluded(name) && targeted(name))
+  return names.filter((name) => !isExcluded(name) && isTargeted(name))
 }
 
 /**
- * Whether there is a model in which the configuration adapts a module of that name. Some of a configuration can only be decided with
- * all modules of a model at hand (`all-linear`, no `targetModules`, twenty targets and more): then a module passes that some model
- * would have adapted.
+ * A test of module names: whether the configuration can adapt a module of that name in some model. Some rules depend on all modules of a
+ * model (`all-linear`, no `targetModules`, twenty or more targets); a module passes if it is adapted in at least one model.
  *
  * @throws FourierFTError INVALID_PATTERN
  */
@@ -82,23 +81,23 @@ export function targetTest(
 ): (module: string) => boolean {
   const { targetModules } = config
   if (targetModules === DUMMY_TARGET_MODULES) return () => false
-  const excluded = exclusion(config, budget)
-  if (isOpen(targetModules)) return (module) => !excluded(module)
-  const targeted =
+  const isExcluded = exclusionTest(config, budget)
+  if (isChosenByModel(targetModules)) return (module) => !isExcluded(module)
+  const isTargeted =
     typeof targetModules === 'string'
       ? patternTest(targetModules, budget)
       : nameTest(new Set(targetModules), config, budget)
-  return (module) => targeted(module) && !excluded(module)
+  return (module) => isTargeted(module) && !isExcluded(module)
 }
 
-/** Whether the model decides what is adapted. */
-export function isOpen(targets: FourierFTConfig['targetModules']): targets is string | null {
+/** Whether the model decides which modules are adapted. */
+export function isChosenByModel(targets: FourierFTConfig['targetModules']): targets is string | null {
   return targets === null || (typeof targets === 'string' && targets.toLowerCase() === ALL_LINEAR)
 }
 
 /**
- * Whether PEFT saves a module whole: the module itself or one that it is in has a name that ends in one of `modulesToSave`. So
- * DistilBERT's `pre_classifier` is saved with `classifier`.
+ * Whether PEFT saves a module whole: the name of the module, or of a module that contains it, ends with one of `modulesToSave`. For
+ * example, `classifier` also saves DistilBERT's `pre_classifier`.
  *
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/utils/other.py `_set_trainable`
  */
@@ -120,8 +119,8 @@ export function savedWholeTest(config: FourierFTConfig): (module: string) => boo
 }
 
 /**
- * The number of coefficients of a module: that of the first key of `nFrequencyPattern` which, read as a regular expression after a dot,
- * matches the end of its name; or of the key that is its name; or `nFrequency`.
+ * The number of coefficients of a module. Each key of `nFrequencyPattern` is a regular expression for the end of a name, after a dot; the
+ * first key that matches decides. If none matches, a key that equals the name decides, and otherwise `nFrequency`.
  *
  * @throws FourierFTError INVALID_PATTERN
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/tuners/fourierft/model.py `_create_and_replace`
@@ -131,15 +130,15 @@ export function nFrequencyOf(config: FourierFTConfig, module: string): number {
 }
 
 /**
- * As {@link nFrequencyOf}, of several modules: each pattern is compiled once.
+ * As {@link nFrequencyOf}, for several modules. Each pattern is compiled once.
  *
- * @throws FourierFTError INVALID_PATTERN, also where all patterns together cost too much on these names
+ * @throws FourierFTError INVALID_PATTERN, also if all patterns together cost too much on these names
  */
 export function nFrequenciesOf(
   config: FourierFTConfig,
   modules: Iterable<string>,
 ): ReadonlyMap<string, number> {
-  return atOnce(nFrequencySteps(config, modules))
+  return runNow(nFrequencySteps(config, modules))
 }
 
 /** The work of {@link nFrequenciesOf} in short steps. */
@@ -149,30 +148,30 @@ export function* nFrequencySteps(
   budget = new PatternBudget(),
 ): Steps<ReadonlyMap<string, number>> {
   const result = new Map<string, number>()
-  let open = [...new Set(modules)]
+  let unmatched = [...new Set(modules)]
   for (const [key, n] of nFrequencyPattern) {
-    if (open.length === 0) break
+    if (unmatched.length === 0) break
     const matches = keyTest(key, budget)
     const others: string[] = []
-    for (const module of open) {
+    for (const module of unmatched) {
       if (matches(module)) result.set(module, n)
       else others.push(module)
       yield
     }
-    open = others
+    unmatched = others
     budget.release()
   }
-  for (const module of open) result.set(module, nFrequencyPattern.get(module) ?? nFrequency)
+  for (const module of unmatched) result.set(module, nFrequencyPattern.get(module) ?? nFrequency)
   return result
 }
 
-/** Whether a key of `n_frequency_pattern` means a module. Compiled patterns are large: this one is forgotten before the next is made. */
+/** A test for one key of `n_frequency_pattern`. Compiled patterns are large, so each is released before the next one is compiled. */
 function keyTest(key: string, budget: PatternBudget): NameTest {
   const option = 'n_frequency_pattern'
   let pattern: PythonPattern | undefined
   const isLiteral = /^[\w.-]*$/.test(key)
   return (name) => {
-    // A name is the usual key. It needs no engine: its dots stand for any character, everything else for itself.
+    // The usual key is a name. It needs no engine: its dots match any character, all other characters match themselves.
     if (isLiteral && isPlain(name)) {
       budget.spend(1 + key.length / 10, option)
       const start = name.length - key.length
@@ -181,39 +180,43 @@ function keyTest(key: string, budget: PatternBudget): NameTest {
         if (key.charAt(i) !== '.' && key.charAt(i) !== name.charAt(start + i)) return false
       return true
     }
-    // The key goes in as it is: `a|b` has two branches, and only the second one has to end the name.
+    // The key is inserted without brackets, as in PEFT: of `a|b`, only the second alternative must match at the end of the name.
     pattern ??= compilePythonPattern(`.*\\.${key}$`, { option, budget })
     return pattern.match(name)
   }
 }
 
-/** One regular expression, or the names and name endings that are adapted. */
+/** The targets: one regular expression, or names and name endings. */
 function resolveTargets(
   config: FourierFTConfig,
   names: readonly string[],
   facts: ModelFacts,
   budget: PatternBudget,
 ): string | ReadonlySet<string> {
-  const targets = config.targetModules ?? usualTargets(facts.modelType)
+  const targets = config.targetModules ?? defaultTargets(facts.modelType)
   if (typeof targets === 'string') {
-    if (!isOpen(targets)) return targets
+    if (!isChosenByModel(targets)) return targets
     return shortestEndings(allLinear(config, names, facts), names, budget)
   }
   return shortestEndings(new Set(targets), names, budget)
 }
 
-function usualTargets(modelType: string | undefined): string | readonly string[] {
+function defaultTargets(modelType: string | undefined): string | readonly string[] {
   const targets = modelType === undefined ? undefined : DEFAULT_TARGET_MODULES.get(modelType)
   if (targets) return targets
   throw new FourierFTError(
     'INVALID_OPTION',
-    `targetModules is null and ${modelType === undefined ? 'no model type is given' : `there are no usual ones for ${JSON.stringify(modelType)}`}; ` +
-      'name the modules to adapt in targetModules.',
-    { option: 'targetModules', expected: 'module names or a regular expression', received: null },
+    `targetModules is null and ${modelType === undefined ? 'the model type is unknown' : `PEFT has no default for the model type ${JSON.stringify(modelType)}`}`,
+    {
+      advice: 'name the modules to adapt in targetModules',
+      option: 'targetModules',
+      expected: 'module names or a regular expression',
+      received: null,
+    },
   )
 }
 
-/** PEFT's heuristic `_maybe_include_all_linear_layers`: every linear layer but the output. */
+/** PEFT's `_maybe_include_all_linear_layers`: every linear layer except the output. */
 function allLinear(
   config: FourierFTConfig,
   names: readonly string[],
@@ -227,8 +230,8 @@ function allLinear(
 }
 
 /**
- * PEFT's `_find_minimal_target_modules`. It seems to change nothing, but a target that was a full name becomes an ending, and
- * `layers_to_transform` restricts endings alone.
+ * PEFT's `_find_minimal_target_modules`. It can change the result: a target that was a full name becomes an ending, and
+ * `layers_to_transform` restricts only endings.
  */
 function shortestEndings(
   targets: ReadonlySet<string>,
@@ -258,10 +261,10 @@ function shortestEndings(
   return required.size > 0 && required.size < targets.size ? required : targets
 }
 
-/** `c`, `b.c`, `a.b.c` of `a.b.c`: a target means a module when it is one of these. */
+/** The endings of a name at its dots: `c`, `b.c`, `a.b.c` of `a.b.c`. A target matches a module if it is one of these. */
 function endings(name: string, budget: PatternBudget): string[] {
   const result: string[] = []
-  // Each has to be read to its end to be found among others.
+  // Looking an ending up reads all of it.
   budget.spend((name.split('.').length * name.length) / 10, 'target_modules')
   for (let dot = name.lastIndexOf('.'); dot >= 0; dot = dot === 0 ? -1 : name.lastIndexOf('.', dot - 1)) {
     result.push(name.slice(dot + 1))
@@ -269,7 +272,7 @@ function endings(name: string, budget: PatternBudget): string[] {
   return [...result, name]
 }
 
-/** Whether a name is one of the targets or ends with a dot and one; linear in the name, whatever dots it has. */
+/** A test whether a name is one of the targets, or ends with a dot and a target. Linear in the length of the name. */
 function endingTest(targets: ReadonlySet<string>): NameTest {
   const lengths = new Set(Array.from(targets, ({ length }) => length))
   return (name) => {
@@ -297,8 +300,8 @@ function patternTest(targets: string, budget: PatternBudget): NameTest {
   return (name) => pattern.fullMatch(name)
 }
 
-/** Excluded modules, and those that are saved whole. */
-function exclusion(config: FourierFTConfig, budget: PatternBudget): NameTest {
+/** A test for modules that are excluded or saved whole. */
+function exclusionTest(config: FourierFTConfig, budget: PatternBudget): NameTest {
   const { excludeModules, modulesToSave } = withTaskHeads(config)
   const tests: NameTest[] = []
   if (typeof excludeModules === 'string' && excludeModules !== '') {
@@ -307,12 +310,12 @@ function exclusion(config: FourierFTConfig, budget: PatternBudget): NameTest {
   } else if (excludeModules) {
     tests.push(endingTest(new Set(excludeModules)))
   }
-  if (modulesToSave) tests.push(wholeTest(modulesToSave, budget))
+  if (modulesToSave) tests.push(insideSavedModuleTest(modulesToSave, budget))
   return (name) => tests.some((test) => test(name))
 }
 
-/** PEFT reads each name as a regular expression of a part of a module's path; a plain one needs none. */
-function wholeTest(modulesToSave: readonly string[], budget: PatternBudget): NameTest {
+/** In PEFT each of `modulesToSave` is a regular expression for a part of a module's path. A plain name needs no engine. */
+function insideSavedModuleTest(modulesToSave: readonly string[], budget: PatternBudget): NameTest {
   const isName = (text: string) => /^[\w-]+$/.test(text)
   const parts = new Set(modulesToSave.filter(isName))
   const patterns = modulesToSave
@@ -324,11 +327,11 @@ function wholeTest(modulesToSave: readonly string[], budget: PatternBudget): Nam
     name.split('.').some((part) => parts.has(part)) || patterns.some((pattern) => pattern.match(name))
 }
 
-/** Names and name endings; the endings only in the layers that are asked for. */
+/** A test for names and name endings; endings count only in the layers of `layersToTransform`. */
 function nameTest(targets: ReadonlySet<string>, config: FourierFTConfig, budget: PatternBudget): NameTest {
-  const inLayers = layerTest(config, budget)
+  const isInLayers = layerTest(config, budget)
   const isTargeted = endingTest(targets)
-  return (name) => targets.has(name) || (isTargeted(name) && inLayers(name))
+  return (name) => targets.has(name) || (isTargeted(name) && isInLayers(name))
 }
 
 function layerTest({ layersToTransform, layersPattern }: FourierFTConfig, budget: PatternBudget): NameTest {
@@ -336,7 +339,7 @@ function layerTest({ layersToTransform, layersPattern }: FourierFTConfig, budget
   const indices = new Set(typeof layersToTransform === 'number' ? [layersToTransform] : layersToTransform)
   if (typeof layersToTransform !== 'number' && indices.size === 0) return () => true
   const lists = typeof layersPattern === 'string' ? [layersPattern] : (layersPattern ?? [])
-  // The first number in the name is the layer's; a later one may be that of an expert. Without a pattern any list will do.
+  // The first number in the name is that of the layer; a later one may be that of an expert. Without a pattern, any list counts.
   const expressions =
     lists.length === 0 || layersPattern === ''
       ? ['.*?\\.[^.]*\\.(?P<idx>\\d+)\\.']
@@ -363,13 +366,13 @@ function nothingMatches(config: FourierFTConfig, names: readonly string[]): Four
     .map(([option, value]) => `${option} ${JSON.stringify(value)}`)
   const among = limits.length > 0 ? ` (with ${limits.join(', ')})` : ''
   const nearest = nearestNames(wanted, names)
-  const hint =
+  const nearestSentence =
     nearest.length > 0
       ? `The nearest of its ${names.length} modules: ${nearest.join(', ')}.`
       : 'It has no modules.'
   return new FourierFTError(
     'MODULE_NOT_FOUND',
-    `targetModules ${JSON.stringify(targetModules)}${among} matches no module of the model. ${hint}`,
+    `targetModules ${JSON.stringify(targetModules)}${among} matches no module of the model. ${nearestSentence}`,
     { option: 'targetModules', expected: nearest, received: targetModules },
   )
 }

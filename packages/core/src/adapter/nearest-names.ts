@@ -1,18 +1,18 @@
-/** Suggestions for an error message: the names that somebody who wrote other ones may have meant. */
+/** Suggestions for error messages: the existing names that are most similar to the names that the user wrote. */
 
-/** Longer strings are compared by their ends alone, which tell modules apart. */
+/** Of longer strings, only the ends are compared: they distinguish modules. */
 const MAX_COMPARED = 60
-/** Of a name no more than this is looked at: a stranger's may have millions of characters. */
+/** Only this much of a name is read: an untrusted name may have millions of characters. */
 const MAX_NAME = 1000
 
 /**
- * Up to `count` of `names`, nearest first by edit distance between a wanted ending and as many last parts of a name; one for each
- * distinct ending, for a model has many layers of one kind.
+ * Up to `count` of `names`, nearest first by the edit distance between a wanted name and as many last parts of a name. Each ending occurs
+ * once, because a model has many layers of one kind.
  */
 export function nearestNames(wanted: readonly string[], names: readonly string[], count = 5): string[] {
   const best = new Map<string, { name: string; distance: number }>()
-  for (const whole of wanted.slice(0, 20)) {
-    const target = whole.slice(-MAX_NAME)
+  for (const wantedName of wanted.slice(0, 20)) {
+    const target = wantedName.slice(-MAX_NAME)
     const parts = target.split('.').length
     for (const name of names.slice(0, 2000)) {
       const ending = name.slice(-MAX_NAME).split('.').slice(-parts).join('.')
@@ -28,7 +28,7 @@ export function nearestNames(wanted: readonly string[], names: readonly string[]
     .map(({ name }) => name)
 }
 
-/** Levenshtein's distance, one row at a time. */
+/** The Levenshtein distance, one row at a time. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {

@@ -1,6 +1,6 @@
 /**
- * Reads a regular expression in the dialect of Python's `re` (3.11, `str` patterns) into a tree. It only reads: what the tree matches is
- * python-pattern's business. Whatever Python refuses is refused, and so is what cannot be matched in linear time.
+ * Parses a regular expression in the dialect of Python's `re` (3.11, `str` patterns) into a tree; `python-pattern.ts` matches it. Rejects
+ * what Python rejects, and what cannot be matched in linear time.
  *
  * @see https://docs.python.org/3.11/library/re.html#regular-expression-syntax
  */
@@ -21,16 +21,16 @@ export type PatternNode =
   | { readonly kind: 'group'; readonly item: PatternNode; readonly name?: string }
   | AssertionNode
 
-/** A condition on a position, which consumes nothing. */
+/** A condition on a position. It consumes no characters. */
 export type AssertionNode =
   | { readonly kind: 'start' | 'end' | 'end or last line break' | 'line start' | 'line end' }
   | { readonly kind: 'word boundary'; readonly negated: boolean; readonly ascii: boolean }
   | { readonly kind: 'look-ahead'; readonly negated: boolean; readonly item: PatternNode }
 
-/** What is wrong with a pattern, and where if it is in one place: an index in code points. */
+/** A problem of a pattern, and its position as an index in code points if it has one. */
 export class PatternProblem extends Error {
   readonly position: number | undefined
-  /** Python refuses the pattern too; else it is only not run here. */
+  /** True if Python rejects the pattern too; false if only this package cannot run it. */
   readonly isMalformed: boolean
 
   constructor(problem: string, position?: number, isMalformed = false) {
@@ -40,9 +40,9 @@ export class PatternProblem extends Error {
   }
 }
 
-/** Deeper nesting than any sensible pattern has; the parser and the engine are recursive. */
+/** The parser and the engine are recursive. Sensible patterns have less nesting. */
 const MAX_NESTING = 100
-/** The largest counted repetition of the engine. */
+/** The largest counted repetition that the engine accepts. */
 const MAX_REPEAT = 1000
 
 interface Flags {
@@ -87,7 +87,7 @@ class Parser {
   private readonly characters: readonly string[]
   private position = 0
   private readonly groupNames = new Set<string>()
-  /** Flags that `(?i)` at the very start has turned on for everything. */
+  /** Flags that `(?i)` at the start of the pattern turns on for all of it. */
   private globalFlags: Partial<Flags> = {}
 
   constructor(characters: readonly string[]) {
@@ -98,12 +98,12 @@ class Parser {
     return this.characters[this.position]
   }
 
-  /** For what Python refuses. */
+  /** Rejects what Python rejects. */
   fail(problem: string, position = this.position): never {
     throw new PatternProblem(problem, position, true)
   }
 
-  /** For what Python accepts and this project does not run. */
+  /** Rejects what Python accepts but this package cannot run. */
   private unsupported(problem: string, position = this.position): never {
     throw new PatternProblem(problem, position)
   }
@@ -155,7 +155,7 @@ class Parser {
     return true
   }
 
-  /** The bounds of `*`, `+`, `?` or `{…}`; null for a brace that is a literal one. */
+  /** The bounds of `*`, `+`, `?` or `{…}`; null if the brace is a literal character. */
   private quantifier(c: string): readonly [min: number, max: number] | null {
     if (c === '*') return [0, Number.POSITIVE_INFINITY]
     if (c === '+') return [1, Number.POSITIVE_INFINITY]
@@ -198,7 +198,7 @@ class Parser {
   private group(flags: Flags, nesting: number, start: number, atStart: boolean): PatternNode | null {
     let inner = flags
     let name: string | undefined
-    let look: { negated: boolean } | undefined
+    let lookAhead: { negated: boolean } | undefined
     if (this.accept('?')) {
       const c = this.next
       if (c === undefined) this.fail('unexpected end of pattern')
@@ -208,7 +208,7 @@ class Parser {
         if (!this.accept(')')) this.fail('missing ), unterminated comment', start)
         return null
       }
-      if (c === '=' || c === '!') look = { negated: c === '!' }
+      if (c === '=' || c === '!') lookAhead = { negated: c === '!' }
       else if (c === 'P') name = this.groupName(start)
       else if (c === '<') this.unsupported('a look-behind, which has no linear-time equivalent here', start)
       else if (c === '(') this.unsupported('a conditional group, which has no linear-time equivalent', start)
@@ -221,7 +221,7 @@ class Parser {
     }
     const item = this.alternation(inner, nesting + 1)
     if (!this.accept(')')) this.fail('missing ), unterminated subpattern', start)
-    if (look) return { kind: 'look-ahead', negated: look.negated, item }
+    if (lookAhead) return { kind: 'look-ahead', negated: lookAhead.negated, item }
     return { kind: 'group', item, ...(name === undefined ? {} : { name }) }
   }
 
@@ -239,7 +239,7 @@ class Parser {
     return name
   }
 
-  /** `(?flags)`: null, for the whole pattern; `(?flags-flags:`: the flags of the group. */
+  /** The flags of the group for `(?flags-flags:`; null for `(?flags)`, which applies to the whole pattern. */
   private flags(first: string, outer: Flags, start: number, atStart: boolean): Flags | null {
     const on = new Set<string>()
     const off = new Set<string>()
@@ -277,7 +277,7 @@ class Parser {
     return { ...outer, ...added, ...removed, ...(on.has('u') ? { ascii: false } : {}) }
   }
 
-  /** An escape outside a character class; its backslash has been read. */
+  /** An escape outside a character class, after the backslash. */
   private escape(flags: Flags, start: number): PatternNode {
     const c = this.next
     if (c === undefined) this.fail('bad escape (end of pattern)', start)
@@ -301,7 +301,7 @@ class Parser {
     return node
   }
 
-  /** A category or a code point, after the backslash: what escapes mean inside a class, and outside except for \b and references. */
+  /** The category or code point of an escape, after the backslash. The same inside and outside a class, except for `\b` and references. */
   private classEscape(start: number): Category | number {
     const c = this.next
     if (c === undefined) this.fail('bad escape (end of pattern)', start)
@@ -343,7 +343,7 @@ class Parser {
     return setNode({ ranges: [[codePoint, codePoint]] }, flags)
   }
 
-  /** Folding beyond ASCII is a table of its own in every engine; module names do not need it. */
+  /** Engines differ in case folding beyond ASCII, and module names do not need it. */
   private checkCase(codePoint: number, flags: Flags, start: number): void {
     if (flags.ignoreCase && codePoint > MAX_ASCII) {
       this.unsupported('a character outside ASCII under (?i), which is not supported', start)

@@ -1,21 +1,21 @@
 /**
- * Sets of characters as Python's `re` understands them for `str` patterns: Unicode-aware categories, simple case folding, complements.
- * Resolved to plain ranges, so that nothing is left to the meaning that another engine gives to `\w` or `(?i)`.
+ * Sets of characters of Python's `re` for `str` patterns: Unicode-aware categories, simple case folding, complements. They are resolved to
+ * plain ranges, because other engines give `\w` and `(?i)` other meanings.
  */
 
 /** An inclusive range of code points. */
 export type CodeRange = readonly [first: number, last: number]
 
-/** `d`, `w`, `s` are the categories `\d`, `\w`, `\s`; the capitals their complements. */
+/** `d`, `w`, `s` are the categories `\d`, `\w`, `\s`; capitals are their complements. */
 export type Category = 'd' | 'D' | 'w' | 'W' | 's' | 'S'
 
 export interface CharacterSet {
   readonly ranges: readonly CodeRange[]
   readonly categories: readonly Category[]
   readonly negated: boolean
-  /** Ranges match either case. They are ASCII then: the parser refuses others. */
+  /** Ranges match either case. Then they are ASCII: the parser rejects others. */
   readonly ignoreCase: boolean
-  /** The flag `a`: categories and case are those of ASCII. */
+  /** The flag `a`: categories and case folding are limited to ASCII. */
   readonly ascii: boolean
 }
 
@@ -38,7 +38,7 @@ const RANGES_OF_CATEGORY: ReadonlyMap<string, number> = new Map([
   ['s', 12],
 ])
 
-/** How many ranges {@link resolveSet} gives, about and at most; without making them, for there may be thousands of sets. */
+/** An upper estimate of the number of ranges of {@link resolveSet}. It does not make them, because there may be thousands of sets. */
 export function estimatedRanges(
   { ranges, categories, ignoreCase, ascii }: CharacterSet,
   limit: number,
@@ -50,7 +50,7 @@ export function estimatedRanges(
   return 1 + ranges.length + others + categories.reduce((sum, category) => sum + ofCategory(category), 0)
 }
 
-/** Letters, numbers and the underscore: what `\w` is, and what `\b` stands between. */
+/** Whether `\w` matches the character: a letter, a number or the underscore. `\b` is a boundary between such characters and others. */
 export function isWord(codePoint: number, ascii: boolean): boolean {
   if (codePoint <= MAX_ASCII)
     return ASCII_WORD.some(([first, last]) => first <= codePoint && codePoint <= last)
@@ -93,14 +93,14 @@ const SPACE: readonly CodeRange[] = [
 const DECIMAL = /^\p{Nd}$/u
 const WORD = /^[\p{L}\p{N}_]$/u
 
-/** Letters and numbers are assigned in the planes 0 to 3 alone. */
+/** All letters and numbers are in the planes 0 to 3. */
 const LAST_LETTER_PLANE = 0x3ffff
 
 function categoryRanges(category: Category, ascii: boolean, limit: number): readonly CodeRange[] {
   const positive = category.toLowerCase()
   const narrow = ascii || limit === MAX_ASCII
   let ranges: readonly CodeRange[]
-  // Within ASCII the two kinds of space differ (0x1c to 0x1f), those of digits and words do not.
+  // Even within ASCII the flag `a` changes `\s` (0x1c to 0x1f), but not `\d` and `\w`.
   if (positive === 's') ranges = ascii ? ASCII_SPACE : SPACE
   else if (positive === 'd') ranges = narrow ? ASCII_DIGIT : tabulate(DECIMAL)
   else ranges = narrow ? ASCII_WORD : tabulate(WORD)
@@ -109,7 +109,7 @@ function categoryRanges(category: Category, ascii: boolean, limit: number): read
 
 const tables = new Map<RegExp, readonly CodeRange[]>()
 
-/** All characters that a class of this engine's own Unicode tables holds; made when a name outside ASCII first needs it. */
+/** All characters in a class of this engine's own Unicode tables. Made when a name outside ASCII first needs it. */
 function tabulate(characterClass: RegExp): readonly CodeRange[] {
   const known = tables.get(characterClass)
   if (known) return known
@@ -128,8 +128,8 @@ function tabulate(characterClass: RegExp): readonly CodeRange[] {
 }
 
 /**
- * What else an ASCII set matches without regard to case. Beyond the other case that is, for Python, what lower-cases to one of its
- * letters or is equivalent to it: İ and ı to i, ſ to s, the Kelvin sign to k.
+ * The further characters that an ASCII set matches regardless of case: the other case of its letters and, as in Python, characters that
+ * are lower-cased to one of its letters or are equivalent to it: İ and ı to i, ſ to s, the Kelvin sign to k.
  */
 function otherCases(set: CharacterSet): CodeRange[] {
   const has = (codePoint: number) =>
@@ -160,7 +160,7 @@ function union(ranges: readonly CodeRange[]): CodeRange[] {
   return result
 }
 
-/** @param ranges sorted, apart from each other */
+/** @param ranges sorted, neither overlapping nor adjacent */
 function complement(ranges: readonly CodeRange[]): CodeRange[] {
   const result: CodeRange[] = []
   let next = 0

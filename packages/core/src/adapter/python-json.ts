@@ -1,13 +1,13 @@
 /**
- * JSON as Python's `json.dumps(value, indent=2, sort_keys=True)` writes it, so that files come out byte for byte as PEFT's. Not a
- * general serialiser: the pieces that a configuration is made of.
+ * JSON as Python's `json.dumps(value, indent=2, sort_keys=True)` writes it, so that files equal PEFT's byte for byte. Not a general
+ * serialiser: only the pieces that a configuration needs.
  *
  * @see https://docs.python.org/3/library/json.html
  */
 
 /** A string literal with everything outside ASCII escaped, as `ensure_ascii=True` does. */
 export function pythonString(value: string): string {
-  // JSON.stringify escapes what Python escapes below DEL, in the same way, and lone surrogates too.
+  // Below DEL, JSON.stringify escapes the same characters as Python, in the same way. It also escapes lone surrogates.
   return JSON.stringify(value).replace(
     /[\u007f-\uffff]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
@@ -15,8 +15,8 @@ export function pythonString(value: string): string {
 }
 
 /**
- * `repr` of a Python float: the shortest digits that read back as the same number, always with a point or an exponent (`150.0`),
- * exponents of at least two digits, used below 1e-4 and from 1e16 on.
+ * `repr` of a Python float: the shortest digits that read back as the same number, always with a point or an exponent (`150.0`). Exponents
+ * have at least two digits and are used below 1e-4 and from 1e16 on.
  *
  * @param value finite
  */
@@ -35,12 +35,12 @@ export function pythonFloat(value: number): string {
   return `${sign}${whole}.${digits.slice(exponent + 1) || '0'}`
 }
 
-/** A list of literals, each on its own line, as it stands `depth` levels deep. */
+/** A list of literals, each on its own line, indented for a depth of `depth` levels. */
 export function pythonList(literals: readonly string[], depth: number): string {
   return block('[', literals, ']', depth)
 }
 
-/** An object of keys and literals, as it stands `depth` levels deep. */
+/** An object of keys and literals, indented for a depth of `depth` levels. */
 export function pythonObject(members: Iterable<readonly [string, string]>, depth: number): string {
   const lines = [...members].map(([key, literal]) => `${pythonString(key)}: ${literal}`)
   return block('{', lines, '}', depth)
@@ -51,7 +51,7 @@ export function sortedByKey<T>(members: Iterable<readonly [string, T]>): (readon
   return [...members].sort(([a], [b]) => comparePythonStrings(a, b))
 }
 
-/** Python's order of strings, by code point; JavaScript's `<` goes by UTF-16 unit, which differs beyond U+FFFF. */
+/** Python's order of strings, by code point. JavaScript's `<` compares UTF-16 units, which differs beyond U+FFFF. */
 export function comparePythonStrings(a: string, b: string): number {
   const [left, right] = [[...a], [...b]]
   for (let i = 0; i < Math.min(left.length, right.length); i++) {

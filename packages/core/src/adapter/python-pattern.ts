@@ -1,11 +1,11 @@
 /**
- * Regular expressions from strangers: Python's dialect and Python's answers, run in time linear in the pattern by RE2. Configurations
- * are written for Python's `re`, and a pattern may come from anywhere, so neither another dialect nor a backtracking engine will do.
+ * Untrusted regular expressions in Python's dialect, with Python's results, run by RE2 in linear time. Configurations are written for
+ * Python's `re`, so another dialect would give other results; patterns may come from anywhere, so a backtracking engine could hang.
  *
- * A pattern is read into a tree and written out again for RE2 in one of two ways. The simple way serves ASCII texts without line breaks,
- * in which all conditions on a position but look-aheads are RE2's own. For every other text or pattern each position of the text gets a
- * marker character that says which of the pattern's conditions hold there, and the conditions become one-character look-behinds at
- * the markers: that gives look-aheads, `$` before a last line break and Unicode's word boundaries their exact meaning.
+ * A pattern is parsed into a tree, which is written for RE2 in one of two ways. The simple way is for ASCII texts without line breaks: RE2
+ * has the same conditions on a position there, except look-aheads. For all other texts and patterns, a marker character is inserted at each
+ * position of the text. It says which of the pattern's conditions hold there, and each condition becomes a look-behind at one marker. This
+ * gives look-aheads, `$` before a last line break and Unicode's word boundaries their exact meaning.
  *
  * @see https://github.com/google/re2/wiki/WhyRE2
  */
@@ -33,7 +33,7 @@ export interface PythonPattern {
   fullMatch(text: string): boolean
   /** `re.match(pattern, text) is not None` */
   match(text: string): boolean
-  /** `re.match(pattern, text).groupdict()`, or null where nothing matches. Groups inside look-aheads are absent. */
+  /** `re.match(pattern, text).groupdict()`, or null if nothing matches. Groups inside look-aheads are absent. */
   groups(text: string): ReadonlyMap<string, string | undefined> | null
 }
 
@@ -41,18 +41,18 @@ export interface PythonPattern {
 const MAX_PATTERN_LENGTH = 32_768
 /** Instructions of a program, with counted repetitions written out. */
 const MAX_INSTRUCTIONS = 40_000
-/** Those of them that are not a plain character: what the engine may have to follow at once, at each character of a name. */
+/** Instructions that are not a plain character: the engine may have to follow all of them at each character of a name. */
 const MAX_CHOICES = 4000
-/** Bits of a marker. Distinct conditions of a pattern, not their occurrences. */
+/** Bits of a marker: the number of different conditions of a pattern, however often they occur. */
 const MAX_CONDITIONS = 8
 /** Ranges of characters in a program, Unicode's categories written out: a few megabytes. */
 const MAX_RANGES = 200_000
 
 /**
- * @param option names the option that the pattern is from in errors
- * @param budget is what the pattern and its matches may cost together with others; default: each costs only itself
- * @throws FourierFTError INVALID_PATTERN: Python refuses the pattern, or it holds what cannot run in linear time (back-references,
- *   look-behinds, conditional and atomic groups, possessive quantifiers), or it is too large; with the position in code points
+ * @param option name of the option in errors
+ * @param budget limit on the work of this pattern and others together; default: each compilation and each match has its own limit
+ * @throws FourierFTError INVALID_PATTERN if Python rejects the pattern, if it cannot run in linear time (back-references, look-behinds,
+ *   conditional and atomic groups, possessive quantifiers), or if it is too large; with the position in code points
  */
 export function compilePythonPattern(
   pattern: string,
@@ -68,7 +68,7 @@ export function compilePythonPattern(
       throw new PatternProblem('too many alternatives, or repetitions that multiply to too many')
     }
     return new CompiledPattern(tree, {
-      refuse: (problem) => invalid(pattern, option, problem),
+      rejection: (problem) => invalid(pattern, option, problem),
       spend: (work) => (budget ?? new PatternBudget()).spend(work, option),
       compile: (size) => (budget ?? new PatternBudget()).compile(size, option),
     })
@@ -78,7 +78,7 @@ export function compilePythonPattern(
   }
 }
 
-/** Whether the error is about a pattern that Python accepts, and that cannot be run here. */
+/** Whether the error is about a pattern that Python accepts but this package cannot run. */
 export function isInexpressible(error: unknown): boolean {
   if (!FourierFTError.isInstance(error) || error.code !== 'INVALID_PATTERN') return false
   const { cause } = error.details
@@ -87,39 +87,44 @@ export function isInexpressible(error: unknown): boolean {
 
 function invalid(pattern: string, option: string, problem: string, cause?: PatternProblem): FourierFTError {
   const position = cause?.position
-  const shown = pattern.length > 200 ? `${pattern.slice(0, 200)}…` : pattern
+  const excerpt = pattern.length > 200 ? `${pattern.slice(0, 200)}…` : pattern
   const where = position === undefined ? '' : `, at position ${position}`
   return new FourierFTError(
     'INVALID_PATTERN',
-    `${option}: the regular expression ${JSON.stringify(shown)} cannot be used: ${problem}${where}. ` +
-      "It has to be one that Python's re accepts and that can be matched in linear time.",
-    { option, received: pattern, expected: 'a regular expression that can be matched in linear time', cause },
+    `${option}: the regular expression ${JSON.stringify(excerpt)} cannot be used: ${problem}${where}`,
+    {
+      advice: "use one that Python's re accepts and that can be matched in linear time",
+      option,
+      received: pattern,
+      expected: 'a regular expression that can be matched in linear time',
+      cause,
+    },
   )
 }
 
-/** What a pattern at work needs of the world around it. */
+/** The errors and the budget of one pattern. */
 interface Context {
-  /** Makes the error of the pattern. */
-  readonly refuse: (problem: string) => FourierFTError
+  /** Makes the error that rejects the pattern. */
+  readonly rejection: (problem: string) => FourierFTError
   /** Counts work that is about to be done. */
   readonly spend: (work: number) => void
   /** Counts a program that is about to be compiled. */
   readonly compile: (size: PatternSize) => void
 }
 
-/** A tree, written out for RE2 in one of the two ways. */
+/** A tree written for RE2 in one of the two ways. */
 interface Program {
-  /** Steps that making the subject of a text of so many characters takes: its look-aheads, mostly. */
+  /** Steps to make the subject of a text of `length` characters, mostly for look-aheads. */
   readonly subjectWork: (length: number) => number
-  /** Steps that a match takes on the subject of such a text. */
+  /** Steps of a match on that subject. */
   readonly matchWork: (length: number) => number
   readonly whole: () => RE2JS
   readonly prefix: () => RE2JS
-  /** The named groups; the engine knows them by number. */
+  /** Names of the named groups; in the engine, group i is called `g<i>`. */
   readonly names: readonly string[]
-  /** What the engine sees of a text. */
+  /** The engine's input for a text. */
   readonly subject: (text: string) => string
-  /** What was captured, as it stands in the text. */
+  /** Converts a captured part of the subject back to the text. */
   readonly captured: (part: string) => string
 }
 
@@ -127,7 +132,7 @@ class CompiledPattern implements PythonPattern {
   private readonly simple: Program | null
   private readonly marked: () => Program
   private readonly context: Context
-  /** For the empty text, in which Python finds no `\B`; null where the pattern has none. */
+  /** The pattern for the empty text, in which Python finds no `\B`; null if the pattern has no `\B`. */
   private readonly empty: (() => CompiledPattern) | null
 
   constructor(tree: PatternNode, context: Context) {
@@ -137,7 +142,7 @@ class CompiledPattern implements PythonPattern {
     this.empty = some(tree, isNonBoundary)
       ? once(() => new CompiledPattern(withoutNonBoundaries(tree), context))
       : null
-    // Now, so that a pattern that the engine refuses is refused whether or not a name is ever tried.
+    // Compiles now, so that a pattern that the engine rejects throws before any name is tested.
     const program = this.simple ?? this.marked()
     program.whole()
   }
@@ -172,7 +177,7 @@ class CompiledPattern implements PythonPattern {
   }
 }
 
-/** ASCII, and no line break: `$` is `\Z`, `\b` is RE2's, sets are small. */
+/** Whether a text is ASCII without line breaks. Then `$` equals `\Z`, `\b` equals RE2's, and sets are small. */
 export function isPlain(text: string): boolean {
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i)
@@ -208,12 +213,12 @@ function simpleProgram(tree: PatternNode, context: Context): Program {
   }
 }
 
-/** Markers are the first private characters of plane 15. A text may hold them too: markers stand at every other place, and only there. */
+/** Markers are the first private characters of plane 15. Text may contain them too: every other character of a subject is a marker. */
 const MARKER = 0xf0000
 const ANY_MARKER = `[${escapeCode(MARKER)}-${escapeCode(MARKER + 2 ** MAX_CONDITIONS - 1)}]`
 
 function markedProgram(tree: PatternNode, context: Context): Program {
-  const { refuse } = context
+  const { rejection } = context
   const { ranges, instructions } = checkedSize(tree, MAX_CODE_POINT, context)
   // A marker follows each character.
   const size = { ranges, instructions: 2 * instructions }
@@ -222,7 +227,8 @@ function markedProgram(tree: PatternNode, context: Context): Program {
     const key = JSON.stringify({ ...condition, negated: false })
     const keys = [...tests.keys()]
     const bit = keys.includes(key) ? keys.indexOf(key) : keys.length
-    if (bit >= MAX_CONDITIONS) throw refuse(`more than ${MAX_CONDITIONS} different look-aheads and anchors`)
+    if (bit >= MAX_CONDITIONS)
+      throw rejection(`more than ${MAX_CONDITIONS} different look-aheads and anchors`)
     if (bit === keys.length) tests.set(key, positionTest(condition, context))
     const wanted = 'negated' in condition && condition.negated ? 0 : 1
     return `(?<=${markersWith(bit, wanted)})`
@@ -235,8 +241,8 @@ function markedProgram(tree: PatternNode, context: Context): Program {
     let marked = ''
     for (let position = 0; position <= characters.length; position++) {
       let bits = 0
-      conditions.forEach((holds, bit) => {
-        if (holds.at(characters, position)) bits |= 1 << bit
+      conditions.forEach((condition, bit) => {
+        if (condition.at(characters, position)) bits |= 1 << bit
       })
       marked += String.fromCodePoint(MARKER + bits) + (characters[position] ?? '')
     }
@@ -244,7 +250,7 @@ function markedProgram(tree: PatternNode, context: Context): Program {
   }
   return {
     subjectWork: (length) => [...tests.values()].reduce((sum, { work }) => sum + work(length), length),
-    // In the subject each character has a marker beside it.
+    // The subject has a marker for each character.
     matchWork: (length) => size.instructions * (2 * length + 1),
     whole: once(() => compileRe2(`${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS, size, context)),
     prefix: once(() => compileRe2(`\\A${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS, size, context)),
@@ -256,26 +262,28 @@ function markedProgram(tree: PatternNode, context: Context): Program {
 }
 
 interface PositionTest {
-  /** Whether the condition, taken without its negation, holds before character `position`. */
+  /** Whether the condition, ignoring its negation, holds before character `position`. */
   readonly at: (characters: readonly string[], position: number) => boolean
-  /** Steps that the test takes at all positions of a text of so many characters. */
+  /** Steps of the test at all positions of a text of `length` characters. */
   readonly work: (length: number) => number
 }
 
 function positionTest(condition: AssertionNode, context: Context): PositionTest {
   const isBreak = (character: string | undefined) => character === '\n'
-  const quick = (at: PositionTest['at']): PositionTest => ({ at, work: (length) => length + 1 })
+  const constantTime = (at: PositionTest['at']): PositionTest => ({ at, work: (length) => length + 1 })
   switch (condition.kind) {
     case 'start':
-      return quick((_, position) => position === 0)
+      return constantTime((_, position) => position === 0)
     case 'end':
-      return quick((characters, position) => position === characters.length)
+      return constantTime((characters, position) => position === characters.length)
     case 'line start':
-      return quick((characters, position) => position === 0 || isBreak(characters[position - 1]))
+      return constantTime((characters, position) => position === 0 || isBreak(characters[position - 1]))
     case 'line end':
-      return quick((characters, position) => position === characters.length || isBreak(characters[position]))
+      return constantTime(
+        (characters, position) => position === characters.length || isBreak(characters[position]),
+      )
     case 'end or last line break':
-      return quick(
+      return constantTime(
         (characters, position) =>
           position === characters.length ||
           (position === characters.length - 1 && isBreak(characters[position])),
@@ -283,11 +291,14 @@ function positionTest(condition: AssertionNode, context: Context): PositionTest 
     case 'word boundary': {
       const word = (character: string | undefined) =>
         character !== undefined && isWord(character.codePointAt(0) ?? 0, condition.ascii)
-      return quick((characters, position) => word(characters[position - 1]) !== word(characters[position]))
+      return constantTime(
+        (characters, position) => word(characters[position - 1]) !== word(characters[position]),
+      )
     }
     case 'look-ahead': {
       const { item } = condition
-      // On the rest of a plain text the simple way gives the same answer unless a condition looks back, or is a look-ahead itself.
+      // On the rest of a plain text, the simple way gives the same result unless the look-ahead contains a condition that looks back, or
+      // another look-ahead.
       const simple = looksBack(item) || hasLookAhead(item) ? null : simpleProgram(item, context)
       let marked: { text: string; subject: string } | undefined
       const program = markedProgram(item, context)
@@ -299,11 +310,11 @@ function positionTest(condition: AssertionNode, context: Context): PositionTest 
           }
           const text = characters.join('')
           if (marked?.text !== text) marked = { text, subject: program.subject(text) }
-          // A marker takes two units.
+          // A marker takes two UTF-16 units.
           const offset = characters.slice(0, position).join('').length + 2 * position
           return program.prefix().test(marked.subject.slice(offset))
         },
-        // The subject is made once; then the rest of it is matched at each position: the one case that is quadratic in the text.
+        // The subject is made once, and its rest is matched at each position. Only this case is quadratic in the length of the text.
         work: (length) => program.subjectWork(length) + (program.matchWork(length) * (length + 2)) / 2,
       }
     }
@@ -311,18 +322,23 @@ function positionTest(condition: AssertionNode, context: Context): PositionTest 
 }
 
 /** The size of a program for texts of characters up to `limit`. */
-function checkedSize(tree: PatternNode, limit: number, { refuse }: Context): PatternSize {
+function checkedSize(tree: PatternNode, limit: number, { rejection }: Context): PatternSize {
   const ranges = sizeOf(tree, (node) => (node.kind === 'set' ? estimatedRanges(node.set, limit) : 0))
-  if (ranges > MAX_RANGES) throw refuse('too many sets of characters')
+  if (ranges > MAX_RANGES) throw rejection('too many sets of characters')
   return { ranges, instructions: sizeOf(tree, () => 1) }
 }
 
-function compileRe2(pattern: string, flags: number, size: PatternSize, { refuse, compile }: Context): RE2JS {
+function compileRe2(
+  pattern: string,
+  flags: number,
+  size: PatternSize,
+  { rejection, compile }: Context,
+): RE2JS {
   compile(size)
   try {
     return RE2JS.compile(pattern, flags)
   } catch (cause) {
-    throw refuse(`the engine refuses it (${cause instanceof Error ? cause.message : cause})`)
+    throw rejection(`the engine rejects it (${cause instanceof Error ? cause.message : cause})`)
   }
 }
 
@@ -330,7 +346,7 @@ function compileRe2(pattern: string, flags: number, size: PatternSize, { refuse,
 class Writer {
   readonly names: string[] = []
   private readonly limit: number
-  /** What follows each character of the text. */
+  /** Pattern for the marker that follows each character of the subject. */
   private readonly separator: string
   private readonly condition: (node: AssertionNode) => string
 
@@ -368,7 +384,7 @@ function bounds(min: number, max: number): string {
 }
 
 function writeSet(ranges: readonly CodeRange[]): string {
-  // A set without members matches nothing; RE2 has no empty class.
+  // An empty set matches nothing. RE2 has no empty class.
   if (ranges.length === 0) return `[^${escapeCode(0)}-${escapeCode(MAX_CODE_POINT)}]`
   return `[${ranges.map(([first, last]) => `${escapeCode(first)}-${escapeCode(last)}`).join('')}]`
 }
@@ -377,7 +393,7 @@ function escapeCode(codePoint: number): string {
   return `\\x{${codePoint.toString(16)}}`
 }
 
-/** The class of markers in which `bit` is `wanted`. */
+/** The character class of the markers in which `bit` has the value `wanted`. */
 function markersWith(bit: number, wanted: 0 | 1): string {
   const run = 2 ** bit
   const ranges: CodeRange[] = []
@@ -403,20 +419,20 @@ const looksBack = (tree: PatternNode) =>
 
 const isNonBoundary = (node: PatternNode) => node.kind === 'word boundary' && node.negated
 
-const NOTHING: PatternNode = {
+const MATCHES_NOTHING: PatternNode = {
   kind: 'set',
   set: { ranges: [], categories: [], negated: false, ignoreCase: false, ascii: false },
 }
 
-/** Nothing matches in the place of each `\B`. */
+/** The pattern with each `\B` replaced by a set that matches nothing. */
 function withoutNonBoundaries(node: PatternNode): PatternNode {
-  if (isNonBoundary(node)) return NOTHING
+  if (isNonBoundary(node)) return MATCHES_NOTHING
   if (node.kind === 'sequence') return { ...node, items: node.items.map(withoutNonBoundaries) }
   if (node.kind === 'alternation') return { ...node, branches: node.branches.map(withoutNonBoundaries) }
   return 'item' in node ? { ...node, item: withoutNonBoundaries(node.item) } : node
 }
 
-/** The weight of a tree, with counted repetitions written out. */
+/** The sum of the weights of a tree's nodes, with counted repetitions written out. */
 function sizeOf(node: PatternNode, weight: (node: PatternNode) => number): number {
   const inner = children(node).reduce((sum, child) => sum + sizeOf(child, weight), weight(node))
   if (node.kind !== 'repeat') return inner
@@ -430,9 +446,9 @@ function isPlainCharacter(node: PatternNode): boolean {
 }
 
 function once<T>(make: () => T): () => T {
-  let made: T | undefined
+  let value: T | undefined
   return () => {
-    made ??= make()
-    return made
+    value ??= make()
+    return value
   }
 }

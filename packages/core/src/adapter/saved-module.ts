@@ -1,4 +1,4 @@
-/** Linear modules that an adapter saves whole (`modules_to_save`): weight and bias, checked against the model's layer. */
+/** Reads the weight and bias of a linear module that an adapter saves whole (`modules_to_save`), and checks them against the model's layer. */
 import type { Shape } from '../entries/entries.js'
 import { FourierFTError } from '../errors.js'
 import { savedTensor } from '../files/peft-layout.js'
@@ -8,13 +8,11 @@ import type { Adapter } from './adapter.js'
 export interface SavedModule {
   /** `[out, in]`, row-major. */
   readonly weight: Float32Array
-  /** `[out]`; undefined where the layer has none. */
+  /** `[out]`; undefined if the layer has none. */
   readonly bias: Float32Array | undefined
 }
 
-const RESIZED = '; a layer of another size cannot take its place in this model'
-
-/** A head for another number of labels, not a weight of another layer. */
+/** Whether the tensor is a head for another number of labels, and not the weight of another layer. */
 function isResized(stored: readonly number[], expected: readonly number[] | undefined): boolean {
   return stored.length === 2 && expected?.length === 2 && stored[1] === expected[1]
 }
@@ -22,7 +20,7 @@ function isResized(stored: readonly number[], expected: readonly number[] | unde
 /**
  * @param shape of the layer's weight, `[out, in]`
  * @param hasFreeWidth whether the file may hold another `out`, as heads with other labels do
- * @throws {FourierFTError} `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE` for what are no floats, `INVALID_SAFETENSORS` where one of the two is missing
+ * @throws {FourierFTError} `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE` if they are not floats, `INVALID_SAFETENSORS` if one of the two is missing
  */
 export function readSavedModule(
   { savedTensors }: Adapter,
@@ -37,16 +35,21 @@ export function readSavedModule(
     const stored = savedTensors.get(tensor)
     if (stored === undefined) {
       if (expected === undefined) return undefined
-      throw new FourierFTError('INVALID_SAFETENSORS', `tensor ${tensor} is missing beside its other half`, {
-        tensor,
-        module,
-      })
+      throw new FourierFTError(
+        'INVALID_SAFETENSORS',
+        `tensor ${tensor} is missing, although the module's other tensor is there`,
+        {
+          tensor,
+          module,
+        },
+      )
     }
     if (stored.shape.join() !== expected?.join())
       throw new FourierFTError(
         'SHAPE_MISMATCH',
-        `tensor ${tensor}: expected ${expected ? `[${expected.join(', ')}]` : `none, for layer '${module}' has no bias`}; ` +
-          `received [${stored.shape.join(', ')}]${isResized(stored.shape, expected) ? RESIZED : ''}`,
+        `tensor ${tensor}: expected ${expected ? `[${expected.join(', ')}]` : `no tensor, because layer '${module}' has no bias`}; ` +
+          `received [${stored.shape.join(', ')}]` +
+          (isResized(stored.shape, expected) ? '; this model cannot take a layer of another size' : ''),
         { tensor, module, expected, received: stored.shape },
       )
     const { dtype, bytes } = stored

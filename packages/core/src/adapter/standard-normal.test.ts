@@ -1,4 +1,4 @@
-/** The distribution, within the scatter that its size allows, and the stream that files depend on. */
+/** The distribution, within the statistical error of the sample, and the sequence of numbers for a seed. */
 import { describe, expect, it } from 'vitest'
 import { standardNormal } from './standard-normal.js'
 
@@ -9,8 +9,8 @@ describe('standardNormal', () => {
   const sample = Float64Array.from({ length: N }, next)
   const moment = (power: number) => sample.reduce((sum, x) => sum + x ** power, 0) / N
 
-  // The standard deviation of the mean of x^p over N draws is sqrt((E x^2p − (E x^p)²)/N); five of them, which chance exceeds once in
-  // two million seeds.
+  // The standard deviation of the mean of x^p over N draws is sqrt((E x^2p − (E x^p)²)/N). The limit is five of them; a correct generator
+  // exceeds it once in two million seeds.
   it.each([
     [1, 0, 1],
     [2, 1, 3 - 1],
@@ -36,16 +36,16 @@ describe('standardNormal', () => {
     }
   })
 
-  it('is the same on every engine', () => {
+  it('gives the same numbers on every engine', () => {
     const again = standardNormal(7)
     expect(Array.from({ length: 4 }, again)).toEqual([...sample.subarray(0, 4)])
-    // Made by this code once; adapters that were created with a seed can be created again.
+    // Recorded from this code, so that an adapter created with a seed can be created again.
     expect([...sample.subarray(0, 4)]).toEqual([
       -0.4384092314408935, -0.01591036096127696, -1.276049048330695, -0.43334216415378535,
     ])
   })
 
-  it('differs from seed to seed', () => {
+  it('gives other numbers for another seed', () => {
     expect(standardNormal(1)()).not.toBe(standardNormal(2)())
   })
 })

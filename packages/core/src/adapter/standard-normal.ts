@@ -1,6 +1,6 @@
 /**
- * A standard normal distribution from uniform numbers and comparisons alone: no logarithm, no sine, hence the same numbers on every
- * engine. Exact but for the 53 bits of a double.
+ * A standard normal distribution from uniform numbers and comparisons. It uses no logarithm or sine, so every engine gives the same
+ * numbers. Exact up to the 53 bits of a double.
  *
  * @see C. F. F. Karney, "Sampling exactly from the normal distribution", ACM TOMS 42 (2016), algorithm N
  */
@@ -20,7 +20,7 @@ export function standardNormal(seed: number): () => number {
     return even
   }
 
-  /** The integer part with probability ∝ `exp(−k²/2)`, as `exp(−k/2)·exp(−k(k−1)/2)`; undefined: rejected. */
+  /** The integer part with probability ∝ `exp(−k²/2)`, as `exp(−k/2)·exp(−k(k−1)/2)`; undefined if rejected. */
   const integerPart = (): number | undefined => {
     let k = 0
     while (survives(0.5)) k++

@@ -1,28 +1,28 @@
 /**
- * Long work in short steps, so that one function serves two kinds of callers: those that want the result at once, and those that let the
- * event loop and an abort in between.
+ * Long work in short steps. One function serves two kinds of callers: those that want the result at once, and those that let the event
+ * loop run between the steps and can abort.
  */
 
-/** Work that pauses wherever it yields; the result is what it returns. */
+/** Work that can pause at each `yield`; it returns the result. */
 export type Steps<T> = Generator<void, T, void>
 
-/** Does all of it now. */
-export function atOnce<T>(steps: Steps<T>): T {
+/** Does all the work now. */
+export function runNow<T>(steps: Steps<T>): T {
   for (;;) {
     const step = steps.next()
     if (step.done) return step.value
   }
 }
 
-/** Longer than a frame would be noticed. */
+/** Below the time of a frame, so that a page stays smooth. */
 const LONGEST_MS = 12
 
 /**
- * Does it in short pieces, each in a task of its own.
+ * Does the work in short pieces, each in its own task of the event loop.
  *
- * @param signal ends it between two of them; the promise is rejected with its reason
+ * @param signal ends the work between two pieces; the promise is rejected with its reason
  */
-export async function piecewise<T>(steps: Steps<T>, signal: AbortSignal | undefined): Promise<T> {
+export async function runInPieces<T>(steps: Steps<T>, signal: AbortSignal | undefined): Promise<T> {
   let since = performance.now()
   for (;;) {
     const step = steps.next()

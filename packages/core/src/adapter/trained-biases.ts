@@ -1,9 +1,9 @@
-/** Adapters that train biases (`bias: 'all'`): files can hold them, runtimes do not apply them. */
+/** Adapters that train biases (`bias: 'all'`). Files can hold them, but no runtime applies them. */
 import { FourierFTError } from '../errors.js'
 import type { FourierFTConfig } from './config.js'
 
 /**
- * To be asked before anything else: the biases belong to all kinds of modules, and what is wrong is not that these have no adapters.
+ * Call it before other checks: the biases may belong to any kind of module, and another check would report those modules instead.
  *
  * @param name of the adapter
  * @throws {FourierFTError} `UNSUPPORTED`
@@ -12,8 +12,12 @@ export function rejectTrainedBiases(name: string, { bias }: FourierFTConfig): vo
   if (bias === 'none') return
   throw new FourierFTError(
     'UNSUPPORTED',
-    `adapter '${name}' trains biases (bias: '${bias}'), which are not applied here; expected 'none'. Merge it in PEFT and export the ` +
-      "merged model, or train it with bias 'none'",
-    { option: 'bias', expected: 'none', received: bias },
+    `adapter '${name}' trains biases (bias: '${bias}'), which are not applied here`,
+    {
+      advice: "merge it in PEFT and export the merged model, or train it with bias 'none'",
+      option: 'bias',
+      expected: 'none',
+      received: bias,
+    },
   )
 }

@@ -1,11 +1,11 @@
-/** The two files of an adapter as they come out of a source, and the bounds that every source keeps. */
+/** The two files of an adapter from a source, and the size limits and errors that all sources share. */
 import type { AdapterBytes } from '../backend.js'
 import { FourierFTError } from '../errors.js'
 
 export const CONFIG_FILE = 'adapter_config.json'
 export const MODEL_FILE = 'adapter_model.safetensors'
 
-/** What the files are called in error messages. */
+/** Names of the files in error messages. */
 export interface FileNames {
   readonly config: string
   readonly model: string
@@ -15,10 +15,10 @@ export interface AdapterFiles extends AdapterBytes {
   readonly names: FileNames
 }
 
-/** Bound of a file where the caller gives none: the largest that Node reads at once. */
+/** Default size limit of a file: the largest that Node reads in one call. */
 export const DEFAULT_MAX_BYTES = 2 ** 31 - 1
 
-/** Bound of the configuration, whatever the bound of the other file: 4 million characters are read, of up to 4 bytes. */
+/** Size limit of the configuration, whatever the limit of the other file: 4 million characters of up to 4 bytes. */
 export const MAX_CONFIG_BYTES = 16 * 2 ** 20
 
 /** @throws {FourierFTError} `FILE_TOO_LARGE` */
@@ -26,23 +26,40 @@ export function checkSize(size: number, maxBytes: number, file: string): void {
   if (size <= maxBytes) return
   throw new FourierFTError(
     'FILE_TOO_LARGE',
-    `${file}: expected at most ${maxBytes} bytes; it has ${size}; raise maxBytes if that is right`,
-    { file, option: 'maxBytes', expected: maxBytes, received: size },
+    `${file}: expected at most ${maxBytes} bytes; received ${size}`,
+    {
+      advice: 'raise maxBytes if the file should be that large',
+      file,
+      option: 'maxBytes',
+      expected: maxBytes,
+      received: size,
+    },
   )
 }
 
-export function notFound(file: string, advice: string, cause?: unknown): FourierFTError {
-  return new FourierFTError('FILE_NOT_FOUND', `${file} does not exist; ${advice}`, { file, cause })
+/** @param expectation what the source should contain, or why it does not */
+export function notFound(file: string, expectation: string, advice?: string): FourierFTError {
+  return new FourierFTError('FILE_NOT_FOUND', `${file} does not exist; ${expectation}`, {
+    ...(advice !== undefined && { advice }),
+    file,
+  })
 }
 
-/** For sources that cannot be listed: where PEFT puts adapters that have names. */
-export function namedAdvice(subfolder: string): string {
-  return subfolder === ''
-    ? "; an adapter that PEFT saved by name lies in a subfolder of that name: pass { subfolder: 'its name' }"
-    : ''
+/** Advice for sources that cannot be listed: PEFT saves an adapter with a name into a subfolder of that name. */
+export function subfolderHint(subfolder: string): string | undefined {
+  if (subfolder !== '') return undefined
+  return "if PEFT saved the adapter under a name, pass { subfolder: 'its name' }"
 }
 
-export function ioError(file: string, problem: string, cause?: unknown): FourierFTError {
+export function ioError(
+  file: string,
+  problem: string,
+  { cause, advice }: { readonly cause?: unknown; readonly advice?: string } = {},
+): FourierFTError {
   const reason = cause instanceof Error ? `: ${cause.message}` : ''
-  return new FourierFTError('IO_ERROR', `${file}: ${problem}${reason}`, { file, cause })
+  return new FourierFTError('IO_ERROR', `${file}: ${problem}${reason}`, {
+    ...(advice !== undefined && { advice }),
+    file,
+    cause,
+  })
 }

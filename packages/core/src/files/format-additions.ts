@@ -1,6 +1,6 @@
 /**
- * What this project adds to a PEFT file so that it stands alone: the shape of each layer and how its entries came about, in the
- * metadata of the safetensors header. Here between text and values; whether they fit the tensors is the reader's business.
+ * This project's additions to a PEFT file, which make it stand-alone: the shape of each layer and how its entries are made, in the metadata
+ * of the safetensors header. This file converts between text and values; `read-adapter.ts` checks them against the tensors.
  */
 import * as v from 'valibot'
 import { jsonMembers, parseJson } from '../adapter/json.js'
@@ -31,11 +31,11 @@ const VERSION_KEY = 'fourierft.version'
 const LAYERS_KEY = 'fourierft.layers'
 const ENTRIES_KEY = 'fourierft.entries'
 
-/** Values of a layer or of an entry set. */
+/** JSON values in the description of a layer or an entry set. */
 const MAX_MEMBER_VALUES = 100
 
 const Size = v.pipe(v.number(), v.safeInteger(), v.minValue(1))
-/** Beyond the safe integers of JSON a seed is a string of digits. */
+/** A seed beyond the safe integers is a string of digits. */
 const Seed = v.union([
   v.pipe(v.number(), v.safeInteger()),
   v.pipe(
@@ -45,7 +45,7 @@ const Seed = v.union([
     v.check((seed) => seed >= -(2n ** 63n) && seed < 2n ** 64n),
   ),
 ])
-/** JSON has no infinity, but 1e999 is read as one, and would be written as null. */
+/** JSON has no infinity, but `JSON.parse` reads 1e999 as one, which would be written back as null. */
 const Finite = v.pipe(v.number(), v.finite('expected a finite number'))
 const Digest = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))
 const Layer = v.object({
@@ -79,8 +79,8 @@ type StoredRecipe =
   | Omit<v.InferOutput<typeof Explicit>, 'sha256'>
 
 /**
- * @returns undefined for a file without additions, as PEFT writes it
- * @throws {FourierFTError} `UNSUPPORTED_FORMAT_VERSION`, `INVALID_JSON`, or `INVALID_SAFETENSORS` when a key does not fit its schema
+ * @returns undefined for a file without additions, such as PEFT's own
+ * @throws {FourierFTError} `UNSUPPORTED_FORMAT_VERSION`, `INVALID_JSON`, or `INVALID_SAFETENSORS` if a value does not fit its schema
  */
 export function parseAdditions(
   metadata: Readonly<Record<string, string>>,
@@ -91,8 +91,8 @@ export function parseAdditions(
   if (version !== VERSION) {
     throw new FourierFTError(
       'UNSUPPORTED_FORMAT_VERSION',
-      `${file}: ${VERSION_KEY} is ${JSON.stringify(version.slice(0, 40))}, this release reads ${VERSION}; update it to read this file`,
-      { file, expected: VERSION, received: version },
+      `${file}: ${VERSION_KEY} is ${JSON.stringify(version.slice(0, 40))}, but this release reads ${VERSION}`,
+      { advice: 'update this package to read the file', file, expected: VERSION, received: version },
     )
   }
   const layers = new Map(parseMembers(metadata, LAYERS_KEY, Layer, file))
@@ -103,7 +103,7 @@ export function parseAdditions(
   return { layers, sets }
 }
 
-/** The other way. Layers are sorted, so that an adapter has one text, whatever order its modules came in. */
+/** The metadata for the additions. Layers are sorted, so the text does not depend on the order of the modules. */
 export function formatAdditions({ layers, sets }: FormatAdditions): Record<string, string> {
   const sorted = [...layers].sort(([a], [b]) => (a < b ? -1 : 1))
   const entries = [...sets].map(([name, { recipe, n, digest }]) => [
@@ -149,8 +149,8 @@ function formatSeed(seed: number | bigint): number | string {
 }
 
 /**
- * The members of the object that a key of the metadata holds. Each is checked before the next one is read: a stranger's file may have
- * millions, and the first that is wrong ends the check.
+ * The members of the object under a key of the metadata. Each is checked before the next one is read: an untrusted file may have millions,
+ * and the first invalid one ends the check.
  */
 function* parseMembers<S extends v.GenericSchema>(
   metadata: Readonly<Record<string, string>>,
@@ -158,7 +158,7 @@ function* parseMembers<S extends v.GenericSchema>(
   schema: S,
   file: string,
 ): Generator<readonly [name: string, value: v.InferOutput<S>], void> {
-  const refuse = (path: string, { message, expected, received }: v.BaseIssue<unknown>) =>
+  const invalid = (path: string, { message, expected, received }: v.BaseIssue<unknown>) =>
     new FourierFTError('INVALID_SAFETENSORS', `${file}: ${key} of the metadata: ${path}: ${message}`, {
       file,
       tensor: '__metadata__',
@@ -169,7 +169,7 @@ function* parseMembers<S extends v.GenericSchema>(
     v.pipe(v.string(), v.trim(), v.startsWith('{', 'expected a JSON object')),
     metadata[key],
   )
-  if (!text.success) throw refuse('', text.issues[0])
+  if (!text.success) throw invalid('', text.issues[0])
   const where = `${file}: ${key}`
   for (const [name, literal] of jsonMembers(text.output, where, { maxValues: MAX_TENSORS })) {
     const member = v.safeParse(schema, parseJson(literal, where, { maxValues: MAX_MEMBER_VALUES }), {
@@ -177,7 +177,7 @@ function* parseMembers<S extends v.GenericSchema>(
     })
     if (!member.success) {
       const [issue] = member.issues
-      throw refuse([name, v.getDotPath(issue) ?? []].flat().join('.'), issue)
+      throw invalid([name, v.getDotPath(issue) ?? []].flat().join('.'), issue)
     }
     yield [name, member.output]
   }

@@ -1,12 +1,13 @@
-/** The one door for adapters: from wherever the two files are. */
+/** Loads an adapter from any source of its two files. */
 
 import { platform } from '#platform'
-import type { Adapter, Shapes } from '../adapter/adapter.js'
-import { piecewise } from '../adapter/steps.js'
+import type { Adapter } from '../adapter/adapter.js'
+import type { Shapes } from '../adapter/adapter-parts.js'
+import { runInPieces } from '../adapter/steps.js'
 import type { AdapterBytes } from '../backend.js'
 import { FourierFTError, printable } from '../errors.js'
 import { type AdapterFiles, CONFIG_FILE, checkSize, DEFAULT_MAX_BYTES, MODEL_FILE } from './adapter-files.js'
-import { checkRevision, checkSubfolder } from './check-place.js'
+import { checkRevision, checkSubfolder } from './path-options.js'
 import { readAdapterSteps } from './read-adapter.js'
 import type { DownloadProgress } from './read-stream.js'
 import { readBrowserFiles } from './sources/browser-files.js'
@@ -16,8 +17,8 @@ import { readUrl } from './sources/url.js'
 const { fileSystem } = platform
 
 /**
- * A directory (a path that exists, or begins with `./`, `../`, `/`, `~` or a drive letter), a repository of the hub (`user/name`),
- * the URL of a directory, the files of a file input or a drop, or the two files in memory.
+ * A directory (a path that exists, or begins with `./`, `../`, `/`, `~` or a drive letter), a repository of the hub (`user/name`), the URL
+ * of a directory, the files of a file input or of drag and drop, or the two files in memory.
  */
 export type AdapterSource = string | URL | AdapterBytes | Iterable<File>
 
@@ -27,58 +28,58 @@ export interface LoadAdapterOptions {
   /** Largest size of a file in bytes. Default `2³¹ − 1`. */
   readonly maxBytes?: number
   /**
-   * Default: a download ends when nothing has arrived for a minute. With a signal only the signal ends it: `AbortSignal.timeout(…)`, say.
-   * It also ends the reading of a large adapter. The promise is rejected with its reason.
+   * Aborts the download and the reading of a large adapter; the promise is rejected with the signal's reason. With a signal, a download has
+   * no other time limit; `AbortSignal.timeout(…)` sets one. Default: a download ends when nothing arrives for a minute.
    */
   readonly signal?: AbortSignal
-  /** Is told how far a download is, piece by piece. */
+  /** Called for each piece of a download, with the progress. */
   readonly onProgress?: (progress: DownloadProgress) => void
   /** Hub: branch, tag or commit. Default `main`. */
   readonly revision?: string
   /**
-   * Folder below the directory, URL or repository that holds the two files. PEFT saves adapters under the names that they have in a
-   * model into folders of these names, all but the one called `default`.
+   * Folder below the directory, URL or repository that holds the two files. PEFT saves each adapter of a model into a folder with the
+   * adapter's name, except the adapter called `default`.
    */
   readonly subfolder?: string
-  /** Hub or URL: access token, for what is private; it is sent to that host alone. None is taken from the environment. */
+  /** Hub or URL: access token for private files. It is sent only to that host. The environment is not searched for one. */
   readonly token?: string
-  /** Hub: where it is, a mirror for example. Default: the environment's `HF_ENDPOINT`, or `https://huggingface.co`. */
+  /** Hub: its URL, for example that of a mirror. Default: the environment's `HF_ENDPOINT`, or `https://huggingface.co`. */
   readonly hubUrl?: string
-  /** Hub: where downloads are kept, Node only. Default: the cache of huggingface_hub (`HF_HUB_CACHE`, `HF_HOME`). */
+  /** Hub: folder of the cache, Node only. Default: the cache of huggingface_hub (`HF_HUB_CACHE`, `HF_HOME`). */
   readonly cacheDir?: string
-  /** Hub: use the cache alone, and ask nobody. Default: what the environment's `HF_HUB_OFFLINE` says. */
+  /** Hub: use only the cache and send no requests. Default: the environment's `HF_HUB_OFFLINE`. */
   readonly offline?: boolean
-  /** Gets one line where the files hold tensors that are not used. Default: `console.warn`. */
+  /** Called with one line if the files hold tensors that are not used. Default: `console.warn`. */
   readonly onWarning?: (line: string) => void
 }
 
 /**
- * Nothing but the two files is read; no code in them is ever run.
+ * Loads an adapter. Reads only the two files, and never runs code from them.
  *
  * @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE` and `IO_ERROR` for the files, `INVALID_JSON`, `INVALID_CONFIG`,
  *   `INVALID_SAFETENSORS`, `UNSUPPORTED_PEFT_TYPE`, `UNSUPPORTED_FORMAT_VERSION`, `UNSUPPORTED_DTYPE`, `SHAPE_MISMATCH`, `NOT_FINITE`,
- *   `INVALID_PATTERN`, `INVALID_ENTRY_COUNT`, `ENTRY_OUT_OF_RANGE`, `DUPLICATE_ENTRY` and `ENTRIES_DIGEST_MISMATCH` for what they
- *   say, `INVALID_OPTION` for a source that is none, `UNSUPPORTED` for a directory where there is no file system
+ *   `INVALID_PATTERN`, `INVALID_ENTRY_COUNT`, `ENTRY_OUT_OF_RANGE`, `DUPLICATE_ENTRY` and `ENTRIES_DIGEST_MISMATCH` for their
+ *   content, `INVALID_OPTION` for an invalid source or option, `UNSUPPORTED` for a directory on a platform without a file system
  */
 export async function loadAdapter(source: AdapterSource, options: LoadAdapterOptions = {}): Promise<Adapter> {
   const { shapes, maxBytes = DEFAULT_MAX_BYTES, signal } = options
   signal?.throwIfAborted()
   const { names, ...bytes } = await readFiles(source, options, maxBytes)
-  const adapter = await piecewise(readAdapterSteps(bytes, names), signal)
+  const adapter = await runInPieces(readAdapterSteps(bytes, names), signal)
   const unused = unusedTensors(adapter)
-  // Looked up when it is needed: programs replace the console's methods.
+  // `console.warn` is looked up at this point, because programs replace the console's methods.
   if (unused !== undefined) (options.onWarning ?? ((line) => console.warn(line)))(`${names.model}: ${unused}`)
   return shapes ? adapter.withShapes(shapes) : adapter
 }
 
-/** What PEFT passes over too, and what it loads into the base model. */
+/** A note on the tensors that are not used here: PEFT ignores the first kind, too, and loads the second into the base model. */
 function unusedTensors({ ignoredTensors, baseTensors }: Adapter): string | undefined {
-  const some = (names: readonly string[]) =>
+  const firstOf = (names: readonly string[]) =>
     `${names.slice(0, 3).join(', ')}${names.length > 3 ? ` and ${names.length - 3} more` : ''}`
   const notes = [
     ignoredTensors.length > 0 &&
-      `ignored, as the configuration does not target them: ${some(ignoredTensors)}`,
-    baseTensors.size > 0 && `taken for the base model's own weights: ${some([...baseTensors.keys()])}`,
+      `ignored, because the configuration does not target them: ${firstOf(ignoredTensors)}`,
+    baseTensors.size > 0 && `treated as weights of the base model: ${firstOf([...baseTensors.keys()])}`,
   ].filter((note) => note !== false)
   return notes.length > 0 ? printable(notes.join('; ')) : undefined
 }
@@ -90,8 +91,8 @@ async function readFiles(
 ): Promise<AdapterFiles> {
   const { signal, onProgress, token } = options
   const subfolder = checkSubfolder(options.subfolder)
-  const isBoundGiven = options.maxBytes !== undefined
-  const limits = { maxBytes, isBoundGiven, signal, onProgress, subfolder }
+  const isLimitExplicit = options.maxBytes !== undefined
+  const limits = { maxBytes, isLimitExplicit, signal, onProgress, subfolder }
   if (source instanceof URL) {
     return source.protocol === 'file:' ? readPath(source, limits) : readUrl(source, { ...limits, token })
   }
@@ -120,11 +121,11 @@ async function readPath(
   { maxBytes, subfolder }: { readonly maxBytes: number; readonly subfolder: string },
 ): Promise<AdapterFiles> {
   if (!fileSystem) {
-    throw new FourierFTError(
-      'UNSUPPORTED',
-      `${path}: there are no directories here; give a URL, a repository of the hub or File objects`,
-      { option: 'source', received: String(path) },
-    )
+    throw new FourierFTError('UNSUPPORTED', `${path}: this platform has no directories`, {
+      advice: 'give a URL, a repository of the hub or File objects',
+      option: 'source',
+      received: String(path),
+    })
   }
   return fileSystem.readDirectory(fileSystem.resolvePath(path, 'source'), maxBytes, subfolder)
 }
@@ -136,7 +137,7 @@ function inMemory({ config, model }: AdapterBytes, maxBytes: number): AdapterFil
     }
     checkSize(bytes.length, maxBytes, file)
   }
-  // A copy: the adapter keeps the bytes, the caller may go on writing into theirs.
+  // Copies, because the adapter keeps the bytes and the caller may write into the originals.
   return {
     config: new Uint8Array(config),
     model: new Uint8Array(model),
@@ -157,23 +158,23 @@ function parseHubUrl(text: string): URL {
   if (url && /^https?:$/.test(url.protocol)) return url
   throw new FourierFTError(
     'INVALID_OPTION',
-    `hubUrl: expected the URL of a hub, such as ${HUB_URL}; received something else (is HF_ENDPOINT set?)`,
-    { option: 'hubUrl', expected: HUB_URL },
+    `hubUrl: expected the URL of a hub, such as ${HUB_URL}; received something else`,
+    { advice: 'check the option and HF_ENDPOINT in the environment', option: 'hubUrl', expected: HUB_URL },
   )
 }
 
 function noSubfolder(subfolder: string): FourierFTError {
-  return new FourierFTError(
-    'INVALID_OPTION',
-    'subfolder: files and bytes in memory lie in no folder; give the two files of the adapter that is meant, without the option',
-    { option: 'subfolder', received: subfolder },
-  )
+  return new FourierFTError('INVALID_OPTION', 'subfolder: files and bytes in memory are not in a folder', {
+    advice: 'leave the option out and give the two files of the adapter that you want',
+    option: 'subfolder',
+    received: subfolder,
+  })
 }
 
-function notASource(given: unknown): FourierFTError {
-  // A malformed URL may still have a password in it.
-  const source = typeof given === 'string' ? given.replace(/\/\/[^/@]*@|[?#].*$/gs, '…') : given
-  const received = typeof source === 'string' ? `'${source}', which is no directory either` : typeof source
+function notASource(value: unknown): FourierFTError {
+  // A malformed URL may still contain a password.
+  const source = typeof value === 'string' ? value.replace(/\/\/[^/@]*@|[?#].*$/gs, '…') : value
+  const received = typeof source === 'string' ? `'${source}', which is not a directory either` : typeof source
   return new FourierFTError(
     'INVALID_OPTION',
     'source: expected a directory, a repository of the hub (user/name), a URL, File objects, or { config, model }; ' +

@@ -1,12 +1,12 @@
-/** What the tensors of an adapter file are called: PEFT's names, and this project's one addition. */
+/** The names of the tensors in an adapter file: PEFT's, and this project's one addition. */
 
-/** What the name of a tensor says. */
+/** The role of a tensor, according to its name. */
 export type TensorRole =
   | { readonly role: 'coefficients'; readonly module: string }
   | { readonly role: 'entries'; readonly set: string }
   /** A weight or bias of the model, trained or not. */
   | { readonly role: 'parameter'; readonly module: string }
-  /** No module has such a tensor. */
+  /** Not a tensor of a module. */
   | { readonly role: 'nameless' }
 
 const ENTRIES_PREFIX = 'fourierft_entries.'
@@ -15,8 +15,8 @@ const PARAMETER = /^(?:base_model\.model\.)?(.+)\.[^.]+$/s
 const SPECTRUM = /^(?:base_model\.model\.)?(.+)\.fourierft_spectrum(?:\.[^.]+)?$/s
 
 /**
- * PEFT saves without the adapter's name at the end; state dictionaries of a live model have it, and those of a model that PEFT only
- * injected layers into lack the prefix. Both are understood.
+ * The role of a tensor. Understands PEFT's files, state dictionaries of a live model (with the adapter's name at the end), and those of a
+ * model that PEFT only injected layers into (without the prefix).
  */
 export function tensorRole(name: string): TensorRole {
   if (name.startsWith(ENTRIES_PREFIX)) return { role: 'entries', set: name.slice(ENTRIES_PREFIX.length) }
@@ -26,7 +26,7 @@ export function tensorRole(name: string): TensorRole {
   return owner === undefined ? { role: 'nameless' } : { role: 'parameter', module: owner }
 }
 
-/** The tensor of a module's coefficients, as PEFT saves it. */
+/** The name of the tensor of a module's coefficients, as in PEFT. */
 export function coefficientsTensor(module: string): string {
   return `${PEFT_PREFIX}${module}.fourierft_spectrum`
 }
@@ -37,7 +37,7 @@ export function entriesTensor(set: string): string {
 
 const SAVED = /^base_model\.model\.(.+)\.(?:weight|bias)$/s
 
-/** The module that is saved whole, to which the tensor belongs; undefined for a tensor of another name. */
+/** The module, saved whole, that the tensor belongs to; undefined if the tensor has another kind of name. */
 export function savedModule(tensor: string): string | undefined {
   return SAVED.exec(tensor)?.[1]
 }
@@ -45,7 +45,7 @@ export function savedModule(tensor: string): string | undefined {
 const BASE = /^(?:base_model\.model\.)?(.+?)(?:\.base_layer)?\.(weight|bias)$/s
 
 /**
- * The module of the base model whose weight or bias the tensor is. PEFT puts `base_layer` between them where the module is adapted too.
+ * The module of the base model that the weight or bias belongs to. PEFT adds `base_layer` to the name if the module is adapted too.
  */
 export function baseParameter(
   tensor: string,
@@ -54,7 +54,7 @@ export function baseParameter(
   return module === undefined ? undefined : { module, kind: kind === 'bias' ? 'bias' : 'weight' }
 }
 
-/** A tensor of a module that is saved whole, as PEFT saves it. */
+/** The name of a tensor of a module that is saved whole, as in PEFT. */
 export function savedTensor(module: string, kind: 'weight' | 'bias'): string {
   return `${PEFT_PREFIX}${module}.${kind}`
 }

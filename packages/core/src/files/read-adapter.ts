@@ -1,14 +1,15 @@
 /**
- * From the two files of an adapter, in memory, to an `Adapter`: everything that the files say is checked against everything else that
- * they say. Only what costs time, drawing the entries of a seed, is left for the first use.
+ * Makes an `Adapter` from its two files in memory, and checks that the files are consistent. Entries are not drawn from their seed here,
+ * because that takes time: the first use does it.
  */
-import { type AdaptedModule, Adapter } from '../adapter/adapter.js'
+import { Adapter } from '../adapter/adapter.js'
 import { sharedEntries } from '../adapter/adapter-entries.js'
+import type { AdaptedModule } from '../adapter/adapter-parts.js'
 import { type FourierFTConfig, parseConfig, STANDALONE_PEFT_TYPE } from '../adapter/config.js'
-import { isOpen, nFrequencySteps, savedWholeTest, targetTest } from '../adapter/module-matcher.js'
+import { isChosenByModel, nFrequencySteps, savedWholeTest, targetTest } from '../adapter/module-matcher.js'
 import { PatternBudget } from '../adapter/pattern-budget.js'
 import { isInexpressible } from '../adapter/python-pattern.js'
-import { atOnce, type Steps } from '../adapter/steps.js'
+import { runNow, type Steps } from '../adapter/steps.js'
 import type { AdapterBytes } from '../backend.js'
 import { entriesDigest } from '../entries/digest.js'
 import type { Entries, Shape } from '../entries/entries.js'
@@ -20,12 +21,12 @@ import { type EntrySet, type FormatAdditions, parseAdditions } from './format-ad
 import { coefficientsTensor, entriesTensor, tensorRole } from './peft-layout.js'
 import { decodeFloats, isFloatDtype, readSafetensors, type Tensor } from './safetensors.js'
 
-/** @throws {FourierFTError} each kind of malformed file has its code: see `ErrorCode` */
+/** @throws {FourierFTError} with a code for each kind of malformed file: see `ErrorCode` */
 export function readAdapter(source: AdapterBytes, names?: FileNames): Adapter {
-  return atOnce(readAdapterSteps(source, names))
+  return runNow(readAdapterSteps(source, names))
 }
 
-/** The work of `readAdapter` in steps: the patterns of the configuration, and the tensors, may be many. */
+/** The work of `readAdapter` in short steps: there may be many patterns and many tensors. */
 export function* readAdapterSteps(
   source: AdapterBytes,
   names: FileNames = { config: CONFIG_FILE, model: MODEL_FILE },
@@ -39,18 +40,18 @@ export function* readAdapterSteps(
       file,
       '__metadata__',
       `the keys fourierft.version, fourierft.layers and fourierft.entries of an adapter of peft_type ${STANDALONE_PEFT_TYPE}`,
-      'none (was it written by another program?)',
+      'none of them (was the file written by another program?)',
     )
   }
   const { coefficients, entries, parameters, nameless } = sortTensors(tensors, file)
   const sets = readEntrySets(additions, entries, config, file)
   const unknown = [...(additions?.layers.keys() ?? [])].find((module) => !coefficients.has(module))
   if (unknown !== undefined) {
-    throw mismatch(file, '__metadata__', 'fourierft.layers of modules with coefficients', unknown)
+    throw mismatch(file, '__metadata__', 'modules with coefficients in fourierft.layers', unknown)
   }
   const budget = new PatternBudget()
   const ignoredTensors = [...(yield* removeUntargeted(coefficients, config, names, budget)), ...nameless]
-  // The patterns of the targets are not held any more.
+  // The patterns of the targets are no longer needed.
   budget.release()
   const counts = yield* frequencies(config, coefficients.keys(), budget)
   const modules = new Map<string, AdaptedModule>()
@@ -73,8 +74,8 @@ export function* readAdapterSteps(
 }
 
 /**
- * Takes out the coefficients of modules that the configuration does not target, as PEFT passes over them. Where a pattern cannot be run
- * here, the file itself tells what is targeted.
+ * Removes the coefficients of modules that the configuration does not target: PEFT ignores them, too. If a pattern cannot be run here, all
+ * modules in the file count as targeted.
  *
  * @returns the names of their tensors
  */
@@ -84,27 +85,30 @@ function* removeUntargeted(
   names: FileNames,
   budget: PatternBudget,
 ): Steps<string[]> {
-  const isTargeted = unlessInexpressible(budget, () => targetTest(config, budget)) ?? (() => true)
+  const isTargeted = ifRunnable(budget, () => targetTest(config, budget)) ?? (() => true)
   const ignored: string[] = []
   for (const [module, { tensorName }] of coefficients) {
     yield
-    // A look-ahead shows only on a long name that it cannot be run.
-    if (unlessInexpressible(budget, () => isTargeted(module)) ?? true) continue
+    // A look-ahead can turn out to be too costly on a long name.
+    if (ifRunnable(budget, () => isTargeted(module)) ?? true) continue
     ignored.push(tensorName)
     coefficients.delete(module)
   }
   if (coefficients.size > 0) return ignored
   const { targetModules } = config
-  const targets = isOpen(targetModules) ? 'of modules that are not excluded' : JSON.stringify(targetModules)
+  const targets = isChosenByModel(targetModules)
+    ? 'of modules that are not excluded'
+    : JSON.stringify(targetModules)
   throw mismatch(
     names.model,
     'coefficients',
     `coefficients of the modules that ${names.config} targets: ${targets}`,
-    `none but ${ignored.slice(0, 5).join(', ')}; do the two files belong together?`,
+    `only those of ${ignored.slice(0, 5).join(', ')}`,
+    CHECK_PAIR,
   )
 }
 
-/** What the configuration says of n; undefined where a pattern would have to be known that cannot be run here: the tensors tell n. */
+/** The number of coefficients of each module; undefined if a pattern cannot be run here, so that the tensors' lengths decide. */
 function* frequencies(
   config: FourierFTConfig,
   modules: Iterable<string>,
@@ -113,26 +117,27 @@ function* frequencies(
   try {
     return yield* nFrequencySteps(config, modules, budget)
   } catch (error) {
-    if (isUnneeded(error, budget)) return undefined
+    if (isOnlyUnsupported(error, budget)) return undefined
     throw error
   }
 }
 
-function unlessInexpressible<T>(budget: PatternBudget, ask: () => T): T | undefined {
+/** The result of `work`; undefined if it needs a pattern that cannot be run here. */
+function ifRunnable<T>(budget: PatternBudget, work: () => T): T | undefined {
   try {
-    return ask()
+    return work()
   } catch (error) {
-    if (isUnneeded(error, budget)) return undefined
+    if (isOnlyUnsupported(error, budget)) return undefined
     throw error
   }
 }
 
-/** A pattern that is malformed, or that would cost too much, is refused whether or not it is needed. */
-function isUnneeded(error: unknown, budget: PatternBudget): boolean {
+/** Whether Python accepts the pattern. Malformed patterns, and patterns that exceed the budget, are rejected even if they are not needed. */
+function isOnlyUnsupported(error: unknown, budget: PatternBudget): boolean {
   return isInexpressible(error) && !budget.isExceeded
 }
 
-/** What was trained beside the coefficients, and what is the base model's own: PEFT loads the latter into the base model. */
+/** Separates tensors that were trained besides the coefficients from weights of the base model, which PEFT loads into the base model. */
 function sortParameters(
   parameters: ReadonlyMap<string, NamedParameter>,
   config: FourierFTConfig,
@@ -157,7 +162,7 @@ interface NamedTensor extends Tensor {
   readonly tensorName: string
 }
 
-/** The tensors by what they are: coefficients by module, entries by set. */
+/** Sorts the tensors by role: coefficients by module, entries by set. */
 function sortTensors(
   tensors: ReadonlyMap<string, Tensor>,
   file: string,
@@ -189,7 +194,7 @@ function sortTensors(
   return { coefficients, entries, parameters, nameless }
 }
 
-/** What the additions say about a module with `n` coefficients. */
+/** The additions for a module with `n` coefficients. */
 function describedModule(
   name: string,
   n: number,
@@ -202,7 +207,7 @@ function describedModule(
     throw mismatch(
       file,
       '__metadata__',
-      'fourierft.layers of all modules with coefficients',
+      'all modules with coefficients in fourierft.layers',
       `none for ${name}`,
     )
   const set = sets.get(layer.entries)
@@ -241,9 +246,8 @@ function readCoefficients(
       n === undefined ? 'it holds n coefficients' : `the configuration gives its module n_frequency ${n}`
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `${file}: tensor ${tensor}: ${reason}, so expected shape [${expected}]; ` +
-        `received [${shape.join(', ')}]; do the two files belong together?`,
-      { file, tensor, module, expected: [expected], received: shape },
+      `${file}: tensor ${tensor}: ${reason}, so expected shape [${expected}]; received [${shape.join(', ')}]`,
+      { advice: CHECK_PAIR, file, tensor, module, expected: [expected], received: shape },
     )
   }
   const coefficients = Float32Array.from(decodeFloats({ dtype, bytes }))
@@ -263,7 +267,7 @@ interface StoredSet extends EntrySet {
   readonly entries?: Entries
 }
 
-/** The sets that layers use, with the entries that the file stores for them. */
+/** The entry sets that layers use, with the entries that the file stores for them. */
 function readEntrySets(
   additions: FormatAdditions | undefined,
   stored: ReadonlyMap<string, Tensor>,
@@ -273,7 +277,7 @@ function readEntrySets(
   const { layers, sets }: FormatAdditions = additions ?? { layers: new Map(), sets: new Map() }
   const stray = [...stored.keys()].find((set) => !sets.has(set))
   if (stray !== undefined) {
-    throw mismatch(file, entriesTensor(stray), 'entry sets that fourierft.entries names', stray)
+    throw mismatch(file, entriesTensor(stray), 'only entry sets that fourierft.entries names', stray)
   }
   const shapes = new Map<string, Shape>()
   for (const [module, { shape, entries }] of layers) {
@@ -290,11 +294,12 @@ function readEntrySets(
   const result = new Map<string, StoredSet>()
   for (const [name, set] of sets) {
     const shape = shapes.get(name)
-    if (!shape) throw mismatch(file, '__metadata__', 'fourierft.entries that a layer uses', name)
+    if (!shape)
+      throw mismatch(file, '__metadata__', 'only entry sets that a layer uses in fourierft.entries', name)
     if (set.n > shape[0] * shape[1]) {
       throw new FourierFTError(
         'INVALID_ENTRY_COUNT',
-        `${file}: fourierft.entries: set ${name} has ${set.n} entries, a spectrum of shape [${shape.join(', ')}] only ${shape[0] * shape[1]} places`,
+        `${file}: fourierft.entries: set ${name} has ${set.n} entries, but a spectrum of shape [${shape.join(', ')}] has only ${shape[0] * shape[1]} positions`,
         { file, tensor: '__metadata__', expected: `at most ${shape[0] * shape[1]}`, received: set.n },
       )
     }
@@ -305,7 +310,7 @@ function readEntrySets(
   return result
 }
 
-/** Entries that are not stored have to be drawn, in no time worth speaking of; and what PEFT loads has to be what PEFT draws. */
+/** Checks that entries that are not stored can be drawn quickly, and that PEFT would draw the same entries if it can load the file. */
 function checkReproducible(
   name: string,
   { recipe }: EntrySet,
@@ -314,27 +319,32 @@ function checkReproducible(
   config: FourierFTConfig,
   file: string,
 ): void {
-  const slow = shape[0] * shape[1] >= WIDE_DRAWS_FROM
-  if (!isStored && (recipe.sampler !== 'uniform' || slow)) {
+  const isSlowToDraw = shape[0] * shape[1] >= WIDE_DRAWS_FROM
+  if (!isStored && (recipe.sampler !== 'uniform' || isSlowToDraw)) {
     throw mismatch(
       file,
       entriesTensor(name),
-      'the stored entries of a set that no short draw gives',
+      'the stored entries of a set that cannot be drawn quickly',
       'no such tensor',
     )
   }
   if (config.peftType === STANDALONE_PEFT_TYPE) return
-  const peft = recipe.sampler === 'uniform' && BigInt(recipe.seed) === BigInt(config.randomLocSeed)
-  if (!peft || (recipe.algorithm === 'legacy' && slow)) {
+  const hasPeftRecipe = recipe.sampler === 'uniform' && BigInt(recipe.seed) === BigInt(config.randomLocSeed)
+  if (!hasPeftRecipe || (recipe.algorithm === 'legacy' && isSlowToDraw)) {
     throw mismatch(
       file,
       '__metadata__',
-      `entry sets drawn uniformly with random_loc_seed ${config.randomLocSeed}, for PEFT would load this file with those`,
+      `entry sets drawn uniformly with random_loc_seed ${config.randomLocSeed}, because PEFT would load this file with those`,
       `set ${name}: ${recipe.sampler}${recipe.sampler === 'explicit' ? '' : ` with seed ${recipe.seed}`}`,
     )
   }
-  if (isStored && !slow) {
-    throw mismatch(file, entriesTensor(name), `no stored entries in a file that PEFT draws them for`, name)
+  if (isStored && !isSlowToDraw) {
+    throw mismatch(
+      file,
+      entriesTensor(name),
+      'no stored entries, because PEFT draws those of this file',
+      name,
+    )
   }
 }
 
@@ -376,7 +386,7 @@ function readEntries(
   if (found !== digest) {
     throw new FourierFTError(
       'ENTRIES_DIGEST_MISMATCH',
-      `${file}: tensor ${name}: its entries have the digest ${found}, the metadata promises ${digest}; the file is damaged`,
+      `${file}: tensor ${name}: its entries have the digest ${found}, but the metadata says ${digest}: the file is damaged`,
       { file, tensor: name, expected: digest, received: found },
     )
   }
@@ -384,7 +394,7 @@ function readEntries(
     return sharedEntries({ ...explicitEntries({ shape, rows, columns }), recipe })
   } catch (error) {
     if (!FourierFTError.isInstance(error)) throw error
-    throw new FourierFTError(error.code, `${file}: tensor ${name}: ${error.message}`, {
+    throw new FourierFTError(error.code, `${file}: tensor ${name}: ${error.problem}`, {
       ...error.details,
       file,
       tensor: name,
@@ -392,10 +402,18 @@ function readEntries(
   }
 }
 
-function mismatch(file: string, tensor: string, expected: string, received: unknown): FourierFTError {
+const CHECK_PAIR = 'check that the two files belong together'
+
+function mismatch(
+  file: string,
+  tensor: string,
+  expected: string,
+  received: unknown,
+  advice?: string,
+): FourierFTError {
   return new FourierFTError(
     'INVALID_SAFETENSORS',
     `${file}: ${tensor}: expected ${expected}; received ${String(received)}`,
-    { file, tensor, expected, received },
+    { ...(advice !== undefined && { advice }), file, tensor, expected, received },
   )
 }

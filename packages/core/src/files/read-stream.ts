@@ -1,22 +1,22 @@
-/** A whole stream in memory, no larger than promised and no shorter. */
+/** Reads a whole stream into memory and checks its length. */
 import { checkSize, ioError } from './adapter-files.js'
-import { networkReason } from './sources/network-reason.js'
+import { networkError } from './sources/network-error.js'
 
-/** How far the download of a file is. */
+/** Progress of the download of a file. */
 export interface DownloadProgress {
-  /** The file's name, without what leads to it. */
+  /** The file's name, without folders. */
   readonly file: string
   /** Bytes. */
   readonly loaded: number
-  /** Bytes; undefined: nobody said. */
+  /** Bytes; undefined if unknown. */
   readonly total: number | undefined
 }
 
 /**
- * @param expected bytes that were announced; undefined: nobody said
- * @param onProgress is called for each piece that comes
- * @throws {FourierFTError} `FILE_TOO_LARGE` as soon as more than `maxBytes` have come, `IO_ERROR` when the stream breaks, as soon as
- *   more has come than was announced, or when less has
+ * @param expected announced length in bytes; undefined if unknown
+ * @param onProgress called for each piece
+ * @throws {FourierFTError} `FILE_TOO_LARGE` as soon as more than `maxBytes` have arrived; `IO_ERROR` if the stream breaks off, or its length
+ *   differs from the announced one
  */
 export async function readStream(
   stream: ReadableStream<Uint8Array>,
@@ -31,7 +31,7 @@ export async function readStream(
     maxBytes: number
     expected?: number | undefined
     onProgress?: ((progress: DownloadProgress) => void) | undefined
-    /** Is called whenever something has come. */
+    /** Called whenever bytes arrive. */
     onBytes?: () => void
   },
 ): Promise<Uint8Array> {
@@ -41,19 +41,19 @@ export async function readStream(
   try {
     for (;;) {
       const { done, value } = await reader.read().catch((cause) => {
-        throw ioError(file, `the download broke off after ${length} bytes: ${networkReason(cause)}`)
+        throw networkError(file, `the download broke off after ${length} bytes`, cause)
       })
       if (done) break
       onBytes?.()
       length += value.length
       checkSize(length, maxBytes, file)
       if (expected !== undefined && length > expected)
-        throw ioError(file, `expected ${expected} bytes; more came`)
+        throw ioError(file, `expected ${expected} bytes; received more`)
       chunks.push(value)
       onProgress?.({ file: baseName(file), loaded: length, total: expected })
     }
   } finally {
-    // Stops the transfer where it was left early; after the end it does nothing.
+    // Stops the transfer if it was left early. After the end it does nothing.
     reader.cancel().catch(() => {})
   }
   if (expected !== undefined && length !== expected) {
@@ -68,7 +68,7 @@ export async function readStream(
   return bytes
 }
 
-/** Of a path or URL, whose query may have slashes too. */
+/** The last part of a path or URL. The query of a URL may contain slashes, too. */
 function baseName(file: string): string {
   return file.replace(/[?#].*$/, '').replace(/^.*\//, '')
 }

@@ -1,4 +1,4 @@
-/** Reading and writing of safetensors: round trips for every valid file, one error for each way to be invalid. */
+/** Reading and writing of safetensors: round trips of valid files, and an error for each kind of invalid file. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { FourierFTError } from '../errors.js'
@@ -80,9 +80,9 @@ const tensor: fc.Arbitrary<Tensor> = fc
   })
   .map(({ dtype, shape, fill }) => {
     // Four elements are a whole number of bytes in every dtype.
-    const whole = [4, ...shape]
-    const length = (whole.reduce((a, b) => a * b) * WIDTHS[dtype]) / 8
-    return { dtype, shape: whole, bytes: new Uint8Array(length).fill(fill) }
+    const padded = [4, ...shape]
+    const length = (padded.reduce((a, b) => a * b) * WIDTHS[dtype]) / 8
+    return { dtype, shape: padded, bytes: new Uint8Array(length).fill(fill) }
   })
 const contents: fc.Arbitrary<SafetensorsFile> = fc.record(
   {
@@ -99,7 +99,7 @@ const contents: fc.Arbitrary<SafetensorsFile> = fc.record(
 )
 
 describe('round trips', () => {
-  it('reads what it wrote', () => {
+  it('reads the tensors that it writes', () => {
     fc.assert(
       fc.property(contents, (written) => {
         const bytes = writeSafetensors(written)
@@ -113,7 +113,7 @@ describe('round trips', () => {
     )
   })
 
-  it('gives the same bytes for every valid file, whatever the order and spacing of its header', () => {
+  it('gives the same bytes for every valid file, with any order and spacing of its header', () => {
     const spaced = fc.record({
       written: contents,
       seed: fc.array(fc.nat({ max: 1000 }), { minLength: 7, maxLength: 7 }),
@@ -134,7 +134,7 @@ describe('round trips', () => {
     )
   })
 
-  it('keeps the header of a file whose numbers change, and makes a new one when its tensors do', () => {
+  it('keeps the header if only numbers change, and makes a new one if tensors or metadata change', () => {
     const bytes = file(
       '{"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]} , "a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
       Uint8Array.of(7, 9),
@@ -153,7 +153,7 @@ describe('round trips', () => {
   })
 })
 
-it('lays tensors out as the safetensors library: by dtype, widest first, then by name', () => {
+it('orders tensors as the safetensors library does: by dtype, widest first, then by name', () => {
   const u8 = (value: number): Tensor => ({ dtype: 'U8', shape: [1], bytes: Uint8Array.of(value) })
   const bytes = writeSafetensors({
     // U+FF5E comes before U+1F600 in UTF-8, after it in UTF-16.
@@ -191,10 +191,10 @@ describe('malformed files', () => {
     'an empty header': [file(''), '{'],
     'a header that begins with a space': [file(' {}'), '{'],
     'a header that is a list': [file('[]'), '{'],
-    'a tensor that is no object': [withTensors({ a: 1 }, 0), 'object'],
+    'a tensor that is not an object': [withTensors({ a: 1 }, 0), 'object'],
     'a missing dtype': [withTensors({ a: { shape: [], data_offsets: [0, 0] } }, 0), 'dtype'],
     'an unknown dtype': [withTensors({ a: { dtype: 'F128', shape: [], data_offsets: [0, 16] } }, 16), 'F128'],
-    'a dtype of every object': [
+    'a dtype that is a method of every object': [
       withTensors({ a: { dtype: 'toString', shape: [], data_offsets: [0, 1] } }, 1),
       'dtype',
     ],
@@ -211,13 +211,13 @@ describe('malformed files', () => {
     'offsets that run backwards': [withTensors({ a: F32(4, 0, [1]) }, 4), 'data_offsets'],
     'three offsets': [withTensors({ a: { ...F32(0, 4), data_offsets: [0, 4, 4] } }, 4), 'data_offsets'],
     'overlapping tensors': [withTensors({ a: F32(0, 8), b: F32(4, 12) }, 12), 'overlaps'],
-    'twice the same bytes': [withTensors({ a: F32(0, 8), b: F32(0, 8) }, 8), 'overlaps'],
+    'two tensors with the same bytes': [withTensors({ a: F32(0, 8), b: F32(0, 8) }, 8), 'overlaps'],
     'a gap between tensors': [withTensors({ a: F32(0, 4), b: F32(8, 12) }, 12), 'gap'],
     'a gap before the first': [withTensors({ a: F32(4, 8) }, 8), 'gap'],
     'data past the last tensor': [withTensors({ a: F32(0, 4) }, 5), 'data'],
     'a file that was cut off': [withTensors({ a: F32(0, 8) }, 7), 'cut off'],
-    'metadata that is no object': [withTensors({ __metadata__: 'text' }, 0), 'metadata'],
-    'metadata that is no string': [withTensors({ __metadata__: { a: 1 } }, 0), 'string'],
+    'metadata that is not an object': [withTensors({ __metadata__: 'text' }, 0), 'metadata'],
+    'a value of the metadata that is not a string': [withTensors({ __metadata__: { a: 1 } }, 0), 'string'],
   }
   it.each(Object.entries(cases))('%s', (_, [bytes, part]) => {
     const error = errorOf(bytes)
@@ -228,12 +228,12 @@ describe('malformed files', () => {
   })
 
   const texts: Record<string, string | Uint8Array> = {
-    'a name twice':
+    'a duplicate name':
       '{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"\\u0061":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}',
     'a tensor named __proto__': '{"__proto__":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}',
     'a key __proto__ in a tensor': '{"a":{"__proto__":{},"dtype":"U8","shape":[0],"data_offsets":[0,0]}}',
-    'no JSON': '{"a":',
-    'no UTF-8': Uint8Array.of(0x7b, 0xff, 0x7d),
+    'a header that is not JSON': '{"a":',
+    'a header that is not UTF-8': Uint8Array.of(0x7b, 0xff, 0x7d),
     'deep nesting': `{"a":${'['.repeat(100_000)}`,
   }
   it.each(Object.entries(texts))('%s', (_, text) => {
@@ -241,7 +241,7 @@ describe('malformed files', () => {
   })
 
   const numbers = ['2.0', '2e0', '0.2E1', '20e-1']
-  it.each(numbers)('a size written as %s, as the safetensors library refuses it', (two) => {
+  it.each(numbers)('a size written as %s, which the safetensors library rejects, too', (two) => {
     const error = errorOf(
       file(`{"a-1.5":{"dtype":"F32","shape":[${two}],"data_offsets":[0,8]}}`, new Uint8Array(8)),
     )
@@ -266,7 +266,7 @@ describe('malformed files', () => {
     })
   })
 
-  it('does not write what it would not read', () => {
+  it('are not written if a text has half a surrogate pair', () => {
     const tensor = { dtype: 'U8', shape: [0], bytes: new Uint8Array() } as const
     for (const [name, metadata] of [
       ['a\ud800', {}],
@@ -275,13 +275,13 @@ describe('malformed files', () => {
       expect(() => writeSafetensors({ tensors: new Map([[name, tensor]]), metadata })).toThrow(/surrogate/)
   })
 
-  it('does not write a tensor whose bytes do not fit', () => {
+  it('are not written if the bytes of a tensor do not fit its shape', () => {
     const tensors = new Map([['a', { dtype: 'F32', shape: [2], bytes: new Uint8Array(7) } as const]])
     expect(() => writeSafetensors({ tensors })).toThrow(FourierFTError)
   })
 })
 
-it('reads metadata that is null as none, and writes it back', () => {
+it('treats null metadata as absent, and writes it back', () => {
   const bytes = file(
     '{"__metadata__":null,"a\\ud83d\\ude00":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
     Uint8Array.of(7),
@@ -293,23 +293,20 @@ it('reads metadata that is null as none, and writes it back', () => {
 })
 
 describe('floating-point tensors', () => {
-  it.each(['F32', 'F16', 'BF16', 'F64'] as const)(
-    '%s: decode and encode are each other’s inverse',
-    (dtype) => {
-      const width = WIDTHS[dtype] / 8
-      fc.assert(
-        fc.property(fc.uint8Array({ minLength: 8, maxLength: 64 }), (bytes) => {
-          const whole = bytes.slice(0, bytes.length - (bytes.length % width))
-          const values = decodeFloats({ dtype, bytes: whole })
-          // A NaN may lose its payload; no adapter holds one.
-          if (values.some(Number.isNaN)) return
-          expect(encodeFloats(values, dtype)).toEqual(whole)
-        }),
-      )
-    },
-  )
+  it.each(['F32', 'F16', 'BF16', 'F64'] as const)('%s: encode is the inverse of decode', (dtype) => {
+    const width = WIDTHS[dtype] / 8
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 8, maxLength: 64 }), (bytes) => {
+        const elements = bytes.slice(0, bytes.length - (bytes.length % width))
+        const values = decodeFloats({ dtype, bytes: elements })
+        // A NaN may lose its payload; adapters hold no NaN.
+        if (values.some(Number.isNaN)) return
+        expect(encodeFloats(values, dtype)).toEqual(elements)
+      }),
+    )
+  })
 
-  it('refuses integers', () => {
+  it('are not decoded from integers', () => {
     expect(() => decodeFloats({ dtype: 'I64', bytes: new Uint8Array(8) })).toThrow(/I64/)
   })
 })

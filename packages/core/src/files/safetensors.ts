@@ -1,6 +1,6 @@
 /**
- * Reading and writing of the safetensors format, in memory. A stranger's file is checked completely before anything is made of it;
- * tensors are views into the file's bytes. Not here: what the tensors mean.
+ * Reads and writes the safetensors format in memory. A file is untrusted and is checked completely before it is used. Tensors are views into
+ * the file's bytes; `peft-layout.ts` knows their meaning.
  *
  * @see https://huggingface.co/docs/safetensors, "Format"
  */
@@ -9,7 +9,7 @@ import type { FloatArray } from '../adapter/layer.js'
 import { FourierFTError } from '../errors.js'
 import { BFLOAT16, decodeSmallFloat, encodeSmallFloat, FLOAT16 } from './small-float.js'
 
-/** Bits of one element. The order is that of the safetensors library, which sorts the tensors of a file by it, largest first. */
+/** Bits of one element. The safetensors library sorts the tensors of a file by dtype in this order, last first. */
 const DTYPE_BITS = {
   BOOL: 8,
   F4: 4,
@@ -51,9 +51,9 @@ export interface Tensor {
 
 export interface SafetensorsFile {
   readonly tensors: ReadonlyMap<string, Tensor>
-  /** `__metadata__`; absent when the file has none. */
+  /** `__metadata__`; absent if the file has none. */
   readonly metadata?: Readonly<Record<string, string>>
-  /** The header of a file that was read: written back as it was for as long as it still describes the tensors. */
+  /** The header of a file that was read. It is written back unchanged if it still describes the tensors. */
   readonly header?: SafetensorsHeader
 }
 
@@ -73,16 +73,16 @@ export interface SafetensorsHeader {
   readonly metadata?: Readonly<Record<string, string>>
 }
 
-/** The bound of the safetensors library. */
+/** The limit of the safetensors library. */
 const MAX_HEADER_LENGTH = 100_000_000
-/** More than any file of adapters has; with it a header cannot become many times its size in memory. */
+/** More than any adapter file has. It limits the memory that a header can take. */
 export const MAX_TENSORS = 32_768
 /** Members of `__metadata__`. */
 const MAX_METADATA = 10_000
-/** Values of a tensor's description; a shape has no more axes than that. */
-const MAX_PLACE_VALUES = 100
+/** JSON values in the description of a tensor; it limits the number of axes. */
+const MAX_DESCRIPTION_VALUES = 100
 const LENGTH_BYTES = 8
-/** Name in errors of a file that is about to be written. */
+/** Name in errors for a file that is being written. */
 const NEW_FILE = 'new safetensors file'
 const OPEN_BRACE = 0x7b
 const SPACE = 0x20
@@ -94,9 +94,9 @@ const LETTER_E = 0x65
 
 /**
  * @param bytes the whole file; the tensors are views into it
- * @param file name for error messages
- * @throws {FourierFTError} `INVALID_SAFETENSORS` when header, offsets, dtypes and length do not agree, `INVALID_JSON` when the header
- *   is no JSON, names a tensor twice or holds a forbidden key
+ * @param file name of the file in errors
+ * @throws {FourierFTError} `INVALID_SAFETENSORS` if header, offsets, dtypes and length do not agree, `INVALID_JSON` if the header is not
+ *   JSON, names a tensor twice or holds a forbidden key
  */
 export function readSafetensors(bytes: Uint8Array, file: string): SafetensorsFile {
   const text = headerOf(bytes, file)
@@ -111,10 +111,10 @@ export function readSafetensors(bytes: Uint8Array, file: string): SafetensorsFil
 }
 
 /**
- * The file's bytes. What was read and not changed comes out as it was; anything else is laid out as the safetensors library does it:
- * tensors by dtype, widest first, then by name; the header padded with spaces to a multiple of eight.
+ * The file's bytes. A file that was read and not changed gets its original header; any other has the layout of the safetensors library:
+ * tensors by dtype, widest first, then by name; the header padded with spaces to a multiple of eight bytes.
  *
- * @throws {FourierFTError} `INVALID_SAFETENSORS` when a tensor's bytes do not fit its dtype and shape, or a name is `__metadata__`
+ * @throws {FourierFTError} `INVALID_SAFETENSORS` if a tensor's bytes do not fit its dtype and shape, or a name is `__metadata__`
  */
 export function writeSafetensors({ tensors, metadata, header }: SafetensorsFile): Uint8Array {
   let length = 0
@@ -146,7 +146,7 @@ export function decodeFloats({ dtype, bytes }: Pick<Tensor, 'dtype' | 'bytes'>):
   if (!isFloatDtype(dtype)) {
     throw new FourierFTError(
       'UNSUPPORTED_DTYPE',
-      `a tensor of dtype ${dtype} holds no real numbers that are read here; expected F32, F16, BF16 or F64`,
+      `expected a tensor of dtype F32, F16, BF16 or F64; received ${dtype}`,
       { expected: FLOAT_DTYPES, received: dtype },
     )
   }
@@ -180,7 +180,7 @@ function headerOf(bytes: Uint8Array, file: string): Uint8Array {
     throw malformed(file, 'at least the 8 bytes of the header length', `${bytes.length} bytes`)
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES)
-  // Exact below 2⁵³, and above it large enough to be refused.
+  // Exact below 2⁵³; larger values exceed every limit anyway.
   const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32
   const limit = Math.min(bytes.length - LENGTH_BYTES, MAX_HEADER_LENGTH)
   if (length > limit) {
@@ -189,7 +189,7 @@ function headerOf(bytes: Uint8Array, file: string): Uint8Array {
   return bytes.subarray(LENGTH_BYTES, LENGTH_BYTES + length)
 }
 
-/** The tensors in the order of their data, and the metadata; everything checked against the `dataLength` bytes that follow the header. */
+/** Parses the header and checks it against the `dataLength` bytes that follow it. The tensors are in the order of their data. */
 function parseHeader(bytes: Uint8Array, dataLength: number, file: string): SafetensorsHeader {
   if (bytes[0] !== OPEN_BRACE) throw malformed(file, 'a header that begins with {', `byte ${bytes[0]}`)
   const text = decodeUtf8(bytes, file)
@@ -198,15 +198,16 @@ function parseHeader(bytes: Uint8Array, dataLength: number, file: string): Safet
   for (const [name, literal] of jsonMembers(text, file, { maxValues: MAX_TENSORS + 1 })) {
     checkText(name, name, file)
     if (name === '__metadata__') metadata = parseMetadata(literal, file)
-    else places.push(parsePlace(name, parseJson(literal, file, { maxValues: MAX_PLACE_VALUES }), file))
+    else
+      places.push(parseLocation(name, parseJson(literal, file, { maxValues: MAX_DESCRIPTION_VALUES }), file))
   }
   checkIntegers(text, file)
   places.sort((a, b) => a.begin - b.begin || a.end - b.end)
   let covered = 0
   for (const { name, begin, end } of places) {
     if (begin !== covered) {
-      const what = begin < covered ? 'overlaps the tensor before it' : 'leaves a gap before it'
-      throw invalid(file, name, `data_offsets from ${covered}`, `[${begin}, ${end}], which ${what}`)
+      const fault = begin < covered ? 'overlaps the tensor before it' : 'leaves a gap before it'
+      throw invalid(file, name, `data_offsets from ${covered}`, `[${begin}, ${end}], which ${fault}`)
     }
     covered = end
   }
@@ -220,7 +221,7 @@ function parseHeader(bytes: Uint8Array, dataLength: number, file: string): Safet
   return { bytes, places, ...(metadata && { metadata }) }
 }
 
-/** In a header all numbers are counts, and the safetensors library reads `24.0`, `2.4e1` and `-0` as none. */
+/** All numbers in a header are counts. The safetensors library rejects `24.0`, `2.4e1` and `-0`. */
 function checkIntegers(text: string, file: string): void {
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i)
@@ -237,7 +238,7 @@ function checkIntegers(text: string, file: string): void {
 
 const isDigit = (c: number) => c >= 0x30 && c <= 0x39
 
-/** Half of a surrogate pair is no character, and the safetensors library refuses a header that has one. */
+/** Half of a surrogate pair is not a character, and the safetensors library rejects a header that contains one. */
 function checkText(text: string, tensor: string, file: string): void {
   if (!/\p{Cs}/u.test(text)) return
   throw invalid(
@@ -248,7 +249,7 @@ function checkText(text: string, tensor: string, file: string): void {
   )
 }
 
-/** As in Python, null is no metadata. */
+/** As in Python, null means that there is no metadata. */
 function parseMetadata(literal: string, file: string): Record<string, string> | undefined {
   if (literal === 'null') return undefined
   if (!literal.startsWith('{')) throw invalid(file, '__metadata__', 'an object of strings', literal)
@@ -263,7 +264,7 @@ function parseMetadata(literal: string, file: string): Record<string, string> | 
   return metadata
 }
 
-function parsePlace(name: string, value: unknown, file: string): TensorLocation {
+function parseLocation(name: string, value: unknown, file: string): TensorLocation {
   if (!isObject(value)) throw invalid(file, name, 'an object with dtype, shape and data_offsets', value)
   const { dtype, shape, data_offsets: offsets, ...others } = value
   const unknown = Object.keys(others)
@@ -278,7 +279,7 @@ function parsePlace(name: string, value: unknown, file: string): TensorLocation 
   return { name, dtype, shape, begin, end }
 }
 
-/** Bytes of a tensor; NaN when its bits are no whole number of bytes or more than a safe integer counts. */
+/** Bytes of a tensor; NaN if its bits are not a whole number of bytes, or exceed the safe integers. */
 function byteLength(dtype: TensorDtype, shape: readonly number[]): number {
   const bits = shape.includes(0) ? 0 : shape.reduce((product, size) => product * size, DTYPE_BITS[dtype])
   return bits % 8 === 0 && Number.isSafeInteger(bits) ? bits / 8 : NaN
@@ -333,7 +334,7 @@ function layOut(
   return { bytes, places }
 }
 
-/** The order of UTF-8 bytes, which is that of code points; UTF-16's differs. */
+/** Compares by UTF-8 bytes, which is the order of code points. The order of UTF-16 units differs. */
 function compareUtf8(a: string, b: string): number {
   const [left, right] = [Array.from(a), Array.from(b)]
   for (let i = 0; i < left.length && i < right.length; i++) {
@@ -386,7 +387,7 @@ function invalidLength(
   return invalid(file, name, `${expected} for ${dtype} [${shape}]`, `${received} bytes`)
 }
 
-/** Short, whatever a stranger's file holds. */
+/** A short text for any value of an untrusted file. */
 function describe(value: unknown): string {
   const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value))
   return text.length > 80 ? `${text.slice(0, 80)}…` : text

@@ -1,4 +1,4 @@
-/** Saving an adapter to a directory that `loadAdapter`, and PEFT where it can, loads again. */
+/** Saves an adapter to a directory. `loadAdapter` loads it again, and so does PEFT if it can reproduce the adapter. */
 
 import { platform } from '#platform'
 import type { Adapter } from '../adapter/adapter.js'
@@ -8,12 +8,12 @@ import type { WriteOptions } from './write-adapter.js'
 const { fileSystem } = platform
 
 /**
- * Writes `adapter_config.json` and `adapter_model.safetensors` as one: whatever happens, the directory holds the old adapter or the
- * new one. Other files in it stay. Node only.
+ * Writes `adapter_config.json` and `adapter_model.safetensors` together: whatever happens, the directory holds either the old adapter or
+ * the new one. Other files in it stay. Node only.
  *
  * @param directory a path, or a `file:` URL
- * @param options the form of the files: see `Adapter.toBytes`, whose errors are thrown before anything is touched
- * @throws {FourierFTError} `INVALID_OPTION` for anything that names no directory, `IO_ERROR` where it cannot be written (the old adapter is
+ * @param options the form of the files: see `Adapter.toBytes`, whose errors are thrown before anything is written
+ * @throws {FourierFTError} `INVALID_OPTION` if it does not name a directory, `IO_ERROR` if it cannot be written (the old adapter is
  *   intact), `UNSUPPORTED` without a file system
  */
 export async function savePretrained(
@@ -22,13 +22,10 @@ export async function savePretrained(
   options: WriteOptions = {},
 ): Promise<void> {
   if (!fileSystem) {
-    throw new FourierFTError(
-      'UNSUPPORTED',
-      'there are no directories here; offer adapter.toBytes() as downloads',
-      {
-        received: String(directory),
-      },
-    )
+    throw new FourierFTError('UNSUPPORTED', 'this platform has no directories', {
+      advice: 'offer adapter.toBytes() as downloads',
+      received: String(directory),
+    })
   }
   const path = fileSystem.resolvePath(directory, 'directory')
   await fileSystem.writeDirectory(path, adapter.toBytes(options))

@@ -1,4 +1,4 @@
-/** Every pattern of both formats, and every boundary between two of them. */
+/** All patterns of both formats, and all boundaries between neighbours. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { BFLOAT16, decodeSmallFloat, encodeSmallFloat, FLOAT16 } from './small-float.js'
@@ -12,7 +12,7 @@ describe.each([
   const decode = (pattern: number) => decodeSmallFloat(pattern, format)
   const encode = (value: number) => encodeSmallFloat(value, format)
 
-  it('gives every pattern back, and the quiet NaN for every NaN', () => {
+  it('encodes every decoded pattern to the same pattern, and every NaN to a NaN', () => {
     const wrong = PATTERNS.filter((pattern) => {
       const value = decode(pattern)
       return Number.isNaN(value) ? !Number.isNaN(decode(encode(value))) : encode(value) !== pattern
@@ -20,8 +20,8 @@ describe.each([
     expect(wrong).toEqual([])
   })
 
-  it('rounds to nearest, ties to even, at every midpoint and a double beside it', () => {
-    // Positive finite neighbours; the number after the largest one stands where infinity begins.
+  it('rounds to nearest, ties to even, at every midpoint and beside it', () => {
+    // Positive finite neighbours. From the midpoint after the largest number on, values round to infinity.
     const largest = decode(encode(Infinity) - 1)
     const step = largest - decode(encode(Infinity) - 2)
     const wrong: number[] = []
@@ -41,7 +41,7 @@ describe.each([
     expect(wrong).toEqual([])
   })
 
-  it('never moves a double farther than half a step', () => {
+  it('rounds every double to the nearest number', () => {
     fc.assert(
       fc.property(fc.double({ min: -3e38, max: 3e38, noNaN: true }), (value) => {
         const pattern = encode(value) & 0x7fff
@@ -55,7 +55,7 @@ describe.each([
     )
   })
 
-  it('has the signs of zero and infinity', () => {
+  it('keeps the signs of zero and infinity', () => {
     expect([0, -0, Infinity, -Infinity].map((value) => decode(encode(value)))).toEqual([
       0,
       -0,
@@ -67,7 +67,7 @@ describe.each([
   })
 })
 
-it('is bfloat16 the upper half of a float32', () => {
+it('reads bfloat16 as the upper half of a float32', () => {
   const float = new Float32Array(1)
   const word = new Uint32Array(float.buffer)
   const wrong = PATTERNS.filter((pattern) => {

@@ -1,7 +1,8 @@
-/** From an `Adapter` to its two files, in the form that PEFT loads or in the one that stands alone. */
-import type { AdaptedModule, Adapter } from '../adapter/adapter.js'
+/** Writes an adapter's two files, in the form that PEFT loads or in the stand-alone form. */
 import { sharedUniformEntries, type UniformRecipe } from '../adapter/adapter-entries.js'
+import type { AdaptedModule, AdapterParts } from '../adapter/adapter-parts.js'
 import { PEFT_TYPE, STANDALONE_PEFT_TYPE, serializeConfig } from '../adapter/config.js'
+import type { Layer } from '../adapter/layer.js'
 import type { AdapterBytes } from '../backend.js'
 import { entriesDigest } from '../entries/digest.js'
 import type { Entries, Shape } from '../entries/entries.js'
@@ -12,37 +13,43 @@ import { coefficientsTensor, entriesTensor } from './peft-layout.js'
 import { encodeFloats, type FloatDtype, type Tensor, writeSafetensors } from './safetensors.js'
 
 export interface WriteOptions {
-  /** How coefficients are stored, rounded to nearest. Default: as each module has them, which is F32 for new and trained ones. */
+  /** The dtype of the coefficients, which are rounded to nearest. Default: each module's own, which is F32 for new and trained ones. */
   readonly dtype?: FloatDtype
   /**
-   * `peft`: loads in PEFT, which draws the entries itself. `standalone`: holds its entries, and PEFT refuses it. Default: `peft`
-   * where PEFT computes the same ΔW, otherwise `standalone`.
+   * `peft`: loads in PEFT, which draws the entries itself. `standalone`: holds its entries, and PEFT rejects it. Default: `peft`
+   * if PEFT computes the same ΔW from it, otherwise `standalone`.
    */
   readonly form?: 'peft' | 'standalone'
 }
 
-/** Throws as `Adapter.toBytes` says. */
-export function writeAdapter(adapter: Adapter, { dtype, form }: WriteOptions): AdapterBytes {
+/** The parts of an adapter that its files hold, and its complete layers. */
+export interface AdapterContents extends Required<Omit<AdapterParts, 'source' | 'ignoredTensors'>> {
+  layer(name: string): Layer
+}
+
+/** Throws the errors of `Adapter.toBytes`. */
+export function writeAdapter(adapter: AdapterContents, { dtype, form }: WriteOptions): AdapterBytes {
   const obstacle = form === 'standalone' ? undefined : peftObstacle(adapter)
   if (form === 'peft' && obstacle !== undefined) {
-    throw new FourierFTError(
-      'NOT_REPRODUCIBLE',
-      `PEFT cannot reproduce this adapter: ${obstacle}; leave the option form out or write form 'standalone'`,
-      { option: 'form', expected: 'standalone', received: 'peft' },
-    )
+    throw new FourierFTError('NOT_REPRODUCIBLE', `PEFT cannot reproduce this adapter: ${obstacle}`, {
+      advice: "leave the option form out or write form 'standalone'",
+      option: 'form',
+      expected: 'standalone',
+      received: 'peft',
+    })
   }
   const standalone = form === 'standalone' || obstacle !== undefined
   const tensors = new Map<string, Tensor>([...adapter.baseTensors, ...adapter.savedTensors])
   for (const module of adapter.modules.values()) {
     tensors.set(coefficientsTensor(module.name), encodeCoefficients(module, dtype ?? module.dtype))
   }
-  const known = [...adapter.modules.values()].every(({ shape }) => shape)
+  const hasAllShapes = [...adapter.modules.values()].every(({ shape }) => shape)
   let metadata: Record<string, string> = { format: 'pt', ...adapter.metadata }
   for (const key of Object.keys(metadata)) {
     if (/^fourierft\.(version|layers|entries)$/.test(key)) delete metadata[key]
   }
-  // Without shapes a file cannot stand alone: it is what PEFT itself writes. `layer` says so for a stand-alone one.
-  if (known || standalone) {
+  // Without shapes the file is one that PEFT itself writes. For a stand-alone file, `layer` then throws SHAPE_UNKNOWN.
+  if (hasAllShapes || standalone) {
     const { layers, sets, stored } = entrySets(adapter, standalone)
     for (const [set, entries] of stored) tensors.set(entriesTensor(set), encodeEntries(entries))
     metadata = { ...metadata, ...formatAdditions({ layers, sets }) }
@@ -55,48 +62,48 @@ export function writeAdapter(adapter: Adapter, { dtype, form }: WriteOptions): A
 }
 
 /**
- * Why PEFT would not compute this adapter's ΔW from its seed; undefined where it would. That modules and numbers of coefficients are
- * the configuration's is known since the adapter was made.
+ * Why PEFT would compute another ΔW from the seed than this adapter's; undefined if it computes the same. The modules and their numbers
+ * of coefficients agree with the configuration already: the functions that make adapters check that.
  */
-function peftObstacle({ config, modules }: Adapter): string | undefined {
+function peftObstacle({ config, modules }: AdapterContents): string | undefined {
   for (const { name, recipe, shape, entries } of modules.values()) {
     if (recipe.sampler !== 'uniform')
-      return `the entries of ${name} are ${recipe.sampler}, PEFT knows only uniform ones`
+      return `the entries of ${name} are ${recipe.sampler}, and PEFT draws only uniform ones`
     if (BigInt(recipe.seed) !== BigInt(config.randomLocSeed)) {
-      return `the entries of ${name} are drawn with seed ${recipe.seed}, its random_loc_seed is ${config.randomLocSeed}`
+      return `the entries of ${name} are drawn with seed ${recipe.seed}, and its random_loc_seed is ${config.randomLocSeed}`
     }
     if (recipe.algorithm === 'legacy' && (!shape || shape[0] * shape[1] >= WIDE_DRAWS_FROM)) {
-      return `the entries of ${name} are drawn as older PyTorch did`
+      return `the entries of ${name} are drawn as older versions of PyTorch draw them`
     }
     if (entries && !isDrawn(entries, recipe)) return `the entries of ${name} are not those of its recipe`
   }
   return undefined
 }
 
-/** Large spectra, whose draw takes seconds, are taken at their word. */
+/** Whether the recipe gives these entries. Not checked for large spectra, whose draw takes seconds. */
 function isDrawn(entries: Entries, recipe: UniformRecipe): boolean {
   const { shape } = entries
   if (shape[0] * shape[1] >= WIDE_DRAWS_FROM) return true
   return entriesDigest(sharedUniformEntries(shape, recipe)) === entriesDigest(entries)
 }
 
-/** Names sets by shape and n; stores those that no short draw gives, which PEFT passes over. */
+/** Names the entry sets by shape and n. Sets of large spectra are stored, because drawing them takes long; PEFT ignores them. */
 function entrySets(
-  adapter: Adapter,
+  adapter: AdapterContents,
   standalone: boolean,
 ): { layers: Map<string, LayerAddition>; sets: Map<string, EntrySet>; stored: Map<string, Entries> } {
   const layers = new Map<string, LayerAddition>()
   const sets = new Map<string, EntrySet>()
   const stored = new Map<string, Entries>()
-  const names = new Map<string, string>()
+  const nameOfEntries = new Map<string, string>()
   for (const { name, recipe } of adapter.modules.values()) {
     const { shape, entries } = adapter.layer(name)
     const digest = entriesDigest(entries)
     const key = `${shape.join('x')} ${digest}`
-    let set = names.get(key)
+    let set = nameOfEntries.get(key)
     if (set === undefined) {
       set = freeName(shape, entries.n, sets)
-      names.set(key, set)
+      nameOfEntries.set(key, set)
       sets.set(set, { recipe, n: entries.n, digest })
       if (standalone || shape[0] * shape[1] >= WIDE_DRAWS_FROM) stored.set(set, entries)
     }
@@ -114,12 +121,12 @@ function freeName([d1, d2]: Shape, n: number, taken: ReadonlyMap<string, unknown
 
 function encodeCoefficients({ name, coefficients }: AdaptedModule, dtype: FloatDtype): Tensor {
   const limit = dtype === 'F16' ? 65520 : dtype === 'BF16' ? BFLOAT16_LIMIT : Infinity
-  const lost = coefficients.findIndex((c) => Math.abs(c) >= limit)
-  if (lost >= 0) {
+  const tooLarge = coefficients.findIndex((c) => Math.abs(c) >= limit)
+  if (tooLarge >= 0) {
     throw new FourierFTError(
       'NOT_FINITE',
-      `module ${name}: coefficient ${lost} is ${coefficients[lost]}, beyond the range of ${dtype}; write dtype 'F32'`,
-      { module: name, option: 'dtype', expected: 'F32', received: dtype },
+      `module ${name}: coefficient ${tooLarge} is ${coefficients[tooLarge]}, beyond the range of ${dtype}`,
+      { advice: "write dtype 'F32'", module: name, option: 'dtype', expected: 'F32', received: dtype },
     )
   }
   return { dtype, shape: [coefficients.length], bytes: encodeFloats(coefficients, dtype) }

@@ -1,14 +1,14 @@
 /**
- * Saving the two files of an adapter as one. Node only.
+ * Saves the two files of an adapter as one atomic change. Node only.
  *
- * No file system replaces two files at once, so the save is written down first: both files go into a staging directory beside their
- * place and on to the disk, one rename turns it into the journal, and only then each file is renamed into place. A reader prefers
- * files of the journal, so that rename is the moment at which the new adapter takes the place of the old one, whole. What a crash
- * leaves after it, the next save finishes. Readers that do not know the journal (PEFT) can meet a new model with the old
- * configuration for the time between two renames; a save with an unchanged configuration changes one file and has no such time.
+ * No file system replaces two files at once, so a save has a journal. Both files are written to a staging directory inside the adapter's
+ * directory and synced to the disk. One rename turns the staging directory into the journal, and then each file is renamed to its final
+ * name. Readers prefer the files of the journal, so its rename is the moment at which the new adapter replaces the old one. After a
+ * crash, the next save finishes what is left. Readers that do not know the journal (PEFT) can see the new model with the old configuration
+ * between the last two renames; if the configuration did not change, they see no mixture.
  *
- * write-file-atomic, which replaces one file, does not serve: it knows no second file, takes a write that a full disk cut short for
- * a whole one and puts it in place, and writes through symbolic links, which in the cache of the hub lead to shared blobs.
+ * The package write-file-atomic does not suffice. It replaces a single file, accepts a write that a full disk cut short, and writes through
+ * symbolic links, which in the cache of the hub lead to shared blobs.
  */
 import {
   type FileHandle,
@@ -28,14 +28,14 @@ import { FourierFTError } from '../errors.js'
 import { CONFIG_FILE, ioError, MODEL_FILE } from './adapter-files.js'
 
 export const JOURNAL = '.fourierft-save'
-/** Staging directories of saves that were killed are swept away when they are this old. */
+/** Staging directories of killed saves are removed when they are this old. */
 const STALE_MILLISECONDS = 60 * 60 * 1000
-/** What `mkdtemp` makes of a staging directory's name. */
+/** The names that `mkdtemp` gives to staging directories. */
 const STAGING = new RegExp(`^\\${JOURNAL}-[A-Za-z0-9]{6}$`)
 const ATTEMPTS = 20
 
 /**
- * Makes the directory where it does not exist. On failure the old adapter is there as it was, and nothing else.
+ * Creates the directory if it does not exist. After a failure the old adapter is unchanged and nothing else is left.
  *
  * @throws {FourierFTError} `IO_ERROR`
  */
@@ -50,14 +50,14 @@ export async function writeDirectory(directory: string, files: AdapterBytes): Pr
     }
   } catch (cause) {
     if (FourierFTError.isInstance(cause)) throw cause
-    throw ioError(directory, 'the adapter could not be saved, what was there before is unchanged', cause)
+    throw ioError(directory, 'the adapter could not be saved; the directory is unchanged', { cause })
   }
 }
 
 async function save(directory: string, files: AdapterBytes): Promise<void> {
   await finishSave(directory)
-  const modes = await checkPlaces(directory)
-  await sweep(directory)
+  const modes = await checkReplaceable(directory)
+  await removeStaleStaging(directory)
   const staging = await mkdtemp(join(directory, `${JOURNAL}-`))
   try {
     await writeFile(join(staging, MODEL_FILE), files.model, modes.get(MODEL_FILE))
@@ -74,13 +74,13 @@ async function save(directory: string, files: AdapterBytes): Promise<void> {
   } catch (cause) {
     throw ioError(
       directory,
-      `the adapter was saved and lies in ${JOURNAL}, where the next save will take it from`,
-      cause,
+      `the adapter is saved in ${JOURNAL}, and the next save will move it to its final names`,
+      { cause },
     )
   }
 }
 
-/** Another save may have committed at the same time: its files go into place first. */
+/** Renames the staging directory to the journal. If another save has just done so, that save is finished first. */
 async function commit(directory: string, staging: string): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -92,25 +92,25 @@ async function commit(directory: string, staging: string): Promise<void> {
   }
 }
 
-/** Moves the files of a committed save into place. Whoever else does the same at the same time moves the same files. */
+/** Moves the files of the journal to their final names. Another process may do the same at the same time: it moves the same files. */
 async function finishSave(directory: string): Promise<void> {
   const journal = join(directory, JOURNAL)
   for (const file of [MODEL_FILE, CONFIG_FILE]) {
-    await rename(join(journal, file), join(directory, file)).catch(unless('ENOENT'))
+    await rename(join(journal, file), join(directory, file)).catch(ignore('ENOENT'))
   }
   await syncDirectory(directory)
-  await rmdir(journal).catch(unless('ENOENT', 'ENOTEMPTY', 'EEXIST'))
+  await rmdir(journal).catch(ignore('ENOENT', 'ENOTEMPTY', 'EEXIST'))
 }
 
 /**
- * After the commit nothing should be able to fail: whatever is not a file cannot be replaced by one.
+ * Checks, before the commit, that each file either does not exist or is a regular file, because a rename cannot replace anything else.
  *
- * @returns the permissions of the files that are replaced
+ * @returns the permissions of the files that will be replaced
  */
-async function checkPlaces(directory: string): Promise<Map<string, number>> {
+async function checkReplaceable(directory: string): Promise<Map<string, number>> {
   const modes = new Map<string, number>()
   for (const file of [MODEL_FILE, CONFIG_FILE]) {
-    const stats = await stat(join(directory, file)).catch(unless('ENOENT'))
+    const stats = await stat(join(directory, file)).catch(ignore('ENOENT'))
     if (!stats) continue
     if (!stats.isFile()) throw new Error(`${file} is not a file`)
     modes.set(file, stats.mode & 0o7777)
@@ -118,16 +118,16 @@ async function checkPlaces(directory: string): Promise<Map<string, number>> {
   return modes
 }
 
-async function sweep(directory: string): Promise<void> {
+async function removeStaleStaging(directory: string): Promise<void> {
   for (const name of await readdir(directory)) {
     if (!STAGING.test(name)) continue
     const path = join(directory, name)
-    const stats = await lstat(path).catch(unless('ENOENT'))
+    const stats = await lstat(path).catch(ignore('ENOENT'))
     if (stats?.isDirectory() && Date.now() - stats.mtimeMs > STALE_MILLISECONDS) await removeStaging(path)
   }
 }
 
-/** What a save has put there; a directory that holds anything else is not ours alone, and stays. */
+/** Removes a staging directory and the files of a save in it. A directory with any other file stays. */
 async function removeStaging(path: string): Promise<void> {
   for (const file of [MODEL_FILE, CONFIG_FILE]) await unlink(join(path, file)).catch(() => undefined)
   await rmdir(path).catch(() => undefined)
@@ -144,7 +144,7 @@ async function writeFile(path: string, bytes: Uint8Array, mode: number | undefin
   }
 }
 
-/** Without it a rename can be lost in a power failure. Windows neither needs nor allows it. */
+/** Without a sync, a power failure can lose a rename. Windows neither needs nor allows it. */
 async function syncDirectory(path: string): Promise<void> {
   let handle: FileHandle
   try {
@@ -162,7 +162,7 @@ async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** The directories that the save made, innermost first, for as long as they are empty. */
+/** Removes the directories that the save created, innermost first, up to the first that is not empty. */
 async function removeEmpty(directory: string, outermost: string): Promise<void> {
   for (let path = directory; path.length >= outermost.length; path = dirname(path)) {
     const removed = await rmdir(path).then(
@@ -173,7 +173,7 @@ async function removeEmpty(directory: string, outermost: string): Promise<void> 
   }
 }
 
-function unless(...codes: string[]): (error: unknown) => undefined {
+function ignore(...codes: string[]): (error: unknown) => undefined {
   return (error) => {
     if (!hasCode(error, ...codes)) throw error
   }

@@ -1,4 +1,4 @@
-/** Node: directories, the cache of the hub, and what the environment says about the hub. */
+/** Node: directories, the cache of the hub, and the hub's settings in the environment. */
 import { homedir } from 'node:os'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -30,21 +30,21 @@ function resolvePath(path: unknown, option: string): string {
   if (typeof path === 'string' && path !== '' && !isUrl) {
     return resolve(path.replace(/^~(?=$|[/\\])/, homedir()))
   }
-  const expected = 'a path, or a URL object of file:, of a directory'
-  const refuse = (received: string, cause?: unknown) =>
+  const expected = 'the path of a directory, or a file: URL object'
+  const invalid = (received: string, cause?: unknown) =>
     new FourierFTError('INVALID_OPTION', `${option}: expected ${expected}; received ${received}`, {
       option,
       expected,
       received: path instanceof URL ? path.href : path,
       cause,
     })
-  if (isUrl) throw refuse(`the text of a URL, ${path}`)
+  if (isUrl) throw invalid(`a URL as text, ${path}`)
   if (!(path instanceof URL))
-    throw refuse(path === '' ? 'an empty text' : path === null ? 'null' : typeof path)
-  if (path.protocol !== 'file:') throw refuse(`a URL of ${path.protocol}`)
+    throw invalid(path === '' ? 'an empty string' : path === null ? 'null' : typeof path)
+  if (path.protocol !== 'file:') throw invalid(`a ${path.protocol} URL`)
   try {
     return fileURLToPath(path)
   } catch (cause) {
-    throw refuse(`${path.href} (${cause instanceof Error ? cause.message : cause})`, cause)
+    throw invalid(`${path.href} (${cause instanceof Error ? cause.message : cause})`, cause)
   }
 }

@@ -1,4 +1,4 @@
-/** What differs between Node and the browser: whether there are files. */
+/** The difference between Node and browsers: a file system. */
 import type { AdapterBytes } from '../backend.js'
 import type { AdapterFiles } from '../files/adapter-files.js'
 import type { HubCache } from '../files/sources/hub.js'
@@ -13,13 +13,13 @@ export interface FileSystem {
   readDirectory(path: string, maxBytes: number, subfolder: string): Promise<AdapterFiles>
   writeDirectory(path: string, files: AdapterBytes): Promise<void>
   openHubCache(repository: string, cacheDir?: string): HubCache
-  /** What the environment says about the hub, as huggingface_hub reads it: `HF_ENDPOINT` and `HF_HUB_OFFLINE`. */
+  /** The settings of huggingface_hub in the environment: `HF_ENDPOINT` and `HF_HUB_OFFLINE`. */
   hubEnvironment(): { readonly endpoint?: string; readonly offline: boolean }
   /**
-   * An absolute path, from one that may begin with `~` and from a `file:` URL.
+   * The absolute form of a path, which may begin with `~`, or of a `file:` URL.
    *
-   * @param option names the argument in errors
-   * @throws {FourierFTError} `INVALID_OPTION` for what names no directory of this machine
+   * @param option name of the argument in errors
+   * @throws {FourierFTError} `INVALID_OPTION` if the argument is neither
    */
   resolvePath(path: string | URL, option: string): string
 }

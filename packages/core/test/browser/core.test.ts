@@ -1,4 +1,4 @@
-/** `core` in a real browser: the same bits as everywhere, adapters from `File` objects and from a URL. */
+/** `core` in a real browser: the same bits as in other engines, adapters from `File` objects and from a URL. */
 import { describe, expect, it, vi } from 'vitest'
 import {
   type Adapter,
@@ -30,7 +30,7 @@ function expectFixture(adapter: Adapter): void {
     expect([...layer.entries.rows]).toEqual(rows)
     expect([...layer.entries.columns]).toEqual(columns)
     expect([...layer.coefficients]).toEqual(coefficients)
-    // Below float32's rounding of ΔW: 16·12 numbers of a transform of log2(192) < 8 stages, some roundings of 2⁻²⁴ each.
+    // Error limit of ΔW in float32: a transform of 16·12 numbers has log2(192) < 8 stages with about 4 roundings of 2⁻²⁴ each.
     const reference = referenceDelta(layer)
     const largest = reference.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
     const errors = delta(layer).map((value, i) => Math.abs(value - (reference[i] ?? Number.NaN)))
@@ -44,9 +44,9 @@ it('runs in a browser', () => {
   expect(navigator.userAgent).toContain('Chrome/')
 })
 
-it('computes the bits that the other engines compute: references, entries, bands', async () => {
+it('computes references, entries and bands with the same bits as other engines', async () => {
   const lines: string[] = []
-  // The program writes its line with `print`, which in a page would open a dialogue.
+  // The program prints its line with `print`, which would open a dialogue in a page.
   vi.stubGlobal('print', (line: string) => lines.push(line))
   await import('../engines/digest-program.js')
   vi.unstubAllGlobals()
@@ -54,7 +54,7 @@ it('computes the bits that the other engines compute: references, entries, bands
 }, 120_000)
 
 describe('loadAdapter', () => {
-  it('reads File objects, as an <input type="file"> gives them', async () => {
+  it('reads File objects, such as those of an <input type="file">', async () => {
     expectFixture(await loadAdapter(await fixtureFiles()))
   })
 
@@ -63,19 +63,19 @@ describe('loadAdapter', () => {
     expectFixture(await loadAdapter(FIXTURE.href))
   })
 
-  it('writes what it reads again', async () => {
+  it('reads the bytes that toBytes writes', async () => {
     const files = (await loadAdapter(FIXTURE)).toBytes()
     expectFixture(await loadAdapter(files))
   })
 
-  it('says what is not there', async () => {
+  it('rejects missing files, and directories', async () => {
     const [config] = await fixtureFiles()
     await expect(loadAdapter([config])).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
     await expect(loadAdapter('./adapter')).rejects.toMatchObject({ code: 'UNSUPPORTED' })
   })
 })
 
-it('has no directories to save to, and says so', async () => {
+it('cannot save to a directory', async () => {
   const adapter = createAdapter(createConfig({ nFrequency: 2, targetModules: ['layer'] }), { layer: [4, 4] })
   await expect(savePretrained(adapter, 'adapter')).rejects.toMatchObject({ code: 'UNSUPPORTED' })
 })

@@ -1,7 +1,6 @@
 /**
- * What a JavaScript engine makes of the specification: digests of reference results and of entries, printed
- * as one line of JSON. Bundled into one script and run by bare engines, so nothing here may need more than
- * ECMAScript and a way to print.
+ * Prints digests of reference results and of entries as one line of JSON. It is bundled into one script and run by
+ * JavaScript engines without a runtime, so it may use only ECMAScript and a way to print.
  */
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex } from '@noble/hashes/utils.js'
@@ -13,7 +12,7 @@ import { uniformEntries } from '../../src/entries/uniform.js'
 import { referenceBackward, referenceDelta, referenceForward } from '../../src/spectrum/reference.js'
 import { unitCircle } from '../../src/spectrum/unit-circle.js'
 
-/** The function by which `js102` and `jsc` write a line; Node has `console.log`. */
+/** Prints a line in `js102` and `jsc`; Node has `console.log`. */
 declare const print: ((line: string) => void) | undefined
 
 /** SHA-256 of the little-endian float64 bytes. */

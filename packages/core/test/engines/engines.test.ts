@@ -1,6 +1,6 @@
 /**
- * The specification has the same bits on V8, SpiderMonkey and JavaScriptCore. The recorded digests change
- * only when the specification does; the diff of a failing test shows the new ones.
+ * The reference computations give the same bits on V8, SpiderMonkey and JavaScriptCore. The recorded digests change
+ * only if the specification does; the diff of a failing test shows the new ones.
  */
 import { execFile } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'

@@ -1,10 +1,10 @@
-"""Makes uniform-vectors.json, the integers that `uniformEntries` has to reproduce.
+"""Makes uniform-vectors.json, the integers that `uniformEntries` must reproduce.
 
     python make_uniform_vectors.py > uniform-vectors.json
 
-Needs torch and numpy, 5 GB of memory and two minutes. The oracle is `torch.randperm` itself. The `legacy` form is that of PyTorch before
-the 64-bit draws came in; no current PyTorch runs it for large sizes, so its vectors come from numpy's Mersenne Twister and a
-Fisher-Yates over a dictionary (checked here against torch for small sizes, where both forms are one).
+Needs torch and numpy, 5 GB of memory and two minutes. The oracle is `torch.randperm`. The `legacy` algorithm is that of PyTorch before it
+had 64-bit draws. No current PyTorch runs it for large sizes, so its vectors come from numpy's Mersenne Twister and a Fisher-Yates shuffle
+over a dictionary. This is checked here against torch for small sizes, for which both algorithms are the same.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-/** The integers of `uniformEntries` against those of PyTorch, recorded by `make_uniform_vectors.py`. */
+/** Compares the integers of `uniformEntries` with those of PyTorch, which `make_uniform_vectors.py` recorded. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { entriesDigest } from '../../src/entries/digest.js'
@@ -21,7 +21,7 @@ const { versions, cases }: { versions: Record<string, string>; cases: Case[] } =
 )
 
 describe(`uniform entries of PyTorch ${versions.torch}`, () => {
-  test('vectors cover both algorithms on both sides of their border', () => {
+  test('the vectors cover both algorithms, on both sides of their limit', () => {
     const sizes = cases.filter(({ algorithm }) => !algorithm).map(({ shape }) => shape[0] * shape[1])
     expect(sizes).toContain(214748363)
     expect(sizes).toContain(214748364)

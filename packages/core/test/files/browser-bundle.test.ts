@@ -1,4 +1,4 @@
-/** A browser gets no module of Node, and what it gets loads an adapter. */
+/** The bundle for browsers contains no module of Node, and loads an adapter. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { builtinModules } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -22,7 +22,7 @@ beforeAll(async () => {
 }, 60_000)
 afterAll(() => rmSync(directory, { recursive: true }))
 
-it('imports nothing of Node', () => {
+it('imports no module of Node', () => {
   const names = chunks.map(({ fileName }) => fileName)
   const outside = chunks.flatMap(({ imports, dynamicImports }) =>
     [...imports, ...dynamicImports].filter((name) => !names.includes(name)),
@@ -36,7 +36,7 @@ it('imports nothing of Node', () => {
   expect(mentioned.filter((name) => BUILTINS.has(name) || name.startsWith('node:'))).toEqual([])
 })
 
-it('finds modules of Node where there are some', async () => {
+it('imports modules of Node in the bundle for Node', async () => {
   const [entry] = await bundleCore('node')
   expect(entry?.imports.filter((name) => BUILTINS.has(name))).toContain('node:fs/promises')
 })
@@ -61,7 +61,7 @@ describe('the bundle', () => {
     }
   })
 
-  it('says what there is none of', async () => {
+  it('rejects directories', async () => {
     await expect(core.loadAdapter('./adapter')).rejects.toMatchObject({ code: 'UNSUPPORTED' })
     const adapter = core.createAdapter(core.createConfig({ nFrequency: 2 }), { layer: [4, 4] })
     await expect(core.savePretrained(adapter, 'adapter')).rejects.toMatchObject({ code: 'UNSUPPORTED' })

@@ -1,10 +1,10 @@
-/** The package as one file, made from its sources: for processes that tests start, and to see what a browser would get. */
+/** Bundles the package from its sources, for child processes of tests, and to check the bundle of a browser. */
 import { fileURLToPath } from 'node:url'
 import { type OutputChunk, rolldown } from 'rolldown'
 
 const ENTRY = fileURLToPath(new URL('../../src/index.ts', import.meta.url))
 
-/** @returns the chunks of an ES module; the first is the entry, the others what is imported dynamically */
+/** @returns the chunks of an ES module: the entry first, then dynamic imports */
 export async function bundleCore(
   platform: 'node' | 'browser',
   external: string[] = [],

@@ -1,8 +1,7 @@
 /**
- * What reading a file costs: at most twelve times its size in memory (smaller files: as one of 10 MB), and time in proportion to it, whatever
- * is in it. Memory is the
- * peak of a process of its own, beyond that of one that reads a tiny adapter; time is that process's own, compared with a file a quarter as
- * large. So a busy machine changes neither.
+ * The cost of reading any file: at most twelve times its size in memory (for files below 10 MB: as much as for 10 MB), and time in proportion
+ * to its size. Memory is the peak of a child process, minus that of a process that reads a tiny adapter. Time is the processor time of the
+ * process, compared with a file of a quarter of the size.
  */
 import { execFile } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -30,7 +29,7 @@ function safetensors(header: string, dataLength: number): Buffer {
   return Buffer.concat([length, text, Buffer.alloc(dataLength)])
 }
 
-/** Members until they have `size` characters. */
+/** Members with `size` characters in total. */
 function members(size: number, member: (i: number) => string): string {
   const list: string[] = []
   for (let length = 0; length < size; length += 1 + (list.at(-1) as string).length)
@@ -38,24 +37,24 @@ function members(size: number, member: (i: number) => string): string {
   return list.join()
 }
 
-const place = (dtype: string, n: number, begin: number, end: number) =>
+const description = (dtype: string, n: number, begin: number, end: number) =>
   `{"dtype":"${dtype}","shape":[${n}],"data_offsets":[${begin},${end}]}`
-const one = (name = TENSOR) => safetensors(`{"${name}":${place('F32', 2, 0, 8)}}`, 8)
+const one = (name = TENSOR) => safetensors(`{"${name}":${description('F32', 2, 0, 8)}}`, 8)
 const withMetadata = (metadata: Record<string, string>) =>
-  safetensors(`{"__metadata__":${JSON.stringify(metadata)},"${TENSOR}":${place('F32', 2, 0, 8)}}`, 8)
+  safetensors(`{"__metadata__":${JSON.stringify(metadata)},"${TENSOR}":${description('F32', 2, 0, 8)}}`, 8)
 const additions = (layers: string, entries = '{}') =>
   withMetadata({ 'fourierft.version': '1', 'fourierft.layers': layers, 'fourierft.entries': entries })
 const id = (i: number) => i.toString(36).padStart(4, '0')
 const config = JSON.stringify(CONFIG)
-/** As many as are read at all. */
-const MOST = 32_768
+/** The limit of the reader. */
+const MAX_TENSORS = 32_768
 
 function manyModules(size: number, before = ''): Buffer {
-  const count = Math.floor((MOST * size) / SIZE)
-  const name = 'n'.repeat(Math.floor(SIZE / MOST) - 90 - before.length)
+  const count = Math.floor((MAX_TENSORS * size) / SIZE)
+  const name = 'n'.repeat(Math.floor(SIZE / MAX_TENSORS) - 90 - before.length)
   const each = Array.from(
     { length: count },
-    (_, i) => `"${name}${before}${id(i)}.fourierft_spectrum":${place('F16', 2, 4 * i, 4 * i + 4)}`,
+    (_, i) => `"${name}${before}${id(i)}.fourierft_spectrum":${description('F16', 2, 4 * i, 4 * i + 4)}`,
   )
   return safetensors(`{${each.join()}}`, 4 * count)
 }
@@ -64,7 +63,7 @@ const cases: Record<string, (size: number) => Files> = {
   'a real adapter': (size) => ({
     config,
     model: safetensors(
-      `{"${TENSOR}":${place('F32', 2, 0, 8)},"b.weight":${place('F32', size / 4, 8, 8 + size)}}`,
+      `{"${TENSOR}":${description('F32', 2, 0, 8)},"b.weight":${description('F32', size / 4, 8, 8 + size)}}`,
       8 + size,
     ),
   }),
@@ -75,7 +74,7 @@ const cases: Record<string, (size: number) => Files> = {
   }),
   'many modules with their shapes': (size) => {
     const names = Array.from(
-      { length: Math.floor(((MOST - 1) * size) / SIZE) },
+      { length: Math.floor(((MAX_TENSORS - 1) * size) / SIZE) },
       (_, i) => 'n'.repeat(70) + id(i),
     )
     const layers = Object.fromEntries(names.map((name) => [name, { shape: [2, 2], entries: 's' }]))
@@ -85,7 +84,9 @@ const cases: Record<string, (size: number) => Files> = {
       'fourierft.layers': JSON.stringify(layers),
       'fourierft.entries': JSON.stringify(entries),
     }
-    const each = names.map((name, i) => `"${name}.fourierft_spectrum":${place('F16', 2, 4 * i, 4 * i + 4)}`)
+    const each = names.map(
+      (name, i) => `"${name}.fourierft_spectrum":${description('F16', 2, 4 * i, 4 * i + 4)}`,
+    )
     return {
       config,
       model: safetensors(`{"__metadata__":${JSON.stringify(metadata)},${each.join()}}`, 4 * names.length),
@@ -96,25 +97,25 @@ const cases: Record<string, (size: number) => Files> = {
     model: manyModules(size, 'n.'),
   }),
   'many modules with names outside ASCII': (size) => {
-    const count = Math.floor((MOST * size) / SIZE)
-    const name = 'é'.repeat(Math.floor(SIZE / MOST / 2) - 45)
+    const count = Math.floor((MAX_TENSORS * size) / SIZE)
+    const name = 'é'.repeat(Math.floor(SIZE / MAX_TENSORS / 2) - 45)
     const each = Array.from(
       { length: count },
-      (_, i) => `"Ā${name}${id(i)}.fourierft_spectrum":${place('F16', 2, 4 * i, 4 * i + 4)}`,
+      (_, i) => `"Ā${name}${id(i)}.fourierft_spectrum":${description('F16', 2, 4 * i, 4 * i + 4)}`,
     )
     return { config, model: safetensors(`{${each.join()}}`, 4 * count) }
   },
-  'more tensors than are read': (size) => ({
+  'more tensors than the limit': (size) => ({
     config,
-    model: safetensors(`{${members(size, (i) => `"${id(i)}":${place('U8', 0, 0, 0)}`)}}`, 0),
+    model: safetensors(`{${members(size, (i) => `"${id(i)}":${description('U8', 0, 0, 0)}`)}}`, 0),
   }),
-  'metadata with wrong members': (size) => ({
+  'metadata with invalid members': (size) => ({
     config,
     model: additions(`{${members(size * 0.7, (i) => `"${id(i)}":{}`)}}`),
   }),
-  'metadata with as many layers as are read': (size) => {
-    const count = Math.floor((MOST * size) / SIZE) - 1
-    const layer = `{"shape":[1,1],"entries":"${'e'.repeat(Math.floor(SIZE / MOST) - 60)}"}`
+  'metadata with as many layers as the limit': (size) => {
+    const count = Math.floor((MAX_TENSORS * size) / SIZE) - 1
+    const layer = `{"shape":[1,1],"entries":"${'e'.repeat(Math.floor(SIZE / MAX_TENSORS) - 60)}"}`
     return {
       config,
       model: additions(`{${Array.from({ length: count }, (_, i) => `"${id(i)}":${layer}`).join()}}`),
@@ -166,7 +167,7 @@ const cases: Record<string, (size: number) => Files> = {
   }),
 }
 
-/** What is loaded, and so read to its end; of the others, what is wrong is found as late as can be. */
+/** Cases that load. The others are rejected, as late as possible. */
 const LOADED = new Set([
   'a real adapter',
   'many modules',
@@ -182,11 +183,11 @@ const LOADED = new Set([
   'names as patterns',
 ])
 
-/** Loads the directory; prints the outcome, the peak of its memory in bytes and its processor time in milliseconds. */
+/** Program that loads a directory and prints the outcome, its peak memory in bytes and its processor time in milliseconds. */
 const CHILD = `
 import { readFileSync } from 'node:fs'
 const { loadAdapter } = await import(process.argv[2])
-// Linux counts in maxRSS what the process was before it became this program; VmHWM is this program's own.
+// On Linux, maxRSS includes the process before it started this program; VmHWM does not.
 function peak() {
   if (process.platform !== 'linux') return 1024 * process.resourceUsage().maxRSS
   return 1024 * Number(/VmHWM:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1])
@@ -219,9 +220,9 @@ function write(name: string, files: Files): { folder: string; size: number } {
 }
 
 async function load(folder: string): Promise<{ outcome: string; peak: number; time: number }> {
-  // V8 puts off collecting what is no longer needed, the more so on a busy machine; with the bound it collects in time.
-  const bound = `--max-old-space-size=${(MAX_FACTOR * SIZE) >> 20}`
-  const args = [bound, join(directory, 'child.mjs'), bundle, join(directory, 'tiny'), folder]
+  // V8 may delay garbage collection, most of all on a busy machine. With this limit it collects in time.
+  const heapLimit = `--max-old-space-size=${(MAX_FACTOR * SIZE) >> 20}`
+  const args = [heapLimit, join(directory, 'child.mjs'), bundle, join(directory, 'tiny'), folder]
   const { stdout } = await promisify(execFile)(process.execPath, args)
   return JSON.parse(stdout)
 }
@@ -246,7 +247,7 @@ it.each(Object.entries(cases))(
       )
     expect(whole.outcome).toMatch(LOADED.has(name) ? /^loaded$/ : /^[A-Z_]+$/)
     expect(whole.peak - baseline.peak).toBeLessThan(MAX_FACTOR * Math.max(large.size, SIZE))
-    // Four times the file: four times the work, sixteen times where it is quadratic. What is refused early costs next to nothing.
+    // Four times the size is four times the work, or sixteen times if it is quadratic. A file that is rejected early takes almost no time.
     expect(whole.time).toBeLessThan(8 * quarter.time + 200)
   },
   120_000,

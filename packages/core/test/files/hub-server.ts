@@ -1,23 +1,23 @@
-/** The part of the hub's interface that a download uses, on this machine. */
+/** A local server with the part of the hub's interface that a download uses. */
 import { createHash } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
 export interface HubServer {
   readonly url: string
-  /** Commits, each with its files by path; those named `*.safetensors` are kept as large files. */
+  /** The files of each commit, by path; those named `*.safetensors` are in the storage for large files. */
   readonly commits: Map<string, Record<string, Uint8Array>>
   readonly branches: Map<string, string>
-  /** `METHOD path` of each request so far. */
+  /** `METHOD path` of each request. */
   readonly requests: string[]
-  /** Only requests with this token are answered. */
+  /** If set, requests need this token. */
   token: string | undefined
-  /** What goes wrong with the bodies of files. */
+  /** Fault in the bodies of files. */
   fault: 'cut off' | 'another content' | undefined
   close(): Promise<void>
 }
 
-/** One repository, `user/adapter`. */
+/** Serves one repository, `user/adapter`. */
 export async function startHubServer(): Promise<HubServer> {
   const hub: Omit<HubServer, 'url' | 'close'> = {
     commits: new Map(),

@@ -1,4 +1,4 @@
-/** Adapters whose two files are well-formed and do not fit each other: each its documented error, naming file, tensor and expectation. */
+/** Adapters whose files are well-formed but inconsistent. Each throws its documented error, which names file, tensor and expectation. */
 import { describe, expect, it } from 'vitest'
 import {
   type AdapterBytes,
@@ -44,7 +44,7 @@ function words(...values: number[]): Tensor {
   return { dtype: 'U32', shape: [2, values.length / 2], bytes }
 }
 
-/** Entries with the digest that goes with them, so that the digest is not what fails. */
+/** Replaces the entries and their digest, so that another check fails. */
 function withEntries(values: number[]): Edit {
   return ({ tensors, metadata }) => {
     const n = values.length / 2
@@ -60,7 +60,7 @@ function withEntries(values: number[]): Edit {
   }
 }
 
-/** A key of the metadata, with any change. */
+/** A value of the metadata, with any change. */
 type Json = Record<string, Record<string, unknown>> & Record<'6x4-3' | 'a.query', Record<string, unknown>>
 function changeJson(key: string, change: (value: Json) => void): Edit {
   return ({ metadata }) => {
@@ -155,7 +155,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     'INVALID_PATTERN',
     'n_frequency_pattern',
   ],
-  'nothing that its configuration targets': [
+  'no coefficients that its configuration targets': [
     edited(peft, () => {}, { target_modules: ['key'] }),
     'INVALID_SAFETENSORS',
     '["key"]',
@@ -220,7 +220,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     'INVALID_SAFETENSORS',
     'FOURIERFT_STANDALONE',
   ],
-  'layers that are no JSON': [
+  'layers that are not JSON': [
     edited(peft, ({ metadata }) => {
       metadata['fourierft.layers'] = '{'
     }),
@@ -241,7 +241,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     'INVALID_SAFETENSORS',
     'fourierft.layers',
   ],
-  'a layer too few': [
+  'a missing layer': [
     edited(
       peft,
       changeJson('fourierft.layers', (layers) => {
@@ -251,7 +251,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     'INVALID_SAFETENSORS',
     'a.query',
   ],
-  'a layer too many': [
+  'an additional layer': [
     edited(
       peft,
       changeJson('fourierft.layers', (layers) => {
@@ -272,7 +272,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     'fourierft.layers',
     'a.query.shape',
   ],
-  'a shape beyond all memory': [
+  'a shape too large for any memory': [
     edited(
       peft,
       changeJson('fourierft.layers', (layers) => {
@@ -293,7 +293,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     'a.value',
     '6x4-3',
   ],
-  'a set that is not there': [
+  'a set that does not exist': [
     edited(
       peft,
       changeJson('fourierft.layers', (layers) => {
@@ -303,7 +303,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     'INVALID_SAFETENSORS',
     'entry set',
   ],
-  'a set that nobody uses': [
+  'a set that no layer uses': [
     edited(
       peft,
       changeJson('fourierft.entries', (sets) => {
@@ -313,7 +313,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     'INVALID_SAFETENSORS',
     'other',
   ],
-  'a sampler that is none': [
+  'an unknown sampler': [
     edited(
       peft,
       changeJson('fourierft.entries', (sets) => {
@@ -333,7 +333,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     'INVALID_SAFETENSORS',
     '4 coefficients',
   ],
-  'more entries than places': [
+  'more entries than positions': [
     edited(
       peft,
       changeJson('fourierft.layers', (layers) => {
@@ -342,7 +342,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     ),
     'INVALID_ENTRY_COUNT',
     '[1, 2]',
-    '2 places',
+    '2 positions',
   ],
   'a seed that PEFT does not draw with': [
     edited(
@@ -365,7 +365,7 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     'INVALID_SAFETENSORS',
     'bandpass',
   ],
-  'entries stored where PEFT draws them': [
+  'stored entries, although PEFT draws them': [
     edited(peft, ({ tensors }) => tensors.set(SET, words(0, 1, 2, 0, 1, 2))),
     'INVALID_SAFETENSORS',
     SET,
@@ -381,12 +381,12 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     SET,
   ],
   'no entries': [edited(standalone, ({ tensors }) => tensors.delete(SET)), 'INVALID_SAFETENSORS', SET],
-  'entries of a set that is not there': [
+  'entries of a set that does not exist': [
     edited(standalone, ({ tensors }) => tensors.set('fourierft_entries.x', words(0, 0))),
     'INVALID_SAFETENSORS',
     'fourierft_entries.x',
   ],
-  'other entries than those promised': [
+  'other entries than those of the digest': [
     edited(standalone, ({ tensors }) => tensors.set(SET, words(0, 1, 2, 0, 1, 3))),
     'ENTRIES_DIGEST_MISMATCH',
     SET,
@@ -408,7 +408,12 @@ const cases: Record<string, [AdapterBytes, code: string, ...parts: string[]]> = 
     SET,
     'rows[2]',
   ],
-  'an entry twice': [edited(standalone, withEntries([0, 1, 0, 2, 1, 2])), 'DUPLICATE_ENTRY', SET, '(0, 2)'],
+  'a duplicate entry': [
+    edited(standalone, withEntries([0, 1, 0, 2, 1, 2])),
+    'DUPLICATE_ENTRY',
+    SET,
+    '(0, 2)',
+  ],
 }
 
 describe('an adapter with', () => {
@@ -423,7 +428,7 @@ describe('an adapter with', () => {
     60_000,
   )
 
-  it('entries that are not those of its seed: as soon as they are drawn', async () => {
+  it('entries that differ from those of its seed throws when they are drawn', async () => {
     const wrong = edited(
       peft,
       changeJson('fourierft.entries', (sets) => {
@@ -434,14 +439,14 @@ describe('an adapter with', () => {
     expect(() => adapter.layers()).toThrow(expect.objectContaining({ code: 'ENTRIES_DIGEST_MISMATCH' }))
   })
 
-  it('shapes that are not the model’s', async () => {
+  it('other shapes than the model', async () => {
     await expect(loadAdapter(peft, { shapes: { 'a.query': [4, 6] } })).rejects.toMatchObject({
       code: 'SHAPE_MISMATCH',
     })
   })
 })
 
-it('loads what these were made from', async () => {
+it('the adapters before these edits load', async () => {
   expect((await loadAdapter(edited(peft, () => {}))).layers()).toHaveLength(2)
   expect(
     (await loadAdapter(edited(standalone, withEntries([0, 1, 5, 0, 1, 3])))).layer('a.query').entries.rows,

@@ -1,6 +1,6 @@
 /**
- * Damaged adapters: each mutant of a real one loads as a valid adapter or is refused with a typed error; nothing else, no hang, no
- * great memory. `FOURIERFT_MUTANTS` sets their number, `FOURIERFT_MUTANT_SEED` the first seed; a failure names the seed of its mutant.
+ * Damaged adapters: each mutant of a real adapter either loads as a valid adapter or is rejected with a typed error, without hanging or
+ * taking much memory. `FOURIERFT_MUTANTS` sets their number, `FOURIERFT_MUTANT_SEED` the first seed; a failure names the seed of its mutant.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -18,10 +18,10 @@ import {
 
 const MUTANTS = Number(process.env.FOURIERFT_MUTANTS ?? 5000)
 const FIRST_SEED = Number(process.env.FOURIERFT_MUTANT_SEED ?? 1)
-/** Far above what a mutant of these small files may cost, far below what a believed lie would. */
+/** Much more than a mutant of these small files may take, and much less than a false size in a header would allocate. */
 const MAX_GROWTH = 512 * 2 ** 20
 
-/** Numbers at which arithmetic breaks. */
+/** Numbers at the limits of arithmetic. */
 const NUMBERS =
   '-1 0 1 2 7 8 255 256 65536 2147483647 2147483648 4294967295 4294967296 9007199254740991 9007199254740993 18446744073709551615 1e308 1e999 0.5 -0 99999999999999999999999999999999999999999999 -170141183460469231731687303715884105728 null true "7" [] {}'.split(
     ' ',
@@ -96,7 +96,7 @@ type Random = (below: number) => number
 function mutate(files: readonly AdapterBytes[], random: Random): AdapterBytes {
   const pick = <T>(list: readonly T[]): T => list[random(list.length)]
   let { config, model } = pick(files)
-  // Files of two adapters; then they mostly do not fit, and that has to be noticed.
+  // Files of two adapters, which usually do not fit together.
   if (random(50) === 0) model = pick(files).model
   for (let rounds = 1 + (random(3) === 0 ? random(3) : 0); rounds > 0; rounds--) {
     const what = random(10)
@@ -108,7 +108,7 @@ function mutate(files: readonly AdapterBytes[], random: Random): AdapterBytes {
   return { config, model }
 }
 
-/** Bits, bytes, cuts, insertions and splices, without regard to what they hit. */
+/** Changes bits and bytes, cuts, inserts and splices, at any position. */
 function damageBytes(bytes: Uint8Array, random: Random, other: Uint8Array): Uint8Array {
   const at = random(bytes.length + 1)
   switch (random(7)) {
@@ -131,14 +131,14 @@ function damageBytes(bytes: Uint8Array, random: Random, other: Uint8Array): Uint
       return join(bytes.slice(0, at), other.slice(from, from + random(64)), bytes.slice(at))
     }
     default: {
-      // A word of all ones: NaN where it falls on a coefficient.
+      // A word of all ones, which is NaN in a coefficient.
       const word = at - (at % 4)
       return bytes.map((byte, i) => (i >= word && i < word + 4 ? 255 : byte))
     }
   }
 }
 
-/** Numbers, words, and pieces between quotes or commas, so that most mutants are still JSON. */
+/** Changes numbers, words, and pieces between quotes or commas, so that most mutants are still JSON. */
 function damageText(bytes: Uint8Array, random: Random, other: Uint8Array): Uint8Array {
   const text = new TextDecoder('latin1').decode(bytes)
   const edit = (pattern: RegExp, change: (found: string) => string): string => {
@@ -175,7 +175,7 @@ function pickString(text: string, random: Random): string {
   return strings[random(strings.length)]
 }
 
-/** Damages the header of a safetensors file as text, most times with a length that fits again. */
+/** Damages the header of a safetensors file as text, usually with a corrected length. */
 function damageHeader(bytes: Uint8Array, random: Random, other: Uint8Array): Uint8Array {
   const split = headerEnd(bytes)
   if (split === undefined) return damageBytes(bytes, random, other)
@@ -185,7 +185,7 @@ function damageHeader(bytes: Uint8Array, random: Random, other: Uint8Array): Uin
   return join(length, header, bytes.slice(split))
 }
 
-/** Damages a text that the metadata holds: the layers, the entries, the version. The header around it stays valid. */
+/** Damages a text in the metadata: the layers, the entries, the version. The header around it stays valid. */
 function damageMetadata(bytes: Uint8Array, random: Random): Uint8Array {
   const split = headerEnd(bytes)
   if (split === undefined) return damageBytes(bytes, random, bytes)
@@ -221,7 +221,7 @@ function latin1(text: string): Uint8Array {
   return new Uint8Array(Buffer.from(text, 'latin1'))
 }
 
-/** What an adapter that was accepted has to keep. */
+/** The promises of an adapter that loads. */
 function checkValid(adapter: Adapter, files: AdapterBytes): void {
   const again = adapter.toBytes()
   if (Buffer.compare(again.config, files.config) !== 0 || Buffer.compare(again.model, files.model) !== 0) {
@@ -237,18 +237,18 @@ function checkValid(adapter: Adapter, files: AdapterBytes): void {
     if (!coefficients.every(Number.isFinite) || coefficients.length === 0)
       throw new Error(`${name}: not finite, ${dtype}`)
     const { entries } = adapter.layer(name, shape ?? shapes[name])
-    const places = new Set<number>()
+    const positions = new Set<number>()
     for (let l = 0; l < entries.n; l++) {
       const [j, k] = [entries.rows[l], entries.columns[l]]
       if (j >= entries.shape[0] || k >= entries.shape[1])
         throw new Error(`${name}: entry ${l} is out of range`)
-      places.add(j * entries.shape[1] + k)
+      positions.add(j * entries.shape[1] + k)
     }
-    if (places.size !== coefficients.length) throw new Error(`${name}: ${places.size} entries`)
+    if (positions.size !== coefficients.length) throw new Error(`${name}: ${positions.size} entries`)
   }
 }
 
-it(`loads or refuses ${MUTANTS} mutants`, async () => {
+it(`loads or rejects ${MUTANTS} mutants`, async () => {
   const files = await corpus()
   const outcomes = new Map<string, number>()
   const before = process.memoryUsage().rss
@@ -257,7 +257,7 @@ it(`loads or refuses ${MUTANTS} mutants`, async () => {
     const mutant = mutate(files, (below) => generator.nextUint32() % below)
     let outcome = 'valid'
     try {
-      checkValid(await loadAdapter(mutant), mutant)
+      checkValid(await loadAdapter(mutant, { onWarning: () => {} }), mutant)
     } catch (error) {
       if (!FourierFTError.isInstance(error)) throw new Error(`seed ${seed}`, { cause: error })
       if (error.message.length > 2000)
@@ -270,7 +270,7 @@ it(`loads or refuses ${MUTANTS} mutants`, async () => {
   }
   if (process.env.FOURIERFT_MUTANTS)
     console.log(Object.fromEntries([...outcomes].sort(([, a], [, b]) => b - a)))
-  // Mutants that all die of the same cause would test one check alone.
+  // If all mutants failed for the same reason, they would test only one check.
   if (MUTANTS >= 100_000) {
     const reached = [
       'valid',

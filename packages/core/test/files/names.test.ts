@@ -1,4 +1,4 @@
-/** Modules, tensors and entry sets whose names every object of JavaScript has: they are names like any other. */
+/** Names that every JavaScript object has, as names of modules, tensors and entry sets: they work like other names. */
 import { expect, it } from 'vitest'
 import {
   type AdapterBytes,
@@ -26,7 +26,7 @@ const NAMES = [
 ]
 const shapes: Shapes = Object.fromEntries(NAMES.map((name) => [name, [6, 4]]))
 
-it('are the names of modules, from the first coefficient to the saved file', async () => {
+it('work as names of modules in all functions and files', async () => {
   const config = createConfig({
     nFrequency: 3,
     nFrequencyPattern: { constructor: 2, toString: 1 },
@@ -53,7 +53,7 @@ it('are the names of modules, from the first coefficient to the saved file', asy
   expect(nearestNames(['constructo'], NAMES)[0]).toBe('constructor')
 })
 
-it('are not taken for shapes that nobody gave', async () => {
+it('are not found among missing shapes', async () => {
   const { config, model } = createAdapter(
     createConfig({ nFrequency: 3 }),
     Object.fromEntries([['toString', [6, 4] as const]]),
@@ -66,7 +66,7 @@ it('are not taken for shapes that nobody gave', async () => {
   expect(() => adapter.layer('toString')).toThrow(expect.objectContaining({ code: 'SHAPE_UNKNOWN' }))
 })
 
-it('__proto__ is refused', async () => {
+it('__proto__ is rejected', async () => {
   const bytes = createAdapter(createConfig({ nFrequency: 3 }), { __pro__: [6, 4] }).toBytes()
   const rename = (text: Uint8Array) =>
     new Uint8Array(

@@ -1,4 +1,4 @@
-/** Files that the first version of the format wrote: they load, and are still written, byte for byte. */
+/** Files of the first version of the format: they load, and the same adapters are still written to the same bytes. */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
@@ -7,7 +7,7 @@ import { type Adapter, createAdapter, createConfig, explicitEntries, loadAdapter
 const SHAPES = { 'layers.0.query': [16, 12], 'layers.0.value': [8, 12], 'layers.1.query': [16, 12] } as const
 const targetModules = ['query', 'value']
 
-/** What made each folder of `__fixtures__/own` with `savePretrained`. */
+/** The adapter in each folder of `__fixtures__/own`, which `savePretrained` wrote. */
 const ADAPTERS: Record<string, () => Adapter> = {
   uniform: () =>
     createAdapter(
@@ -38,12 +38,12 @@ describe.each(Object.entries(ADAPTERS))('%s', (name, make) => {
     expect(adapter.toBytes()).toEqual(files)
   })
 
-  it('is written as it was', () => {
+  it('is written to the same bytes', () => {
     expect(make().toBytes()).toEqual(files)
   })
 })
 
-it('names modules as a prototype names its members', async () => {
+it('modules can have the names of members of a prototype', async () => {
   const shapes = { constructor: [6, 5], 'block.prototype': [4, 3], toString: [3, 3] } as const
   const config = createConfig({ nFrequency: 4, targetModules: Object.keys(shapes), initWeights: false })
   const adapter = createAdapter(config, shapes)

@@ -1,4 +1,4 @@
-/** Adapters that PEFT wrote: their numbers, their entries, their bytes. */
+/** Adapters from PEFT: their numbers, their entries, their bytes. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -42,13 +42,13 @@ describe.each(readdirSync(ROOT))('%s', (name) => {
     }
   })
 
-  it('gives its bytes back', async () => {
+  it('is written back byte for byte', async () => {
     const files = filesOf(name)
     expect((await loadAdapter(files)).toBytes()).toEqual(files)
     expect((await loadAdapter(files, { shapes })).toBytes()).toEqual(files)
   })
 
-  it('needs shapes for layers, and says for which module', async () => {
+  it('needs shapes for its layers, and names the module', async () => {
     const adapter = await loadAdapter(filesOf(name))
     const [module] = adapter.modules.keys()
     expect(() => adapter.layers()).toThrow(
@@ -56,20 +56,23 @@ describe.each(readdirSync(ROOT))('%s', (name) => {
     )
   })
 
-  it.each(['peft', 'standalone'] as const)('stands alone once it is rewritten as %s', async (form) => {
-    const adapter = await loadAdapter(filesOf(name), { shapes })
-    const files = adapter.toBytes({ form })
-    const again = await loadAdapter(files)
-    expect(again.layers()).toEqual(adapter.layers())
-    expect(again.savedTensors).toEqual(adapter.savedTensors)
-    expect(again.toBytes()).toEqual(files)
-    expect(JSON.parse(new TextDecoder().decode(files.config)).peft_type).toBe(
-      form === 'peft' ? 'FOURIERFT' : 'FOURIERFT_STANDALONE',
-    )
-  })
+  it.each(['peft', 'standalone'] as const)(
+    'holds its shapes after it is written again as %s',
+    async (form) => {
+      const adapter = await loadAdapter(filesOf(name), { shapes })
+      const files = adapter.toBytes({ form })
+      const again = await loadAdapter(files)
+      expect(again.layers()).toEqual(adapter.layers())
+      expect(again.savedTensors).toEqual(adapter.savedTensors)
+      expect(again.toBytes()).toEqual(files)
+      expect(JSON.parse(new TextDecoder().decode(files.config)).peft_type).toBe(
+        form === 'peft' ? 'FOURIERFT' : 'FOURIERFT_STANDALONE',
+      )
+    },
+  )
 })
 
-it('reads coefficients that carry the name of their adapter', async () => {
+it('reads coefficients whose tensor name ends with the name of the adapter', async () => {
   const { config, model } = filesOf('zeros')
   const header = new TextDecoder('latin1').decode(model)
   const renamed = header.replaceAll('fourierft_spectrum"', 'fourierft_spectrum.default"').replace(/ +/g, '')
@@ -83,13 +86,13 @@ it('reads coefficients that carry the name of their adapter', async () => {
   expect([...adapter.modules.keys()]).toEqual(Object.keys(expectedOf('zeros')))
 })
 
-it('keeps whole modules and biases as they are', async () => {
+it('keeps whole modules and biases', async () => {
   const adapter = await loadAdapter(filesOf('whole-modules'))
   expect(adapter.savedTensors.get('base_model.model.classifier.weight')?.shape).toEqual([3, 8])
   expect(adapter.savedTensors.get('base_model.model.layers.0.query.base_layer.bias')?.shape).toEqual([16])
 })
 
-it('is no other method’s adapter', async () => {
+it('rejects adapters of other methods', async () => {
   const { config, model } = filesOf('plain')
   const lora = new TextEncoder().encode(new TextDecoder().decode(config).replace('FOURIERFT', 'LORA'))
   await expect(loadAdapter({ config: lora, model })).rejects.toMatchObject({ code: 'UNSUPPORTED_PEFT_TYPE' })

@@ -1,4 +1,4 @@
-/** A save is all or nothing, whatever happens to the process, the disk or the directory. */
+/** A save is complete or changes nothing, whatever happens to the process, the disk or the directory. */
 import { spawn } from 'node:child_process'
 import {
   chmodSync,
@@ -19,7 +19,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type Adapter, createAdapter, createConfig, loadAdapter, savePretrained } from '../../src/index.js'
 import { bundleCore } from './bundle-core.js'
 
-/** Adapters that share nothing: a file of one beside a file of the other loads as neither. */
+/** Adapters without common parts: a file of one does not load with a file of the other. */
 const small = createAdapter(createConfig({ nFrequency: 3, scaling: 1 }), { 'block.query': [8, 8] })
 const large = createAdapter(createConfig({ nFrequency: 20_000, scaling: 2 }), { 'block.value': [256, 256] })
 
@@ -53,7 +53,7 @@ async function isSaved(adapter: Adapter, path = directory): Promise<boolean> {
 
 const names = () => readdirSync(directory).sort()
 
-/** Saves the large adapter in a process of its own, after `prologue`. Resolves with what it printed, or the signal that ended it. */
+/** Saves the large adapter in a child process, after `prologue`. Resolves with its output, or the signal that ended it. */
 function saveInChild(
   prologue: string,
   { shell, uid }: { shell?: string; uid?: number } = {},
@@ -85,7 +85,7 @@ function saveInChild(
   })
 }
 
-/** The process kills itself instead of its `step`th file operation, or half-way through it if that writes. */
+/** Makes the process kill itself instead of its `step`th file operation, or half-way through it if it writes. */
 const killAt = (step: number) => `
     const fs = (await import('node:fs/promises')).default
     const { syncBuiltinESMExports } = await import('node:module')
@@ -110,7 +110,7 @@ const killAt = (step: number) => `
     syncBuiltinESMExports()`
 
 describe('savePretrained', () => {
-  it('makes the directory and leaves two files', async () => {
+  it('creates the directory and writes two files', async () => {
     const inner = join(directory, 'a', 'b')
     await savePretrained(small, inner)
     expect(readdirSync(inner).sort()).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
@@ -125,7 +125,7 @@ describe('savePretrained', () => {
     expect(names()).toEqual(['README.md', 'adapter_config.json', 'adapter_model.safetensors'])
   })
 
-  it('replaces links, not what they lead to', async () => {
+  it('replaces links, not their targets', async () => {
     const blobs = join(directory, 'blobs')
     mkdirSync(blobs)
     await savePretrained(small, blobs)
@@ -137,13 +137,13 @@ describe('savePretrained', () => {
     expect(await isSaved(small, blobs)).toBe(true)
   })
 
-  it('takes file URLs', async () => {
+  it('accepts file URLs', async () => {
     const url = new URL(`file://${directory}/`)
     await savePretrained(small, url)
     expect((await loadAdapter(url)).modules.size).toBe(1)
   })
 
-  it('leaves no trace where it cannot write', async () => {
+  it('leaves no files behind if it cannot write', async () => {
     mkdirSync(join(directory, 'adapter_model.safetensors'))
     await expect(savePretrained(small, directory)).rejects.toMatchObject({
       code: 'IO_ERROR',
@@ -156,7 +156,7 @@ describe('savePretrained', () => {
     expect(names()).toEqual(['adapter_model.safetensors', 'file'])
   })
 
-  it('shows a reader one adapter or the other while two writers take turns', async () => {
+  it('lets a reader see one adapter or the other while two writers save', async () => {
     await savePretrained(small, directory)
     let writing = true
     const write = async (adapter: Adapter) => {
@@ -177,7 +177,7 @@ describe('savePretrained', () => {
     expect(names()).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
   }, 60_000)
 
-  it('holds the old adapter or the new one at whatever moment the process is killed', async () => {
+  it('leaves the old adapter or the new one, at whatever step the process is killed', async () => {
     let step = 0
     let committed = false
     for (let outcome = 'SIGKILL'; outcome === 'SIGKILL'; step++) {
@@ -186,8 +186,8 @@ describe('savePretrained', () => {
       outcome = await saveInChild(killAt(step))
       expect(outcome).toMatch(/^(SIGKILL|saved)$/)
       const isNew = await isSaved(large)
-      expect({ step, whole: isNew || (await isSaved(small)) }).toEqual({ step, whole: true })
-      // Once it is there it stays, and the next save finishes what was left.
+      expect({ step, isComplete: isNew || (await isSaved(small)) }).toEqual({ step, isComplete: true })
+      // After the commit, the new adapter stays at all later steps. The next save removes the journal.
       expect(isNew || !committed).toBe(true)
       committed ||= isNew
       await savePretrained(small, directory)
@@ -195,23 +195,23 @@ describe('savePretrained', () => {
       expect(existsSync(join(directory, '.fourierft-save'))).toBe(false)
     }
     expect(committed).toBe(true)
-    // As many moments as the save has file operations; fewer would mean that the counting broke.
+    // A save has more than 20 file operations. Fewer steps would mean that they are no longer counted.
     expect(step).toBeGreaterThan(20)
   }, 120_000)
 
-  it('keeps the old adapter, and nothing else, when the disk takes only a part', async () => {
+  it('keeps the old adapter, and nothing else, if the disk is full', async () => {
     await savePretrained(small, directory)
-    // A limit of 4 to 8 kB on every file: what exceeds it is cut off first and refused then, as on a full disk.
+    // A limit of 4 to 8 kB for each file. As on a full disk, a write is cut short first, and the next one fails.
     const outcome = await saveInChild("process.on('SIGXFSZ', () => {})", { shell: 'ulimit -f 8' })
     expect(outcome).toBe('FourierFTError IO_ERROR')
     expect(await isSaved(small)).toBe(true)
     expect(names()).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
   }, 60_000)
 
-  it('keeps the old adapter in a directory that may not be written', async () => {
+  it('keeps the old adapter in a directory without write permission', async () => {
     await savePretrained(small, directory)
     chmodSync(directory, 0o555)
-    // Modes do not bind root, so as root the child is somebody else.
+    // Permissions do not apply to root, so as root the child gets another user.
     const outcome = await saveInChild('', process.getuid?.() === 0 ? { uid: 65534 } : {})
     expect(outcome).toBe('FourierFTError IO_ERROR')
     expect(await isSaved(small)).toBe(true)
@@ -228,13 +228,13 @@ describe('savePretrained', () => {
     expect(files.map((file) => statSync(file).mode & 0o777)).toEqual(modes)
   })
 
-  it('deletes nothing that it has not made', async () => {
+  it('deletes only its own files', async () => {
     const old = new Date(Date.now() - 24 * 3600_000)
     const kept = ['.fourierft-save-notes', '.fourierft-save-abc123', '.fourierft-save-abcdef']
     for (const name of kept) mkdirSync(join(directory, name))
     writeFileSync(join(directory, '.fourierft-save-notes', 'mine'), '')
     writeFileSync(join(directory, '.fourierft-save-abc123', 'mine'), '')
-    // What a save leaves that was killed.
+    // A killed save leaves this.
     writeFileSync(join(directory, '.fourierft-save-abcdef', 'adapter_model.safetensors'), '')
     writeFileSync(join(directory, '.fourierft-save-file12'), 'mine')
     for (const name of names()) utimesSync(join(directory, name), old, old)
@@ -255,14 +255,14 @@ describe('savePretrained', () => {
     [7, 'number'],
     [undefined, 'undefined'],
     [new URL('https://host/x'), 'https:'],
-    ['https://host/x', 'text of a URL'],
-    ['file:///tmp/x', 'text of a URL'],
+    ['https://host/x', 'a URL as text'],
+    ['file:///tmp/x', 'a URL as text'],
     [new URL('file://host/x'), 'file://host/x'],
     [new URL('file:///x/a%2Fb'), 'a%2Fb'],
-  ])('refuses %s, which names no directory', async (place, part) => {
+  ])('rejects %s, which does not name a directory', async (target, part) => {
     const cwd = process.cwd()
     const before = readdirSync(cwd)
-    await expect(savePretrained(small, place as string)).rejects.toMatchObject({
+    await expect(savePretrained(small, target as string)).rejects.toMatchObject({
       name: 'FourierFTError',
       code: 'INVALID_OPTION',
       message: expect.stringMatching(new RegExp(`^directory: .*${part}`)),
@@ -270,7 +270,7 @@ describe('savePretrained', () => {
     expect(readdirSync(cwd)).toEqual(before)
   })
 
-  it('writes nothing for a form that the adapter does not have', async () => {
+  it('writes nothing if the form cannot hold the adapter', async () => {
     const banded = createAdapter(
       createConfig({ nFrequency: 3 }),
       { layer: [8, 8] },
@@ -285,7 +285,7 @@ describe('savePretrained', () => {
     expect(await isSaved(small)).toBe(true)
   })
 
-  it('is PEFT’s files that it writes: what is read is what toBytes says', async () => {
+  it('writes the bytes of toBytes', async () => {
     await savePretrained(large, directory)
     const { config, model } = large.toBytes()
     expect(new Uint8Array(await readFile(join(directory, 'adapter_config.json')))).toEqual(config)

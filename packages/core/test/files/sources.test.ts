@@ -1,4 +1,4 @@
-/** Each place that an adapter can come from, and each thing that can be wrong there. */
+/** Each source of an adapter, and its errors. */
 import {
   existsSync,
   mkdirSync,
@@ -67,7 +67,7 @@ describe('a directory', () => {
     await expectError(directory, 'FILE_NOT_FOUND', 'pickle')
   })
 
-  it('with something else of that name', async () => {
+  it('with a folder instead of a file', async () => {
     await savePretrained(first, directory)
     rmSync(join(directory, 'adapter_model.safetensors'))
     mkdirSync(join(directory, 'adapter_model.safetensors'))
@@ -79,7 +79,7 @@ describe('a directory', () => {
     await expectError(directory, 'FILE_TOO_LARGE', 'maxBytes', { maxBytes: 100 })
   })
 
-  it('named relatively, from home, and by a URL', async () => {
+  it('as a relative path, a path from the home directory, and a URL', async () => {
     await savePretrained(first, join(directory, 'a'))
     vi.spyOn(process, 'cwd').mockReturnValue(directory)
     vi.stubEnv('HOME', directory)
@@ -108,12 +108,12 @@ describe('a subfolder', () => {
     }
   })
 
-  it('that is not there: those that are there are named', async () => {
+  it('that does not exist: the error names those that do', async () => {
     await expectError(directory, 'FILE_NOT_FOUND', "pass { subfolder: 'german' }", { subfolder: 'french' })
     await expectError(directory, 'FILE_NOT_FOUND', "pass { subfolder: 'deep/down' }", { subfolder: 'deep' })
   })
 
-  it('is named where the adapter is not at the root', async () => {
+  it('is named by the error if the directory itself holds no adapter', async () => {
     removeRoot()
     await expectError(
       directory,
@@ -125,15 +125,11 @@ describe('a subfolder', () => {
     for (let i = 0; i < 10; i++) await savePretrained(first, join(directory, `more-${i}`))
     await expectError(directory, 'FILE_NOT_FOUND', ', …; pass')
     rmSync(join(directory, 'deep', 'down'), { recursive: true })
-    await expectError(
-      join(directory, 'deep'),
-      'FILE_NOT_FOUND',
-      'saved by name lies in a subfolder of that name',
-    )
+    await expectError(join(directory, 'deep'), 'FILE_NOT_FOUND', 'give the subfolder of that name')
   })
 
   it.each(['..', '../x', 'a/../../b', '/etc', 'a//b', '.', 'a\\b', 'C:', 'a\0', '\ud800', 7, null])(
-    '%j leads elsewhere: refused, whatever the source',
+    '%j, which is not a folder below the source, is rejected for every source',
     async (subfolder) => {
       const options = { subfolder: subfolder as string, offline: true, cacheDir: directory }
       for (const source of [directory, new URL('http://127.0.0.1:1/x'), 'user/adapter', first.toBytes()])
@@ -141,15 +137,15 @@ describe('a subfolder', () => {
     },
   )
 
-  it('of what has no folders', async () => {
+  it('of files and bytes in memory is rejected', async () => {
     const list = Object.entries(filesOf(first)).map(([name, bytes]) => new File([bytes as BlobPart], name))
     for (const source of [first.toBytes(), list])
       await expectError(source, 'INVALID_OPTION', 'subfolder', { subfolder: 'german' })
   })
 })
 
-describe('what is none of them', () => {
-  it.each(['file://host/x', 'file:///x/a%2Fb'])('%s, which names no directory here', (url) =>
+describe('an invalid source', () => {
+  it.each(['file://host/x', 'file:///x/a%2Fb'])('%s, which is not a directory of this machine', (url) =>
     expectError(new URL(url), 'INVALID_OPTION', 'source'),
   )
 
@@ -159,7 +155,7 @@ describe('what is none of them', () => {
 })
 
 describe('memory', () => {
-  it('keeps no hold on the caller’s arrays', async () => {
+  it('is copied', async () => {
     const { config, model } = first.toBytes()
     const adapter = await loadAdapter({ config, model })
     model.fill(0)
@@ -168,7 +164,7 @@ describe('memory', () => {
     expect(adapter.toBytes()).toEqual(first.toBytes())
   })
 
-  it('holds bytes', () =>
+  it('must hold bytes', () =>
     expectError({ config: '{}', model: '' } as unknown as AdapterSource, 'INVALID_OPTION', 'Uint8Array'))
 })
 
@@ -176,17 +172,17 @@ describe('File objects', () => {
   const fileList = (adapter: Adapter) =>
     Object.entries(filesOf(adapter)).map(([name, bytes]) => new File([bytes as BlobPart], name))
   it('load', async () => expect((await loadAdapter(fileList(first))).toBytes()).toEqual(first.toBytes()))
-  it('one missing', () =>
+  it('of which one is missing', () =>
     expectError(fileList(first).slice(0, 1), 'FILE_NOT_FOUND', 'adapter_model.safetensors'))
-  it('two of a name', () =>
+  it('of which two have the same name', () =>
     expectError([...fileList(first), ...fileList(second)], 'INVALID_OPTION', 'adapter_config.json'))
-  it('too large', () => expectError(fileList(first), 'FILE_TOO_LARGE', 'maxBytes', { maxBytes: 10 }))
+  it('that are too large', () => expectError(fileList(first), 'FILE_TOO_LARGE', 'maxBytes', { maxBytes: 10 }))
 })
 
 describe('a URL', () => {
   let server: Server
   let url: string
-  /** By path and query. */
+  /** Pages by path and query. */
   let pages: Record<string, (response: import('node:http').ServerResponse) => void>
   beforeEach(async () => {
     pages = {}
@@ -209,7 +205,7 @@ describe('a URL', () => {
   }
   const model = '/x/adapter_model.safetensors'
 
-  it('of a directory, with or without a slash, with a query', async () => {
+  it('of a directory, with or without a final slash, with a query', async () => {
     serve('/x', first)
     serve('/x', second, '?key=1')
     expect((await loadAdapter(`${url}/x`)).toBytes()).toEqual(first.toBytes())
@@ -217,12 +213,12 @@ describe('a URL', () => {
     expect((await loadAdapter(`${url}/x/?key=1`)).toBytes()).toEqual(second.toBytes())
   })
 
-  it('tells how far it is', async () => {
+  it('reports the progress of its download', async () => {
     serve('/x', first, '?key=a/b')
-    const told: DownloadProgress[] = []
-    await loadAdapter(`${url}/x?key=a/b`, { onProgress: (progress) => told.push(progress) })
+    const reports: DownloadProgress[] = []
+    await loadAdapter(`${url}/x?key=a/b`, { onProgress: (progress) => reports.push(progress) })
     const sizes = Object.entries(filesOf(first)).map(([file, { length }]) => [file, length, length])
-    const last = new Map(told.map(({ file, loaded, total }) => [file, [file, loaded, total]]))
+    const last = new Map(reports.map(({ file, loaded, total }) => [file, [file, loaded, total]]))
     expect([...last.values()]).toEqual(sizes)
   })
 
@@ -243,19 +239,19 @@ describe('a URL', () => {
     expect((await loadAdapter(`${url}/x`)).toBytes()).toEqual(first.toBytes())
   })
 
-  it('with a subfolder, whose name may need to be escaped', async () => {
+  it('with a subfolder whose name must be escaped', async () => {
     serve('/x', first)
     serve('/x/german/a%3Fb%20%25', second)
     serve('/x/german', second, '?key=1')
     const load = (source: string, subfolder: string) => loadAdapter(source, { subfolder })
     expect((await load(`${url}/x`, 'german/a?b %')).toBytes()).toEqual(second.toBytes())
     expect((await load(`${url}/x/?key=1`, 'german')).toBytes()).toEqual(second.toBytes())
-    await expectError(`${url}/y`, 'FILE_NOT_FOUND', 'saved by name lies in a subfolder')
+    await expectError(`${url}/y`, 'FILE_NOT_FOUND', "pass { subfolder: 'its name' }")
   })
 
-  it('with nothing there', () => expectError(`${url}/x`, 'FILE_NOT_FOUND', `${url}/x/adapter_config.json`))
-  it('with nobody there', () => expectError('http://127.0.0.1:1/x', 'IO_ERROR', 'the request failed'))
-  it('that is none', () => expectError('http://', 'INVALID_OPTION', 'source'))
+  it('without files', () => expectError(`${url}/x`, 'FILE_NOT_FOUND', `${url}/x/adapter_config.json`))
+  it('without a server', () => expectError('http://127.0.0.1:1/x', 'IO_ERROR', 'the request failed'))
+  it('that is malformed', () => expectError('http://', 'INVALID_OPTION', 'source'))
 
   it('that answers with an error', async () => {
     serve('/x', first)
@@ -263,7 +259,7 @@ describe('a URL', () => {
     await expectError(`${url}/x`, 'IO_ERROR', '503')
   })
 
-  it('that announces too much', async () => {
+  it('that announces too many bytes', async () => {
     serve('/x', first)
     pages[model] = (response) => {
       response.writeHead(200, { 'Content-Length': 1e12 })
@@ -272,7 +268,7 @@ describe('a URL', () => {
     await expectError(`${url}/x`, 'FILE_TOO_LARGE', '1000000000000')
   })
 
-  it('that sends without end and announces nothing', async () => {
+  it('that sends bytes without end and does not announce a length', async () => {
     serve('/x', first)
     pages[model] = (response) => {
       const more = () => {
@@ -295,7 +291,7 @@ describe('a URL', () => {
     }
   })
 
-  it('with a caller who has changed their mind', async () => {
+  it('rejects with the reason of an aborted signal', async () => {
     serve('/x', first)
     const controller = new AbortController()
     pages[model] = (response) => {
@@ -330,22 +326,22 @@ describe('a repository of the hub', () => {
     }
   })
 
-  it('in a folder of it', async () => {
+  it('with the adapter in a folder', async () => {
     const files = Object.entries(filesOf(first)).map(([name, bytes]) => [`sub/dir/${name}`, bytes])
     hub.commits.set(newCommit, Object.fromEntries(files))
     expect((await load({ subfolder: 'sub/dir' })).toBytes()).toEqual(first.toBytes())
     await expectHubError('FILE_NOT_FOUND', 'adapter_config.json')
-    await expectHubError('FILE_NOT_FOUND', 'saved by name lies in a subfolder')
+    await expectHubError('FILE_NOT_FOUND', "pass { subfolder: 'its name' }")
     expect((await load({ subfolder: 'sub/dir/', offline: true })).toBytes()).toEqual(first.toBytes())
   })
 
-  it('tells how far its download is', async () => {
+  it('reports the progress of its download', async () => {
     const files = new Set<string>()
     await load({ onProgress: ({ file, loaded, total }) => loaded === total && files.add(file) })
     expect([...files]).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
   })
 
-  it('is kept in the layout of huggingface_hub', async () => {
+  it('is cached in the layout of huggingface_hub', async () => {
     await load()
     expect(readFileSync(cached('refs', 'main'), 'utf8')).toBe(newCommit)
     const pointer = cached('snapshots', newCommit, 'adapter_model.safetensors')
@@ -354,7 +350,7 @@ describe('a repository of the hub', () => {
     expect(readdirSync(cached('blobs')).filter((name) => name.endsWith('.incomplete'))).toEqual([])
   })
 
-  it('is not downloaded twice, and follows its branch', async () => {
+  it('is not downloaded twice, unless its branch moves', async () => {
     hub.branches.set('main', oldCommit)
     await load()
     hub.requests.length = 0
@@ -367,7 +363,7 @@ describe('a repository of the hub', () => {
     expect(hub.requests).toEqual([])
   })
 
-  it('without a network: what was loaded before, and nothing else', async () => {
+  it('loads without a network only from the cache', async () => {
     await expectHubError('FILE_NOT_FOUND', 'cache', { offline: true })
     await load()
     hub.requests.length = 0
@@ -379,7 +375,7 @@ describe('a repository of the hub', () => {
     await expectHubError('IO_ERROR', 'the connection was refused, ECONNREFUSED', { revision: 'v1' })
   })
 
-  it('that huggingface_hub downloaded, by link or by copy', async () => {
+  it('loads from a cache of huggingface_hub, with links or copies', async () => {
     for (const name of Object.keys(filesOf(first))) {
       const snapshot = cached('snapshots', oldCommit, name)
       mkdirSync(dirname(snapshot), { recursive: true })
@@ -399,7 +395,7 @@ describe('a repository of the hub', () => {
     vi.unstubAllEnvs()
   })
 
-  it('that is not there, or lacks a file', async () => {
+  it('that does not exist, or lacks a file', async () => {
     await expectError('user/other', 'FILE_NOT_FOUND', 'user/other', options)
     await expectHubError('FILE_NOT_FOUND', 'v9', { revision: 'v9' })
     const { 'adapter_config.json': config } = filesOf(first)
@@ -415,7 +411,7 @@ describe('a repository of the hub', () => {
     expect((await load({ token: 'hf_secret' })).toBytes()).toEqual(second.toBytes())
   })
 
-  it('that breaks off, or sends another file: nothing of it stays', async () => {
+  it('that breaks off, or sends another file, leaves nothing in the cache', async () => {
     hub.fault = 'cut off'
     await expectHubError('IO_ERROR', 'broke off')
     hub.fault = 'another content'
@@ -425,12 +421,12 @@ describe('a repository of the hub', () => {
     expect((await load()).toBytes()).toEqual(second.toBytes())
   })
 
-  it('with a file that is too large, before any of it comes', async () => {
+  it('with a file that is too large, which is not requested', async () => {
     await expectHubError('FILE_TOO_LARGE', 'maxBytes', { maxBytes: 10 })
     expect(hub.requests.filter((request) => request.includes('resolve'))).toEqual([])
   })
 
-  it('leads nowhere outside the cache', async () => {
+  it('rejects revisions that lead out of the cache', async () => {
     for (const revision of ['', '..', 'a/../b', '\ud800', 7])
       await expectHubError('INVALID_OPTION', 'revision', { revision: revision as string })
     await expectHubError('INVALID_OPTION', 'revision', { offline: true, revision: '../../../x' })
@@ -441,7 +437,7 @@ describe('a repository of the hub', () => {
     await expectHubError('IO_ERROR', 'cache')
   })
 
-  it('with a caller who has changed their mind', async () => {
+  it('rejects with the reason of an aborted signal', async () => {
     const signal = AbortSignal.abort(new Error('enough'))
     await expect(load({ signal })).rejects.toThrow('enough')
   })

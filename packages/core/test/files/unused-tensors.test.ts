@@ -1,4 +1,4 @@
-/** Tensors that an adapter does not need: those that PEFT passes over, and the base model's own weights that PEFT saves with it. */
+/** Tensors that an adapter does not need: those that PEFT ignores, and weights of the base model that PEFT saves with the adapter. */
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import {
   type AdapterBytes,
@@ -15,7 +15,7 @@ import {
 
 const SHAPES = { 'model.0.query': [6, 4], 'model.1.query': [6, 4], lm_head: [5, 4] } as const
 
-/** As PEFT writes it, without shapes and entries. */
+/** Files as PEFT writes them, without shapes and entries. */
 function files(
   options: FourierFTOptions,
   more: Record<string, readonly number[]> = {},
@@ -62,13 +62,13 @@ describe('coefficients that the configuration does not target', () => {
     expect(lines[0]).toContain('adapter_model.safetensors: ignored')
     for (const tensor of adapter.ignoredTensors) expect(lines[0]).toContain(tensor)
     expect(adapter.toBytes()).toEqual(bytes)
-    // What is written anew holds what PEFT would have in memory.
+    // A new file holds only the modules that PEFT would have in memory.
     const again = await load(adapter.toBytes({ dtype: 'F32' }))
     expect(again.modules).toEqual(expected)
     expect(again.lines).toEqual([])
   })
 
-  it('are told on the console where nobody listens, once', async () => {
+  it('are reported once, on the console by default', async () => {
     const warn = vi.spyOn(console, 'warn').mockImplementation(() => {})
     await loadAdapter(files({ targetModules: ['query'] }))
     expect(warn.mock.calls).toEqual([
@@ -78,12 +78,12 @@ describe('coefficients that the configuration does not target', () => {
     expect(warn).toHaveBeenCalledTimes(1)
   })
 
-  it('cannot be told where a pattern cannot be run: then the file tells', async () => {
+  it('are kept if a pattern cannot be run', async () => {
     const { modules, lines } = await load(files({}, {}, { target_modules: '(?<=x)?(model|lm).*' }))
     expect([modules.length, lines]).toEqual([3, []])
   })
 
-  it('are told apart by look-aheads, however long their names are', async () => {
+  it('are recognised by look-aheads, also with long names', async () => {
     const long = `base_model.model.${'a'.repeat(300)}.fourierft_spectrum`
     const ahead = await load(files({}, { [long]: [3] }, { target_modules: '(?=model).*' }))
     expect(ahead.modules).toHaveLength(2)
@@ -96,7 +96,7 @@ describe('coefficients that the configuration does not target', () => {
 
 describe('a pattern of n_frequency_pattern that linear time cannot express', () => {
   const config = { n_frequency_pattern: { '(q)uery(?<=y)': 7 } }
-  it('is not needed where the tensors tell n', async () => {
+  it('is not needed if the tensors have n elements', async () => {
     const bytes = files({ targetModules: ['query', 'lm_head'] }, {}, config)
     const { adapter, modules } = await load(bytes)
     expect(modules).toHaveLength(3)
@@ -104,14 +104,14 @@ describe('a pattern of n_frequency_pattern that linear time cannot express', () 
     expect(adapter.toBytes()).toEqual(bytes)
   })
 
-  it('is refused where n has to be known', () => {
+  it('is rejected if it must decide n', () => {
     const all = createConfig({ targetModules: ['query'], nFrequencyPattern: config.n_frequency_pattern })
     expect(() => createAdapter(all, { 'a.query': [4, 4] })).toThrow(
       expect.objectContaining({ code: 'INVALID_PATTERN' }),
     )
   })
 
-  it('finds the memory free that the patterns of the targets took', async () => {
+  it('can use the memory that the patterns of the targets have released', async () => {
     const large = (name: string) => `(?:${name.repeat(1000)}){39}|.*`
     const { modules, lines } = await load(
       files(
@@ -127,7 +127,7 @@ describe('a pattern of n_frequency_pattern that linear time cannot express', () 
     expect([modules.length, lines]).toEqual([3, []])
   })
 
-  it('is not one that is malformed, which PEFT refuses too', async () => {
+  it('is rejected if it is malformed, as PEFT does', async () => {
     const malformed: [string, Record<string, unknown>][] = [
       ['n_frequency_pattern', { n_frequency_pattern: { '(query': 3 } }],
       ['target_modules', { target_modules: '(query' }],
@@ -140,7 +140,7 @@ describe('a pattern of n_frequency_pattern that linear time cannot express', () 
       })
   })
 
-  it('does not let other shapes pass', async () => {
+  it('does not allow other shapes of coefficients', async () => {
     const more = { 'base_model.model.a.query.fourierft_spectrum': [1, 3] }
     await expect(load(files({ targetModules: ['query'] }, more, config))).rejects.toMatchObject({
       code: 'SHAPE_MISMATCH',
@@ -149,7 +149,7 @@ describe('a pattern of n_frequency_pattern that linear time cannot express', () 
 })
 
 describe('weights of the base model', () => {
-  it('that save_embedding_layers saves are no modules of the adapter', async () => {
+  it('saved by save_embedding_layers are not modules of the adapter', async () => {
     const more = {
       'base_model.model.model.embed_tokens.weight': [9, 4],
       'base_model.model.lm_head.base_layer.weight': [5, 4],
@@ -161,7 +161,7 @@ describe('weights of the base model', () => {
     expect([...adapter.baseTensors.keys()].sort()).toEqual(Object.keys(more).sort())
     expect(adapter.savedTensors.size).toBe(0)
     expect(lines).toEqual([
-      expect.stringContaining("taken for the base model's own weights: base_model.model."),
+      expect.stringContaining('treated as weights of the base model: base_model.model.'),
     ])
     expect(adapter.toBytes()).toEqual(bytes)
     const trained = adapter.withCoefficients({ lm_head: Float32Array.of(1, 2, 3) })
@@ -170,7 +170,7 @@ describe('weights of the base model', () => {
     )
   })
 
-  it('are not the modules that are saved whole, nor trained biases', async () => {
+  it('are neither modules that are saved whole nor trained biases', async () => {
     const more = {
       'base_model.model.score.weight': [2, 4],
       'base_model.model.model.0.query.base_layer.bias': [6],
@@ -185,7 +185,7 @@ describe('weights of the base model', () => {
     expect(biases.lines).toEqual([])
   })
 
-  it('are told apart, however many modules are to be saved whole', async () => {
+  it('are recognised among many modules that are saved whole', async () => {
     const more = { 'base_model.model.score.weight': [2, 4], 'base_model.model.x.weight': [1] }
     const many = Array.from({ length: 15_000 }, (_, i) => `m${i}`)
     const options = { targetModules: ['query', 'lm_head'], modulesToSave: ['score', ...many] }
@@ -199,7 +199,7 @@ describe('weights of the base model', () => {
     })
   }, 30_000)
 
-  it('have a module: any other name is ignored', async () => {
+  it('have the name of a module: other tensors are ignored', async () => {
     const { adapter, lines } = await load(files({ targetModules: ['query', 'lm_head'] }, { nonsense: [1] }))
     expect(adapter.ignoredTensors).toEqual(['nonsense'])
     expect(lines).toEqual([expect.stringContaining('nonsense')])

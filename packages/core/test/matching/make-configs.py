@@ -51,7 +51,7 @@ def saved(config: PeftConfig) -> str:
 
 
 def saved_model() -> str:
-    """What PeftModel.save_pretrained writes after injection, with everything that PEFT resolves on the way."""
+    """The file of PeftModel.save_pretrained after injection, with all values that PEFT resolves."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
     adapted = get_peft_model(model, FourierFTConfig(target_modules="all-linear", n_frequency=4))
@@ -61,7 +61,7 @@ def saved_model() -> str:
 
 
 def refusals(peft_type: str) -> dict:
-    """PEFT's answer to a peft_type that it does not know, from both of its entrances."""
+    """PEFT's errors for a peft_type that it does not know, from both functions that load."""
     answers = {}
     with tempfile.TemporaryDirectory() as directory:
         FourierFTConfig(target_modules=["0"], n_frequency=4).save_pretrained(directory)

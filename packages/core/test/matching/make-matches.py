@@ -1,4 +1,4 @@
-"""Writes __fixtures__/peft-matches.json: which modules PEFT adapts, with how many coefficients, in small models with real names.
+"""Writes __fixtures__/peft-matches.json: the modules that PEFT adapts, and their numbers of coefficients, in small models with real names.
 
 Run with the versions that the fixture records: PYTHONHASHSEED=0 python make-matches.py
 """
@@ -29,7 +29,7 @@ TINY = dict(hidden_size=16, num_attention_heads=2, intermediate_size=16)
 
 
 def odd() -> nn.Module:
-    """Names that a JavaScript object or a regular expression might trip over."""
+    """A model whose names are special in JavaScript objects or regular expressions."""
     model = nn.Module()
     for name in ["constructor", "toString", "prototype", "hasOwnProperty", "é", "a+b", "7", "10", "q_proj", "xq_proj"]:
         model.add_module(name, nn.Linear(8, 8))
@@ -186,14 +186,14 @@ def generated(model: str) -> dict:
 
 
 def loaded(text: str) -> FourierFTConfig:
-    """The configuration as PEFT reads it; its pattern has the order of the file then, which is sorted."""
+    """The configuration as PEFT reads it. Its pattern has the order of the file, which is sorted."""
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "adapter_config.json").write_text(text)
         return FourierFTConfig.from_pretrained(directory)
 
 
 def in_model(text: str) -> FourierFTConfig:
-    """The configuration as the tuner gets it from PeftModel, whose classes for tasks add the names of heads."""
+    """The configuration that the tuner gets from PeftModel, whose classes for tasks add the names of heads."""
     config = loaded(text)
     heads = {"SEQ_CLS": ["classifier", "score"], "TOKEN_CLS": ["classifier", "score"], "QUESTION_ANS": ["qa_outputs"]}
     if config.task_type in heads:
@@ -212,7 +212,7 @@ DEFAULTS = json.loads(saved(FourierFTConfig()))
 
 def case(name: str, arguments: dict) -> dict | None:
     text = saved(FourierFTConfig(n_frequency=12, **arguments))
-    # Without what is PEFT's default, to keep the fixture small; the order of keys stays.
+    # PEFT's defaults are left out to keep the fixture small. The order of the keys stays.
     written = {key: value for key, value in json.loads(text).items() if key == "peft_type" or value != DEFAULTS[key]}
     result = {"model": name, "config": json.dumps(written)}
     names = FACTS[name]["names"]
@@ -230,7 +230,7 @@ def case(name: str, arguments: dict) -> dict | None:
     except TypeError as error:
         if "is not supported" not in str(error) and "Unsupported layer" not in str(error):
             raise
-        # PEFT's rules match a module that FourierFT cannot adapt; the rules alone answer then.
+        # PEFT's rules match a module that FourierFT cannot adapt. Then only the matching is recorded.
         config = in_model(text)
         if isinstance(config.target_modules, set) and len(config.target_modules) >= 20:
             return None

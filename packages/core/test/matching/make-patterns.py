@@ -1,7 +1,7 @@
-"""Writes __fixtures__/python-patterns.json: what Python's re answers for patterns and texts.
+"""Writes __fixtures__/python-patterns.json: the results of Python's re for patterns and texts.
 
-Each pattern has the texts with one character each for the result: 0 neither, 1 match, 3 match and fullmatch; or Python's error. Patterns
-that take Python more than a moment are left out. Run with the version that the fixture records: PYTHONHASHSEED=0 python make-patterns.py
+Each pattern has one character for each text: 0 no match, 1 match, 3 match and fullmatch; or it has Python's error. Patterns that take Python
+longer than half a second are left out. Run with the version that the fixture records: PYTHONHASHSEED=0 python make-patterns.py
 """
 
 import json
@@ -428,7 +428,7 @@ def answers(pattern: str) -> str | dict:
         compiled = re.compile(pattern)
     except (re.error, OverflowError, ValueError) as error:
         return {"error": str(error)}
-    # 3.14 changed what \B says of the empty text; it is left out.
+    # Python 3.14 changed the result of \B on the empty text, so this result is left out.
     return "".join(
         "-" if name == "" and r"\B" in pattern else str((compiled.match(name) is not None) + 2 * (compiled.fullmatch(name) is not None))
         for name in NAMES
@@ -451,7 +451,7 @@ for pattern in HAND + generated + soup:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
-# Which path a match takes shows in its groups: PEFT reads a layer's index from one.
+# The groups of a match show which path it takes. PEFT reads the index of a layer from a group.
 LISTS = [
     "layers", "h", "layer|h", "layer", ".*", ".*?", "(?:model|x)*", "[^.]*", r"\w+", "(a|b)*", r"(?P<name>\w+)", r"(?P<name>\w+)?.layers",
     r"layers(?=\.1)", r"(?!experts)\w+", r"\blayers", r"(?:layers\.\d+\.)?experts", "", "layers$", "^model.layers", r"x(\.layers)?|layers",

@@ -1,4 +1,4 @@
-/** Matching against PEFT itself, injected into small models with real names; recorded by make-matches.py. */
+/** Compares matching with PEFT itself, in small models with real names; make-matches.py recorded PEFT's results. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { parseConfig } from '../../src/adapter/config.js'
@@ -18,7 +18,7 @@ const fixture: { models: Record<string, ModelFacts & { names: string[] }>; cases
 )
 
 describe('modules that PEFT adapts', () => {
-  it('has enough of each kind', () => {
+  it('the fixture has enough cases of each kind', () => {
     const count = (test: (one: Case) => unknown) => fixture.cases.filter(test).length
     expect(count((one) => one.matched?.length)).toBeGreaterThan(200)
     expect(count((one) => new Set(one.frequencies).size > 1)).toBeGreaterThan(40)
@@ -47,7 +47,7 @@ describe('modules that PEFT adapts', () => {
     }
     const expected = matched?.map((i) => names[i]) ?? []
     if (frequencies) expect(run()).toEqual({ modules: expected, frequencies })
-    // PEFT went no further than the rules: it matched a module that FourierFT does not know, or none.
+    // Without frequencies, PEFT matched a module that FourierFT cannot adapt, or none. Then only the matching is compared.
     else expect(findModules(config, names, facts)).toEqual(expected)
   })
 })

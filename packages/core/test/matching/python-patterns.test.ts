@@ -1,4 +1,4 @@
-/** Patterns against Python's own answers, which make-patterns.py has recorded. */
+/** Compares patterns with Python's results, which make-patterns.py recorded. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import {
@@ -15,8 +15,8 @@ const fixture: {
   groups: [pattern: string, groups: (Record<string, string | null> | null)[]][]
 } = JSON.parse(readFileSync(new URL('./__fixtures__/python-patterns.json', import.meta.url), 'utf8'))
 
-/** What Python can run and this cannot: no linear-time equivalent, or tables of Python's own. */
-const REFUSED = [
+/** Patterns that Python accepts and this package rejects: they have no linear-time equivalent, or need Python's own tables. */
+const UNSUPPORTED = [
   'a?+',
   'a*+',
   'a{2}+',
@@ -32,8 +32,8 @@ const REFUSED = [
   '\\N{EM DASH}',
   '(?i)é',
 ]
-/** Malformed ones that begin as if they were among these: they are read no further. */
-const UNDECIDED = [
+/** Malformed patterns that begin like unsupported ones: the parser stops before it finds the error. */
+const STOPPED_EARLY = [
   '(a)\\2',
   '\\1',
   '(a\\1)',
@@ -47,8 +47,8 @@ const UNDECIDED = [
   '\\N',
   '\\2s*a',
 ]
-/** Generated ones with the last of those that are refused. */
-const isRefused = (pattern: string) => REFUSED.includes(pattern) || /^\(\?i\).*é/.test(pattern)
+/** Includes generated patterns with `é` under `(?i)`. */
+const isUnsupported = (pattern: string) => UNSUPPORTED.includes(pattern) || /^\(\?i\).*é/.test(pattern)
 
 function compile(pattern: string): PythonPattern | FourierFTError {
   try {
@@ -59,7 +59,7 @@ function compile(pattern: string): PythonPattern | FourierFTError {
   }
 }
 
-function answer(pattern: PythonPattern, text: string): string {
+function resultOf(pattern: PythonPattern, text: string): string {
   return String(Number(pattern.match(text)) + 2 * Number(pattern.fullMatch(text)))
 }
 
@@ -67,32 +67,32 @@ describe('Python patterns', () => {
   const valid = fixture.cases.filter(([, result]) => typeof result === 'string') as [string, string][]
   const invalid = fixture.cases.filter(([, result]) => typeof result !== 'string')
 
-  it('has enough of each', () => {
+  it('the fixture has enough patterns of each kind', () => {
     expect(valid.length).toBeGreaterThan(500)
     expect(invalid.length).toBeGreaterThan(100)
-    expect(valid.filter(([pattern]) => isRefused(pattern)).length).toBeLessThan(20)
+    expect(valid.filter(([pattern]) => isUnsupported(pattern)).length).toBeLessThan(20)
   })
 
   it.each(valid)('%j', (pattern, expected) => {
     const compiled = compile(pattern)
-    if (isRefused(pattern)) {
+    if (isUnsupported(pattern)) {
       expect(isInexpressible(compiled)).toBe(true)
       return
     }
     if (FourierFTError.isInstance(compiled)) throw compiled
     const wrong = fixture.texts.flatMap((text, i) => {
       const [want] = expected[i] ?? ''
-      const got = answer(compiled, text)
+      const got = resultOf(compiled, text)
       return want === '-' || want === got ? [] : [{ text, python: want, got }]
     })
     expect(wrong).toEqual([])
   })
 
-  it.each(invalid)('refuses %j', (pattern) => {
+  it.each(invalid)('rejects %j', (pattern) => {
     const compiled = compile(pattern)
     expect(compiled).toBeInstanceOf(FourierFTError)
     expect(compiled).toMatchObject({ code: 'INVALID_PATTERN', details: { option: 'target_modules' } })
-    expect(isInexpressible(compiled)).toBe(UNDECIDED.includes(pattern))
+    expect(isInexpressible(compiled)).toBe(STOPPED_EARLY.includes(pattern))
   })
 
   it.each(fixture.groups)('groups of %j', (pattern, expected) => {

@@ -1,4 +1,4 @@
-/** An adapter from the `File`s of a file input or a drop. */
+/** Reads an adapter from the `File`s of a file input or of drag and drop. */
 import { FourierFTError } from '../../errors.js'
 import {
   type AdapterFiles,
@@ -25,11 +25,12 @@ function pick(files: readonly File[], name: string, maxBytes: number): File {
   const found = files.filter((file) => file.name === name)
   const [file] = found
   if (!file) {
-    throw new FourierFTError(
-      'FILE_NOT_FOUND',
-      `${name} is not among the ${files.length} files; choose it and its counterpart together`,
-      { file: name, expected: name, received: files.slice(0, 5).map((other) => other.name) },
-    )
+    throw new FourierFTError('FILE_NOT_FOUND', `${name} is not among the ${files.length} files`, {
+      advice: `choose ${CONFIG_FILE} and ${MODEL_FILE} together`,
+      file: name,
+      expected: name,
+      received: files.slice(0, 5).map((other) => other.name),
+    })
   }
   if (found.length > 1) {
     throw new FourierFTError(
@@ -44,12 +45,12 @@ function pick(files: readonly File[], name: string, maxBytes: number): File {
 
 async function read(file: File): Promise<Uint8Array> {
   const buffer = await file.arrayBuffer().catch((cause) => {
-    throw ioError(file.name, 'the file could not be read', cause)
+    throw ioError(file.name, 'the file could not be read', { cause })
   })
   return new Uint8Array(buffer)
 }
 
-/** With its folders where a whole directory was chosen. */
+/** The file's name, with its folders if a whole directory was chosen. */
 function nameOf(file: File): string {
   return file.webkitRelativePath || file.name
 }

@@ -1,6 +1,6 @@
 /**
- * The cache of Python's huggingface_hub, read and written in its layout: content under `blobs/<etag>`, `snapshots/<commit>/<path>`
- * pointing there, `refs/<revision>` holding a commit. Node only.
+ * Reads and writes the cache of Python's huggingface_hub. Its layout: `blobs/<etag>` holds content, `snapshots/<commit>/<path>` links to a
+ * blob, and `refs/<revision>` holds a commit. Node only.
  *
  * @see https://huggingface.co/docs/huggingface_hub/guides/manage-cache
  */
@@ -12,18 +12,18 @@ import { FourierFTError } from '../../errors.js'
 import { checkSize, ioError } from '../adapter-files.js'
 import { COMMIT, type HubCache } from './hub.js'
 
-/** @param cacheDir default: what the environment says (`HF_HUB_CACHE`, `HF_HOME`), as for huggingface_hub */
+/** @param cacheDir default: from the environment (`HF_HUB_CACHE`, `HF_HOME`), as in huggingface_hub */
 export function openHubCache(repository: string, cacheDir: string = defaultCacheDir()): HubCache {
   const root = join(cacheDir, ['models', ...repository.split('/')].join('--'))
   return {
     async commit(revision) {
       const file = safeJoin(join(root, 'refs'), revision)
-      const stats = await orIoError(stat(file).catch(missing), file)
+      const stats = await orIoError(stat(file).catch(undefinedIfMissing), file)
       if (!stats) return undefined
-      // It becomes part of a path, so it is nothing but a commit.
+      // The text becomes part of a path, so it must be a commit.
       const text = stats.isFile() && stats.size < 100 ? await orIoError(readFile(file, 'utf8'), file) : ''
       if (COMMIT.test(text.trim())) return text.trim()
-      throw ioError(file, 'expected a commit, 40 hexadecimal digits; delete the file')
+      throw ioError(file, 'expected a commit, 40 hexadecimal digits', { advice: 'delete the file' })
     },
     async setCommit(revision, commit) {
       await orIoError(
@@ -33,7 +33,7 @@ export function openHubCache(repository: string, cacheDir: string = defaultCache
     },
     async read(commit, path, maxBytes) {
       const file = safeJoin(join(root, 'snapshots', commit), path)
-      const stats = await orIoError(stat(file).catch(missing), file)
+      const stats = await orIoError(stat(file).catch(undefinedIfMissing), file)
       if (!stats?.isFile()) return undefined
       checkSize(stats.size, maxBytes, file)
       await checkInside(file, root)
@@ -44,7 +44,7 @@ export function openHubCache(repository: string, cacheDir: string = defaultCache
       const blob = safeJoin(join(root, 'blobs'), etag)
       const pointer = safeJoin(join(root, 'snapshots', commit), path)
       await orIoError(
-        replaceFile(blob, bytes).then(() => point(pointer, blob)),
+        replaceFile(blob, bytes).then(() => linkTo(blob, pointer)),
         pointer,
       )
     },
@@ -57,18 +57,18 @@ function defaultCacheDir(): string {
   return HF_HUB_CACHE || HUGGINGFACE_HUB_CACHE || join(home, 'hub')
 }
 
-/** Snapshots are links; none leads out of the repository's folder in the cache. */
+/** Snapshots are links. A link must not lead out of the repository's folder in the cache. */
 async function checkInside(file: string, folder: string): Promise<void> {
   const [target, root] = await orIoError(Promise.all([realpath(file), realpath(folder)]), file)
   if (!isOutside(relative(root, target))) return
-  throw ioError(file, `it is a link that leads out of the cache (${folder}); delete it`)
+  throw ioError(file, `it is a link that leads out of the cache (${folder})`, { advice: 'delete it' })
 }
 
 function isOutside(path: string): boolean {
   return path === '' || path === '..' || path.startsWith(`..${sep}`) || isAbsolute(path)
 }
 
-/** Revisions and etags come from outside: none leads out of the cache. */
+/** Joins paths. Revisions and etags come from outside and must not lead out of the cache. */
 function safeJoin(root: string, path: string): string {
   const joined = join(root, path)
   if (isOutside(relative(root, joined)) || path.includes('\0')) {
@@ -80,7 +80,7 @@ function safeJoin(root: string, path: string): string {
   return joined
 }
 
-/** A reader meets the old file or the new one, never a part; a temporary name of its own for each process that downloads. */
+/** Replaces a file atomically: a reader sees the old file or the new one. Each process uses its own temporary name. */
 async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
   const temporary = `${path}.${randomBytes(6).toString('hex')}.incomplete`
@@ -92,24 +92,24 @@ async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
   }
 }
 
-async function point(pointer: string, blob: string): Promise<void> {
+async function linkTo(blob: string, pointer: string): Promise<void> {
   await mkdir(dirname(pointer), { recursive: true })
   await rm(pointer, { force: true })
   try {
     await symlink(relative(dirname(pointer), blob), pointer)
   } catch {
-    // Windows lets few users make links; huggingface_hub copies there too.
+    // On Windows few users may create links; huggingface_hub copies, too.
     await copyFile(blob, pointer)
   }
 }
 
-function missing(error: unknown): undefined {
+function undefinedIfMissing(error: unknown): undefined {
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   if (code !== 'ENOENT' && code !== 'ENOTDIR') throw error
 }
 
 async function orIoError<T>(result: Promise<T>, file: string): Promise<T> {
   return result.catch((cause) => {
-    throw FourierFTError.isInstance(cause) ? cause : ioError(file, 'the cache could not be used', cause)
+    throw FourierFTError.isInstance(cause) ? cause : ioError(file, 'the cache could not be used', { cause })
   })
 }

@@ -1,9 +1,8 @@
 /**
- * An adapter from a repository of the Hugging Face hub, in three kinds of requests: the commit that a revision stands for, the sizes and
- * digests of the files, the files. Where there is a disk, files go through the cache that Python's huggingface_hub shares.
+ * Reads an adapter from a repository of the Hugging Face hub. There are three kinds of requests: for the commit of a revision, for the sizes
+ * and digests of the files, and for the files. On Node, files go through the cache of Python's huggingface_hub.
  *
- * The requests are this file's own, not those of `@huggingface/hub`: its answers have no bound, and it would send the token to whatever
- * host a redirect leads to.
+ * `@huggingface/hub` is not used, because it does not limit the size of answers and sends the token to any host that a redirect leads to.
  *
  * @see https://huggingface.co/docs/hub/api
  */
@@ -20,8 +19,8 @@ import {
   ioError,
   MAX_CONFIG_BYTES,
   MODEL_FILE,
-  namedAdvice,
   notFound,
+  subfolderHint,
 } from '../adapter-files.js'
 import type { DownloadProgress } from '../read-stream.js'
 import { request } from './request.js'
@@ -31,18 +30,18 @@ export const HUB_URL = 'https://huggingface.co'
 export interface HubOptions {
   /** Branch, tag or commit. */
   readonly revision: string
-  /** Folder of the repository that holds the two files; empty: none. */
+  /** Folder of the repository that holds the two files; empty for the repository itself. */
   readonly subfolder: string
   readonly token?: string | undefined
   readonly hubUrl: URL
   readonly offline: boolean
   readonly maxBytes: number
-  readonly isBoundGiven: boolean
+  readonly isLimitExplicit: boolean
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined
 }
 
-/** The files of one repository on disk. Commits are what revisions stood for when they were last seen. */
+/** The files of one repository on disk, and the last known commit of each revision. */
 export interface HubCache {
   commit(revision: string): Promise<string | undefined>
   setCommit(revision: string, commit: string): Promise<void>
@@ -55,7 +54,7 @@ type Paths = readonly [config: string, model: string]
 
 export const COMMIT = /^[0-9a-f]{40}$/
 
-/** Of what the hub says about a repository. */
+/** Size limit of the hub's answers about a repository. */
 const MAX_ANSWER_BYTES = 4 * 2 ** 20
 const Revision = v.object({ sha: v.pipe(v.string(), v.regex(COMMIT)) })
 const Size = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
@@ -80,10 +79,7 @@ export async function readHub(
     throw new FourierFTError(
       'INVALID_OPTION',
       "token: expected an access token of the hub, which begins with 'hf_'",
-      {
-        option: 'token',
-        expected: 'hf_…',
-      },
+      { option: 'token', expected: 'hf_…' },
     )
   }
   const folder = subfolder === '' ? '' : `${subfolder}/`
@@ -95,7 +91,8 @@ export async function readHub(
     const files = await readCached(pinned ?? (await cache?.commit(revision)), paths, options, cache)
     if (files) return { config: files[0], model: files[1], names }
   }
-  if (offline) throw notFound(label, 'it is not in the cache, and the option offline forbids to download it')
+  if (offline)
+    throw notFound(label, 'it is not in the cache, and the option offline does not allow a download')
   const repo = new Repository(repository, options)
   const commit = pinned ?? (await currentCommit(repo, options, cache))
   const files =
@@ -105,7 +102,7 @@ export async function readHub(
   return { config: files[0], model: files[1], names }
 }
 
-/** Both files or none. */
+/** Both files from the cache; undefined if either is missing. */
 async function readCached(
   commit: string | undefined,
   paths: Paths,
@@ -120,7 +117,7 @@ async function readCached(
   return config && model && [config, model]
 }
 
-/** Where the hub cannot be reached, the commit that the cache has for the revision, as huggingface_hub does. */
+/** The commit of the revision: from the hub, or from the cache if the hub cannot be reached, as in huggingface_hub. */
 async function currentCommit(
   repo: Repository,
   options: HubOptions,
@@ -151,14 +148,15 @@ async function downloadAll(
     if (!info) {
       throw notFound(
         file,
-        `expected ${CONFIG_FILE} and ${MODEL_FILE} in the repository${namedAdvice(options.subfolder)}`,
+        `expected ${CONFIG_FILE} and ${MODEL_FILE} in the repository`,
+        subfolderHint(options.subfolder),
       )
     }
     const maxBytes = Math.min(options.maxBytes, limit)
     checkSize(info.size, maxBytes, file)
     const bytes = await repo.download(commit, path, { file, maxBytes, expected: info.size })
     const [etag, found] = info.lfs ? [info.lfs.oid, bytesToHex(sha256(bytes))] : [info.oid, gitBlobId(bytes)]
-    if (found !== etag) throw ioError(file, `its digest is ${found}, the hub promises ${etag}`)
+    if (found !== etag) throw ioError(file, `its digest is ${found}, but the hub says ${etag}`)
     return { path, etag: found, bytes }
   }
   const config = await download(paths[0], MAX_CONFIG_BYTES)
@@ -167,7 +165,7 @@ async function downloadAll(
   return [config.bytes, model.bytes]
 }
 
-/** The requests about one repository. */
+/** Sends requests about one repository. */
 class Repository {
   readonly label: string
   readonly #name: string
@@ -179,7 +177,7 @@ class Repository {
     this.label = `${name}@${options.revision}`
   }
 
-  /** What the hub says; a question with a body is a POST. */
+  /** The hub's answer to a question; a question with a body is a POST. */
   ask(question: string, json?: object): Promise<Uint8Array> {
     return this.#request(`api/models/${this.#name}/${question}`, {
       file: this.label,
@@ -193,7 +191,7 @@ class Repository {
       abortEarly: true,
     })
     if (result.success) return result.output
-    throw ioError(this.label, `expected ${what} from the hub; it answered something else`)
+    throw ioError(this.label, `expected ${what} from the hub; received something else`)
   }
 
   download(
@@ -208,33 +206,33 @@ class Repository {
 
   async #request(
     path: string,
-    { headers, ...options }: Omit<Parameters<typeof request>[1], 'signal' | 'isBoundGiven'>,
+    { headers, ...options }: Omit<Parameters<typeof request>[1], 'signal' | 'isLimitExplicit'>,
   ): Promise<Uint8Array> {
-    const { hubUrl, token, signal, isBoundGiven } = this.#options
+    const { hubUrl, token, signal, isLimitExplicit } = this.#options
     const base = hubUrl.href.replace(/\/?$/, '/')
     const authorized = { ...headers, ...(token !== undefined && { authorization: `Bearer ${token}` }) }
     const { status, bytes } = await request(new URL(base + path), {
       ...options,
       headers: authorized,
       signal,
-      isBoundGiven,
+      isLimitExplicit,
     })
     if (bytes) return bytes
-    throw this.#refused(status, options.file)
+    throw this.#httpError(status, options.file)
   }
 
-  #refused(status: number, file: string): FourierFTError {
+  #httpError(status: number, file: string): FourierFTError {
     if (status === 404)
-      return notFound(file, 'no such repository or revision, or it is private and needs a token')
+      return notFound(file, 'the repository or revision does not exist, or it is private and needs a token')
     const isForbidden = status === 401 || status === 403
     const problem = isForbidden
-      ? `it does not exist, or needs a token that may read it (the hub answered ${status})`
+      ? `it does not exist, or it needs a token with read access (the hub answered ${status})`
       : `the hub answered ${status}`
     return new FourierFTError('IO_ERROR', `${file}: ${problem}`, { file, received: status })
   }
 }
 
-/** The hub's name for the content of a file that is not kept as a large one. */
+/** The hub's name for the content of a file that is not in its storage for large files. */
 function gitBlobId(bytes: Uint8Array): string {
   const header = utf8ToBytes(`blob ${bytes.length}\0`)
   return bytesToHex(sha1.create().update(header).update(bytes).digest())

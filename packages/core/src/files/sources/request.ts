@@ -1,30 +1,30 @@
 /**
- * One HTTP request of a download. A server is a stranger: what it sends is bounded while it arrives and after decompression, a connection
- * that stalls ends, and nothing secret (passwords, tokens, signatures) gets into a message. Credentials go to the origin that they were
- * given for: `fetch` drops `Authorization` where a redirect leads to another one.
+ * One HTTP request of a download. Servers are untrusted: the size of an answer is limited while it arrives and after decompression, and a
+ * stalled connection ends. No secret (password, token, signature) gets into a message. Credentials go only to the origin that they belong
+ * to: `fetch` drops `Authorization` if a redirect leads to another origin.
  */
 import { FourierFTError } from '../../errors.js'
-import { checkSize, ioError } from '../adapter-files.js'
+import { checkSize } from '../adapter-files.js'
 import { type DownloadProgress, readStream } from '../read-stream.js'
-import { networkReason } from './network-reason.js'
+import { networkError } from './network-error.js'
 
-/** A connection on which nothing arrives for so long is given up, unless the caller has a signal of their own. */
+/** If nothing arrives for this time, the request ends, unless the caller passes a signal. */
 const IDLE_MS = 60_000
-/** What a compressed answer may become where the caller gave no bound: so much, or so many times its length. */
-const MAX_UNPACKED = 64 * 2 ** 20
+/** Size limit of a decompressed answer if the caller sets none: this many bytes, or this multiple of the compressed length. */
+const MAX_DECOMPRESSED = 64 * 2 ** 20
 const MAX_RATIO = 12
 
 export interface RequestOptions {
-  /** What the answer is called in errors. */
+  /** Name of the answer in errors. */
   readonly file: string
-  /** Bound of the answer, unpacked. */
+  /** Size limit of the decompressed answer. */
   readonly maxBytes: number
-  /** The bound is the caller's own, so it holds for compressed answers too. */
-  readonly isBoundGiven?: boolean | undefined
-  /** Bytes that are known to come. */
+  /** The limit was set by the caller, so it replaces the default limit of compressed answers. */
+  readonly isLimitExplicit?: boolean | undefined
+  /** Known length of the answer in bytes. */
   readonly expected?: number | undefined
   readonly headers?: Readonly<Record<string, string>>
-  /** Makes it a POST of JSON. */
+  /** Body; makes the request a POST of JSON. */
   readonly json?: unknown
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined
@@ -33,13 +33,15 @@ export interface RequestOptions {
 
 export interface Answer {
   readonly status: number
-  /** The body of a successful answer; those of others are not read. */
+  /** The body of a successful answer; other bodies are not read. */
   readonly bytes: Uint8Array | undefined
 }
 
 /**
- * @throws {FourierFTError} `FILE_TOO_LARGE`; `IO_ERROR` where the server cannot be reached, breaks off or stalls; an abort throws the
- *   signal's reason. An answer of any status is returned
+ * Returns an answer of any status.
+ *
+ * @throws {FourierFTError} `FILE_TOO_LARGE`; `IO_ERROR` if the server cannot be reached, breaks off or stalls; an abort throws the signal's
+ *   reason
  */
 export async function request(address: URL, options: RequestOptions): Promise<Answer> {
   const { file, maxBytes, expected, headers = {}, json, signal, onProgress, idleMs = IDLE_MS } = options
@@ -52,7 +54,7 @@ export async function request(address: URL, options: RequestOptions): Promise<An
       ...(json !== undefined && { method: 'POST', body: JSON.stringify(json) }),
       ...(endOn && { signal: endOn }),
     }).catch((cause) => {
-      throw ioError(file, `the request failed: ${networkReason(cause)}`)
+      throw networkError(file, 'the request failed', cause)
     })
     idle?.restart()
     const { status, ok, body } = response
@@ -60,7 +62,7 @@ export async function request(address: URL, options: RequestOptions): Promise<An
       body?.cancel().catch(() => {})
       return { status, bytes: ok ? new Uint8Array() : undefined }
     }
-    const { announced, limit } = boundsOf(response, options)
+    const { announced, limit } = limitsOf(response, options)
     if (announced !== undefined) checkSize(announced, maxBytes, file)
     const bytes = await readStream(body, {
       file,
@@ -73,39 +75,39 @@ export async function request(address: URL, options: RequestOptions): Promise<An
   } catch (error) {
     if (signal?.aborted) throw signal.reason
     if (idle?.signal.aborted) {
-      throw new FourierFTError(
-        'IO_ERROR',
-        `${file}: nothing arrived for ${idleMs / 1000} seconds; try again, or give a signal such as AbortSignal.timeout(300_000) to wait longer`,
-        { file, option: 'signal' },
-      )
+      throw new FourierFTError('IO_ERROR', `${file}: nothing arrived for ${idleMs / 1000} seconds`, {
+        advice: 'try again, or give a signal such as AbortSignal.timeout(300_000) to wait longer',
+        file,
+        option: 'signal',
+      })
     }
     if (FourierFTError.isInstance(error)) throw error
-    throw ioError(file, `the download failed: ${networkReason(error)}`)
+    throw networkError(file, 'the download failed', error)
   } finally {
     idle?.stop()
   }
 }
 
-/** The length that the server announced, where it is that of what will be read, and the bound of what is read. */
-function boundsOf(
+/** The announced length, if it is that of the bytes that will be read, and the limit for them. */
+function limitsOf(
   { headers }: Response,
-  { maxBytes, isBoundGiven, expected }: RequestOptions,
+  { maxBytes, isLimitExplicit, expected }: RequestOptions,
 ): { announced?: number; limit: number } {
   const text = headers.get('content-length')
   const length = text === null ? undefined : Number(text)
-  const isPacked = !/^(identity)?$/i.test(headers.get('content-encoding') ?? '')
-  if (!isPacked) return { limit: maxBytes, ...(length !== undefined && { announced: length }) }
-  // The length of a compressed answer is that of the compressed bytes.
-  const unpacked = Math.max(MAX_UNPACKED, MAX_RATIO * (length ?? 0))
-  return { limit: isBoundGiven || expected !== undefined ? maxBytes : Math.min(maxBytes, unpacked) }
+  const isCompressed = !/^(identity)?$/i.test(headers.get('content-encoding') ?? '')
+  if (!isCompressed) return { limit: maxBytes, ...(length !== undefined && { announced: length }) }
+  // The announced length is that of the compressed bytes.
+  const defaultLimit = Math.max(MAX_DECOMPRESSED, MAX_RATIO * (length ?? 0))
+  return { limit: isLimitExplicit || expected !== undefined ? maxBytes : Math.min(maxBytes, defaultLimit) }
 }
 
-/** What a URL is called in messages: without password, query and fragment, any of which may be a secret. */
+/** A URL for messages: without password, query and fragment, which may be secret. */
 export function shownUrl(url: URL): string {
   return `${url.origin === 'null' ? `${url.protocol}//` : url.origin}${url.pathname}`
 }
 
-/** `fetch` takes no URL with a password, and puts it into its message. */
+/** Moves credentials from the URL to a header. `fetch` rejects a URL with a password, and repeats it in its message. */
 function withoutCredentials(address: URL): { url: URL; authorization?: string } {
   if (address.username === '' && address.password === '') return { url: address }
   const url = new URL(address)
@@ -116,7 +118,7 @@ function withoutCredentials(address: URL): { url: URL; authorization?: string } 
   return { url, authorization: `Basic ${btoa(latin1)}` }
 }
 
-/** A percent sign that escapes nothing stands for itself. */
+/** Decodes percent escapes. A text with an invalid escape stays as it is. */
 function unescaped(text: string): string {
   try {
     return decodeURIComponent(text)
@@ -125,7 +127,7 @@ function unescaped(text: string): string {
   }
 }
 
-/** Aborts when it is not restarted for some time. */
+/** Aborts unless it is restarted in time. */
 class IdleTimeout {
   readonly #controller = new AbortController()
   readonly #milliseconds: number

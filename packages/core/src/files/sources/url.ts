@@ -1,23 +1,23 @@
-/** An adapter below a base URL, as a static file server gives it. */
+/** Reads an adapter from the URL of a directory, as a static file server serves it. */
 import {
   type AdapterFiles,
   CONFIG_FILE,
   ioError,
   MAX_CONFIG_BYTES,
   MODEL_FILE,
-  namedAdvice,
   notFound,
+  subfolderHint,
 } from '../adapter-files.js'
 import type { DownloadProgress } from '../read-stream.js'
 import { request, shownUrl } from './request.js'
 
 export interface UrlOptions {
   readonly maxBytes: number
-  /** Whether the caller gave the bound. */
-  readonly isBoundGiven: boolean
-  /** Folder below the URL that holds the two files; empty: none. */
+  /** Whether the caller set the limit. */
+  readonly isLimitExplicit: boolean
+  /** Folder below the URL that holds the two files; empty for the URL itself. */
   readonly subfolder: string
-  /** Sent as a bearer token, to the origin of the URL alone. */
+  /** Sent as a bearer token, only to the origin of the URL. */
   readonly token?: string | undefined
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined
@@ -28,13 +28,13 @@ export async function readUrl(base: URL, options: UrlOptions): Promise<AdapterFi
   const { subfolder } = options
   const urls = { config: below(base, subfolder, CONFIG_FILE), model: below(base, subfolder, MODEL_FILE) }
   const maxConfig = Math.min(options.maxBytes, MAX_CONFIG_BYTES)
-  // One after the other: who has no configuration need not send the large file.
+  // One after the other: if the configuration is missing, the large file is not requested.
   const config = await download(urls.config, { ...options, maxBytes: maxConfig })
   const model = await download(urls.model, options)
   return { config, model, names: { config: shownUrl(urls.config), model: shownUrl(urls.model) } }
 }
 
-/** The base names a directory with or without its last slash; a query (a signature, say) goes to each file. */
+/** The URL of a file. The base may or may not end with a slash. Its query (a signature, for example) is sent with each file. */
 function below(base: URL, subfolder: string, file: string): URL {
   const url = new URL(base)
   const folders = subfolder === '' ? [] : subfolder.split('/').map(encodeURIComponent)
@@ -48,7 +48,7 @@ async function download(url: URL, { token, subfolder, ...options }: UrlOptions):
   const { status, bytes } = await request(url, { ...options, file, headers })
   if (bytes) return bytes
   if (status === 404 || status === 410) {
-    throw notFound(file, `expected ${CONFIG_FILE} and ${MODEL_FILE} below the URL${namedAdvice(subfolder)}`)
+    throw notFound(file, `expected ${CONFIG_FILE} and ${MODEL_FILE} below the URL`, subfolderHint(subfolder))
   }
   throw ioError(file, `the server answered ${status}`)
 }

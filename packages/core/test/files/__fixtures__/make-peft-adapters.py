@@ -1,4 +1,4 @@
-"""Adapters as Hugging Face PEFT writes them, for the tests of reading and writing.
+"""Writes adapters with Hugging Face PEFT, for the tests of reading and writing.
 
 Run with torch, transformers, peft and safetensors installed: python make-peft-adapters.py
 The versions that made the committed files are in versions.json. The numbers come from torch.manual_seed.

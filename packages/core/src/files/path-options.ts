@@ -1,8 +1,8 @@
-/** The options `subfolder` and `revision`, which may come from outside and become parts of paths: they lead down, never up or elsewhere. */
+/** Checks of the options `subfolder` and `revision`. They may come from outside and become parts of paths, so they must not lead up or elsewhere. */
 import { FourierFTError } from '../errors.js'
 
 /**
- * @returns folder names joined by `/`, without a slash at either end; empty: the source itself
+ * @returns folder names joined by `/`, without a slash at either end; empty for the source itself
  * @throws {FourierFTError} `INVALID_OPTION`
  */
 export function checkSubfolder(subfolder: unknown): string {
@@ -15,7 +15,7 @@ export function checkSubfolder(subfolder: unknown): string {
 }
 
 /**
- * Git's own rules for the names of branches and tags are stricter.
+ * Checks less than Git does: its rules for the names of branches and tags are stricter.
  *
  * @throws {FourierFTError} `INVALID_OPTION`
  */
@@ -24,7 +24,7 @@ export function checkRevision(revision: unknown = 'main'): string {
   throw invalid('revision', 'the name of a branch, a tag or a commit', revision)
 }
 
-/** Backslashes and drive letters lead elsewhere on Windows, and half of a surrogate pair fits into no URL. */
+/** Backslashes and drive letters lead elsewhere on Windows. Half of a surrogate pair cannot be part of a URL. */
 function leadsDown(path: string): boolean {
   const isName = (part: string) => part !== '' && part !== '.' && part !== '..'
   return path.split('/').every(isName) && !/[\\:\p{Cc}\p{Cs}]/u.test(path)
