@@ -86,6 +86,7 @@ export {
 } from './files/safetensors.js'
 export { savePretrained } from './files/save-pretrained.js'
 export type { WriteOptions } from './files/write-adapter.js'
+export type { BranchGradients } from './spectrum/branch-gradients.js'
 export { delta, deltaAdjoint } from './spectrum/delta.js'
 export {
   type GroupedAnalysis,
@@ -93,7 +94,7 @@ export {
   type GroupedTransform,
   groupedTransform,
 } from './spectrum/grouped-transform.js'
-export { addBackward, addForward, type BranchGradients } from './spectrum/linear.js'
+export { addBackward, addForward } from './spectrum/linear.js'
 export { clearPlans } from './spectrum/plan-cache.js'
 export {
   type ReferenceDeltaOptions,
