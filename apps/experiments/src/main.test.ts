@@ -1,4 +1,4 @@
-/** Each command from end to end, as a user runs it: a process of its own, on the built program. */
+/** Each command from end to end, as a user runs it: the built program in its own process. */
 import { execFile } from 'node:child_process'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -20,7 +20,7 @@ const commands = [
 ]
 
 describe.each(commands)('$name', ({ name, rows, shows }) => {
-  it('prints its table, and leaves table and picture', async () => {
+  it('prints its table, and writes the table and the picture', async () => {
     const { stdout } = await run(name, '--quick', '--out', out)
     const table = stdout.split('\n').filter((line) => line.startsWith('|'))
     expect(table).toHaveLength(rows + 2)
@@ -37,22 +37,22 @@ describe.each(commands)('$name', ({ name, rows, shows }) => {
 })
 
 describe('the command line', () => {
-  it('gives the same numbers for the same seed, and others for another', async () => {
+  it('gives numbers that depend on the seed only', async () => {
     const table = async (seed: string) =>
       (await run('expressiveness', '--quick', '--seeds', seed, '--out', out)).stdout
-    const once = await table('4')
-    expect(await table('4')).toBe(once)
-    expect(await table('5')).not.toBe(once)
+    const first = await table('4')
+    expect(await table('4')).toBe(first)
+    expect(await table('5')).not.toBe(first)
   })
 
-  it('refuses seeds that are no whole numbers', async () => {
+  it('rejects seeds that are not whole numbers', async () => {
     await expect(run('bases', '--seeds', '1,x')).rejects.toMatchObject({
       code: 1,
       stderr: expect.stringContaining('whole numbers'),
     })
   })
 
-  it('says which folder it cannot write to', async () => {
+  it('names the folder that it cannot write to', async () => {
     await expect(run('bases', '--quick', '--out', join(program, 'sub'))).rejects.toMatchObject({
       code: 1,
       stderr: expect.stringContaining(join(program, 'sub')),
