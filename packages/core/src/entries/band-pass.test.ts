@@ -139,6 +139,9 @@ describe('bandPassEntries', () => {
       expect(Math.hypot(signed(j), signed(columns[l]))).toBe(5)
     })
     expect(() => bandPassEntries({ ...options, n: 13 })).toThrow('only 12 of the 256 positions')
+    expect(() => bandPassEntries({ ...options, n: 13 })).toThrow(
+      expect.objectContaining({ advice: 'choose a smaller n or a larger bandwidth' }),
+    )
   })
 
   test('never draws frequency zero for f_c > 0', () => {

@@ -57,6 +57,15 @@ describe('uniformEntries', () => {
     },
   )
 
+  test('advises a smaller n if there are fewer positions', () => {
+    expect(() => uniformEntries({ shape: [4, 4], n: 17, seed: 0 })).toThrow(
+      expect.objectContaining({
+        problem: 'n: a spectrum of shape [4, 4] has 16 positions; received 17',
+        advice: 'choose a smaller n',
+      }),
+    )
+  })
+
   test.each([[[0, 4]], [[4, -4]], [[2.5, 4]], [[Number.NaN, 4]], [[65537, 65536]]] as const)(
     'rejects shape %j',
     (shape) => {

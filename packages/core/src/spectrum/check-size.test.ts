@@ -40,7 +40,11 @@ it.each([
 })
 
 it('rejects a ΔW that does not fit into memory', () => {
-  expect(() => delta(layerOf([65_536, 65_536]))).toThrow(rejection)
+  const layer = layerOf([65_536, 65_536])
+  expect(() => delta(layer)).toThrow(rejection)
+  expect(() => delta(layer)).toThrow(
+    expect.objectContaining({ advice: expect.stringContaining('addForward') }),
+  )
 })
 
 it('accepts a layer of the largest size', () => {

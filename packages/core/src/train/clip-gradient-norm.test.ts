@@ -30,7 +30,11 @@ test('clips float32 gradients whose squares overflow float32', () => {
 test.each([Number.NaN, Infinity, -Infinity])('rejects a gradient with %d and changes nothing', (value) => {
   const gradients = [Float32Array.of(3, 4), Float32Array.of(1, value)]
   expect(() => clipGradientNorm(gradients, 1)).toThrow(
-    expect.objectContaining({ code: 'NOT_FINITE', message: expect.stringContaining('gradient 1') }),
+    expect.objectContaining({
+      code: 'NOT_FINITE',
+      message: expect.stringContaining('gradient 1'),
+      advice: 'skip this batch, or lower the learning rate',
+    }),
   )
   expect(gradients).toEqual([Float32Array.of(3, 4), Float32Array.of(1, value)])
 })
