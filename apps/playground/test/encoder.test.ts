@@ -9,7 +9,11 @@ import { build, mergeConfig, type PreviewServer, preview } from 'vite'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CHROMIUM_FLAGS, findChromium } from '../../../test/chromium.js'
 import { encoderFiles } from '../page-files/encoder-files.js'
+import { HANG_LIMIT } from './hang-limit.js'
 import { pageConfig } from './page-config.js'
+
+/** Waits until a value passes the assertion. */
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: HANG_LIMIT })
 
 const repository = fileURLToPath(new URL('../../..', import.meta.url))
 const files = ['adapter_config.json', 'adapter_model.safetensors']
@@ -27,7 +31,7 @@ beforeAll(async () => {
   outDir = join(folder, 'page')
   await build(mergeConfig(pageConfig, { build: { outDir } }))
   browser = await chromium.launch({ executablePath: findChromium() ?? '', args: CHROMIUM_FLAGS })
-}, 120_000)
+}, HANG_LIMIT)
 
 afterAll(async () => {
   await browser?.close()
@@ -45,6 +49,7 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
     server = await preview(mergeConfig(pageConfig, { build: { outDir }, preview: { port: 0 } }))
     const [address = ''] = server.resolvedUrls?.local ?? []
     page = await browser.newPage()
+    page.setDefaultTimeout(HANG_LIMIT)
     page.on('request', (request) => {
       fetched.push(request.url())
       if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(address))
@@ -57,12 +62,12 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
     await page.goto(address)
     await page.getByRole('link', { name: 'Sentence encoder' }).click()
     await status('with the adapter “mails”')
-  }, 240_000)
+  }, HANG_LIMIT)
 
   afterAll(() => server?.close())
 
   const status = (how: string) =>
-    page.locator('#status', { hasText: `Ready. MiniLM runs ${how}.` }).waitFor({ timeout: 200_000 })
+    page.locator('#status', { hasText: `Ready. MiniLM runs ${how}.` }).waitFor({ timeout: HANG_LIMIT })
 
   const choose = async (name: string, how: string) => {
     await page.getByRole('radio', { name, exact: true }).check()
@@ -115,16 +120,17 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
 
   it('scores a text with every adapter in one batch', async () => {
     await page.getByRole('textbox').fill('Earn money from home, no risk, order your free tapes today!')
-    await expect.poll(verdicts).toHaveLength(2)
-    await expect.poll(ownScore).toBeGreaterThan(0.5)
+    await eventually(verdicts).toHaveLength(2)
+    await eventually(ownScore).toBeGreaterThan(0.5)
     await page.locator('#run', { hasText: 'One run of 2 rows' }).waitFor()
-    await expect
-      .poll(opinions)
-      .toEqual([expect.stringContaining('Without an adapter'), expect.stringContaining('With “mails”')])
+    await eventually(opinions).toEqual([
+      expect.stringContaining('Without an adapter'),
+      expect.stringContaining('With “mails”'),
+    ])
     // Each row equals the result of its adapter alone, to the two digits on the page.
-    await expect
-      .poll(async () => Math.abs(((await verdicts())[1] ?? 0) - (await ownScore())))
-      .toBeLessThan(0.006)
+    await eventually(async () => Math.abs(((await verdicts())[1] ?? 0) - (await ownScore()))).toBeLessThan(
+      0.006,
+    )
     await choose('none', 'without an adapter')
     const [base = Number.NaN, adapted = Number.NaN] = await verdicts()
     expect(Math.abs(base - (await ownScore()))).toBeLessThan(0.006)
@@ -138,7 +144,7 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
     expect(await page.getByRole('textbox').inputValue()).toBe(picked)
     await page.getByRole('button', { name: 'Use one of the mails' }).press('Enter')
     const taken = await page.getByRole('textbox').inputValue()
-    await expect.poll(async () => (await opinions()).join()).not.toContain(taken)
+    await eventually(async () => (await opinions()).join()).not.toContain(taken)
     await page.getByText('All mails as a list').click()
     expect(await page.locator('#mails li').count()).toBe(80)
   })
@@ -156,7 +162,7 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
       .setInputFiles(adapterOf('onnxruntime/test/__fixtures__/minilm/adapter'))
     await status('with the adapter “yours 1”')
     expect(await scores()).toEqual(before)
-    await expect.poll(opinions).toHaveLength(3)
+    await eventually(opinions).toHaveLength(3)
   })
 
   it('shows the error of an adapter for another model, and keeps the current adapters', async () => {
@@ -187,6 +193,7 @@ describe('the encoder page without the model', () => {
     })
     const [address = ''] = server.resolvedUrls?.local ?? []
     const page = await browser.newPage()
+    page.setDefaultTimeout(HANG_LIMIT)
     await page.goto(`${address}encoder.html`)
     await page.getByRole('alert').waitFor()
     expect(await page.getByRole('alert').textContent()).toContain(

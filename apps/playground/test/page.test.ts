@@ -7,7 +7,11 @@ import { type Browser, chromium, type Page } from 'playwright'
 import { build, mergeConfig, type PreviewServer, preview } from 'vite'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CHROMIUM_FLAGS, findChromium } from '../../../test/chromium.js'
+import { HANG_LIMIT } from './hang-limit.js'
 import { pageConfig } from './page-config.js'
+
+/** Waits until a value passes the assertion. */
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: HANG_LIMIT })
 
 const steps = 30
 
@@ -35,6 +39,7 @@ describe('the page', () => {
     const [address = ''] = server.resolvedUrls?.local ?? []
     browser = await chromium.launch({ executablePath: findChromium() ?? '', args: CHROMIUM_FLAGS })
     page = await browser.newPage()
+    page.setDefaultTimeout(HANG_LIMIT)
     page.on('request', (request) => {
       fetched.push(request.url())
       if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(address))
@@ -43,7 +48,7 @@ describe('the page', () => {
     page.on('pageerror', ({ message }) => errors.push(message))
     await page.goto(address)
     await status(/^Ready/)
-  }, 120_000)
+  }, HANG_LIMIT)
 
   afterAll(async () => {
     await browser?.close()
@@ -51,7 +56,7 @@ describe('the page', () => {
     await rm(folder, { recursive: true })
   })
 
-  const status = (text: RegExp) => page.locator('#status', { hasText: text }).waitFor({ timeout: 120_000 })
+  const status = (text: RegExp) => page.locator('#status', { hasText: text }).waitFor({ timeout: HANG_LIMIT })
 
   /** The accuracy on the page, in %. */
   const accuracy = async (model: 'frozen' | 'tuned' | 'onnx') =>
@@ -90,11 +95,9 @@ describe('the page', () => {
     await page.getByLabel('Steps', { exact: true }).fill('5000')
     await page.getByRole('button', { name: 'Fine-tune' }).click()
     // The page responds while it trains.
-    await expect
-      .poll(() => page.locator('#progress').evaluate((bar: HTMLProgressElement) => bar.value), {
-        timeout: 60_000,
-      })
-      .toBeGreaterThan(2)
+    await eventually(() =>
+      page.locator('#progress').evaluate((bar: HTMLProgressElement) => bar.value),
+    ).toBeGreaterThan(2)
     await page.getByRole('button', { name: 'Stop' }).click()
     await status(/^Stopped after \d+ steps/)
   })
@@ -120,7 +123,7 @@ describe('the page', () => {
     await draw()
     await page.locator('#answer', { hasText: 'The frozen model reads' }).waitFor()
     // The text appears after the predictions for the last segment of the line.
-    await expect.poll(() => page.locator('#answer').textContent()).toContain('fine-tuned one')
+    await eventually(() => page.locator('#answer').textContent()).toContain('fine-tuned one')
     const [frozen, tuned] = [await probabilities('frozen'), await probabilities('tuned')]
     // Ten numbers, each rounded to 0.1 %.
     for (const column of [frozen, tuned]) {
@@ -136,7 +139,7 @@ describe('the page', () => {
     await page.getByRole('button', { name: 'Use a test digit' }).press('Enter')
     await page.locator('#answer', { hasText: 'The frozen model reads' }).waitFor()
     await page.getByRole('button', { name: 'Clear' }).press('Enter')
-    await expect.poll(() => page.locator('td.tuned').first().textContent()).toBe('–')
+    await eventually(() => page.locator('td.tuned').first().textContent()).toBe('–')
   })
 
   it('saves the adapter in files that core and the page load', async () => {
@@ -148,7 +151,7 @@ describe('the page', () => {
       files.set(file.suggestedFilename(), path)
     })
     await page.getByRole('button', { name: 'Download' }).click()
-    await expect.poll(() => [...files.keys()].sort(), { timeout: 20_000 }).toEqual([CONFIG_FILE, MODEL_FILE])
+    await eventually(() => [...files.keys()].sort()).toEqual([CONFIG_FILE, MODEL_FILE])
     const adapter = await loadAdapter({
       config: await readFile(join(folder, CONFIG_FILE)),
       model: await readFile(join(folder, MODEL_FILE)),
