@@ -15,7 +15,7 @@ export interface Basis {
   readonly terms: readonly { readonly left: tf.Tensor2D; readonly right: tf.Tensor2D }[]
   /**
    * Factor of the product. It gives each basis the size of the Fourier basis: a coefficient of 1 changes `W` by a matrix whose squared
-   * norm is 1/(2·d1·d2), exactly or on average, whatever its entry.
+   * norm is 1/(2·d1·d2), exactly or on average, for every entry.
    */
   readonly scale: number
   dispose(): void

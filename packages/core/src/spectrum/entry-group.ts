@@ -1,4 +1,4 @@
-/** Layers grouped by their entries: what depends on the entries alone is computed once for each group. */
+/** Groups layers by their entries, so that work that depends only on the entries is done once for each group. */
 import type { FloatArray, Layer } from '../adapter/layer.js'
 import type { Entries } from '../entries/entries.js'
 import { type FoldedEntries, foldEntries } from './folded-entries.js'
