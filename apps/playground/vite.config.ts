@@ -8,9 +8,9 @@ const pages = ['index.html', 'encoder.html']
 export default defineConfig({
   base: './',
   plugins: [pageFiles(), encoderFiles()],
-  // WebAssembly is all that the first page asks of ONNX Runtime; its binary is half the size without the rest.
+  // The first page uses ONNX Runtime on WebAssembly only, whose binary is half the size of the full one.
   resolve: { alias: [{ find: /^onnxruntime-web$/, replacement: 'onnxruntime-web/wasm' }] },
-  // TensorFlow.js and its three backends are what is large; a backend is fetched when it is chosen.
+  // TensorFlow.js and its three backends make up most of the size; a backend is fetched when it is chosen.
   build: {
     target: 'es2022',
     chunkSizeWarningLimit: 2000,

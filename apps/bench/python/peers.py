@@ -1,6 +1,5 @@
-"""The native kernel beside its peers in one process, one thread: the frozen layer, PEFT's LoRA and PEFT's FourierFT on PyTorch, and
-pocketfft (NumPy's FFT) on the same rows. Every round runs every case; a ratio is taken within a round and its median printed with
-quartiles.
+"""Measures the native kernel next to the frozen layer, PEFT's LoRA and PEFT's FourierFT on PyTorch, and pocketfft (NumPy's FFT) on the same rows,
+in one process on one thread. Every round runs every case; ratios are taken within a round and printed as medians with quartiles.
 
     python peers.py libfourierft.so [--quick]
 """
@@ -24,13 +23,13 @@ ROUND_SECONDS = 0.02
 
 
 class Kernel:
-    """One layer of `d` by `d` with N entries, through the C functions. Each method returns a call whose arguments are converted already,
-    so that a token alone is not measured by what ctypes takes to convert them."""
+    """One layer of `d` by `d` with N entries, through the C functions. Each method returns a call with converted arguments, so that the conversions
+    of ctypes are not measured, which would dominate for a single token."""
 
     def __init__(self, library, d, seed=777):
         self.library = library
-        places = torch.randperm(d * d, generator=torch.Generator().manual_seed(seed))[:N].numpy()
-        rows, columns = (places // d).astype(np.uint32), (places % d).astype(np.uint32)
+        positions = torch.randperm(d * d, generator=torch.Generator().manual_seed(seed))[:N].numpy()
+        rows, columns = (positions // d).astype(np.uint32), (positions % d).astype(np.uint32)
         self.plan = ctypes.c_void_p()
         self.call(library.fourierft_plan_create, ctypes.c_uint32(d), ctypes.c_uint32(d), ctypes.c_uint32(N), rows, columns,
                   ctypes.byref(self.plan))()
@@ -111,7 +110,7 @@ def main():
     print(f"instructions {library.fourierft_instructions().decode()}, PyTorch {torch.__version__}, PEFT {peft.__version__}, "
           f"NumPy {np.__version__}, one thread, n = {N}")
 
-    print("\nForward + backward, as multiples of the frozen layer in PyTorch; 'kernel' is what the branch adds")
+    print("\nForward + backward, as multiples of the frozen layer in PyTorch; 'kernel' is the branch alone")
     for d, tokens in sizes:
         kernel = Kernel(library, d)
         x, g = torch.randn(tokens, d), torch.randn(tokens, d)

@@ -1,5 +1,5 @@
-"""PEFT on PyTorch, and pocketfft through NumPy, as peers in a process of their own: it reads one line of JSON for each request, runs the
-case that it names as often as it says, and answers with the seconds of one run.
+"""A process that measures PEFT on PyTorch, and pocketfft through NumPy. It reads requests as lines of JSON, runs the case `repeats` times, and
+answers with the seconds of one run.
 
     python peft_peer.py [--threads 1] [--clock wall | processor]
 
@@ -28,7 +28,7 @@ CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 @lru_cache(maxsize=3)  # the cases of one size
 def chain(case, d, layers):
-    """So many layers, one after the other."""
+    """A chain of layers."""
     names = [f"linear{i}" for i in range(layers)]
     model = nn.Sequential()
     for name in names:

@@ -25,7 +25,7 @@ import { naiveDelta, naiveEntries, naiveForward } from './naive.js'
 
 const N = 1000
 
-/** Everything here runs on one thread. */
+/** All cases run on one thread. */
 const CLOCK: Clock = 'processor'
 
 export async function benchmarkCore(effort: Effort): Promise<void> {
@@ -74,7 +74,7 @@ async function forwards(effort: Effort): Promise<void> {
   }
 }
 
-/** Sizes around the crossovers, and those of models. */
+/** Sizes around the crossovers of the strategies, and sizes of models. */
 const STRATEGY_SIZES: readonly (readonly [d1: number, d2: number, tokens: number, n: number])[] = [
   [8, 8, 512, 8],
   [8, 8, 512, 64],
@@ -98,13 +98,13 @@ const STRATEGY_SIZES: readonly (readonly [d1: number, d2: number, tokens: number
   [4096, 4096, 4, 1],
 ]
 
-/** A strategy this many times slower than the fastest is out of the race; measuring it would disturb the others. */
-const OUT_OF_RACE = 50
+/** A strategy that is this many times slower than the fastest is not measured, because it would disturb the others. */
+const TOO_SLOW = 50
 
 async function strategies(effort: Effort): Promise<void> {
   printSection(
     'Strategies',
-    `forward, then forward + backward, as multiples of the best of the three (out: more than ${OUT_OF_RACE}); last what auto takes`,
+    `forward, then forward + backward, as multiples of the best of the three (out: more than ${TOO_SLOW}); the last column is the choice of auto`,
   )
   for (const [d1, d2, tokens, n] of effort === 'quick' ? STRATEGY_SIZES.slice(0, 4) : STRATEGY_SIZES) {
     const layer = randomLayer([d1, d2], n)
@@ -120,7 +120,7 @@ async function strategies(effort: Effort): Promise<void> {
           if (pass === 'both') addBackward([layer], x, y, gradients, { strategy })
         },
       }))
-      const ratios = await raceOf(cases, effort)
+      const ratios = await ratiosToBest(cases, effort)
       const columns = cases.map(({ name }) => `${name} ${(ratios.get(name) ?? 'out').padEnd(20)}`)
       const title = pass === 'forward' ? `${d1}×${d2}, T = ${tokens}, n = ${n}` : ''
       console.log(`  ${title.padEnd(30)}${columns.join('')}auto: ${auto} ${ratios.get(auto) ?? 'out'}`)
@@ -128,10 +128,10 @@ async function strategies(effort: Effort): Promise<void> {
   }
 }
 
-/** Ratios to the best, by name; who is out of the race is left out. */
-async function raceOf(cases: readonly Case[], effort: Effort): Promise<Map<string, string>> {
+/** Ratios to the best case, by name, without the cases that are too slow. */
+async function ratiosToBest(cases: readonly Case[], effort: Effort): Promise<Map<string, string>> {
   const trial = (await interleave(cases, 'quick', CLOCK)).map((times) => Math.min(...times))
-  const running = cases.filter((_, i) => trial[i] <= OUT_OF_RACE * Math.min(...trial))
+  const running = cases.filter((_, i) => trial[i] <= TOO_SLOW * Math.min(...trial))
   const times = await interleave(running, effort, CLOCK)
   const medians = times.map(median)
   const best = times[medians.indexOf(Math.min(...medians))]
@@ -191,14 +191,14 @@ async function adapterOfEachRow(effort: Effort): Promise<void> {
 }
 
 async function sampling(effort: Effort): Promise<void> {
-  printSection('Sampling entries', `n = ${N}; shuffling all places as a multiple of uniformEntries()`)
+  printSection('Sampling entries', `n = ${N}; shuffling all positions as a multiple of uniformEntries()`)
   for (const d of effort === 'quick' ? [512] : [768, 4096]) {
     const shape: Shape = [d, d]
     await printRatios(
       `${d}×${d}`,
       [
         { name: 'uniformEntries()', run: () => void uniformEntries({ shape, n: N, seed: 2024 }) },
-        { name: 'all places', run: () => void naiveEntries([d, d], N, 2024) },
+        { name: 'all positions', run: () => void naiveEntries([d, d], N, 2024) },
       ],
       effort,
       CLOCK,

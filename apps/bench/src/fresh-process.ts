@@ -1,19 +1,20 @@
-/** Measurements in processes of their own: the one way to have memory as one wants it, and to know what something takes from the start, and the most that it takes at once. */
+/** Measurements in fresh processes, which start with known memory settings, and whose start-up and peak memory can be measured. */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 /**
- * Runs a module of the benchmarks as a program. @returns what it prints last, a line of JSON
+ * Runs a module of the benchmarks as a program.
  *
- * @param module `import.meta.url`
+ * @param module `import.meta.url` of the module
+ * @returns the value in the last line that it prints, which is JSON
  */
 export function inFreshProcess<Result>(
   module: string,
   ...args: readonly (string | number | boolean)[]
 ): Result {
   const command = ['--expose-gc', fileURLToPath(module), ...args.map(String)]
-  // Pages as users have them.
+  // The page size that users have.
   const env = { ...process.env, GLIBC_TUNABLES: '' }
   const { stdout, stderr, status } = spawnSync(process.execPath, command, { encoding: 'utf8', env })
   if (status !== 0) throw new Error(`the measurement ${args.join(' ')} failed: ${stderr}`)
@@ -21,8 +22,8 @@ export function inFreshProcess<Result>(
 }
 
 /**
- * Runs a module of the benchmarks as a program that prints, with huge pages, for which the C library (glibc) asks: in small ones two sessions of
- * one model differ by up to a fifth, by the places in memory that their weights happen to get.
+ * Runs a module of the benchmarks as a program that prints its results, with huge pages (an option of glibc). With small pages, two sessions of
+ * one model differ by up to a fifth, depending on the addresses of their weights.
  */
 export function printInHugePages(module: string, argument: string): void {
   const { status } = spawnSync(process.execPath, [fileURLToPath(module), argument], {
@@ -33,15 +34,15 @@ export function printInHugePages(module: string, argument: string): void {
 }
 
 export interface Costs {
-  /** Processor time, of all threads. */
+  /** Processor time of all threads. */
   readonly milliseconds: number
-  /** Bytes: the most that the process held resident meanwhile, above what it held before. */
+  /** Bytes: the peak of the resident memory, minus the resident memory before. */
   readonly peak: number
-  /** Bytes: what it holds afterwards, garbage collected, above what it held before. */
+  /** Bytes: the resident memory after garbage collection, minus the resident memory before. */
   readonly held: number
 }
 
-/** What the work costs this process. Linux alone can set the mark of the peak back; elsewhere it is the process's own peak. */
+/** Measures the costs of `work` in this process. Only Linux can reset the peak; elsewhere it is the peak since the start of the process. */
 export async function measureCosts<T>(
   work: () => Promise<T>,
 ): Promise<{ readonly costs: Costs; readonly result: T }> {

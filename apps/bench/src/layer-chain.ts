@@ -1,4 +1,4 @@
-/** Chains of linear layers as ONNX models: frozen, with LoRA, and the steps that train them, which ONNX Runtime has no gradients for. */
+/** Chains of linear layers as ONNX models: frozen, with LoRA or FourierFT, and with explicit backward passes, because ONNX Runtime has no gradients. */
 import { uniformEntries } from '@fourierft/core'
 import {
   branchFunction,
@@ -15,7 +15,7 @@ import {
   TABLE_NAMES,
 } from '@fourierft/onnx'
 
-/** So many layers of `d × d`, each with its own weight. */
+/** A number of layers of `d × d`, each with its own weight. */
 export interface Chain {
   readonly d: number
   readonly layers: number
@@ -27,10 +27,10 @@ export type Method = 'frozen' | 'LoRA' | 'FourierFT'
 const R = 8
 const OPSET = 17
 
-/** The module of a layer, as adapters call it. */
+/** The module name of a layer. */
 export const moduleOf = (layer: number) => `layers.${layer}.linear`
 
-/** `x [tokens, d]` → a row of `y`. LoRA's matrices are constants, as in a model that serves. FourierFT is what `createSession` adds. */
+/** A model from `x [tokens, d]` to a row of `y`. LoRA's matrices are constants, as in a deployed model. `createSession` adds FourierFT to the frozen model. */
 export function servingModel({ d, layers }: Chain, method: 'frozen' | 'LoRA'): Uint8Array {
   const graph = new Graph()
   graph.input('x', ['tokens', d])
@@ -49,8 +49,8 @@ export function servingModel({ d, layers }: Chain, method: 'frozen' | 'LoRA'): U
 }
 
 /**
- * `x` and `g` (the gradient by the last layer's output) → a row of `y`, a row of the gradient by `x`, and the gradients by what the method
- * trains, which are inputs.
+ * A model from `x` and `g` (the gradient of the last layer's output) to a row of `y`, a row of the gradient of `x`, and the gradients of the
+ * method's parameters, which are inputs.
  */
 export function trainingModel({ d, layers }: Chain, method: Method, n: number): Uint8Array {
   const graph = new Graph()
@@ -99,8 +99,8 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
 }
 
 /**
- * Branches of one input, without products: what the operators alone take. Each is added to the one before; with `training`, so is each
- * gradient by the input, beginning with `g`.
+ * A chain of branches without the products, to measure the operators alone. Each branch is added to the one before. With `training`, the
+ * gradients of the input are added in the same way, beginning with `g`.
  */
 export function branchesModel({ d, layers }: Chain, n: number, training = false): Uint8Array {
   const graph = new Graph()
@@ -120,7 +120,7 @@ export function branchesModel({ d, layers }: Chain, n: number, training = false)
   return graph.toBytes([graph.firstRow(y), ...(training ? [graph.firstRow(g)] : []), ...trained])
 }
 
-/** Numbers in `[−scale, scale]`. */
+/** Random numbers in `[−scale, scale]`. */
 export function noise(length: number, scale = 1): Float32Array {
   return Float32Array.from({ length }, () => scale * (2 * Math.random() - 1))
 }
@@ -130,7 +130,7 @@ class Graph {
   readonly inputs: NewValue[] = []
   readonly initializers: NewTensor[] = []
 
-  /** A node with one output, which has the node's name. */
+  /** Adds a node with one output of the same name. */
   add(
     name: string,
     opType: string,
@@ -142,14 +142,14 @@ class Graph {
     return name
   }
 
-  /** The tables of the operator, and of its gradient's, for the entries that PEFT draws. */
+  /** Adds the tables of the operator, and of its gradient, for PEFT's entries. */
   addTables(d: number, n: number, training: boolean): void {
     const entries = uniformEntries({ shape: [d, d], n, seed: 777 })
     const tables = [...branchTables(entries, ''), ...(training ? gradientTables(entries, '') : [])]
     this.initializers.push(...new Map(tables.map((table) => [table.name, table])).values())
   }
 
-  /** Returns the names of the gradients by the coefficients and by `x`. */
+  /** Adds the gradient operator. @returns the names of the gradients of the coefficients and of `x` */
   addGradient(layer: number, x: string, g: string, coefficients: string): [string, string] {
     const outputs = [`grad_c${layer}`, `branch${layer}`] satisfies [string, string]
     const inputs = [x, g, coefficients, 'rows', ...GRADIENT_TABLE_NAMES]
@@ -158,8 +158,8 @@ class Graph {
   }
 
   /**
-   * What is computed for all rows, and given out for one: what a layer has for its neighbours in a model stays in ONNX Runtime's memory, and
-   * copying it into JavaScript's is none of the layer's costs.
+   * Outputs one row of a value that is computed for all rows. In a model, the output of a layer stays in ONNX Runtime's memory, so copying it
+   * to JavaScript must not count as a cost of the layer.
    */
   firstRow(value: string): string {
     const integers = (name: string, number: number) => {
@@ -181,7 +181,7 @@ class Graph {
     return name
   }
 
-  /** So scaled that a product keeps the size of its rows. */
+  /** Adds a random weight, scaled so that a product keeps the size of its rows. */
   weight(name: string, rows: number, columns: number): string {
     const { buffer } = noise(rows * columns, Math.sqrt(3 / rows))
     this.initializers.push({

@@ -1,4 +1,4 @@
-/** What a figure has to be read with: versions and machine. */
+/** The versions and the machine of a measurement, which are printed with its results. */
 import { arch, availableParallelism, cpus, platform, totalmem } from 'node:os'
 
 export function describeMachine(): string {

@@ -21,13 +21,15 @@ const RUNTIMES: Readonly<Record<string, (effort: Effort) => Promise<void>>> = {
 const names = Object.keys(RUNTIMES)
 
 await new Command('bench')
-  .description('Measures side by side and prints ratios: medians [quartiles] of interleaved runs')
+  .description(
+    'Measures FourierFT next to alternatives and prints ratios: medians [quartiles] of interleaved runs',
+  )
   .argument('[runtimes...]', `any of: ${names.join(', ')}`, names)
-  .addOption(new Option('--quick', 'smaller sizes and fewer rounds, to see that everything runs'))
+  .addOption(new Option('--quick', 'smaller sizes and fewer rounds, only to test that everything runs'))
   .action(async (runtimes: readonly string[], { quick = false }: { quick?: boolean }) => {
     const unknown = runtimes.find((name) => !Object.hasOwn(RUNTIMES, name))
     if (unknown !== undefined) {
-      console.error(`bench: expected runtimes out of ${names.join(', ')}; received ${unknown}`)
+      console.error(`bench: expected runtimes from ${names.join(', ')}; received ${unknown}`)
       process.exitCode = 2
       return
     }

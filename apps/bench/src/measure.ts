@@ -1,6 +1,6 @@
 /**
- * Interleaved measurement: every round runs every case, so that what the machine does meanwhile falls on all of them, and a ratio is
- * taken within a round. Times are never printed and never asserted.
+ * Interleaved measurement: every round runs every case, so that other load on the machine affects all cases, and ratios are taken within a
+ * round. Times are never printed and never asserted.
  */
 
 export type Effort = 'quick' | 'full'
@@ -8,22 +8,22 @@ export type Effort = 'quick' | 'full'
 export interface Case {
   readonly name: string
   readonly run: () => void | Promise<void>
-  /** Milliseconds of one of so many calls, where another process measures itself; `run` is not called then. */
+  /** If another process measures itself: milliseconds of one of `repeats` calls. `run` is not called then. */
   readonly time?: (repeats: number) => Promise<number>
-  /** A run is so many of what is compared. Default: 1 */
+  /** The number of compared units in one run. Default: 1 */
   readonly parts?: number
-  /** The most that the ratio should be. */
+  /** The upper limit that the ratio should meet. */
   readonly goal?: number | undefined
 }
 
-/** A median with the quartiles around it. */
+/** A median and its quartiles. */
 export interface Spread {
   readonly low: number
   readonly median: number
   readonly high: number
 }
 
-/** Rounds, fewer (but five) where they would take longer than the budget in milliseconds. */
+/** The number of rounds. It is reduced, to five at least, if they would take longer than the budget in milliseconds. */
 const ROUNDS: Readonly<Record<Effort, number>> = { quick: 5, full: 21 }
 const FEWEST_ROUNDS = 5
 const BUDGET = 4000
@@ -31,12 +31,12 @@ const BUDGET = 4000
 /** Each case is repeated within a round until it takes about this long, in milliseconds. */
 const ROUND_TIME = 20
 
-/** Calls of less milliseconds than this are disturbed by caches that hold what another case has used. */
+/** Calls with fewer milliseconds than this are disturbed if the caches contain the data of another case. */
 const SHORT = 200
 
 /**
- * What a case costs, in milliseconds: all processor time of this process (user and system, garbage collection included), which a busy
- * machine disturbs least and is fair where both sides run on one thread; or the time on the wall, where threads or a device compute.
+ * The cost of a case in milliseconds. `processor` is the processor time of this process (user and system, with garbage collection): a busy
+ * machine disturbs it least, and it is fair if both sides run on one thread. `wall` is the elapsed time, for several threads or a device.
  */
 export type Clock = 'processor' | 'wall'
 
@@ -55,7 +55,7 @@ export async function interleave(cases: readonly Case[], effort: Effort, clock: 
   const isShort: boolean[] = []
   let roundTime = 0
   for (const each of cases) {
-    // Warm-up, so that V8 has compiled what is measured: one call, then as many as fit a round.
+    // Warm-up, so that V8 has compiled the code: one call, then as many as fit into a round.
     const first = await time(now, each, 1)
     const warm = await time(now, each, Math.ceil(ROUND_TIME / Math.max(first, ROUND_TIME / 2000)))
     const count = Math.max(1, Math.round(ROUND_TIME / warm))
@@ -67,7 +67,7 @@ export async function interleave(cases: readonly Case[], effort: Effort, clock: 
   const times: number[][] = cases.map(() => [])
   for (let round = 0; round < rounds; round++) {
     for (const [i, each] of cases.entries()) {
-      // What the case before has left in the caches is not what a case costs.
+      // One call first, so that data of the previous case in the caches does not count.
       if (isShort[i]) await time(now, each, 1)
       times[i].push(await time(now, each, repeats[i]))
     }
@@ -85,7 +85,7 @@ async function time(now: () => number, { run, time: ownTime }: Case, repeats: nu
   return (now() - start) / repeats
 }
 
-/** `times/baseline`, round by round. */
+/** The ratios `times/baseline` of the rounds. */
 export function ratio(times: readonly number[], baseline: readonly number[]): Spread {
   return spread(times.map((value, round) => value / baseline[round]))
 }
@@ -109,17 +109,17 @@ function digits(value: number): string {
   return value >= 100 ? value.toFixed(0) : value.toPrecision(3)
 }
 
-/** One case as a multiple of another than the first. */
+/** One case as a multiple of a case other than the first. */
 export interface Comparison {
   readonly of: string
   readonly over: string
-  /** The most that the ratio should be. */
+  /** The upper limit that the ratio should meet. */
   readonly goal?: number
 }
 
 /**
- * Measures all cases and prints one line: every case but the first as a multiple of the first. Comparisons of cases that are there follow
- * in a second one.
+ * Measures all cases and prints one line: every other case as a multiple of the first. A second line shows the comparisons whose cases were
+ * measured.
  */
 export async function printRatios(
   title: string,

@@ -1,6 +1,6 @@
 /**
- * Models as folders that transformers.js loads: the sentence encoder paraphrase-MiniLM-L3-v2, whose file has no tokenizer, and transformers
- * with random weights. Their words are `w0`, `w1`, …, each a token.
+ * Model folders for transformers.js: the sentence encoder paraphrase-MiniLM-L3-v2, whose file has no tokenizer, and transformers with random
+ * weights. Their vocabulary is made up: each word `w0`, `w1`, … is a token.
  */
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,24 +12,24 @@ import { randomTransformer, type TransformerSize } from './random-transformer.js
 
 const N = 1000
 const SPECIAL = ['[PAD]', '[UNK]']
-/** What the file calls the embeddings of tokens, without a graph's output of the name that transformers.js looks for. */
+/** The name of the token embeddings in the file. transformers.js expects them as the output `last_hidden_state`. */
 const MINILM_TOKENS = 'onnx::Shape_422'
 const MINILM_VOCABULARY = 30522
 
 export interface ModelFolder {
   /** Its folder in `env.localModelPath`. */
   readonly name: string
-  /** The directory of an adapter, as PEFT saves it. */
+  /** The directory of an adapter in PEFT's layout. */
   readonly adapterPath: string
-  /** Adapters with random coefficients on query and value. */
+  /** An adapter with random coefficients on query and value. */
   adapter(seed: number): Adapter
 }
 
-/** They lie in one folder, which is for `env.localModelPath`. */
+/** A temporary folder of models, for `env.localModelPath`. */
 export class ModelFolders {
   readonly root = mkdtempSync(join(tmpdir(), 'fourierft-bench-'))
 
-  /** @param path of the file that `scripts/minilm.js` fetches */
+  /** @param path the path of the file that `scripts/minilm.js` fetches */
   minilm(path: string): ModelFolder & { readonly moduleNames: (adapter: Adapter) => Record<string, string> } {
     const model = readModel(readFileSync(path), { file: path })
     const layers = findLinearLayers(model)
@@ -69,7 +69,7 @@ export class ModelFolders {
     return this.#folder(name, layersOf(size))
   }
 
-  /** The toy GPT-2 that the tests of `@fourierft/transformers` run, an export with its own tokenizer. */
+  /** The toy GPT-2 of the tests of `@fourierft/transformers`, an export with its own tokenizer. */
   toy(): { readonly name: string; adapter(): Promise<Adapter> } {
     const name = 'toy'
     cpSync(
@@ -82,7 +82,7 @@ export class ModelFolders {
     return { name, adapter: () => loadAdapter(join(this.root, name, 'adapter-a')) }
   }
 
-  /** With the first of its adapters in a directory. */
+  /** Describes a model, and saves its first adapter in a directory. */
   #folder(name: string, layers: readonly LayerShape[]): ModelFolder {
     const adapted = layers.filter(({ module }) => /\.(query|value)$/.test(module ?? ''))
     const shapes = Object.fromEntries(
@@ -119,7 +119,7 @@ export class ModelFolders {
   }
 }
 
-/** So many words, each a token. */
+/** A text of `words` words, each a token. */
 export function text(words: number, seed = 0): string {
   return Array.from({ length: words }, (_, i) => `w${(seed * 31 + i * 7919) % 5000}`).join(' ')
 }
@@ -161,7 +161,7 @@ function tokenizer(vocabulary: number): object {
   }
 }
 
-/** The adapter that PEFT trained on real mails, on every layer of MiniLM. */
+/** The adapter on every layer of MiniLM that PEFT trained on real mails. */
 export function trainedAdapter(): Promise<Adapter> {
   return loadAdapter(
     new URL('../../../packages/onnxruntime/test/__fixtures__/minilm/adapter', import.meta.url).pathname,

@@ -1,11 +1,11 @@
 /**
- * The method as PEFT applies it, in TypeScript: a dense complex spectrum, a whole inverse transform of two dimensions, a dense product,
- * in every forward pass; and entries from a permutation of all places. What the rest is measured against, with a well-known FFT library.
+ * PEFT's way of applying the method, in TypeScript with a well-known FFT library, as the baseline: every forward pass computes a dense complex
+ * spectrum, a two-dimensional inverse transform and a dense product, and entries come from a permutation of all positions.
  */
 import type { Layer } from '@fourierft/core'
 import FFT from 'fft.js'
 
-/** ΔW by `Re(ifft2(F))·α`; both dimensions powers of two, as fft.js has it. */
+/** ΔW as `Re(ifft2(F))·α`. fft.js needs powers of two for both dimensions. */
 export function naiveDelta({ shape: [d1, d2], entries, coefficients, scaling }: Layer): Float32Array {
   const spectrum = new Float64Array(2 * d1 * d2)
   for (let l = 0; l < entries.n; l++) {
@@ -55,17 +55,17 @@ export function naiveForward(layer: Layer, x: Float32Array, y: Float32Array): vo
   }
 }
 
-/** The first n of a shuffle of all `d1·d2` places. The generator is cheaper than PyTorch's: the places are what costs. */
+/** The first n of a shuffle of all `d1·d2` positions. The generator is cheaper than PyTorch's, because the shuffle is the main cost. */
 export function naiveEntries([d1, d2]: readonly [number, number], n: number, seed: number): Int32Array {
-  const places = new Int32Array(d1 * d2)
-  for (let i = 0; i < places.length; i++) places[i] = i
+  const positions = new Int32Array(d1 * d2)
+  for (let i = 0; i < positions.length; i++) positions[i] = i
   let state = seed >>> 0
-  for (let i = 0; i < places.length - 1; i++) {
+  for (let i = 0; i < positions.length - 1; i++) {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    const other = i + (state % (places.length - i))
-    const place = places[other]
-    places[other] = places[i]
-    places[i] = place
+    const other = i + (state % (positions.length - i))
+    const position = positions[other]
+    positions[other] = positions[i]
+    positions[i] = position
   }
-  return places.slice(0, n)
+  return positions.slice(0, n)
 }

@@ -1,6 +1,6 @@
 /**
- * Measurements of the native kernel beside its peers in Python (PyTorch, PEFT, pocketfft), in one process on one thread. The kernel is
- * compiled as a shared library for that; `python/peers.py` measures.
+ * Measurements of the native kernel next to PyTorch, PEFT and pocketfft, in one Python process on one thread. The kernel is compiled as a shared
+ * library, and `python/peers.py` measures.
  */
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
@@ -11,7 +11,9 @@ import type { Effort } from './measure.js'
 export async function benchmarkNative(effort: Effort): Promise<void> {
   const python = process.env.FOURIERFT_PYTHON ?? 'python3'
   if (spawnSync(python, ['-c', 'import peft, torch, numpy']).status !== 0) {
-    console.log('\nnative: skipped: the peers need a Python with PEFT; name one in FOURIERFT_PYTHON')
+    console.log(
+      '\nnative: skipped: the comparison needs a Python with PEFT; set FOURIERFT_PYTHON to its path',
+    )
     return
   }
   const sources = dirname(createRequire(import.meta.url).resolve('@fourierft/native/package.json'))

@@ -1,6 +1,6 @@
 /**
- * What a hundred adapters of one model take, and what a session takes until its first run is done: memory and time. Each case runs in a fresh
- * process, this file being its program.
+ * Measures the memory of a hundred adapters of one model, and the memory and time of a session up to the end of its first run. Each case runs in a
+ * fresh process with this file as its program.
  */
 import { fileURLToPath } from 'node:url'
 import { createSession } from '@fourierft/onnxruntime'
@@ -23,17 +23,17 @@ type StartUp = (typeof START_UPS)[number]
 /** Bytes. */
 interface Held {
   readonly heap: number
-  /** With what the allocators keep of the garbage of loading. */
+  /** Includes memory that the allocators keep after loading. */
   readonly resident: number
 }
 
-/** @param kernels whether to measure the native one, the portable function */
+/** @param kernels true measures the native kernel, false the portable function */
 export function printAdapterMemory(effort: Effort, kernels: readonly boolean[]): void {
   const count = effort === 'quick' ? 20 : 100
   const goal = (12 * count) / 100
   printSection(
     `Memory of ${count} adapters`,
-    `query and value of twelve layers of 768×768, n = ${N}: what a session holds more with them than with one, each of them used`,
+    `query and value of twelve layers of 768×768, n = ${N}: the additional memory of a session that has used all of them, compared with one`,
   )
   const bytes = ((count * BERT.layers * N * 4) / MIB).toFixed(1)
   for (const native of kernels) {
@@ -74,10 +74,10 @@ async function adapters(native: boolean, count: number): Promise<Held> {
   const shapes = Object.fromEntries(modules.map((module) => [module, [BERT.d, BERT.d] as const]))
   const session = await createSession(servingModel(BERT, 'frozen'), { ...ONE_THREAD, native })
   const x = new ort.Tensor('float32', noise(BERT.d), [1, BERT.d])
-  const load = async (from: number, to: number) => {
-    for (let i = from; i < to; i++) {
+  const load = async (start: number, end: number) => {
+    for (let i = start; i < end; i++) {
       const name = `adapter${i}`
-      // As from a file.
+      // Load from bytes, as from a file.
       const { config, model } = randomAdapter(shapes, N, i).toBytes()
       await session.loadAdapter({ config, model }, { name })
       session.setAdapter(name)

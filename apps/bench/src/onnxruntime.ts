@@ -1,9 +1,9 @@
 /**
- * Measurements of `@fourierft/onnxruntime` in Node: layers, adapters for each row, switching, and a whole model, on the native kernel and by
- * the portable function, beside the frozen layer and LoRA in the same ONNX Runtime, PEFT on PyTorch, and pocketfft.
+ * Measurements of `@fourierft/onnxruntime` in Node: layers, an adapter for each row, switching, and a whole model, with the native kernel and the
+ * portable function, next to the frozen layer and LoRA in the same ONNX Runtime, PEFT on PyTorch, and pocketfft.
  *
- * Everything computes on one thread and is measured by the processor's time, which a busy machine disturbs least. A layer is one of a chain of
- * layers with their own weights, so that neither what a run costs nor a cache that holds a single weight is what is measured.
+ * All cases run on one thread and are measured in processor time, which a busy machine disturbs least. A layer is one of a chain of layers with
+ * their own weights, so that the fixed costs of a run and a cache that holds a single weight do not distort the result.
  */
 import { fileURLToPath } from 'node:url'
 import { DOMAIN } from '@fourierft/onnx'
@@ -28,7 +28,7 @@ import { findEncoder, switching, wholeModel } from './sentence-encoder.js'
 const N = 1000
 const CLOCK: Clock = 'processor'
 const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
-/** Sessions whose branches are the native operator. */
+/** Options of sessions that compute branches with the native operator. */
 const NATIVE = { ...ONE_THREAD, executionProviders: [{ name: DOMAIN }] }
 
 interface Size extends Chain {
@@ -45,8 +45,7 @@ async function measure(effort: Effort): Promise<void> {
   console.log(`\nonnxruntime\nONNX Runtime ${ort.env.versions.node}, one thread`)
   const peft = await startPeftPeer({ threads: 1, clock: CLOCK })
   console.log(
-    peft?.description ??
-      'without PEFT and pocketfft: name a Python that has PEFT and NumPy in FOURIERFT_PYTHON',
+    peft?.description ?? 'without PEFT and pocketfft: set FOURIERFT_PYTHON to a Python with PEFT and NumPy',
   )
   try {
     await forwardPasses(effort, sizes, hasNative, peft)
@@ -59,7 +58,7 @@ async function measure(effort: Effort): Promise<void> {
   printAdapterMemory(effort, hasNative ? [true, false] : [false])
   const encoder = findEncoder()
   if (encoder === undefined) {
-    console.log('\nwithout a whole model: node packages/onnxruntime/scripts/minilm.js fetches it')
+    console.log('\nwithout a whole model: fetch it with node packages/onnxruntime/scripts/minilm.js')
     return
   }
   await wholeModel(effort, encoder, hasNative, CLOCK)
@@ -67,7 +66,7 @@ async function measure(effort: Effort): Promise<void> {
   printStartUp(effort, encoder, hasNative)
 }
 
-/** Whether there is a native kernel; the line that says why not is the package's own. */
+/** Whether there is a native kernel. If there is none, the package prints the reason. */
 async function registerNative(): Promise<boolean> {
   const session = await createSession(servingModel({ d: 8, layers: 1 }, 'frozen'))
   const { usesNativeKernel } = session
@@ -169,7 +168,7 @@ async function trainingSteps(
   }
 }
 
-/** What a training step is fed beside `x` and `g`. */
+/** The inputs of a training step in addition to `x` and `g`. */
 function trainedInputs({ d, layers }: Size): Record<Method, Record<string, ort.Tensor>> {
   const feeds: Record<Method, Record<string, ort.Tensor>> = { frozen: {}, LoRA: {}, FourierFT: {} }
   feeds.FourierFT.rows = new ort.Tensor('int64', BigInt64Array.of(0n), [1])
@@ -181,15 +180,15 @@ function trainedInputs({ d, layers }: Size): Record<Method, Record<string, ort.T
   return feeds
 }
 
-/** Without products, so that where two sessions have their weights in memory is not what is measured. */
+/** Measures branches without products, so that the addresses of the weights in two sessions do not matter. */
 async function branchesAlone(
   effort: Effort,
   sizes: readonly Size[],
   peft: PeftPeer | undefined,
 ): Promise<void> {
   printSection(
-    'What the native branch adds, without products',
-    "FourierFT, FourierFTGrad and the sum of the gradients by x, as a multiple of the frozen layer's two products",
+    'The cost of the native branch, without products',
+    "FourierFT, FourierFTGrad and the sum of the gradients of x, as a multiple of the frozen layer's two products",
   )
   for (const size of sizes) {
     const { d, tokens } = size
@@ -215,7 +214,7 @@ async function branchesAlone(
   }
   if (!peft) return
   printSection(
-    'The native branch beside pocketfft',
+    'The native branch and pocketfft',
     'the operator, forward, as a multiple of rfft and irfft of the same rows through NumPy',
   )
   for (const size of sizes) {
@@ -318,7 +317,7 @@ const chainShapes = ({ d, layers }: Chain) =>
 
 function peftCases(peft: PeftPeer | undefined, pass: 'forward' | 'training', size: Size): Case[] {
   if (!peft) return []
-  // PEFT's FourierFT takes a second and more for these.
+  // PEFT's FourierFT takes more than a second for these sizes.
   const isLong = size.d >= 4096 && size.tokens > 32
   const names = isLong ? (['frozen', 'LoRA'] as const) : (['frozen', 'LoRA', 'FourierFT'] as const)
   return names.map((name) => peft.case(name, pass, size))
@@ -326,13 +325,13 @@ function peftCases(peft: PeftPeer | undefined, pass: 'forward' | 'training', siz
 
 // ---- The goals -----------------------------------------------------------------------------------------------------------------------
 
-/** The dense product and the portable branch, over the dense product. */
+/** The goal for the dense product with the portable branch, as a multiple of the dense product. */
 function portableGoal({ d, tokens }: Size): number | undefined {
   if (tokens < 32) return undefined
   return d === 4096 ? 1.15 : d === 1024 ? 1.6 : 2
 }
 
-/** Forward and backward pass with the native branch, over the frozen layer's. */
+/** The goal for the forward and backward pass with the native branch, as a multiple of the frozen layer's. */
 function nativeGoal({ d, tokens }: Size): number | undefined {
   if (d === 4096) return 1.02
   if (tokens < 32) return d === 768 ? 1.2 : undefined

@@ -1,6 +1,6 @@
 /**
- * The peak memory of a training step of one layer on TensorFlow's binding. Each case runs in a fresh process, this file being its
- * program, for only a process knows its peak. Linux alone can set that mark back, after TensorFlow has been loaded.
+ * The peak memory of a training step of one layer on TensorFlow's binding. The operating system records the peak per process, so each case runs
+ * in a fresh process with this file as its program. Only Linux can reset the peak, which is needed after TensorFlow has loaded.
  */
 import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -16,7 +16,7 @@ type Name = (typeof CASES)[number]
 export function printPeakMemory(effort: Effort): void {
   printSection(
     'Peak memory of a training step',
-    'what a process takes above that in which TensorFlow has been loaded, as a multiple of the frozen layer’s; goal 1.1',
+    'memory in addition to a process with TensorFlow loaded, as a multiple of that of the frozen layer; goal 1.1',
   )
   const sizes = effort === 'quick' ? [[1024, 32]] : [1024, 4096].flatMap((d) => [32, 512].map((t) => [d, t]))
   for (const [d, tokens] of sizes) {
@@ -40,12 +40,12 @@ function peakOf(name: Name, d: number, tokens: number): number {
   return Number(stdout.trim().split('\n').at(-1))
 }
 
-/** Bytes that steps take at their peak, above what the process had when TensorFlow was loaded and warm. */
+/** The peak memory of training steps in bytes, minus the memory of the process after TensorFlow has loaded and run once. */
 async function measure(name: Name, d: number, tokens: number): Promise<number> {
   await createTfjsBackend('node')
   tf.tidy(() => tf.matMul(tf.ones([256, 256]), tf.ones([256, 256])).dataSync())
   global.gc?.()
-  writeFileSync('/proc/self/clear_refs', '5') // the high-water mark is the resident size from here on
+  writeFileSync('/proc/self/clear_refs', '5') // resets the peak to the current resident size
   const before = memory('VmHWM')
   const x = tf.randomNormal([tokens, d])
   const g = tf.randomNormal([tokens, d])
@@ -58,7 +58,7 @@ async function measure(name: Name, d: number, tokens: number): Promise<number> {
   return memory('VmHWM') - before
 }
 
-/** A line of this process's status, in bytes. */
+/** A value of this process's status, in bytes. */
 function memory(line: 'VmHWM'): number {
   const found = readFileSync('/proc/self/status', 'utf8').match(new RegExp(`^${line}:\\s+(\\d+) kB$`, 'm'))
   return Number(found?.[1]) * 1024

@@ -1,4 +1,4 @@
-/** PEFT on PyTorch, in a process beside this one that measures itself when it is asked (`python/peft_peer.py`). */
+/** PEFT on PyTorch, in a second process that measures itself on request (`python/peft_peer.py`). */
 import { spawn, spawnSync } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -7,14 +7,14 @@ import type { Case, Clock } from './measure.js'
 export interface PeerSize {
   readonly d: number
   readonly tokens: number
-  /** Layers of `d × d`, one after the other; pocketfft: so many transforms there and back. Default: 1 */
+  /** Number of successive layers of `d × d`; for pocketfft, of transforms and inverse transforms. Default: 1 */
   readonly layers?: number
 }
 
 export interface PeftPeer {
-  /** Versions and threads, for the reader of the table. */
+  /** Versions and threads, to print with the results. */
   readonly description: string
-  /** Training is forward and backward pass by the input and what the adapter trains; pocketfft has one pass. */
+  /** `training` is the forward pass and the gradients of the input and of the adapter's parameters. pocketfft has only `forward`. */
   case(
     name: 'frozen' | 'LoRA' | 'FourierFT' | 'pocketfft',
     pass: 'forward' | 'training',
@@ -24,9 +24,9 @@ export interface PeftPeer {
 }
 
 /**
- * The peer, or undefined where the Python that `FOURIERFT_PYTHON` names (else python3) has no PEFT.
+ * Starts the process. @returns undefined if the Python in `FOURIERFT_PYTHON` (default: python3) has no PEFT
  *
- * @param options.threads of PyTorch; its own choice by default
+ * @param options.threads number of threads of PyTorch. Default: PyTorch's choice
  */
 export async function startPeftPeer({
   threads: wanted,
@@ -38,7 +38,7 @@ export async function startPeftPeer({
   const python = process.env.FOURIERFT_PYTHON ?? 'python3'
   if (spawnSync(python, ['-c', 'import peft, torch']).status !== 0) return undefined
   const script = fileURLToPath(new URL('../python/peft_peer.py', import.meta.url))
-  // Threads of OpenMP that spin at a barrier for one that has no core make PyTorch a hundred times slower beside another process.
+  // With another process on the machine, PyTorch is a hundred times slower if OpenMP threads spin at a barrier while one of them has no core.
   const env = { OMP_WAIT_POLICY: 'PASSIVE', ...process.env }
   const options = ['--clock', clock, ...(wanted === undefined ? [] : ['--threads', String(wanted)])]
   const child = spawn(python, [script, ...options], { stdio: ['pipe', 'pipe', 'inherit'], env })

@@ -1,4 +1,4 @@
-/** Adapters with random coefficients, on PEFT's own entries. */
+/** Adapters with random coefficients at PEFT's entries. */
 import { type Adapter, createAdapter, createConfig, type Shapes } from '@fourierft/core'
 
 export function randomAdapter(shapes: Shapes, n: number, seed: number): Adapter {

@@ -1,6 +1,6 @@
 /**
- * Transformers with random weights as ONNX models in the layout of transformers.js: what a call costs depends on sizes alone. An encoder, or
- * a decoder whose keys and values are inputs and outputs. Pre-norm blocks of the usual operators; encoders have no positions.
+ * Transformers with random weights as ONNX models in the layout of transformers.js. The cost of a call depends only on the sizes. There is an encoder
+ * without positions, and a decoder with its keys and values as inputs and outputs; both have pre-norm blocks of the usual operators.
  */
 import { createModel, DataType, type NewNode, type NewTensor, type NewValue } from '@fourierft/onnx'
 import { noise } from './layer-chain.js'
@@ -10,21 +10,21 @@ export interface TransformerSize {
   readonly width: number
   readonly heads: number
   readonly vocabulary: number
-  /** Positions of a decoder. */
+  /** Number of positions of a decoder. */
   readonly positions: number
 }
 
 const OPSET = 17
-/** The width of the feed-forward network over the model's. */
+/** The width of the feed-forward network as a multiple of the model's. */
 const EXPANSION = 4
-/** What is added to scores of tokens that are not to be seen. */
+/** The value added to the scores of masked tokens. */
 const HIDDEN = -1e4
 
 /**
- * `input_ids`, `attention_mask` → `last_hidden_state`; a decoder also reads `position_ids` and `past_key_values.i.key|value`, and gives
- * `logits` and `present.i.key|value`.
+ * A model from `input_ids` and `attention_mask` to `last_hidden_state`. A decoder also has the inputs `position_ids` and
+ * `past_key_values.i.key|value`, and the outputs `logits` and `present.i.key|value`.
  *
- * @returns the file's parts, one after the other
+ * @returns the parts of the file, in order
  */
 export function randomTransformer(kind: 'encoder' | 'decoder', size: TransformerSize): Uint8Array[] {
   const { layers, width, vocabulary } = size
@@ -71,21 +71,24 @@ function block(
   { width, heads }: TransformerSize,
   isDecoder: boolean,
 ): string {
-  const at = (name: string) => `/layers.${i}/${name}`
+  const scoped = (name: string) => `/layers.${i}/${name}`
   const size = width / heads
-  const linear = (name: string, x: string, from: number, to: number) =>
-    graph.node(at(`${name}/Add`), 'Add', [
-      graph.node(at(`${name}/MatMul`), 'MatMul', [x, graph.weight(`${at(name)}.weight`, [from, to])]),
-      graph.weight(`layers.${i}.${name.replaceAll('/', '.')}.bias`, [to]),
+  const linear = (name: string, x: string, inputs: number, outputs: number) =>
+    graph.node(scoped(`${name}/Add`), 'Add', [
+      graph.node(scoped(`${name}/MatMul`), 'MatMul', [
+        x,
+        graph.weight(`${scoped(name)}.weight`, [inputs, outputs]),
+      ]),
+      graph.weight(`layers.${i}.${name.replaceAll('/', '.')}.bias`, [outputs]),
     ])
-  const normal = layerNorm(graph, at('attention/norm'), hidden, width)
+  const normal = layerNorm(graph, scoped('attention/norm'), hidden, width)
   const split = graph.integers('split', [0, 0, heads, size])
   const byHead = (name: string) =>
     graph.node(
-      at(`attention/${name}/Transpose`),
+      scoped(`attention/${name}/Transpose`),
       'Transpose',
       [
-        graph.node(at(`attention/${name}/Reshape`), 'Reshape', [
+        graph.node(scoped(`attention/${name}/Reshape`), 'Reshape', [
           linear(`attention/${name}`, normal, width, width),
           split,
         ]),
@@ -93,50 +96,55 @@ function block(
       { perm: { ints: [0, 2, 1, 3] } },
     )
   const cached = (name: 'key' | 'value') => {
-    const own = byHead(name)
-    if (!isDecoder) return own
+    const current = byHead(name)
+    if (!isDecoder) return current
     const dims = (length: string) => ['batch_size', heads, length, size]
     const past = graph.input(`past_key_values.${i}.${name}`, DataType.float, dims('past_length'))
-    const present = graph.node(`present.${i}.${name}`, 'Concat', [past, own], { axis: { int: 2 } })
+    const present = graph.node(`present.${i}.${name}`, 'Concat', [past, current], { axis: { int: 2 } })
     graph.outputs.push({ name: present, dataType: DataType.float, dims: dims('total_length') })
     return present
   }
   const query = byHead('query')
-  const keys = graph.node(at('attention/keys'), 'Transpose', [cached('key')], {
+  const keys = graph.node(scoped('attention/keys'), 'Transpose', [cached('key')], {
     perm: { ints: [0, 1, 3, 2] },
   })
-  const scaled = graph.node(at('attention/Div'), 'Div', [
-    graph.node(at('attention/scores'), 'MatMul', [query, keys]),
+  const scaled = graph.node(scoped('attention/Div'), 'Div', [
+    graph.node(scoped('attention/scores'), 'MatMul', [query, keys]),
     graph.float('root', Math.sqrt(size)),
   ])
   const weights = graph.node(
-    at('attention/Softmax'),
+    scoped('attention/Softmax'),
     'Softmax',
-    [graph.node(at('attention/masked'), 'Add', [scaled, mask])],
+    [graph.node(scoped('attention/masked'), 'Add', [scaled, mask])],
     { axis: { int: -1 } },
   )
   const context = graph.node(
-    at('attention/context'),
+    scoped('attention/context'),
     'Transpose',
-    [graph.node(at('attention/values'), 'MatMul', [weights, cached('value')])],
+    [graph.node(scoped('attention/values'), 'MatMul', [weights, cached('value')])],
     { perm: { ints: [0, 2, 1, 3] } },
   )
-  const merged = graph.node(at('attention/Reshape'), 'Reshape', [
+  const merged = graph.node(scoped('attention/Reshape'), 'Reshape', [
     context,
     graph.integers('merge', [0, 0, width]),
   ])
-  const attended = graph.node(at('attention/residual'), 'Add', [
+  const attended = graph.node(scoped('attention/residual'), 'Add', [
     linear('attention/output', merged, width, width),
     hidden,
   ])
-  const inner = linear('mlp/up', layerNorm(graph, at('mlp/norm'), attended, width), width, EXPANSION * width)
-  return graph.node(at('mlp/residual'), 'Add', [
-    linear('mlp/down', gelu(graph, at('mlp/gelu'), inner), EXPANSION * width, width),
+  const inner = linear(
+    'mlp/up',
+    layerNorm(graph, scoped('mlp/norm'), attended, width),
+    width,
+    EXPANSION * width,
+  )
+  return graph.node(scoped('mlp/residual'), 'Add', [
+    linear('mlp/down', gelu(graph, scoped('mlp/gelu'), inner), EXPANSION * width, width),
     attended,
   ])
 }
 
-/** x · (1 + erf(x/√2)) / 2, as exporters write it. */
+/** x · (1 + erf(x/√2)) / 2 in the operations that exporters write. */
 function gelu(graph: Graph, name: string, x: string): string {
   const erf = graph.node(`${name}/Erf`, 'Erf', [
     graph.node(`${name}/Div`, 'Div', [x, graph.float('√2', Math.SQRT2)]),
@@ -153,7 +161,7 @@ function layerNorm(graph: Graph, name: string, x: string, width: number): string
   return graph.node(name, 'LayerNormalization', [x, scale, bias], { axis: { int: -1 } })
 }
 
-/** `[batch, 1, 1, total]`: what is added to the scores. */
+/** `[batch, 1, 1, total]`: the mask of the padding, which is added to the scores. */
 function paddingMask(graph: Graph): string {
   const seen = graph.node('seen', 'Cast', ['attention_mask'], { to: { int: DataType.float } })
   const hidden = graph.node('not seen', 'Sub', [graph.float('one', 1), seen])
@@ -161,15 +169,22 @@ function paddingMask(graph: Graph): string {
   return graph.node('padding mask', 'Unsqueeze', [added, graph.integers('mask axes', [1, 2])])
 }
 
-/** `[batch, 1, sequence, total]`: no token sees a later one either. */
+/** `[batch, 1, sequence, total]`: masks the padding and, for each token, all later tokens. */
 function causalMask(graph: Graph): string {
   const total = graph.node('total', 'Gather', [
     graph.node('mask shape', 'Shape', ['attention_mask']),
     graph.integer('1', 1),
   ])
-  const places = graph.node('places', 'Range', [graph.integer('0', 0), total, graph.integer('1', 1)])
-  const own = graph.node('own place', 'Unsqueeze', ['position_ids', graph.integers('causal axes', [1, 3])])
-  const isBefore = graph.node('before', 'LessOrEqual', [places, own])
+  const positions = graph.node('all positions', 'Range', [
+    graph.integer('0', 0),
+    total,
+    graph.integer('1', 1),
+  ])
+  const current = graph.node('current position', 'Unsqueeze', [
+    'position_ids',
+    graph.integers('causal axes', [1, 3]),
+  ])
+  const isBefore = graph.node('before', 'LessOrEqual', [positions, current])
   const causal = graph.node('causal', 'Where', [
     isBefore,
     graph.float('zero', 0),
@@ -184,7 +199,7 @@ class Graph {
   readonly #inputs: NewValue[] = []
   readonly #initializers = new Map<string, NewTensor>()
 
-  /** A node with one output, which has the node's name. */
+  /** Adds a node with one output of the same name. */
   node(
     name: string,
     opType: string,
@@ -200,7 +215,7 @@ class Graph {
     return name
   }
 
-  /** Random, and so scaled that a product keeps the size of its rows. */
+  /** Adds a random weight, scaled so that a product keeps the size of its rows. */
   weight(name: string, dims: readonly number[]): string {
     const length = dims.reduce((product, one) => product * one, 1)
     return this.#constant(name, dims, DataType.float, noise(length, Math.sqrt(3 / dims[0])))
@@ -229,7 +244,7 @@ class Graph {
     return createModel(graph, { opset: OPSET }).toParts()
   }
 
-  /** Constants of one name are one. */
+  /** Adds a constant, unless there is one with this name. */
   #constant(
     name: string,
     dims: readonly number[],

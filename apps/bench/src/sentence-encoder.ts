@@ -1,6 +1,6 @@
 /**
- * A whole model that people use: the sentence encoder paraphrase-MiniLM-L3-v2 (17 million parameters, three layers of width 384), with an
- * adapter on query and value.
+ * Measurements of a whole model: the sentence encoder paraphrase-MiniLM-L3-v2 (17 million parameters, three layers of width 384) with an adapter
+ * on query and value.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -13,10 +13,10 @@ import { randomAdapter } from './random-adapter.js'
 
 const N = 1000
 const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
-/** What the file calls the mean-pooled embeddings. */
+/** The name of the mean-pooled embeddings in the file. */
 const EMBEDDING = '461'
 
-/** The file, if it has been fetched. */
+/** The path of the model file, if it has been fetched. */
 export function findEncoder(): string | undefined {
   const path = fileURLToPath(new URL('../../../.cache/minilm-0.2.1/model.onnx', import.meta.url))
   return existsSync(path) ? path : undefined
@@ -86,7 +86,7 @@ export async function wholeModel(
   for (const session of [plain, baked, portable, native]) await session?.release()
 }
 
-/** Switches between two adapters before each run. */
+/** Measures runs that switch between two adapters. */
 export async function switching(
   effort: Effort,
   path: string,
@@ -99,19 +99,19 @@ export async function switching(
   )
   const adapters = { a: encoderAdapter(path), b: encoderAdapter(path) }
   for (const native of hasNative ? [true, false] : [false]) {
-    let made = 0
+    let sessionCount = 0
     const counted = {
       ...ort,
       InferenceSession: {
         ...ort.InferenceSession,
         create: (...args: Parameters<typeof ort.InferenceSession.create>) => {
-          made++
+          sessionCount++
           return ort.InferenceSession.create(...args)
         },
       },
     } as typeof ort
     const session = await createSession(path, { ...ONE_THREAD, native, adapters, ort: counted })
-    const before = made
+    const before = sessionCount
     const feeds = encoderFeeds(1, 16)
     let turn = 0
     await printRatios(
@@ -130,7 +130,7 @@ export async function switching(
       effort,
       clock,
     )
-    console.log(`  ${''.padEnd(30)}sessions made meanwhile: ${made - before}`)
+    console.log(`  ${''.padEnd(30)}new sessions: ${sessionCount - before}`)
     await session.release()
   }
 }

@@ -1,4 +1,4 @@
-/** Measurements of `@fourierft/tfjs` in Node: on TensorFlow.js's wasm backend, or on TensorFlow's own binding with the native operator. */
+/** Measurements of `@fourierft/tfjs` in Node, on TensorFlow.js's wasm backend or on TensorFlow's binding with the native operator. */
 import { uniformEntries } from '@fourierft/core'
 import {
   type Adapters,
@@ -27,7 +27,7 @@ import { type PeftPeer, startPeftPeer } from './peft-peer.js'
 
 const N = 1000
 
-/** Both backends may compute on several threads. */
+/** Both backends may use several threads. */
 const CLOCK: Clock = 'wall'
 
 export async function benchmarkTfjs(effort: Effort, name: 'wasm' | 'node'): Promise<void> {
@@ -41,7 +41,7 @@ export async function benchmarkTfjs(effort: Effort, name: 'wasm' | 'node'): Prom
           [1, 32, 512].map((t) => [d, t] as const),
         )
   const peft = await startPeftPeer()
-  console.log(peft ? peft.description : 'without PEFT: name a Python that has it in FOURIERFT_PYTHON')
+  console.log(peft ? peft.description : 'without PEFT: set FOURIERFT_PYTHON to a Python with PEFT')
   try {
     await forwardPasses(effort, sizes, name === 'node', native, peft)
     await trainingSteps(effort, sizes, native, peft)
@@ -54,7 +54,7 @@ export async function benchmarkTfjs(effort: Effort, name: 'wasm' | 'node'): Prom
   else await transposedProducts(effort)
 }
 
-/** `x·W + b` at its cheapest: one fused product, and a gradient by the input alone, which TensorFlow.js's own fused product has not. */
+/** The cheapest `x·W + b`: one fused product, with a gradient of the input only (TensorFlow.js's fused product has no such gradient). */
 function frozenLayer(d: number): { linear: (x: tf.Tensor) => tf.Tensor; dispose: () => void } {
   const w = tf.randomNormal<tf.Rank.R2>([d, d])
   const bias = tf.zeros([d])
@@ -86,13 +86,13 @@ async function forwardPasses(
     const b = tf.randomNormal([8, d])
     const lora = () => tf.add(frozen.linear(x), tf.matMul(tf.matMul(x, a), b))
     const entries = uniformEntries({ shape: [d, d], n: N, seed: 777 })
-    const places = tf.tensor2d(
+    const positions = tf.tensor2d(
       [...entries.rows].flatMap((j, l) => [j, entries.columns[l]]),
       [N, 2],
       'int32',
     )
     const c = tf.randomNormal<tf.Rank.R1>([N])
-    const naive = () => tf.add(frozen.linear(x), tf.matMul(x, naiveDelta(places, c, d), false, true))
+    const naive = () => tf.add(frozen.linear(x), tf.matMul(x, naiveDelta(positions, c, d), false, true))
     await printRatios(
       `${d}×${d}, T = ${tokens}`,
       [
@@ -115,13 +115,13 @@ async function forwardPasses(
       CLOCK,
     )
     for (const each of [frozen, adapted, plain]) each.dispose()
-    tf.dispose([x, a, b, places, c])
+    tf.dispose([x, a, b, positions, c])
   }
 }
 
-/** `Re(ifft2(F))` as a user would write it. */
-function naiveDelta(places: tf.Tensor2D, c: tf.Tensor1D, d: number): tf.Tensor2D {
-  const spectrum = tf.scatterND(places, c, [d, d])
+/** `Re(ifft2(F))` as a user would write it in TensorFlow.js. */
+function naiveDelta(positions: tf.Tensor2D, c: tf.Tensor1D, d: number): tf.Tensor2D {
+  const spectrum = tf.scatterND(positions, c, [d, d])
   const rows = tf.ifft(tf.complex(spectrum, tf.zerosLike(spectrum)) as tf.Tensor)
   const columns = tf.complex(tf.transpose(tf.real(rows)), tf.transpose(tf.imag(rows)))
   return tf.transpose(tf.real(tf.ifft(columns))) as tf.Tensor2D
@@ -134,7 +134,7 @@ function peftCases(
   tokens: number,
 ): Case[] {
   if (!peft) return []
-  // PEFT's FourierFT takes a second and more for these.
+  // PEFT's FourierFT takes more than a second for these sizes.
   const names = d >= 4096 && tokens > 32 ? (['LoRA'] as const) : (['LoRA', 'FourierFT'] as const)
   return names.map((name) => peft.case(name, pass, { d, tokens }))
 }
@@ -152,21 +152,21 @@ function adaptedLayer(d: number, strategy: 'auto' | 'spectral') {
   }
 }
 
-/** What the adapter's forward and backward pass may take over the frozen layer's, on one machine with the native operator. */
+/** The goal for the forward and backward pass with the native operator, as a multiple of the frozen layer's. */
 function goalOf(d: number, tokens: number): number | undefined {
   if (d === 4096) return 1.02
   if (d === 1024) return tokens >= 32 ? 1.07 : undefined
   return tokens >= 32 ? 1.09 : 1.2
 }
 
-/** What the forward pass may take over the frozen layer's without the native operator. */
+/** The goal for the forward pass without the native operator, as a multiple of the frozen layer's. */
 function goalWithoutNative(d: number, tokens: number): number | undefined {
   if (tokens < 32) return undefined
   if (d === 4096) return 1.15
   return d === 1024 ? 1.6 : 2
 }
 
-/** Forward and backward pass of one layer; what a training step spends elsewhere is the same for all. */
+/** Measures the forward and backward pass of one layer; the rest of a training step is the same for all methods. */
 async function trainingSteps(
   effort: Effort,
   sizes: readonly (readonly [number, number])[],
@@ -175,8 +175,8 @@ async function trainingSteps(
 ): Promise<void> {
   printSection(
     'Forward and backward pass of one layer',
-    `n = ${N}, LoRA r = 8; as multiples of the frozen layer, differentiated by its input alone. Dense: TensorFlow.js's layer, whose gradient ` +
-      'always has the kernel’s in it',
+    `n = ${N}, LoRA r = 8; as multiples of the frozen layer with the gradient of its input only. Dense: TensorFlow.js's layer, whose gradient ` +
+      'always includes that of the kernel',
   )
   for (const [d, tokens] of sizes) {
     const frozen = frozenLayer(d)
@@ -248,7 +248,7 @@ async function compareStrategies(effort: Effort, native: boolean): Promise<void>
       const choice = chooseStrategy({ tokens, shape: spec.shape, n })
       const chosen = times[names.indexOf(choice)]
       const columns = times.map((each, i) => `${names[i]} ${formatRatio(ratio(each, chosen))}`)
-      // By the fastest rounds, which what else the machine does disturbs least.
+      // The fastest rounds are least disturbed by other load on the machine.
       const over = Math.min(...chosen) / Math.min(...times.flat())
       const verdict = `auto: ${choice}, over the best ${over.toPrecision(3)} (goal 1.1: ${over <= 1.1 ? 'met' : 'missed'})`
       console.log(`  ${`${d}×${d}, n = ${n}, T = ${tokens}`.padEnd(30)}${[...columns, verdict].join('   ')}`)
@@ -256,10 +256,10 @@ async function compareStrategies(effort: Effort, native: boolean): Promise<void>
       disposeTables()
     }
   }
-  await compare('as multiples of what auto chooses, by the crossovers that the package comes with')
+  await compare('as multiples of the choice of auto, with the crossovers of the package')
   const measured = sizes.map(([d, tokens, n]) => ({ shape: [d, d] as const, tokens, n }))
   await calibrate({ sizes: measured, timeLimit: 5000 * sizes.length })
-  await compare('the same after calibrate(), by what it measured here')
+  await compare('the same after calibrate(), with the crossovers measured here')
 }
 
 async function swaps(effort: Effort): Promise<void> {
@@ -289,8 +289,8 @@ async function swaps(effort: Effort): Promise<void> {
 
 async function transposedProducts(effort: Effort): Promise<void> {
   printSection(
-    'Why',
-    'x·Wᵀ as multiples of x·W: as TensorFlow.js differentiates, and transposed first as this package does',
+    'Transposed products',
+    'x·Wᵀ as multiples of x·W: by matMul with a transposed factor, as in the gradients of TensorFlow.js, and by a transposition first, as in this package',
   )
   const d = effort === 'quick' ? 256 : 768
   for (const tokens of effort === 'quick' ? [8] : [32, 512]) {

@@ -1,6 +1,6 @@
 /**
- * What a pipeline takes until its first answer is there, plain and with an adapter: time and memory. Each case runs in a fresh process, this
- * file being its program. A model that were in memory twice while an adapter is attached would show here.
+ * Time and memory of a pipeline up to its first answer, plain and with an adapter. Each case runs in a fresh process with this file as its program.
+ * The peak memory would reveal a model that is in memory twice.
  */
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -14,10 +14,10 @@ const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
 const MIB = 2 ** 20
 const CASES = ['plain', 'attached', 'native', 'portable', 'merged'] as const
 type Name = (typeof CASES)[number]
-/** The most that the peak may be with an adapter, over the plain pipeline's: not the model twice. */
+/** The goal for the peak memory with an adapter, as a multiple of the plain pipeline's. */
 const GOAL = 1.1
 
-/** @param folders by what to call them */
+/** @param folders the models by their titles */
 export function printStartUp(
   effort: Effort,
   root: string,
@@ -26,8 +26,8 @@ export function printStartUp(
 ): void {
   printSection(
     'Start-up',
-    'pipeline(), attach(), loadAdapter() of a directory, one answer and a second after it, as multiples of the same without adapters: processor ' +
-      'time; memory at its peak and in the end. attached: without an adapter; merged: mergeAndUnload() after loadAdapter()',
+    'pipeline(), attach(), loadAdapter() of a directory, one answer and one second of waiting, as multiples of the same without adapters: ' +
+      'processor time; memory at its peak and at the end. attached: without an adapter; merged: mergeAndUnload() after loadAdapter()',
   )
   const names = CASES.filter((name) => name !== 'native' || kernels.includes(name))
   for (const [title, folder] of Object.entries(folders)) {
@@ -39,7 +39,7 @@ export function printStartUp(
     const of = (name: number, cost: keyof Costs) => rounds.map((round) => round[name][cost])
     const over = (name: number, cost: keyof Costs) => ratio(of(name, cost), of(0, cost))
     const plain = (cost: keyof Costs) => `${(median(of(0, cost)) / MIB).toFixed(0)} MiB`
-    console.log(`  ${title}: plain takes ${plain('peak')} at its peak, ${plain('held')} in the end`)
+    console.log(`  ${title}: plain takes ${plain('peak')} at its peak, ${plain('held')} at the end`)
     for (const [i, name] of names.entries()) {
       if (i === 0) continue
       const peak = over(i, 'peak')
@@ -47,7 +47,7 @@ export function printStartUp(
       console.log(
         `  ${name.padEnd(30)}time ${formatRatio(over(i, 'milliseconds'))}   ` +
           `peak ${formatRatio(peak)}${verdict}   ` +
-          `in the end ${formatRatio(over(i, 'held'))}`,
+          `at the end ${formatRatio(over(i, 'held'))}`,
       )
     }
   }
@@ -69,7 +69,7 @@ async function start(name: Name, root: string, model: string, adapterPath: strin
       if (name === 'merged') await adapters.mergeAndUnload()
     }
     await extract(text(8))
-    // In Node transformers.js goes on reading the whole file, of which it needs the path alone.
+    // In Node, transformers.js keeps reading the whole file, although it needs only its path.
     await setTimeout(1000)
     return extract
   })

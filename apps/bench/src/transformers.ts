@@ -1,7 +1,7 @@
 /**
- * Measurements of `@fourierft/transformers` in Node: pipelines of transformers.js with adapters, on the native kernel and by the portable
- * function, beside the plain pipeline and the merged model. Everything computes on one thread and is measured by the processor's time.
- * Memory is as users have it, without huge pages: where a session keeps its weights is part of what it costs.
+ * Measurements of `@fourierft/transformers` in Node: pipelines of transformers.js with adapters, with the native kernel and the portable function,
+ * next to the plain pipeline and the merged model. All cases run on one thread and are measured in processor time. Pages of memory have the size
+ * that users have, not that of huge pages.
  */
 import { createRequire } from 'node:module'
 import type { Adapter } from '@fourierft/core'
@@ -27,14 +27,14 @@ const GPT2 = { layers: 6, width: 768, heads: 12, vocabulary: 16_000, positions: 
 const BERT = { layers: 12, width: 768, heads: 12, vocabulary: 30_522, positions: 512 }
 const QUICK = { layers: 2, width: 64, heads: 4, vocabulary: 6000, positions: 256 }
 
-/** A pipeline, adapters for it, and what it is called with. */
+/** A pipeline with its adapters and inputs. */
 interface Subject {
   readonly task: 'feature-extraction' | 'text-generation'
   readonly folder: string
-  /** One for each row that `mixed` has; the first is the active one. */
+  /** One adapter for each row of a mixed batch; the first one is active. */
   readonly adapters: readonly Adapter[]
   readonly moduleNames?: Readonly<Record<string, string>>
-  /** Texts by what to call them; those of several rows are measured with an adapter for each row, too. */
+  /** Batches of texts by their titles. Batches of several rows are also measured with an adapter for each row. */
   readonly batches: Readonly<Record<string, readonly string[]>>
 }
 
@@ -61,13 +61,13 @@ export async function benchmarkTransformers(effort: Effort): Promise<void> {
         kernels,
       )
       await printSwitching(effort, subject, kernels)
-    } else console.log('\nwithout a real encoder: node packages/onnxruntime/scripts/minilm.js fetches it')
+    } else console.log('\nwithout a real encoder: fetch it with node packages/onnxruntime/scripts/minilm.js')
     const decoder = folders.decoder('decoder', effort === 'quick' ? QUICK : GPT2)
     const toy = folders.toy()
     const generating = { task: 'text-generation', batches: { [`${TOKENS} tokens`]: [text(16)] } } as const
     await printCalls(
       effort,
-      'Greedy generation: a decoder of random weights, query and value',
+      'Greedy generation: a decoder with random weights, query and value',
       { ...generating, folder: decoder.name, adapters: [decoder.adapter(1)] },
       kernels,
     )
@@ -94,7 +94,7 @@ export async function benchmarkTransformers(effort: Effort): Promise<void> {
   }
 }
 
-/** The line that says why there is none is the package's own. */
+/** If there is none, the package prints the reason. */
 async function hasNativeKernel(): Promise<boolean> {
   const session = await createSession(servingModel({ d: 8, layers: 1 }, 'frozen'))
   await session.release()
@@ -113,7 +113,7 @@ function textBatches(effort: Effort): Subject['batches'] {
 
 type Kernels = readonly ('native' | 'portable')[]
 
-/** @param kernels what branches can be computed by */
+/** @param kernels the available ways to compute branches */
 async function printCalls(effort: Effort, title: string, subject: Subject, kernels: Kernels): Promise<void> {
   printSection(
     title,
@@ -184,7 +184,7 @@ async function printSwitching(effort: Effort, subject: Subject, kernels: Kernels
     const { verbs, call, dispose } = await loadAttached(subject, kernel)
     const [a, b] = verbs.listAdapters()
     let turn = 0
-    const made = await countSessions(() =>
+    const sessionCount = await countSessions(() =>
       printRatios(
         `${name}, ${kernel}`,
         [
@@ -202,24 +202,24 @@ async function printSwitching(effort: Effort, subject: Subject, kernels: Kernels
         CLOCK,
       ),
     )
-    console.log(`  ${''.padEnd(30)}sessions made meanwhile: ${made}`)
+    console.log(`  ${''.padEnd(30)}new sessions: ${sessionCount}`)
     await dispose()
   }
 }
 
-/** Of the ONNX Runtime that transformers.js uses. */
+/** Counts the sessions that the ONNX Runtime of transformers.js creates during `run`. */
 async function countSessions(run: () => Promise<void>): Promise<number> {
   const require = createRequire(createRequire(import.meta.url).resolve('@huggingface/transformers'))
   const ort: { InferenceSession: typeof InferenceSession } = require('onnxruntime-node')
   const { create } = ort.InferenceSession
-  let made = 0
+  let sessionCount = 0
   const counting = (...args: Parameters<typeof create>) => {
-    made++
+    sessionCount++
     return Reflect.apply(create, ort.InferenceSession, args)
   }
   Object.assign(ort.InferenceSession, { create: counting })
   await run().finally(() => Object.assign(ort.InferenceSession, { create }))
-  return made
+  return sessionCount
 }
 
 async function load({ task, folder }: Subject) {

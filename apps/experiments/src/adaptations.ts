@@ -1,4 +1,4 @@
-/** The adapters that the experiments put on query and value of the digits transformer, each with the size that is asked for. */
+/** The adapters that the experiments attach to query and value of the digits transformer. */
 import { type EntriesChoice, uniformEntries } from '@fourierft/core'
 import {
   type Adaptation,
@@ -14,12 +14,12 @@ import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import { type BasisName, basisDelta, makeBasis } from './basis.js'
 
-/** What an experiment needs of an adapter: it saves none. */
+/** An attached adapter. Experiments train it and remove it, but never save it. */
 export type Attached = Pick<Adaptation, 'variables' | 'detach'>
 
 const { scaling } = fourierSettings
 
-/** @param entries uniform if absent */
+/** @param entries default: uniform entries from the seed */
 export function attachFourier(
   model: LayersModel,
   { n, seed, entries }: { n: number; seed: number; entries?: EntriesChoice },
@@ -33,13 +33,13 @@ export function attachFourier(
   return { variables: adapters.trainableVariables, detach: () => adapters.detach() }
 }
 
-/** Scaled by 1 at every rank, so that the rate alone decides how far a step goes. */
+/** LoRA with scaling 1 at every rank, so that the learning rate alone decides the length of a step. */
 export function attachRank(model: LayersModel, { rank, seed }: { rank: number; seed: number }): Attached {
   const { pairs, detach } = attachLora(model, { targetModules, rank, alpha: rank, seed })
   return { variables: pairs.flatMap(({ a, b }) => [a, b]), detach }
 }
 
-/** FourierFT with another basis in the place of its own; all layers share one basis and one set of entries, as FourierFT's do. */
+/** FourierFT with another basis. As in FourierFT, all layers share one basis and one set of entries. */
 export function attachBasis(
   model: LayersModel,
   { basis: name, n, seed }: { basis: BasisName; n: number; seed: number },

@@ -1,4 +1,4 @@
-/** Table 6: FourierFT with its own basis, with random orthogonal ones and with Gaussian ones. */
+/** Table 6: FourierFT with the Fourier basis, with random orthogonal bases, and with Gaussian bases. */
 import { attachBasis } from './adaptations.js'
 import { type BasisName, basisNames } from './basis.js'
 import { colours } from './chart-frame.js'

@@ -1,4 +1,4 @@
-/** The Fourier basis is FourierFT's own; the other two are what table 6 calls them, and as large. */
+/** The Fourier basis gives FourierFT's ΔW; the other two have the properties that table 6 names, and the same size. */
 import { createLayer, type Entries, referenceDelta, uniformEntries } from '@fourierft/core'
 import { startTensorFlow } from '@fourierft/quickstart'
 import * as tf from '@tensorflow/tfjs-core'
@@ -13,8 +13,8 @@ const entries = uniformEntries({ shape: [12, 20], n: 30, seed: 5 })
 const coefficients = Float32Array.from({ length: entries.n }, (_, index) => Math.sin(index + 1))
 
 /** ΔW of `values`, without α. */
-function deltaOf(name: BasisName, own: Entries, values: Float32Array, seed = 3): Float32Array {
-  const basis = makeBasis(name, own, seed)
+function deltaOf(name: BasisName, positions: Entries, values: Float32Array, seed = 3): Float32Array {
+  const basis = makeBasis(name, positions, seed)
   const delta = tf.tidy(() => basisDelta(basis, tf.tensor1d(values)).dataSync<'float32'>())
   basis.dispose()
   return delta
@@ -25,13 +25,13 @@ describe('the Fourier basis', () => {
     const delta = deltaOf('fourier', entries, coefficients)
     const layer = createLayer({ name: 'layer', shape: entries.shape, entries, coefficients, scaling: 1 })
     const expected = referenceDelta(layer)
-    // A sum of 2n products, each of three factors that are rounded to float32 and of at most 1: 2n + 4 roundings of Σ|c|/(d1·d2).
+    // A sum of 2n products of three float32 factors of at most 1: 2n + 4 roundings of Σ|c|/(d1·d2).
     const [d1, d2] = entries.shape
     const total = coefficients.reduce((sum, value) => sum + Math.abs(value), 0)
     const limit = ((2 * entries.n + 4) * 2 ** -24 * 2 * total) / (d1 * d2)
     expect(delta).toHaveLength(d1 * d2)
-    for (const [place, value] of expected.entries()) {
-      expect(Math.abs((delta[place] ?? Number.NaN) - value)).toBeLessThanOrEqual(limit)
+    for (const [index, value] of expected.entries()) {
+      expect(Math.abs((delta[index] ?? Number.NaN) - value)).toBeLessThanOrEqual(limit)
     }
   })
 })
@@ -43,10 +43,10 @@ describe('the orthogonal basis', () => {
       const matrix = orthogonal(size, 7)
       return tf.matMul(matrix, matrix, true, false).dataSync<'float32'>()
     })
-    // `size` reflections, each of which rounds sums of `size` products: a few √size·size roundings, here at most 8 each.
+    // `size` reflections, each with rounded sums of `size` products: √size·size roundings, times 8 for their constant.
     const limit = 8 * size * Math.sqrt(size) * 2 ** -24
-    for (const [place, value] of product.entries()) {
-      const identity = Math.floor(place / size) === place % size ? 1 : 0
+    for (const [index, value] of product.entries()) {
+      const identity = Math.floor(index / size) === index % size ? 1 : 0
       expect(Math.abs(value - identity)).toBeLessThanOrEqual(limit)
     }
   })
@@ -60,16 +60,16 @@ describe.each(basisNames)('the %s basis', (name) => {
       entries,
       coefficients.map((value) => 2 * value),
     )
-    // Twice is exact in binary.
+    // Doubling is exact in binary.
     expect(doubled).toEqual(delta.map((value) => 2 * value))
   })
 
-  it('changes W by a squared norm of 1/(2·d1·d2) for each coefficient, in the mean over the entries', () => {
+  it('changes W by a squared norm of 1/(2·d1·d2) for each coefficient, on average over the entries', () => {
     const shape = [24, 24] as const
     const all = uniformEntries({ shape, n: shape[0] * shape[1], seed: 1 })
     let sum = 0
-    const chosen = 200
-    for (let index = 0; index < chosen; index++) {
+    const count = 200
+    for (let index = 0; index < count; index++) {
       const one = {
         ...all,
         n: 1,
@@ -78,19 +78,20 @@ describe.each(basisNames)('the %s basis', (name) => {
       }
       sum += deltaOf(name, one, Float32Array.of(1)).reduce((norm, value) => norm + value * value, 0)
     }
-    // Gaussian rows and columns: (1/d)·χ² of 24 degrees has a deviation of √(2/24) = 0.29, of the product 0.42; the mean over 24 rows
-    // and 24 columns 0.083, and four of those are allowed. (The four real Fourier entries have twice the norm: at most 4/576 more.)
-    expect((sum / chosen) * 2 * shape[0] * shape[1]).toBeGreaterThan(1 - 4 * 0.083)
-    expect((sum / chosen) * 2 * shape[0] * shape[1]).toBeLessThan(1 + 4 * 0.083)
+    // For Gaussian rows and columns, (1/d)·χ² with 24 degrees of freedom has a deviation of √(2/24) = 0.29, the product one of 0.42, and its
+    // mean over 24 rows and 24 columns one of 0.083. The limit is four deviations. (The four real Fourier entries have twice the norm, which
+    // adds at most 4/576.)
+    expect((sum / count) * 2 * shape[0] * shape[1]).toBeGreaterThan(1 - 4 * 0.083)
+    expect((sum / count) * 2 * shape[0] * shape[1]).toBeLessThan(1 + 4 * 0.083)
   })
 
-  it('is made again from its seed, and frees what it holds', () => {
+  it('follows from its seed, and frees its tensors', () => {
     const before = tf.memory().numTensors
     expect(deltaOf(name, entries, coefficients)).toEqual(deltaOf(name, entries, coefficients))
     expect(tf.memory().numTensors).toBe(before)
   })
 })
 
-it.each(['orthogonal', 'random'] as const)('another seed is another %s basis', (name) => {
+it.each(['orthogonal', 'random'] as const)('another seed gives another %s basis', (name) => {
   expect(deltaOf(name, entries, coefficients, 4)).not.toEqual(deltaOf(name, entries, coefficients, 3))
 })

@@ -1,9 +1,9 @@
 /**
- * The bases of table 6: `ΔW = scale · B1 · F · B2` with a sparse `F`, for other matrices than those of the Fourier transform too.
- * It is for experiments alone: plain products, everything at hand, nothing fast.
+ * The bases of table 6: `ΔW = scale · B1 · F · B2` with a sparse `F`, where `B1` and `B2` need not be Fourier matrices. This code serves
+ * experiments only and is not fast: it multiplies dense matrices.
  *
- * Only the columns of `B1` and the rows of `B2` that the entries name are ever used, so `B1 · F · B2 = left · diag(c) · right` with
- * `left` `[d1, n]` and `right` `[n, d2]`. The real part of the Fourier basis is a difference of two such terms.
+ * Only the columns of `B1` and the rows of `B2` at the entries matter, so `B1 · F · B2 = left · diag(c) · right` with `left` `[d1, n]` and
+ * `right` `[n, d2]`. The real part of the Fourier basis is a difference of two such terms.
  */
 import { type Entries, unitCircle } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
@@ -14,23 +14,23 @@ export type BasisName = (typeof basisNames)[number]
 export interface Basis {
   readonly terms: readonly { readonly left: tf.Tensor2D; readonly right: tf.Tensor2D }[]
   /**
-   * What the product is multiplied with. It brings each basis to the size of the Fourier one: a coefficient of 1 changes `W` by a matrix
-   * whose squared norm is 1/(2·d1·d2), exactly or in the mean, wherever its entry lies.
+   * Factor of the product. It gives each basis the size of the Fourier basis: a coefficient of 1 changes `W` by a matrix whose squared
+   * norm is 1/(2·d1·d2), exactly or on average, for every entry.
    */
   readonly scale: number
   dispose(): void
 }
 
-/** @param seed of the random matrices; the Fourier basis has none */
+/** @param seed seed of the random matrices; the Fourier basis ignores it */
 export function makeBasis(name: BasisName, entries: Entries, seed: number): Basis {
   const [d1, d2] = entries.shape
   switch (name) {
     case 'fourier':
       return basis(fourierTerms(entries), 1 / (d1 * d2))
     case 'random':
-      return basis([namedTerm(entries, seed, gaussian)], Math.SQRT1_2 / (d1 * d2))
+      return basis([termAtEntries(entries, seed, gaussian)], Math.SQRT1_2 / (d1 * d2))
     case 'orthogonal':
-      return basis([namedTerm(entries, seed, orthogonal)], Math.SQRT1_2 / Math.sqrt(d1 * d2))
+      return basis([termAtEntries(entries, seed, orthogonal)], Math.SQRT1_2 / Math.sqrt(d1 * d2))
   }
 }
 
@@ -76,8 +76,8 @@ function waves(d: number, frequencies: Uint32Array): { cos: tf.Tensor2D; sin: tf
   return { cos: table(circle.cos), sin: table(circle.sin) }
 }
 
-/** The columns of one square matrix that the entries' rows name, and the rows of another that their columns name. */
-function namedTerm(
+/** The columns of one square matrix at the entries' rows, and the rows of another at their columns. */
+function termAtEntries(
   { shape: [d1, d2], rows, columns }: Entries,
   seed: number,
   square: (d: number, seed: number) => tf.Tensor2D,
@@ -88,7 +88,7 @@ function namedTerm(
   }))
 }
 
-/** Standard normal numbers, as the paper's random basis. */
+/** Standard normal numbers, as in the paper's random basis. */
 const gaussian = (d: number, seed: number): tf.Tensor2D =>
   tf.randomNormal<tf.Rank.R2>([d, d], 0, 1, 'float32', seed)
 

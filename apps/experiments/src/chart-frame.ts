@@ -1,7 +1,7 @@
-/** What all pictures have in common: size, margins, type. Vega cannot measure text without a canvas, so all margins are set. */
+/** The common frame of all pictures: size, margins and fonts. Vega cannot measure text without a canvas, so all margins are fixed. */
 import type { Axis, Spec, Title } from 'vega'
 
-/** One colour for each kind of thing, the same in every picture (Okabe and Ito's, which colour-blind readers can tell apart). */
+/** The colour of each method or basis in every picture, from Okabe and Ito's palette for colour-blind readers. */
 export const colours = {
   fourier: '#0072b2',
   lora: '#d55e00',
@@ -13,10 +13,10 @@ export const colours = {
 export interface FrameOptions {
   readonly title: string
   readonly subtitle: string
-  /** Of the drawing, without the margins. */
+  /** Width of the drawing without the margins. */
   readonly width: number
   readonly height: number
-  /** Room for labels to the right of the drawing. */
+  /** Space for labels to the right of the drawing. */
   readonly right: number
 }
 
@@ -44,7 +44,7 @@ export function chartFrame({ title, subtitle, width, height, right }: FrameOptio
   }
 }
 
-/** A vertical axis is a grid with numbers, a horizontal one a line with ticks. */
+/** A vertical axis with grid lines and without ticks. */
 export const verticalAxis = (title: string): Axis => ({
   orient: 'left',
   scale: 'y',

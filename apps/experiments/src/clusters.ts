@@ -1,12 +1,12 @@
-/** The data of figure 7: points of eight classes in the plane, a Gaussian cloud around the centre of each class. */
+/** The data of figure 7: points in the plane, a Gaussian cloud around the centre of each of eight classes. */
 import * as tf from '@tensorflow/tfjs-core'
 
 export interface ClusterOptions {
   readonly classes: number
   readonly pointsPerClass: number
-  /** The centres lie on a circle of this radius, at equal distances. */
+  /** Radius of the circle of the centres, which are equally spaced. */
   readonly radius: number
-  /** Standard deviation of each coordinate about its centre. */
+  /** Standard deviation of each coordinate around its centre. */
   readonly deviation: number
   readonly seed: number
 }
@@ -15,7 +15,7 @@ export interface Clusters {
   readonly count: number
   /** `[count, 2]`, row-major. */
   readonly points: Float32Array
-  /** `[count]`, classes in order. */
+  /** `[count]`, in the order of the classes. */
   readonly labels: Int32Array
 }
 

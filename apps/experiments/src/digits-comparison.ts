@@ -1,4 +1,4 @@
-/** Several ways to adapt the demo's transformer to digits that lie at an angle, each trained with each seed and scored. */
+/** Trains and scores several ways to adapt the demo's transformer to turned digits, each with several seeds. */
 import {
   baseFolder,
   countParameters,
@@ -33,21 +33,21 @@ export interface Condition {
 export interface Outcome {
   readonly name: string
   readonly learningRate: number
-  /** Numbers trained in one layer. */
+  /** Number of trained parameters in one layer. */
   readonly parametersPerLayer: number
   readonly accuracy: Spread
   readonly loss: Spread
 }
 
 export interface ComparisonOptions extends RunOptions {
-  /** Rates are chosen on validation digits, results are those of test digits. */
+  /** Learning rates are chosen on validation digits; results are reported on test digits. */
   readonly scoredOn: 'validation' | 'test'
 }
 
-/** `quick`: so many digits to train on and to score, once. */
+/** With `quick`: the number of digits to train on for one epoch, and to score. */
 const quickDigits = { adaptation: 64, scored: 100 }
 
-/** Outcomes in the order of `conditions`; progress goes to standard error. */
+/** @returns outcomes in the order of `conditions`; progress is written to standard error */
 export async function compareOnDigits(
   conditions: readonly Condition[],
   { seeds, quick, scoredOn }: ComparisonOptions,

@@ -1,4 +1,4 @@
-/** Accuracy against one setting: for each series a point for each value, with one standard deviation up and down. */
+/** A chart of accuracy against one setting. Each point has an error bar of one standard deviation in both directions. */
 import type { Spread } from '@fourierft/quickstart'
 import type { Mark, Scale, Spec } from 'vega'
 import { chartFrame, colours, horizontalAxis, verticalAxis } from './chart-frame.js'
@@ -13,24 +13,24 @@ export interface ErrorBarChartOptions {
   readonly title: string
   readonly subtitle: string
   readonly xTitle: string
-  /** How the values lie: doubling, evenly spaced numbers, or names. */
+  /** The values on the x axis: doubling numbers, evenly spaced numbers, or names. */
   readonly xScale: 'doubling' | 'linear' | 'names'
   readonly series: readonly Series[]
-  /** Something that does not depend on `x`: a dashed line with a band of one standard deviation. */
+  /** A result that does not depend on `x`: a dashed line with a band of one standard deviation. */
   readonly reference?: { readonly name: string; readonly accuracy: Spread }
 }
 
 const width = 520
 const height = 340
 const right = 150
-/** Parts of 1 are drawn as percent. */
+/** Accuracies between 0 and 1 are drawn in percent. */
 const percent = 100
 
 export function errorBarChart(options: ErrorBarChartOptions): Spec {
   const { title, subtitle, xTitle, xScale, series, reference } = options
   const legend = xScale !== 'names' && series.length > 1
-  const points = series.flatMap(({ name, colour, points: own }) =>
-    own.map(({ x, accuracy }) => ({ series: name, colour, x, ...limits(accuracy) })),
+  const points = series.flatMap(({ name, colour, points: values }) =>
+    values.map(({ x, accuracy }) => ({ series: name, colour, x, ...limits(accuracy) })),
   )
   const all = reference ? [...points, limits(reference.accuracy)] : points
   const x = { scale: 'x', field: 'x' }
@@ -57,7 +57,7 @@ export function errorBarChart(options: ErrorBarChartOptions): Spec {
     ...chartFrame({ title, subtitle, width, height, right }),
     data: [
       { name: 'points', values: points },
-      // Lines that run together end together: they have a legend, and anything else its name beside it.
+      // Names next to the last points of two lines would overlap, so lines have a legend instead.
       { name: 'names', values: legend ? [] : series.map(lastPoint) },
       {
         name: 'reference',
@@ -169,7 +169,7 @@ const referenceMarks = (): Mark[] => {
   ]
 }
 
-/** The name of a series stands beside its last point. */
+/** The name of a series next to its last point. */
 const nameMarks = (): Mark =>
   label('names', {
     x: { scale: 'x', field: 'x', offset: 12 },

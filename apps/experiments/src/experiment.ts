@@ -1,9 +1,9 @@
-/** What an experiment is to the command line: a name, a run, and a report that is printed, drawn and kept. */
+/** The interface between the experiments and the command line. */
 import type { Spec } from 'vega'
 
 export interface RunOptions {
   readonly seeds: readonly number[]
-  /** Shows that everything works and says nothing about the methods: little data, few steps. */
+  /** Uses little data and few steps: enough to test the program, too few to compare the methods. */
   readonly quick: boolean
 }
 
@@ -14,9 +14,9 @@ export interface Report {
 }
 
 export interface Experiment {
-  /** Its command, and the name of its files. */
+  /** The name of the command and of the files. */
   readonly name: string
-  /** What it repeats. */
+  /** The figure or table that the experiment repeats. */
   readonly title: string
   readonly seeds: readonly number[]
   run(options: RunOptions): Promise<Report>

@@ -1,9 +1,9 @@
-/** The picture of figure 7: the points, and the accuracy against epochs in both networks, a thin line for each run. */
+/** The picture of figure 7: the points, and the accuracy against epochs in both networks with a thin line for each run. */
 import { spread } from '@fourierft/quickstart'
 import type { Mark, Spec } from 'vega'
 import { chartFrame, colours, horizontalAxis, verticalAxis } from './chart-frame.js'
 import type { Clusters } from './clusters.js'
-import type { ExpressivenessOutcome } from './expressiveness.js'
+import type { ExpressivenessOutcome } from './expressiveness-training.js'
 import type { Surroundings } from './hidden-layer-network.js'
 
 const side = 300
@@ -28,7 +28,7 @@ export function expressivenessFigure(data: Clusters, outcomes: readonly Expressi
   }
 }
 
-/** A square drawing of its own, the `index`-th from the left. */
+/** A square drawing, the `index`-th from the left. */
 const panel = (index: number, title: string, rest: Partial<Mark & { type: 'group' }>): Mark => ({
   type: 'group',
   title: { text: title, fontSize: 13, fontWeight: 'normal', anchor: 'start', offset: 8 },
@@ -76,8 +76,8 @@ function curves(
   index: number,
   outcomes: readonly ExpressivenessOutcome[],
 ): Mark {
-  const own = outcomes.filter((outcome) => outcome.surroundings === surroundings)
-  const each = own.flatMap(({ method, runs }) =>
+  const shown = outcomes.filter((outcome) => outcome.surroundings === surroundings)
+  const each = shown.flatMap(({ method, runs }) =>
     runs.flatMap(({ seed, curve }) =>
       curve.map(({ epoch, accuracy }) => ({
         line: `${method} ${seed}`,
@@ -87,7 +87,7 @@ function curves(
       })),
     ),
   )
-  const means = own.flatMap(({ method, runs }) =>
+  const means = shown.flatMap(({ method, runs }) =>
     (runs[0]?.curve ?? []).map(({ epoch }, point) => ({
       line: method,
       colour: methodColours[method],

@@ -1,4 +1,4 @@
-/** One run of the expressiveness experiment: full batches, Adam at a constant rate, the accuracy on the training points as it goes. */
+/** One run of the expressiveness experiment: full batches and Adam at a constant rate, with the accuracy on the training points over time. */
 import { score } from '@fourierft/quickstart'
 import * as tf from '@tensorflow/tfjs-core'
 import { type Clusters, clusters } from './clusters.js'
@@ -10,10 +10,17 @@ export type UpdateName = 'FourierFT' | 'LoRA'
 
 export interface ExpressivenessRun {
   readonly seed: number
-  /** Numbers in ΔW. */
+  /** Number of trained parameters of ΔW. */
   readonly parameters: number
-  /** From epoch 0 on. */
+  /** Starts at epoch 0. */
   readonly curve: readonly { readonly epoch: number; readonly accuracy: number }[]
+}
+
+/** All runs of one method in one network. */
+export interface ExpressivenessOutcome {
+  readonly surroundings: Surroundings
+  readonly method: UpdateName
+  readonly runs: readonly ExpressivenessRun[]
 }
 
 export interface ExpressivenessOptions {
@@ -21,7 +28,7 @@ export interface ExpressivenessOptions {
   readonly surroundings: Surroundings
   readonly learningRate: number
   readonly epochs: number
-  /** Decides the points, the network and the start of ΔW; both methods get the same points and the same network. */
+  /** Determines the points, the network and the start of ΔW. Both methods get the same points and the same network. */
   readonly seed: number
 }
 
@@ -44,7 +51,7 @@ export function trainHiddenLayer(options: ExpressivenessOptions): Expressiveness
   const { points, targets } = toTensors(data)
   const curve: { epoch: number; accuracy: number }[] = []
   for (let epoch = 0; epoch <= epochs; epoch++) {
-    // Logits before the step of this epoch: those of epoch 0 are the untrained network's.
+    // The logits from before the step of this epoch; in epoch 0 the network is untrained.
     const logits = step(() => network.logits(points), targets, network.variables, optimizer)
     if (epoch % scoredEvery === 0)
       curve.push({ epoch, accuracy: score(logits.dataSync<'float32'>(), data.labels).accuracy })
@@ -57,8 +64,8 @@ export function trainHiddenLayer(options: ExpressivenessOptions): Expressiveness
   return { seed, parameters, curve }
 }
 
-/** The first epoch that was scored at 100 %, if there is one. */
-export const epochOfAllRight = ({ curve }: ExpressivenessRun): number | undefined =>
+/** The first epoch with an accuracy of 100 %, if there is one. */
+export const epochOfFullAccuracy = ({ curve }: ExpressivenessRun): number | undefined =>
   curve.find(({ accuracy }) => accuracy === 1)?.epoch
 
 function toTensors({ points, labels, count }: Clusters) {
@@ -69,7 +76,7 @@ function toTensors({ points, labels, count }: Clusters) {
   }
 }
 
-/** One step of training; the logits from before it. */
+/** Makes one training step. @returns the logits from before it */
 function step(
   forward: () => tf.Tensor2D,
   targets: tf.Tensor,
@@ -83,7 +90,7 @@ function step(
       return tf.losses.softmaxCrossEntropy(targets, logits) as tf.Scalar
     }, variables)
     optimizer.applyGradients(grads)
-    if (logits === undefined) throw new Error('the network made no logits')
+    if (logits === undefined) throw new Error('the network returned no logits')
     return logits
   })
 }

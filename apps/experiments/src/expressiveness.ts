@@ -1,24 +1,18 @@
-/** Figure 7: how long FourierFT and LoRA with the same number of trained values take to tell eight classes of points apart. */
+/** Figure 7: how many epochs FourierFT and LoRA with equally many trained values need to separate eight classes of points. */
 import { type Spread, spread } from '@fourierft/quickstart'
 import { clusters } from './clusters.js'
 import type { Experiment } from './experiment.js'
 import { expressivenessFigure } from './expressiveness-figure.js'
 import {
+  type ExpressivenessOutcome,
   type ExpressivenessRun,
-  epochOfAllRight,
+  epochOfFullAccuracy,
   trainHiddenLayer,
   type UpdateName,
 } from './expressiveness-training.js'
 import type { Surroundings } from './hidden-layer-network.js'
 import { expressivenessSettings as settings } from './settings.js'
 import { percentage } from './table-text.js'
-
-/** All runs of one method in one network. */
-export interface ExpressivenessOutcome {
-  readonly surroundings: Surroundings
-  readonly method: UpdateName
-  readonly runs: readonly ExpressivenessRun[]
-}
 
 const networks: readonly Surroundings[] = ['frozen', 'trained']
 const methods: readonly UpdateName[] = ['FourierFT', 'LoRA']
@@ -37,7 +31,7 @@ export const expressiveness: Experiment = {
           trainHiddenLayer({ method, surroundings, learningRate, epochs, seed }),
         )
         console.error(
-          `${method}, network ${surroundings}: ${allRightCount(runs)} of ${seeds.length} at 100 %`,
+          `${method}, network ${surroundings}: ${fullAccuracyCount(runs)} of ${seeds.length} at 100 %`,
         )
         return { surroundings, method, runs }
       }),
@@ -68,19 +62,19 @@ function row({ surroundings, method, runs }: ExpressivenessOutcome): string[] {
     method,
     `${runs[0]?.parameters ?? 0}`,
     `${settings.rates[surroundings][method]}`,
-    `${allRightCount(runs)} of ${runs.length}`,
+    `${fullAccuracyCount(runs)} of ${runs.length}`,
     epochsText(runs),
     percentage(accuracies(runs, (all) => Math.max(...all))),
     percentage(accuracies(runs, (all) => all.at(-1) ?? 0)),
   ]
 }
 
-const allRightCount = (runs: readonly ExpressivenessRun[]): number =>
-  runs.filter((run) => epochOfAllRight(run) !== undefined).length
+const fullAccuracyCount = (runs: readonly ExpressivenessRun[]): number =>
+  runs.filter((run) => epochOfFullAccuracy(run) !== undefined).length
 
-/** The fewest, the median and the most epochs of the runs that reach 100 %. */
+/** The fewest, the median and the largest number of epochs of the runs that reach 100 %. */
 function epochsText(runs: readonly ExpressivenessRun[]): string {
-  const epochs = runs.flatMap((run) => epochOfAllRight(run) ?? []).sort((a, b) => a - b)
+  const epochs = runs.flatMap((run) => epochOfFullAccuracy(run) ?? []).sort((a, b) => a - b)
   if (epochs.length === 0) return '–'
   return `${epochs[0]} … ${epochs[epochs.length >> 1]} … ${epochs.at(-1)}`
 }

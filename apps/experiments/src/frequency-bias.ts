@@ -1,4 +1,4 @@
-/** Figure 5: entries drawn from a band of frequencies about f_c, against entries drawn from all of them. */
+/** Figure 5: entries drawn from a band of frequencies around f_c, compared with entries drawn uniformly. */
 import { baseConfig } from '@fourierft/quickstart'
 import { attachFourier } from './adaptations.js'
 import { colours } from './chart-frame.js'
@@ -10,7 +10,7 @@ import { decimal, percentage } from './table-text.js'
 
 const { n, learningRate, paperWidth, paperBandwidth, paperCentres } = frequencyBiasSettings
 
-/** A frequency or a bandwidth of the paper on the smaller spectrum of the demo's layers. */
+/** Scales a frequency or a bandwidth of the paper to the smaller spectrum of the demo's layers. */
 const scaled = (frequency: number): number => (frequency * baseConfig.hidden_size) / paperWidth
 
 const withoutBias: Condition = {

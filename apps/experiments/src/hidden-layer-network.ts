@@ -1,10 +1,9 @@
 /**
- * The network of the expressiveness experiment: 2 → width → width → classes, with ReLUs. The layer in the middle is what is trained
- * within a budget; the paper does not say what the two layers around it do, so both readings are here.
+ * The network of the expressiveness experiment: 2 → width → width → classes, with ReLUs. The middle layer has the limited number of
+ * trained values. The paper does not say whether the two layers around it are trained, so both variants are here.
  *
- * - `frozen`: all weights of the network are random and stay as they are; the layer in the middle gets `W + ΔW`. Nothing but ΔW is
- *   trained, as with a real adapter.
- * - `trained`: the layer in the middle is ΔW alone, and everything else is trained with it, all biases included.
+ * - `frozen`: all weights of the network are random and frozen; the middle layer is `W + ΔW`. Only ΔW is trained, as with an adapter.
+ * - `trained`: the middle layer is ΔW alone; everything else, including all biases, is trained with it.
  */
 import * as tf from '@tensorflow/tfjs-core'
 import type { HiddenUpdate } from './hidden-update.js'
@@ -12,7 +11,7 @@ import type { HiddenUpdate } from './hidden-update.js'
 export type Surroundings = 'frozen' | 'trained'
 
 export interface HiddenLayerNetwork {
-  /** All that is trained: ΔW's variables first. */
+  /** All trained variables, those of ΔW first. */
   readonly variables: tf.Variable[]
   /** Points `[T, 2]` → logits `[T, classes]`. */
   logits(points: tf.Tensor2D): tf.Tensor2D
@@ -30,7 +29,7 @@ export function hiddenLayerNetwork(
   update: HiddenUpdate,
   { width, classes, surroundings, seed }: NetworkOptions,
 ): HiddenLayerNetwork {
-  // Each random matrix has a seed of its own; a weight that is followed by a ReLU has variance 2/inputs (He et al., 2015).
+  // Each random matrix has its own seed. A weight before a ReLU has variance 2/inputs (He et al., 2015).
   const random = (index: number, shape: [number, number], variance: number) =>
     tf.tidy(() =>
       tf.variable(tf.randomNormal<tf.Rank.R2>(shape, 0, Math.sqrt(variance), 'float32', seed * 1000 + index)),

@@ -1,4 +1,4 @@
-/** What is trained in the hidden layer of the expressiveness experiment: a ΔW, as FourierFT or as LoRA. */
+/** The trained ΔW of the hidden layer in the expressiveness experiment, by FourierFT or by LoRA. */
 import { uniformEntries } from '@fourierft/core'
 import { fourierLinear } from '@fourierft/tfjs'
 import * as tf from '@tensorflow/tfjs-core'
@@ -10,8 +10,7 @@ export interface HiddenUpdate {
 }
 
 /**
- * Where ΔW starts: at zero, as an adapter's, or at random where the layer has no other weights and a network of ReLUs would never leave
- * zero.
+ * The start of ΔW: zero, as for an adapter, or random if the layer has no other weights (a network of ReLUs would stay at zero).
  */
 export type Start = 'zero' | 'random'
 
@@ -47,7 +46,7 @@ export function loraUpdate(
   return { variables: [a, b], apply: (x) => tf.matMul(tf.matMul(x, a), b) }
 }
 
-/** A variable shares its first tensor's memory, which tidy gives back. */
+/** A variable shares the memory of its first tensor, which `tidy` frees. */
 const startingVariable = (shape: number[], start: Start, seed: number): tf.Variable =>
   tf.tidy(() =>
     tf.variable(start === 'zero' ? tf.zeros(shape) : tf.randomNormal(shape, 0, 1, 'float32', seed)),

@@ -18,7 +18,7 @@ interface Options {
 }
 
 const program = new Command('experiments').description(
-  'Repeats experiments of the FourierFT paper, small and real: prints their numbers and draws them.',
+  'Repeats experiments of the FourierFT paper on a small scale. Prints a table and draws a picture.',
 )
 for (const experiment of [expressiveness, parameters, frequencyBias, bases]) {
   program
@@ -26,10 +26,7 @@ for (const experiment of [expressiveness, parameters, frequencyBias, bases]) {
     .description(experiment.title)
     .option('--out <folder>', 'folder for the table and the picture', 'fourierft-experiments')
     .option('--seeds <list>', 'whole numbers, separated by commas', parseSeeds, experiment.seeds)
-    .option(
-      '--quick',
-      'one seed and a few steps: shows that everything works, says nothing about the methods',
-    )
+    .option('--quick', 'one seed and a few steps: enough to test the program, too few to compare the methods')
     .action((options: Options) => perform(experiment, options))
 }
 

@@ -1,4 +1,4 @@
-/** Figure 4: accuracy against the number of trained values, FourierFT with several n and LoRA with several ranks. */
+/** Figure 4: accuracy against the number of trained values, for FourierFT with several n and LoRA with several ranks. */
 import { attachFourier, attachRank } from './adaptations.js'
 import { colours } from './chart-frame.js'
 import { type Condition, compareOnDigits, type Outcome } from './digits-comparison.js'
@@ -24,9 +24,9 @@ export const parameters: Experiment = {
   title: 'Figure 4: accuracy against trained parameters, FourierFT and LoRA',
   seeds: digitsSeeds,
   async run(options) {
-    const chosen = <T>(all: readonly T[]) => (options.quick ? all.slice(0, 2) : all)
-    const fourier = chosen(parametersSettings.fourier).map(fourierCondition)
-    const lora = chosen(parametersSettings.lora).map(loraCondition)
+    const selection = <T>(all: readonly T[]) => (options.quick ? all.slice(0, 2) : all)
+    const fourier = selection(parametersSettings.fourier).map(fourierCondition)
+    const lora = selection(parametersSettings.lora).map(loraCondition)
     const outcomes = await compareOnDigits([...fourier, ...lora], { ...options, scoredOn: 'test' })
     return {
       table: [

@@ -1,16 +1,16 @@
 /**
- * All settings of all experiments. What they share with the demo (the model, the digits, the training, the scaling) comes from there.
- * Rates were chosen by `tune.ts`; README.md has its tables.
+ * The settings of all experiments. The model, the digits, the training and the scaling are those of the demo (`@fourierft/quickstart`).
+ * `tune.ts` chose the learning rates; README.md shows its tables.
  */
 import { seeds as demoSeeds } from '@fourierft/quickstart'
 import type { BasisName } from './basis.js'
 
 export const digitsSeeds = demoSeeds
 
-/** The seed that rates are chosen with. */
+/** The seed for choosing learning rates. */
 export const tuningSeed = 0
 
-/** Figure 7. Points, width, n, rank and epochs are the paper's; it does not give the radius, the noise and the network around the layer. */
+/** Figure 7. Classes, width, n, rank and epochs are the paper's. The paper does not give the number of points, the radius, the noise or the network around the layer. */
 export const expressivenessSettings = {
   clusters: { classes: 8, pointsPerClass: 30, radius: 4, deviation: 0.5 },
   width: 64,
@@ -28,7 +28,7 @@ export const expressivenessSettings = {
   rateGrids: { FourierFT: [0.03, 0.1, 0.3, 1], LoRA: [0.01, 0.03, 0.1, 0.3] },
 } as const
 
-/** Figure 4. The same number of trained values in each layer: n = 128, 256, 512, 1024 and r = 1, 2, 4, 8. */
+/** Figure 4. n = 128, 256, 512, 1024 and r = 1, 2, 4, 8 train equally many values in each layer. */
 export const parametersSettings = {
   fourier: [
     { n: 16, learningRate: 0.4 },
@@ -49,9 +49,8 @@ export const parametersSettings = {
 } as const
 
 /**
- * Figure 5. The paper's layers are 768 × 768 with W = 200 and f_c = 0, 100 … 500; these are 64 × 64. Equation 5 is homogeneous in D, f_c
- * and W, so all of them divided by 768/64 = 12 give the same map on the smaller spectrum. As in the paper, the other settings are those
- * of the run without bias.
+ * Figure 5. The paper's layers are 768 × 768 with W = 200 and f_c = 0, 100 … 500; these are 64 × 64. Equation 5 does not change if D, f_c
+ * and W are divided by the same number, here 768/64 = 12. As in the paper, the other settings are those of the run without bias.
  */
 export const frequencyBiasSettings = {
   n: 64,

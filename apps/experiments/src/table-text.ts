@@ -1,4 +1,4 @@
-/** Tables as Markdown, and the numbers in them. */
+/** Formats tables as Markdown, and the numbers in them. */
 import type { Spread } from '@fourierft/quickstart'
 
 /** The first row is the header. */
@@ -7,7 +7,7 @@ export function markdownTable([header = [], ...rows]: readonly (readonly string[
   return [header, header.map(() => '---'), ...rows].map(line).join('\n')
 }
 
-/** Mean and standard deviation; a part of 1 becomes a percentage with one decimal. */
+/** Mean and standard deviation of values between 0 and 1, in percent with one decimal. */
 export const percentage = ({ mean, deviation }: Spread): string =>
   `${(100 * mean).toFixed(1)} ± ${(100 * deviation).toFixed(1)} %`
 

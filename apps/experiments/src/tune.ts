@@ -1,13 +1,13 @@
 /**
- * Chooses the learning rates in `settings.ts`: `node dist/tune.js expressiveness | parameters | bases`. It looks at no test digit, and at
- * no seed that results are reported for.
+ * Prints the results that the learning rates in `settings.ts` are chosen by: `node dist/tune.js expressiveness | parameters | bases`. It uses
+ * no test digits and none of the seeds of the reported results.
  */
 
 import { startTensorFlow } from '@fourierft/quickstart'
 import { basisCondition } from './bases.js'
 import { basisNames } from './basis.js'
 import { type Condition, compareOnDigits } from './digits-comparison.js'
-import { epochOfAllRight, trainHiddenLayer, type UpdateName } from './expressiveness-training.js'
+import { epochOfFullAccuracy, trainHiddenLayer, type UpdateName } from './expressiveness-training.js'
 import type { Surroundings } from './hidden-layer-network.js'
 import { fourierCondition, loraCondition } from './parameters.js'
 import { basesSettings, expressivenessSettings, parametersSettings, tuningSeed } from './settings.js'
@@ -18,18 +18,18 @@ const subjects: Readonly<Record<string, () => Promise<string[][]>>> = {
     const { epochs, tuningSeeds, rateGrids } = expressivenessSettings
     const surroundings: readonly Surroundings[] = ['frozen', 'trained']
     const methods: readonly UpdateName[] = ['FourierFT', 'LoRA']
-    const runs = surroundings.flatMap((around) =>
+    const rows = surroundings.flatMap((network) =>
       methods.flatMap((method) =>
         rateGrids[method].map((learningRate) => {
-          const first = tuningSeeds.map((seed) => {
-            const run = trainHiddenLayer({ method, surroundings: around, learningRate, epochs, seed })
-            return epochOfAllRight(run) ?? 'never'
+          const epochsToFull = tuningSeeds.map((seed) => {
+            const run = trainHiddenLayer({ method, surroundings: network, learningRate, epochs, seed })
+            return epochOfFullAccuracy(run) ?? 'never'
           })
-          return [around, method, `${learningRate}`, first.join(', ')]
+          return [network, method, `${learningRate}`, epochsToFull.join(', ')]
         }),
       ),
     )
-    return [['network', 'method', 'rate', 'epochs to 100 %'], ...runs]
+    return [['network', 'method', 'rate', 'epochs to 100 %'], ...rows]
   },
   parameters() {
     const { fourier, lora, rateGrids } = parametersSettings

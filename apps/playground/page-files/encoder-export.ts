@@ -1,24 +1,25 @@
 /**
- * MiniLM as transformers.js and PEFT know it. The file that `packages/onnxruntime/scripts/minilm.js` fetches was exported together with
- * the pooling behind the encoder: modules have the names of that whole, and the hidden states have a number for a name.
+ * Renames the parts of MiniLM for transformers.js and PEFT. The file that `packages/onnxruntime/scripts/minilm.js` fetches was exported together
+ * with the pooling after the encoder, so modules have a common prefix, and the name of the hidden states is a number.
  */
 import { readModel } from '@fourierft/onnx'
 
 const root = '/model/model.0/auto_model'
 const hiddenStates = 'onnx::Shape_422'
 
-/** `[texts, tokens, 384]` in an output `last_hidden_state`, modules without the root. */
+/** Adds the output `last_hidden_state` `[texts, tokens, 384]` and removes the prefix of module names. */
 export function encoderExport(bytes: Uint8Array, file: string): Uint8Array {
   const model = readModel(bytes, { file })
   const { graph } = model
   for (const node of graph.nodes) {
     const { name, opType, inputs, outputs } = node
-    // Linear layers; attributes they have none.
+    // Linear layers; they have no attributes.
     if (opType === 'MatMul' && name.startsWith(root))
       graph.replaceNode(node, [{ name: name.slice(root.length), opType, inputs, outputs }])
   }
   const last = graph.nodes.find(({ outputs }) => outputs.includes(hiddenStates))
-  if (last === undefined) throw new Error(`${file} has no ${hiddenStates}: it is another export of MiniLM`)
+  if (last === undefined)
+    throw new Error(`${file} has no value ${hiddenStates}; expected the MiniLM that minilm.js fetches`)
   const output = 'last_hidden_state'
   graph.insertAfter(last, [{ opType: 'Identity', inputs: [hiddenStates], outputs: [output] }])
   graph.addOutput({ name: output })

@@ -1,6 +1,6 @@
 /**
- * Puts beside the encoder's page what it fetches: adapter, mails and tokenizer with the build; the model, which is large and not always
- * there, from the project's cache when it is asked for.
+ * Provides the files of the encoder page. The build emits the adapter, the mails and the tokenizer. The preview server reads the model, which
+ * is large and not always present, from the project's cache.
  */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
@@ -14,7 +14,7 @@ import { readPieces, tokenizerFiles } from './word-pieces.js'
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 const fixture = join(root, 'packages/onnxruntime/test/__fixtures__/minilm')
 
-/** What transformers.js has to know of the model. */
+/** The configuration of the model for transformers.js. */
 const config = {
   model_type: 'bert',
   architectures: ['BertModel'],
@@ -27,7 +27,7 @@ const config = {
   pad_token_id: 0,
 }
 
-/** @param model the file that is served; default: where `packages/onnxruntime/scripts/minilm.js` puts it */
+/** @param model the file of the model. Default: the file that `packages/onnxruntime/scripts/minilm.js` fetches */
 export function encoderFiles(model = join(root, '.cache/minilm-0.2.1/model.onnx')): Plugin {
   let exported: Promise<Uint8Array> | undefined
   return {

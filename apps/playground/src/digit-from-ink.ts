@@ -1,5 +1,5 @@
 /**
- * A drawing as the data set has its digits: fitted into 20×20 pixels, its centre of mass in the middle of 28×28.
+ * Converts a drawing to the form of the data set's digits: fitted into 20×20 pixels, with its centre of mass in the middle of 28×28.
  *
  * @see LeCun, Cortes and Burges, "The MNIST database of handwritten digits"
  */
@@ -10,7 +10,7 @@ const digitSize = 20
 
 /**
  * @param ink `[size, size]`, row-major, 0 (paper) … 1 (ink)
- * @returns `[28, 28]`, or undefined where there is no ink
+ * @returns `[28, 28]`, or undefined without ink
  */
 export function digitFromInk(ink: Float32Array, size: number): Float32Array | undefined {
   const extent = measure(ink, size)
@@ -20,7 +20,7 @@ export function digitFromInk(ink: Float32Array, size: number): Float32Array | un
   const digit = new Float32Array(imagePixels)
   for (let y = 0; y < imageSize; y++) {
     for (let x = 0; x < imageSize; x++) {
-      // The mean of the ink that this pixel covers.
+      // The mean ink in the area of this pixel.
       let sum = 0
       for (let i = 0; i < samples; i++) {
         for (let j = 0; j < samples; j++) {
@@ -38,7 +38,7 @@ export function digitFromInk(ink: Float32Array, size: number): Float32Array | un
 interface Extent {
   /** The longer side of the box around the ink. */
   readonly longest: number
-  /** Of mass. */
+  /** The centre of mass. */
   readonly centreX: number
   readonly centreY: number
 }

@@ -1,4 +1,4 @@
-/** The digits transformer with one FourierFT adapter on the current backend: what the page trains, asks and saves. */
+/** The digits transformer with one FourierFT adapter on the current backend. The page trains, runs and saves it. */
 import type { Adapter, AdapterSource } from '@fourierft/core'
 import {
   classes,
@@ -18,27 +18,27 @@ import type * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Data } from './fetch-data.js'
 
-/** Which model answers. */
-export type Who = 'frozen' | 'tuned'
+/** The model without the adapter, or with it. */
+export type ModelName = 'frozen' | 'tuned'
 
 export interface TrainOptions {
   readonly steps: number
   readonly signal: AbortSignal
-  /** After each step, with the score of its batch from before the step. */
+  /** Called after each step with the score of its batch from before the step. */
   readonly onStep: (step: number, batch: Score) => void
 }
 
-/** Digits that are scored at a time: the page can do something else in between. */
-const scoredTogether = 50
+/** Digits in a batch. The page handles events between batches. */
+const batchSize = 50
 
 export class DigitModel {
   readonly #data: Data
   readonly #model: LayersModel
   readonly #adapters: Adapters
   #adapter = ''
-  #made = 0
+  #adapterCount = 0
 
-  /** Starts with an adapter that changes nothing yet. */
+  /** The initial adapter does not change the model. */
   constructor(data: Data) {
     this.#data = data
     this.#model = visionTransformer(data.checkpoint.config)
@@ -47,12 +47,12 @@ export class DigitModel {
     this.#start()
   }
 
-  /** Numbers that are trained. */
+  /** Number of trained parameters. */
   get parameters(): number {
     return this.#adapters.trainableVariables.reduce((count, { size }) => count + size, 0)
   }
 
-  /** Trains a new adapter from the start; ends early where the signal says so, and keeps what was learned. */
+  /** Trains a new adapter. After an abort signal it ends early and keeps the result so far. */
   async train({ steps, signal, onStep }: TrainOptions): Promise<void> {
     this.#start()
     const { adaptation: digits } = this.#data
@@ -69,25 +69,25 @@ export class DigitModel {
   }
 
   /** Logits `[count, 10]` of the turned test digits. */
-  async testLogits(who: Who): Promise<Float32Array> {
+  async testLogits(model: ModelName): Promise<Float32Array> {
     const { test } = this.#data
     const logits = new Float32Array(test.count * classes)
-    for (let start = 0; start < test.count; start += scoredTogether) {
-      const length = Math.min(scoredTogether, test.count - start)
+    for (let start = 0; start < test.count; start += batchSize) {
+      const length = Math.min(batchSize, test.count - start)
       const part = pick(
         test,
         Array.from({ length }, (_, i) => start + i),
       )
-      logits.set(await this.logits(part, who), start * classes)
+      logits.set(await this.logits(part, model), start * classes)
       await new Promise((resolve) => setTimeout(resolve))
     }
     return logits
   }
 
-  /** Logits `[count, 10]`. May be asked while the adapter is trained: the switch to the frozen model and back is one piece. */
-  async logits(digits: DigitSet, who: Who): Promise<Float32Array> {
+  /** Logits `[count, 10]`. It can be called during training, because the switch to the frozen model and back is synchronous. */
+  async logits(digits: DigitSet, model: ModelName): Promise<Float32Array> {
     const images = toImages(digits)
-    if (who === 'frozen') this.#adapters.disableAdapters()
+    if (model === 'frozen') this.#adapters.disableAdapters()
     const output = this.#model.apply(images) as tf.Tensor
     this.#adapters.enableAdapters()
     const values = await output.data<'float32'>()
@@ -96,19 +96,19 @@ export class DigitModel {
     return values
   }
 
-  /** Takes an adapter from files in place of the present one, which stays where they cannot be used. */
+  /** Replaces the current adapter by one from files. An adapter that does not load changes nothing. */
   async load(source: AdapterSource | Adapter): Promise<void> {
     const name = this.#newName()
     await this.#adapters.loadAdapter(source, { name })
     this.#use(name)
   }
 
-  /** The adapter as it is now. */
+  /** The current state of the adapter. */
   adapter(): Promise<Adapter> {
     return this.#adapters.getAdapter(this.#adapter)
   }
 
-  /** Gives all memory back. */
+  /** Frees all memory. */
   dispose(): void {
     this.#adapters.detach()
     this.#model.dispose()
@@ -135,6 +135,6 @@ export class DigitModel {
   }
 
   #newName(): string {
-    return `adapter ${++this.#made}`
+    return `adapter ${++this.#adapterCount}`
   }
 }

@@ -4,6 +4,6 @@ export function download(name: string, bytes: Uint8Array): void {
   link.href = URL.createObjectURL(new Blob([Uint8Array.from(bytes)]))
   link.download = name
   link.click()
-  // The browser has taken the bytes by then.
+  // By then the browser has saved the bytes.
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000)
 }

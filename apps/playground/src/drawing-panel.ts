@@ -1,4 +1,4 @@
-/** The second part of the page: what is drawn, as the model gets it, and what both models make of it. */
+/** The second section of the page: the drawing, the digit that the model gets, and the predictions of both models. */
 import { type DigitSet, degrees, pick, turned } from '@fourierft/quickstart/browser'
 import { digitFromInk } from './digit-from-ink.js'
 import type { DigitModel } from './digit-model.js'
@@ -14,48 +14,48 @@ export class DrawingPanel {
   #model: DigitModel | undefined
   /** One digit, or none. */
   #digit: DigitSet | undefined
-  #asking = false
-  #askAgain = false
+  #isRunning = false
+  #runAgain = false
 
-  /** @param failed takes the errors of what was started here */
+  /** @param failed called with the errors of predictions */
   constructor(failed: (error: unknown) => void) {
     this.#failed = failed
     elements.clear.addEventListener('click', () => this.#drawing.clear())
     elements.turn.addEventListener('change', () => this.#drawn())
   }
 
-  /** Who answers from now on; nobody while there is none. */
+  /** The model to use; undefined while there is none. */
   set model(model: DigitModel | undefined) {
     this.#model = model
-    this.ask()
+    this.predict()
   }
 
-  /** Takes one of these digits, as it is, in place of a drawing: the way without a pointer. */
+  /** Uses one of these digits instead of a drawing, for users without a pointer. */
   take(digits: DigitSet): void {
     this.#drawing.clear()
     this.#digit = pick(digits, [Math.floor(Math.random() * digits.count)])
-    this.ask()
+    this.predict()
   }
 
-  /** Asks both models about what there is. What is drawn meanwhile is asked about afterwards, once. */
-  ask(): void {
+  /** Runs both models on the current digit. If the drawing changes meanwhile, runs them once more afterwards. */
+  predict(): void {
     showDigit(elements.seen, this.#digit?.pixels)
-    if (this.#asking) {
-      this.#askAgain = true
+    if (this.#isRunning) {
+      this.#runAgain = true
       return
     }
-    this.#asking = true
-    this.#answer()
+    this.#isRunning = true
+    this.#showPredictions()
       .catch(this.#failed)
       .finally(() => {
-        this.#asking = false
-        if (!this.#askAgain) return
-        this.#askAgain = false
-        this.ask()
+        this.#isRunning = false
+        if (!this.#runAgain) return
+        this.#runAgain = false
+        this.predict()
       })
   }
 
-  async #answer(): Promise<void> {
+  async #showPredictions(): Promise<void> {
     const [digit, model] = [this.#digit, this.#model]
     if (digit === undefined || model === undefined) {
       this.#probabilities.clear()
@@ -63,8 +63,8 @@ export class DrawingPanel {
       return
     }
     const [frozen, tuned] = await Promise.all([model.logits(digit, 'frozen'), model.logits(digit, 'tuned')])
-    const answers = [this.#probabilities.show('frozen', frozen), this.#probabilities.show('tuned', tuned)]
-    const [first, second] = answers.map(({ digit, probability }) => `${digit} (${percent(probability)})`)
+    const predictions = [this.#probabilities.show('frozen', frozen), this.#probabilities.show('tuned', tuned)]
+    const [first, second] = predictions.map(({ digit, probability }) => `${digit} (${percent(probability)})`)
     elements.answer.textContent = `The frozen model reads ${first}, the fine-tuned one ${second}.`
   }
 
@@ -72,8 +72,8 @@ export class DrawingPanel {
     const pixels = digitFromInk(this.#drawing.ink, this.#drawing.size)
     const digit = pixels && { count: 1, pixels, labels: Int32Array.of(0) }
     this.#digit = digit && elements.turn.checked ? turned(digit, degrees) : digit
-    this.ask()
+    this.predict()
   }
 }
 
-const percent = (part: number): string => `${(100 * part).toFixed(0)} %`
+const percent = (fraction: number): string => `${(100 * fraction).toFixed(0)} %`

@@ -1,4 +1,4 @@
-/** The canvas that one draws on, with mouse, pen or finger. */
+/** A canvas for drawing with mouse, pen or finger. */
 
 const inkWidth = 22
 
@@ -7,7 +7,7 @@ export class Drawing {
   readonly #canvas: HTMLCanvasElement
   readonly #changed: () => void
 
-  /** @param changed called after each piece of a line */
+  /** @param changed called after each segment of a line */
   constructor(canvas: HTMLCanvasElement, changed: () => void) {
     const context = canvas.getContext('2d', { willReadFrequently: true })
     if (context === null) throw new Error('this browser has no canvas to draw on')
@@ -29,7 +29,7 @@ export class Drawing {
     })
   }
 
-  /** Pixels on a side. */
+  /** Width and height in pixels. */
   get size(): number {
     return this.#canvas.width
   }

@@ -1,4 +1,4 @@
-/** The parts of the page, by their ids in `index.html`, with their types. */
+/** The elements of the page, by their ids in `index.html`, with their types. */
 import { byId } from './by-id.js'
 
 export const elements = {

@@ -1,4 +1,4 @@
-/** What lies beside the page: the base model, turned digits to train on, and others to test with. */
+/** Fetches the page's data: the base model, turned digits for training, and others for testing. */
 import {
   type Checkpoint,
   type DigitSet,
@@ -14,7 +14,7 @@ export interface Data {
   readonly test: DigitSet
 }
 
-/** @throws if a file cannot be fetched, with its name */
+/** @throws if a file cannot be fetched; the message names it */
 export async function fetchData(): Promise<Data> {
   const [config, model, adaptation, test] = await Promise.all(
     ['base/config.json', 'base/model.safetensors', 'digits/adaptation.bin', 'digits/test.bin'].map(
@@ -32,7 +32,7 @@ export async function fetchData(): Promise<Data> {
 async function fetchBytes(name: string): Promise<Uint8Array> {
   const response = await fetch(new URL(name, document.baseURI))
   if (!response.ok) {
-    throw new Error(`${name} could not be fetched (${response.status}): run npm run playground again`)
+    throw new Error(`${name} could not be fetched (${response.status}); run npm run playground again`)
   }
   return new Uint8Array(await response.arrayBuffer())
 }

@@ -1,4 +1,4 @@
-/** The page at work: one model on one backend, one job at a time, and everything that goes wrong in words. */
+/** The digits page: one model on one backend, one job at a time, and errors as messages on the page. */
 import { type Adapter, CONFIG_FILE, MODEL_FILE } from '@fourierft/core'
 import { score } from '@fourierft/quickstart/browser'
 import { type Backend, backendNames, backends, fastestBackend, startBackend } from './compute.js'
@@ -10,7 +10,7 @@ import { elements } from './elements.js'
 import { type Data, fetchData } from './fetch-data.js'
 import { OnnxPanel } from './onnx-panel.js'
 
-const percent = (part: number): string => `${(100 * part).toFixed(1)} %`
+const percent = (fraction: number): string => `${(100 * fraction).toFixed(1)} %`
 
 const loss = new Curve(elements.lossCurve, { title: 'Loss', format: (value) => value.toFixed(1) })
 const accuracy = new Curve(elements.accuracyCurve, {
@@ -23,8 +23,8 @@ const panel = new DrawingPanel(showError)
 let data: Data | undefined
 let model: DigitModel | undefined
 let onnxPanel: OnnxPanel | undefined
-/** What goes on with another backend, even after one that did not start. */
-let kept: Adapter | undefined
+/** The adapter to continue with on another backend, even after a backend that did not start. */
+let savedAdapter: Adapter | undefined
 let stopping: AbortController | undefined
 
 elements.form.addEventListener('submit', (event) => {
@@ -45,7 +45,7 @@ void job(async () => {
   await use(await fastestBackend())
 })
 
-/** Runs one thing, with the controls that would disturb it switched off. */
+/** Runs one job with the conflicting controls disabled. */
 async function job(run: () => Promise<void>): Promise<void> {
   setControls({ busy: true })
   elements.error.hidden = true
@@ -66,24 +66,24 @@ function setControls({ busy }: { busy: boolean }): void {
     control.disabled = busy || model === undefined
 }
 
-/** Goes on with another backend, and with the same adapter. */
+/** Changes the backend and keeps the adapter. */
 async function use(backend: Backend): Promise<void> {
   if (data === undefined) return
   elements.backend.value = backend
   say(`Starting ${backendNames[backend]} …`)
-  if (model) kept = await model.adapter()
+  if (model) savedAdapter = await model.adapter()
   panel.model = undefined
   model?.dispose()
   model = undefined
   await startBackend(backend)
-  const made = new DigitModel(data)
-  if (kept) await made.load(kept)
-  model = made
-  panel.model = made
-  elements.parameters.textContent = made.parameters.toLocaleString('en')
-  await showFrozenScore(made, data)
-  if (kept) await showTunedScore(made, data)
-  say(`Ready. ${backendNames[backend]} computes.`)
+  const next = new DigitModel(data)
+  if (savedAdapter) await next.load(savedAdapter)
+  model = next
+  panel.model = next
+  elements.parameters.textContent = next.parameters.toLocaleString('en')
+  await showFrozenScore(next, data)
+  if (savedAdapter) await showTunedScore(next, data)
+  say(`Ready. The backend is ${backendNames[backend]}.`)
 }
 
 async function train(): Promise<void> {
@@ -115,7 +115,7 @@ async function train(): Promise<void> {
     elements.stop.disabled = true
     stopping = undefined
   }
-  panel.ask()
+  panel.predict()
   await showTunedScore(model, data)
   say(
     `${signal.aborted ? 'Stopped' : 'Fine-tuned'} after ${done} steps: ${elements.tunedScore.textContent} read correctly.`,
@@ -134,10 +134,10 @@ async function save(): Promise<void> {
 async function load(): Promise<void> {
   const files = [...(elements.files.files ?? [])]
   if (model === undefined || data === undefined || files.length === 0) return
-  // So that the same files can be chosen again.
+  // Lets the user choose the same files again.
   elements.files.value = ''
   await model.load(files)
-  panel.ask()
+  panel.predict()
   await showTunedScore(model, data)
   say(
     `Loaded ${files.map(({ name }) => name).join(' and ')}: ${elements.tunedScore.textContent} read correctly.`,
@@ -152,7 +152,7 @@ async function showFrozenScore(model: DigitModel, { test }: Data): Promise<void>
   accuracy.level = frozen.accuracy
 }
 
-/** In TensorFlow.js and in ONNX Runtime Web. */
+/** Shows the score in TensorFlow.js and in ONNX Runtime Web. */
 async function showTunedScore(model: DigitModel, { test }: Data): Promise<void> {
   say('Testing the fine-tuned model …')
   const logits = await model.testLogits('tuned')

@@ -1,4 +1,4 @@
-/** The digits transformer once more, in ONNX Runtime Web: the exported model, with whichever adapter the page has, on WebAssembly. */
+/** The digits transformer in ONNX Runtime Web on WebAssembly: the exported model with the current adapter of the page. */
 import type { Adapter } from '@fourierft/core'
 import { type AdaptedSession, createSession, type Ort } from '@fourierft/onnxruntime'
 import { type Checkpoint, type DigitSet, onnxLogits, onnxTransformer } from '@fourierft/quickstart/browser'
@@ -12,7 +12,7 @@ export class OnnxDigitModel {
     this.#ort = ort
   }
 
-  /** Fetches ONNX Runtime, and exports the model in the page. */
+  /** Fetches ONNX Runtime and exports the model in the page. */
   static async create(checkpoint: Checkpoint): Promise<OnnxDigitModel> {
     const ort = await import('onnxruntime-web')
     const session = await createSession(onnxTransformer(checkpoint).toBytes(), {
@@ -22,13 +22,13 @@ export class OnnxDigitModel {
     return new OnnxDigitModel(session, ort)
   }
 
-  /** Takes this adapter in place of the one before. */
+  /** Replaces the adapter. */
   async use(adapter: Adapter): Promise<void> {
     for (const name of this.#session.listAdapters()) this.#session.deleteAdapter(name)
     await this.#session.loadAdapter(adapter)
   }
 
-  /** Logits `[count, 10]`, so many digits at a time. */
+  /** Logits `[count, 10]`, computed in batches of `batchSize`. */
   logits(digits: DigitSet, batchSize: number): Promise<Float32Array> {
     return onnxLogits(this.#session, this.#ort.Tensor, digits, batchSize)
   }

@@ -1,4 +1,4 @@
-/** Digits as the page fetches them: for each its label and its 784 pixels, a byte each (255 is ink). */
+/** The format of the digits that the page fetches: for each digit its label and its 784 pixels, one byte each (255 is ink). */
 import { type DigitSet, imagePixels } from '@fourierft/quickstart/browser'
 
 const record = 1 + imagePixels
@@ -13,12 +13,12 @@ export function packDigits({ count, labels, pixels }: DigitSet): Uint8Array {
   return bytes
 }
 
-/** @throws if the bytes are no whole number of digits */
+/** @throws if the number of bytes is not a multiple of the size of a digit */
 export function unpackDigits(bytes: Uint8Array): DigitSet {
   const count = bytes.length / record
   if (!Number.isInteger(count)) {
     throw new Error(
-      `the file of digits has ${bytes.length} bytes, which is no multiple of ${record}: build the page again`,
+      `the file of digits has ${bytes.length} bytes, which is not a multiple of ${record}; build the page again`,
     )
   }
   const labels = new Int32Array(count)

@@ -1,13 +1,13 @@
-/** The table of what both models think a drawing is: a row for each digit, two bars side by side. */
+/** The table of both models' predictions: a row for each digit with one bar for each model. */
 import { classes } from '@fourierft/quickstart/browser'
-import type { Who } from './digit-model.js'
+import type { ModelName } from './digit-model.js'
 
-const columns: readonly Who[] = ['frozen', 'tuned']
+const columns: readonly ModelName[] = ['frozen', 'tuned']
 
 export class Probabilities {
-  readonly #cells = new Map<Who, HTMLTableCellElement[]>(columns.map((who) => [who, []]))
+  readonly #cells = new Map<ModelName, HTMLTableCellElement[]>(columns.map((model) => [model, []]))
 
-  /** Makes the rows. */
+  /** Adds the rows to the table. */
   constructor(body: HTMLTableSectionElement) {
     for (let digit = 0; digit < classes; digit++) {
       const row = body.insertRow()
@@ -15,22 +15,22 @@ export class Probabilities {
       head.scope = 'row'
       head.textContent = `${digit}`
       row.append(head)
-      for (const who of columns) {
+      for (const model of columns) {
         const cell = row.insertCell()
-        cell.className = who
+        cell.className = model
         cell.dataset.digit = `${digit}`
-        this.#cells.get(who)?.push(cell)
+        this.#cells.get(model)?.push(cell)
       }
     }
     this.clear()
   }
 
   /** @returns the likeliest digit and its probability */
-  show(who: Who, logits: Float32Array): { digit: number; probability: number } {
+  show(model: ModelName, logits: Float32Array): { digit: number; probability: number } {
     const probabilities = softmax(logits)
     const probability = Math.max(...probabilities)
     const digit = probabilities.indexOf(probability)
-    this.#cells.get(who)?.forEach((cell, label) => {
+    this.#cells.get(model)?.forEach((cell, label) => {
       const value = probabilities[label] ?? 0
       cell.textContent = `${(100 * value).toFixed(1)} %`
       cell.style.setProperty('--part', `${value}`)

@@ -1,7 +1,7 @@
-/** Shows a digit, as the model gets it, on a canvas of 28×28. */
+/** Shows the digit that the model gets on a canvas of 28×28. */
 import { imageSize } from '@fourierft/quickstart/browser'
 
-/** @param pixels `[28, 28]`, 0 (paper) … 1 (ink); without them, paper */
+/** @param pixels `[28, 28]`, 0 (paper) … 1 (ink). Default: paper */
 export function showDigit(canvas: HTMLCanvasElement, pixels?: Float32Array): void {
   const context = canvas.getContext('2d')
   const image = new ImageData(imageSize, imageSize)

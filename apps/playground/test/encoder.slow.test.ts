@@ -1,24 +1,26 @@
-/** The encoder's page in a real Chromium: a real model, an adapter of PEFT swapped in it, a text and an adapter of the visitor's own. */
+/** The encoder page in Chromium with the real model: swapping an adapter of PEFT, the visitor's text, and the visitor's adapter. */
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Browser, chromium, type Page } from 'playwright'
-import { build, type PreviewServer, preview } from 'vite'
+import { build, mergeConfig, type PreviewServer, preview } from 'vite'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CHROMIUM_FLAGS, findChromium } from '../../../test/chromium.js'
 import { encoderFiles } from '../page-files/encoder-files.js'
+import { HANG_LIMIT } from './hang-limit.js'
+import { pageConfig } from './page-config.js'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
+/** Waits until a value passes the assertion. */
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: HANG_LIMIT })
+
 const repository = fileURLToPath(new URL('../../..', import.meta.url))
 const files = ['adapter_config.json', 'adapter_model.safetensors']
 const adapterOf = (folder: string) => files.map((name) => join(repository, 'packages', folder, name))
 
 const hasModel = existsSync(join(repository, '.cache/minilm-0.2.1/model.onnx'))
-const without = hasModel
-  ? ''
-  : ' (skipped: node packages/onnxruntime/scripts/minilm.js has not fetched the model)'
+const skipped = hasModel ? '' : ' (skipped: fetch the model with node packages/onnxruntime/scripts/minilm.js)'
 
 let folder: string
 let outDir: string
@@ -27,51 +29,52 @@ let browser: Browser
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'playground-'))
   outDir = join(folder, 'page')
-  await build({ root, logLevel: 'error', build: { outDir } })
+  await build(mergeConfig(pageConfig, { build: { outDir } }))
   browser = await chromium.launch({ executablePath: findChromium() ?? '', args: CHROMIUM_FLAGS })
-}, 120_000)
+}, HANG_LIMIT)
 
 afterAll(async () => {
   await browser?.close()
   await rm(folder, { recursive: true })
 })
 
-describe.skipIf(!hasModel)(`the encoder’s page${without}`, () => {
+describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
   let server: PreviewServer
   let page: Page
   const fetched: string[] = []
   const outside: string[] = []
-  const complaints: string[] = []
+  const errors: string[] = []
 
   beforeAll(async () => {
-    server = await preview({ root, logLevel: 'error', build: { outDir }, preview: { port: 0 } })
+    server = await preview(mergeConfig(pageConfig, { build: { outDir }, preview: { port: 0 } }))
     const [address = ''] = server.resolvedUrls?.local ?? []
     page = await browser.newPage()
+    page.setDefaultTimeout(HANG_LIMIT)
     page.on('request', (request) => {
       fetched.push(request.url())
       if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(address))
         outside.push(request.url())
     })
-    page.on('pageerror', ({ message }) => complaints.push(message))
+    page.on('pageerror', ({ message }) => errors.push(message))
     page.on('console', (message) => {
-      if (message.type() === 'error') complaints.push(message.text())
+      if (message.type() === 'error') errors.push(message.text())
     })
     await page.goto(address)
     await page.getByRole('link', { name: 'Sentence encoder' }).click()
     await status('with the adapter “mails”')
-  }, 240_000)
+  }, HANG_LIMIT)
 
   afterAll(() => server?.close())
 
   const status = (how: string) =>
-    page.locator('#status', { hasText: `Ready. MiniLM runs ${how}.` }).waitFor({ timeout: 200_000 })
+    page.locator('#status', { hasText: `Ready. MiniLM runs ${how}.` }).waitFor({ timeout: HANG_LIMIT })
 
   const choose = async (name: string, how: string) => {
     await page.getByRole('radio', { name, exact: true }).check()
     await status(how)
   }
 
-  /** Where the picture has each mail. */
+  /** The score of each mail in the picture. */
   const scores = () =>
     page
       .locator('#map circle, #map rect')
@@ -79,7 +82,7 @@ describe.skipIf(!hasModel)(`the encoder’s page${without}`, () => {
 
   const ownScore = () => page.locator('#map .own').evaluate((line: SVGElement) => Number(line.dataset.score))
 
-  /** On the side of their own kind, and how far apart the kinds are. */
+  /** The number of mails on the side of their own kind, and the distance of the kinds. */
   const numbers = async () => [
     Number.parseInt((await page.locator('#right').textContent()) ?? '', 10),
     Number((await page.locator('#gap').textContent()) ?? ''),
@@ -88,16 +91,24 @@ describe.skipIf(!hasModel)(`the encoder’s page${without}`, () => {
   const opinions = () => page.locator('#opinions article').allInnerTexts()
   const verdicts = async () => (await page.locator('.verdict strong').allTextContents()).map(Number)
 
-  it('shows what the adapter does to mails that it has never seen, and takes it back', async () => {
+  it('shows the effect of the adapter on new mails, and removes it again', async () => {
     expect(await page.locator('#coefficients').textContent()).toBe('18,000')
     const adapted = await scores()
     const [rightWith = Number.NaN, gapWith = Number.NaN] = await numbers()
-    await choose('none', 'without adapter')
+    await choose('none', 'without an adapter')
     const base = await scores()
     const [right = Number.NaN, gap = Number.NaN] = await numbers()
     expect(base).toHaveLength(80)
     expect(base).not.toEqual(adapted)
-    // What the adapter was trained for; far from guessing without it, as it is a good encoder.
+    // The encoder separates most mails without the adapter, which was trained to separate them.
+    // Known results: another rounding can move one mail across the border, and a distance on the page by 0.01.
+    for (const [value, known, tolerance] of [
+      [right, 74, 1],
+      [gap, 0.35, 0.01],
+      [rightWith, 78, 1],
+      [gapWith, 1.38, 0.01],
+    ] as const)
+      expect(Math.abs(value - known)).toBeLessThanOrEqual(tolerance + 1e-9)
     expect(right).toBeGreaterThan(60)
     expect(rightWith).toBeGreaterThan(right)
     expect(gapWith).toBeGreaterThan(2 * gap)
@@ -107,82 +118,82 @@ describe.skipIf(!hasModel)(`the encoder’s page${without}`, () => {
     expect(await scores()).toEqual(adapted)
   })
 
-  it('says of a text what the encoder makes of it, a batch with an adapter in each row', async () => {
+  it('scores a text with every adapter in one batch', async () => {
     await page.getByRole('textbox').fill('Earn money from home, no risk, order your free tapes today!')
-    await expect.poll(verdicts).toHaveLength(2)
-    await expect.poll(ownScore).toBeGreaterThan(0.5)
-    await page.locator('#run', { hasText: 'One run, 2 rows' }).waitFor()
-    await expect
-      .poll(opinions)
-      .toEqual([expect.stringContaining('Without adapter'), expect.stringContaining('With “mails”')])
-    // Row by row what each adapter alone says, to the two digits that are shown.
-    await expect
-      .poll(async () => Math.abs(((await verdicts())[1] ?? 0) - (await ownScore())))
-      .toBeLessThan(0.006)
-    await choose('none', 'without adapter')
+    await eventually(verdicts).toHaveLength(2)
+    await eventually(ownScore).toBeGreaterThan(0.5)
+    await page.locator('#run', { hasText: 'One run of 2 rows' }).waitFor()
+    await eventually(opinions).toEqual([
+      expect.stringContaining('Without an adapter'),
+      expect.stringContaining('With “mails”'),
+    ])
+    // Each row equals the result of its adapter alone, to the two digits on the page.
+    await eventually(async () => Math.abs(((await verdicts())[1] ?? 0) - (await ownScore()))).toBeLessThan(
+      0.006,
+    )
+    await choose('none', 'without an adapter')
     const [base = Number.NaN, adapted = Number.NaN] = await verdicts()
     expect(Math.abs(base - (await ownScore()))).toBeLessThan(0.006)
     expect(adapted).toBeGreaterThan(base)
     await choose('mails', 'with the adapter “mails”')
   })
 
-  it('takes one of the mails as text, which is not its own neighbour', async () => {
+  it('uses a mail as the text, and does not list it as its own neighbour', async () => {
     await page.locator('#map rect').first().dispatchEvent('click')
     const picked = ((await page.locator('#picked').textContent()) ?? '').replace(/^Spam: /, '')
     expect(await page.getByRole('textbox').inputValue()).toBe(picked)
-    await page.getByRole('button', { name: 'Take one of the mails' }).press('Enter')
+    await page.getByRole('button', { name: 'Use one of the mails' }).press('Enter')
     const taken = await page.getByRole('textbox').inputValue()
-    await expect.poll(async () => (await opinions()).join()).not.toContain(taken)
-    await page.getByText('All of them as a list').click()
+    await eventually(async () => (await opinions()).join()).not.toContain(taken)
+    await page.getByText('All mails as a list').click()
     expect(await page.locator('#mails li').count()).toBe(80)
   })
 
-  it('asked nobody outside, and nothing went wrong unseen', () => {
+  it('makes no requests to other hosts, and reports no hidden errors', () => {
     expect(fetched.filter((url) => /\/ort-wasm[^/]*\.wasm$/.test(url))).toHaveLength(1)
     expect(outside).toEqual([])
-    expect(complaints).toEqual([])
+    expect(errors).toEqual([])
   })
 
-  it('loads an adapter of the visitor’s own beside the others', async () => {
+  it('loads an adapter of the visitor', async () => {
     const before = await scores()
     await page
       .getByLabel('Load the two files')
       .setInputFiles(adapterOf('onnxruntime/test/__fixtures__/minilm/adapter'))
     await status('with the adapter “yours 1”')
     expect(await scores()).toEqual(before)
-    await expect.poll(opinions).toHaveLength(3)
+    await eventually(opinions).toHaveLength(3)
   })
 
-  it('says in words what is wrong with one for another model, and goes on with what it has', async () => {
+  it('shows the error of an adapter for another model, and keeps the current adapters', async () => {
     const before = await scores()
     await page
       .getByLabel('Load the two files')
       .setInputFiles(adapterOf('transformers/test/__fixtures__/gpt2/adapter-a'))
     await page.getByRole('alert').waitFor()
     expect(await page.getByRole('alert').textContent()).toMatch(/c_attn|c_fc|c_proj/)
-    await choose('none', 'without adapter')
+    await choose('none', 'without an adapter')
     await choose('yours 1', 'with the adapter “yours 1”')
     expect(await scores()).toEqual(before)
   })
 
-  it('fits a phone', async () => {
+  it('fits the width of a phone', async () => {
     await page.setViewportSize({ width: 360, height: 740 })
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(360)
   })
 })
 
-describe('the encoder’s page where the model has not been fetched', () => {
-  it('names the command that fetches it', async () => {
+describe('the encoder page without the model', () => {
+  it('names the command that fetches the model', async () => {
     const server = await preview({
-      root,
-      configFile: false,
-      logLevel: 'error',
+      ...pageConfig,
       plugins: [encoderFiles(join(folder, 'nothing.onnx'))],
       build: { outDir },
       preview: { port: 0 },
     })
     const [address = ''] = server.resolvedUrls?.local ?? []
     const page = await browser.newPage()
+    page.setDefaultTimeout(HANG_LIMIT)
     await page.goto(`${address}encoder.html`)
     await page.getByRole('alert').waitFor()
     expect(await page.getByRole('alert').textContent()).toContain(

@@ -1,4 +1,4 @@
-/** Rows of cells as lines of text: the first column to the left, numbers to the right. */
+/** Formats rows of cells as text: aligns the first column to the left and all others to the right. */
 export function alignColumns(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
   const cell = (text: string, column: number) =>

@@ -1,4 +1,4 @@
-/** The base model: its shape and how it was trained. The committed checkpoint follows from this file and `train-base.ts` alone. */
+/** The shape and the training of the base model. The committed checkpoint follows from this file and `train-base.ts`. */
 import { classes, imageSize } from './digits.js'
 import type { VisionTransformerConfig } from './vision-transformer.js'
 
@@ -20,5 +20,5 @@ export const baseConfig: VisionTransformerConfig = {
 
 export const baseTraining = { epochs: 40, batchSize: 64, learningRate: 2e-3, seed: 1 } as const
 
-/** Each digit is shifted by up to this many pixels each time it is seen. */
+/** Most pixels by which a digit is shifted, each time that it is used. */
 export const largestShift = 2

@@ -1,4 +1,4 @@
-/** What a page in a browser can import: the model, its checkpoint's format, the digits' and the training; nothing that reads files. */
+/** The exports for pages in a browser: the model, the formats of its checkpoint and of the digits, and the training. Nothing here reads files. */
 export { type Checkpoint, decodeCheckpoint } from './checkpoint.js'
 export { classes, type DigitSet, firstDigits, imagePixels, imageSize, pick } from './digits.js'
 export { countSteps, fineTune, toImages } from './fine-tune.js'

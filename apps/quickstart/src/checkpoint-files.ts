@@ -1,11 +1,11 @@
-/** A checkpoint's folder on the disk, read and written in Node; `checkpoint.ts` has the format. */
+/** Reads and writes a checkpoint's folder in Node; `checkpoint.ts` has the format. */
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { writeSafetensors } from '@fourierft/core'
 import { type Checkpoint, decodeCheckpoint, float32Tensor } from './checkpoint.js'
 
-/** The committed base model; `train-base.ts` made it. */
+/** The folder of the committed base model, which `train-base.ts` wrote. */
 export const baseFolder = fileURLToPath(new URL('../base', import.meta.url))
 
 export async function readCheckpoint(folder: string): Promise<Checkpoint> {
@@ -14,7 +14,7 @@ export async function readCheckpoint(folder: string): Promise<Checkpoint> {
   return decodeCheckpoint(config, await readFile(file), file)
 }
 
-/** @returns the path of the weights' file */
+/** @returns the path of the file with the weights */
 export async function writeCheckpoint(folder: string, { config, weights }: Checkpoint): Promise<string> {
   const tensors = Array.from(weights, ([name, weight]) => [name, float32Tensor(weight)] as const)
   const bytes = writeSafetensors({ tensors: new Map(tensors), metadata: { format: 'pt' } })

@@ -1,13 +1,13 @@
 /**
  * A checkpoint is a folder as Hugging Face's `ViTForImageClassification` writes it: `config.json` and `model.safetensors`, with
- * PyTorch's names and orientation. Both implementations of the demo read the same one. No TensorFlow.js and
- * no files here, so that a browser can read one too; `checkpoint-files.ts` has the files.
+ * PyTorch's names and orientation. Both implementations of the demo read the same checkpoint. This file uses neither TensorFlow.js nor
+ * the file system, so that browsers can use it; `checkpoint-files.ts` reads and writes the folder.
  */
 import { decodeFloats, readSafetensors, type Tensor } from '@fourierft/core'
 import type { VisionTransformerConfig } from './vision-transformer.js'
 
 export interface Weight {
-  /** PyTorch's: `[out, in]` for a linear layer. */
+  /** PyTorch's shape: `[out, in]` for a linear layer. */
   readonly shape: readonly number[]
   /** Row-major. */
   readonly values: Float32Array
@@ -15,15 +15,15 @@ export interface Weight {
 
 export interface Checkpoint {
   readonly config: VisionTransformerConfig
-  /** By PyTorch's names. */
+  /** The weights by PyTorch's names. */
   readonly weights: ReadonlyMap<string, Weight>
 }
 
 /**
- * @param config text of `config.json`
- * @param bytes of `model.safetensors`
- * @param source names them in errors
- * @throws FourierFTError where they are no safetensors file
+ * @param config the text of `config.json`
+ * @param bytes the bytes of `model.safetensors`
+ * @param source the name of the file in error messages
+ * @throws FourierFTError if the bytes are not a safetensors file
  */
 export function decodeCheckpoint(config: string, bytes: Uint8Array, source: string): Checkpoint {
   const { tensors } = readSafetensors(bytes, source)

@@ -1,7 +1,7 @@
 /**
- * The demo: adapts a small vision transformer to digits that lie at an angle with FourierFT in TensorFlow.js, has the adapter judged by
- * a second implementation without TensorFlow.js, compares the method with LoRA, full fine-tuning and the frozen model, and takes the
- * adapter to the other runtimes.
+ * The demo: adapts a small vision transformer to turned digits with FourierFT in TensorFlow.js, checks the adapter with a second
+ * implementation without TensorFlow.js, compares the method with LoRA, full fine-tuning and the frozen model, and runs the adapter in the
+ * other runtimes.
  */
 import { mkdir, stat, writeFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
@@ -32,32 +32,32 @@ import { type Backend, startTensorFlow } from './tensorflow.js'
 import { turned } from './turned-digits.js'
 import { visionTransformer } from './vision-transformer.js'
 
-/** What every run starts from. */
+/** The common start of all runs. */
 interface Stage {
-  /** What computes, in words. */
+  /** The name of the TensorFlow.js backend. */
   readonly tensorflow: string
   readonly model: LayersModel
   readonly checkpoint: Checkpoint
-  /** Turned digits to train on, and others to test with. */
+  /** Turned digits for training, and others for testing. */
   readonly adaptation: DigitSet
   readonly test: DigitSet
-  /** Score of the base model as it is, on the turned test digits. */
+  /** Score of the base model without an adapter, on the turned test digits. */
   readonly frozen: Score
   readonly epochs: number
   readonly out: string
 }
 
 /**
- * @param backend what computes; without it, the fastest that loads
+ * @param backend the TensorFlow.js backend; default: the fastest one that loads
  * @returns whether all implementations and runtimes agree about the adapter
  */
 export async function demo(out: string, size: DemoSize, backend?: Backend): Promise<boolean> {
-  intro('FourierFT: a vision transformer learns to read digits that lie at an angle')
+  intro('FourierFT: a vision transformer learns to read turned digits')
   await mkdir(out, { recursive: true })
   const stage = await prepare(out, size, backend)
   const [firstSeed = 1, ...otherSeeds] = size.seeds
 
-  const { run, agrees, ...computed } = await adaptAndVerify(stage, firstSeed)
+  const { run, agrees, ...results } = await adaptAndVerify(stage, firstSeed)
   const runs = [run]
   log.step('The same with the other methods and seeds')
   for (const method of methods) {
@@ -69,9 +69,9 @@ export async function demo(out: string, size: DemoSize, backend?: Backend): Prom
   }
   const picture = await report(stage, runs, size.seeds.length)
   const adapter = folderOf(stage, fourierft, firstSeed)
-  const same = await runEverywhere(stage, { ...computed, adapter, bytes: run.bytes })
+  const runtimesAgree = await runEverywhere(stage, { ...results, adapter, bytes: run.bytes })
   outro(`Loss curves: ${relative(process.cwd(), picture)}`)
-  return agrees && same
+  return agrees && runtimesAgree
 }
 
 async function prepare(
@@ -97,15 +97,15 @@ async function prepare(
   return { tensorflow, model, checkpoint, adaptation, test, frozen, epochs, out }
 }
 
-interface Computed {
-  /** What the second implementation, on core alone, said about the test digits. */
+interface Results {
+  /** Results of the second implementation, based on core, for the test digits. */
   readonly core: RuntimeRun
-  /** What the model said that was trained. */
+  /** Results of the model in which the adapter was trained. */
   readonly trained: RuntimeRun
 }
 
-/** Trains a FourierFT adapter, saves it, and asks for the second opinion. */
-async function adaptAndVerify(stage: Stage, seed: number): Promise<Computed & { run: Run; agrees: boolean }> {
+/** Trains a FourierFT adapter, saves it, and checks it with the second implementation. */
+async function adaptAndVerify(stage: Stage, seed: number): Promise<Results & { run: Run; agrees: boolean }> {
   const { model, checkpoint, test } = stage
   log.step(`Fine-tuning with FourierFT in TensorFlow.js, on ${stage.adaptation.count} turned digits`)
   const attached = fourierft.attach(model, seed)
@@ -131,10 +131,10 @@ async function adaptAndVerify(stage: Stage, seed: number): Promise<Computed & { 
   }
 }
 
-/** Exports the base model to ONNX and takes the adapter that was trained to the other runtimes. @returns whether all say the same */
+/** Exports the base model to ONNX and runs the trained adapter in the other runtimes. @returns whether all of them agree */
 async function runEverywhere(
   { checkpoint, test, out }: Stage,
-  { core, trained, adapter, bytes }: Computed & { readonly adapter: string; readonly bytes: number },
+  { core, trained, adapter, bytes }: Results & { readonly adapter: string; readonly bytes: number },
 ): Promise<boolean> {
   const model = join(out, 'digits-vit')
   const { size } = await stat(await writeOnnxFolder(model, checkpoint))
@@ -189,7 +189,7 @@ async function runWithProgress(
   return run
 }
 
-/** The table and the picture. @returns the picture's path */
+/** Prints the table and writes the picture. @returns the path of the picture */
 async function report(
   { frozen, out, test, adaptation }: Stage,
   runs: readonly Run[],

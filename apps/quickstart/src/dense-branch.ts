@@ -1,8 +1,8 @@
-/** A branch beside a `Dense` layer of a model: what it gives is added to the layer's own output, and can be taken away again. */
+/** Adds a removable branch to a `Dense` layer: its result is added to the output of the layer. */
 import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel, layers } from '@tensorflow/tfjs-layers'
 
-/** The layers whose names end in one of `targetModules`, in the order of the model. */
+/** The layers whose name has one of `targetModules` as its last part, in the order of the model. */
 export const targetLayers = (model: LayersModel, targetModules: readonly string[]): layers.Layer[] =>
   model.layers.filter(({ name }) => targetModules.includes(name.slice(name.lastIndexOf('.') + 1)))
 
@@ -13,8 +13,8 @@ export function kernelShape(layer: layers.Layer): [inputs: number, outputs: numb
 }
 
 /**
- * @param branch inputs `[T, in]`, whatever shape the layer itself takes them in → Δy `[T, out]`
- * @returns a function that gives the layer its own `call` back
+ * @param branch function from the inputs `[T, in]`, reshaped from the inputs of the layer, to Δy `[T, out]`
+ * @returns a function that restores the layer's own `call`
  */
 export function addBranch(layer: layers.Layer, branch: (x: tf.Tensor2D) => tf.Tensor): () => void {
   const [inputs] = kernelShape(layer)

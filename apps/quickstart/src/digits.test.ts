@@ -1,4 +1,4 @@
-/** The split is fixed, and nothing that is tested with was trained on. */
+/** The split is fixed, and no test digit is a training digit. */
 import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { classes, type DigitSet, imagePixels, pick, type SplitName } from './digits.js'
@@ -22,7 +22,7 @@ const images = ({ count, pixels }: DigitSet): string[] =>
   )
 
 describe('loadDigits', () => {
-  it('gives every digit of the package to one set', () => {
+  it('puts every digit of the package into exactly one set', () => {
     expect(names.map((name) => digits[name].count)).toEqual([5500, 2000, 1000, 1500])
     const all = names.flatMap((name) => images(digits[name]))
     expect(all).toHaveLength(10_000)
@@ -51,7 +51,7 @@ describe('loadDigits', () => {
 })
 
 describe('pick', () => {
-  it('takes pixels and labels together, in the order asked for', () => {
+  it('takes pixels and labels together, in the order of the indices', () => {
     const { test } = digits
     const picked = pick(test, [7, 3])
     expect([...picked.labels]).toEqual([test.labels[7], test.labels[3]])

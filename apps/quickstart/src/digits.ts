@@ -1,4 +1,4 @@
-/** The data: real handwritten digits, split once and for all into four sets without overlap. Where they come from: `load-digits.ts`. */
+/** The data: handwritten digits in four fixed, disjoint sets. `load-digits.ts` reads them. */
 import { uniformEntries } from '@fourierft/core'
 
 export const imageSize = 28
@@ -13,19 +13,23 @@ export interface DigitSet {
   readonly labels: Int32Array
 }
 
-/** How many digits each set has, in this order, of all digits shuffled. */
+/** The number of digits in each set. The sets divide the shuffled digits in this order. */
 const split = { base: 5500, adaptation: 2000, validation: 1000, test: 1500 } as const
 
-/** Which set a digit is in is decided by `torch.randperm(10000)` of this seed, which is what core's uniform entries are. */
+/** The digits are shuffled by `torch.randperm(10000)` with this seed, computed as core's uniform entries. */
 const splitSeed = 2024
 
 export type SplitName = keyof typeof split
 export type Digits = Readonly<Record<SplitName, DigitSet>>
 
-/** All digits, class after class, as four sets: `base` trains the base model, `adaptation` the adapters; rates are chosen on `validation`. */
+/**
+ * Splits all digits into four sets: `base` trains the base model, `adaptation` the adapters; learning rates are chosen on `validation`.
+ *
+ * @param all the digits in the order of their classes
+ */
 export function splitDigits(all: DigitSet): Digits {
   const order = uniformEntries({ shape: [1, all.count], n: all.count, seed: splitSeed }).columns
-  const take = (from: number, count: number) => pick(all, order.subarray(from, from + count))
+  const take = (start: number, count: number) => pick(all, order.subarray(start, start + count))
   const { base, adaptation, validation, test } = split
   return {
     base: take(0, base),

@@ -1,4 +1,4 @@
-/** One run of one method: train what is attached, score the test digits as it goes and at the end, save. */
+/** One run of one method: trains the attached variables, scores the test digits during and after the training, and saves the result. */
 import { stat } from 'node:fs/promises'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { DigitSet } from './digits.js'
@@ -6,20 +6,20 @@ import { fineTune, predict } from './fine-tune.js'
 import { type Adaptation, countParameters, type Method } from './methods.js'
 import { type Score, score } from './score.js'
 
-/** The test score after so many steps. */
+/** The test score after a number of steps. */
 export interface CurvePoint extends Score {
   readonly step: number
 }
 
 export interface Run {
   readonly method: string
-  /** Numbers that were trained. */
+  /** Number of trained parameters. */
   readonly parameters: number
-  /** Size of the file that holds them. */
+  /** Size of the file with the parameters. */
   readonly bytes: number
-  /** From step 0, which is the frozen model, to the last. */
+  /** From step 0, the frozen model, to the last step. */
   readonly curve: readonly CurvePoint[]
-  /** Of the training alone, without the scoring. */
+  /** Time of the training without the scoring. */
   readonly seconds: number
 }
 
@@ -29,16 +29,16 @@ export interface ExperimentOptions {
   readonly epochs: number
   readonly batchSize: number
   readonly seed: number
-  /** Where the result is saved. */
+  /** The folder for the result. */
   readonly folder: string
-  /** After each step, with the score of its batch. */
+  /** Called after each step with the score of its batch. */
   readonly onStep: (step: number, steps: number, batch: Score) => void | Promise<void>
 }
 
-/** When the test digits are scored, in parts of the training: closer together where the loss falls fast. */
+/** The fractions of the training at which the test digits are scored: denser at the beginning, when the loss falls fast. */
 const scoredAt = [1 / 32, 1 / 8, 1 / 4, 1 / 2, 1]
 
-/** @param frozen the score of the model that nothing is attached to, where every curve begins */
+/** @param frozen the score of the model without an adapter, the start of every curve */
 export async function runMethod(
   model: LayersModel,
   { name, learningRate }: Method,
@@ -56,7 +56,7 @@ export async function runMethod(
     learningRate,
     async onStep(step, steps, batch) {
       await onStep(step, steps, batch)
-      if (!scoredAt.some((part) => Math.ceil(part * steps) === step)) return
+      if (!scoredAt.some((fraction) => Math.ceil(fraction * steps) === step)) return
       const pause = performance.now()
       curve.push({ step, ...score(predict(model, test), test.labels) })
       scoring += performance.now() - pause

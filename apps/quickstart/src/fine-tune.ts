@@ -1,6 +1,6 @@
 /**
- * The training loop, one for every method and for the base model: Adam with a linear decay to zero, the digits in an order that the
- * seed alone decides. What is trained is whatever variables it is given.
+ * The training loop of all methods and of the base model: Adam with a learning rate that falls linearly to zero. The seed alone determines
+ * the order of the digits. The loop trains exactly the variables that it gets.
  */
 import { uniformEntries } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
@@ -11,21 +11,21 @@ import { type Score, score } from './score.js'
 export interface FineTuneOptions {
   readonly digits: DigitSet
   readonly epochs: number
-  /** At most so many steps, within the epochs; without it, all of them. */
+  /** Most steps to make. Default: all steps of all epochs. */
   readonly maxSteps?: number
   readonly batchSize: number
-  /** Of the first step; the last step's is nearly zero. */
+  /** The rate of the first step; that of the last step is nearly zero. */
   readonly learningRate: number
   readonly seed: number
-  /** Changes each batch before it is used (the base model's training shifts its digits about). */
+  /** Changes each batch before it is used; the training of the base model shifts its digits. */
   readonly augment?: (batch: DigitSet, step: number) => DigitSet
-  /** Called after each step with the batch's own loss and accuracy, from before the step. */
+  /** Called after each step with the loss and the accuracy of its batch from before the step. */
   readonly onStep?: (step: number, steps: number, score: Score) => void | Promise<void>
-  /** Ends the training after the step that is running; what was learned so far stays. */
+  /** Ends the training after the current step and keeps its result. */
   readonly signal?: AbortSignal
 }
 
-/** Steps that `fineTune` makes: every epoch sees every digit once, the last batch of it may be smaller. */
+/** The number of steps of `fineTune`: every epoch uses every digit once, and its last batch may be smaller. */
 export const countSteps = ({
   digits,
   epochs,
@@ -34,7 +34,7 @@ export const countSteps = ({
 }: Pick<FineTuneOptions, 'digits' | 'epochs' | 'batchSize' | 'maxSteps'>): number =>
   Math.min(maxSteps, epochs * Math.ceil(digits.count / batchSize))
 
-/** Trains `variables`, which `model` (images → logits) must depend on; everything else stays as it is. */
+/** Trains `variables` of `model` (images → logits). Nothing else changes. */
 export async function fineTune(
   model: LayersModel,
   variables: tf.Variable[],
@@ -59,7 +59,7 @@ export async function fineTune(
         const logits = await trainOn(model, variables, optimizer, batch)
         step++
         await onStep?.(step, steps, score(logits, batch.labels))
-        // Computing may be synchronous: a progress bar's timers, Ctrl-C, a page's events get their turn now.
+        // Training may be synchronous. This lets timers, Ctrl-C and the events of a page run.
         await new Promise((resolve) => setTimeout(resolve))
       }
     }
@@ -68,7 +68,7 @@ export async function fineTune(
   }
 }
 
-/** One step; the batch's logits from before it. */
+/** Makes one step. @returns the logits of the batch from before it */
 async function trainOn(
   model: LayersModel,
   variables: tf.Variable[],
@@ -86,13 +86,13 @@ async function trainOn(
     optimizer.applyGradients(grads)
     return output
   })
-  if (logits === undefined) throw new Error('the model made no logits')
+  if (logits === undefined) throw new Error('the model returned no logits')
   const values = await logits.data<'float32'>()
   logits.dispose()
   return values
 }
 
-/** Logits `[count, classes]` of `digits`, a few hundred at a time. */
+/** Logits `[count, classes]` of `digits`, computed in batches. */
 export function predict(model: LayersModel, digits: DigitSet, batchSize = 250): Float32Array {
   const logits = new Float32Array(digits.count * classes)
   for (let start = 0; start < digits.count; start += batchSize) {
@@ -105,11 +105,11 @@ export function predict(model: LayersModel, digits: DigitSet, batchSize = 250): 
   return logits
 }
 
-/** Pixels 0…1 as the model takes them, −1…1 (ViT's image processor with mean and deviation 0.5). */
+/** Images for the model: pixels 0…1 become −1…1, as in ViT's image processor with mean and deviation 0.5. */
 export const toImages = ({ count, pixels }: DigitSet): tf.Tensor =>
   tf.sub(tf.mul(tf.tensor3d(pixels, [count, imageSize, imageSize]), 2), 1)
 
-/** TensorFlow.js's Adam keeps its rate to itself and its subclasses. */
+/** Makes the learning rate of TensorFlow.js's Adam, a protected field, writable. */
 class DecayingAdam extends tf.AdamOptimizer {
   constructor(rate: number) {
     super(rate, 0.9, 0.999)

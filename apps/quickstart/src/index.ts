@@ -1,4 +1,4 @@
-/** Table of contents for other apps: the model, the digits and the training that experiments on them share. */
+/** The exports for other apps: the model, the digits and the training. */
 export { baseConfig } from './base-settings.js'
 export { baseFolder, readCheckpoint } from './checkpoint-files.js'
 export { addBranch, kernelShape, targetLayers } from './dense-branch.js'

@@ -1,4 +1,4 @@
-/** The largest difference of any two numbers; NaN if there is one in either, which no limit lets pass. */
+/** The largest difference between numbers at the same index. It is NaN if either list contains NaN, and so exceeds every limit. */
 export const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
   let largest = 0
   for (let i = 0; i < a.length; i++)

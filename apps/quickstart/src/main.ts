@@ -11,11 +11,11 @@ const program = new Command('quickstart')
     'Fine-tunes a vision transformer with FourierFT in TensorFlow.js, compares the method with others, and runs the adapter in every runtime.',
   )
   .option('--out <folder>', 'folder for the adapters and the picture', 'fourierft-demo')
-  .option('--quick', 'one seed and a few steps: shows that everything works, says nothing about the methods')
+  .option('--quick', 'one seed and a few steps: enough to test the program, too few to compare the methods')
   .addOption(
     new Option(
       '--backend <name>',
-      'what computes (default: node if its binding loads, otherwise wasm)',
+      'the TensorFlow.js backend (default: node if its binding loads, otherwise wasm)',
     ).choices(backends),
   )
   .action(async ({ out, quick, backend }: { out: string; quick?: true; backend?: Backend }) => {

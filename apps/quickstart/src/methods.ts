@@ -1,4 +1,4 @@
-/** The ways to adapt the base model that the demo compares, behind one small interface: attach, train the variables, save, detach. */
+/** The methods that the demo compares, behind one interface: attach, train the variables, save, detach. */
 import { join } from 'node:path'
 import { MODEL_FILE } from '@fourierft/core'
 import { type Adapters, attach } from '@fourierft/tfjs'
@@ -11,19 +11,19 @@ import { weightsOf } from './model-weights.js'
 import { fourierSettings, fullSettings, loraSettings, targetModules } from './settings.js'
 import { allVariables } from './vision-transformer.js'
 
-/** One method at work on a model. */
+/** A method attached to a model. */
 export interface Adaptation {
-  /** What is trained; nothing else changes. */
+  /** The trained variables. Nothing else changes. */
   readonly variables: tf.Variable[]
-  /** Writes what was trained. @returns the path of the file that holds the numbers */
+  /** Writes the trained parameters. @returns the path of their file */
   save(folder: string): Promise<string>
-  /** Leaves the model as it was before, bit for bit. */
+  /** Restores the model, bit for bit. */
   detach(): void
 }
 
 export interface Method {
   readonly name: string
-  /** Where its results go. */
+  /** The folder of its results. */
   readonly folder: string
   readonly learningRate: number
   attach(model: LayersModel, seed: number): Adaptation

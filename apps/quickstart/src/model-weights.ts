@@ -1,11 +1,11 @@
-/** Between the weights of a TensorFlow.js model and those of a checkpoint: other names, and `Dense` kernels lie the other way round. */
+/** Converts between the weights of a TensorFlow.js model and a checkpoint: names differ, and `Dense` kernels are transposed. */
 import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel, LayerVariable } from '@tensorflow/tfjs-layers'
 import { type Checkpoint, type Weight, weightNamed } from './checkpoint.js'
 
-/** Gives the model the checkpoint's weights. */
+/** Copies the weights of the checkpoint into the model. */
 export function loadWeights(model: LayersModel, checkpoint: Checkpoint): void {
-  for (const { variable, name, transposed } of places(model)) {
+  for (const { variable, name, transposed } of matchedVariables(model)) {
     const { shape, values } = weightNamed(checkpoint, name)
     tf.tidy(() => {
       const stored = tf.tensor(values, [...shape])
@@ -14,9 +14,9 @@ export function loadWeights(model: LayersModel, checkpoint: Checkpoint): void {
   }
 }
 
-/** The model's weights as a checkpoint holds them. */
+/** The weights of the model in the form of a checkpoint. */
 export function weightsOf(model: LayersModel): Map<string, Weight> {
-  const weights = places(model).map(({ variable, name, shape, transposed }) => {
+  const weights = matchedVariables(model).map(({ variable, name, shape, transposed }) => {
     const values = tf.tidy(() => {
       const value = variable.read()
       return (transposed ? tf.transpose(value) : value).dataSync<'float32'>()
@@ -26,27 +26,27 @@ export function weightsOf(model: LayersModel): Map<string, Weight> {
   return new Map(weights)
 }
 
-/** Where a weight of the model is in a checkpoint. */
-interface Place {
+/** A variable of the model with its name and shape in a checkpoint. */
+interface MatchedVariable {
   readonly variable: LayerVariable
-  /** PyTorch's. */
+  /** PyTorch's name. */
   readonly name: string
   readonly shape: readonly number[]
-  /** A `Dense` kernel is `[in, out]`, PyTorch's weight `[out, in]`. */
+  /** A `Dense` kernel is `[in, out]`; PyTorch's weight is `[out, in]`. */
   readonly transposed: boolean
 }
 
 const torchNames: Readonly<Record<string, string>> = { kernel: 'weight', gamma: 'weight', beta: 'bias' }
 
-function places(model: LayersModel): Place[] {
+function matchedVariables(model: LayersModel): MatchedVariable[] {
   return model.layers.flatMap((layer) =>
     layer.weights.map((variable) => {
-      const ownName = variable.originalName.slice(variable.originalName.lastIndexOf('/') + 1)
+      const localName = variable.originalName.slice(variable.originalName.lastIndexOf('/') + 1)
       const shape = variable.shape.map((size) => size ?? 0)
-      const transposed = ownName === 'kernel'
+      const transposed = localName === 'kernel'
       return {
         variable,
-        name: `${layer.name}.${torchNames[ownName] ?? ownName}`,
+        name: `${layer.name}.${torchNames[localName] ?? localName}`,
         shape: transposed ? torchShape(layer.name, shape) : shape,
         transposed,
       }
@@ -54,7 +54,7 @@ function places(model: LayersModel): Place[] {
   )
 }
 
-/** The patch projection is a convolution in PyTorch: `[out, channels, patch, patch]`, in the same order. */
+/** PyTorch's shape. The patch projection is a convolution there: `[out, channels, patch, patch]`, with its elements in the same order. */
 function torchShape(layer: string, [inputs = 0, outputs = 0]: readonly number[]): readonly number[] {
   const patch = Math.sqrt(inputs)
   return layer.endsWith('patch_embeddings.projection') ? [outputs, 1, patch, patch] : [outputs, inputs]

@@ -16,7 +16,7 @@ export async function writeOnnxFolder(folder: string, checkpoint: Checkpoint): P
   return model
 }
 
-/** Grey images of bytes → values −1…1, as `toImages` makes them of 0…1. */
+/** Turns the bytes of grey images into values −1…1, like `toImages`. */
 const preprocessing = ({ image_size: size }: VisionTransformerConfig) => ({
   image_processor_type: 'ViTImageProcessor',
   do_convert_rgb: false,

@@ -1,11 +1,11 @@
-/** Asks a session of the exported model about digits, in Node or in the browser. */
+/** Runs a session of the exported model on digits, in Node or in the browser. */
 import type { AdaptedSession, Ort } from '@fourierft/onnxruntime'
 import type { DigitSet } from './digits.js'
 import { logitsInBatches } from './logits-in-batches.js'
 import { logits, pixelValues } from './onnx-transformer.js'
 
 /**
- * @param TensorClass of the ONNX Runtime that the session is of
+ * @param TensorClass the tensor class of the session's ONNX Runtime
  * @returns logits `[count, classes]`
  */
 export const onnxLogits = (

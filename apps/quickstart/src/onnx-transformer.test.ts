@@ -1,4 +1,4 @@
-/** The exported model is the same transformer: same logits as on typed arrays, with and without an adapter, whatever the batch. */
+/** The exported model gives the logits of the typed-array implementation, with and without an adapter, for every batch size. */
 import { type Adapter, createAdapter, createConfig } from '@fourierft/core'
 import { findLinearLayers, readModel } from '@fourierft/onnx'
 import { createSession } from '@fourierft/onnxruntime'
@@ -22,7 +22,7 @@ const targets = [0, 1, 2].flatMap((index) =>
   ['query', 'value'].map((name) => `vit.encoder.layer.${index}.attention.attention.${name}`),
 )
 
-/** Standard normal coefficients, which change every logit. */
+/** An adapter with standard normal coefficients, which change every logit. */
 function adapter(): Adapter {
   const config = createConfig({ nFrequency: 64, scaling: 64, randomLocSeed: 5, initWeights: false })
   const width = checkpoint.config.hidden_size
@@ -30,7 +30,7 @@ function adapter(): Adapter {
 }
 
 describe('onnxTransformer', () => {
-  it('gives the logits of the typed arrays, without an adapter and with one', async () => {
+  it('gives the logits of the typed-array implementation, without an adapter and with one', async () => {
     const session = await createSession(bytes, { ort })
     const base = typedArrayTransformer(checkpoint)(digits)
     const limit = roundingLimit(checkpoint.config, base)
@@ -46,19 +46,19 @@ describe('onnxTransformer', () => {
     await session.release()
   })
 
-  it('takes batches of any size', async () => {
+  it('accepts batches of any size', async () => {
     const session = await createSession(bytes, { ort })
     const limit = roundingLimit(checkpoint.config, typedArrayTransformer(checkpoint)(digits))
-    const [one, all] = [
+    const [single, batched] = [
       await onnxLogits(session, ort.Tensor, firstDigits(digits, 7), 1),
       await onnxLogits(session, ort.Tensor, digits, 33),
     ]
-    expect(one).toHaveLength(7 * 10)
-    expect(largestDifference(one, all.subarray(0, 70))).toBeLessThanOrEqual(2 * limit)
+    expect(single).toHaveLength(7 * 10)
+    expect(largestDifference(single, batched.subarray(0, 70))).toBeLessThanOrEqual(2 * limit)
     await session.release()
   })
 
-  it('names its linear layers as PyTorch does', () => {
+  it('gives its linear layers the names that PyTorch gives them', () => {
     const layers = findLinearLayers(readModel(bytes))
     const modules = layers.map(({ module }) => module)
     expect(modules).toEqual([

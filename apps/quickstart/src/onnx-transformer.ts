@@ -1,6 +1,6 @@
 /**
- * The same vision transformer as an ONNX model, in float32, with the names that PyTorch's exporter gives one of Hugging Face's: adapters
- * find their modules in it without being told, and transformers.js takes it for a ViT. A graph only; `onnx-files.ts` writes its folder.
+ * The vision transformer as an ONNX model in float32. Its names are those that PyTorch's exporter gives Hugging Face's ViT, so that adapters
+ * find their modules without a map and transformers.js recognises a ViT. `onnx-files.ts` writes its folder.
  */
 import {
   createModel,
@@ -15,10 +15,10 @@ import { type Checkpoint, weightNamed } from './checkpoint.js'
 /** The first operator set with `LayerNormalization`. */
 const opset = 17
 
-/** The model's input `[batch_size, 1, size, size]`, −1…1, and its output `[batch_size, labels]`, as transformers.js knows them. */
+/** The names of the input `[batch_size, 1, size, size]`, −1…1, and of the output `[batch_size, labels]` in transformers.js. */
 export const [pixelValues, logits] = ['pixel_values', 'logits']
 
-/** @throws if the checkpoint lacks a tensor */
+/** @throws if a tensor is missing in the checkpoint */
 export function onnxTransformer(checkpoint: Checkpoint): OnnxModel {
   const { config } = checkpoint
   const { image_size: size, patch_size: patch, num_attention_heads: heads } = config
@@ -58,7 +58,7 @@ export function onnxTransformer(checkpoint: Checkpoint): OnnxModel {
   )
 }
 
-/** Images → the class token and the patches, with their positions: `[batch, tokens, width]`. */
+/** From images to the class token and the patches with their position embeddings: `[batch, tokens, width]`. */
 function embeddings(graph: ExportedGraph, patch: number): string {
   const scope = 'vit.embeddings'
   const patches = `${scope}.patch_embeddings`
@@ -68,7 +68,7 @@ function embeddings(graph: ExportedGraph, patch: number): string {
     kernel_shape: { ints: [patch, patch] },
     strides: { ints: [patch, patch] },
   })
-  // A size of 0 stands for the input's own, −1 for what is left.
+  // A size of 0 keeps the size of the input, −1 means the remaining size.
   const rows = graph.add(patches, 'Reshape', [grid, graph.integers(patches, [0, 0, -1])])
   const tokens = graph.add(patches, 'Transpose', [rows], { perm: { ints: [0, 2, 1] } })
   const batch = graph.add(scope, 'Shape', [tokens], { start: { int: 0 }, end: { int: 1 } })
@@ -95,14 +95,14 @@ function attention(graph: ExportedGraph, scope: string, heads: number, x: string
   return graph.add(scope, 'Reshape', [rows, graph.integers(scope, [0, 0, width])])
 }
 
-/** `x·Φ(x)`, in the order of operations that exporters write and runtimes recognise. */
+/** `x·Φ(x)` in the operations that exporters write and runtimes recognise. */
 function gelu(graph: ExportedGraph, scope: string, x: string): string {
   const erf = graph.add(scope, 'Erf', [graph.add(scope, 'Div', [x, graph.float(scope, Math.SQRT2)])])
   const twice = graph.add(scope, 'Mul', [x, graph.add(scope, 'Add', [erf, graph.float(scope, 1)])])
   return graph.add(scope, 'Mul', [twice, graph.float(scope, 0.5)])
 }
 
-/** A graph that is being written. A scope is the dotted name of a PyTorch module; every node is named after the one that it is in. */
+/** Builds a graph. A scope is the dotted name of a PyTorch module; every node is named after its scope. */
 class ExportedGraph {
   readonly checkpoint: Checkpoint
   readonly nodes: NewNode[] = []
@@ -113,7 +113,7 @@ class ExportedGraph {
     this.checkpoint = checkpoint
   }
 
-  /** A node of one output. Returns the output's name. */
+  /** Adds a node with one output. @returns the name of the output */
   add(
     scope: string,
     opType: string,
@@ -124,7 +124,7 @@ class ExportedGraph {
     return this.#push(`${name}_output_0`, { name, opType, inputs, attributes })
   }
 
-  /** A node whose output has a name of its own. */
+  /** Adds a node whose output has a given name. */
   output(
     output: string,
     scope: string,
@@ -147,7 +147,7 @@ class ExportedGraph {
     return this.add(module, 'LayerNormalization', inputs, { axis: { int: -1 }, epsilon })
   }
 
-  /** A weight of the checkpoint as it is, under its own name. */
+  /** Adds a weight of the checkpoint under its own name. */
   parameter(name: string): string {
     const { shape, values } = weightNamed(this.checkpoint, name)
     return this.#initializer(name, shape, values)
@@ -169,12 +169,12 @@ class ExportedGraph {
     })
   }
 
-  /** A linear layer's weight the other way round, `[in, out]`, as `MatMul` takes it: exporters number these. */
+  /** Adds the transposed weight of a linear layer, `[in, out]`, for `MatMul`. Exporters give these weights numbers as names. */
   #transposed(name: string): string {
     const { shape, values } = weightNamed(this.checkpoint, name)
     const [rows = 0, columns = 0] = shape
-    const turned = values.map((_, i) => values[(i % rows) * columns + Math.floor(i / rows)] ?? 0)
-    return this.#initializer(`onnx::MatMul_${this.initializers.size}`, [columns, rows], turned)
+    const transposed = values.map((_, i) => values[(i % rows) * columns + Math.floor(i / rows)] ?? 0)
+    return this.#initializer(`onnx::MatMul_${this.initializers.size}`, [columns, rows], transposed)
   }
 
   #initializer(name: string, dims: readonly number[], values: Float32Array): string {
@@ -187,9 +187,9 @@ class ExportedGraph {
     return output
   }
 
-  /** `/vit/encoder/layer.0/output/dense/MatMul`; a second one of a scope is `…/MatMul_1`. */
+  /** A name such as `/vit/encoder/layer.0/output/dense/MatMul`; a second `MatMul` in a scope is `…/MatMul_1`. */
   #name(scope: string, opType: string): string {
-    // An index stays with the list that it is of.
+    // An index stays attached to its list: `layer.0`.
     const name = `${scope && '/'}${scope.replace(/\.(?!\d)/g, '/')}/${opType}`
     const count = this.#taken.get(name) ?? 0
     this.#taken.set(name, count + 1)

@@ -1,14 +1,14 @@
-/** A progress bar on a terminal; in a pipe or on CI a plain line every now and then. */
+/** A progress bar on a terminal; a few plain lines in a pipe or on CI. */
 import { isCI, isTTY, progress } from '@clack/prompts'
 
 export interface Progress {
-  /** `done` of the steps are done. */
+  /** Shows that `done` steps are done. */
   update(done: number, message: string): void
-  /** All are. */
+  /** Shows that all steps are done. */
   finish(message: string): void
 }
 
-/** How many lines a pipe gets for one bar. */
+/** The number of lines in a pipe. */
 const plainLines = 4
 
 export function startProgress(title: string, steps: number): Progress {

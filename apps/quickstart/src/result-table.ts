@@ -1,4 +1,4 @@
-/** The closing table: one row for each method. */
+/** The table of results: one row for each method. */
 import { alignColumns } from './align-columns.js'
 import { formatBytes } from './format-bytes.js'
 import type { Spread, Summary } from './summary.js'
@@ -16,7 +16,7 @@ export function resultTable(summaries: readonly Summary[]): string {
   return alignColumns([header, ...rows])
 }
 
-/** Nothing is trained in the frozen model, and a single run has no spread. */
+/** A single run, like the frozen model, has no spread. */
 const plusMinus = ({ mean, deviation }: Spread, digits: number, unit = 1): string => {
   const value = (unit * mean).toFixed(digits)
   return deviation === 0 ? value : `${value} ± ${(unit * deviation).toFixed(digits)}`

@@ -1,6 +1,6 @@
 /**
- * How far two computations of the same logits may lie apart when one of them rounds to float32: the unit roundoff for each addition on
- * the longest way through the model, relative to the largest logit. An error beyond it is a mistake, not rounding.
+ * The largest difference between two computations of the same logits that rounding to float32 explains: one unit roundoff for each addition
+ * on the longest path through the model, relative to the largest logit.
  */
 import type { VisionTransformerConfig } from './vision-transformer.js'
 
@@ -12,7 +12,7 @@ export function roundingLimit(config: VisionTransformerConfig, logits: ArrayLike
   return additions(config) * unitRoundoff * largest
 }
 
-/** Terms of the sums that lie one after another: products, means, variances, scores, the softmax and what it mixes, residuals. */
+/** Additions on the longest path: products, means, variances, scores, the softmax and its weighted sum, residuals. */
 function additions(config: VisionTransformerConfig): number {
   const {
     hidden_size: width,

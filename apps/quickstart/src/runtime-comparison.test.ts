@@ -1,11 +1,11 @@
-/** A runtime that says anything else is found out. */
+/** The comparison detects a runtime with other results. */
 import { describe, expect, it } from 'vitest'
 import { baseFolder, readCheckpoint } from './checkpoint-files.js'
 import { compareRuntimes, type RuntimeRun } from './runtime-comparison.js'
 import { runtimeTable } from './runtime-table.js'
 
 const { config } = await readCheckpoint(baseFolder)
-/** Two digits, 3 and 1, of which the second is read as 2. */
+/** Two digits, 3 and 1; the second one is read as 2. */
 const digits = { count: 2, labels: Int32Array.of(3, 1), pixels: new Float32Array(2 * 784) }
 const logits = (third = 9, last = 0) => {
   const all = new Float64Array(20)
@@ -22,7 +22,7 @@ const compare = (other: RuntimeRun) =>
   compareRuntimes({ core: run('core'), trained: run('trained'), others: [other], digits, config })
 
 describe('compareRuntimes', () => {
-  it('agrees where nothing differs', () => {
+  it('agrees if nothing differs', () => {
     expect(compare(run('other'))).toMatchObject(
       ['core', 'trained', 'other'].map((runtime) => ({
         runtime,
@@ -34,28 +34,28 @@ describe('compareRuntimes', () => {
     )
   })
 
-  it('allows rounding and nothing more', () => {
+  it('allows rounding only', () => {
     const [, , near] = compare(run('near', logits(9.0001)))
     expect(near).toMatchObject({ sameLabels: 2, agrees: true })
     const [, , far] = compare(run('far', logits(9.01)))
     expect(far).toMatchObject({ sameLabels: 2, agrees: false })
   })
 
-  it('disagrees about one label, however small the difference is', () => {
+  it('disagrees if one label differs, however small the difference of the logits is', () => {
     const close = (value: number) => run('other', logits(9, value))
     const [core, trained] = [close(8 - 1e-6), close(8 + 1e-6)]
     const [row] = compareRuntimes({ core, trained, others: [], digits, config })
     expect(row).toMatchObject({ sameLabels: 1, agrees: false })
   })
 
-  it('does not let NaN pass, nor logits that are missing', () => {
+  it('disagrees if logits are NaN or missing', () => {
     expect(compare(run('other', logits(Number.NaN))).at(-1)).toMatchObject({ agrees: false })
     expect(compare(run('other', logits().subarray(0, 10))).at(-1)).toMatchObject({ agrees: false })
   })
 })
 
 describe('runtimeTable', () => {
-  it('has a row for each runtime, and the reason for one that is missing', () => {
+  it('has a row for each runtime, and the reason for a missing one', () => {
     const missing = { runtime: 'Elsewhere', reason: 'it is not installed' }
     const options = { core: run('core'), trained: run('trained'), digits, config }
     const lines = runtimeTable(compareRuntimes({ ...options, others: [missing] }), 2, 7800).split('\n')

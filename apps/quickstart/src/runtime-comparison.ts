@@ -1,6 +1,6 @@
 /**
- * One adapter in several runtimes: whether all of them say the same about every digit. The runtime that trained it tells the labels; core,
- * which computes in float64, tells the logits.
+ * Compares the results of one adapter in several runtimes. The expected labels are those of the runtime that trained it, the expected logits
+ * those of core, which computes in float64.
  */
 import type { DigitSet } from './digits.js'
 import { largestDifference } from './largest-difference.js'
@@ -8,16 +8,16 @@ import { roundingLimit } from './rounding-limit.js'
 import { predictions, score } from './score.js'
 import type { VisionTransformerConfig } from './vision-transformer.js'
 
-/** What a runtime said. */
+/** The results of a runtime. */
 export interface RuntimeRun {
   readonly runtime: string
   /** `[count, classes]` */
   readonly logits: ArrayLike<number>
-  /** For each digit. */
+  /** Time for each digit. */
   readonly milliseconds: number
 }
 
-/** A runtime that cannot be had here. */
+/** A runtime that is not available here. */
 export interface MissingRuntime {
   readonly runtime: string
   readonly reason: string
@@ -26,11 +26,11 @@ export interface MissingRuntime {
 export interface RuntimeComparison {
   readonly runtime: string
   readonly accuracy: number
-  /** Digits that it labels as the runtime does that trained the adapter. */
+  /** Number of digits with the label of the runtime that trained the adapter. */
   readonly sameLabels: number
-  /** Largest difference of any logit from core's. */
+  /** Largest difference between its logits and core's. */
   readonly difference: number
-  /** What rounding to float32 explains: see `roundingLimit`. */
+  /** The difference that rounding to float32 explains: see `roundingLimit`. */
   readonly limit: number
   readonly milliseconds: number
   /** All labels are the same, and the difference is within its limit. */
@@ -45,7 +45,7 @@ export interface ComparisonOptions {
   readonly config: VisionTransformerConfig
 }
 
-/** One for each runtime: core, the one that trained, the others in their order. */
+/** One result for each runtime: core, the runtime that trained the adapter, and the others in their order. */
 export function compareRuntimes({
   core,
   trained,

@@ -1,12 +1,12 @@
-/** The table of one adapter in all runtimes: one row for each, those that cannot be had here with the reason. */
+/** The table of one adapter in all runtimes: one row for each, and the reason for each unavailable one. */
 import { alignColumns } from './align-columns.js'
 import { formatBytes } from './format-bytes.js'
 import type { MissingRuntime, RuntimeComparison } from './runtime-comparison.js'
 
 /**
- * @param comparisons core's first: the others' logits are compared with it
- * @param count digits that were asked about
- * @param bytes of the file of the adapter, which all of them read
+ * @param comparisons core first, because the logits of the others are compared with core's
+ * @param count number of digits
+ * @param bytes size of the adapter file that all runtimes read
  */
 export function runtimeTable(
   comparisons: readonly (RuntimeComparison | MissingRuntime)[],

@@ -1,4 +1,4 @@
-/** Every runtime reads the same files and says the same; one that cannot be had says why, and a mistake is never taken for that. */
+/** Every runtime reads the same files and gives the same results. An unavailable runtime is reported with its reason; errors are thrown. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -34,7 +34,7 @@ beforeAll(async () => {
 })
 
 describe('the folder of the model', () => {
-  it('has what transformers.js looks for', async () => {
+  it('has the files of transformers.js', async () => {
     const json = async (file: string) => JSON.parse(await readFile(join(files.model, file), 'utf8'))
     expect(await json('config.json')).toMatchObject({ model_type: 'vit', id2label: { 0: '0', 9: '9' } })
     expect(await json('preprocessor_config.json')).toMatchObject({
@@ -47,7 +47,7 @@ describe('the folder of the model', () => {
 })
 
 describe('the image-classification pipeline of transformers.js', () => {
-  it('gives the probabilities of the typed arrays for images of bytes', async () => {
+  it('gives the probabilities of the typed-array implementation for images of bytes', async () => {
     const classify = await pipeline('image-classification', files.model, {
       dtype: 'fp32',
       local_files_only: true,
@@ -69,7 +69,7 @@ describe('the image-classification pipeline of transformers.js', () => {
       softmax(logits.subarray(i * classes, (i + 1) * classes)),
     )
     expect(sorted.flat()).toHaveLength(digits.count * classes)
-    // A probability changes by at most half of what logits change by; its own exponentials, sum and quotient round, too.
+    // A probability changes by at most half the change of the logits; its exponentials, sum and quotient are rounded, too.
     const limit = roundingLimit(checkpoint.config, logits) / 2 + 2 * classes * 2 ** -24
     const scores = sorted.flat().map(({ score }) => score)
     expect(largestDifference(scores, expected.flat())).toBeLessThanOrEqual(limit)
@@ -99,26 +99,26 @@ describe('runIn', () => {
   it.each(runtimes)('gives the same predictions in $name', async (runtime) => {
     const run = await runIn(runtime, files, digits)
     if (runtime.name.includes('native') && kernelProblem() !== undefined) {
-      // A kernel that is not built here is a row with the reason; where it is built, it has to run.
+      // If the kernel is not built here, its row gives the reason; otherwise it has to run.
       expect(run).toMatchObject({ runtime: runtime.name, reason: expect.stringContaining('native') })
       return
     }
     expect(compare(run)).toMatchObject({ runtime: runtime.name, sameLabels: digits.count, agrees: true })
-    // Without the adapter it would not.
+    // They differ from the predictions without the adapter.
     expect(compare(run, base)).toMatchObject({ agrees: false })
   })
 
-  it('gives the reason for a runtime that cannot be had', async () => {
+  it('gives the reason for an unavailable runtime', async () => {
     const open = async () => {
-      throw new RuntimeMissing('nobody installed it')
+      throw new RuntimeMissing('it is not installed')
     }
     expect(await runIn({ name: 'none', open }, files, digits)).toEqual({
       runtime: 'none',
-      reason: 'nobody installed it',
+      reason: 'it is not installed',
     })
   })
 
-  it.for(runtimes)('passes on what is wrong with the files in $name', async (runtime, { skip }) => {
+  it.for(runtimes)('throws the error of bad files in $name', async (runtime, { skip }) => {
     skip(runtime.name.includes('native') && kernelProblem() !== undefined, kernelProblem())
     const missing = { ...files, adapter: join(out, 'nowhere') }
     await expect(runIn(runtime, missing, digits)).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })

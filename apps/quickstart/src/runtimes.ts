@@ -1,6 +1,5 @@
 /**
- * The runtimes that the adapter is taken to after its training. Each loads the exported model and PEFT's files by itself, as its users
- * would; nothing is handed over in memory.
+ * The runtimes that run the trained adapter. Each loads the exported model and PEFT's files from the disk, as its users would.
  */
 import { join } from 'node:path'
 import { FourierFTError } from '@fourierft/core'
@@ -11,7 +10,7 @@ import { onnxLogits } from './onnx-logits.js'
 import { logits, pixelValues } from './onnx-transformer.js'
 import type { MissingRuntime, RuntimeRun } from './runtime-comparison.js'
 
-/** What the demo left on the disk. */
+/** The files that the demo wrote. */
 export interface SavedFiles {
   /** The folder of the ONNX model. */
   readonly model: string
@@ -22,9 +21,9 @@ export interface SavedFiles {
 export interface Runtime {
   readonly name: string
   /**
-   * The model with the adapter.
+   * Opens the model with the adapter.
    *
-   * @throws {RuntimeMissing} where the runtime cannot be had here; whatever else is thrown is a mistake
+   * @throws {RuntimeMissing} if the runtime is not available here; any other error is a failure
    */
   open(files: SavedFiles): Promise<OpenModel>
 }
@@ -35,7 +34,7 @@ export interface OpenModel {
   close(): Promise<void>
 }
 
-/** Says why a runtime is not to be had. */
+/** The reason why a runtime is not available. */
 export class RuntimeMissing extends Error {}
 
 export const runtimes: readonly Runtime[] = [
@@ -65,7 +64,7 @@ export const runtimes: readonly Runtime[] = [
   {
     name: 'transformers.js',
     async open({ model, adapter }) {
-      // In this order: attach() has to see how a model is loaded.
+      // Import attach() first: it has to see how a model is loaded.
       const { attach } = await load('@fourierft/transformers', () => import('@fourierft/transformers'))
       const { pipeline, Tensor } = await load(
         '@huggingface/transformers',
@@ -78,7 +77,7 @@ export const runtimes: readonly Runtime[] = [
       const adapters = await attach(classify)
       await adapters.loadAdapter(adapter)
       return {
-        // The pipeline takes images of bytes; turned digits have values between them, so that its model is asked.
+        // The pipeline rounds images to bytes, but turned digits have values in between, so this calls its model.
         logits: (digits) =>
           logitsInBatches(digits, async (images, dims) => {
             const results = await classify.model({ [pixelValues]: new Tensor('float32', images, dims) })
@@ -90,7 +89,7 @@ export const runtimes: readonly Runtime[] = [
   },
 ]
 
-/** Runs all digits; the first of them once before, so that nobody's start is measured. */
+/** Runs all digits. A first run of one digit keeps the start-up out of the measured time. */
 export async function runIn(
   { name: runtime, open }: Runtime,
   files: SavedFiles,
@@ -118,10 +117,10 @@ async function openSession(ort: Ort, { model, adapter }: SavedFiles, native: boo
   }
 }
 
-/** @throws {RuntimeMissing} where it is not installed, or its binary is for other machines */
-async function load<T>(name: string, loadIt: () => Promise<T>): Promise<T> {
+/** @throws {RuntimeMissing} if the package is not installed, or has no binary for this machine */
+async function load<T>(name: string, importModule: () => Promise<T>): Promise<T> {
   try {
-    return await loadIt()
+    return await importModule()
   } catch (cause) {
     const [reason = ''] = (cause instanceof Error ? cause.message : String(cause)).split('\n')
     throw new RuntimeMissing(`${name} does not load: ${reason}`, { cause })

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { predictions, score } from './score.js'
 
 describe('score', () => {
-  it('is the mean cross-entropy and the part that is right', () => {
+  it('gives the mean cross-entropy and the accuracy', () => {
     const { loss, accuracy } = score([Math.log(3), 0, 0, Math.log(3)], [0, 0])
     // Probabilities of the labels: 3/4 and 1/4.
     expect(loss).toBeCloseTo(-(Math.log(3 / 4) + Math.log(1 / 4)) / 2, 14)
@@ -16,7 +16,7 @@ describe('score', () => {
 })
 
 describe('predictions', () => {
-  it('is the largest of each row, the first of equals', () => {
+  it('takes the largest logit of each row, the first one of equals', () => {
     expect([...predictions([1, 3, 2, 5, 5, 0], 2)]).toEqual([1, 0])
   })
 })

@@ -1,9 +1,9 @@
-/** What logits are worth: mean cross-entropy and accuracy, whichever implementation they came from. */
+/** Scores logits of any implementation: mean cross-entropy and accuracy. */
 
 export interface Score {
   /** Mean cross-entropy in nats. */
   readonly loss: number
-  /** Part of the digits whose largest logit is the right one, 0…1. */
+  /** Fraction of the digits whose largest logit is that of the right label, 0…1. */
   readonly accuracy: number
 }
 
@@ -26,7 +26,7 @@ export function score(logits: ArrayLike<number>, labels: ArrayLike<number>): Sco
   return { loss: loss / count, accuracy: right / count }
 }
 
-/** The index of the largest logit of each of `count` rows; the first of equals. */
+/** The index of the largest logit in each of `count` rows; the first one of equals. */
 export function predictions(logits: ArrayLike<number>, count: number): Int32Array {
   const classes = logits.length / count
   return Int32Array.from({ length: count }, (_, row) => {

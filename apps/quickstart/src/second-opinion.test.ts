@@ -1,4 +1,4 @@
-/** The second opinion is worth something only if it can be a bad one. */
+/** The second implementation has to detect wrong adapters and models. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -35,7 +35,7 @@ describe('secondOpinion', () => {
     expect(opinion.deltas).toHaveLength(6)
   })
 
-  it('disagrees where a single coefficient of the file is another', async () => {
+  it('disagrees if a single coefficient in the file differs', async () => {
     const folder = join(out, 'other')
     const adapter = await adapters.getAdapter()
     const [[name, { coefficients }] = ['', { coefficients: new Float32Array() }]] = adapter.modules
@@ -47,7 +47,7 @@ describe('secondOpinion', () => {
     expect(wrong.map(({ module }) => module)).toEqual([name])
   })
 
-  it('disagrees where the base model is another', async () => {
+  it('disagrees if the base model differs', async () => {
     const folder = join(out, 'base')
     await adapters.savePretrained(folder)
     const bias = weightNamed(checkpoint, 'classifier.bias')

@@ -1,6 +1,6 @@
 /**
- * The trained adapter, judged by a second implementation: core reads the file that TensorFlow.js wrote, the transformer on typed arrays
- * applies it, and both have to say the same about every test digit and have the same ΔW.
+ * Checks the trained adapter with a second implementation: core reads the file that TensorFlow.js wrote, and the transformer on typed arrays
+ * applies it. Both must give every test digit the same label, and their logits and ΔW must agree within rounding.
  */
 import { delta, type Layer, loadAdapter } from '@fourierft/core'
 import { type Adapters, fourierLinear } from '@fourierft/tfjs'
@@ -14,32 +14,32 @@ import { typedArrayTransformer } from './typed-array-transformer.js'
 
 export interface DeltaComparison {
   readonly module: string
-  /** Largest difference of any two numbers of the two ΔW. */
+  /** Largest difference between the elements of the two ΔW. */
   readonly difference: number
-  /** What the conformance suite allows a float32 runtime: `2e-6 · max|ΔW| · log2(d1·d2)`. */
+  /** The limit of the conformance suite for float32: `2e-6 · max|ΔW| · log2(d1·d2)`. */
   readonly limit: number
 }
 
 export interface SecondOpinion extends Score {
-  /** Digits that the two implementations label differently. */
+  /** Number of digits with different labels in the two implementations. */
   readonly differentLabels: number
-  /** Largest difference of any two logits. */
+  /** Largest difference between the logits. */
   readonly logitDifference: number
-  /** What rounding explains: see `roundingLimit`. */
+  /** The difference that rounding explains: see `roundingLimit`. */
   readonly logitLimit: number
-  /** The second implementation's, `[count, classes]`. */
+  /** Logits of the second implementation, `[count, classes]`. */
   readonly logits: Float64Array
-  /** That it took for each digit. */
+  /** Its time for each digit. */
   readonly milliseconds: number
   readonly deltas: readonly DeltaComparison[]
-  /** No label differs, and logits and every ΔW are within their limits. */
+  /** Whether all labels are equal, and the logits and every ΔW are within their limits. */
   readonly agrees: boolean
 }
 
 /**
- * @param adapters the attached model's, with the adapter as it was trained
- * @param folder where that adapter was saved
- * @param logits what the TensorFlow.js model said about `digits`
+ * @param adapters the adapters of the attached model, with the trained one
+ * @param folder the folder of the saved adapter
+ * @param logits logits of the TensorFlow.js model for `digits`
  */
 export async function secondOpinion(
   adapters: Adapters,
@@ -75,18 +75,18 @@ export async function secondOpinion(
 
 function compareDelta(layer: Layer, trained: readonly Layer[]): DeltaComparison {
   const { name: module, shape } = layer
-  const same = trained.find(({ name }) => name === module)
-  if (same === undefined) throw new Error(`the adapter that was trained has no module ${module}`)
-  const ours = delta(layer, new Float64Array(shape[0] * shape[1]))
-  const largest = ours.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  const trainedLayer = trained.find(({ name }) => name === module)
+  if (trainedLayer === undefined) throw new Error(`the trained adapter has no module ${module}`)
+  const expected = delta(layer, new Float64Array(shape[0] * shape[1]))
+  const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
   return {
     module,
-    difference: largestDifference(deltaInTensorFlow(same), ours),
+    difference: largestDifference(deltaInTensorFlow(trainedLayer), expected),
     limit: 2e-6 * largest * Math.log2(shape[0] * shape[1]),
   }
 }
 
-/** ΔW `[out, in]` as the training computed it: the adapter's branch applied to the identity. */
+/** ΔW `[out, in]` as computed in the training: the adapter's branch applied to the identity matrix. */
 function deltaInTensorFlow(layer: Layer): Float32Array {
   const transposed = tf.tidy(() => {
     const coefficients = tf.tensor1d(Float32Array.from(layer.coefficients))

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { spread, summarize } from './summary.js'
 
 describe('spread', () => {
-  it('is mean and sample standard deviation', () => {
+  it('gives the mean and the sample standard deviation', () => {
     expect(spread([1, 2, 3])).toEqual({ mean: 2, deviation: 1 })
     expect(spread([5])).toEqual({ mean: 5, deviation: 0 })
   })
@@ -20,7 +20,7 @@ describe('summarize', () => {
     ],
   })
 
-  it('takes the end of the curves as the result and averages each step', () => {
+  it('takes the ends of the curves as results and averages each step', () => {
     const summary = summarize([run(0.25), run(0.75)])
     expect(summary?.loss.mean).toBe(0.5)
     expect(summary?.accuracy.mean).toBe(0.5)
@@ -31,7 +31,7 @@ describe('summarize', () => {
     ])
   })
 
-  it('has nothing to say about no runs', () => {
+  it('gives undefined without runs', () => {
     expect(summarize([])).toBeUndefined()
   })
 })

@@ -1,4 +1,4 @@
-/** Several runs of one method, one for each seed, made into one row: mean and standard deviation. */
+/** Combines the runs of one method, one for each seed, into one row: mean and standard deviation. */
 import type { CurvePoint, Run } from './experiment.js'
 import type { Score } from './score.js'
 
@@ -18,7 +18,7 @@ export interface Summary {
   readonly curve: readonly { readonly step: number; readonly loss: Spread }[]
 }
 
-/** @returns undefined if there are no runs */
+/** @returns undefined without runs */
 export function summarize(runs: readonly Run[]): Summary | undefined {
   const [first] = runs
   if (first === undefined) return undefined
@@ -35,7 +35,7 @@ export function summarize(runs: readonly Run[]): Summary | undefined {
   }
 }
 
-/** The model that nothing is attached to: the same at every step. */
+/** The model without an adapter, which is the same at every step. */
 export function frozenSummary({ loss, accuracy }: Score, steps: readonly number[]): Summary {
   const constant = (value: number): Spread => ({ mean: value, deviation: 0 })
   return {

@@ -1,4 +1,4 @@
-/** Which TensorFlow.js the demo computes with: the native binding where it can be loaded, WebAssembly where it cannot. */
+/** Chooses the TensorFlow.js backend of the demo: the native binding if it loads, otherwise WebAssembly. */
 import { setBackend } from '@tensorflow/tfjs-core'
 import { useWasm } from './wasm-products.js'
 
@@ -6,10 +6,11 @@ export const backends = ['node', 'wasm'] as const
 export type Backend = (typeof backends)[number]
 
 /**
- * To be called once, before anything is computed.
- * @param forced the one backend to take; without it, `node` if its binding loads, otherwise `wasm`
- * @returns what computes, in words
- * @throws Error if `node` is forced and its binding cannot be loaded
+ * Call it once, before the first computation.
+ *
+ * @param forced the backend to use. Default: `node` if its binding loads, otherwise `wasm`
+ * @returns the name of the backend in words
+ * @throws Error if `node` is forced and its binding does not load
  */
 export async function startTensorFlow(forced?: Backend): Promise<string> {
   if (forced !== 'wasm') {
@@ -20,8 +21,8 @@ export async function startTensorFlow(forced?: Backend): Promise<string> {
     }
     if (forced === 'node') {
       throw new Error(
-        '--backend node: the binding of @tensorflow/tfjs-node cannot be loaded; `npm test` makes it where it can be made, ' +
-          `--backend wasm works without it (${failure.message.split('\n')[0]})`,
+        `--backend node: the binding of @tensorflow/tfjs-node does not load (${failure.message.split('\n')[0]}); ` +
+          'build it with `npm test`, or use --backend wasm',
         { cause: failure },
       )
     }
@@ -31,7 +32,7 @@ export async function startTensorFlow(forced?: Backend): Promise<string> {
 }
 
 async function loadBinding(): Promise<Error | undefined> {
-  // TensorFlow reads these when it is loaded: no messages but errors, and sums in the same order on every x64 processor.
+  // TensorFlow reads these variables when it loads: only errors are printed, and sums have the same order on every x64 processor.
   process.env.TF_CPP_MIN_LOG_LEVEL ??= '3'
   process.env.TF_ENABLE_ONEDNN_OPTS ??= '0'
   try {

@@ -1,6 +1,6 @@
 /**
- * Trains the base model on upright digits and writes the checkpoint that is committed under `base/`: `node dist/train-base.js`, a few
- * minutes on one core. The demo itself never runs this.
+ * Trains the base model on upright digits and writes the committed checkpoint under `base/`: `node dist/train-base.js`, a few minutes on one
+ * core. The demo itself never runs this.
  */
 import { uniformEntries } from '@fourierft/core'
 import { baseConfig, baseTraining, largestShift } from './base-settings.js'
@@ -24,7 +24,7 @@ const report = (when: string, set: 'validation' | 'test') => {
 await fineTune(model, allVariables(model), {
   ...baseTraining,
   digits: digits.base,
-  augment: shiftAbout,
+  augment: shiftDigits,
   onStep: (step, steps) => {
     if (step % 500 === 0) report(`step ${step} of ${steps}`, 'validation')
   },
@@ -32,8 +32,8 @@ await fineTune(model, allVariables(model), {
 report('trained', 'test')
 console.log(await writeCheckpoint(baseFolder, { config: baseConfig, weights: weightsOf(model) }))
 
-/** Shifts each digit of the batch by its own offset; the offsets go through all that there are, in an order drawn from `step`. */
-function shiftAbout(batch: DigitSet, step: number): DigitSet {
+/** Shifts each digit of the batch by its own offset. The batch goes through all offsets in an order that `step` determines. */
+function shiftDigits(batch: DigitSet, step: number): DigitSet {
   const side = 2 * largestShift + 1
   const offsets = uniformEntries({ shape: [side, side], n: side * side, seed: step })
   const pixels = new Float32Array(batch.pixels.length)
@@ -42,8 +42,8 @@ function shiftAbout(batch: DigitSet, step: number): DigitSet {
     const right = (offsets.columns[digit % offsets.n] ?? 0) - largestShift
     for (let y = Math.max(0, down); y < imageSize + Math.min(0, down); y++) {
       for (let x = Math.max(0, right); x < imageSize + Math.min(0, right); x++) {
-        const from = digit * imagePixels + (y - down) * imageSize + (x - right)
-        pixels[digit * imagePixels + y * imageSize + x] = batch.pixels[from] ?? 0
+        const source = digit * imagePixels + (y - down) * imageSize + (x - right)
+        pixels[digit * imagePixels + y * imageSize + x] = batch.pixels[source] ?? 0
       }
     }
   }

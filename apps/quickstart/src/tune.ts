@@ -1,6 +1,6 @@
 /**
- * Chooses the learning rates: `node dist/tune.js`, several minutes. Every method is trained at every rate of its grid, once, with a seed
- * that the demo does not use, and scored on the validation digits; the test digits are never looked at. README.md has the outcome.
+ * Prints the results that the learning rates are chosen by: `node dist/tune.js`, several minutes. It trains every method once with every rate of
+ * its grid, with a seed that the demo does not use, and scores the validation digits. It never uses test digits. README.md shows its output.
  */
 import { baseFolder, readCheckpoint } from './checkpoint-files.js'
 import { fineTune, predict } from './fine-tune.js'

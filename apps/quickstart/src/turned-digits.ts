@@ -1,7 +1,7 @@
-/** The new domain that the base model is adapted to: the same kind of digits, on paper that lies at an angle. */
+/** The new domain to which the base model is adapted: turned digits. */
 import { type DigitSet, imagePixels, imageSize } from './digits.js'
 
-/** Turns every digit clockwise about the middle of its image; what comes in from outside is paper (0). Bilinear. */
+/** Turns every digit clockwise around the centre of its image with bilinear interpolation. Outside the image is paper (0). */
 export function turned(digits: DigitSet, degrees: number): DigitSet {
   const [cos, sin] = [Math.cos((degrees * Math.PI) / 180), Math.sin((degrees * Math.PI) / 180)]
   const middle = (imageSize - 1) / 2
@@ -19,7 +19,7 @@ export function turned(digits: DigitSet, degrees: number): DigitSet {
   return { ...digits, pixels }
 }
 
-/** The image at a place between its pixels. */
+/** The value of the image at a point between its pixels. */
 function sample(image: Float32Array, x: number, y: number): number {
   const [left, top] = [Math.floor(x), Math.floor(y)]
   const [right, down] = [x - left, y - top]

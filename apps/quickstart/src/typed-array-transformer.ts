@@ -1,13 +1,13 @@
 /**
- * The same vision transformer a second time, on plain typed arrays and in float64: no TensorFlow.js, no library at all but core, which
- * adds the adapter. It shares no code with the first, reads the same checkpoint and must give the same predictions.
+ * A second implementation of the vision transformer, on plain typed arrays in float64. Its only library is core, which adds the adapter. It
+ * shares no code with the TensorFlow.js implementation, reads the same checkpoint, and must give the same predictions.
  */
 import { addForward, type Layer } from '@fourierft/core'
 import { type Checkpoint, weightNamed } from './checkpoint.js'
 import type { DigitSet } from './digits.js'
 
-/** Images that go through together: enough tokens for the loops to be worth their overhead, few enough for the cache. */
-const imagesAtOnce = 16
+/** Images in a batch: enough to be efficient, few enough for the cache. */
+const batchSize = 16
 
 /** @returns the function from digits to their logits, `[count, labels]` */
 export function typedArrayTransformer(
@@ -34,7 +34,7 @@ export function typedArrayTransformer(
   const norm = (name: string, x: Float64Array): Float64Array =>
     normalizeRows(x, weight(`${name}.weight`), weight(`${name}.bias`), config.layer_norm_eps)
 
-  /** Pixels of `count` images, 0…1 → logits. */
+  /** From the pixels of `count` images, 0…1, to logits. */
   const forward = (pixels: Float32Array, count: number): Float64Array => {
     const projected = linear(
       'vit.embeddings.patch_embeddings.projection',
@@ -67,8 +67,8 @@ export function typedArrayTransformer(
 
   return ({ count, pixels }) => {
     const logits = new Float64Array(count * labels)
-    for (let start = 0; start < count; start += imagesAtOnce) {
-      const end = Math.min(start + imagesAtOnce, count)
+    for (let start = 0; start < count; start += batchSize) {
+      const end = Math.min(start + batchSize, count)
       logits.set(
         forward(pixels.subarray(start * size * size, end * size * size), end - start),
         start * labels,
@@ -115,7 +115,7 @@ function normalizeRows(
   return y
 }
 
-/** Images `[count, size, size]`, 0…1 → rows of `patch²` values −1…1, patch by patch. */
+/** Cuts images `[count, size, size]`, 0…1, into rows of `patch²` values −1…1, one for each patch. */
 function cutPatches(pixels: Float32Array, count: number, size: number, patch: number): Float64Array {
   const rows = new Float64Array(count * size * size)
   let next = 0
@@ -173,16 +173,16 @@ function attend(
   const features = width / heads
   for (let image = 0; image < count; image++) {
     for (let head = 0; head < heads; head++) {
-      const place = (token: number) => (image * tokens + token) * width + head * features
+      const offset = (token: number) => (image * tokens + token) * width + head * features
       for (let token = 0; token < tokens; token++) {
         for (let other = 0; other < tokens; other++) {
-          scores[other] = dot(query, place(token), key, place(other), features) / Math.sqrt(features)
+          scores[other] = dot(query, offset(token), key, offset(other), features) / Math.sqrt(features)
         }
         softmax(scores)
         for (let other = 0; other < tokens; other++) {
           for (let i = 0; i < features; i++) {
-            const at = place(token) + i
-            mixed[at] = mixed[at] + scores[other] * value[place(other) + i]
+            const at = offset(token) + i
+            mixed[at] = mixed[at] + scores[other] * value[offset(other) + i]
           }
         }
       }
@@ -197,7 +197,7 @@ function dot(a: Float64Array, aAt: number, b: Float64Array, bAt: number, length:
   return sum
 }
 
-/** In place. */
+/** Works in place. */
 function softmax(values: Float64Array): void {
   const largest = values.reduce((a, b) => Math.max(a, b))
   let sum = 0
@@ -218,7 +218,7 @@ function everyNth(x: Float64Array, width: number, step: number): Float64Array {
   return rows
 }
 
-/** `x·Φ(x)`, Φ the normal distribution function. */
+/** `x·Φ(x)`, where Φ is the standard normal distribution function. */
 const gelu = (x: number): number => (x / 2) * (1 + erf(x / Math.SQRT2))
 
 /** The error function to 1.5e-7: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26. */

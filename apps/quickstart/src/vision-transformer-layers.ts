@@ -1,6 +1,6 @@
 /**
- * The layers that a vision transformer needs and TensorFlow.js does not have. None of them is a linear layer: query, key, value and
- * the rest are ordinary `Dense` layers of the model, so that an adapter finds them.
+ * The layers of a vision transformer that TensorFlow.js does not have. None of them is linear: query, key, value and the other linear layers
+ * are ordinary `Dense` layers, so that adapters find them.
  */
 import * as tf from '@tensorflow/tfjs-core'
 import { initializers, type LayerVariable, layers, type Shape } from '@tensorflow/tfjs-layers'
@@ -15,7 +15,7 @@ const oneTensor = (inputs: tf.Tensor | tf.Tensor[]): tf.Tensor => {
 
 const oneShape = (shape: Shape | Shape[]): Shape => (Array.isArray(shape[0]) ? shape[0] : (shape as Shape))
 
-/** Cuts images `[B, s, s]` into patches `[B, (s/p)², p²]`, in the order in which a convolution of stride `p` reads them. */
+/** Cuts images `[B, s, s]` into patches `[B, (s/p)², p²]` in the order of a convolution with stride `p`. */
 export class Patches extends layers.Layer {
   static className = 'Patches'
   readonly #size: number
@@ -81,8 +81,8 @@ export class Embeddings extends layers.Layer {
 }
 
 /**
- * Layer normalisation of the last axis, `γ·(x − mean)/√(variance + ε) + β`. TensorFlow.js's own tiles all four tensors to the size of
- * `x`, and the gradient of `tile` is a sum of slices, one for each copy: most of a training step would be spent in it.
+ * Layer normalisation of the last axis, `γ·(x − mean)/√(variance + ε) + β`. TensorFlow.js's own layer tiles all four tensors to the size of
+ * `x`. The gradient of `tile` is a sum of slices, one for each copy, and would take most of the time of a training step.
  */
 export class LayerNorm extends layers.Layer {
   static className = 'LayerNorm'
@@ -118,7 +118,7 @@ export class LayerNorm extends layers.Layer {
   }
 }
 
-/** `softmax(q·kᵀ/√(d/h))·v` for each of `h` heads: three `[B, T, d]` → one `[B, T, d]`. Has no weights. */
+/** `softmax(q·kᵀ/√(d/h))·v` for each of `h` heads, from three `[B, T, d]` to one. It has no weights. */
 export class Attention extends layers.Layer {
   static className = 'Attention'
   readonly #heads: number
@@ -152,7 +152,7 @@ export class Attention extends layers.Layer {
   }
 }
 
-/** The class token's features, which the classifier reads: `[B, T, d]` → `[B, d]`. */
+/** Takes the features of the class token for the classifier: `[B, T, d]` → `[B, d]`. */
 export class ClassToken extends layers.Layer {
   static className = 'ClassToken'
 

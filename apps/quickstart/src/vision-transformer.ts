@@ -1,6 +1,6 @@
 /**
- * A vision transformer in TensorFlow.js, shaped and named as Hugging Face's `ViTForImageClassification`: pre-LayerNorm blocks,
- * separate query, key and value, a class token, learned positions, GELU. Its weights, under these names, are a ViT checkpoint.
+ * A vision transformer in TensorFlow.js with the structure and the names of Hugging Face's `ViTForImageClassification`: pre-LayerNorm blocks,
+ * separate query, key and value, a class token, learned positions, GELU. Its named weights form a ViT checkpoint.
  *
  * @see Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021
  */
@@ -15,11 +15,11 @@ import {
 } from '@tensorflow/tfjs-layers'
 import { Attention, ClassToken, Embeddings, LayerNorm, Patches } from './vision-transformer-layers.js'
 
-/** The `config.json` of a Hugging Face ViT, in its own spelling: the fields that this model varies or relies on. */
+/** The fields of a Hugging Face ViT's `config.json` that this model uses or requires. */
 export interface VisionTransformerConfig {
   readonly architectures: readonly ['ViTForImageClassification']
   readonly model_type: 'vit'
-  /** Images are square and grey, their values −1…1. */
+  /** Images are square and grey, with values −1…1. */
   readonly image_size: number
   readonly num_channels: 1
   readonly patch_size: number
@@ -33,7 +33,7 @@ export interface VisionTransformerConfig {
   readonly id2label: Readonly<Record<string, string>>
 }
 
-/** Images `[B, size, size]` → logits `[B, labels]`. Weights are random, of a fixed seed, until a checkpoint's are loaded. */
+/** A model from images `[B, size, size]` to logits `[B, labels]`. Its weights are random with a fixed seed until a checkpoint is loaded. */
 export function visionTransformer(config: VisionTransformerConfig): LayersModel {
   let seed = 0
   const dense = (name: string, units: number, activation: 'gelu' | 'linear' = 'linear') =>
@@ -66,11 +66,11 @@ export function visionTransformer(config: VisionTransformerConfig): LayersModel 
   return model({ inputs: images, outputs: run(dense('classifier', labels), x), name: 'vit' })
 }
 
-/** Every weight, as the variables that an optimizer takes: `read` of a layer's weight gives the variable itself. */
+/** All weights as variables for an optimizer: `read` of a layer's weight returns the variable itself. */
 export const allVariables = (model: LayersModel): tf.Variable[] =>
   model.weights.map((weight) => weight.read() as tf.Variable)
 
-/** Applies a layer to symbolic tensors, where TensorFlow.js's types allow for much more. */
+/** Applies a layer to symbolic tensors; TensorFlow.js's types are wider. */
 function run(
   layer: layers.Layer,
   inputs: SymbolicTensor | readonly (SymbolicTensor | undefined)[],

@@ -20,11 +20,11 @@ describe('useWasm', () => {
     const b = integers(transposeB ? [batch, columns, inner] : [batch, inner, columns], 2)
     const at = (values: ArrayLike<number>, index: number) => values[index] ?? Number.NaN
     const [x, y] = [a.dataSync(), b.dataSync()]
-    const expected = Array.from({ length: batch * rows * columns }, (_, place) => {
+    const expected = Array.from({ length: batch * rows * columns }, (_, index) => {
       const [image, row, column] = [
-        Math.floor(place / (rows * columns)),
-        Math.floor(place / columns) % rows,
-        place % columns,
+        Math.floor(index / (rows * columns)),
+        Math.floor(index / columns) % rows,
+        index % columns,
       ]
       let sum = 0
       for (let i = 0; i < inner; i++) {
@@ -37,7 +37,7 @@ describe('useWasm', () => {
     expect([...tf.matMul(a, b, transposeA, transposeB).dataSync()]).toEqual(expected)
   })
 
-  it('keeps no memory of its own', () => {
+  it('leaks no memory', () => {
     const a = tf.ones([3, 2])
     const { numTensors, numDataBuffers } = tf.memory()
     tf.matMul(a, a, true, false).dispose()

@@ -1,12 +1,12 @@
 /**
- * TensorFlow.js on WebAssembly for training. Its matrix product runs on SIMD only where neither factor is transposed, and every
- * gradient of a product has a transposed factor: there the plain scalar loop is five times slower than a transposition and the SIMD
- * product. This registers the wasm `BatchMatMul` kernel again, so that it takes the faster way. The sums are the same, in another order.
+ * Speeds up training with TensorFlow.js on WebAssembly. Its matrix product uses SIMD only if neither factor is transposed, but every gradient of
+ * a product has a transposed factor, and the scalar loop is five times slower than a transposition plus the SIMD product. This file replaces
+ * the wasm `BatchMatMul` kernel by one that transposes first. The sums are the same in another order.
  */
 import * as tf from '@tensorflow/tfjs-core'
 import '@tensorflow/tfjs-backend-wasm'
 
-/** Makes wasm the backend, with transposed products on SIMD. To be called once, before anything is computed. */
+/** Makes wasm the backend, with SIMD for transposed products. Call it once, before the first computation. */
 export async function useWasm(): Promise<void> {
   await tf.setBackend('wasm')
   const product = tf.getKernel('BatchMatMul', 'wasm')
@@ -41,12 +41,12 @@ export async function useWasm(): Promise<void> {
 
 const one = (output: tf.TensorInfo | tf.TensorInfo[]): tf.TensorInfo => {
   const [tensor] = Array.isArray(output) ? output : [output]
-  if (tensor === undefined) throw new Error('a kernel gave no tensor')
+  if (tensor === undefined) throw new Error('a kernel returned no tensor')
   return tensor
 }
 
 const named = (inputs: tf.NamedTensorInfoMap, name: string): tf.TensorInfo => {
   const tensor = inputs[name]
-  if (tensor === undefined) throw new Error(`a product was called without ${name}`)
+  if (tensor === undefined) throw new Error(`a matrix product has no input ${name}`)
   return tensor
 }

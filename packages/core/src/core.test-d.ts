@@ -1,4 +1,4 @@
-/** What the types promise to users: checked by the compiler, never run. */
+/** Tests of the public types. The compiler checks them; they never run. */
 import { expectTypeOf, test } from 'vitest'
 import {
   Adapter,
@@ -16,12 +16,12 @@ import {
 
 declare const layer: Layer
 
-test('ΔW comes in the array that is given, and in float32 otherwise', () => {
+test('delta returns the type of its output array, or Float32Array without one', () => {
   expectTypeOf(delta(layer)).toEqualTypeOf<Float32Array>()
   expectTypeOf(delta(layer, new Float64Array(1))).toEqualTypeOf<Float64Array<ArrayBuffer>>()
 })
 
-test('adapters come from every kind of source', () => {
+test('loadAdapter accepts every kind of source', () => {
   expectTypeOf(loadAdapter).returns.resolves.toEqualTypeOf<Adapter>()
   expectTypeOf(loadAdapter).parameter(0).extract<string>().toEqualTypeOf<string>()
   expectTypeOf<URL>().toExtend<Parameters<typeof loadAdapter>[0]>()
@@ -29,17 +29,17 @@ test('adapters come from every kind of source', () => {
   expectTypeOf<{ config: Uint8Array; model: Uint8Array }>().toExtend<Parameters<typeof loadAdapter>[0]>()
 })
 
-test('seeds are numbers or bigints; strategies are a closed set', () => {
+test('seeds are numbers or bigints, and strategies and options have fixed names', () => {
   uniformEntries({ shape: [2, 3], n: 1, seed: 2n ** 63n })
-  // @ts-expect-error a seed is no string
+  // @ts-expect-error a seed is not a string
   uniformEntries({ shape: [2, 3], n: 1, seed: '1' })
-  // @ts-expect-error merging is not a way to apply one call
+  // @ts-expect-error a single call cannot merge
   addForward([layer], new Float32Array(1), new Float32Array(1), { strategy: 'merge' })
   // @ts-expect-error options have PEFT's names
   createConfig({ nFrequencies: 3 })
 })
 
-test('what is read stays as it is', () => {
+test('layers are read-only', () => {
   // @ts-expect-error read-only
   layer.scaling = 1
   expectTypeOf<FourierFTError['code']>().toEqualTypeOf<ErrorCode>()

@@ -87,6 +87,7 @@ export {
 } from './files/safetensors.js'
 export { savePretrained } from './files/save-pretrained.js'
 export type { WriteOptions } from './files/write-adapter.js'
+export type { BranchGradients } from './spectrum/branch-gradients.js'
 export { delta, deltaAdjoint } from './spectrum/delta.js'
 export {
   type GroupedAnalysis,
@@ -94,7 +95,7 @@ export {
   type GroupedTransform,
   groupedTransform,
 } from './spectrum/grouped-transform.js'
-export { addBackward, addForward, type BranchGradients } from './spectrum/linear.js'
+export { addBackward, addForward } from './spectrum/linear.js'
 export { clearPlans } from './spectrum/plan-cache.js'
 export {
   type ReferenceDeltaOptions,

@@ -1,17 +1,17 @@
-/** The row of buttons that say which adapter is used. */
+/** The radio buttons that choose the adapter. */
 import type { Choice } from './encoder.js'
 
 export class Choices {
-  readonly #place: HTMLFieldSetElement
+  readonly #fieldset: HTMLFieldSetElement
   readonly #chosen: (choice: Choice) => void
 
-  /** @param chosen is told of each choice that the visitor makes */
-  constructor(place: HTMLFieldSetElement, chosen: (choice: Choice) => void) {
-    this.#place = place
+  /** @param chosen called with each choice of the visitor */
+  constructor(fieldset: HTMLFieldSetElement, chosen: (choice: Choice) => void) {
+    this.#fieldset = fieldset
     this.#chosen = chosen
   }
 
-  /** Adds one, and shows it as chosen. */
+  /** Adds a choice and selects it. */
   add(choice: Choice): void {
     const label = document.createElement('label')
     const input = document.createElement('input')
@@ -20,10 +20,10 @@ export class Choices {
     input.checked = true
     input.addEventListener('change', () => this.#chosen(choice))
     label.append(input, choice ?? 'none')
-    this.#place.append(label)
+    this.#fieldset.append(label)
   }
 
   set disabled(disabled: boolean) {
-    this.#place.disabled = disabled
+    this.#fieldset.disabled = disabled
   }
 }

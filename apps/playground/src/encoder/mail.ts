@@ -1,8 +1,8 @@
 /** A mail of the page. */
 export interface Mail {
-  /** As the encoder reads it: its first 40 pieces, in lower case. */
+  /** The text that the encoder reads: the first 40 word pieces, in lower case. */
   readonly text: string
   readonly isSpam: boolean
-  /** One that the adapter was trained on, and that others are compared with. */
+  /** Whether the adapter was trained on this mail. The other mails are compared with these. */
   readonly isKnown: boolean
 }

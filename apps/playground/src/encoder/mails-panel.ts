@@ -1,16 +1,16 @@
-/** The first part of the page: where each mail lies with the chosen adapter, as a picture, as numbers and as a list. */
+/** The first section of the page: the scores of the mails with the chosen adapter, as a picture, as numbers and as a list. */
 import { elements } from './elements.js'
 import type { Mail } from './mail.js'
+import type { MailComparison } from './mail-comparison.js'
 import { MailMap } from './mail-map.js'
-import type { Placing } from './placing.js'
 
 export class MailsPanel {
   readonly #mails: readonly Mail[]
   readonly #map: MailMap
 
   /**
-   * @param mails all of them; those that adapters were not trained on are shown
-   * @param picked is told of mails that are clicked on
+   * @param mails all mails; those that the adapter was not trained on are shown
+   * @param picked called with each clicked mail
    */
   constructor(mails: readonly Mail[], picked: (mail: Mail) => void) {
     this.#mails = mails
@@ -24,23 +24,23 @@ export class MailsPanel {
     )
   }
 
-  show(placing: Placing): void {
-    const { scores } = placing
+  show(comparison: MailComparison): void {
+    const { scores } = comparison
     const shown = this.#mails
       .map((mail, i) => ({ mail, score: scores[i] ?? 0 }))
       .filter(({ mail }) => !mail.isKnown)
       .sort((a, b) => a.score - b.score)
-    for (const { mail, score } of shown) this.#map.place(mail, score)
+    for (const { mail, score } of shown) this.#map.setScore(mail, score)
     const right = shown.filter(({ mail, score }) => score > 0 === mail.isSpam).length
-    const of = (isSpam: boolean) => mean(shown.filter(({ mail }) => mail.isSpam === isSpam))
+    const meanOf = (isSpam: boolean) => mean(shown.filter(({ mail }) => mail.isSpam === isSpam))
     elements.right.textContent = `${right} of ${shown.length}`
-    elements.gap.textContent = (of(true) - of(false)).toFixed(2)
-    this.#map.label = `${right} of ${shown.length} mails lie on the side of their own kind`
+    elements.gap.textContent = (meanOf(true) - meanOf(false)).toFixed(2)
+    this.#map.label = `${right} of ${shown.length} mails are on the side of their own kind`
     elements.mails.replaceChildren(...shown.map(item))
   }
 
-  placeOwn(score: number): void {
-    this.#map.placeOwn(score)
+  setOwnScore(score: number): void {
+    this.#map.setOwnScore(score)
   }
 }
 

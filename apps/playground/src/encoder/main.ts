@@ -1,21 +1,21 @@
-/** The encoder's page at work: one encoder, adapters that are swapped in it, and everything that goes wrong in words. */
+/** The encoder page: one encoder with interchangeable adapters, and errors as messages on the page. */
 import { loadAdapter } from '@fourierft/core'
 import { Choices } from './choices.js'
 import { elements } from './elements.js'
 import { type Choice, Encoder } from './encoder.js'
 import type { Mail } from './mail.js'
+import { MailComparison } from './mail-comparison.js'
 import { MailsPanel } from './mails-panel.js'
-import { Placing } from './placing.js'
 import { TextPanel } from './text-panel.js'
 
-/** Mails that are encoded at a time: the page can do something else in between. */
-const together = 8
-/** A pause in typing, in milliseconds. */
-const pause = 250
+/** Mails in a batch. The page handles events between batches. */
+const batchSize = 8
+/** The text is encoded after a pause in typing of this many milliseconds. */
+const typingPause = 250
 
 const choices = new Choices(elements.choices, (choice) => void job(() => choose(choice)))
-/** Where the mails lie without adapter and with each one. */
-const placings = new Map<Choice, Placing>()
+/** The scores of the mails without an adapter and with each adapter. */
+const comparisons = new Map<Choice, MailComparison>()
 
 let mails: readonly Mail[] = []
 let encoder: Encoder | undefined
@@ -32,7 +32,7 @@ elements.take.addEventListener('click', () => {
 })
 elements.text.addEventListener('input', () => {
   clearTimeout(typing)
-  typing = setTimeout(() => ask().catch(showError), pause)
+  typing = setTimeout(() => encodeText().catch(showError), typingPause)
 })
 addEventListener('unhandledrejection', ({ reason }) => showError(reason))
 
@@ -42,7 +42,7 @@ void job(async () => {
   const loaded = await Encoder.load()
   encoder = loaded
   mailsPanel = new MailsPanel(mails, take)
-  textPanel = new TextPanel(loaded, placings)
+  textPanel = new TextPanel(loaded, comparisons)
   await include(null)
   const adapter = await loadAdapter(new URL('adapters/mails', document.baseURI))
   const counts = Array.from(adapter.modules.values(), ({ coefficients }) => coefficients.length)
@@ -51,7 +51,7 @@ void job(async () => {
   await include('mails')
 })
 
-/** Runs one thing, with the controls that would disturb it switched off. */
+/** Runs one job with the conflicting controls disabled. */
 async function job(run: () => Promise<void>): Promise<void> {
   setControls({ busy: true })
   elements.error.hidden = true
@@ -72,58 +72,58 @@ function setControls({ busy }: { busy: boolean }): void {
   elements.progress.hidden = idle || encoder === undefined
 }
 
-/** Encodes the mails with a new choice, and goes on with it. */
+/** Encodes the mails with a new choice and selects it. */
 async function include(choice: Choice): Promise<void> {
   if (encoder === undefined) return
   say(`Encoding ${mails.length} mails ${described(choice)} …`)
   const embeddings: number[][] = []
   elements.progress.max = mails.length
-  for (let i = 0; i < mails.length; i += together) {
+  for (let i = 0; i < mails.length; i += batchSize) {
     elements.progress.value = i
-    const batch = mails.slice(i, i + together)
+    const batch = mails.slice(i, i + batchSize)
     embeddings.push(...(await encoder.embedRows(batch.map(({ text }) => ({ text, choice })))))
   }
-  placings.set(choice, new Placing(mails, embeddings))
+  comparisons.set(choice, new MailComparison(mails, embeddings))
   choices.add(choice)
   await choose(choice)
 }
 
-/** Swaps adapters; everything that is shown follows. */
+/** Swaps adapters and updates the page. */
 async function choose(choice: Choice): Promise<void> {
-  const placing = placings.get(choice)
-  if (encoder === undefined || placing === undefined) return
+  const comparison = comparisons.get(choice)
+  if (encoder === undefined || comparison === undefined) return
   const milliseconds = encoder.swap(choice)
   chosen = choice
-  mailsPanel?.show(placing)
-  // Browsers round their clock, many to a tenth of a millisecond.
+  mailsPanel?.show(comparison)
+  // Browsers round the time, many of them to a tenth of a millisecond.
   elements.swap.textContent = `${milliseconds < 0.1 ? '< 0.1' : milliseconds.toFixed(1)} ms`
-  await ask()
+  await encodeText()
   say(`Ready. MiniLM runs ${described(choice)}.`)
 }
 
-/** Asks about the visitor's text: with what is chosen, then with everything in one batch. */
-async function ask(): Promise<void> {
+/** Encodes the visitor's text with the chosen adapter, then with all adapters in one batch. */
+async function encodeText(): Promise<void> {
   const text = textPanel?.text
-  const placing = placings.get(chosen)
-  if (text && placing) {
+  const comparison = comparisons.get(chosen)
+  if (text && comparison) {
     const [embedding = []] = (await encoder?.embed([text])) ?? []
-    mailsPanel?.placeOwn(placing.score(embedding))
+    mailsPanel?.setOwnScore(comparison.score(embedding))
   }
   await textPanel?.show()
 }
 
 function take({ text }: Mail): void {
   elements.text.value = text
-  ask().catch(showError)
+  encodeText().catch(showError)
 }
 
-/** An adapter of the visitor's own. */
+/** Loads the visitor's adapter. */
 async function load(): Promise<void> {
   const files = [...(elements.files.files ?? [])]
   if (encoder === undefined || files.length === 0) return
-  // So that the same files can be chosen again.
+  // Lets the user choose the same files again.
   elements.files.value = ''
-  const name = `yours ${placings.size - 1}`
+  const name = `yours ${comparisons.size - 1}`
   await encoder.add(files, name)
   await include(name)
 }
@@ -131,12 +131,12 @@ async function load(): Promise<void> {
 async function fetchMails(): Promise<Mail[]> {
   const response = await fetch(new URL('mails.json', document.baseURI))
   if (!response.ok)
-    throw new Error(`mails.json could not be fetched (${response.status}): run npm run playground again`)
+    throw new Error(`mails.json could not be fetched (${response.status}); run npm run playground again`)
   return response.json()
 }
 
 function described(choice: Choice): string {
-  return choice === null ? 'without adapter' : `with the adapter “${choice}”`
+  return choice === null ? 'without an adapter' : `with the adapter “${choice}”`
 }
 
 function say(text: string): void {

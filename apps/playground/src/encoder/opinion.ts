@@ -1,9 +1,9 @@
-/** What the encoder makes of a text with one adapter: on which side it lies, and the mails that it is most similar to. */
-import type { Neighbour } from './placing.js'
+/** The result for a text with one adapter: its side, and the most similar mails. */
+import type { Neighbour } from './mail-comparison.js'
 
 export interface OpinionContent {
   readonly title: string
-  /** More than 0 is nearer to spam. */
+  /** Above 0 is nearer to spam. */
   readonly score: number
   readonly nearest: readonly Neighbour[]
 }

@@ -1,31 +1,31 @@
-/** The second part of the page: one text, and what the encoder makes of it with every adapter at once. */
+/** The second section of the page: one text, and its results with every adapter. */
 import { elements } from './elements.js'
 import type { Choice, Encoder } from './encoder.js'
+import type { MailComparison } from './mail-comparison.js'
 import { opinion } from './opinion.js'
-import type { Placing } from './placing.js'
 
 const neighbours = 3
 
 export class TextPanel {
   readonly #encoder: Encoder
-  readonly #placings: ReadonlyMap<Choice, Placing>
-  /** Counts what was asked: a slow answer to an older question is not shown. */
-  #asked = 0
+  readonly #comparisons: ReadonlyMap<Choice, MailComparison>
+  /** The number of the latest request: a late result of an older one is not shown. */
+  #latest = 0
 
-  constructor(encoder: Encoder, placings: ReadonlyMap<Choice, Placing>) {
+  constructor(encoder: Encoder, comparisons: ReadonlyMap<Choice, MailComparison>) {
     this.#encoder = encoder
-    this.#placings = placings
+    this.#comparisons = comparisons
   }
 
   get text(): string {
     return elements.text.value.trim()
   }
 
-  /** One batch, whose rows are the same text with another adapter each. */
+  /** Encodes the text in one batch with a different adapter in each row. */
   async show(): Promise<void> {
-    const asked = ++this.#asked
+    const request = ++this.#latest
     const { text } = this
-    const choices = [...this.#placings.keys()]
+    const choices = [...this.#comparisons.keys()]
     if (text === '') {
       elements.opinions.replaceChildren()
       elements.run.textContent = ''
@@ -34,17 +34,17 @@ export class TextPanel {
     const start = performance.now()
     const embeddings = await this.#encoder.embedRows(choices.map((choice) => ({ text, choice })))
     const milliseconds = performance.now() - start
-    if (asked !== this.#asked) return
+    if (request !== this.#latest) return
     elements.opinions.replaceChildren(
-      ...[...this.#placings].map(([choice, placing], row) => {
+      ...[...this.#comparisons].map(([choice, comparison], row) => {
         const embedding = embeddings[row] ?? []
         return opinion({
-          title: choice === null ? 'Without adapter' : `With “${choice}”`,
-          score: placing.score(embedding),
-          nearest: placing.nearest(embedding, neighbours, text),
+          title: choice === null ? 'Without an adapter' : `With “${choice}”`,
+          score: comparison.score(embedding),
+          nearest: comparison.nearest(embedding, neighbours, text),
         })
       }),
     )
-    elements.run.textContent = `One run, ${choices.length} rows, an adapter for each: ${milliseconds.toFixed(0)} ms.`
+    elements.run.textContent = `One run of ${choices.length} rows with different adapters: ${milliseconds.toFixed(0)} ms.`
   }
 }

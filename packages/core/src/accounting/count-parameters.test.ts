@@ -1,9 +1,9 @@
-/** The counts behind table 1: formulas on chosen shapes, and the table's own rows. */
+/** The counts of table 1: the formulas for a few shapes, and the rows of the table. */
 import { expect, test } from 'vitest'
 import { countParameters } from './count-parameters.js'
 import { preset, presetNames } from './table-1.js'
 
-test('FourierFT counts n for each layer, LoRA r(d1 + d2), in float32', () => {
+test('counts n parameters in each layer for FourierFT and r(d1 + d2) for LoRA, in float32', () => {
   const shapes = [
     [768, 3072],
     [3, 5],
@@ -27,11 +27,11 @@ test.each([
   [{ method: 'lora', rank: 1.5 } as const, [3, 5] as const, 'INVALID_OPTION'],
   [{ method: 'lora', rank: 0 } as const, [3, 5] as const, 'INVALID_OPTION'],
   [{ method: 'lora', rank: 1 } as const, [3, -5] as const, 'INVALID_OPTION'],
-])('%j of %j is refused', (size, shape, code) => {
+])('rejects %j for shape %j', (size, shape, code) => {
   expect(() => countParameters(size, [shape])).toThrow(expect.objectContaining({ code }))
 })
 
-// Exact counts worked out by hand: blocks · 2 · n, or blocks · 2 · r · 2 · width.
+// Exact counts by hand: blocks · 2 · n, or blocks · 2 · r · 2 · width.
 test.each([
   ['roberta-base', [147456, 294912, 4800, 24000]],
   ['roberta-large', [393216, 786432, 9600, 48000]],
@@ -41,13 +41,13 @@ test.each([
   ['llama2-13b', [13107200, 52428800, 80000, 160000]],
   ['vit-base', [294912, 589824, 72000, 240000]],
   ['vit-large', [786432, 1572864, 144000, 480000]],
-])('%s', (name, expected) => {
+])('counts the parameters of %s', (name, expected) => {
   const { shapes, rows } = preset(name)
   expect(rows.map(({ size }) => countParameters(size, Object.values(shapes)).parameters)).toEqual(expected)
 })
 
-test('the counts agree with the printed table to its last digit, but for its two slips', () => {
-  const slips: string[] = []
+test('agrees with the printed table to its last digit, except for two misprints', () => {
+  const misprints: string[] = []
   for (const name of presetNames) {
     const { shapes, rows } = preset(name)
     for (const { size, parameters } of rows) {
@@ -57,16 +57,16 @@ test('the counts agree with the printed table to its last digit, but for its two
       const difference = Math.abs(
         countParameters(size, Object.values(shapes)).parameters - Number(digits) * scale,
       )
-      if (!(difference < lastDigit)) slips.push(`${name} ${JSON.stringify(size)} ${parameters}`)
+      if (!(difference < lastDigit)) misprints.push(`${name} ${JSON.stringify(size)} ${parameters}`)
     }
   }
-  expect(slips).toEqual([
+  expect(misprints).toEqual([
     'gpt2-medium {"method":"lora","rank":4} 350K',
     'vit-base {"method":"fourierft","n":10000} 239K',
   ])
 })
 
-test.each(['bert', 'toString', '__proto__'])('the preset %s does not exist', (name) => {
+test.each(['bert', 'toString', '__proto__'])('rejects the unknown preset %s', (name) => {
   expect(() => preset(name)).toThrow(
     expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining('roberta-base') }),
   )

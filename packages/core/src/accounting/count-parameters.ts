@@ -1,34 +1,33 @@
 /**
- * How many numbers a method trains and how many bytes they take, from the shapes of the adapted layers alone. No model and no adapter
- * is made, and nothing is read: this is the arithmetic behind table 1 of the paper.
+ * The number of parameters that a method trains and their size in bytes, from the shapes of the adapted layers: the arithmetic behind
+ * table 1 of the paper.
  */
-
 import type { Shape } from '../entries/entries.js'
-import { checkEntryCount, countPlaces } from '../entries/shape.js'
+import { checkEntryCount, countPositions } from '../entries/shape.js'
 import { FourierFTError } from '../errors.js'
 
-/** A method with its size: `n` coefficients, or a pair of rank `r`, for each layer. */
+/** A method with its size: `n` coefficients for each layer, or a pair of matrices of rank `r`. */
 export type MethodSize =
   | { readonly method: 'fourierft'; readonly n: number }
   | { readonly method: 'lora'; readonly rank: number }
 
 export interface ParameterCount {
-  /** Adapted layers. */
+  /** Number of adapted layers. */
   readonly layers: number
-  /** Trained numbers. */
+  /** Number of trained parameters. */
   readonly parameters: number
-  /** The numbers as float32. A file adds its header, and neither method stores anything else: entries come from their seed. */
+  /** Size of the parameters as float32. A file adds only its header, because entries follow from their seed. */
   readonly bytes: number
 }
 
 const BYTES_PER_NUMBER = Float32Array.BYTES_PER_ELEMENT
 
 /**
- * FourierFT trains `n` numbers for each layer, whatever its shape; LoRA trains `r·(d1 + d2)`.
+ * Counts the parameters: FourierFT trains `n` for each layer, whatever its shape; LoRA trains `r·(d1 + d2)`.
  *
  * @param size the method and its `n` (an integer in `1 … d1·d2` of every layer) or `rank` (a positive integer)
  * @param shapes `[out, in]` of each adapted layer
- * @throws {FourierFTError} `INVALID_OPTION` for a shape or a rank, `INVALID_ENTRY_COUNT` for an `n`, out of range
+ * @throws {FourierFTError} `INVALID_OPTION` for a bad shape or rank, `INVALID_ENTRY_COUNT` for a bad `n`
  * @see section 3.3 and table 1 of the paper
  */
 export function countParameters(size: MethodSize, shapes: Iterable<Shape>): ParameterCount {
@@ -38,9 +37,9 @@ export function countParameters(size: MethodSize, shapes: Iterable<Shape>): Para
 }
 
 function countLayer(size: MethodSize, shape: Shape): number {
-  const places = countPlaces(shape)
+  const positions = countPositions(shape)
   if (size.method === 'fourierft') {
-    checkEntryCount(size.n, places, shape)
+    checkEntryCount(size.n, positions, shape)
     return size.n
   }
   if (!Number.isSafeInteger(size.rank) || size.rank < 1) {

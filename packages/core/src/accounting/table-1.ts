@@ -1,6 +1,6 @@
 /**
- * The models of the paper's table 1, as the shapes of their adapted layers (query and value of each block), with the sizes that the
- * table lists and the figures it prints. The figures are there to be compared with: everything this project reports is computed.
+ * The models of the paper's table 1: the shapes of their adapted layers (query and value of each block), with the sizes and the figures
+ * that the table prints. The figures serve only for comparison; this project computes everything that it reports.
  */
 import type { Shape } from '../entries/entries.js'
 import { FourierFTError } from '../errors.js'
@@ -8,14 +8,14 @@ import type { MethodSize } from './count-parameters.js'
 
 export interface Preset {
   readonly name: PresetName
-  /** The model as the table calls it. */
+  /** The name of the model in the table. */
   readonly model: string
   /** `[out, in]` of each adapted layer, by module name. */
   readonly shapes: Readonly<Record<string, Shape>>
   readonly rows: readonly PublishedRow[]
 }
 
-/** One row of table 1. `parameters` and `bytes` are the paper's own words, `147K` and `574KB`; K is 1000 there, KB mostly 1024. */
+/** One row of table 1. `parameters` and `bytes` are printed as in the paper, `147K` and `574KB`; K is 1000 there, KB mostly 1024. */
 export interface PublishedRow {
   readonly size: MethodSize
   readonly parameters: string
@@ -29,7 +29,7 @@ const roberta: ModuleNames = (i) => [
   `roberta.encoder.layer.${i}.attention.self.query`,
   `roberta.encoder.layer.${i}.attention.self.value`,
 ]
-/** In GPT-2 query and value are parts of one fused layer, `attn.c_attn`; the table counts them as two. */
+/** GPT-2 has query and value in one fused layer, `attn.c_attn`; the table counts them as two layers. */
 const gpt2: ModuleNames = (i) => [`transformer.h.${i}.attn.query`, `transformer.h.${i}.attn.value`]
 const llama: ModuleNames = (i) => [`model.layers.${i}.self_attn.q_proj`, `model.layers.${i}.self_attn.v_proj`]
 const vit: ModuleNames = (i) => [
@@ -155,13 +155,13 @@ const MODELS = {
 
 export type PresetName = keyof typeof MODELS
 
-/** In the order of the table. */
+/** The names of the presets, in the order of the table. */
 export const presetNames = Object.keys(MODELS) as readonly PresetName[]
 
 /**
  * One model of table 1.
  *
- * @throws {FourierFTError} `INVALID_OPTION` naming the presets that there are
+ * @throws {FourierFTError} `INVALID_OPTION` that lists the presets, for an unknown name
  */
 export function preset(name: string): Preset {
   if (!isPresetName(name)) {

@@ -2,7 +2,7 @@
 
 import type { Entries, EntriesRecipe, Shape } from '../entries/entries.js'
 import { makeEntries } from '../entries/make-entries.js'
-import { checkEntryCount, countPlaces } from '../entries/shape.js'
+import { checkEntryCount, countPositions } from '../entries/shape.js'
 import { FourierFTError } from '../errors.js'
 import { savedTensor } from '../files/peft-layout.js'
 import { encodeFloats, type Tensor } from '../files/safetensors.js'
@@ -77,7 +77,7 @@ export function createAdapter(
   const modules = new Map<string, AdaptedModule>()
   for (const [name, shape] of Object.entries(shapes)) {
     const n = frequencies.get(name) as number
-    checkEntryCount(n, countPlaces(shape), shape)
+    checkEntryCount(n, countPositions(shape), shape)
     const coefficients = new Float32Array(n)
     if (!resolved.initWeights) for (let l = 0; l < n; l++) coefficients[l] = normal()
     const module = { name, coefficients, dtype: 'F32', shape: [shape[0], shape[1]] } as const

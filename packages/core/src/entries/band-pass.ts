@@ -5,33 +5,33 @@
  *
  *     p = exp(−((D² − f_c²)/(D·W))²),   D² = u² + v²
  *
- * with `u`, `v` the signed frequencies of `j`, `k`: distances in the centred spectrum of figure 3, of entries
- * that are plain DFT indices.
+ * `u` and `v` are the signed frequencies of `j` and `k`: `D` is a distance in the centred spectrum of figure 3,
+ * the entries themselves are plain DFT indices.
  *
  * @see "Parameter-Efficient Fine-Tuning with Discrete Fourier Transform" (Gao et al., 2024), equation 5
  */
 import { FourierFTError } from '../errors.js'
 import type { Entries, Shape } from './entries.js'
-import { entriesAtPlaces } from './entries-at-places.js'
+import { entriesAtPositions } from './entries-at-positions.js'
 import { exp } from './exponential.js'
 import { MersenneTwister } from './mersenne-twister.js'
 import { seedWord } from './seed.js'
-import { checkEntryCount, countPlaces } from './shape.js'
+import { checkEntryCount, countPositions } from './shape.js'
 import { weightedSample } from './weighted-sample.js'
 
-/** The paper's. */
+/** The paper's bandwidth. */
 const DEFAULT_BANDWIDTH = 200
 
-/** `p` below `e⁻⁷⁰⁰` counts as 0: a quotient by such a weight would overflow. */
+/** A weight below `e⁻⁷⁰⁰` counts as 0: dividing by it would overflow. */
 const LARGEST_EXPONENT = 700
 
-/** A map of this many places takes 1 GiB. */
+/** A map with this many positions takes 1 GiB. */
 const LARGEST_MAP = 2 ** 27
 
 export interface BandPassMapOptions {
   readonly shape: Shape
   /**
-   * `f_c ≥ 0`, in cycles over the whole dimension, as the indices of a DFT. 0 prefers the lowest frequencies.
+   * `f_c ≥ 0`, in cycles over the whole dimension, like the indices of a DFT. 0 prefers the lowest frequencies.
    */
   readonly centerFrequency: number
   /** `W > 0`. Default: 200. */
@@ -39,21 +39,21 @@ export interface BandPassMapOptions {
 }
 
 export interface BandPassOptions extends BandPassMapOptions {
-  /** Number of entries, `1 …` number of places with a weight. */
+  /** Number of entries: at least 1, at most the number of positions with a weight above 0. */
   readonly n: number
   /** A safe integer, or a bigint in `−2⁶³ … 2⁶⁴ − 1`. */
   readonly seed: number | bigint
 }
 
 /**
- * `n` distinct entries, drawn one after another with weights `p` of equation 5; the same for a seed on every
- * engine, and the first `m < n` of them are those that `n = m` gives.
+ * Draws `n` distinct entries one after another with the weights `p` of equation 5. A seed gives the same entries
+ * on every engine, and the first `m` of them are the entries that `n = m` gives.
  *
- * Takes memory for `n` entries and time for `d1·d2` places.
+ * Takes memory for `n` entries and time for `d1·d2` positions.
  *
  * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, seed, centre or bandwidth; `INVALID_ENTRY_COUNT`
- *   for an `n` that is no positive integer or larger than the number of places with a weight (`p` below
- *   `e⁻⁷⁰⁰` is none)
+ *   for an `n` that is not a positive integer or exceeds the number of positions with a weight above 0 (a weight
+ *   below `e⁻⁷⁰⁰` counts as 0)
  */
 export function bandPassEntries({
   shape,
@@ -62,58 +62,63 @@ export function bandPassEntries({
   centerFrequency,
   bandwidth = DEFAULT_BANDWIDTH,
 }: BandPassOptions): Entries {
-  const places = countPlaces(shape)
-  checkEntryCount(n, places, shape)
+  const positions = countPositions(shape)
+  checkEntryCount(n, positions, shape)
   checkBand(centerFrequency, bandwidth)
   const random = new MersenneTwister(seedWord(seed))
-  const chosen = weightedSample(random, places, bandPassWeight(shape, centerFrequency, bandwidth), n)
+  const chosen = weightedSample(random, positions, bandPassWeight(shape, centerFrequency, bandwidth), n)
   if (chosen.length < n) {
     throw new FourierFTError(
       'INVALID_ENTRY_COUNT',
-      `n: only ${chosen.length} of the ${places} places of a [${shape[0]}, ${shape[1]}] spectrum have a weight at centre frequency ` +
-        `${centerFrequency} and bandwidth ${bandwidth}, fewer than the ${n} entries asked for; choose a smaller n or a larger bandwidth`,
-      { option: 'n', expected: `at most ${chosen.length}`, received: n },
+      `n: only ${chosen.length} of the ${positions} positions of a [${shape[0]}, ${shape[1]}] spectrum have a weight above 0 at ` +
+        `centre frequency ${centerFrequency} and bandwidth ${bandwidth}; received ${n}`,
+      {
+        advice: 'choose a smaller n or a larger bandwidth',
+        option: 'n',
+        expected: `at most ${chosen.length}`,
+        received: n,
+      },
     )
   }
-  return entriesAtPlaces(shape, chosen, { sampler: 'bandpass', seed, n, centerFrequency, bandwidth })
+  return entriesAtPositions(shape, chosen, { sampler: 'bandpass', seed, n, centerFrequency, bandwidth })
 }
 
 /**
- * The weights `p` that `bandPassEntries` draws with, row-major `[d1, d2]` in the order of stored entries:
- * frequency zero at `(0, 0)`. To draw them as figure 3 does, with frequency zero in the middle, move `(j, k)`
- * to `((j + ⌊d1/2⌋) mod d1, (k + ⌊d2/2⌋) mod d2)`.
+ * The weights `p` that `bandPassEntries` draws with, row-major `[d1, d2]`, with frequency zero at `(0, 0)` like
+ * the entries. To show them as in figure 3, with frequency zero in the middle, move `(j, k)` to
+ * `((j + ⌊d1/2⌋) mod d1, (k + ⌊d2/2⌋) mod d2)`.
  *
- * @throws {FourierFTError} `INVALID_OPTION` for a bad centre or bandwidth, or a shape that is bad or has more
- *   than 2²⁷ places
+ * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, centre or bandwidth, or a shape with more than 2²⁷
+ *   positions
  */
 export function bandPassMap({
   shape,
   centerFrequency,
   bandwidth = DEFAULT_BANDWIDTH,
 }: BandPassMapOptions): Float64Array {
-  const places = countPlaces(shape)
-  if (places > LARGEST_MAP) {
+  const positions = countPositions(shape)
+  if (positions > LARGEST_MAP) {
     throw new FourierFTError(
       'INVALID_OPTION',
-      `shape: a map is made of at most 2^27 places; [${shape[0]}, ${shape[1]}] has ${places}`,
+      `shape: a map has at most 2^27 positions; [${shape[0]}, ${shape[1]}] has ${positions}`,
       { option: 'shape', expected: 'd1·d2 ≤ 2^27', received: shape },
     )
   }
   checkBand(centerFrequency, bandwidth)
   const weightOf = bandPassWeight(shape, centerFrequency, bandwidth)
-  return Float64Array.from({ length: places }, (_, place) => weightOf(place))
+  return Float64Array.from({ length: positions }, (_, position) => weightOf(position))
 }
 
-/** `p` of the place `j·d2 + k`. Where `D = 0` it is the limit: 1 for `f_c = 0`, otherwise 0. */
+/** `p` at position `j·d2 + k`. At `D = 0`, `p` is its limit: 1 for `f_c = 0`, otherwise 0. */
 function bandPassWeight(
   [d1, d2]: Shape,
   centerFrequency: number,
   bandwidth: number,
-): (place: number) => number {
-  return (place) => {
-    const j = Math.floor(place / d2)
+): (position: number) => number {
+  return (position) => {
+    const j = Math.floor(position / d2)
     const u = signedFrequency(j, d1)
-    const v = signedFrequency(place - j * d2, d2)
+    const v = signedFrequency(position - j * d2, d2)
     const squared = u * u + v * v
     if (squared === 0) return centerFrequency === 0 ? 1 : 0
     const offset = (squared - centerFrequency * centerFrequency) / bandwidth
@@ -122,7 +127,7 @@ function bandPassWeight(
   }
 }
 
-/** The frequency in `−⌊d/2⌋ … ⌈d/2⌉ − 1` that index `i` of a DFT of length `d` stands for. */
+/** The frequency in `−⌊d/2⌋ … ⌈d/2⌉ − 1` of index `i` in a DFT of length `d`. */
 function signedFrequency(i: number, d: number): number {
   return 2 * i < d ? i : i - d
 }

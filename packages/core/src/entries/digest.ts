@@ -1,11 +1,10 @@
-/** A name for entries that depends on the positions alone: equal digests, equal entries in equal order. */
+/** A name for entries: two sets have the same digest if they have the same positions in the same order. */
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import type { Entries } from './entries.js'
 
 /**
- * SHA-256, in hexadecimal, of the entries as a row-major `[2, n]` array of little-endian 32-bit integers:
- * rows, then columns.
+ * SHA-256, in hexadecimal, of the rows followed by the columns, each number a little-endian 32-bit integer.
  */
 export function entriesDigest({ n, rows, columns }: Pick<Entries, 'n' | 'rows' | 'columns'>): string {
   const bytes = new Uint8Array(8 * n)

@@ -1,19 +1,19 @@
 /**
- * Entries `E`: the `n` positions `(j, k)` of a `[d1, d2]` spectrum that hold a trained coefficient. They are
- * data: whatever recipe made them, everything downstream reads `rows` and `columns` alone.
+ * Entries `E`: the `n` positions `(j, k)` of a `[d1, d2]` spectrum that hold a trained coefficient. Everything
+ * that applies an adapter reads only `rows` and `columns`; the recipe does not matter there.
  */
 
 /** The shape `[d1, d2]` = `[out, in]` of a layer and of its spectrum; both at least 1. */
 export type Shape = readonly [d1: number, d2: number]
 
-/** How entries came about; written into adapter files so that a reader can say where they are from. */
+/** How entries were chosen. Adapter files record it, so that a reader can draw the same entries again. */
 export type EntriesRecipe =
   | {
-      /** `torch.randperm(d1·d2, generator=seed)[:n]`, as PEFT's `random_loc_seed`. */
+      /** `torch.randperm(d1·d2, generator=seed)[:n]`, as for PEFT's `random_loc_seed`. */
       readonly sampler: 'uniform'
       readonly seed: number | bigint
       readonly n: number
-      /** `legacy`: PyTorch's older 32-bit form for every size (differs only from 214748364 places on). */
+      /** `legacy`: PyTorch's older 32-bit form for every size (differs only from 214748364 positions on). */
       readonly algorithm?: 'legacy'
     }
   | {
@@ -26,10 +26,10 @@ export type EntriesRecipe =
     }
   | { readonly sampler: 'explicit' }
 
-/** `n` distinct positions `(j, k)` of a `[d1, d2]` spectrum, in the order of their coefficients, and how they came about. */
+/** `n` distinct positions `(j, k)` of a `[d1, d2]` spectrum, in the order of their coefficients, and the recipe that chose them. */
 export interface Entries {
   readonly shape: Shape
-  /** Number of entries; `rows.length` and `columns.length`. */
+  /** Number of entries: the length of `rows` and of `columns`. */
   readonly n: number
   /** `j_l`, frequencies along the output dimension, each in `[0, d1)`. */
   readonly rows: Uint32Array

@@ -21,26 +21,26 @@ describe('explicitEntries', () => {
   })
 
   test.each([
-    ['a row too large', [3], [0], 'ENTRY_OUT_OF_RANGE'],
-    ['a column too large', [0], [5], 'ENTRY_OUT_OF_RANGE'],
+    ['a row that is too large', [3], [0], 'ENTRY_OUT_OF_RANGE'],
+    ['a column that is too large', [0], [5], 'ENTRY_OUT_OF_RANGE'],
     ['a negative row', [-1], [0], 'ENTRY_OUT_OF_RANGE'],
     ['a fraction', [0], [0.5], 'ENTRY_OUT_OF_RANGE'],
     ['NaN', [Number.NaN], [0], 'ENTRY_OUT_OF_RANGE'],
     ['a position that occurs twice', [1, 0, 1], [3, 0, 3], 'DUPLICATE_ENTRY'],
     ['lists of different lengths', [1, 2], [3], 'SHAPE_MISMATCH'],
     ['no entries', [], [], 'INVALID_ENTRY_COUNT'],
-    ['more entries than places', Array(16).fill(0), Array(16).fill(0), 'INVALID_ENTRY_COUNT'],
-  ])('%s is an error', (_, rows, columns, code) => {
+    ['more entries than positions', Array(16).fill(0), Array(16).fill(0), 'INVALID_ENTRY_COUNT'],
+  ])('rejects %s', (_, rows, columns, code) => {
     expect(() => explicitEntries({ shape, rows, columns })).toThrow(expect.objectContaining({ code }))
   })
 
-  test('the message of a duplicate names the position', () => {
+  test('names the position of a duplicate', () => {
     expect(() => explicitEntries({ shape, rows: [1, 1], columns: [3, 3] })).toThrow('(1, 3)')
   })
 })
 
 describe('entriesDigest', () => {
-  test('is that of the little-endian bytes of rows, then columns', () => {
+  test('is SHA-256 of the little-endian rows, then columns', () => {
     // printf '\x01\0\0\0\x02\0\0\0\x03\0\0\0\x04\0\0\0' | sha256sum
     expect(entriesDigest(explicitEntries({ shape, rows: [1, 2], columns: [3, 4] }))).toBe(
       'cf97adeedb59e05bfd73a2b4c2a8885708c4f4f70c84c64b27120e72ab733b72',
@@ -49,13 +49,13 @@ describe('entriesDigest', () => {
 })
 
 describe('makeEntries', () => {
-  test('makes again what a recipe describes', () => {
+  test('draws the entries of a recipe again', () => {
     const entries = uniformEntries({ shape, n: 7, seed: 11 })
-    if (entries.recipe.sampler === 'explicit') throw new Error('a uniform recipe was expected')
+    if (entries.recipe.sampler === 'explicit') throw new Error('expected a uniform recipe')
     expect(makeEntries(shape, entries.recipe)).toEqual(entries)
   })
 
-  test('refuses a sampler that makes nothing', () => {
+  test('rejects an explicit recipe', () => {
     const recipe = JSON.parse('{ "sampler": "explicit" }')
     expect(() => makeEntries(shape, recipe)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
   })

@@ -1,7 +1,7 @@
-/** Entries given one by one: read from a file, or chosen by hand. */
+/** Entries listed one by one: read from a file, or chosen by hand. */
 import { FourierFTError } from '../errors.js'
 import type { Entries, Shape } from './entries.js'
-import { checkEntryCount, countPlaces } from './shape.js'
+import { checkEntryCount, countPositions } from './shape.js'
 
 export interface ExplicitOptions {
   readonly shape: Shape
@@ -12,14 +12,14 @@ export interface ExplicitOptions {
 }
 
 /**
- * Entries `(rows[l], columns[l])` in the given order; the lists are copied.
+ * Entries `(rows[l], columns[l])` in this order; the lists are copied.
  *
  * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, `SHAPE_MISMATCH` for lists of different lengths,
- *   `INVALID_ENTRY_COUNT` for empty lists or more entries than places, `ENTRY_OUT_OF_RANGE` for a position
- *   outside the spectrum or no integer, `DUPLICATE_ENTRY` for a position that occurs twice
+ *   `INVALID_ENTRY_COUNT` for empty lists or more entries than positions, `ENTRY_OUT_OF_RANGE` for an index that
+ *   is not an integer or lies outside the spectrum, `DUPLICATE_ENTRY` for a position that occurs twice
  */
 export function explicitEntries({ shape, rows, columns }: ExplicitOptions): Entries {
-  const places = countPlaces(shape)
+  const positions = countPositions(shape)
   const n = rows.length
   if (columns.length !== n) {
     throw new FourierFTError(
@@ -28,7 +28,7 @@ export function explicitEntries({ shape, rows, columns }: ExplicitOptions): Entr
       { option: 'columns', expected: n, received: columns.length },
     )
   }
-  checkEntryCount(n, places, shape)
+  checkEntryCount(n, positions, shape)
   checkRange('rows', rows, shape[0])
   checkRange('columns', columns, shape[1])
   checkDistinct(rows, columns, shape[1])
@@ -41,31 +41,31 @@ export function explicitEntries({ shape, rows, columns }: ExplicitOptions): Entr
   }
 }
 
-function checkRange(option: 'rows' | 'columns', positions: ArrayLike<number>, limit: number): void {
-  for (let l = 0; l < positions.length; l++) {
-    const position = positions[l]
-    if (Number.isInteger(position) && position >= 0 && position < limit) continue
+function checkRange(option: 'rows' | 'columns', indices: ArrayLike<number>, limit: number): void {
+  for (let l = 0; l < indices.length; l++) {
+    const index = indices[l]
+    if (Number.isInteger(index) && index >= 0 && index < limit) continue
     throw new FourierFTError(
       'ENTRY_OUT_OF_RANGE',
-      `${option}[${l}]: expected an integer in 0 … ${limit - 1}; received ${position}`,
-      { option: `${option}[${l}]`, expected: `an integer in 0 … ${limit - 1}`, received: position },
+      `${option}[${l}]: expected an integer in 0 … ${limit - 1}; received ${index}`,
+      { option: `${option}[${l}]`, expected: `an integer in 0 … ${limit - 1}`, received: index },
     )
   }
 }
 
-/** Sorted, equal places are neighbours. */
+/** Sorts the positions: equal ones become neighbours. */
 function checkDistinct(rows: ArrayLike<number>, columns: ArrayLike<number>, d2: number): void {
-  const places = new Uint32Array(rows.length)
-  for (let l = 0; l < places.length; l++) places[l] = rows[l] * d2 + columns[l]
-  places.sort()
-  for (let l = 1; l < places.length; l++) {
-    if (places[l] !== places[l - 1]) continue
-    const place = places[l]
-    const row = Math.floor(place / d2)
-    const column = place - row * d2
+  const positions = new Uint32Array(rows.length)
+  for (let l = 0; l < positions.length; l++) positions[l] = rows[l] * d2 + columns[l]
+  positions.sort()
+  for (let l = 1; l < positions.length; l++) {
+    const position = positions[l]
+    if (position !== positions[l - 1]) continue
+    const row = Math.floor(position / d2)
+    const column = position - row * d2
     throw new FourierFTError(
       'DUPLICATE_ENTRY',
-      `entries: (${row}, ${column}) occurs more than once; every entry must be a different position`,
+      `entries: expected distinct positions; received (${row}, ${column}) more than once`,
       { option: 'entries', expected: 'distinct positions', received: [row, column] },
     )
   }

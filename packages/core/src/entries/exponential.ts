@@ -1,10 +1,10 @@
 /**
- * `exp` and `log` with the same bits on every engine, which `Math.exp` and `Math.log` do not promise:
- * additions, subtractions, multiplications and divisions in a fixed order. Errors stay below 2 ulp; only the
- * ranges that sampling needs are served.
+ * `exp` and `log` that give the same bits on every engine; `Math.exp` and `Math.log` do not promise that. They use
+ * additions, subtractions, multiplications and divisions in a fixed order. Their errors stay below 2 ulp, and they
+ * cover only the ranges that sampling needs.
  */
 
-/** `ln 2` in two parts; the high part has 32 bits, its product with a whole number below 2²⁰ is exact. */
+/** `ln 2` in two parts. The high part has 32 bits, so its product with an integer below 2²⁰ is exact. */
 const LN2_HIGH = 0.6931471803691238
 const LN2_LOW = 1.9082149292705877e-10
 
@@ -30,8 +30,8 @@ export function exp(x: number): number {
 }
 
 /**
- * `ln x` for `2⁻¹⁰⁰⁰ ≤ x ≤ 1`: `x = 2⁻ᵏ·m` with `0.7 < m ≤ 1.4`, then `ln m = 2·artanh((m − 1)/(m + 1))` by
- * its series.
+ * `ln x` for `2⁻¹⁰⁰⁰ ≤ x ≤ 1`: `x = 2⁻ᵏ·m` with `0.7 < m ≤ 1.4`, then the series of
+ * `ln m = 2·artanh((m − 1)/(m + 1))`.
  */
 export function log(x: number): number {
   let k = 0

@@ -1,14 +1,14 @@
-/** Entries from the recipe that an adapter file or a configuration names. */
+/** Entries from the recipe in an adapter file or a configuration. */
 import { FourierFTError } from '../errors.js'
 import { bandPassEntries } from './band-pass.js'
 import type { Entries, EntriesRecipe, Shape } from './entries.js'
 import { uniformEntries } from './uniform.js'
 
 /**
- * The entries that a recipe gives for a shape.
+ * Draws the entries of a recipe for a shape.
  *
- * @throws {FourierFTError} `INVALID_OPTION` for a recipe that does not make entries (explicit ones are data:
- *   `explicitEntries`), and whatever `uniformEntries` or `bandPassEntries` throw
+ * @throws {FourierFTError} `INVALID_OPTION` for an unknown sampler or an explicit recipe (use `explicitEntries`),
+ *   and the errors of `uniformEntries` and `bandPassEntries`
  */
 export function makeEntries(shape: Shape, recipe: Exclude<EntriesRecipe, { sampler: 'explicit' }>): Entries {
   const { sampler } = recipe

@@ -1,6 +1,6 @@
 /**
  * The generator MT19937 of Matsumoto and Nishimura: the stream of 32-bit integers behind PyTorch's CPU
- * generator. Integers only; what is made of them (permutations, samples) is the business of the callers.
+ * generator.
  *
  * @see M. Matsumoto, T. Nishimura, "Mersenne Twister", ACM TOMACS 8 (1998)
  */
@@ -34,7 +34,7 @@ export class MersenneTwister {
     return (word ^ (word >>> 18)) >>> 0
   }
 
-  /** Replaces the whole state by the next 624 words of the recurrence. */
+  /** Replaces the state with the next 624 words of the recurrence. */
   #twist(): void {
     const state = this.#state
     let current = state[0]
@@ -42,7 +42,7 @@ export class MersenneTwister {
       const following = state[i + 1 < WORDS ? i + 1 : 0]
       const mixed = (current & 0x80000000) | (following & 0x7fffffff)
       const partner = state[i + SHIFT < WORDS ? i + SHIFT : i + SHIFT - WORDS]
-      // By a mask: half of the branches on a random bit would be mispredicted.
+      // A mask instead of an `if`: the processor would mispredict half of the jumps on a random bit.
       state[i] = partner ^ (mixed >>> 1) ^ (-(mixed & 1) & TWIST)
       current = following
     }

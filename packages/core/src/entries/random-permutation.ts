@@ -1,22 +1,19 @@
 /**
- * The beginning of the random permutations that PyTorch's `randperm` makes on a CPU, without the
- * permutations: the first `n` values of `N` in memory for `n`. PyTorch has two algorithms and takes the
- * second from 214748364 values on; the same seed gives entirely different permutations in the two.
+ * The first `n` values of the random permutation of `N` values that PyTorch's `randperm` makes on a CPU, in memory
+ * for `n` values. PyTorch has two algorithms and uses the second from `N` = 214748364 on. The same seed gives
+ * entirely different permutations in the two.
  */
 import type { MersenneTwister } from './mersenne-twister.js'
 
-/** `⌊(2³² − 1)/20⌋`: from this `N` on PyTorch draws 64 bits for each value. */
+/** `⌊(2³² − 1)/20⌋`: from this `N` on, PyTorch draws 64 bits for each value. */
 export const WIDE_DRAWS_FROM = 214748364
 
-/**
- * A permutation is walked in a plain array where that is at most so many times larger than the values asked
- * for.
- */
+/** The whole permutation is kept in an array if `N` is at most this many times `n`. */
 const DENSE_RATIO = 16
 
 /**
  * Fisher–Yates from the front: step `i` draws `z = u32 mod (N − i)` and swaps positions `i` and `i + z`.
- * Nothing after step `n` touches the first `n` positions.
+ * Steps after step `n` leave the first `n` positions unchanged.
  *
  * @param length `N`, at most 2³²
  * @param n `1 … N`
@@ -37,20 +34,20 @@ function swapInArray(random: MersenneTwister, length: number, n: number): Uint32
   return values.slice(0, n)
 }
 
-/** The same swaps; a position that is in neither `first` nor `displaced` still holds its own number. */
+/** The same swaps, but only moved values are stored: a position outside `first` and `displaced` holds its own number. */
 function swapDisplacedOnly(random: MersenneTwister, length: number, n: number): Uint32Array {
   const first = new Uint32Array(n)
   for (let i = 0; i < n; i++) first[i] = i
   const displaced = new Map<number, number>()
   for (let i = 0; i < n; i++) {
     const other = i + (random.nextUint32() % (length - i))
-    const mine = first[i]
+    const value = first[i]
     if (other < n) {
       first[i] = first[other]
-      first[other] = mine
+      first[other] = value
     } else {
       first[i] = displaced.get(other) ?? other
-      displaced.set(other, mine)
+      displaced.set(other, value)
     }
   }
   return first
@@ -58,8 +55,8 @@ function swapDisplacedOnly(random: MersenneTwister, length: number, n: number): 
 
 /**
  * Fisher–Yates inside out with 64-bit draws: step `i` draws `z = u64 mod (i + 1)`, position `i` takes the
- * value at position `z`, then position `z` takes `i`. Every step can reach the first `n` positions, so all
- * `N` are drawn; a step beyond `n` matters only if `z < n`.
+ * value at position `z`, then position `z` takes `i`. Every step can change the first `n` positions, so all `N`
+ * steps are drawn; a step after `n` matters only if `z < n`.
  *
  * @param length `N`, at most 2³²
  * @param n `1 … N`
@@ -79,8 +76,8 @@ export function permutationInsideOut(random: MersenneTwister, length: number, n:
 }
 
 /**
- * `u64 mod m` for `m ≤ 2³²`, the high 32 bits of `u64` drawn first. By Horner's rule over the pieces of 32,
- * 16 and 16 bits, so that no intermediate reaches 2⁴⁸.
+ * `u64 mod m` for `m ≤ 2³²`; the high 32 bits of `u64` are drawn first. Horner's rule over pieces of 32, 16 and 16
+ * bits keeps every intermediate result below 2⁴⁸.
  */
 function drawBelow(random: MersenneTwister, m: number): number {
   const high = random.nextUint32()
@@ -90,9 +87,9 @@ function drawBelow(random: MersenneTwister, m: number): number {
 }
 
 /**
- * `a mod m`, exact for integers `a < 2⁵³`, and much faster than `%`, which is no machine instruction on
- * doubles. A quotient that is no integer lies at least `1/m` below the next one, and `a/m` is rounded by less
- * than `2⁻⁵³·a/m < 1/m`: `floor` cannot be misled.
+ * `a mod m`, exact for integers `a < 2⁵³`, and much faster than `%`, which has no machine instruction for
+ * doubles. `floor` gives the exact quotient: a quotient that is not an integer is at least `1/m` below the next
+ * integer, and `a/m` is rounded by less than `2⁻⁵³·a/m < 1/m`.
  */
 function remainder(a: number, m: number): number {
   return a - Math.floor(a / m) * m

@@ -1,16 +1,16 @@
-/** The checks that every way of making entries begins with, before any memory is taken. */
+/** Checks of the shape and of `n` that every sampler makes before it allocates memory. */
 import { FourierFTError } from '../errors.js'
 import type { Shape } from './entries.js'
 
-/** A place `j·d2 + k` of a spectrum is stored in 32 bits. */
-const MAX_PLACES = 2 ** 32
+/** A position `j·d2 + k` of a spectrum is stored in 32 bits. */
+const MAX_POSITIONS = 2 ** 32
 
 /**
- * The number of places `d1·d2` of a spectrum.
+ * The number of positions `d1·d2` of a spectrum.
  *
  * @throws {FourierFTError} `INVALID_OPTION` unless `d1` and `d2` are positive integers with `d1·d2 ≤ 2³²`
  */
-export function countPlaces(shape: Shape): number {
+export function countPositions(shape: Shape): number {
   const [d1, d2] = Array.isArray(shape) ? (shape as Shape) : []
   if (
     d1 === undefined ||
@@ -24,10 +24,10 @@ export function countPlaces(shape: Shape): number {
       { option: 'shape', expected: 'two positive integers', received: shape },
     )
   }
-  if (d1 * d2 > MAX_PLACES) {
+  if (d1 * d2 > MAX_POSITIONS) {
     throw new FourierFTError(
       'INVALID_OPTION',
-      `shape: a spectrum has at most 2^32 places; [${d1}, ${d2}] has ${d1 * d2}`,
+      `shape: a spectrum has at most 2^32 positions; [${d1}, ${d2}] has ${d1 * d2}`,
       { option: 'shape', expected: 'd1·d2 ≤ 2^32', received: shape },
     )
   }
@@ -35,10 +35,10 @@ export function countPlaces(shape: Shape): number {
 }
 
 /**
- * @param places number of places that can be drawn
- * @throws {FourierFTError} `INVALID_ENTRY_COUNT` unless `n` is an integer in `1 … places`
+ * @param positions number of positions of the spectrum
+ * @throws {FourierFTError} `INVALID_ENTRY_COUNT` unless `n` is an integer in `1 … positions`
  */
-export function checkEntryCount(n: number, places: number, shape: Shape): void {
+export function checkEntryCount(n: number, positions: number, shape: Shape): void {
   if (!Number.isSafeInteger(n) || n < 1) {
     throw new FourierFTError('INVALID_ENTRY_COUNT', `n: expected a positive integer; received ${n}`, {
       option: 'n',
@@ -46,12 +46,11 @@ export function checkEntryCount(n: number, places: number, shape: Shape): void {
       received: n,
     })
   }
-  if (n > places) {
+  if (n > positions) {
     throw new FourierFTError(
       'INVALID_ENTRY_COUNT',
-      `n: a spectrum of shape [${shape[0]}, ${shape[1]}] has ${places} places, fewer than the ${n} entries asked for; ` +
-        'choose a smaller n',
-      { option: 'n', expected: `at most ${places}`, received: n },
+      `n: a spectrum of shape [${shape[0]}, ${shape[1]}] has ${positions} positions; received ${n}`,
+      { advice: 'choose a smaller n', option: 'n', expected: `at most ${positions}`, received: n },
     )
   }
 }

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { seedWord } from './seed.js'
 import { uniformEntries } from './uniform.js'
 
-/** Shapes of at most a few thousand places, with an entry count that fits. */
+/** Shapes of at most a few thousand positions, with an entry count that fits. */
 const small = fc.tuple(fc.integer({ min: 1, max: 60 }), fc.integer({ min: 1, max: 60 })).chain(([d1, d2]) =>
   fc.record({
     shape: fc.constant([d1, d2] as const),
@@ -13,7 +13,7 @@ const small = fc.tuple(fc.integer({ min: 1, max: 60 }), fc.integer({ min: 1, max
 )
 
 describe('uniformEntries', () => {
-  test('entries are distinct positions of the spectrum', () => {
+  test('draws distinct positions of the spectrum', () => {
     fc.assert(
       fc.property(small, ({ shape, n, seed }) => {
         const { rows, columns } = uniformEntries({ shape, n, seed })
@@ -24,7 +24,7 @@ describe('uniformEntries', () => {
     )
   })
 
-  test('the first m entries do not depend on n, whichever way the permutation is walked', () => {
+  test('gives the same first m entries for every n, whether the permutation is stored whole or not', () => {
     const shape = [50, 60] as const
     const all = uniformEntries({ shape, n: 3000, seed: 5 })
     for (const m of [1, 20, 187, 188, 1500]) {
@@ -34,7 +34,7 @@ describe('uniformEntries', () => {
     }
   })
 
-  test('the recipe says how they were made', () => {
+  test('records its options in the recipe', () => {
     expect(uniformEntries({ shape: [4, 4], n: 3, seed: 9n }).recipe).toEqual({
       sampler: 'uniform',
       seed: 9n,
@@ -49,7 +49,7 @@ describe('uniformEntries', () => {
   })
 
   test.each([0, -1, 1.5, Number.NaN, 17, Number.POSITIVE_INFINITY])(
-    'n = %s of 16 places is an error',
+    'rejects n = %s for 16 positions',
     (n) => {
       expect(() => uniformEntries({ shape: [4, 4], n, seed: 0 })).toThrow(
         expect.objectContaining({ code: 'INVALID_ENTRY_COUNT' }),
@@ -57,8 +57,17 @@ describe('uniformEntries', () => {
     },
   )
 
+  test('advises a smaller n if there are fewer positions', () => {
+    expect(() => uniformEntries({ shape: [4, 4], n: 17, seed: 0 })).toThrow(
+      expect.objectContaining({
+        problem: 'n: a spectrum of shape [4, 4] has 16 positions; received 17',
+        advice: 'choose a smaller n',
+      }),
+    )
+  })
+
   test.each([[[0, 4]], [[4, -4]], [[2.5, 4]], [[Number.NaN, 4]], [[65537, 65536]]] as const)(
-    'shape %j is an error',
+    'rejects shape %j',
     (shape) => {
       expect(() => uniformEntries({ shape, n: 1, seed: 0 })).toThrow(
         expect.objectContaining({ code: 'INVALID_OPTION' }),
@@ -66,7 +75,7 @@ describe('uniformEntries', () => {
     },
   )
 
-  test('an unknown algorithm is an error', () => {
+  test('rejects an unknown algorithm', () => {
     const options = { shape: [4, 4] as const, n: 1, seed: 0, algorithm: 'modern' as 'legacy' }
     expect(() => uniformEntries(options)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
   })
@@ -80,11 +89,11 @@ describe('seedWord', () => {
     [2 ** 32 + 5, 5],
     [-(2n ** 63n), 0],
     [2n ** 64n - 1n, 0xffffffff],
-  ] as const)('%s has the low word %s', (seed, word) => {
+  ] as const)('takes the low 32 bits of %s: %s', (seed, word) => {
     expect(seedWord(seed)).toBe(word)
   })
 
-  test.each([0.5, Number.NaN, 2 ** 53, 2n ** 64n, -(2n ** 63n) - 1n])('%s is no seed', (seed) => {
+  test.each([0.5, Number.NaN, 2 ** 53, 2n ** 64n, -(2n ** 63n) - 1n])('rejects %s', (seed) => {
     expect(() => seedWord(seed)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
   })
 })

@@ -1,11 +1,11 @@
-/** Entries drawn uniformly: the paper's default, and the very integers that PEFT draws for the same seed. */
+/** Entries drawn uniformly: the paper's default. A seed gives the same entries as in PEFT. */
 import { FourierFTError } from '../errors.js'
 import type { Entries, Shape } from './entries.js'
-import { entriesAtPlaces } from './entries-at-places.js'
+import { entriesAtPositions } from './entries-at-positions.js'
 import { MersenneTwister } from './mersenne-twister.js'
 import { permutationFromFront, permutationInsideOut, WIDE_DRAWS_FROM } from './random-permutation.js'
 import { seedWord } from './seed.js'
-import { checkEntryCount, countPlaces } from './shape.js'
+import { checkEntryCount, countPositions } from './shape.js'
 
 export interface UniformOptions {
   readonly shape: Shape
@@ -13,33 +13,35 @@ export interface UniformOptions {
   readonly n: number
   /** A safe integer, or a bigint in `−2⁶³ … 2⁶⁴ − 1`; PEFT's `random_loc_seed` (777 there). */
   readonly seed: number | bigint
-  /** `legacy`: the 32-bit form for every size, as older PyTorch did; no difference below 214748364 places. */
+  /** `legacy`: the 32-bit algorithm of older PyTorch for every size. It makes no difference below 214748364 positions. */
   readonly algorithm?: 'legacy'
 }
 
 /**
- * `torch.randperm(d1·d2, generator=torch.Generator().manual_seed(seed))[:n]`, place `v` being the entry
+ * `torch.randperm(d1·d2, generator=torch.Generator().manual_seed(seed))[:n]`, where position `v` is the entry
  * `(⌊v/d2⌋, v mod d2)`.
  *
- * Takes memory for `n` entries; time for `n` below 214748364 places, and for `d1·d2` draws from there on: seconds,
- * up to a minute at 2³² places.
+ * Takes memory for `n` entries. Makes `n` draws below 214748364 positions, and `d1·d2` draws from there on, which
+ * takes seconds, and a minute at 2³² positions.
  *
  * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, seed or algorithm, `INVALID_ENTRY_COUNT` for a
  *   bad `n`
  * @see PEFT, `FourierFTLayer.update_layer`; PyTorch, `randperm_cpu`
  */
 export function uniformEntries({ shape, n, seed, algorithm }: UniformOptions): Entries {
-  const places = countPlaces(shape)
-  checkEntryCount(n, places, shape)
+  const positions = countPositions(shape)
+  checkEntryCount(n, positions, shape)
   if (algorithm !== undefined && algorithm !== 'legacy') {
     throw new FourierFTError(
       'INVALID_OPTION',
-      `algorithm: expected 'legacy' or nothing; received ${String(algorithm)}`,
+      `algorithm: expected 'legacy' or undefined; received ${String(algorithm)}`,
       { option: 'algorithm', expected: ['legacy', undefined], received: algorithm },
     )
   }
   const random = new MersenneTwister(seedWord(seed))
-  const wide = places >= WIDE_DRAWS_FROM && algorithm === undefined
-  const chosen = wide ? permutationInsideOut(random, places, n) : permutationFromFront(random, places, n)
-  return entriesAtPlaces(shape, chosen, { sampler: 'uniform', seed, n, ...(algorithm && { algorithm }) })
+  const wide = positions >= WIDE_DRAWS_FROM && algorithm === undefined
+  const chosen = wide
+    ? permutationInsideOut(random, positions, n)
+    : permutationFromFront(random, positions, n)
+  return entriesAtPositions(shape, chosen, { sampler: 'uniform', seed, n, ...(algorithm && { algorithm }) })
 }

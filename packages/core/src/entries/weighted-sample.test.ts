@@ -3,10 +3,10 @@ import { MersenneTwister } from './mersenne-twister.js'
 import { weightedSample } from './weighted-sample.js'
 
 const sample = (seed: number, weights: readonly number[], n: number) =>
-  Array.from(weightedSample(new MersenneTwister(seed), weights.length, (place) => weights[place], n))
+  Array.from(weightedSample(new MersenneTwister(seed), weights.length, (item) => weights[item], n))
 
 describe('weightedSample', () => {
-  test('draws pairs as one draw after another would', () => {
+  test('draws pairs with the probabilities of two successive draws', () => {
     const weights = [1, 0.5, 0, 0.25, 0.125]
     const total = 1.875
     const runs = 20000
@@ -29,19 +29,19 @@ describe('weightedSample', () => {
     expect(chiSquare).toBeLessThan(31.26)
   })
 
-  test('a larger sample begins with the smaller one', () => {
-    const weights = Array.from({ length: 500 }, (_, place) => 1 / (1 + place))
+  test('begins a larger sample with the smaller one', () => {
+    const weights = Array.from({ length: 500 }, (_, item) => 1 / (1 + item))
     const whole = sample(7, weights, 500)
-    expect([...whole].sort((a, b) => a - b)).toEqual(weights.map((_, place) => place))
+    expect([...whole].sort((a, b) => a - b)).toEqual(weights.map((_, item) => item))
     for (const n of [1, 2, 3, 50, 499]) expect(sample(7, weights, n)).toEqual(whole.slice(0, n))
   })
 
-  test('holds fewer places where fewer have a weight', () => {
+  test('gives fewer items if fewer have a weight above 0', () => {
     expect(sample(1, [0, 0.5, 0, 0], 3)).toEqual([1])
     expect(sample(1, [0, 0], 2)).toEqual([])
   })
 
-  test('far smaller weights come last', () => {
+  test('draws far smaller weights last', () => {
     expect(sample(3, [1e-300, 1, 1e-150], 3)).toEqual([1, 2, 0])
   })
 })

@@ -1,4 +1,4 @@
-/** A call of the branch, checked: everything that can be wrong with one, before anything is computed or changed. */
+/** Checks the arguments of `addForward` and `addBackward` before anything is computed or changed. */
 import type { FloatArray, Layer } from '../adapter/layer.js'
 import type { ApplyOptions } from '../backend.js'
 import { FourierFTError } from '../errors.js'
@@ -10,21 +10,21 @@ export interface Batch {
   readonly d1: number
   readonly d2: number
   readonly tokens: number
-  /** For each token the index of its one layer, or −1; undefined: all layers, added. */
+  /** The index of the layer of each token, or −1 for none; undefined: each token gets the sum of all layers. */
   readonly rows: Int32Array | undefined
   readonly strategy: TransformStrategy | 'auto'
 }
 
 /**
  * @param layers at least one
- * @param other `[T, d1]`: y or its gradient, called `otherName` in messages
+ * @param outputs `[T, d1]`: y or its gradient, called `outputsName` in messages
  * @throws {FourierFTError} `SHAPE_MISMATCH`, `INVALID_OPTION`, `UNSUPPORTED` for layers that are too large
  */
 export function checkBatch(
   layers: readonly Layer[],
   x: FloatArray,
-  other: FloatArray,
-  otherName: string,
+  outputs: FloatArray,
+  outputsName: string,
   { rows, strategy = 'auto' }: ApplyOptions,
 ): Batch {
   const { name, shape } = layers[0]
@@ -56,8 +56,8 @@ export function checkBatch(
   checkLengths(shape, name)
   if (x.length % d2 !== 0) throw shapeMismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
   const tokens = x.length / d2
-  if (other.length !== tokens * d1) {
-    throw shapeMismatch(otherName, `T·d1 = ${tokens}·${d1} = ${tokens * d1} numbers`, other.length)
+  if (outputs.length !== tokens * d1) {
+    throw shapeMismatch(outputsName, `T·d1 = ${tokens}·${d1} = ${tokens * d1} numbers`, outputs.length)
   }
   if (rows !== undefined) {
     if (rows.length !== tokens)

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { complexFft } from './complex-fft.js'
 import { unitCircle } from './unit-circle.js'
 
-/** Lengths of the transforms in the models of the paper, halved as real transforms halve them, and large primes. */
+/** Half the layer sizes of the paper's models (a real transform of length d uses d/2 points), and lengths with a large prime factor. */
 const MODEL_LENGTHS = [384, 512, 640, 1536, 2048, 2560, 5504, 7168, 1009, 2 * 1009]
 
 /** Unit roundoff of float64. */
@@ -40,7 +40,8 @@ function relativeError(length: number, frequencies: Iterable<number>): number {
   const im = noise(length, 7 * length + 3)
   const circle = unitCircle(length)
   let worst = 0
-  for (let again = 0; again < 2; again++) {
+  // Twice, because a plan is used again and again.
+  for (let run = 0; run < 2; run++) {
     fft.inputRe.set(re)
     fft.inputIm.set(im)
     fft.run()
@@ -55,9 +56,9 @@ function relativeError(length: number, frequencies: Iterable<number>): number {
 }
 
 /*
- * The naive side sums N products: roundings are as good as independent, so its error is about √N·U·‖z‖₂ in each of two parts; the fast
- * transform's is of the order of log2(N)·U·‖z‖₂, Bluestein's three times that. Eight standard deviations; a wrong sign or twiddle is
- * larger by ten orders of magnitude.
+ * The naive transform sums N products with nearly independent roundings, so its error is about √N·U·‖z‖₂ in each of the two parts. The
+ * error of the fast transform is of the order of log2(N)·U·‖z‖₂, and three times that for Bluestein's. The limit is eight standard
+ * deviations; a wrong sign or twiddle factor gives an error ten orders of magnitude larger.
  */
 function limit(length: number): number {
   return 8 * (1 + Math.sqrt(length)) * U

@@ -1,14 +1,14 @@
 /**
  * Complex Fourier transforms of any length, in float64: `Z[k] = Σ_m z[m]·e(m·k/N)` with `e(t) = exp(+2πi·t)` and no factor. FourierFT
- * needs this one sign for both ways (its forward, its inverse and its gradients all use `e(+)`), so there is no other.
+ * uses this sign in both directions and in its gradients, so the other sign is not offered.
  *
- * Stockham's form: each pass writes into the other of two buffers and leaves the order right, so nothing is ever reversed. Radices
- * 8, 4, 2, 3, 5, 7 are straight-line code, other small primes a direct product, lengths with a large prime factor go through
- * Bluestein's chirp. Real and imaginary parts are separate `Float64Array`s everywhere: V8 keeps the loops monomorphic.
+ * Stockham's form: each pass writes from one of two buffers into the other and keeps the natural order, so no bit reversal is needed.
+ * Radices 8, 4, 2, 3, 5 and 7 are straight-line code, other small primes a direct product, and lengths with a large prime factor use
+ * Bluestein's chirp. Real and imaginary parts are separate `Float64Array`s everywhere, which keeps the loops monomorphic in V8.
  */
 import { unitCircle } from './unit-circle.js'
 
-/** Fill `inputRe`/`inputIm`, call `run`, read `outputRe`/`outputIm`. The input is not kept. */
+/** Fill `inputRe` and `inputIm`, call `run`, read `outputRe` and `outputIm`. `run` overwrites the input. */
 export interface ComplexFft {
   readonly length: number
   readonly inputRe: Float64Array
@@ -18,7 +18,7 @@ export interface ComplexFft {
   run(): void
 }
 
-/** A pass of length `n` at stride `s`; `wr`, `wi` hold the unit circle of the whole length `N = n·s`. */
+/** A pass of length `n` at stride `s`. `wr` and `wi` hold the unit circle of the whole length `N = n·s`. */
 type Pass = (
   xr: Float64Array,
   xi: Float64Array,
@@ -44,16 +44,16 @@ const SIN7_1 = 0.7818314824680298
 const SIN7_2 = 0.9749279121818236
 const SIN7_3 = 0.4338837391175581
 
-/** Up to this prime a direct pass is faster than Bluestein's two transforms of more than twice the length. */
+/** Up to this prime, a direct pass is faster than Bluestein's two transforms of more than twice the length. */
 const LARGEST_DIRECT_PRIME = 61
 
-/** A plan for transforms of `length` points (at least 1). Plans own their buffers; cache them with `cachedPlan`. */
+/** Makes a plan for transforms of `length` points (at least 1). A plan owns its buffers; cache it with `cachedPlan`. */
 export function complexFft(length: number): ComplexFft {
   const factors = factorize(length)
   return Math.max(...factors) > LARGEST_DIRECT_PRIME ? bluesteinFft(length) : stockhamFft(length, factors)
 }
 
-/** About how many nanoseconds `run` takes; what `chooseStrategy` weighs transforms with, and measured as it says. */
+/** Estimated nanoseconds of `run`. `chooseStrategy` uses it; `strategy.ts` says how it was measured. */
 export function complexFftTime(length: number): number {
   const factors = factorize(length)
   if (Math.max(...factors) > LARGEST_DIRECT_PRIME) {
@@ -67,8 +67,8 @@ export function complexFftTime(length: number): number {
 }
 
 /**
- * Radices in the order of the passes: odd primes first, so that later passes do not write at strides of powers of two (which fall on
- * the same lines of a cache), then eights, then fours or a two.
+ * Radices in the order of the passes: odd primes first, so that later passes do not write at strides of powers of two (which map to
+ * the same cache lines), then eights, then fours or a two.
  */
 function factorize(length: number): number[] {
   const odd: number[] = []
@@ -456,8 +456,8 @@ const STRAIGHT_PASSES: Readonly<Record<number, Pass>> = {
 }
 
 /**
- * A pass of odd prime radix as a direct product. Inputs a and r−a share their cosines and differ in the sign of their sines, so sums
- * and differences of such pairs halve the work: r multiply-adds for a point.
+ * A pass of odd prime radix as a direct product. Inputs a and r−a have the same cosines and opposite sines, so sums and differences of
+ * these pairs halve the work to r multiply-adds per point.
  */
 function primePass(radix: number): Pass {
   const pairs = (radix - 1) / 2
@@ -531,8 +531,8 @@ function primePass(radix: number): Pass {
 }
 
 /**
- * Bluestein: `m·k = (m² + k² − (k−m)²)/2` turns the transform into a convolution with the chirp `e(−t²/2N)`, made cyclic at a length
- * of small factors. Squares are reduced modulo 2N before the table is read, so the chirp is as exact as the unit circle.
+ * Bluestein: `m·k = (m² + k² − (k−m)²)/2` turns the transform into a convolution with the chirp `e(−t²/2N)`, computed as a cyclic one of
+ * a length with small factors. Squares are reduced modulo 2N before the table is read, so the chirp is as exact as the unit circle.
  */
 function bluesteinFft(length: number): ComplexFft {
   const inner = complexFft(smoothLengthFrom(2 * length - 1))
@@ -551,7 +551,7 @@ function bluesteinFft(length: number): ComplexFft {
     xi[t] = xi[mirrored] = -chirpIm[t]
   }
   inner.run()
-  // 1/M of the inverse is folded in here.
+  // The kernel includes the factor 1/M of the inverse transform.
   const kernelRe = yr.map((value) => value / inner.length)
   const kernelIm = yi.map((value) => value / inner.length)
 
@@ -573,7 +573,7 @@ function bluesteinFft(length: number): ComplexFft {
       xr.fill(0, length)
       xi.fill(0, length)
       inner.run()
-      // The inverse through the same e(+) transform: conjugate before and after.
+      // The inverse uses the same e(+) transform: conjugate before and after it.
       for (let k = 0; k < inner.length; k++) {
         const re = yr[k] * kernelRe[k] - yi[k] * kernelIm[k]
         const im = yr[k] * kernelIm[k] + yi[k] * kernelRe[k]
@@ -589,10 +589,10 @@ function bluesteinFft(length: number): ComplexFft {
   }
 }
 
-/** The smallest length of at least `minimum` that is 2^a, 3·2^a or 5·2^a. */
+/** The smallest 2^a, 3·2^a or 5·2^a that is at least `minimum`. */
 function smoothLengthFrom(minimum: number): number {
-  const above = (step: number) => {
-    let length = step
+  const above = (factor: number) => {
+    let length = factor
     while (length < minimum) length *= 2
     return length
   }

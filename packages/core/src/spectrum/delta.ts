@@ -1,6 +1,6 @@
 /**
- * ΔW itself, and the gradient with respect to it taken back to the entries. Neither forms the dense complex spectrum: ΔW is made row by
- * row from half spectra. Since ΔW is a sum of cosines, `ΔW[d1−p, d2−q] = ΔW[p, q]`: half of the rows are the other half read backwards.
+ * ΔW, and the adjoint that takes a gradient with respect to ΔW back to the entries. Neither forms the dense complex spectrum: ΔW is made
+ * row by row from half spectra. ΔW is a sum of cosines, so `ΔW[d1−p, d2−q] = ΔW[p, q]`: half of the rows are the other half reversed.
  *
  * @see Equations 2–4 of the paper; PEFT's `FourierFTLayer.get_delta_weight`.
  */
@@ -16,8 +16,8 @@ import { unitCircle } from './unit-circle.js'
  * `ΔW[p, q] = α/(d1·d2) · Σ_l c_l · cos(2π(p·j_l/d1 + q·k_l/d2))`, row-major `[d1, d2]` = `[out, in]`, computed in float64 and rounded
  * once.
  *
- * @param out overwritten; `d1·d2` numbers, by default a new `Float32Array`
- * @throws {FourierFTError} `SHAPE_MISMATCH` when `out` has another length; `UNSUPPORTED` for more than 2¹⁹ rows or columns, or where ΔW does
+ * @param out receives ΔW; `d1·d2` numbers. Default: a new `Float32Array`
+ * @throws {FourierFTError} `SHAPE_MISMATCH` if `out` has another length; `UNSUPPORTED` for more than 2¹⁹ rows or columns, or if ΔW does
  *   not fit into memory
  */
 export function delta(layer: Layer): Float32Array
@@ -44,7 +44,7 @@ export function delta(layer: Layer, out?: FloatArray): FloatArray {
   return target
 }
 
-/** `weight += ΔW`, each element rounded once; `weight` `[d1, d2]` row-major, its length checked by the caller. */
+/** `weight += ΔW`, each element rounded once. `weight` is `[d1, d2]`, row-major; the caller checks its length. */
 export function addDelta(layer: Layer, weight: FloatArray): void {
   const [d1, d2] = layer.shape
   const transform = realFft(d2)
@@ -61,7 +61,7 @@ export function addDelta(layer: Layer, weight: FloatArray): void {
   })
 }
 
-/** Calls back with the half spectra of the rows `0 … ⌊d1/2⌋` of ΔW, one after the other. */
+/** Calls `visit` with the half spectrum of each row `0 … ⌊d1/2⌋` of ΔW, in order. */
 function forEachRowSpectrum(
   layer: Layer,
   visit: (p: number, re: Float64Array, im: Float64Array) => void,
@@ -85,7 +85,7 @@ function forEachRowSpectrum(
   const { cos, sin } = cachedPlan(`unit-circle ${d1}`, () => unitCircle(d1))
   const re = new Float64Array(frequencies)
   const im = new Float64Array(frequencies)
-  // p·j_l mod d1, by addition from row to row.
+  // p·j_l mod d1, computed by addition from row to row.
   const turns = new Int32Array(n)
   for (let p = 0; p < halfLength(d1); p++) {
     re.fill(0)
@@ -121,12 +121,12 @@ function advance(turns: Int32Array, steps: Int32Array, length: number): void {
 }
 
 /**
- * The gradient of `L` with respect to ΔW taken to the entries, without α: for every entry
- * `Σ_{p,q} gradient[p,q]·cos(2π(p·j_l/d1 + q·k_l/d2))/(d1·d2)`. The adjoint of `delta`.
+ * The adjoint of `delta`: takes the gradient with respect to ΔW to the entries, without α. Each entry gets
+ * `Σ_{p,q} gradient[p,q]·cos(2π(p·j_l/d1 + q·k_l/d2))/(d1·d2)`.
  *
  * @param gradient `∂L/∂ΔW`, row-major `[d1, d2]`
  * @returns `[n]`; times α it is `∂L/∂c`
- * @throws {FourierFTError} `SHAPE_MISMATCH` when `gradient` has another length, `UNSUPPORTED` for more than 2¹⁹ rows or columns
+ * @throws {FourierFTError} `SHAPE_MISMATCH` if `gradient` has another length, `UNSUPPORTED` for more than 2¹⁹ rows or columns
  */
 export function deltaAdjoint(entries: Entries, gradient: FloatArray): Float64Array {
   const [d1, d2] = entries.shape
@@ -161,7 +161,7 @@ export function deltaAdjoint(entries: Entries, gradient: FloatArray): Float64Arr
   return sums
 }
 
-/** Entries `(j, k)` and `(−j, −k)` give the same ΔW, so all of them can be taken from the half with `k ≤ d2/2`. */
+/** Entries `(j, k)` and `(−j, −k)` give the same ΔW, so each can be replaced by the one with `k ≤ d2/2`. */
 function halfPlane(entries: Entries): { rows: Int32Array; columns: Int32Array } {
   const [d1, d2] = entries.shape
   const rows = Int32Array.from(entries.rows)
@@ -175,12 +175,12 @@ function halfPlane(entries: Entries): { rows: Int32Array; columns: Int32Array } 
 }
 
 /**
- * Up to this many entries for each frequency of a row, a look-up for each entry and row costs less than transforms of whole columns:
- * measured between 1.1 (256×256 to 1024×1024) and 2 (4096×4096, where the transformed columns leave the caches).
+ * With at most this many entries for each frequency of a row, a look-up for each entry and row costs less than transforms of whole
+ * columns. The measured limit is between 1.1 (256×256 to 1024×1024) and 2 (4096×4096, where the transformed columns exceed the caches).
  */
 const LOOKUPS_PER_FREQUENCY = 1.5
 
-/** The spectrum with its first axis transformed, `[⌊d1/2⌋ + 1, ⌊d2/2⌋ + 1]`: as many bytes as ΔW in float32. */
+/** The spectrum with its first axis transformed, `[⌊d1/2⌋ + 1, ⌊d2/2⌋ + 1]`. It takes as many bytes as ΔW in float32. */
 function columnTransforms(
   [d1, d2]: readonly [number, number],
   rows: Int32Array,
@@ -195,7 +195,7 @@ function columnTransforms(
   const columnIm = new Float64Array(height)
   const line = new Float64Array(d1)
   const transform = realFft(d1)
-  // Entries in the order of their columns, by counting.
+  // Counting sort: entries in the order of their columns.
   const starts = new Int32Array(width + 1)
   for (const column of columns) starts[column + 1]++
   for (let k = 0; k < width; k++) starts[k + 1] += starts[k]

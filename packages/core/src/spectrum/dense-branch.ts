@@ -1,21 +1,21 @@
-/** The branch by ΔW itself, strategy `dense`: ΔW is formed in float64 for the call, then a matrix product; for tiny layers the fastest. */
+/** The strategy `dense`: forms ΔW in float64 for each call, then multiplies matrices. It is the fastest for tiny layers. */
 import type { FloatArray, Layer } from '../adapter/layer.js'
 import type { Batch } from './batch.js'
-import { addScaled } from './branch.js'
+import type { BranchGradients } from './branch-gradients.js'
 import { addDelta, deltaAdjoint } from './delta.js'
-import type { BranchGradients } from './linear.js'
+import { addScaled } from './entry-group.js'
 import { addProduct, type MatrixView } from './matrix-product.js'
 
 export function addDenseForward(layers: readonly Layer[], batch: Batch, x: FloatArray, y: FloatArray): void {
   const { d1, d2 } = batch
   const weight = new Float64Array(d1 * d2)
-  for (const { members, tokens } of denseSets(layers, batch)) {
+  for (const { layerIndices, tokens } of tokenSets(layers, batch)) {
     weight.fill(0)
-    for (const a of members) addDelta(layers[a], weight)
-    const part = new Float64Array(tokens.length * d1)
+    for (const a of layerIndices) addDelta(layers[a], weight)
+    const outputs = new Float64Array(tokens.length * d1)
     const transposed = { data: weight, rowStride: 1, columnStride: d2 }
-    addProduct(tokens.length, d1, d2, rowMajor(pickRows(x, d2, tokens), d2), transposed, part)
-    addRows(y, d1, tokens, part)
+    addProduct(tokens.length, d1, d2, rowMajor(pickRows(x, d2, tokens), d2), transposed, outputs)
+    addRows(y, d1, tokens, outputs)
   }
 }
 
@@ -28,36 +28,36 @@ export function addDenseBackward(
 ): void {
   const { d1, d2 } = batch
   const matrix = new Float64Array(d1 * d2)
-  for (const { members, tokens } of denseSets(layers, batch)) {
+  for (const { layerIndices, tokens } of tokenSets(layers, batch)) {
     const inputs = pickRows(x, d2, tokens)
     const outputGradients = pickRows(gradY, d1, tokens)
     if (gradients.x !== undefined) {
       matrix.fill(0)
-      for (const a of members) addDelta(layers[a], matrix)
-      const part = new Float64Array(tokens.length * d2)
-      addProduct(tokens.length, d2, d1, rowMajor(outputGradients, d1), rowMajor(matrix, d2), part)
-      addRows(gradients.x, d2, tokens, part)
+      for (const a of layerIndices) addDelta(layers[a], matrix)
+      const inputGradients = new Float64Array(tokens.length * d2)
+      addProduct(tokens.length, d2, d1, rowMajor(outputGradients, d1), rowMajor(matrix, d2), inputGradients)
+      addRows(gradients.x, d2, tokens, inputGradients)
     }
-    // ∂L/∂ΔW = gradYᵀ·x, then its adjoint transform at the entries.
+    // ∂L/∂ΔW = gradYᵀ·x, then the adjoint takes it to the entries.
     matrix.fill(0)
     const transposed = { data: outputGradients, rowStride: 1, columnStride: d1 }
     addProduct(d1, d2, tokens.length, transposed, rowMajor(inputs, d2), matrix)
-    for (const a of members) {
+    for (const a of layerIndices) {
       const { entries, scaling } = layers[a]
       addScaled(gradients.coefficients[a], deltaAdjoint(entries, matrix), scaling)
     }
   }
 }
 
-/** Layers with the tokens they act on: one set of all, or one for each layer that `rows` names. */
-function denseSets(
+/** Sets of layers with the tokens that they act on: all layers with all tokens, or with `rows` each layer with its own tokens. */
+function tokenSets(
   layers: readonly Layer[],
   { tokens, rows }: Batch,
-): { members: readonly number[]; tokens: Int32Array }[] {
+): { layerIndices: readonly number[]; tokens: Int32Array }[] {
   const all = Int32Array.from({ length: tokens }, (_, t) => t)
-  if (rows === undefined) return tokens === 0 ? [] : [{ members: [...layers.keys()], tokens: all }]
+  if (rows === undefined) return tokens === 0 ? [] : [{ layerIndices: [...layers.keys()], tokens: all }]
   return layers
-    .map((_, a) => ({ members: [a], tokens: all.filter((t) => rows[t] === a) }))
+    .map((_, a) => ({ layerIndices: [a], tokens: all.filter((t) => rows[t] === a) }))
     .filter((set) => set.tokens.length > 0)
 }
 
@@ -65,16 +65,16 @@ function rowMajor(data: FloatArray, width: number): MatrixView {
   return { data, rowStride: width, columnStride: 1 }
 }
 
-function pickRows(from: FloatArray, width: number, tokens: Int32Array): Float64Array {
+function pickRows(source: FloatArray, width: number, tokens: Int32Array): Float64Array {
   const picked = new Float64Array(tokens.length * width)
   tokens.forEach((t, i) => {
-    picked.set(from.subarray(t * width, (t + 1) * width), i * width)
+    picked.set(source.subarray(t * width, (t + 1) * width), i * width)
   })
   return picked
 }
 
-function addRows(to: FloatArray, width: number, tokens: Int32Array, part: Float64Array): void {
+function addRows(target: FloatArray, width: number, tokens: Int32Array, values: Float64Array): void {
   tokens.forEach((t, i) => {
-    for (let p = 0; p < width; p++) to[t * width + p] += part[i * width + p]
+    for (let p = 0; p < width; p++) target[t * width + p] += values[i * width + p]
   })
 }

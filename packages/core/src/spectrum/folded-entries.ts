@@ -1,7 +1,7 @@
 /**
- * Entries seen from half spectra. Activations are real and only a real part is kept, so frequencies above d/2 are conjugates of those
- * below: `X̂[d2−k] = conj X̂[k]`, and `G[d1−j]` may be added, conjugated, to `G[j]`. Folding both leaves the real part of each product as
- * it is and the imaginary part with one sign: −1 where exactly one of `j`, `k` was folded.
+ * Entries folded into half spectra. Activations are real and only the real part of the result is kept, so frequencies above d/2 are
+ * conjugates of those below: `X̂[d2−k] = conj X̂[k]`, and the conjugate of `G[d1−j]` may be added to `G[j]`. Folding leaves the real part of
+ * each product unchanged and gives the imaginary part a sign: −1 if exactly one of `j` and `k` was folded.
  */
 import type { Entries } from '../entries/entries.js'
 import { halfLength } from './real-transform.js'
@@ -11,11 +11,11 @@ export interface FoldedEntries {
   readonly rows: Int32Array
   /** `min(k, d2 − k)` */
   readonly columns: Int32Array
-  /** ±1, the sign of the imaginary part. */
+  /** The sign of the imaginary part, ±1. */
   readonly signs: Float64Array
 }
 
-/** Entries are immutable, so what is derived from them lives as long as they do. */
+/** Entries are immutable, so their folded form can be kept as long as they live. */
 const foldedByEntries = new WeakMap<Entries, FoldedEntries>()
 
 export function foldEntries(entries: Entries): FoldedEntries {
@@ -39,7 +39,7 @@ export function foldEntries(entries: Entries): FoldedEntries {
   return folded
 }
 
-/** The frequencies of half a spectrum that occur in any of the lists, ascending. */
+/** The frequencies of a half spectrum that occur in any of the lists, ascending. */
 export function usedFrequencies(lists: readonly Int32Array[], length: number): Int32Array {
   const used = new Uint8Array(halfLength(length))
   let count = 0

@@ -56,7 +56,7 @@ function transpose(values: Float64Array, rows: number): Float64Array {
   return Float64Array.from(values, (_, i) => values[(i % rows) * columns + Math.floor(i / rows)])
 }
 
-/** The body exactly as the file's comment has it, on `[T, d]` arrays. */
+/** The computation in the header of `grouped-transform.ts`, on `[T, d]` arrays. */
 function run({ analysis, synthesis, ...middle }: GroupedTransform, layer: Layer, x: Float64Array) {
   const [d1, d2] = layer.shape
   const a = analysis
@@ -85,8 +85,8 @@ function difference(actual: Float64Array, expected: Float64Array): number {
 }
 
 /*
- * The tables are rounded to float32 (U = 2⁻²⁴), everything else here is float64. Each term passes four tables, so its relative error is at
- * most 4·U, in the mean over many terms of random sign far less, but results cancel: 8 times that.
+ * The tables are rounded to float32 (U = 2⁻²⁴); everything else here is float64. Each term contains four table values, so its relative
+ * error is at most 4·U. Over many terms of random sign the mean error is far smaller, but results cancel: the limit is 8 times 4·U.
  */
 const LIMIT = 32 * 2 ** -24
 
@@ -126,7 +126,7 @@ describe('groupedTransform', () => {
     expect(difference(coefficients, expected.coefficients[0])).toBeLessThan(LIMIT)
   })
 
-  it('costs what it is meant to cost at the sizes of models', () => {
+  it('needs few multiplications at the sizes of models', () => {
     for (const [d, n, most] of [
       [768, 1000, 0.4],
       [4096, 1000, 0.1],

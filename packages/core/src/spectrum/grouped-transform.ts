@@ -1,11 +1,11 @@
 /**
- * Tables of the portable body: the adapter's branch as two dense and two grouped matrix products with a gather between them, for
- * runtimes that multiply matrices well and have no good FFT. No scatter, no complex numbers, no transform primitive.
+ * Tables that turn the adapter's branch into two dense and two grouped matrix products with a gather between them, for runtimes that
+ * multiply matrices well and have no good FFT. The branch then needs no scatter, no complex numbers and no transform primitive.
  *
  * A real vector of length `d = A·B` is read as `[A, B]`, index `q = B·q₁ + q₂`. With `e(t) = exp(2πi·t)`,
- * `e(q·k/d) = e(q₁·k/A)·e(q₂·k/d)` and the first factor only depends on the *group* `a = k mod A`. So `A`-point transforms of the columns
- * come first, and what is left of frequency `k` is one row `e(q₂·k/d)` over `B` numbers: twiddles folded in, and only frequencies that
- * some entry uses. Data are real, so groups above `A/2` are conjugates of those below.
+ * `e(q·k/d) = e(q₁·k/A)·e(q₂·k/d)`, and the first factor depends only on the *group* `a = k mod A`. So `A`-point transforms of the columns
+ * come first; the rest of frequency `k` is one row `e(q₂·k/d)` over `B` numbers, which includes the twiddle factors. Only frequencies of
+ * the entries are computed. Data are real, so groups above `A/2` are conjugates of those below.
  *
  * Tokens are the last dimension throughout (`x` is `[d2, T]`, `y` is `[d1, T]`, both row-major). The branch is
  *
@@ -17,8 +17,8 @@
  *     V = n1 · H               [G', 2B', 2m'] · [G', 2m', T]     reshape  [2G', B'·T]
  *     Δy = w1i · V             [A', 2G'] · [2G', B'·T]           reshape  [d1, T]
  *
- * `∂L/∂x` is the same with the tables of the transposed adapter, `g = ∂L/∂y` in the place of `x` and the same `c`. For `∂L/∂c` take `Z` of
- * the forward tables for `x` and `Z̃` of the transposed ones for `g`:
+ * `∂L/∂x` is the same computation with the tables of the transposed adapter, `g = ∂L/∂y` instead of `x`, and the same `c`. For `∂L/∂c`,
+ * take `Z` of the forward tables for `x` and `Z̃` of the transposed tables for `g`:
  *
  *     ∂L/∂c_l = α/(d1·d2) · Σ_t Z̃[realRow̃_l]·Z[realRow_l] − sigñ_l·sign_l · Z̃[imaginaryRow̃_l]·Z[imaginaryRow_l]
  *
@@ -29,7 +29,7 @@ import { checkLengths } from './check-size.js'
 import { halfLength } from './real-transform.js'
 import { type UnitCircle, unitCircle } from './unit-circle.js'
 
-/** Real vectors to the frequencies that entries use. */
+/** Takes real vectors to the frequencies of the entries. */
 export interface GroupedAnalysis {
   /** `d = outer · inner` */
   readonly length: number
@@ -39,29 +39,29 @@ export interface GroupedAnalysis {
   readonly inner: number
   /** `G = ⌊A/2⌋ + 1` */
   readonly groups: number
-  /** `m`, the most frequencies that any group holds; rows of `m2` that no frequency of a group needs are zero. */
+  /** `m`, the most frequencies in any group; a group with fewer has rows of zeros in `m2`. */
   readonly slots: number
   /** `[2G, A]`: row `2a` is `cos(2π·a·q₁/A)`, row `2a + 1` is `sin(2π·a·q₁/A)`. */
   readonly w1: Float32Array
-  /** `[G, 2m, 2B]`: for the frequency k of slot s, row s gives its real part from `[Re Y | Im Y]`, row `m + s` its imaginary part. */
+  /** `[G, 2m, 2B]`: for the frequency in slot s, row s gives the real part from `[Re Y | Im Y]`, and row `m + s` the imaginary part. */
   readonly m2: Float32Array
-  /** `[n]`: row of `Z` (`[G·2m, T]`) that holds `Re X̂[k_l]`. */
+  /** `[n]`: the row of `Z` (`[G·2m, T]`) with `Re X̂[k_l]`. */
   readonly realRow: Int32Array
-  /** `[n]`: row of `Z` that holds `signs_l · Im X̂[k_l]`. */
+  /** `[n]`: the row of `Z` with `signs_l · Im X̂[k_l]`. */
   readonly imaginaryRow: Int32Array
-  /** `[n]`, ±1: −1 where the conjugate frequency was taken. */
+  /** `[n]`: −1 if the conjugate frequency is used, otherwise 1. */
   readonly signs: Float32Array
 }
 
-/** Products with the coefficients, a row for each entry, back to real vectors. */
+/** Takes the products with the coefficients, one row for each entry, back to real vectors. */
 export interface GroupedSynthesis {
   readonly length: number
   readonly outer: number
   readonly inner: number
   readonly groups: number
-  /** `m'`, the most entries that any group holds. */
+  /** `m'`, the most entries in any group. */
   readonly slots: number
-  /** `[G', 2B', 2m']`: for the entry in slot s, column s takes its real part to `[Re V | Im V]`, column `m' + s` its imaginary part. */
+  /** `[G', 2B', 2m']`: for the entry in slot s, column s takes the real part to `[Re V | Im V]`, and column `m' + s` the imaginary part. */
   readonly n1: Float32Array
   /** `[A', 2G']`: column `2a` is `cos(2π·a·p₁/A')`, column `2a + 1` is `−sin(2π·a·p₁/A')`. */
   readonly w1i: Float32Array
@@ -70,17 +70,17 @@ export interface GroupedSynthesis {
 export interface GroupedTransform {
   readonly analysis: GroupedAnalysis
   readonly synthesis: GroupedSynthesis
-  /** `[G'·2m']`: the row of `Z` for each row of `H`. Padding points at row 0 with sign 0. */
+  /** `[G'·2m']`: the row of `Z` for each row of `H`; 0 for padding. */
   readonly gather: Int32Array
   /** `[G'·2m']`: the entry `l` whose coefficient multiplies the row; 0 for padding. */
   readonly coefficient: Int32Array
-  /** `[G'·2m']`: ±1, and 0 for padding. */
+  /** `[G'·2m']`: ±1; 0 for padding. */
   readonly signs: Float32Array
 }
 
 /**
- * The tables for one set of entries `[d1, d2]`; `transposed` swaps the roles of rows and columns (analysis of length d1, synthesis of
- * length d2). Any shape works: `A` is the divisor of `d` with the fewest multiplications, for a prime 1 or d itself.
+ * The tables for one set of entries. `transposed` swaps rows and columns: the analysis has length d1, the synthesis length d2. Any shape
+ * works: `A` is the divisor of `d` that needs the fewest multiplications (1 or d itself if d is prime).
  *
  * @throws {FourierFTError} `UNSUPPORTED` for more than 2¹⁹ rows or columns
  */
@@ -182,22 +182,22 @@ function makeSynthesis({
   return { length, outer, inner, groups, slots, n1, w1i }
 }
 
-/** Where the frequency of each entry goes for one way to write `length = outer · inner`. */
+/** The group and slot of each entry's frequency, for one factorisation `length = outer · inner`. */
 interface Grouping {
   readonly length: number
   readonly outer: number
   readonly inner: number
   readonly groups: number
   readonly slots: number
-  /** `[n]`: the frequency or its conjugate, whichever lies in a group `0 … ⌊A/2⌋`. */
+  /** `[n]`: the frequency or its conjugate, whichever is in a group `0 … ⌊A/2⌋`. */
   readonly frequency: Int32Array
   readonly group: Int32Array
   readonly slot: Int32Array
-  /** `[n]`: −1 where the conjugate was taken. */
+  /** `[n]`: −1 if the conjugate is used, otherwise 1. */
   readonly sign: Float32Array
 }
 
-/** The grouping with the fewest multiplications for a token. With `shared`, entries of one frequency share a slot. */
+/** The grouping with the fewest multiplications for a token. With `shared`, entries with the same frequency share a slot. */
 function cheapestGrouping(length: number, used: Uint32Array, shared: boolean): Grouping {
   let best = groupBy(1, length, used, shared)
   for (let outer = 2; outer <= length; outer++) {
@@ -208,7 +208,7 @@ function cheapestGrouping(length: number, used: Uint32Array, shared: boolean): G
   return best
 }
 
-/** For one token: transforms of the columns, then what is left within the groups. */
+/** Multiplications for one token: the transforms of the columns, then the products within the groups. */
 function multiplications({ length, inner, groups, slots }: Grouping): number {
   return 2 * groups * length + groups * 2 * slots * 2 * inner
 }
@@ -225,7 +225,7 @@ function groupBy(outer: number, length: number, used: Uint32Array, shared: boole
   for (let l = 0; l < n; l++) {
     const k = used[l]
     const residue = k % outer
-    // Groups 0 and A/2 hold a frequency and its conjugate: there the lower one is taken.
+    // Groups 0 and A/2 contain both a frequency and its conjugate: the lower one is used.
     const ownConjugate = residue === 0 || 2 * residue === outer
     const conjugate = ownConjugate ? 2 * k > length : 2 * residue > outer
     frequency[l] = conjugate ? length - k : k

@@ -14,14 +14,14 @@ import type { TransformStrategy } from './strategy.js'
 const STRATEGIES: readonly TransformStrategy[] = ['dense', 'factored', 'spectral']
 
 /*
- * Everything is summed in float64 (U = 2⁻⁵³): at most d1 + d2 + n + T additions lie between an input and a result, in the mean the square
- * root of that many roundings. 1e-12 is 9000·U of the largest value, which that root never reaches for the sizes here; an algorithmic
- * mistake is of the order of 1. Results in float32 add their own rounding, 2⁻²⁴, plus that of the value they are added to.
+ * Everything is summed in float64 (U = 2⁻⁵³), with at most d1 + d2 + n + T additions between an input and a result, which on average give
+ * the square root of that many roundings. 1e-12 is 9000·U of the largest value, more than that root for the sizes here; an algorithmic
+ * mistake is of the order of 1. A result in float32 adds its own rounding, 2⁻²⁴, and the rounding of the value that it is added to.
  */
 const EXACT = 1e-12
 const SINGLE = 2 ** -23
 
-/** Square, wide, tall, odd, prime, degenerate; and how many entries. */
+/** Square, wide, tall, odd, prime and degenerate shapes, with the number of entries. */
 const CASES: readonly (readonly [d1: number, d2: number, n: number])[] = [
   [1, 1, 1],
   [1, 2, 2],
@@ -71,7 +71,7 @@ function largest(values: ArrayLike<number>): number {
   return max
 }
 
-/** Largest difference relative to the largest expected value (at least 1e-300, so that all zeros compare). */
+/** Largest difference relative to the largest expected value, or to 1e-300 if all expected values are 0. */
 function difference(actual: FloatArray, expected: FloatArray): number {
   expect(actual.length).toBe(expected.length)
   let max = 0
@@ -90,7 +90,7 @@ describe('delta', () => {
     expect(difference(delta(layer), expected)).toBeLessThan(SINGLE)
   })
 
-  it('takes each special entry: zero and Nyquist frequencies, and both halves', () => {
+  it('accepts every entry: zero and Nyquist frequencies, and both halves', () => {
     const shape: Shape = [6, 8]
     for (let j = 0; j < 6; j++) {
       for (let k = 0; k < 8; k++) {
@@ -103,8 +103,8 @@ describe('delta', () => {
     }
   })
 
-  it('takes whole columns at a time when there are many entries, with the same result', () => {
-    // A row of 96 has 49 frequencies: 60 entries are looked up, 200 and 6144 are not.
+  it('equals the reference when it transforms whole columns for many entries', () => {
+    // A row of 96 numbers has 49 frequencies: `delta` looks up 60 entries one by one, and transforms columns for 200 and 6144.
     for (const n of [60, 200, 6144]) {
       const layer = layerOf([64, 96], n, 3)
       expect(difference(delta(layer, new Float64Array(6144)), referenceDelta(layer))).toBeLessThan(EXACT)
@@ -127,7 +127,7 @@ describe('delta', () => {
     )
   })
 
-  it('overwrites what it is given and refuses another length', () => {
+  it('overwrites `out` and rejects another length', () => {
     const layer = layerOf([4, 6], 5, 1)
     const out = new Float32Array(24).fill(7)
     expect(delta(layer, out)).toBe(out)
@@ -143,7 +143,7 @@ describe.each(STRATEGIES)('%s', (strategy) => {
     const shape: Shape = [d1, d2]
     const entries = uniformEntries({ shape, n, seed: 2024 })
     const other = uniformEntries({ shape, n: Math.max(1, n >> 1), seed: 1 })
-    // Two that share the object, one with equal entries, one with its own.
+    // Two layers share one entries object, a third has equal entries, the fourth different ones.
     const layers = [
       layerOf(shape, n, 1, entries),
       layerOf(shape, n, 2, entries),
@@ -234,7 +234,7 @@ describe.each(STRATEGIES)('%s', (strategy) => {
     )
   })
 
-  it('leaves ∂x alone when it is not asked for', () => {
+  it('computes ∂c without ∂x', () => {
     const layer = layerOf([6, 10], 7, 1)
     const coefficients = [new Float32Array(7)]
     addBackward([layer], noise(20, 1), noise(12, 2), { coefficients }, { strategy })
@@ -243,7 +243,7 @@ describe.each(STRATEGIES)('%s', (strategy) => {
     ).toBeLessThan(SINGLE)
   })
 
-  it('lets NaN and infinities stay with their own token', () => {
+  it('keeps NaN and infinities within their own token', () => {
     const layer = layerOf([12, 10], 9, 1)
     const x = noise(30, 4)
     x[13] = Number.NaN
@@ -298,7 +298,7 @@ describe('addForward and addBackward', () => {
     }
   })
 
-  it('give the same bits after the plans were dropped', () => {
+  it('give the same bits after clearPlans', () => {
     const x = noise(12, 3)
     const [first, second] = [new Float64Array(8), new Float64Array(8)]
     addForward([layer], x, first)
@@ -308,8 +308,8 @@ describe('addForward and addBackward', () => {
   })
 
   it.each([
-    ['x that is no whole number of rows', 'SHAPE_MISMATCH', { x: new Float32Array(11) }],
-    ['y of another number of tokens', 'SHAPE_MISMATCH', { y: new Float32Array(7) }],
+    ['an x with an incomplete row', 'SHAPE_MISMATCH', { x: new Float32Array(11) }],
+    ['a y for another number of tokens', 'SHAPE_MISMATCH', { y: new Float32Array(7) }],
     ['layers of several shapes', 'SHAPE_MISMATCH', { layers: [layer, layerOf([6, 4], 5, 1)] }],
     [
       'entries of another shape',
@@ -318,10 +318,10 @@ describe('addForward and addBackward', () => {
     ],
     ['too few coefficients', 'SHAPE_MISMATCH', { layers: [{ ...layer, coefficients: new Float32Array(4) }] }],
     ['rows of another length', 'SHAPE_MISMATCH', { rows: new Int32Array(3) }],
-    ['a row index past the layers', 'INVALID_OPTION', { rows: Int32Array.of(0, 1) }],
+    ['a row index above the last layer', 'INVALID_OPTION', { rows: Int32Array.of(0, 1) }],
     ['a row index below -1', 'INVALID_OPTION', { rows: Int32Array.of(-2, 0) }],
     ['an unknown strategy', 'INVALID_OPTION', { strategy: 'fast' }],
-  ])('refuse %s and change nothing', (_, code, change) => {
+  ])('reject %s and change nothing', (_, code, change) => {
     const { layers, x, y, ...options } = {
       layers: [layer],
       x: new Float32Array(12).fill(1),
@@ -339,12 +339,12 @@ describe('addForward and addBackward', () => {
     expect(largest(sums.x)).toBe(0)
   })
 
-  it('refuse gradient arrays that do not fit', () => {
+  it('reject gradient arrays that do not fit', () => {
     const x = new Float32Array(12)
     const y = new Float32Array(8)
-    const refusal = expect.objectContaining({ code: 'SHAPE_MISMATCH' })
-    expect(() => addBackward([layer], x, y, { coefficients: [] })).toThrow(refusal)
-    expect(() => addBackward([layer], x, y, { coefficients: [new Float32Array(4)] })).toThrow(refusal)
-    expect(() => addBackward([layer], x, y, { ...gradients(), x: new Float32Array(11) })).toThrow(refusal)
+    const rejection = expect.objectContaining({ code: 'SHAPE_MISMATCH' })
+    expect(() => addBackward([layer], x, y, { coefficients: [] })).toThrow(rejection)
+    expect(() => addBackward([layer], x, y, { coefficients: [new Float32Array(4)] })).toThrow(rejection)
+    expect(() => addBackward([layer], x, y, { ...gradients(), x: new Float32Array(11) })).toThrow(rejection)
   })
 })

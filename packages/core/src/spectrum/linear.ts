@@ -1,38 +1,31 @@
 /**
- * The adapter's branch of a linear layer and its gradients, over batches of tokens, without ΔW (but for the strategy `dense`). A token
- * is transformed once whatever the number of layers: their spectra are added before the transform back.
+ * The adapter's branch of a linear layer, `y += ΔW·x`, and its gradients, for batches of tokens. Only the strategy `dense` forms ΔW. The
+ * others transform each token once, whatever the number of layers: the spectra of all layers are added before the transform back.
  *
  *     X̂[k] = Σ_q x[q]·e(q·k/d2)      Δy[p] = α/(d1·d2)·Re Σ_l c_l·X̂[k_l]·e(p·j_l/d1)
  *     Ĝ[j] = Σ_p g[p]·e(p·j/d1)       ∂x[q] = α/(d1·d2)·Re Σ_l c_l·Ĝ[j_l]·e(q·k_l/d2)      ∂c_l = α/(d1·d2)·Σ_tokens Re(Ĝ[j_l]·X̂[k_l])
  *
- * All sums are float64 whatever the arrays are; results are rounded when they are added. NaN and infinities in activations spread over
- * their own token as IEEE 754 has it (a transform reaches every output) and, through sums over tokens, into ∂c; nothing is checked.
+ * All sums are float64, whatever the precision of the arrays; results are rounded when they are added. Activations are not checked: NaN
+ * and infinities spread over the outputs of their own token and, through the sums over tokens, into ∂c.
  */
 import type { FloatArray, Layer } from '../adapter/layer.js'
 import type { ApplyOptions } from '../backend.js'
 import { type Batch, checkBatch } from './batch.js'
-import { type Branch, makeBranches } from './branch.js'
+import type { BranchGradients } from './branch-gradients.js'
 import { addDenseBackward, addDenseForward } from './dense-branch.js'
+import { type EntryGroup, groupByEntries } from './entry-group.js'
 import { shapeMismatch } from './shape-mismatch.js'
 import { chooseStrategy, type TransformStrategy } from './strategy.js'
 import { addTransformedBackward, addTransformedForward } from './transformed-branch.js'
 
-/** Where `addBackward` adds to. */
-export interface BranchGradients {
-  /** `∂L/∂c`, `[n]` for each layer. */
-  readonly coefficients: readonly FloatArray[]
-  /** `∂L/∂x` through the branch, `[T, d2]`; left out, it is not computed. */
-  readonly x?: FloatArray
-}
-
 /**
- * `y += Σ ΔW·x` over all layers, or with `rows` the one layer of each token.
+ * `y += Σ ΔW·x` over all layers, or over the one layer that `rows` gives each token.
  *
- * @param layers all of one shape `[d1, d2]`; none: nothing happens
- * @param x `[T, d2]` row-major
- * @param y `[T, d1]` row-major, added to
- * @throws {FourierFTError} `SHAPE_MISMATCH` when shapes or lengths do not fit, `INVALID_OPTION` for an unknown strategy or a row index
- * that names no layer, `UNSUPPORTED` for layers of more than 2¹⁹ rows or columns; `y` is unchanged then
+ * @param layers layers of one shape `[d1, d2]`; an empty list changes nothing
+ * @param x `[T, d2]`, row-major
+ * @param y `[T, d1]`, row-major; the result is added to it
+ * @throws {FourierFTError} `SHAPE_MISMATCH` if shapes or lengths do not fit, `INVALID_OPTION` for an unknown strategy or a row index out
+ * of range, `UNSUPPORTED` for layers of more than 2¹⁹ rows or columns. `y` is unchanged after an error.
  */
 export function addForward(
   layers: readonly Layer[],
@@ -42,19 +35,19 @@ export function addForward(
 ): void {
   if (layers.length === 0) return
   const batch = checkBatch(layers, x, y, 'y', options)
-  const branches = makeBranches(layers, batch.rows)
-  const strategy = resolveStrategy(batch, layers, branches)
+  const groups = groupByEntries(layers, batch.rows)
+  const strategy = resolveStrategy(batch, layers, groups)
   if (strategy === 'dense') addDenseForward(layers, batch, x, y)
-  else addTransformedForward(branches, batch, strategy, x, y)
+  else addTransformedForward(groups, batch, strategy, x, y)
 }
 
 /**
- * Gradients of the branch: `coefficients[a] += ∂L/∂c_a` and, where given, `x += ∂L/∂x`, for `gradY = ∂L/∂y`.
+ * Gradients of the branch for `gradY = ∂L/∂y`: `coefficients[a] += ∂L/∂c_a` and, if `gradients.x` is given, `x += ∂L/∂x`.
  *
- * @param layers all of one shape `[d1, d2]`; none: nothing happens
+ * @param layers layers of one shape `[d1, d2]`; an empty list changes nothing
  * @param x `[T, d2]`, the input of the forward pass
  * @param gradY `[T, d1]`
- * @throws {FourierFTError} as `addForward`; nothing is changed then
+ * @throws {FourierFTError} like `addForward`. Nothing is changed after an error.
  */
 export function addBackward(
   layers: readonly Layer[],
@@ -85,20 +78,20 @@ export function addBackward(
     throw shapeMismatch('gradients.x', `${x.length} numbers, as x`, gradients.x.length)
   }
   const batch = checkBatch(layers, x, gradY, 'gradY', options)
-  const branches = makeBranches(layers, batch.rows)
-  const strategy = resolveStrategy(batch, layers, branches)
+  const groups = groupByEntries(layers, batch.rows)
+  const strategy = resolveStrategy(batch, layers, groups)
   if (strategy === 'dense') addDenseBackward(layers, batch, x, gradY, gradients)
-  else addTransformedBackward(layers, branches, batch, strategy, x, gradY, gradients)
+  else addTransformedBackward(layers, groups, batch, strategy, x, gradY, gradients)
 }
 
 function resolveStrategy(
   { tokens, rows, strategy }: Batch,
   layers: readonly Layer[],
-  branches: readonly Branch[],
+  groups: readonly EntryGroup[],
 ): TransformStrategy {
   if (strategy !== 'auto') return strategy
-  const counts = branches.map(({ weights }) => weights.length)
-  // With one layer for each token a ΔW serves the tokens of its layer, and a token meets the entries of one.
+  const counts = groups.map(({ weights }) => weights.length)
+  // With one layer for each token, the tokens of one layer share its ΔW, and each token meets only its entries.
   return rows === undefined
     ? chooseStrategy({ tokens, shape: layers[0].shape, n: counts.reduce((sum, n) => sum + n, 0) })
     : chooseStrategy({ tokens: tokens / layers.length, shape: layers[0].shape, n: Math.max(...counts) })

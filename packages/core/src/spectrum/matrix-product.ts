@@ -1,18 +1,18 @@
 /**
- * Dense matrix products, accumulated in float64: what the frozen layer and the strategy `dense` cost without a runtime. Both factors are
- * packed tile by tile into `Float64Array`s, rows along the inner dimension, so that one monomorphic kernel serves every orientation.
+ * Dense matrix products, accumulated in float64, for the frozen layer and the strategy `dense`. Both factors are packed tile by tile into
+ * `Float64Array`s with rows along the inner dimension, so that one monomorphic kernel serves every orientation.
  */
 import type { FloatArray } from '../adapter/layer.js'
 import { cachedPlan } from './plan-cache.js'
 
-/** A matrix inside an array: element `(i, j)` is `data[i·rowStride + j·columnStride]`. */
+/** A matrix in an array: element `(i, j)` is `data[i·rowStride + j·columnStride]`. */
 export interface MatrixView {
   readonly data: FloatArray
   readonly rowStride: number
   readonly columnStride: number
 }
 
-/** Rows and columns of a tile of the result; with DEPTH this keeps both packed factors in a second-level cache. */
+/** Rows and columns of a tile of the result. With DEPTH, both packed factors fit into a second-level cache. */
 const TILE = 64
 const DEPTH = 256
 
@@ -63,7 +63,7 @@ export function addProduct(
   }
 }
 
-/** Copies `lines` lines of `depth` numbers to rows of length DEPTH; lines up to the next multiple of four are zeroed. */
+/** Copies `lines` lines of `depth` numbers to rows of length DEPTH, and fills up to the next multiple of four lines with zeros. */
 function pack(
   data: FloatArray,
   offset: number,
@@ -74,14 +74,14 @@ function pack(
   tile: Float64Array,
 ): void {
   for (let line = 0; line < lines; line++) {
-    let from = offset + line * lineStride
-    const to = line * DEPTH
-    for (let d = 0; d < depth; d++, from += depthStride) tile[to + d] = data[from]
+    let source = offset + line * lineStride
+    const target = line * DEPTH
+    for (let d = 0; d < depth; d++, source += depthStride) tile[target + d] = data[source]
   }
   for (let line = lines; line % 4 !== 0; line++) tile.fill(0, line * DEPTH, line * DEPTH + depth)
 }
 
-/** `sums += left·rightᵀ`: four rows by four columns at a time, single rows at the end. */
+/** `sums += left·rightᵀ`, in blocks of four rows by four columns; the last rows one by one. */
 function multiplyTile(
   left: Float64Array,
   right: Float64Array,

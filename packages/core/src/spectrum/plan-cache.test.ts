@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { cachedPlan, clearPlans } from './plan-cache.js'
 
 describe('cachedPlan', () => {
-  it('makes a plan once, until the plans are dropped', () => {
+  it('makes a plan once, until clearPlans', () => {
     clearPlans()
     const first = cachedPlan('plan', () => ({}))
     expect(cachedPlan('plan', () => ({}))).toBe(first)
@@ -10,7 +10,7 @@ describe('cachedPlan', () => {
     expect(cachedPlan('plan', () => ({}))).not.toBe(first)
   })
 
-  it('is bounded: the least recently used plan goes first', () => {
+  it('drops the least recently used plan when it is full', () => {
     clearPlans()
     const kept = cachedPlan('kept', () => ({}))
     const dropped = cachedPlan('dropped', () => ({}))

@@ -1,20 +1,20 @@
 /**
- * The one cache of the fast paths: transform plans and workspaces, least recently used dropped first. Everything in it can be made
- * again from its key. All users are synchronous, so a workspace is never in two hands at once.
+ * The cache of the fast paths: transform plans and workspaces. It drops the least recently used ones first; everything in it can be
+ * made again from its key. All callers are synchronous, so no two of them use a workspace at the same time.
  */
 
-/** More than the shapes of any one model; two plans and a workspace for each shape of a transformer block make about ten. */
+/** More than one model needs: two plans and a workspace for each shape of a transformer block are about ten. */
 const CAPACITY = 48
 
 const plans = new Map<string, unknown>()
 
-/** The plan of that key, made by `make` if it is not at hand. A key names its type as well: two kinds of plan never share one. */
-export function cachedPlan<Plan>(key: string, make: () => Plan): Plan {
+/** The plan or workspace with this key; `make` makes it if the cache does not have it. Values of different types need different keys. */
+export function cachedPlan<T>(key: string, make: () => T): T {
   const hit = plans.get(key)
   if (hit !== undefined) {
     plans.delete(key)
     plans.set(key, hit)
-    return hit as Plan
+    return hit as T
   }
   const plan = make()
   plans.set(key, plan)
@@ -25,7 +25,7 @@ export function cachedPlan<Plan>(key: string, make: () => Plan): Plan {
   return plan
 }
 
-/** Drops all plans and workspaces; the next call makes what it needs anew. */
+/** Drops all plans and workspaces; the next call makes the ones that it needs again. */
 export function clearPlans(): void {
   plans.clear()
 }

@@ -9,9 +9,9 @@ const MODEL_LENGTHS = [768, 1024, 1280, 3072, 4096, 5120, 11008, 14336, 4099, 81
 const U = 2 ** -53
 
 /*
- * Both sides sum N products of factors that are rounded themselves. Roundings are as good as independent, so the error of a sum is about
- * √N·U times the norm of its terms, ‖x‖₂ (a cosine and a sine per term, at most 1 in magnitude); the fast transform's is smaller, log2(N)·U.
- * Eight standard deviations; a wrong sign or twiddle is larger by ten orders of magnitude.
+ * The naive transform sums N products of rounded factors. The roundings are nearly independent, so the error of a sum is about √N·U times
+ * the norm ‖x‖₂ of its terms; the error of the fast transform is smaller, log2(N)·U. The limit is eight standard deviations; a wrong sign
+ * or twiddle factor gives an error ten orders of magnitude larger.
  */
 function limit(length: number): number {
   return 8 * (1 + Math.sqrt(length)) * U
@@ -48,7 +48,7 @@ function analysisError(transform: RealTransform, length: number, frequencies: It
   return worst / norm(x.subarray(3))
 }
 
-/** Largest error of `synthesise` at the given outputs, relative to the norm of the spectrum; only `used` frequencies are not zero. */
+/** Largest error of `synthesise` at the given outputs, relative to the norm of the spectrum; frequencies outside `used` are zero. */
 function synthesisError(
   transform: RealTransform,
   length: number,
@@ -63,7 +63,7 @@ function synthesisError(
     re[k] = values[2 * k]
     im[k] = values[2 * k + 1]
   }
-  // What is there already is added to, and neighbours are left alone.
+  // The result is added to the values in `y`, and the neighbours are unchanged.
   const y = new Float64Array(length + 2).fill(0.5)
   transform.synthesise(re, im, y, 1)
   expect([y[0], y[length + 1]]).toEqual([0.5, 0.5])
@@ -76,7 +76,8 @@ function synthesisError(
   return worst / (0.5 + norm(re) + norm(im))
 }
 
-function some(count: number): number[] {
+/** A few indices below `count`, the first and the last among them. */
+function someIndices(count: number): number[] {
   return [
     0,
     1,
@@ -100,16 +101,16 @@ describe('realFft', () => {
 
   it.each(MODEL_LENGTHS)('equals the naive transform both ways at length %i', (length) => {
     const transform = realFft(length)
-    expect(analysisError(transform, length, some(halfLength(length)))).toBeLessThan(limit(length))
-    expect(synthesisError(transform, length, some(length))).toBeLessThan(limit(length))
+    expect(analysisError(transform, length, someIndices(halfLength(length)))).toBeLessThan(limit(length))
+    expect(synthesisError(transform, length, someIndices(length))).toBeLessThan(limit(length))
   })
 })
 
 describe('directTransform', () => {
   it.each([1, 2, 3, 12, 35, 101, 768])(
-    'equals the naive transform at the frequencies it is made for, length %i',
+    'equals the naive transform at its frequencies, length %i',
     (length) => {
-      const frequencies = Int32Array.from(new Set(some(halfLength(length)))).sort()
+      const frequencies = Int32Array.from(new Set(someIndices(halfLength(length)))).sort()
       const transform = directTransform(length, frequencies)
       expect(analysisError(transform, length, frequencies)).toBeLessThan(limit(length))
       expect(synthesisError(transform, length, Array(length).keys(), frequencies)).toBeLessThan(limit(length))

@@ -1,31 +1,31 @@
 /**
- * Fourier transforms between d real numbers and half a spectrum, frequencies `0 … ⌊d/2⌋`, in float64. Two ways to compute them: fast
- * transforms (strategy `spectral`) and direct sums at the few frequencies that are used (strategy `factored`).
+ * Fourier transforms in float64 between d real numbers and half a spectrum, the frequencies `0 … ⌊d/2⌋`. There are two ways to compute
+ * them: fast transforms (strategy `spectral`), and direct sums at the few frequencies in use (strategy `factored`).
  */
 import type { FloatArray } from '../adapter/layer.js'
 import { complexFft } from './complex-fft.js'
 import { cachedPlan } from './plan-cache.js'
 import { unitCircle } from './unit-circle.js'
 
-/** With `e(t) = exp(2πi·t)`; `re` and `im` hold `⌊d/2⌋ + 1` numbers. Up to a conjugate each of the two is the adjoint of the other. */
+/** With `e(t) = exp(2πi·t)`; `re` and `im` hold `⌊d/2⌋ + 1` numbers. Up to a conjugate, the two functions are adjoint to each other. */
 export interface RealTransform {
   /** `re[k] + i·im[k] = Σ_q x[offset + q]·e(q·k/d)`. */
   analyse(x: FloatArray, offset: number, re: Float64Array, im: Float64Array): void
-  /** `y[offset + p] += Re Σ_{k ≤ ⌊d/2⌋} (re[k] + i·im[k])·e(p·k/d)`: the real part is taken, nothing is doubled. */
+  /** `y[offset + p] += Re Σ_{k ≤ ⌊d/2⌋} (re[k] + i·im[k])·e(p·k/d)`. Terms are not doubled for their conjugates. */
   synthesise(re: Float64Array, im: Float64Array, y: FloatArray, offset: number): void
 }
 
-/** Number of frequencies that the spectrum of `length` real numbers has, the others being their conjugates. */
+/** Number of frequencies `0 … ⌊length/2⌋`. In the spectrum of real numbers the others are conjugates of these. */
 export function halfLength(length: number): number {
   return Math.floor(length / 2) + 1
 }
 
-/** Fast transforms of any length: O(d log d) for each call. Cached. */
+/** A plan for fast transforms of any length, O(d log d) for each call. Plans are cached. */
 export function realFft(length: number): RealTransform {
   return cachedPlan(`real-fft ${length}`, () => (length % 2 === 0 ? evenFft(length) : oddFft(length)))
 }
 
-/** Even d: d/2 complex points `x[2m] + i·x[2m+1]`, their transform split into that of the even and that of the odd samples. */
+/** Even d: transforms d/2 complex points `x[2m] + i·x[2m+1]`, then splits the result into the transforms of the even and odd samples. */
 function evenFft(length: number): RealTransform {
   const half = length / 2
   const fft = complexFft(half)
@@ -43,7 +43,7 @@ function evenFft(length: number): RealTransform {
       re[half] = outputRe[0] - outputIm[0]
       im[half] = 0
       for (let k = 1, l = half - 1; k <= l; k++, l--) {
-        // Even samples: E = (Z[k] + conj Z[l])/2; odd ones: O = (Z[k] − conj Z[l])/2i; X[k] = E + e(k/d)·O, X[l] = conj(E − e(k/d)·O).
+        // Even samples: E = (Z[k] + conj Z[l])/2. Odd samples: O = (Z[k] − conj Z[l])/2i; X[k] = E + e(k/d)·O, X[l] = conj(E − e(k/d)·O).
         const evenRe = 0.5 * (outputRe[k] + outputRe[l])
         const evenIm = 0.5 * (outputIm[k] - outputIm[l])
         const oddRe = 0.5 * (outputIm[k] + outputIm[l])
@@ -57,7 +57,7 @@ function evenFft(length: number): RealTransform {
       }
     },
     synthesise(re, im, y, offset) {
-      // y = Σ_{all j} S[j]·e(p·j/d) for the Hermitian S with S[j] = (re + i·im)/2 inside and the real parts at 0 and d/2.
+      // y = Σ_{all j} S[j]·e(p·j/d) for the Hermitian S that is (re + i·im)/2 for 0 < j < d/2, and real at 0 and d/2.
       inputRe[0] = re[0] + re[half]
       inputIm[0] = re[0] - re[half]
       for (let k = 1, l = half - 1; k <= l; k++, l--) {
@@ -82,7 +82,7 @@ function evenFft(length: number): RealTransform {
   }
 }
 
-/** Odd d has no half-length form: d complex points, the imaginary parts of the samples zero, those of the result left alone. */
+/** Odd d has no half-length form: transforms d complex points with imaginary part 0; the synthesis ignores the imaginary part of its result. */
 function oddFft(length: number): RealTransform {
   const fft = complexFft(length)
   const { inputRe, inputIm, outputRe, outputIm } = fft
@@ -111,22 +111,22 @@ function oddFft(length: number): RealTransform {
 }
 
 /**
- * Direct sums at the named frequencies (ascending, each in `0 … ⌊d/2⌋`): O(d) for each of them, no other frequency is written or read.
- * The bases are never stored: their values are looked up on the unit circle, `q·k mod d` by addition.
+ * Direct sums at the listed frequencies (each in `0 … ⌊d/2⌋`), O(d) for each. No other frequency is read or written.
+ * The basis vectors are never stored: their values are read from the unit circle at `q·k mod d`, which advances by addition.
  */
 export function directTransform(length: number, frequencies: Int32Array): RealTransform {
   const { cos, sin } = cachedPlan(`unit-circle ${length}`, () => unitCircle(length))
-  const line = cachedPlan(`direct-line ${length}`, () => new Float64Array(length))
+  const samples = cachedPlan(`direct-samples ${length}`, () => new Float64Array(length))
   return {
     analyse(x, offset, re, im) {
-      for (let q = 0; q < length; q++) line[q] = x[offset + q]
+      for (let q = 0; q < length; q++) samples[q] = x[offset + q]
       for (let f = 0; f < frequencies.length; f++) {
         const k = frequencies[f]
         let sumRe = 0
         let sumIm = 0
         for (let q = 0, turn = 0; q < length; q++) {
-          sumRe += line[q] * cos[turn]
-          sumIm += line[q] * sin[turn]
+          sumRe += samples[q] * cos[turn]
+          sumIm += samples[q] * sin[turn]
           turn += k
           if (turn >= length) turn -= length
         }
@@ -135,18 +135,18 @@ export function directTransform(length: number, frequencies: Int32Array): RealTr
       }
     },
     synthesise(re, im, y, offset) {
-      line.fill(0)
+      samples.fill(0)
       for (let f = 0; f < frequencies.length; f++) {
         const k = frequencies[f]
         const gRe = re[k]
         const gIm = im[k]
         for (let p = 0, turn = 0; p < length; p++) {
-          line[p] += gRe * cos[turn] - gIm * sin[turn]
+          samples[p] += gRe * cos[turn] - gIm * sin[turn]
           turn += k
           if (turn >= length) turn -= length
         }
       }
-      for (let p = 0; p < length; p++) y[offset + p] += line[p]
+      for (let p = 0; p < length; p++) y[offset + p] += samples[p]
     },
   }
 }

@@ -40,9 +40,9 @@ function dot(a: FloatArray, b: FloatArray): number {
 }
 
 /**
- * Bound on the rounding error of any value here that is `α/(d1·d2) · Σ_l c_l Σ_q x_q Σ_p g_p · cosine`,
- * summed in any order: each term meets at most `n + d1 + d2` additions, and 20 roundings for its products and
- * its cosine (as a product of four tabulated values, each within 2U); a complex product doubles the terms.
+ * Bound on the rounding error of `α/(d1·d2) · Σ_l c_l Σ_q x_q Σ_p g_p · cosine`, summed in any order. Each term
+ * takes part in at most `n + d1 + d2` additions, and in 20 roundings for its products and its cosine (a product of
+ * four tabulated values, each within 2U). A complex product doubles the number of terms.
  */
 function bound({ shape: [d1, d2], scaling, entries, coefficients }: Layer, ...factors: FloatArray[]): number {
   const magnitude = factors.reduce(
@@ -57,29 +57,29 @@ const layers = fc
   .chain(([d1, d2, seed]) => fc.integer({ min: 1, max: d1 * d2 }).map((n) => layerOf(d1, d2, n, seed)))
 
 describe('referenceDelta', () => {
-  test('frequency zero is a constant', () => {
+  test('is constant for frequency zero', () => {
     expect(referenceDelta(singleEntry(3, 5, 0, 0, 2))).toEqual(new Float64Array(15).fill(2 * (1 / 15)))
   })
 
-  test('the highest frequencies are checkerboards', () => {
+  test('is a checkerboard for the highest frequencies', () => {
     const delta = referenceDelta(singleEntry(4, 8, 2, 4, 1))
     delta.forEach((value, i) => {
       expect(value).toBe(((Math.floor(i / 8) + (i % 8)) % 2 ? -1 : 1) / 32)
     })
   })
 
-  test('rows go with j and columns with k', () => {
+  test('varies along the rows with j and along the columns with k', () => {
     const delta = referenceDelta(singleEntry(4, 2, 1, 0, 8))
     expect(delta).toEqual(Float64Array.of(1, 1, 0, 0, -1, -1, 0, 0))
   })
 
-  test('is the double sum of equation 3 with the angles as they stand', () => {
+  test('equals the double sum of equation 3 with unreduced angles', () => {
     fc.assert(
       fc.property(layers, (layer) => {
         const [d1, d2] = layer.shape
         const { rows, columns } = layer.entries
-        // Math.cos is within 1 ulp, its argument 2π(p·j/d1 + q·k/d2) below 2π·48 and rounded four times: 1300
-        // U.
+        // Math.cos is within 1 ulp. Its argument 2π(p·j/d1 + q·k/d2) is below 2π·48 and rounded four times, which gives
+        // 1300 U.
         const limit =
           bound(layer) + 1300 * U * (layer.scaling / (d1 * d2)) * sumOfMagnitudes(layer.coefficients)
         referenceDelta(layer).forEach((value, i) => {
@@ -97,7 +97,7 @@ describe('referenceDelta', () => {
     )
   })
 
-  test('named rows are those of the whole, bit for bit', () => {
+  test('gives chosen rows of ΔW, bit for bit', () => {
     const layer = layerOf(11, 6, 20, 3)
     const whole = referenceDelta(layer)
     const some = referenceDelta(layer, { rows: [10, 0, 7] })
@@ -106,7 +106,7 @@ describe('referenceDelta', () => {
     )
   })
 
-  test.each([-1, 11, 0.5])('row %s is an error', (row) => {
+  test.each([-1, 11, 0.5])('rejects row %s', (row) => {
     expect(() => referenceDelta(layerOf(11, 6, 20, 3), { rows: [row] })).toThrow(
       expect.objectContaining({ code: 'INVALID_OPTION' }),
     )
@@ -114,7 +114,7 @@ describe('referenceDelta', () => {
 })
 
 describe('referenceForward', () => {
-  test('is ΔW·x', () => {
+  test('equals ΔW·x', () => {
     fc.assert(
       fc.property(layers, (layer) => {
         const [d1, d2] = layer.shape
@@ -123,7 +123,6 @@ describe('referenceForward', () => {
         referenceForward([layer], x).forEach((value, i) => {
           const token = x.subarray(Math.floor(i / d1) * d2).subarray(0, d2)
           const row = delta.subarray((i % d1) * d2).subarray(0, d2)
-          // Both sides are rounded.
           expect(Math.abs(value - dot(row, token))).toBeLessThanOrEqual(2 * bound(layer, token))
         })
       }),
@@ -145,7 +144,7 @@ describe('referenceForward', () => {
     })
   })
 
-  test('several layers are added one after another to y0, which stays as it is', () => {
+  test('adds several layers to y0 one after another, and does not change y0', () => {
     const [a, b] = [layerOf(7, 10, 12, 1), layerOf(7, 10, 5, 2, -3)]
     const x = numbers(20, 3)
     const y0 = numbers(14, 4)
@@ -154,7 +153,7 @@ describe('referenceForward', () => {
     expect(y0).toEqual(kept)
   })
 
-  test('each token can have a layer of its own, or none', () => {
+  test('applies to each token its own layer, or none', () => {
     const [a, b] = [layerOf(7, 10, 12, 1), layerOf(7, 10, 5, 2)]
     const x = numbers(30, 3)
     const y = referenceForward([a, b], x, undefined, { rows: Int32Array.of(1, -1, 0) })
@@ -164,7 +163,7 @@ describe('referenceForward', () => {
   })
 
   test.each([
-    ['no layers', [], numbers(10, 1), undefined, undefined, 'INVALID_OPTION'],
+    ['an empty list of layers', [], numbers(10, 1), undefined, undefined, 'INVALID_OPTION'],
     [
       'layers of two shapes',
       [layerOf(7, 10, 3, 1), layerOf(10, 7, 3, 1)],
@@ -173,9 +172,9 @@ describe('referenceForward', () => {
       undefined,
       'SHAPE_MISMATCH',
     ],
-    ['half a token', [layerOf(7, 10, 3, 1)], numbers(15, 1), undefined, undefined, 'SHAPE_MISMATCH'],
+    ['an incomplete token', [layerOf(7, 10, 3, 1)], numbers(15, 1), undefined, undefined, 'SHAPE_MISMATCH'],
     [
-      'a y0 for other tokens',
+      'a y0 for another number of tokens',
       [layerOf(7, 10, 3, 1)],
       numbers(10, 1),
       numbers(14, 1),
@@ -183,7 +182,7 @@ describe('referenceForward', () => {
       'SHAPE_MISMATCH',
     ],
     [
-      'rows for other tokens',
+      'rows for another number of tokens',
       [layerOf(7, 10, 3, 1)],
       numbers(10, 1),
       undefined,
@@ -191,22 +190,22 @@ describe('referenceForward', () => {
       'SHAPE_MISMATCH',
     ],
     [
-      'a row without a layer',
+      'a row index above the last layer',
       [layerOf(7, 10, 3, 1)],
       numbers(10, 1),
       undefined,
       Int32Array.of(1),
       'INVALID_OPTION',
     ],
-  ])('%s is an error', (_, given, x, y0, rows, code) => {
-    expect(() => referenceForward(given, x, y0, rows ? { rows } : {})).toThrow(
+  ])('rejects %s', (_, invalidLayers, x, y0, rows, code) => {
+    expect(() => referenceForward(invalidLayers, x, y0, rows ? { rows } : {})).toThrow(
       expect.objectContaining({ code }),
     )
   })
 })
 
 describe('referenceBackward', () => {
-  test('∂L/∂x is the adjoint: ⟨g, ΔW·x⟩ = ⟨ΔWᵀ·g, x⟩ = ⟨∂L/∂c, c⟩', () => {
+  test('is the adjoint of the forward pass: ⟨g, ΔW·x⟩ = ⟨ΔWᵀ·g, x⟩ = ⟨∂L/∂c, c⟩', () => {
     fc.assert(
       fc.property(layers, (layer) => {
         const [d1, d2] = layer.shape
@@ -231,8 +230,8 @@ describe('referenceBackward', () => {
       return dot(y, y) / 2
     }
     const gradients = referenceBackward([layer], x, referenceForward([layer], x))
-    // L is quadratic in each variable, so a central difference is exact but for rounding; with h = 2⁻⁸ that
-    // is divided by 2⁻⁷. The loss itself is rounded as a product of two outputs, each within its bound.
+    // L is quadratic in each variable, so a central difference is exact up to rounding; with h = 2⁻⁸ the rounding
+    // is divided by 2⁻⁷. The loss is rounded as a product of two outputs, each within its bound.
     const y = referenceForward([layer], x)
     const limit = 2 ** 7 * 4 * (bound(layer, x) * sumOfMagnitudes(y) + y.length * U * dot(y, y))
     const step = 2 ** -8
@@ -249,7 +248,7 @@ describe('referenceBackward', () => {
     })
   })
 
-  test('tokens with a layer of their own give gradients to that layer alone', () => {
+  test('gives the gradients of a token only to its own layer', () => {
     const [a, b] = [layerOf(7, 10, 12, 1), layerOf(7, 10, 5, 2)]
     const x = numbers(30, 3)
     const g = numbers(21, 4)
@@ -260,7 +259,7 @@ describe('referenceBackward', () => {
     expect(both.x).toEqual(Float64Array.of(...first.x, ...new Float64Array(10), ...last.x))
   })
 
-  test('a gradient for other tokens is an error', () => {
+  test('rejects a gradient for another number of tokens', () => {
     expect(() => referenceBackward([layerOf(7, 10, 3, 1)], numbers(10, 1), numbers(14, 1))).toThrow(
       expect.objectContaining({ code: 'SHAPE_MISMATCH' }),
     )

@@ -1,7 +1,7 @@
 /**
- * The method in float64, straight from its equations: the oracle that every fast path is judged by. Naive on
- * purpose, with no code shared with them, and the same bits on every engine: sums run in the order of the
- * indices, angles are exact (`unit-circle`).
+ * The method in float64, directly from its equations: the oracle that every fast path is compared with. It is
+ * naive on purpose and shares no code with the fast paths. It gives the same bits on every engine: sums run in the
+ * order of the indices, and angles are exact (`unit-circle`).
  *
  * Notation: `E = {(j_l, k_l)}` entries, `c` coefficients, `α` scaling, `e(t) = exp(2πi·t)`, `p` and `q` rows
  * and columns of ΔW.
@@ -19,7 +19,7 @@ export interface ReferenceDeltaOptions {
 }
 
 export interface ReferenceOptions {
-  /** For each token the index of its one layer in `layers`, or −1 for none. Default: all layers, added. */
+  /** The index in `layers` of the layer of each token, or −1 for none. Default: the sum of all layers. */
   readonly rows?: Int32Array
 }
 
@@ -34,9 +34,9 @@ export interface ReferenceGradients {
  * `ΔW[p,q] = α/(d1·d2) · Σ_l c_l · cos(2π(p·j_l/d1 + q·k_l/d2))`, row-major `[d1, d2]`, or `[rows.length,
  * d2]`.
  *
- * Takes `d1·d2·n` steps: a second for 768×768 and n = 1000; for the layers of large models name some rows.
+ * Takes `d1·d2·n` steps: a second for 768×768 and n = 1000. For the layers of large models, choose a few rows.
  *
- * @throws {FourierFTError} `INVALID_OPTION` for a row that is no integer in `[0, d1)`
+ * @throws {FourierFTError} `INVALID_OPTION` for a row that is not an integer in `[0, d1)`
  */
 export function referenceDelta(layer: Layer, { rows }: ReferenceDeltaOptions = {}): Float64Array {
   const [d1, d2] = layer.shape
@@ -70,12 +70,12 @@ export function referenceDelta(layer: Layer, { rows }: ReferenceDeltaOptions = {
  *     X̂[k_l] = Σ_q x[q] · e(q·k_l/d2)
  *     Δy[p]  = α/(d1·d2) · Re Σ_l c_l · X̂[k_l] · e(p·j_l/d1)
  *
- * @param layers one or more of one shape `[d1, d2]`
+ * @param layers one or more layers of one shape `[d1, d2]`
  * @param x `[T, d2]`, row-major
- * @param y0 `[T, d1]`, what the adapters are added to; not changed. Default: zeros
+ * @param y0 `[T, d1]`, the output without adapters; not changed. Default: zeros
  * @returns `[T, d1]`
- * @throws {FourierFTError} `SHAPE_MISMATCH` where lengths do not fit, `INVALID_OPTION` for no layers or an
- *   index that is none of theirs
+ * @throws {FourierFTError} `SHAPE_MISMATCH` if shapes or lengths do not fit, `INVALID_OPTION` for an empty list of
+ *   layers or a row index out of range
  */
 export function referenceForward(
   layers: readonly Layer[],
@@ -116,10 +116,10 @@ export function referenceForward(
  *     ∂L/∂c_l  = α/(d1·d2) · Σ_tokens Re( Ĝ[j_l] · X̂[k_l] )
  *     ∂L/∂x[q] = α/(d1·d2) · Re Σ_l c_l · Ĝ[j_l] · e(q·k_l/d2)
  *
- * @param layers one or more of one shape `[d1, d2]`
+ * @param layers one or more layers of one shape `[d1, d2]`
  * @param x `[T, d2]`, row-major
  * @param gradY `∂L/∂y`, `[T, d1]`, row-major
- * @throws {FourierFTError} as `referenceForward`
+ * @throws {FourierFTError} like `referenceForward`
  */
 export function referenceBackward(
   layers: readonly Layer[],
@@ -140,14 +140,14 @@ export function referenceBackward(
     layers.forEach(({ entries, coefficients, scaling }, index) => {
       if (rows !== undefined && rows[t] !== index) return
       const factor = scaling / (d1 * d2)
-      const mine = gradC[index] as Float64Array
+      const ofLayer = gradC[index]
       sum.fill(0)
       for (let l = 0; l < entries.n; l++) {
         const c = coefficients[l]
         const k = entries.columns[l]
         const [xRe, xIm] = transform(token, k, circle2)
         const [gRe, gIm] = transform(gradient, entries.rows[l], circle1)
-        mine[l] = mine[l] + factor * (gRe * xRe - gIm * xIm)
+        ofLayer[l] = ofLayer[l] + factor * (gRe * xRe - gIm * xIm)
         for (let q = 0, b = 0; q < d2; q++, b = advance(b, k, d2)) {
           sum[q] = sum[q] + c * (gRe * circle2.cos[b] - gIm * circle2.sin[b])
         }
@@ -158,7 +158,7 @@ export function referenceBackward(
   return { coefficients: gradC, x: gradX }
 }
 
-/** `Σ_q x[q] · e(q·k/d)`, real and imaginary part, where `d` is the length of `x`. */
+/** The real and the imaginary part of `Σ_q x[q] · e(q·k/d)`, where `d` is the length of `x`. */
 function transform(x: FloatArray, k: number, { cos, sin }: UnitCircle): [number, number] {
   let re = 0
   let im = 0
@@ -187,8 +187,7 @@ function checkTokens(layers: readonly Layer[], x: FloatArray, rows: Int32Array |
   if (other !== undefined) {
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `layers: '${first.name}' is [${d1}, ${d2}] and '${other.name}' [${other.shape.join(', ')}]; ` +
-        'layers that are added must have one shape',
+      `layers: expected layers of one shape; received '${first.name}' with [${d1}, ${d2}] and '${other.name}' with [${other.shape.join(', ')}]`,
       { module: other.name, expected: first.shape, received: other.shape },
     )
   }
@@ -212,11 +211,11 @@ function checkLength(option: string, values: ArrayLike<number>, tokens: number, 
   )
 }
 
-function checkIndex(option: string, index: number, from: number, to: number): void {
-  if (Number.isInteger(index) && index >= from && index < to) return
+function checkIndex(option: string, index: number, smallest: number, end: number): void {
+  if (Number.isInteger(index) && index >= smallest && index < end) return
   throw new FourierFTError(
     'INVALID_OPTION',
-    `${option}: expected an integer in ${from} … ${to - 1}; received ${index}`,
-    { option, expected: `an integer in ${from} … ${to - 1}`, received: index },
+    `${option}: expected an integer in ${smallest} … ${end - 1}; received ${index}`,
+    { option, expected: `an integer in ${smallest} … ${end - 1}`, received: index },
   )
 }

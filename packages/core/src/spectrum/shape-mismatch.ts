@@ -1,4 +1,4 @@
-/** The error of arrays and layers that do not fit each other. */
+/** The error for arrays and layers whose shapes do not fit each other. */
 import { FourierFTError } from '../errors.js'
 
 export function shapeMismatch(what: string, expected: string, received: number | string): FourierFTError {

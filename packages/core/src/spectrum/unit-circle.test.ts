@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { unitCircle } from './unit-circle.js'
 
-/** Fixed point with 160 fractional bits: the oracle of this file, integers throughout. */
+/** The oracle of this file: fixed point with 160 fractional bits, computed in integers. */
 const ONE = 1n << 160n
 
-/** `2π`, its digits from the literature. */
+/** `2π` with digits from the literature. */
 const TWO_PI = (62831853071795864769252867665590057683943387987502116419498891846n * ONE) / 10n ** 64n
 
-/** `cos` and `sin` of `2π·m/denominator` by their power series, good to 2⁻¹⁵⁰. */
+/** `cos` and `sin` of `2π·m/denominator` by their power series, to 2⁻¹⁵⁰. */
 function exactPoint(m: number, denominator: number): { cos: bigint; sin: bigint } {
   const angle = (TWO_PI * BigInt(m)) / BigInt(denominator)
   const sums = [0n, 0n, 0n, 0n]
@@ -33,7 +33,7 @@ function ulps(value: number, exact: bigint): number {
 describe('unitCircle', () => {
   const small = Array.from({ length: 40 }, (_, i) => i + 1)
   test.each([...small, 127, 768, 1024, 3072, 4093, 4096, 11008, 14336, 131072, 1048583])(
-    'denominator %i: every point within 1 ulp',
+    'gives every point within 1 ulp for denominator %i',
     (denominator) => {
       const { cos, sin } = unitCircle(denominator)
       expect(cos).toHaveLength(denominator)
@@ -48,22 +48,22 @@ describe('unitCircle', () => {
     },
   )
 
-  test('quarter turns are exact, and no zero is negative', () => {
+  test('gives quarter turns exactly, without negative zeros', () => {
     const { cos, sin } = unitCircle(4)
     expect(cos).toEqual(Float64Array.of(1, 0, -1, 0))
     expect(sin).toEqual(Float64Array.of(0, 1, 0, -1))
   })
 
-  test('an angle has one cosine, however its fraction is written', () => {
-    const thin = unitCircle(96)
-    const dense = unitCircle(96 * 35)
+  test('gives an angle the same bits for every denominator', () => {
+    const coarse = unitCircle(96)
+    const fine = unitCircle(96 * 35)
     for (let m = 0; m < 96; m++) {
-      expect(dense.cos[35 * m]).toBe(thin.cos[m])
-      expect(dense.sin[35 * m]).toBe(thin.sin[m])
+      expect(fine.cos[35 * m]).toBe(coarse.cos[m])
+      expect(fine.sin[35 * m]).toBe(coarse.sin[m])
     }
   })
 
-  test('symmetries hold bit for bit', () => {
+  test('keeps the symmetries of the circle, bit for bit', () => {
     const d = 1000
     const { cos, sin } = unitCircle(d)
     for (let m = 1; m < d; m++) {
@@ -73,7 +73,7 @@ describe('unitCircle', () => {
     }
   })
 
-  test.each([0, -3, 1.5, Number.NaN, 2 ** 26 + 1])('denominator %s is an error', (denominator) => {
+  test.each([0, -3, 1.5, Number.NaN, 2 ** 26 + 1])('rejects denominator %s', (denominator) => {
     expect(() => unitCircle(denominator)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
   })
 })

@@ -1,7 +1,7 @@
 /**
- * Cosines and sines of rational angles `2π·m/denominator`, with an error below 1 ulp (1.5 ulp for
- * denominators beyond 2²²) and the same bits on every engine: exact reduction in integers, then additions,
- * subtractions, multiplications and divisions in a fixed order. `Math.sin` promises neither.
+ * Cosines and sines of rational angles `2π·m/denominator`, with an error below 1 ulp (1.5 ulp for denominators
+ * above 2²²) and the same bits on every engine; `Math.sin` promises neither. Angles are reduced exactly in integers,
+ * then come additions, subtractions, multiplications and divisions in a fixed order.
  */
 import { FourierFTError } from '../errors.js'
 
@@ -12,15 +12,15 @@ export interface UnitCircle {
   readonly sin: Float64Array
 }
 
-/** Two tables of this length take 1 GiB; no layer comes near. */
+/** Two tables of this length take 1 GiB; the layers of models are far smaller. */
 const LARGEST_DENOMINATOR = 2 ** 26
 
-/** Angles are split into whole 2⁻²¹ths of a turn and a rest. */
+/** An angle is split into whole steps of 2⁻²¹ of a turn and a rest. */
 const STEPS = 2 ** 21
 
 /**
- * `2π = TWO_PI_HIGH + TWO_PI_LOW` to 2⁻⁸⁵; the high part has 34 bits, its product with a number of steps `≤
- * 2¹⁸` is exact.
+ * `2π = TWO_PI_HIGH + TWO_PI_LOW` to 2⁻⁸⁵. The high part has 34 bits, so its product with at most 2¹⁸ steps is
+ * exact.
  */
 const TWO_PI_HIGH = 6.2831853069365025
 const TWO_PI_LOW = 2.430840202602477e-10
@@ -65,7 +65,7 @@ export function unitCircle(denominator: number): UnitCircle {
   }
   const cos = new Float64Array(denominator)
   const sin = new Float64Array(denominator)
-  // In quarters of 1/denominator of a turn, so that half, quarter and eighth turns fold at integers.
+  // Angles count quarters of 1/denominator of a turn, so that half, quarter and eighth turns are integers.
   const full = 4 * denominator
   const half = 2 * denominator
   const quarter = denominator
@@ -87,7 +87,7 @@ export function unitCircle(denominator: number): UnitCircle {
     const tail = (high - (high + low) + low) / STEPS
 
     const x = steep ? sine(angle, tail) : cosine(angle, tail)
-    // On the diagonal both are the cosine: sin θ = cos(π/2 − θ) holds for the bits.
+    // On the diagonal both are the cosine, so that sin θ = cos(π/2 − θ) holds bit for bit.
     const y = steep || a === quarter - a ? cosine(angle, tail) : sine(angle, tail)
     cos[m] = left ? -x : x
     sin[m] = below ? -y : y
@@ -95,13 +95,13 @@ export function unitCircle(denominator: number): UnitCircle {
   return { cos, sin }
 }
 
-/** `sin(angle + tail)` on `[0, π/4]`; `tail` is what rounding took from the angle. */
+/** `sin(angle + tail)` on `[0, π/4]`; `tail` is the rounding error of the angle. */
 function sine(angle: number, tail: number): number {
   const z = angle * angle
   return angle + (angle * z * polynomial(SINE_SERIES, z) + tail * (1 - z / 2))
 }
 
-/** `cos(angle + tail)` on `[0, π/4]`; `1 − z/2` is rounded once and its error carried along. */
+/** `cos(angle + tail)` on `[0, π/4]`; the rounding error of `1 − z/2` is added back. */
 function cosine(angle: number, tail: number): number {
   const z = angle * angle
   const leading = 1 - z / 2

@@ -1,4 +1,4 @@
-/** AdamW against PyTorch's trajectories (`__fixtures__/make-vectors.py`), and its state. */
+/** AdamW compared with PyTorch's trajectories (`__fixtures__/make-vectors.py`), and its state. */
 import { expect, test } from 'vitest'
 import type { FloatArray } from '../adapter/layer.js'
 import vectors from './__fixtures__/vectors.json' with { type: 'json' }
@@ -6,7 +6,7 @@ import { createAdamW, restoreAdamW } from './adamw.js'
 import { clipGradientNorm } from './clip-gradient-norm.js'
 import { cosineSchedule } from './schedule.js'
 
-/** What is demanded: float32 follows PyTorch's own float32 run, float64 its float64 run, relative to the largest parameter. */
+/** Allowed errors relative to the largest parameter; float32 is compared with PyTorch's float32 run, float64 with its float64 run. */
 const LIMITS = { float32: 1e-4, float64: 1e-12 }
 
 const { starts, targets, curvatures } = vectors.problem
@@ -38,7 +38,7 @@ for (const { precision, options, schedule, clip, trajectory } of vectors.adamw) 
   })
 }
 
-test('a restored optimiser goes on with the same bits, through JSON', () => {
+test('a restored optimiser continues with the same bits, through JSON', () => {
   for (const FloatArray of [Float32Array, Float64Array]) {
     const optimizer = createAdamW({ learningRate: 0.05, betas: [0.8, 0.97] })
     const parameters: FloatArray[] = starts.map((values) => FloatArray.from(values))
@@ -54,11 +54,11 @@ test('a restored optimiser goes on with the same bits, through JSON', () => {
   }
 })
 
-test('the state of a fresh optimiser can be restored', () => {
+test('restores the state of a new optimiser', () => {
   expect(restoreAdamW(createAdamW().toState()).toState()).toEqual(createAdamW().toState())
 })
 
-test('moments keep the precision of their vector', () => {
+test('keeps moments in the precision of their vector', () => {
   const optimizer = createAdamW()
   optimizer.step([Float32Array.of(1), Float64Array.of(1)], [Float64Array.of(0.1), Float32Array.of(0.1)])
   expect(optimizer.toState().vectors.map(({ precision }) => precision)).toEqual(['float32', 'float64'])
@@ -71,7 +71,7 @@ test.each([
   ['another precision', [Float64Array.of(1, 2)], [Float32Array.of(1, 2)], 'UNSUPPORTED_DTYPE'],
   ['a gradient with NaN', [Float32Array.of(1, 2)], [Float32Array.of(1, Number.NaN)], 'NOT_FINITE'],
   ['an infinite gradient', [Float32Array.of(1, 2)], [Float32Array.of(-Infinity, 1)], 'NOT_FINITE'],
-] as const)('%s is refused and nothing changes', (_, parameters, gradients, code) => {
+] as const)('rejects %s and changes nothing', (_, parameters, gradients, code) => {
   const optimizer = createAdamW()
   optimizer.step([Float32Array.of(1, 2)], [Float32Array.of(1, 2)])
   const before = { state: optimizer.toState(), parameters: parameters.map((vector) => vector.slice()) }
@@ -89,11 +89,11 @@ test.each([
   { epsilon: 0 },
   { weightDecay: -0.1 },
   { wieghtDecay: 0.1 },
-])('options %j are refused', (options) => {
+])('rejects the options %j', (options) => {
   expect(() => createAdamW(options)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
 })
 
-test.each([-1, Number.NaN, Infinity])('a learning rate of %d for one step is refused', (learningRate) => {
+test.each([-1, Number.NaN, Infinity])('rejects a learning rate of %d for one step', (learningRate) => {
   const optimizer = createAdamW()
   expect(() => optimizer.step([Float32Array.of(1)], [Float32Array.of(1)], learningRate)).toThrow(
     expect.objectContaining({ code: 'INVALID_OPTION' }),
@@ -101,7 +101,7 @@ test.each([-1, Number.NaN, Infinity])('a learning rate of %d for one step is ref
   expect(optimizer.steps).toBe(0)
 })
 
-test('a damaged state is refused with the place of the damage', () => {
+test('rejects a damaged state and names the damaged field', () => {
   const optimizer = createAdamW()
   optimizer.step([Float32Array.of(1, 2)], [Float32Array.of(1, 2)])
   const state = optimizer.toState()

@@ -1,7 +1,7 @@
 /**
- * AdamW over coefficient vectors, step for step what `torch.optim.AdamW` does, so that a run here and a run in PEFT follow one
- * trajectory. It knows neither layers nor models: it moves numbers along their gradients, in place. Not offered: `amsgrad` and
- * `maximize`, which FourierFT has no use for.
+ * AdamW over coefficient vectors. Each step is that of `torch.optim.AdamW`, so a run here follows the trajectory of the same run in PEFT.
+ * The optimiser knows neither layers nor models: it updates vectors in place. PyTorch's options `amsgrad` and `maximize` do not exist here,
+ * because FourierFT does not use them.
  */
 import * as v from 'valibot'
 import type { FloatArray } from '../adapter/layer.js'
@@ -9,41 +9,42 @@ import { FourierFTError } from '../errors.js'
 import { rejectNonFinite } from './reject-non-finite.js'
 
 export interface AdamWOptions {
-  /** Step length `η`, at least 0. Default 1e-3. */
+  /** Learning rate `η`, at least 0. Default: 1e-3. */
   readonly learningRate?: number
-  /** `[β₁, β₂]`, decay of the first and of the second moment, both in `[0, 1)`. Default `[0.9, 0.999]`. */
+  /** `[β₁, β₂]`, the decay of the first and the second moment, both in `[0, 1)`. Default: `[0.9, 0.999]`. */
   readonly betas?: readonly [number, number]
-  /** `ε`, added to the root of the second moment; above 0. Default 1e-8. */
+  /** `ε`, added to the root of the second moment; above 0. Default: 1e-8. */
   readonly epsilon?: number
-  /** `λ`, decoupled: each step first shrinks the parameters by `1 − η·λ`. At least 0. Default 0.01, as in PyTorch. */
+  /** `λ`, decoupled: each step first multiplies the parameters by `1 − η·λ`. At least 0. Default: 0.01, as in PyTorch. */
   readonly weightDecay?: number
 }
 
-/** Everything that the next step depends on besides the parameters. Plain JSON: numbers survive `JSON.stringify` unchanged. */
+/** Everything that the next step depends on, apart from the parameters. It is plain JSON; `JSON.stringify` keeps every number exactly. */
 export type AdamWState = v.InferOutput<typeof stateSchema>
 
 export interface AdamW {
   readonly options: Required<AdamWOptions>
-  /** Steps taken so far. */
+  /** Number of steps so far. */
   readonly steps: number
   /**
-   * One update of all `parameters`, in place. The first call fixes how many vectors there are, how long each is and its precision;
-   * the moments are kept in the precision of their vector, as PyTorch does.
+   * Updates all `parameters` in place. The first call fixes the number of vectors, and the length and the precision of each. As in
+   * PyTorch, the moments have the precision of their vector.
    *
    * @param parameters the vectors to change
-   * @param gradients `∂L/∂parameter`, one for each vector, of the same length; read only
-   * @param learningRate `η` of this step alone, for schedules; default the option
-   * @throws FourierFTError `SHAPE_MISMATCH` when numbers or lengths differ from the first step's, `NOT_FINITE` for a gradient that
-   * holds NaN or infinity, `INVALID_OPTION` for a negative or non-finite learning rate. Nothing is changed then.
+   * @param gradients `∂L/∂parameter`, one for each vector, of the same length; not changed
+   * @param learningRate `η` of this step, for schedules. Default: the option `learningRate`
+   * @throws FourierFTError `SHAPE_MISMATCH` if the number of vectors or a length differs from the first step, `UNSUPPORTED_DTYPE` if a
+   * precision does, `NOT_FINITE` for a gradient with NaN or infinity, `INVALID_OPTION` for a negative or non-finite learning rate. Nothing
+   * is changed after an error.
    */
   step(parameters: readonly FloatArray[], gradients: readonly FloatArray[], learningRate?: number): void
   toState(): AdamWState
 }
 
 interface Moments {
-  /** `m`, running mean of the gradient. */
+  /** `m`, the running mean of the gradient. */
   readonly first: FloatArray
-  /** `v`, running mean of its square. */
+  /** `v`, the running mean of its square. */
   readonly second: FloatArray
 }
 
@@ -74,7 +75,7 @@ const stateSchema = v.strictObject({
 })
 
 /**
- * A fresh optimiser. @see Loshchilov and Hutter, "Decoupled Weight Decay Regularization", algorithm 2; `torch.optim.AdamW`
+ * Creates an optimiser. @see Loshchilov and Hutter, "Decoupled Weight Decay Regularization", algorithm 2; `torch.optim.AdamW`
  *
  * @throws FourierFTError `INVALID_OPTION`
  */
@@ -83,9 +84,9 @@ export function createAdamW(options: AdamWOptions = {}): AdamW {
 }
 
 /**
- * The optimiser as it was when `toState` was called; the next step gives the same bits.
+ * Restores the optimiser from the result of `toState`. Its next step gives the same bits as the next step of the original.
  *
- * @throws FourierFTError `INVALID_OPTION` naming the first field that is wrong
+ * @throws FourierFTError `INVALID_OPTION` that names the first invalid field
  */
 export function restoreAdamW(state: unknown): AdamW {
   const { options, steps, vectors } = check(stateSchema, state, 'AdamW state')
@@ -131,7 +132,7 @@ function makeAdamW(
   }
 }
 
-/** The order of operations is PyTorch's `_single_tensor_adam`: decay, moments, bias corrections, `ε` outside the root. */
+/** The operations in the order of PyTorch's `_single_tensor_adam`: decay, moments, bias corrections, `ε` outside the root. */
 function update(
   parameter: FloatArray,
   gradient: FloatArray,
@@ -154,6 +155,8 @@ function update(
   }
 }
 
+const SAME_VECTORS = 'pass the same vectors, in the same order, in every step'
+
 function checkVectors(
   parameters: readonly FloatArray[],
   gradients: readonly FloatArray[],
@@ -163,9 +166,8 @@ function checkVectors(
   if (parameters.length !== expected || gradients.length !== expected) {
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `AdamW.step: expected ${expected} parameter vectors and as many gradients, received ${parameters.length} and ` +
-        `${gradients.length}; pass the same vectors, in the same order, at every step`,
-      { expected, received: [parameters.length, gradients.length] },
+      `AdamW.step: expected ${expected} parameter vectors and as many gradients; received ${parameters.length} and ${gradients.length}`,
+      { advice: SAME_VECTORS, expected, received: [parameters.length, gradients.length] },
     )
   }
   for (const [index, parameter] of parameters.entries()) {
@@ -174,17 +176,16 @@ function checkVectors(
     if (parameter.length !== length || gradient?.length !== length) {
       throw new FourierFTError(
         'SHAPE_MISMATCH',
-        `AdamW.step: vector ${index}: expected ${length} parameters and as many gradients, received ${parameter.length} and ` +
-          `${gradient?.length}; pass the same vectors, in the same order, at every step`,
-        { expected: length, received: [parameter.length, gradient?.length] },
+        `AdamW.step: vector ${index}: expected ${length} parameters and as many gradients; received ${parameter.length} and ${gradient?.length}`,
+        { advice: SAME_VECTORS, expected: length, received: [parameter.length, gradient?.length] },
       )
     }
     const precision = precisionOf(moments?.[index]?.first ?? parameter)
     if (precisionOf(parameter) !== precision) {
       throw new FourierFTError(
         'UNSUPPORTED_DTYPE',
-        `AdamW.step: vector ${index}: expected ${precision}, as at the first step, received ${precisionOf(parameter)}`,
-        { expected: precision, received: precisionOf(parameter) },
+        `AdamW.step: vector ${index}: expected ${precision}, as in the first step; received ${precisionOf(parameter)}`,
+        { advice: SAME_VECTORS, expected: precision, received: precisionOf(parameter) },
       )
     }
     rejectNonFinite(gradient, `AdamW.step: gradient ${index}`)
@@ -203,15 +204,15 @@ function precisionOf(vector: FloatArray): 'float32' | 'float64' {
 function check<Schema extends v.GenericSchema>(
   schema: Schema,
   value: unknown,
-  what: string,
+  name: string,
 ): v.InferOutput<Schema> {
   const result = v.safeParse(schema, value, { abortEarly: true })
   if (result.success) return result.output
   const [issue] = result.issues
   const path = v.getDotPath(issue)
-  const place = path === null ? what : `${what}, ${path}`
-  throw new FourierFTError('INVALID_OPTION', `${place}: ${issue.message}`, {
-    option: path ?? what,
+  const location = path === null ? name : `${name}, ${path}`
+  throw new FourierFTError('INVALID_OPTION', `${location}: ${issue.message}`, {
+    option: path ?? name,
     received: issue.input,
     ...(issue.expected === null ? {} : { expected: issue.expected }),
   })

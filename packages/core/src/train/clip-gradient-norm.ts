@@ -1,23 +1,23 @@
-/** Gradient clipping by the norm over all vectors together, as `torch.nn.utils.clip_grad_norm_`. */
+/** Gradient clipping by the norm of all vectors together, like `torch.nn.utils.clip_grad_norm_`. */
 import type { FloatArray } from '../adapter/layer.js'
 import { FourierFTError } from '../errors.js'
 import { rejectNonFinite } from './reject-non-finite.js'
 
 /**
- * Scales all `gradients` in place by `min(1, maxNorm / (norm + 1e-6))`, `norm` the Euclidean norm of all of them as one vector.
+ * Scales all `gradients` in place by `min(1, maxNorm / (norm + 1e-6))`, where `norm` is the Euclidean norm of all of them as one vector.
  *
- * PyTorch turns every gradient into NaN when the norm is not finite, unless `error_if_nonfinite` is set; this behaves as if it were.
+ * If the norm is not finite, PyTorch turns every gradient into NaN, unless `error_if_nonfinite` is set; this function throws.
  *
  * @param maxNorm at least 0
  * @returns the norm before clipping
- * @throws FourierFTError `NOT_FINITE` for a gradient that holds NaN or infinity, `INVALID_OPTION` for a bad `maxNorm`. Nothing is
- * changed then.
+ * @throws FourierFTError `NOT_FINITE` for a gradient with NaN or infinity, `INVALID_OPTION` for a bad `maxNorm`. Nothing is changed
+ * after an error.
  */
 export function clipGradientNorm(gradients: readonly FloatArray[], maxNorm: number): number {
   if (!(maxNorm >= 0)) {
     throw new FourierFTError(
       'INVALID_OPTION',
-      `maxNorm: expected a number of at least 0, received ${maxNorm}`,
+      `maxNorm: expected a number of at least 0; received ${maxNorm}`,
       {
         option: 'maxNorm',
         expected: 'a number ≥ 0',

@@ -1,21 +1,21 @@
 /**
- * Learning rate schedules with warm-up, as Hugging Face's `get_linear_schedule_with_warmup` and `get_cosine_schedule_with_warmup`.
- * A schedule is a function from the number of steps already taken (0 for the first one) to a multiplier in `[0, 1]`:
+ * Learning rate schedules with warm-up, like Hugging Face's `get_linear_schedule_with_warmup` and `get_cosine_schedule_with_warmup`.
+ * A schedule is a function from the number of steps taken so far (0 in the first step) to a multiplier in `[0, 1]`:
  * `optimizer.step(c, g, learningRate * schedule(step))`.
  */
 import { FourierFTError } from '../errors.js'
 
 export interface ScheduleOptions {
-  /** Steps over which the multiplier climbs from 0 to 1; an integer, at least 0. The very first step has multiplier 0 then. */
+  /** Number of steps in which the multiplier rises from 0 to 1; an integer, at least 0. If it is above 0, the first step has multiplier 0. */
   readonly warmupSteps: number
-  /** Step at which it arrives at 0; an integer, at least 1. */
+  /** The step at which the multiplier reaches 0; an integer, at least 1. */
   readonly totalSteps: number
 }
 
 export type Schedule = (step: number) => number
 
 /**
- * Up to 1 along a line, then down to 0 along another; 0 after `totalSteps`.
+ * Rises linearly to 1, then falls linearly to 0, and stays 0 after `totalSteps`.
  *
  * @throws FourierFTError `INVALID_OPTION`
  */
@@ -25,8 +25,7 @@ export function linearSchedule(options: ScheduleOptions): Schedule {
 }
 
 /**
- * Up to 1 along a line, then down to 0 along half a cosine wave. After `totalSteps` the wave goes on, upwards, as it does in
- * Transformers: stop there.
+ * Rises linearly to 1, then falls to 0 along half a cosine wave. Stop at `totalSteps`: as in Transformers, the wave rises again after it.
  *
  * @throws FourierFTError `INVALID_OPTION`
  */
@@ -52,7 +51,7 @@ function requireInteger(option: string, received: number, least: number): void {
   if (Number.isSafeInteger(received) && received >= least) return
   throw new FourierFTError(
     'INVALID_OPTION',
-    `schedule option ${option}: expected an integer of at least ${least}, received ${received}`,
+    `${option}: expected an integer of at least ${least}; received ${received}`,
     { option, expected: `an integer ≥ ${least}`, received },
   )
 }

@@ -1,8 +1,8 @@
-"""Makes vectors.json: what PyTorch and Transformers compute for the optimiser, the schedules and the clipping of src/train.
+"""Writes vectors.json: the results of PyTorch and Transformers for the optimiser, the schedules and the clipping of src/train.
 
     python make-vectors.py > vectors.json
 
-Needs torch and transformers; the versions used are recorded in the file. Every number is printed so that it reads back exactly.
+Needs torch and transformers; the file records their versions. Every number is printed so that it reads back exactly.
 """
 
 import json
@@ -81,8 +81,8 @@ def clipping(gradients, max_norm):
     }
 
 
-# Chosen so that errors do not grow: PyTorch's own float32 and float64 runs agree within 2e-6 after 100 steps. Larger steps bounce
-# across the valley of curvature 40, and two runs that differ in the last bit part ways.
+# Chosen so that errors do not grow: PyTorch's own float32 and float64 runs agree within 2e-6 after 100 steps. Larger steps overshoot
+# in the direction of curvature 40, and two runs that differ in the last bit diverge.
 PLAIN = {"learningRate": 0.05, "betas": [0.9, 0.999], "epsilon": 1e-8, "weightDecay": 0.01}
 UNUSUAL = {"learningRate": 0.05, "betas": [0.3, 0.95], "epsilon": 0.1, "weightDecay": 0.1}
 NO_DECAY = {"learningRate": 0.02, "betas": [0.9, 0.98], "epsilon": 1e-6, "weightDecay": 0.0}
@@ -96,9 +96,9 @@ result = {
     },
     "problem": {"starts": STARTS, "targets": TARGETS, "curvatures": CURVATURES},
     "adamw": [
-        adamw(dtype, options, plan, clip)
+        adamw(dtype, options, steps, clip)
         for dtype in (torch.float32, torch.float64)
-        for options, plan, clip in (
+        for options, steps, clip in (
             (PLAIN, None, None),
             (UNUSUAL, None, None),
             (NO_DECAY, {"warmupSteps": 10, "totalSteps": 100}, 1.0),

@@ -1,22 +1,22 @@
 /**
- * Where texts lie between two kinds of mails, as an encoder sees them: nearer to the mean direction of the spam that is known or of the
- * other mails. Nothing is trained here; the encoder's own geometry has to do it.
+ * Scores texts by their embeddings: nearer to the mean direction of known spam, or of known wanted mails. Nothing is trained here; the score
+ * uses only the encoder's own geometry.
  */
 import type { Mail } from './mail.js'
 
 export interface Neighbour {
   readonly mail: Mail
-  /** Cosine. */
+  /** The cosine of the angle between the embeddings. */
   readonly similarity: number
 }
 
-export class Placing {
+export class MailComparison {
   readonly #mails: readonly Mail[]
   readonly #embeddings: readonly number[][]
   readonly #spam: readonly number[]
   readonly #wanted: readonly number[]
 
-  /** @param embeddings of the mails: unit vectors */
+  /** @param embeddings unit vectors of the mails */
   constructor(mails: readonly Mail[], embeddings: readonly number[][]) {
     this.#mails = mails
     this.#embeddings = embeddings
@@ -26,17 +26,17 @@ export class Placing {
     this.#wanted = meanDirection(known(false))
   }
 
-  /** Between −2 and 2: how much nearer to spam (a difference of cosines). */
+  /** A difference of cosines between −2 and 2; above 0 is nearer to spam. */
   score(embedding: readonly number[]): number {
     return dot(embedding, this.#spam) - dot(embedding, this.#wanted)
   }
 
-  /** Of all mails. */
+  /** The scores of all mails. */
   get scores(): number[] {
     return this.#embeddings.map((embedding) => this.score(embedding))
   }
 
-  /** The most similar mails, but not the text itself. */
+  /** The most similar mails, without the text itself. */
   nearest(embedding: readonly number[], count: number, text: string): Neighbour[] {
     return this.#mails
       .map((mail, i) => ({ mail, similarity: dot(embedding, this.#embeddings[i] ?? []) }))

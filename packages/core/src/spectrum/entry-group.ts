@@ -1,0 +1,48 @@
+/** Groups layers by their entries, so that work that depends only on the entries is done once for each group. */
+import type { FloatArray, Layer } from '../adapter/layer.js'
+import type { Entries } from '../entries/entries.js'
+import { type FoldedEntries, foldEntries } from './folded-entries.js'
+
+/** Layers with equal entries that act on the same tokens: the sum of their coefficients is applied once for all of them. */
+export interface EntryGroup {
+  readonly entries: Entries
+  readonly folded: FoldedEntries
+  /** Indices in the list of layers. */
+  readonly layerIndices: readonly number[]
+  /** `scale·weights = Σ_a α_a·c_a/(d1·d2)`; for a single layer `weights` are its coefficients themselves. */
+  readonly weights: FloatArray
+  readonly scale: number
+}
+
+/** @param rows if given, each token has one layer, so each layer is a group of its own, in order */
+export function groupByEntries(layers: readonly Layer[], rows: Int32Array | undefined): EntryGroup[] {
+  const groups: number[][] = []
+  layers.forEach(({ entries }, a) => {
+    const group =
+      rows === undefined ? groups.find(([first]) => equalEntries(layers[first].entries, entries)) : undefined
+    if (group === undefined) groups.push([a])
+    else group.push(a)
+  })
+  return groups.map((layerIndices) => {
+    const { entries, coefficients, shape, scaling } = layers[layerIndices[0]]
+    const group = { entries, folded: foldEntries(entries), layerIndices }
+    const normalisation = shape[0] * shape[1]
+    if (layerIndices.length === 1) return { ...group, weights: coefficients, scale: scaling / normalisation }
+    const weights = new Float64Array(entries.n)
+    for (const a of layerIndices)
+      addScaled(weights, layers[a].coefficients, layers[a].scaling / normalisation)
+    return { ...group, weights, scale: 1 }
+  })
+}
+
+function equalEntries(a: Entries, b: Entries): boolean {
+  if (a === b) return true
+  if (a.n !== b.n) return false
+  for (let l = 0; l < a.n; l++) if (a.rows[l] !== b.rows[l] || a.columns[l] !== b.columns[l]) return false
+  return true
+}
+
+/** `target += scale·source` */
+export function addScaled(target: FloatArray, source: FloatArray, scale: number): void {
+  for (let l = 0; l < source.length; l++) target[l] += scale * source[l]
+}
