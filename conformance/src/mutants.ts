@@ -3,10 +3,7 @@
  * Each names the levels at which it has to fail; it must pass all the rest.
  */
 import {
-  type AdaptedLinear,
   type AdapterBytes,
-  type Backend,
-  coreBackend,
   type Entries,
   explicitEntries,
   type FloatArray,
@@ -15,6 +12,7 @@ import {
   referenceBackward,
   referenceForward,
 } from '@fourierft/core'
+import { type AdaptedLinear, type Backend, coreBackend } from '@fourierft/core/conformance'
 import { readAgain } from './core-round-trip.js'
 import { referenceBackend } from './reference-backend.js'
 import type { LevelNumber } from './report.js'

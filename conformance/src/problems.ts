@@ -2,7 +2,8 @@
  * The linear layers that levels 4 and 5 are put to: recipes of inputs, and the numbers that PyTorch recorded for some of them. Weights
  * and adapters are of like size, so that an error of the branch is not lost beside the base layer's output.
  */
-import type { AdaptedLinear, ApplyOptions, Backend, Layer, Shape, Strategy } from '@fourierft/core'
+import type { Layer, Shape } from '@fourierft/core'
+import type { AdaptedLinear, ApplyOptions, Backend, Strategy } from '@fourierft/core/conformance'
 import type { LevelContext } from './level.js'
 import { layerOf } from './oracle.js'
 import { values } from './values.js'

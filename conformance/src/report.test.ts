@@ -3,6 +3,8 @@ import {
   type Check,
   type ConformanceReport,
   formatMarkdown,
+  formatMarkdownNotes,
+  formatMarkdownTable,
   formatTable,
   summarise,
   toRows,
@@ -174,6 +176,27 @@ describe('the faces of a report', () => {
         '- vectors made with torch 2',
       ].join('\n'),
     )
+  })
+
+  it('the table and the list alone, in Markdown', () => {
+    expect(`${formatMarkdownTable([report])}\n\n${formatMarkdownNotes([report])}`).toBe(
+      formatMarkdown([report]),
+    )
+    expect(formatMarkdownTable([report]).split('\n')).toHaveLength(3)
+  })
+
+  it('does not tick a level that users cannot reach, and gives the reason', () => {
+    const levels = [summarise(5, 'backward', [{ ...pass(4.21e-6, 1e-5), level: 5 }, skip], 1, true)]
+    const [, , row, , note] = formatMarkdown([{ ...report, levels }]).split('\n')
+    const training = 'training: users cannot train with this backend, only the suite computes these gradients'
+    expect(row).toContain('| suite only: 4.2e-6 / 1.0e-5 |')
+    expect(note).toBe(`- abacus, level 5 backward, not observed: ${training}; dense: not offered`)
+    expect(toRows([{ ...report, levels }])[0]?.reason).toBe(`${training}; dense: not offered`)
+  })
+
+  it('shows a failure of a level that users cannot reach as a failure', () => {
+    const levels = [summarise(5, 'backward', [fail(2e-5, 1e-5)], 1, true)]
+    expect(formatMarkdown([{ ...report, levels }])).toContain('| ✗ 2.0e-5 / 1.0e-5 |')
   })
 
   it('reports that ran different levels share one table, and name their oracle once', () => {

@@ -75,6 +75,33 @@ it('the reference subject passes every situation of the life cycle', async () =>
   expect(tests.filter(({ status }) => status !== 'passed')).toEqual([])
 })
 
+it('shows declared gaps in the names of tests, and rejects a gap that is none', async () => {
+  await writeFile(
+    join(folder, 'lacking-backend.test.ts'),
+    `import { testBackend } from '@fourierft/conformance/vitest'
+     import { describe } from 'vitest'
+     import { myBackend } from './my-backend'
+     const options = { levels: [1, 2, 7], quick: true } as const
+     describe('true', () => testBackend(myBackend, { ...options, lacks: { 2: 'core reads files' } }))
+     describe('false', () => testBackend(myBackend, { ...options, levels: [1], lacks: { 1: 'no entries' } }))
+     const serving = () => ({ ...myBackend(), trainable: 'nobody' as const })
+     describe('serving', () => testBackend(serving, { ...options, levels: [7], lacks: { 7: 'it serves' } }))
+     const forSuite = () => ({ ...myBackend(), trainable: 'suite' as const })
+     describe('suite', () => testBackend(forSuite, { ...options, levels: [7], lacks: { 7: 'no training yet' } }))
+     describe('unnamed', () => testBackend(forSuite, { ...options, levels: [7] }))`,
+  )
+  const tests = await run('lacking-backend.test.ts')
+  expect(tests.map(({ title, status }) => `${title}: ${status}`)).toEqual([
+    'level 1: entries: passed',
+    'gap: level 2 file: core reads files: passed',
+    'level 7: training: passed',
+    'gap: level 1 entries: no entries: failed',
+    'gap: level 7 training: it serves: passed',
+    'gap: level 7 training: no training yet: passed',
+    'level 7: training: skipped',
+  ])
+})
+
 it('with a wrong sign it fails, and the failing test names the checks; its own tests run too', async () => {
   const code = files.get('my-backend.ts') ?? ''
   const wrong = code.replace('y[t * d1 + p] += sum', 'y[t * d1 + p] -= sum')

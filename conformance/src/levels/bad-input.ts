@@ -3,15 +3,14 @@
  * named, the documentation of the codes fits both.
  */
 import {
-  type AdaptedLinear,
   type AdapterBytes,
-  type ApplyOptions,
   type ErrorCode,
   explicitEntries,
   FourierFTError,
   type Layer,
   uniformEntries,
 } from '@fourierft/core'
+import type { AdaptedLinear, ApplyOptions } from '@fourierft/core/conformance'
 import { readAgain } from '../core-round-trip.js'
 import type { Level, LevelContext } from '../level.js'
 import { malformedFiles } from '../malformed-files.js'

@@ -3,7 +3,6 @@
  * Everything here is exact.
  */
 import {
-  type Backend,
   bandPassEntries,
   bandPassMap,
   createLayer,
@@ -13,6 +12,7 @@ import {
   type Shape,
   uniformEntries,
 } from '@fourierft/core'
+import type { Backend } from '@fourierft/core/conformance'
 import { ENGINE_DIGESTS } from '../engine-digests.js'
 import type { Level } from '../level.js'
 import type { BandPassVector, UniformVector } from '../vectors.js'

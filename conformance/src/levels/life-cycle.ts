@@ -1,5 +1,6 @@
 /** Level 6: merging, disabling and disposing leave nothing behind. Exact: bits, and counts of live handles. */
-import type { AdaptedLinear, Backend, FloatArray, Layer } from '@fourierft/core'
+import type { FloatArray, Layer } from '@fourierft/core'
+import type { AdaptedLinear, Backend } from '@fourierft/core/conformance'
 import type { Level } from '../level.js'
 import { differingBits, relativeError } from '../measure.js'
 import { layerOf, oracleForward } from '../oracle.js'

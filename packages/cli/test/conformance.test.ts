@@ -1,6 +1,6 @@
 /** `fourierft conformance`: that the suite runs and its verdict arrives; the suite itself is tested where it lives. */
 import type { ConformanceRow } from '@fourierft/conformance'
-import { coreBackend } from '@fourierft/core'
+import { coreBackend } from '@fourierft/core/conformance'
 import { afterEach, expect, test, vi } from 'vitest'
 import { type BackendName, openBackend } from '../src/backends.js'
 import { capturedRun } from './captured-run.js'

@@ -1,10 +1,9 @@
 /** What the types promise to users: checked by the compiler, never run. */
 import { expectTypeOf, test } from 'vitest'
+import { type Backend, coreBackend } from './conformance/index.js'
 import {
   Adapter,
   addForward,
-  type Backend,
-  coreBackend,
   createConfig,
   delta,
   type ErrorCode,

@@ -2,10 +2,11 @@
  * A named set of adapted layers with its configuration: what the two files of an adapter hold. An adapter never changes; it knows no
  * runtime and no model. Its layers come out complete as soon as their shapes are known.
  */
-import type { AdapterBytes } from '../backend.js'
+
 import { entriesDigest } from '../entries/digest.js'
 import type { Entries, EntriesRecipe, Shape } from '../entries/entries.js'
 import { FourierFTError } from '../errors.js'
+import type { AdapterBytes } from '../files/adapter-bytes.js'
 import type { FloatDtype, Tensor } from '../files/safetensors.js'
 import { type WriteOptions, writeAdapter } from '../files/write-adapter.js'
 import { sharedUniformEntries } from './adapter-entries.js'

@@ -1,5 +1,5 @@
 /** What differs between Node and the browser: whether there are files. */
-import type { AdapterBytes } from '../backend.js'
+import type { AdapterBytes } from '../files/adapter-bytes.js'
 import type { AdapterFiles } from '../files/adapter-files.js'
 import type { HubCache } from '../files/sources/hub.js'
 

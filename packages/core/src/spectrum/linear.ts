@@ -9,7 +9,7 @@
  * their own token as IEEE 754 has it (a transform reaches every output) and, through sums over tokens, into ∂c; nothing is checked.
  */
 import type { FloatArray, Layer } from '../adapter/layer.js'
-import type { ApplyOptions } from '../backend.js'
+import type { ApplyOptions } from './apply-options.js'
 import { type Batch, checkBatch } from './batch.js'
 import { type Branch, makeBranches } from './branch.js'
 import { addDenseBackward, addDenseForward } from './dense-branch.js'

@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { createConfig } from './adapter/config.js'
-import { createAdapter } from './adapter/create-adapter.js'
-import { createLayer } from './adapter/layer.js'
+import { createConfig } from '../adapter/config.js'
+import { createAdapter } from '../adapter/create-adapter.js'
+import { createLayer } from '../adapter/layer.js'
+import type { Shape } from '../entries/entries.js'
+import { uniformEntries } from '../entries/uniform.js'
+import { referenceBackward, referenceDelta, referenceForward } from '../spectrum/reference.js'
 import { coreBackend } from './core-backend.js'
-import type { Shape } from './entries/entries.js'
-import { uniformEntries } from './entries/uniform.js'
-import { referenceBackward, referenceDelta, referenceForward } from './spectrum/reference.js'
 
 const SHAPE: Shape = [12, 20]
 const [D1, D2] = SHAPE
