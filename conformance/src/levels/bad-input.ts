@@ -1,6 +1,6 @@
 /**
- * Level 8: what is wrong is refused with the documented code (`ErrorCode` of `core`), and nothing has changed. Where two codes are
- * named, the documentation of the codes fits both.
+ * Level 8: bad input is rejected with the documented code (`ErrorCode` of `core`), and changes nothing. A case has two codes if their
+ * documentation fits both.
  */
 import {
   type AdapterBytes,
@@ -42,7 +42,7 @@ const bias = () => values(8102, D1)
 const x = () => values(8103, TOKENS * D2)
 const gradY = () => values(8104, TOKENS * D1)
 
-/** `[what is wrong, the layer, the codes that say so]` */
+/** `[problem, layer, accepted codes]` */
 function* malformedLayers(): Generator<[string, Layer, ErrorCode[]]> {
   const good = layer()
   yield ['too few coefficients', { ...good, coefficients: values(1, N - 1) }, ['SHAPE_MISMATCH']]
@@ -93,9 +93,9 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
   const unknown = { strategy: 'telepathy' as NonNullable<ApplyOptions['strategy']> }
   type Call = (linear: AdaptedLinear) => Promise<unknown>
   const calls: readonly [string, Call, ErrorCode[]][] = [
-    ['forward: x is no whole number of rows', (l) => l.forward(x().subarray(1)), ['SHAPE_MISMATCH']],
+    ['forward: x is not a whole number of rows', (l) => l.forward(x().subarray(1)), ['SHAPE_MISMATCH']],
     [
-      'backward: x is no whole number of rows',
+      'backward: x is not a whole number of rows',
       (l) => l.backward(x().subarray(1), gradY()),
       ['SHAPE_MISMATCH'],
     ],
@@ -103,7 +103,7 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
     ['backward: gradY has the input size', (l) => l.backward(x(), x()), ['SHAPE_MISMATCH']],
     ['forward: rows for too few tokens', (l) => l.forward(x(), rows(0, 0)), ['SHAPE_MISMATCH']],
     [
-      'forward: rows name a layer that is not there',
+      'forward: rows with the index of no layer',
       (l) => l.forward(x(), rows(0, 1, 0)),
       ['INVALID_OPTION', 'ADAPTER_NOT_FOUND'],
     ],
@@ -113,7 +113,7 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
       ['INVALID_OPTION', 'ADAPTER_NOT_FOUND'],
     ],
     [
-      'backward: rows name a layer that is not there',
+      'backward: rows with the index of no layer',
       (l) => l.backward(x(), gradY(), rows(0, 7, 0)),
       ['INVALID_OPTION', 'ADAPTER_NOT_FOUND'],
     ],
@@ -139,13 +139,13 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
   ]
   for (const strategy of ['dense', 'factored', 'spectral'] as const) {
     if (backend.strategies.includes(strategy)) continue
-    await check(`forward: the strategy ${strategy}, which is not offered`, 0, () =>
+    await check(`forward: the strategy ${strategy}, which the backend does not offer`, 0, () =>
       unchanged((l) => l.forward(x(), { strategy }), ['UNSUPPORTED', 'INVALID_OPTION']),
     )
   }
   for (const [what, call, codes] of calls) await check(what, 0, () => unchanged(call, codes))
 
-  // Two layers, the second malformed: the first must not have moved either.
+  // Neither of two layers may change if the second is malformed.
   await check('setCoefficients: the second of two is NaN', 0, () =>
     withLinear(backend, { weight: weight(), bias: bias(), layers: [layer(), layer()] }, async (linear) => {
       const before = (await linear.forward(x())).slice()
@@ -161,7 +161,7 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
       const changed =
         differingBits(await linear.forward(x()), before.y) +
         differingBits(await linear.weight(), before.weight)
-      if (changed > 0) throw new Error(`${changed} numbers of the output or the weight have changed`)
+      if (changed > 0) throw new Error(`${changed} numbers of the output or the weight changed`)
       return error
     })
   }
@@ -178,7 +178,7 @@ async function badStates({ backend, check, skip }: LevelContext): Promise<void> 
         return error + differingBits(await linear.weight(), before)
       }),
     )
-    await check('unmerge what is not merged', 0, () =>
+    await check('unmerge without a merge', 0, () =>
       withLinear(backend, problem, async (linear) => {
         const before = (await linear.weight()).slice()
         const error = await refused(['INVALID_STATE'], () => linear.unmerge())
@@ -187,7 +187,7 @@ async function badStates({ backend, check, skip }: LevelContext): Promise<void> 
     )
   } else {
     skip('merge twice', 'the backend does not offer the strategy merge')
-    await check('merge, which is not offered', 0, () =>
+    await check('merge, which the backend does not offer', 0, () =>
       withLinear(backend, problem, (linear) => refused(['UNSUPPORTED'], () => linear.merge())),
     )
   }
@@ -202,11 +202,11 @@ async function badStates({ backend, check, skip }: LevelContext): Promise<void> 
     ['weight', (linear) => linear.weight()],
   ]
   for (const [name, use] of uses) {
-    const unoffered = name.endsWith('merge') && !backend.strategies.includes('merge')
+    const isUnoffered = name.endsWith('merge') && !backend.strategies.includes('merge')
     await check(`${name} after dispose`, 0, async () => {
       const linear = await backend.linear(problem.weight, problem.bias, problem.layers)
       await linear.dispose()
-      return refused(unoffered ? ['INVALID_STATE', 'UNSUPPORTED'] : ['INVALID_STATE'], () => use(linear))
+      return refused(isUnoffered ? ['INVALID_STATE', 'UNSUPPORTED'] : ['INVALID_STATE'], () => use(linear))
     })
   }
 }
@@ -222,18 +222,22 @@ async function badEntries({ check }: LevelContext): Promise<void> {
     ],
     ['a negative row', () => explicitEntries({ shape, rows: [-1], columns: [0] }), ['ENTRY_OUT_OF_RANGE']],
     [
-      'a row that is no integer',
+      'a row that is not an integer',
       () => explicitEntries({ shape, rows: [0.5], columns: [0] }),
       ['ENTRY_OUT_OF_RANGE'],
     ],
     [
-      'an entry twice',
+      'a duplicate entry',
       () => explicitEntries({ shape, rows: [1, 2, 1], columns: [3, 3, 3] }),
       ['DUPLICATE_ENTRY'],
     ],
-    ['more entries than places', () => uniformEntries({ shape, n: 25, seed: 1 }), ['INVALID_ENTRY_COUNT']],
+    [
+      'more entries than the spectrum has',
+      () => uniformEntries({ shape, n: 25, seed: 1 }),
+      ['INVALID_ENTRY_COUNT'],
+    ],
     ['no entries', () => uniformEntries({ shape, n: 0, seed: 1 }), ['INVALID_ENTRY_COUNT']],
-    ['a seed that is no integer', () => uniformEntries({ shape, n: 1, seed: 0.5 }), ['INVALID_OPTION']],
+    ['a seed that is not an integer', () => uniformEntries({ shape, n: 1, seed: 0.5 }), ['INVALID_OPTION']],
     ['a shape with a 0', () => uniformEntries({ shape: [0, 6], n: 1, seed: 1 }), ['INVALID_OPTION']],
   ]
   for (const [what, make, codes] of cases) {
@@ -251,10 +255,10 @@ async function badFiles({ backend, vectors, check }: LevelContext): Promise<void
   }
 }
 
-/** Whoever has hundreds of adapters wants to know which file is meant. */
+/** Users with hundreds of adapters need the file in the message. */
 const FILE_NAME = /adapter_(config\.json|model\.safetensors)/
 
-/** 0 when `call` rejects with one of the codes and a message that says enough; throws otherwise, with what came instead. */
+/** Returns 0 if `call` rejects with one of the codes and a matching message; otherwise throws with the result or error that it received. */
 async function refused(
   codes: readonly ErrorCode[],
   call: () => Promise<unknown>,
@@ -266,16 +270,16 @@ async function refused(
   } catch (error) {
     thrown = error
   }
-  if (thrown === undefined) throw new Error(`was accepted; expected ${codes.join(' or ')}`)
+  if (thrown === undefined) throw new Error(`expected ${codes.join(' or ')}; the call succeeded`)
   if (isFourierFTError(thrown) && codes.includes(thrown.code)) {
     if (message.test(thrown.message)) return 0
-    throw new Error(`${thrown.code}: expected a message with ${message}, received: ${thrown.message}`)
+    throw new Error(`${thrown.code}: expected a message with ${message}; received ${thrown.message}`)
   }
   const received = isFourierFTError(thrown) ? `${thrown.code}: ${thrown.message}` : String(thrown)
-  throw new Error(`expected ${codes.join(' or ')}, received ${received}`)
+  throw new Error(`expected ${codes.join(' or ')}; received ${received}`)
 }
 
-/** By name too: a backend may have been bundled with a copy of `core`. */
+/** Errors of other copies of `core`, too: a backend may be bundled with one. The name covers copies without `isInstance`. */
 function isFourierFTError(error: unknown): error is FourierFTError {
   return (
     FourierFTError.isInstance(error) ||
