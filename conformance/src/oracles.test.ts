@@ -112,14 +112,14 @@ describe("core's reference agrees with PyTorch in float64", () => {
   })
 })
 
-describe("PEFT's own float32 meets the demands", () => {
-  it('level 3', () => {
+describe("PEFT's float32 results are within the limits", () => {
+  it('of level 3', () => {
     for (const { name, shape, peftError } of vectors.delta) {
       expect(peftError, name).toBeLessThan(deltaLimit(shape))
     }
   })
 
-  it('levels 4 and 5', () => {
+  it('of levels 4 and 5', () => {
     const recorded = vectors.linear.filter(({ peft }) => peft !== undefined)
     expect(recorded.length).toBeGreaterThan(5)
     for (const { peft, y, x, coefficients } of recorded) {
@@ -132,7 +132,7 @@ describe("PEFT's own float32 meets the demands", () => {
     }
   })
 
-  it('level 7', () => {
+  it('of level 7', () => {
     const { peft, trajectory, losses } = vectors.training
     expect(relativeError(peft.trajectory, trajectory)).toBeLessThan(TRAINING_LIMIT)
     expect(relativeError(peft.losses, losses)).toBeLessThan(TRAINING_LIMIT)

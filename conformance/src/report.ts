@@ -30,10 +30,10 @@ export interface LevelVerdict {
   readonly reason?: string
   /** The level passes, but only the suite reaches the code: users of the package cannot train with it. */
   readonly suiteOnly?: true
-  readonly seconds: number
 }
 
 export interface LevelResult extends LevelVerdict {
+  readonly seconds: number
   readonly checks: readonly Check[]
 }
 

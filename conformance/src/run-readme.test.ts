@@ -78,7 +78,7 @@ it('passes every situation of the life cycle with the reference subject', async 
   expect(tests.filter(({ status }) => status !== 'passed')).toEqual([])
 })
 
-it('shows declared gaps in the names of tests, and rejects a gap that is none', async () => {
+it('names declared gaps in test titles, and fails if the backend passes a declared gap', async () => {
   await writeFile(
     join(folder, 'lacking-backend.test.ts'),
     `import { testBackend } from '@fourierft/conformance/vitest'

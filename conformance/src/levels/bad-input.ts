@@ -65,8 +65,8 @@ function spoiled(length: number, value: number): Float32Array {
 
 async function badLayers({ backend, check }: LevelContext): Promise<void> {
   for (const [what, malformed, codes] of malformedLayers()) {
-    await check(`delta: ${what}`, 0, () => refused(codes, () => backend.delta(malformed)))
-    await check(`linear: ${what}`, 0, () => refusedLinear(weight(), bias(), [malformed], codes))
+    await check(`delta: ${what}`, 0, () => rejected(codes, () => backend.delta(malformed)))
+    await check(`linear: ${what}`, 0, () => rejectedLinear(weight(), bias(), [malformed], codes))
   }
   const other = layerOf({ shape: [D1, D2 + 1], n: N, seed: 777, coefficientsSeed: 1, scaling: 90 })
   const cases: readonly [string, Float32Array, Float32Array | null, Layer[]][] = [
@@ -78,12 +78,17 @@ async function badLayers({ backend, check }: LevelContext): Promise<void> {
     ['a second layer of another shape', weight(), bias(), [layer(), other]],
   ]
   for (const [what, w, b, layers] of cases) {
-    await check(`linear: ${what}`, 0, () => refusedLinear(w, b, layers, ['SHAPE_MISMATCH']))
+    await check(`linear: ${what}`, 0, () => rejectedLinear(w, b, layers, ['SHAPE_MISMATCH']))
   }
 
-  async function refusedLinear(w: Float32Array, b: Float32Array | null, layers: Layer[], codes: ErrorCode[]) {
+  async function rejectedLinear(
+    w: Float32Array,
+    b: Float32Array | null,
+    layers: Layer[],
+    codes: ErrorCode[],
+  ) {
     const before = await backend.resources?.()
-    const error = await refused(codes, async () => (await backend.linear(w, b, layers)).dispose())
+    const error = await rejected(codes, async () => (await backend.linear(w, b, layers)).dispose())
     return error + Math.abs(((await backend.resources?.()) ?? 0) - (before ?? 0))
   }
 }
@@ -150,14 +155,14 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
     withLinear(backend, { weight: weight(), bias: bias(), layers: [layer(), layer()] }, async (linear) => {
       const before = (await linear.forward(x())).slice()
       const call = () => linear.setCoefficients([values(1, N), spoiled(N, Number.NaN)])
-      return (await refused(['NOT_FINITE'], call)) + differingBits(await linear.forward(x()), before)
+      return (await rejected(['NOT_FINITE'], call)) + differingBits(await linear.forward(x()), before)
     }),
   )
 
   function unchanged(call: Call, codes: ErrorCode[]): Promise<number> {
     return withLinear(backend, { weight: weight(), bias: bias(), layers: [layer()] }, async (linear) => {
       const before = { y: (await linear.forward(x())).slice(), weight: (await linear.weight()).slice() }
-      const error = await refused(codes, () => call(linear))
+      const error = await rejected(codes, () => call(linear))
       const changed =
         differingBits(await linear.forward(x()), before.y) +
         differingBits(await linear.weight(), before.weight)
@@ -174,21 +179,21 @@ async function badStates({ backend, check, skip }: LevelContext): Promise<void> 
       withLinear(backend, problem, async (linear) => {
         await linear.merge()
         const before = (await linear.weight()).slice()
-        const error = await refused(['INVALID_STATE'], () => linear.merge())
+        const error = await rejected(['INVALID_STATE'], () => linear.merge())
         return error + differingBits(await linear.weight(), before)
       }),
     )
     await check('unmerge without a merge', 0, () =>
       withLinear(backend, problem, async (linear) => {
         const before = (await linear.weight()).slice()
-        const error = await refused(['INVALID_STATE'], () => linear.unmerge())
+        const error = await rejected(['INVALID_STATE'], () => linear.unmerge())
         return error + differingBits(await linear.weight(), before)
       }),
     )
   } else {
     skip('merge twice', 'the backend does not offer the strategy merge')
     await check('merge, which the backend does not offer', 0, () =>
-      withLinear(backend, problem, (linear) => refused(['UNSUPPORTED'], () => linear.merge())),
+      withLinear(backend, problem, (linear) => rejected(['UNSUPPORTED'], () => linear.merge())),
     )
   }
   const uses: readonly [string, (linear: AdaptedLinear) => Promise<unknown>][] = [
@@ -206,7 +211,7 @@ async function badStates({ backend, check, skip }: LevelContext): Promise<void> 
     await check(`${name} after dispose`, 0, async () => {
       const linear = await backend.linear(problem.weight, problem.bias, problem.layers)
       await linear.dispose()
-      return refused(isUnoffered ? ['INVALID_STATE', 'UNSUPPORTED'] : ['INVALID_STATE'], () => use(linear))
+      return rejected(isUnoffered ? ['INVALID_STATE', 'UNSUPPORTED'] : ['INVALID_STATE'], () => use(linear))
     })
   }
 }
@@ -241,7 +246,7 @@ async function badEntries({ check }: LevelContext): Promise<void> {
     ['a shape with a 0', () => uniformEntries({ shape: [0, 6], n: 1, seed: 1 }), ['INVALID_OPTION']],
   ]
   for (const [what, make, codes] of cases) {
-    await check(`entries: ${what}`, 0, () => refused(codes, async () => make()))
+    await check(`entries: ${what}`, 0, () => rejected(codes, async () => make()))
   }
 }
 
@@ -251,7 +256,7 @@ async function badFiles({ backend, vectors, check }: LevelContext): Promise<void
   const good = vectors.adapters.find(({ name }) => name === 'linear-float32')?.files
   if (good === undefined) throw new Error('the vectors have no adapter linear-float32')
   for (const { name, files, codes } of malformedFiles(good)) {
-    await check(`${reader}: ${name}`, 0, () => refused(codes, () => read(files), FILE_NAME))
+    await check(`${reader}: ${name}`, 0, () => rejected(codes, () => read(files), FILE_NAME))
   }
 }
 
@@ -259,7 +264,7 @@ async function badFiles({ backend, vectors, check }: LevelContext): Promise<void
 const FILE_NAME = /adapter_(config\.json|model\.safetensors)/
 
 /** Returns 0 if `call` rejects with one of the codes and a matching message; otherwise throws with the result or error that it received. */
-async function refused(
+async function rejected(
   codes: readonly ErrorCode[],
   call: () => Promise<unknown>,
   message = /\S/,
@@ -271,18 +276,10 @@ async function refused(
     thrown = error
   }
   if (thrown === undefined) throw new Error(`expected ${codes.join(' or ')}; the call succeeded`)
-  if (isFourierFTError(thrown) && codes.includes(thrown.code)) {
+  if (FourierFTError.isInstance(thrown) && codes.includes(thrown.code)) {
     if (message.test(thrown.message)) return 0
     throw new Error(`${thrown.code}: expected a message with ${message}; received ${thrown.message}`)
   }
-  const received = isFourierFTError(thrown) ? `${thrown.code}: ${thrown.message}` : String(thrown)
+  const received = FourierFTError.isInstance(thrown) ? `${thrown.code}: ${thrown.message}` : String(thrown)
   throw new Error(`expected ${codes.join(' or ')}; received ${received}`)
-}
-
-/** Errors of other copies of `core`, too: a backend may be bundled with one. The name covers copies without `isInstance`. */
-function isFourierFTError(error: unknown): error is FourierFTError {
-  return (
-    FourierFTError.isInstance(error) ||
-    (error instanceof Error && error.name === 'FourierFTError' && 'code' in error)
-  )
 }

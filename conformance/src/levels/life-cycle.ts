@@ -1,5 +1,5 @@
 /** Level 6: merging, disabling and disposing leave nothing behind. Bits and counts of live handles are compared exactly. */
-import type { FloatArray, Layer } from '@fourierft/core'
+import { type FloatArray, FourierFTError, type Layer } from '@fourierft/core'
 import type { AdaptedLinear, Backend } from '@fourierft/core/conformance'
 import type { Level } from '../level.js'
 import { differingBits, relativeError } from '../measure.js'
@@ -199,7 +199,7 @@ async function neverAdapted(
   try {
     return { frozen: true, y: await withLinear(backend, { ...problem, layers: [] }, output) }
   } catch (error) {
-    if (!(error instanceof Error && error.name === 'FourierFTError')) throw error
+    if (!FourierFTError.isInstance(error)) throw error
     const y = await withLinear(backend, problem, async (linear) => {
       await linear.disable()
       return output(linear)

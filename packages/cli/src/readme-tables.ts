@@ -13,7 +13,7 @@ import {
 import { backendsIn } from './backends.js'
 import { CommandError } from './command-error.js'
 
-/** The findings without each check. */
+/** A report with the verdicts alone. */
 export type StoredReport = ConformanceReport<LevelVerdict>
 
 const RESULTS = 'conformance/results.json'
@@ -34,7 +34,7 @@ export async function updateReadmes(
   reports: readonly ConformanceReport[],
 ): Promise<void> {
   const measured = new Map(
-    [...(await readResults(repository)), ...reports.map(withoutChecks)].map((report) => [
+    [...(await readResults(repository)), ...reports.map(withVerdicts)].map((report) => [
       report.backend,
       report,
     ]),
@@ -56,8 +56,8 @@ export async function expectedReadmes(repository: string): Promise<{ file: strin
   )
 }
 
-function withoutChecks({ levels, ...report }: ConformanceReport): StoredReport {
-  return { ...report, levels: levels.map(({ checks: _, ...verdict }) => verdict) }
+function withVerdicts({ levels, ...report }: ConformanceReport): StoredReport {
+  return { ...report, levels: levels.map(({ checks: _, seconds: __, ...verdict }) => verdict) }
 }
 
 function replaceBlock(file: string, text: string, marker: string, content: string): string {

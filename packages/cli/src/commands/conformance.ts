@@ -101,10 +101,11 @@ async function checkConformance(options: Options, output: Output): Promise<void>
   else output.result(table(reports, unavailable, options.markdown ? formatMarkdown : formatTable))
   throwForFailures(rows)
   if (readme === undefined) return
-  if (unavailable.length > 0) {
-    throw new CommandError('INCOMPLETE', 'some backends were skipped, so the READMEs are unchanged')
-  }
   await updateReadmes(readme, reports)
+  if (unavailable.length > 0) {
+    const skipped = unavailable.map(({ backend }) => backend).join(', ')
+    throw new CommandError('INCOMPLETE', `${skipped}: skipped, and so without a new row in the READMEs`)
+  }
 }
 
 /** Whether the README's table has a row for the backend. */
