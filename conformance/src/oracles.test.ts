@@ -1,4 +1,4 @@
-/** The two oracles agree with each other, and each demand of the levels is one that PyTorch's own float32 meets. */
+/** The two oracles agree with each other, and PyTorch's float32 results are within the limits of the levels. */
 import { readFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'

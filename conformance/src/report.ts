@@ -2,7 +2,7 @@
 
 export type LevelNumber = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8
 
-/** `skip`: not observed, for the reason that stands beside it. */
+/** `skip`: not observed, with a reason. */
 export type Status = 'pass' | 'fail' | 'skip'
 
 export interface Check {

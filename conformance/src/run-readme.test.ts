@@ -23,7 +23,7 @@ beforeAll(async () => {
   await mkdir(cache, { recursive: true })
   folder = await mkdtemp(join(cache, 'readme-'))
   for (const [name, code] of files) await writeFile(join(folder, name), code)
-  // Without one of its own, vitest would take a configuration from a folder above.
+  // Without this file, vitest would use a configuration from a parent folder.
   await writeFile(
     join(folder, 'vitest.config.ts'),
     "export default { ssr: { resolve: { conditions: ['@fourierft/source', 'module', 'node', 'development|production'] } } }",

@@ -96,13 +96,13 @@ export function testAdapters(
       bench = await Bench.open(await createSubjects())
     }, timeout)
 
-    it('the package lacks only what it says', async () => {
+    it('has every ability except those in the option lacks', async () => {
       const subject = await bench.subject()
       const missing = ABILITIES.filter((ability) => subject[ability] === undefined)
       await bench.close()
       if (missing.join() !== ABILITIES.filter((ability) => lacks.includes(ability)).join())
         throw new Error(
-          `the subject lacks ${missing.join(' and ') || 'nothing'}; the test says ${lacks.join(' and ') || 'nothing'}`,
+          `the subject lacks ${missing.join(' and ') || 'nothing'}; the option lacks names ${lacks.join(' and ') || 'nothing'}`,
         )
     })
 

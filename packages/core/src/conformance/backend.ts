@@ -55,7 +55,7 @@ export interface Backend {
    * layers the result is the frozen layer, and the length of the bias is `d1`.
    */
   linear(weight: Float32Array, bias: Float32Array | null, layers: readonly Layer[]): Promise<AdaptedLinear>
-  /** Reads an adapter, puts it through the runtime (attach, load, save) and returns the files it writes. Absent: the runtime writes no files. */
+  /** Passes an adapter through the runtime (attach, load, save) and returns the files that it writes. Absent: the runtime writes no files. */
   roundTrip?(files: AdapterBytes): Promise<AdapterBytes>
   /** The number of live handles of the runtime (tensors, buffers, sessions); equal before and after use if nothing leaks. */
   resources?(): number | Promise<number>

@@ -57,7 +57,7 @@ export interface BackendFunctions
   readonly runtimeChecks?: readonly ('strategy' | 'merged')[]
   delta(layer: Layer): FloatArray | Promise<FloatArray>
   linear(base: BaseLayer, layers: readonly Layer[]): LinearFunctions | Promise<LinearFunctions>
-  /** Frees what the backend itself holds; its layers are disposed before. */
+  /** Frees the resources of the backend itself, after its layers are disposed. */
   dispose?(): void | Promise<void>
 }
 
