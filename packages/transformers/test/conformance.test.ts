@@ -2,13 +2,8 @@
 import { testBackend } from '@fourierft/conformance/vitest'
 import { describe } from 'vitest'
 import { createTransformersBackend } from '../src/conformance.js'
-
-const lacks = {
-  2: 'a session reads adapters and writes none',
-  5: 'transformers.js serves and does not train',
-  7: 'transformers.js serves and does not train',
-}
+import { LACKS } from './lacks.js'
 
 describe.each([true, false])('native: %s', (native) =>
-  testBackend(() => createTransformersBackend({ native }), { lacks, quick: !native }),
+  testBackend(() => createTransformersBackend({ native }), { lacks: LACKS, quick: !native }),
 )
