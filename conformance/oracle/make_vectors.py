@@ -1,6 +1,6 @@
 """Makes the vectors of the conformance suite with Hugging Face PEFT and PyTorch: the second oracle.
 
-It shares no code with this repository. The suite itself never runs Python: it reads what this script has written.
+It shares no code with this repository. The suite never runs Python; it reads the files that this script writes.
 
     python oracle/make_vectors.py            writes ../vectors
     python oracle/make_vectors.py --check    makes them again and compares: bytes and integers identical, floats within rounding
@@ -73,7 +73,7 @@ def pack(array):
 
 
 def randperm_entries(shape, n, seed):
-    """What PEFT does in FourierFTLayer.update_layer."""
+    """As PEFT does in FourierFTLayer.update_layer."""
     d1, d2 = shape
     chosen = torch.randperm(d1 * d2, generator=torch.Generator().manual_seed(seed))[:n]
     return torch.stack([chosen // d2, chosen % d2])
@@ -120,7 +120,7 @@ def make_entries():
             for n in (1, 1000, 10000):
                 plan.append((shape, n, seed))
     plan += [((4096, 4096), 1000, 2024), ((4096, 11008), 1000, 777), ((50257, 768), 2000, 777)]
-    # One place below PyTorch's limit for 32-bit draws, and the limit itself: the second form.
+    # One position below PyTorch's limit for 32-bit draws, and the limit itself: the second form.
     plan += [((1, 214748363), 500, 777), ((12, 17895697), 500, 777), ((14336, 16384), 1000, 2024)]
 
     uniform = []
@@ -135,7 +135,7 @@ def make_entries():
         case = {"shape": shape, "n": n, "seed": str(seed), "digest": digest(entries), "first": entries[:, :4].T.tolist()}
         uniform.append(case)
     for shape, n, seed in [((768, 768), 1000, 2024), ((1, 214748363), 500, 777)]:
-        # Below the limit both forms are the same one: this pins the re-implementation to PyTorch.
+        # Below the limit both forms agree, which checks this re-implementation against PyTorch.
         assert torch.equal(legacy_entries(shape, n, seed), randperm_entries(shape, n, seed))
     for shape, n, seed in [((12, 17895697), 500, 777), ((14336, 16384), 1000, 2024)]:
         entries = legacy_entries(shape, n, seed)

@@ -1,7 +1,7 @@
-/** The files of an adapter through `core` alone. */
+/** A round trip of an adapter's files through `core` alone. */
 import { type AdapterBytes, loadAdapter } from '@fourierft/core'
 
-/** Reads and writes anew: the writer's bytes, not the copy that an adapter keeps of what it was read from. */
+/** Reads the files and writes them anew. Without a dtype the writer would return the bytes that the adapter was read from. */
 export async function readAgain(files: AdapterBytes): Promise<AdapterBytes> {
   const adapter = await loadAdapter(files)
   const dtypes = new Set(Array.from(adapter.modules.values(), ({ dtype }) => dtype))

@@ -1,13 +1,13 @@
 /**
- * What `core` computed on Node, so that a run in another JavaScript engine shows whether it computes the same. These are no oracle:
- * whether the numbers are right is judged by the vectors.
+ * Digests of numbers that `core` computed in Node. A run in another JavaScript engine compares its own with them. They are not an oracle: the
+ * vectors judge whether the numbers are right.
  */
 import { entriesDigest } from '@fourierft/core'
 
 export const ENGINE_DIGESTS: {
-  /** Arguments of `bandPassEntries` as JSON → `entriesDigest`. */
+  /** Arguments of `bandPassEntries` as JSON, with the `entriesDigest` of the result. */
   readonly bandPass: Readonly<Record<string, string>>
-  /** A layer's recipe as JSON → `digestOfNumbers` of its `referenceDelta`. */
+  /** The recipe of a layer as JSON, with `digestOfNumbers` of its `referenceDelta`. */
   readonly reference: Readonly<Record<string, string>>
 } = {
   bandPass: {
@@ -30,7 +30,7 @@ export const ENGINE_DIGESTS: {
   },
 }
 
-/** SHA-256, in hexadecimal, of the bits: all low words, then all high words, each little-endian. */
+/** SHA-256, in hexadecimal, of the bits: first all low words, then all high words, each little-endian. */
 export function digestOfNumbers(numbers: Float64Array): string {
   const n = numbers.length
   const view = new DataView(new ArrayBuffer(8))
@@ -41,6 +41,6 @@ export function digestOfNumbers(numbers: Float64Array): string {
     low[i] = view.getUint32(0, true)
     high[i] = view.getUint32(4, true)
   }
-  // The one digest that core offers is of two rows of 32-bit words; which is what these are.
+  // core's digest of entries is that of two rows of 32-bit words, which these are.
   return entriesDigest({ n, rows: low, columns: high })
 }

@@ -1,4 +1,4 @@
-/** What a disk, a network or a stranger can make of a good adapter, and the code that says so. */
+/** A good adapter as a disk, a network or an attacker can damage it, with the error codes for it. */
 import { type AdapterBytes, createAdapter, createConfig, type ErrorCode } from '@fourierft/core'
 
 export interface MalformedFiles {
@@ -37,7 +37,7 @@ export function* malformedFiles(good: AdapterBytes): Generator<MalformedFiles> {
   )
   yield model('a header of no bytes', withLength(good.model, 0n), 'INVALID_SAFETENSORS', 'INVALID_JSON')
   yield model(
-    'a header that is no JSON',
+    'a header that is not JSON',
     withHeader(good.model, '{"a":'),
     'INVALID_SAFETENSORS',
     'INVALID_JSON',
@@ -119,34 +119,34 @@ export function* malformedFiles(good: AdapterBytes): Generator<MalformedFiles> {
   const key = (name: string, edit: Record<string, unknown>, ...codes: ErrorCode[]) =>
     text(name, JSON.stringify({ ...JSON.parse(new TextDecoder().decode(good.config)), ...edit }), ...codes)
   yield text('empty', '', 'INVALID_JSON')
-  yield text('no JSON', '{"peft_type": "FOURIERFT",', 'INVALID_JSON')
+  yield text('not JSON', '{"peft_type": "FOURIERFT",', 'INVALID_JSON')
   yield text('a list', '[]', 'INVALID_CONFIG', 'INVALID_JSON')
   yield text('__proto__', '{"peft_type":"FOURIERFT","__proto__":{"scaling":1}}', 'INVALID_JSON')
   yield key('another method', { peft_type: 'LORA' }, 'UNSUPPORTED_PEFT_TYPE')
   yield key('n_frequency below 1', { n_frequency: -1 }, 'INVALID_CONFIG')
   yield key('n_frequency in words', { n_frequency: 'many' }, 'INVALID_CONFIG')
   yield key(
-    'another n_frequency than the tensors have',
+    'an n_frequency that differs from the tensors',
     { n_frequency: 31 },
     'SHAPE_MISMATCH',
     'INVALID_CONFIG',
   )
   yield key('scaling in words', { scaling: 'large' }, 'INVALID_CONFIG')
-  yield key('a seed that is no integer', { random_loc_seed: 1.5 }, 'INVALID_CONFIG')
+  yield key('a seed that is not an integer', { random_loc_seed: 1.5 }, 'INVALID_CONFIG')
   yield key('target_modules that is a number', { target_modules: 7 }, 'INVALID_CONFIG')
 
-  const own = createAdapter(
+  const ownFiles = createAdapter(
     createConfig({ nFrequency: 9 }),
     { query: [8, 10] },
     { entries: { sampler: 'bandpass', seed: 1, centerFrequency: 2, bandwidth: 10 } },
   ).toBytes()
   const metadata = (name: string, edit: (text: string) => string, ...codes: ErrorCode[]): MalformedFiles => ({
-    name: `our own: ${name}`,
-    files: { config: own.config, model: withHeader(own.model, edit(headerText(own.model))) },
+    name: `our own file: ${name}`,
+    files: { config: ownFiles.config, model: withHeader(ownFiles.model, edit(headerText(ownFiles.model))) },
     codes,
   })
   yield metadata(
-    'a digest that the entries do not have',
+    'a digest of other entries',
     (header) => header.replace(/[0-9a-f]{64}/, '0'.repeat(64)),
     'ENTRIES_DIGEST_MISMATCH',
   )
@@ -165,7 +165,7 @@ function headerText(model: Uint8Array): string {
   return new TextDecoder().decode(model.subarray(8, 8 + headerLength(model)))
 }
 
-/** The same data behind another header, padded with spaces to eight bytes as safetensors does. */
+/** The same data after another header, padded with spaces to eight bytes as in safetensors. */
 function withHeader(model: Uint8Array, text: string): Uint8Array {
   const header = new TextEncoder().encode(text)
   const padded = concat(header, new Uint8Array(-header.length & 7).fill(32))

@@ -1,7 +1,7 @@
-/** Errors as single numbers. NaN stays NaN, so that a limit can never be met by one. */
+/** Errors as single numbers. NaN stays NaN, so that it never meets a limit. */
 import type { FloatArray } from '@fourierft/core'
 
-/** `max|actual − expected|`, NaN if any number of `actual` is. Lengths that differ throw. */
+/** `max|actual − expected|`, or NaN if `actual` contains NaN. @throws {Error} if the lengths differ */
 export function largestDifference(actual: FloatArray, expected: ArrayLike<number>): number {
   checkLength(actual, expected)
   let largest = 0
@@ -25,7 +25,7 @@ export function relativeError(actual: FloatArray, expected: ArrayLike<number>): 
   return largestDifference(actual, expected) / (magnitude === 0 ? 1 : magnitude)
 }
 
-/** How many numbers are not the same bits (−0 is not 0). */
+/** The number of elements with different bits (−0 is not 0). */
 export function differingBits(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   checkLength(actual, expected)
   let count = 0

@@ -1,4 +1,4 @@
-/** The suite's own test: it passes what is right, and fails each mutant at the levels that the mutant names, and at no other. */
+/** Tests of the suite: correct backends pass, and each mutant fails exactly at the levels that it names. */
 import { beforeAll, describe, expect, it } from 'vitest'
 import { cleanBackend, MUTANTS } from './mutants.js'
 import { referenceBackend } from './reference-backend.js'
@@ -14,13 +14,13 @@ beforeAll(async () => {
 const levelsWith = ({ levels }: ConformanceReport, status: Status) =>
   levels.filter((level) => level.status === status).map(({ level }) => level)
 
-describe('what is right passes', () => {
-  it('core, which the mutants wrap', async () => {
+describe('correct backends pass', () => {
+  it('core, which most mutants are made from', async () => {
     const report = await runConformance(cleanBackend(), { quick: true, vectors })
     expect(levelsWith(report, 'pass')).toEqual([1, 2, 3, 4, 5, 6, 7, 8])
   })
 
-  it('the float64 oracle as a backend, but for the files that it does not read', async () => {
+  it('the float64 reference, except for files, which it does not read', async () => {
     const report = await runConformance(referenceBackend(), { quick: true, vectors })
     expect(levelsWith(report, 'pass')).toEqual([1, 3, 4, 5, 6, 7, 8])
     expect(levelsWith(report, 'skip')).toEqual([2])
@@ -35,18 +35,18 @@ describe('what is right passes', () => {
   })
 })
 
-describe('what is wrong fails', () => {
+describe('mutants fail', () => {
   it.for(MUTANTS.map((mutant) => [mutant.name, mutant] as const))('%s', async ([, mutant]) => {
     const report = await runConformance(mutant.create(), { quick: true, vectors })
     expect(levelsWith(report, 'fail')).toEqual(mutant.failsAt)
   })
 
-  it('names of mutants are told apart', () => {
+  it('mutants have distinct names', () => {
     expect(new Set(MUTANTS.map(({ name }) => name)).size).toBe(MUTANTS.length)
   })
 })
 
-it('a backend that breaks down fails every level that it is used at, and no level is left out', async () => {
+it('a backend whose functions reject fails at every level that calls them', async () => {
   const broken = {
     ...referenceBackend(),
     delta: () => Promise.reject(new Error('the device was lost')),

@@ -1,12 +1,8 @@
 /**
- * Backends that are wrong in one way each: the suite's own test. A suite that passes one of them proves nothing about the others.
- * Each names the levels at which it has to fail; it must pass all the rest.
+ * Backends with one fault each, which test the suite. Each has to fail at the levels that it names, and to pass the others.
  */
 import {
-  type AdaptedLinear,
   type AdapterBytes,
-  type Backend,
-  coreBackend,
   type Entries,
   explicitEntries,
   type FloatArray,
@@ -15,6 +11,7 @@ import {
   referenceBackward,
   referenceForward,
 } from '@fourierft/core'
+import { type AdaptedLinear, type Backend, coreBackend } from '@fourierft/core/conformance'
 import { readAgain } from './core-round-trip.js'
 import { referenceBackend } from './reference-backend.js'
 import type { LevelNumber } from './report.js'
@@ -25,7 +22,7 @@ export interface Mutant {
   create(): Backend
 }
 
-/** What the mutants of `MUTANTS` were before they mutated. */
+/** The backend without a fault that most mutants are made from. */
 export function cleanBackend(): Backend {
   return { ...coreBackend(), roundTrip: readAgain }
 }
@@ -33,7 +30,7 @@ export function cleanBackend(): Backend {
 export const MUTANTS: readonly Mutant[] = [
   // The method.
   {
-    name: 'entries transposed, where the weight is square',
+    name: 'entries transposed if the weight is square',
     failsAt: [1, 3, 4, 5],
     create: () =>
       onLayers((layer) =>
@@ -41,7 +38,7 @@ export const MUTANTS: readonly Mutant[] = [
       ),
   },
   {
-    name: 'frequencies of the input mirrored (−k for k)',
+    name: 'frequencies of the input mirrored (−k instead of k)',
     failsAt: [1, 3, 4, 5, 6, 7],
     create: () =>
       onLayers((layer) =>
@@ -58,7 +55,7 @@ export const MUTANTS: readonly Mutant[] = [
       onLayers((layer) => ({ ...layer, scaling: layer.scaling * layer.shape[0] * layer.shape[1] })),
   },
   {
-    name: 'sin for cos',
+    name: 'sin instead of cos',
     failsAt: [1, 3, 4, 5, 6, 7],
     create: () => referenceBackend(sines()),
   },
@@ -93,7 +90,7 @@ export const MUTANTS: readonly Mutant[] = [
       })),
   },
   {
-    name: 'one strategy off: factored adds only the first adapter',
+    name: 'a fault in one strategy: factored adds only the first adapter',
     failsAt: [4],
     create: () =>
       onLinear((linear) => ({
@@ -123,7 +120,7 @@ export const MUTANTS: readonly Mutant[] = [
 
   // Gradients.
   {
-    // AdamW divides a constant factor of the gradient out again, so training does not show it.
+    // AdamW cancels a constant factor of the gradient, so level 7 passes.
     name: 'α forgotten in the gradient',
     failsAt: [5],
     create: () =>
@@ -138,7 +135,7 @@ export const MUTANTS: readonly Mutant[] = [
       })),
   },
   {
-    name: '∂x of the untransposed adapter, where the weight is square',
+    name: '∂x of the untransposed adapter if the weight is square',
     failsAt: [5],
     create: () =>
       referenceBackend({
@@ -217,7 +214,7 @@ export const MUTANTS: readonly Mutant[] = [
       }),
   },
   {
-    name: 'disable that leaves the adapter on',
+    name: 'disable without effect',
     failsAt: [6],
     create: () => onLinear((linear) => ({ disable: () => linear.enable() })),
   },
@@ -261,7 +258,7 @@ export const MUTANTS: readonly Mutant[] = [
 
   // Bad input.
   {
-    name: 'NaN among new coefficients taken for 0',
+    name: 'NaN among new coefficients replaced by 0',
     failsAt: [8],
     create: () =>
       onLinear((linear) => ({
@@ -272,7 +269,7 @@ export const MUTANTS: readonly Mutant[] = [
       })),
   },
   {
-    name: 'refused coefficients half set',
+    name: 'rejected coefficients half set',
     failsAt: [8],
     create: () =>
       onLinear((linear, { layers }) => {
@@ -305,14 +302,14 @@ export const MUTANTS: readonly Mutant[] = [
       })),
   },
   {
-    name: 'a layer that works on after dispose',
+    name: 'a layer that still works after dispose',
     failsAt: [8],
     create: () => onLinear(() => ({ dispose: async () => {} }), { resources: () => 0 }),
   },
 
   // Files.
   {
-    name: 'a file that comes back with one bit changed',
+    name: 'a file written with one bit changed',
     failsAt: [2],
     create: () =>
       onFiles(({ config, model }) => ({
@@ -321,7 +318,7 @@ export const MUTANTS: readonly Mutant[] = [
       })),
   },
   {
-    name: 'a configuration that comes back in another layout',
+    name: 'a configuration written in another layout',
     failsAt: [2],
     create: () =>
       onFiles(({ config, model }) => ({
@@ -331,7 +328,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
 ]
 
-// ---- how mutants are made
+// ---- Makers of mutants
 
 interface LinearArguments {
   readonly weight: Float32Array
@@ -339,7 +336,7 @@ interface LinearArguments {
   readonly layers: readonly Layer[]
 }
 
-/** `change` sees every layer before the backend does, and again whenever its coefficients change. */
+/** `change` replaces every layer before the backend receives it, and again when its coefficients change. */
 function onLayers(change: (layer: Layer) => Layer): Backend {
   const backend = cleanBackend()
   return {
@@ -361,7 +358,7 @@ function onLayers(change: (layer: Layer) => Layer): Backend {
     },
   }
 
-  /** What is malformed stays as it is: these mutants are wrong about numbers, not about checks. */
+  /** Malformed layers stay as they are: these mutants compute wrong numbers, and check correctly. */
   function changeValid(layer: Layer): Layer {
     const { entries, coefficients, shape } = layer
     const valid =
@@ -370,10 +367,10 @@ function onLayers(change: (layer: Layer) => Layer): Backend {
   }
 }
 
-/** `change` gives the methods that an adapted layer has wrong. */
+/** `change` returns the faulty methods of an adapted layer. */
 function onLinear(
-  change: (linear: AdaptedLinear, given: LinearArguments, backend: Backend) => Partial<AdaptedLinear>,
-  also: Partial<Backend> = {},
+  change: (linear: AdaptedLinear, args: LinearArguments, backend: Backend) => Partial<AdaptedLinear>,
+  replaced: Partial<Backend> = {},
 ): Backend {
   const backend = cleanBackend()
   return {
@@ -383,7 +380,7 @@ function onLinear(
       widths.set(linear, layers[0]?.shape[1] ?? 1)
       return { ...linear, ...change(linear, { weight, bias, layers }, backend) }
     },
-    ...also,
+    ...replaced,
   }
 }
 
@@ -424,12 +421,12 @@ function roundTo11Bits<Numbers extends FloatArray>(numbers: Numbers): Numbers {
   return rounded
 }
 
-/** Every cosine of the method a sine, in ΔW, forward and backward alike: consistent with itself, and wrong. */
+/** Every cosine of the method as a sine, in ΔW, forward and backward: consistent, and wrong. */
 function sines() {
-  const made = new WeakMap<Layer, Float64Array>()
+  const deltas = new WeakMap<Layer, Float64Array>()
   const delta = (layer: Layer) => {
-    const result = made.get(layer) ?? makeDelta(layer)
-    made.set(layer, result)
+    const result = deltas.get(layer) ?? makeDelta(layer)
+    deltas.set(layer, result)
     return result
   }
   const makeDelta = ({ shape: [d1, d2], entries, coefficients, scaling }: Layer) => {
@@ -443,7 +440,7 @@ function sines() {
     }
     return result
   }
-  /** `sin(2π(p·j/d1 + q·k/d2))`, looked up: these are called millions of times. */
+  /** `sin(2π(p·j/d1 + q·k/d2))` from tables, because it is called millions of times. */
   const tables = new Map<number, Float64Array>()
   const tableOf = (size: number) => {
     const table =
@@ -465,8 +462,8 @@ function sines() {
         for (let t = 0; t * d2 < x.length; t++) {
           if (!uses(rows, t, index)) continue
           for (let i = 0; i < w.length; i++) {
-            const to = t * d1 + Math.floor(i / d2)
-            y[to] = y[to] + w[i] * x[t * d2 + (i % d2)]
+            const target = t * d1 + Math.floor(i / d2)
+            y[target] = y[target] + w[i] * x[t * d2 + (i % d2)]
           }
         }
       })
@@ -483,9 +480,9 @@ function sines() {
           if (!uses(rows, t, index)) continue
           for (let i = 0; i < w.length; i++) {
             const g = gradY[t * d1 + Math.floor(i / d2)]
-            const to = t * d2 + (i % d2)
-            gradX[to] = gradX[to] + g * w[i]
-            gradW[i] = gradW[i] + g * x[to]
+            const position = t * d2 + (i % d2)
+            gradX[position] = gradX[position] + g * w[i]
+            gradW[i] = gradW[i] + g * x[position]
           }
         }
         return Float64Array.from({ length: entries.n }, (_, l) => {

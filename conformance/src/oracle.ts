@@ -1,4 +1,4 @@
-/** The first oracle: `y = (W + Σ ΔW) x + b` and its gradients in float64, out of `core`'s reference and plain sums. */
+/** The first oracle: `y = (W + Σ ΔW) x + b` and its gradients in float64, from `core`'s reference and plain sums. */
 import {
   createLayer,
   type FloatArray,
@@ -10,7 +10,7 @@ import {
 import { values } from './values.js'
 import type { LayerSpec } from './vectors.js'
 
-/** The layer that a recipe stands for. */
+/** The layer of a recipe. */
 export function layerOf(spec: LayerSpec, name = `layer${spec.coefficientsSeed}`): Layer {
   const { shape, n, seed, scaling } = spec
   const entries = uniformEntries({ shape, n, seed })
@@ -42,7 +42,7 @@ export interface OracleGradients {
   readonly x: Float64Array
 }
 
-/** Gradients of `Σ gradY · y`, through the weight as well as the adapters. */
+/** Gradients of `Σ gradY · y` through both the weight and the adapters. */
 export function oracleBackward(
   weight: FloatArray,
   layers: readonly Layer[],

@@ -1,4 +1,4 @@
-/** The two oracles agree with each other, and each demand of the levels is one that PyTorch's own float32 meets. */
+/** The two oracles agree with each other, and PyTorch's float32 results are within the limits of the levels. */
 import { readFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -20,12 +20,12 @@ beforeAll(async () => {
 })
 
 describe('vectors', () => {
-  it('inputs are made alike in Python and here', () => {
+  it('has the same inputs as Python', () => {
     expect(Array.from(values(7, 16))).toEqual(Array.from(vectors.values))
     expect(Array.from(values(7, 16, 4))).toEqual(Array.from(vectors.values, (value) => 4 * value))
   })
 
-  it('name the versions that made them', () => {
+  it('names the versions that made them', () => {
     expect(Object.keys(vectors.versions)).toEqual(expect.arrayContaining(['torch', 'peft', 'python']))
   })
 
@@ -48,18 +48,18 @@ describe('vectors', () => {
       server.close()
     })
 
-    it('are those on disk', async () => {
+    it('are the same as on disk', async () => {
       expect(await loadVectors(base)).toEqual(vectors)
     })
 
-    it('and a missing one is named', async () => {
+    it('names a missing file', async () => {
       await expect(loadVectors(new URL('elsewhere/', base))).rejects.toThrow(/elsewhere\/\S+\.json: 404/)
     })
   })
 })
 
-describe("core's reference and PyTorch in float64", () => {
-  it('ΔW', () => {
+describe("core's reference agrees with PyTorch in float64", () => {
+  it('on ΔW', () => {
     const small = vectors.delta.filter(({ positions }) => positions === undefined)
     expect(small.length).toBeGreaterThan(9)
     for (const vector of small) {
@@ -74,7 +74,7 @@ describe("core's reference and PyTorch in float64", () => {
     }
   })
 
-  it('outputs and gradients', () => {
+  it('on outputs and gradients', () => {
     for (const vector of vectors.linear) {
       const { weight, bias, layers, x, gradY, rows } = problemOf(vector)
       // Sums of fewer than 2000 products, of like size as their result: 2000 roundings.
@@ -88,7 +88,7 @@ describe("core's reference and PyTorch in float64", () => {
     }
   })
 
-  it('gradients and differences of the forward pass', () => {
+  it('on gradients, compared with differences of the forward pass', () => {
     const shape = [6, 9] as const
     const problem = problemOf({
       name: 'small',
@@ -112,14 +112,14 @@ describe("core's reference and PyTorch in float64", () => {
   })
 })
 
-describe("PEFT's own float32 meets the demands", () => {
-  it('level 3', () => {
+describe("PEFT's float32 results are within the limits", () => {
+  it('of level 3', () => {
     for (const { name, shape, peftError } of vectors.delta) {
       expect(peftError, name).toBeLessThan(deltaLimit(shape))
     }
   })
 
-  it('levels 4 and 5', () => {
+  it('of levels 4 and 5', () => {
     const recorded = vectors.linear.filter(({ peft }) => peft !== undefined)
     expect(recorded.length).toBeGreaterThan(5)
     for (const { peft, y, x, coefficients } of recorded) {
@@ -132,7 +132,7 @@ describe("PEFT's own float32 meets the demands", () => {
     }
   })
 
-  it('level 7', () => {
+  it('of level 7', () => {
     const { peft, trajectory, losses } = vectors.training
     expect(relativeError(peft.trajectory, trajectory)).toBeLessThan(TRAINING_LIMIT)
     expect(relativeError(peft.losses, losses)).toBeLessThan(TRAINING_LIMIT)

@@ -1,8 +1,9 @@
 /**
- * The linear layers that levels 4 and 5 are put to: recipes of inputs, and the numbers that PyTorch recorded for some of them. Weights
- * and adapters are of like size, so that an error of the branch is not lost beside the base layer's output.
+ * The linear layers of levels 4 and 5: recipes of inputs, and the numbers that PyTorch recorded for some of them. Weights and adapters are
+ * of similar size, so that an error of the adapters is visible in the output.
  */
-import type { AdaptedLinear, ApplyOptions, Backend, Layer, Shape, Strategy } from '@fourierft/core'
+import type { Layer, Shape } from '@fourierft/core'
+import type { AdaptedLinear, ApplyOptions, Backend, Strategy } from '@fourierft/core/conformance'
 import type { LevelContext } from './level.js'
 import { layerOf } from './oracle.js'
 import { values } from './values.js'
@@ -36,10 +37,10 @@ export function problemOf(
   }
 }
 
-/** One token, a few, a small batch, a long text; quick runs leave the last one out. */
+/** One token, a few, a small batch, a long text, which quick runs leave out. */
 export const TOKENS = [1, 7, 32, 512]
 
-/** Wide, tall, square, prime and a power of two; two layers of real sizes. */
+/** Wide, tall, square, prime and power-of-two layers, and two of real sizes. */
 export function* problems({ tokens, quick }: { tokens: number; quick: boolean }): Generator<Problem> {
   let seed = 7000
   const specs = (shape: Shape, counts: readonly number[], sameEntries = false): LayerSpec[] =>
@@ -51,12 +52,12 @@ export function* problems({ tokens, quick }: { tokens: number; quick: boolean })
       scaling: 150,
     }))
   const make = (
-    what: string,
+    description: string,
     layers: readonly LayerSpec[],
     { bias = true, rows = null }: { bias?: boolean; rows?: readonly number[] | null } = {},
   ): Problem => {
     seed += 10
-    const name = `T = ${tokens}, [${layers[0]?.shape.join(', ')}], ${what}`
+    const name = `T = ${tokens}, [${layers[0]?.shape.join(', ')}], ${description}`
     return problemOf({ name, layers, tokens, bias, rows, seed })
   }
   yield make('bias', specs([48, 80], [100]))
@@ -66,7 +67,7 @@ export function* problems({ tokens, quick }: { tokens: number; quick: boolean })
   yield make('three adapters, added', specs([48, 80], [100, 100, 40]))
   const mixed = Array.from({ length: tokens }, (_, t) => [0, 2, 1, -1, 2][t % 5] ?? -1)
   yield make('an adapter for each row, shared entries', specs([48, 80], [70, 70, 70], true), { rows: mixed })
-  yield make('an adapter for each row, entries of their own', specs([36, 40], [50, 30, 50]), { rows: mixed })
+  yield make('an adapter for each row, different entries', specs([36, 40], [50, 30, 50]), { rows: mixed })
   if (!quick && tokens === 7) yield make('real size', specs([768, 768], [1000]))
   if (!quick && tokens === 32) yield make('real size', specs([3072, 768], [1000]))
 }
@@ -75,7 +76,7 @@ export type ApplyStrategy = NonNullable<ApplyOptions['strategy']>
 
 const APPLIED: readonly Exclude<Strategy, 'merge'>[] = ['dense', 'factored', 'spectral']
 
-/** `auto`, and every strategy that the backend offers; those that it does not are told as skipped. */
+/** `auto` and every strategy that the backend offers. The others are skipped checks. */
 export function offeredStrategies({ backend, skip }: LevelContext): ApplyStrategy[] {
   const offered = APPLIED.filter((strategy) => backend.strategies.includes(strategy))
   const missing = APPLIED.filter((strategy) => !backend.strategies.includes(strategy))
@@ -83,7 +84,7 @@ export function offeredStrategies({ backend, skip }: LevelContext): ApplyStrateg
   return ['auto', ...offered]
 }
 
-/** An adapted layer for as long as `use` takes. */
+/** Passes an adapted layer to `use`, and disposes it afterwards. */
 export async function withLinear<Result>(
   backend: Backend,
   { weight, bias, layers }: Pick<Problem, 'weight' | 'bias' | 'layers'>,

@@ -3,6 +3,8 @@ import {
   type Check,
   type ConformanceReport,
   formatMarkdown,
+  formatMarkdownNotes,
+  formatMarkdownTable,
   formatTable,
   summarise,
   toRows,
@@ -33,7 +35,7 @@ const fail = (maxError: number | null, limit: number): Check => ({
 })
 
 describe('the verdict on a level', () => {
-  it('tells the error that came nearest to its own limit, not the largest', () => {
+  it('has the error that came nearest to its limit, not the largest error', () => {
     expect(summarise(3, 'ΔW', [pass(5e-6, 1e-3), pass(4e-6, 1e-5), pass(0, 0)], 1)).toMatchObject({
       status: 'pass',
       maxError: 4e-6,
@@ -41,7 +43,7 @@ describe('the verdict on a level', () => {
     })
   })
 
-  it('is a failure when one check fails', () => {
+  it('is a failure if one check fails', () => {
     const level = summarise(3, 'ΔW', [pass(9e-6, 1e-5), fail(2e-5, 1e-5), skip], 1)
     expect(level).toMatchObject({
       status: 'fail',
@@ -51,7 +53,7 @@ describe('the verdict on a level', () => {
     })
   })
 
-  it('does not put a passing error beside a check that threw', () => {
+  it('has no error if a check threw', () => {
     expect(summarise(3, 'ΔW', [pass(9e-6, 1e-5), fail(null, 1e-5)], 1)).toMatchObject({
       status: 'fail',
       maxError: null,
@@ -59,12 +61,12 @@ describe('the verdict on a level', () => {
     })
   })
 
-  it('counts NaN and anything beside an exact demand as the worst', () => {
+  it('counts NaN, and any error of an exact demand, as the worst', () => {
     expect(summarise(3, 'ΔW', [fail(5, 1e-5), fail(Number.NaN, 1e-5)], 1).maxError).toBeNaN()
     expect(summarise(3, 'ΔW', [fail(5, 1e-5), fail(1, 0)], 1)).toMatchObject({ maxError: 1, limit: 0 })
   })
 
-  it('is a gap when nothing ran, and a pass that names the gap when something did', () => {
+  it('is a gap if nothing ran, and a pass with the reason of the gap if some checks ran', () => {
     expect(summarise(3, 'ΔW', [skip], 1)).toMatchObject({ status: 'skip', reason: 'dense: not offered' })
     expect(summarise(3, 'ΔW', [skip, pass(0, 0)], 1)).toMatchObject({
       status: 'pass',
@@ -97,8 +99,8 @@ const report: ConformanceReport = {
   ],
 }
 
-describe('the faces of a report', () => {
-  it('rows of JSON', () => {
+describe('the forms of a report', () => {
+  it('has rows of JSON', () => {
     expect(toRows([report])).toEqual([
       {
         backend: 'abacus',
@@ -139,14 +141,14 @@ describe('the faces of a report', () => {
     ])
   })
 
-  it('rows survive JSON whatever was measured', () => {
+  it('has rows that JSON can hold, whatever was measured', () => {
     const levels = [summarise(3, 'ΔW', [fail(Number.NaN, 1e-5)], 1)]
     const rows = toRows([{ ...report, levels }])
     expect(JSON.parse(JSON.stringify(rows))).toEqual(rows)
     expect(rows[0]).toMatchObject({ status: 'fail', maxError: null, reason: 'b: NaN > 0.00001' })
   })
 
-  it('a table for the terminal', () => {
+  it('has a table for the terminal', () => {
     expect(formatTable([report])).toBe(
       [
         'backend  device      1 entries  2 file  3 ΔW               4 forward                versions             time',
@@ -161,7 +163,7 @@ describe('the faces of a report', () => {
     )
   })
 
-  it('Markdown', () => {
+  it('has a Markdown form', () => {
     expect(formatMarkdown([report])).toBe(
       [
         '| backend | device | 1 entries | 2 file | 3 ΔW | 4 forward | versions | time |',
@@ -176,7 +178,28 @@ describe('the faces of a report', () => {
     )
   })
 
-  it('reports that ran different levels share one table, and name their oracle once', () => {
+  it('has the table and the list separately in Markdown', () => {
+    expect(`${formatMarkdownTable([report])}\n\n${formatMarkdownNotes([report])}`).toBe(
+      formatMarkdown([report]),
+    )
+    expect(formatMarkdownTable([report]).split('\n')).toHaveLength(3)
+  })
+
+  it('does not tick a level that users cannot reach, and gives the reason', () => {
+    const levels = [summarise(5, 'backward', [{ ...pass(4.21e-6, 1e-5), level: 5 }, skip], 1, true)]
+    const [, , row, , note] = formatMarkdown([{ ...report, levels }]).split('\n')
+    const training = 'training: users cannot train with this backend, only the suite computes these gradients'
+    expect(row).toContain('| suite only: 4.2e-6 / 1.0e-5 |')
+    expect(note).toBe(`- abacus, level 5 backward, not observed: ${training}; dense: not offered`)
+    expect(toRows([{ ...report, levels }])[0]?.reason).toBe(`${training}; dense: not offered`)
+  })
+
+  it('shows a failure of a level that users cannot reach as a failure', () => {
+    const levels = [summarise(5, 'backward', [fail(2e-5, 1e-5)], 1, true)]
+    expect(formatMarkdown([{ ...report, levels }])).toContain('| ✗ 2.0e-5 / 1.0e-5 |')
+  })
+
+  it('puts reports of different levels into one table, and names their oracle once', () => {
     const few = { ...report, backend: 'few', levels: report.levels.slice(0, 1) }
     const lines = formatMarkdown([few, report]).split('\n')
     expect(lines[2]).toBe('| few | wood\\|beads | ✓ exact | – | – | – | abacus 1.0, node 20 | 12.3 s |')

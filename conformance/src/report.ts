@@ -1,47 +1,54 @@
-/** What a run found, and its three faces: rows of JSON, a table for the terminal, Markdown for a README. All from one object. */
+/** The findings of a run, and their forms: rows of JSON, a table for the terminal, Markdown for READMEs. */
 
 export type LevelNumber = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8
 
-/** `skip`: not observed, for the reason given; never a pass in disguise. */
+/** `skip`: not observed, with a reason. */
 export type Status = 'pass' | 'fail' | 'skip'
 
 export interface Check {
   readonly level: LevelNumber
   readonly name: string
   readonly status: Status
-  /** The error found; null where nothing was measured (skipped, or it threw). */
+  /** The error found; null if nothing was measured (the check was skipped, or it threw). */
   readonly maxError: number | null
-  /** The largest error that passes; 0 where the demand is exact. */
+  /** The largest error that passes; 0 for an exact demand. */
   readonly limit: number | null
   /** Why it failed or was skipped. */
   readonly reason?: string
 }
 
-export interface LevelResult {
+/** The verdict on one level. */
+export interface LevelVerdict {
   readonly level: LevelNumber
   readonly title: string
-  /** `fail` if a check failed; `skip` if none ran; else `pass`, with what was not observed in `reason`. */
+  /** `fail` if a check failed; `skip` if none ran; otherwise `pass`, with everything that was not observed in `reason`. */
   readonly status: Status
-  /** Of the check that came nearest to its limit, or past it. */
+  /** The error of the check that came nearest to its limit, or exceeded it most. */
   readonly maxError: number | null
   readonly limit: number | null
+  /** The names and reasons of the checks that failed, or else of those that were skipped. */
   readonly reason?: string
+  /** The level passes, but only the suite reaches the code: users of the package cannot train with it. */
+  readonly suiteOnly?: true
+}
+
+export interface LevelResult extends LevelVerdict {
   readonly seconds: number
   readonly checks: readonly Check[]
 }
 
 /** One row of the table: one backend on one device. */
-export interface ConformanceReport {
+export interface ConformanceReport<Level extends LevelVerdict = LevelResult> {
   readonly backend: string
   readonly device: string
-  /** Of the runtime under test. */
+  /** Versions of the runtime under test. */
   readonly versions: Readonly<Record<string, string>>
-  /** Of the libraries that made the vectors. */
+  /** Versions of the libraries that made the vectors. */
   readonly oracle: Readonly<Record<string, string>>
-  /** Only the small cases were run. */
+  /** Whether only the small cases were run. */
   readonly quick: boolean
   readonly seconds: number
-  readonly levels: readonly LevelResult[]
+  readonly levels: readonly Level[]
 }
 
 /** One level of one backend, as `fourierft conformance --json` prints it. */
@@ -61,11 +68,12 @@ export function summarise(
   title: string,
   checks: readonly Check[],
   seconds: number,
+  isSuiteOnly = false,
 ): LevelResult {
   const failed = checks.filter(({ status }) => status === 'fail')
   const skipped = checks.filter(({ status }) => status === 'skip')
   const status = failed.length > 0 ? 'fail' : skipped.length === checks.length ? 'skip' : 'pass'
-  // A check that threw measured nothing: beside it the largest error of the others would mislead.
+  // The largest error of the passing checks would mislead beside a check that threw and measured nothing.
   const candidates = failed.length > 0 ? failed : checks
   let worst: Check | undefined
   for (const check of candidates) if (worst === undefined || ratio(check) > ratio(worst)) worst = check
@@ -77,12 +85,13 @@ export function summarise(
     maxError: worst?.maxError ?? null,
     limit: worst?.limit ?? null,
     ...(reasons.length > 0 && { reason: reasons.join('; ') }),
+    ...(isSuiteOnly && status === 'pass' && { suiteOnly: true }),
     seconds,
     checks,
   }
 }
 
-/** How near a check came to its limit; above 1 is past it. */
+/** The error of a check as a part of its limit; above 1 it exceeds the limit. */
 function ratio({ maxError, limit }: Check): number {
   if (maxError === null || limit === null) return -1
   if (maxError === 0) return 0
@@ -90,26 +99,28 @@ function ratio({ maxError, limit }: Check): number {
 }
 
 /** One row for each level of each report. Numbers that JSON cannot hold (NaN, infinity) become null; the reason names them. */
-export function toRows(reports: readonly ConformanceReport[]): ConformanceRow[] {
+export function toRows(reports: readonly Report[]): ConformanceRow[] {
   return reports.flatMap(({ backend, device, levels }) =>
-    levels.map(({ level, status, maxError, limit, reason }) => ({
+    levels.map((verdict) => ({
       backend,
       device,
-      level,
-      status,
-      maxError: finiteOrNull(maxError),
-      limit,
-      reason: reason ?? null,
+      level: verdict.level,
+      status: verdict.status,
+      maxError: finiteOrNull(verdict.maxError),
+      limit: verdict.limit,
+      reason: notObserved(verdict) ?? null,
     })),
   )
 }
+
+type Report = ConformanceReport<LevelVerdict>
 
 function finiteOrNull(value: number | null): number | null {
   return value !== null && Number.isFinite(value) ? value : null
 }
 
-/** A table for a terminal, and below it what failed and what was not observed. */
-export function formatTable(reports: readonly ConformanceReport[]): string {
+/** A table for a terminal, and below it everything that failed or was not observed. */
+export function formatTable(reports: readonly Report[]): string {
   const { header, rows, notes } = tabulate(reports)
   const widths = header.map((_, column) =>
     Math.max(...[header, ...rows].map((row) => [...(row[column] ?? '')].length)),
@@ -123,21 +134,29 @@ export function formatTable(reports: readonly ConformanceReport[]): string {
   return [line(header), rule, ...rows.map(line), ...(notes.length > 0 ? ['', ...notes] : [])].join('\n')
 }
 
-/** The same table in Markdown. */
-export function formatMarkdown(reports: readonly ConformanceReport[]): string {
-  const { header, rows, notes } = tabulate(reports)
-  const line = (row: readonly string[]) =>
-    `| ${row.map((cell) => cell.replaceAll('|', '\\|').replaceAll('\n', ' ')).join(' | ')} |`
-  const list = notes.map((note) => `- ${note.replaceAll('\n', ' ')}`)
-  return [
-    line(header),
-    line(header.map(() => '---')),
-    ...rows.map(line),
-    ...(list.length > 0 ? ['', ...list] : []),
-  ].join('\n')
+/** The same table and list in Markdown. */
+export function formatMarkdown(reports: readonly Report[]): string {
+  return [formatMarkdownTable(reports), formatMarkdownNotes(reports)]
+    .filter((part) => part !== '')
+    .join('\n\n')
 }
 
-function tabulate(reports: readonly ConformanceReport[]) {
+/** The table alone in Markdown: one line for each report. */
+export function formatMarkdownTable(reports: readonly Report[]): string {
+  const { header, rows } = tabulate(reports)
+  const line = (row: readonly string[]) =>
+    `| ${row.map((cell) => cell.replaceAll('|', '\\|').replaceAll('\n', ' ')).join(' | ')} |`
+  return [line(header), line(header.map(() => '---')), ...rows.map(line)].join('\n')
+}
+
+/** Everything that failed or was not observed, and the versions that made the vectors, as a list in Markdown. */
+export function formatMarkdownNotes(reports: readonly Report[]): string {
+  return tabulate(reports)
+    .notes.map((note) => `- ${note.replaceAll('\n', ' ')}`)
+    .join('\n')
+}
+
+function tabulate(reports: readonly Report[]) {
   const columns = new Map<LevelNumber, string>()
   for (const { levels } of reports) for (const { level, title } of levels) columns.set(level, title)
   const order = [...columns].sort(([a], [b]) => a - b)
@@ -153,10 +172,11 @@ function tabulate(reports: readonly ConformanceReport[]) {
     const cells = order.map(([number]) => {
       const result = report.levels.find(({ level }) => level === number)
       if (result === undefined) return '–'
-      if (result.reason === undefined) return cell(result)
+      const reason = notObserved(result)
+      if (reason === undefined) return cell(result)
       const kind = result.status === 'fail' ? 'failed' : 'not observed'
-      notes.push(`${report.backend}, level ${number} ${result.title}, ${kind}: ${shorten(result.reason)}`)
-      return `${cell(result)}${result.status === 'pass' ? ' (gap)' : ''}`
+      notes.push(`${report.backend}, level ${number} ${result.title}, ${kind}: ${shorten(reason)}`)
+      return `${cell(result)}${result.status === 'pass' && !result.suiteOnly ? ' (gap)' : ''}`
     })
     const versions = Object.entries(report.versions).map(([name, version]) => `${name} ${version}`)
     return [
@@ -178,9 +198,16 @@ function tabulate(reports: readonly ConformanceReport[]) {
   return { header, rows, notes }
 }
 
-function cell({ status, maxError, limit }: LevelResult): string {
+/** The reason of a verdict, which begins with the missing training of a level that only the suite reaches. */
+function notObserved({ reason, suiteOnly }: LevelVerdict): string | undefined {
+  if (!suiteOnly) return reason
+  const training = 'training: users cannot train with this backend, only the suite computes these gradients'
+  return reason === undefined ? training : `${training}; ${reason}`
+}
+
+function cell({ status, maxError, limit, suiteOnly }: LevelVerdict): string {
   if (status === 'skip') return 'gap'
-  const verdict = status === 'pass' ? '✓' : '✗'
+  const verdict = suiteOnly ? 'suite only:' : status === 'pass' ? '✓' : '✗'
   if (maxError === null || limit === null) return verdict
   if (limit === 0) return maxError === 0 ? `${verdict} exact` : `${verdict} ${short(maxError)} / exact`
   return `${verdict} ${short(maxError)} / ${short(limit)}`
@@ -190,7 +217,7 @@ function short(value: number): string {
   return Number.isInteger(value) && value < 1000 ? String(value) : value.toExponential(1)
 }
 
-/** Reports are read in a terminal: a hundred failing checks are told by the first ones. */
+/** In a terminal the first of a hundred failing checks are enough. */
 function shorten(reason: string): string {
   return reason.length <= 400 ? reason : `${reason.slice(0, 400)} …`
 }

@@ -1,4 +1,4 @@
-/** What the README shows runs as it stands there: its backend passes its tests, and a wrong one does not. */
+/** Runs the code of the README: its backend passes its tests, and a faulty one fails. */
 import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
@@ -18,13 +18,16 @@ beforeAll(async () => {
   files = new Map(
     Array.from(readme.matchAll(/^```ts (\S+)\n(.*?)^```$/gms), ([, name = '', code = '']) => [name, code]),
   )
-  // Inside the package, so that its own name and core's resolve as they do for a user.
+  // Inside the package, so that the names of this package and of core resolve as they do for a user.
   const cache = join(PACKAGE, '.cache')
   await mkdir(cache, { recursive: true })
   folder = await mkdtemp(join(cache, 'readme-'))
   for (const [name, code] of files) await writeFile(join(folder, name), code)
-  // Without one of its own, vitest would take a configuration from a folder above.
-  await writeFile(join(folder, 'vitest.config.ts'), 'export default {}')
+  // Without this file, vitest would use a configuration from a parent folder.
+  await writeFile(
+    join(folder, 'vitest.config.ts'),
+    "export default { ssr: { resolve: { conditions: ['@fourierft/source', 'module', 'node', 'development|production'] } } }",
+  )
 })
 
 afterAll(() => rm(folder, { recursive: true, force: true }))
@@ -39,22 +42,22 @@ interface TestResults {
   }[]
 }
 
-/** Runs one test file as a user would, and gives the status of each of its tests. */
+/** Runs one test file as a user would. */
 async function run(name: string) {
   const output = join(folder, `${name}.json`)
   const options = ['run', name, '--root', folder, '--reporter', 'json', '--outputFile', output]
-  // A run with failing tests ends with an exit code of its own; what counts is in the file.
-  const told = await promisify(execFile)(process.execPath, [VITEST, ...options], { cwd: folder }).catch(
+  // A run with failing tests has another exit code; the statuses are in the file.
+  const ended = await promisify(execFile)(process.execPath, [VITEST, ...options], { cwd: folder }).catch(
     (error) => error,
   )
   const text = await readFile(output, 'utf8').catch(() => {
-    throw new Error(`vitest gave no results: ${told.stdout}${told.stderr}`)
+    throw new Error(`vitest gave no results: ${ended.stdout}${ended.stderr}`)
   })
   const { testResults }: TestResults = JSON.parse(text)
   return testResults.flatMap(({ assertionResults }) => assertionResults)
 }
 
-it('the backend passes the suite, and its gap is a skipped test', async () => {
+it('passes the suite with its backend, whose gap is a skipped test', async () => {
   expect([...files.keys()]).toEqual(['my-backend.ts', 'my-backend.test.ts', 'my-adapters.test.ts'])
   const tests = await run('my-backend.test.ts')
   expect(tests.map(({ title, status }) => `${title}: ${status}`)).toEqual([
@@ -69,13 +72,40 @@ it('the backend passes the suite, and its gap is a skipped test', async () => {
   ])
 })
 
-it('the reference subject passes every situation of the life cycle', async () => {
+it('passes every situation of the life cycle with the reference subject', async () => {
   const tests = await run('my-adapters.test.ts')
   expect(tests.length).toBeGreaterThan(40)
   expect(tests.filter(({ status }) => status !== 'passed')).toEqual([])
 })
 
-it('with a wrong sign it fails, and the failing test names the checks; its own tests run too', async () => {
+it('names declared gaps in test titles, and fails if the backend passes a declared gap', async () => {
+  await writeFile(
+    join(folder, 'lacking-backend.test.ts'),
+    `import { testBackend } from '@fourierft/conformance/vitest'
+     import { describe } from 'vitest'
+     import { myBackend } from './my-backend'
+     const options = { levels: [1, 2, 7], quick: true } as const
+     describe('true', () => testBackend(myBackend, { ...options, lacks: { 2: 'core reads files' } }))
+     describe('false', () => testBackend(myBackend, { ...options, levels: [1], lacks: { 1: 'no entries' } }))
+     const serving = () => ({ ...myBackend(), trainable: 'nobody' as const })
+     describe('serving', () => testBackend(serving, { ...options, levels: [7], lacks: { 7: 'it serves' } }))
+     const forSuite = () => ({ ...myBackend(), trainable: 'suite' as const })
+     describe('suite', () => testBackend(forSuite, { ...options, levels: [7], lacks: { 7: 'no training yet' } }))
+     describe('unnamed', () => testBackend(forSuite, { ...options, levels: [7] }))`,
+  )
+  const tests = await run('lacking-backend.test.ts')
+  expect(tests.map(({ title, status }) => `${title}: ${status}`)).toEqual([
+    'level 1: entries: passed',
+    'gap: level 2 file: core reads files: passed',
+    'level 7: training: passed',
+    'gap: level 1 entries: no entries: failed',
+    'gap: level 7 training: it serves: passed',
+    'gap: level 7 training: no training yet: passed',
+    'level 7: training: skipped',
+  ])
+})
+
+it('fails with a wrong sign and names the failing checks; additional tests run too', async () => {
   const code = files.get('my-backend.ts') ?? ''
   const wrong = code.replace('y[t * d1 + p] += sum', 'y[t * d1 + p] -= sum')
   expect(wrong).not.toBe(code)

@@ -1,5 +1,5 @@
-/** Puts a backend through the levels. Knows no test runner and no platform. */
-import type { Backend } from '@fourierft/core'
+/** Runs the levels on a backend, under any test runner and on any platform. */
+import type { Backend } from '@fourierft/core/conformance'
 import type { Level, LevelContext } from './level.js'
 import { LEVELS } from './levels/index.js'
 import {
@@ -12,18 +12,18 @@ import {
 import { loadVectors, type Vectors } from './vectors.js'
 
 export interface ConformanceOptions {
-  /** Default: all eight. */
+  /** Default: all. */
   readonly levels?: readonly LevelNumber[]
   /** Only the small cases: seconds instead of a minute, and a weaker verdict. The report says so. */
   readonly quick?: boolean
   /** Called after each check. */
   readonly onCheck?: (check: Check) => void
-  /** Default: `loadVectors()`. A page that serves them elsewhere, or runs several backends, passes its own. */
+  /** Default: `loadVectors()`. Pass them if a page serves them from elsewhere, or to load them once for several backends. */
   readonly vectors?: Vectors
 }
 
 /**
- * Does this backend apply FourierFT exactly as specified? Resolves with the findings, failures included; rejects only when the
+ * Checks whether a backend applies FourierFT exactly as specified. Resolves with the findings, failures included; rejects only if the
  * vectors cannot be read.
  */
 export async function runConformance(
@@ -48,7 +48,7 @@ export async function runConformance(
 }
 
 async function runLevel(
-  { level, title, run }: Level,
+  { level, title, trains, run }: Level,
   subject: Pick<LevelContext, 'backend' | 'vectors' | 'quick'>,
   onCheck: ConformanceOptions['onCheck'],
 ): Promise<LevelResult> {
@@ -77,12 +77,18 @@ async function runLevel(
       add({ level, name, status: 'skip', maxError: null, limit: null, reason })
     },
   }
-  try {
-    await run(context)
-  } catch (error) {
-    fail('the level itself', null, error)
+  const { trainable } = subject.backend
+  if (trains && trainable === 'nobody') {
+    context.skip('training', 'users cannot train with this backend')
+  } else {
+    try {
+      await run(context)
+    } catch (error) {
+      fail('the level itself', null, error)
+    }
   }
-  return summarise(level, title, checks, (performance.now() - started) / 1000)
+  const seconds = (performance.now() - started) / 1000
+  return summarise(level, title, checks, seconds, trains && trainable === 'suite')
 }
 
 function describe(error: unknown): string {

@@ -1,6 +1,6 @@
-/** Input numbers that are never stored: made from integers, the same here and in `oracle/make_vectors.py`, exact in float32. */
+/** Input numbers that are not stored: made from integers, here and in `oracle/make_vectors.py` alike, and exact in float32. */
 
-/** The finaliser of MurmurHash3: every bit of the input moves every bit of the output. */
+/** The finaliser of MurmurHash3: every bit of the input affects every bit of the output. */
 function mix(word: number): number {
   let h = word | 0
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
@@ -12,7 +12,7 @@ function mix(word: number): number {
  * `count` numbers spread evenly over `[−scale, scale)`.
  *
  * @param seed an integer in `[0, 2³²)`
- * @param scale a power of two, so that the numbers stay multiples of one that float32 holds
+ * @param scale a power of two, so that float32 holds the numbers exactly
  */
 export function values(seed: number, count: number, scale = 1): Float32Array {
   const start = mix(seed)

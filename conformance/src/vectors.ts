@@ -1,6 +1,5 @@
 /**
- * The vectors that PEFT and PyTorch made (`oracle/make_vectors.py`), as typed arrays. They do not pass through `core`'s reader: what
- * is judged must not carry the judge's numbers.
+ * The vectors that PEFT and PyTorch made (`oracle/make_vectors.py`), as typed arrays. `core`, which they judge, does not read them.
  */
 import type { AdapterBytes, Shape } from '@fourierft/core'
 
@@ -16,11 +15,11 @@ export interface LayerSpec {
 export interface UniformVector {
   readonly shape: Shape
   readonly n: number
-  /** Decimal digits: some seeds are no safe integers. */
+  /** Decimal digits: some seeds are not safe integers. */
   readonly seed: string
   readonly algorithm?: 'legacy'
   readonly digest: string
-  /** The first entries, for a reader who wants to know where two lists part. */
+  /** The first entries, to see where two lists differ. */
   readonly first: readonly (readonly [number, number])[]
 }
 
@@ -36,7 +35,7 @@ export interface DeltaVector extends LayerSpec {
   readonly name: string
   /** `max|ΔW|` over the whole matrix. */
   readonly largest: number
-  /** Where `float64` and `peft` were sampled, as row-major positions; absent: everywhere. */
+  /** The row-major positions at which `float64` and `peft` were sampled; absent: all. */
   readonly positions?: Uint32Array
   readonly float64: Float64Array
   /** PEFT's own float32 result. */
@@ -59,7 +58,7 @@ export interface LinearVector extends LinearNumbers<Float64Array> {
   readonly layers: readonly LayerSpec[]
   readonly tokens: number
   readonly bias: boolean
-  /** Made with GPT-2's `Conv1D`, which stores `[in, out]`; all arrays here are in the usual orientation. */
+  /** Whether GPT-2's `Conv1D` made it, which stores `[in, out]`; all arrays here are in the usual orientation. */
   readonly transposed: boolean
   readonly rows: readonly number[] | null
   readonly seed: number
@@ -102,7 +101,7 @@ export interface AdapterLayerVector {
   readonly float64?: Float64Array
 }
 
-/** An adapter as `save_pretrained` wrote it, and what PEFT made of it. */
+/** An adapter as `save_pretrained` wrote it, and PEFT's numbers for it. */
 export interface AdapterVector {
   readonly name: string
   readonly dtype: 'F32' | 'F16' | 'BF16'
@@ -114,9 +113,9 @@ export interface AdapterVector {
 }
 
 export interface Vectors {
-  /** Of Python, torch, peft and their kin when the vectors were made. */
+  /** Versions of Python, torch, peft and others that made the vectors. */
   readonly versions: Readonly<Record<string, string>>
-  /** `values(7, 16)` as Python made them. */
+  /** `values(7, 16)` as Python makes them. */
   readonly values: Float64Array
   readonly uniform: readonly UniformVector[]
   readonly bandPass: readonly BandPassVector[]
@@ -129,10 +128,10 @@ export interface Vectors {
 /**
  * Reads the vectors: with `fetch`, or from disk for a `file:` URL.
  *
- * @param base the folder, with a final slash; default: the one that this package brings
+ * @param base the folder, with a final slash; default: the folder of this package
  */
 export async function loadVectors(
-  // Vite would take the folder for a file of its own and drop the final slash.
+  // Vite would take the folder for a file and drop the final slash.
   base: URL = new URL(/* @vite-ignore */ '../vectors/', import.meta.url),
 ): Promise<Vectors> {
   const read = base.protocol === 'file:' ? readFromDisk : readFromNetwork

@@ -1,5 +1,5 @@
-/** The suite as tests: one for each level, so that a backend's test file is ten lines. */
-import type { Backend } from '@fourierft/core'
+/** The suite as tests: one for each level, so that the test file of a backend is short. */
+import type { Backend } from '@fourierft/core/conformance'
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { LEVELS } from './levels/index.js'
 import type { ConformanceReport, LevelNumber, LevelResult } from './report.js'
@@ -9,28 +9,30 @@ import { ABILITIES, type Ability, Bench, runSituation, SITUATIONS } from './verb
 import type { AdapterSubjects } from './verbs/subject.js'
 
 export interface TestBackendOptions extends Omit<ConformanceOptions, 'onCheck'> {
-  /** For each level, in milliseconds. Default: 300 000. */
+  /** The time limit of each level, in milliseconds. Default: 300 000. */
   readonly timeout?: number
-  /** What is particular to this backend: called inside its `describe`, with the backend that the levels run on. */
+  /**
+   * The levels that the backend lacks, with the reason; also those of training that only the suite reaches (`trainable: 'suite'`). Each is
+   * a test named `gap: level 2 file: REASON`, which passes if the level really is a gap. A gap that is not listed is a skipped test.
+   */
+  readonly lacks?: Partial<Readonly<Record<LevelNumber, string>>>
+  /** Registers the backend's own tests: called inside its `describe`, with the backend that the levels run on. */
   readonly additionalTests?: (backend: () => Backend) => void
-  /** The whole report, after the last level. */
+  /** Receives the whole report after the last level. */
   readonly onReport?: (report: ConformanceReport) => void | Promise<void>
 }
 
-/**
- * Registers one test for each level. A failing level lists its failing checks; a level that the backend does not do is a skipped test
- * with the reason, never a passing one.
- */
+/** Registers one test for each level. A failing level lists its failing checks. */
 export function testBackend(
   createBackend: () => Backend | Promise<Backend>,
-  { timeout = 300_000, additionalTests, onReport, ...options }: TestBackendOptions = {},
+  { timeout = 300_000, lacks = {}, additionalTests, onReport, ...options }: TestBackendOptions = {},
 ): void {
   describe('conformance', () => {
     let created: Backend | undefined
     let vectors: Vectors
     const results: { report: ConformanceReport; level: LevelResult }[] = []
     const backend = () => {
-      if (created === undefined) throw new Error('the backend is made before the first test')
+      if (created === undefined) throw new Error('the backend is opened before the first test')
       return created
     }
 
@@ -49,38 +51,40 @@ export function testBackend(
     }, timeout)
 
     const chosen = LEVELS.filter(({ level }) => options.levels?.includes(level) ?? true)
-    it.for(chosen.map(({ level, title }): [LevelNumber, string] => [level, title]))(
-      'level %i: %s',
-      { timeout },
-      async ([number], context) => {
+    for (const { level: number, title } of chosen) {
+      const gap = lacks[number]
+      const name = gap === undefined ? `level ${number}: ${title}` : `gap: level ${number} ${title}: ${gap}`
+      it(name, { timeout }, async (context) => {
         const report = await runConformance(backend(), { ...options, vectors, levels: [number] })
         const [level] = report.levels
         if (level === undefined) throw new Error(`there is no level ${number}`)
         results.push({ report, level })
-        if (level.status === 'skip') context.skip(level.reason)
         const failures = level.checks.filter(({ status }) => status === 'fail')
         if (failures.length > 0) {
           const list = failures.map((check) => `  ${check.name}: ${check.reason}`)
           throw new Error(`${failures.length} of ${level.checks.length} checks failed:\n${list.join('\n')}`)
         }
-      },
-    )
+        const isGap = level.status === 'skip' || level.suiteOnly === true
+        if (isGap && gap === undefined)
+          context.skip(level.suiteOnly ? 'users cannot train with it' : level.reason)
+        if (!isGap && gap !== undefined) {
+          throw new Error(`the backend passes level ${number}; remove it from the option lacks`)
+        }
+      })
+    }
 
     additionalTests?.(backend)
   })
 }
 
 export interface TestAdaptersOptions {
-  /** What the package cannot do; the situations that need it are left out. */
+  /** The abilities that the package lacks; situations that need them are left out. */
   readonly lacks?: readonly Ability[]
-  /** For each situation, in milliseconds. Default: 120 000. */
+  /** The time limit of each situation, in milliseconds. Default: 120 000. */
   readonly timeout?: number
 }
 
-/**
- * Registers one test for each situation in the life cycle of adapters: what verbs do before, during and after calls, loads, merges and
- * training.
- */
+/** Registers one test for each situation in the life cycle of adapters: the verbs before, during and after calls, loads, merges, training. */
 export function testAdapters(
   createSubjects: () => AdapterSubjects | Promise<AdapterSubjects>,
   { lacks = [], timeout = 120_000 }: TestAdaptersOptions = {},
@@ -92,13 +96,13 @@ export function testAdapters(
       bench = await Bench.open(await createSubjects())
     }, timeout)
 
-    it('the package lacks only what it says', async () => {
+    it('has every ability except those in the option lacks', async () => {
       const subject = await bench.subject()
       const missing = ABILITIES.filter((ability) => subject[ability] === undefined)
       await bench.close()
       if (missing.join() !== ABILITIES.filter((ability) => lacks.includes(ability)).join())
         throw new Error(
-          `the subject lacks ${missing.join(' and ') || 'nothing'}; the test says ${lacks.join(' and ') || 'nothing'}`,
+          `the subject lacks ${missing.join(' and ') || 'nothing'}; the option lacks names ${lacks.join(' and ') || 'nothing'}`,
         )
     })
 

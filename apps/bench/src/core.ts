@@ -3,13 +3,13 @@ import {
   addBackward,
   addForward,
   chooseStrategy,
-  coreBackend,
   createLayer,
   delta,
   type Layer,
   type Shape,
   uniformEntries,
 } from '@fourierft/core'
+import { coreBackend } from '@fourierft/core/conformance'
 import {
   type Case,
   type Clock,

@@ -5,11 +5,11 @@ import {
   attach,
   calibrate,
   chooseStrategy,
-  createTfjsBackend,
   disposeTables,
   fourierLinear,
   type TfjsStrategy,
 } from '@fourierft/tfjs'
+import { createTfjsBackend } from '@fourierft/tfjs/conformance'
 import * as tf from '@tensorflow/tfjs-core'
 import { type LayersModel, layers, sequential } from '@tensorflow/tfjs-layers'
 import {

@@ -1,10 +1,10 @@
 /**
- * Level 5: `∂L/∂c` and `∂L/∂x` for `L = Σ gradY · y`, against PyTorch's autograd, the float64 oracle, and differences of the oracle's
- * own forward pass.
+ * Level 5: `∂L/∂c` and `∂L/∂x` for `L = Σ gradY · y`, against PyTorch's autograd, the float64 oracle, and finite differences of the
+ * oracle's forward pass.
  *
- * The limit is 1e-5 of the largest number of each gradient, derived as in level 4: the same sums, in the other direction.
+ * The limit is 1e-5 of the largest number of each gradient. It is derived as in level 4, from the same sums in the other direction.
  */
-import type { LinearGradients } from '@fourierft/core'
+import type { LinearGradients } from '@fourierft/core/conformance'
 import type { Level } from '../level.js'
 import { relativeError } from '../measure.js'
 import { type OracleGradients, oracleBackward, oracleForward } from '../oracle.js'
@@ -15,12 +15,9 @@ export const BACKWARD_LIMIT = 1e-5
 export const backwardLevel: Level = {
   level: 5,
   title: 'backward',
+  trains: true,
   async run(context) {
-    const { backend, vectors, quick, check, skip } = context
-    if (backend.trains === false) {
-      skip('gradients', 'the backend serves and does not train')
-      return
-    }
+    const { backend, vectors, quick, check } = context
     const strategies = offeredStrategies(context)
 
     const compare = async (name: string, problem: Problem, expected: OracleGradients | LinearGradients) => {
@@ -92,8 +89,8 @@ function differencesProblem(): Problem {
 }
 
 /**
- * `L` is linear in `c` for a fixed `x`, and in `x` for a fixed `c`: a central difference with the step 1 has no truncation error, only
- * the rounding of two float64 sums (1e-13 here, nothing beside the limit).
+ * `L` is linear in `c` for a fixed `x`, and in `x` for a fixed `c`, so a central difference with the step 1 has no truncation error. Two
+ * float64 sums are rounded; the error of 1e-13 is negligible beside the limit.
  */
 export function finiteDifferences({ weight, bias, layers, x, gradY }: Problem): OracleGradients {
   const loss = (changed: Problem['layers'], input: Float64Array) => {

@@ -1,17 +1,16 @@
 /**
- * Level 8: what is wrong is refused with the documented code (`ErrorCode` of `core`), and nothing has changed. Where two codes are
- * named, the documentation of the codes fits both.
+ * Level 8: bad input is rejected with the documented code (`ErrorCode` of `core`), and changes nothing. A case has two codes if their
+ * documentation fits both.
  */
 import {
-  type AdaptedLinear,
   type AdapterBytes,
-  type ApplyOptions,
   type ErrorCode,
   explicitEntries,
   FourierFTError,
   type Layer,
   uniformEntries,
 } from '@fourierft/core'
+import type { AdaptedLinear, ApplyOptions } from '@fourierft/core/conformance'
 import { readAgain } from '../core-round-trip.js'
 import type { Level, LevelContext } from '../level.js'
 import { malformedFiles } from '../malformed-files.js'
@@ -43,7 +42,7 @@ const bias = () => values(8102, D1)
 const x = () => values(8103, TOKENS * D2)
 const gradY = () => values(8104, TOKENS * D1)
 
-/** `[what is wrong, the layer, the codes that say so]` */
+/** `[problem, layer, accepted codes]` */
 function* malformedLayers(): Generator<[string, Layer, ErrorCode[]]> {
   const good = layer()
   yield ['too few coefficients', { ...good, coefficients: values(1, N - 1) }, ['SHAPE_MISMATCH']]
@@ -66,8 +65,8 @@ function spoiled(length: number, value: number): Float32Array {
 
 async function badLayers({ backend, check }: LevelContext): Promise<void> {
   for (const [what, malformed, codes] of malformedLayers()) {
-    await check(`delta: ${what}`, 0, () => refused(codes, () => backend.delta(malformed)))
-    await check(`linear: ${what}`, 0, () => refusedLinear(weight(), bias(), [malformed], codes))
+    await check(`delta: ${what}`, 0, () => rejected(codes, () => backend.delta(malformed)))
+    await check(`linear: ${what}`, 0, () => rejectedLinear(weight(), bias(), [malformed], codes))
   }
   const other = layerOf({ shape: [D1, D2 + 1], n: N, seed: 777, coefficientsSeed: 1, scaling: 90 })
   const cases: readonly [string, Float32Array, Float32Array | null, Layer[]][] = [
@@ -79,12 +78,17 @@ async function badLayers({ backend, check }: LevelContext): Promise<void> {
     ['a second layer of another shape', weight(), bias(), [layer(), other]],
   ]
   for (const [what, w, b, layers] of cases) {
-    await check(`linear: ${what}`, 0, () => refusedLinear(w, b, layers, ['SHAPE_MISMATCH']))
+    await check(`linear: ${what}`, 0, () => rejectedLinear(w, b, layers, ['SHAPE_MISMATCH']))
   }
 
-  async function refusedLinear(w: Float32Array, b: Float32Array | null, layers: Layer[], codes: ErrorCode[]) {
+  async function rejectedLinear(
+    w: Float32Array,
+    b: Float32Array | null,
+    layers: Layer[],
+    codes: ErrorCode[],
+  ) {
     const before = await backend.resources?.()
-    const error = await refused(codes, async () => (await backend.linear(w, b, layers)).dispose())
+    const error = await rejected(codes, async () => (await backend.linear(w, b, layers)).dispose())
     return error + Math.abs(((await backend.resources?.()) ?? 0) - (before ?? 0))
   }
 }
@@ -94,9 +98,9 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
   const unknown = { strategy: 'telepathy' as NonNullable<ApplyOptions['strategy']> }
   type Call = (linear: AdaptedLinear) => Promise<unknown>
   const calls: readonly [string, Call, ErrorCode[]][] = [
-    ['forward: x is no whole number of rows', (l) => l.forward(x().subarray(1)), ['SHAPE_MISMATCH']],
+    ['forward: x is not a whole number of rows', (l) => l.forward(x().subarray(1)), ['SHAPE_MISMATCH']],
     [
-      'backward: x is no whole number of rows',
+      'backward: x is not a whole number of rows',
       (l) => l.backward(x().subarray(1), gradY()),
       ['SHAPE_MISMATCH'],
     ],
@@ -104,7 +108,7 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
     ['backward: gradY has the input size', (l) => l.backward(x(), x()), ['SHAPE_MISMATCH']],
     ['forward: rows for too few tokens', (l) => l.forward(x(), rows(0, 0)), ['SHAPE_MISMATCH']],
     [
-      'forward: rows name a layer that is not there',
+      'forward: rows with the index of no layer',
       (l) => l.forward(x(), rows(0, 1, 0)),
       ['INVALID_OPTION', 'ADAPTER_NOT_FOUND'],
     ],
@@ -114,7 +118,7 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
       ['INVALID_OPTION', 'ADAPTER_NOT_FOUND'],
     ],
     [
-      'backward: rows name a layer that is not there',
+      'backward: rows with the index of no layer',
       (l) => l.backward(x(), gradY(), rows(0, 7, 0)),
       ['INVALID_OPTION', 'ADAPTER_NOT_FOUND'],
     ],
@@ -140,29 +144,29 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
   ]
   for (const strategy of ['dense', 'factored', 'spectral'] as const) {
     if (backend.strategies.includes(strategy)) continue
-    await check(`forward: the strategy ${strategy}, which is not offered`, 0, () =>
+    await check(`forward: the strategy ${strategy}, which the backend does not offer`, 0, () =>
       unchanged((l) => l.forward(x(), { strategy }), ['UNSUPPORTED', 'INVALID_OPTION']),
     )
   }
   for (const [what, call, codes] of calls) await check(what, 0, () => unchanged(call, codes))
 
-  // Two layers, the second malformed: the first must not have moved either.
+  // Neither of two layers may change if the second is malformed.
   await check('setCoefficients: the second of two is NaN', 0, () =>
     withLinear(backend, { weight: weight(), bias: bias(), layers: [layer(), layer()] }, async (linear) => {
       const before = (await linear.forward(x())).slice()
       const call = () => linear.setCoefficients([values(1, N), spoiled(N, Number.NaN)])
-      return (await refused(['NOT_FINITE'], call)) + differingBits(await linear.forward(x()), before)
+      return (await rejected(['NOT_FINITE'], call)) + differingBits(await linear.forward(x()), before)
     }),
   )
 
   function unchanged(call: Call, codes: ErrorCode[]): Promise<number> {
     return withLinear(backend, { weight: weight(), bias: bias(), layers: [layer()] }, async (linear) => {
       const before = { y: (await linear.forward(x())).slice(), weight: (await linear.weight()).slice() }
-      const error = await refused(codes, () => call(linear))
+      const error = await rejected(codes, () => call(linear))
       const changed =
         differingBits(await linear.forward(x()), before.y) +
         differingBits(await linear.weight(), before.weight)
-      if (changed > 0) throw new Error(`${changed} numbers of the output or the weight have changed`)
+      if (changed > 0) throw new Error(`${changed} numbers of the output or the weight changed`)
       return error
     })
   }
@@ -175,21 +179,21 @@ async function badStates({ backend, check, skip }: LevelContext): Promise<void> 
       withLinear(backend, problem, async (linear) => {
         await linear.merge()
         const before = (await linear.weight()).slice()
-        const error = await refused(['INVALID_STATE'], () => linear.merge())
+        const error = await rejected(['INVALID_STATE'], () => linear.merge())
         return error + differingBits(await linear.weight(), before)
       }),
     )
-    await check('unmerge what is not merged', 0, () =>
+    await check('unmerge without a merge', 0, () =>
       withLinear(backend, problem, async (linear) => {
         const before = (await linear.weight()).slice()
-        const error = await refused(['INVALID_STATE'], () => linear.unmerge())
+        const error = await rejected(['INVALID_STATE'], () => linear.unmerge())
         return error + differingBits(await linear.weight(), before)
       }),
     )
   } else {
     skip('merge twice', 'the backend does not offer the strategy merge')
-    await check('merge, which is not offered', 0, () =>
-      withLinear(backend, problem, (linear) => refused(['UNSUPPORTED'], () => linear.merge())),
+    await check('merge, which the backend does not offer', 0, () =>
+      withLinear(backend, problem, (linear) => rejected(['UNSUPPORTED'], () => linear.merge())),
     )
   }
   const uses: readonly [string, (linear: AdaptedLinear) => Promise<unknown>][] = [
@@ -203,11 +207,11 @@ async function badStates({ backend, check, skip }: LevelContext): Promise<void> 
     ['weight', (linear) => linear.weight()],
   ]
   for (const [name, use] of uses) {
-    const unoffered = name.endsWith('merge') && !backend.strategies.includes('merge')
+    const isUnoffered = name.endsWith('merge') && !backend.strategies.includes('merge')
     await check(`${name} after dispose`, 0, async () => {
       const linear = await backend.linear(problem.weight, problem.bias, problem.layers)
       await linear.dispose()
-      return refused(unoffered ? ['INVALID_STATE', 'UNSUPPORTED'] : ['INVALID_STATE'], () => use(linear))
+      return rejected(isUnoffered ? ['INVALID_STATE', 'UNSUPPORTED'] : ['INVALID_STATE'], () => use(linear))
     })
   }
 }
@@ -223,22 +227,26 @@ async function badEntries({ check }: LevelContext): Promise<void> {
     ],
     ['a negative row', () => explicitEntries({ shape, rows: [-1], columns: [0] }), ['ENTRY_OUT_OF_RANGE']],
     [
-      'a row that is no integer',
+      'a row that is not an integer',
       () => explicitEntries({ shape, rows: [0.5], columns: [0] }),
       ['ENTRY_OUT_OF_RANGE'],
     ],
     [
-      'an entry twice',
+      'a duplicate entry',
       () => explicitEntries({ shape, rows: [1, 2, 1], columns: [3, 3, 3] }),
       ['DUPLICATE_ENTRY'],
     ],
-    ['more entries than places', () => uniformEntries({ shape, n: 25, seed: 1 }), ['INVALID_ENTRY_COUNT']],
+    [
+      'more entries than the spectrum has',
+      () => uniformEntries({ shape, n: 25, seed: 1 }),
+      ['INVALID_ENTRY_COUNT'],
+    ],
     ['no entries', () => uniformEntries({ shape, n: 0, seed: 1 }), ['INVALID_ENTRY_COUNT']],
-    ['a seed that is no integer', () => uniformEntries({ shape, n: 1, seed: 0.5 }), ['INVALID_OPTION']],
+    ['a seed that is not an integer', () => uniformEntries({ shape, n: 1, seed: 0.5 }), ['INVALID_OPTION']],
     ['a shape with a 0', () => uniformEntries({ shape: [0, 6], n: 1, seed: 1 }), ['INVALID_OPTION']],
   ]
   for (const [what, make, codes] of cases) {
-    await check(`entries: ${what}`, 0, () => refused(codes, async () => make()))
+    await check(`entries: ${what}`, 0, () => rejected(codes, async () => make()))
   }
 }
 
@@ -248,15 +256,15 @@ async function badFiles({ backend, vectors, check }: LevelContext): Promise<void
   const good = vectors.adapters.find(({ name }) => name === 'linear-float32')?.files
   if (good === undefined) throw new Error('the vectors have no adapter linear-float32')
   for (const { name, files, codes } of malformedFiles(good)) {
-    await check(`${reader}: ${name}`, 0, () => refused(codes, () => read(files), FILE_NAME))
+    await check(`${reader}: ${name}`, 0, () => rejected(codes, () => read(files), FILE_NAME))
   }
 }
 
-/** Whoever has hundreds of adapters wants to know which file is meant. */
+/** Users with hundreds of adapters need the file in the message. */
 const FILE_NAME = /adapter_(config\.json|model\.safetensors)/
 
-/** 0 when `call` rejects with one of the codes and a message that says enough; throws otherwise, with what came instead. */
-async function refused(
+/** Returns 0 if `call` rejects with one of the codes and a matching message; otherwise throws with the result or error that it received. */
+async function rejected(
   codes: readonly ErrorCode[],
   call: () => Promise<unknown>,
   message = /\S/,
@@ -267,19 +275,11 @@ async function refused(
   } catch (error) {
     thrown = error
   }
-  if (thrown === undefined) throw new Error(`was accepted; expected ${codes.join(' or ')}`)
-  if (isFourierFTError(thrown) && codes.includes(thrown.code)) {
+  if (thrown === undefined) throw new Error(`expected ${codes.join(' or ')}; the call succeeded`)
+  if (FourierFTError.isInstance(thrown) && codes.includes(thrown.code)) {
     if (message.test(thrown.message)) return 0
-    throw new Error(`${thrown.code}: expected a message with ${message}, received: ${thrown.message}`)
+    throw new Error(`${thrown.code}: expected a message with ${message}; received ${thrown.message}`)
   }
-  const received = isFourierFTError(thrown) ? `${thrown.code}: ${thrown.message}` : String(thrown)
-  throw new Error(`expected ${codes.join(' or ')}, received ${received}`)
-}
-
-/** By name too: a backend may have been bundled with a copy of `core`. */
-function isFourierFTError(error: unknown): error is FourierFTError {
-  return (
-    FourierFTError.isInstance(error) ||
-    (error instanceof Error && error.name === 'FourierFTError' && 'code' in error)
-  )
+  const received = FourierFTError.isInstance(thrown) ? `${thrown.code}: ${thrown.message}` : String(thrown)
+  throw new Error(`expected ${codes.join(' or ')}; received ${received}`)
 }

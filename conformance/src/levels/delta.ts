@@ -1,8 +1,8 @@
 /**
  * Level 3: ΔW in `[out, in]`, against `core`'s float64 reference and against PyTorch's.
  *
- * The limit, relative to `max|ref|`, is `2e-6 · log2(d1·d2)`: a float32 transform of N points does log2(N) stages, each adding a
- * few roundings of 2⁻²⁴ = 6e-8; 2e-6 is 33 roundings for a stage.
+ * The limit, relative to `max|ref|`, is `2e-6 · log2(d1·d2)`: a float32 transform of N points has log2(N) stages, each with a few
+ * roundings of 2⁻²⁴ = 6e-8; 2e-6 is 33 roundings a stage.
  */
 import {
   createLayer,
@@ -20,10 +20,10 @@ import { layerOf } from '../oracle.js'
 import { values } from '../values.js'
 import type { AdapterLayerVector, AdapterVector } from '../vectors.js'
 
-/** The whole reference takes d1·d2·n steps; above this, rows spread over the matrix stand for it. */
+/** The whole reference takes d1·d2·n steps. Above this number only some rows of the matrix are compared. */
 const WHOLE_REFERENCE = 30e6
 
-/** Quick runs leave matrices above this size out. */
+/** Quick runs leave out larger matrices. */
 const QUICK_SIZE = 10_000
 
 export const deltaLevel: Level = {
@@ -75,7 +75,7 @@ export const deltaLevel: Level = {
   },
 }
 
-/** Relative to `max|ref|`. (One number has no stage; it still has its roundings.) */
+/** The limit relative to `max|ref|`. A matrix of one number has no stages, but some roundings. */
 export function deltaLimit([d1, d2]: Shape): number {
   return 2e-6 * Math.log2(Math.max(2, d1 * d2))
 }
@@ -93,16 +93,20 @@ function errorAgainstReference(delta: FloatArray, layer: Layer, largest: number)
   return largestDifference(sampled, referenceDelta(layer, { rows })) / largest
 }
 
-/** Entries where a transform of half the length is easily wrong: mean, Nyquist, mirrored pairs, one row or column alone. */
+/** Entries that a transform of half the length easily gets wrong: mean, Nyquist, mirrored pairs, a single row or column. */
 function* specialLayers(): Generator<[string, Layer]> {
   const shape: Shape = [12, 20]
-  const list = (name: string, places: readonly (readonly [number, number])[]): [string, Layer] => [
+  const list = (name: string, positions: readonly (readonly [number, number])[]): [string, Layer] => [
     name,
     createLayer({
       name: 'special',
       shape,
-      entries: explicitEntries({ shape, rows: places.map(([j]) => j), columns: places.map(([, k]) => k) }),
-      coefficients: values(77, places.length),
+      entries: explicitEntries({
+        shape,
+        rows: positions.map(([j]) => j),
+        columns: positions.map(([, k]) => k),
+      }),
+      coefficients: values(77, positions.length),
       scaling: 100,
     }),
   ]
@@ -148,8 +152,8 @@ const ROUNDING: Readonly<Record<AdapterVector['dtype'], readonly [number, number
 }
 
 /**
- * How many numbers of PEFT's ΔW are not one rounding of a float32 result within the limit of ours: `|rounded − v| ≤ u·|v| + η`, with
- * `v` off by at most PEFT's limit and ours.
+ * The number of elements of PEFT's ΔW that are not one rounding of a float32 result within our limit: `|rounded − v| ≤ u·|v| + η`, where
+ * the error of `v` is at most PEFT's limit and ours.
  */
 function notOneRounding(
   delta: FloatArray,
@@ -165,7 +169,7 @@ function notOneRounding(
   let wrong = 0
   for (let i = 0; i < rounded.length; i++) {
     const value = delta[i]
-    // Written so that NaN is wrong.
+    // A NaN fails this comparison, and so counts as wrong.
     if (!(Math.abs(rounded[i] - value) <= roundoff * Math.abs(value) + floor + slack)) wrong++
   }
   return wrong

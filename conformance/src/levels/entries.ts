@@ -1,9 +1,8 @@
 /**
- * Level 1: the integers. `core` draws the entries, on the engine that runs the backend; the backend is asked which ones it applies.
- * Everything here is exact.
+ * Level 1: the entries. `core` draws them on the engine that runs the backend, and the suite reads back from ΔW which of them the backend
+ * applies. All comparisons are exact.
  */
 import {
-  type Backend,
   bandPassEntries,
   bandPassMap,
   createLayer,
@@ -13,12 +12,13 @@ import {
   type Shape,
   uniformEntries,
 } from '@fourierft/core'
+import type { Backend } from '@fourierft/core/conformance'
 import { ENGINE_DIGESTS } from '../engine-digests.js'
 import type { Level } from '../level.js'
 import type { BandPassVector, UniformVector } from '../vectors.js'
 
-/** From here on `randperm` draws 64 bits for each of the `d1·d2` places: seconds. */
-const WIDE_PLACES = 214748364
+/** From this size on `randperm` draws 64 bits for each of the `d1·d2` positions, which takes seconds. */
+const WIDE_SIZE = 214748364
 
 export const entriesLevel: Level = {
   level: 1,
@@ -49,13 +49,13 @@ export const entriesLevel: Level = {
 
     for (const [shape, n, seed] of APPLIED) {
       await check(`applied by the backend: [${shape.join(', ')}], n = ${n}`, 0, () =>
-        wrongPlaces(backend, uniformEntries({ shape, n, seed })),
+        wrongPositions(backend, uniformEntries({ shape, n, seed })),
       )
     }
   },
 }
 
-/** Square (where exchanged rows and columns still fit), wide and tall. */
+/** Square (exchanged rows and columns would fit), wide and tall. */
 const APPLIED: readonly (readonly [Shape, n: number, seed: number])[] = [
   [[24, 24], 40, 777],
   [[12, 32], 25, 1],
@@ -63,7 +63,7 @@ const APPLIED: readonly (readonly [Shape, n: number, seed: number])[] = [
 ]
 
 function isWide([d1, d2]: Shape): boolean {
-  return d1 * d2 >= WIDE_PLACES
+  return d1 * d2 >= WIDE_SIZE
 }
 
 function count<Case>(cases: readonly Case[], wrong: (example: Case) => boolean): number {
@@ -90,9 +90,9 @@ function differentWeights({ map, ...options }: BandPassVector): number {
 /**
  * Reads back from ΔW which entries a backend applied: the transform of a real matrix whose spectrum was `F` is
  * `(F[j,k] + F[−j,−k]) / 2`. With coefficients in [1, 2) and α = 1 it is at least 1/2 at an entry and at its mirror image, and 0
- * elsewhere, so 1/4 tells them apart in any precision.
+ * elsewhere, so 1/4 separates them in any precision.
  */
-async function wrongPlaces(backend: Backend, entries: Entries): Promise<number> {
+async function wrongPositions(backend: Backend, entries: Entries): Promise<number> {
   const { shape, n, rows, columns } = entries
   const [d1, d2] = shape
   const coefficients = Float32Array.from({ length: n }, (_, l) => 1 + l / n)
@@ -108,7 +108,7 @@ async function wrongPlaces(backend: Backend, entries: Entries): Promise<number> 
   }
   const found = spectrumMagnitude(delta, shape)
   let wrong = 0
-  // Written so that NaN is wrong wherever it stands.
+  // A NaN fails these comparisons, and so counts as wrong.
   for (let i = 0; i < found.length; i++) {
     const size = found[i]
     if (!(expected[i] === 1 ? size > 0.25 : size < 0.25)) wrong++
@@ -116,7 +116,7 @@ async function wrongPlaces(backend: Backend, entries: Entries): Promise<number> 
   return wrong
 }
 
-/** `|DFT2(ΔW)|`, one dimension after the other. */
+/** `|DFT2(ΔW)|`, first along the rows and then along the columns. */
 function spectrumMagnitude(delta: FloatArray, [d1, d2]: Shape): Float64Array {
   const alongRows = { re: new Float64Array(d1 * d2), im: new Float64Array(d1 * d2) }
   for (let p = 0; p < d1; p++) {

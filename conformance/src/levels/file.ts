@@ -1,4 +1,4 @@
-/** Level 2: an adapter that goes through the backend (read, attached, saved) comes back as the same bytes. Exact. */
+/** Level 2: an adapter that a backend reads, attaches and saves has the same bytes again. Exact. */
 import { type AdapterBytes, createAdapter, createConfig } from '@fourierft/core'
 import type { Level } from '../level.js'
 
@@ -7,13 +7,13 @@ export const fileLevel: Level = {
   title: 'file',
   async run({ backend, vectors, check, skip }) {
     if (backend.roundTrip === undefined) {
-      skip('round trip', 'the backend has no roundTrip: it leaves files to core')
+      skip('round trip', 'the backend has no roundTrip; core reads and writes the files')
       return
     }
     const roundTrip = async (files: AdapterBytes) => {
       const copy = { config: files.config.slice(), model: files.model.slice() }
       const written = await backend.roundTrip?.(copy)
-      if (written === undefined) throw new Error('roundTrip gave nothing back')
+      if (written === undefined) throw new Error('roundTrip returned nothing')
       return differingBytes(written.config, files.config) + differingBytes(written.model, files.model)
     }
     for (const { name, files } of vectors.adapters) await check(`PEFT's ${name}`, 0, () => roundTrip(files))
@@ -23,7 +23,7 @@ export const fileLevel: Level = {
 
 const SHAPES = { 'block.0.key': [24, 20], 'block.0.query': [24, 20], 'block.1.query': [16, 30] } as const
 
-/** Written by `core`: one that PEFT can load, and two that carry their entries. */
+/** Files that `core` writes: PEFT can load the first one; the others hold their entries. */
 const OWN_FILES: readonly (readonly [string, () => AdapterBytes])[] = [
   ['our own, uniform entries', () => createAdapter(config(), SHAPES).toBytes()],
   [

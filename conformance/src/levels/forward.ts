@@ -1,9 +1,9 @@
 /**
- * Level 4: `y = (W + Σ ΔW) x + b`, whichever way it is computed.
+ * Level 4: `y = (W + Σ ΔW) x + b` with every strategy.
  *
- * The limit is 1e-5 of `max|y|`. A sum of d float32 products in any order carries an error of about √d roundings of 2⁻²⁴ (d at the
- * worst), and |y| itself is about √d of its terms: d = 768 with three sums one after the other (transform, entries, transform back)
- * comes to some 3·√768 = 83 roundings, 5e-6.
+ * The limit is 1e-5 of `max|y|`. A sum of d float32 products in any order has an error of about √d roundings of 2⁻²⁴ (at worst d), and |y|
+ * is about √d times a term. Three sums in sequence (transform, entries, transform back) with d = 768 have about 3·√768 = 83 roundings,
+ * which is 5e-6.
  */
 import type { Level } from '../level.js'
 import { relativeError } from '../measure.js'

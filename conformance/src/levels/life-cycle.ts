@@ -1,5 +1,6 @@
-/** Level 6: merging, disabling and disposing leave nothing behind. Exact: bits, and counts of live handles. */
-import type { AdaptedLinear, Backend, FloatArray, Layer } from '@fourierft/core'
+/** Level 6: merging, disabling and disposing leave nothing behind. Bits and counts of live handles are compared exactly. */
+import { type FloatArray, FourierFTError, type Layer } from '@fourierft/core'
+import type { AdaptedLinear, Backend } from '@fourierft/core/conformance'
 import type { Level } from '../level.js'
 import { differingBits, relativeError } from '../measure.js'
 import { layerOf, oracleForward } from '../oracle.js'
@@ -22,22 +23,24 @@ export const lifeCycleLevel: Level = {
     const x = values(8002, TOKENS * d2)
     const gradY = values(8003, TOKENS * d1)
     const layers = [8010, 8011].map((seed) => makeLayer(seed))
-    const adapted = <Result>(use: (linear: AdaptedLinear) => Promise<Result>) =>
+    const withAdapters = <Result>(use: (linear: AdaptedLinear) => Promise<Result>) =>
       withLinear(backend, { weight, bias, layers }, use)
-    // What a runtime gives it may later overwrite.
+    // A runtime may overwrite its output arrays later.
     const output = async (linear: AdaptedLinear) => (await linear.forward(x)).slice()
-    const held = async (linear: AdaptedLinear) => (await linear.weight()).slice()
+    const weightOf = async (linear: AdaptedLinear) => (await linear.weight()).slice()
 
     const base = await neverAdapted(backend, { weight, bias, layers }, output)
     if (!base.frozen) {
       skip(
         'a layer that never had an adapter',
-        `the backend makes none (${base.reason}); one whose adapter was never used stands for it`,
+        `the backend makes none (${base.reason}); a layer whose adapter was never used takes its place`,
       )
     }
-    const what = base.frozen ? 'a layer that never had an adapter' : 'a layer whose adapter was never used'
-    await check(`disable: the bits of ${what}`, 0, () =>
-      adapted(async (linear) => {
+    const baseName = base.frozen
+      ? 'a layer that never had an adapter'
+      : 'a layer whose adapter was never used'
+    await check(`disable: the bits of ${baseName}`, 0, () =>
+      withAdapters(async (linear) => {
         await linear.forward(x)
         await linear.backward(x, gradY)
         await linear.disable()
@@ -45,14 +48,14 @@ export const lifeCycleLevel: Level = {
       }),
     )
     await check('disable: the output of the base layer', FORWARD_LIMIT, () =>
-      adapted(async (linear) => {
+      withAdapters(async (linear) => {
         await linear.disable()
         const silent = layers.map((layer) => ({ ...layer, coefficients: new Float32Array(layer.entries.n) }))
         return relativeError(await linear.forward(x), oracleForward(weight, bias, silent, x))
       }),
     )
-    await check('enable: the bits of before disable', 0, () =>
-      adapted(async (linear) => {
+    await check('enable: the same bits as before disable', 0, () =>
+      withAdapters(async (linear) => {
         const before = await output(linear)
         await linear.disable()
         await linear.forward(x)
@@ -61,49 +64,49 @@ export const lifeCycleLevel: Level = {
       }),
     )
     await check('disable: the weight keeps its bits', 0, () =>
-      adapted(async (linear) => {
-        const before = await held(linear)
+      withAdapters(async (linear) => {
+        const before = await weightOf(linear)
         await linear.disable()
-        return differingBits(await held(linear), before)
+        return differingBits(await weightOf(linear), before)
       }),
     )
 
     if (backend.strategies.includes('merge')) {
-      // W + ΔW: the error of ΔW, and one rounding of the sum.
+      // The error of ΔW, and one rounding of the sum W + ΔW.
       await check('merge: the weight becomes W + ΔW', deltaLimit(SHAPE) + 2 ** -24, () =>
-        adapted(async (linear) => {
+        withAdapters(async (linear) => {
           await linear.merge()
-          return relativeError(await held(linear), mergedWeight(weight, layers))
+          return relativeError(await weightOf(linear), mergedWeight(weight, layers))
         }),
       )
-      await check('merge: the output stays', FORWARD_LIMIT, () =>
-        adapted(async (linear) => {
+      await check('merge: the output is unchanged', FORWARD_LIMIT, () =>
+        withAdapters(async (linear) => {
           await linear.merge()
           return relativeError(await linear.forward(x), oracleForward(weight, bias, layers, x))
         }),
       )
       await check('unmerge: the weight has its original bits', 0, () =>
-        adapted(async (linear) => {
-          const before = await held(linear)
+        withAdapters(async (linear) => {
+          const before = await weightOf(linear)
           let different = 0
           for (let round = 0; round < 3; round++) {
             await linear.merge()
             await linear.unmerge()
-            different += differingBits(await held(linear), before)
+            different += differingBits(await weightOf(linear), before)
           }
           return different
         }),
       )
       await check('unmerge: the output has its original bits', 0, () =>
-        adapted(async (linear) => {
+        withAdapters(async (linear) => {
           const before = await output(linear)
           await linear.merge()
           await linear.unmerge()
           return differingBits(await output(linear), before)
         }),
       )
-      await check(`unmerge, then disable: the bits of ${what}`, 0, () =>
-        adapted(async (linear) => {
+      await check(`unmerge, then disable: the bits of ${baseName}`, 0, () =>
+        withAdapters(async (linear) => {
           await linear.merge()
           await linear.unmerge()
           await linear.disable()
@@ -114,10 +117,10 @@ export const lifeCycleLevel: Level = {
       skip('merge and unmerge', 'the backend does not offer the strategy merge')
     }
 
-    await check('the arrays that were handed in keep their bits', 0, async () => {
-      const given = [weight, bias, x, gradY, ...layers.map(({ coefficients }) => coefficients)]
-      const copies = given.map((array) => array.slice())
-      await adapted(async (linear) => {
+    await check('arguments keep their bits', 0, async () => {
+      const inputs = [weight, bias, x, gradY, ...layers.map(({ coefficients }) => coefficients)]
+      const copies = inputs.map((array) => array.slice())
+      await withAdapters(async (linear) => {
         await linear.forward(x)
         await linear.backward(x, gradY)
         await linear.setCoefficients(layers.map(({ entries }) => values(8020, entries.n)))
@@ -126,11 +129,11 @@ export const lifeCycleLevel: Level = {
           await linear.unmerge()
         }
       })
-      return given.reduce((sum, array, i) => sum + differingBits(array, copies[i] ?? []), 0)
+      return inputs.reduce((sum, array, i) => sum + differingBits(array, copies[i] ?? []), 0)
     })
 
     await check('the same coefficients set again: the same bits', 0, () =>
-      adapted(async (linear) => {
+      withAdapters(async (linear) => {
         const before = await output(linear)
         await linear.setCoefficients(layers.map(({ entries }) => values(8020, entries.n)))
         await linear.forward(x)
@@ -145,7 +148,7 @@ export const lifeCycleLevel: Level = {
     }
     const count = async () => (await backend.resources?.()) ?? Number.NaN
     await check(`leaks: live handles after ${SWAPS} swaps of coefficients`, 0, () =>
-      adapted(async (linear) => {
+      withAdapters(async (linear) => {
         const token = values(8030, d2)
         const swap = async (round: number) => {
           await linear.setCoefficients(
@@ -153,16 +156,16 @@ export const lifeCycleLevel: Level = {
           )
           await linear.forward(token)
         }
-        // The first uses may fill caches that stay.
+        // The first uses may fill caches that are kept.
         for (let round = 0; round < 3; round++) await swap(round)
         const before = await count()
         for (let round = 0; round < SWAPS; round++) await swap(round)
         return Math.abs((await count()) - before)
       }),
     )
-    await check('leaks: live handles after 50 whole lives', 0, async () => {
-      const live = () =>
-        adapted(async (linear) => {
+    await check('leaks: live handles after 50 life cycles', 0, async () => {
+      const lifeCycle = () =>
+        withAdapters(async (linear) => {
           await linear.forward(x)
           await linear.backward(x, gradY)
           await linear.disable()
@@ -174,29 +177,29 @@ export const lifeCycleLevel: Level = {
             await linear.unmerge()
           }
         })
-      for (let round = 0; round < 3; round++) await live()
+      for (let round = 0; round < 3; round++) await lifeCycle()
       const before = await count()
-      for (let round = 0; round < 50; round++) await live()
+      for (let round = 0; round < 50; round++) await lifeCycle()
       return Math.abs((await count()) - before)
     })
   },
 }
 
-type Frozen = { readonly y: FloatArray } & (
+type BaseOutput = { readonly y: FloatArray } & (
   | { readonly frozen: true }
   | { readonly frozen: false; readonly reason: string }
 )
 
-/** The output of the base layer: made without layers, or, where the backend refuses that, disabled before its first use. */
+/** The output of the base layer: made without adapters or, if the backend rejects that, with adapters disabled before the first use. */
 async function neverAdapted(
   backend: Backend,
   problem: { weight: Float32Array; bias: Float32Array; layers: readonly Layer[] },
   output: (linear: AdaptedLinear) => Promise<FloatArray>,
-): Promise<Frozen> {
+): Promise<BaseOutput> {
   try {
     return { frozen: true, y: await withLinear(backend, { ...problem, layers: [] }, output) }
   } catch (error) {
-    if (!(error instanceof Error && error.name === 'FourierFTError')) throw error
+    if (!FourierFTError.isInstance(error)) throw error
     const y = await withLinear(backend, problem, async (linear) => {
       await linear.disable()
       return output(linear)
@@ -209,7 +212,7 @@ function makeLayer(seed: number): Layer {
   return layerOf({ shape: SHAPE, n: 50, seed, coefficientsSeed: seed, scaling: 150 })
 }
 
-/** `W + Σ ΔW` in float64: row by row what the oracle gives for unit vectors. */
+/** `W + Σ ΔW` in float64, from the oracle's outputs for unit vectors. */
 function mergedWeight(weight: Float32Array, layers: readonly Layer[]): Float64Array {
   const [d1, d2] = SHAPE
   const unit = new Float64Array(d2 * d2)

@@ -1,8 +1,8 @@
-/** Faulty models: each breaks one rule of the life cycle and must fail in the situation that is about it. */
-import type { Adapter, Applied, CallState, RowAdapter } from '@fourierft/core'
+/** Models with one fault each, which test the suite. Each breaks a rule of the life cycle, and must fail in the situation for that rule. */
+import { type Adapter, type Applied, type CallState, FourierFTError, type RowAdapter } from '@fourierft/core'
 import {
+  type LoadedAdapter,
   later,
-  type Placed,
   ReferenceAdapters,
   ReferenceHost,
   referenceSubject,
@@ -12,40 +12,44 @@ import {
 import type { AdapterSubject } from './subject.js'
 
 export interface AdapterMutant {
-  /** Completes "a model in which …". */
+  /** The end of the sentence "a model in which …". */
   readonly fault: string
-  /** Part of the name of a situation that catches it. */
-  readonly caught: string
+  /** A part of the name of a situation that catches it. */
+  readonly caughtBy: string
   make(): AdapterSubject
 }
 
-/** A host with a fault. */
-function hosted(Host: new () => ReferenceHost): () => AdapterSubject {
+/** A subject whose host has a fault. */
+function withHost(Host: new () => ReferenceHost): () => AdapterSubject {
   return () => referenceSubject(new Host())
 }
 
-/** Verbs with a fault. */
-function faulty(Adapters: new (host: ReferenceHost) => ReferenceAdapters): () => AdapterSubject {
+/** A subject whose verbs have a fault. */
+function withVerbs(Adapters: new (host: ReferenceHost) => ReferenceAdapters): () => AdapterSubject {
   return () => {
     const host = new ReferenceHost()
     return referenceSubject(host, new Adapters(host))
   }
 }
 
-/** A subject with a fault. */
-function subject(change: (host: ReferenceHost, subject: AdapterSubject) => Partial<AdapterSubject>) {
+/** A subject with some members replaced. */
+function withMembers(replace: (host: ReferenceHost, subject: AdapterSubject) => Partial<AdapterSubject>) {
   return (): AdapterSubject => {
     const host = new ReferenceHost()
-    const right = referenceSubject(host)
-    return { ...right, ...change(host, right) }
+    const correct = referenceSubject(host)
+    return { ...correct, ...replace(host, correct) }
   }
+}
+
+function isInvalidState(error: unknown): boolean {
+  return FourierFTError.isInstance(error) && error.code === 'INVALID_STATE'
 }
 
 export const MUTANTS: readonly AdapterMutant[] = [
   {
     fault: 'a call reads its adapters when it ends',
-    caught: 'a call that has begun',
-    make: faulty(
+    caughtBy: 'a call that has started',
+    make: withVerbs(
       class extends ReferenceAdapters {
         override async call(between: () => unknown = () => undefined, rows?: readonly RowAdapter[]) {
           await between()
@@ -55,9 +59,9 @@ export const MUTANTS: readonly AdapterMutant[] = [
     ),
   },
   {
-    fault: 'the old session is closed under its calls',
-    caught: 'a call that has begun keeps its adapters: loadAdapter',
-    make: hosted(
+    fault: 'the old session is closed while calls still use it',
+    caughtBy: 'a call that has started keeps its adapters: loadAdapter',
+    make: withHost(
       class extends ReferenceHost {
         override release(session: Session) {
           if (session !== this.session) session.isOpen = false
@@ -66,20 +70,20 @@ export const MUTANTS: readonly AdapterMutant[] = [
     ),
   },
   {
-    fault: 'a rebuild forgets the adapters that were there',
-    caught: 'a failed verb leaves',
-    make: hosted(
+    fault: 'a rebuild forgets the earlier adapters',
+    caughtBy: 'a failed verb changes nothing',
+    make: withHost(
       class extends ReferenceHost {
-        override rebuild(adapters: readonly Placed[]) {
+        override rebuild(adapters: readonly LoadedAdapter[]) {
           return super.rebuild(adapters.slice(-1))
         }
       },
     ),
   },
   {
-    fault: 'a name that is given twice counts twice',
-    caught: 'a name counts once',
-    make: faulty(
+    fault: 'a duplicate name counts twice',
+    caughtBy: 'a name counts once',
+    make: withVerbs(
       class extends ReferenceAdapters {
         override async mergeAdapter(names?: string | readonly string[]) {
           const twice = Array.isArray(names) && names.length > new Set(names).size
@@ -91,8 +95,8 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'the whole layers of a merge are those of the first adapter that was loaded',
-    caught: 'whole layers of the same adapters',
-    make: hosted(
+    caughtBy: 'replaced layers of the same adapters',
+    make: withHost(
       class extends ReferenceHost {
         #first: Float64Array | undefined
         override place(name: string, adapter: Adapter) {
@@ -100,7 +104,7 @@ export const MUTANTS: readonly AdapterMutant[] = [
           this.#first ??= placed.head
           return placed
         }
-        override async merge(added: readonly Applied<Placed>[]) {
+        override async merge(added: readonly Applied<LoadedAdapter>[]) {
           const merged = await super.merge(added)
           return { ...merged, head: this.#first ?? merged.head }
         }
@@ -109,11 +113,11 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'a merge writes into the weights before it is accepted',
-    caught: 'a merge is refused if a verb is called meanwhile',
-    make: hosted(
+    caughtBy: 'a merge is rejected if a verb is called meanwhile',
+    make: withHost(
       class extends ReferenceHost {
         readonly #original = this.base
-        override async merge(added: readonly Applied<Placed>[]) {
+        override async merge(added: readonly Applied<LoadedAdapter>[]) {
           this.base = this.weightsWith(added)
           await later()
           return this.base
@@ -121,7 +125,7 @@ export const MUTANTS: readonly AdapterMutant[] = [
         override discard() {
           this.base = this.#original.layer === this.base.layer ? this.base : this.#rounded()
         }
-        /** Takes ΔW out again, as if that gave the weights back. */
+        /** Subtracts ΔW, which leaves rounding errors. */
         #rounded(): Weights {
           return { ...this.#original, layer: this.base.layer.map((w) => w * (1 + 2 ** -20)) }
         }
@@ -129,9 +133,9 @@ export const MUTANTS: readonly AdapterMutant[] = [
     ),
   },
   {
-    fault: 'an unmerged weight is not the original, bit for bit',
-    caught: 'a second merge is refused',
-    make: hosted(
+    fault: 'an unmerged weight has other bits than the original',
+    caughtBy: 'a second merge is rejected',
+    make: withHost(
       class extends ReferenceHost {
         override discard() {
           this.base = { ...this.base, layer: this.base.layer.map((w) => w * (1 + 2 ** -18)) }
@@ -141,12 +145,12 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'two merges at once both succeed',
-    caught: 'a second merge is refused',
-    make: faulty(
+    caughtBy: 'a second merge is rejected',
+    make: withVerbs(
       class extends ReferenceAdapters {
         override async mergeAdapter(names?: string | readonly string[]) {
           await super.mergeAdapter(names).catch((error) => {
-            if (!String(error).includes('being merged')) throw error
+            if (!isInvalidState(error)) throw error
           })
         }
       },
@@ -154,21 +158,21 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'a merge ignores verbs that are called meanwhile',
-    caught: 'a merge is refused if a verb is called meanwhile',
-    make: faulty(
+    caughtBy: 'a merge is rejected if a verb is called meanwhile',
+    make: withVerbs(
       class extends ReferenceAdapters {
         override async mergeAdapter(names: string | readonly string[] = this.activeAdapters) {
           await super.mergeAdapter(names).catch((error) => {
-            if (!String(error).includes('were changed')) throw error
+            if (!isInvalidState(error)) throw error
           })
         }
       },
     ),
   },
   {
-    fault: 'rows have their adapters while adapters are disabled',
-    caught: 'while adapters are disabled',
-    make: subject((_, { adapters, call, callWithRows }) => ({
+    fault: 'rows apply their adapters while adapters are disabled',
+    caughtBy: 'while adapters are disabled',
+    make: withMembers((_, { adapters, call, callWithRows }) => ({
       callWithRows: async (rows) => {
         const wasEnabled = adapters.enabled
         adapters.enableAdapters()
@@ -180,16 +184,16 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'rows are computed while adapters are merged',
-    caught: 'rows are refused while merged',
-    make: subject((_, { adapters, call, callWithRows }) => ({
+    caughtBy: 'rows are rejected while merged',
+    make: withMembers((_, { adapters, call, callWithRows }) => ({
       callWithRows: async (rows) =>
         (adapters.mergedAdapters.length > 0 ? call() : callWithRows?.(rows)) ?? call(),
     })),
   },
   {
     fault: 'mergedAdapters names a deleted adapter',
-    caught: 'a deleted adapter leaves both lists',
-    make: faulty(
+    caughtBy: 'a deleted adapter is in neither list',
+    make: withVerbs(
       class extends ReferenceAdapters {
         #seen: readonly string[] = []
         override async mergeAdapter(names?: string | readonly string[]) {
@@ -203,14 +207,14 @@ export const MUTANTS: readonly AdapterMutant[] = [
     ),
   },
   {
-    fault: 'a load waits for the calls that have begun',
-    caught: 'a load inside a call ends before the call does',
-    make: hosted(
+    fault: 'a load waits for the calls that have started',
+    caughtBy: 'a load inside a call ends before the call does',
+    make: withHost(
       class extends ReferenceHost {
-        override async rebuild(adapters: readonly Placed[]) {
+        override async rebuild(adapters: readonly LoadedAdapter[]) {
           const { session } = this
           for (let i = 0; session.calls > 0 && i < 100; i++) await later()
-          if (session.calls > 0) throw new Error('a deadlock, cut short')
+          if (session.calls > 0) throw new Error('deadlock')
           await super.rebuild(adapters)
         }
       },
@@ -218,8 +222,8 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: "the user's writes while merged are lost",
-    caught: 'written while merged',
-    make: subject((host, { adapters }) => ({
+    caughtBy: 'writes while merged',
+    make: withMembers((host, { adapters }) => ({
       writeWeights() {
         if (adapters.mergedAdapters.length === 0)
           host.base = { ...host.base, layer: host.base.layer.map(() => 0.5) }
@@ -228,10 +232,10 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'a merge forgets the strength',
-    caught: 'a strength counts',
-    make: hosted(
+    caughtBy: 'a new strength applies',
+    make: withHost(
       class extends ReferenceHost {
-        override merge(added: readonly Applied<Placed>[]) {
+        override merge(added: readonly Applied<LoadedAdapter>[]) {
           return super.merge(added.map(({ adapter }) => ({ adapter, scale: 1 })))
         }
       },
@@ -239,10 +243,10 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'rows forget their strength',
-    caught: 'a row has the strength',
-    make: hosted(
+    caughtBy: 'a row has the strength',
+    make: withHost(
       class extends ReferenceHost {
-        override compute(state: CallState<Placed, Weights>, session: Session) {
+        override compute(state: CallState<LoadedAdapter, Weights>, session: Session) {
           const { choice, merged } = state
           if ('added' in choice) return super.compute(state, session)
           const perRow = choice.perRow.map((row) => row && { ...row, scale: 1 })
@@ -252,11 +256,11 @@ export const MUTANTS: readonly AdapterMutant[] = [
     ),
   },
   {
-    fault: 'an adapter comes out with the strength multiplied in',
-    caught: 'an adapter comes out as it went in',
-    make: hosted(
+    fault: 'getAdapter multiplies the coefficients by the strength',
+    caughtBy: 'getAdapter returns the loaded adapter',
+    make: withHost(
       class extends ReferenceHost {
-        override adapterOf({ source }: Placed) {
+        override adapterOf({ source }: LoadedAdapter) {
           const doubled = Array.from(source.modules, ([module, { coefficients }]) => [
             module,
             coefficients.map((c) => 2 * c),
@@ -268,8 +272,8 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'a load that fails closes the session',
-    caught: 'a failed verb leaves',
-    make: hosted(
+    caughtBy: 'a failed verb changes nothing',
+    make: withHost(
       class extends ReferenceHost {
         override place(name: string, adapter: Adapter) {
           this.session = { serves: new Set(), calls: 0, isOpen: true }
@@ -280,13 +284,13 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'verbs work after the end',
-    caught: 'after its end',
-    make: subject(() => ({ end: () => undefined })),
+    caughtBy: 'after the end of the model',
+    make: withMembers(() => ({ end: () => undefined })),
   },
   {
     fault: 'training follows setAdapter',
-    caught: 'while an adapter is trained',
-    make: subject((_, { adapters, train }) => ({
+    caughtBy: 'while an adapter is trained',
+    make: withMembers((_, { adapters, train }) => ({
       async train(steps, after) {
         for (let step = 0; step < steps; step++) await train?.(1, () => after(step))
         return adapters
@@ -295,8 +299,8 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'an adapter is trained twice at once',
-    caught: 'not trained twice at once',
-    make: subject((_, { train }) => ({
+    caughtBy: 'cannot be trained twice at the same time',
+    make: withMembers((_, { train }) => ({
       train: async (steps, after) => train?.(steps, after)?.catch(() => undefined),
     })),
   },

@@ -1,6 +1,6 @@
 /**
- * The life cycle on plain arrays: two layers, sessions that have to be opened anew for other entries, calls of two steps. It shows a host as
- * small as one can be, and the suite's mutants are mutants of it.
+ * A small package with adapters: a model of two layers on plain arrays, sessions that must be opened anew for other entries, and calls of two
+ * steps. It is an example of a host, and the suite's mutants are made from it.
  */
 import {
   type Adapter,
@@ -26,11 +26,11 @@ const HEAD = { module: 'head', shape: [4, 5], hasBias: false } as const
 const ROWS = 2
 
 /** An adapter of the reference model. */
-export interface Placed extends MatchedAdapter {
+export interface LoadedAdapter extends MatchedAdapter {
   readonly source: Adapter
   /** ΔW `[5, 6]` at strength 1; training changes it. */
   delta: Float64Array
-  /** What is trained: a number that is added to all coefficients. */
+  /** The number that training changes; it is added to all coefficients. */
   shift: number
   readonly head: Float64Array | undefined
 }
@@ -40,26 +40,26 @@ export interface Weights {
   readonly head: Float64Array
 }
 
-/** A session serves the adapters that it was opened for; closed, it serves nothing. */
+/** A session serves the adapters that it was opened for, until it is closed. */
 export interface Session {
   readonly serves: ReadonlySet<string>
   calls: number
   isOpen: boolean
 }
 
-/** Time passes, as it does while a session is opened. */
+/** Lets time pass, as opening a session does. */
 export async function later(): Promise<void> {
   for (let i = 0; i < 3; i++) await new Promise((resolve) => setTimeout(resolve, 0))
 }
 
-export class ReferenceHost implements AdapterHost<Placed, Weights> {
+export class ReferenceHost implements AdapterHost<LoadedAdapter, Weights> {
   base: Weights = {
     layer: Float64Array.from(values(1, 30)),
     head: Float64Array.from(values(2, 20)),
   }
   session: Session = { serves: new Set(), calls: 0, isOpen: true }
 
-  place(_name: string, adapter: Adapter): Placed {
+  place(_name: string, adapter: Adapter): LoadedAdapter {
     for (const module of adapter.modules.keys())
       if (module !== LAYER.module)
         throw new FourierFTError('MODULE_NOT_FOUND', `the model has no layer '${module}'; it has linear`, {
@@ -76,11 +76,11 @@ export class ReferenceHost implements AdapterHost<Placed, Weights> {
     }
   }
 
-  serves({ source }: Placed): boolean {
+  serves({ source }: LoadedAdapter): boolean {
     return this.session.serves.has(keyOf(source))
   }
 
-  async rebuild(adapters: readonly Placed[]): Promise<void> {
+  async rebuild(adapters: readonly LoadedAdapter[]): Promise<void> {
     const old = this.session
     await later()
     this.session = { serves: new Set(adapters.map(({ source }) => keyOf(source))), calls: 0, isOpen: true }
@@ -92,12 +92,12 @@ export class ReferenceHost implements AdapterHost<Placed, Weights> {
     if (session !== this.session && session.calls === 0) session.isOpen = false
   }
 
-  async merge(added: readonly Applied<Placed>[]): Promise<Weights> {
+  async merge(added: readonly Applied<LoadedAdapter>[]): Promise<Weights> {
     await later()
     return this.weightsWith(added)
   }
 
-  weightsWith(added: readonly Applied<Placed>[]): Weights {
+  weightsWith(added: readonly Applied<LoadedAdapter>[]): Weights {
     const layer = this.base.layer.map((w, i) =>
       added.reduce((sum, { adapter, scale }) => sum + scale * adapter.delta[i], w),
     )
@@ -106,12 +106,12 @@ export class ReferenceHost implements AdapterHost<Placed, Weights> {
 
   discard(_merged: Weights): void {}
 
-  adapterOf({ source, shift }: Placed): Adapter {
+  adapterOf({ source, shift }: LoadedAdapter): Adapter {
     return shift === 0 ? source : source.withCoefficients({ [LAYER.module]: shifted(source, shift) })
   }
 
-  /** The first and only product of a call, for each row of its own. */
-  compute({ choice, merged }: CallState<Placed, Weights>, session: Session): Float32Array {
+  /** The output of a call: two products for each row. */
+  compute({ choice, merged }: CallState<LoadedAdapter, Weights>, session: Session): Float32Array {
     const rows = Array.from({ length: ROWS }, (_, row) => {
       if (merged) return merged
       const added = 'added' in choice ? choice.added : [choice.perRow[row] ?? []].flat()
@@ -127,7 +127,7 @@ export class ReferenceHost implements AdapterHost<Placed, Weights> {
 }
 
 /** PEFT's verbs on the reference model. */
-export class ReferenceAdapters extends AdapterSet<Placed, Weights> {
+export class ReferenceAdapters extends AdapterSet<LoadedAdapter, Weights> {
   readonly #host: ReferenceHost
 
   constructor(host: ReferenceHost) {
@@ -166,7 +166,9 @@ export class ReferenceAdapters extends AdapterSet<Placed, Weights> {
 
   checkWritable(): void {
     if (this.mergedAdapters.length > 0)
-      throw new FourierFTError('INVALID_STATE', 'the weights are merged; call unmergeAdapter() first')
+      throw new FourierFTError('INVALID_STATE', 'the weights are merged', {
+        advice: 'call unmergeAdapter() first',
+      })
   }
 
   async release(): Promise<void> {

@@ -1,6 +1,6 @@
 /**
- * The life cycle of adapters, one situation a test. Outputs are compared with those of fresh models on the simplest way to the same
- * adapters, so the suite knows no model: that those outputs are right is what the levels are for.
+ * The life cycle of adapters, one situation for each test. Outputs are compared with those of fresh models that reach the same adapters in the
+ * simplest way, so the suite needs no knowledge of the model. The levels check that those outputs are right.
  */
 import { type ErrorCode, FourierFTError } from '@fourierft/core'
 import { type AdapterSubject, type AdapterSubjects, type SuiteAdapters, suiteAdapters } from './subject.js'
@@ -9,21 +9,21 @@ export interface Situation {
   readonly name: string
   /** Throws if the subject does not behave as it should. */
   run(bench: Bench): Promise<void>
-  /** What the subject needs for it. */
+  /** The ability that the subject needs. */
   readonly needs?: Ability
 }
 
-/** What not every package can do. */
+/** Abilities that some packages lack. */
 export type Ability = 'train' | 'writeWeights'
 
 export const ABILITIES: readonly Ability[] = ['train', 'writeWeights']
 
-/** What is applied, as the suite names it; `a*0.5` is `a` at half strength. */
+/** The applied adapters, which determine the output; `a*0.5` is `a` at half strength. */
 type Output = 'base' | 'a' | 'b' | 'a+b' | 'headA' | 'headB' | 'a*0.5'
 
 const OUTPUTS: readonly Output[] = ['base', 'a', 'b', 'a+b', 'headA', 'headB', 'a*0.5']
 
-/** Far more than any call or rebuild of a small model takes: only a deadlock takes longer. */
+/** Far longer than any call or rebuild of a small model; only a deadlock takes longer. */
 const DEADLOCK_MS = 60_000
 
 /** A package under test with the outputs that its models can have. */
@@ -40,9 +40,9 @@ export class Bench {
   }
 
   /**
-   * Observes every output once, and checks that they can be told apart.
+   * Observes every output once, and checks that they differ enough.
    *
-   * @param observed the models to observe, where those to test may be faulty
+   * @param observed the models to observe, if the tested ones may be faulty
    */
   static async open(subjects: AdapterSubjects, observed = subjects): Promise<Bench> {
     const adapters = suiteAdapters(subjects)
@@ -62,7 +62,7 @@ export class Bench {
     for (const [one, values] of outputs)
       for (const [other, others] of outputs)
         if (one !== other && distance(values, others) < 100 * bench.#tolerance)
-          throw new Error(`the outputs ${one} and ${other} of this model are too close to tell them apart`)
+          throw new Error(`the outputs ${one} and ${other} of this model are too similar to distinguish`)
     return bench
   }
 
@@ -74,7 +74,7 @@ export class Bench {
     return subject
   }
 
-  /** Ends what is open. */
+  /** Ends all open subjects. */
   async close(): Promise<void> {
     for (const subject of this.#open) {
       this.#open.delete(subject)
@@ -87,19 +87,19 @@ export class Bench {
     await subject.end()
   }
 
-  /** Throws unless the output is that of the named adapters. */
+  /** Throws unless the output is that of the expected adapters. */
   async expectOutput(output: Float32Array | Promise<Float32Array>, expected: Output): Promise<void> {
     this.#expectRow(await unlessDeadlock(output), 0, expected)
     this.#expectRow(await output, 1, expected)
   }
 
-  /** The same for outputs whose two rows have adapters of their own. */
+  /** The same for an output whose two rows have different adapters. */
   async expectRows(output: Promise<Float32Array>, first: Output, second: Output): Promise<void> {
     this.#expectRow(await unlessDeadlock(output), 0, first)
     this.#expectRow(await output, 1, second)
   }
 
-  /** Throws unless the output is the base model's, bit for bit. */
+  /** Throws unless the output has the base model's bits. */
   async expectBase(output: Promise<Float32Array>): Promise<void> {
     const values = await unlessDeadlock(output)
     const base = this.#output('base')
@@ -113,10 +113,12 @@ export class Bench {
 
   #expectRow(output: Float32Array, row: number, expected: Output): void {
     const half = output.length / 2
-    const own = (values: Float32Array) => values.subarray(row * half, (row + 1) * half)
-    const error = distance(own(output), own(this.#output(expected)))
+    const rowOf = (values: Float32Array) => values.subarray(row * half, (row + 1) * half)
+    const error = distance(rowOf(output), rowOf(this.#output(expected)))
     if (!(error <= this.#tolerance))
-      throw new Error(`row ${row}: expected the output of ${expected}; it is ${this.#describe(output, own)}`)
+      throw new Error(
+        `row ${row}: expected the output of ${expected}; it is ${this.#describe(output, rowOf)}`,
+      )
   }
 
   #output(name: Output): Float32Array {
@@ -131,7 +133,7 @@ export class Bench {
   }
 }
 
-/** Relative to the largest number of `b`. */
+/** The largest difference, relative to the largest number of `b`. */
 function distance(a: Float32Array, b: Float32Array): number {
   if (a.length !== b.length) return Number.POSITIVE_INFINITY
   const largest = Math.max(...Array.from(b, Math.abs))
@@ -150,8 +152,8 @@ export async function unlessDeadlock<T>(promise: T | Promise<T>): Promise<T> {
   }
 }
 
-/** Throws unless `verb` throws, or rejects with, an error of that code. */
-async function refused(code: ErrorCode, verb: () => unknown): Promise<void> {
+/** Throws unless `verb` throws, or rejects with, an error with this code. */
+async function rejects(code: ErrorCode, verb: () => unknown): Promise<void> {
   let received: unknown
   try {
     received = await unlessDeadlock(verb())
@@ -167,16 +169,16 @@ function equal(received: unknown, expected: unknown, what: string): void {
   if (is !== should) throw new Error(`${what}: expected ${should}; received ${is}`)
 }
 
-/** A promise whose failure is looked at later. */
+/** Marks the rejection of a promise as handled; the promise is awaited later. */
 function started<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined)
   return promise
 }
 
-/** Verbs that a call must not see once it has begun. */
+/** Verbs that must not affect a call that has started. */
 const VERBS_DURING_A_CALL: readonly [string, (subject: AdapterSubject, bench: Bench) => unknown][] = [
   ['setAdapter', ({ adapters }) => adapters.setAdapter('b')],
-  ['setAdapter of none', ({ adapters }) => adapters.setAdapter([])],
+  ['setAdapter with no names', ({ adapters }) => adapters.setAdapter([])],
   ['setScale', ({ adapters }) => adapters.setScale('a', 0.5)],
   ['disableAdapters', ({ adapters }) => adapters.disableAdapters()],
   ['deleteAdapter', ({ adapters }) => adapters.deleteAdapter('a')],
@@ -191,7 +193,7 @@ const VERBS_DURING_A_CALL: readonly [string, (subject: AdapterSubject, bench: Be
   ],
 ]
 
-/** Verbs that change what a merge under way would put into the weights. */
+/** Verbs that change which adapters a merge that has started should merge. */
 const VERBS_DURING_A_MERGE: readonly {
   readonly verb: string
   call(subject: AdapterSubject, bench: Bench): unknown
@@ -208,7 +210,7 @@ const VERBS_DURING_A_MERGE: readonly {
   },
 ]
 
-const WHOLE_VERBS: readonly [string, (subject: AdapterSubject, bench: Bench) => unknown][] = [
+const ALL_VERBS: readonly [string, (subject: AdapterSubject, bench: Bench) => unknown][] = [
   ['loadAdapter', ({ adapters }, bench) => adapters.loadAdapter(bench.adapters.b, { name: 'b' })],
   [
     'addAdapter',
@@ -229,7 +231,7 @@ const WHOLE_VERBS: readonly [string, (subject: AdapterSubject, bench: Bench) => 
 export const SITUATIONS: readonly Situation[] = [
   ...VERBS_DURING_A_CALL.map(
     ([verb, call]): Situation => ({
-      name: `a call that has begun keeps its adapters: ${verb}`,
+      name: `a call that has started keeps its adapters: ${verb}`,
       async run(bench) {
         const subject = await bench.subject('a', 'b')
         const result = subject.callDuring(() => call(subject, bench))
@@ -238,7 +240,7 @@ export const SITUATIONS: readonly Situation[] = [
     }),
   ),
   {
-    name: 'a call made inside a call does not deadlock while an adapter is loaded, and neither does the load',
+    name: 'neither a call inside a call nor a load that runs meanwhile deadlocks',
     async run(bench) {
       const subject = await bench.subject('a')
       let load: Promise<void> | undefined
@@ -253,7 +255,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'a call made inside a call does not deadlock while adapters are merged, and neither does the merge',
+    name: 'neither a call inside a call nor a merge that runs meanwhile deadlocks',
     async run(bench) {
       const subject = await bench.subject('a')
       let merge: Promise<void> | undefined
@@ -289,7 +291,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'adapters are added up, beside the weights and in them',
+    name: 'several adapters are added, both unmerged and merged',
     async run(bench) {
       const { adapters, call } = await bench.subject('a', 'b')
       adapters.setAdapter(['a', 'b'])
@@ -299,14 +301,14 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'a second merge is refused while the first is under way, and the weights carry each ΔW once',
+    name: 'a second merge is rejected while the first one runs, and the weights contain each ΔW once',
     async run(bench) {
       const { adapters, call } = await bench.subject('a')
       const first = started(adapters.mergeAdapter())
-      await refused('INVALID_STATE', () => adapters.mergeAdapter())
+      await rejects('INVALID_STATE', () => adapters.mergeAdapter())
       await first
       await bench.expectOutput(call(), 'a')
-      await refused('INVALID_STATE', () => adapters.mergeAdapter())
+      await rejects('INVALID_STATE', () => adapters.mergeAdapter())
       await bench.expectOutput(call(), 'a')
       adapters.unmergeAdapter()
       await bench.expectOutput(call(), 'a')
@@ -316,13 +318,13 @@ export const SITUATIONS: readonly Situation[] = [
   },
   ...VERBS_DURING_A_MERGE.map(
     ({ verb, call, after }): Situation => ({
-      name: `a merge is refused if a verb is called meanwhile: ${verb}`,
+      name: `a merge is rejected if a verb is called meanwhile: ${verb}`,
       async run(bench) {
         const subject = await bench.subject('a', 'b')
         const { adapters } = subject
         const merge = started(adapters.mergeAdapter())
         const done = started((async () => call(subject, bench))())
-        await refused('INVALID_STATE', () => merge)
+        await rejects('INVALID_STATE', () => merge)
         await done
         equal(adapters.mergedAdapters, [], 'mergedAdapters')
         await bench.expectOutput(subject.call(), after)
@@ -336,7 +338,7 @@ export const SITUATIONS: readonly Situation[] = [
     }),
   ),
   {
-    name: 'a verb called before a merge does not refuse it, while a call runs',
+    name: 'a verb called before a merge does not reject it, even while a call runs',
     async run(bench) {
       const subject = await bench.subject('a', 'b')
       const { adapters } = subject
@@ -353,7 +355,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'a load called before a merge is done first',
+    name: 'a load that started before a merge ends before it',
     async run(bench) {
       const { adapters, call } = await bench.subject('a')
       const load = started(adapters.loadAdapter(bench.adapters.b, { name: 'b' }))
@@ -364,7 +366,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'a merge has ΔW and whole layers of the same adapters',
+    name: 'a merge has the ΔW and the replaced layers of the same adapters',
     async run(bench) {
       const subject = await bench.subject('headA', 'headB')
       const { adapters } = subject
@@ -380,13 +382,13 @@ export const SITUATIONS: readonly Situation[] = [
       await bench.expectOutput(subject.call(), 'headA')
       adapters.unmergeAdapter()
       await bench.expectOutput(subject.call(), 'headB')
-      await refused('UNSUPPORTED', () => adapters.mergeAdapter(['headA', 'headB']))
-      await refused('UNSUPPORTED', () => adapters.setAdapter(['headA', 'headB']))
+      await rejects('UNSUPPORTED', () => adapters.mergeAdapter(['headA', 'headB']))
+      await rejects('UNSUPPORTED', () => adapters.setAdapter(['headA', 'headB']))
       await bench.expectOutput(subject.call(), 'headB')
     },
   },
   {
-    name: 'a call that began merged ends merged',
+    name: 'a call that started while merged uses the merged weights',
     async run(bench) {
       const subject = await bench.subject('a', 'b')
       await subject.adapters.mergeAdapter()
@@ -398,7 +400,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'while adapters are disabled every call is the base model, merged before or not, and rows too',
+    name: 'while adapters are disabled every call runs the base model: merged or not, with rows or without',
     async run(bench) {
       const { adapters, call, callWithRows } = await bench.subject('a', 'headB')
       await bench.expectRows(adapters.withAdapterPerRow(['a', null], call), 'a', 'base')
@@ -409,13 +411,13 @@ export const SITUATIONS: readonly Situation[] = [
       await bench.expectBase(call())
       await bench.expectBase(adapters.withAdapterPerRow(['a', null], call))
       if (callWithRows) await bench.expectBase(callWithRows(['a', null]))
-      await refused('INVALID_STATE', () => adapters.mergeAdapter())
+      await rejects('INVALID_STATE', () => adapters.mergeAdapter())
       adapters.enableAdapters()
       await bench.expectOutput(call(), 'a')
     },
   },
   {
-    name: 'rows have adapters of their own, beside the active ones',
+    name: 'rows have their own adapters, independent of the active ones',
     async run(bench) {
       const { adapters, call, callWithRows } = await bench.subject('a', 'b')
       await bench.expectRows(adapters.withAdapterPerRow(['b', 'a'], call), 'b', 'a')
@@ -424,25 +426,25 @@ export const SITUATIONS: readonly Situation[] = [
       await bench.expectOutput(call(), 'a')
       adapters.setAdapter([])
       await bench.expectRows(adapters.withAdapterPerRow(['b', 'a'], call), 'b', 'a')
-      await refused('ADAPTER_NOT_FOUND', () => adapters.withAdapterPerRow(['b', 'c'], call))
-      await refused('INVALID_OPTION', () => adapters.withAdapterPerRow('b' as never, call))
-      await refused('INVALID_OPTION', () => adapters.withAdapterPerRow([7 as never, 'b'], call))
-      await refused('INVALID_OPTION', () => adapters.withAdapterPerRow([], call))
+      await rejects('ADAPTER_NOT_FOUND', () => adapters.withAdapterPerRow(['b', 'c'], call))
+      await rejects('INVALID_OPTION', () => adapters.withAdapterPerRow('b' as never, call))
+      await rejects('INVALID_OPTION', () => adapters.withAdapterPerRow([7 as never, 'b'], call))
+      await rejects('INVALID_OPTION', () => adapters.withAdapterPerRow([], call))
       await bench.expectBase(call())
     },
   },
   {
-    name: 'an adapter of a row is not deleted before its call begins',
+    name: 'an adapter of a row cannot be deleted before its call starts',
     async run(bench) {
       const { adapters, call } = await bench.subject('a', 'b')
       const rows = adapters.withAdapterPerRow(['b', null], () => {
-        let isRefused = false
+        let isRejected = false
         try {
           adapters.deleteAdapter('b')
         } catch (error) {
-          isRefused = FourierFTError.isInstance(error) && error.code === 'INVALID_STATE'
+          isRejected = FourierFTError.isInstance(error) && error.code === 'INVALID_STATE'
         }
-        equal(isRefused, true, 'deleteAdapter is refused')
+        equal(isRejected, true, 'deleteAdapter is rejected')
         adapters.deleteAdapter('a')
         return call()
       })
@@ -451,19 +453,19 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'rows are refused while merged, and beside adapters that replace whole layers',
+    name: 'rows are rejected while merged, and together with adapters that replace whole layers',
     async run(bench) {
       const { adapters, call, callWithRows } = await bench.subject('a', 'headA')
-      await refused('UNSUPPORTED', () => adapters.withAdapterPerRow(['headA', 'a'], call))
-      if (callWithRows) await refused('UNSUPPORTED', () => callWithRows(['a', 'headA']))
+      await rejects('UNSUPPORTED', () => adapters.withAdapterPerRow(['headA', 'a'], call))
+      if (callWithRows) await rejects('UNSUPPORTED', () => callWithRows(['a', 'headA']))
       await adapters.mergeAdapter()
-      await refused('INVALID_STATE', () => adapters.withAdapterPerRow(['a', null], call))
-      if (callWithRows) await refused('INVALID_STATE', () => callWithRows(['a', null]))
+      await rejects('INVALID_STATE', () => adapters.withAdapterPerRow(['a', null], call))
+      if (callWithRows) await rejects('INVALID_STATE', () => callWithRows(['a', null]))
       await bench.expectOutput(call(), 'a')
     },
   },
   {
-    name: 'a deleted adapter leaves both lists',
+    name: 'a deleted adapter is in neither list',
     async run(bench) {
       const { adapters, call } = await bench.subject('a', 'b')
       adapters.setAdapter(['a', 'b'])
@@ -475,7 +477,7 @@ export const SITUATIONS: readonly Situation[] = [
       await bench.expectOutput(call(), 'b')
       adapters.deleteAdapter('b')
       await bench.expectBase(call())
-      await refused('INVALID_STATE', () => adapters.mergeAdapter())
+      await rejects('INVALID_STATE', () => adapters.mergeAdapter())
     },
   },
   {
@@ -492,21 +494,21 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: "the user's own weights, written while merged, are refused or kept",
+    name: 'weights that the user writes while merged are rejected or kept',
     needs: 'writeWeights',
     async run(bench) {
       const { adapters, call, writeWeights } = await bench.subject('a')
       await adapters.mergeAdapter()
-      let isRefused = false
+      let isRejected = false
       try {
         await writeWeights?.()
       } catch (error) {
         if (!(FourierFTError.isInstance(error) && error.code === 'INVALID_STATE')) throw error
-        isRefused = true
+        isRejected = true
       }
-      if (isRefused) await bench.expectOutput(call(), 'a')
+      if (isRejected) await bench.expectOutput(call(), 'a')
       adapters.disableAdapters()
-      if (isRefused) {
+      if (isRejected) {
         await bench.expectBase(call())
         return
       }
@@ -516,25 +518,25 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'a new adapter is ready at once, and its name is taken',
+    name: 'a new adapter is ready immediately, and its name is taken',
     async run(bench) {
       const { adapters, call } = await bench.subject('a')
       const config = { nFrequency: 4, targetModules: [bench.subjects.layer.module], initWeights: true }
       await adapters.addAdapter('new', config)
       equal(adapters.listAdapters(), ['a', 'new'], 'listAdapters')
       equal(adapters.activeAdapters, ['a'], 'activeAdapters')
-      await refused('ADAPTER_EXISTS', () => adapters.addAdapter('new', config))
-      await refused('ADAPTER_EXISTS', () => adapters.loadAdapter(bench.adapters.b, { name: 'new' }))
+      await rejects('ADAPTER_EXISTS', () => adapters.addAdapter('new', config))
+      await rejects('ADAPTER_EXISTS', () => adapters.loadAdapter(bench.adapters.b, { name: 'new' }))
       const { modules } = await adapters.getAdapter('new')
-      const made = Array.from(modules, ([name, { coefficients }]) => [name, [...coefficients]])
-      equal(made, [[bench.subjects.layer.module, [0, 0, 0, 0]]], 'the new adapter')
+      const created = Array.from(modules, ([name, { coefficients }]) => [name, [...coefficients]])
+      equal(created, [[bench.subjects.layer.module, [0, 0, 0, 0]]], 'the new adapter')
       adapters.setAdapter('new')
-      // Zeros: the base model, but for the order of additions.
+      // Coefficients of zero give the base model's output, up to the order of additions.
       await bench.expectOutput(call(), 'base')
     },
   },
   {
-    name: 'an adapter comes out as it went in',
+    name: 'getAdapter returns the loaded adapter',
     async run(bench) {
       const { adapters } = await bench.subject('a', 'headB')
       for (const name of ['a', 'headB'] as const) {
@@ -545,11 +547,11 @@ export const SITUATIONS: readonly Situation[] = [
         equal(numbers(await adapters.getAdapter(name)), numbers(bench.adapters[name]), name)
       }
       equal(Array.from((await adapters.getAdapter()).modules.keys()), [bench.subjects.layer.module], 'active')
-      await refused('ADAPTER_NOT_FOUND', () => adapters.getAdapter('b'))
+      await rejects('ADAPTER_NOT_FOUND', () => adapters.getAdapter('b'))
     },
   },
   {
-    name: 'a strength counts from the next call on, and merged adapters keep theirs',
+    name: 'a new strength applies from the next call on, and merged adapters keep theirs',
     async run(bench) {
       const { adapters, call } = await bench.subject('a')
       adapters.setScale('a', 0.5)
@@ -560,14 +562,14 @@ export const SITUATIONS: readonly Situation[] = [
       await bench.expectOutput(call(), 'a*0.5')
       adapters.unmergeAdapter()
       await bench.expectOutput(call(), 'a')
-      await refused('INVALID_OPTION', () => adapters.setScale('a', Number.NaN))
-      await refused('INVALID_OPTION', () => adapters.setScale('a', '2' as never))
-      await refused('ADAPTER_NOT_FOUND', () => adapters.setScale('b', 2))
+      await rejects('INVALID_OPTION', () => adapters.setScale('a', Number.NaN))
+      await rejects('INVALID_OPTION', () => adapters.setScale('a', '2' as never))
+      await rejects('ADAPTER_NOT_FOUND', () => adapters.setScale('b', 2))
       await bench.expectOutput(call(), 'a')
     },
   },
   {
-    name: 'a merge takes the strength that counts when it is called',
+    name: 'a merge uses the strengths of the moment when it is called',
     async run(bench) {
       const { adapters, call } = await bench.subject('a')
       const load = started(adapters.loadAdapter(bench.adapters.headB, { name: 'headB' }))
@@ -581,7 +583,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'a row has the strength of its adapter, or one of its own',
+    name: 'a row has the strength of its adapter, or its own',
     async run(bench) {
       const { adapters, call, callWithRows } = await bench.subject('a', 'b')
       const half = { name: 'a', scale: 0.5 }
@@ -590,11 +592,11 @@ export const SITUATIONS: readonly Situation[] = [
       await bench.expectRows(adapters.withAdapterPerRow(['a', { name: 'a', scale: 1 }], call), 'a*0.5', 'a')
       if (callWithRows) await bench.expectRows(callWithRows(['b', half]), 'b', 'a*0.5')
       const wrong = { name: 'a', scale: Number.POSITIVE_INFINITY }
-      await refused('INVALID_OPTION', () => adapters.withAdapterPerRow([wrong, 'a'], call))
+      await rejects('INVALID_OPTION', () => adapters.withAdapterPerRow([wrong, 'a'], call))
     },
   },
   {
-    name: 'a failed verb leaves everything as it was',
+    name: 'a failed verb changes nothing',
     async run(bench) {
       const { adapters, call } = await bench.subject('a')
       const unchanged = async () => {
@@ -604,13 +606,13 @@ export const SITUATIONS: readonly Situation[] = [
         await bench.expectOutput(call(), 'a')
       }
       const { misplaced, b } = bench.adapters
-      await refused('MODULE_NOT_FOUND', () => adapters.loadAdapter(misplaced, { name: 'misplaced' }))
+      await rejects('MODULE_NOT_FOUND', () => adapters.loadAdapter(misplaced, { name: 'misplaced' }))
       await unchanged()
-      await refused('ADAPTER_EXISTS', () => adapters.loadAdapter(b, { name: 'a' }))
-      await refused('ADAPTER_NOT_FOUND', () => adapters.setAdapter(['a', 'b']))
-      await refused('ADAPTER_NOT_FOUND', () => adapters.deleteAdapter('b'))
-      await refused('ADAPTER_NOT_FOUND', () => adapters.mergeAdapter(['a', 'b']))
-      await refused('INVALID_OPTION', () => adapters.setAdapter(null as never))
+      await rejects('ADAPTER_EXISTS', () => adapters.loadAdapter(b, { name: 'a' }))
+      await rejects('ADAPTER_NOT_FOUND', () => adapters.setAdapter(['a', 'b']))
+      await rejects('ADAPTER_NOT_FOUND', () => adapters.deleteAdapter('b'))
+      await rejects('ADAPTER_NOT_FOUND', () => adapters.mergeAdapter(['a', 'b']))
+      await rejects('INVALID_OPTION', () => adapters.setAdapter(null as never))
       await unchanged()
       const twice = [b, b].map((adapter) => started(adapters.loadAdapter(adapter, { name: 'b' })))
       const [first, second] = await Promise.allSettled(twice)
@@ -619,18 +621,18 @@ export const SITUATIONS: readonly Situation[] = [
       await unchanged()
     },
   },
-  ...WHOLE_VERBS.map(
+  ...ALL_VERBS.map(
     ([verb, call]): Situation => ({
-      name: `after its end the model says so: ${verb}`,
+      name: `verbs are rejected after the end of the model: ${verb}`,
       async run(bench) {
         const subject = await bench.subject('a')
         await bench.end(subject)
-        await refused('INVALID_STATE', () => call(subject, bench))
+        await rejects('INVALID_STATE', () => call(subject, bench))
       },
     }),
   ),
   {
-    name: 'while an adapter is trained, verbs work and the training goes on with it',
+    name: 'while an adapter is trained, verbs work and its training continues',
     needs: 'train',
     async run(bench) {
       const { adapters, call, train } = await bench.subject('a', 'b')
@@ -646,8 +648,8 @@ export const SITUATIONS: readonly Situation[] = [
           adapters.setAdapter('b')
           await bench.expectOutput(call(), 'b')
           await bench.expectRows(adapters.withAdapterPerRow(['b', null], call), 'b', 'base')
-          await refused('INVALID_STATE', () => adapters.deleteAdapter('a'))
-          await refused('INVALID_STATE', () => adapters.mergeAdapter('a'))
+          await rejects('INVALID_STATE', () => adapters.deleteAdapter('a'))
+          await rejects('INVALID_STATE', () => adapters.mergeAdapter('a'))
         }
         if (step === 1) {
           adapters.disableAdapters()
@@ -665,27 +667,27 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'an adapter is not trained twice at once, nor while it is merged or disabled',
+    name: 'an adapter cannot be trained twice at the same time, nor while merged or disabled',
     needs: 'train',
     async run(bench) {
       const { adapters, train } = await bench.subject('a')
       let second: Promise<void> | undefined
       await train?.(2, () => {
-        second ??= refused('INVALID_STATE', () => train(1, () => undefined))
+        second ??= rejects('INVALID_STATE', () => train(1, () => undefined))
       })
       await second
       await adapters.mergeAdapter()
-      await refused('INVALID_STATE', () => train?.(1, () => undefined))
+      await rejects('INVALID_STATE', () => train?.(1, () => undefined))
       adapters.disableAdapters()
-      await refused('INVALID_STATE', () => train?.(1, () => undefined))
+      await rejects('INVALID_STATE', () => train?.(1, () => undefined))
       adapters.enableAdapters()
       adapters.setAdapter([])
-      await refused('INVALID_STATE', () => train?.(1, () => undefined))
+      await rejects('INVALID_STATE', () => train?.(1, () => undefined))
     },
   },
 ]
 
-/** Runs one situation, and frees what it opened, whatever happened. */
+/** Runs one situation, and frees everything that it opened, even if it fails. */
 export async function runSituation(situation: Situation, bench: Bench): Promise<void> {
   try {
     await situation.run(bench)

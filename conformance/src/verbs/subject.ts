@@ -1,4 +1,4 @@
-/** What `testAdapters` needs of a package: a small model with adapters, its calls, and how it ends. */
+/** The interface between a package and `testAdapters`: a small model with adapters, its calls, and its end. */
 import {
   Adapter,
   createAdapter,
@@ -30,48 +30,48 @@ export interface AdapterVerbs {
   withAdapterPerRow<T>(names: readonly RowAdapter[], run: () => T): T
 }
 
-/** A model of its own, ready for adapters. */
+/** A new model, ready for adapters. */
 export interface AdapterSubject {
   readonly adapters: AdapterVerbs
-  /** One call with the same input of two rows each time. It begins before the function returns. */
+  /** One call, always with the same input of two rows. It starts before the function returns. */
   call(): Promise<Float32Array>
   /**
-   * The same call with something that happens after it has begun and before it ends: between two steps where a call has several, right
-   * after its beginning where it has one.
+   * The same call, with `happens` run after its start and before its end: between two steps, or right after the start if a call is one
+   * step.
    */
   callDuring(happens: () => unknown): Promise<Float32Array>
-  /** Rows as an option of the call, where the package has that. */
+  /** The same call with rows as an option. Absent: the package has no such option. */
   callWithRows?(rows: readonly RowAdapter[]): Promise<Float32Array>
-  /** Trains the active adapters by so many steps; `after` runs after each. Absent: the package does not train. */
+  /** Trains the active adapters for some steps, and runs `after` after each. Absent: the package does not train. */
   train?(steps: number, after: (step: number) => unknown): Promise<unknown>
-  /** The user's own write to the adapted layer's weight: every number becomes 0.5. Absent: weights cannot be written. */
+  /** Writes 0.5 into every element of the adapted layer's weight, as users can. Absent: users cannot write weights. */
   writeWeights?(): unknown
-  /** `release`, `dispose` or `detach`. */
+  /** Calls `release`, `dispose` or `detach`. */
   end(): unknown
 }
 
 /** A package as `testAdapters` sees it. */
 export interface AdapterSubjects {
-  /** A layer that adapters change, as the model calls it, and its shape `[out, in]`. */
+  /** A layer that adapters change: its module name and shape `[out, in]`. */
   readonly layer: { readonly module: string; readonly shape: Shape }
   /** A layer that adapters can replace (`modules_to_save`), with a bias of `shape[0]` numbers if `hasBias`. */
   readonly head: { readonly module: string; readonly shape: Shape; readonly hasBias: boolean }
-  /** An output is one of two adapters' if it is within this of it, relative to its largest number. Default 1e-4. */
+  /** The largest difference of two equal outputs, relative to the largest number. Default 1e-4. */
   readonly tolerance?: number
   create(): Promise<AdapterSubject>
 }
 
-/** The adapters that the suite loads: `a` and `b` have other entries, `headA` and `headB` replace the head too. */
+/** The adapters that the suite loads: `a` and `b` have different entries; `headA` and `headB` also replace the head. */
 export interface SuiteAdapters {
   readonly a: Adapter
   readonly b: Adapter
   readonly headA: Adapter
   readonly headB: Adapter
-  /** Names a module that no model has. */
+  /** For a module that no model has. */
   readonly misplaced: Adapter
 }
 
-/** Large enough for every output to tell which adapters made it. */
+/** Large enough that every combination of adapters has a different output. */
 const SCALING = 60
 
 export function suiteAdapters({ layer, head }: AdapterSubjects): SuiteAdapters {

@@ -6,10 +6,10 @@ import { Bench, runSituation, SITUATIONS } from './situations.js'
 
 testAdapters(() => referenceSubjects())
 
-it.for(MUTANTS)('the suite catches a model in which $fault', async ({ make, caught }) => {
+it.for(MUTANTS)('the suite catches a model in which $fault', async ({ make, caughtBy }) => {
   const bench = await Bench.open(referenceSubjects(make), referenceSubjects())
   const failed: string[] = []
-  for (const situation of SITUATIONS.filter(({ name }) => name.includes(caught)))
+  for (const situation of SITUATIONS.filter(({ name }) => name.includes(caughtBy)))
     await runSituation(situation, bench).catch(() => failed.push(situation.name))
   expect(failed).not.toEqual([])
 })

@@ -1,5 +1,5 @@
 /** The row `core` in a browser. */
-import { coreBackend } from '@fourierft/core'
+import { coreBackend } from '@fourierft/core/conformance'
 import { testBackend } from '../../src/vitest.js'
 
 testBackend(coreBackend, { quick: true })

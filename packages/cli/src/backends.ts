@@ -1,43 +1,63 @@
 /**
- * The backends that the command line can put through the suite. Only core's is always there; a runtime is the user's own copy, found
- * when it is asked for.
+ * The list of all backends: the command `conformance` opens them from here, and the rows of the README's table are those of this list. To
+ * add a backend, add an entry. Only core is always installed; the other packages are loaded when their backend is opened.
  */
-import { type Backend, coreBackend, FourierFTError } from '@fourierft/core'
-import type { OnnxRuntimeBackendName } from '@fourierft/onnxruntime'
-import type { TfjsBackendName } from '@fourierft/tfjs'
+import { FourierFTError } from '@fourierft/core'
+import { type Backend, coreBackend } from '@fourierft/core/conformance'
+import type { OnnxRuntimeBackendName } from '@fourierft/onnxruntime/conformance'
+import type { TfjsBackendName } from '@fourierft/tfjs/conformance'
 
-/** Opens a backend, or rejects: `ERR_MODULE_NOT_FOUND`, or `UNSUPPORTED` from a package that lacks its runtime. */
-type Open = () => Promise<Backend>
+interface BackendEntry {
+  /** The package that makes the backend, from its subpath `/conformance`. */
+  readonly package: string
+  /** `Node`: on every machine with Node, and so a row of the README's table. `GPU`: in Node with a GPU or a software one. */
+  readonly runsIn: 'Node' | 'GPU' | 'browser'
+  /** Rejects with `ERR_MODULE_NOT_FOUND`, or with `UNSUPPORTED` if the runtime is missing. Absent: only pages open it. */
+  readonly open?: () => Promise<Backend>
+}
 
 const BACKENDS = {
-  core: async () => coreBackend(),
-  'core-native': openNative,
-  'tfjs-cpu': () => openTfjs('cpu'),
-  'tfjs-wasm': () => openTfjs('wasm'),
-  'tfjs-webgpu': () => openTfjs('webgpu'),
-  'tfjs-node': () => openTfjs('node'),
-  'tfjs-node-gpu': () => openTfjs('node-gpu'),
-  'onnxruntime-cpu': () => openOnnxRuntime('cpu'),
-  'onnxruntime-native': () => openOnnxRuntime('native'),
-  'onnxruntime-webgpu': () => openOnnxRuntime('webgpu'),
-  'onnxruntime-web-wasm': () => openOnnxRuntime('web-wasm'),
-  'onnxruntime-cuda': () => openOnnxRuntime('cuda'),
-  'cuda-host': () => openOnnxRuntime('cuda-host'),
-  transformers: openTransformers,
-} as const satisfies Record<string, Open>
+  core: { package: '@fourierft/core', runsIn: 'Node', open: async () => coreBackend() },
+  'core-native': { package: '@fourierft/core', runsIn: 'Node', open: openNative },
+  'tfjs-cpu': tfjs('Node', 'cpu'),
+  'tfjs-wasm': tfjs('Node', 'wasm'),
+  'tfjs-node': tfjs('Node', 'node'),
+  'tfjs-node-gpu': tfjs('Node', 'node-gpu'),
+  'tfjs-webgpu': tfjs('GPU', 'webgpu'),
+  'tfjs-webgl': { package: '@fourierft/tfjs', runsIn: 'browser' },
+  'onnxruntime-cpu': onnxRuntime('Node', 'cpu'),
+  'onnxruntime-native': onnxRuntime('Node', 'native'),
+  'onnxruntime-web-wasm': onnxRuntime('Node', 'web-wasm'),
+  'onnxruntime-webgpu': onnxRuntime('GPU', 'webgpu'),
+  'onnxruntime-cuda': onnxRuntime('GPU', 'cuda'),
+  'onnxruntime-web-webgpu': { package: '@fourierft/onnxruntime', runsIn: 'browser' },
+  'cuda-host': onnxRuntime('Node', 'cuda-host'),
+  transformers: { package: '@fourierft/transformers', runsIn: 'Node', open: openTransformers },
+} as const satisfies Record<string, BackendEntry>
 
-export type BackendName = keyof typeof BACKENDS
+type Entries = typeof BACKENDS
 
-export const backendNames = Object.keys(BACKENDS) as readonly BackendName[]
+/** The name of a backend that Node can open. */
+export type BackendName = {
+  [Name in keyof Entries]: Entries[Name] extends { readonly open: unknown } ? Name : never
+}[keyof Entries]
+
+/** The backends that Node can open, in the order of the table. */
+export const backendNames = (Object.keys(BACKENDS) as (keyof Entries)[]).filter(isBackendName)
 
 export function isBackendName(name: string): name is BackendName {
-  return Object.hasOwn(BACKENDS, name)
+  return Object.hasOwn(BACKENDS, name) && 'open' in BACKENDS[name as keyof Entries]
+}
+
+/** The names of all backends that run in `place`. */
+export function backendsIn(place: BackendEntry['runsIn']): string[] {
+  return Object.entries(BACKENDS).flatMap(([name, { runsIn }]) => (runsIn === place ? [name] : []))
 }
 
 /** @returns the backend, or in `reason` why it cannot run here */
 export async function openBackend(name: BackendName): Promise<Backend | { readonly reason: string }> {
   try {
-    return await BACKENDS[name]()
+    return await BACKENDS[name].open()
   } catch (error) {
     const reason = reasonOf(error)
     if (reason === undefined) throw error
@@ -45,7 +65,7 @@ export async function openBackend(name: BackendName): Promise<Backend | { readon
   }
 }
 
-/** Why a runtime is not to be had; undefined for any other error. */
+/** Why a runtime is missing; undefined for any other error. */
 function reasonOf(error: unknown): string | undefined {
   if (FourierFTError.isInstance(error) && error.code === 'UNSUPPORTED') return error.message
   if (!(error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND')) return undefined
@@ -60,23 +80,29 @@ async function openNative(): Promise<Backend> {
   return coreBackend({ kernel: native })
 }
 
-async function openTfjs(name: TfjsBackendName): Promise<Backend> {
-  const { createTfjsBackend } = await import('@fourierft/tfjs')
-  return createTfjsBackend(name)
+function tfjs<Place extends 'Node' | 'GPU'>(runsIn: Place, name: TfjsBackendName) {
+  const open = async (): Promise<Backend> => {
+    const { createTfjsBackend } = await import('@fourierft/tfjs/conformance')
+    return createTfjsBackend(name)
+  }
+  return { package: '@fourierft/tfjs', runsIn, open }
 }
 
-/** On the native kernel, where there is one. */
+function onnxRuntime<Place extends 'Node' | 'GPU'>(runsIn: Place, name: OnnxRuntimeBackendName) {
+  const open = async (): Promise<Backend> => {
+    const { createOnnxRuntimeBackend } = await import('@fourierft/onnxruntime/conformance')
+    return createOnnxRuntimeBackend(name)
+  }
+  return { package: '@fourierft/onnxruntime', runsIn, open }
+}
+
+/** On the native kernel if there is one. */
 async function openTransformers(): Promise<Backend> {
-  const { createTransformersBackend } = await import('@fourierft/transformers')
+  const { createTransformersBackend } = await import('@fourierft/transformers/conformance')
   try {
     return await createTransformersBackend({ native: true })
   } catch (error) {
     if (!(FourierFTError.isInstance(error) && error.code === 'UNSUPPORTED')) throw error
     return createTransformersBackend({ native: false })
   }
-}
-
-async function openOnnxRuntime(name: OnnxRuntimeBackendName): Promise<Backend> {
-  const { createOnnxRuntimeBackend } = await import('@fourierft/onnxruntime')
-  return createOnnxRuntimeBackend(name)
 }

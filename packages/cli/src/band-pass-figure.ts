@@ -1,6 +1,6 @@
 /**
- * The picture of a band-pass recipe, as the paper's figure 3: the probability of each place of the centred spectrum (zero frequency in
- * the middle) with the entries that were drawn. Cells of one colour share a path, and so do all entries, which keeps the SVG small.
+ * The figure of a band-pass recipe, as figure 3 of the paper: the probability of each position of the centred spectrum (zero frequency in
+ * the middle) with the drawn entries. All cells of one colour share a path, and so do all entries, which keeps the SVG small.
  */
 import type { Entries, Shape } from '@fourierft/core'
 import { parse, type Spec, View } from 'vega'
@@ -13,10 +13,10 @@ export interface BandPassFigure {
   readonly bandwidth: number
 }
 
-/** Pixels of the longer side, and the least of the other one. */
+/** Pixels of the longer side, and the smallest number of pixels of the other one. */
 const LONG_SIDE = 512
 const SHORT_SIDE = 96
-/** The least width of a cell, in pixels: at most 128 × 128 cells, over which a larger spectrum is averaged. */
+/** The smallest width of a cell, in pixels. A figure has at most 128 × 128 cells; larger spectra are averaged in each cell. */
 const CELL = 4
 const COLOURS = 48
 const AXIS = { format: 'd', tickMinStep: 1, labelOverlap: true } as const
@@ -79,7 +79,7 @@ function specification({ map, entries, centerFrequency, bandwidth }: BandPassFig
   }
 }
 
-/** One side of the picture; cells have whole pixels, so that no seams show between them. */
+/** One side of the figure; cells have whole pixels, so that there are no visible seams between them. */
 interface Side {
   readonly cells: number
   readonly pixels: number
@@ -87,31 +87,31 @@ interface Side {
 
 /** The side for a dimension `d` beside the dimension `other`. */
 function sideOf(d: number, other: number): Side {
-  const wanted = Math.max(SHORT_SIDE, Math.min(1, d / other) * LONG_SIDE)
-  const cells = Math.min(d, Math.floor(wanted / CELL))
-  return { cells, pixels: cells * Math.floor(wanted / cells) }
+  const available = Math.max(SHORT_SIDE, Math.min(1, d / other) * LONG_SIDE)
+  const cells = Math.min(d, Math.floor(available / CELL))
+  return { cells, pixels: cells * Math.floor(available / cells) }
 }
 
 /** A grid over the centred spectrum, row-major; row 0 holds the lowest signed `j`. */
 interface Cells {
   readonly rows: number
   readonly columns: number
-  /** Mean probability of the places in each cell. */
+  /** Mean probability of the positions in each cell. */
   readonly values: Float64Array
 }
 
 function centredCells(map: Float64Array, [d1, d2]: Shape, rows: number, columns: number): Cells {
   const values = new Float64Array(rows * columns)
-  const places = new Uint32Array(rows * columns)
+  const counts = new Uint32Array(rows * columns)
   for (let j = 0; j < d1; j++) {
     const row = Math.floor((centred(j, d1) * rows) / d1)
     for (let k = 0; k < d2; k++) {
       const cell = row * columns + Math.floor((centred(k, d2) * columns) / d2)
       values[cell] = (values[cell] ?? 0) + (map[j * d2 + k] ?? 0)
-      places[cell] = (places[cell] ?? 0) + 1
+      counts[cell] = (counts[cell] ?? 0) + 1
     }
   }
-  return { rows, columns, values: values.map((sum, cell) => sum / (places[cell] ?? 1)) }
+  return { rows, columns, values: values.map((sum, cell) => sum / (counts[cell] ?? 1)) }
 }
 
 /** One path for each colour; a run of cells of one colour is one rectangle. */
@@ -149,7 +149,7 @@ function centred(index: number, d: number): number {
   return (index + Math.floor(d / 2)) % d
 }
 
-/** Signed frequencies at both edges of the picture, half a place beyond the outermost ones. */
+/** Signed frequencies at both edges of the figure, half a position beyond the outermost ones. */
 function signedRange(d: number): [number, number] {
   const lowest = -Math.floor(d / 2)
   return [lowest - 0.5, lowest + d - 0.5]

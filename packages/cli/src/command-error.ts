@@ -1,35 +1,37 @@
-/** What a command can fail with, and the exit status that stands for it. */
+/** Failures of commands, and their exit status. */
 import { FourierFTError } from '@fourierft/core'
 
-/** 0: done · 1: it failed · 2: the command line is wrong. */
+/** 0: done · 1: failed · 2: the command line is wrong. */
 export type ExitStatus = 0 | 1 | 2
 
-/** A failure that is no `FourierFTError` of core's; `code` is printed in front of the message as core's codes are. */
+/** A failure of the command line itself; the command prints its `code` and `message` as it prints those of core's errors. */
 export class CommandError extends Error {
   override readonly name = 'CommandError'
   readonly code: string
   readonly status: ExitStatus
 
-  constructor(code: string, message: string, status: ExitStatus = 1) {
-    super(message)
+  /** @param problem what is wrong; `message` is this and, after a semicolon, what the user can do */
+  constructor(
+    code: string,
+    problem: string,
+    { advice, status = 1 }: { readonly advice?: string | undefined; readonly status?: ExitStatus } = {},
+  ) {
+    super(advice === undefined ? problem : `${problem}; ${advice}`)
     this.code = code
     this.status = status
   }
 }
 
-/** The command line is wrong. */
-export function usageError(message: string, code = 'USAGE'): CommandError {
-  return new CommandError(code, message, 2)
+/** The error of a wrong command line. */
+export function usageError(problem: string, advice?: string, code = 'USAGE'): CommandError {
+  return new CommandError(code, problem, { advice, status: 2 })
 }
 
-/**
- * Runs `action`, all of whose arguments come from the command line alone: what core refuses there is a wrong command line, not a
- * failure.
- */
+/** Runs `action`, whose arguments all come from the command line: an error of core then means that the command line is wrong. */
 export function fromCommandLine<Result>(action: () => Result): Result {
   try {
     return action()
   } catch (error) {
-    throw FourierFTError.isInstance(error) ? usageError(error.message, error.code) : error
+    throw FourierFTError.isInstance(error) ? usageError(error.problem, error.advice, error.code) : error
   }
 }

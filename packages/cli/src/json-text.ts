@@ -1,8 +1,8 @@
 import { escapeUnprintable } from '@fourierft/core'
 
 /**
- * The JSON that commands print, one line for one value: numbers unrounded, and integers that a double cannot hold (64-bit seeds) as
- * strings of digits, so that no reader changes them silently. `JSON.stringify` itself leaves C1 control characters as they are.
+ * The JSON that commands print, in one line. Numbers are unrounded. Integers that a double cannot hold (64-bit seeds) are strings of digits, so
+ * that no reader rounds them. C1 control characters, which `JSON.stringify` does not escape, are escaped too.
  */
 export function jsonText(value: unknown): string {
   const text = JSON.stringify(value, (_, item: unknown) => {

@@ -1,4 +1,4 @@
-/** An adapter from a directory of the command line, which is never looked up on the hub. */
+/** Loads an adapter from a directory. A directory that does not exist is not searched on the hub. */
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { type Adapter, FourierFTError, loadAdapter } from '@fourierft/core'
@@ -6,7 +6,7 @@ import { usageError } from './command-error.js'
 import { diagnosticLine } from './diagnostic-line.js'
 import type { Output } from './output.js'
 
-/** @throws FourierFTError as `loadAdapter`; where core's advice is its option `subfolder`, the directory to give instead */
+/** @throws FourierFTError as `loadAdapter`; its advice names a directory instead of the option `subfolder` */
 export async function loadDirectory(directory: string, output: Output): Promise<Adapter> {
   if (directory === '') throw usageError('expected the directory of an adapter; received an empty text')
   try {
@@ -15,13 +15,15 @@ export async function loadDirectory(directory: string, output: Output): Promise<
     })
   } catch (error) {
     if (!(FourierFTError.isInstance(error) && error.code === 'FILE_NOT_FOUND')) throw error
-    const advice = error.advice?.replace(
-      /pass \{ subfolder: '(.*)' \}/,
-      (_, subfolder: string) => `give ${join(directory, subfolder)}`,
-    )
-    throw new FourierFTError(error.code, error.problem, {
-      ...error.details,
-      ...(advice !== undefined && { advice }),
+    const withDirectory = (text: string) =>
+      text.replace(
+        /pass \{ subfolder: '(.*)' \}/,
+        (_, subfolder: string) => `give ${join(directory, subfolder)}`,
+      )
+    const { code, problem, advice, details } = error
+    throw new FourierFTError(code, withDirectory(problem), {
+      ...details,
+      ...(advice !== undefined && { advice: withDirectory(advice) }),
     })
   }
 }

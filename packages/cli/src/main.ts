@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-/** The `fourierft` command: hands the arguments and the streams of the process to `run`, and nothing else. */
+/** The `fourierft` command: calls `run` with the arguments and the streams of the process. */
 import { diagnosticLine } from './diagnostic-line.js'
 import { run } from './run.js'
 
-// A reader that has seen enough (`| head`) closes the pipe; that is no failure, and a failure of the command stays one.
-// Anything else (a full disk) is: what remains of the result has nowhere to go, so the command ends here.
+// A reader such as `head` closes the pipe early, which is not a failure. Any other error (a full disk) ends the command, because the
+// rest of the result cannot be written.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') return
   const line = `${diagnosticLine('IO_ERROR', `standard output: ${error.message}`)}\n`

@@ -1,4 +1,4 @@
-/** Option values from their text. Each parser throws commander's `InvalidArgumentError`, which names the option in front of it. */
+/** Parsers of option values. Each throws commander's `InvalidArgumentError`; commander adds the name of the option. */
 import type { Shape } from '@fourierft/core'
 import { InvalidArgumentError } from 'commander'
 
@@ -10,7 +10,7 @@ export function parsePositiveInteger(text: string): number {
   return value
 }
 
-/** `OUT,IN`; each dimension at most 2³², as is their product in core. */
+/** Parses `OUT,IN`. (core limits the product of the dimensions to 2³².) */
 export function parseShape(text: string): Shape {
   const match = /^(\d{1,10}),(\d{1,10})$/.exec(text)
   const [d1, d2] = [Number(match?.[1]), Number(match?.[2])]
@@ -20,7 +20,7 @@ export function parseShape(text: string): Shape {
   return [d1, d2]
 }
 
-/** A 64-bit integer; a bigint, because a double holds only 53 bits. */
+/** Parses a 64-bit integer. The result is a bigint, because a double holds only 53 bits. */
 export function parseSeed(text: string): bigint {
   if (!/^-?\d{1,20}$/.test(text)) throw new InvalidArgumentError('Expected an integer, such as 2024.')
   return BigInt(text)
@@ -31,7 +31,7 @@ export interface BandPass {
   readonly bandwidth: number
 }
 
-/** `FC,W`. */
+/** Parses `FC,W`. */
 export function parseBandPass(text: string): BandPass {
   const number = String.raw`\d+(?:\.\d+)?`
   const match = new RegExp(`^(${number}),(${number})$`).exec(text)

@@ -1,7 +1,7 @@
-/** The two places that a command may write to. */
+/** The two streams of a command. */
 export interface Output {
-  /** Standard output: the result, and nothing else. */
+  /** Writes to standard output: the result only. */
   readonly result: (text: string) => void
-  /** Standard error: what went wrong. */
+  /** Writes to standard error: failures and warnings. */
   readonly diagnostic: (text: string) => void
 }

@@ -1,4 +1,4 @@
-/** The command line as a whole: its commands, its help, and the form of its complaints. */
+/** The whole command line: all commands, the help, and the form of error messages. To add a command, add its file in `commands/` here. */
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { addConformanceCommand } from './commands/conformance.js'
@@ -20,7 +20,7 @@ Examples:
   $ fourierft conformance --backend core
 
 Exit status: 0 done · 1 failed (a bad file, a backend that does not conform) · 2 the command line is wrong.
-Results go to standard output; a failure is one line on standard error: fourierft: CODE: what is wrong and what to do.
+Results go to standard output. A failure is one line on standard error: fourierft: CODE: the problem; what you can do.
 `
 
 /** @returns the program with all commands; nothing runs, prints or exits before `parseAsync` */

@@ -1,10 +1,10 @@
-/** Where a figure that the paper prints and the computed one part ways. */
+/** Notes about numbers in the paper that differ from the computed ones. */
 import type { ParameterCount, PublishedRow } from '@fourierft/core'
 
-/** Decimal units for counts; the paper's KB and MB are binary, as far as they are consistent. */
+/** Counts have decimal units; the paper's KB and MB are mostly binary. */
 const UNITS: Readonly<Record<string, number>> = { K: 1e3, M: 1e6, KB: 2 ** 10, MB: 2 ** 20 }
 
-/** @returns what the paper prints differently, or undefined when both figures agree to its last printed digit */
+/** @returns the numbers that the paper prints, or undefined if they agree with the computed ones to the last printed digit */
 export function publishedNote(count: ParameterCount, published: PublishedRow): string | undefined {
   const differences = [
     difference(count.parameters, published.parameters),

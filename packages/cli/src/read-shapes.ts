@@ -1,10 +1,10 @@
-/** Shapes of layers from a JSON file `{"module": [out, in], …}`: what a PEFT adapter leaves to its base model. */
+/** Reads the shapes of layers from a JSON file `{"module": [out, in], …}`. Adapters that PEFT saved do not hold them. */
 import { readFile } from 'node:fs/promises'
 import { FourierFTError, parseJson, type Shape } from '@fourierft/core'
 
 /**
- * @throws FourierFTError `FILE_NOT_FOUND` or `IO_ERROR` for a file that cannot be read, `INVALID_JSON` for one that is no JSON,
- * `INVALID_OPTION` for JSON that holds anything but shapes
+ * @throws FourierFTError `FILE_NOT_FOUND` or `IO_ERROR` if the file cannot be read, `INVALID_JSON` if it is not JSON, `INVALID_OPTION` if
+ *   it holds anything other than shapes
  */
 export async function readShapes(file: string): Promise<Readonly<Record<string, Shape>>> {
   const value = parseJson(await readBytes(file), file)
@@ -35,12 +35,12 @@ async function readBytes(file: string): Promise<Uint8Array> {
   try {
     return await readFile(file)
   } catch (cause) {
-    const missing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT'
+    const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT'
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new FourierFTError(
-      missing ? 'FILE_NOT_FOUND' : 'IO_ERROR',
-      `${file}: could not be read (${reason}); expected a JSON file {"module": [out, in], …}`,
-      { file, cause },
+      isMissing ? 'FILE_NOT_FOUND' : 'IO_ERROR',
+      `${file}: could not be read (${reason})`,
+      { advice: 'give a JSON file {"module": [out, in], …}', file, cause },
     )
   }
 }

@@ -1,4 +1,4 @@
-/** One call of the command: parses, runs, and turns whatever is thrown into one line and an exit status. */
+/** Runs one call of the command, and turns every error into one line and an exit status. */
 import { FourierFTError } from '@fourierft/core'
 import { CommanderError } from 'commander'
 import { CommandError, type ExitStatus, usageError } from './command-error.js'
@@ -10,11 +10,11 @@ import { createProgram } from './program.js'
 export async function run(args: readonly string[], output: Output): Promise<ExitStatus> {
   try {
     const program = createProgram(output)
-    if (args.length === 0) throw usageError('expected a command; see fourierft --help')
+    if (args.length === 0) throw usageError('expected a command', 'see fourierft --help')
     await program.parseAsync(args, { from: 'user' })
     return 0
   } catch (error) {
-    // Commander has already said what is wrong with the arguments, or printed the help or version that was asked for.
+    // Commander has already printed the problem with the arguments, or the help or version.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
     output.diagnostic(`${describe(error)}\n`)
     return error instanceof CommandError ? error.status : 1

@@ -1,4 +1,4 @@
-/** Rows of text as aligned columns for the terminal: numbers to the right, everything else to the left. */
+/** Rows of text as aligned columns for the terminal: numbers are aligned right, other text left. */
 import { escapeUnprintable } from '@fourierft/core'
 
 export type Cell = string | number

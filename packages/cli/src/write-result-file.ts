@@ -1,13 +1,13 @@
-/** Writes a result file whole or not at all: a temporary file beside it, on to the disk, then a rename. */
+/** Writes a result file completely or not at all: first a temporary file in the same folder, then a rename. */
 import { randomUUID } from 'node:crypto'
 import { open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { FourierFTError } from '@fourierft/core'
 
-/** @throws FourierFTError `IO_ERROR` naming the file; what was there before is unchanged then */
+/** @throws FourierFTError `IO_ERROR` with the file; an existing file is then unchanged */
 export async function writeResultFile(file: string, content: string | Uint8Array): Promise<void> {
   try {
     const target = await realpath(file).catch(() => file)
-    // A device or a pipe (/dev/stdout) is written to, never replaced.
+    // A device or a pipe (/dev/stdout) must not be replaced.
     if (await isSpecial(target)) await writeFile(target, content)
     else await replaceFile(target, content)
   } catch (cause) {

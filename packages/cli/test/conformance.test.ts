@@ -1,6 +1,6 @@
-/** `fourierft conformance`: that the suite runs and its verdict arrives; the suite itself is tested where it lives. */
+/** `fourierft conformance`: runs the suite and prints its verdict. The suite has its own tests. */
 import type { ConformanceRow } from '@fourierft/conformance'
-import { coreBackend } from '@fourierft/core'
+import { coreBackend } from '@fourierft/core/conformance'
 import { afterEach, expect, test, vi } from 'vitest'
 import { type BackendName, openBackend } from '../src/backends.js'
 import { capturedRun } from './captured-run.js'
@@ -12,7 +12,7 @@ afterEach(() => {
 
 const LEVEL_3 = ['--level', '3', '--quick']
 
-test('rows of JSON with the error found and the limit', async () => {
+test('prints rows of JSON with the largest error and its limit', async () => {
   const { status, stdout, stderr } = await capturedRun(
     'conformance',
     '--backend',
@@ -28,7 +28,7 @@ test('rows of JSON with the error found and the limit', async () => {
   expect(rows[0]?.maxError).toBeLessThanOrEqual(rows[0]?.limit ?? -1)
 })
 
-test('a backend that computes something else fails, and so does the command', async () => {
+test('fails if a backend computes something else', async () => {
   vi.mocked(openBackend).mockImplementation(async () => {
     const backend = coreBackend()
     return { ...backend, delta: async (layer) => (await backend.delta(layer)).map((value) => value * 1.01) }
@@ -46,7 +46,7 @@ test('a backend that computes something else fails, and so does the command', as
 })
 
 test.each(['tfjs-cpu', 'tfjs-wasm'] satisfies BackendName[])(
-  '%s without its packages is skipped, and says why',
+  'skips %s without its packages, and prints the reason',
   async (name) => {
     vi.mocked(openBackend).mockResolvedValue({ reason: '@fourierft/tfjs is not installed' })
     const args = ['conformance', '--backend', name, '--level', '1', '--level', '3']
@@ -60,7 +60,7 @@ test.each(['tfjs-cpu', 'tfjs-wasm'] satisfies BackendName[])(
   },
 )
 
-test('as a table and as Markdown', async () => {
+test('prints a table, or Markdown', async () => {
   const args = ['conformance', '--backend', 'core', ...LEVEL_3]
   expect((await capturedRun(...args)).stdout).toMatch(/^core +cpu/m)
   expect((await capturedRun(...args, '--markdown')).stdout).toMatch(/^\| core \| cpu \|/m)

@@ -1,4 +1,4 @@
-/** `fourierft convert`, `inspect` and `delta` of what it writes. */
+/** `fourierft convert`, with `inspect` and `delta` of its results. */
 import { cp, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,7 +21,7 @@ beforeEach(async () => {
   await writeFile(shapesFile, JSON.stringify(shapes))
 })
 
-test('a PEFT adapter becomes a standalone one, with the same ΔW', async () => {
+test('converts a PEFT adapter to a standalone one with the same ΔW', async () => {
   const [standalone, before, after] = ['standalone', 'before', 'after'].map((name) => join(directory, name))
   if (!standalone || !before || !after) throw new Error('unreachable')
   expect(await capturedRun('convert', PEFT, standalone, '--shapes', shapesFile)).toEqual({
@@ -35,10 +35,12 @@ test('a PEFT adapter becomes a standalone one, with the same ΔW', async () => {
   expect(await readFile(after)).toEqual(await readFile(before))
   const { stdout } = await capturedRun('inspect', standalone, '--json')
   expect(JSON.parse(stdout)).toMatchObject({ standalone: true, peftType: 'FOURIERFT_STANDALONE' })
-  expect((await capturedRun('inspect', standalone)).stdout).toMatch(/^form +standalone: PEFT refuses it$/m)
+  expect((await capturedRun('inspect', standalone)).stdout).toMatch(
+    /^form +standalone: PEFT cannot load it$/m,
+  )
 })
 
-test('and back: the coefficients and the configuration that PEFT wrote', async () => {
+test('converts it back, with the coefficients and the configuration that PEFT wrote', async () => {
   const [standalone, peft] = [join(directory, 'standalone'), join(directory, 'peft')]
   await capturedRun('convert', PEFT, standalone, '--shapes', shapesFile)
   expect(await capturedRun('convert', standalone, peft, '--to', 'peft')).toMatchObject({
@@ -59,14 +61,14 @@ test('and back: the coefficients and the configuration that PEFT wrote', async (
   )
 })
 
-test('without shapes a PEFT adapter cannot be written as standalone', async () => {
+test('needs shapes to convert a PEFT adapter to a standalone one', async () => {
   const { status, stdout, stderr } = await capturedRun('convert', PEFT, join(directory, 'out'))
   expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
   expect(stderr).toMatch(/^fourierft: SHAPE_UNKNOWN: module encoder[^\n]+ with --shapes FILE\n$/)
   expect(await readdir(directory)).toEqual(['shapes.json'])
 })
 
-test('shapes that the adapter has no room in', async () => {
+test('rejects a shape with fewer positions than the adapter has entries', async () => {
   await writeFile(shapesFile, JSON.stringify({ ...shapes, [MODULE]: [2, 3] }))
   const { status, stderr } = await capturedRun(
     'convert',
@@ -81,7 +83,7 @@ test('shapes that the adapter has no room in', async () => {
 })
 
 test.each(['adapter', 'link', 'adapter/../link/.'])(
-  'the adapter itself is not overwritten (%s)',
+  'does not overwrite the adapter itself (%s)',
   async (out) => {
     const adapter = join(directory, 'adapter')
     await cp(PEFT, adapter, { recursive: true })
@@ -99,19 +101,19 @@ test.each(['adapter', 'link', 'adapter/../link/.'])(
   },
 )
 
-test('a slip of the pen in the shapes is shown beside the module that it leaves without one', async () => {
+test('reports a misspelled module in the shapes with the module that lacks a shape', async () => {
   const { 'encoder.layer.0.attention.query': query, ...others } = shapes as Record<string, readonly number[]>
   await writeFile(shapesFile, JSON.stringify({ ...others, 'encoder.layer.0.attention.quary': query }))
   const out = join(directory, 'out')
   const { status, stderr } = await capturedRun('convert', PEFT, out, '--shapes', shapesFile)
   expect(status).toBe(1)
   expect(stderr).toMatch(
-    /^fourierft: MODULE_NOT_FOUND: [^\n]*shapes\.json: [^\n]*"encoder\.layer\.0\.attention\.quary"; without a shape are: encoder\.layer\.0\.attention\.query[^\n]*\n$/,
+    /^fourierft: MODULE_NOT_FOUND: [^\n]*shapes\.json: [^\n]*"encoder\.layer\.0\.attention\.quary"; modules without a shape: encoder\.layer\.0\.attention\.query[^\n]*\n$/,
   )
   expect(await readdir(directory)).toEqual(['shapes.json'])
 })
 
-test('the shapes of a whole model will do', async () => {
+test('accepts the shapes of a whole model', async () => {
   await writeFile(shapesFile, JSON.stringify({ ...shapes, 'pooler.dense': [20, 20] }))
   const { status, stderr } = await capturedRun(
     'convert',
@@ -123,7 +125,7 @@ test('the shapes of a whole model will do', async () => {
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
 })
 
-test('what PEFT would load with other entries is not written as peft', async () => {
+test('does not write the form peft if PEFT would draw other entries', async () => {
   const entries = { sampler: 'bandpass', seed: 1, centerFrequency: 3, bandwidth: 100 } as const
   const banded = createAdapter(createConfig({ nFrequency: 10 }), { query: [16, 12] }, { entries })
   const source = join(directory, 'banded')
@@ -136,7 +138,7 @@ test('what PEFT would load with other entries is not written as peft', async () 
   expect((await readdir(directory)).sort()).toEqual(['banded', 'shapes.json'])
 })
 
-test('an unknown form is a wrong command line', async () => {
+test('rejects an unknown form', async () => {
   const { status, stderr } = await capturedRun('convert', PEFT, join(directory, 'out'), '--to', 'lora')
   expect(status).toBe(2)
   expect(stderr).toMatch(/^fourierft: USAGE: [^\n]*peft, standalone[^\n]*\n$/)

@@ -1,4 +1,4 @@
-/** `fourierft delta`, against the ΔW that PEFT computed for its own adapters. */
+/** `fourierft delta`, compared with the ΔW that PEFT computed for its adapters. */
 import { mkdtemp, readdir, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -34,8 +34,8 @@ function largestDifference(values: FloatArray, recorded: RecordedTensor): number
   return largest(Float64Array.from(values, (value, i) => value - (expected[i] ?? Number.NaN)))
 }
 
-// In float32 the limit of the conformance suite, 2e-6 · log2(d1·d2), for two float32 computations of it. In float64 the same number of
-// additions with 1.1e-16 in the place of 6e-8: 2e-6 · 1.1e-16 / 6e-8 < 4e-15.
+// The limit of the conformance suite in float32, 2e-6 · log2(d1·d2). In float64 there are as many additions, with 1.1e-16 instead of 6e-8:
+// 2e-6 · 1.1e-16 / 6e-8 < 4e-15.
 const LIMIT = { float32: 2e-6, float64: 4e-15 }
 
 for (const adapter of recordedAdapters) {
@@ -44,7 +44,7 @@ for (const adapter of recordedAdapters) {
   const [d1, d2] = layer.shape
   const common = ['delta', peftAdapter(adapter.name), '--module', layer.name, '--shape', `${d1},${d2}`]
 
-  test(`${adapter.name}: float32 by default, as PEFT`, async () => {
+  test(`${adapter.name}: writes float32 by default, as PEFT does`, async () => {
     expect(await capturedRun(...common, '--out', out)).toEqual({ status: 0, stdout: '', stderr: '' })
     const { dtype, shape, values } = await writtenTensor()
     expect({ dtype, shape }).toEqual({ dtype: 'F32', shape: layer.shape })
@@ -53,7 +53,7 @@ for (const adapter of recordedAdapters) {
     expect(await readdir(directory)).toEqual(['delta.safetensors'])
   })
 
-  test(`${adapter.name}: float64 is computed in float64`, async () => {
+  test(`${adapter.name}: computes float64 in float64`, async () => {
     expect(await capturedRun(...common, '--out', out, '--dtype', 'float64')).toMatchObject({ status: 0 })
     const { dtype, shape, values } = await writtenTensor()
     expect({ dtype, shape }).toEqual({ dtype: 'F64', shape: layer.shape })
@@ -67,28 +67,32 @@ const MODULE = 'encoder.layer.0.attention.query'
 
 test.each([
   ['no shape', ['--module', MODULE], 'SHAPE_UNKNOWN'],
-  ['a module that is not there', ['--module', 'nowhere', '--shape', '20,24'], 'MODULE_NOT_FOUND'],
-  ['a shape beyond all layers', ['--module', MODULE, '--shape', '65536,65536'], 'TOO_LARGE'],
-  ['a shape without room for n', ['--module', MODULE, '--shape', '5,5'], 'INVALID_ENTRY_COUNT'],
-])('%s is a failure in one line, and nothing is written', async (_, args, code) => {
+  ['an unknown module', ['--module', 'nowhere', '--shape', '20,24'], 'MODULE_NOT_FOUND'],
+  ['a shape that is too large', ['--module', MODULE, '--shape', '65536,65536'], 'TOO_LARGE'],
+  [
+    'a shape with fewer positions than entries',
+    ['--module', MODULE, '--shape', '5,5'],
+    'INVALID_ENTRY_COUNT',
+  ],
+])('fails in one line and writes nothing: %s', async (_, args, code) => {
   const { status, stdout, stderr } = await capturedRun('delta', ADAPTER, ...args, '--out', out)
   expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
   expect(stderr).toMatch(new RegExp(`^fourierft: ${code}: [^\n]+\n$`))
   expect(await readdir(directory)).toEqual([])
 })
 
-test('a shape that is missing is to be given as an option', async () => {
+test('advises the option for a missing shape', async () => {
   const { stderr } = await capturedRun('delta', ADAPTER, '--module', MODULE, '--out', out)
   expect(stderr).toMatch(/^fourierft: SHAPE_UNKNOWN: module encoder[^\n]+ with --shape OUT,IN\n$/)
 })
 
-test('a directory without an adapter is a failure', async () => {
+test('fails if the directory holds no adapter', async () => {
   const { status, stderr } = await capturedRun('delta', directory, '--module', MODULE, '--out', out)
   expect(status).toBe(1)
   expect(stderr).toMatch(/^fourierft: FILE_NOT_FOUND: [^\n]*adapter_config\.json[^\n]*\n$/)
 })
 
-test('a result that cannot be written is a failure, and leaves nothing behind', async () => {
+test('fails if the result cannot be written, and leaves no files behind', async () => {
   const args = ['--module', MODULE, '--shape', '20,24', '--out', join(directory, 'none', 'delta.safetensors')]
   const { status, stderr } = await capturedRun('delta', ADAPTER, ...args)
   expect(status).toBe(1)
@@ -97,7 +101,7 @@ test('a result that cannot be written is a failure, and leaves nothing behind', 
 })
 
 test.each([['--dtype', 'float16'], ['--shape', '20x24'], ['--module']])(
-  '%s %s is a wrong command line',
+  'rejects the command line %s %s',
   async (...args) => {
     const { status, stderr } = await capturedRun('delta', ADAPTER, '--out', out, '--module', MODULE, ...args)
     expect(status).toBe(2)

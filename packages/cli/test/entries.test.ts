@@ -7,7 +7,7 @@ import { bandPassEntries, uniformEntries } from '@fourierft/core'
 import { expect, test } from 'vitest'
 import { capturedRun } from './captured-run.js'
 
-// torch.randperm(12, generator=torch.Generator().manual_seed(777))[:5] and what divmod(v, 4) makes of it.
+// torch.randperm(12, generator=torch.Generator().manual_seed(777))[:5], after divmod(v, 4).
 const RANDPERM = [
   [2, 1, 0, 2, 0],
   [3, 3, 3, 0, 0],
@@ -28,7 +28,7 @@ test('prints the entries of PEFT as JSON', async () => {
   expect(JSON.parse(stdout)).toEqual(RANDPERM)
 })
 
-test('prints a listing without --json', async () => {
+test('prints a table without --json', async () => {
   const { status, stdout } = await capturedRun('entries', '--shape', '3,4', '--n', '5', '--seed', '777')
   expect(status).toBe(0)
   const [header, ...lines] = stdout.trimEnd().split('\n')
@@ -39,7 +39,7 @@ test('prints a listing without --json', async () => {
 })
 
 test.each(['18446744073709551615', '-9223372036854775808', '9007199254740993', '-1'])(
-  'the 64-bit seed %s is not rounded',
+  'does not round the 64-bit seed %s',
   async (seed) => {
     const { status, stdout } = await capturedRun(
       'entries',
@@ -92,12 +92,12 @@ test('--bandpass with --plot prints the entries and draws the map', async () => 
   const svg = await readFile(file, 'utf8')
   expect(svg).toMatch(/^<svg /)
   expect(svg).toContain('f_c = 12.5, W = 20; 50 entries drawn')
-  // One subpath for each entry, in the one path of that colour.
+  // All entries are subpaths of the only path of this colour.
   const dots = /<path[^>]*d="([^"]*)"[^>]*fill="#e4002b"/.exec(svg)?.[1] ?? ''
   expect(dots.match(/M/g)).toHaveLength(50)
 })
 
-test('a large spectrum gives a picture of moderate size', async () => {
+test('draws a large spectrum into a file of moderate size', async () => {
   const file = join(await mkdtemp(join(tmpdir(), 'fourierft-')), 'figure.svg')
   const args = [
     '--shape',
@@ -129,14 +129,14 @@ test.each([
   [['--shape', '3,4', '--n', '1', '--seed', '1', '--bandpass', '5,0'], 'USAGE'],
   [['--shape', '3,4', '--n', '1', '--seed', '1', '--bandpass', '1,2', '--legacy'], 'USAGE'],
   [['--shape', '3,4', '--n', '1', '--seed', '1', '--plot', 'never.svg'], 'USAGE'],
-])('%j is a wrong command line', async (args, code) => {
+])('rejects the command line %j', async (args, code) => {
   const { status, stdout, stderr } = await capturedRun('entries', ...args)
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
   expect(stderr).toMatch(new RegExp(`^fourierft: ${code}: [^\n]+\n$`))
   expect(existsSync('never.svg')).toBe(false)
 })
 
-test('a picture that cannot be written is a failure, without entries on standard output', async () => {
+test('fails if the figure cannot be written, and prints no entries', async () => {
   const args = [
     '--shape',
     '9,9',

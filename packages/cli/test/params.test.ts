@@ -17,7 +17,7 @@ async function shapesFile(content: string): Promise<string> {
   return file
 }
 
-test('one preset as JSON: computed, beside what the paper prints', async () => {
+test('prints one preset as JSON, with the numbers of the paper', async () => {
   const { status, stdout, stderr } = await capturedRun('params', '--preset', 'vit-base', '--json')
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
   expect(JSON.parse(stdout)).toEqual([
@@ -64,13 +64,13 @@ test('one preset as JSON: computed, beside what the paper prints', async () => {
   ])
 })
 
-test('without a preset: the whole of table 1', async () => {
+test('prints the whole of table 1 without a preset', async () => {
   const { stdout } = await capturedRun('params', '--json')
   const models: { model: string }[] = JSON.parse(stdout)
   expect(models.map(({ model }) => model)).toEqual(presetNames.flatMap((name) => [name, name, name, name]))
 })
 
-test('as text, with grouped digits and the note', async () => {
+test('prints a table with grouped digits and the note', async () => {
   const { status, stdout } = await capturedRun('params', '--preset', 'gpt2-medium')
   expect(status).toBe(0)
   const lines = stdout.trimEnd().split('\n')
@@ -78,7 +78,7 @@ test('as text, with grouped digits and the note', async () => {
   expect(lines[1]).toMatch(/^gpt2-medium +LoRA +r=4 +48 +393,216 +1,572,864 +the paper prints 350K for 393K/)
 })
 
-test('other sizes of a preset', async () => {
+test('counts other sizes of a preset', async () => {
   const { stdout } = await capturedRun(
     'params',
     '--preset',
@@ -98,7 +98,7 @@ test('other sizes of a preset', async () => {
   ])
 })
 
-test('other layers', async () => {
+test('counts other layers', async () => {
   const file = await shapesFile('{"a": [3072, 768], "b": [8, 9]}')
   const { status, stdout } = await capturedRun(
     'params',
@@ -117,7 +117,7 @@ test('other layers', async () => {
   ])
 })
 
-test('an n that a layer has no room for is a wrong command line', async () => {
+test('rejects an n that is larger than the spectrum of a layer', async () => {
   const file = await shapesFile('{"b": [8, 9]}')
   const { status, stderr } = await capturedRun('params', '--shapes', file, '--n', '73')
   expect(status).toBe(2)
@@ -128,13 +128,13 @@ test.each([
   ['--preset', 'bert'],
   ['--rank', '0'],
   ['--preset', 'vit-base', '--shapes', 'shapes.json', '--n', '1'],
-])('%s %s is a wrong command line', async (...args) => {
+])('rejects the command line %s %s', async (...args) => {
   const { status, stdout, stderr } = await capturedRun('params', ...args)
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
   expect(stderr).toMatch(/^fourierft: (USAGE|INVALID_OPTION): [^\n]+\n$/)
 })
 
-test('shapes without a size are a wrong command line', async () => {
+test('rejects shapes without a size', async () => {
   const { status, stderr } = await capturedRun('params', '--shapes', await shapesFile('{}'))
   expect(status).toBe(2)
   expect(stderr).toContain('--n COUNT')
@@ -147,14 +147,14 @@ test.each([
   ['{"a": [1, "2"]}', 'INVALID_OPTION'],
   ['{"a": [1, 2]', 'INVALID_JSON'],
   ['{"__proto__": [1, 2]}', 'INVALID_JSON'],
-])('a file of shapes that holds %s is a failure that names it', async (content, code) => {
+])('fails and names the file of shapes if it holds %s', async (content, code) => {
   const file = await shapesFile(content)
   const { status, stdout, stderr } = await capturedRun('params', '--shapes', file, '--n', '1')
   expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
   expect(stderr).toMatch(new RegExp(`^fourierft: ${code}: [^\n]*shapes\\.json[^\n]*\n$`))
 })
 
-test('a file of shapes that is missing', async () => {
+test('fails if the file of shapes is missing', async () => {
   const { status, stderr } = await capturedRun('params', '--shapes', join(directory, 'none.json'), '--n', '1')
   expect(status).toBe(1)
   expect(stderr).toMatch(/^fourierft: FILE_NOT_FOUND: [^\n]*none\.json[^\n]*\n$/)

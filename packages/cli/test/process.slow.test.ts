@@ -1,4 +1,4 @@
-/** The command as users run it: a process of its own (`dist/main.js`), in a shell, in pipes. */
+/** The command as users run it: its own process (`dist/main.js`), in a shell and in pipes. */
 
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -37,7 +37,7 @@ test('--version prints the version of the package', async () => {
   expect(await shell('fourierft --version')).toEqual({ status: 0, stdout: `${version}\n`, stderr: '' })
 })
 
-test('--help names every command and shows examples', async () => {
+test('--help lists every command and shows examples', async () => {
   const { status, stdout, stderr } = await shell('fourierft --help')
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
   for (const command of ['inspect', 'delta', 'entries', 'convert', 'params', 'conformance']) {
@@ -58,30 +58,33 @@ test.each([
   'conformance --backend nonsense',
   'conformance --json --markdown',
   'conformance --level 9',
-])('fourierft %s is a wrong command line, in one line', async (args) => {
+])('rejects the command line fourierft %s in one line', async (args) => {
   const { status, stdout, stderr } = await shell(`fourierft ${args}`)
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
   expect(stderr).toMatch(/^fourierft: USAGE: [^\n]+\n$/)
 })
 
-test('an unknown backend is answered with those that there are', async () => {
+test('lists the backends if one is unknown', async () => {
   const { stderr } = await shell('fourierft conformance --backend nonsense')
   expect(stderr).toContain(
-    'core, core-native, tfjs-cpu, tfjs-wasm, tfjs-webgpu, tfjs-node, tfjs-node-gpu, onnxruntime-cpu, onnxruntime-native, onnxruntime-webgpu, onnxruntime-web-wasm, onnxruntime-cuda, cuda-host, transformers',
+    'core, core-native, tfjs-cpu, tfjs-wasm, tfjs-node, tfjs-node-gpu, tfjs-webgpu, onnxruntime-cpu, onnxruntime-native, onnxruntime-web-wasm, onnxruntime-webgpu, onnxruntime-cuda, cuda-host, transformers',
   )
 })
 
-test.each(['', '--json'])('a reader that has seen enough is no failure (entries %s | head)', async (json) => {
-  const script = `fourierft entries --shape 2000,2000 --n 1000000 --seed 1 ${json} | head -c 10; echo " \${PIPESTATUS[0]}"`
-  const { stdout, stderr } = await shell(script)
-  expect(stderr).toBe('')
-  expect(stdout).toMatch(/^.{10} 0\n$/s)
-})
+test.each(['', '--json'])(
+  'succeeds if the reader closes the pipe early (entries %s | head)',
+  async (json) => {
+    const script = `fourierft entries --shape 2000,2000 --n 1000000 --seed 1 ${json} | head -c 10; echo " \${PIPESTATUS[0]}"`
+    const { stdout, stderr } = await shell(script)
+    expect(stderr).toBe('')
+    expect(stdout).toMatch(/^.{10} 0\n$/s)
+  },
+)
 
 const noFullDevice = existsSync('/dev/full') ? '' : ' (skipped: there is no /dev/full)'
 
 test.skipIf(noFullDevice !== '').each(['', '--json'])(
-  `a standard output that cannot be written is a failure in one line (entries %s)${noFullDevice}`,
+  `fails in one line if standard output cannot be written (entries %s)${noFullDevice}`,
   async (json) => {
     const { status, stderr } = await shell(
       `fourierft entries --shape 768,768 --n 1000 --seed 2024 ${json} > /dev/full`,
@@ -91,7 +94,7 @@ test.skipIf(noFullDevice !== '').each(['', '--json'])(
   },
 )
 
-test('a result can be written to standard output', async () => {
+test('writes a result to standard output', async () => {
   const args = '--module encoder.layer.0.attention.query --shape 20,24'
   const { status } = await shell(
     `fourierft delta my-adapter ${args} --out a.bin && fourierft delta my-adapter ${args} --out /dev/stdout | cmp - a.bin`,
@@ -99,7 +102,7 @@ test('a result can be written to standard output', async () => {
   expect(status).toBe(0)
 })
 
-test.each(['tfjs-cpu', 'tfjs-wasm'])('%s runs where its packages are', async (backend) => {
+test.each(['tfjs-cpu', 'tfjs-wasm'])('runs %s if its packages are installed', async (backend) => {
   const { status, stdout } = await shell(
     `fourierft conformance --backend ${backend} --level 4 --quick --json`,
   )
@@ -107,7 +110,7 @@ test.each(['tfjs-cpu', 'tfjs-wasm'])('%s runs where its packages are', async (ba
   expect(JSON.parse(stdout)).toMatchObject([{ backend, level: 4, status: 'pass' }])
 })
 
-/** Vulkan on the CPU, of Debian's chromium. */
+/** Vulkan on the CPU, from Debian's chromium. */
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json'
 const noDriver = existsSync(SWIFTSHADER)
   ? ''
@@ -122,7 +125,7 @@ test.skipIf(noDriver !== '')(`tfjs-webgpu runs in Node and names its adapter${no
   expect(JSON.parse(stdout)).toMatchObject([{ backend: 'tfjs-webgpu', device, level: 7, status: 'pass' }])
 })
 
-test('a backend whose packages are not there is skipped, and says what is missing', async () => {
+test('skips a backend whose packages are missing, and names them', async () => {
   const alone = join(directory, 'alone')
   await mkdir(join(alone, 'node_modules', '@fourierft'), { recursive: true })
   const here = fileURLToPath(new URL('..', import.meta.url))
@@ -140,7 +143,7 @@ test('a backend whose packages are not there is skipped, and says what is missin
   expect(JSON.parse(stdout)).toEqual([{ ...row, status: 'skip', reason }])
 })
 
-test('every command of the README runs, in its order', async () => {
+test('runs every command of the README in order', async () => {
   const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8')
   const blocks = Array.from(readme.matchAll(/^```sh\n(.*?)^```$/gms), ([, block]) => block ?? '')
   const commands = blocks

@@ -1,4 +1,4 @@
-/** What `conformance/oracle/make_vectors.py` recorded of the adapters that PEFT made. */
+/** The numbers that `conformance/oracle/make_vectors.py` recorded of adapters that PEFT made. */
 import { readFileSync } from 'node:fs'
 import type { Shape } from '@fourierft/core'
 
@@ -31,6 +31,6 @@ export const recordedAdapters = adapters
 
 export function floats({ dtype, data }: RecordedTensor): Float64Array {
   const { buffer, byteOffset, byteLength } = Uint8Array.from(Buffer.from(data, 'base64'))
-  if (dtype !== 'float64') throw new Error(`a ${dtype} tensor is not read here`)
+  if (dtype !== 'float64') throw new Error(`expected a float64 tensor; received ${dtype}`)
   return new Float64Array(buffer, byteOffset, byteLength / 8)
 }

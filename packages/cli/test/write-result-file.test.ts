@@ -1,4 +1,4 @@
-/** Result files are written whole or not at all. */
+/** Result files are written completely or not at all. */
 import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,7 +10,7 @@ beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'fourierft-'))
 })
 
-test('replaces a file, and leaves nothing beside it', async () => {
+test('replaces a file, and leaves no other file behind', async () => {
   const file = join(directory, 'result')
   await writeFile(file, 'a longer old result')
   await writeResultFile(file, 'new')
@@ -19,7 +19,7 @@ test('replaces a file, and leaves nothing beside it', async () => {
   expect(await readdir(directory)).toEqual(['result'])
 })
 
-test('a file keeps its permissions', async () => {
+test('keeps the permissions of a file', async () => {
   const file = join(directory, 'result')
   await writeFile(file, 'old')
   await chmod(file, 0o640)
@@ -27,7 +27,7 @@ test('a file keeps its permissions', async () => {
   expect((await lstat(file)).mode & 0o777).toBe(0o640)
 })
 
-test('a symbolic link goes on pointing to the file, which is replaced', async () => {
+test('replaces the target of a symbolic link, and keeps the link', async () => {
   await writeFile(join(directory, 'target'), 'old')
   await symlink('target', join(directory, 'link'))
   await writeResultFile(join(directory, 'link'), 'new')
@@ -35,12 +35,12 @@ test('a symbolic link goes on pointing to the file, which is replaced', async ()
   expect(await readFile(join(directory, 'target'), 'utf8')).toBe('new')
 })
 
-test('a device is written to and stays a device', async () => {
+test('writes to a device, which stays a device', async () => {
   await writeResultFile('/dev/null', 'away')
   expect((await lstat('/dev/null')).isCharacterDevice()).toBe(true)
 })
 
-test('a failure names the file and leaves what was there', async () => {
+test('names the file in a failure, and leaves the existing content', async () => {
   const file = join(directory, 'result')
   await mkdir(join(file, 'inside'), { recursive: true })
   await expect(writeResultFile(file, 'new')).rejects.toMatchObject({

@@ -1,10 +1,9 @@
 /** Tests of the public types. The compiler checks them; they never run. */
 import { expectTypeOf, test } from 'vitest'
+import { type Backend, coreBackend } from './conformance/index.js'
 import {
   Adapter,
   addForward,
-  type Backend,
-  coreBackend,
   createConfig,
   delta,
   type ErrorCode,

@@ -40,15 +40,6 @@ export { rejectTrainedBiases } from './adapter/trained-biases.js'
 export { AdapterSet } from './adapter-set/adapter-set.js'
 export { type Applied, type Choice, isSameChoice, type RowAdapter } from './adapter-set/choice.js'
 export type { AdapterHost, CallState, MatchedAdapter } from './adapter-set/host.js'
-export type {
-  AdaptedLinear,
-  AdapterBytes,
-  ApplyOptions,
-  Backend,
-  LinearGradients,
-  Strategy,
-} from './backend.js'
-export { type CoreBackendOptions, coreBackend, type NativeKernel } from './core-backend.js'
 export {
   type BandPassMapOptions,
   type BandPassOptions,
@@ -67,6 +58,7 @@ export {
   FourierFTError,
   invalidState,
 } from './errors.js'
+export type { AdapterBytes } from './files/adapter-bytes.js'
 export { CONFIG_FILE, MODEL_FILE } from './files/adapter-files.js'
 export { type AdapterSource, type LoadAdapterOptions, loadAdapter } from './files/load-adapter.js'
 export { checkRevision, checkSubfolder } from './files/path-options.js'
@@ -87,6 +79,7 @@ export {
 } from './files/safetensors.js'
 export { savePretrained } from './files/save-pretrained.js'
 export type { WriteOptions } from './files/write-adapter.js'
+export type { ApplyOptions, Strategy } from './spectrum/apply-options.js'
 export type { BranchGradients } from './spectrum/branch-gradients.js'
 export { delta, deltaAdjoint } from './spectrum/delta.js'
 export {

@@ -73,7 +73,7 @@ describe.skipIf(missing.length > 0)(`linux-arm64 in an emulator${reason}`, () =>
       writeFileSync(
         join(project, 'use.mjs'),
         `import { runConformance } from '@fourierft/conformance'
-         import { coreBackend } from '@fourierft/core'
+         import { coreBackend } from '@fourierft/core/conformance'
          import { kernel, kernelProblem } from '@fourierft/native'
          const native = kernel()
          if (!native) throw new Error(kernelProblem())

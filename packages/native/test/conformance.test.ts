@@ -1,5 +1,5 @@
 import { testBackend } from '@fourierft/conformance/vitest'
-import { coreBackend } from '@fourierft/core'
+import { coreBackend } from '@fourierft/core/conformance'
 import { describe } from 'vitest'
 import { kernel, kernelProblem } from '../js/kernel.js'
 

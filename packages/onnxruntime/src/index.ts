@@ -1,11 +1,5 @@
 /** Table of contents of `@fourierft/onnxruntime`. */
 export type { AdaptedSession, RunOptions } from './adapted-session.js'
-export {
-  createOnnxRuntimeBackend,
-  type LayerSession,
-  type OnnxRuntimeBackendName,
-  type OnnxRuntimeBackendOptions,
-} from './backend.js'
 export { createSession, type SessionOptions } from './create-session.js'
 export type { GivenModel, ModelBytes, ModelSource } from './model-source.js'
 export { adviceFor, type ModuleNames, readModuleNames, withoutAbsent } from './module-names.js'

@@ -8,11 +8,9 @@ import { createAdapter, createConfig, FourierFTError } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test, vi } from 'vitest'
 import { SHAPES, twoLayers } from '../src/__fixtures__/two-layers.js'
-import { createOnnxRuntimeBackend, type OnnxRuntimeBackendName } from '../src/backend.js'
+import { createOnnxRuntimeBackend, type OnnxRuntimeBackendName } from '../src/conformance.js'
 import { createSession, type SessionOptions } from '../src/create-session.js'
-
-// All but level 2: a session reads adapters and writes none.
-const levels = [1, 3, 4, 5, 6, 7, 8] as const
+import { LACKS } from './lacks.js'
 
 /** Why there is no such backend here. */
 async function problemOf(kind: OnnxRuntimeBackendName): Promise<string | undefined> {
@@ -54,7 +52,7 @@ function onTheSameAsTheCpu(providers: Providers): void {
 
 const onHost = await problemOf('cuda-host')
 describe.skipIf(onHost !== undefined)(`cuda-host${onHost ? ` (skipped: ${onHost})` : ''}`, () => {
-  testBackend(() => createOnnxRuntimeBackend('cuda-host'), { levels, quick: true })
+  testBackend(() => createOnnxRuntimeBackend('cuda-host'), { lacks: LACKS, quick: true })
   onTheSameAsTheCpu([{ name: 'cuda-host' }, 'cpu'])
 
   test('a device that is not there', async () => {
@@ -69,7 +67,7 @@ describe.skipIf(onHost !== undefined)(`cuda-host${onHost ? ` (skipped: ${onHost}
 const onDevice = await problemOf('cuda')
 if (onDevice === undefined)
   describe('onnxruntime-cuda', () => {
-    testBackend(() => createOnnxRuntimeBackend('cuda'), { levels })
+    testBackend(() => createOnnxRuntimeBackend('cuda'), { lacks: LACKS })
     onTheSameAsTheCpu(['cuda', 'cpu'])
   })
 // Not one skip: what the suite and a user are told where there is no device is checked.

@@ -7,7 +7,7 @@ import { createLayer, referenceBackward, referenceForward, uniformEntries } from
 import * as tf from '@tensorflow/tfjs-core'
 import * as tfl from '@tensorflow/tfjs-layers'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { tfjsBackend } from '../src/backend.js'
+import { tfjsBackend } from '../src/conformance.js'
 import { attach, calibrate, disposeTables, fourierLinear } from '../src/index.js'
 
 export interface Device {

@@ -1,5 +1,4 @@
 /** Table of contents of `@fourierft/transformers`. */
 export { type AttachOptions, attach } from './attach.js'
-export { createTransformersBackend } from './backend.js'
 export { type LoadPeftModelOptions, loadPeftModel, type PeftModel } from './load-peft-model.js'
 export type { LoadOptions, ModelAdapters } from './model-adapters.js'

@@ -1,4 +1,4 @@
-/** `fourierft conformance`: does a backend apply FourierFT exactly as specified? */
+/** `fourierft conformance`: checks whether backends apply FourierFT exactly as specified. */
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -7,15 +7,17 @@ import {
   type ConformanceRow,
   formatMarkdown,
   formatTable,
+  LEVELS,
   type LevelNumber,
   runConformance,
   toRows,
 } from '@fourierft/conformance'
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { type BackendName, backendNames, isBackendName, openBackend } from '../backends.js'
+import { type BackendName, backendNames, backendsIn, isBackendName, openBackend } from '../backends.js'
 import { CommandError, usageError } from '../command-error.js'
 import { jsonText } from '../json-text.js'
 import type { Output } from '../output.js'
+import { updateReadmes } from '../readme-tables.js'
 
 interface Options {
   readonly backend?: readonly BackendName[]
@@ -24,6 +26,7 @@ interface Options {
   readonly json?: true
   readonly markdown?: true
   readonly report?: true
+  readonly readme?: string
 }
 
 /** A backend that cannot run here. */
@@ -32,12 +35,12 @@ interface Unavailable {
   readonly reason: string
 }
 
-const LEVELS: readonly LevelNumber[] = [1, 2, 3, 4, 5, 6, 7, 8]
+const levelNumbers = LEVELS.map(({ level }) => level)
 
 const HELP = `
 Backends: ${backendNames.join(', ')}.
-Levels: 1 entries, 2 files, 3 delta, 4 forward, 5 backward, 6 life cycle, 7 training, 8 bad input.
-A backend whose packages are not installed is shown as skipped, with what is missing; that alone is no failure.
+Levels: ${LEVELS.map(({ level, title }) => `${level} ${title}`).join(', ')}.
+A backend whose packages are not installed is shown as skipped with the missing package, and the command still succeeds.
 --json prints an array of rows {backend, device, level, status: "pass" | "fail" | "skip", maxError, limit, reason}.
 
 Examples:
@@ -49,13 +52,16 @@ Examples:
 export function addConformanceCommand(program: Command, output: Output): void {
   program
     .command('conformance')
-    .description('put backends through the conformance suite')
+    .description('check backends with the conformance suite')
     .option('--backend <name>', 'a backend; may be repeated; default: all', collectBackend)
     .option('--level <number>', 'only this level; may be repeated', collectLevel)
-    .option('--quick', 'only small cases: seconds instead of minutes, a weaker verdict')
+    .option('--quick', 'only small cases: seconds instead of minutes, but a weaker verdict')
     .option('--json', 'print rows of JSON')
     .option('--markdown', 'print a Markdown table')
-    .addOption(new Option('--report', 'print the whole finding of one backend as JSON').hideHelp())
+    .addOption(new Option('--report', 'print the whole report of one backend as JSON').hideHelp())
+    .addOption(
+      new Option('--readme <repository>', 'write the tables of the READMEs of this project').hideHelp(),
+    )
     .addHelpText('after', HELP)
     .action((options: Options) => checkConformance(options, output))
 }
@@ -66,30 +72,45 @@ function collectBackend(text: string, previous: readonly BackendName[] = []): re
 }
 
 function collectLevel(text: string, previous: readonly LevelNumber[] = []): readonly LevelNumber[] {
-  const level = LEVELS.find((candidate) => String(candidate) === text)
-  if (level === undefined) throw new InvalidArgumentError(`Expected one of ${LEVELS.join(', ')}.`)
+  const level = levelNumbers.find((candidate) => String(candidate) === text)
+  if (level === undefined) throw new InvalidArgumentError(`Expected one of ${levelNumbers.join(', ')}.`)
   return [...previous, level]
 }
 
 async function checkConformance(options: Options, output: Output): Promise<void> {
   if (options.json && options.markdown) {
-    throw usageError('--json and --markdown are two forms of one result; give one of them')
+    throw usageError('--json and --markdown exclude each other', 'give one of them')
   }
-  const { backend: names = backendNames, level: levels = LEVELS, quick = false } = options
+  const { readme, level: levels = levelNumbers, quick = false } = options
+  if (readme !== undefined && (options.level || quick)) {
+    throw usageError('--readme needs all levels in full', 'leave --level and --quick out')
+  }
+  const names = options.backend ?? (readme === undefined ? backendNames : backendNames.filter(isTableRow))
   const reports: ConformanceReport[] = []
   const unavailable: Unavailable[] = []
   for (const name of names) {
-    const found =
+    const report =
       names.length === 1 ? await check(name, levels, quick) : await checkApart(name, levels, quick)
-    if ('reason' in found) unavailable.push(found)
-    else reports.push(found)
-    if (options.report) output.result(JSON.stringify(found))
+    if ('reason' in report) unavailable.push(report)
+    else reports.push(report)
+    if (options.report) output.result(JSON.stringify(report))
   }
   if (options.report) return
   const rows = [...toRows(reports), ...unavailable.flatMap((missing) => skippedRows(missing, levels))]
   if (options.json) output.result(jsonText(rows))
   else output.result(table(reports, unavailable, options.markdown ? formatMarkdown : formatTable))
   throwForFailures(rows)
+  if (readme === undefined) return
+  await updateReadmes(readme, reports)
+  if (unavailable.length > 0) {
+    const skipped = unavailable.map(({ backend }) => backend).join(', ')
+    throw new CommandError('INCOMPLETE', `${skipped}: skipped, and so without a new row in the READMEs`)
+  }
+}
+
+/** Whether the README's table has a row for the backend. */
+function isTableRow(name: string): boolean {
+  return backendsIn('Node').includes(name)
 }
 
 async function check(
@@ -104,7 +125,7 @@ async function check(
   return report
 }
 
-/** In a process of its own: runtimes disagree about what a process may load, and one that crashes takes no other row along. */
+/** Checks in a process of its own: some runtimes cannot be loaded together, and a crash ends only its own row. */
 async function checkApart(
   name: BackendName,
   levels: readonly LevelNumber[],
@@ -119,15 +140,15 @@ async function checkApart(
     stdout: error.stdout ?? '',
     stderr: error.stderr || error.message,
   }))
-  // Runtimes print banners of their own; the finding is the last line.
-  const finding = stdout.trimEnd().split('\n').at(-1) ?? ''
-  if (!finding.startsWith('{')) {
+  // Runtimes print banners; the report is the last line.
+  const report = stdout.trimEnd().split('\n').at(-1) ?? ''
+  if (!report.startsWith('{')) {
     throw new CommandError(
       'BACKEND_CRASHED',
-      `${name}: ${stderr.trim().split('\n').at(-1) || 'its process ended without a word'}`,
+      `${name}: ${stderr.trim().split('\n').at(-1) || 'its process ended without a message'}`,
     )
   }
-  return JSON.parse(finding)
+  return JSON.parse(report)
 }
 
 function skippedRows({ backend, reason }: Unavailable, levels: readonly LevelNumber[]): ConformanceRow[] {
@@ -158,9 +179,9 @@ function table(
 function throwForFailures(rows: readonly ConformanceRow[]): void {
   const failures = rows.filter(({ status }) => status === 'fail')
   if (failures.length === 0) return
-  const places = failures.map(({ backend, level }) => `${backend} at level ${level}`).join(', ')
+  const failed = failures.map(({ backend, level }) => `${backend} at level ${level}`).join(', ')
   throw new CommandError(
     'NOT_CONFORMANT',
-    `${places}: the result above says what was found and what was allowed`,
+    `${failed}: the result above has the errors found and their limits`,
   )
 }

@@ -1,4 +1,4 @@
-/** `fourierft convert`: from one form of file to the other. */
+/** `fourierft convert`: writes an adapter in the other form of file. */
 import { realpath } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
 import { type Adapter, FourierFTError, nearestNames, type Shape, savePretrained } from '@fourierft/core'
@@ -7,7 +7,7 @@ import { usageError } from '../command-error.js'
 import { loadDirectory } from '../load-directory.js'
 import type { Output } from '../output.js'
 import { readShapes } from '../read-shapes.js'
-import { speakingOptions } from '../speaking-options.js'
+import { withOptionAdvice } from '../with-option-advice.js'
 
 interface Options {
   readonly to: 'peft' | 'standalone'
@@ -15,11 +15,11 @@ interface Options {
 }
 
 const HELP = `
-Two forms of file. standalone: holds the shapes and the entries of its layers, needs neither a base model nor PEFT's seed rule, and
-PEFT refuses it. peft: loads in PEFT, which draws the entries itself; shapes that are known stay in its metadata, which PEFT passes
-over. An adapter that PEFT cannot reproduce is not written as peft.
-Shapes that the adapter's file does not hold come from --shapes FILE: {"encoder.0.query": [768, 768], ...}, module names as in that
-file without base_model.model.
+An adapter has two forms of file. "standalone" holds the shapes and entries of its layers; PEFT cannot load it. PEFT loads "peft", and draws
+the entries from the seed; known shapes stay in the metadata, which PEFT ignores. The command does not write "peft" if PEFT would draw
+other entries.
+If the adapter's file does not hold the shapes, give them with --shapes FILE: {"encoder.0.query": [768, 768], ...}. The module names are
+those of the file without base_model.model.
 
 Examples:
   $ fourierft convert my-adapter standalone --shapes shapes.json
@@ -38,7 +38,7 @@ export function addConvertCommand(program: Command, output: Output): void {
     .option('--shapes <file>', 'shapes of the layers, JSON: {"module": [out, in], ...}')
     .addHelpText('after', HELP)
     .action((directory: string, out: string, options: Options) =>
-      speakingOptions('--shapes FILE', () => convert(directory, out, options, output)),
+      withOptionAdvice('--shapes FILE', () => convert(directory, out, options, output)),
     )
 }
 
@@ -49,9 +49,10 @@ async function convert(
   output: Output,
 ): Promise<void> {
   if (out === '') throw usageError('expected a directory to write; received an empty text')
-  if (await areOne(directory, out)) {
+  if (await isSameDirectory(directory, out)) {
     throw usageError(
-      `${out} is the adapter's own directory, which would be overwritten; give another one to write`,
+      `${out} is the adapter's own directory, which would be overwritten`,
+      'give another directory to write',
     )
   }
   const adapter = await loadDirectory(directory, output)
@@ -59,25 +60,25 @@ async function convert(
   await savePretrained(complete, pathToFileURL(out), { form: to })
 }
 
-/** Whether the paths, whatever links they go through, lead to one directory that exists. */
-async function areOne(a: string, b: string): Promise<boolean> {
+/** Whether both paths lead to the same existing directory, also through links. */
+async function isSameDirectory(a: string, b: string): Promise<boolean> {
   const [first, second] = await Promise.all([a, b].map((path) => realpath(path).catch(() => undefined)))
   return first !== undefined && first === second
 }
 
 /**
- * The file may hold the shapes of a whole model. Where it leaves out a module of the adapter, a name that the adapter does not have is
- * taken for a slip of the pen, and shown with the module that it is nearest to.
+ * The file may hold the shapes of a whole model. If it lacks a module of the adapter, a name that the adapter does not have is treated as a
+ * typing error, and reported with the most similar module.
  */
 function withShapes(adapter: Adapter, file: string, shapes: Readonly<Record<string, Shape>>): Adapter {
   const complete = adapter.withShapes(shapes)
   const without = [...complete.modules.values()].flatMap(({ name, shape }) => (shape ? [] : [name]))
-  const strange = Object.keys(shapes).find((name) => !adapter.modules.has(name))
-  if (without.length > 0 && strange !== undefined) {
+  const unknown = Object.keys(shapes).find((name) => !adapter.modules.has(name))
+  if (without.length > 0 && unknown !== undefined) {
     throw new FourierFTError(
       'MODULE_NOT_FOUND',
-      `${file}: the adapter has no module "${strange}"; without a shape are: ${nearestNames([strange], without).join(', ')}`,
-      { file, module: strange, expected: without, received: strange },
+      `${file}: the adapter has no module "${unknown}"; modules without a shape: ${nearestNames([unknown], without).join(', ')}`,
+      { file, module: unknown, expected: without, received: unknown },
     )
   }
   return complete

@@ -1,11 +1,11 @@
-/** `fourierft delta`: ΔW of one module as a safetensors file. */
+/** `fourierft delta`: writes ΔW of one module to a safetensors file. */
 import { delta, encodeFloats, type Layer, type Shape, writeSafetensors } from '@fourierft/core'
 import { type Command, Option } from 'commander'
 import { CommandError } from '../command-error.js'
 import { loadDirectory } from '../load-directory.js'
 import { parseShape } from '../option-values.js'
 import type { Output } from '../output.js'
-import { speakingOptions } from '../speaking-options.js'
+import { withOptionAdvice } from '../with-option-advice.js'
 import { writeResultFile } from '../write-result-file.js'
 
 /** 2 GiB in float32: more than twice the largest layer of today's open models. */
@@ -19,8 +19,8 @@ interface Options {
 }
 
 const HELP = `
-The file holds one tensor named "delta" of shape [OUT, IN], also for adapters with fan_in_fan_out, whose layers merge its transpose.
-It is computed in float64; --dtype float32, the default, rounds each number once.
+The file holds one tensor "delta" of shape [OUT, IN]. This is so for adapters with fan_in_fan_out, too, whose layers add its transpose.
+ΔW is computed in float64; --dtype float32, the default, rounds each number once.
 
 Examples:
   $ fourierft delta my-adapter --module encoder.0.query --shape 768,768 --out delta.safetensors
@@ -34,13 +34,13 @@ export function addDeltaCommand(program: Command, output: Output): void {
     .argument('<dir>', 'directory of the adapter')
     .requiredOption('--module <name>', 'module name as in the file, without base_model.model.')
     .requiredOption('--out <file>', 'safetensors file to write')
-    .option('--shape <out,in>', 'shape of the layer; needed unless the file holds it', parseShape)
+    .option('--shape <out,in>', 'shape of the layer, if the file does not hold it', parseShape)
     .addOption(
       new Option('--dtype <dtype>', 'dtype of the tensor').choices(['float32', 'float64']).default('float32'),
     )
     .addHelpText('after', HELP)
     .action((directory: string, options: Options) =>
-      speakingOptions('--shape OUT,IN', () => writeDelta(directory, options, output)),
+      withOptionAdvice('--shape OUT,IN', () => writeDelta(directory, options, output)),
     )
 }
 
@@ -54,21 +54,22 @@ async function writeDelta(
   await writeResultFile(out, deltaFile(adapter.layer(module, shape), dtype))
 }
 
-/** Before the entries are drawn: for a spectrum of that size this takes minutes. */
+/** Called before the entries are drawn, which takes minutes for a spectrum of that size. */
 function checkSize(module: string, shape: Shape | undefined): void {
   const numbers = shape === undefined ? 0 : shape[0] * shape[1]
   if (numbers <= MAX_NUMBERS) return
   throw new CommandError(
     'TOO_LARGE',
-    `the ΔW of ${module} has ${numbers} numbers, more than the ${MAX_NUMBERS} that are written in one piece; is --shape right?`,
+    `the ΔW of ${module} has ${numbers} numbers, more than the limit of ${MAX_NUMBERS}`,
+    { advice: 'check --shape' },
   )
 }
 
 function deltaFile(layer: Layer, dtype: Options['dtype']): Uint8Array {
-  const places = layer.shape[0] * layer.shape[1]
+  const size = layer.shape[0] * layer.shape[1]
   const [values, fileDtype] =
     dtype === 'float64'
-      ? ([delta(layer, new Float64Array(places)), 'F64'] as const)
+      ? ([delta(layer, new Float64Array(size)), 'F64'] as const)
       : ([delta(layer), 'F32'] as const)
   const tensor = { dtype: fileDtype, shape: layer.shape, bytes: encodeFloats(values, fileDtype) }
   return writeSafetensors({ tensors: new Map([['delta', tensor]]) })

@@ -1,4 +1,4 @@
-/** `fourierft entries`: the entries that a recipe gives, and the picture of a band-pass map. */
+/** `fourierft entries`: prints the entries of a recipe, and draws a band-pass map. */
 import { bandPassEntries, bandPassMap, type Entries, type Shape, uniformEntries } from '@fourierft/core'
 import type { Command } from 'commander'
 import { fromCommandLine, usageError } from '../command-error.js'
@@ -24,9 +24,9 @@ interface Options {
 }
 
 const HELP = `
-Without --bandpass the entries are PEFT's for that random_loc_seed: the first n of torch.randperm(OUT*IN).
-From 214748364 places on, unless --legacy is given, this takes OUT*IN draws whatever n is: up to a minute at 2^32 places.
---json prints [[j, ...], [k, ...]]: j the frequencies along OUT, k along IN.
+Without --bandpass the entries are those of PEFT for this random_loc_seed: the first n numbers of torch.randperm(OUT*IN).
+If OUT*IN is 214748364 or more, all OUT*IN numbers are drawn, which takes up to a minute. --legacy avoids this.
+--json prints [[j, ...], [k, ...]]: j are the frequencies along OUT, k those along IN.
 
 Examples:
   $ fourierft entries --shape 768,768 --n 1000 --seed 2024 --json
@@ -36,13 +36,17 @@ Examples:
 export function addEntriesCommand(program: Command, output: Output): void {
   program
     .command('entries')
-    .description('print the spectral entries that a seed gives')
+    .description('print the spectral entries of a seed')
     .requiredOption('--shape <out,in>', 'shape of the layer', parseShape)
     .requiredOption('--n <count>', 'number of entries', parsePositiveInteger)
     .requiredOption('--seed <integer>', 'seed, a 64-bit integer', parseSeed)
-    .option('--bandpass <fc,w>', 'draw by equation 5: centre frequency and bandwidth', parseBandPass)
+    .option(
+      '--bandpass <fc,w>',
+      'draw by equation 5 of the paper: centre frequency and bandwidth',
+      parseBandPass,
+    )
     .option('--plot <file>', 'with --bandpass: draw the probability map and the entries as SVG')
-    .option('--legacy', "older PyTorch's permutation (differs from 214748364 places on)")
+    .option('--legacy', "older PyTorch's permutation (differs if OUT*IN is 214748364 or more)")
     .option('--json', 'print JSON')
     .addHelpText('after', HELP)
     .action((options: Options) => printEntries(options, output))
@@ -51,14 +55,14 @@ export function addEntriesCommand(program: Command, output: Output): void {
 async function printEntries(options: Options, output: Output): Promise<void> {
   const { shape, bandpass, plot, legacy } = options
   if (legacy && bandpass) {
-    throw usageError('--legacy chooses the uniform permutation and cannot go with --bandpass')
+    throw usageError('--legacy is for uniform entries and --bandpass for others', 'give one of them')
   }
   if (plot !== undefined && !bandpass) {
-    throw usageError('--plot draws the map of --bandpass FC,W, which is missing')
+    throw usageError('--plot draws the map of a band-pass recipe', 'add --bandpass FC,W')
   }
   const entries = fromCommandLine(() => makeEntries(options))
   if (plot !== undefined && bandpass) {
-    // Only here, for loading Vega takes longer than every other command needs to start.
+    // Imported here, because loading Vega takes longer than the start of any other command.
     const { bandPassFigure } = await import('../band-pass-figure.js')
     const map = fromCommandLine(() => bandPassMap({ shape, ...bandpass }))
     await writeResultFile(plot, await bandPassFigure({ map, entries, ...bandpass }))

@@ -1,4 +1,4 @@
-/** `fourierft inspect`: what an adapter is, without its model. */
+/** `fourierft inspect`: describes an adapter without its model. */
 import { type AdaptedModule, type Adapter, escapeUnprintable, PEFT_TYPE } from '@fourierft/core'
 import type { Command } from 'commander'
 import { jsonText } from '../json-text.js'
@@ -15,7 +15,7 @@ Examples:
 export function addInspectCommand(program: Command, output: Output): void {
   program
     .command('inspect')
-    .description('print what an adapter holds')
+    .description('describe an adapter: its form, settings and modules')
     .argument('<dir>', 'directory of the adapter')
     .option('--json', 'print JSON')
     .addHelpText('after', HELP)
@@ -43,9 +43,9 @@ function describe({ config, modules, savedTensors, baseTensors, ignoredTensors, 
     parameters: layers.reduce((sum, { n }) => sum + n, 0),
     modules: layers,
     savedTensors: Array.from(savedTensors, ([name, { dtype, shape }]) => ({ name, dtype, shape })),
-    /** Weights of the base model, which it has itself. */
+    /** Copies of weights of the base model. */
     baseTensors: Array.from(baseTensors, ([name, { dtype, shape }]) => ({ name, dtype, shape })),
-    /** What the configuration does not target. */
+    /** Tensors that the configuration does not target. */
     ignoredTensors,
     metadata,
   }
@@ -64,10 +64,10 @@ function describeModule({ name, coefficients, dtype, shape, recipe }: AdaptedMod
 }
 
 function form({ standalone, modules }: Description): string {
-  if (standalone) return 'standalone: PEFT refuses it'
+  if (standalone) return 'standalone: PEFT cannot load it'
   return modules.every(({ shape }) => shape !== null)
     ? 'peft, with the shapes of its layers'
-    : 'peft: the base model gives the shapes'
+    : 'peft: only the base model has the shapes'
 }
 
 function text(description: Description): string {
@@ -77,10 +77,10 @@ function text(description: Description): string {
   const facts: [string, string][] = [
     ['form', form(description)],
     ['peft type', description.peftType],
-    ['base model', description.baseModel ?? 'not said'],
+    ['base model', description.baseModel ?? 'unknown'],
     ['scaling', String(description.scaling)],
     ['seed', String(description.randomLocSeed)],
-    ['target modules', [description.targetModules ?? 'not said'].flat().join(', ')],
+    ['target modules', [description.targetModules ?? 'unknown'].flat().join(', ')],
     ['weights', description.fanInFanOut ? 'stored [in, out] (fan_in_fan_out)' : 'stored [out, in]'],
     ['modules', String(modules.length)],
     ['parameters', String(description.parameters)],

@@ -1,4 +1,4 @@
-/** `fourierft params`: how much FourierFT and LoRA train, as the paper's table 1 counts it. */
+/** `fourierft params`: counts the trained parameters of FourierFT and LoRA, as in table 1 of the paper. */
 import {
   countParameters,
   type MethodSize,
@@ -24,7 +24,7 @@ interface Options {
   readonly json?: true
 }
 
-/** Layers to count, and what the paper says of them. */
+/** The layers to count, and the numbers of the paper for them. */
 interface Model {
   readonly name: string
   readonly shapes: readonly Shape[]
@@ -33,7 +33,7 @@ interface Model {
 
 const HELP = `
 Presets: ${presetNames.join(', ')}.
-Counts are of the query and value layers of each block; bytes are float32. Every figure is computed; a note says where the paper
+The counts are for the query and value layers of each block, the bytes for float32. All numbers are computed; a note follows if the paper
 prints another one.
 
 Examples:
@@ -47,7 +47,7 @@ export function addParamsCommand(program: Command, output: Output): void {
   program
     .command('params')
     .description("count trained parameters and bytes: the paper's table 1, or any layers")
-    .option('--preset <name>', 'a model of table 1; default: all of them')
+    .option('--preset <name>', 'a model of table 1; default: all')
     .option('--shapes <file>', 'other layers, JSON: {"module": [out, in], ...}')
     .option('--n <count>', 'FourierFT with that many coefficients for each layer; may be repeated', collect)
     .option('--rank <rank>', 'LoRA of that rank; may be repeated', collect)
@@ -67,7 +67,7 @@ async function printParams(options: Options, output: Output): Promise<void> {
   ]
   const models = await chosenModels(options)
   if (options.shapes !== undefined && sizes.length === 0) {
-    throw usageError('--shapes says nothing about the size: add --n COUNT, --rank RANK or both')
+    throw usageError('--shapes needs the size of adapters', 'add --n COUNT, --rank RANK or both')
   }
   const rows = fromCommandLine(() => models.flatMap((model) => countModel(model, sizes)))
   output.result(options.json ? jsonText(rows) : table(rows))
@@ -76,7 +76,7 @@ async function printParams(options: Options, output: Output): Promise<void> {
 async function chosenModels(options: Options): Promise<Model[]> {
   if (options.shapes !== undefined) {
     if (options.preset !== undefined) {
-      throw usageError('--preset and --shapes both name the layers; give one of them')
+      throw usageError('--preset and --shapes exclude each other', 'give one of them')
     }
     return [{ name: options.shapes, shapes: Object.values(await readShapes(options.shapes)), published: [] }]
   }

@@ -1,6 +1,7 @@
 /** The parts that an adapter is made of. A leaf file: the adapter, its reader and its writer share these types. */
-import type { AdapterBytes } from '../backend.js'
+
 import type { Entries, EntriesRecipe, Shape } from '../entries/entries.js'
+import type { AdapterBytes } from '../files/adapter-bytes.js'
 import type { FloatDtype, Tensor } from '../files/safetensors.js'
 import type { FourierFTConfig } from './config.js'
 

@@ -2,10 +2,11 @@
  * An adapter: a configuration and a set of adapted layers, as its two files hold them. An adapter is immutable and independent of
  * runtimes and models.
  */
-import type { AdapterBytes } from '../backend.js'
+
 import { entriesDigest } from '../entries/digest.js'
 import type { Entries, Shape } from '../entries/entries.js'
 import { FourierFTError } from '../errors.js'
+import type { AdapterBytes } from '../files/adapter-bytes.js'
 import type { Tensor } from '../files/safetensors.js'
 import { type WriteOptions, writeAdapter } from '../files/write-adapter.js'
 import { sharedUniformEntries } from './adapter-entries.js'

@@ -1,6 +1,7 @@
 /** The two files of an adapter from a source, and the size limits and errors that all sources share. */
-import type { AdapterBytes } from '../backend.js'
+
 import { FourierFTError } from '../errors.js'
+import type { AdapterBytes } from './adapter-bytes.js'
 
 export const CONFIG_FILE = 'adapter_config.json'
 export const MODEL_FILE = 'adapter_model.safetensors'

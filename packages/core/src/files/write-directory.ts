@@ -23,8 +23,8 @@ import {
   unlink,
 } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { AdapterBytes } from '../backend.js'
 import { FourierFTError } from '../errors.js'
+import type { AdapterBytes } from './adapter-bytes.js'
 import { CONFIG_FILE, ioError, MODEL_FILE } from './adapter-files.js'
 
 export const JOURNAL = '.fourierft-save'

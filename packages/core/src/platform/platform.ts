@@ -1,5 +1,5 @@
 /** The difference between Node and browsers: a file system. */
-import type { AdapterBytes } from '../backend.js'
+import type { AdapterBytes } from '../files/adapter-bytes.js'
 import type { AdapterFiles } from '../files/adapter-files.js'
 import type { HubCache } from '../files/sources/hub.js'
 

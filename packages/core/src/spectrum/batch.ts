@@ -1,7 +1,7 @@
 /** Checks the arguments of `addForward` and `addBackward` before anything is computed or changed. */
 import type { FloatArray, Layer } from '../adapter/layer.js'
-import type { ApplyOptions } from '../backend.js'
 import { FourierFTError } from '../errors.js'
+import type { ApplyOptions } from './apply-options.js'
 import { checkLengths } from './check-size.js'
 import { shapeMismatch } from './shape-mismatch.js'
 import type { TransformStrategy } from './strategy.js'

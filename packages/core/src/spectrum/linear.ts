@@ -9,7 +9,7 @@
  * and infinities spread over the outputs of their own token and, through the sums over tokens, into ∂c.
  */
 import type { FloatArray, Layer } from '../adapter/layer.js'
-import type { ApplyOptions } from '../backend.js'
+import type { ApplyOptions } from './apply-options.js'
 import { type Batch, checkBatch } from './batch.js'
 import type { BranchGradients } from './branch-gradients.js'
 import { addDenseBackward, addDenseForward } from './dense-branch.js'

@@ -1,5 +1,5 @@
 /** The whole suite on WebAssembly. */
 import { testBackend } from '@fourierft/conformance/vitest'
-import { createTfjsBackend } from './backend.js'
+import { createTfjsBackend } from './conformance.js'
 
 testBackend(() => createTfjsBackend('wasm'))

@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { createConfig } from './adapter/config.js'
-import { createAdapter } from './adapter/create-adapter.js'
-import { createLayer } from './adapter/layer.js'
+import { createConfig } from '../adapter/config.js'
+import { createAdapter } from '../adapter/create-adapter.js'
+import { createLayer } from '../adapter/layer.js'
+import type { Shape } from '../entries/entries.js'
+import { uniformEntries } from '../entries/uniform.js'
+import { referenceBackward, referenceDelta, referenceForward } from '../spectrum/reference.js'
 import { coreBackend } from './core-backend.js'
-import type { Shape } from './entries/entries.js'
-import { uniformEntries } from './entries/uniform.js'
-import { referenceBackward, referenceDelta, referenceForward } from './spectrum/reference.js'
 
 const SHAPE: Shape = [12, 20]
 const [D1, D2] = SHAPE
@@ -65,7 +65,7 @@ function withBaseGradient(branch: Float64Array): Float64Array {
   return gradX
 }
 
-const refusal = (code: string) => expect.objectContaining({ code })
+const error = (code: string) => expect.objectContaining({ code })
 
 describe('coreBackend', () => {
   it('computes ΔW', async () => {
@@ -73,7 +73,7 @@ describe('coreBackend', () => {
   })
 
   it.each([undefined, Int32Array.of(0, 1, -1, 1, 0, 0, -1)])(
-    'goes forwards and backwards, rows %s',
+    'computes outputs and gradients, rows %s',
     async (rows) => {
       const linear = await coreBackend().linear(weight, bias, layers)
       const options = rows === undefined ? {} : { rows }
@@ -89,7 +89,7 @@ describe('coreBackend', () => {
     },
   )
 
-  it('merges ΔW into the weight and gives the original bits back', async () => {
+  it('merges ΔW into the weight, and unmerges to the original bits', async () => {
     const linear = await coreBackend().linear(weight, bias, layers)
     const before = await linear.forward(x)
     await linear.merge()
@@ -105,7 +105,7 @@ describe('coreBackend', () => {
     expect(await linear.forward(x)).toEqual(before)
   })
 
-  it("gives the base layer's bits while disabled, merged or not, and no gradient for the coefficients", async () => {
+  it("has the base layer's bits and no gradients of coefficients while disabled, merged or not", async () => {
     const linear = await coreBackend().linear(weight, bias, layers)
     await linear.setCoefficients(layers.map(() => new Float32Array(N)))
     const base = await linear.forward(x)
@@ -127,19 +127,19 @@ describe('coreBackend', () => {
     expect(await linear.forward(x)).toEqual(active)
   })
 
-  it('keeps its own copies', async () => {
-    const mine = { weight: weight.slice(), bias: bias.slice(), coefficients: noise(N, 1) }
-    const layer = createLayer({ ...layers[0], coefficients: mine.coefficients })
-    const linear = await coreBackend().linear(mine.weight, mine.bias, [layer])
+  it('copies its arguments', async () => {
+    const args = { weight: weight.slice(), bias: bias.slice(), coefficients: noise(N, 1) }
+    const layer = createLayer({ ...layers[0], coefficients: args.coefficients })
+    const linear = await coreBackend().linear(args.weight, args.bias, [layer])
     const before = await linear.forward(x)
-    for (const array of Object.values(mine)) array.fill(9)
+    for (const array of Object.values(args)) array.fill(9)
     expect(await linear.forward(x)).toEqual(before)
     const weightNow = await linear.weight()
     weightNow.fill(9)
     expect(await linear.weight()).toEqual(weight)
   })
 
-  it('counts its layers and frees them', async () => {
+  it('counts its layers, and disposes them', async () => {
     const backend = coreBackend()
     const linear = await backend.linear(weight, null, layers)
     await backend.linear(weight, null, layers)
@@ -159,7 +159,7 @@ describe('coreBackend', () => {
       () => linear.dispose(),
       () => linear.setCoefficients([]),
     ]) {
-      await expect(call()).rejects.toThrow(refusal('INVALID_STATE'))
+      await expect(call()).rejects.toThrow(error('INVALID_STATE'))
     }
   })
 
@@ -170,26 +170,24 @@ describe('coreBackend', () => {
       expect(await coreBackend().roundTrip?.(files)).toEqual(files)
     }
     const files = { config: new Uint8Array(2), model: new Uint8Array(8) }
-    await expect(coreBackend().roundTrip?.(files)).rejects.toThrow(refusal('INVALID_JSON'))
+    await expect(coreBackend().roundTrip?.(files)).rejects.toThrow(error('INVALID_JSON'))
   })
 
-  it('refuses calls that do not fit its state', async () => {
+  it('rejects calls that do not fit the state of the layer', async () => {
     const linear = await coreBackend().linear(weight, bias, layers)
-    await expect(linear.unmerge()).rejects.toThrow(refusal('INVALID_STATE'))
+    await expect(linear.unmerge()).rejects.toThrow(error('INVALID_STATE'))
     await linear.merge()
-    await expect(linear.merge()).rejects.toThrow(refusal('INVALID_STATE'))
-    await expect(linear.setCoefficients([noise(N, 1), noise(N, 2)])).rejects.toThrow(refusal('INVALID_STATE'))
-    await expect(linear.forward(x, { rows: new Int32Array(TOKENS) })).rejects.toThrow(
-      refusal('INVALID_STATE'),
-    )
+    await expect(linear.merge()).rejects.toThrow(error('INVALID_STATE'))
+    await expect(linear.setCoefficients([noise(N, 1), noise(N, 2)])).rejects.toThrow(error('INVALID_STATE'))
+    await expect(linear.forward(x, { rows: new Int32Array(TOKENS) })).rejects.toThrow(error('INVALID_STATE'))
   })
 
-  it('refuses what does not fit and changes nothing', async () => {
+  it('rejects bad arguments, and changes nothing', async () => {
     const backend = coreBackend()
     const linear = await backend.linear(weight, bias, layers)
     const before = await linear.forward(x)
-    const spoiled = noise(N, 1)
-    spoiled[7] = Number.NaN
+    const withNaN = noise(N, 1)
+    withNaN[7] = Number.NaN
     const other = uniformEntries({ shape: [20, 12], n: N, seed: 1 })
     const turned = createLayer({ ...layers[0], shape: [20, 12], entries: other })
     const cases: [() => Promise<unknown>, string][] = [
@@ -197,16 +195,16 @@ describe('coreBackend', () => {
       [() => backend.linear(weight, bias.slice(1), layers), 'SHAPE_MISMATCH'],
       [() => backend.linear(weight, bias, [layers[0], turned]), 'SHAPE_MISMATCH'],
       [() => backend.linear(weight, null, []), 'INVALID_OPTION'],
-      [() => backend.linear(weight, bias, [{ ...layers[0], coefficients: spoiled }]), 'NOT_FINITE'],
-      [() => backend.delta({ ...layers[0], coefficients: spoiled }), 'NOT_FINITE'],
+      [() => backend.linear(weight, bias, [{ ...layers[0], coefficients: withNaN }]), 'NOT_FINITE'],
+      [() => backend.delta({ ...layers[0], coefficients: withNaN }), 'NOT_FINITE'],
       [() => linear.forward(x.slice(1)), 'SHAPE_MISMATCH'],
       [() => linear.backward(x, gradY.slice(1)), 'SHAPE_MISMATCH'],
       [() => linear.setCoefficients([noise(N, 1)]), 'SHAPE_MISMATCH'],
       [() => linear.setCoefficients([noise(N, 1), noise(N - 1, 1)]), 'SHAPE_MISMATCH'],
-      [() => linear.setCoefficients([noise(N, 9), spoiled]), 'NOT_FINITE'],
+      [() => linear.setCoefficients([noise(N, 9), withNaN]), 'NOT_FINITE'],
       [() => linear.forward(x, { rows: new Int32Array(TOKENS).fill(2) }), 'INVALID_OPTION'],
     ]
-    for (const [call, code] of cases) await expect(call(), `${call}`).rejects.toThrow(refusal(code))
+    for (const [call, code] of cases) await expect(call(), `${call}`).rejects.toThrow(error(code))
     expect(await linear.forward(x)).toEqual(before)
     expect(backend.resources?.()).toBe(1)
   })

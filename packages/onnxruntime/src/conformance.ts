@@ -1,22 +1,15 @@
 /**
- * ONNX Runtime behind the seam between backends: what the conformance suite and the command line see. Each layer is a real model of one
- * `MatMul` and `Add`, opened by `createSession` and used through the verbs that users have. Gradients are those of a model with the node
- * `FourierFTGrad`: the portable function of that name, or in its place the native operator.
+ * ONNX Runtime as the conformance suite and the command line use it. Each layer is a real model of one `MatMul` and `Add`, opened by
+ * `createSession` and used through the verbs that users have. Gradients come from a second model, which only this file makes; its node
+ * `FourierFTGrad` runs as the portable function or as the native operator.
  */
+import { Adapter, createConfig, FourierFTError, type Layer, type Shape } from '@fourierft/core'
 import {
-  type AdaptedLinear,
-  Adapter,
-  type ApplyOptions,
   type Backend,
-  createConfig,
-  createLayer,
-  FourierFTError,
-  invalidState,
-  type Layer,
-  type LinearGradients,
-  type Shape,
-  shapeMismatch,
-} from '@fourierft/core'
+  type BaseLayer,
+  checkedBackend,
+  type LinearFunctions,
+} from '@fourierft/core/conformance'
 import {
   createModel,
   DataType,
@@ -42,10 +35,10 @@ const MODULE = 'block.linear'
 
 const OPSET = 17
 
-/** ONNX Runtime warns of each session on a GPU that leaves sizes to the CPU, as it should. */
+/** On a GPU, sizes are computed by the CPU, as they should be; ONNX Runtime warns about it for each session. */
 const QUIET = { logSeverityLevel: 3 } as const
 
-/** Which ONNX Runtime, the execution provider, and who computes the branches: the native kernel or the portable functions. */
+/** The copy of ONNX Runtime, the execution provider, and the code that computes branches: native kernel or portable functions. */
 const KINDS = {
   native: { runtime: 'node', provider: 'cpu', device: 'cpu', strategy: 'native' },
   cuda: { runtime: 'node', provider: 'cuda', device: 'cuda', strategy: 'native' },
@@ -59,15 +52,15 @@ const KINDS = {
 export type OnnxRuntimeBackendName = keyof typeof KINDS
 
 /**
- * What the units are multiplied by that make a layer tell its weight: a power of two, so that the products are exact, and so large that a bias is
- * lost beside every weight above 2⁻⁷⁰ of it.
+ * A layer's outputs for large unit vectors are its weight times this number, which is a power of two, so that the products are exact, and
+ * so large that a bias is lost beside every weight above 2⁻⁷⁰ of it.
  */
 const LARGE = 2 ** 100
 
-/** Numbers that one run gets or gives while ΔW is asked for: 4 MB of float32. */
+/** The largest input or output of one run while ΔW is read, in numbers: 4 MB of float32. */
 const RUN_SIZE = 2 ** 20
 
-/** What is used of the session of a layer. */
+/** The members of a session that this backend uses. */
 export type LayerSession = Pick<
   AdaptedSession,
   | 'run'
@@ -84,27 +77,26 @@ export type LayerSession = Pick<
 >
 
 export interface OnnxRuntimeBackendOptions {
-  /** The copy of ONNX Runtime to use: in Node if not the installed one, in browsers always. */
+  /** The copy of ONNX Runtime; default in Node: the installed one. Browsers have no default. */
   readonly ort?: Ort
   /** Opens the model of a layer (input `x`, output `y`); default: `createSession`. For packages whose users have sessions of another kind. */
   readonly open?: (model: Uint8Array, options: SessionOptions) => Promise<LayerSession>
 }
 
-/** Where sessions are made. */
+/** How sessions are made. */
 interface Host {
   readonly ort: Ort
   readonly open: (model: Uint8Array, options: SessionOptions) => Promise<LayerSession>
   readonly strategy: 'native' | 'spectral'
   readonly provider: string
-  /** Of the gradient's session; adapted sessions choose the native kernel themselves. */
+  /** Options of the session for gradients; adapted sessions choose the native kernel themselves. */
   readonly options: InferenceSession.SessionOptions
 }
 
 /**
- * The backend of one of them: `native` (the native kernel on the CPU), `cuda` (on CUDA), `cuda-host` (the CUDA kernels run by the CPU: for
- * tests), `cpu` and `webgpu` are of `onnxruntime-node`; `web-wasm` and `web-webgpu` of `onnxruntime-web`, the first in Node too.
- *
- * @throws {FourierFTError} `UNSUPPORTED` where the runtime is not installed, has no such provider here, or there is no native kernel
+ * @param kind of `onnxruntime-node`: `native` (the native kernel on the CPU), `cuda` (on CUDA), `cuda-host` (the CUDA kernels run by the
+ *   CPU, for tests), `cpu`, `webgpu`; of `onnxruntime-web`: `web-wasm`, in Node too, and `web-webgpu`
+ * @throws {FourierFTError} `UNSUPPORTED` if the runtime is not installed or lacks the provider on this machine, or there is no native kernel
  */
 export async function createOnnxRuntimeBackend(
   kind: OnnxRuntimeBackendName,
@@ -112,70 +104,71 @@ export async function createOnnxRuntimeBackend(
 ): Promise<Backend> {
   const { runtime, provider, device, strategy } = KINDS[kind]
   const { ort, openSessions } = countingSessions(options.ort ?? (await loadOrt(runtime)))
-  const own = await nativeProviders(strategy === 'native', ort, { executionProviders: [provider] })
+  const native = await nativeProviders(strategy === 'native', ort, { executionProviders: [provider] })
   if (strategy === 'native') {
-    if ('problem' in own) throw new FourierFTError('UNSUPPORTED', own.problem)
+    if ('problem' in native) throw new FourierFTError('UNSUPPORTED', native.problem)
     registerFourierFTBackend(ort)
   }
-  const executionProviders = 'providers' in own ? own.providers : [{ name: provider }]
+  const executionProviders = 'providers' in native ? native.providers : [{ name: provider }]
   const host: Host = { ort, open, strategy, provider, options: { executionProviders, ...QUIET } }
   const deviceSession = await openDevice(kind, host)
-  const live = new Set<AdaptedLinear>()
-  const linear: Backend['linear'] = async (weight, bias, layers) => {
-    const made = await adaptedLinear(host, weight, bias, layers, () => live.delete(made))
-    live.add(made)
-    return made
-  }
-  return {
+  return checkedBackend({
     name: kind === 'cuda-host' ? kind : `onnxruntime-${kind}`,
     device,
     versions: ort.env.versions,
     strategies: [strategy, 'merge'],
-    linear,
-    async delta(given) {
-      const layer = createLayer(given)
-      const [d1, d2] = layer.shape
-      const zero = await linear(new Float32Array(d1 * d2), null, [layer])
-      try {
-        // The rows of the unit matrix give the columns of ΔW: some of them at a time.
-        const delta = new Float32Array(d1 * d2)
-        const atOnce = Math.max(1, Math.floor(RUN_SIZE / Math.max(d1, d2)))
-        for (let from = 0; from < d2; from += atOnce) {
-          const tokens = Math.min(atOnce, d2 - from)
-          const units = new Float32Array(tokens * d2)
-          for (let t = 0; t < tokens; t++) units[t * d2 + from + t] = 1
-          const columns = await zero.forward(units)
-          for (let p = 0; p < d1; p++)
-            for (let t = 0; t < tokens; t++) delta[p * d2 + from + t] = columns[t * d1 + p]
-        }
-        return delta
-      } finally {
-        await zero.dispose()
-      }
-    },
+    trainable: 'suite',
+    runtimeChecks: ['merged'],
+    delta: (layer) => deltaOfSession(host, layer),
+    linear: (base, layers) => linearFunctions(host, base, layers),
     resources: openSessions,
-    async dispose() {
-      for (const each of live) await each.dispose()
-      await deviceSession.release()
-    },
+    dispose: () => deviceSession.release(),
+  })
+}
+
+/** ΔW as the outputs of a layer with a weight of zeros for unit vectors. */
+async function deltaOfSession(host: Host, layer: Layer): Promise<Float32Array> {
+  const { shape } = layer
+  const [d1, d2] = shape
+  const linear = await linearFunctions(host, { weight: new Float32Array(d1 * d2), bias: null, shape }, [
+    layer,
+  ])
+  try {
+    // The rows of the unit matrix give the columns of ΔW, a batch of them in each run.
+    const delta = new Float32Array(d1 * d2)
+    const batchSize = Math.max(1, Math.floor(RUN_SIZE / Math.max(d1, d2)))
+    for (let first = 0; first < d2; first += batchSize) {
+      const tokens = Math.min(batchSize, d2 - first)
+      const units = new Float32Array(tokens * d2)
+      for (let t = 0; t < tokens; t++) units[t * d2 + first + t] = 1
+      const columns = await linear.forward(units, { tokens, strategy: 'auto' })
+      for (let p = 0; p < d1; p++)
+        for (let t = 0; t < tokens; t++) delta[p * d2 + first + t] = columns[t * d1 + p]
+    }
+    return delta
+  } finally {
+    await linear.dispose()
   }
 }
 
-/** The installed `onnxruntime-node`, or in Node `onnxruntime-web`. */
+/** Loads the installed `onnxruntime-node`, or `onnxruntime-web` in Node. */
 async function loadOrt(runtime: 'node' | 'web'): Promise<Ort> {
   if (runtime === 'node') return platform.loadOrt()
   const specifier = 'onnxruntime-web'
   try {
-    // Bundlers leave it alone: in Node it is for comparison only, and browsers give their own as the option `ort`.
+    // The comments stop bundlers from including it: Node needs it only for comparison, and browsers pass theirs as the option `ort`.
     return await import(/* @vite-ignore */ /* webpackIgnore: true */ specifier)
   } catch (cause) {
     const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ERR_MODULE_NOT_FOUND'
-    const reason = isMissing ? `it is not installed: npm i ${specifier}` : (cause as Error).message
-    throw new FourierFTError('UNSUPPORTED', `${specifier} does not load here: ${reason}`, { cause })
+    const reason = isMissing ? 'it is not installed' : (cause as Error).message
+    throw new FourierFTError('UNSUPPORTED', `${specifier} does not load here: ${reason}`, {
+      ...(isMissing && { advice: `run npm i ${specifier}` }),
+      cause,
+    })
   }
 }
 
-/** The same ONNX Runtime, which counts the sessions that have been made and not been released. */
+/** The same ONNX Runtime with a count of the sessions that are open. */
 function countingSessions({ InferenceSession, Tensor, env, registerBackend }: Ort): {
   readonly ort: Ort
   readonly openSessions: () => number
@@ -196,8 +189,8 @@ function countingSessions({ InferenceSession, Tensor, env, registerBackend }: Or
 }
 
 /**
- * A session of the provider, to be held as long as others come and go: ONNX Runtime gives a GPU up with its last session, and with it all
- * programs that were compiled for it.
+ * Opens a session that stays open while others come and go: with its last session ONNX Runtime releases the GPU, and with it all programs
+ * that were compiled for it.
  */
 async function openDevice(kind: OnnxRuntimeBackendName, { ort, options }: Host): Promise<InferenceSession> {
   const node = { opType: 'Identity', inputs: ['x'], outputs: ['y'] }
@@ -207,35 +200,35 @@ async function openDevice(kind: OnnxRuntimeBackendName, { ort, options }: Host):
     return await ort.InferenceSession.create(model.toBytes(), options)
   } catch (cause) {
     const { provider } = KINDS[kind]
-    const hint =
-      provider === 'webgpu'
-        ? '; a GPU with its driver is needed, or a software one: for Vulkan, VK_ADD_DRIVER_FILES names it'
-        : ''
     const [reason] = (cause instanceof Error ? cause.message : String(cause)).trim().split('\n')
     throw new FourierFTError(
       'UNSUPPORTED',
-      `ONNX Runtime has no execution provider ${provider} here${hint} (${reason})`,
-      { option: 'kind', received: kind, cause },
+      `ONNX Runtime has no execution provider ${provider} here (${reason})`,
+      {
+        ...(provider === 'webgpu' && {
+          advice: 'install the driver of a GPU, or a software one: for Vulkan, VK_ADD_DRIVER_FILES names it',
+        }),
+        option: 'kind',
+        received: kind,
+        cause,
+      },
     )
   }
 }
 
-async function adaptedLinear(
-  { ort, open, strategy: own, provider, options }: Host,
-  givenWeight: Float32Array,
-  bias: Float32Array | null,
-  given: readonly Layer[],
-  onDispose: () => void,
-): Promise<AdaptedLinear> {
-  const [d1, d2] = checkShapes(givenWeight, bias, given)
-  const weight = givenWeight.slice()
-  let layers = given.map(createLayer)
+async function linearFunctions(
+  { ort, open, strategy, provider, options }: Host,
+  { weight, bias, shape }: BaseLayer,
+  initialLayers: readonly Layer[],
+): Promise<LinearFunctions> {
+  const [d1, d2] = shape
+  let layers = initialLayers
   const names = layers.map((_, index) => `adapter${index}`)
-  const session = await open(layerModel(weight, bias, [d1, d2]), {
+  const session = await open(layerModel(weight, bias, shape), {
     ort,
     executionProviders: [provider],
     ...QUIET,
-    native: own === 'native',
+    native: strategy === 'native',
   })
   const load = async () => {
     for (const [index, layer] of layers.entries())
@@ -244,120 +237,57 @@ async function adaptedLinear(
   }
   await load()
   const union = layers.length === 0 ? undefined : entriesUnion(layers.map(({ entries }) => entries))
-  const gradient = await ort.InferenceSession.create(gradientModel(weight, [d1, d2], union), options)
-  let disposed = false
-
-  function checkState(): void {
-    if (disposed) throw invalidState('the layer was disposed; make a new one with linear()')
-  }
-
-  function checkInput(x: Float32Array, { rows, strategy = 'auto' }: ApplyOptions): number {
-    checkState()
-    if (strategy !== 'auto' && strategy !== own)
-      throw new FourierFTError('UNSUPPORTED', `strategy: expected auto or ${own}; received ${strategy}`, {
-        option: 'strategy',
-        expected: ['auto', own],
-        received: strategy,
-      })
-    if (x.length % d2 !== 0) throw shapeMismatch('x', `whole rows of d2 = ${d2} numbers`, x.length)
-    const tokens = x.length / d2
-    if (rows !== undefined && rows.length !== tokens)
-      throw shapeMismatch('rows', `one index for each of ${tokens} tokens`, rows.length)
-    const broken = rows?.find((row) => row !== -1 && names[row] === undefined)
-    if (broken !== undefined)
-      throw new FourierFTError(
-        'INVALID_OPTION',
-        `rows: expected −1 … ${names.length - 1}; received ${broken}`,
-        {
-          option: 'rows',
-          expected: `-1 … ${names.length - 1}`,
-          received: broken,
-        },
-      )
-    return tokens
-  }
-
+  const gradient = await ort.InferenceSession.create(gradientModel(weight, shape, union), options)
   const tensor = (values: Float32Array, dims: readonly number[]) => new ort.Tensor('float32', values, dims)
 
   return {
-    async forward(x, options = {}) {
-      const tokens = checkInput(x, options)
-      const { rows } = options
+    async forward(x, { tokens, rows }) {
       const adapters = rows && { adapters: Array.from(rows, (row) => names[row] ?? null) }
       const { y } = await session.run({ x: tensor(x, [tokens, d2]) }, adapters)
       return y?.data as Float32Array
     },
-    async backward(x, gradY, options = {}): Promise<LinearGradients> {
-      const tokens = checkInput(x, options)
-      if (gradY.length !== tokens * d1)
-        throw shapeMismatch('gradY', `T·d1 = ${tokens}·${d1} numbers`, gradY.length)
-      const { rows } = options
+    async backward(x, gradY, { tokens, rows }) {
       const feeds: Record<string, Tensor> = { g: tensor(gradY, [tokens, d1]) }
       const adapters = session.enabled ? layers.length : 0
       if (union !== undefined) {
         const { n } = union
-        const all = layers.map((layer) => coefficientsOn(union, layer) as Float32Array)
+        const onUnion = layers.map((layer) => coefficientsOn(union, layer) as Float32Array)
         const c = new Float32Array((adapters === 0 ? 0 : rows ? adapters + 1 : 1) * n)
         if (adapters > 0)
-          for (const [index, each] of all.entries())
-            for (const [l, value] of each.entries()) {
-              const at = (rows ? index * n : 0) + l
-              c[at] = c[at] + value
+          for (const [index, coefficients] of onUnion.entries())
+            for (const [l, value] of coefficients.entries()) {
+              const position = (rows ? index * n : 0) + l
+              c[position] = c[position] + value
             }
         feeds.x = tensor(x, [tokens, d2])
         feeds.c = tensor(c, [c.length / n, n])
-        const chosen = BigInt64Array.from(rows ?? [0], BigInt)
-        feeds.rows = new ort.Tensor('int64', chosen, [chosen.length])
+        const adapterOfRow = BigInt64Array.from(rows ?? [0], BigInt)
+        feeds.rows = new ort.Tensor('int64', adapterOfRow, [adapterOfRow.length])
       }
       const results = await gradient.run(feeds)
       const byAdapter = results.grad_c?.data as Float32Array | undefined
       const coefficients = layers.map(({ entries, scaling }, index) => {
         if (union === undefined || byAdapter === undefined || adapters === 0)
           return new Float32Array(entries.n)
-        const from = rows ? index * union.n : 0
+        const offset = rows ? index * union.n : 0
         // ∂L/∂c = α · ∂L/∂(α·c)
         return Float32Array.from(
           positionsOn(union, entries),
-          (at) => scaling * byAdapter[from + (at as number)],
+          (position) => scaling * byAdapter[offset + (position as number)],
         )
       })
       return { coefficients, x: results.grad_x?.data as Float32Array }
     },
-    async setCoefficients(coefficients) {
-      checkState()
-      if (session.mergedAdapters.length > 0) throw invalidState('the layer is merged; call unmerge() first')
-      if (coefficients.length !== layers.length)
-        throw shapeMismatch(
-          'coefficients',
-          `one array for each of ${layers.length} layers`,
-          coefficients.length,
-        )
-      layers = layers.map((layer, index) =>
-        createLayer({ ...layer, coefficients: coefficients[index].slice() }),
-      )
+    async setCoefficients(newLayers) {
+      layers = newLayers
       for (const name of names) session.deleteAdapter(name)
       await load()
     },
-    async disable() {
-      checkState()
-      session.disableAdapters()
-    },
-    async enable() {
-      checkState()
-      session.enableAdapters()
-    },
-    async merge() {
-      checkState()
-      await session.mergeAdapter()
-    },
-    async unmerge() {
-      checkState()
-      if (session.mergedAdapters.length === 0)
-        throw invalidState('the layer is not merged; call merge() first')
-      session.unmergeAdapter()
-    },
+    disable: () => session.disableAdapters(),
+    enable: () => session.enableAdapters(),
+    merge: () => session.mergeAdapter(),
+    unmerge: () => session.unmergeAdapter(),
     async weight() {
-      checkState()
       const units = Float32Array.from({ length: d2 * d2 }, (_, p) => (p % (d2 + 1) === 0 ? LARGE : 0))
       const withBranch = session.mergedAdapters.length === 0 && session.enabled
       if (withBranch) session.disableAdapters()
@@ -370,11 +300,8 @@ async function adaptedLinear(
       })
     },
     async dispose() {
-      checkState()
-      disposed = true
       await session.release()
       await gradient.release()
-      onDispose()
     },
   }
 }
@@ -399,7 +326,7 @@ function layerModel(weight: Float32Array, bias: Float32Array | null, [d1, d2]: S
   return createModel({ name: 'layer', nodes, inputs, outputs, initializers }, { opset: OPSET }).toBytes()
 }
 
-/** ∂L/∂x = g·W + the branch's, and ∂L/∂(α·c). */
+/** A model that computes ∂L/∂x = g·W + the branch's, and ∂L/∂(α·c). */
 function gradientModel(
   weight: Float32Array,
   [d1, d2]: Shape,
@@ -455,34 +382,16 @@ function transposed(weight: Float32Array, [d1, d2]: Shape): Float32Array {
   return Float32Array.from({ length: d1 * d2 }, (_, p) => weight[(p % d1) * d2 + Math.floor(p / d1)])
 }
 
-/** An adapter with this one layer. */
+/** An adapter with one layer. */
 function adapterOf({ shape, entries, coefficients, scaling }: Layer): Adapter {
-  const { recipe } = entries
-  const own = Float32Array.from(coefficients)
-  const module = { name: MODULE, coefficients: own, dtype: 'F32', shape, recipe, entries } as const
+  const module = {
+    name: MODULE,
+    coefficients: Float32Array.from(coefficients),
+    dtype: 'F32',
+    shape,
+    recipe: entries.recipe,
+    entries,
+  } as const
   const config = createConfig({ targetModules: [MODULE], nFrequency: entries.n, scaling })
   return new Adapter({ config, modules: new Map([[MODULE, module]]) })
-}
-
-/** Without layers the bias tells `d1`. */
-function checkShapes(weight: Float32Array, bias: Float32Array | null, layers: readonly Layer[]): Shape {
-  const [d1, d2] = layers[0]?.shape ?? [bias?.length ?? 0, weight.length / (bias?.length || 1)]
-  if (d1 === 0)
-    throw new FourierFTError(
-      'INVALID_OPTION',
-      'layers: expected at least one layer, or a bias that tells the shape of the frozen layer',
-      { option: 'layers', expected: 'at least one layer, or a bias', received: [] },
-    )
-  for (const { name, shape } of layers)
-    if (shape[0] !== d1 || shape[1] !== d2)
-      throw shapeMismatch(
-        `shape of module ${name}`,
-        `[${d1}, ${d2}], as the first layer's`,
-        `[${shape.join(', ')}]`,
-      )
-  if (weight.length !== d1 * d2 || !Number.isInteger(d2))
-    throw shapeMismatch('weight', `d1·d2 = ${d1}·${d2} numbers`, weight.length)
-  if (bias !== null && bias.length !== d1)
-    throw shapeMismatch('bias', `d1 = ${d1} numbers, or null`, bias.length)
-  return [d1, d2]
 }

@@ -1,18 +1,19 @@
 /**
- * transformers.js behind the seam between backends: what the conformance suite and the command line see. Each layer is a model of one file
- * that `from_pretrained` loads and `attach` makes ready, and its `forward` is a call of that model. Gradients, which transformers.js has
- * none of, are ONNX Runtime's own.
+ * transformers.js as the conformance suite and the command line use it. Each layer is a model of one file that `from_pretrained` loads and
+ * `attach` makes ready, and its `forward` is a call of that model. transformers.js has no gradients.
  */
-import { type Backend, FourierFTError } from '@fourierft/core'
-import { createOnnxRuntimeBackend, type LayerSession, type RunOptions } from '@fourierft/onnxruntime'
+import { FourierFTError } from '@fourierft/core'
+import type { Backend } from '@fourierft/core/conformance'
+import type { RunOptions } from '@fourierft/onnxruntime'
+import { createOnnxRuntimeBackend, type LayerSession } from '@fourierft/onnxruntime/conformance'
 import { env, PreTrainedModel, PretrainedConfig, Tensor } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { platform } from '#platform'
 import { attach } from './attach.js'
 
 /**
- * @param options.native whether the branches are computed by the native kernel
- * @throws {FourierFTError} `UNSUPPORTED` where transformers.js does not use `onnxruntime-node`, or there is no native kernel
+ * @param options.native whether the native kernel computes the branches
+ * @throws {FourierFTError} `UNSUPPORTED` if transformers.js does not use `onnxruntime-node`, or there is no native kernel
  */
 export async function createTransformersBackend({ native }: { readonly native: boolean }): Promise<Backend> {
   const ort = await platform.loadOrt()
@@ -30,7 +31,7 @@ export async function createTransformersBackend({ native }: { readonly native: b
     ...backend,
     name: 'transformers',
     versions: { transformers: env.version, ...versions },
-    trains: false,
+    trainable: 'nobody',
   }
 }
 

@@ -1,0 +1,79 @@
+/**
+ * The conformance table of this repository's README, and the list of everything that was not observed in the README of the suite. Both
+ * are written from `conformance/results.json`, which holds the last measurement of each backend.
+ */
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import {
+  type ConformanceReport,
+  formatMarkdownNotes,
+  formatMarkdownTable,
+  type LevelVerdict,
+} from '@fourierft/conformance'
+import { backendsIn } from './backends.js'
+import { CommandError } from './command-error.js'
+
+/** A report with the verdicts alone. */
+export type StoredReport = ConformanceReport<LevelVerdict>
+
+const RESULTS = 'conformance/results.json'
+
+/** Each block between `<!-- marker -->` and `<!-- /marker -->`. */
+const BLOCKS = [
+  { file: 'README.md', marker: 'conformance', format: formatTableOfAll },
+  { file: 'conformance/README.md', marker: 'not observed', format: formatMarkdownNotes },
+]
+
+export async function readResults(repository: string): Promise<StoredReport[]> {
+  return JSON.parse(await readFile(join(repository, RESULTS), 'utf8'))
+}
+
+/** Replaces the stored reports of the same backends, and writes the blocks anew. */
+export async function updateReadmes(
+  repository: string,
+  reports: readonly ConformanceReport[],
+): Promise<void> {
+  const measured = new Map(
+    [...(await readResults(repository)), ...reports.map(withVerdicts)].map((report) => [
+      report.backend,
+      report,
+    ]),
+  )
+  const rows = backendsIn('Node').flatMap((name) => measured.get(name) ?? [])
+  await writeFile(join(repository, RESULTS), `${JSON.stringify(rows, null, 2)}\n`)
+  for (const { file, text } of await expectedReadmes(repository))
+    await writeFile(join(repository, file), text)
+}
+
+/** The READMEs with the blocks that belong to the stored results. */
+export async function expectedReadmes(repository: string): Promise<{ file: string; text: string }[]> {
+  const reports = await readResults(repository)
+  return Promise.all(
+    BLOCKS.map(async ({ file, marker, format }) => {
+      const text = await readFile(join(repository, file), 'utf8')
+      return { file, text: replaceBlock(file, text, marker, format(reports)) }
+    }),
+  )
+}
+
+function withVerdicts({ levels, ...report }: ConformanceReport): StoredReport {
+  return { ...report, levels: levels.map(({ checks: _, seconds: __, ...verdict }) => verdict) }
+}
+
+function replaceBlock(file: string, text: string, marker: string, content: string): string {
+  const [start, end] = [`<!-- ${marker} -->`, `<!-- /${marker} -->`]
+  const from = text.indexOf(start)
+  const to = text.indexOf(end, from)
+  if (from < 0 || to < 0) {
+    throw new CommandError('INVALID_README', `${file}: expected the markers ${start} and ${end}`)
+  }
+  return `${text.slice(0, from + start.length)}\n\n${content}\n\n${text.slice(to)}`
+}
+
+function formatTableOfAll(reports: readonly StoredReport[]): string {
+  const code = (names: readonly string[]) => names.map((name) => `\`${name}\``).join(', ')
+  return [
+    formatMarkdownTable(reports),
+    `Not in this table: ${code(backendsIn('GPU'))} (which need a GPU) and ${code(backendsIn('browser'))} (which run in browsers).`,
+  ].join('\n\n')
+}
