@@ -3,13 +3,8 @@ import { FourierFTError, uniformEntries } from '@fourierft/core'
 import { dispose, getBackend, randomNormal, slice, type Tensor } from '@tensorflow/tfjs-core'
 import { fourierLinear } from './fourier-linear.js'
 import type { Calibration, MeasuredSize } from './strategies/calibration.js'
-import {
-  availableStrategies,
-  installCrossover,
-  type LinearSize,
-  multiplications,
-  type TfjsStrategy,
-} from './strategies/choose-strategy.js'
+import { availableStrategies, installCalibration, multiplications } from './strategies/choose-strategy.js'
+import type { LinearSize, TfjsStrategy } from './strategies/strategy.js'
 import { TableCache } from './table-cache.js'
 
 export interface CalibrateOptions {
@@ -68,7 +63,7 @@ export async function calibrate({
     )
   }
   const calibration = { backend, sizes: measured }
-  installCrossover(calibration)
+  installCalibration(calibration)
   return calibration
 }
 
@@ -89,7 +84,7 @@ export function useCalibration(calibration: Calibration): void {
       if (!isTime(time)) throw invalid(`sizes[${i}].milliseconds.${strategy}`, 'a number from 0 on', time)
     }
   }
-  installCrossover(calibration)
+  installCalibration(calibration)
 }
 
 type Times = Partial<Record<TfjsStrategy, number>>

@@ -6,13 +6,14 @@ import { FourierFTError, type Layer } from '@fourierft/core'
 import { add, mul, reshape, sum, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 // Registers the gradients of TensorFlow.js's own operations; the core package alone has none.
 import '@tensorflow/tfjs-layers'
-import { isHalfPrecision, isSpectralExact, scaledBilinear } from './half-precision.js'
-import { added, type Branch } from './strategies/branch.js'
-import { chooseStrategy, type TfjsStrategy } from './strategies/choose-strategy.js'
+import { isSpectralExact, scaledBilinear, usesFloat16 } from './ops/float16-scaling.js'
+import { chooseStrategy } from './strategies/choose-strategy.js'
 import { dense } from './strategies/dense.js'
 import { factored } from './strategies/factored.js'
 import { hasNativeKernel, native } from './strategies/native.js'
 import { spectral } from './strategies/spectral.js'
+import type { TfjsStrategy } from './strategies/strategy.js'
+import { added, type StrategyFunction } from './strategies/strategy-function.js'
 import { TableCache } from './table-cache.js'
 
 /** What a layer is but for its coefficients, which are a tensor here. */
@@ -29,7 +30,7 @@ export interface FourierLinearOptions {
   readonly tables?: TableCache | undefined
 }
 
-const BRANCHES: Readonly<Record<TfjsStrategy, Branch>> = {
+const BRANCHES: Readonly<Record<TfjsStrategy, StrategyFunction>> = {
   dense: added(dense),
   factored: added(factored),
   spectral: added(spectral),
@@ -97,7 +98,7 @@ export function fourierLinear(
       const c = rows === undefined ? sum(matrix, 0) : matrix
       return branch({ x: x as Tensor2D, c, rows, entries, tables, base })
     }
-    const y = isHalfPrecision()
+    const y = usesFloat16()
       ? addTo(flatBase, scaledBilinear(flat, coefficients, factor, d2, apply))
       : apply(flat, mul(coefficients, factor), flatBase)
     return reshape(y, [...x.shape.slice(0, -1), d1])

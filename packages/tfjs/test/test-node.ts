@@ -4,11 +4,11 @@ import { createLayer, explicitEntries, referenceForward, uniformEntries } from '
 import * as tf from '@tensorflow/tfjs-core'
 import * as tfl from '@tensorflow/tfjs-layers'
 import { afterAll, describe, expect, it } from 'vitest'
-import { BRANCH_SIZES, expectBranch } from '../src/__fixtures__/expect-branch.js'
+import { expectStrategy, LAYER_SIZES } from '../src/__fixtures__/expect-strategy.js'
 import { createTfjsBackend } from '../src/backend.js'
 import { attach, fourierLinear, TableCache } from '../src/index.js'
-import type { BranchInput } from '../src/strategies/branch.js'
 import { hasNativeKernel } from '../src/strategies/native.js'
+import type { StrategyInput } from '../src/strategies/strategy-function.js'
 import { tensorflowSpectral } from '../src/strategies/tensorflow-spectral.js'
 
 export async function testNode(name: 'node' | 'node-gpu'): Promise<void> {
@@ -27,12 +27,12 @@ export async function testNode(name: 'node' | 'node-gpu'): Promise<void> {
       (summation) => {
         const tables = new TableCache()
         afterAll(() => tables.dispose())
-        const branch = (input: BranchInput) => tensorflowSpectral(input, summation)
+        const branch = (input: StrategyInput) => tensorflowSpectral(input, summation)
 
-        it.each([...BRANCH_SIZES, [768, 1021, 1000, 6]] as const)(
+        it.each([...LAYER_SIZES, [768, 1021, 1000, 6]] as const)(
           '[%i, %i], n = %i, T = %i: forward and backward, for all and by row',
           (d1, d2, n, tokens) => {
-            expectBranch(branch, uniformEntries({ shape: [d1, d2], n, seed: 3 }), tokens, tables)
+            expectStrategy(branch, uniformEntries({ shape: [d1, d2], n, seed: 3 }), tokens, tables)
           },
         )
 
@@ -42,7 +42,7 @@ export async function testNode(name: 'node' | 'node-gpu'): Promise<void> {
             rows: Uint32Array.from({ length: 300 }, (_, l) => l % 5),
             columns: Uint32Array.from({ length: 300 }, (_, l) => Math.floor(l / 5)),
           })
-          expectBranch(branch, entries, 4, tables)
+          expectStrategy(branch, entries, 4, tables)
           const run = () =>
             tf.tidy(() =>
               branch({

@@ -6,10 +6,10 @@ import { FourierFTError, type Shape } from '@fourierft/core'
 import { add, keep, mul, stack, type Tensor, tidy, type Variable } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { LayerSpec } from '../fourier-linear.js'
+import type { ApplyOptions, KernelChange, LayerKind } from '../kinds/layer-kind.js'
+import { variableOf } from '../layers-internals.js'
 import { entriesKey } from '../table-cache.js'
-import type { HostModule } from './host.js'
-import type { ApplyOptions, Change, LayerKind } from './layer-kind.js'
-import { variableOf } from './layers-internals.js'
+import type { AttachableModule } from './attachable-model.js'
 
 /** One adapter's part in one layer. */
 export interface Branch {
@@ -19,7 +19,7 @@ export interface Branch {
 }
 
 /** The own weights of a `Dense` or `EinsumDense` layer replaced by an adapter's: one of `modules_to_save`. */
-export interface WholeWeights {
+export interface ReplacementWeights {
   /** In the shape of the layer's. */
   readonly kernel: LayerVariable
   readonly bias: LayerVariable | null
@@ -32,9 +32,9 @@ export interface ApplySettings extends ApplyOptions {
 }
 
 /** An active adapter's part in this layer; either may be absent. */
-export interface ActivePart {
+export interface LayerPart {
   readonly branch?: Branch | undefined
-  readonly whole?: WholeWeights | undefined
+  readonly whole?: ReplacementWeights | undefined
 }
 
 /** A branch, and how strongly it is applied. */
@@ -48,12 +48,12 @@ export class AdaptedLayer {
   readonly #settings: ApplySettings
   readonly #kernel: Variable
   readonly #restore: () => void
-  #active: readonly (ActivePart & { readonly scale: number })[] = []
+  #active: readonly (LayerPart & { readonly scale: number })[] = []
   #original: Tensor | undefined
   /** What the kernel holds while merged, unless the user writes to it. */
   #mergedData: object | undefined
 
-  constructor({ name, intercept }: HostModule, kind: LayerKind, settings: ApplySettings) {
+  constructor({ name, intercept }: AttachableModule, kind: LayerKind, settings: ApplySettings) {
     this.module = name
     this.kind = kind
     this.#settings = settings
@@ -70,7 +70,7 @@ export class AdaptedLayer {
   }
 
   /** The parts of the active adapters, in their order; an adapter without a part in this layer has an empty one. */
-  setActive(parts: readonly (ActivePart & { readonly scale: number })[]): void {
+  setActive(parts: readonly (LayerPart & { readonly scale: number })[]): void {
     this.#active = parts
   }
 
@@ -129,7 +129,7 @@ export class AdaptedLayer {
   }
 
   /** ΔW of the active adapters, one for each set of entries. */
-  #changes(x: Tensor): Change[] {
+  #changes(x: Tensor): KernelChange[] {
     const { rows } = this.#settings
     if (rows) this.#checkRows(rows, x)
     const byEntries = new Map<string, { branches: ScaledBranch[]; adapters: number[] }>()
@@ -160,7 +160,7 @@ export class AdaptedLayer {
 }
 
 /** Several adapters of the same entries as one: `Σ α·c`. One alone keeps its scaling, which costs nothing there. */
-function summed(branches: readonly ScaledBranch[]): Pick<Change, 'spec' | 'coefficients'> {
+function summed(branches: readonly ScaledBranch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
   const [first, ...more] = branches as readonly [ScaledBranch, ...ScaledBranch[]]
   if (more.length === 0) return { spec: scaledSpec(first), coefficients: first.coefficients.read() }
   return {
@@ -170,7 +170,7 @@ function summed(branches: readonly ScaledBranch[]): Pick<Change, 'spec' | 'coeff
 }
 
 /** Adapters of the same entries, one in each row. */
-function sideBySide(branches: readonly ScaledBranch[]): Pick<Change, 'spec' | 'coefficients'> {
+function sideBySide(branches: readonly ScaledBranch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
   const [{ spec }] = branches as readonly [ScaledBranch, ...ScaledBranch[]]
   return { spec: { ...spec, scaling: 1 }, coefficients: stack(branches.map(scaled)) }
 }

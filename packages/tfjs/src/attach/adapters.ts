@@ -23,13 +23,13 @@ import {
 } from '@fourierft/core'
 import { tensor1d, type Variable } from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
-import type { TfjsStrategy } from '../strategies/choose-strategy.js'
-import { ADAPTABLE } from './adaptable-layer.js'
+import { ADAPTABLE_LAYERS } from '../kinds/registry.js'
+import { variableOf } from '../layers-internals.js'
+import type { TfjsStrategy } from '../strategies/strategy.js'
 import type { AdaptedLayer } from './adapted-layer.js'
-import { AdaptedModel, type MergedKernels } from './adapted-model.js'
+import { type MergedKernels, TfjsAdapterHost } from './adapter-host.js'
+import type { AttachableModel, AttachedState } from './attachable-model.js'
 import { checkStrategy } from './check-options.js'
-import type { AttachedState, Host } from './host.js'
-import { variableOf } from './layers-internals.js'
 import { LoadedAdapter } from './loaded-adapter.js'
 
 const DETACHED = 'the model was detached; call attach() again'
@@ -37,10 +37,13 @@ const DETACHED = 'the model was detached; call attach() again'
 /** The adapters of one model that `attach` has made ready: PEFT's verbs, in camel case. */
 export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, MergedKernels> {
   readonly model: Model
-  readonly #port: AdaptedModel<Model>
+  readonly #port: TfjsAdapterHost<Model>
 
   /** `attach` makes these. */
-  constructor(host: Host<Model>, { strategy = 'auto' }: { readonly strategy?: TfjsStrategy | 'auto' } = {}) {
+  constructor(
+    host: AttachableModel<Model>,
+    { strategy = 'auto' }: { readonly strategy?: TfjsStrategy | 'auto' } = {},
+  ) {
     const state: AttachedState = {
       train: (work) =>
         this.train((added) =>
@@ -53,7 +56,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
       isMerged: () => this.mergedAdapters.length > 0,
       changes: () => this.#port.changes,
     }
-    const port = new AdaptedModel(host, strategy, state, (adapter) => this.#made(adapter))
+    const port = new TfjsAdapterHost(host, strategy, state, (adapter) => this.#made(adapter))
     super(port)
     this.model = host.model
     this.#port = port
@@ -127,7 +130,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
         throw error
       }
       this.#port.changed({ choice: { added }, merged: kernels })
-      this.#port.keepWhole(added)
+      this.#port.keepReplacements(added)
       this.#port.leave({ keepMerged: true })
       return this.model
     })
@@ -221,7 +224,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
     const layer = this.#port.layers.get(module)
     if (layer) return layer
     if (this.#port.modules.some(({ name }) => name === module)) {
-      throw this.#unsupported(module, 'have adapters', ADAPTABLE)
+      throw this.#unsupported(module, 'have adapters', ADAPTABLE_LAYERS)
     }
     throw moduleNotFound(`the model has no layer '${module}'`, module, this.#port.layers.keys())
   }

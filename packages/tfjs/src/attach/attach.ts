@@ -1,12 +1,12 @@
 /** Makes a model of TensorFlow.js ready for adapters. */
 import { type FourierFTConfig, FourierFTError, type FourierFTOptions } from '@fourierft/core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
-import type { TfjsStrategy } from '../strategies/choose-strategy.js'
+import type { TfjsStrategy } from '../strategies/strategy.js'
 import { Adapters } from './adapters.js'
+import type { AttachableModel } from './attachable-model.js'
 import { checkOptions } from './check-options.js'
-import type { Host } from './host.js'
-import { layersHost } from './layers-host.js'
-import type { ModuleNames } from './named-layers.js'
+import { attachableLayersModel } from './layers-model/attachable-layers-model.js'
+import type { ModuleNames } from './layers-model/named-layers.js'
 
 export interface AttachOptions {
   /** Module names that differ from the layers' own names: a record by layer path, or a function. */
@@ -38,12 +38,12 @@ export function attach(
       { option: 'model', expected: 'LayersModel' },
     )
   }
-  return adaptersOf(layersHost(model, options.moduleNames), config, options)
+  return adaptersOf(attachableLayersModel(model, options.moduleNames), config, options)
 }
 
 /** The adapters of a host, with a new one if there is a configuration for it. */
 export function adaptersOf<Model>(
-  host: Host<Model>,
+  host: AttachableModel<Model>,
   config: FourierFTOptions | FourierFTConfig | undefined,
   options: Pick<AttachOptions, 'strategy'>,
 ): Adapters<Model> {

@@ -15,13 +15,13 @@ import {
 } from '@fourierft/core'
 import { reshape, type Tensor, tensor, tidy, transpose } from '@tensorflow/tfjs-core'
 import { LayerVariable } from '@tensorflow/tfjs-layers'
-import type { ActivePart, AdaptedLayer, Branch, WholeWeights } from './adapted-layer.js'
+import type { AdaptedLayer, Branch, LayerPart, ReplacementWeights } from './adapted-layer.js'
 
 export class LoadedAdapter implements MatchedAdapter {
   readonly #source: Adapter
   readonly #layers: ReadonlyMap<string, AdaptedLayer>
   readonly #branches = new Map<string, Branch>()
-  readonly #wholes = new Map<string, WholeWeights>()
+  readonly #wholes = new Map<string, ReplacementWeights>()
 
   /**
    * @param source with coefficients for layers of the model; whole weights that it does not have are copied from the model
@@ -67,7 +67,7 @@ export class LoadedAdapter implements MatchedAdapter {
   }
 
   /** This adapter's part in a layer of the model. */
-  part(module: string): ActivePart {
+  part(module: string): LayerPart {
     return { branch: this.#branches.get(module), whole: this.#wholes.get(module) }
   }
 
@@ -75,7 +75,7 @@ export class LoadedAdapter implements MatchedAdapter {
     return this.#branches
   }
 
-  get wholes(): ReadonlyMap<string, WholeWeights> {
+  get wholes(): ReadonlyMap<string, ReplacementWeights> {
     return this.#wholes
   }
 

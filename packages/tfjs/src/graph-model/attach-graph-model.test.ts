@@ -15,7 +15,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest
 import { useBackend } from '../__fixtures__/use-backend.js'
 import type { Adapters } from '../attach/adapters.js'
 import { attachGraphModel } from './attach-graph-model.js'
-import { moduleOf } from './graph-host.js'
+import { moduleNameOf } from './attachable-graph-model.js'
 
 const FLOAT = { type: 'DT_FLOAT' }
 
@@ -384,7 +384,7 @@ test.each([
   ['functional_1/conv2d_1/convolution/ReadVariableOp', 'functional_1.conv2d_1'],
   ['MatMul', 'MatMul'],
 ])('the weight %s belongs to %s', (weight, module) => {
-  expect(moduleOf(weight)).toBe(module)
+  expect(moduleNameOf(weight)).toBe(module)
 })
 
 describe('executeAsync', () => {

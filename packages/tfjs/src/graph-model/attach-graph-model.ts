@@ -4,8 +4,8 @@ import type { GraphModel } from '@tensorflow/tfjs-converter'
 import type { Adapters } from '../attach/adapters.js'
 import { adaptersOf } from '../attach/attach.js'
 import { checkOptions } from '../attach/check-options.js'
-import type { TfjsStrategy } from '../strategies/choose-strategy.js'
-import { type GraphModuleNames, graphHost } from './graph-host.js'
+import type { TfjsStrategy } from '../strategies/strategy.js'
+import { attachableGraphModel, type GraphModuleNames } from './attachable-graph-model.js'
 
 export interface GraphAttachOptions {
   /** Other names for the modules of the graph. */
@@ -33,5 +33,5 @@ export function attachGraphModel(
   options: GraphAttachOptions = {},
 ): Adapters<GraphModel> {
   checkOptions(options)
-  return adaptersOf(graphHost(model, options.moduleNames), config, options)
+  return adaptersOf(attachableGraphModel(model, options.moduleNames), config, options)
 }

@@ -1,5 +1,5 @@
 /** What a device took for each strategy, and the choice that follows. Numbers alone: `calibrate` measures them. */
-import type { LinearSize, TfjsStrategy } from './choose-strategy.js'
+import type { LinearSize, TfjsStrategy } from './strategy.js'
 
 /** One size, and the milliseconds of one forward pass with each strategy. */
 export interface MeasuredSize extends LinearSize {

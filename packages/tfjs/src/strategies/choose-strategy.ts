@@ -1,23 +1,14 @@
 /** Which way of applying an adapter is fastest in TensorFlow.js for a given size. */
-import type { Shape } from '@fourierft/core'
 import { getBackend } from '@tensorflow/tfjs-core'
-import { isSpectralExact } from '../half-precision.js'
+import { isSpectralExact } from '../ops/float16-scaling.js'
 import { type Calibration, fastestStrategy } from './calibration.js'
 import { hasNativeKernel } from './native.js'
-import { hasTensorflow, isOnGpu } from './tensorflow-spectral.js'
-
-/** The strategies that `fourierLinear` knows. */
-export type TfjsStrategy = 'dense' | 'factored' | 'spectral' | 'native'
+import type { LinearSize, TfjsStrategy } from './strategy.js'
+import { isTensorflowBackend, isTensorflowOnGpu } from './tensorflow-spectral.js'
 
 /** Those that every backend has. */
 const PORTABLE = ['dense', 'factored', 'spectral'] as const
 type PortableStrategy = (typeof PORTABLE)[number]
-
-export interface LinearSize {
-  readonly tokens: number
-  readonly shape: Shape
-  readonly n: number
-}
 
 /**
  * Nanoseconds of one multiply-add of the dense product on backends that compute in the memory of the host. Measured beside the two
@@ -34,7 +25,7 @@ const HOST_DELTA = 14
 const installed = new Map<string, Calibration>()
 
 /** Has `auto` choose by this calibration on the backend that it is of. */
-export function installCrossover(calibration: Calibration): void {
+export function installCalibration(calibration: Calibration): void {
   installed.set(calibration.backend, calibration)
 }
 
@@ -51,7 +42,7 @@ export function chooseStrategy(size: LinearSize): TfjsStrategy {
   if (measured !== undefined) return measured
   // Ahead of all others at every size that was measured.
   if (hasNativeKernel()) return 'native'
-  if (hasTensorflow() && !isOnGpu()) return cheapestOnTensorflow(size)
+  if (isTensorflowBackend() && !isTensorflowOnGpu()) return cheapestOnTensorflow(size)
   const product = HOST_PRODUCT[getBackend()]
   return product === undefined ? cheapest(multiplications(size)) : cheapestOnHost(size, product)
 }

@@ -4,13 +4,13 @@
  */
 import type { Entries } from '@fourierft/core'
 import { add, mul, reshape, slice, type Tensor, type Tensor2D } from '@tensorflow/tfjs-core'
-import { product } from '../products.js'
+import { product } from '../ops/matrix-products.js'
 import type { TableCache } from '../table-cache.js'
-import { type BranchInput, oneHot } from './branch.js'
 import { factoredKernel } from './factored.js'
 import { hasHostMemory, hostKernel } from './host-memory.js'
+import { oneHot, type StrategyInput } from './strategy-function.js'
 
-export function dense({ x, c, rows, entries, tables }: BranchInput): Tensor2D {
+export function dense({ x, c, rows, entries, tables }: StrategyInput): Tensor2D {
   if (rows === undefined) return product(x, denseKernel(c, entries, tables))
   // ΔW of each adapter, applied to its own tokens and to zeros elsewhere.
   const [adapters, n] = c.shape as [number, number]

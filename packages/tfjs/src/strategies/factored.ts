@@ -6,12 +6,12 @@
  */
 import { type Entries, unitCircle } from '@fourierft/core'
 import { mul, reshape, sum, type Tensor, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
-import { constantProduct } from '../products.js'
+import { constantProduct } from '../ops/matrix-products.js'
+import { withGradient } from '../ops/with-gradient.js'
 import type { TableCache } from '../table-cache.js'
-import { withGradient } from '../with-gradient.js'
-import { type BranchInput, coefficientsPerToken } from './branch.js'
+import { coefficientsPerToken, type StrategyInput } from './strategy-function.js'
 
-export function factored({ x, c, rows, entries, tables }: BranchInput): Tensor2D {
+export function factored({ x, c, rows, entries, tables }: StrategyInput): Tensor2D {
   const spectrum = constantProduct(
     x,
     () => inputBasis(entries, tables),
@@ -29,8 +29,8 @@ export function factoredKernel(c: Tensor, entries: Entries, tables: TableCache):
   return synthesise(modulate(inputBasis(entries, tables), c), entries, tables)
 }
 
-/** The input of `factoredLookup`: as `BranchInput`, but for tokens that are numbers. */
-export interface LookupInput extends Omit<BranchInput, 'x' | 'base'> {
+/** The input of `factoredLookup`: as `StrategyInput`, but for tokens that are numbers. */
+export interface LookupInput extends Omit<StrategyInput, 'x' | 'base'> {
   /** `[T]`, each `0 … d2−1` */
   readonly ids: ArrayLike<number>
 }

@@ -4,8 +4,8 @@
  */
 import { addBackward, addForward, delta, deltaAdjoint, type Entries, type Layer } from '@fourierft/core'
 import { getBackend, type Tensor, type Tensor2D, tensor, tensor2d } from '@tensorflow/tfjs-core'
-import { withGradient } from '../with-gradient.js'
-import type { BranchInput } from './branch.js'
+import { withGradient } from '../ops/with-gradient.js'
+import type { StrategyInput } from './strategy-function.js'
 
 /** Whether reading a tensor of the current backend is a copy at most, and no wait for a device. */
 export function hasHostMemory(): boolean {
@@ -13,7 +13,7 @@ export function hasHostMemory(): boolean {
 }
 
 /** `spectral`, with the FFTs of `core`. */
-export function hostSpectral({ x, c, rows, entries }: BranchInput): Tensor2D {
+export function hostSpectral({ x, c, rows, entries }: StrategyInput): Tensor2D {
   const [d1, d2] = entries.shape
   const tokens = x.shape[0]
   const options = { strategy: 'spectral', ...(rows && { rows: Int32Array.from(rows) }) } as const

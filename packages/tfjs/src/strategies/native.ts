@@ -16,9 +16,9 @@ import {
   zeros,
 } from '@tensorflow/tfjs-core'
 import { platform } from '#platform'
+import { withGradient } from '../ops/with-gradient.js'
 import type { NativeKernel } from '../platform/platform.js'
-import { withGradient } from '../with-gradient.js'
-import type { BranchInput } from './branch.js'
+import type { StrategyInput } from './strategy-function.js'
 
 /** What tfjs-node's backend offers beyond TensorFlow.js's interface. */
 interface NodeBackend {
@@ -42,7 +42,7 @@ export function hasNativeKernel(): boolean {
 }
 
 /** `base + Δy`, or Δy where there is no base. */
-export function native({ x, c, rows, entries, tables, base }: BranchInput): Tensor2D {
+export function native({ x, c, rows, entries, tables, base }: StrategyInput): Tensor2D {
   const [d1, d2] = entries.shape
   const start = base ?? zeros([x.shape[0], d1])
   // The coefficients have the kernel's own 1/(d1·d2) in them already.
@@ -59,7 +59,7 @@ export function native({ x, c, rows, entries, tables, base }: BranchInput): Tens
 }
 
 /** A frozen linear layer with one change of its kernel. */
-export interface NativeLinearInput extends Omit<BranchInput, 'base'> {
+export interface NativeLinearInput extends Omit<StrategyInput, 'base'> {
   /** Coefficients as they are trained: `[n]`, or with `rows` `[A, n]`. */
   readonly c: Tensor
   /** `α`, of all adapters. */

@@ -1,6 +1,6 @@
 import { uniformEntries } from '@fourierft/core'
 import { afterAll, beforeAll, describe, it } from 'vitest'
-import { BRANCH_SIZES, expectBranch } from '../__fixtures__/expect-branch.js'
+import { expectStrategy, LAYER_SIZES } from '../__fixtures__/expect-strategy.js'
 import { useBackend } from '../__fixtures__/use-backend.js'
 import '../fourier-linear.js'
 import { TableCache } from '../table-cache.js'
@@ -12,10 +12,10 @@ describe.each(['cpu', 'wasm'] as const)('portableSpectral on %s', (backend) => {
   const tables = new TableCache()
   afterAll(() => tables.dispose())
 
-  it.each(BRANCH_SIZES)(
+  it.each(LAYER_SIZES)(
     '[%i, %i], n = %i, T = %i: forward and backward, for all and by row',
     (d1, d2, n, tokens) => {
-      expectBranch(portableSpectral, uniformEntries({ shape: [d1, d2], n, seed: 3 }), tokens, tables)
+      expectStrategy(portableSpectral, uniformEntries({ shape: [d1, d2], n, seed: 3 }), tokens, tables)
     },
   )
 })

@@ -25,19 +25,19 @@ import {
   transpose,
   unstack,
 } from '@tensorflow/tfjs-core'
+import { withGradient } from '../ops/with-gradient.js'
 import type { TableCache } from '../table-cache.js'
-import { withGradient } from '../with-gradient.js'
-import { type BranchInput, coefficientsPerToken } from './branch.js'
 import { hasHostMemory, hostSpectral } from './host-memory.js'
-import { hasTensorflow, tensorflowSpectral } from './tensorflow-spectral.js'
+import { coefficientsPerToken, type StrategyInput } from './strategy-function.js'
+import { isTensorflowBackend, tensorflowSpectral } from './tensorflow-spectral.js'
 
-export function spectral(input: BranchInput): Tensor2D {
+export function spectral(input: StrategyInput): Tensor2D {
   if (hasHostMemory()) return hostSpectral(input)
-  return hasTensorflow() ? tensorflowSpectral(input) : portableSpectral(input)
+  return isTensorflowBackend() ? tensorflowSpectral(input) : portableSpectral(input)
 }
 
 /** The form that runs on every backend. */
-export function portableSpectral({ x, c: given, rows, entries, tables }: BranchInput): Tensor2D {
+export function portableSpectral({ x, c: given, rows, entries, tables }: StrategyInput): Tensor2D {
   const c = coefficientsPerToken({ c: given, rows })
   return withGradient(
     [x, c],

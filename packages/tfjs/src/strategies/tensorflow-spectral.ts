@@ -20,9 +20,9 @@ import {
   tensor2d,
   transpose,
 } from '@tensorflow/tfjs-core'
-import { withGradient } from '../with-gradient.js'
-import { type BranchInput, coefficientsPerToken } from './branch.js'
-import { contributions, inSlots } from './contributions.js'
+import { withGradient } from '../ops/with-gradient.js'
+import { coefficientsPerToken, type StrategyInput } from './strategy-function.js'
+import { contributions, inSlots } from './tensorflow-spectral-sums.js'
 
 /** What tfjs-node's backend offers beyond TensorFlow.js's interface. */
 interface NodeBackend {
@@ -34,12 +34,12 @@ interface NodeBackend {
 type TensorflowType = 'TF_FLOAT' | 'TF_INT32' | 'TF_COMPLEX64'
 
 /** Whether the current backend is TensorFlow's, on whatever device. */
-export function hasTensorflow(): boolean {
+export function isTensorflowBackend(): boolean {
   return getBackend() === 'tensorflow'
 }
 
 /** Whether that device is a GPU. */
-export function isOnGpu(): boolean {
+export function isTensorflowOnGpu(): boolean {
   return nodeBackend().isUsingGpuDevice
 }
 
@@ -54,8 +54,8 @@ export type Summation = 'segments' | 'slots'
  * `x` for each adapted layer.
  */
 export function tensorflowSpectral(
-  { x, c: given, rows, entries, tables }: BranchInput,
-  summation: Summation = isOnGpu() ? 'slots' : 'segments',
+  { x, c: given, rows, entries, tables }: StrategyInput,
+  summation: Summation = isTensorflowOnGpu() ? 'slots' : 'segments',
 ): Tensor2D {
   const c = coefficientsPerToken({ c: given, rows })
   const table = (name: string, make: () => Tensor) =>

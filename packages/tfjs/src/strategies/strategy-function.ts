@@ -1,10 +1,10 @@
 /** What the strategies have in common: one way in, one way out. */
 import type { Entries } from '@fourierft/core'
 import { add, type Tensor, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
-import { leftProduct } from '../products.js'
+import { leftProduct } from '../ops/matrix-products.js'
 import type { TableCache } from '../table-cache.js'
 
-export interface BranchInput {
+export interface StrategyInput {
   /** `[T, d2]` */
   readonly x: Tensor2D
   /** Coefficients times `α/(d1·d2)`: `[n]`, or with `rows` `[A, n]`. */
@@ -18,15 +18,15 @@ export interface BranchInput {
 }
 
 /** `base + Δy` `[T, d1]`, or Δy alone; differentiable by `base`, `x` and `c`. */
-export type Branch = (input: BranchInput) => Tensor2D
+export type StrategyFunction = (input: StrategyInput) => Tensor2D
 
 /** A branch out of one that gives Δy. */
-export function added(change: (input: BranchInput) => Tensor2D): Branch {
+export function added(change: (input: StrategyInput) => Tensor2D): StrategyFunction {
   return (input) => (input.base === undefined ? change(input) : add(input.base, change(input)))
 }
 
 /** Coefficients for each token, `[T, n]`, or `[n]` for all alike. */
-export function coefficientsPerToken({ c, rows }: Pick<BranchInput, 'c' | 'rows'>): Tensor {
+export function coefficientsPerToken({ c, rows }: Pick<StrategyInput, 'c' | 'rows'>): Tensor {
   // A product with ones and zeros picks the coefficients of each token; the transposed one adds their gradients up.
   return rows === undefined ? c : leftProduct(oneHot(rows, c.shape[0]), c)
 }

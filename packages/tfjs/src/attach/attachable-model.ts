@@ -4,7 +4,7 @@
  */
 import type { Tensor } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
-import type { LayerKind } from './layer-kind.js'
+import type { LayerKind } from '../kinds/layer-kind.js'
 
 /** What a model asks of its adapters while it is attached. */
 export interface AttachedState {
@@ -28,9 +28,9 @@ export interface AttachedState {
   changes(): number
 }
 
-export interface Host<Model> {
+export interface AttachableModel<Model> {
   readonly model: Model
-  readonly modules: readonly HostModule[]
+  readonly modules: readonly AttachableModule[]
   /**
    * Puts the base weights out of reach of training, the first change to the model; what cannot be done is refused before it.
    *
@@ -40,7 +40,7 @@ export interface Host<Model> {
 }
 
 /** Something in a model that has a name: a layer, or the nodes of a graph that multiply by one weight. */
-export interface HostModule {
+export interface AttachableModule {
   readonly name: string
   /** What may be attached to once at a time. */
   readonly owner: object

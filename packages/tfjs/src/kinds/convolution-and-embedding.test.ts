@@ -4,7 +4,7 @@ import * as tf from '@tensorflow/tfjs-core'
 import * as tfl from '@tensorflow/tfjs-layers'
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { useBackend } from '../__fixtures__/use-backend.js'
-import { attach } from './attach.js'
+import { attach } from '../attach/attach.js'
 
 const N = 10
 /** Scaled such that ΔW is about as large as W. */
@@ -16,7 +16,7 @@ interface Case {
   readonly shape: readonly [number, number]
   /** TensorFlow.js differentiates everything but dilated convolutions. */
   readonly plainGradient?: false
-  readonly takesRows?: true
+  readonly allowsAdapterPerRow?: true
   readonly ids?: true
 }
 
@@ -77,13 +77,13 @@ const CASES: Readonly<Record<string, Case>> = {
     layer: () => tfl.layers.conv2d({ ...random, filters: 5, kernelSize: 1, activation: 'tanh' }),
     input: [4, 3, 6],
     shape: [5, 6],
-    takesRows: true,
+    allowsAdapterPerRow: true,
   },
   'conv2d 1×1, channels first': {
     layer: () => tfl.layers.conv2d({ ...random, filters: 5, kernelSize: 1, dataFormat: 'channelsFirst' }),
     input: [6, 4, 3],
     shape: [5, 6],
-    takesRows: true,
+    allowsAdapterPerRow: true,
   },
   'conv2d 1×1, strides 2': {
     layer: () => tfl.layers.conv2d({ ...random, filters: 5, kernelSize: 1, strides: 2 }),
@@ -106,7 +106,7 @@ const CASES: Readonly<Record<string, Case>> = {
     layer: () => tfl.layers.conv1d({ ...random, filters: 4, kernelSize: 1 }),
     input: [9, 3],
     shape: [4, 3],
-    takesRows: true,
+    allowsAdapterPerRow: true,
   },
   embedding: {
     layer: () =>
@@ -118,7 +118,7 @@ const CASES: Readonly<Record<string, Case>> = {
       }),
     input: [7],
     shape: [6, 11],
-    takesRows: true,
+    allowsAdapterPerRow: true,
     ids: true,
   },
 }
@@ -333,34 +333,37 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
       optimizer.dispose()
     })
 
-    it(only.takesRows ? 'gives each row its adapter' : 'refuses an adapter for each row', async () => {
-      const adapters = attach(model)
-      adapters.addAdapter('a', CONFIG, { initialSeed: 1 })
-      adapters.addAdapter('b', { ...CONFIG, randomLocSeed: 6 }, { initialSeed: 2 })
-      const names = ['b', null, 'a', 'b']
-      if (only.takesRows) {
-        const mixed = adapters.withAdapterPerRow(names, () => predict())
-        const each = mixed.length / BATCH
-        for (const [row, name] of names.entries()) {
-          if (name === null) adapters.disableAdapters()
-          else {
-            adapters.enableAdapters()
-            adapters.setAdapter(name)
+    it(
+      only.allowsAdapterPerRow ? 'gives each row its adapter' : 'refuses an adapter for each row',
+      async () => {
+        const adapters = attach(model)
+        adapters.addAdapter('a', CONFIG, { initialSeed: 1 })
+        adapters.addAdapter('b', { ...CONFIG, randomLocSeed: 6 }, { initialSeed: 2 })
+        const names = ['b', null, 'a', 'b']
+        if (only.allowsAdapterPerRow) {
+          const mixed = adapters.withAdapterPerRow(names, () => predict())
+          const each = mixed.length / BATCH
+          for (const [row, name] of names.entries()) {
+            if (name === null) adapters.disableAdapters()
+            else {
+              adapters.enableAdapters()
+              adapters.setAdapter(name)
+            }
+            expectClose(
+              mixed.subarray(row * each, (row + 1) * each),
+              predict().subarray(row * each, (row + 1) * each),
+            )
           }
-          expectClose(
-            mixed.subarray(row * each, (row + 1) * each),
-            predict().subarray(row * each, (row + 1) * each),
-          )
+        } else {
+          const before = predict()
+          const error = await errorOf(() => adapters.withAdapterPerRow(names, () => predict()))
+          expect(error).toBeInstanceOf(FourierFTError)
+          expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining("'adapted'") })
+          expect(predict()).toEqual(before)
         }
-      } else {
-        const before = predict()
-        const error = await errorOf(() => adapters.withAdapterPerRow(names, () => predict()))
-        expect(error).toBeInstanceOf(FourierFTError)
-        expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining("'adapted'") })
-        expect(predict()).toEqual(before)
-      }
-      adapters.detach()
-    })
+        adapters.detach()
+      },
+    )
   })
 
   it('trains all kinds in one model, also inside of TimeDistributed', async () => {

@@ -5,10 +5,10 @@
  */
 import { cast, reshape } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
-import { provideEinsumGradient } from './einsum-gradient.js'
+import { type Activation, type AnyLayer, isActivation, isWeight, layerFields } from '../layers-internals.js'
+import { provideEinsumGradient } from '../ops/einsum-gradient.js'
+import { adaptedLinear } from './adapted-linear.js'
 import type { LayerKind } from './layer-kind.js'
-import { type Activation, type AnyLayer, internals, isActivation, isWeight } from './layers-internals.js'
-import { linear } from './linear.js'
 
 interface EinsumDenseParts {
   readonly equation: string
@@ -19,8 +19,8 @@ interface EinsumDenseParts {
 }
 
 /** Undefined for equations of other products, and for a bias along other dimensions than those of the outputs. */
-export function einsumDenseLayer(layer: AnyLayer): LayerKind | undefined {
-  const { equation, kernel, bias, activation } = internals<EinsumDenseParts>(layer, {
+export function einsumDenseKind(layer: AnyLayer): LayerKind | undefined {
+  const { equation, kernel, bias, activation } = layerFields<EinsumDenseParts>(layer, {
     equation: (equation) => typeof equation === 'string',
     kernel: isWeight,
     bias: (bias) => bias === null || isWeight(bias),
@@ -38,7 +38,7 @@ export function einsumDenseLayer(layer: AnyLayer): LayerKind | undefined {
     kernel,
     bias,
     isLinear: true,
-    takesRows: true,
+    allowsAdapterPerRow: true,
     apply: (x, weights, changes, options) => {
       const batch = x.shape.slice(0, -inputRank)
       const matrices = {
@@ -46,7 +46,7 @@ export function einsumDenseLayer(layer: AnyLayer): LayerKind | undefined {
         kernel: reshape(weights.kernel, [inputs, outputs]),
         bias: weights.bias && reshape(weights.bias, [outputs]),
       }
-      const y = linear(reshape(cast(x, 'float32'), [...batch, inputs]), matrices, changes, options)
+      const y = adaptedLinear(reshape(cast(x, 'float32'), [...batch, inputs]), matrices, changes, options)
       return activation.apply(reshape(y, [...batch, ...outputDims]))
     },
   }

@@ -4,35 +4,24 @@
  */
 import { FourierFTError, invalidState } from '@fourierft/core'
 import { deregisterOp, type GraphModel, registerOp } from '@tensorflow/tfjs-converter'
-import { dispose, elu, keep, relu, relu6, sigmoid, type Tensor, Variable } from '@tensorflow/tfjs-core'
+import { dispose, keep, type Tensor, Variable } from '@tensorflow/tfjs-core'
 import { LayerVariable } from '@tensorflow/tfjs-layers'
-import { convolutionKind } from '../attach/convolution-layer.js'
-import { provideEinsumGradient } from '../attach/einsum-gradient.js'
-import type { AttachedState, Host, HostModule } from '../attach/host.js'
-import type { LayerKind } from '../attach/layer-kind.js'
-import { type Activation, variableOf } from '../attach/layers-internals.js'
-import { linear } from '../attach/linear.js'
-import { override } from '../attach/override.js'
-import { attribute, type Executor, executorOf, type GraphNode } from './converter-internals.js'
+import type { AttachableModel, AttachableModule, AttachedState } from '../attach/attachable-model.js'
+import { overrideProperty } from '../attach/override-property.js'
+import type { LayerKind } from '../kinds/layer-kind.js'
+import { variableOf } from '../layers-internals.js'
+import { provideEinsumGradient } from '../ops/einsum-gradient.js'
+import { type Executor, executorOf, type GraphNode } from './converter-internals.js'
+import { graphNodeKind, PRODUCT_OPERATIONS, type Product } from './node-kinds.js'
 
 /** Names of modules that differ from what the graph tells: a record by module name, or a function of it. */
 export type GraphModuleNames = Readonly<Record<string, string>> | ((module: string) => string | undefined)
 
-/** The nodes that multiply by one weight. */
-interface Product {
-  readonly module: string
-  /** The names of the constants. */
-  readonly weight: string
-  readonly bias: string | undefined
-  readonly nodes: readonly GraphNode[]
-}
-
-const ACTIVATIONS: Readonly<Record<string, (x: Tensor) => Tensor>> = { relu, relu6, elu, sigmoid }
-
-const PRODUCTS = new Set(['MatMul', '_FusedMatMul', 'BatchMatMul', 'BatchMatMulV2', 'Conv2D', '_FusedConv2D'])
-
 /** @throws {FourierFTError} `UNSUPPORTED` (another tfjs-converter), `INVALID_OPTION` where two modules have one name */
-export function graphHost(model: GraphModel, moduleNames: GraphModuleNames = {}): Host<GraphModel> {
+export function attachableGraphModel(
+  model: GraphModel,
+  moduleNames: GraphModuleNames = {},
+): AttachableModel<GraphModel> {
   const executor = executorOf(model)
   const before = executor.weightMap
   const products = productsOf(executor)
@@ -51,7 +40,7 @@ export function graphHost(model: GraphModel, moduleNames: GraphModuleNames = {})
     variables.set(name, known)
     return known
   }
-  const kinds = products.map((product) => ({ product, kind: kindOf(product, before, variable) }))
+  const kinds = products.map((product) => ({ product, kind: graphNodeKind(product, before, variable) }))
   return {
     model,
     modules: namedModules(kinds, executor, moduleNames),
@@ -73,7 +62,7 @@ export function graphHost(model: GraphModel, moduleNames: GraphModuleNames = {})
 /** `executeAsync` waits between nodes. Where another choice has come into effect meanwhile, its output is of neither. */
 function refuseMixtures(model: GraphModel, { changes }: AttachedState): () => void {
   const { executeAsync } = model
-  return override(model, 'executeAsync', async (...args) => {
+  return overrideProperty(model, 'executeAsync', async (...args) => {
     const before = changes()
     const outputs = await executeAsync.apply(model, args)
     if (changes() === before) return outputs
@@ -107,12 +96,12 @@ function restoreWeights(executor: Executor, before: Executor['weightMap'], held:
 function productsOf({ graph, weightMap }: Executor): Product[] {
   const byWeight = new Map<string, Product>()
   for (const node of Object.values(graph.nodes)) {
-    if (!PRODUCTS.has(node.op)) continue
+    if (!PRODUCT_OPERATIONS.has(node.op)) continue
     const [, weight, bias] = node.inputNames.map(withoutOutput)
     if (weight === undefined || !Object.hasOwn(weightMap, weight)) continue
     const known = byWeight.get(weight)
     byWeight.set(weight, {
-      module: moduleOf(weight),
+      module: moduleNameOf(weight),
       weight,
       bias: known ? known.bias : bias,
       nodes: [...(known?.nodes ?? []), node],
@@ -129,7 +118,7 @@ function withoutOutput(name: string): string {
  * The module of a weight: its name in the graph without the operations at its end (`/MatMul/ReadVariableOp`) and without the call of the
  * signature at its beginning (`StatefulPartitionedCall/`), points for strokes: `model/dense/MatMul/ReadVariableOp` is `model.dense`.
  */
-export function moduleOf(weight: string): string {
+export function moduleNameOf(weight: string): string {
   const parts = weight.split('/')
   while (parts.length > 1 && /^(?:StatefulPartitionedCall|PartitionedCall)(?:_\d+)?$/.test(parts[0]))
     parts.shift()
@@ -139,86 +128,15 @@ export function moduleOf(weight: string): string {
   return parts.join('.')
 }
 
-/** Undefined for products that this package cannot change. */
-function kindOf(
-  { weight, bias, nodes }: Product,
-  weights: Executor['weightMap'],
-  variable: (name: string) => LayerVariable,
-): LayerKind | undefined {
-  const [first, ...others] = nodes as readonly [GraphNode, ...GraphNode[]]
-  // One kind has one bias and one activation.
-  if (others.some((node) => signature(node) !== signature(first))) return undefined
-  const [kernel] = weights[weight] as readonly [Tensor]
-  const activation = activationOf(first)
-  if (!activation || kernel.dtype !== 'float32') return undefined
-  if (bias !== undefined && !Object.hasOwn(weights, bias)) return undefined
-  const parts = () => ({
-    kernel: variable(weight),
-    bias: bias === undefined ? null : variable(bias),
-    activation,
-  })
-  return first.op.includes('Conv2D') ? convolution(first, kernel, parts) : matrix(first, kernel, parts)
-}
-
-interface Parts {
-  readonly kernel: LayerVariable
-  readonly bias: LayerVariable | null
-  readonly activation: Activation
-}
-
-function matrix(node: GraphNode, { shape }: Tensor, parts: () => Parts): LayerKind | undefined {
-  if (shape.length !== 2 || attribute(node, 'transposeA', false) || attribute(node, 'transposeB', false))
-    return undefined
-  const [inputs, outputs] = shape as [number, number]
-  const { kernel, bias, activation } = parts()
-  return {
-    shape: [outputs, inputs],
-    kernel,
-    bias,
-    isLinear: true,
-    takesRows: true,
-    apply: (x, weights, changes, options) => activation.apply(linear(x, weights, changes, options)),
-  }
-}
-
-function convolution(node: GraphNode, { shape }: Tensor, parts: () => Parts): LayerKind | undefined {
-  const padding = attribute(node, 'pad', '').toLowerCase()
-  const format = attribute(node, 'dataFormat', 'NHWC').toUpperCase()
-  const strides = attribute<number[]>(node, 'strides', [1, 1, 1, 1])
-  const dilations = attribute<number[]>(node, 'dilations', [1, 1, 1, 1])
-  if (shape.length !== 4 || format !== 'NHWC' || (padding !== 'same' && padding !== 'valid')) return undefined
-  return convolutionKind({
-    ...parts(),
-    strides: strides.slice(1, 3),
-    dilationRate: dilations.slice(1, 3),
-    padding,
-    dataFormat: 'channelsLast',
-  })
-}
-
-/** What is fused behind the product: a bias, an activation, both or nothing. */
-function activationOf(node: GraphNode): Activation | undefined {
-  const fused = attribute<string[]>(node, 'fusedOps', []).map((op) => op.toLowerCase())
-  const [name, ...more] = fused.filter((op) => op !== 'biasadd' && op !== 'noop' && op !== '')
-  if (name === undefined) return { apply: (x) => x }
-  const activation = Object.hasOwn(ACTIVATIONS, name) ? ACTIVATIONS[name] : undefined
-  return activation && more.length === 0 ? { apply: activation } : undefined
-}
-
-function signature({ op, inputNames, attrParams }: GraphNode): string {
-  const values = Object.entries(attrParams).map(([name, param]) => [name, param?.value])
-  return JSON.stringify([op, inputNames.slice(1), values])
-}
-
 let operations = 0
 
 function namedModules(
   kinds: readonly { readonly product: Product; readonly kind: LayerKind | undefined }[],
   executor: Executor,
   moduleNames: GraphModuleNames,
-): HostModule[] {
+): AttachableModule[] {
   const names = new Set<string>()
-  return kinds.map(({ product, kind }): HostModule => {
+  return kinds.map(({ product, kind }): AttachableModule => {
     const { module, nodes } = product
     const given =
       typeof moduleNames === 'function'

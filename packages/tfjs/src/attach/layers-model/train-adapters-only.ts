@@ -9,9 +9,9 @@
  */
 import { FourierFTError } from '@fourierft/core'
 import type { LayersModel, LayerVariable } from '@tensorflow/tfjs-layers'
-import type { AttachedState } from './host.js'
-import { hasState, type TrainingModel, trainingModel } from './layers-internals.js'
-import { override } from './override.js'
+import { hasState, type TrainingModel, trainingModel } from '../../layers-internals.js'
+import type { AttachedState } from '../attachable-model.js'
+import { overrideProperty } from '../override-property.js'
 
 /** Runs one step of a training. */
 type Step = <R>(run: () => R) => R
@@ -30,7 +30,7 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
       checkOptimizer(model.optimizer, weights, trained)
       training.collectedTrainableWeights = [...weights]
       const restore = [
-        override(training, 'checkTrainableWeightsConsistency', () => {}),
+        overrideProperty(training, 'checkTrainableWeightsConsistency', () => {}),
         stepsWith(training, step),
         ...prepare(step),
       ]
@@ -43,14 +43,14 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
     })
   const { fit, fitDataset, trainOnBatch, evaluateDataset } = model
   const restore = [
-    override(model, 'fit', (x, y, args) => {
+    overrideProperty(model, 'fit', (x, y, args) => {
       const validates = args?.validationData !== undefined || (args?.validationSplit ?? 0) > 0
       return during(
         () => fit.call(model, x, y, args),
         (step) => (validates ? [nextTestWith(trainingModel(model), step)] : []),
       )
     }),
-    override(
+    overrideProperty(
       model,
       'fitDataset',
       (dataset, args) =>
@@ -59,10 +59,10 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
           (step) => validationsWith(trainingModel(model), args?.validationData, step),
         ) as ReturnType<typeof fitDataset>,
     ),
-    override(model, 'evaluateDataset', (dataset, args) =>
+    overrideProperty(model, 'evaluateDataset', (dataset, args) =>
       testing(trainingModel(model), call(), () => evaluateDataset.call(model, dataset, args)),
     ),
-    override(model, 'trainOnBatch', (x, y) => during(() => trainOnBatch.call(model, x, y))),
+    overrideProperty(model, 'trainOnBatch', (x, y) => during(() => trainOnBatch.call(model, x, y))),
   ]
   return () => {
     for (const each of restore) each()
@@ -72,7 +72,7 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
 /** The steps of a training run with its adapters. */
 function stepsWith(training: TrainingModel, step: Step): () => void {
   const { makeTrainFunction } = training
-  return override(training, 'makeTrainFunction', () => {
+  return overrideProperty(training, 'makeTrainFunction', () => {
     const train = makeTrainFunction.call(training)
     return (data) => step(() => train(data))
   })
@@ -82,7 +82,7 @@ function stepsWith(training: TrainingModel, step: Step): () => void {
 function nextTestWith(training: TrainingModel, step: Step): () => void {
   const { makeTestFunction } = training
   let isMade = false
-  return override(training, 'makeTestFunction', () => {
+  return overrideProperty(training, 'makeTestFunction', () => {
     makeTestFunction.call(training)
     if (isMade) return
     isMade = true
@@ -107,11 +107,11 @@ function validationsWith(training: TrainingModel, data: unknown, step: Step): ((
   const { evaluate, evaluateDataset } = training
   const [xs] = Array.isArray(data) ? data : [undefined]
   return [
-    override(training, 'evaluate', (x, y, args) => {
+    overrideProperty(training, 'evaluate', (x, y, args) => {
       const run = () => evaluate.call(training, x, y, args)
       return x === xs ? testing(training, step, run) : run()
     }),
-    override(training, 'evaluateDataset', (dataset, args) => {
+    overrideProperty(training, 'evaluateDataset', (dataset, args) => {
       const run = () => evaluateDataset.call(training, dataset, args)
       return (dataset as unknown) === data ? testing(training, step, run) : run()
     }),

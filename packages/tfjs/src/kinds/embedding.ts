@@ -5,34 +5,34 @@
  */
 import { add, cast, gather, reshape } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
+import { type AnyLayer, isWeight, layerFields } from '../layers-internals.js'
 import { factoredLookup } from '../strategies/factored.js'
-import { type LayerKind, normalised, rowsOfTokens } from './layer-kind.js'
-import { type AnyLayer, internals, isWeight } from './layers-internals.js'
+import { adapterOfEachToken, applyNormalised, type LayerKind } from './layer-kind.js'
 
 interface EmbeddingParts {
   /** `[inputDim, outputDim]` */
   readonly embeddings: LayerVariable
 }
 
-export function embeddingLayer(layer: AnyLayer): LayerKind {
-  const { embeddings } = internals<EmbeddingParts>(layer, { embeddings: isWeight })
+export function embeddingKind(layer: AnyLayer): LayerKind {
+  const { embeddings } = layerFields<EmbeddingParts>(layer, { embeddings: isWeight })
   const [inputs, outputs] = embeddings.shape as [number, number]
   return {
     shape: [outputs, inputs],
     kernel: embeddings,
     bias: null,
     isLinear: false,
-    takesRows: true,
+    allowsAdapterPerRow: true,
     apply: (x, { kernel }, changes, { tables }) => {
       const flat = reshape(cast(x, 'int32'), [x.size])
       const ids = flat.dataSync()
       const y = changes.reduce(
         (sum, change) => {
           const { entries } = change.spec
-          const rows = change.rows && rowsOfTokens(change.rows, x.size)
+          const rows = change.rows && adapterOfEachToken(change.rows, x.size)
           return add(
             sum,
-            normalised(change, (c) => factoredLookup({ ids, c, rows, entries, tables })),
+            applyNormalised(change, (c) => factoredLookup({ ids, c, rows, entries, tables })),
           )
         },
         gather(kernel, flat),

@@ -1,9 +1,9 @@
 /** `Dense` as a kind of layer: `y = activation(x · kernel + bias)`. */
 import { cast } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
+import { type Activation, type AnyLayer, isActivation, isWeight, layerFields } from '../layers-internals.js'
+import { adaptedLinear } from './adapted-linear.js'
 import type { LayerKind } from './layer-kind.js'
-import { type Activation, type AnyLayer, internals, isActivation, isWeight } from './layers-internals.js'
-import { linear } from './linear.js'
 
 interface DenseParts {
   /** `[in, out]` */
@@ -12,8 +12,8 @@ interface DenseParts {
   readonly activation: Activation
 }
 
-export function denseLayer(layer: AnyLayer): LayerKind {
-  const { kernel, bias, activation } = internals<DenseParts>(layer, {
+export function denseKind(layer: AnyLayer): LayerKind {
+  const { kernel, bias, activation } = layerFields<DenseParts>(layer, {
     kernel: isWeight,
     bias: (bias) => bias === null || isWeight(bias),
     activation: isActivation,
@@ -24,8 +24,10 @@ export function denseLayer(layer: AnyLayer): LayerKind {
     kernel,
     bias,
     isLinear: true,
-    takesRows: true,
+    allowsAdapterPerRow: true,
     apply: (x, weights, changes, options) =>
-      activation.apply(linear(x.dtype === 'float32' ? x : cast(x, 'float32'), weights, changes, options)),
+      activation.apply(
+        adaptedLinear(x.dtype === 'float32' ? x : cast(x, 'float32'), weights, changes, options),
+      ),
   }
 }

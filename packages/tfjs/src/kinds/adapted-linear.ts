@@ -1,20 +1,26 @@
 /** `x · kernel + bias + Σ Δy` along the last dimension: what `Dense` layers compute, and 1×1 convolutions at every pixel. */
 import { add, reshape, type Tensor, type Tensor2D, Variable } from '@tensorflow/tfjs-core'
 import { fourierLinear } from '../fourier-linear.js'
-import { frozenProduct, product } from '../products.js'
-import { chooseStrategy, type LinearSize } from '../strategies/choose-strategy.js'
+import { frozenProduct, product } from '../ops/matrix-products.js'
+import { chooseStrategy } from '../strategies/choose-strategy.js'
 import { hasNativeKernel, nativeLinear } from '../strategies/native.js'
-import { type AppliedWeights, type ApplyOptions, type Change, rowsOfTokens } from './layer-kind.js'
+import type { LinearSize } from '../strategies/strategy.js'
+import {
+  type AppliedWeights,
+  type ApplyOptions,
+  adapterOfEachToken,
+  type KernelChange,
+} from './layer-kind.js'
 
 /**
  * @param x `[..., in]`, float32
  * @param weights its kernel `[in, out]`
  * @returns `[..., out]`
  */
-export function linear(
+export function adaptedLinear(
   x: Tensor,
   { kernel, bias, isFrozen }: AppliedWeights,
-  changes: readonly Change[],
+  changes: readonly KernelChange[],
   options: ApplyOptions,
 ): Tensor {
   const [inputs, outputs] = kernel.shape as [number, number]
@@ -22,7 +28,7 @@ export function linear(
   const tokens = flat.shape[0]
   let y: Tensor | undefined
   for (const { spec, coefficients, rows: batchRows } of changes) {
-    const rows = batchRows && rowsOfTokens(batchRows, tokens)
+    const rows = batchRows && adapterOfEachToken(batchRows, tokens)
     const { shape, entries, scaling } = spec
     if (
       y === undefined &&

@@ -3,8 +3,8 @@ import { referenceForward } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
 import * as tfl from '@tensorflow/tfjs-layers'
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { useBackend } from '../__fixtures__/use-backend.js'
-import { attach } from './attach.js'
+import { useBackend } from '../../__fixtures__/use-backend.js'
+import { attach } from '../attach.js'
 
 const [WIDTH, N, BATCH] = [6, 12, 5]
 const CONFIG = { targetModules: ['gate', 'first', 'out'], nFrequency: N, scaling: 10 }

@@ -1,7 +1,7 @@
 /** The layers of a model and what they are called: the names that `targetModules` matches and that adapter files hold. */
 import { FourierFTError } from '@fourierft/core'
 import { LayersModel } from '@tensorflow/tfjs-layers'
-import { type AnyLayer, sublayers } from './layers-internals.js'
+import { type AnyLayer, sublayers } from '../../layers-internals.js'
 
 /** Names that differ from the layers' own: by path, or as a function of the layer and its path. */
 export type ModuleNames =

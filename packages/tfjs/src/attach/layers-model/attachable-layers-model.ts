@@ -1,13 +1,16 @@
 /** A `LayersModel` as a host of adapters: each layer's `call` is laid over. */
 import { type LayersModel, Sequential } from '@tensorflow/tfjs-layers'
-import { adaptableLayer } from './adaptable-layer.js'
-import { freeze } from './freeze.js'
-import type { Host } from './host.js'
+import { layerKindOf } from '../../kinds/registry.js'
+import type { AttachableModel } from '../attachable-model.js'
+import { overrideProperty } from '../override-property.js'
+import { freezeWeights } from './freeze-weights.js'
 import { type ModuleNames, namedLayers } from './named-layers.js'
-import { override } from './override.js'
-import { trainAdaptersOnly } from './training.js'
+import { trainAdaptersOnly } from './train-adapters-only.js'
 
-export function layersHost(model: LayersModel, moduleNames?: ModuleNames): Host<LayersModel> {
+export function attachableLayersModel(
+  model: LayersModel,
+  moduleNames?: ModuleNames,
+): AttachableModel<LayersModel> {
   // Before the flags are read: a Sequential model that builds itself later would set them all.
   if (model instanceof Sequential && !model.built) model.build()
   const named = namedLayers(model, moduleNames)
@@ -16,13 +19,13 @@ export function layersHost(model: LayersModel, moduleNames?: ModuleNames): Host<
     modules: named.map(({ name, layer }) => ({
       name,
       owner: layer,
-      kind: adaptableLayer(layer),
+      kind: layerKindOf(layer),
       typeName: layer.getClassName(),
       hasWeights: layer.weights.length > 0,
       isBuilt: layer.built,
       intercept: (apply, isIdle) => {
         const call = layer.call.bind(layer)
-        return override(layer, 'call', (inputs, kwargs) => {
+        return overrideProperty(layer, 'call', (inputs, kwargs) => {
           if (isIdle()) return call(inputs, kwargs)
           const [x] = Array.isArray(inputs) ? inputs : [inputs]
           return apply(x)
@@ -30,7 +33,7 @@ export function layersHost(model: LayersModel, moduleNames?: ModuleNames): Host<
       },
     })),
     prepare: (state) => {
-      const restore = [freeze(model, named, state), trainAdaptersOnly(model, state)]
+      const restore = [freezeWeights(model, named, state), trainAdaptersOnly(model, state)]
       return () => {
         for (const each of restore) each()
       }

@@ -2,14 +2,14 @@
 import { type Entries, referenceBackward, referenceForward } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
 import { expect } from 'vitest'
-import type { Branch } from '../strategies/branch.js'
+import type { StrategyFunction } from '../strategies/strategy-function.js'
 import type { TableCache } from '../table-cache.js'
 
 /** Rounded tables and sums of float32, transforms one after the other: the bound of the conformance suite. */
 const TOLERANCE = 1e-5
 
 /** `[d1, d2, n, T]`: squares, primes, no common divisor, a frequency that many entries share, single numbers. */
-export const BRANCH_SIZES = [
+export const LAYER_SIZES = [
   [1, 1, 1, 2],
   [16, 16, 256, 1],
   [24, 36, 40, 7],
@@ -18,7 +18,7 @@ export const BRANCH_SIZES = [
   [2, 45, 30, 4],
 ] as const
 
-export function expectBranch(branch: Branch, entries: Entries, tokens: number, tables: TableCache): void {
+export function expectStrategy(branch: StrategyFunction, entries: Entries, tokens: number, tables: TableCache): void {
   const { shape, n } = entries
   const [d1, d2] = shape
   const layers = [1, 2, 3].map((seed) => ({

@@ -14,11 +14,11 @@ import {
   type Tensor,
   type Tensor4D,
 } from '@tensorflow/tfjs-core'
-import { transposedTimes } from './products.js'
+import { transposedTimes } from './matrix-products.js'
 import { withGradient } from './with-gradient.js'
 
 /** Down and across. TensorFlow.js takes strides or dilations other than 1, not both. */
-export interface Geometry {
+export interface ConvolutionGeometry {
   readonly strides: [number, number]
   readonly dilations: [number, number]
   readonly padding: 'same' | 'valid'
@@ -28,7 +28,7 @@ export interface Geometry {
  * @param x `[batch, height, width, in]`
  * @param kernel `[kh, kw, in, out]`
  */
-export function convolution(x: Tensor4D, kernel: Tensor4D, geometry: Geometry): Tensor4D {
+export function convolution(x: Tensor4D, kernel: Tensor4D, geometry: ConvolutionGeometry): Tensor4D {
   const { strides, dilations, padding } = geometry
   return withGradient(
     [x, kernel],
@@ -49,7 +49,7 @@ function kernelGradient(
   x: Tensor4D,
   gradient: Tensor,
   shape: Tensor4D['shape'],
-  { strides, dilations, padding }: Geometry,
+  { strides, dilations, padding }: ConvolutionGeometry,
 ): Tensor {
   const [height, width, inputs, outputs] = shape
   const { padInfo, outHeight, outWidth } = backend_util.computeConv2DInfo(
@@ -85,7 +85,7 @@ function kernelGradient(
 }
 
 /** The kernel with the zeros between its rows and columns that dilation means. */
-function spreadKernel(kernel: Tensor4D, [down, across]: Geometry['dilations']): Tensor4D {
+function spreadKernel(kernel: Tensor4D, [down, across]: ConvolutionGeometry['dilations']): Tensor4D {
   if (down === 1 && across === 1) return kernel
   const [height, width, inputs, outputs] = kernel.shape
   // Of rank 4 at most: WebGL pads no more.

@@ -1,10 +1,10 @@
 /** The weights of a user's model, out of reach of every optimizer and of the user's own writes while they hold adapters. */
 import { FourierFTError, invalidState } from '@fourierft/core'
 import { LayersModel } from '@tensorflow/tfjs-layers'
-import type { AttachedState } from './host.js'
-import { type AnyLayer, variableOf } from './layers-internals.js'
+import { type AnyLayer, variableOf } from '../../layers-internals.js'
+import type { AttachedState } from '../attachable-model.js'
+import { overrideAccessor, overrideProperty } from '../override-property.js'
 import type { NamedLayer } from './named-layers.js'
-import { override, overrideAccessor } from './override.js'
 
 /**
  * Makes the variables of all weights not trainable, because `tf.variableGrads` and `optimizer.minimize` train every trainable variable
@@ -16,7 +16,7 @@ import { override, overrideAccessor } from './override.js'
  *
  * @returns gives every variable its own flag back, and every layer its methods
  */
-export function freeze(
+export function freezeWeights(
   model: LayersModel,
   layers: readonly NamedLayer[],
   { isMerged }: AttachedState,
@@ -34,7 +34,7 @@ export function freeze(
   // A Sequential model makes all of its weights trainable again each time it is compiled.
   const { compile } = model
   const restore = [
-    override(model, 'compile', (args) => {
+    overrideProperty(model, 'compile', (args) => {
       compile.call(model, args)
       apply()
     }),
@@ -44,7 +44,9 @@ export function freeze(
   const normalisations = layers.filter(({ layer }) => layer.getClassName() === 'BatchNormalization')
   for (const { layer } of normalisations) {
     const call = layer.call.bind(layer)
-    restore.push(override(layer, 'call', (inputs, kwargs) => call(inputs, { ...kwargs, training: false })))
+    restore.push(
+      overrideProperty(layer, 'call', (inputs, kwargs) => call(inputs, { ...kwargs, training: false })),
+    )
   }
   return () => {
     for (const each of restore.reverse()) each()
@@ -66,7 +68,7 @@ function guard(layer: AnyLayer, isMerged: () => boolean): (() => void)[] {
   }
   const { setWeights } = layer
   const restore = [
-    override(layer, 'setWeights', (weights) => {
+    overrideProperty(layer, 'setWeights', (weights) => {
       checkWritable('setWeights')
       setWeights.call(layer, weights)
     }),
@@ -84,7 +86,7 @@ function guard(layer: AnyLayer, isMerged: () => boolean): (() => void)[] {
   const { loadWeights } = layer
   return [
     ...restore,
-    override(layer, 'loadWeights', (weights, strict) => {
+    overrideProperty(layer, 'loadWeights', (weights, strict) => {
       checkWritable('loadWeights')
       loadWeights.call(layer, weights, strict)
     }),

@@ -6,8 +6,8 @@ import type { Shape } from '@fourierft/core'
 import { mul, type Tensor } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { LayerSpec } from '../fourier-linear.js'
-import { isHalfPrecision, scaledLinear } from '../half-precision.js'
-import type { TfjsStrategy } from '../strategies/choose-strategy.js'
+import { scaledLinear, usesFloat16 } from '../ops/float16-scaling.js'
+import type { TfjsStrategy } from '../strategies/strategy.js'
 import type { TableCache } from '../table-cache.js'
 
 export interface LayerKind {
@@ -18,9 +18,9 @@ export interface LayerKind {
   /** What PEFT calls a linear layer: `all-linear` means it, and `modulesToSave` can hold it. */
   readonly isLinear: boolean
   /** Whether each row of a batch can have its own adapter. */
-  readonly takesRows: boolean
+  readonly allowsAdapterPerRow: boolean
   /** The layer's output with these weights and these changes of its kernel. Called inside of `tidy`. */
-  apply(x: Tensor, weights: AppliedWeights, changes: readonly Change[], options: ApplyOptions): Tensor
+  apply(x: Tensor, weights: AppliedWeights, changes: readonly KernelChange[], options: ApplyOptions): Tensor
 }
 
 export interface AppliedWeights {
@@ -31,7 +31,7 @@ export interface AppliedWeights {
 }
 
 /** ΔW of the active adapters that share their entries. */
-export interface Change {
+export interface KernelChange {
   /** Of several adapters the scaling is 1: each one's own is in the coefficients. */
   readonly spec: LayerSpec
   /** `[n]`, or with `rows` `[A, n]` */
@@ -46,13 +46,13 @@ export interface ApplyOptions {
 }
 
 /** What `make`, linear in its coefficients, gives for a change: for its coefficients times `1/(d1·d2)`, as the strategies take them. */
-export function normalised({ spec, coefficients }: Change, make: (c: Tensor) => Tensor): Tensor {
+export function applyNormalised({ spec, coefficients }: KernelChange, make: (c: Tensor) => Tensor): Tensor {
   const factor = spec.scaling / (spec.shape[0] * spec.shape[1])
-  return isHalfPrecision() ? scaledLinear(coefficients, factor, make) : make(mul(coefficients, factor))
+  return usesFloat16() ? scaledLinear(coefficients, factor, make) : make(mul(coefficients, factor))
 }
 
 /** From one index for each row of the batch to one for each token. */
-export function rowsOfTokens(rows: Int32Array, tokens: number): Int32Array {
+export function adapterOfEachToken(rows: Int32Array, tokens: number): Int32Array {
   const each = tokens / rows.length
   return Int32Array.from({ length: tokens }, (_, t) => rows[Math.floor(t / each)])
 }

@@ -11,7 +11,7 @@ import { withGradient } from './with-gradient.js'
  * Whether the current backend keeps float16 numbers: of those of TensorFlow.js 4.22, webgl where the device renders to no float32
  * textures, or with the flag `WEBGL_FORCE_F16_TEXTURES`.
  */
-export function isHalfPrecision(): boolean {
+export function usesFloat16(): boolean {
   // `floatPrecision()` alone does not tell: in 4.22 it is 16 for webgl on devices that do render to float32.
   return (
     getBackend() === 'webgl' &&
@@ -25,7 +25,7 @@ export function isHalfPrecision(): boolean {
  * stay below 2d.
  */
 export function isSpectralExact({ shape: [d1, d2], n }: Pick<Entries, 'shape' | 'n'>): boolean {
-  return !isHalfPrecision() || Math.max(2 * d1, 2 * d2, n) <= 2048
+  return !usesFloat16() || Math.max(2 * d1, 2 * d2, n) <= 2048
 }
 
 /** `factor = m · 2^-inner · 2^outer` */

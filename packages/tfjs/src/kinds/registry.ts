@@ -1,21 +1,22 @@
 /** Which layers of TensorFlow.js can have adapters. */
-import { convolutionLayer } from './convolution-layer.js'
-import { denseLayer } from './dense-layer.js'
-import { einsumDenseLayer } from './einsum-dense-layer.js'
-import { embeddingLayer } from './embedding-layer.js'
+
+import type { AnyLayer } from '../layers-internals.js'
+import { convolutionKind } from './convolution.js'
+import { denseKind } from './dense.js'
+import { einsumDenseKind } from './einsum-dense.js'
+import { embeddingKind } from './embedding.js'
 import type { LayerKind } from './layer-kind.js'
-import type { AnyLayer } from './layers-internals.js'
 
 const KINDS: Readonly<Record<string, (layer: AnyLayer) => LayerKind | undefined>> = {
-  Dense: denseLayer,
-  Conv1D: convolutionLayer,
-  Conv2D: convolutionLayer,
-  EinsumDense: einsumDenseLayer,
-  Embedding: embeddingLayer,
+  Dense: denseKind,
+  Conv1D: convolutionKind,
+  Conv2D: convolutionKind,
+  EinsumDense: einsumDenseKind,
+  Embedding: embeddingKind,
 }
 
 /** Them in words, for messages. */
-export const ADAPTABLE: readonly string[] = [
+export const ADAPTABLE_LAYERS: readonly string[] = [
   'Dense',
   'Conv1D and Conv2D that are not causal',
   'Embedding',
@@ -27,7 +28,7 @@ export const ADAPTABLE: readonly string[] = [
  *
  * @throws {FourierFTError} `UNSUPPORTED` for a version of TensorFlow.js whose layers are made differently
  */
-export function adaptableLayer(layer: AnyLayer): LayerKind | undefined {
+export function layerKindOf(layer: AnyLayer): LayerKind | undefined {
   if (!layer.built) return undefined
   const name = layer.getClassName()
   return Object.hasOwn(KINDS, name) ? KINDS[name]?.(layer) : undefined

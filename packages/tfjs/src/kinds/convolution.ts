@@ -8,17 +8,17 @@
  */
 import { add, cast, reshape, type Tensor, type Tensor4D, transpose } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
-import { convolution, type Geometry } from '../convolution.js'
+import { type Activation, type AnyLayer, isActivation, isWeight, layerFields } from '../layers-internals.js'
+import { type ConvolutionGeometry, convolution } from '../ops/differentiable-conv2d.js'
 import { denseKernel } from '../strategies/dense.js'
+import { adaptedLinear } from './adapted-linear.js'
 import {
   type AppliedWeights,
   type ApplyOptions,
-  type Change,
+  applyNormalised,
+  type KernelChange,
   type LayerKind,
-  normalised,
 } from './layer-kind.js'
-import { type Activation, type AnyLayer, internals, isActivation, isWeight } from './layers-internals.js'
-import { linear } from './linear.js'
 
 export interface ConvolutionParts {
   /** `[kh, kw, in, out]` or `[k, in, out]` */
@@ -32,8 +32,8 @@ export interface ConvolutionParts {
 }
 
 /** Undefined for causal padding, which TensorFlow.js's layers accept and cannot run. */
-export function convolutionLayer(layer: AnyLayer): LayerKind | undefined {
-  const parts = internals<ConvolutionParts>(layer, {
+export function convolutionKind(layer: AnyLayer): LayerKind | undefined {
+  const parts = layerFields<ConvolutionParts>(layer, {
     kernel: isWeight,
     bias: (bias) => bias === null || isWeight(bias),
     activation: isActivation,
@@ -42,11 +42,11 @@ export function convolutionLayer(layer: AnyLayer): LayerKind | undefined {
     padding: (padding) => typeof padding === 'string',
     dataFormat: (format) => format === 'channelsFirst' || format === 'channelsLast',
   })
-  return convolutionKind(parts)
+  return convolutionKindOfParts(parts)
 }
 
 /** The kind of whatever convolves like such a layer. Undefined for causal padding. */
-export function convolutionKind(parts: ConvolutionParts): LayerKind | undefined {
+export function convolutionKindOfParts(parts: ConvolutionParts): LayerKind | undefined {
   const { kernel, bias, activation, strides, dilationRate, padding, dataFormat } = parts
   if (padding === 'causal') return undefined
   const sizes = kernel.shape.slice(0, -2) as number[]
@@ -60,12 +60,17 @@ export function convolutionKind(parts: ConvolutionParts): LayerKind | undefined 
     kernel,
     bias,
     isLinear: false,
-    takesRows: isPointwise,
+    allowsAdapterPerRow: isPointwise,
     apply: (given, weights, changes, options) => {
       const float = cast(given, 'float32')
       const x = channelsFirst ? transpose(float, [0, ...sizes.map((_, axis) => axis + 2), 1]) : float
       const y = isPointwise
-        ? linear(x, { ...weights, kernel: reshape(weights.kernel, [inputs, outputs]) }, changes, options)
+        ? adaptedLinear(
+            x,
+            { ...weights, kernel: reshape(weights.kernel, [inputs, outputs]) },
+            changes,
+            options,
+          )
         : convolved(x, weights, changes, options, geometry)
       // TensorFlow.js's Conv1D takes its channels first, and gives them last.
       return activation.apply(channelsFirst && sizes.length === 2 ? transpose(y, [0, 3, 1, 2]) : y)
@@ -77,13 +82,13 @@ export function convolutionKind(parts: ConvolutionParts): LayerKind | undefined 
 function convolved(
   x: Tensor,
   { kernel, bias }: AppliedWeights,
-  changes: readonly Change[],
+  changes: readonly KernelChange[],
   { tables }: ApplyOptions,
-  geometry: Geometry,
+  geometry: ConvolutionGeometry,
 ): Tensor {
   const changed = changes.reduce((sum, change) => {
     const { entries } = change.spec
-    const delta = normalised(change, (c) => denseKernel(c, entries, tables))
+    const delta = applyNormalised(change, (c) => denseKernel(c, entries, tables))
     return add(sum, reshape(delta, kernel.shape))
   }, kernel)
   const y = convolution(image(x), filter(changed), geometry)

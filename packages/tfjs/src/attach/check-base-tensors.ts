@@ -7,8 +7,8 @@ import {
   isFloatDtype,
   isOtherWeight,
 } from '@fourierft/core'
+import type { LayerKind } from '../kinds/layer-kind.js'
 import type { AdaptedLayer } from './adapted-layer.js'
-import type { LayerKind } from './layer-kind.js'
 
 /**
  * Tensors of layers that the model does not have are passed over, as in PEFT.

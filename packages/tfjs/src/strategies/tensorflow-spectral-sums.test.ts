@@ -1,6 +1,6 @@
 import { uniformEntries } from '@fourierft/core'
 import { describe, expect, it } from 'vitest'
-import { type Contributions, contributions, inSlots } from './contributions.js'
+import { type Contributions, contributions, inSlots } from './tensorflow-spectral-sums.js'
 
 /** Whole numbers: exact sums, whatever their order. The factors of odd lengths are halves. */
 function value({ source, entry, factors }: Omit<Contributions, 'target'>, i: number): number {

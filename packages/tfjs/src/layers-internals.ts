@@ -18,7 +18,7 @@ export interface Activation {
  * @param checks what each field has to be
  * @throws {FourierFTError} `UNSUPPORTED` if one of them is something else
  */
-export function internals<T extends object>(
+export function layerFields<T extends object>(
   layer: AnyLayer,
   checks: { readonly [K in keyof T]: (value: unknown) => boolean },
 ): T {

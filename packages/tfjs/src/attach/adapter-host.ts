@@ -14,12 +14,12 @@ import {
   isSameChoice,
 } from '@fourierft/core'
 import { add, reshape, type Tensor, tensor2d, tidy, transpose } from '@tensorflow/tfjs-core'
-import type { TfjsStrategy } from '../strategies/choose-strategy.js'
+import { variableOf } from '../layers-internals.js'
+import type { TfjsStrategy } from '../strategies/strategy.js'
 import { TableCache } from '../table-cache.js'
 import { AdaptedLayer } from './adapted-layer.js'
-import { checkBaseTensors } from './base-tensors.js'
-import type { AttachedState, Host, HostModule } from './host.js'
-import { variableOf } from './layers-internals.js'
+import type { AttachableModel, AttachableModule, AttachedState } from './attachable-model.js'
+import { checkBaseTensors } from './check-base-tensors.js'
 import type { LoadedAdapter } from './loaded-adapter.js'
 
 /** Kernels with ΔW in them, by their layers. A kernel belongs to its layer once it is in effect. */
@@ -30,9 +30,9 @@ type State = CallState<LoadedAdapter, MergedKernels>
 /** Layers that some attached model holds: a layer takes one attachment at a time. */
 const attachedLayers = new WeakSet<object>()
 
-export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKernels> {
+export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, MergedKernels> {
   readonly model: Model
-  readonly modules: readonly HostModule[]
+  readonly modules: readonly AttachableModule[]
   readonly layers = new Map<string, AdaptedLayer>()
   readonly settings: { strategy: TfjsStrategy | 'auto'; tables: TableCache; rows: Int32Array | undefined }
   /** Makes an adapter of this model out of its files' contents. */
@@ -48,7 +48,7 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
 
   /** @throws {FourierFTError} `INVALID_STATE` for a layer that is attached already */
   constructor(
-    host: Host<Model>,
+    host: AttachableModel<Model>,
     strategy: TfjsStrategy | 'auto',
     attached: AttachedState,
     load: (adapter: Adapter) => LoadedAdapter,
@@ -182,7 +182,9 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
 
   checkRows(adapters: readonly LoadedAdapter[]): void {
     for (const { branches } of adapters) {
-      const shared = [...branches.keys()].find((module) => this.layers.get(module)?.kind.takesRows === false)
+      const shared = [...branches.keys()].find(
+        (module) => this.layers.get(module)?.kind.allowsAdapterPerRow === false,
+      )
       if (shared !== undefined)
         throw new FourierFTError(
           'UNSUPPORTED',
@@ -214,7 +216,7 @@ export class AdaptedModel<Model> implements AdapterHost<LoadedAdapter, MergedKer
   }
 
   /** Takes over what the adapters in the weights replace as a whole. */
-  keepWhole(added: readonly Applied<LoadedAdapter>[]): void {
+  keepReplacements(added: readonly Applied<LoadedAdapter>[]): void {
     for (const [module, { kind }] of this.layers) {
       const whole = added.map(({ adapter }) => adapter.wholes.get(module)).find((found) => found)
       if (!whole) continue
