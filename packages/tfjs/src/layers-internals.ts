@@ -1,6 +1,6 @@
 /**
- * What this package uses of TensorFlow.js's layers beyond their public types, in one place, and checked when it is first needed: fields
- * of its layers, the layers inside of layers, and where a compiled model keeps the list of weights that `fit` trains.
+ * The parts of TensorFlow.js's layers that this package uses and that are not in their public types. They are collected here, and checked
+ * when they are first used: fields of layers, layers inside layers, and the list of weights that `fit` trains.
  */
 import { FourierFTError } from '@fourierft/core'
 import { type Scalar, type Tensor, Variable } from '@tensorflow/tfjs-core'
@@ -13,19 +13,19 @@ export interface Activation {
 }
 
 /**
- * A layer's fields that its public type does not have.
+ * The fields of a layer that its public type does not have.
  *
- * @param checks what each field has to be
- * @throws {FourierFTError} `UNSUPPORTED` if one of them is something else
+ * @param checks a check for each field
+ * @throws {FourierFTError} `UNSUPPORTED` if one of the checks fails
  */
 export function layerFields<T extends object>(
   layer: AnyLayer,
   checks: { readonly [K in keyof T]: (value: unknown) => boolean },
 ): T {
-  const parts = layer as unknown as T
-  const fields = Object.keys(checks) as (keyof T & string)[]
-  if (fields.every((field) => checks[field](parts[field]))) return parts
-  throw unknownVersion(layer.getClassName(), fields.join(', '))
+  const fields = layer as unknown as T
+  const names = Object.keys(checks) as (keyof T & string)[]
+  if (names.every((name) => checks[name](fields[name]))) return fields
+  throw unknownVersion(layer.getClassName(), names.join(', '))
 }
 
 export function isWeight(value: unknown): boolean {
@@ -37,8 +37,8 @@ export function isActivation(value: unknown): boolean {
 }
 
 /**
- * The layers that a layer holds: those of a model, the one inside of a wrapper such as `TimeDistributed`, and those in fields (or arrays in
- * fields) of attention layers and of layers that users wrote. The cell of a recurrent layer is part of that layer.
+ * The layers that a layer contains: the layers of a model, the layer inside a wrapper such as `TimeDistributed`, and the layers in fields
+ * (or in arrays in fields) of attention layers and custom layers. The cell of a recurrent layer does not count as a layer.
  */
 export function sublayers(layer: AnyLayer): AnyLayer[] {
   if (layer instanceof LayersModel) return layer.layers
@@ -48,23 +48,27 @@ export function sublayers(layer: AnyLayer): AnyLayer[] {
     .filter((value): value is AnyLayer => value instanceof layers.Layer)
 }
 
-/** The variable behind a `LayerVariable`; writing to it directly leaves the user's kernel constraints out of it. */
+/** The variable behind a `LayerVariable`. Writing to it directly bypasses the user's kernel constraints. */
 export function variableOf(weight: LayerVariable): Variable {
   const value = weight.read()
   if (value instanceof Variable) return value
-  throw new FourierFTError('INVALID_STATE', `weight '${weight.name}' is no variable of this TensorFlow.js`, {
-    tensor: weight.name,
-  })
+  throw new FourierFTError(
+    'INVALID_STATE',
+    `weight '${weight.name}' is not a variable of this copy of TensorFlow.js`,
+    {
+      tensor: weight.name,
+    },
+  )
 }
 
 /** Trains or tests one batch. */
 type BatchFunction = (data: Tensor[]) => Scalar[]
 
-/** What `LayersModel.fit` reads its variables from, and what it runs for each batch. */
+/** The fields and methods through which `LayersModel.fit` finds its variables and runs each batch. */
 export interface TrainingModel extends Pick<LayersModel, 'evaluate' | 'evaluateDataset'> {
   /** Set by `compile`. */
   collectedTrainableWeights: LayerVariable[] | null | undefined
-  /** Warns where that list has another length than `trainableWeights`. */
+  /** Warns if the length of that list differs from the length of `trainableWeights`. */
   checkTrainableWeightsConsistency(): void
   makeTrainFunction(): BatchFunction
   /** Sets `testFunction`. */
@@ -72,14 +76,14 @@ export interface TrainingModel extends Pick<LayersModel, 'evaluate' | 'evaluateD
   testFunction: BatchFunction | undefined
 }
 
-/** The object that `compile` and `fit` work on: a `Sequential` model makes a new one inside of itself each time it is compiled. */
+/** The object that `compile` and `fit` work on: a `Sequential` model creates a new inner model each time it is compiled. */
 export function trainingModel(model: LayersModel): TrainingModel {
   const inner = (model as unknown as { model?: LayersModel }).model
   const training = (inner ?? model) as unknown as TrainingModel
   return training
 }
 
-/** Whether an optimizer has moments (or the like) from earlier steps. It keeps them by position in the list of trained weights. */
+/** Whether an optimizer has moments (or similar state) from earlier steps. It keeps them by position in the list of trained weights. */
 export function hasState(optimizer: object): boolean {
   return Object.values(optimizer).some((field) => Array.isArray(field) && field.some(isMoment))
 }
@@ -91,7 +95,11 @@ function isMoment(item: unknown): boolean {
 function unknownVersion(className: string, fields: string): FourierFTError {
   return new FourierFTError(
     'UNSUPPORTED',
-    `@tensorflow/tfjs-layers ${version_layers}: a ${className} layer without ${fields}; this package was made for 4.22`,
-    { expected: fields, received: version_layers },
+    `@tensorflow/tfjs-layers ${version_layers}: a ${className} layer has other fields than the expected ${fields}`,
+    {
+      advice: 'install version 4.22, which this package supports',
+      expected: fields,
+      received: version_layers,
+    },
   )
 }

@@ -1,6 +1,6 @@
 /**
- * The port of `AdapterSet` for a model of TensorFlow.js: its layers compute with the choice that is in effect. A model runs each batch
- * at once, so what a call applies is set before and cannot change within it; steps of a training set their own (`withAdded`).
+ * The host of `AdapterSet` for a model of TensorFlow.js: its layers compute with the adapters that are active. A model runs each batch
+ * synchronously, so the active adapters are set before a call and cannot change during it. Each training step sets its own (`withAdded`).
  */
 import {
   type Adapter,
@@ -22,12 +22,12 @@ import type { AttachableModel, AttachableModule, AttachedState } from './attacha
 import { checkBaseTensors } from './check-base-tensors.js'
 import type { LoadedAdapter } from './loaded-adapter.js'
 
-/** Kernels with ΔW in them, by their layers. A kernel belongs to its layer once it is in effect. */
+/** Merged kernels, `W + ΔW`, by layer. Once a kernel takes effect, its layer owns it. */
 export type MergedKernels = ReadonlyMap<AdaptedLayer, Tensor>
 
 type State = CallState<LoadedAdapter, MergedKernels>
 
-/** Layers that some attached model holds: a layer takes one attachment at a time. */
+/** The layers of all attached models: a layer can be attached only once at a time. */
 const attachedLayers = new WeakSet<object>()
 
 export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, MergedKernels> {
@@ -35,37 +35,36 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
   readonly modules: readonly AttachableModule[]
   readonly layers = new Map<string, AdaptedLayer>()
   readonly settings: { strategy: TfjsStrategy | 'auto'; tables: TableCache; rows: Int32Array | undefined }
-  /** Makes an adapter of this model out of its files' contents. */
+  /** Converts an adapter's numbers to variables. */
   readonly #load: (adapter: Adapter) => LoadedAdapter
   readonly #restore: () => void
   readonly #adapters = new Set<LoadedAdapter>()
   #state: State = { choice: { added: [] }, merged: undefined }
   #training = 0
-  /** The data of the model's own kernels, by the merged kernels that were made of them. */
+  /** For each merged kernel, the data of the base model's kernel that it was computed from. */
   readonly #bases = new WeakMap<Tensor, object>()
-  /** How many times another choice has come into effect. */
+  /** How many times the active adapters have changed. */
   changes = 0
 
-  /** @throws {FourierFTError} `INVALID_STATE` for a layer that is attached already */
+  /** @throws {FourierFTError} `INVALID_STATE` if a layer is already attached */
   constructor(
-    host: AttachableModel<Model>,
+    attachable: AttachableModel<Model>,
     strategy: TfjsStrategy | 'auto',
     attached: AttachedState,
     load: (adapter: Adapter) => LoadedAdapter,
   ) {
-    this.model = host.model
-    this.modules = host.modules
+    this.model = attachable.model
+    this.modules = attachable.modules
     this.settings = { strategy, tables: new TableCache(), rows: undefined }
     this.#load = load
-    const taken = host.modules.find(({ kind, owner }) => kind && attachedLayers.has(owner))
-    if (taken) {
-      throw new FourierFTError(
-        'INVALID_STATE',
-        `layer '${taken.name}' is attached already; use the object that attach() gave, or detach() it first`,
-        { module: taken.name },
-      )
+    const attachedModule = attachable.modules.find(({ kind, owner }) => kind && attachedLayers.has(owner))
+    if (attachedModule) {
+      throw new FourierFTError('INVALID_STATE', `layer '${attachedModule.name}' is already attached`, {
+        advice: 'use the object that attach() returned, or detach() it first',
+        module: attachedModule.name,
+      })
     }
-    this.#restore = host.prepare({
+    this.#restore = attachable.prepare({
       ...attached,
       train: (work) =>
         attached.train(async (weights, step) => {
@@ -77,7 +76,7 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
           }
         }),
     })
-    for (const module of host.modules) {
+    for (const module of attachable.modules) {
       const { kind, name, owner } = module
       if (!kind) continue
       attachedLayers.add(owner)
@@ -87,17 +86,17 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
 
   async place(_name: string, adapter: Adapter): Promise<LoadedAdapter> {
     await checkBaseTensors(adapter, this.layers)
-    return this.placed(adapter)
+    return this.load(adapter)
   }
 
-  /** The same at once, for an adapter that holds nothing of the base model. */
-  placed(adapter: Adapter): LoadedAdapter {
+  /** The same without waiting, for an adapter that contains no weights of the base model. */
+  load(adapter: Adapter): LoadedAdapter {
     const loaded = this.#load(adapter)
     this.#adapters.add(loaded)
     return loaded
   }
 
-  /** Layers take any entries. */
+  /** The layers can apply any entries. */
   serves(): boolean {
     return true
   }
@@ -106,17 +105,19 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
 
   async merge(added: readonly Applied<LoadedAdapter>[]): Promise<MergedKernels> {
     if (this.#training > 0)
-      throw invalidState('the model is being trained, on its original weights; await the training first')
+      throw invalidState('the model is being trained on its original weights', 'await the training first')
     const adapters = await Promise.all(
       added.map(async ({ adapter, scale }) => ({ adapter: await adapter.snapshot(), scale })),
     )
     const kernels = new Map<AdaptedLayer, Tensor>()
     try {
       for (const layer of this.layers.values()) {
-        const own = adapters.filter(({ adapter }) => adapter.modules.has(layer.module))
-        if (own.length === 0) continue
+        const adaptersOfLayer = adapters.filter(({ adapter }) => adapter.modules.has(layer.module))
+        if (adaptersOfLayer.length === 0) continue
         const { baseKernel } = layer
-        const kernel = tidy(() => own.reduce((sum, each) => add(sum, kernelOf(each, layer)), baseKernel))
+        const kernel = tidy(() =>
+          adaptersOfLayer.reduce((sum, applied) => add(sum, kernelChange(applied, layer)), baseKernel),
+        )
         kernels.set(layer, kernel)
         this.#bases.set(kernel, baseKernel.dataId)
       }
@@ -132,7 +133,8 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
     for (const [{ module, baseKernel }, kernel] of kernels)
       if (baseKernel.dataId !== this.#bases.get(kernel))
         throw invalidState(
-          `layer '${module}': its weight was written while adapters were being merged; merge them again`,
+          `layer '${module}': its weight was written while adapters were being merged`,
+          'merge them again',
         )
   }
 
@@ -151,7 +153,7 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
     this.#apply(state)
   }
 
-  /** Runs something at once with these adapters active, and nothing else. */
+  /** Runs a synchronous function with these adapters active, and no others. */
   withAdded<R>(added: readonly Applied<LoadedAdapter>[], run: () => R): R {
     return this.#with({ choice: { added }, merged: undefined }, run)
   }
@@ -166,7 +168,8 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
         usedBy(state).every(({ adapter }) => this.#adapters.has(adapter))
       if (isKept) return this.#with(state, part)
       throw invalidState(
-        'an adapter was deleted, merged or unmerged while the model was being evaluated; evaluate it again',
+        'an adapter was deleted, merged or unmerged while the model was being evaluated',
+        'evaluate it again',
       )
     }
   }
@@ -182,15 +185,18 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
 
   checkRows(adapters: readonly LoadedAdapter[]): void {
     for (const { branches } of adapters) {
-      const shared = [...branches.keys()].find(
+      const unsupported = [...branches.keys()].find(
         (module) => this.layers.get(module)?.kind.allowsAdapterPerRow === false,
       )
-      if (shared !== undefined)
+      if (unsupported !== undefined)
         throw new FourierFTError(
           'UNSUPPORTED',
-          `layer '${shared}' is a convolution with a kernel or strides above 1, which has one kernel for the whole batch; ` +
-            'predict the rows of each adapter in a batch of their own',
-          { module: shared, option: 'names' },
+          `layer '${unsupported}' is a convolution with a kernel or strides above 1, which has one kernel for the whole batch`,
+          {
+            advice: 'predict the rows of each adapter in a separate batch',
+            module: unsupported,
+            option: 'names',
+          },
         )
     }
   }
@@ -199,7 +205,7 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
   checkLive(): void {
     const layers = [...this.layers.values()]
     if (layers.length > 0 && layers.every(({ isDisposed }) => isDisposed))
-      throw invalidState('the model was disposed of; load it again and call attach()')
+      throw invalidState('the model was disposed of', 'load it again and call attach()')
   }
 
   adapterOf(adapter: LoadedAdapter): Promise<Adapter> {
@@ -215,17 +221,17 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
     this.settings.tables.retain(entries)
   }
 
-  /** Takes over what the adapters in the weights replace as a whole. */
+  /** Copies the replacement weights of these adapters to the model. */
   keepReplacements(added: readonly Applied<LoadedAdapter>[]): void {
     for (const [module, { kind }] of this.layers) {
-      const whole = added.map(({ adapter }) => adapter.wholes.get(module)).find((found) => found)
-      if (!whole) continue
-      variableOf(kind.kernel).assign(whole.kernel.read())
-      if (kind.bias && whole.bias) variableOf(kind.bias).assign(whole.bias.read())
+      const [replacement] = added.flatMap(({ adapter }) => adapter.replacements.get(module) ?? [])
+      if (!replacement) continue
+      variableOf(kind.kernel).assign(replacement.kernel.read())
+      if (kind.bias && replacement.bias) variableOf(kind.bias).assign(replacement.bias.read())
     }
   }
 
-  /** Leaves the model as it was found, but for merged weights if they are to stay. */
+  /** Restores the model. With `keepMerged` merged weights stay. */
   leave(options: { readonly keepMerged: boolean }): void {
     for (const layer of this.layers.values()) layer.detach(options)
     for (const { owner } of this.modules) attachedLayers.delete(owner)
@@ -239,7 +245,8 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
     const rows = 'perRow' in choice ? choice.perRow : undefined
     const used = usedBy({ choice })
     this.settings.rows =
-      rows && Int32Array.from(rows, (row) => used.findIndex((each) => row !== null && isSame(each, row)))
+      rows &&
+      Int32Array.from(rows, (row) => used.findIndex((applied) => row !== null && isSame(applied, row)))
     for (const layer of this.layers.values())
       layer.setActive(used.map(({ adapter, scale }) => ({ ...adapter.part(layer.module), scale })))
     if (rows) return
@@ -262,19 +269,19 @@ function distinct<P>(rows: readonly (Applied<P> | null)[]): Applied<P>[] {
   return all.filter((row, i) => all.findIndex((other) => isSame(row, other)) === i)
 }
 
-/** A large ΔW, or a large strength, may leave the range of float32. */
+/** A large ΔW or a large strength can exceed the range of float32. */
 async function checkFinite(kernel: Tensor, { module }: AdaptedLayer): Promise<void> {
   const values = await kernel.data()
   if (values.every(Number.isFinite)) return
   throw new FourierFTError(
     'NOT_FINITE',
-    `layer '${module}': its weight with the adapters in it has a number that float32 cannot hold; merge fewer adapters, or at a lower strength`,
-    { module },
+    `layer '${module}': its merged weight has a number that float32 cannot hold`,
+    { advice: 'merge fewer adapters, or at a lower strength', module },
   )
 }
 
 /** ΔWᵀ of one layer, `[in, out]`, in the shape of its kernel. */
-function kernelOf({ adapter, scale }: Applied<Adapter>, { module, shape, kind }: AdaptedLayer): Tensor {
+function kernelChange({ adapter, scale }: Applied<Adapter>, { module, shape, kind }: AdaptedLayer): Tensor {
   const layer = adapter.layer(module, shape)
   const scaled = createLayer({ ...layer, scaling: layer.scaling * scale })
   const values = delta(scaled, new Float32Array(shape[0] * shape[1]))

@@ -1,4 +1,4 @@
-/** Weights of the base model in an adapter's file (`save_embedding_layers` of PEFT): the model has its own, with which they are compared. */
+/** Compares weights of the base model in an adapter's file (`save_embedding_layers` of PEFT) with the weights of the attached model. */
 import {
   type Adapter,
   baseParameter,
@@ -11,9 +11,9 @@ import type { LayerKind } from '../kinds/layer-kind.js'
 import type { AdaptedLayer } from './adapted-layer.js'
 
 /**
- * Tensors of layers that the model does not have are passed over, as in PEFT.
+ * Skips tensors of layers that the model does not have, as PEFT does.
  *
- * @throws {FourierFTError} `UNSUPPORTED` where a weight of the model has another shape or other numbers
+ * @throws {FourierFTError} `UNSUPPORTED` if a weight of the model has another shape or other numbers
  */
 export async function checkBaseTensors(
   { baseTensors }: Adapter,
@@ -22,42 +22,44 @@ export async function checkBaseTensors(
   for (const [name, { dtype, shape, bytes }] of baseTensors) {
     const parameter = baseParameter(name)
     const layer = parameter && layers.get(parameter.module)
-    const own = layer && (parameter.kind === 'weight' ? await weightOf(layer) : await biasOf(layer.kind))
-    if (!own) continue
-    const another = (problem: string) =>
+    const expected = layer && (parameter.kind === 'weight' ? await weightOf(layer) : await biasOf(layer.kind))
+    if (!expected) continue
+    const otherBaseModel = (problem: string) =>
       new FourierFTError(
         'UNSUPPORTED',
-        `tensor ${name} of the adapter, a weight of its base model, ${problem}: the adapter is of another base model. Convert the model ` +
-          'that it was trained on',
-        { tensor: name, module: parameter.module },
+        `the adapter was trained on another base model: tensor ${name}, a weight of its base model, ${problem}`,
+        { advice: 'convert the model that it was trained on', tensor: name, module: parameter.module },
       )
-    if (shape.join() !== own.shape.join())
-      throw another(`has the shape [${shape.join(', ')}], the model's own weight [${own.shape.join(', ')}]`)
-    if (isFloatDtype(dtype) && isOtherWeight(decodeFloats({ dtype, bytes }), own.values))
-      throw another("holds other numbers than the model's own weight")
+    if (shape.join() !== expected.shape.join())
+      throw otherBaseModel(
+        `has the shape [${shape.join(', ')}], and the weight of this model has [${expected.shape.join(', ')}]`,
+      )
+    if (isFloatDtype(dtype) && isOtherWeight(decodeFloats({ dtype, bytes }), expected.values))
+      throw otherBaseModel('has other numbers than the weight of this model')
   }
 }
 
-interface OwnWeight {
+interface BaseWeight {
   readonly shape: readonly number[]
   readonly values: ArrayLike<number>
 }
 
-/** As PyTorch has it; undefined for convolutions, whose kernels PyTorch lays out otherwise. */
+/** The weight in PyTorch's layout; undefined for convolutions, whose kernels have another layout in PyTorch. */
 async function weightOf({
   kind: { isLinear },
   baseKernel,
   shape: [out, inner],
-}: AdaptedLayer): Promise<OwnWeight | undefined> {
+}: AdaptedLayer): Promise<BaseWeight | undefined> {
   if (!isLinear && baseKernel.shape.length !== 2) return undefined
   const values = await baseKernel.data()
-  // PyTorch's Embedding is [vocabulary, features], as the kernel.
+  // Embeddings are [vocabulary, features] in both.
   if (!isLinear) return { shape: [inner, out], values }
-  const turned = new Float32Array(out * inner)
-  for (let o = 0; o < out; o++) for (let i = 0; i < inner; i++) turned[o * inner + i] = values[i * out + o]
-  return { shape: [out, inner], values: turned }
+  const transposed = new Float32Array(out * inner)
+  for (let o = 0; o < out; o++)
+    for (let i = 0; i < inner; i++) transposed[o * inner + i] = values[i * out + o]
+  return { shape: [out, inner], values: transposed }
 }
 
-async function biasOf({ bias, shape: [out] }: LayerKind): Promise<OwnWeight | undefined> {
+async function biasOf({ bias, shape: [out] }: LayerKind): Promise<BaseWeight | undefined> {
   return bias ? { shape: [out], values: await bias.read().data() } : undefined
 }

@@ -1,6 +1,6 @@
-/** Own properties laid over an object for a time, and taken away again without a trace. */
+/** Overrides properties of an object for a time. */
 
-/** Defines `target[key]` as `value`; the function that comes back restores what was there before. */
+/** Defines `target[key]` as `value`. Returns a function that restores the previous property. */
 export function overrideProperty<T extends object, K extends keyof T>(
   target: T,
   key: K,
@@ -12,9 +12,9 @@ export function overrideProperty<T extends object, K extends keyof T>(
 }
 
 /**
- * Lays a check over an accessor that a class defines.
+ * Intercepts writes to an accessor that a class defines.
  *
- * @param write is handed the new value, and what sets it
+ * @param write receives the new value, and a function that sets a value
  */
 export function overrideAccessor<T extends object, K extends keyof T>(
   target: T,

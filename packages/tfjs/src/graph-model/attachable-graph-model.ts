@@ -1,6 +1,7 @@
 /**
- * A `GraphModel` as a host of adapters. While an adapter is active, the nodes that multiply by an adapted weight run as custom operations;
- * otherwise they are what they were. Weights are variables while the model is attached, so that merging writes to them.
+ * A `GraphModel` as a model that adapters can be attached to. While an adapter is active, the nodes that multiply by an adapted weight run
+ * as custom operations; otherwise they run unchanged. Weights are variables while the model is attached, so that `mergeAdapter` can write
+ * to them.
  */
 import { FourierFTError, invalidState } from '@fourierft/core'
 import { deregisterOp, type GraphModel, registerOp } from '@tensorflow/tfjs-converter'
@@ -14,10 +15,13 @@ import { provideEinsumGradient } from '../ops/einsum-gradient.js'
 import { type Executor, executorOf, type GraphNode } from './converter-internals.js'
 import { graphNodeKind, PRODUCT_OPERATIONS, type Product } from './node-kinds.js'
 
-/** Names of modules that differ from what the graph tells: a record by module name, or a function of it. */
+/** Other names for modules than those of the graph: a record by module name, or a function of the module name. */
 export type GraphModuleNames = Readonly<Record<string, string>> | ((module: string) => string | undefined)
 
-/** @throws {FourierFTError} `UNSUPPORTED` (another tfjs-converter), `INVALID_OPTION` where two modules have one name */
+/**
+ * @throws {FourierFTError} `INVALID_STATE` if the model is already attached, `UNSUPPORTED` (another tfjs-converter), `INVALID_OPTION` if
+ *   two modules have the same name
+ */
 export function attachableGraphModel(
   model: GraphModel,
   moduleNames: GraphModuleNames = {},
@@ -25,13 +29,12 @@ export function attachableGraphModel(
   const executor = executorOf(model)
   const before = executor.weightMap
   const products = productsOf(executor)
-  const taken = products.find(({ weight }) => before[weight]?.[0] instanceof Variable)
-  if (taken)
-    throw new FourierFTError(
-      'INVALID_STATE',
-      `module '${taken.module}' is attached already; use the object that attachGraphModel() gave, or detach() it first`,
-      { module: taken.module },
-    )
+  const attached = products.find(({ weight }) => before[weight]?.[0] instanceof Variable)
+  if (attached)
+    throw new FourierFTError('INVALID_STATE', `module '${attached.module}' is already attached`, {
+      advice: 'use the object that attachGraphModel() returned, or detach() it first',
+      module: attached.module,
+    })
   if (Object.values(executor.graph.nodes).some(({ op }) => op === 'Einsum')) provideEinsumGradient()
   const variables = new Map<string, LayerVariable>()
   const variable = (name: string) => {
@@ -45,22 +48,25 @@ export function attachableGraphModel(
     model,
     modules: namedModules(kinds, executor, moduleNames),
     prepare: (state) => {
-      const restoreCalls = refuseMixtures(model, state)
-      const held = Array.from(variables, ([name, weight]): Held => ({ name, current: variableOf(weight) }))
+      const restoreExecuteAsync = rejectMixedOutputs(model, state)
+      const weights = Array.from(
+        variables,
+        ([name, weight]): AttachedWeight => ({ name, current: variableOf(weight) }),
+      )
       executor.weightMap = {
         ...before,
-        ...Object.fromEntries(held.map(({ name, current }) => [name, [current]])),
+        ...Object.fromEntries(weights.map(({ name, current }) => [name, [current]])),
       }
       return () => {
-        restoreCalls()
-        restoreWeights(executor, before, held)
+        restoreExecuteAsync()
+        restoreWeights(executor, before, weights)
       }
     },
   }
 }
 
-/** `executeAsync` waits between nodes. Where another choice has come into effect meanwhile, its output is of neither. */
-function refuseMixtures(model: GraphModel, { changes }: AttachedState): () => void {
+/** `executeAsync` waits between nodes. If the active adapters change meanwhile, its output mixes both sets of adapters. */
+function rejectMixedOutputs(model: GraphModel, { changes }: AttachedState): () => void {
   const { executeAsync } = model
   return overrideProperty(model, 'executeAsync', async (...args) => {
     const before = changes()
@@ -68,25 +74,30 @@ function refuseMixtures(model: GraphModel, { changes }: AttachedState): () => vo
     if (changes() === before) return outputs
     dispose(outputs)
     throw invalidState(
-      'the adapters were changed while executeAsync() was running, so that its output is of no one choice of adapters; call it again',
+      'the active adapters changed while executeAsync() was running, so its output mixes several adapters',
+      'call it again',
     )
   })
 }
 
-/** A weight while its model is attached. */
-interface Held {
+/** A weight of an attached model. */
+interface AttachedWeight {
   readonly name: string
   readonly current: Variable
 }
 
-/** What has been merged for good stays, and takes the original's place; all other variables give way to their originals. */
-function restoreWeights(executor: Executor, before: Executor['weightMap'], held: readonly Held[]): void {
+/** Merged weights replace their originals; all other variables are replaced by their originals. */
+function restoreWeights(
+  executor: Executor,
+  before: Executor['weightMap'],
+  weights: readonly AttachedWeight[],
+): void {
   const after = { ...before }
-  for (const { name, current } of held) {
+  for (const { name, current } of weights) {
     const [original] = before[name] as readonly [Tensor]
     const isMerged = !current.isDisposed && current.dataId !== original.dataId
     if (isMerged) after[name] = [keep(current.clone())]
-    // A variable that is disposed of went with the user's model, and its original goes too.
+    // If the variable was disposed of together with the user's model, the original must be, too.
     if (isMerged || current.isDisposed) original.dispose()
     if (!current.isDisposed) current.dispose()
   }
@@ -115,8 +126,9 @@ function withoutOutput(name: string): string {
 }
 
 /**
- * The module of a weight: its name in the graph without the operations at its end (`/MatMul/ReadVariableOp`) and without the call of the
- * signature at its beginning (`StatefulPartitionedCall/`), points for strokes: `model/dense/MatMul/ReadVariableOp` is `model.dense`.
+ * The module name of a weight: its name in the graph without the operations at the end (`/MatMul/ReadVariableOp`) and without the call of
+ * the signature at the beginning (`StatefulPartitionedCall/`), with dots for slashes: `model/dense/MatMul/ReadVariableOp` is
+ * `model.dense`.
  */
 export function moduleNameOf(weight: string): string {
   const parts = weight.split('/')
@@ -128,7 +140,8 @@ export function moduleNameOf(weight: string): string {
   return parts.join('.')
 }
 
-let operations = 0
+/** Numbers the custom operations, because their names are global. */
+let operationCount = 0
 
 function namedModules(
   kinds: readonly { readonly product: Product; readonly kind: LayerKind | undefined }[],
@@ -138,18 +151,18 @@ function namedModules(
   const names = new Set<string>()
   return kinds.map(({ product, kind }): AttachableModule => {
     const { module, nodes } = product
-    const given =
+    const otherName =
       typeof moduleNames === 'function'
         ? moduleNames(module)
         : Object.hasOwn(moduleNames, module)
           ? moduleNames[module]
           : undefined
-    const name = given ?? module
+    const name = otherName ?? module
     if (names.has(name))
       throw new FourierFTError(
         'INVALID_OPTION',
-        `moduleNames: two weights of the graph are called '${name}'; give each its own name`,
-        { option: 'moduleNames', module: name },
+        `moduleNames: two weights of the graph have the name '${name}'`,
+        { advice: 'give each weight its own name', option: 'moduleNames', module: name },
       )
     names.add(name)
     return {
@@ -162,29 +175,29 @@ function namedModules(
       intercept: (apply, isIdle) => {
         const restore = nodes.map((node) => interceptNode(node, apply, isIdle))
         return () => {
-          for (const each of restore) each()
+          for (const undo of restore) undo()
         }
       },
     }
   })
 }
 
-/** The node is a custom operation whenever it is not idle: the executor looks each time that it runs. */
+/** The node is a custom operation unless it is idle: the executor reads `op` and `category` each time it runs. */
 function interceptNode(node: GraphNode, apply: (x: Tensor) => Tensor, isIdle: () => boolean): () => void {
-  const operation = `FourierFT.${operations++}`
+  const operation = `FourierFT.${operationCount++}`
   registerOp(operation, ({ inputs }) => apply(inputs[0]))
   const { op, category } = node
   const restore = [
-    computed(node, 'op', () => (isIdle() ? op : operation)),
-    computed(node, 'category', () => (isIdle() ? category : 'custom')),
+    defineGetter(node, 'op', () => (isIdle() ? op : operation)),
+    defineGetter(node, 'category', () => (isIdle() ? category : 'custom')),
   ]
   return () => {
-    for (const each of restore) each()
+    for (const undo of restore) undo()
     deregisterOp(operation)
   }
 }
 
-function computed<K extends 'op' | 'category'>(node: GraphNode, key: K, get: () => string): () => void {
+function defineGetter<K extends 'op' | 'category'>(node: GraphNode, key: K, get: () => string): () => void {
   const before = Object.getOwnPropertyDescriptor(node, key) as PropertyDescriptor
   Object.defineProperty(node, key, { get, configurable: true, enumerable: true })
   return () => Object.defineProperty(node, key, before)

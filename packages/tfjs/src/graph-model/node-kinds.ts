@@ -1,6 +1,4 @@
-/**
- * Which nodes of a graph can have adapters, and how each of them is applied: the kinds of layers of a `GraphModel`.
- */
+/** The nodes of a graph that can have adapters, as kinds of layers. A new kind is an operation here and a function that describes it. */
 import { elu, relu, relu6, sigmoid, type Tensor } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import { adaptedLinear } from '../kinds/adapted-linear.js'
@@ -29,14 +27,14 @@ export const PRODUCT_OPERATIONS = new Set([
   '_FusedConv2D',
 ])
 
-/** Undefined for products that this package cannot change. */
+/** The kind of the layer that a product computes; undefined if it cannot have adapters. */
 export function graphNodeKind(
   { weight, bias, nodes }: Product,
   weights: Executor['weightMap'],
   variable: (name: string) => LayerVariable,
 ): LayerKind | undefined {
   const [first, ...others] = nodes as readonly [GraphNode, ...GraphNode[]]
-  // One kind has one bias and one activation.
+  // A kind has one bias and one activation, so all nodes of the weight must be equal.
   if (others.some((node) => signature(node) !== signature(first))) return undefined
   const [kernel] = weights[weight] as readonly [Tensor]
   const activation = activationOf(first)
@@ -86,7 +84,7 @@ function convolution(node: GraphNode, { shape }: Tensor, parts: () => Parts): La
   })
 }
 
-/** What is fused behind the product: a bias, an activation, both or nothing. */
+/** The activation that is fused with the product, besides a bias; undefined if it is not supported. */
 function activationOf(node: GraphNode): Activation | undefined {
   const fused = attribute<string[]>(node, 'fusedOps', []).map((op) => op.toLowerCase())
   const [name, ...more] = fused.filter((op) => op !== 'biasadd' && op !== 'noop' && op !== '')

@@ -1,4 +1,4 @@
-/** `x · kernel + bias + Σ Δy` along the last dimension: what `Dense` layers compute, and 1×1 convolutions at every pixel. */
+/** `x · kernel + bias + Σ Δy` along the last dimension. `Dense` layers compute it, and 1×1 convolutions at every pixel. */
 import { add, reshape, type Tensor, type Tensor2D, Variable } from '@tensorflow/tfjs-core'
 import { fourierLinear } from '../fourier-linear.js'
 import { frozenProduct, product } from '../ops/matrix-products.js'
@@ -14,7 +14,7 @@ import {
 
 /**
  * @param x `[..., in]`, float32
- * @param weights its kernel `[in, out]`
+ * @param weights with a kernel `[in, out]`
  * @returns `[..., out]`
  */
 export function adaptedLinear(
@@ -39,19 +39,19 @@ export function adaptedLinear(
       const { tables } = options
       y = nativeLinear({ x: flat, kernel, bias, c: coefficients, entries, scaling, rows, tables })
     } else {
-      y = fourierLinear(flat, coefficients, spec, { ...options, base: y ?? affine(), rows })
+      y = fourierLinear(flat, coefficients, spec, { ...options, base: y ?? baseOutput(), rows })
     }
   }
-  y ??= affine()
+  y ??= baseOutput()
   return x.rank === 2 ? y : reshape(y, [...x.shape.slice(0, -1), outputs])
 
-  function affine(): Tensor {
+  function baseOutput(): Tensor {
     const y = isFrozen ? frozenProduct(flat, kernel) : product(flat, kernel)
     return bias ? add(y, bias) : y
   }
 }
 
-/** A user may train a frozen layer's bias in a loop of one's own. */
+/** Users may train the bias of a frozen layer in their own loop. */
 function isTrained(bias: Tensor | undefined): boolean {
   return bias instanceof Variable && bias.trainable
 }

@@ -1,4 +1,4 @@
-/** `Dense` as a kind of layer: `y = activation(x · kernel + bias)`. */
+/** `Dense`: `y = activation(x · kernel + bias)`. */
 import { cast } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import { type Activation, type AnyLayer, isActivation, isWeight, layerFields } from '../layers-internals.js'

@@ -1,7 +1,7 @@
 /**
- * `EinsumDense`, of which `MultiHeadAttention` is made, as a kind of layer. Where its equation is that of a dense layer, such as
- * `abc,cde->abde`, the kernel `[in…, out…]` is the matrix `[in, out]` in more dimensions, and so the adapter's shape is `[out, in]` with
- * inputs and outputs counted as TensorFlow.js stores them: head · size + channel for the query of an attention.
+ * `EinsumDense`, which `MultiHeadAttention` consists of. If its equation is that of a dense layer, such as `abc,cde->abde`, the kernel
+ * `[in…, out…]` is a matrix `[in, out]` with more dimensions. The adapter's shape is `[out, in]`, and inputs and outputs are counted as
+ * TensorFlow.js stores them: `head · size + channel` for the query of an attention.
  */
 import { cast, reshape } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
@@ -18,7 +18,7 @@ interface EinsumDenseParts {
   readonly activation: Activation
 }
 
-/** Undefined for equations of other products, and for a bias along other dimensions than those of the outputs. */
+/** Undefined for other equations, and for a bias along dimensions that are not outputs. */
 export function einsumDenseKind(layer: AnyLayer): LayerKind | undefined {
   const { equation, kernel, bias, activation } = layerFields<EinsumDenseParts>(layer, {
     equation: (equation) => typeof equation === 'string',
@@ -52,7 +52,10 @@ export function einsumDenseKind(layer: AnyLayer): LayerKind | undefined {
   }
 }
 
-/** How many dimensions at the end of the input a dense layer's equation (`batch+in,in+out->batch+out`) sums over. */
+/**
+ * The number of dimensions at the end of the input that the equation sums over; undefined if it is not that of a dense layer
+ * (`batch+in,in+out->batch+out`).
+ */
 function contractedRank(equation: string): number | undefined {
   const [, input = '', kernel = '', output = ''] = /^([a-z]+),([a-z]+)->([a-z]+)$/i.exec(equation) ?? []
   const contracted = [...input].filter((label) => !output.includes(label)).join('')

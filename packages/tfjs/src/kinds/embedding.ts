@@ -1,7 +1,7 @@
 /**
- * `Embedding` as a kind of layer: a linear layer of one-hot tokens, `y = W' x`, so its adapter has the shape `[out, in]` =
- * `[outputDim, inputDim]`, and the kernel `[inputDim, outputDim]` is looked up row by row. The change is looked up too: only the rows of
- * ΔWᵀ that occur are computed, by the `factored` strategy, whatever strategy was named.
+ * `Embedding`: a linear layer of one-hot tokens, `y = W' x`. Its adapter has the shape `[out, in]` = `[outputDim, inputDim]`, and the
+ * kernel `[inputDim, outputDim]` is looked up row by row. So is ΔWᵀ: only the rows that occur are computed, always with the `factored`
+ * strategy.
  */
 import { add, cast, gather, reshape } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'

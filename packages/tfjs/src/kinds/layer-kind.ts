@@ -1,6 +1,6 @@
 /**
- * What the kinds of layers that can have adapters tell about themselves: which matrix they multiply by, and how a change of it is applied.
- * Which adapters are active is the business of `AdaptedLayer`.
+ * What every kind of layer tells about itself: the matrix that it multiplies by, and how changes of that matrix are applied.
+ * `AdaptedLayer` decides which changes are active.
  */
 import type { Shape } from '@fourierft/core'
 import { mul, type Tensor } from '@tensorflow/tfjs-core'
@@ -11,28 +11,28 @@ import type { TfjsStrategy } from '../strategies/strategy.js'
 import type { TableCache } from '../table-cache.js'
 
 export interface LayerKind {
-  /** `[out, in]` of the matrix `W'` in `y = W' x`. The kernel holds its transpose, row by row, in whatever shape. */
+  /** `[out, in]` of the matrix `W'` in `y = W' x`. The kernel holds its transpose, row by row, in any shape. */
   readonly shape: Shape
   readonly kernel: LayerVariable
   readonly bias: LayerVariable | null
-  /** What PEFT calls a linear layer: `all-linear` means it, and `modulesToSave` can hold it. */
+  /** Whether PEFT would call it a linear layer: `all-linear` includes it, and `modulesToSave` can name it. */
   readonly isLinear: boolean
   /** Whether each row of a batch can have its own adapter. */
   readonly allowsAdapterPerRow: boolean
-  /** The layer's output with these weights and these changes of its kernel. Called inside of `tidy`. */
+  /** The layer's output with these weights and these changes of its kernel. Called inside `tidy`. */
   apply(x: Tensor, weights: AppliedWeights, changes: readonly KernelChange[], options: ApplyOptions): Tensor
 }
 
 export interface AppliedWeights {
   readonly kernel: Tensor
   readonly bias: Tensor | undefined
-  /** Whether the kernel is the base model's, which is not trained. */
+  /** Whether the kernel belongs to the base model and is not trained. */
   readonly isFrozen: boolean
 }
 
 /** ΔW of the active adapters that share their entries. */
 export interface KernelChange {
-  /** Of several adapters the scaling is 1: each one's own is in the coefficients. */
+  /** For several adapters the scaling is 1, and `coefficients` include the scaling of each adapter. */
   readonly spec: LayerSpec
   /** `[n]`, or with `rows` `[A, n]` */
   readonly coefficients: Tensor
@@ -45,14 +45,14 @@ export interface ApplyOptions {
   readonly tables: TableCache
 }
 
-/** What `make`, linear in its coefficients, gives for a change: for its coefficients times `1/(d1·d2)`, as the strategies take them. */
+/** Calls `make`, which is linear in its argument, with the coefficients times `α/(d1·d2)`: the strategies expect them like that. */
 export function applyNormalised({ spec, coefficients }: KernelChange, make: (c: Tensor) => Tensor): Tensor {
   const factor = spec.scaling / (spec.shape[0] * spec.shape[1])
   return usesFloat16() ? scaledLinear(coefficients, factor, make) : make(mul(coefficients, factor))
 }
 
-/** From one index for each row of the batch to one for each token. */
+/** Turns one adapter index for each row of the batch into one for each token. */
 export function adapterOfEachToken(rows: Int32Array, tokens: number): Int32Array {
-  const each = tokens / rows.length
-  return Int32Array.from({ length: tokens }, (_, t) => rows[Math.floor(t / each)])
+  const tokensPerRow = tokens / rows.length
+  return Int32Array.from({ length: tokens }, (_, t) => rows[Math.floor(t / tokensPerRow)])
 }

@@ -1,5 +1,4 @@
-/** Which layers of TensorFlow.js can have adapters. */
-
+/** The kinds of layers that can have adapters, by the class names of TensorFlow.js. A new kind is a file beside this one and a line here. */
 import type { AnyLayer } from '../layers-internals.js'
 import { convolutionKind } from './convolution.js'
 import { denseKind } from './dense.js'
@@ -15,7 +14,7 @@ const KINDS: Readonly<Record<string, (layer: AnyLayer) => LayerKind | undefined>
   Embedding: embeddingKind,
 }
 
-/** Them in words, for messages. */
+/** The same list in words, for messages. */
 export const ADAPTABLE_LAYERS: readonly string[] = [
   'Dense',
   'Conv1D and Conv2D that are not causal',
@@ -24,9 +23,9 @@ export const ADAPTABLE_LAYERS: readonly string[] = [
 ]
 
 /**
- * The layer as one that adapters can change; undefined for all others, and for those that have no weights yet.
+ * How a layer takes adapters; undefined for layers that cannot have adapters and for layers that have no weights yet.
  *
- * @throws {FourierFTError} `UNSUPPORTED` for a version of TensorFlow.js whose layers are made differently
+ * @throws {FourierFTError} `UNSUPPORTED` if this version of TensorFlow.js builds the layer differently
  */
 export function layerKindOf(layer: AnyLayer): LayerKind | undefined {
   if (!layer.built) return undefined

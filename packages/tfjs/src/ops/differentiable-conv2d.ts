@@ -1,6 +1,6 @@
 /**
- * Convolution that is differentiable by its input and its kernel on every backend. TensorFlow.js differentiates by the kernel with an
- * operator that wasm does not have, and dilated convolutions not at all.
+ * Convolution with a gradient for its input and its kernel on every backend. TensorFlow.js computes the gradient for the kernel with an
+ * operator that wasm lacks, and has no gradient for dilated convolutions.
  */
 import {
   backend_util,
@@ -17,7 +17,7 @@ import {
 import { transposedTimes } from './matrix-products.js'
 import { withGradient } from './with-gradient.js'
 
-/** Down and across. TensorFlow.js takes strides or dilations other than 1, not both. */
+/** Vertical, then horizontal. TensorFlow.js does not combine strides above 1 with dilations above 1. */
 export interface ConvolutionGeometry {
   readonly strides: [number, number]
   readonly dilations: [number, number]
@@ -28,23 +28,23 @@ export interface ConvolutionGeometry {
  * @param x `[batch, height, width, in]`
  * @param kernel `[kh, kw, in, out]`
  */
-export function convolution(x: Tensor4D, kernel: Tensor4D, geometry: ConvolutionGeometry): Tensor4D {
+export function differentiableConv2d(x: Tensor4D, kernel: Tensor4D, geometry: ConvolutionGeometry): Tensor4D {
   const { strides, dilations, padding } = geometry
   return withGradient(
     [x, kernel],
     () => ({ value: conv2d(x, kernel, strides, padding, 'NHWC', dilations), saved: [x, kernel] }),
     (gradient, saved) => {
       const [x, kernel] = saved as [Tensor4D, Tensor4D]
-      const spread = spreadKernel(kernel, dilations)
+      const dilated = dilatedKernel(kernel, dilations)
       return [
-        conv2dTranspose(gradient as Tensor4D, spread, x.shape, strides, padding),
+        conv2dTranspose(gradient as Tensor4D, dilated, x.shape, strides, padding),
         kernelGradient(x, gradient, kernel.shape, geometry),
       ]
     },
   ) as Tensor4D
 }
 
-/** `∂L/∂W[i, j] = X_ijᵀ · g`, where `X_ij` is what position `(i, j)` of the kernel sees: one pixel for each pixel of the output. */
+/** `∂L/∂W[i, j] = X_ijᵀ · g`, where `X_ij` holds the pixels that position `(i, j)` of the kernel meets, one for each output pixel. */
 function kernelGradient(
   x: Tensor4D,
   gradient: Tensor,
@@ -72,23 +72,23 @@ function kernelGradient(
     for (let j = 0; j < width; j++) {
       const [down, across] = [i * dilations[0], j * dilations[1]]
       const end = [down + (outHeight - 1) * strides[0] + 1, across + (outWidth - 1) * strides[1] + 1]
-      const seen = stridedSlice(
+      const pixels = stridedSlice(
         padded,
         [0, down, across, 0],
         [x.shape[0], ...end, inputs],
         [1, ...strides, 1],
       )
-      parts.push(transposedTimes(reshape(seen, [-1, inputs]), flat))
+      parts.push(transposedTimes(reshape(pixels, [-1, inputs]), flat))
     }
   }
   return reshape(concat(parts), shape)
 }
 
-/** The kernel with the zeros between its rows and columns that dilation means. */
-function spreadKernel(kernel: Tensor4D, [down, across]: ConvolutionGeometry['dilations']): Tensor4D {
+/** The kernel with explicit zeros between its rows and columns. */
+function dilatedKernel(kernel: Tensor4D, [down, across]: ConvolutionGeometry['dilations']): Tensor4D {
   if (down === 1 && across === 1) return kernel
   const [height, width, inputs, outputs] = kernel.shape
-  // Of rank 4 at most: WebGL pads no more.
+  // One axis at a time: WebGL pads tensors of rank 4 at most.
   const rows = pad(reshape(kernel, [height, 1, width * inputs * outputs]), [
     [0, 0],
     [0, down - 1],

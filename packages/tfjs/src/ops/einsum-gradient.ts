@@ -1,7 +1,8 @@
 /**
- * The gradient of `tf.einsum`, which TensorFlow.js 4.22 does not have: without it nothing trains below an `EinsumDense` layer, nor the
- * query, key and value of an attention, whose scores are such products. It is made of matrix products: TensorFlow.js's own `einsum`
- * multiplies number by number in the memory of all labels at once, and leaves out an operand that shares no summed label with the others.
+ * The gradient of `tf.einsum`, which TensorFlow.js 4.22 lacks. Without it, no layer below an `EinsumDense` layer can be trained, and
+ * neither can the query, key and value of an attention, whose scores are such products. The gradient is made of matrix products.
+ * TensorFlow.js's own `einsum` cannot serve: it needs memory for all labels at once, and leaves out an operand that shares no summed
+ * label with the others.
  */
 import {
   broadcastTo,
@@ -17,46 +18,47 @@ import {
   transpose,
 } from '@tensorflow/tfjs-core'
 
-/** Makes `tf.einsum` differentiable in this TensorFlow.js from now on, if it is not yet. */
+/** Registers a gradient for `tf.einsum` if TensorFlow.js has none. It stays registered. */
 export function provideEinsumGradient(): void {
   if (!getGradient(Einsum)) registerGradient(EINSUM_GRADIENT)
 }
 
-/** A tensor and a letter for each of its dimensions; no letter comes twice. */
+/** A tensor and a letter for each of its dimensions; no letter occurs twice. */
 interface Labelled {
   readonly tensor: Tensor
   readonly labels: string
 }
 
-/** For `y = Σ a·b`: `∂L/∂a = Σ ∂L/∂y·b` over the labels that `a` does not have, and the same along those that `a` alone has. */
+/** For `y = Σ a·b`: `∂L/∂a = Σ ∂L/∂y·b`, summed over the labels that `a` lacks and repeated along the labels that only `a` has. */
 const EINSUM_GRADIENT: GradConfig = {
   kernelName: Einsum,
   saveAllInputs: true,
   gradFunc: (gradient, tensors, attributes) => {
     const [terms = '', output = ''] = String(attributes.equation).replace(/\s/g, '').split('->')
     const operands = terms.split(',').map((labels, i) => ({ tensor: tensors[i], labels }))
-    const upper = { tensor: gradient as Tensor, labels: output }
+    const outputGradient = { tensor: gradient as Tensor, labels: output }
+    const one = () => ({ tensor: scalar(1), labels: '' })
     const gradients = operands.map(
-      (operand, i) => () => gradientOf(operand, upper, operands[1 - i] ?? { tensor: scalar(1), labels: '' }),
+      (operand, i) => () => gradientOf(operand, outputGradient, operands[1 - i] ?? one()),
     )
     return Object.fromEntries(gradients.entries())
   },
 }
 
 function gradientOf({ tensor: { shape }, labels }: Labelled, gradient: Labelled, other: Labelled): Tensor {
-  const rest = summed(other, labels + gradient.labels)
-  const known = keep(labels, gradient.labels + rest.labels)
-  const dims = [...labels].map((label, axis) => (known.includes(label) ? shape[axis] : 1))
-  return broadcastTo(reshape(contracted(gradient, rest, known), dims), shape)
+  const factor = summedExcept(other, labels + gradient.labels)
+  const computed = keep(labels, gradient.labels + factor.labels)
+  const dims = [...labels].map((label, axis) => (computed.includes(label) ? shape[axis] : 1))
+  return broadcastTo(reshape(contracted(gradient, factor, computed), dims), shape)
 }
 
-/** Summed over all labels but `wanted`. */
-function summed({ tensor, labels }: Labelled, wanted: string): Labelled {
+/** Summed over all labels except `wanted`. */
+function summedExcept({ tensor, labels }: Labelled, wanted: string): Labelled {
   const axes = [...labels].flatMap((label, axis) => (wanted.includes(label) ? [] : [axis]))
   return { tensor: sum(tensor, axes), labels: keep(labels, wanted) }
 }
 
-/** `Σ a·b` over the labels that both have and `output` has not, as one batch of matrix products. */
+/** `Σ a·b` over the labels that both have and `output` lacks, as one batch of matrix products. */
 function contracted(a: Labelled, b: Labelled, output: string): Tensor {
   const common = keep(a.labels, b.labels)
   const batch = keep(common, output)
@@ -74,7 +76,7 @@ function contracted(a: Labelled, b: Labelled, output: string): Tensor {
   )
 }
 
-/** With one dimension for each group of labels. */
+/** The tensor with one dimension for each group of labels. */
 function arranged({ tensor, labels }: Labelled, groups: readonly string[]): Tensor {
   const size = (group: string) =>
     [...group].reduce((product, label) => product * tensor.shape[labels.indexOf(label)], 1)

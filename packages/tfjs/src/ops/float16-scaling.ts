@@ -1,18 +1,19 @@
 /**
- * The scaling of an adapter where a backend keeps its numbers in float16. `α/(d1·d2)`, 1.7·10⁻⁶ for `α = 1` at d = 768, is far below
- * float16's smallest normal number, 6·10⁻⁵, and so are coefficients times it; even a constant factor is rounded to float16 there.
- * The factor is split into `m·2^e`: the mantissa goes to the coefficients, powers of two to where the numbers are neither small nor large.
+ * The scaling of an adapter on backends that store numbers in float16. The factor `α/(d1·d2)` is 1.7·10⁻⁶ for `α = 1` at d = 768: far
+ * below float16's smallest normal number, 6·10⁻⁵, and so is its product with the coefficients. These backends round even constants to
+ * float16. The factor is therefore split into `m·2^e`: the mantissa multiplies the coefficients, and the powers of two are applied in
+ * places where the numbers are neither small nor large.
  */
 import type { Entries } from '@fourierft/core'
 import { backend, env, getBackend, mul, type Tensor } from '@tensorflow/tfjs-core'
 import { withGradient } from './with-gradient.js'
 
 /**
- * Whether the current backend keeps float16 numbers: of those of TensorFlow.js 4.22, webgl where the device renders to no float32
+ * Whether the current backend stores numbers in float16. In TensorFlow.js 4.22 only webgl may: on devices that cannot render to float32
  * textures, or with the flag `WEBGL_FORCE_F16_TEXTURES`.
  */
 export function usesFloat16(): boolean {
-  // `floatPrecision()` alone does not tell: in 4.22 it is 16 for webgl on devices that do render to float32.
+  // `floatPrecision()` alone is not enough: in 4.22 it is 16 for webgl on devices that render to float32, too.
   return (
     getBackend() === 'webgl' &&
     !env().getBool('WEBGL_RENDER_FLOAT32_ENABLED') &&
@@ -21,8 +22,8 @@ export function usesFloat16(): boolean {
 }
 
 /**
- * Whether `spectral` is right on the current backend. In float16 even indices are exact up to 2048 alone; those of a transform of d features
- * stay below 2d.
+ * Whether `spectral` is exact on the current backend. Float16 holds whole numbers only up to 2048, indices included; the indices of a
+ * transform of d features are below 2d.
  */
 export function isSpectralExact({ shape: [d1, d2], n }: Pick<Entries, 'shape' | 'n'>): boolean {
   return !usesFloat16() || Math.max(2 * d1, 2 * d2, n) <= 2048
@@ -32,10 +33,7 @@ export function isSpectralExact({ shape: [d1, d2], n }: Pick<Entries, 'shape' | 
 interface SplitFactor {
   /** `1 ≤ |m| < 2`, or 0 */
   readonly mantissa: number
-  /**
-   * `2^inner ≈ √d2`: sums over d2 features grow by about `√d2`, so a spectrum times coefficients that are divided by it is of the size of
-   * its operands.
-   */
+  /** `2^inner ≈ √d2`: sums over d2 features grow by about `√d2`. Dividing the coefficients by it keeps products in their range. */
   readonly inner: number
   readonly outer: number
 }
@@ -47,7 +45,7 @@ function splitFactor(factor: number, d2: number): SplitFactor {
 }
 
 /**
- * `factor · linear(x, c)`, for a function that is linear in both. Gradients are scaled after their sums too, never before them.
+ * `factor · bilinear(x, c)`, for a function that is linear in both. Gradients, too, are scaled after they are summed.
  *
  * @param d2 features of `x`
  */
@@ -67,12 +65,12 @@ export function scaledBilinear(
   return scaled(c, split, (c) => bilinear(features, c))
 }
 
-/** `factor · linear(c)`, for a linear function whose other operand is of the size 1: bases, in place of activations. */
+/** `factor · linear(c)`, for a linear function whose other operand consists of cosines and sines rather than activations. */
 export function scaledLinear(c: Tensor, factor: number, linear: (c: Tensor) => Tensor): Tensor {
   return scaled(c, splitFactor(factor, 1), linear)
 }
 
-/** The gradient of what `linear` gives passes as it is; that of `c` has all of the factor. */
+/** The gradient of the output of `linear` is passed through unscaled; the gradient of `c` takes the whole factor. */
 function scaled(c: Tensor, { mantissa, inner, outer }: SplitFactor, linear: (c: Tensor) => Tensor): Tensor {
   const coefficients = withGradient(
     [c],
@@ -87,9 +85,9 @@ function scaled(c: Tensor, { mantissa, inner, outer }: SplitFactor, linear: (c: 
   )
 }
 
-/** Exact as far as the result is a normal number of the backend. */
+/** Exact if the result is a normal number of the backend. */
 function timesPowerOfTwo(x: Tensor, exponent: number): Tensor {
-  // The powers themselves are normal numbers of float16.
+  // In steps, so that each power is a normal number of float16.
   const half = Math.trunc(exponent / 2)
   return Math.abs(exponent) > 14
     ? timesPowerOfTwo(timesPowerOfTwo(x, half), exponent - half)

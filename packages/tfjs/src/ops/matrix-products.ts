@@ -1,15 +1,15 @@
 /**
- * Matrix products with gradients that suit the wasm backend. TensorFlow.js differentiates `matMul` by products with transposed operands,
- * which wasm computes more than ten times slower than plain ones; for more than a few rows it pays to transpose first.
+ * Matrix products with gradients that suit the wasm backend. The gradients of TensorFlow.js's `matMul` are products with transposed
+ * operands, which wasm computes more than ten times slower than plain ones. For more than a few rows it is faster to transpose first.
  */
 import { getBackend, matMul, type Tensor, type Tensor2D, transpose } from '@tensorflow/tfjs-core'
 import { withGradient } from './with-gradient.js'
 
 /**
- * `x · matrix` for a constant matrix that is at hand in both orientations.
+ * `x · matrix` for a constant matrix that is available in both orientations.
  *
- * @param matrix `[a, b]`, asked for in the forward pass
- * @param transposed `[b, a]`, asked for in the backward pass if there is one
+ * @param matrix `[a, b]`, called in the forward pass
+ * @param transposed `[b, a]`, called in the backward pass
  */
 export function constantProduct(x: Tensor, matrix: () => Tensor, transposed: () => Tensor): Tensor2D {
   return withGradient(
@@ -28,7 +28,7 @@ export function leftProduct(left: Tensor2D, x: Tensor): Tensor2D {
   ) as Tensor2D
 }
 
-/** `x · kernel` for a frozen `kernel`: differentiated by `x` alone. */
+/** `x · kernel` for a frozen `kernel`, with a gradient for `x` only. */
 export function frozenProduct(x: Tensor, kernel: Tensor): Tensor2D {
   return withGradient(
     [x],
@@ -37,7 +37,7 @@ export function frozenProduct(x: Tensor, kernel: Tensor): Tensor2D {
   ) as Tensor2D
 }
 
-/** `x · kernel`, differentiated by both. */
+/** `x · kernel`, with gradients for both. */
 export function product(x: Tensor, kernel: Tensor): Tensor2D {
   return withGradient(
     [x, kernel],
@@ -46,7 +46,7 @@ export function product(x: Tensor, kernel: Tensor): Tensor2D {
   ) as Tensor2D
 }
 
-/** From this many rows on, transposing a matrix costs wasm less than multiplying by it as it lies. */
+/** With at least this many rows, wasm is faster if the matrix is transposed first. */
 const ROWS_WORTH_TRANSPOSING = 8
 
 /** `a · bᵀ` */

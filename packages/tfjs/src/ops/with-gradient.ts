@@ -1,9 +1,9 @@
-/** `tf.customGrad` with a plain signature: what the forward pass gives, what it keeps, and the gradient for each input. */
+/** `tf.customGrad` with a simpler signature. */
 import { customGrad, type Tensor } from '@tensorflow/tfjs-core'
 
 /**
- * @param inputs what the result is differentiated by
- * @param forward its `value`, and the tensors that `backward` needs (kept until the gradient is done)
+ * @param inputs the tensors that get gradients
+ * @param forward the result as `value`, and the tensors that `backward` needs as `saved`
  * @param backward one gradient for each input, of that input's shape
  */
 export function withGradient(
@@ -11,9 +11,9 @@ export function withGradient(
   forward: () => { readonly value: Tensor; readonly saved?: Tensor[] },
   backward: (gradient: Tensor, saved: Tensor[]) => Tensor[],
 ): Tensor {
-  const differentiable = customGrad((...received) => {
+  const differentiable = customGrad((...args) => {
     const { value, saved = [] } = forward()
-    const save = received.at(-1)
+    const save = args.at(-1)
     if (typeof save === 'function') save(saved)
     return { value, gradFunc: backward }
   })

@@ -1,4 +1,4 @@
-/** What the strategies have in common: one way in, one way out. */
+/** The signature that all strategies share, and how each token gets its own coefficients. */
 import type { Entries } from '@fourierft/core'
 import { add, type Tensor, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
 import { leftProduct } from '../ops/matrix-products.js'
@@ -13,21 +13,21 @@ export interface StrategyInput {
   readonly rows: ArrayLike<number> | undefined
   readonly entries: Entries
   readonly tables: TableCache
-  /** `[T, d1]`: what Δy is added to. */
+  /** `[T, d1]`: Δy is added to it. */
   readonly base?: Tensor2D | undefined
 }
 
-/** `base + Δy` `[T, d1]`, or Δy alone; differentiable by `base`, `x` and `c`. */
+/** Returns `base + Δy` `[T, d1]`, or Δy alone; differentiable by `base`, `x` and `c`. */
 export type StrategyFunction = (input: StrategyInput) => Tensor2D
 
-/** A branch out of one that gives Δy. */
-export function added(change: (input: StrategyInput) => Tensor2D): StrategyFunction {
+/** Adds the base to the result of a function that computes Δy. */
+export function addingBase(change: (input: StrategyInput) => Tensor2D): StrategyFunction {
   return (input) => (input.base === undefined ? change(input) : add(input.base, change(input)))
 }
 
-/** Coefficients for each token, `[T, n]`, or `[n]` for all alike. */
+/** The coefficients of each token, `[T, n]`; `[n]` if all tokens share them. */
 export function coefficientsPerToken({ c, rows }: Pick<StrategyInput, 'c' | 'rows'>): Tensor {
-  // A product with ones and zeros picks the coefficients of each token; the transposed one adds their gradients up.
+  // A product with ones and zeros picks the coefficients of each token; its gradient adds up the tokens of each adapter.
   return rows === undefined ? c : leftProduct(oneHot(rows, c.shape[0]), c)
 }
 

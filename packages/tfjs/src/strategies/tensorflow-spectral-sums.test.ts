@@ -41,14 +41,14 @@ describe.each([
     all.target.forEach((row, i) => {
       addTo(expected, row, value(all, i))
     })
-    const { parts, width, place, placeWidth } = inSlots(all)
+    const { parts, width, rowParts, partsPerRow } = inSlots(all)
     const sums = new Array<number>(parts.source.length / width).fill(0)
     parts.source.forEach((_, i) => {
       addTo(sums, Math.floor(i / width), value(parts, i))
     })
     const actual = new Array<number>(expected.length).fill(0)
-    place.forEach((part, i) => {
-      addTo(actual, Math.floor(i / placeWidth), sums[part])
+    rowParts.forEach((part, i) => {
+      addTo(actual, Math.floor(i / partsPerRow), sums[part])
     })
     expect(actual).toEqual(expected)
   })

@@ -1,18 +1,18 @@
 /**
- * What a half spectrum is multiplied and added up by, as lists: for each number of the output's half spectrum which numbers of the input's
- * lead to it, with which coefficient and factor. Host side of `tensorflowSpectral`; it knows no tensors.
+ * The sums that `tensorflowSpectral` computes, as lists of indices: which numbers of the input's half spectrum contribute to each number
+ * of the output's half spectrum, with which coefficient and factor. No tensors here.
  */
 import type { Entries } from '@fourierft/core'
 
-/** Sorted by `target`; a half spectrum has row `2f` for the real part of frequency `f` and row `2f + 1` for the imaginary part. */
+/** Sorted by `target`. A half spectrum has row `2f` for the real part of frequency `f` and row `2f + 1` for the imaginary part. */
 export interface Contributions {
   /** Row of the input's half spectrum. */
   readonly source: Int32Array
-  /** `l`: whose coefficient multiplies it. */
+  /** `l`: the entry whose coefficient multiplies it. */
   readonly entry: Int32Array
-  /** What else multiplies it: sign, and what makes up for the half that is left out and for the division by `d` in an inverse FFT. */
+  /** The sign, times a correction for the omitted half of the spectrum and for the division by `d` in the inverse FFT. */
   readonly factors: Float32Array
-  /** Row of the output's half spectrum. The last one occurs, with factor 0 if need be. */
+  /** Row of the output's half spectrum. The last row always occurs, with factor 0 if necessary. */
   readonly target: Int32Array
 }
 
@@ -30,7 +30,7 @@ export function contributions(
     const [isUpperK, isUpperJ] = [2 * k > fromLength, 2 * j > toLength]
     const source = 2 * (isUpperK ? fromLength - k : k)
     const target = 2 * (isUpperJ ? toLength - j : j)
-    // These are their own conjugates: real, and not counted twice.
+    // Frequencies 0 and d/2 are their own conjugates: real, and not counted twice.
     const isReal = j === 0 || 2 * j === toLength
     const factor = isReal ? toLength : toLength / 2
     all.push({ source, entry: l, factor, target })
@@ -50,40 +50,40 @@ export function contributions(
   }
 }
 
-/** The same sums in two steps of a fixed number of rows each. */
+/** The same sums in two steps, each of which adds a fixed number of numbers. */
 export interface Slots {
-  /** `[C, width]`: rows of the same target, filled up with factors of 0; `target` of the filled is that of its part. */
+  /** `[C, width]`: contributions to one target each, padded with factors of 0. */
   readonly parts: Omit<Contributions, 'target'>
   readonly width: number
-  /** `[rows of the output, placeWidth]`: which sums of `parts` are added for each row; the last part is 0 and fills up. */
-  readonly place: Int32Array
-  readonly placeWidth: number
+  /** `[rows of the output, partsPerRow]`: the parts that are added for each row, padded with the last part, which is 0. */
+  readonly rowParts: Int32Array
+  readonly partsPerRow: number
 }
 
-/** Widths near the square root of the most rows that any target has, so that neither step is much larger than need be. */
+/** Both widths are near the square root of the largest number of contributions to one target, so that padding stays small. */
 export function inSlots({ source, entry, factors, target }: Contributions): Slots {
   const outputs = (target.at(-1) as number) + 1
   const counts = new Int32Array(outputs)
   for (const row of target) counts[row] = counts[row] + 1
-  const most = counts.reduce((most, count) => Math.max(most, count), 1)
-  const width = Math.ceil(Math.sqrt(most))
-  const placeWidth = Math.ceil(most / width)
+  const largest = counts.reduce((most, count) => Math.max(most, count), 1)
+  const width = Math.ceil(Math.sqrt(largest))
+  const partsPerRow = Math.ceil(largest / width)
   const partCount = counts.reduce((total, count) => total + Math.ceil(count / width), 0)
   const parts = {
     source: new Int32Array((partCount + 1) * width),
     entry: new Int32Array((partCount + 1) * width),
     factors: new Float32Array((partCount + 1) * width),
   }
-  const place = new Int32Array(outputs * placeWidth).fill(partCount)
-  let [at, part] = [0, 0]
+  const rowParts = new Int32Array(outputs * partsPerRow).fill(partCount)
+  let [contribution, part] = [0, 0]
   counts.forEach((count, row) => {
-    for (let i = 0; i < count; i++, at++) {
+    for (let i = 0; i < count; i++, contribution++) {
       const slot = part * width + i
-      parts.source[slot] = source[at]
-      parts.entry[slot] = entry[at]
-      parts.factors[slot] = factors[at]
+      parts.source[slot] = source[contribution]
+      parts.entry[slot] = entry[contribution]
+      parts.factors[slot] = factors[contribution]
     }
-    for (let i = 0; i * width < count; i++, part++) place[row * placeWidth + i] = part
+    for (let i = 0; i * width < count; i++, part++) rowParts[row * partsPerRow + i] = part
   })
-  return { parts, width, place, placeWidth }
+  return { parts, width, rowParts, partsPerRow }
 }

@@ -1,4 +1,4 @@
-/** A `LayersModel` as a host of adapters: each layer's `call` is laid over. */
+/** A `LayersModel` as a model that adapters can be attached to: it intercepts the `call` of each layer. */
 import { type LayersModel, Sequential } from '@tensorflow/tfjs-layers'
 import { layerKindOf } from '../../kinds/registry.js'
 import type { AttachableModel } from '../attachable-model.js'
@@ -11,7 +11,7 @@ export function attachableLayersModel(
   model: LayersModel,
   moduleNames?: ModuleNames,
 ): AttachableModel<LayersModel> {
-  // Before the flags are read: a Sequential model that builds itself later would set them all.
+  // A Sequential model sets all `trainable` flags when it is built, so build it before `freezeWeights` reads them.
   if (model instanceof Sequential && !model.built) model.build()
   const named = namedLayers(model, moduleNames)
   return {
@@ -35,7 +35,7 @@ export function attachableLayersModel(
     prepare: (state) => {
       const restore = [freezeWeights(model, named, state), trainAdaptersOnly(model, state)]
       return () => {
-        for (const each of restore) each()
+        for (const undo of restore) undo()
       }
     },
   }

@@ -1,4 +1,4 @@
-/** The weights of a user's model, out of reach of every optimizer and of the user's own writes while they hold adapters. */
+/** Protects the weights of an attached model from optimizers, and from writes while adapters are merged into them. */
 import { FourierFTError, invalidState } from '@fourierft/core'
 import { LayersModel } from '@tensorflow/tfjs-layers'
 import { type AnyLayer, variableOf } from '../../layers-internals.js'
@@ -7,21 +7,21 @@ import { overrideAccessor, overrideProperty } from '../override-property.js'
 import type { NamedLayer } from './named-layers.js'
 
 /**
- * Makes the variables of all weights not trainable, because `tf.variableGrads` and `optimizer.minimize` train every trainable variable
- * unless they are given a list. The layers' own flags stay, so that `trainableWeights`, the order of `getWeights` and `summary` do
- * not change. Batch normalisation runs in inference mode: in training mode it would move its averages, which are part of the base model.
+ * Sets `trainable` of all variables to false, because `tf.variableGrads` and `optimizer.minimize` train every trainable variable by
+ * default. The flags of the layers stay, so that `trainableWeights`, the order of `getWeights` and `summary` do not change. Batch
+ * normalisation runs in inference mode, because in training mode it would change its averages, which belong to the base model.
  *
- * `layer.trainable = true` is refused: the weight would be listed as trainable and never move. `setWeights` and `loadWeights` are refused
- * while adapters are merged: `unmergeAdapter` would undo them.
+ * `layer.trainable = true` throws, because the weight would be listed as trainable and never change. `setWeights` and `loadWeights` throw
+ * while adapters are merged, because `unmergeAdapter` would undo them.
  *
- * @returns gives every variable its own flag back, and every layer its methods
+ * @returns a function that restores the flags of all variables and the methods of all layers
  */
 export function freezeWeights(
   model: LayersModel,
   layers: readonly NamedLayer[],
   { isMerged }: AttachedState,
 ): () => void {
-  // A model does not know the weights of layers in fields of other layers.
+  // `model.weights` lacks the weights of layers in fields of other layers.
   const weights = new Set([...model.weights, ...layers.flatMap(({ layer }) => layer.weights)])
   const flags = Array.from(weights, variableOf).map((variable) => ({
     variable,
@@ -31,7 +31,7 @@ export function freezeWeights(
     for (const { variable } of flags) variable.trainable = false
   }
   apply()
-  // A Sequential model makes all of its weights trainable again each time it is compiled.
+  // A Sequential model makes all of its weights trainable each time it is compiled.
   const { compile } = model
   const restore = [
     overrideProperty(model, 'compile', (args) => {
@@ -49,12 +49,12 @@ export function freezeWeights(
     )
   }
   return () => {
-    for (const each of restore.reverse()) each()
+    for (const undo of restore.reverse()) undo()
     for (const { variable, trainable } of flags) variable.trainable = trainable
   }
 }
 
-/** The model and the models inside of it: each has methods that write weights. */
+/** The model and the models inside it: each has methods that write weights. */
 function modelsIn(layer: AnyLayer): AnyLayer[] {
   return layer instanceof LayersModel ? [layer, ...layer.layers.flatMap(modelsIn)] : []
 }
@@ -63,7 +63,8 @@ function guard(layer: AnyLayer, isMerged: () => boolean): (() => void)[] {
   const checkWritable = (method: string) => {
     if (!isMerged()) return
     throw invalidState(
-      `${method}: the weights of the model hold adapters, and unmergeAdapter() would undo the write; call unmergeAdapter() first`,
+      `${method}: adapters are merged into the weights of the model, and unmergeAdapter() would undo the write`,
+      'call unmergeAdapter() first',
     )
   }
   const { setWeights } = layer
@@ -76,8 +77,14 @@ function guard(layer: AnyLayer, isMerged: () => boolean): (() => void)[] {
       if (isTrainable)
         throw new FourierFTError(
           'INVALID_STATE',
-          `layer '${layer.name}': an attached model trains its adapters alone; to train and save a layer whole, name it in modulesToSave of an adapter, or detach() the model first`,
-          { module: layer.name, option: 'trainable', received: isTrainable },
+          `layer '${layer.name}': an attached model trains only its adapters`,
+          {
+            advice:
+              'to train the whole layer, name it in modulesToSave of an adapter, or detach() the model first',
+            module: layer.name,
+            option: 'trainable',
+            received: isTrainable,
+          },
         )
       set(isTrainable)
     }),

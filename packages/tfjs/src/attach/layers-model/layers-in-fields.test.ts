@@ -174,7 +174,7 @@ describe.each(['cpu', 'wasm'] as const)('layers in fields, on %s', (backend) => 
     expect(() => adapters.addAdapter('a', { targetModules: ['block'], nFrequency: N })).toThrow(
       expect.objectContaining({
         code: 'UNSUPPORTED',
-        message: expect.stringContaining("'block' is a Block; only these"),
+        message: expect.stringContaining("'block' is a Block, and only these"),
       }),
     )
     adapters.detach()

@@ -1,9 +1,9 @@
-/** The layers of a model and what they are called: the names that `targetModules` matches and that adapter files hold. */
+/** The layers of a model and their module names, which `targetModules` matches and adapter files contain. */
 import { FourierFTError } from '@fourierft/core'
 import { LayersModel } from '@tensorflow/tfjs-layers'
 import { type AnyLayer, sublayers } from '../../layers-internals.js'
 
-/** Names that differ from the layers' own: by path, or as a function of the layer and its path. */
+/** Other names for modules than the paths of their layers: a record by path, or a function of the layer and its path. */
 export type ModuleNames =
   | Readonly<Record<string, string>>
   | ((layer: AnyLayer, path: string) => string | undefined)
@@ -14,37 +14,39 @@ export interface NamedLayer {
 }
 
 /**
- * All layers that have weights of their own or hold no others, in the order of the model. The path of a layer is its name, after those of
- * the models, wrappers and other layers that it is inside of, with points between: `encoder.query`. A layer that is used several times
- * occurs once, by the name that the model has for it.
+ * All layers that have weights of their own or contain no other layers, in the order of the model. The path of a layer is its name,
+ * preceded by the names of the models, wrappers and layers that contain it, separated by dots: `encoder.query`. A layer that is used
+ * several times is listed once; if it is a layer of the model itself, the name is that of the model.
  *
- * @throws {FourierFTError} `INVALID_OPTION` where two layers have one name
+ * @throws {FourierFTError} `INVALID_OPTION` if two layers have the same name
  */
 export function namedLayers(model: LayersModel, moduleNames: ModuleNames = {}): NamedLayer[] {
   const seen = new Set<AnyLayer>([model])
   const byName = new Map<string, NamedLayer>()
-  const visit = (layer: AnyLayer, path: string, holders: readonly AnyLayer[]) => {
+  const visit = (layer: AnyLayer, path: string, parents: readonly AnyLayer[]) => {
     if (seen.has(layer)) return
     seen.add(layer)
-    const around = [...holders, layer]
-    const parts = sublayers(layer).filter((part) => !around.includes(part))
-    if (hasOwnWeights(layer, parts)) add(layer, path)
-    const named = new Set(layer instanceof LayersModel ? [] : model.layers)
-    for (const part of parts) if (!named.has(part)) visit(part, `${path}.${part.name}`, around)
+    const ancestors = [...parents, layer]
+    const children = sublayers(layer).filter((child) => !ancestors.includes(child))
+    if (hasOwnWeights(layer, children)) add(layer, path)
+    // These get the name that the model has for them.
+    const layersOfModel = new Set(layer instanceof LayersModel ? [] : model.layers)
+    for (const child of children)
+      if (!layersOfModel.has(child)) visit(child, `${path}.${child.name}`, ancestors)
   }
   const add = (layer: AnyLayer, path: string) => {
-    const given =
+    const otherName =
       typeof moduleNames === 'function'
         ? moduleNames(layer, path)
         : Object.hasOwn(moduleNames, path)
           ? moduleNames[path]
           : undefined
-    const name = given ?? path
+    const name = otherName ?? path
     if (byName.has(name)) {
       throw new FourierFTError(
         'INVALID_OPTION',
-        `moduleNames: two layers of the model are called '${name}'; give each its own name`,
-        { option: 'moduleNames', module: name },
+        `moduleNames: two layers of the model have the name '${name}'`,
+        { advice: 'give each layer its own name', option: 'moduleNames', module: name },
       )
     }
     byName.set(name, { name, layer })
@@ -53,9 +55,9 @@ export function namedLayers(model: LayersModel, moduleNames: ModuleNames = {}): 
   return [...byName.values()]
 }
 
-/** A layer without parts counts as one that has. */
-function hasOwnWeights(layer: AnyLayer, parts: readonly AnyLayer[]): boolean {
-  if (parts.length === 0) return true
-  const held = new Set(parts.flatMap(({ weights }) => weights))
-  return layer.weights.some((weight) => !held.has(weight))
+/** Also true for a layer without children that has no weights yet. */
+function hasOwnWeights(layer: AnyLayer, children: readonly AnyLayer[]): boolean {
+  if (children.length === 0) return true
+  const weightsOfChildren = new Set(children.flatMap(({ weights }) => weights))
+  return layer.weights.some((weight) => !weightsOfChildren.has(weight))
 }

@@ -1,11 +1,11 @@
 /**
- * `fit`, `fitDataset` and `trainOnBatch` of an attached model: the user's own, made to train the active adapters and nothing else.
- * `evaluateDataset`, which waits between batches, keeps the adapters that it began with.
+ * Makes `fit`, `fitDataset` and `trainOnBatch` of an attached model train the active adapters only. `evaluateDataset`, which waits between
+ * batches, keeps the adapters that were active when it began.
  *
- * TensorFlow.js collects the weights to train in `compile`, so a model that was compiled before it was attached (or before the adapter
- * was switched) would train its kernels. Here the list is set for the time of each call, which works before and after `compile` alike.
- * Each step and each batch of the call's own validation runs with the adapters that the training began with, whatever is set meanwhile.
- * Optimizers keep their moments by position in the list of weights: one that has moments of other weights is refused.
+ * TensorFlow.js collects the weights to train in `compile`, so a model that was compiled before it was attached (or before another adapter
+ * became active) would train its kernels. Here the list is set for the duration of each call, which works before and after `compile`.
+ * Each step, and each batch of the call's own validation, runs with the adapters that were active when the training began. Optimizers
+ * keep their moments by position in the list of weights: an optimizer that has moments of other weights is rejected.
  */
 import { FourierFTError } from '@fourierft/core'
 import type { LayersModel, LayerVariable } from '@tensorflow/tfjs-layers'
@@ -16,16 +16,16 @@ import { overrideProperty } from '../override-property.js'
 /** Runs one step of a training. */
 type Step = <R>(run: () => R) => R
 
-/** @returns puts the user's methods back */
+/** @returns a function that restores the methods of the model */
 export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedState): () => void {
   const trained = new WeakMap<object, readonly LayerVariable[]>()
 
-  /** @param prepare what else is laid over the model for the time of the training */
+  /** @param prepare overrides further properties for the duration of the training */
   const during = <T>(run: () => Promise<T>, prepare: (step: Step) => (() => void)[] = () => []) =>
     train(async (weights, step) => {
       const training = trainingModel(model)
       const collected = training.collectedTrainableWeights
-      // Not compiled: TensorFlow.js has its own words for it.
+      // The model is not compiled: TensorFlow.js throws its own error.
       if (!collected) return run()
       checkOptimizer(model.optimizer, weights, trained)
       training.collectedTrainableWeights = [...weights]
@@ -37,7 +37,7 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
       try {
         return await run()
       } finally {
-        for (const each of restore) each()
+        for (const undo of restore) undo()
         training.collectedTrainableWeights = collected
       }
     })
@@ -60,16 +60,16 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
         ) as ReturnType<typeof fitDataset>,
     ),
     overrideProperty(model, 'evaluateDataset', (dataset, args) =>
-      testing(trainingModel(model), call(), () => evaluateDataset.call(model, dataset, args)),
+      testWith(trainingModel(model), call(), () => evaluateDataset.call(model, dataset, args)),
     ),
     overrideProperty(model, 'trainOnBatch', (x, y) => during(() => trainOnBatch.call(model, x, y))),
   ]
   return () => {
-    for (const each of restore) each()
+    for (const undo of restore) undo()
   }
 }
 
-/** The steps of a training run with its adapters. */
+/** Makes each step of a training run through `step`. */
 function stepsWith(training: TrainingModel, step: Step): () => void {
   const { makeTrainFunction } = training
   return overrideProperty(training, 'makeTrainFunction', () => {
@@ -78,21 +78,24 @@ function stepsWith(training: TrainingModel, step: Step): () => void {
   })
 }
 
-/** The test function that `fit` makes for its own validation; the user's `evaluate` meanwhile makes one of its own. */
+/**
+ * Makes the batches of the next evaluation run through `step`. `fit` creates the test function for its validation first; a call of
+ * `evaluate` by the user during the training creates another one.
+ */
 function nextTestWith(training: TrainingModel, step: Step): () => void {
   const { makeTestFunction } = training
-  let isMade = false
+  let isCreated = false
   return overrideProperty(training, 'makeTestFunction', () => {
     makeTestFunction.call(training)
-    if (isMade) return
-    isMade = true
+    if (isCreated) return
+    isCreated = true
     const { testFunction } = training
     if (testFunction) training.testFunction = (data) => step(() => testFunction(data))
   })
 }
 
-/** Begins an evaluation whose batches run by `step`. */
-function testing<T>(training: TrainingModel, step: Step, begin: () => T): T {
+/** Begins an evaluation whose batches run through `step`. */
+function testWith<T>(training: TrainingModel, step: Step, begin: () => T): T {
   const restore = nextTestWith(training, step)
   try {
     return begin()
@@ -101,7 +104,7 @@ function testing<T>(training: TrainingModel, step: Step, begin: () => T): T {
   }
 }
 
-/** `fitDataset` validates by `evaluate` and `evaluateDataset`, with the data that it was given. */
+/** `fitDataset` calls `evaluate` or `evaluateDataset` with its validation data; calls with other data are the user's. */
 function validationsWith(training: TrainingModel, data: unknown, step: Step): (() => void)[] {
   if (data === undefined || data === null) return []
   const { evaluate, evaluateDataset } = training
@@ -109,11 +112,11 @@ function validationsWith(training: TrainingModel, data: unknown, step: Step): ((
   return [
     overrideProperty(training, 'evaluate', (x, y, args) => {
       const run = () => evaluate.call(training, x, y, args)
-      return x === xs ? testing(training, step, run) : run()
+      return x === xs ? testWith(training, step, run) : run()
     }),
     overrideProperty(training, 'evaluateDataset', (dataset, args) => {
       const run = () => evaluateDataset.call(training, dataset, args)
-      return (dataset as unknown) === data ? testing(training, step, run) : run()
+      return (dataset as unknown) === data ? testWith(training, step, run) : run()
     }),
   ]
 }
@@ -124,12 +127,12 @@ function checkOptimizer(
   trained: WeakMap<object, readonly LayerVariable[]>,
 ): void {
   const before = trained.get(optimizer)
-  const same = before?.length === weights.length && before.every((weight, i) => weight === weights[i])
-  if (!same && hasState(optimizer)) {
+  const isSame = before?.length === weights.length && before.every((weight, i) => weight === weights[i])
+  if (!isSame && hasState(optimizer)) {
     throw new FourierFTError(
       'INVALID_STATE',
-      'the optimizer has moments of other weights than those of the active adapters; call model.compile() with a new optimizer first',
-      { option: 'optimizer' },
+      'the optimizer has moments of other weights than those of the active adapters',
+      { advice: 'call model.compile() with a new optimizer first', option: 'optimizer' },
     )
   }
   trained.set(optimizer, weights)
