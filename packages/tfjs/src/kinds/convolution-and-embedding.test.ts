@@ -1,21 +1,22 @@
-/** Convolutions and embeddings: what is not particular to them is in `attach.test.ts`. */
+/** Convolutions and embeddings; `attach.test.ts` tests the behaviour that all layers share. */
 import { type Adapter, FourierFTError, loadAdapter, referenceDelta } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
 import * as tfl from '@tensorflow/tfjs-layers'
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { expectDescent, meanSquaredError } from '../__fixtures__/expect-descent.js'
 import { useBackend } from '../__fixtures__/use-backend.js'
 import { attach } from '../attach/attach.js'
 
 const N = 10
-/** Scaled such that ΔW is about as large as W. */
+/** With this scaling, ΔW is about as large as W. */
 const CONFIG = { targetModules: ['adapted'], nFrequency: N, scaling: 10, randomLocSeed: 5 }
 
 interface Case {
   readonly layer: () => tfl.layers.Layer
   readonly input: readonly number[]
   readonly shape: readonly [number, number]
-  /** TensorFlow.js differentiates everything but dilated convolutions. */
-  readonly plainGradient?: false
+  /** TensorFlow.js itself has no gradient for dilated convolutions. */
+  readonly hasPlainGradient?: false
   readonly allowsAdapterPerRow?: true
   readonly ids?: true
 }
@@ -40,7 +41,7 @@ const CASES: Readonly<Record<string, Case>> = {
     input: [7, 6, 3],
     shape: [5, 18],
   },
-  'conv2d 3×3, valid, strides that leave pixels over, no bias': {
+  'conv2d 3×3, valid, strides that skip the last pixels, no bias': {
     layer: () => tfl.layers.conv2d({ ...random, filters: 4, kernelSize: 3, strides: 2, useBias: false }),
     input: [6, 8, 2],
     shape: [4, 18],
@@ -57,7 +58,7 @@ const CASES: Readonly<Record<string, Case>> = {
       }),
     input: [6, 7, 2],
     shape: [4, 12],
-    plainGradient: false,
+    hasPlainGradient: false,
   },
   'conv2d 2×2, dilated, valid, channels first, softmax': {
     layer: () =>
@@ -71,7 +72,7 @@ const CASES: Readonly<Record<string, Case>> = {
       }),
     input: [3, 5, 6],
     shape: [4, 12],
-    plainGradient: false,
+    hasPlainGradient: false,
   },
   'conv2d 1×1': {
     layer: () => tfl.layers.conv2d({ ...random, filters: 5, kernelSize: 1, activation: 'tanh' }),
@@ -100,7 +101,7 @@ const CASES: Readonly<Record<string, Case>> = {
       tfl.layers.conv1d({ ...random, filters: 4, kernelSize: 2, dilationRate: 3, activation: 'tanh' }),
     input: [9, 3],
     shape: [4, 6],
-    plainGradient: false,
+    hasPlainGradient: false,
   },
   'conv1d 1': {
     layer: () => tfl.layers.conv1d({ ...random, filters: 4, kernelSize: 1 }),
@@ -125,13 +126,16 @@ const CASES: Readonly<Record<string, Case>> = {
 
 const BATCH = 4
 
-/** The step of central differences, and the error of order `H²·y‴/y′` that they may have; a wrong term would be of order 1. */
+/** Of gradient descent. */
+const RATE = 0.1
+
+/** The step of central differences, and the limit for their error, which is of order `H²·y‴/y′`; a wrong term would be of order 1. */
 const H = 2 ** -6
 const DIFFERENCES = 0.01
 
 /**
- * Relative to the largest number: sums of at most 18 products of kernels that are sums of 2·10 products themselves, in one layer, and in
- * gradients sums over at most 4·42 pixels on top, rounded to float32 each.
+ * Relative to the largest number: a layer sums at most 18 products of kernels, which are sums of 2·10 products themselves; gradients also
+ * sum over at most 4·42 pixels. Each term is rounded to float32.
  */
 const ROUNDINGS = (18 + 2 * N + 4 * 42 + 4) * 2 ** -24
 
@@ -157,7 +161,7 @@ async function errorOf(run: () => unknown): Promise<unknown> {
   return 'nothing thrown'
 }
 
-describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
+describe.each(['cpu', 'wasm'] as const)('convolutions and embeddings on %s', (backend) => {
   beforeAll(() => useBackend(backend))
 
   describe.each(Object.entries(CASES))('%s', (_, { layer: make, input, shape, ...only }) => {
@@ -180,8 +184,8 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     })
 
     function modelOf(layer: tfl.layers.Layer): tfl.LayersModel {
-      const given = tfl.input({ shape: [...input] })
-      return tfl.model({ inputs: given, outputs: layer.apply(given) as tfl.SymbolicTensor })
+      const inputs = tfl.input({ shape: [...input] })
+      return tfl.model({ inputs, outputs: layer.apply(inputs) as tfl.SymbolicTensor })
     }
 
     function predict(of = model): Float32Array {
@@ -191,8 +195,8 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
       return values
     }
 
-    /** What a plain layer gives that has the reference's ΔW in its kernel, added number by number. */
-    function byHand(adapter: Adapter): Float32Array {
+    /** The output of a plain layer whose kernel includes the reference's ΔW. */
+    function outputOfChangedKernel(adapter: Adapter): Float32Array {
       const change = referenceDelta(adapter.layer('adapted', shape))
       const [outputs, inputs] = shape
       const plain = modelOf(make())
@@ -207,17 +211,17 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
       return values
     }
 
-    it('applies ΔW, merges it, gives the bits back, and leaves no trace', async () => {
+    it('applies ΔW, merges it, restores the original weights bit for bit, and detaches completely', async () => {
       const weights = allWeights(model)
       const base = predict()
-      const own = Object.getOwnPropertyNames(layer)
+      const properties = Object.getOwnPropertyNames(layer)
       const adapters = attach(model)
       expect(adapters.shapes).toEqual({ adapted: shape })
       expect(predict()).toEqual(base)
       adapters.addAdapter('a', CONFIG)
       const adapter = await adapters.getAdapter()
       const adapted = predict()
-      expectClose(adapted, byHand(adapter))
+      expectClose(adapted, outputOfChangedKernel(adapter))
       expect(Math.max(...adapted.map((value, i) => Math.abs(value - base[i])))).toBeGreaterThan(0.01)
       await adapters.mergeAdapter()
       expectClose(predict(), adapted)
@@ -234,10 +238,10 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
       adapters.detach()
       expect(predict()).toEqual(base)
       expect(allWeights(model)).toEqual(weights)
-      expect(Object.getOwnPropertyNames(layer)).toEqual(own)
+      expect(Object.getOwnPropertyNames(layer)).toEqual(properties)
     })
 
-    it('adds two adapters with entries of their own', async () => {
+    it('adds two adapters with different entries', async () => {
       const adapters = attach(model)
       adapters.addAdapter('a', CONFIG, { initialSeed: 1 })
       adapters.addAdapter('b', { ...CONFIG, randomLocSeed: 6 }, { initialSeed: 2 })
@@ -248,12 +252,12 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
       adapters.detach()
     })
 
-    /** `Σ w·y`, with weights that differ for every output. */
+    /** `Σ w·y`, with a different weight for each output. */
     function weighted(y: tf.Tensor): tf.Scalar {
       return tf.sum(tf.mul(y, tf.randomNormal(y.shape, 0, 1, 'float32', 9)))
     }
 
-    it('has the gradients of ∂y/∂c', async () => {
+    it('computes the gradient for the coefficients', async () => {
       const adapters = attach(model, CONFIG)
       const c = adapters.coefficients('default', 'adapted')
       const start = numbers(c)
@@ -263,7 +267,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
         expect(Object.keys(grads)).toEqual([c.name])
         return numbers(grads[c.name])
       })
-      // Central differences: their own error is of order h²; that of the losses, 2⁻²⁴·|loss|/h, is far below.
+      // The error of central differences is of order h²; the error of the losses, 2⁻²⁴·|loss|/h, is far below.
       const largest = Math.max(...gradient.map(Math.abs))
       const lossAt = (values: Float32Array) => {
         adapters.setCoefficients('default', { adapted: values })
@@ -281,7 +285,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     const gradientOfX = () => tf.tidy(() => numbers(tf.grad((x) => weighted(model.apply(x) as tf.Tensor))(x)))
 
     if (!only.ids) {
-      it('has the gradient ∂y/∂x along a direction, by differences', () => {
+      it('computes the gradient for x: it equals the difference quotient along a direction', () => {
         const adapters = attach(model, CONFIG)
         const gradient = gradientOfX()
         const [slope, expected] = tf.tidy(() => {
@@ -297,9 +301,9 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
         adapters.detach()
       })
     }
-    // On wasm TensorFlow.js does not differentiate convolutions that it computes by itself.
-    if (backend === 'cpu' && !only.ids && only.plainGradient !== false) {
-      it('has the gradient ∂y/∂x of the merged layer', async () => {
+    // On wasm TensorFlow.js has no gradient for the convolutions of a merged layer.
+    if (backend === 'cpu' && !only.ids && only.hasPlainGradient !== false) {
+      it('computes the same gradient for x as the merged layer', async () => {
         const adapters = attach(model, CONFIG)
         const gradient = gradientOfX()
         await adapters.mergeAdapter()
@@ -308,10 +312,10 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
       })
     }
 
-    it('trains coefficients alone', async () => {
+    it('trains only the coefficients, by gradient descent', async () => {
       const weights = allWeights(model)
       const adapters = attach(model, { ...CONFIG, initWeights: true })
-      const optimizer = tf.train.adam(0.01)
+      const optimizer = tf.train.sgd(RATE)
       model.compile({ optimizer, loss: 'meanSquaredError' })
       const target = tf.tidy(() => {
         adapters.setCoefficients('default', {
@@ -321,9 +325,12 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
         adapters.setCoefficients('default', { adapted: new Float32Array(N) })
         return output
       })
-      const { history } = await model.fit(x, target, { epochs: 20, verbose: 0 })
-      const losses = history.loss as number[]
-      expect(losses.at(-1)).toBeLessThan(0.9 * losses[0])
+      await expectDescent({
+        variables: adapters.trainableVariables,
+        rate: RATE,
+        loss: () => meanSquaredError(target, model.apply(x) as tf.Tensor),
+        train: () => model.fit(x, target, { epochs: 1, verbose: 0 }),
+      })
       expect(allWeights(model)).toEqual(weights)
       const { numTensors } = tf.memory()
       await model.trainOnBatch(x, target)
@@ -334,7 +341,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     })
 
     it(
-      only.allowsAdapterPerRow ? 'gives each row its adapter' : 'refuses an adapter for each row',
+      only.allowsAdapterPerRow ? 'gives each row its own adapter' : 'rejects an adapter for each row',
       async () => {
         const adapters = attach(model)
         adapters.addAdapter('a', CONFIG, { initialSeed: 1 })
@@ -366,7 +373,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     )
   })
 
-  it('trains all kinds in one model, also inside of TimeDistributed', async () => {
+  it('trains all kinds in one model, also inside TimeDistributed', async () => {
     const tensorsBefore = tf.memory().numTensors
     const { conv1d, conv2d, dense, embedding, globalAveragePooling2d, reshape, timeDistributed } = tfl.layers
     const model = tfl.sequential({
@@ -389,13 +396,16 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     })
     const weights = allWeights(model)
     const before = (await adapters.getAdapter()).modules
-    const optimizer = tf.train.adam(0.05)
+    const optimizer = tf.train.sgd(RATE)
     model.compile({ optimizer, loss: 'meanSquaredError' })
     const x = tf.tensor2d([0, 1, 2, 3, 4, 5, 8, 7, 6, 5, 4, 3], [2, 6])
     const y = tf.ones([2, 2, 2])
-    const { history } = await model.fit(x, y, { epochs: 20, verbose: 0 })
-    const losses = history.loss as number[]
-    expect(losses.at(-1)).toBeLessThan(0.9 * losses[0])
+    await expectDescent({
+      variables: adapters.trainableVariables,
+      rate: RATE,
+      loss: () => meanSquaredError(y, model.apply(x) as tf.Tensor),
+      train: () => model.fit(x, y, { epochs: 1, verbose: 0 }),
+    })
     expect(allWeights(model)).toEqual(weights)
     for (const [module, { coefficients }] of (await adapters.getAdapter()).modules) {
       expect(coefficients).not.toEqual(before.get(module)?.coefficients)
@@ -408,7 +418,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     expect(tf.memory().numTensors).toBe(tensorsBefore)
   })
 
-  it('means Dense layers by all-linear, and refuses what it cannot adapt', async () => {
+  it('adapts the Dense layers with all-linear, and rejects layers that cannot have adapters', async () => {
     const { conv1d, conv2d, dense, depthwiseConv2d, flatten, reshape, separableConv2d } = tfl.layers
     const model = tfl.sequential({
       layers: [
