@@ -1,14 +1,14 @@
-/** A branch beside `core`'s reference, for tests: forward and both gradients, for all tokens alike and with an adapter for each. */
+/** Compares a strategy with `core`'s reference, for tests: forward and both gradients, with one adapter and with one for each token. */
 import { type Entries, referenceBackward, referenceForward } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
 import { expect } from 'vitest'
 import type { StrategyFunction } from '../strategies/strategy-function.js'
 import type { TableCache } from '../table-cache.js'
 
-/** Rounded tables and sums of float32, transforms one after the other: the bound of the conformance suite. */
+/** The limit of the conformance suite, for rounded tables, sums in float32 and transforms in sequence. */
 const TOLERANCE = 1e-5
 
-/** `[d1, d2, n, T]`: squares, primes, no common divisor, a frequency that many entries share, single numbers. */
+/** `[d1, d2, n, T]`: squares, primes, sizes without a common divisor, many entries with one frequency, single numbers. */
 export const LAYER_SIZES = [
   [1, 1, 1, 2],
   [16, 16, 256, 1],
@@ -18,7 +18,7 @@ export const LAYER_SIZES = [
   [2, 45, 30, 4],
 ] as const
 
-export function expectStrategy(branch: StrategyFunction, entries: Entries, tokens: number, tables: TableCache): void {
+export function expectStrategy(apply: StrategyFunction, entries: Entries, tokens: number, tables: TableCache): void {
   const { shape, n } = entries
   const [d1, d2] = shape
   const layers = [1, 2, 3].map((seed) => ({
@@ -39,7 +39,7 @@ export function expectStrategy(branch: StrategyFunction, entries: Entries, token
       const xs = tf.tensor2d(x, [tokens, d2])
       const values = Float32Array.from(used.flatMap(({ coefficients }) => [...coefficients]))
       const c = tf.tensor(values, rows ? [3, n] : [n])
-      const run = (x: tf.Tensor, c: tf.Tensor) => branch({ x: x as tf.Tensor2D, c, rows, entries, tables })
+      const run = (x: tf.Tensor, c: tf.Tensor) => apply({ x: x as tf.Tensor2D, c, rows, entries, tables })
       expectClose(run(xs, c), referenceForward(used, x, undefined, options))
       const [gradX, gradC] = tf.grads(run)([xs, c], tf.tensor2d(gradY, [tokens, d1]))
       expectClose(gradX, expected.x)
@@ -59,6 +59,6 @@ function expectClose(tensor: tf.Tensor, expected: ArrayLike<number>): void {
   const actual = tensor.dataSync()
   expect(actual.length).toBe(expected.length)
   const largest = Math.max(...Array.from(expected, Math.abs))
-  const worst = Math.max(...Array.from(expected, (value, i) => Math.abs((actual[i]) - value)))
+  const worst = Math.max(...Array.from(expected, (value, i) => Math.abs(actual[i] - value)))
   expect(worst).toBeLessThanOrEqual(TOLERANCE * largest)
 }

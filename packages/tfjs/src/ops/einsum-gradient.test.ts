@@ -1,6 +1,6 @@
-/** The gradient that `tf.einsum` is given, against that of a plain sum over all labels. */
+/** Compares the registered gradient of `tf.einsum` with the gradient of a plain sum over all labels. */
 import * as tf from '@tensorflow/tfjs-core'
-// The gradients of all other operators.
+// Registers the gradients of all other operators.
 import '@tensorflow/tfjs-layers'
 import { beforeAll, expect, it } from 'vitest'
 import { useBackend } from '../__fixtures__/use-backend.js'
@@ -13,12 +13,12 @@ beforeAll(async () => {
   provideEinsumGradient()
 })
 
-/** The operand with a dimension for each label of `all`, of size 1 where it has none. */
-function spread(operand: tf.Tensor, labels: string, all: readonly string[]): tf.Tensor {
-  const own = [...labels].sort((l, m) => all.indexOf(l) - all.indexOf(m))
+/** The operand with a dimension for each label of `all`: of size 1 if it lacks the label. */
+function withAllLabels(operand: tf.Tensor, labels: string, all: readonly string[]): tf.Tensor {
+  const ordered = [...labels].sort((l, m) => all.indexOf(l) - all.indexOf(m))
   const sorted = tf.transpose(
     operand,
-    own.map((label) => labels.indexOf(label)),
+    ordered.map((label) => labels.indexOf(label)),
   )
   return tf.reshape(
     sorted,
@@ -33,13 +33,13 @@ it.each([
   // The two products of an attention.
   'aecd,abcd->acbe',
   'acbe,aecd->abcd',
-  // Outputs in another order, an outer product, labels that one operand alone has, and one operand.
+  // Outputs in another order, an outer product, labels of one operand only, and a single operand.
   'ab,cb->ca',
   'a,b->ab',
   'ab,a->a',
   'abc->cb',
   'ab->a',
-])('%s', (equation) => {
+])('computes the gradients of %s', (equation) => {
   const [terms = '', output = ''] = equation.split('->')
   const labels = terms.split(',')
   const shape = (term: string) => [...term].map((label) => SIZES[label])
@@ -50,25 +50,27 @@ it.each([
       ...output,
       ...new Set([...terms].filter((label) => label !== ',' && !output.includes(label))),
     ]
-    const plain = (...given: tf.Tensor[]) => {
-      const product = given.map((each, i) => spread(each, labels[i], all)).reduce((a, b) => tf.mul(a, b))
-      // All labels, though each operand may lack some.
+    const plainSum = (...operands: tf.Tensor[]) => {
+      const product = operands
+        .map((operand, i) => withAllLabels(operand, labels[i], all))
+        .reduce((a, b) => tf.mul(a, b))
+      // With the full size of every label.
       const full = tf.mul(product, tf.ones(all.map((label) => SIZES[label])))
       return tf.sum(
         full,
         all.map((_, axis) => axis).filter((axis) => axis >= output.length),
       )
     }
-    const einsum = (...given: tf.Tensor[]) => tf.einsum(equation, ...given)
-    const expected = tf.grads(plain)(operands, gradient)
+    const einsum = (...operands: tf.Tensor[]) => tf.einsum(equation, ...operands)
+    const expected = tf.grads(plainSum)(operands, gradient)
     const actual = tf.grads(einsum)(operands, gradient)
-    for (const [i, each] of actual.entries()) {
-      const [got, wanted] = [each.dataSync(), expected[i].dataSync()]
-      expect(each.shape).toEqual(operands[i]?.shape)
-      const largest = Math.max(...wanted.map(Math.abs))
-      for (const [j, value] of got.entries()) {
+    for (const [i, operandGradient] of actual.entries()) {
+      const [values, expectedValues] = [operandGradient.dataSync(), expected[i].dataSync()]
+      expect(operandGradient.shape).toEqual(operands[i]?.shape)
+      const largest = Math.max(...expectedValues.map(Math.abs))
+      for (const [j, value] of values.entries()) {
         // Sums of at most 5·4·3·2 = 120 products in float32, in another order.
-        expect(Math.abs(value - wanted[j])).toBeLessThanOrEqual(120 * 2 ** -24 * largest)
+        expect(Math.abs(value - expectedValues[j])).toBeLessThanOrEqual(120 * 2 ** -24 * largest)
       }
     }
   })

@@ -2,7 +2,7 @@ import { uniformEntries } from '@fourierft/core'
 import { describe, expect, it } from 'vitest'
 import { type Contributions, contributions, inSlots } from './tensorflow-spectral-sums.js'
 
-/** Whole numbers: exact sums, whatever their order. The factors of odd lengths are halves. */
+/** Whole numbers, so that sums are exact in any order; twice the factor, because the factors of odd lengths are halves. */
 function value({ source, entry, factors }: Omit<Contributions, 'target'>, i: number): number {
   return 2 * factors[i] * (100 * source[i] + entry[i])
 }
@@ -26,7 +26,7 @@ describe.each([
     ['forward', d2, d1],
     ['adjoint', d1, d2],
   ] as const)(
-    'are sorted, stay in both half spectra and reach the last row: %s',
+    'are sorted, are within both half spectra and include the last row: %s',
     (direction, inputs, outputs) => {
       const { source, target } = contributions(entries, direction)
       expect(target).toEqual(target.toSorted())
@@ -35,7 +35,7 @@ describe.each([
     },
   )
 
-  it('add up to the same in slots', () => {
+  it('have the same sums in slots', () => {
     const all = contributions(entries, 'forward')
     const expected = new Array<number>(2 * Math.floor(d1 / 2) + 2).fill(0)
     all.target.forEach((row, i) => {
