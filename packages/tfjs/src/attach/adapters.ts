@@ -216,7 +216,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
     }
     for (const module of modules) {
       if (!this.#layer(module).kind.isLinear)
-        throw this.#unsupported(module, 'be saved whole', ['Dense', 'EinsumDense'])
+        throw this.#unsupported(module, 'be saved as a whole', ['Dense', 'EinsumDense'])
     }
     return modules
   }

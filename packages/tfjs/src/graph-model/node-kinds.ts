@@ -1,4 +1,4 @@
-/** The nodes of a graph that can have adapters, as kinds of layers. A new kind is an operation here and a function that describes it. */
+/** The nodes of a graph that can have adapters, as kinds of layers. To add a kind, add its operation to `PRODUCT_OPERATIONS`. */
 import { elu, relu, relu6, sigmoid, type Tensor } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import { adaptedLinear } from '../kinds/adapted-linear.js'

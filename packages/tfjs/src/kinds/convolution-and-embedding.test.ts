@@ -444,8 +444,8 @@ describe.each(['cpu', 'wasm'] as const)('convolutions and embeddings on %s', (ba
         message: expect.stringContaining(`'${module}' is a ${kind}`),
       })
     }
-    const whole = { targetModules: ['out'], modulesToSave: ['conv'], nFrequency: 4 }
-    expect(await errorOf(() => adapters.addAdapter('b', whole))).toMatchObject({
+    const config = { targetModules: ['out'], modulesToSave: ['conv'], nFrequency: 4 }
+    expect(await errorOf(() => adapters.addAdapter('b', config))).toMatchObject({
       code: 'UNSUPPORTED',
       message: expect.stringContaining("'conv' is a Conv2D"),
     })

@@ -1,4 +1,4 @@
-/** The kinds of layers that can have adapters, by the class names of TensorFlow.js. A new kind is a file beside this one and a line here. */
+/** The kinds of layers that can have adapters, by the class names of TensorFlow.js. To add a kind, add a file to this folder and a line to `KINDS`. */
 import type { AnyLayer } from '../layers-internals.js'
 import { convolutionKind } from './convolution.js'
 import { denseKind } from './dense.js'

@@ -68,8 +68,8 @@ describe.each(['cpu', 'webgl'] as const)('EinsumDense on %s', (backend) => {
     await tf.ready()
   })
 
-  describe.each(CASES)('$equation', (given) => {
-    const { input, shape } = given
+  describe.each(CASES)('$equation', (layerConfig) => {
+    const { input, shape } = layerConfig
     const [d1] = shape
     let layer: EinsumDense
     let model: tfl.LayersModel
@@ -77,7 +77,7 @@ describe.each(['cpu', 'webgl'] as const)('EinsumDense on %s', (backend) => {
     let tensorsBefore: number
     beforeEach(() => {
       tensorsBefore = tf.memory().numTensors
-      layer = einsumDense(given)
+      layer = einsumDense(layerConfig)
       model = modelOf(layer, input)
       x = tf.randomNormal([BATCH, ...input], 0, 1, 'float32', 5)
     })
@@ -163,10 +163,10 @@ describe.each(['cpu', 'webgl'] as const)('EinsumDense on %s', (backend) => {
     })
 
     it('can be trained and saved as a whole layer, as a matrix', async () => {
-      const input = tfl.input({ shape: [...given.input] })
+      const input = tfl.input({ shape: [...layerConfig.input] })
       const other = tfl.layers.dense({ name: 'other', units: 3 })
-      const whole = einsumDense(given)
-      const outputs = other.apply(whole.apply(input)) as tfl.SymbolicTensor
+      const replaced = einsumDense(layerConfig)
+      const outputs = other.apply(replaced.apply(input)) as tfl.SymbolicTensor
       const both = tfl.model({ inputs: input, outputs })
       const predict = () => tf.tidy(() => numbers(both.predict(x) as tf.Tensor))
       const config = { ...CONFIG, nFrequency: 5, targetModules: ['other'], modulesToSave: ['adapted'] }
@@ -180,7 +180,7 @@ describe.each(['cpu', 'webgl'] as const)('EinsumDense on %s', (backend) => {
       const tensors = Array.from(saved.savedTensors, ([name, { shape }]) => [name, shape])
       expect(Object.fromEntries(tensors)).toEqual({
         'base_model.model.adapted.weight': shape,
-        ...(given.biasAxes && { 'base_model.model.adapted.bias': [d1] }),
+        ...(layerConfig.biasAxes && { 'base_model.model.adapted.bias': [d1] }),
       })
       await adapters.loadAdapter(await loadAdapter(saved.toBytes()), { name: 'again' })
       adapters.setAdapter('again')
@@ -197,8 +197,8 @@ describe.each(['cpu', 'webgl'] as const)('EinsumDense on %s', (backend) => {
     { equation: 'abc,bcd->abd', outputShape: [3, 5] },
     { equation: 'abc,cd->adb', outputShape: [5, 3] },
     { equation: 'abc,cde->abde', outputShape: [null, 2, 4], biasAxes: 'e' },
-  ])('rejects $equation $biasAxes, which is not a dense layer', (given) => {
-    const model = modelOf(einsumDense(given), [3, 6])
+  ])('rejects $equation $biasAxes, which is not a dense layer', (layerConfig) => {
+    const model = modelOf(einsumDense(layerConfig), [3, 6])
     const adapters = attach(model)
     expect(adapters.shapes).toEqual({})
     expect(() => adapters.addAdapter('a', CONFIG)).toThrow(
