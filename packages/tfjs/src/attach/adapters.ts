@@ -196,8 +196,8 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
   }
 
   /**
-   * The layers that a configuration trains and saves as a whole (`modulesToSave`). As in PEFT, it gives the ends of their names or of the
-   * names of models that contain them. A name without a match is accepted if another name matches or PEFT adds it for a task, such as
+   * The layers that a configuration trains and saves as a whole. As in PEFT, `modulesToSave` lists the ends of their names, or of the names
+   * of models that contain them. An ending without a match is accepted if another ending matches, or if PEFT adds it for a task, such as
    * `classifier`.
    */
   #replacedModules(config: FourierFTConfig): string[] {

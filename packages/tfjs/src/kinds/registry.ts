@@ -1,4 +1,7 @@
-/** The kinds of layers that can have adapters, by the class names of TensorFlow.js. To add a kind, add a file to this folder and a line to `KINDS`. */
+/**
+ * The kinds of layers that can have adapters, by the class names of TensorFlow.js. To add a kind, add a file to this folder and a line to
+ * `KINDS`.
+ */
 import type { AnyLayer } from '../layers-internals.js'
 import { convolutionKind } from './convolution.js'
 import { denseKind } from './dense.js'

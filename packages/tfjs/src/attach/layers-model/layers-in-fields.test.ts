@@ -10,7 +10,7 @@ import { attach } from '../attach.js'
 const [WIDTH, N, BATCH] = [6, 12, 5]
 const CONFIG = { targetModules: ['gate', 'first', 'out'], nFrequency: N, scaling: 10 }
 
-/** `x + scale · out(first(x) · σ(gate(x)))`, with its layers in a field and an array; one is in two fields, one field is the block itself. */
+/** `x + scale · out(first(x) · σ(gate(x)))`. `gate` is in two fields, the others in an array, and one field is the block itself. */
 class Block extends tfl.layers.Layer {
   static readonly className = 'Block'
   readonly gate = tfl.layers.dense({ name: 'gate', units: WIDTH, activation: 'sigmoid' })
