@@ -27,6 +27,15 @@ describe('loadedLibraries', () => {
     ['no report', undefined],
     ['no getReport', {}],
     ['no libraries in the report', { getReport: () => ({}) }],
+    ['an empty list in the report, as in Bun', { getReport: () => ({ sharedObjects: [] }) }],
+    [
+      'a report without permission, as in Deno',
+      {
+        getReport() {
+          throw new Error('not capable')
+        },
+      },
+    ],
     ['no object as the report', { getReport: () => undefined }],
   ])('reads /proc/self/maps with %s, and finds nothing without that file', (_, report) => {
     replaceReport(report)

@@ -1,22 +1,29 @@
-/** The shared libraries that this process has loaded. Bun and Deno lack Node's diagnostic report, or its list of libraries. */
+/** The shared libraries that this process has loaded. */
 import { readFileSync } from 'node:fs'
 
-/** Their paths, from Node's report or from Linux's `/proc`; empty if neither is available. */
+/** Their paths, from Node's diagnostic report or from Linux's `/proc`; empty if neither is available. */
 export function loadedLibraries(): readonly string[] {
-  return librariesOfReport() ?? librariesOfMaps()
+  const libraries = librariesOfReport()
+  return libraries.length > 0 ? libraries : librariesOfMaps()
 }
 
 type Report = Partial<NonNullable<typeof process.report>> & { excludeNetwork?: boolean }
 
-function librariesOfReport(): readonly string[] | undefined {
+/** Empty in Bun, whose report lists no libraries, and in Deno, whose report has no such field and needs a permission. */
+function librariesOfReport(): readonly string[] {
   const report = process.report as Report | undefined
-  if (typeof report?.getReport !== 'function') return undefined
+  if (typeof report?.getReport !== 'function') return []
   // Without this option the report resolves names of hosts, which can take seconds.
   const { excludeNetwork } = report
   report.excludeNetwork = true
-  const { sharedObjects } = (report.getReport() ?? {}) as { readonly sharedObjects?: readonly string[] }
-  if (excludeNetwork !== undefined) report.excludeNetwork = excludeNetwork
-  return Array.isArray(sharedObjects) ? sharedObjects : undefined
+  try {
+    const { sharedObjects } = (report.getReport() ?? {}) as { readonly sharedObjects?: readonly string[] }
+    return Array.isArray(sharedObjects) ? sharedObjects : []
+  } catch {
+    return []
+  } finally {
+    if (excludeNetwork !== undefined) report.excludeNetwork = excludeNetwork
+  }
 }
 
 function librariesOfMaps(): readonly string[] {
