@@ -1,9 +1,9 @@
-// Gives `@tensorflow/tfjs-node` and `@tensorflow/tfjs-node-gpu` of this workspace their native binding, without their own install
-// step (it downloads from one host that not every machine reaches): the binding's source comes with the npm packages, TensorFlow itself
-// from its PyPI wheel. Both packages have the same source; linked to TensorFlow's CPU build, each runs as it does for its users with
-// only the device exchanged. Needs Python 3 with pip, and a C++ compiler; made once and kept in .cache.
+// Builds the native binding of `@tensorflow/tfjs-node` and `@tensorflow/tfjs-node-gpu` in this workspace. Their own install step downloads
+// from a host that not every machine can reach. This script compiles the source in the npm packages and takes TensorFlow from its PyPI
+// wheel. Both packages have the same source. They are linked to TensorFlow's CPU build, so that only the device differs from what users
+// run. It needs Python 3 with pip and a C++ compiler, runs once, and keeps the result in .cache.
 //
-//   node packages/tfjs/scripts/tensorflow-binding.js       exit status 0; prints one line when something is missing
+//   node packages/tfjs/scripts/tensorflow-binding.js       exit status 0; prints one line if something is missing
 
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from 'node:fs'
@@ -15,7 +15,7 @@ const TENSORFLOW = '2.21.0'
 const cache = fileURLToPath(new URL(`../../../.cache/tensorflow-${TENSORFLOW}`, import.meta.url))
 const require = createRequire(import.meta.url)
 
-/** Takes from the wheel what the binding is compiled with and linked to. */
+/** Extracts the headers and libraries of the binding from the wheel. */
 const EXTRACT = `
 import sys, zipfile
 wheel, target = sys.argv[1:]
@@ -27,17 +27,17 @@ with zipfile.ZipFile(wheel) as archive:
 `
 
 const problem = provide()
-if (problem) console.error(`fourierft: tfjs-node has no binding here: ${problem}`)
+if (problem) console.error(`fourierft: tfjs-node has no binding: ${problem}`)
 
 function provide() {
-  if (process.platform !== 'linux' || process.arch !== 'x64') return 'the set-up knows Linux on x64 alone'
+  if (process.platform !== 'linux' || process.arch !== 'x64') return 'this script supports only Linux on x64'
   const packages = ['@tensorflow/tfjs-node', '@tensorflow/tfjs-node-gpu'].map((name) =>
     dirname(require.resolve(`${name}/package.json`)),
   )
   const binding = join(cache, 'tfjs_binding.node')
   if (!existsSync(binding)) {
-    const trouble = fetchTensorFlow() ?? compile(packages[0], binding)
-    if (trouble) return trouble
+    const failure = fetchTensorFlow() ?? compile(packages[0], binding)
+    if (failure) return failure
   }
   for (const folder of packages) {
     const target = join(folder, 'lib', 'napi-v8', 'tfjs_binding.node')
@@ -51,7 +51,7 @@ function provide() {
   return undefined
 }
 
-/** `.cache/tensorflow-…/{include,lib}` out of the wheel. */
+/** Fills `.cache/tensorflow-…/{include,lib}` from the wheel. */
 function fetchTensorFlow() {
   if (existsSync(join(cache, 'lib'))) return undefined
   const temporary = `${cache}.part`
@@ -67,27 +67,27 @@ function fetchTensorFlow() {
     '--dest',
     temporary,
   ]
-  const trouble = run(
+  const downloadFailure = run(
     'python3',
     [...download, `tensorflow_cpu==${TENSORFLOW}`],
     'the TensorFlow wheel could not be fetched from PyPI',
   )
-  if (trouble) return trouble
+  if (downloadFailure) return downloadFailure
   const wheel = readdirSync(temporary).find((name) => name.endsWith('.whl'))
-  const failed = run(
+  const extractFailure = run(
     'python3',
     ['-c', EXTRACT, join(temporary, wheel), temporary],
     'the TensorFlow wheel could not be unpacked',
   )
-  if (failed) return failed
-  const from = join(temporary, 'tensorflow')
+  if (extractFailure) return extractFailure
+  const extracted = join(temporary, 'tensorflow')
   for (const name of ['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'])
-    renameSync(join(from, name), join(temporary, 'lib', name))
+    renameSync(join(extracted, name), join(temporary, 'lib', name))
   // The binding is linked with -ltensorflow; the wheel calls that library libtensorflow_cc.
   symlinkSync('libtensorflow_cc.so.2', join(temporary, 'lib', 'libtensorflow.so'))
   symlinkSync('libtensorflow_framework.so.2', join(temporary, 'lib', 'libtensorflow_framework.so'))
-  renameSync(join(from, 'include'), join(temporary, 'include'))
-  rmSync(from, { recursive: true })
+  renameSync(join(extracted, 'include'), join(temporary, 'include'))
+  rmSync(extracted, { recursive: true })
   rmSync(join(temporary, wheel))
   renameSync(temporary, cache)
   return undefined
@@ -118,11 +118,11 @@ function compile(folder, binding) {
       binding,
       ...libraries,
     ],
-    'its binding could not be compiled (a C++17 compiler is needed)',
+    'the binding could not be compiled (a C++17 compiler is needed)',
   )
 }
 
-/** Runs a program; returns undefined, or one line of what went wrong. */
+/** Runs a program; returns undefined, or one line about the failure. */
 function run(command, args, complaint) {
   const { status, error, stderr } = spawnSync(command, args, { encoding: 'utf8' })
   if (error) return `${complaint}: ${command}: ${error.message}`

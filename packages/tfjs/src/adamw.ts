@@ -1,10 +1,10 @@
 /**
- * AdamW for TensorFlow.js, which has none: `torch.optim.AdamW` as a `tf.Optimizer`, with the options of `createAdamW` in
+ * AdamW for TensorFlow.js, which lacks it: `torch.optim.AdamW` as a `tf.Optimizer`, with the options of `createAdamW` in
  * `@fourierft/core`.
  *
- * TensorFlow.js's own optimizers keep their moments by position in the list of trained variables. Here they belong to the variable
- * itself, and so does the number of its steps, as in PyTorch: one optimizer can train several adapters in turn. Only moments that
- * `setWeights` restored have to be matched to variables, at the first step after it.
+ * The optimizers of TensorFlow.js keep their moments by position in the list of trained variables. Here, as in PyTorch, the moments and
+ * the number of steps belong to a variable, so one optimizer can train several adapters in turn. Only moments that `setWeights` restored
+ * have to be matched to variables, which happens at the next step.
  */
 import { type AdamWOptions, createAdamW, FourierFTError } from '@fourierft/core'
 import {
@@ -28,11 +28,11 @@ import {
   zerosLike,
 } from '@tensorflow/tfjs-core'
 
-/** TensorFlow.js has this type and does not export it from its root. */
+/** TensorFlow.js does not export this type. */
 type NamedTensor = Awaited<ReturnType<Optimizer['getWeights']>>[number]
 
 interface Moments {
-  /** Undefined: restored by `setWeights`, and not yet matched. */
+  /** Undefined for moments that `setWeights` restored, until they are matched. */
   owner: Variable | undefined
   /** Steps of this variable so far. */
   steps: number
@@ -49,8 +49,8 @@ interface Update {
 }
 
 /**
- * For `model.compile({ optimizer })`, `minimize` and `applyGradients`. Where a GPU computes in float16, pass an `epsilon` that it can
- * hold, such as 1e-4: PyTorch's default is 0 there.
+ * For `model.compile({ optimizer })`, `minimize` and `applyGradients`. On a GPU that computes in float16, pass an `epsilon` that float16
+ * can hold, such as 1e-4: PyTorch's default becomes 0.
  *
  * @see Loshchilov and Hutter, "Decoupled Weight Decay Regularization", algorithm 2; `torch.optim.AdamW`
  */
@@ -62,7 +62,7 @@ export class AdamW extends Optimizer {
   readonly #options: Required<AdamWOptions>
   #learningRate: number
   readonly #moments = new Map<string, Moments>()
-  /** `iter` and `steps` as `getWeights` handed them out last: held, so that saving a model leaks nothing. */
+  /** The tensors `iter` and `steps` that `getWeights` returned last. The next call frees them, so that saving a model leaks nothing. */
   #counts: readonly Tensor[] = []
 
   /**
@@ -80,12 +80,12 @@ export class AdamW extends Optimizer {
     return this.#learningRate
   }
 
-  /** @throws FourierFTError `INVALID_OPTION` for a rate that is negative or no finite number */
+  /** @throws FourierFTError `INVALID_OPTION` for a rate that is negative or not finite */
   set learningRate(rate: number) {
     if (!Number.isFinite(rate) || rate < 0) {
       throw new FourierFTError(
         'INVALID_OPTION',
-        `AdamW, learningRate: expected a finite number of at least 0, received ${rate}`,
+        `AdamW: learningRate: expected a finite number of at least 0; received ${rate}`,
         { option: 'learningRate', received: rate },
       )
     }
@@ -93,10 +93,10 @@ export class AdamW extends Optimizer {
   }
 
   /**
-   * One step of every variable that has a gradient. The gradients stay the caller's.
+   * One step of every variable that has a gradient. The caller keeps ownership of the gradients.
    *
-   * @throws FourierFTError `INVALID_OPTION` for a name that no variable has, `SHAPE_MISMATCH` for a gradient of another shape than its
-   * variable, `INVALID_STATE` when restored moments do not fit the variables. Nothing is changed then.
+   * @throws FourierFTError `INVALID_OPTION` for a name that no variable has, `SHAPE_MISMATCH` if a gradient and its variable differ in
+   *   shape, `INVALID_STATE` if restored moments do not fit the variables; nothing is changed then
    */
   applyGradients(gradients: NamedTensorMap | NamedTensor[]): void {
     const updates = checkedUpdates(gradients)
@@ -106,7 +106,7 @@ export class AdamW extends Optimizer {
     this.incrementIterations()
   }
 
-  /** Frees the moments. The options stay, and so does the count of `iterations`. */
+  /** Frees the moments. The options and the count of `iterations` stay. */
   override dispose(): void {
     for (const name of [...this.#moments.keys()]) this.#forget(name)
     dispose([...this.#counts])
@@ -114,16 +114,16 @@ export class AdamW extends Optimizer {
   }
 
   /**
-   * All that the next step depends on besides the variables and the options: `iter`, `steps` (one number for each variable), the first
-   * moments `<variable>/m`, the second moments `<variable>/v`. The tensors stay this object's; the moments move on with the training,
-   * the two counts last until the next call.
+   * The state of the optimizer, without its options: `iter`, `steps` (one number for each variable), the first moments `<variable>/m`,
+   * the second moments `<variable>/v`. The optimizer owns the tensors: training changes the moments, and the next call frees the two
+   * counts.
    */
   override async getWeights(): Promise<NamedTensor[]> {
     this.#forgetDisposed()
     const named = [...this.#moments]
-    const taken = named.map(([, moments]) => moments.steps)
+    const stepCounts = named.map(([, moments]) => moments.steps)
     const iterations = await this.saveIterations()
-    const steps = { name: 'steps', tensor: tensor1d(taken, 'int32') }
+    const steps = { name: 'steps', tensor: tensor1d(stepCounts, 'int32') }
     dispose([...this.#counts])
     this.#counts = [keep(iterations.tensor), keep(steps.tensor)]
     return [
@@ -135,11 +135,11 @@ export class AdamW extends Optimizer {
   }
 
   /**
-   * Goes on from what `getWeights` gave; the next step gives the same numbers. The first step matches moments to variables: by name if
-   * all of its variables have moments of their names; else in their order, for TensorFlow.js numbers a name that is taken.
+   * Restores the result of `getWeights`, so that training continues with the same numbers. The next step matches moments to variables:
+   * by name if there are moments of all names; otherwise by order, because TensorFlow.js adds a number to a name that is already in use.
    *
-   * @param weights stay the caller's
-   * @throws FourierFTError `INVALID_OPTION` for weights of another optimizer; nothing is changed then
+   * @param weights the caller keeps ownership of them
+   * @throws FourierFTError `INVALID_OPTION` for the weights of another optimizer; nothing is changed then
    */
   override async setWeights(weights: NamedTensor[]): Promise<void> {
     const [iterations, steps, ...tensors] = weights
@@ -152,26 +152,26 @@ export class AdamW extends Optimizer {
     if (!fits) {
       throw new FourierFTError(
         'INVALID_OPTION',
-        "AdamW.setWeights: expected what AdamW.getWeights gives ('iter', 'steps', '<variable>/m' …, '<variable>/v' …), received " +
+        "AdamW.setWeights: expected the result of AdamW.getWeights ('iter', 'steps', '<variable>/m' …, '<variable>/v' …); received " +
           `[${weights.map(({ name }) => `'${name}'`).join(', ')}]`,
         { option: 'weights', received: weights.map(({ name }) => name) },
       )
     }
     const counts = await steps.tensor.data()
     await this.extractIterations(weights)
-    const restored = Array.from(counts, (taken, i): [string, Moments] => {
+    const restored = Array.from(counts, (stepCount, i): [string, Moments] => {
       const [first, second] = [tensors[i], tensors[count + i]]
       return [
         first.name.slice(0, -'/m'.length),
         {
           owner: undefined,
-          steps: taken,
+          steps: stepCount,
           first: variable(first.tensor, false),
           second: variable(second.tensor, false),
         },
       ]
     })
-    // Not before: the weights may be this optimizer's own.
+    // Only now: the weights may be this optimizer's own.
     this.dispose()
     for (const [name, moments] of restored) this.#moments.set(name, moments)
   }
@@ -192,7 +192,7 @@ export class AdamW extends Optimizer {
     return new cls({ learningRate, betas: [beta1, beta2], epsilon, weightDecay })
   }
 
-  /** The order of operations is PyTorch's `_single_tensor_adam`: decay, moments, bias corrections, `ε` outside the root. */
+  /** The order of operations is that of PyTorch's `_single_tensor_adam`: decay, moments, bias corrections, `ε` outside the root. */
   #update({ name, value, gradient }: Update): void {
     const moments = this.#momentsOf(name, value)
     const {
@@ -223,27 +223,32 @@ export class AdamW extends Optimizer {
     return moments
   }
 
-  /** Gives restored moments their variables, see `setWeights`. */
+  /** Matches restored moments to variables, as `setWeights` describes. */
   #matchRestored(updates: readonly Update[]): void {
     const saved = [...this.#moments]
     if (!saved.some(([, { owner }]) => owner === undefined)) return
-    const untouched = saved.every(([, { owner }]) => owner === undefined)
-    const inOrder = untouched && updates.some(({ name }) => !this.#moments.has(name))
+    const isUnmatched = saved.every(([, { owner }]) => owner === undefined)
+    const isByOrder = isUnmatched && updates.some(({ name }) => !this.#moments.has(name))
     const pairs = updates.map((update, i) => ({
       ...update,
-      moments: inOrder ? saved[i]?.[1] : this.#moments.get(update.name),
+      moments: isByOrder ? saved[i]?.[1] : this.#moments.get(update.name),
     }))
-    const fits = pairs.every(({ value, moments }) => moments === undefined || sameShape(moments.first, value))
-    if (!fits || (inOrder && saved.length !== updates.length)) {
+    const fits = pairs.every(
+      ({ value, moments }) => moments === undefined || isSameShape(moments.first, value),
+    )
+    if (!fits || (isByOrder && saved.length !== updates.length)) {
       throw new FourierFTError(
         'INVALID_STATE',
         `AdamW: the restored moments of [${saved.map(([name]) => `'${name}'`).join(', ')}] fit the variables ` +
-          `[${updates.map(({ name }) => `'${name}'`).join(', ')}] neither by name and shape nor by number and order; train the ` +
-          'variables that they were saved with, or make a new optimizer',
-        { expected: saved.map(([name]) => name), received: updates.map(({ name }) => name) },
+          `[${updates.map(({ name }) => `'${name}'`).join(', ')}] neither by name and shape nor by number and order`,
+        {
+          advice: 'train the variables that they were saved with, or make a new optimizer',
+          expected: saved.map(([name]) => name),
+          received: updates.map(({ name }) => name),
+        },
       )
     }
-    if (inOrder) this.#moments.clear()
+    if (isByOrder) this.#moments.clear()
     for (const { name, value, moments } of pairs) {
       if (moments === undefined) continue
       moments.owner = value
@@ -251,7 +256,7 @@ export class AdamW extends Optimizer {
     }
   }
 
-  /** A variable that is gone needs no moments; another one may have its name by now. */
+  /** Frees the moments of disposed variables: a new variable may have the same name. */
   #forgetDisposed(): void {
     for (const [name, { owner }] of [...this.#moments]) {
       if (owner && engine().registeredVariables[name] !== owner) this.#forget(name)
@@ -268,7 +273,7 @@ export class AdamW extends Optimizer {
 
 serialization.registerClass(AdamW)
 
-/** Variables without a gradient are left out, as in PyTorch and in TensorFlow.js. */
+/** Skips variables without a gradient, as PyTorch and TensorFlow.js do. */
 function checkedUpdates(gradients: NamedTensorMap | NamedTensor[]): Update[] {
   const named: readonly (readonly [string, Tensor | null | undefined])[] = Array.isArray(gradients)
     ? gradients.map(({ name, tensor }) => [name, tensor])
@@ -282,10 +287,10 @@ function checkedUpdates(gradients: NamedTensorMap | NamedTensor[]): Update[] {
         tensor: name,
       })
     }
-    if (!sameShape(gradient, value)) {
+    if (!isSameShape(gradient, value)) {
       throw new FourierFTError(
         'SHAPE_MISMATCH',
-        `AdamW.applyGradients: '${name}': expected a gradient of shape [${value.shape}], received [${gradient.shape}]`,
+        `AdamW.applyGradients: '${name}': expected a gradient of shape [${value.shape}]; received [${gradient.shape}]`,
         { tensor: name, expected: value.shape, received: gradient.shape },
       )
     }
@@ -295,9 +300,9 @@ function checkedUpdates(gradients: NamedTensorMap | NamedTensor[]): Update[] {
 
 function isPair(first: NamedTensor, second: NamedTensor | undefined): boolean {
   const fits = first.name.endsWith('/m') && second?.name === first.name.replace(/m$/, 'v')
-  return fits && sameShape(first.tensor, second.tensor)
+  return fits && isSameShape(first.tensor, second.tensor)
 }
 
-function sameShape(a: Tensor | undefined, b: Tensor): boolean {
+function isSameShape(a: Tensor | undefined, b: Tensor): boolean {
   return a?.shape.length === b.shape.length && b.shape.every((length, axis) => a.shape[axis] === length)
 }

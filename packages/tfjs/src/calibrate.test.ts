@@ -5,14 +5,14 @@ import { calibrate, useCalibration } from './calibrate.js'
 import { chooseStrategy } from './strategies/choose-strategy.js'
 
 const layer = { shape: [64, 64], n: 200 } as const
-/** Not the default there. */
+/** Without a calibration, `auto` would not choose `factored` for this layer. */
 const fasterFactored = { dense: 3, factored: 1, spectral: 2 }
 const fasterDense = { dense: 1, factored: 8, spectral: 4 }
 
 describe.each(['cpu', 'wasm'] as const)('calibrate on %s', (backend) => {
   beforeEach(() => useBackend(backend))
 
-  it('measures every strategy at every size, and auto follows; nothing is left behind', async () => {
+  it('measures every strategy at every size, makes auto choose by the times, and leaves no tensors', async () => {
     const before = tf.memory().numTensors
     const sizes = [
       { shape: [16, 12], tokens: 1, n: 100 },
@@ -31,7 +31,7 @@ describe.each(['cpu', 'wasm'] as const)('calibrate on %s', (backend) => {
     }
   })
 
-  it('measures one size, however little time there is, and begins nothing that would outlast it', async () => {
+  it('measures the first size even if there is no time, and no further size', async () => {
     const sizes = [1, 2].map((tokens) => ({ shape: [8, 8] as const, tokens, n: 4 }))
     const measured = await calibrate({ sizes, timeLimit: 1e-3 })
     expect(measured.sizes).toHaveLength(1)
@@ -56,13 +56,13 @@ describe('calibrate', () => {
     ['sizes[0]', { sizes: [{ shape: [3, 4], tokens: 1, n: 13 }] }],
     ['timeLimit', { timeLimit: 0 }],
     ['timeLimit', { timeLimit: Number.POSITIVE_INFINITY }],
-  ] as const)('refuses %s that are none', async (option, options) => {
+  ] as const)('rejects an invalid %s', async (option, options) => {
     await expect(calibrate(options)).rejects.toThrow(
       expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining(option) }),
     )
   })
 
-  it('installs nothing where another backend became current meanwhile', async () => {
+  it('changes nothing if another backend becomes current meanwhile', async () => {
     const size = { ...layer, tokens: 1 }
     useCalibration({ backend: 'wasm', sizes: [{ ...size, milliseconds: fasterFactored }] })
     const pending = calibrate({ sizes: [size], timeLimit: 1 })
@@ -76,7 +76,7 @@ describe('calibrate', () => {
 describe('useCalibration', () => {
   beforeEach(() => useBackend('wasm'))
 
-  it('interpolates the times of the nearest layer, from JSON, for its backend alone', async () => {
+  it('interpolates the times of the nearest layer, for its backend only', async () => {
     const calibration = {
       backend: 'wasm',
       sizes: [
@@ -115,10 +115,10 @@ describe('useCalibration', () => {
       'sizes[0].milliseconds.dense',
       { backend: 'wasm', sizes: [{ ...layer, tokens: 1, milliseconds: { dense: null } }] },
     ],
-  ])('refuses what has no right %s, and changes nothing', (what, calibration) => {
+  ])('rejects a calibration with an invalid %s, and changes nothing', (field, calibration) => {
     useCalibration({ backend: 'wasm', sizes: [{ ...layer, tokens: 1, milliseconds: fasterFactored }] })
     expect(() => useCalibration(calibration as never)).toThrow(
-      expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining(what) }),
+      expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining(field) }),
     )
     expect(chooseStrategy({ ...layer, tokens: 1 })).toBe('factored')
   })

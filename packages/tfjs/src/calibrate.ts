@@ -1,21 +1,16 @@
-/** Measures on the device that is current which strategy is fastest for which size, so that `auto` chooses by that. */
+/** Measures on the current device which strategy is fastest for which size; `auto` then chooses by these times. */
 import { FourierFTError, uniformEntries } from '@fourierft/core'
 import { dispose, getBackend, randomNormal, slice, type Tensor } from '@tensorflow/tfjs-core'
 import { fourierLinear } from './fourier-linear.js'
 import type { Calibration, MeasuredSize } from './strategies/calibration.js'
-import {
-  availableStrategies,
-  installCrossover,
-  type LinearSize,
-  multiplications,
-  type TfjsStrategy,
-} from './strategies/choose-strategy.js'
+import { availableStrategies, installCalibration, multiplications } from './strategies/choose-strategy.js'
+import type { LinearSize, TfjsStrategy } from './strategies/strategy.js'
 import { TableCache } from './table-cache.js'
 
 export interface CalibrateOptions {
-  /** What to measure, small sizes first. Default: layers `[d, d]` of d = 64, 256 and 1024 with n = 1000, at 1, 32 and 512 tokens. */
+  /** The sizes to measure, small ones first. Default: layers `[d, d]` of d = 64, 256, 1024 with n = 1000, at 1, 32 and 512 tokens. */
   readonly sizes?: readonly LinearSize[] | undefined
-  /** Milliseconds to measure for: a pass that is expected to take longer than what is left of them is not begun. Default: 2000. */
+  /** Milliseconds for all measurements: no pass starts that is expected to end after them. Default: 2000. */
   readonly timeLimit?: number | undefined
 }
 
@@ -23,22 +18,22 @@ const DEFAULT_SIZES: readonly LinearSize[] = [64, 256, 1024].flatMap((d) =>
   [1, 32, 512].map((tokens) => ({ shape: [d, d] as const, tokens, n: 1000 })),
 )
 
-/** A number is read back after so many milliseconds of work, lest the way back from a device be all that is measured. */
+/** Milliseconds of work between two reads of a result: with less, the time would be that of the read, not of the passes. */
 const BATCH = 10
-/** Even where a coarse clock says that a pass takes no time. */
+/** The limit for passes that take no time by a coarse clock. */
 const MOST_REPEATS = 32
 const ROUNDS = 5
 
 /**
- * Times forward passes with every strategy on the current backend, and has `auto` choose by them there from now on.
+ * Measures the time of forward passes with every strategy on the current backend. From then on, `auto` chooses by these times there.
  *
- * Each strategy runs first unmeasured, for tables and shaders are made then; then by turns, medians of up to five rounds, each of as many
- * passes as it takes for the wait for a result not to count. The first size is measured with every strategy. At the others those that were
- * faster come first, and those for which the time does not suffice are left out: `auto` does not choose them there.
+ * The first run of each strategy is not measured, because it computes tables and compiles shaders. Then the strategies take turns for up
+ * to five rounds of several passes each, and the median counts. The first size is measured with every strategy. For the other sizes, the
+ * strategies that were faster so far come first, and those that would exceed the time limit are left out: `auto` does not choose them.
  *
- * @returns what was measured: plain data for `useCalibration`, on this device, another time
- * @throws {FourierFTError} `INVALID_OPTION` for sizes and a limit that are none, `INVALID_STATE` where another backend became current
- *   meanwhile; nothing is installed then
+ * @returns the times: plain data for `useCalibration`, to be used again on this device
+ * @throws {FourierFTError} `INVALID_OPTION` for invalid sizes or an invalid limit, `INVALID_STATE` if the current backend changed during
+ *   the measurement; `auto` is unchanged then
  */
 export async function calibrate({
   sizes = DEFAULT_SIZES,
@@ -64,19 +59,20 @@ export async function calibrate({
   if (getBackend() !== backend) {
     throw new FourierFTError(
       'INVALID_STATE',
-      `calibrate: the backend was '${backend}' and is '${getBackend()}' now; calibrate again and leave it be meanwhile`,
+      `calibrate: the backend changed from '${backend}' to '${getBackend()}' during the measurement`,
+      { advice: 'calibrate again, and do not change the backend meanwhile' },
     )
   }
   const calibration = { backend, sizes: measured }
-  installCrossover(calibration)
+  installCalibration(calibration)
   return calibration
 }
 
 /**
- * Has `auto` choose by what `calibrate` measured before, on the backend it was measured on. The device should be that one too.
+ * From now on `auto` chooses by an earlier result of `calibrate`, on the backend that was measured. The device should be the same.
  *
- * @param calibration from `calibrate`, also by way of JSON
- * @throws {FourierFTError} `INVALID_OPTION` where it is none; nothing is changed then
+ * @param calibration from `calibrate`, or its copy through JSON
+ * @throws {FourierFTError} `INVALID_OPTION` for an invalid calibration; `auto` is unchanged then
  */
 export function useCalibration(calibration: Calibration): void {
   const { backend, sizes } = (calibration ?? {}) as Partial<Calibration>
@@ -86,10 +82,10 @@ export function useCalibration(calibration: Calibration): void {
     const times = Object.entries(milliseconds ?? {})
     if (times.length === 0) throw invalid(`sizes[${i}].milliseconds`, 'times of strategies', milliseconds)
     for (const [strategy, time] of times) {
-      if (!isTime(time)) throw invalid(`sizes[${i}].milliseconds.${strategy}`, 'a number from 0 on', time)
+      if (!isTime(time)) throw invalid(`sizes[${i}].milliseconds.${strategy}`, 'a number of at least 0', time)
     }
   }
-  installCrossover(calibration)
+  installCalibration(calibration)
 }
 
 type Times = Partial<Record<TfjsStrategy, number>>
@@ -100,7 +96,7 @@ interface Expectation {
   readonly expected: number
 }
 
-/** Fastest first: the lowest time for a multiplication that was measured of each strategy, times its multiplications. */
+/** Fastest first. A strategy is expected to take its multiplications times its lowest measured time for one multiplication. */
 function expectations(size: LinearSize, measured: readonly MeasuredSize[]): Expectation[] {
   const rate = (strategy: TfjsStrategy) =>
     measured.reduce((lowest, known) => {
@@ -110,14 +106,14 @@ function expectations(size: LinearSize, measured: readonly MeasuredSize[]): Expe
   return availableStrategies()
     .map((strategy) => ({
       strategy,
-      // The first size is measured in any case.
+      // The first size is always measured.
       expected:
         measured.length === 0 ? Number.NEGATIVE_INFINITY : rate(strategy) * multiplications(size)[strategy],
     }))
     .toSorted((a, b) => a.expected - b.expected)
 }
 
-/** Milliseconds of each strategy that can be done before `end`, in about `share` milliseconds. */
+/** Milliseconds of each strategy that can finish before `end`. The measurement takes about `share` milliseconds. */
 async function timesOf(
   { shape, tokens, n }: LinearSize,
   strategies: readonly Expectation[],
@@ -132,7 +128,7 @@ async function timesOf(
   try {
     const cases: { strategy: TfjsStrategy; repeats: number; times: number[] }[] = []
     for (const { strategy, expected } of strategies) {
-      // Two passes, one of them unmeasured.
+      // Two passes, one of them not measured.
       if (performance.now() + 2 * expected > end) break
       await time(() => pass(strategy), 1)
       const warm = await time(() => pass(strategy), 1)
@@ -141,10 +137,10 @@ async function timesOf(
     }
     for (let round = 0; round < ROUNDS && performance.now() < endOfShare; round++) {
       for (const { strategy, repeats, times } of cases) {
-        const measured = await time(() => pass(strategy), repeats)
-        // What was measured in one pass stands only where there is nothing better.
+        const milliseconds = await time(() => pass(strategy), repeats)
+        // The time of the single pass is used only if there is no round.
         if (round === 0) times.length = 0
-        times.push(measured)
+        times.push(milliseconds)
       }
     }
     return Object.fromEntries(cases.map(({ strategy, times }) => [strategy, median(times)]))
@@ -153,7 +149,7 @@ async function timesOf(
   }
 }
 
-/** Milliseconds of one call, when one number of the last result is there: a device works its queue off in order. */
+/** Milliseconds of one call, until one number of the last result can be read: a device works through its queue in order. */
 async function time(run: () => Tensor, repeats: number): Promise<number> {
   const start = performance.now()
   for (let i = 1; i < repeats; i++) run().dispose()
@@ -174,10 +170,10 @@ function checkSizes(sizes: unknown): void {
   for (const [i, size] of (sizes as readonly (Partial<LinearSize> | null)[]).entries()) {
     const { shape, tokens, n } = size ?? {}
     const [d1, d2, ...more] = Array.isArray(shape) ? (shape as unknown[]) : []
-    const fits =
+    const isValid =
       isCount(d1) && isCount(d2) && more.length === 0 && isCount(tokens) && isCount(n) && n <= d1 * d2
-    if (!fits) {
-      const expected = '{ shape: [d1, d2], tokens, n }, whole numbers from 1 on, with n no more than d1·d2'
+    if (!isValid) {
+      const expected = '{ shape: [d1, d2], tokens, n }, all whole numbers of at least 1, with n at most d1·d2'
       throw invalid(`sizes[${i}]`, expected, size)
     }
   }

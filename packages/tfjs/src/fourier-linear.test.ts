@@ -12,9 +12,9 @@ import { useBackend } from './__fixtures__/use-backend.js'
 import { disposeTables, fourierLinear } from './fourier-linear.js'
 
 /**
- * Float32 against the float64 reference. Each output is a sum of at most 2n + d2 rounded products of numbers that are themselves sums
- * of d2 products: the errors of such sums grow at random like the square root of their length, 2⁻²⁴ · √(2n + d2) · √d2 of the sum of
- * magnitudes; for the sizes below that is under 1e-5 of the largest output, the bound of the conformance suite.
+ * The limit for float32 compared with the float64 reference. Each output is a sum of at most 2n + d2 rounded products of numbers that are
+ * sums of d2 products. The random errors of such sums grow like the square root of their length: 2⁻²⁴ · √(2n + d2) · √d2 of the sum of
+ * magnitudes. For the sizes below that is less than 1e-5 of the largest output, the limit of the conformance suite.
  */
 const TOLERANCE = 1e-5
 
@@ -52,7 +52,7 @@ describe.each(['cpu', 'wasm'] as const)('fourierLinear on %s', (backend) => {
       [7, 31, 50, 3],
       [1, 5, 2, 4],
       [64, 48, 1000, 9],
-    ])('[%i, %i], n = %i, T = %i: forward and backward are the reference', (d1, d2, n, tokens) => {
+    ])('computes the reference forward and backward: [%i, %i], n = %i, T = %i', (d1, d2, n, tokens) => {
       const layer = makeLayer(d1, d2, n, 1)
       const x = normals(tokens * d2, 2)
       const gradY = normals(tokens * d1, 3)
@@ -69,7 +69,7 @@ describe.each(['cpu', 'wasm'] as const)('fourierLinear on %s', (backend) => {
       })
     })
 
-    it('gives each token its own adapter, or none', () => {
+    it('applies a different adapter, or none, to each token', () => {
       const layers = [makeLayer(12, 20, 15, 1), makeLayer(12, 20, 15, 2), makeLayer(12, 20, 15, 3)]
       const rows = Int32Array.of(2, -1, 0, 0, 1, 2)
       const x = normals(6 * 20, 4)
@@ -104,7 +104,7 @@ describe.each(['cpu', 'wasm'] as const)('fourierLinear on %s', (backend) => {
       })
     })
 
-    it('takes activations of any rank', () => {
+    it('accepts activations of any rank', () => {
       const layer = makeLayer(12, 20, 15, 1)
       const x = normals(2 * 3 * 20, 4)
       tf.tidy(() => {
@@ -141,7 +141,7 @@ describe.each(['cpu', 'wasm'] as const)('fourierLinear on %s', (backend) => {
     })
   })
 
-  it('frees its tables, and makes them again', () => {
+  it('frees its tables, and computes them again when needed', () => {
     disposeTables()
     const layer = makeLayer(6, 8, 5, 1)
     const before = tf.memory().numTensors
@@ -154,7 +154,7 @@ describe.each(['cpu', 'wasm'] as const)('fourierLinear on %s', (backend) => {
     expect(run()).toEqual(first)
   })
 
-  it('refuses what does not fit', () => {
+  it('rejects invalid arguments', () => {
     const layer = makeLayer(6, 8, 5, 1)
     const code = (run: () => unknown) => {
       try {

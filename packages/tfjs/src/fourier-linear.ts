@@ -1,21 +1,22 @@
 /**
- * `Δy = x · ΔWᵀ` as a differentiable function of TensorFlow.js: the branch that an adapter adds to a linear layer. It knows tensors
- * alone; models, layers and files are the business of `attach`.
+ * `Δy = x · ΔWᵀ` as a differentiable function of TensorFlow.js: the branch that an adapter adds to a linear layer. It works on tensors;
+ * `attach` is for models, layers and files.
  */
 import { FourierFTError, type Layer } from '@fourierft/core'
 import { add, mul, reshape, sum, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
-// Registers the gradients of TensorFlow.js's own operations; the core package alone has none.
+// Registers the gradients of TensorFlow.js's operations: tfjs-core has none.
 import '@tensorflow/tfjs-layers'
-import { isHalfPrecision, isSpectralExact, scaledBilinear } from './half-precision.js'
-import { added, type Branch } from './strategies/branch.js'
-import { chooseStrategy, type TfjsStrategy } from './strategies/choose-strategy.js'
+import { isSpectralExact, scaledBilinear, usesFloat16 } from './ops/float16-scaling.js'
+import { chooseStrategy } from './strategies/choose-strategy.js'
 import { dense } from './strategies/dense.js'
 import { factored } from './strategies/factored.js'
 import { hasNativeKernel, native } from './strategies/native.js'
 import { spectral } from './strategies/spectral.js'
+import type { TfjsStrategy } from './strategies/strategy.js'
+import { addingBase, type StrategyFunction } from './strategies/strategy-function.js'
 import { TableCache } from './table-cache.js'
 
-/** What a layer is but for its coefficients, which are a tensor here. */
+/** A layer without its coefficients, which are a tensor here. */
 export type LayerSpec = Pick<Layer, 'shape' | 'entries' | 'scaling'>
 
 export interface FourierLinearOptions {
@@ -23,34 +24,34 @@ export interface FourierLinearOptions {
   readonly strategy?: TfjsStrategy | 'auto' | undefined
   /** For each token the row of `coefficients` that it uses, −1 for none. Default: all rows of `coefficients`, added. */
   readonly rows?: ArrayLike<number> | undefined
-  /** `[..., d1]`: what Δy is added to, the frozen layer's `x·W + b`. Default: nothing; the result is Δy. */
+  /** `[..., d1]`: the frozen layer's `x·W + b`, to which Δy is added. Default: none, so that the result is Δy. */
   readonly base?: Tensor | undefined
-  /** Where the constant tables are kept. Default: a cache of this module's own, dropped by `disposeTables`. */
+  /** The cache for constant tables. Default: one cache that all calls share; `disposeTables` empties it. */
   readonly tables?: TableCache | undefined
 }
 
-const BRANCHES: Readonly<Record<TfjsStrategy, Branch>> = {
-  dense: added(dense),
-  factored: added(factored),
-  spectral: added(spectral),
+const STRATEGIES: Readonly<Record<TfjsStrategy, StrategyFunction>> = {
+  dense: addingBase(dense),
+  factored: addingBase(factored),
+  spectral: addingBase(spectral),
   native,
 }
 
 const sharedTables = new TableCache()
 
-/** Frees the tables that `fourierLinear` keeps between its calls. They are made again when they are next needed. */
+/** Frees the tables that `fourierLinear` keeps between calls. They are computed again when they are next needed. */
 export function disposeTables(): void {
   sharedTables.dispose()
 }
 
 /**
- * `Δy = α · x · Re(IDFT2(F))ᵀ` for spectral coefficients `c` at the layer's entries; differentiable by `x` and by `c`.
+ * `Δy = α · x · Re(IDFT2(F))ᵀ` for spectral coefficients `c` at the layer's entries; differentiable by `x`, `c` and `base`.
  *
  * @param x activations `[..., d2]`, float32
  * @param coefficients `[n]`, or `[A, n]` for `A` adapters of the same entries and scaling
  * @param spec shape `[d1, d2]` = `[out, in]`, entries and scaling `α`
  * @returns Δy `[..., d1]`, or `base + Δy`
- * @throws {FourierFTError} `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE`, `INVALID_OPTION` (rows), `UNSUPPORTED` (strategy)
+ * @throws {FourierFTError} `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE`, `INVALID_OPTION` (`rows`), `UNSUPPORTED` (`strategy`)
  * @see the paper's equations 2 to 4: `ΔW[p,q] = α/(d1·d2) · Σ_l c_l · cos(2π(p·j_l/d1 + q·k_l/d2))`
  */
 export function fourierLinear(
@@ -67,9 +68,11 @@ export function fourierLinear(
   if (rows !== undefined) checkRows(rows, tokens, coefficients)
   if (base !== undefined) checkBase(base, x, spec)
   const name = strategy === 'auto' ? chooseStrategy({ tokens, shape, n: entries.n }) : strategy
-  const branch = Object.hasOwn(BRANCHES, name) ? BRANCHES[name] : undefined
-  if (branch === undefined || (name === 'native' && !hasNativeKernel())) {
-    const known = ['auto', ...Object.keys(BRANCHES)].filter((each) => each !== 'native' || hasNativeKernel())
+  const applyStrategy = Object.hasOwn(STRATEGIES, name) ? STRATEGIES[name] : undefined
+  if (applyStrategy === undefined || (name === 'native' && !hasNativeKernel())) {
+    const known = ['auto', ...Object.keys(STRATEGIES)].filter(
+      (each) => each !== 'native' || hasNativeKernel(),
+    )
     throw new FourierFTError(
       'UNSUPPORTED',
       `strategy: expected one of ${known.join(', ')}; received ${name}`,
@@ -83,8 +86,14 @@ export function fourierLinear(
   if (name === 'spectral' && !isSpectralExact(entries)) {
     throw new FourierFTError(
       'UNSUPPORTED',
-      `strategy: spectral takes layers of at most 1024 features and 2048 entries where the backend keeps float16 numbers; received [${shape.join(', ')}] with ${entries.n}; use 'auto', 'dense' or 'factored'`,
-      { option: 'strategy', expected: ['auto', 'dense', 'factored'], received: name },
+      'strategy: on a backend that stores numbers in float16, spectral takes layers of at most 1024 features and 2048 entries; ' +
+        `received [${shape.join(', ')}] with ${entries.n}`,
+      {
+        advice: "use 'auto', 'dense' or 'factored'",
+        option: 'strategy',
+        expected: ['auto', 'dense', 'factored'],
+        received: name,
+      },
     )
   }
 
@@ -95,9 +104,9 @@ export function fourierLinear(
     const apply = (x: Tensor, coefficients: Tensor, base?: Tensor2D) => {
       const matrix = reshape(coefficients, [-1, entries.n])
       const c = rows === undefined ? sum(matrix, 0) : matrix
-      return branch({ x: x as Tensor2D, c, rows, entries, tables, base })
+      return applyStrategy({ x: x as Tensor2D, c, rows, entries, tables, base })
     }
-    const y = isHalfPrecision()
+    const y = usesFloat16()
       ? addTo(flatBase, scaledBilinear(flat, coefficients, factor, d2, apply))
       : apply(flat, mul(coefficients, factor), flatBase)
     return reshape(y, [...x.shape.slice(0, -1), d1])
@@ -112,28 +121,28 @@ function checkTensors(x: Tensor, coefficients: Tensor, { shape, entries }: Layer
   if (x.dtype !== 'float32' || coefficients.dtype !== 'float32') {
     throw new FourierFTError(
       'UNSUPPORTED_DTYPE',
-      `fourierLinear: expected x and coefficients in float32; received ${x.dtype} and ${coefficients.dtype}; cast them first`,
-      { expected: 'float32', received: [x.dtype, coefficients.dtype] },
+      `fourierLinear: expected x and coefficients in float32; received ${x.dtype} and ${coefficients.dtype}`,
+      { advice: 'cast them first', expected: 'float32', received: [x.dtype, coefficients.dtype] },
     )
   }
   if (x.rank < 1 || x.shape.at(-1) !== shape[1]) {
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `fourierLinear: x is [${x.shape.join(', ')}]; a layer of shape [${shape.join(', ')}] ([out, in]) takes [..., ${shape[1]}]`,
+      `fourierLinear: x: expected [..., ${shape[1]}] for a layer of shape [${shape.join(', ')}] ([out, in]); received [${x.shape.join(', ')}]`,
       { tensor: 'x', expected: shape[1], received: x.shape },
     )
   }
   if (entries.shape[0] !== shape[0] || entries.shape[1] !== shape[1]) {
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `fourierLinear: the entries are of a [${entries.shape.join(', ')}] spectrum, the layer is [${shape.join(', ')}]`,
+      `fourierLinear: entries: expected entries of a spectrum [${shape.join(', ')}], the layer's shape; received [${entries.shape.join(', ')}]`,
       { expected: shape, received: entries.shape },
     )
   }
   if (coefficients.rank < 1 || coefficients.rank > 2 || coefficients.shape.at(-1) !== entries.n) {
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `fourierLinear: coefficients are [${coefficients.shape.join(', ')}]; ${entries.n} entries take [${entries.n}] or [A, ${entries.n}]`,
+      `fourierLinear: coefficients: expected [${entries.n}] or [A, ${entries.n}] for ${entries.n} entries; received [${coefficients.shape.join(', ')}]`,
       { tensor: 'coefficients', expected: entries.n, received: coefficients.shape },
     )
   }
@@ -144,7 +153,7 @@ function checkBase(base: Tensor, x: Tensor, { shape: [d1] }: LayerSpec): void {
   if (base.dtype === 'float32' && base.shape.join() === expected.join()) return
   throw new FourierFTError(
     'SHAPE_MISMATCH',
-    `fourierLinear: base is ${base.dtype} [${base.shape.join(', ')}]; expected float32 [${expected.join(', ')}]`,
+    `fourierLinear: base: expected float32 [${expected.join(', ')}]; received ${base.dtype} [${base.shape.join(', ')}]`,
     { tensor: 'base', expected, received: base.shape },
   )
 }

@@ -9,33 +9,33 @@ const entries = (seed: number) => uniformEntries({ shape: [6, 8], n: 5, seed })
 describe('TableCache', () => {
   beforeAll(() => useBackend('cpu'))
 
-  it('makes a table once for equal entries, and keeps it outside of tidy', () => {
+  it('computes a table once for equal entries, and keeps it when tidy ends', () => {
     const cache = new TableCache()
-    let made = 0
+    let computed = 0
     const table = (seed: number) =>
       tf.tidy(() => {
         const found = cache.table(entries(seed), 'ones', () => {
-          made++
+          computed++
           return tf.ones([4])
         })
         expect(found.isDisposed).toBe(false)
       })
     table(1)
     table(1)
-    expect(made).toBe(1)
+    expect(computed).toBe(1)
     table(2)
-    expect(made).toBe(2)
+    expect(computed).toBe(2)
     expect(cache.bytes).toBe(32)
     cache.retain([entries(2)])
     expect(cache.bytes).toBe(16)
     table(2)
-    expect(made).toBe(2)
+    expect(computed).toBe(2)
     cache.dispose()
     expect(cache.bytes).toBe(0)
     expect(tf.memory().numTensors).toBe(0)
   })
 
-  it('drops the entries that were not used for longest, and never those in use', () => {
+  it('frees the tables that were not used for the longest time, and never those of the current entries', () => {
     const cache = new TableCache(100)
     const sized = (seed: number, size: number) => cache.table(entries(seed), `${size}`, () => tf.ones([size]))
     const first = sized(1, 10)
@@ -51,7 +51,7 @@ describe('TableCache', () => {
     expect(tf.memory().numTensors).toBe(0)
   })
 
-  it('tells shapes apart', () => {
+  it('distinguishes shapes with equal positions', () => {
     const tall = uniformEntries({ shape: [8, 6], n: 5, seed: 1 })
     expect(entriesKey({ ...tall, shape: [6, 8] })).not.toBe(entriesKey(tall))
   })

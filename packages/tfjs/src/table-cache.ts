@@ -1,6 +1,6 @@
 /**
- * Constant tensors (bases, index lists) that belong to entries: made once, kept outside of every `tf.tidy`, dropped when the limit is
- * reached or the owner is done. What was dropped is made again when it is next asked for.
+ * A cache for constant tensors (bases, index lists) of entries. `tf.tidy` does not free them; they are freed when the cache exceeds its
+ * limit or its owner disposes of it, and computed again when they are next needed.
  */
 import { type Entries, entriesDigest } from '@fourierft/core'
 import { keep, type Tensor } from '@tensorflow/tfjs-core'
@@ -12,7 +12,7 @@ interface TableSet {
 
 const digests = new WeakMap<Entries, string>()
 
-/** Equal for equal shapes and positions, whatever objects hold them. */
+/** A key that is equal for equal shapes and positions. */
 export function entriesKey(entries: Entries): string {
   let digest = digests.get(entries)
   if (digest === undefined) {
@@ -22,48 +22,48 @@ export function entriesKey(entries: Entries): string {
   return digest
 }
 
-/** Constant tensors by entries and name, kept up to a number of bytes; one for each attached model, or one's own for `fourierLinear`. */
+/** Constant tensors by entries and name, up to a number of bytes. Each attached model has a cache; `fourierLinear` accepts yours. */
 export class TableCache {
   readonly #limit: number
   readonly #sets = new Map<string, TableSet>()
   #bytes = 0
 
-  /** @param limit bytes of tables kept at most; the tables of the entries in use are kept even if they alone are larger */
+  /** @param limit the largest number of bytes to keep; the tables of the entries used last are kept even if they exceed it */
   constructor(limit = 2 ** 28) {
     this.#limit = limit
   }
 
-  /** Bytes of all tables held. */
+  /** Bytes of all tables in the cache. */
   get bytes(): number {
     return this.#bytes
   }
 
-  /** The table of that name for these entries, made by `make` if it is not at hand. The cache owns it: do not dispose it. */
+  /** The table of that name for these entries; `make` computes it if it is not in the cache. The cache owns it: do not dispose of it. */
   table(entries: Entries, name: string, make: () => Tensor): Tensor {
     const key = entriesKey(entries)
     const set = this.#sets.get(key) ?? { tensors: new Map(), bytes: 0 }
-    // Least recently used first: a set that is asked for moves to the end.
+    // The map is sorted by last use, oldest first: a set that is used moves to the end.
     this.#sets.delete(key)
     this.#sets.set(key, set)
     const known = set.tensors.get(name)
     if (known !== undefined) return known
-    const made = keep(make())
-    set.tensors.set(name, made)
-    this.#count(set, 4 * made.size)
+    const table = keep(make())
+    set.tensors.set(name, table)
+    this.#count(set, 4 * table.size)
     for (const oldest of this.#sets.keys()) {
       if (this.#bytes <= this.#limit || oldest === key) break
       this.#drop(oldest)
     }
-    return made
+    return table
   }
 
-  /** Drops the tables of all entries but these. */
+  /** Frees the tables of all other entries. */
   retain(entries: Iterable<Entries>): void {
     const wanted = new Set(Array.from(entries, entriesKey))
     for (const key of [...this.#sets.keys()]) if (!wanted.has(key)) this.#drop(key)
   }
 
-  /** Drops all tables. The cache can go on being used. */
+  /** Frees all tables. The cache remains usable. */
   dispose(): void {
     this.retain([])
   }

@@ -1,4 +1,4 @@
-/** What the types promise to users: checked by the compiler, never run. */
+/** Tests of the public types. The compiler checks them; they are never run. */
 import type { Adapter } from '@fourierft/core'
 import type { Tensor, Variable } from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
@@ -8,7 +8,7 @@ import { AdamW, type Adapters, attach, fourierLinear } from './index.js'
 declare const model: LayersModel
 declare const adapters: Adapters
 
-test('attach gives the verbs', () => {
+test('attach returns the verbs', () => {
   expectTypeOf(attach(model)).toEqualTypeOf<Adapters>()
   expectTypeOf(adapters.getAdapter).returns.resolves.toEqualTypeOf<Adapter>()
   expectTypeOf(adapters.trainableVariables).toEqualTypeOf<Variable[]>()
@@ -17,9 +17,9 @@ test('attach gives the verbs', () => {
   adapters.addAdapter('mine', { frequencies: 3 })
 })
 
-test('tensors in, tensors out', () => {
+test('fourierLinear and AdamW have the types of TensorFlow.js', () => {
   expectTypeOf(fourierLinear).returns.toEqualTypeOf<Tensor>()
-  // @ts-expect-error no such strategy
+  // @ts-expect-error unknown strategy
   adapters.strategy = 'fast'
   expectTypeOf(AdamW).instance.toHaveProperty('learningRate').toEqualTypeOf<number>()
 })

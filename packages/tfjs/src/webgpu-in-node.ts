@@ -1,7 +1,7 @@
-/** WebGPU for Node, from the npm package `webgpu` (Dawn): what a browser has in `navigator.gpu`. */
+/** WebGPU for Node, from the npm package `webgpu` (Dawn): it provides `navigator.gpu`, as browsers do. */
 import { FourierFTError } from '@fourierft/core'
 
-/** The part of WebGPU that is asked here. */
+/** The part of WebGPU that is used here. */
 interface Gpu {
   requestAdapter(): Promise<{
     readonly info: Readonly<Record<'vendor' | 'architecture' | 'device' | 'description', string>>
@@ -15,11 +15,11 @@ interface Dawn {
 }
 
 /**
- * Puts WebGPU where TensorFlow.js looks for it when `@tensorflow/tfjs-backend-webgpu` is imported. `navigator` holds Dawn's object for the
- * life of the process: Node would crash when it were collected.
+ * Defines `navigator.gpu`, which TensorFlow.js reads when `@tensorflow/tfjs-backend-webgpu` is imported. Dawn's object stays there for the
+ * life of the process: Node would crash if it were garbage-collected.
  *
- * @returns the adapter's name
- * @throws {FourierFTError} `UNSUPPORTED` where the package is not installed or finds no adapter; nothing is changed then
+ * @returns the name of the GPU, or of the software that replaces it
+ * @throws {FourierFTError} `UNSUPPORTED` if the package is not installed or finds no GPU; nothing is changed then
  */
 export async function provideWebGpu(): Promise<string> {
   const specifier = 'webgpu'
@@ -27,19 +27,17 @@ export async function provideWebGpu(): Promise<string> {
   try {
     dawn = await import(/* @vite-ignore */ /* webpackIgnore: true */ specifier)
   } catch (cause) {
-    throw new FourierFTError(
-      'UNSUPPORTED',
-      'WebGPU in Node: the package webgpu does not load; npm i webgpu, and on Linux the Vulkan loader (Debian: libvulkan1)',
-      { cause },
-    )
+    throw new FourierFTError('UNSUPPORTED', 'WebGPU in Node: the package webgpu cannot be loaded', {
+      advice: 'npm i webgpu, and on Linux install the Vulkan loader (Debian: libvulkan1)',
+      cause,
+    })
   }
   const gpu = dawn.create([])
   const adapter = await gpu.requestAdapter()
   if (adapter === null) {
-    throw new FourierFTError(
-      'UNSUPPORTED',
-      'WebGPU in Node: there is no adapter; a GPU with its driver is needed, or a software one named by VK_ICD_FILENAMES',
-    )
+    throw new FourierFTError('UNSUPPORTED', 'WebGPU in Node: there is no GPU', {
+      advice: 'install the driver of the GPU, or set VK_ICD_FILENAMES to a software implementation of Vulkan',
+    })
   }
   Object.assign(globalThis, dawn.globals)
   if (typeof navigator === 'undefined')

@@ -1,6 +1,6 @@
 /**
- * WebGPU in Node for tests: the machine's own adapter, or SwiftShader (Vulkan on the CPU), which Debian's chromium brings. That one proves
- * results, never speed.
+ * WebGPU in Node for tests: the GPU of the machine, or SwiftShader (Vulkan on the CPU), which is part of Debian's chromium. SwiftShader
+ * shows that results are right; its speed means nothing.
  */
 import { existsSync } from 'node:fs'
 import { FourierFTError } from '@fourierft/core'
@@ -8,7 +8,7 @@ import { provideWebGpu } from '../src/webgpu-in-node.js'
 
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json'
 
-/** @returns the adapter's name, or in `missing` why there is none */
+/** @returns the name of the GPU, or in `missing` the reason why there is none */
 export async function webGpuInNode(): Promise<{ readonly adapter: string } | { readonly missing: string }> {
   try {
     return { adapter: await provideWebGpu().catch(withSoftware) }
@@ -20,7 +20,7 @@ export async function webGpuInNode(): Promise<{ readonly adapter: string } | { r
 
 async function withSoftware(error: unknown): Promise<string> {
   if (!existsSync(SWIFTSHADER)) throw error
-  // The Vulkan loader reads it when Dawn makes the next instance.
+  // The Vulkan loader reads it when Dawn creates the next instance.
   process.env.VK_ICD_FILENAMES = SWIFTSHADER
   return provideWebGpu()
 }

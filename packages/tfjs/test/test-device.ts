@@ -1,31 +1,32 @@
 /**
- * What every device of TensorFlow.js is put to: the conformance suite as that device's row, a layer of real size, the gradients that
- * a model trains by, and what is left in memory afterwards. The test files say where the device comes from.
+ * The tests of every device of TensorFlow.js: the conformance suite, a layer of real size, the gradients that train a model, and leaks.
+ * The test files choose the device.
  */
 import { testBackend } from '@fourierft/conformance/vitest'
 import { createLayer, referenceBackward, referenceForward, uniformEntries } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
 import * as tfl from '@tensorflow/tfjs-layers'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { expectDescent, meanSquaredError } from '../src/__fixtures__/expect-descent.js'
 import { tfjsBackend } from '../src/conformance.js'
 import { attach, calibrate, disposeTables, fourierLinear } from '../src/index.js'
 
 export interface Device {
-  /** Of TensorFlow.js. */
+  /** The backend of TensorFlow.js. */
   readonly backend: 'webgl' | 'webgpu'
-  /** What computes, by its own name. */
+  /** The name of the GPU, or of the software that replaces it. */
   readonly adapter: string
   /** Loads the backend's package. */
   readonly load: () => Promise<unknown>
 }
 
-/** Every level but the life cycle. */
+/** All levels except the life cycle. */
 const LEVELS = [1, 2, 3, 4, 5, 7, 8] as const
 
 export function testDevice({ backend, adapter, load }: Device): void {
   const open = async () => {
     await load()
-    // TensorFlow.js computes small tensors on the CPU; here the device is to do it all.
+    // TensorFlow.js computes small tensors on the CPU; here the device must compute all of them.
     tf.env().set(backend === 'webgl' ? 'WEBGL_CPU_FORWARD' : 'WEBGPU_CPU_FORWARD', false)
     expect(await tf.setBackend(backend)).toBe(true)
     await tf.ready()
@@ -36,8 +37,8 @@ export function testDevice({ backend, adapter, load }: Device): void {
     testBackend(open, { quick: true, levels: LEVELS })
 
     describe('a thousand swaps', () => {
-      // The program that TensorFlow.js takes for the smallest products (a workgroup for each number) costs software adapters 0.2 s for
-      // each token. Handles are counted here; the levels above have judged its numbers, the swaps go without.
+      // TensorFlow.js computes the smallest products with a workgroup for each number, which takes a software GPU 0.2 s for each token.
+      // This level counts handles only, so it uses another program; the levels above test that one.
       beforeAll(() => {
         if (backend !== 'webgpu') return
         const program = tf.env().get('WEBGPU_MATMUL_PROGRAM_TYPE') as number
@@ -53,49 +54,52 @@ export function testDevice({ backend, adapter, load }: Device): void {
         return disposeTables
       })
 
-      // The limit of the conformance suite's levels 4 and 5, with their derivation. Every program for products that TensorFlow.js has for
-      // WebGPU is in it: `factored` adds 2n = 2000 numbers up for few outputs, which it does in parts.
+      // The limit is that of the conformance suite's levels 4 and 5. The sizes use every program that TensorFlow.js has for products on
+      // WebGPU: for `factored`, which sums 2n = 2000 numbers for few outputs, it sums in parts.
       it.each([
         ['dense', 256, 384],
         ['factored', 200, 3072],
         ['spectral', 768, 3072],
-      ] as const)('%s: a layer of real size [%i, %i], forward and backward', async (strategy, d1, d2) => {
-        const [n, tokens] = [1000, 3]
-        const layer = createLayer({
-          name: 'query',
-          shape: [d1, d2],
-          entries: uniformEntries({ shape: [d1, d2], n, seed: 2024 }),
-          coefficients: numbers(n, 1),
-          scaling: 150,
-        })
-        const x = numbers(tokens * d2, 2)
-        const gradY = numbers(tokens * d1, 3)
-        const run = tf.tidy(() => {
-          const xs = tf.tensor2d(x, [tokens, d2])
-          const c = tf.tensor1d(Float32Array.from(layer.coefficients))
-          const apply = (x: tf.Tensor, c: tf.Tensor) => fourierLinear(x, c, layer, { strategy })
-          const [gradX, gradC] = tf.grads(apply)([xs, c], tf.tensor2d(gradY, [tokens, d1]))
-          return { y: apply(xs, c), gradX: gradX, gradC: gradC }
-        })
-        const expected = referenceBackward([layer], x, gradY)
-        expect(relativeError(await run.y.data(), referenceForward([layer], x))).toBeLessThanOrEqual(1e-5)
-        expect(relativeError(await run.gradX.data(), expected.x)).toBeLessThanOrEqual(1e-5)
-        expect(relativeError(await run.gradC.data(), expected.coefficients[0] ?? [])).toBeLessThanOrEqual(
-          1e-5,
-        )
-        // It was the device that computed.
-        expect(deviceBytes()).toBeGreaterThan(0)
-        tf.dispose(run)
-      })
+      ] as const)(
+        '%s: forward and backward are the reference for a layer of real size [%i, %i]',
+        async (strategy, d1, d2) => {
+          const [n, tokens] = [1000, 3]
+          const layer = createLayer({
+            name: 'query',
+            shape: [d1, d2],
+            entries: uniformEntries({ shape: [d1, d2], n, seed: 2024 }),
+            coefficients: numbers(n, 1),
+            scaling: 150,
+          })
+          const x = numbers(tokens * d2, 2)
+          const gradY = numbers(tokens * d1, 3)
+          const run = tf.tidy(() => {
+            const xs = tf.tensor2d(x, [tokens, d2])
+            const c = tf.tensor1d(Float32Array.from(layer.coefficients))
+            const apply = (x: tf.Tensor, c: tf.Tensor) => fourierLinear(x, c, layer, { strategy })
+            const [gradX, gradC] = tf.grads(apply)([xs, c], tf.tensor2d(gradY, [tokens, d1]))
+            return { y: apply(xs, c), gradX: gradX, gradC: gradC }
+          })
+          const expected = referenceBackward([layer], x, gradY)
+          expect(relativeError(await run.y.data(), referenceForward([layer], x))).toBeLessThanOrEqual(1e-5)
+          expect(relativeError(await run.gradX.data(), expected.x)).toBeLessThanOrEqual(1e-5)
+          expect(relativeError(await run.gradC.data(), expected.coefficients[0] ?? [])).toBeLessThanOrEqual(
+            1e-5,
+          )
+          // The results are in the memory of the device.
+          expect(deviceBytes()).toBeGreaterThan(0)
+          tf.dispose(run)
+        },
+      )
 
-      it('is calibrated by waiting for the device, and leaves nothing behind', async () => {
+      it('can be calibrated, which leaves no tensors', async () => {
         const before = [tf.memory().numTensors, deviceBytes()]
         const { sizes } = await calibrate({ sizes: [{ shape: [32, 24], tokens: 2, n: 20 }] })
         expect(Object.keys(sizes[0]?.milliseconds ?? {})).toEqual(['dense', 'factored', 'spectral'])
         expect([tf.memory().numTensors, deviceBytes()]).toEqual(before)
       })
 
-      it('spectral does without the FFT of TensorFlow.js', async () => {
+      it('spectral does not use the FFT of TensorFlow.js', async () => {
         const spec = {
           shape: [24, 36] as const,
           entries: uniformEntries({ shape: [24, 36], n: 40, seed: 1 }),
@@ -117,7 +121,7 @@ export function testDevice({ backend, adapter, load }: Device): void {
       })
 
       it.each(['dense', 'factored', 'spectral'] as const)(
-        '%s: fit lowers the loss, moves the coefficients alone, leaves nothing behind',
+        '%s: fit is gradient descent, changes only the coefficients and leaves no tensors',
         async (strategy) => {
           const live = [tf.memory().numTensors, deviceBytes()]
           const model = tfl.sequential({
@@ -137,16 +141,17 @@ export function testDevice({ backend, adapter, load }: Device): void {
             scaling: 30,
             initWeights: true,
           })
-          const optimizer = tf.train.adam(0.05)
-          model.compile({ optimizer, loss: 'meanSquaredError' })
-          const { history } = await model.fit(x, y, {
-            epochs: 8,
-            batchSize: 16,
-            verbose: 0,
-            yieldEvery: 'never',
+          const rate = 0.1
+          const optimizers = [tf.train.sgd(rate), tf.train.adam(0.05)] as const
+          model.compile({ optimizer: optimizers[0], loss: 'meanSquaredError' })
+          await expectDescent({
+            variables: adapters.trainableVariables,
+            rate,
+            loss: () => meanSquaredError(y, model.apply(x) as tf.Tensor),
+            train: () => model.fit(x, y, { epochs: 1, verbose: 0, yieldEvery: 'never' }),
           })
-          const losses = history.loss as number[]
-          expect(losses.at(-1)).toBeLessThan(0.9 * (losses[0] ?? 0))
+          model.compile({ optimizer: optimizers[1], loss: 'meanSquaredError' })
+          await model.fit(x, y, { epochs: 4, batchSize: 16, verbose: 0, yieldEvery: 'never' })
           expect(await weightsOf(model)).toEqual(kernels)
 
           const trained = await data(model.predict(x) as tf.Tensor)
@@ -161,7 +166,7 @@ export function testDevice({ backend, adapter, load }: Device): void {
 
           adapters.detach()
           model.dispose()
-          optimizer.dispose()
+          for (const optimizer of optimizers) optimizer.dispose()
           tf.dispose([x, y])
           expect([tf.memory().numTensors, deviceBytes()]).toEqual(live)
         },
@@ -170,7 +175,7 @@ export function testDevice({ backend, adapter, load }: Device): void {
   })
 }
 
-/** What tensors hold of the device's memory now. */
+/** The memory of the device that tensors use. */
 function deviceBytes(): number {
   return (tf.memory() as { numBytesInGPU?: number }).numBytesInGPU ?? Number.NaN
 }
@@ -201,7 +206,7 @@ async function data(tensor: tf.Tensor): Promise<Float32Array> {
   return values
 }
 
-/** The bits of the base model's weights. */
+/** The weights of the base model. */
 async function weightsOf(model: tfl.LayersModel): Promise<Float32Array[]> {
   const weights = model.layers.flatMap((layer) => layer.getWeights())
   return Promise.all(weights.map(async (weight) => Float32Array.from(await weight.data())))

@@ -1,4 +1,4 @@
-/** The row `tfjs-webgpu` in Node, on the adapter that this machine has; a software one if need be. */
+/** The tests of the backend `tfjs-webgpu` in Node, on the GPU of the machine or on software. */
 import { it } from 'vitest'
 import { webGpuInNode } from './software-vulkan.js'
 import { testDevice } from './test-device.js'

@@ -1,4 +1,4 @@
-/** A small model for tests of adapters' life cycle: `linear` [6 → 5] without a bias, `head` [5 → 4]. */
+/** A small model for tests: `linear` [6 → 5] without a bias, `head` [5 → 4]. */
 import * as tfl from '@tensorflow/tfjs-layers'
 
 export function makeModel(): tfl.Sequential {

@@ -1,46 +1,44 @@
 /**
- * One layer of a user's model made ready for adapters: it is laid over so that the active adapters' ΔW takes part before the activation.
- * Without an active adapter the model's own code runs, with its own bits.
+ * One layer of a user's model with adapters. It intercepts the layer's call and adds ΔW of the active adapters before the activation.
+ * Without an active adapter the model's own code runs, and the output is the same bit for bit.
  */
 import { FourierFTError, type Shape } from '@fourierft/core'
 import { add, keep, mul, stack, type Tensor, tidy, type Variable } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { LayerSpec } from '../fourier-linear.js'
+import type { ApplyOptions, KernelChange, LayerKind } from '../kinds/layer-kind.js'
+import { variableOf } from '../layers-internals.js'
 import { entriesKey } from '../table-cache.js'
-import type { HostModule } from './host.js'
-import type { ApplyOptions, Change, LayerKind } from './layer-kind.js'
-import { variableOf } from './layers-internals.js'
+import type { AttachableModule } from './attachable-model.js'
 
-/** One adapter's part in one layer. */
+/** What one adapter adds to one layer's output: `y += ΔW x`. */
 export interface Branch {
   readonly spec: LayerSpec
   /** `c`, `[n]` */
   readonly coefficients: LayerVariable
 }
 
-/** The own weights of a `Dense` or `EinsumDense` layer replaced by an adapter's: one of `modules_to_save`. */
-export interface WholeWeights {
-  /** In the shape of the layer's. */
+/** The weights of an adapter that replace those of a `Dense` or `EinsumDense` layer: one of `modules_to_save`. */
+export interface ReplacementWeights {
+  /** Of the shape of the layer's kernel. */
   readonly kernel: LayerVariable
   readonly bias: LayerVariable | null
 }
 
-/** What the layers of one attached model have in common. */
+/** The settings that all layers of one attached model share. */
 export interface ApplySettings extends ApplyOptions {
   /** For each row of the batch the index of its adapter among the active ones, −1 for none. Undefined: all are added. */
   rows: Int32Array | undefined
 }
 
-/** An active adapter's part in this layer; either may be absent. */
-export interface ActivePart {
+/** The part of an adapter that concerns one layer. */
+export interface LayerPart {
   readonly branch?: Branch | undefined
-  readonly whole?: WholeWeights | undefined
+  readonly replacement?: ReplacementWeights | undefined
 }
 
-/** A branch, and how strongly it is applied. */
-interface ScaledBranch extends Branch {
-  readonly scale: number
-}
+/** The part of an active adapter, and the adapter's strength. */
+type ActivePart = LayerPart & { readonly scale: number }
 
 export class AdaptedLayer {
   readonly module: string
@@ -48,19 +46,19 @@ export class AdaptedLayer {
   readonly #settings: ApplySettings
   readonly #kernel: Variable
   readonly #restore: () => void
-  #active: readonly (ActivePart & { readonly scale: number })[] = []
+  #active: readonly ActivePart[] = []
   #original: Tensor | undefined
-  /** What the kernel holds while merged, unless the user writes to it. */
+  /** The data of the merged kernel. The kernel has other data if the user has written to it since. */
   #mergedData: object | undefined
 
-  constructor({ name, intercept }: HostModule, kind: LayerKind, settings: ApplySettings) {
+  constructor({ name, intercept }: AttachableModule, kind: LayerKind, settings: ApplySettings) {
     this.module = name
     this.kind = kind
     this.#settings = settings
     this.#kernel = variableOf(kind.kernel)
     this.#restore = intercept(
       (x) => tidy(() => this.#apply(x)),
-      () => this.#idle,
+      () => this.#isIdle,
     )
   }
 
@@ -69,26 +67,26 @@ export class AdaptedLayer {
     return this.kind.shape
   }
 
-  /** The parts of the active adapters, in their order; an adapter without a part in this layer has an empty one. */
-  setActive(parts: readonly (ActivePart & { readonly scale: number })[]): void {
+  /** Sets the active adapters, in their order. Adapters that do not concern this layer have an empty part. */
+  setActive(parts: readonly ActivePart[]): void {
     this.#active = parts
   }
 
-  get merged(): boolean {
+  get isMerged(): boolean {
     return this.#original !== undefined
   }
 
-  /** The model's own kernel, while another is merged too. */
+  /** The kernel of the base model, also while adapters are merged. */
   get baseKernel(): Tensor {
     return this.#original && this.#kernel.dataId === this.#mergedData ? this.#original : this.#kernel
   }
 
-  /** Whether the model was disposed of. */
+  /** Whether the user has disposed of the model. */
   get isDisposed(): boolean {
     return this.#kernel.isDisposed
   }
 
-  /** Sets the kernel to `kernel` (which this layer then owns), keeping the original for `unmerge`. */
+  /** Sets the kernel to `kernel`, which this layer then owns, and keeps the original for `unmerge`. */
   merge(kernel: Tensor): void {
     this.#original ??= keep(this.#kernel.clone())
     this.#kernel.assign(kernel)
@@ -96,16 +94,16 @@ export class AdaptedLayer {
     kernel.dispose()
   }
 
-  /** Gives the kernel its original bits back. What the user has assigned to the variable since the merge stays. */
+  /** Restores the original kernel, bit for bit, unless the user has assigned to the variable since the merge. */
   unmerge(): void {
     if (this.#original === undefined) return
-    // The user may have disposed the model already.
+    // The user may have disposed of the model already.
     if (!this.#kernel.isDisposed && this.#kernel.dataId === this.#mergedData)
       this.#kernel.assign(this.#original)
     this.#forgetOriginal()
   }
 
-  /** Leaves the layer as it was found, but for a merged kernel if that is to stay. */
+  /** Restores the layer. With `keepMerged` a merged kernel stays. */
   detach({ keepMerged }: { keepMerged: boolean }): void {
     if (keepMerged) this.#forgetOriginal()
     else this.unmerge()
@@ -117,32 +115,32 @@ export class AdaptedLayer {
     this.#original = undefined
   }
 
-  get #idle(): boolean {
-    return this.#active.every(({ branch, whole }) => !whole && (!branch || this.merged))
+  get #isIdle(): boolean {
+    return this.#active.every(({ branch, replacement }) => !replacement && (!branch || this.isMerged))
   }
 
   #apply(x: Tensor): Tensor {
-    const whole = this.#active.find((part) => part.whole)?.whole
-    const { kernel, bias } = whole ?? this.kind
-    const weights = { kernel: kernel.read(), bias: bias?.read(), isFrozen: whole === undefined }
-    return this.kind.apply(x, weights, this.merged ? [] : this.#changes(x), this.#settings)
+    const replacement = this.#active.find((part) => part.replacement)?.replacement
+    const { kernel, bias } = replacement ?? this.kind
+    const weights = { kernel: kernel.read(), bias: bias?.read(), isFrozen: replacement === undefined }
+    return this.kind.apply(x, weights, this.isMerged ? [] : this.#changes(x), this.#settings)
   }
 
   /** ΔW of the active adapters, one for each set of entries. */
-  #changes(x: Tensor): Change[] {
+  #changes(x: Tensor): KernelChange[] {
     const { rows } = this.#settings
     if (rows) this.#checkRows(rows, x)
-    const byEntries = new Map<string, { branches: ScaledBranch[]; adapters: number[] }>()
+    const byEntries = new Map<string, { branches: Branch[]; adapters: number[] }>()
     this.#active.forEach(({ branch, scale }, adapter) => {
       if (!branch) return
       const key = entriesKey(branch.spec.entries)
       const group = byEntries.get(key) ?? { branches: [], adapters: [] }
-      group.branches.push({ ...branch, scale })
+      group.branches.push(scaledBranch(branch, scale))
       group.adapters.push(adapter)
       byEntries.set(key, group)
     })
     return Array.from(byEntries.values(), ({ branches, adapters }) => ({
-      ...(rows ? sideBySide(branches) : summed(branches)),
+      ...(rows ? stacked(branches) : summed(branches)),
       rows: rows?.map((adapter) => adapters.indexOf(adapter)),
     }))
   }
@@ -152,33 +150,38 @@ export class AdaptedLayer {
     const { module } = this
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `layer '${module}': its batch has ${x.shape[0]} rows, adapters were named for ${rows.length}; ` +
-        'name one for each row, and predict them in one batch: model.predict(x, { batchSize })',
-      { module, expected: rows.length, received: x.shape[0] },
+      `layer '${module}': its batch has ${x.shape[0]} rows, but adapters were named for ${rows.length}`,
+      {
+        advice:
+          'name one adapter for each row, and predict all rows in one batch: model.predict(x, { batchSize })',
+        module,
+        expected: rows.length,
+        received: x.shape[0],
+      },
     )
   }
 }
 
-/** Several adapters of the same entries as one: `Σ α·c`. One alone keeps its scaling, which costs nothing there. */
-function summed(branches: readonly ScaledBranch[]): Pick<Change, 'spec' | 'coefficients'> {
-  const [first, ...more] = branches as readonly [ScaledBranch, ...ScaledBranch[]]
-  if (more.length === 0) return { spec: scaledSpec(first), coefficients: first.coefficients.read() }
+/** Adds adapters with the same entries: `Σ α·c`. A single adapter keeps its scaling, which saves a product. */
+function summed(branches: readonly Branch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
+  const [first, ...more] = branches as readonly [Branch, ...Branch[]]
+  if (more.length === 0) return { spec: first.spec, coefficients: first.coefficients.read() }
   return {
     spec: { ...first.spec, scaling: 1 },
-    coefficients: branches.map(scaled).reduce((a, b) => add(a, b)),
+    coefficients: branches.map(scaledCoefficients).reduce((a, b) => add(a, b)),
   }
 }
 
-/** Adapters of the same entries, one in each row. */
-function sideBySide(branches: readonly ScaledBranch[]): Pick<Change, 'spec' | 'coefficients'> {
-  const [{ spec }] = branches as readonly [ScaledBranch, ...ScaledBranch[]]
-  return { spec: { ...spec, scaling: 1 }, coefficients: stack(branches.map(scaled)) }
+/** Stacks adapters with the same entries, one in each row. */
+function stacked(branches: readonly Branch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
+  const [{ spec }] = branches as readonly [Branch, ...Branch[]]
+  return { spec: { ...spec, scaling: 1 }, coefficients: stack(branches.map(scaledCoefficients)) }
 }
 
-function scaledSpec({ spec, scale }: ScaledBranch): LayerSpec {
-  return scale === 1 ? spec : { ...spec, scaling: spec.scaling * scale }
+function scaledBranch({ spec, coefficients }: Branch, scale: number): Branch {
+  return { spec: scale === 1 ? spec : { ...spec, scaling: spec.scaling * scale }, coefficients }
 }
 
-function scaled(branch: ScaledBranch): Tensor {
-  return mul(branch.coefficients.read(), scaledSpec(branch).scaling)
+function scaledCoefficients({ spec, coefficients }: Branch): Tensor {
+  return mul(coefficients.read(), spec.scaling)
 }

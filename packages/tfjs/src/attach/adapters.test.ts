@@ -48,7 +48,7 @@ describe.each(['cpu', 'wasm'] as const)('adapters on %s', (backend) => {
   }))
 })
 
-describe("what an attached model's weights can be", () => {
+describe('the weights of an attached model', () => {
   beforeAll(() => useBackend('cpu'))
 
   const config = { targetModules: ['linear'], nFrequency: 6, scaling: 30 }
@@ -62,7 +62,7 @@ describe("what an attached model's weights can be", () => {
   }
   const kernel = (model: tfl.LayersModel) => [...model.getWeights()[0].dataSync()]
 
-  it('are not written by setWeights and loadWeights while they hold adapters, and are afterwards', async () => {
+  it('cannot be written by setWeights and loadWeights while adapters are merged, and can afterwards', async () => {
     const model = makeModel()
     const adapters = attach(model, config)
     await adapters.mergeAdapter()
@@ -80,7 +80,7 @@ describe("what an attached model's weights can be", () => {
     expect(kernel(model)).toEqual(Array.from({ length: 30 }, () => 1))
   })
 
-  it('keep what is assigned to a variable while they hold adapters', async () => {
+  it('keep values that are assigned to a variable while adapters are merged', async () => {
     const model = makeModel()
     const adapters = attach(model, config)
     await adapters.mergeAdapter()
@@ -91,7 +91,7 @@ describe("what an attached model's weights can be", () => {
     expect(kernel(model)).toEqual(Array.from({ length: 30 }, () => 2))
   })
 
-  it('are not made trainable by a flag that no training heeds', () => {
+  it('cannot be made trainable: the flag would have no effect', () => {
     const model = makeModel()
     const adapters = attach(model, config)
     const head = model.getLayer('head')
@@ -105,7 +105,7 @@ describe("what an attached model's weights can be", () => {
     expect(head.trainableWeights).toHaveLength(2)
   })
 
-  it('hold no adapter that was deleted while it was being merged', async () => {
+  it('do not change if an adapter is deleted while it is being merged', async () => {
     const model = makeModel()
     const adapters = attach(model, config)
     const before = kernel(model)
@@ -122,7 +122,7 @@ describe('validation during a training', () => {
   const config = { targetModules: ['linear'], nFrequency: 6, scaling: 30 }
 
   it.each(['fit', 'fitDataset'])(
-    'of %s is of the trained adapter, whatever is set meanwhile',
+    'by %s uses the trained adapter, even if another one becomes active',
     async (method) => {
       const losses = []
       for (const switches of [false, true]) {
@@ -148,7 +148,7 @@ describe('validation during a training', () => {
 
 type Dataset = Parameters<tfl.LayersModel['fitDataset']>[0]
 
-/** One batch again and again, as `tf.data` would give it. */
+/** A dataset of `tf.data` that repeats one batch. */
 function datasetOf(xs: tf.Tensor, ys: tf.Tensor): Dataset {
   const iterator = async () => ({
     next: async () => ({ done: false, value: { xs: xs.clone(), ys: ys.clone() } }),

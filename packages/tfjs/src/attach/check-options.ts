@@ -1,18 +1,18 @@
-/** The options of `attach` and `attachGraphModel`, checked before anything is changed. */
+/** Checks of the options of `attach` and `attachGraphModel`. */
 import { FourierFTError, nearestNames } from '@fourierft/core'
 
 const STRATEGIES: readonly unknown[] = ['auto', 'dense', 'factored', 'spectral', 'native']
 const OPTIONS = ['moduleNames', 'strategy']
 
-/** @throws {FourierFTError} `INVALID_OPTION` for an option that is not known, or a strategy that is none */
+/** @throws {FourierFTError} `INVALID_OPTION` for an unknown option or strategy */
 export function checkOptions(options: object): void {
   const unknown = Object.keys(options).find((option) => !OPTIONS.includes(option))
   if (unknown !== undefined) {
-    throw new FourierFTError(
-      'INVALID_OPTION',
-      `${unknown}: there is no such option; did you mean ${nearestNames([unknown], OPTIONS, 1).join()}?`,
-      { option: unknown, expected: OPTIONS },
-    )
+    throw new FourierFTError('INVALID_OPTION', `${unknown}: there is no such option`, {
+      advice: `did you mean ${nearestNames([unknown], OPTIONS, 1).join()}?`,
+      option: unknown,
+      expected: OPTIONS,
+    })
   }
   if ('strategy' in options && options.strategy !== undefined) checkStrategy(options.strategy)
 }

@@ -1,4 +1,4 @@
-/** What the shared life-cycle suite cannot ask of every package: several layers, the user's own model, tensors. */
+/** The parts of the life cycle that the shared suite does not test: several layers, the user's model, tensors. */
 import { createAdapter, createConfig } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
 import type * as tfl from '@tensorflow/tfjs-layers'
@@ -22,7 +22,7 @@ function predict(model: tfl.LayersModel): number[] {
   })
 }
 
-/** Both layers' coefficients become this number. */
+/** Sets the coefficients of both layers to one number. */
 function fill(adapters: Adapters, value: number): void {
   const coefficients = new Float32Array(6).fill(value)
   adapters.setCoefficients('default', { linear: coefficients, head: coefficients })
@@ -30,8 +30,8 @@ function fill(adapters: Adapters, value: number): void {
 
 const INVALID_STATE = expect.objectContaining({ code: 'INVALID_STATE' })
 
-describe('an adapter is read as it is at one moment', () => {
-  it('in all of its layers', async () => {
+describe('getAdapter', () => {
+  it('reads all layers at the same moment', async () => {
     const adapters = attach(makeModel(), { ...CONFIG, targetModules: ['linear'], modulesToSave: ['head'] })
     const [, kernel, bias] = adapters.trainableVariables
     const assign = (value: number) => {
@@ -50,7 +50,7 @@ describe('an adapter is read as it is at one moment', () => {
     expect(read.map((values) => [...new Set(values)])).toEqual([[1], [1], [1]])
   })
 
-  it('even if it is deleted meanwhile', async () => {
+  it('reads an adapter that is deleted meanwhile', async () => {
     const adapters = attach(makeModel(), CONFIG)
     fill(adapters, 3)
     const reading = adapters.getAdapter()
@@ -61,7 +61,7 @@ describe('an adapter is read as it is at one moment', () => {
 })
 
 describe('a merge', () => {
-  it('is refused if coefficients are set meanwhile', async () => {
+  it('is rejected if coefficients are set meanwhile', async () => {
     const adapters = attach(makeModel(), CONFIG)
     const merge = adapters.mergeAdapter()
     fill(adapters, 2)
@@ -70,11 +70,11 @@ describe('a merge', () => {
     expect(() => fill(adapters, 3)).toThrow(INVALID_STATE)
   })
 
-  it('is refused if weights are written meanwhile', async () => {
+  it('is rejected if weights are written meanwhile', async () => {
     const model = makeModel()
     const adapters = attach(model, CONFIG)
     const merges = []
-    // One turn of the microtask queue later each time, until the merge is done first.
+    // Each time the write comes one microtask later, until the merge finishes first.
     for (let turns = 0, isLate = false; !isLate; turns++) {
       const merge = adapters.mergeAdapter().then(
         () => 'merged',
@@ -94,7 +94,7 @@ describe('a merge', () => {
     expect(merges).toContain('INVALID_STATE')
   })
 
-  it('is refused where float32 cannot hold a weight, and changes nothing', async () => {
+  it('is rejected if float32 cannot hold a weight, and changes nothing', async () => {
     const model = makeModel()
     const adapters = attach(model, CONFIG)
     const tensors = tf.memory().numTensors
@@ -107,20 +107,20 @@ describe('a merge', () => {
     expect(tf.memory().numTensors).toBe(tensors)
   })
 
-  it('is not copied into an adapter that is added meanwhile', async () => {
+  it('is not copied to an adapter that is added meanwhile', async () => {
     const model = makeModel()
     const adapters = attach(model, CONFIG)
     adapters.disableAdapters()
     const base = predict(model)
     adapters.enableAdapters()
     await adapters.mergeAdapter()
-    adapters.addAdapter('whole', {
+    adapters.addAdapter('withHead', {
       ...CONFIG,
       targetModules: ['linear'],
       modulesToSave: ['head'],
       initWeights: true,
     })
-    adapters.setAdapter('whole')
+    adapters.setAdapter('withHead')
     for (const [i, value] of predict(model).entries()) expect(value).toBeCloseTo(base[i], 5)
   })
 })
@@ -146,7 +146,7 @@ describe('an evaluation that waits between batches', () => {
     return (loss as tf.Scalar).dataSync()[0]
   }
 
-  it('keeps the adapters that it began with', async () => {
+  it('keeps the adapters that were active when it began', async () => {
     const expected = await evaluate(() => undefined)
     expect(await evaluate((adapters) => adapters.setAdapter('other'))).toBe(expected)
     expect(await evaluate((adapters) => adapters.disableAdapters())).toBe(expected)
@@ -156,23 +156,23 @@ describe('an evaluation that waits between batches', () => {
   it.each<[string, (adapters: Adapters) => unknown]>([
     ['merged', (adapters) => adapters.mergeAdapter()],
     ['deleted', (adapters) => adapters.deleteAdapter('default')],
-  ])('says so where it cannot keep them: %s', async (_, during) => {
+  ])('is rejected if an adapter is %s meanwhile', async (_, during) => {
     await expect(evaluate(during)).rejects.toEqual(INVALID_STATE)
   })
 })
 
-describe('after the end', () => {
+describe('after detach or dispose', () => {
   it.each<[string, (adapters: Adapters) => unknown]>([
     ['coefficients', (adapters) => adapters.coefficients('default', 'linear')],
     ['setCoefficients', (adapters) => adapters.setCoefficients('default', {})],
     ['scaleOf', (adapters) => adapters.scaleOf('default')],
-  ])('%s says so', (_, verb) => {
+  ])('%s throws INVALID_STATE after detach', (_, verb) => {
     const adapters = attach(makeModel(), CONFIG)
     adapters.detach()
     expect(() => verb(adapters)).toThrow(INVALID_STATE)
   })
 
-  it('verbs say so if the user disposed of the model, and detach frees the adapters', async () => {
+  it('verbs throw INVALID_STATE if the user disposed of the model, and detach frees the adapters', async () => {
     const tensors = tf.memory().numTensors
     const model = makeModel()
     const adapters = attach(model, CONFIG)
@@ -185,19 +185,19 @@ describe('after the end', () => {
     expect(tf.memory().numTensors).toBe(tensors)
   })
 
-  it('no tensor is left of loads, merges and reads that were under way', async () => {
+  it('loads, merges and reads that have not finished leave no tensors', async () => {
     const model = makeModel()
     predict(model)
     const tensors = tf.memory().numTensors
     for (let turns = 0; turns < 8; turns++) {
       const adapters = attach(model, CONFIG)
       await adapters.loadAdapter(otherAdapter(3), { name: 'other' })
-      const begun = [
+      const pending = [
         adapters.getAdapter('other'),
         adapters.mergeAdapter(['default', 'other']),
         adapters.loadAdapter(otherAdapter(4), { name: 'late' }),
       ]
-      const settled = Promise.allSettled(begun)
+      const settled = Promise.allSettled(pending)
       for (let i = 0; i < turns; i++) await Promise.resolve()
       adapters.detach()
       await settled

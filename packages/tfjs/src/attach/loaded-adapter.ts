@@ -1,4 +1,4 @@
-/** One adapter inside of an attached model: its files' contents as variables of TensorFlow.js, and the way back. */
+/** One adapter of an attached model: converts the numbers of an `Adapter` to variables of TensorFlow.js, and back. */
 import {
   Adapter,
   decodeFloats,
@@ -15,46 +15,51 @@ import {
 } from '@fourierft/core'
 import { reshape, type Tensor, tensor, tidy, transpose } from '@tensorflow/tfjs-core'
 import { LayerVariable } from '@tensorflow/tfjs-layers'
-import type { ActivePart, AdaptedLayer, Branch, WholeWeights } from './adapted-layer.js'
+import type { AdaptedLayer, Branch, LayerPart, ReplacementWeights } from './adapted-layer.js'
 
 export class LoadedAdapter implements MatchedAdapter {
   readonly #source: Adapter
   readonly #layers: ReadonlyMap<string, AdaptedLayer>
   readonly #branches = new Map<string, Branch>()
-  readonly #wholes = new Map<string, WholeWeights>()
+  readonly #replacements = new Map<string, ReplacementWeights>()
 
   /**
-   * @param source with coefficients for layers of the model; whole weights that it does not have are copied from the model
-   * @param wholeModules the modules that are trained and saved whole
-   * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, and what `Adapter.layer` throws; nothing is made then
+   * @param source with coefficients for layers of the model; replacement weights that it lacks are copied from the model
+   * @param replacedModules the modules that are trained and saved as a whole
+   * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, and the errors of `Adapter.layer`; no variable is
+   *   created then
    */
-  constructor(source: Adapter, layers: ReadonlyMap<string, AdaptedLayer>, wholeModules: readonly string[]) {
+  constructor(
+    source: Adapter,
+    layers: ReadonlyMap<string, AdaptedLayer>,
+    replacedModules: readonly string[],
+  ) {
     this.#source = source
     this.#layers = layers
     const specs = Array.from(source.modules.keys(), (module) =>
       source.layer(module, layerOf(layers, module).shape),
     )
-    const wholes = wholeModules.map((module) => ({ module, layer: layerOf(layers, module) }))
-    const stored = storedWholes(source, layers, wholeModules)
+    const replaced = replacedModules.map((module) => ({ module, layer: layerOf(layers, module) }))
+    const savedModules = readSavedModules(source, layers, replacedModules)
     for (const { name, coefficients, ...spec } of specs) {
-      const variable = weight(() => tensor(Float32Array.from(coefficients)), 'fourierft_spectrum')
+      const variable = createVariable(() => tensor(Float32Array.from(coefficients)), 'fourierft_spectrum')
       this.#branches.set(name, { spec, coefficients: variable })
     }
-    for (const { module, layer } of wholes) {
+    for (const { module, layer } of replaced) {
       const { kernel, bias } = layer.kind
-      const given = stored.get(module)
-      this.#wholes.set(module, {
-        kernel: weight(
+      const saved = savedModules.get(module)
+      this.#replacements.set(module, {
+        kernel: createVariable(
           () =>
-            given
-              ? reshape(transpose(tensor(given.weight, [...layer.shape])), kernel.shape as number[])
+            saved
+              ? reshape(transpose(tensor(saved.weight, [...layer.shape])), kernel.shape as number[])
               : layer.baseKernel.clone(),
           'kernel',
         ),
         bias:
           bias &&
-          weight(
-            () => (given?.bias ? tensor(given.bias, bias.shape as number[]) : bias.read().clone()),
+          createVariable(
+            () => (saved?.bias ? tensor(saved.bias, bias.shape as number[]) : bias.read().clone()),
             'bias',
           ),
       })
@@ -63,56 +68,60 @@ export class LoadedAdapter implements MatchedAdapter {
 
   /** @see MatchedAdapter of `@fourierft/core` */
   get replaces(): ReadonlyMap<string, string> {
-    return new Map(Array.from(this.#wholes.keys(), (module) => [module, module]))
+    return new Map(Array.from(this.#replacements.keys(), (module) => [module, module]))
   }
 
-  /** This adapter's part in a layer of the model. */
-  part(module: string): ActivePart {
-    return { branch: this.#branches.get(module), whole: this.#wholes.get(module) }
+  /** The part of this adapter that concerns one layer of the model. */
+  part(module: string): LayerPart {
+    return { branch: this.#branches.get(module), replacement: this.#replacements.get(module) }
   }
 
   get branches(): ReadonlyMap<string, Branch> {
     return this.#branches
   }
 
-  get wholes(): ReadonlyMap<string, WholeWeights> {
-    return this.#wholes
+  get replacements(): ReadonlyMap<string, ReplacementWeights> {
+    return this.#replacements
   }
 
-  /** Everything that training changes. */
+  /** All variables that training changes. */
   get weights(): LayerVariable[] {
-    const branches = Array.from(this.#branches.values(), ({ coefficients }) => coefficients)
-    const wholes = Array.from(this.#wholes.values(), ({ kernel, bias }) => (bias ? [kernel, bias] : [kernel]))
-    return [...branches, ...wholes.flat()]
+    const coefficients = Array.from(this.#branches.values(), ({ coefficients }) => coefficients)
+    const replacements = Array.from(this.#replacements.values(), ({ kernel, bias }) =>
+      bias ? [kernel, bias] : [kernel],
+    )
+    return [...coefficients, ...replacements.flat()]
   }
 
-  /** With the numbers as they are now. An adapter that was not changed since it was loaded is the same object. */
+  /** The adapter with its current numbers. If they have not changed since it was loaded, it is the object that was loaded. */
   async snapshot(): Promise<Adapter> {
-    // All of them before the first `await`: a step of a training changes all, and a deleted adapter has none.
+    // All copies are made before the first `await`: later, a training step may change the variables, or a deletion may free them.
     const spectra = Array.from(
       this.#branches,
       ([module, { coefficients }]) => [module, copy(() => coefficients.read())] as const,
     )
-    const wholes = Array.from(this.#wholes).flatMap(([module, { kernel, bias }]) => {
+    const replacements = Array.from(this.#replacements).flatMap(([module, { kernel, bias }]) => {
       const [outputs, inputs] = layerOf(this.#layers, module).shape
-      const weight = copy(() => transpose(reshape(kernel.read(), [inputs, outputs])))
-      const own = [[savedTensor(module, 'weight'), weight] as const]
+      const matrix = copy(() => transpose(reshape(kernel.read(), [inputs, outputs])))
+      const weight = [savedTensor(module, 'weight'), matrix] as const
       return bias
-        ? [...own, [savedTensor(module, 'bias'), copy(() => reshape(bias.read(), [outputs]))] as const]
-        : own
+        ? [weight, [savedTensor(module, 'bias'), copy(() => reshape(bias.read(), [outputs]))] as const]
+        : [weight]
     })
     const coefficients: Record<string, Float32Array> = {}
     const saved = new Map<string, StoredTensor>()
     try {
       for (const [module, spectrum] of spectra) {
-        const now = await floats(spectrum)
-        if (!equal(now, this.#source.modules.get(module)?.coefficients)) coefficients[module] = now
+        const current = await floats(spectrum)
+        if (!isEqual(current, this.#source.modules.get(module)?.coefficients)) coefficients[module] = current
       }
-      for (const [name, values] of wholes) saved.set(name, await store(values))
+      for (const [name, values] of replacements) saved.set(name, await store(values))
     } finally {
-      for (const [, values] of [...spectra, ...wholes]) values.dispose()
+      for (const [, values] of [...spectra, ...replacements]) values.dispose()
     }
-    const changed = [...saved].filter(([name, now]) => !same(now, this.#source.savedTensors.get(name)))
+    const changed = [...saved].filter(
+      ([name, current]) => !isSameTensor(current, this.#source.savedTensors.get(name)),
+    )
     if (Object.keys(coefficients).length === 0 && changed.length === 0) return this.#source
     const { config, modules, metadata, baseTensors } = this.#source.withCoefficients(coefficients)
     const savedTensors = new Map([...this.#source.savedTensors, ...changed])
@@ -130,46 +139,51 @@ function layerOf(layers: ReadonlyMap<string, AdaptedLayer>, module: string): Ada
   const nearest = nearestNames([module], [...layers.keys()], 3)
   throw new FourierFTError(
     'MODULE_NOT_FOUND',
-    `the model has no layer '${module}' that can have adapters; the nearest: ${nearest.join(', ') || 'it has none at all'}. ` +
-      'The option moduleNames of attach() gives layers other names; layers that hold others may make them when they first run: ' +
-      'run the model before attach()',
-    { module, expected: [...layers.keys()], received: module },
+    `the model has no layer '${module}' that can have adapters; the nearest: ${nearest.join(', ') || 'none'}`,
+    {
+      advice:
+        'if the layer has another name, use the option moduleNames of attach(); if another layer creates it when it first runs, ' +
+        'run the model before attach()',
+      module,
+      expected: [...layers.keys()],
+      received: module,
+    },
   )
 }
 
-/** The whole weights that a file holds, checked against the model; everything else in it is refused rather than passed over. */
-function storedWholes(
+/** The replacement weights in a file, checked against the model. Throws if the file has other tensors, too. */
+function readSavedModules(
   source: Adapter,
   layers: ReadonlyMap<string, AdaptedLayer>,
-  wholeModules: readonly string[],
+  replacedModules: readonly string[],
 ): Map<string, SavedModule> {
-  const wholes = new Map<string, SavedModule>()
+  const savedModules = new Map<string, SavedModule>()
   for (const tensor of source.savedTensors.keys()) {
     const module = savedModule(tensor)
-    if (module === undefined || !wholeModules.includes(module)) {
+    if (module === undefined || !replacedModules.includes(module)) {
       if (module !== undefined) layerOf(layers, module)
       throw new FourierFTError(
         'UNSUPPORTED',
-        `tensor ${tensor}: expected weight or bias of one of the modules_to_save (${wholeModules.join(', ') || 'none'})`,
-        { tensor, expected: wholeModules },
+        `tensor ${tensor}: expected weight or bias of one of the modules_to_save (${replacedModules.join(', ') || 'none'})`,
+        { tensor, expected: replacedModules },
       )
     }
-    if (wholes.has(module)) continue
+    if (savedModules.has(module)) continue
     const { shape, bias } = layerOf(layers, module).kind
-    wholes.set(module, readSavedModule(source, module, { shape, hasBias: bias !== null }))
+    savedModules.set(module, readSavedModule(source, module, { shape, hasBias: bias !== null }))
   }
-  return wholes
+  return savedModules
 }
 
-/** @param make a tensor of its own, not one that belongs to the model */
-function weight(make: () => Tensor, name: string): LayerVariable {
+/** @param make returns a new tensor, not a tensor of the model */
+function createVariable(make: () => Tensor, name: string): LayerVariable {
   const initial = tidy(make)
   const variable = new LayerVariable(initial, 'float32', name, false)
   initial.dispose()
   return variable
 }
 
-/** @param read values that may be a variable's, which changes */
+/** @param read may return a variable, whose values can change */
 function copy(read: () => Tensor): Tensor {
   return tidy(() => read().clone())
 }
@@ -182,16 +196,16 @@ async function store(values: Tensor): Promise<StoredTensor> {
   return { dtype: 'F32', shape: values.shape, bytes: encodeFloats(await floats(values), 'F32') }
 }
 
-function same(now: StoredTensor, before: StoredTensor | undefined): boolean {
+function isSameTensor(now: StoredTensor, before: StoredTensor | undefined): boolean {
   if (before === undefined || !isFloatDtype(before.dtype)) return false
   const { dtype, bytes } = before
-  return equal(
+  return isEqual(
     Float32Array.from(decodeFloats({ dtype, bytes })),
     decodeFloats({ dtype: 'F32', bytes: now.bytes }),
   )
 }
 
-function equal(a: ArrayLike<number>, b: ArrayLike<number> | undefined): boolean {
+function isEqual(a: ArrayLike<number>, b: ArrayLike<number> | undefined): boolean {
   if (a.length !== b?.length) return false
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
   return true

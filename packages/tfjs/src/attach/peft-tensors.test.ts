@@ -1,4 +1,4 @@
-/** What PEFT's files hold beside coefficients: the head of a task, and weights of the base model. */
+/** The tensors in PEFT's files that are not coefficients: the head of a task, and weights of the base model. */
 import {
   Adapter,
   createAdapter,
@@ -46,21 +46,21 @@ const floats = (values: ArrayLike<number>, shape: readonly number[]): Tensor => 
 })
 
 describe('the head of a task', () => {
-  it.each(['SEQ_CLS', 'TOKEN_CLS'])('%s is trained and saved with the adapter', async (taskType) => {
+  it.each(['SEQ_CLS', 'TOKEN_CLS'])('is trained and saved with the adapter: %s', async (taskType) => {
     const adapters = attach(model, { ...CONFIG, taskType })
     const adapter = await adapters.getAdapter()
     expect(adapter.config.modulesToSave).toEqual(['classifier', 'score'])
     expect([...adapter.modules.keys()]).toEqual(['query'])
     const { tensors } = readSafetensors(adapter.toBytes().model, 'model')
     const [kernel, bias] = weights('classifier')
-    const turned = tf.tidy(() => tf.transpose(tf.tensor(kernel?.values ?? [], [8, 4])).dataSync())
-    expect(tensors.get('base_model.model.classifier.weight')).toEqual(floats(turned, [4, 8]))
+    const transposed = tf.tidy(() => tf.transpose(tf.tensor(kernel?.values ?? [], [8, 4])).dataSync())
+    expect(tensors.get('base_model.model.classifier.weight')).toEqual(floats(transposed, [4, 8]))
     expect(tensors.get('base_model.model.classifier.bias')).toEqual(floats(bias?.values ?? [], [4]))
     expect(adapters.trainableVariables).toHaveLength(3)
     adapters.detach()
   })
 
-  it('may be called otherwise, or be none: PEFT adds the names for all models', async () => {
+  it('may have another name or be absent: PEFT adds the names for all models', async () => {
     const adapters = attach(model)
     adapters.addAdapter('a', { ...CONFIG, taskType: 'QUESTION_ANS' })
     expect((await adapters.getAdapter('a')).savedTensors.size).toBe(0)
@@ -70,7 +70,7 @@ describe('the head of a task', () => {
     adapters.detach()
   })
 
-  it('of a file that the model has no layer for is named', async () => {
+  it('is named in the error if the model has no layer for it', async () => {
     const adapters = attach(model)
     const config = createConfig({ ...CONFIG, taskType: 'SEQ_CLS' })
     const head = { shape: [4, 8], weight: new Float32Array(32) } as const
@@ -83,7 +83,7 @@ describe('the head of a task', () => {
   })
 })
 
-it('trained biases are refused for what they are, before any name is looked for', async () => {
+it('trained biases are rejected before any name is matched', async () => {
   const adapters = attach(model)
   const config = createConfig({ ...CONFIG, bias: 'all', modulesToSave: ['absent'] })
   const { modules } = createAdapter(config, { query: [8, 10] })
@@ -105,32 +105,32 @@ describe('weights of the base model in the file', () => {
     )
     return new Adapter({ config, modules, baseTensors })
   }
-  const own = () => {
+  const tensorsOfModel = () => {
     const [kernel, bias] = weights('query')
-    const turned = tf.tidy(() => tf.transpose(tf.tensor(kernel?.values ?? [], [10, 8])).dataSync())
+    const transposed = tf.tidy(() => tf.transpose(tf.tensor(kernel?.values ?? [], [10, 8])).dataSync())
     return {
       'embed.weight': floats(weights('embed')[0]?.values ?? [], [11, 10]),
-      'query.base_layer.weight': floats(turned, [8, 10]),
+      'query.base_layer.weight': floats(transposed, [8, 10]),
       'query.base_layer.bias': floats(bias?.values ?? [], [8]),
     }
   }
 
-  it('change nothing where they are the model’s, and are written again', async () => {
+  it('change nothing if they equal those of the model, and are saved again', async () => {
     const adapters = attach(model)
     await adapters.loadAdapter(adapterWith({}), { name: 'plain' })
     const plain = output()
-    const loaded = adapterWith({ ...own(), 'elsewhere.weight': floats([1], [1, 1]) })
+    const loaded = adapterWith({ ...tensorsOfModel(), 'elsewhere.weight': floats([1], [1, 1]) })
     await adapters.loadAdapter(loaded, { name: 'with' })
     adapters.setAdapter('with')
     expect(output()).toEqual(plain)
     adapters.setCoefficients('with', { query: new Float32Array(12) })
     expect((await adapters.getAdapter('with')).baseTensors).toEqual(loaded.baseTensors)
-    // Merged kernels are not the base model's.
+    // The comparison is with the base model, not with merged kernels.
     adapters.setAdapter('plain')
-    const base = own()
+    const base = tensorsOfModel()
     await adapters.mergeAdapter()
     await adapters.loadAdapter(adapterWith(base), { name: 'merged' })
-    const merged = adapterWith({ 'query.base_layer.weight': own()['query.base_layer.weight'] })
+    const merged = adapterWith({ 'query.base_layer.weight': tensorsOfModel()['query.base_layer.weight'] })
     await expect(adapters.loadAdapter(merged, { name: 'other' })).rejects.toMatchObject({
       code: 'UNSUPPORTED',
     })
@@ -138,11 +138,11 @@ describe('weights of the base model in the file', () => {
   })
 
   it.each(['embed.weight', 'query.base_layer.weight', 'query.base_layer.bias'] as const)(
-    'of another base are refused: %s',
+    'are rejected if they are those of another base model: %s',
     async (name) => {
       const adapters = attach(model)
       const before = output()
-      const tensor = own()[name]
+      const tensor = tensorsOfModel()[name]
       const values = new Float32Array(tensor.shape.reduce((product, size) => product * size, 1)).fill(2)
       const larger = [tensor.shape[0] + 1, ...tensor.shape.slice(1)]
       const others = [

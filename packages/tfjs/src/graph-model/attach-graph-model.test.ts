@@ -1,6 +1,6 @@
 /**
- * Adapters of GraphModels, loaded by tfjs-converter from graphs with the nodes that its Python converter writes, against the float64
- * reference; PEFT's verbs; what is left behind.
+ * Adapters of GraphModels. tfjs-converter loads graphs with the nodes that its Python converter writes. Results are compared with the
+ * float64 reference; PEFT's verbs and leaks are tested, too.
  */
 import {
   createConfig,
@@ -12,10 +12,11 @@ import {
 import { type GraphModel, loadGraphModel } from '@tensorflow/tfjs-converter'
 import * as tf from '@tensorflow/tfjs-core'
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { expectDescent, meanSquaredError } from '../__fixtures__/expect-descent.js'
 import { useBackend } from '../__fixtures__/use-backend.js'
 import type { Adapters } from '../attach/adapters.js'
 import { attachGraphModel } from './attach-graph-model.js'
-import { moduleOf } from './graph-host.js'
+import { moduleNameOf } from './attachable-graph-model.js'
 
 const FLOAT = { type: 'DT_FLOAT' }
 
@@ -27,7 +28,7 @@ interface Constant {
   readonly values: Float32Array
 }
 
-/** A model as `model.json` and its weights hold it, loaded as users load theirs. */
+/** A model from the contents of `model.json` and its weights, loaded as users load theirs. */
 async function load(
   nodes: readonly object[],
   constants: Readonly<Record<string, Constant>>,
@@ -60,7 +61,7 @@ async function load(
 
 const root = 'StatefulPartitionedCall/model'
 
-/** relu(x·W₁ + b₁), which the converter fuses, then ·W₂ without, and a bias of its own. */
+/** relu(x·W₁ + b₁), which the converter fuses, then ·W₂ and + b₂ as separate nodes. */
 function network(): Promise<GraphModel> {
   return load(
     [
@@ -102,7 +103,7 @@ function network(): Promise<GraphModel> {
 
 const config = createConfig({ targetModules: ['hidden', 'out'], nFrequency: 40, scaling: 30 })
 const batch = 5
-const given = numbers(batch * 20, 0.1)
+const input = numbers(batch * 20, 0.1)
 
 /** `max |a − b|` over `max |b|`. */
 function difference(a: ArrayLike<number>, b: ArrayLike<number>): number {
@@ -128,7 +129,7 @@ function dense(x: Float64Array, kernel: Float32Array, bias: Float32Array): Float
 
 /** The network with the layers' Δy, in float64; `rows` as in `referenceForward`. */
 function expected(hidden: Layer[], out: Layer[], rows?: Int32Array): { y: Float64Array; h: Float64Array } {
-  const x = Float64Array.from(given)
+  const x = Float64Array.from(input)
   const options = rows ? { rows } : {}
   const before = referenceForward(hidden, x, dense(x, numbers(480, 0.2), numbers(24, 0.3)), options)
   const h = before.map((value) => Math.max(0, value))
@@ -143,7 +144,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
   beforeAll(() => useBackend(backend))
   beforeEach(async () => {
     model = await network()
-    x = tf.tensor2d(given, [batch, 20])
+    x = tf.tensor2d(input, [batch, 20])
     adapters = attachGraphModel(model)
   })
   afterEach(() => {
@@ -164,11 +165,11 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     return adapter.layer(module, shape)
   }
 
-  test('names the modules, and their shapes', () => {
+  test('lists the names and shapes of the modules', () => {
     expect(adapters.shapes).toEqual({ 'model.hidden': [24, 20], 'model.out': [6, 24] })
   })
 
-  test('an active adapter takes part before bias and activation; several are added; none gives the model’s bits', async () => {
+  test('applies active adapters before bias and activation; without any, the output is that of the model', async () => {
     const plain = run()
     adapters.addAdapter('a', config)
     adapters.addAdapter('b', { ...config, randomLocSeed: 5 })
@@ -198,7 +199,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     }
   })
 
-  test('one adapter for each row', async () => {
+  test('applies a different adapter to each row', async () => {
     adapters.addAdapter('a', config)
     adapters.addAdapter('b', config)
     const names = ['a', null, 'b', 'b', 'a']
@@ -210,7 +211,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     y.dispose()
   })
 
-  test('merged it gives the same, unmerged the original bits, unloaded it stays', async () => {
+  test('merges, restores the original weights bit for bit, and merges permanently', async () => {
     const plain = run()
     adapters.addAdapter('a', config)
     const beside = run()
@@ -227,18 +228,18 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     expect(run()).toEqual(merged)
   })
 
-  test('gradients by the coefficients, through both layers, are the reference’s', async () => {
+  test('computes the gradients of the reference for the coefficients, through both layers', async () => {
     adapters.addAdapter('a', config)
     const [hidden, out] = [await layersOf('a', 'model.hidden'), await layersOf('a', 'model.out')]
     const { h } = expected([hidden], [out])
     const gradY = numbers(batch * 6, 0.9)
     const g = tf.tensor2d(gradY, [batch, 6])
     const { value, grads } = tf.variableGrads(() => tf.sum(tf.mul(model.predict(x) as tf.Tensor, g)))
-    // Backwards by hand: the out layer with its base, relu, the hidden layer.
+    // The backward pass: the out layer with its base, relu, the hidden layer.
     const second = referenceBackward([out], h, gradY)
     const base = transposedProduct(gradY, numbers(144, 0.4), 24)
     const gradH = second.x.map((change, i) => (h[i] > 0 ? change + base[i] : 0))
-    const first = referenceBackward([hidden], Float64Array.from(given), gradH)
+    const first = referenceBackward([hidden], Float64Array.from(input), gradH)
     const names = ['model.hidden', 'model.out'].map((module) => adapters.coefficients('a', module).name)
     expect(Object.keys(grads).sort()).toEqual([...names].sort())
     expect(difference(grads[names[0]]?.dataSync() ?? [], first.coefficients[0])).toBeLessThan(LIMIT)
@@ -247,16 +248,18 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     tf.dispose(grads)
   })
 
-  test('an optimizer trains the coefficients, and what is saved is loaded again', async () => {
+  test('an optimizer trains the coefficients, and a saved adapter can be loaded again', async () => {
     adapters.addAdapter('a', config)
     const target = tf.zeros([batch, 6])
-    const optimizer = tf.train.adam(0.05)
-    const loss = () =>
-      tf.tidy(() => tf.losses.meanSquaredError(target, model.predict(x) as tf.Tensor) as tf.Scalar)
-    const first = loss().dataSync()[0]
-    for (let step = 0; step < 20; step++) optimizer.minimize(loss)
-    const last = loss().dataSync()[0]
-    expect(last).toBeLessThan(first)
+    const rate = 0.001
+    const optimizer = tf.train.sgd(rate)
+    const loss = () => meanSquaredError(target, model.predict(x) as tf.Tensor)
+    await expectDescent({
+      variables: adapters.trainableVariables,
+      rate,
+      loss,
+      train: () => optimizer.minimize(() => loss() as tf.Scalar),
+    })
     const trained = run()
     const { config: text, model: tensors } = (await adapters.getAdapter('a')).toBytes()
     await adapters.loadAdapter({ config: text, model: tensors }, { name: 'again' })
@@ -266,7 +269,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     target.dispose()
   })
 
-  test('nothing leaks', async () => {
+  test('leaks no tensors', async () => {
     const before = tf.memory().numTensors
     adapters.addAdapter('a', config)
     adapters.addAdapter('b', { ...config, randomLocSeed: 5 })
@@ -288,20 +291,20 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     expect(tf.memory().numTensors).toBe(before)
   })
 
-  test('after detach() and dispose() no tensor is left, in either order', async () => {
+  test('no tensor is left after detach() and dispose(), in either order', async () => {
     const others = tf.memory().numTensors
     for (const detachFirst of [true, false]) {
-      const own = await network()
-      const held = attachGraphModel(own, config)
-      await held.mergeAdapter()
-      if (detachFirst) held.detach()
-      own.dispose()
-      if (!detachFirst) held.detach()
+      const other = await network()
+      const attached = attachGraphModel(other, config)
+      await attached.mergeAdapter()
+      if (detachFirst) attached.detach()
+      other.dispose()
+      if (!detachFirst) attached.detach()
       expect(tf.memory().numTensors).toBe(others)
     }
   })
 
-  test('what is wrong is refused by name, and nothing has changed', () => {
+  test('rejects invalid calls, and changes nothing', () => {
     const plain = run()
     const codeOf = (f: () => unknown) => {
       try {
@@ -319,7 +322,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
   })
 })
 
-/** g·W for `W` `[out, in]`, held as its transpose. */
+/** g·W for `W` `[out, in]`, which is stored as its transpose. */
 function transposedProduct(g: Float32Array, kernel: Float32Array, inputs: number): Float64Array {
   const outputs = kernel.length / inputs
   return Float64Array.from({ length: (g.length / outputs) * inputs }, (_, i) => {
@@ -333,7 +336,7 @@ function transposedProduct(g: Float32Array, kernel: Float32Array, inputs: number
 describe('convolutions', () => {
   beforeAll(() => useBackend('cpu'))
 
-  test('a fused 3×3 one, beside the weight and merged', async () => {
+  test('a fused 3×3 convolution gives the same with the adapter beside the weight and merged', async () => {
     const model = await load(
       [
         {
@@ -383,17 +386,17 @@ test.each([
   ['functional_1/attention_1/query_1/Reshape', 'functional_1.attention_1.query_1'],
   ['functional_1/conv2d_1/convolution/ReadVariableOp', 'functional_1.conv2d_1'],
   ['MatMul', 'MatMul'],
-])('the weight %s belongs to %s', (weight, module) => {
-  expect(moduleOf(weight)).toBe(module)
+])('the weight %s belongs to the module %s', (weight, module) => {
+  expect(moduleNameOf(weight)).toBe(module)
 })
 
 describe('executeAsync', () => {
   beforeAll(() => useBackend('cpu'))
 
-  test('an output of two choices of adapters is refused, and nothing is left of it', async () => {
+  test('rejects an output that mixes two sets of adapters, and frees it', async () => {
     const model = await network()
     const adapters = attachGraphModel(model, config)
-    const x = tf.tensor2d(given, [batch, 20])
+    const x = tf.tensor2d(input, [batch, 20])
     const before = tf.memory().numTensors
     const expected = model.execute(x) as tf.Tensor
     const kept = (await model.executeAsync(x)) as tf.Tensor

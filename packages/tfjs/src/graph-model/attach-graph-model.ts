@@ -1,11 +1,11 @@
-/** Makes a `GraphModel`, the form of converted models, ready for adapters. */
+/** Attaches adapters to a `GraphModel`, the form of models that TensorFlow's converter makes. */
 import type { FourierFTConfig, FourierFTOptions } from '@fourierft/core'
 import type { GraphModel } from '@tensorflow/tfjs-converter'
 import type { Adapters } from '../attach/adapters.js'
 import { adaptersOf } from '../attach/attach.js'
 import { checkOptions } from '../attach/check-options.js'
-import type { TfjsStrategy } from '../strategies/choose-strategy.js'
-import { type GraphModuleNames, graphHost } from './graph-host.js'
+import type { TfjsStrategy } from '../strategies/strategy.js'
+import { attachableGraphModel, type GraphModuleNames } from './attachable-graph-model.js'
 
 export interface GraphAttachOptions {
   /** Other names for the modules of the graph. */
@@ -15,17 +15,17 @@ export interface GraphAttachOptions {
 }
 
 /**
- * `predict`, `execute` and `executeAsync` of a loaded model go on working as they are, with the active adapters beside the weights or, after
- * `mergeAdapter`, inside of them. `tf.variableGrads` and `optimizer.minimize` train the active adapters. `detach()` leaves the model
- * as it was.
+ * Makes a model ready for adapters. `predict`, `execute` and `executeAsync` work as before, with the active adapters beside the weights or,
+ * after `mergeAdapter`, in them. `tf.variableGrads` and `optimizer.minimize` train the active adapters. `detach()` of the returned object
+ * restores the model.
  *
- * A module is named after its weight: `StatefulPartitionedCall/model/query/MatMul/ReadVariableOp` is `model.query`, which
- * `targetModules: ['query']` means.
+ * A module has the name of its weight: `StatefulPartitionedCall/model/query/MatMul/ReadVariableOp` is `model.query`, and
+ * `targetModules: ['query']` matches it.
  *
- * @param model with `MatMul`, `BatchMatMulV2` or `Conv2D` nodes, fused with bias and activation or not, whose weight is a constant
- * @param config a new adapter `default`, active at once; absent: no adapter yet
- * @throws {FourierFTError} `INVALID_STATE` for a model that is attached already, `INVALID_OPTION`, `UNSUPPORTED`, and as
- *   `Adapters.addAdapter`; the model is left as it was then
+ * @param model with `MatMul`, `BatchMatMulV2` or `Conv2D` nodes whose weight is a constant, with or without fused bias and activation
+ * @param config adds an adapter `default` and makes it active; default: no adapter
+ * @throws {FourierFTError} `INVALID_STATE` if the model is already attached, `INVALID_OPTION`, `UNSUPPORTED`, and the errors of
+ *   `Adapters.addAdapter`; the model is unchanged then
  */
 export function attachGraphModel(
   model: GraphModel,
@@ -33,5 +33,5 @@ export function attachGraphModel(
   options: GraphAttachOptions = {},
 ): Adapters<GraphModel> {
   checkOptions(options)
-  return adaptersOf(graphHost(model, options.moduleNames), config, options)
+  return adaptersOf(attachableGraphModel(model, options.moduleNames), config, options)
 }

@@ -1,3 +1,3 @@
-/** Table of contents of `@fourierft/tfjs/graph-model`, apart because it needs `@tensorflow/tfjs-converter`. */
+/** Table of contents of `@fourierft/tfjs/graph-model`: a separate entry point, because it needs `@tensorflow/tfjs-converter`. */
 export { attachGraphModel, type GraphAttachOptions } from './attach-graph-model.js'
-export type { GraphModuleNames } from './graph-host.js'
+export type { GraphModuleNames } from './attachable-graph-model.js'

@@ -1,4 +1,4 @@
-/** A graph as TensorFlow makes it of a Keras model (`make-keras-graph.py`): names, forms, numbers, training. */
+/** A graph that TensorFlow made from a Keras model (`make-keras-graph.py`): module names, shapes, outputs, gradients. */
 import { readFileSync } from 'node:fs'
 import { type GraphModel, loadGraphModel } from '@tensorflow/tfjs-converter'
 import * as tf from '@tensorflow/tfjs-core'
@@ -46,12 +46,12 @@ function difference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return values.reduce((most, value, i) => Math.max(most, Math.abs(a[i] - value)), 0) / largest
 }
 
-// Seven layers in float32, each summing at most 36 terms: 7·36 roundings of 2^-24 make 1.5e-5 at the very worst.
+// Seven layers in float32, each of which sums at most 36 terms: 7·36 roundings of 2^-24 are 1.5e-5 at most.
 const LIMIT = 1.5e-5
 
 beforeAll(() => useBackend('cpu'))
 
-test('all of its layers are found by their names, adapted, merged and trained', async () => {
+test('finds all layers by name, adapts and merges them, and computes their gradients', async () => {
   const model = await load()
   const x = image()
   const run = () => (model.predict(x) as tf.Tensor).dataSync() as Float32Array
@@ -61,7 +61,7 @@ test('all of its layers are found by their names, adapted, merged and trained', 
   const adapters = attachGraphModel(model)
   expect(adapters.shapes).toEqual(MODULES)
   expect(run()).toEqual(plain)
-  // All but the convolution, whose ΔW takes part in another way.
+  // Without the convolution, whose ΔW is applied differently.
   adapters.addAdapter('default', {
     targetModules: ['query_1', 'value_1', 'attention_output_1', 'out_1'],
     nFrequency: 20,
@@ -76,7 +76,7 @@ test('all of its layers are found by their names, adapted, merged and trained', 
     const values = gradient.dataSync() as Float32Array
     expect(values.every(Number.isFinite) && values.some((value) => value !== 0)).toBe(true)
   }
-  // By each coefficient in turn, against a difference quotient in the same precision.
+  // The largest component of one gradient is compared with a difference quotient.
   const query = adapters.coefficients('default', 'functional_1.attention_1.query_1')
   const gradient = grads[query.name].dataSync() as Float32Array
   const at = gradient.reduce((best, value, i) => (Math.abs(value) > Math.abs(gradient[best]) ? i : best), 0)
@@ -93,7 +93,7 @@ test('all of its layers are found by their names, adapted, merged and trained', 
   }
   const step = 0.5
   const quotient = (sumAt(step) - sumAt(-step)) / (2 * step)
-  // A central difference of a smooth function in float32: a few per cent.
+  // The error of a central difference of a smooth function in float32 is a few per cent.
   expect(Math.abs(quotient - gradient[at])).toBeLessThan(0.05 * Math.abs(gradient[at]))
 
   await adapters.mergeAdapter()

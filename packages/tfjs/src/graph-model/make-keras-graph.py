@@ -1,6 +1,6 @@
 """
 Writes __fixtures__/keras-graph.json: a small Keras model (convolution, dense layers on vectors and on sequences, attention), frozen and
-optimised as TensorFlow's converter for JavaScript does, as a GraphDef in JSON with its weights apart, one input and the model's output.
+optimised as TensorFlow's converter for JavaScript does. The file contains the GraphDef as JSON, the weights and the output for one input.
 
     python make-keras-graph.py
 
@@ -31,7 +31,7 @@ x = keras.layers.Dense(16, activation="relu", name="hidden")(x)
 x = keras.layers.Dense(5, name="out")(x)
 model = keras.Model(image, x)
 
-call = tf.function(lambda given: model(given)).get_concrete_function(tf.TensorSpec((None, 6, 6, 2), tf.float32, name="image"))
+call = tf.function(lambda images: model(images)).get_concrete_function(tf.TensorSpec((None, 6, 6, 2), tf.float32, name="image"))
 frozen = convert_to_constants.convert_variables_to_constants_v2(call)
 graph = frozen.graph
 meta = saver.export_meta_graph(graph_def=graph.as_graph_def(), graph=graph)
@@ -51,12 +51,12 @@ for node in definition.node:
         tensor = node.attr["value"].tensor
         for field in ("tensor_content", "float_val", "int_val", "int64_val", "bool_val"):
             tensor.ClearField(field)
-given = np.sin(np.arange(2 * 6 * 6 * 2, dtype=np.float32)).reshape(2, 6, 6, 2)
+images = np.sin(np.arange(2 * 6 * 6 * 2, dtype=np.float32)).reshape(2, 6, 6, 2)
 folder = pathlib.Path(__file__).parent / "__fixtures__"
 folder.mkdir(exist_ok=True)
 topology = json_format.MessageToDict(definition)
 topology.pop("library", None)
-output = model(given).numpy()
+output = model(images).numpy()
 fixture = {
     "tensorflow": tf.__version__,
     "topology": topology,

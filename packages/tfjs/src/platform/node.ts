@@ -1,5 +1,6 @@
-/** The kernel in Node: `@fourierft/native` where it is installed, in the TensorFlow that tfjs-node has loaded. */
+/** Node: the native kernel is `@fourierft/native`, if it is installed, in the TensorFlow that tfjs-node has loaded. */
 import { createRequire } from 'node:module'
+import { loadedLibraries } from './loaded-libraries.js'
 import type { NativeKernel, Platform } from './platform.js'
 
 const require = createRequire(import.meta.url)
@@ -14,7 +15,7 @@ function openNativeKernel(): NativeKernel | undefined {
     if (isMissing(error)) return undefined
     throw error
   }
-  const library = tensorFlowLibrary()
+  const library = loadedLibraries().find((path) => /libtensorflow_framework\.[\w.]*$/.test(path))
   if (kernel === undefined || library === undefined) return undefined
   kernel.registerTensorFlow(library)
   return kernel
@@ -22,15 +23,4 @@ function openNativeKernel(): NativeKernel | undefined {
 
 function isMissing(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'MODULE_NOT_FOUND'
-}
-
-/** The path under which this process has loaded TensorFlow's framework library. */
-function tensorFlowLibrary(): string | undefined {
-  // The report asks the network for names unless told not to.
-  const report = process.report as typeof process.report & { excludeNetwork?: boolean }
-  const { excludeNetwork } = report
-  report.excludeNetwork = true
-  const { sharedObjects } = report.getReport() as unknown as { readonly sharedObjects: readonly string[] }
-  if (excludeNetwork !== undefined) report.excludeNetwork = excludeNetwork
-  return sharedObjects.find((path) => /libtensorflow_framework\.[\w.]*$/.test(path))
 }

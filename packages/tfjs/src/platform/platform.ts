@@ -1,11 +1,11 @@
-/** What differs between Node and the browser: whether there is a native kernel. */
+/** The differences between Node and browsers: only Node can have a native kernel. */
 import type { Entries, Shape } from '@fourierft/core'
 
-/** What this package uses of `kernel()` of `@fourierft/native`, which is an optional package. */
+/** The parts of `kernel()` of the optional package `@fourierft/native` that are used here. */
 export interface NativeKernel {
-  /** The number by which the operators' attribute `plan` names shape and entries; valid as long as `entries` lives. */
+  /** The number that the operators' attribute `plan` expects for a shape and its entries; valid as long as `entries` is reachable. */
   planOf(layer: { readonly shape: Shape; readonly entries: Entries }): number
-  /** Registers the operators `FourierFT` and `FourierFTGrad`; the path is that of the loaded libtensorflow_framework. */
+  /** Registers the operators `FourierFT` and `FourierFTGrad`, given the path of the loaded libtensorflow_framework. */
   registerTensorFlow(library: string): void
 }
 

@@ -1,12 +1,12 @@
-/** What a device took for each strategy, and the choice that follows. Numbers alone: `calibrate` measures them. */
-import type { LinearSize, TfjsStrategy } from './choose-strategy.js'
+/** The times of the strategies on one device, and the choice that follows from them. `calibrate` measures the times. */
+import type { LinearSize, TfjsStrategy } from './strategy.js'
 
-/** One size, and the milliseconds of one forward pass with each strategy. */
+/** One size and, for each strategy, the milliseconds of a forward pass. */
 export interface MeasuredSize extends LinearSize {
   readonly milliseconds: Readonly<Partial<Record<TfjsStrategy, number>>>
 }
 
-/** Measured on one device; plain data, that JSON keeps. */
+/** The measurements of one device: plain data that can be stored as JSON. */
 export interface Calibration {
   /** Name of the TensorFlow.js backend. */
   readonly backend: string
@@ -14,8 +14,8 @@ export interface Calibration {
 }
 
 /**
- * The fastest of `strategies`, or undefined where none was measured. The layer that is nearest in shape and n decides, all of them by their
- * ratios; times between two numbers of tokens are interpolated, and beyond them the last ones hold.
+ * The fastest of `strategies`, or undefined if none was measured. The measured layer nearest in shape and n decides; distances are
+ * ratios. Times are interpolated between the measured numbers of tokens, and constant beyond them.
  */
 export function fastestStrategy(
   { sizes }: Calibration,
@@ -30,20 +30,20 @@ export function fastestStrategy(
   return smallest(strategies, (strategy) => timeAt(sameLayer, size.tokens, strategy))
 }
 
-/** In logarithms: 0 for layers of the same shape and n. */
+/** A sum of logarithms of ratios: 0 for layers of the same shape and n. */
 function distance(a: LinearSize, b: LinearSize): number {
-  const apart = (a: number, b: number) => Math.abs(Math.log(a / b))
-  return apart(a.shape[0], b.shape[0]) + apart(a.shape[1], b.shape[1]) + apart(a.n, b.n)
+  const logRatio = (a: number, b: number) => Math.abs(Math.log(a / b))
+  return logRatio(a.shape[0], b.shape[0]) + logRatio(a.shape[1], b.shape[1]) + logRatio(a.n, b.n)
 }
 
-/** Between sizes by the straight line through the logarithms; infinite where a strategy was not measured. */
+/** Interpolates linearly between the logarithms of the measured times; infinite if the strategy was not measured. */
 function timeAt(sizes: readonly MeasuredSize[], tokens: number, strategy: TfjsStrategy): number {
   const time = (size: MeasuredSize | undefined) => size?.milliseconds[strategy] ?? Number.POSITIVE_INFINITY
   const below = sizes.findLast((size) => size.tokens <= tokens) ?? sizes[0]
   const above = sizes.find((size) => size.tokens >= tokens) ?? sizes.at(-1)
   if (below === undefined || above === undefined || below.tokens === above.tokens) return time(below)
-  const way = Math.log(tokens / below.tokens) / Math.log(above.tokens / below.tokens)
-  return time(below) ** (1 - way) * time(above) ** way
+  const weight = Math.log(tokens / below.tokens) / Math.log(above.tokens / below.tokens)
+  return time(below) ** (1 - weight) * time(above) ** weight
 }
 
 /** The first item with the smallest finite value. */
@@ -51,8 +51,8 @@ function smallest<T>(items: readonly T[], value: (item: T) => number): T | undef
   let best: T | undefined
   let least = Number.POSITIVE_INFINITY
   for (const item of items) {
-    const its = value(item)
-    if (its < least) [best, least] = [item, its]
+    const current = value(item)
+    if (current < least) [best, least] = [item, current]
   }
   return best
 }

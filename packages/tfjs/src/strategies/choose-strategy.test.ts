@@ -3,7 +3,7 @@ import { useBackend } from '../__fixtures__/use-backend.js'
 import { cheapestOnTensorflow, chooseStrategy } from './choose-strategy.js'
 
 describe('chooseStrategy', () => {
-  it('transforms where layers are large or tokens few, and forms ΔW where many tokens share a small one', async () => {
+  it('chooses spectral for large layers or few tokens, and dense for small layers with many tokens', async () => {
     await useBackend('wasm')
     expect(chooseStrategy({ tokens: 1, shape: [64, 64], n: 200 })).toBe('spectral')
     expect(chooseStrategy({ tokens: 2048, shape: [64, 64], n: 1000 })).toBe('dense')
@@ -11,7 +11,7 @@ describe('chooseStrategy', () => {
     expect(chooseStrategy({ tokens: 32, shape: [4096, 4096], n: 1000 })).toBe('spectral')
   })
 
-  it('knows that cpu multiplies slowly', async () => {
+  it('chooses spectral more often on cpu, which multiplies slowly', async () => {
     const size = { tokens: 2048, shape: [256, 256], n: 1000 } as const
     await useBackend('cpu')
     expect(chooseStrategy(size)).toBe('spectral')
@@ -19,7 +19,7 @@ describe('chooseStrategy', () => {
     expect(chooseStrategy(size)).toBe('dense')
   })
 
-  // Called itself: beside the native operator `auto` never gets there. What was fastest by more than a tenth where it was measured.
+  // Called directly, because with the native operator `auto` does not get there. These strategies were the fastest by more than a tenth.
   it.each([
     [16, 1024, 256, 'dense'],
     [64, 512, 1000, 'dense'],
@@ -30,7 +30,7 @@ describe('chooseStrategy', () => {
     [768, 512, 1000, 'spectral'],
     [4096, 1, 1000, 'spectral'],
   ] as const)(
-    'on TensorFlow without the native operator: d = %i, T = %i, n = %i: %s',
+    'chooses on TensorFlow without the native operator: d = %i, T = %i, n = %i: %s',
     (d, tokens, n, fastest) => {
       expect(cheapestOnTensorflow({ shape: [d, d], tokens, n })).toBe(fastest)
     },

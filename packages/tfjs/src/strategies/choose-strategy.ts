@@ -1,27 +1,18 @@
-/** Which way of applying an adapter is fastest in TensorFlow.js for a given size. */
-import type { Shape } from '@fourierft/core'
+/** Chooses the fastest strategy for a given size on the current backend. */
 import { getBackend } from '@tensorflow/tfjs-core'
-import { isSpectralExact } from '../half-precision.js'
+import { isSpectralExact } from '../ops/float16-scaling.js'
 import { type Calibration, fastestStrategy } from './calibration.js'
 import { hasNativeKernel } from './native.js'
-import { hasTensorflow, isOnGpu } from './tensorflow-spectral.js'
+import type { LinearSize, TfjsStrategy } from './strategy.js'
+import { isTensorflowBackend, isTensorflowOnGpu } from './tensorflow-spectral.js'
 
-/** The strategies that `fourierLinear` knows. */
-export type TfjsStrategy = 'dense' | 'factored' | 'spectral' | 'native'
-
-/** Those that every backend has. */
+/** The strategies that every backend has. */
 const PORTABLE = ['dense', 'factored', 'spectral'] as const
 type PortableStrategy = (typeof PORTABLE)[number]
 
-export interface LinearSize {
-  readonly tokens: number
-  readonly shape: Shape
-  readonly n: number
-}
-
 /**
- * Nanoseconds of one multiply-add of the dense product on backends that compute in the memory of the host. Measured beside the two
- * rates below at d = 16 … 768, n = 64 … 1000, T = 1 … 2048; the choice depends on their ratios alone.
+ * Nanoseconds of one multiply-add of the dense product on backends that compute in the memory of the host. Measured together with the two
+ * rates below at d = 16 … 768, n = 64 … 1000, T = 1 … 2048. Only the ratios of the rates matter.
  */
 const HOST_PRODUCT: Readonly<Record<string, number>> = { wasm: 0.04, cpu: 1 }
 
@@ -31,27 +22,28 @@ const HOST_SPECTRAL = 6
 /** Nanoseconds that `core` takes for each number of ΔW. */
 const HOST_DELTA = 14
 
-const installed = new Map<string, Calibration>()
+/** By the name of the backend. */
+const calibrations = new Map<string, Calibration>()
 
-/** Has `auto` choose by this calibration on the backend that it is of. */
-export function installCrossover(calibration: Calibration): void {
-  installed.set(calibration.backend, calibration)
+/** From now on `auto` chooses by this calibration on its backend. */
+export function installCalibration(calibration: Calibration): void {
+  calibrations.set(calibration.backend, calibration)
 }
 
-/** What can be chosen from on the current backend. */
+/** The strategies that the current backend has. */
 export function availableStrategies(): readonly TfjsStrategy[] {
   return [...PORTABLE, ...(hasNativeKernel() ? (['native'] as const) : [])]
 }
 
-/** The fastest strategy on the current backend: as measured on this device, or else as measured where this was written. */
+/** The fastest strategy on the current backend: by the calibration of this device, or else by the rates in this file. */
 export function chooseStrategy(size: LinearSize): TfjsStrategy {
   if (!isSpectralExact(size)) return fewestWithoutSpectral(size)
-  const calibration = installed.get(getBackend())
+  const calibration = calibrations.get(getBackend())
   const measured = calibration && fastestStrategy(calibration, size, availableStrategies())
   if (measured !== undefined) return measured
-  // Ahead of all others at every size that was measured.
+  // The fastest at every size that was measured.
   if (hasNativeKernel()) return 'native'
-  if (hasTensorflow() && !isOnGpu()) return cheapestOnTensorflow(size)
+  if (isTensorflowBackend() && !isTensorflowOnGpu()) return cheapestOnTensorflow(size)
   const product = HOST_PRODUCT[getBackend()]
   return product === undefined ? cheapest(multiplications(size)) : cheapestOnHost(size, product)
 }
@@ -60,7 +52,7 @@ function fewestWithoutSpectral({ tokens, shape: [d1, d2], n }: LinearSize): Tfjs
   return tokens * 2 * n * (d1 + d2) < (tokens + 2 * n) * d1 * d2 ? 'factored' : 'dense'
 }
 
-/** There `factored` is never ahead: its products cost more than the transforms. */
+/** `factored` is never the fastest in the memory of the host: its products cost more than the transforms. */
 function cheapestOnHost({ tokens, shape: [d1, d2], n }: LinearSize, product: number): TfjsStrategy {
   const spectral = tokens * HOST_SPECTRAL * (d1 + d2 + n)
   const dense = d1 * d2 * (HOST_DELTA + tokens * product)
@@ -68,8 +60,8 @@ function cheapestOnHost({ tokens, shape: [d1, d2], n }: LinearSize, product: num
 }
 
 /**
- * On TensorFlow's CPU: nanoseconds of a pass, of a multiply-add, and of a number that `spectral` transforms or multiplies. Fitted to passes at
- * d = 16 … 1024, n = 64 … 1000, T = 1 … 2048; the overheads decide below d = 256 alone.
+ * For TensorFlow's CPU. The constants are nanoseconds: of a pass, of a multiply-add, and of a number that `spectral` transforms or
+ * multiplies. Fitted to passes at d = 16 … 1024, n = 64 … 1000, T = 1 … 2048; the constants of a pass matter only below d = 256.
  */
 export function cheapestOnTensorflow({ tokens, shape: [d1, d2], n }: LinearSize): TfjsStrategy {
   return cheapest({
@@ -80,8 +72,8 @@ export function cheapestOnTensorflow({ tokens, shape: [d1, d2], n }: LinearSize)
 }
 
 /**
- * Multiply-adds, which decide on devices that nobody has measured yet. The portable body's outer products take about `2d·√d` each, its
- * inner ones as much again; half of its time goes into operators that multiply nothing.
+ * Multiply-adds of each strategy: they decide on devices that were not measured. In the portable form of `spectral` the outer products
+ * take about `2d·√d` each, and the inner ones as many; the factor 2 stands for operators that do not multiply.
  */
 export function multiplications({
   tokens,

@@ -1,29 +1,26 @@
-/**
- * The `dense` strategy: ΔW is formed from the coefficients, then one matrix product. Best where the tokens are many and the layer is
- * small.
- */
+/** The `dense` strategy: ΔW is computed from the coefficients, then `x` is multiplied by it. Fastest for many tokens and small layers. */
 import type { Entries } from '@fourierft/core'
 import { add, mul, reshape, slice, type Tensor, type Tensor2D } from '@tensorflow/tfjs-core'
-import { product } from '../products.js'
+import { product } from '../ops/matrix-products.js'
 import type { TableCache } from '../table-cache.js'
-import { type BranchInput, oneHot } from './branch.js'
 import { factoredKernel } from './factored.js'
 import { hasHostMemory, hostKernel } from './host-memory.js'
+import { oneHot, type StrategyInput } from './strategy-function.js'
 
-export function dense({ x, c, rows, entries, tables }: BranchInput): Tensor2D {
+export function dense({ x, c, rows, entries, tables }: StrategyInput): Tensor2D {
   if (rows === undefined) return product(x, denseKernel(c, entries, tables))
-  // ΔW of each adapter, applied to its own tokens and to zeros elsewhere.
+  // ΔW of each adapter is applied to all tokens, with the tokens of other adapters set to zero.
   const [adapters, n] = c.shape as [number, number]
   const chosen = oneHot(rows, adapters)
   const parts = Array.from({ length: adapters }, (_, a) => {
-    const own = mul(x, slice(chosen, [0, a], [-1, 1]))
-    return product(own, denseKernel(reshape(slice(c, [a, 0], [1, n]), [n]), entries, tables))
+    const tokensOfAdapter = mul(x, slice(chosen, [0, a], [-1, 1]))
+    return product(tokensOfAdapter, denseKernel(reshape(slice(c, [a, 0], [1, n]), [n]), entries, tables))
   })
   return parts.reduce((total, part) => add(total, part))
 }
 
 /**
- * ΔWᵀ `[d2, d1]`, in the orientation of a TensorFlow.js kernel.
+ * ΔWᵀ `[d2, d1]`, laid out as a kernel of TensorFlow.js.
  *
  * @param c coefficients times `α/(d1·d2)`, `[n]`
  */

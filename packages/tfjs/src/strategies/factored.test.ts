@@ -6,11 +6,11 @@ import '../fourier-linear.js'
 import { TableCache } from '../table-cache.js'
 import { factoredKernel } from './factored.js'
 
-/** The form of `dense` for devices: cpu and wasm form ΔW in the memory of the host. */
+/** The form of `dense` for GPUs, called directly: on cpu and wasm `dense` computes ΔW in the memory of the host. */
 describe.each(['cpu', 'wasm'] as const)('factoredKernel on %s', (backend) => {
   beforeAll(() => useBackend(backend))
 
-  it('is ΔWᵀ, and its gradient the adjoint', () => {
+  it('computes ΔWᵀ, and the adjoint as its gradient', () => {
     const [d1, d2, n] = [14, 9, 30] as const
     const entries = uniformEntries({ shape: [d1, d2], n, seed: 3 })
     const tables = new TableCache()
@@ -21,7 +21,7 @@ describe.each(['cpu', 'wasm'] as const)('factoredKernel on %s', (backend) => {
     tf.tidy(() => {
       const kernel = (c: tf.Tensor) => factoredKernel(c, entries, tables)
       const values = tf.transpose(kernel(tf.tensor1d(coefficients))).dataSync()
-      // Sums of 60 products of numbers up to 1, rounded to float32 each: 60 · 60 · 2⁻²⁴ at the very most.
+      // Sums of 60 products of numbers up to 1, each rounded to float32: at most 60 · 60 · 2⁻²⁴.
       const limit = 60 * 60 * 2 ** -24
       values.forEach((value, i) => {
         expect(Math.abs(value - delta[i])).toBeLessThan(limit)

@@ -1,17 +1,17 @@
 /**
  * The `factored` strategy: `Δy = α/(d1·d2) · ((x·C2 ∘ c)·C1ᵀ − (x·S2 ∘ c)·S1ᵀ)` with cosine and sine bases of the entries' frequencies.
- * Two matrix products and a scaling, exact transposes in the backward pass; ΔW is never formed.
+ * Two matrix products and a scaling, and their exact transposes in the backward pass; ΔW is never computed.
  *
  * @see `ΔW = α/(d1·d2) · Σ_l c_l cos(2π(p·j_l/d1 + q·k_l/d2))` and the addition theorem of the cosine
  */
 import { type Entries, unitCircle } from '@fourierft/core'
 import { mul, reshape, sum, type Tensor, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
-import { constantProduct } from '../products.js'
+import { constantProduct } from '../ops/matrix-products.js'
+import { withGradient } from '../ops/with-gradient.js'
 import type { TableCache } from '../table-cache.js'
-import { withGradient } from '../with-gradient.js'
-import { type BranchInput, coefficientsPerToken } from './branch.js'
+import { coefficientsPerToken, type StrategyInput } from './strategy-function.js'
 
-export function factored({ x, c, rows, entries, tables }: BranchInput): Tensor2D {
+export function factored({ x, c, rows, entries, tables }: StrategyInput): Tensor2D {
   const spectrum = constantProduct(
     x,
     () => inputBasis(entries, tables),
@@ -21,7 +21,7 @@ export function factored({ x, c, rows, entries, tables }: BranchInput): Tensor2D
 }
 
 /**
- * ΔWᵀ `[d2, d1]`, the kernel in TensorFlow.js's orientation: the rows of the input basis are the spectra of the unit vectors.
+ * ΔWᵀ `[d2, d1]`, laid out as a kernel of TensorFlow.js: the rows of the input basis are the spectra of the unit vectors.
  *
  * @param c coefficients times `α/(d1·d2)`, `[n]`
  */
@@ -29,13 +29,13 @@ export function factoredKernel(c: Tensor, entries: Entries, tables: TableCache):
   return synthesise(modulate(inputBasis(entries, tables), c), entries, tables)
 }
 
-/** The input of `factoredLookup`: as `BranchInput`, but for tokens that are numbers. */
-export interface LookupInput extends Omit<BranchInput, 'x' | 'base'> {
+/** As `StrategyInput`, for tokens that are indices. */
+export interface LookupInput extends Omit<StrategyInput, 'x' | 'base'> {
   /** `[T]`, each `0 … d2−1` */
   readonly ids: ArrayLike<number>
 }
 
-/** The rows `ids` of ΔWᵀ, `[T, d1]`: Δy of one-hot tokens, whose spectra are rows of the input basis. Only those rows are made. */
+/** The rows `ids` of ΔWᵀ, `[T, d1]`: Δy of one-hot tokens, whose spectra are rows of the input basis. No other rows are computed. */
 export function factoredLookup({ ids, c, rows, entries, tables }: LookupInput): Tensor2D {
   const { columns, n, shape } = entries
   const spectrum = tensor2d(basisRows(columns, shape[1], ids), [ids.length, 2 * n])
@@ -50,21 +50,21 @@ function synthesise(spectrum: Tensor2D, entries: Entries, tables: TableCache): T
   )
 }
 
-/** `spectrum` `[T, 2n]`, cosine half and sine half both times `c`: `[n]` for all tokens alike, `[T, n]` for each its own. */
+/** Multiplies both halves (cosine and sine) of `spectrum` `[T, 2n]` by `c`: `[n]` for all tokens, or `[T, n]`. */
 function modulate(spectrum: Tensor2D, c: Tensor): Tensor2D {
   const [tokens, width] = spectrum.shape
   const n = width / 2
-  const shared = c.rank === 1
-  const spread = (c: Tensor) => reshape(c, [shared ? 1 : tokens, 1, n])
+  const isShared = c.rank === 1
+  const withHalves = (c: Tensor) => reshape(c, [isShared ? 1 : tokens, 1, n])
   const halves = (t: Tensor) => reshape(t, [tokens, 2, n])
-  const scale = (t: Tensor, c: Tensor) => reshape(mul(halves(t), spread(c)), [tokens, width])
+  const scale = (t: Tensor, c: Tensor) => reshape(mul(halves(t), withHalves(c)), [tokens, width])
   return withGradient(
     [spectrum, c],
     () => ({ value: scale(spectrum, c), saved: [spectrum, c] }),
     (gradient, saved) => {
       const [spectrum, c] = saved as [Tensor, Tensor]
       const products = mul(spectrum, gradient)
-      const byCoefficient = shared ? sum(reshape(sum(products, 0), [2, n]), 0) : sum(halves(products), 1)
+      const byCoefficient = isShared ? sum(reshape(sum(products, 0), [2, n]), 0) : sum(halves(products), 1)
       return [scale(gradient, c), byCoefficient]
     },
   ) as Tensor2D
@@ -117,7 +117,7 @@ function basis(frequencies: Uint32Array, d: number, sign: 1 | -1): Float32Array 
   return values
 }
 
-/** The same as row-major `[2n, d]`. */
+/** The transpose of `basis`, row-major `[2n, d]`. */
 function transposedBasis(frequencies: Uint32Array, d: number, sign: 1 | -1): Float32Array {
   const { cos, sin } = unitCircle(d)
   const n = frequencies.length
@@ -134,17 +134,17 @@ function transposedBasis(frequencies: Uint32Array, d: number, sign: 1 | -1): Flo
   return values
 }
 
-/** The rows `positions` of the basis with sign 1, `[T, 2n]`. */
+/** The rows `positions` of `basis` with sign 1, `[T, 2n]`. */
 function basisRows(frequencies: Uint32Array, d: number, positions: ArrayLike<number>): Float32Array {
   const { cos, sin } = unitCircle(d)
   const n = frequencies.length
   const values = new Float32Array(positions.length * 2 * n)
   for (let t = 0; t < positions.length; t++) {
     const q = positions[t]
-    // A row of zeros, as TensorFlow.js gathers where it does not refuse it.
+    // Out of range: a row of zeros, as in the `gather` of those backends of TensorFlow.js that do not throw.
     if (q < 0 || q >= d) continue
     for (let l = 0; l < n; l++) {
-      // Below 2⁵³: an exact product.
+      // The product is below 2⁵³ and so exact.
       const angle = (q * frequencies[l]) % d
       values[t * 2 * n + l] = cos[angle]
       values[t * 2 * n + n + l] = sin[angle]

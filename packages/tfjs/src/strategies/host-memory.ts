@@ -1,19 +1,19 @@
 /**
- * The strategies on backends whose tensors lie in the memory of JavaScript: `core`'s own transforms read and write them. Real FFTs of
- * the tokens cost a fraction of the dense product there; the many small products of the portable body suit a device.
+ * `spectral` and `dense` on backends whose tensors are in the memory of JavaScript: `core`'s transforms read and write them. There, real
+ * FFTs of the tokens cost a fraction of the dense product; the many small products of the portable form suit a GPU.
  */
 import { addBackward, addForward, delta, deltaAdjoint, type Entries, type Layer } from '@fourierft/core'
 import { getBackend, type Tensor, type Tensor2D, tensor, tensor2d } from '@tensorflow/tfjs-core'
-import { withGradient } from '../with-gradient.js'
-import type { BranchInput } from './branch.js'
+import { withGradient } from '../ops/with-gradient.js'
+import type { StrategyInput } from './strategy-function.js'
 
-/** Whether reading a tensor of the current backend is a copy at most, and no wait for a device. */
+/** Whether reading a tensor of the current backend costs at most a copy, and no wait for a device. */
 export function hasHostMemory(): boolean {
   return ['cpu', 'wasm'].includes(getBackend())
 }
 
-/** `spectral`, with the FFTs of `core`. */
-export function hostSpectral({ x, c, rows, entries }: BranchInput): Tensor2D {
+/** `spectral` with the FFTs of `core`. */
+export function hostSpectral({ x, c, rows, entries }: StrategyInput): Tensor2D {
   const [d1, d2] = entries.shape
   const tokens = x.shape[0]
   const options = { strategy: 'spectral', ...(rows && { rows: Int32Array.from(rows) }) } as const
@@ -59,7 +59,7 @@ export function hostKernel(c: Tensor, entries: Entries): Tensor2D {
     },
     (gradient) => {
       const byEntry = deltaAdjoint(transposed, Float64Array.from(numbers(gradient)))
-      // The adjoint divides by d1·d2, which the coefficients have in them already.
+      // `deltaAdjoint` divides by d1·d2, and so did the caller: `c` is already divided.
       return [
         tensor(
           Float32Array.from(byEntry, (value) => value * d1 * d2),
@@ -70,7 +70,7 @@ export function hostKernel(c: Tensor, entries: Entries): Tensor2D {
   ) as Tensor2D
 }
 
-/** One layer for each row of coefficients; `α` such that it cancels the `1/(d1·d2)` that is in them already. */
+/** One layer for each row of coefficients. Its scaling `d1·d2` cancels `core`'s division, as the coefficients are already divided. */
 function layersOf(entries: Entries, coefficients: Float32Array): Layer[] {
   const { n, shape } = entries
   return Array.from({ length: coefficients.length / n }, (_, a) => ({

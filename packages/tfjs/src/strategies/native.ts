@@ -1,8 +1,8 @@
 /**
- * The `native` strategy: the compiled kernel of `@fourierft/native` as an operator of the TensorFlow that tfjs-node runs on. It adds to the
- * frozen layer's output as it goes, and its gradient is one operator too. For TensorFlow's CPU: on a GPU the tensors lie elsewhere.
+ * The `native` strategy: the compiled kernel of `@fourierft/native` as an operator of the TensorFlow that tfjs-node uses. The operator
+ * adds Δy to the frozen layer's output in place, and its gradient is one operator, too. It runs on TensorFlow's CPU only, because it
+ * cannot read the memory of a GPU.
  */
-
 import {
   _FusedMatMul,
   backend,
@@ -16,11 +16,11 @@ import {
   zeros,
 } from '@tensorflow/tfjs-core'
 import { platform } from '#platform'
+import { withGradient } from '../ops/with-gradient.js'
 import type { NativeKernel } from '../platform/platform.js'
-import { withGradient } from '../with-gradient.js'
-import type { BranchInput } from './branch.js'
+import type { StrategyInput } from './strategy-function.js'
 
-/** What tfjs-node's backend offers beyond TensorFlow.js's interface. */
+/** The parts of tfjs-node's backend that are not in TensorFlow.js's interface. */
 interface NodeBackend {
   readonly isUsingGpuDevice: boolean
   readonly binding: { readonly TF_ATTR_INT: number; readonly TF_ATTR_BOOL: number }
@@ -29,23 +29,23 @@ interface NodeBackend {
 
 let opened: { readonly kernel: NativeKernel | undefined } | undefined
 
-/** The kernel, where the current backend is tfjs-node's on a CPU and `@fourierft/native` is there. */
+/** The kernel, if the current backend is tfjs-node's on a CPU and `@fourierft/native` is installed. */
 function nativeKernel(): NativeKernel | undefined {
   if (getBackend() !== 'tensorflow' || nodeBackend().isUsingGpuDevice) return undefined
   opened ??= { kernel: platform.openNativeKernel() }
   return opened.kernel
 }
 
-/** Whether `native` can be chosen. */
+/** Whether the strategy `native` is available. */
 export function hasNativeKernel(): boolean {
   return nativeKernel() !== undefined
 }
 
-/** `base + Δy`, or Δy where there is no base. */
-export function native({ x, c, rows, entries, tables, base }: BranchInput): Tensor2D {
+/** `base + Δy`, or Δy without a base. */
+export function native({ x, c, rows, entries, tables, base }: StrategyInput): Tensor2D {
   const [d1, d2] = entries.shape
   const start = base ?? zeros([x.shape[0], d1])
-  // The coefficients have the kernel's own 1/(d1·d2) in them already.
+  // The kernel divides by d1·d2, and the coefficients are already divided.
   const run = operators({ entries, c, scaling: d1 * d2, rows, tables })
   return withGradient(
     [start, x, c],
@@ -58,11 +58,11 @@ export function native({ x, c, rows, entries, tables, base }: BranchInput): Tens
   ) as Tensor2D
 }
 
-/** A frozen linear layer with one change of its kernel. */
-export interface NativeLinearInput extends Omit<BranchInput, 'base'> {
-  /** Coefficients as they are trained: `[n]`, or with `rows` `[A, n]`. */
+/** A frozen linear layer and one change of its kernel. */
+export interface NativeLinearInput extends Omit<StrategyInput, 'base'> {
+  /** Coefficients that are not scaled: `[n]`, or with `rows` `[A, n]`. */
   readonly c: Tensor
-  /** `α`, of all adapters. */
+  /** `α`, the same for all adapters. */
   readonly scaling: number
   /** `[d2, d1]`, not differentiated */
   readonly kernel: Tensor
@@ -71,8 +71,8 @@ export interface NativeLinearInput extends Omit<BranchInput, 'base'> {
 }
 
 /**
- * `x · kernel + bias + Δy`, differentiable by `x` and `c`: the branch is added where the product lies, forwards and backwards, so that
- * neither pass takes memory or additions of its own.
+ * `x · kernel + bias + Δy`, differentiable by `x` and `c`. Both passes add the branch in place to the product, without memory or
+ * additions of their own.
  */
 export function nativeLinear(input: NativeLinearInput): Tensor2D {
   const { x, c, kernel, bias } = input
@@ -87,7 +87,7 @@ export function nativeLinear(input: NativeLinearInput): Tensor2D {
   ) as Tensor2D
 }
 
-/** What `tf.fused.matMul` runs, without the gradients that it makes ready. */
+/** The operator that `tf.fused.matMul` runs, without its preparations for gradients. */
 function affine(x: Tensor, kernel: Tensor, bias: Tensor | undefined): Tensor {
   if (bias === undefined) return matMul(x, kernel)
   const attributes = { transposeA: false, transposeB: false, activation: 'linear' }
@@ -95,8 +95,8 @@ function affine(x: Tensor, kernel: Tensor, bias: Tensor | undefined): Tensor {
 }
 
 /**
- * Both operators for one layer. `inPlace`: the buffer of `base` becomes the result's, so `base` must be fresh, seen by nobody else and
- * not read again.
+ * Both operators for one layer. With `isInPlace` the result takes over the buffer of `base`: no other tensor may share that buffer, and
+ * nobody may read `base` afterwards.
  */
 function operators({
   entries,
@@ -113,13 +113,13 @@ function operators({
     base: Tensor,
     inputs: Tensor[],
     c: Tensor,
-    inPlace: boolean,
+    isInPlace: boolean,
     outputs: number,
   ) => {
     const { binding } = nodeBackend()
     const attributes = [
       { name: 'plan', type: binding.TF_ATTR_INT, value: plan },
-      { name: 'in_place', type: binding.TF_ATTR_BOOL, value: inPlace },
+      { name: 'in_place', type: binding.TF_ATTR_BOOL, value: isInPlace },
     ]
     const scalings =
       adapters === 1
@@ -133,12 +133,12 @@ function operators({
     return nodeBackend().executeMultipleOutputs(name, attributes, all, outputs)
   }
   return {
-    forward(base: Tensor, x: Tensor, c: Tensor, inPlace: boolean): Tensor {
-      return run('FourierFT', base, [x], c, inPlace, 1)[0]
+    forward(base: Tensor, x: Tensor, c: Tensor, isInPlace: boolean): Tensor {
+      return run('FourierFT', base, [x], c, isInPlace, 1)[0]
     },
-    /** `base + ∂x` (an empty base: ∂x) and ∂c. */
-    backward(base: Tensor, x: Tensor, gradY: Tensor, c: Tensor, inPlace: boolean): [Tensor, Tensor] {
-      return run('FourierFTGrad', base, [x, gradY], c, inPlace, 2) as [Tensor, Tensor]
+    /** `base + ∂x` (∂x alone if the base is empty) and ∂c. */
+    backward(base: Tensor, x: Tensor, gradY: Tensor, c: Tensor, isInPlace: boolean): [Tensor, Tensor] {
+      return run('FourierFTGrad', base, [x, gradY], c, isInPlace, 2) as [Tensor, Tensor]
     },
   }
 }

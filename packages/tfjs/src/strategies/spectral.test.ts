@@ -1,21 +1,21 @@
 import { uniformEntries } from '@fourierft/core'
 import { afterAll, beforeAll, describe, it } from 'vitest'
-import { BRANCH_SIZES, expectBranch } from '../__fixtures__/expect-branch.js'
+import { expectStrategy, LAYER_SIZES } from '../__fixtures__/expect-strategy.js'
 import { useBackend } from '../__fixtures__/use-backend.js'
 import '../fourier-linear.js'
 import { TableCache } from '../table-cache.js'
 import { portableSpectral } from './spectral.js'
 
-/** The form for devices: on cpu and wasm `fourierLinear` prefers the memory of the host, so it is called here itself. */
+/** The form for GPUs, called directly: on cpu and wasm `fourierLinear` computes in the memory of the host. */
 describe.each(['cpu', 'wasm'] as const)('portableSpectral on %s', (backend) => {
   beforeAll(() => useBackend(backend))
   const tables = new TableCache()
   afterAll(() => tables.dispose())
 
-  it.each(BRANCH_SIZES)(
-    '[%i, %i], n = %i, T = %i: forward and backward, for all and by row',
+  it.each(LAYER_SIZES)(
+    'computes the reference forward and backward, for all rows and for each row: [%i, %i], n = %i, T = %i',
     (d1, d2, n, tokens) => {
-      expectBranch(portableSpectral, uniformEntries({ shape: [d1, d2], n, seed: 3 }), tokens, tables)
+      expectStrategy(portableSpectral, uniformEntries({ shape: [d1, d2], n, seed: 3 }), tokens, tables)
     },
   )
 })

@@ -1,6 +1,6 @@
 /**
- * The `spectral` strategy: the activations are transformed, never the weight. Two dense and two grouped matrix products with a gather
- * between them, from the tables of `core`, whose comment has the equations. Tokens are the last dimension throughout.
+ * The `spectral` strategy: the activations are transformed, never the weight. The portable form consists of two dense and two grouped
+ * matrix products with a gather between them; the tables come from `core`, which documents the equations. Tokens are the last dimension.
  *
  * @see `groupedTransform` of `@fourierft/core`
  */
@@ -25,20 +25,20 @@ import {
   transpose,
   unstack,
 } from '@tensorflow/tfjs-core'
+import { withGradient } from '../ops/with-gradient.js'
 import type { TableCache } from '../table-cache.js'
-import { withGradient } from '../with-gradient.js'
-import { type BranchInput, coefficientsPerToken } from './branch.js'
 import { hasHostMemory, hostSpectral } from './host-memory.js'
-import { hasTensorflow, tensorflowSpectral } from './tensorflow-spectral.js'
+import { coefficientsPerToken, type StrategyInput } from './strategy-function.js'
+import { isTensorflowBackend, tensorflowSpectral } from './tensorflow-spectral.js'
 
-export function spectral(input: BranchInput): Tensor2D {
+export function spectral(input: StrategyInput): Tensor2D {
   if (hasHostMemory()) return hostSpectral(input)
-  return hasTensorflow() ? tensorflowSpectral(input) : portableSpectral(input)
+  return isTensorflowBackend() ? tensorflowSpectral(input) : portableSpectral(input)
 }
 
 /** The form that runs on every backend. */
-export function portableSpectral({ x, c: given, rows, entries, tables }: BranchInput): Tensor2D {
-  const c = coefficientsPerToken({ c: given, rows })
+export function portableSpectral({ x, c: unexpanded, rows, entries, tables }: StrategyInput): Tensor2D {
+  const c = coefficientsPerToken({ c: unexpanded, rows })
   return withGradient(
     [x, c],
     () => {
@@ -66,13 +66,13 @@ export function portableSpectral({ x, c: given, rows, entries, tables }: BranchI
 
 type Direction = 'forward' | 'transposed'
 
-/** What activations are reshaped by. */
+/** The sizes that activations are reshaped to. */
 interface Sizes {
   readonly analysis: Pick<GroupedAnalysis, 'outer' | 'inner' | 'groups' | 'slots'>
   readonly synthesis: Pick<GroupedSynthesis, 'outer' | 'inner' | 'groups' | 'slots' | 'length'>
 }
 
-/** One direction: its sizes, and its tables as tensors. */
+/** One direction of the transform: its sizes, and its tables as tensors. */
 interface Transform {
   readonly sizes: Sizes
   readonly table: (name: keyof typeof TABLES) => Tensor
@@ -89,18 +89,18 @@ const TABLES = {
   /** Rows of `Z` in the order of the entries: the real parts, then the imaginary ones. */
   rows: ({ analysis: { realRow, imaginaryRow } }) =>
     tensor1d(Int32Array.of(...realRow, ...imaginaryRow), 'int32'),
-  /** Their signs, `[2n]`. */
+  /** The signs of those rows, `[2n]`. */
   rowSigns: ({ analysis }) => tensor1d(Float32Array.of(...analysis.signs.map(() => 1), ...analysis.signs)),
 } as const satisfies Record<string, (transform: GroupedTransform) => Tensor>
 
-/** Without the arrays of the tables, which are tensors by then. */
+/** The sizes are kept for each set of entries; the arrays of the tables are not, as `TableCache` holds them as tensors. */
 const sizesOf = { forward: new WeakMap<Entries, Sizes>(), transposed: new WeakMap<Entries, Sizes>() }
 
 function transformOf(entries: Entries, direction: Direction, tables: TableCache): Transform {
-  let made: GroupedTransform | undefined
+  let transform: GroupedTransform | undefined
   const make = () => {
-    made ??= groupedTransform(entries, direction)
-    return made
+    transform ??= groupedTransform(entries, direction)
+    return transform
   }
   let sizes = sizesOf[direction].get(entries)
   if (sizes === undefined) {
@@ -120,7 +120,7 @@ function transformOf(entries: Entries, direction: Direction, tables: TableCache)
   return { sizes, table }
 }
 
-/** `Z` `[G·2m, T]`: for the frequencies in use the real parts and the imaginary parts of the spectra of `x` `[T, d]`. */
+/** `Z` `[G·2m, T]`: real and imaginary parts of the spectra of `x` `[T, d]` at the frequencies that the entries use. */
 function analyse(x: Tensor2D, { sizes: { analysis }, table }: Transform): Tensor2D {
   const { outer, inner, groups, slots } = analysis
   const tokens = x.shape[0]
@@ -129,7 +129,7 @@ function analyse(x: Tensor2D, { sizes: { analysis }, table }: Transform): Tensor
   return reshape(matMul(table('m2'), groupSpectra), [groups * 2 * slots, tokens]) as Tensor2D
 }
 
-/** `[T, d']` from `Z`, its rows taken in the order of the entries and multiplied by their coefficients. */
+/** `[T, d']` from `Z`: its rows are gathered in the order of the entries and multiplied by the coefficients. */
 function synthesise(spectrum: Tensor2D, c: Tensor, { sizes: { synthesis }, table }: Transform): Tensor2D {
   const { inner, groups, slots, length } = synthesis
   const tokens = spectrum.shape[1]
@@ -144,13 +144,13 @@ function synthesise(spectrum: Tensor2D, c: Tensor, { sizes: { synthesis }, table
 }
 
 /**
- * `∂L/∂c_l = Σ_t Z̃[realRow̃_l]·Z[realRow_l] − sigñ_l·sign_l · Z̃[imaginaryRow̃_l]·Z[imaginaryRow_l]`: `[n]`, or not summed over the tokens
- * `[T, n]`.
+ * `∂L/∂c_l = Σ_t Z̃[realRow̃_l]·Z[realRow_l] − sigñ_l·sign_l · Z̃[imaginaryRow̃_l]·Z[imaginaryRow_l]`: `[n]`, or without the sum over the
+ * tokens `[T, n]`.
  */
 function coefficientGradient(
   spectrum: Tensor2D,
   gradientSpectrum: Tensor2D,
-  summed: boolean,
+  isSummed: boolean,
   forward: Transform,
   transposed: Transform,
 ): Tensor {
@@ -161,7 +161,7 @@ function coefficientGradient(
   const signs = mul(forward.table('rowSigns'), transposed.table('rowSigns'))
   const [width, tokens] = products.shape as [number, number]
   const n = width / 2
-  const halves = summed
+  const halves = isSummed
     ? reshape(mul(sum(products, 1), signs), [2, n])
     : reshape(mul(products, reshape(signs, [width, 1])), [2, n, tokens])
   const [real, imaginary] = unstack(halves) as [Tensor, Tensor]

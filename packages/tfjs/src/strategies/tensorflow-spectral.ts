@@ -1,9 +1,10 @@
 /**
- * `spectral` on TensorFlow (tfjs-node, tfjs-node-gpu): its own `RFFT` and `IRFFT`, cuFFT on a GPU, around a gather, a product with the
- * coefficients and a sum. The operators are called by name, for TensorFlow.js has no gradients for them; ours is made of the same ones.
+ * `spectral` on TensorFlow (tfjs-node, tfjs-node-gpu): TensorFlow's `RFFT` and `IRFFT` (cuFFT on a GPU) around a gather, a product with
+ * the coefficients and a sum. The operators are called by name, because TensorFlow.js has no gradients for them; the gradient here
+ * consists of the same operators.
  *
- * With `X̂ = RFFT(x)`, `Δy[p] = Re Σ_l c_l · conj(X̂[k_l]) · e^{2πi·p·j_l/d1}`: what `IRFFT` makes of the products, added up where their `j`
- * are equal. Frequencies above the half stand for the conjugates of those below it.
+ * With `X̂ = RFFT(x)`, `Δy[p] = Re Σ_l c_l · conj(X̂[k_l]) · e^{2πi·p·j_l/d1}`: the `IRFFT` of the products, after products with equal
+ * `j` are added up. Frequencies above `d/2` are the conjugates of those below.
  */
 import type { Entries } from '@fourierft/core'
 import {
@@ -20,11 +21,11 @@ import {
   tensor2d,
   transpose,
 } from '@tensorflow/tfjs-core'
-import { withGradient } from '../with-gradient.js'
-import { type BranchInput, coefficientsPerToken } from './branch.js'
-import { contributions, inSlots } from './contributions.js'
+import { withGradient } from '../ops/with-gradient.js'
+import { coefficientsPerToken, type StrategyInput } from './strategy-function.js'
+import { contributions, inSlots } from './tensorflow-spectral-sums.js'
 
-/** What tfjs-node's backend offers beyond TensorFlow.js's interface. */
+/** The parts of tfjs-node's backend that are not in TensorFlow.js's interface. */
 interface NodeBackend {
   readonly isUsingGpuDevice: boolean
   readonly binding: Readonly<Record<'TF_ATTR_TYPE' | TensorflowType, number>>
@@ -33,31 +34,31 @@ interface NodeBackend {
 
 type TensorflowType = 'TF_FLOAT' | 'TF_INT32' | 'TF_COMPLEX64'
 
-/** Whether the current backend is TensorFlow's, on whatever device. */
-export function hasTensorflow(): boolean {
+/** Whether the current backend is TensorFlow's, on any device. */
+export function isTensorflowBackend(): boolean {
   return getBackend() === 'tensorflow'
 }
 
-/** Whether that device is a GPU. */
-export function isOnGpu(): boolean {
+/** Whether TensorFlow's device is a GPU. Call it only if `isTensorflowBackend`. */
+export function isTensorflowOnGpu(): boolean {
   return nodeBackend().isUsingGpuDevice
 }
 
 /**
- * How rows of equal frequency are added: `segments`, by TensorFlow's `SegmentSum`, which a CPU computes in order but a GPU with atomic
- * additions in whatever order; `slots`, in two sums of a few rows each, which give the same bits every time.
+ * How rows of equal frequency are added up. `segments`: by TensorFlow's `SegmentSum`, which adds in order on a CPU, but with atomic
+ * additions in any order on a GPU. `slots`: by two sums of a few rows each, which give the same bits every time.
  */
 export type Summation = 'segments' | 'slots'
 
 /**
- * Δy `[T, d1]`. The backward pass makes the spectrum of `x` again, at about a tenth of the branch's time: kept, it would be as large as
- * `x` for each adapted layer.
+ * Δy `[T, d1]`. The backward pass computes the spectrum of `x` again, which takes about a tenth of the branch's time: to keep it would
+ * take as much memory as `x` for each adapted layer.
  */
 export function tensorflowSpectral(
-  { x, c: given, rows, entries, tables }: BranchInput,
-  summation: Summation = isOnGpu() ? 'slots' : 'segments',
+  { x, c: unexpanded, rows, entries, tables }: StrategyInput,
+  summation: Summation = isTensorflowOnGpu() ? 'slots' : 'segments',
 ): Tensor2D {
-  const c = coefficientsPerToken({ c: given, rows })
+  const c = coefficientsPerToken({ c: unexpanded, rows })
   const table = (name: string, make: () => Tensor) =>
     tables.table(entries, `tensorflow/${summation}/${name}`, make)
   const apply = (spectrum: Tensor2D, c: Tensor, direction: Direction) => {
@@ -81,14 +82,14 @@ export function tensorflowSpectral(
   ) as Tensor2D
 }
 
-/** The adjoint swaps `j` and `k`. */
+/** `adjoint` swaps `j` and `k`. */
 type Direction = 'forward' | 'adjoint'
 
 type Table = (name: string, make: () => Tensor) => Tensor
 
 /**
- * The real FFT of the rows of `x` `[T, d]`, tokens last: `[2F, T]`, `F = ⌊d/2⌋ + 1`; row `2k` is the real part of frequency `k`, row
- * `2k + 1` the imaginary one.
+ * The real FFT of the rows of `x` `[T, d]`, with tokens last: `[2F, T]`, `F = ⌊d/2⌋ + 1`. Row `2k` is the real part of frequency `k`,
+ * row `2k + 1` the imaginary part.
  */
 function halfSpectrum(x: Tensor): Tensor2D {
   const [tokens, d] = x.shape as [number, number]
@@ -97,7 +98,7 @@ function halfSpectrum(x: Tensor): Tensor2D {
   return transpose(reshape(parts, [tokens, -1])) as Tensor2D
 }
 
-/** `[T, d]` from `[2F, T]`. */
+/** The inverse of `halfSpectrum`: `[T, d]` from `[2F, T]`. */
 function inverse(spectrum: Tensor, d: number): Tensor {
   const [rows, tokens] = spectrum.shape as [number, number]
   const parts = reshape(transpose(spectrum), [tokens, rows / 2, 2])
@@ -136,26 +137,26 @@ function addBySlots(
     const { parts, width } = slots()
     return tensor2d(parts.factors, [parts.factors.length / width, width])
   })
-  const place = table(`${direction}/place`, () => {
-    const { place, placeWidth } = slots()
-    return tensor2d(place, [place.length / placeWidth, placeWidth], 'int32')
+  const rowParts = table(`${direction}/row-parts`, () => {
+    const { rowParts, partsPerRow } = slots()
+    return tensor2d(rowParts, [rowParts.length / partsPerRow, partsPerRow], 'int32')
   })
   const products = mul(gather(spectrum, index('source')), weightsOf(c, index('entry'), factors))
-  return sum(gather(sum(products, 1), place), 1)
+  return sum(gather(sum(products, 1), rowParts), 1)
 }
 
-/** The coefficients of `entry` times `factors`, for all tokens alike `[…, 1]`, or for each `[…, T]`. */
+/** The coefficients of `entry` times `factors`: `[…, 1]` for all tokens, or `[…, T]`. */
 function weightsOf(c: Tensor, entry: Tensor, factors: Tensor): Tensor {
   return c.rank === 1
     ? expandDims(mul(gather(c, entry), factors), -1)
     : mul(gather(transpose(c), entry), expandDims(factors, -1))
 }
 
-/** `∂L/∂c_l = Re Σ_t X̂[k_l]·Ĝ[j_l]`: `[n]`, or not summed over the tokens `[T, n]`. */
+/** `∂L/∂c_l = Re Σ_t X̂[k_l]·Ĝ[j_l]`: `[n]`, or without the sum over the tokens `[T, n]`. */
 function coefficientGradient(
   spectrum: Tensor,
   gradientSpectrum: Tensor,
-  summed: boolean,
+  isSummed: boolean,
   entries: Entries,
   table: Table,
 ): Tensor {
@@ -167,10 +168,10 @@ function coefficientGradient(
       return tensor1d(Int32Array.of(...real, ...real.map((row) => row + 1)), 'int32')
     })
   const signs = table('signs', () => {
-    // Conjugates of conjugates.
-    const isAlike = (l: number) => 2 * rows[l] > d1 === 2 * columns[l] > d2
+    // `Re(a·b) = Re a·Re b − Im a·Im b`, and a conjugate flips the sign of its imaginary part.
+    const isSameHalf = (l: number) => 2 * rows[l] > d1 === 2 * columns[l] > d2
     return tensor2d(
-      Float32Array.from({ length: 2 * n }, (_, i) => (i < n || !isAlike(i - n) ? 1 : -1)),
+      Float32Array.from({ length: 2 * n }, (_, i) => (i < n || !isSameHalf(i - n) ? 1 : -1)),
       [2 * n, 1],
     )
   })
@@ -178,14 +179,14 @@ function coefficientGradient(
     gather(spectrum, partRows('columns', columns, d2)),
     gather(gradientSpectrum, partRows('rows', rows, d1)),
   )
-  return summed
+  return isSummed
     ? sum(reshape(mul(sum(products, 1, true), signs), [2, n]), 0)
     : transpose(sum(reshape(mul(products, signs), [2, n, -1]), 0))
 }
 
 const FFT_TYPES = { Treal: 'TF_FLOAT', Tcomplex: 'TF_COMPLEX64' } as const
 
-/** TensorFlow's operator of that name, with attributes that are types. */
+/** Runs TensorFlow's operator of that name; all of its attributes are types. */
 function operator(name: string, types: Readonly<Record<string, TensorflowType>>, inputs: Tensor[]): Tensor {
   const { binding } = nodeBackend()
   const attributes = Object.entries(types).map(([name, type]) => ({

@@ -1,4 +1,4 @@
-/** webgl with float16 textures, as on phones that cannot render to others: every strategy beside `core`'s float64 reference. */
+/** Every strategy on webgl with float16 textures, as on many phones, compared with `core`'s float64 reference. */
 import '@tensorflow/tfjs-backend-webgl'
 import { createLayer, referenceBackward, referenceForward, uniformEntries } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
@@ -15,25 +15,25 @@ beforeAll(async () => {
 afterAll(disposeTables)
 
 /**
- * Relative to the largest number, in unit roundoffs of float16. Sums are made in float32, by shaders; what is stored is rounded: x and the
- * other operand, the coefficients twice, four tables, the stores between products, 12 roundings at most along the way of a number. They are
- * independent from one number to the next and each at most u, u/√3 in the mean square, of numbers that are summed; so together √(12/3)·u = 2u
- * of the root mean square of the result. The worst of some thousand results is 5 deviations off, while the largest of them is 3.3
- * root mean squares: 3u. Two roundings are not averaged, of the constant factor and of the result: 2u.
+ * Relative to the largest number, in unit roundoffs u of float16. Shaders sum in float32 and round the numbers that they store: x and the
+ * other operand, the coefficients twice, four tables, and the results between products. Each number passes through at most 12 roundings.
+ * Their errors are independent and at most u each, u/√3 in the mean square, so together √(12/3)·u = 2u of the root mean square of the
+ * result. The worst of some thousand results is off by 5 deviations, and the largest result is 3.3 root mean squares: 3u. The roundings of
+ * the constant factor and of the result are not averaged: 2u.
  */
 const TOLERANCE = 5 * 2 ** -11
 
-it('is what TensorFlow.js calls a precision of 16 bits', async () => {
+it('TensorFlow.js computes with a precision of 16 bits', async () => {
   expect(tf.env().getBool('WEBGL_RENDER_FLOAT32_ENABLED')).toBe(false)
   expect(tf.backend().floatPrecision()).toBe(16)
   expect(tf.backend().epsilon()).toBe(1e-4)
-  // Constants are stored so too: of 1/768² some bits are left.
+  // Constants are stored in float16, too: 1/768² loses bits.
   const factor = tf.tidy(() => tf.mul(tf.scalar(1), 1 / 768 ** 2).dataSync()[0])
   expect(Math.abs(factor * 768 ** 2 - 1)).toBeGreaterThan(2 ** -11)
 })
 
-it('spectral is refused where its indices are not exact, and auto does without it', () => {
-  // What is wrong there, in TensorFlow.js itself.
+it('spectral is rejected if its indices are not exact, and auto does not choose it', () => {
+  // The cause: TensorFlow.js reads the wrong element for index 2049.
   const read = tf.tidy(() =>
     tf.gather(tf.mod(tf.range(0, 4096), 2), tf.tensor1d([2047, 2049], 'int32')).dataSync(),
   )
@@ -59,7 +59,7 @@ it('spectral is refused where its indices are not exact, and auto does without i
 
 const [D, N, T] = [768, 1000, 3]
 
-// `dense` takes a software GPU 20 s: once.
+// `dense` runs once, because it takes 20 s on a software GPU.
 it.each([
   ['dense', 1, 1],
   ['factored', 1, 1],
@@ -69,7 +69,7 @@ it.each([
   ['spectral', 300, 1],
   ['spectral', 300, 1e-3],
 ] as const)(
-  '%s: forward and backward with α = %d, gradients of about %d',
+  '%s: forward and backward are the reference with α = %d and gradients of about %d',
   async (strategy, scaling, size) => {
     const layer = createLayer({
       name: 'query',
@@ -97,7 +97,7 @@ it.each([
   },
 )
 
-it('attached, two adapters at once, and merged', async () => {
+it('an attached model adds and merges two adapters', async () => {
   const model = tfl.sequential({
     layers: [tfl.layers.dense({ name: 'query', units: D, inputShape: [D], useBias: false })],
   })
@@ -134,7 +134,7 @@ it('attached, two adapters at once, and merged', async () => {
   xs.dispose()
 })
 
-it('convolutions and embeddings, whose ΔW is formed', async () => {
+it('convolutions and embeddings give the same with the adapter beside the weight and merged', async () => {
   const cases = [
     {
       layer: tfl.layers.conv2d({ name: 'adapted', filters: 96, kernelSize: 3, inputShape: [5, 5, 64] }),
@@ -147,13 +147,13 @@ it('convolutions and embeddings, whose ΔW is formed', async () => {
   ]
   for (const { layer, x } of cases) {
     const model = tfl.sequential({ layers: [layer] })
-    // Without a base: Δy alone.
+    // With weights of zero the output is Δy.
     const zeros = model.getWeights().map((weight) => tf.zerosLike(weight))
     model.setWeights(zeros)
     const adapters = attach(model, { targetModules: ['adapted'], nFrequency: 200, scaling: 1 })
     const adapted = await (model.predict(x) as tf.Tensor).data()
     await adapters.mergeAdapter()
-    // ΔW by core in float64, of normal numbers of float16.
+    // `core` computes the merged ΔW in float64.
     const merged = await (model.predict(x) as tf.Tensor).data()
     expect(Math.max(...adapted.map(Math.abs))).toBeGreaterThan(0)
     expect(relativeError(adapted, merged)).toBeLessThanOrEqual(TOLERANCE)

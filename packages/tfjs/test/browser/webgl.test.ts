@@ -1,4 +1,4 @@
-/** The row `tfjs-webgl`, in a browser. */
+/** The tests of the backend `tfjs-webgl`, in a browser. */
 import { env } from '@tensorflow/tfjs-core'
 import { expect, it } from 'vitest'
 import { testDevice } from '../test-device.js'
@@ -14,7 +14,7 @@ if (!gl || !names) {
     adapter: String(gl.getParameter(names.UNMASKED_RENDERER_WEBGL)),
     load: () => import('@tensorflow/tfjs-backend-webgl'),
   })
-  it('renders to float32 textures: what is said of errors holds for these', () => {
+  it('renders to float32 textures, which the limits of the errors assume', () => {
     expect(env().getBool('WEBGL_RENDER_FLOAT32_ENABLED')).toBe(true)
     expect(env().getBool('WEBGL_FORCE_F16_TEXTURES')).toBe(false)
   })

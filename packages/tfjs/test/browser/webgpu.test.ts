@@ -1,4 +1,4 @@
-/** The row `tfjs-webgpu`, in a browser. */
+/** The tests of the backend `tfjs-webgpu`, in a browser. */
 import { it } from 'vitest'
 import { testDevice } from '../test-device.js'
 

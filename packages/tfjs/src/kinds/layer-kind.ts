@@ -1,0 +1,58 @@
+/**
+ * What every kind of layer tells about itself: the matrix that it multiplies by, and how changes of that matrix are applied.
+ * `AdaptedLayer` decides which changes are active.
+ */
+import type { Shape } from '@fourierft/core'
+import { mul, type Tensor } from '@tensorflow/tfjs-core'
+import type { LayerVariable } from '@tensorflow/tfjs-layers'
+import type { LayerSpec } from '../fourier-linear.js'
+import { scaledLinear, usesFloat16 } from '../ops/float16-scaling.js'
+import type { TfjsStrategy } from '../strategies/strategy.js'
+import type { TableCache } from '../table-cache.js'
+
+export interface LayerKind {
+  /** `[out, in]` of the matrix `W'` in `y = W' x`. The kernel holds its transpose, row by row, in any shape. */
+  readonly shape: Shape
+  readonly kernel: LayerVariable
+  readonly bias: LayerVariable | null
+  /** Whether PEFT would call it a linear layer: `all-linear` includes it, and `modulesToSave` can name it. */
+  readonly isLinear: boolean
+  /** Whether each row of a batch can have its own adapter. */
+  readonly allowsAdapterPerRow: boolean
+  /** The layer's output with these weights and these changes of its kernel. Called inside `tidy`. */
+  apply(x: Tensor, weights: AppliedWeights, changes: readonly KernelChange[], options: ApplyOptions): Tensor
+}
+
+export interface AppliedWeights {
+  readonly kernel: Tensor
+  readonly bias: Tensor | undefined
+  /** Whether the kernel belongs to the base model and is not trained. */
+  readonly isFrozen: boolean
+}
+
+/** ΔW of the active adapters that share their entries. */
+export interface KernelChange {
+  /** For several adapters the scaling is 1, and `coefficients` include the scaling of each adapter. */
+  readonly spec: LayerSpec
+  /** `[n]`, or with `rows` `[A, n]` */
+  readonly coefficients: Tensor
+  /** For each row of the batch the row of `coefficients`, −1 for none. */
+  readonly rows: Int32Array | undefined
+}
+
+export interface ApplyOptions {
+  readonly strategy: TfjsStrategy | 'auto'
+  readonly tables: TableCache
+}
+
+/** Calls `make`, which is linear in its argument, with the coefficients times `α/(d1·d2)`: the strategies expect them like that. */
+export function applyNormalised({ spec, coefficients }: KernelChange, make: (c: Tensor) => Tensor): Tensor {
+  const factor = spec.scaling / (spec.shape[0] * spec.shape[1])
+  return usesFloat16() ? scaledLinear(coefficients, factor, make) : make(mul(coefficients, factor))
+}
+
+/** Turns one adapter index for each row of the batch into one for each token. */
+export function adapterOfEachToken(rows: Int32Array, tokens: number): Int32Array {
+  const tokensPerRow = tokens / rows.length
+  return Int32Array.from({ length: tokens }, (_, t) => rows[Math.floor(t / tokensPerRow)])
+}
