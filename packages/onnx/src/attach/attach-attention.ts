@@ -5,9 +5,9 @@
  * @see Attention and MultiHeadAttention in ONNX Runtime's docs/ContribOperators.md
  */
 import { FourierFTError } from '@fourierft/core'
-import { activationsOf } from '../layers/activations-of.js'
-import type { LinearLayer } from '../layers/linear-layers.js'
-import type { NewAttribute } from '../model/encode.js'
+import { activationType } from '../layers/activation-type.js'
+import type { LinearLayer } from '../layers/linear-layer.js'
+import { copiedAttributes } from '../model/attribute.js'
 import type { OnnxNode } from '../model/graph.js'
 import { NodeList } from '../model/node-list.js'
 import { DataType } from '../model/schema.js'
@@ -20,9 +20,8 @@ export interface PartBranch {
   readonly inputs: readonly string[]
 }
 
-/** Those that both operators have. */
-const SHARED_FLOATS = ['mask_filter_value', 'scale'] as const
-const SHARED_INTEGERS = ['num_heads', 'unidirectional'] as const
+/** The attributes that both operators have. */
+const SHARED_ATTRIBUTES: readonly string[] = ['mask_filter_value', 'scale', 'num_heads', 'unidirectional']
 
 /**
  * Says what of an `Attention` has no counterpart in `MultiHeadAttention`.
@@ -78,7 +77,7 @@ function adaptedAttention(node: OnnxNode, parts: readonly PartBranch[], prefix: 
   const { add, constant, named, nodes } = list
   const [x = '', weight = '', bias = '', mask = '', past = '', attentionBias = ''] = node.inputs
   const [{ layer }] = parts as [PartBranch]
-  const activations = activationsOf(layer)
+  const activations = activationType(layer)
   const isFloat = activations === DataType.float
   const to = (tensor: string, dataType: number) =>
     isFloat ? tensor : add('Cast', [tensor], { to: { int: dataType } })
@@ -111,7 +110,9 @@ function adaptedAttention(node: OnnxNode, parts: readonly PartBranch[], prefix: 
     domain: 'com.microsoft',
     inputs: inputs.slice(0, inputs.findLastIndex((input) => input !== '') + 1),
     outputs: [result, ...presents],
-    attributes: sharedAttributes(node),
+    attributes: copiedAttributes(
+      [...node.attributes.values()].filter(({ name }) => SHARED_ATTRIBUTES.includes(name)),
+    ),
   })
   if (!hasPresent) return { nodes, outputs: [result] }
   const stacked = presents.map((one) => list.reshape(one, [constant([1]), add('Shape', [one])]))
@@ -133,17 +134,4 @@ function partsOf(node: OnnxNode, { part }: LinearLayer) {
     { name: 'k', offset: q, size: k },
     { name: 'v', offset: q + k, size: v },
   ] as const
-}
-
-function sharedAttributes(node: OnnxNode): Record<string, NewAttribute> {
-  const attributes: Record<string, NewAttribute> = {}
-  for (const name of SHARED_FLOATS) {
-    const float = node.attribute(name)?.float
-    if (float !== undefined) attributes[name] = { float }
-  }
-  for (const name of SHARED_INTEGERS) {
-    const int = node.attribute(name)?.int
-    if (int !== undefined) attributes[name] = { int }
-  }
-  return attributes
 }

@@ -3,20 +3,20 @@
  * adapter for each row are new inputs of the graph. The weights are not touched. Fed without adapters the model gives its own bits.
  */
 import { type Entries, entriesDigest, FourierFTError } from '@fourierft/core'
-import { activationsOf } from '../layers/activations-of.js'
-import { checkWeight } from '../layers/check-weight.js'
-import { setWidth, valuesOfFreeWidth } from '../layers/free-width.js'
+import { activationType } from '../layers/activation-type.js'
+import { checkWeight } from '../layers/check-weight-size.js'
 import { biasOf } from '../layers/layer-bias.js'
-import { type LinearLayer, overlap } from '../layers/linear-layers.js'
+import { type LinearLayer, overlap } from '../layers/linear-layer.js'
 import { productsOf } from '../layers/products.js'
 import { isQuantised, outputNodeOf, samePair } from '../layers/quantised-pair.js'
-import { constantOf } from '../model/constant-of.js'
+import { setWidth, valuesOfFreeWidth } from '../layers/resizable-head.js'
 import type { NewNode } from '../model/encode.js'
 import type { OnnxNode } from '../model/graph.js'
 import type { OnnxModel } from '../model/model.js'
+import { constantOf } from '../model/names-in-scope.js'
 import { NodeList } from '../model/node-list.js'
 import { DataType } from '../model/schema.js'
-import { batchAxes, findRows, type RowPlace } from '../shapes/batch-axis.js'
+import { batchAxes, findRows, type RowPosition } from '../shapes/batch-axis.js'
 import { attachToAttention, checkAttention, type PartBranch } from './attach-attention.js'
 import { branchFunction, DOMAIN } from './functions/branch-function.js'
 import { branchTables, TABLE_NAMES } from './functions/branch-tables.js'
@@ -99,7 +99,7 @@ export function attachBranches(
 ): AttachedInputs {
   const opset = check(model, branches, replaceable)
   // A broken file may show it only where it is edited.
-  return model.atOnce(() => attachAll(model, branches, replaceable, opset))
+  return model.transaction(() => attachAll(model, branches, replaceable, opset))
 }
 
 function attachAll(
@@ -153,7 +153,7 @@ function isAttention({ node }: LinearLayer): boolean {
 
 interface Product {
   readonly layer: LinearLayer
-  readonly place: RowPlace
+  readonly place: RowPosition
 }
 
 /** Of each branch's products, as the model is before anything is added to it. */
@@ -162,11 +162,11 @@ function placesOfRows(
   branches: readonly Branch[],
 ): ReadonlyMap<string, readonly Product[]> {
   if (branches.length === 0) return new Map()
-  const placeOf = findRows(model)
+  const positionOf = findRows(model)
   return new Map(
     branches.map(({ module, layer }) => {
       const products = productsOf(layer).map((product) => {
-        const place = placeOf(product)
+        const place = positionOf(product)
         const isInside = isAttention(product) && place !== 'first' && place !== 'none'
         return { layer: product, place: isInside ? 'unknown' : place }
       })
@@ -186,7 +186,7 @@ function rowlessOf(products: ReadonlyMap<string, readonly Product[]>): Map<strin
 /** What the branch of a product reads besides its input: coefficients, rows, tables; and where its input has the rows. */
 interface BranchInputs {
   readonly inputs: readonly string[]
-  readonly place: RowPlace
+  readonly place: RowPosition
 }
 
 function insert(layer: LinearLayer, inputs: BranchInputs): void {
@@ -285,7 +285,7 @@ interface BranchNode extends BranchInputs {
 
 /** sum = base + Δy, in float32, of the type of the layer. */
 function addBranch(list: NodeList, { layer, base, sum, inputs, place, name }: BranchNode): void {
-  const type = activationsOf(layer)
+  const type = activationType(layer)
   const isFloat = type === DataType.float
   const wide = (tensor: string) =>
     isFloat ? tensor : list.add('Cast', [tensor], { to: { int: DataType.float } })
@@ -337,7 +337,7 @@ function insertChoice(layer: LinearLayer, inputs: WeightInputs, hasFreeWidth: bo
   const own = new NodeList(`${output}.${DOMAIN}.own.`)
   own.named([`${output}.${DOMAIN}.kept`], 'Identity', [base])
   const other = new NodeList(`${output}.${DOMAIN}.other.`)
-  const activations = activationsOf(layer)
+  const activations = activationType(layer)
   const isFloat = activations === DataType.float
   const x = isFloat ? input : other.add('Cast', [input], { to: { int: DataType.float } })
   const product = other.add('MatMul', [x, inputs.weight])

@@ -4,7 +4,7 @@
 import { FourierFTError, parseJson } from '@fourierft/core'
 import { encodeEntry } from '../model/encode.js'
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
-import { malformed } from '../model/malformed.js'
+import { invalidOnnx } from '../model/invalid-onnx.js'
 import type { OnnxModel } from '../model/model.js'
 import { Model } from '../model/schema.js'
 import { field } from '../model/wire-message.js'
@@ -26,7 +26,7 @@ const BASE = /(?:\.fourierft\.base)+$/
 export function detachBranches(model: OnnxModel): void {
   const { size, irVersion } = check(model)
   // A broken file may show it only where it is edited.
-  model.atOnce(() => detachAll(model, irVersion))
+  model.transaction(() => detachAll(model, irVersion))
   if (model.size !== size)
     throw new FourierFTError(
       'NOT_REPRODUCIBLE',
@@ -122,7 +122,7 @@ function originalOf(text: string, file: string): Original {
         ? (given as Readonly<Record<string, unknown>>)[key]
         : undefined
     if (typeof value === 'number' && Number.isSafeInteger(value) && value > 0) return value
-    throw malformed(
+    throw invalidOnnx(
       file,
       `its metadata ${ORIGINAL} say that ${key} is ${JSON.stringify(value)}, where a whole number from 1 on was expected`,
     )

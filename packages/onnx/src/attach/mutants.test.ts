@@ -5,8 +5,9 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { createLayer, type Entries, explicitEntries, FourierFTError, type Layer } from '@fourierft/core'
 import { expect, test } from 'vitest'
-import { checkWeight } from '../layers/check-weight.js'
-import { findLinearLayers, type LinearLayer } from '../layers/linear-layers.js'
+import { checkWeight } from '../layers/check-weight-size.js'
+import type { LinearLayer } from '../layers/linear-layer.js'
+import { findLinearLayers } from '../layers/linear-layers.js'
 import { matchLayers } from '../layers/match-layers.js'
 import { findPackedLayers } from '../layers/packed-layers.js'
 import { createModel } from '../model/create-model.js'
@@ -86,7 +87,7 @@ async function exercise(bytes: Uint8Array, random: (below: number) => number): P
   if (!model) return 'refused'
   const layers = await attempt(() => [...findLinearLayers(model), ...findPackedLayers(model)])
   if (!layers) return 'unfound'
-  const modules = Object.fromEntries(layers.map(({ module }) => [module ?? 'none', [16, 16] as const]))
+  const modules = layers.map(({ module }) => module ?? 'none')
   await attempt(() => matchLayers(layers, modules))
   const sound: LinearLayer[] = []
   for (const layer of layers) {

@@ -1,7 +1,7 @@
 /** Nodes that make of the rows of the batch those of a layer's tokens, where the batch is not the first axis of its input. */
 
 import type { NodeList } from '../model/node-list.js'
-import type { Groups, RowPlace } from '../shapes/batch-axis.js'
+import type { Groups, RowPosition } from '../shapes/batch-axis.js'
 
 /**
  * A branch takes equal runs of tokens. Behind the axes before the batch all rows come again and again: the rows are repeated as often.
@@ -10,7 +10,7 @@ import type { Groups, RowPlace } from '../shapes/batch-axis.js'
  * @param rows int64 `[R]`
  * @returns int64 `[R]`, or `[groups · R]`; no node is added where the rows serve as they are
  */
-export function rowsOfTokens(list: NodeList, input: string, rows: string, place: RowPlace): string {
+export function rowsOfTokens(list: NodeList, input: string, rows: string, place: RowPosition): string {
   if (typeof place === 'string') return rows
   const { add, constant, sizeOf } = list
   const before = Array.from({ length: place.axes }, (_, axis) => sizeOf(input, axis))

@@ -4,16 +4,16 @@
  * One thing is taken for granted: an axis of exactly as many numbers as the batch has rows has them in their order.
  */
 
-import type { LinearLayer } from '../layers/linear-layers.js'
-import { initializerOf } from '../model/constant-of.js'
-import type { OnnxGraph, OnnxNode, OnnxValue } from '../model/graph.js'
+import type { OnnxGraph, OnnxNode } from '../model/graph.js'
 import type { OnnxModel } from '../model/model.js'
+import { initializerOf } from '../model/names-in-scope.js'
+import type { OnnxValue } from '../model/value.js'
 import { type Batch, type Dims, MOST_DIMS, Sizes } from './dims.js'
 import { inferDims, type Known, knownOf, MOST_INTEGERS, merged, NOTHING } from './infer-dims.js'
 import { Size } from './size.js'
 
 /** `first`: equal runs of the tokens. `none`: it is the same for all rows. */
-export type RowPlace = 'first' | 'none' | 'unknown' | InnerRows
+export type RowPosition = 'first' | 'none' | 'unknown' | InnerRows
 
 /** Before the rows lie `axes` of the layer's input, and then `groups` along the next one: so often are all rows repeated. */
 export interface InnerRows {
@@ -35,9 +35,11 @@ export interface InputAxis {
 const BATCH_NAME = /batch|^bs?$/i
 
 /** @returns a function that knows the layers of the model as it is now */
-export function findRows(model: OnnxModel): (layer: Pick<LinearLayer, 'graph' | 'input'>) => RowPlace {
+export function findRows(
+  model: OnnxModel,
+): (layer: { readonly graph: OnnxGraph; readonly input: string }) => RowPosition {
   const analysis = new Analysis(model)
-  return ({ graph, input }) => analysis.placeOf(analysis.known(graph, input))
+  return ({ graph, input }) => analysis.positionOf(analysis.known(graph, input))
 }
 
 /** The axis of each input that has the rows of the batch; an input that is missing is the same for all rows. */
@@ -104,7 +106,7 @@ class Analysis {
     return tensor ? knownOf(tensor, this.#sizes) : this.known(graph.parent, name)
   }
 
-  placeOf({ dims, isBatchFirst }: Known): RowPlace {
+  positionOf({ dims, isBatchFirst }: Known): RowPosition {
     if (!dims) return isBatchFirst ? 'first' : 'unknown'
     const sizes = this.#sizes
     const before = dims.slice(0, -1)
