@@ -3,12 +3,10 @@ export {
   type AttachedInputs,
   type AttachOptions,
   attachBranches,
-  type Branch,
-  type Replaceable,
   type Rowless,
-  type WeightInputs,
 } from './attach/attach.js'
 export { type BakeOptions, bakeBranches, type ExternalFile } from './attach/bake.js'
+export type { Branch } from './attach/branch.js'
 export { detachBranches } from './attach/detach.js'
 export { branchFunction, DOMAIN } from './attach/functions/branch-function.js'
 export {
@@ -20,6 +18,7 @@ export {
   type TableName,
 } from './attach/functions/branch-tables.js'
 export { gradientFunction } from './attach/functions/gradient-function.js'
+export type { Replaceable, WeightInputs } from './attach/replaceable-layer.js'
 export type { BakedLayer } from './attach/weight-update.js'
 export { checkWeight } from './layers/check-weight-size.js'
 export { biasOf, type LayerBias } from './layers/layer-bias.js'

@@ -295,6 +295,6 @@ test.each([
   const model = readModel(original)
   const [q] = findPackedLayers(model)
   const attach = () => attached(model, new Map([['a.q', q]]))
-  expect(attach).toThrow(new RegExp(`module a.q is inside of node Attention_0 .*${problem}.*bakeBranches`))
+  expect(attach).toThrow(new RegExp(`module a.q is inside node Attention_0 .*${problem}.*bakeBranches`))
   expect(Buffer.compare(model.toBytes(), original)).toBe(0)
 })

@@ -14,8 +14,10 @@ import { createModel } from '../model/create-model.js'
 import { type OnnxModel, readModel } from '../model/model.js'
 import { DataType } from '../model/schema.js'
 import { BYTES } from '../model/tensor.js'
-import { attachBranches, type Branch, ORIGINAL } from './attach.js'
+import { attachBranches } from './attach.js'
 import { bakeBranches } from './bake.js'
+import type { Branch } from './branch.js'
+import { ORIGINAL } from './check-attachable.js'
 import { detachBranches } from './detach.js'
 
 /** For the full count: FOURIERFT_FUZZ=100000. */

@@ -8,9 +8,10 @@ import type { LinearLayer } from '../layers/linear-layer.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
 import { outputNodeOf } from '../layers/quantised-pair.js'
 import { type OnnxModel, readModel } from '../model/model.js'
-import { attachBranches, type WeightInputs } from './attach.js'
+import { attachBranches } from './attach.js'
 import { bakeBranches } from './bake.js'
 import { detachBranches } from './detach.js'
+import type { WeightInputs } from './replaceable-layer.js'
 
 const bytesOf = (name: string) =>
   new Uint8Array(readFileSync(new URL(`../__fixtures__/${name}.onnx`, import.meta.url)))

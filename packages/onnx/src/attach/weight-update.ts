@@ -31,7 +31,7 @@ export const FLOAT_TYPES: ReadonlyMap<number, FloatDtype> = new Map([
 ])
 
 /** `attachBranches` does this, and so does a session while an adapter is active. */
-export const KEEP_BRANCH = 'keep the adapter beside the weights instead of merging it'
+export const KEEP_BRANCH = 'keep the adapter beside the weights, unmerged'
 
 /** One weight that changes. */
 export interface WeightUpdate {
