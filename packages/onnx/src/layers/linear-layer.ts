@@ -1,7 +1,7 @@
 /** The type of a linear layer of a model, as `findLinearLayers` and `findPackedLayers` return it. */
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
 
-/** One linear layer. Its branch reads `input` and is added to output 0 of `outputNode`, before or after the bias. */
+/** One linear layer. A branch reads `input` and is added to output 0 of `outputNode`. That output has the bias in it, or a later node adds it. */
 export interface LinearLayer {
   /** The dotted name of its PyTorch module, root segment included; undefined if the file does not tell it. */
   readonly module: string | undefined

@@ -323,7 +323,9 @@ test('q, k and v of a file of onnxruntime-genai’s builder are found by the nam
 test('parts that do not make up the whole, or overlap, are refused', () => {
   const model = readModel(split)
   const [whole] = findLinearLayers(model) as [LinearLayer]
-  expect(() => packedParts(whole, [16, 16, 16])).toThrow(/has 32 features; q, k and v are to have 16, 16, 16/)
+  expect(() => packedParts(whole, [16, 16, 16])).toThrow(
+    /expected 32 features in q, k and v together; received 16, 16, 16/,
+  )
   const [q] = packedParts(whole, SIZES) as [LinearLayer]
   const entries = adapterOf(q, 1).entries
   const wide = uniformEntries({ shape: [32, 16], n: 4, seed: 1 })

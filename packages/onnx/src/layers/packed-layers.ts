@@ -1,6 +1,6 @@
 /**
- * Products that are several modules at once: q, k and v side by side in one weight, as ONNX Runtime's tools pack them. Each part is a
- * layer of its own, which an adapter of one module means. Only what a graph says itself is found; for all else the sizes are given.
+ * Products that several modules share: ONNX Runtime's tools pack q, k and v side by side into one weight. Each part is a layer of its own,
+ * because an adapter names one module. Parts are found if the graph itself tells their sizes; for other products the caller gives them.
  */
 import { FourierFTError } from '@fourierft/core'
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
@@ -19,10 +19,11 @@ const PARTS = ['q', 'k', 'v'] as const
 type Sizes = readonly [q: number, k: number, v: number]
 
 /**
- * The parts q, k and v of all packed products: of products whose output goes, a bias added, into a `com.microsoft`
- * `GroupQueryAttention` alone or into a `Split` in three, and of `com.microsoft` `Attention`.
- * Parts of a module `….qkv_proj` are named `….q_proj` and so on, those of `Attention` by what stands around it where that is certain; others
- * have no name and need one by `matchLayers`' map: `node:q`.
+ * The parts q, k and v of all packed products. These are products whose output, possibly after a bias, only a `com.microsoft`
+ * `GroupQueryAttention` or a `Split` into three reads, and `com.microsoft` `Attention`.
+ *
+ * The parts of a module `….qkv_proj` are named `….q_proj` and so on. The parts of an `Attention` are named after the layers around it, if
+ * these are conclusive. Other parts have no name; `matchLayers`' map names them as `node:q`.
  */
 export function findPackedLayers(model: OnnxModel): LinearLayer[] {
   const byGraph = new Map<OnnxGraph, LinearLayer[]>()
@@ -53,24 +54,24 @@ function put<Key>(lists: Map<Key, LinearLayer[]>, key: Key, layer: LinearLayer):
 /**
  * The parts of a product whose output is q, k and v side by side.
  *
- * @param sizes features of q, k and v
- * @throws {FourierFTError} `SHAPE_MISMATCH`: together they are not the product's features
+ * @param sizes the numbers of features of q, k and v
+ * @throws {FourierFTError} `SHAPE_MISMATCH` if their sum is not the product's number of features
  */
 export function packedParts(layer: LinearLayer, sizes: Sizes): LinearLayer[] {
   const { outFeatures: width, node } = layer
   if (!sizes.every((size) => Number.isInteger(size) && size > 0) || sizes.reduce((a, b) => a + b) !== width)
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `Node ${JSON.stringify(node.name)} of ${node.graph.file} has ${width} features; q, k and v are to have ${sizes.join(', ')} of them. Give sizes that make up the whole.`,
+      `${node.graph.file}, node ${JSON.stringify(node.name)}: expected ${width} features in q, k and v together; received ${sizes.join(', ')}`,
       { file: node.graph.file, expected: width, received: sizes },
     )
   const [q, k] = sizes
   const offsets = [0, q, q + k]
   return PARTS.map((name, i) =>
     joined(
-      productsOf(layer).map((whole) => ({
-        ...whole,
-        module: whole.module && partName(whole.module, name),
+      productsOf(layer).map((product) => ({
+        ...product,
+        module: product.module && partName(product.module, name),
         outFeatures: sizes[i],
         part: { name, offset: offsets[i], width },
       })),
@@ -96,7 +97,7 @@ function onlyReader({ graph, outputs }: OnnxNode): OnnxNode | undefined {
   return others.length === 0 ? reader : undefined
 }
 
-/** Without a key and a value of its own, the query has all three. @see GroupQueryAttention in ONNX Runtime's docs/ContribOperators.md */
+/** If the key and the value are left out, the query holds all three. @see GroupQueryAttention in ONNX Runtime's docs/ContribOperators.md */
 function groupedSizes(node: OnnxNode, width: number): Sizes | undefined {
   const [, key, value] = node.inputs
   if (node.domain !== 'com.microsoft' || node.opType !== 'GroupQueryAttention' || key || value)
@@ -107,22 +108,22 @@ function groupedSizes(node: OnnxNode, width: number): Sizes | undefined {
   return Number.isInteger(size) ? [heads * size, keyHeads * size, keyHeads * size] : undefined
 }
 
-/** In three, along the last axis of `[batch, tokens, features]`; opset 13 made the sizes an input. */
+/** The sizes of a split into three along the last axis of `[batch, tokens, features]`. Since opset 13 the sizes are an input. */
 function splitSizes(node: OnnxNode, width: number): Sizes | undefined {
   const axis = node.attribute('axis')?.int ?? 0n
   if (node.opType !== 'Split' || node.outputs.length !== 3 || (axis !== -1n && axis !== 2n)) return undefined
-  const [, input] = node.inputs
-  const sizes = input ? sizesIn(constantOf(node.graph, input)) : node.attribute('split')?.ints
+  const [, sizeInput] = node.inputs
+  const sizes = sizeInput ? shortVector(constantOf(node.graph, sizeInput)) : node.attribute('split')?.ints
   if (!sizes) return undefined
   return sizes.length === 0 ? thirds(width) : toSizes(sizes)
 }
 
-/** A larger tensor is no three sizes, and is not read. */
-function sizesIn(tensor: OnnxTensor | undefined): readonly number[] | undefined {
+/** The integers of a vector of at most three. Larger tensors cannot be the three sizes and are not read. */
+function shortVector(tensor: OnnxTensor | undefined): readonly number[] | undefined {
   return tensor && tensor.dims.length === 1 && (tensor.dims[0] ?? 0) <= 3 ? integersOf(tensor) : undefined
 }
 
-/** Its weight is `[in, q + k + v]`. @see Attention in ONNX Runtime's docs/ContribOperators.md */
+/** The weight is `[in, q + k + v]`. @see Attention in ONNX Runtime's docs/ContribOperators.md */
 function attentionParts(node: OnnxNode, readers: readonly LinearLayer[]): LinearLayer[] {
   const { graph } = node
   const [input, w] = node.inputs
@@ -132,9 +133,9 @@ function attentionParts(node: OnnxNode, readers: readonly LinearLayer[]): Linear
   if (path?.dims.length !== 2) return []
   const weight = path.constant.name
   const [inFeatures = 0, outFeatures = 0] = path.dims
-  const given = node.attribute('qkv_hidden_sizes')?.ints ?? []
-  const sizes = given.length === 0 ? thirds(outFeatures) : toSizes(given)
-  const whole = {
+  const hiddenSizes = node.attribute('qkv_hidden_sizes')?.ints ?? []
+  const sizes = hiddenSizes.length === 0 ? thirds(outFeatures) : toSizes(hiddenSizes)
+  const layer = {
     module: moduleOfWeight(weight),
     graph,
     node,
@@ -146,7 +147,7 @@ function attentionParts(node: OnnxNode, readers: readonly LinearLayer[]): Linear
   }
   if (!sizes) return []
   const names = attentionNames(output, readers)
-  return packedParts(whole, sizes).map((part, i) => ({ ...part, module: names?.[i] ?? part.module }))
+  return packedParts(layer, sizes).map((part, i) => ({ ...part, module: names?.[i] ?? part.module }))
 }
 
 function thirds(width: number): Sizes | undefined {

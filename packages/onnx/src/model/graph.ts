@@ -21,10 +21,10 @@ import { type OnnxTensor, readTensor, type TensorSource } from './tensor.js'
 import { type OnnxValue, readValue } from './value.js'
 import { field, type WireField, type WireMessage } from './wire-message.js'
 
-/** Exporters nest two or three subgraphs; far deeper ones are an attack on the stack. */
+/** Exporters nest two or three subgraphs; a far deeper nesting would overflow the stack. */
 const MAX_DEPTH = 64
 
-/** Nodes without graphs inside share one empty list. */
+/** One empty list for all nodes without graphs inside. */
 const NO_GRAPHS: readonly OnnxGraph[] = []
 
 export class OnnxNode {
@@ -33,15 +33,15 @@ export class OnnxNode {
   readonly opType: string = ''
   /** `''` is ONNX's own domain. */
   readonly domain: string = ''
-  /** The graphs inside of it, such as the branches of `If`. */
+  /** The graphs inside the node, such as `then_branch` of `If`. */
   readonly subgraphs: readonly OnnxGraph[]
   /** @internal The field of the graph that holds it. */
   readonly field: WireField
-  /** Read once: whoever looks for readers of a value asks every node. */
+  /** Kept because a search for the readers of a value asks every node. */
   #inputs: readonly string[] | undefined
   #outputs: readonly string[] | undefined
 
-  /** @throws FourierFTError INVALID_ONNX: also for a node without an operator, and one that neither reads nor makes a value */
+  /** @throws {FourierFTError} `INVALID_ONNX`, also for a node without an operator, or without inputs and outputs */
   constructor(graph: OnnxGraph, source: WireField) {
     this.graph = graph
     this.field = source
@@ -63,7 +63,7 @@ export class OnnxNode {
     this.subgraphs = hasGraphs ? this.#graphsInside() : NO_GRAPHS
   }
 
-  /** @internal What it is called in the message of an error. */
+  /** @internal Its description in the message of an error. */
   get where(): string {
     return `node ${JSON.stringify(this.name)} (${this.opType}) of ${this.graph.where}`
   }
@@ -79,7 +79,7 @@ export class OnnxNode {
     })
   }
 
-  /** `''` is an optional input that is left out. */
+  /** `''` is an omitted optional input. */
   get inputs(): readonly string[] {
     return this.#inputs ?? this.#readValues().inputs
   }
@@ -130,28 +130,28 @@ export class OnnxNode {
     return readAttribute(message, tensor, { file, budget, where: this })
   }
 
-  /** `metadata_props`: where PyTorch's new exporter puts the names of modules. */
+  /** `metadata_props`, in which PyTorch's newer exporter writes the names of modules. */
   get metadata(): ReadonlyMap<string, string> {
     return readStringMap(this.field.reading(this), Node.metadata, this)
   }
 
-  /** Lets the node read another value. @throws FourierFTError INVALID_OPTION: no such input */
+  /** Makes the node read another value. @throws {FourierFTError} `INVALID_OPTION` if it has no such input */
   setInput(index: number, name: string): void {
     this.#rename(Node.input, index, name)
   }
 
-  /** Names an output anew; readers of the old name still read that. @throws FourierFTError INVALID_OPTION: no such output */
+  /** Renames an output; readers of the old name are unaffected. @throws {FourierFTError} `INVALID_OPTION` if there is no such output */
   setOutput(index: number, name: string): void {
     this.#rename(Node.output, index, name)
   }
 
-  /** @internal The names of inputs and outputs are read again when they are asked for. */
+  /** @internal Drops the cached names of inputs and outputs. */
   forget(): void {
     this.#inputs = undefined
     this.#outputs = undefined
   }
 
-  /** Both at once: whoever asks for one asks for the other too. */
+  /** Reads both at once, because callers need both. */
   #readValues(): { readonly inputs: readonly string[]; readonly outputs: readonly string[] } {
     const inputs: string[] = []
     const outputs: string[] = []
@@ -171,7 +171,7 @@ export class OnnxNode {
     if (!old)
       throw new FourierFTError(
         'INVALID_OPTION',
-        `The ${this.where} has no ${number === Node.input ? 'input' : 'output'} ${index}.`,
+        `the ${this.where} has no ${number === Node.input ? 'input' : 'output'} ${index}`,
         { file: this.graph.file, option: 'index', received: index },
       )
     const kind = number === Node.input ? 'inputs' : 'outputs'
@@ -182,14 +182,14 @@ export class OnnxNode {
   }
 }
 
-/** The main graph, or one inside of a node. */
+/** The main graph, or a graph inside a node. */
 export class OnnxGraph {
   readonly file: string
-  /** `''` for the main graph, `/node.attribute` for what is inside. */
+  /** `''` for the main graph, `/node.attribute` for graphs inside nodes. */
   readonly path: string
   readonly parent: OnnxGraph | undefined
   readonly #message: WireMessage
-  /** In the order of the file, unless the order is stale: new nodes are at the end then, and those that are gone still there. */
+  /** In the order of the file. If the order is stale, new nodes are at the end, and removed nodes are still in the list. */
   #nodes: OnnxNode[] = []
   #isOrderStale = false
   readonly #initializers = new Map<string, OnnxTensor>()
@@ -197,7 +197,7 @@ export class OnnxGraph {
   #inputNames: Set<string> | undefined
   #outputNames: Set<string> | undefined
   #knownValues: Map<string, OnnxValue> | undefined
-  /** The fields that new inputs and outputs are put behind. */
+  /** The fields after which new inputs and outputs are inserted. */
   #lastInput: WireField | undefined
   #lastOutput: WireField | undefined
 
@@ -214,7 +214,7 @@ export class OnnxGraph {
     }
   }
 
-  /** @internal What it is called in the message of an error. */
+  /** @internal Its description in the message of an error. */
   get where(): string {
     return this.path === '' ? this.file : `graph ${this.path} of ${this.file}`
   }
@@ -224,7 +224,7 @@ export class OnnxGraph {
     return this.#message.budget
   }
 
-  /** In the order of the file, which ONNX demands to be one of execution. */
+  /** In the order of the file, which is an order of execution, as ONNX demands. */
   get nodes(): readonly OnnxNode[] {
     if (this.#isOrderStale) {
       const byField = new Map(this.#nodes.map((node) => [node.field, node]))
@@ -234,12 +234,12 @@ export class OnnxGraph {
     return this.#nodes
   }
 
-  /** The tensors that the file holds or refers to, by name. A subgraph also sees those of the graphs around it. */
+  /** The constant tensors of this graph by name. A subgraph also sees those of the graphs around it. */
   get initializers(): ReadonlyMap<string, OnnxTensor> {
     return this.#initializers
   }
 
-  /** Old models (IR version 3) name initializers here too. */
+  /** In old models (IR version 3) also the initializers. */
   get inputs(): readonly OnnxValue[] {
     return this.#values(Graph.input)
   }
@@ -248,83 +248,83 @@ export class OnnxGraph {
     return this.#values(Graph.output)
   }
 
-  /** What the exporter knew of values inside. */
+  /** What the exporter wrote about intermediate values. */
   get valueInfos(): readonly OnnxValue[] {
     return this.#values(Graph.valueInfo)
   }
 
-  /** What the exporter knew of a value inside, or of an input. */
+  /** What the exporter wrote about an intermediate value or an input. */
   valueInfo(name: string): OnnxValue | undefined {
     this.#knownValues ??= new Map([...this.inputs, ...this.valueInfos].map((value) => [value.name, value]))
     return this.#knownValues.get(name)
   }
 
-  /** This graph and all inside of it, outermost first. */
+  /** This graph and all graphs inside it, outermost first. */
   graphs(): OnnxGraph[] {
     return [this, ...this.nodes.flatMap((node) => node.subgraphs.flatMap((inner) => inner.graphs()))]
   }
 
-  /** Which of its nodes make and read each value; edits keep it up to date. */
+  /** The nodes that write and read each value; edits keep it up to date. */
   get index(): GraphIndex<OnnxNode> {
     return this.#indexed()
   }
 
-  /** The nodes that read a value, here and in the graphs inside that see it. */
+  /** The nodes that read a value, in this graph and in the graphs inside that see it. */
   consumersOf(name: string): readonly OnnxNode[] {
     const index = this.#indexed()
-    const own = index.consumers.get(name) ?? []
+    const consumers = index.consumers.get(name) ?? []
     const inside: OnnxNode[] = []
     for (const inner of index.inside(name))
       if (!inner.defines(name)) for (const node of inner.consumersOf(name)) inside.push(node)
-    return inside.length > 0 ? [...own, ...inside] : own
+    return inside.length > 0 ? [...consumers, ...inside] : consumers
   }
 
-  /** @internal The names of all values that its nodes read, and those of the graphs inside. */
+  /** @internal The names of all values that this graph and the graphs inside it read. */
   namesRead(): Iterable<string> {
     return this.#indexed().namesRead()
   }
 
-  /** Whether it gives the value to what is around it. */
+  /** Whether the value is an output of this graph. */
   isOutput(name: string): boolean {
     this.#outputNames ??= this.#namesOf(Graph.output)
     return this.#outputNames.has(name)
   }
 
   /**
-   * Puts new nodes behind `node`, in the order given.
+   * Inserts new nodes after `node`.
    *
-   * @returns the new nodes, as the graph has them now
-   * @throws FourierFTError INVALID_STATE: the node is not one of this graph
+   * @returns the inserted nodes
+   * @throws {FourierFTError} `INVALID_STATE` if the node is not in this graph
    */
-  insertAfter(node: OnnxNode, made: readonly NewNode[]): OnnxNode[] {
+  insertAfter(node: OnnxNode, nodes: readonly NewNode[]): OnnxNode[] {
     this.#checkOwn(node)
-    return this.#added(this.#message.insert(made.map(nodeField), node.field))
+    return this.#added(this.#message.insert(nodes.map(nodeField), node.field))
   }
 
-  /** Puts new nodes before `node`, in the order given. @throws FourierFTError as {@link insertAfter} */
-  insertBefore(node: OnnxNode, made: readonly NewNode[]): void {
+  /** Inserts new nodes before `node`. @throws {FourierFTError} as {@link insertAfter} does */
+  insertBefore(node: OnnxNode, nodes: readonly NewNode[]): void {
     this.#checkOwn(node)
-    this.#added(this.#message.insertBefore(made.map(nodeField), node.field))
+    this.#added(this.#message.insertBefore(nodes.map(nodeField), node.field))
   }
 
-  /** Puts new nodes, or one that comes back from a graph inside, in the place of `node`. @throws FourierFTError as {@link insertAfter} */
-  replaceNode(node: OnnxNode, made: readonly (NewNode | OnnxNode)[]): void {
+  /** Replaces `node` by new nodes, or by nodes of a graph inside it. @throws {FourierFTError} as {@link insertAfter} does */
+  replaceNode(node: OnnxNode, nodes: readonly (NewNode | OnnxNode)[]): void {
     this.#checkOwn(node)
-    // The graphs inside of a node are not taken out of the index one by one.
+    // The index cannot forget the graphs inside a node, so it is built again.
     if (node.subgraphs.length > 0) this.#index = undefined
     else this.#index?.remove(node)
-    const fields = made.map((one) => ('field' in one ? one.field : nodeField(one)))
+    const fields = nodes.map((one) => ('field' in one ? one.field : nodeField(one)))
     this.#added(this.#message.replace(node.field, ...fields))
   }
 
-  /** @throws FourierFTError INVALID_OPTION: the name is taken */
+  /** @throws {FourierFTError} `INVALID_OPTION` if the name is taken */
   addInitializer(tensor: NewTensor & { readonly name: string }): OnnxTensor {
     this.#rejectTaken(tensor.name)
     const [added] = this.#message.insert([field(Graph.initializer, encodeTensor(tensor))]) as [WireField]
     return this.#readInitializer(added)
   }
 
-  /** @throws FourierFTError INVALID_OPTION: the name is taken */
+  /** @throws {FourierFTError} `INVALID_OPTION` if the name is taken */
   addInput(value: NewValue): void {
     this.#rejectTaken(value.name)
     const after = this.#lastInput ?? this.#message.last(Graph.input)
@@ -333,7 +333,7 @@ export class OnnxGraph {
     this.#knownValues = undefined
   }
 
-  /** A name alone: the runtime infers the rest. @throws FourierFTError INVALID_OPTION: there is an output of that name */
+  /** If only a name is given, the runtime infers type and shape. @throws {FourierFTError} `INVALID_OPTION` if the name is taken */
   addOutput(value: NewValue | { readonly name: string }): void {
     if (this.isOutput(value.name)) throw this.#taken(value.name)
     const after = this.#lastOutput ?? this.#message.last(Graph.output)
@@ -341,7 +341,7 @@ export class OnnxGraph {
     this.#outputNames?.add(value.name)
   }
 
-  /** Gives a value whose shape the file tells another last dimension. */
+  /** Changes the last dim of a value, if the file gives the value's shape. */
   setLastDim(name: string, size: number | string): void {
     for (const one of [...this.#message.all(Graph.output), ...this.#message.all(Graph.valueInfo)]) {
       if (one.reading(this).text(ValueInfo.name) !== name) continue
@@ -354,11 +354,11 @@ export class OnnxGraph {
     this.#knownValues = undefined
   }
 
-  /** Takes nodes of this graph away. Whatever reads their outputs has to read something else by then. */
+  /** Removes nodes of this graph. Nothing may read their outputs any more. */
   removeNodes(nodes: readonly OnnxNode[]): void {
     this.#message.remove(nodes.map((node) => node.field))
     this.#isOrderStale = true
-    // Made again when it is needed: nodes may be many, and so may be those beside each of them in the index.
+    // The index is built again on demand, because removing many nodes from it one by one could take quadratic time.
     this.#index = undefined
   }
 
@@ -374,7 +374,7 @@ export class OnnxGraph {
     this.#forgetValues()
   }
 
-  /** @returns puts nodes and initializers back as they are now; the wire is put back before that */
+  /** @returns a function that restores nodes and initializers; call it after the message has been restored */
   saved(): () => void {
     const [nodes, initializers] = [[...this.nodes], [...this.#initializers]]
     const restore = nodes.flatMap((node) => node.subgraphs.map((inner) => inner.saved()))
@@ -390,7 +390,7 @@ export class OnnxGraph {
     }
   }
 
-  /** Whether the name is one of an initializer, an input or a node's output of this graph. */
+  /** Whether this graph has an initializer, an input or a node's output of that name. */
   defines(name: string): boolean {
     this.#inputNames ??= this.#namesOf(Graph.input)
     return (
@@ -400,10 +400,10 @@ export class OnnxGraph {
     )
   }
 
-  /** @internal The node had other inputs or outputs before. */
+  /** @internal Updates the index after a change of the node's inputs or outputs. */
   reindex(node: OnnxNode, kind: 'inputs' | 'outputs', before: readonly string[]): void {
     this.#index?.update(node, kind, before)
-    if (kind === 'inputs') this.#tellAround(node.inputs)
+    if (kind === 'inputs') this.#noteInParents(node.inputs)
   }
 
   #indexed(): EditableIndex<OnnxNode, OnnxGraph> {
@@ -411,11 +411,11 @@ export class OnnxGraph {
     return this.#index
   }
 
-  /** The graphs around learn what is read here. */
-  #tellAround(names: Iterable<string>): void {
+  /** Adds names that this graph reads to the indexes of the graphs around it. */
+  #noteInParents(names: Iterable<string>): void {
     for (let inner: OnnxGraph = this; inner.parent; inner = inner.parent) {
-      const around = inner.parent.#index
-      if (around) for (const name of names) around.noteInside(name, inner)
+      const index = inner.parent.#index
+      if (index) for (const name of names) index.noteInside(name, inner)
     }
   }
 
@@ -424,7 +424,7 @@ export class OnnxGraph {
     for (const node of nodes) {
       this.#nodes.push(node)
       this.#index?.add(node)
-      if (this.parent) for (const names of [node.inputs, ...namesInside(node)]) this.#tellAround(names)
+      if (this.parent) for (const names of [node.inputs, ...namesInside(node)]) this.#noteInParents(names)
     }
     this.#isOrderStale = true
     return nodes
@@ -437,7 +437,7 @@ export class OnnxGraph {
 
   #readInitializer(source: WireField): OnnxTensor {
     this.budget?.take('tensor', 1, this)
-    const tensor = readTensor(new FieldOfTensor(source, this), this.where)
+    const tensor = readTensor(new InitializerSource(source, this), this.where)
     this.#initializers.set(tensor.name, tensor)
     return tensor
   }
@@ -446,7 +446,7 @@ export class OnnxGraph {
     if (node.field.owner !== this.#message)
       throw new FourierFTError(
         'INVALID_STATE',
-        `${this.where} has no node ${JSON.stringify(node.name)} of this object.`,
+        `${this.where} has no node ${JSON.stringify(node.name)} that is this object`,
         { file: this.file },
       )
   }
@@ -456,11 +456,11 @@ export class OnnxGraph {
   }
 
   #taken(name: string): FourierFTError {
-    return new FourierFTError(
-      'INVALID_OPTION',
-      `${this.where} has a value ${JSON.stringify(name)} already; choose another name.`,
-      { file: this.file, tensor: name },
-    )
+    return new FourierFTError('INVALID_OPTION', `${this.where} has a value ${JSON.stringify(name)} already`, {
+      file: this.file,
+      tensor: name,
+      advice: 'choose another name',
+    })
   }
 
   #forgetValues(): void {
@@ -488,8 +488,8 @@ export class OnnxGraph {
   }
 }
 
-/** Where an initializer is. */
-class FieldOfTensor implements TensorSource {
+/** The message of an initializer. */
+class InitializerSource implements TensorSource {
   readonly #field: WireField
   readonly #graph: OnnxGraph
 
@@ -509,7 +509,7 @@ class FieldOfTensor implements TensorSource {
 
 const namesInside = ({ subgraphs }: OnnxNode) => subgraphs.map((graph) => Array.from(graph.namesRead()))
 
-const nodeField = (made: NewNode) => field(Graph.node, encodeNode(made))
+const nodeField = (node: NewNode) => field(Graph.node, encodeNode(node))
 
 function holdsGraphs(attribute: WireMessage): boolean {
   return attribute.count(Attribute.g) + attribute.count(Attribute.graphs) > 0

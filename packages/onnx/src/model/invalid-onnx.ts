@@ -1,19 +1,19 @@
-/** What is thrown for a file that breaks ONNX's rules. */
+/** The error of a file that breaks ONNX's rules. */
 import { FourierFTError } from '@fourierft/core'
 
-/** File, node or tensor, for the message of an error; an object makes its text only when there is an error. */
+/** The file, node or tensor that the message of an error names; an object computes its text only if there is an error. */
 export type Where = string | { readonly where: string }
 
 export function invalidOnnx(where: Where, problem: string, cause?: unknown): FourierFTError {
   const file = typeof where === 'string' ? where : where.where
-  return new FourierFTError(
-    'INVALID_ONNX',
-    `${file} is no valid ONNX: ${problem}. Check that the file is a complete .onnx model; export or download it again.`,
-    { file, ...(cause === undefined ? {} : { cause }) },
-  )
+  return new FourierFTError('INVALID_ONNX', `${file} is not valid ONNX: ${problem}`, {
+    file,
+    ...(cause === undefined ? {} : { cause }),
+    advice: 'check that the file is a complete .onnx model, and export or download it again',
+  })
 }
 
-/** Runs the function; errors that are not ours become `INVALID_ONNX`. */
+/** Runs the function; errors other than `FourierFTError` become `INVALID_ONNX`. */
 export function guarded<T>(where: Where, read: () => T): T {
   try {
     return read()

@@ -3,7 +3,7 @@ import type { Where } from './invalid-onnx.js'
 import { Entry } from './schema.js'
 import type { WireMessage } from './wire-message.js'
 
-/** The entries in all fields of the number; the last one of a key counts. */
+/** The keys and values in all fields of that number; the last value of a key counts. */
 export function readStringMap(message: WireMessage, number: number, where: Where): Map<string, string> {
   const entries = new Map<string, string>()
   message.budget?.check('entry', message.count(number), where)

@@ -95,13 +95,14 @@ function pairwise(
 function equality(sizes: Sizes, a: Size, b: Size): Size {
   if (a.equals(b)) return ONE
   const isDifferent = a.value !== undefined && b.value !== undefined
-  const isNegative = (one: Size, right: Size) => (one.value ?? 0) < 0 && right.isNatural
+  const isNegative = (negative: Size, natural: Size) => (negative.value ?? 0) < 0 && natural.isNatural
   return isDifferent || isNegative(a, b) || isNegative(b, a) ? ZERO : sizes.open()
 }
 
 function remainder(sizes: Sizes, a: Size, b: Size): Size {
-  const [left, by] = [a.value, b.value]
-  if (left !== undefined && by !== undefined && left >= 0 && by > 0) return Size.of(left % by)
+  const [dividend, divisor] = [a.value, b.value]
+  if (dividend !== undefined && divisor !== undefined && dividend >= 0 && divisor > 0)
+    return Size.of(dividend % divisor)
   return a.dividedBy(b) ? ZERO : sizes.computed('%', a, b)
 }
 
@@ -128,10 +129,10 @@ function where({ inputs, sizes }: OperatorCall): readonly KnownValue[] {
   if (!condition || !a || !b) return [{ dims }]
   const length = Math.max(condition.length, a.length, b.length)
   const integers = Array.from({ length }, (_, i) => {
-    const [is, yes, no] = [condition, a, b].map((list) => list[list.length === 1 ? 0 : i])
-    if (!is || !yes || !no) return sizes.open()
+    const [isTrue, yes, no] = [condition, a, b].map((list) => list[list.length === 1 ? 0 : i])
+    if (!isTrue || !yes || !no) return sizes.open()
     if (yes.equals(no)) return yes
-    return is.value === undefined ? sizes.open() : is.value === 0 ? no : yes
+    return isTrue.value === undefined ? sizes.open() : isTrue.value === 0 ? no : yes
   })
   return [{ dims, integers }]
 }
