@@ -1,4 +1,4 @@
-/** Plans a merge: which tensors of the model get new numbers, and whether a product needs a weight of its own for that. Changes nothing. */
+/** Prepares a merge: which tensors of the model get new numbers, and whether a product needs a weight of its own for that. Changes nothing. */
 import { type FloatDtype, FourierFTError, type Layer } from '@fourierft/core'
 import { biasOf } from '../layers/layer-bias.js'
 import { type LinearLayer, overlap } from '../layers/linear-layer.js'

@@ -24,7 +24,7 @@ const COST = {
   layer: 3500,
   entry: 170,
   value: 300,
-  attribute: 900,
+  attribute: 1000,
   integer: 12,
 } as const
 
