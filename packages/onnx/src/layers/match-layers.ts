@@ -76,23 +76,23 @@ export function matchLayers(
     const found =
       typeof node === 'string' ? layersOf(byLabel(node)) : node ? listedLayers(node, byLabel) : byName(wanted)
     const [layer, ...others] = found
-    const refuse = (reason: UnmatchedModule['reason'], candidates: () => readonly string[]) =>
+    const reject = (reason: UnmatchedModule['reason'], candidates: () => readonly string[]) =>
       unmatched.push(unmatchedModule(module, reason, candidates))
     if (missing !== undefined)
-      refuse('the map names a node that is not one of the layers', () =>
+      reject('the map names a node that is not one of the layers', () =>
         nearestNames([missing], layers.map(labelOf).map(shortened)),
       )
     else if (!layer)
-      refuse('no layer has this name', () =>
+      reject('no layer has this name', () =>
         nearestNames(
           [wanted],
           layers.map((each) => each.module ?? shortened(labelOf(each))),
         ),
       )
     else if (others.length > 0)
-      refuse('several layers have this name', () => found.map(labelOf).map(shortened))
+      reject('several layers have this name', () => found.map(labelOf).map(shortened))
     else if (layer.undecided)
-      refuse('other products may be calls of the same module: name all of its nodes in a list', () =>
+      reject('other products may be calls of the same module: name all of its nodes in a list', () =>
         [labelOf(layer), ...(layer.undecided ?? [])].map(shortened),
       )
     else matched.set(module, layer)

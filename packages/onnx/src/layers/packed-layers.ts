@@ -16,7 +16,8 @@ import { weightPath } from './weight-path.js'
 
 const PARTS = ['q', 'k', 'v'] as const
 
-type Sizes = readonly [q: number, k: number, v: number]
+/** The numbers of features of q, k and v. */
+type PartSizes = readonly [q: number, k: number, v: number]
 
 /**
  * The parts q, k and v of all packed products. These are products whose output, possibly after a bias, only a `com.microsoft`
@@ -35,12 +36,12 @@ export function findPackedLayers(model: OnnxModel): LinearLayer[] {
   const readersOf = ({ graph, outputs }: OnnxNode) =>
     (byInput.get(outputs[0] ?? '') ?? []).filter((layer) => layer.graph === graph)
   const parts = model.graph.graphs().flatMap((graph) => {
-    const ofProducts = (byGraph.get(graph) ?? []).flatMap((layer) => {
+    const fromProducts = (byGraph.get(graph) ?? []).flatMap((layer) => {
       const sizes = sizesOf(layer)
       return sizes ? packedParts(layer, sizes) : []
     })
-    const ofAttention = graph.nodes.flatMap((node) => attentionParts(node, readersOf(node)))
-    return [...ofProducts, ...ofAttention]
+    const fromAttentions = graph.nodes.flatMap((node) => attentionParts(node, readersOf(node)))
+    return [...fromProducts, ...fromAttentions]
   })
   return joinProducts(parts)
 }
@@ -54,10 +55,9 @@ function put<Key>(lists: Map<Key, LinearLayer[]>, key: Key, layer: LinearLayer):
 /**
  * The parts of a product whose output is q, k and v side by side.
  *
- * @param sizes the numbers of features of q, k and v
  * @throws {FourierFTError} `SHAPE_MISMATCH` if their sum is not the product's number of features
  */
-export function packedParts(layer: LinearLayer, sizes: Sizes): LinearLayer[] {
+export function packedParts(layer: LinearLayer, sizes: PartSizes): LinearLayer[] {
   const { outFeatures: width, node } = layer
   if (!sizes.every((size) => Number.isInteger(size) && size > 0) || sizes.reduce((a, b) => a + b) !== width)
     throw new FourierFTError(
@@ -84,7 +84,7 @@ function partName(module: string, part: string): string | undefined {
   return match ? `${match[1] ?? ''}${part}${match[2] ?? ''}${match[3] ?? ''}` : undefined
 }
 
-function sizesOf(layer: LinearLayer): Sizes | undefined {
+function sizesOf(layer: LinearLayer): PartSizes | undefined {
   const reader = onlyReader(layer.outputNode)
   const consumer = reader?.opType === 'Add' ? onlyReader(reader) : reader
   const width = layer.outFeatures
@@ -98,7 +98,7 @@ function onlyReader({ graph, outputs }: OnnxNode): OnnxNode | undefined {
 }
 
 /** If the key and the value are left out, the query holds all three. @see GroupQueryAttention in ONNX Runtime's docs/ContribOperators.md */
-function groupedSizes(node: OnnxNode, width: number): Sizes | undefined {
+function groupedSizes(node: OnnxNode, width: number): PartSizes | undefined {
   const [, key, value] = node.inputs
   if (node.domain !== 'com.microsoft' || node.opType !== 'GroupQueryAttention' || key || value)
     return undefined
@@ -109,7 +109,7 @@ function groupedSizes(node: OnnxNode, width: number): Sizes | undefined {
 }
 
 /** The sizes of a split into three along the last axis of `[batch, tokens, features]`. Since opset 13 the sizes are an input. */
-function splitSizes(node: OnnxNode, width: number): Sizes | undefined {
+function splitSizes(node: OnnxNode, width: number): PartSizes | undefined {
   const axis = node.attribute('axis')?.int ?? 0n
   if (node.opType !== 'Split' || node.outputs.length !== 3 || (axis !== -1n && axis !== 2n)) return undefined
   const [, sizeInput] = node.inputs
@@ -150,11 +150,11 @@ function attentionParts(node: OnnxNode, readers: readonly LinearLayer[]): Linear
   return packedParts(layer, sizes).map((part, i) => ({ ...part, module: names?.[i] ?? part.module }))
 }
 
-function thirds(width: number): Sizes | undefined {
+function thirds(width: number): PartSizes | undefined {
   return width % 3 === 0 ? [width / 3, width / 3, width / 3] : undefined
 }
 
-function toSizes(sizes: ArrayLike<bigint | number>): Sizes | undefined {
+function toSizes(sizes: ArrayLike<bigint | number>): PartSizes | undefined {
   if (sizes.length !== 3) return undefined
   const [q = 0, k = 0, v = 0] = Array.from(sizes, Number)
   return q > 0 && k > 0 && v > 0 ? [q, k, v] : undefined
