@@ -40,7 +40,7 @@ export function checkAttachable(
   if (opset < LOWEST_OPSET)
     throw new FourierFTError(
       'UNSUPPORTED',
-      `${file} has opset ${opset}; adapters need opset ${LOWEST_OPSET} or later`,
+      `${file} has opset ${opset}; adapters need ${LOWEST_OPSET} or later`,
       {
         file,
         expected: LOWEST_OPSET,

@@ -4,9 +4,9 @@
  */
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
 import type { OnnxModel } from '../model/model.js'
+import { joinProducts } from './join-products.js'
 import type { LinearLayer } from './linear-layer.js'
 import { moduleNameOf } from './module-name.js'
-import { joinProducts } from './products.js'
 import { dequantiserBehind, isQuantised, outputNodeOf } from './quantised-pair.js'
 import { weightPath } from './weight-path.js'
 

@@ -10,7 +10,7 @@ const WEIGHT = /^(.+)\.weight(?:_quantized|_Q4|_Q8|_Bnb4|_transposed)?$/
 /** A name that the exporter has numbered. */
 const NUMBERED = /^onnx::/
 /** Longer texts are not names of modules. */
-export const MAX_LENGTH = 1024
+export const MAX_NAME_LENGTH = 1024
 
 export function moduleNameOf({
   graph: {
@@ -27,7 +27,7 @@ export function moduleNameOf({
     const readers = node.opType === 'Gemm' ? [node] : adders.filter(({ opType }) => opType === 'Add')
     if (readers.length !== 1) return undefined
     const [bias] = (readers[0]?.inputs ?? []).filter(
-      (name) => name.length <= MAX_LENGTH && name.endsWith('.bias'),
+      (name) => name.length <= MAX_NAME_LENGTH && name.endsWith('.bias'),
     )
     return bias !== undefined && consumers.get(bias)?.length === 1
       ? bias.slice(0, -'.bias'.length)
@@ -37,13 +37,13 @@ export function moduleNameOf({
 
 /** The module of `bert.encoder.layer.0.output.dense.weight`; undefined if the exporter has numbered the weight. */
 export function moduleOfWeight(weight: string): string | undefined {
-  return weight.length > MAX_LENGTH || NUMBERED.test(weight) ? undefined : WEIGHT.exec(weight)?.[1]
+  return weight.length > MAX_NAME_LENGTH || NUMBERED.test(weight) ? undefined : WEIGHT.exec(weight)?.[1]
 }
 
 /** The module in which PyTorch's TorchScript exporter met a value or a node: `/bert/encoder/layer.0/attention/self/Reshape_3_output_0`. */
 export function scopeOf(name: string): string | undefined {
   const end = name.lastIndexOf('/')
-  return name.startsWith('/') && end > 0 && name.length <= MAX_LENGTH
+  return name.startsWith('/') && end > 0 && name.length <= MAX_NAME_LENGTH
     ? withoutContainers(name.slice(1, end).split('/'))
     : undefined
 }
@@ -84,5 +84,5 @@ function fromScopes(metadata: ReadonlyMap<string, string>): string | undefined {
     if (start < 0) return undefined
   }
   const module = scopes.slice(start + 1, end)
-  return module !== '' && module.length <= MAX_LENGTH ? module : undefined
+  return module !== '' && module.length <= MAX_NAME_LENGTH ? module : undefined
 }

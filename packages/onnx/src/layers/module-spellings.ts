@@ -1,6 +1,6 @@
 /** The names that one module has in files of different tools and versions, for modules whose own name is not in the file. */
 import { isPart } from './model-parts.js'
-import { MAX_LENGTH } from './module-name.js'
+import { MAX_NAME_LENGTH } from './module-name.js'
 
 /** transformers before 4.52 → since then. The head of a vision-language model used to belong to its language model. */
 const VISION_LANGUAGE: readonly Rule[] = [
@@ -39,14 +39,14 @@ const apply = (rules: readonly Rule[], name: string) =>
  * @param isInFile whether the file holds a part of the model
  */
 export function spellingsOf(name: string, isInFile: (part: string) => boolean): string[] {
-  if (name.length > MAX_LENGTH) return [name]
+  if (name.length > MAX_NAME_LENGTH) return [name]
   const spellings = fileSpellingsOf(name)
   return withBuilders(isInFile('language_model') ? spellings : spellings.slice(0, 2))
 }
 
 /** The possible names in the file of one part of the model. They are compared whole: `layers.0` of an `encoder` is not `decoder.layers.0`. */
 export function partSpellingsOf(name: string, isInFile: (part: string) => boolean): string[] {
-  if (name.length > MAX_LENGTH) return []
+  if (name.length > MAX_NAME_LENGTH) return []
   return withBuilders(spellingsOf(name, isInFile).flatMap((each) => withoutParts(each, isInFile)))
 }
 
@@ -56,7 +56,7 @@ function withBuilders(names: readonly string[]): string[] {
 
 /** The other names of a module that a file names, its own name first. */
 export function fileSpellingsOf(name: string): string[] {
-  if (name.length > MAX_LENGTH) return [name]
+  if (name.length > MAX_NAME_LENGTH) return [name]
   const now = apply(VISION_LANGUAGE, withoutRepeats(name))
   return [name, now, apply(LANGUAGE, now)]
 }

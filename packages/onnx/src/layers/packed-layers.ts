@@ -8,10 +8,11 @@ import type { OnnxModel } from '../model/model.js'
 import { constantOf } from '../model/names-in-scope.js'
 import { integersOf, type OnnxTensor } from '../model/tensor.js'
 import { attentionNames } from './attention-names.js'
+import { joinProducts } from './join-products.js'
 import type { LinearLayer } from './linear-layer.js'
 import { findLinearLayers } from './linear-layers.js'
 import { moduleOfWeight } from './module-name.js'
-import { joined, joinProducts, productsOf } from './products.js'
+import { joined, productsOf } from './products.js'
 import { weightPath } from './weight-path.js'
 
 const PARTS = ['q', 'k', 'v'] as const
