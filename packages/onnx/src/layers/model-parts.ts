@@ -6,7 +6,7 @@
 /** The words in a part's name (`text_model`, `vision_encoder`), the inputs that a file of this part has, and those that it never has. */
 const EVIDENCE: readonly (readonly [words: RegExp, needs: RegExp, rejects: RegExp])[] = [
   [/^decoder$/, /^encoder_|cross/, /^$/],
-  // A decoder reads the encoder's output, and keeps the past.
+  // Only a decoder has the encoder's output and the past as inputs.
   [/^encoder$/, /./, /^(?:encoder|decoder|past)_|memory|cross/],
   [
     /^(?:text|language|lm)$/,

@@ -179,7 +179,7 @@ export class Cursor extends Payload {
 
   #advance(): boolean {
     const end = this.#end
-    // The fields of an open message were all there is.
+    // An open message has nothing after its fields.
     if (this.#field || this.to >= end) return false
     this.start = this.to
     const tag = this.#varint()
