@@ -103,8 +103,9 @@ function groupedSizes(node: OnnxNode, width: number): PartSizes | undefined {
   const [, key, value] = node.inputs
   if (node.domain !== 'com.microsoft' || node.opType !== 'GroupQueryAttention' || key || value)
     return undefined
-  const heads = Number(node.attribute('num_heads')?.int ?? 0)
-  const keyHeads = Number(node.attribute('kv_num_heads')?.int ?? 0)
+  const { attributes } = node
+  const heads = Number(attributes.get('num_heads')?.int ?? 0)
+  const keyHeads = Number(attributes.get('kv_num_heads')?.int ?? 0)
   const size = width / (heads + 2 * keyHeads)
   return Number.isInteger(size) ? [heads * size, keyHeads * size, keyHeads * size] : undefined
 }

@@ -78,14 +78,14 @@ export function readTensor(source: TensorSource, file: string): OnnxTensor {
 type ReadInteger = (view: DataView, offset: number) => number | bigint
 /** How to read one number of each integer type from a `DataView`. */
 const INTEGERS: ReadonlyMap<number, ReadInteger> = new Map<number, ReadInteger>([
-  [DataType.uint8, (view, at) => view.getUint8(at)],
-  [DataType.int8, (view, at) => view.getInt8(at)],
-  [DataType.uint16, (view, at) => view.getUint16(at, true)],
-  [DataType.int16, (view, at) => view.getInt16(at, true)],
-  [DataType.uint32, (view, at) => view.getUint32(at, true)],
-  [DataType.int32, (view, at) => view.getInt32(at, true)],
-  [DataType.uint64, (view, at) => view.getBigUint64(at, true)],
-  [DataType.int64, (view, at) => view.getBigInt64(at, true)],
+  [DataType.uint8, (view, offset) => view.getUint8(offset)],
+  [DataType.int8, (view, offset) => view.getInt8(offset)],
+  [DataType.uint16, (view, offset) => view.getUint16(offset, true)],
+  [DataType.int16, (view, offset) => view.getInt16(offset, true)],
+  [DataType.uint32, (view, offset) => view.getUint32(offset, true)],
+  [DataType.int32, (view, offset) => view.getInt32(offset, true)],
+  [DataType.uint64, (view, offset) => view.getBigUint64(offset, true)],
+  [DataType.int64, (view, offset) => view.getBigInt64(offset, true)],
 ])
 
 /** The numbers of a tensor of integers; undefined for other types and external data. */
@@ -195,13 +195,13 @@ class StoredTensor implements OnnxTensor {
     this.#checkSize(size)
     const bytes = new Uint8Array(size)
     const view = new DataView(bytes.buffer)
-    let at = 0
+    let offset = 0
     const put = (low: number, high: number) => {
-      if (width >= 4) view.setInt32(at, low, true)
-      else if (width === 2) view.setInt16(at, low, true)
-      else view.setInt8(at, low)
-      if (width === 8) view.setInt32(at + 4, high, true)
-      at += width
+      if (width >= 4) view.setInt32(offset, low, true)
+      else if (width === 2) view.setInt16(offset, low, true)
+      else view.setInt8(offset, low)
+      if (width === 8) view.setInt32(offset + 4, high, true)
+      offset += width
     }
     message.eachInteger(int32Data, put)
     message.eachInteger(int64Data, put)

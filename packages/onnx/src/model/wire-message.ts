@@ -74,7 +74,7 @@ class Payload {
   #quickText(): string | undefined {
     const { bytes, from, to } = this
     if (to - from > LONGEST_QUICK_TEXT) return undefined
-    for (let at = from; at < to; at++) if (bytes[at] > 127) return undefined
+    for (let offset = from; offset < to; offset++) if (bytes[offset] > 127) return undefined
     return Reflect.apply(String.fromCharCode, null, bytes.subarray(from, to))
   }
 
@@ -83,21 +83,21 @@ class Payload {
     if (this.wireType === WireType.Varint) return 1
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'integers')
     let count = 0
-    for (let at = this.from; at < this.to; at++) if (this.bytes[at] < 128) count++
+    for (let offset = this.from; offset < this.to; offset++) if (this.bytes[offset] < 128) count++
     return count
   }
 
   /** Passes all integers of the field to `take`, in halves, because a `bigint` is an object and there may be millions. */
   eachInteger(where: Where, take: TakeHalves): void {
     const { bytes, to } = this
-    for (let at = this.from; at < to; ) {
+    for (let offset = this.from; offset < to; ) {
       let low = 0
       let high = 0
       let byte = 128
       for (let i = 0; byte > 127; i++) {
-        if (at === to || i === 10)
+        if (offset === to || i === 10)
           throw invalidOnnx(where, `field ${this.number} has an integer that does not end`)
-        byte = bytes[at++]
+        byte = bytes[offset++]
         const bits = byte & 127
         if (i < 5) low |= bits << (7 * i)
         if (i === 4) high = bits >> 4
@@ -377,11 +377,11 @@ export class WireMessage {
   integers(number: number): BigInt64Array {
     const integers = new BigInt64Array(this.countIntegers(number))
     const view = new DataView(integers.buffer)
-    let at = 0
+    let offset = 0
     this.eachInteger(number, (low, high) => {
-      view.setInt32(at, IS_LITTLE_ENDIAN ? low : high, IS_LITTLE_ENDIAN)
-      view.setInt32(at + 4, IS_LITTLE_ENDIAN ? high : low, IS_LITTLE_ENDIAN)
-      at += 8
+      view.setInt32(offset, IS_LITTLE_ENDIAN ? low : high, IS_LITTLE_ENDIAN)
+      view.setInt32(offset + 4, IS_LITTLE_ENDIAN ? high : low, IS_LITTLE_ENDIAN)
+      offset += 8
     })
     return integers
   }
@@ -402,10 +402,10 @@ export class WireMessage {
     const [only] = runs
     if (only && runs.length === 1) return only
     const floats = new Float32Array(runs.reduce((sum, { length }) => sum + length, 0))
-    let at = 0
+    let offset = 0
     for (const run of runs) {
-      floats.set(run, at)
-      at += run.length
+      floats.set(run, offset)
+      offset += run.length
     }
     return floats
   }
