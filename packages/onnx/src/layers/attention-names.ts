@@ -1,14 +1,14 @@
 /**
- * The names of q, k and v that ONNX Runtime's optimizer fused to `com.microsoft` `Attention`: their nodes are gone, but the product behind it is
- * the attention's own, and the output keeps the scope that PyTorch gave it. Where both tell, they have to agree.
+ * The names of q, k and v that ONNX Runtime's optimizer has fused into `com.microsoft` `Attention`. Their nodes are gone, but the product
+ * after the attention keeps its name, and the attention's output keeps PyTorch's scope. If the file tells both, they must agree.
  */
-import type { LinearLayer } from './linear-layers.js'
+import type { LinearLayer } from './linear-layer.js'
 import { scopeOf } from './module-name.js'
 
 interface Family {
-  /** Where the attention's output was made, within a block. */
+  /** The scope of the attention's output within a block. */
   readonly scope: string
-  /** The product of the attention's output. */
+  /** The module that reads the attention's output. */
   readonly output: string
   readonly parts: readonly [q: string, k: string, v: string]
 }
@@ -16,7 +16,7 @@ interface Family {
 const PROJECTIONS = ['q_proj', 'k_proj', 'v_proj'] as const
 const QUERIES = ['query', 'key', 'value'] as const
 
-/** As transformers names them: BERT and its kin; ViT; BART, CLIP, LLaMA; DistilBERT; MPNet; ViT since transformers 5. */
+/** The names in transformers: BERT and similar models; ViT; BART, CLIP, LLaMA; DistilBERT; MPNet; ViT since transformers 5. */
 const FAMILIES: readonly Family[] = [
   { scope: 'attention.self', output: 'attention.output.dense', parts: QUERIES },
   { scope: 'attention.attention', output: 'attention.output.dense', parts: QUERIES },
@@ -28,8 +28,9 @@ const FAMILIES: readonly Family[] = [
 ]
 
 /**
- * @param output the value that the attention makes
+ * @param output the attention's output
  * @param readers the layers that read it
+ * @returns undefined if the names are not certain
  */
 export function attentionNames(
   output: string,
@@ -41,13 +42,16 @@ export function attentionNames(
   const scope = scopeOf(output)
   const names = FAMILIES.flatMap((family) => {
     const block = beforeEnd(module, family.output)
-    const own = `${block}${family.scope}`
-    return block === undefined || (scope ?? own) !== own ? [] : [family.parts.map((part) => `${own}.${part}`)]
+    const expected = `${block}${family.scope}`
+    return block === undefined || (scope ?? expected) !== expected
+      ? []
+      : [family.parts.map((part) => `${expected}.${part}`)]
   })
   const [[q, k, v] = [], ...others] = names
   return q && k && v && others.length === 0 ? [q, k, v] : undefined
 }
 
+/** `name` without `end`, if it ends so. */
 function beforeEnd(name: string, end: string): string | undefined {
   return name === end || name.endsWith(`.${end}`) ? name.slice(0, -end.length) : undefined
 }

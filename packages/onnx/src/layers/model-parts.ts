@@ -1,12 +1,12 @@
 /**
- * Parts of a model that may have layers of the same names, such as `encoder` and `decoder`. An adapter that names one means no other, so that
- * such a name is left out of a module's only where the inputs of the file tell which part it holds.
+ * Parts of a model that may have layers of the same names, such as `encoder` and `decoder`. An adapter means the part that it names. The
+ * name of a part is ignored only if the inputs of the file show that the file holds this part.
  */
 
-/** The words of a part's name (`text_model`, `vision_encoder`), and the names of inputs that a file of this part has and has not. */
+/** The words in a part's name (`text_model`, `vision_encoder`), the inputs that a file of this part has, and those that it never has. */
 const EVIDENCE: readonly (readonly [words: RegExp, needs: RegExp, rejects: RegExp])[] = [
   [/^decoder$/, /^encoder_|cross/, /^$/],
-  // A decoder reads what an encoder made, and keeps what it read.
+  // Only a decoder has the encoder's output and the past as inputs.
   [/^encoder$/, /./, /^(?:encoder|decoder|past)_|memory|cross/],
   [
     /^(?:text|language|lm)$/,
@@ -19,7 +19,7 @@ const EVIDENCE: readonly (readonly [words: RegExp, needs: RegExp, rejects: RegEx
     /audio|speech|wave|^input_(?:features|values)$/,
     /pixel|image|(?:^|_)(?:ids|embeds|tokens)$/,
   ],
-  // Twins whose inputs are the same.
+  // Parts of which a model has two with the same inputs.
   [
     /^(?:tower|branch|generator|discriminator|teacher|student|question|query|ctx|context|passage|document|qformer|prior|draft|thinker|talker|left|right|source|target)$/,
     /^$/,
@@ -33,8 +33,8 @@ export function isPart(segment: string): boolean {
 }
 
 /**
- * @param readInputs the names of what the whole graph takes; called for the first part that is asked for
- * @returns whether the file holds the part that a segment names; true for a segment that names none
+ * @param readInputs gives the names of the model's inputs; called when the first part is looked up
+ * @returns whether the file holds the part that a segment names; true for a segment that names no part
  */
 export function partsIn(readInputs: () => readonly string[]): (segment: string) => boolean {
   let missing: readonly RegExp[] | undefined
@@ -57,7 +57,7 @@ function wordsWithoutEvidence(inputs: readonly string[]): RegExp[] {
   )
 }
 
-/** `text_encoder_2` and `textEncoder` are text and encoder. */
+/** The words of `text_encoder_2` and `textEncoder` are text and encoder. */
 export function wordsOf(segment: string): string[] {
   return segment.length > 100
     ? []

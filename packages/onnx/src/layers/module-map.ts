@@ -1,12 +1,12 @@
 /**
- * What a user says about modules that a file does not name: the node of each, or of all that a pattern means. In a pattern `*` stands for one
- * segment of the module's name, or for a part of one, and in the node's name for the same text.
+ * The user's map of modules that a file does not name: the node of each module, or of all modules that a pattern matches. In a pattern `*`
+ * stands for one segment of the module's name, or for a part of one, and in the node's name for the same text.
  */
 import { FourierFTError } from '@fourierft/core'
 
 /**
- * Module → name of the product's node (or of its output, or its weight, where nodes have no names); `name:q` (k, v) is a part of a packed
- * product. Several names: the module has several products. null: the file does not have the module.
+ * Module → name of the product's node, or of its output or weight if nodes have no names. `name:q` (k, v) is a part of a packed product. A
+ * list names the products of a module that has several. null means that the file does not have the module.
  *
  * With `*`: `{ 'encoder.layer.*.attention.self.query': 'Attention_*:q' }`.
  */
@@ -22,14 +22,14 @@ interface Pattern {
 
 const ADAPTER_ROOT = /^base_model\.model\./
 
-/** A module's name as PyTorch has it, without what PEFT wraps around. */
+/** A module's name in PyTorch, without the prefix of PEFT's wrapper. */
 export function withoutAdapterRoot(module: string): string {
   return module.replace(ADAPTER_ROOT, '')
 }
 
 /**
- * @param option what messages call the map
- * @returns what the map says about a module; undefined: nothing. Throws `INVALID_OPTION` where two patterns say different things
+ * @param option the name of the map in messages
+ * @returns the map's value for a module, or undefined. Throws `INVALID_OPTION` if two patterns give different values
  * @throws {FourierFTError} `INVALID_OPTION`
  */
 export function readModuleMap(map: ModuleMap, option = 'map'): (module: string) => ModuleNode | undefined {
@@ -58,11 +58,11 @@ export function readModuleMap(map: ModuleMap, option = 'map'): (module: string) 
       )
     patterns.push({ key, segments, node })
   }
-  const most = Math.max(0, ...patterns.map(({ segments }) => segments.length))
+  const maxSegments = Math.max(0, ...patterns.map(({ segments }) => segments.length))
   return (module) => {
     const wanted = withoutAdapterRoot(module)
     for (const key of [module, wanted]) if (Object.hasOwn(map, key)) return map[key]
-    const segments = wanted.split('.', most + 1)
+    const segments = wanted.split('.', maxSegments + 1)
     let found: { readonly key: string; readonly node: ModuleNode } | undefined
     for (const pattern of patterns) {
       const texts = textsOf(pattern.segments, segments)
@@ -73,7 +73,7 @@ export function readModuleMap(map: ModuleMap, option = 'map'): (module: string) 
           option,
           pattern.key,
           found.key,
-          `it matches ${module}, as another pattern does that names other nodes; expected one of them`,
+          `another pattern matches ${module} too and names other nodes; expected one of them`,
         )
       found ??= { key: pattern.key, node }
     }
@@ -82,16 +82,16 @@ export function readModuleMap(map: ModuleMap, option = 'map'): (module: string) 
 }
 
 /**
- * The modules that the map gives a node: its keys, and for patterns what these mean with the names of the file's nodes.
+ * The modules to which the map gives a node: its keys, and the names that its patterns make from the labels.
  *
- * @param labels what the products of the file may be called
+ * @param labels the names by which the map may mean the file's products
  * @throws {FourierFTError} `INVALID_OPTION`
  */
 export function modulesInMap(map: ModuleMap, labels: Iterable<string>): string[] {
   const nodeOf = readModuleMap(map)
   const modules = new Set(Object.keys(map).filter((key) => !key.includes('*') && map[key] !== null))
   const patterns = Object.entries(map).flatMap(([key, node]) =>
-    key.includes('*') ? Array.from(listOf(node), (name) => ({ key, name: starred(name) })) : [],
+    key.includes('*') ? Array.from(listOf(node), (name) => ({ key, name: starExpression(name) })) : [],
   )
   if (patterns.length === 0) return [...modules]
   for (const label of labels)
@@ -108,8 +108,8 @@ function listOf(node: ModuleNode): readonly string[] {
   return typeof node === 'string' ? [node] : node
 }
 
-/** The names that a node's name with `*` means; no segment of a module's name has a dot or, in any exporter's names, a slash. */
-function starred(name: string): RegExp {
+/** Matches the names that a node's name with `*` means. `*` does not match a dot or a slash, which separate segments. */
+function starExpression(name: string): RegExp {
   const pieces = name.split('*').map((piece) => piece.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&'))
   return new RegExp(`^${pieces.join('([^./]+)')}$`)
 }
@@ -124,7 +124,7 @@ function starsIn(text: unknown): number {
   return String(text).split('*').length - 1
 }
 
-/** What each `*` of the pattern stands for in the name; undefined: it does not match. */
+/** The text for each `*` of the pattern; undefined if the pattern does not match. */
 function textsOf(pattern: readonly string[], segments: readonly string[]): string[] | undefined {
   if (pattern.length !== segments.length) return undefined
   const texts: string[] = []
@@ -146,7 +146,7 @@ function filled(node: ModuleNode, texts: readonly string[]): ModuleNode {
   return typeof node === 'string' ? withStars(node, texts) : node.map((name) => withStars(name, texts))
 }
 
-/** With the texts in the place of each `*`. */
+/** The pattern with the texts instead of each `*`. */
 function withStars(pattern: string, texts: readonly string[]): string {
   return pattern.split('*').reduce((text, piece, i) => `${text}${texts[i - 1] ?? ''}${piece}`)
 }

@@ -1,22 +1,25 @@
 /**
- * The name that PyTorch gave a linear layer, as far as an exported file still tells it: from the node, then from PyTorch's own notes,
- * the weight, and the bias if nothing else reads it (exporters merge equal biases). Never a guess: undefined where the file is silent.
+ * The name that PyTorch gave a linear layer, if an exported file still tells it: from the node, else from the metadata that PyTorch writes,
+ * the weight, or the bias if nothing else reads it (exporters merge equal biases). It is never a guess: undefined if the file does not tell.
  */
-import type { GraphIndex } from '../model/graph-index.js'
-import type { LinearLayer } from './linear-layers.js'
+import type { LinearLayer } from './linear-layer.js'
 
-/** What quantisers and builders hang on a node's name, and the operator at its end. */
+/** The last segment of a node's name: the operator, and the suffixes of quantisers and builders. */
 const OPERATOR = /^(?:MatMul|Gemm|Gemm_MatMul)(?:NBits|_quant|_Q4|_Q8|_Bnb4)?$/
 const WEIGHT = /^(.+)\.weight(?:_quantized|_Q4|_Q8|_Bnb4|_transposed)?$/
-/** Numbered by the exporter, not named by anybody. */
+/** A name that the exporter has numbered. */
 const NUMBERED = /^onnx::/
-/** No module has a longer name: a text of megabytes is not read as one. */
-export const MAX_LENGTH = 1024
+/** Longer texts are not names of modules. */
+export const MAX_NAME_LENGTH = 1024
 
-export function moduleNameOf(
-  { node, weight, outputNode }: Omit<LinearLayer, 'module'>,
-  { consumers }: GraphIndex,
-): string | undefined {
+export function moduleNameOf({
+  graph: {
+    index: { consumers },
+  },
+  node,
+  weight,
+  outputNode,
+}: Omit<LinearLayer, 'module'>): string | undefined {
   return fromPath(node.name) ?? fromScopes(node.metadata) ?? moduleOfWeight(weight) ?? fromBias()
 
   function fromBias(): string | undefined {
@@ -24,7 +27,7 @@ export function moduleNameOf(
     const readers = node.opType === 'Gemm' ? [node] : adders.filter(({ opType }) => opType === 'Add')
     if (readers.length !== 1) return undefined
     const [bias] = (readers[0]?.inputs ?? []).filter(
-      (name) => name.length <= MAX_LENGTH && name.endsWith('.bias'),
+      (name) => name.length <= MAX_NAME_LENGTH && name.endsWith('.bias'),
     )
     return bias !== undefined && consumers.get(bias)?.length === 1
       ? bias.slice(0, -'.bias'.length)
@@ -32,31 +35,31 @@ export function moduleNameOf(
   }
 }
 
-/** `bert.encoder.layer.0.output.dense.weight`; undefined: the exporter numbered the weight. */
+/** The module of `bert.encoder.layer.0.output.dense.weight`; undefined if the exporter has numbered the weight. */
 export function moduleOfWeight(weight: string): string | undefined {
-  return weight.length > MAX_LENGTH || NUMBERED.test(weight) ? undefined : WEIGHT.exec(weight)?.[1]
+  return weight.length > MAX_NAME_LENGTH || NUMBERED.test(weight) ? undefined : WEIGHT.exec(weight)?.[1]
 }
 
-/** The module within which PyTorch's first exporter met a value or a node: `/bert/encoder/layer.0/attention/self/Reshape_3_output_0`. */
+/** The module in which PyTorch's TorchScript exporter met a value or a node: `/bert/encoder/layer.0/attention/self/Reshape_3_output_0`. */
 export function scopeOf(name: string): string | undefined {
   const end = name.lastIndexOf('/')
-  return name.startsWith('/') && end > 0 && name.length <= MAX_LENGTH
+  return name.startsWith('/') && end > 0 && name.length <= MAX_NAME_LENGTH
     ? withoutContainers(name.slice(1, end).split('/'))
     : undefined
 }
 
-/** `/bert/encoder/layer.0/output/dense/MatMul`; a second product of one module (`MatMul_1`) has no name of its own. */
+/** The module of `/bert/encoder/layer.0/output/dense/MatMul`. A second product in a module (`MatMul_1`) is not a module of its own. */
 function fromPath(name: string): string | undefined {
   const product = name.endsWith(FUSED) ? name.slice(0, -FUSED.length) : name
   return OPERATOR.test(product.slice(product.lastIndexOf('/') + 1)) ? scopeOf(product) : undefined
 }
 
-/** A product and its bias, of which ONNX Runtime's optimizer has made one Gemm. */
+/** The suffix of a product and its bias that ONNX Runtime's optimizer has fused into one Gemm. */
 const FUSED = '/MatMulAddFusion'
 
 /**
- * A container that is called itself (`nn.Sequential`) comes before its modules, which repeat its name: `/stages/stages.0/blocks/blocks.0/mlp`
- * is `stages.0.blocks.0.mlp`.
+ * The path without the containers (`nn.Sequential`) whose names the next segment repeats: `/stages/stages.0/blocks/blocks.0/mlp` is
+ * `stages.0.blocks.0.mlp`.
  */
 function withoutContainers(segments: readonly string[]): string {
   return segments
@@ -67,13 +70,13 @@ function withoutContainers(segments: readonly string[]): string {
     .join('.')
 }
 
-/** `.0`, `.0.2`, and `.0_1` where the module is called once more. */
+/** `.0`, `.0.2`, and `.0_1` for a second call of the module. */
 const NUMBERS = /^(?:\.\d+)+(?:_\d+)?$/
 
-/** The exporter of PyTorch 2.5 and later: `['', 'bert', …, 'bert.encoder.layer.0.output.dense', 'linear_3']`. */
+/** The last module in the scopes that PyTorch 2.5 and later write: `['', 'bert', …, 'bert.encoder.layer.0.output.dense', 'linear_3']`. */
 function fromScopes(metadata: ReadonlyMap<string, string>): string | undefined {
   const scopes = metadata.get('pkg.torch.onnx.name_scopes') ?? ''
-  // The last text but one, found from the end: a list of megabytes is not taken apart.
+  // Searches the last text but one from the end, so that a list of megabytes costs nothing.
   let [start, end] = [scopes.length, 0]
   for (let texts = 0; texts < 2; texts++) {
     end = start > 0 ? scopes.lastIndexOf("'", start - 1) : -1
@@ -81,5 +84,5 @@ function fromScopes(metadata: ReadonlyMap<string, string>): string | undefined {
     if (start < 0) return undefined
   }
   const module = scopes.slice(start + 1, end)
-  return module !== '' && module.length <= MAX_LENGTH ? module : undefined
+  return module !== '' && module.length <= MAX_NAME_LENGTH ? module : undefined
 }

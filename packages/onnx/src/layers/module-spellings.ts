@@ -1,14 +1,14 @@
-/** Names that one module has in files of different tools and versions: a table of what is known, for names that a file does not have as they are. */
+/** The names that one module has in files of different tools and versions, for modules whose own name is not in the file. */
 import { isPart } from './model-parts.js'
-import { MAX_LENGTH } from './module-name.js'
+import { MAX_NAME_LENGTH } from './module-name.js'
 
-/** transformers before 4.52 → since then. The head of a vision-language model was its language model's. */
+/** transformers before 4.52 → since then. The head of a vision-language model used to belong to its language model. */
 const VISION_LANGUAGE: readonly Rule[] = [
   [/^language_model\.model\./, 'model.language_model.'],
   [/^language_model\.lm_head$/, 'lm_head'],
 ]
 
-/** The language model of a vision-language model → the same in a file of its own, or alone. */
+/** The language model inside a vision-language model → the same model in its own file, or alone. */
 const LANGUAGE: readonly Rule[] = [
   [/^(?:model\.)?(?:language_model|text_model)\.(?=layers\.\d+\.)/, 'model.'],
 ]
@@ -34,19 +34,19 @@ const apply = (rules: readonly Rule[], name: string) =>
   rules.reduce((text, [pattern, replacement]) => text.replace(pattern, replacement), name)
 
 /**
- * What a module of an adapter may be called in a file, the name itself first.
+ * The possible names in a file of a module of an adapter, its own name first.
  *
  * @param isInFile whether the file holds a part of the model
  */
 export function spellingsOf(name: string, isInFile: (part: string) => boolean): string[] {
-  if (name.length > MAX_LENGTH) return [name]
-  const own = fileSpellingsOf(name)
-  return withBuilders(isInFile('language_model') ? own : own.slice(0, 2))
+  if (name.length > MAX_NAME_LENGTH) return [name]
+  const spellings = fileSpellingsOf(name)
+  return withBuilders(isInFile('language_model') ? spellings : spellings.slice(0, 2))
 }
 
-/** What it may be called in the file of a part of the model, without that part: whole names, for `layers.0` of an `encoder` is not `decoder.layers.0`. */
+/** The possible names in the file of one part of the model. They are compared whole: `layers.0` of an `encoder` is not `decoder.layers.0`. */
 export function partSpellingsOf(name: string, isInFile: (part: string) => boolean): string[] {
-  if (name.length > MAX_LENGTH) return []
+  if (name.length > MAX_NAME_LENGTH) return []
   return withBuilders(spellingsOf(name, isInFile).flatMap((each) => withoutParts(each, isInFile)))
 }
 
@@ -54,34 +54,34 @@ function withBuilders(names: readonly string[]): string[] {
   return [...new Set(names.flatMap((name) => [name, apply(BUILDER, name)]))]
 }
 
-/** The other names of a module that a file tells, the name itself first. */
+/** The other names of a module that a file names, its own name first. */
 export function fileSpellingsOf(name: string): string[] {
-  if (name.length > MAX_LENGTH) return [name]
+  if (name.length > MAX_NAME_LENGTH) return [name]
   const now = apply(VISION_LANGUAGE, withoutRepeats(name))
   return [name, now, apply(LANGUAGE, now)]
 }
 
-/** Models nest their parts a few deep. */
+/** Models nest their parts only a few deep. */
 const MAX_DEPTH = 6
 
 /**
- * A part that is exported by itself has names without the way to it, or without its own: BART's `model.encoder.layers.0.fc1` is
- * `layers.0.fc1` for optimum, and `model.layers.0.fc1` for onnxruntime-genai.
+ * The names in the file of a part that is exported by itself: without the path to the part, or without the part's own name. BART's
+ * `model.encoder.layers.0.fc1` is `layers.0.fc1` for optimum, and `model.layers.0.fc1` for onnxruntime-genai.
  */
 function withoutParts(name: string, isInFile: (part: string) => boolean): string[] {
   const segments = name.split('.', MAX_DEPTH)
-  const at = segments.findIndex(isPart)
-  const part = segments[at]
+  const index = segments.findIndex(isPart)
+  const part = segments[index]
   if (part === undefined || !isInFile(part)) return []
-  const before = segments.slice(0, at).map((segment) => `${segment}.`)
-  const way = before.join('')
-  const inside = name.slice(way.length + part.length + 1)
-  return inside === '' ? [] : [inside, way + inside, ...withoutParts(inside, isInFile)]
+  const before = segments.slice(0, index).map((segment) => `${segment}.`)
+  const path = before.join('')
+  const inside = name.slice(path.length + part.length + 1)
+  return inside === '' ? [] : [inside, path + inside, ...withoutParts(inside, isInFile)]
 }
 
 /**
- * `layers.layers.0.fc` is `layers.0.fc` too: the first exporter writes a container that is called, and a module whose list of modules has its own
- * name, alike.
+ * `layers.layers.0.fc` may be `layers.0.fc`: the TorchScript exporter writes the same for a container that is called, and for a module whose
+ * list of modules has the module's name.
  */
 function withoutRepeats(name: string): string {
   return name.replace(/(^|\.)([^.]+)\.(?=\2\.\d+(?:\.|$))/g, '$1')

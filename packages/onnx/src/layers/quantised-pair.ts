@@ -1,29 +1,27 @@
 /**
- * `QuantizeLinear` and `DequantizeLinear` around the operators of a statically quantised file (QDQ): where a linear layer's output is a
- * float again, and which operators runtimes compute with integers because all that they read comes from such a pair.
+ * Pairs of `QuantizeLinear` and `DequantizeLinear` around the operators of a statically quantised file (QDQ). After such a pair a layer's
+ * output is a float again. Runtimes compute an operator with integers if all its inputs come from such pairs.
  */
-import { producerOf } from '../model/constant-of.js'
-import type { NewAttribute, NewNode } from '../model/encode.js'
+import { copiedAttributes } from '../model/attribute.js'
+import type { NewNode } from '../model/encode.js'
 import type { OnnxNode } from '../model/graph.js'
+import { producerOf } from '../model/names-in-scope.js'
 import { biasOf } from './layer-bias.js'
-import type { LinearLayer } from './linear-layers.js'
+import type { LinearLayer } from './linear-layer.js'
 
-/** @see QuantizeLinear and DequantizeLinear in ONNX's docs/Operators.md: all of their attributes */
-const ATTRIBUTES = ['axis', 'block_size', 'output_dtype', 'precision', 'saturate'] as const
-
-/** The node whose output 0 is the layer's, bias included: behind the pair that quantises it. */
+/** The node whose output 0 is the layer's output, with its bias and after the pair that quantises it. */
 export function outputNodeOf(layer: Pick<LinearLayer, 'node' | 'outputNode'>): OnnxNode {
   const node = biasOf(layer)?.node ?? layer.outputNode
   return dequantiserBehind(node) ?? node
 }
 
-/** The `DequantizeLinear` behind a `QuantizeLinear`, if nothing else reads what is between. */
+/** The `DequantizeLinear` after a `QuantizeLinear` of the node's output, if nothing else reads the values between. */
 export function dequantiserBehind(node: OnnxNode): OnnxNode | undefined {
   const quantiser = onlyReader(node, 'QuantizeLinear')
   return quantiser && onlyReader(quantiser, 'DequantizeLinear')
 }
 
-/** Whether runtimes make one operator on integers of the node and what quantises around it: a float that is read or given would prevent it. */
+/** Whether runtimes fuse the node and the pairs around it into one operator on integers. A float input or another reader prevents that. */
 export function isQuantised(node: OnnxNode): boolean {
   const { graph, inputs, opType } = node
   const isDequantised = (name: string) => producerOf(graph, name)?.opType === 'DequantizeLinear'
@@ -35,31 +33,22 @@ export function isQuantised(node: OnnxNode): boolean {
   )
 }
 
-/** New nodes that round `from` to `to` as the pair with this dequantiser does. */
-export function samePair(dequantiser: OnnxNode, from: string, to: string): NewNode[] {
+/** New nodes that round `input` to `output` as the pair with this dequantiser does. */
+export function samePair(dequantiser: OnnxNode, input: string, output: string): NewNode[] {
   const quantiser = producerOf(dequantiser.graph, dequantiser.inputs[0] ?? '')
   if (quantiser === undefined) return []
-  const rounded = `${to}.rounded`
-  const copy = (of: OnnxNode, input: string, output: string): NewNode => ({
-    opType: of.opType,
-    domain: of.domain,
-    inputs: [input, ...of.inputs.slice(1)],
-    outputs: [output],
-    attributes: attributesOf(of),
+  const rounded = `${output}.rounded`
+  const copy = ({ opType, domain, inputs, attributes }: OnnxNode, x: string, y: string): NewNode => ({
+    opType,
+    domain,
+    inputs: [x, ...inputs.slice(1)],
+    outputs: [y],
+    attributes: copiedAttributes(attributes.values()),
   })
-  return [copy(quantiser, from, rounded), copy(dequantiser, rounded, to)]
+  return [copy(quantiser, input, rounded), copy(dequantiser, rounded, output)]
 }
 
-function attributesOf(node: OnnxNode): Record<string, NewAttribute> {
-  const attributes: Record<string, NewAttribute> = {}
-  for (const name of ATTRIBUTES) {
-    const int = node.attribute(name)?.int
-    if (int !== undefined) attributes[name] = { int }
-  }
-  return attributes
-}
-
-/** The one node that reads output 0, in the same graph, which is no output of it. */
+/** The only reader of output 0, if it is in the same graph and the value is not an output of the graph. */
 function onlyReader({ graph, outputs }: OnnxNode, opType: string): OnnxNode | undefined {
   const [output] = outputs
   if (!output || graph.isOutput(output)) return undefined

@@ -1,6 +1,6 @@
 /**
- * A model from nothing: what `readModel` gives for a file that is already there. No operator is known here; the runtime says what a graph
- * may hold.
+ * Creates a model from nothing; `readModel` reads one from a file. Operators are not checked here: the runtime decides what a graph may
+ * hold.
  *
  *     const model = createModel({ name: 'main', nodes: […], inputs: […], outputs: […], initializers: […] }, { opset: 17 })
  *     const bytes = model.toBytes()
@@ -11,41 +11,37 @@ import { OnnxModel } from './model.js'
 import { Model } from './schema.js'
 import { field, message } from './wire-message.js'
 
-/** The IR version of new models: initializers are no inputs, and there may be functions. Every runtime since 2021 reads it. */
+/** The IR version of new models: initializers need not be inputs, and functions are allowed. Every runtime since 2021 reads it. */
 const IR_VERSION = 8
 
 export interface CreateModelOptions {
-  /** Version of ONNX's own operator set; `addOpsetImport` adds others. */
+  /** The version of ONNX's own operator set; `addOpsetImport` adds others. */
   readonly opset: number
   /** The model's name, for the messages of errors. */
   readonly file?: string
 }
 
 /**
- * Makes a model of IR version 8. Nodes, inputs, outputs and initializers may be given here or added to `model.graph` afterwards; the data of
+ * Creates a model of IR version 8. Nodes, inputs, outputs and initializers are given here or added to `model.graph` later. The data of
  * initializers are kept as views until the model is written.
  *
  * @param graph its nodes in an order of execution, as ONNX demands
- * @throws FourierFTError INVALID_OPTION: an opset that is no whole number from 1 on, a graph without a name, a value that is made twice;
- *   SHAPE_MISMATCH: the data of an initializer are not as long as its dims say
+ * @throws {FourierFTError} `INVALID_OPTION` for an opset that is not a positive integer, a graph without a name, or a value that is defined
+ *   twice; `SHAPE_MISMATCH` if the data of an initializer do not fit its dims
  */
 export function createModel(
   graph: NewGraph,
   { opset, file = 'the new model' }: CreateModelOptions,
 ): OnnxModel {
   if (!Number.isSafeInteger(opset) || opset < 1)
-    throw new FourierFTError(
-      'INVALID_OPTION',
-      `opset: expected a whole number from 1 on; received ${opset}`,
-      {
-        option: 'opset',
-        received: opset,
-      },
-    )
+    throw new FourierFTError('INVALID_OPTION', `opset: expected a positive integer; received ${opset}`, {
+      option: 'opset',
+      received: opset,
+    })
   if (graph.name === '')
     throw new FourierFTError(
       'INVALID_OPTION',
-      `name: the graph of ${file} needs a name, as ONNX demands; received ''`,
+      `name: expected a name for the graph of ${file}; received ''`,
       { file, option: 'name', received: graph.name },
     )
   rejectDuplicates(graph, file)
@@ -57,23 +53,23 @@ export function createModel(
     ),
     file,
   )
-  // Compares dims and data.
+  // `data()` compares the data with the dims.
   for (const tensor of model.graph.initializers.values()) tensor.data()
   return model
 }
 
-/** Every value has one origin: an input, an initializer or a node. */
+/** Every value has one origin: an input, an initializer or a node's output. */
 function rejectDuplicates({ inputs = [], initializers = [], nodes }: NewGraph, file: string): void {
   const seen = new Set<string>()
   const names = [...inputs, ...initializers].map(({ name = '' }) => name)
   for (const name of [...names, ...nodes.flatMap(({ outputs }) => outputs)]) {
     if (seen.has(name))
-      throw new FourierFTError(
-        'INVALID_OPTION',
-        `${file} makes the value ${JSON.stringify(name)} twice; give each input, initializer and node output a name of its own.`,
-        { file, tensor: name },
-      )
-    // Optional outputs that are left out have no name.
+      throw new FourierFTError('INVALID_OPTION', `${file} defines the value ${JSON.stringify(name)} twice`, {
+        file,
+        tensor: name,
+        advice: 'give each input, initializer and node output its own name',
+      })
+    // Omitted optional outputs have no name.
     if (name !== '') seen.add(name)
   }
 }

@@ -1,8 +1,9 @@
 /**
- * A graph, its nodes, tensors and values: what is there, and the few edits that adapters need. A node whose output is renamed and
- * followed by a new node of the old name is adapted without touching one consumer, be it in a subgraph or outside the model.
+ * A graph and its nodes, and the few edits that adapters need. To adapt a node, rename its output and insert a new node that writes the old
+ * name: no consumer changes, neither in subgraphs nor outside the model.
  */
 import { FourierFTError } from '@fourierft/core'
+import { type OnnxAttribute, readAttribute } from './attribute.js'
 import {
   encodeNode,
   encodeTensor,
@@ -11,39 +12,19 @@ import {
   type NewTensor,
   type NewValue,
 } from './encode.js'
-import { readEntries } from './entries.js'
 import { EditableIndex, type GraphIndex } from './graph-index.js'
-import { malformed, type Where } from './malformed.js'
+import { invalidOnnx } from './invalid-onnx.js'
 import type { MemoryBudget } from './memory-budget.js'
 import { Attribute, Dimension, Graph, Node, Shape, Tensor, TensorType, Type, ValueInfo } from './schema.js'
-import { checkRank, type OnnxTensor, readTensor, type TensorSource } from './tensor.js'
+import { readStringMap } from './string-map.js'
+import { type OnnxTensor, readTensor, type TensorSource } from './tensor.js'
+import { type OnnxValue, readValue } from './value.js'
 import { field, type WireField, type WireMessage } from './wire-message.js'
 
-/** Exporters nest two or three subgraphs; far deeper ones are an attack on the stack. */
+/** Exporters nest two or three subgraphs; a far deeper nesting would overflow the stack. */
 const MAX_DEPTH = 64
 
-/** What is known of a value; `undefined` stands for what the file leaves open. */
-export interface OnnxValue {
-  readonly name: string
-  /** A number of {@link DataType}; undefined: no tensor, or not said. */
-  readonly dataType: number | undefined
-  /** A number is a fixed size, a text a named one; undefined as a whole: the rank is open. */
-  readonly dims: readonly (number | string | undefined)[] | undefined
-}
-
-/** An attribute: the fields that the file has set. */
-export interface OnnxAttribute {
-  readonly float?: number
-  readonly int?: bigint
-  readonly string?: string
-  readonly ints: BigInt64Array
-  readonly floats: Float32Array
-  readonly tensor?: OnnxTensor
-  /** The name of the attribute of the function around the node. */
-  readonly reference?: string
-}
-
-/** Nodes without graphs inside share one empty list. */
+/** One empty list for all nodes without graphs inside. */
 const NO_GRAPHS: readonly OnnxGraph[] = []
 
 export class OnnxNode {
@@ -52,53 +33,53 @@ export class OnnxNode {
   readonly opType: string = ''
   /** `''` is ONNX's own domain. */
   readonly domain: string = ''
-  /** The graphs inside of it, such as the branches of `If`. */
+  /** The graphs inside the node, such as `then_branch` of `If`. */
   readonly subgraphs: readonly OnnxGraph[]
   /** @internal The field of the graph that holds it. */
   readonly field: WireField
-  /** Read once: whoever looks for readers of a value asks every node. */
+  /** Kept because a search for the readers of a value asks every node. */
   #inputs: readonly string[] | undefined
   #outputs: readonly string[] | undefined
 
-  /** @throws FourierFTError INVALID_ONNX: also for a node without an operator, and one that neither reads nor makes a value */
+  /** @throws {FourierFTError} `INVALID_ONNX`, also for a node without an operator, or without inputs and outputs */
   constructor(graph: OnnxGraph, source: WireField) {
     this.graph = graph
     this.field = source
     let values = 0
     let hasGraphs = false
-    const part = source.reading(this).parts()
-    while (part.next()) {
-      const { number } = part
+    const cursor = source.reading(this).cursor()
+    while (cursor.next()) {
+      const { number } = cursor
       if (number === Node.input || number === Node.output) values++
-      else if (number === Node.name) this.name = part.text(this)
-      else if (number === Node.opType) this.opType = part.text(this)
-      else if (number === Node.domain) this.domain = part.text(this)
-      else if (number === Node.attribute) hasGraphs = holdsGraphs(part.reading(this)) || hasGraphs
+      else if (number === Node.name) this.name = cursor.text(this)
+      else if (number === Node.opType) this.opType = cursor.text(this)
+      else if (number === Node.domain) this.domain = cursor.text(this)
+      else if (number === Node.attribute) hasGraphs = holdsGraphs(cursor.reading(this)) || hasGraphs
     }
     if (this.domain === 'ai.onnx') this.domain = ''
-    if (this.opType === '') throw malformed(this, 'it has no operator type')
-    if (values === 0) throw malformed(this, 'it has neither an input nor an output')
+    if (this.opType === '') throw invalidOnnx(this, 'it has no operator type')
+    if (values === 0) throw invalidOnnx(this, 'it has neither an input nor an output')
     graph.budget?.take('name', values, this)
     this.subgraphs = hasGraphs ? this.#graphsInside() : NO_GRAPHS
   }
 
-  /** @internal What it is called in the message of an error. */
+  /** @internal Its description in the message of an error. */
   get where(): string {
     return `node ${JSON.stringify(this.name)} (${this.opType}) of ${this.graph.where}`
   }
 
   #graphsInside(): OnnxGraph[] {
-    const message = this.field.message(this)
-    return message.all(Node.attribute).flatMap((attribute) => {
-      const parts = attribute.message(this)
-      const path = `${this.graph.path}/${this.name}.${parts.text(Attribute.name) ?? ''}`
-      return [...parts.all(Attribute.g), ...parts.all(Attribute.graphs)].map(
+    const node = this.field.message(this)
+    return node.all(Node.attribute).flatMap((field) => {
+      const attribute = field.message(this)
+      const path = `${this.graph.path}/${this.name}.${attribute.text(Attribute.name) ?? ''}`
+      return [...attribute.all(Attribute.g), ...attribute.all(Attribute.graphs)].map(
         (body) => new OnnxGraph(body.message(this), this.graph.file, path, this.graph),
       )
     })
   }
 
-  /** `''` is an optional input that is left out. */
+  /** `''` is an omitted optional input. */
   get inputs(): readonly string[] {
     return this.#inputs ?? this.#readValues().inputs
   }
@@ -107,74 +88,77 @@ export class OnnxNode {
     return this.#outputs ?? this.#readValues().outputs
   }
 
+  /** The attribute of that name; if a broken file has several, the first. */
   attribute(name: string): OnnxAttribute | undefined {
-    const find = () => {
-      const part = this.field.reading(this).parts()
-      while (part.next(Node.attribute)) {
-        const found = part.reading(this)
-        if (found.text(Attribute.name) === name) return found
-      }
-      return undefined
-    }
-    const edit = () => {
-      const attributes = this.field.message(this).all(Node.attribute)
-      const found = attributes.find((one) => one.reading(this).text(Attribute.name) === name)
-      return found?.message(this).last(Attribute.t)?.message(this)
-    }
-    const found = find()
-    if (!found) return undefined
-    const float = found.float(Attribute.f)
-    const int = found.integer(Attribute.i)
-    const string = found.text(Attribute.s)
-    const reference = found.text(Attribute.reference)
-    const read = () => find()?.reading(Attribute.t)
-    const { budget } = this.graph
-    const where: Where = this
-    return {
-      ...(float === undefined ? {} : { float }),
-      ...(int === undefined ? {} : { int }),
-      ...(string === undefined ? {} : { string }),
-      get ints() {
-        budget?.check('integer', found.countIntegers(Attribute.ints), where)
-        return found.integers(Attribute.ints)
-      },
-      get floats() {
-        return found.floats(Attribute.floats)
-      },
-      ...(found.count(Attribute.t) > 0 ? { tensor: readTensor({ read, edit }, this.graph.file) } : {}),
-      ...(reference === undefined ? {} : { reference }),
-    }
+    const message = this.#findAttribute(name)
+    return message && this.#readAttribute(name, message)
   }
 
-  /** `metadata_props`: where PyTorch's new exporter puts the names of modules. */
+  /** All attributes by name, in the order of the file. */
+  get attributes(): ReadonlyMap<string, OnnxAttribute> {
+    const attributes = new Map<string, OnnxAttribute>()
+    const node = this.field.reading(this)
+    this.graph.budget?.check('attribute', node.count(Node.attribute), this)
+    const cursor = node.cursor()
+    while (cursor.next(Node.attribute)) {
+      const message = cursor.reading(this)
+      const name = message.text(Attribute.name) ?? ''
+      if (!attributes.has(name)) attributes.set(name, this.#readAttribute(name, message))
+    }
+    return attributes
+  }
+
+  #findAttribute(name: string): WireMessage | undefined {
+    const cursor = this.field.reading(this).cursor()
+    while (cursor.next(Node.attribute)) {
+      const message = cursor.reading(this)
+      if (message.text(Attribute.name) === name) return message
+    }
+    return undefined
+  }
+
+  #readAttribute(name: string, message: WireMessage): OnnxAttribute {
+    const tensor = {
+      read: () => this.#findAttribute(name)?.reading(Attribute.t),
+      edit: () => {
+        const attributes = this.field.message(this).all(Node.attribute)
+        const attribute = attributes.find((one) => one.reading(this).text(Attribute.name) === name)
+        return attribute?.message(this).last(Attribute.t)?.message(this)
+      },
+    }
+    const { file, budget } = this.graph
+    return readAttribute(message, tensor, { file, budget, where: this })
+  }
+
+  /** `metadata_props`, in which PyTorch's newer exporter writes the names of modules. */
   get metadata(): ReadonlyMap<string, string> {
-    return readEntries(this.field.reading(this), Node.metadata, this)
+    return readStringMap(this.field.reading(this), Node.metadata, this)
   }
 
-  /** Lets the node read another value. @throws FourierFTError INVALID_OPTION: no such input */
+  /** Makes the node read another value. @throws {FourierFTError} `INVALID_OPTION` if it has no such input */
   setInput(index: number, name: string): void {
     this.#rename(Node.input, index, name)
   }
 
-  /** Names an output anew; readers of the old name still read that. @throws FourierFTError INVALID_OPTION: no such output */
+  /** Renames an output; readers of the old name are unaffected. @throws {FourierFTError} `INVALID_OPTION` if there is no such output */
   setOutput(index: number, name: string): void {
     this.#rename(Node.output, index, name)
   }
 
-  /** @internal The names of inputs and outputs are read again when they are asked for. */
+  /** @internal Drops the cached names of inputs and outputs. */
   forget(): void {
     this.#inputs = undefined
     this.#outputs = undefined
   }
 
-  /** Both at once: whoever asks for one asks for the other too. */
+  /** Reads both at once, because callers need both. */
   #readValues(): { readonly inputs: readonly string[]; readonly outputs: readonly string[] } {
     const inputs: string[] = []
     const outputs: string[] = []
-    const part = this.field.reading(this).parts()
-    while (part.next()) {
-      if (part.number === Node.input) inputs.push(part.text(this))
-      else if (part.number === Node.output) outputs.push(part.text(this))
+    const cursor = this.field.reading(this).cursor()
+    while (cursor.next()) {
+      if (cursor.number === Node.input) inputs.push(cursor.text(this))
+      else if (cursor.number === Node.output) outputs.push(cursor.text(this))
     }
     this.#inputs = inputs
     this.#outputs = outputs
@@ -187,7 +171,7 @@ export class OnnxNode {
     if (!old)
       throw new FourierFTError(
         'INVALID_OPTION',
-        `The ${this.where} has no ${number === Node.input ? 'input' : 'output'} ${index}.`,
+        `the ${this.where} has no ${number === Node.input ? 'input' : 'output'} ${index}`,
         { file: this.graph.file, option: 'index', received: index },
       )
     const kind = number === Node.input ? 'inputs' : 'outputs'
@@ -198,22 +182,22 @@ export class OnnxNode {
   }
 }
 
-/** The main graph, or one inside of a node. */
+/** The main graph, or a graph inside a node. */
 export class OnnxGraph {
   readonly file: string
-  /** `''` for the main graph, `/node.attribute` for what is inside. */
+  /** `''` for the main graph, `/node.attribute` for graphs inside nodes. */
   readonly path: string
   readonly parent: OnnxGraph | undefined
   readonly #message: WireMessage
-  /** In the order of the file, unless the order is stale: new nodes are at the end then, and those that are gone still there. */
+  /** In the order of the file. If the order is stale, new nodes are at the end, and removed nodes are still in the list. */
   #nodes: OnnxNode[] = []
   #isOrderStale = false
   readonly #initializers = new Map<string, OnnxTensor>()
-  #index: EditableIndex | undefined
+  #index: EditableIndex<OnnxNode, OnnxGraph> | undefined
   #inputNames: Set<string> | undefined
   #outputNames: Set<string> | undefined
   #knownValues: Map<string, OnnxValue> | undefined
-  /** The fields that new inputs and outputs are put behind. */
+  /** The fields after which new inputs and outputs are inserted. */
   #lastInput: WireField | undefined
   #lastOutput: WireField | undefined
 
@@ -222,7 +206,7 @@ export class OnnxGraph {
     this.path = path
     this.parent = parent
     this.#message = message
-    if (depth(parent) > MAX_DEPTH) throw malformed(file, `graphs are nested more than ${MAX_DEPTH} deep`)
+    if (depth(parent) > MAX_DEPTH) throw invalidOnnx(file, `graphs are nested more than ${MAX_DEPTH} deep`)
     this.budget?.take('graph', 1, this)
     for (const one of message.fields()) {
       if (one.number === Graph.node) this.#nodes.push(this.#readNode(one))
@@ -230,7 +214,7 @@ export class OnnxGraph {
     }
   }
 
-  /** @internal What it is called in the message of an error. */
+  /** @internal Its description in the message of an error. */
   get where(): string {
     return this.path === '' ? this.file : `graph ${this.path} of ${this.file}`
   }
@@ -240,7 +224,7 @@ export class OnnxGraph {
     return this.#message.budget
   }
 
-  /** In the order of the file, which ONNX demands to be one of execution. */
+  /** In the order of the file, which is an order of execution, as ONNX demands. */
   get nodes(): readonly OnnxNode[] {
     if (this.#isOrderStale) {
       const byField = new Map(this.#nodes.map((node) => [node.field, node]))
@@ -250,12 +234,12 @@ export class OnnxGraph {
     return this.#nodes
   }
 
-  /** The tensors that the file holds or refers to, by name. A subgraph also sees those of the graphs around it. */
+  /** The constant tensors of this graph by name. A subgraph also sees those of the graphs around it. */
   get initializers(): ReadonlyMap<string, OnnxTensor> {
     return this.#initializers
   }
 
-  /** Old models (IR version 3) name initializers here too. */
+  /** In old models (IR version 3) also the initializers. */
   get inputs(): readonly OnnxValue[] {
     return this.#values(Graph.input)
   }
@@ -264,83 +248,83 @@ export class OnnxGraph {
     return this.#values(Graph.output)
   }
 
-  /** What the exporter knew of values inside. */
+  /** What the exporter wrote about intermediate values. */
   get valueInfos(): readonly OnnxValue[] {
     return this.#values(Graph.valueInfo)
   }
 
-  /** What the exporter knew of a value inside, or of an input. */
+  /** What the exporter wrote about an intermediate value or an input. */
   valueInfo(name: string): OnnxValue | undefined {
     this.#knownValues ??= new Map([...this.inputs, ...this.valueInfos].map((value) => [value.name, value]))
     return this.#knownValues.get(name)
   }
 
-  /** This graph and all inside of it, outermost first. */
+  /** This graph and all graphs inside it, outermost first. */
   graphs(): OnnxGraph[] {
     return [this, ...this.nodes.flatMap((node) => node.subgraphs.flatMap((inner) => inner.graphs()))]
   }
 
-  /** Which of its nodes make and read each value; edits keep it up to date. */
-  get index(): GraphIndex {
+  /** The nodes that write and read each value; edits keep it up to date. */
+  get index(): GraphIndex<OnnxNode> {
     return this.#indexed()
   }
 
-  /** The nodes that read a value, here and in the graphs inside that see it. */
+  /** The nodes that read a value, in this graph and in the graphs inside that see it. */
   consumersOf(name: string): readonly OnnxNode[] {
     const index = this.#indexed()
-    const own = index.consumers.get(name) ?? []
+    const consumers = index.consumers.get(name) ?? []
     const inside: OnnxNode[] = []
     for (const inner of index.inside(name))
       if (!inner.defines(name)) for (const node of inner.consumersOf(name)) inside.push(node)
-    return inside.length > 0 ? [...own, ...inside] : own
+    return inside.length > 0 ? [...consumers, ...inside] : consumers
   }
 
-  /** @internal The names of all values that its nodes read, and those of the graphs inside. */
+  /** @internal The names of all values that this graph and the graphs inside it read. */
   namesRead(): Iterable<string> {
     return this.#indexed().namesRead()
   }
 
-  /** Whether it gives the value to what is around it. */
+  /** Whether the value is an output of this graph. */
   isOutput(name: string): boolean {
     this.#outputNames ??= this.#namesOf(Graph.output)
     return this.#outputNames.has(name)
   }
 
   /**
-   * Puts new nodes behind `node`, in the order given.
+   * Inserts new nodes after `node`.
    *
-   * @returns the new nodes, as the graph has them now
-   * @throws FourierFTError INVALID_STATE: the node is not one of this graph
+   * @returns the inserted nodes
+   * @throws {FourierFTError} `INVALID_STATE` if the node is not in this graph
    */
-  insertAfter(node: OnnxNode, made: readonly NewNode[]): OnnxNode[] {
+  insertAfter(node: OnnxNode, nodes: readonly NewNode[]): OnnxNode[] {
     this.#checkOwn(node)
-    return this.#added(this.#message.insert(made.map(nodeField), node.field))
+    return this.#added(this.#message.insert(nodes.map(nodeField), node.field))
   }
 
-  /** Puts new nodes before `node`, in the order given. @throws FourierFTError as {@link insertAfter} */
-  insertBefore(node: OnnxNode, made: readonly NewNode[]): void {
+  /** Inserts new nodes before `node`. @throws {FourierFTError} as {@link insertAfter} does */
+  insertBefore(node: OnnxNode, nodes: readonly NewNode[]): void {
     this.#checkOwn(node)
-    this.#added(this.#message.insertBefore(made.map(nodeField), node.field))
+    this.#added(this.#message.insertBefore(nodes.map(nodeField), node.field))
   }
 
-  /** Puts new nodes, or one that comes back from a graph inside, in the place of `node`. @throws FourierFTError as {@link insertAfter} */
-  replaceNode(node: OnnxNode, made: readonly (NewNode | OnnxNode)[]): void {
+  /** Replaces `node` by new nodes, or by nodes of a graph inside it. @throws {FourierFTError} as {@link insertAfter} does */
+  replaceNode(node: OnnxNode, nodes: readonly (NewNode | OnnxNode)[]): void {
     this.#checkOwn(node)
-    // The graphs inside of a node are not taken out of the index one by one.
+    // The index cannot forget the graphs inside a node, so it is built again.
     if (node.subgraphs.length > 0) this.#index = undefined
     else this.#index?.remove(node)
-    const fields = made.map((one) => ('field' in one ? one.field : nodeField(one)))
+    const fields = nodes.map((one) => ('field' in one ? one.field : nodeField(one)))
     this.#added(this.#message.replace(node.field, ...fields))
   }
 
-  /** @throws FourierFTError INVALID_OPTION: the name is taken */
+  /** @throws {FourierFTError} `INVALID_OPTION` if the name is taken */
   addInitializer(tensor: NewTensor & { readonly name: string }): OnnxTensor {
     this.#rejectTaken(tensor.name)
     const [added] = this.#message.insert([field(Graph.initializer, encodeTensor(tensor))]) as [WireField]
     return this.#readInitializer(added)
   }
 
-  /** @throws FourierFTError INVALID_OPTION: the name is taken */
+  /** @throws {FourierFTError} `INVALID_OPTION` if the name is taken */
   addInput(value: NewValue): void {
     this.#rejectTaken(value.name)
     const after = this.#lastInput ?? this.#message.last(Graph.input)
@@ -349,7 +333,7 @@ export class OnnxGraph {
     this.#knownValues = undefined
   }
 
-  /** A name alone: the runtime infers the rest. @throws FourierFTError INVALID_OPTION: there is an output of that name */
+  /** If only a name is given, the runtime infers type and shape. @throws {FourierFTError} `INVALID_OPTION` if the name is taken */
   addOutput(value: NewValue | { readonly name: string }): void {
     if (this.isOutput(value.name)) throw this.#taken(value.name)
     const after = this.#lastOutput ?? this.#message.last(Graph.output)
@@ -357,7 +341,7 @@ export class OnnxGraph {
     this.#outputNames?.add(value.name)
   }
 
-  /** Gives a value whose shape the file tells another last dimension. */
+  /** Changes the last dim of a value, if the file gives the value's shape. */
   setLastDim(name: string, size: number | string): void {
     for (const one of [...this.#message.all(Graph.output), ...this.#message.all(Graph.valueInfo)]) {
       if (one.reading(this).text(ValueInfo.name) !== name) continue
@@ -370,11 +354,11 @@ export class OnnxGraph {
     this.#knownValues = undefined
   }
 
-  /** Takes nodes of this graph away. Whatever reads their outputs has to read something else by then. */
+  /** Removes nodes of this graph. Nothing may read their outputs any more. */
   removeNodes(nodes: readonly OnnxNode[]): void {
     this.#message.remove(nodes.map((node) => node.field))
     this.#isOrderStale = true
-    // Made again when it is needed: nodes may be many, and so may be those beside each of them in the index.
+    // The index is built again on demand, because removing many nodes from it one by one could take quadratic time.
     this.#index = undefined
   }
 
@@ -390,7 +374,7 @@ export class OnnxGraph {
     this.#forgetValues()
   }
 
-  /** @returns puts nodes and initializers back as they are now; the wire is put back before that */
+  /** @returns a function that restores nodes and initializers; call it after the message has been restored */
   saved(): () => void {
     const [nodes, initializers] = [[...this.nodes], [...this.#initializers]]
     const restore = nodes.flatMap((node) => node.subgraphs.map((inner) => inner.saved()))
@@ -406,7 +390,7 @@ export class OnnxGraph {
     }
   }
 
-  /** Whether the name is one of an initializer, an input or a node's output of this graph. */
+  /** Whether this graph has an initializer, an input or a node's output of that name. */
   defines(name: string): boolean {
     this.#inputNames ??= this.#namesOf(Graph.input)
     return (
@@ -416,22 +400,22 @@ export class OnnxGraph {
     )
   }
 
-  /** @internal The node had other inputs or outputs before. */
+  /** @internal Updates the index after a change of the node's inputs or outputs. */
   reindex(node: OnnxNode, kind: 'inputs' | 'outputs', before: readonly string[]): void {
     this.#index?.update(node, kind, before)
-    if (kind === 'inputs') this.#tellAround(node.inputs)
+    if (kind === 'inputs') this.#noteInParents(node.inputs)
   }
 
-  #indexed(): EditableIndex {
+  #indexed(): EditableIndex<OnnxNode, OnnxGraph> {
     this.#index ??= new EditableIndex(this.nodes)
     return this.#index
   }
 
-  /** The graphs around learn what is read here. */
-  #tellAround(names: Iterable<string>): void {
+  /** Adds names that this graph reads to the indexes of the graphs around it. */
+  #noteInParents(names: Iterable<string>): void {
     for (let inner: OnnxGraph = this; inner.parent; inner = inner.parent) {
-      const around = inner.parent.#index
-      if (around) for (const name of names) around.noteInside(name, inner)
+      const index = inner.parent.#index
+      if (index) for (const name of names) index.noteInside(name, inner)
     }
   }
 
@@ -440,7 +424,7 @@ export class OnnxGraph {
     for (const node of nodes) {
       this.#nodes.push(node)
       this.#index?.add(node)
-      if (this.parent) for (const names of [node.inputs, ...namesInside(node)]) this.#tellAround(names)
+      if (this.parent) for (const names of [node.inputs, ...namesInside(node)]) this.#noteInParents(names)
     }
     this.#isOrderStale = true
     return nodes
@@ -453,7 +437,7 @@ export class OnnxGraph {
 
   #readInitializer(source: WireField): OnnxTensor {
     this.budget?.take('tensor', 1, this)
-    const tensor = readTensor(new FieldOfTensor(source, this), this.where)
+    const tensor = readTensor(new InitializerSource(source, this), this.where)
     this.#initializers.set(tensor.name, tensor)
     return tensor
   }
@@ -462,7 +446,7 @@ export class OnnxGraph {
     if (node.field.owner !== this.#message)
       throw new FourierFTError(
         'INVALID_STATE',
-        `${this.where} has no node ${JSON.stringify(node.name)} of this object.`,
+        `${this.where} has no node ${JSON.stringify(node.name)} that is this object`,
         { file: this.file },
       )
   }
@@ -472,11 +456,11 @@ export class OnnxGraph {
   }
 
   #taken(name: string): FourierFTError {
-    return new FourierFTError(
-      'INVALID_OPTION',
-      `${this.where} has a value ${JSON.stringify(name)} already; choose another name.`,
-      { file: this.file, tensor: name },
-    )
+    return new FourierFTError('INVALID_OPTION', `${this.where} has a value ${JSON.stringify(name)} already`, {
+      file: this.file,
+      tensor: name,
+      advice: 'choose another name',
+    })
   }
 
   #forgetValues(): void {
@@ -489,8 +473,8 @@ export class OnnxGraph {
 
   #namesOf(number: number): Set<string> {
     const names = new Set<string>()
-    const part = this.#message.parts()
-    while (part.next(number)) names.add(part.reading(this).text(ValueInfo.name) ?? '')
+    const cursor = this.#message.cursor()
+    while (cursor.next(number)) names.add(cursor.reading(this).text(ValueInfo.name) ?? '')
     this.budget?.take('entry', names.size, this)
     return names
   }
@@ -498,14 +482,14 @@ export class OnnxGraph {
   #values(number: number): OnnxValue[] {
     this.budget?.check('value', this.#message.count(number), this)
     const values: OnnxValue[] = []
-    const part = this.#message.parts()
-    while (part.next(number)) values.push(readValue(part.reading(this), this))
+    const cursor = this.#message.cursor()
+    while (cursor.next(number)) values.push(readValue(cursor.reading(this), this))
     return values
   }
 }
 
-/** Where an initializer is. */
-class FieldOfTensor implements TensorSource {
+/** The message of an initializer. */
+class InitializerSource implements TensorSource {
   readonly #field: WireField
   readonly #graph: OnnxGraph
 
@@ -525,7 +509,7 @@ class FieldOfTensor implements TensorSource {
 
 const namesInside = ({ subgraphs }: OnnxNode) => subgraphs.map((graph) => Array.from(graph.namesRead()))
 
-const nodeField = (made: NewNode) => field(Graph.node, encodeNode(made))
+const nodeField = (node: NewNode) => field(Graph.node, encodeNode(node))
 
 function holdsGraphs(attribute: WireMessage): boolean {
   return attribute.count(Attribute.g) + attribute.count(Attribute.graphs) > 0
@@ -533,27 +517,4 @@ function holdsGraphs(attribute: WireMessage): boolean {
 
 function depth(graph: OnnxGraph | undefined): number {
   return graph === undefined ? 0 : 1 + depth(graph.parent)
-}
-
-function readValue(value: WireMessage, where: Where): OnnxValue {
-  const tensor = value.reading(ValueInfo.type)?.reading(Type.tensor)
-  const dataType = tensor?.integer(TensorType.elementType)
-  const shape = tensor?.reading(TensorType.shape)
-  return {
-    name: value.text(ValueInfo.name) ?? '',
-    dataType: dataType === undefined ? undefined : Number(dataType),
-    dims: shape && dimsOf(shape, where),
-  }
-}
-
-function dimsOf(shape: WireMessage, where: Where): (number | string | undefined)[] {
-  checkRank(shape.count(Shape.dim), where)
-  const dims: (number | string | undefined)[] = []
-  const part = shape.parts()
-  while (part.next(Shape.dim)) {
-    const dim = part.reading(where)
-    const size = dim.integer(Dimension.value)
-    dims.push(size === undefined ? dim.text(Dimension.parameter) : Number(size))
-  }
-  return dims
 }

@@ -1,18 +1,19 @@
 /**
- * What reading a file may cost. Objects take far more memory than the bytes that they are read from: two bytes are an empty field, which takes
- * a hundred as an object. Each kind of object is counted with what it takes, and a file whose parts are so many and so small that they would
- * take {@link MEMORY_FACTOR} times its size is refused before they are made. Exporters write names and weights, and stay far below that.
+ * Limits the memory for reading a file. Objects need far more memory than the bytes they are read from: an empty field is two bytes in the
+ * file and over a hundred as an object. Each kind of object has a cost, and a file whose objects would need more than
+ * {@link MEMORY_FACTOR} times its size is rejected before they are created. The files of exporters, with their names and weights, need far
+ * less.
  */
-import { malformed, type Where } from './malformed.js'
+import { invalidOnnx, type Where } from './invalid-onnx.js'
 
-/** Reading, finding and attaching take at most so many times the size of a file, the file itself included. */
+/** Reading, finding and attaching need at most this many times the size of a file, including the file itself. */
 export const MEMORY_FACTOR = 12
-/** Smaller files may take what a file of this size may. */
+/** Smaller files have the budget of a file of this size, in bytes. */
 const SMALLEST_FILE = 10_000_000
 
 /**
- * Bytes that an object of a model takes with all that is kept for it, such as entries of maps, and its share of what waits for the garbage
- * collector: measured with Node.js 20 on files of ten megabytes (`memory-budget.slow.test.ts` does so again).
+ * The bytes that an object needs, with its entries in maps and its share of the garbage that is not collected yet. Measured with Node.js 20
+ * on files of ten megabytes; `memory-budget.slow.test.ts` repeats the measurement.
  */
 const COST = {
   field: 180,
@@ -23,6 +24,7 @@ const COST = {
   layer: 3500,
   entry: 170,
   value: 300,
+  attribute: 1000,
   integer: 12,
 } as const
 
@@ -30,28 +32,29 @@ export class MemoryBudget {
   readonly #size: number
   #left: number
 
-  /** @param size of the file, in bytes */
+  /** @param size the size of the file in bytes */
   constructor(size: number) {
     this.#size = size
     this.#left = (MEMORY_FACTOR - 1) * Math.max(size, SMALLEST_FILE)
   }
 
-  /** @throws FourierFTError INVALID_ONNX: so much is not left */
+  /** @throws {FourierFTError} `INVALID_ONNX` if the budget is too small */
   take(kind: keyof typeof COST, count: number, where: Where): void {
     this.check(kind, count, where)
     this.#left -= COST[kind] * count
   }
 
+  /** Returns the cost of objects that are released. */
   give(kind: keyof typeof COST, count: number): void {
     this.#left += COST[kind] * count
   }
 
-  /** For objects that are not kept. @throws FourierFTError INVALID_ONNX: so much is not left */
+  /** For objects that are not kept. @throws {FourierFTError} `INVALID_ONNX` if the budget is too small */
   check(kind: keyof typeof COST, count: number, where: Where): void {
     if (COST[kind] * count > this.#left)
-      throw malformed(
+      throw invalidOnnx(
         where,
-        `its parts are so many and so small that reading them would take more than ${MEMORY_FACTOR} times the memory of the file, which has ${this.#size} bytes; no exporter writes such files`,
+        `it has so many small parts that reading them would need more than ${MEMORY_FACTOR} times the memory of the file, which has ${this.#size} bytes (no exporter writes such files)`,
       )
   }
 }

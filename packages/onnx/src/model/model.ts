@@ -1,6 +1,6 @@
 /**
- * An ONNX model that is read, edited and written without losing a byte that nobody meant to change: nodes and headers are decoded,
- * weights and all that is unknown stay views of the file.
+ * An ONNX model that can be read, edited and written without changing any other byte. Nodes and headers are decoded; weights and unknown
+ * fields stay views of the file.
  *
  *     const model = readModel(bytes, { file: 'model.onnx' })
  *     node.setOutput(0, 'base'); model.graph.insertAfter(node, [{ opType: …, inputs: ['base'], outputs: ['y'] }])
@@ -8,10 +8,10 @@
  */
 import { FourierFTError } from '@fourierft/core'
 import { encodeEntry, encodeFunction, encodeOpset, type NewFunction } from './encode.js'
-import { readEntries } from './entries.js'
 import { OnnxGraph } from './graph.js'
-import { malformed } from './malformed.js'
+import { invalidOnnx } from './invalid-onnx.js'
 import { Entry, LocalFunction, Model, OperatorSet } from './schema.js'
+import { readStringMap } from './string-map.js'
 import { field, readMessage, type WireField, type WireMessage } from './wire-message.js'
 
 /** The name of a model-local function. */
@@ -30,20 +30,20 @@ export class OnnxModel {
 
   constructor(message: WireMessage, file: string) {
     const [graph, ...others] = message.all(Model.graph)
-    if (!graph || !message.last(Model.irVersion)) throw malformed(file, 'it has no graph or no IR version')
-    if (others.length > 0) throw malformed(file, 'it has several graphs')
+    if (!graph || !message.last(Model.irVersion)) throw invalidOnnx(file, 'it has no graph or no IR version')
+    if (others.length > 0) throw invalidOnnx(file, 'it has several graphs')
     this.file = file
     this.#message = message
     this.graph = new OnnxGraph(graph.message(file), file)
     for (const read of [() => this.irVersion, () => this.opsetImports, () => this.functions]) read()
   }
 
-  /** Functions need 8 or more. */
+  /** At least 8 in models with functions. */
   get irVersion(): number {
     return versionOf(this.#message.integer(Model.irVersion), 'IR version', this.file)
   }
 
-  /** Raises the IR version to `version` where it is lower. */
+  /** Raises the IR version to `version` if it is lower. */
   raiseIrVersion(version: number): void {
     if (version > this.irVersion) this.setIrVersion(version)
   }
@@ -53,12 +53,12 @@ export class OnnxModel {
     if (old && version !== this.irVersion) this.#message.replace(old, field(Model.irVersion, version))
   }
 
-  /** The version of each operator set that the model uses; `''` is ONNX's own. */
+  /** The version of each operator set that the model uses; `''` is ONNX's own set. */
   get opsetImports(): ReadonlyMap<string, number> {
     const imports = new Map<string, number>()
-    const part = this.#message.parts()
-    while (part.next(Model.opsetImport)) {
-      const opset = part.reading(this.file)
+    const cursor = this.#message.cursor()
+    while (cursor.next(Model.opsetImport)) {
+      const opset = cursor.reading(this.file)
       const domain = opset.text(OperatorSet.domain) ?? ''
       const kind = `version of the operator set ${JSON.stringify(domain)}`
       const version = versionOf(opset.integer(OperatorSet.version), kind, this.file)
@@ -67,23 +67,23 @@ export class OnnxModel {
     return imports
   }
 
-  /** @throws FourierFTError INVALID_STATE: the model has another version of it already */
+  /** @throws {FourierFTError} `INVALID_STATE` if the model uses another version of the set */
   addOpsetImport(domain: string, version: number): void {
     const present = this.opsetImports.get(domain)
     if (present === version) return
     if (present !== undefined)
       throw new FourierFTError(
         'INVALID_STATE',
-        `${this.file} uses version ${present} of the operator set ${JSON.stringify(domain)}; ${version} cannot be used beside it.`,
+        `${this.file} uses version ${present} of the operator set ${JSON.stringify(domain)}, so it cannot use version ${version} too`,
         { file: this.file, expected: version, received: present },
       )
     this.#message.insert([field(Model.opsetImport, encodeOpset(domain, version))])
   }
 
-  /** Takes an operator set away, if it is there. */
+  /** Removes an operator set if the model has it. */
   removeOpsetImport(domain: string): void {
-    const isIt = (one: WireField) => one.reading(this.file).text(OperatorSet.domain) === domain
-    this.#message.remove(this.#message.all(Model.opsetImport).filter(isIt))
+    const isRemoved = (one: WireField) => one.reading(this.file).text(OperatorSet.domain) === domain
+    this.#message.remove(this.#message.all(Model.opsetImport).filter(isRemoved))
   }
 
   /** The model-local functions. */
@@ -91,57 +91,59 @@ export class OnnxModel {
     return this.#message.all(Model.functions).map((one) => this.#functionOf(one))
   }
 
-  /** @throws FourierFTError INVALID_STATE: there is a function of that name */
-  addFunction(made: NewFunction): void {
-    if (this.functions.some(({ domain, name }) => domain === made.domain && name === made.name))
+  /** @throws {FourierFTError} `INVALID_STATE` if there is a function of that name */
+  addFunction(definition: NewFunction): void {
+    if (this.functions.some(({ domain, name }) => domain === definition.domain && name === definition.name))
       throw new FourierFTError(
         'INVALID_STATE',
-        `${this.file} has a function ${made.domain}:${made.name} already; detach the adapters first.`,
-        { file: this.file, received: `${made.domain}:${made.name}` },
+        `${this.file} has a function ${definition.domain}:${definition.name} already`,
+        {
+          file: this.file,
+          received: `${definition.domain}:${definition.name}`,
+          advice: 'detach the adapters first',
+        },
       )
-    this.#message.insert([field(Model.functions, encodeFunction(made))])
+    this.#message.insert([field(Model.functions, encodeFunction(definition))])
   }
 
-  /** Takes a function away, if it is there. */
+  /** Removes a function if the model has it. */
   removeFunction(removed: OnnxFunction): void {
-    const isIt = (one: WireField) => {
+    const isRemoved = (one: WireField) => {
       const { domain, name } = this.#functionOf(one)
       return domain === removed.domain && name === removed.name
     }
-    this.#message.remove(this.#message.all(Model.functions).filter(isIt))
+    this.#message.remove(this.#message.all(Model.functions).filter(isRemoved))
   }
 
-  #functionOf(one: WireField): OnnxFunction {
-    const parts = one.reading(this.file)
-    return { domain: parts.text(LocalFunction.domain) ?? '', name: parts.text(LocalFunction.name) ?? '' }
+  #functionOf(field: WireField): OnnxFunction {
+    const message = field.reading(this.file)
+    return { domain: message.text(LocalFunction.domain) ?? '', name: message.text(LocalFunction.name) ?? '' }
   }
 
   /** `metadata_props` of the model. */
   get metadata(): ReadonlyMap<string, string> {
-    return readEntries(this.#message, Model.metadata, this.file)
+    return readStringMap(this.#message, Model.metadata, this.file)
   }
 
-  /** @throws FourierFTError INVALID_OPTION: the key is taken */
+  /** @throws {FourierFTError} `INVALID_OPTION` if the key is taken */
   addMetadata(key: string, value: string): void {
     if (this.metadata.has(key))
-      throw new FourierFTError(
-        'INVALID_OPTION',
-        `${this.file} has metadata ${JSON.stringify(key)} already; choose another key.`,
-        { file: this.file, received: key },
-      )
+      throw new FourierFTError('INVALID_OPTION', `${this.file} has metadata ${JSON.stringify(key)} already`, {
+        file: this.file,
+        received: key,
+        advice: 'choose another key',
+      })
     this.#message.insert([field(Model.metadata, encodeEntry(key, value))])
   }
 
-  /** Takes an entry of the metadata away, if it is there. */
+  /** Removes an entry of the metadata if the model has it. */
   removeMetadata(key: string): void {
-    const isIt = (one: WireField) => one.reading(this.file).text(Entry.key) === key
-    this.#message.remove(this.#message.all(Model.metadata).filter(isIt))
+    const isRemoved = (one: WireField) => one.reading(this.file).text(Entry.key) === key
+    this.#message.remove(this.#message.all(Model.metadata).filter(isRemoved))
   }
 
-  /**
-   * Edits the model wholly or not at all: if `edit` throws, the model is as it was. Data of tensors are not to be set in it.
-   */
-  atOnce<T>(edit: () => T): T {
+  /** Runs `edit`; if it throws, restores the model. `edit` must not set the data of tensors, which are not restored. */
+  transaction<T>(edit: () => T): T {
     const restore = [this.#message.saved(), this.graph.saved()]
     try {
       return edit()
@@ -151,49 +153,54 @@ export class OnnxModel {
     }
   }
 
-  /** The length of the file that would be written. */
+  /** The size in bytes of the file that would be written. */
   get size(): number {
     return this.#message.size
   }
 
   /**
-   * The file in pieces, to be written one after the other: views of the file that was read, and what is new between them.
+   * The file in pieces for writing one after the other: views of the file that was read, with the new parts between them.
    *
-   * @throws FourierFTError FILE_TOO_LARGE: 2 GB and more, which protobuf cannot hold
+   * @throws {FourierFTError} `FILE_TOO_LARGE` from 2 GB on, which protobuf cannot hold
    */
   toParts(): Uint8Array[] {
     if (this.size > MAX_BYTES)
       throw new FourierFTError(
         'FILE_TOO_LARGE',
-        `${this.file} would have ${this.size} bytes, but an ONNX file ends at 2 GB. Keep its weights in external files.`,
-        { file: this.file, expected: MAX_BYTES, received: this.size },
+        `${this.file} would have ${this.size} bytes; an ONNX file has less than 2 GB`,
+        {
+          file: this.file,
+          expected: MAX_BYTES,
+          received: this.size,
+          advice: 'keep its weights in external files',
+        },
       )
     const parts: Uint8Array[] = []
     this.#message.writeTo(parts)
     return parts
   }
 
-  /** The file as one array, copied once. @throws FourierFTError as {@link toParts} */
+  /** The file as one array, copied once. @throws {FourierFTError} as {@link toParts} does */
   toBytes(): Uint8Array {
     const parts = this.toParts()
     const bytes = new Uint8Array(this.size)
-    let at = 0
+    let offset = 0
     for (const part of parts) {
-      bytes.set(part, at)
-      at += part.length
+      bytes.set(part, offset)
+      offset += part.length
     }
     return bytes
   }
 }
 
-/** What a model may be read from: views of any kind (Node's `Buffer` too) and whole buffers, of memory that is shared or not. */
+/** The types of a model's bytes: views, such as Node's `Buffer`, and whole buffers, shared or not. */
 export type ModelData = Uint8Array | ArrayBuffer | SharedArrayBuffer
 
 /**
- * The bytes as a plain `Uint8Array`; nothing is copied. Node's `Buffer` is one that has other methods of the same names: its `slice` is a
+ * The bytes as a plain `Uint8Array`, without copying. A plain one is needed because Node's `Buffer` redefines methods: its `slice` gives a
  * view.
  *
- * @returns undefined: it is something else
+ * @returns undefined for other values
  */
 export function modelBytes(data: unknown): Uint8Array | undefined {
   if (data instanceof Uint8Array) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
@@ -202,12 +209,12 @@ export function modelBytes(data: unknown): Uint8Array | undefined {
 }
 
 /**
- * Reads a model. The bytes must not change while the model is in use: its weights are views of them. External data are not read.
- * Reading takes at most 12 times the memory of the file (of 10 MB for smaller ones), the file included.
+ * Reads a model. The bytes must not change while the model is in use, because its weights are views of them. External data are not read.
+ * Reading needs at most 12 times the memory of the file, including the file; for files under 10 MB, at most that of a file of 10 MB.
  *
- * @param options.file its name, for the messages of errors
- * @throws FourierFTError INVALID_ONNX: no ONNX file, cut off, absurd lengths or sizes, graphs nested too deep, nodes without an operator, more
- *   and smaller parts than that memory has room for; INVALID_OPTION: something else than bytes
+ * @param options.file the name in the messages of errors
+ * @throws {FourierFTError} `INVALID_ONNX` for bytes that are not an ONNX file, a truncated file, impossible lengths or sizes, graphs nested
+ *   too deep, nodes without an operator, and files with too many small parts for that memory; `INVALID_OPTION` for anything but bytes
  */
 export function readModel(data: ModelData, { file = 'the model' }: { file?: string } = {}): OnnxModel {
   const bytes = modelBytes(data)
@@ -219,9 +226,9 @@ export function readModel(data: ModelData, { file = 'the model' }: { file?: stri
   )
 }
 
-/** No version is negative, or more than a number can hold. */
+/** @throws {FourierFTError} `INVALID_ONNX` for a negative version, or one beyond the safe integers */
 function versionOf(version: bigint | undefined, kind: string, file: string): number {
   const number = Number(version ?? 0n)
   if (Number.isSafeInteger(number) && number >= 0) return number
-  throw malformed(file, `its ${kind} is ${version}`)
+  throw invalidOnnx(file, `its ${kind} is ${version}`)
 }

@@ -1,4 +1,4 @@
-/** Nodes of a body that is being written: each operator's output gets a name of its own. */
+/** Collects the nodes of a new graph or function, and gives each operator's output a unique name. */
 import type { NewAttribute, NewNode } from './encode.js'
 import { DataType } from './schema.js'
 
@@ -6,12 +6,12 @@ export class NodeList {
   readonly nodes: NewNode[] = []
   readonly #prefix: string
 
-  /** @param prefix of all names that are made; lists whose nodes see one another need different ones */
+  /** @param prefix of all new names; lists whose nodes see each other's values need different prefixes */
   constructor(prefix = '') {
     this.#prefix = prefix
   }
 
-  /** A node with one output. Returns the output's name. */
+  /** Adds a node with one output. Returns the output's name. */
   readonly add = (
     opType: string,
     inputs: readonly string[],
@@ -22,7 +22,7 @@ export class NodeList {
     return output
   }
 
-  /** A node whose outputs have the names that are given. */
+  /** Adds a node whose outputs have these names. */
   readonly named = (
     outputs: readonly string[],
     opType: string,
@@ -32,13 +32,13 @@ export class NodeList {
     this.nodes.push({ opType, inputs, outputs, attributes })
   }
 
-  /** An int64 constant, by default a vector. */
+  /** Adds an int64 constant, by default a vector. */
   readonly constant = (values: readonly number[], dims: readonly number[] = [values.length]): string => {
     const data = new Uint8Array(BigInt64Array.from(values, BigInt).buffer)
     return this.add('Constant', [], { value: { tensor: { dims, dataType: DataType.int64, data } } })
   }
 
-  /** The tensor in another shape: `sizes` are names of vectors that together make it. */
+  /** Gives the tensor another shape: the concatenation of the vectors that `sizes` names. */
   readonly reshape = (tensor: string, sizes: readonly string[]): string =>
     this.add('Reshape', [tensor, this.add('Concat', sizes, { axis: { int: 0 } })])
 

@@ -1,11 +1,11 @@
 /**
- * Reads a model from its file without the weights: they stay where they are, and the model refers to them as external data of its own
- * file. So a model of gigabytes is edited, and opened by ONNX Runtime, without being read.
+ * Reads a model from its file without the weights. They stay in the file, and the model refers to them as external data in it. A model of
+ * gigabytes can thus be edited, and opened by ONNX Runtime, without reading it whole.
  *
  * @see ONNX's docs/ExternalData.md
  */
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire'
-import { malformed } from './malformed.js'
+import { invalidOnnx } from './invalid-onnx.js'
 import { MemoryBudget } from './memory-budget.js'
 import { OnnxModel } from './model.js'
 import { Graph, Model, Tensor } from './schema.js'
@@ -16,97 +16,101 @@ import { field, WireField, WireMessage } from './wire-message.js'
 export type ReadAt = (offset: number, length: number) => Promise<Uint8Array>
 
 export interface ModelFileOptions {
-  /** Of the whole file, in bytes. */
+  /** The size of the whole file in bytes. */
   readonly size: number
-  /** The file's name in its folder: where its weights are from now on. */
+  /** The file's name in its folder, which becomes the location of its weights. */
   readonly location: string
-  /** For the messages of errors; default: `location`. */
+  /** The name in the messages of errors; default: `location`. */
   readonly file?: string
-  /** Tensors of at most this many bytes are read: runtimes want shapes and other small constants at hand. Default: 4096 */
+  /** Tensors of at most this many bytes are read, because runtimes need shapes and other small constants early. Default: 4096 */
   readonly inlineUpTo?: number
 }
 
-/** So much is read at once, for what is no weight lies side by side. */
+/** The number of bytes read at a time: everything but the weights is close together. */
 const WINDOW = 65_536
 /** A tag has at most 5 bytes, an integer 10. */
 const LONGEST_HEAD = 15
 
-/** Where one field lies in the file. */
-interface Place {
+/** The location of one field in the file. */
+interface FieldLocation {
   readonly number: number
   readonly wireType: WireType
+  /** The offset of the field's head. */
   readonly start: number
+  /** The payload is at `[from, to)`. */
   readonly from: number
   readonly to: number
 }
 
 /**
- * Reads the model. What is written of it is only good beside its file: give a runtime the folder of the file
+ * Reads the model. The bytes that it writes refer to the original file: give a runtime the folder of that file
  * (`session.model_external_initializers_file_folder_path` of ONNX Runtime).
  *
- * @throws {FourierFTError} `INVALID_ONNX`, as `readModel`
+ * @throws {FourierFTError} `INVALID_ONNX`, as `readModel` does
  */
 export async function readModelFile(
   read: ReadAt,
-  { size, location, file = location, inlineUpTo = 4096 }: ModelFileOptions,
+  { size, location: fileName, file = fileName, inlineUpTo = 4096 }: ModelFileOptions,
 ): Promise<OnnxModel> {
   const bytesAt = windowed(read, size)
   const budget = new MemoryBudget(size)
-  const fields = await mapFields(0, size, async (place) =>
-    place.number === Model.graph && place.wireType === WireType.LengthDelimited
-      ? field(Model.graph, messageOf(await mapFields(place.from, place.to, graphField)))
-      : whole(place),
+  const fields = await mapFields(0, size, async (location) =>
+    location.number === Model.graph && location.wireType === WireType.LengthDelimited
+      ? field(Model.graph, messageOf(await mapFields(location.from, location.to, graphField)))
+      : readField(location),
   )
   return new OnnxModel(messageOf(fields), file)
 
   function messageOf(fields: readonly WireField[]): WireMessage {
-    const made = new WireMessage(file, undefined, budget)
-    made.insert(fields)
-    return made
+    const message = new WireMessage(file, undefined, budget)
+    message.insert(fields)
+    return message
   }
 
-  async function graphField(place: Place): Promise<WireField> {
-    const isLarge = place.to - place.from > inlineUpTo && place.wireType === WireType.LengthDelimited
-    if (place.number !== Graph.initializer || !isLarge) return whole(place)
-    let data: Place | undefined
-    const header = await mapFields(place.from, place.to, async (part) => {
-      if (part.number !== Tensor.rawData || part.to - part.from <= inlineUpTo) return whole(part)
-      data = part
+  async function graphField(location: FieldLocation): Promise<WireField> {
+    const { number, wireType, from, to } = location
+    const isLarge = to - from > inlineUpTo && wireType === WireType.LengthDelimited
+    if (number !== Graph.initializer || !isLarge) return readField(location)
+    let data: FieldLocation | undefined
+    const header = await mapFields(from, to, async (inner) => {
+      if (inner.number !== Tensor.rawData || inner.to - inner.from <= inlineUpTo) return readField(inner)
+      data = inner
       return undefined
     })
-    if (!data) return whole(place)
+    if (!data) return readField(location)
     const message = messageOf(header)
     const source = { read: () => message, edit: () => message }
-    readTensor(source, file).setData({ location, offset: data.from, length: data.to - data.from })
+    readTensor(source, file).setData({ location: fileName, offset: data.from, length: data.to - data.from })
     return field(Graph.initializer, message)
   }
 
-  async function whole({ number, wireType, start, from, to }: Place): Promise<WireField> {
-    // The field and its bytes are an object each.
+  async function readField({ number, wireType, start, from, to }: FieldLocation): Promise<WireField> {
+    // The field and its bytes are one object each.
     budget.take('field', 2, file)
     const bytes = new Uint8Array(await bytesAt(start, to - start))
     return new WireField(number * 8 + wireType, bytes, 0, from - start, to - start)
   }
 
-  /** Each field between two places of the file, as the function gives it; those that it does not give are left out. */
+  /** Maps the fields in `[from, to)` of the file; those that `map` returns undefined for are left out. */
   async function mapFields(
     from: number,
     to: number,
-    map: (place: Place) => Promise<WireField | undefined>,
+    map: (location: FieldLocation) => Promise<WireField | undefined>,
   ): Promise<WireField[]> {
     const mapped: WireField[] = []
-    for (let at = from; at < to; ) {
-      const place = placeOf(await bytesAt(at, Math.min(LONGEST_HEAD, to - at)), at)
-      if (place.to > to)
-        throw malformed(file, `field ${place.number} at ${at} ends at ${place.to}, beyond the end at ${to}`)
-      const one = await map(place)
-      if (one) mapped.push(one)
-      at = place.to
+    for (let offset = from; offset < to; ) {
+      const location = locationOf(await bytesAt(offset, Math.min(LONGEST_HEAD, to - offset)), offset)
+      const { number, to: end } = location
+      if (end > to)
+        throw invalidOnnx(file, `field ${number} at ${offset} ends at ${end}, beyond the end at ${to}`)
+      const result = await map(location)
+      if (result) mapped.push(result)
+      offset = end
     }
     return mapped
   }
 
-  function placeOf(head: Uint8Array, start: number): Place {
+  function locationOf(head: Uint8Array, start: number): FieldLocation {
     try {
       const reader = new BinaryReader(head)
       const [number, wireType] = reader.tag()
@@ -121,12 +125,12 @@ export async function readModelFile(
       reader.skip(wireType, number)
       return { number, wireType, start, from, to: start + reader.pos }
     } catch (cause) {
-      throw malformed(file, `at ${start}: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
+      throw invalidOnnx(file, `at ${start}: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
     }
   }
 }
 
-/** Reads ahead. What is given is valid until the next call. */
+/** Reads ahead. The returned view is valid until the next call. */
 function windowed(read: ReadAt, size: number): ReadAt {
   let start = 0
   let window: Uint8Array = new Uint8Array()

@@ -1,21 +1,26 @@
-/**
- * A tensor of a model as it is stored: its header is read, its data stay where they are, in the file or beside it.
- */
+/** A tensor of a model as it is stored. Its header is read; its data stay in the model's file or an external file. */
 import { FourierFTError } from '@fourierft/core'
 import { encodeEntry } from './encode.js'
-import { readEntries } from './entries.js'
-import { malformed, type Where } from './malformed.js'
+import { invalidOnnx, type Where } from './invalid-onnx.js'
 import { DataType, EXTERNAL, Tensor } from './schema.js'
+import { readStringMap } from './string-map.js'
 import { field, type WireMessage } from './wire-message.js'
 
-/** Where the data of a tensor lie that is too large for the model's own file. */
+/** The location of a tensor's data in a file beside the model. */
 export interface ExternalData {
-  /** Relative to the folder of the model. */
+  /** The path of the file, relative to the folder of the model. */
   readonly location: string
   readonly offset: number
-  /** In bytes; undefined: to the end of the file. */
+  /** In bytes; undefined means to the end of the file. */
   readonly length: number | undefined
 }
+
+/** Reads bytes of an external file. */
+export type ReadExternal = (
+  location: string,
+  offset: number,
+  length: number,
+) => Uint8Array | Promise<Uint8Array>
 
 export interface OnnxTensor {
   readonly name: string
@@ -24,17 +29,17 @@ export interface OnnxTensor {
   readonly dataType: number
   readonly external: ExternalData | undefined
   /**
-   * The bytes, little-endian, as a view at any alignment, or as a copy where the file has integers one by one; undefined where they are
-   * external, texts, or in another form.
+   * The bytes, little-endian: a view at any alignment, or a copy if the file stores integers one by one. Undefined for external data, texts,
+   * and other forms of storage.
    *
-   * @throws FourierFTError SHAPE_MISMATCH: dims and data do not agree
+   * @throws {FourierFTError} `SHAPE_MISMATCH` if the data do not fit the dims
    */
   data(): Uint8Array | undefined
-  /** Puts other data of the same dims and type in the place of the old: bytes, or where they will lie beside the model. */
+  /** Replaces the data, with the same dims and type: by bytes, or by a location in an external file. */
   setData(data: Uint8Array | ExternalData): void
 }
 
-/** The size of one number of a {@link DataType}. */
+/** The bytes of one number of each {@link DataType}. */
 export const BYTES: ReadonlyMap<number, number> = new Map([
   [DataType.float, 4],
   [DataType.uint8, 1],
@@ -51,39 +56,39 @@ export const BYTES: ReadonlyMap<number, number> = new Map([
   [DataType.bfloat16, 2],
 ])
 
-/** NumPy and PyTorch end at 64. */
-const MOST_DIMS = 64
+/** The limit of NumPy and PyTorch. */
+const MAX_DIMS = 64
 
-/** @throws FourierFTError INVALID_ONNX: more dims than any tensor has */
+/** @throws {FourierFTError} `INVALID_ONNX` for more dims than tensors have */
 export function checkRank(rank: number, where: Where): void {
-  if (rank > MOST_DIMS) throw malformed(where, `it has ${rank} dims; ${MOST_DIMS} are the most`)
+  if (rank > MAX_DIMS) throw invalidOnnx(where, `it has ${rank} dims, more than ${MAX_DIMS}`)
 }
 
-/** Where a tensor is in the file: its message to be read, and to be edited. */
+/** Gives the message of a tensor, for reading and for editing. */
 export interface TensorSource {
   read(): WireMessage | undefined
   edit(): WireMessage | undefined
 }
 
-/** @throws FourierFTError INVALID_ONNX */
+/** @throws {FourierFTError} `INVALID_ONNX` */
 export function readTensor(source: TensorSource, file: string): OnnxTensor {
   return new StoredTensor(source, file)
 }
 
-type ReadInteger = (view: DataView, at: number) => number | bigint
-/** Of each type of whole numbers, how a `DataView` reads one. */
+type ReadInteger = (view: DataView, offset: number) => number | bigint
+/** How to read one number of each integer type from a `DataView`. */
 const INTEGERS: ReadonlyMap<number, ReadInteger> = new Map<number, ReadInteger>([
-  [DataType.uint8, (view, at) => view.getUint8(at)],
-  [DataType.int8, (view, at) => view.getInt8(at)],
-  [DataType.uint16, (view, at) => view.getUint16(at, true)],
-  [DataType.int16, (view, at) => view.getInt16(at, true)],
-  [DataType.uint32, (view, at) => view.getUint32(at, true)],
-  [DataType.int32, (view, at) => view.getInt32(at, true)],
-  [DataType.uint64, (view, at) => view.getBigUint64(at, true)],
-  [DataType.int64, (view, at) => view.getBigInt64(at, true)],
+  [DataType.uint8, (view, offset) => view.getUint8(offset)],
+  [DataType.int8, (view, offset) => view.getInt8(offset)],
+  [DataType.uint16, (view, offset) => view.getUint16(offset, true)],
+  [DataType.int16, (view, offset) => view.getInt16(offset, true)],
+  [DataType.uint32, (view, offset) => view.getUint32(offset, true)],
+  [DataType.int32, (view, offset) => view.getInt32(offset, true)],
+  [DataType.uint64, (view, offset) => view.getBigUint64(offset, true)],
+  [DataType.int64, (view, offset) => view.getBigInt64(offset, true)],
 ])
 
-/** The numbers of a tensor of whole numbers, wherever its bytes lie; undefined: another type, or data that are external. */
+/** The numbers of a tensor of integers; undefined for other types and external data. */
 export function integersOf(tensor: OnnxTensor): number[] | undefined {
   const get = INTEGERS.get(tensor.dataType)
   const bytes = get && tensor.data()
@@ -114,7 +119,7 @@ class StoredTensor implements OnnxTensor {
     if (message.integer(Tensor.location) === EXTERNAL) this.#external = readExternal(message, this)
   }
 
-  /** What it is called in the message of an error. */
+  /** Its description in the message of an error. */
   get where(): string {
     return `tensor ${JSON.stringify(this.name)} of ${this.#file}`
   }
@@ -134,32 +139,32 @@ class StoredTensor implements OnnxTensor {
     return stored ?? this.#integerBytes(message)
   }
 
-  setData(made: Uint8Array | ExternalData): void {
+  setData(data: Uint8Array | ExternalData): void {
     const message = this.#source.edit()
-    if (!message) throw malformed(this, 'it is not in the file any more')
+    if (!message) throw invalidOnnx(this, 'it is no longer in the file')
     const { floatData, doubleData, int32Data, int64Data, rawData, location } = Tensor
     const old = [floatData, doubleData, int32Data, int64Data, rawData, location, Tensor.external]
     message.remove(old.flatMap((number) => message.all(number)))
-    if (made instanceof Uint8Array) {
-      message.insert([field(Tensor.rawData, made)])
+    if (data instanceof Uint8Array) {
+      message.insert([field(Tensor.rawData, data)])
       this.#external = undefined
       return
     }
-    const { offset, length } = made
-    const entries = { location: made.location, offset, ...(length === undefined ? {} : { length }) }
+    const { offset, length } = data
+    const entries = { location: data.location, offset, ...(length === undefined ? {} : { length }) }
     message.insert([
       ...Object.entries(entries).map(([key, value]) =>
         field(Tensor.external, encodeEntry(key, String(value))),
       ),
       field(Tensor.location, EXTERNAL),
     ])
-    this.#external = made
+    this.#external = data
   }
 
   #read(): WireMessage {
     const message = this.#source.read()
     if (message) return message
-    throw malformed(this, 'it is not in the file any more')
+    throw invalidOnnx(this, 'it is no longer in the file')
   }
 
   #checkSize(received: number): void {
@@ -169,12 +174,18 @@ class StoredTensor implements OnnxTensor {
     if (received !== size)
       throw new FourierFTError(
         'SHAPE_MISMATCH',
-        `The ${this.where} has the dims [${this.dims.join(', ')}], which take ${size} bytes, but ${received} are stored. Export the model again.`,
-        { file: this.#file, tensor: this.name, expected: size, received },
+        `the ${this.where} has the dims [${this.dims.join(', ')}], which take ${size} bytes, but ${received} are stored`,
+        {
+          file: this.#file,
+          tensor: this.name,
+          expected: size,
+          received,
+          advice: 'export the model again',
+        },
       )
   }
 
-  /** `int32_data` holds all that is smaller too, 16-bit floats as their bits. */
+  /** `int32_data` also holds all smaller types; 16-bit floats are stored as their bits. */
   #integerBytes(message: WireMessage): Uint8Array | undefined {
     const width = BYTES.get(this.dataType)
     if (width === undefined) return undefined
@@ -184,13 +195,13 @@ class StoredTensor implements OnnxTensor {
     this.#checkSize(size)
     const bytes = new Uint8Array(size)
     const view = new DataView(bytes.buffer)
-    let at = 0
+    let offset = 0
     const put = (low: number, high: number) => {
-      if (width >= 4) view.setInt32(at, low, true)
-      else if (width === 2) view.setInt16(at, low, true)
-      else view.setInt8(at, low)
-      if (width === 8) view.setInt32(at + 4, high, true)
-      at += width
+      if (width >= 4) view.setInt32(offset, low, true)
+      else if (width === 2) view.setInt16(offset, low, true)
+      else view.setInt8(offset, low)
+      if (width === 8) view.setInt32(offset + 4, high, true)
+      offset += width
     }
     message.eachInteger(int32Data, put)
     message.eachInteger(int64Data, put)
@@ -198,15 +209,15 @@ class StoredTensor implements OnnxTensor {
   }
 }
 
-/** The payload, if there is one such field: several are not one run of bytes. */
+/** The payload if there is one such field; several fields are not one run of bytes. */
 function onlyBytes(message: WireMessage, number: number): Uint8Array | undefined {
   return message.count(number) === 1 ? message.bytes(number) : undefined
 }
 
 function readExternal(message: WireMessage, where: Where): ExternalData {
-  const entries = readEntries(message, Tensor.external, where)
+  const entries = readStringMap(message, Tensor.external, where)
   const location = entries.get('location')
-  if (!location) throw malformed(where, 'its data are external, but no location is given')
+  if (!location) throw invalidOnnx(where, 'its data are external, but it has no location')
   const length = entries.get('length')
   return {
     location,
@@ -216,12 +227,13 @@ function readExternal(message: WireMessage, where: Where): ExternalData {
 }
 
 function decimal(text: string, where: Where): number {
-  if (!/^\d{1,19}$/.test(text)) throw malformed(where, `${JSON.stringify(text)} is no place in a file`)
+  if (!/^\d{1,19}$/.test(text))
+    throw invalidOnnx(where, `${JSON.stringify(text)} is not an offset or a length in a file`)
   return count(BigInt(text), where)
 }
 
 function count(value: bigint, where: Where): number {
   if (value < 0n || value > BigInt(Number.MAX_SAFE_INTEGER))
-    throw malformed(where, `it has a size of ${value}`)
+    throw invalidOnnx(where, `it has a size of ${value}`)
   return Number(value)
 }

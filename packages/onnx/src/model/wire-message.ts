@@ -1,36 +1,37 @@
 /**
- * A protobuf message as the fields that lie in the file, in their order: what nobody edits is written back bit for bit, known or
- * not. A message that is only read stays bytes, which are scanned for what is asked; fields become objects where they are edited. Payloads
- * are views of the file. `@bufbuild/protobuf` reads and writes numbers; its codec of whole messages is not used, for it copies every weight.
+ * A protobuf message as the fields of the file, in their order. Unedited fields, known or unknown, are written back bit for bit. A message
+ * that is only read stays bytes, which are scanned for the requested field; fields become objects when the message is edited. Payloads are
+ * views of the file. `@bufbuild/protobuf` reads and writes numbers; its codec for whole messages is not used because it copies every weight.
  *
  * @see https://protobuf.dev/programming-guides/encoding/
  */
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
-import { guarded, malformed, type Where } from './malformed.js'
+import { guarded, invalidOnnx, type Where } from './invalid-onnx.js'
 import { MemoryBudget } from './memory-budget.js'
 
-/** What a field is made of: text, an integer (varint), bytes, or a message. A float is {@link floatField}. */
+/** The value of a new field: text, an integer (varint), bytes, or a message. For a float see {@link floatField}. */
 export type FieldValue = string | number | bigint | Uint8Array | WireMessage
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 const NO_BYTES = new Uint8Array()
 const NOTHING: Source = { bytes: NO_BYTES, from: 0, to: 0 }
-/** Longer texts are no names. */
+/** Texts up to this length are usually names. */
 const LONGEST_QUICK_TEXT = 128
 
-/** Takes the lower and the upper 32 bits of an integer, both with a sign. */
+/** Receives the lower and the upper 32 bits of an integer, both signed. */
 export type TakeHalves = (low: number, high: number) => void
 
 const IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 
-/** What a field says: its number and type, and where its payload lies. */
+/** A field: its number and type, and the location of its payload. */
 class Payload {
-  /** Number and type in one, as the file has them. */
+  /** Number and type together, as the file stores them. */
   protected tag: number
-  /** Of the file, or of a new payload. */
+  /** The bytes of the file, or of a new payload. */
   protected bytes: Uint8Array
-  /** The field's head; of the new ones it is made when they are written. */
+  /** The offset of the field's head. New fields have none: their heads are encoded when they are written. */
   protected start: number
+  /** The payload is at `[from, to)`. */
   protected from: number
   protected to: number
 
@@ -63,40 +64,40 @@ class Payload {
     return this.bytes.subarray(this.from, this.to)
   }
 
-  /** @throws FourierFTError INVALID_ONNX: the field has no length */
+  /** @throws {FourierFTError} `INVALID_ONNX` if the field is not text */
   text(where: Where): string {
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'text')
     return this.#quickText() ?? guarded(where, () => utf8.decode(this.value))
   }
 
-  /** Names are short and of ASCII; the decoder takes longer to be called than to decode them. */
+  /** Decodes short ASCII texts, such as names, faster than a call of the decoder. */
   #quickText(): string | undefined {
     const { bytes, from, to } = this
     if (to - from > LONGEST_QUICK_TEXT) return undefined
-    for (let at = from; at < to; at++) if (bytes[at] > 127) return undefined
+    for (let offset = from; offset < to; offset++) if (bytes[offset] > 127) return undefined
     return Reflect.apply(String.fromCharCode, null, bytes.subarray(from, to))
   }
 
-  /** How many integers the field has: one, or the many of a packed field. */
+  /** The number of integers in the field: one, or several in a packed field. */
   countIntegers(where: Where): number {
     if (this.wireType === WireType.Varint) return 1
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'integers')
     let count = 0
-    for (let at = this.from; at < this.to; at++) if (this.bytes[at] < 128) count++
+    for (let offset = this.from; offset < this.to; offset++) if (this.bytes[offset] < 128) count++
     return count
   }
 
-  /** Gives all integers of the field, one after the other, in halves: a `bigint` is an object, and there may be millions. */
+  /** Passes all integers of the field to `take`, in halves, because a `bigint` is an object and there may be millions. */
   eachInteger(where: Where, take: TakeHalves): void {
     const { bytes, to } = this
-    for (let at = this.from; at < to; ) {
+    for (let offset = this.from; offset < to; ) {
       let low = 0
       let high = 0
       let byte = 128
       for (let i = 0; byte > 127; i++) {
-        if (at === to || i === 10)
-          throw malformed(where, `field ${this.number} has an integer without an end`)
-        byte = bytes[at++]
+        if (offset === to || i === 10)
+          throw invalidOnnx(where, `field ${this.number} has an integer that does not end`)
+        byte = bytes[offset++]
         const bits = byte & 127
         if (i < 5) low |= bits << (7 * i)
         if (i === 4) high = bits >> 4
@@ -106,7 +107,7 @@ class Payload {
     }
   }
 
-  /** The first integer of the field; undefined: a packed field of none. */
+  /** The first integer of the field; undefined for an empty packed field. */
   integer(where: Where): bigint | undefined {
     if (this.wireType !== WireType.Varint && this.wireType !== WireType.LengthDelimited)
       throw this.unexpected(where, 'integers')
@@ -114,35 +115,35 @@ class Payload {
     return guarded(where, () => BigInt(new BinaryReader(this.value).int64()))
   }
 
-  /** All floats (32 bits) of the field: one, or the many of a packed field. */
+  /** All floats (32 bits) of the field: one, or several in a packed field. */
   floats(where: Where): Float32Array {
     if (this.wireType !== WireType.Bit32 && this.wireType !== WireType.LengthDelimited)
       throw this.unexpected(where, 'floats')
     const { buffer, byteOffset, byteLength } = this.value
-    if (byteLength % 4 > 0) throw malformed(where, `field ${this.number} ends within a float`)
+    if (byteLength % 4 > 0) throw invalidOnnx(where, `field ${this.number} ends within a float`)
     const view = new DataView(buffer, byteOffset, byteLength)
     return Float32Array.from({ length: byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true))
   }
 
-  /** The payload as a message that is read and not kept. */
+  /** The payload as a message for reading; the object is not kept. */
   reading(where: Where): WireMessage {
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'a message')
     return new WireMessage(where, { bytes: this.bytes, from: this.from, to: this.to })
   }
 
   protected unexpected(where: Where, expected: string) {
-    return malformed(
+    return invalidOnnx(
       where,
-      `field ${this.number} has wire type ${this.wireType}, where ${expected} was expected`,
+      `field ${this.number}: expected ${expected}; received wire type ${this.wireType}`,
     )
   }
 }
 
-/** The fields of a message one after the other, in this one object, to be read: what it says is valid until the next one. */
+/** Reads the fields of a message one after the other. This one object describes the current field until `next` is called. */
 export class Cursor extends Payload {
   readonly #end: number
   readonly #where: Where
-  /** The fields of a message that is open. */
+  /** The next field of a message whose fields are objects. */
   #nextField: WireField | undefined
   #field: WireField | undefined
 
@@ -153,7 +154,7 @@ export class Cursor extends Payload {
     this.#nextField = first
   }
 
-  /** Moves to the next field, or to the next one of that number. @returns whether there is one. @throws FourierFTError INVALID_ONNX */
+  /** Moves to the next field, or to the next one of that number. @returns whether there is one @throws {FourierFTError} `INVALID_ONNX` */
   next(number?: number): boolean {
     while (this.#nextField ? this.#follow(this.#nextField) : this.#advance())
       if (number === undefined || this.tag >>> 3 === number) return true
@@ -164,7 +165,7 @@ export class Cursor extends Payload {
     return this.#field?.reading(where) ?? super.reading(where)
   }
 
-  /** As an object of its own. */
+  /** The current field as an object of its own. */
   field(): WireField {
     return new WireField(this.tag, this.bytes, this.start, this.from, this.to)
   }
@@ -178,18 +179,18 @@ export class Cursor extends Payload {
 
   #advance(): boolean {
     const end = this.#end
-    // Behind the fields of an open message there is nothing.
+    // An open message has nothing after its fields.
     if (this.#field || this.to >= end) return false
     this.start = this.to
     const tag = this.#varint()
     const wireType = tag & 7
-    if (tag < 8 || tag >= 2 ** 32) throw malformed(this.#where, `at byte ${this.start} there is no field`)
+    if (tag < 8 || tag >= 2 ** 32) throw invalidOnnx(this.#where, `there is no field at byte ${this.start}`)
     this.tag = tag
     if (wireType === WireType.LengthDelimited) {
       const length = this.#varint()
       this.from = this.to
       if (length > end - this.from)
-        throw malformed(
+        throw invalidOnnx(
           this.#where,
           `field ${this.number} has ${length} bytes, but ${end - this.from} are left`,
         )
@@ -201,31 +202,31 @@ export class Cursor extends Payload {
     else if (wireType === WireType.Bit64) this.to += 8
     else if (wireType === WireType.Bit32) this.to += 4
     else if (wireType === WireType.StartGroup || wireType === WireType.EndGroup)
-      throw malformed(this.#where, `field ${this.number} is a group, which no ONNX file has`)
-    else throw malformed(this.#where, `field ${this.number} has the unknown wire type ${wireType}`)
-    if (this.to > end) throw malformed(this.#where, `it ends within field ${this.number}`)
+      throw invalidOnnx(this.#where, `field ${this.number} is a group, which no ONNX file has`)
+    else throw invalidOnnx(this.#where, `field ${this.number} has the unknown wire type ${wireType}`)
+    if (this.to > end) throw invalidOnnx(this.#where, `it ends within field ${this.number}`)
     return true
   }
 
-  /** Moves behind the number. */
+  /** Reads a number and moves past it. */
   #varint(): number {
     const { bytes } = this
     let value = 0
     let factor = 1
     for (let i = 0; i < 10; i++) {
-      if (this.to >= this.#end) throw malformed(this.#where, 'it ends within a number')
+      if (this.to >= this.#end) throw invalidOnnx(this.#where, 'it ends within a number')
       const byte = bytes[this.to++]
       value += (byte & 127) * factor
       if (byte < 128) return value
       factor *= 128
     }
-    throw malformed(this.#where, 'a number has more than ten bytes')
+    throw invalidOnnx(this.#where, 'a number has more than ten bytes')
   }
 }
 
-/** One field of a message that may be edited. */
+/** One field of a message that can be edited. */
 export class WireField extends Payload {
-  /** The message that it is in, and its neighbours there. */
+  /** The message that holds the field, and the field's neighbours there. */
   owner: WireMessage | undefined
   next: WireField | undefined
   previous: WireField | undefined
@@ -244,7 +245,7 @@ export class WireField extends Payload {
     if (message) message.holder = this
   }
 
-  /** The payload as a message to edit: one object however often it is asked for, so that edits stay. */
+  /** The payload as a message for editing. Every call returns the same object, so edits stay. */
   message(where: Where): WireMessage {
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'a message')
     const { bytes, from, to, owner } = this
@@ -261,7 +262,7 @@ export class WireField extends Payload {
     return this.#message ?? new WireMessage(where, { bytes, from, to }, owner?.budget)
   }
 
-  /** The message, if somebody has asked for it. */
+  /** The message for editing, if it was requested before. */
   get opened(): WireMessage | undefined {
     return this.#message
   }
@@ -284,48 +285,48 @@ export class WireField extends Payload {
     else pushView(parts, this.value)
   }
 
-  /** Tells another one what this one says. */
+  /** Copies this field's description to another object. */
   describe(other: Payload): void {
     other.set(this.tag, this.bytes, this.start, this.from, this.to)
   }
 
-  /** The same field for another place. */
+  /** The same field for another message. */
   copy(): WireField {
     return new WireField(this.tag, this.bytes, this.start, this.from, this.to, this.#message)
   }
 
-  /** Head and payload are written as they lie in the file. */
+  /** Whether head and payload are written as they are in the file. */
   get #keepsHead(): boolean {
     return this.start < this.from && !this.#message?.isChanged
   }
 
   #headSize(length: number): number {
-    const ofLength = this.wireType === WireType.LengthDelimited ? varintSize(length) : 0
-    return varintSize(this.tag) + ofLength
+    const lengthSize = this.wireType === WireType.LengthDelimited ? varintSize(length) : 0
+    return varintSize(this.tag) + lengthSize
   }
 }
 
-/** The bytes of a message that was read. */
+/** The bytes of a message in a file. */
 interface Source {
   readonly bytes: Uint8Array
   readonly from: number
   readonly to: number
 }
 
-/** Fields in their order, which may be added to, replaced and taken away. */
+/** An ordered list of fields that can be added, replaced and removed. */
 export class WireMessage {
-  /** What the objects of the file may take; undefined: they are new, or not kept. */
+  /** The memory budget of the file; undefined for new messages, and for those that are not kept. */
   readonly budget: MemoryBudget | undefined
-  /** The field whose payload it is. */
+  /** The field whose payload this message is. */
   holder: WireField | undefined
   readonly #where: Where
   readonly #source: Source | undefined
-  /** The fields are objects. */
+  /** Whether the fields are objects. */
   #isOpen: boolean
   #first: WireField | undefined
   #last: WireField | undefined
   #isChanged: boolean
-  /** Of a message that is changed, until it is changed again. */
+  /** The size of a changed message, until the next change. */
   #size: number | undefined
 
   constructor(where: Where, source?: Source, budget?: MemoryBudget) {
@@ -336,103 +337,103 @@ export class WireMessage {
     this.#isChanged = source === undefined
   }
 
-  /** All fields, to be read. */
-  parts(): Cursor {
+  /** Reads all fields. */
+  cursor(): Cursor {
     if (this.#isOpen || !this.#source) return new Cursor(this.#where, NOTHING, this.#first)
     return new Cursor(this.#where, this.#source)
   }
 
-  /** The field that counts where a file has several: protobuf's last. */
+  /** The text of the last field of that number: as protobuf demands, it overrides earlier ones. */
   text(number: number): string | undefined {
-    const part = this.parts()
+    const cursor = this.cursor()
     let text: string | undefined
-    while (part.next(number)) text = part.text(this.#where)
+    while (cursor.next(number)) text = cursor.text(this.#where)
     return text
   }
 
   /** The first integer of the last field. */
   integer(number: number): bigint | undefined {
-    const part = this.parts()
+    const cursor = this.cursor()
     let integer: bigint | undefined
-    while (part.next(number)) integer = part.integer(this.#where)
+    while (cursor.next(number)) integer = cursor.integer(this.#where)
     return integer
   }
 
-  /** How many integers all fields of the number have. */
+  /** The number of integers in all fields of that number. */
   countIntegers(number: number): number {
-    const part = this.parts()
+    const cursor = this.cursor()
     let count = 0
-    while (part.next(number)) count += part.countIntegers(this.#where)
+    while (cursor.next(number)) count += cursor.countIntegers(this.#where)
     return count
   }
 
-  /** Gives the integers of all fields of the number. */
+  /** Passes the integers of all fields of that number to `take`. */
   eachInteger(number: number, take: TakeHalves): void {
-    const part = this.parts()
-    while (part.next(number)) part.eachInteger(this.#where, take)
+    const cursor = this.cursor()
+    while (cursor.next(number)) cursor.eachInteger(this.#where, take)
   }
 
-  /** The integers of all fields of the number. */
+  /** The integers of all fields of that number. */
   integers(number: number): BigInt64Array {
     const integers = new BigInt64Array(this.countIntegers(number))
     const view = new DataView(integers.buffer)
-    let at = 0
+    let offset = 0
     this.eachInteger(number, (low, high) => {
-      view.setInt32(at, IS_LITTLE_ENDIAN ? low : high, IS_LITTLE_ENDIAN)
-      view.setInt32(at + 4, IS_LITTLE_ENDIAN ? high : low, IS_LITTLE_ENDIAN)
-      at += 8
+      view.setInt32(offset, IS_LITTLE_ENDIAN ? low : high, IS_LITTLE_ENDIAN)
+      view.setInt32(offset + 4, IS_LITTLE_ENDIAN ? high : low, IS_LITTLE_ENDIAN)
+      offset += 8
     })
     return integers
   }
 
   /** The first float of the last field. */
   float(number: number): number | undefined {
-    const part = this.parts()
+    const cursor = this.cursor()
     let float: number | undefined
-    while (part.next(number)) [float] = part.floats(this.#where)
+    while (cursor.next(number)) [float] = cursor.floats(this.#where)
     return float
   }
 
-  /** The floats of all fields of the number. */
+  /** The floats of all fields of that number. */
   floats(number: number): Float32Array {
-    const part = this.parts()
+    const cursor = this.cursor()
     const runs: Float32Array[] = []
-    while (part.next(number)) runs.push(part.floats(this.#where))
+    while (cursor.next(number)) runs.push(cursor.floats(this.#where))
     const [only] = runs
     if (only && runs.length === 1) return only
     const floats = new Float32Array(runs.reduce((sum, { length }) => sum + length, 0))
-    let at = 0
+    let offset = 0
     for (const run of runs) {
-      floats.set(run, at)
-      at += run.length
+      floats.set(run, offset)
+      offset += run.length
     }
     return floats
   }
 
   /** The payload of the last field. */
   bytes(number: number): Uint8Array | undefined {
-    const part = this.parts()
+    const cursor = this.cursor()
     let bytes: Uint8Array | undefined
-    while (part.next(number)) bytes = part.value
+    while (cursor.next(number)) bytes = cursor.value
     return bytes
   }
 
-  /** The last field as a message that is read and not kept. */
+  /** The last field of that number as a message for reading; the object is not kept. */
   reading(number: number): WireMessage | undefined {
-    const part = this.parts()
+    const cursor = this.cursor()
     let reading: WireMessage | undefined
-    while (part.next(number)) reading = part.reading(this.#where)
+    while (cursor.next(number)) reading = cursor.reading(this.#where)
     return reading
   }
 
   count(number: number): number {
-    const part = this.parts()
+    const cursor = this.cursor()
     let count = 0
-    while (part.next(number)) count++
+    while (cursor.next(number)) count++
     return count
   }
 
-  /** The fields as objects, which may be edited. */
+  /** The fields as objects that can be edited. */
   *fields(): Generator<WireField> {
     this.#open()
     for (let one = this.#first; one; one = one.next) yield one
@@ -450,9 +451,9 @@ export class WireMessage {
   }
 
   /**
-   * Puts fields behind `after`, or at the end.
+   * Inserts fields after `after`, or at the end.
    *
-   * @returns the fields as they are here: copies of those that are in another message
+   * @returns the inserted fields: copies of those that another message holds
    */
   insert(fields: readonly WireField[], after?: WireField): WireField[] {
     this.#open()
@@ -464,7 +465,7 @@ export class WireMessage {
     return this.#link(fields, before)
   }
 
-  /** Puts `fields` in the place of `old`. */
+  /** Replaces `old` by `fields`. */
   replace(old: WireField, ...fields: readonly WireField[]): WireField[] {
     this.#open()
     const linked = this.#link(fields, old)
@@ -472,13 +473,13 @@ export class WireMessage {
     return linked
   }
 
-  /** Takes fields away; those of other messages are passed by. */
+  /** Removes fields; those of other messages are ignored. */
   remove(fields: Iterable<WireField>): void {
     this.#open()
     for (const one of fields) if (one.owner === this) this.#unlink(one)
   }
 
-  /** Whether it, or a message inside, is not as it was read. */
+  /** Whether this message, or a message inside it, differs from the file. */
   get isChanged(): boolean {
     return this.#isChanged
   }
@@ -499,7 +500,7 @@ export class WireMessage {
     } else for (let one = this.#first; one; one = one.next) one.writeTo(parts)
   }
 
-  /** @returns puts all fields back as they are now, those of the messages inside too */
+  /** @returns a function that restores the current fields, also of the messages inside */
   saved(): () => void {
     const open = new Map<WireMessage, SavedMessage>()
     this.#save(open)
@@ -555,7 +556,7 @@ export class WireMessage {
     this.#isOpen = true
   }
 
-  /** So do the messages around it, for each of them is written anew. */
+  /** Marks this message and the messages around it as changed: each of them must be encoded again. */
   #change(): void {
     let one: WireMessage | undefined = this
     while (one) {
@@ -610,9 +611,9 @@ interface SavedMessage {
 }
 
 /**
- * The message of a file. Its fields are looked at when they are asked for, and no payload is copied.
+ * The message of a file. Fields are scanned when they are requested, and no payload is copied.
  *
- * @param where file, node or tensor, for the message of an error
+ * @param where the file, node or tensor that the message of an error names
  */
 export function readMessage(bytes: Uint8Array, where: Where): WireMessage {
   return new WireMessage(where, { bytes, from: 0, to: bytes.length }, new MemoryBudget(bytes.length))
@@ -636,12 +637,12 @@ export function floatField(number: number, value: number): WireField {
 
 /** A new message of new fields. */
 export function message(...fields: readonly WireField[]): WireMessage {
-  const made = new WireMessage('a new part of a model')
-  made.insert(fields)
-  return made
+  const created = new WireMessage('a new part of a model')
+  created.insert(fields)
+  return created
 }
 
-/** Seven bits in each byte, the lowest first; there are more where the eighth is set. */
+/** Seven bits in each byte, the lowest first. The eighth bit says that more follow. */
 function varint(value: number): number[] {
   const bytes: number[] = []
   let rest = value
@@ -659,7 +660,7 @@ function varintSize(value: number): number {
   return size
 }
 
-/** Adds a view; what lies side by side in one buffer becomes one view again. */
+/** Adds a view, joined to the last one if the two are adjacent in one buffer. */
 function pushView(parts: Uint8Array[], view: Uint8Array): void {
   if (view.length === 0) return
   const last = parts.at(-1)

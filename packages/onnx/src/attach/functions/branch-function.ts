@@ -1,14 +1,14 @@
 /**
- * `FourierFT` as a model-local function of standard operators: what runs where the native operator is not there. One function serves layers
- * of every shape: sizes are those of the tables, which are constants, so that runtimes fold them when they load the model.
+ * `FourierFT` as a model-local function of standard operators, for runtimes without the native operator. One function serves layers of every
+ * shape: it computes sizes from the tables, which are constants, so runtimes fold these computations when they load the model.
  *
  *     FourierFT(x [..., d2], base [..., d1], coefficients [A, n], rows [R], entries, w1, …) → y = base + Δy [..., d1]
  *
- * Coefficients carry α. Row r of R names the adapter of the r-th of R equal parts of the tokens; −1 is the last row of the coefficients,
- * which is zero then. Without adapters (A = 0) y has the base's bits.
+ * Coefficients are multiplied by α. Row r of R names the adapter of the r-th of R equal parts of the tokens; −1 is the last row of the
+ * coefficients, which must then be zero. Without adapters (A = 0) y is the base, bit for bit.
  *
- * Runtimes inline the body under the opset of the model, whatever a function declares; so only operators serve whose form has not changed
- * from opset 11 to today's.
+ * Runtimes inline the body under the opset of the model, whatever the function declares. It therefore uses only operators that have had one
+ * form since opset 11.
  *
  * @see `groupedTransform` of `@fourierft/core` for the equations and the tables
  */
@@ -25,9 +25,9 @@ export const DOMAIN = 'fourierft'
 export const BRANCH_INPUTS = ['x', 'base', 'coefficients', 'rows', ...TABLE_NAMES] as const
 
 /**
- * Indices of all rows of a tensor. Written there, a tensor of the same shape takes the place of it, and who infers shapes sees the shape of
- * the first: what stands behind the branch is fused as in the base model, whose rounding depends on that. Shapes that are computed would be
- * unknown to them.
+ * The indices of all rows of a tensor. `ScatterND` with them replaces the whole tensor, and keeps its shape for runtimes that infer shapes,
+ * to which a computed shape would be unknown. Runtimes therefore fuse the operators after the branch as in the base model, whose rounding
+ * depends on that.
  */
 function everyRow({ add, constant }: NodeList, tensor: string): string {
   const count = add('Gather', [add('Shape', [tensor]), constant([0], [])])

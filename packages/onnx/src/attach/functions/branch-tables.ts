@@ -1,18 +1,18 @@
 /**
- * The constant tensors of one set of entries, as the nodes `FourierFT` and `FourierFTGrad` take them: the entries for the native operators,
- * and the tables of `groupedTransform` for the portable functions of the same names. Layers that share their entries share them, and what
- * both nodes take has one name.
+ * The constant tensors of one set of entries, as the nodes `FourierFT` and `FourierFTGrad` read them: the entries for the native operators,
+ * and the tables of `groupedTransform` for the portable functions. Layers with the same entries share the tensors, and both nodes share the
+ * tensors that both read.
  */
 import { type Entries, type GroupedTransform, groupedTransform } from '@fourierft/core'
 import type { NewTensor } from '../../model/encode.js'
 import { DataType } from '../../model/schema.js'
 
-/** What follows `x`, `base`, `coefficients` and `rows` among the inputs of a `FourierFT` node, in this order. */
+/** The inputs of a `FourierFT` node after `x`, `base`, `coefficients` and `rows`, in this order. */
 export const TABLE_NAMES = ['entries', 'w1', 'm2', 'gather', 'coefficient', 'factors', 'n1', 'w1i'] as const
 
 export type TableName = (typeof TABLE_NAMES)[number]
 
-/** What follows `x`, `grad_y`, `coefficients` and `rows` among the inputs of a `FourierFTGrad` node, in this order. */
+/** The inputs of a `FourierFTGrad` node after `x`, `grad_y`, `coefficients` and `rows`, in this order. */
 export const GRADIENT_TABLE_NAMES = [
   'entries',
   'w1',
@@ -32,19 +32,19 @@ export const GRADIENT_TABLE_NAMES = [
 
 export type GradientTableName = (typeof GRADIENT_TABLE_NAMES)[number]
 
-type Unnamed = Omit<NewTensor, 'name'>
+type UnnamedTensor = Omit<NewTensor, 'name'>
 
 type NamedTensor = NewTensor & { readonly name: string }
 
 /**
- * @param prefix goes before the table's name: `prefix + 'w1'`
+ * @param prefix of the tensors' names: `prefix + 'w1'`
  * @returns the tensors in the order of {@link TABLE_NAMES}: entries `[2, n]`, w1 `[2G, A]`, m2 `[G, 2m, 2B]`, gather `[P]`, coefficient
  *   `[P]`, factors `[P, 1]` (signs times `1/(d1·d2)`), n1 `[G', 2B', 2m']`, w1i `[A', 2G']`, with `P = G'·2m'`
  */
 export function branchTables(entries: Entries, prefix: string): NamedTensor[] {
   const transform = groupedTransform(entries)
-  const tables: Record<TableName, Unnamed> = {
-    entries: places(entries),
+  const tables: Record<TableName, UnnamedTensor> = {
+    entries: positions(entries),
     ...analysisTables(transform),
     ...synthesisTables(transform, entries),
   }
@@ -52,31 +52,31 @@ export function branchTables(entries: Entries, prefix: string): NamedTensor[] {
 }
 
 /**
- * @param prefix as in {@link branchTables}: what has the same name is the same tensor
- * @returns the tensors in the order of {@link GRADIENT_TABLE_NAMES}. The products with the coefficients of the transposed adapter have P
- *   rows, made of the spectrum of `grad_y`; `partner` `[P]` is the row of the spectrum of x that belongs to each, and `partner_factors`
- *   `[P, 1]` its sign in ∂L/∂c, times `1/(d1·d2)`. `real` and `imaginary` `[n]` are the two of the P rows that each entry has
+ * @param prefix as in {@link branchTables}: tensors of the same name are the same
+ * @returns the tensors in the order of {@link GRADIENT_TABLE_NAMES}. The transposed adapter's products with the coefficients have P rows,
+ *   computed from the spectrum of `grad_y`. `partner` `[P]` is the row of the spectrum of x for each of them, and `partner_factors` `[P, 1]`
+ *   its sign in ∂L/∂c, times `1/(d1·d2)`. `real` and `imaginary` `[n]` are the two of the P rows that belong to each entry
  */
 export function gradientTables(entries: Entries, prefix: string): NamedTensor[] {
   const forward = groupedTransform(entries)
   const transposed = groupedTransform(entries, 'transposed')
-  const ofTransposed = { ...analysisTables(transposed), ...synthesisTables(transposed, entries) }
-  const tables: Record<GradientTableName, Unnamed> = {
-    entries: places(entries),
+  const transposedTables = { ...analysisTables(transposed), ...synthesisTables(transposed, entries) }
+  const tables: Record<GradientTableName, UnnamedTensor> = {
+    entries: positions(entries),
     ...analysisTables(forward),
-    transposed_w1: ofTransposed.w1,
-    transposed_m2: ofTransposed.m2,
-    transposed_gather: ofTransposed.gather,
-    transposed_coefficient: ofTransposed.coefficient,
-    transposed_factors: ofTransposed.factors,
-    transposed_n1: ofTransposed.n1,
-    transposed_w1i: ofTransposed.w1i,
+    transposed_w1: transposedTables.w1,
+    transposed_m2: transposedTables.m2,
+    transposed_gather: transposedTables.gather,
+    transposed_coefficient: transposedTables.coefficient,
+    transposed_factors: transposedTables.factors,
+    transposed_n1: transposedTables.n1,
+    transposed_w1i: transposedTables.w1i,
     ...partnerTables(forward, transposed, entries),
   }
   return GRADIENT_TABLE_NAMES.map((name) => ({ name: prefix + name, ...tables[name] }))
 }
 
-function places({ n, rows, columns }: Entries): Unnamed {
+function positions({ n, rows, columns }: Entries): UnnamedTensor {
   return integers([2, n], [...rows, ...columns])
 }
 
@@ -99,10 +99,10 @@ function synthesisTables(
   }
 }
 
-/** ∂L/∂c_l of `groupedTransform`'s comment, in the rows of the transposed adapter's products. */
+/** ∂L/∂c_l of `groupedTransform`'s documentation, in the rows of the transposed adapter's products. */
 function partnerTables(forward: GroupedTransform, transposed: GroupedTransform, entries: Entries) {
-  const { realRow, imaginaryRow, signs: ofColumn } = forward.analysis
-  const { signs: ofRow } = transposed.analysis
+  const { realRow, imaginaryRow, signs: columnSigns } = forward.analysis
+  const { signs: rowSigns } = transposed.analysis
   const { slots } = transposed.synthesis
   const { coefficient, signs } = transposed
   const [d1, d2] = entries.shape
@@ -115,14 +115,14 @@ function partnerTables(forward: GroupedTransform, transposed: GroupedTransform, 
     const isPadding = signs[p] === 0
     if (isPadding) continue
     const l = coefficient[p]
-    // A group holds the real parts of its slots, then the imaginary ones.
+    // A group holds the real parts of its slots, then the imaginary parts.
     const isReal = p % (2 * slots) < slots
     const row = isReal ? realRow : imaginaryRow
-    const sign = isReal ? 1 : -ofRow[l] * ofColumn[l]
+    const sign = isReal ? 1 : -rowSigns[l] * columnSigns[l]
     partner[p] = row[l]
     factors[p] = sign / (d1 * d2)
-    const place = isReal ? real : imaginary
-    place[l] = p
+    const rows = isReal ? real : imaginary
+    rows[l] = p
   }
   return {
     partner: integers([width], partner),
@@ -132,12 +132,12 @@ function partnerTables(forward: GroupedTransform, transposed: GroupedTransform, 
   }
 }
 
-function floats(dims: readonly number[], values: Float32Array): Unnamed {
+function floats(dims: readonly number[], values: Float32Array): UnnamedTensor {
   const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
   return { dims, dataType: DataType.float, data }
 }
 
-function integers(dims: readonly number[], values: ArrayLike<number>): Unnamed {
+function integers(dims: readonly number[], values: ArrayLike<number>): UnnamedTensor {
   const data = BigInt64Array.from({ length: values.length }, (_, i) => BigInt(values[i]))
   return { dims, dataType: DataType.int64, data: new Uint8Array(data.buffer) }
 }

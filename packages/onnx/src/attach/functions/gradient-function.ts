@@ -1,15 +1,16 @@
 /**
- * `FourierFTGrad` as a model-local function of standard operators: what runs where the native operator of that name is not there. Like
- * `FourierFT`, one function serves layers of every shape.
+ * `FourierFTGrad` as a model-local function of standard operators, for runtimes without the native operator. Like `FourierFT`, one function
+ * serves layers of every shape.
  *
  *     FourierFTGrad(x [..., d2], grad_y [..., d1], coefficients [A, n], rows [R], entries, w1, …) → grad_coefficients [A, n], grad_x [..., d2]
  *
- * `grad_x` is that of the branch alone: `grad_y` goes through the transposed adapter. Coefficients carry α, so `grad_coefficients` is
- * ∂L/∂(α·c) and ∂L/∂c is α times that. Row r of R names the adapter of the r-th of R equal parts of the tokens. −1 is the last row of the
- * coefficients, which is zero then, and its tokens add to no adapter's gradient. Without adapters (A = 0) or tokens both are zero.
+ * `grad_x` is the gradient through the branch alone: `grad_y` through the transposed adapter. The coefficients are multiplied by α, so
+ * `grad_coefficients` is ∂L/∂(α·c), and ∂L/∂c is α times that. Row r of R names the adapter of the r-th of R equal parts of the tokens. −1 is
+ * the last row of the coefficients, which must then be zero; its tokens add to no adapter's gradient. Without adapters (A = 0) or tokens both
+ * gradients are zero.
  *
- * Runtimes inline the body under the opset of the model. Its operators have one form from opset 11 to today's, but for `ReduceSum`, which is
- * written in that of the opset. There is no scatter: of several threads that add to one number ONNX Runtime's loses sums.
+ * Runtimes inline the body under the opset of the model. Its operators have had one form since opset 11, except `ReduceSum`, which is written
+ * in the form of the opset. Scatter operators are avoided: ONNX Runtime's loses sums if several threads add to one number.
  *
  * @see `groupedTransform` of `@fourierft/core` for the equations and the tables
  */
@@ -24,7 +25,7 @@ import { analysisNodes, isIdle, synthesisNodes } from './transform-nodes.js'
 /** The inputs of a `FourierFTGrad` node. */
 export const GRADIENT_INPUTS = ['x', 'grad_y', 'coefficients', 'rows', ...GRADIENT_TABLE_NAMES] as const
 
-/** The first opset in which `ReduceSum` takes its axes as an input. */
+/** The first opset in which the axes of `ReduceSum` are an input. */
 const AXES_AS_INPUT = 13
 
 /** @param opset the model's version of the standard operators, at least 11 */
@@ -46,21 +47,21 @@ export function gradientFunction(opset: number): NewFunction {
   {
     const { add, named, reshape } = gradient
     const shapeOf = (tensor: string) => add('Shape', [tensor])
-    /** Over the last of three axes. */
+    /** The sum over the last of three axes. */
     const sum = (tensor: string) =>
       opset < AXES_AS_INPUT
         ? add('ReduceSum', [tensor], { axes: { ints: [2] }, keepdims: { int: 0 } })
         : add('ReduceSum', [tensor, last], { keepdims: { int: 0 } })
 
-    // Both in the order of the products with the coefficients: [P, T].
-    const ofGradient = add('Gather', [analyseGradient(gradient, 'grad_y'), 'transposed_gather'])
-    const ofX = add('Gather', [analyseX(gradient, 'x'), 'partner'])
+    // Both are in the order of the products with the coefficients: [P, T].
+    const gradientRows = add('Gather', [analyseGradient(gradient, 'grad_y'), 'transposed_gather'])
+    const xRows = add('Gather', [analyseX(gradient, 'x'), 'partner'])
 
-    const tokens = synthesise(gradient, ofGradient, 'coefficients', 'rows')
+    const tokens = synthesise(gradient, gradientRows, 'coefficients', 'rows')
     named(['active_grad_x'], 'Reshape', [tokens, shapeOf('x')])
 
-    // [P, R]: over the tokens of each part; then [P, A]: over the parts of each adapter.
-    const parts = sum(reshape(add('Mul', [ofGradient, ofX]), [width, shapeOf('rows'), rest]))
+    // Sums over the tokens of each part, [P, R], then over the parts of each adapter, [P, A].
+    const parts = sum(reshape(add('Mul', [gradientRows, xRows]), [width, shapeOf('rows'), rest]))
     const count = add('Gather', [shapeOf('coefficients'), zero])
     const chosen = add('Equal', [add('Reshape', ['rows', oneColumn]), add('Range', [zero, count, one])])
     const oneHot = add('Cast', [chosen], { to: { int: DataType.float } })

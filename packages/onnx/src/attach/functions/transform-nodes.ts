@@ -1,24 +1,24 @@
 /**
- * The two halves of the portable body, as `FourierFT` and its gradient are made of them: activations to the frequencies that entries use,
- * and the products with the coefficients back to activations. Sizes are those of the tables, which are constants: runtimes compute them
- * when they load the model.
+ * The two halves of the portable functions `FourierFT` and `FourierFTGrad`. Analysis turns activations into the frequencies that entries use;
+ * synthesis multiplies them by the coefficients and turns the products into activations. Sizes are computed from the tables, which are
+ * constants, so runtimes compute them when they load the model.
  *
  * @see `groupedTransform` of `@fourierft/core` for the equations and the tables
  */
 import type { NodeList } from '../../model/node-list.js'
 
-/** Before the names of a direction's tables: `w1` of the adapter itself, `transposed_w1` of the transposed one. */
+/** The prefix of a direction's tables: `w1` for the adapter itself, `transposed_w1` for the transposed adapter. */
 type Prefix = '' | 'transposed_'
 
-/** Whether there is nothing to do: no adapters, or no tokens, which could not be reshaped. */
+/** Whether there are no adapters, or no tokens, which could not be reshaped. */
 export function isIdle({ add, constant }: NodeList, coefficients: string, x: string): string {
   const size = add('Mul', [add('Size', [coefficients]), add('Size', [x])])
   return add('Equal', [size, constant([0], [])])
 }
 
 /**
- * @param sizes takes the nodes that compute sizes
- * @returns writes the nodes from activations `[..., d]` to `Z` `[G·2m, T]`
+ * @param sizes receives the nodes that compute sizes
+ * @returns a function that writes the nodes from activations `[..., d]` to `Z` `[G·2m, T]`
  */
 export function analysisNodes(
   sizes: NodeList,
@@ -42,9 +42,9 @@ export function analysisNodes(
 }
 
 /**
- * @param sizes takes the nodes that compute sizes
- * @returns writes the nodes from the rows of `Z` that the table `gather` names, `[P, T]`, to activations `[T, d]`. Row r of `rows` `[R]` is the
- *   row of `coefficients` for the r-th of R equal parts of the tokens
+ * @param sizes receives the nodes that compute sizes
+ * @returns a function that writes the nodes from the rows of `Z` that the table `gather` names, `[P, T]`, to activations `[T, d]`. Row r of
+ *   `rows` `[R]` is the row of `coefficients` for the r-th of R equal parts of the tokens
  */
 export function synthesisNodes(
   sizes: NodeList,
@@ -62,7 +62,7 @@ export function synthesisNodes(
   const rest = sizes.constant([-1])
 
   return ({ add, reshape }, gathered, coefficients, rows) => {
-    // [P, R]: for each row of the products its coefficient in each of the R adapters.
+    // [P, R]: the coefficient of each row of the products in each of the R adapters.
     const chosen = add('Transpose', [add('Gather', [coefficients, rows])], SWAP)
     const weights = add('Mul', [add('Gather', [chosen, `${prefix}coefficient`]), `${prefix}factors`])
     const parts = add('Shape', [rows])

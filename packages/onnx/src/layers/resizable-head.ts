@@ -1,14 +1,11 @@
-/**
- * Heads whose number of labels may change: layers whose output reaches the model's outputs through nothing but operators that do not care
- * how wide it is.
- */
+/** Heads whose number of labels may change: only operators that work at any width are between the layer and the model's outputs. */
 import type { OnnxGraph } from '../model/graph.js'
-import type { LinearLayer } from './linear-layers.js'
+import type { LinearLayer } from './linear-layer.js'
 import { productsOf } from './products.js'
 import { outputNodeOf } from './quantised-pair.js'
 
-/** Operators of one input whose output has the shape of that input. */
-const SHAPELESS: ReadonlySet<string> = new Set([
+/** Operators that keep the shape of their input, whatever its width. */
+const ANY_WIDTH: ReadonlySet<string> = new Set([
   'Cast',
   'Clip',
   'Exp',
@@ -26,15 +23,15 @@ const SHAPELESS: ReadonlySet<string> = new Set([
 ])
 
 /**
- * The values whose last dimension is the layer's `outFeatures`, from the outputs of its products to outputs of the model; undefined where
- * something else reads one of them, or where the layer is inside another graph or a part of a larger product.
+ * The values between the layer's products and the model's outputs, whose last dimension is the layer's `outFeatures`. Undefined if another
+ * operator reads one of them, if the layer is in a subgraph, or if it is a part of a larger product.
  */
 export function valuesOfFreeWidth(layer: LinearLayer): readonly string[] | undefined {
   const values = new Set<string>()
   for (const product of productsOf(layer)) {
-    const own = valuesBehind(product)
-    if (!own) return undefined
-    for (const value of own) values.add(value)
+    const productValues = valuesBehind(product)
+    if (!productValues) return undefined
+    for (const value of productValues) values.add(value)
   }
   return [...values]
 }
@@ -49,8 +46,8 @@ function valuesBehind(product: LinearLayer): readonly string[] | undefined {
     if (readers.length === 0 && !graph.isOutput(value)) return undefined
     for (const reader of readers) {
       const [result] = reader.outputs
-      const passes = reader.graph === graph && reader.domain === '' && SHAPELESS.has(reader.opType)
-      // Another input of `Clip` would be a limit, which is a single number.
+      const passes = reader.graph === graph && reader.domain === '' && ANY_WIDTH.has(reader.opType)
+      // The other inputs of `Clip` are limits, which are single numbers.
       if (!passes || !result || reader.inputs[0] !== value) return undefined
       if (!values.includes(result)) values.push(result)
     }
@@ -58,14 +55,13 @@ function valuesBehind(product: LinearLayer): readonly string[] | undefined {
   return values
 }
 
-/** Writes another width for values, where the file says one. */
+/** Writes another width for values whose width the file gives. */
 export function setWidth(
   graph: OnnxGraph,
   values: readonly string[],
   width: (old: number) => number | string,
 ): void {
-  const known = [...graph.outputs, ...graph.valueInfos]
-  for (const { name, dims } of known) {
+  for (const { name, dims } of [...graph.outputs, ...graph.valueInfos]) {
     const old = dims?.at(-1)
     if (typeof old === 'number' && values.includes(name)) graph.setLastDim(name, width(old))
   }
