@@ -71,6 +71,16 @@ const inBrowser = (
   },
 })
 
+/** The packed packages in an empty project. However long the programs take there, no test fails for it. */
+const packed: TestProjectInlineConfiguration = {
+  test: {
+    name: 'slow:packed',
+    include: ['test/packed/*.test.ts'],
+    globalSetup: ['test/packed/install.ts'],
+    testTimeout: 0,
+  },
+}
+
 /** transformers.js as content delivery networks serve it: one file. */
 const TRANSFORMERS = 'packages/transformers/node_modules/@huggingface/transformers/dist/transformers.min.js'
 
@@ -99,7 +109,8 @@ export default defineConfig({
       ...inNode('playground', 'apps/playground', {
         include: ['{src,page-files}/**/*.test.ts', ...(chromium === undefined ? [] : ['test/**/*.test.ts'])],
       }),
-      ...inNode('packages', '.', { include: ['test/**/*.test.ts'] }),
+      ...inNode('packages', '.', { include: ['test/*.test.ts'] }),
+      packed,
       ...(chromium === undefined ? [] : browsers),
     ],
   },
