@@ -46,7 +46,9 @@ for (const d of [768, 1024, 4096]) {
   for (const tokens of [1, 32, 512]) {
     // One multiprocessor computes a row; all share the memory of the device.
     const waves = Math.max(tokens, SM)
-    const times = ['shared', 'tables', 'flops'].map((resource) => micro((waves * cost[resource]) / RATES[resource]))
+    const times = ['shared', 'tables', 'flops'].map((resource) =>
+      micro((waves * cost[resource]) / RATES[resource]),
+    )
     const dense = Math.max((4 * d * d + 8 * d * tokens) / RATES.memory, (2 * d * d * tokens) / RATES.flops)
     console.log(
       `| ${d} | ${tokens} | ${micro((tokens * cost.memory) / RATES.memory)} | ${times.join(' | ')} | ${micro(dense)} |`,

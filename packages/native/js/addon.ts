@@ -104,7 +104,9 @@ const packages = [
 ]
 
 /** The addon, or why there is none and what the user can do. */
-export function loadAddon(): { readonly addon: Addon } | { readonly problem: string; readonly advice: string } {
+export function loadAddon():
+  | { readonly addon: Addon }
+  | { readonly problem: string; readonly advice: string } {
   const problems: string[] = []
   for (const name of [...packages, '../build/fourierft.node']) {
     try {

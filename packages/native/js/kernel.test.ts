@@ -124,7 +124,11 @@ describe.skipIf(found === undefined)(`the native kernel${reason}`, () => {
     const x = numbers(64 * 256, 4)
     const results = Array.from({ length: 20 }, () => new Float32Array(64 * 256))
     let settledCalls = 0
-    const calls = results.map((y) => native().addForward([each], x, y).then(() => settledCalls++))
+    const calls = results.map((y) =>
+      native()
+        .addForward([each], x, y)
+        .then(() => settledCalls++),
+    )
     // A result from another thread needs a turn of the event loop; one computed during the call would be here after a few microtasks.
     for (let i = 0; i < 100; i++) await undefined
     expect(settledCalls).toBe(0)

@@ -211,13 +211,17 @@ function checkGradient(
   index: number,
 ): Float32Array | Float64Array {
   if (array?.length === n) return array
-  throw shapeMismatch(`gradients.coefficients[${index}]: expected ${n} numbers; received ${array?.length ?? 0}`)
+  throw shapeMismatch(
+    `gradients.coefficients[${index}]: expected ${n} numbers; received ${array?.length ?? 0}`,
+  )
 }
 
 function dtypeOf(x: Activations, halfType: HalfType | undefined): number {
   if (x instanceof Float32Array) return 0
   if (halfType === undefined) {
-    throw new TypeError("halfType: expected 'float16' or 'bfloat16' for Uint16Array activations; received undefined")
+    throw new TypeError(
+      "halfType: expected 'float16' or 'bfloat16' for Uint16Array activations; received undefined",
+    )
   }
   return halfType === 'float16' ? 1 : 2
 }

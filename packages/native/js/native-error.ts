@@ -9,7 +9,11 @@ export interface NativeErrorFields {
 
 /** An error with the code `UNSUPPORTED`. */
 export function unsupported(problem: string, advice?: string): Error & NativeErrorFields {
-  return withFields(new Error(messageOf(problem, advice)), { code: 'UNSUPPORTED', problem, ...(advice !== undefined && { advice }) })
+  return withFields(new Error(messageOf(problem, advice)), {
+    code: 'UNSUPPORTED',
+    problem,
+    ...(advice !== undefined && { advice }),
+  })
 }
 
 /** A `RangeError` with the code `SHAPE_MISMATCH`. */

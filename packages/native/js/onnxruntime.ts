@@ -260,7 +260,8 @@ function described({ name, isTensor, type, dims, symbols }: AddonValue): OnnxVal
 
 function numberOf(type: string): number {
   const number = Object.hasOwn(TYPES, type) ? TYPES[type as OnnxType] : undefined
-  if (number === undefined) throw new TypeError(`type: expected one of ${Object.keys(TYPES).join(', ')}; received ${type}`)
+  if (number === undefined)
+    throw new TypeError(`type: expected one of ${Object.keys(TYPES).join(', ')}; received ${type}`)
   return number
 }
 

@@ -65,7 +65,8 @@ function compile(platform) {
 function makeTools() {
   if (process.platform === 'win32') fail('run this on Linux or macOS')
   const { status } = spawnSync(`${zig} version`, { shell: true, stdio: 'ignore' })
-  if (status !== 0) fail(`${zig} could not be started: install zig, or set its command (ZIG="python3 -m ziglang")`)
+  if (status !== 0)
+    fail(`${zig} could not be started: install zig, or set its command (ZIG="python3 -m ziglang")`)
   mkdirSync(build, { recursive: true })
   const names = ['c++', 'ar', 'ranlib', 'dlltool']
   return Object.fromEntries(

@@ -36,7 +36,9 @@ function buildCuda() {
   const build = join(root, 'build', 'cuda-library')
   const { CUDAARCHS: architectures } = process.env
   // CMake itself would keep the architectures of the first build.
-  const definition = architectures ? `-DCMAKE_CUDA_ARCHITECTURES=${architectures}` : '-UCMAKE_CUDA_ARCHITECTURES'
+  const definition = architectures
+    ? `-DCMAKE_CUDA_ARCHITECTURES=${architectures}`
+    : '-UCMAKE_CUDA_ARCHITECTURES'
   const problem = cmake(build, ['-DFOURIERFT_CUDA=ON', definition], ['--target', 'fourierft-cuda'])
   if (problem === undefined) install(join(build, CUDA_LIBRARY), join(root, 'build', CUDA_LIBRARY))
   return problem

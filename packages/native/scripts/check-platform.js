@@ -12,7 +12,8 @@ if (!existsSync(file)) {
   fail(`${main} is missing; run \`node scripts/build-platforms.js\` in packages/native (it needs zig) first`)
 }
 const found = kindOf(readFileSync(file))
-if (found !== `${os}-${cpu}`) fail(`${main}: expected an addon for ${os}-${cpu}; received one for ${found ?? 'an unknown platform'}`)
+if (found !== `${os}-${cpu}`)
+  fail(`${main}: expected an addon for ${os}-${cpu}; received one for ${found ?? 'an unknown platform'}`)
 
 /** `<process.platform>-<process.arch>` of a shared library, from its first bytes: ELF, Mach-O (64 bits) or PE. */
 function kindOf(bytes) {
