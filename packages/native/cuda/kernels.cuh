@@ -4,7 +4,7 @@
 //   combine      the sparse step: each slot of one side sums coefficients times slots of the other
 //   synthesise   used frequencies of one side -> added to a row
 //
-// Each sum is computed by one thread, so there are no atomics and the order of additions is fixed. The code uses a subset of CUDA that a host
+// One thread computes each sum, so there are no atomics and the order of additions is fixed. The code uses a subset of CUDA that a host
 // compiler runs through host-shim/.
 #pragma once
 

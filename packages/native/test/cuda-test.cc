@@ -321,9 +321,9 @@ void reject_invalid_arguments() {
   check(forward(2, -1, nullptr, 0) == FOURIERFT_CUDA_INVALID_ARGUMENT, "a negative number of tokens", 1, 0);
   check(forward(2, 4, adapter_of_row.get(), 3) == FOURIERFT_CUDA_INVALID_ARGUMENT, "rows that do not divide the tokens", 1, 0);
   check(forward(2, 4, nullptr, 0, 3) == FOURIERFT_CUDA_INVALID_ARGUMENT, "an unknown dtype", 1, 0);
-  check(y.values() == std::vector<float>(16, 1), "y untouched", 1, 0);
+  check(y.values() == std::vector<float>(16, 1), "y is unchanged", 1, 0);
   check(forward(0, 4, nullptr, 0) == FOURIERFT_CUDA_OK && forward(2, 0, nullptr, 0) == FOURIERFT_CUDA_OK, "nothing to do", 1, 0);
-  check(y.values() == std::vector<float>(16, 1), "y untouched", 1, 0);
+  check(y.values() == std::vector<float>(16, 1), "y is unchanged", 1, 0);
 
   // Two tokens for each row; the second two tokens have no adapter and do not change.
   check(forward(2, 4, adapter_of_row.get(), 2) == FOURIERFT_CUDA_OK, "rows of two tokens", 1, 0);
@@ -331,11 +331,11 @@ void reject_invalid_arguments() {
   for (int i = 0; i < 16; i++) check((after[i] != 1) == (i < 8), "rows of two tokens", i, 8);
 
   // An index out of range reads nothing and makes only its row NaN.
-  Device<int64_t> wrong(std::vector<int64_t>{0, 2, -2, 1});
+  Device<int64_t> out_of_range(std::vector<int64_t>{0, 2, -2, 1});
   Device<float> gx(std::vector<float>(24, 0)), grad_y(p.grad_y);
   Device<char> workspace(std::vector<char>(fourierft_cuda_workspace(plan, 4), 0x7f));
-  check(forward(2, 4, wrong.get(), 4) == FOURIERFT_CUDA_OK, "an adapter index out of range", 1, 0);
-  check(fourierft_cuda_backward(plan, c.get(), 2, scalings.get(), FOURIERFT_FLOAT32, x.get(), grad_y.get(), 4, wrong.get(), 4, gc.get(),
+  check(forward(2, 4, out_of_range.get(), 4) == FOURIERFT_CUDA_OK, "an adapter index out of range", 1, 0);
+  check(fourierft_cuda_backward(plan, c.get(), 2, scalings.get(), FOURIERFT_FLOAT32, x.get(), grad_y.get(), 4, out_of_range.get(), 4, gc.get(),
                                 gx.get(), workspace.get(), nullptr) == FOURIERFT_CUDA_OK, "an adapter index out of range", 1, 0);
   const std::vector<float> y_values = y.values(), gradient = gx.values();
   for (int t = 0; t < 4; t++) {

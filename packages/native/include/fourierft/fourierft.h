@@ -27,7 +27,7 @@ typedef enum { FOURIERFT_FLOAT32 = 0, FOURIERFT_FLOAT16 = 1, FOURIERFT_BFLOAT16 
 typedef enum {
   FOURIERFT_OK = 0,
   FOURIERFT_INVALID_SHAPE = 1,   /* d1 or d2 is 0 or over 2^24, or n is 0 or over d1 d2 */
-  FOURIERFT_INVALID_ENTRY = 2,   /* an entry lies outside [0,d1) x [0,d2) */
+  FOURIERFT_INVALID_ENTRY = 2,   /* an entry is outside [0,d1) x [0,d2) */
   FOURIERFT_OUT_OF_MEMORY = 3,
   FOURIERFT_INVALID_ARGUMENT = 4 /* a null pointer, a negative count, an adapter index out of range */
 } fourierft_status;
