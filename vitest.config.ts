@@ -12,7 +12,7 @@ const report = process.env.FOURIERFT_TEST_REPORT
 
 /**
  * The condition under which a package of the workspace is its TypeScript sources, so that no test sees an old build of another package.
- * Only `@fourierft/native` does not have it: it is compiled, and loaded by Node itself.
+ * `require('@fourierft/native')` still gives the build, because Node itself loads it.
  */
 const SOURCE = '@fourierft/source'
 
@@ -71,6 +71,16 @@ const inBrowser = (
   },
 })
 
+/** The packed packages in an empty project. However long the programs take there, no test fails for it. */
+const packed: TestProjectInlineConfiguration = {
+  test: {
+    name: 'slow:packed',
+    include: ['test/packed/*.test.ts'],
+    globalSetup: ['test/packed/install.ts'],
+    testTimeout: 0,
+  },
+}
+
 /** transformers.js as content delivery networks serve it: one file. */
 const TRANSFORMERS = 'packages/transformers/node_modules/@huggingface/transformers/dist/transformers.min.js'
 
@@ -99,7 +109,8 @@ export default defineConfig({
       ...inNode('playground', 'apps/playground', {
         include: ['{src,page-files}/**/*.test.ts', ...(chromium === undefined ? [] : ['test/**/*.test.ts'])],
       }),
-      ...inNode('packages', '.', { include: ['test/**/*.test.ts'] }),
+      ...inNode('packages', '.', { include: ['test/*.test.ts'] }),
+      packed,
       ...(chromium === undefined ? [] : browsers),
     ],
   },

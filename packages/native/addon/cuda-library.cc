@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 
+#include "failure.h"
 #include "library.h"
 
 namespace fourierft {
@@ -13,15 +14,16 @@ std::string CudaLibrary::text_of(fourierft_cuda_status status) const {
     case FOURIERFT_CUDA_OUT_OF_MEMORY: return "the device has not enough memory";
     case FOURIERFT_CUDA_SHARED_MEMORY: return "a row of this layer does not fit the shared memory of this device";
     case FOURIERFT_CUDA_FAILED: return std::string("CUDA: ") + problem();
-    default: return "the kernel refused its arguments";
+    default: return "the kernel rejected its arguments";
   }
 }
 
 namespace {
 
-std::unique_ptr<CudaLibrary> load(const std::string& path, std::string& wrong) {
-  const Library library = open_library(path.c_str(), wrong);
-  if (library == nullptr) return nullptr;
+std::unique_ptr<CudaLibrary> load(const std::string& path) {
+  std::string problem;
+  const Library library = open_library(path.c_str(), problem);
+  if (library == nullptr) throw Failure{problem, "UNSUPPORTED"};
   const auto version = reinterpret_cast<decltype(&fourierft_cuda_interface)>(library_function(library, "fourierft_cuda_interface"));
   auto result = std::make_unique<CudaLibrary>();
   bool complete = version != nullptr && version() == FOURIERFT_CUDA_INTERFACE;
@@ -30,27 +32,22 @@ std::unique_ptr<CudaLibrary> load(const std::string& path, std::string& wrong) {
   complete = complete && result->name != nullptr;
   FOURIERFT_CUDA_FUNCTIONS(FOURIERFT_CUDA_FUNCTION)
 #undef FOURIERFT_CUDA_FUNCTION
-  if (!complete) {
-    wrong = path + " is of another version of this package: build it again";
-    return nullptr;
-  }
+  if (!complete) throw Failure{path + " is of another version of this package", "UNSUPPORTED", "build it again"};
   const fourierft_cuda_status status = result->device_count(&result->devices);
-  if (status != FOURIERFT_CUDA_OK || result->devices == 0) {
-    wrong = std::string("no CUDA device") + (status == FOURIERFT_CUDA_FAILED ? std::string(": ") + result->problem() : "");
-    return nullptr;
-  }
+  if (status != FOURIERFT_CUDA_OK || result->devices == 0)
+    throw Failure{std::string("no CUDA device") + (status == FOURIERFT_CUDA_FAILED ? std::string(": ") + result->problem() : ""), "UNSUPPORTED"};
   return result;
 }
 
 }  // namespace
 
-const CudaLibrary* open_cuda_library(const std::string& path, std::string& wrong) {
+const CudaLibrary& open_cuda_library(const std::string& path) {
   static std::mutex mutex;
   static auto& opened = *new std::map<std::string, std::unique_ptr<CudaLibrary>>;
   std::lock_guard<std::mutex> lock(mutex);
   std::unique_ptr<CudaLibrary>& library = opened[path];
-  if (library == nullptr) library = load(path, wrong);
-  return library.get();
+  if (library == nullptr) library = load(path);
+  return *library;
 }
 
 }  // namespace fourierft

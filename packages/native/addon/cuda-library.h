@@ -1,4 +1,4 @@
-// The library of the CUDA kernels (cuda/fourierft-cuda.h), opened when somebody asks for it: the addon itself needs nothing of CUDA.
+// The library of the CUDA kernels (cuda/fourierft-cuda.h). It is opened on request: the addon itself does not depend on CUDA.
 #pragma once
 
 #include <string>
@@ -27,13 +27,13 @@ struct CudaLibrary {
 #undef FOURIERFT_CUDA_FUNCTION
   int devices = 0;
 
-  // Whether tensors are in a CUDA device's memory; those of the library that host-shim/ makes are not.
+  // Whether tensors are in a CUDA device's memory. In the library built with host-shim/ they are not.
   bool is_on_device() const { return std::string_view(memory()) == "cuda"; }
   std::string text_of(fourierft_cuda_status status) const;
 };
 
-// The library at this path, opened once for the process; null, and `wrong` says why, where it cannot be used: it is not there or does not
-// load, is of another version, or there is no device.
-const CudaLibrary* open_cuda_library(const std::string& path, std::string& wrong);
+// The library at this path, opened once for the process. Throws UNSUPPORTED if it is missing, does not load or has another version, or if
+// there is no device.
+const CudaLibrary& open_cuda_library(const std::string& path);
 
 }  // namespace fourierft

@@ -1,4 +1,4 @@
-// Plans by their entries, for a host that hands the entries over with every call: kernels of layers that share their entries share a plan.
+// Plans found by their entries, for a runtime that passes the entries with every call. Kernels of layers with equal entries share a plan.
 #pragma once
 
 #include <cstring>
@@ -11,27 +11,29 @@
 
 namespace fourierft {
 
-// A plan of one kind, for a CPU or on a CUDA device (`place`: which).
+constexpr int kCpu = -1;
+
+// A plan for a CPU or on a CUDA device.
 template <class Plan>
 using OwnedPlan = std::unique_ptr<Plan, void (*)(Plan*)>;
 
 template <class Plan>
 struct EntriesPlan {
-  int place;
+  int device;  // of CUDA; kCpu for the CPU
   int64_t d1, d2, n;
   std::vector<int64_t> entries;  // [2, n]
   OwnedPlan<Plan> plan;
 
-  bool is_of(int where, int64_t rows, int64_t columns, int64_t count, const int64_t* numbers) const {
-    return place == where && d1 == rows && d2 == columns && n == count &&
+  bool is_of(int other_device, int64_t rows, int64_t columns, int64_t count, const int64_t* numbers) const {
+    return device == other_device && d1 == rows && d2 == columns && n == count &&
            std::memcmp(entries.data(), numbers, entries.size() * sizeof(int64_t)) == 0;
   }
 };
 
-// The process's plan of these entries; null, and `wrong` says why, where there is none. It lives as long as somebody holds it.
-// `make(d1, d2, n, rows, columns, wrong)` makes one that is not there yet.
+// The process's plan of these entries, which lives as long as it is referenced. `make(d1, d2, n, rows, columns, problem)` makes a new one. Null,
+// with the reason in `problem`, if no plan can be made.
 template <class Plan, class Make>
-std::shared_ptr<const EntriesPlan<Plan>> shared_plan(int place, int64_t d1, int64_t d2, int64_t n, const int64_t* numbers, std::string& wrong,
+std::shared_ptr<const EntriesPlan<Plan>> shared_plan(int device, int64_t d1, int64_t d2, int64_t n, const int64_t* numbers, std::string& problem,
                                                      const Make& make) {
   static std::mutex mutex;
   static auto& known = *new std::unordered_multimap<uint64_t, std::weak_ptr<const EntriesPlan<Plan>>>;
@@ -40,14 +42,14 @@ std::shared_ptr<const EntriesPlan<Plan>> shared_plan(int place, int64_t d1, int6
   for (int64_t i = 0; i < 2 * n; i++) hash = (hash ^ static_cast<uint64_t>(numbers[i])) * 1099511628211u;
   for (auto [each, end] = known.equal_range(hash); each != end;) {
     const std::shared_ptr<const EntriesPlan<Plan>> found = each->second.lock();
-    if (found != nullptr && found->is_of(place, d1, d2, n, numbers)) return found;
+    if (found != nullptr && found->is_of(device, d1, d2, n, numbers)) return found;
     each = found == nullptr ? known.erase(each) : std::next(each);
   }
   std::vector<uint32_t> rows(static_cast<size_t>(n)), columns(static_cast<size_t>(n));
   for (int64_t l = 0; l < n; l++) {
     if (numbers[l] < 0 || numbers[l] >= d1 || numbers[n + l] < 0 || numbers[n + l] >= d2) {
-      wrong = "entry " + std::to_string(l) + " (" + std::to_string(numbers[l]) + ", " + std::to_string(numbers[n + l]) +
-              ") lies outside of a layer of " + std::to_string(d1) + " x " + std::to_string(d2);
+      problem = "entry " + std::to_string(l) + " (" + std::to_string(numbers[l]) + ", " + std::to_string(numbers[n + l]) +
+              ") is outside a layer of " + std::to_string(d1) + " x " + std::to_string(d2);
       return nullptr;
     }
     rows[static_cast<size_t>(l)] = static_cast<uint32_t>(numbers[l]);
@@ -55,19 +57,19 @@ std::shared_ptr<const EntriesPlan<Plan>> shared_plan(int place, int64_t d1, int6
   }
   const std::string what = std::to_string(n) + " entries of a layer of " + std::to_string(d1) + " x " + std::to_string(d2);
   if (d1 > UINT32_MAX || d2 > UINT32_MAX || n > UINT32_MAX) {
-    wrong = "no plan for " + what;
+    problem = "no plan for " + what;
     return nullptr;
   }
   OwnedPlan<Plan> plan =
-      make(static_cast<uint32_t>(d1), static_cast<uint32_t>(d2), static_cast<uint32_t>(n), rows.data(), columns.data(), wrong);
+      make(static_cast<uint32_t>(d1), static_cast<uint32_t>(d2), static_cast<uint32_t>(n), rows.data(), columns.data(), problem);
   if (plan == nullptr) {
-    wrong = "no plan for " + what + (wrong.empty() ? "" : ": " + wrong);
+    problem = "no plan for " + what + (problem.empty() ? "" : ": " + problem);
     return nullptr;
   }
-  auto made = std::make_shared<EntriesPlan<Plan>>(
-      EntriesPlan<Plan>{place, d1, d2, n, std::vector<int64_t>(numbers, numbers + 2 * n), std::move(plan)});
-  known.emplace(hash, made);
-  return made;
+  auto created = std::make_shared<EntriesPlan<Plan>>(
+      EntriesPlan<Plan>{device, d1, d2, n, std::vector<int64_t>(numbers, numbers + 2 * n), std::move(plan)});
+  known.emplace(hash, created);
+  return created;
 }
 
 }  // namespace fourierft

@@ -1,4 +1,4 @@
-// What went wrong, on its way to JavaScript or to ONNX Runtime.
+// An error on its way to JavaScript or to ONNX Runtime.
 #pragma once
 
 #include <string>
@@ -6,8 +6,11 @@
 namespace fourierft {
 
 struct Failure {
-  std::string message;
-  const char* code = nullptr;  // of JavaScript's error, where it has one
+  std::string problem;
+  const char* code = nullptr;  // of JavaScript's error, if it has one
+  std::string advice = "";     // what the caller can do, if there is anything
+
+  std::string message() const { return advice.empty() ? problem : problem + "; " + advice; }
 };
 
 }  // namespace fourierft

@@ -1,4 +1,4 @@
-// What belongs to one environment of JavaScript, the main thread's or a worker's, and ends with it.
+// The state of one environment of JavaScript, that of the main thread or of a worker. It ends with the environment.
 #pragma once
 
 #include <unordered_set>
@@ -10,13 +10,13 @@
 namespace fourierft {
 
 struct Instance {
-  std::unordered_set<int64_t> plans;  // numbers of those that were made here
+  std::unordered_set<int64_t> plans;  // numbers of the plans made in this environment
   Staging staging;
 
   Instance() = default;
   Instance(const Instance&) = delete;
   Instance& operator=(const Instance&) = delete;
-  // Finalizers of JavaScript's objects do not run where an environment ends.
+  // Finalizers of JavaScript's objects do not run when an environment ends.
   ~Instance() {
     for (const int64_t number : plans) fourierft::plans().remove(number);
   }

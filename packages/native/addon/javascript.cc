@@ -15,7 +15,9 @@ void check(napi_env env, napi_status status) {
 napi_value error_of(napi_env env, const Failure& failure) {
   napi_value error = nullptr;
   const napi_value code = failure.code == nullptr ? nullptr : string_of(env, failure.code);
-  check(env, napi_create_error(env, code, string_of(env, failure.message), &error));
+  check(env, napi_create_error(env, code, string_of(env, failure.message()), &error));
+  set(env, error, "problem", string_of(env, failure.problem));
+  if (!failure.advice.empty()) set(env, error, "advice", string_of(env, failure.advice));
   return error;
 }
 
@@ -133,7 +135,7 @@ std::string text(napi_env env, napi_value value) {
 }
 
 std::vector<std::string> texts(napi_env env, napi_value array) {
-  // The length alone is no reason to take memory: an array can be as long as it likes.
+  // Memory is not reserved by the length, because a sparse array can have any length.
   std::vector<std::string> result;
   const uint32_t length = length_of(env, array);
   for (uint32_t i = 0; i < length; i++) result.push_back(text(env, element(env, array, i)));
@@ -144,7 +146,7 @@ int64_t integer(napi_env env, napi_value value, const char* name, int64_t least,
   double number = 0;
   const bool is_number = type_of(env, value) == napi_number;
   if (is_number) check(env, napi_get_value_double(env, value, &number));
-  // Both bounds are exact as doubles: they lie within 2^53.
+  // Both bounds are exact as doubles: they are within 2^53.
   if (!is_number || !(number >= static_cast<double>(least) && number <= static_cast<double>(most)) || number != std::floor(number))
     throw Failure{std::string(name) + ": expected an integer of " + std::to_string(least) + " to " + std::to_string(most) +
                       (is_number ? "; received " + std::to_string(number) : ""),
@@ -164,7 +166,7 @@ TypedArray::TypedArray(napi_env env, napi_value value) {
   check(env, napi_is_typedarray(env, value, &is_array));
   if (!is_array) throw Failure{"expected a typed array", "INVALID_OPTION"};
   napi_value buffer = nullptr;
-  // Nodes that do not know a type say nothing about it.
+  // Versions of Node that do not know the array's type leave `type` unset.
   type = static_cast<napi_typedarray_type>(-1);
   check(env, napi_get_typedarray_info(env, value, &type, &length, &data, &buffer, nullptr));
   constexpr size_t widths[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8, 2};  // napi_typedarray_type

@@ -1,5 +1,5 @@
-// Values of JavaScript, with the status of every call checked: an environment can begin to stop between any two of them, when a worker is
-// terminated, and from then on most calls fail and set no result.
+// Values of JavaScript. The status of every call is checked, because an environment can stop between any two calls, when a worker is
+// terminated. From then on most calls fail and set no result.
 #pragma once
 
 #define NAPI_VERSION 8
@@ -14,16 +14,16 @@
 
 namespace fourierft::javascript {
 
-// Thrown where JavaScript has an exception of its own, or its environment stops: there is nothing to add, and nobody to tell it to.
+// Thrown if JavaScript has a pending exception or its environment stops: there is no error to add.
 struct Interrupted {};
 
-// Throws what is wrong, if anything is.
+// Throws a `Failure` or `Interrupted` if the call failed.
 void check(napi_env env, napi_status status);
 
-// The error that JavaScript sees.
+// JavaScript's error, with the fields `code`, `problem` and, if there is any, `advice`.
 napi_value error_of(napi_env env, const Failure& failure);
 
-// The exception that a call of JavaScript has left, taken out of the way; throws `Interrupted` where there is none.
+// Takes and clears JavaScript's pending exception; throws `Interrupted` if there is none.
 napi_value take_exception(napi_env env);
 
 napi_value string_of(napi_env env, const std::string& text);
@@ -34,7 +34,7 @@ napi_value object_of(napi_env env);
 void set(napi_env env, napi_value array, size_t index, napi_value value);
 void set(napi_env env, napi_value object, const char* name, napi_value value);
 
-// A new ArrayBuffer of zeros. Throws where there is no memory for it: Node's own function for this would end the process.
+// A new ArrayBuffer of zeros. Throws if there is not enough memory: Node's own function would end the process.
 napi_value array_buffer_of(napi_env env, size_t bytes, void*& data);
 
 napi_valuetype type_of(napi_env env, napi_value value);
@@ -43,7 +43,7 @@ napi_value property(napi_env env, napi_value object, const char* name);
 napi_value element(napi_env env, napi_value array, uint32_t index);
 uint32_t length_of(napi_env env, napi_value array);
 
-// A string. One with a NUL character is refused: C would see its beginning alone.
+// A string without NUL characters: C would read such a string only up to the first of them.
 std::string text(napi_env env, napi_value value);
 std::vector<std::string> texts(napi_env env, napi_value array);
 
@@ -53,8 +53,8 @@ bool boolean(napi_env env, napi_value value, const char* name);
 
 constexpr int64_t kLargestInteger = (int64_t{1} << 53) - 1;  // Number.MAX_SAFE_INTEGER
 
-// A typed array as it is at this moment. As soon as JavaScript runs again it can resize the array's buffer, transfer it away or write to it,
-// so nothing of it may be used later or by another thread, but for shared memory, which can neither go away nor shrink while it is referenced.
+// A typed array at this moment. When JavaScript runs again it can resize the array's buffer, transfer it or write to it, so the memory must
+// not be used later or by another thread. Shared memory is the exception: it can neither be detached nor shrink while it is referenced.
 struct TypedArray {
   napi_typedarray_type type;
   size_t length;  // in elements
@@ -65,10 +65,10 @@ struct TypedArray {
   TypedArray(napi_env env, napi_value value);
 };
 
-// Throws it in JavaScript. That fails where the environment stops, and then nothing more can be done.
+// Throws the error in JavaScript. Does nothing if the environment stops.
 void throw_in(napi_env env, const Failure& failure);
 
-// Runs `body(arguments)` for a function that takes N of them; what it throws becomes JavaScript's exception.
+// Runs `body(arguments)` for a function of N arguments. A C++ exception becomes JavaScript's exception.
 template <size_t N, class Body>
 napi_value guarded(napi_env env, napi_callback_info info, const Body& body) {
   try {

@@ -11,7 +11,7 @@ std::atomic<size_t> jobs{0};
 
 Job::Job() { jobs++; }
 
-// Neither of these two runs JavaScript, so they work where the environment stops, too.
+// Neither of these two calls runs JavaScript, so both work while the environment stops.
 Job::~Job() {
   if (arguments_ != nullptr) {
     [[maybe_unused]] const napi_status status = napi_delete_reference(env_, arguments_);
@@ -37,7 +37,7 @@ void Job::start(napi_env env, std::unique_ptr<Job> job, const napi_value* argume
   check(env, napi_create_reference(env, kept, 1, &job->arguments_));
   check(env, napi_create_async_work(env, nullptr, string_of(env, "fourierft"), execute, complete, job.get(), &job->work_));
   check(env, napi_queue_async_work(env, job->work_));
-  job.release();  // it is `complete`'s from now on
+  job.release();  // `complete` owns it now
 }
 
 void Job::execute(napi_env, void* data) {
@@ -62,7 +62,7 @@ void Job::complete(napi_env env, napi_status status, void* data) {
     job->finish(env);
   } catch (const javascript::Interrupted&) {  // the environment stops
   } catch (const Failure& failure) {
-    javascript::throw_in(env, failure);  // nobody awaits it: as any exception in a callback
+    javascript::throw_in(env, failure);  // as an exception in a callback
   } catch (const std::exception& error) {
     javascript::throw_in(env, {error.what()});
   }

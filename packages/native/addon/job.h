@@ -1,5 +1,5 @@
-// Work off JavaScript's thread. A job that has begun is always ended on the thread that began it, also where that thread's environment stops
-// meanwhile: Node waits for it. Then nobody is told the result, and what the job holds is let go like any other's.
+// Work off JavaScript's thread. A job that has started always ends on the thread that started it. If that thread's environment stops in the
+// meantime, Node waits for the job, the result is dropped, and the job's resources are freed.
 #pragma once
 
 #include <atomic>
@@ -16,20 +16,21 @@ class Job {
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
 
-  // On a thread of Node's pool. Nothing of JavaScript may be touched, nor memory that JavaScript can take away (javascript::TypedArray).
-  // What this throws is the error of the call.
+  // Runs on a thread of Node's pool. It must touch neither JavaScript nor memory that JavaScript can take away (javascript::TypedArray).
+  // An exception becomes the error of the call.
   virtual void work() = 0;
-  // On JavaScript's thread afterwards: the value of the call, or null for undefined. `arguments`: an array of those that `start` was given.
+  // Runs on JavaScript's thread afterwards and returns the value of the call, or null for undefined. `arguments`: an array of the arguments
+  // of `start`.
   virtual napi_value result(napi_env env, napi_value arguments) = 0;
 
-  // Starts the job. The last argument is a function `(error, value)`, called at its end. It is not a promise, for Node frees its own
-  // handle of a promise only where it is settled, and that fails where the environment stops. All arguments are kept alive until then.
+  // Starts the job. The last argument is a function `(error, value)`, which is called at the end. A promise would leak: Node frees its handle
+  // of a promise only when the promise is settled, which fails if the environment stops. All arguments are kept alive until the end.
   template <size_t N>
   static void start(napi_env env, std::unique_ptr<Job> job, const napi_value (&arguments)[N]) {
     start(env, std::move(job), arguments, N);
   }
 
-  // How many there are in the process.
+  // The number of jobs in the process.
   static size_t count();
 
  private:
@@ -42,7 +43,7 @@ class Job {
   bool failed_ = false;
   napi_env env_ = nullptr;
   napi_ref arguments_ = nullptr;
-  uint32_t callback_ = 0;  // its index among them
+  uint32_t callback_ = 0;  // its index in `arguments_`
   napi_async_work work_ = nullptr;
 };
 

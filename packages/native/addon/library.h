@@ -1,4 +1,4 @@
-// Libraries of the process: the host's own, which is loaded already and never a second copy, and one of ours.
+// Shared libraries: those that the process has loaded already, and our own.
 #pragma once
 
 #include <string>
@@ -13,8 +13,8 @@ namespace fourierft {
 
 using Library = void*;
 
-// The library of this path, UTF-8; null where it is not loaded. It stays loaded from now on, whoever else lets it go: Node unloads addons, and
-// with them their libraries, when the last environment that has them ends.
+// The library at this UTF-8 path, or null if it is not loaded; a second copy is never loaded. The library stays loaded from now on: Node
+// unloads addons, and with them their libraries, when the last environment that uses them ends.
 inline Library loaded_library(const char* path) {
 #ifdef _WIN32
   wchar_t wide[4096];
@@ -27,14 +27,14 @@ inline Library loaded_library(const char* path) {
 #endif
 }
 
-// Loads the library of this path, UTF-8, for itself alone; null, and `wrong` says why, where that fails.
-inline Library open_library(const char* path, std::string& wrong) {
+// Loads the library at this UTF-8 path with local symbols. Null, with the reason in `problem`, if that fails.
+inline Library open_library(const char* path, std::string& problem) {
 #ifdef _WIN32
-  wrong = std::string(path) + ": not on Windows";
+  problem = std::string(path) + ": expected Linux or macOS; received Windows";
   return nullptr;
 #else
   const Library library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) wrong = dlerror();
+  if (library == nullptr) problem = dlerror();
   return library;
 #endif
 }
@@ -47,7 +47,7 @@ inline void* library_function(Library library, const char* name) {
 #endif
 }
 
-// Keeps the library that this code is in loaded, too, as long as the process.
+// Keeps the library that contains this code loaded until the process ends.
 inline void keep_this_library() {
 #ifdef _WIN32
   HMODULE library = nullptr;

@@ -1,6 +1,6 @@
-// The addon: the kernel for typed arrays, off the main thread, and the registration of the TensorFlow operators. Lengths are checked
-// here once more than in TypeScript, because what is wrong here would be read out of bounds. Works in worker threads: of the process there
-// are only the table of plans and the libraries that it has opened.
+// The addon: the kernel for typed arrays, off the main thread, and the registration of the TensorFlow operators. Lengths are checked here, too,
+// because a wrong length would be read out of bounds. The addon works in worker threads: only the table of plans and the opened libraries
+// belong to the process.
 #include <cstring>
 #include <memory>
 #include <string>
@@ -44,15 +44,15 @@ napi_value create_plan(napi_env env, napi_callback_info info) {
     const auto d2 = static_cast<uint32_t>(integer(env, v[1], "d2", 0, UINT32_MAX));
     const TypedArray rows = read(env, v[2], napi_uint32_array, expected), columns = read(env, v[3], napi_uint32_array, expected);
     if (rows.length != columns.length) throw Failure{expected, "SHAPE_MISMATCH"};
-    if (rows.length > UINT32_MAX) throw Failure{"no plan for 2^32 entries or more", "SHAPE_MISMATCH"};
-    // Copied before they are checked: shared memory may change meanwhile.
+    if (rows.length > UINT32_MAX) throw Failure{"rows: expected fewer than 2^32 entries", "SHAPE_MISMATCH"};
+    // Copied before they are checked: shared memory can change in between.
     std::vector<uint32_t> own_rows = copied(rows), own_columns = copied(columns);
     switch (fourierft_plan_check(d1, d2, static_cast<uint32_t>(own_rows.size()), own_rows.data(), own_columns.data())) {
       case FOURIERFT_OK: break;
-      case FOURIERFT_INVALID_ENTRY: throw Failure{"an entry lies outside the spectrum", "ENTRY_OUT_OF_RANGE"};
+      case FOURIERFT_INVALID_ENTRY: throw Failure{"an entry is outside the spectrum", "ENTRY_OUT_OF_RANGE"};
       default:
-        throw Failure{"no plan for " + std::to_string(own_rows.size()) + " entries of a layer of " + std::to_string(d1) + " x " +
-                          std::to_string(d2) + "; expected 1 to 2^24 rows and columns, and 1 to 2^30 entries, each in a place of its own",
+        throw Failure{"expected 1 to 2^24 rows and columns, and 1 to 2^30 distinct entries; received " + std::to_string(own_rows.size()) +
+                          " entries of a layer of " + std::to_string(d1) + " x " + std::to_string(d2),
                       "SHAPE_MISMATCH"};
     }
     Instance& instance = Instance::of(env);
@@ -76,7 +76,7 @@ napi_value destroy_plan(napi_env env, napi_callback_info info) {
   });
 }
 
-// Numbers of an array for a call: a copy, or the array itself where its memory is shared.
+// The numbers of an array for a call: a copy, or the array itself if its memory is shared.
 class Numbers {
  public:
   Numbers() = default;
@@ -92,12 +92,12 @@ class Numbers {
     return static_cast<T*>(data_);
   }
 
-  // Puts the numbers into the array of this type and of at least this length, if it is still that.
+  // Copies the numbers back into the array, which must still have this type and at least this length.
   void write_back(napi_env env, napi_value value, napi_typedarray_type type, size_t length, const char* name) const {
     if (!is_copy_) return;
     const TypedArray array(env, value);
     if (array.type != type || array.length < length)
-      throw Failure{std::string(name) + ": its buffer was transferred or resized while the call ran; the result is lost", "INVALID_STATE"};
+      throw Failure{std::string(name) + ": its buffer was transferred or resized while the call ran, and the result is lost", "INVALID_STATE"};
     if (length > 0) std::memcpy(array.data, data_, length * (array.bytes / array.length));
   }
 
@@ -107,10 +107,10 @@ class Numbers {
   void* data_ = nullptr;
 };
 
-// One call of the kernel. What it is given is copied, unless it is in shared memory: nothing of it can be taken away meanwhile.
+// One call of the kernel. Its arrays are copied unless they are in shared memory, so JavaScript cannot take them away during the call.
 class Call : public fourierft::Job {
  public:
-  // plan, coefficients and scalings, which all calls begin with.
+  // The first arguments of every call: plan, coefficients, scalings.
   Call(napi_env env, const napi_value* v) : staging_(Instance::of(env).staging) {
     const char* const expected = "expected a plan, Float32Array coefficients and Float32Array scalings";
     plan_ = plans().find(integer(env, v[0], "plan", 0, kLargestInteger));
@@ -132,7 +132,7 @@ class Call : public fourierft::Job {
     switch (compute(plan, runner)) {
       case FOURIERFT_OK: return;
       case FOURIERFT_OUT_OF_MEMORY: throw Failure{"not enough memory", "UNSUPPORTED"};
-      default: throw Failure{"rows: an index that names no layer", "INVALID_OPTION"};
+      default: throw Failure{"rows: expected -1 or the index of a layer", "INVALID_OPTION"};
     }
   }
 
@@ -143,9 +143,9 @@ class Call : public fourierft::Job {
   void read_dtype(napi_env env, napi_value value) { dtype_ = static_cast<fourierft_dtype>(integer(env, value, "dtype", 0, 2)); }
   napi_typedarray_type type() const { return dtype_ == FOURIERFT_FLOAT32 ? napi_float32_array : napi_uint16_array; }
   TypedArray activations(napi_env env, napi_value value) const {
-    return read(env, value, type(), "activations: expected arrays of the dtype that was named");
+    return read(env, value, type(), "activations: expected Float32Array for dtype 0, Uint16Array for dtypes 1 and 2");
   }
-  // The number of whole tokens; the array holds no more.
+  // The number of tokens. Throws if the array does not hold whole tokens.
   static int64_t tokens_of(const TypedArray& array, uint32_t width, const char* message) {
     if (array.length % width != 0) throw Failure{message, "SHAPE_MISMATCH"};
     return static_cast<int64_t>(array.length / width);
@@ -154,7 +154,7 @@ class Call : public fourierft::Job {
     if (is_absent(env, value)) return;
     const TypedArray rows = read(env, value, napi_int32_array, "rows: expected an Int32Array");
     if (static_cast<int64_t>(rows.length) != tokens_) throw Failure{message, "SHAPE_MISMATCH"};
-    // Always copied: a row that changes after it was checked would be read out of bounds.
+    // Always copied: an index that changes after its check would be read out of bounds.
     rows_.assign(static_cast<const int32_t*>(rows.data), static_cast<const int32_t*>(rows.data) + rows.length);
     has_rows_ = true;
   }
@@ -176,12 +176,12 @@ class Call : public fourierft::Job {
 class Forward : public Call {
  public:
   Forward(napi_env env, const napi_value (&v)[8]) : Call(env, v) {
-    const char* const misfit = "x [T, d2], y [T, d1] and rows [T] do not fit one another";
+    const char* const mismatch = "x [T, d2], y [T, d1] and rows [T] do not fit one another";
     read_dtype(env, v[3]);
     const TypedArray x = activations(env, v[4]), y = activations(env, v[kY]);
-    tokens_ = tokens_of(x, plan_->d2, misfit);
-    if (tokens_of(y, plan_->d1, misfit) != tokens_) throw Failure{misfit, "SHAPE_MISMATCH"};
-    read_rows(env, v[5], misfit);
+    tokens_ = tokens_of(x, plan_->d2, mismatch);
+    if (tokens_of(y, plan_->d1, mismatch) != tokens_) throw Failure{mismatch, "SHAPE_MISMATCH"};
+    read_rows(env, v[5], mismatch);
     x_ = Numbers(staging_, x);
     y_ = Numbers(staging_, y);
   }
@@ -201,13 +201,13 @@ class Forward : public Call {
   Numbers x_, y_;
 };
 
-// A new array of numbers, written off JavaScript's thread: nobody else has it before the call's end.
+// A new array of numbers, written off JavaScript's thread. JavaScript receives it at the end of the call.
 class NewNumbers {
  public:
-  // `place`: the function's argument in whose place it is kept.
-  void create(napi_env env, size_t length, napi_value& place) {
+  // `argument`: an argument of the function that is no longer needed; the array replaces it, which keeps the array alive.
+  void create(napi_env env, size_t length, napi_value& argument) {
     void* data = nullptr;
-    place = array_buffer_of(env, length * sizeof(float), data);
+    argument = array_buffer_of(env, length * sizeof(float), data);
     data_ = static_cast<float*>(data);
   }
   float* data() const { return data_; }
@@ -219,20 +219,20 @@ class NewNumbers {
 // backward(plan, coefficients, scalings, dtype, x, gradY, adapterOfRow | null, gradX | null, done(error, gradCoefficients))
 class Backward : public Call {
  public:
-  // ∂L/∂c is kept beside the arguments, in the place of the plan's number.
+  // ∂L/∂c replaces the plan's number among the arguments.
   static constexpr uint32_t kGradCoefficients = 0;
 
   Backward(napi_env env, napi_value (&v)[9]) : Call(env, v) {
-    const char* const misfit = "x [T, d2], gradY [T, d1], gradX and rows [T] do not fit one another";
+    const char* const mismatch = "x [T, d2], gradY [T, d1], gradX and rows [T] do not fit one another";
     read_dtype(env, v[3]);
     const TypedArray x = activations(env, v[4]), grad_y = activations(env, v[5]);
-    tokens_ = tokens_of(x, plan_->d2, misfit);
-    if (tokens_of(grad_y, plan_->d1, misfit) != tokens_) throw Failure{misfit, "SHAPE_MISMATCH"};
-    read_rows(env, v[6], misfit);
+    tokens_ = tokens_of(x, plan_->d2, mismatch);
+    if (tokens_of(grad_y, plan_->d1, mismatch) != tokens_) throw Failure{mismatch, "SHAPE_MISMATCH"};
+    read_rows(env, v[6], mismatch);
     wants_x_ = !is_absent(env, v[kGradX]);
     if (wants_x_) {
       const TypedArray grad_x = activations(env, v[kGradX]);
-      if (grad_x.length != x.length) throw Failure{misfit, "SHAPE_MISMATCH"};
+      if (grad_x.length != x.length) throw Failure{mismatch, "SHAPE_MISMATCH"};
       grad_x_ = Numbers(staging_, grad_x);
     }
     x_ = Numbers(staging_, x);
@@ -288,8 +288,7 @@ napi_value call(napi_env env, napi_callback_info info) {
 
 napi_value register_tensorflow(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, [&](const napi_value (&v)[1]) -> napi_value {
-    const std::string wrong = fourierft::register_tensorflow_operators(text(env, v[0]));
-    if (!wrong.empty()) throw Failure{wrong, "UNSUPPORTED"};
+    fourierft::register_tensorflow_operators(text(env, v[0]));
     return nullptr;
   });
 }
@@ -298,7 +297,7 @@ napi_value instructions(napi_env env, napi_callback_info info) {
   return guarded<0>(env, info, [&](const auto&) { return string_of(env, fourierft_instructions()); });
 }
 
-// What lives in the process, of whatever environment: nothing, once all of them have ended.
+// Counts the live objects of all environments in the process. All counts are 0 when all environments have ended.
 napi_value live(napi_env env, napi_callback_info info) {
   return guarded<0>(env, info, [&](const auto&) {
     const napi_value counts = object_of(env);
@@ -311,7 +310,7 @@ napi_value live(napi_env env, napi_callback_info info) {
 
 napi_value initialise(napi_env env, napi_value exports) {
   try {
-    // The pool's threads and the operators that other libraries know outlive the worker that has loaded this one.
+    // The pool's threads and the operators registered in other libraries outlive the worker that loaded this library.
     fourierft::keep_this_library();
     auto instance = std::make_unique<Instance>();
     check(env, napi_set_instance_data(env, instance.get(), [](napi_env, void* data, void*) { delete static_cast<Instance*>(data); }, nullptr));

@@ -1,6 +1,5 @@
-// What the addon uses of ONNX Runtime's C API, written down by hand: the table of functions is append-only, so a number and a signature say
-// all that is needed. Handles stay opaque. Tests run every function that is named here against the library; those of the CUDA provider as far
-// as a machine without CUDA lets them.
+// The part of ONNX Runtime's C API that the addon uses. The table of functions is append-only, so an index and a signature describe a function.
+// Handles are opaque. Tests call every function listed here; on a machine without CUDA, those of the CUDA provider only fail.
 #pragma once
 
 #include <cstddef>
@@ -27,10 +26,10 @@ struct Base {
   const char* (*version)();
 };
 
-// The version of the interface that is asked for: the first in which an operator may name inputs that it works on in place.
+// The required version of the interface: the first in which an operator can declare inputs that it works on in place.
 constexpr uint32_t kApiVersion = 18;
 
-// name, place in the table, result, parameters
+// name, index in the table, result, parameters
 #define FOURIERFT_ONNXRUNTIME_FUNCTIONS(F)                                                                                             \
   F(CreateStatus, 0, StatusHandle, (int code, const char* message))                                                                    \
   F(GetErrorMessage, 2, const char*, (StatusHandle))                                                                                   \
@@ -113,10 +112,10 @@ struct Api {
 #undef FOURIERFT_FUNCTION
 };
 
-// Filled by `open`; the process's.
+// Filled by `open`, once for the process.
 extern Api api;
 
-// A failed call as an exception that carries ONNX Runtime's message.
+// Throws an exception with ONNX Runtime's message if the call failed.
 inline void check(StatusHandle status) {
   if (status == nullptr) return;
   Failure failure{api.GetErrorMessage(status)};
@@ -124,7 +123,7 @@ inline void check(StatusHandle status) {
   throw failure;
 }
 
-// An operator as ONNX Runtime sees it (`OrtCustomOp`): the layout is part of the C API.
+// `OrtCustomOp`; its layout is part of the C API.
 struct Operator {
   uint32_t version;
   Handle (*create)(const Operator*, const void* api, Handle info);
@@ -157,7 +156,7 @@ struct Operator {
 // ONNXTensorElementDataType
 enum Type { kFloat = 1, kInt64 = 7, kString = 8, kFloat16 = 10, kBfloat16 = 16 };
 
-// The domain `fourierft` with the operators FourierFT and FourierFTGrad on a CPU, and with those of a library of CUDA kernels; each made once
+// The domain `fourierft` with the operators FourierFT and FourierFTGrad, on a CPU or with a library of CUDA kernels. Each domain is made once
 // for the process.
 Handle operator_domain(const CudaLibrary* cuda = nullptr);
 

@@ -19,26 +19,26 @@ fourierft_runner session_threads(Handle context) {
             const StatusHandle status =
                 api.KernelContext_ParallelFor(context, run, static_cast<size_t>(count), static_cast<size_t>(count), &part);
             if (status == nullptr) return;
-            // A session without threads of its own: the calling thread does all. The body has not been called then.
+            // A session without threads fails before it calls the body: the calling thread does all the work.
             api.ReleaseStatus(status);
             for (int index = 0; index < count; index++) body(argument, index);
           },
           context};
 }
 
-// From one adapter for each row to one for each token.
-struct Choice {
+// The adapter of each token, from the adapter of each row.
+struct TokenAdapters {
   std::vector<int32_t> of_token;  // empty: all tokens use adapter `only`
   int64_t only = -1;              // -1: none
 
-  explicit Choice(const Inputs& in) {
+  explicit TokenAdapters(const Inputs& in) {
     if (in.is_empty()) return;
     const int64_t count = in.rows.count();
     const auto* indices = in.rows.as<int64_t>();
     for (int64_t r = 0; r < count; r++)
       if (indices[r] < -1 || indices[r] >= in.adapters)
-        in.fail("rows[" + std::to_string(r) + "] is " + std::to_string(indices[r]) + "; there are " + std::to_string(in.adapters) +
-                " adapters");
+        in.fail("rows[" + std::to_string(r) + "]: expected -1 ... " + std::to_string(in.adapters - 1) + "; received " +
+                std::to_string(indices[r]));
     if (count == 1) {
       only = indices[0];
       return;
@@ -62,7 +62,7 @@ OwnedPlan<fourierft_plan> make_plan(uint32_t d1, uint32_t d2, uint32_t n, const 
 
 void check(fourierft_status status) {
   if (status == FOURIERFT_OUT_OF_MEMORY) throw Failure{"FourierFT: out of memory"};
-  if (status != FOURIERFT_OK) throw Failure{"FourierFT: the kernel refused its arguments"};
+  if (status != FOURIERFT_OK) throw Failure{"FourierFT: the kernel rejected its arguments"};
 }
 
 class CpuKernel : public Kernel<fourierft_plan> {
@@ -71,38 +71,38 @@ class CpuKernel : public Kernel<fourierft_plan> {
 
   void compute(Handle context) {
     const Inputs in(op, context);
-    const Choice choice(in);
+    const TokenAdapters token_adapters(in);
     if (op.is_gradient) {
-      backward(context, in, choice);
+      backward(context, in, token_adapters);
     } else {
-      forward(context, in, choice);
+      forward(context, in, token_adapters);
     }
   }
 
  private:
-  void forward(Handle context, const Inputs& in, const Choice& choice) {
+  void forward(Handle context, const Inputs& in, const TokenAdapters& token_adapters) {
     const View y = View::output(context, 0, in.other.dims);
     if (y.data != in.other.data) std::memcpy(y.data, in.other.data, op.bytes_of(y.count()));
-    if (choice.is_none()) return;
-    const auto plan = plan_of(in, 0, make_plan);
-    const std::vector<float> scalings(static_cast<size_t>(choice.adapters(in)), 1.0f);
+    if (token_adapters.is_none()) return;
+    const auto plan = plan_of(in, kCpu, make_plan);
+    const std::vector<float> scalings(static_cast<size_t>(token_adapters.adapters(in)), 1.0f);
     const fourierft_runner runner = session_threads(context);
-    check(fourierft_forward(plan->plan.get(), in.coefficients.as<float>() + choice.first(in), choice.adapters(in), scalings.data(),
-                            op.dtype(), in.x.data, in.tokens, choice.adapter_of_token(), y.data, &runner));
+    check(fourierft_forward(plan->plan.get(), in.coefficients.as<float>() + token_adapters.first(in), token_adapters.adapters(in), scalings.data(),
+                            op.dtype(), in.x.data, in.tokens, token_adapters.adapter_of_token(), y.data, &runner));
   }
 
-  void backward(Handle context, const Inputs& in, const Choice& choice) {
+  void backward(Handle context, const Inputs& in, const TokenAdapters& token_adapters) {
     const View grad_coefficients = View::output(context, 0, in.coefficients.dims);
     const View grad_x = View::output(context, 1, in.x.dims);
     std::memset(grad_coefficients.data, 0, static_cast<size_t>(grad_coefficients.count()) * sizeof(float));
     std::memset(grad_x.data, 0, op.bytes_of(grad_x.count()));
-    if (choice.is_none()) return;
-    const auto plan = plan_of(in, 0, make_plan);
-    const std::vector<float> scalings(static_cast<size_t>(choice.adapters(in)), 1.0f);
+    if (token_adapters.is_none()) return;
+    const auto plan = plan_of(in, kCpu, make_plan);
+    const std::vector<float> scalings(static_cast<size_t>(token_adapters.adapters(in)), 1.0f);
     const fourierft_runner runner = session_threads(context);
-    check(fourierft_backward(plan->plan.get(), in.coefficients.as<float>() + choice.first(in), choice.adapters(in), scalings.data(),
-                             op.dtype(), in.x.data, in.other.data, in.tokens, choice.adapter_of_token(),
-                             grad_coefficients.as<float>() + choice.first(in), grad_x.data, &runner));
+    check(fourierft_backward(plan->plan.get(), in.coefficients.as<float>() + token_adapters.first(in), token_adapters.adapters(in), scalings.data(),
+                             op.dtype(), in.x.data, in.other.data, in.tokens, token_adapters.adapter_of_token(),
+                             grad_coefficients.as<float>() + token_adapters.first(in), grad_x.data, &runner));
   }
 };
 

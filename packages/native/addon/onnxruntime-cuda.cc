@@ -1,7 +1,7 @@
-// The operators' kernel on a CUDA device: all that a call does is queued on the session's stream, and it waits for nothing. Plans, and a
-// gradient's workspace, are made by the first call that needs them.
+// The operators' kernel on a CUDA device. A call queues all its work on the session's stream and waits for nothing. Plans, and a gradient's
+// workspace, are made by the first call that needs them.
 //
-// `rows` stays on the device, where an index that is out of range cannot be refused: it makes its tokens NaN.
+// `rows` stays on the device, where an index out of range cannot be rejected: it makes its tokens NaN.
 #include "onnxruntime-operator.h"
 
 namespace fourierft::onnxruntime {
@@ -14,7 +14,8 @@ class CudaKernel : public Kernel<fourierft_cuda_plan> {
   void compute(Handle context) {
     const Inputs in(op, context);
     if (in.adapters > kMostAdapters)
-      in.fail(std::to_string(in.adapters) + " adapters; at most " + std::to_string(kMostAdapters) + " can be on a CUDA device at once");
+      in.fail("coefficients: expected at most " + std::to_string(kMostAdapters) + " adapters on a CUDA device; received " +
+              std::to_string(in.adapters));
     void* stream = nullptr;
     onnxruntime::check(api.KernelContext_GetGPUComputeStream(context, &stream));
     if (op.is_gradient) {
@@ -52,14 +53,14 @@ class CudaKernel : public Kernel<fourierft_cuda_plan> {
                           nullptr, stream));
   }
 
-  // ONNX Runtime has made its device the current one.
+  // ONNX Runtime has already selected the session's device.
   std::shared_ptr<const EntriesPlan<fourierft_cuda_plan>> device_plan_of(const Inputs& in) {
     int device = 0;
     check(cuda().device(&device));
-    return plan_of(in, device, [&](uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns, std::string& wrong) {
+    return plan_of(in, device, [&](uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns, std::string& problem) {
       fourierft_cuda_plan* plan = nullptr;
       const fourierft_cuda_status status = cuda().plan_create(d1, d2, n, rows, columns, &plan);
-      if (status != FOURIERFT_CUDA_OK) wrong = cuda().text_of(status);
+      if (status != FOURIERFT_CUDA_OK) problem = cuda().text_of(status);
       return OwnedPlan<fourierft_cuda_plan>(plan, cuda().plan_destroy);
     });
   }

@@ -3,8 +3,8 @@
 //   FourierFT(x [..., d2], base [..., d1], coefficients [A, n], rows int64 [R], entries int64 [2, n], tables...) -> y = base + dy
 //   FourierFTGrad(x, grad_y, coefficients, rows, entries, tables...) -> grad_coefficients [A, n], grad_x [..., d2]
 //
-// Coefficients carry alpha. Row r of R names the adapter of the tokens r T/R ... (r+1) T/R - 1, or -1 for none. Without adapters (A = 0) y has
-// the base's bits. The tables are those of the portable function of the same name, which this takes the place of; they are not read.
+// Coefficients carry alpha. Row r of R is the adapter of the tokens r T/R ... (r+1) T/R - 1, or -1 for none. Without adapters (A = 0) y equals
+// the base, bit for bit. The tables belong to the portable function of the same name, which the operator replaces; they are not read.
 #include "onnxruntime-operator.h"
 
 #include <atomic>
@@ -16,30 +16,30 @@ namespace {
 
 constexpr int kRequired = 0, kVariadic = 2;        // OrtCustomOpInputOutputCharacteristic
 constexpr int kDefaultMemory = 0, kOnCpu = -2;     // OrtMemType
-constexpr size_t kEntries = 4, kTables = 5;        // places of inputs; the tables are one variadic input
+constexpr size_t kEntries = 4, kTables = 5;        // indices of inputs; the tables are one variadic input
 
 const FourierFTOperator& self(const Operator* op) { return *static_cast<const FourierFTOperator*>(op); }
 
-// Gives an output the shape of an input. Without it the optimiser knows no shape behind the first of our nodes and leaves the base's nodes
-// unfused there: slower, and rounded elsewhere than without adapters.
+// Gives an output the shape of an input. Without it the optimiser does not know the shapes after the first of our nodes and does not fuse the
+// nodes of the model there, which makes them slower and rounds them differently than without adapters.
 void infer_as(Handle context, size_t output, size_t input) {
-  Handle info = nullptr;  // the context's
+  Handle info = nullptr;  // owned by the context
   check(api.ShapeInferContext_GetInputTypeShape(context, input, &info));
   size_t rank = 0;
   check(api.GetDimensionsCount(info, &rank));
-  if (rank == 0) return;  // how ONNX Runtime tells a rank that it does not know; a scalar is no activation
+  if (rank == 0) return;  // ONNX Runtime reports an unknown rank as 0; activations are never scalars
   std::vector<int64_t> dims(rank);
   std::vector<const char*> names(rank);
   check(api.GetDimensions(info, dims.data(), rank));
   check(api.GetSymbolicDimensions(info, names.data(), rank));
-  // A size that is not known and has no name either would be passed on as -1; a name of its own says the same.
+  // An unknown size without a name would be passed on as -1, so it gets a new name.
   static std::atomic<uint64_t> unnamed{0};
-  std::vector<std::string> made(rank);
+  std::vector<std::string> names_in_output(rank);
   for (size_t i = 0; i < rank; i++) {
-    made[i] = names[i];
-    if (dims[i] < 0 && made[i].empty()) made[i] = "fourierft_unknown_" + std::to_string(unnamed++);
+    names_in_output[i] = names[i];
+    if (dims[i] < 0 && names_in_output[i].empty()) names_in_output[i] = "fourierft_unknown_" + std::to_string(unnamed++);
   }
-  for (size_t i = 0; i < rank; i++) names[i] = made[i].c_str();
+  for (size_t i = 0; i < rank; i++) names[i] = names_in_output[i].c_str();
   check(api.SetSymbolicDimensions(info, names.data(), rank));
   check(api.ShapeInferContext_SetOutputTypeShape(context, output, info));
 }
@@ -57,10 +57,10 @@ FourierFTOperator make(bool is_gradient, Type activations, const CudaLibrary* cu
   op.input_count = [](const Operator*) { return kTables + 1; };
   op.input_type = [](const Operator* op, size_t index) -> int {
     if (index < 2) return self(op).activations;
-    return index == 3 || index == kEntries ? kInt64 : index == 2 ? kFloat : 0;  // 0: tables of whatever type
+    return index == 3 || index == kEntries ? kInt64 : index == 2 ? kFloat : 0;  // 0: tables of any type
   };
   op.input_characteristic = [](const Operator*, size_t index) { return index < kTables ? kRequired : kVariadic; };
-  // The plan is made of the entries on the CPU. Of the tables, which nobody reads, ONNX Runtime keeps only the first there.
+  // The plan is made from the entries, on the CPU. The tables are not read, and ONNX Runtime keeps only the first of them there.
   op.input_memory = [](const Operator*, size_t index) { return index < kEntries ? kDefaultMemory : kOnCpu; };
   op.variadic_input_minimum = [](const Operator*) { return 0; };
   op.variadic_input_homogeneous = [](const Operator*) { return 0; };
@@ -104,7 +104,7 @@ FourierFTOperator make(bool is_gradient, Type activations, const CudaLibrary* cu
 void add_operators(Handle domain, const CudaLibrary* cuda) {
   for (const bool is_gradient : {false, true})
     for (const Type activations : {kFloat, kFloat16, kBfloat16})
-      check(api.CustomOpDomain_Add(domain, new FourierFTOperator(make(is_gradient, activations, cuda))));  // as long as the process
+      check(api.CustomOpDomain_Add(domain, new FourierFTOperator(make(is_gradient, activations, cuda))));  // never deleted
 }
 
 }  // namespace
@@ -145,10 +145,10 @@ Inputs::Inputs(const FourierFTOperator& op, Handle context)
       coefficients(View::input(context, 2)),
       rows(View::input(context, 3)),
       entries(View::input(context, kEntries)) {
-  if (x.dims.empty() || other.dims.empty()) fail("the activations are scalars; expected [..., in] and [..., out]");
+  if (x.dims.empty() || other.dims.empty()) fail("expected activations [..., in] and [..., out]; received scalars");
   d2 = x.dims.back();
   d1 = other.dims.back();
-  if (d1 <= 0 || d2 <= 0 || x.count() / d2 != other.count() / d1) fail("x and its partner hold different numbers of tokens");
+  if (d1 <= 0 || d2 <= 0 || x.count() / d2 != other.count() / d1) fail("x and its partner have different numbers of tokens");
   tokens = x.count() / d2;
   if (coefficients.dims.size() != 2 || entries.dims.size() != 2 || entries.dims[0] != 2 || entries.dims[1] != coefficients.dims[1])
     fail("expected coefficients [adapters, n] and entries [2, n]");
@@ -156,21 +156,21 @@ Inputs::Inputs(const FourierFTOperator& op, Handle context)
   n = coefficients.dims[1];
   const int64_t count = rows.count();
   if (!is_empty() && (count == 0 || tokens % count != 0))
-    fail("rows: " + std::to_string(count) + " of them do not divide " + std::to_string(tokens) + " tokens");
+    fail("rows: expected a divisor of " + std::to_string(tokens) + " tokens; received " + std::to_string(count) + " rows");
 }
 
 void Inputs::fail(const std::string& message) const { throw Failure{std::string(op.node()) + ": " + message}; }
 
 Handle operator_domain(const CudaLibrary* cuda) {
   static std::mutex& mutex = *new std::mutex;
-  static auto& made = *new std::map<const CudaLibrary*, Handle>;
+  static auto& domains = *new std::map<const CudaLibrary*, Handle>;
   std::lock_guard<std::mutex> lock(mutex);
-  Handle& domain = made[cuda];
+  Handle& domain = domains[cuda];
   if (domain != nullptr) return domain;
   Handle created = nullptr;
   check(api.CreateCustomOpDomain("fourierft", &created));
   if (cuda != nullptr) add_operators(created, cuda);
-  // Nodes that ONNX Runtime leaves to the CPU find theirs; not where both would be the same provider's.
+  // Nodes that ONNX Runtime places on the CPU need the CPU's operators, unless those of `cuda` already run there.
   if (cuda == nullptr || cuda->is_on_device()) add_operators(created, nullptr);
   return domain = created;
 }

@@ -1,4 +1,4 @@
-// What the CPU's and CUDA's kernels of the operators have in common: their signature, the tensors of a call, the checks of shapes.
+// The common part of the operators' kernels on a CPU and on CUDA: their signature, the tensors of a call, the checks of shapes.
 #pragma once
 
 #include <memory>
@@ -25,7 +25,7 @@ struct FourierFTOperator : Operator {
   size_t bytes_of(int64_t count) const { return static_cast<size_t>(count) * (activations == kFloat ? 4 : 2); }
 };
 
-// Adds what differs: how a kernel is made and destroyed, and computes.
+// Adds the functions that create, run and destroy the operator's kernels on the CPU or on CUDA.
 void give_cpu_kernel(FourierFTOperator& op);
 void give_cuda_kernel(FourierFTOperator& op);
 
@@ -47,19 +47,20 @@ struct View {
   explicit View(Handle value);
 };
 
-// The inputs, their shapes checked; x and base (or grad_y) hold the same number of tokens, coefficients and entries are of one n.
+// The inputs with their shapes checked: x and `other`, which is base or grad_y, have the same number of tokens, and coefficients and entries
+// the same n.
 struct Inputs {
   const FourierFTOperator& op;
   View x, other, coefficients, rows, entries;
   int64_t d1 = 0, d2 = 0, n = 0, tokens = 0, adapters = 0;
 
   Inputs(const FourierFTOperator& op, Handle context);
-  // Nothing to add: `rows` and `entries` are not looked at then.
+  // Whether there is nothing to add. `rows` and `entries` are not read then.
   bool is_empty() const { return adapters == 0 || n == 0 || tokens == 0; }
   [[noreturn]] void fail(const std::string& message) const;
 };
 
-// A node's kernel. Entries are constants as a rule, so the plan of the last call is kept.
+// A node's kernel. Entries are usually constants, so it keeps the plan of the last call.
 template <class Plan>
 class Kernel {
  public:
@@ -67,13 +68,13 @@ class Kernel {
   const FourierFTOperator& op;
 
   template <class Make>
-  std::shared_ptr<const EntriesPlan<Plan>> plan_of(const Inputs& in, int place, const Make& make) {
+  std::shared_ptr<const EntriesPlan<Plan>> plan_of(const Inputs& in, int device, const Make& make) {
     const auto* numbers = in.entries.as<int64_t>();
     std::lock_guard<std::mutex> lock(mutex_);
-    if (last_ == nullptr || !last_->is_of(place, in.d1, in.d2, in.n, numbers)) {
-      std::string wrong;
-      last_ = shared_plan<Plan>(place, in.d1, in.d2, in.n, numbers, wrong, make);
-      if (last_ == nullptr) in.fail(wrong);
+    if (last_ == nullptr || !last_->is_of(device, in.d1, in.d2, in.n, numbers)) {
+      std::string problem;
+      last_ = shared_plan<Plan>(device, in.d1, in.d2, in.n, numbers, problem, make);
+      if (last_ == nullptr) in.fail(problem);
     }
     return last_;
   }
@@ -85,20 +86,20 @@ class Kernel {
 
 constexpr int kInvalidArgument = 2;  // OrtErrorCode
 
-// Runs a callback of ONNX Runtime, which expects a status in place of an exception.
+// Runs the body of a callback of ONNX Runtime, which expects a status instead of an exception.
 template <class Body>
 StatusHandle checked(const Body& body) {
   try {
     body();
     return nullptr;
   } catch (const Failure& failure) {
-    return api.CreateStatus(kInvalidArgument, failure.message.c_str());
+    return api.CreateStatus(kInvalidArgument, failure.message().c_str());
   } catch (const std::exception& error) {
     return api.CreateStatus(kInvalidArgument, error.what());
   }
 }
 
-// Gives the operator kernels of this class, which has `compute(context)`.
+// Makes the operator's kernels objects of this class, which has `compute(context)`.
 template <class Computing>
 void give_kernel(FourierFTOperator& op) {
   op.create_checked = [](const Operator* op, const void*, Handle, Handle* kernel) -> StatusHandle {

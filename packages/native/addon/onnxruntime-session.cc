@@ -1,5 +1,5 @@
-// Sessions of ONNX Runtime with the operators of this addon, for JavaScript: made and run off the main thread, freed when the last run is
-// done. Tensors are copied on their way in, for JavaScript may take its memory away while a run uses it, and on their way out.
+// Sessions of ONNX Runtime with the operators of this addon, for JavaScript. They are made and run off the main thread, and freed when the last
+// run is done. Inputs are copied, because JavaScript can take its memory away during a run; outputs are copied, too.
 #include "onnxruntime.h"
 
 #include <atomic>
@@ -43,7 +43,7 @@ struct Value {
   std::string name;
   bool is_tensor = false;
   int type = 0;
-  std::vector<int64_t> dims;  // -1: dynamic, and then it may have a name
+  std::vector<int64_t> dims;  // -1: a dynamic dimension, which can have a name
   std::vector<std::string> symbols;
 };
 
@@ -61,7 +61,7 @@ struct Session {
   }
 };
 
-// Bits of one element; 0 for types that are not numbers. ONNXTensorElementDataType.
+// The bits of one element of an ONNXTensorElementDataType; 0 for types that are not numbers.
 int bits_of(int type) {
   constexpr int bits[] = {0, 32, 8, 8, 16, 16, 32, 64, 0, 8, 16, 64, 32, 64, 64, 128, 16, 8, 8, 8, 8, 4, 4};
   return type >= 0 && type < static_cast<int>(sizeof bits / sizeof *bits) ? bits[type] : 0;
@@ -93,21 +93,21 @@ void describe(Handle session, size_t index, bool is_input, Value& value) {
   value.symbols.assign(symbols.begin(), symbols.end());
 }
 
-// Session options, read from JavaScript on its thread. Absent ones keep ONNX Runtime's defaults.
-Owner read_session_options(napi_env env, napi_value given) {
+// Reads session options, on JavaScript's thread. Absent options keep ONNX Runtime's defaults.
+Owner read_session_options(napi_env env, napi_value options_object) {
   Handle created = nullptr;
   check(api.CreateSessionOptions(&created));
   Owner options(created, api.ReleaseSessionOptions);
   const auto number = [&](const char* name, StatusHandle (*set)(Handle, int)) {
-    const napi_value value = property(env, given, name);
+    const napi_value value = property(env, options_object, name);
     if (!is_absent(env, value)) check(set(created, static_cast<int>(integer(env, value, name, INT32_MIN, INT32_MAX))));
   };
   const auto path = [&](const char* name, StatusHandle (*set)(Handle, const PathCharacter*)) {
-    const napi_value value = property(env, given, name);
+    const napi_value value = property(env, options_object, name);
     if (!is_absent(env, value)) check(set(created, std::filesystem::u8path(text(env, value)).c_str()));
   };
   const auto choice = [&](const char* name, StatusHandle (*on)(Handle), StatusHandle (*off)(Handle)) {
-    const napi_value value = property(env, given, name);
+    const napi_value value = property(env, options_object, name);
     if (!is_absent(env, value)) check((boolean(env, value, name) ? on : off)(created));
   };
   number("graphOptimizationLevel", api.SetSessionGraphOptimizationLevel);
@@ -120,11 +120,11 @@ Owner read_session_options(napi_env env, napi_value given) {
   choice("enableMemPattern", api.EnableMemPattern, api.DisableMemPattern);
   path("optimizedModelFilePath", api.SetOptimizedModelFilePath);
   path("profileFilePrefix", api.EnableProfiling);
-  if (const napi_value id = property(env, given, "logId"); !is_absent(env, id)) check(api.SetSessionLogId(created, text(env, id).c_str()));
-  const std::vector<std::string> entries = texts(env, property(env, given, "configEntries"));
+  if (const napi_value id = property(env, options_object, "logId"); !is_absent(env, id)) check(api.SetSessionLogId(created, text(env, id).c_str()));
+  const std::vector<std::string> entries = texts(env, property(env, options_object, "configEntries"));
   for (size_t i = 0; i + 1 < entries.size(); i += 2) check(api.AddSessionConfigEntry(created, entries[i].c_str(), entries[i + 1].c_str()));
-  const std::vector<std::string> names = texts(env, property(env, given, "freeDimensionNames"));
-  const napi_value sizes = property(env, given, "freeDimensionSizes");
+  const std::vector<std::string> names = texts(env, property(env, options_object, "freeDimensionNames"));
+  const napi_value sizes = property(env, options_object, "freeDimensionSizes");
   if (names.size() != length_of(env, sizes)) throw Failure{"freeDimensionOverrides: expected a size for each name", "INVALID_OPTION"};
   for (uint32_t i = 0; i < names.size(); i++) {
     const std::string option = "freeDimensionOverrides." + names[i];
@@ -134,13 +134,7 @@ Owner read_session_options(napi_env env, napi_value given) {
   return options;
 }
 
-const CudaLibrary& cuda_library(const std::string& path) {
-  std::string wrong;
-  if (const CudaLibrary* library = open_cuda_library(path, wrong)) return *library;
-  throw Failure{wrong, "UNSUPPORTED"};
-}
-
-// Puts ONNX Runtime's CUDA provider before the CPU's. `settings`: its options, each name followed by its value.
+// Adds ONNX Runtime's CUDA provider before the CPU's. `settings`: its options, each name followed by its value.
 void append_cuda(Handle session_options, const std::vector<std::string>& settings) {
   std::vector<const char*> names, values;
   for (size_t i = 0; i + 1 < settings.size(); i += 2) {
@@ -154,13 +148,13 @@ void append_cuda(Handle session_options, const std::vector<std::string>& setting
     check(api.UpdateCUDAProviderOptions(created, names.data(), values.data(), names.size()));
     check(api.SessionOptionsAppendExecutionProvider_CUDA_V2(session_options, created));
   } catch (const Failure& failure) {
-    throw Failure{"ONNX Runtime's CUDA provider cannot be used (it comes with the installation step of onnxruntime-node, and needs NVIDIA's "
-                  "CUDA and cuDNN libraries): " + failure.message, "UNSUPPORTED"};
+    throw Failure{"ONNX Runtime's CUDA provider cannot be used: " + failure.message(), "UNSUPPORTED",
+                  "the provider needs the installation step of onnxruntime-node and NVIDIA's CUDA and cuDNN libraries"};
   }
 }
 
-// Gives the system back what sessions before have freed. glibc keeps it for the thread that took it, which need not be the one that makes the
-// next session: a model that is opened anew would take its memory twice.
+// Returns the memory of freed sessions to the system. glibc keeps it for the thread that allocated it, but the next session can be made on
+// another thread: a model that is opened again would take its memory twice.
 void return_freed_memory() {
 #ifdef __GLIBC__
   malloc_trim(0);
@@ -169,8 +163,8 @@ void return_freed_memory() {
 
 using SharedSession = std::shared_ptr<Session>;
 
-// ONNX Runtime enters the operators' domain into a map of the whole process with the first session that has it. It looks there and enters without
-// a lock, so two first sessions at once can both enter it, and the second fails. Hence sessions are made one at a time until one is made.
+// The first session with the operators' domain adds the domain to a map of the whole process. ONNX Runtime does not lock that map between its
+// lookup and its insertion, so of two first sessions at once the second can fail. Hence sessions are made one at a time until one is made.
 std::atomic<bool> is_domain_known = false;
 
 std::unique_lock<std::mutex> alone_until_domain_is_known() {
@@ -183,7 +177,7 @@ struct Creation : Job {
   explicit Creation(Owner options) : options(std::move(options)) {}
   Owner options;
   Path path;
-  // The bytes of the model where there is no path: a copy, unless they are in shared memory, which cannot go away.
+  // The bytes of the model if there is no path: a copy, unless they are in shared memory, which cannot be detached.
   std::unique_ptr<char[]> copy;
   const void* model = nullptr;
   size_t size = 0;
@@ -192,7 +186,7 @@ struct Creation : Job {
   SharedSession session = std::make_shared<Session>();
 
   void work() override {
-    const CudaLibrary* cuda = cuda_library.empty() ? nullptr : &onnxruntime::cuda_library(cuda_library);
+    const CudaLibrary* cuda = cuda_library.empty() ? nullptr : &open_cuda_library(cuda_library);
     if (cuda != nullptr && cuda->is_on_device()) append_cuda(options.get(), cuda_settings);
     check(api.AddCustomOpDomain(options.get(), operator_domain(cuda)));
     return_freed_memory();
@@ -237,7 +231,7 @@ struct Creation : Job {
     const napi_value object = object_of(env);
     napi_value handle = nullptr;
     auto shared = std::make_unique<SharedSession>(session);
-    // The environment's end is the handle's end too.
+    // The end of the environment also frees the handle.
     check(env, napi_create_external(env, shared.get(), [](napi_env, void* data, void*) { delete static_cast<SharedSession*>(data); }, nullptr,
                                     &handle));
     shared.release();
@@ -336,9 +330,9 @@ Owner string_tensor(const std::vector<int64_t>& dims, const std::vector<std::str
   return owner;
 }
 
-// A tensor that is a view of these bytes.
+// A tensor over these bytes, without a copy.
 Owner number_tensor(int type, const std::vector<int64_t>& dims, void* data, size_t bytes) {
-  // Of the process: memory that is not ONNX Runtime's is all alike.
+  // One for the process: all memory outside ONNX Runtime has the same description.
   static const Handle memory = [] {
     Handle created = nullptr;
     check(api.CreateCpuMemoryInfo(kArenaAllocator, kDefaultMemory, &created));
@@ -349,17 +343,18 @@ Owner number_tensor(int type, const std::vector<int64_t>& dims, void* data, size
   return Owner(value, api.ReleaseValue);
 }
 
-Owner read_run_options(napi_env env, napi_value given) {
+Owner read_run_options(napi_env env, napi_value options_object) {
   Handle created = nullptr;
   check(api.CreateRunOptions(&created));
   Owner options(created, api.ReleaseRunOptions);
   const auto number = [&](const char* name, StatusHandle (*set)(Handle, int)) {
-    const napi_value value = property(env, given, name);
+    const napi_value value = property(env, options_object, name);
     if (!is_absent(env, value)) check(set(created, static_cast<int>(integer(env, value, name, INT32_MIN, INT32_MAX))));
   };
   number("logSeverityLevel", api.RunOptionsSetRunLogSeverityLevel);
   number("logVerbosityLevel", api.RunOptionsSetRunLogVerbosityLevel);
-  if (const napi_value tag = property(env, given, "tag"); !is_absent(env, tag)) check(api.RunOptionsSetRunTag(created, text(env, tag).c_str()));
+  if (const napi_value tag = property(env, options_object, "tag"); !is_absent(env, tag))
+    check(api.RunOptionsSetRunTag(created, text(env, tag).c_str()));
   return options;
 }
 
@@ -370,26 +365,27 @@ std::pair<int, int> major_and_minor(const char* version) {
   return {static_cast<int>(major), *rest == '.' ? static_cast<int>(std::strtol(rest + 1, nullptr, 10)) : 0};
 }
 
-// Once for the process. Returns the library's version. The table of functions only grows, so newer libraries than those of the tests do.
+// Loads the functions, once for the process, and returns the library's version. The table of functions only grows, so newer libraries than
+// the tested ones work.
 std::string bind_library(const std::string& path) {
   static std::mutex& mutex = *new std::mutex;
   static Library bound = nullptr;
   static std::string& version = *new std::string;
   std::lock_guard<std::mutex> lock(mutex);
   Library library = loaded_library(path.c_str());
-  if (library == nullptr) throw Failure{path + " is not loaded in this process: load onnxruntime-node first", "UNSUPPORTED"};
+  if (library == nullptr) throw Failure{path + " is not loaded in this process", "UNSUPPORTED", "load onnxruntime-node first"};
   if (library == bound) return version;
   if (bound != nullptr)
-    throw Failure{path + " is a second ONNX Runtime: this process uses another one (" + version + ") already", "UNSUPPORTED"};
+    throw Failure{path + " is a second ONNX Runtime: this process already uses another one (" + version + ")", "UNSUPPORTED"};
   const auto base_of = reinterpret_cast<const Base* (*)()>(library_function(library, "OrtGetApiBase"));
-  if (base_of == nullptr) throw Failure{path + " is no ONNX Runtime: it has no OrtGetApiBase", "UNSUPPORTED"};
+  if (base_of == nullptr) throw Failure{path + " is not ONNX Runtime: it has no OrtGetApiBase", "UNSUPPORTED"};
   const std::string found = base_of()->version();
-  // What is too old would answer `get_api` with a line on standard error.
+  // `get_api` of a library that is too old would print a line to standard error.
   const bool is_old = major_and_minor(found.c_str()) < std::make_pair(1, static_cast<int>(kApiVersion));
   const void* const* table = is_old ? nullptr : base_of()->get_api(kApiVersion);
   if (table == nullptr)
-    throw Failure{"ONNX Runtime " + found + (is_old ? " is too old; 1." + std::to_string(kApiVersion) + " or newer is needed"
-                                                    : " has no longer the interface of 1." + std::to_string(kApiVersion)),
+    throw Failure{"ONNX Runtime " + found + (is_old ? " is too old: expected 1." + std::to_string(kApiVersion) + " or newer"
+                                                    : " no longer has the interface of 1." + std::to_string(kApiVersion)),
                   "UNSUPPORTED"};
 #define FOURIERFT_FUNCTION(name, slot, result, parameters) api.name = reinterpret_cast<decltype(api.name)>(const_cast<void*>(table[slot]));
   FOURIERFT_ONNXRUNTIME_FUNCTIONS(FOURIERFT_FUNCTION)
@@ -402,27 +398,27 @@ std::string bind_library(const std::string& path) {
   return version = found;
 }
 
-// All inputs of the session, in its order. There may be hundreds, and each call of JavaScript's values costs as much as a small layer: types,
-// ranks and dims of all come as one array of doubles.
-void read_inputs(napi_env env, napi_value given_shapes, napi_value data, Run& job) {
+// Reads all inputs of the session, in its order. There can be hundreds of them, and each access to a JavaScript value costs as much as a small
+// layer, so the types, ranks and dims of all inputs come as one array of doubles.
+void read_inputs(napi_env env, napi_value shapes_array, napi_value data, Run& job) {
   struct Input {
     int type;
     std::vector<int64_t> dims;
     napi_value data;
   };
   const std::vector<Value>& expected = job.session->inputs;
-  // Runs `body` for each input; what it throws names the input.
+  // Runs `body` for each input and adds the input's name to its errors.
   const auto for_inputs = [&](const auto& body) {
     for (uint32_t i = 0; i < expected.size(); i++) {
       try {
         body(i);
       } catch (const Failure& failure) {
-        throw Failure{"input " + expected[i].name + ": " + failure.message, failure.code};
+        throw Failure{"input " + expected[i].name + ": " + failure.problem, failure.code, failure.advice};
       }
     }
   };
   if (length_of(env, data) != expected.size()) throw Failure{"expected a tensor for each input", "INVALID_OPTION"};
-  const TypedArray numbers(env, given_shapes);
+  const TypedArray numbers(env, shapes_array);
   if (numbers.type != napi_float64_array) throw Failure{"expected shapes as a Float64Array", "INVALID_OPTION"};
   const auto* first = static_cast<const double*>(numbers.data);
   const std::vector<double> shapes(first, first + numbers.length);
@@ -444,7 +440,8 @@ void read_inputs(napi_env env, napi_value given_shapes, napi_value data, Run& jo
   });
   job.inputs.reserve(expected.size());
   for (size_t i = 0; i < expected.size(); i++) job.inputs.emplace_back(nullptr, api.ReleaseValue);
-  // Strings first: reading them may run code of the user. Nothing that follows does, so no array changes between its measure and its copy.
+  // Strings are read first, because that can run the user's code. Nothing after it does, so no array changes between the measurement of its
+  // size and its copy.
   for_inputs([&](uint32_t i) {
     if (inputs[i].type == kString) job.inputs[i] = string_tensor(inputs[i].dims, texts(env, inputs[i].data));
   });
@@ -468,11 +465,11 @@ void read_inputs(napi_env env, napi_value given_shapes, napi_value data, Run& jo
   });
 }
 
-// Opening loads the driver, which takes its time.
+// Opens the library off JavaScript's thread, because it loads the driver.
 struct Opening : Job {
   std::string path;
   int devices = 0;
-  void work() override { devices = cuda_library(path).devices; }
+  void work() override { devices = open_cuda_library(path).devices; }
   napi_value result(napi_env env, napi_value) override { return number_of(env, devices); }
 };
 
@@ -495,7 +492,7 @@ napi_value open_cuda(napi_env env, napi_callback_info info) {
 
 napi_value create_session(napi_env env, napi_callback_info info) {
   return guarded<3>(env, info, [&](const napi_value (&v)[3]) -> napi_value {
-    if (environment == nullptr) throw Failure{"open the ONNX Runtime first", "INVALID_STATE"};
+    if (environment == nullptr) throw Failure{"ONNX Runtime is not open", "INVALID_STATE", "call openOnnxRuntime first"};
     auto job = std::make_unique<Creation>(read_session_options(env, v[1]));
     if (const napi_value library = property(env, v[1], "cudaLibrary"); !is_absent(env, library)) {
       job->cuda_library = text(env, library);

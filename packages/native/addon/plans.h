@@ -1,4 +1,4 @@
-// Plans by number: what a TensorFlow attribute and a JavaScript number can name, in every thread of the process.
+// Plans by number, for all threads of the process: a TensorFlow attribute and a JavaScript number can both name a plan.
 #pragma once
 
 #include <cstdint>
@@ -12,19 +12,19 @@
 
 namespace fourierft {
 
-// A plan that is made by the first call that computes with it: for a large prime size that takes seconds, and JavaScript does not wait for it.
+// A plan whose tables are made by the first call that computes with it: for a large prime size they take seconds, and JavaScript must not wait.
 class NumberedPlan {
  public:
   const uint32_t d1, d2, n;
 
-  // As `fourierft_plan_check` accepts them.
+  // The arguments must pass `fourierft_plan_check`.
   NumberedPlan(uint32_t d1, uint32_t d2, std::vector<uint32_t> rows, std::vector<uint32_t> columns)
       : d1(d1), d2(d2), n(static_cast<uint32_t>(rows.size())), rows_(std::move(rows)), columns_(std::move(columns)) {}
   NumberedPlan(const NumberedPlan&) = delete;
   NumberedPlan& operator=(const NumberedPlan&) = delete;
   ~NumberedPlan() { fourierft_plan_destroy(plan_); }
 
-  // Null: there is not enough memory for it.
+  // Null if there is not enough memory.
   const fourierft_plan* get() const {
     std::lock_guard<std::mutex> lock(mutex_);
     if (plan_ == nullptr && fourierft_plan_create(d1, d2, n, rows_.data(), columns_.data(), &plan_) == FOURIERFT_OK) {
@@ -42,7 +42,7 @@ class NumberedPlan {
 
 class Plans {
  public:
-  // A call that runs keeps its plan alive after `remove`.
+  // A running call keeps its plan alive after `remove`.
   std::shared_ptr<const NumberedPlan> find(int64_t number) {
     std::lock_guard<std::mutex> lock(mutex_);
     const auto found = plans_.find(number);

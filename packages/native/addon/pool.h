@@ -1,4 +1,4 @@
-// A few threads that wait for parts of a call. Calls from several threads take turns; the caller works too.
+// Threads that wait for parts of a call. Calls from several threads take turns; the calling thread works, too.
 #pragma once
 
 #include <atomic>
@@ -15,7 +15,7 @@ namespace fourierft {
 
 class Pool {
  public:
-  // With fewer threads where the system gives no more: the caller works too.
+  // The pool has fewer threads if the system does not allow more.
   explicit Pool(unsigned threads) {
     try {
       for (unsigned i = 1; i < threads; i++) workers_.emplace_back([this] { serve(); });
@@ -51,7 +51,7 @@ class Pool {
     }
     wake_.notify_all();
     take();
-    // A worker that has not woken by now is not waited for: on a busy machine that may take longer than the work.
+    // Workers that have not woken yet are not waited for: on a busy machine they can take longer than the work.
     std::unique_lock<std::mutex> lock(mutex_);
     open_ = false;
     done_.wait(lock, [this] { return working_ == 0; });
@@ -88,7 +88,7 @@ class Pool {
   bool open_ = false, ending_ = false;
 };
 
-// The process's pool, made when it is first needed and never torn down: its threads may outlive static destructors.
+// The process's pool, made when it is first needed and never destroyed: its threads can outlive static destructors.
 inline Pool& pool() {
   static Pool* const shared = new Pool(std::max(1u, std::thread::hardware_concurrency()));
   return *shared;

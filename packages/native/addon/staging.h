@@ -1,5 +1,5 @@
-// Memory for what a call reads and writes off JavaScript's thread. Blocks are kept for later calls, for fresh pages cost as much as a
-// kernel's work on them. Of one environment, used on its thread alone.
+// Memory for the copies that a call reads and writes off JavaScript's thread. Blocks are kept for later calls, because new pages cost as much
+// as the kernel's work on them. Each environment has its own staging memory and uses it only on its thread.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +25,7 @@ class Staging {
   static constexpr size_t kMostKept = size_t{64} << 20;  // bytes
   static constexpr size_t kMostBlocks = 16;
 
-  // Goes back where it came from.
+  // Returns its memory to the staging when it is destroyed.
   class Block {
    public:
     Block() = default;
@@ -48,7 +48,7 @@ class Staging {
   };
 
   Block take(size_t bytes) {
-    // Not a block that is far too large: it would be missing where it is needed.
+    // A block that is far too large is kept for larger calls.
     const auto fits = [&](const Memory& each) { return each.size >= bytes && each.size / 4 <= bytes; };
     const auto found = std::find_if(kept_.rbegin(), kept_.rend(), fits);
     if (found == kept_.rend())
@@ -60,7 +60,7 @@ class Staging {
   }
 
  private:
-  // The oldest go where there are too many.
+  // Keeps the block and frees the oldest ones if there are too many.
   void keep(Memory memory) {
     if (memory.size > kMostKept) return;
     kept_bytes_ += memory.size;

@@ -1,5 +1,5 @@
-// The TensorFlow operators. No TensorFlow header is needed: the few functions of the C API are looked up by name in the library that
-// the user's own tfjs-node has loaded, and their opaque types stay opaque.
+// The TensorFlow operators. No TensorFlow header is needed: the functions of the C API are found by name in the library that the user's own
+// tfjs-node has loaded, and their types are opaque.
 //
 //   FourierFT(base [..., d1], x [..., d2], coefficients [A, n] or [n], scalings [A],
 //             adapter_of_row int32 [T] or [0]; plan, in_place)
@@ -7,8 +7,8 @@
 //   FourierFTGrad(base [..., d2] or [0], x, grad_y, coefficients, scalings, adapter_of_row; plan, in_place)
 //     -> grad_x = base + dx, grad_coefficients in the shape of coefficients
 //
-// With in_place the buffer of `base` becomes the output's: for the caller who made it, shares it with nobody and reads it no more.
-// TF_ForwardInputOrAllocateOutput cannot serve: it wants a buffer of one reference, and an eager tensor's handle holds one too.
+// With in_place the output takes the buffer of `base`: for a caller that made the buffer, does not share it and does not read it again.
+// TF_ForwardInputOrAllocateOutput cannot do this: it needs a buffer with a single reference, and the handle of an eager tensor holds another.
 #include "tensorflow.h"
 
 #include <cstdint>
@@ -17,6 +17,7 @@
 #include <mutex>
 #include <type_traits>
 
+#include "failure.h"
 #include "fourierft/fourierft.h"
 #include "library.h"
 #include "plans.h"
@@ -156,46 +157,47 @@ void fail(void* context, const std::string& message) {
 struct Inputs {
   std::shared_ptr<const NumberedPlan> plan;
   const fourierft_plan* tables = nullptr;
-  Tensor base, x, grad_y, coefficients, scalings, choice;
+  Tensor base, x, grad_y, coefficients, scalings, adapter_of_row_;
   int64_t tokens = 0;
   int32_t adapters = 0;
   bool in_place = false;
 
-  // An empty string, or what is wrong.
+  // Returns an empty string, or the problem.
   std::string read(void* kernel, void* context, bool gradient) {
     plan = plans().find(static_cast<Kernel*>(kernel)->number);
-    if (plan == nullptr) return "FourierFT: its plan has been disposed of";
+    if (plan == nullptr) return "FourierFT: the plan has been disposed of";
     tables = plan->get();
     if (tables == nullptr) return "FourierFT: out of memory";
     in_place = static_cast<Kernel*>(kernel)->in_place != 0;
     int index = 0;
-    for (Tensor* tensor : {&base, &x, &grad_y, &coefficients, &scalings, &choice}) {
+    for (Tensor* tensor : {&base, &x, &grad_y, &coefficients, &scalings, &adapter_of_row_}) {
       if (tensor == &grad_y && !gradient) continue;
       const Status status;
       tf.GetInput(context, index++, tensor->slot(), status);
       if (!status.ok()) return status.message();
-      if (!tensor->is(tensor == &choice ? kInt32 : kFloat)) return "FourierFT: expected float inputs and an int32 adapter_of_row";
+      if (!tensor->is(tensor == &adapter_of_row_ ? kInt32 : kFloat)) return "FourierFT: expected float inputs and an int32 adapter_of_row";
     }
-    if (x.rank() < 1 || x.rank() > kMostDimensions || x.last() != plan->d2) return misfit("x");
+    if (x.rank() < 1 || x.rank() > kMostDimensions || x.last() != plan->d2) return mismatch("x");
     tokens = x.count() / plan->d2;
-    if (gradient && !fits(grad_y, plan->d1)) return misfit("grad_y");
-    const bool none = gradient && base.count() == 0 && !in_place;
-    if (!none && !fits(base, gradient ? plan->d2 : plan->d1)) return misfit("base");
+    if (gradient && !fits(grad_y, plan->d1)) return mismatch("grad_y");
+    const bool has_no_base = gradient && base.count() == 0 && !in_place;
+    if (!has_no_base && !fits(base, gradient ? plan->d2 : plan->d1)) return mismatch("base");
     if (coefficients.rank() < 1 || coefficients.rank() > 2 || coefficients.last() != plan->n ||
         scalings.count() != coefficients.count() / plan->n || scalings.count() > INT32_MAX)
       return "FourierFT: expected coefficients [adapters, " + std::to_string(plan->n) + "] and scalings [adapters]";
     adapters = static_cast<int32_t>(scalings.count());
-    if (choice.count() != 0 && choice.count() != tokens) return "FourierFT: expected one adapter for each row, or none";
+    if (adapter_of_row_.count() != 0 && adapter_of_row_.count() != tokens)
+      return "FourierFT: expected adapter_of_row with one adapter for each row, or empty";
     return "";
   }
-  const int32_t* adapter_of_row() const { return choice.count() == 0 ? nullptr : choice.data<int32_t>(); }
+  const int32_t* adapter_of_row() const { return adapter_of_row_.count() == 0 ? nullptr : adapter_of_row_.data<int32_t>(); }
 
  private:
   static constexpr int kMostDimensions = 16;
   bool fits(const Tensor& tensor, int64_t width) const {
     return tensor.rank() >= 1 && tensor.rank() <= kMostDimensions && tensor.last() == width && tensor.count() == tokens * width;
   }
-  std::string misfit(const char* name) const {
+  std::string mismatch(const char* name) const {
     return std::string("FourierFT: ") + name + " does not fit a layer of " + std::to_string(plan->d1) + " x " + std::to_string(plan->d2);
   }
 };
@@ -207,7 +209,7 @@ void* allocate_like(void* context, int index, const Tensor& like, const Status& 
   return tf.AllocateOutput(context, index, kFloat, dims, rank, static_cast<size_t>(like.count()) * sizeof(float), status);
 }
 
-// Output 0, `like` another in shape, with the numbers that the branch is added to.
+// Output 0, in the shape of `like`, filled with the numbers that the branch is added to.
 float* start_output(void* context, const Inputs& in, const Tensor& like, const Status& status) {
   if (in.in_place) {
     tf.SetOutput(context, 0, in.base.handle(), status);
@@ -221,44 +223,44 @@ float* start_output(void* context, const Inputs& in, const Tensor& like, const S
   return output.data<float>();
 }
 
-std::string complaint(fourierft_status status) {
+std::string problem_of(fourierft_status status) {
   switch (status) {
     case FOURIERFT_OK: return "";
     case FOURIERFT_OUT_OF_MEMORY: return "FourierFT: out of memory";
-    default: return "FourierFT: adapter_of_row names an adapter that is not there";
+    default: return "FourierFT: adapter_of_row: expected -1 or the index of an adapter";
   }
 }
 
 void compute_forward(void* kernel, void* context) {
   Inputs in;
-  std::string wrong = in.read(kernel, context, false);
-  if (!wrong.empty()) return fail(context, wrong);
+  std::string problem = in.read(kernel, context, false);
+  if (!problem.empty()) return fail(context, problem);
   const Status status;
   float* const y = start_output(context, in, in.base, status);
   if (!status.ok()) return tf.OpKernelContext_Failure(context, status);
   const fourierft_runner runner = pool().runner();
-  wrong = complaint(fourierft_forward(in.tables, in.coefficients.data<float>(), in.adapters, in.scalings.data<float>(),
+  problem = problem_of(fourierft_forward(in.tables, in.coefficients.data<float>(), in.adapters, in.scalings.data<float>(),
                                       FOURIERFT_FLOAT32, in.x.data<float>(), in.tokens, in.adapter_of_row(), y, &runner));
-  if (!wrong.empty()) fail(context, wrong);
+  if (!problem.empty()) fail(context, problem);
 }
 
 void compute_gradient(void* kernel, void* context) {
   Inputs in;
-  std::string wrong = in.read(kernel, context, true);
-  if (!wrong.empty()) return fail(context, wrong);
+  std::string problem = in.read(kernel, context, true);
+  if (!problem.empty()) return fail(context, problem);
   const Status status;
   float* const grad_x = start_output(context, in, in.x, status);
   if (!status.ok()) return tf.OpKernelContext_Failure(context, status);
   const Tensor grad_coefficients(allocate_like(context, 1, in.coefficients, status));
   if (!status.ok()) return tf.OpKernelContext_Failure(context, status);
   const fourierft_runner runner = pool().runner();
-  wrong = complaint(fourierft_backward(in.tables, in.coefficients.data<float>(), in.adapters, in.scalings.data<float>(),
+  problem = problem_of(fourierft_backward(in.tables, in.coefficients.data<float>(), in.adapters, in.scalings.data<float>(),
                                        FOURIERFT_FLOAT32, in.x.data<float>(), in.grad_y.data<float>(), in.tokens, in.adapter_of_row(),
                                        grad_coefficients.data<float>(), grad_x, &runner));
-  if (!wrong.empty()) fail(context, wrong);
+  if (!problem.empty()) fail(context, problem);
 }
 
-// TensorFlow's caller is C: an exception would end the process.
+// The C code of TensorFlow calls this: an exception would end the process.
 template <void (*compute)(void*, void*)>
 void guarded(void* kernel, void* context) {
   try {
@@ -287,24 +289,23 @@ std::string define_all() {
   const char* gradient_inputs[] = {"base: float", "x: float", "grad_y: float", "coefficients: float",
                                    "scalings: float", "adapter_of_row: int32", nullptr};
   const char* gradient_outputs[] = {"grad_x: float", "grad_coefficients: float", nullptr};
-  const std::string wrong = define("FourierFT", forward_inputs, forward_outputs, guarded<compute_forward>);
-  return wrong.empty() ? define("FourierFTGrad", gradient_inputs, gradient_outputs, guarded<compute_gradient>) : wrong;
+  const std::string problem = define("FourierFT", forward_inputs, forward_outputs, guarded<compute_forward>);
+  return problem.empty() ? define("FourierFTGrad", gradient_inputs, gradient_outputs, guarded<compute_gradient>) : problem;
 }
 
 }  // namespace
 
-std::string register_tensorflow_operators(const std::string& path) {
-  // Once for each process, whatever number of JavaScript threads ask: TensorFlow's registry is the process's.
+void register_tensorflow_operators(const std::string& path) {
+  // Once for the process, however many JavaScript threads call this: TensorFlow has one registry for the process.
   static std::mutex mutex;
   static bool registered = false;
   std::lock_guard<std::mutex> lock(mutex);
-  if (registered) return "";
+  if (registered) return;
   const Library library = loaded_library(path.c_str());
-  if (library == nullptr) return path + " is not loaded in this process: load TensorFlow.js's binding first";
-  if (const char* missing = load(library)) return std::string("this TensorFlow has no function ") + missing;
-  const std::string wrong = define_all();
-  registered = wrong.empty();
-  return wrong;
+  if (library == nullptr) throw Failure{path + " is not loaded in this process", "UNSUPPORTED", "load TensorFlow.js's binding first"};
+  if (const char* missing = load(library)) throw Failure{std::string("this TensorFlow has no function ") + missing, "UNSUPPORTED"};
+  if (const std::string problem = define_all(); !problem.empty()) throw Failure{problem, "UNSUPPORTED"};
+  registered = true;
 }
 
 }  // namespace fourierft

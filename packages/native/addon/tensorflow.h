@@ -1,11 +1,12 @@
-// Registers the operators FourierFT and FourierFTGrad in the TensorFlow that the process has loaded, through its stable C API.
+// The operators FourierFT and FourierFTGrad in the TensorFlow that the process has loaded, through its stable C API.
 #pragma once
 
 #include <string>
 
 namespace fourierft {
 
-// Returns an empty string, or what went wrong. `library` is the path of libtensorflow_framework as the process has it loaded.
-std::string register_tensorflow_operators(const std::string& library);
+// Registers the operators, once for the process. `library` is the path of the loaded libtensorflow_framework. Throws UNSUPPORTED if it is not
+// loaded or lacks a function.
+void register_tensorflow_operators(const std::string& library);
 
 }  // namespace fourierft

@@ -1,20 +1,21 @@
-// A plan (src/plan.h) as a kernel reads it: plain structures of pointers into one block of device memory, passed as kernel arguments.
+// A plan (src/plan.h) in the form that a kernel reads: plain structures with pointers into one block of device memory, passed as kernel
+// arguments.
 #pragma once
 
 #include <cuda_runtime.h>
 
 namespace fourierft::cuda {
 
-// 2^24 has 8 factors of 8; no length up to it has more than 15 of the radices that a plan uses, largest first.
+// 2^24 has 8 factors of 8. No length up to 2^24 has more than 15 factors when the plan's radices are tried largest first.
 constexpr int kMostStages = 16;
 
 struct DeviceStage {
   int radix, length;
-  const float2* twiddles;  // of sub-transform element i and output k = 1 ... radix-1 at [(k-1) * length/radix + i]
+  const float2* twiddles;  // that of sub-transform element i and output k = 1 ... radix-1 is at [(k-1) * length/radix + i]
   const float2* roots;     // e(m/radix), for odd radices
 };
 
-// A frequency split off the half-length spectrum, or a point of the packed spectrum: two places and e(k/d).
+// A frequency split off the half-length spectrum, or a point of the packed spectrum: two positions and e(k/d).
 struct Pair {
   int a, b;
   float cos, sin;
@@ -24,17 +25,17 @@ struct DeviceSide {
   int d;
   int halved;          // even d: two real numbers in one complex one
   int n;               // complex numbers of a row: d/2 or d
-  int length;          // of the transform that `stages` makes up: n, or Bluestein's convolution
+  int length;          // of the transform of `stages`: n, or Bluestein's convolution
   int stage_count;
-  int used;            // frequencies that some entry uses, `used` is also the slot of a zero
+  int used;            // the number of used frequencies, and the slot of a zero
   int zero, nyquist;   // the slots of frequencies 0 and d/2, or -1
   DeviceStage stages[kMostStages];
-  const float2 *chirp, *chirp_spectrum;  // Bluestein's, else null
+  const float2 *chirp, *chirp_spectrum;  // for Bluestein's algorithm, else null
   const Pair* splits;  // [used]
   const Pair* packs;   // [n], in the order in which the backward transform reads them
 };
 
-// What a slot of one side is made of: slots of the other; a negative one, ~slot, stands for its conjugate.
+// A term of a slot's sum: a slot of the other side, or ~slot for the conjugate of that slot.
 struct DeviceTerm {
   int slot, entry;
 };
@@ -45,7 +46,7 @@ struct DeviceTerms {
 };
 
 struct DeviceEntry {
-  int in, out;  // slots; `in` is negative, ~slot, where the imaginary part changes its sign
+  int in, out;  // slots; `in` is ~slot if the imaginary part changes its sign
 };
 
 struct DevicePlan {

@@ -1,9 +1,9 @@
-/* The FourierFT branch of a linear layer on a CUDA device: y += alpha * dW x and its gradient, queued on the caller's stream. What the
- * functions of fourierft.h are for a CPU; dW is formed there.
+/* The FourierFT branch of a linear layer on a CUDA device: y += alpha * dW x and its gradient, queued on the caller's stream. These
+ * functions correspond to those of fourierft.h for a CPU, which also computes dW.
  *
  * Tensors are row-major, contiguous, in device memory: x [tokens, d2], y and grad_y [tokens, d1], coefficients [adapters, n], scalings
- * [adapters], or null where the coefficients carry alpha. forward and backward only queue kernels on a stream of the current device: they
- * neither allocate nor wait, and can be captured into a CUDA graph. Results are the same bits on every call. NaN and infinity in
+ * [adapters], or null if the coefficients carry alpha. forward and backward only queue kernels on a stream of the current device: they
+ * neither allocate nor wait, and can be captured into a CUDA graph. Results are the same on every call, bit for bit. NaN and infinity in
  * activations spread through the token that holds them and no other.
  */
 #ifndef FOURIERFT_CUDA_H
@@ -33,17 +33,17 @@ typedef enum {
   FOURIERFT_CUDA_FAILED = 6         /* a CUDA call failed: fourierft_cuda_problem() */
 } fourierft_cuda_status;
 
-/* Counts up when anything in this file changes: a program that finds the library at run time compares it. */
+/* Increased whenever this file changes: a program that opens the library at run time compares it. */
 #define FOURIERFT_CUDA_INTERFACE 1
 FOURIERFT_CUDA_API int fourierft_cuda_interface(void);
 
-/* Whose memory the tensors are in: "cuda", or "cpu" in the library that host-shim/ makes of the same source. */
+/* Where the tensors are: "cuda", or "cpu" in the library that host-shim/ makes from the same source. */
 FOURIERFT_CUDA_API const char* fourierft_cuda_memory(void);
 
-/* What the last CUDA call that failed in this thread said; "" when none did. */
+/* The message of the last CUDA call that failed in this thread; "" if none failed. */
 FOURIERFT_CUDA_API const char* fourierft_cuda_problem(void);
 
-/* How many devices there are: a failure, or 0, where there is no driver or no device. And the current one. */
+/* The number of devices, and the current device. Without a driver or a device the number is 0 or the call fails. */
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_device_count(int* count);
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_device(int* device);
 
@@ -57,9 +57,9 @@ FOURIERFT_CUDA_API void fourierft_cuda_plan_destroy(fourierft_cuda_plan* plan);
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_copy(void* to, const void* from, size_t bytes, fourierft_cuda_stream stream);
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_zero(void* to, size_t bytes, fourierft_cuda_stream stream);
 
-/* Which adapter each token has: adapter_of_row[r] in 0 ... adapters-1, or -1 for none, holds for the r-th of `rows` equal parts of the
- * tokens (`rows` divides them). Null: all adapters are added. The indices are in device memory and cannot be refused: a row with one
- * that is out of range becomes NaN and counts in no gradient. */
+/* The adapter of each token: adapter_of_row[r] in 0 ... adapters-1, or -1 for none, applies to the r-th of `rows` equal parts of the tokens
+ * (`rows` divides their number). Null: all adapters are added. The indices are in device memory and cannot be rejected: a row with an
+ * index out of range becomes NaN and counts in no gradient. */
 
 /* y += alpha dW x. */
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_forward(const fourierft_cuda_plan* plan, const float* coefficients,
@@ -67,11 +67,11 @@ FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_forward(const fourierft_
                                                                 const void* x, int64_t tokens, const int64_t* adapter_of_row,
                                                                 int64_t rows, void* y, fourierft_cuda_stream stream);
 
-/* Bytes of device memory that `backward` works in; at most 4 KiB n. */
+/* The bytes of device memory that `backward` needs as its workspace; at most 4 KiB n. */
 FOURIERFT_CUDA_API size_t fourierft_cuda_workspace(const fourierft_cuda_plan* plan, int64_t tokens);
 
-/* grad_coefficients [adapters, n] is written; grad_x [tokens, d2] +=, or null. A null workspace: one that the library keeps for the stream
- * until the last plan is destroyed; a call that needs a larger one than all before allocates, and may wait for the device. */
+/* grad_coefficients [adapters, n] is written; grad_x [tokens, d2] +=, or null. With a null workspace the library uses one that it keeps for
+ * the stream until the last plan is destroyed; a call that needs a larger one allocates, and may wait for the device. */
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_backward(const fourierft_cuda_plan* plan, const float* coefficients,
                                                                  int32_t adapters, const float* scalings, fourierft_dtype dtype,
                                                                  const void* x, const void* grad_y, int64_t tokens,

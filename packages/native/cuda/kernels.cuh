@@ -1,11 +1,11 @@
-// The kernels: a block of threads takes a row through the whole branch in shared memory.
+// The kernels: a block of threads computes the whole branch of a row in shared memory.
 //
 //   analyse      a row of one side -> its used frequencies
 //   combine      the sparse step: each slot of one side sums coefficients times slots of the other
 //   synthesise   used frequencies of one side -> added to a row
 //
-// A thread owns what it sums, so there are no atomics and no order that could change. In a subset of CUDA that a host compiler runs
-// through host-shim/.
+// One thread computes each sum, so there are no atomics and the order of additions is fixed. The code uses a subset of CUDA that a host
+// compiler runs through host-shim/.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -25,21 +25,21 @@ __device__ inline float2* shared_memory() { return fourierft_shared; }
 inline float2* shared_memory() { return static_cast<float2*>(host_shim::shared_memory()); }
 #endif
 
-// Threads of a block at most, and how many such blocks have the registers of a multiprocessor: 64 for each thread.
+// The most threads of a block, and the number of such blocks that fit the registers of a multiprocessor with 64 for each thread.
 constexpr int kMostThreads = 512, kBlocksOfMost = 2;
 
-// Where the parts of a row stand in shared memory, in complex numbers.
-struct Room {
+// The offsets of a row's arrays in shared memory, in complex numbers.
+struct SharedLayout {
   int in_slots, out_slots, total;
 };
 
-inline Room room_of(const DeviceSide& in, const DeviceSide& out) {
+inline SharedLayout shared_layout(const DeviceSide& in, const DeviceSide& out) {
   const auto larger = [](int a, int b) { return a > b ? a : b; };
-  Room room;
-  room.in_slots = padded(larger(larger(in.n, in.length), larger(out.n, out.length)));
-  room.out_slots = room.in_slots + in.used + 1;
-  room.total = room.out_slots + out.used + 1;
-  return room;
+  SharedLayout shared;
+  shared.in_slots = padded(larger(larger(in.n, in.length), larger(out.n, out.length)));
+  shared.out_slots = shared.in_slots + in.used + 1;
+  shared.total = shared.out_slots + out.used + 1;
+  return shared;
 }
 
 struct Adapters {
@@ -51,7 +51,7 @@ struct Adapters {
   int64_t tokens_of_row;
 };
 
-// What a row does with the adapters.
+// The adapters of a row, other than a single one.
 constexpr int kAll = -1, kNone = -2, kInvalid = -3;
 
 __device__ inline int adapter_of(const Adapters& adapters, int64_t token) {
@@ -66,7 +66,7 @@ __device__ inline float factor_of(const Adapters& adapters, int adapter) {
   return adapters.scalings == nullptr ? adapters.inverse_area : adapters.scalings[adapter] * adapters.inverse_area;
 }
 
-// alpha/(d1 d2) c_l of a row.
+// alpha/(d1 d2) c_l for a row.
 __device__ inline float coefficient_of(const Adapters& adapters, int adapter, int n, int entry) {
   if (adapter >= 0) return factor_of(adapters, adapter) * adapters.coefficients[static_cast<int64_t>(adapter) * n + entry];
   float sum = 0;
@@ -163,26 +163,26 @@ __device__ inline void synthesise(const DeviceSide& side, const float2* slots, f
   }
 }
 
-__device__ inline void spoil(const DeviceSide& side, fourierft_dtype dtype, void* y, int64_t token) {
+__device__ inline void fill_with_nan(const DeviceSide& side, fourierft_dtype dtype, void* y, int64_t token) {
   for (int e = threadIdx.x; e < side.d; e += blockDim.x) store(dtype, nanf(""), y, token * side.d + e);
 }
 
 struct Forward {
   DevicePlan plan;
   Adapters adapters;
-  Room room;
+  SharedLayout shared;
   fourierft_dtype dtype;
   const void* x;
   void* y;
 };
 
-// Block t: token t.
+// Block t computes token t.
 __global__ void __launch_bounds__(kMostThreads, kBlocksOfMost) forward_kernel(const __grid_constant__ Forward call) {
   const int64_t token = blockIdx.x;
   const int adapter = adapter_of(call.adapters, token);
   if (adapter == kNone) return;
-  if (adapter == kInvalid) return spoil(call.plan.out, call.dtype, call.y, token);
-  float2 *buffer = shared_memory(), *in = buffer + call.room.in_slots, *out = buffer + call.room.out_slots;
+  if (adapter == kInvalid) return fill_with_nan(call.plan.out, call.dtype, call.y, token);
+  float2 *buffer = shared_memory(), *in = buffer + call.shared.in_slots, *out = buffer + call.shared.out_slots;
   analyse(call.plan.in, call.dtype, call.x, token, buffer, in);
   combine(call.plan.out, call.plan.by_row, call.adapters, adapter, call.plan.n, in, out);
   synthesise(call.plan.out, out, buffer, call.dtype, call.y, token);
@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(kMostThreads, kBlocksOfMost) forward_kernel(co
 struct Backward {
   DevicePlan plan;
   Adapters adapters;
-  Room room;
+  SharedLayout shared;
   fourierft_dtype dtype;
   int64_t first_token;
   const void *x, *grad_y;
@@ -199,16 +199,16 @@ struct Backward {
   void* grad_x;     // or null
 };
 
-// Block b: token first_token + b, whose Re(G[j_l] X[k_l]) become row b of the products.
+// Block b computes token first_token + b and writes its Re(G[j_l] X[k_l]) to row b of the products.
 __global__ void __launch_bounds__(kMostThreads, kBlocksOfMost) backward_kernel(const __grid_constant__ Backward call) {
   const int64_t token = call.first_token + blockIdx.x;
   const int adapter = adapter_of(call.adapters, token);
   if (adapter == kNone) return;
   if (adapter == kInvalid) {
-    if (call.grad_x != nullptr) spoil(call.plan.in, call.dtype, call.grad_x, token);
+    if (call.grad_x != nullptr) fill_with_nan(call.plan.in, call.dtype, call.grad_x, token);
     return;
   }
-  float2 *buffer = shared_memory(), *in = buffer + call.room.in_slots, *out = buffer + call.room.out_slots;
+  float2 *buffer = shared_memory(), *in = buffer + call.shared.in_slots, *out = buffer + call.shared.out_slots;
   analyse(call.plan.in, call.dtype, call.x, token, buffer, in);
   analyse(call.plan.out, call.dtype, call.grad_y, token, buffer, out);
   const int n = call.plan.n;
@@ -233,7 +233,8 @@ struct Reduce {
   float* grad_coefficients;
 };
 
-// Block (b, a): 32 entries from 32 b on, of adapter a: 16 threads for each add every 16th token in order, then the 16 sums in a tree.
+// Block (b, a) sums 32 entries from 32 b on, of adapter a. For each entry 16 threads each add every 16th token in order, and then the 16 sums
+// are added in a tree.
 __global__ void __launch_bounds__(kEntriesOfBlock* kTokenLanes) reduce_kernel(const __grid_constant__ Reduce call) {
   float* sums = reinterpret_cast<float*>(shared_memory());
   const int lane = threadIdx.x / kEntriesOfBlock, l = blockIdx.x * kEntriesOfBlock + threadIdx.x % kEntriesOfBlock;

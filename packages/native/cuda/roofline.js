@@ -1,5 +1,5 @@
-// The roofline on paper of the forward kernel on an H100 SXM: what it moves and computes for a token, from formulas, over the data sheet's
-// rates. Lower bounds, of a device that nobody has measured here: launches, latencies and barriers come on top.
+// The roofline of the forward kernel on an H100 SXM, on paper: the bytes and operations of a token, from formulas, divided by the rates of the
+// data sheet. The times are lower bounds, not measurements: launches, latencies and barriers come on top.
 //
 //   node cuda/roofline.js
 
@@ -7,7 +7,7 @@ const SM = 132
 const RATES = {
   memory: 3.35e12, // bytes/s, HBM3
   shared: SM * 128 * 1.755e9, // bytes/s: 128 for each SM and clock at the boost of 1.755 GHz
-  tables: 5.5e12, // bytes/s of the level-2 cache: an assumption, the data sheet has none
+  tables: 5.5e12, // bytes/s of the level-2 cache: an assumption, because the data sheet has no number
   flops: 66.9e12, // float32
 }
 const BUTTERFLY = { 8: 56, 6: 40, 4: 16, 3: 16, 2: 4 } // additions and multiplications
@@ -21,7 +21,7 @@ function radices(n) {
   })
 }
 
-/** Of one token of a d x d layer, d even: bytes and operations. */
+/** The bytes and operations of one token of a d x d layer, d even. */
 function costs(d, entries) {
   const half = d / 2
   const stages = radices(half)
@@ -30,7 +30,7 @@ function costs(d, entries) {
   const butterflies = stages.reduce((sum, radix) => sum + (half / radix) * BUTTERFLY[radix], 0)
   return {
     memory: 12 * d, // x read, y read and written
-    // Two transforms read and write all of the row at each stage; it is loaded and taken out; split, sparse step, pack.
+    // Two transforms read and write the whole row at each stage. The rest: load and store, split, sparse step, pack.
     shared: 2 * stages.length * 16 * half + 16 * half + 24 * used + 8 * (entries + used) + 24 * half,
     tables: 2 * 8 * twiddles + 16 * used + 16 * half + 12 * entries + 4 * used,
     flops: 2 * (butterflies + 6 * twiddles) + 4 * entries + 14 * (used + half),
@@ -44,9 +44,11 @@ console.log(
 for (const d of [768, 1024, 4096]) {
   const cost = costs(d, 1000)
   for (const tokens of [1, 32, 512]) {
-    // A row is the work of one multiprocessor; memory is all of the device's.
+    // One multiprocessor computes a row; all share the memory of the device.
     const waves = Math.max(tokens, SM)
-    const times = ['shared', 'tables', 'flops'].map((what) => micro((waves * cost[what]) / RATES[what]))
+    const times = ['shared', 'tables', 'flops'].map((resource) =>
+      micro((waves * cost[resource]) / RATES[resource]),
+    )
     const dense = Math.max((4 * d * d + 8 * d * tokens) / RATES.memory, (2 * d * d * tokens) / RATES.flops)
     console.log(
       `| ${d} | ${tokens} | ${micro((tokens * cost.memory) / RATES.memory)} | ${times.join(' | ')} | ${micro(dense)} |`,

@@ -1,13 +1,13 @@
-// The transforms of a plan by the threads of one block, on a row in shared memory: Z[k] = sum_m z[m] e(mk/n), decimation in frequency
-// forwards and in time backwards as in src/kernel-body.h, so that nobody ever reorders. Every function here is called by all threads of
-// the block, and ends with a barrier.
+// The transforms of a plan, computed by the threads of one block on a row in shared memory: Z[k] = sum_m z[m] e(mk/n), with decimation in
+// frequency forwards and in time backwards as in src/kernel-body.h, so nothing has to be reordered. Every function here is called by all
+// threads of the block, and ends with a barrier.
 #pragma once
 
 #include "device-plan.h"
 
 namespace fourierft::cuda {
 
-// Where number e of a row stands. One number in 17 is left out, so that the strides of radices 2, 4, 8 and 16 meet different banks.
+// The position of number e of a row. Every 17th position is unused, so that the strides of radices 2, 4, 8 and 16 access different banks.
 __host__ __device__ inline int padded(int e) { return e + (e >> 4); }
 
 __device__ inline float2 add(float2 a, float2 b) { return make_float2(a.x + b.x, a.y + b.y); }
@@ -53,7 +53,7 @@ struct Butterfly<4> {
   }
 };
 
-// R = 2H out of two transforms of H: the odd ones are turned by e(k/R), in `turn`.
+// R = 2H from two transforms of length H: `turn` multiplies the odd ones by e(k/R).
 template <int H, class Turn>
 __device__ inline void run_even(float2* z, Turn turn) {
   float2 even[H], odd[H];
@@ -125,7 +125,8 @@ struct Butterfly {
 
 // ---- stages ------------------------------------------------------------------------------------------------------------------------
 
-// A thread takes a butterfly. Forwards: butterfly, then twiddles; backwards: twiddles, then butterfly, the transposed stage.
+// Each thread computes one butterfly at a time. Forwards: butterfly, then twiddles; backwards, as the transposed stage: twiddles, then
+// butterfly.
 template <int R>
 __device__ inline void run_stage(const DeviceStage& stage, int n, bool forward, float2* buffer) {
   const int quotient = stage.length / R;
@@ -149,8 +150,8 @@ __device__ inline void run_stage(const DeviceStage& stage, int n, bool forward, 
   __syncthreads();
 }
 
-// A radix too large for a thread's registers: a thread takes output 0, or outputs j and radix-j, of a butterfly. The block works on as many
-// whole butterflies at a time as it has threads for, and all have read before any writes.
+// For a radix too large for a thread's registers: each thread computes output 0, or outputs j and radix-j, of a butterfly. The block works on
+// as many whole butterflies at a time as it has threads for. All threads read before any thread writes.
 __device__ inline void run_stage_large(const DeviceStage& stage, int n, bool forward, float2* buffer) {
   const int radix = stage.radix, quotient = stage.length / radix, h = (radix - 1) / 2;
   const int together = blockDim.x / (h + 1), own = threadIdx.x / (h + 1), j = threadIdx.x - own * (h + 1);
@@ -201,7 +202,7 @@ __device__ inline void run_stages(const DeviceSide& side, bool forward, float2* 
 }
 
 // Bluestein's algorithm has natural order on both sides and no direction: with w_m = e(m^2/2n), Z[k] = w_k sum_m (z_m w_m) conj(w_{k-m}),
-// a convolution. Real and imaginary part change places between its two passes: the same transform then runs backwards.
+// a convolution. Swapping real and imaginary parts between its two passes makes the same transform run backwards.
 __device__ inline void run_transform(const DeviceSide& side, bool forward, float2* buffer) {
   const bool bluestein = side.chirp != nullptr;
   if (bluestein) {

@@ -1,4 +1,4 @@
-// bfloat16 as <cuda_bf16.h> has it, for a host compiler.
+// The bfloat16 of <cuda_bf16.h> for a host compiler.
 #pragma once
 
 #include <cstdint>

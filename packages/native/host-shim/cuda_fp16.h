@@ -1,4 +1,4 @@
-// float16 as <cuda_fp16.h> has it, for a host compiler.
+// The float16 of <cuda_fp16.h> for a host compiler.
 #pragma once
 
 #include <cmath>

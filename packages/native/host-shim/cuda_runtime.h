@@ -1,10 +1,10 @@
-// The subset of CUDA that the kernels in cuda/ use, run by a CPU: each thread of a block is a coroutine that stops at each barrier, and
-// shared memory is a block of memory of just the size that the launch asked for, filled with NaN. So sanitizers see what a kernel does,
-// and the shim itself ends the program where threads of a block meet different barriers or only some of them one. Between two barriers
-// threads run one after another, in an order that tests choose: a missing barrier shows as a result that depends on it.
+// The subset of CUDA that the kernels in cuda/ use, for a CPU. Each thread of a block is a coroutine that stops at each barrier. Shared memory
+// is a block of memory of exactly the size that the launch requested, filled with NaN, so sanitizers find wrong accesses. The shim ends the
+// program if threads of a block wait at different barriers, or if only some of them wait. Between two barriers threads run one after
+// another, in an order that tests choose: if a barrier is missing, the result depends on the order.
 //
-// Found as <cuda_runtime.h> by a host compiler with this folder on its path; nvcc finds its own. Blocks run one after another in the calling
-// thread, one launch at a time; it returns when they have ended. It proves results, never speed.
+// A host compiler with this folder on its path finds this file as <cuda_runtime.h>; nvcc finds its own. Blocks run one after another in the
+// calling thread, one launch at a time, and a launch returns when they have ended. The shim checks results, not speed.
 #pragma once
 
 #include <setjmp.h>
@@ -62,21 +62,21 @@ enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 
 namespace host_shim {
 
-// In which order the threads of a block run between two barriers.
+// The order in which the threads of a block run between two barriers.
 enum class Order { ascending, descending, shuffled };
 
 struct Settings {
   Order order = Order::ascending;
   int shared_memory = 232448;   // of a block, as on an H100
-  int without_barrier = -1;     // the barrier of each block, counted from 0, that is left out: a mutant
+  int without_barrier = -1;     // the index of the barrier of each block that is left out, for mutants; -1: none
 };
 inline Settings settings;
-inline int most_barriers = 0;  // that any block had
+inline int most_barriers = 0;  // of any block
 inline int launches = 0;
-inline std::atomic<int> waits{0};  // calls that allocate, or on a device may wait for it
+inline std::atomic<int> waits{0};  // calls that allocate, or that could wait for a device
 
-[[noreturn]] inline void fail(const char* what) {
-  std::fprintf(stderr, "host shim: %s\n", what);
+[[noreturn]] inline void fail(const char* problem) {
+  std::fprintf(stderr, "host shim: %s\n", problem);
   std::abort();
 }
 
@@ -87,8 +87,8 @@ struct Thread {
   jmp_buf here;
   bool started = false;
   bool finished = false;
-  int barriers = 0;              // passed or waiting at
-  int line = 0;                  // of the barrier it waits at
+  int barriers = 0;              // the number reached so far
+  int line = 0;                  // of the barrier where it waits
   void* fake_stack = nullptr;
 };
 
@@ -157,7 +157,7 @@ class Block {
     makecontext(&thread.context, entry, 0);
   }
 
-  // A coroutine serves one block after another, and is left where it stands after the last.
+  // A coroutine runs the thread of one block after another, and stays suspended after the last.
   static void entry() {
     Block& block = running();
 #ifdef HOST_SHIM_FIBERS
@@ -193,7 +193,7 @@ class Block {
 #endif
   }
 
-  // Contexts are only good for the first switch: `swapcontext` asks the system for the signal mask each time.
+  // Contexts are used only for the first switch, because `swapcontext` makes a system call for the signal mask each time.
   void jump(Thread& thread) {
     if (_setjmp(main_) == 0) {
       if (thread.started) _longjmp(thread.here, 1);

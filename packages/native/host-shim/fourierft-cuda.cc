@@ -1,2 +1,2 @@
-// The CUDA kernels and their launches as a host compiler sees them: with this folder's <cuda_runtime.h>.
+// The CUDA kernels and their launches for a host compiler, with this folder's <cuda_runtime.h>.
 #include "../cuda/fourierft-cuda.cu"

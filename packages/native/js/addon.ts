@@ -2,8 +2,8 @@
 import { createRequire } from 'node:module'
 
 /**
- * How a call ends that computes off the main thread: `done(undefined, value)`, or `done(error)`. `settled` makes a promise of it. The addon
- * makes none itself: Node frees what belongs to such a promise only where it is settled, and in a worker that is terminated it never is.
+ * The callback of a call that computes off the main thread: `done(undefined, value)` or `done(error)`. `settled` turns it into a promise. The
+ * addon makes no promises itself: Node frees a promise of an addon only when it is settled, and a terminated worker never settles it.
  */
 export type Done<T> = (error: Error | undefined, value: T) => void
 
@@ -14,7 +14,7 @@ export function settled<T>(call: (done: Done<T>) => void): Promise<T> {
   })
 }
 
-/** The addon's own functions; lengths and types are checked there. `dtype`: 0 float32, 1 float16, 2 bfloat16. */
+/** The functions of the addon, which checks lengths and types. `dtype`: 0 float32, 1 float16, 2 bfloat16. */
 export interface Addon {
   createPlan(d1: number, d2: number, rows: Uint32Array, columns: Uint32Array): number
   destroyPlan(plan: number): void
@@ -50,7 +50,7 @@ export interface Addon {
     options: Readonly<Record<string, unknown>>,
     done: Done<AddonSession>,
   ): void
-  /** `shapes`: of each of the session's inputs in turn ONNX Runtime's number of its type, its rank and its dims. */
+  /** `shapes`: for each input of the session, in its order, ONNX Runtime's number of the type, the rank and the dims. */
   runOnnxSession(
     session: SessionHandle,
     shapes: Float64Array,
@@ -61,7 +61,7 @@ export interface Addon {
   ): void
   releaseOnnxSession(session: SessionHandle): void
   instructions(): string
-  /** What lives in the process, whichever thread has made it, for tests. */
+  /** The numbers of live objects in the process, of all threads; for tests. */
   live(): { readonly plans: number; readonly sessions: number; readonly jobs: number }
 }
 
@@ -74,7 +74,7 @@ export interface AddonSession {
   readonly outputs: readonly AddonValue[]
 }
 
-/** An input or output of a session: ONNX Runtime's number of its type; −1 for a dynamic dimension, which may have a name. */
+/** An input or output of a session. `type`: ONNX Runtime's number; `dims`: −1 for a dynamic dimension, which can have a name in `symbols`. */
 export interface AddonValue {
   readonly name: string
   readonly isTensor: boolean
@@ -83,7 +83,7 @@ export interface AddonValue {
   readonly symbols: readonly string[]
 }
 
-/** An output; an input's data are any view of its bytes. */
+/** An output of a session. The data of an input can be any view of its bytes. */
 export interface AddonTensor {
   readonly name: string
   readonly type: number
@@ -96,26 +96,29 @@ export type Activations = Float32Array | Uint16Array
 
 const require = createRequire(import.meta.url)
 
-/** Packages that may fit: which C library a Linux has shows when its addon loads, and npm installs the one of this machine. */
+/** The packages that can fit this machine. npm installs one of them: the one for the C library of this Linux. */
 const platform = `${process.platform}-${process.arch}`
 const packages = [
   `@fourierft/native-${platform}`,
   ...(process.platform === 'linux' ? [`@fourierft/native-${platform}-musl`] : []),
 ]
 
-/** The addon, or in one line why there is none. */
-export function loadAddon(): { readonly addon: Addon } | { readonly problem: string } {
+/** The addon, or why there is none and what the user can do. */
+export function loadAddon():
+  | { readonly addon: Addon }
+  | { readonly problem: string; readonly advice: string } {
   const problems: string[] = []
-  for (const place of [...packages, '../build/fourierft.node']) {
+  for (const name of [...packages, '../build/fourierft.node']) {
     try {
-      return { addon: require(place) }
+      return { addon: require(name) }
     } catch (error) {
-      problems.push(`${place}: ${(error as Error).message.split('\n')[0]}`)
+      problems.push(`${name}: ${(error as Error).message.split('\n')[0]}`)
     }
   }
   return {
-    problem:
-      `no compiled kernel for ${platform} (${problems.join('; ')}); install again without --omit=optional, or ` +
-      'install CMake and a C++17 compiler, then run `npm rebuild @fourierft/native` (inside this project: npm run setup)',
+    problem: `no compiled kernel for ${platform} (${problems.join('; ')})`,
+    advice:
+      'install again without --omit=optional, or install CMake and a C++17 compiler, then run `npm rebuild @fourierft/native` ' +
+      '(inside this project: npm run setup)',
   }
 }

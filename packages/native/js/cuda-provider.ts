@@ -1,12 +1,13 @@
-/** Execution providers of a session, and the library of the CUDA kernels that those on CUDA need. */
+/** The execution providers of a session, and the library of CUDA kernels that sessions on CUDA need. */
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type Addon, settled } from './addon.js'
+import { unsupported } from './native-error.js'
 
 /**
- * Where a session computes, by name. `cuda-host` is for tests of the CUDA kernels where there is no CUDA: all of them, and all that queues
- * them, run by the CPU, slowly. What stands beside a name is for ONNX Runtime's CUDA provider, which knows it in snake case:
- * `{ name: 'cuda', deviceId: 1, gpuMemLimit: 2 ** 30 }`.
+ * The device of a session. `cuda-host` tests the CUDA kernels on machines without CUDA: the CPU runs them and the code that queues them,
+ * slowly. Other properties are settings of ONNX Runtime's CUDA provider, in camel case: `{ name: 'cuda', deviceId: 1, gpuMemLimit: 2 ** 30 }`
+ * sets its `gpu_mem_limit`.
  */
 export type OnnxExecutionProvider =
   | OnnxDevice
@@ -16,44 +17,46 @@ export type OnnxDevice = 'cpu' | CudaDevice
 
 export type CudaDevice = 'cuda' | 'cuda-host'
 
-/** What `scripts/build.js` makes. */
-const LIBRARIES: Readonly<Record<CudaDevice, { readonly file: string; readonly missing: string }>> = {
+/** The libraries that `scripts/build.js` makes. */
+const LIBRARIES: Readonly<
+  Record<CudaDevice, { readonly file: string; readonly problem: string; readonly advice: string }>
+> = {
   cuda: {
     file: 'libfourierft-cuda.so',
-    missing:
-      'the CUDA kernels are not compiled: in the folder of @fourierft/native, `node scripts/build.js --cuda` makes them with nvcc',
+    problem: 'the CUDA kernels are not compiled',
+    advice: 'run `node scripts/build.js --cuda` in the folder of @fourierft/native; it needs nvcc',
   },
   'cuda-host': {
     file: 'libfourierft-cuda-host.so',
-    missing:
-      'the CUDA kernels are not compiled for the CPU: in packages/native, `node scripts/build.js --cuda-host` makes them (on Linux)',
+    problem: 'the CUDA kernels are not compiled for the CPU',
+    advice: 'run `node scripts/build.js --cuda-host` in packages/native, on Linux',
   },
 }
 
 /**
  * Opens the kernels' library.
  *
- * @throws {Error} with the code `UNSUPPORTED`, in one line what is missing: the library, a driver or a device
+ * @throws {Error} with the code `UNSUPPORTED` if the library, a driver or a device is missing
  */
 export async function openCuda(
   addon: Addon,
   device: CudaDevice,
 ): Promise<{ readonly path: string; readonly devices: number }> {
-  const { file, missing } = LIBRARIES[device]
+  const { file, problem, advice } = LIBRARIES[device]
   const path = fileURLToPath(new URL(`../build/${file}`, import.meta.url))
-  if (!existsSync(path)) throw unsupported(missing)
+  if (!existsSync(path)) throw unsupported(problem, advice)
   return { path, devices: await settled<number>((done) => addon.openCudaLibrary(path, done)) }
 }
 
-/** Whether these providers are more than the CPU. */
+/** Whether a provider is on CUDA. */
 export function usesCuda(providers: readonly OnnxExecutionProvider[]): boolean {
   return firstDevice(providers) !== undefined
 }
 
 /**
- * What the addon is told for these providers; nothing for the CPU alone.
+ * The addon's options for these providers; none for the CPU alone.
  *
- * @throws {Error} with the code `UNSUPPORTED`, as `openCuda`, and for a device that there is not
+ * @throws {Error} with the code `UNSUPPORTED`, as `openCuda`, and for an unknown provider or device
  */
 export async function cudaOptions(
   addon: Addon,
@@ -82,13 +85,9 @@ export async function cudaOptions(
   }
 }
 
-/** The first that is not the CPU, with its settings. */
+/** The first provider other than the CPU, with its settings. */
 function firstDevice(providers: readonly OnnxExecutionProvider[]) {
   return providers
     .map((each) => (typeof each === 'string' ? { name: each } : each))
     .find(({ name }) => name !== 'cpu')
-}
-
-function unsupported(message: string): Error {
-  return Object.assign(new Error(message), { code: 'UNSUPPORTED' })
 }

@@ -1,6 +1,7 @@
 /**
- * Sessions of the user's own ONNX Runtime in which the operators `fourierft:FourierFT` and `fourierft:FourierFTGrad` are this package's kernel.
- * Runs are asynchronous, off the main thread, and may overlap. What a session holds is freed by `release`, or when it is collected.
+ * Sessions of the user's own ONNX Runtime in which this package's kernel computes the operators `fourierft:FourierFT` and
+ * `fourierft:FourierFTGrad`. Runs are asynchronous, off the main thread, and can overlap. `release` frees a session; so does the garbage
+ * collector.
  */
 import {
   type AddonSession,
@@ -11,6 +12,7 @@ import {
   settled,
 } from './addon.js'
 import { cudaOptions, type OnnxExecutionProvider, openCuda, usesCuda } from './cuda-provider.js'
+import { unsupported } from './native-error.js'
 import { untested } from './untested.js'
 
 /** ONNX's element types that have a typed array, by ONNX Runtime's numbers. */
@@ -38,7 +40,7 @@ const NAMES = new Map<number, OnnxType>(
   Object.entries(TYPES).map(([name, number]) => [number, name as OnnxType]),
 )
 
-/** What `float16` numbers are held in: their own array where the engine has one, as in ONNX Runtime's packages. */
+/** The array for `float16` numbers: Float16Array if the engine has it, as in ONNX Runtime's packages. */
 const HALVES: new (buffer: ArrayBuffer) => ArrayBufferView =
   (globalThis as { Float16Array?: new (buffer: ArrayBuffer) => ArrayBufferView }).Float16Array ?? Uint16Array
 
@@ -72,11 +74,11 @@ export type OnnxValue =
       readonly name: string
       readonly isTensor: true
       readonly type: OnnxType
-      /** A number, or the name of a dynamic dimension (empty where it has none). */
+      /** A number, or the name of a dynamic dimension (empty if it has none). */
       readonly shape: readonly (number | string)[]
     }
 
-/** The options of ONNX Runtime's `InferenceSession.create` that a session on the CPU or on CUDA knows, under their names. */
+/** The options of ONNX Runtime's `InferenceSession.create` that apply on the CPU or on CUDA, under the same names. */
 export interface OnnxSessionOptions {
   /** `cuda` before `cpu`, or `cpu` alone (the default). */
   readonly executionProviders?: readonly OnnxExecutionProvider[] | undefined
@@ -107,10 +109,10 @@ export interface OnnxSession {
   readonly inputs: readonly OnnxValue[]
   readonly outputs: readonly OnnxValue[]
   /**
-   * The named outputs. Tensors that are not inputs are ignored. Inputs are copied before this returns: their arrays may be changed or
-   * transferred while the run is under way.
+   * Computes the named outputs. Tensors that are not inputs are ignored. Inputs are copied before this returns: their arrays can be changed or
+   * transferred during the run.
    *
-   * @throws {Error} an input is missing, or ONNX Runtime refuses the run; with the code `INVALID_STATE` after `release`
+   * @throws {Error} if an input is missing or ONNX Runtime rejects the run; with the code `INVALID_STATE` after `release`
    */
   run(
     inputs: Readonly<Record<string, OnnxTensor>>,
@@ -123,15 +125,15 @@ export interface OnnxSession {
 
 export interface OnnxRuntime {
   readonly version: string
-  /** In one line, that this version is newer than the tested ones, where it is; it is used all the same. */
+  /** A line about a version that is newer than the tested ones, else undefined. The newer version is used all the same. */
   readonly untested: string | undefined
-  /** Why the CUDA kernels cannot be used here; undefined where they can. */
+  /** Why the CUDA kernels cannot be used here; undefined if they can. */
   cudaProblem(device?: 'cuda' | 'cuda-host'): Promise<string | undefined>
   /**
-   * A session of a model in a file, or of its bytes. On the CPU bytes are copied before this returns (on CUDA after the library of kernels
-   * is open), but for those of a SharedArrayBuffer, which are read in place and must be left alone until the promise is settled.
+   * A session of a model in a file, or of its bytes. Bytes are copied: on the CPU before this returns, on CUDA after the library of kernels is
+   * open. The bytes of a SharedArrayBuffer are read in place and must not change until the promise is settled.
    *
-   * @throws {Error} with the code `UNSUPPORTED`: CUDA is asked for, and the kernels, a device or ONNX Runtime's CUDA provider are missing
+   * @throws {Error} with the code `UNSUPPORTED` if the session is on CUDA and the kernels, a device or ONNX Runtime's CUDA provider are missing
    */
   createSession(model: string | Uint8Array, options?: OnnxSessionOptions): Promise<OnnxSession>
 }
@@ -140,12 +142,12 @@ export interface OnnxRuntime {
  * The ONNX Runtime that this process has loaded.
  *
  * @param library path of the `libonnxruntime` of the user's own `onnxruntime-node`
- * @throws {Error} where there is no compiled kernel for this machine, the library is not loaded, or it is older than 1.18 (newer ones than the
- *   tested are used: their interface only grows)
+ * @throws {Error} with the code `UNSUPPORTED` if there is no compiled kernel for this machine, if the library is not loaded, or if it is older
+ *   than 1.18 (versions newer than the tested ones are used: the interface only grows)
  */
 export function openOnnxRuntime(library: string): OnnxRuntime {
   const loaded = loadAddon()
-  if ('problem' in loaded) throw new Error(loaded.problem)
+  if ('problem' in loaded) throw unsupported(loaded.problem, loaded.advice)
   const { addon } = loaded
   const version = addon.openOnnxRuntime(library)
   return {
@@ -161,18 +163,18 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
     },
     async createSession(model, { executionProviders = [], ...options } = {}) {
       const onCpu = sessionOptions(options)
-      // Nothing is awaited on the CPU, so that the bytes of a model are read before the caller goes on.
-      const all = usesCuda(executionProviders)
+      // Nothing is awaited on the CPU, so the bytes of a model are read before the caller continues.
+      const addonOptions = usesCuda(executionProviders)
         ? { ...onCpu, ...(await cudaOptions(addon, executionProviders)) }
         : onCpu
       const { handle, inputs, outputs } = await settled<AddonSession>((done) =>
-        addon.createOnnxSession(model, all, done),
+        addon.createOnnxSession(model, addonOptions, done),
       )
       const names = inputs.map(({ name }) => name)
       return {
         inputs: inputs.map(described),
         outputs: outputs.map(described),
-        run: (given, wanted, runOptions = {}) => run(handle, names, given, wanted, runOptions),
+        run: (tensors, outputNames, runOptions = {}) => run(handle, names, tensors, outputNames, runOptions),
         release: () => addon.releaseOnnxSession(handle),
       }
     },
@@ -180,20 +182,20 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
 
   async function run(
     handle: SessionHandle,
-    names: readonly string[],
-    given: Readonly<Record<string, OnnxTensor>>,
-    wanted: readonly string[],
+    inputNames: readonly string[],
+    tensors: Readonly<Record<string, OnnxTensor>>,
+    outputNames: readonly string[],
     options: OnnxRunOptions,
   ): Promise<Record<string, OnnxTensor>> {
     const shapes: number[] = []
-    const data = names.map((name) => {
-      const tensor = Object.hasOwn(given, name) ? given[name] : undefined
+    const data = inputNames.map((name) => {
+      const tensor = Object.hasOwn(tensors, name) ? tensors[name] : undefined
       if (tensor === undefined) throw new Error(`input ${name} is missing`)
       shapes.push(numberOf(tensor.type), tensor.dims.length, ...tensor.dims)
       return tensor.data
     })
     const results = await settled<AddonTensor[]>((done) =>
-      addon.runOnnxSession(handle, Float64Array.from(shapes), data, wanted, options, done),
+      addon.runOnnxSession(handle, Float64Array.from(shapes), data, outputNames, options, done),
     )
     return Object.fromEntries(
       results.map(({ name, type: number, dims, data }) => {
@@ -231,13 +233,13 @@ function oneOf(option: string, known: Readonly<Record<string, number>>, value: s
   throw new RangeError(`${option}: expected one of ${Object.keys(known).join(', ')}; received ${value}`)
 }
 
-/** 0: as many as ONNX Runtime likes. It takes any integer itself. */
+/** 0 lets ONNX Runtime choose. ONNX Runtime itself accepts any integer. */
 function checkThreads(option: string, value: number | undefined): void {
   if (value !== undefined && !(Number.isInteger(value) && value >= 0))
     throw new RangeError(`${option}: expected 0 or a positive integer; received ${value}`)
 }
 
-/** `{ a: { b: 1 } }` as `['a.b', '1']`. */
+/** `{ a: { b: 1 } }` becomes `['a.b', '1']`. */
 function configEntries(extra: Readonly<Record<string, unknown>>, prefix: string): string[] {
   return Object.entries(extra).flatMap(([key, value]) =>
     typeof value === 'object' && value !== null
@@ -258,12 +260,13 @@ function described({ name, isTensor, type, dims, symbols }: AddonValue): OnnxVal
 
 function numberOf(type: string): number {
   const number = Object.hasOwn(TYPES, type) ? TYPES[type as OnnxType] : undefined
-  if (number === undefined) throw new TypeError(`tensors of type ${type} are not known`)
+  if (number === undefined)
+    throw new TypeError(`type: expected one of ${Object.keys(TYPES).join(', ')}; received ${type}`)
   return number
 }
 
 function typeOf(number: number): OnnxType {
   const name = NAMES.get(number)
-  if (name === undefined) throw new TypeError(`tensors of ONNX's type ${number} are not known`)
+  if (name === undefined) throw new TypeError(`tensors of ONNX's element type ${number} are not supported`)
   return name
 }

@@ -2,13 +2,13 @@ import { createRequire } from 'node:module'
 import { expect, test } from 'vitest'
 import { untested } from './untested.js'
 
-test('the installed version is tested, and none older is told', () => {
+test('says nothing about the installed version and older ones', () => {
   const { version } = createRequire(import.meta.url)('onnxruntime-node/package.json')
   for (const each of [version, '1.18.0', '1.30.7']) expect(untested(each)).toBeUndefined()
 })
 
-test.each(['1.31.0', '1.31.0-dev.20260624', '2.0.0'])('%s is newer', (version) => {
+test.each(['1.31.0', '1.31.0-dev.20260624', '2.0.0'])('reports that %s is newer', (version) => {
   expect(untested(version)).toBe(
-    `ONNX Runtime ${version} is newer than 1.30, with which @fourierft/native was tested`,
+    `ONNX Runtime ${version} is newer than 1.30, the newest version that @fourierft/native was tested with`,
   )
 })

@@ -1,10 +1,10 @@
-/** Which versions of ONNX Runtime are newer than those that the tests run with. */
+/** Versions of ONNX Runtime that are newer than the tested ones. */
 
 const TESTED = [1, 30] as const
 
-/** In one line, that this version is newer; undefined where it is not. Those that are too old the addon refuses. */
+/** A line about a version that is newer than the tested ones, else undefined. The addon itself rejects versions that are too old. */
 export function untested(version: string): string | undefined {
   const [major = 0, minor = 0] = version.split('.').map(Number)
   if (major < TESTED[0] || (major === TESTED[0] && minor <= TESTED[1])) return undefined
-  return `ONNX Runtime ${version} is newer than ${TESTED.join('.')}, with which @fourierft/native was tested`
+  return `ONNX Runtime ${version} is newer than ${TESTED.join('.')}, the newest version that @fourierft/native was tested with`
 }

@@ -1,6 +1,6 @@
-// Compiles the addon for every platform of `platforms/` from one machine (Linux or macOS), with zig as the compiler: its headers and
-// libraries for all of them come along, and the oldest system that is served is named here and not by the machine that compiles. For
-// releases; `build.js` serves those who work on the kernel.
+// Compiles the addon for every platform in `platforms/` on one machine (Linux or macOS) with zig, which brings the headers and libraries of all
+// platforms. The oldest supported systems are set here and do not depend on the machine that compiles. This is for releases; `build.js` is for
+// development.
 //
 //   node scripts/build-platforms.js [platform …]       ZIG: the command, default `zig` (or: python3 -m ziglang)
 
@@ -14,7 +14,7 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const build = join(root, 'build', 'platforms')
 const zig = process.env.ZIG ?? 'zig'
 
-/** zig's name of each platform with its oldest system, and CMake's names of system and processor. */
+/** For each platform zig's name with the oldest supported system, and CMake's names of the system and the processor. */
 const targets = {
   'darwin-arm64': ['aarch64-macos.11.0', 'Darwin', 'arm64'],
   'darwin-x64': ['x86_64-macos.11.0', 'Darwin', 'x86_64'],
@@ -25,14 +25,14 @@ const targets = {
   'win32-x64': ['x86_64-windows-gnu', 'Windows', 'x86_64'],
 }
 
-const wished = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(targets)
-for (const platform of wished) {
+const platforms = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(targets)
+for (const platform of platforms) {
   if (!Object.hasOwn(targets, platform)) {
-    fail(`no platform ${JSON.stringify(platform)}; one of: ${Object.keys(targets).join(', ')}`)
+    fail(`platform: expected one of ${Object.keys(targets).join(', ')}; received ${JSON.stringify(platform)}`)
   }
 }
 const tools = makeTools()
-for (const platform of wished) compile(platform)
+for (const platform of platforms) compile(platform)
 
 function compile(platform) {
   const [target, system, processor] = targets[platform]
@@ -61,11 +61,12 @@ function compile(platform) {
   )
 }
 
-/** CMake wants each tool as one program; zig is one program with all tools. */
+/** CMake expects each tool as a program of its own; zig is one program for all tools. */
 function makeTools() {
   if (process.platform === 'win32') fail('run this on Linux or macOS')
   const { status } = spawnSync(`${zig} version`, { shell: true, stdio: 'ignore' })
-  if (status !== 0) fail(`${zig} could not be started: install zig, or name it (ZIG="python3 -m ziglang")`)
+  if (status !== 0)
+    fail(`${zig} could not be started: install zig, or set its command (ZIG="python3 -m ziglang")`)
   mkdirSync(build, { recursive: true })
   const names = ['c++', 'ar', 'ranlib', 'dlltool']
   return Object.fromEntries(

@@ -1,5 +1,5 @@
-// Before a compiled package is packed: its addon is there and is of the kind that its package.json promises. Nothing empty, and nothing
-// made for another machine, is ever published.
+// Checks a compiled package before it is packed: its addon must exist and be compiled for the platform in its package.json. So no package is
+// published empty or with the addon of another platform.
 
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,7 +12,8 @@ if (!existsSync(file)) {
   fail(`${main} is missing; run \`node scripts/build-platforms.js\` in packages/native (it needs zig) first`)
 }
 const found = kindOf(readFileSync(file))
-if (found !== `${os}-${cpu}`) fail(`${main} is made for ${found ?? 'no machine that is known here'}`)
+if (found !== `${os}-${cpu}`)
+  fail(`${main}: expected an addon for ${os}-${cpu}; received one for ${found ?? 'an unknown platform'}`)
 
 /** `<process.platform>-<process.arch>` of a shared library, from its first bytes: ELF, Mach-O (64 bits) or PE. */
 function kindOf(bytes) {

@@ -1,5 +1,5 @@
-// After installation: nothing where a compiled package loads on this machine (or inside the workspace, which has its own build step),
-// otherwise an attempt to compile. Never fails an installation.
+// Runs after installation. Tries to compile the addon if no compiled package loads on this machine, except inside the workspace, which has its
+// own build step. It never fails an installation.
 
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'

@@ -1,5 +1,5 @@
-// The C functions: arguments checked, instructions chosen, tokens split into parts for the host's threads. The parts depend on the
-// number of tokens alone, and their sums are added in order, so that results do not depend on how many threads there are.
+// The C functions check their arguments, choose the instructions and split the tokens into parts for the host's threads. The parts depend
+// only on the number of tokens, and their sums are added in order, so results do not depend on the number of threads.
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -21,18 +21,18 @@ using fourierft::Tokens;
 const Kernel& kernel() {
   static const Kernel* const best = [] {
 #if defined(__x86_64__)
-    const char* wish = std::getenv("FOURIERFT_INSTRUCTIONS");
-    const auto wished = [&](const Kernel& k) { return wish == nullptr || std::string_view(wish) == k.instructions; };
+    const char* requested = std::getenv("FOURIERFT_INSTRUCTIONS");
+    const auto is_allowed = [&](const Kernel& k) { return requested == nullptr || std::string_view(requested) == k.instructions; };
     const fourierft::Processor has = fourierft::processor();
-    if (has.avx512 && wished(fourierft::kernel_avx512)) return &fourierft::kernel_avx512;
-    if (has.avx2 && wished(fourierft::kernel_avx2)) return &fourierft::kernel_avx2;
+    if (has.avx512 && is_allowed(fourierft::kernel_avx512)) return &fourierft::kernel_avx512;
+    if (has.avx2 && is_allowed(fourierft::kernel_avx2)) return &fourierft::kernel_avx2;
 #endif
     return &fourierft::kernel_generic;
   }();
   return *best;
 }
 
-// Memory that a thread keeps between calls and grows when a larger plan comes.
+// Memory that a thread keeps between calls and that grows with the largest plan so far.
 class Scratch {
  public:
   ~Scratch() { release(); }
@@ -71,12 +71,12 @@ struct Range {
 };
 
 Range part_of(int64_t tokens, int parts, int index) {
-  // whole tiles: multiples of 16 tokens, but for the last
+  // whole tiles: multiples of 16 tokens, except in the last part
   const int64_t tiles = (tokens + 15) / 16;
   return {std::min(tokens, tiles * index / parts * 16), std::min(tokens, tiles * (index + 1) / parts * 16)};
 }
 
-// Runs body(index) for all parts; what a part throws comes out here, after all have ended.
+// Runs body(index) for all parts. The exception of a part is thrown from here after all parts have ended.
 template <class Body>
 void for_parts(const fourierft_runner* runner, int parts, const Body& body) {
   if (runner == nullptr || runner->parallel_for == nullptr || parts == 1) {
@@ -102,7 +102,7 @@ void for_parts(const fourierft_runner* runner, int parts, const Body& body) {
     if (error) std::rethrow_exception(error);
 }
 
-// What the kernel multiplies with: alpha/(d1 d2) c added over adapters; or, for one adapter for each row, c itself and alpha/(d1 d2).
+// The numbers that the kernel multiplies with: alpha/(d1 d2) c summed over the adapters or, if each row has one adapter, c and alpha/(d1 d2).
 struct Scaled {
   const float *coefficients, *factors;
 };
@@ -125,7 +125,7 @@ Scaled scaled(const Plan& plan, const float* coefficients, int32_t adapters, con
   return {sum, nullptr};
 }
 
-bool usable(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings, fourierft_dtype dtype,
+bool are_valid(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings, fourierft_dtype dtype,
             int64_t tokens, const int32_t* adapter_of_row) {
   if (plan == nullptr || adapters < 0 || tokens < 0 || dtype < FOURIERFT_FLOAT32 || dtype > FOURIERFT_BFLOAT16) return false;
   if (adapters > 0 && (coefficients == nullptr || scalings == nullptr)) return false;
@@ -178,7 +178,7 @@ const char* fourierft_instructions(void) { return kernel().instructions; }
 fourierft_status fourierft_forward(const fourierft_plan* handle, const float* coefficients, int32_t adapters, const float* scalings,
                                    fourierft_dtype dtype, const void* x, int64_t tokens, const int32_t* adapter_of_row, void* y,
                                    const fourierft_runner* runner) {
-  if (!usable(handle, coefficients, adapters, scalings, dtype, tokens, adapter_of_row)) return FOURIERFT_INVALID_ARGUMENT;
+  if (!are_valid(handle, coefficients, adapters, scalings, dtype, tokens, adapter_of_row)) return FOURIERFT_INVALID_ARGUMENT;
   if (tokens == 0 || adapters == 0) return FOURIERFT_OK;
   if (x == nullptr || y == nullptr) return FOURIERFT_INVALID_ARGUMENT;
   return guarded([&] {
@@ -201,7 +201,7 @@ fourierft_status fourierft_backward(const fourierft_plan* handle, const float* c
                                     fourierft_dtype dtype, const void* x, const void* grad_y, int64_t tokens,
                                     const int32_t* adapter_of_row, float* grad_coefficients, void* grad_x,
                                     const fourierft_runner* runner) {
-  if (!usable(handle, coefficients, adapters, scalings, dtype, tokens, adapter_of_row)) return FOURIERFT_INVALID_ARGUMENT;
+  if (!are_valid(handle, coefficients, adapters, scalings, dtype, tokens, adapter_of_row)) return FOURIERFT_INVALID_ARGUMENT;
   if (adapters == 0) return FOURIERFT_OK;
   if (grad_coefficients == nullptr || (tokens > 0 && (x == nullptr || grad_y == nullptr))) return FOURIERFT_INVALID_ARGUMENT;
   return guarded([&] {
@@ -236,7 +236,7 @@ fourierft_status fourierft_backward(const fourierft_plan* handle, const float* c
 
 fourierft_status fourierft_delta(const fourierft_plan* handle, const float* coefficients, int32_t adapters, const float* scalings,
                                  float* delta, const fourierft_runner* runner) {
-  if (!usable(handle, coefficients, adapters, scalings, FOURIERFT_FLOAT32, 0, nullptr) || delta == nullptr)
+  if (!are_valid(handle, coefficients, adapters, scalings, FOURIERFT_FLOAT32, 0, nullptr) || delta == nullptr)
     return FOURIERFT_INVALID_ARGUMENT;
   return guarded([&] {
     const Plan& plan = handle->plan;

@@ -1,4 +1,4 @@
-// The kernel for avx2; compiled with its flags, called only where the processor has it.
+// The kernel for avx2, compiled with its flags and called only if the processor has it.
 #include <type_traits>
 #define FOURIERFT_ISA isa_avx2
 #define FOURIERFT_LANES 8

@@ -1,4 +1,4 @@
-// The kernel for avx512; compiled with its flags, called only where the processor has it.
+// The kernel for avx512, compiled with its flags and called only if the processor has it.
 #include <type_traits>
 #define FOURIERFT_ISA isa_avx512
 #define FOURIERFT_LANES 16

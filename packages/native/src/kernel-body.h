@@ -1,14 +1,14 @@
-// The kernel: real transforms with tokens side by side in SIMD lanes (structure of arrays), so that every operation of a transform is
-// the same for all lanes and nothing is ever shuffled except when rows are loaded and stored. A tile is `V` tokens.
+// The kernel: real transforms with tokens side by side in SIMD lanes (structure of arrays). Every operation of a transform is the same for
+// all lanes; numbers are shuffled only when rows are loaded and stored. A tile is `V` tokens.
 //
 //   analyse      rows of one side -> its used frequencies
 //   combine      the sparse step: each slot of one side sums coefficients times slots of the other
 //   synthesise   used frequencies of one side -> rows
 //
-// A token alone fills the lanes with the residues of its own row (plan.h), in parts of the same names that end in `_one`.
+// A single token fills the lanes with the residues of its own row (plan.h), in functions whose names end in `_one`.
 //
 // forward = analyse(in), combine(by_row), synthesise(out); the gradient for x is the same with the sides exchanged; dW is the gradient
-// for unit vectors, whose transforms are known. Included by one file for each instruction set, which defines FOURIERFT_ISA (a
+// for unit vectors, whose transforms are known. This file is included by one file for each instruction set, which defines FOURIERFT_ISA (a
 // namespace) and FOURIERFT_LANES.
 
 #include <cstring>
@@ -156,7 +156,7 @@ FOURIERFT_INLINE lanes<16> join(f8 low, f8 high) {
   return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 
-// The 4 x 4 numbers in each quarter of 128 bits of four vectors change places.
+// Transposes the 4 x 4 numbers in each 128-bit quarter of four vectors.
 template <class v>
 FOURIERFT_INLINE void transpose_quarters(const v* t, v* r) {
   v u[4];
@@ -180,7 +180,7 @@ FOURIERFT_INLINE void transpose_quarters(const v* t, v* r) {
   }
 }
 
-// Four numbers of V rows, quad(row) each, become four vectors of all rows.
+// Turns four numbers of each of V rows, quad(row), into four vectors of all rows.
 template <int V, class Quad>
 FOURIERFT_INLINE void load_quads(const Quad& quad, lanes<V>* r) {
   lanes<V> t[4];
@@ -200,7 +200,7 @@ FOURIERFT_INLINE void load_rows(const typename Number::stored* rows, int d, int 
   int p = 0;
   if constexpr (V >= 8) {
     f8 r[4];
-    for (; p + 16 <= d; p += 16) {  // whole cache lines of eight rows: more rows might all fall on one set of the cache
+    for (; p + 16 <= d; p += 16) {  // whole cache lines of eight rows: more rows could all map to one set of the cache
       for (int group = 0; group < V; group += 8) {
         for (int q = p; q < p + 16; q += 4) {
           const auto from = [&](int lane) { return load<f4, Number>(rows + static_cast<size_t>(group + lane) * d + q); };
@@ -221,8 +221,8 @@ FOURIERFT_INLINE void load_rows(const typename Number::stored* rows, int d, int 
 // Adds (or writes) lanes to rows of `d` numbers; lanes whose row is null are left out.
 template <int V, class Number, bool Add>
 void store_rows(const float* from, int stride, int d, typename Number::stored* const* rows) {
-  bool every = true;
-  for (int lane = 0; lane < V; lane++) every = every && rows[lane] != nullptr;
+  bool all_present = true;
+  for (int lane = 0; lane < V; lane++) all_present = all_present && rows[lane] != nullptr;
   int p = 0;
   if constexpr (V >= 8) {
     for (int group = 0; group < V; group += 8) {
@@ -231,7 +231,7 @@ void store_rows(const float* from, int stride, int d, typename Number::stored* c
         for (int e = 0; e < 8; e++) std::memcpy(&r[e], from + static_cast<size_t>(p + e) * stride * V + group, sizeof(f8));
         transpose(r);
         for (int t = 0; t < 8; t++)
-          if (every || rows[group + t] != nullptr) store8<Number, Add>(r[t], rows[group + t] + p);
+          if (all_present || rows[group + t] != nullptr) store8<Number, Add>(r[t], rows[group + t] + p);
       }
     }
   }
@@ -243,7 +243,8 @@ void store_rows(const float* from, int stride, int d, typename Number::stored* c
     }
 }
 
-// Past the caches where the instructions can: for what is larger than they are, and is not read again soon. `to` is a multiple of 32 bytes.
+// Writes past the caches if the instructions allow it: for data that is larger than the caches and is not read again soon. `to` is a multiple
+// of 32 bytes.
 FOURIERFT_INLINE void stream8(f8 from, float* to) {
 #if defined(__AVX__)
   _mm256_stream_ps(to, from);
@@ -252,7 +253,7 @@ FOURIERFT_INLINE void stream8(f8 from, float* to) {
 #endif
 }
 
-// What was streamed comes before what this thread writes next.
+// Orders the streamed data before the later writes of this thread.
 FOURIERFT_INLINE void end_stream() {
 #if defined(__AVX__)
   _mm_sfence();
@@ -260,7 +261,7 @@ FOURIERFT_INLINE void end_stream() {
 }
 
 // Streams the first `count` lanes to rows of d numbers, `step` apart, in whole cache lines; d and `step` are multiples of one, so all rows
-// start at the same place of a line. Backwards: number p of a row is number d - p of the lane, modulo d.
+// start at the same offset in a line. Backwards: number p of a row is number d - p of the lane, modulo d.
 template <int V, bool Backwards>
 void stream_rows(const float* from, int stride, int d, int count, float* rows, ptrdiff_t step) {
   const auto number = [&](int p) { return from + static_cast<size_t>(Backwards && p > 0 ? d - p : p) * stride * V; };
@@ -353,8 +354,8 @@ FOURIERFT_INLINE void dft8(v* r, v* m) {
 template <int R, class v>
 FOURIERFT_INLINE void dft_odd(v* r, v* m, int radix, const float* roots) {
   const int n = R > 0 ? R : radix, h = (n - 1) / 2;
-  constexpr int room = R > 0 ? R : 64;
-  v pr[room], pm[room], qr[room], qm[room], sr = r[0], sm = m[0];
+  constexpr int capacity = R > 0 ? R : 64;
+  v pr[capacity], pm[capacity], qr[capacity], qm[capacity], sr = r[0], sm = m[0];
   for (int k = 1; k <= h; k++) {
     pr[k] = r[k] + r[n - k];
     pm[k] = m[k] + m[n - k];
@@ -481,7 +482,7 @@ void run_one_stage(const Stage& stage, int n, lanes<V>* b) {
   }
 }
 
-// The sub-transform of n numbers that the stages from `first` on make up. One that the nearest cache does not hold is taken apart.
+// Runs the sub-transform of n numbers that consists of the stages from `first` on. One that does not fit the nearest cache is split.
 template <int V, bool Forward>
 void run_stages_from(const std::vector<Stage>& stages, size_t first, int n, lanes<V>* b) {
   constexpr size_t near = 32768;
@@ -519,7 +520,7 @@ void run_bluestein(const Transform& transform, lanes<V>* b, lanes<V>* work) {
   const v zero = v{};
   for (int e = 2 * transform.n; e < 2 * inner.n; e++) work[e] = zero;
   run_stages<V, true>(inner, work);
-  for (int e = 0; e < inner.n; e++) {  // real and imaginary part change places: the same transform then runs backwards
+  for (int e = 0; e < inner.n; e++) {  // swapping real and imaginary parts makes the same transform run backwards
     const v r = work[2 * e], m = work[2 * e + 1];
     work[2 * e + 1] = r * spectrum[2 * e] - m * spectrum[2 * e + 1];
     work[2 * e] = r * spectrum[2 * e + 1] + m * spectrum[2 * e];
@@ -540,28 +541,28 @@ FOURIERFT_INLINE void run_transform(const Transform& transform, lanes<V>* b, lan
     run_bluestein<V>(transform, b, work);
 }
 
-// ---- the parts ---------------------------------------------------------------------------------------------------------------------
+// ---- the steps --------------------------------------------------------------------------------------------------------------------
 
-// Where the parts of a tile live in the scratch, in numbers of lanes<V>.
-struct Room {
+// The offsets of a tile's arrays in the scratch, in numbers of lanes<V>.
+struct ScratchLayout {
   size_t buffer, work, in_slots, out_slots, total;
 };
 
 FOURIERFT_INLINE size_t buffer_size(const Side& side) { return 2 * static_cast<size_t>(side.transform.n); }
 
-FOURIERFT_INLINE Room room_of(const Plan& plan) {
-  Room room;
+FOURIERFT_INLINE ScratchLayout scratch_layout(const Plan& plan) {
+  ScratchLayout layout;
   const auto larger = [](size_t a, size_t b) { return a > b ? a : b; };
-  room.buffer = 0;
-  // Between its two transforms the buffer holds a number of each entry for each lane, and one more.
-  room.work = larger(larger(buffer_size(plan.in), buffer_size(plan.out)), static_cast<size_t>(plan.n) + 1);
-  room.in_slots = room.work + 2 * static_cast<size_t>(larger(plan.in.transform.work(), plan.out.transform.work()));
-  room.out_slots = room.in_slots + 2 * (plan.in.frequencies.size() + 1);
-  room.total = room.out_slots + 2 * (plan.out.frequencies.size() + 1);
-  return room;
+  layout.buffer = 0;
+  // Between the two transforms the buffer holds one number for each entry and lane, and one more for each lane.
+  layout.work = larger(larger(buffer_size(plan.in), buffer_size(plan.out)), static_cast<size_t>(plan.n) + 1);
+  layout.in_slots = layout.work + 2 * static_cast<size_t>(larger(plan.in.transform.work(), plan.out.transform.work()));
+  layout.out_slots = layout.in_slots + 2 * (plan.in.frequencies.size() + 1);
+  layout.total = layout.out_slots + 2 * (plan.out.frequencies.size() + 1);
+  return layout;
 }
 
-// Transforms what is in `b`, with stride 1 (even d) or 2 (odd d), and takes the used frequencies out of it.
+// Transforms the numbers in `b`, with stride 1 (even d) or 2 (odd d), and extracts the used frequencies.
 template <int V>
 void split(const Side& side, lanes<V>* b, lanes<V>* work, lanes<V>* slots) {
   typedef lanes<V> v;
@@ -598,7 +599,7 @@ void analyse(const Side& side, const void* rows, int count, lanes<V>* b, lanes<V
   split<V>(side, b, work, slots);
 }
 
-// coefficients: [n]; or with Each one for each lane, [n][V], and then [V] factors of all of a lane's.
+// coefficients: [n]; or, with Each, one for each lane, [n][V], followed by [V] factors, each for all coefficients of a lane.
 template <int V, bool Each>
 void combine(const Terms& terms, const lanes<V>* from, lanes<V>* to, const float* coefficients) {
   typedef lanes<V> v;
@@ -612,7 +613,7 @@ void combine(const Terms& terms, const lanes<V>* from, lanes<V>* to, const float
   const Term* term = terms.terms.data();
   for (int s = 0; s < slots; s++, to += 2) {
     const Term* end = terms.terms.data() + terms.start[s + 1];
-    v c = coefficient(term->entry);  // no slot is without a term
+    v c = coefficient(term->entry);  // every slot has a term
     v r = from[term->real] * c, m = from[term->real + 1] * (c * term->sign);
     for (term++; term < end; term++) {
       c = coefficient(term->entry);
@@ -629,7 +630,7 @@ void combine(const Terms& terms, const lanes<V>* from, lanes<V>* to, const float
   }
 }
 
-// Re sum over used frequencies of slots e(pj/d), left in `b` with stride 1 (even d) or 2 (odd d).
+// Computes Re sum over used frequencies of slots e(pj/d) in `b`, with stride 1 (even d) or 2 (odd d).
 template <int V>
 void synthesise(const Side& side, lanes<V>* slots, lanes<V>* b, lanes<V>* work) {
   typedef lanes<V> v;
@@ -665,7 +666,8 @@ void synthesise(const Side& side, lanes<V>* slots, lanes<V>* b, lanes<V>* work) 
   run_transform<V, false>(side.transform, b, work);
 }
 
-// One coefficient for each lane, to[l][V], and then the factors of the lanes' adapters. What lanes without an adapter get is never used.
+// Gathers one coefficient for each lane, to[l][V], followed by the factors of the lanes' adapters. The values of lanes without an adapter are
+// never used.
 template <int V>
 void gather_coefficients(int n, const float* coefficients, const float* factors, const int32_t* adapter_of_row, int count, float* to) {
   const float* rows[V];
@@ -696,8 +698,8 @@ void forward_tile(const Plan& plan, const float* coefficients, const float* fact
                   const void* x, void* y, float* scratch) {
   if (all_without_adapter(adapter_of_row, count)) return;
   lanes<V>* memory = reinterpret_cast<lanes<V>*>(scratch);
-  const Room room = room_of(plan);
-  lanes<V>*b = memory + room.buffer, *work = memory + room.work, *in = memory + room.in_slots, *out = memory + room.out_slots;
+  const ScratchLayout layout = scratch_layout(plan);
+  lanes<V>*b = memory + layout.buffer, *work = memory + layout.work, *in = memory + layout.in_slots, *out = memory + layout.out_slots;
   analyse<V, Number>(plan.in, x, count, b, work, in);
   if (adapter_of_row != nullptr) {
     float* each = reinterpret_cast<float*>(b);
@@ -717,12 +719,12 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
   typedef lanes<V> v;
   if (all_without_adapter(adapter_of_row, count)) return;
   v* memory = reinterpret_cast<v*>(scratch);
-  const Room room = room_of(plan);
-  v *b = memory + room.buffer, *work = memory + room.work, *in = memory + room.in_slots, *out = memory + room.out_slots;
+  const ScratchLayout layout = scratch_layout(plan);
+  v *b = memory + layout.buffer, *work = memory + layout.work, *in = memory + layout.in_slots, *out = memory + layout.out_slots;
   float* each = reinterpret_cast<float*>(b);
   analyse<V, Number>(plan.in, x, count, b, work, in);
   analyse<V, Number>(plan.out, grad_y, count, b, work, out);
-  // Re(G[j_l] X[k_l]) of each lane; summed lane by lane over tiles, or given to each row's own adapter.
+  // Re(G[j_l] X[k_l]) of each lane, summed lane by lane over tiles or added to the products of each row's adapter.
   const int slots = static_cast<int>(plan.by_row.start.size()) - 1;
   for (int s = 0; s < slots; s++) {
     const v r = out[2 * s], m = out[2 * s + 1];
@@ -742,7 +744,7 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
     }
   }
   if (adapter_of_row != nullptr) {
-    float* own[V];  // of one adapter for several lanes: added in order
+    float* own[V];  // the products of each lane's adapter; several lanes of one adapter are added in order
     for (int lane = 0; lane < V; lane++)
       own[lane] = lane < count && adapter_of_row[lane] >= 0 ? products + static_cast<size_t>(adapter_of_row[lane]) * plan.n : nullptr;
     store_rows<V, Float32, true>(each, 1, plan.n, own);
@@ -759,32 +761,32 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
   store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2, rows.of);
 }
 
-// Whether dW is written past the caches: 16 MiB and more, of rows that all start at the same place of a cache line.
+// Whether dW is written past the caches: if it has 16 MiB or more and all its rows start at the same offset in a cache line.
 FOURIERFT_INLINE bool streams(const Plan& plan) {
   return plan.d2 % 16 == 0 && static_cast<size_t>(plan.d1) * plan.d2 >= size_t{1} << 22;
 }
 
-// Rows first ... first+count-1 of dW. The slots hold the transforms of the unit vectors, e(pj/d1): looked up at a `restart`, from the
-// tile before turned on by e(Vj/d1) otherwise, which eight times in a row costs less than a digit of float32.
+// Writes rows first ... first+count-1 of dW. The slots hold the transforms of the unit vectors, e(pj/d1). A `restart` looks them up;
+// otherwise those of the previous tile are multiplied by e(Vj/d1), which costs less than a digit of float32 over eight tiles.
 template <int V>
 void delta_tile(const Plan& plan, const float* coefficients, int first, int count, bool restart, float* delta, float* scratch) {
   typedef lanes<V> v;
   v* memory = reinterpret_cast<v*>(scratch);
-  const Room room = room_of(plan);
-  v *b = memory + room.buffer, *work = memory + room.work, *in = memory + room.in_slots, *out = memory + room.out_slots;
+  const ScratchLayout layout = scratch_layout(plan);
+  v *b = memory + layout.buffer, *work = memory + layout.work, *in = memory + layout.in_slots, *out = memory + layout.out_slots;
   for (size_t s = 0; s < plan.out.frequencies.size(); s++) {
     const int64_t j = plan.out.frequencies[s];
     if (restart) {
       float* slot = reinterpret_cast<float*>(out + 2 * s);
       int at = static_cast<int>(first * j % plan.d1);
       for (int lane = 0; lane < V; lane++) {
-        slot[lane] = plan.unit[2 * static_cast<size_t>(at)];
-        slot[V + lane] = plan.unit[2 * static_cast<size_t>(at) + 1];
+        slot[lane] = plan.unit_roots[2 * static_cast<size_t>(at)];
+        slot[V + lane] = plan.unit_roots[2 * static_cast<size_t>(at) + 1];
         at += static_cast<int>(j);
         if (at >= plan.d1) at -= plan.d1;
       }
     } else {
-      const float* turn = plan.unit.data() + 2 * static_cast<size_t>(V * j % plan.d1);
+      const float* turn = plan.unit_roots.data() + 2 * static_cast<size_t>(V * j % plan.d1);
       const v r = out[2 * s], m = out[2 * s + 1];
       out[2 * s] = r * turn[0] - m * turn[1];
       out[2 * s + 1] = r * turn[1] + m * turn[0];
@@ -792,7 +794,7 @@ void delta_tile(const Plan& plan, const float* coefficients, int first, int coun
   }
   combine<V, false>(plan.by_column, out, in, coefficients);
   synthesise<V>(plan.in, in, b, work);
-  // dW[-p, -q] = dW[p, q]: the other half of the rows, backwards. Row 0 and row d1/2 are their own mirror images.
+  // dW[-p, -q] = dW[p, q] gives the other half of the rows, backwards. Row 0 and row d1/2 are their own mirror images.
   const int d1 = plan.d1, d2 = plan.d2, stride = plan.in.halved ? 1 : 2;
   const float* lines = reinterpret_cast<const float*>(b);
   const int start = first == 0 ? 1 : 0, end = 2 * (first + count - 1) == d1 ? count - 1 : count;
@@ -810,16 +812,16 @@ void delta_tile(const Plan& plan, const float* coefficients, int first, int coun
   }
 }
 
-// ---- one token alone ---------------------------------------------------------------------------------------------------------------
+// ---- a single token --------------------------------------------------------------------------------------------------------------
 
-// Numbers of scratch for one side of a token: its transform, and the slots of `eighth`.
-FOURIERFT_INLINE size_t room_of_one(const Side& side) {
+// The number of floats of scratch for one side of a token: its transform, and the slots of `eighth`.
+FOURIERFT_INLINE size_t scratch_size_of_one(const Side& side) {
   if (side.eighth.empty()) return buffer_size(side) + 2 * static_cast<size_t>(side.transform.work());
   const Side& eighth = side.eighth.front();
   return 8 * (buffer_size(eighth) + 2 * static_cast<size_t>(eighth.transform.work()) + 2 * (eighth.frequencies.size() + 1));
 }
 
-// Numbers up to the next whole cache line.
+// The number of floats rounded up to whole cache lines.
 FOURIERFT_INLINE size_t lines(size_t numbers) { return (numbers + 15) / 16 * 16; }
 
 template <class Number>
@@ -895,7 +897,7 @@ void synthesise_one(const Side& side, float* spectrum, float* memory, typename N
   for (int p = 0; p < eighth.d; p++) store8<Number, true>(b[stride * p], row + 8 * p);
 }
 
-// to = the sum of coefficients times places of the other side's spectrum, as `combine` for many tokens.
+// The sparse step of a single token, as `combine` for many.
 template <bool Forward>
 void combine_one(const Plan& plan, const float* coefficients, float factor, const float* from, float* to) {
   const Side &source = Forward ? plan.in : plan.out, &target = Forward ? plan.out : plan.in;
@@ -940,14 +942,14 @@ void backward_one(const Plan& plan, const float* coefficients, float factor, con
 // ---- tiles over tokens -------------------------------------------------------------------------------------------------------------
 
 size_t scratch(const Plan& plan) {
-  // lanes of all parts, and the lane sums of the gradient
-  const size_t tile = (room_of(plan).total + static_cast<size_t>(plan.n)) * FOURIERFT_LANES;
-  const size_t in = room_of_one(plan.in), out = room_of_one(plan.out);
+  // the arrays of a tile, and the lane sums of the gradient
+  const size_t tile = (scratch_layout(plan).total + static_cast<size_t>(plan.n)) * FOURIERFT_LANES;
+  const size_t in = scratch_size_of_one(plan.in), out = scratch_size_of_one(plan.out);
   const size_t one = lines(plan.in.spectrum_size) + lines(plan.out.spectrum_size) + (in > out ? in : out);
   return (tile > one ? tile : one) + 64;
 }
 
-// Calls tile<V>(first, count) with as many lanes as there are tokens (or rows) for, and one(first) where a whole tile would cost more.
+// Calls tile<V>(first, count) with as many lanes as there are tokens (or rows) left, and one(first) if a whole tile would cost more.
 template <class Tile, class One>
 FOURIERFT_INLINE void for_tiles(int64_t tokens, int few, Tile tile, One one) {
   int64_t done = 0;
@@ -967,7 +969,7 @@ FOURIERFT_INLINE void for_tiles(int64_t tokens, int few, Tile tile, One one) {
   }
 }
 
-// So many tokens are faster one by one than in a tile of eight.
+// Up to this many tokens are faster one by one than in a tile of eight.
 FOURIERFT_INLINE int few_tokens(const Plan& plan) { return plan.in.eighth.empty() || plan.out.eighth.empty() ? 1 : 3; }
 
 template <class Number>
@@ -999,7 +1001,7 @@ void backward_numbers(const Plan& plan, const float* coefficients, Tokens tokens
   stored* grad_x = static_cast<stored*>(grad_x_);
   const int few = few_tokens(plan);
   const bool sum_lanes = tokens.adapter_of_row == nullptr && tokens.count > few;
-  float* sums = memory + room_of(plan).total * FOURIERFT_LANES;
+  float* sums = memory + scratch_layout(plan).total * FOURIERFT_LANES;
   if (sum_lanes) std::memset(sums, 0, sizeof(float) * static_cast<size_t>(plan.n) * FOURIERFT_LANES);
   for_tiles(
       tokens.count, few,

@@ -1,4 +1,4 @@
-// The kernel for whatever the compiler's baseline has (SSE2, NEON, …).
+// The kernel for the compiler's baseline instructions (SSE2, NEON, …).
 #include <type_traits>
 #define FOURIERFT_ISA isa_generic
 #define FOURIERFT_LANES 8

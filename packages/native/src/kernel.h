@@ -1,5 +1,4 @@
-// What one set of instructions offers. Each is the same source (kernel-body.h) compiled once for each instruction set; branch.cc picks
-// one at run time.
+// The functions of a kernel. kernel-body.h is compiled once for each instruction set, and branch.cc picks one of the kernels at run time.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +13,8 @@ struct fourierft_plan {
 
 namespace fourierft {
 
-// Coefficients here are [n] and carry alpha/(d1 d2) already; or, where `adapter_of_row` is given, they are [adapters, n] as trained and
-// `factors` [adapters] is alpha/(d1 d2) of each.
+// The tokens of a call. Without `adapter_of_row`, the coefficients that go with them are [n] and already carry alpha/(d1 d2). With it, they
+// are [adapters, n] as trained, and `factors` [adapters] is alpha/(d1 d2) of each adapter.
 struct Tokens {
   fourierft_dtype dtype;
   int64_t count;
@@ -25,13 +24,13 @@ struct Tokens {
 
 struct Kernel {
   const char* instructions;
-  // Floats of scratch that a call needs, 64-byte aligned.
+  // The number of floats of scratch that a call needs, 64-byte aligned.
   size_t (*scratch)(const Plan&);
   void (*forward)(const Plan&, const float* coefficients, Tokens, const void* x, void* y, float* scratch);
   // products [n] or [adapters, n] += Re(G[j_l] X[k_l]) over the tokens, without alpha/(d1 d2); grad_x may be null.
   void (*backward)(const Plan&, const float* coefficients, Tokens, const void* x, const void* grad_y, float* products, void* grad_x,
                    float* scratch);
-  // Rows first ... last-1 of dW, at most d1/2, and the rows d1 - p that are their mirror images.
+  // Writes rows p = first ... last-1 of dW, p at most d1/2, and the rows d1 - p that are their mirror images.
   void (*delta)(const Plan&, const float* coefficients, int first, int last, float* delta, float* scratch);
 };
 

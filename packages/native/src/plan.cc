@@ -11,19 +11,19 @@ constexpr double kPi = 3.14159265358979323846;
 // A prime radix costs p operations for each number; Bluestein's two inner transforms cost about as much as 40.
 constexpr int kLargestRadix = 61;
 
-struct Unit {
+struct UnitRoot {
   double cos, sin;
 };
 
-// cos and sin of 2 pi m/n with the angle reduced exactly to the first octant, so that symmetric points are symmetric to the bit.
-Unit unit(int64_t m, int64_t n) {
+// cos and sin of 2 pi m/n. The angle is reduced exactly to the first octant, so that symmetric points are symmetric bit for bit.
+UnitRoot unit_root(int64_t m, int64_t n) {
   m %= n;
   if (2 * m > n) {
-    const Unit u = unit(n - m, n);
+    const UnitRoot u = unit_root(n - m, n);
     return {u.cos, -u.sin};
   }
   if (4 * m > n) {
-    // cos(2 pi m/n) = -cos(2 pi (n/2 - m)/n), in units of 1/(2n) to stay whole
+    // cos(2 pi m/n) = -cos(2 pi (n/2 - m)/n), in units of 1/(2n), which keeps the numbers whole
     const double angle = kPi * static_cast<double>(n - 2 * m) / static_cast<double>(n);
     return {-std::cos(angle), std::sin(angle)};
   }
@@ -35,12 +35,12 @@ Unit unit(int64_t m, int64_t n) {
   return {std::cos(angle), std::sin(angle)};
 }
 
-void push(std::vector<float>& table, Unit u) {
+void push(std::vector<float>& table, UnitRoot u) {
   table.push_back(static_cast<float>(u.cos));
   table.push_back(static_cast<float>(u.sin));
 }
 
-// The radices of n, large ones first where they save passes; empty when a prime factor is too large.
+// Finds the radices of n, large ones first because they save passes. False if a prime factor is too large.
 bool factorise(int n, std::vector<int>& radices) {
   for (int radix : {8, 6, 4, 3, 2, 5, 7}) {
     while (n % radix == 0 && n > 1) {
@@ -68,9 +68,9 @@ Transform make_transform(int n) {
       Stage stage{radix, length, {}, {}};
       const int quotient = length / radix;
       for (int i = 0; i < quotient; i++)
-        for (int k = 1; k < radix; k++) push(stage.twiddles, unit(static_cast<int64_t>(i) * k, length));
+        for (int k = 1; k < radix; k++) push(stage.twiddles, unit_root(static_cast<int64_t>(i) * k, length));
       if (radix % 2 == 1)
-        for (int m = 0; m < radix; m++) push(stage.roots, unit(m, radix));
+        for (int m = 0; m < radix; m++) push(stage.roots, unit_root(m, radix));
       transform.stages.push_back(std::move(stage));
       length = quotient;
     }
@@ -90,11 +90,11 @@ Transform make_transform(int n) {
   transform.inner.push_back(make_transform(convolution));
   const Transform& inner = transform.inner.front();
   std::iota(transform.position.begin(), transform.position.end(), 0);
-  for (int64_t m = 0; m < n; m++) push(transform.chirp, unit(m * m, 2 * static_cast<int64_t>(n)));
-  // The conjugate chirp, wrapped, transformed in double precision: radix 2, recursive by halves, done once for each plan.
+  for (int64_t m = 0; m < n; m++) push(transform.chirp, unit_root(m * m, 2 * static_cast<int64_t>(n)));
+  // The spectrum of the wrapped conjugate chirp, in double precision, by a radix-2 transform; computed once for each plan.
   std::vector<double> re(convolution, 0), im(convolution, 0);
   for (int64_t m = 0; m < n; m++) {
-    const Unit u = unit(m * m, 2 * static_cast<int64_t>(n));
+    const UnitRoot u = unit_root(m * m, 2 * static_cast<int64_t>(n));
     re[m] = u.cos;
     im[m] = -u.sin;
     if (m > 0) {
@@ -105,7 +105,7 @@ Transform make_transform(int n) {
   for (int half = convolution / 2; half >= 1; half /= 2)
     for (int base = 0; base < convolution; base += 2 * half)
       for (int i = 0; i < half; i++) {
-        const Unit w = unit(i, 2 * static_cast<int64_t>(half));
+        const UnitRoot w = unit_root(i, 2 * static_cast<int64_t>(half));
         double &ar = re[base + i], &ai = im[base + i], &br = re[base + i + half], &bi = im[base + i + half];
         const double dr = ar - br, di = ai - bi;
         ar += br;
@@ -128,7 +128,7 @@ Transform make_transform(int n) {
 
 int folded(int frequency, int d) { return 2 * frequency > d ? d - frequency : frequency; }
 
-// `frequencies`: ascending, each once, in 0 ... d/2.
+// `frequencies`: ascending, distinct, in 0 ... d/2.
 Side make_side(int d, std::vector<int> frequencies) {
   Side side;
   side.d = d;
@@ -137,10 +137,10 @@ Side make_side(int d, std::vector<int> frequencies) {
   side.frequencies = std::move(frequencies);
 
   const std::vector<int>& position = side.transform.position;
-  const int half = d / 2, absent = static_cast<int>(side.frequencies.size());
-  for (int slot = 0; slot < absent; slot++) {
+  const int half = d / 2, used = static_cast<int>(side.frequencies.size());
+  for (int slot = 0; slot < used; slot++) {
     const int k = side.frequencies[slot];
-    const Unit w = unit(k, d);
+    const UnitRoot w = unit_root(k, d);
     if (side.halved) {
       side.splits.push_back({position[k % half], position[(half - k) % half], static_cast<float>(w.cos), static_cast<float>(w.sin)});
     } else {
@@ -149,21 +149,22 @@ Side make_side(int d, std::vector<int> frequencies) {
     }
   }
   if (side.halved) {
-    std::vector<int> slot_of(half + 1, absent);
-    for (int slot = 0; slot < absent; slot++) slot_of[side.frequencies[slot]] = slot;
+    std::vector<int> slot_of(half + 1, used);  // slot `used` holds a zero
+    for (int slot = 0; slot < used; slot++) slot_of[side.frequencies[slot]] = slot;
     for (int j = 0; j < half; j++) {
-      const Unit w = unit(j, d);
+      const UnitRoot w = unit_root(j, d);
       side.packs.push_back({slot_of[j], slot_of[half - j], static_cast<float>(w.cos), static_cast<float>(w.sin), position[j]});
     }
   }
   std::sort(side.packs.begin(), side.packs.end(), [](const Pack& a, const Pack& b) { return a.at < b.at; });
-  side.spectrum_size = 2 * absent + 2;
+  side.spectrum_size = 2 * used + 2;
   return side;
 }
 
-Side make_outer_side(int d, int n, const uint32_t* entries) {
+// `indices`: one coordinate of each entry.
+Side make_side_of_layer(int d, int n, const uint32_t* indices) {
   std::vector<int> frequencies;
-  for (int l = 0; l < n; l++) frequencies.push_back(folded(static_cast<int>(entries[l]), d));
+  for (int l = 0; l < n; l++) frequencies.push_back(folded(static_cast<int>(indices[l]), d));
   std::sort(frequencies.begin(), frequencies.end());
   frequencies.erase(std::unique(frequencies.begin(), frequencies.end()), frequencies.end());
   Side side = make_side(d, std::move(frequencies));
@@ -172,8 +173,8 @@ Side make_outer_side(int d, int n, const uint32_t* entries) {
   std::vector<int> all(d / kResidues / 2 + 1);
   std::iota(all.begin(), all.end(), 0);
   for (const int k : all) {
-    for (int64_t r = 0; r < kResidues; r++) side.turns.push_back(static_cast<float>(unit(r * k, d).cos));
-    for (int64_t r = 0; r < kResidues; r++) side.turns.push_back(static_cast<float>(unit(r * k, d).sin));
+    for (int64_t r = 0; r < kResidues; r++) side.turns.push_back(static_cast<float>(unit_root(r * k, d).cos));
+    for (int64_t r = 0; r < kResidues; r++) side.turns.push_back(static_cast<float>(unit_root(r * k, d).sin));
   }
   side.spectrum_size = (static_cast<int>(all.size()) + 7) / 8 * 2 * 8 * kResidues;
   side.imaginary = 8;
@@ -186,13 +187,13 @@ int slot_of(const Side& side, int frequency) {
   return static_cast<int>(found - side.frequencies.begin());
 }
 
-// Where a token's spectrum holds the frequency, or its conjugate at d - frequency.
-struct Place {
-  int at;
-  bool conjugate;
+// The index of a frequency's real part in the spectrum of a single token, which may hold the conjugate, at d - frequency, instead.
+struct SpectrumIndex {
+  int real;
+  bool is_conjugate;
 };
 
-Place place_of(const Side& side, int frequency) {
+SpectrumIndex spectrum_index_of(const Side& side, int frequency) {
   const int d = side.d;
   if (side.eighth.empty()) return {2 * slot_of(side, folded(frequency, d)), 2 * frequency > d};
   const int eighth = d / kResidues;
@@ -201,18 +202,19 @@ Place place_of(const Side& side, int frequency) {
   return {(k / 8 * kResidues + m) * 16 + k % 8, conjugate};
 }
 
-Terms make_terms(const Side& into, const uint32_t* to, const Side& from, const uint32_t* source, int n) {
-  std::vector<int> order(n), key(n);
+// The entries as sums of `source` slots in `target` slots; `rows` and `columns` are their frequencies on the target's and the source's side.
+Terms make_terms(const Side& target, const uint32_t* rows, const Side& source, const uint32_t* columns, int n) {
+  std::vector<int> order(n), slot_of_entry(n);
   std::iota(order.begin(), order.end(), 0);
-  for (int l = 0; l < n; l++) key[l] = slot_of(into, folded(static_cast<int>(to[l]), into.d));
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return key[a] < key[b]; });
+  for (int l = 0; l < n; l++) slot_of_entry[l] = slot_of(target, folded(static_cast<int>(rows[l]), target.d));
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return slot_of_entry[a] < slot_of_entry[b]; });
   Terms result;
-  result.start.assign(into.frequencies.size() + 1, 0);
+  result.start.assign(target.frequencies.size() + 1, 0);
   for (int l : order) {
-    const int t = static_cast<int>(to[l]), s = static_cast<int>(source[l]);
-    const bool flip = (2 * t > into.d) != (2 * s > from.d);
-    result.terms.push_back({2 * slot_of(from, folded(s, from.d)), flip ? -1.f : 1.f, l});
-    result.start[key[l] + 1]++;
+    const int row = static_cast<int>(rows[l]), column = static_cast<int>(columns[l]);
+    const bool is_conjugate = (2 * row > target.d) != (2 * column > source.d);
+    result.terms.push_back({2 * slot_of(source, folded(column, source.d)), is_conjugate ? -1.f : 1.f, l});
+    result.start[slot_of_entry[l] + 1]++;
   }
   for (size_t slot = 1; slot < result.start.size(); slot++) result.start[slot] += result.start[slot - 1];
   return result;
@@ -221,13 +223,14 @@ Terms make_terms(const Side& into, const uint32_t* to, const Side& from, const u
 }  // namespace
 
 Plan::Plan(int d1_, int d2_, int n_, const uint32_t* rows, const uint32_t* columns)
-    : d1(d1_), d2(d2_), n(n_), out(make_outer_side(d1_, n_, rows)), in(make_outer_side(d2_, n_, columns)),
+    : d1(d1_), d2(d2_), n(n_), out(make_side_of_layer(d1_, n_, rows)), in(make_side_of_layer(d2_, n_, columns)),
       by_row(make_terms(out, rows, in, columns, n_)), by_column(make_terms(in, columns, out, rows, n_)) {
   for (int l = 0; l < n; l++) {
-    const Place from = place_of(in, static_cast<int>(columns[l])), to = place_of(out, static_cast<int>(rows[l]));
-    links.push_back({from.at, to.at, from.conjugate != to.conjugate ? -1.f : 1.f});
+    const SpectrumIndex from = spectrum_index_of(in, static_cast<int>(columns[l]));
+    const SpectrumIndex to = spectrum_index_of(out, static_cast<int>(rows[l]));
+    links.push_back({from.real, to.real, from.is_conjugate != to.is_conjugate ? -1.f : 1.f});
   }
-  for (int m = 0; m < d1; m++) push(unit, fourierft::unit(m, d1));
+  for (int m = 0; m < d1; m++) push(unit_roots, unit_root(m, d1));
 }
 
 }  // namespace fourierft

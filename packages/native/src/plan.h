@@ -1,5 +1,6 @@
-// What depends on the shape and the entries alone: factorised transforms with their twiddles, the frequencies that some entry uses, and
-// the entries sorted for each direction. Plain data without SIMD, so that every kernel (CPU of any width, GPU) reads the same plan.
+// A plan holds everything that depends only on the shape and the entries: factorised transforms with their twiddles, the frequencies that
+// some entry uses, and the entries sorted for each direction. It is plain data without SIMD, so every kernel (CPU of any width, GPU) reads
+// the same plan.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,7 @@
 namespace fourierft {
 
 // A complex transform Z[k] = sum_m z[m] e(mk/n), e(t) = exp(2 pi i t), over mixed radices. Forwards it decimates in frequency (natural
-// order in, `position` order out), backwards in time (`position` order in, natural out): nobody ever reorders.
+// order in, `position` order out), backwards in time (`position` order in, natural order out), so nothing has to be reordered.
 struct Stage {
   int radix;
   int length;                  // of the sub-transforms that this stage splits
@@ -19,9 +20,9 @@ struct Stage {
 struct Transform {
   int n = 0;
   std::vector<Stage> stages;
-  std::vector<int> position;   // where frequency k stands
+  std::vector<int> position;   // of frequency k
 
-  // Bluestein's algorithm where n has a large prime factor: a convolution of length inner.front().n with a chirp.
+  // Bluestein's algorithm if n has a large prime factor: a convolution of length inner.front().n with a chirp.
   std::vector<Transform> inner;       // empty, or the one transform of the convolution
   std::vector<float> chirp;           // cos, sin of 2 pi (m^2/2)/n, m = 0 ... n-1
   std::vector<float> chirp_spectrum;  // transform of the conjugate chirp, in the inner transform's position order, divided by its length
@@ -29,17 +30,17 @@ struct Transform {
   int work() const { return inner.empty() ? 0 : inner.front().n; } // complex numbers of scratch
 };
 
-// How one used frequency is split off a half-length complex transform of real data, or put back.
+// One used frequency, split off a half-length complex transform of real data.
 struct Split {
-  int a, b;        // where Z[k] and Z[N-k] stand
+  int a, b;        // positions of Z[k] and Z[N-k]
   float cos, sin;  // of 2 pi k/d
 };
 
-// How one point of the packed half-length spectrum is made of used frequencies (`absent` = index of a zero).
+// One point of the packed half-length spectrum, computed from used frequencies. The slot of an unused frequency is that of a zero.
 struct Pack {
   int a, b;        // slots of S[j] and S[N-j]
   float cos, sin;  // of 2 pi j/d
-  int at;          // where it is written
+  int at;          // its position in the transform
 };
 
 // One dimension of the layer.
@@ -47,29 +48,29 @@ struct Side {
   int d = 0;
   bool halved = false;               // even d: two real numbers in one complex one
   Transform transform;               // of length d/2 or d
-  std::vector<int> frequencies;      // used ones, folded to 0 ... d/2, ascending
+  std::vector<int> frequencies;      // the used ones, folded to 0 ... d/2, ascending; the index of one is its slot
   std::vector<Split> splits;         // one for each of them
   std::vector<Pack> packs;           // halved: one for each point; else one for each used frequency
 
-  // One token alone fills the lanes where kResidues divides d: number p of its row is number p/kResidues of row p % kResidues, and those
-  // rows go through `eighth` side by side. Its frequencies, all used, are turned by `turns` and meet in transforms across the lanes; they
-  // leave frequency k + m d/kResidues, k = 0 ... d/(2 kResidues), in a grid of blocks [k / 8][m][real, imaginary][k % 8].
+  // If kResidues divides d, a single token fills all lanes: number p of its row is number p/kResidues of row p % kResidues, and those
+  // rows go through `eighth` side by side. `eighth` uses all its frequencies. They are multiplied by `turns` and combined by transforms
+  // across the lanes, which write frequency k + m d/kResidues, k = 0 ... d/(2 kResidues), to a grid of blocks [k / 8][m][real, imaginary][k % 8].
   std::vector<Side> eighth;          // empty, or one side of d/kResidues
   std::vector<float> turns;          // for each of its frequencies k: cos, then sin, of 2 pi rk/d for all residues r
-  int spectrum_size = 0;             // numbers in the grid; without `eighth`, in the slots of one token
-  int imaginary = 1;                 // how far behind a real part its imaginary part stands there
+  int spectrum_size = 0;             // numbers in the grid or, without `eighth`, in the slots of one token
+  int imaginary = 1;                 // distance there from a real part to its imaginary part
 };
 
 constexpr int kResidues = 8;
 
-// One entry for a token alone: where the real parts of its frequencies stand in the spectra of both sides.
+// One entry for a single token: the indices of the real parts of its frequencies in the spectra of both sides.
 struct Link {
   int in, out;
   float sign;  // of the imaginary part
 };
 
-// One entry seen from one side: where the real part of its frequency on the other side stands among that side's slots (the imaginary part
-// comes next), the sign of the imaginary part, its index l.
+// One entry seen from one side: the index of the real part of its frequency among the other side's slots (the imaginary part comes next),
+// the sign of the imaginary part, and the index l of the entry.
 struct Term {
   int real;
   float sign;
@@ -78,7 +79,7 @@ struct Term {
 
 struct Terms {
   std::vector<Term> terms;   // sorted by this side's slot, then by entry
-  std::vector<int> start;    // of each slot; one more than there are slots
+  std::vector<int> start;    // the first term of each slot, and the end of the last
 };
 
 struct Plan {
@@ -86,7 +87,7 @@ struct Plan {
   Side out, in;              // of d1 and of d2
   Terms by_row, by_column;   // by_row sums into `out` slots from `in` slots; by_column the other way
   std::vector<Link> links;   // of each entry
-  std::vector<float> unit;   // cos, sin of 2 pi m/d1: transforms of unit vectors, for dW
+  std::vector<float> unit_roots;  // cos, sin of 2 pi m/d1: transforms of unit vectors, for dW
 
   Plan(int d1, int d2, int n, const uint32_t* rows, const uint32_t* columns);
 };

@@ -1,5 +1,5 @@
-// What an x86-64 processor has, asked of itself: `__builtin_cpu_supports` needs tables that not every compiler's runtime fills (with zig's
-// all is absent).
+// The instructions of an x86-64 processor, read from the processor: `__builtin_cpu_supports` needs tables that not every compiler's runtime
+// fills (zig's fills none).
 #pragma once
 
 #if defined(__x86_64__)
@@ -11,10 +11,10 @@ namespace fourierft {
 
 struct Processor {
   bool avx2 = false;    // with FMA and F16C
-  bool avx512 = false;  // F and VL, besides what `avx2` says
+  bool avx512 = false;  // F and VL, besides everything in `avx2`
 };
 
-// Intel's manual, volume 1, 14.3: instructions are there where CPUID says so and the system saves their registers (XCR0).
+// Intel's manual, volume 1, 14.3: instructions can be used if CPUID names them and the operating system saves their registers (XCR0).
 inline Processor processor() {
   uint32_t a = 0, b = 0, c = 0, d = 0;
   const auto has = [](uint32_t word, int bit) { return (word >> bit & 1u) != 0; };

@@ -1,6 +1,6 @@
-// The CUDA kernels against the equations in double precision and against the CPU kernel. One program for both worlds: compiled by nvcc it
-// runs on the device that is there, or says that there is none and leaves with 77; compiled by a host compiler with host-shim/ on its
-// path it runs on the CPU, in several orders of a block's threads, and also with each barrier left out in turn.
+// Compares the CUDA kernels with the equations in double precision and with the CPU kernel. Compiled by nvcc, the program runs on a CUDA device;
+// without a device it prints a line and exits with 77. Compiled by a host compiler with host-shim/ on its path, it runs on the CPU, in several
+// orders of a block's threads, and also with each barrier left out in turn.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -59,16 +59,16 @@ Problem make(int d1, int d2, int n, int adapters, int tokens, unsigned seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   Problem p{d1, d2, std::min<int>(n, d1 * d2), adapters, tokens, {}, {}, {}, {}, {}, {}, {}};
-  std::set<uint64_t> taken;
+  std::set<uint64_t> used;
   const auto take = [&](uint64_t v) {
-    if (static_cast<int>(taken.size()) < p.n && taken.insert(v).second) p.rows.push_back(v / d2), p.columns.push_back(v % d2);
+    if (static_cast<int>(used.size()) < p.n && used.insert(v).second) p.rows.push_back(v / d2), p.columns.push_back(v % d2);
   };
-  // the corners first: zero frequency, both Nyquist frequencies, a conjugate pair
+  // first the corners: zero frequency, both Nyquist frequencies, a conjugate pair
   const uint64_t e = d1, f = d2;
   take(0);
   take(e / 2 * f + f / 2);
   if (e > 1 && f > 1) take(f + 1), take((e - 1) * f + f - 1);
-  while (static_cast<int>(taken.size()) < p.n) take(random() % (e * f));
+  while (static_cast<int>(used.size()) < p.n) take(random() % (e * f));
   for (int i = 0; i < p.n * adapters; i++) p.coefficients.push_back(normal(random));
   for (int a = 0; a < adapters; a++) p.scalings.push_back(100.f + a);
   for (int i = 0; i < tokens * d2; i++) p.x.push_back(normal(random));
@@ -114,7 +114,7 @@ bool same(const Result& a, const Result& b) { return same(a.y, b.y) && same(a.gc
 class Runner {
  public:
   explicit Runner(const Problem& p)
-      : problem_(p), coefficients_(p.coefficients), scalings_(p.scalings), x_(p.x), grad_y_(p.grad_y), choice_(p.adapter_of_row) {
+      : problem_(p), coefficients_(p.coefficients), scalings_(p.scalings), x_(p.x), grad_y_(p.grad_y), adapter_of_row_(p.adapter_of_row) {
     fourierft_plan_create(p.d1, p.d2, p.n, p.rows.data(), p.columns.data(), &host_);
     status_ = fourierft_cuda_plan_create(p.d1, p.d2, p.n, p.rows.data(), p.columns.data(), &plan_);
     cudaStreamCreate(&stream_);
@@ -127,17 +127,17 @@ class Runner {
   }
   fourierft_cuda_status status() const { return status_; }
 
-  // Outputs start as 1, but for the coefficients' gradient, which is written.
+  // Outputs start as 1, except the gradient of the coefficients, which is written.
   Result run(bool by_row) const {
     const Problem& p = problem_;
     Device<float> y(std::vector<float>(static_cast<size_t>(p.tokens) * p.d1, 1)), gx(std::vector<float>(static_cast<size_t>(p.tokens) * p.d2, 1)),
         gc(std::vector<float>(static_cast<size_t>(p.adapters) * p.n, 7));
     Device<char> workspace(std::vector<char>(fourierft_cuda_workspace(plan_, p.tokens), 0x7f));
-    const int64_t* choice = by_row ? choice_.get() : nullptr;
-    check(fourierft_cuda_forward(plan_, coefficients_.get(), p.adapters, scalings_.get(), FOURIERFT_FLOAT32, x_.get(), p.tokens, choice,
+    const int64_t* adapter_of_row = by_row ? adapter_of_row_.get() : nullptr;
+    check(fourierft_cuda_forward(plan_, coefficients_.get(), p.adapters, scalings_.get(), FOURIERFT_FLOAT32, x_.get(), p.tokens, adapter_of_row,
                                  p.tokens, y.get(), stream_) == FOURIERFT_CUDA_OK, "forward", 1, 0);
     check(fourierft_cuda_backward(plan_, coefficients_.get(), p.adapters, scalings_.get(), FOURIERFT_FLOAT32, x_.get(), grad_y_.get(),
-                                  p.tokens, choice, p.tokens, gc.get(), gx.get(), workspace.get(), stream_) == FOURIERFT_CUDA_OK,
+                                  p.tokens, adapter_of_row, p.tokens, gc.get(), gx.get(), workspace.get(), stream_) == FOURIERFT_CUDA_OK,
           "backward", 1, 0);
     check(cudaStreamSynchronize(stream_) == cudaSuccess, "kernels", 1, 0);
     return {y.values(), gc.values(), gx.values()};
@@ -148,11 +148,11 @@ class Runner {
     Result result{std::vector<float>(static_cast<size_t>(p.tokens) * p.d1, 1), std::vector<float>(static_cast<size_t>(p.adapters) * p.n, 7),
                   std::vector<float>(static_cast<size_t>(p.tokens) * p.d2, 1)};
     const std::vector<int32_t> narrow(p.adapter_of_row.begin(), p.adapter_of_row.end());
-    const int32_t* choice = by_row ? narrow.data() : nullptr;
-    fourierft_forward(host_, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.tokens, choice,
+    const int32_t* adapter_of_row = by_row ? narrow.data() : nullptr;
+    fourierft_forward(host_, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.tokens, adapter_of_row,
                       result.y.data(), nullptr);
     fourierft_backward(host_, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.grad_y.data(), p.tokens,
-                       choice, result.gc.data(), result.gx.data(), nullptr);
+                       adapter_of_row, result.gc.data(), result.gx.data(), nullptr);
     return result;
   }
 
@@ -161,7 +161,7 @@ class Runner {
     const Problem& p = problem_;
     Device<uint16_t> x(input), y(std::vector<uint16_t>(static_cast<size_t>(p.tokens) * p.d1, 0));
     check(fourierft_cuda_forward(plan_, coefficients_.get(), p.adapters, scalings_.get(), dtype, x.get(), p.tokens,
-                                 by_row ? choice_.get() : nullptr, p.tokens, y.get(), stream_) == FOURIERFT_CUDA_OK, "half", 1, 0);
+                                 by_row ? adapter_of_row_.get() : nullptr, p.tokens, y.get(), stream_) == FOURIERFT_CUDA_OK, "half", 1, 0);
     cudaStreamSynchronize(stream_);
     return y.values();
   }
@@ -177,7 +177,7 @@ class Runner {
  private:
   const Problem& problem_;
   Device<float> coefficients_, scalings_, x_, grad_y_;
-  Device<int64_t> choice_;
+  Device<int64_t> adapter_of_row_;
   fourierft_plan* host_ = nullptr;
   fourierft_cuda_plan* plan_ = nullptr;
   fourierft_cuda_status status_;
@@ -221,7 +221,7 @@ void compare(const Problem& p) {
 
   const double area = static_cast<double>(p.d1) * p.d2;
   const std::vector<Complex> unit1 = circle(p.d1), unit2 = circle(p.d2);
-  // A transform of length d in float32 loses about 2^-24 log2 d of the norm of what it is given. Four such losses, as for the CPU kernel
+  // A transform of length d in float32 loses about 2^-24 log2 d of the norm of its input. Four such losses, as for the CPU kernel
   // (test.cc): two transforms, the sparse step and the addition; and one rounding of the output, which starts at 1. dW's norm is at most
   // alpha |c| / sqrt(d1 d2) by Parseval's equation.
   const double loss = 4 * std::ldexp(1, -24) * std::max(1.0, std::log2(area));
@@ -265,7 +265,7 @@ void compare(const Problem& p) {
     compare(found.y, y, limit_y, name);
     compare(found.gx, gx, limit_gx, name);
     compare(found.gc, gc, limit_gc, name);
-    // Both kernels are this near to the equations.
+    // Both kernels are within these limits of the equations.
     compare(found.y, cpu.y, 2 * limit_y, name);
     compare(found.gx, cpu.gx, 2 * limit_gx, name);
     compare(found.gc, cpu.gc, 2 * limit_gc, name);
@@ -277,7 +277,7 @@ void compare(const Problem& p) {
     for (int again = 0; again < 3; again++) check(same(runner.run(by_row), found), name, 1, 0);
 #endif
 
-    // 16 bits: the CPU kernel's result of the same input, each rounded once; steps are of the output's format.
+    // 16 bits: both kernels round the result of the same input once; `step` is that of the output's format.
     for (const fourierft_dtype dtype : {FOURIERFT_FLOAT16, FOURIERFT_BFLOAT16}) {
       const double step = std::ldexp(1, dtype == FOURIERFT_BFLOAT16 ? -8 : -11);
       std::mt19937 random(static_cast<unsigned>(p.d1 + p.d2));
@@ -301,7 +301,7 @@ void compare(const Problem& p) {
   }
 }
 
-void refuses() {
+void reject_invalid_arguments() {
   const Problem p = make(4, 6, 5, 2, 4, 1);
   fourierft_cuda_plan* plan = nullptr;
   const auto create = [&](uint32_t d1, uint32_t d2, uint32_t n) {
@@ -312,39 +312,39 @@ void refuses() {
   check(create(1, 6, 5) == FOURIERFT_CUDA_INVALID_ENTRY, "an entry outside", 1, 0);
   check(plan == nullptr && create(4, 6, 5) == FOURIERFT_CUDA_OK, "plan", 1, 0);
   Device<float> c(p.coefficients), scalings(p.scalings), x(p.x), y(std::vector<float>(16, 1)), gc(std::vector<float>(10, 7));
-  const auto forward = [&](int32_t adapters, int64_t tokens, const int64_t* choice, int64_t rows, int dtype = 0) {
-    return fourierft_cuda_forward(plan, c.get(), adapters, scalings.get(), static_cast<fourierft_dtype>(dtype), x.get(), tokens, choice, rows,
+  const auto forward = [&](int32_t adapters, int64_t tokens, const int64_t* adapter_of_row, int64_t rows, int dtype = 0) {
+    return fourierft_cuda_forward(plan, c.get(), adapters, scalings.get(), static_cast<fourierft_dtype>(dtype), x.get(), tokens, adapter_of_row, rows,
                                   y.get(), nullptr);
   };
-  Device<int64_t> choice(std::vector<int64_t>{1, -1});
+  Device<int64_t> adapter_of_row(std::vector<int64_t>{1, -1});
   check(forward(-1, 4, nullptr, 0) == FOURIERFT_CUDA_INVALID_ARGUMENT, "a negative number of adapters", 1, 0);
   check(forward(2, -1, nullptr, 0) == FOURIERFT_CUDA_INVALID_ARGUMENT, "a negative number of tokens", 1, 0);
-  check(forward(2, 4, choice.get(), 3) == FOURIERFT_CUDA_INVALID_ARGUMENT, "rows that do not divide the tokens", 1, 0);
+  check(forward(2, 4, adapter_of_row.get(), 3) == FOURIERFT_CUDA_INVALID_ARGUMENT, "rows that do not divide the tokens", 1, 0);
   check(forward(2, 4, nullptr, 0, 3) == FOURIERFT_CUDA_INVALID_ARGUMENT, "an unknown dtype", 1, 0);
-  check(y.values() == std::vector<float>(16, 1), "y untouched", 1, 0);
+  check(y.values() == std::vector<float>(16, 1), "y is unchanged", 1, 0);
   check(forward(0, 4, nullptr, 0) == FOURIERFT_CUDA_OK && forward(2, 0, nullptr, 0) == FOURIERFT_CUDA_OK, "nothing to do", 1, 0);
-  check(y.values() == std::vector<float>(16, 1), "y untouched", 1, 0);
+  check(y.values() == std::vector<float>(16, 1), "y is unchanged", 1, 0);
 
-  // Two tokens for each row of the choice; the second two have none and keep their bits.
-  check(forward(2, 4, choice.get(), 2) == FOURIERFT_CUDA_OK, "rows of two tokens", 1, 0);
+  // Two tokens for each row; the second two tokens have no adapter and do not change.
+  check(forward(2, 4, adapter_of_row.get(), 2) == FOURIERFT_CUDA_OK, "rows of two tokens", 1, 0);
   const std::vector<float> after = y.values();
   for (int i = 0; i < 16; i++) check((after[i] != 1) == (i < 8), "rows of two tokens", i, 8);
 
-  // An index out of range reads nothing and spoils its row alone.
-  Device<int64_t> wrong(std::vector<int64_t>{0, 2, -2, 1});
+  // An index out of range reads nothing and makes only its row NaN.
+  Device<int64_t> out_of_range(std::vector<int64_t>{0, 2, -2, 1});
   Device<float> gx(std::vector<float>(24, 0)), grad_y(p.grad_y);
   Device<char> workspace(std::vector<char>(fourierft_cuda_workspace(plan, 4), 0x7f));
-  check(forward(2, 4, wrong.get(), 4) == FOURIERFT_CUDA_OK, "an adapter that is not there", 1, 0);
-  check(fourierft_cuda_backward(plan, c.get(), 2, scalings.get(), FOURIERFT_FLOAT32, x.get(), grad_y.get(), 4, wrong.get(), 4, gc.get(),
-                                gx.get(), workspace.get(), nullptr) == FOURIERFT_CUDA_OK, "an adapter that is not there", 1, 0);
-  const std::vector<float> spoilt = y.values(), gradient = gx.values();
+  check(forward(2, 4, out_of_range.get(), 4) == FOURIERFT_CUDA_OK, "an adapter index out of range", 1, 0);
+  check(fourierft_cuda_backward(plan, c.get(), 2, scalings.get(), FOURIERFT_FLOAT32, x.get(), grad_y.get(), 4, out_of_range.get(), 4, gc.get(),
+                                gx.get(), workspace.get(), nullptr) == FOURIERFT_CUDA_OK, "an adapter index out of range", 1, 0);
+  const std::vector<float> y_values = y.values(), gradient = gx.values();
   for (int t = 0; t < 4; t++) {
-    for (int i = 0; i < 4; i++) check(std::isnan(spoilt[4 * t + i]) == (t == 1 || t == 2), "an adapter that is not there", t, 1);
-    for (int i = 0; i < 6; i++) check(std::isnan(gradient[6 * t + i]) == (t == 1 || t == 2), "an adapter that is not there", t, 1);
+    for (int i = 0; i < 4; i++) check(std::isnan(y_values[4 * t + i]) == (t == 1 || t == 2), "an adapter index out of range", t, 1);
+    for (int i = 0; i < 6; i++) check(std::isnan(gradient[6 * t + i]) == (t == 1 || t == 2), "an adapter index out of range", t, 1);
   }
-  for (const float value : gc.values()) check(std::isfinite(value), "an adapter that is not there", value, 0);
+  for (const float value : gc.values()) check(std::isfinite(value), "an adapter index out of range", value, 0);
 
-  // Without tokens the gradient is zero; a gradient for x need not be asked for.
+  // Without tokens the gradient is zero; the gradient for x is optional.
   check(fourierft_cuda_backward(plan, c.get(), 2, scalings.get(), FOURIERFT_FLOAT32, nullptr, nullptr, 0, nullptr, 0, gc.get(), nullptr,
                                 nullptr, nullptr) == FOURIERFT_CUDA_OK, "no tokens", 1, 0);
   check(gc.values() == std::vector<float>(10, 0), "no tokens", 1, 0);
@@ -352,7 +352,7 @@ void refuses() {
                                 workspace.get(), nullptr) == FOURIERFT_CUDA_OK, "no gradient for x", 1, 0);
   for (const float value : gc.values()) check(value != 0, "no gradient for x", value, 0);
 
-  // Without scalings the coefficients carry alpha; without a workspace the stream's own serves.
+  // Without scalings the coefficients carry alpha; without a workspace the library uses that of the stream.
   {
     std::vector<float> scaled = p.coefficients;
     for (int i = 0; i < 10; i++) scaled[i] *= i < 5 ? 4.f : 0.5f;  // exact
@@ -396,12 +396,12 @@ void refuses() {
   fourierft_cuda_plan_destroy(plan);
 }
 
-// More tokens than the workspace holds at a time: the gradient is the sum over chunks.
+// With more tokens than the workspace holds at a time, the gradient is the sum over chunks.
 void chunks() { compare(make(6, 4, 7, 2, 1024 + 37, 5)); }
 
 #ifdef HOST_SHIM
-// A device with less shared memory refuses what an H100 takes.
-void refuses_what_does_not_fit() {
+// A device with less shared memory rejects some shapes that an H100 accepts.
+void reject_rows_too_large_for_shared_memory() {
   const Problem p = make(14336, 4096, 1000, 1, 0, 9);
   host_shim::settings.shared_memory = 65536;  // sm_75
   fourierft_cuda_plan* plan = nullptr;
@@ -412,22 +412,22 @@ void refuses_what_does_not_fit() {
   fourierft_cuda_plan_destroy(plan);
 }
 
-// After the first calls nothing is allocated or waited for; a gradient of more tokens needs a larger workspace once.
+// After the first calls nothing allocates or waits; a gradient of more tokens allocates a larger workspace once.
 void only_queues() {
   const Problem p = make(12, 10, 20, 2, 8, 3);
   fourierft_cuda_plan* plan = nullptr;
   check(fourierft_cuda_plan_create(p.d1, p.d2, p.n, p.rows.data(), p.columns.data(), &plan) == FOURIERFT_CUDA_OK, "plan", 1, 0);
   Device<float> c(p.coefficients), x(p.x), grad_y(p.grad_y), y(std::vector<float>(8 * 12, 0)), gc(std::vector<float>(40, 0)),
       gx(std::vector<float>(80, 0));
-  Device<int64_t> choice(std::vector<int64_t>{0, 1, -1, 1});
+  Device<int64_t> adapter_of_row(std::vector<int64_t>{0, 1, -1, 1});
   const auto waits_of = [&](int64_t tokens) {
     const int before = host_shim::waits;
     const bool ok =
         fourierft_cuda_copy(y.get(), grad_y.get(), tokens * 12 * sizeof(float), nullptr) == FOURIERFT_CUDA_OK &&
         fourierft_cuda_zero(gx.get(), tokens * 10 * sizeof(float), nullptr) == FOURIERFT_CUDA_OK &&
-        fourierft_cuda_forward(plan, c.get(), 2, nullptr, FOURIERFT_FLOAT32, x.get(), tokens, choice.get(), 4, y.get(), nullptr) ==
+        fourierft_cuda_forward(plan, c.get(), 2, nullptr, FOURIERFT_FLOAT32, x.get(), tokens, adapter_of_row.get(), 4, y.get(), nullptr) ==
             FOURIERFT_CUDA_OK &&
-        fourierft_cuda_backward(plan, c.get(), 2, nullptr, FOURIERFT_FLOAT32, x.get(), grad_y.get(), tokens, choice.get(), 4, gc.get(),
+        fourierft_cuda_backward(plan, c.get(), 2, nullptr, FOURIERFT_FLOAT32, x.get(), grad_y.get(), tokens, adapter_of_row.get(), 4, gc.get(),
                                 gx.get(), nullptr, nullptr) == FOURIERFT_CUDA_OK;
     check(ok, "queue", 1, 0);
     return host_shim::waits - before;
@@ -439,7 +439,7 @@ void only_queues() {
   fourierft_cuda_plan_destroy(plan);
 }
 
-// The suite can fail: with any one barrier of a block left out, some order of its threads gives another result.
+// This suite can fail: with any one barrier of a block left out, some order of the threads gives another result.
 void every_barrier_counts(const Problem& p) {
   const Runner runner(p);
   host_shim::most_barriers = 0;
@@ -471,14 +471,14 @@ int main() {
     std::printf("skipped: no CUDA device\n");
     return 77;
   }
-  refuses();
+  reject_invalid_arguments();
   unsigned seed = 1;
   for (int d = 1; d <= 24; d++) compare(make(d, 25 - d, 9, 2, 3, seed++));
   // even, odd, radices 5, 7, 11 ... 61, large primes and their doubles
   const int shapes[][2] = {{48, 128}, {120, 35}, {49, 77}, {97, 101}, {67, 134}, {121, 169}, {1, 64}, {64, 1}, {250, 61}, {86, 43}, {127, 64}};
   int tokens = 1;
   for (const auto& shape : shapes) compare(make(shape[0], shape[1], 60, 3, tokens++ % 7 + 1, seed++));
-  compare(make(12, 10, 120, 1, 5, seed++));  // every place
+  compare(make(12, 10, 120, 1, 5, seed++));  // an entry at every position
   compare(make(768, 768, 1000, 2, 2, seed++));
   compare(make(1024, 1024, 300, 1, 1, seed++));
   compare(make(4096, 1024, 300, 2, 2, seed++));
@@ -486,7 +486,7 @@ int main() {
   compare(make(3072, 4099, 100, 1, 2, seed++));
   chunks();
 #ifdef HOST_SHIM
-  refuses_what_does_not_fit();
+  reject_rows_too_large_for_shared_memory();
   only_queues();
   every_barrier_counts(make(96, 768, 200, 1, 2, seed++));
   every_barrier_counts(make(134, 250, 60, 1, 2, seed++));

@@ -1,11 +1,11 @@
-// A program: environments of JavaScript that end while calls are on their way, again and again. It prints what is left of them as one line of
-// JSON; where memory is touched that is gone it does not come so far. `ended-workers.slow.test.ts` runs it, `cpp.slow.test.ts` with the addon compiled
-// with AddressSanitizer.
+// A program in which environments of JavaScript end, again and again, while calls are running. It prints the number of remaining objects as one
+// line of JSON; an access to freed memory would end it before. `ended-workers.slow.test.ts` runs it, and `cpp.slow.test.ts` runs it with an addon
+// that is compiled with AddressSanitizer.
 //
 //   node ended-workers.js <folder of the compiled package> <libonnxruntime> <model> <task> <end> <rounds>
 //
-// task: what workers do (below). end: how they end: `terminate`, `exit` (process.exit in the worker), `leave` (the worker's program comes to
-// its end, calls do not), or `process` (process.exit of all).
+// task: the calls of the workers (below). end: how the workers end: `terminate`, `exit` (process.exit in the worker), `leave` (the worker's
+// program ends before its calls), or `process` (process.exit in the main thread).
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -19,13 +19,13 @@ const CALLS = 8
 
 const [d1, d2, n, tokens] = [24, 20, 30, 6]
 
-/** An endless stream of calls, some of them always on their way. `leaving`: of each worker one only. */
+/** Each task prepares and returns a function that makes one round of calls. */
 const tasks = {
   async kernel() {
     const { kernel } = await load('index.js')
     const native = kernel()
     return async () => {
-      // Entries of its own, as an adapter that is loaded has them: a plan that nobody else will free.
+      // New entries, as a loaded adapter has them: their plan is not freed by anything else.
       const entries = {
         n,
         rows: Uint32Array.from({ length: n }, (_, l) => l % d1),
@@ -46,7 +46,7 @@ const tasks = {
     const options = { intraOpNumThreads: 1 }
     return async () => {
       const session = await runtime.createSession(model, options)
-      // Some are released, some are left to the end.
+      // Some sessions are released, the others are freed with the worker.
       if (Math.random() < 0.5) session.release()
     }
   },
@@ -79,7 +79,7 @@ async function work() {
 }
 
 async function main() {
-  // Its library is what is needed, and this thread keeps it loaded.
+  // The main thread keeps the library of ONNX Runtime loaded.
   createRequire(import.meta.url)('onnxruntime-node')
   for (let round = 0; round < Number(rounds); round++) {
     const workers = Array.from(

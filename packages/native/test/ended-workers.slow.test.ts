@@ -1,4 +1,4 @@
-/** Environments of JavaScript that end while the addon computes for them: nothing of them is touched any more, and nothing of them is kept. */
+/** Environments of JavaScript that end during calls of the addon: their memory is neither accessed afterwards nor leaked. */
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
@@ -20,7 +20,7 @@ const files = {
 }
 const library = join(folder, files[process.platform as keyof typeof files])
 
-/** In a process of its own, which a fault would end. */
+/** Runs the program in a process of its own, which a memory fault would end. */
 function run(task: string, end: string, rounds: number) {
   const model = join(root, 'test/__fixtures__/layer-float32.onnx')
   const program = join(root, 'test/ended-workers.js')
@@ -34,7 +34,7 @@ function run(task: string, end: string, rounds: number) {
 }
 
 describe.skipIf(problem !== undefined)(`workers that end with calls in flight${reason}`, () => {
-  // Without a check of every status the first of these ends its process in one of ten rounds.
+  // If the status of a call is not checked, the first of these crashes in about one of ten rounds.
   test.each([
     ['kernel', 'terminate', 40],
     ['create', 'terminate', 15],
@@ -45,11 +45,11 @@ describe.skipIf(problem !== undefined)(`workers that end with calls in flight${r
     ['kernel', 'leave', 3],
     ['create', 'leave', 3],
     ['run', 'leave', 3],
-  ])('%s, %s: the process goes on, and no plan, session or call is left', (task, end, rounds) => {
+  ])('%s, %s: the process continues, and no plan, session or job is left', (task, end, rounds) => {
     expect(run(task, end, rounds)).toEqual({ rounds, live: { plans: 0, sessions: 0, jobs: 0 } })
   })
 
-  test.each(['kernel', 'create', 'run'])('%s: the process can end too', (task) => {
+  test.each(['kernel', 'create', 'run'])('%s: the process can end during calls', (task) => {
     expect(run(task, 'process', 2)).toEqual({ rounds: 2 })
   })
 })

@@ -1,4 +1,4 @@
-// A program: the first sessions of a process, made at once on many threads. `onnxruntime.test.ts` runs it.
+// A program that makes the first sessions of a process at the same time on many threads. `onnxruntime.test.ts` runs it.
 //
 //   UV_THREADPOOL_SIZE=16 node first-sessions.js <folder of the compiled package> <libonnxruntime> <model>
 import { createRequire } from 'node:module'

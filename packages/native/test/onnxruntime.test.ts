@@ -1,6 +1,6 @@
 /**
- * The operators inside of the user's own ONNX Runtime, against the float64 reference; sessions that overlap, are freed, serve workers. On
- * the CPU, with the CUDA kernels as the CPU runs them, and on CUDA where there is a device.
+ * The operators in the user's own ONNX Runtime, compared with the float64 reference; overlapping runs, freed sessions, sessions of workers.
+ * They run on the CPU, with the CUDA kernels on the CPU, and on CUDA if there is a device.
  */
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -31,12 +31,12 @@ const [d1, d2, n] = [24, 20, 30]
 const [batch, length] = [2, 3]
 const tokens = batch * length
 
-// As make-operator-models.py places them.
-const places = Array.from({ length: n }, (_, l) => (l * 17) % (d1 * d2))
+// The entries of make-operator-models.py.
+const positions = Array.from({ length: n }, (_, l) => (l * 17) % (d1 * d2))
 const entries = explicitEntries({
   shape: [d1, d2],
-  rows: places.map((place) => Math.floor(place / d2)),
-  columns: places.map((place) => place % d2),
+  rows: positions.map((position) => Math.floor(position / d2)),
+  columns: positions.map((position) => position % d2),
 })
 
 const numbers = (count: number, phase: number) =>
@@ -68,7 +68,7 @@ const library = join(
 )
 const model = (name: string) => fileURLToPath(new URL(`__fixtures__/${name}.onnx`, import.meta.url))
 
-// What is missing is said in the names of the tests.
+// The names of skipped tests give these reasons.
 const problem = kernelProblem()
 await import('onnxruntime-node')
 const opened = problem === undefined ? openOnnxRuntime(library) : undefined
@@ -83,7 +83,6 @@ const devices = ['cpu', 'cuda-host', ...(hasDevice ? (['cuda'] as const) : [])] 
 describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
   'the operators in ONNX Runtime on $device',
   ({ device, problem }) => {
-    // A skip names its reason.
     if (problem !== undefined) return test.skip(`skipped: ${problem}`)
     const runtime = openOnnxRuntime(library)
     let session: OnnxSession
@@ -122,8 +121,10 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
 
     const array = (tensor: { data: unknown } | undefined) => tensor?.data as Float32Array
 
-    /** Which numbers of y are of the second half of the tokens. */
-    const spoilt = Float32Array.from({ length: tokens * d1 }, (_, i) => Number(i >= (tokens / 2) * d1))
+    /** 1 for each number of y that belongs to the second half of the tokens. */
+    const isInSecondHalf = Float32Array.from({ length: tokens * d1 }, (_, i) =>
+      Number(i >= (tokens / 2) * d1),
+    )
 
     // Conformance's limit for levels 4 and 5 in float32.
     const limit = 1e-5
@@ -139,7 +140,7 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       expect(session.outputs.map(({ name }) => name)).toEqual(['base', 'y', 'grad_c', 'grad_x'])
     })
 
-    test('without adapters y has the bits of the base, and gradients are zero', async () => {
+    test('without adapters y equals the base bit for bit, and gradients are zero', async () => {
       const { base, y, grad_c, grad_x } = await run([], [0])
       expect(array(y)).toEqual(array(base))
       expect(grad_c?.dims).toEqual([0, n])
@@ -169,14 +170,14 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       expect(difference(array(grad_x), gradients.x)).toBeLessThan(limit)
     })
 
-    test('a change of the coefficients, or of the entries’ layer, is seen at once', async () => {
+    test('uses the coefficients of each run', async () => {
       const first = await run(coefficients, [0])
       const second = await run([...coefficients].reverse(), [0])
       expect(array(second.y)).toEqual(array((await run(coefficients, [1])).y))
       expect(array(second.y)).not.toEqual(array(first.y))
     })
 
-    test('float16 activations: one rounding of the exact sum', async () => {
+    test('rounds the exact sum once for float16 activations', async () => {
       const half = await runtime.createSession(new Uint8Array(readFileSync(model('layer-float16'))), {
         executionProviders: [{ name: device }],
       })
@@ -210,7 +211,7 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       half.release()
     })
 
-    test('bfloat16 activations: one rounding of the exact sum', async () => {
+    test('rounds the exact sum once for bfloat16 activations', async () => {
       const brain = await create('layer-bfloat16')
       const values = (count: number) =>
         Float32Array.from({ length: count }, (_, i) => (((i * 7) % 11) - 5) / 4)
@@ -234,24 +235,30 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       brain.release()
     })
 
-    test('runs overlap, each with its own adapters, and leave the event loop free', async () => {
+    test('runs overlap off the main thread, each with its own adapters', async () => {
       const alone = [array((await run(coefficients, [0])).y), array((await run(coefficients, [1])).y)]
       const count = device === 'cuda-host' ? 40 : 400
-      let ticks = 0
-      const timer = setInterval(() => ticks++, 1)
-      const all = await Promise.all(Array.from({ length: count }, (_, i) => run(coefficients, [i % 2])))
-      clearInterval(timer)
-      for (const [i, { y }] of all.entries()) expect(array(y)).toEqual(alone[i % 2])
-      expect(ticks).toBeGreaterThan(0)
+      let settledRuns = 0
+      const runs = Array.from({ length: count }, async (_, i) => {
+        const result = await run(coefficients, [i % 2])
+        settledRuns++
+        return result
+      })
+      // A result from another thread needs a turn of the event loop; one computed during the call would be here after a few microtasks.
+      for (let i = 0; i < 100; i++) await undefined
+      expect(settledRuns).toBe(0)
+      for (const [i, { y }] of (await Promise.all(runs)).entries()) expect(array(y)).toEqual(alone[i % 2])
     })
 
-    test('what is wrong is told by name, and the session goes on', async () => {
+    test('rejects invalid inputs and options by name, and the session stays usable', async () => {
       const before = array((await run(coefficients, [0])).y)
       if (device === 'cpu')
-        await expect(run(coefficients, [7])).rejects.toThrow('rows[0] is 7; there are 2 adapters')
-      // On the device the indices are not read by the CPU: a wrong one spoils its own tokens.
-      else expect(array((await run(coefficients, [0, 7])).y).map(Number.isNaN)).toEqual(spoilt)
-      await expect(run(coefficients, [0, 0, 0, 0])).rejects.toThrow('4 of them do not divide 6 tokens')
+        await expect(run(coefficients, [7])).rejects.toThrow('rows[0]: expected -1 ... 1; received 7')
+      // The CPU does not read the indices on the device: an invalid one makes its own tokens NaN.
+      else expect(array((await run(coefficients, [0, 7])).y).map(Number.isNaN)).toEqual(isInSecondHalf)
+      await expect(run(coefficients, [0, 0, 0, 0])).rejects.toThrow(
+        'rows: expected a divisor of 6 tokens; received 4 rows',
+      )
       const { g: _, ...incomplete } = feeds(coefficients, [0])
       await expect(session.run(incomplete, ['base'])).rejects.toThrow('input g is missing')
       for (const wrong of [
@@ -291,25 +298,25 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       await expect(run([], [0], session, { logSeverityLevel: (2 ** 32) as 0 })).rejects.toThrow(
         'logSeverityLevel: expected an integer of',
       )
-      // As long as an array can be: it is not the length that is taken memory for.
+      // The longest array that JavaScript has: memory is not reserved by the length.
       await expect(session.run(feeds([], [0]), new Array(2 ** 32 - 1))).rejects.toThrow()
       await expect(session.run(feeds([], [0]), ['base\0'])).rejects.toThrow('without NUL')
       await expect(session.run(feeds([], [0]), ['nothing'])).rejects.toThrow('nothing')
       expect(array((await run(coefficients, [0])).y)).toEqual(before)
     })
 
-    test('inputs are those of the moment a run begins, whatever becomes of their arrays', async () => {
+    test('a run uses its inputs as they are when it starts', async () => {
       const expected = array((await run(coefficients, [0, 1])).y)
-      const spoil: ((data: ArrayBufferView) => void)[] = [
+      const invalidations: ((data: ArrayBufferView) => void)[] = [
         (data) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength).fill(0x7f),
         (data) => structuredClone(data.buffer, { transfer: [data.buffer as ArrayBuffer] }),
       ]
-      for (const each of spoil) {
+      for (const invalidate of invalidations) {
         const inputs = Object.entries(feeds(coefficients, [0, 1])).map(
           ([name, tensor]) => [name, { ...tensor, data: tensor.data.slice() }] as const,
         )
         const running = session.run(Object.fromEntries(inputs), ['y'])
-        for (const [, { data }] of inputs) each(data)
+        for (const [, { data }] of inputs) invalidate(data)
         expect(array((await running).y)).toEqual(expected)
       }
       const shrinking = Reflect.construct(ArrayBuffer, [x.byteLength, { maxByteLength: x.byteLength }])
@@ -323,7 +330,7 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       )
     })
 
-    test('session options reach ONNX Runtime', async () => {
+    test('passes session options to ONNX Runtime', async () => {
       const fixed = await create('layer-float32', {
         freeDimensionOverrides: { batch: 2 },
         extra: { session: { intra_op: { allow_spinning: '0' } } },
@@ -342,7 +349,7 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       fixed.release()
     })
 
-    test('a released session ends its last run and starts no other', async () => {
+    test('a released session completes its last run and rejects further ones', async () => {
       const short = await create('layer-float32')
       const last = run(coefficients, [0], short)
       short.release()
@@ -354,7 +361,7 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       expect(array((await last).y)).toEqual(array((await run(coefficients, [0])).y))
     })
 
-    test('a worker thread has sessions of its own', async () => {
+    test('works in a worker thread', async () => {
       const source = `
       import { parentPort, workerData } from 'node:worker_threads'
       const { entry, library, model, device, inputs } = workerData
@@ -388,25 +395,25 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
   },
 )
 
-describe.skipIf(problem !== undefined)(`models of bytes${problem ? ` (skipped: ${problem})` : ''}`, () => {
+describe.skipIf(problem !== undefined)(`models as bytes${problem ? ` (skipped: ${problem})` : ''}`, () => {
   const file = readFileSync(model('layer-float32'))
   const names = ['x', 'g', 'c', 'rows']
 
-  test('are read when a session is asked for, whatever becomes of them', async () => {
-    for (const spoil of [
+  test('are read before createSession returns', async () => {
+    for (const invalidate of [
       (bytes: Uint8Array<ArrayBuffer>) => bytes.fill(0xff),
       (bytes: Uint8Array<ArrayBuffer>) => structuredClone(bytes.buffer, { transfer: [bytes.buffer] }),
     ]) {
       const bytes = new Uint8Array(file)
       const creating = (opened as OnnxRuntime).createSession(bytes)
-      spoil(bytes)
+      invalidate(bytes)
       const session = await creating
       expect(session.inputs.map(({ name }) => name)).toEqual(names)
       session.release()
     }
   })
 
-  test('serve from shared memory', async () => {
+  test('can be in shared memory', async () => {
     const bytes = new Uint8Array(new SharedArrayBuffer(file.length))
     bytes.set(file)
     const session = await (opened as OnnxRuntime).createSession(bytes)
@@ -418,16 +425,16 @@ describe.skipIf(problem !== undefined)(`models of bytes${problem ? ` (skipped: $
 describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${problem})` : ''}`, () => {
   const runtime = opened as OnnxRuntime
 
-  test('tells the version of the library that onnxruntime-node brought', () => {
+  test('reports the version of the library of onnxruntime-node', () => {
     expect(runtime.version).toBe(require(manifest).version)
     expect(runtime.untested).toBeUndefined()
   })
 
-  test('the first sessions of a process can be made at once', () => {
+  test('makes the first sessions of a process at the same time', () => {
     const program = fileURLToPath(new URL('first-sessions.js', import.meta.url))
     const root = fileURLToPath(new URL('..', import.meta.url))
     const model = fileURLToPath(new URL('__fixtures__/layer-float32.onnx', import.meta.url))
-    // Without a lock one of seven of these processes fails.
+    // Without a lock about one of seven of these processes fails.
     for (let i = 0; i < 15; i++) {
       const { status, stderr } = spawnSync(process.execPath, [program, root, library, model], {
         encoding: 'utf8',
@@ -437,16 +444,23 @@ describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${pr
     }
   })
 
-  test('a library that is not loaded is refused', () => {
-    expect(() => openOnnxRuntime(join(folder, 'no-such-library'))).toThrow('load onnxruntime-node first')
+  test('rejects a library that is not loaded', () => {
+    expect(() => openOnnxRuntime(join(folder, 'no-such-library'))).toThrow(
+      expect.objectContaining({
+        code: 'UNSUPPORTED',
+        message: expect.stringMatching(/is not loaded in this process; load onnxruntime-node first$/),
+        advice: 'load onnxruntime-node first',
+      }),
+    )
   })
 
-  // Versions that cannot be had together with the tested one: libraries that tell no more than their version, loaded before Node starts.
+  // The old versions cannot be installed beside the tested one. Libraries that only report a version stand in for them; they are loaded before
+  // Node starts.
   test.each([
-    ['1.17.3', 'ONNX Runtime 1.17.3 is too old; 1.18 or newer is needed'],
-    ['0.5', 'ONNX Runtime 0.5 is too old; 1.18 or newer is needed'],
-    ['2.0.0', 'ONNX Runtime 2.0.0 has no longer the interface of 1.18'],
-  ])('version %s is refused', (version, message) => {
+    ['1.17.3', 'ONNX Runtime 1.17.3 is too old: expected 1.18 or newer'],
+    ['0.5', 'ONNX Runtime 0.5 is too old: expected 1.18 or newer'],
+    ['2.0.0', 'ONNX Runtime 2.0.0 no longer has the interface of 1.18'],
+  ])('rejects version %s', (version, message) => {
     const folder = mkdtempSync(join(tmpdir(), 'fourierft-version-'))
     try {
       const library = join(folder, 'libonnxruntime.so.1')
@@ -475,28 +489,28 @@ describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${pr
     ['an unknown provider', [unknown], 'expected cuda or cpu; received "tpu"'],
     ...(problems['cuda-host'] === undefined
       ? ([
-          ['no such device', [{ name: 'cuda-host', deviceId: 1 }], 'expected 0 … 0; received 1'],
-          ['no number of a device', [{ name: 'cuda-host', deviceId: 'all' }], 'expected 0 … 0; received all'],
+          ['an unknown device', [{ name: 'cuda-host', deviceId: 1 }], 'expected 0 … 0; received 1'],
+          [
+            'a device that is not a number',
+            [{ name: 'cuda-host', deviceId: 'all' }],
+            'expected 0 … 0; received all',
+          ],
         ] as const)
       : []),
-  ] as const)('%s is told', async (_, executionProviders, message) => {
-    const refused = runtime.createSession(model('layer-float32'), { executionProviders })
-    await expect(refused).rejects.toMatchObject({
+  ] as const)('rejects %s', async (_, executionProviders, message) => {
+    const creation = runtime.createSession(model('layer-float32'), { executionProviders })
+    await expect(creation).rejects.toMatchObject({
       code: 'UNSUPPORTED',
       message: expect.stringContaining(message),
     })
   })
 
-  // No skip where there is no device: what a user is told then is checked.
-  test.skipIf(hasDevice)(
-    `not on CUDA (skipped: no CUDA device): a session there says what is missing`,
-    async () => {
-      expect(problems.cuda).toMatch(/no CUDA device|build\.js --cuda/)
-      await expect(
-        runtime.createSession(model('layer-float32'), { executionProviders: ['cuda', 'cpu'] }),
-      ).rejects.toMatchObject({ code: 'UNSUPPORTED', message: problems.cuda })
-    },
-  )
+  test.skipIf(hasDevice)('without a CUDA device a session on CUDA says what is missing', async () => {
+    expect(problems.cuda).toMatch(/no CUDA device|build\.js --cuda/)
+    await expect(
+      runtime.createSession(model('layer-float32'), { executionProviders: ['cuda', 'cpu'] }),
+    ).rejects.toMatchObject({ code: 'UNSUPPORTED', message: problems.cuda })
+  })
 })
 
 /** float16 bits as numbers; finite ones. */

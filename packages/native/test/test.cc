@@ -1,5 +1,5 @@
-// The kernel against the equations in double precision, for shapes of every kind, all instruction sets (FOURIERFT_INSTRUCTIONS), all
-// number formats, added adapters and one for each row, with and without a pool of threads.
+// Compares the kernel with the equations in double precision: shapes of every kind, all instruction sets (FOURIERFT_INSTRUCTIONS) and number
+// formats, summed adapters and one for each row, with and without a pool of threads.
 #include <algorithm>
 #include <cmath>
 #include <complex>
@@ -35,17 +35,17 @@ Problem make(int d1, int d2, int n, int adapters, int tokens, unsigned seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   Problem p{d1, d2, n, adapters, tokens, {}, {}, {}, {}, {}, {}, {}};
-  std::set<uint64_t> taken;
-  // the corners first: zero frequency, both Nyquist frequencies, a conjugate pair
+  std::set<uint64_t> used;
+  // first the corners: zero frequency, both Nyquist frequencies, a conjugate pair
   const uint64_t corners[][2] = {{0, 0}, {static_cast<uint64_t>(d1) / 2, static_cast<uint64_t>(d2) / 2}, {1, 1},
                                  {static_cast<uint64_t>(d1) - 1, static_cast<uint64_t>(d2) - 1}};
   for (const auto& corner : corners)
-    if (static_cast<int>(taken.size()) < n && corner[0] < static_cast<uint64_t>(d1) && corner[1] < static_cast<uint64_t>(d2) &&
-        taken.insert(corner[0] * d2 + corner[1]).second)
+    if (static_cast<int>(used.size()) < n && corner[0] < static_cast<uint64_t>(d1) && corner[1] < static_cast<uint64_t>(d2) &&
+        used.insert(corner[0] * d2 + corner[1]).second)
       p.rows.push_back(corner[0]), p.columns.push_back(corner[1]);
-  while (static_cast<int>(taken.size()) < n) {
+  while (static_cast<int>(used.size()) < n) {
     const uint64_t v = random() % (static_cast<uint64_t>(d1) * d2);
-    if (taken.insert(v).second) p.rows.push_back(v / d2), p.columns.push_back(v % d2);
+    if (used.insert(v).second) p.rows.push_back(v / d2), p.columns.push_back(v % d2);
   }
   for (int i = 0; i < n * adapters; i++) p.coefficients.push_back(normal(random));
   for (int a = 0; a < adapters; a++) p.scalings.push_back(100.f + a);
@@ -55,8 +55,8 @@ Problem make(int d1, int d2, int n, int adapters, int tokens, unsigned seed) {
   return p;
 }
 
-// cos(2 pi (q j_l / d1 + r k_l / d2)) of one entry, by the addition theorem from one table for each axis: a cosine for each number of dW
-// would be nearly all that these tests do.
+// cos(2 pi (q j_l / d1 + r k_l / d2)) of one entry, by the addition theorem from one table for each axis: computing a
+// cosine for each number of dW would take nearly all the time of these tests.
 class Wave {
  public:
   Wave(const Problem& p, int l) : rows_(turns(p.d1, p.rows[l])), columns_(turns(p.d2, p.columns[l])) {}
@@ -72,7 +72,7 @@ class Wave {
   std::vector<std::complex<double>> rows_, columns_;
 };
 
-// dW of one adapter, straight from the equation.
+// dW of one adapter, from the equation.
 std::vector<double> reference_delta(const Problem& p, int adapter) {
   std::vector<double> delta(static_cast<size_t>(p.d1) * p.d2, 0);
   for (int l = 0; l < p.n; l++) {
@@ -117,10 +117,9 @@ void compare(const Problem& p) {
   for (const auto& delta : deltas)
     for (size_t i = 0; i < sum.size(); i++) sum[i] += delta[i];
 
-  // The conformance suite demands 1e-5 of the largest value. Where there are few values they may all be small by chance, sums of large
-  // terms that cancel; a transform of length d in float32 loses about 2^-24 log2 d of the norm of what it is given, whatever comes out.
-  // So the limit is the larger of the two, for a product of a matrix and a token with four such losses: two transforms, the sparse step
-  // and the addition.
+  // The conformance suite allows 1e-5 of the largest value. A few values can all be small by chance, as sums of large terms that cancel, but
+  // a transform of length d in float32 loses about 2^-24 log2 d of the norm of its input. So the limit is the larger of 1e-5 and four such
+  // losses of the product of a matrix and a token: two transforms, the sparse step and the addition.
   const double loss = 4 * std::ldexp(1, -24) * std::max(1.0, std::log2(static_cast<double>(p.d1) * p.d2));
   const auto norm = [](const auto* values, size_t count) {
     double sum = 0;
@@ -144,12 +143,12 @@ void compare(const Problem& p) {
   check(difference(delta, sum) <= delta_limit, name, difference(delta, sum), delta_limit);
 
   for (const bool by_row : {false, true}) {
-    const int32_t* choice = by_row ? p.adapter_of_row.data() : nullptr;
+    const int32_t* adapter_of_row = by_row ? p.adapter_of_row.data() : nullptr;
     std::vector<double> y(static_cast<size_t>(p.tokens) * p.d1, 1), gx(static_cast<size_t>(p.tokens) * p.d2, 1), gc(p.adapters * p.n, 0);
     std::vector<std::vector<double>> outer(p.adapters, std::vector<double>(sum.size(), 0));  // dL/dW of each adapter
     for (int t = 0; t < p.tokens; t++) {
-      if (by_row && choice[t] < 0) continue;
-      const std::vector<double>& w = by_row ? deltas[choice[t]] : sum;
+      if (by_row && adapter_of_row[t] < 0) continue;
+      const std::vector<double>& w = by_row ? deltas[adapter_of_row[t]] : sum;
       for (int q = 0; q < p.d1; q++)
         for (int r = 0; r < p.d2; r++) {
           const size_t at = static_cast<size_t>(q) * p.d2 + r;
@@ -157,7 +156,7 @@ void compare(const Problem& p) {
           gx[t * p.d2 + r] += w[at] * p.grad_y[t * p.d1 + q];
           const double product = static_cast<double>(p.x[t * p.d2 + r]) * p.grad_y[t * p.d1 + q];
           for (int a = 0; a < p.adapters; a++)
-            if (!by_row || choice[t] == a) outer[a][at] += product;
+            if (!by_row || adapter_of_row[t] == a) outer[a][at] += product;
         }
     }
     for (int a = 0; a < p.adapters; a++)
@@ -170,10 +169,10 @@ void compare(const Problem& p) {
       }
 
     std::vector<float> found_y(y.size(), 1), found_gx(gx.size(), 1), found_gc(gc.size(), 7);
-    fourierft_forward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.tokens, choice,
+    fourierft_forward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.tokens, adapter_of_row,
                       found_y.data(), nullptr);
     fourierft_backward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.grad_y.data(), p.tokens,
-                       choice, found_gc.data(), found_gx.data(), nullptr);
+                       adapter_of_row, found_gc.data(), found_gx.data(), nullptr);
     const double limit_y = std::max(1e-5 * largest(y), loss * norm_w * norm_x);
     const double limit_gx = std::max(1e-5 * largest(gx), loss * norm_w * norm_g);
     const double limit_gc = std::max(1e-5 * largest(gc), loss * factor * norm_outer);
@@ -181,12 +180,12 @@ void compare(const Problem& p) {
     check(difference(found_gx, gx) <= limit_gx, name, difference(found_gx, gx), limit_gx);
     check(difference(found_gc, gc) <= limit_gc, name, difference(found_gc, gc), limit_gc);
 
-    // The host's threads change nothing, not one bit.
+    // The results do not depend on the host's threads, bit for bit.
     std::vector<float> again_y(y.size(), 1), again_gx(gx.size(), 1), again_gc(gc.size(), 7);
-    fourierft_forward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.tokens, choice,
+    fourierft_forward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.tokens, adapter_of_row,
                       again_y.data(), &runner);
     fourierft_backward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.grad_y.data(), p.tokens,
-                       choice, again_gc.data(), again_gx.data(), &runner);
+                       adapter_of_row, again_gc.data(), again_gx.data(), &runner);
     check(again_y == found_y && again_gx == found_gx && again_gc == found_gc, name, 1, 0);
 
     // float16 and bfloat16: the float32 result of the rounded input, rounded once.
@@ -215,9 +214,9 @@ void compare(const Problem& p) {
       std::vector<uint16_t> half_x, half_y(y.size(), to_half(0));
       std::vector<float> rounded_x, plain_y(y.size(), 0);
       for (float value : p.x) half_x.push_back(to_half(value)), rounded_x.push_back(from_half(half_x.back()));
-      fourierft_forward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, rounded_x.data(), p.tokens, choice,
+      fourierft_forward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, rounded_x.data(), p.tokens, adapter_of_row,
                         plain_y.data(), nullptr);
-      fourierft_forward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), dtype, half_x.data(), p.tokens, choice, half_y.data(),
+      fourierft_forward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), dtype, half_x.data(), p.tokens, adapter_of_row, half_y.data(),
                         nullptr);
       double worst = 0;
       for (size_t i = 0; i < plain_y.size(); i++)
@@ -228,7 +227,7 @@ void compare(const Problem& p) {
   fourierft_plan_destroy(plan);
 }
 
-// dW of 16 MiB and more goes past the caches: rows that start anywhere in a cache line, nothing outside of them touched.
+// dW of 16 MiB and more is written past the caches: rows can start anywhere in a cache line, and nothing outside of them changes.
 void compare_large_delta(int d1, int d2, int shift, unsigned seed) {
   const Problem p = make(d1, d2, 2, 1, 0, seed);
   char name[160];
@@ -246,24 +245,24 @@ void compare_large_delta(int d1, int d2, int shift, unsigned seed) {
   fourierft_plan_destroy(plan);
 }
 
-void refuses() {
+void reject_invalid_arguments() {
   fourierft_plan* plan = nullptr;
   const uint32_t rows[] = {0, 3}, columns[] = {1, 2};
   check(fourierft_plan_create(0, 4, 1, rows, columns, &plan) == FOURIERFT_INVALID_SHAPE, "d1 = 0", 1, 0);
   check(fourierft_plan_create(1, 1, 2, rows, columns, &plan) == FOURIERFT_INVALID_SHAPE, "n > d1 d2", 1, 0);
   check(fourierft_plan_create(3, 4, 2, rows, columns, &plan) == FOURIERFT_INVALID_ENTRY, "row out of range", 1, 0);
   check(fourierft_plan_create(3, 4, 1, nullptr, columns, &plan) == FOURIERFT_INVALID_ARGUMENT, "null", 1, 0);
-  check(plan == nullptr, "nothing made", 1, 0);
+  check(plan == nullptr, "no plan is made", 1, 0);
   check(fourierft_plan_create(4, 4, 2, rows, columns, &plan) == FOURIERFT_OK, "plan", 1, 0);
   const float c[] = {1, 2}, scaling = 1, x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
   float y[8] = {0};
   const int32_t beyond[] = {0, 1};
   check(fourierft_forward(plan, c, 1, &scaling, FOURIERFT_FLOAT32, x, 2, beyond, y, nullptr) == FOURIERFT_INVALID_ARGUMENT,
-        "an adapter that is not there", 1, 0);
+        "an adapter index out of range", 1, 0);
   check(fourierft_forward(plan, c, 1, &scaling, FOURIERFT_FLOAT32, x, -1, nullptr, y, nullptr) == FOURIERFT_INVALID_ARGUMENT,
         "a negative number of tokens", 1, 0);
-  check(std::all_of(y, y + 8, [](float value) { return value == 0; }), "y untouched", 1, 0);
-  // A token that holds NaN or infinity spoils itself alone; one without an adapter is not touched at all.
+  check(std::all_of(y, y + 8, [](float value) { return value == 0; }), "y is unchanged", 1, 0);
+  // NaN and infinity stay in their token; a token without an adapter is unchanged.
   for (const float bad : {NAN, INFINITY}) {
     float mixed[8] = {1, bad, 3, 4, 5, 6, 7, 8}, out[8] = {0};
     fourierft_forward(plan, c, 1, &scaling, FOURIERFT_FLOAT32, mixed, 2, nullptr, out, nullptr);
@@ -279,24 +278,24 @@ void refuses() {
 }  // namespace
 
 int main() {
-  const char* wish = std::getenv("FOURIERFT_INSTRUCTIONS");
+  const char* requested = std::getenv("FOURIERFT_INSTRUCTIONS");
   std::printf("instructions: %s\n", fourierft_instructions());
-  if (wish != nullptr && std::strcmp(wish, fourierft_instructions()) != 0) {
-    std::printf("skipped: this processor has no %s\n", wish);
+  if (requested != nullptr && std::strcmp(requested, fourierft_instructions()) != 0) {
+    std::printf("skipped: this processor has no %s\n", requested);
     return 77;
   }
-  refuses();
+  reject_invalid_arguments();
   unsigned seed = 1;
   for (int d = 1; d <= 40; d++) compare(make(d, 41 - d, std::min(d * (41 - d), 9), 2, 3, seed++));
   const int shapes[][2] = {{48, 48}, {64, 128}, {120, 35}, {49, 77}, {97, 101}, {67, 71}, {134, 128}, {127, 64}, {86, 43}, {121, 169}, {1, 64}, {64, 1}, {256, 250},
-                           // an eighth that is odd, that is prime and large, that is one number
+                           // an eighth of the size is odd, a large prime, 1
                            {88, 72}, {536, 24}, {8, 16}};
   for (const auto& shape : shapes)
     for (const int tokens : {1, 2, 7, 8, 9, 17, 40}) compare(make(shape[0], shape[1], std::min(shape[0] * shape[1], 60), 3, tokens, seed++));
-  compare(make(12, 10, 120, 1, 5, seed++));    // every place
-  compare(make(96, 80, 30, 2, 300, seed++));   // several parts
+  compare(make(12, 10, 120, 1, 5, seed++));    // an entry at every position
+  compare(make(96, 80, 30, 2, 300, seed++));   // several parts of tokens
   compare_large_delta(2048, 2048, 0, seed++);
-  compare_large_delta(1039, 4080, 3, seed++);  // odd: no row d1/2; rows that are no power of two
+  compare_large_delta(1039, 4080, 3, seed++);  // odd: there is no row d1/2; d2 is not a power of two
   std::printf("%d checks, %d failed\n", checks, failures);
   return failures == 0 ? 0 : 1;
 }

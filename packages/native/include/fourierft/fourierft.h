@@ -3,7 +3,7 @@
  *   dW[p,q] = alpha / (d1 d2) * sum_l c_l cos(2 pi (p j_l / d1 + q k_l / d2))
  *
  * Tensors are row-major and contiguous: x [tokens, d2], y and gradY [tokens, d1], coefficients [adapters, n], dW [d1, d2].
- * Nothing here allocates for each call once a thread has worked on a plan, and every function may be called from any thread. NaN and
+ * Every function may be called from any thread. A thread allocates memory in its first call with a plan and reuses it in later calls. NaN and
  * infinity in activations spread through the token that holds them and no other.
  */
 #ifndef FOURIERFT_H
@@ -27,7 +27,7 @@ typedef enum { FOURIERFT_FLOAT32 = 0, FOURIERFT_FLOAT16 = 1, FOURIERFT_BFLOAT16 
 typedef enum {
   FOURIERFT_OK = 0,
   FOURIERFT_INVALID_SHAPE = 1,   /* d1 or d2 is 0 or over 2^24, or n is 0 or over d1 d2 */
-  FOURIERFT_INVALID_ENTRY = 2,   /* an entry lies outside [0,d1) x [0,d2) */
+  FOURIERFT_INVALID_ENTRY = 2,   /* an entry is outside [0,d1) x [0,d2) */
   FOURIERFT_OUT_OF_MEMORY = 3,
   FOURIERFT_INVALID_ARGUMENT = 4 /* a null pointer, a negative count, an adapter index out of range */
 } fourierft_status;
@@ -35,17 +35,17 @@ typedef enum {
 /* Everything that depends on the shape and the entries alone. Immutable; shared by threads. */
 typedef struct fourierft_plan fourierft_plan;
 
-/* What fourierft_plan_create would say before it makes tables, which takes seconds for the largest prime sizes. */
+/* Checks the arguments of fourierft_plan_create without computing its tables, which takes seconds for the largest prime sizes. */
 FOURIERFT_API fourierft_status fourierft_plan_check(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns);
 FOURIERFT_API fourierft_status fourierft_plan_create(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns,
                                        fourierft_plan** plan);
 FOURIERFT_API void fourierft_plan_destroy(fourierft_plan* plan);
 
-/* Which instructions serve: "avx512", "avx2", "neon" or "generic". */
+/* The instructions in use: "avx512", "avx2", "neon" or "generic". */
 FOURIERFT_API const char* fourierft_instructions(void);
 
-/* The host's thread pool: runs body(argument, i) for i = 0 ... count-1, in any order, and returns when all are done. The results are
- * the same bits whatever it does. A null runner: the calling thread does all. */
+/* The host's thread pool: runs body(argument, i) for i = 0 ... count-1, in any order, and returns when all are done. The
+ * results do not depend on it, bit for bit. With a null runner the calling thread does all the work. */
 typedef struct {
   void (*parallel_for)(void* pool, int count, void (*body)(void* argument, int index), void* argument);
   void* pool;

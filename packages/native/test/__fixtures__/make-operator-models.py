@@ -17,7 +17,7 @@ folder = Path(__file__).parent
 
 def model(dtype: int, numpy_type: type) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
-    places = np.arange(N) * 17 % (OUT * IN)
+    positions = np.arange(N) * 17 % (OUT * IN)
     weight = rng.integers(-8, 9, (IN, OUT)) / 8  # exact in float16
     tensor = helper.make_tensor_value_info
     tables = ["entries", "table.0", "table.1"]
@@ -42,8 +42,8 @@ def model(dtype: int, numpy_type: type) -> onnx.ModelProto:
         ],
         [
             numpy_helper.from_array(weight.astype(numpy_type), "weight"),
-            numpy_helper.from_array(np.stack([places // IN, places % IN]).astype(np.int64), "entries"),
-            # What the portable function of the same name reads, and the operator does not.
+            numpy_helper.from_array(np.stack([positions // IN, positions % IN]).astype(np.int64), "entries"),
+            # The portable function of the same name reads these tables; the operator does not.
             numpy_helper.from_array(np.ones(3, np.float32), "table.0"),
             numpy_helper.from_array(np.ones(2, np.int64), "table.1"),
         ],
@@ -53,8 +53,8 @@ def model(dtype: int, numpy_type: type) -> onnx.ModelProto:
 
 
 def brain_model() -> onnx.ModelProto:
-    """The float32 model, whose activations are rounded to bfloat16 before the operators and widened after them: tensors of JavaScript
-    have no bfloat16, and ONNX Runtime's CPU provider no product of it."""
+    """The float32 model with activations that are rounded to bfloat16 before the operators and widened after them: JavaScript has no
+    bfloat16 tensors, and ONNX Runtime's CPU provider has no bfloat16 product."""
     made = model(TensorProto.FLOAT, np.float32)
     graph = made.graph
     product, forward, gradient = list(graph.node)

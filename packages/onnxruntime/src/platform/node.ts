@@ -1,6 +1,8 @@
 /** Node: `onnxruntime-node`, files by path, and the kernel of `@fourierft/native` where it is installed. */
+import { readdirSync, readFileSync } from 'node:fs'
 import { lstat, open, readFile, realpath } from 'node:fs/promises'
-import { basename, dirname, resolve } from 'node:path'
+import { createRequire } from 'node:module'
+import { basename, dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { FourierFTError } from '@fourierft/core'
 import type { Platform } from './platform.js'
@@ -76,15 +78,50 @@ function isMissing(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND'
 }
 
-/** The path under which this process has loaded ONNX Runtime, whoever brought it. */
+/** The file name of ONNX Runtime's library on Linux, macOS and Windows. */
+const LIBRARY = /^(libonnxruntime\.(so|[\d.]*dylib)[\d.]*|onnxruntime\.dll)$/
+
+/** The path of the ONNX Runtime library that this process has loaded, from whichever package. */
 function onnxRuntimeLibrary(): string | undefined {
-  // The report asks the network for names unless told not to.
+  const loaded = librariesInReport() ?? librariesInMaps()
+  return loaded === undefined ? installedLibrary() : loaded.find((path) => LIBRARY.test(basename(path)))
+}
+
+/** The loaded libraries by Node's diagnostic report; undefined in Bun and Deno, whose reports list none. */
+function librariesInReport(): readonly string[] | undefined {
+  // The report asks the network for names unless `excludeNetwork` is set.
   const report = process.report as typeof process.report & { excludeNetwork?: boolean }
   const { excludeNetwork } = report
   report.excludeNetwork = true
-  const { sharedObjects } = report.getReport() as unknown as { readonly sharedObjects: readonly string[] }
+  const { sharedObjects = [] } = report.getReport() as { readonly sharedObjects?: readonly string[] }
   if (excludeNetwork !== undefined) report.excludeNetwork = excludeNetwork
-  return sharedObjects.find((path) =>
-    /(libonnxruntime\.(so|[\d.]*dylib)[\d.]*|[\\/]onnxruntime\.dll)$/.test(path),
-  )
+  return sharedObjects.length > 0 ? sharedObjects : undefined
+}
+
+/** The mapped files of this process by the Linux kernel; undefined on other systems. */
+function librariesInMaps(): readonly string[] | undefined {
+  try {
+    // Each line is: address, permissions, offset, device, inode, path.
+    return readFileSync('/proc/self/maps', 'utf8').match(/\/.*$/gm) ?? undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** The library of the installed `onnxruntime-node`. The kernel rejects it if this process has not loaded it. */
+function installedLibrary(): string | undefined {
+  try {
+    const manifest = createRequire(import.meta.url).resolve('onnxruntime-node/package.json')
+    const folders = join(dirname(manifest), 'bin')
+    return (
+      readdirSync(folders)
+        .map((binding) => join(folders, binding, process.platform, process.arch))
+        .flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)))
+        .filter((path) => LIBRARY.test(basename(path)))
+        // macOS has copies with longer versions in their names beside the one that the binding loads.
+        .sort((a, b) => a.length - b.length)[0]
+    )
+  } catch {
+    return undefined
+  }
 }

