@@ -1,4 +1,4 @@
-/** The life cycle of adapters in sessions of ONNX Runtime: in Node with the native kernel and without, and in wasm. */
+/** The life cycle of adapters in sessions of ONNX Runtime: in Node with and without the native kernel, and in wasm. */
 import { testAdapters } from '@fourierft/conformance/vitest'
 import * as node from 'onnxruntime-node'
 import * as web from 'onnxruntime-web'

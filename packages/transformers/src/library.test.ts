@@ -20,10 +20,10 @@ import { beforeAll, expect, test, vi } from 'vitest'
 import { writeTinyModels } from './__fixtures__/write-tiny-model.js'
 import {
   callNames,
+  findSessionOrigins,
   isMissingFile,
-  locateSessions,
+  type ModelOrigin,
   modelOf,
-  type Origin,
   originOf,
   ortOf,
   sessionsOf,
@@ -149,7 +149,7 @@ test('a symbol in the session options comes as far as InferenceSession.create; t
     made++
     return create.apply(Session, args)
   }
-  const located = await locateSessions(model, sessionsOf(model), {
+  const located = await findSessionOrigins(model, sessionsOf(model), {
     name: 'tiny-bert',
     options: { dtype: 'fp32', session_options: { intraOpNumThreads: 1 } },
   })
@@ -170,7 +170,7 @@ test('in Node the paths and options are noted while models are loaded, and no fi
   const [model, other] = await Promise.all([AutoModel.from_pretrained('tiny-bert', options), load()])
   expect(Session.create).toBe(create)
   const loads = vi.spyOn(model.constructor as typeof PreTrainedModel, 'from_pretrained')
-  const located = await locateSessions(model, sessionsOf(model), originOf(model) as Origin)
+  const located = await findSessionOrigins(model, sessionsOf(model), originOf(model) as ModelOrigin)
   expect(loads).not.toHaveBeenCalled()
   loads.mockRestore()
   const { model: path, options: noted } = located.get('model') ?? {}

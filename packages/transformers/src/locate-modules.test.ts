@@ -1,7 +1,7 @@
 /** Encoders and decoders have layers of the same endings: the right one is found, or none. */
 import { createModel, DataType, findLinearLayers } from '@fourierft/onnx'
 import { expect, test } from 'vitest'
-import { placeModules } from './place-modules.js'
+import { locateModules } from './locate-modules.js'
 
 /** A session whose graph has linear layers of these modules. */
 function session(name: string, ...named: (string | { readonly inputs: readonly string[] })[]) {
@@ -29,7 +29,7 @@ function session(name: string, ...named: (string | { readonly inputs: readonly s
 }
 
 const placed = (modules: string[], parts: ReturnType<typeof session>[], map = {}) =>
-  Object.fromEntries(Array.from(placeModules(modules, parts, map), ([module, { part }]) => [module, part]))
+  Object.fromEntries(Array.from(locateModules(modules, parts, map), ([module, { part }]) => [module, part]))
 
 const ENCODER = 'encoder.block.0.SelfAttention.q'
 const DECODER = 'decoder.block.0.SelfAttention.q'
@@ -54,8 +54,8 @@ test('an encoder that was exported by itself has names without the way to it', (
   ]
   const decoder = session('decoder_model_merged', ...modules.slice(1))
   for (const name of ['model', 'encoder_model']) {
-    const places = placeModules(modules, [session(name, 'layers.0.fc1', 'layers.0.fc2'), decoder], {})
-    expect([...places.values()]).toEqual([
+    const locations = locateModules(modules, [session(name, 'layers.0.fc1', 'layers.0.fc2'), decoder], {})
+    expect([...locations.values()]).toEqual([
       { part: name, name: modules[0] },
       { part: 'decoder_model_merged', name: modules[1] },
       { part: 'decoder_model_merged', name: modules[2] },

@@ -10,7 +10,7 @@ import { env, LogLevel } from '@huggingface/transformers'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { settings } from './environment.js'
 import { loadPeftModel } from './load-peft-model.js'
-import { loadWhereModelsAre } from './load-where-models-are.js'
+import { loadWithEnv } from './load-with-env.js'
 
 const adapter = createAdapter(
   createConfig({ nFrequency: 3, taskType: 'FEATURE_EXTRACTION', baseModelNameOrPath: 'user/base' }),
@@ -61,9 +61,7 @@ test('a mirror is asked by its host and path, and what it sends is kept in the c
   env.remoteHost = `${url}/`
   env.remotePathTemplate = 'files/{model}/at/{revision}/'
   const token = 'secret'
-  expect((await loadWhereModelsAre('user/adapter', { revision: 'refs/pr/1', token })).toBytes()).toEqual(
-    bytes,
-  )
+  expect((await loadWithEnv('user/adapter', { revision: 'refs/pr/1', token })).toBytes()).toEqual(bytes)
   expect(asked).toEqual([
     '/files/user/adapter/at/refs%2Fpr%2F1/adapter_config.json',
     '/files/user/adapter/at/refs%2Fpr%2F1/adapter_model.safetensors',
@@ -71,19 +69,19 @@ test('a mirror is asked by its host and path, and what it sends is kept in the c
   expect(new Set(tokens)).toEqual(new Set(['Bearer secret']))
   const kept = join(directory, 'cache/user/adapter/refs/pr/1/adapter_config.json')
   expect(readFileSync(kept)).toEqual(Buffer.from(bytes.config))
-  expect((await loadWhereModelsAre('user/adapter', { subfolder: 'de' })).toBytes()).toEqual(bytes)
+  expect((await loadWithEnv('user/adapter', { subfolder: 'de' })).toBytes()).toEqual(bytes)
   expect(asked[2]).toBe('/files/user/adapter/at/main/de/adapter_config.json')
   asked.length = 0
-  await loadWhereModelsAre('user/adapter', { revision: 'refs/pr/1' })
-  await loadWhereModelsAre('user/adapter', { subfolder: 'de' })
+  await loadWithEnv('user/adapter', { revision: 'refs/pr/1' })
+  await loadWithEnv('user/adapter', { subfolder: 'de' })
   expect(asked).toEqual([])
-  await expect(loadWhereModelsAre('user/other')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
+  await expect(loadWithEnv('user/other')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
 })
 
 test.each(['models', 'cache'])('a subfolder of a folder below %s is looked into', async (below) => {
   env.remoteHost = `${url}/`
   await savePretrained(adapter, join(directory, below, 'user/adapter/german'))
-  expect((await loadWhereModelsAre('user/adapter', { subfolder: 'german' })).toBytes()).toEqual(bytes)
+  expect((await loadWithEnv('user/adapter', { subfolder: 'german' })).toBytes()).toEqual(bytes)
   expect(asked).toEqual([])
 })
 
@@ -94,8 +92,8 @@ test('a directory is read, whatever host there is', async () => {
   const link = `fourierft-${process.pid}-saved`
   symlinkSync(join(directory, 'saved'), link)
   try {
-    expect((await loadWhereModelsAre(link, { subfolder: 'german' })).toBytes()).toEqual(bytes)
-    await expect(loadWhereModelsAre(link)).rejects.toThrow("pass { subfolder: 'german' }")
+    expect((await loadWithEnv(link, { subfolder: 'german' })).toBytes()).toEqual(bytes)
+    await expect(loadWithEnv(link)).rejects.toThrow("pass { subfolder: 'german' }")
   } finally {
     rmSync(link)
   }
@@ -109,14 +107,14 @@ test('nothing leads out of the folders or of the host', async () => {
   const refused = { code: 'INVALID_OPTION' }
   for (const option of ['subfolder', 'revision'])
     for (const path of ['..', '../outside', 'a/../../../outside', '/etc', 'a\\b', '\ud800'])
-      await expect(loadWhereModelsAre('user/adapter', { [option]: path })).rejects.toMatchObject({
+      await expect(loadWithEnv('user/adapter', { [option]: path })).rejects.toMatchObject({
         ...refused,
         details: { option },
       })
-  await expect(loadWhereModelsAre('user/../../adapter')).rejects.toMatchObject(refused)
+  await expect(loadWithEnv('user/../../adapter')).rejects.toMatchObject(refused)
   expect(asked).toEqual([])
   // In a URL these would be the folder above.
-  await loadWhereModelsAre('user/adapter', { subfolder: '%2e%2e/x' })
+  await loadWithEnv('user/adapter', { subfolder: '%2e%2e/x' })
   expect(asked[0]).toBe('/files/user/adapter/at/main/%252e%252e/x/adapter_config.json')
 })
 
@@ -124,11 +122,11 @@ test('a model folder is looked into first', async () => {
   env.remoteHost = `${url}/`
   await savePretrained(adapter, join(directory, 'models/user/adapter'))
   await savePretrained(adapter, join(directory, 'models/single'))
-  expect((await loadWhereModelsAre('user/adapter')).toBytes()).toEqual(bytes)
-  expect((await loadWhereModelsAre('single')).toBytes()).toEqual(bytes)
+  expect((await loadWithEnv('user/adapter')).toBytes()).toEqual(bytes)
+  expect((await loadWithEnv('single')).toBytes()).toEqual(bytes)
   expect(asked).toEqual([])
   env.allowLocalModels = false
-  await loadWhereModelsAre('user/adapter')
+  await loadWithEnv('user/adapter')
   expect(asked).toHaveLength(2)
 })
 
@@ -148,7 +146,7 @@ test('without remote models nobody is asked', async () => {
 
 test('HF_ENDPOINT is the hub of adapters and of base models', async () => {
   vi.stubEnv('HF_ENDPOINT', url)
-  await expect(loadWhereModelsAre('user/adapter')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
+  await expect(loadWithEnv('user/adapter')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
   expect(asked).toEqual(['/api/models/user/adapter/revision/main?expand=sha'])
   asked.length = 0
   await savePretrained(adapter, join(directory, 'models/user/adapter'))
@@ -167,14 +165,14 @@ test('a program that requires transformers.js sets the env of its own copy', asy
     theirs.remoteHost = `${url}/`
     theirs.localModelPath = join(directory, 'theirs')
     theirs.cacheDir = join(directory, 'their-cache')
-    expect((await loadWhereModelsAre('user/adapter')).toBytes()).toEqual(bytes)
+    expect((await loadWithEnv('user/adapter')).toBytes()).toEqual(bytes)
     expect(asked).toHaveLength(2)
     theirs.allowRemoteModels = false
-    await expect(loadWhereModelsAre('user/other')).rejects.toThrow('env.allowRemoteModels')
+    await expect(loadWithEnv('user/other')).rejects.toThrow('env.allowRemoteModels')
     expect(asked).toHaveLength(2)
     mkdirSync(join(directory, 'theirs'))
     await savePretrained(adapter, join(directory, 'theirs/own'))
-    expect((await loadWhereModelsAre('own')).toBytes()).toEqual(bytes)
+    expect((await loadWithEnv('own')).toBytes()).toEqual(bytes)
     // What is set in this copy goes first; what is taken back there is taken back here.
     env.remoteHost = 'http://127.0.0.1:9/'
     expect(settings().remoteHost).toBe('http://127.0.0.1:9/')
