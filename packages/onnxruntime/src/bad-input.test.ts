@@ -263,7 +263,12 @@ describe('adapters and runs', () => {
     ['wasm', { ort: web }, web],
   ] as const)('rejects wrong feeds of %s', async (_, options, { Tensor }) => {
     web.env.wasm.numThreads = 1
-    const adapted = await createSession(maskedLayer(), { ...options, adapters: oneLayer })
+    // Level 4: ONNX Runtime also logs the errors that it throws.
+    const adapted = await createSession(maskedLayer(), {
+      ...options,
+      adapters: oneLayer,
+      logSeverityLevel: 4,
+    })
     open.push(adapted)
     const floats = (...dims: number[]) =>
       new Tensor('float32', new Float32Array(dims.reduce((size, dim) => size * dim)).fill(0.5), dims)
@@ -333,7 +338,7 @@ describe('adapters and runs', () => {
   })
 
   test("keeps ONNX Runtime's own error if the feeds are not the cause", async () => {
-    const adapted = await session()
+    const adapted = await session({ logSeverityLevel: 4 })
     const before = await outputOf(adapted)
     // This model does not declare the shape of its input.
     const wrong = { x: new ort.Tensor('float32', new Float32Array(66), [2, 3, 11]) }

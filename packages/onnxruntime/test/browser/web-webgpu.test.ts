@@ -1,4 +1,4 @@
-/** The row `onnxruntime-web-webgpu` in a browser, on the machine's own adapter or a software one. */
+/** The conformance suite on `onnxruntime-web-webgpu` in a browser, on the machine's own GPU or a software one. */
 import { testBackend } from '@fourierft/conformance/vitest'
 import * as ort from 'onnxruntime-web'
 import { createOnnxRuntimeBackend } from '../../src/backend.js'
@@ -6,7 +6,7 @@ import { serveWasm } from './serve-wasm.js'
 
 serveWasm()
 
-// All but level 2: a session reads adapters and writes none.
+// All levels except 2: a session does not write adapters.
 testBackend(() => createOnnxRuntimeBackend('web-webgpu', { ort }), {
   quick: true,
   levels: [1, 3, 4, 5, 6, 7, 8],
