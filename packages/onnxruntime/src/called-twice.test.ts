@@ -53,11 +53,11 @@ afterAll(() => rm(folder, { recursive: true }))
 async function outputs(model: string | Uint8Array, options: SessionOptions): Promise<Float32Array[]> {
   const session = await createSession(model, { native: false, ...options })
   const feeds = { x: new ort.Tensor('float32', waves(2 * SIZE, 3), [2, SIZE]) }
-  const beside = (await session.run(feeds)).y?.data as Float32Array
+  const unmerged = (await session.run(feeds)).y?.data as Float32Array
   await session.mergeAdapter()
   const merged = (await session.run(feeds)).y?.data as Float32Array
   await session.release()
-  return [beside, merged]
+  return [unmerged, merged]
 }
 
 test('gives the same outputs as two modules with one adapter each, from bytes and from a file, merged and not', async () => {

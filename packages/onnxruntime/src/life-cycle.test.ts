@@ -29,7 +29,7 @@ function difference(a: Float32Array, b: Float32Array): number {
   return b.reduce((most, value, i) => Math.max(most, Math.abs(value - a[i])), 0) / largest
 }
 
-/** Two layers of sums of at most 20 products beside 2·24 of the branch, each rounded. */
+/** Two layers, each a sum of at most 20 products and 2·24 terms of the branch, each rounded. */
 const LIMIT = 2 * (20 + 2 * 24 + 2) * 2 ** -24
 
 /** Waits for something that happens later, however busy the machine is. */

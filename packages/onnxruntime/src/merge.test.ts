@@ -58,15 +58,15 @@ describe.each([true, false])('native %s', (native) => {
     adapted.enableAdapters()
     for (const names of ['a', ['a', 'b'], ['b']]) {
       adapted.setAdapter(names)
-      const beside = await outputOf(adapted)
+      const unmerged = await outputOf(adapted)
       await adapted.mergeAdapter()
       expect(adapted.mergedAdapters).toEqual([names].flat())
       const merged = await outputOf(adapted)
-      expect(difference(merged, beside)).toBeLessThan(LIMIT)
+      expect(difference(merged, unmerged)).toBeLessThan(LIMIT)
       expect(merged).not.toEqual(base)
       adapted.unmergeAdapter()
       expect(adapted.mergedAdapters).toEqual([])
-      expect(await outputOf(adapted)).toEqual(beside)
+      expect(await outputOf(adapted)).toEqual(unmerged)
     }
     adapted.disableAdapters()
     expect(await outputOf(adapted)).toEqual(base)
@@ -82,14 +82,14 @@ describe.each([true, false])('native %s', (native) => {
     expect(adapted.activeAdapters).toEqual(['a'])
   })
 
-  test('mergeAndUnload: ONNX Runtime’s own session, merged before or not', async () => {
+  test('mergeAndUnload returns a plain session, whether adapters were merged before or not', async () => {
     for (const isMerged of [false, true]) {
       const adapted = await session({ native })
-      const beside = await outputOf(adapted)
+      const unmerged = await outputOf(adapted)
       if (isMerged) await adapted.mergeAdapter()
       const plain = await adapted.mergeAndUnload()
       expect(plain.inputNames).toEqual(['x'])
-      expect(difference(await outputOf(plain), beside)).toBeLessThan(LIMIT)
+      expect(difference(await outputOf(plain), unmerged)).toBeLessThan(LIMIT)
       expect(await codeOf(adapted.run(feeds))).toBe('INVALID_STATE')
       expect(await codeOf(adapted.mergeAndUnload())).toBe('INVALID_STATE')
       await plain.release()
@@ -99,7 +99,7 @@ describe.each([true, false])('native %s', (native) => {
 
 test('the verbs work while merged as in TensorFlow.js', async () => {
   const adapted = await session()
-  const beside = await outputOf(adapted)
+  const unmerged = await outputOf(adapted)
   await adapted.mergeAdapter()
   const merged = await outputOf(adapted)
   await expect(adapted.mergeAdapter()).rejects.toThrow('adapters a are merged; call unmergeAdapter() first')
@@ -118,7 +118,7 @@ test('the verbs work while merged as in TensorFlow.js', async () => {
     verb()
     expect(adapted.mergedAdapters).toEqual([])
     adapted.enableAdapters()
-    expect(difference(await outputOf(adapted), beside)).toBeLessThan(LIMIT)
+    expect(difference(await outputOf(adapted), unmerged)).toBeLessThan(LIMIT)
     await adapted.mergeAdapter()
   }
   adapted.unmergeAdapter()
@@ -136,12 +136,12 @@ test('the verbs work while merged as in TensorFlow.js', async () => {
 
 test('runs keep the session they started on; a verb that is called during a merge cancels the merge', async () => {
   const adapted = await session()
-  const beside = await outputOf(adapted)
+  const unmerged = await outputOf(adapted)
   const [before] = await Promise.all([outputOf(adapted), adapted.mergeAdapter()])
-  expect(before).toEqual(beside)
+  expect(before).toEqual(unmerged)
   const running = outputOf(adapted)
   adapted.unmergeAdapter()
-  expect(difference(await running, beside)).toBeLessThan(LIMIT)
+  expect(difference(await running, unmerged)).toBeLessThan(LIMIT)
 
   const merging = adapted.mergeAdapter()
   adapted.setAdapter('b')

@@ -171,11 +171,11 @@ async function run(session: AdaptedSession, rows?: readonly (string | null)[]): 
   return y?.data as Float32Array
 }
 
-function expectNear(received: Float32Array, wanted: readonly number[]): void {
+function expectNear(received: Float32Array, expectedValues: readonly number[]): void {
   // 4 products and 8 coefficients with a real and an imaginary part: as many roundings of 2⁻²⁴ of the largest value, and of their sums.
-  const limit = 2 * (4 + 2 * 8) * 2 ** -24 * Math.max(...wanted.map(Math.abs))
-  expect(received).toHaveLength(wanted.length)
-  for (const [i, value] of wanted.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
+  const limit = 2 * (4 + 2 * 8) * 2 ** -24 * Math.max(...expectedValues.map(Math.abs))
+  expect(received).toHaveLength(expectedValues.length)
+  for (const [i, value] of expectedValues.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
 }
 
 describe.each([true, false])('native %s', (native) => {
@@ -248,9 +248,9 @@ test('divides the axis that is named batch', async () => {
   const ofEach = await Promise.all(
     ['a', 'b', null].map((name) => session.run(feeds, { adapters: [name, name, name] })),
   )
-  const wanted = Array.from({ length: TOKENS * ROWS * OUT }, (_, i) => {
+  const expectedRows = Array.from({ length: TOKENS * ROWS * OUT }, (_, i) => {
     const data = ofEach[Math.floor(i / OUT) % ROWS]?.y?.data as Float32Array
     return data[i]
   })
-  expect(Array.from(y?.data as Float32Array)).toEqual(wanted)
+  expect(Array.from(y?.data as Float32Array)).toEqual(expectedRows)
 })

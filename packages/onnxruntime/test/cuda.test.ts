@@ -10,7 +10,7 @@ import { SHAPES, twoLayers } from '../src/__fixtures__/two-layers.js'
 import { createOnnxRuntimeBackend, type OnnxRuntimeBackendName } from '../src/backend.js'
 import { createSession, type SessionOptions } from '../src/create-session.js'
 
-// All levels except 2: a session does not write adapters.
+// All but level 2: a session reads adapters and writes none.
 const levels = [1, 3, 4, 5, 6, 7, 8] as const
 
 /** Why the backend is not available; undefined if it is. */

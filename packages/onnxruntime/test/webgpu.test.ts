@@ -32,7 +32,7 @@ if (opened instanceof Error) {
   test.skip(`onnxruntime-webgpu (skipped: ${opened.message})`, () => {})
 } else {
   describe('onnxruntime-webgpu', () => {
-    // All levels except 2: a session does not write adapters.
+    // All but level 2: a session reads adapters and writes none.
     testBackend(() => opened, { levels: [1, 3, 4, 5, 6, 7, 8], quick: true })
 
     test('computes products, sums and transposes on the device, and sizes on the CPU', async () => {

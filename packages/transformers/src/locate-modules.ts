@@ -24,7 +24,7 @@ interface Candidate<Part> extends ModuleLocation<Part> {
 /**
  * An equal name takes precedence over a name with another root: `decoder.block.0` is not the `block.0` of an encoder.
  *
- * @throws {FourierFTError} `MODULE_NOT_FOUND` for a module that no session has, or that several sessions have with equal right
+ * @throws {FourierFTError} `MODULE_NOT_FOUND` for a module that no session has, or that several sessions match equally
  */
 export function locateModules<Part>(
   modules: Iterable<string>,

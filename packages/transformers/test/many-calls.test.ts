@@ -78,7 +78,7 @@ test.each([true, false])(
     expect(created).toBe(0)
     const [, second = 0, third = 0] = memory
     // 256 bytes for each call: a call that kept its output alive would keep 900.
-  expect(third - second).toBeLessThan(SWITCHES * CALLS_EACH * 256)
+    expect(third - second).toBeLessThan(SWITCHES * CALLS_EACH * 256)
     await extract.dispose()
   },
 )

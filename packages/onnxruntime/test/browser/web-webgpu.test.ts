@@ -6,7 +6,7 @@ import { serveWasm } from './serve-wasm.js'
 
 serveWasm()
 
-// All levels except 2: a session does not write adapters.
+// All but level 2: a session reads adapters and writes none.
 testBackend(() => createOnnxRuntimeBackend('web-webgpu', { ort }), {
   quick: true,
   levels: [1, 3, 4, 5, 6, 7, 8],
