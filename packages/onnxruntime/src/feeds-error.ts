@@ -1,20 +1,21 @@
-/** `feedsError`: what is wrong with the feeds of a run that ONNX Runtime has refused. Nothing is looked at before it refuses. */
+/** `feedsError`: explains why ONNX Runtime has rejected the feeds of a run. Feeds are not checked before that. */
 import { FourierFTError } from '@fourierft/core'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 
-/** The model's own inputs. */
+/** The inputs of the original model. */
 interface Inputs {
   readonly inputNames: readonly string[]
-  /** Empty where ONNX Runtime is older than 1.22. */
+  /** Empty if ONNX Runtime is older than 1.22. */
   readonly inputMetadata: readonly InferenceSession.ValueMetadata[]
 }
 
 /**
- * The error that names the input: `INVALID_OPTION` (feeds that are none, a missing input, an unknown one, no tensor, another type) or
- * `SHAPE_MISMATCH` (another rank or size; two sizes of one named dimension, which ONNX Runtime may allow and is quoted with).
+ * The error that names the input: `INVALID_OPTION` (feeds that are not an object, a missing or unknown input, a value that is not a tensor, a
+ * wrong type) or `SHAPE_MISMATCH` (a wrong rank or size, or two sizes for one named dimension; since ONNX Runtime can allow the latter, the
+ * message quotes its own).
  *
- * @param cause what ONNX Runtime threw
- * @returns undefined where the feeds are not to blame
+ * @param cause the error of ONNX Runtime
+ * @returns undefined if the feeds are not the cause
  */
 export function feedsError(
   feeds: unknown,
@@ -28,21 +29,21 @@ export function feedsError(
       received: feeds,
       cause,
     })
-  const given = new Map(Object.entries(feeds).filter(([, value]) => value !== undefined))
-  const missing = inputNames.find((name) => !given.has(name))
-  const unknown = [...given.keys()].find((name) => !inputNames.includes(name))
+  const fed = new Map(Object.entries(feeds).filter(([, value]) => value !== undefined))
+  const missing = inputNames.find((name) => !fed.has(name))
+  const unknown = [...fed.keys()].find((name) => !inputNames.includes(name))
   const wrong = missing ?? unknown
   if (wrong !== undefined)
     return new FourierFTError(
       'INVALID_OPTION',
       `${missing === undefined ? `the model has no input ${wrong}` : `input ${wrong} is missing`}; ` +
-        `expected ${inputNames.join(', ')}; received ${[...given.keys()].join(', ') || 'none'}`,
-      { tensor: wrong, expected: inputNames, received: [...given.keys()], cause },
+        `expected ${inputNames.join(', ')}; received ${[...fed.keys()].join(', ') || 'none'}`,
+      { tensor: wrong, expected: inputNames, received: [...fed.keys()], cause },
     )
-  /** Named dimensions, and where they were seen first. */
+  /** The size of each named dimension, and the input that has it. */
   const sizes = new Map<string, { readonly size: number; readonly input: string }>()
   for (const input of inputMetadata) {
-    const value = given.get(input.name)
+    const value = fed.get(input.name)
     if (!input.isTensor) continue
     const { name, type, shape } = input
     const expected = `${type}${shape.length > 0 ? ` [${shape.join(', ')}]` : ''}`
@@ -54,19 +55,19 @@ export function feedsError(
       )
     const { dims } = value
     const received = `${value.type} [${dims.join(', ')}]`
-    const told = `input ${name}: expected ${expected}; received ${received}`
+    const mismatch = `input ${name}: expected ${expected}; received ${received}`
     if (value.type !== type)
-      return new FourierFTError('INVALID_OPTION', told, {
+      return new FourierFTError('INVALID_OPTION', mismatch, {
         tensor: name,
         expected: type,
         received: value.type,
         cause,
       })
-    // An unknown shape is an empty one.
+    // An empty shape is an unknown one.
     if (shape.length === 0) continue
     const differs = shape.some((size, axis) => typeof size === 'number' && size >= 0 && size !== dims[axis])
     if (differs || shape.length !== dims.length)
-      return new FourierFTError('SHAPE_MISMATCH', told, {
+      return new FourierFTError('SHAPE_MISMATCH', mismatch, {
         tensor: name,
         expected: shape,
         received: dims,
@@ -80,7 +81,7 @@ export function feedsError(
       else if (first.size !== size)
         return new FourierFTError(
           'SHAPE_MISMATCH',
-          `${told}, but ${dimension} is ${first.size} in input ${first.input}. ONNX Runtime: ${String(cause)}`,
+          `${mismatch}, but ${dimension} is ${first.size} in input ${first.input}. ONNX Runtime: ${String(cause)}`,
           { tensor: name, expected: first.size, received: size, cause },
         )
     }
@@ -88,7 +89,7 @@ export function feedsError(
   return undefined
 }
 
-/** Whichever copy of ONNX Runtime it is of. */
+/** `instanceof` would miss the tensors of another copy of ONNX Runtime. */
 function isTensor(value: unknown): value is Tensor {
   return (
     typeof value === 'object' &&

@@ -1,4 +1,4 @@
-/** Sessions of a model whose attention ONNX Runtime's optimizer has fused: what stands around it tells the modules' names, and they may be given. */
+/** Sessions of a model whose attention ONNX Runtime's optimizer has fused. The nodes around it, or `moduleNames`, name the modules. */
 import { createAdapter, createConfig } from '@fourierft/core'
 import * as ort from 'onnxruntime-node'
 import { expect, test } from 'vitest'
@@ -23,24 +23,24 @@ const integers = (value: (i: number) => number) =>
   )
 const feeds = { x: integers((i) => (3 * i) % 20), mask: integers((i) => (i < 13 ? 1 : 0)) }
 
-const outputOf = async (from: Pick<ort.InferenceSession, 'run'>, options = {}) =>
-  (await from.run(feeds, options)).y?.data as Float32Array
+const outputOf = async (session: Pick<ort.InferenceSession, 'run'>, options = {}) =>
+  (await session.run(feeds, options)).y?.data as Float32Array
 
 function difference(a: Float32Array, b: Float32Array): number {
   const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
   return b.reduce((most, value, i) => Math.max(most, Math.abs(value - a[i])), 0) / largest
 }
 
-/** Two layers of sums of at most 32 products beside 2·24 of the branch, a softmax and LayerNorms, in two orders. */
+/** Two layers, each a sum of at most 32 products and 2·24 terms of the branch, a softmax and LayerNorms, in two orders. */
 const LIMIT = 8 * (32 + 2 * 24) * 2 ** -24
 
 test.each([{ native: true }, { native: false }, { native: false, moduleNames: { ...NAMES } }])(
-  '%o: as before the fusion, rows and merging too',
+  '%o: gives the outputs of the model before the fusion, also for rows and merged',
   async ({ native, ...names }) => {
     const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false })
     const shapes = Object.fromEntries(MODULES.map((module) => [module, [16, 16] as const]))
     const [a, b] = [1, 2].map((initialSeed) => createAdapter(config, shapes, { initialSeed }))
-    if (!a || !b) throw new Error('two adapters were to be made')
+    if (!a || !b) throw new Error('expected two adapters')
     const fused = await createSession(url('bert-fused'), { native, ...names, adapters: { a, b } })
     const before = await createSession(url('bert-plain'), { native, adapters: { a, b } })
     const plain = await ort.InferenceSession.create(url('bert-fused').pathname)

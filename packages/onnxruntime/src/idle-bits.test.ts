@@ -1,6 +1,6 @@
 /**
- * A branch without an adapter beside each thing that ONNX Runtime fuses with a linear layer: the bits of the model without a branch, of
- * fixed and of dynamic sizes, with the native kernel and with the portable function.
+ * A branch without an adapter does not change the outputs, bit for bit, whatever ONNX Runtime fuses with the linear layer: with fixed and dynamic
+ * sizes, with the native kernel and with the portable function.
  */
 import { uniformEntries } from '@fourierft/core'
 import {
@@ -39,7 +39,7 @@ const CONSTANTS = [
   }).map(([name, value]) => constant(name, [], Float32Array.of(value))),
 ]
 
-/** `WIDTH`² numbers of four bits in blocks of 32. */
+/** `WIDTH`² 4-bit numbers in blocks of 32. */
 const QUANTISED = [
   {
     name: 'w4',
@@ -110,7 +110,7 @@ const CASES: Record<string, NewNode[]> = {
   ],
 }
 
-/** What it gives without and with branches that are fed nothing. */
+/** The outputs of the model without branches, and with branches that have no adapter. */
 async function outputs(nodes: readonly NewNode[], native: boolean, isDynamic: boolean) {
   registerFourierFTBackend(ort)
   const executionProviders = native ? [{ name: 'fourierft' }] : ['cpu']
@@ -120,7 +120,7 @@ async function outputs(nodes: readonly NewNode[], native: boolean, isDynamic: bo
   const declared = dims.map((size, i) => (isDynamic && i < dims.length - 1 ? `size_${i}` : size))
   const inputs = ['x', 'r'].filter((name) => reads.has(name))
   const output = nodes.at(-1)?.outputs[0] as string
-  const made = createModel(
+  const created = createModel(
     {
       name: 'main',
       nodes,
@@ -130,8 +130,8 @@ async function outputs(nodes: readonly NewNode[], native: boolean, isDynamic: bo
     },
     { opset: 17 },
   )
-  made.addOpsetImport('com.microsoft', 1)
-  const bytes = made.toBytes()
+  created.addOpsetImport('com.microsoft', 1)
+  const bytes = created.toBytes()
   const model = readModel(bytes)
   const branches = findLinearLayers(model).map((layer, i) => ({
     module: `m.${i}`,
@@ -168,16 +168,16 @@ describe.each([
     expect(idle).toEqual(base)
   })
 
-  // ONNX Runtime multiplies such a product's inner sums by the constant (FusedMatMul). What is added to the product has to come before the
-  // constant, so that there is no place for a branch in which both could stay one operator.
+  // ONNX Runtime multiplies such a product's inner sums by the constant (FusedMatMul). A branch has to be added to the product before the
+  // constant, so the two cannot stay one operator.
   test('the exception: a product without a bias that a constant scales, rounded once more', async () => {
     const [base, idle] = await outputs([product('q'), node('Div', ['q', 'scale'], 'y')], native, isDynamic)
     for (const [i, value] of base.entries())
       expect(Math.abs(idle[i] - value)).toBeLessThanOrEqual(2 * 2 ** -24 * Math.abs(value) + 2 ** -24)
   })
 
-  // Where GELU follows a bias, ONNX Runtime adds the bias with the GELU, else in the product. A branch between the two makes it do the
-  // other, and with `accuracy_level` 4 the product's own addition rounds otherwise.
+  // If GELU follows a bias, ONNX Runtime adds the bias with the GELU, otherwise in the product. A branch between bias and GELU makes it add the
+  // bias in the product, which rounds differently with `accuracy_level` 4.
   test.each([
     ['alone', [], true],
     ['a bias', [node('Add', ['p', 'b'], 'q')], true],

@@ -1,4 +1,4 @@
-/** Table of contents of `@fourierft/onnxruntime`. */
+/** The main entry of `@fourierft/onnxruntime`. */
 export type { AdaptedSession, RunOptions } from './adapted-session.js'
 export { createSession, type SessionOptions } from './create-session.js'
 export type { GivenModel, ModelBytes, ModelSource } from './model-source.js'

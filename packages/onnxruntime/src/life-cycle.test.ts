@@ -1,4 +1,4 @@
-/** Which sessions are open when, and which of them a run gets: while adapters come and go, and where a session cannot be made. */
+/** Which sessions are open, and which one a run uses, while adapters are loaded and deleted and when a session cannot be created. */
 import { type Adapter, createAdapter, createConfig, type Shape } from '@fourierft/core'
 import * as ort from 'onnxruntime-node'
 import * as web from 'onnxruntime-web'
@@ -15,13 +15,13 @@ function adapterFor(shapes: Record<string, Shape>, seed: number, scaling = 150):
 
 const FIRST = { 'block.first': SHAPES['block.first'] }
 const [a, b] = [adapterFor(FIRST, 1), adapterFor(FIRST, 2)]
-/** Needs another graph where only `a` and `b` are. */
+/** Needs other slots than `a` and `b`. */
 const wide = adapterFor(SHAPES, 3)
 
 const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
 const feeds = { x: new ort.Tensor('float32', x, [2, 3, 12]) }
-const outputOf = async (from: AdaptedSession, options = {}) =>
-  (await from.run(feeds, options)).y?.data as Float32Array
+const outputOf = async (session: AdaptedSession, options = {}) =>
+  (await session.run(feeds, options)).y?.data as Float32Array
 
 /** `max |a − b|` over `max |b|`. */
 function difference(a: Float32Array, b: Float32Array): number {
@@ -29,30 +29,33 @@ function difference(a: Float32Array, b: Float32Array): number {
   return b.reduce((most, value, i) => Math.max(most, Math.abs(value - a[i])), 0) / largest
 }
 
-/** Two layers of sums of at most 20 products beside 2·24 of the branch, each rounded. */
+/** Two layers, each a sum of at most 20 products and 2·24 terms of the branch, each rounded. */
 const LIMIT = 2 * (20 + 2 * 24 + 2) * 2 ** -24
 
-/** An ONNX Runtime whose sessions are counted and can be held up. */
+/** Waits for something that happens later, however busy the machine is. */
+const eventually = (assertion: () => void) => vi.waitFor(assertion, { timeout: 300_000 })
+
+/** An ONNX Runtime that counts its sessions, and whose sessions and runs can be delayed or fail. */
 class Watched {
   open = 0
-  /** The most at once. */
+  /** The largest number of open sessions. */
   most = 0
-  /** What happens, in order. */
+  /** Events in their order. */
   readonly log: string[] = []
-  /** How many of the next sessions cannot be made. */
-  broken = 0
-  /** Until it is settled no run ends. */
-  held: Promise<unknown> = Promise.resolve()
+  /** How many of the next sessions cannot be created. */
+  failures = 0
+  /** Runs that start now do not end before it is settled. */
+  runsUntil: Promise<unknown> = Promise.resolve()
   readonly ort: Ort
 
   constructor() {
-    const create = async (...given: Parameters<typeof ort.InferenceSession.create>) => {
-      if (this.broken > 0) {
-        this.broken--
+    const create = async (...args: Parameters<typeof ort.InferenceSession.create>) => {
+      if (this.failures > 0) {
+        this.failures--
         await new Promise((later) => setTimeout(later, 200))
         throw new Error('out of memory')
       }
-      const session = await ort.InferenceSession.create(...given)
+      const session = await ort.InferenceSession.create(...args)
       const name = `session ${this.log.filter((line) => line.startsWith('open')).length}`
       this.log.push(`open ${name}`)
       this.open++
@@ -65,9 +68,9 @@ class Watched {
       }
       session.run = (async (...args: Parameters<typeof run>) => {
         this.log.push(`run ${name}`)
-        const { held } = this
+        const { runsUntil } = this
         const result = await run(...args)
-        await held
+        await runsUntil
         return result
       }) as typeof session.run
       return session
@@ -82,17 +85,17 @@ afterEach(async () => {
 })
 
 async function session(watched: Watched, options: SessionOptions = {}): Promise<AdaptedSession> {
-  const made = await createSession(twoLayers(), { adapters: { a, b }, ort: watched.ort, ...options })
-  sessions.push(made)
-  return made
+  const created = await createSession(twoLayers(), { adapters: { a, b }, ort: watched.ort, ...options })
+  sessions.push(created)
+  return created
 }
 
-test('where nothing runs the old session is closed first; runs that begin meanwhile get the new one', async () => {
+test('closes the old session first if nothing runs; runs that start meanwhile use the new one', async () => {
   const watched = new Watched()
   const adapted = await session(watched)
   const before = await outputOf(adapted)
   const loading = adapted.loadAdapter(wide, { name: 'wide' })
-  await vi.waitFor(() => expect(watched.log).toContain('close session 0'))
+  await eventually(() => expect(watched.log).toContain('close session 0'))
   const meanwhile = outputOf(adapted)
   await loading
   expect(difference(await meanwhile, before)).toBeLessThan(LIMIT)
@@ -106,18 +109,18 @@ test('where nothing runs the old session is closed first; runs that begin meanwh
   expect(watched.most).toBe(1)
 })
 
-test('while a run is under way the new session opens beside; a run within a run waits for nothing', async () => {
+test('opens the new session beside the old one during a run; a run within a run does not wait', async () => {
   const watched = new Watched()
   const adapted = await session(watched)
   const before = await outputOf(adapted)
   let end = () => {}
-  watched.held = new Promise<void>((done) => {
+  watched.runsUntil = new Promise<void>((done) => {
     end = done
   })
   const outer = outputOf(adapted)
   const loading = adapted.loadAdapter(wide, { name: 'wide' })
-  // It begins while the load waits for its session, and ends before the outer one does.
-  watched.held = Promise.resolve()
+  // This run starts while the load waits for its session, and ends before the outer run.
+  watched.runsUntil = Promise.resolve()
   expect(await outputOf(adapted)).toEqual(before)
   await loading
   expect(watched.open).toBe(2)
@@ -126,11 +129,11 @@ test('while a run is under way the new session opens beside; a run within a run 
   expect(watched.log).not.toContain('close session 0')
   end()
   expect(await outer).toEqual(before)
-  await vi.waitFor(() => expect(watched.open).toBe(1))
+  await eventually(() => expect(watched.open).toBe(1))
   expect(watched.log).toContain('close session 0')
 })
 
-test('a run that was begun with an adapter keeps it when it is deleted and the session is made anew', async () => {
+test('a run keeps its adapter when the adapter is deleted and the session is replaced', async () => {
   const watched = new Watched()
   const adapted = await session(watched)
   const before = await outputOf(adapted)
@@ -141,17 +144,18 @@ test('a run that was begun with an adapter keeps it when it is deleted and the s
   expect(adapted.listAdapters()).toEqual(['b', 'wide'])
 })
 
-test('neither the new session nor the old one can be made: that is the end, and everything says so', async () => {
+test('ends the session if neither the new session nor the old one can be created', async () => {
   const watched = new Watched()
   const adapted = await session(watched)
-  watched.broken = 2
+  watched.failures = 2
   const loading = adapted.loadAdapter(wide, { name: 'wide' })
   loading.catch(() => undefined)
-  await vi.waitFor(() => expect(watched.open).toBe(0))
+  await eventually(() => expect(watched.open).toBe(0))
   const meanwhile = outputOf(adapted)
   const ended = {
     code: 'INVALID_STATE',
-    message: expect.stringMatching(/no session of the model can be made any more.*load the model again/),
+    problem: expect.stringMatching(/no session of the model can be opened any more/),
+    advice: 'load the model again',
   }
   await expect(loading).rejects.toMatchObject(ended)
   await expect(meanwhile).rejects.toMatchObject(ended)
@@ -161,11 +165,11 @@ test('neither the new session nor the old one can be made: that is the end, and 
   expect(watched.open).toBe(0)
 })
 
-test('a session that has ended by itself is released: nothing of it is left open', async () => {
+test('release closes what is left of a session that has ended by a failure', async () => {
   const watched = new Watched()
   const adapted = await session(watched)
   await adapted.mergeAdapter()
-  watched.broken = 2
+  watched.failures = 2
   await expect(adapted.loadAdapter(wide, { name: 'wide' })).rejects.toMatchObject({ code: 'INVALID_STATE' })
   expect(watched.open).toBe(1)
   await adapted.release()
@@ -173,7 +177,7 @@ test('a session that has ended by itself is released: nothing of it is left open
   await expect(adapted.release()).rejects.toMatchObject({ code: 'INVALID_STATE' })
 })
 
-test('released while a session is being made: none is left open', async () => {
+test('release during the creation of a session leaves no session open', async () => {
   for (const isRunning of [false, true]) {
     const watched = new Watched()
     const adapted = await session(watched)
@@ -184,15 +188,15 @@ test('released while a session is being made: none is left open', async () => {
     await expect(loading).rejects.toMatchObject({ code: 'INVALID_STATE' })
     await released
     await running
-    await vi.waitFor(() => expect(watched.open).toBe(0))
+    await eventually(() => expect(watched.open).toBe(0))
   }
 })
 
-test('a merge while a run is under way does not wait for it; the merged session closes after its last run', async () => {
+test('a merge does not wait for a run; the merged session closes after its last run', async () => {
   const watched = new Watched()
   const adapted = await session(watched)
   let end = () => {}
-  watched.held = new Promise<void>((done) => {
+  watched.runsUntil = new Promise<void>((done) => {
     end = done
   })
   const running = outputOf(adapted)
@@ -202,10 +206,10 @@ test('a merge while a run is under way does not wait for it; the merged session 
   expect(watched.open).toBe(2)
   end()
   expect(difference(await merged, await running)).toBeLessThan(LIMIT)
-  await vi.waitFor(() => expect(watched.open).toBe(1))
+  await eventually(() => expect(watched.open).toBe(1))
 })
 
-test('a name that is given twice counts once', async () => {
+test('counts a repeated name once', async () => {
   const adapted = await session(new Watched())
   const once = await outputOf(adapted)
   adapted.setAdapter(['a', 'a'])
@@ -216,7 +220,7 @@ test('a name that is given twice counts once', async () => {
 })
 
 test.each([true, false])(
-  'strengths, native %s: beside the weights, in them, and for each row',
+  'applies strengths in branches, in merged weights, and for each row; native: %s',
   async (native) => {
     const adapters = { a, half: adapterFor(FIRST, 1, 75), b }
     const adapted = await createSession(twoLayers(), { native, adapters })
@@ -251,7 +255,7 @@ test.each([true, false])(
   },
 )
 
-test('on the web sessions are made, run and freed one after the other, of all models together', async () => {
+test('on the web, the sessions of all models are created, run and released one after the other', async () => {
   web.env.wasm.numThreads = 1
   let [busy, most] = [0, 0]
   const alone = async <T>(work: () => Promise<T>): Promise<T> => {
@@ -262,12 +266,13 @@ test('on the web sessions are made, run and freed one after the other, of all mo
       busy--
     }
   }
-  const create = (...given: Parameters<typeof web.InferenceSession.create>) =>
+  const create = (...args: Parameters<typeof web.InferenceSession.create>) =>
     alone(async () => {
-      const session = await web.InferenceSession.create(...given)
+      const session = await web.InferenceSession.create(...args)
       const [release, run] = [session.release.bind(session), session.run.bind(session)]
       session.release = () => alone(release)
-      session.run = ((...args: Parameters<typeof run>) => alone(() => run(...args))) as typeof session.run
+      session.run = ((...runArgs: Parameters<typeof run>) =>
+        alone(() => run(...runArgs))) as typeof session.run
       return session
     })
   const InferenceSession = { create: create as typeof web.InferenceSession.create }

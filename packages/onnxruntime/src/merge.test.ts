@@ -1,4 +1,4 @@
-/** Adapters in the weights of a session, out of them, and for good; and what the other verbs do meanwhile. */
+/** Merging adapters into the weights of a session, unmerging them and unloading; and the other verbs meanwhile. */
 import { fileURLToPath } from 'node:url'
 import { type Adapter, createAdapter, createConfig, type Shape } from '@fourierft/core'
 import { findLinearLayers, readModel } from '@fourierft/onnx'
@@ -20,16 +20,16 @@ const feeds = { x: new ort.Tensor('float32', x, [2, 3, 12]) }
 
 const open: AdaptedSession[] = []
 async function session(options: SessionOptions = {}): Promise<AdaptedSession> {
-  const made = await createSession(twoLayers(), { adapters: { a, b }, ...options })
-  open.push(made)
-  return made
+  const created = await createSession(twoLayers(), { adapters: { a, b }, ...options })
+  open.push(created)
+  return created
 }
 afterEach(async () => {
   for (const each of open.splice(0)) await each.release().catch(() => undefined)
 })
 
-const outputOf = async (from: Pick<ort.InferenceSession, 'run'>) =>
-  (await from.run(feeds)).y?.data as Float32Array
+const outputOf = async (session: Pick<ort.InferenceSession, 'run'>) =>
+  (await session.run(feeds)).y?.data as Float32Array
 
 /** `max |a − b|` over `max |b|`. */
 function difference(a: Float32Array, b: Float32Array): number {
@@ -39,8 +39,8 @@ function difference(a: Float32Array, b: Float32Array): number {
 }
 
 /**
- * Two ways to the same numbers in float32, two layers: sums of at most 20 products beside 2·24 of the branch, W + ΔW rounded once, each
- * rounding at most 2⁻²⁴ of a magnitude that the output's largest may be a few times smaller than.
+ * Two float32 computations of the same numbers, through two layers: sums of at most 20 products and 2·24 terms of the branch, W + ΔW rounded
+ * once. Each rounding is at most 2⁻²⁴ of a magnitude that can be a few times the largest output.
  */
 const LIMIT = 2 * (20 + 2 * 24 + 2) * 2 ** -24
 
@@ -51,28 +51,28 @@ const codeOf = (promise: Promise<unknown>) =>
   )
 
 describe.each([true, false])('native %s', (native) => {
-  test('merged gives what the adapters beside give; unmerged the very bits of before', async () => {
+  test('merged adapters give the same outputs as branches; unmerging gives the original outputs back, bit for bit', async () => {
     const adapted = await session({ native })
     adapted.disableAdapters()
     const base = await outputOf(adapted)
     adapted.enableAdapters()
     for (const names of ['a', ['a', 'b'], ['b']]) {
       adapted.setAdapter(names)
-      const beside = await outputOf(adapted)
+      const unmerged = await outputOf(adapted)
       await adapted.mergeAdapter()
       expect(adapted.mergedAdapters).toEqual([names].flat())
       const merged = await outputOf(adapted)
-      expect(difference(merged, beside)).toBeLessThan(LIMIT)
+      expect(difference(merged, unmerged)).toBeLessThan(LIMIT)
       expect(merged).not.toEqual(base)
       adapted.unmergeAdapter()
       expect(adapted.mergedAdapters).toEqual([])
-      expect(await outputOf(adapted)).toEqual(beside)
+      expect(await outputOf(adapted)).toEqual(unmerged)
     }
     adapted.disableAdapters()
     expect(await outputOf(adapted)).toEqual(base)
   })
 
-  test('named adapters are merged, whichever are active', async () => {
+  test('merges the named adapters, whichever are active', async () => {
     const adapted = await session({ native })
     adapted.setAdapter('b')
     const other = await outputOf(adapted)
@@ -82,14 +82,14 @@ describe.each([true, false])('native %s', (native) => {
     expect(adapted.activeAdapters).toEqual(['a'])
   })
 
-  test('mergeAndUnload: ONNX Runtime’s own session, merged before or not', async () => {
+  test('mergeAndUnload returns a plain session, whether adapters were merged before or not', async () => {
     for (const isMerged of [false, true]) {
       const adapted = await session({ native })
-      const beside = await outputOf(adapted)
+      const unmerged = await outputOf(adapted)
       if (isMerged) await adapted.mergeAdapter()
       const plain = await adapted.mergeAndUnload()
       expect(plain.inputNames).toEqual(['x'])
-      expect(difference(await outputOf(plain), beside)).toBeLessThan(LIMIT)
+      expect(difference(await outputOf(plain), unmerged)).toBeLessThan(LIMIT)
       expect(await codeOf(adapted.run(feeds))).toBe('INVALID_STATE')
       expect(await codeOf(adapted.mergeAndUnload())).toBe('INVALID_STATE')
       await plain.release()
@@ -97,9 +97,9 @@ describe.each([true, false])('native %s', (native) => {
   })
 })
 
-test('the verbs while merged, as in TensorFlow.js', async () => {
+test('the verbs work while merged as in TensorFlow.js', async () => {
   const adapted = await session()
-  const beside = await outputOf(adapted)
+  const unmerged = await outputOf(adapted)
   await adapted.mergeAdapter()
   const merged = await outputOf(adapted)
   await expect(adapted.mergeAdapter()).rejects.toThrow('adapters a are merged; call unmergeAdapter() first')
@@ -107,7 +107,7 @@ test('the verbs while merged, as in TensorFlow.js', async () => {
     'adapters a are merged, for all rows alike; call unmergeAdapter() first',
   )
   expect(() => adapted.withAdapterPerRow(['a', 'b'], () => 0)).toThrow('adapters a are merged')
-  // A new adapter joins; what is merged stays so.
+  // Loading an adapter does not unmerge.
   await adapted.loadAdapter(adapterFor({ 'block.second': SHAPES['block.second'] }, 3), { name: 'c' })
   expect(await outputOf(adapted)).toEqual(merged)
   for (const verb of [
@@ -118,7 +118,7 @@ test('the verbs while merged, as in TensorFlow.js', async () => {
     verb()
     expect(adapted.mergedAdapters).toEqual([])
     adapted.enableAdapters()
-    expect(difference(await outputOf(adapted), beside)).toBeLessThan(LIMIT)
+    expect(difference(await outputOf(adapted), unmerged)).toBeLessThan(LIMIT)
     await adapted.mergeAdapter()
   }
   adapted.unmergeAdapter()
@@ -134,14 +134,14 @@ test('the verbs while merged, as in TensorFlow.js', async () => {
   await expect(adapted.mergeAndUnload()).rejects.toThrow('no adapter is active')
 })
 
-test('runs that were begun are finished on what was there; a verb meanwhile wins', async () => {
+test('runs keep the session they started on; a verb that is called during a merge cancels the merge', async () => {
   const adapted = await session()
-  const beside = await outputOf(adapted)
+  const unmerged = await outputOf(adapted)
   const [before] = await Promise.all([outputOf(adapted), adapted.mergeAdapter()])
-  expect(before).toEqual(beside)
+  expect(before).toEqual(unmerged)
   const running = outputOf(adapted)
   adapted.unmergeAdapter()
-  expect(difference(await running, beside)).toBeLessThan(LIMIT)
+  expect(difference(await running, unmerged)).toBeLessThan(LIMIT)
 
   const merging = adapted.mergeAdapter()
   adapted.setAdapter('b')
@@ -156,12 +156,12 @@ test('runs that were begun are finished on what was there; a verb meanwhile wins
 })
 
 test.each(['bert-q8', 'bert-q4'])(
-  '%s: quantised layers are refused, and the session goes on',
+  '%s: rejects quantised layers, and the session keeps working',
   async (name) => {
     const url = new URL(`../../onnx/src/__fixtures__/${name}.onnx`, import.meta.url)
     const { readFileSync } = await import('node:fs')
     const [layer] = findLinearLayers(readModel(new Uint8Array(readFileSync(fileURLToPath(url)))))
-    if (!layer?.module) throw new Error('the fixture has lost its layers')
+    if (!layer?.module) throw new Error('the fixture has no layers')
     const shapes = { [layer.module]: [layer.outFeatures, layer.inFeatures] as const }
     const adapted = await createSession(url, { adapters: adapterFor(shapes, 1) })
     open.push(adapted)
@@ -179,11 +179,11 @@ test.each(['bert-q8', 'bert-q4'])(
   },
 )
 
-test('a session that cannot be made: the old one is opened again', async () => {
+test('opens the old session again if the new one cannot be created', async () => {
   let isBroken = false
   const breaking = {
-    create(...given: Parameters<typeof ort.InferenceSession.create>) {
-      if (!isBroken) return ort.InferenceSession.create(...given)
+    create(...args: Parameters<typeof ort.InferenceSession.create>) {
+      if (!isBroken) return ort.InferenceSession.create(...args)
       isBroken = false
       return Promise.reject(new Error('out of memory'))
     },

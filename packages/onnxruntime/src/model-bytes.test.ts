@@ -1,4 +1,4 @@
-/** A model's bytes, whatever holds them, and names that every object of JavaScript has. */
+/** Models in every kind of buffer, and modules with the names of members of `Object.prototype`. */
 import { createAdapter, createConfig } from '@fourierft/core'
 import { createModel, DataType } from '@fourierft/onnx'
 import * as ort from 'onnxruntime-node'
@@ -26,7 +26,7 @@ const adapterOf = (module: string) =>
   )
 const x = new ort.Tensor('float32', Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), [2, 4])
 
-function held(): [string, Uint8Array | ArrayBuffer | SharedArrayBuffer][] {
+function buffers(): [string, Uint8Array | ArrayBuffer | SharedArrayBuffer][] {
   const bytes = model()
   const shared = new SharedArrayBuffer(bytes.length)
   new Uint8Array(shared).set(bytes)
@@ -35,13 +35,13 @@ function held(): [string, Uint8Array | ArrayBuffer | SharedArrayBuffer][] {
   return [
     ['an ArrayBuffer', bytes.slice().buffer],
     ['a SharedArrayBuffer', shared],
-    ['a view of one', new Uint8Array(shared)],
-    ['a Buffer at an odd place', pool.subarray(3)],
+    ['a view of a SharedArrayBuffer', new Uint8Array(shared)],
+    ['a Buffer with an odd offset', pool.subarray(3)],
   ]
 }
 
 describe.each(['auto', false] as const)('native: %s', (native) => {
-  test.each(held())('a model in %s', async (_, bytes) => {
+  test.each(buffers())('accepts a model in %s', async (_, bytes) => {
     const outputs: unknown[] = []
     for (const source of [model(), bytes, async () => ({ bytes })]) {
       const session = await createSession(source, { native })
@@ -58,7 +58,7 @@ describe.each(['auto', false] as const)('native: %s', (native) => {
   })
 
   test.each(['constructor', 'toString', 'valueOf', '__proto__'])(
-    'a module %s, and values of that name',
+    'adapts a module named %s, with an input of that name',
     async (name) => {
       const session = await createSession(model({ name: `block.${name}`, x: name, y: 'y' }), { native })
       await session.loadAdapter(adapterOf(`block.${name}`))
@@ -70,7 +70,7 @@ describe.each(['auto', false] as const)('native: %s', (native) => {
   )
 })
 
-test.each(['constructor', 'toString', 'valueOf'])('a module %s that is not there', async (module) => {
+test.each(['constructor', 'toString', 'valueOf'])('rejects a missing module named %s', async (module) => {
   const session = await createSession(model())
   await expect(session.loadAdapter(adapterOf(module))).rejects.toMatchObject({
     code: 'MODULE_NOT_FOUND',
@@ -79,8 +79,7 @@ test.each(['constructor', 'toString', 'valueOf'])('a module %s that is not there
   await session.release()
 })
 
-test.each([null, 7, {}, [1]])('%j is no model', async (source) => {
-  // As JavaScript may call it.
+test.each([null, 7, {}, [1]])('rejects %j as a model', async (source) => {
   const opened: Promise<unknown> = Reflect.apply(createSession, undefined, [source])
   await expect(opened).rejects.toMatchObject({ code: 'INVALID_OPTION', details: { option: 'model' } })
 })

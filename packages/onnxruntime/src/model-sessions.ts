@@ -1,31 +1,25 @@
-/** The sessions of one model in the user's ONNX Runtime: as it is, with branches for adapters, or with adapters in its weights. */
+/** `ModelSessions`: opens one model in the user's ONNX Runtime: unchanged, with slots for adapters, or with adapters in its weights. */
 import { type Adapter, type Applied, FourierFTError } from '@fourierft/core'
 import type { ReadExternal } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { AdaptedGraph } from './adapted-graph.js'
-import {
-  attachPlan,
-  bakeAdapters,
-  EMPTY_PLAN,
-  findPlaces,
-  type LayerPlace,
-  type MatchedAdapter,
-  type Plan,
-} from './layer-places.js'
+import { type AdapterSlots, attachSlots, bakeAdapters, NO_SLOTS } from './adapter-slots.js'
+import { findAdapterLayers, type MatchedLayer } from './matched-layers.js'
 import { type ModelBytes, type ModelFile, type OpenModel, readBeside } from './model-source.js'
 import type { ModuleNames } from './module-names.js'
 import type { Ort } from './ort.js'
-import { type TakeTurn, turnsOf } from './turns.js'
+import { type Enqueue, runtimeQueue } from './runtime-queue.js'
+import type { SessionAdapter } from './session-adapter.js'
 
 export class ModelSessions {
-  /** Why the native kernel does not serve here; undefined where it does. */
+  /** Why the native kernel is not used; undefined if it is. */
   readonly nativeProblem: string | undefined
   readonly #ort: Ort
   readonly #file: ModelFile
   readonly #options: InferenceSession.SessionOptions
-  readonly #takeTurn: TakeTurn
+  readonly #enqueue: Enqueue
 
-  /** `openSessions` makes these. */
+  /** Called by `openSessions`. */
   constructor(
     ort: Ort,
     file: ModelFile,
@@ -36,87 +30,91 @@ export class ModelSessions {
     this.#file = file
     this.#options = options
     this.nativeProblem = nativeProblem
-    this.#takeTurn = turnsOf(ort)
+    this.#enqueue = runtimeQueue(ort)
   }
 
-  /** The file, to be looked at and edited. */
+  /** Reads the file, to inspect or edit it. */
   openModel(): Promise<OpenModel> {
     return this.#file.open()
   }
 
-  /** As {@link findPlaces}. */
-  placesOf(open: OpenModel, adapter: Adapter, moduleNames: ModuleNames): Promise<Map<string, LayerPlace>> {
-    return findPlaces(open.model, adapter, moduleNames, this.readExternal(open))
+  /** Same as {@link findAdapterLayers}. */
+  findAdapterLayers(
+    open: OpenModel,
+    adapter: Adapter,
+    moduleNames: ModuleNames,
+  ): Promise<Map<string, MatchedLayer>> {
+    return findAdapterLayers(open.model, adapter, moduleNames, this.readExternal(open))
   }
 
-  /** A session that is open already, of the model as it is. */
+  /** The graph of an open session of a model without slots. */
   graphOf(session: InferenceSession): AdaptedGraph {
-    return new AdaptedGraph(session, this.#ort, EMPTY_PLAN)
+    return new AdaptedGraph(session, this.#ort, NO_SLOTS)
   }
 
-  /** One that the caller makes, of the model as it is. */
+  /** The same, for a session that the caller creates. */
   async graphFrom(create: () => Promise<InferenceSession>): Promise<AdaptedGraph> {
-    return this.graphOf(await this.#takeTurn(create))
+    return this.graphOf(await this.#enqueue(create))
   }
 
   /**
-   * The model with the plan's branches. An empty plan gives the model as it is.
+   * Opens the model with slots for adapters, or unchanged if there are no slots.
    *
-   * @param open the model, where it has been opened already; it is used up
+   * @param open the model, if it has been read already; it is edited
    */
-  async attached(plan: Plan, open?: OpenModel): Promise<AdaptedGraph> {
-    if (plan.branches.size + plan.wholes.size === 0)
-      return this.graphOf(await this.#create(await this.#file.asIs()))
-    const { model, ...places } = open ?? (await this.openModel())
-    const inputs = attachPlan(model, plan)
+  async attached(slots: AdapterSlots, open?: OpenModel): Promise<AdaptedGraph> {
+    if (slots.branches.size + slots.replaceable.size === 0)
+      return this.graphOf(await this.#create(await this.#file.unchanged()))
+    const { model, ...externalData } = open ?? (await this.openModel())
+    const inputs = attachSlots(model, slots)
     return new AdaptedGraph(
-      await this.#create({ bytes: model.toBytes(), ...places }),
+      await this.#create({ bytes: model.toBytes(), ...externalData }),
       this.#ort,
-      plan,
+      slots,
       inputs,
     )
   }
 
   /**
-   * The model with W + ΔW in its weights, and the whole layers that adapters replace.
+   * Opens the model with W + ΔW in its weights, and with the modules that adapters replace.
    *
-   * @throws {FourierFTError} `UNSUPPORTED` (quantised layers, and what else `bakeBranches` refuses), `NOT_FINITE`
+   * @throws {FourierFTError} `UNSUPPORTED` (quantised layers, and the other limits of `bakeBranches`), `NOT_FINITE`
    */
-  async merged(added: readonly Applied<MatchedAdapter>[]): Promise<AdaptedGraph> {
+  async merged(added: readonly Applied<SessionAdapter>[]): Promise<AdaptedGraph> {
     const open = await this.openModel()
-    const { model, ...places } = open
+    const { model, ...externalData } = open
     await bakeAdapters(model, added, this.readExternal(open))
-    return this.graphOf(await this.#create({ bytes: model.toBytes(), ...places }))
+    return this.graphOf(await this.#create({ bytes: model.toBytes(), ...externalData }))
   }
 
-  /** Reads what the model has beside its file. */
-  readExternal({ model: _, ...places }: OpenModel): ReadExternal {
+  /** Reads the model's external data. */
+  readExternal({ model: _, ...source }: OpenModel): ReadExternal {
     const { externalData } = this.#options
     return (location, offset, length) =>
-      readBeside(location, offset, length, { ...(externalData && { externalData }), ...places })
+      readBeside(location, offset, length, { ...(externalData && { externalData }), ...source })
   }
 
   /**
-   * @throws {FourierFTError} `INVALID_OPTION` for an option that the runtime refuses, `INVALID_ONNX` for what is no model, `UNSUPPORTED` for
-   *   a model that the runtime refuses
+   * @throws {FourierFTError} `INVALID_OPTION` for an option that the runtime rejects, `INVALID_ONNX` if the file is not a model, `UNSUPPORTED`
+   *   for a model that the runtime rejects
    */
   async #create(model: string | ModelBytes): Promise<InferenceSession> {
     const { InferenceSession } = this.#ort
     const file = this.#file.name
     try {
-      return await this.#takeTurn(() =>
+      return await this.#enqueue(() =>
         typeof model === 'string'
           ? InferenceSession.create(model, this.#options)
           : InferenceSession.create(model.bytes, withExternalData(this.#options, model)),
       )
     } catch (cause) {
       if (FourierFTError.isInstance(cause)) throw cause
-      this.#checkBlamed(cause)
-      // What is no model says so itself.
+      this.#checkOptions(cause)
+      // Throws `INVALID_ONNX` if the file is not a model.
       await this.openModel()
       throw new FourierFTError(
         'UNSUPPORTED',
-        `${file}: ONNX Runtime made no session of it: ${String(cause)}`,
+        `${file}: ONNX Runtime cannot open the model: ${String(cause)}`,
         {
           file,
           cause,
@@ -125,13 +123,14 @@ export class ModelSessions {
     }
   }
 
-  /** ONNX Runtime names an option that it refuses; those whose names are words occur in other messages too. */
-  #checkBlamed(cause: unknown): void {
-    const given = Object.entries(this.#options)
-    const blamed = given.find(([option]) => /[A-Z]/.test(option) && String(cause).includes(option))
-    if (blamed === undefined) return
-    const [option, received] = blamed
-    throw new FourierFTError('INVALID_OPTION', `${option}: ONNX Runtime refuses it: ${String(cause)}`, {
+  /** ONNX Runtime's message names an option that it rejects. Only camel-case names count: the others are words of other messages, too. */
+  #checkOptions(cause: unknown): void {
+    const rejected = Object.entries(this.#options).find(
+      ([option]) => /[A-Z]/.test(option) && String(cause).includes(option),
+    )
+    if (rejected === undefined) return
+    const [option, received] = rejected
+    throw new FourierFTError('INVALID_OPTION', `${option}: ONNX Runtime rejects it: ${String(cause)}`, {
       option,
       received,
       cause,
@@ -139,7 +138,7 @@ export class ModelSessions {
   }
 }
 
-/** With the external data of a model that ONNX Runtime gets as bytes, or the folder in which it looks for them. */
+/** Adds the external data of a model that ONNX Runtime gets as bytes, or the folder that has them. */
 function withExternalData(
   options: InferenceSession.SessionOptions,
   { folder, externalData }: Omit<ModelBytes, 'bytes'>,

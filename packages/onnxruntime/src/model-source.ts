@@ -1,26 +1,26 @@
-/** Where a model is: a file, a URL or memory. It is read again for each graph that adapters need, and not held in between. */
+/** `ModelFile`: a model in a file, at a URL or in memory. It is read again for each graph that adapters need, and not kept in between. */
 import { FourierFTError } from '@fourierft/core'
 import { type ModelData, modelBytes, type OnnxModel, readModel, readModelFile } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { platform } from '#platform'
 
-/** A path (Node) or URL of a file `.onnx`, its bytes, or a function that reads it whenever it is needed. */
+/** The path (Node) or URL of an `.onnx` file, its bytes, or a function that reads it whenever it is needed. */
 export type ModelSource = string | URL | ModelData | (() => Promise<GivenModel>)
 
-/** What such a function gives. */
+/** The result of such a function. */
 export interface GivenModel extends Omit<ModelBytes, 'bytes'> {
   readonly bytes: ModelData
 }
 
 export interface ModelBytes {
   readonly bytes: Uint8Array
-  /** Where its external data are, if that is a folder of this machine. */
+  /** The folder of its external data, if they are files. */
   readonly folder?: string
-  /** Its external data as ONNX Runtime's option of that name takes them, where they are in no folder. */
+  /** Its external data as ONNX Runtime's option of that name takes them, if they are not files. */
   readonly externalData?: InferenceSession.SessionOptions['externalData']
 }
 
-/** A model that is read to be edited, and where its external data are. */
+/** A model that can be edited, and the location of its external data. */
 export interface OpenModel extends Omit<ModelBytes, 'bytes'> {
   readonly model: OnnxModel
 }
@@ -32,47 +32,50 @@ export class ModelFile {
   readonly #leavesWeights: boolean
 
   /**
-   * @param options.leavesWeights whether the runtime reads external data from files: then those of a model that is to be edited stay in its
-   *   own file, and nobody holds them twice
+   * @param options.leavesWeights whether the runtime reads external data from files. Then the weights of an edited model stay in its file, and
+   *   are in memory once.
    * @throws {FourierFTError} `INVALID_OPTION`
    */
   constructor(source: ModelSource, { leavesWeights }: { leavesWeights: boolean }) {
-    const isPlace = typeof source === 'string' || typeof source === 'function' || source instanceof URL
-    const read = isPlace ? source : modelBytes(source)
-    if (read === undefined)
+    const isReadLater = typeof source === 'string' || typeof source === 'function' || source instanceof URL
+    const readable = isReadLater ? source : modelBytes(source)
+    if (readable === undefined)
       throw new FourierFTError(
         'INVALID_OPTION',
         `model: expected a path, a URL, a Uint8Array, an ArrayBuffer or a function that reads it; received ${source === null ? 'null' : typeof source}`,
         { option: 'model', received: source },
       )
-    this.#source = read
+    this.#source = readable
     this.#leavesWeights = leavesWeights
     this.name = typeof source === 'string' || source instanceof URL ? String(source) : 'the model'
   }
 
-  /** What a session of the model as it is can be made from. */
-  async asIs(): Promise<string | ModelBytes> {
+  /** The argument of `InferenceSession.create` for the original model. */
+  async unchanged(): Promise<string | ModelBytes> {
     const path = this.#path
-    if (path === undefined) return withOwnMemory(await this.read())
-    const left = this.#leavesWeights ? await this.#withoutWeights(path) : undefined
-    return left ? { bytes: left.model.toBytes(), folder: left.folder } : path
+    if (path === undefined) return withUnsharedMemory(await this.read())
+    const open = this.#leavesWeights ? await this.#openWithoutWeights(path) : undefined
+    return open ? { bytes: open.model.toBytes(), folder: open.folder } : path
   }
 
   /**
-   * The model, to be edited.
+   * Reads the model, to edit it.
    *
    * @throws {FourierFTError} `INVALID_ONNX`, `FILE_NOT_FOUND`, `IO_ERROR`
    */
   async open(): Promise<OpenModel> {
     const path = this.#path
-    const left = path !== undefined && this.#leavesWeights ? await this.#withoutWeights(path) : undefined
-    if (left) return left
-    const { bytes, ...places } = await this.read()
-    return { model: readModel(bytes, { file: this.name }), ...places }
+    const open = path !== undefined && this.#leavesWeights ? await this.#openWithoutWeights(path) : undefined
+    if (open) return open
+    const { bytes, ...externalData } = await this.read()
+    return { model: readModel(bytes, { file: this.name }), ...externalData }
   }
 
-  /** Undefined where a link leads away from the files that the model refers to: runtimes look for them in one folder alone. */
-  async #withoutWeights(path: string): Promise<(OpenModel & { readonly folder: string }) | undefined> {
+  /**
+   * Undefined if the path is a link and the model has external data files, which need not be beside the file that the link leads to: runtimes
+   * look in one folder only.
+   */
+  async #openWithoutWeights(path: string): Promise<(OpenModel & { readonly folder: string }) | undefined> {
     const { folder, name, isLink, size, read, close } = await platform.openFile(path)
     try {
       const model = await readModelFile(read, { size, location: name, file: this.name })
@@ -88,10 +91,10 @@ export class ModelFile {
 
   get #path(): string | undefined {
     const source = this.#source
-    return typeof source === 'string' || source instanceof URL ? platform.pathOf(source) : undefined
+    return typeof source === 'string' || source instanceof URL ? platform.localPath(source) : undefined
   }
 
-  /** @throws {FourierFTError} `FILE_NOT_FOUND`, `IO_ERROR`, `INVALID_OPTION` for what a function gives */
+  /** @throws {FourierFTError} `FILE_NOT_FOUND`, `IO_ERROR`; `INVALID_OPTION` for a wrong result of a function */
   async read(): Promise<ModelBytes> {
     const source = this.#source
     if (source instanceof Uint8Array) return { bytes: source }
@@ -101,22 +104,22 @@ export class ModelFile {
       if (read && bytes) return { ...read, bytes }
       throw new FourierFTError(
         'INVALID_OPTION',
-        'model: expected the function to give { bytes }, a Uint8Array or an ArrayBuffer; it gave something else',
+        'model: expected the function to return { bytes }, a Uint8Array or an ArrayBuffer; it returned something else',
         { option: 'model', received: read },
       )
     }
-    const path = platform.pathOf(source)
+    const path = platform.localPath(source)
     return path === undefined ? { bytes: await download(source) } : platform.readFile(path)
   }
 }
 
-/** onnxruntime-node takes no memory that is shared: a session is made from a copy. */
-function withOwnMemory(read: ModelBytes): ModelBytes {
+/** onnxruntime-node rejects shared memory, so it gets a copy. */
+function withUnsharedMemory(read: ModelBytes): ModelBytes {
   return read.bytes.buffer instanceof ArrayBuffer ? read : { ...read, bytes: read.bytes.slice() }
 }
 
 /**
- * Part of a file that a model refers to: one of `externalData`, or one in its folder.
+ * Reads a part of a model's external data, which is in `externalData` or in the model's folder.
  *
  * @throws {FourierFTError} `FILE_NOT_FOUND`, `IO_ERROR`
  */
@@ -126,11 +129,11 @@ export async function readBeside(
   length: number,
   { folder, externalData = [] }: Omit<ModelBytes, 'bytes'>,
 ): Promise<Uint8Array> {
-  const given = externalData.find((one) => typeof one === 'object' && one.path === location)
-  const data = typeof given === 'object' ? given.data : undefined
+  const entry = externalData.find((one) => typeof one === 'object' && one.path === location)
+  const data = typeof entry === 'object' ? entry.data : undefined
   if (data instanceof Uint8Array) return data.subarray(offset, offset + length)
   if (data instanceof Blob) return new Uint8Array(await data.slice(offset, offset + length).arrayBuffer())
-  const path = typeof data === 'string' ? platform.pathOf(data) : folder && `${folder}/${location}`
+  const path = typeof data === 'string' ? platform.localPath(data) : folder && `${folder}/${location}`
   if (path !== undefined) {
     const file = await platform.openFile(path)
     return file.read(offset, length).finally(() => file.close())
@@ -138,8 +141,8 @@ export async function readBeside(
   if (typeof data === 'string') return (await download(data)).subarray(offset, offset + length)
   throw new FourierFTError(
     'FILE_NOT_FOUND',
-    `${location}, in which the model has weights, is not at hand: give it as externalData`,
-    { file: location, option: 'externalData' },
+    `${location}, which holds weights of the model, is not available`,
+    { advice: 'give it as externalData', file: location, option: 'externalData' },
   )
 }
 
@@ -155,10 +158,10 @@ async function download(url: string | URL): Promise<Uint8Array> {
   }
 }
 
-/** Node's `fetch` says `fetch failed`, and why in the error's cause; that has no message where several addresses were tried. */
+/** Node's `fetch` says `fetch failed`; the reason is in the error's cause, which has only a code if several addresses were tried. */
 function reasonOf(error: unknown): string {
   const { message, cause } = error as Error
-  const { message: reason, code } = (cause ?? {}) as { readonly message?: string; readonly code?: string }
-  const why = reason || code
-  return why ? `${message} (${why})` : message
+  const inner = (cause ?? {}) as { readonly message?: string; readonly code?: string }
+  const reason = inner.message || inner.code
+  return reason ? `${message} (${reason})` : message
 }

@@ -1,4 +1,4 @@
-/** An adapter for a module that the exporter has left out of the file: refused, and served by the rest where the user says so. */
+/** `moduleNames`: names of nodes, patterns, and null for modules that the exporter has left out of the file. */
 import { createAdapter, createConfig, createLayer } from '@fourierft/core'
 import * as ort from 'onnxruntime-node'
 import { expect, test } from 'vitest'
@@ -12,7 +12,7 @@ const withoutPooler = createAdapter(config, SHAPES)
 for (const [module, { coefficients }] of withoutPooler.modules)
   coefficients.set(createLayer(withPooler.layer(module)).coefficients)
 
-test.each([true, false])('native %s', async (native) => {
+test.each([true, false])('null drops a module that the file does not have; native: %s', async (native) => {
   const feeds = {
     x: new ort.Tensor(
       'float32',
@@ -23,18 +23,18 @@ test.each([true, false])('native %s', async (native) => {
   const expected = await createSession(twoLayers(), { native, adapters: withoutPooler })
   await expect(createSession(twoLayers(), { native, adapters: withPooler })).rejects.toMatchObject({
     code: 'MODULE_NOT_FOUND',
-    message: expect.stringMatching(/null is for a module that PyTorch never calls.*block\.pooler\.dense/s),
+    advice: expect.stringMatching(/null is for a module that PyTorch never calls.*block\.pooler\.dense/s),
   })
   const moduleNames = { [POOLER]: null }
   const first = await createSession(twoLayers(), { native, moduleNames, adapters: withPooler })
   const later = await createSession(twoLayers(), { native, moduleNames })
   await later.loadAdapter(withPooler)
   expect(later.serves(withPooler)).toBe(true)
-  const wanted = (await expected.run(feeds)).y?.data
-  expect((await first.run(feeds)).y?.data).toEqual(wanted)
-  expect((await later.run(feeds)).y?.data).toEqual(wanted)
+  const output = (await expected.run(feeds)).y?.data
+  expect((await first.run(feeds)).y?.data).toEqual(output)
+  expect((await later.run(feeds)).y?.data).toEqual(output)
   later.disableAdapters()
-  expect((await later.run(feeds)).y?.data).not.toEqual(wanted)
+  expect((await later.run(feeds)).y?.data).not.toEqual(output)
   await Promise.all([expected.release(), first.release(), later.release()])
 })
 
@@ -79,7 +79,7 @@ test('the error advises null only for modules that PyTorch never calls', async (
     code: 'MODULE_NOT_FOUND',
     message: expect.not.stringMatching(/null/),
   })
-  // `nn.MultiheadAttention` computes in products that have its own name; elsewhere `out_proj` is a layer like others.
+  // The products of `nn.MultiheadAttention` have its own name; in other modules, `out_proj` is an ordinary layer.
   expect(await errorFor({ 'block.first.out_proj': [8, 8] })).toMatchObject({
     message: expect.stringMatching(/null is for.*block\.first\.out_proj/),
   })
@@ -88,7 +88,7 @@ test('the error advises null only for modules that PyTorch never calls', async (
   })
 })
 
-test('a module may be called `constructor`', async () => {
+test('accepts a module named `constructor`', async () => {
   const adapters = adapterFor({ constructor: [20, 12] as const, 'block.second': [8, 20] })
   await expect(createSession(twoLayers(), { native: false, adapters })).rejects.toMatchObject({
     code: 'MODULE_NOT_FOUND',

@@ -1,10 +1,11 @@
-/** What users say about an adapter's modules where the file of the model does not: under what node they are, or that it has none. */
+/** `moduleNames`: what users say about an adapter's modules that the model's file does not name, or does not have. */
 import { Adapter, savedModule } from '@fourierft/core'
 import { type LinearLayer, type ModuleMap, readModuleMap } from '@fourierft/onnx'
 
 /**
- * Module of an adapter, or a pattern with `*` → name of its node (MatMul, Gemm, …), of the node's output or of its weight, or all of its
- * nodes where the model calls it more than once; null: the file does not have it, and the adapter does without. Exporters leave out what no output needs, as a sentence encoder's `pooler.dense`.
+ * Maps a module of an adapter, or a pattern with `*`, to the name of its node (MatMul, Gemm, …), of the node's output or of its weight; or to a
+ * list of nodes if the model calls the module more than once; or to null if the file does not have the module and the adapter is to be used
+ * without it. Exporters leave out modules that no output needs, such as a sentence encoder's `pooler.dense`.
  */
 export type ModuleNames = ModuleMap
 
@@ -13,22 +14,22 @@ export function readModuleNames(moduleNames: ModuleNames): ReturnType<typeof rea
   return readModuleMap(moduleNames, 'moduleNames')
 }
 
-/** The adapter without the modules that are said to be in no file. */
+/** The adapter without the modules that `moduleNames` maps to null. */
 export function withoutAbsent(adapter: Adapter, moduleNames: ModuleNames): Adapter {
   const { config, modules, savedTensors, baseTensors, ignoredTensors, metadata } = adapter
   const nodeOf = readModuleNames(moduleNames)
-  const isThere = (name: string) => nodeOf(name) !== null
-  const own = new Map([...modules].filter(([module]) => isThere(module)))
-  const saved = new Map([...savedTensors].filter(([tensor]) => isThere(savedModule(tensor) ?? tensor)))
-  if (own.size === modules.size && saved.size === savedTensors.size) return adapter
-  return new Adapter({ config, modules: own, savedTensors: saved, baseTensors, ignoredTensors, metadata })
+  const isPresent = (name: string) => nodeOf(name) !== null
+  const changed = new Map([...modules].filter(([module]) => isPresent(module)))
+  const saved = new Map([...savedTensors].filter(([tensor]) => isPresent(savedModule(tensor) ?? tensor)))
+  if (changed.size === modules.size && saved.size === savedTensors.size) return adapter
+  return new Adapter({ config, modules: changed, savedTensors: saved, baseTensors, ignoredTensors, metadata })
 }
 
 /**
- * What to do about modules that were not found. To do without one loses it in silence where the file has it under another name, so that
- * this is advised for those alone that PyTorch does not call or no output needs.
+ * The advice of an error about modules that were not found. Mapping a module to null drops it silently if the file has it under another name,
+ * so this is advised only for modules that PyTorch never calls or that no output needs.
  *
- * @param layers those of the model
+ * @param layers the layers of the model
  * @param isPartlyFound whether other modules of the adapter were found
  */
 export function adviceFor(
@@ -36,16 +37,18 @@ export function adviceFor(
   layers: readonly LinearLayer[],
   isPartlyFound: boolean,
 ): string {
-  // `nn.MultiheadAttention` computes with the weight of its `out_proj`, in products of its own name.
-  const isOwn = (module: string) => {
+  // `nn.MultiheadAttention` computes with the weight of its `out_proj`, in products that have the attention's name.
+  const isUncalledProjection = (module: string) => {
     const attention = module.replace(/\.out_proj$/, '')
     return attention !== module && layers.some((layer) => isSameEnding(layer.module, attention))
   }
-  const idle = missing.find((module) => /(?:^|\.)pooler\.dense$/.test(module) || isOwn(module))
-  const names = 'The option moduleNames gives modules the names of their nodes'
-  return isPartlyFound && idle !== undefined
-    ? `${names}; null is for a module that PyTorch never calls in this model, as ${idle} may be`
-    : names
+  const uncalled = missing.find(
+    (module) => /(?:^|\.)pooler\.dense$/.test(module) || isUncalledProjection(module),
+  )
+  const advice = 'map modules to their nodes with the option moduleNames'
+  return isPartlyFound && uncalled !== undefined
+    ? `${advice}; null is for a module that PyTorch never calls in this model, as ${uncalled} may be`
+    : advice
 }
 
 function isSameEnding(name: string | undefined, other: string): boolean {

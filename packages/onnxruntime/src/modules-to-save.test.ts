@@ -1,4 +1,4 @@
-/** Adapters that bring a head of their own (`modules_to_save`), from their files: each has its head, the base model keeps its own. */
+/** Adapters whose files contain a head (`modules_to_save`): each uses its own head, and the base model keeps its own. */
 import { readFileSync } from 'node:fs'
 import {
   Adapter,
@@ -34,12 +34,12 @@ const stored = (shape: readonly number[], phase: number, dtype: 'F32' | 'F16' = 
 
 function head(
   phase: number,
-  parts = { weight: stored([labels, hidden], phase), bias: stored([labels], phase) },
+  tensors = { weight: stored([labels, hidden], phase), bias: stored([labels], phase) },
 ) {
-  return new Map(Object.entries(parts).map(([kind, one]) => [`base_model.model.classifier.${kind}`, one]))
+  return new Map(Object.entries(tensors).map(([kind, one]) => [`base_model.model.classifier.${kind}`, one]))
 }
 
-/** As PEFT writes it: both files, read again. */
+/** As the two files that PEFT writes. */
 function adapterWith(savedTensors: ReadonlyMap<string, Tensor>, seed = 1, options: FourierFTOptions = {}) {
   const config = createConfig({
     nFrequency: 24,
@@ -58,16 +58,16 @@ const feeds = { x: new ort.Tensor('int64', ids, [1, 8]) }
 
 const open: AdaptedSession[] = []
 async function session(options: SessionOptions): Promise<AdaptedSession> {
-  const made = await createSession(url, options)
-  open.push(made)
-  return made
+  const created = await createSession(url, options)
+  open.push(created)
+  return created
 }
 afterEach(async () => {
   for (const each of open.splice(0)) await each.release().catch(() => undefined)
 })
 
-const outputOf = async (from: Pick<ort.InferenceSession, 'run' | 'outputNames'>, options = {}) =>
-  (await from.run(feeds, options))[from.outputNames[0]]?.data as Float32Array
+const outputOf = async (session: Pick<ort.InferenceSession, 'run' | 'outputNames'>, options = {}) =>
+  (await session.run(feeds, options))[session.outputNames[0]]?.data as Float32Array
 
 function difference(a: Float32Array, b: Float32Array): number {
   const largest = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
@@ -75,7 +75,7 @@ function difference(a: Float32Array, b: Float32Array): number {
 }
 
 describe.each([true, false])('native %s', (native) => {
-  test('a head is there with its adapter, alone or added to others, and nowhere else', async () => {
+  test('a head is used whenever its adapter is active, and only then', async () => {
     const plain = await ort.InferenceSession.create(new Uint8Array(readFileSync(url)))
     const base = await outputOf(plain)
     const adapters = { a: adapterWith(head(1)), b: adapterWith(head(2), 2), none: adapterWith(new Map(), 3) }
@@ -85,10 +85,10 @@ describe.each([true, false])('native %s', (native) => {
     for (const name of ['a', 'b', 'none']) {
       adapted.setAdapter(name)
       outputs.set(name, await outputOf(adapted))
-      // What the model gives with that head and with ΔW in its weights.
+      // The expected output is that of a model with the head and ΔW in its weights.
       const merged = await session({ native, adapters: adapters[name as 'a'] })
       const unloaded = await merged.mergeAndUnload()
-      // Two layers of sums of at most 32 products beside 2·24 of the branch, with LayerNorm between, rounded to float32.
+      // Two layers, each a sum of at most 32 products and 2·24 terms of the branch, with a LayerNorm between, rounded to float32.
       expect(difference(outputs.get(name) as Float32Array, await outputOf(unloaded))).toBeLessThan(
         4 * (32 + 2 * 24) * 2 ** -24,
       )
@@ -103,7 +103,7 @@ describe.each([true, false])('native %s', (native) => {
     adapted.setAdapter('a')
     expect(await outputOf(adapted)).toEqual(outputs.get('a'))
 
-    // ΔW of both, the head of the one that has one.
+    // ΔW of both, and the head of the one that has a head.
     adapted.setAdapter(['none', 'a'])
     const both = await outputOf(adapted)
     await adapted.mergeAdapter()
@@ -114,29 +114,29 @@ describe.each([true, false])('native %s', (native) => {
   })
 })
 
-test('an ONNX Runtime that tells nothing of inputs but their names, as those before 1.22', async () => {
-  const create = async (...given: Parameters<typeof ort.InferenceSession.create>) => {
-    const own = await ort.InferenceSession.create(...given)
-    Object.defineProperty(own, 'inputMetadata', { value: undefined })
-    Object.defineProperty(own, 'outputMetadata', { value: undefined })
-    return own
+test('works with an ONNX Runtime without input metadata, as before 1.22', async () => {
+  const create = async (...args: Parameters<typeof ort.InferenceSession.create>) => {
+    const session = await ort.InferenceSession.create(...args)
+    Object.defineProperty(session, 'inputMetadata', { value: undefined })
+    Object.defineProperty(session, 'outputMetadata', { value: undefined })
+    return session
   }
   const InferenceSession = { create: create as typeof ort.InferenceSession.create }
   const adapters = { a: adapterWith(head(1)), none: adapterWith(new Map(), 3) }
-  const [old, now] = [
+  const [old, current] = [
     await session({ adapters, ort: { ...ort, InferenceSession } }),
     await session({ adapters }),
   ]
   expect(old.inputMetadata).toEqual([])
-  expect(await outputOf(old)).toEqual(await outputOf(now))
-  for (const each of [old, now]) each.setAdapter('none')
-  expect(await outputOf(old)).toEqual(await outputOf(now))
+  expect(await outputOf(old)).toEqual(await outputOf(current))
+  for (const each of [old, current]) each.setAdapter('none')
+  expect(await outputOf(old)).toEqual(await outputOf(current))
 })
 
 describe.each([true, false])('a head with another number of labels, native %s', (native) => {
   const wide = head(3, { weight: stored([labels + 4, hidden], 3), bias: stored([labels + 4], 3) })
 
-  test('takes the place of the model’s while its adapter is active', async () => {
+  test('replaces the model’s head while its adapter is active', async () => {
     const adapters = { a: adapterWith(head(1)), wide: adapterWith(wide, 2), none: adapterWith(new Map(), 3) }
     const adapted = await session({ native, adapters })
     const plain = await ort.InferenceSession.create(new Uint8Array(readFileSync(url)))
@@ -151,17 +151,17 @@ describe.each([true, false])('a head with another number of labels, native %s', 
     adapted.setAdapter('wide')
     const results = await adapted.run(feeds)
     expect(results[adapted.outputNames[0]]?.dims).toEqual([1, labels + 4])
-    const own = await outputOf(adapted)
+    const unmerged = await outputOf(adapted)
     await adapted.mergeAdapter()
-    // Two layers of sums of at most 32 products beside 2·24 of the branch, with LayerNorm between, rounded to float32.
-    expect(difference(await outputOf(adapted), own)).toBeLessThan(4 * (32 + 2 * 24) * 2 ** -24)
+    // Two layers, each a sum of at most 32 products and 2·24 terms of the branch, with a LayerNorm between, rounded to float32.
+    expect(difference(await outputOf(adapted), unmerged)).toBeLessThan(4 * (32 + 2 * 24) * 2 ** -24)
     adapted.unmergeAdapter()
-    expect(await outputOf(adapted)).toEqual(own)
+    expect(await outputOf(adapted)).toEqual(unmerged)
     adapted.setAdapter([])
     expect(await outputOf(adapted)).toEqual(base)
   })
 
-  test('joins adapters that are loaded already', async () => {
+  test('can be loaded after adapters without it', async () => {
     const adapted = await session({ native, adapters: { a: adapterWith(head(1)) } })
     const before = await outputOf(adapted)
     expect(adapted.outputMetadata.every((value) => !value.isTensor || value.shape.includes(labels))).toBe(
@@ -174,7 +174,7 @@ describe.each([true, false])('a head with another number of labels, native %s', 
   })
 })
 
-test('a head of another size is refused where the graph, or another adapter, needs the model’s', async () => {
+test('rejects a head of another size if the graph or another adapter needs the model’s size', async () => {
   const dense = 'bert.encoder.layer.0.intermediate.dense'
   const config = { modulesToSave: ['intermediate.dense'] }
   const tensors = new Map([
@@ -189,7 +189,7 @@ test('a head of another size is refused where the graph, or another adapter, nee
   const wide = head(3, { weight: stored([labels + 4, hidden], 3), bias: stored([labels + 4], 3) })
   await expect(adapted.loadAdapter(adapterWith(wide), { name: 'wide' })).rejects.toMatchObject({
     code: 'UNSUPPORTED',
-    message: expect.stringContaining('sessions of their own'),
+    advice: 'load them into separate sessions',
   })
   expect(adapted.listAdapters()).toEqual(['branch'])
   expect(await outputOf(adapted)).toEqual(before)
@@ -200,24 +200,21 @@ function branchOn(module: string) {
   return createAdapter(config, { [module]: shapeOf(module) })
 }
 
-test.each(['all', 'fourierft_only'])(
-  'bias %s is refused for what it is, before any name is looked for',
-  async (bias) => {
-    const config = createConfig({ nFrequency: 4, targetModules: ['query'], bias })
-    const { modules } = createAdapter(config, { [QUERY]: shapeOf('query') })
-    const savedTensors = new Map([
-      [`base_model.model.${QUERY}.base_layer.bias`, stored([shapeOf('query')[0]], 1)],
-      ['base_model.model.bert.embeddings.LayerNorm.bias', stored([16], 1)],
-    ])
-    const adapter = new Adapter({ config, modules, savedTensors })
-    const expected = { code: 'UNSUPPORTED', message: expect.stringContaining(`bias: '${bias}'`) }
-    await expect(createSession(url, { adapters: adapter })).rejects.toMatchObject(expected)
-    const adapted = await session({})
-    await expect(adapted.loadAdapter(adapter.toBytes())).rejects.toMatchObject(expected)
-  },
-)
+test.each(['all', 'fourierft_only'])('rejects bias %s before it looks for modules', async (bias) => {
+  const config = createConfig({ nFrequency: 4, targetModules: ['query'], bias })
+  const { modules } = createAdapter(config, { [QUERY]: shapeOf('query') })
+  const savedTensors = new Map([
+    [`base_model.model.${QUERY}.base_layer.bias`, stored([shapeOf('query')[0]], 1)],
+    ['base_model.model.bert.embeddings.LayerNorm.bias', stored([16], 1)],
+  ])
+  const adapter = new Adapter({ config, modules, savedTensors })
+  const expected = { code: 'UNSUPPORTED', message: expect.stringContaining(`bias: '${bias}'`) }
+  await expect(createSession(url, { adapters: adapter })).rejects.toMatchObject(expected)
+  const adapted = await session({})
+  await expect(adapted.loadAdapter(adapter.toBytes())).rejects.toMatchObject(expected)
+})
 
-test('two heads are not mixed', async () => {
+test('rejects two heads for one layer, and rows with different heads', async () => {
   const adapted = await session({ adapters: { a: adapterWith(head(1)), b: adapterWith(head(2), 2) } })
   const before = await outputOf(adapted)
   expect(() => adapted.setAdapter(['a', 'b'])).toThrow(
@@ -231,7 +228,7 @@ test('two heads are not mixed', async () => {
   expect(adapted.activeAdapters).toEqual(['a'])
 })
 
-test('an adapter with a head joins one without', async () => {
+test('loads an adapter with a head after one without', async () => {
   const adapted = await session({ adapters: { none: adapterWith(new Map()) } })
   const before = await outputOf(adapted)
   await adapted.loadAdapter(adapterWith(head(1)), { name: 'a' })
@@ -240,11 +237,11 @@ test('an adapter with a head joins one without', async () => {
   expect(await outputOf(adapted)).not.toEqual(before)
 })
 
-test('half precision is read', async () => {
-  const parts = { weight: stored([labels, hidden], 1, 'F16'), bias: stored([labels], 1, 'F16') }
-  const adapted = await session({ adapters: adapterWith(head(1, parts)) })
+test('reads a head in half precision', async () => {
+  const tensors = { weight: stored([labels, hidden], 1, 'F16'), bias: stored([labels], 1, 'F16') }
+  const adapted = await session({ adapters: adapterWith(head(1, tensors)) })
   const exact = await session({ adapters: adapterWith(head(1)) })
-  // Rounding to half precision, of sums of `hidden` numbers up to 1; the hidden state is at most 1 in size.
+  // Rounding to half precision, in sums of `hidden` numbers up to 1; the hidden state is at most 1.
   expect(difference(await outputOf(adapted), await outputOf(exact))).toBeLessThan((hidden + 1) * 2 ** -11)
 })
 
@@ -257,7 +254,7 @@ test.each([
   ['MODULE_NOT_FOUND', new Map([['base_model.model.a.classifier.weight', stored([2, 16], 1)]])],
   ['UNSUPPORTED', new Map([['base_model.model.bert.embeddings.LayerNorm.weight', stored([16], 1)]])],
   ['UNSUPPORTED', new Map([['base_model.model.classifier.gamma', stored([16], 1)]])],
-])('%s: the tensor is named, and the session goes on', async (code, tensors) => {
+])('%s: the error names the tensor, and the session keeps working', async (code, tensors) => {
   expect(biasOf(layerOf('classifier'))).toBeDefined()
   const adapted = await session({ adapters: { none: adapterWith(new Map()) } })
   const before = await outputOf(adapted)

@@ -1,6 +1,6 @@
 /**
- * `registerFourierFTBackend`: sessions whose `fourierft:FourierFT` nodes are the native kernel, through ONNX Runtime's own
- * `InferenceSession.create(model, { executionProviders: [{ name: 'fourierft', device: 'cuda' }] })`.
+ * `registerFourierFTBackend`: an execution provider that computes `fourierft:FourierFT` nodes with the native kernel. It is used through ONNX
+ * Runtime's own `InferenceSession.create(model, { executionProviders: [{ name: 'fourierft', device: 'cuda' }] })`.
  */
 import { FourierFTError } from '@fourierft/core'
 import type { OnnxDevice, OnnxRuntime, OnnxSession, OnnxTensor, OnnxValue } from '@fourierft/native'
@@ -11,7 +11,7 @@ import type { Ort } from './ort.js'
 /** The name of the execution provider. */
 export const BACKEND = 'fourierft'
 
-/** The provider as an option: on the CPU, or on CUDA (before the CPU) with what ONNX Runtime's own CUDA provider is set by. */
+/** The provider as an option: on the CPU, or on CUDA with the settings of ONNX Runtime's own CUDA provider. */
 export interface FourierFTProvider {
   readonly name: typeof BACKEND
   readonly device?: OnnxDevice
@@ -21,8 +21,8 @@ export interface FourierFTProvider {
 const registered = new WeakMap<Ort['registerBackend'], Backend>()
 
 /**
- * Makes `fourierft` an execution provider of this copy of ONNX Runtime. It is used only where it is asked for by name, computes on the
- * CPU or where its `device` says, and is opened when it is first used. Sessions on a device that is not there are `UNSUPPORTED`.
+ * Makes `fourierft` an execution provider of this copy of ONNX Runtime. It is used only if it is requested by name, and opened on first use.
+ * It computes on its `device`, by default the CPU; creating a session on a missing device throws `UNSUPPORTED`.
  */
 export function registerFourierFTBackend(ort: Pick<Ort, 'registerBackend' | 'Tensor'>): void {
   if (registered.has(ort.registerBackend)) return
@@ -36,23 +36,23 @@ function nativeBackend(TensorClass: Ort['Tensor']): Backend {
   let runtime: OnnxRuntime | undefined
   return {
     async init() {
-      runtime = await platform.openNative()
+      runtime = await platform.openNativeKernel()
     },
     async createInferenceSessionHandler(model, options = {}) {
-      runtime ??= await platform.openNative()
+      runtime ??= await platform.openNativeKernel()
       const { executionProviders = [], externalData = [], ...rest } = options
       if (externalData.length > 0)
         throw new FourierFTError(
           'UNSUPPORTED',
-          'externalData: sessions with the native kernel take external data from files; give the model as a path, or choose `native: false`',
-          { option: 'externalData' },
+          'externalData: sessions with the native kernel take external data from files only',
+          { advice: 'give the model as a path, or choose `native: false`', option: 'externalData' },
         )
-      const given = executionProviders.find((one): one is FourierFTProvider => typeof one !== 'string')
-      const { name: _, device = 'cpu', ...settings }: FourierFTProvider = given ?? { name: BACKEND }
+      const provider = executionProviders.find((one): one is FourierFTProvider => typeof one !== 'string')
+      const { name: _, device = 'cpu', ...settings }: FourierFTProvider = provider ?? { name: BACKEND }
       const { useArena } = settings
       try {
         const session = await runtime.createSession(model, {
-          // The one setting that the provider cpu has is an option of the session here.
+          // The only setting of the provider cpu is an option of the session here.
           ...(device === 'cpu' && typeof useArena === 'boolean' && { enableCpuMemArena: useArena }),
           ...rest,
           executionProviders: [{ name: device, ...settings }],
@@ -95,8 +95,8 @@ class NativeHandler implements InferenceSessionHandler {
     const results = await this.#session.run(inputs, Object.keys(fetches), options)
     return Object.fromEntries(
       Object.entries(results).map(([name, result]) => {
-        const wanted = Object.hasOwn(fetches, name) ? fetches[name] : undefined
-        return [name, wanted ? fill(wanted, name, result) : this.#tensor(result)]
+        const target = Object.hasOwn(fetches, name) ? fetches[name] : undefined
+        return [name, target ? fill(target, name, result) : this.#tensor(result)]
       }),
     )
   }
@@ -114,16 +114,16 @@ class NativeHandler implements InferenceSessionHandler {
   }
 }
 
-/** The result in a tensor that the caller has made for it. */
-function fill(wanted: Tensor, name: string, { type, dims, data }: OnnxTensor): Tensor {
-  if (wanted.type !== type || wanted.dims.join() !== dims.join())
+/** Copies the result into the caller's tensor. */
+function fill(target: Tensor, name: string, { type, dims, data }: OnnxTensor): Tensor {
+  if (target.type !== type || target.dims.join() !== dims.join())
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `output ${name} is ${type} [${dims.join(', ')}]; the tensor given for it is ${wanted.type} [${wanted.dims.join(', ')}]`,
-      { tensor: name, expected: dims, received: wanted.dims },
+      `output ${name} is ${type} [${dims.join(', ')}]; the tensor given for it is ${target.type} [${target.dims.join(', ')}]`,
+      { tensor: name, expected: dims, received: target.dims },
     )
-  ;(wanted.data as Uint8Array).set(data as Uint8Array)
-  return wanted
+  ;(target.data as Uint8Array).set(data as Uint8Array)
+  return target
 }
 
 function metadata(value: OnnxValue): InferenceSession.ValueMetadata {

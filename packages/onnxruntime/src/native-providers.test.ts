@@ -1,4 +1,4 @@
-/** The first of the user's execution providers is the one, with its settings. */
+/** The native kernel uses the first of the user's execution providers, with its settings. */
 import * as ort from 'onnxruntime-node'
 import { afterEach, expect, test, vi } from 'vitest'
 import { platform } from '#platform'
@@ -23,17 +23,17 @@ test.each([
   [[{ name: 'cpu', useArena: false }], { name: 'fourierft', device: 'cpu', useArena: false }],
   [[{ name: 'cpu', useArena: false }, 'cuda'], { name: 'fourierft', device: 'cpu', useArena: false }],
   [[{ name: 'cuda', deviceId: 1 }, 'cpu'], { name: 'fourierft', device: 'cuda', deviceId: 1 }],
-])('%j', async (executionProviders, provider) => {
-  vi.spyOn(platform, 'openNative').mockResolvedValue(runtime)
+])('uses the first provider of %j', async (executionProviders, provider) => {
+  vi.spyOn(platform, 'openNativeKernel').mockResolvedValue(runtime)
   expect(await nativeProviders('auto', ort, { executionProviders })).toEqual({ providers: [provider] })
 })
 
-test('useArena reaches the session, as the option that it is there', async () => {
-  const native = await platform.openNative()
+test('passes useArena to the session as enableCpuMemArena', async () => {
+  const native = await platform.openNativeKernel()
   const create = vi.spyOn(native, 'createSession')
-  vi.spyOn(platform, 'openNative').mockResolvedValue(native)
+  vi.spyOn(platform, 'openNativeKernel').mockResolvedValue(native)
   const registered: Parameters<typeof ort.registerBackend>[] = []
-  registerFourierFTBackend({ ...ort, registerBackend: (...given) => void registered.push(given) })
+  registerFourierFTBackend({ ...ort, registerBackend: (...args) => void registered.push(args) })
   const [[, backend]] = registered as [Parameters<typeof ort.registerBackend>]
   for (const useArena of [true, false]) {
     const executionProviders = [{ name: 'fourierft', useArena } as unknown as 'cpu']
@@ -43,7 +43,7 @@ test('useArena reaches the session, as the option that it is there', async () =>
   }
 })
 
-test('a session with such providers runs', async () => {
+test('runs a session with a provider that has settings', async () => {
   const executionProviders = [{ name: 'cpu', useArena: false }, 'cpu'] as const
   const session = await createSession(twoLayers(), { native: true, executionProviders })
   const x = new ort.Tensor('float32', new Float32Array(12), [1, 1, 12])

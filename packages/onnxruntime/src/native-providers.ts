@@ -1,20 +1,19 @@
-/** `nativeProviders`: the execution provider that puts the native kernel in the place of the portable function, if one can. */
+/** `nativeProviders`: the execution provider that replaces the portable function by the native kernel, if the kernel is available. */
 import type { OnnxDevice } from '@fourierft/native'
 import type { InferenceSession } from 'onnxruntime-common'
 import { platform } from '#platform'
 import { BACKEND, type FourierFTProvider } from './native-backend.js'
 import type { Ort } from './ort.js'
 
-/** `cuda-host`: the CUDA kernels run by the CPU, for tests. */
+/** `cuda-host` runs the CUDA kernels on the CPU, for tests. */
 const DEVICES: readonly string[] = ['cpu', 'cuda', 'cuda-host'] satisfies OnnxDevice[]
 
-let isTold = false
+let isAnnounced = false
 
 /**
- * What to ask `InferenceSession.create` for in the place of the user's execution providers: the first of them, `cpu` or `cuda`, with its
- * settings. Opens the kernel.
+ * Opens the native kernel for the first of the user's execution providers, which has to be `cpu` or `cuda`.
  *
- * @returns or in `problem` why the native kernel cannot serve
+ * @returns the providers to use instead of the user's, with the same settings; or, in `problem`, why the kernel cannot be used
  */
 export async function nativeProviders(
   native: 'auto' | boolean,
@@ -23,19 +22,19 @@ export async function nativeProviders(
 ): Promise<{ readonly providers: readonly FourierFTProvider[] } | { readonly problem: string }> {
   if (native === false) return { problem: 'the option native is false' }
   if (ort.env.versions.node === undefined) return { problem: 'it is for onnxruntime-node' }
-  const named = executionProviders.map((one) => (typeof one === 'string' ? { name: one } : one))
-  const others = named.map(({ name }) => name).filter((name) => !DEVICES.includes(name))
+  const providers = executionProviders.map((one) => (typeof one === 'string' ? { name: one } : one))
+  const others = providers.map(({ name }) => name).filter((name) => !DEVICES.includes(name))
   if (others.length > 0)
     return { problem: `it is for the execution providers cpu and cuda, not for ${others.join(', ')}` }
   if (externalData.length > 0)
     return { problem: 'it takes external data from files, not from the option externalData' }
-  const [{ name: device, ...settings } = { name: 'cpu' }] = named
+  const [{ name: device, ...settings } = { name: 'cpu' }] = providers
   try {
-    const runtime = await platform.openNative()
+    const runtime = await platform.openNativeKernel()
     const problem = device === 'cpu' ? undefined : await runtime.cudaProblem(device as 'cuda' | 'cuda-host')
     if (problem !== undefined) return { problem }
-    if (runtime.untested !== undefined && !isTold) {
-      isTold = true
+    if (runtime.untested !== undefined && !isAnnounced) {
+      isAnnounced = true
       console.info(`@fourierft/onnxruntime: ${runtime.untested}`)
     }
   } catch (error) {

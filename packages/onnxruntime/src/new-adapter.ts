@@ -1,4 +1,4 @@
-/** A fresh adapter for the layers of a model that have names, ready to be trained. */
+/** `newAdapter`: a new adapter for the layers of a model whose modules' names are known. */
 import {
   Adapter,
   type CreateAdapterOptions,
@@ -19,39 +19,39 @@ import {
 } from '@fourierft/core'
 import type { WholeWeights } from '@fourierft/onnx'
 
-/** A linear layer by its module's name. */
+/** A linear layer whose module's name is known. */
 export interface NamedLayer {
   /** `[out, in]` */
   readonly shape: Shape
-  /** Whether it is several modules side by side that have names of their own. */
+  /** Whether it consists of several modules that have names of their own. */
   readonly isPacked: boolean
-  /** @throws {FourierFTError} `UNSUPPORTED` for weights that are no floats */
+  /** @throws {FourierFTError} `UNSUPPORTED` for weights that are not floats */
   read(): Promise<WholeWeights>
 }
 
 /**
- * Coefficients start as the configuration says; layers that the configuration saves whole (`modulesToSave`) start as the model's own.
+ * The configuration decides the initial coefficients; layers that it saves whole (`modulesToSave`) start with the model's own weights.
  *
- * @throws {FourierFTError} `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` for whole layers
- *   that cannot be read
+ * @throws {FourierFTError} `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` for a layer to be
+ *   saved whole whose weights cannot be read
  */
 export async function newAdapter(
   layers: ReadonlyMap<string, NamedLayer>,
-  given: FourierFTConfig | FourierFTOptions,
+  configOrOptions: FourierFTConfig | FourierFTOptions,
   options: CreateAdapterOptions = {},
 ): Promise<Adapter> {
-  const config = isComplete(given) ? withTaskHeads(given) : createConfig(given)
-  const whole = wholeModules(config, [...layers.keys()])
+  const config = isComplete(configOrOptions) ? withTaskHeads(configOrOptions) : createConfig(configOrOptions)
+  const savedModules = savedModulesOf(config, [...layers.keys()])
   const linear = [...layers].filter(([, { isPacked }]) => !isPacked).map(([name]) => name)
   const outputLayer = outputLayerOf(config, linear)
   const matched = matchModules(config, layers.keys(), { linear, outputLayer }).filter(
-    (name) => !whole.includes(name),
+    (name) => !savedModules.includes(name),
   )
   const layerOf = (name: string) => layers.get(name) as NamedLayer
   const shapes = Object.fromEntries(matched.map((name) => [name, layerOf(name).shape]))
   const { config: complete, modules } = createAdapter(config, shapes, options)
   const savedTensors = new Map<string, Tensor>()
-  for (const name of whole) {
+  for (const name of savedModules) {
     const { shape, read } = layerOf(name)
     const { weight, bias } = await read()
     savedTensors.set(savedTensor(name, 'weight'), tensorOf(weight, shape))
@@ -64,14 +64,14 @@ function isComplete(config: FourierFTConfig | FourierFTOptions): config is Fouri
   return 'extra' in config && config.extra !== undefined
 }
 
-/** What `all-linear` leaves out, as in PEFT: a module of the model itself, or of the one that was wrapped around it to be exported. */
+/** The module that `all-linear` leaves out, as in PEFT. The model may have been wrapped in another module before it was exported. */
 function outputLayerOf({ taskType }: FourierFTConfig, names: readonly string[]): string | null {
   const heads = taskType === 'SEQ_CLS' ? ['score', 'classifier'] : ['lm_head']
   return names.find((name) => heads.includes(name.replace(/^[^.]+\./, ''))) ?? null
 }
 
-/** Names that the model does not have pass if another one is found, and so do those that PEFT adds for a task. */
-function wholeModules(config: FourierFTConfig, names: readonly string[]): string[] {
+/** Names that the model does not have are accepted if another one is found, or if PEFT adds them for the task. */
+function savedModulesOf(config: FourierFTConfig, names: readonly string[]): string[] {
   const wanted = (config.modulesToSave ?? []).filter((ending) => !isTaskHead(config, ending))
   const found = names.filter((name) => isSavedWhole(config, name))
   if (wanted.length === 0 || found.length > 0) return found

@@ -1,4 +1,4 @@
-/** `openSessions`: how the sessions of a model are made in the user's own ONNX Runtime, before one is. */
+/** `openSessions`: checks the options of a model's sessions and decides whether they use the native kernel. Opens none yet. */
 import { FourierFTError } from '@fourierft/core'
 import type { InferenceSession } from 'onnxruntime-common'
 import { ModelSessions } from './model-sessions.js'
@@ -9,17 +9,17 @@ import type { Ort } from './ort.js'
 
 export interface OpenOptions {
   readonly ort: Ort
-  /** The native kernel: where it can be (`auto`, the default), never, or not without it. */
+  /** Whether to use the native kernel: if it is available (`auto`, the default), never (false), or always (true). */
   readonly native?: 'auto' | boolean
-  /** ONNX Runtime's own. */
+  /** ONNX Runtime's own options. */
   readonly sessionOptions?: InferenceSession.SessionOptions
 }
 
-let isTold = false
+let isAnnounced = false
 
 /**
- * @throws {FourierFTError} `INVALID_OPTION`, `UNSUPPORTED` (`native: true` where there is no native kernel; outputs that are to stay on a
- *   device with it)
+ * @throws {FourierFTError} `INVALID_OPTION`; `UNSUPPORTED` if there is no native kernel despite `native: true`, or if outputs of the native
+ *   kernel are to stay on a device
  */
 export async function openSessions(
   model: ModelSource,
@@ -31,41 +31,53 @@ export async function openSessions(
       received: native,
     })
   const file = new ModelFile(model, { leavesWeights: readsFiles(ort, sessionOptions) })
-  const own = await nativeProviders(native, ort, sessionOptions)
-  if ('providers' in own) {
+  const kernel = await nativeProviders(native, ort, sessionOptions)
+  if ('providers' in kernel) {
     checkOutputLocation(sessionOptions)
     registerFourierFTBackend(ort)
-    return new ModelSessions(ort, file, { ...sessionOptions, executionProviders: own.providers }, undefined)
+    return new ModelSessions(
+      ort,
+      file,
+      { ...sessionOptions, executionProviders: kernel.providers },
+      undefined,
+    )
   }
-  const { problem } = own
+  const { problem } = kernel
   if (native === true)
     throw new FourierFTError('UNSUPPORTED', `native: the native kernel cannot be used: ${problem}`, {
       option: 'native',
     })
-  if (native === 'auto' && ort.env.versions.node !== undefined && !isTold) {
-    isTold = true
+  if (native === 'auto' && ort.env.versions.node !== undefined && !isAnnounced) {
+    isAnnounced = true
     console.info(`@fourierft/onnxruntime runs without the native kernel: ${problem}`)
   }
   return new ModelSessions(ort, file, sessionOptions, problem)
 }
 
-/** The native kernel's sessions give their outputs to JavaScript. */
-function checkOutputLocation({ preferredOutputLocation: wanted = 'cpu' }: InferenceSession.SessionOptions) {
-  const locations = typeof wanted === 'string' ? [wanted] : Object.values(wanted)
+/** Outputs of the native kernel's sessions are in JavaScript's memory. */
+function checkOutputLocation({
+  preferredOutputLocation: preferred = 'cpu',
+}: InferenceSession.SessionOptions) {
+  const locations = typeof preferred === 'string' ? [preferred] : Object.values(preferred)
   const other = locations.find((location) => location !== 'cpu')
   if (other !== undefined)
     throw new FourierFTError(
       'UNSUPPORTED',
-      `preferredOutputLocation: sessions with the native kernel give their outputs on the cpu; received '${other}'. ` +
-        "Leave it out, or choose a provider that keeps tensors on its device: executionProviders: ['webgpu']",
-      { option: 'preferredOutputLocation', expected: 'cpu', received: other },
+      `preferredOutputLocation: expected 'cpu' for a session with the native kernel; received '${other}'`,
+      {
+        advice:
+          "leave it out, or choose a provider that keeps tensors on its device: executionProviders: ['webgpu']",
+        option: 'preferredOutputLocation',
+        expected: 'cpu',
+        received: other,
+      },
     )
 }
 
-/** Whether this runtime finds weights in the folder of a model that it gets as bytes; the user may have named another one. */
+/** Whether this runtime can find a model's weights in a folder if it gets the model as bytes, and the user has not named another folder. */
 function readsFiles({ env }: Ort, { externalData, extra }: InferenceSession.SessionOptions): boolean {
-  const isTold = JSON.stringify(extra ?? {}).includes('model_external_initializers_file_folder_path')
-  // onnxruntime-node passes that option on from 1.22 on.
+  const hasFolder = JSON.stringify(extra ?? {}).includes('model_external_initializers_file_folder_path')
+  // onnxruntime-node supports that option since 1.22.
   const [major = 0, minor = 0] = (env.versions.node ?? '0').split('.').map(Number)
-  return (major > 1 || (major === 1 && minor >= 22)) && externalData === undefined && !isTold
+  return (major > 1 || (major === 1 && minor >= 22)) && externalData === undefined && !hasFolder
 }

@@ -1,4 +1,4 @@
-/** What this package uses of ONNX Runtime: the part that `onnxruntime-node`, `onnxruntime-web` and their builds have in common. */
+/** The part of ONNX Runtime that this package uses; `onnxruntime-node`, `onnxruntime-web` and their builds all have it. */
 import type * as Common from 'onnxruntime-common'
 
 /** The module `onnxruntime-node` or `onnxruntime-web`, or the copy of one of them that another package brings. */

@@ -1,6 +1,6 @@
 /**
- * One adapter for each row where the batch is not the first axis of a layer's input: the rows follow it. Where a layer does not have the
- * batch, or it is not known where, several adapters in one batch are refused, and one adapter works.
+ * One adapter for each row if the batch is not the first axis of a layer's input: the rows follow the batch. If a layer does not have the batch,
+ * or its axis is unknown, several adapters in one batch are rejected, and one adapter works.
  */
 import { type Adapter, createAdapter, createConfig, createLayer, referenceForward } from '@fourierft/core'
 import {
@@ -84,7 +84,7 @@ const MODELS: Readonly<Record<string, readonly NewNode[]>> = {
     product('x', 'u', '_1'),
     { opType: 'Add', inputs: ['u', 'sum'], outputs: ['y'] },
   ],
-  'not known': [
+  'an unknown axis': [
     { opType: 'Reshape', inputs: ['x', 'flat'], outputs: ['f'] },
     { opType: 'Compress', inputs: ['f', 'all'], outputs: ['t'], attributes: { axis: { int: 0 } } },
     product('t', 'u'),
@@ -136,28 +136,28 @@ const adapters = new Map<string | null, Adapter>(
   ]),
 )
 
-/** In float64, without the sum over the table. */
+/** Computed in float64, without the sum over the table. */
 function expected(rows: readonly (string | null)[]): number[] {
   return rows.flatMap((name, r) => {
-    const own = Float64Array.from(x.subarray(r * TOKENS * IN, (r + 1) * TOKENS * IN))
+    const rowX = Float64Array.from(x.subarray(r * TOKENS * IN, (r + 1) * TOKENS * IN))
     const base = Float64Array.from({ length: TOKENS * OUT }, (_, i) => {
       const [t, o] = [Math.floor(i / OUT), i % OUT]
-      return [...own.subarray(t * IN, (t + 1) * IN)].reduce(
+      return [...rowX.subarray(t * IN, (t + 1) * IN)].reduce(
         (sum, value, k) => sum + value * weight[k * OUT + o],
         0,
       )
     })
     const adapter = adapters.get(name)
-    return [...(adapter ? referenceForward([createLayer(adapter.layer('block.proj'))], own, base) : base)]
+    return [...(adapter ? referenceForward([createLayer(adapter.layer('block.proj'))], rowX, base) : base)]
   })
 }
 
 const open: AdaptedSession[] = []
 async function sessionOf(model: Uint8Array, native: boolean): Promise<AdaptedSession> {
-  const made = await createSession(model, { native })
-  open.push(made)
-  for (const [name, adapter] of adapters) await made.loadAdapter(adapter, { name: name as string })
-  return made
+  const session = await createSession(model, { native })
+  open.push(session)
+  for (const [name, adapter] of adapters) await session.loadAdapter(adapter, { name: name as string })
+  return session
 }
 afterEach(async () => {
   for (const each of open.splice(0)) await each.release()
@@ -171,15 +171,15 @@ async function run(session: AdaptedSession, rows?: readonly (string | null)[]): 
   return y?.data as Float32Array
 }
 
-function expectNear(received: Float32Array, wanted: readonly number[]): void {
-  // Of 4 products and 8 coefficients with a real and an imaginary part: as many roundings of 2⁻²⁴ of the largest value, and of their sums.
-  const limit = 2 * (4 + 2 * 8) * 2 ** -24 * Math.max(...wanted.map(Math.abs))
-  expect(received).toHaveLength(wanted.length)
-  for (const [i, value] of wanted.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
+function expectNear(received: Float32Array, expectedValues: readonly number[]): void {
+  // 4 products and 8 coefficients with a real and an imaginary part: as many roundings of 2⁻²⁴ of the largest value, and of their sums.
+  const limit = 2 * (4 + 2 * 8) * 2 ** -24 * Math.max(...expectedValues.map(Math.abs))
+  expect(received).toHaveLength(expectedValues.length)
+  for (const [i, value] of expectedValues.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
 }
 
 describe.each([true, false])('native %s', (native) => {
-  test.each(FOLLOWED)('%s: the rows follow', async (name) => {
+  test.each(FOLLOWED)('%s: the rows follow the batch', async (name) => {
     const session = await sessionOf(modelOf(name), native)
     for (const rows of [
       ['a', 'b', 'a'],
@@ -193,7 +193,7 @@ describe.each([true, false])('native %s', (native) => {
     expectNear(await run(session), expected([null, null, null]))
   })
 
-  test.each(FOLLOWED)('%s: in a file of a fixed batch too', async (name) => {
+  test.each(FOLLOWED)('%s: also in a file with a fixed batch size', async (name) => {
     const session = await sessionOf(modelOf(name, ROWS), native)
     const rows = ['b', 'a', null]
     expectNear(await run(session, rows), expected(rows))
@@ -201,8 +201,8 @@ describe.each([true, false])('native %s', (native) => {
 
   test.each([
     ['the same for all rows', 'has the same input for all rows of the batch (node /block/proj/MatMul)'],
-    ['not known', 'does not show where its rows are (node /block/proj/MatMul)'],
-  ])('%s: refused with the name of the layer; one adapter works', async (name, reason) => {
+    ['an unknown axis', 'does not show where its rows are (node /block/proj/MatMul)'],
+  ])('%s: the error names the layer; one adapter works', async (name, reason) => {
     const session = await sessionOf(modelOf(name), native)
     const alone = await run(session)
     await expect(run(session, ['a', 'b', 'a'])).rejects.toMatchObject({
@@ -213,11 +213,11 @@ describe.each([true, false])('native %s', (native) => {
     await expect(run(session, ['b', 'b', null])).rejects.toMatchObject({ code: 'UNSUPPORTED' })
     expect(await run(session, ['a', 'a', 'a'])).toEqual(alone)
     expect(await run(session, [null, null, null])).not.toEqual(alone)
-    if (name === 'not known') expectNear(alone, expected(['a', 'a', 'a']))
+    if (name === 'an unknown axis') expectNear(alone, expected(['a', 'a', 'a']))
   })
 })
 
-test.each(FOLLOWED)('%s: detached, the file is as it was', (name) => {
+test.each(FOLLOWED)('%s: detaching restores the bytes of the file', (name) => {
   const bytes = modelOf(name)
   const model = readModel(bytes)
   const layer = findLinearLayers(model).find(({ module }) => module === 'block.proj') as LinearLayer
@@ -229,7 +229,7 @@ test.each(FOLLOWED)('%s: detached, the file is as it was', (name) => {
   expect(again.toBytes()).toEqual(bytes)
 })
 
-test('the batch is the axis that is called so: others cannot divide it', async () => {
+test('divides the axis that is named batch', async () => {
   const nodes = [product('x', 'y')]
   const graph = {
     name: 'main_graph',
@@ -248,9 +248,9 @@ test('the batch is the axis that is called so: others cannot divide it', async (
   const ofEach = await Promise.all(
     ['a', 'b', null].map((name) => session.run(feeds, { adapters: [name, name, name] })),
   )
-  const wanted = Array.from({ length: TOKENS * ROWS * OUT }, (_, i) => {
+  const expectedRows = Array.from({ length: TOKENS * ROWS * OUT }, (_, i) => {
     const data = ofEach[Math.floor(i / OUT) % ROWS]?.y?.data as Float32Array
     return data[i]
   })
-  expect(Array.from(y?.data as Float32Array)).toEqual(wanted)
+  expect(Array.from(y?.data as Float32Array)).toEqual(expectedRows)
 })

@@ -1,6 +1,6 @@
 /**
- * The adapters of one model file in ONNX Runtime: finds their layers, makes sessions that serve them, and runs what a call has chosen. It
- * has one graph for all loaded adapters and makes another only where an adapter needs a branch or an entry that this one does not have.
+ * `SessionHost`: the adapters of one model file in ONNX Runtime. It matches adapters to the model's layers, creates sessions that can apply
+ * them, and runs calls. One graph has slots for all loaded adapters; another one is created only for an adapter that needs other slots.
  */
 import {
   type Adapter,
@@ -14,54 +14,59 @@ import {
 import { checkWeight, readLayer } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import type { AdaptedGraph, RunArguments } from './adapted-graph.js'
+import { slotsFor } from './adapter-slots.js'
 import { feedsError } from './feeds-error.js'
-import {
-  type LayerPlace,
-  type MatchedAdapter,
-  modulesOf,
-  namedLayers,
-  placeAdapter,
-  planFor,
-} from './layer-places.js'
+import { type MatchedLayer, modulesOf, namedLayers } from './matched-layers.js'
 import type { ModelSessions } from './model-sessions.js'
 import type { OpenModel } from './model-source.js'
 import { type ModuleNames, withoutAbsent } from './module-names.js'
 import type { NamedLayer } from './new-adapter.js'
+import { matchAdapter, type SessionAdapter } from './session-adapter.js'
 import { SharedGraph } from './shared-graph.js'
 
-/** The model's own inputs and outputs, which no adapter changes. */
+/** The inputs and outputs of the original model. */
 export type Signature = Pick<
   InferenceSession,
   'inputNames' | 'outputNames' | 'inputMetadata' | 'outputMetadata'
 >
 
-export interface SessionHostParts {
-  /** Where the first session is. */
+/** Why a session cannot be used any more. */
+export interface Ending {
+  readonly problem: string
+  readonly advice: string
+}
+
+export function messageOf({ problem, advice }: Ending): string {
+  return `${problem}; ${advice}`
+}
+
+export interface SessionHostInit {
+  /** The graph of the first session. */
   readonly graph: AdaptedGraph
-  /** How others are made; asked when the first one is needed. */
+  /** Opens further sessions; called when the first of them is needed. */
   readonly sessions: () => Promise<ModelSessions>
   readonly moduleNames: ModuleNames
 }
 
-export class SessionHost implements AdapterHost<MatchedAdapter, SharedGraph> {
+export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   readonly signature: Signature
-  readonly #makeSessions: () => Promise<ModelSessions>
+  readonly #openSessions: () => Promise<ModelSessions>
   readonly #moduleNames: ModuleNames
-  readonly #places = new Map<string, LayerPlace>()
-  /** The file as it was read to place an adapter, until the graph for the adapter is made of it. */
-  readonly #opened = new WeakMap<MatchedAdapter, OpenModel>()
-  /** All that are not closed. */
+  /** By the modules of all adapters that were loaded. */
+  readonly #matchedLayers = new Map<string, MatchedLayer>()
+  /** The file as it was read to match an adapter, until the graph for the adapter is made from it. */
+  readonly #openModels = new WeakMap<SessionAdapter, OpenModel>()
+  /** All graphs that are not closed. */
   readonly #graphs = new Set<SharedGraph>()
   #sessions: ModelSessions | undefined
   #current: SharedGraph
-  /** Why nothing can be done any more. */
-  #ended: string | undefined
+  #ended: Ending | undefined
 
-  constructor({ graph, sessions, moduleNames }: SessionHostParts) {
-    this.#makeSessions = sessions
+  constructor({ graph, sessions, moduleNames }: SessionHostInit) {
+    this.#openSessions = sessions
     this.#moduleNames = moduleNames
-    this.#current = this.#shared(graph)
-    // Metadata came with ONNX Runtime 1.22.
+    this.#current = this.#share(graph)
+    // ONNX Runtime has metadata since 1.22.
     const { inputNames, outputNames, inputMetadata = [], outputMetadata = [] } = graph.session
     this.signature = {
       inputNames: inputNames.filter((name) => !graph.feeds(name)),
@@ -71,39 +76,39 @@ export class SessionHost implements AdapterHost<MatchedAdapter, SharedGraph> {
     }
   }
 
-  /** A host whose first session serves all of these adapters. */
+  /** A host whose first session can apply all of these adapters. */
   static async open(
     sessions: ModelSessions,
     moduleNames: ModuleNames,
     adapters: ReadonlyMap<string, Adapter>,
-  ): Promise<{ readonly host: SessionHost; readonly placed: ReadonlyMap<string, MatchedAdapter> }> {
+  ): Promise<{ readonly host: SessionHost; readonly matched: ReadonlyMap<string, SessionAdapter> }> {
     const model = adapters.size > 0 ? await sessions.openModel() : undefined
-    const places = new Map<string, LayerPlace>()
-    const placed = new Map<string, MatchedAdapter>()
+    const layers = new Map<string, MatchedLayer>()
+    const matched = new Map<string, SessionAdapter>()
     for (const [name, adapter] of adapters) rejectTrainedBiases(name, adapter.config)
     for (const [name, adapter] of adapters) {
-      if (model) await findAll(adapter, { sessions, model, places, moduleNames })
-      placed.set(name, place(name, adapter, { places, moduleNames }))
+      if (model) await addMatchedLayers(adapter, { sessions, model, layers, moduleNames })
+      matched.set(name, matchPresent(name, adapter, { layers, moduleNames }))
     }
-    const graph = await sessions.attached(planFor([...placed.values()]), model)
+    const graph = await sessions.attached(slotsFor([...matched.values()]), model)
     const host = new SessionHost({ graph, sessions: async () => sessions, moduleNames })
-    for (const [module, found] of places) host.#places.set(module, found)
-    return { host, placed }
+    for (const [module, layer] of layers) host.#matchedLayers.set(module, layer)
+    return { host, matched }
   }
 
-  /** The session of calls that begin now; undefined while it is being made. */
+  /** The session of calls that start now; undefined while it is being created. */
   get session(): InferenceSession | undefined {
     return this.#current.graph?.session
   }
 
-  /** The file, to be looked at and edited. */
+  /** Reads the file, to inspect or edit it. */
   async openModel(): Promise<OpenModel> {
-    return (await this.#ofModel()).openModel()
+    return (await this.#getSessions()).openModel()
   }
 
   /** Linear layers by the names of their modules. */
   async namedLayers(): Promise<Map<string, NamedLayer>> {
-    const sessions = await this.#ofModel()
+    const sessions = await this.#getSessions()
     const open = await sessions.openModel()
     const layers = await namedLayers(open.model, this.#moduleNames, sessions.readExternal(open))
     const packed = new Set([...layers.values()].flatMap(({ node, part }) => (part ? [node] : [])))
@@ -122,58 +127,57 @@ export class SessionHost implements AdapterHost<MatchedAdapter, SharedGraph> {
     )
   }
 
-  /** @param open the file, where it has been read already */
-  async place(name: string, adapter: Adapter, open?: OpenModel): Promise<MatchedAdapter> {
-    const known = { places: this.#places, moduleNames: this.#moduleNames }
-    const model = open ?? (this.#knows(adapter) ? undefined : await this.openModel())
-    if (model) await findAll(adapter, { sessions: await this.#ofModel(), model, ...known })
-    const placed = place(name, adapter, known)
-    if (model && !this.serves(placed)) this.#opened.set(placed, model)
-    return placed
+  /** @param open the file, if it has been read already */
+  async place(name: string, adapter: Adapter, open?: OpenModel): Promise<SessionAdapter> {
+    const context = this.#matchContext
+    const model = open ?? (this.#needsFile(adapter) ? await this.openModel() : undefined)
+    if (model) await addMatchedLayers(adapter, { sessions: await this.#getSessions(), model, ...context })
+    const matched = matchPresent(name, adapter, context)
+    if (model && !this.serves(matched)) this.#openModels.set(matched, model)
+    return matched
   }
 
-  serves(placed: MatchedAdapter): boolean {
-    return this.#current.graph?.serves(placed) ?? false
+  serves(adapter: SessionAdapter): boolean {
+    return this.#current.graph?.serves(adapter) ?? false
   }
 
-  /** Whether an adapter that is not placed yet would be served. */
+  /** Whether the current graph can apply an adapter that is not loaded. */
   canServe(adapter: Adapter): boolean {
-    const known = { places: this.#places, moduleNames: this.#moduleNames }
-    return this.#knows(adapter) && this.serves(place('', adapter, known))
+    return !this.#needsFile(adapter) && this.serves(matchPresent('', adapter, this.#matchContext))
   }
 
-  async rebuild(adapters: readonly MatchedAdapter[]): Promise<void> {
-    const sessions = await this.#ofModel()
-    const opened = adapters.flatMap((adapter) => this.#opened.get(adapter) ?? [])
-    for (const adapter of adapters) this.#opened.delete(adapter)
-    // Adapters that one graph cannot serve are refused before a session is closed for them.
-    const plan = planFor(adapters)
-    await this.#exchange(() => sessions.attached(plan, opened.at(-1)))
+  async rebuild(adapters: readonly SessionAdapter[]): Promise<void> {
+    const sessions = await this.#getSessions()
+    const openModels = adapters.flatMap((adapter) => this.#openModels.get(adapter) ?? [])
+    for (const adapter of adapters) this.#openModels.delete(adapter)
+    // Throws before a session is closed, if one graph cannot serve all of the adapters.
+    const slots = slotsFor(adapters)
+    await this.#exchange(() => sessions.attached(slots, openModels.at(-1)))
   }
 
-  async merge(added: readonly Applied<MatchedAdapter>[]): Promise<SharedGraph> {
-    const graph = this.#shared(await (await this.#ofModel()).merged(added))
+  async merge(added: readonly Applied<SessionAdapter>[]): Promise<SharedGraph> {
+    const graph = this.#share(await (await this.#getSessions()).merged(added))
     if (this.#ended === undefined) return graph
     this.discard(graph)
-    throw invalidState(this.#ended)
+    throw stateError(this.#ended)
   }
 
   discard(merged: SharedGraph): void {
-    // That something is not freed which nobody uses any more does not make a verb fail.
+    // A failure to release an unused session does not make a verb fail.
     this.#close(merged).catch(() => undefined)
   }
 
-  adapterOf({ source }: MatchedAdapter): Adapter {
+  adapterOf({ source }: SessionAdapter): Adapter {
     return source
   }
 
   /** @throws {FourierFTError} `INVALID_STATE` */
   checkLive(): void {
-    if (this.#ended !== undefined) throw invalidState(this.#ended)
+    if (this.#ended !== undefined) throw stateError(this.#ended)
   }
 
   /**
-   * The graph of a call that begins now, for all of its runs: the merged one where there is one. The call drops it when it ends.
+   * The graph for all runs of a call that starts now: the merged one, if adapters are merged. The call drops it when it ends.
    *
    * @throws {FourierFTError} `INVALID_STATE`
    */
@@ -185,27 +189,27 @@ export class SessionHost implements AdapterHost<MatchedAdapter, SharedGraph> {
   /**
    * One run of a call.
    *
-   * @throws {FourierFTError} `INVALID_OPTION` and `SHAPE_MISMATCH` for feeds that ONNX Runtime refuses; `INVALID_OPTION` where the batch
-   *   cannot be divided among the rows' adapters; `INVALID_STATE`
+   * @throws {FourierFTError} `INVALID_OPTION` and `SHAPE_MISMATCH` for feeds that ONNX Runtime rejects; `INVALID_OPTION` if the batch cannot be
+   *   divided among the rows' adapters; `INVALID_STATE`
    */
   async run(
     held: SharedGraph,
-    choice: Choice<MatchedAdapter>,
-    given: RunArguments,
+    choice: Choice<SessionAdapter>,
+    args: RunArguments,
   ): Promise<InferenceSession.ReturnType> {
     this.checkLive()
     const graph = held.graph ?? (await held.opened)
-    if ('perRow' in choice) checkBatch(choice.perRow.length, graph.rowsIn(given.feeds))
+    if ('perRow' in choice) checkBatch(choice.perRow.length, graph.rowsIn(args.feeds))
     try {
-      return await graph.run(choice, given)
+      return await graph.run(choice, args)
     } catch (error) {
       throw FourierFTError.isInstance(error)
         ? error
-        : (feedsError(given.feeds, this.signature, error) ?? error)
+        : (feedsError(args.feeds, this.signature, error) ?? error)
     }
   }
 
-  /** The arguments of ONNX Runtime's `run`, as it tells them apart itself: an object that names an output is no options. */
+  /** The arguments of ONNX Runtime's `run`, told apart as ONNX Runtime does: an object with the name of an output is not options. */
   runArguments<Options extends InferenceSession.RunOptions>(
     feeds: InferenceSession.FeedsType,
     fetchesOrOptions: InferenceSession.FetchesType | Options | undefined,
@@ -222,45 +226,46 @@ export class SessionHost implements AdapterHost<MatchedAdapter, SharedGraph> {
   }
 
   /**
-   * The session with these adapters in its weights, for good. It is not closed with this host.
+   * Leaves the session with these adapters in its weights to the caller: this host no longer releases it.
    *
-   * @param merged what `merge` has made of them, where it has
+   * @param merged the result of `merge`, if the adapters are merged already
    */
   async unload(
-    added: readonly Applied<MatchedAdapter>[],
+    added: readonly Applied<SessionAdapter>[],
     merged: SharedGraph | undefined,
   ): Promise<InferenceSession> {
-    if (merged === undefined) await this.#exchange(async () => (await this.#ofModel()).merged(added))
+    if (merged === undefined) await this.#exchange(async () => (await this.#getSessions()).merged(added))
     else {
       this.discard(this.#current)
       this.#current = merged
     }
-    return this.#given()
+    return this.#currentSession()
   }
 
-  /** Another session of the model as it is takes the place of this one. It is not closed with this host. */
+  /** Replaces the session by one of the original model, and leaves that to the caller: this host no longer releases it. */
   async giveBack(create: () => Promise<InferenceSession>): Promise<InferenceSession> {
-    await this.#exchange(async () => (await this.#ofModel()).graphFrom(create))
-    return this.#given()
+    await this.#exchange(async () => (await this.#getSessions()).graphFrom(create))
+    return this.#currentSession()
   }
 
   /**
-   * The end: frees all sessions when the runs that are under way are done. Calls do without them then.
+   * Releases all sessions after their current runs, even if calls still hold them.
    *
-   * @param reason what everything says afterwards
+   * @param reason the error of everything that is called afterwards
    */
-  async release(reason: string): Promise<void> {
+  async release(reason: Ending): Promise<void> {
     this.#ended ??= reason
     await Promise.all(Array.from(this.#graphs, (graph) => graph.closeNow()))
   }
 
-  #given(): InferenceSession {
+  #currentSession(): InferenceSession {
     const { graph } = this.#current
-    if (graph === undefined) throw invalidState(this.#ended ?? 'the session is being made')
+    if (graph === undefined)
+      throw this.#ended ? stateError(this.#ended) : invalidState('the session is being created')
     return graph.session
   }
 
-  #shared(graph: AdaptedGraph | Promise<AdaptedGraph>): SharedGraph {
+  #share(graph: AdaptedGraph | Promise<AdaptedGraph>): SharedGraph {
     const shared = new SharedGraph(graph)
     this.#graphs.add(shared)
     return shared
@@ -271,32 +276,32 @@ export class SessionHost implements AdapterHost<MatchedAdapter, SharedGraph> {
     this.#graphs.delete(graph)
   }
 
-  async #ofModel(): Promise<ModelSessions> {
-    this.#sessions ??= await this.#makeSessions()
+  async #getSessions(): Promise<ModelSessions> {
+    this.#sessions ??= await this.#openSessions()
     return this.#sessions
   }
 
   /**
-   * Opens another graph in the place of this one. Where a call uses this one it goes on being used until the other is open, and closes
-   * after its last call. Where none does it is closed first, so that the model is in memory once, and opened again if the other cannot be;
-   * calls that begin meanwhile wait.
+   * Replaces the current graph by another one. If calls use the current graph, it stays in use until the other one is open, and closes after
+   * its last call. Otherwise it is closed first, so that the model is in memory once, and opened again if the other one cannot be opened; calls
+   * that start meanwhile wait.
    */
   async #exchange(open: () => Promise<AdaptedGraph>): Promise<void> {
     // The model may have been released while its file was read.
     this.checkLive()
     const old = this.#current
     if (old.isUsed) {
-      const next = this.#shared(await open())
+      const next = this.#share(await open())
       if (this.#ended !== undefined) {
         await next.closeNow()
-        throw invalidState(this.#ended)
+        throw stateError(this.#ended)
       }
       this.#current = next
       this.discard(old)
       return
     }
     let failure: { readonly error: unknown } | undefined
-    this.#current = this.#shared(
+    this.#current = this.#share(
       this.#reopen(old, open, (error) => {
         failure = { error }
       }),
@@ -306,17 +311,17 @@ export class SessionHost implements AdapterHost<MatchedAdapter, SharedGraph> {
     if (failure) throw failure.error
   }
 
-  /** The other graph; or, where it cannot be made, the old one again. */
+  /** The other graph; or the old one, if the other cannot be opened. */
   async #reopen(
     old: SharedGraph,
     open: () => Promise<AdaptedGraph>,
     failed: (error: unknown) => void,
   ): Promise<AdaptedGraph> {
-    const { plan } = await old.opened
+    const { slots } = await old.opened
     await this.#close(old).catch((cause) => {
       this.#graphs.delete(old)
-      // Nothing is opened in the place of what others have closed: nobody would release that.
-      throw this.#end(`the session was released elsewhere (${cause.message}); load the model again`, cause)
+      // Whoever released the session would not release another one, so none is opened.
+      throw this.#end(`the session was released elsewhere (${cause.message})`, cause)
     })
     try {
       this.checkLive()
@@ -324,25 +329,26 @@ export class SessionHost implements AdapterHost<MatchedAdapter, SharedGraph> {
     } catch (error) {
       this.checkLive()
       failed(error)
-      const sessions = await this.#ofModel()
-      return await sessions.attached(plan).catch((cause) => {
-        throw this.#end(
-          `no session of the model can be made any more (${cause.message}); load the model again`,
-          cause,
-        )
+      const sessions = await this.#getSessions()
+      return await sessions.attached(slots).catch((cause) => {
+        throw this.#end(`no session of the model can be opened any more (${cause.message})`, cause)
       })
     }
   }
 
-  #end(reason: string, cause: unknown): FourierFTError {
-    this.#ended = reason
-    return new FourierFTError('INVALID_STATE', reason, { cause })
+  #end(problem: string, cause: unknown): FourierFTError {
+    this.#ended = { problem, advice: 'load the model again' }
+    return stateError(this.#ended, cause)
   }
 
-  /** Whether the adapter can be placed without the file: the adapter's weights of the base model are compared with those in it. */
-  #knows(adapter: Adapter): boolean {
+  get #matchContext(): MatchContext {
+    return { layers: this.#matchedLayers, moduleNames: this.#moduleNames }
+  }
+
+  /** Whether the file has to be read to match the adapter: to find new modules, or to compare weights of the base model. */
+  #needsFile(adapter: Adapter): boolean {
     const modules = modulesOf(withoutAbsent(adapter, this.#moduleNames))
-    return adapter.baseTensors.size === 0 && modules.every((module) => this.#places.has(module))
+    return adapter.baseTensors.size > 0 || modules.some((module) => !this.#matchedLayers.has(module))
   }
 }
 
@@ -350,28 +356,38 @@ function checkBatch(rows: number, batch: number | undefined): void {
   if (rows > 0 && (batch === undefined || batch % rows === 0)) return
   throw new FourierFTError(
     'INVALID_OPTION',
-    `adapters: the batch has ${batch} rows; it cannot be divided among ${rows} adapters. Name one for each row`,
-    { option: 'adapters', expected: batch, received: rows },
+    `adapters: the batch has ${batch} rows, which cannot be divided among ${rows} adapters`,
+    { advice: 'name one for each row', option: 'adapters', expected: batch, received: rows },
   )
 }
 
-interface Known {
-  readonly places: Map<string, LayerPlace>
+function stateError({ problem, advice }: Ending, cause?: unknown): FourierFTError {
+  return new FourierFTError('INVALID_STATE', problem, { advice, cause })
+}
+
+interface MatchContext {
+  /** By the modules of adapters. */
+  readonly layers: Map<string, MatchedLayer>
   readonly moduleNames: ModuleNames
 }
 
-interface Opened extends Known {
+interface FileContext extends MatchContext {
   readonly sessions: ModelSessions
   readonly model: OpenModel
 }
 
-/** Adds the places of the adapter's modules to those that are known. */
-async function findAll(source: Adapter, { sessions, model, places, moduleNames }: Opened): Promise<void> {
+/** Finds the layers of the adapter's modules in the file. */
+async function addMatchedLayers(
+  source: Adapter,
+  { sessions, model, layers, moduleNames }: FileContext,
+): Promise<void> {
   const adapter = withoutAbsent(source, moduleNames)
-  for (const [module, found] of await sessions.placesOf(model, adapter, moduleNames))
-    places.set(module, found)
+  for (const [module, layer] of await sessions.findAdapterLayers(model, adapter, moduleNames))
+    layers.set(module, layer)
 }
 
-function place(name: string, source: Adapter, { places, moduleNames }: Known): MatchedAdapter {
-  return { ...placeAdapter(name, withoutAbsent(source, moduleNames), places), source: source.withoutFiles() }
+/** Matches the modules of the adapter that `moduleNames` does not map to null. */
+function matchPresent(name: string, source: Adapter, { layers, moduleNames }: MatchContext): SessionAdapter {
+  const adapter = matchAdapter(name, withoutAbsent(source, moduleNames), layers)
+  return { ...adapter, source: source.withoutFiles() }
 }

@@ -1,13 +1,12 @@
-/** A graph that several calls use: open, or about to be. It is closed after the last of them, so that a call keeps it through all of its runs. */
+/** `SharedGraph`: a graph that is open or being opened, and the calls that use it. A call keeps it through all of its runs. */
 import type { AdaptedGraph } from './adapted-graph.js'
 
 export class SharedGraph {
-  /** @throws what kept it from opening */
+  /** Rejects if the graph could not be opened. */
   readonly opened: Promise<AdaptedGraph>
-  /** Undefined until it is open. */
   #graph: AdaptedGraph | undefined
   #calls = 0
-  #unused: (() => void) | undefined
+  #onUnused: (() => void) | undefined
 
   constructor(graph: AdaptedGraph | Promise<AdaptedGraph>) {
     this.opened = Promise.resolve(graph)
@@ -21,6 +20,7 @@ export class SharedGraph {
       )
   }
 
+  /** Undefined until it is open. */
   get graph(): AdaptedGraph | undefined {
     return this.#graph
   }
@@ -29,7 +29,7 @@ export class SharedGraph {
     return this.#calls > 0
   }
 
-  /** For a call, which drops it when it ends. */
+  /** Counts a call, which has to `drop` the graph when it ends. */
   hold(): this {
     this.#calls++
     return this
@@ -37,19 +37,19 @@ export class SharedGraph {
 
   drop(): void {
     this.#calls--
-    if (this.#calls === 0) this.#unused?.()
+    if (this.#calls === 0) this.#onUnused?.()
   }
 
-  /** Frees the session after the last call. */
+  /** Releases the session after the last call. */
   async close(): Promise<void> {
     if (this.#calls > 0)
       await new Promise<void>((done) => {
-        this.#unused = done
+        this.#onUnused = done
       })
     await this.closeNow()
   }
 
-  /** Frees the session after the runs that are under way; the calls go without it then. */
+  /** Releases the session after the current runs, even if calls still hold it. */
   async closeNow(): Promise<void> {
     const graph = this.#graph ?? (await this.opened.catch(() => undefined))
     await graph?.release()

@@ -1,6 +1,6 @@
 /**
- * Branches in statically quantised models (QDQ), whose products ONNX Runtime computes with integers: without an adapter the bits of the model
- * without a branch, with one ΔW·x to the rounding of floats, which the quantisation of the base neither rounds nor clips.
+ * Branches in statically quantised models (QDQ), whose products ONNX Runtime computes with integers. A branch without an adapter does not change
+ * the outputs, bit for bit. A branch with an adapter adds ΔW·x to the precision of floats: the quantisation of the base does not round or clip it.
  */
 import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
 import {
@@ -37,7 +37,7 @@ const CONSTANTS = [
   constant('zero', [], DataType.int8, new Int8Array(1)),
   float('step', [], 0.002),
   constant('b', [WIDTH], DataType.int8, bytes(WIDTH, 3)),
-  // Of a Gemm the bias has the steps of its sums.
+  // The bias of a Gemm has the quantisation step of its sums.
   constant(
     'bg',
     [WIDTH],
@@ -47,11 +47,11 @@ const CONSTANTS = [
   float('sg', [], Math.fround(0.0131) * Math.fround(0.002)),
   float('bf', [WIDTH], ...wave(WIDTH, 0.3)),
   float('gamma', [WIDTH], ...wave(WIDTH, 1, 3)),
-  // The calibration of activations: what exceeds it is clipped.
+  // The calibration of activations, which clips larger values.
   constant('middle', [], DataType.uint8, Uint8Array.of(121)),
   float('sx', [], 0.0131),
   float('sy', [], 0.0093),
-  // Every 512th sum of products that have these steps lies between two steps of the output: floats round it otherwise than integers.
+  // With these steps, every 512th sum of products is a tie between two steps of the output, which floats round otherwise than integers.
   float('large', [], 0.9),
   float('tied', [], 512 * 0.9 * 0.0131),
   float('huge', [], 20),
@@ -64,18 +64,18 @@ const node = (opType: string, inputs: string[], output: string, attributes = {})
   outputs: [output],
   attributes,
 })
-/** A value → rounded and a float again, `name`. */
-const pair = (from: string, name: string, scale = 'sy'): NewNode[] => [
-  node('QuantizeLinear', [from, scale, 'middle'], `${name}.q`),
+/** Quantises the value `input` and turns it into a float again, `name`. */
+const pair = (input: string, name: string, scale = 'sy'): NewNode[] => [
+  node('QuantizeLinear', [input, scale, 'middle'], `${name}.q`),
   node('DequantizeLinear', [`${name}.q`, scale, 'middle'], name),
 ]
 const weight = (name: string) => node('DequantizeLinear', [name, 'step', 'zero'], `${name}.d`)
 const last = { axis: { int: -1 } }
 const start = [...pair('x', 'xd', 'sx'), weight('w1')]
 const first = [...start, node('MatMul', ['xd', 'w1.d'], 'p'), ...pair('p', 'pd')]
-const second = (from: string, scale = 'sy') => [
+const second = (input: string, scale = 'sy') => [
   weight('w2'),
-  node('MatMul', [from, 'w2.d'], 'p2'),
+  node('MatMul', [input, 'w2.d'], 'p2'),
   ...pair('p2', 'y', scale),
 ]
 
@@ -180,13 +180,13 @@ async function run(file: Uint8Array, feeds: Record<string, ort.Tensor>, native: 
   return Object.fromEntries(Object.entries(results).map(([name, { data }]) => [name, data as Float32Array]))
 }
 
-/** What a model that is attached takes where no adapter is active. */
+/** The feeds of an attached model without an active adapter. */
 function idleFeeds({ inputs }: ReturnType<typeof attached>): Record<string, ort.Tensor> {
   const none = (dims: number[]) => new ort.Tensor('float32', new Float32Array(), dims)
   const feeds = { x: x(), [inputs.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]) }
   for (const name of inputs.coefficients.values()) Object.assign(feeds, { [name]: none([0, N]) })
-  for (const { weight: own, bias } of inputs.weights.values())
-    Object.assign(feeds, { [own]: none([WIDTH, 0]), ...(bias && { [bias]: none([0]) }) })
+  for (const { weight: replacement, bias } of inputs.weights.values())
+    Object.assign(feeds, { [replacement]: none([WIDTH, 0]), ...(bias && { [bias]: none([0]) }) })
   return feeds
 }
 
@@ -196,21 +196,24 @@ describe.each(Object.entries(CASES))('%s', (_, nodes) => {
     { native: true, isDynamic: true },
     { native: false, isDynamic: false },
     { native: false, isDynamic: true },
-  ])('idle: the bits of the model; native $native, dynamic $isDynamic', async ({ native, isDynamic }) => {
-    const made = attached(nodes, { isDynamic })
-    const base = (await run(made.original, { x: x() }, native)).y
-    expect(new Set(base).size).toBeGreaterThan(20)
-    expect((await run(made.model.toBytes(), idleFeeds(made), native)).y).toEqual(base)
+  ])(
+    'without an adapter, the outputs are the same bit for bit; native $native, dynamic $isDynamic',
+    async ({ native, isDynamic }) => {
+      const branched = attached(nodes, { isDynamic })
+      const base = (await run(branched.original, { x: x() }, native)).y
+      expect(new Set(base).size).toBeGreaterThan(20)
+      expect((await run(branched.model.toBytes(), idleFeeds(branched), native)).y).toEqual(base)
+    },
+  )
+
+  test('without an adapter, replaceable layers give the same outputs, bit for bit', async () => {
+    const branched = attached(nodes, { isReplaceable: true })
+    expect(branched.inputs.weights.size).toBe(branched.inputs.coefficients.size)
+    const base = (await run(branched.original, { x: x() }, true)).y
+    expect((await run(branched.model.toBytes(), idleFeeds(branched), true)).y).toEqual(base)
   })
 
-  test('idle, its layers replaceable: the bits of the model', async () => {
-    const made = attached(nodes, { isReplaceable: true })
-    expect(made.inputs.weights.size).toBe(made.inputs.coefficients.size)
-    const base = (await run(made.original, { x: x() }, true)).y
-    expect((await run(made.model.toBytes(), idleFeeds(made), true)).y).toEqual(base)
-  })
-
-  test.each([true, false])('detached: the bytes of the file; replaceable %s', (isReplaceable) => {
+  test.each([true, false])('detaching restores the bytes of the file; replaceable %s', (isReplaceable) => {
     const { original, model } = attached(nodes, { isReplaceable })
     const again = readModel(model.toBytes())
     detachBranches(again)
@@ -221,44 +224,41 @@ describe.each(Object.entries(CASES))('%s', (_, nodes) => {
 const coefficients = (i: number) => wave(N, 200, i)
 
 /**
- * A branch in float32 beside the reference: Δy = Re Σ_l c_l·e^(…)·Σ_k x_k·e^(…) / (d1·d2), of complex numbers whose two parts are each a
- * chain of d2 products and sums, then of 2·N; tables, coefficients and the division round 8 times more. No chain is larger than
+ * The error of a branch in float32: Δy = Re Σ_l c_l·e^(…)·Σ_k x_k·e^(…) / (d1·d2) has complex numbers whose two parts are each a chain of d2
+ * products and sums, then of 2·N; tables, coefficients and the division round 8 times more. No chain is larger than
  * S = 2·Σ|c|·Σ|x| / (d1·d2), and adding to the base rounds once.
  */
-function tolerance(given: Float32Array, c: Float32Array, y: number): number {
+function tolerance(input: Float32Array, c: Float32Array, y: number): number {
   const sum = (values: Float32Array) => values.reduce((all, value) => all + Math.abs(value), 0)
-  const largest = (2 * sum(c) * sum(given)) / WIDTH ** 2
+  const largest = (2 * sum(c) * sum(input)) / WIDTH ** 2
   return 2 ** -24 * ((WIDTH + 2 * N + 8) * largest + Math.abs(y))
 }
 
-test.each([true, false])(
-  'the change is added to what the file gives, beyond its calibration; native %s',
-  async (native) => {
-    const { original, model, entries, inputs } = attached(CASES['a product'])
-    const c = coefficients(0)
-    const base = (await run(original, { x: x() }, native)).y
-    const feeds = {
-      x: x(),
-      [inputs.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]),
-      [inputs.coefficients.get('m.0') as string]: new ort.Tensor('float32', c, [1, N]),
-    }
-    const received = (await run(model.toBytes(), feeds, native)).y
-    const layer = createLayer({ name: 'm.0', shape: entries.shape, entries, coefficients: c, scaling: 1 })
-    const expected = referenceForward([layer], feeds.x.data, Float64Array.from(base))
-    for (const [i, value] of expected.entries()) {
-      const token = Math.floor(i / WIDTH) * WIDTH
-      const given = feeds.x.data.subarray(token, token + WIDTH)
-      expect(Math.abs(received[i] - value)).toBeLessThanOrEqual(tolerance(given, c, value))
-    }
-    const most = Math.max(...base)
-    expect(Math.max(...received)).toBeGreaterThan(2 * most)
-  },
-)
+test.each([true, false])('adds ΔW·x even beyond the calibration of the file; native %s', async (native) => {
+  const { original, model, entries, inputs } = attached(CASES['a product'])
+  const c = coefficients(0)
+  const base = (await run(original, { x: x() }, native)).y
+  const feeds = {
+    x: x(),
+    [inputs.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]),
+    [inputs.coefficients.get('m.0') as string]: new ort.Tensor('float32', c, [1, N]),
+  }
+  const received = (await run(model.toBytes(), feeds, native)).y
+  const layer = createLayer({ name: 'm.0', shape: entries.shape, entries, coefficients: c, scaling: 1 })
+  const expected = referenceForward([layer], feeds.x.data, Float64Array.from(base))
+  for (const [i, value] of expected.entries()) {
+    const token = Math.floor(i / WIDTH) * WIDTH
+    const row = feeds.x.data.subarray(token, token + WIDTH)
+    expect(Math.abs(received[i] - value)).toBeLessThanOrEqual(tolerance(row, c, value))
+  }
+  const largest = Math.max(...base)
+  expect(Math.max(...received)).toBeGreaterThan(2 * largest)
+})
 
-test.each(Object.entries(CASES))('%s: each layer gives base + Δy', async (_, nodes) => {
+test.each(Object.entries(CASES))('%s: each layer outputs base + Δy', async (_, nodes) => {
   const { model, entries, inputs } = attached(nodes)
   const branches = model.graph.nodes.filter(({ domain }) => domain === 'fourierft')
-  const values = new Set(branches.flatMap(({ inputs: [given, base], outputs }) => [given, base, ...outputs]))
+  const values = new Set(branches.flatMap(({ inputs: [input, base], outputs }) => [input, base, ...outputs]))
   for (const name of values)
     if (name !== undefined && name !== 'x' && name !== 'y') model.graph.addOutput({ name })
   const feeds: Record<string, ort.Tensor> = {
@@ -271,14 +271,14 @@ test.each(Object.entries(CASES))('%s: each layer gives base + Δy', async (_, no
   const floatsOf = (name: string | undefined) => results[name as keyof typeof results]
   expect(branches.length).toBe(inputs.coefficients.size)
   for (const branch of branches) {
-    const [given, base, input] = branch.inputs
-    const c = feeds[input]?.data as Float32Array
+    const [input, base, coefficientsInput] = branch.inputs
+    const c = feeds[coefficientsInput]?.data as Float32Array
     const layer = createLayer({ name: 'm', shape: entries.shape, entries, coefficients: c, scaling: 1 })
     const received = floatsOf(branch.outputs[0])
-    const expected = referenceForward([layer], floatsOf(given), Float64Array.from(floatsOf(base)))
+    const expected = referenceForward([layer], floatsOf(input), Float64Array.from(floatsOf(base)))
     for (const [i, value] of expected.entries()) {
       const token = Math.floor(i / WIDTH) * WIDTH
-      const row = floatsOf(given).subarray(token, token + WIDTH)
+      const row = floatsOf(input).subarray(token, token + WIDTH)
       expect(Math.abs(received[i] - value)).toBeLessThanOrEqual(tolerance(row, c, value))
     }
   }
@@ -288,7 +288,7 @@ test.each([
   'a product behind a product',
   'a product behind a bias',
   'a product behind a bias that is a float',
-])('%s: its branch reads the sum', (name) => {
+])('%s: the second branch reads the sum of the first', (name) => {
   const { model } = attached(CASES[name])
   const [first, second] = model.graph.nodes.filter(({ domain }) => domain === 'fourierft')
   expect(second?.inputs[0]).toBe(first?.outputs[0])

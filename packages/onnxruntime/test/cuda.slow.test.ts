@@ -1,8 +1,7 @@
 /**
- * The CUDA kernels as sessions of ONNX Runtime have them: all levels that a session has with the CPU running the kernels' source, and on
- * CUDA where there is a device. Where there is none, what a user is told is checked.
+ * The CUDA kernels in sessions of ONNX Runtime: the conformance levels with the kernels' source run on the CPU, and on CUDA if there is a
+ * device. Without a device, the errors for users are checked.
  */
-
 import { testBackend } from '@fourierft/conformance/vitest'
 import { createAdapter, createConfig, FourierFTError } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
@@ -12,7 +11,7 @@ import { createOnnxRuntimeBackend, type OnnxRuntimeBackendName } from '../src/co
 import { createSession, type SessionOptions } from '../src/create-session.js'
 import { LACKS } from './lacks.js'
 
-/** Why there is no such backend here. */
+/** Why the backend is not available; undefined if it is. */
 async function problemOf(kind: OnnxRuntimeBackendName): Promise<string | undefined> {
   try {
     await (await createOnnxRuntimeBackend(kind)).dispose?.()
@@ -31,7 +30,7 @@ const adapters = Object.fromEntries(
 )
 const x = Float32Array.from({ length: 4 * 12 }, (_, i) => Math.sin(i))
 
-/** One row with each adapter, and one with none. */
+/** Rows with each adapter, and one without. */
 async function mixed(executionProviders: Providers): Promise<Float32Array> {
   const session = await createSession(twoLayers(), { adapters, native: true, executionProviders })
   const rows = { adapters: ['first', null, 'second', 'first'] }
@@ -40,22 +39,22 @@ async function mixed(executionProviders: Providers): Promise<Float32Array> {
   return y?.data as Float32Array
 }
 
-function onTheSameAsTheCpu(providers: Providers): void {
-  test('createSession with an adapter for each row', async () => {
-    const [found, expected] = await Promise.all([mixed(providers), mixed(['cpu'])])
+function testEqualToCpu(providers: Providers): void {
+  test('createSession gives the outputs of the CPU with an adapter for each row', async () => {
+    const [received, expected] = await Promise.all([mixed(providers), mixed(['cpu'])])
     const largest = Math.max(...expected.map(Math.abs))
-    // Conformance's limit of level 4 in float32, for each of two kernels.
+    // The conformance suite's limit for level 4 in float32, once for each of the two kernels.
     for (const [i, value] of expected.entries())
-      expect(Math.abs(found[i] - value)).toBeLessThan(2e-5 * largest)
+      expect(Math.abs(received[i] - value)).toBeLessThan(2e-5 * largest)
   })
 }
 
 const onHost = await problemOf('cuda-host')
 describe.skipIf(onHost !== undefined)(`cuda-host${onHost ? ` (skipped: ${onHost})` : ''}`, () => {
   testBackend(() => createOnnxRuntimeBackend('cuda-host'), { lacks: LACKS, quick: true })
-  onTheSameAsTheCpu([{ name: 'cuda-host' }, 'cpu'])
+  testEqualToCpu([{ name: 'cuda-host' }, 'cpu'])
 
-  test('a device that is not there', async () => {
+  test('rejects a device that does not exist', async () => {
     const executionProviders = [{ name: 'cuda-host', deviceId: 1 }]
     await expect(createSession(twoLayers(), { native: true, executionProviders })).rejects.toMatchObject({
       code: 'UNSUPPORTED',
@@ -68,25 +67,25 @@ const onDevice = await problemOf('cuda')
 if (onDevice === undefined)
   describe('onnxruntime-cuda', () => {
     testBackend(() => createOnnxRuntimeBackend('cuda'), { lacks: LACKS })
-    onTheSameAsTheCpu(['cuda', 'cpu'])
+    testEqualToCpu(['cuda', 'cpu'])
   })
-// Not one skip: what the suite and a user are told where there is no device is checked.
+// Checks the errors of the suite and of users without a device.
 else
   describe('not on CUDA (skipped: no CUDA device)', () => {
-    const missing = /no CUDA device|build\.js --cuda|CUDA provider/
+    const MISSING = /no CUDA device|build\.js --cuda|CUDA provider/
 
-    test('the backend says what is missing', () => expect(onDevice).toMatch(missing))
+    test('the backend says what is missing', () => expect(onDevice).toMatch(MISSING))
 
-    test('createSession says what is missing and leaves the device to ONNX Runtime', async () => {
-      const said = vi.spyOn(console, 'info').mockImplementation(() => {})
+    test('createSession says what is missing, and passes the provider to ONNX Runtime', async () => {
+      const info = vi.spyOn(console, 'info').mockImplementation(() => {})
       const executionProviders = ['cuda', 'cpu']
       await expect(createSession(twoLayers(), { executionProviders })).rejects.toMatchObject({
         code: 'UNSUPPORTED',
       })
-      expect(said.mock.calls.map(String)).toEqual([expect.stringMatching(missing)])
+      expect(info.mock.calls.map(String)).toEqual([expect.stringMatching(MISSING)])
       await expect(createSession(twoLayers(), { executionProviders, native: true })).rejects.toMatchObject({
         code: 'UNSUPPORTED',
-        message: expect.stringMatching(missing),
+        message: expect.stringMatching(MISSING),
       })
     })
   })

@@ -1,7 +1,7 @@
 /**
- * End to end against PyTorch and PEFT on the same weights: real exports of BERT, GPT-2, LLaMA, ViT and a diffusion UNet's attention, with
- * adapters that PEFT has saved, in each runtime. What is expected, and how far from it rounding may lead, is computed by
- * packages/onnx/scripts/end-to-end-vectors.py; the derivation stands there. A real trained encoder is in `minilm.slow.test.ts`.
+ * End to end against PyTorch and PEFT with the same weights: real exports of BERT, GPT-2, LLaMA, ViT and a diffusion UNet's attention, with
+ * adapters that PEFT has saved, in each runtime. packages/onnx/scripts/end-to-end-vectors.py computes the expected outputs and the tolerances,
+ * and derives them. A real trained encoder is in `minilm.slow.test.ts`.
  */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -17,13 +17,13 @@ import { type Packed, unpack } from './packed.js'
 
 interface Case {
   readonly name: string
-  /** Added; absent where each row has its own. */
+  /** Adapters that are added up; undefined if each row has its own. */
   readonly adapters?: readonly string[]
   readonly rows?: readonly (string | null)[]
   readonly output: Packed
-  /** Of float32 computations, absolute. */
+  /** The absolute tolerance of float32 computations. */
   readonly tolerance: number
-  /** Of a base in 8 and 4 bits against the float32 one, absolute. */
+  /** The absolute tolerance of a base in 8 and 4 bits against the float32 base. */
   readonly q8?: number
   readonly q4?: number
 }
@@ -33,7 +33,7 @@ interface Vectors {
   readonly cases: readonly Case[]
 }
 
-/** Exports of a batch of one, and the one of any batch. */
+/** Exports with a batch of one, and `batch` with a dynamic batch. */
 const FLOAT = [
   ['bert', 'torchscript'],
   ['bert', 'dynamo'],
@@ -96,13 +96,13 @@ function feedsOf(
   return Object.fromEntries(
     Object.entries(inputs).map(([name, packed]) => {
       const { data, shape } = unpack(packed)
-      const part = data.subarray(0, (data.length / shape[0]) * rows)
+      const values = data.subarray(0, (data.length / shape[0]) * rows)
       const dims = [rows, ...shape.slice(1)]
       return [
         name,
-        part instanceof BigInt64Array
-          ? new Tensor('int64', part, dims)
-          : new Tensor('float32', part as Float32Array, dims),
+        values instanceof BigInt64Array
+          ? new Tensor('int64', values, dims)
+          : new Tensor('float32', values as Float32Array, dims),
       ]
     }),
   )
@@ -137,7 +137,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
     const single = vectors.cases.flatMap((one) => (one.adapters ? [{ ...one, adapters: one.adapters }] : []))
     const base = unpack(vectors.cases[0]?.output).data as Float32Array
 
-    test('base, each adapter and both of them, swapped back and forth', async () => {
+    test('the base, each adapter and both agree with PyTorch, switched back and forth', async () => {
       const session = await adaptedSession(model, kind, on)
       const feeds = feedsOf(vectors, on.ort, 1)
       const first = new Map<string, Float32Array>()
@@ -146,14 +146,14 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
         const received = await outputOf(session, feeds)
         const expected = unpack(output).data as Float32Array
         expect(distance(received, expected), name).toBeLessThan(tolerance)
-        // An adapter that was forgotten, or another one, could not be within the tolerance.
+        // The output without the adapter, or with another one, is not within the tolerance.
         if (name !== 'base') expect(distance(expected, base), name).toBeGreaterThan(5000 * tolerance)
         expect(received, name).toEqual(first.get(name) ?? received)
         first.set(name, received)
       }
     })
 
-    test('disabled: the bits of the model without adapters', async () => {
+    test('with adapters disabled, outputs equal those of the plain model, bit for bit', async () => {
       const session = await adaptedSession(model, kind, on)
       const plain = await on.ort.InferenceSession.create(bytesOf(model, kind))
       open.push(plain)
@@ -163,7 +163,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
     })
 
     if (kind === 'batch')
-      test('an adapter for each row', async () => {
+      test('an adapter for each row agrees with PyTorch', async () => {
         const session = await adaptedSession(model, kind, on)
         const { rows, output, tolerance } = vectors.cases.find((one) => one.rows) as Case
         const received = await outputOf(session, feedsOf(vectors, on.ort, 3), rows)
@@ -174,7 +174,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
   describe.each(QUANTISED)('%s-%s', (model, kind) => {
     const vectors = vectorsOf(model)
 
-    test.each(['a', 'b'])('%s: each layer gives its quantised base and, exactly, ΔW·x', async (name) => {
+    test.each(['a', 'b'])('%s: each layer outputs its quantised base plus ΔW·x', async (name) => {
       const adapter = await loadAdapter(`${folderOf(model)}/${name}`)
       const branches: Branch[] = []
       const session = await adaptedSession(model, kind, { ...on, ort: withBranches(on.ort, branches) })
@@ -186,7 +186,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
       const data = (from: typeof adapted, value: string) => from[value]?.data as Float32Array
       let [adaptedLayers, sameInputs] = [0, 0]
       for (const { module, x, base, y } of branches) {
-        // A base layer depends on its input alone.
+        // The output of a base layer depends only on its input.
         if (distance(data(adapted, x), data(plain, x)) === 0) {
           sameInputs++
           expect(data(adapted, base), module).toEqual(data(plain, base))
@@ -205,7 +205,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
         const tokens = data(adapted, x).length / d2
         const inputs = Float64Array.from(data(adapted, x))
         const expected = referenceForward([layer], inputs)
-        // Of d1 + d2 + n additions each adds at most u times the sum of all absolute terms, and the sum with the base is rounded once.
+        // Each of d1 + d2 + n additions has an error of at most u times the sum of all absolute terms; adding the base rounds once.
         const absolute = (values: ArrayLike<number>) =>
           Array.from(values).reduce((sum, value) => sum + Math.abs(value), 0)
         const perInput =
@@ -221,7 +221,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
         }
       }
       if (on.native) {
-        // The operator tells its output's shape, on which ONNX Runtime's fusions behind it depend.
+        // The operator infers its output's shape; ONNX Runtime's fusions after it depend on that.
         const shapes = new Map(
           session.outputMetadata.map((one) => [one.name, one.isTensor ? one.shape : undefined]),
         )
@@ -234,7 +234,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
       expect(sameInputs).toBeGreaterThan(0)
     })
 
-    test('the output: as far from the float32 model as quantisation leads', async () => {
+    test('the output is within the quantisation error of the float32 model', async () => {
       const session = await adaptedSession(model, kind, on)
       const plain = await on.ort.InferenceSession.create(bytesOf(model, kind))
       open.push(plain)
@@ -252,7 +252,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
   })
 })
 
-/** What goes into and comes out of the branch at a layer: values of the graph. */
+/** The inputs and the output of a branch: names of values of the graph. */
 interface Branch {
   readonly module: string
   readonly x: string
@@ -260,7 +260,7 @@ interface Branch {
   readonly y: string
 }
 
-/** The same runtime, but each branch's values are outputs of the models that it gets; `branches` is filled with their names. */
+/** The runtime, with each branch's values added to the outputs of its models; fills `branches` with their names. */
 function withBranches(ort: Ort, branches: Branch[]): Ort {
   const create: Ort['InferenceSession']['create'] = (source: unknown, ...rest: unknown[]) => {
     const model = readModel(source as Uint8Array)

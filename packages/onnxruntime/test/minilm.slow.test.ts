@@ -1,6 +1,6 @@
 /**
- * A real encoder, paraphrase-MiniLM-L3-v2, with an adapter that PEFT trained on real mails: embeddings are PyTorch's, and mails that it
- * never saw lie nearer to their own kind than without it. `scripts/minilm.js` fetches the model, `scripts/train-minilm.py` made the rest.
+ * A real encoder, paraphrase-MiniLM-L3-v2, with an adapter that PEFT trained on real mails. Embeddings are equal to PyTorch's, and the adapter
+ * brings held-out mails nearer to their own kind. `scripts/minilm.js` fetches the model, `scripts/train-minilm.py` made the other files.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -21,10 +21,10 @@ const without = hasModel
   ? ''
   : ' (skipped: node packages/onnxruntime/scripts/minilm.js has not fetched the model)'
 
-/** What the file calls the mean-pooled embeddings. */
+/** The file's name for the mean-pooled embeddings. */
 const EMBEDDINGS = '461'
 const WIDTH = 384
-/** What the project promises of whole models: largest error, relative to the largest value. */
+/** The project's limit for whole models: the largest error, relative to the largest value. */
 const LIMIT = 1e-4
 
 const vectors: {
@@ -37,7 +37,7 @@ const vectors: {
 
 web.env.wasm.numThreads = 1
 
-/** The file's modules are called `model.model.0.auto_model.encoder…`, PEFT's `encoder…`. */
+/** The modules are `model.model.0.auto_model.encoder…` in the file and `encoder…` in PEFT. */
 async function openSession({ ort, native }: { ort: Ort; native: boolean }): Promise<AdaptedSession> {
   const model = ort === web ? new Uint8Array(readFileSync(MODEL)) : MODEL
   const adapters = { mails: `${FOLDER}/adapter` }
@@ -77,9 +77,9 @@ const rowsOf = (embeddings: Float32Array) =>
   })
 const dot = (a: Float32Array, b: Float32Array) => a.reduce((sum, value, i) => sum + value * b[i], 0)
 
-/** Of new mails nearest to the mean direction of their own kind. */
+/** The share of held-out mails that are nearest to the mean direction of their own kind. */
 async function accuracy(session: AdaptedSession): Promise<number> {
-  const { known, new: held } = vectors.mails
+  const { known, new: heldOut } = vectors.mails
   const kinds = ['ham', 'spam'] as const
   const centres = await Promise.all(
     kinds.map(async (kind) => {
@@ -91,7 +91,7 @@ async function accuracy(session: AdaptedSession): Promise<number> {
   )
   let [right, all] = [0, 0]
   for (const [k, kind] of kinds.entries()) {
-    for (const row of rowsOf(await embed(session, node, held[kind]))) {
+    for (const row of rowsOf(await embed(session, node, heldOut[kind]))) {
       const [ham, spam] = centres.map((centre) => dot(centre, row)) as [number, number]
       if (Number(spam > ham) === k) right++
       all++
@@ -105,7 +105,7 @@ describe.skipIf(!hasModel)(`paraphrase-MiniLM-L3-v2${without}`, () => {
     { runtime: 'the native kernel', ort: node, native: true },
     { runtime: 'onnxruntime-node, portable', ort: node, native: false },
     { runtime: 'onnxruntime-web, wasm', ort: web, native: false },
-  ])('$runtime: embeddings are those of PyTorch and PEFT', async ({ ort, native }) => {
+  ])('$runtime: embeddings are equal to those of PyTorch and PEFT', async ({ ort, native }) => {
     const session = await openSession({ ort, native })
     expect(session.usesNativeKernel).toBe(native)
     const [base, adapted] = [floats(vectors.base), floats(vectors.adapted)]
@@ -125,13 +125,13 @@ describe.skipIf(!hasModel)(`paraphrase-MiniLM-L3-v2${without}`, () => {
     await session.release()
   })
 
-  test('does what it was trained for, on mails that it never saw', async () => {
+  test('the adapter classifies held-out mails as well as in PyTorch', async () => {
     const session = await openSession({ ort: node, native: true })
     const adapted = await accuracy(session)
     session.disableAdapters()
     const base = await accuracy(session)
     await session.release()
-    // PyTorch's own counts; one mail in between would be a coincidence that rounding may decide.
+    // The same counts as in PyTorch, except for one mail that rounding may move.
     const { mails } = vectors
     const one = 1 / (mails.new.ham.shape[0] + mails.new.spam.shape[0])
     expect(Math.abs(adapted - vectors.accuracy.adapted)).toBeLessThanOrEqual(one)

@@ -1,4 +1,4 @@
-/** Arrays as the Python scripts write them into JSON: the base64 of the little-endian values. */
+/** Arrays as the Python scripts write them into JSON: base64 of the little-endian values. */
 
 export interface Packed {
   readonly dtype: 'float32' | 'int64' | 'uint16'

@@ -1,4 +1,4 @@
-/** The same over onnxruntime-web: wasm, here in Node, with what onnxruntime-node's portable function gives as the measure. */
+/** onnxruntime-web's wasm, in Node, compared with the portable function in onnxruntime-node. */
 import { createAdapter, createConfig } from '@fourierft/core'
 import * as node from 'onnxruntime-node'
 import * as web from 'onnxruntime-web'
@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { SHAPES, twoLayers } from '../src/__fixtures__/two-layers.js'
 import { createSession } from '../src/create-session.js'
 
-test('wasm: swap, disable, rows and 50 runs at once', async () => {
+test('wasm: switches and disables adapters, applies one per row, and keeps 50 concurrent runs apart', async () => {
   web.env.wasm.numThreads = 1
   const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false })
   const [a, b] = [1, 2].map((initialSeed) => createAdapter(config, SHAPES, { initialSeed }))
@@ -20,14 +20,14 @@ test('wasm: swap, disable, rows and 50 runs at once', async () => {
   const feeds = { x: new web.Tensor('float32', x, [2, 3, 12]) }
   const outputs = async (perRow?: (string | null)[]) => {
     const options = perRow ? { adapters: perRow } : {}
-    const own = await inWasm.run(feeds, options)
-    const other = await inNode.run({ x: new node.Tensor('float32', x, [2, 3, 12]) }, options)
-    return [own.y?.data, other.y?.data] as [Float32Array, Float32Array]
+    const received = await inWasm.run(feeds, options)
+    const expected = await inNode.run({ x: new node.Tensor('float32', x, [2, 3, 12]) }, options)
+    return [received.y?.data, expected.y?.data] as [Float32Array, Float32Array]
   }
   for (const choose of [undefined, ['a', null], ['b', 'a']]) {
-    const [own, other] = await outputs(choose)
-    const largest = other.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-    const error = own.reduce((most, value, i) => Math.max(most, Math.abs(value - other[i])), 0)
+    const [received, expected] = await outputs(choose)
+    const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+    const error = received.reduce((most, value, i) => Math.max(most, Math.abs(value - expected[i])), 0)
     // The conformance suite's limit for level 4 in float32.
     expect(error / largest).toBeLessThan(1e-5)
   }

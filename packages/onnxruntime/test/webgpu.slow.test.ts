@@ -1,6 +1,6 @@
 /**
- * `onnxruntime-node`'s WebGPU execution provider: the machine's own adapter, or SwiftShader (Vulkan on the CPU), which Debian's chromium
- * brings. That one proves results, never speed.
+ * `onnxruntime-node`'s WebGPU execution provider, on the machine's own GPU or on SwiftShader (Vulkan on the CPU), which is part of Debian's
+ * chromium. SwiftShader shows that results are right; it says nothing about speed.
  */
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -25,7 +25,7 @@ import { LACKS } from './lacks.js'
 
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json'
 
-// Beside the drivers that are there. ONNX Runtime looks for adapters once in a process.
+// Added to the installed drivers. ONNX Runtime looks for GPUs once in a process.
 if (existsSync(SWIFTSHADER)) process.env.VK_ADD_DRIVER_FILES ??= SWIFTSHADER
 
 const opened = await createOnnxRuntimeBackend('webgpu').catch((error: Error) => error)
@@ -35,7 +35,7 @@ if (opened instanceof Error) {
   describe('onnxruntime-webgpu', () => {
     testBackend(() => opened, { lacks: LACKS, quick: true })
 
-    test('products, sums and transposes are computed on the device; sizes are the CPU’s', async () => {
+    test('computes products, sums and transposes on the device, and sizes on the CPU', async () => {
       const onDevice = { MatMul: 4, Transpose: 3, Add: 1 }
       expect(await providersOf('FourierFT')).toMatchObject({ WebGpuExecutionProvider: onDevice })
       const byProvider = await providersOf('FourierFTGrad')
@@ -47,7 +47,7 @@ if (opened instanceof Error) {
 
 type Counts = Record<string, number>
 
-/** Runs the portable function, and counts by provider and operator what ONNX Runtime's profile says was run. */
+/** Runs the portable function, and counts the operators of each provider in ONNX Runtime's profile. */
 async function providersOf(opType: 'FourierFT' | 'FourierFTGrad'): Promise<Record<string, Counts>> {
   const [d1, d2] = [24, 20]
   const entries = uniformEntries({ shape: [d1, d2], n: 30, seed: 1 })
@@ -105,9 +105,9 @@ function countProviders(profile: string): Record<string, Counts> {
   const counts: Record<string, Counts> = {}
   for (const { args: { provider, op_name: operator } = {} } of events) {
     if (provider === undefined || operator === undefined) continue
-    const ofProvider = counts[provider] ?? {}
-    ofProvider[operator] = (ofProvider[operator] ?? 0) + 1
-    counts[provider] = ofProvider
+    const operators = counts[provider] ?? {}
+    operators[operator] = (operators[operator] ?? 0) + 1
+    counts[provider] = operators
   }
   return counts
 }

@@ -1,7 +1,7 @@
 """
-Writes test/__fixtures__/: small models as transformers.js loads them, each with two FourierFT adapters saved by PEFT, and what PyTorch
-and PEFT compute with them. Nothing here is a hand-made graph: the models go the way of transformers.js's own conversion (optimum's
-exporter, onnxslim, ONNX Runtime's quantisers), only their weights are random (decoders: briefly trained), all from fixed seeds.
+Writes test/__fixtures__/: small models in the layout of transformers.js, each with two FourierFT adapters saved by PEFT, and the outputs of
+PyTorch and PEFT. The graphs are not made by hand: the models are converted as transformers.js converts them (optimum's exporter, onnxslim,
+ONNX Runtime's quantisers). Only their weights are random (decoders: briefly trained), all from fixed seeds.
 
     pip install torch "transformers<4.58" optimum-onnx onnxslim peft pillow
     PYTHONHASHSEED=0 python packages/transformers/scripts/export-fixtures.py [bert gpt2 …]
@@ -9,8 +9,8 @@ exporter, onnxslim, ONNX Runtime's quantisers), only their weights are random (d
 (PEFT keeps names in sets, whose order depends on the hash seed; everything else is the same in each run on one machine.)
 
 Made with Python 3.11, torch 2.13.0 (CPU), transformers 4.57.6, optimum-onnx 0.1.0, onnx 1.23.2, onnxslim 0.1.98, onnxruntime 1.32.0,
-peft 0.21.2 and tokenizers 0.22.2; versions.json beside the fixtures tells what the committed ones were really made with. transformers 5
-does not do: it renames ViT's modules when it loads them, and users' adapters have the old names.
+peft 0.21.2 and tokenizers 0.22.2; versions.json beside the fixtures has the versions of the committed files. transformers 5 cannot be
+used: it renames ViT's modules when it loads them, and users' adapters have the old names.
 """
 import collections
 import importlib.metadata
@@ -45,12 +45,12 @@ from peft import FourierFTConfig, PeftModel, get_peft_model
 
 warnings.filterwarnings("ignore")
 logging.disable(logging.INFO)
-torch.set_num_threads(1)  # the same sums in the same order; and models this small gain nothing from more
+torch.set_num_threads(1)  # the same sums in the same order; more threads would not help models this small
 t.logging.set_verbosity_error()
 FOLDER = pathlib.Path(__file__).parent.parent / "test" / "__fixtures__"
 PACKAGES = "torch transformers optimum optimum-onnx onnx onnxslim onnxruntime peft tokenizers safetensors numpy".split()
 
-# What tokenizers and decoders are trained on.
+# The training text of tokenizers and decoders.
 SENTENCES = """the river runs down from the hills and through the old town
 a small boat lies under the stone bridge and waits for the morning
 in the market they sell bread, apples, honey and warm cheese
@@ -64,14 +64,14 @@ the soup was cold, the room was loud and nobody came""".split("\n")
 VOCABULARY = 160
 DECODERS = ("gpt2", "llama")
 ENCODER_DECODERS = ("t5", "bart")
-FLOAT_ONLY = ("bart",)  # here for the names of its modules, which are the same in each precision
+FLOAT_ONLY = ("bart",)  # tested only for the names of its modules, which are the same in each precision
 
 
 # --- tokenizers ------------------------------------------------------------------------------------------------------------------
 
 
 def word_piece():
-    """Letters, and the most frequent words: the trainer of word pieces breaks ties differently in each run."""
+    """Letters and the most frequent words. The trainer of word pieces is not used, because it breaks ties differently in each run."""
     words = collections.Counter(re.findall(r"\w+|[,.]", " ".join(SENTENCES)))
     letters = sorted({letter for word in words for letter in word})
     frequent = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
@@ -135,7 +135,7 @@ def randomize(model, std):
 
 
 def train(model, batches, steps):
-    """Until greedy tokens are well apart, so that no rounding error flips one."""
+    """Trains until greedy tokens are well apart, so that rounding errors cannot flip one."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     model.train()
     for _ in range(steps):
@@ -147,7 +147,7 @@ def train(model, batches, steps):
 
 
 def next_tokens(tokenizer):
-    """Pieces of the sentences, one after the other."""
+    """Consecutive pieces of the sentences."""
     tokens = [token for line in SENTENCES for token in tokenizer(line, add_special_tokens=False).input_ids]
     tokens = torch.tensor([tokenizer.eos_token_id, *tokens])
     generator = torch.Generator().manual_seed(0)
@@ -158,7 +158,7 @@ def next_tokens(tokenizer):
 
 
 def next_sentences(tokenizer):
-    """From each sentence to the one after it."""
+    """Pairs of a sentence and the next one."""
     encoded = tokenizer(SENTENCES, return_tensors="pt", padding=True)
     labels = encoded.input_ids.roll(-1, 0).masked_fill(encoded.input_ids.roll(-1, 0) == tokenizer.pad_token_id, -100)
     while True:
@@ -251,7 +251,7 @@ FIXTURES = {
                 n_frequency=96, scaling=60.0, random_loc_seed=2024),
     }),
     "roberta": (roberta, "feature-extraction", {
-        # without the exclusion PEFT adapts the pooler too, which the export of a feature extractor does not have
+        # without the exclusion, PEFT also adapts the pooler, which the export of a feature extractor does not have
         A: dict(target_modules=["query", "key", "value", "dense"], exclude_modules=["pooler.dense"], n_frequency=64,
                 scaling=100.0, random_loc_seed=1, task_type="FEATURE_EXTRACTION"),
         B: dict(target_modules=["value", "output.dense"], n_frequency=100, scaling=150.0, random_loc_seed=2,
@@ -292,7 +292,7 @@ FIXTURES = {
 
 
 def export(name, source, task, folder):
-    """As transformers.js's conversion does it: optimum's exporter, onnxslim, then the quantisers with its defaults."""
+    """Converts a model as transformers.js does: optimum's exporter, onnxslim, then the quantisers with its defaults."""
     (folder / "onnx").mkdir(parents=True)
     with tempfile.TemporaryDirectory() as exported:
         main_export(str(source), exported, task=task, do_validation=True)
@@ -326,7 +326,7 @@ def quantize(path, parts, per_channel):
         return onnxslim.slim(float16.convert_float_to_float16(model, keep_io_types=True))
 
     def save_converted(convert, target):
-        """float16's converter confuses values of the same name in two subgraphs, so decoders are converted before they are merged."""
+        """The float16 converter confuses values of the same name in two subgraphs, so decoders are converted before they are merged."""
         models = [convert(onnx.load(part)) for part in parts]
         if len(models) == 1:
             save(models[0], target)
@@ -337,7 +337,7 @@ def quantize(path, parts, per_channel):
     save(four_bits(onnx.load(path)), named("q4"))
     save_converted(lambda model: half(four_bits(model)), named("q4f16"))
 
-    # per channel and with seven bits, decoders by whole tensors and with eight; unsigned beside a Conv
+    # per channel and with seven bits, decoders by whole tensors and with eight; unsigned if there is a Conv
     model = onnx.load(path)
     operators = {node.op_type for node in model.graph.node}
     q8 = ONNXQuantizer(
@@ -354,7 +354,7 @@ def quantize(path, parts, per_channel):
 
 
 def make_adapter(model, name, adapter, options, folder):
-    """Random coefficients: what training leaves, without the training. A loaded head is a random head."""
+    """Random coefficients and heads stand for trained ones."""
     torch.manual_seed(options["random_loc_seed"])
     adapted = get_peft_model(model, FourierFTConfig(**options))
     adapted.peft_config["default"].base_model_name_or_path = name
@@ -368,7 +368,7 @@ def make_adapter(model, name, adapter, options, folder):
 
 
 def numbers(tensor):
-    """Nested lists of the shortest decimals that give the same float32 again."""
+    """Nested lists of the shortest decimals that are read as the same float32."""
     array = tensor.detach().numpy().astype(np.float32)
     return [float(str(x)) for x in array] if array.ndim == 1 else [numbers(torch.from_numpy(row)) for row in array]
 
@@ -401,7 +401,7 @@ DECODER_IDS = torch.tensor([[0, 17, 42, 8, 99, 23]])
 
 
 def inputs_of(name, processor):
-    """What the vectors say of an input, and the tensors that go in."""
+    """The vectors' record of an input, and its tensors."""
     if name == "vit":
         grid = np.arange(16 * 16 * 3).reshape(16, 16, 3)
         for index in range(2):
@@ -420,7 +420,7 @@ def inputs_of(name, processor):
 
 
 def largest_difference(name, folder, inputs, expected):
-    """The exported fp32 file in ONNX Runtime against PyTorch: the base's outputs for one input."""
+    """Compares the exported fp32 file in ONNX Runtime with PyTorch: the base's outputs for one input."""
     def run(file, feeds):
         session = onnxruntime.InferenceSession(folder / "onnx" / f"{file}.onnx", providers=["CPUExecutionProvider"])
         rows = len(next(iter(feeds.values())))
@@ -457,7 +457,7 @@ def make(name):
         model.save_pretrained(saved)
         processor.save_pretrained(saved)
         export(name, saved, task, folder)
-        # transformers.js reads these, and nothing else that a tokenizer saves
+        # transformers.js reads only these files of a tokenizer
         for file in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
             if (pathlib.Path(saved) / file).exists():
                 shutil.copy(pathlib.Path(saved) / file, folder / file)

@@ -1,4 +1,4 @@
-/** The life cycle of adapters in models of transformers.js: calls of two steps, in Node with the native kernel and without. */
+/** The life cycle of adapters in models of transformers.js: calls of two steps, in Node, with and without the native kernel. */
 import { testAdapters } from '@fourierft/conformance/vitest'
 import { BertForSequenceClassification, env, Tensor } from '@huggingface/transformers'
 import { beforeAll, describe } from 'vitest'
@@ -13,7 +13,7 @@ beforeAll(() => {
   env.allowRemoteModels = false
 })
 
-/** All that the model gives, row by row. */
+/** All outputs of the model, row by row. */
 function rowsOf(outputs: Record<string, Tensor>): Float32Array {
   const rows = [0, 1].flatMap((row) =>
     ['last_hidden_state', 'logits'].flatMap((name) => {
@@ -29,14 +29,14 @@ describe.each([true, false])('native: %s', (native) => {
     () => ({
       layer: { module: QUERY, shape: SHAPES[QUERY] },
       head: { module: 'classifier', shape: [2, 16], hasBias: true },
-      // Sums of 16 and 32 products beside 2·6 of the branch, each rounded, twice: 2·60·2⁻²⁴.
+      // Sums of 16 and 32 products and 2·6 terms of the branch, each rounded, twice: 2·60·2⁻²⁴.
       tolerance: 1e-5,
       async create() {
         const model = withTwoSteps(
           await BertForSequenceClassification.from_pretrained('tiny-bert', { dtype: 'fp32' }),
         )
         const adapters = await attach(model, { native })
-        const ids = (from: bigint) => BigInt64Array.from({ length: 8 }, (_, i) => from + BigInt(i % 6))
+        const ids = (first: bigint) => BigInt64Array.from({ length: 8 }, (_, i) => first + BigInt(i % 6))
         const inputs = {
           input_ids: new Tensor('int64', ids(2n), [2, 4]),
           attention_mask: new Tensor('int64', ids(1n).fill(1n), [2, 4]),

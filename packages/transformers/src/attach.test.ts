@@ -1,5 +1,4 @@
-/** Adapters on pipelines and models of transformers.js: what every user does, in Node, with the native kernel and without. */
-
+/** Adapters on pipelines and models of transformers.js in Node, with and without the native kernel. */
 import { cpSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -24,7 +23,7 @@ const MODELS = writeTinyModels()
 beforeAll(() => {
   env.localModelPath = MODELS
   env.allowRemoteModels = false
-  // What a refused run was given is no news here.
+  // transformers.js would log the inputs of failed runs.
   env.logLevel = LogLevel.NONE
 })
 
@@ -34,27 +33,27 @@ afterEach(async () => {
 })
 
 async function classifier() {
-  const made = await pipeline('text-classification', 'tiny-bert', { dtype: 'fp32' })
-  open.push(made)
-  return made
+  const classify = await pipeline('text-classification', 'tiny-bert', { dtype: 'fp32' })
+  open.push(classify)
+  return classify
 }
 
 async function extractor() {
-  const made = await pipeline('feature-extraction', 'tiny-bert', { dtype: 'fp32' })
-  open.push(made)
-  return made
+  const extract = await pipeline('feature-extraction', 'tiny-bert', { dtype: 'fp32' })
+  open.push(extract)
+  return extract
 }
 
 const TEXT = 'a small model of few words'
 
-/** Within so many roundings of the largest value. */
+/** Expects equality within some roundings of the largest value. */
 function expectNear(received: unknown, expected: ArrayLike<number>, roundings: number): void {
   const largest = Math.max(...Array.from(expected, Math.abs))
   for (const [i, value] of (received as Float32Array).entries())
     expect(Math.abs(value - expected[i])).toBeLessThan(roundings * 2 ** -24 * largest)
 }
 
-/** What is thrown is typed; its message is for people. */
+/** The error of a call, which has to be a `FourierFTError`. */
 async function errorOf(promise: Promise<unknown>): Promise<FourierFTError> {
   const error = await promise.then(
     () => new Error('nothing was thrown'),
@@ -65,7 +64,7 @@ async function errorOf(promise: Promise<unknown>): Promise<FourierFTError> {
 }
 
 describe.each([true, false])('native: %s', (native) => {
-  test('three lines: load, swap, add, disable, detach', async () => {
+  test('loads, switches, adds, disables, deletes and detaches adapters', async () => {
     const classify = await classifier()
     const base = await classify(TEXT)
     const adapters = await attach(classify, { native })
@@ -98,7 +97,7 @@ describe.each([true, false])('native: %s', (native) => {
     expect(await classify(TEXT)).toEqual(first)
   })
 
-  test('what PEFT saves by name, in a subfolder; and trained biases, refused for what they are', async () => {
+  test('loads an adapter from a subfolder, and rejects trained biases', async () => {
     const classify = await classifier()
     const adapters = await attach(classify, { native })
     const folder = mkdtempSync(join(tmpdir(), 'fourierft-'))
@@ -116,7 +115,7 @@ describe.each([true, false])('native: %s', (native) => {
     expect(adapters.listAdapters()).toEqual(['german'])
   })
 
-  test('one adapter for each row of a batch', async () => {
+  test('applies one adapter to each row of a batch', async () => {
     const extract = await extractor()
     const adapters = await attach(extract, { native })
     await adapters.loadAdapter(adapterFor(1), { name: 'a' })
@@ -129,13 +128,13 @@ describe.each([true, false])('native: %s', (native) => {
     const mixed = await adapters.withAdapterPerRow(['a', null, 'b'], () => extract([TEXT, TEXT, TEXT]))
     const row = none.length / 3
     const expected = [...a.slice(0, row), ...none.slice(row, 2 * row), ...b.slice(2 * row)]
-    // Products of as many rows are rounded alike, but for the order of additions in a branch of 24 coefficients.
+    // Products with equally many rows are rounded in the same way; only the order of additions in the branch of 24 coefficients differs.
     expectNear(mixed.data, expected, 48)
-    const refused = adapters.withAdapterPerRow(['a', 'b'], () => extract([TEXT, TEXT, TEXT]))
-    expect((await errorOf(refused)).code).toBe('INVALID_OPTION')
+    const wrongCount = adapters.withAdapterPerRow(['a', 'b'], () => extract([TEXT, TEXT, TEXT]))
+    expect((await errorOf(wrongCount)).code).toBe('INVALID_OPTION')
   })
 
-  test('merged: the same answers without branches, and the base again', async () => {
+  test('merged weights give the same outputs as branches, and unmerging restores the base', async () => {
     const extract = await extractor()
     const { data: base } = await extract(TEXT)
     const adapters = await attach(extract, { native })
@@ -144,7 +143,7 @@ describe.each([true, false])('native: %s', (native) => {
     const { data: a } = await extract(TEXT)
     await adapters.mergeAdapter()
     expect(adapters.mergedAdapters).toEqual(['a'])
-    // W + ΔW is rounded once to float32, and a branch of 24 coefficients to 2·24 roundings of its own; two layers, one behind the other.
+    // W + ΔW is rounded once to float32, and a branch of 24 coefficients has 2·24 roundings; there are two consecutive layers.
     expectNear((await extract(TEXT)).data, a, 2 * 48)
     expect((await errorOf(adapters.mergeAdapter())).code).toBe('INVALID_STATE')
     expect(() => adapters.withAdapterPerRow(['b'], () => extract(TEXT))).toThrow(/merged/)
@@ -162,11 +161,11 @@ describe.each([true, false])('native: %s', (native) => {
     expectNear((await extract(TEXT)).data, a, 2 * 48)
     expect([adapters.listAdapters(), adapters.activeAdapters, adapters.mergedAdapters]).toEqual([[], [], []])
     expect((await errorOf(adapters.loadAdapter(adapterFor(3)))).code).toBe('INVALID_STATE')
-    // Sessions for other adapters would be made of the files, which have nothing of what was merged.
+    // Sessions for other adapters would be created from the files, which do not have the merged adapters.
     expect((await errorOf(attach(extract))).message).toMatch(/mergeAndUnload/)
   })
 
-  test('verbs that are called while adapters are being merged are not overtaken by it', async () => {
+  test('a verb that is called during a merge cancels the merge', async () => {
     const extract = await extractor()
     const { data: base } = await extract(TEXT)
     const adapters = await attach(extract, { native })
@@ -178,7 +177,7 @@ describe.each([true, false])('native: %s', (native) => {
       const merging = errorOf(adapters[verb]())
       const rows = adapters.withAdapterPerRow(['b'], () => extract(TEXT))
       adapters.setAdapter([])
-      // The call has begun before, with an adapter of its own.
+      // This call started earlier, with its own adapter.
       expect((await rows).data).toEqual(b)
       const { data } = await extract(TEXT)
       expect((await merging).code).toBe('INVALID_STATE')
@@ -191,7 +190,7 @@ describe.each([true, false])('native: %s', (native) => {
     await adapters.withAdapterPerRow(['b'], () => extract(TEXT))
   })
 
-  test('calls at once with different adapters are each right', async () => {
+  test('concurrent calls use the adapter that was active when they started', async () => {
     const classify = await classifier()
     const adapters = await attach(classify, { native })
     const names = ['a', 'b', 'c']
@@ -209,7 +208,7 @@ describe.each([true, false])('native: %s', (native) => {
   })
 })
 
-test('a model without a pipeline, by a path', async () => {
+test('attaches a model that was loaded by its path, without a pipeline', async () => {
   const path = join(env.localModelPath, 'tiny-bert')
   const tokenizer = await AutoTokenizer.from_pretrained(path)
   const model = await AutoModel.from_pretrained(path, { dtype: 'fp32' })
@@ -222,7 +221,7 @@ test('a model without a pipeline, by a path', async () => {
   expect((await model.forward(inputs)).logits.data).not.toEqual(base.data)
 })
 
-test('weights in a file of their own stay there', async () => {
+test('works with weights in a file of their own', async () => {
   const [classify, external] = [
     await classifier(),
     await pipeline('text-classification', 'tiny-bert-external'),
@@ -236,22 +235,22 @@ test('weights in a file of their own stay there', async () => {
   expect(await external(TEXT)).toEqual(adapted)
 })
 
-test('detach gives the very session objects and methods back where nothing was loaded', async () => {
+test('detach restores the original session objects and methods if no adapter was loaded', async () => {
   const classify = await classifier()
   const { model } = classify
   const { sessions } = model
-  const own = [...Object.entries(sessions)]
+  const entries = [...Object.entries(sessions)]
   const methods = [Object.getOwnPropertyNames(classify), Object.getOwnPropertyNames(model)]
   const adapters = await attach(classify)
   expect(model.sessions).not.toBe(sessions)
   await adapters.detach()
   expect(model.sessions).toBe(sessions)
-  expect([...Object.entries(sessions)]).toEqual(own)
+  expect([...Object.entries(sessions)]).toEqual(entries)
   expect([Object.getOwnPropertyNames(classify), Object.getOwnPropertyNames(model)]).toEqual(methods)
   expect(() => adapters.setAdapter([])).toThrow(/detached/)
 })
 
-test('what is set while the model is detached is no reason to refuse it; a call meanwhile is the base', async () => {
+test('setAdapter during detach does not cancel it, and calls meanwhile use the base model', async () => {
   const extract = await extractor()
   const { data: base } = await extract(TEXT)
   const adapters = await attach(extract)
@@ -265,31 +264,42 @@ test('what is set while the model is detached is no reason to refuse it; a call 
   expect((await extract(TEXT)).data).toEqual(base)
 })
 
-test('an adapter whose layers and entries others have is loaded at once, during a call too', async () => {
+test('loads an adapter whose layers and entries are known without waiting for a running call', async () => {
   const extract = await extractor()
   const adapters = await attach(extract)
   await adapters.loadAdapter(adapterFor(1), { name: 'a' })
   const ends: string[] = []
-  // Longer than a load: hundreds of runs, one behind the other.
+  // A call that has run the model once and runs it again after the load.
+  let [ranOnce, end] = [() => {}, () => {}]
+  const firstRun = new Promise<void>((done) => {
+    ranOnce = done
+  })
+  const ended = new Promise<void>((done) => {
+    end = done
+  })
   const { forward } = extract.model
   extract.model.forward = async (inputs) => {
-    for (let i = 0; i < 200; i++) await forward.call(extract.model, inputs)
+    await forward.call(extract.model, inputs)
+    ranOnce()
+    await ended
     return forward.call(extract.model, inputs)
   }
   const call = extract(TEXT).then(() => ends.push('call'))
+  await firstRun
   await adapters.loadAdapter(adapterFor(2), { name: 'b' })
   ends.push('load')
+  end()
   await call
   expect(ends).toEqual(['load', 'call'])
 })
 
-test('a model that was loaded elsewhere: the options model and modelOptions', async () => {
+test('a model that was loaded elsewhere needs the option model', async () => {
   const classify = await classifier()
   const base = await classify(TEXT)
   const { config, sessions } = classify.model
   classify.model = new BertForSequenceClassification(config, sessions, {})
-  const unknown = await errorOf(attach(classify))
-  expect(unknown).toMatchObject({ code: 'INVALID_OPTION', details: { option: 'model' } })
+  const noOrigin = await errorOf(attach(classify))
+  expect(noOrigin).toMatchObject({ code: 'INVALID_OPTION', details: { option: 'model' } })
   const wrong = await attach(classify, { model: 'no-such-model' })
   expect((await errorOf(wrong.loadAdapter(adapterFor(1)))).code).toBe('FILE_NOT_FOUND')
   expect(await classify(TEXT)).toEqual(base)
@@ -299,7 +309,7 @@ test('a model that was loaded elsewhere: the options model and modelOptions', as
   expect(await classify(TEXT)).not.toEqual(base)
 })
 
-test('the option model is compared with the model before a session is closed', async () => {
+test('checks the option model before a session is closed', async () => {
   const classify = await classifier()
   const base = await classify(TEXT)
   const three = join(MODELS, 'three-labels')
@@ -308,7 +318,7 @@ test('the option model is compared with the model before a session is closed', a
   cpSync(join(three, 'onnx/model.onnx'), join(MODELS, 'tiny-bert/onnx/model_quantized.onnx'))
   const bert = fileURLToPath(new URL('../test/__fixtures__/bert', import.meta.url))
   const cases: [AttachOptions, string, RegExp][] = [
-    [{ model: bert }, 'model', /inputs input_ids, attention_mask, the file .*token_type_ids/],
+    [{ model: bert }, 'model', /inputs input_ids, attention_mask, the file has .*token_type_ids/],
     [{ model: 'three-labels' }, 'model', /'logits' of session 'model' is .*2\], in the file .*3\]/],
     [{ model: 'tiny-bert', modelOptions: { dtype: 'q8' } }, 'modelOptions', /dtype fp32.*with q8/],
   ]
@@ -323,7 +333,7 @@ test('the option model is compared with the model before a session is closed', a
   }
 })
 
-test('an ONNX Runtime that cannot be imported, as in a bundle, is reached through the session', async () => {
+test('finds an ONNX Runtime that cannot be imported, as in a bundle, through the session', async () => {
   const [classify, bundled] = [await classifier(), await classifier()]
   await (await attach(classify, { native: false })).loadAdapter(adapterFor(1))
   vi.spyOn(platform, 'loadOrt').mockResolvedValue(undefined)
@@ -334,7 +344,7 @@ test('an ONNX Runtime that cannot be imported, as in a bundle, is reached throug
   vi.restoreAllMocks()
 })
 
-test('a model that is disposed of while an adapter comes', async () => {
+test('loadAdapter fails if the model is disposed of meanwhile', async () => {
   const classify = await classifier()
   const adapters = await attach(classify)
   const loading = errorOf(adapters.loadAdapter(adapterFor(1)))
@@ -343,7 +353,7 @@ test('a model that is disposed of while an adapter comes', async () => {
     expect(error).toMatchObject({ code: 'INVALID_STATE', message: expect.stringMatching(/disposed/) })
 })
 
-test('a model that was disposed of', async () => {
+test('verbs, calls and attach fail for a model that was disposed of, and create no session', async () => {
   const [before, after, adapted] = [await classifier(), await classifier(), await classifier()]
   const adapters = await attach(adapted)
   await adapters.loadAdapter(adapterFor(1))
@@ -354,20 +364,28 @@ test('a model that was disposed of', async () => {
     (await platform.loadOrt())?.InferenceSession as object as { create(): unknown },
     'create',
   )
-  const disposed = { code: 'INVALID_STATE', message: expect.stringMatching(/disposed of; load it once more/) }
+  const disposed = {
+    code: 'INVALID_STATE',
+    problem: expect.stringMatching(/disposed of$/),
+    advice: 'load it again',
+  }
   for (const verb of [() => adapters.setAdapter([]), () => adapters.deleteAdapter('default')])
     expect(verb).toThrow(expect.objectContaining(disposed))
   for (const work of [adapters.detach(), adapters.mergeAdapter(), adapted(TEXT)])
     expect(await errorOf(work)).toMatchObject(disposed)
   const late = await attach(before)
-  const released = { code: 'INVALID_STATE', message: expect.stringMatching(/released.*load the model again/) }
+  const released = {
+    code: 'INVALID_STATE',
+    problem: expect.stringMatching(/released/),
+    advice: 'load the model again',
+  }
   for (let i = 0; i < 2; i++) expect(await errorOf(late.loadAdapter(adapterFor(1)))).toMatchObject(released)
   await (await attach(after)).detach()
   expect(create).not.toHaveBeenCalled()
   create.mockRestore()
 })
 
-test('a deleted adapter and a model that is disposed of at once', async () => {
+test('an adapter can be deleted, and the model disposed of right after a call', async () => {
   const classify = await pipeline('text-classification', 'tiny-bert', { dtype: 'fp32' })
   const adapters = await attach(classify)
   await adapters.loadAdapter(adapterFor(1))
@@ -375,11 +393,11 @@ test('a deleted adapter and a model that is disposed of at once', async () => {
   adapters.deleteAdapter('default')
   const [, disposed] = await Promise.allSettled([call, call.then(() => classify.dispose())])
   expect(disposed.status).toBe('fulfilled')
-  // A rejection that nobody handles would end the run.
+  // An unhandled rejection would fail the test run.
   await new Promise((resolve) => setTimeout(resolve))
 })
 
-test('sessions look like ONNX Runtime’s', async () => {
+test('sessions have the interface of ONNX Runtime’s', async () => {
   const { model } = await classifier()
   const { model: original } = model.sessions
   const { inputNames, inputMetadata, outputNames, outputMetadata, config } = original
@@ -391,7 +409,7 @@ test('sessions look like ONNX Runtime’s', async () => {
 })
 
 describe('bad input', () => {
-  test('what is no model, has no sessions, or is attached already', async () => {
+  test('attach rejects values that are not models, models without sessions, and attached models', async () => {
     expect((await errorOf(attach({} as PreTrainedModel))).code).toBe('INVALID_OPTION')
     expect((await errorOf(attach(null as unknown as PreTrainedModel))).code).toBe('INVALID_OPTION')
     const empty = { model: { sessions: {} } } as unknown as { model: PreTrainedModel }
@@ -402,10 +420,10 @@ describe('bad input', () => {
     expect((await errorOf(attach(classify.model))).code).toBe('INVALID_STATE')
   })
 
-  test('options that are none', async () => {
+  test('rejects invalid options', async () => {
     const classify = await classifier()
-    for (const no of ['german', null, ['german'], 3] as unknown as object[])
-      expect(await errorOf(attach(classify, no))).toMatchObject({
+    for (const invalid of ['german', null, ['german'], 3] as unknown as object[])
+      expect(await errorOf(attach(classify, invalid))).toMatchObject({
         code: 'INVALID_OPTION',
         details: { option: 'options' },
       })
@@ -415,8 +433,8 @@ describe('bad input', () => {
       message: "native: expected 'auto', true or false; received yes",
     })
     const adapters = await attach(classify)
-    for (const no of ['german', null, ['german'], 3] as unknown as object[])
-      expect(await errorOf(adapters.loadAdapter(adapterFor(1), no))).toMatchObject({
+    for (const invalid of ['german', null, ['german'], 3] as unknown as object[])
+      expect(await errorOf(adapters.loadAdapter(adapterFor(1), invalid))).toMatchObject({
         code: 'INVALID_OPTION',
         message: expect.stringContaining("such as { name: 'german' }"),
       })
@@ -427,7 +445,7 @@ describe('bad input', () => {
     )
   })
 
-  test('other modules, another shape, names, files: the pipeline goes on as before', async () => {
+  test('rejects wrong modules, shapes, names and files, and the pipeline works as before', async () => {
     const classify = await classifier()
     const adapters = await attach(classify)
     await adapters.loadAdapter(adapterFor(1), { name: 'a' })
@@ -444,16 +462,16 @@ describe('bad input', () => {
     expect((await load(fileURLToPath(new URL('.', import.meta.url)))).code).toBe('FILE_NOT_FOUND')
     const config = new TextEncoder().encode(JSON.stringify({ peft_type: 'LORA', r: 8 }))
     expect((await load({ config, model: new Uint8Array(8) })).code).toBe('UNSUPPORTED_PEFT_TYPE')
-    const { config: own, model } = adapterFor(1).toBytes()
-    expect((await load({ config: own, model: model.subarray(0, model.length - 9) })).code).toBe(
+    const { config: validConfig, model } = adapterFor(1).toBytes()
+    expect((await load({ config: validConfig, model: model.subarray(0, model.length - 9) })).code).toBe(
       'INVALID_SAFETENSORS',
     )
     expect(() => adapters.setAdapter('nobody')).toThrow('loaded adapters: a')
-    for (const no of [undefined, null, 3] as unknown as string[][]) {
+    for (const invalid of [undefined, null, 3] as unknown as string[][]) {
       const verbs = [
-        () => adapters.setAdapter(no),
-        () => adapters.withAdapterPerRow(no, () => 0),
-        () => adapters.mergeAdapter(no ?? null),
+        () => adapters.setAdapter(invalid),
+        () => adapters.withAdapterPerRow(invalid, () => 0),
+        () => adapters.mergeAdapter(invalid ?? null),
       ]
       for (const verb of verbs)
         expect(await errorOf(Promise.resolve().then(verb))).toMatchObject({

@@ -1,12 +1,12 @@
-/** `attach`: a model of transformers.js, or the model of a pipeline, ready for adapters. */
+/** `attach`: makes a model of transformers.js, or the model of a pipeline, ready for adapters. */
 import { FourierFTError } from '@fourierft/core'
 import { type ModuleNames, readModuleNames } from '@fourierft/onnxruntime'
 import type { PreTrainedModel, PretrainedModelOptions } from '@huggingface/transformers'
 import { checkOptions } from './check-options.js'
 import {
   chosenOptions,
+  type ModelOrigin,
   modelOf,
-  type Origin,
   originOf,
   ortOf,
   type PipelineLike,
@@ -19,23 +19,23 @@ import { ModelPart, PartSession } from './model-part.js'
 
 export interface AttachOptions {
   /**
-   * What the model was loaded by (a name on the hub or a path), where it was loaded before this package was imported. The first
-   * `loadAdapter` compares what is found there with the model, and refuses another one (`INVALID_OPTION`).
+   * The name or path that the model was loaded from. Needed if the model was loaded before this package was imported. The first `loadAdapter`
+   * compares the files with the model, and throws `INVALID_OPTION` if they differ.
    */
   readonly model?: string
-  /** The options it was loaded with (`revision`, `cache_dir`, …), together with `model`; `dtype` and `device` only where sessions differ in them. */
+  /** The options that the model was loaded with (`revision`, `cache_dir`, …); `dtype` and `device` only if they differ between its sessions. */
   readonly modelOptions?: PretrainedModelOptions
   readonly moduleNames?: ModuleNames
-  /** The native kernel: where it can be (`auto`, the default), never, or not without it. */
+  /** Whether to use the native kernel: if it is available (`auto`, the default), never (false), or always (true). */
   readonly native?: 'auto' | boolean
 }
 
 /**
- * Nothing about the model's answers changes before an adapter is loaded. No session is made, and nothing is read in browsers.
+ * The model's outputs do not change until an adapter is loaded. No session is created, and browsers read no files.
  *
  * @param target a pipeline or a model
- * @throws {FourierFTError} `INVALID_OPTION` for what is neither, for unknown options, or where the option `model` is needed; `UNSUPPORTED` for a model without
- *   sessions; `INVALID_STATE` for one that is attached already, or has adapters in its weights since `mergeAndUnload`
+ * @throws {FourierFTError} `INVALID_OPTION` for another target, for invalid options, or if the option `model` is missing; `UNSUPPORTED` for a
+ *   model without sessions; `INVALID_STATE` for a model that is attached already, or that has adapters in its weights since `mergeAndUnload`
  */
 export async function attach(
   target: PipelineLike | PreTrainedModel,
@@ -70,7 +70,7 @@ export async function attach(
       return new ModelPart({ name, session, ort, files, options: { moduleNames, native } })
     }),
   )
-  // It may have been attached meanwhile.
+  // Another call may have attached the model meanwhile.
   checkFree(model)
   const host = new ModelHost(parts, files, moduleNames)
   return new ModelAdapters({ model, pipeline, parts, host })
@@ -78,26 +78,30 @@ export async function attach(
 
 function checkFree(model: PreTrainedModel): void {
   if (Object.values(model.sessions).some((session) => session instanceof PartSession))
-    throw new FourierFTError(
-      'INVALID_STATE',
-      'the model is attached already; use the object that attach() gave, or detach() it first',
-    )
-  // Its files have the weights of before, and sessions are made of files.
+    throw new FourierFTError('INVALID_STATE', 'the model is attached already', {
+      advice: 'use the object that attach() returned, or call its detach() first',
+    })
+  // New sessions are created from the model's files, whose weights do not have the merged adapters.
   if (isMergedForGood(model))
     throw new FourierFTError(
       'INVALID_STATE',
-      'mergeAndUnload() has left adapters in the weights of this model; load the model once more to attach that',
+      'mergeAndUnload() has left adapters in the weights of this model',
+      { advice: 'load the model again and attach that' },
     )
 }
 
-function originFor(model: PreTrainedModel, { model: name, modelOptions = {} }: AttachOptions): Origin {
+function originFor(model: PreTrainedModel, { model: name, modelOptions = {} }: AttachOptions): ModelOrigin {
   const options = { ...chosenOptions(model), ...modelOptions }
   const origin = name === undefined ? originOf(model) : { name, options }
   if (origin) return origin
   throw new FourierFTError(
     'INVALID_OPTION',
-    'model: the model was loaded before @fourierft/transformers was imported, or by another copy of @huggingface/transformers, so that ' +
-      'its files are not known. Import this package first, or name what the model was loaded by: attach(…, { model, modelOptions })',
-    { option: 'model' },
+    'model: the model was loaded before @fourierft/transformers was imported, or by another copy of @huggingface/transformers, so ' +
+      'its files are not known',
+    {
+      advice:
+        'import this package first, or name what the model was loaded from: attach(…, { model, modelOptions })',
+      option: 'model',
+    },
   )
 }

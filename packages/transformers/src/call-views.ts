@@ -1,6 +1,6 @@
 /**
- * A call sees the model through a view: the model itself with the call's own sessions in place of the model's. So a `generate` keeps its adapters through
- * all of its steps, whatever is set in the meantime, and needs no store that follows asynchronous calls, which browsers do not have.
+ * A call uses a view of the model: the same model, but with the call's own sessions. So `generate` keeps its adapters through all of its steps,
+ * whatever is set meanwhile. This needs no `AsyncLocalStorage`, which browsers do not have.
  */
 import { callNames } from './library.js'
 
@@ -9,23 +9,23 @@ type Callable = object & { _call(...args: unknown[]): unknown }
 
 type Method = (...args: unknown[]) => Promise<unknown>
 
-/** An object that differs from `target` in `own` alone, callable as that is. */
-export function viewOf<T extends object>(target: T, own: Partial<T>): T {
+/** An object that is callable like `target` and inherits everything from it except `overrides`. */
+export function viewOf<T extends object>(target: T, overrides: Partial<T>): T {
   const view = (...args: unknown[]) => (view as unknown as Callable)._call(...args)
-  return Object.assign(Object.setPrototypeOf(view, target), own)
+  return Object.assign(Object.setPrototypeOf(view, target), overrides)
 }
 
 /**
- * Leads the calls of `target` through `begin`. Calls that a view makes are part of a call already and are let through.
+ * Passes the calls of `target` to `begin`. Calls of a view are part of a call already, so they run directly.
  *
- * @returns what gives `target` its own methods back
+ * @returns a function that restores the methods of `target`
  */
 export function overrideCalls<T extends object>(
   target: T,
   begin: (call: (view: T) => Promise<unknown>) => Promise<unknown>,
 ): () => void {
-  const restore = callNames(target).map((name) => {
-    const own = Object.getOwnPropertyDescriptor(target, name)
+  const restoreEach = callNames(target).map((name) => {
+    const original = Object.getOwnPropertyDescriptor(target, name)
     const method = (target as Record<string, unknown>)[name] as Method
     Object.defineProperty(target, name, {
       configurable: true,
@@ -36,9 +36,10 @@ export function overrideCalls<T extends object>(
           : Reflect.apply(method, this, args)
       },
     })
-    return () => (own ? Object.defineProperty(target, name, own) : Reflect.deleteProperty(target, name))
+    return () =>
+      original ? Object.defineProperty(target, name, original) : Reflect.deleteProperty(target, name)
   })
   return () => {
-    for (const each of restore) each()
+    for (const restore of restoreEach) restore()
   }
 }

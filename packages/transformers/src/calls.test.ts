@@ -1,4 +1,4 @@
-/** Calls and verbs wait for each other nowhere: each call ends with what it began with, on sessions that close after it. */
+/** Calls and verbs do not wait for each other: a call keeps the adapters and sessions it started with, and the sessions close after it. */
 import { createRequire } from 'node:module'
 import { BertForSequenceClassification, env, LogLevel, Tensor } from '@huggingface/transformers'
 import type * as Ort from 'onnxruntime-common'
@@ -12,7 +12,7 @@ const MODELS = writeTinyModels()
 beforeAll(() => {
   env.localModelPath = MODELS
   env.allowRemoteModels = false
-  // What a refused run was given is no news here.
+  // transformers.js would log the inputs of failed runs.
   env.logLevel = LogLevel.NONE
 })
 afterEach(() => vi.restoreAllMocks())
@@ -38,12 +38,15 @@ async function tinyBert() {
   return { model, logits }
 }
 
-/** How many sessions that are made from now on are open. */
+/** Waits for something that happens later, however busy the machine is. */
+const eventually = (assertion: () => void) => vi.waitFor(assertion, { timeout: 300_000 })
+
+/** Counts the open sessions that are created from now on. */
 function openSessions(): () => number {
   let open = 0
   const { create } = InferenceSession
-  vi.spyOn(InferenceSession, 'create').mockImplementation(async (...given: unknown[]) => {
-    const session: Ort.InferenceSession = await Reflect.apply(create, InferenceSession, given)
+  vi.spyOn(InferenceSession, 'create').mockImplementation(async (...args: unknown[]) => {
+    const session: Ort.InferenceSession = await Reflect.apply(create, InferenceSession, args)
     const release = session.release.bind(session)
     session.release = () => {
       open--
@@ -55,31 +58,31 @@ function openSessions(): () => number {
   return () => open
 }
 
-test('calls go on while sessions are made anew, merged and given back; the old ones close after them', async () => {
+test('calls continue while sessions are replaced, merged and restored; old sessions close after their calls', async () => {
   const open = openSessions()
   const { model, logits } = await tinyBert()
   const base = await logits()
   const adapters = await attach(model)
   const ends: string[] = []
-  /** A call that ends its first step now, and its second when it is told to. */
+  /** Starts a call that has done its first step when this resolves, and does its second after `end()`. */
   const held = async (name: string) => {
-    let [begun, end] = [() => {}, () => {}]
-    const isBegun = new Promise<void>((done) => {
-      begun = done
+    let [reached, end] = [() => {}, () => {}]
+    const firstStep = new Promise<void>((done) => {
+      reached = done
     })
-    const isEnded = new Promise<void>((done) => {
+    const secondStep = new Promise<void>((done) => {
       end = done
     })
     const call = model
       .twice(inputs, async () => {
-        begun()
-        await isEnded
+        reached()
+        await secondStep
       })
       .then(({ logits }) => {
         ends.push(name)
         return Array.from(logits?.data as Float32Array)
       })
-    await isBegun
+    await firstStep
     return { call, end }
   }
   const first = await held('first')
@@ -92,19 +95,19 @@ test('calls go on while sessions are made anew, merged and given back; the old o
   const third = await held('third')
   await adapters.detach()
   expect(await logits()).toEqual(base)
-  // transformers.js's own of the first call, the one with branches, the merged one, and the one that was given back.
+  // transformers.js' own session of the first call, the one with branches, the merged one, and the restored one.
   expect(open()).toBe(4)
   expect(ends).toEqual([])
   for (const { end } of [first, second, third]) end()
   expect(await first.call).toEqual(base)
   expect(await second.call).toEqual(adapted)
   expect(await third.call).toEqual(merged)
-  await vi.waitFor(() => expect(open()).toBe(1))
+  await eventually(() => expect(open()).toBe(1))
   await model.dispose()
   expect(open()).toBe(0)
 })
 
-test('a model that is disposed of inside a call: the call says so, nothing waits for it', async () => {
+test('a call fails if the model is disposed of during the call, and all sessions close', async () => {
   const open = openSessions()
   const { model } = await tinyBert()
   const adapters = await attach(model)
@@ -114,7 +117,7 @@ test('a model that is disposed of inside a call: the call says so, nothing waits
   expect(open()).toBe(0)
 })
 
-test('while nothing runs the old session is closed first, and opened again where the new one cannot be made', async () => {
+test('closes the old session first if nothing runs, and opens it again if the new one cannot be created', async () => {
   const { model, logits } = await tinyBert()
   const base = await logits()
   const adapters = await attach(model)
@@ -136,7 +139,7 @@ test('while nothing runs the old session is closed first, and opened again where
   await model.dispose()
 })
 
-test('two attachments at once: one is refused', async () => {
+test('rejects one of two concurrent attach calls', async () => {
   const { model } = await tinyBert()
   const [one, other] = await Promise.allSettled([attach(model), attach(model)])
   expect([one.status, other.status]).toEqual(['fulfilled', 'rejected'])

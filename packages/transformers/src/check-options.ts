@@ -1,4 +1,4 @@
-/** Options are an object: a name alone, which JavaScript lets pass, would be silently ignored. */
+/** `checkOptions`: rejects options that are not an object. JavaScript would silently ignore a name in their place, for example. */
 import { FourierFTError } from '@fourierft/core'
 
 /**

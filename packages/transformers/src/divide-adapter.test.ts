@@ -1,9 +1,9 @@
-/** The shares of an adapter, under the names that their parts have. */
+/** The shares of an adapter, with the names of modules in each part. */
 import { Adapter, createConfig, savedTensor } from '@fourierft/core'
 import { expect, test } from 'vitest'
 import { divideAdapter } from './divide-adapter.js'
 
-test('a whole weight takes its new name, also where the old one stands in the prefix too', () => {
+test('renames a saved weight, even if the old name also occurs in its prefix', () => {
   const tensor = { dtype: 'F32', shape: [1, 1], bytes: new Uint8Array(4) } as const
   const savedTensors = new Map([
     [savedTensor('model', 'weight'), tensor],
@@ -17,7 +17,7 @@ test('a whole weight takes its new name, also where the old one stands in the pr
   ])
 })
 
-test('weights of the base model go to every part: each compares those that it has', () => {
+test('weights of the base model are in every share', () => {
   const tensor = { dtype: 'F32', shape: [1, 1], bytes: new Uint8Array(4) } as const
   const savedTensors = new Map(['a', 'b'].map((module) => [savedTensor(module, 'weight'), tensor]))
   const baseTensors = new Map([['base_model.model.embed_tokens.weight', tensor]])

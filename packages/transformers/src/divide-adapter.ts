@@ -1,16 +1,16 @@
-/** An adapter for a model of several sessions, divided among them. */
+/** `divideAdapter`: divides an adapter among the sessions of a model. */
 import { type AdaptedModule, Adapter, savedModule, savedTensor, type Tensor } from '@fourierft/core'
-import type { Place } from './place-modules.js'
+import type { ModuleLocation } from './locate-modules.js'
 
 /** The modules that an adapter changes or replaces. */
 export function modulesOf({ modules, savedTensors }: Adapter): string[] {
   return [...new Set([...modules.keys(), ...Array.from(savedTensors.keys(), moduleOf)])]
 }
 
-/** @param placeOf tells where a module is, and the name that it has in its share */
+/** @param locationOf finds the part that has a module, and the module's name there */
 export function divideAdapter<Part>(
   { config, modules, savedTensors, baseTensors, metadata }: Adapter,
-  placeOf: (module: string) => Place<Part>,
+  locationOf: (module: string) => ModuleLocation<Part>,
 ): Map<Part, Adapter> {
   type Share = { modules: Map<string, AdaptedModule>; savedTensors: Map<string, Tensor> }
   const shares = new Map<Part, Share>()
@@ -20,21 +20,21 @@ export function divideAdapter<Part>(
     return share
   }
   for (const [module, adapted] of modules) {
-    const { part, name } = placeOf(module)
+    const { part, name } = locationOf(module)
     shareOf(part).modules.set(name, adapted)
   }
   for (const [tensor, value] of savedTensors) {
-    const { part, name } = placeOf(moduleOf(tensor))
-    const isWhole = savedModule(tensor) !== undefined
-    const own = isWhole ? savedTensor(name, tensor.endsWith('.bias') ? 'bias' : 'weight') : tensor
-    shareOf(part).savedTensors.set(own, value)
+    const { part, name } = locationOf(moduleOf(tensor))
+    const isOfModule = savedModule(tensor) !== undefined
+    const tensorName = isOfModule ? savedTensor(name, tensor.endsWith('.bias') ? 'bias' : 'weight') : tensor
+    shareOf(part).savedTensors.set(tensorName, value)
   }
   return new Map(
     Array.from(shares, ([part, share]) => [part, new Adapter({ config, metadata, baseTensors, ...share })]),
   )
 }
 
-/** The name of the tensor itself, where it is none that PEFT writes. */
+/** The tensor's own name if PEFT writes no tensors of such names. */
 function moduleOf(tensor: string): string {
   return savedModule(tensor) ?? tensor
 }

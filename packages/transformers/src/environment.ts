@@ -1,14 +1,13 @@
 /**
- * Where files come from, as transformers.js' `env` says at the time of a call: folders, caches, the host. Adapters follow it as models do, so
- * a machine behind a mirror, or without any network, asks nobody else.
+ * The settings of transformers.js' `env` that decide where files come from: folders, caches, the host. Adapters follow them as models do, so a
+ * machine behind a mirror, or without a network, contacts no other host.
  *
- * A program that gets transformers.js by `require` has another copy of it, with an `env` of its own. What is set there counts here too,
- * unless it is set in this copy.
+ * A program that gets transformers.js by `require` has another copy of it, with its own `env`. The settings of that copy are used too, unless
+ * they are changed in this copy.
  */
 import { env } from '@huggingface/transformers'
 import { platform } from '#platform'
 
-/** The part of `env` that decides where files come from. */
 export type Settings = Pick<typeof env, (typeof FIELDS)[number]>
 
 const FIELDS = [
@@ -25,17 +24,17 @@ const FIELDS = [
 export const DEFAULT_HOST = 'https://huggingface.co/'
 export const DEFAULT_TEMPLATE = '{model}/resolve/{revision}/'
 
-/** What was taken from the other copy, and what stood here before. */
+/** The values that were taken from the other copy, and the values that they replaced. */
 const adopted = new Map<keyof Settings, { readonly value: unknown; readonly before: unknown }>()
 
-/** `env`, with what the other copy's says. */
+/** `env`, with the settings of the other copy. */
 export function settings(): Settings {
-  const other = platform.requiredEnv()
+  const other = platform.envOfRequiredCopy()
   if (other) for (const field of FIELDS) adopt(field, env, other)
   return env
 }
 
-/** Has transformers.js ask the hub that the environment names (`HF_ENDPOINT`), unless `env` names one. */
+/** Makes transformers.js use the hub of the environment variable `HF_ENDPOINT`, unless `env` names one. */
 export function useHubOfEnvironment(): void {
   const { remoteHost } = settings()
   const endpoint = platform.hubEndpoint()
@@ -43,21 +42,21 @@ export function useHubOfEnvironment(): void {
     env.remoteHost = `${endpoint.replace(/\/$/, '')}/`
 }
 
-/** Whether transformers.js' `cacheDir` is a folder that somebody chose. */
+/** Whether the folder is not transformers.js' default. */
 export function isChosenFolder(folder: string | null): folder is string {
   return folder !== null && !/@huggingface[\\/]transformers[\\/](\.cache|models)[\\/]?$/.test(folder)
 }
 
-function adopt<Field extends keyof Settings>(field: Field, own: Settings, other: Settings): void {
+function adopt<Field extends keyof Settings>(field: Field, target: Settings, other: Settings): void {
   const taken = adopted.get(field)
-  const isOwn = taken ? own[field] !== taken.value : !isDefault(field, own[field])
-  if (isOwn) return
+  const isSetHere = taken ? target[field] !== taken.value : !isDefault(field, target[field])
+  if (isSetHere) return
   if (!isDefault(field, other[field])) {
-    adopted.set(field, { value: other[field], before: taken ? taken.before : own[field] })
-    own[field] = other[field]
+    adopted.set(field, { value: other[field], before: taken ? taken.before : target[field] })
+    target[field] = other[field]
   } else if (taken) {
     adopted.delete(field)
-    own[field] = taken.before as Settings[Field]
+    target[field] = taken.before as Settings[Field]
   }
 }
 
@@ -65,6 +64,6 @@ function isDefault(field: keyof Settings, value: unknown): boolean {
   if (field === 'remoteHost') return value === DEFAULT_HOST
   if (field === 'remotePathTemplate') return value === DEFAULT_TEMPLATE
   if (field === 'localModelPath' || field === 'cacheDir') return !isChosenFolder(value as string | null)
-  // The other copy exists in Node alone, where these are true.
+  // The other copy exists only in Node, where these are true by default.
   return value === true
 }

@@ -1,6 +1,6 @@
 /**
- * What this package takes for true of transformers.js, one fact in each test: after an update of the library the titles of those that
- * fail say what has changed.
+ * The assumptions of this package about transformers.js, one in each test: after an update of the library, the titles of failing tests say what
+ * has changed.
  */
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
@@ -20,10 +20,10 @@ import { beforeAll, expect, test, vi } from 'vitest'
 import { writeTinyModels } from './__fixtures__/write-tiny-model.js'
 import {
   callNames,
+  findSessionOrigins,
   isMissingFile,
-  locateSessions,
+  type ModelOrigin,
   modelOf,
-  type Origin,
   originOf,
   ortOf,
   sessionsOf,
@@ -43,7 +43,7 @@ beforeAll(() => {
 
 const load = () => AutoModel.from_pretrained('tiny-bert', { dtype: 'fp32' })
 
-test('it is a version that this package was tested with', () => {
+test('the version is one that this package was tested with', () => {
   expect(env.version).toMatch(/^4\.3\./)
 })
 
@@ -78,7 +78,7 @@ test('a session is onnxruntime-node’s own, with dtype and device in the field 
   await model.dispose()
 })
 
-test('a tensor has in the field `ort_tensor` one of a class that sessions take; env.backends.onnx tells the versions', async () => {
+test('the field `ort_tensor` of a tensor is a tensor for sessions; env.backends.onnx has the versions', async () => {
   const { ort_tensor } = new Tensor('float32', [0], [1]) as unknown as { ort_tensor: object }
   const OrtTensor = ort_tensor.constructor as typeof Ort.Tensor
   const model = await load()
@@ -90,7 +90,7 @@ test('a tensor has in the field `ort_tensor` one of a class that sessions take; 
   await model.dispose()
 })
 
-test('models and pipelines are functions that call their `_call`, also one that is put on them later', async () => {
+test('models and pipelines are functions that call their `_call`, even if it is replaced later', async () => {
   const extract = await pipeline('feature-extraction', 'tiny-bert', { dtype: 'fp32' })
   for (const target of [extract, extract.model]) {
     Object.defineProperty(target, '_call', { configurable: true, value: (x: unknown) => ['called', x] })
@@ -100,7 +100,7 @@ test('models and pipelines are functions that call their `_call`, also one that 
   await extract.dispose()
 })
 
-test('what is called from outside is asynchronous', async () => {
+test('the methods that users call are asynchronous', async () => {
   const extract = await pipeline('feature-extraction', 'tiny-bert', { dtype: 'fp32' })
   expect(callNames(extract)).toEqual(['_call'])
   expect(callNames(extract.model).slice(0, 3)).toEqual(['_call', 'forward', 'generate'])
@@ -108,7 +108,7 @@ test('what is called from outside is asynchronous', async () => {
   await extract.dispose()
 })
 
-test('a run is session.run(feeds) with the inputs that `inputNames` tells, and nothing else', async () => {
+test('a run is session.run(feeds) with exactly the inputs in `inputNames`', async () => {
   const model = await load()
   const { model: session } = model.sessions
   const calls: unknown[][] = []
@@ -131,7 +131,7 @@ test('a run is session.run(feeds) with the inputs that `inputNames` tells, and n
   await model.dispose()
 })
 
-test('dispose releases what is in `sessions`', async () => {
+test('dispose releases the sessions in `sessions`', async () => {
   const model = await load()
   let released = 0
   const { model: session } = model.sessions
@@ -141,53 +141,53 @@ test('dispose releases what is in `sessions`', async () => {
   await session.release()
 })
 
-test('a symbol in the session options comes as far as InferenceSession.create; there the path and the final options are known', async () => {
+test('a symbol in the session options reaches InferenceSession.create, together with the path and the final options', async () => {
   const model = await load()
   const { create } = Session
-  let made = 0
+  let created = 0
   Session.create = (...args) => {
-    made++
+    created++
     return create.apply(Session, args)
   }
-  const located = await locateSessions(model, sessionsOf(model), {
+  const origins = await findSessionOrigins(model, sessionsOf(model), {
     name: 'tiny-bert',
     options: { dtype: 'fp32', session_options: { intraOpNumThreads: 1 } },
   })
   Session.create = create
-  expect(made).toBe(0)
-  expect([...located.keys()]).toEqual(['model'])
-  expect(located.get('model')).toMatchObject({
+  expect(created).toBe(0)
+  expect([...origins.keys()]).toEqual(['model'])
+  expect(origins.get('model')).toMatchObject({
     model: join(env.localModelPath, 'tiny-bert/onnx/model.onnx'),
     options: { executionProviders: ['cpu'], intraOpNumThreads: 1 },
   })
-  expect(Object.getOwnPropertySymbols(located.get('model')?.options)).toEqual([])
+  expect(Object.getOwnPropertySymbols(origins.get('model')?.options)).toEqual([])
   await model.dispose()
 })
 
-test('in Node the paths and options are noted while models are loaded, and no file is read again for them', async () => {
+test('in Node, paths and options are recorded while models are loaded, and the model is not loaded again for them', async () => {
   const { create } = Session
   const options = { dtype: 'fp32', session_options: { intraOpNumThreads: 1 } } as const
   const [model, other] = await Promise.all([AutoModel.from_pretrained('tiny-bert', options), load()])
   expect(Session.create).toBe(create)
   const loads = vi.spyOn(model.constructor as typeof PreTrainedModel, 'from_pretrained')
-  const located = await locateSessions(model, sessionsOf(model), originOf(model) as Origin)
+  const origins = await findSessionOrigins(model, sessionsOf(model), originOf(model) as ModelOrigin)
   expect(loads).not.toHaveBeenCalled()
   loads.mockRestore()
-  const { model: path, options: noted } = located.get('model') ?? {}
+  const { model: path, options: recorded } = origins.get('model') ?? {}
   expect(path).toBe(join(env.localModelPath, 'tiny-bert/onnx/model.onnx'))
-  expect(noted).toMatchObject({ executionProviders: ['cpu'], intraOpNumThreads: 1 })
-  expect(Object.getOwnPropertySymbols(noted)).toEqual([])
+  expect(recorded).toMatchObject({ executionProviders: ['cpu'], intraOpNumThreads: 1 })
+  expect(Object.getOwnPropertySymbols(recorded)).toEqual([])
   expect(originOf(model)?.options).toMatchObject(options)
   await model.dispose()
   await other.dispose()
 })
 
-test('a model without its file is a ModelFileNotFoundError', async () => {
+test('a model without a file throws a ModelFileNotFoundError', async () => {
   const error = await AutoModel.from_pretrained('no-such-model').catch((thrown) => thrown)
   expect(isMissingFile(error)).toBe(true)
 })
 
-test('a model is made of a configuration and its sessions', () => {
+test('a model is constructed from a configuration and its sessions', () => {
   const sessions = { model: {} }
   const model = new BertModel(new PretrainedConfig({ model_type: 'bert' }), sessions, {})
   expect(model.sessions).toBe(sessions)

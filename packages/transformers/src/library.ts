@@ -1,17 +1,18 @@
 /**
- * All that this package takes for true of `@huggingface/transformers` 4.3; `library.test.ts` holds each of it against the installed
- * version. Everything else in this package sees a model through this file.
+ * Everything that this package assumes about `@huggingface/transformers` 4.3; `library.test.ts` checks each assumption against the installed
+ * version. The rest of the package accesses models through this file.
  *
- * Where a model's files are is the hard question: a session does not tell what it was made from, nor a model by what name it was loaded.
- * So the name and the options are noted when a model is loaded: `PreTrainedModel.from_pretrained`, a public function which every
- * `AutoModel` and pipeline calls, gets a doorman that passes everything through. What sessions are made from only `InferenceSession.create`
- * sees: the resolved file and the final options together. So a load can be given a mark in the session options, and while such a load is
- * under way `create` asks the mark what to do. In Node every load has one, and the paths are noted. The `InferenceSession` of a bundle or
- * of the CDN build cannot be reached before there is a session, and there models are bytes, which nobody should hold: there, once an adapter
- * needs the files, transformers.js is asked to load the model again, with a mark that answers with what `create` was given instead of a session.
- * So dtype, device, caches, revisions, external data and whatever else decides about files and options are decided by transformers.js, and no
- * rule of it is written down here a second time. (Loading again in Node would do, too, but transformers.js reads a file there whole, into
- * memory, of which it needs the path alone.)
+ * The hard part is to find a model's files: a session does not know what it was created from, and a model does not know the name it was loaded
+ * from. So `PreTrainedModel.from_pretrained`, a public function that every `AutoModel` and pipeline calls, gets a wrapper that records the name
+ * and the options. Only `InferenceSession.create` receives the resolved file and the final options of a session. So a load can carry an
+ * interceptor in its session options, and while such a load runs, `create` calls the interceptor.
+ *
+ * - In Node, every load carries an interceptor that records the paths.
+ * - In browsers, the `InferenceSession` of a bundle or of the CDN build is unknown until a session exists, and models are bytes, which should
+ *   not stay in memory. So when an adapter needs the files, transformers.js loads the model again, with an interceptor that returns the
+ *   arguments of `create` instead of a session. (This would work in Node, too, but transformers.js would read the whole file into memory.)
+ *
+ * So transformers.js alone decides about dtype, device, caches, revisions and external data, and none of its rules are repeated here.
  */
 import { FourierFTError } from '@fourierft/core'
 import type { Ort } from '@fourierft/onnxruntime'
@@ -26,24 +27,24 @@ import type { InferenceSession } from 'onnxruntime-common'
 import { platform } from '#platform'
 
 /** How a model was loaded. */
-export interface Origin {
-  /** What `from_pretrained` calls `pretrained_model_name_or_path`. */
+export interface ModelOrigin {
+  /** The argument `pretrained_model_name_or_path` of `from_pretrained`. */
   readonly name: string
   readonly options: PretrainedModelOptions
-  /** What its sessions were made from, as far as it was seen. */
+  /** The recorded origins of its sessions. */
   readonly sessions?: WeakMap<InferenceSession, SessionOrigin>
 }
 
-/** What transformers.js makes a session from. */
+/** The arguments from which transformers.js creates a session. */
 export interface SessionOrigin {
   /** A path in Node, bytes in browsers. */
   readonly model: string | Uint8Array
   readonly options: InferenceSession.SessionOptions
-  /** dtype and device, as far as they are told. */
+  /** dtype and device, if they are known. */
   readonly config?: unknown
 }
 
-/** One of a model's sessions: ONNX Runtime's, with the dtype and the device that transformers.js has chosen. */
+/** One of a model's sessions: ONNX Runtime's, with `config`, in which transformers.js stores dtype and device. */
 export interface ModelSession {
   readonly inputNames: readonly string[]
   readonly outputNames: readonly string[]
@@ -54,12 +55,12 @@ export interface ModelSession {
   config?: unknown
 }
 
-/** A pipeline, as far as it matters here. */
+/** The part of a pipeline that this package uses. */
 export interface PipelineLike {
   model: PreTrainedModel
 }
 
-const origins = new WeakMap<PreTrainedModel, Origin>()
+const origins = new WeakMap<PreTrainedModel, ModelOrigin>()
 const loadModel = PreTrainedModel.from_pretrained
 
 PreTrainedModel.from_pretrained = async function (
@@ -69,18 +70,20 @@ PreTrainedModel.from_pretrained = async function (
 ): Promise<PreTrainedModel> {
   const sessions = new WeakMap<InferenceSession, SessionOrigin>()
   const load = (options: PretrainedModelOptions) => loadModel.call(this, name, options)
-  const ort = isAnswered(options) ? undefined : await platform.loadOrt()
-  const model = await (ort ? answered(ort.InferenceSession, options, noteIn(sessions), load) : load(options))
+  const ort = isIntercepted(options) ? undefined : await platform.loadOrt()
+  const model = await (ort
+    ? loadIntercepted(ort.InferenceSession, options, recorder(sessions), load)
+    : load(options))
   origins.set(model, { name, options, sessions })
   return model
 }
 
-/** How the model was loaded; undefined where this package was not there yet. */
-export function originOf(model: PreTrainedModel): Origin | undefined {
+/** How the model was loaded; undefined if it was loaded before this package was imported. */
+export function originOf(model: PreTrainedModel): ModelOrigin | undefined {
   return origins.get(model)
 }
 
-/** The model of a pipeline, or the model itself; undefined for what is neither. */
+/** The model of a pipeline, or the model itself; undefined for any other value. */
 export function modelOf(target: unknown): PreTrainedModel | undefined {
   const isObject = (value: unknown): value is object =>
     (typeof value === 'object' && value !== null) || typeof value === 'function'
@@ -91,48 +94,48 @@ export function modelOf(target: unknown): PreTrainedModel | undefined {
     : undefined
 }
 
-/** ONNX Runtime's own sessions of a model, by the names that it calls them. */
+/** ONNX Runtime's own sessions of a model, by transformers.js' names of them. */
 export function sessionsOf(model: PreTrainedModel): ReadonlyMap<string, InferenceSession> {
   const isSession = (value: unknown) =>
     typeof value === 'object' && value !== null && 'run' in value && 'inputNames' in value
   return new Map(Object.entries(model.sessions).filter(([, session]) => isSession(session)))
 }
 
-/** `dtype` and `device` as transformers.js has chosen them, where that is one for all of the model's sessions. */
+/** `dtype` and `device` as transformers.js has chosen them, if all of the model's sessions have the same. */
 export function chosenOptions(model: PreTrainedModel): PretrainedModelOptions {
   const configs = Array.from(sessionsOf(model).values(), (session) => (session as ModelSession).config)
-  const of = (key: 'dtype' | 'device') => {
+  const common = (key: 'dtype' | 'device') => {
     const [value, ...others] = new Set(configs.map((config) => (config as PretrainedModelOptions)?.[key]))
     return value !== undefined && others.length === 0 ? { [key]: value } : {}
   }
-  return { ...of('dtype'), ...of('device') }
+  return { ...common('dtype'), ...common('device') }
 }
 
 /**
- * The names of the methods by which users and pipelines call a model or a pipeline: `_call`, `forward`, `generate`,
- * `get_image_embeddings`, … All of them are asynchronous, and none of the others runs a session by itself.
+ * The methods by which users and pipelines call a model or a pipeline: `_call`, `forward`, `generate`, `get_image_embeddings`, … All of them are
+ * asynchronous; other methods do not run sessions by themselves.
  */
 export function callNames(target: object): string[] {
   const AsyncFunction = (async () => {}).constructor
   const names = new Set<string>()
-  let owner = Object.getPrototypeOf(target)
+  let prototype = Object.getPrototypeOf(target)
   for (
     ;
-    owner && owner !== Function.prototype && owner !== Object.prototype;
-    owner = Object.getPrototypeOf(owner)
+    prototype && prototype !== Function.prototype && prototype !== Object.prototype;
+    prototype = Object.getPrototypeOf(prototype)
   )
-    for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(owner)))
+    for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(prototype)))
       if (value instanceof AsyncFunction && (name === '_call' || !name.startsWith('_'))) names.add(name)
   names.delete('dispose')
   return [...names]
 }
 
-/** The ONNX Runtime that made the session. */
+/** The ONNX Runtime that created the session. */
 export async function ortOf(session: InferenceSession): Promise<Ort> {
   const InferenceSession = session.constructor as unknown as Ort['InferenceSession']
   const installed = await platform.loadOrt()
   if (installed?.InferenceSession === InferenceSession) return installed
-  // A copy that cannot be imported: it takes no native kernel, whatever it runs on.
+  // This copy cannot be imported, so it cannot use the native kernel, even in Node.
   const { node: _, ...versions } = env.backends.onnx.versions ?? {}
   const { ort_tensor } = new Tensor('float32', Float32Array.of(0), [1]) as unknown as { ort_tensor: object }
   return {
@@ -142,75 +145,78 @@ export async function ortOf(session: InferenceSession): Promise<Ort> {
     registerBackend() {
       throw new FourierFTError(
         'UNSUPPORTED',
-        'this ONNX Runtime is inside of transformers.js; it takes no backend',
+        'this ONNX Runtime is part of transformers.js and accepts no backend',
       )
     },
   }
 }
 
-/** Whether transformers.js found a model's file nowhere. */
+/** Whether transformers.js did not find a model's file. */
 export function isMissingFile(error: unknown): boolean {
   return error instanceof ModelFileNotFoundError
 }
 
-/** In the session options of a load: what it gets in the place of each session. */
-const ANSWER = Symbol('@fourierft/transformers: answer')
+/** The key of the interceptor in the session options of a load. */
+const INTERCEPTOR = Symbol('@fourierft/transformers: interceptor')
 
-/** @param make what transformers.js wants, a session */
-type Answer = (origin: SessionOrigin, make: () => Promise<InferenceSession>) => unknown
+/** Runs in place of `InferenceSession.create`, which it can call as `create`. */
+type Interceptor = (origin: SessionOrigin, create: () => Promise<InferenceSession>) => unknown
 
 type Create = (model: string | Uint8Array, options?: object, ...rest: unknown[]) => Promise<unknown>
 
-/** ONNX Runtime's classes whose `create` looks for answers now, for so many loads. */
-const answering = new Map<object, { loads: number; readonly restore: () => void }>()
+/** Classes whose `create` calls interceptors now, and the number of loads that need it. */
+const intercepted = new Map<object, { loads: number; readonly restore: () => void }>()
 
-function isAnswered({ session_options }: PretrainedModelOptions): boolean {
-  return session_options !== undefined && ANSWER in session_options
+function isIntercepted({ session_options }: PretrainedModelOptions): boolean {
+  return session_options !== undefined && INTERCEPTOR in session_options
 }
 
-/** A load whose sessions the answer makes. */
-async function answered(
+/** Runs a load whose sessions come from the interceptor. */
+async function loadIntercepted(
   Session: object,
   options: PretrainedModelOptions,
-  answer: Answer,
+  interceptor: Interceptor,
   load: (options: PretrainedModelOptions) => Promise<PreTrainedModel>,
 ): Promise<PreTrainedModel> {
-  const open = answering.get(Session) ?? { loads: 0, restore: answerIn(Session as { create: Create }) }
-  answering.set(Session, open)
-  open.loads++
+  const state = intercepted.get(Session) ?? {
+    loads: 0,
+    restore: interceptCreate(Session as { create: Create }),
+  }
+  intercepted.set(Session, state)
+  state.loads++
   try {
     return await load({
       ...options,
-      session_options: { ...options.session_options, [ANSWER]: answer } as object,
+      session_options: { ...options.session_options, [INTERCEPTOR]: interceptor } as object,
     })
   } finally {
-    open.loads--
-    if (open.loads === 0) {
-      answering.delete(Session)
-      open.restore()
+    state.loads--
+    if (state.loads === 0) {
+      intercepted.delete(Session)
+      state.restore()
     }
   }
 }
 
-/** Has `create` look for answers. @returns what gives it back */
-function answerIn(Session: { create: Create }): () => void {
+/** Makes `create` call interceptors. @returns a function that restores it */
+function interceptCreate(Session: { create: Create }): () => void {
   const { create } = Session
-  const ours: Create = async function (this: unknown, model, given, ...rest) {
-    if (!given || !(ANSWER in given)) return create.call(this, model, given, ...rest)
-    const { [ANSWER]: answer, ...options } = given
-    const make = () => create.call(this, model, options, ...rest) as Promise<InferenceSession>
-    return (answer as Answer)({ model, options }, make)
+  const wrapper: Create = async function (this: unknown, model, allOptions, ...rest) {
+    if (!allOptions || !(INTERCEPTOR in allOptions)) return create.call(this, model, allOptions, ...rest)
+    const { [INTERCEPTOR]: interceptor, ...options } = allOptions
+    const createSession = () => create.call(this, model, options, ...rest) as Promise<InferenceSession>
+    return (interceptor as Interceptor)({ model, options }, createSession)
   }
-  Session.create = ours
+  Session.create = wrapper
   return () => {
-    if (Session.create === ours) Session.create = create
+    if (Session.create === wrapper) Session.create = create
   }
 }
 
-/** Notes what sessions are made from, but for bytes. */
-function noteIn(sessions: WeakMap<InferenceSession, SessionOrigin>): Answer {
-  return async (origin, make) => {
-    const session = await make()
+/** Records the origins of sessions, unless they are bytes. */
+function recorder(sessions: WeakMap<InferenceSession, SessionOrigin>): Interceptor {
+  return async (origin, create) => {
+    const session = await create()
     const { externalData = [] } = origin.options
     const isBytes = (file: unknown) =>
       typeof (typeof file === 'object' && file && 'data' in file ? file.data : file) !== 'string'
@@ -219,11 +225,11 @@ function noteIn(sessions: WeakMap<InferenceSession, SessionOrigin>): Answer {
   }
 }
 
-/** What stands in for a session in such a load. */
-class LocatedSession implements SessionOrigin {
+/** Takes the place of a session in a load that only finds files. */
+class SessionPlaceholder implements SessionOrigin {
   readonly model: SessionOrigin['model']
   readonly options: SessionOrigin['options']
-  /** transformers.js leaves dtype and device here. */
+  /** transformers.js stores dtype and device here. */
   config: unknown
 
   constructor(model: SessionOrigin['model'], options: SessionOrigin['options']) {
@@ -233,48 +239,52 @@ class LocatedSession implements SessionOrigin {
 }
 
 /**
- * What transformers.js would make the model's own sessions from, by their names. Where that was not noted this reads the files (from the cache, usually).
+ * The origins of the model's sessions, by their names. If they were not recorded, this reads the files, usually from the cache.
  *
- * @throws {FourierFTError} `FILE_NOT_FOUND` where there is no such model, `UNSUPPORTED` where transformers.js does something else than this
- *   file takes for true
+ * @throws {FourierFTError} `FILE_NOT_FOUND` if there is no such model, `UNSUPPORTED` if transformers.js behaves otherwise than this file
+ *   assumes
  */
-export async function locateSessions(
+export async function findSessionOrigins(
   model: PreTrainedModel,
   sessions: ReadonlyMap<string, InferenceSession>,
-  { name, options, sessions: noted }: Origin,
+  { name, options, sessions: recorded }: ModelOrigin,
 ): Promise<ReadonlyMap<string, SessionOrigin>> {
-  const origins = Array.from(sessions, ([key, session]) => [key, noted?.get(session)] as const)
+  const origins = Array.from(sessions, ([key, session]) => [key, recorded?.get(session)] as const)
   const known = origins.filter((each): each is readonly [string, SessionOrigin] => each[1] !== undefined)
   if (known.length === sessions.size) return new Map(known)
   const { progress_callback: _, ...quiet } = options
   const [session] = sessions.values()
-  const load = answered(
+  const load = loadIntercepted(
     session?.constructor,
     quiet,
-    ({ model, options }) => new LocatedSession(model, options),
+    ({ model, options }) => new SessionPlaceholder(model, options),
     (options) => (model.constructor as typeof PreTrainedModel).from_pretrained(name, options),
   )
   const loaded = await load.catch((cause) => {
     if (!isMissingFile(cause)) throw cause
     throw new FourierFTError(
       'FILE_NOT_FOUND',
-      `${name}: transformers.js does not find the model's files there again (${cause.message}); the options model and modelOptions of ` +
-        'attach() say where they are',
-      { file: name, option: 'model', cause },
+      `${name}: transformers.js does not find the model's files there again (${cause.message})`,
+      {
+        advice: 'say where they are with the options model and modelOptions of attach()',
+        file: name,
+        option: 'model',
+        cause,
+      },
     )
   })
-  const located = new Map<string, SessionOrigin>()
+  const found = new Map<string, SessionOrigin>()
   for (const key of sessions.keys()) {
     const origin: unknown = loaded.sessions[key]
-    if (origin instanceof LocatedSession) located.set(key, origin)
+    if (origin instanceof SessionPlaceholder) found.set(key, origin)
     else {
       await loaded.dispose()
       throw new FourierFTError(
         'UNSUPPORTED',
-        `@huggingface/transformers ${env.version} does not tell the file of its session '${key}'; this package was made for 4.3`,
-        { expected: '4.3', received: env.version },
+        `@huggingface/transformers ${env.version} does not reveal the file of its session '${key}'`,
+        { advice: 'use 4.3, for which this package was made', expected: '4.3', received: env.version },
       )
     }
   }
-  return located
+  return found
 }

@@ -1,4 +1,4 @@
-/** `loadPeftModel`: from an adapter to a pipeline of its base model that has it. */
+/** `loadPeftModel`: loads an adapter together with a pipeline of its base model. */
 import { type Adapter, type AdapterSource, FourierFTError, rejectTrainedBiases } from '@fourierft/core'
 import {
   type AllTasks,
@@ -12,15 +12,15 @@ import { isMissingFile } from './library.js'
 import type { LoadOptions, ModelAdapters } from './model-adapters.js'
 import { readAdapter } from './read-adapter.js'
 
-/** Options of `pipeline` (`dtype`, `device`, `progress_callback`, …) are those of the base model. */
+/** The options of `pipeline` (`dtype`, `device`, `progress_callback`, …) are for the base model. */
 export interface LoadPeftModelOptions<Task extends PipelineType>
   extends PretrainedModelOptions,
     Pick<AttachOptions, 'moduleNames' | 'native'> {
-  /** Default: what PEFT's `task_type` says. */
+  /** Default: the task of PEFT's `task_type`. */
   readonly task?: Task
   /** The base model, with ONNX files; default: `base_model_name_or_path`. */
   readonly base?: string
-  /** Where the adapter's files are and what it is called. */
+  /** The options of `loadAdapter`: the adapter's name, and where its files are. */
   readonly adapter?: LoadOptions
 }
 
@@ -40,8 +40,8 @@ const TASKS: ReadonlyMap<string, PipelineType> = new Map([
 ])
 
 /**
- * @throws {FourierFTError} `INVALID_OPTION` where the adapter says neither its base nor its task and no option does, `FILE_NOT_FOUND` for a
- *   base without ONNX files, and what `attach` and `loadAdapter` throw; of the model nothing is left then
+ * @throws {FourierFTError} `INVALID_OPTION` if neither the adapter nor an option names the base model or the task, `FILE_NOT_FOUND` for a base
+ *   without ONNX files, and the errors of `attach` and `loadAdapter`; an error disposes of the model
  */
 export async function loadPeftModel<Task extends PipelineType>(
   source: AdapterSource | Adapter,
@@ -59,21 +59,21 @@ export async function loadPeftModel<Task extends PipelineType>(
   const { taskType, baseModelNameOrPath, revision } = adapter.config
   const chosenTask = task ?? (taskType === null ? undefined : (TASKS.get(taskType) as Task | undefined))
   if (chosenTask === undefined)
-    throw new FourierFTError(
-      'INVALID_OPTION',
-      "task: the adapter does not say what it is for (task_type); name the pipeline's task, such as 'image-classification'",
-      { option: 'task', received: taskType },
-    )
+    throw new FourierFTError('INVALID_OPTION', 'task: the adapter does not name its task (task_type)', {
+      advice: "name the pipeline's task, such as 'image-classification'",
+      option: 'task',
+      received: taskType,
+    })
   const chosenBase = base ?? baseModelNameOrPath
   if (!chosenBase)
     throw new FourierFTError(
       'INVALID_OPTION',
-      'base: the adapter does not name its base model (base_model_name_or_path); name it',
-      { option: 'base', received: chosenBase },
+      'base: the adapter does not name its base model (base_model_name_or_path)',
+      { advice: 'name it with the option base', option: 'base', received: chosenBase },
     )
-  const ofBase = base === undefined && revision !== null ? { revision } : {}
+  const baseRevision = base === undefined && revision !== null ? { revision } : {}
   useHubOfEnvironment()
-  const pipe = await load(chosenTask, chosenBase, { ...ofBase, ...modelOptions })
+  const pipe = await load(chosenTask, chosenBase, { ...baseRevision, ...modelOptions })
   try {
     const adapters = await attach(pipe, {
       ...(moduleNames && { moduleNames }),
@@ -98,9 +98,14 @@ async function load<Task extends PipelineType>(
     if (!isMissingFile(cause)) throw cause
     throw new FourierFTError(
       'FILE_NOT_FOUND',
-      `${base}: transformers.js found no model there (${(cause as Error).message}). Repositories of PyTorch models often have no ONNX ` +
-        'files; the option base names one that has',
-      { file: base, option: 'base', cause },
+      `${base}: transformers.js found no model there (${(cause as Error).message})`,
+      {
+        advice:
+          'repositories of PyTorch models often have no ONNX files: name one that has them with the option base',
+        file: base,
+        option: 'base',
+        cause,
+      },
     )
   }
 }

@@ -1,4 +1,4 @@
-/** The adapters of one model: PEFT's verbs over all of its sessions, and calls that keep what they began with. */
+/** `ModelAdapters`: the adapters of one model. PEFT's verbs apply to all of its sessions, and a call keeps the adapters it started with. */
 import {
   type Adapter,
   AdapterSet,
@@ -17,28 +17,27 @@ import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
 import { type ReadAdapterOptions, readAdapter } from './read-adapter.js'
 
 export interface LoadOptions extends ReadAdapterOptions {
-  /** What to call it. Default `default`. */
+  /** The adapter's name. Default: `default`. */
   readonly name?: string
 }
 
-/** What `attach` knows. */
-export interface AttachedModel {
+export interface ModelAdaptersInit {
   readonly model: PreTrainedModel
-  /** Whose calls are whole calls too, each with one choice of adapters. */
+  /** A call of the pipeline has one choice of adapters for all calls of the model within it. */
   readonly pipeline: PipelineLike | undefined
   readonly parts: readonly ModelPart[]
   readonly host: ModelHost
 }
 
-/** Models whose weights are no longer those of their files. */
-const merged = new WeakSet<PreTrainedModel>()
+/** Models whose weights differ from their files. */
+const mergedForGood = new WeakSet<PreTrainedModel>()
 
 /** Whether `mergeAndUnload` has left adapters in the model's weights. */
 export function isMergedForGood(model: PreTrainedModel): boolean {
-  return merged.has(model)
+  return mergedForGood.has(model)
 }
 
-const ENDED = 'the model is detached; call attach() again'
+const DETACHED = 'the model is detached; call attach() again'
 
 export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   readonly model: PreTrainedModel
@@ -46,14 +45,14 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   readonly #parts: readonly ModelPart[]
   readonly #restore: () => void
 
-  /** `attach` makes these. */
-  constructor({ model, pipeline, parts, host }: AttachedModel) {
+  /** Called by `attach`. */
+  constructor({ model, pipeline, parts, host }: ModelAdaptersInit) {
     super(host)
     this.model = model
     this.#host = host
     this.#parts = parts
     const { sessions } = model
-    // A session that is run by itself is a call of its own.
+    // Running a session directly is a call of its own.
     model.sessions = {
       ...sessions,
       ...this.#sessions((part, args) => this.#call((held) => host.run(held, part, args))),
@@ -72,27 +71,27 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   }
 
   /**
-   * An adapter from the hub, a directory, a URL, files or memory, or one that is loaded already; active at once if it is the first. Where a
-   * session has to be made anew, calls go on meanwhile.
+   * Loads an adapter from the hub, a directory, a URL, files or memory, or takes an `Adapter`. It is active if it is the first. If it needs new
+   * sessions, calls continue meanwhile.
    *
-   * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, `INVALID_OPTION` for unknown options,
-   *   or where `attach` was given another model's name, `INVALID_STATE` after `detach` or when the model was disposed of, and
-   *   what `loadAdapter` of `@fourierft/core` throws; nothing is changed then
+   * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`; `INVALID_OPTION` for invalid options, or if
+   *   the option `model` of `attach` names another model; `INVALID_STATE` after `detach` or when the model was disposed of; and the errors of
+   *   `loadAdapter` of `@fourierft/core`; an error changes nothing
    */
   override async loadAdapter(source: AdapterSource | Adapter, options: LoadOptions = {}): Promise<void> {
     checkOptions(options, "{ name: 'german' }")
-    const { name = 'default', ...ofFiles } = options
-    await this.include(name, () => readAdapter(source, ofFiles))
+    const { name = 'default', ...readOptions } = options
+    await this.include(name, () => readAdapter(source, readOptions))
   }
 
   /**
-   * A fresh adapter for the layers whose names the model's files tell (or `moduleNames`), in all of its sessions; active at once if it is the
-   * first. Nothing here trains it: `getAdapter` and `savePretrained` hand it on. Layers that it saves whole (`modulesToSave`) begin as
-   * the model's own.
+   * Adds a new adapter for the layers of all sessions whose names are in the model's files or in `moduleNames`; it is active if it is the first.
+   * It cannot be trained here, but `getAdapter` and `savePretrained` export it. Layers that it saves whole (`modulesToSave`) start with the
+   * model's own weights.
    *
-   * @param config which modules, how many coefficients, scaling, seed; PEFT's defaults for what is not given
-   * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` for
-   *   whole layers of quantised models; nothing is changed then
+   * @param config modules, number of coefficients, scaling, seed; the defaults are PEFT's
+   * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` if
+   *   a layer to be saved whole is quantised; an error changes nothing
    */
   async addAdapter(
     name: string,
@@ -103,35 +102,35 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   }
 
   /**
-   * The model with the active adapters inside of its weights, and without a trace of this package. All adapters are forgotten; calls that
-   * have begun are not waited for.
+   * Writes the active adapters into the weights for good, and detaches the model. All adapters are removed; running calls are not awaited.
    *
+   * @returns the model, with plain sessions of ONNX Runtime
    * @throws {FourierFTError} as `mergeAdapter`
    */
   async mergeAndUnload(): Promise<PreTrainedModel> {
-    await this.leave({ keep: 'merged', ended: ENDED }, async ({ added, merged: ready }) => {
-      this.#give(await this.#host.leave(added, ready, this.placedAdapters()))
-      merged.add(this.model)
+    await this.leave({ keep: 'merged', ended: DETACHED }, async ({ added, merged }) => {
+      this.#handBack(await this.#host.leave(added, merged, this.placedAdapters()))
+      mergedForGood.add(this.model)
     })
     return this.model
   }
 
   /**
-   * Gives the model its own sessions back: the same objects, or, where an adapter had layers, new sessions of the same files and options. All
-   * adapters are forgotten; calls that have begun go on with theirs.
+   * Gives the model its own sessions back: the same objects or, if an adapter had layers in a session, a new one from the same file and options.
+   * All adapters are removed; running calls keep theirs.
    */
   async detach(): Promise<void> {
-    await this.leave({ keep: 'base', ended: ENDED }, async ({ merged }) =>
-      this.#give(await this.#host.leave([], merged, this.placedAdapters())),
+    await this.leave({ keep: 'base', ended: DETACHED }, async ({ merged }) =>
+      this.#handBack(await this.#host.leave([], merged, this.placedAdapters())),
     )
   }
 
-  #give(sessions: ReadonlyMap<string, InferenceSession>): void {
+  #handBack(sessions: ReadonlyMap<string, InferenceSession>): void {
     this.#restore()
     for (const [name, session] of sessions) this.model.sessions[name] = session
   }
 
-  /** What a call has is fixed before anything is awaited. */
+  /** Fixes the adapters of the call before anything is awaited. */
   async #call<T>(work: (held: HeldParts) => Promise<T>): Promise<T> {
     const { choice, merged } = this.callState()
     const held = this.#host.hold(choice, merged)

@@ -1,49 +1,49 @@
 /**
- * The files of a model's sessions. Paths are kept; bytes, which is what there is in browsers, are read again whenever they are needed, and
- * forgotten when the work that needed them is done.
+ * `ModelFiles`: the files of a model's sessions. In Node these are paths. In browsers they are bytes, which are read again whenever they are
+ * needed and dropped when the work that needed them is done.
  */
 import type { ModelSource } from '@fourierft/onnxruntime'
 import type { PreTrainedModel } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-common'
 import { platform } from '#platform'
-import { checkLocated } from './check-located.js'
-import { locateSessions, type Origin, type SessionOrigin, sessionsOf } from './library.js'
+import { checkOrigin } from './check-origin.js'
+import { findSessionOrigins, type ModelOrigin, type SessionOrigin, sessionsOf } from './library.js'
 
 export class ModelFiles {
   readonly #model: PreTrainedModel
   readonly #sessions: ReadonlyMap<string, InferenceSession>
-  readonly #origin: Origin
-  #located: Promise<ReadonlyMap<string, SessionOrigin>> | undefined
+  readonly #modelOrigin: ModelOrigin
+  #origins: Promise<ReadonlyMap<string, SessionOrigin>> | undefined
 
-  constructor(model: PreTrainedModel, origin: Origin) {
+  constructor(model: PreTrainedModel, origin: ModelOrigin) {
     this.#model = model
     this.#sessions = sessionsOf(model)
-    this.#origin = origin
+    this.#modelOrigin = origin
   }
 
-  /** While `work` runs each file is read once. */
+  /** Reads each file at most once while `work` runs. */
   async during<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work()
     } finally {
-      const located = await this.#located?.catch(() => undefined)
-      const arePaths = located && [...located.values()].every(({ model }) => typeof model === 'string')
-      if (!arePaths) this.#located = undefined
+      const origins = await this.#origins?.catch(() => undefined)
+      const arePaths = origins && [...origins.values()].every(({ model }) => typeof model === 'string')
+      if (!arePaths) this.#origins = undefined
     }
   }
 
   /**
-   * What transformers.js makes the session from.
+   * The arguments from which transformers.js creates the session.
    *
-   * @throws {FourierFTError} what `locateSessions` throws; `INVALID_OPTION` where the user has named another model
+   * @throws {FourierFTError} the errors of `findSessionOrigins`; `INVALID_OPTION` if the user has named another model
    */
   async origin(session: string): Promise<SessionOrigin> {
-    this.#located ??= this.#locate()
-    return (await this.#located).get(session) as SessionOrigin
+    this.#origins ??= this.#findOrigins()
+    return (await this.#origins).get(session) as SessionOrigin
   }
 
-  /** Of one session: what to make another from, and ONNX Runtime's options as transformers.js has chosen them. */
-  async of(
+  /** The model of another session like this one, and ONNX Runtime's options as transformers.js has chosen them. */
+  async sourceOf(
     session: string,
   ): Promise<{ readonly model: ModelSource; readonly options: SessionOrigin['options'] }> {
     const { model, options } = await this.origin(session)
@@ -57,15 +57,15 @@ export class ModelFiles {
     return bytesOf(await this.origin(session))
   }
 
-  async #locate(): Promise<ReadonlyMap<string, SessionOrigin>> {
-    const located = await locateSessions(this.#model, this.#sessions, this.#origin)
-    // A name that was noted is right; one that the user gives is compared, before any session is closed for what it leads to.
-    if (this.#origin.sessions) return located
+  async #findOrigins(): Promise<ReadonlyMap<string, SessionOrigin>> {
+    const origins = await findSessionOrigins(this.#model, this.#sessions, this.#modelOrigin)
+    // A recorded name is right. The files of a name from the user are checked before a session is closed for them.
+    if (this.#modelOrigin.sessions) return origins
     for (const [name, session] of this.#sessions) {
-      const origin = located.get(name) as SessionOrigin
-      checkLocated(this.#origin.name, { name, session, origin, bytes: await bytesOf(origin) })
+      const origin = origins.get(name) as SessionOrigin
+      checkOrigin(this.#modelOrigin.name, { name, session, origin, bytes: await bytesOf(origin) })
     }
-    return located
+    return origins
   }
 
   async #bytes(session: string) {

@@ -1,4 +1,4 @@
-/** The adapters of a model in its sessions: each adapter is divided among them, and a call keeps the graphs of all of them to its end. */
+/** `ModelHost`: the adapters of a model in its sessions. Each adapter is divided among the sessions, and a call keeps all their graphs until it ends. */
 import type {
   Adapter,
   AdapterHost,
@@ -15,37 +15,37 @@ import {
   type NamedLayer,
   newAdapter,
   type OpenModel,
-  type MatchedAdapter as PlacedShare,
+  type SessionAdapter,
   type SharedGraph,
 } from '@fourierft/onnxruntime/host'
 import type { InferenceSession } from 'onnxruntime-common'
 import { divideAdapter, modulesOf } from './divide-adapter.js'
+import { locateModules, type ModuleLocation, namesInModel } from './locate-modules.js'
 import type { ModelFiles } from './model-files.js'
 import type { ModelPart, RunArguments } from './model-part.js'
-import { namesOutside, type Place, placeModules } from './place-modules.js'
 
-/** An adapter whose layers are found: its share of each session that has some of them. */
+/** An adapter whose modules are matched to the layers of the sessions: a share for each session that has some of them. */
 export interface DividedAdapter extends MatchedAdapter {
-  /** As it was loaded. */
+  /** The adapter as it was loaded. */
   readonly source: Adapter
-  readonly shares: ReadonlyMap<ModelPart, PlacedShare>
+  readonly shares: ReadonlyMap<ModelPart, SessionAdapter>
 }
 
-/** Sessions with adapters in their weights; parts that the adapters do not change have none. */
+/** Graphs with adapters in their weights, of the parts that the adapters change. */
 export type MergedParts = ReadonlyMap<ModelPart, SharedGraph>
 
-/** What a call has of each session. */
+/** The graph of each session that a call uses, and the adapters that it applies there. */
 export type HeldParts = ReadonlyMap<
   ModelPart,
-  { readonly graph: SharedGraph; readonly choice: Choice<PlacedShare> }
+  { readonly graph: SharedGraph; readonly choice: Choice<SessionAdapter> }
 >
 
 export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
   readonly #parts: readonly ModelPart[]
   readonly #files: ModelFiles
   readonly #moduleNames: ModuleNames
-  /** Where modules of adapters were found. */
-  readonly #places = new Map<string, Place<ModelPart>>()
+  /** By the modules of all adapters that were loaded. */
+  readonly #locations = new Map<string, ModuleLocation<ModelPart>>()
 
   constructor(parts: readonly ModelPart[], files: ModelFiles, moduleNames: ModuleNames) {
     this.#parts = parts
@@ -55,14 +55,14 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
 
   place(name: string, source: Adapter): Promise<DividedAdapter> {
     return this.#files.during(async () => {
-      const { shares, opened } = await this.#divide(withoutAbsent(source, this.#moduleNames))
-      const placed = new Map<ModelPart, PlacedShare>()
+      const { shares, openModels } = await this.#divide(withoutAbsent(source, this.#moduleNames))
+      const matched = new Map<ModelPart, SessionAdapter>()
       for (const [part, share] of shares)
-        placed.set(part, await part.host.place(name, share, opened.get(part)))
-      const replaces = Array.from(placed, ([part, share]) =>
+        matched.set(part, await part.host.place(name, share, openModels.get(part)))
+      const replaces = Array.from(matched, ([part, share]) =>
         Array.from(share.replaces, ([key, module]) => [`${part.name}:${key}`, module] as const),
       )
-      return { source: source.withoutFiles(), shares: placed, replaces: new Map(replaces.flat()) }
+      return { source: source.withoutFiles(), shares: matched, replaces: new Map(replaces.flat()) }
     })
   }
 
@@ -107,7 +107,7 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     for (const { host } of this.#parts) host.checkLive()
   }
 
-  /** What a call that begins now has of all sessions, until it drops them. */
+  /** The graphs and adapters of a call that starts now. The call drops them when it ends. */
   hold(choice: Choice<DividedAdapter>, merged: MergedParts | undefined): HeldParts {
     this.checkLive()
     return new Map(
@@ -128,29 +128,29 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     part: ModelPart,
     [feeds, fetches, options]: RunArguments,
   ): Promise<InferenceSession.ReturnType> {
-    const own = held.get(part)
-    if (own === undefined) throw new TypeError(`session ${part.name} is of another model`)
-    return part.host.run(own.graph, own.choice, part.host.runArguments(feeds, fetches, options))
+    const heldPart = held.get(part)
+    if (heldPart === undefined) throw new TypeError(`session ${part.name} is of another model`)
+    return part.host.run(heldPart.graph, heldPart.choice, part.host.runArguments(feeds, fetches, options))
   }
 
-  /** A fresh adapter for the layers of all sessions. */
+  /** A new adapter for the layers of all sessions. */
   newAdapter(config: FourierFTConfig | FourierFTOptions, options: CreateAdapterOptions): Promise<Adapter> {
     return this.#files.during(async () => {
       const layers = new Map<string, NamedLayer>()
       const parts: { name: string; layers: ReadonlyMap<string, NamedLayer> }[] = []
       for (const { name, host } of this.#parts) parts.push({ name, layers: await host.namedLayers() })
-      // Of two of one name the first counts.
-      for (const [module, layer] of parts.toReversed().flatMap((part) => namesOutside(part, parts)))
+      // If two layers have one name, the first one counts.
+      for (const [module, layer] of parts.toReversed().flatMap((part) => namesInModel(part, parts)))
         layers.set(module, layer)
       return newAdapter(layers, config, options)
     })
   }
 
   /**
-   * A session for each part, for good, as transformers.js has them: with these adapters in their weights, or without any. All of them or
-   * none: where one cannot be made, the others get their branches again.
+   * Leaves a plain session for each part to the caller, with these adapters in its weights. If one of them cannot be created, the other parts
+   * get their branches back.
    *
-   * @param loaded all adapters
+   * @param loaded all loaded adapters
    */
   leave(
     added: readonly Applied<DividedAdapter>[],
@@ -158,75 +158,77 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     loaded: readonly DividedAdapter[],
   ): Promise<ReadonlyMap<string, InferenceSession>> {
     return this.#files.during(async () => {
-      const isKept = added.length > 0
+      const keepsMerged = added.length > 0
       const sessions = new Map<string, InferenceSession>()
-      const left: ModelPart[] = []
+      const leftParts: ModelPart[] = []
       try {
         for (const part of this.#parts) {
-          if (isKept && merged?.has(part)) continue
+          if (keepsMerged && merged?.has(part)) continue
           const shares = addedTo(part, added)
-          left.push(part)
+          leftParts.push(part)
           const session =
-            shares.length > 0 ? part.left(await part.host.unload(shares, undefined)) : await part.restored()
+            shares.length > 0
+              ? part.withConfig(await part.host.unload(shares, undefined))
+              : await part.restoreSession()
           sessions.set(part.name, session)
         }
       } catch (error) {
-        for (const part of left) await this.#returned(part, loaded)
+        for (const part of leftParts) await this.#restoreBranches(part, loaded)
         throw error
       }
       for (const [part, graph] of merged ?? [])
-        if (isKept) sessions.set(part.name, part.left(await part.host.unload([], graph)))
+        if (keepsMerged) sessions.set(part.name, part.withConfig(await part.host.unload([], graph)))
         else part.host.discard(graph)
       return sessions
     })
   }
 
-  /** Branches again for a part that was left. A failure is the end of the part, which says so itself. */
-  async #returned(part: ModelPart, loaded: readonly DividedAdapter[]): Promise<void> {
+  /** A failure ends the part, whose later calls throw. */
+  async #restoreBranches(part: ModelPart, loaded: readonly DividedAdapter[]): Promise<void> {
     const shares = sharesOf(part, loaded)
     if (!shares.every((share) => part.host.serves(share)))
       await part.host.rebuild(shares).catch(() => undefined)
   }
 
-  /** Each part's share of an adapter, and the files that were read for it. */
+  /** Each part's share of an adapter, and the models that were read to find it. */
   async #divide(adapter: Adapter): Promise<{
     readonly shares: ReadonlyMap<ModelPart, Adapter>
-    readonly opened: ReadonlyMap<ModelPart, OpenModel>
+    readonly openModels: ReadonlyMap<ModelPart, OpenModel>
   }> {
-    const opened = new Map<ModelPart, OpenModel>()
+    const openModels = new Map<ModelPart, OpenModel>()
     const [only, ...others] = this.#parts
-    if (only && others.length === 0) return { shares: new Map([[only, adapter]]), opened }
-    const missing = modulesOf(adapter).filter((module) => !this.#places.has(module))
+    if (only && others.length === 0) return { shares: new Map([[only, adapter]]), openModels }
+    const missing = modulesOf(adapter).filter((module) => !this.#locations.has(module))
     if (missing.length > 0) {
       const parts = []
       for (const part of this.#parts) {
         const open = await part.host.openModel()
-        opened.set(part, open)
+        openModels.set(part, open)
         parts.push({ part, name: part.name, layers: findLinearLayers(open.model) })
       }
-      for (const [module, place] of placeModules(missing, parts, this.#moduleNames))
-        this.#places.set(module, place)
+      for (const [module, location] of locateModules(missing, parts, this.#moduleNames))
+        this.#locations.set(module, location)
     }
     return {
-      shares: divideAdapter(adapter, (module) => this.#places.get(module) as Place<ModelPart>),
-      opened,
+      shares: divideAdapter(adapter, (module) => this.#locations.get(module) as ModuleLocation<ModelPart>),
+      openModels,
     }
   }
 }
 
-function sharesOf(part: ModelPart, adapters: readonly DividedAdapter[]): PlacedShare[] {
+function sharesOf(part: ModelPart, adapters: readonly DividedAdapter[]): SessionAdapter[] {
   return adapters.flatMap(({ shares }) => shares.get(part) ?? [])
 }
 
-function addedTo(part: ModelPart, added: readonly Applied<DividedAdapter>[]): Applied<PlacedShare>[] {
+function addedTo(part: ModelPart, added: readonly Applied<DividedAdapter>[]): Applied<SessionAdapter>[] {
   return added.flatMap(({ adapter, scale }) => {
     const share = adapter.shares.get(part)
     return share ? [{ adapter: share, scale }] : []
   })
 }
 
-/** What is chosen in one part. A part in which no row has an adapter does not look at its batch, which may be another one. */
-function shareOf(part: ModelPart, choice: Choice<DividedAdapter>): Choice<PlacedShare> {
+/** The choice in one part. If no row has an adapter in it, the rows do not matter: the part may have another batch size. */
+function shareOf(part: ModelPart, choice: Choice<DividedAdapter>): Choice<SessionAdapter> {
   if ('added' in choice) return { added: addedTo(part, choice.added) }
   const rows = choice.perRow.map((row) => row && (addedTo(part, [row])[0] ?? null))
   return rows.length > 0 && rows.every((row) => row === null) ? { added: [] } : { perRow: rows }

@@ -1,9 +1,9 @@
 /**
- * One of the sessions of a model: transformers.js's own until an adapter has layers in it, one with branches from then on. What stands in
- * `model.sessions` is a `PartSession`, which stays.
+ * `ModelPart`: one of the sessions of a model. It uses transformers.js' own session until an adapter has layers in it, and then a session with
+ * branches. `model.sessions` contains a `PartSession`, which stays the same.
  */
 import type { ModuleNames, Ort } from '@fourierft/onnxruntime'
-import { AdaptedGraph, EMPTY_PLAN, openSessions, SessionHost } from '@fourierft/onnxruntime/host'
+import { AdaptedGraph, NO_SLOTS, openSessions, SessionHost } from '@fourierft/onnxruntime/host'
 import type { InferenceSession } from 'onnxruntime-common'
 import type { ModelSession } from './library.js'
 import type { ModelFiles } from './model-files.js'
@@ -13,11 +13,11 @@ export interface PartOptions {
   readonly native: 'auto' | boolean
 }
 
-export interface ModelPartParts {
-  /** What transformers.js calls the session. */
+export interface ModelPartInit {
+  /** transformers.js' name of the session. */
   readonly name: string
   readonly session: InferenceSession
-  /** What has made it. */
+  /** The ONNX Runtime that created the session. */
   readonly ort: Ort
   readonly files: ModelFiles
   readonly options: PartOptions
@@ -28,42 +28,42 @@ export type RunArguments = Parameters<InferenceSession['run']>
 export class ModelPart {
   readonly name: string
   readonly host: SessionHost
-  readonly #own: InferenceSession
+  readonly #original: InferenceSession
   readonly #ort: Ort
   readonly #files: ModelFiles
 
-  constructor({ name, session, ort, files, options: { moduleNames, native } }: ModelPartParts) {
+  constructor({ name, session, ort, files, options: { moduleNames, native } }: ModelPartInit) {
     this.name = name
-    this.#own = session
+    this.#original = session
     this.#ort = ort
     this.#files = files
     this.host = new SessionHost({
-      graph: new AdaptedGraph(session, ort, EMPTY_PLAN),
+      graph: new AdaptedGraph(session, ort, NO_SLOTS),
       moduleNames,
       async sessions() {
-        const { model, options: sessionOptions } = await files.of(name)
+        const { model, options: sessionOptions } = await files.sourceOf(name)
         return openSessions(model, { ort, native, sessionOptions })
       },
     })
   }
 
-  /** What transformers.js keeps at a session: dtype and device. */
+  /** dtype and device, which transformers.js stores in a session. */
   get config(): unknown {
-    return (this.#own as ModelSession).config
+    return (this.#original as ModelSession).config
   }
 
-  /** What transformers.js does when the model is disposed of. */
+  /** Called by transformers.js when the model is disposed of. */
   release(): Promise<void> {
-    return this.host.release('the model was disposed of; load it once more')
+    return this.host.release({ problem: 'the model was disposed of', advice: 'load it again' })
   }
 
-  /** The session as it was before it was adapted: itself, or one of its bits. */
-  async restored(): Promise<InferenceSession> {
-    if (this.host.session === this.#own) return this.#own
+  /** The original session, or an equal one if it was released. */
+  async restoreSession(): Promise<InferenceSession> {
+    if (this.host.session === this.#original) return this.#original
     const { InferenceSession } = this.#ort
-    // Nothing is given up before the files are found.
+    // Throws before a session is closed, if the files are not found.
     const { model, options } = await this.#files.origin(this.name)
-    return this.left(
+    return this.withConfig(
       await this.host.giveBack(() =>
         typeof model === 'string'
           ? InferenceSession.create(model, options)
@@ -72,15 +72,15 @@ export class ModelPart {
     )
   }
 
-  /** As transformers.js has it. */
-  left(session: InferenceSession): InferenceSession {
+  /** The session with transformers.js' dtype and device. */
+  withConfig(session: InferenceSession): InferenceSession {
     return Object.assign(session, { config: this.config })
   }
 }
 
-/** Looks like a session of ONNX Runtime. */
+/** Has the interface of an ONNX Runtime session. */
 export class PartSession implements ModelSession {
-  /** transformers.js keeps dtype and device here. */
+  /** transformers.js stores dtype and device here. */
   config: unknown
   readonly #part: ModelPart
   readonly #run: (args: RunArguments) => Promise<InferenceSession.ReturnType>

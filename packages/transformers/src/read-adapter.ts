@@ -1,10 +1,10 @@
-/** An adapter's files, with progress told as transformers.js tells its own. */
+/** `readAdapter`: reads an adapter's files, and reports progress as transformers.js does. */
 import { Adapter, type AdapterSource, type LoadAdapterOptions } from '@fourierft/core'
 import type { ProgressCallback } from '@huggingface/transformers'
-import { loadWhereModelsAre } from './load-where-models-are.js'
+import { loadWithEnv } from './load-with-env.js'
 
 export interface ReadAdapterOptions extends LoadAdapterOptions {
-  /** Is told of each of the adapter's files `initiate`, `download`, `progress` and `done`; of files that are at hand only the first and last. */
+  /** Gets `initiate`, `download`, `progress` and `done` for each of the adapter's files; only the first and last for files that are not downloaded. */
   readonly progress_callback?: ProgressCallback
 }
 
@@ -13,23 +13,23 @@ const FILES = ['adapter_config.json', 'adapter_model.safetensors']
 /** @throws {FourierFTError} what `loadAdapter` of `@fourierft/core` throws */
 export async function readAdapter(
   source: AdapterSource | Adapter,
-  { progress_callback: tell, ...options }: ReadAdapterOptions = {},
+  { progress_callback: report, ...options }: ReadAdapterOptions = {},
 ): Promise<Adapter> {
   if (Adapter.isInstance(source)) return source
-  if (tell === undefined) return loadWhereModelsAre(source, options)
+  if (report === undefined) return loadWithEnv(source, options)
   const name = typeof source === 'string' || source instanceof URL ? String(source) : 'adapter'
-  for (const file of FILES) tell({ status: 'initiate', name, file })
+  for (const file of FILES) report({ status: 'initiate', name, file })
   const downloads = new Set<string>()
-  const adapter = await loadWhereModelsAre(source, {
+  const adapter = await loadWithEnv(source, {
     ...options,
     onProgress(progress) {
       const { file, loaded, total = loaded } = progress
-      if (!downloads.has(file)) tell({ status: 'download', name, file })
+      if (!downloads.has(file)) report({ status: 'download', name, file })
       downloads.add(file)
-      tell({ status: 'progress', name, file, progress: (100 * loaded) / total, loaded, total })
+      report({ status: 'progress', name, file, progress: (100 * loaded) / total, loaded, total })
       options.onProgress?.(progress)
     },
   })
-  for (const file of FILES) tell({ status: 'done', name, file })
+  for (const file of FILES) report({ status: 'done', name, file })
   return adapter
 }

@@ -1,13 +1,13 @@
 /**
- * The same adapters the long way: ΔW, as `@fourierft/core` computes it, as a constant of the file, and a product with it beside each layer. What
- * a quantised base gives with an exact branch is what such a file gives.
+ * The reference for quantised models: a file with ΔW, computed by `@fourierft/core`, as a constant, and a product with it added to each layer. It
+ * has the outputs of the quantised base with exact branches.
  */
 import { type Adapter, delta } from '@fourierft/core'
 import { DataType, findLinearLayers, type LinearLayer, matchLayers, readModel } from '@fourierft/onnx'
 
 /**
  * @param isHalf whether the layers compute in float16
- * @param part of a model of several files: what the names of this file's modules begin with
+ * @param part the prefix of this file's modules, if the model has several files
  */
 export function withDenseBranches(
   bytes: Uint8Array,
@@ -23,11 +23,11 @@ export function withDenseBranches(
     if (!found) throw new Error(`no layer ${name}`)
     const { outFeatures, inFeatures } = found
     const change = delta(adapter.layer(name, [outFeatures, inFeatures]))
-    const turned = new Float32Array(change.length)
+    const transposed = new Float32Array(change.length)
     for (let o = 0; o < outFeatures; o++)
-      for (let i = 0; i < inFeatures; i++) turned[i * outFeatures + o] = change[o * inFeatures + i]
+      for (let i = 0; i < inFeatures; i++) transposed[i * outFeatures + o] = change[o * inFeatures + i]
     const weight = `dense.${name}`
-    const data = new Uint8Array(turned.buffer)
+    const data = new Uint8Array(transposed.buffer)
     model.graph.addInitializer({
       name: weight,
       dims: [inFeatures, outFeatures],
@@ -42,16 +42,16 @@ export function withDenseBranches(
 function insert({ outputNode, input }: LinearLayer, weight: string, isHalf: boolean): void {
   const [output] = outputNode.outputs as [string]
   const name = (end: string) => `${output}.dense.${end}`
-  const cast = (from: string, to: string, dataType: number) => ({
+  const cast = (value: string, output: string, dataType: number) => ({
     opType: 'Cast',
-    inputs: [from],
-    outputs: [to],
+    inputs: [value],
+    outputs: [output],
     attributes: { to: { int: dataType } },
   })
-  const sum = (base: string, change: string, to: string) => ({
+  const sum = (base: string, change: string, output: string) => ({
     opType: 'Add',
     inputs: [base, change],
-    outputs: [to],
+    outputs: [output],
   })
   const product = (x: string) => ({ opType: 'MatMul', inputs: [x, weight], outputs: [name('change')] })
   outputNode.setOutput(0, name('base'))

@@ -1,6 +1,6 @@
 /**
- * Real exports in the layout of transformers.js, in every dtype, with adapters that PEFT saved: in float32 against what PyTorch and PEFT
- * compute on the same weights (`scripts/export-fixtures.py`), else against the same file with ΔW as a constant of its own.
+ * Real exports in the layout of transformers.js, in every dtype, with adapters that PEFT saved. In float32, outputs are compared with PyTorch and
+ * PEFT on the same weights (`scripts/export-fixtures.py`); in other dtypes, with the same file and ΔW as a constant in it.
  */
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -23,7 +23,7 @@ import { attach } from '../src/attach.js'
 import { withDenseBranches } from './dense-branches.js'
 
 const FIXTURES = fileURLToPath(new URL('__fixtures__', import.meta.url))
-/** Their files, and what the names of the modules in each begin with. */
+/** The files of each model, and the prefix of the modules in each file. */
 const FILES = { model: '' }
 const T5_FILES = { encoder_model: 'encoder.', decoder_model_merged: 'decoder.' }
 const CLASSES = {
@@ -38,12 +38,12 @@ const CLASSES = {
 type Name = keyof typeof CLASSES
 const NAMES = Object.keys(CLASSES) as Name[]
 const GENERATING = ['gpt2', 'llama', 't5', 'bart'] as const
-/** BART is here for the names of its modules, which are the same in each precision. */
+/** BART is tested only for the names of its modules, which are the same in each precision. */
 const QUANTISED = NAMES.filter((name) => name !== 'bart')
 const SUFFIXES = { fp16: '_fp16', q8: '_quantized', q4: '_q4', q4f16: '_q4f16' } as const
 
 interface Outputs {
-  /** Of the last token, or of the one image or text; T5 and BART: of all tokens. */
+  /** For the last token, image or text; for all tokens of T5 and BART. */
   readonly logits?: number[] | number[][]
   readonly lastHiddenState?: number[][]
   readonly tokens?: number[]
@@ -97,7 +97,7 @@ function inputsOf({ inputIds, pixelValues, decoderInputIds }: Case): Record<stri
   return { input_ids: ids(all), attention_mask: ids(all.map(() => 1)), token_type_ids: ids(all.map(() => 0)) }
 }
 
-/** The last logits (T5 and BART: all of them), or all of the last hidden state, in float32. */
+/** The last logits (all of them for T5 and BART), or the whole last hidden state, in float32. */
 async function outputOf(model: PreTrainedModel, one: Case): Promise<Float32Array> {
   const { logits, last_hidden_state } = await model(inputsOf(one))
   const { data, dims } = (logits ?? last_hidden_state).to('float32') as Tensor
@@ -111,11 +111,11 @@ function difference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return Math.max(...Array.from(b, (value, i) => Math.abs(value - a[i]))) / largest
 }
 
-/** Twelve products one behind the other, of at most 64 products of numbers and as many coefficients each: 2⁻²⁴ for each addition. */
+/** Twelve consecutive layers, each a sum of at most 64 products and as many coefficients: 2⁻²⁴ for each addition. */
 const FLOAT32 = 12 * 160 * 2 ** -24
 
 describe.each(NAMES)('%s', (name) => {
-  test.each([true, false])('float32 as PyTorch and PEFT have it; native: %s', async (native) => {
+  test.each([true, false])('float32 outputs agree with PyTorch and PEFT; native: %s', async (native) => {
     const model = await load(name, 'fp32')
     const adapters = await attach(model, { native })
     for (const adapter of ADAPTERS)
@@ -133,15 +133,15 @@ describe.each(NAMES)('%s', (name) => {
 
 describe.each(QUANTISED)('%s', (name) => {
   /**
-   * Beside the rounding of float32: in float16 each of a layer's numbers is rounded to 2⁻¹¹, here and there in another place; where a number
-   * lies on the edge of two of q8's 256 steps it falls to this side or that. A step of the largest number is 2⁻⁸ of it, and a layer adds many.
+   * In addition to the rounding of float32: float16 rounds each of a layer's numbers to 2⁻¹¹, at different points of the two computations; and a
+   * number between two of q8's 256 steps can be rounded either way. A step is 2⁻⁸ of the largest number, and a layer adds many numbers.
    */
   test.each([
     ['fp16', 12 * 2 ** -11],
     ['q8', 2 ** -8],
     ['q4', FLOAT32],
     ['q4f16', 12 * 2 ** -11],
-  ] as const)('%s as the base is quantised, with exact branches', async (dtype, limit) => {
+  ] as const)('%s: the outputs are those of the quantised base with exact branches', async (dtype, limit) => {
     const folder = mkdtempSync(join(tmpdir(), 'fourierft-'))
     cpSync(join(FIXTURES, name), folder, { recursive: true })
     const adapter = await loadAdapter(join(FIXTURES, name, 'adapter-b'))
@@ -167,7 +167,7 @@ describe.each(QUANTISED)('%s', (name) => {
 
 describe.each(GENERATING)('%s', (name) => {
   test.each([true, false])(
-    '64 (T5, BART: 16) greedy tokens are those of PyTorch and PEFT; native: %s',
+    'generates the same 64 (T5, BART: 16) greedy tokens as PyTorch and PEFT; native: %s',
     async (native) => {
       const model = await load(name, 'fp32')
       const adapters = await attach(model, { native })
@@ -183,11 +183,11 @@ describe.each(GENERATING)('%s', (name) => {
             max_new_tokens: isDecoder ? 64 : 16,
             do_sample: false,
           }
-          // The library's type does not know `input_ids`.
+          // The library's type lacks `input_ids`.
           const { data } = (await model.generate(options)) as Tensor
           return Array.from(data as BigInt64Array, Number).slice(isDecoder ? one.inputIds?.length : 1)
         }
-        // All at once: each keeps the adapter that it was begun with.
+        // Concurrent calls: each keeps the adapter it started with.
         const answers = (['base', ...ADAPTERS] as const).map((which) => {
           adapters.setAdapter(which === 'base' ? [] : which)
           return [which, generate()] as const
@@ -198,7 +198,7 @@ describe.each(GENERATING)('%s', (name) => {
   )
 })
 
-/** Greedy tokens of texts of one length, up to the end of each. */
+/** Greedy tokens for texts of equal length, up to the end token. */
 async function generateAll(model: PreTrainedModel, texts: readonly number[][]): Promise<number[][]> {
   const length = texts[0]?.length ?? 0
   const tensor = (values: number[]) =>
@@ -209,16 +209,16 @@ async function generateAll(model: PreTrainedModel, texts: readonly number[][]): 
     max_new_tokens: 24,
     do_sample: false,
   }
-  const made = (await model.generate(options)) as Tensor
+  const generated = (await model.generate(options)) as Tensor
   const end = (model.config as unknown as { eos_token_id: number }).eos_token_id
-  return made.tolist().map((row: bigint[]) => {
+  return generated.tolist().map((row: bigint[]) => {
     const tokens = row.map(Number)
     const last = tokens.indexOf(end)
     return last < 0 ? tokens : tokens.slice(0, last)
   })
 }
 
-test('bart: an adapter of the encoder alone goes by the names that its own file has', async () => {
+test('bart: finds an adapter’s modules of the encoder by their names in the encoder’s file', async () => {
   const model = await load('bart', 'fp32')
   const [one] = casesOf('bart') as [Case]
   const adapters = await attach(model)
@@ -236,27 +236,31 @@ test('bart: an adapter of the encoder alone goes by the names that its own file 
   })
 })
 
-test.each(['llama', 't5'] as const)('%s: one adapter for each row, through all of generate', async (name) => {
-  const model = await load(name, 'fp32')
-  const adapters = await attach(model)
-  for (const adapter of ADAPTERS) await adapters.loadAdapter(join(FIXTURES, name, adapter), { name: adapter })
-  const [{ inputIds = [] }] = casesOf(name) as [Case]
-  const alone = []
-  for (const which of ['adapter-a', null, 'adapter-b']) {
-    adapters.setAdapter(which ?? [])
-    alone.push(...(await generateAll(model, [inputIds])))
-  }
-  expect(new Set(alone.map(String)).size).toBe(3)
-  const rows = ['adapter-a', null, 'adapter-b', null]
-  const texts = rows.map(() => inputIds)
-  const mixed = adapters.withAdapterPerRow(rows, () => generateAll(model, texts))
-  // Neither what is set nor what is deleted now matters to a call that was begun.
-  adapters.disableAdapters()
-  for (const adapter of ADAPTERS) adapters.deleteAdapter(adapter)
-  expect(await mixed).toEqual([...alone, alone[1]])
-})
+test.each(['llama', 't5'] as const)(
+  '%s: generate uses one adapter for each row in all of its steps',
+  async (name) => {
+    const model = await load(name, 'fp32')
+    const adapters = await attach(model)
+    for (const adapter of ADAPTERS)
+      await adapters.loadAdapter(join(FIXTURES, name, adapter), { name: adapter })
+    const [{ inputIds = [] }] = casesOf(name) as [Case]
+    const alone = []
+    for (const which of ['adapter-a', null, 'adapter-b']) {
+      adapters.setAdapter(which ?? [])
+      alone.push(...(await generateAll(model, [inputIds])))
+    }
+    expect(new Set(alone.map(String)).size).toBe(3)
+    const rows = ['adapter-a', null, 'adapter-b', null]
+    const texts = rows.map(() => inputIds)
+    const mixed = adapters.withAdapterPerRow(rows, () => generateAll(model, texts))
+    // A running call keeps its adapters, even if they are disabled or deleted.
+    adapters.disableAdapters()
+    for (const adapter of ADAPTERS) adapters.deleteAdapter(adapter)
+    expect(await mixed).toEqual([...alone, alone[1]])
+  },
+)
 
-test('t5: what one of the sessions refuses is loaded in none', async () => {
+test('t5: an adapter that one session rejects is loaded in no session', async () => {
   const model = await load('t5', 'fp32')
   const [one] = casesOf('t5') as [Case]
   const base = await outputOf(model, one)

@@ -1,4 +1,4 @@
-/** A vision transformer as an image-classification pipeline, from pixels to labels, as PyTorch and PEFT have it. */
+/** A vision transformer in an image-classification pipeline, from pixels to labels, compared with PyTorch and PEFT. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,7 +9,7 @@ import { attach } from '../src/attach.js'
 const FIXTURES = fileURLToPath(new URL('__fixtures__', import.meta.url))
 const ADAPTERS = ['adapter-a', 'adapter-b'] as const
 
-test('labels of images, one adapter for each image too', async () => {
+test('labels images with one adapter, or with one adapter for each image', async () => {
   env.localModelPath = FIXTURES
   env.allowRemoteModels = false
   const classify = await pipeline('image-classification', 'vit', { dtype: 'fp32' })

@@ -1,4 +1,4 @@
-/** From an adapter alone: its base model, its task, its head, and how far it is. */
+/** `loadPeftModel`: the base model, the task and the head of an adapter, and the progress of the downloads. */
 import { readFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -29,7 +29,7 @@ const codeOf = (promise: Promise<unknown>) =>
     ({ code, details }: FourierFTError) => [code, details.option],
   )
 
-test('the base model and the task are what the adapter says', async () => {
+test('loads the base model and the task that the adapter names', async () => {
   const { pipe, adapters } = await loadPeftModel<'text-classification'>(join(FIXTURES, 'bert/adapter-a'), {
     dtype: 'fp32',
   })
@@ -46,40 +46,40 @@ test('the base model and the task are what the adapter says', async () => {
   await pipe.dispose()
 })
 
-test('or what the options say; progress is told of both', async () => {
-  const told: ProgressInfo[] = []
+test('options override the base model and the task; progress is reported for adapter and model', async () => {
+  const reports: ProgressInfo[] = []
   const { pipe, adapters } = await loadPeftModel(`${url}/vit/adapter-b`, {
     task: 'image-classification',
     base: 'vit',
     dtype: 'q8',
     adapter: { name: 'b' },
-    progress_callback: (progress) => told.push(progress),
+    progress_callback: (progress) => reports.push(progress),
   })
   expect(adapters.listAdapters()).toEqual(['b'])
-  const of = (wanted: string) =>
-    told.flatMap((each) => ('file' in each && each.file === wanted ? [each.status] : []))
+  const statusesOf = (file: string) =>
+    reports.flatMap((each) => ('file' in each && each.file === file ? [each.status] : []))
   for (const file of ['adapter_config.json', 'adapter_model.safetensors'])
-    expect([...new Set(of(file))]).toEqual(['initiate', 'download', 'progress', 'done'])
-  expect(of('onnx/model_quantized.onnx')).toContain('done')
-  expect(told.at(-1)).toMatchObject({ status: 'ready' })
+    expect([...new Set(statusesOf(file))]).toEqual(['initiate', 'download', 'progress', 'done'])
+  expect(statusesOf('onnx/model_quantized.onnx')).toContain('done')
+  expect(reports.at(-1)).toMatchObject({ status: 'ready' })
   await pipe.dispose()
 })
 
-test('what cannot be known is asked for', async () => {
+test('requires the options for what the adapter does not name', async () => {
   const adapter = createAdapter(createConfig({ nFrequency: 4, taskType: 'SEQ_CLS' }), { dense: [8, 8] })
   expect(await codeOf(loadPeftModel(adapter))).toEqual(['INVALID_OPTION', 'base'])
   expect(await codeOf(loadPeftModel(adapter, { base: 'no-such-model' }))).toEqual(['FILE_NOT_FOUND', 'base'])
   const biased = createAdapter(createConfig({ nFrequency: 4, bias: 'all' }), { dense: [8, 8] })
   expect(await codeOf(loadPeftModel(biased, { base: 'no-such-model' }))).toEqual(['UNSUPPORTED', 'bias'])
-  const untold = createAdapter(createConfig({ nFrequency: 4 }), { dense: [8, 8] })
-  expect(await codeOf(loadPeftModel(untold, { base: 'bert' }))).toEqual(['INVALID_OPTION', 'task'])
+  const withoutTask = createAdapter(createConfig({ nFrequency: 4 }), { dense: [8, 8] })
+  expect(await codeOf(loadPeftModel(withoutTask, { base: 'bert' }))).toEqual(['INVALID_OPTION', 'task'])
   expect(await codeOf(loadPeftModel(adapter, { base: 'bert', dtype: 'fp32' }))).toEqual([
     'MODULE_NOT_FOUND',
     undefined,
   ])
 })
 
-test('a task type that every object of JavaScript has is none', async () => {
+test('rejects a task type that is a member of Object.prototype', async () => {
   const text = readFileSync(join(FIXTURES, 'bert/adapter-a/adapter_config.json'), 'utf8')
   const model = new Uint8Array(readFileSync(join(FIXTURES, 'bert/adapter-a/adapter_model.safetensors')))
   for (const name of ['constructor', 'toString', '__proto__']) {

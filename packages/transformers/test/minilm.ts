@@ -1,6 +1,6 @@
 /**
- * A real encoder, paraphrase-MiniLM-L3-v2, through transformers.js, with the adapter that PEFT trained on real mails: what is expected stands
- * beside the tests of `@fourierft/onnxruntime`, and `packages/onnxruntime/scripts/minilm.js` fetches the model.
+ * A real encoder, paraphrase-MiniLM-L3-v2, in transformers.js, with an adapter that PEFT trained on real mails. The expected outputs are in the
+ * fixtures of `@fourierft/onnxruntime`, and `packages/onnxruntime/scripts/minilm.js` fetches the model.
  */
 import type { Adapter } from '@fourierft/core'
 import { AutoModel, type DeviceType, PretrainedConfig, Tensor } from '@huggingface/transformers'
@@ -10,9 +10,9 @@ import { attach } from '../src/attach.js'
 
 /** Its folder in the project's cache. */
 export const MINILM = 'minilm-0.2.1'
-/** What the file calls the embeddings, `[texts, 384]`. */
+/** The file's name for the embeddings, `[texts, 384]`. */
 const EMBEDDINGS = '461'
-/** What the project promises of whole models: largest error, relative to the largest value. */
+/** The project's limit for whole models: the largest error, relative to the largest value. */
 const LIMIT = 1e-4
 
 export interface MiniLm {
@@ -20,14 +20,14 @@ export interface MiniLm {
   readonly vectors: { readonly sentences: Packed; readonly base: Packed; readonly adapted: Packed }
   readonly device: DeviceType
   readonly native: boolean
-  /** How many of the sentences; default: all. */
+  /** The number of sentences. Default: all. */
   readonly count?: number
 }
 
 /** `env.localModelPath` has to be the project's cache. */
-export async function expectMiniLm(given: MiniLm): Promise<void> {
-  const { adapter, vectors, device, native, count = vectors.sentences.shape[0] } = given
-  // It is no export for transformers.js: it lies elsewhere, without a configuration.
+export async function expectMiniLm(options: MiniLm): Promise<void> {
+  const { adapter, vectors, device, native, count = vectors.sentences.shape[0] } = options
+  // The model was not exported for transformers.js, so it has no configuration and is in another folder.
   const config = new PretrainedConfig({ model_type: 'bert' })
   const model = await AutoModel.from_pretrained(MINILM, { config, subfolder: '', dtype: 'fp32', device })
   const { data, shape } = unpack(vectors.sentences)
@@ -45,16 +45,16 @@ export async function expectMiniLm(given: MiniLm): Promise<void> {
   const floats = (packed: Packed) =>
     (unpack(packed).data as Float32Array).subarray(0, count * packed.shape[1])
   const [base, adapted] = [floats(vectors.base), floats(vectors.adapted)]
-  const own = await embed()
-  expect(relativeError(own, base)).toBeLessThan(LIMIT)
+  const original = await embed()
+  expect(relativeError(original, base)).toBeLessThan(LIMIT)
   const adapters = await attach(model, { native })
   await adapters.loadAdapter(adapter)
   expect(relativeError(base, adapted)).toBeGreaterThan(1000 * LIMIT)
   expect(relativeError(await embed(), adapted)).toBeLessThan(LIMIT)
   adapters.disableAdapters()
-  expect(await embed()).toEqual(own)
+  expect(await embed()).toEqual(original)
   await adapters.detach()
-  expect(await embed()).toEqual(own)
+  expect(await embed()).toEqual(original)
   await model.dispose()
 }
 

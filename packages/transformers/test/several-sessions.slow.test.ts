@@ -1,4 +1,4 @@
-/** The life cycle of adapters in a model of two sessions (T5): ΔW in the encoder, whole layers in the decoder. */
+/** The life cycle of adapters in a model with two sessions (T5): ΔW in the encoder, replaced layers in the decoder. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -29,7 +29,7 @@ const T5 = async (name = 't5') =>
   withTwoSteps(await AutoModelForSeq2SeqLM.from_pretrained(name, { dtype: 'fp32' }))
 const logitsOf = ({ logits }: Record<string, Tensor>) => logits?.data as Float32Array
 
-/** Twelve products one behind the other, of at most 64 products of numbers and as many coefficients each: 2⁻²⁴ for each addition. */
+/** Twelve consecutive layers, each a sum of at most 64 products and as many coefficients: 2⁻²⁴ for each addition. */
 const FLOAT32 = 12 * 160 * 2 ** -24
 
 testAdapters(
@@ -54,7 +54,7 @@ testAdapters(
   { lacks: ['train', 'writeWeights'] },
 )
 
-test('where one session cannot be made, the others are as they were', async () => {
+test('if one session cannot be created, the others are restored', async () => {
   const require = createRequire(createRequire(import.meta.url).resolve('@huggingface/transformers'))
   const { InferenceSession }: typeof Ort = require('onnxruntime-node')
   const model = await T5()
@@ -63,10 +63,10 @@ test('where one session cannot be made, the others are as they were', async () =
   const before = logitsOf(await model(inputs))
   const { create } = InferenceSession
   for (const verb of ['detach', 'mergeAndUnload'] as const) {
-    let made = 0
-    vi.spyOn(InferenceSession, 'create').mockImplementation((...given: unknown[]) => {
-      if (++made === 2) throw new Error('out of memory')
-      return Reflect.apply(create, InferenceSession, given)
+    let created = 0
+    vi.spyOn(InferenceSession, 'create').mockImplementation((...args: unknown[]) => {
+      if (++created === 2) throw new Error('out of memory')
+      return Reflect.apply(create, InferenceSession, args)
     })
     await expect(adapters[verb]()).rejects.toThrow('out of memory')
     vi.restoreAllMocks()
@@ -85,7 +85,7 @@ test.each([
   ['t5', ['encoder.block.0.layer.0.SelfAttention.q', 'decoder.block.0.layer.0.SelfAttention.q']],
   ['bart', ['model.encoder.layers.0.self_attn.q_proj', 'model.decoder.layers.0.self_attn.q_proj']],
 ])(
-  '%s: a fresh adapter has the names of the whole model, and its file loads again',
+  '%s: a new adapter has the module names of the whole model, and its file can be loaded',
   async (name, expected) => {
     const folder = mkdtempSync(join(tmpdir(), 'fourierft-'))
     const model = await T5(name)

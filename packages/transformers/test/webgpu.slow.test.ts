@@ -1,6 +1,6 @@
 /**
- * `device: 'webgpu'` in Node, on the machine's own adapter or on SwiftShader (Vulkan on the CPU), which Debian's chromium brings. That one
- * proves results, never speed.
+ * `device: 'webgpu'` in Node, on the machine's own GPU or on SwiftShader (Vulkan on the CPU), which is part of Debian's chromium. SwiftShader
+ * shows that results are right; it says nothing about speed.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,7 +18,7 @@ import { attach } from '../src/attach.js'
 const FIXTURES = fileURLToPath(new URL('__fixtures__', import.meta.url))
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json'
 
-// Beside the drivers that are there. ONNX Runtime looks for adapters once in a process.
+// Added to the installed drivers. ONNX Runtime looks for GPUs once in a process.
 if (existsSync(SWIFTSHADER)) process.env.VK_ADD_DRIVER_FILES ??= SWIFTSHADER
 env.localModelPath = FIXTURES
 env.allowRemoteModels = false
@@ -38,7 +38,7 @@ function inputsOf(inputIds: number[]) {
 }
 
 describe.skipIf(without !== '')(`webgpu${without}`, () => {
-  test('an encoder with its head', async () => {
+  test('an encoder with a head agrees with PyTorch and PEFT', async () => {
     if (opened instanceof Error) throw opened
     const adapters = await attach(opened)
     await adapters.loadAdapter(join(FIXTURES, 'bert/adapter-a'), { name: 'adapter-a' })
@@ -48,21 +48,21 @@ describe.skipIf(without !== '')(`webgpu${without}`, () => {
         const { input_ids, attention_mask } = inputsOf(one.inputIds)
         const { input_ids: token_type_ids } = inputsOf(one.inputIds.map(() => 0))
         const { logits } = await opened({ input_ids, attention_mask, token_type_ids })
-        // 1e-5: two layers, some hundred additions of 2⁻²⁴ each.
+        // 1e-5: two layers with some hundred additions of 2⁻²⁴ each.
         for (const [i, logit] of one[which].logits.entries()) expect(logits.data[i]).toBeCloseTo(logit, 5)
       }
     }
     await opened.dispose()
   })
 
-  test('a decoder, whose cache stays on the device', async () => {
+  test('a decoder, whose cache stays on the device, generates the tokens of PyTorch and PEFT', async () => {
     const model = await AutoModelForCausalLM.from_pretrained('llama', options)
     const adapters = await attach(model)
     await adapters.loadAdapter(join(FIXTURES, 'llama/adapter-b'))
     const [one] = casesOf('llama')
     const generation = { ...inputsOf(one.inputIds), max_new_tokens: 64, do_sample: false }
-    const made = (await model.generate(generation)) as Tensor
-    expect(Array.from(made.data as BigInt64Array, Number).slice(one.inputIds.length)).toEqual(
+    const generated = (await model.generate(generation)) as Tensor
+    expect(Array.from(generated.data as BigInt64Array, Number).slice(one.inputIds.length)).toEqual(
       one['adapter-b'].tokens,
     )
     await model.dispose()

@@ -1,4 +1,4 @@
-/** A model of any batch: y = (Relu(x)·A)·B with the modules `block.first` and `block.second`; the exports are of a batch of one. */
+/** A model with a dynamic batch: y = (Relu(x)·A)·B, with the modules `block.first` and `block.second`. */
 import { DataType, readModel } from '@fourierft/onnx'
 
 /** y = Relu(x), opset 17. */
@@ -11,7 +11,7 @@ export function twoLayers(): Uint8Array {
   const bytes = Uint8Array.from(atob(RELU), (character) => character.charCodeAt(0))
   const model = readModel(bytes, { file: 'two-layers.onnx' })
   const [relu] = model.graph.nodes
-  if (!relu) throw new Error('the model has lost its node')
+  if (!relu) throw new Error('the model has no node')
   relu.setOutput(0, 'hidden.0')
   const layers = Object.entries(SHAPES).map(([module, [outputs, inputs]], i) => {
     const weight = Float32Array.from({ length: outputs * inputs }, (_, p) => Math.sin(1.3 * p + i))

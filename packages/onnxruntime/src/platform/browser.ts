@@ -1,28 +1,29 @@
 /**
- * Browsers: ONNX Runtime is given, for it has several builds, and who imports one by himself puts a second into every bundle; models come
- * by URL, and there is no native kernel.
+ * Browsers: users pass ONNX Runtime, because it has several builds and an import here would put a second one into every bundle. Models come by
+ * URL, and there is no native kernel.
  */
 import { FourierFTError } from '@fourierft/core'
 import type { Platform } from './platform.js'
 
 export const platform: Platform = {
   async loadOrt() {
-    throw new FourierFTError(
-      'UNSUPPORTED',
-      "ort: in a browser ONNX Runtime is given: import * as ort from 'onnxruntime-web' (or another build of it), createSession(model, { ort })",
-      { option: 'ort' },
-    )
+    throw new FourierFTError('UNSUPPORTED', 'ort: expected an ONNX Runtime; browsers have no default', {
+      advice:
+        "import * as ort from 'onnxruntime-web' (or another build of it), and call createSession(model, { ort })",
+      option: 'ort',
+    })
   },
-  pathOf: () => undefined,
+  localPath: () => undefined,
   readFile: noFiles,
   openFile: noFiles,
-  async openNative() {
+  async openNativeKernel() {
     throw new Error('there is no native kernel in a browser')
   },
 }
 
 async function noFiles(path: string): Promise<never> {
-  throw new FourierFTError('UNSUPPORTED', `${path}: there are no files here; give a URL or bytes`, {
+  throw new FourierFTError('UNSUPPORTED', `${path}: a browser has no files`, {
+    advice: 'give a URL or bytes',
     file: path,
   })
 }

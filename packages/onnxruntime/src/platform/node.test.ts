@@ -32,14 +32,14 @@ describe.skipIf(problem !== undefined)(
       const getReport = vi.spyOn(process.report, 'getReport').mockReturnValue(report)
       for (const isLinux of [true, false]) {
         files.isLinux = isLinux
-        expect(await platform.openNative()).toMatchObject({ version: ort.env.versions.node })
+        expect(await platform.openNativeKernel()).toMatchObject({ version: ort.env.versions.node })
       }
       expect(getReport).toHaveBeenCalledTimes(2)
     })
 
     test('is rejected if this process has not loaded it', async () => {
       vi.spyOn(process.report, 'getReport').mockReturnValue({ sharedObjects: ['/lib/libc.so.6'] } as object)
-      await expect(platform.openNative()).rejects.toThrow('has not loaded')
+      await expect(platform.openNativeKernel()).rejects.toThrow('has not loaded')
     })
   },
 )

@@ -1,4 +1,4 @@
-/** Node: `onnxruntime-node`, files by path, and the kernel of `@fourierft/native` where it is installed. */
+/** Node: `onnxruntime-node`, files by path, and the kernel of `@fourierft/native` if it is installed. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { lstat, open, readFile, realpath } from 'node:fs/promises'
 import { createRequire } from 'node:module'
@@ -13,22 +13,22 @@ export const platform: Platform = {
       return await import('onnxruntime-node')
     } catch (cause) {
       if (!isMissing(cause)) throw cause
-      throw new FourierFTError(
-        'UNSUPPORTED',
-        'onnxruntime-node is not installed: npm i onnxruntime-node, or give the copy to use as the option ort',
-        { option: 'ort', cause },
-      )
+      throw new FourierFTError('UNSUPPORTED', 'onnxruntime-node is not installed', {
+        advice: 'npm i onnxruntime-node, or give the copy to use as the option ort',
+        option: 'ort',
+        cause,
+      })
     }
   },
-  pathOf(model) {
+  localPath(model) {
     if (model instanceof URL) return model.protocol === 'file:' ? fileURLToPath(model) : undefined
     return /^https?:\/\//i.test(model) ? undefined : resolve(model)
   },
   async readFile(path) {
-    return readable(path, async () => ({ bytes: await readFile(path), folder: dirname(path) }))
+    return withFileErrors(path, async () => ({ bytes: await readFile(path), folder: dirname(path) }))
   },
   async openFile(path) {
-    return readable(path, async () => {
+    return withFileErrors(path, async () => {
       const [real, found] = await Promise.all([realpath(path), lstat(path)])
       const handle = await open(real)
       return {
@@ -37,7 +37,7 @@ export const platform: Platform = {
         isLink: found.isSymbolicLink(),
         size: (await handle.stat()).size,
         read: (offset: number, length: number) =>
-          readable(path, async () => {
+          withFileErrors(path, async () => {
             const { buffer, bytesRead } = await handle.read(new Uint8Array(length), 0, length, offset)
             return buffer.subarray(0, bytesRead)
           }),
@@ -45,7 +45,7 @@ export const platform: Platform = {
       }
     })
   },
-  async openNative() {
+  async openNativeKernel() {
     const library = onnxRuntimeLibrary()
     if (library === undefined)
       throw new Error('this process has not loaded the libonnxruntime of onnxruntime-node')
@@ -59,8 +59,8 @@ export const platform: Platform = {
   },
 }
 
-/** What `read` gives; its failures in our words. */
-async function readable<T>(path: string, read: () => Promise<T>): Promise<T> {
+/** Converts the errors of `read`. */
+async function withFileErrors<T>(path: string, read: () => Promise<T>): Promise<T> {
   try {
     return await read()
   } catch (cause) {

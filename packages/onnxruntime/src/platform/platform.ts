@@ -1,12 +1,12 @@
-/** What differs between Node and the browser: where ONNX Runtime, files and the native kernel come from. */
+/** The differences between Node and browsers: where ONNX Runtime, files and the native kernel come from. */
 import type { OnnxRuntime } from '@fourierft/native'
 import type { Ort } from '../ort.js'
 
 export interface OpenFile {
-  /** Where it really is, links resolved. */
+  /** With links resolved. */
   readonly folder: string
   readonly name: string
-  /** Whether the path was a link to it, so that files beside the path need not be beside it. */
+  /** Whether the path is a link, so that files beside the path need not be in `folder`. */
   readonly isLink: boolean
   readonly size: number
   /** Fewer bytes than `length` at the end of the file. */
@@ -18,19 +18,19 @@ export interface Platform {
   /**
    * The user's own ONNX Runtime.
    *
-   * @throws {FourierFTError} `UNSUPPORTED` where it is not installed
+   * @throws {FourierFTError} `UNSUPPORTED` if it is not installed
    */
   loadOrt(): Promise<Ort>
-  /** The path of a model that is a file of this machine; undefined: it is to be fetched. */
-  pathOf(model: string | URL): string | undefined
-  /** A file and the folder that it is in. */
+  /** The path of a model that is a local file; undefined if it has to be downloaded. */
+  localPath(model: string | URL): string | undefined
+  /** Reads a file; `folder` contains it. */
   readFile(path: string): Promise<{ readonly bytes: Uint8Array; readonly folder: string }>
-  /** The same, to be read in parts and closed. */
+  /** Opens a file that is read in parts. The caller closes it. */
   openFile(path: string): Promise<OpenFile>
   /**
    * The native kernel in the ONNX Runtime that this process has loaded.
    *
-   * @throws {Error} that says why there is none
+   * @throws {Error} whose message says why there is none
    */
-  openNative(): Promise<OnnxRuntime>
+  openNativeKernel(): Promise<OnnxRuntime>
 }

@@ -1,4 +1,4 @@
-/** `createSession` as pages call it: on the `onnxruntime-web` that they give, with a model and an adapter by URL. */
+/** `createSession` in pages: with their own `onnxruntime-web`, and with a model and an adapter by URL. */
 import { createAdapter, createConfig } from '@fourierft/core'
 import * as ort from 'onnxruntime-web'
 import { describe, expect, test } from 'vitest'
@@ -14,18 +14,18 @@ const adapters = { a: adapterOf(1), b: adapterOf(2) }
 const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
 const feeds = () => ({ x: new ort.Tensor('float32', x, [2, 3, 12]) })
 
-/** As files that a server has. */
+/** A URL, as of a file on a server. */
 const urlOf = (bytes: Uint8Array) => URL.createObjectURL(new Blob([Uint8Array.from(bytes)]))
 
 describe.each(['wasm', 'webgpu'] as const)('%s', (provider) => {
   const options = { executionProviders: [provider], logSeverityLevel: 3 } as const
-  const ours = { ort, ...options }
+  const allOptions = { ort, ...options }
 
-  test('swap, rows, disable', async () => {
+  test('switches adapters, applies one per row, disables and merges them', async () => {
     const model = twoLayers()
     const plain = await ort.InferenceSession.create(model, options)
     const base = (await plain.run(feeds())).y?.data as Float32Array
-    const session = await createSession(model, { adapters, ...ours })
+    const session = await createSession(model, { adapters, ...allOptions })
     expect(session.usesNativeKernel).toBe(false)
     expect(session.inputNames).toEqual(['x'])
     const outputs: Float32Array[] = []
@@ -54,8 +54,8 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (provider) => {
     await plain.release()
   })
 
-  test('runs that are begun together have each their own adapter', async () => {
-    const session = await createSession(twoLayers(), { adapters, ...ours })
+  test('concurrent runs use the adapter that was active when they started', async () => {
+    const session = await createSession(twoLayers(), { adapters, ...allOptions })
     const expected = new Map<string, unknown>()
     for (const name of ['a', 'b']) {
       session.setAdapter(name)
@@ -71,7 +71,7 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (provider) => {
   })
 })
 
-test('a model by URL, an adapter by its bytes; what is not there is refused', async () => {
+test('loads a model by URL and an adapter by its bytes; rejects a missing model, kernel or runtime', async () => {
   const { config, model } = adapters.a.toBytes()
   const session = await createSession(urlOf(twoLayers()), { ort, adapters: { config, model } })
   const memory = await createSession(twoLayers(), { ort, adapters: adapters.a })
@@ -91,7 +91,7 @@ test('a model by URL, an adapter by its bytes; what is not there is refused', as
   })
 })
 
-/** Relative to the largest number: the conformance suite's limit for level 4 in float32. */
+/** The conformance suite's limit for level 4 in float32, relative to the largest number. */
 const LIMIT = 1e-5
 
 function difference(a: Float32Array, b: Float32Array): number {

@@ -1,4 +1,4 @@
-/** Tensors on the device: they go in and come out as they are, and what is fed beside them is the adapters' alone. */
+/** Tensors on the device: inputs and outputs stay there, and only the adapters' inputs are uploaded. */
 import { createAdapter, createConfig } from '@fourierft/core'
 import * as ort from 'onnxruntime-web'
 import { expect, test } from 'vitest'
@@ -14,7 +14,7 @@ const [MAP_READ, COPY_SRC, COPY_DST, STORAGE] = [1, 4, 8, 128]
 test('webgpu: inputs, outputs and fetches stay on the device', async () => {
   const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false })
   const [a, b] = [1, 2].map((initialSeed) => createAdapter(config, SHAPES, { initialSeed }))
-  if (!a || !b) throw new Error('two adapters were to be made')
+  if (!a || !b) throw new Error('expected two adapters')
   const options = { ort, adapters: { a, b }, executionProviders: ['webgpu'], logSeverityLevel: 3 } as const
   const onCpu = await createSession(twoLayers(), options)
   const onDevice = await createSession(twoLayers(), { ...options, preferredOutputLocation: 'gpu-buffer' })
@@ -26,32 +26,32 @@ test('webgpu: inputs, outputs and fetches stay on the device', async () => {
   device.queue.writeBuffer(buffer, 0, x)
   const dims = [2, 3, 12]
   const resident = ort.Tensor.fromGpuBuffer(buffer as never, { dataType: 'float32', dims })
-  const fed = new ort.Tensor('float32', x, dims)
+  const onHost = new ort.Tensor('float32', x, dims)
   for (const run of [{ adapters: ['a', 'b'] }, { adapters: ['b', null] }, {}]) {
-    const expected = (await onCpu.run({ x: fed }, run)).y?.data
+    const expected = (await onCpu.run({ x: onHost }, run)).y?.data
     const { y } = await onDevice.run({ x: resident }, run)
     expect(y?.location).toBe('gpu-buffer')
     expect(await y?.getData()).toEqual(expected)
     y?.dispose()
   }
 
-  // Into a buffer of the caller's own.
+  // Into the caller's own buffer.
   const size = 2 * 3 * 8 * 4
-  const own = device.createBuffer({ size, usage })
-  const wanted = ort.Tensor.fromGpuBuffer(own as never, {
+  const target = device.createBuffer({ size, usage })
+  const targetTensor = ort.Tensor.fromGpuBuffer(target as never, {
     dataType: 'float32',
     dims: [2, 3, 8],
     download: async () => {
       const copy = device.createBuffer({ size, usage: MAP_READ | COPY_DST })
       const commands = device.createCommandEncoder()
-      commands.copyBufferToBuffer(own, 0, copy, 0, size)
+      commands.copyBufferToBuffer(target, 0, copy, 0, size)
       device.queue.submit([commands.finish()])
       await copy.mapAsync(MAP_READ)
       return new Float32Array(copy.getMappedRange().slice(0))
     },
   })
-  await onDevice.run({ x: resident }, { y: wanted })
-  expect(await wanted.getData()).toEqual((await onCpu.run({ x: fed })).y?.data)
+  await onDevice.run({ x: resident }, { y: targetTensor })
+  expect(await targetTensor.getData()).toEqual((await onCpu.run({ x: onHost })).y?.data)
   await onCpu.release()
   await onDevice.release()
 })

@@ -1,4 +1,4 @@
-/** The row `onnxruntime-web-wasm` in a browser. */
+/** The conformance suite on `onnxruntime-web-wasm` in a browser. */
 import { testBackend } from '@fourierft/conformance/vitest'
 import * as ort from 'onnxruntime-web'
 import { createOnnxRuntimeBackend } from '../../src/conformance.js'

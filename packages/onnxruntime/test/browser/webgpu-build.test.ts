@@ -1,6 +1,6 @@
 /**
- * `onnxruntime-web/webgpu`, the build that transformers.js brings, as `createSession(model, { ort })` takes it: its provider is not the one of
- * `onnxruntime-web` itself.
+ * The conformance suite on `onnxruntime-web/webgpu`, the build that transformers.js uses. Its WebGPU provider is another one than that of
+ * `onnxruntime-web`.
  */
 import { testBackend } from '@fourierft/conformance/vitest'
 import mjs from 'onnxruntime-web/ort-wasm-simd-threaded.asyncify.mjs?url'

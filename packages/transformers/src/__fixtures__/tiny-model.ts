@@ -1,6 +1,6 @@
 /**
- * A model in the layout of transformers.js that is small enough to be written here: a BERT of one layer without attention, whose output is
- * a vector for each token and a score for each of two labels. What real exports look like is in `__fixtures__`.
+ * A tiny model in the layout of transformers.js: a BERT of one layer without attention, whose outputs are a vector for each token and a score
+ * for each of two labels. Real exports are in `test/__fixtures__`.
  */
 import { type Adapter, createAdapter, createConfig, type Shape } from '@fourierft/core'
 import { createModel, DataType, type NewNode, type NewTensor } from '@fourierft/onnx'
@@ -11,19 +11,19 @@ const WORDS = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', 'a', 'small', 'model', 'of', 
 export const QUERY = 'bert.encoder.layer.0.attention.self.query'
 export const OUTPUT = 'bert.encoder.layer.0.output.dense'
 
-/** Layers that an adapter may change, `[out, in]`. */
+/** The layers that adapters change, `[out, in]`. */
 export const SHAPES: Readonly<Record<string, Shape>> = {
   [QUERY]: [2 * WIDTH, WIDTH],
   [OUTPUT]: [WIDTH, 2 * WIDTH],
 }
 
-/** Large enough to be seen in the output. */
+/** Its scaling is large enough to change the output visibly. */
 export function adapterFor(seed: number, shapes: Readonly<Record<string, Shape>> = SHAPES): Adapter {
   const config = createConfig({ nFrequency: 24, scaling: 30, initWeights: false })
   return createAdapter(config, shapes, { initialSeed: seed })
 }
 
-/** The files of the model by their paths in its folder; `isExternal`: its weights in a file of their own. */
+/** The files of the model by their paths in its folder; with `isExternal`, the weights are in a file of their own. */
 export function tinyModel({ isExternal = false, labels = 2 } = {}): Record<string, string | Uint8Array<ArrayBuffer>> {
   const { model, weights } = tinyGraph(isExternal, labels)
   return {

@@ -1,4 +1,4 @@
-/** Models whose calls can be looked into: two steps, and something that happens between them. */
+/** Models with a call of two steps, between which a test can do something. */
 import type { PreTrainedModel, Tensor } from '@huggingface/transformers'
 
 type Inputs = Record<string, Tensor>
@@ -8,7 +8,7 @@ export interface TwoSteps {
   twice(inputs: Inputs, between: () => unknown): Promise<Record<string, Tensor>>
 }
 
-/** The model with one method more, which is of its class as all others are. Before it is attached. */
+/** Adds a method to the model as if its class had it. Has to be called before `attach`. */
 export function withTwoSteps<Model extends PreTrainedModel>(model: Model): Model & TwoSteps {
   const methods = {
     async twice(this: PreTrainedModel, inputs: Inputs, between: () => unknown) {

@@ -1,4 +1,4 @@
-/** The tiny model as files, for tests in Node. */
+/** `writeTinyModels`: writes the tiny model to files, for tests in Node. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -6,9 +6,9 @@ import { afterAll } from 'vitest'
 import { tinyModel } from './tiny-model.js'
 
 /**
- * To be called where tests are described, or before all of them.
+ * Has to be called in the body of a test file, not in a test.
  *
- * @returns a folder, for `env.localModelPath`, with the models `tiny-bert` and `tiny-bert-external` in it, until all tests are done
+ * @returns a folder for `env.localModelPath` with the models `tiny-bert` and `tiny-bert-external`; it is removed after all tests
  */
 export function writeTinyModels(): string {
   const root = mkdtempSync(join(tmpdir(), 'fourierft-'))

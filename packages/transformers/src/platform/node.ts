@@ -1,4 +1,4 @@
-/** Node: transformers.js imports `onnxruntime-node`, and hands it the paths of models. */
+/** Node: transformers.js imports `onnxruntime-node`, and opens models by their paths. */
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -10,13 +10,13 @@ export const platform: Platform = {
   async loadOrt() {
     try {
       const { resolve } = createRequire(import.meta.url)
-      // From where transformers.js stands, so that it is its copy and no other.
+      // Resolved from transformers.js, to get the copy that it uses.
       return createRequire(resolve('@huggingface/transformers'))('onnxruntime-node')
     } catch {
       return undefined
     }
   },
-  requiredEnv() {
+  envOfRequiredCopy() {
     try {
       const require = createRequire(import.meta.url)
       return require.cache[require.resolve('@huggingface/transformers')]?.exports.env

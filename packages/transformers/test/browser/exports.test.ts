@@ -9,7 +9,7 @@ import { fixture, useFixtures, type Vectors, vectorsOf } from './fixtures.js'
 
 beforeAll(useFixtures)
 
-test('weights in a file of their own', async () => {
+test('reads weights in a file of their own once for each adapter', async () => {
   const { fetch, useBrowserCache } = env
   const read: string[] = []
   const files = tinyModel({ isExternal: true })
@@ -25,7 +25,7 @@ test('weights in a file of their own', async () => {
   const adapters = await attach(classify)
   read.length = 0
   await adapters.loadAdapter(adapterFor(1))
-  // Once each, by the way that transformers.js reads them.
+  // Each file is read once, by transformers.js.
   expect(read.filter((path) => path.startsWith('onnx/')).sort()).toEqual([
     'onnx/model.onnx',
     'onnx/model.onnx_data',
@@ -42,54 +42,57 @@ test('weights in a file of their own', async () => {
 })
 
 describe.each(['wasm', 'webgpu'] as const)('%s', (device) => {
-  test('an encoder–decoder, whose layers stand in both branches of an If', async () => {
+  test('an encoder–decoder, whose layers are in both branches of an If, generates the tokens of PyTorch and PEFT', async () => {
     const { cases } = await vectorsOf('t5')
     const generate = await pipeline('text2text-generation', 't5', { dtype: 'fp32', device })
     const adapters = await attach(generate)
     await adapters.loadAdapter(fixture('t5/adapter-b'), { name: 'adapter-b' })
     const [{ text, ...expected }] = cases as [Vectors['cases'][0]]
-    const made = await generate.model.generate({
+    const generated = await generate.model.generate({
       ...generate.tokenizer(text),
       max_new_tokens: 16,
       do_sample: false,
     })
-    expect(Array.from((made as { data: BigInt64Array }).data.slice(1), Number)).toEqual(
+    expect(Array.from((generated as { data: BigInt64Array }).data.slice(1), Number)).toEqual(
       expected['adapter-b'].tokens,
     )
     await generate.dispose()
   })
 
-  // Where a number lies on the edge of two of q8's 256 steps it falls to this side or that; q4 computes in float32, as `exports.test.ts` says.
+  // A number between two of q8's 256 steps can be rounded either way; q4 computes in float32, see `exports.test.ts`.
   test.each([
     ['q8', '_quantized', 2 ** -8],
     ['q4', '_q4', 12 * 160 * 2 ** -24],
-  ] as const)('%s: the quantised base with exact branches', async (dtype, suffix, limit) => {
-    const { cases } = await vectorsOf('bert')
-    const text = cases[0]?.text
-    const options = { dtype, device }
-    const scores = async (classify: (text: string, options: { top_k: number }) => Promise<unknown>) =>
-      ((await classify(text, { top_k: 3 })) as { score: number }[]).map(({ score }) => score)
-    const classify = await pipeline('text-classification', 'bert', options)
-    const base = await scores(classify)
-    const adapters = await attach(classify)
-    const adapter = await loadAdapter(fixture('bert/adapter-b'))
-    await adapters.loadAdapter(adapter)
+  ] as const)(
+    '%s: the scores are those of the quantised base with exact branches',
+    async (dtype, suffix, limit) => {
+      const { cases } = await vectorsOf('bert')
+      const text = cases[0]?.text
+      const options = { dtype, device }
+      const scores = async (classify: (text: string, options: { top_k: number }) => Promise<unknown>) =>
+        ((await classify(text, { top_k: 3 })) as { score: number }[]).map(({ score }) => score)
+      const classify = await pipeline('text-classification', 'bert', options)
+      const base = await scores(classify)
+      const adapters = await attach(classify)
+      const adapter = await loadAdapter(fixture('bert/adapter-b'))
+      await adapters.loadAdapter(adapter)
 
-    const { fetch } = env
-    const response = await fetch(fixture(`bert/onnx/model${suffix}.onnx`))
-    const dense = withDenseBranches(new Uint8Array(await response.arrayBuffer()), adapter, false)
-    env.fetch = async (url) =>
-      String(url).endsWith('.onnx')
-        ? new Response(Uint8Array.from(dense))
-        : fetch(String(url).replace('bert-dense', 'bert'))
-    const reference = await pipeline('text-classification', 'bert-dense', options)
-    env.fetch = fetch
-    const [received, expected] = [await scores(classify), await scores(reference)]
-    for (const [i, score] of expected.entries()) expect(Math.abs(received[i] - score)).toBeLessThan(limit)
-    expect(Math.abs(received[0] - base[0])).toBeGreaterThan(2 * limit)
-    adapters.disableAdapters()
-    expect(await scores(classify)).toEqual(base)
-    await classify.dispose()
-    await reference.dispose()
-  })
+      const { fetch } = env
+      const response = await fetch(fixture(`bert/onnx/model${suffix}.onnx`))
+      const dense = withDenseBranches(new Uint8Array(await response.arrayBuffer()), adapter, false)
+      env.fetch = async (url) =>
+        String(url).endsWith('.onnx')
+          ? new Response(Uint8Array.from(dense))
+          : fetch(String(url).replace('bert-dense', 'bert'))
+      const reference = await pipeline('text-classification', 'bert-dense', options)
+      env.fetch = fetch
+      const [received, expected] = [await scores(classify), await scores(reference)]
+      for (const [i, score] of expected.entries()) expect(Math.abs(received[i] - score)).toBeLessThan(limit)
+      expect(Math.abs(received[0] - base[0])).toBeGreaterThan(2 * limit)
+      adapters.disableAdapters()
+      expect(await scores(classify)).toEqual(base)
+      await classify.dispose()
+      await reference.dispose()
+    },
+  )
 })

@@ -1,4 +1,4 @@
-/** The exports as a browser sees them, and what PyTorch and PEFT compute with them. */
+/** The URLs of the exports, and the outputs of PyTorch and PEFT. */
 import { env, LogLevel } from '@huggingface/transformers'
 import { serveWasm } from './serve-wasm.js'
 
@@ -15,7 +15,7 @@ export interface Vectors {
 export const vectorsOf = async (name: string): Promise<Vectors> =>
   (await fetch(fixture(`${name}/vectors.json`))).json()
 
-/** transformers.js finds the exports, and its WebAssembly. */
+/** Tells transformers.js where the exports and its WebAssembly are. */
 export function useFixtures(): void {
   env.allowLocalModels = true
   env.allowRemoteModels = false

@@ -1,4 +1,4 @@
-/** A real encoder in a browser, on wasm and on WebGPU. */
+/** A real encoder, paraphrase-MiniLM-L3-v2, in a browser, on wasm and on WebGPU. */
 import { loadAdapter } from '@fourierft/core'
 import { env } from '@huggingface/transformers'
 import { describe, expect, test } from 'vitest'
@@ -7,7 +7,7 @@ import { serveWasm } from './serve-wasm.js'
 
 const FOLDER = '/packages/onnxruntime/test/__fixtures__/minilm/'
 const response = await fetch(`/.cache/${MINILM}/model.onnx`)
-// Where there is no such file the server answers with its page.
+// For a missing file, the server sends its page.
 const hasModel = response.ok && !response.headers.get('content-type')?.includes('html')
 const without = hasModel
   ? ''
@@ -16,19 +16,22 @@ const without = hasModel
 await response.body?.cancel()
 
 describe.skipIf(!hasModel)(`paraphrase-MiniLM-L3-v2${without}`, () => {
-  test.each(['wasm', 'webgpu'] as const)('embeddings are those of PyTorch and PEFT on %s', async (device) => {
-    serveWasm()
-    env.allowLocalModels = true
-    env.allowRemoteModels = false
-    env.localModelPath = '/.cache/'
-    expect.hasAssertions()
-    await expectMiniLm({
-      adapter: await loadAdapter(new URL(`${FOLDER}adapter`, location.href)),
-      vectors: await (await fetch(`${FOLDER}vectors.json`)).json(),
-      device,
-      native: false,
-      // Without a GPU, WebGPU takes a minute for all.
-      count: 2,
-    })
-  })
+  test.each(['wasm', 'webgpu'] as const)(
+    'embeddings are equal to those of PyTorch and PEFT on %s',
+    async (device) => {
+      serveWasm()
+      env.allowLocalModels = true
+      env.allowRemoteModels = false
+      env.localModelPath = '/.cache/'
+      expect.hasAssertions()
+      await expectMiniLm({
+        adapter: await loadAdapter(new URL(`${FOLDER}adapter`, location.href)),
+        vectors: await (await fetch(`${FOLDER}vectors.json`)).json(),
+        device,
+        native: false,
+        // Without a GPU, WebGPU takes a minute for all sentences.
+        count: 2,
+      })
+    },
+  )
 })

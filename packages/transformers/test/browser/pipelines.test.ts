@@ -1,6 +1,6 @@
 /**
- * The three lines in a browser, on wasm and on WebGPU: with transformers.js in a bundle, and (project `browser-cdn`) with the file that CDNs
- * serve, which has its ONNX Runtime inside.
+ * Pipelines with adapters in a browser, on wasm and on WebGPU: with transformers.js in a bundle, and (project `browser-cdn`) with the file that
+ * CDNs serve, which contains ONNX Runtime.
  */
 import { pipeline } from '@huggingface/transformers'
 import { beforeAll, describe, expect, test } from 'vitest'
@@ -9,7 +9,7 @@ import { fixture, useFixtures, type Vectors, vectorsOf } from './fixtures.js'
 
 beforeAll(useFixtures)
 
-/** Scores as the pipeline makes them of PyTorch's logits. */
+/** The pipeline's scores for PyTorch's logits. */
 function softmax(logits: number[]): number[] {
   const largest = Math.max(...logits)
   const powers = logits.map((logit) => Math.exp(logit - largest))
@@ -18,7 +18,7 @@ function softmax(logits: number[]): number[] {
 }
 
 describe.each(['wasm', 'webgpu'] as const)('%s', (device) => {
-  test('an encoder: load, disable, swap, detach, as PyTorch and PEFT have it', async () => {
+  test('an encoder agrees with PyTorch and PEFT, and detach restores it', async () => {
     const { cases } = await vectorsOf('bert')
     const classify = await pipeline('text-classification', 'bert', { dtype: 'fp32', device })
     const labels = ['bad', 'neutral', 'good']
@@ -29,12 +29,12 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (device) => {
     const expectScores = async (which: 'base' | 'adapter-b') => {
       for (const { text, [which]: outputs } of cases) {
         const received = await scores(text)
-        // 1e-5 of a score: logits of two layers and some hundred additions of 2⁻²⁴ each.
+        // 1e-5 of a score: logits of two layers with some hundred additions of 2⁻²⁴ each.
         for (const [i, score] of softmax(outputs.logits).entries()) expect(received[i]).toBeCloseTo(score, 5)
       }
     }
     const text = cases[0]?.text
-    const own = await scores(text)
+    const original = await scores(text)
     await expectScores('base')
     const adapters = await attach(classify)
     await adapters.loadAdapter(fixture('bert/adapter-b'), { name: 'b' })
@@ -45,14 +45,14 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (device) => {
       return scores(text)
     })
     for (const [i, answer] of (await Promise.all(calls)).entries())
-      expect(answer).toEqual(i % 2 ? own : adapted)
+      expect(answer).toEqual(i % 2 ? original : adapted)
     adapters.enableAdapters()
     await adapters.detach()
-    expect(await scores(text)).toEqual(own)
+    expect(await scores(text)).toEqual(original)
     await classify.dispose()
   })
 
-  test('a decoder generates 64 tokens with its cache, the very ones of PyTorch and PEFT', async () => {
+  test('a decoder with its cache generates the same 64 tokens as PyTorch and PEFT', async () => {
     const { cases } = await vectorsOf('llama')
     const generate = await pipeline('text-generation', 'llama', { dtype: 'fp32', device })
     const adapters = await attach(generate)
@@ -61,11 +61,11 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (device) => {
     const tokensOf = async () => {
       const inputs = generate.tokenizer(text)
       const length = inputs.input_ids.dims[1]
-      const made = await generate.model.generate({ ...inputs, max_new_tokens: 64, do_sample: false })
-      return Array.from((made as { data: BigInt64Array }).data.slice(length), Number)
+      const generated = await generate.model.generate({ ...inputs, max_new_tokens: 64, do_sample: false })
+      return Array.from((generated as { data: BigInt64Array }).data.slice(length), Number)
     }
     const adapted = tokensOf()
-    // The call was begun with the adapter and keeps it.
+    // The call keeps the adapter it started with.
     adapters.disableAdapters()
     expect(await adapted).toEqual(expected['adapter-b'].tokens)
     expect(await tokensOf()).toEqual(expected.base.tokens)

@@ -1,12 +1,12 @@
-/** Whether the files that the option `model` of `attach` leads to are those of the sessions that are there: as far as both tell. */
+/** `checkOrigin`: checks that the files named by the option `model` of `attach` belong to the model's sessions. */
 import { FourierFTError } from '@fourierft/core'
 import { readModel } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import type { ModelSession, SessionOrigin } from './library.js'
 
-/** One of a model's sessions, and what another one would be made from. */
-export interface Located {
-  /** What transformers.js calls the session. */
+/** One of a model's sessions, and the file that another one would be created from. */
+export interface SessionFile {
+  /** transformers.js' name of the session. */
   readonly name: string
   readonly session: InferenceSession
   readonly origin: SessionOrigin
@@ -14,13 +14,13 @@ export interface Located {
 }
 
 /**
- * Compares names, sizes, `dtype` and `device`. Weights cannot be compared, for no session gives its own.
+ * Compares `dtype`, `device`, and the names and sizes of inputs and outputs, as far as they are known. Weights cannot be compared: a session
+ * does not reveal its own.
  *
  * @param model the option `model`
- * @throws {FourierFTError} `INVALID_OPTION` for the option `model`, or for `modelOptions` where the files are the right ones but for these;
- *   `INVALID_ONNX`
+ * @throws {FourierFTError} `INVALID_OPTION` for the option `model`, or for `modelOptions` if only `dtype` or `device` is wrong; `INVALID_ONNX`
  */
-export function checkLocated(model: string, { name, session, origin, bytes }: Located): void {
+export function checkOrigin(model: string, { name, session, origin, bytes }: SessionFile): void {
   for (const key of ['dtype', 'device'] as const) {
     const [expected, received] = [session as ModelSession, origin].map(
       ({ config }) => (config as Partial<Record<typeof key, unknown>> | undefined)?.[key],
@@ -38,14 +38,17 @@ export function checkLocated(model: string, { name, session, origin, bytes }: Lo
     ['inputs', inputs, session.inputNames, session.inputMetadata],
     ['outputs', graph.outputs, session.outputNames, session.outputMetadata],
   ] as const) {
-    const told = values.map(({ name }) => name)
-    if (String([...names].sort()) !== String([...told].sort()))
-      throw notOf(model, `session '${name}' has the ${kind} ${names.join(', ')}, the file ${told.join(', ')}`)
+    const fileNames = values.map(({ name }) => name)
+    if (String([...names].sort()) !== String([...fileNames].sort()))
+      throw otherModel(
+        model,
+        `session '${name}' has the ${kind} ${names.join(', ')}, the file has ${fileNames.join(', ')}`,
+      )
     for (const value of values) {
-      const other = metadata?.find((each) => each.name === value.name)
-      const shape = other?.isTensor ? other.shape : []
-      if (value.dims?.some((size, axis) => areOtherSizes(size, shape[axis])))
-        throw notOf(
+      const inSession = metadata?.find((each) => each.name === value.name)
+      const shape = inSession?.isTensor ? inSession.shape : []
+      if (value.dims?.some((size, axis) => areDifferentSizes(size, shape[axis])))
+        throw otherModel(
           model,
           `'${value.name}' of session '${name}' is [${shape.join(', ')}], in the file [${value.dims.join(', ')}]`,
         )
@@ -53,15 +56,15 @@ export function checkLocated(model: string, { name, session, origin, bytes }: Lo
   }
 }
 
-/** What is not fixed is no number, or none above 0. */
-function areOtherSizes(a: unknown, b: unknown): boolean {
+/** A dynamic size is not a number, or not above 0. */
+function areDifferentSizes(a: unknown, b: unknown): boolean {
   return typeof a === 'number' && typeof b === 'number' && a > 0 && b > 0 && a !== b
 }
 
-function notOf(model: string, difference: string): FourierFTError {
+function otherModel(model: string, difference: string): FourierFTError {
   return new FourierFTError(
     'INVALID_OPTION',
-    `model: the files of '${model}' are not those of this model: ${difference}. Name what it was loaded by`,
-    { option: 'model', received: model },
+    `model: the files of '${model}' are not those of this model: ${difference}`,
+    { advice: 'give the name or path that it was loaded from', option: 'model', received: model },
   )
 }

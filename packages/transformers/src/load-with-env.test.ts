@@ -1,4 +1,4 @@
-/** Adapters come from where transformers.js' `env` says that models are, and from nowhere else. The hosts are real servers on this machine. */
+/** Adapters are loaded from the locations in transformers.js' `env`, and from nowhere else. The hosts are real servers on this machine. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import { createRequire } from 'node:module'
@@ -10,7 +10,7 @@ import { env, LogLevel } from '@huggingface/transformers'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { settings } from './environment.js'
 import { loadPeftModel } from './load-peft-model.js'
-import { loadWhereModelsAre } from './load-where-models-are.js'
+import { loadWithEnv } from './load-with-env.js'
 
 const adapter = createAdapter(
   createConfig({ nFrequency: 3, taskType: 'FEATURE_EXTRACTION', baseModelNameOrPath: 'user/base' }),
@@ -21,9 +21,9 @@ const bytes = adapter.toBytes()
 let directory: string
 let server: Server
 let url: string
-/** What the server was asked for. */
+/** The paths that the server was asked for. */
 let asked: string[]
-/** Tokens that came with it. */
+/** The tokens of these requests. */
 let tokens: (string | undefined)[]
 const before = { ...env }
 
@@ -45,7 +45,7 @@ beforeEach(async () => {
   env.logLevel = LogLevel.NONE
   env.localModelPath = join(directory, 'models')
   env.cacheDir = join(directory, 'cache')
-  // Nothing on this machine, and nobody beyond it: a request that goes elsewhere than it should fails here.
+  // An empty cache, and a host that does not exist: a request to the wrong host fails.
   vi.stubEnv('HF_HUB_CACHE', join(directory, 'hub'))
   vi.stubEnv('HF_ENDPOINT', 'http://127.0.0.1:9')
 })
@@ -57,88 +57,86 @@ afterEach(() => {
   rmSync(directory, { recursive: true })
 })
 
-test('a mirror is asked by its host and path, and what it sends is kept in the cache of transformers.js', async () => {
+test('downloads from the mirror’s host and path, and saves the files in the cache of transformers.js', async () => {
   env.remoteHost = `${url}/`
   env.remotePathTemplate = 'files/{model}/at/{revision}/'
   const token = 'secret'
-  expect((await loadWhereModelsAre('user/adapter', { revision: 'refs/pr/1', token })).toBytes()).toEqual(
-    bytes,
-  )
+  expect((await loadWithEnv('user/adapter', { revision: 'refs/pr/1', token })).toBytes()).toEqual(bytes)
   expect(asked).toEqual([
     '/files/user/adapter/at/refs%2Fpr%2F1/adapter_config.json',
     '/files/user/adapter/at/refs%2Fpr%2F1/adapter_model.safetensors',
   ])
   expect(new Set(tokens)).toEqual(new Set(['Bearer secret']))
-  const kept = join(directory, 'cache/user/adapter/refs/pr/1/adapter_config.json')
-  expect(readFileSync(kept)).toEqual(Buffer.from(bytes.config))
-  expect((await loadWhereModelsAre('user/adapter', { subfolder: 'de' })).toBytes()).toEqual(bytes)
+  const cached = join(directory, 'cache/user/adapter/refs/pr/1/adapter_config.json')
+  expect(readFileSync(cached)).toEqual(Buffer.from(bytes.config))
+  expect((await loadWithEnv('user/adapter', { subfolder: 'de' })).toBytes()).toEqual(bytes)
   expect(asked[2]).toBe('/files/user/adapter/at/main/de/adapter_config.json')
   asked.length = 0
-  await loadWhereModelsAre('user/adapter', { revision: 'refs/pr/1' })
-  await loadWhereModelsAre('user/adapter', { subfolder: 'de' })
+  await loadWithEnv('user/adapter', { revision: 'refs/pr/1' })
+  await loadWithEnv('user/adapter', { subfolder: 'de' })
   expect(asked).toEqual([])
-  await expect(loadWhereModelsAre('user/other')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
+  await expect(loadWithEnv('user/other')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
 })
 
-test.each(['models', 'cache'])('a subfolder of a folder below %s is looked into', async (below) => {
+test.each(['models', 'cache'])('finds a subfolder of a folder in %s', async (parent) => {
   env.remoteHost = `${url}/`
-  await savePretrained(adapter, join(directory, below, 'user/adapter/german'))
-  expect((await loadWhereModelsAre('user/adapter', { subfolder: 'german' })).toBytes()).toEqual(bytes)
+  await savePretrained(adapter, join(directory, parent, 'user/adapter/german'))
+  expect((await loadWithEnv('user/adapter', { subfolder: 'german' })).toBytes()).toEqual(bytes)
   expect(asked).toEqual([])
 })
 
-test('a directory is read, whatever host there is', async () => {
+test('reads a directory, whatever the host is', async () => {
   env.remoteHost = `${url}/`
   await savePretrained(adapter, join(directory, 'saved/german'))
-  // A path that does not begin like one: from here to there through a link.
+  // A relative path without a leading dot: a link in the current directory.
   const link = `fourierft-${process.pid}-saved`
   symlinkSync(join(directory, 'saved'), link)
   try {
-    expect((await loadWhereModelsAre(link, { subfolder: 'german' })).toBytes()).toEqual(bytes)
-    await expect(loadWhereModelsAre(link)).rejects.toThrow("pass { subfolder: 'german' }")
+    expect((await loadWithEnv(link, { subfolder: 'german' })).toBytes()).toEqual(bytes)
+    await expect(loadWithEnv(link)).rejects.toThrow("pass { subfolder: 'german' }")
   } finally {
     rmSync(link)
   }
   expect(asked).toEqual([])
 })
 
-test('nothing leads out of the folders or of the host', async () => {
+test('rejects names that lead out of the folders or the host', async () => {
   env.remoteHost = `${url}/`
   env.remotePathTemplate = 'files/{model}/at/{revision}/'
   await savePretrained(adapter, join(directory, 'models/outside'))
-  const refused = { code: 'INVALID_OPTION' }
+  const invalid = { code: 'INVALID_OPTION' }
   for (const option of ['subfolder', 'revision'])
     for (const path of ['..', '../outside', 'a/../../../outside', '/etc', 'a\\b', '\ud800'])
-      await expect(loadWhereModelsAre('user/adapter', { [option]: path })).rejects.toMatchObject({
-        ...refused,
+      await expect(loadWithEnv('user/adapter', { [option]: path })).rejects.toMatchObject({
+        ...invalid,
         details: { option },
       })
-  await expect(loadWhereModelsAre('user/../../adapter')).rejects.toMatchObject(refused)
+  await expect(loadWithEnv('user/../../adapter')).rejects.toMatchObject(invalid)
   expect(asked).toEqual([])
-  // In a URL these would be the folder above.
-  await loadWhereModelsAre('user/adapter', { subfolder: '%2e%2e/x' })
+  // In a URL, an unescaped `%2e%2e` would be the parent folder.
+  await loadWithEnv('user/adapter', { subfolder: '%2e%2e/x' })
   expect(asked[0]).toBe('/files/user/adapter/at/main/%252e%252e/x/adapter_config.json')
 })
 
-test('a model folder is looked into first', async () => {
+test('looks into the model folder first', async () => {
   env.remoteHost = `${url}/`
   await savePretrained(adapter, join(directory, 'models/user/adapter'))
   await savePretrained(adapter, join(directory, 'models/single'))
-  expect((await loadWhereModelsAre('user/adapter')).toBytes()).toEqual(bytes)
-  expect((await loadWhereModelsAre('single')).toBytes()).toEqual(bytes)
+  expect((await loadWithEnv('user/adapter')).toBytes()).toEqual(bytes)
+  expect((await loadWithEnv('single')).toBytes()).toEqual(bytes)
   expect(asked).toEqual([])
   env.allowLocalModels = false
-  await loadWhereModelsAre('user/adapter')
+  await loadWithEnv('user/adapter')
   expect(asked).toHaveLength(2)
 })
 
-test('without remote models nobody is asked', async () => {
+test('makes no request if remote models are forbidden', async () => {
   env.remoteHost = `${url}/`
   vi.stubEnv('HF_ENDPOINT', url)
   env.allowRemoteModels = false
-  const refused = loadPeftModel('user/adapter')
-  await expect(refused).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
-  await expect(refused).rejects.toThrow(/models\/user\/adapter.*env\.allowRemoteModels/s)
+  const loading = loadPeftModel('user/adapter')
+  await expect(loading).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
+  await expect(loading).rejects.toThrow(/models\/user\/adapter.*env\.allowRemoteModels/s)
   env.allowRemoteModels = true
   await expect(loadPeftModel('user/adapter', { local_files_only: true })).rejects.toMatchObject({
     code: 'FILE_NOT_FOUND',
@@ -148,17 +146,17 @@ test('without remote models nobody is asked', async () => {
 
 test('HF_ENDPOINT is the hub of adapters and of base models', async () => {
   vi.stubEnv('HF_ENDPOINT', url)
-  await expect(loadWhereModelsAre('user/adapter')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
+  await expect(loadWithEnv('user/adapter')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
   expect(asked).toEqual(['/api/models/user/adapter/revision/main?expand=sha'])
   asked.length = 0
   await savePretrained(adapter, join(directory, 'models/user/adapter'))
-  // There is no base model anywhere, but it is looked for there.
+  // The base model does not exist, but it is requested from the hub.
   await expect(loadPeftModel('user/adapter')).rejects.toThrow()
   expect(asked.length).toBeGreaterThan(0)
   expect(asked.every((path) => path.startsWith('/user/base/resolve/main/'))).toBe(true)
 })
 
-test('a program that requires transformers.js sets the env of its own copy', async () => {
+test('uses the env of the copy that a program gets by require', async () => {
   const { env: theirs }: { env: typeof env } = createRequire(import.meta.url)('@huggingface/transformers')
   expect(theirs).not.toBe(env)
   Object.assign(env, before)
@@ -167,15 +165,15 @@ test('a program that requires transformers.js sets the env of its own copy', asy
     theirs.remoteHost = `${url}/`
     theirs.localModelPath = join(directory, 'theirs')
     theirs.cacheDir = join(directory, 'their-cache')
-    expect((await loadWhereModelsAre('user/adapter')).toBytes()).toEqual(bytes)
+    expect((await loadWithEnv('user/adapter')).toBytes()).toEqual(bytes)
     expect(asked).toHaveLength(2)
     theirs.allowRemoteModels = false
-    await expect(loadWhereModelsAre('user/other')).rejects.toThrow('env.allowRemoteModels')
+    await expect(loadWithEnv('user/other')).rejects.toThrow('env.allowRemoteModels')
     expect(asked).toHaveLength(2)
     mkdirSync(join(directory, 'theirs'))
     await savePretrained(adapter, join(directory, 'theirs/own'))
-    expect((await loadWhereModelsAre('own')).toBytes()).toEqual(bytes)
-    // What is set in this copy goes first; what is taken back there is taken back here.
+    expect((await loadWithEnv('own')).toBytes()).toEqual(bytes)
+    // A setting in this copy takes precedence; a setting that is reset in the other copy is reset here.
     env.remoteHost = 'http://127.0.0.1:9/'
     expect(settings().remoteHost).toBe('http://127.0.0.1:9/')
     theirs.allowRemoteModels = true

@@ -1,7 +1,7 @@
-/** Encoders and decoders have layers of the same endings: the right one is found, or none. */
+/** The sessions of a model can have layers with the same name endings: each module is found in the right session, or not at all. */
 import { createModel, DataType, findLinearLayers } from '@fourierft/onnx'
 import { expect, test } from 'vitest'
-import { placeModules } from './place-modules.js'
+import { locateModules } from './locate-modules.js'
 
 /** A session whose graph has linear layers of these modules. */
 function session(name: string, ...named: (string | { readonly inputs: readonly string[] })[]) {
@@ -28,25 +28,25 @@ function session(name: string, ...named: (string | { readonly inputs: readonly s
   return { part: name, name, layers: findLinearLayers(createModel(graph, { opset: 17 })) }
 }
 
-const placed = (modules: string[], parts: ReturnType<typeof session>[], map = {}) =>
-  Object.fromEntries(Array.from(placeModules(modules, parts, map), ([module, { part }]) => [module, part]))
+const partsOf = (modules: string[], parts: ReturnType<typeof session>[], map = {}) =>
+  Object.fromEntries(Array.from(locateModules(modules, parts, map), ([module, { part }]) => [module, part]))
 
 const ENCODER = 'encoder.block.0.SelfAttention.q'
 const DECODER = 'decoder.block.0.SelfAttention.q'
 
-test('the name itself goes before one without its root', () => {
+test('an equal name takes precedence over one without its root', () => {
   const parts = [
     session('model', 'block.0.SelfAttention.q'),
     session('decoder_model_merged', DECODER, 'decoder.block.0.EncDecAttention.q'),
   ]
-  expect(placed([DECODER, ENCODER, 'decoder.block.0.EncDecAttention.q'], parts)).toEqual({
+  expect(partsOf([DECODER, ENCODER, 'decoder.block.0.EncDecAttention.q'], parts)).toEqual({
     [DECODER]: 'decoder_model_merged',
     [ENCODER]: 'model',
     'decoder.block.0.EncDecAttention.q': 'decoder_model_merged',
   })
 })
 
-test('an encoder that was exported by itself has names without the way to it', () => {
+test('finds modules of an encoder that was exported by itself, without their prefix', () => {
   const modules = [
     'model.encoder.layers.0.fc1',
     'model.decoder.layers.0.fc1',
@@ -54,8 +54,8 @@ test('an encoder that was exported by itself has names without the way to it', (
   ]
   const decoder = session('decoder_model_merged', ...modules.slice(1))
   for (const name of ['model', 'encoder_model']) {
-    const places = placeModules(modules, [session(name, 'layers.0.fc1', 'layers.0.fc2'), decoder], {})
-    expect([...places.values()]).toEqual([
+    const locations = locateModules(modules, [session(name, 'layers.0.fc1', 'layers.0.fc2'), decoder], {})
+    expect([...locations.values()]).toEqual([
       { part: name, name: modules[0] },
       { part: 'decoder_model_merged', name: modules[1] },
       { part: 'decoder_model_merged', name: modules[2] },
@@ -63,50 +63,50 @@ test('an encoder that was exported by itself has names without the way to it', (
   }
   const [fc1] = modules as [string]
   const vision = session('vision_encoder', 'layers.0.fc1')
-  expect(placed(modules, [vision, session('encoder_model', 'layers.0.fc1'), decoder])).toEqual({
+  expect(partsOf(modules, [vision, session('encoder_model', 'layers.0.fc1'), decoder])).toEqual({
     [modules[0]]: 'encoder_model',
     [modules[1]]: 'decoder_model_merged',
     [modules[2]]: 'decoder_model_merged',
   })
   expect(
-    placed(modules.slice(0, 1), [vision], { 'model.encoder.layers.*.fc1': '/layers.*/fc1/MatMul' }),
+    partsOf(modules.slice(0, 1), [vision], { 'model.encoder.layers.*.fc1': '/layers.*/fc1/MatMul' }),
   ).toEqual({
     [modules[0]]: 'vision_encoder',
   })
   const named = [session('model', 'layers.0.fc1', 'layers.0.fc2'), decoder]
-  expect(placed([fc1], named, { [fc1]: '/layers.0/fc2/MatMul' })).toEqual({ [fc1]: 'model' })
-  expect(() => placed([fc1], named, { [fc1]: '/layers.9/fc1/MatMul' })).toThrow(
+  expect(partsOf([fc1], named, { [fc1]: '/layers.0/fc2/MatMul' })).toEqual({ [fc1]: 'model' })
+  expect(() => partsOf([fc1], named, { [fc1]: '/layers.9/fc1/MatMul' })).toThrow(
     /none of the model's sessions/,
   )
   const twice = ['encoder.encoder.layer.0.q', 'encoder.layer.0.k']
   const image = [session('model', 'encoder.layer.0.q', 'encoder.layer.0.k'), decoder]
-  expect(placed(twice, image)).toEqual({ [twice[0]]: 'model', [twice[1]]: 'model' })
-  expect(() => placed(modules.slice(0, 1), [session('vision_encoder', 'layers.0.fc1'), decoder])).toThrow(
+  expect(partsOf(twice, image)).toEqual({ [twice[0]]: 'model', [twice[1]]: 'model' })
+  expect(() => partsOf(modules.slice(0, 1), [session('vision_encoder', 'layers.0.fc1'), decoder])).toThrow(
     /nearest/,
   )
 })
 
-test('a name behind one more root goes before one behind a longer prefix, which does where there is no other', () => {
+test('a name with one more root takes precedence over one with a longer prefix, which is used if there is no other', () => {
   const deep = session('model', 'm.n.layer.0.q', 'm.n.layer.1.q')
   const near = session('text_encoder', 'text.layer.0.q')
-  expect(placed(['layer.0.q', 'layer.1.q'], [near, deep])).toEqual({
+  expect(partsOf(['layer.0.q', 'layer.1.q'], [near, deep])).toEqual({
     'layer.0.q': 'text_encoder',
     'layer.1.q': 'model',
   })
 })
 
-test('where no session tells its root, the session’s name does', () => {
+test('the name of the session decides if its layers do not show their root', () => {
   const parts = [
     session('model', 'block.0.SelfAttention.q'),
     session('decoder_model_merged', 'block.0.SelfAttention.q'),
   ]
-  expect(placed([`base_model.model.${DECODER}`, ENCODER], parts)).toEqual({
+  expect(partsOf([`base_model.model.${DECODER}`, ENCODER], parts)).toEqual({
     [`base_model.model.${DECODER}`]: 'decoder_model_merged',
     [ENCODER]: 'model',
   })
 })
 
-test('a part of the model is found in the session that is called by it, and in no other', () => {
+test('finds a part of the model only in the session of that name', () => {
   const language = 'model.language_model.layers.0.self_attn.q_proj'
   const vision = 'model.vision_tower.encoder.layers.0.self_attn.q_proj'
   const audio = 'audio_tower.layers.0.fc1'
@@ -116,14 +116,14 @@ test('a part of the model is found in the session that is called by it, and in n
     session('audio_encoder', 'layers.0.fc1'),
     session('decoder_model_merged', 'model.layers.0.self_attn.q_proj', 'model.layers.0.fc1'),
   ]
-  expect(placed([vision, audio], parts)).toEqual({ [vision]: 'vision_encoder', [audio]: 'audio_encoder' })
-  // Here the inputs tell that it is the language model's file.
+  expect(partsOf([vision, audio], parts)).toEqual({ [vision]: 'vision_encoder', [audio]: 'audio_encoder' })
+  // Here the inputs show that it is the language model's file.
   const inputs = ['inputs_embeds', 'attention_mask']
-  const told = [
+  const withInputs = [
     ...parts.slice(0, 3),
     session('decoder_model_merged', { inputs }, 'model.layers.0.self_attn.q_proj'),
   ]
-  expect(placed([language, vision], told)).toEqual({
+  expect(partsOf([language, vision], withInputs)).toEqual({
     [language]: 'decoder_model_merged',
     [vision]: 'vision_encoder',
   })
@@ -133,14 +133,14 @@ test('a part of the model is found in the session that is called by it, and in n
     session('decoder_model_merged', 'decoder.layers.0.fc1'),
   ]
   const seq2seq = ['encoder', 'decoder'].map((part) => `language_model.model.${part}.layers.0.fc1`)
-  expect(placed(seq2seq, florence)).toEqual({
+  expect(partsOf(seq2seq, florence)).toEqual({
     [seq2seq[0]]: 'encoder_model',
     [seq2seq[1]]: 'decoder_model_merged',
   })
-  expect(() => placed(['vision_tower.encoder.layers.0.fc1'], florence)).toThrow(
+  expect(() => partsOf(['vision_tower.encoder.layers.0.fc1'], florence)).toThrow(
     /none of the model's sessions/,
   )
-  expect(() => placed([DECODER], [session('model', 'block.0.SelfAttention.q')])).toThrow(/none of/)
+  expect(() => partsOf([DECODER], [session('model', 'block.0.SelfAttention.q')])).toThrow(/none of/)
 })
 
 test('the error lists all missing modules, and advises null only for those that PyTorch never calls', () => {
@@ -148,7 +148,7 @@ test('the error lists all missing modules, and advises null only for those that 
   const missing = ['encoder.layer.0.querry', 'encoder.layer.0.v']
   const errorOf = (modules: string[]) => {
     try {
-      return placed(modules, parts)
+      return partsOf(modules, parts)
     } catch (error) {
       return error
     }
@@ -163,25 +163,25 @@ test('the error lists all missing modules, and advises null only for those that 
   })
 })
 
-test('what is nowhere, or in two sessions alike, is told with the nearest names', () => {
+test('the error of a missing or ambiguous module lists the nearest names or the sessions', () => {
   const parts = [session('vision_encoder', 'layers.0.q_proj'), session('audio_encoder', 'layers.0.q_proj')]
-  expect(() => placed(['layers.0.q_porj'], parts)).toThrow(
+  expect(() => partsOf(['layers.0.q_porj'], parts)).toThrow(
     /vision_encoder, audio_encoder.*nearest: layers\.0\.q_proj/,
   )
-  expect(() => placed(['layers.0.q_proj'], parts)).toThrow(
-    /vision_encoder and audio_encoder have it equally well/,
+  expect(() => partsOf(['layers.0.q_proj'], parts)).toThrow(
+    /several of the model's sessions have it \(vision_encoder, audio_encoder\)/,
   )
 })
 
-test('or found by the name of its node', () => {
+test('finds a module by the name of its node', () => {
   const parts = [session('vision_encoder', 'a.q'), session('model', 'b.q')]
-  expect(placed(['q_proj'], parts, { q_proj: '/b/q/MatMul' })).toEqual({ q_proj: 'model' })
+  expect(partsOf(['q_proj'], parts, { q_proj: '/b/q/MatMul' })).toEqual({ q_proj: 'model' })
 })
 
-test('what the user says is in no session is not looked for', () => {
+test('does not look for modules that moduleNames maps to null, unless the adapter has them', () => {
   const parts = [session('model', 'encoder.layer.0.q'), session('decoder_model_merged', 'decoder.layer.0.q')]
-  expect(placed(['encoder.layer.0.q'], parts, { 'pooler.dense': null })).toEqual({
+  expect(partsOf(['encoder.layer.0.q'], parts, { 'pooler.dense': null })).toEqual({
     'encoder.layer.0.q': 'model',
   })
-  expect(() => placed(['encoder.layer.0.q', 'pooler.dense'], parts)).toThrow(/pooler\.dense.*null/s)
+  expect(() => partsOf(['encoder.layer.0.q', 'pooler.dense'], parts)).toThrow(/pooler\.dense.*null/s)
 })

@@ -1,0 +1,101 @@
+/**
+ * What a graph can apply: branches for ΔW, and layers that adapters can replace. One graph with the slots of several adapters serves all of
+ * them.
+ */
+import { type Applied, createLayer, type Entries, FourierFTError } from '@fourierft/core'
+import {
+  type AttachedInputs,
+  attachBranches,
+  bakeBranches,
+  type OnnxModel,
+  type ReadExternal,
+} from '@fourierft/onnx'
+import { entriesUnion } from './entries-union.js'
+import { layersByKey } from './matched-layers.js'
+import type { SessionAdapter } from './session-adapter.js'
+
+/** Both maps are by `MatchedLayer.key`. */
+export interface AdapterSlots {
+  /** The name of each branch, and all entries that adapters have in its layer. */
+  readonly branches: ReadonlyMap<string, { readonly module: string; readonly entries: Entries }>
+  readonly replaceable: ReadonlyMap<string, ReplaceableLayer>
+}
+
+/** A layer that adapters can replace. */
+export interface ReplaceableLayer {
+  readonly module: string
+  readonly inFeatures: number
+  /** Whether the replacement may have another number of output features. */
+  readonly hasFreeWidth: boolean
+}
+
+/** The slots of the original model. */
+export const NO_SLOTS: AdapterSlots = { branches: new Map(), replaceable: new Map() }
+
+/**
+ * The slots that serve all of the adapters.
+ *
+ * @throws {FourierFTError} `UNSUPPORTED` if one adapter changes a layer that another one replaces by a layer of another width
+ */
+export function slotsFor(adapters: readonly SessionAdapter[]): AdapterSlots {
+  const branches = new Map<string, { module: string; entries: Entries[] }>()
+  for (const { layers } of adapters) {
+    for (const [key, { name, entries }] of layers) {
+      const known = branches.get(key)
+      if (known) known.entries.push(entries)
+      else branches.set(key, { module: name, entries: [entries] })
+    }
+  }
+  const replaceable = new Map<string, ReplaceableLayer>()
+  for (const { name, replacedModules } of adapters)
+    for (const [key, { module, inFeatures, isResized }] of replacedModules) {
+      const known = replaceable.get(key)
+      replaceable.set(key, {
+        module: known?.module ?? module,
+        inFeatures,
+        hasFreeWidth: isResized || (known?.hasFreeWidth ?? false),
+      })
+      const other = isResized && adapters.find(({ layers }) => layers.has(key))
+      if (other)
+        throw new FourierFTError(
+          'UNSUPPORTED',
+          `adapter '${name}' replaces layer '${module}' by one of another size, and adapter '${other.name}' changes the layer that the ` +
+            'model has',
+          { advice: 'load them into separate sessions', module, received: [name, other.name] },
+        )
+    }
+  return {
+    branches: new Map(
+      Array.from(branches, ([key, { module, entries }]) => [key, { module, entries: entriesUnion(entries) }]),
+    ),
+    replaceable,
+  }
+}
+
+/** Adds the slots to the model that they were made for. */
+export function attachSlots(model: OnnxModel, slots: AdapterSlots): AttachedInputs {
+  const layerAt = layersByKey(model)
+  const branches = Array.from(slots.branches, ([key, branch]) => ({ ...branch, layer: layerAt(key) }))
+  const replaceable = Array.from(slots.replaceable, ([key, layer]) => ({ ...layer, layer: layerAt(key) }))
+  return attachBranches(model, branches, { replaceable })
+}
+
+/** Writes adapters into the weights of the model that they are matched to: ΔW at its strength, and the modules that they replace. */
+export async function bakeAdapters(
+  model: OnnxModel,
+  added: readonly Applied<SessionAdapter>[],
+  readExternal: ReadExternal,
+): Promise<void> {
+  const layerAt = layersByKey(model)
+  const replaced = new Map(added.flatMap(({ adapter }) => [...adapter.replacedModules]))
+  const keys = new Set([...added.flatMap(({ adapter }) => [...adapter.layers.keys()]), ...replaced.keys()])
+  const baked = Array.from(keys, (key) => {
+    const whole = replaced.get(key)
+    const adapters = added.flatMap(({ adapter, scale }) => {
+      const layer = adapter.layers.get(key)
+      return layer ? [createLayer({ ...layer, scaling: layer.scaling * scale })] : []
+    })
+    return { layer: layerAt(key), adapters, ...(whole && { whole }) }
+  })
+  await bakeBranches(model, baked, { readExternal, inlineUpTo: Number.POSITIVE_INFINITY })
+}

@@ -1,0 +1,148 @@
+/** `findAdapterLayers`: the layers of an ONNX model that the modules of an adapter belong to. */
+import {
+  type Adapter,
+  FourierFTError,
+  nearestNames,
+  parseJson,
+  type Shape,
+  savedModule,
+} from '@fourierft/core'
+import {
+  biasOf,
+  checkWeight,
+  decideProducts,
+  findLinearLayers,
+  findPackedLayers,
+  joined,
+  type LinearLayer,
+  mappedModules,
+  matchLayers,
+  type OnnxModel,
+  productsOf,
+  type ReadExternal,
+  valuesOfFreeWidth,
+} from '@fourierft/onnx'
+import { checkBaseTensors } from './base-tensors.js'
+import { adviceFor, type ModuleNames } from './module-names.js'
+
+/** A layer of the model. Adapters may have different names for it. */
+export interface MatchedLayer {
+  /** Identifies the layer in its file, whenever the file is read. */
+  readonly key: string
+  /** For messages. */
+  readonly file: string
+  /** The node that computes the layer, for messages. */
+  readonly node: string
+  readonly shape: Shape
+  readonly hasBias: boolean
+  /** Whether a weight with another number of output features can replace the layer's. */
+  readonly hasFreeWidth: boolean
+}
+
+/**
+ * Finds the layer of each module that the adapter changes or replaces.
+ *
+ * @param readExternal reads weights that may be copies of one another
+ * @throws {FourierFTError} `MODULE_NOT_FOUND`; `SHAPE_MISMATCH` for a weight whose size contradicts its shape; `UNSUPPORTED` for an adapter
+ *   of another base model
+ */
+export async function findAdapterLayers(
+  model: OnnxModel,
+  adapter: Adapter,
+  moduleNames: ModuleNames,
+  readExternal: ReadExternal,
+): Promise<Map<string, MatchedLayer>> {
+  const layers = await decideProducts(layersOf(model), readExternal)
+  const { matched, unmatched } = matchLayers(layers, modulesOf(adapter), { map: moduleNames })
+  const [missing] = unmatched
+  if (missing) {
+    const { module, reason, candidates } = missing
+    const all = unmatched.map((each) => each.module)
+    const others = all.length > 1 ? ` (${all.length - 1} further modules are not found either)` : ''
+    const tensor = [...adapter.savedTensors.keys()].find((name) => savedModule(name) === module)
+    const replacing = tensor === undefined ? '' : `, which tensor ${tensor} of the adapter replaces`
+    throw new FourierFTError(
+      'MODULE_NOT_FOUND',
+      `${model.file}, module ${module}${replacing}: ${reason}${others}; the nearest: ${candidates.join(', ') || 'none'}`,
+      {
+        advice: adviceFor(all, layers, matched.size > 0),
+        file: model.file,
+        module,
+        ...(tensor && { tensor }),
+        expected: candidates,
+        received: all,
+      },
+    )
+  }
+  const found = new Map<string, MatchedLayer>()
+  for (const [module, layer] of matched) {
+    checkWeight(layer)
+    found.set(module, {
+      key: keyOf(layer),
+      file: model.file,
+      node: layer.node.name,
+      shape: [layer.outFeatures, layer.inFeatures],
+      hasBias: biasOf(layer) !== undefined,
+      hasFreeWidth: valuesOfFreeWidth(layer) !== undefined,
+    })
+  }
+  checkBaseTensors(model, layers, adapter)
+  return found
+}
+
+/** The modules that an adapter changes or replaces. */
+export function modulesOf({ modules, savedTensors }: Adapter): string[] {
+  const saved = Array.from(savedTensors.keys(), (tensor) => savedModule(tensor) ?? '')
+  return [...new Set([...modules.keys(), ...saved.filter((module) => module !== '')])]
+}
+
+/** The layers whose modules' names are in the file or in `moduleNames`. */
+export async function namedLayers(
+  model: OnnxModel,
+  moduleNames: ModuleNames,
+  readExternal: ReadExternal,
+): Promise<Map<string, LinearLayer>> {
+  const layers = await decideProducts(layersOf(model), readExternal)
+  const { matched } = matchLayers(layers, mappedModules(layers, moduleNames), { map: moduleNames })
+  const byName = layers.flatMap((layer) =>
+    layer.module === undefined ? [] : [[layer.module, layer] as const],
+  )
+  return new Map([...byName, ...matched])
+}
+
+/**
+ * Looks layers up by `MatchedLayer.key`.
+ *
+ * @throws {FourierFTError} `INVALID_STATE` if the file has changed
+ */
+export function layersByKey(model: OnnxModel): (key: string) => LinearLayer {
+  const byKey = new Map(
+    layersOf(model)
+      .flatMap(productsOf)
+      .map((product) => [productKey(product), product]),
+  )
+  return (key) => {
+    const products = (parseJson(key, 'the key of a layer') as string[]).flatMap((one) => byKey.get(one) ?? [])
+    if (products.length > 0) return joined(products)
+    throw new FourierFTError(
+      'INVALID_STATE',
+      `${model.file} is another file now: it has no ${key}; the nearest: ${nearestNames([key], [...byKey.keys()]).join(', ')}`,
+      { file: model.file, received: key },
+    )
+  }
+}
+
+/** Layers with a product of their own, and layers that share one. */
+function layersOf(model: OnnxModel): LinearLayer[] {
+  return [...findLinearLayers(model), ...findPackedLayers(model)]
+}
+
+/** Names all products of the layer, so that it does not matter how they were found to be one module. */
+function keyOf(layer: LinearLayer): string {
+  return JSON.stringify(productsOf(layer).map(productKey))
+}
+
+/** The path of the graph is part of the key: the branches of an `If` may use the same value names. */
+function productKey({ graph, node, part }: LinearLayer): string {
+  return JSON.stringify([graph.path, node.outputs[0], part?.name])
+}

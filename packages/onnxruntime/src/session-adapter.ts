@@ -1,0 +1,94 @@
+/** `matchAdapter`: an adapter whose modules are matched to the layers of one session's model. */
+import {
+  type Adapter,
+  FourierFTError,
+  type Layer,
+  type MatchedAdapter,
+  readSavedModule,
+  type SavedModule,
+  savedModule,
+} from '@fourierft/core'
+import type { MatchedLayer } from './matched-layers.js'
+
+export interface SessionAdapter extends MatchedAdapter {
+  /** For messages. */
+  readonly name: string
+  /** The adapter as it was loaded. */
+  readonly source: Adapter
+  /** By `MatchedLayer.key`. */
+  readonly layers: ReadonlyMap<string, Layer>
+  /** The modules that the adapter saves whole (`modulesToSave`), by `MatchedLayer.key`. */
+  readonly replacedModules: ReadonlyMap<string, ReplacedModule>
+}
+
+/** A module that an adapter saves whole. */
+export interface ReplacedModule extends SavedModule {
+  readonly module: string
+  readonly inFeatures: number
+  /** Whether the number of output features differs from that of the model's layer. */
+  readonly isResized: boolean
+}
+
+/**
+ * @param matched the layer of each module of the adapter
+ * @throws {FourierFTError} `SHAPE_MISMATCH`; `UNSUPPORTED_DTYPE` and `INVALID_SAFETENSORS` for saved modules that do not fit;
+ *   `INVALID_OPTION` for two modules of one layer; and the errors of `Adapter.layer`
+ */
+export function matchAdapter(
+  name: string,
+  adapter: Adapter,
+  matched: ReadonlyMap<string, MatchedLayer>,
+): SessionAdapter {
+  const layers = new Map<string, Layer>()
+  const claimed = new Map<string, string>()
+  const claim = (module: string) => {
+    const layer = matched.get(module) as MatchedLayer
+    const other = claimed.get(layer.key)
+    if (other !== undefined)
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        `the modules ${other} and ${module} are one layer of the model`,
+        {
+          module,
+          received: other,
+        },
+      )
+    claimed.set(layer.key, module)
+    return layer
+  }
+  for (const [module, { shape: expected }] of adapter.modules) {
+    const { key, file, node, shape } = claim(module)
+    if (expected && (expected[0] !== shape[0] || expected[1] !== shape[1]))
+      throw new FourierFTError(
+        'SHAPE_MISMATCH',
+        `${file}, module ${module}: the layer ${node} is [${shape.join(', ')}] ([out, in]); ` +
+          `the adapter was made for [${expected.join(', ')}]`,
+        { file, module, expected: shape, received: expected },
+      )
+    layers.set(key, adapter.layer(module, shape))
+  }
+  const replacedModules = new Map<string, ReplacedModule>()
+  for (const module of new Set(Array.from(adapter.savedTensors.keys(), (tensor) => moduleOf(tensor, name)))) {
+    const layer = claim(module)
+    const saved = readSavedModule(adapter, module, layer)
+    const [out, inFeatures] = layer.shape
+    replacedModules.set(layer.key, {
+      module,
+      inFeatures,
+      ...saved,
+      isResized: saved.weight.length !== out * inFeatures,
+    })
+  }
+  const replaces = new Map(Array.from(replacedModules, ([key, { module }]) => [key, module]))
+  return { name, source: adapter, layers, replacedModules, replaces }
+}
+
+function moduleOf(tensor: string, name: string): string {
+  const module = savedModule(tensor)
+  if (module !== undefined) return module
+  throw new FourierFTError(
+    'UNSUPPORTED',
+    `adapter '${name}', tensor ${tensor}: expected weight or bias of a module saved whole (modulesToSave)`,
+    { tensor, received: name },
+  )
+}
