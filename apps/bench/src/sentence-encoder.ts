@@ -170,7 +170,7 @@ async function merged(path: string, adapter: Adapter): Promise<Uint8Array> {
   const layers = adapter.layers()
   const { matched } = matchLayers(
     findLinearLayers(model),
-    Object.fromEntries(layers.map(({ name, shape }) => [name, shape])),
+    layers.map(({ name }) => name),
   )
   await bakeBranches(
     model,

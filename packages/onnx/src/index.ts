@@ -3,19 +3,10 @@ export {
   type AttachedInputs,
   type AttachOptions,
   attachBranches,
-  type Branch,
-  type Replaceable,
   type Rowless,
-  type WeightInputs,
 } from './attach/attach.js'
-export {
-  type BakedLayer,
-  type BakeOptions,
-  bakeBranches,
-  type ExternalFile,
-  type ReadExternal,
-  type WholeWeights,
-} from './attach/bake.js'
+export { type BakeOptions, bakeBranches, type ExternalFile } from './attach/bake.js'
+export type { Branch } from './attach/branch.js'
 export { detachBranches } from './attach/detach.js'
 export { branchFunction, DOMAIN } from './attach/functions/branch-function.js'
 export {
@@ -27,10 +18,12 @@ export {
   type TableName,
 } from './attach/functions/branch-tables.js'
 export { gradientFunction } from './attach/functions/gradient-function.js'
-export { checkWeight } from './layers/check-weight.js'
-export { valuesOfFreeWidth } from './layers/free-width.js'
+export type { Replaceable, WeightInputs } from './attach/replaceable-layer.js'
+export type { BakedLayer } from './attach/weight-update.js'
+export { checkWeight } from './layers/check-weight-size.js'
 export { biasOf, type LayerBias } from './layers/layer-bias.js'
-export { findLinearLayers, type LinearLayer, type PackedPart } from './layers/linear-layers.js'
+export type { LinearLayer, PackedPart } from './layers/linear-layer.js'
+export { findLinearLayers } from './layers/linear-layers.js'
 export {
   type MatchedLayers,
   type MatchOptions,
@@ -42,11 +35,14 @@ export { isPart, wordsOf } from './layers/model-parts.js'
 export { type ModuleMap, readModuleMap } from './layers/module-map.js'
 export { findPackedLayers, packedParts } from './layers/packed-layers.js'
 export { decideProducts, joined, productsOf } from './layers/products.js'
-export { readLayer } from './layers/read-layer.js'
+export { readLayer, type WholeWeights } from './layers/read-layer.js'
+export { valuesOfFreeWidth } from './layers/resizable-head.js'
+export type { OnnxAttribute, OnnxAttributeType } from './model/attribute.js'
 export { type CreateModelOptions, createModel } from './model/create-model.js'
 export type { NewAttribute, NewFunction, NewGraph, NewNode, NewTensor, NewValue } from './model/encode.js'
-export type { OnnxAttribute, OnnxGraph, OnnxNode, OnnxValue } from './model/graph.js'
+export type { OnnxGraph, OnnxNode } from './model/graph.js'
 export { type ModelData, modelBytes, type OnnxFunction, type OnnxModel, readModel } from './model/model.js'
 export { type ModelFileOptions, type ReadAt, readModelFile } from './model/read-model-file.js'
 export { DataType } from './model/schema.js'
-export type { ExternalData, OnnxTensor } from './model/tensor.js'
+export type { ExternalData, OnnxTensor, ReadExternal } from './model/tensor.js'
+export type { OnnxValue } from './model/value.js'

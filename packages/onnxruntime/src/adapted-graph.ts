@@ -124,7 +124,7 @@ export class AdaptedGraph {
       if (!changing) continue
       const { name } = changing.adapter
       const reason =
-        found.place === 'none'
+        found.position === 'none'
           ? 'has the same input for all rows of the batch'
           : 'does not show where its rows are'
       throw new FourierFTError(

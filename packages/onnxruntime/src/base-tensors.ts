@@ -74,7 +74,7 @@ function initializerOf({ graph }: OnnxModel, name: string): OnnxTensor | undefin
 }
 
 function layerOf(layers: readonly LinearLayer[], module: string): LinearLayer | undefined {
-  const found = matchLayers(layers, { [module]: null }).matched.get(module)
+  const found = matchLayers(layers, [module]).matched.get(module)
   return found?.part ? undefined : found
 }
 

@@ -102,9 +102,7 @@ export async function findPlaces(
   readExternal: ReadExternal,
 ): Promise<Map<string, LayerPlace>> {
   const layers = await decideProducts(layersOf(model), readExternal)
-  // PEFT's files hold no shapes.
-  const wanted = Object.fromEntries(modulesOf(adapter).map((module) => [module, null]))
-  const { matched, unmatched } = matchLayers(layers, wanted, { map: moduleNames })
+  const { matched, unmatched } = matchLayers(layers, modulesOf(adapter), { map: moduleNames })
   const [missing] = unmatched
   if (missing) {
     const { module, reason, candidates } = missing
@@ -313,8 +311,7 @@ export async function namedLayers(
   readExternal: ReadExternal,
 ): Promise<Map<string, LinearLayer>> {
   const layers = await decideProducts(layersOf(model), readExternal)
-  const told = Object.fromEntries(mappedModules(layers, moduleNames).map((module) => [module, null]))
-  const { matched } = matchLayers(layers, told, { map: moduleNames })
+  const { matched } = matchLayers(layers, mappedModules(layers, moduleNames), { map: moduleNames })
   const byName = layers.flatMap((layer) =>
     layer.module === undefined ? [] : [[layer.module, layer] as const],
   )

@@ -171,7 +171,7 @@ test.each(['bert-q8', 'bert-q4'])(
     await expect(adapted.mergeAdapter()).rejects.toMatchObject({
       code: 'UNSUPPORTED',
       message: expect.stringMatching(
-        /node ".+" .* is quantised; keep the adapter beside the weights, as it is while it is not merged/,
+        /node ".+" .* is quantised; keep the adapter beside the weights, unmerged/,
       ),
     })
     expect(await codeOf(adapted.mergeAndUnload())).toBe('UNSUPPORTED')

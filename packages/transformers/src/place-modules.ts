@@ -60,8 +60,7 @@ function candidatesIn<Part>(
 ): Map<string, Candidate<Part>> {
   // Names alone are compared here; the session compares what else there is.
   const decided = layers.map(({ undecided: _, ...layer }) => layer)
-  const layersOf = (names: Iterable<string>) =>
-    matchLayers(decided, Object.fromEntries(Array.from(names, (name) => [name, null])), { map }).matched
+  const layersOf = (names: Iterable<string>) => matchLayers(decided, names, { map }).matched
   const nodeOf = readModuleNames(map)
   const found = new Map<string, Candidate<Part>>()
   for (const [module, layer] of layersOf(modules))

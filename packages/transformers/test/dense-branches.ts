@@ -19,9 +19,7 @@ export function withDenseBranches(
   const layers = findLinearLayers(model)
   for (const name of adapter.modules.keys()) {
     if (!name.startsWith(part)) continue
-    const erased = layers.map((layer) => ({ ...layer, outFeatures: 0, inFeatures: 0 }))
-    const { matched } = matchLayers(erased, { [name]: [0, 0] })
-    const found = layers[erased.indexOf(matched.get(name) as LinearLayer)]
+    const found = matchLayers(layers, [name]).matched.get(name)
     if (!found) throw new Error(`no layer ${name}`)
     const { outFeatures, inFeatures } = found
     const change = delta(adapter.layer(name, [outFeatures, inFeatures]))

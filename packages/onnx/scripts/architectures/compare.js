@@ -61,7 +61,10 @@ async function check(folder, file, feeds, { adapter, modules, base, adapted, uns
     session = await createSession(path, { ort, native: false, adapters, intraOpNumThreads: 1 })
   } catch (error) {
     const model = readModel(new Uint8Array(readFileSync(path)), { file })
-    const { unmatched } = matchLayers([...findLinearLayers(model), ...findPackedLayers(model)], modules)
+    const { unmatched } = matchLayers(
+      [...findLinearLayers(model), ...findPackedLayers(model)],
+      Object.keys(modules),
+    )
     const missing = unmatched.map(({ module, reason, candidates }) => [
       pattern(module),
       reason,

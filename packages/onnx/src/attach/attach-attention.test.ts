@@ -6,7 +6,8 @@ import { readFileSync } from 'node:fs'
 import { createLayer, decodeFloats, type Layer, uniformEntries } from '@fourierft/core'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { findLinearLayers, type LinearLayer } from '../layers/linear-layers.js'
+import type { LinearLayer } from '../layers/linear-layer.js'
+import { findLinearLayers } from '../layers/linear-layers.js'
 import { findPackedLayers, packedParts } from '../layers/packed-layers.js'
 import { createModel } from '../model/create-model.js'
 import type { NewAttribute, NewTensor, NewValue } from '../model/encode.js'
@@ -294,6 +295,6 @@ test.each([
   const model = readModel(original)
   const [q] = findPackedLayers(model)
   const attach = () => attached(model, new Map([['a.q', q]]))
-  expect(attach).toThrow(new RegExp(`module a.q is inside of node Attention_0 .*${problem}.*bakeBranches`))
+  expect(attach).toThrow(new RegExp(`module a.q is inside node Attention_0 .*${problem}.*bakeBranches`))
   expect(Buffer.compare(model.toBytes(), original)).toBe(0)
 })

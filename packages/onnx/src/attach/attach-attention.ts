@@ -1,64 +1,71 @@
 /**
- * Branches on q, k and v of a `com.microsoft` `Attention`, which multiplies within itself: `If` no adapter is fed, the node itself; else
- * `MultiHeadAttention` of q, k and v that are products with the same weight, plus their branches.
+ * Branches on q, k and v of a `com.microsoft` `Attention`, which computes the products itself. An `If` replaces the node. Without adapters it
+ * runs the node as it was, else a `MultiHeadAttention` of q, k and v: products with the same weight, plus their branches.
  *
  * @see Attention and MultiHeadAttention in ONNX Runtime's docs/ContribOperators.md
  */
 import { FourierFTError } from '@fourierft/core'
-import { activationsOf } from '../layers/activations-of.js'
-import type { LinearLayer } from '../layers/linear-layers.js'
-import type { NewAttribute } from '../model/encode.js'
+import { activationType } from '../layers/activation-type.js'
+import type { LinearLayer } from '../layers/linear-layer.js'
+import { copiedAttributes } from '../model/attribute.js'
 import type { OnnxNode } from '../model/graph.js'
 import { NodeList } from '../model/node-list.js'
 import { DataType } from '../model/schema.js'
 import { DOMAIN } from './functions/branch-function.js'
 
-/** A branch on one of the three. */
+/** A branch on q, k or v. */
 export interface PartBranch {
   readonly layer: LinearLayer
-  /** What a `FourierFT` node takes behind `x` and `base`; the coefficients come first. */
+  /** The inputs of a `FourierFT` node after `x` and `base`; the coefficients come first. */
   readonly inputs: readonly string[]
 }
 
-/** Those that both operators have. */
-const SHARED_FLOATS = ['mask_filter_value', 'scale'] as const
-const SHARED_INTEGERS = ['num_heads', 'unidirectional'] as const
+/** The attributes that both operators have. */
+const SHARED_ATTRIBUTES: readonly string[] = ['mask_filter_value', 'scale', 'num_heads', 'unidirectional']
 
-/**
- * Says what of an `Attention` has no counterpart in `MultiHeadAttention`.
- *
- * @throws {FourierFTError} `UNSUPPORTED`
- */
+/** Whether the layer is a part of a `com.microsoft` `Attention`, as `findPackedLayers` finds them. */
+export function isAttention({ node }: LinearLayer): boolean {
+  return node.opType === 'Attention' && node.domain === 'com.microsoft'
+}
+
+/** @throws {FourierFTError} `UNSUPPORTED` for features of an `Attention` that `MultiHeadAttention` does not have */
 export function checkAttention({ layer, module }: { layer: LinearLayer; module: string }): void {
   const { node } = layer
+  const { attributes } = node
   const [, , , mask, , , pastLength] = node.inputs
-  const known = mask === undefined || mask === '' ? undefined : node.graph.valueInfo(mask)?.dims?.length
+  const maskRank = mask === undefined || mask === '' ? undefined : node.graph.valueInfo(mask)?.dims?.length
   const problems = [
-    node.attribute('do_rotary')?.int ? 'rotates q and k itself (do_rotary)' : [],
-    pastLength || node.attribute('past_present_share_buffer')?.int
+    attributes.get('do_rotary')?.int ? 'rotates q and k itself (do_rotary)' : [],
+    pastLength || attributes.get('past_present_share_buffer')?.int
       ? 'keeps past and present in one buffer (past_present_share_buffer)'
       : [],
-    known === 4 ? `has a mask of 4 dimensions (${mask})` : [],
+    maskRank === 4 ? `has a mask of 4 dimensions (${mask})` : [],
   ].flat()
   if (problems.length > 0)
     throw new FourierFTError(
       'UNSUPPORTED',
-      `${node.graph.file}: the module ${module} is inside of node ${node.name} (com.microsoft:Attention), which ${problems.join(' and ')}; nothing can be added to its q, k and v then. Export the model without this fusion (--disable_attention of onnxruntime.transformers.optimizer), or merge the adapter with bakeBranches.`,
-      { file: node.graph.file, module, received: node.name },
+      `${node.graph.file}: the module ${module} is inside node ${node.name} (com.microsoft:Attention), which ${problems.join(' and ')}, so no branch can be added to its q, k and v`,
+      {
+        file: node.graph.file,
+        module,
+        received: node.name,
+        advice:
+          'export the model without this fusion (--disable_attention of onnxruntime.transformers.optimizer), or merge the adapter with bakeBranches',
+      },
     )
 }
 
-/** @param parts branches of one node, at least one */
+/** @param parts the branches of one node, at least one */
 export function attachToAttention(node: OnnxNode, parts: readonly PartBranch[]): void {
   const { graph } = node
   const [output = '', present] = node.outputs
   const value = (name: string) => `${output}.${DOMAIN}.${name}`
   const nodes = new NodeList(value(''))
   const sizes = parts.map(({ inputs: [coefficients = ''] }) => nodes.add('Size', [coefficients]))
-  const size = sizes.reduce((sum, one) => nodes.add('Add', [sum, one]))
-  const isIdle = nodes.add('Equal', [size, nodes.constant([0], [])])
+  const totalSize = sizes.reduce((sum, size) => nodes.add('Add', [sum, size]))
+  const isIdle = nodes.add('Equal', [totalSize, nodes.constant([0], [])])
 
-  // The node itself goes into the branch, as it is but for its outputs' names.
+  // The node itself moves into the `If`; only the names of its outputs change.
   const kept = node.outputs.map((name, i) => {
     if (name !== '') node.setOutput(i, `${name}.${DOMAIN}.base`)
     return `${name}.${DOMAIN}.base`
@@ -78,27 +85,27 @@ function adaptedAttention(node: OnnxNode, parts: readonly PartBranch[], prefix: 
   const { add, constant, named, nodes } = list
   const [x = '', weight = '', bias = '', mask = '', past = '', attentionBias = ''] = node.inputs
   const [{ layer }] = parts as [PartBranch]
-  const activations = activationsOf(layer)
-  const isFloat = activations === DataType.float
-  const to = (tensor: string, dataType: number) =>
+  const type = activationType(layer)
+  const isFloat = type === DataType.float
+  const cast = (tensor: string, dataType: number) =>
     isFloat ? tensor : add('Cast', [tensor], { to: { int: dataType } })
 
   const product = add('MatMul', [x, weight])
   const packed = bias === '' ? product : add('Add', [product, bias])
-  const wide = to(x, DataType.float)
+  const wide = cast(x, DataType.float)
   const heads = partsOf(node, layer).map(({ name, offset, size }) => {
     const base = add('Slice', [packed, constant([offset]), constant([offset + size]), constant([-1])])
-    const own = parts.find(({ layer: { part } }) => part?.name === name)
-    if (!own) return base
+    const branch = parts.find(({ layer: { part } }) => part?.name === name)
+    if (!branch) return base
     const sum = `${prefix}${name}`
     nodes.push({
       name: `${node.name || prefix}/${DOMAIN}.${name}`,
       opType: 'FourierFT',
       domain: DOMAIN,
-      inputs: [wide, to(base, DataType.float), ...own.inputs],
+      inputs: [wide, cast(base, DataType.float), ...branch.inputs],
       outputs: [sum],
     })
-    return to(sum, activations)
+    return cast(sum, type)
   })
 
   const pasts = past === '' ? ['', ''] : [0, 1].map((i) => add('Gather', [past, constant([i], [])]))
@@ -111,7 +118,9 @@ function adaptedAttention(node: OnnxNode, parts: readonly PartBranch[], prefix: 
     domain: 'com.microsoft',
     inputs: inputs.slice(0, inputs.findLastIndex((input) => input !== '') + 1),
     outputs: [result, ...presents],
-    attributes: sharedAttributes(node),
+    attributes: copiedAttributes(
+      [...node.attributes.values()].filter(({ name }) => SHARED_ATTRIBUTES.includes(name)),
+    ),
   })
   if (!hasPresent) return { nodes, outputs: [result] }
   const stacked = presents.map((one) => list.reshape(one, [constant([1]), add('Shape', [one])]))
@@ -119,11 +128,11 @@ function adaptedAttention(node: OnnxNode, parts: readonly PartBranch[], prefix: 
   return { nodes, outputs: [result, `${prefix}present`] }
 }
 
-/** Where q, k and v lie in the product. */
+/** The features of q, k and v in the product. */
 function partsOf(node: OnnxNode, { part }: LinearLayer) {
   const width = part?.width ?? 0
-  const given = Array.from(node.attribute('qkv_hidden_sizes')?.ints ?? [], Number)
-  const [q, k, v] = (given.length === 3 ? given : [width / 3, width / 3, width / 3]) as [
+  const sizes = Array.from(node.attribute('qkv_hidden_sizes')?.ints ?? [], Number)
+  const [q, k, v] = (sizes.length === 3 ? sizes : [width / 3, width / 3, width / 3]) as [
     number,
     number,
     number,
@@ -133,17 +142,4 @@ function partsOf(node: OnnxNode, { part }: LinearLayer) {
     { name: 'k', offset: q, size: k },
     { name: 'v', offset: q + k, size: v },
   ] as const
-}
-
-function sharedAttributes(node: OnnxNode): Record<string, NewAttribute> {
-  const attributes: Record<string, NewAttribute> = {}
-  for (const name of SHARED_FLOATS) {
-    const float = node.attribute(name)?.float
-    if (float !== undefined) attributes[name] = { float }
-  }
-  for (const name of SHARED_INTEGERS) {
-    const int = node.attribute(name)?.int
-    if (int !== undefined) attributes[name] = { int }
-  }
-  return attributes
 }

@@ -9,7 +9,8 @@ import { describe, expect, test } from 'vitest'
 import { findLinearLayers } from '../layers/linear-layers.js'
 import { readModel } from '../model/model.js'
 import { DataType } from '../model/schema.js'
-import { attachBranches, type Branch } from './attach.js'
+import { attachBranches } from './attach.js'
+import type { Branch } from './branch.js'
 
 const FILES = [
   'bert-torchscript',
@@ -153,6 +154,10 @@ test('what is wrong leaves the model as it was', () => {
     'INVALID_OPTION',
   )
   expect(codeOf(() => attachBranches(model, [{ ...first, entries: other }]))).toBe('SHAPE_MISMATCH')
+  const { outFeatures, inFeatures } = first.layer
+  expect(() => attachBranches(model, [{ ...first, entries: other }])).toThrow(
+    `module.0 is [${outFeatures}, ${inFeatures}] ([out, in])`,
+  )
   expect(codeOf(() => attachBranches(model, [first, { ...second, module: first.module }]))).toBe(
     'INVALID_OPTION',
   )

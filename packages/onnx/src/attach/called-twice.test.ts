@@ -2,7 +2,8 @@
 import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { findLinearLayers, type LinearLayer } from '../layers/linear-layers.js'
+import type { LinearLayer } from '../layers/linear-layer.js'
+import { findLinearLayers } from '../layers/linear-layers.js'
 import { matchLayers } from '../layers/match-layers.js'
 import { findPackedLayers } from '../layers/packed-layers.js'
 import { decideProducts, joinProducts, productsOf } from '../layers/products.js'
@@ -351,17 +352,17 @@ describe('what is not one module', () => {
 
   test('a product without a name that reads the same weight is not passed over', () => {
     const layers = findLinearLayers(readModel(twice({ ...SHARED, names: ['/block/proj', 'fused'] })))
-    const shape = [OUT, IN] as const
     const reason = 'other products may be calls of the same module: name all of its nodes in a list'
-    expect(matchLayers(layers, { 'block.proj': shape }).unmatched).toEqual([
+    expect(matchLayers(layers, ['block.proj']).unmatched).toEqual([
       { module: 'block.proj', reason, candidates: ['/block/proj/MatMul', 'fused/MatMul'] },
     ])
     const list = ['/block/proj/MatMul', 'fused/MatMul']
-    const { matched } = matchLayers(layers, { 'block.proj': shape }, { map: { 'block.proj': list } })
+    const { matched } = matchLayers(layers, ['block.proj'], { map: { 'block.proj': list } })
     expect(productsOf(matched.get('block.proj') as LinearLayer).map(({ node }) => node.name)).toEqual(list)
     const alone = { 'block.proj': ['/block/proj/MatMul'] }
-    const one = matchLayers(layers, { 'block.proj': shape }, { map: alone }).matched.get('block.proj')
+    const one = matchLayers(layers, ['block.proj'], { map: alone }).matched.get('block.proj')
     expect(productsOf(one as LinearLayer)).toHaveLength(1)
+    expect([one?.outFeatures, one?.inFeatures]).toEqual([OUT, IN])
   })
 
   test('products without names: the bias that only they read names their module', () => {
@@ -391,10 +392,10 @@ describe('what is not one module', () => {
   test('a list with a node of another shape, or of no layer, is refused', () => {
     const layers = findLinearLayers(readModel(twice(SHARED)))
     const map = (nodes: string[]) =>
-      matchLayers(layers, { m: null }, { map: { m: nodes } }).unmatched.map(({ reason }) => reason)
+      matchLayers(layers, ['m'], { map: { m: nodes } }).unmatched.map(({ reason }) => reason)
     expect(map(['/block/proj/MatMul', '/back/MatMul'])).toEqual(['several layers have this name'])
     expect(map(['/block/proj/MatMul', '/nothing/MatMul'])).toEqual([
-      'the map names a node that is none of the layers',
+      'the map names a node that is not one of the layers',
     ])
   })
 })
@@ -415,7 +416,7 @@ describe('external copies', () => {
 
   test('are compared where they lie', async () => {
     const layers = findLinearLayers(external())
-    const { unmatched } = matchLayers(layers, { 'block.proj': null })
+    const { unmatched } = matchLayers(layers, ['block.proj'])
     expect(unmatched.map(({ candidates }) => candidates)).toEqual([
       ['/block/proj/MatMul', '/block/proj_1/MatMul'],
     ])
@@ -523,7 +524,7 @@ describe('quantised', () => {
       { opset: 17 },
     )
     const layers = findLinearLayers(readModel(model.toBytes()))
-    expect(matchLayers(layers, { 'block.proj': [16, 16] }).unmatched[0]?.candidates).toEqual([
+    expect(matchLayers(layers, ['block.proj']).unmatched[0]?.candidates).toEqual([
       '/block/proj/MatMul_Q4',
       '/block/proj_1/MatMul',
     ])

@@ -8,7 +8,8 @@ import { encodeEntry, encodeGraph, type NewNode } from '../model/encode.js'
 import { readModel } from '../model/model.js'
 import { DataType, Graph, Model, Tensor } from '../model/schema.js'
 import { field, floatField, message } from '../model/wire-message.js'
-import { attachBranches, ORIGINAL } from './attach.js'
+import { attachBranches } from './attach.js'
+import { ORIGINAL } from './check-attachable.js'
 import { detachBranches } from './detach.js'
 
 const folder = new URL('../__fixtures__/', import.meta.url)

@@ -1,37 +1,42 @@
-/**
- * Takes the branches of `attachBranches` out of a model again: what is written then is the original file, byte for byte.
- */
+/** Removes from a model everything that `attachBranches` added: the model is then written as the original file, byte for byte. */
 import { FourierFTError, parseJson } from '@fourierft/core'
 import { encodeEntry } from '../model/encode.js'
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
-import { malformed } from '../model/malformed.js'
+import { invalidOnnx } from '../model/invalid-onnx.js'
 import type { OnnxModel } from '../model/model.js'
 import { Model } from '../model/schema.js'
 import { field } from '../model/wire-message.js'
-import { ORIGINAL, type Original, originalWidth, withoutInstead } from './attach.js'
+import { originalName } from './branch.js'
+import { ORIGINAL, type Original } from './check-attachable.js'
 import { DOMAIN } from './functions/branch-function.js'
+import { originalWidth } from './replaceable-layer.js'
 
-/** What the names of values that were attached have in them. */
+/** A part of the names of all attached values. */
 const INSIDE = `.${DOMAIN}.`
-/** At the end of the name of a layer's own output, once for each branch on it. */
+/** The end of the name of a layer's own output, once for each branch on it. */
 const BASE = /(?:\.fourierft\.base)+$/
 
 /**
  * Undoes `attachBranches`, on the model itself or on one that was read from its file.
  *
- * @throws {FourierFTError} `INVALID_STATE`: nothing is attached, or the file was edited since; the model is left as it was then.
- *   `NOT_REPRODUCIBLE`: the original did not write its lengths in the shortest form, as all known exporters do; the branches are gone
- *   then, but the file is shorter than it was
+ * @throws {FourierFTError} `INVALID_STATE` if nothing is attached, or if the file was edited since; the model is then unchanged.
+ *   `NOT_REPRODUCIBLE` if the original did not write its lengths in the shortest form, as all known exporters do; the branches are then
+ *   removed, but the file is shorter than the original
  */
 export function detachBranches(model: OnnxModel): void {
   const { size, irVersion } = check(model)
-  // A broken file may show it only where it is edited.
-  model.atOnce(() => detachAll(model, irVersion))
+  // Some faults of a broken file appear only during an edit.
+  model.transaction(() => detachAll(model, irVersion))
   if (model.size !== size)
     throw new FourierFTError(
       'NOT_REPRODUCIBLE',
-      `${model.file}: without adapters it has ${model.size} bytes, the original had ${size}, for its lengths were not written in the shortest form; keep the original file where its bytes matter.`,
-      { file: model.file, expected: size, received: model.size },
+      `${model.file}: without adapters it has ${model.size} bytes, but the original had ${size}, because it did not write its lengths in the shortest form`,
+      {
+        file: model.file,
+        expected: size,
+        received: model.size,
+        advice: 'keep the original file if its exact bytes matter',
+      },
     )
 }
 
@@ -41,7 +46,7 @@ function detachAll(model: OnnxModel, irVersion: number): void {
   const added = new Set(values.map(({ name }) => name).filter((name) => name.startsWith(`${DOMAIN}.`)))
   for (const graph of graphs) {
     restoreInputs(graph)
-    bringBack(graph)
+    moveNodesBack(graph)
     graph.removeNodes(graph.nodes.filter(isAttached))
     restoreOutputs(graph)
     restoreWidths(graph)
@@ -54,7 +59,9 @@ function detachAll(model: OnnxModel, irVersion: number): void {
   model.setIrVersion(irVersion)
 }
 
-/** A layer's own node only writes such a name; what was attached is of the domain, reads one, or writes one that is no base. */
+/**
+ * Whether `attachBranches` added the node: it is of our domain, reads an attached value, or writes one other than a layer's renamed output.
+ */
 function isAttached({ domain, inputs, outputs }: OnnxNode): boolean {
   return (
     domain === DOMAIN ||
@@ -63,21 +70,21 @@ function isAttached({ domain, inputs, outputs }: OnnxNode): boolean {
   )
 }
 
-/** Nodes that went into a branch of ours. */
-function bringBack(graph: OnnxGraph): void {
+/** Moves nodes that `attachBranches` put into an `If` back to their graph. */
+function moveNodesBack(graph: OnnxGraph): void {
   for (const node of graph.nodes) {
     if (!isAttached(node)) continue
-    const own = node.subgraphs.flatMap(({ nodes }) =>
+    const originals = node.subgraphs.flatMap(({ nodes }) =>
       nodes.filter((inner) => inner.outputs.some((name) => BASE.test(name))),
     )
-    if (own.length > 0) graph.replaceNode(node, own)
+    if (originals.length > 0) graph.replaceNode(node, originals)
   }
 }
 
 function restoreInputs({ nodes }: OnnxGraph): void {
   for (const node of nodes)
     for (const [i, name] of node.inputs.entries())
-      if (withoutInstead(name) !== name) node.setInput(i, withoutInstead(name))
+      if (originalName(name) !== name) node.setInput(i, originalName(name))
 }
 
 function restoreOutputs({ nodes }: OnnxGraph): void {
@@ -97,34 +104,30 @@ function check(model: OnnxModel): Original {
   const { file } = model
   const text = model.metadata.get(ORIGINAL)
   if (text === undefined)
-    throw new FourierFTError(
-      'INVALID_STATE',
-      `${file} has no adapters attached by attachBranches; there is nothing to detach.`,
-      { file },
-    )
+    throw new FourierFTError('INVALID_STATE', `${file} has no adapters attached by attachBranches`, { file })
   const { size, irVersion, attachedSize } = originalOf(text, file)
   const received = model.size - field(Model.metadata, encodeEntry(ORIGINAL, text)).size
   if (received !== attachedSize)
     throw new FourierFTError(
       'INVALID_STATE',
-      `${file} was edited after adapters had been attached, so that the original file cannot be told from it; take the original itself.`,
-      { file, expected: attachedSize, received },
+      `${file} was edited after adapters had been attached, so the original file cannot be restored from it`,
+      { file, expected: attachedSize, received, advice: 'use the original file itself' },
     )
   return { size, irVersion, attachedSize }
 }
 
-/** What the metadata say; whoever made the file may have written anything there. */
+/** Reads the metadata entry, which may hold anything. */
 function originalOf(text: string, file: string): Original {
-  const given: unknown = parseJson(text, file)
+  const parsed: unknown = parseJson(text, file)
   const [size, irVersion, attachedSize] = (['size', 'irVersion', 'attachedSize'] as const).map((key) => {
     const value: unknown =
-      typeof given === 'object' && given !== null && Object.hasOwn(given, key)
-        ? (given as Readonly<Record<string, unknown>>)[key]
+      typeof parsed === 'object' && parsed !== null && Object.hasOwn(parsed, key)
+        ? (parsed as Readonly<Record<string, unknown>>)[key]
         : undefined
     if (typeof value === 'number' && Number.isSafeInteger(value) && value > 0) return value
-    throw malformed(
+    throw invalidOnnx(
       file,
-      `its metadata ${ORIGINAL} say that ${key} is ${JSON.stringify(value)}, where a whole number from 1 on was expected`,
+      `${key} of its metadata entry ${ORIGINAL}: expected a positive integer; received ${JSON.stringify(value)}`,
     )
   }) as [number, number, number]
   return { size, irVersion, attachedSize }

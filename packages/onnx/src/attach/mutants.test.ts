@@ -5,16 +5,19 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { createLayer, type Entries, explicitEntries, FourierFTError, type Layer } from '@fourierft/core'
 import { expect, test } from 'vitest'
-import { checkWeight } from '../layers/check-weight.js'
-import { findLinearLayers, type LinearLayer } from '../layers/linear-layers.js'
+import { checkWeight } from '../layers/check-weight-size.js'
+import type { LinearLayer } from '../layers/linear-layer.js'
+import { findLinearLayers } from '../layers/linear-layers.js'
 import { matchLayers } from '../layers/match-layers.js'
 import { findPackedLayers } from '../layers/packed-layers.js'
 import { createModel } from '../model/create-model.js'
 import { type OnnxModel, readModel } from '../model/model.js'
 import { DataType } from '../model/schema.js'
 import { BYTES } from '../model/tensor.js'
-import { attachBranches, type Branch, ORIGINAL } from './attach.js'
+import { attachBranches } from './attach.js'
 import { bakeBranches } from './bake.js'
+import type { Branch } from './branch.js'
+import { ORIGINAL } from './check-attachable.js'
 import { detachBranches } from './detach.js'
 
 /** For the full count: FOURIERFT_MUTANTS=100000. */
@@ -86,7 +89,7 @@ async function exercise(bytes: Uint8Array, random: (below: number) => number): P
   if (!model) return 'refused'
   const layers = await attempt(() => [...findLinearLayers(model), ...findPackedLayers(model)])
   if (!layers) return 'unfound'
-  const modules = Object.fromEntries(layers.map(({ module }) => [module ?? 'none', [16, 16] as const]))
+  const modules = layers.map(({ module }) => module ?? 'none')
   await attempt(() => matchLayers(layers, modules))
   const sound: LinearLayer[] = []
   for (const layer of layers) {

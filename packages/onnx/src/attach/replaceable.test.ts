@@ -4,12 +4,14 @@ import { uniformEntries } from '@fourierft/core'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
 import { biasOf } from '../layers/layer-bias.js'
-import { findLinearLayers, type LinearLayer } from '../layers/linear-layers.js'
+import type { LinearLayer } from '../layers/linear-layer.js'
+import { findLinearLayers } from '../layers/linear-layers.js'
 import { outputNodeOf } from '../layers/quantised-pair.js'
 import { type OnnxModel, readModel } from '../model/model.js'
-import { attachBranches, type WeightInputs } from './attach.js'
+import { attachBranches } from './attach.js'
 import { bakeBranches } from './bake.js'
 import { detachBranches } from './detach.js'
+import type { WeightInputs } from './replaceable-layer.js'
 
 const bytesOf = (name: string) =>
   new Uint8Array(readFileSync(new URL(`../__fixtures__/${name}.onnx`, import.meta.url)))

@@ -1,24 +1,25 @@
-/** Nodes that make of the rows of the batch those of a layer's tokens, where the batch is not the first axis of its input. */
-
+/** Nodes that turn the rows of the batch into rows of a layer's tokens if the batch is not the first axis of the layer's input. */
 import type { NodeList } from '../model/node-list.js'
-import type { Groups, RowPlace } from '../shapes/batch-axis.js'
+import type { Groups, RowPosition } from '../shapes/batch-axis.js'
 
 /**
- * A branch takes equal runs of tokens. Behind the axes before the batch all rows come again and again: the rows are repeated as often.
+ * A branch divides the tokens into equal runs, one for each row. If other axes come before the batch, the tokens go through all rows once for
+ * each index of those axes, so the rows are repeated that many times.
  *
- * @param input the layer's
+ * @param input the layer's input
  * @param rows int64 `[R]`
- * @returns int64 `[R]`, or `[groups · R]`; no node is added where the rows serve as they are
+ * @returns int64 `[R]` or `[groups · R]`; without new nodes if the batch is the first axis
  */
-export function rowsOfTokens(list: NodeList, input: string, rows: string, place: RowPlace): string {
-  if (typeof place === 'string') return rows
+export function rowsOfTokens(list: NodeList, input: string, rows: string, position: RowPosition): string {
+  if (typeof position === 'string') return rows
   const { add, constant, sizeOf } = list
-  const before = Array.from({ length: place.axes }, (_, axis) => sizeOf(input, axis))
-  const all = place.groups ? [...before, groupsOf(list, input, place.axes, place.groups)] : before
-  const groups = all.reduce((product, size) => add('Mul', [product, size]))
+  const { axes, groups } = position
+  const earlier = Array.from({ length: axes }, (_, axis) => sizeOf(input, axis))
+  const factors = groups ? [...earlier, groupsOf(list, input, axes, groups)] : earlier
+  const repeats = factors.reduce((product, size) => add('Mul', [product, size]))
   // One row serves all tokens.
   const one = constant([1])
-  const times = add('Where', [add('Equal', [add('Shape', [rows]), one]), one, groups])
+  const times = add('Where', [add('Equal', [add('Shape', [rows]), one]), one, repeats])
   return add('Tile', [rows, times])
 }
 

@@ -1,7 +1,8 @@
 /** Whole layers, out of a model and into it: what PyTorch calls weight and bias, and numbers that the model's types cannot hold. */
 import { decodeFloats, encodeFloats, type FloatDtype } from '@fourierft/core'
 import { describe, expect, test } from 'vitest'
-import { findLinearLayers, type LinearLayer } from '../layers/linear-layers.js'
+import type { LinearLayer } from '../layers/linear-layer.js'
+import { findLinearLayers } from '../layers/linear-layers.js'
 import { readLayer } from '../layers/read-layer.js'
 import { createModel } from '../model/create-model.js'
 import type { NewNode, NewTensor } from '../model/encode.js'
@@ -117,7 +118,7 @@ describe('numbers beyond the range of the type', () => {
     const before = model.toBytes()
     await expect(bakeBranches(model, [{ layer, adapters: [], whole }])).rejects.toMatchObject({
       code: 'NOT_FINITE',
-      message: expect.stringMatching(/bias.*"b" has 100000 in place 1, beyond the range of F16/),
+      message: expect.stringMatching(/bias.*"b" has 100000 at index 1, beyond the range of F16/),
       details: { tensor: 'b' },
     })
     expect(model.toBytes()).toEqual(before)

@@ -2,7 +2,7 @@
  * The names of q, k and v that ONNX Runtime's optimizer fused to `com.microsoft` `Attention`: their nodes are gone, but the product behind it is
  * the attention's own, and the output keeps the scope that PyTorch gave it. Where both tell, they have to agree.
  */
-import type { LinearLayer } from './linear-layers.js'
+import type { LinearLayer } from './linear-layer.js'
 import { scopeOf } from './module-name.js'
 
 interface Family {

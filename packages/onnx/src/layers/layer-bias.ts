@@ -1,7 +1,8 @@
 /** The constant bias of a linear layer, and the node that adds it. */
-import { behindIdentity, initializerOf, producerOf } from '../model/constant-of.js'
+
 import type { OnnxNode } from '../model/graph.js'
-import type { LinearLayer } from './linear-layers.js'
+import { behindIdentity, initializerOf, producerOf } from '../model/names-in-scope.js'
+import type { LinearLayer } from './linear-layer.js'
 
 export interface LayerBias {
   /** The product itself, or an `Add` behind it. */

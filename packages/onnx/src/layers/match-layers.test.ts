@@ -8,8 +8,6 @@ import { matchLayers } from './match-layers.js'
 import type { ModuleMap } from './module-map.js'
 import { findPackedLayers } from './packed-layers.js'
 
-const SHAPE = [2, 2] as const
-
 /** What each module of an adapter is in a file whose layers have these names. */
 function found(
   modules: readonly string[],
@@ -17,8 +15,7 @@ function found(
   options: NamedModelOptions & { map?: ModuleMap } = {},
 ) {
   const layers = findLinearLayers(namedModel(inFile.map(nodeOf), options))
-  const wanted = Object.fromEntries(modules.map((module) => [module, SHAPE]))
-  const { matched, unmatched } = matchLayers(layers, wanted, options.map && { map: options.map })
+  const { matched, unmatched } = matchLayers(layers, modules, options.map && { map: options.map })
   return {
     ...Object.fromEntries(unmatched.map(({ module, reason }) => [module, reason])),
     ...Object.fromEntries(Array.from(matched, ([module, layer]) => [module, layer.module])),
@@ -175,7 +172,7 @@ test('a container and a module whose list has its own name look alike in the fir
   const node = '/layers/layers.0/MatMul'
   const layers = findLinearLayers(namedModel([node]))
   for (const module of ['layers.0', 'layers.layers.0', 'model.layers.layers.0'])
-    expect(matchLayers(layers, { [module]: SHAPE }).matched.get(module)?.node.name).toBe(node)
+    expect(matchLayers(layers, [module]).matched.get(module)?.node.name).toBe(node)
 })
 
 describe('a map', () => {
@@ -225,17 +222,17 @@ describe('a map', () => {
       { 'layers.*.q': 'p*:q' },
       { 'layers.*.q': 'onnx::MatMul_*:q' },
     ] satisfies ModuleMap[]) {
-      const { matched } = matchLayers(layers, { 'layers.0.q': SHAPE, 'layers.1.q': SHAPE }, { map })
+      const { matched } = matchLayers(layers, ['layers.0.q', 'layers.1.q'], { map })
       expect(Array.from(matched.values(), ({ node, part }) => [node.outputs[0], part?.name])).toEqual([
         ['p0', 'q'],
         ['p1', 'q'],
       ])
     }
-    const { unmatched } = matchLayers(layers, { 'layers.0.q': SHAPE }, { map: { 'layers.0.q': ':q' } })
+    const { unmatched } = matchLayers(layers, ['layers.0.q'], { map: { 'layers.0.q': ':q' } })
     expect(unmatched).toEqual([
       {
         module: 'layers.0.q',
-        reason: 'the map names a node that is none of the layers',
+        reason: 'the map names a node that is not one of the layers',
         candidates: expect.arrayContaining(['p0:q', 'p1:q']),
       },
     ])
@@ -249,7 +246,7 @@ describe('a map', () => {
       ]),
     )
     const reasonOf = (node: string) =>
-      matchLayers(layers, { m: SHAPE }, { map: { m: node } }).unmatched.map(({ reason }) => reason)
+      matchLayers(layers, ['m'], { map: { m: node } }).unmatched.map(({ reason }) => reason)
     expect(reasonOf('w')).toEqual(['several layers have this name'])
   })
 })
@@ -264,7 +261,7 @@ test('names of megabytes are compared and told in short', () => {
   const long = 'x.'.repeat(3e6)
   const layers = findLinearLayers(namedModel([long, 'a']))
   const start = performance.now()
-  const { unmatched } = matchLayers(layers, { [`${long}y`]: SHAPE, b: SHAPE }, { map: { b: 'c' } })
+  const { unmatched } = matchLayers(layers, [`${long}y`, 'b'], { map: { b: 'c' } })
   for (const { candidates } of unmatched)
     for (const candidate of candidates) expect(candidate.length).toBeLessThan(300)
   expect(unmatched).toHaveLength(2)
@@ -279,10 +276,9 @@ test('twenty times the layers and modules take about twenty times as long', () =
     const names = Array.from({ length: count }, (_, i) => `model.layers.${i}.self_attn.q_proj`)
     const layers = names.map((module) => ({ ...template, module: `wrapper.inner.${module}` }))
     // All are found behind the prefix, or none is: with its candidates not asked for.
-    const some = Object.fromEntries(names.map((module) => [module, SHAPE]))
-    const none = Object.fromEntries(names.map((module) => [`${module}x`, SHAPE]))
+    const none = names.map((module) => `${module}x`)
     const start = performance.now()
-    expect(matchLayers(layers, some).matched.size).toBe(count)
+    expect(matchLayers(layers, names).matched.size).toBe(count)
     expect(matchLayers(layers, none).unmatched).toHaveLength(count)
     return performance.now() - start
   }

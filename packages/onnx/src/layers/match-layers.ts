@@ -1,11 +1,11 @@
 /**
- * Which layer of a model each module of an adapter is. Names are compared whole, without one root segment, as other tools and versions write
- * them, or behind one prefix that all of them share, and a layer has to have the module's shape; what is not found or found twice is listed,
- * never guessed.
+ * Finds the layer of a model that each module of an adapter means. Names are compared whole, without one root segment, in the spellings of
+ * other tools and versions, or behind one prefix that all of them share. Modules without a layer, or with several, are listed, never
+ * guessed.
  */
 import { nearestNames } from '@fourierft/core'
 import type { OnnxGraph } from '../model/graph.js'
-import type { LinearLayer } from './linear-layers.js'
+import type { LinearLayer } from './linear-layer.js'
 import { partsIn } from './model-parts.js'
 import { type ModuleMap, modulesInMap, readModuleMap, withoutAdapterRoot } from './module-map.js'
 import { fileSpellingsOf, partSpellingsOf, spellingsOf } from './module-spellings.js'
@@ -17,15 +17,14 @@ export interface UnmatchedModule {
   readonly reason:
     | 'no layer has this name'
     | 'several layers have this name'
-    | 'the layer has another shape'
-    | 'the map names a node that is none of the layers'
+    | 'the map names a node that is not one of the layers'
     | 'other products may be calls of the same module: name all of its nodes in a list'
-  /** The nearest names (of nodes, where the map named one), or those of the layers in question. Looked for when they are read. */
+  /** The nearest names, or the names of the layers in question. They are computed when they are read. */
   readonly candidates: readonly string[]
 }
 
 export interface MatchOptions {
-  /** For what the file does not tell: the nodes of modules, or of all that a pattern means. A module of null is not looked for. */
+  /** The nodes of modules that the file does not name, or of all modules that a pattern means. A module of null is left out. */
   readonly map?: ModuleMap
 }
 
@@ -35,46 +34,52 @@ export interface MatchedLayers {
 }
 
 /**
- * A module's layer is the one of its name; else the one that has it behind one more root segment; else the one that has it without its
- * own, unless that is a part of the model (`decoder`) that the file's inputs do not speak for; else the one that has another spelling of it
- * (`spellingsOf`). Where this does not find all of the modules, but one prefix alone makes names of layers of every one of them, they are
- * those: `encoder.layer.0.…` in `model.model.0.auto_model.encoder.layer.0.…`.
+ * Matches modules to layers. A module's layer is the first of these that exists:
  *
- * @param modules all modules of an adapter: name, with or without `base_model.model.` → `[d1, d2]` = [out, in], or null for any shape
- * @throws {FourierFTError} `INVALID_OPTION` for a map whose patterns are malformed or contradict each other; `INVALID_ONNX` for a file whose
+ * 1. the layer of the same name;
+ * 2. the layer whose name has one more root segment;
+ * 3. the layer whose name lacks the module's root segment, unless that segment names a part of the model (`decoder`) for which the file's
+ *    inputs give no evidence;
+ * 4. the layer whose name is another spelling of the module's (`spellingsOf`).
+ *
+ * If this does not find all modules, and exactly one prefix turns the names of all of them into names of layers, the modules are those
+ * layers: `encoder.layer.0.…` is `model.model.0.auto_model.encoder.layer.0.…`.
+ *
+ * Shapes are not compared: PEFT's files have none, and `attachBranches` and `bakeBranches` check them.
+ *
+ * @param modules the names of all modules of an adapter, with or without `base_model.model.`
+ * @throws {FourierFTError} `INVALID_OPTION` if patterns of the map are malformed or contradict each other; `INVALID_ONNX` if the file's
  *   inputs cannot be read
  */
 export function matchLayers(
   layers: readonly LinearLayer[],
-  modules: Readonly<Record<string, readonly [number, number] | null>>,
+  modules: Iterable<string>,
   { map = {} }: MatchOptions = {},
 ): MatchedLayers {
   const matched = new Map<string, LinearLayer>()
   const unmatched: UnmatchedModule[] = []
   const nodeOf = readModuleMap(map)
-  const sought = Object.entries(modules).map(([module, shape]) => ({
+  const searches = Array.from(new Set(modules), (module) => ({
     module,
-    shape,
     wanted: withoutAdapterRoot(module),
     node: nodeOf(module),
   }))
   const byName = layersByName(
     layers,
-    sought.flatMap(({ wanted, node }) => (node === undefined ? [wanted] : [])),
+    searches.flatMap(({ wanted, node }) => (node === undefined ? [wanted] : [])),
   )
   const byLabel = productsByLabel(layers)
-  for (const { module, shape, wanted, node } of sought) {
+  for (const { module, wanted, node } of searches) {
     if (node === null) continue
     const labels = typeof node === 'string' ? [node] : node
     const missing = labels?.find((label) => byLabel(label).length === 0)
     const found =
-      typeof node === 'string' ? layersOf(byLabel(node)) : node ? listed(node, byLabel) : byName(wanted)
+      typeof node === 'string' ? layersOf(byLabel(node)) : node ? listedLayers(node, byLabel) : byName(wanted)
     const [layer, ...others] = found
-    const [d1, d2] = shape ?? [layer?.outFeatures, layer?.inFeatures]
     const refuse = (reason: UnmatchedModule['reason'], candidates: () => readonly string[]) =>
       unmatched.push(unmatchedModule(module, reason, candidates))
     if (missing !== undefined)
-      refuse('the map names a node that is none of the layers', () =>
+      refuse('the map names a node that is not one of the layers', () =>
         nearestNames([missing], layers.map(labelOf).map(shortened)),
       )
     else if (!layer)
@@ -86,10 +91,6 @@ export function matchLayers(
       )
     else if (others.length > 0)
       refuse('several layers have this name', () => found.map(labelOf).map(shortened))
-    else if (layer.outFeatures !== d1 || layer.inFeatures !== d2)
-      refuse('the layer has another shape', () => [
-        `${shortened(labelOf(layer))} [${layer.outFeatures}, ${layer.inFeatures}]`,
-      ])
     else if (layer.undecided)
       refuse('other products may be calls of the same module: name all of its nodes in a list', () =>
         [labelOf(layer), ...(layer.undecided ?? [])].map(shortened),
@@ -99,7 +100,7 @@ export function matchLayers(
   return { matched, unmatched }
 }
 
-/** Candidates take long to find, and of many modules only the first one's are told. */
+/** Computes the candidates when they are read: that takes long, and callers print those of the first module only. */
 function unmatchedModule(
   module: string,
   reason: UnmatchedModule['reason'],
@@ -116,19 +117,19 @@ function unmatchedModule(
   }
 }
 
-/** For messages, which a file's names do not fill. */
+/** Keeps a long name of a file from filling a message. */
 function shortened(label: string): string {
   return label.length > 200 ? `${label.slice(0, 200)}…` : label
 }
 
-/** A product, and the layer that it is one of. */
+/** A product and its layer. */
 interface Product {
   readonly layer: LinearLayer
   readonly product: LinearLayer
 }
 
 /**
- * The modules that the map gives a node: its keys, and for patterns what these mean with the names of the products.
+ * The modules to which the map gives a node: its keys, and the names that its patterns make from the names of the products.
  *
  * @throws {FourierFTError} `INVALID_OPTION`
  */
@@ -140,7 +141,7 @@ export function mappedModules(layers: readonly LinearLayer[], map: ModuleMap): s
   )
 }
 
-/** What the map means by a text: the node of this name, else what makes the output of this name, else what reads the weight of this name. */
+/** The products that a label of the map means: the node of that name, else the writer of that output, else the readers of that weight. */
 function productsByLabel(layers: readonly LinearLayer[]): (label: string) => readonly Product[] {
   let indexes: readonly Index<Product>[] | undefined
   const indexed = () => {
@@ -164,9 +165,12 @@ function layersOf(products: readonly Product[]): LinearLayer[] {
   return [...new Set(products.map(({ layer }) => layer))]
 }
 
-/** The products that a list names, and no others, as one layer; none where a name is that of no product. */
-function listed(labels: readonly string[], byLabel: (label: string) => readonly Product[]): LinearLayer[] {
-  const products = labels.map((label) => byLabel(label).map(({ product: { undecided: _, ...own } }) => own))
+/** The products that a list names, as one layer without further products; empty if a name is not that of a product. */
+function listedLayers(
+  labels: readonly string[],
+  byLabel: (label: string) => readonly Product[],
+): LinearLayer[] {
+  const products = labels.map((label) => byLabel(label).map(({ product: { undecided: _, ...rest } }) => rest))
   if (products.some(({ length }) => length === 0)) return []
   const shapes = new Set(products.flat().map(({ outFeatures, inFeatures }) => `${outFeatures}×${inFeatures}`))
   return shapes.size === 1 && products.every(({ length }) => length === 1)
@@ -174,18 +178,18 @@ function listed(labels: readonly string[], byLabel: (label: string) => readonly 
     : products.flat()
 }
 
-/** Things by some text of each of them. */
+/** Lists of items by key. */
 class Index<T> {
-  readonly #things = new Map<string, T[]>()
+  readonly #items = new Map<string, T[]>()
 
-  add(key: string, thing: T): void {
-    const known = this.#things.get(key)
-    if (!known) this.#things.set(key, [thing])
-    else if (known.at(-1) !== thing) known.push(thing)
+  add(key: string, item: T): void {
+    const known = this.#items.get(key)
+    if (!known) this.#items.set(key, [item])
+    else if (known.at(-1) !== item) known.push(item)
   }
 
   get(key: string): readonly T[] {
-    return this.#things.get(key) ?? []
+    return this.#items.get(key) ?? []
   }
 }
 
@@ -197,16 +201,16 @@ function firstFound<T>(searches: Iterable<() => readonly T[]>): readonly T[] {
   return []
 }
 
-/** What has the name or a spelling of it, or, where that is not one layer for each of the names, what stands behind the prefix of all of them. */
+/** Finds layers by a name or a spelling of it. If that does not give one layer for each name, finds them behind the prefix of all names. */
 function layersByName(
   layers: readonly LinearLayer[],
   names: readonly string[],
 ): (name: string) => readonly LinearLayer[] {
   const isInFile = partsIn(() => inputsOf(layers))
-  const own = new NamedLayers(isInFile)
-  for (const layer of layers) if (layer.module !== undefined) own.add(layer.module, layer)
-  let others: NamedLayers | undefined
-  const spelled = () => {
+  const byModule = new NamedLayers(isInFile)
+  for (const layer of layers) if (layer.module !== undefined) byModule.add(layer.module, layer)
+  let bySpelling: NamedLayers | undefined
+  const indexSpellings = () => {
     const named = new NamedLayers(isInFile)
     for (const layer of layers)
       if (layer.module !== undefined)
@@ -214,13 +218,13 @@ function layersByName(
     return named
   }
   const find = (name: string) => {
-    const found = own.get(name)
+    const found = byModule.get(name)
     if (found.length > 0) return found
-    others ??= spelled()
-    const named = others
+    bySpelling ??= indexSpellings()
+    const named = bySpelling
     return firstFound([
       ...spellingsOf(name, isInFile).map((spelling) => () => named.get(spelling)),
-      ...partSpellingsOf(name, isInFile).map((spelling) => () => named.whole.get(spelling)),
+      ...partSpellingsOf(name, isInFile).map((spelling) => () => named.fullNames.get(spelling)),
     ])
   }
   const direct = new Map(names.map((name) => [name, find(name)]))
@@ -228,22 +232,22 @@ function layersByName(
   const prefixes = isComplete ? [] : sharedPrefixes(layers, names)
   return (name) => {
     const found = direct.get(name) ?? []
-    // Several prefixes are no choice, but candidates.
+    // Several prefixes are candidates, not a match.
     if (prefixes.length === 0 || (prefixes.length > 1 && found.length > 0)) return found
-    return prefixes.flatMap((prefix) => own.whole.get(prefix + name))
+    return prefixes.flatMap((prefix) => byModule.fullNames.get(prefix + name))
   }
 }
 
-/** The names of what the whole graph takes. */
+/** The names of the model's inputs. */
 function inputsOf([layer]: readonly LinearLayer[]): string[] {
   let graph: OnnxGraph | undefined = layer?.graph
   while (graph?.parent) graph = graph.parent
   return graph?.inputs.flatMap(({ name }) => (graph.initializers.has(name) ? [] : [name])) ?? []
 }
 
-/** Layers by one of their names, which may have one root segment more or less than what is looked for. Never both: `encoder.x` is not `decoder.x`. */
+/** Layers by name. A name may have one root segment more or less than the layer's, but not another one: `encoder.x` is not `decoder.x`. */
 class NamedLayers {
-  readonly whole = new Index<LinearLayer>()
+  readonly fullNames = new Index<LinearLayer>()
   readonly #rootless = new Index<LinearLayer>()
   readonly #isInFile: (part: string) => boolean
 
@@ -252,15 +256,15 @@ class NamedLayers {
   }
 
   add(name: string, layer: LinearLayer): void {
-    this.whole.add(name, layer)
+    this.fullNames.add(name, layer)
     if (name.includes('.')) this.#rootless.add(withoutRoot(name), layer)
   }
 
   get(name: string): readonly LinearLayer[] {
     return firstFound([
-      () => this.whole.get(name),
+      () => this.fullNames.get(name),
       () => this.#rootless.get(name),
-      () => (this.#isInFile(rootOf(name)) ? this.whole.get(withoutRoot(name)) : []),
+      () => (this.#isInFile(rootOf(name)) ? this.fullNames.get(withoutRoot(name)) : []),
     ])
   }
 }
@@ -269,17 +273,17 @@ function rootOf(name: string): string {
   return name.slice(0, Math.max(name.indexOf('.'), 0))
 }
 
-/** A name of one segment has no root that could be taken off. */
+/** A name of one segment keeps its segment. */
 function withoutRoot(name: string): string {
   return name.slice(name.indexOf('.') + 1)
 }
 
-/** Wrappers nest a few deep. */
+/** The most segments of a prefix: wrappers are nested only a few deep. */
 const MAX_PREFIX = 8
 
-/** What was wrapped around the model before it was exported: all that ends in a dot and makes names of layers of every one of the names. */
+/** The prefixes, each ending in a dot, that turn every name into the name of a layer: a wrapper put them there before the export. */
 function sharedPrefixes(layers: readonly LinearLayer[], names: readonly string[]): string[] {
-  // A lone `dense` says too little.
+  // Names of one segment, such as `dense`, are not specific enough.
   if (!names.some((name) => name.includes('.'))) return []
   const wanted = new Set(names)
   const counts = new Map<string, number>()

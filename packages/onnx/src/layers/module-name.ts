@@ -2,8 +2,7 @@
  * The name that PyTorch gave a linear layer, as far as an exported file still tells it: from the node, then from PyTorch's own notes,
  * the weight, and the bias if nothing else reads it (exporters merge equal biases). Never a guess: undefined where the file is silent.
  */
-import type { GraphIndex } from '../model/graph-index.js'
-import type { LinearLayer } from './linear-layers.js'
+import type { LinearLayer } from './linear-layer.js'
 
 /** What quantisers and builders hang on a node's name, and the operator at its end. */
 const OPERATOR = /^(?:MatMul|Gemm|Gemm_MatMul)(?:NBits|_quant|_Q4|_Q8|_Bnb4)?$/
@@ -13,10 +12,14 @@ const NUMBERED = /^onnx::/
 /** No module has a longer name: a text of megabytes is not read as one. */
 export const MAX_LENGTH = 1024
 
-export function moduleNameOf(
-  { node, weight, outputNode }: Omit<LinearLayer, 'module'>,
-  { consumers }: GraphIndex,
-): string | undefined {
+export function moduleNameOf({
+  graph: {
+    index: { consumers },
+  },
+  node,
+  weight,
+  outputNode,
+}: Omit<LinearLayer, 'module'>): string | undefined {
   return fromPath(node.name) ?? fromScopes(node.metadata) ?? moduleOfWeight(weight) ?? fromBias()
 
   function fromBias(): string | undefined {

@@ -13,7 +13,8 @@ import { encodeGraph, type NewGraph, type NewNode, type NewTensor } from '../mod
 import { type OnnxModel, readModel } from '../model/model.js'
 import { DataType, Model } from '../model/schema.js'
 import { field, message } from '../model/wire-message.js'
-import { findLinearLayers, type LinearLayer } from './linear-layers.js'
+import type { LinearLayer } from './linear-layer.js'
+import { findLinearLayers } from './linear-layers.js'
 import { matchLayers } from './match-layers.js'
 import { findPackedLayers, packedParts } from './packed-layers.js'
 
@@ -273,7 +274,7 @@ describe('com.microsoft Attention', () => {
   test('a map names the part', () => {
     const layers = findPackedLayers(readModel(fused))
     const map = { 'bert.query': 'Attention_0:q', 'bert.value': 'Attention_0:v' }
-    const { matched } = matchLayers(layers, { 'bert.query': [16, 16], 'bert.value': [16, 16] }, { map })
+    const { matched } = matchLayers(layers, ['bert.query', 'bert.value'], { map })
     expect([...matched.values()].map(({ part }) => part?.offset)).toEqual([0, 32])
   })
 })
@@ -310,9 +311,11 @@ test('q, k and v of a file of onnxruntime-genai’s builder are found by the nam
   const names = (root: string) => ['q', 'k', 'v'].map((part) => `${root}layers.0.self_attn.${part}_proj`)
   const inFile = ['q', 'k', 'v'].map((part) => `model.layers.0.attn.${part}_proj`)
   for (const modules of [names('model.'), names('base_model.model.model.')]) {
-    const shapes = Object.fromEntries(modules.map((name, i) => [name, [SIZES[i] ?? 0, IN] as const]))
-    const { matched, unmatched } = matchLayers(layers, shapes)
+    const { matched, unmatched } = matchLayers(layers, modules)
     expect(unmatched).toEqual([])
+    expect(Array.from(matched.values(), ({ outFeatures, inFeatures }) => [outFeatures, inFeatures])).toEqual(
+      SIZES.map((size) => [size, IN]),
+    )
     expect(Array.from(matched.values(), ({ module }) => module)).toEqual(inFile)
   }
 })

@@ -3,15 +3,16 @@
  * layer of its own, which an adapter of one module means. Only what a graph says itself is found; for all else the sizes are given.
  */
 import { FourierFTError } from '@fourierft/core'
-import { constantOf } from '../model/constant-of.js'
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
-import type { GraphIndex } from '../model/graph-index.js'
 import type { OnnxModel } from '../model/model.js'
+import { constantOf } from '../model/names-in-scope.js'
 import { integersOf, type OnnxTensor } from '../model/tensor.js'
 import { attentionNames } from './attention-names.js'
-import { findLinearLayers, type LinearLayer, weightOf } from './linear-layers.js'
+import type { LinearLayer } from './linear-layer.js'
+import { findLinearLayers } from './linear-layers.js'
 import { moduleOfWeight } from './module-name.js'
 import { joined, joinProducts, productsOf } from './products.js'
+import { weightPath } from './weight-path.js'
 
 const PARTS = ['q', 'k', 'v'] as const
 
@@ -33,12 +34,11 @@ export function findPackedLayers(model: OnnxModel): LinearLayer[] {
   const readersOf = ({ graph, outputs }: OnnxNode) =>
     (byInput.get(outputs[0] ?? '') ?? []).filter((layer) => layer.graph === graph)
   const parts = model.graph.graphs().flatMap((graph) => {
-    const { index } = graph
     const ofProducts = (byGraph.get(graph) ?? []).flatMap((layer) => {
-      const sizes = sizesOf(layer, index)
+      const sizes = sizesOf(layer)
       return sizes ? packedParts(layer, sizes) : []
     })
-    const ofAttention = graph.nodes.flatMap((node) => attentionParts(node, index, readersOf(node)))
+    const ofAttention = graph.nodes.flatMap((node) => attentionParts(node, readersOf(node)))
     return [...ofProducts, ...ofAttention]
   })
   return joinProducts(parts)
@@ -83,16 +83,16 @@ function partName(module: string, part: string): string | undefined {
   return match ? `${match[1] ?? ''}${part}${match[2] ?? ''}${match[3] ?? ''}` : undefined
 }
 
-function sizesOf(layer: LinearLayer, index: GraphIndex): Sizes | undefined {
-  const reader = onlyReader(layer.outputNode, index)
-  const consumer = reader?.opType === 'Add' ? onlyReader(reader, index) : reader
+function sizesOf(layer: LinearLayer): Sizes | undefined {
+  const reader = onlyReader(layer.outputNode)
+  const consumer = reader?.opType === 'Add' ? onlyReader(reader) : reader
   const width = layer.outFeatures
   const sizes = consumer && (groupedSizes(consumer, width) ?? splitSizes(consumer, width))
   return sizes && sizes[0] + sizes[1] + sizes[2] === width ? sizes : undefined
 }
 
-function onlyReader(node: OnnxNode, { consumers }: GraphIndex): OnnxNode | undefined {
-  const [reader, ...others] = consumers.get(node.outputs[0] ?? '') ?? []
+function onlyReader({ graph, outputs }: OnnxNode): OnnxNode | undefined {
+  const [reader, ...others] = graph.index.consumers.get(outputs[0] ?? '') ?? []
   return others.length === 0 ? reader : undefined
 }
 
@@ -123,23 +123,24 @@ function sizesIn(tensor: OnnxTensor | undefined): readonly number[] | undefined 
 }
 
 /** Its weight is `[in, q + k + v]`. @see Attention in ONNX Runtime's docs/ContribOperators.md */
-function attentionParts(node: OnnxNode, index: GraphIndex, readers: readonly LinearLayer[]): LinearLayer[] {
+function attentionParts(node: OnnxNode, readers: readonly LinearLayer[]): LinearLayer[] {
   const { graph } = node
   const [input, w] = node.inputs
   const [output] = node.outputs
   if (node.domain !== 'com.microsoft' || node.opType !== 'Attention' || !input || !w || !output) return []
-  const weight = weightOf(w, graph, index)
-  if (weight?.dims.length !== 2) return []
-  const [inFeatures = 0, outFeatures = 0] = weight.dims
+  const path = weightPath(graph, w)
+  if (path?.dims.length !== 2) return []
+  const weight = path.constant.name
+  const [inFeatures = 0, outFeatures = 0] = path.dims
   const given = node.attribute('qkv_hidden_sizes')?.ints ?? []
   const sizes = given.length === 0 ? thirds(outFeatures) : toSizes(given)
   const whole = {
-    module: moduleOfWeight(weight.name),
+    module: moduleOfWeight(weight),
     graph,
     node,
     input,
     outputNode: node,
-    weight: weight.name,
+    weight,
     outFeatures,
     inFeatures,
   }

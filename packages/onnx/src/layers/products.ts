@@ -3,21 +3,18 @@
  * then has a product for each call. They are one layer here: what is done to it is done to all of its products. Modules with names of
  * their own stay apart, though they may read one weight: PyTorch's tied weights belong to several modules.
  */
-import { behindIdentity, constantOf, initializerOf, producerOf } from '../model/constant-of.js'
-import type { OnnxGraph, OnnxNode } from '../model/graph.js'
-import type { OnnxTensor } from '../model/tensor.js'
-import { biasOf } from './layer-bias.js'
-import type { LinearLayer } from './linear-layers.js'
 
-/** Reads bytes of a file that lies beside the model. */
-type Read = (location: string, offset: number, length: number) => Uint8Array | Promise<Uint8Array>
+import type { OnnxNode } from '../model/graph.js'
+import { behindIdentity, constantOf, initializerOf, producerOf } from '../model/names-in-scope.js'
+import type { OnnxTensor, ReadExternal } from '../model/tensor.js'
+import { biasOf } from './layer-bias.js'
+import type { LinearLayer } from './linear-layer.js'
+import { type GraphValue, MAX_WEIGHT_NODES } from './weight-path.js'
 
 /** Whether two things are equal; undefined: the file alone does not tell. */
 type Verdict = boolean | undefined
 type Compare = (a: OnnxTensor, b: OnnxTensor) => Verdict
 
-/** As far as `findLinearLayers` follows a weight. */
-const STEPS = 9
 /** So many bytes of two external weights are compared at once. */
 const CHUNK = 2 ** 20
 /** Beyond so many layers of one name no more are compared or named. */
@@ -76,7 +73,10 @@ export function joinProducts(layers: readonly LinearLayer[], compare: Compare = 
 }
 
 /** Compares the bytes of external copies, which {@link joinProducts} left undecided. */
-export async function decideProducts(layers: readonly LinearLayer[], read: Read): Promise<LinearLayer[]> {
+export async function decideProducts(
+  layers: readonly LinearLayer[],
+  read: ReadExternal,
+): Promise<LinearLayer[]> {
   if (layers.every(({ undecided }) => undecided === undefined)) return [...layers]
   const open: [OnnxTensor, OnnxTensor][] = []
   joinProducts(layers, (a, b) => {
@@ -180,7 +180,7 @@ function weightInputs({ opType, inputs }: OnnxNode): number[] {
 }
 
 /** Constants, also behind nodes of one kind. */
-function sameValue(a: Value, b: Value, compare: Compare, steps = STEPS): Verdict {
+function sameValue(a: GraphValue, b: GraphValue, compare: Compare, steps = MAX_WEIGHT_NODES): Verdict {
   if (a.name === '' || b.name === '') return a.name === b.name
   const [one, other] = [behindIdentity(a.graph, a.name), behindIdentity(b.graph, b.name)]
   const [constant, otherConstant] = [constantOf(one.graph, one.name), constantOf(other.graph, other.name)]
@@ -199,11 +199,6 @@ function sameValue(a: Value, b: Value, compare: Compare, steps = STEPS): Verdict
       ),
     ),
   )
-}
-
-interface Value {
-  readonly graph: OnnxGraph
-  readonly name: string
 }
 
 function attributeOf(node: OnnxNode, name: string): string {
@@ -225,7 +220,7 @@ function sameTensor(a: OnnxTensor, b: OnnxTensor): Verdict {
   return bytes && others ? isEqual(bytes, others) : undefined
 }
 
-async function sameBytes(a: OnnxTensor, b: OnnxTensor, read: Read): Promise<Verdict> {
+async function sameBytes(a: OnnxTensor, b: OnnxTensor, read: ReadExternal): Promise<Verdict> {
   const [from, other] = [a, b].map((tensor) => bytesAt(tensor, read)) as [BytesAt, BytesAt]
   const length = from.length ?? other.length
   if (length === undefined || (other.length ?? length) !== length) return undefined
@@ -242,7 +237,7 @@ interface BytesAt {
   read(at: number, size: number): Uint8Array | Promise<Uint8Array>
 }
 
-function bytesAt(tensor: OnnxTensor, read: Read): BytesAt {
+function bytesAt(tensor: OnnxTensor, read: ReadExternal): BytesAt {
   const { external } = tensor
   if (external)
     return {

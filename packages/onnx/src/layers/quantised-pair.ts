@@ -2,14 +2,12 @@
  * `QuantizeLinear` and `DequantizeLinear` around the operators of a statically quantised file (QDQ): where a linear layer's output is a
  * float again, and which operators runtimes compute with integers because all that they read comes from such a pair.
  */
-import { producerOf } from '../model/constant-of.js'
-import type { NewAttribute, NewNode } from '../model/encode.js'
+import { copiedAttributes } from '../model/attribute.js'
+import type { NewNode } from '../model/encode.js'
 import type { OnnxNode } from '../model/graph.js'
+import { producerOf } from '../model/names-in-scope.js'
 import { biasOf } from './layer-bias.js'
-import type { LinearLayer } from './linear-layers.js'
-
-/** @see QuantizeLinear and DequantizeLinear in ONNX's docs/Operators.md: all of their attributes */
-const ATTRIBUTES = ['axis', 'block_size', 'output_dtype', 'precision', 'saturate'] as const
+import type { LinearLayer } from './linear-layer.js'
 
 /** The node whose output 0 is the layer's, bias included: behind the pair that quantises it. */
 export function outputNodeOf(layer: Pick<LinearLayer, 'node' | 'outputNode'>): OnnxNode {
@@ -45,18 +43,9 @@ export function samePair(dequantiser: OnnxNode, from: string, to: string): NewNo
     domain: of.domain,
     inputs: [input, ...of.inputs.slice(1)],
     outputs: [output],
-    attributes: attributesOf(of),
+    attributes: copiedAttributes(of.attributes.values()),
   })
   return [copy(quantiser, from, rounded), copy(dequantiser, rounded, to)]
-}
-
-function attributesOf(node: OnnxNode): Record<string, NewAttribute> {
-  const attributes: Record<string, NewAttribute> = {}
-  for (const name of ATTRIBUTES) {
-    const int = node.attribute(name)?.int
-    if (int !== undefined) attributes[name] = { int }
-  }
-  return attributes
 }
 
 /** The one node that reads output 0, in the same graph, which is no output of it. */

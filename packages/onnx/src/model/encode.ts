@@ -1,7 +1,4 @@
-/**
- * New parts of a model: plain objects become ONNX messages. Data are kept as views.
- */
-import type { OnnxNode } from './graph.js'
+/** Encodes new parts of a model: plain objects become ONNX messages. Data are kept as views. */
 import {
   Attribute,
   AttributeType,
@@ -27,14 +24,14 @@ export interface NewTensor {
   readonly data: Uint8Array
 }
 
-/** A graph input or output: a number is a fixed size, a text a named one. */
+/** A graph input or output. In `dims` a number is a fixed size, a text a named one. */
 export interface NewValue {
   readonly name: string
   readonly dataType: number
   readonly dims: readonly (number | string)[]
 }
 
-/** One attribute; `reference` names the attribute of the function around the node. */
+/** One attribute; `reference` names an attribute of the enclosing function, which gives the value. */
 export type NewAttribute =
   | { readonly float: number }
   | { readonly int: number | bigint }
@@ -54,18 +51,23 @@ export interface NewNode {
   readonly attributes?: Readonly<Record<string, NewAttribute>>
 }
 
-/** The graph of a new model, or one inside of a node, such as a branch of `If`. */
+/** A node that a model has already. */
+interface ExistingNode {
+  readonly field: WireField
+}
+
+/** The graph of a new model, or one inside a node, such as `then_branch` of `If`. */
 export interface NewGraph {
   readonly name: string
   readonly nodes: readonly NewNode[]
-  /** Nodes of the model that move here, before the new ones. */
-  readonly moved?: readonly OnnxNode[]
+  /** Nodes of the model to move here, before the new ones. */
+  readonly moved?: readonly ExistingNode[]
   readonly inputs?: readonly NewValue[]
   readonly outputs: readonly (NewValue | { readonly name: string })[]
   readonly initializers?: readonly NewTensor[]
 }
 
-/** A model-local function. `attributes`: the names without a default, `defaults`: those with one. */
+/** A model-local function. `attributes` lists the names of attributes without a default, `defaults` those with one. */
 export interface NewFunction {
   readonly domain: string
   readonly name: string
@@ -129,18 +131,18 @@ export function encodeGraph({
   )
 }
 
-export function encodeFunction(made: NewFunction): WireMessage {
-  const { attributes = [], defaults = {} } = made
+export function encodeFunction(definition: NewFunction): WireMessage {
+  const { attributes = [], defaults = {} } = definition
   return message(
-    field(LocalFunction.name, made.name),
-    ...made.inputs.map((input) => field(LocalFunction.input, input)),
-    ...made.outputs.map((output) => field(LocalFunction.output, output)),
+    field(LocalFunction.name, definition.name),
+    ...definition.inputs.map((input) => field(LocalFunction.input, input)),
+    ...definition.outputs.map((output) => field(LocalFunction.output, output)),
     ...attributes.map((attribute) => field(LocalFunction.attribute, attribute)),
-    ...made.nodes.map((node) => field(LocalFunction.node, encodeNode(node))),
-    ...[...made.opsetImports].map(([domain, version]) =>
+    ...definition.nodes.map((node) => field(LocalFunction.node, encodeNode(node))),
+    ...[...definition.opsetImports].map(([domain, version]) =>
       field(LocalFunction.opsetImport, encodeOpset(domain, version)),
     ),
-    field(LocalFunction.domain, made.domain),
+    field(LocalFunction.domain, definition.domain),
     ...Object.entries(defaults).map(([key, value]) =>
       field(LocalFunction.attributeDefault, encodeAttribute(key, value)),
     ),
@@ -157,14 +159,15 @@ export function encodeEntry(key: string, value: string): WireMessage {
 }
 
 function encodeAttribute(name: string, value: NewAttribute): WireMessage {
-  const of = (type: keyof typeof AttributeType, ...values: WireField[]) =>
+  const encoded = (type: keyof typeof AttributeType, ...values: WireField[]) =>
     message(field(Attribute.name, name), ...values, field(Attribute.type, AttributeType[type]))
-  if ('reference' in value) return of(value.type, field(Attribute.reference, value.reference))
-  if ('float' in value) return of('float', floatField(Attribute.f, value.float))
-  if ('int' in value) return of('int', field(Attribute.i, value.int))
-  if ('string' in value) return of('string', field(Attribute.s, value.string))
-  if ('tensor' in value) return of('tensor', field(Attribute.t, encodeTensor(value.tensor)))
-  if ('graph' in value) return of('graph', field(Attribute.g, encodeGraph(value.graph)))
-  if ('floats' in value) return of('floats', ...value.floats.map((one) => floatField(Attribute.floats, one)))
-  return of('ints', ...value.ints.map((one) => field(Attribute.ints, one)))
+  if ('reference' in value) return encoded(value.type, field(Attribute.reference, value.reference))
+  if ('float' in value) return encoded('float', floatField(Attribute.f, value.float))
+  if ('int' in value) return encoded('int', field(Attribute.i, value.int))
+  if ('string' in value) return encoded('string', field(Attribute.s, value.string))
+  if ('tensor' in value) return encoded('tensor', field(Attribute.t, encodeTensor(value.tensor)))
+  if ('graph' in value) return encoded('graph', field(Attribute.g, encodeGraph(value.graph)))
+  if ('floats' in value)
+    return encoded('floats', ...value.floats.map((number) => floatField(Attribute.floats, number)))
+  return encoded('ints', ...value.ints.map((number) => field(Attribute.ints, number)))
 }

@@ -93,7 +93,7 @@ describe('the index of a graph', () => {
           else {
             const before = model.toBytes()
             const undone = () =>
-              model.atOnce(() => {
+              model.transaction(() => {
                 inside.insertBefore(chosen, [made])
                 chosen.setOutput(0, other)
                 throw new Error('undo')

@@ -1,8 +1,9 @@
 /**
- * A graph, its nodes, tensors and values: what is there, and the few edits that adapters need. A node whose output is renamed and
- * followed by a new node of the old name is adapted without touching one consumer, be it in a subgraph or outside the model.
+ * A graph and its nodes, and the few edits that adapters need. To adapt a node, rename its output and insert a new node that writes the old
+ * name: no consumer changes, neither in subgraphs nor outside the model.
  */
 import { FourierFTError } from '@fourierft/core'
+import { type OnnxAttribute, readAttribute } from './attribute.js'
 import {
   encodeNode,
   encodeTensor,
@@ -11,37 +12,17 @@ import {
   type NewTensor,
   type NewValue,
 } from './encode.js'
-import { readEntries } from './entries.js'
 import { EditableIndex, type GraphIndex } from './graph-index.js'
-import { malformed, type Where } from './malformed.js'
+import { invalidOnnx } from './invalid-onnx.js'
 import type { MemoryBudget } from './memory-budget.js'
 import { Attribute, Dimension, Graph, Node, Shape, Tensor, TensorType, Type, ValueInfo } from './schema.js'
-import { checkRank, type OnnxTensor, readTensor, type TensorSource } from './tensor.js'
+import { readStringMap } from './string-map.js'
+import { type OnnxTensor, readTensor, type TensorSource } from './tensor.js'
+import { type OnnxValue, readValue } from './value.js'
 import { field, type WireField, type WireMessage } from './wire-message.js'
 
 /** Exporters nest two or three subgraphs; far deeper ones are an attack on the stack. */
 const MAX_DEPTH = 64
-
-/** What is known of a value; `undefined` stands for what the file leaves open. */
-export interface OnnxValue {
-  readonly name: string
-  /** A number of {@link DataType}; undefined: no tensor, or not said. */
-  readonly dataType: number | undefined
-  /** A number is a fixed size, a text a named one; undefined as a whole: the rank is open. */
-  readonly dims: readonly (number | string | undefined)[] | undefined
-}
-
-/** An attribute: the fields that the file has set. */
-export interface OnnxAttribute {
-  readonly float?: number
-  readonly int?: bigint
-  readonly string?: string
-  readonly ints: BigInt64Array
-  readonly floats: Float32Array
-  readonly tensor?: OnnxTensor
-  /** The name of the attribute of the function around the node. */
-  readonly reference?: string
-}
 
 /** Nodes without graphs inside share one empty list. */
 const NO_GRAPHS: readonly OnnxGraph[] = []
@@ -66,18 +47,18 @@ export class OnnxNode {
     this.field = source
     let values = 0
     let hasGraphs = false
-    const part = source.reading(this).parts()
-    while (part.next()) {
-      const { number } = part
+    const cursor = source.reading(this).cursor()
+    while (cursor.next()) {
+      const { number } = cursor
       if (number === Node.input || number === Node.output) values++
-      else if (number === Node.name) this.name = part.text(this)
-      else if (number === Node.opType) this.opType = part.text(this)
-      else if (number === Node.domain) this.domain = part.text(this)
-      else if (number === Node.attribute) hasGraphs = holdsGraphs(part.reading(this)) || hasGraphs
+      else if (number === Node.name) this.name = cursor.text(this)
+      else if (number === Node.opType) this.opType = cursor.text(this)
+      else if (number === Node.domain) this.domain = cursor.text(this)
+      else if (number === Node.attribute) hasGraphs = holdsGraphs(cursor.reading(this)) || hasGraphs
     }
     if (this.domain === 'ai.onnx') this.domain = ''
-    if (this.opType === '') throw malformed(this, 'it has no operator type')
-    if (values === 0) throw malformed(this, 'it has neither an input nor an output')
+    if (this.opType === '') throw invalidOnnx(this, 'it has no operator type')
+    if (values === 0) throw invalidOnnx(this, 'it has neither an input nor an output')
     graph.budget?.take('name', values, this)
     this.subgraphs = hasGraphs ? this.#graphsInside() : NO_GRAPHS
   }
@@ -88,11 +69,11 @@ export class OnnxNode {
   }
 
   #graphsInside(): OnnxGraph[] {
-    const message = this.field.message(this)
-    return message.all(Node.attribute).flatMap((attribute) => {
-      const parts = attribute.message(this)
-      const path = `${this.graph.path}/${this.name}.${parts.text(Attribute.name) ?? ''}`
-      return [...parts.all(Attribute.g), ...parts.all(Attribute.graphs)].map(
+    const node = this.field.message(this)
+    return node.all(Node.attribute).flatMap((field) => {
+      const attribute = field.message(this)
+      const path = `${this.graph.path}/${this.name}.${attribute.text(Attribute.name) ?? ''}`
+      return [...attribute.all(Attribute.g), ...attribute.all(Attribute.graphs)].map(
         (body) => new OnnxGraph(body.message(this), this.graph.file, path, this.graph),
       )
     })
@@ -107,48 +88,51 @@ export class OnnxNode {
     return this.#outputs ?? this.#readValues().outputs
   }
 
+  /** The attribute of that name; if a broken file has several, the first. */
   attribute(name: string): OnnxAttribute | undefined {
-    const find = () => {
-      const part = this.field.reading(this).parts()
-      while (part.next(Node.attribute)) {
-        const found = part.reading(this)
-        if (found.text(Attribute.name) === name) return found
-      }
-      return undefined
+    const message = this.#findAttribute(name)
+    return message && this.#readAttribute(name, message)
+  }
+
+  /** All attributes by name, in the order of the file. */
+  get attributes(): ReadonlyMap<string, OnnxAttribute> {
+    const attributes = new Map<string, OnnxAttribute>()
+    const node = this.field.reading(this)
+    this.graph.budget?.check('attribute', node.count(Node.attribute), this)
+    const cursor = node.cursor()
+    while (cursor.next(Node.attribute)) {
+      const message = cursor.reading(this)
+      const name = message.text(Attribute.name) ?? ''
+      if (!attributes.has(name)) attributes.set(name, this.#readAttribute(name, message))
     }
-    const edit = () => {
-      const attributes = this.field.message(this).all(Node.attribute)
-      const found = attributes.find((one) => one.reading(this).text(Attribute.name) === name)
-      return found?.message(this).last(Attribute.t)?.message(this)
+    return attributes
+  }
+
+  #findAttribute(name: string): WireMessage | undefined {
+    const cursor = this.field.reading(this).cursor()
+    while (cursor.next(Node.attribute)) {
+      const message = cursor.reading(this)
+      if (message.text(Attribute.name) === name) return message
     }
-    const found = find()
-    if (!found) return undefined
-    const float = found.float(Attribute.f)
-    const int = found.integer(Attribute.i)
-    const string = found.text(Attribute.s)
-    const reference = found.text(Attribute.reference)
-    const read = () => find()?.reading(Attribute.t)
-    const { budget } = this.graph
-    const where: Where = this
-    return {
-      ...(float === undefined ? {} : { float }),
-      ...(int === undefined ? {} : { int }),
-      ...(string === undefined ? {} : { string }),
-      get ints() {
-        budget?.check('integer', found.countIntegers(Attribute.ints), where)
-        return found.integers(Attribute.ints)
+    return undefined
+  }
+
+  #readAttribute(name: string, message: WireMessage): OnnxAttribute {
+    const tensor = {
+      read: () => this.#findAttribute(name)?.reading(Attribute.t),
+      edit: () => {
+        const attributes = this.field.message(this).all(Node.attribute)
+        const attribute = attributes.find((one) => one.reading(this).text(Attribute.name) === name)
+        return attribute?.message(this).last(Attribute.t)?.message(this)
       },
-      get floats() {
-        return found.floats(Attribute.floats)
-      },
-      ...(found.count(Attribute.t) > 0 ? { tensor: readTensor({ read, edit }, this.graph.file) } : {}),
-      ...(reference === undefined ? {} : { reference }),
     }
+    const { file, budget } = this.graph
+    return readAttribute(message, tensor, { file, budget, where: this })
   }
 
   /** `metadata_props`: where PyTorch's new exporter puts the names of modules. */
   get metadata(): ReadonlyMap<string, string> {
-    return readEntries(this.field.reading(this), Node.metadata, this)
+    return readStringMap(this.field.reading(this), Node.metadata, this)
   }
 
   /** Lets the node read another value. @throws FourierFTError INVALID_OPTION: no such input */
@@ -171,10 +155,10 @@ export class OnnxNode {
   #readValues(): { readonly inputs: readonly string[]; readonly outputs: readonly string[] } {
     const inputs: string[] = []
     const outputs: string[] = []
-    const part = this.field.reading(this).parts()
-    while (part.next()) {
-      if (part.number === Node.input) inputs.push(part.text(this))
-      else if (part.number === Node.output) outputs.push(part.text(this))
+    const cursor = this.field.reading(this).cursor()
+    while (cursor.next()) {
+      if (cursor.number === Node.input) inputs.push(cursor.text(this))
+      else if (cursor.number === Node.output) outputs.push(cursor.text(this))
     }
     this.#inputs = inputs
     this.#outputs = outputs
@@ -209,7 +193,7 @@ export class OnnxGraph {
   #nodes: OnnxNode[] = []
   #isOrderStale = false
   readonly #initializers = new Map<string, OnnxTensor>()
-  #index: EditableIndex | undefined
+  #index: EditableIndex<OnnxNode, OnnxGraph> | undefined
   #inputNames: Set<string> | undefined
   #outputNames: Set<string> | undefined
   #knownValues: Map<string, OnnxValue> | undefined
@@ -222,7 +206,7 @@ export class OnnxGraph {
     this.path = path
     this.parent = parent
     this.#message = message
-    if (depth(parent) > MAX_DEPTH) throw malformed(file, `graphs are nested more than ${MAX_DEPTH} deep`)
+    if (depth(parent) > MAX_DEPTH) throw invalidOnnx(file, `graphs are nested more than ${MAX_DEPTH} deep`)
     this.budget?.take('graph', 1, this)
     for (const one of message.fields()) {
       if (one.number === Graph.node) this.#nodes.push(this.#readNode(one))
@@ -281,7 +265,7 @@ export class OnnxGraph {
   }
 
   /** Which of its nodes make and read each value; edits keep it up to date. */
-  get index(): GraphIndex {
+  get index(): GraphIndex<OnnxNode> {
     return this.#indexed()
   }
 
@@ -422,7 +406,7 @@ export class OnnxGraph {
     if (kind === 'inputs') this.#tellAround(node.inputs)
   }
 
-  #indexed(): EditableIndex {
+  #indexed(): EditableIndex<OnnxNode, OnnxGraph> {
     this.#index ??= new EditableIndex(this.nodes)
     return this.#index
   }
@@ -489,8 +473,8 @@ export class OnnxGraph {
 
   #namesOf(number: number): Set<string> {
     const names = new Set<string>()
-    const part = this.#message.parts()
-    while (part.next(number)) names.add(part.reading(this).text(ValueInfo.name) ?? '')
+    const cursor = this.#message.cursor()
+    while (cursor.next(number)) names.add(cursor.reading(this).text(ValueInfo.name) ?? '')
     this.budget?.take('entry', names.size, this)
     return names
   }
@@ -498,8 +482,8 @@ export class OnnxGraph {
   #values(number: number): OnnxValue[] {
     this.budget?.check('value', this.#message.count(number), this)
     const values: OnnxValue[] = []
-    const part = this.#message.parts()
-    while (part.next(number)) values.push(readValue(part.reading(this), this))
+    const cursor = this.#message.cursor()
+    while (cursor.next(number)) values.push(readValue(cursor.reading(this), this))
     return values
   }
 }
@@ -533,27 +517,4 @@ function holdsGraphs(attribute: WireMessage): boolean {
 
 function depth(graph: OnnxGraph | undefined): number {
   return graph === undefined ? 0 : 1 + depth(graph.parent)
-}
-
-function readValue(value: WireMessage, where: Where): OnnxValue {
-  const tensor = value.reading(ValueInfo.type)?.reading(Type.tensor)
-  const dataType = tensor?.integer(TensorType.elementType)
-  const shape = tensor?.reading(TensorType.shape)
-  return {
-    name: value.text(ValueInfo.name) ?? '',
-    dataType: dataType === undefined ? undefined : Number(dataType),
-    dims: shape && dimsOf(shape, where),
-  }
-}
-
-function dimsOf(shape: WireMessage, where: Where): (number | string | undefined)[] {
-  checkRank(shape.count(Shape.dim), where)
-  const dims: (number | string | undefined)[] = []
-  const part = shape.parts()
-  while (part.next(Shape.dim)) {
-    const dim = part.reading(where)
-    const size = dim.integer(Dimension.value)
-    dims.push(size === undefined ? dim.text(Dimension.parameter) : Number(size))
-  }
-  return dims
 }

@@ -3,7 +3,7 @@
  * a hundred as an object. Each kind of object is counted with what it takes, and a file whose parts are so many and so small that they would
  * take {@link MEMORY_FACTOR} times its size is refused before they are made. Exporters write names and weights, and stay far below that.
  */
-import { malformed, type Where } from './malformed.js'
+import { invalidOnnx, type Where } from './invalid-onnx.js'
 
 /** Reading, finding and attaching take at most so many times the size of a file, the file itself included. */
 export const MEMORY_FACTOR = 12
@@ -23,6 +23,7 @@ const COST = {
   layer: 3500,
   entry: 170,
   value: 300,
+  attribute: 900,
   integer: 12,
 } as const
 
@@ -49,7 +50,7 @@ export class MemoryBudget {
   /** For objects that are not kept. @throws FourierFTError INVALID_ONNX: so much is not left */
   check(kind: keyof typeof COST, count: number, where: Where): void {
     if (COST[kind] * count > this.#left)
-      throw malformed(
+      throw invalidOnnx(
         where,
         `its parts are so many and so small that reading them would take more than ${MEMORY_FACTOR} times the memory of the file, which has ${this.#size} bytes; no exporter writes such files`,
       )

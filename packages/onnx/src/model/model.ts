@@ -8,10 +8,10 @@
  */
 import { FourierFTError } from '@fourierft/core'
 import { encodeEntry, encodeFunction, encodeOpset, type NewFunction } from './encode.js'
-import { readEntries } from './entries.js'
 import { OnnxGraph } from './graph.js'
-import { malformed } from './malformed.js'
+import { invalidOnnx } from './invalid-onnx.js'
 import { Entry, LocalFunction, Model, OperatorSet } from './schema.js'
+import { readStringMap } from './string-map.js'
 import { field, readMessage, type WireField, type WireMessage } from './wire-message.js'
 
 /** The name of a model-local function. */
@@ -30,8 +30,8 @@ export class OnnxModel {
 
   constructor(message: WireMessage, file: string) {
     const [graph, ...others] = message.all(Model.graph)
-    if (!graph || !message.last(Model.irVersion)) throw malformed(file, 'it has no graph or no IR version')
-    if (others.length > 0) throw malformed(file, 'it has several graphs')
+    if (!graph || !message.last(Model.irVersion)) throw invalidOnnx(file, 'it has no graph or no IR version')
+    if (others.length > 0) throw invalidOnnx(file, 'it has several graphs')
     this.file = file
     this.#message = message
     this.graph = new OnnxGraph(graph.message(file), file)
@@ -56,9 +56,9 @@ export class OnnxModel {
   /** The version of each operator set that the model uses; `''` is ONNX's own. */
   get opsetImports(): ReadonlyMap<string, number> {
     const imports = new Map<string, number>()
-    const part = this.#message.parts()
-    while (part.next(Model.opsetImport)) {
-      const opset = part.reading(this.file)
+    const cursor = this.#message.cursor()
+    while (cursor.next(Model.opsetImport)) {
+      const opset = cursor.reading(this.file)
       const domain = opset.text(OperatorSet.domain) ?? ''
       const kind = `version of the operator set ${JSON.stringify(domain)}`
       const version = versionOf(opset.integer(OperatorSet.version), kind, this.file)
@@ -118,7 +118,7 @@ export class OnnxModel {
 
   /** `metadata_props` of the model. */
   get metadata(): ReadonlyMap<string, string> {
-    return readEntries(this.#message, Model.metadata, this.file)
+    return readStringMap(this.#message, Model.metadata, this.file)
   }
 
   /** @throws FourierFTError INVALID_OPTION: the key is taken */
@@ -141,7 +141,7 @@ export class OnnxModel {
   /**
    * Edits the model wholly or not at all: if `edit` throws, the model is as it was. Data of tensors are not to be set in it.
    */
-  atOnce<T>(edit: () => T): T {
+  transaction<T>(edit: () => T): T {
     const restore = [this.#message.saved(), this.graph.saved()]
     try {
       return edit()
@@ -223,5 +223,5 @@ export function readModel(data: ModelData, { file = 'the model' }: { file?: stri
 function versionOf(version: bigint | undefined, kind: string, file: string): number {
   const number = Number(version ?? 0n)
   if (Number.isSafeInteger(number) && number >= 0) return number
-  throw malformed(file, `its ${kind} is ${version}`)
+  throw invalidOnnx(file, `its ${kind} is ${version}`)
 }

@@ -5,7 +5,7 @@
  * @see ONNX's docs/ExternalData.md
  */
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire'
-import { malformed } from './malformed.js'
+import { invalidOnnx } from './invalid-onnx.js'
 import { MemoryBudget } from './memory-budget.js'
 import { OnnxModel } from './model.js'
 import { Graph, Model, Tensor } from './schema.js'
@@ -96,9 +96,9 @@ export async function readModelFile(
   ): Promise<WireField[]> {
     const mapped: WireField[] = []
     for (let at = from; at < to; ) {
-      const place = placeOf(await bytesAt(at, Math.min(LONGEST_HEAD, to - at)), at)
+      const place = positionOf(await bytesAt(at, Math.min(LONGEST_HEAD, to - at)), at)
       if (place.to > to)
-        throw malformed(file, `field ${place.number} at ${at} ends at ${place.to}, beyond the end at ${to}`)
+        throw invalidOnnx(file, `field ${place.number} at ${at} ends at ${place.to}, beyond the end at ${to}`)
       const one = await map(place)
       if (one) mapped.push(one)
       at = place.to
@@ -106,7 +106,7 @@ export async function readModelFile(
     return mapped
   }
 
-  function placeOf(head: Uint8Array, start: number): Place {
+  function positionOf(head: Uint8Array, start: number): Place {
     try {
       const reader = new BinaryReader(head)
       const [number, wireType] = reader.tag()
@@ -121,7 +121,7 @@ export async function readModelFile(
       reader.skip(wireType, number)
       return { number, wireType, start, from, to: start + reader.pos }
     } catch (cause) {
-      throw malformed(file, `at ${start}: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
+      throw invalidOnnx(file, `at ${start}: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
     }
   }
 }

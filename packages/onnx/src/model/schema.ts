@@ -1,6 +1,6 @@
 /**
- * The numbers of the fields of ONNX messages that are read or written here; all others are carried along unread. Field numbers
- * never change.
+ * The numbers of the fields of ONNX messages that this package reads or writes. All other fields are kept unread. Field numbers never
+ * change.
  *
  * @see https://github.com/onnx/onnx/blob/v1.20.0/onnx/onnx.proto
  */
@@ -31,7 +31,22 @@ export const Attribute = {
   type: 20,
   reference: 21,
 } as const
-export const AttributeType = { float: 1, int: 2, string: 3, tensor: 4, graph: 5, floats: 6, ints: 7 } as const
+export const AttributeType = {
+  float: 1,
+  int: 2,
+  string: 3,
+  tensor: 4,
+  graph: 5,
+  floats: 6,
+  ints: 7,
+  strings: 8,
+  tensors: 9,
+  graphs: 10,
+  sparseTensor: 11,
+  sparseTensors: 12,
+  typeProto: 13,
+  typeProtos: 14,
+} as const
 export const Tensor = {
   dims: 1,
   dataType: 2,

@@ -3,9 +3,9 @@
  */
 import { FourierFTError } from '@fourierft/core'
 import { encodeEntry } from './encode.js'
-import { readEntries } from './entries.js'
-import { malformed, type Where } from './malformed.js'
+import { invalidOnnx, type Where } from './invalid-onnx.js'
 import { DataType, EXTERNAL, Tensor } from './schema.js'
+import { readStringMap } from './string-map.js'
 import { field, type WireMessage } from './wire-message.js'
 
 /** Where the data of a tensor lie that is too large for the model's own file. */
@@ -16,6 +16,13 @@ export interface ExternalData {
   /** In bytes; undefined: to the end of the file. */
   readonly length: number | undefined
 }
+
+/** Reads bytes of an external file. */
+export type ReadExternal = (
+  location: string,
+  offset: number,
+  length: number,
+) => Uint8Array | Promise<Uint8Array>
 
 export interface OnnxTensor {
   readonly name: string
@@ -56,7 +63,7 @@ const MOST_DIMS = 64
 
 /** @throws FourierFTError INVALID_ONNX: more dims than any tensor has */
 export function checkRank(rank: number, where: Where): void {
-  if (rank > MOST_DIMS) throw malformed(where, `it has ${rank} dims; ${MOST_DIMS} are the most`)
+  if (rank > MOST_DIMS) throw invalidOnnx(where, `it has ${rank} dims; ${MOST_DIMS} are the most`)
 }
 
 /** Where a tensor is in the file: its message to be read, and to be edited. */
@@ -136,7 +143,7 @@ class StoredTensor implements OnnxTensor {
 
   setData(made: Uint8Array | ExternalData): void {
     const message = this.#source.edit()
-    if (!message) throw malformed(this, 'it is not in the file any more')
+    if (!message) throw invalidOnnx(this, 'it is not in the file any more')
     const { floatData, doubleData, int32Data, int64Data, rawData, location } = Tensor
     const old = [floatData, doubleData, int32Data, int64Data, rawData, location, Tensor.external]
     message.remove(old.flatMap((number) => message.all(number)))
@@ -159,7 +166,7 @@ class StoredTensor implements OnnxTensor {
   #read(): WireMessage {
     const message = this.#source.read()
     if (message) return message
-    throw malformed(this, 'it is not in the file any more')
+    throw invalidOnnx(this, 'it is not in the file any more')
   }
 
   #checkSize(received: number): void {
@@ -204,9 +211,9 @@ function onlyBytes(message: WireMessage, number: number): Uint8Array | undefined
 }
 
 function readExternal(message: WireMessage, where: Where): ExternalData {
-  const entries = readEntries(message, Tensor.external, where)
+  const entries = readStringMap(message, Tensor.external, where)
   const location = entries.get('location')
-  if (!location) throw malformed(where, 'its data are external, but no location is given')
+  if (!location) throw invalidOnnx(where, 'its data are external, but no location is given')
   const length = entries.get('length')
   return {
     location,
@@ -216,12 +223,12 @@ function readExternal(message: WireMessage, where: Where): ExternalData {
 }
 
 function decimal(text: string, where: Where): number {
-  if (!/^\d{1,19}$/.test(text)) throw malformed(where, `${JSON.stringify(text)} is no place in a file`)
+  if (!/^\d{1,19}$/.test(text)) throw invalidOnnx(where, `${JSON.stringify(text)} is no place in a file`)
   return count(BigInt(text), where)
 }
 
 function count(value: bigint, where: Where): number {
   if (value < 0n || value > BigInt(Number.MAX_SAFE_INTEGER))
-    throw malformed(where, `it has a size of ${value}`)
+    throw invalidOnnx(where, `it has a size of ${value}`)
   return Number(value)
 }

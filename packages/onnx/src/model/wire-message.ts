@@ -6,7 +6,7 @@
  * @see https://protobuf.dev/programming-guides/encoding/
  */
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
-import { guarded, malformed, type Where } from './malformed.js'
+import { guarded, invalidOnnx, type Where } from './invalid-onnx.js'
 import { MemoryBudget } from './memory-budget.js'
 
 /** What a field is made of: text, an integer (varint), bytes, or a message. A float is {@link floatField}. */
@@ -95,7 +95,7 @@ class Payload {
       let byte = 128
       for (let i = 0; byte > 127; i++) {
         if (at === to || i === 10)
-          throw malformed(where, `field ${this.number} has an integer without an end`)
+          throw invalidOnnx(where, `field ${this.number} has an integer without an end`)
         byte = bytes[at++]
         const bits = byte & 127
         if (i < 5) low |= bits << (7 * i)
@@ -119,7 +119,7 @@ class Payload {
     if (this.wireType !== WireType.Bit32 && this.wireType !== WireType.LengthDelimited)
       throw this.unexpected(where, 'floats')
     const { buffer, byteOffset, byteLength } = this.value
-    if (byteLength % 4 > 0) throw malformed(where, `field ${this.number} ends within a float`)
+    if (byteLength % 4 > 0) throw invalidOnnx(where, `field ${this.number} ends within a float`)
     const view = new DataView(buffer, byteOffset, byteLength)
     return Float32Array.from({ length: byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true))
   }
@@ -131,7 +131,7 @@ class Payload {
   }
 
   protected unexpected(where: Where, expected: string) {
-    return malformed(
+    return invalidOnnx(
       where,
       `field ${this.number} has wire type ${this.wireType}, where ${expected} was expected`,
     )
@@ -183,13 +183,13 @@ export class Cursor extends Payload {
     this.start = this.to
     const tag = this.#varint()
     const wireType = tag & 7
-    if (tag < 8 || tag >= 2 ** 32) throw malformed(this.#where, `at byte ${this.start} there is no field`)
+    if (tag < 8 || tag >= 2 ** 32) throw invalidOnnx(this.#where, `at byte ${this.start} there is no field`)
     this.tag = tag
     if (wireType === WireType.LengthDelimited) {
       const length = this.#varint()
       this.from = this.to
       if (length > end - this.from)
-        throw malformed(
+        throw invalidOnnx(
           this.#where,
           `field ${this.number} has ${length} bytes, but ${end - this.from} are left`,
         )
@@ -201,9 +201,9 @@ export class Cursor extends Payload {
     else if (wireType === WireType.Bit64) this.to += 8
     else if (wireType === WireType.Bit32) this.to += 4
     else if (wireType === WireType.StartGroup || wireType === WireType.EndGroup)
-      throw malformed(this.#where, `field ${this.number} is a group, which no ONNX file has`)
-    else throw malformed(this.#where, `field ${this.number} has the unknown wire type ${wireType}`)
-    if (this.to > end) throw malformed(this.#where, `it ends within field ${this.number}`)
+      throw invalidOnnx(this.#where, `field ${this.number} is a group, which no ONNX file has`)
+    else throw invalidOnnx(this.#where, `field ${this.number} has the unknown wire type ${wireType}`)
+    if (this.to > end) throw invalidOnnx(this.#where, `it ends within field ${this.number}`)
     return true
   }
 
@@ -213,13 +213,13 @@ export class Cursor extends Payload {
     let value = 0
     let factor = 1
     for (let i = 0; i < 10; i++) {
-      if (this.to >= this.#end) throw malformed(this.#where, 'it ends within a number')
+      if (this.to >= this.#end) throw invalidOnnx(this.#where, 'it ends within a number')
       const byte = bytes[this.to++]
       value += (byte & 127) * factor
       if (byte < 128) return value
       factor *= 128
     }
-    throw malformed(this.#where, 'a number has more than ten bytes')
+    throw invalidOnnx(this.#where, 'a number has more than ten bytes')
   }
 }
 
@@ -337,39 +337,39 @@ export class WireMessage {
   }
 
   /** All fields, to be read. */
-  parts(): Cursor {
+  cursor(): Cursor {
     if (this.#isOpen || !this.#source) return new Cursor(this.#where, NOTHING, this.#first)
     return new Cursor(this.#where, this.#source)
   }
 
   /** The field that counts where a file has several: protobuf's last. */
   text(number: number): string | undefined {
-    const part = this.parts()
+    const cursor = this.cursor()
     let text: string | undefined
-    while (part.next(number)) text = part.text(this.#where)
+    while (cursor.next(number)) text = cursor.text(this.#where)
     return text
   }
 
   /** The first integer of the last field. */
   integer(number: number): bigint | undefined {
-    const part = this.parts()
+    const cursor = this.cursor()
     let integer: bigint | undefined
-    while (part.next(number)) integer = part.integer(this.#where)
+    while (cursor.next(number)) integer = cursor.integer(this.#where)
     return integer
   }
 
   /** How many integers all fields of the number have. */
   countIntegers(number: number): number {
-    const part = this.parts()
+    const cursor = this.cursor()
     let count = 0
-    while (part.next(number)) count += part.countIntegers(this.#where)
+    while (cursor.next(number)) count += cursor.countIntegers(this.#where)
     return count
   }
 
   /** Gives the integers of all fields of the number. */
   eachInteger(number: number, take: TakeHalves): void {
-    const part = this.parts()
-    while (part.next(number)) part.eachInteger(this.#where, take)
+    const cursor = this.cursor()
+    while (cursor.next(number)) cursor.eachInteger(this.#where, take)
   }
 
   /** The integers of all fields of the number. */
@@ -387,17 +387,17 @@ export class WireMessage {
 
   /** The first float of the last field. */
   float(number: number): number | undefined {
-    const part = this.parts()
+    const cursor = this.cursor()
     let float: number | undefined
-    while (part.next(number)) [float] = part.floats(this.#where)
+    while (cursor.next(number)) [float] = cursor.floats(this.#where)
     return float
   }
 
   /** The floats of all fields of the number. */
   floats(number: number): Float32Array {
-    const part = this.parts()
+    const cursor = this.cursor()
     const runs: Float32Array[] = []
-    while (part.next(number)) runs.push(part.floats(this.#where))
+    while (cursor.next(number)) runs.push(cursor.floats(this.#where))
     const [only] = runs
     if (only && runs.length === 1) return only
     const floats = new Float32Array(runs.reduce((sum, { length }) => sum + length, 0))
@@ -411,24 +411,24 @@ export class WireMessage {
 
   /** The payload of the last field. */
   bytes(number: number): Uint8Array | undefined {
-    const part = this.parts()
+    const cursor = this.cursor()
     let bytes: Uint8Array | undefined
-    while (part.next(number)) bytes = part.value
+    while (cursor.next(number)) bytes = cursor.value
     return bytes
   }
 
   /** The last field as a message that is read and not kept. */
   reading(number: number): WireMessage | undefined {
-    const part = this.parts()
+    const cursor = this.cursor()
     let reading: WireMessage | undefined
-    while (part.next(number)) reading = part.reading(this.#where)
+    while (cursor.next(number)) reading = cursor.reading(this.#where)
     return reading
   }
 
   count(number: number): number {
-    const part = this.parts()
+    const cursor = this.cursor()
     let count = 0
-    while (part.next(number)) count++
+    while (cursor.next(number)) count++
     return count
   }
 

@@ -9,7 +9,7 @@ import { createModel } from '../model/create-model.js'
 import type { NewAttribute, NewNode, NewTensor } from '../model/encode.js'
 import { readModel } from '../model/model.js'
 import { DataType } from '../model/schema.js'
-import { batchAxes, findRows, type RowPlace } from './batch-axis.js'
+import { batchAxes, findRows, type RowPosition } from './batch-axis.js'
 
 const folderOf = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
@@ -31,11 +31,11 @@ describe('exports', () => {
 
   test.each(files.map((file) => [file.split('/').slice(-3).join('/'), file]))('%s: all layers', (_, file) => {
     const model = readModel(new Uint8Array(readFileSync(file)), { file })
-    const placeOf = findRows(model)
+    const positionOf = findRows(model)
     const products = [...findLinearLayers(model), ...findPackedLayers(model)].flatMap(productsOf)
     expect(products.length).toBeGreaterThan(0)
     for (const product of products)
-      expect([product.node.name, placeOf(product)]).toEqual([product.node.name, 'first'])
+      expect([product.node.name, positionOf(product)]).toEqual([product.node.name, 'first'])
   })
 })
 
@@ -93,10 +93,10 @@ const shapeOf = (output: string, ...parts: string[]) => op('Concat', parts, outp
 type Dims = readonly (number | string)[]
 
 /** Where a product that reads `z` has the rows; the inputs are x [batch, tokens, 12], unless others are given. */
-function placeOf(
+function positionOf(
   nodes: readonly NewNode[],
   inputs: Readonly<Record<string, Dims>> = { x: ['batch', 'tokens', 12] },
-): RowPlace {
+): RowPosition {
   const product = { name: '/proj/MatMul', ...op('MatMul', ['z', 'w'], 'y') }
   const model = createModel(
     {
@@ -117,7 +117,7 @@ function placeOf(
 const SEQUENCE_FIRST = { axes: 1, groups: undefined }
 const IN_ONE_AXIS = { axes: 0, groups: { number: 1, axes: [{ input: 'x', axis: 1 }] } }
 
-const PLACES: Readonly<Record<string, readonly [RowPlace, readonly NewNode[]]>> = {
+const PLACES: Readonly<Record<string, readonly [RowPosition, readonly NewNode[]]>> = {
   'the input itself': ['first', [op('Identity', ['x'], 'z')]],
   'a residual connection and a normalisation': [
     'first',
@@ -244,7 +244,7 @@ const PLACES: Readonly<Record<string, readonly [RowPlace, readonly NewNode[]]>> 
 }
 
 test.each(Object.entries(PLACES))('%s', (_, [wanted, nodes]) => {
-  expect(placeOf(nodes)).toEqual(wanted)
+  expect(positionOf(nodes)).toEqual(wanted)
 })
 
 test('a reshape that puts the rows elsewhere than they are is not followed', () => {
@@ -255,7 +255,7 @@ test('a reshape that puts the rows elsewhere than they are is not followed', () 
     shapeOf('s', 'n', 't', '[-1]'),
     op('Reshape', ['a', 's'], 'z'),
   ]
-  expect(placeOf(nodes)).toBe('unknown')
+  expect(positionOf(nodes)).toBe('unknown')
 })
 
 test('a split whose sizes are computed is not taken for an even one', () => {
@@ -265,8 +265,8 @@ test('a split whose sizes are computed is not taken for an even one', () => {
     shapeOf('s', '[-1]', '[3]', '[12]'),
     op('Reshape', ['a', 's'], 'z'),
   ]
-  expect(placeOf(nodes([]), inputs)).toBe('first')
-  expect(placeOf(nodes(['sizes']), inputs)).toBe('unknown')
+  expect(positionOf(nodes([]), inputs)).toBe('first')
+  expect(positionOf(nodes(['sizes']), inputs)).toBe('unknown')
 })
 
 describe('which axis of an input is the batch', () => {
@@ -298,7 +298,7 @@ describe('which axis of an input is the batch', () => {
   })
 
   test('tokens first in the input itself', () => {
-    expect(placeOf([op('Relu', ['x'], 'z')], { x: ['tokens', 'batch', 12] })).toEqual(SEQUENCE_FIRST)
+    expect(positionOf([op('Relu', ['x'], 'z')], { x: ['tokens', 'batch', 12] })).toEqual(SEQUENCE_FIRST)
   })
 
   test('of an input without a shape too, as far as no operator needs one', () => {
@@ -320,12 +320,12 @@ describe('which axis of an input is the batch', () => {
 
   test('two batches in one tensor are not told apart', () => {
     const nodes = [op('Unsqueeze', ['x', '[1]'], 'a'), op('Add', ['a', 'v'], 'z')]
-    expect(placeOf(nodes, { x: ['text_batch', 12], v: ['image_batch', 12] })).toBe('unknown')
+    expect(positionOf(nodes, { x: ['text_batch', 12], v: ['image_batch', 12] })).toBe('unknown')
   })
 
   test('a setting that does not know the batch is not mixed up with it', () => {
     const inputs = { x: ['batch', 'tokens', 12], p: ['tokens', 12] }
-    expect(placeOf([op('Add', ['x', 'p'], 'z')], inputs)).toBe('first')
-    expect(placeOf([op('Relu', ['p'], 'z')], inputs)).toBe('none')
+    expect(positionOf([op('Add', ['x', 'p'], 'z')], inputs)).toBe('first')
+    expect(positionOf([op('Relu', ['p'], 'z')], inputs)).toBe('none')
   })
 })

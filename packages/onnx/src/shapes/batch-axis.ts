@@ -1,28 +1,29 @@
 /**
- * Where a layer's input has the rows of the batch. The first axis of a model's inputs is the batch, unless their dims' names say which one
- * is; from there it is followed through the graph. What is not certain is said to be unknown: a wrong adapter for a row is worse than none.
- * One thing is taken for granted: an axis of exactly as many numbers as the batch has rows has them in their order.
+ * Finds the axis of a layer's input that has the rows of the batch. In a model's inputs the batch is the axis with a name like `batch`, else
+ * the first axis; from there it is followed through the graph. If the position is not certain, it is `unknown`: a wrong adapter for a row is
+ * worse than none. One thing is assumed: an axis as long as the batch has the rows in their order.
  */
 
-import type { LinearLayer } from '../layers/linear-layers.js'
-import { initializerOf } from '../model/constant-of.js'
-import type { OnnxGraph, OnnxNode, OnnxValue } from '../model/graph.js'
+import type { OnnxGraph, OnnxNode } from '../model/graph.js'
 import type { OnnxModel } from '../model/model.js'
-import { type Batch, type Dims, MOST_DIMS, Sizes } from './dims.js'
-import { inferDims, type Known, knownOf, MOST_INTEGERS, merged, NOTHING } from './infer-dims.js'
+import { initializerOf } from '../model/names-in-scope.js'
+import type { OnnxValue } from '../model/value.js'
+import { type Batch, type Dims, MAX_DIMS, Sizes } from './dims.js'
+import { inferDims } from './infer-dims.js'
+import { eitherValue, type KnownValue, knownConstant, MAX_INTEGERS, NOTHING } from './known-value.js'
 import { Size } from './size.js'
 
-/** `first`: equal runs of the tokens. `none`: it is the same for all rows. */
-export type RowPlace = 'first' | 'none' | 'unknown' | InnerRows
+/** `first`: each row is an equal run of the tokens. `none`: the input is the same for all rows. */
+export type RowPosition = 'first' | 'none' | 'unknown' | InnerRows
 
-/** Before the rows lie `axes` of the layer's input, and then `groups` along the next one: so often are all rows repeated. */
+/** The rows come after `axes` axes of the layer's input and, along the next one, in `groups`: all rows occur that many times. */
 export interface InnerRows {
   readonly axes: number
   readonly groups: Groups | undefined
 }
 
 export type Groups =
-  /** A number times the sizes of axes of inputs. */
+  /** The product of a number and of sizes of inputs' axes. */
   | { readonly number: number; readonly axes: readonly InputAxis[] }
   /** The next axis has `inner` numbers for each row of each group. */
   | { readonly inner: number; readonly batch: InputAxis }
@@ -34,13 +35,15 @@ export interface InputAxis {
 
 const BATCH_NAME = /batch|^bs?$/i
 
-/** @returns a function that knows the layers of the model as it is now */
-export function findRows(model: OnnxModel): (layer: Pick<LinearLayer, 'graph' | 'input'>) => RowPlace {
+/** @returns a function that gives the position of the rows in a layer's input, for the model as it is now */
+export function findRows(
+  model: OnnxModel,
+): (layer: { readonly graph: OnnxGraph; readonly input: string }) => RowPosition {
   const analysis = new Analysis(model)
-  return ({ graph, input }) => analysis.placeOf(analysis.known(graph, input))
+  return ({ graph, input }) => analysis.positionOf(analysis.known(graph, input))
 }
 
-/** The axis of each input that has the rows of the batch; an input that is missing is the same for all rows. */
+/** The batch axis of each input. An input that is missing here is the same for all rows. */
 export function batchAxes(inputs: readonly OnnxValue[]): Map<string, number> {
   const axes = new Map<string, number>()
   const isBatchName = (dim: number | string | undefined) => isText(dim) && BATCH_NAME.test(dim)
@@ -54,7 +57,7 @@ export function batchAxes(inputs: readonly OnnxValue[]): Map<string, number> {
       if (axis >= 0) axes.set(name, axis)
       continue
     }
-    // A vector of fixed length is a setting; one of tokens has a name that is a later axis elsewhere.
+    // A vector of fixed length is a setting, and a vector of tokens has a dim that is a later axis of another input.
     const [first] = dims
     const isRows = typeof first === 'number' ? dims.length > 1 : !(isText(first) && later.has(first))
     if (isRows) axes.set(name, 0)
@@ -68,20 +71,20 @@ function isText(dim: number | string | undefined): dim is string {
 
 class Analysis {
   readonly #sizes = new Sizes()
-  readonly #known = new Map<OnnxGraph, Map<string, Known>>()
-  /** By the key of a size: the axis that has it. */
+  readonly #known = new Map<OnnxGraph, Map<string, KnownValue>>()
+  /** The key of a size → an input's axis of that size. */
   readonly #axes = new Map<string, InputAxis>()
   readonly #texts = new Map<string, Size>()
 
   constructor({ graph }: OnnxModel) {
     const inputs = graph.inputs.filter(({ name }) => !graph.initializers.has(name))
     const axes = batchAxes(inputs)
-    const known = new Map<string, Known>()
+    const known = new Map<string, KnownValue>()
     const batches = new Map<string, Batch>()
     for (const { name, dims } of inputs) {
       if (!dims && axes.has(name)) known.set(name, { isBatchFirst: true })
-      if (!dims || dims.length > MOST_DIMS) continue
-      const own = dims.map((dim, axis) => {
+      if (!dims || dims.length > MAX_DIMS) continue
+      const knownDims = dims.map((dim, axis) => {
         const isBatch = axes.get(name) === axis
         const size = this.#inputSize(dim, { input: name, axis }, isBatch)
         if (!isBatch) return { size }
@@ -90,21 +93,21 @@ class Analysis {
         this.#sizes.addBatch(batch)
         return { size, rows: { before: Size.of(1), batch } }
       })
-      known.set(name, { dims: own })
+      known.set(name, { dims: knownDims })
     }
     this.#known.set(graph, known)
     this.#follow(graph, known)
   }
 
-  known(graph: OnnxGraph | undefined, name: string): Known {
+  known(graph: OnnxGraph | undefined, name: string): KnownValue {
     if (!graph) return NOTHING
-    const own = this.#known.get(graph)?.get(name)
-    if (own) return own
+    const known = this.#known.get(graph)?.get(name)
+    if (known) return known
     const tensor = graph.initializers.get(name)
-    return tensor ? knownOf(tensor, this.#sizes) : this.known(graph.parent, name)
+    return tensor ? knownConstant(tensor, this.#sizes) : this.known(graph.parent, name)
   }
 
-  placeOf({ dims, isBatchFirst }: Known): RowPlace {
+  positionOf({ dims, isBatchFirst }: KnownValue): RowPosition {
     if (!dims) return isBatchFirst ? 'first' : 'unknown'
     const sizes = this.#sizes
     const before = dims.slice(0, -1)
@@ -129,54 +132,57 @@ class Analysis {
     return inner ? { inner, batch: { input: batch.input, axis: batch.axis } } : undefined
   }
 
-  /** Equal names are equal sizes; where batches have no names, they are one. */
-  #inputSize(dim: number | string | undefined, at: InputAxis, isBatch: boolean): Size {
+  /** Dims of one name have one size, and so do all batches without a name. */
+  #inputSize(dim: number | string | undefined, axis: InputAxis, isBatch: boolean): Size {
     if (typeof dim === 'number') return Size.of(dim)
     const isNameless = !isText(dim) || !BATCH_NAME.test(dim)
     const name =
-      isBatch && isNameless ? 'batch' : isText(dim) ? `text ${dim}` : `axis ${at.axis} of ${at.input}`
+      isBatch && isNameless ? 'batch' : isText(dim) ? `text ${dim}` : `axis ${axis.axis} of ${axis.input}`
     const size = this.#sizes.named(name, false)
     if (isText(dim)) this.#texts.set(dim, size)
-    if (!this.#axes.has(size.key)) this.#axes.set(size.key, at)
+    if (!this.#axes.has(size.key)) this.#axes.set(size.key, axis)
     return size
   }
 
-  #follow(graph: OnnxGraph, known: Map<string, Known>): void {
-    const notes = new Map([...graph.valueInfos, ...graph.outputs].map((value) => [value.name, value]))
+  #follow(graph: OnnxGraph, known: Map<string, KnownValue>): void {
+    const described = new Map([...graph.valueInfos, ...graph.outputs].map((value) => [value.name, value]))
     for (const node of graph.nodes) {
       const results = this.#resultsOf(node)
       for (const [i, output] of node.outputs.entries()) {
         const result = results[i] ?? NOTHING
-        known.set(output, result.dims ? result : { ...result, dims: this.#noted(notes.get(output)) })
+        known.set(
+          output,
+          result.dims ? result : { ...result, dims: this.#describedDims(described.get(output)) },
+        )
       }
     }
   }
 
-  /** What the exporter knew, in the names of the inputs' dims. */
-  #noted(value: OnnxValue | undefined): Dims | undefined {
-    if ((value?.dims?.length ?? 0) > MOST_DIMS) return undefined
+  /** The dims that the exporter wrote into the file, with the names of the inputs' dims. */
+  #describedDims(value: OnnxValue | undefined): Dims | undefined {
+    if ((value?.dims?.length ?? 0) > MAX_DIMS) return undefined
     return value?.dims?.map((dim) => {
       if (typeof dim === 'number') return this.#sizes.number(dim)
       return this.#sizes.dim(dim === undefined ? undefined : this.#texts.get(dim))
     })
   }
 
-  #resultsOf(node: OnnxNode): readonly Known[] {
+  #resultsOf(node: OnnxNode): readonly KnownValue[] {
     for (const inner of node.subgraphs) {
-      // What a loop brings in is not followed.
-      const own = new Map(inner.inputs.map(({ name }) => [name, NOTHING]))
-      this.#known.set(inner, own)
-      this.#follow(inner, own)
+      // Nothing is known of the inputs of a loop's body.
+      const known = new Map(inner.inputs.map(({ name }) => [name, NOTHING]))
+      this.#known.set(inner, known)
+      this.#follow(inner, known)
     }
     const { graph, opType, subgraphs } = node
     if (opType === 'If') {
-      const branches = ['then_branch', 'else_branch'].map((name) =>
+      const bodies = ['then_branch', 'else_branch'].map((name) =>
         subgraphs.find(({ path }) => path.endsWith(`.${name}`)),
       )
-      const [a, b] = branches.map((inner) => inner?.outputs.map(({ name }) => this.known(inner, name)))
+      const [a, b] = bodies.map((inner) => inner?.outputs.map(({ name }) => this.known(inner, name)))
       const condition = this.known(graph, node.inputs[0] ?? '').integers?.[0]?.value
       if (condition !== undefined) return (condition === 0 ? b : a) ?? []
-      return a?.map((one, i) => merged(one, b?.[i] ?? NOTHING, this.#sizes)) ?? []
+      return a?.map((one, i) => eitherValue(one, b?.[i] ?? NOTHING, this.#sizes)) ?? []
     }
     if (opType === 'Constant') return [this.#constant(node)]
     const inputs = node.inputs.map((name) => (name === '' ? NOTHING : this.known(graph, name)))
@@ -184,17 +190,17 @@ class Analysis {
     return inferDims({ node, inputs, constants, sizes: this.#sizes })
   }
 
-  #constant(node: OnnxNode): Known {
+  #constant(node: OnnxNode): KnownValue {
     const tensor = node.attribute('value')?.tensor
-    if (tensor) return knownOf(tensor, this.#sizes)
-    const one = node.attribute('value_int')?.int
-    if (one !== undefined) return { dims: [], integers: [Size.of(Number(one))] }
-    const many = node.attribute('value_ints')?.ints
-    if (many) {
-      const dims = [this.#sizes.number(many.length)]
-      return many.length > MOST_INTEGERS
+    if (tensor) return knownConstant(tensor, this.#sizes)
+    const integer = node.attribute('value_int')?.int
+    if (integer !== undefined) return { dims: [], integers: [Size.of(Number(integer))] }
+    const list = node.attribute('value_ints')?.ints
+    if (list) {
+      const dims = [this.#sizes.number(list.length)]
+      return list.length > MAX_INTEGERS
         ? { dims }
-        : { dims, integers: Array.from(many, (each) => Size.of(Number(each))) }
+        : { dims, integers: Array.from(list, (value) => Size.of(Number(value))) }
     }
     return node.attribute('value_float') ? { dims: [] } : NOTHING
   }

@@ -1,12 +1,12 @@
-/** Shapes of which not everything is known, and where in them the rows of the batch lie. */
+/** Shapes that are partly unknown, and the axes along which they have the rows of the batch. */
 import { Size, type Unknown } from './size.js'
 
 /** One axis of a tensor. */
 export interface Dim {
   readonly size: Size
-  /** The rows of the batch are along this axis: `before` groups, each of which has all rows in their order, in equal runs. */
+  /** Set if the rows of the batch are along this axis: it has `before` groups, each with all rows in their order, in equal runs. */
   readonly rows?: Rows
-  /** The tensor is the same all along this axis, which has been made by repetition. */
+  /** Whether the tensor was repeated along this axis, so that it is the same for every index. */
   readonly isRepeated?: boolean
 }
 
@@ -17,33 +17,33 @@ export interface Rows {
 
 /** The batch of some inputs. */
 export interface Batch {
-  /** Of how many rows. */
+  /** The number of rows. */
   readonly size: Size
-  /** Where a graph tells the size: an axis of an input. */
+  /** The input whose axis has this size. */
   readonly input: string
   readonly axis: number
 }
 
 export type Dims = readonly Dim[]
 
-/** More than tensors have. */
-export const MOST_DIMS = 16
+/** More dims than tensors have. */
+export const MAX_DIMS = 16
 
 const ONE = Size.of(1)
 
-/** What is known of all sizes of a model. */
+/** The sizes of a model, and which of them may have the batch in them. */
 export class Sizes {
   readonly #unknowns = new Map<number, Unknown>()
   readonly #named = new Map<string, Size>()
   readonly #batches = new Map<string, Batch>()
-  /** The unknowns that are sizes of batches. */
-  readonly #ofBatches = new Set<number>()
+  /** The ids of unknowns that are sizes of batches. */
+  readonly #batchIds = new Set<number>()
 
   number(value: number): Dim {
     return { size: Size.of(value) }
   }
 
-  /** The same for the same name. */
+  /** An unknown size; the same one for the same name. */
   named(name: string, hidesBatch: boolean): Size {
     const known = this.#named.get(name)
     if (known) return known
@@ -54,40 +54,40 @@ export class Sizes {
     return size
   }
 
-  /** A size of which nothing is known, not even whether the batch is in it. */
+  /** A new size of which nothing is known, not even whether the batch is in it. */
   open(): Size {
     return this.named(`open ${this.#unknowns.size}`, true)
   }
 
-  /** What is computed of other sizes in a way that is not followed. */
-  computed(how: string, ...of: readonly Size[]): Size {
+  /** A size that depends on other sizes in a way that is not modelled; the same one for the same arguments. */
+  computed(how: string, ...operands: readonly Size[]): Size {
     return this.named(
-      `computed ${how} ${of.map(({ key }) => key).join(' ')}`,
-      of.some((size) => this.mayHoldBatch(size)),
+      `computed ${how} ${operands.map(({ key }) => key).join(' ')}`,
+      operands.some((size) => this.mayHoldBatch(size)),
     )
   }
 
   addBatch(batch: Batch): void {
     const key = batch.size.key
     if (!this.#batches.has(key)) this.#batches.set(key, batch)
-    for (const id of batch.size.symbols) this.#ofBatches.add(id)
+    for (const id of batch.size.symbols) this.#batchIds.add(id)
   }
 
   mayHoldBatch(size: Size): boolean {
     return this.holdsBatch(size) || [...size.symbols].some((id) => this.#unknowns.get(id)?.hidesBatch)
   }
 
-  /** Whether a batch is in it for certain. */
+  /** Whether a batch is certainly in it. */
   holdsBatch(size: Size): boolean {
-    return [...size.symbols].some((id) => this.#ofBatches.has(id))
+    return [...size.symbols].some((id) => this.#batchIds.has(id))
   }
 
-  /** An axis of that size: one of the size of the batch is along its rows. */
+  /** An axis of that size. If it is the size of a batch, the axis has the rows of that batch. */
   dim(size: Size | undefined, isRepeated = false): Dim {
     if (size === undefined) return { size: this.open() }
     const batch = size.value === undefined ? this.#batches.get(size.key) : undefined
-    const own = batch ? { size, rows: { before: ONE, batch } } : { size }
-    return isRepeated ? { ...own, isRepeated } : own
+    const dim = batch ? { size, rows: { before: ONE, batch } } : { size }
+    return isRepeated ? { ...dim, isRepeated } : dim
   }
 
   plus(a: Size, b: Size): Size {
@@ -106,7 +106,7 @@ export class Sizes {
     return sizes.reduce((product, size) => this.times(product, size), ONE)
   }
 
-  /** Rounded towards 0. */
+  /** The quotient, rounded towards 0. */
   quotient(a: Size, b: Size): Size {
     const exact = a.dividedBy(b)
     if (exact) return exact
@@ -114,14 +114,14 @@ export class Sizes {
     return this.computed('/', a, b)
   }
 
-  /** One axis of two tensors that are stretched to one another. */
+  /** One axis of two tensors after broadcasting. */
   stretched(a: Dim, b: Dim): Dim {
     if (a.size.equals(b.size)) return this.#same(a, b)
     if (a.size.value === 1) return b
     if (b.size.value === 1) return a
     const [isOpen, isOtherOpen] = [a, b].map(({ size }) => this.mayHoldBatch(size) && !this.holdsBatch(size))
     if (isOpen !== isOtherOpen) return isOpen ? b : a
-    // At run time they are equal, or one of them is 1.
+    // At run time the sizes are equal, or one of them is 1.
     if (a.size.value !== undefined) return a
     if (b.size.value !== undefined) return b
     return this.mayHoldBatch(a.size) || this.mayHoldBatch(b.size) ? { size: this.open() } : a
@@ -134,7 +134,7 @@ export class Sizes {
     return isSame ? a : { size: this.open() }
   }
 
-  /** Of tensors that are stretched to one another; undefined where one is unknown. */
+  /** The dims of several tensors after broadcasting; undefined if one of them is unknown. */
   broadcast(all: readonly (Dims | undefined)[]): Dims | undefined {
     return all.reduce((a, b) => {
       if (!a || !b) return undefined
@@ -148,45 +148,46 @@ export class Sizes {
 
   /** The same tensor in another shape. */
   reshaped(old: Dims, sizes: readonly Size[]): Dims {
-    const made: Dim[] = sizes.map((size) => ({ size }))
-    if (old.length > MOST_DIMS || made.length > MOST_DIMS) return made.map(() => ({ size: this.open() }))
+    const dims: Dim[] = sizes.map((size) => ({ size }))
+    if (old.length > MAX_DIMS || dims.length > MAX_DIMS) return dims.map(() => ({ size: this.open() }))
     const before = prefixes(
       this,
       old.map(({ size }) => size),
     )
     const after = prefixes(this, sizes)
     for (let [i, j] = [0, 0]; i < old.length; ) {
-      const [to, end] = nextEqual(before, after, i, j)
-      this.#regroup(old.slice(i, to), made, j, end)
-      ;[i, j] = [to, end]
+      const [nextI, nextJ] = nextEqual(before, after, i, j)
+      this.#regroup(old.slice(i, nextI), dims, j, nextJ)
+      ;[i, j] = [nextI, nextJ]
     }
-    return made
+    return dims
   }
 
-  /** Fills the axes `[from, to)` of the new shape, which hold what the old ones do. */
-  #regroup(old: Dims, made: Dim[], from: number, to: number): void {
-    const [own, ...others] = old.filter(({ size }) => size.value !== 1)
-    const at = made.findIndex(({ size }, i) => i >= from && i < to && size.value !== 1)
-    const isOne = made.slice(from, to).filter(({ size }) => size.value !== 1).length === 1
-    if (own && others.length === 0 && isOne && own.size.equals(made[at]?.size)) {
-      made[at] = own
+  /** Fills the axes `[start, end)` of the new shape, which have the same numbers as the old ones. */
+  #regroup(old: Dims, dims: Dim[], start: number, end: number): void {
+    const [oldAxis, ...others] = old.filter(({ size }) => size.value !== 1)
+    const index = dims.findIndex(({ size }, i) => i >= start && i < end && size.value !== 1)
+    const isOneAxis = dims.slice(start, end).filter(({ size }) => size.value !== 1).length === 1
+    if (oldAxis && others.length === 0 && isOneAxis && oldAxis.size.equals(dims[index]?.size)) {
+      dims[index] = oldAxis
       return
     }
-    const marked = old.findIndex(({ rows }) => rows)
-    // In what order is not known; but an axis of as many numbers as there are rows has one for each.
-    if (marked < 0) for (let k = from; k < to; k++) made[k] = this.dim(made[k]?.size)
-    const rows = old[marked]?.rows
-    if (!rows || old.some((dim, i) => i !== marked && this.mayHoldBatch(dim.size) && !isConstant(dim))) return
-    const before = this.times(rows.before, this.product(old.slice(0, marked).map(({ size }) => size)))
+    const rowAxis = old.findIndex(({ rows }) => rows)
+    // An axis with as many numbers as the batch has rows is taken to have one for each row.
+    if (rowAxis < 0) for (let k = start; k < end; k++) dims[k] = this.dim(dims[k]?.size)
+    const rows = old[rowAxis]?.rows
+    if (!rows || old.some((dim, i) => i !== rowAxis && this.mayHoldBatch(dim.size) && !isConstant(dim)))
+      return
+    const before = this.times(rows.before, this.product(old.slice(0, rowAxis).map(({ size }) => size)))
     let passed = ONE
-    for (let k = from; k < to; k++) {
-      const { size } = made[k]
-      const own = before.dividedBy(passed)
-      const isAllOfIt = own && size.dividedBy(this.times(own, rows.batch.size)) !== undefined
-      // Nothing is before the rows: the first axis has them, whatever is in it besides.
-      const isFirst = own?.value === 1 && this.mayHoldBatch(size) && !this.holdsBatch(size)
-      if (own && (isAllOfIt || isFirst)) {
-        made[k] = { size, rows: { ...rows, before: own } }
+    for (let k = start; k < end; k++) {
+      const { size } = dims[k]
+      const groups = before.dividedBy(passed)
+      const hasAllRows = groups && size.dividedBy(this.times(groups, rows.batch.size)) !== undefined
+      // Nothing is before the rows, so the first axis has them, whatever else is in it.
+      const isFirst = groups?.value === 1 && this.mayHoldBatch(size) && !this.holdsBatch(size)
+      if (groups && (hasAllRows || isFirst)) {
+        dims[k] = { size, rows: { ...rows, before: groups } }
         return
       }
       passed = this.times(passed, size)
@@ -205,9 +206,9 @@ function prefixes(sizes: Sizes, all: readonly Size[]): Size[] {
   return products
 }
 
-/** The nearest places behind `i` and `j` up to which as many numbers lie; the ends, if there are none. */
+/** The nearest indices after `i` and `j` at which the products are equal; the ends if there are none. */
 function nextEqual(a: readonly Size[], b: readonly Size[], i: number, j: number): [number, number] {
-  for (let to = i + 1; to < a.length; to++)
-    for (let end = j + 1; end < b.length; end++) if (a[to]?.equals(b[end])) return [to, end]
+  for (let nextI = i + 1; nextI < a.length; nextI++)
+    for (let nextJ = j + 1; nextJ < b.length; nextJ++) if (a[nextI]?.equals(b[nextJ])) return [nextI, nextJ]
   return [a.length - 1, b.length - 1]
 }

@@ -1,7 +1,4 @@
-/**
- * Sizes that a file leaves open, as polynomials: what a graph computes with them (`2·tokens·batch`) is compared and divided without
- * knowing a number.
- */
+/** Sizes that a file leaves open, as polynomials: the results of a graph's computations (`2·tokens·batch`) can be compared and divided. */
 
 /** An unknown number, at least 0. */
 export interface Unknown {
@@ -10,16 +7,16 @@ export interface Unknown {
   readonly hidesBatch: boolean
 }
 
-/** Larger ones become a symbol of their own: files must not cost more than their size. */
-const MOST_TERMS = 16
-const MOST_FACTORS = 12
+/** Larger polynomials become a new symbol, so that the cost of reading a file stays in proportion to its size. */
+const MAX_TERMS = 16
+const MAX_FACTORS = 12
 
-/** Ids of symbols, in order, as a key → its coefficient, which is not 0. */
+/** The ids of a term's symbols, in order, as a key → the term's coefficient, which is not 0. */
 type Terms = ReadonlyMap<string, number>
 
 export class Size {
   readonly #terms: Terms
-  /** The same for equal sizes. */
+  /** Equal for equal sizes. */
   readonly key: string
 
   private constructor(terms: Terms) {
@@ -38,13 +35,13 @@ export class Size {
     return new Size(new Map([[String(id), 1]]))
   }
 
-  /** The number, where it is one. */
+  /** The number, if the size has no symbols. */
   get value(): number | undefined {
     if (this.#terms.size === 0) return 0
     return this.#terms.size === 1 ? this.#terms.get('') : undefined
   }
 
-  /** Whether it is at least 0 whatever the symbols are. */
+  /** Whether the size is at least 0 for all values of the symbols. */
   get isNatural(): boolean {
     return [...this.#terms.values()].every((factor) => factor > 0)
   }
@@ -54,7 +51,7 @@ export class Size {
     return new Set([...this.#terms.keys()].flatMap(idsOf))
   }
 
-  /** The symbols whose product it is, and a number; undefined for a sum. */
+  /** The number and the symbols whose product the size is; undefined for a sum. */
   get factors(): { readonly number: number; readonly symbols: readonly number[] } | undefined {
     const [term, ...others] = this.#terms
     return term && others.length === 0 ? { number: term[1], symbols: idsOf(term[0]) } : undefined
@@ -79,35 +76,37 @@ export class Size {
   times(other: Size): Size | undefined {
     const product = new Map<string, number>()
     for (const [ids, factor] of this.#terms)
-      for (const [others, by] of other.#terms) addTo(product, merged(ids, others), factor * by)
+      for (const [otherIds, otherFactor] of other.#terms)
+        addTo(product, merged(ids, otherIds), factor * otherFactor)
     return Size.from(product)
   }
 
-  /** The quotient, if there is no rest whatever the symbols are. */
+  /** The quotient, if the division is exact for all values of the symbols. */
   dividedBy(other: Size): Size | undefined {
-    const [by] = leading(other.#terms)
-    if (!by) return undefined
+    const [divisor] = leading(other.#terms)
+    if (!divisor) return undefined
     let rest = new Map(this.#terms)
     const quotient = new Map<string, number>()
     for (let step = 0; rest.size > 0; step++) {
       const [lead] = leading(rest)
-      const ids = lead && without(lead[0], by[0])
-      const factor = lead && lead[1] / by[1]
-      if (step > MOST_TERMS || ids === undefined || factor === undefined || !Number.isInteger(factor))
+      const ids = lead && without(lead[0], divisor[0])
+      const factor = lead && lead[1] / divisor[1]
+      if (step > MAX_TERMS || ids === undefined || factor === undefined || !Number.isInteger(factor))
         return undefined
       addTo(quotient, ids, factor)
       const next = new Map(rest)
-      for (const [others, own] of other.#terms) addTo(next, merged(ids, others), -factor * own)
+      for (const [otherIds, otherFactor] of other.#terms)
+        addTo(next, merged(ids, otherIds), -factor * otherFactor)
       rest = next
     }
     return Size.from(quotient)
   }
 
-  /** @internal Undefined: it would be too large. */
+  /** @internal @returns undefined if the polynomial is too large */
   static from(terms: Terms): Size | undefined {
     const isSmall =
-      terms.size <= MOST_TERMS &&
-      [...terms].every(([ids, factor]) => Number.isSafeInteger(factor) && idsOf(ids).length <= MOST_FACTORS)
+      terms.size <= MAX_TERMS &&
+      [...terms].every(([ids, factor]) => Number.isSafeInteger(factor) && idsOf(ids).length <= MAX_FACTORS)
     return isSmall ? new Size(terms) : undefined
   }
 }
@@ -126,18 +125,18 @@ function merged(a: string, b: string): string {
   return [...idsOf(a), ...idsOf(b)].sort((x, y) => x - y).join()
 }
 
-/** The factors that are left; undefined where some are not there. */
-function without(key: string, gone: string): string | undefined {
+/** The factors without the removed ones; undefined if one of those is missing. */
+function without(key: string, removed: string): string | undefined {
   const ids = idsOf(key)
-  for (const id of idsOf(gone)) {
-    const at = ids.indexOf(id)
-    if (at < 0) return undefined
-    ids.splice(at, 1)
+  for (const id of idsOf(removed)) {
+    const index = ids.indexOf(id)
+    if (index < 0) return undefined
+    ids.splice(index, 1)
   }
   return ids.join()
 }
 
-/** The largest term, in an order that products keep: by the number of each symbol, the first symbol first. */
+/** The largest term in an order that products preserve: lexicographic by symbol ids. */
 function leading(terms: Terms): [string, number][] {
   let best: [string, number] | undefined
   for (const term of terms) if (!best || isLarger(term[0], best[0])) best = term
@@ -145,10 +144,10 @@ function leading(terms: Terms): [string, number][] {
 }
 
 function isLarger(a: string, b: string): boolean {
-  const [own, other] = [idsOf(a), idsOf(b)]
+  const [idsA, idsB] = [idsOf(a), idsOf(b)]
   for (let i = 0; ; i++) {
-    if (i >= own.length) return false
-    if (i >= other.length) return true
-    if (own[i] !== other[i]) return own[i] < other[i]
+    if (i >= idsA.length) return false
+    if (i >= idsB.length) return true
+    if (idsA[i] !== idsB[i]) return idsA[i] < idsB[i]
   }
 }

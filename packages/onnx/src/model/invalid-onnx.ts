@@ -4,7 +4,7 @@ import { FourierFTError } from '@fourierft/core'
 /** File, node or tensor, for the message of an error; an object makes its text only when there is an error. */
 export type Where = string | { readonly where: string }
 
-export function malformed(where: Where, problem: string, cause?: unknown): FourierFTError {
+export function invalidOnnx(where: Where, problem: string, cause?: unknown): FourierFTError {
   const file = typeof where === 'string' ? where : where.where
   return new FourierFTError(
     'INVALID_ONNX',
@@ -19,6 +19,6 @@ export function guarded<T>(where: Where, read: () => T): T {
     return read()
   } catch (cause) {
     if (FourierFTError.isInstance(cause)) throw cause
-    throw malformed(where, cause instanceof Error ? cause.message : String(cause), cause)
+    throw invalidOnnx(where, cause instanceof Error ? cause.message : String(cause), cause)
   }
 }

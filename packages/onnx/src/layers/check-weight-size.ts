@@ -3,8 +3,8 @@
  * broken must not cost hours or all memory.
  */
 import { FourierFTError } from '@fourierft/core'
-import { constantOf } from '../model/constant-of.js'
-import type { LinearLayer } from './linear-layers.js'
+import { constantOf } from '../model/names-in-scope.js'
+import type { LinearLayer } from './linear-layer.js'
 
 /** Far beyond any vocabulary, and any weight. */
 const [MOST_FEATURES, MOST_NUMBERS] = [2 ** 24, 2 ** 33]

@@ -3,7 +3,7 @@
  * how wide it is.
  */
 import type { OnnxGraph } from '../model/graph.js'
-import type { LinearLayer } from './linear-layers.js'
+import type { LinearLayer } from './linear-layer.js'
 import { productsOf } from './products.js'
 import { outputNodeOf } from './quantised-pair.js'
 

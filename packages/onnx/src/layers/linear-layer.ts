@@ -1,0 +1,42 @@
+/** The type of a linear layer of a model, as `findLinearLayers` and `findPackedLayers` return it. */
+import type { OnnxGraph, OnnxNode } from '../model/graph.js'
+
+/** One linear layer. Its branch reads `input` and is added to output 0 of `outputNode`, before or after the bias. */
+export interface LinearLayer {
+  /** The dotted name of its PyTorch module, root segment included; undefined if the file does not tell it. */
+  readonly module: string | undefined
+  readonly graph: OnnxGraph
+  /** The product: MatMul, Gemm, MatMulNBits, MatMulBnb4, MatMulInteger, or an Attention that multiplies by a packed weight. */
+  readonly node: OnnxNode
+  /** The float value that the layer reads, before any quantisation of its own. */
+  readonly input: string
+  /** The node with the float output, after it is scaled or dequantised. */
+  readonly outputNode: OnnxNode
+  /** The name of the constant weight in the file. */
+  readonly weight: string
+  /** d1. */
+  readonly outFeatures: number
+  /** d2. */
+  readonly inFeatures: number
+  /** If several modules share the product: the features of the output that belong to this one. */
+  readonly part?: PackedPart
+  /** The module's further products, if the model calls it more than once. Every change to the layer is made to them too. */
+  readonly others?: readonly LinearLayer[]
+  /** Nodes that may be further products of the same module; the file alone does not tell. */
+  readonly undecided?: readonly string[]
+}
+
+/** A run of the features of a packed product's output. */
+export interface PackedPart {
+  readonly name: 'q' | 'k' | 'v'
+  /** The index of its first feature. */
+  readonly offset: number
+  /** The number of features of the whole product. */
+  readonly width: number
+}
+
+/** Whether two layers of one node share features of its output. */
+export function overlap(a: LinearLayer, b: LinearLayer): boolean {
+  const [start, otherStart] = [a.part?.offset ?? 0, b.part?.offset ?? 0]
+  return start < otherStart + b.outFeatures && otherStart < start + a.outFeatures
+}
