@@ -1,7 +1,8 @@
 /** A module that one graph calls twice: one layer with two products, attached, replaced and merged as one; what is not one module stays apart. */
 import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
-import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
+import { createSession } from '../__fixtures__/onnx-runtime.js'
 import type { LinearLayer } from '../layers/linear-layer.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
 import { matchLayers } from '../layers/match-layers.js'
@@ -128,7 +129,7 @@ function expected(own: Float32Array, added: Float32Array | undefined, adapted: b
 }
 
 async function run(model: Uint8Array, others: Record<string, Tensor> = {}): Promise<Float32Array> {
-  const session = await InferenceSession.create(model)
+  const session = await createSession(model)
   const { y } = await session.run({ x: new Tensor('float32', x, [1, TOKENS, IN]), ...others })
   await session.release()
   return y?.data as Float32Array
@@ -199,7 +200,7 @@ describe.each(Object.entries(FORMS))('%s', (_, form) => {
       [names?.weight as string]: new Tensor('float32', other, [IN, OUT]),
       ...(names?.bias && { [names.bias]: new Tensor('float32', otherBias as Float32Array, [OUT]) }),
     }
-    const session = await InferenceSession.create(model.toBytes())
+    const session = await createSession(model.toBytes())
     const fed = Object.fromEntries(
       Object.entries(feeds).filter(([name]) => session.inputNames.includes(name)),
     )
@@ -244,7 +245,7 @@ test('a head that is called twice gets another width at both calls', async () =>
       (_, i) => whole.weight[(i % wide) * IN + Math.floor(i / wide)],
     )
     const outputs = async (bytes: Uint8Array, fed: Record<string, Tensor> = {}) => {
-      const session = await InferenceSession.create(bytes)
+      const session = await createSession(bytes)
       const result = await session.run({ x: new Tensor('float32', x, [1, TOKENS, IN]), ...fed })
       await session.release()
       return ['y', 'z'].map((name) => {

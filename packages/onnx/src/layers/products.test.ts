@@ -1,7 +1,8 @@
 /** A decoder with two branches: its layers are found once, and adapters change them in both. */
 import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
-import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
+import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { attachBranches } from '../attach/attach.js'
 import { bakeBranches } from '../attach/bake.js'
 import { detachBranches } from '../attach/detach.js'
@@ -53,7 +54,7 @@ const coefficients = Float32Array.of(0.5, -0.25, 1, 0.125, -2)
 const adapter = createLayer({ name: 'block.proj', shape: SHAPE, entries, coefficients, scaling: 20 })
 
 async function run(model: Uint8Array, isFirst: boolean, others: Record<string, Tensor> = {}) {
-  const session = await InferenceSession.create(model)
+  const session = await createSession(model)
   const { y } = await session.run({
     x: new Tensor('float32', x, [2, 4]),
     is_first: new Tensor('bool', [isFirst], []),

@@ -1,7 +1,8 @@
 /** New models run in ONNX Runtime, are read again as they were made, and are refused where they contradict themselves. */
 import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
-import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
+import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { attachBranches } from '../attach/attach.js'
 import { detachBranches } from '../attach/detach.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
@@ -29,7 +30,7 @@ const linear: NewGraph = {
 const x = new Tensor('float32', Float32Array.of(1, -1, 2, 0.5), [2, 2])
 
 async function run(bytes: Uint8Array, feeds: Record<string, Tensor> = { x }): Promise<Float32Array> {
-  const session = await InferenceSession.create(bytes)
+  const session = await createSession(bytes)
   const { y } = await session.run(feeds)
   await session.release()
   return y?.data as Float32Array
