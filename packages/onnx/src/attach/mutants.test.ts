@@ -21,7 +21,7 @@ import type { Branch } from './branch.js'
 import { ORIGINAL } from './check-attachable.js'
 import { detachBranches } from './detach.js'
 
-const MUTANTS = Number(process.env.FOURIERFT_MUTANTS ?? 100)
+const MUTANTS = Number(process.env.FOURIERFT_MUTANTS ?? 200)
 
 const sources = MODEL_NAMES.map(modelBytes)
   .filter(({ length }) => length < 52_000)
