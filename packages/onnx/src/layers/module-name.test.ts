@@ -24,7 +24,7 @@ test.each([
   ['/a/q/MatMul_1', undefined],
   ['MatMul', undefined],
   ['/MatMul', undefined],
-])('%s', (name, module) => {
+])('gives the module of the node %s', (name, module) => {
   expect(nameOf({ name })).toEqual([module])
 })
 

@@ -249,7 +249,7 @@ const POSITIONS: Readonly<Record<string, readonly [RowPosition, readonly NewNode
   'the rows as features': ['unknown', [transpose('x', 'a', 1, 2, 0), op('Identity', ['a'], 'z')]],
 }
 
-test.each(Object.entries(POSITIONS))('%s', (_, [expected, nodes]) => {
+test.each(Object.entries(POSITIONS))('finds the position of the rows: %s', (_, [expected, nodes]) => {
   expect(positionOf(nodes)).toEqual(expected)
 })
 
