@@ -1,16 +1,16 @@
 """
-Writes packages/onnxruntime/test/__fixtures__/end-to-end/: what PyTorch and PEFT compute with the weights of the .onnx fixtures, for the
-base model, two adapters, their sum, and one adapter for each row of a batch; with the adapters as PEFT saves them.
+Writes packages/onnxruntime/test/__fixtures__/end-to-end/: the outputs of PyTorch and PEFT with the weights of the .onnx fixtures, for the
+base model, two adapters, their sum, and one adapter for each row of a batch; and the adapters, saved by PEFT.
 
     python packages/onnx/scripts/end-to-end-vectors.py
 
-Made with torch 2.13.0, transformers 5.23.0, diffusers 0.42.1 and peft 0.21.0 (CPU, one thread); the versions stand in each file too.
+Made with torch 2.13.0, transformers 5.23.0, diffusers 0.42.1 and peft 0.21.0 (CPU, one thread); each file contains the versions, too.
 
-Tolerances are derived here, where the derivatives are. Two correct float32 computations of a model differ by rounding alone. Roundings are
-of either sign and independent as a model (Higham & Mary, 2019): a sum of k terms is off by about u·√k·m, u = 2⁻²⁴, m the root of the sum of
-the terms' squares. That is asked of every value that a leaf module takes or gives, and to first order the output's variance is
-Σ (∂y/∂h)²·(u·√k·m)² over all these values, the derivatives by autograd in float64. A tolerance is six deviations of the difference of two
-such computations, the largest over the outputs. For quantised bases the same is done with the steps that quantisation rounds to.
+This script also derives the tolerances, because autograd gives the derivatives. Two correct float32 computations of a model differ by
+rounding alone. Roundings are modelled as independent and of either sign (Higham & Mary, 2019): the error of a sum of k terms is about u·√k·m,
+u = 2⁻²⁴, m the root of the sum of the terms' squares. Every input and output h of a leaf module has such an error, and to first order the
+variance of the output is Σ (∂y/∂h)²·(u·√k·m)², with derivatives in float64. A tolerance is six standard deviations of the difference of two
+such computations, the largest over the outputs. For quantised base models the errors are those of rounding to the steps of quantisation.
 """
 import base64
 import copy
@@ -22,7 +22,7 @@ import shutil
 import sys
 
 if os.environ.get("PYTHONHASHSEED") != "0":
-    # PEFT keeps module names in sets; a fixed hash seed gives the order in which it writes them.
+    # PEFT keeps module names in sets; a fixed hash seed makes the order in which it writes them reproducible.
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
 
 import diffusers
@@ -43,7 +43,7 @@ export_fixtures = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(export_fixtures)
 torch.set_num_threads(1)
 
-# Attention and MLP of each; adapter b has other entries, and the attention alone.
+# The modules of adapter a are ATTENTION and MLP; those of adapter b, which has other entries, are ATTENTION alone.
 ATTENTION = {
     "bert": ["query", "key", "value", "attention.output.dense"],
     "gpt2": ["c_attn", "attn.c_proj"],
@@ -67,13 +67,13 @@ def pack(tensor):
 
 
 def with_adapters(name, model, folder):
-    """The model in PEFT with the adapters a and b, which are saved, and read again from what was saved."""
+    """The model in PEFT with the adapters a and b, which are saved and loaded again."""
     config = {"init_weights": False, "fan_in_fan_out": name == "gpt2"}
-    made = {
+    configs = {
         "a": FourierFTConfig(n_frequency=24, scaling=16.0, target_modules=ATTENTION[name] + MLP[name], **config),
         "b": FourierFTConfig(n_frequency=40, scaling=12.0, random_loc_seed=5, target_modules=ATTENTION[name], **config),
     }
-    for seed, (adapter, config) in enumerate(made.items(), 1):
+    for seed, (adapter, config) in enumerate(configs.items(), 1):
         torch.manual_seed(seed)
         get_peft_model(copy.deepcopy(model), config).save_pretrained(folder / adapter)
         (folder / adapter / "README.md").unlink()
@@ -95,12 +95,12 @@ def output_of(adapted, adapters, inputs):
 
 
 def root_mean_square(x):
-    """Of each token."""
+    """The root mean square of each token."""
     return x.detach().pow(2).mean(-1, keepdim=True).sqrt()
 
 
 class Sensitivity:
-    """Variance of the output under errors of known size in every value that a leaf module takes or gives."""
+    """Variance of the output under errors of known size in every input and output of a leaf module."""
 
     def __init__(self, adapted, adapters, inputs):
         self.errors, handles = [], []
@@ -131,13 +131,13 @@ class Sensitivity:
         x, *rest = args
         if not x.is_floating_point():
             return None
-        # What was computed between modules: residual sums, and attention, whose sums are over a head's features or over tokens.
+        # Values that are computed between modules: residual sums, and attention, which sums over a head's features or over tokens.
         k = x.shape[-1]
         return (self.perturbed(x, UNIT * k**0.5 * root_mean_square(x)), *rest)
 
     def after(self, adapters):
         def hook(module, args, y):
-            if not isinstance(y, torch.Tensor):  # the sines of a rotary embedding: rounded once, as q and k are that they turn
+            if not isinstance(y, torch.Tensor):  # the sines of a rotary embedding: one rounding, like that of q and k after the rotation
                 return None
             x = args[0].detach()
             if isinstance(module, torch.nn.Embedding):
@@ -153,14 +153,14 @@ class Sensitivity:
                         scale = module.fourierft_scaling[adapter] / weight.numel()
                         squares = squares + scale**2 * (c**2).sum() * (x**2).sum(-1, keepdim=True)
                 return self.perturbed(y, UNIT * (k * squares + y.detach() ** 2) ** 0.5)
-            # A normalisation's sums; activations are good to a few units in the last place, for which 16 stands.
+            # The sums of a normalisation; 16 allows activations a few units in the last place.
             k = y[0].numel() if "Norm" in type(module).__name__ or isinstance(module, torch.nn.Conv2d) else 16
             return self.perturbed(y, UNIT * k**0.5 * root_mean_square(y))
 
         return hook
 
     def deviation(self, leaves_and_steps):
-        """The largest standard deviation over the outputs; a leaf has a step (a number or a tensor of its shape) as deviation."""
+        """The largest standard deviation of an output; the step of a leaf is its deviation (a number or a tensor of its shape)."""
         leaves = [leaf for leaf, _ in leaves_and_steps]
         largest = 0.0
         for y in self.output:
@@ -172,11 +172,11 @@ class Sensitivity:
         return largest
 
     def rounding(self):
-        """Two computations: √2."""
+        """The tolerance of rounding; √2 because two computations are compared."""
         return DEVIATIONS * 2**0.5 * self.deviation([(error, scale) for error, scale, _ in self.errors])
 
     def quantisation(self, kind):
-        """Steps are rounded to the nearest: a deviation of step/√12. q8: one step for a tensor; q4: for 16 weights of a row."""
+        """Rounding to the nearest step has a deviation of step/√12. q8 has one step for a tensor, q4 one for 16 weights of a row."""
         leaves = []
         for base in [*self.base_layers, *self.linears]:
             weight = base.weight if isinstance(base, torch.nn.Linear) else base.weight.T
@@ -188,7 +188,7 @@ class Sensitivity:
                 step = ((high - low) / 15).expand_as(blocks).reshape(weight.shape)
             leaves.append((base.weight, (step if isinstance(base, torch.nn.Linear) else step.T) / 12**0.5))
         if kind == "q8":
-            # What goes into each layer, to 255 steps of its range; q8 also has embeddings in 8 bits.
+            # The inputs of each layer are rounded to 255 steps of their range; q8 also rounds embeddings to 8 bits.
             for error, _, value in self.errors:
                 leaves.append((error, ((value.max() - value.min()) / 255 / 12**0.5).item()))
         return DEVIATIONS * self.deviation(leaves)
@@ -198,7 +198,7 @@ class Sensitivity:
 
 
 def cases(adapted, rows_of, quantised):
-    """`rows_of[i]` are the inputs of row i; the last case has an adapter for each row, which PEFT's FourierFT computes one by one."""
+    """`rows_of[i]` are the inputs of row i. The last case has an adapter for each row; PEFT computes the rows one by one."""
     first = rows_of[0]
     for name, adapters in (("base", []), ("a", ["a"]), ("b", ["b"]), ("a+b", ["a", "b"])):
         sensitivity = Sensitivity(adapted, adapters, first)

@@ -1,11 +1,11 @@
 """
-Writes the small models of src/__fixtures__/: real exports of tiny configurations with random weights, so that names, operators and
-quantisation are those that users have.
+Writes the small models of src/__fixtures__/: real exports of tiny configurations with random weights. Names, operators and quantisation are
+those of users' files.
 
     python packages/onnx/scripts/export-fixtures.py
 
-`*-torchscript`, `*-dynamo`, `*-q8`, `*-q4` and `*-qdq` are of a batch of one; `*-batch` are exported as optimum does, for any batch. What
-PyTorch and PEFT compute with these weights is written by end-to-end-vectors.py beside this.
+`*-torchscript`, `*-dynamo`, `*-q8`, `*-q4` and `*-qdq` are for a batch of one; `*-batch` are for any batch, like optimum's exports. The script
+end-to-end-vectors.py writes what PyTorch and PEFT compute with these weights.
 
 Made with torch 2.13.0, transformers 5.23.0, diffusers 0.42.1, onnx 1.19.1, onnxscript 0.7.2 and onnxruntime 1.32.0 (CPU).
 """
@@ -26,8 +26,8 @@ warnings.filterwarnings("ignore")
 FOLDER = pathlib.Path(__file__).parent.parent / "src" / "__fixtures__"
 
 
-class Only(torch.nn.Module):
-    """One output, and no cache, under the model's own names."""
+class SingleOutput(torch.nn.Module):
+    """The model with one output and without a cache; its modules keep their names."""
 
     def __init__(self, model, name):
         super().__init__()
@@ -41,7 +41,7 @@ class Only(torch.nn.Module):
 
 
 class ForAnyBatch(torch.nn.Module):
-    """The same with the mask made of the input, so that nothing of it is a constant of the example's size."""
+    """The model with a mask that is computed from the input, so that the export has no constants of the example's size."""
 
     def __init__(self, model):
         super().__init__()
@@ -57,7 +57,7 @@ class ForAnyBatch(torch.nn.Module):
 
 
 def diffusion_attention():
-    """The attention of a diffusion UNet as in its `attentions.0`: self and cross attention over pixels. Weights of its own seed."""
+    """Self-attention and cross-attention over pixels, as in `attentions.0` of a diffusion UNet."""
     torch.manual_seed(0)
     return diffusers.Transformer2DModel(
         num_attention_heads=2, attention_head_dim=8, in_channels=16, norm_num_groups=4, cross_attention_dim=12
@@ -65,7 +65,7 @@ def diffusion_attention():
 
 
 class Calibration(CalibrationDataReader):
-    """A few inputs for the ranges of activations."""
+    """Inputs that give the ranges of activations."""
 
     def __init__(self):
         self.inputs = iter([{"x": (numpy.arange(8) * k % 20).reshape(1, 8)} for k in (1, 3, 7)])
@@ -112,7 +112,7 @@ def main():
     for package in (torch, transformers, diffusers, onnx, onnxscript, onnxruntime):
         print(package.__name__, package.__version__)
     for name, model, x, extra in models():
-        wrapped = Only(with_weights(model), "model")
+        wrapped = SingleOutput(with_weights(model), "model")
         wrapped.extra = extra
         for exporter, dynamo in (("torchscript", False), ("dynamo", True)):
             path = FOLDER / f"{name}-{exporter}.onnx"
@@ -121,7 +121,7 @@ def main():
                     wrapped.eval(), (x,), str(path), input_names=["x"], output_names=["y"], dynamo=dynamo,
                     external_data=False, verbose=False, **({} if dynamo else {"opset_version": 17}),
                 )
-                if dynamo:  # source positions of this machine are no part of a model
+                if dynamo:  # remove the stack traces, which contain paths of this machine
                     proto = onnx.load(path)
                     for node in proto.graph.node:
                         kept = [p for p in node.metadata_props if "stack_trace" not in p.key]

@@ -1,7 +1,7 @@
 """
 Writes the pairs `*-plain.onnx` and `*-fused.onnx` of src/__fixtures__/: one model before and after the fusions of
-onnxruntime.transformers.optimizer, which put q, k and v into one com.microsoft Attention. GPT-2's attention is written as in
-transformers 4.5, the form that the optimizer knows.
+onnxruntime.transformers.optimizer, which combine q, k and v in one com.microsoft Attention. GPT-2's attention has the form of transformers
+4.5, which the optimizer recognises.
 
     python packages/onnx/scripts/fused-fixtures.py
 

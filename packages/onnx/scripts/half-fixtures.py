@@ -1,6 +1,6 @@
 """
-Writes src/__fixtures__/bert-half.onnx and bert-half-fused.onnx, bert-plain.onnx and bert-fused.onnx in float16, and llama-q4f16.onnx, 4-bit
-weights with float16 activations, with the converters that users have.
+Writes src/__fixtures__/bert-half.onnx and bert-half-fused.onnx, which are bert-plain.onnx and bert-fused.onnx in float16, and
+llama-q4f16.onnx, which has 4-bit weights and float16 activations. The converters are those of users.
 
     python packages/onnx/scripts/half-fixtures.py
 

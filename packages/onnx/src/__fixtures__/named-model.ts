@@ -1,38 +1,38 @@
-/** A model of linear layers that are named as a test needs: the weights are zero, for names are all that is asked of it. */
+/** Models of linear layers with chosen names, for tests of names; the weights are zero. */
 import { createModel } from '../model/create-model.js'
 import type { NewNode } from '../model/encode.js'
 import { type OnnxModel, readModel } from '../model/model.js'
 import { DataType, Entry, Node } from '../model/schema.js'
 import { field, message } from '../model/wire-message.js'
 
-interface Named {
-  /** The node's name. */
+interface NamedLayer {
+  /** The name of the node. */
   readonly name?: string
-  /** The weight's name. */
+  /** The name of the weight. */
   readonly weight?: string
   readonly opType?: string
   readonly metadata?: Readonly<Record<string, string>>
 }
 
 export interface NamedModelOptions {
-  /** The inputs' names; the first one goes into the layers. */
+  /** The names of the inputs; all layers read the first one. */
   readonly inputs?: readonly string[]
-  /** Features in and out. */
+  /** The number of features of the inputs and of the outputs. */
   readonly width?: number
 }
 
-/** One product for each, in a row that they all read. */
+/** A model with one product for each layer. A string is the name of a node. */
 export function namedModel(
-  layers: readonly (Named | string)[],
+  layers: readonly (NamedLayer | string)[],
   { inputs = ['input_ids'], width = 2 }: NamedModelOptions = {},
 ): OnnxModel {
   const [input = 'input_ids'] = inputs
   const value = (name: string) => ({ name, dataType: DataType.float, dims: ['batch', 'tokens', width] })
-  const named = layers.map((layer, i) => ({
+  const namedLayers = layers.map((layer, i) => ({
     weight: `onnx::MatMul_${i}`,
     ...(typeof layer === 'string' ? { name: layer } : layer),
   }))
-  const nodes = named.map(({ name, weight, opType = 'MatMul' }, i): NewNode => ({
+  const nodes = namedLayers.map(({ name, weight, opType = 'MatMul' }, i): NewNode => ({
     ...(name !== undefined && { name }),
     ...(opType === 'MatMulNBits' && {
       domain: 'com.microsoft',
@@ -42,7 +42,7 @@ export function namedModel(
     inputs: [input, weight],
     outputs: [`y${i}`],
   }))
-  const weights = [...new Set(named.map(({ weight }) => weight))]
+  const weights = [...new Set(namedLayers.map(({ weight }) => weight))]
   const graph = {
     name: 'main',
     inputs: inputs.map(value),
@@ -56,7 +56,7 @@ export function namedModel(
     nodes,
   }
   const model = createModel(graph, { opset: 17 })
-  for (const [i, { metadata = {} }] of named.entries())
+  for (const [i, { metadata = {} }] of namedLayers.entries())
     for (const [key, value] of Object.entries(metadata))
       model.graph.nodes[i]?.field
         .message('the new node')
@@ -64,7 +64,7 @@ export function namedModel(
   return readModel(model.toBytes())
 }
 
-/** The name that PyTorch's first exporter gives the product of a module. */
+/** The node name that PyTorch's first exporter gives to the product of a module. */
 export function nodeOf(module: string): string {
   return `/${module.replace(/\.(?!\d)/g, '/')}/MatMul`
 }

@@ -1,11 +1,12 @@
 /**
- * Branches in real exports, plain and quantised, run by ONNX Runtime: without adapters the model's own bits, with adapters each layer's
- * output is its base plus the reference's Δy for what the layer was given.
+ * Branches in real exports, plain and quantised, run by ONNX Runtime. Without adapters the output is that of the original model, bit for bit;
+ * with adapters the output of each layer is its base output plus the reference's Δy for the layer's input.
  */
-import { readFileSync } from 'node:fs'
 import { createLayer, type Layer, referenceForward, uniformEntries } from '@fourierft/core'
-import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { type InferenceSession, Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
+import { modelBytes, testCases } from '../__fixtures__/model-files.js'
+import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
 import { readModel } from '../model/model.js'
 import { DataType } from '../model/schema.js'
@@ -31,12 +32,11 @@ const FILES = [
   'vit-dynamo',
 ]
 
-const bytesOf = (name: string) =>
-  new Uint8Array(readFileSync(new URL(`../__fixtures__/${name}.onnx`, import.meta.url)))
+const QUICK_FILES = ['bert-torchscript', 'gpt2-q8', 'llama-q4', 'vit-dynamo']
 
-/** Branches for all layers that the file names; modules are numbered, for names do not matter here. */
+/** Branches for all layers of the file, with numbers as names of the modules. */
 function branchesOf(name: string) {
-  const model = readModel(bytesOf(name), { file: name })
+  const model = readModel(modelBytes(name), { file: name })
   const layers = findLinearLayers(model)
   const branches = layers.map((layer, i): Branch => {
     const shape = [layer.outFeatures, layer.inFeatures] as const
@@ -72,13 +72,13 @@ function feedsOf(session: InferenceSession): Record<string, Tensor> {
 const coefficients = (n: number, phase: number) =>
   Float32Array.from({ length: n }, (_, l) => 20 * Math.sin(2.3 * l + phase))
 
-describe.each(FILES)('%s', (name) => {
-  test('fed without adapters it gives the bits of the file that was attached to', async () => {
+describe.each(testCases(FILES, (name) => QUICK_FILES.includes(name)))('%s', (name) => {
+  test('without adapters it gives the output of the original file, bit for bit', async () => {
     const { model, branches } = branchesOf(name)
     expect(branches.length).toBeGreaterThan(0)
     const inputs = attachBranches(model, branches)
-    const original = await InferenceSession.create(bytesOf(name))
-    const attached = await InferenceSession.create(model.toBytes())
+    const original = await createSession(modelBytes(name))
+    const attached = await createSession(model.toBytes())
     const feeds = feedsOf(original)
     const idle = { ...feeds, [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]) }
     for (const [module, input] of inputs.coefficients) {
@@ -90,18 +90,17 @@ describe.each(FILES)('%s', (name) => {
     for (const output of original.outputNames) expect(received[output]?.data).toEqual(expected[output]?.data)
   })
 
-  test('with adapters each layer gives base + Δy', async () => {
+  test('with adapters each layer gives its base output + Δy', async () => {
     const { model, branches } = branchesOf(name)
     const inputs = attachBranches(model, branches)
     const nodes = model.graph
       .graphs()
       .flatMap((graph) => graph.nodes.filter(({ domain }) => domain === 'fourierft'))
-    const names = new Set(nodes.flatMap(({ inputs: [x, base], outputs }) => [x, base, ...outputs]))
-    const known = new Set(model.graph.outputs.map((output) => output.name))
-    const given = new Set(model.graph.inputs.map((input) => input.name))
-    for (const value of names)
-      if (!known.has(value) && !given.has(value)) model.graph.addOutput({ name: value })
-    const session = await InferenceSession.create(model.toBytes())
+    const values = new Set(nodes.flatMap(({ inputs: [x, base], outputs }) => [x, base, ...outputs]))
+    const { inputs: graphInputs, outputs: graphOutputs } = model.graph
+    const known = new Set([...graphInputs, ...graphOutputs].map((value) => value.name))
+    for (const value of values) if (!known.has(value)) model.graph.addOutput({ name: value })
+    const session = await createSession(model.toBytes())
     const feeds: Record<string, Tensor> = {
       ...feedsOf(session),
       [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
@@ -119,8 +118,8 @@ describe.each(FILES)('%s', (name) => {
     expect(nodes.length).toBe(branches.length)
     for (const { module } of branches) {
       const node = nodes.find((each) => each.inputs[2] === inputs.coefficients.get(module))
-      const [[x, before], [y]] = [node?.inputs, node?.outputs] as [[string, string], [string]]
-      const base = results[before]?.data as Float32Array
+      const [[x, baseOutput], [y]] = [node?.inputs, node?.outputs] as [[string, string], [string]]
+      const base = results[baseOutput]?.data as Float32Array
       const expected = referenceForward(
         [layers.get(module) as Layer],
         results[x]?.data as Float32Array,
@@ -136,7 +135,7 @@ describe.each(FILES)('%s', (name) => {
   })
 })
 
-test('what is wrong leaves the model as it was', () => {
+test('rejects invalid branches, and leaves the model unchanged', () => {
   const { model, branches } = branchesOf('bert-torchscript')
   const before = model.toBytes()
   const [first, second] = branches as [Branch, Branch]

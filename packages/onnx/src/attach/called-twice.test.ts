@@ -1,7 +1,11 @@
-/** A module that one graph calls twice: one layer with two products, attached, replaced and merged as one; what is not one module stays apart. */
+/**
+ * A module that a graph calls twice is one layer with two products, which are adapted, replaced and merged together. Products of different
+ * modules are different layers.
+ */
 import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
-import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
+import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { decideProducts, joinProducts } from '../layers/join-products.js'
 import type { LinearLayer } from '../layers/linear-layer.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
@@ -20,7 +24,7 @@ import { detachBranches } from './detach.js'
 const [OUT, IN, TOKENS] = [6, 4, 3]
 const waves = (length: number, phase: number) =>
   Float32Array.from({ length }, (_, i) => Math.sin(1.3 * i + phase))
-/** `[in, out]`, as exporters store it. */
+/** `[in, out]`, the layout of exporters. */
 const weight = waves(IN * OUT, 1)
 const bias = waves(OUT, 2)
 const back = waves(OUT * IN, 3)
@@ -42,7 +46,7 @@ interface Form {
   readonly before?: readonly NewNode[]
 }
 
-/** y = proj(tanh(proj(x))·back): the second call has a name of the exporter's. */
+/** y = proj(tanh(proj(x))·back). The exporter adds a suffix to the name of the second call. */
 function twice({ weights, biases, names, initializers, before = [] }: Form): Uint8Array {
   const [first, second] = names ?? ['/block/proj', '/block/proj_1']
   const call = (name: string, i: 0 | 1, input: string, output: string): NewNode[] => {
@@ -94,26 +98,30 @@ const FORMS: Readonly<Record<string, Form>> = {
     initializers: [...SHARED.initializers, floats('proj.bias', [OUT], bias)],
   },
   'copies of weight and bias': COPIES,
-  'one weight behind Identity, as PyTorch writes it': {
+  'one weight behind Identity, the form of PyTorch': {
     weights: ['onnx::MatMul_7', 'onnx::MatMul_9'],
     biases: ['proj.bias', 'proj.bias_call'],
     initializers: [floats('onnx::MatMul_7', [IN, OUT], weight), floats('block.norm.bias', [OUT], bias)],
     before: [
       { opType: 'Identity', inputs: ['onnx::MatMul_7'], outputs: ['onnx::MatMul_9'] },
-      // Of a normalisation, whose bias has the same numbers.
+      // The bias of a normalisation has the same numbers.
       { opType: 'Identity', inputs: ['block.norm.bias'], outputs: ['proj.bias'] },
       { opType: 'Identity', inputs: ['block.norm.bias'], outputs: ['proj.bias_call'] },
     ],
   },
-  'a later call of what is around the module': { ...SHARED, names: ['/group.0/proj', '/group.0_1/proj'] },
+  'a second call of the parent module': { ...SHARED, names: ['/group.0/proj', '/group.0_1/proj'] },
 }
 
 const entries = uniformEntries({ shape: [OUT, IN], n: 7, seed: 777 })
 const coefficients = waves(7, 5)
 const adapter = createLayer({ name: 'block.proj', shape: [OUT, IN], entries, coefficients, scaling: 30 })
 
-/** In float64: `[in, out]` weight, bias, and the adapter where there is one. */
-function expected(own: Float32Array, added: Float32Array | undefined, adapted: boolean): Float64Array {
+/** The output in float64, for a weight `[in, out]` and a bias, with or without the adapter. */
+function expected(
+  projWeight: Float32Array,
+  projBias: Float32Array | undefined,
+  isAdapted: boolean,
+): Float64Array {
   const product = (input: ArrayLike<number>, w: Float32Array, rows: number, columns: number) =>
     Float64Array.from({ length: TOKENS * columns }, (_, i) => {
       const [t, c] = [Math.floor(i / columns), i % columns]
@@ -122,27 +130,27 @@ function expected(own: Float32Array, added: Float32Array | undefined, adapted: b
       return sum
     })
   const proj = (input: ArrayLike<number>) => {
-    const base = product(input, own, IN, OUT).map((value, i) => value + (added?.[i % OUT] ?? 0))
-    return adapted ? referenceForward([adapter], Float64Array.from(input), base) : base
+    const base = product(input, projWeight, IN, OUT).map((value, i) => value + (projBias?.[i % OUT] ?? 0))
+    return isAdapted ? referenceForward([adapter], Float64Array.from(input), base) : base
   }
   return proj(product(proj(x).map(Math.tanh), back, OUT, IN))
 }
 
-async function run(model: Uint8Array, others: Record<string, Tensor> = {}): Promise<Float32Array> {
-  const session = await InferenceSession.create(model)
-  const { y } = await session.run({ x: new Tensor('float32', x, [1, TOKENS, IN]), ...others })
+async function run(model: Uint8Array, feeds: Record<string, Tensor> = {}): Promise<Float32Array> {
+  const session = await createSession(model)
+  const { y } = await session.run({ x: new Tensor('float32', x, [1, TOKENS, IN]), ...feeds })
   await session.release()
   return y?.data as Float32Array
 }
 
-function expectNear(received: Float32Array, wanted: Float64Array): void {
-  // 11 products and sums before `tanh`, as many behind it: each rounds by 2⁻²⁴ of the largest value, and `back` makes 6 of one.
-  const limit = 22 * 6 * 2 ** -24 * Math.max(...wanted.map(Math.abs))
-  expect(received).toHaveLength(wanted.length)
-  for (const [i, value] of wanted.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
+function expectNear(received: Float32Array, expectedOutput: Float64Array): void {
+  // 11 products and sums before `tanh` and 11 behind it round by 2⁻²⁴ of the largest value each; `back` sums 6 values.
+  const limit = 22 * 6 * 2 ** -24 * Math.max(...expectedOutput.map(Math.abs))
+  expect(received).toHaveLength(expectedOutput.length)
+  for (const [i, value] of expectedOutput.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
 }
 
-function theLayer(model: ReturnType<typeof readModel>): LinearLayer {
+function calledTwice(model: ReturnType<typeof readModel>): LinearLayer {
   const layers = findLinearLayers(model).filter(({ module }) => module !== 'back')
   expect(layers).toHaveLength(1)
   return layers[0]
@@ -150,18 +158,18 @@ function theLayer(model: ReturnType<typeof readModel>): LinearLayer {
 
 describe.each(Object.entries(FORMS))('%s', (_, form) => {
   const file = twice(form)
-  const added = form.biases && bias
+  const formBias = form.biases && bias
 
-  test('one layer of two products', () => {
-    const layer = theLayer(readModel(file))
+  test('is one layer with two products', () => {
+    const layer = calledTwice(readModel(file))
     expect(layer.module).toBe(form.names ? 'group.0.proj' : 'block.proj')
     expect(productsOf(layer)).toHaveLength(2)
     expect(layer.undecided).toBeUndefined()
   })
 
-  test('both calls are adapted, and detached', async () => {
+  test('branches adapt both calls; detaching gives the original bytes', async () => {
     const model = readModel(file)
-    const inputs = attachBranches(model, [{ module: 'm', layer: theLayer(model), entries }])
+    const inputs = attachBranches(model, [{ module: 'm', layer: calledTwice(model), entries }])
     const attached = model.toBytes()
     const feed = (values: Float32Array) => ({
       [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
@@ -169,56 +177,58 @@ describe.each(Object.entries(FORMS))('%s', (_, form) => {
     })
     expect(await run(attached, feed(new Float32Array(0)))).toEqual(await run(file))
     const scaled = coefficients.map((c) => 30 * c)
-    expectNear(await run(attached, feed(scaled)), expected(weight, added, true))
+    expectNear(await run(attached, feed(scaled)), expected(weight, formBias, true))
     const again = readModel(attached)
     detachBranches(again)
     expect(again.toBytes()).toEqual(file)
   })
 
-  test('merged once', async () => {
+  test('merging changes the shared weight once', async () => {
     const model = readModel(file)
     const names = [...model.graph.initializers.keys()]
-    await bakeBranches(model, [{ layer: theLayer(model), adapters: [adapter] }])
+    await bakeBranches(model, [{ layer: calledTwice(model), adapters: [adapter] }])
     expect([...model.graph.initializers.keys()]).toEqual(names)
-    expectNear(await run(model.toBytes()), expected(weight, added, true))
+    expectNear(await run(model.toBytes()), expected(weight, formBias, true))
   })
 
-  test('both are replaced, in the graph and in the weights', async () => {
+  test('both calls can be replaced, by inputs and by merged weights', async () => {
     const other = waves(OUT * IN, 9)
     // PyTorch's `[out, in]`.
-    const whole = Float32Array.from(
+    const transposed = Float32Array.from(
       { length: other.length },
       (_, i) => other[(i % IN) * OUT + Math.floor(i / IN)],
     )
-    const otherBias = added && waves(OUT, 8)
-    const wanted = expected(other, otherBias, false)
+    const otherBias = formBias && waves(OUT, 8)
+    const replaced = expected(other, otherBias, false)
     const model = readModel(file)
-    const { weights } = attachBranches(model, [], { replaceable: [{ module: 'm', layer: theLayer(model) }] })
+    const { weights } = attachBranches(model, [], {
+      replaceable: [{ module: 'm', layer: calledTwice(model) }],
+    })
     const names = weights.get('m')
     const feeds = {
       'fourierft.rows': new Tensor('int64', BigInt64Array.of(0n), [1]),
       [names?.weight as string]: new Tensor('float32', other, [IN, OUT]),
       ...(names?.bias && { [names.bias]: new Tensor('float32', otherBias as Float32Array, [OUT]) }),
     }
-    const session = await InferenceSession.create(model.toBytes())
-    const fed = Object.fromEntries(
+    const session = await createSession(model.toBytes())
+    const usedFeeds = Object.fromEntries(
       Object.entries(feeds).filter(([name]) => session.inputNames.includes(name)),
     )
     await session.release()
-    expectNear(await run(model.toBytes(), fed), wanted)
+    expectNear(await run(model.toBytes(), usedFeeds), replaced)
 
     const merged = readModel(file)
     await bakeBranches(merged, [
-      { layer: theLayer(merged), adapters: [], whole: { weight: whole, bias: otherBias } },
+      { layer: calledTwice(merged), adapters: [], whole: { weight: transposed, bias: otherBias } },
     ])
-    expectNear(await run(merged.toBytes()), wanted)
+    expectNear(await run(merged.toBytes()), replaced)
   })
 })
 
-test('a head that is called twice gets another width at both calls', async () => {
+test('a head that is called twice can get another width', async () => {
   for (const form of [FORMS['one weight and one bias'], COPIES]) {
     const [first, second] = form.weights
-    const [own, other] = form.biases as readonly [string, string]
+    const [firstBias, secondBias] = form.biases as readonly [string, string]
     const call = (name: string, w: string, b: string, input: string, output: string): NewNode[] => [
       { name: `${name}/MatMul`, opType: 'MatMul', inputs: [input, w], outputs: [`${output}_product`] },
       { name: `${name}/Add`, opType: 'Add', inputs: [`${output}_product`, b], outputs: [output] },
@@ -231,8 +241,8 @@ test('a head that is called twice gets another width at both calls', async () =>
         initializers: form.initializers,
         nodes: [
           { name: '/Neg', opType: 'Neg', inputs: ['x'], outputs: ['negative'] },
-          ...call('/block/proj', first, own, 'x', 'y'),
-          ...call('/block/proj_1', second, other, 'negative', 'logits'),
+          ...call('/block/proj', first, firstBias, 'x', 'y'),
+          ...call('/block/proj_1', second, secondBias, 'negative', 'logits'),
           { name: '/Softmax', opType: 'Softmax', inputs: ['logits'], outputs: ['z'] },
         ],
       },
@@ -244,9 +254,9 @@ test('a head that is called twice gets another width at both calls', async () =>
       { length: IN * wide },
       (_, i) => whole.weight[(i % wide) * IN + Math.floor(i / wide)],
     )
-    const outputs = async (bytes: Uint8Array, fed: Record<string, Tensor> = {}) => {
-      const session = await InferenceSession.create(bytes)
-      const result = await session.run({ x: new Tensor('float32', x, [1, TOKENS, IN]), ...fed })
+    const outputs = async (bytes: Uint8Array, feeds: Record<string, Tensor> = {}) => {
+      const session = await createSession(bytes)
+      const result = await session.run({ x: new Tensor('float32', x, [1, TOKENS, IN]), ...feeds })
       await session.release()
       return ['y', 'z'].map((name) => {
         const { dims, data } = result[name]
@@ -254,7 +264,7 @@ test('a head that is called twice gets another width at both calls', async () =>
       })
     }
     const model = readModel(file)
-    const replaceable = [{ module: 'm', layer: theLayer(model), hasFreeWidth: true }]
+    const replaceable = [{ module: 'm', layer: calledTwice(model), hasFreeWidth: true }]
     const { rows, weights } = attachBranches(model, [], { replaceable })
     const names = weights.get('m')
     const received = await outputs(model.toBytes(), {
@@ -267,32 +277,32 @@ test('a head that is called twice gets another width at both calls', async () =>
     expect(again.toBytes()).toEqual(file)
 
     const merged = readModel(file)
-    await bakeBranches(merged, [{ layer: theLayer(merged), adapters: [], whole }])
+    await bakeBranches(merged, [{ layer: calledTwice(merged), adapters: [], whole }])
     expect(merged.graph.outputs.map(({ dims }) => dims?.at(-1))).toEqual([wide, wide])
-    // Nothing of the old head is left.
+    // The old head is gone.
     for (const { dims } of merged.graph.initializers.values()) expect(dims).toContain(wide)
     const expected = await outputs(merged.toBytes())
     for (const [i, { dims, values }] of expected.entries()) {
       const found = received[i]?.values ?? []
       expect(dims).toEqual([1, TOKENS, wide])
       expect(received[i]?.dims).toEqual(dims)
-      // Five products and sums, and the steps of Softmax: each rounds by 2⁻²⁴ of numbers of at most 5.
+      // At most 16 roundings, by five products and sums and by Softmax, each by 2⁻²⁴ of a number of at most 5.
       for (const [j, value] of values.entries())
         expect(Math.abs(value - (found[j] ?? Number.NaN))).toBeLessThan(16 * 5 * 2 ** -24)
     }
   }
 })
 
-test('a layer whose bias is behind Identity is read with it', async () => {
-  const file = twice(FORMS['one weight behind Identity, as PyTorch writes it'])
-  const own = await readLayer(theLayer(readModel(file)), () => new Uint8Array())
-  expect(own.bias).toEqual(bias)
+test('reads a bias behind Identity', async () => {
+  const file = twice(FORMS['one weight behind Identity, the form of PyTorch'])
+  const read = await readLayer(calledTwice(readModel(file)), () => new Uint8Array())
+  expect(read.bias).toEqual(bias)
 })
 
-describe('what is not one module', () => {
+describe('different modules', () => {
   const modulesOf = (form: Form) => findLinearLayers(readModel(twice(form))).map(({ module }) => module)
 
-  test('copies that differ, in the weight or in the bias', () => {
+  test('have copies that differ in the weight or in the bias', () => {
     const changed = (name: string) =>
       COPIES.initializers.map((tensor) =>
         tensor.name === name ? { ...tensor, data: bytes(waves(tensor.data.length / 4, 7)) } : tensor,
@@ -305,9 +315,9 @@ describe('what is not one module', () => {
       ])
   })
 
-  test('quantised weights of equal bytes and other scales', () => {
+  test('have quantised weights with equal bytes and different scales', () => {
     for (const opType of ['MatMulNBits', 'MatMulBnb4']) {
-      const of = (scales: readonly [string, string]) =>
+      const modelWith = (scales: readonly [string, string]) =>
         createModel(
           {
             name: 'main_graph',
@@ -334,13 +344,14 @@ describe('what is not one module', () => {
           },
           { opset: 17 },
         ).toBytes()
-      const found = (scales: readonly [string, string]) => findLinearLayers(readModel(of(scales))).length
+      const found = (scales: readonly [string, string]) =>
+        findLinearLayers(readModel(modelWith(scales))).length
       expect(found(['s', 's'])).toBe(1)
       expect(found(['s', 't'])).toBe(2)
     }
   })
 
-  test('tied modules: merging one leaves the other as it is', async () => {
+  test('may be tied: merging one leaves the other unchanged', async () => {
     const form: Form = { ...SHARED, names: ['/block/proj', '/block/tied'] }
     expect(modulesOf(form)).toEqual(['block.proj', 'back', 'block.tied'])
     const model = readModel(twice(form))
@@ -351,7 +362,7 @@ describe('what is not one module', () => {
     expect(again.graph.initializers.get(tied?.weight ?? '')?.data()).toEqual(bytes(weight))
   })
 
-  test('a product without a name that reads the same weight is not passed over', () => {
+  test('a product without a name that reads the same weight may be a call: the module does not match without a list of its nodes', () => {
     const layers = findLinearLayers(readModel(twice({ ...SHARED, names: ['/block/proj', 'fused'] })))
     const reason = 'other products may be calls of the same module: name all of its nodes in a list'
     expect(matchLayers(layers, ['block.proj']).unmatched).toEqual([
@@ -360,13 +371,13 @@ describe('what is not one module', () => {
     const list = ['/block/proj/MatMul', 'fused/MatMul']
     const { matched } = matchLayers(layers, ['block.proj'], { map: { 'block.proj': list } })
     expect(productsOf(matched.get('block.proj') as LinearLayer).map(({ node }) => node.name)).toEqual(list)
-    const alone = { 'block.proj': ['/block/proj/MatMul'] }
-    const one = matchLayers(layers, ['block.proj'], { map: alone }).matched.get('block.proj')
+    const onlyOne = { 'block.proj': ['/block/proj/MatMul'] }
+    const one = matchLayers(layers, ['block.proj'], { map: onlyOne }).matched.get('block.proj')
     expect(productsOf(one as LinearLayer)).toHaveLength(1)
     expect([one?.outFeatures, one?.inFeatures]).toEqual([OUT, IN])
   })
 
-  test('products without names: the bias that only they read names their module', () => {
+  test('products without names get the module name of a bias that only they read', () => {
     const form: Form = {
       weights: ['val_7', 'val_7'],
       biases: ['block.proj.bias', 'block.proj.bias'],
@@ -390,7 +401,7 @@ describe('what is not one module', () => {
     expect(alone.map(({ module }) => module)).toEqual(['block.proj', 'back', 'other'])
   })
 
-  test('a list with a node of another shape, or of no layer, is refused', () => {
+  test('rejects a list with a node of another shape, or with a node that is not a layer', () => {
     const layers = findLinearLayers(readModel(twice(SHARED)))
     const map = (nodes: string[]) =>
       matchLayers(layers, ['m'], { map: { m: nodes } }).unmatched.map(({ reason }) => reason)
@@ -415,7 +426,7 @@ describe('external copies', () => {
   const read = (files: Record<string, Uint8Array>) => (location: string, offset: number, length: number) =>
     files[location].subarray(offset, offset + length)
 
-  test('are compared where they lie', async () => {
+  test('are compared in their files', async () => {
     const layers = findLinearLayers(external())
     const { unmatched } = matchLayers(layers, ['block.proj'])
     expect(unmatched.map(({ candidates }) => candidates)).toEqual([
@@ -442,7 +453,7 @@ describe('quantised', () => {
   })
   const codes = Uint8Array.from({ length: IN * OUT }, (_, i) => (37 * i) % 251)
 
-  /** As ONNX Runtime's dynamic quantiser writes each call, with a weight of its own or not. */
+  /** Two calls in the form of ONNX Runtime's dynamic quantiser; the second one reads the weight `second`. */
   function dynamic(second: string): LinearLayer[] {
     const call = (name: string, w: string, input: string, output: string): NewNode[] => {
       const o = (part: string) => `${output}.${part}`
@@ -483,14 +494,17 @@ describe('quantised', () => {
     return findLinearLayers(readModel(model.toBytes()))
   }
 
-  test.each(['w_quantized', 'copy_quantized'])('two calls of %s are one layer', (second) => {
-    expect(dynamic(second).map((layer) => [layer.module, productsOf(layer).length])).toEqual([
-      ['block.proj', 2],
-      ['back', 1],
-    ])
-  })
+  test.each(['w_quantized', 'copy_quantized'])(
+    'a second call with the weight %s is the same layer',
+    (second) => {
+      expect(dynamic(second).map((layer) => [layer.module, productsOf(layer).length])).toEqual([
+        ['block.proj', 2],
+        ['back', 1],
+      ])
+    },
+  )
 
-  test('another weight is another module', () => {
+  test('a call with another weight is another module', () => {
     expect(dynamic('other_quantized').map(({ module }) => module)).toEqual([
       'block.proj',
       'back',
@@ -498,7 +512,7 @@ describe('quantised', () => {
     ])
   })
 
-  test('a call that was quantised beside one that was not: the file does not tell', () => {
+  test('the file does not tell whether a quantised and a float product are calls of one module', () => {
     const nodes: NewNode[] = [
       {
         name: '/block/proj/MatMul_Q4',
@@ -532,7 +546,7 @@ describe('quantised', () => {
   })
 })
 
-test('a packed module that is called twice has parts with two products each', () => {
+test('the parts of a packed module that is called twice have two products each', () => {
   const call = (i: '' | '_1', input: string, output: string): NewNode[] => [
     {
       name: `/attn/qkv_proj${i}/MatMul`,
@@ -567,9 +581,9 @@ test('a packed module that is called twice has parts with two products each', ()
 })
 
 test.each([
-  ['of one name', () => 'proj', 32],
+  ['with one name', () => 'proj', 32],
   ['whose names differ by a number', (i: number) => (i === 0 ? 'proj' : `proj_${i}`), 1],
-])('of many layers %s few are compared', (_, nameOf, most) => {
+])('compares few of many layers %s', (_, nameOf, most) => {
   const count = 300
   const model = createModel(
     {

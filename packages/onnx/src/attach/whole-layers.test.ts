@@ -1,4 +1,4 @@
-/** Whole layers, out of a model and into it: what PyTorch calls weight and bias, and numbers that the model's types cannot hold. */
+/** Reading and replacing the weight and bias of a layer, and numbers that the model's types cannot hold. */
 import { decodeFloats, encodeFloats, type FloatDtype } from '@fourierft/core'
 import { describe, expect, test } from 'vitest'
 import type { LinearLayer } from '../layers/linear-layer.js'
@@ -18,7 +18,7 @@ const TYPES: Partial<Record<FloatDtype, number>> = {
 /** `[out, in]`, exact in each of the types. */
 const WEIGHT = Float32Array.from({ length: OUT * IN }, (_, i) => (i - 5) / 4)
 const BIAS = Float32Array.of(1, -2, 0.5)
-const TURNED = Float32Array.from(WEIGHT, (_, p) => WEIGHT[(p % OUT) * IN + Math.floor(p / OUT)])
+const TRANSPOSED = Float32Array.from(WEIGHT, (_, p) => WEIGHT[(p % OUT) * IN + Math.floor(p / OUT)])
 
 const constant = (
   name: string,
@@ -54,55 +54,58 @@ const product = (output: string, weight = 'w'): NewNode => ({
   outputs: [output],
 })
 const sum: NewNode = { opType: 'Add', inputs: ['p', 'b'], outputs: ['y'] }
-const cast = (from: string, to: string): NewNode => ({
+const cast = (input: string, output: string): NewNode => ({
   opType: 'Cast',
-  inputs: [from],
-  outputs: [to],
+  inputs: [input],
+  outputs: [output],
   attributes: { to: { int: DataType.float16 } },
 })
-const nothingBeside = async () => {
-  throw new Error('nothing is beside this model')
+const noExternalData = async () => {
+  throw new Error('the model has no external data')
 }
 
-describe('read', () => {
-  test.each(['F32', 'F16', 'BF16'] as const)('%s, a product and its bias', async (dtype) => {
-    const initializers = [constant('w', [IN, OUT], TURNED, dtype), constant('b', [OUT], BIAS, dtype)]
-    const { layer } = layerOf([product('p'), sum], initializers)
-    expect(await readLayer(layer, nothingBeside)).toEqual({ weight: WEIGHT, bias: BIAS })
-  })
+describe('reading', () => {
+  test.each(['F32', 'F16', 'BF16'] as const)(
+    'gives the weight and bias of a product in %s',
+    async (dtype) => {
+      const initializers = [constant('w', [IN, OUT], TRANSPOSED, dtype), constant('b', [OUT], BIAS, dtype)]
+      const { layer } = layerOf([product('p'), sum], initializers)
+      expect(await readLayer(layer, noExternalData)).toEqual({ weight: WEIGHT, bias: BIAS })
+    },
+  )
 
-  test('Gemm, with its factors; a weight that is transposed in the graph; no bias', async () => {
+  test('applies the factors of Gemm and transpositions in the graph; the bias may be missing', async () => {
     const attributes = { transB: { int: 1 }, alpha: { float: 2 }, beta: { float: 0.5 } }
     const gemm = { name: '/head/Gemm', opType: 'Gemm', inputs: ['x', 'w', 'b'], outputs: ['y'], attributes }
-    const own = layerOf([gemm], [constant('w', [OUT, IN], WEIGHT), constant('b', [OUT], BIAS)])
-    expect(await readLayer(own.layer, nothingBeside)).toEqual({
+    const withFactors = layerOf([gemm], [constant('w', [OUT, IN], WEIGHT), constant('b', [OUT], BIAS)])
+    expect(await readLayer(withFactors.layer, noExternalData)).toEqual({
       weight: WEIGHT.map((value) => 2 * value),
       bias: BIAS.map((value) => value / 2),
     })
-    const turn: NewNode = { opType: 'Transpose', inputs: ['w'], outputs: ['t'] }
-    const turned = layerOf([turn, product('y', 't')], [constant('w', [OUT, IN], WEIGHT)])
-    expect(await readLayer(turned.layer, nothingBeside)).toEqual({ weight: WEIGHT })
+    const transpose: NewNode = { opType: 'Transpose', inputs: ['w'], outputs: ['t'] }
+    const transposed = layerOf([transpose, product('y', 't')], [constant('w', [OUT, IN], WEIGHT)])
+    expect(await readLayer(transposed.layer, noExternalData)).toEqual({ weight: WEIGHT })
   })
 
-  test('external data', async () => {
-    const { model, layer } = layerOf([product('y')], [constant('w', [IN, OUT], TURNED)])
-    const bytes = encodeFloats(TURNED, 'F32')
+  test('reads external data', async () => {
+    const { model, layer } = layerOf([product('y')], [constant('w', [IN, OUT], TRANSPOSED)])
+    const bytes = encodeFloats(TRANSPOSED, 'F32')
     model.graph.initializers.get('w')?.setData({ location: 'weights', offset: 8, length: bytes.length })
-    const asked: unknown[] = []
-    const read = async (...place: [string, number, number]) => {
-      asked.push(place)
+    const reads: unknown[] = []
+    const read = async (...range: [string, number, number]) => {
+      reads.push(range)
       return bytes
     }
     expect(await readLayer(layer, read)).toEqual({ weight: WEIGHT })
-    expect(asked).toEqual([['weights', 8, bytes.length]])
+    expect(reads).toEqual([['weights', 8, bytes.length]])
     await expect(readLayer(layer, async () => bytes.subarray(1))).rejects.toMatchObject({ code: 'IO_ERROR' })
   })
 
-  test('quantised weights are refused with the layer', async () => {
+  test('rejects quantised weights, with the name of the layer', async () => {
     const node: NewNode = { opType: 'DequantizeLinear', inputs: ['q', 's'], outputs: ['w'] }
     const q = { name: 'q', dims: [IN, OUT], dataType: DataType.int8, data: new Uint8Array(IN * OUT) }
     const { layer } = layerOf([node, product('y')], [q, constant('s', [], Float32Array.of(1))])
-    await expect(readLayer(layer, nothingBeside)).rejects.toMatchObject({
+    await expect(readLayer(layer, noExternalData)).rejects.toMatchObject({
       code: 'UNSUPPORTED',
       message: expect.stringMatching(/layer head is quantised.*modulesToSave/),
     })
@@ -112,8 +115,8 @@ describe('read', () => {
 describe('numbers beyond the range of the type', () => {
   const whole = { weight: WEIGHT, bias: Float32Array.of(1, 1e5, 1) }
 
-  test('a bias that becomes infinity in float16 is refused, and the model stays as it is', async () => {
-    const initializers = [constant('w', [IN, OUT], TURNED, 'F16'), constant('b', [OUT], BIAS, 'F16')]
+  test('rejects a bias that becomes infinite in float16, and leaves the model unchanged', async () => {
+    const initializers = [constant('w', [IN, OUT], TRANSPOSED, 'F16'), constant('b', [OUT], BIAS, 'F16')]
     const { model, layer } = layerOf([product('p'), sum], initializers)
     const before = model.toBytes()
     await expect(bakeBranches(model, [{ layer, adapters: [], whole }])).rejects.toMatchObject({
@@ -124,9 +127,9 @@ describe('numbers beyond the range of the type', () => {
     expect(model.toBytes()).toEqual(before)
   })
 
-  test('in float32 and bfloat16 it stays a number', async () => {
+  test('accepts the bias in float32 and bfloat16', async () => {
     for (const dtype of ['F32', 'BF16'] as const) {
-      const initializers = [constant('w', [IN, OUT], TURNED, dtype), constant('b', [OUT], BIAS, dtype)]
+      const initializers = [constant('w', [IN, OUT], TRANSPOSED, dtype), constant('b', [OUT], BIAS, dtype)]
       const { model, layer } = layerOf([product('p'), sum], initializers)
       await bakeBranches(model, [{ layer, adapters: [], whole }])
       const bytes = model.graph.initializers.get('b')?.data() as Uint8Array
@@ -134,8 +137,11 @@ describe('numbers beyond the range of the type', () => {
     }
   })
 
-  test('a float32 weight that is cast to float16 before it is used', async () => {
-    const { model, layer } = layerOf([cast('w', 'h'), product('y', 'h')], [constant('w', [IN, OUT], TURNED)])
+  test('rejects a float32 weight that becomes infinite in a cast to float16', async () => {
+    const { model, layer } = layerOf(
+      [cast('w', 'h'), product('y', 'h')],
+      [constant('w', [IN, OUT], TRANSPOSED)],
+    )
     const large = WEIGHT.map((value, i) => (i === 2 ? 1e5 : value))
     await expect(
       bakeBranches(model, [{ layer, adapters: [], whole: { weight: large } }]),

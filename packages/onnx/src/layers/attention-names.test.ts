@@ -1,4 +1,4 @@
-/** q, k and v of a fused attention have names where the file leaves no doubt, and none elsewhere. */
+/** q, k and v of a fused attention have names if the file identifies them, and otherwise none. */
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { createModel } from '../model/create-model.js'
@@ -7,7 +7,7 @@ import { DataType } from '../model/schema.js'
 import { matchLayers } from './match-layers.js'
 import { findPackedLayers } from './packed-layers.js'
 
-test('a BERT that ONNX Runtime’s optimizer has fused needs no map', () => {
+test('a BERT that ONNX Runtime’s optimizer fused needs no map', () => {
   const bytes = readFileSync(new URL('../__fixtures__/bert-fused.onnx', import.meta.url))
   const layers = findPackedLayers(readModel(new Uint8Array(bytes)))
   const modules = [0, 1].flatMap((i) =>
@@ -21,7 +21,7 @@ test('a BERT that ONNX Runtime’s optimizer has fused needs no map', () => {
   )
 })
 
-/** An attention, and a product of its output. */
+/** The names of q, k and v of an attention whose output a product reads. */
 function partsOf(output: string, product: string | undefined, weight = 'qkv_weight') {
   const value = (name: string) => ({ name, dataType: DataType.float, dims: ['batch', 'tokens', 4] })
   const initializer = (name: string, dims: number[]) => ({
@@ -88,35 +88,35 @@ test.each([
     'layer.0.attention.attn',
     ['q', 'k', 'v'],
   ],
-])('%s before %s', (output, product, module, names) => {
+])('names the parts of %s before %s', (output, product, module, names) => {
   expect(partsOf(`${output}_output_0`, `${product}/MatMul`)).toEqual(names.map((name) => `${module}.${name}`))
 })
 
 test.each([
-  ['no product says where it is', '/l.0/attention/self/Reshape_3_output_0', undefined],
+  ['no product reads the output', '/l.0/attention/self/Reshape_3_output_0', undefined],
   [
-    'the product is another block’s',
+    'the product belongs to another block',
     '/l.0/attention/self/Reshape_3_output_0',
     '/l.1/attention/output/dense/MatMul',
   ],
-  ['the product is another module', '/l.0/attention/self/Reshape_3_output_0', '/l.0/mlp/fc1/MatMul'],
+  ['the product is of another module', '/l.0/attention/self/Reshape_3_output_0', '/l.0/mlp/fc1/MatMul'],
   [
-    'the output has lost its scope, and two families have such a product',
+    'the output has no scope, and two families have such a product',
     'a',
     '/l.0/attention/output/dense/MatMul',
   ],
-  ['the scope is no known one', '/l.0/attn/Reshape_3_output_0', '/l.0/attn/c_proj/MatMul'],
-])('%s: no names', (_, output, product) => {
+  ['the scope is unknown', '/l.0/attn/Reshape_3_output_0', '/l.0/attn/c_proj/MatMul'],
+])('there are no names if %s', (_, output, product) => {
   expect(partsOf(output, product)).toEqual(NAMELESS)
 })
 
-test('a product of one family alone is enough where the output has lost its scope', () => {
+test('a product of a single family is enough if the output has no scope', () => {
   expect(partsOf('attention_output', '/layers.0/self_attn/out_proj/MatMul')).toEqual(
     ['q_proj', 'k_proj', 'v_proj'].map((name) => `layers.0.self_attn.${name}`),
   )
 })
 
-test('a weight that the builder of onnxruntime-genai named', () => {
+test('the name of a weight by the builder of onnxruntime-genai names the parts', () => {
   expect(partsOf('y0', undefined, 'model.layers.0.attn.qkv_proj.weight')).toEqual(
     ['q', 'k', 'v'].map((name) => `model.layers.0.attn.${name}_proj`),
   )

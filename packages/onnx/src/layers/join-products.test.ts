@@ -1,7 +1,8 @@
-/** A decoder with two branches: its layers are found once, and adapters change them in both. */
+/** A decoder with an `If` of two branches: each layer is found once, and adapters change it in both branches. */
 import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
-import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
+import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { attachBranches } from '../attach/attach.js'
 import { bakeBranches } from '../attach/bake.js'
 import { detachBranches } from '../attach/detach.js'
@@ -15,8 +16,8 @@ const SHAPE = [6, 4] as const
 const weight = Float32Array.from({ length: 24 }, (_, i) => Math.sin(i + 1))
 const x = Float32Array.of(1, -2, 0.5, 3, 0.25, 1, -1, 2)
 
-/** y = x·w in the first branch, twice as much in the other. */
-const branch = (name: string, scale: number): NewGraph => ({
+/** y = scale·x·w. */
+const branchGraph = (name: string, scale: number): NewGraph => ({
   name,
   outputs: [{ name: `${name}.y` }],
   initializers: [{ name: 'scale', dims: [], dataType: DataType.float, data: bytes([scale]) }],
@@ -41,7 +42,10 @@ const file = createModel(
         opType: 'If',
         inputs: ['is_first'],
         outputs: ['y'],
-        attributes: { then_branch: { graph: branch('first', 1) }, else_branch: { graph: branch('next', 2) } },
+        attributes: {
+          then_branch: { graph: branchGraph('first', 1) },
+          else_branch: { graph: branchGraph('next', 2) },
+        },
       },
     ],
   },
@@ -52,12 +56,12 @@ const entries = uniformEntries({ shape: SHAPE, n: 5, seed: 777 })
 const coefficients = Float32Array.of(0.5, -0.25, 1, 0.125, -2)
 const adapter = createLayer({ name: 'block.proj', shape: SHAPE, entries, coefficients, scaling: 20 })
 
-async function run(model: Uint8Array, isFirst: boolean, others: Record<string, Tensor> = {}) {
-  const session = await InferenceSession.create(model)
+async function run(model: Uint8Array, isFirst: boolean, feeds: Record<string, Tensor> = {}) {
+  const session = await createSession(model)
   const { y } = await session.run({
     x: new Tensor('float32', x, [2, 4]),
     is_first: new Tensor('bool', [isFirst], []),
-    ...others,
+    ...feeds,
   })
   await session.release()
   return y?.data as Float32Array
@@ -74,13 +78,13 @@ function expected(isFirst: boolean): number[] {
 }
 
 function expectNear(received: Float32Array, wanted: number[]): void {
-  // Of 4 products and 5 coefficients: as many roundings of 2⁻²⁴, each of the largest value or less, here and there.
+  // 4 products and 5 coefficients: at most 9 roundings of 2⁻²⁴ of the largest value on each side.
   const limit = 2 * 9 * 2 ** -24 * Math.max(...wanted.map(Math.abs))
   expect(received).toHaveLength(wanted.length)
   for (const [i, value] of wanted.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
 }
 
-test('a layer of both branches is found once', () => {
+test('finds a layer of both branches once', () => {
   const [layer, ...others] = findLinearLayers(readModel(file))
   expect(others).toEqual([])
   expect(layer?.module).toBe('block.proj')
@@ -89,7 +93,7 @@ test('a layer of both branches is found once', () => {
 })
 
 describe.each([true, false])('first step: %s', (isFirst) => {
-  test('attached', async () => {
+  test('branches change the layer; detaching gives the original bytes', async () => {
     const model = readModel(file)
     const [layer] = findLinearLayers(model)
     const inputs = attachBranches(model, [{ module: 'block.proj', layer: layer, entries }])
@@ -109,7 +113,7 @@ describe.each([true, false])('first step: %s', (isFirst) => {
     expect(again.toBytes()).toEqual(file)
   })
 
-  test('baked', async () => {
+  test('merged weights change the layer', async () => {
     const model = readModel(file)
     const [layer] = findLinearLayers(model)
     await bakeBranches(model, [{ layer: layer, adapters: [adapter] }])

@@ -1,3 +1,4 @@
+/** The linear layers of real exports, and the match of their names with PyTorch's. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { encodeGraph } from '../model/encode.js'
@@ -12,7 +13,7 @@ function layersOf(name: string) {
   return findLinearLayers(readModel(bytes, { file: `${name}.onnx` }))
 }
 
-/** PyTorch's own list: modules of each architecture, [out, in] of `hidden 16, intermediate 32`. */
+/** Modules of each architecture in PyTorch, with [out, in]; the hidden size is 16, the intermediate size 32. */
 const BERT: Record<string, [number, number]> = Object.fromEntries(
   [0, 1].flatMap((i) => [
     ...['attention.self.query', 'attention.self.key', 'attention.self.value', 'attention.output.dense'].map(
@@ -70,7 +71,7 @@ describe.each([
   ['vit-dynamo', VIT],
   ['t5-encoder-torchscript', T5],
 ])('%s', (name, modules) => {
-  test('every module is found, each in a layer of its own', () => {
+  test('finds every module, each in another layer', () => {
     const { matched, unmatched } = matchLayers(layersOf(name), Object.keys(modules))
     expect(unmatched).toEqual([])
     expect(new Set(matched.values()).size).toBe(Object.keys(modules).length)
@@ -80,13 +81,13 @@ describe.each([
     }
   })
 
-  test('names of PEFT files', () => {
+  test('finds the names of PEFT files', () => {
     const prefixed = Object.keys(modules).map((key) => `base_model.model.${key}`)
     expect(matchLayers(layersOf(name), prefixed).unmatched).toEqual([])
   })
 })
 
-test('the branch of a quantised layer begins and ends at floats', () => {
+test('the branch of a quantised layer reads and changes float values', () => {
   const query = layersOf('bert-q8').find(({ module }) => module?.endsWith('layer.1.attention.self.query'))
   expect(query?.input).toBe('/model/bert/encoder/layer.0/output/LayerNorm/LayerNormalization_output_0')
   expect(query?.outputNode.outputs).toEqual([
@@ -94,7 +95,7 @@ test('the branch of a quantised layer begins and ends at floats', () => {
   ])
 })
 
-test('what is not found is listed with what is near, and a map helps', () => {
+test('lists modules without a layer with the nearest names; a map gives them a layer', () => {
   const layers = layersOf('bert-torchscript')
   const { matched, unmatched } = matchLayers(layers, ['bert.encoder.layer.0.attention.self.querry'])
   expect(matched.size).toBe(0)
@@ -104,18 +105,18 @@ test('what is not found is listed with what is near, and a map helps', () => {
   expect(matchLayers(layers, ['a.b'], { map }).unmatched).toEqual([])
 })
 
-test('another root is another module, and a root that two layers share is no choice', () => {
+test('another root is another module; a name without a root that fits two layers is ambiguous', () => {
   const [layer] = layersOf('vit-dynamo')
-  if (!layer) throw new Error('the fixture has layers')
+  if (!layer) throw new Error('the fixture has no layers')
   const layers = ['encoder', 'decoder'].map((root) => ({ ...layer, module: `${root}.x.q` }))
   expect(matchLayers(layers.slice(1), ['encoder.x.q']).unmatched[0]?.reason).toBe('no layer has this name')
   expect(matchLayers(layers, ['x.q']).unmatched[0]?.reason).toBe('several layers have this name')
   expect(matchLayers(layers, ['encoder.x.q']).matched.get('encoder.x.q')).toBe(layers[0])
 })
 
-test('one prefix that all modules share is passed by, and where two would do there is no choice', () => {
+test('finds modules behind one prefix that all share, unless two prefixes fit', () => {
   const [layer] = layersOf('vit-dynamo')
-  if (!layer) throw new Error('the fixture has layers')
+  if (!layer) throw new Error('the fixture has no layers')
   const named = (...modules: string[]) => modules.map((module) => ({ ...layer, module }))
   const modules = ['base_model.model.layer.0.q', 'layer.1.q']
   const deep = named('m.n.0.layer.0.q', 'm.n.0.layer.1.q', 'm.n.0.layer.1.k')
@@ -126,28 +127,28 @@ test('one prefix that all modules share is passed by, and where two would do the
     ['base_model.model.layer.0.q', 'm.n.0.layer.0.q'],
     ['layer.1.q', 'm.n.0.layer.1.q'],
   ])
-  // A tower that has one of them only is none of the choices.
+  // The prefix of a tower that has only one of the modules does not fit.
   expect(namesOf([...deep, ...named('t.u.layer.0.q')])).toEqual(namesOf(deep))
   expect(namesOf([...deep, ...named('t.u.layer.0.q', 't.u.layer.1.q')])).toEqual([])
   expect(namesOf([...deep, ...named('m.n.0.layer.1.q')]).map(([module]) => module)).toEqual([
     'base_model.model.layer.0.q',
   ])
-  // One prefix for all: a module of a session that has not all of them is not looked for in the depth.
+  // A prefix must fit all modules, except those that the map leaves out.
   expect(namesOf(deep, [...modules, 'layer.2.q'])).toEqual([])
   expect(namesOf(deep, [...modules, 'pooler'], { pooler: null })).toEqual(namesOf(deep))
-  // Two towers are no choice, and a lone name without a dot says too little.
+  // Two towers are ambiguous, and a name without a dot is not specific enough.
   const towers = named('text.e.layer.0.q', 'image.e.layer.0.q', 'image.e.pooler')
   const unmatched = (wanted: string) => matchLayers(towers, [wanted]).unmatched[0]
   expect(unmatched('layer.0.q')?.reason).toBe('several layers have this name')
   expect(unmatched('pooler')?.reason).toBe('no layer has this name')
-  // The part of a segment is no prefix.
+  // A prefix ends at a dot.
   expect(namesOf(named('m.n.0_layer.0.q', 'm.n.0_layer.1.q'))).toEqual([])
-  // Where the names themselves are found, nothing else is asked.
+  // Names without a prefix have priority.
   const shallow = named('layer.0.q', 'root.layer.1.q')
   expect(namesOf([...deep, ...shallow]).map(([, found]) => found)).toEqual(['layer.0.q', 'root.layer.1.q'])
 })
 
-test('a map that names no layer is told so, with the nearest nodes', () => {
+test('lists modules whose node in the map is not a layer, with the nearest nodes', () => {
   const layers = layersOf('bert-torchscript')
   const map = { 'a.b': '/model/bert/encoder/layer.0/attention/self/querry/MatMul' }
   expect(matchLayers(layers, ['a.b'], { map }).unmatched).toEqual([
@@ -159,7 +160,7 @@ test('a map that names no layer is told so, with the nearest nodes', () => {
   ])
 })
 
-test('a pair that quantises and dequantises is passed by, and transB turns the weight', () => {
+test('the input of a layer is the value before quantisation; transB transposes the weight', () => {
   const float = (name: string, dims: number[]) => ({
     name,
     dims,
@@ -191,7 +192,7 @@ test('a pair that quantises and dequantises is passed by, and transB turns the w
 })
 
 test.each(['constructor', 'toString', 'valueOf', '__proto__', 'base_model.model.valueOf'])(
-  'a module %s is looked for like any other',
+  'a module may be called %s',
   (module) => {
     const { matched, unmatched } = matchLayers([], [module])
     expect(matched.size).toBe(0)

@@ -1,14 +1,16 @@
-/** Which names mean one module, which never do, and what of a file a map can name. */
+/** Which names mean the same module, which do not, and what a map can name. */
 import { describe, expect, test } from 'vitest'
+import { type Counted, countCalls, largestSplit } from '../__fixtures__/count-calls.js'
 import { type NamedModelOptions, namedModel, nodeOf } from '../__fixtures__/named-model.js'
 import { createModel } from '../model/create-model.js'
 import { DataType } from '../model/schema.js'
+import type { LinearLayer } from './linear-layer.js'
 import { findLinearLayers } from './linear-layers.js'
 import { matchLayers } from './match-layers.js'
 import type { ModuleMap } from './module-map.js'
 import { findPackedLayers } from './packed-layers.js'
 
-/** What each module of an adapter is in a file whose layers have these names. */
+/** For each module of an adapter: the matching layer of a file whose layers have the names `inFile`, or the reason why there is none. */
 function found(
   modules: readonly string[],
   inFile: readonly string[],
@@ -28,14 +30,14 @@ describe('a part of a model', () => {
   const bare = ['block.0.layer.0.SelfAttention.q']
   const [encoder, decoder] = ['encoder', 'decoder'].map((part) => `${part}.${bare[0]}`) as [string, string]
 
-  test('that the file is not, is not passed by', () => {
+  test('that the file does not contain does not match', () => {
     const ofEncoder = { inputs: ['input_ids', 'attention_mask'] }
     const ofDecoder = { inputs: ['input_ids', 'encoder_hidden_states', 'past_key_values.0.key'] }
     expect(found([encoder], bare, ofEncoder)).toEqual({ [encoder]: bare[0] })
     expect(found([decoder], bare, ofEncoder)).toEqual({ [decoder]: NONE })
     expect(found([encoder], bare, ofDecoder)).toEqual({ [encoder]: NONE })
     expect(found([decoder], bare, ofDecoder)).toEqual({ [decoder]: bare[0] })
-    // Nor behind the adapter's own prefix, or for some of the modules alone.
+    // The same holds behind PEFT's prefix, and if other modules match.
     expect(found([`base_model.model.${decoder}`, encoder], bare, ofEncoder)).toMatchObject({
       [`base_model.model.${decoder}`]: NONE,
     })
@@ -47,13 +49,13 @@ describe('a part of a model', () => {
     ['visionModel', ['pixel_values'], ['input_ids', 'pixel_values']],
     ['audio_encoder', ['input_features'], ['pixel_values']],
     ['text_decoder', ['input_ids', 'encoder_hidden_states'], ['input_ids']],
-  ])('%s', (part, inputs, others) => {
+  ])('%s matches a file with the inputs of that part only', (part, inputs, others) => {
     const module = `${part}.layers.0.fc1`
     expect(found([module], ['layers.0.fc1'], { inputs })).toEqual({ [module]: 'layers.0.fc1' })
     expect(found([module], ['layers.0.fc1'], { inputs: others })).toEqual({ [module]: NONE })
   })
 
-  test('that was exported by itself has names without the way to it', () => {
+  test('that was exported alone has names that start inside the part', () => {
     const inputs = ['input_ids', 'attention_mask']
     const [encoder, decoder] = ['encoder', 'decoder'].map(
       (part) => `model.${part}.layers.0.self_attn.q_proj`,
@@ -65,15 +67,15 @@ describe('a part of a model', () => {
       [encoder]: NONE,
       [decoder]: bare,
     })
-    // The language model of a vision-language model may have both.
+    // The language model of a vision-language model may have both prefixes.
     const inner = `language_model.${encoder}`
     expect(found([inner], [bare], { inputs })).toEqual({ [inner]: bare })
     expect(found([`vision_tower.${encoder}`], [bare], { inputs })).toEqual({
       [`vision_tower.${encoder}`]: NONE,
     })
-    // Without its part a name is not the same one of another part.
+    // A name of one part does not match a name of another part.
     expect(found([encoder], ['decoder.layers.0.self_attn.q_proj'], { inputs })).toEqual({ [encoder]: NONE })
-    // Whisper, by the builder of onnxruntime-genai.
+    // Whisper, from the builder of onnxruntime-genai.
     const builder = 'model.layers.0.attn.q_proj'
     expect(found([encoder], [builder], { inputs: ['audio_features'] })).toEqual({ [encoder]: builder })
     const steps = ['input_ids', 'past_key_self_0', 'past_key_cross_0']
@@ -83,7 +85,7 @@ describe('a part of a model', () => {
     })
   })
 
-  test('one of twins whose inputs are the same is never passed by; a wrapper always is', () => {
+  test('that has a twin with the same inputs does not match; the name of a wrapper may be left out', () => {
     for (const part of ['question_encoder', 'ctx_encoder', 'teacher', 'vision_tower'])
       expect(found([`${part}.layer.0.q`], ['layer.0.q'], { inputs: ['input_ids', 'pixel_values'] })).toEqual({
         [`${part}.layer.0.q`]: NONE,
@@ -112,11 +114,11 @@ describe('vision-language models', () => {
     [headless, alone],
     [idefics, alone],
     [now, 'layers.0.self_attn.q_proj'],
-  ])('%s in a file of %s', (module, inFile) => {
+  ])('%s matches %s in the file', (module, inFile) => {
     expect(found([module], [inFile], { inputs: ['inputs_embeds'] })).toEqual({ [module]: inFile })
   })
 
-  test('the language model is not the vision tower of the same names', () => {
+  test('the language model does not match a vision tower with the same names', () => {
     expect(found([now, before], [alone], { inputs: ['pixel_values'] })).toEqual({
       [now]: NONE,
       [before]: NONE,
@@ -128,7 +130,7 @@ describe('vision-language models', () => {
     })
   })
 
-  test('the head', () => {
+  test('the head matches with and without the name of the language model', () => {
     expect(found(['language_model.lm_head'], ['lm_head'])).toEqual({ 'language_model.lm_head': 'lm_head' })
     expect(found(['lm_head'], ['language_model.lm_head'])).toEqual({ lm_head: 'language_model.lm_head' })
   })
@@ -150,15 +152,15 @@ describe('onnxruntime-genai’s builder', () => {
     ['model.language_model.layers.0.self_attn.v_proj', 'model.layers.0.attn.v_proj'],
     ['language_model.model.layers.0.self_attn.v_proj', 'model.layers.0.attn.v_proj'],
     ['layers.0.self_attn.k_proj', 'model.layers.0.attn.k_proj'],
-  ])('%s is %s', (module, inFile) => {
+  ])('%s matches %s', (module, inFile) => {
     expect(found([module], [inFile])).toEqual({ [module]: inFile })
   })
 
-  test('its names are of its files alone: exact names go first, and files of others keep theirs', () => {
-    const own = 'model.layers.0.self_attn.o_proj'
-    expect(found([own], ['model.layers.0.attn.o_proj', own])).toEqual({ [own]: own })
-    expect(found([own], ['model.layers.0.self_attn.out_proj'])).toEqual({ [own]: NONE })
-    // The gate and the other half of one weight are no module of that name there.
+  test('its spellings apply to its files only; exact names have priority', () => {
+    const module = 'model.layers.0.self_attn.o_proj'
+    expect(found([module], ['model.layers.0.attn.o_proj', module])).toEqual({ [module]: module })
+    expect(found([module], ['model.layers.0.self_attn.out_proj'])).toEqual({ [module]: NONE })
+    // The builder splits this weight into two modules.
     expect(
       found(
         ['model.layers.0.mlp.gate_up_proj'],
@@ -168,7 +170,7 @@ describe('onnxruntime-genai’s builder', () => {
   })
 })
 
-test('a container and a module whose list has its own name look alike in the first exporter’s files', () => {
+test('the first exporter writes the same name for a container and for a list inside a module of its name', () => {
   const node = '/layers/layers.0/MatMul'
   const layers = findLinearLayers(namedModel([node]))
   for (const module of ['layers.0', 'layers.layers.0', 'model.layers.layers.0'])
@@ -176,7 +178,7 @@ test('a container and a module whose list has its own name look alike in the fir
 })
 
 describe('a map', () => {
-  test('names nodes by patterns, and a contradiction is rejected', () => {
+  test('names nodes by patterns, which must not contradict each other', () => {
     const inFile = [0, 1].map((i) => `layers.${i}.attn.qkv`)
     const modules = [0, 1].map((i) => `encoder.stage.${i}.qkv`)
     const map = { 'encoder.stage.*.qkv': '/layers.*/attn/qkv/MatMul' }
@@ -192,7 +194,7 @@ describe('a map', () => {
     })
   })
 
-  /** Two packed products without names, as onnxsim leaves them. */
+  /** Two packed products without names; onnxsim writes such files. */
   function nameless() {
     const value = (name: string) => ({ name, dataType: DataType.float, dims: ['batch', 'tokens', 2] })
     const nodes = [0, 1].flatMap((i) => [
@@ -216,7 +218,7 @@ describe('a map', () => {
     return [...findLinearLayers(model), ...findPackedLayers(model)]
   }
 
-  test('names nodes without names by their output, or by their weight', () => {
+  test('names nodes without a name by their output or weight', () => {
     const layers = nameless()
     for (const map of [
       { 'layers.*.q': 'p*:q' },
@@ -238,7 +240,7 @@ describe('a map', () => {
     ])
   })
 
-  test('a weight of several products is no choice', () => {
+  test('a weight of several products is ambiguous', () => {
     const layers = findLinearLayers(
       namedModel([
         { name: 'a', weight: 'w' },
@@ -251,38 +253,49 @@ describe('a map', () => {
   })
 })
 
-test('a module may have the name of a member of every object', () => {
+test('a module may have the name of a property of every object', () => {
   const modules = ['toString', 'constructor', 'a.valueOf', 'hasOwnProperty']
   expect(found(modules, modules)).toEqual(Object.fromEntries(modules.map((module) => [module, module])))
   expect(found(modules, ['a.q'])).toEqual(Object.fromEntries(modules.map((module) => [module, NONE])))
 })
 
-test('names of megabytes are compared and told in short', () => {
+test('long names are compared without splitting them, and shortened in the candidates', () => {
   const long = 'x.'.repeat(3e6)
   const layers = findLinearLayers(namedModel([long, 'a']))
-  const start = performance.now()
-  const { unmatched } = matchLayers(layers, [`${long}y`, 'b'], { map: { b: 'c' } })
-  for (const { candidates } of unmatched)
-    for (const candidate of candidates) expect(candidate.length).toBeLessThan(300)
-  expect(unmatched).toHaveLength(2)
-  // A list of all of its segments takes longer.
-  expect(performance.now() - start).toBeLessThan(3000)
+  const pieces = largestSplit(() => {
+    const { unmatched } = matchLayers(layers, [`${long}y`, 'b'], { map: { b: 'c' } })
+    for (const { candidates } of unmatched)
+      for (const candidate of candidates) expect(candidate.length).toBeLessThan(300)
+    expect(unmatched).toHaveLength(2)
+  })
+  // A list of all segments has three million.
+  expect(pieces).toBeLessThan(1000)
 })
 
-test('twenty times the layers and modules take about twenty times as long', () => {
-  const [template] = findLinearLayers(namedModel(['x']))
-  if (!template) throw new Error('the model has a layer')
-  const timeOf = (count: number) => {
+test('twenty times the layers and modules take twenty times as many steps', () => {
+  const [template] = findLinearLayers(namedModel(['x'])) as [LinearLayer]
+  const stringMethods = ['startsWith', 'endsWith', 'includes', 'indexOf', 'slice', 'split', 'replace']
+  const stepsOf = (count: number) => {
     const names = Array.from({ length: count }, (_, i) => `model.layers.${i}.self_attn.q_proj`)
-    const layers = names.map((module) => ({ ...template, module: `wrapper.inner.${module}` }))
-    // All are found behind the prefix, or none is: with its candidates not asked for.
-    const none = names.map((module) => `${module}x`)
-    const start = performance.now()
-    expect(matchLayers(layers, names).matched.size).toBe(count)
-    expect(matchLayers(layers, none).unmatched).toHaveLength(count)
-    return performance.now() - start
+    const unknown = names.map((module) => `${module}x`)
+    let reads = 0
+    const layers = names.map((module) => ({
+      ...template,
+      get module() {
+        reads++
+        return `wrapper.inner.${module}`
+      },
+    }))
+    const counted = stringMethods.map((method): Counted => [String.prototype, method])
+    const calls = countCalls(counted, () => {
+      // The prefix is found for all names, then for none.
+      expect(matchLayers(layers, names).matched.size).toBe(count)
+      expect(matchLayers(layers, unknown).unmatched).toHaveLength(count)
+    })
+    return reads + calls
   }
-  timeOf(500)
-  // Each with each would be four hundred times.
-  expect(timeOf(10_000)).toBeLessThan(100 * Math.max(timeOf(500), 3))
+  const few = stepsOf(100)
+  expect(few).toBeGreaterThan(400)
+  // Comparing each with each takes four hundred times as many.
+  expect(stepsOf(2000) / few).toBeLessThan(21)
 })

@@ -1,11 +1,9 @@
-/**
- * Adapters on q, k or v of packed products, run by ONNX Runtime: in `GroupQueryAttention` and `Attention` as its tools write them, in a `Split`,
- * and in `MatMulNBits`.
- */
-import { readFileSync } from 'node:fs'
+/** Adapters on q, k or v of packed products in ONNX Runtime: `GroupQueryAttention`, `Attention`, `Split` and `MatMulNBits`. */
 import { createLayer, entriesDigest, type Layer, referenceForward, uniformEntries } from '@fourierft/core'
-import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
+import { modelBytes, testCases } from '../__fixtures__/model-files.js'
+import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { attachBranches } from '../attach/attach.js'
 import { bakeBranches } from '../attach/bake.js'
 import { detachBranches } from '../attach/detach.js'
@@ -57,7 +55,7 @@ const product: NewNode = {
 const bias: NewNode = { name: 'bias', opType: 'Add', inputs: ['m', 'b'], outputs: ['qkv'] }
 const weights = [floats('w', [IN, WIDTH], 0), floats('b', [WIDTH], 1)]
 
-/** As onnxruntime-genai's builder writes it, without rotation. */
+/** The form of onnxruntime-genai's builder, without rotary embeddings. */
 const grouped = file({
   nodes: [
     product,
@@ -97,7 +95,7 @@ const split = file({
   ],
 })
 
-/** As onnxruntime.transformers.optimizer writes it. */
+/** The form of onnxruntime.transformers.optimizer. */
 const fused = file({
   nodes: [
     {
@@ -127,7 +125,7 @@ function adapterOf({ outFeatures, inFeatures, part }: LinearLayer, seed: number)
 }
 
 async function run(model: OnnxModel, adapters: readonly Layer[] = [], isActive = true) {
-  const session = await InferenceSession.create(model.toBytes())
+  const session = await createSession(model.toBytes())
   const feeds: Record<string, Tensor> = { x }
   if (adapters.length > 0) feeds['fourierft.rows'] = new Tensor('int64', BigInt64Array.of(0n), [1])
   for (const { name, coefficients, entries } of adapters)
@@ -161,7 +159,7 @@ async function merged(bytes: Uint8Array, names: string) {
   return model
 }
 
-/** The largest difference, in units of the largest value. */
+/** The largest difference, relative to the largest value. */
 function distance(a: Tensor | undefined, b: Tensor | undefined): number {
   const [left, right] = [a?.data as Float32Array, b?.data as Float32Array]
   const largest = left.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
@@ -172,7 +170,7 @@ describe.each([
   ['GroupQueryAttention', grouped],
   ['Split', split],
 ])('%s', (_, bytes) => {
-  test('q, k and v are found, with their names', () => {
+  test('finds q, k and v with their names', () => {
     const found = findPackedLayers(readModel(bytes))
     expect(found.map(({ module, outFeatures, part }) => [module, outFeatures, part?.offset])).toEqual([
       ['model.layers.0.attn.q_proj', 16, 0],
@@ -181,27 +179,30 @@ describe.each([
     ])
   })
 
-  test.each(['q', 'k', 'v', 'qv', 'qkv'])('adapters on %s', async (names) => {
-    const base = await run(readModel(bytes))
-    const { model, adapters } = attached(bytes, names)
-    const idle = await run(model, adapters, false)
-    for (const [name, tensor] of Object.entries(base)) expect(idle[name]?.data).toEqual(tensor.data)
+  test.each(testCases(['q', 'k', 'v', 'qv', 'qkv'], (names) => ['k', 'qv'].includes(names)))(
+    'adapters on %s act alike in branches and in weights; detaching gives the original bytes',
+    async (names) => {
+      const base = await run(readModel(bytes))
+      const { model, adapters } = attached(bytes, names)
+      const idle = await run(model, adapters, false)
+      for (const [name, tensor] of Object.entries(base)) expect(idle[name]?.data).toEqual(tensor.data)
 
-    const active = await run(model, adapters)
-    const weights = await run(await merged(bytes, names))
-    for (const name of Object.keys(base)) {
-      // The conformance suite's limit for level 4 in float32.
-      expect(distance(active[name], weights[name])).toBeLessThan(1e-5)
-    }
-    expect(Object.keys(base).some((name) => distance(base[name], active[name]) > 1e-2)).toBe(true)
+      const active = await run(model, adapters)
+      const weights = await run(await merged(bytes, names))
+      for (const name of Object.keys(base)) {
+        // The conformance suite's limit for level 4 in float32.
+        expect(distance(active[name], weights[name])).toBeLessThan(1e-5)
+      }
+      expect(Object.keys(base).some((name) => distance(base[name], active[name]) > 1e-2)).toBe(true)
 
-    const again = readModel(model.toBytes())
-    detachBranches(again)
-    expect(again.toBytes()).toEqual(bytes)
-  })
+      const again = readModel(model.toBytes())
+      detachBranches(again)
+      expect(again.toBytes()).toEqual(bytes)
+    },
+  )
 })
 
-test('Split: each part is its base plus the Δy of its own adapter, the others keep their bits', async () => {
+test('Split: an adapted part is its base output plus Δy; the other parts keep their bits', async () => {
   const base = await run(readModel(split))
   const { model, adapters } = attached(split, 'k')
   const active = await run(model, adapters)
@@ -214,10 +215,8 @@ test('Split: each part is its base plus the Δy of its own adapter, the others k
   )
 })
 
-test('MatMulNBits: sizes that the user gives', async () => {
-  const url = new URL('../__fixtures__/bert-q4.onnx', import.meta.url)
-  const bytes = new Uint8Array(readFileSync(url))
-  const model = readModel(bytes)
+test('MatMulNBits: the user gives the sizes of the parts', async () => {
+  const model = readModel(modelBytes('bert-q4'))
   const layer = findLinearLayers(model).find(({ module }) =>
     module?.endsWith('layer.0.intermediate.dense'),
   ) as LinearLayer
@@ -229,7 +228,7 @@ test('MatMulNBits: sizes that the user gives', async () => {
   const before = base?.outputs[0] ?? ''
   const after = before.replace('.fourierft.base', '')
   for (const name of [layer.input, before, after]) model.graph.addOutput({ name })
-  const session = await InferenceSession.create(model.toBytes())
+  const session = await createSession(model.toBytes())
   const ids = BigInt64Array.from({ length: 8 }, (_, i) => BigInt(i))
   const results = await session.run({
     x: new Tensor('int64', ids, [1, 8]),
@@ -248,10 +247,9 @@ test('MatMulNBits: sizes that the user gives', async () => {
 
 describe('com.microsoft Attention', () => {
   test.each(['q', 'k', 'v'])(
-    '%s is baked: what the adapted products give to the same attention',
+    'baking %s gives the output of the same attention with ΔW in its weight',
     async (name) => {
       const received = await run(await merged(fused, name))
-      // The same attention from products of their own.
       const whole = new Float32Array(48 * IN)
       whole.set(new Float32Array(floats('w', [IN, 48], 0).data.slice().buffer))
       const model = readModel(fused)
@@ -271,7 +269,7 @@ describe('com.microsoft Attention', () => {
     },
   )
 
-  test('a map names the part', () => {
+  test('a map can name a part', () => {
     const layers = findPackedLayers(readModel(fused))
     const map = { 'bert.query': 'Attention_0:q', 'bert.value': 'Attention_0:v' }
     const { matched } = matchLayers(layers, ['bert.query', 'bert.value'], { map })
@@ -279,7 +277,7 @@ describe('com.microsoft Attention', () => {
   })
 })
 
-test('parts of float16 activations are detached too', () => {
+test('detaches parts with float16 activations', () => {
   const half = halfOf(grouped)
   const model = readModel(half)
   const branches = findPackedLayers(model).map((layer, i) => {
@@ -293,7 +291,7 @@ test('parts of float16 activations are detached too', () => {
   expect(again.toBytes()).toEqual(half)
 })
 
-/** The file with float16 weights: nobody runs it here. */
+/** The file with float16 weights of zeros, which is not run. */
 function halfOf(bytes: Uint8Array): Uint8Array {
   const model = readModel(bytes)
   const weights = new Set(findPackedLayers(model).map(({ weight }) => weight))
@@ -306,7 +304,7 @@ function halfOf(bytes: Uint8Array): Uint8Array {
   return model.toBytes()
 }
 
-test('q, k and v of a file of onnxruntime-genai’s builder are found by the names of transformers', () => {
+test('matches the names of transformers to q, k and v of a file of onnxruntime-genai’s builder', () => {
   const layers = findPackedLayers(readModel(grouped))
   const names = (root: string) => ['q', 'k', 'v'].map((part) => `${root}layers.0.self_attn.${part}_proj`)
   const inFile = ['q', 'k', 'v'].map((part) => `model.layers.0.attn.${part}_proj`)
@@ -320,7 +318,7 @@ test('q, k and v of a file of onnxruntime-genai’s builder are found by the nam
   }
 })
 
-test('parts that do not make up the whole, or overlap, are refused', () => {
+test('rejects sizes that do not add up to the whole, and parts that overlap', () => {
   const model = readModel(split)
   const [whole] = findLinearLayers(model) as [LinearLayer]
   expect(() => packedParts(whole, [16, 16, 16])).toThrow(

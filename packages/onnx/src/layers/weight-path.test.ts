@@ -23,7 +23,7 @@ const node = (
   attributes: Record<string, NewAttribute> = {},
 ): NewNode => ({ opType, inputs, outputs: [output], attributes })
 
-/** A model whose product reads `w` `[out, in]`, transposed, after `nodes`, which write `t`. */
+/** A model of `nodes`, which read `w` `[out, in]` and write `t`, and a product that reads `t`. */
 function modelOf(nodes: readonly NewNode[], product = node('MatMul', ['x', 't'], 'y')) {
   const model = createModel(
     {
@@ -48,7 +48,7 @@ function modelOf(nodes: readonly NewNode[], product = node('MatMul', ['x', 't'],
   return readModel(model.toBytes())
 }
 
-/** A transposition, then copies: `count` nodes. */
+/** A transposition and `count` − 1 copies. */
 function chain(count: number): NewNode[] {
   const name = (i: number) => (i === count - 1 ? 't' : `v${i}`)
   return Array.from({ length: count }, (_, i) =>
@@ -62,7 +62,7 @@ const noExternalData = () => {
 
 const REPLACEMENT = { weight: WEIGHT.map((value) => -value) }
 
-/** Reads, merges and attaches the layer. */
+/** Reads the layer, replaces its weight and attaches to it. */
 async function useLayer(nodes: readonly NewNode[], product?: NewNode) {
   const [layer] = findLinearLayers(modelOf(nodes, product)) as [LinearLayer]
   const read = await readLayer(layer, noExternalData)
@@ -77,14 +77,14 @@ async function useLayer(nodes: readonly NewNode[], product?: NewNode) {
 }
 
 describe('a layer behind the largest number of nodes', () => {
-  test('is found, read, merged and attached alike', async () => {
+  test('can be found, read, merged and attached', async () => {
     const { layer, read, replaced } = await useLayer(chain(MAX_WEIGHT_NODES))
     expect([layer.outFeatures, layer.inFeatures, layer.weight]).toEqual([OUT, IN, 'w'])
     expect(read).toEqual(WEIGHT)
     expect(replaced).toEqual(REPLACEMENT.weight)
   })
 
-  test('keeps the type that a cast far from the product gives', () => {
+  test('has the type of a cast at the far end', () => {
     const nodes = chain(MAX_WEIGHT_NODES - 1)
     const cast = node('Cast', ['w'], 'cast', { to: { int: DataType.float16 } })
     const [first, ...others] = nodes as [NewNode, ...NewNode[]]
@@ -92,7 +92,7 @@ describe('a layer behind the largest number of nodes', () => {
     expect(layer && activationType(layer)).toBe(DataType.float16)
   })
 
-  test('is not found behind one node more', () => {
+  test('is not found behind one more node', () => {
     expect(findLinearLayers(modelOf(chain(MAX_WEIGHT_NODES + 1)))).toEqual([])
   })
 })
@@ -137,7 +137,7 @@ test('the path names every value and node from the product to the constant', () 
   })
 })
 
-test('computed values and endless cycles have no path', () => {
+test('computed values and cycles have no path', () => {
   const { graph } = modelOf([node('Identity', ['u'], 't'), node('Identity', ['t'], 'u')])
   expect(weightPath(graph, 't')).toBeUndefined()
   expect(weightPath(graph, 'x')).toBeUndefined()

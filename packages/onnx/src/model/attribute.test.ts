@@ -22,7 +22,7 @@ const ATTRIBUTES = {
 
 function nodeOf(model: OnnxModel) {
   const [node] = readModel(model.toBytes()).graph.nodes
-  if (!node) throw new Error('the model has a node')
+  if (!node) throw new Error('the model has no node')
   return node
 }
 
@@ -31,7 +31,7 @@ function withNode(attributes: Record<string, NewAttribute>) {
   return createModel({ name: 'main', nodes: [node], outputs: [] }, { opset: 17 })
 }
 
-test('has names and kinds in the order of the file, and the values that a search by name gives', () => {
+test('lists names and types in the order of the file, with the values that a search by name gives', () => {
   const node = nodeOf(withNode(ATTRIBUTES))
   expect(Array.from(node.attributes, ([name, { type }]) => [name, type])).toEqual([
     ['alpha', 'float'],
@@ -58,7 +58,7 @@ test('has names and kinds in the order of the file, and the values that a search
   expect(node.attributes.get('none')).toBeUndefined()
 })
 
-test('the kind of an attribute without a declared type is that of its value; of two with one name the first is listed', () => {
+test('an attribute without a declared type has the type of its value; the first of two attributes with one name is listed', () => {
   const model = withNode({})
   const wire = model.graph.nodes[0]?.field.message('the node')
   const add = (name: string, ...values: readonly WireField[]) =>
@@ -76,14 +76,14 @@ test('the kind of an attribute without a declared type is that of its value; of 
   expect(attributes.get('f')?.float).toBe(2)
 })
 
-test('an edit of a listed tensor is an edit of the model', () => {
+test('editing a listed tensor edits the model', () => {
   const model = readModel(withNode(ATTRIBUTES).toBytes())
   const other = new Uint8Array(Float32Array.of(5, 6).buffer)
   model.graph.nodes[0]?.attributes.get('value')?.tensor?.setData(other)
   expect(nodeOf(model).attributes.get('value')?.tensor?.data()).toEqual(other)
 })
 
-test('copies have the values of the originals, and leave out graphs', () => {
+test('copies have the values of the originals, without graphs', () => {
   const { body: _, ...copied } = ATTRIBUTES
   const copies = copiedAttributes(nodeOf(withNode(ATTRIBUTES)).attributes.values())
   expect(Object.keys(copies)).toEqual(Object.keys(copied))

@@ -1,7 +1,8 @@
-/** New models run in ONNX Runtime, are read again as they were made, and are refused where they contradict themselves. */
+/** New models run in ONNX Runtime and can be read again; contradictory ones are rejected. */
 import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
-import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
+import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { attachBranches } from '../attach/attach.js'
 import { detachBranches } from '../attach/detach.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
@@ -12,7 +13,7 @@ import { DataType } from './schema.js'
 
 const floats = (...values: number[]) => new Uint8Array(Float32Array.from(values).buffer)
 
-/** y = x·w + b, as exporters name the module block.proj [3, 2]. */
+/** y = x·w + b, with the names that exporters give the module block.proj [3, 2]. */
 const linear: NewGraph = {
   name: 'main_graph',
   inputs: [{ name: 'x', dataType: DataType.float, dims: ['tokens', 2] }],
@@ -29,7 +30,7 @@ const linear: NewGraph = {
 const x = new Tensor('float32', Float32Array.of(1, -1, 2, 0.5), [2, 2])
 
 async function run(bytes: Uint8Array, feeds: Record<string, Tensor> = { x }): Promise<Float32Array> {
-  const session = await InferenceSession.create(bytes)
+  const session = await createSession(bytes)
   const { y } = await session.run(feeds)
   await session.release()
   return y?.data as Float32Array
@@ -43,13 +44,13 @@ describe('createModel', () => {
     )
   })
 
-  test('is read again as it was made', () => {
-    const made = createModel(linear, { opset: 17 })
-    const bytes = made.toBytes()
-    expect(bytes).toHaveLength(made.size)
+  test('can be read again', () => {
+    const created = createModel(linear, { opset: 17 })
+    const bytes = created.toBytes()
+    expect(bytes).toHaveLength(created.size)
     const read = readModel(bytes)
     expect(read.toBytes()).toEqual(bytes)
-    for (const { irVersion, opsetImports, graph } of [made, read]) {
+    for (const { irVersion, opsetImports, graph } of [created, read]) {
       expect(irVersion).toBe(8)
       expect([...opsetImports]).toEqual([['', 17]])
       expect(graph.nodes.map(({ name, opType }) => [name, opType])).toEqual(
@@ -61,7 +62,7 @@ describe('createModel', () => {
     }
   })
 
-  test('keeps the data as views, until it is written', () => {
+  test('keeps views of the data until it is written', () => {
     const data = floats(...new Array<number>(2 ** 12).fill(7))
     const big = { name: 'big', dims: [2 ** 12], dataType: DataType.float, data }
     const model = createModel(
@@ -71,7 +72,7 @@ describe('createModel', () => {
     expect(model.toParts().some((part) => part.buffer === data.buffer)).toBe(true)
   })
 
-  test('may begin empty', async () => {
+  test('may start empty', async () => {
     const model = createModel({ name: 'g', nodes: [], outputs: [] }, { opset: 17 })
     for (const input of linear.inputs ?? []) model.graph.addInput(input)
     model.graph.addInput({ name: 'y', dataType: DataType.float, dims: ['n'] })
@@ -80,7 +81,7 @@ describe('createModel', () => {
     expect(await run(model.toBytes(), { x, y: new Tensor('float32', y, [2]) })).toEqual(y)
   })
 
-  test('has layers that adapters find, and that are attached to and detached from', async () => {
+  test('has layers that can be found, attached to and detached from', async () => {
     const model = createModel(linear, { opset: 17 })
     const bytes = model.toBytes()
     const [layer] = findLinearLayers(model)
@@ -98,7 +99,7 @@ describe('createModel', () => {
     const branch = createLayer({ name: 'block.proj', shape: [3, 2], entries, coefficients, scaling: 1 })
     const delta = referenceForward([branch], Float64Array.from(x.data))
     const base = [-2.5, -3.5, -2, 4.5, 6, 10]
-    // float32: sums of at most 4 coefficients, 6 products of a transform and the base, of numbers up to 16.
+    // float32: 4 coefficients, 6 products of a transform, and the base output; all numbers are at most 16.
     for (const [i, value] of y.entries())
       expect(Math.abs(value - base[i] - delta[i])).toBeLessThan(11 * 2 ** -24 * 16)
     const again = readModel(attached)
@@ -106,21 +107,21 @@ describe('createModel', () => {
     expect(again.toBytes()).toEqual(bytes)
   })
 
-  test.each([0, -1, 1.5, Number.NaN])('refuses opset %d', (opset) => {
+  test.each([0, -1, 1.5, Number.NaN])('rejects opset %d', (opset) => {
     expect(() => createModel(linear, { opset })).toThrow(
       expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining('opset') }),
     )
   })
 
-  test('refuses a graph without a name', () => {
+  test('rejects a graph without a name', () => {
     expect(() => createModel({ ...linear, name: '' }, { opset: 17 })).toThrow(
       expect.objectContaining({ code: 'INVALID_OPTION' }),
     )
   })
 
-  test('refuses a value that is made twice, with its name', () => {
+  test('rejects a value that two nodes write, with its name', () => {
     const [first, second] = linear.nodes
-    if (first === undefined || second === undefined) throw new Error('two nodes')
+    if (first === undefined || second === undefined) throw new Error('the model has no second node')
     for (const nodes of [
       [first, { ...second, outputs: ['product'] }],
       [first, { ...second, outputs: ['x'] }],
@@ -131,7 +132,7 @@ describe('createModel', () => {
       )
   })
 
-  test('refuses data that are not as long as their dims say', () => {
+  test('rejects data whose length does not fit their dims', () => {
     const initializers = [{ name: 'w', dims: [2, 3], dataType: DataType.float, data: floats(1, 2, 3) }]
     expect(() => createModel({ ...linear, nodes: [], initializers }, { opset: 17 })).toThrow(
       expect.objectContaining({ code: 'SHAPE_MISMATCH', message: expect.stringContaining('"w"') }),

@@ -1,6 +1,6 @@
 /**
- * Files of ten megabytes that are made of as many parts as possible, each in a process of its own: its peak is at most twelve times the file,
- * whether the file is refused or read, searched, attached to and written.
+ * Files of ten megabytes with as many parts as possible, each in its own process. The peak memory is at most twelve times the file, whether
+ * the file is rejected or read, searched, attached to and written.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -25,21 +25,21 @@ function bytesOf(part: { writeTo(parts: Uint8Array[]): void }): Uint8Array {
 
 const NAME = 'zzzz'
 
-/** The field again and again until the size is reached, each with a name of its own where it has {@link NAME}. */
+/** Repeats a field until the size is reached, each time with another name instead of {@link NAME}. */
 function many(make: (name: string) => WireField): Uint8Array {
   const one = Buffer.from(bytesOf(make(NAME)))
-  const places: number[] = []
-  for (let at = one.indexOf(NAME); at >= 0; at = one.indexOf(NAME, at + 1)) places.push(at)
+  const offsets: number[] = []
+  for (let at = one.indexOf(NAME); at >= 0; at = one.indexOf(NAME, at + 1)) offsets.push(at)
   const all = Buffer.alloc(SIZE - (SIZE % one.length), one)
-  if (places.length === 0) return all
+  if (offsets.length === 0) return all
   for (let i = 0; i * one.length < all.length; i++) {
     const name = i.toString(36).padStart(NAME.length, '0')
-    for (const place of places) all.write(name, i * one.length + place, 'latin1')
+    for (const offset of offsets) all.write(name, i * one.length + offset, 'latin1')
   }
   return all
 }
 
-/** Bytes that are fields themselves, within a field. */
+/** A field whose payload is a list of encoded fields. */
 const within = (number: number, ...parts: readonly Uint8Array[]) => field(number, Buffer.concat(parts))
 
 const value = (name: string) => ({ name, dataType: DataType.float, dims: ['n', 2] })
@@ -52,8 +52,8 @@ const base = {
   initializers: [{ name: 'w', dims: [2, 2], dataType: DataType.float, data: new Uint8Array(16) }],
 }
 
-/** A model of one layer, with these bytes behind the fields of its graph or of the model. */
-function model({ graph, behind }: { graph?: Uint8Array; behind?: Uint8Array }): Uint8Array {
+/** A model of one layer, with additional bytes at the end of its graph or of the model. */
+function model({ graph, end }: { graph?: Uint8Array; end?: Uint8Array }): Uint8Array {
   const head = message(
     field(Model.irVersion, 8),
     field(Model.opsetImport, message(field(1, ''), field(2, 17))),
@@ -61,13 +61,13 @@ function model({ graph, behind }: { graph?: Uint8Array; behind?: Uint8Array }): 
   return Buffer.concat([
     bytesOf(head),
     bytesOf(within(Model.graph, bytesOf(encodeGraph(base)), graph ?? new Uint8Array())),
-    behind ?? new Uint8Array(),
+    end ?? new Uint8Array(),
   ])
 }
 
 const inGraph = (make: (name: string) => WireField) => model({ graph: many(make) })
-const node = (made: NewNode) => field(Graph.node, encodeNode(made))
-/** A product of which many fields are a part. */
+const node = (newNode: NewNode) => field(Graph.node, encodeNode(newNode))
+/** A model with a product that has these additional fields. */
 const inNode = (parts: Uint8Array) =>
   model({
     graph: bytesOf(within(Graph.node, bytesOf(encodeNode({ ...product, name: '', outputs: ['z'] })), parts)),
@@ -75,8 +75,8 @@ const inNode = (parts: Uint8Array) =>
 const inAttribute = (name: string, opType: string, parts: Uint8Array) => {
   const attribute = bytesOf(within(Node.attribute, bytesOf(field(Attribute.name, name)), parts))
   const axis = { axis: { int: -1 } }
-  const made = { opType, inputs: ['y'], outputs: ['q', 'k', 'v'], attributes: axis }
-  return model({ graph: bytesOf(within(Graph.node, bytesOf(encodeNode(made)), attribute)) })
+  const split = { opType, inputs: ['y'], outputs: ['q', 'k', 'v'], attributes: axis }
+  return model({ graph: bytesOf(within(Graph.node, bytesOf(encodeNode(split)), attribute)) })
 }
 const inTensor = (parts: Uint8Array) =>
   model({
@@ -85,7 +85,7 @@ const inTensor = (parts: Uint8Array) =>
 const pairs = (number: number) => many((name) => field(number, message(field(1, name))))
 const padded = (name: string, length: number) => name.padStart(length, '_')
 
-const REFUSED: Readonly<Record<string, () => Uint8Array>> = {
+const REJECTED: Readonly<Record<string, () => Uint8Array>> = {
   'nodes of two bytes': () => inGraph(() => field(Graph.node, message())),
   'nodes with an operator and an output': () =>
     inGraph((name) => node({ opType: 'A', inputs: [], outputs: [name] })),
@@ -122,20 +122,21 @@ const REFUSED: Readonly<Record<string, () => Uint8Array>> = {
   inputs: () => inGraph((name) => field(Graph.input, encodeValue({ name }))),
   'values of two bytes': () => inGraph(() => field(Graph.valueInfo, message())),
   'values with a name': () => inGraph((name) => field(Graph.valueInfo, message(field(ValueInfo.name, name)))),
-  'unknown fields of the model': () => model({ behind: many(() => field(99, 0)) }),
-  'metadata of the model': () => model({ behind: pairs(Model.metadata) }),
+  'unknown fields of the model': () => model({ end: many(() => field(99, 0)) }),
+  'metadata of the model': () => model({ end: pairs(Model.metadata) }),
   'metadata of a node': () => inNode(pairs(Node.metadata)),
-  'operator sets': () => model({ behind: pairs(Model.opsetImport) }),
-  functions: () => model({ behind: pairs(Model.functions) }),
-  'places of external data': () => inTensor(Buffer.concat([bytesOf(field(14, 1)), pairs(Tensor.external)])),
+  'operator sets': () => model({ end: pairs(Model.opsetImport) }),
+  functions: () => model({ end: pairs(Model.functions) }),
+  'locations of external data': () =>
+    inTensor(Buffer.concat([bytesOf(field(14, 1)), pairs(Tensor.external)])),
   dims: () => inTensor(many(() => field(Tensor.dims, 1))),
   'packed dims': () => inTensor(bytesOf(field(Tensor.dims, new Uint8Array(SIZE).fill(1)))),
   'packed integers of an attribute': () =>
     inAttribute('split', 'Split', bytesOf(field(Attribute.ints, new Uint8Array(SIZE).fill(1)))),
 }
 
-const READ: Readonly<Record<string, () => Uint8Array>> = {
-  'nodes as exporters write them': () =>
+const ACCEPTED: Readonly<Record<string, () => Uint8Array>> = {
+  'nodes of exporters': () =>
     inGraph((name) =>
       node({
         name: `/encoder/layer/${padded(name, 20)}/activation/Relu`,
@@ -144,7 +145,7 @@ const READ: Readonly<Record<string, () => Uint8Array>> = {
         outputs: [`/encoder/layer/${padded(name, 20)}/activation/Relu_output_0`],
       }),
     ),
-  'layers as exporters write them': () =>
+  'layers of exporters': () =>
     inGraph((name) =>
       node({
         name: `/encoder/layer.${padded(name, 8)}/attention/self/query/MatMul`,
@@ -162,7 +163,7 @@ const READ: Readonly<Record<string, () => Uint8Array>> = {
       'Split',
       many(() => field(Attribute.ints, 1)),
     ),
-  'integers of a tensor, of a byte each': () =>
+  'integers of a tensor, one byte each': () =>
     inTensor(
       Buffer.concat([
         bytesOf(field(Tensor.dims, SIZE)),
@@ -191,14 +192,14 @@ const program = `
   const [small, large] = process.argv.slice(1)
   use(readFileSync(small))
   const before = process.memoryUsage.rss()
-  const end = use(readFileSync(large))
-  console.log(JSON.stringify({ end, more: process.resourceUsage().maxRSS * 1024 - before }))
+  const outcome = use(readFileSync(large))
+  console.log(JSON.stringify({ outcome, additional: process.resourceUsage().maxRSS * 1024 - before }))
 `
 
 const small = join(folder, 'small.onnx')
 writeFileSync(small, model({}))
 
-function run(bytes: Uint8Array): { readonly end: string; readonly more: number } {
+function run(bytes: Uint8Array): { readonly outcome: string; readonly additional: number } {
   const large = join(folder, 'large.onnx')
   writeFileSync(large, bytes)
   const output = execFileSync(process.execPath, ['--input-type=module', '-e', program, small, large], {
@@ -208,16 +209,16 @@ function run(bytes: Uint8Array): { readonly end: string; readonly more: number }
   return JSON.parse(output)
 }
 
-test.each(Object.entries(REFUSED))('%s are refused', (_, make) => {
+test.each(Object.entries(REJECTED))('rejects %s in bounded memory', (_, make) => {
   const bytes = make()
-  const { end, more } = run(bytes)
-  expect(end).toBe('INVALID_ONNX')
-  expect(more).toBeLessThan(MEMORY_FACTOR * bytes.length)
+  const { outcome, additional } = run(bytes)
+  expect(outcome).toBe('INVALID_ONNX')
+  expect(additional).toBeLessThan(MEMORY_FACTOR * bytes.length)
 })
 
-test.each(Object.entries(READ))('%s are read', (_, make) => {
+test.each(Object.entries(ACCEPTED))('reads %s in bounded memory', (_, make) => {
   const bytes = make()
-  const { end, more } = run(bytes)
-  expect(end).toBe('read')
-  expect(more).toBeLessThan(MEMORY_FACTOR * bytes.length)
+  const { outcome, additional } = run(bytes)
+  expect(outcome).toBe('read')
+  expect(additional).toBeLessThan(MEMORY_FACTOR * bytes.length)
 })

@@ -1,4 +1,4 @@
-/** Where layers have the rows of the batch: in real exports, and in what architectures do between their layers. */
+/** The axis of the batch in the inputs of layers: in real exports, and after the operations that architectures have between layers. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
@@ -13,7 +13,7 @@ import { batchAxes, findRows, type RowPosition } from './batch-axis.js'
 
 const folderOf = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
-/** GPT-2's exports of a batch of one meet constants of as many rows: their layers have no row of their own. */
+/** These exports for a batch of one have constants with one row, so that the layers do not depend on the batch. */
 const ONE_ROW = /^(gpt2-(torchscript|dynamo|q4|q8)|llama-q8)\.onnx$/
 
 function exportsIn(folder: string): string[] {
@@ -29,14 +29,17 @@ describe('exports', () => {
     '../../../onnxruntime/test/__fixtures__',
   ].flatMap((folder) => exportsIn(folderOf(folder)))
 
-  test.each(files.map((file) => [file.split('/').slice(-3).join('/'), file]))('%s: all layers', (_, file) => {
-    const model = readModel(new Uint8Array(readFileSync(file)), { file })
-    const positionOf = findRows(model)
-    const products = [...findLinearLayers(model), ...findPackedLayers(model)].flatMap(productsOf)
-    expect(products.length).toBeGreaterThan(0)
-    for (const product of products)
-      expect([product.node.name, positionOf(product)]).toEqual([product.node.name, 'first'])
-  })
+  test.each(files.map((file) => [file.split('/').slice(-3).join('/'), file]))(
+    '%s: the batch is the first axis of all layers',
+    (_, file) => {
+      const model = readModel(new Uint8Array(readFileSync(file)), { file })
+      const positionOf = findRows(model)
+      const products = [...findLinearLayers(model), ...findPackedLayers(model)].flatMap(productsOf)
+      expect(products.length).toBeGreaterThan(0)
+      for (const product of products)
+        expect([product.node.name, positionOf(product)]).toEqual([product.node.name, 'first'])
+    },
+  )
 })
 
 const integers = (name: string, values: readonly number[], isScalar = false): NewTensor => ({
@@ -52,7 +55,7 @@ const floats = (name: string, ...dims: number[]): NewTensor => ({
   data: new Uint8Array(4 * dims.reduce((product, size) => product * size, 1)),
 })
 
-/** Constants for all graphs. */
+/** Constants of every graph. */
 const CONSTANTS = [
   floats('w', 12, 12),
   floats('positions', 9, 12),
@@ -92,7 +95,7 @@ const shapeOf = (output: string, ...parts: string[]) => op('Concat', parts, outp
 
 type Dims = readonly (number | string)[]
 
-/** Where a product that reads `z` has the rows; the inputs are x [batch, tokens, 12], unless others are given. */
+/** The position of the rows in `z`, the input of a product. By default the graph has the input x [batch, tokens, 12]. */
 function positionOf(
   nodes: readonly NewNode[],
   inputs: Readonly<Record<string, Dims>> = { x: ['batch', 'tokens', 12] },
@@ -117,14 +120,14 @@ function positionOf(
 const SEQUENCE_FIRST = { axes: 1, groups: undefined }
 const IN_ONE_AXIS = { axes: 0, groups: { number: 1, axes: [{ input: 'x', axis: 1 }] } }
 
-const PLACES: Readonly<Record<string, readonly [RowPosition, readonly NewNode[]]>> = {
+const POSITIONS: Readonly<Record<string, readonly [RowPosition, readonly NewNode[]]>> = {
   'the input itself': ['first', [op('Identity', ['x'], 'z')]],
   'a residual connection and a normalisation': [
     'first',
     [op('Add', ['x', 'token'], 'a'), op('Relu', ['a'], 'b'), op('Add', ['b', 'x'], 'z')],
   ],
   'flattened for Gemm': ['first', [op('Reshape', ['x', '[-1, 12]'], 'z')]],
-  'heads, and back': [
+  'split into heads, and back': [
     'first',
     [
       op('Reshape', ['x', '[0, 0, 3, 4]'], 'a'),
@@ -137,7 +140,7 @@ const PLACES: Readonly<Record<string, readonly [RowPosition, readonly NewNode[]]
       op('Reshape', ['b', '[0, 0, 12]'], 'z'),
     ],
   ],
-  'heads beside the rows, and back': [
+  'heads and rows in one axis, and back': [
     'first',
     [
       op('Reshape', ['x', '[0, 0, 3, 4]'], 'a'),
@@ -234,8 +237,11 @@ const PLACES: Readonly<Record<string, readonly [RowPosition, readonly NewNode[]]
     ],
   ],
   'some of the rows': ['unknown', [op('Slice', ['x', '[0]', '[1]', '[0]'], 'z')]],
-  'an operator that nobody knows': ['unknown', [{ ...op('Mystery', ['x'], 'z'), domain: 'elsewhere' }]],
-  'what is not zero': ['unknown', [op('NonZero', ['x'], 'i'), op('GatherND', ['positions', 'i'], 'z')]],
+  'an unknown operator': ['unknown', [{ ...op('Mystery', ['x'], 'z'), domain: 'elsewhere' }]],
+  'the positions of nonzero values': [
+    'unknown',
+    [op('NonZero', ['x'], 'i'), op('GatherND', ['positions', 'i'], 'z')],
+  ],
   'each row with each other': [
     'unknown',
     [op('Unsqueeze', ['x', '[0]'], 'a'), op('Unsqueeze', ['x', '[1]'], 'b'), op('Add', ['a', 'b'], 'z')],
@@ -243,11 +249,11 @@ const PLACES: Readonly<Record<string, readonly [RowPosition, readonly NewNode[]]
   'the rows as features': ['unknown', [transpose('x', 'a', 1, 2, 0), op('Identity', ['a'], 'z')]],
 }
 
-test.each(Object.entries(PLACES))('%s', (_, [wanted, nodes]) => {
-  expect(positionOf(nodes)).toEqual(wanted)
+test.each(Object.entries(POSITIONS))('finds the position of the rows: %s', (_, [expected, nodes]) => {
+  expect(positionOf(nodes)).toEqual(expected)
 })
 
-test('a reshape that puts the rows elsewhere than they are is not followed', () => {
+test('a reshape that mixes rows with other axes gives an unknown position', () => {
   const nodes = [
     transpose('x', 'a', 1, 0, 2),
     ...sizeOf('x', 0, 'n'),
@@ -258,7 +264,7 @@ test('a reshape that puts the rows elsewhere than they are is not followed', () 
   expect(positionOf(nodes)).toBe('unknown')
 })
 
-test('a split whose sizes are computed is not taken for an even one', () => {
+test('a split with computed sizes is not assumed to be even', () => {
   const inputs = { x: ['batch', 6, 12], sizes: [2] }
   const nodes = (sizes: readonly string[]) => [
     { opType: 'Split', inputs: ['x', ...sizes], outputs: ['a', 'rest'], attributes: { axis: { int: 1 } } },
@@ -269,23 +275,23 @@ test('a split whose sizes are computed is not taken for an even one', () => {
   expect(positionOf(nodes(['sizes']), inputs)).toBe('unknown')
 })
 
-describe('which axis of an input is the batch', () => {
+describe('the batch axis of an input', () => {
   const axesOf = (inputs: Readonly<Record<string, Dims>>) =>
     Object.fromEntries(
       batchAxes(Object.entries(inputs).map(([name, dims]) => ({ name, dims, dataType: DataType.float }))),
     )
 
-  test('the first one, where names do not say it', () => {
+  test('is the first one if names do not tell it', () => {
     expect(axesOf({ x: ['n', 't', 4], mask: ['n', 't'] })).toEqual({ x: 0, mask: 0 })
     expect(axesOf({ x: ['unk__1', 'unk__2'], mask: ['unk__3', 'unk__4'] })).toEqual({ x: 0, mask: 0 })
     expect(axesOf({ x: [2, 7, 4] })).toEqual({ x: 0 })
   })
 
-  test('a vector of tokens or of settings has no rows', () => {
+  test('does not exist in vectors of tokens or of settings', () => {
     expect(axesOf({ x: ['n', 't'], positions: ['t'], use_cache: [1], scale: [] })).toEqual({ x: 0 })
   })
 
-  test('the one that is called so', () => {
+  test('is the axis whose name contains batch', () => {
     expect(axesOf({ x: ['sequence', 'batch_size', 4], mask: ['batch_size', 'sequence'] })).toEqual({
       x: 1,
       mask: 0,
@@ -297,14 +303,14 @@ describe('which axis of an input is the batch', () => {
     expect(axesOf({ ids: ['batch', 't'], positions: ['t'], table: [4, 't'] })).toEqual({ ids: 0 })
   })
 
-  test('tokens first in the input itself', () => {
+  test('is not the first one if the input has the tokens first', () => {
     expect(positionOf([op('Relu', ['x'], 'z')], { x: ['tokens', 'batch', 12] })).toEqual(SEQUENCE_FIRST)
   })
 
-  test('of an input without a shape too, as far as no operator needs one', () => {
-    /** y = Relu(x), opset 17, without shapes; here it makes `r` for the nodes. */
+  test('is known for an input without a shape, up to an operator that needs the shape', () => {
+    /** y = Relu(x), opset 17, without shapes. The nodes read its output as `r`. */
     const relu = 'CAg6KgoMCgF4EgF5IgRSZWx1EgRtYWluWgkKAXgSBAoCCAFiCQoBeRIECgIIAUIECgAQEQ=='
-    const placeBehind = (...nodes: NewNode[]) => {
+    const positionBehind = (...nodes: NewNode[]) => {
       const model = readModel(Uint8Array.from(atob(relu), (character) => character.charCodeAt(0)))
       for (const { name = '', ...tensor } of CONSTANTS) model.graph.addInitializer({ name, ...tensor })
       const [first] = model.graph.nodes
@@ -313,17 +319,17 @@ describe('which axis of an input is the batch', () => {
       const layer = findLinearLayers(model).at(-1)
       return layer && findRows(model)(layer)
     }
-    expect(placeBehind(op('MatMul', ['r', 'w'], 'a'), op('Mul', ['a', '1'], 'z'))).toBe('first')
-    expect(placeBehind(transpose('r', 'z', 1, 0, 2))).toBe('unknown')
-    expect(placeBehind(op('Add', ['r', 'positions'], 'z'))).toBe('unknown')
+    expect(positionBehind(op('MatMul', ['r', 'w'], 'a'), op('Mul', ['a', '1'], 'z'))).toBe('first')
+    expect(positionBehind(transpose('r', 'z', 1, 0, 2))).toBe('unknown')
+    expect(positionBehind(op('Add', ['r', 'positions'], 'z'))).toBe('unknown')
   })
 
-  test('two batches in one tensor are not told apart', () => {
+  test('is unknown in a tensor with two batches', () => {
     const nodes = [op('Unsqueeze', ['x', '[1]'], 'a'), op('Add', ['a', 'v'], 'z')]
     expect(positionOf(nodes, { x: ['text_batch', 12], v: ['image_batch', 12] })).toBe('unknown')
   })
 
-  test('a setting that does not know the batch is not mixed up with it', () => {
+  test('does not exist in a setting without the batch, also beside inputs with it', () => {
     const inputs = { x: ['batch', 'tokens', 12], p: ['tokens', 12] }
     expect(positionOf([op('Add', ['x', 'p'], 'z')], inputs)).toBe('first')
     expect(positionOf([op('Relu', ['p'], 'z')], inputs)).toBe('none')

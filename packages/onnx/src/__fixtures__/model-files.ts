@@ -1,0 +1,21 @@
+/** The exported models beside this file, and the choice of those that quick tests run. */
+import { readdirSync, readFileSync } from 'node:fs'
+
+const folder = new URL('./', import.meta.url)
+
+/** The names of all models, without `.onnx`. */
+export const MODEL_NAMES: readonly string[] = readdirSync(folder)
+  .filter((file) => file.endsWith('.onnx'))
+  .map((file) => file.slice(0, -'.onnx'.length))
+
+export function modelBytes(name: string): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(readFileSync(new URL(`${name}.onnx`, folder)))
+}
+
+/** Whether a test runs all of its cases: `*.slow.test.ts` files set the variable and import the quick tests. */
+export const RUNS_ALL_CASES = process.env.FOURIERFT_ALL_CASES !== undefined
+
+/** The cases of a test that takes long for each of them: all of them in slow tests, else the few that `isQuick` chooses. */
+export function testCases<T>(all: readonly T[], isQuick: (testCase: T) => boolean): T[] {
+  return all.filter((testCase) => RUNS_ALL_CASES || isQuick(testCase))
+}
