@@ -97,13 +97,13 @@ export class OnnxNode {
   /** All attributes by name, in the order of the file. */
   get attributes(): ReadonlyMap<string, OnnxAttribute> {
     const attributes = new Map<string, OnnxAttribute>()
-    const node = this.field.reading(this)
-    this.graph.budget?.check('attribute', node.count(Node.attribute), this)
-    const cursor = node.cursor()
+    const cursor = this.field.reading(this).cursor()
     while (cursor.next(Node.attribute)) {
       const message = cursor.reading(this)
       const name = message.text(Attribute.name) ?? ''
-      if (!attributes.has(name)) attributes.set(name, this.#readAttribute(name, message))
+      if (attributes.has(name)) continue
+      this.graph.budget?.check('attribute', attributes.size + 1, this)
+      attributes.set(name, this.#readAttribute(name, message))
     }
     return attributes
   }

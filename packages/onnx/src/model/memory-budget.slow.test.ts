@@ -87,6 +87,8 @@ const padded = (name: string, length: number) => name.padStart(length, '_')
 
 const REJECTED: Readonly<Record<string, () => Uint8Array>> = {
   'nodes of two bytes': () => inGraph(() => field(Graph.node, message())),
+  'attributes with a name': () =>
+    inNode(many((name) => field(Node.attribute, message(field(Attribute.name, name))))),
   'nodes with an operator and an output': () =>
     inGraph((name) => node({ opType: 'A', inputs: [], outputs: [name] })),
   'nodes of 40 bytes': () =>

@@ -24,7 +24,7 @@ const COST = {
   layer: 3500,
   entry: 170,
   value: 300,
-  attribute: 1000,
+  attribute: 1500,
   integer: 12,
 } as const
 
