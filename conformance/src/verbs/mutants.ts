@@ -99,10 +99,10 @@ export const MUTANTS: readonly AdapterMutant[] = [
     make: withHost(
       class extends ReferenceHost {
         #first: Float64Array | undefined
-        override place(name: string, adapter: Adapter) {
-          const placed = super.place(name, adapter)
-          this.#first ??= placed.head
-          return placed
+        override match(name: string, adapter: Adapter) {
+          const matched = super.match(name, adapter)
+          this.#first ??= matched.head
+          return matched
         }
         override async merge(added: readonly Applied<LoadedAdapter>[]) {
           const merged = await super.merge(added)
@@ -275,9 +275,9 @@ export const MUTANTS: readonly AdapterMutant[] = [
     caughtBy: 'a failed verb changes nothing',
     make: withHost(
       class extends ReferenceHost {
-        override place(name: string, adapter: Adapter) {
+        override match(name: string, adapter: Adapter) {
           this.session = { serves: new Set(), calls: 0, isOpen: true }
-          return super.place(name, adapter)
+          return super.match(name, adapter)
         }
       },
     ),

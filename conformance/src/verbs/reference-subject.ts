@@ -59,7 +59,7 @@ export class ReferenceHost implements AdapterHost<LoadedAdapter, Weights> {
   }
   session: Session = { serves: new Set(), calls: 0, isOpen: true }
 
-  place(_name: string, adapter: Adapter): LoadedAdapter {
+  match(_name: string, adapter: Adapter): LoadedAdapter {
     for (const module of adapter.modules.keys())
       if (module !== LAYER.module)
         throw new FourierFTError('MODULE_NOT_FOUND', `the model has no layer '${module}'; it has linear`, {
@@ -172,7 +172,7 @@ export class ReferenceAdapters extends AdapterSet<LoadedAdapter, Weights> {
   }
 
   async release(): Promise<void> {
-    this.finish('the model was released; make another one')
+    this.finish({ problem: 'the model was released', advice: 'make another one' })
     await this.idle()
   }
 }

@@ -39,7 +39,7 @@ export { readSavedModule, type SavedModule } from './adapter/saved-module.js'
 export { rejectTrainedBiases } from './adapter/trained-biases.js'
 export { AdapterSet } from './adapter-set/adapter-set.js'
 export { type Applied, type Choice, isSameChoice, type RowAdapter } from './adapter-set/choice.js'
-export type { AdapterHost, CallState, MatchedAdapter } from './adapter-set/host.js'
+export type { AdapterHost, CallState, Ending, MatchedAdapter } from './adapter-set/host.js'
 export {
   type BandPassMapOptions,
   type BandPassOptions,

@@ -4,6 +4,7 @@ import {
   AdapterSet,
   type CreateAdapterOptions,
   checkNewAdapterName,
+  type Ending,
   type FourierFTConfig,
   type FourierFTOptions,
   type RowAdapter,
@@ -13,7 +14,7 @@ import type { ModelSessions } from './model-sessions.js'
 import type { ModuleNames } from './module-names.js'
 import { newAdapter } from './new-adapter.js'
 import type { SessionAdapter } from './session-adapter.js'
-import { type Ending, messageOf, SessionHost } from './session-host.js'
+import { SessionHost } from './session-host.js'
 import type { SharedGraph } from './shared-graph.js'
 
 type Feeds = InferenceSession.FeedsType
@@ -148,14 +149,14 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
    * @throws {FourierFTError} as `mergeAdapter`
    */
   async mergeAndUnload(): Promise<InferenceSession> {
-    return this.leave({ keep: 'merged', ended: messageOf(RELEASED) }, ({ added, merged }) =>
+    return this.leave({ keep: 'merged', ended: RELEASED }, ({ added, merged }) =>
       this.#host.unload(added, merged),
     )
   }
 
   /** Releases all sessions after their current runs, also after the session has ended by a failure. */
   async release(): Promise<void> {
-    this.finish(messageOf(RELEASED))
+    this.finish(RELEASED)
     await this.idle()
     await this.#host.release(RELEASED)
   }

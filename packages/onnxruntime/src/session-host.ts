@@ -7,6 +7,7 @@ import {
   type AdapterHost,
   type Applied,
   type Choice,
+  type Ending,
   FourierFTError,
   invalidState,
   rejectTrainedBiases,
@@ -29,16 +30,6 @@ export type Signature = Pick<
   InferenceSession,
   'inputNames' | 'outputNames' | 'inputMetadata' | 'outputMetadata'
 >
-
-/** Why a session cannot be used any more. */
-export interface Ending {
-  readonly problem: string
-  readonly advice: string
-}
-
-export function messageOf({ problem, advice }: Ending): string {
-  return `${problem}; ${advice}`
-}
 
 export interface SessionHostInit {
   /** The graph of the first session. */
@@ -128,7 +119,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   }
 
   /** @param open the file, if it has been read already */
-  async place(name: string, adapter: Adapter, open?: OpenModel): Promise<SessionAdapter> {
+  async match(name: string, adapter: Adapter, open?: OpenModel): Promise<SessionAdapter> {
     const context = this.#matchContext
     const model = open ?? (this.#needsFile(adapter) ? await this.openModel() : undefined)
     if (model) await addMatchedLayers(adapter, { sessions: await this.#getSessions(), model, ...context })

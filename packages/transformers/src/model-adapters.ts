@@ -4,6 +4,7 @@ import {
   AdapterSet,
   type AdapterSource,
   type CreateAdapterOptions,
+  type Ending,
   type FourierFTConfig,
   type FourierFTOptions,
 } from '@fourierft/core'
@@ -37,7 +38,7 @@ export function isMergedForGood(model: PreTrainedModel): boolean {
   return mergedForGood.has(model)
 }
 
-const DETACHED = 'the model is detached; call attach() again'
+const DETACHED: Ending = { problem: 'the model is detached', advice: 'call attach() again' }
 
 export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   readonly model: PreTrainedModel
@@ -109,7 +110,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
    */
   async mergeAndUnload(): Promise<PreTrainedModel> {
     await this.leave({ keep: 'merged', ended: DETACHED }, async ({ added, merged }) => {
-      this.#handBack(await this.#host.leave(added, merged, this.placedAdapters()))
+      this.#handBack(await this.#host.leave(added, merged, this.matchedAdapters()))
       mergedForGood.add(this.model)
     })
     return this.model
@@ -121,7 +122,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
    */
   async detach(): Promise<void> {
     await this.leave({ keep: 'base', ended: DETACHED }, async ({ merged }) =>
-      this.#handBack(await this.#host.leave([], merged, this.placedAdapters())),
+      this.#handBack(await this.#host.leave([], merged, this.matchedAdapters())),
     )
   }
 

@@ -53,12 +53,12 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     this.#moduleNames = moduleNames
   }
 
-  place(name: string, source: Adapter): Promise<DividedAdapter> {
+  match(name: string, source: Adapter): Promise<DividedAdapter> {
     return this.#files.during(async () => {
       const { shares, openModels } = await this.#divide(withoutAbsent(source, this.#moduleNames))
       const matched = new Map<ModelPart, SessionAdapter>()
       for (const [part, share] of shares)
-        matched.set(part, await part.host.place(name, share, openModels.get(part)))
+        matched.set(part, await part.host.match(name, share, openModels.get(part)))
       const replaces = Array.from(matched, ([part, share]) =>
         Array.from(share.replaces, ([key, module]) => [`${part.name}:${key}`, module] as const),
       )

@@ -52,7 +52,7 @@ class Host implements AdapterHost<TestAdapter, Weights> {
   isClosed = false
   problem: string | undefined
 
-  async place(name: string, source: Adapter): Promise<TestAdapter> {
+  async match(name: string, source: Adapter): Promise<TestAdapter> {
     this.matched.push(name)
     return { name, source, replaces: new Map(name.startsWith('whole') ? [['head', 'head']] : []) }
   }
@@ -154,13 +154,14 @@ class TestSet extends AdapterSet<TestAdapter, Weights> {
   }
 
   unload(keep: 'base' | 'merged', work: (shown: string) => Promise<unknown> = async () => 0) {
-    return this.leave({ keep, ended: 'unloaded' }, ({ added, merged }) =>
-      work(merged?.text ?? inWords({ added })),
+    return this.leave(
+      { keep, ended: { problem: 'unloaded', advice: 'load it again' } },
+      ({ added, merged }) => work(merged?.text ?? inWords({ added })),
     )
   }
 
   end() {
-    return this.finish('ended')
+    return this.finish({ problem: 'ended', advice: 'make another one' })
   }
 
   async ended(): Promise<void> {

@@ -13,7 +13,7 @@ import { type AdapterSource, type LoadAdapterOptions, loadAdapter } from '../fil
 import { savePretrained } from '../files/save-pretrained.js'
 import type { WriteOptions } from '../files/write-adapter.js'
 import type { Applied, RowAdapter } from './choice.js'
-import type { AdapterHost, CallState, MatchedAdapter } from './host.js'
+import type { AdapterHost, CallState, Ending, MatchedAdapter } from './host.js'
 
 interface Loaded<P> {
   readonly name: string
@@ -43,7 +43,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   /** While the model is being given up: the state for calls that start then. */
   #leaving: CallState<P, M> | undefined
   /** Why no verb can be called any more; undefined while verbs can be called. */
-  #ended: string | undefined
+  #ended: Ending | undefined
   /** Counts changes, so that a running merge notices them. */
   #changes = 0
   #lastTurn: Promise<unknown> = Promise.resolve()
@@ -281,9 +281,9 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
         const adapter = await unlessAborted(loading, this.#end.signal)
         this.#checkNewAdapterName(name)
         rejectTrainedBiases(name, adapter.config)
-        const matched = await this.#host.place(name, adapter)
+        const matched = await this.#host.match(name, adapter)
         try {
-          if (!this.#host.serves(matched)) await this.#host.rebuild([...this.placedAdapters(), matched])
+          if (!this.#host.serves(matched)) await this.#host.rebuild([...this.matchedAdapters(), matched])
           // The model may have been released in the meantime.
           this.#checkNewAdapterName(name)
         } catch (error) {
@@ -306,7 +306,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /** @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` after the model's end */
-  protected placed(name: string): P {
+  protected matchedAdapter(name: string): P {
     this.#checkNotEnded()
     return this.#loaded(name).adapter
   }
@@ -325,7 +325,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#changes++
   }
 
-  protected placedAdapters(): P[] {
+  protected matchedAdapters(): P[] {
     return Array.from(this.#adapters.values(), ({ adapter }) => adapter)
   }
 
@@ -360,7 +360,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
    * @param ended the reason in the errors of later verbs
    */
   protected async leave<T>(
-    { keep, ended }: { readonly keep: 'base' | 'merged'; readonly ended: string },
+    { keep, ended }: { readonly keep: 'base' | 'merged'; readonly ended: Ending },
     work: (state: { readonly added: readonly Applied<P>[]; readonly merged: M | undefined }) => Promise<T>,
   ): Promise<T> {
     this.#checkLive()
@@ -395,17 +395,17 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
    * @throws {FourierFTError} `INVALID_STATE` if the set has ended, and while an adapter is being trained
    * @returns the resources that the host must free
    */
-  protected finish(ended: string): { readonly adapters: readonly P[]; readonly merged: M | undefined } {
-    if (this.#ended !== undefined) throw invalidState(this.#ended)
+  protected finish(ended: Ending): { readonly adapters: readonly P[]; readonly merged: M | undefined } {
+    if (this.#ended !== undefined) throw endError(this.#ended)
     this.#checkNotLeaving()
     this.#checkUntrained([...this.#adapters.values()])
     return this.#finish(ended)
   }
 
-  #finish(ended: string): { readonly adapters: readonly P[]; readonly merged: M | undefined } {
-    const left = { adapters: this.placedAdapters(), merged: this.#merged?.merged }
+  #finish(ended: Ending): { readonly adapters: readonly P[]; readonly merged: M | undefined } {
+    const left = { adapters: this.matchedAdapters(), merged: this.#merged?.merged }
     this.#ended = ended
-    this.#end.abort(invalidState(ended))
+    this.#end.abort(endError(ended))
     this.#adapters.clear()
     this.#active = []
     this.#merged = undefined
@@ -573,7 +573,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   #checkNotEnded(): void {
-    if (this.#ended !== undefined) throw invalidState(this.#ended)
+    if (this.#ended !== undefined) throw endError(this.#ended)
     this.#host.checkLive?.()
   }
 
@@ -615,4 +615,8 @@ function checkRow(option: string, row: unknown): void {
     `${option}: expected for each row an adapter's name, { name, scale }, or null for the base model; received ${typeof row}`,
     { option, received: row },
   )
+}
+
+function endError({ problem, advice }: Ending): FourierFTError {
+  return invalidState(problem, advice)
 }

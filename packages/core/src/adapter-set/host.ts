@@ -25,7 +25,7 @@ export interface AdapterHost<P extends MatchedAdapter, M> {
    *
    * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`
    */
-  place(name: string, adapter: Adapter): P | Promise<P>
+  match(name: string, adapter: Adapter): P | Promise<P>
   /** Whether the model can apply the adapter without a rebuild. */
   serves(adapter: P): boolean
   /**
@@ -57,4 +57,10 @@ export interface AdapterHost<P extends MatchedAdapter, M> {
   adapterOf(adapter: P): Adapter | Promise<Adapter>
   /** @throws {FourierFTError} `INVALID_STATE` if the model was closed without the set */
   checkLive?(): void
+}
+
+/** Why a set has ended, and what to do: every later verb throws `INVALID_STATE` with it. */
+export interface Ending {
+  readonly problem: string
+  readonly advice: string
 }

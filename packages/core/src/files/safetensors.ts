@@ -69,7 +69,7 @@ export interface TensorLocation {
 export interface SafetensorsHeader {
   readonly bytes: Uint8Array
   /** In the order of their data. */
-  readonly places: readonly TensorLocation[]
+  readonly locations: readonly TensorLocation[]
   readonly metadata?: Readonly<Record<string, string>>
 }
 
@@ -102,9 +102,9 @@ export function readSafetensors(bytes: Uint8Array, file: string): SafetensorsFil
   const text = headerOf(bytes, file)
   const data = bytes.subarray(LENGTH_BYTES + text.length)
   const header = parseHeader(text, data.length, file)
-  const { places, metadata } = header
+  const { locations, metadata } = header
   const tensors = new Map<string, Tensor>()
-  for (const { name, dtype, shape, begin, end } of places) {
+  for (const { name, dtype, shape, begin, end } of locations) {
     tensors.set(name, { dtype, shape, bytes: data.subarray(begin, end) })
   }
   return { tensors, ...(metadata && { metadata }), header }
@@ -126,12 +126,12 @@ export function writeSafetensors({ tensors, metadata, header }: SafetensorsFile)
     length += bytes.length
   }
   for (const text of Object.entries(metadata ?? {}).flat()) checkText(text, '__metadata__', NEW_FILE)
-  const { bytes, places } =
+  const { bytes, locations } =
     header && describes(header, tensors, metadata) ? header : layOut(tensors, metadata)
   const file = new Uint8Array(LENGTH_BYTES + bytes.length + length)
   new DataView(file.buffer).setUint32(0, bytes.length, true)
   file.set(bytes, LENGTH_BYTES)
-  for (const { name, begin } of places) {
+  for (const { name, begin } of locations) {
     file.set((tensors.get(name) as Tensor).bytes, LENGTH_BYTES + bytes.length + begin)
   }
   return file
@@ -194,17 +194,19 @@ function parseHeader(bytes: Uint8Array, dataLength: number, file: string): Safet
   if (bytes[0] !== OPEN_BRACE) throw malformed(file, 'a header that begins with {', `byte ${bytes[0]}`)
   const text = decodeUtf8(bytes, file)
   let metadata: Record<string, string> | undefined
-  const places: TensorLocation[] = []
+  const locations: TensorLocation[] = []
   for (const [name, literal] of jsonMembers(text, file, { maxValues: MAX_TENSORS + 1 })) {
     checkText(name, name, file)
     if (name === '__metadata__') metadata = parseMetadata(literal, file)
     else
-      places.push(parseLocation(name, parseJson(literal, file, { maxValues: MAX_DESCRIPTION_VALUES }), file))
+      locations.push(
+        parseLocation(name, parseJson(literal, file, { maxValues: MAX_DESCRIPTION_VALUES }), file),
+      )
   }
   checkIntegers(text, file)
-  places.sort((a, b) => a.begin - b.begin || a.end - b.end)
+  locations.sort((a, b) => a.begin - b.begin || a.end - b.end)
   let covered = 0
-  for (const { name, begin, end } of places) {
+  for (const { name, begin, end } of locations) {
     if (begin !== covered) {
       const fault = begin < covered ? 'overlaps the tensor before it' : 'leaves a gap before it'
       throw invalid(file, name, `data_offsets from ${covered}`, `[${begin}, ${end}], which ${fault}`)
@@ -218,7 +220,7 @@ function parseHeader(bytes: Uint8Array, dataLength: number, file: string): Safet
       `${dataLength} bytes (is the file cut off, or something appended?)`,
     )
   }
-  return { bytes, places, ...(metadata && { metadata }) }
+  return { bytes, locations, ...(metadata && { metadata }) }
 }
 
 /** All numbers in a header are counts. The safetensors library rejects `24.0`, `2.4e1` and `-0`. */
@@ -286,14 +288,14 @@ function byteLength(dtype: TensorDtype, shape: readonly number[]): number {
 }
 
 function describes(
-  { places, metadata }: SafetensorsHeader,
+  { locations, metadata }: SafetensorsHeader,
   tensors: ReadonlyMap<string, Tensor>,
   wanted: SafetensorsFile['metadata'],
 ): boolean {
   const keys = Object.keys(wanted ?? {})
   return (
-    places.length === tensors.size &&
-    places.every(({ name, dtype, shape }) => {
+    locations.length === tensors.size &&
+    locations.every(({ name, dtype, shape }) => {
       const tensor = tensors.get(name)
       return tensor?.dtype === dtype && tensor.shape.join() === shape.join()
     }) &&
@@ -312,7 +314,7 @@ function layOut(
     ([name, tensor], [otherName, other]) =>
       dtypes.indexOf(other.dtype) - dtypes.indexOf(tensor.dtype) || compareUtf8(name, otherName),
   )
-  const places: TensorLocation[] = []
+  const locations: TensorLocation[] = []
   const descriptions: string[] = []
   if (metadata) {
     const sorted = Object.entries(metadata).sort(([a], [b]) => compareUtf8(a, b))
@@ -322,7 +324,7 @@ function layOut(
   let begin = 0
   for (const [name, { dtype, shape, bytes }] of ordered) {
     const end = begin + bytes.length
-    places.push({ name, dtype, shape, begin, end })
+    locations.push({ name, dtype, shape, begin, end })
     descriptions.push(
       `${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`,
     )
@@ -331,7 +333,7 @@ function layOut(
   const text = new TextEncoder().encode(`{${descriptions.join()}}`)
   const bytes = new Uint8Array(Math.ceil(text.length / 8) * 8).fill(SPACE)
   bytes.set(text)
-  return { bytes, places }
+  return { bytes, locations }
 }
 
 /** Compares by UTF-8 bytes, which is the order of code points. The order of UTF-16 units differs. */

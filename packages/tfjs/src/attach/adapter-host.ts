@@ -84,7 +84,7 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
     }
   }
 
-  async place(_name: string, adapter: Adapter): Promise<LoadedAdapter> {
+  async match(_name: string, adapter: Adapter): Promise<LoadedAdapter> {
     await checkBaseTensors(adapter, this.layers)
     return this.load(adapter)
   }

@@ -9,6 +9,7 @@ import {
   createAdapter,
   createConfig,
   createLayer,
+  type Ending,
   type FloatArray,
   type FourierFTConfig,
   FourierFTError,
@@ -32,7 +33,7 @@ import type { AttachableModel, AttachedState } from './attachable-model.js'
 import { checkStrategy } from './check-options.js'
 import { LoadedAdapter } from './loaded-adapter.js'
 
-const DETACHED = 'the model was detached; call attach() again'
+const DETACHED: Ending = { problem: 'the model was detached', advice: 'call attach() again' }
 
 /** The adapters of one attached model: PEFT's verbs in camel case. */
 export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, MergedKernels> {
@@ -80,7 +81,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
 
   /** The variable with the coefficients of one layer of an adapter, `[n]`. The adapter owns it. */
   coefficients(name: string, module: string): Variable {
-    const { branches } = this.placed(name)
+    const { branches } = this.matchedAdapter(name)
     const branch = branches.get(module)
     if (branch) return variableOf(branch.coefficients)
     throw moduleNotFound(`adapter '${name}' has no module '${module}'`, module, branches.keys())
@@ -88,7 +89,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
 
   /** The weights of the active adapters, for your own training loop. Valid until an adapter is set or deleted. */
   get trainableVariables(): Variable[] {
-    return this.activeAdapters.flatMap((name) => this.placed(name).weights.map(variableOf))
+    return this.activeAdapters.flatMap((name) => this.matchedAdapter(name).weights.map(variableOf))
   }
 
   /**
