@@ -1,7 +1,9 @@
 /**
  * The vectors that PEFT and PyTorch made (`oracle/make_vectors.py`), as typed arrays. `core`, which they judge, does not read them.
  */
+
 import type { AdapterBytes, Shape } from '@fourierft/core'
+import { platform } from '#platform'
 
 /** A layer by its recipe; the coefficients are `values(coefficientsSeed, n)`, the entries PEFT's for `seed`. */
 export interface LayerSpec {
@@ -134,7 +136,7 @@ export async function loadVectors(
   // Vite would take the folder for a file and drop the final slash.
   base: URL = new URL(/* @vite-ignore */ '../vectors/', import.meta.url),
 ): Promise<Vectors> {
-  const read = base.protocol === 'file:' ? readFromDisk : readFromNetwork
+  const read = base.protocol === 'file:' ? platform.readFile : readFromNetwork
   const json = async (name: string) => {
     const text = new TextDecoder().decode(await read(new URL(name, base)))
     return JSON.parse(text, (_, value) => (isPacked(value) ? unpack(value) : value))
@@ -158,11 +160,6 @@ export async function loadVectors(
     training,
     adapters: await Promise.all(withFiles),
   }
-}
-
-async function readFromDisk(url: URL): Promise<Uint8Array> {
-  const { readFile } = await import('node:fs/promises')
-  return new Uint8Array(await readFile(url))
 }
 
 async function readFromNetwork(url: URL): Promise<Uint8Array> {

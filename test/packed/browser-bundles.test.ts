@@ -4,7 +4,7 @@ import { expect, inject, test } from 'vitest'
 
 const project = inject('project')
 
-test.each(['core', 'onnx', 'onnxruntime', 'tfjs', 'transformers'])(
+test.each(['core', 'onnx', 'onnxruntime', 'tfjs', 'transformers', 'conformance'])(
   '@fourierft/%s is bundled for browsers and reaches no module of Node',
   async (name) => {
     // A module that is not found, as every `node:` module in a browser, is an error.

@@ -10,6 +10,7 @@ export {
   kernel,
   kernelProblem,
 } from './kernel.js'
+export { loadedLibraries } from './loaded-libraries.js'
 export {
   type OnnxRunOptions,
   type OnnxRuntime,

@@ -159,23 +159,22 @@ describe('savePretrained', () => {
   it('lets a reader see one adapter or the other while two writers save', async () => {
     await savePretrained(small, directory)
     let writing = true
+    const seen = new Set<boolean>()
     const write = async (adapter: Adapter) => {
-      for (let i = 0; i < 30; i++) await savePretrained(adapter, directory)
+      for (let i = 0; i < 30 || seen.size < 2; i++) await savePretrained(adapter, directory)
     }
     const writers = Promise.all([write(small), write(large)]).finally(() => {
       writing = false
     })
-    const seen: boolean[] = []
     while (writing) {
       const { model } = (await loadAdapter(directory)).toBytes()
       const isSmall = Buffer.compare(model, small.toBytes().model) === 0
       expect(isSmall || Buffer.compare(model, large.toBytes().model) === 0).toBe(true)
-      seen.push(isSmall)
+      seen.add(isSmall)
     }
     await writers
-    expect(new Set(seen)).toEqual(new Set([true, false]))
     expect(names()).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
-  }, 60_000)
+  })
 
   it('leaves the old adapter or the new one, at whatever step the process is killed', async () => {
     let step = 0

@@ -1,5 +1,5 @@
 /** Node: `onnxruntime-node`, files by path, and the kernel of `@fourierft/native` if it is installed. */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { lstat, open, readFile, realpath } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { basename, dirname, join, resolve } from 'node:path'
@@ -46,17 +46,22 @@ export const platform: Platform = {
     })
   },
   async openNativeKernel() {
-    const library = onnxRuntimeLibrary()
+    const { loadedLibraries, openOnnxRuntime } = await importNative()
+    const loaded = loadedLibraries()
+    const library = loaded.length === 0 ? installedLibrary() : loaded.find(isOnnxRuntime)
     if (library === undefined)
       throw new Error('this process has not loaded the libonnxruntime of onnxruntime-node')
-    try {
-      const { openOnnxRuntime } = await import('@fourierft/native')
-      return openOnnxRuntime(library)
-    } catch (cause) {
-      if (isMissing(cause)) throw new Error('@fourierft/native is not installed', { cause })
-      throw cause
-    }
+    return openOnnxRuntime(library)
   },
+}
+
+async function importNative(): Promise<typeof import('@fourierft/native')> {
+  try {
+    return await import('@fourierft/native')
+  } catch (cause) {
+    if (isMissing(cause)) throw new Error('@fourierft/native is not installed', { cause })
+    throw cause
+  }
 }
 
 /** Converts the errors of `read`. */
@@ -78,34 +83,9 @@ function isMissing(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND'
 }
 
-/** The file name of ONNX Runtime's library on Linux, macOS and Windows. */
-const LIBRARY = /^(libonnxruntime\.(so|[\d.]*dylib)[\d.]*|onnxruntime\.dll)$/
-
-/** The path of the ONNX Runtime library that this process has loaded, from whichever package. */
-function onnxRuntimeLibrary(): string | undefined {
-  const loaded = librariesInReport() ?? librariesInMaps()
-  return loaded === undefined ? installedLibrary() : loaded.find((path) => LIBRARY.test(basename(path)))
-}
-
-/** The loaded libraries by Node's diagnostic report; undefined in Bun and Deno, whose reports list none. */
-function librariesInReport(): readonly string[] | undefined {
-  // The report asks the network for names unless `excludeNetwork` is set.
-  const report = process.report as typeof process.report & { excludeNetwork?: boolean }
-  const { excludeNetwork } = report
-  report.excludeNetwork = true
-  const { sharedObjects = [] } = report.getReport() as { readonly sharedObjects?: readonly string[] }
-  if (excludeNetwork !== undefined) report.excludeNetwork = excludeNetwork
-  return sharedObjects.length > 0 ? sharedObjects : undefined
-}
-
-/** The mapped files of this process by the Linux kernel; undefined on other systems. */
-function librariesInMaps(): readonly string[] | undefined {
-  try {
-    // Each line is: address, permissions, offset, device, inode, path.
-    return readFileSync('/proc/self/maps', 'utf8').match(/\/.*$/gm) ?? undefined
-  } catch {
-    return undefined
-  }
+/** Whether a path is ONNX Runtime's library on Linux, macOS or Windows. */
+function isOnnxRuntime(path: string): boolean {
+  return /^(libonnxruntime\.(so|[\d.]*dylib)[\d.]*|onnxruntime\.dll)$/.test(basename(path))
 }
 
 /** The library of the installed `onnxruntime-node`. The kernel rejects it if this process has not loaded it. */
@@ -117,7 +97,7 @@ function installedLibrary(): string | undefined {
       readdirSync(folders)
         .map((binding) => join(folders, binding, process.platform, process.arch))
         .flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)))
-        .filter((path) => LIBRARY.test(basename(path)))
+        .filter(isOnnxRuntime)
         // macOS has copies with longer versions in their names beside the one that the binding loads.
         .sort((a, b) => a.length - b.length)[0]
     )

@@ -1,6 +1,5 @@
 /** Node: the native kernel is `@fourierft/native`, if it is installed, in the TensorFlow that tfjs-node has loaded. */
 import { createRequire } from 'node:module'
-import { loadedLibraries } from './loaded-libraries.js'
 import type { NativeKernel, Platform } from './platform.js'
 
 const require = createRequire(import.meta.url)
@@ -8,17 +7,24 @@ const require = createRequire(import.meta.url)
 export const platform: Platform = { openNativeKernel }
 
 function openNativeKernel(): NativeKernel | undefined {
-  let kernel: NativeKernel | undefined
+  let native: NativePackage
   try {
-    kernel = require('@fourierft/native').kernel()
+    native = require('@fourierft/native')
   } catch (error) {
     if (isMissing(error)) return undefined
     throw error
   }
-  const library = loadedLibraries().find((path) => /libtensorflow_framework\.[\w.]*$/.test(path))
+  const kernel = native.kernel()
+  const library = native.loadedLibraries().find((path) => /libtensorflow_framework\.[\w.]*$/.test(path))
   if (kernel === undefined || library === undefined) return undefined
   kernel.registerTensorFlow(library)
   return kernel
+}
+
+/** What this file uses of `@fourierft/native`. */
+interface NativePackage {
+  kernel(): NativeKernel | undefined
+  loadedLibraries(): readonly string[]
 }
 
 function isMissing(error: unknown): boolean {
