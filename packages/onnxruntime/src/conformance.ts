@@ -3,12 +3,13 @@
  * `createSession` and used through the verbs that users have. Gradients come from a second model, which only this file makes; its node
  * `FourierFTGrad` runs as the portable function or as the native operator.
  */
-import { Adapter, createConfig, FourierFTError, type Layer, type Shape } from '@fourierft/core'
+import { FourierFTError, type Layer, type Shape } from '@fourierft/core'
 import {
   type Backend,
   type BaseLayer,
   checkedBackend,
   type LinearFunctions,
+  singleLayerAdapter,
 } from '@fourierft/core/conformance'
 import {
   createModel,
@@ -232,7 +233,7 @@ async function linearFunctions(
   })
   const load = async () => {
     for (const [index, layer] of layers.entries())
-      await session.loadAdapter(adapterOf(layer), { name: names[index] })
+      await session.loadAdapter(singleLayerAdapter(MODULE, layer), { name: names[index] })
     session.setAdapter(names)
   }
   await load()
@@ -380,18 +381,4 @@ function constant(name: string, dims: readonly number[], values: Float32Array): 
 /** `[d1, d2]` as `[d2, d1]`. */
 function transposed(weight: Float32Array, [d1, d2]: Shape): Float32Array {
   return Float32Array.from({ length: d1 * d2 }, (_, p) => weight[(p % d1) * d2 + Math.floor(p / d1)])
-}
-
-/** An adapter with one layer. */
-function adapterOf({ shape, entries, coefficients, scaling }: Layer): Adapter {
-  const module = {
-    name: MODULE,
-    coefficients: Float32Array.from(coefficients),
-    dtype: 'F32',
-    shape,
-    recipe: entries.recipe,
-    entries,
-  } as const
-  const config = createConfig({ targetModules: [MODULE], nFrequency: entries.n, scaling })
-  return new Adapter({ config, modules: new Map([[MODULE, module]]) })
 }

@@ -3,9 +3,7 @@
  * `Dense` layer, attached, and used through the verbs that users have.
  */
 import {
-  Adapter,
   type AdapterBytes,
-  createConfig,
   FourierFTError,
   invalidState,
   type Layer,
@@ -20,6 +18,7 @@ import {
   type CheckedOptions,
   checkedBackend,
   type LinearFunctions,
+  singleLayerAdapter,
 } from '@fourierft/core/conformance'
 import {
   backend,
@@ -175,7 +174,7 @@ async function linearFunctions(
   if (layers.length === 0) adapters.detach()
   const names = layers.map((_, index) => `adapter${index}`)
   for (const [index, layer] of layers.entries()) {
-    await adapters.loadAdapter(adapterOf(layer), { name: names[index] })
+    await adapters.loadAdapter(singleLayerAdapter(MODULE, layer), { name: names[index] })
   }
   if (names.length > 0) adapters.setAdapter(names)
 
@@ -278,20 +277,6 @@ function denseModel(specs: readonly { name: string; shape: Shape; bias: boolean 
   const inputs = specs.map(({ shape: [, d2] }) => input({ shape: [d2] }))
   const outputs = layers.map((layer, i) => layer.apply(inputs[i]) as SymbolicTensor)
   return createModel({ inputs, outputs })
-}
-
-/** An adapter with one layer. */
-function adapterOf({ shape, entries, coefficients, scaling }: Layer): Adapter {
-  const module = {
-    name: MODULE,
-    coefficients: Float32Array.from(coefficients),
-    dtype: 'F32',
-    shape,
-    recipe: entries.recipe,
-    entries,
-  } as const
-  const config = createConfig({ targetModules: [MODULE], nFrequency: entries.n, scaling })
-  return new Adapter({ config, modules: new Map([[MODULE, module]]) })
 }
 
 async function read(tensor: Tensor): Promise<Float32Array> {

@@ -9,3 +9,4 @@ export {
   type LinearFunctions,
 } from './checked-backend.js'
 export { type CoreBackendOptions, coreBackend, type NativeKernel } from './core-backend.js'
+export { singleLayerAdapter } from './single-layer-adapter.js'
