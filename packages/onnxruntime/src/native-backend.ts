@@ -59,13 +59,25 @@ function nativeBackend(TensorClass: Ort['Tensor']): Backend {
         })
         return new NativeHandler(session, TensorClass)
       } catch (cause) {
-        const { code, message } = cause as { code?: unknown; message: string }
+        const { code, message, problem = message, advice } = cause as NativeError
         throw code === 'UNSUPPORTED' && device !== 'cpu'
-          ? new FourierFTError(code, message, { option: 'device', cause })
+          ? new FourierFTError(code, problem, {
+              ...(advice !== undefined && { advice }),
+              option: 'device',
+              cause,
+            })
           : cause
       }
     },
   }
+}
+
+/** An error of `@fourierft/native` or of ONNX Runtime; only the first kind has the optional fields. */
+interface NativeError {
+  readonly code?: unknown
+  readonly message: string
+  readonly problem?: string
+  readonly advice?: string
 }
 
 class NativeHandler implements InferenceSessionHandler {

@@ -28,13 +28,30 @@ test.each([
   expect(await nativeProviders('auto', ort, { executionProviders })).toEqual({ providers: [provider] })
 })
 
+/** The backend that `registerFourierFTBackend` registers. */
+function registeredBackend() {
+  const registered: Parameters<typeof ort.registerBackend>[] = []
+  registerFourierFTBackend({ ...ort, registerBackend: (...args) => void registered.push(args) })
+  const [[, backend]] = registered as [Parameters<typeof ort.registerBackend>]
+  return backend
+}
+
+test('keeps the problem and the advice of an error of the kernel', async () => {
+  const native = { code: 'UNSUPPORTED', problem: 'there is no CUDA device 1', advice: 'choose device 0' }
+  const error = Object.assign(new Error(`${native.problem}; ${native.advice}`), native)
+  const createSession = vi.fn().mockRejectedValue(error)
+  vi.spyOn(platform, 'openNativeKernel').mockResolvedValue({ ...runtime, createSession })
+  const executionProviders = [{ name: 'fourierft', device: 'cuda' } as unknown as 'cpu']
+  await expect(
+    registeredBackend().createInferenceSessionHandler(twoLayers(), { executionProviders }),
+  ).rejects.toMatchObject({ ...native, message: error.message, details: { option: 'device', cause: error } })
+})
+
 test('passes useArena to the session as enableCpuMemArena', async () => {
   const native = await platform.openNativeKernel()
   const create = vi.spyOn(native, 'createSession')
   vi.spyOn(platform, 'openNativeKernel').mockResolvedValue(native)
-  const registered: Parameters<typeof ort.registerBackend>[] = []
-  registerFourierFTBackend({ ...ort, registerBackend: (...args) => void registered.push(args) })
-  const [[, backend]] = registered as [Parameters<typeof ort.registerBackend>]
+  const backend = registeredBackend()
   for (const useArena of [true, false]) {
     const executionProviders = [{ name: 'fourierft', useArena } as unknown as 'cpu']
     const handler = await backend.createInferenceSessionHandler(twoLayers(), { executionProviders })
