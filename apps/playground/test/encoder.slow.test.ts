@@ -5,11 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Browser, chromium, type Page } from 'playwright'
-import { build, mergeConfig, type PreviewServer, preview } from 'vite'
+import { build, mergeConfig, preview } from 'vite'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CHROMIUM_FLAGS, findChromium } from '../../../test/chromium.js'
 import { encoderFiles } from '../page-files/encoder-files.js'
 import { HANG_LIMIT } from './hang-limit.js'
+import { type OpenPage, openPage } from './open-page.js'
 import { pageConfig } from './page-config.js'
 
 /** Waits until a value passes the assertion. */
@@ -39,32 +40,17 @@ afterAll(async () => {
 })
 
 describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
-  let server: PreviewServer
+  let opened: OpenPage
   let page: Page
-  const fetched: string[] = []
-  const outside: string[] = []
-  const errors: string[] = []
 
   beforeAll(async () => {
-    server = await preview(mergeConfig(pageConfig, { build: { outDir }, preview: { port: 0 } }))
-    const [address = ''] = server.resolvedUrls?.local ?? []
-    page = await browser.newPage()
-    page.setDefaultTimeout(HANG_LIMIT)
-    page.on('request', (request) => {
-      fetched.push(request.url())
-      if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(address))
-        outside.push(request.url())
-    })
-    page.on('pageerror', ({ message }) => errors.push(message))
-    page.on('console', (message) => {
-      if (message.type() === 'error') errors.push(message.text())
-    })
-    await page.goto(address)
+    opened = await openPage(browser, outDir)
+    page = opened.page
     await page.getByRole('link', { name: 'Sentence encoder' }).click()
     await status('with the adapter “mails”')
   }, HANG_LIMIT)
 
-  afterAll(() => server?.close())
+  afterAll(() => opened?.server.close())
 
   const status = (how: string) =>
     page.locator('#status', { hasText: `Ready. MiniLM runs ${how}.` }).waitFor({ timeout: HANG_LIMIT })
@@ -150,9 +136,9 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
   })
 
   it('makes no requests to other hosts, and reports no hidden errors', () => {
-    expect(fetched.filter((url) => /\/ort-wasm[^/]*\.wasm$/.test(url))).toHaveLength(1)
-    expect(outside).toEqual([])
-    expect(errors).toEqual([])
+    expect(opened.fetched.filter((url) => /\/ort-wasm[^/]*\.wasm$/.test(url))).toHaveLength(1)
+    expect(opened.outside).toEqual([])
+    expect([...opened.errors, ...opened.consoleErrors]).toEqual([])
   })
 
   it('loads an adapter of the visitor', async () => {

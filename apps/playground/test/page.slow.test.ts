@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CONFIG_FILE, loadAdapter, MODEL_FILE } from '@fourierft/core'
 import { type Browser, chromium, type Page } from 'playwright'
-import { build, mergeConfig, type PreviewServer, preview } from 'vite'
+import { build, mergeConfig } from 'vite'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CHROMIUM_FLAGS, findChromium } from '../../../test/chromium.js'
 import { HANG_LIMIT } from './hang-limit.js'
+import { type OpenPage, openPage } from './open-page.js'
 import { pageConfig } from './page-config.js'
 
 /** Waits until a value passes the assertion. */
@@ -24,35 +25,23 @@ const oneDigit = 0.2 + 1e-9
 
 describe('the page', () => {
   let folder: string
-  let server: PreviewServer
   let browser: Browser
+  let opened: OpenPage
   let page: Page
-  const fetched: string[] = []
-  const outside: string[] = []
-  const errors: string[] = []
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'playground-'))
     const outDir = join(folder, 'page')
     await build(mergeConfig(pageConfig, { build: { outDir } }))
-    server = await preview(mergeConfig(pageConfig, { build: { outDir }, preview: { port: 0 } }))
-    const [address = ''] = server.resolvedUrls?.local ?? []
     browser = await chromium.launch({ executablePath: findChromium() ?? '', args: CHROMIUM_FLAGS })
-    page = await browser.newPage()
-    page.setDefaultTimeout(HANG_LIMIT)
-    page.on('request', (request) => {
-      fetched.push(request.url())
-      if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(address))
-        outside.push(request.url())
-    })
-    page.on('pageerror', ({ message }) => errors.push(message))
-    await page.goto(address)
+    opened = await openPage(browser, outDir)
+    page = opened.page
     await status(/^Ready/)
   }, HANG_LIMIT)
 
   afterAll(async () => {
     await browser?.close()
-    await server?.close()
+    await opened?.server.close()
     await rm(folder, { recursive: true })
   })
 
@@ -116,7 +105,7 @@ describe('the page', () => {
     const [difference = Number.NaN, limit = Number.NaN] = [...answer.matchAll(/\d\.\de-\d/g)].map(Number)
     expect(difference).toBeLessThanOrEqual(limit)
     expect(await accuracy('onnx')).toBe(await accuracy('tuned'))
-    expect(fetched.filter((url) => /\/ort-wasm[^/]*\.wasm$/.test(url))).toHaveLength(1)
+    expect(opened.fetched.filter((url) => /\/ort-wasm[^/]*\.wasm$/.test(url))).toHaveLength(1)
   })
 
   it('reads a drawing with both models', async () => {
@@ -195,7 +184,7 @@ describe('the page', () => {
   })
 
   it('makes no requests to other hosts, and reports no hidden errors', () => {
-    expect(outside).toEqual([])
-    expect(errors).toEqual([])
+    expect(opened.outside).toEqual([])
+    expect(opened.errors).toEqual([])
   })
 })
