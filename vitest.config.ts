@@ -7,7 +7,7 @@ import { CHROMIUM_FLAGS, findChromium } from './test/chromium.js'
 
 const chromium = findChromium()
 
-/** Where the report for `scripts/summary.js` goes; undefined: there is none. */
+/** The path of the report for `scripts/summary.js`; undefined: no report is written. */
 const report = process.env.FOURIERFT_TEST_REPORT
 
 /**
@@ -48,7 +48,7 @@ function inNode(
   ]
 }
 
-/** What runs in a real browser, where there is one; `test/chromium.test.ts` says so where there is none. */
+/** Tests in a real browser. Without a browser they are left out, and `test/chromium.test.ts` is skipped with the reason. */
 const inBrowser = (
   name: string,
   include: string[],

@@ -17,7 +17,7 @@ export const CHROMIUM_FLAGS = [
 ]
 
 /**
- * The program in `FOURIERFT_CHROMIUM`, or the first on PATH by one of the usual names; undefined where there is none.
+ * The program in `FOURIERFT_CHROMIUM`, or the first on PATH by one of the usual names; undefined if Chromium is not installed.
  *
  * @throws where the variable names a file that is not there
  */

@@ -66,7 +66,7 @@ async function measure(effort: Effort): Promise<void> {
   printStartUp(effort, encoder, hasNative)
 }
 
-/** Whether there is a native kernel. If there is none, the package prints the reason. */
+/** Registers the native kernel if it is available, and returns whether it is. Otherwise the package prints the reason. */
 async function registerNative(): Promise<boolean> {
   const session = await createSession(servingModel({ d: 8, layers: 1 }, 'frozen'))
   const { usesNativeKernel } = session

@@ -94,7 +94,7 @@ export async function benchmarkTransformers(effort: Effort): Promise<void> {
   }
 }
 
-/** If there is none, the package prints the reason. */
+/** Returns whether the native kernel is available. Otherwise the package prints the reason. */
 async function hasNativeKernel(): Promise<boolean> {
   const session = await createSession(servingModel({ d: 8, layers: 1 }, 'frozen'))
   await session.release()

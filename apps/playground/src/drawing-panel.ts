@@ -24,7 +24,7 @@ export class DrawingPanel {
     elements.turn.addEventListener('change', () => this.#drawn())
   }
 
-  /** The model to use; undefined while there is none. */
+  /** The model to use; undefined until it is loaded. */
   set model(model: DigitModel | undefined) {
     this.#model = model
     this.predict()

@@ -49,9 +49,9 @@ export function isBackendName(name: string): name is BackendName {
   return Object.hasOwn(BACKENDS, name) && 'open' in BACKENDS[name as keyof Entries]
 }
 
-/** The names of all backends that run in `place`. */
-export function backendsIn(place: BackendEntry['runsIn']): string[] {
-  return Object.entries(BACKENDS).flatMap(([name, { runsIn }]) => (runsIn === place ? [name] : []))
+/** The names of all backends that run in this environment. */
+export function backendsIn(environment: BackendEntry['runsIn']): string[] {
+  return Object.entries(BACKENDS).flatMap(([name, { runsIn }]) => (runsIn === environment ? [name] : []))
 }
 
 /** @returns the backend, or in `reason` why it cannot run here */
@@ -80,7 +80,7 @@ async function openNative(): Promise<Backend> {
   return coreBackend({ kernel: native })
 }
 
-function tfjs<Place extends 'Node' | 'GPU'>(runsIn: Place, name: TfjsBackendName) {
+function tfjs<Environment extends 'Node' | 'GPU'>(runsIn: Environment, name: TfjsBackendName) {
   const open = async (): Promise<Backend> => {
     const { createTfjsBackend } = await import('@fourierft/tfjs/conformance')
     return createTfjsBackend(name)
@@ -88,7 +88,7 @@ function tfjs<Place extends 'Node' | 'GPU'>(runsIn: Place, name: TfjsBackendName
   return { package: '@fourierft/tfjs', runsIn, open }
 }
 
-function onnxRuntime<Place extends 'Node' | 'GPU'>(runsIn: Place, name: OnnxRuntimeBackendName) {
+function onnxRuntime<Environment extends 'Node' | 'GPU'>(runsIn: Environment, name: OnnxRuntimeBackendName) {
   const open = async (): Promise<Backend> => {
     const { createOnnxRuntimeBackend } = await import('@fourierft/onnxruntime/conformance')
     return createOnnxRuntimeBackend(name)

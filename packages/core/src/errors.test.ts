@@ -42,7 +42,7 @@ describe('advice', () => {
     expect(error.message).toBe('module a: its shape is unknown; give the shape; [out, in]')
   })
 
-  it('is undefined if there is none', () => {
+  it('is undefined if the error has no advice', () => {
     const error = new FourierFTError('NOT_FINITE', 'c: expected finite numbers')
     expect([error.advice, error.problem]).toEqual([undefined, error.message])
   })

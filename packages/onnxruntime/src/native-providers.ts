@@ -11,7 +11,7 @@ const DEVICES: readonly string[] = ['cpu', 'cuda', 'cuda-host'] satisfies OnnxDe
 let isAnnounced = false
 
 /**
- * Opens the native kernel for the first of the user's execution providers, which has to be `cpu` or `cuda`.
+ * Opens the native kernel for the first of the user's execution providers. All of them have to be `cpu` or `cuda` (in tests also `cuda-host`).
  *
  * @returns the providers to use instead of the user's, with the same settings; or, in `problem`, why the kernel cannot be used
  */

@@ -167,7 +167,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
    * Merges the active adapters (or the named ones) into the weights: ΔW at the current strength, and whole layers. The model is then as fast
    * as the base model. `unmergeAdapter` undoes the merge.
    *
-   * @throws {FourierFTError} `INVALID_STATE` if adapters are merged already or being merged, if they are disabled, if there is none, if one is
+   * @throws {FourierFTError} `INVALID_STATE` if adapters are merged already or being merged, if they are disabled, if none is active, if one is
    *   being trained, or if another verb is called before the merge ends; `ADAPTER_NOT_FOUND`, `NOT_FINITE`, `UNSUPPORTED`; then nothing is
    *   changed
    */
@@ -334,8 +334,8 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
    * verbs work and do not affect the training.
    *
    * @param work receives the adapters to train
-   * @throws {FourierFTError} `INVALID_STATE` if the model is merged, the adapters are disabled, there is none, or one is being trained
-   *   already; `ADAPTER_NOT_FOUND`
+   * @throws {FourierFTError} `INVALID_STATE` if the model is merged, if the adapters are disabled, if none is active, or if one is
+   *   being trained already; `ADAPTER_NOT_FOUND`
    */
   protected async train<T>(
     work: (added: readonly Applied<P>[]) => Promise<T>,

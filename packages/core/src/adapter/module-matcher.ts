@@ -19,7 +19,7 @@ export interface ModelFacts {
   /** For `all-linear`: the names of the linear layers. Default: every name. */
   readonly linear?: Iterable<string>
   /**
-   * For `all-linear`: the layer of the output embeddings, which is not adapted; null if there is none. Default: the module `score` or
+   * For `all-linear`: the layer of the output embeddings, which is not adapted; null if the model has no such layer. Default: the module `score` or
    * `classifier` for the task type SEQ_CLS, otherwise none.
    */
   readonly outputLayer?: string | null

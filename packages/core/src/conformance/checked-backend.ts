@@ -33,7 +33,7 @@ export interface LinearFunctions {
     gradY: Float32Array,
     options: CheckedOptions,
   ): LinearGradients | Promise<LinearGradients>
-  /** @param layers the layers of before with new coefficients, all of them copies */
+  /** @param layers copies of the layers, with the new coefficients */
   setCoefficients(layers: readonly Layer[]): void | Promise<void>
   disable(): void | Promise<void>
   enable(): void | Promise<void>
