@@ -3,23 +3,21 @@
  * device. Without a device, the errors for users are checked.
  */
 import { testBackend } from '@fourierft/conformance/vitest'
-import { createAdapter, createConfig, FourierFTError } from '@fourierft/core'
+import { createAdapter, createConfig } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test, vi } from 'vitest'
 import { SHAPES, twoLayers } from '../src/__fixtures__/two-layers.js'
 import { createOnnxRuntimeBackend, type OnnxRuntimeBackendName } from '../src/conformance.js'
 import { createSession, type SessionOptions } from '../src/create-session.js'
 import { LACKS } from './lacks.js'
+import { openIfSupported } from './open-if-supported.js'
 
 /** Why the backend is not available; undefined if it is. */
 async function problemOf(kind: OnnxRuntimeBackendName): Promise<string | undefined> {
-  try {
-    await (await createOnnxRuntimeBackend(kind)).dispose?.()
-    return undefined
-  } catch (error) {
-    if (FourierFTError.isInstance(error) && error.code === 'UNSUPPORTED') return error.message
-    throw error
-  }
+  const opened = await openIfSupported(kind)
+  if ('reason' in opened) return opened.reason
+  await opened.backend.dispose?.()
+  return undefined
 }
 
 type Providers = NonNullable<SessionOptions['executionProviders']>

@@ -20,20 +20,20 @@ import {
 } from '@fourierft/onnx'
 import * as ort from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { createOnnxRuntimeBackend } from '../src/conformance.js'
 import { LACKS } from './lacks.js'
+import { openIfSupported } from './open-if-supported.js'
 
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json'
 
 // Added to the installed drivers. ONNX Runtime looks for GPUs once in a process.
 if (existsSync(SWIFTSHADER)) process.env.VK_ADD_DRIVER_FILES ??= SWIFTSHADER
 
-const opened = await createOnnxRuntimeBackend('webgpu').catch((error: Error) => error)
-if (opened instanceof Error) {
-  test.skip(`onnxruntime-webgpu (skipped: ${opened.message})`, () => {})
+const opened = await openIfSupported('webgpu')
+if ('reason' in opened) {
+  test.skip(`onnxruntime-webgpu (skipped: ${opened.reason})`, () => {})
 } else {
   describe('onnxruntime-webgpu', () => {
-    testBackend(() => opened, { lacks: LACKS, quick: true })
+    testBackend(() => opened.backend, { lacks: LACKS, quick: true })
 
     test('computes products, sums and transposes on the device, and sizes on the CPU', async () => {
       const onDevice = { MatMul: 4, Transpose: 3, Add: 1 }
