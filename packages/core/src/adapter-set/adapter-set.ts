@@ -450,7 +450,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#checkLive()
     if (this.#merged)
       throw invalidState(
-        `adapters ${this.mergedAdapters.join(', ')} are merged for all rows`,
+        `adapters ${this.mergedAdapters.join(', ')} are merged, for all rows alike`,
         'call unmergeAdapter() first',
       )
     checkAdapterNames(option, names)
