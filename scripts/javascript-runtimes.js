@@ -1,4 +1,4 @@
-// The JavaScript runtimes in which the packed packages are tested, besides the Node that runs the tests. All of them come from npm.
+// The JavaScript runtimes in which the packed packages are tested, in addition to the Node that runs the tests. All of them come from npm.
 //
 //   node scripts/javascript-runtimes.js      fetches the missing ones into .cache/javascript-runtimes
 
@@ -29,7 +29,7 @@ export const javascriptRuntimes = packages.map(({ name, spec, program, args }) =
   return { name, args, executable: existsSync(executable) ? executable : undefined }
 })
 
-/** Fetches the runtimes that are missing; one line for each that cannot be fetched. */
+/** Fetches the missing runtimes; prints a warning for each that cannot be fetched. */
 function fetchMissing() {
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     console.log(
@@ -45,7 +45,7 @@ function fetchMissing() {
       execFileSync('npm', ['pack', '--silent', '--pack-destination', temporary, spec], { stdio: 'pipe' })
       const [tarball] = readdirSync(temporary)
       execFileSync('tar', ['-xzf', tarball, `package/${program}`], { cwd: temporary, stdio: 'pipe' })
-      // Renamed only when it is complete: an interrupted run leaves nothing that looks like a runtime.
+      // Renamed only when it is complete: an interrupted run leaves no incomplete runtime.
       renameSync(join(temporary, 'package'), join(folder, spec.replaceAll('/', '-')))
     } catch (error) {
       console.log(`${name} could not be fetched: ${error.message.split('\n')[0]}`)

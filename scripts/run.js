@@ -1,5 +1,5 @@
-// The commands of the root package.json: each brings the workspace to life first (pnpm, dependencies, build), then does its job. It
-// needs Node and npm alone, installs nothing outside this folder, and leaves standard output to the job.
+// The commands of the root package.json: each first sets the workspace up (pnpm, dependencies, build), then runs its job. It
+// needs only Node and npm, installs nothing outside this folder, and writes nothing to standard output itself.
 //
 //   node scripts/run.js setup | demo | playground | test | test:slow | test:all | bench | experiments | fourierft  [arguments of the job]
 
@@ -17,7 +17,7 @@ const pnpmVersion = manifest.packageManager.replace('pnpm@', '')
 const pnpmHome = join(cache, `pnpm-${pnpmVersion}`)
 const windows = process.platform === 'win32'
 
-/** Local programs first, so that nobody's global pnpm or turbo is ever used. */
+/** Local programs come first, so that a global pnpm or turbo is never used. */
 const environment = {
   ...process.env,
   PATH: [join(root, 'node_modules', '.bin'), join(pnpmHome, 'node_modules', '.bin'), process.env.PATH].join(
@@ -66,7 +66,7 @@ build()
 compileKernel()
 process.exitCode = jobs[job](args) ?? 0
 
-/** Lint, format and types. */
+/** Checks lint, format and types. */
 function check() {
   attempt('lint and format', 'biome', ['check', '.'])
   attempt('types', 'turbo', ['run', 'typecheck', '--output-logs=errors-only'])
@@ -75,7 +75,8 @@ function check() {
 
 /** @param kind `quick` or `slow`: the projects of vitest.config.ts without and with `slow:` in front of their names */
 function test(kind, args) {
-  // No npm package brings these here: tfjs-node's binding and a real encoder. If they cannot be fetched, their tests are skipped and say so.
+  // Two things that no npm package contains: tfjs-node's binding and a real encoder. If they cannot be fetched, their tests are skipped with
+  // the reason.
   run('node', [join(root, 'packages/tfjs/scripts/tensorflow-binding.js')])
   fetchEncoder()
   const report = reportOf(kind)
@@ -95,19 +96,19 @@ function attempt(name, command, args, options) {
   if (run(command, args, options) !== 0) failed.push(name)
 }
 
-/** Prints what the tests left and returns the exit status of all checks. */
+/** Prints the summary of the tests and returns the exit status of all checks. */
 function close(kinds) {
   const isClean = printSummary(kinds.map(reportOf))
   if (failed.length > 0) say(`failed: ${failed.join(', ')}`)
   return failed.length === 0 && isClean ? 0 : 1
 }
 
-/** A real encoder, 69 MB, once; where it cannot be had one line says so. */
+/** Downloads a real encoder (69 MB) once; prints a warning if that fails. */
 function fetchEncoder() {
   run('node', [join(root, 'packages/onnxruntime/scripts/minilm.js')])
 }
 
-/** The job that is one package's program, in the folder that the user typed the command in. */
+/** Returns a job that runs the program of a package in the user's current folder. */
 function program(folder) {
   return (args) => run('node', [join(root, folder, 'dist/main.js'), ...args], { cwd: userFolder() })
 }
@@ -155,28 +156,29 @@ function build() {
 }
 
 /**
- * Compiles the native kernel, and for tests its CUDA source for the CPU, where sources are newer than it. Without CMake and a compiler
- * the rest works; one line says so.
+ * Compiles the native kernel, and for tests its CUDA source for the CPU, if the sources are newer. Prints a warning if CMake or a compiler is
+ * missing; everything else works.
  */
 function compileKernel() {
   const native = join(root, 'packages/native')
   const kernel = join(native, 'build', 'fourierft.node')
   const sources = ['CMakeLists.txt', 'include/fourierft', 'src', 'addon', 'cuda', 'host-shim'].flatMap(
-    (place) =>
-      place.includes('.') ? [place] : readdirSync(join(native, place)).map((name) => `${place}/${name}`),
+    (path) =>
+      path.includes('.') ? [path] : readdirSync(join(native, path)).map((name) => `${path}/${name}`),
   )
-  const changed = (file) => statSync(file).mtimeMs
-  if (existsSync(kernel) && sources.every((file) => changed(join(native, file)) <= changed(kernel))) return
+  const modifiedAt = (file) => statSync(file).mtimeMs
+  if (existsSync(kernel) && sources.every((file) => modifiedAt(join(native, file)) <= modifiedAt(kernel)))
+    return
   if (job !== 'fourierft')
     run('node', [join(native, 'scripts/build.js'), '--cuda-host'], { stdio: ['ignore', 'ignore', 'inherit'] })
 }
 
 function manifests() {
-  const rooms = ['packages', 'apps'].flatMap((folder) =>
+  const folders = ['packages', 'apps'].flatMap((folder) =>
     readdirSync(join(root, folder)).map((name) => `${folder}/${name}`),
   )
-  return ['.', 'conformance', ...rooms]
-    .map((room) => `${room}/package.json`)
+  return ['.', 'conformance', ...folders]
+    .map((folder) => `${folder}/package.json`)
     .filter((file) => existsSync(join(root, file)))
 }
 
@@ -186,7 +188,7 @@ function digest(files) {
   return hash.digest('hex')
 }
 
-/** The folder that the user typed the command in; npm itself moves to the folder of package.json. */
+/** Returns the user's current folder; npm changes to the folder of package.json. */
 function userFolder() {
   return process.env.INIT_CWD ?? process.cwd()
 }
@@ -204,7 +206,7 @@ function run(command, args, options = {}) {
   return result.status ?? 1
 }
 
-/** Runs a step of the set-up: silent when all is well (standard output belongs to the job), everything shown when not. */
+/** Runs a step of the set-up. Shows its output only if it fails, because standard output belongs to the job. */
 function must(command, args, complaint, options = {}) {
   const result = spawnSync(command, args, {
     cwd: root,

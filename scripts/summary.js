@@ -1,5 +1,5 @@
 // Reads the reports that `vitest-report.js` wrote and prints the name of each skipped test with its reason, each gap (a part of the
-// conformance suite that a backend does not have), each error outside of a test, and one plain closing line.
+// conformance suite that a backend does not have), each error outside of a test, and a last line with the counts.
 //
 //   node scripts/summary.js REPORT.json… [--no-skips]
 //
@@ -8,10 +8,10 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
-/** The name of a test that stands for a part of the suite which a backend does not have. */
+/** The name of a test that represents a gap: a part of the suite that a backend does not have. */
 const GAP = /^gap: /
 
-/** @returns whether something ran and nothing failed */
+/** Prints the summary. @returns whether something ran and nothing failed */
 export function printSummary(files, { allowSkips = true } = {}) {
   const reports = files.map((file) =>
     existsSync(file)
@@ -39,7 +39,7 @@ function count(tests, wanted) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const given = process.argv.slice(2)
-  const files = given.filter((argument) => !argument.startsWith('--'))
-  process.exitCode = printSummary(files, { allowSkips: !given.includes('--no-skips') }) ? 0 : 1
+  const parameters = process.argv.slice(2)
+  const files = parameters.filter((argument) => !argument.startsWith('--'))
+  process.exitCode = printSummary(files, { allowSkips: !parameters.includes('--no-skips') }) ? 0 : 1
 }

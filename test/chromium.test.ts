@@ -1,4 +1,4 @@
-/** Says by name that the browser tests (`test/browser/` of the packages, `test/` of the playground) are left out where there is no Chromium. */
+/** A skipped test that lists the browser tests (`test/browser/` of the packages, `test/` of the playground) if Chromium is not installed. */
 import { expect, test } from 'vitest'
 import { findChromium } from './chromium.js'
 
@@ -7,7 +7,7 @@ const chromium = findChromium()
 test.skipIf(chromium === undefined)(
   chromium === undefined
     ? 'browser tests of core, tfjs, onnxruntime and the playground (skipped: Chromium is not installed; Debian: apt-get install chromium, or set FOURIERFT_CHROMIUM)'
-    : 'Chromium is there for the browser tests',
+    : 'finds Chromium for the browser tests',
   () => {
     expect(chromium).toBeDefined()
   },

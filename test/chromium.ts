@@ -1,10 +1,10 @@
-/** Where this machine has a Chromium for the browser tests; none is ever downloaded. */
+/** Finds a Chromium for the browser tests on this machine; it is never downloaded. */
 import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
 const NAMES = ['chromium', 'chromium-browser', 'google-chrome-stable', 'google-chrome']
 
-/** What runs WebGL and WebGPU without a GPU (SwiftShader), as root in a container, and calls nobody. */
+/** Flags that run WebGL and WebGPU in software (SwiftShader), as root in a container, without background network requests. */
 export const CHROMIUM_FLAGS = [
   '--no-sandbox',
   '--enable-unsafe-webgpu',
@@ -17,14 +17,14 @@ export const CHROMIUM_FLAGS = [
 ]
 
 /**
- * The program in `FOURIERFT_CHROMIUM`, or the first on PATH by one of the usual names; undefined if Chromium is not installed.
+ * Returns the program in `FOURIERFT_CHROMIUM`, or the first on PATH with one of the usual names; undefined if Chromium is not installed.
  *
- * @throws where the variable names a file that is not there
+ * @throws if the variable names a file that does not exist
  */
 export function findChromium(): string | undefined {
   const named = process.env.FOURIERFT_CHROMIUM
   if (named) {
-    if (!existsSync(named)) throw new Error(`FOURIERFT_CHROMIUM: there is no file ${named}`)
+    if (!existsSync(named)) throw new Error(`FOURIERFT_CHROMIUM: the file ${named} does not exist`)
     return named
   }
   const folders = (process.env.PATH ?? '').split(delimiter)

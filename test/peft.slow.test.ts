@@ -1,7 +1,7 @@
 /**
- * PEFT itself loads what this project writes, and computes the same ΔW; what it cannot compute it refuses. Runs where the environment
- * variable FOURIERFT_PYTHON names a Python that has PEFT. Elsewhere the recorded output of the same script stands in for it: the
- * adapters are written anew and their bytes and ΔW compared with what PEFT was given and gave.
+ * PEFT loads the adapters that this project writes, computes the same ΔW, and rejects adapters that it cannot compute. This runs if the
+ * environment variable FOURIERFT_PYTHON names a Python that has PEFT. Otherwise the recorded output of the same script is used: the adapters
+ * are written again, and their bytes and ΔW are compared with the recorded ones.
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -93,7 +93,7 @@ function loadInPeft(directory: string, heads: Record<string, Shape> = {}): Loade
   return JSON.parse(execFileSync(python, args, { encoding: 'utf8' }))
 }
 
-/** The heads are there as they were saved. */
+/** Checks that the heads have the saved values. */
 function compareHeads({ saved = {} }: Loaded): void {
   const expected = Object.entries(headsOf(heads)).flatMap(([module, { weight, bias = [] }]) => [
     [`${module}.weight`, [...weight]],
@@ -127,7 +127,7 @@ async function save(name: string, adapter: Adapter): Promise<{ directory: string
   return { directory, digest: hash.digest('hex') }
 }
 
-describe('adapters that PEFT was seen to load', () => {
+describe('adapters that PEFT loaded when they were recorded', () => {
   const recorded: Record<string, Recorded> = existsSync(recording)
     ? JSON.parse(readFileSync(recording, 'utf8'))
     : {}
@@ -149,8 +149,8 @@ describe('adapters that PEFT was seen to load', () => {
 })
 
 const reason = python === undefined ? ' (skipped: FOURIERFT_PYTHON names no Python with PEFT)' : ''
-describe.skipIf(python === undefined)(`PEFT loads what is written${reason}`, () => {
-  test('every form, with the same ΔW', async () => {
+describe.skipIf(python === undefined)(`PEFT${reason}`, () => {
+  test('loads every form, with the same ΔW', async () => {
     const found: Record<string, Recorded> = {}
     for (const [name, make] of Object.entries(adapters)) {
       const adapter = make()
@@ -172,13 +172,13 @@ describe.skipIf(python === undefined)(`PEFT loads what is written${reason}`, () 
     if (process.env.FOURIERFT_RECORD) writeFileSync(recording, `${JSON.stringify(found)}\n`)
   }, 480_000)
 
-  test('a classifier without its head is what PEFT refuses, where its model has one', async () => {
+  test('rejects a classifier without its head if the model has one', async () => {
     const { directory } = await save('headless', classifier('SEQ_CLS', {}))
     expect(loadInPeft(directory, heads).error).toMatch(/KeyError.*classifier/)
     expect(loadInPeft(directory).error).toBeUndefined()
   }, 60_000)
 
-  test('band-pass entries, which no seed of PEFT gives, are refused', async () => {
+  test('rejects band-pass entries, which no seed of PEFT gives', async () => {
     const config = createConfig({ targetModules: ['query'], nFrequency: 8 })
     const band = { sampler: 'bandpass', centerFrequency: 3, bandwidth: 200, seed: 1 } as const
     const { directory } = await save(

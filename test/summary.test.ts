@@ -1,4 +1,4 @@
-/** The closing line of a run counts everything that went wrong, also outside of tests. */
+/** The last line of a run counts all errors, also those outside of tests. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -32,11 +32,11 @@ const FILES = {
 }
 
 function summaryOf(files: Readonly<Record<string, string>>, ...flags: string[]) {
-  const own = mkdtempSync(join(folder, 'run-'))
-  writeFileSync(join(own, 'vitest.config.mjs'), CONFIG)
-  for (const [name, text] of Object.entries(files)) writeFileSync(join(own, name), text)
-  spawnSync(process.execPath, [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--root', own], {
-    cwd: own,
+  const project = mkdtempSync(join(folder, 'run-'))
+  writeFileSync(join(project, 'vitest.config.mjs'), CONFIG)
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(project, name), text)
+  spawnSync(process.execPath, [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--root', project], {
+    cwd: project,
   })
   const { status, stdout } = spawnSync(
     process.execPath,
@@ -62,7 +62,7 @@ test('prints gaps, and does not count them as passed', () => {
   expect(lines).toEqual(['gap: level 7 (a.test.js)', '1 passed, 0 failed'])
 })
 
-test('fails for a skipped test if none may be skipped', () => {
+test('fails for a skipped test with --no-skips', () => {
   const files = { 'skips.test.js': `it('passes', () => {}); ${FILES['skips.test.js']}` }
   expect(summaryOf(files)).toMatchObject({ status: 0 })
   expect(summaryOf(files, '--no-skips')).toMatchObject({ status: 1 })

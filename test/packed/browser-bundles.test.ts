@@ -5,9 +5,9 @@ import { expect, inject, test } from 'vitest'
 const project = inject('project')
 
 test.each(['core', 'onnx', 'onnxruntime', 'tfjs', 'transformers', 'conformance'])(
-  '@fourierft/%s is bundled for browsers and reaches no module of Node',
+  'bundles @fourierft/%s for browsers without modules of Node',
   async (name) => {
-    // A module that is not found, as every `node:` module in a browser, is an error.
+    // esbuild fails if an import cannot be resolved, also for every `node:` import.
     const { metafile, warnings } = await build({
       stdin: { contents: `export * from '@fourierft/${name}'`, resolveDir: project },
       absWorkingDir: project,

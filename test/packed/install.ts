@@ -36,7 +36,7 @@ interface Manifest {
   readonly libc?: readonly string[]
 }
 
-/** Packages that a user installs beside ours. */
+/** Packages that a user installs together with ours. */
 const PEERS = [
   '@tensorflow/tfjs-backend-wasm@4.22.0',
   '@tensorflow/tfjs-core@4.22.0',
@@ -56,7 +56,7 @@ export default function setup({ provide }: TestProject): void {
 
   const packages = published().map(({ folder, manifest }) => {
     const output = run('pnpm', ['pack', '--json', '--pack-destination', temporary], folder)
-    // The output of a package's own `prepack` comes first.
+    // The output of a package's `prepack` comes first.
     return { folder, manifest, tarball: JSON.parse(output.slice(output.search(/^\{/m))).filename as string }
   })
   const project = join(temporary, 'project')
@@ -71,7 +71,7 @@ export default function setup({ provide }: TestProject): void {
   provide('project', project)
 }
 
-/** The published packages; of the compiled ones that of this machine, if it is compiled. */
+/** The published packages; of the compiled packages only the one for this machine, if it is compiled. */
 function published(): { readonly folder: string; readonly manifest: Manifest }[] {
   return ['conformance', ...foldersIn('packages'), ...foldersIn('packages/native/platforms')]
     .map((path) => join(root, path))

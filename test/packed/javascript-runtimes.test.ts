@@ -11,7 +11,7 @@ const programs = readmePrograms(inject('packages'))
 
 for (const { name, executable, args } of javascriptRuntimes) {
   if (executable === undefined) {
-    const reason = 'it is not fetched; run `node scripts/javascript-runtimes.js` on Linux x64'
+    const reason = 'it has not been fetched; run `node scripts/javascript-runtimes.js` on Linux x64'
     test.skipIf(true)(`the packed packages run in ${name} (skipped: ${reason})`, () => expect.unreachable())
     continue
   }
@@ -27,7 +27,7 @@ for (const { name, executable, args } of javascriptRuntimes) {
       expect(run(executable, [...args, file], folder, env)).not.toMatch(/\bfalse\b/)
     })
 
-    test('applies an adapter with the native kernel and without it', () => {
+    test('applies an adapter with and without the native kernel', () => {
       copyFileSync(fileURLToPath(new URL('session.mjs', import.meta.url)), join(folder, 'session.mjs'))
       const printed = run(executable, [...args, 'session.mjs'], folder, env)
       const { isUnchanged, ...differences } = JSON.parse(printed)

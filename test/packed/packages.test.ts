@@ -1,6 +1,6 @@
 /**
- * The packages as users install them: each tarball is linted (publint) and could be published, its types resolve the way each tool
- * resolves them (attw), and a project that has them installed imports, type-checks and runs them.
+ * Tests the packages as users install them. Each tarball passes publint, can be published, and has types that tools resolve (attw). A
+ * project that has the tarballs installed imports, type-checks and runs them.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -80,7 +80,7 @@ describe('a project that has the tarballs installed', () => {
        const again = await loadAdapter('./adapter')
        const expected = delta(adapter.layers()[0])
        const found = delta(again.layers()[0])
-       if (!expected.every((value, i) => value === found[i])) throw new Error('the adapter changed on its way through the files')
+       if (!expected.every((value, i) => value === found[i])) throw new Error('the files changed the adapter')
 
        const model = layers.sequential({ layers: [layers.layers.dense({ name: 'encoder.query', units: 8, inputShape: [6] })] })
        const adapters = await attach(model)
@@ -128,11 +128,12 @@ describe('a project that has the tarballs installed', () => {
     'runs the program of the README of $name ($title)',
     ({ file, code }) => {
       writeFileSync(join(project, file), code)
+      // A program prints `true` or `false` for each result that it checks.
       expect(run('node', [file], project)).not.toMatch(/\bfalse\b/)
     },
   )
 
-  test('has the command line', () => {
+  test('runs the command line', () => {
     const command = ['fourierft', 'entries', '--shape', '4,5', '--n', '3', '--seed', '0', '--json']
     expect(run('npx', command, project)).toMatch(/^\[\[/)
   })

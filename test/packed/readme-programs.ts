@@ -3,18 +3,18 @@ import { join } from 'node:path'
 import type { PackedPackage } from './install.js'
 
 export interface ReadmeProgram {
-  /** Of its package. */
+  /** The name of its package. */
   readonly name: string
   /** The heading above it. */
   readonly title: string
-  /** A file name for it, unique among all programs. */
+  /** A file name, unique among all programs. */
   readonly file: string
   readonly code: string
 }
 
 /**
- * The programs in the READMEs of these packages: a fence `js run` begins one, and fences `js run on` continue it. A program prints `true`
- * for each thing that it checks.
+ * Returns the programs in the READMEs of these packages: a fence `js run` begins one, and fences `js run on` continue it. A program prints `true`
+ * for each result that it checks.
  */
 export function readmePrograms(packages: readonly PackedPackage[]): ReadmeProgram[] {
   return packages.flatMap(({ folder, manifest: { name } }) => {

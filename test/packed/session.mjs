@@ -1,4 +1,4 @@
-// One adapter in every way of Node that needs no model of a hub: through its files, in the native kernel, and in sessions of onnxruntime-node
+// Applies one adapter in every way that works in Node without a model from the hub: through its files, in the native kernel, and in sessions of onnxruntime-node
 // with the native kernel and with the portable function. The test copies this program into the project and checks the JSON that it prints.
 
 import { createAdapter, createConfig, delta, loadAdapter, savePretrained } from '@fourierft/core'

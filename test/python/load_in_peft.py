@@ -2,7 +2,7 @@
 
     python load_in_peft.py DIRECTORY '{"encoder.query": [out, in], ...}' ['{"classifier": [out, in], ...}']
 
-The base model is made of zero weights of the given shapes; the last ones have a bias. Where PEFT refuses the adapter, prints {"error": "..."}.
+The base model has zero weights of the given shapes; the linear layers of the second mapping have a bias. If PEFT rejects the adapter, prints {"error": "..."}.
 """
 
 import json
@@ -34,7 +34,7 @@ def main():
     directory, shapes, heads = sys.argv[1], json.loads(sys.argv[2]), json.loads((sys.argv + ["{}"])[3])
     try:
         model = peft.PeftModel.from_pretrained(base_model(shapes, heads), directory)
-    except Exception as error:  # whatever PEFT says is what its users read
+    except Exception as error:  # PEFT raises errors of many types
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
         return
     deltas = {

@@ -1,4 +1,4 @@
-/** Random sequences of verbs, compared with a simple model without queue, host and counter; and single situations. */
+/** Random sequences of methods, compared with a simple model without queue, host and counter; and single cases. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Adapter } from '../adapter/adapter.js'
@@ -35,7 +35,7 @@ class Gate {
 
 /** The choice as text: `a×1 + b×0.5`, `[a×1, –]`. */
 function inWords(choice: Choice<TestAdapter>): string {
-  const one = (each: Applied<TestAdapter> | null) => (each ? `${each.adapter.name}×${each.scale}` : '–')
+  const one = (item: Applied<TestAdapter> | null) => (item ? `${item.adapter.name}×${item.scale}` : '–')
   return 'added' in choice ? choice.added.map(one).join(' + ') : `[${choice.perRow.map(one).join(', ')}]`
 }
 
@@ -178,10 +178,10 @@ function codeOf(error: unknown): string {
   return FourierFTError.isInstance(error) ? error.code : String(error)
 }
 
-/** The code of the error that a verb throws, or ''. */
-function attempt(verb: () => unknown): string {
+/** The code of the error that a method throws, or ''. */
+function attempt(method: () => unknown): string {
   try {
-    verb()
+    method()
     return ''
   } catch (error) {
     return codeOf(error)
@@ -194,39 +194,39 @@ const settled = (promise: Promise<unknown>) =>
     (error) => codeOf(error),
   )
 
-/** Runs more microtasks than any verb needs to reach the gate. */
+/** Runs more microtasks than any method needs to reach the gate. */
 async function runMicrotasks(): Promise<void> {
   for (let i = 0; i < 20; i++) await Promise.resolve()
 }
 
 const NAMES = ['a', 'b', 'whole1', 'whole2'] as const
 
-type Verb =
-  | { readonly verb: 'load' | 'delete' | 'edit'; readonly name: string }
-  | { readonly verb: 'set' | 'rows'; readonly names: readonly string[] }
-  | { readonly verb: 'scale'; readonly name: string; readonly scale: number }
-  | { readonly verb: 'disable' | 'enable' | 'unmerge' }
+type Method =
+  | { readonly method: 'load' | 'delete' | 'edit'; readonly name: string }
+  | { readonly method: 'set' | 'rows'; readonly names: readonly string[] }
+  | { readonly method: 'scale'; readonly name: string; readonly scale: number }
+  | { readonly method: 'disable' | 'enable' | 'unmerge' }
   | {
-      readonly verb: 'merge'
+      readonly method: 'merge'
       readonly names: readonly string[] | undefined
-      readonly during: readonly Verb[]
+      readonly during: readonly Method[]
     }
 
 const name = fc.constantFrom(...NAMES)
 const names = fc.array(name, { maxLength: 3 })
-const simple: fc.Arbitrary<Verb> = fc.oneof(
-  fc.record({ verb: fc.constantFrom('load' as const, 'delete' as const, 'edit' as const), name }),
-  fc.record({ verb: fc.constantFrom('set' as const, 'rows' as const), names }),
-  fc.record({ verb: fc.constant('scale' as const), name, scale: fc.constantFrom(0.5, 2) }),
-  fc.record({ verb: fc.constantFrom('disable' as const, 'enable' as const, 'unmerge' as const) }),
+const simple: fc.Arbitrary<Method> = fc.oneof(
+  fc.record({ method: fc.constantFrom('load' as const, 'delete' as const, 'edit' as const), name }),
+  fc.record({ method: fc.constantFrom('set' as const, 'rows' as const), names }),
+  fc.record({ method: fc.constant('scale' as const), name, scale: fc.constantFrom(0.5, 2) }),
+  fc.record({ method: fc.constantFrom('disable' as const, 'enable' as const, 'unmerge' as const) }),
 )
-const verbs: fc.Arbitrary<Verb[]> = fc.array(
+const methods: fc.Arbitrary<Method[]> = fc.array(
   fc.oneof(
     { weight: 4, arbitrary: simple },
     {
       weight: 1,
       arbitrary: fc.record({
-        verb: fc.constant('merge' as const),
+        method: fc.constant('merge' as const),
         names: fc.option(names, { nil: undefined }),
         during: fc.array(simple, { maxLength: 2 }),
       }),
@@ -235,7 +235,7 @@ const verbs: fc.Arbitrary<Verb[]> = fc.array(
   { maxLength: 14 },
 )
 
-/** The expected state. Verbs return the code of their error, or ''. */
+/** The expected state. Methods return the code of their error, or ''. */
 class Expected {
   scales = new Map<string, number>()
   active: string[] = []
@@ -256,36 +256,36 @@ class Expected {
     return new Set(of.filter((each) => each.startsWith('whole'))).size > 1 ? 'UNSUPPORTED' : ''
   }
 
-  /** For all verbs except `merge`. */
-  do(verb: Exclude<Verb, { verb: 'merge' }>): string {
-    if (verb.verb === 'load') {
-      if (this.scales.has(verb.name)) return 'ADAPTER_EXISTS'
-      this.scales.set(verb.name, 1)
-      if (this.scales.size === 1) this.active = [verb.name]
+  /** For all methods except `merge`. */
+  do(method: Exclude<Method, { method: 'merge' }>): string {
+    if (method.method === 'load') {
+      if (this.scales.has(method.name)) return 'ADAPTER_EXISTS'
+      this.scales.set(method.name, 1)
+      if (this.scales.size === 1) this.active = [method.name]
       return ''
     }
-    if ('name' in verb && !this.scales.has(verb.name)) return 'ADAPTER_NOT_FOUND'
-    if (verb.verb === 'edit') return this.merged ? 'INVALID_STATE' : ''
-    if (verb.verb === 'scale') this.scales.set(verb.name, verb.scale)
-    if (verb.verb === 'enable') this.isEnabled = true
-    if (verb.verb === 'rows') {
+    if ('name' in method && !this.scales.has(method.name)) return 'ADAPTER_NOT_FOUND'
+    if (method.method === 'edit') return this.merged ? 'INVALID_STATE' : ''
+    if (method.method === 'scale') this.scales.set(method.name, method.scale)
+    if (method.method === 'enable') this.isEnabled = true
+    if (method.method === 'rows') {
       if (this.merged) return 'INVALID_STATE'
-      if (verb.names.length === 0) return 'INVALID_OPTION'
-      if (verb.names.some((each) => !this.scales.has(each))) return 'ADAPTER_NOT_FOUND'
-      const isMixed = new Set(verb.names).size > 1 && verb.names.some((each) => each.startsWith('whole'))
+      if (method.names.length === 0) return 'INVALID_OPTION'
+      if (method.names.some((each) => !this.scales.has(each))) return 'ADAPTER_NOT_FOUND'
+      const isMixed = new Set(method.names).size > 1 && method.names.some((each) => each.startsWith('whole'))
       return isMixed ? 'UNSUPPORTED' : ''
     }
-    if (verb.verb === 'set') {
-      const problem = this.problemOf(verb.names)
+    if (method.method === 'set') {
+      const problem = this.problemOf(method.names)
       if (problem) return problem
-      this.active = [...new Set(verb.names)]
+      this.active = [...new Set(method.names)]
     }
-    if (verb.verb === 'delete') {
-      this.scales.delete(verb.name)
-      this.active = this.active.filter((each) => each !== verb.name)
+    if (method.method === 'delete') {
+      this.scales.delete(method.name)
+      this.active = this.active.filter((each) => each !== method.name)
     }
-    if (verb.verb === 'disable') this.isEnabled = false
-    if (['set', 'delete', 'disable', 'unmerge'].includes(verb.verb)) this.merged = undefined
+    if (method.method === 'disable') this.isEnabled = false
+    if (['set', 'delete', 'disable', 'unmerge'].includes(method.method)) this.merged = undefined
     return ''
   }
 
@@ -300,19 +300,19 @@ class Expected {
   }
 }
 
-/** Starts a verb; a load ends later. */
-function start(set: TestSet, verb: Exclude<Verb, { verb: 'merge' }>): string | Promise<string> {
-  switch (verb.verb) {
+/** Starts a method; a load ends later. */
+function start(set: TestSet, method: Exclude<Method, { method: 'merge' }>): string | Promise<string> {
+  switch (method.method) {
     case 'load':
-      return settled(set.load(verb.name))
+      return settled(set.load(method.name))
     case 'delete':
-      return attempt(() => set.deleteAdapter(verb.name))
+      return attempt(() => set.deleteAdapter(method.name))
     case 'edit':
-      return attempt(() => set.editNow(verb.name))
+      return attempt(() => set.editNow(method.name))
     case 'set':
-      return attempt(() => set.setAdapter(verb.names))
+      return attempt(() => set.setAdapter(method.names))
     case 'scale':
-      return attempt(() => set.setScale(verb.name, verb.scale))
+      return attempt(() => set.setScale(method.name, method.scale))
     case 'disable':
       return attempt(() => set.disableAdapters())
     case 'enable':
@@ -322,18 +322,18 @@ function start(set: TestSet, verb: Exclude<Verb, { verb: 'merge' }>): string | P
     case 'rows':
       return attempt(() => {
         const outer = set.call()
-        const inner = set.withAdapterPerRow(verb.names, () => set.call())
-        const expected = `[${verb.names.map((each) => `${each}×${set.scaleOf(each)}`).join(', ')}]`
+        const inner = set.withAdapterPerRow(method.names, () => set.call())
+        const expected = `[${method.names.map((each) => `${each}×${set.scaleOf(each)}`).join(', ')}]`
         expect([inner, set.call()]).toEqual([set.enabled ? expected : '', outer])
-        expect(set.call(verb.names)).toBe(inner)
+        expect(set.call(method.names)).toBe(inner)
       })
   }
 }
 
-describe('any sequence of verbs', () => {
-  it('gives the state of the simple model, also with merges that other verbs interrupt', async () => {
+describe('any sequence of methods', () => {
+  it('gives the state of the simple model, also with merges that other methods interrupt', async () => {
     await fc.assert(
-      fc.asyncProperty(verbs, async (sequence) => {
+      fc.asyncProperty(methods, async (sequence) => {
         const { host, set } = make()
         const expected = new Expected()
         const check = () => {
@@ -347,29 +347,29 @@ describe('any sequence of verbs', () => {
           expect(host.discarded).toHaveLength(host.merges - (expected.merged ? 1 : 0))
           expect(new Set(host.discarded).size).toBe(host.discarded.length)
         }
-        for (const verb of sequence) {
-          if (verb.verb !== 'merge') {
-            expect(await start(set, verb)).toBe(expected.do(verb))
+        for (const method of sequence) {
+          if (method.method !== 'merge') {
+            expect(await start(set, method)).toBe(expected.do(method))
             check()
             continue
           }
           host.gate.isOpen = false
           const alone = Object.assign(new Expected(), expected, { scales: new Map(expected.scales) })
-          const problem = alone.merge(verb.names)
-          const merge = settled(set.mergeAdapter(verb.names))
+          const problem = alone.merge(method.names)
+          const merge = settled(set.mergeAdapter(method.names))
           await runMicrotasks()
-          // A verb that fails, or changes nothing that the merge depends on, does not interrupt it.
+          // A method that fails, or changes nothing that the merge depends on, does not interrupt it.
           let isInterrupted = false
           const started: (string | Promise<string>)[] = []
           const codes: (() => string)[] = []
-          for (const other of verb.during) {
-            if (other.verb === 'merge') continue
-            const isLoad = other.verb === 'load' && !expected.scales.has(other.name)
+          for (const other of method.during) {
+            if (other.method === 'merge') continue
+            const isLoad = other.method === 'load' && !expected.scales.has(other.name)
             started.push(start(set, other))
             // In the queue, a load follows the merge.
             const code = isLoad ? '' : expected.do(other)
             codes.push(() => (isLoad ? expected.do(other) : code))
-            const changes = ['load', 'set', 'delete', 'disable', 'unmerge', 'edit'].includes(other.verb)
+            const changes = ['load', 'set', 'delete', 'disable', 'unmerge', 'edit'].includes(other.method)
             if (changes && code === '') isInterrupted = true
           }
           host.gate.open()
@@ -428,12 +428,12 @@ describe('a load', () => {
   it.each<[string, (set: TestSet) => unknown, string]>([
     ['the set ends', (set) => set.end(), 'INVALID_STATE'],
     ['its name is taken', (set) => set.loadNow('a'), 'ADAPTER_EXISTS'],
-  ])('is rejected if %s before it ends', async (_, verb, code) => {
+  ])('is rejected if %s before it ends', async (_, method, code) => {
     const { host, set } = make()
     host.gate.isOpen = false
     const load = settled(set.load('a'))
     await runMicrotasks()
-    verb(set)
+    method(set)
     host.gate.open()
     expect(await load).toBe(code)
     expect(host.forgotten).toEqual(['a'])
@@ -453,7 +453,7 @@ it('a deleted adapter is freed', async () => {
   expect(host.forgotten).toEqual(['a'])
 })
 
-it('the strength of an adapter or a row must be a finite number', async () => {
+it('the scale of an adapter or a row must be a finite number', async () => {
   const { set } = make()
   await set.load('a')
   for (const scale of [Number.NaN, Number.POSITIVE_INFINITY, '2' as never]) {
@@ -466,7 +466,7 @@ it('the strength of an adapter or a row must be a finite number', async () => {
 })
 
 describe('a merge', () => {
-  it('uses the strengths at the time of its call', async () => {
+  it('uses the scales at the time of its call', async () => {
     const { host, set } = make()
     await set.load('a')
     set.setScale('a', 2)
@@ -486,7 +486,7 @@ describe('a merge', () => {
     ['an adapter is edited', (set) => set.editNow('b')],
     ['a training starts', (set) => set.trainWith(async () => 0, 'b')],
     ['the set ends', (set) => set.end()],
-  ])('is rejected if %s before it ends', async (_, verb) => {
+  ])('is rejected if %s before it ends', async (_, method) => {
     for (const isStarted of [false, true]) {
       const { host, set } = make()
       await set.load('a')
@@ -494,7 +494,7 @@ describe('a merge', () => {
       host.gate.isOpen = false
       const merge = settled(set.mergeAdapter())
       if (isStarted) await runMicrotasks()
-      await verb(set)
+      await method(set)
       host.gate.open()
       expect(await merge).toBe('INVALID_STATE')
       expect(set.mergedAdapters).toEqual([])
@@ -504,7 +504,7 @@ describe('a merge', () => {
     }
   })
 
-  it('reports the interruption, even if the host fails, too', async () => {
+  it('reports the interruption, even if the host also fails', async () => {
     const { host, set } = make()
     await set.load('a')
     host.gate.isOpen = false
@@ -537,7 +537,7 @@ describe('a merge', () => {
   })
 })
 
-it('after the end of the set, idle() waits for the running verbs', async () => {
+it('after the end of the set, idle() waits for the running methods', async () => {
   const { host, set } = make()
   host.gate.isOpen = false
   const order: string[] = []
@@ -645,7 +645,7 @@ describe('rows', () => {
 
 describe('a model that is given up', () => {
   it.each(['merged', 'base'] as const)(
-    "with keep: '%s' rejects verbs, and calls use what is kept",
+    "with keep: '%s' rejects methods, and calls use what is kept",
     async (keep) => {
       const { set } = make()
       await set.load('a')
@@ -683,7 +683,7 @@ describe('a model that is given up', () => {
     expect(await settled(set.unload('base'))).toBe('')
   })
 
-  it('waits in the queue for earlier loads; later verbs interrupt it only if the adapters are kept', async () => {
+  it('waits in the queue for earlier loads; later methods interrupt it only if the adapters are kept', async () => {
     for (const keep of ['merged', 'base'] as const) {
       const { host, set } = make()
       host.gate.isOpen = false
@@ -697,7 +697,7 @@ describe('a model that is given up', () => {
   })
 })
 
-it('verbs report a model that was closed elsewhere, and its set can still be ended', async () => {
+it('methods report a model that was closed elsewhere, and its set can still be ended', async () => {
   const { host, set } = make()
   await set.load('a')
   await set.mergeAdapter()

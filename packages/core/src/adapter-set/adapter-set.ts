@@ -1,9 +1,9 @@
 /**
- * The adapters of one model: PEFT's verbs, their states and their order, for every runtime. Each runtime extends this class with its ways to
+ * The adapters of one model: PEFT's methods, their states and their order, for every runtime. Each package extends this class with methods that
  * call and close a model, and implements the interface `AdapterHost`.
  *
- * Verbs that return nothing take effect at once. Verbs that return a promise run one after the other in a queue. A call uses the adapters
- * that were active when it started (`callState`); later verbs do not affect it. A failed verb changes nothing.
+ * Methods without a promise take effect at once. Methods that return a promise run one after the other in a queue. A call uses the adapters
+ * that were active when it started (`callState`); later methods do not affect it. A failed method changes nothing.
  */
 import { Adapter } from '../adapter/adapter.js'
 import { checkAdapterNames, checkNewAdapterName, listOfNames } from '../adapter/adapter-names.js'
@@ -42,7 +42,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   #merging = false
   /** While the model is being given up: the state for calls that start then. */
   #leaving: CallState<P, M> | undefined
-  /** Why no verb can be called any more; undefined while verbs can be called. */
+  /** Why no method can be called any more; undefined while methods can be called. */
   #ended: Ending | undefined
   /** Counts changes, so that a running merge notices them. */
   #changes = 0
@@ -121,10 +121,10 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Sets the strength of an adapter, from the next call on, as PEFT's `set_scale` for LoRA. Merged adapters keep their strength until they are
+   * Sets the scale of an adapter from the next call on, as PEFT's `set_scale` for LoRA. Merged adapters keep their scale until they are
    * unmerged.
    *
-   * @param scale factor on ΔW: 1 is the strength in the file, 0 is none. It does not affect whole layers (`modulesToSave`)
+   * @param scale factor on ΔW: 1 is ΔW as the file gives it, 0 is none. It does not affect whole layers (`modulesToSave`)
    * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION` if it is not a finite number
    */
   setScale(name: string, scale: number): void {
@@ -164,11 +164,11 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Merges the active adapters (or the named ones) into the weights: ΔW at the current strength, and whole layers. The model is then as fast
+   * Merges the active adapters (or the named ones) into the weights: ΔW at the current scale, and whole layers. The model is then as fast
    * as the base model. `unmergeAdapter` undoes the merge.
    *
    * @throws {FourierFTError} `INVALID_STATE` if adapters are merged already or being merged, if they are disabled, if none is active, if one is
-   *   being trained, or if another verb is called before the merge ends; `ADAPTER_NOT_FOUND`, `NOT_FINITE`, `UNSUPPORTED`; then nothing is
+   *   being trained, or if another method is called before the merge ends; `ADAPTER_NOT_FOUND`, `NOT_FINITE`, `UNSUPPORTED`; then nothing is
    *   changed
    */
   async mergeAdapter(names?: string | readonly string[]): Promise<void> {
@@ -182,7 +182,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
       await this.#inTurn(async () => {
         this.#checkUnchangedSince(changes)
         const chosen = this.#mergeable(wanted)
-        // An adapter that was still being loaded at the time of the call had the strength 1.
+        // An adapter that was still being loaded at the time of the call had the scale 1.
         const added = chosen.map((each) => ({ adapter: each.adapter, scale: scales.get(each) ?? 1 }))
         const merged = await this.#host.merge(added).catch((error) => {
           // If an adapter was deleted during the merge, that is the error to report.
@@ -204,7 +204,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     }
   }
 
-  /** Restores the weights of the base model; the active adapters are then applied beside them. Does nothing if nothing is merged. */
+  /** Restores the weights of the base model; the active adapters are then applied as branches. Does nothing if nothing is merged. */
   unmergeAdapter(): void {
     this.#checkLive()
     this.#unmerge()
@@ -230,7 +230,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * The adapter with its current numbers, to save it, send it, or load it elsewhere.
+   * Returns the adapter with its current coefficients, to save it, send it, or load it elsewhere.
    *
    * @param name default: the active adapter
    * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` without a name unless exactly one adapter is active
@@ -241,7 +241,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Writes the two files of an adapter with its current numbers; during training, those after the last complete step. See `savePretrained`
+   * Writes the two files of an adapter with its current coefficients; during training, those after the last complete step. See `savePretrained`
    * of `@fourierft/core`.
    *
    * @param options `name` of the adapter (default: the active adapter), and the form of the files
@@ -254,7 +254,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * The state for a call that starts now. Later verbs do not change it.
+   * Returns the state for a call that starts now. Later methods do not change it.
    *
    * @param rows an adapter for each row, instead of the active ones
    * @throws {FourierFTError} `INVALID_STATE` after the model's end; for `rows`, the errors of `withAdapterPerRow`
@@ -297,7 +297,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     })
   }
 
-  /** As `include`, without the queue: for a host that matches adapters synchronously and never rebuilds. */
+  /** Adds a new adapter without the queue: for a host that matches adapters synchronously and never rebuilds. */
   protected includeNow(name: string, make: () => P): void {
     this.#checkNewAdapterName(name)
     const matched = make()
@@ -312,7 +312,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Changes an adapter's numbers at once.
+   * Changes an adapter's coefficients at once.
    *
    * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` while merged, and the errors of `work`
    */
@@ -321,7 +321,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     const { adapter } = this.#loaded(name)
     if (this.#merged) throw invalidState('the model is merged', 'call unmergeAdapter() first')
     work(adapter)
-    // A running merge must not use the old numbers.
+    // A running merge must not use the old coefficients.
     this.#changes++
   }
 
@@ -331,7 +331,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
 
   /**
    * Trains the active adapters (or the named ones). Until the training ends they cannot be deleted, merged, or trained a second time. All other
-   * verbs work and do not affect the training.
+   * methods work and do not affect the training.
    *
    * @param work receives the adapters to train
    * @throws {FourierFTError} `INVALID_STATE` if the model is merged, if the adapters are disabled, if none is active, or if one is
@@ -353,11 +353,11 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Gives the model up, in the queue: with its adapters merged (`keep: 'merged'`) or without them (`keep: 'base'`). Afterwards every verb
+   * Gives the model up, in the queue: with its adapters merged (`keep: 'merged'`) or without them (`keep: 'base'`). Afterwards every method
    * throws. Calls that start while `work` runs use what is kept.
    *
    * @param work receives what is kept: the adapters, and the result of `merge` if they are merged already
-   * @param ended the reason in the errors of later verbs
+   * @param ended the reason in the errors of later methods
    */
   protected async leave<T>(
     { keep, ended }: { readonly keep: 'base' | 'merged'; readonly ended: Ending },
@@ -390,7 +390,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Ends the set at once: every later verb throws. Also works if the model was closed elsewhere.
+   * Ends the set at once: every later method throws. Also works if the model was closed elsewhere.
    *
    * @throws {FourierFTError} `INVALID_STATE` if the set has ended, and while an adapter is being trained
    * @returns the resources that the host must free
@@ -412,7 +412,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     return left
   }
 
-  /** Resolves when all verbs that were called before have ended. */
+  /** Resolves when all methods that were called before have ended. */
   protected async idle(): Promise<void> {
     await this.#lastTurn
   }
@@ -561,7 +561,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     checkNewAdapterName(name, this.#adapters)
   }
 
-  /** For verbs. Calls, in contrast, continue while the model is being given up. */
+  /** Checks that methods may be called. Calls, in contrast, continue while the model is being given up. */
   #checkLive(): void {
     this.#checkNotEnded()
     this.#checkNotLeaving()
@@ -577,7 +577,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#host.checkLive?.()
   }
 
-  /** Runs `work` after all verbs that were called before. */
+  /** Runs `work` after all methods that were called before. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#lastTurn.then(work)
     this.#lastTurn = result.catch(() => undefined)
@@ -585,7 +585,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 }
 
-/** The promise, which also rejects with the signal's reason as soon as the signal is aborted. */
+/** Returns a promise that also rejects with the signal's reason as soon as the signal is aborted. */
 function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason)

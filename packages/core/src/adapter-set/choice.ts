@@ -1,9 +1,9 @@
 /** The adapters that one call applies: a value that is fixed when the call starts and passed to everything that the call runs. */
 
-/** A loaded adapter and its strength. */
+/** A loaded adapter and its scale. */
 export interface Applied<P> {
   readonly adapter: P
-  /** Factor on ΔW; 1 is the strength in the file. It does not apply to whole layers (`modules_to_save`). */
+  /** Factor on ΔW; 1 is ΔW as the file gives it. It does not apply to whole layers (`modules_to_save`). */
   readonly scale: number
 }
 
@@ -12,10 +12,10 @@ export type Choice<P> =
   | { readonly added: readonly Applied<P>[] }
   | { readonly perRow: readonly (Applied<P> | null)[] }
 
-/** The adapter of one row: its name, its name with another strength for this row, or null for the base model. */
+/** The adapter of one row: its name, its name with another scale for this row, or null for the base model. */
 export type RowAdapter = string | null | { readonly name: string; readonly scale: number }
 
-/** Whether two choices apply the same adapters at the same strengths, in the same order. */
+/** Checks whether two choices apply the same adapters at the same scales, in the same order. */
 export function isSameChoice<P>(one: Choice<P>, other: Choice<P>): boolean {
   const a: readonly (Applied<P> | null)[] = 'added' in one ? one.added : one.perRow
   const b: readonly (Applied<P> | null)[] = 'added' in other ? other.added : other.perRow

@@ -14,7 +14,7 @@ export interface MatchedAdapter {
 /** The adapters that a call applies. */
 export interface CallState<P, M> {
   readonly choice: Choice<P>
-  /** The result of `merge` while adapters are merged; then `choice` holds the merged adapters. */
+  /** The result of `merge` while adapters are merged; then `choice` contains the merged adapters. */
   readonly merged: M | undefined
 }
 
@@ -47,19 +47,19 @@ export interface AdapterHost<P extends MatchedAdapter, M> {
   checkMerged?(merged: M): void
   /** Frees the result of `merge` as soon as no call uses it. */
   discard(merged: M): void
-  /** Called when the state for the next call has changed, for models that hold this state themselves. */
+  /** Called when the state for the next call has changed, for models that store this state. */
   changed?(state: CallState<P, M>): void
   /** Rejects adapters that this model cannot apply to single rows. @throws {FourierFTError} `UNSUPPORTED` */
   checkRows?(adapters: readonly P[]): void
   /** Frees the resources of a deleted adapter. */
   forget?(adapter: P): void
-  /** The adapter with its current numbers. */
+  /** Returns the adapter with its current coefficients. */
   adapterOf(adapter: P): Adapter | Promise<Adapter>
   /** @throws {FourierFTError} `INVALID_STATE` if the model was closed without the set */
   checkLive?(): void
 }
 
-/** Why a set has ended, and what to do: every later verb throws `INVALID_STATE` with it. */
+/** The reason why a set has ended, and the advice: every later method throws `INVALID_STATE` with them. */
 export interface Ending {
   readonly problem: string
   readonly advice: string

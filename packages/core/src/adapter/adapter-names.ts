@@ -1,4 +1,4 @@
-/** Checks of the names of loaded adapters, for the verbs of every package. */
+/** Checks of the names of loaded adapters, for the methods of every package. */
 import { FourierFTError } from '../errors.js'
 
 /**

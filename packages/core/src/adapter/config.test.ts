@@ -61,7 +61,7 @@ describe('files that PEFT wrote', () => {
     expect(serializeConfig({ ...config })).toBe(text)
   })
 
-  it.each(Object.entries(fixture.configs))('%s: is written the same from its fields alone', (name, text) => {
+  it.each(Object.entries(fixture.configs))('%s: is written the same from only its fields', (name, text) => {
     const { source: _, ...config } = parseConfig(text, FILE)
     // The fields do not keep two spellings: an integer scaling and a null pattern.
     const expected = text

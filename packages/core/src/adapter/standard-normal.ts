@@ -1,6 +1,6 @@
 /**
- * A standard normal distribution from uniform numbers and comparisons. It uses no logarithm or sine, so every engine gives the same
- * numbers. Exact up to the 53 bits of a double.
+ * Samples the standard normal distribution with uniform numbers and comparisons. It uses no logarithm or sine, so every engine gives the same
+ * numbers. The distribution is exact up to the 53 bits of a double.
  *
  * @see C. F. F. Karney, "Sampling exactly from the normal distribution", ACM TOMS 42 (2016), algorithm N
  */
@@ -13,7 +13,10 @@ export function standardNormal(seed: number): () => number {
   const uniform = (): number =>
     ((random.nextUint32() >>> 5) * 2 ** 26 + (random.nextUint32() >>> 6)) / 2 ** 53
 
-  /** True with probability `exp(−x)`, `0 ≤ x ≤ 1`: a falling run of uniforms from `x` has length ≥ m with probability `x^m/m!` (von Neumann). */
+  /**
+   * Returns true with probability `exp(−x)`, `0 ≤ x ≤ 1` (von Neumann). A decreasing run `x > u₁ > u₂ > …` of uniform numbers has at least m of
+   * them with probability `x^m/m!`, so their number is even with probability `1 − x + x²/2 − … = exp(−x)`.
+   */
   const survives = (x: number): boolean => {
     let even = true
     for (let last = x, next = uniform(); next < last; last = next, next = uniform()) even = !even

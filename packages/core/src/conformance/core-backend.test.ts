@@ -29,8 +29,8 @@ const bias = noise(D1, 4)
 const x = noise(TOKENS * D2, 5)
 const gradY = noise(TOKENS * D1, 6)
 
-/** Two roundings to float32 (the dense product with the bias, the branch), each half an ulp of a value below twice the largest. */
-const SINGLE = 2 ** -22
+/** Two roundings to float32 (the dense product with the bias, the branch), each at most half an ulp; the values are below twice the largest expected value. */
+const FLOAT32_TOLERANCE = 2 ** -22
 
 function difference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   expect(actual.length).toBe(expected.length)
@@ -65,11 +65,13 @@ function withBaseGradient(branch: Float64Array): Float64Array {
   return gradX
 }
 
-const error = (code: string) => expect.objectContaining({ code })
+const errorWithCode = (code: string) => expect.objectContaining({ code })
 
 describe('coreBackend', () => {
   it('computes ΔW', async () => {
-    expect(difference(await coreBackend().delta(layers[0]), referenceDelta(layers[0]))).toBeLessThan(SINGLE)
+    expect(difference(await coreBackend().delta(layers[0]), referenceDelta(layers[0]))).toBeLessThan(
+      FLOAT32_TOLERANCE,
+    )
   })
 
   it.each([undefined, Int32Array.of(0, 1, -1, 1, 0, 0, -1)])(
@@ -79,37 +81,37 @@ describe('coreBackend', () => {
       const options = rows === undefined ? {} : { rows }
       expect(
         difference(await linear.forward(x, options), referenceForward(layers, x, baseOutput(), options)),
-      ).toBeLessThan(SINGLE)
+      ).toBeLessThan(FLOAT32_TOLERANCE)
       const { coefficients, x: gradX } = await linear.backward(x, gradY, options)
       const expected = referenceBackward(layers, x, gradY, options)
-      expect(difference(gradX, withBaseGradient(expected.x))).toBeLessThan(SINGLE)
+      expect(difference(gradX, withBaseGradient(expected.x))).toBeLessThan(FLOAT32_TOLERANCE)
       coefficients.forEach((c, a) => {
-        expect(difference(c, expected.coefficients[a])).toBeLessThan(SINGLE)
+        expect(difference(c, expected.coefficients[a])).toBeLessThan(FLOAT32_TOLERANCE)
       })
     },
   )
 
-  it('merges ΔW into the weight, and unmerges to the original bits', async () => {
+  it('merges ΔW into the weight, and unmerges to the original weight, bit for bit', async () => {
     const linear = await coreBackend().linear(weight, bias, layers)
     const before = await linear.forward(x)
     await linear.merge()
     const sum = referenceDelta(layers[0]).map((value, i) => value + referenceDelta(layers[1])[i] + weight[i])
-    expect(difference(await linear.weight(), sum)).toBeLessThan(SINGLE)
-    expect(difference(await linear.forward(x), before)).toBeLessThan(2 * SINGLE)
+    expect(difference(await linear.weight(), sum)).toBeLessThan(FLOAT32_TOLERANCE)
+    expect(difference(await linear.forward(x), before)).toBeLessThan(2 * FLOAT32_TOLERANCE)
     const { x: gradX, coefficients } = await linear.backward(x, gradY)
     const expected = referenceBackward(layers, x, gradY)
-    expect(difference(gradX, withBaseGradient(expected.x))).toBeLessThan(2 * SINGLE)
-    expect(difference(coefficients[1], expected.coefficients[1])).toBeLessThan(SINGLE)
+    expect(difference(gradX, withBaseGradient(expected.x))).toBeLessThan(2 * FLOAT32_TOLERANCE)
+    expect(difference(coefficients[1], expected.coefficients[1])).toBeLessThan(FLOAT32_TOLERANCE)
     await linear.unmerge()
     expect(await linear.weight()).toEqual(weight)
     expect(await linear.forward(x)).toEqual(before)
   })
 
-  it("has the base layer's bits and no gradients of coefficients while disabled, merged or not", async () => {
+  it('while disabled, gives the base output bit for bit and zero gradients of the coefficients, merged or not', async () => {
     const linear = await coreBackend().linear(weight, bias, layers)
     await linear.setCoefficients(layers.map(() => new Float32Array(N)))
     const base = await linear.forward(x)
-    expect(difference(base, baseOutput())).toBeLessThan(SINGLE)
+    expect(difference(base, baseOutput())).toBeLessThan(FLOAT32_TOLERANCE)
     await linear.setCoefficients(layers.map((layer) => Float32Array.from(layer.coefficients)))
     const active = await linear.forward(x)
     expect(active).not.toEqual(base)
@@ -117,7 +119,7 @@ describe('coreBackend', () => {
     expect(await linear.forward(x)).toEqual(base)
     const { coefficients, x: gradX } = await linear.backward(x, gradY)
     expect(coefficients.every((c) => c.every((value) => value === 0))).toBe(true)
-    expect(difference(gradX, withBaseGradient(new Float64Array(TOKENS * D2)))).toBeLessThan(SINGLE)
+    expect(difference(gradX, withBaseGradient(new Float64Array(TOKENS * D2)))).toBeLessThan(FLOAT32_TOLERANCE)
     await linear.merge()
     expect(await linear.forward(x)).toEqual(base)
     expect(await linear.weight()).toEqual(weight)
@@ -159,7 +161,7 @@ describe('coreBackend', () => {
       () => linear.dispose(),
       () => linear.setCoefficients([]),
     ]) {
-      await expect(call()).rejects.toThrow(error('INVALID_STATE'))
+      await expect(call()).rejects.toThrow(errorWithCode('INVALID_STATE'))
     }
   })
 
@@ -170,16 +172,20 @@ describe('coreBackend', () => {
       expect(await coreBackend().roundTrip?.(files)).toEqual(files)
     }
     const files = { config: new Uint8Array(2), model: new Uint8Array(8) }
-    await expect(coreBackend().roundTrip?.(files)).rejects.toThrow(error('INVALID_JSON'))
+    await expect(coreBackend().roundTrip?.(files)).rejects.toThrow(errorWithCode('INVALID_JSON'))
   })
 
   it('rejects calls that do not fit the state of the layer', async () => {
     const linear = await coreBackend().linear(weight, bias, layers)
-    await expect(linear.unmerge()).rejects.toThrow(error('INVALID_STATE'))
+    await expect(linear.unmerge()).rejects.toThrow(errorWithCode('INVALID_STATE'))
     await linear.merge()
-    await expect(linear.merge()).rejects.toThrow(error('INVALID_STATE'))
-    await expect(linear.setCoefficients([noise(N, 1), noise(N, 2)])).rejects.toThrow(error('INVALID_STATE'))
-    await expect(linear.forward(x, { rows: new Int32Array(TOKENS) })).rejects.toThrow(error('INVALID_STATE'))
+    await expect(linear.merge()).rejects.toThrow(errorWithCode('INVALID_STATE'))
+    await expect(linear.setCoefficients([noise(N, 1), noise(N, 2)])).rejects.toThrow(
+      errorWithCode('INVALID_STATE'),
+    )
+    await expect(linear.forward(x, { rows: new Int32Array(TOKENS) })).rejects.toThrow(
+      errorWithCode('INVALID_STATE'),
+    )
   })
 
   it('rejects bad arguments, and changes nothing', async () => {
@@ -189,11 +195,11 @@ describe('coreBackend', () => {
     const withNaN = noise(N, 1)
     withNaN[7] = Number.NaN
     const other = uniformEntries({ shape: [20, 12], n: N, seed: 1 })
-    const turned = createLayer({ ...layers[0], shape: [20, 12], entries: other })
+    const transposed = createLayer({ ...layers[0], shape: [20, 12], entries: other })
     const cases: [() => Promise<unknown>, string][] = [
       [() => backend.linear(weight.slice(1), bias, layers), 'SHAPE_MISMATCH'],
       [() => backend.linear(weight, bias.slice(1), layers), 'SHAPE_MISMATCH'],
-      [() => backend.linear(weight, bias, [layers[0], turned]), 'SHAPE_MISMATCH'],
+      [() => backend.linear(weight, bias, [layers[0], transposed]), 'SHAPE_MISMATCH'],
       [() => backend.linear(weight, null, []), 'INVALID_OPTION'],
       [() => backend.linear(weight, bias, [{ ...layers[0], coefficients: withNaN }]), 'NOT_FINITE'],
       [() => backend.delta({ ...layers[0], coefficients: withNaN }), 'NOT_FINITE'],
@@ -204,7 +210,7 @@ describe('coreBackend', () => {
       [() => linear.setCoefficients([noise(N, 9), withNaN]), 'NOT_FINITE'],
       [() => linear.forward(x, { rows: new Int32Array(TOKENS).fill(2) }), 'INVALID_OPTION'],
     ]
-    for (const [call, code] of cases) await expect(call(), `${call}`).rejects.toThrow(error(code))
+    for (const [call, code] of cases) await expect(call(), `${call}`).rejects.toThrow(errorWithCode(code))
     expect(await linear.forward(x)).toEqual(before)
     expect(backend.resources?.()).toBe(1)
   })

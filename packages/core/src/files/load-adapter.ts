@@ -72,7 +72,7 @@ export async function loadAdapter(source: AdapterSource, options: LoadAdapterOpt
   return shapes ? adapter.withShapes(shapes) : adapter
 }
 
-/** A note on the tensors that are not used here: PEFT ignores the first kind, too, and loads the second into the base model. */
+/** A note on the tensors that are not used here: PEFT also ignores the first kind, and loads the second into the base model. */
 function unusedTensors({ ignoredTensors, baseTensors }: Adapter): string | undefined {
   const firstOf = (names: readonly string[]) =>
     `${names.slice(0, 3).join(', ')}${names.length > 3 ? ` and ${names.length - 3} more` : ''}`

@@ -74,7 +74,7 @@ export function* readAdapterSteps(
 }
 
 /**
- * Removes the coefficients of modules that the configuration does not target: PEFT ignores them, too. If a pattern cannot be run here, all
+ * Removes the coefficients of modules that the configuration does not target: PEFT also ignores them. If a pattern cannot be run here, all
  * modules in the file count as targeted.
  *
  * @returns the names of their tensors

@@ -68,7 +68,7 @@ export async function readStream(
   return bytes
 }
 
-/** The last part of a path or URL. The query of a URL may contain slashes, too. */
+/** The last part of a path or URL. The query of a URL may also contain slashes. */
 function baseName(file: string): string {
   return file.replace(/[?#].*$/, '').replace(/^.*\//, '')
 }

@@ -241,7 +241,7 @@ describe('malformed files', () => {
   })
 
   const numbers = ['2.0', '2e0', '0.2E1', '20e-1']
-  it.each(numbers)('a size written as %s, which the safetensors library rejects, too', (two) => {
+  it.each(numbers)('a size written as %s, which the safetensors library also rejects', (two) => {
     const error = errorOf(
       file(`{"a-1.5":{"dtype":"F32","shape":[${two}],"data_offsets":[0,8]}}`, new Uint8Array(8)),
     )

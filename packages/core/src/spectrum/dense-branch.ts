@@ -8,12 +8,12 @@ import { addProduct, type MatrixView } from './matrix-product.js'
 
 export function addDenseForward(layers: readonly Layer[], batch: Batch, x: FloatArray, y: FloatArray): void {
   const { d1, d2 } = batch
-  const weight = new Float64Array(d1 * d2)
-  for (const { layerIndices, tokens } of tokenSets(layers, batch)) {
-    weight.fill(0)
-    for (const a of layerIndices) addDelta(layers[a], weight)
+  const delta = new Float64Array(d1 * d2)
+  for (const { layerIndices, tokens } of layerGroups(layers, batch)) {
+    delta.fill(0)
+    for (const a of layerIndices) addDelta(layers[a], delta)
     const outputs = new Float64Array(tokens.length * d1)
-    const transposed = { data: weight, rowStride: 1, columnStride: d2 }
+    const transposed = { data: delta, rowStride: 1, columnStride: d2 }
     addProduct(tokens.length, d1, d2, rowMajor(pickRows(x, d2, tokens), d2), transposed, outputs)
     addRows(y, d1, tokens, outputs)
   }
@@ -27,30 +27,32 @@ export function addDenseBackward(
   gradients: BranchGradients,
 ): void {
   const { d1, d2 } = batch
-  const matrix = new Float64Array(d1 * d2)
-  for (const { layerIndices, tokens } of tokenSets(layers, batch)) {
+  // One buffer for two matrices, because each is as large as the weight: first ΔW, then ∂L/∂ΔW.
+  const delta = new Float64Array(d1 * d2)
+  const deltaGradient = delta
+  for (const { layerIndices, tokens } of layerGroups(layers, batch)) {
     const inputs = pickRows(x, d2, tokens)
     const outputGradients = pickRows(gradY, d1, tokens)
     if (gradients.x !== undefined) {
-      matrix.fill(0)
-      for (const a of layerIndices) addDelta(layers[a], matrix)
+      delta.fill(0)
+      for (const a of layerIndices) addDelta(layers[a], delta)
       const inputGradients = new Float64Array(tokens.length * d2)
-      addProduct(tokens.length, d2, d1, rowMajor(outputGradients, d1), rowMajor(matrix, d2), inputGradients)
+      addProduct(tokens.length, d2, d1, rowMajor(outputGradients, d1), rowMajor(delta, d2), inputGradients)
       addRows(gradients.x, d2, tokens, inputGradients)
     }
-    // ∂L/∂ΔW = gradYᵀ·x, then the adjoint takes it to the entries.
-    matrix.fill(0)
+    // ∂L/∂ΔW = gradYᵀ·x; deltaAdjoint turns it into the gradient of the coefficients.
+    deltaGradient.fill(0)
     const transposed = { data: outputGradients, rowStride: 1, columnStride: d1 }
-    addProduct(d1, d2, tokens.length, transposed, rowMajor(inputs, d2), matrix)
+    addProduct(d1, d2, tokens.length, transposed, rowMajor(inputs, d2), deltaGradient)
     for (const a of layerIndices) {
       const { entries, scaling } = layers[a]
-      addScaled(gradients.coefficients[a], deltaAdjoint(entries, matrix), scaling)
+      addScaled(gradients.coefficients[a], deltaAdjoint(entries, deltaGradient), scaling)
     }
   }
 }
 
-/** Sets of layers with the tokens that they act on: all layers with all tokens, or with `rows` each layer with its own tokens. */
-function tokenSets(
+/** Groups layers with the tokens that they apply to. Without `rows`: one group, all layers and all tokens. With `rows`: a group for each layer. */
+function layerGroups(
   layers: readonly Layer[],
   { tokens, rows }: Batch,
 ): { layerIndices: readonly number[]; tokens: Int32Array }[] {
@@ -58,7 +60,7 @@ function tokenSets(
   if (rows === undefined) return tokens === 0 ? [] : [{ layerIndices: [...layers.keys()], tokens: all }]
   return layers
     .map((_, a) => ({ layerIndices: [a], tokens: all.filter((t) => rows[t] === a) }))
-    .filter((set) => set.tokens.length > 0)
+    .filter((group) => group.tokens.length > 0)
 }
 
 function rowMajor(data: FloatArray, width: number): MatrixView {

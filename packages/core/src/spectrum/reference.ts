@@ -26,7 +26,7 @@ export interface ReferenceOptions {
 export interface ReferenceGradients {
   /** `∂L/∂c`, one array `[n]` for each layer. */
   readonly coefficients: Float64Array[]
-  /** `∂L/∂x` through the adapters alone (no base weight), `[T, d2]`. */
+  /** `∂L/∂x` through the adapters only (no base weight), `[T, d2]`. */
   readonly x: Float64Array
 }
 

@@ -1,5 +1,5 @@
 /**
- * AdamW over coefficient vectors. Each step is that of `torch.optim.AdamW`, so a run here follows the trajectory of the same run in PEFT.
+ * AdamW over coefficient vectors. Each step is that of `torch.optim.AdamW`, so training gives the same coefficients as in PEFT, within rounding.
  * The optimiser knows neither layers nor models: it updates vectors in place. PyTorch's options `amsgrad` and `maximize` do not exist here,
  * because FourierFT does not use them.
  */

@@ -71,7 +71,7 @@ describe('a compressed answer', () => {
     expect((await errorOf(loadAdapter(`${url}/x`, { maxBytes: 1e9 }))).code).toBe('INVALID_SAFETENSORS')
   })
 
-  it('has a limit for a configuration, too', async () => {
+  it('also has a limit for a configuration', async () => {
     const url = await serve((_, response) => {
       response.writeHead(200, { 'Content-Encoding': 'gzip' }).end(bomb)
     })

@@ -1,4 +1,4 @@
-/** Adapters from PEFT: their numbers, their entries, their bytes. */
+/** Adapters from PEFT: their coefficients, entries and bytes. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -48,7 +48,7 @@ describe.each(readdirSync(ROOT))('%s', (name) => {
     expect((await loadAdapter(files, { shapes })).toBytes()).toEqual(files)
   })
 
-  it('needs shapes for its layers, and names the module', async () => {
+  it('throws SHAPE_UNKNOWN with the name of the module if shapes are missing', async () => {
     const adapter = await loadAdapter(filesOf(name))
     const [module] = adapter.modules.keys()
     expect(() => adapter.layers()).toThrow(
@@ -57,7 +57,7 @@ describe.each(readdirSync(ROOT))('%s', (name) => {
   })
 
   it.each(['peft', 'standalone'] as const)(
-    'holds its shapes after it is written again as %s',
+    'keeps its shapes when it is written again as %s',
     async (form) => {
       const adapter = await loadAdapter(filesOf(name), { shapes })
       const files = adapter.toBytes({ form })
@@ -74,8 +74,8 @@ describe.each(readdirSync(ROOT))('%s', (name) => {
 
 it('reads coefficients whose tensor name ends with the name of the adapter', async () => {
   const { config, model } = filesOf('zeros')
-  const header = new TextDecoder('latin1').decode(model)
-  const renamed = header.replaceAll('fourierft_spectrum"', 'fourierft_spectrum.default"').replace(/ +/g, '')
+  const fileText = new TextDecoder('latin1').decode(model)
+  const renamed = fileText.replaceAll('fourierft_spectrum"', 'fourierft_spectrum.default"').replace(/ +/g, '')
   const text = renamed.slice(8, renamed.indexOf('}}') + 2)
   const data = model.subarray(8 + Number(new DataView(model.buffer).getBigUint64(0, true)))
   const bytes = new Uint8Array(8 + text.length + data.length)
@@ -86,7 +86,7 @@ it('reads coefficients whose tensor name ends with the name of the adapter', asy
   expect([...adapter.modules.keys()]).toEqual(Object.keys(expectedOf('zeros')))
 })
 
-it('keeps whole modules and biases', async () => {
+it('keeps modules that are saved whole, and biases', async () => {
   const adapter = await loadAdapter(filesOf('whole-modules'))
   expect(adapter.savedTensors.get('base_model.model.classifier.weight')?.shape).toEqual([3, 8])
   expect(adapter.savedTensors.get('base_model.model.layers.0.query.base_layer.bias')?.shape).toEqual([16])

@@ -18,12 +18,12 @@ const SHAPES = { 'model.0.query': [6, 4], 'model.1.query': [6, 4], lm_head: [5, 
 /** Files as PEFT writes them, without shapes and entries. */
 function files(
   options: FourierFTOptions,
-  more: Record<string, readonly number[]> = {},
+  extraTensors: Record<string, readonly number[]> = {},
   config: Record<string, unknown> = {},
 ): AdapterBytes {
   const all = createAdapter(createConfig({ nFrequency: 3 }), SHAPES).toBytes()
   const { tensors } = readSafetensors(all.model, 'model')
-  const added = Object.entries(more).map(([name, shape]): [string, Tensor] => {
+  const added = Object.entries(extraTensors).map(([name, shape]): [string, Tensor] => {
     const values = new Float32Array(shape.reduce((product, size) => product * size, 1)).fill(1)
     return [name, { dtype: 'F32', shape, bytes: encodeFloats(values, 'F32') }]
   })
@@ -62,7 +62,7 @@ describe('coefficients that the configuration does not target', () => {
     expect(lines[0]).toContain('adapter_model.safetensors: ignored')
     for (const tensor of adapter.ignoredTensors) expect(lines[0]).toContain(tensor)
     expect(adapter.toBytes()).toEqual(bytes)
-    // A new file holds only the modules that PEFT would have in memory.
+    // A new file contains only the modules that PEFT would have in memory.
     const again = await load(adapter.toBytes({ dtype: 'F32' }))
     expect(again.modules).toEqual(expected)
     expect(again.lines).toEqual([])
@@ -94,7 +94,7 @@ describe('coefficients that the configuration does not target', () => {
   })
 })
 
-describe('a pattern of n_frequency_pattern that linear time cannot express', () => {
+describe('a pattern of n_frequency_pattern that cannot be matched in linear time', () => {
   const config = { n_frequency_pattern: { '(q)uery(?<=y)': 7 } }
   it('is not needed if the tensors have n elements', async () => {
     const bytes = files({ targetModules: ['query', 'lm_head'] }, {}, config)
@@ -104,14 +104,14 @@ describe('a pattern of n_frequency_pattern that linear time cannot express', () 
     expect(adapter.toBytes()).toEqual(bytes)
   })
 
-  it('is rejected if it must decide n', () => {
+  it('is rejected if n depends on it', () => {
     const all = createConfig({ targetModules: ['query'], nFrequencyPattern: config.n_frequency_pattern })
     expect(() => createAdapter(all, { 'a.query': [4, 4] })).toThrow(
       expect.objectContaining({ code: 'INVALID_PATTERN' }),
     )
   })
 
-  it('can use the memory that the patterns of the targets have released', async () => {
+  it('can use the whole size limit, because patterns are compiled one after the other', async () => {
     const large = (name: string) => `(?:${name.repeat(1000)}){39}|.*`
     const { modules, lines } = await load(
       files(
@@ -127,38 +127,38 @@ describe('a pattern of n_frequency_pattern that linear time cannot express', () 
     expect([modules.length, lines]).toEqual([3, []])
   })
 
-  it('is rejected if it is malformed, as PEFT does', async () => {
-    const malformed: [string, Record<string, unknown>][] = [
-      ['n_frequency_pattern', { n_frequency_pattern: { '(query': 3 } }],
-      ['target_modules', { target_modules: '(query' }],
-      ['exclude_modules', { exclude_modules: '*' }],
-    ]
-    for (const [option, values] of malformed)
-      await expect(load(files({ targetModules: ['query', 'lm_head'] }, {}, values))).rejects.toMatchObject({
-        code: 'INVALID_PATTERN',
-        details: { option },
-      })
-  })
-
   it('does not allow other shapes of coefficients', async () => {
-    const more = { 'base_model.model.a.query.fourierft_spectrum': [1, 3] }
-    await expect(load(files({ targetModules: ['query'] }, more, config))).rejects.toMatchObject({
+    const extraTensors = { 'base_model.model.a.query.fourierft_spectrum': [1, 3] }
+    await expect(load(files({ targetModules: ['query'] }, extraTensors, config))).rejects.toMatchObject({
       code: 'SHAPE_MISMATCH',
     })
   })
 })
 
+it('a malformed pattern is rejected, as in PEFT', async () => {
+  const malformed: [string, Record<string, unknown>][] = [
+    ['n_frequency_pattern', { n_frequency_pattern: { '(query': 3 } }],
+    ['target_modules', { target_modules: '(query' }],
+    ['exclude_modules', { exclude_modules: '*' }],
+  ]
+  for (const [option, values] of malformed)
+    await expect(load(files({ targetModules: ['query', 'lm_head'] }, {}, values))).rejects.toMatchObject({
+      code: 'INVALID_PATTERN',
+      details: { option },
+    })
+})
+
 describe('weights of the base model', () => {
   it('saved by save_embedding_layers are not modules of the adapter', async () => {
-    const more = {
+    const extraTensors = {
       'base_model.model.model.embed_tokens.weight': [9, 4],
       'base_model.model.lm_head.base_layer.weight': [5, 4],
       'base_model.model.lm_head.base_layer.bias': [5],
     }
-    const bytes = files({ targetModules: ['query', 'lm_head'] }, more)
+    const bytes = files({ targetModules: ['query', 'lm_head'] }, extraTensors)
     const { adapter, modules, lines } = await load(bytes)
     expect(modules).toEqual(['lm_head', 'model.0.query', 'model.1.query'])
-    expect([...adapter.baseTensors.keys()].sort()).toEqual(Object.keys(more).sort())
+    expect([...adapter.baseTensors.keys()].sort()).toEqual(Object.keys(extraTensors).sort())
     expect(adapter.savedTensors.size).toBe(0)
     expect(lines).toEqual([
       expect.stringContaining('treated as weights of the base model: base_model.model.'),
@@ -166,30 +166,32 @@ describe('weights of the base model', () => {
     expect(adapter.toBytes()).toEqual(bytes)
     const trained = adapter.withCoefficients({ lm_head: Float32Array.of(1, 2, 3) })
     expect([...readSafetensors(trained.toBytes().model, 'model').tensors.keys()]).toEqual(
-      expect.arrayContaining(Object.keys(more)),
+      expect.arrayContaining(Object.keys(extraTensors)),
     )
   })
 
-  it('are neither modules that are saved whole nor trained biases', async () => {
-    const more = {
+  it('do not include modules that are saved whole or trained biases', async () => {
+    const extraTensors = {
       'base_model.model.score.weight': [2, 4],
       'base_model.model.model.0.query.base_layer.bias': [6],
     }
-    const whole = await load(files({ targetModules: ['query', 'lm_head'], modulesToSave: ['score'] }, more))
+    const whole = await load(
+      files({ targetModules: ['query', 'lm_head'], modulesToSave: ['score'] }, extraTensors),
+    )
     expect([...whole.adapter.savedTensors.keys()]).toEqual(['base_model.model.score.weight'])
     expect(whole.adapter.baseTensors.size).toBe(1)
     const biases = await load(
-      files({ targetModules: ['query', 'lm_head'], bias: 'all' }, more, { task_type: 'SEQ_CLS' }),
+      files({ targetModules: ['query', 'lm_head'], bias: 'all' }, extraTensors, { task_type: 'SEQ_CLS' }),
     )
     expect(biases.adapter.savedTensors.size).toBe(2)
     expect(biases.lines).toEqual([])
   })
 
   it('are recognised among many modules that are saved whole', async () => {
-    const more = { 'base_model.model.score.weight': [2, 4], 'base_model.model.x.weight': [1] }
+    const extraTensors = { 'base_model.model.score.weight': [2, 4], 'base_model.model.x.weight': [1] }
     const many = Array.from({ length: 15_000 }, (_, i) => `m${i}`)
     const options = { targetModules: ['query', 'lm_head'], modulesToSave: ['score', ...many] }
-    const bytes = files(options, more)
+    const bytes = files(options, extraTensors)
     const { adapter } = await load(bytes)
     expect([...adapter.savedTensors.keys()]).toEqual(['base_model.model.score.weight'])
     const patterns = files({ ...options, modulesToSave: many.map((name) => `${name}.*`) })
@@ -199,7 +201,7 @@ describe('weights of the base model', () => {
     })
   }, 30_000)
 
-  it('have the name of a module: other tensors are ignored', async () => {
+  it('must belong to a module; other tensors are ignored', async () => {
     const { adapter, lines } = await load(files({ targetModules: ['query', 'lm_head'] }, { nonsense: [1] }))
     expect(adapter.ignoredTensors).toEqual(['nonsense'])
     expect(lines).toEqual([expect.stringContaining('nonsense')])

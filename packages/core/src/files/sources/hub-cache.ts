@@ -98,7 +98,7 @@ async function linkTo(blob: string, pointer: string): Promise<void> {
   try {
     await symlink(relative(dirname(pointer), blob), pointer)
   } catch {
-    // On Windows few users may create links; huggingface_hub copies, too.
+    // On Windows few users may create links; huggingface_hub also copies.
     await copyFile(blob, pointer)
   }
 }
