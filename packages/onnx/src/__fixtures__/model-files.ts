@@ -15,7 +15,7 @@ export function modelBytes(name: string): Uint8Array<ArrayBuffer> {
 /** Whether a test runs all of its cases: `*.slow.test.ts` files set the variable and import the quick tests. */
 export const RUNS_ALL_CASES = process.env.FOURIERFT_ALL_CASES !== undefined
 
-/** The cases of a test that takes long for each of them: all of them in slow tests, else the few that `isQuick` chooses. */
-export function testCases<T>(all: readonly T[], isQuick: (testCase: T) => boolean): T[] {
+/** Returns the cases of a test that takes long for each case: all cases in slow tests, otherwise only those that `isQuick` selects. */
+export function casesForRun<T>(all: readonly T[], isQuick: (testCase: T) => boolean): T[] {
   return all.filter((testCase) => RUNS_ALL_CASES || isQuick(testCase))
 }

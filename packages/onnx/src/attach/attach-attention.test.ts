@@ -5,7 +5,7 @@
 import { createLayer, decodeFloats, type Layer, uniformEntries } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { modelBytes, testCases } from '../__fixtures__/model-files.js'
+import { casesForRun, modelBytes } from '../__fixtures__/model-files.js'
 import { createSession } from '../__fixtures__/onnx-runtime.js'
 import type { LinearLayer } from '../layers/linear-layer.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
@@ -111,7 +111,7 @@ function fusedAndPlain(name: string, parts: readonly (typeof PARTS)[number][]) {
   return { fused: attached(fused, inFused), plain: attached(plain, inPlain) }
 }
 
-describe.each(testCases(['bert', 'gpt2'], (name) => name === 'bert'))(
+describe.each(casesForRun(['bert', 'gpt2'], (name) => name === 'bert'))(
   '%s, fused by ONNX Runtime’s optimizer',
   (name) => {
     const feeds: Feeds = name === 'bert' ? { x: ids, mask } : { x: ids }
@@ -129,7 +129,7 @@ describe.each(testCases(['bert', 'gpt2'], (name) => name === 'bert'))(
         const received = await run(fused.model.toBytes(), { ...feeds, ...fused.feeds(true) })
         const expected = await run(plain.model.toBytes(), { ...feeds, ...plain.feeds(true) })
         const base = await run(modelBytes(`${name}-fused`), feeds)
-        // BERT's head reads only the first token, whose output k alone changes little.
+        // BERT's head reads only the first token, whose output a change of k only changes little.
         expect(difference(received.y, base.y)).toBeGreaterThan(1e-4)
         // Two layers with sums of at most 32 products, 2·12 products of the branch, a softmax of 8 and LayerNorms, in two orders. Neither model
         // approximates GELU.
@@ -260,7 +260,7 @@ const outputDims = (name: string) =>
 
 const QUICK_FORMS = ['no mask', 'v of another size', 'past, unidirectional, a mask of the keys']
 
-test.each(testCases(Object.entries(FORMS), ([name]) => QUICK_FORMS.includes(name)))(
+test.each(casesForRun(Object.entries(FORMS), ([name]) => QUICK_FORMS.includes(name)))(
   '%s: acts as ΔW in the weight; without adapters it gives the original output, bit for bit',
   async (_, form) => {
     const original = attentionModel(form).toBytes()

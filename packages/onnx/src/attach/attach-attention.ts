@@ -63,7 +63,7 @@ export function attachToAttention(node: OnnxNode, parts: readonly PartBranch[]):
   const nodes = new NodeList(value(''))
   const sizes = parts.map(({ inputs: [coefficients = ''] }) => nodes.add('Size', [coefficients]))
   const totalSize = sizes.reduce((sum, size) => nodes.add('Add', [sum, size]))
-  const isIdle = nodes.add('Equal', [totalSize, nodes.constant([0], [])])
+  const hasNoAdapters = nodes.add('Equal', [totalSize, nodes.constant([0], [])])
 
   // The node itself moves into the `If`; only the names of its outputs change.
   const kept = node.outputs.map((name, i) => {
@@ -73,7 +73,7 @@ export function attachToAttention(node: OnnxNode, parts: readonly PartBranch[]):
   const adapted = adaptedAttention(node, parts, value('with.'), present !== undefined && present !== '')
   const outputs = [output, ...(present ? [present] : [])]
   const named = (names: readonly string[]) => outputs.map((_, i) => ({ name: names[i] }))
-  nodes.named(outputs, 'If', [isIdle], {
+  nodes.named(outputs, 'If', [hasNoAdapters], {
     then_branch: { graph: { name: 'own', moved: [node], nodes: [], outputs: named(kept) } },
     else_branch: { graph: { name: 'adapted', nodes: adapted.nodes, outputs: named(adapted.outputs) } },
   })
@@ -92,7 +92,7 @@ function adaptedAttention(node: OnnxNode, parts: readonly PartBranch[], prefix: 
 
   const product = add('MatMul', [x, weight])
   const packed = bias === '' ? product : add('Add', [product, bias])
-  const wide = cast(x, DataType.float)
+  const xAsFloat = cast(x, DataType.float)
   const heads = partsOf(node, layer).map(({ name, offset, size }) => {
     const base = add('Slice', [packed, constant([offset]), constant([offset + size]), constant([-1])])
     const branch = parts.find(({ layer: { part } }) => part?.name === name)
@@ -102,7 +102,7 @@ function adaptedAttention(node: OnnxNode, parts: readonly PartBranch[], prefix: 
       name: `${node.name || prefix}/${DOMAIN}.${name}`,
       opType: 'FourierFT',
       domain: DOMAIN,
-      inputs: [wide, cast(base, DataType.float), ...branch.inputs],
+      inputs: [xAsFloat, cast(base, DataType.float), ...branch.inputs],
       outputs: [sum],
     })
     return cast(sum, type)

@@ -5,7 +5,7 @@
 import { createLayer, type Layer, referenceForward, uniformEntries } from '@fourierft/core'
 import { type InferenceSession, Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { modelBytes, testCases } from '../__fixtures__/model-files.js'
+import { casesForRun, modelBytes } from '../__fixtures__/model-files.js'
 import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
 import { readModel } from '../model/model.js'
@@ -72,7 +72,7 @@ function feedsOf(session: InferenceSession): Record<string, Tensor> {
 const coefficients = (n: number, phase: number) =>
   Float32Array.from({ length: n }, (_, l) => 20 * Math.sin(2.3 * l + phase))
 
-describe.each(testCases(FILES, (name) => QUICK_FILES.includes(name)))('%s', (name) => {
+describe.each(casesForRun(FILES, (name) => QUICK_FILES.includes(name)))('%s', (name) => {
   test('without adapters it gives the output of the original file, bit for bit', async () => {
     const { model, branches } = branchesOf(name)
     expect(branches.length).toBeGreaterThan(0)
@@ -80,13 +80,13 @@ describe.each(testCases(FILES, (name) => QUICK_FILES.includes(name)))('%s', (nam
     const original = await createSession(modelBytes(name))
     const attached = await createSession(model.toBytes())
     const feeds = feedsOf(original)
-    const idle = { ...feeds, [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]) }
+    const inactiveFeeds = { ...feeds, [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]) }
     for (const [module, input] of inputs.coefficients) {
       const { n } = branches.find((branch) => branch.module === module)?.entries ?? { n: 0 }
-      Object.assign(idle, { [input]: new Tensor('float32', new Float32Array(0), [0, n]) })
+      Object.assign(inactiveFeeds, { [input]: new Tensor('float32', new Float32Array(0), [0, n]) })
     }
     const expected = await original.run(feeds)
-    const received = await attached.run(idle)
+    const received = await attached.run(inactiveFeeds)
     for (const output of original.outputNames) expect(received[output]?.data).toEqual(expected[output]?.data)
   })
 

@@ -1,5 +1,5 @@
 /**
- * Makes a model ready for adapters. Each named layer gets a `FourierFT` node, whose coefficients and choice of an adapter for each row are
+ * Makes a model ready for adapters: adds a `FourierFT` node after each given layer. Its coefficients, and the adapter of each row, become
  * new inputs of the graph. The weights do not change. Without adapters the model gives its original output, bit for bit.
  */
 import { entriesDigest } from '@fourierft/core'
@@ -11,23 +11,26 @@ import { DataType } from '../model/schema.js'
 import { batchAxes, findRows, type RowPosition } from '../shapes/batch-axis.js'
 import { attachToAttention, isAttention, type PartBranch } from './attach-attention.js'
 import { type Branch, insertBranch } from './branch.js'
-import { checkAttachable, ORIGINAL } from './check-attachable.js'
+import { checkAttachable, ORIGINAL_METADATA_KEY } from './check-attachable.js'
 import { branchFunction, DOMAIN } from './functions/branch-function.js'
 import { branchTables, TABLE_NAMES } from './functions/branch-tables.js'
 import { makeReplaceable, type Replaceable, type WeightInputs } from './replaceable-layer.js'
 
 export interface AttachOptions {
-  /** Layers whose weight and bias adapters may replace. */
+  /** Layers whose weight and bias can be replaced by adapters. */
   readonly replaceable?: readonly Replaceable[]
 }
 
 /** The new inputs of an attached model. */
 export interface AttachedInputs {
-  /** int64 `[R]`: for each of R equal parts of the batch, its row of the coefficients. −1 is the last row, which must then be zero. */
+  /**
+   * int64 `[R]`: the adapter of each of R equal parts of the batch, as an index into the coefficients. −1 means no adapter: the portable
+   * function then uses the last of the A coefficient vectors, which must be zero.
+   */
   readonly rows: string
   /** Input of the model → its batch axis. */
   readonly batchAxes: ReadonlyMap<string, number>
-  /** Modules whose layers do not see the batch, or may not: give them one row for all, R = 1. */
+  /** Modules whose layer's input has no batch axis, or an unknown one. Feed one row for the whole batch, R = 1. */
   readonly rowless: ReadonlyMap<string, Rowless>
   /** Module name → float32 `[A, n]`, each adapter's α·c; `[0, n]` for no adapters. */
   readonly coefficients: ReadonlyMap<string, string>
@@ -36,9 +39,9 @@ export interface AttachedInputs {
 }
 
 export interface Rowless {
-  /** The name of the product without rows. */
+  /** The name of the product whose input has no known batch axis. */
   readonly node: string
-  /** `none`: the product's input is the same for all rows. `unknown`: the graph does not tell. */
+  /** `none`: the product's input is the same for all rows. `unknown`: the batch axis cannot be found from the graph. */
   readonly position: 'none' | 'unknown'
 }
 
@@ -46,7 +49,7 @@ export interface Rowless {
  * Adds the branches to the model. In float16 and bfloat16 layers a branch computes in float32 and rounds once.
  *
  * @throws {FourierFTError} `UNSUPPORTED` (opset below 11), `SHAPE_MISMATCH`, `INVALID_STATE` (attached already), `INVALID_OPTION` (no
- *   branches, two for one layer, two of one name). The model is then unchanged.
+ *   branches, two branches for one layer, or two modules of the same name). The model is then unchanged.
  */
 export function attachBranches(
   model: OnnxModel,
@@ -67,7 +70,7 @@ function attachAll(
   const rows = `${DOMAIN}.rows`
   const { size, irVersion } = model
   const batch = batchAxes(model.graph.inputs)
-  const productsByModule = locateRows(model, branches)
+  const productsByModule = locateProducts(model, branches)
   model.raiseIrVersion(8)
   model.addOpsetImport(DOMAIN, 1)
   model.addFunction(branchFunction(opset))
@@ -78,9 +81,9 @@ function attachAll(
   const coefficients = new Map<string, string>()
   for (const { module, entries } of branches) {
     const digest = `${entries.shape.join('x')}:${entriesDigest(entries)}`
-    const known = prefixes.get(digest)
-    const prefix = known ?? `${DOMAIN}.${prefixes.size}.`
-    if (known === undefined) {
+    const existingPrefix = prefixes.get(digest)
+    const prefix = existingPrefix ?? `${DOMAIN}.${prefixes.size}.`
+    if (existingPrefix === undefined) {
       prefixes.set(digest, prefix)
       for (const table of branchTables(entries, prefix)) model.graph.addInitializer(table)
     }
@@ -96,9 +99,9 @@ function attachAll(
     }
   }
   for (const [node, parts] of attentions) attachToAttention(node, parts)
-  // The last insertion is nearest to the layer, so branches are added to the output of the weight that replaces the layer's.
-  const weights = new Map(replaceable.map((each) => [each.module, makeReplaceable(model, each)]))
-  model.addMetadata(ORIGINAL, JSON.stringify({ size, irVersion, attachedSize: model.size }))
+  // Must come last: an insertion goes directly after the layer, so the output of the replaced weight feeds the branches inserted before.
+  const weights = new Map(replaceable.map((layer) => [layer.module, makeReplaceable(model, layer)]))
+  model.addMetadata(ORIGINAL_METADATA_KEY, JSON.stringify({ size, irVersion, attachedSize: model.size }))
   return { rows, batchAxes: batch, rowless: rowlessModules(productsByModule), coefficients, weights }
 }
 
@@ -108,8 +111,8 @@ interface LocatedProduct {
   readonly position: RowPosition
 }
 
-/** The products of each branch, as the model is before the first edit. */
-function locateRows(
+/** Finds the products of each branch and the positions of their rows, before the first edit. */
+function locateProducts(
   model: OnnxModel,
   branches: readonly Branch[],
 ): ReadonlyMap<string, readonly LocatedProduct[]> {
@@ -119,8 +122,8 @@ function locateRows(
     branches.map(({ module, layer }) => {
       const products = productsOf(layer).map((product) => {
         const position = positionOf(product)
-        const isInner = isAttention(product) && position !== 'first' && position !== 'none'
-        return { layer: product, position: isInner ? 'unknown' : position }
+        const isUnsupportedPosition = isAttention(product) && position !== 'first' && position !== 'none'
+        return { layer: product, position: isUnsupportedPosition ? 'unknown' : position }
       })
       return [module, products]
     }),

@@ -10,7 +10,7 @@ import {
 } from '@fourierft/core'
 import { type InferenceSession, Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { modelBytes, testCases } from '../__fixtures__/model-files.js'
+import { casesForRun, modelBytes } from '../__fixtures__/model-files.js'
 import { createSession } from '../__fixtures__/onnx-runtime.js'
 import type { LinearLayer } from '../layers/linear-layer.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
@@ -54,7 +54,7 @@ function feedsOf(session: InferenceSession): Record<string, Tensor> {
   return { [input]: new Tensor('int64', ids, [1, 8]) }
 }
 
-test.each(testCases(FLOAT_FILES, (name) => ['bert-torchscript', 'gpt2-dynamo'].includes(name)))(
+test.each(casesForRun(FLOAT_FILES, (name) => ['bert-torchscript', 'gpt2-dynamo'].includes(name)))(
   '%s gives the same output merged as with branches',
   async (name) => {
     const [plain, attached, merged] = [modelOf(name), modelOf(name), modelOf(name)]
@@ -183,7 +183,7 @@ test('merges a float16 weight that is stored as a list of integers', async () =>
   expect(model.graph.initializers.get('w')?.data()).toEqual(expectedSum(adapter, 'F16'))
 })
 
-test('merges a Constant behind Identity and two Transposes', async () => {
+test('merges a Constant that passes through Identity and two Transposes', async () => {
   const { name: _, ...tensor } = weight()
   const nodes = [
     { opType: 'Constant', inputs: [], outputs: ['w'], attributes: { value: { tensor } } },

@@ -8,7 +8,7 @@ import { productsOf } from '../layers/products.js'
 import { setWidth, valuesOfFreeWidth } from '../layers/resizable-head.js'
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
 import { MAX_BYTES, type OnnxModel } from '../model/model.js'
-import { behindIdentity } from '../model/names-in-scope.js'
+import { skipIdentity } from '../model/names-in-scope.js'
 import { BYTES, type OnnxTensor, type ReadExternal } from '../model/tensor.js'
 import {
   type BakedLayer,
@@ -109,7 +109,7 @@ interface BiasUpdate {
 function biasUpdate({ layer, whole, products }: BakedProduct, file: string): BiasUpdate | undefined {
   if (!whole?.bias) return undefined
   const found = biasOf(layer)
-  const source = found && behindIdentity(layer.graph, found.name)
+  const source = found && skipIdentity(layer.graph, found.name)
   const graph = source && definingGraph(source.name, source.graph)
   const tensor = source && graph?.initializers.get(source.name)
   const dtype = tensor && FLOAT_TYPES.get(tensor.dataType)

@@ -35,8 +35,8 @@ export interface BranchInputs {
 /** Adds a branch to one product of a layer. */
 export function insertBranch(layer: LinearLayer, inputs: BranchInputs): void {
   const residual = layer.part ? undefined : residualOf(layer)
-  if (residual) insertBeside(layer, residual, inputs)
-  else insertBehind(layer, inputs)
+  if (residual) insertIntoResidual(layer, residual, inputs)
+  else insertAfterLayer(layer, inputs)
 }
 
 /** The value that a residual connection adds to the layer's output. A branch may be added to it instead of the output: the sum is the same. */
@@ -71,7 +71,7 @@ function residualOf(layer: LinearLayer): Residual | undefined {
 }
 
 /** Adds the branch to the other value of the residual connection. */
-function insertBeside(layer: LinearLayer, residual: Residual, inputs: BranchInputs): void {
+function insertIntoResidual(layer: LinearLayer, residual: Residual, inputs: BranchInputs): void {
   const { node, index, name, layerOutput } = residual
   const sum = substituteName(name, layerOutput)
   const list = new NodeList(`${layerOutput}.${DOMAIN}.`)
@@ -81,7 +81,7 @@ function insertBeside(layer: LinearLayer, residual: Residual, inputs: BranchInpu
 }
 
 /** Renames the layer's output; the branch's node writes the old name, so that every reader reads the sum. */
-function insertBehind(layer: LinearLayer, inputs: BranchInputs): void {
+function insertAfterLayer(layer: LinearLayer, inputs: BranchInputs): void {
   const { part, outFeatures } = layer
   // After the bias and the quantisation, which runtimes fuse with the product.
   const outputNode = outputNodeOf(layer)

@@ -98,7 +98,7 @@ const FORMS: Readonly<Record<string, Form>> = {
     initializers: [...SHARED.initializers, floats('proj.bias', [OUT], bias)],
   },
   'copies of weight and bias': COPIES,
-  'one weight behind Identity, the form of PyTorch': {
+  'one weight copied by Identity, as PyTorch exports it': {
     weights: ['onnx::MatMul_7', 'onnx::MatMul_9'],
     biases: ['proj.bias', 'proj.bias_call'],
     initializers: [floats('onnx::MatMul_7', [IN, OUT], weight), floats('block.norm.bias', [OUT], bias)],
@@ -144,7 +144,7 @@ async function run(model: Uint8Array, feeds: Record<string, Tensor> = {}): Promi
 }
 
 function expectNear(received: Float32Array, expectedOutput: Float64Array): void {
-  // 11 products and sums before `tanh` and 11 behind it round by 2⁻²⁴ of the largest value each; `back` sums 6 values.
+  // 11 products and sums before `tanh` and 11 after it round by 2⁻²⁴ of the largest value each; `back` sums 6 values.
   const limit = 22 * 6 * 2 ** -24 * Math.max(...expectedOutput.map(Math.abs))
   expect(received).toHaveLength(expectedOutput.length)
   for (const [i, value] of expectedOutput.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
@@ -248,11 +248,11 @@ test('a head that is called twice can get another width', async () => {
       },
       { opset: 17 },
     ).toBytes()
-    const wide = 9
-    const whole = { weight: waves(wide * IN, 6), bias: waves(wide, 7) }
+    const labels = 9
+    const whole = { weight: waves(labels * IN, 6), bias: waves(labels, 7) }
     const transposed = Float32Array.from(
-      { length: IN * wide },
-      (_, i) => whole.weight[(i % wide) * IN + Math.floor(i / wide)],
+      { length: IN * labels },
+      (_, i) => whole.weight[(i % labels) * IN + Math.floor(i / labels)],
     )
     const outputs = async (bytes: Uint8Array, feeds: Record<string, Tensor> = {}) => {
       const session = await createSession(bytes)
@@ -269,8 +269,8 @@ test('a head that is called twice can get another width', async () => {
     const names = weights.get('m')
     const received = await outputs(model.toBytes(), {
       [rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
-      [names?.weight as string]: new Tensor('float32', transposed, [IN, wide]),
-      [names?.bias as string]: new Tensor('float32', whole.bias, [wide]),
+      [names?.weight as string]: new Tensor('float32', transposed, [IN, labels]),
+      [names?.bias as string]: new Tensor('float32', whole.bias, [labels]),
     })
     const again = readModel(model.toBytes())
     detachBranches(again)
@@ -278,13 +278,13 @@ test('a head that is called twice can get another width', async () => {
 
     const merged = readModel(file)
     await bakeBranches(merged, [{ layer: calledTwice(merged), adapters: [], whole }])
-    expect(merged.graph.outputs.map(({ dims }) => dims?.at(-1))).toEqual([wide, wide])
+    expect(merged.graph.outputs.map(({ dims }) => dims?.at(-1))).toEqual([labels, labels])
     // The old head is gone.
-    for (const { dims } of merged.graph.initializers.values()) expect(dims).toContain(wide)
+    for (const { dims } of merged.graph.initializers.values()) expect(dims).toContain(labels)
     const expected = await outputs(merged.toBytes())
     for (const [i, { dims, values }] of expected.entries()) {
       const found = received[i]?.values ?? []
-      expect(dims).toEqual([1, TOKENS, wide])
+      expect(dims).toEqual([1, TOKENS, labels])
       expect(received[i]?.dims).toEqual(dims)
       // At most 16 roundings, by five products and sums and by Softmax, each by 2⁻²⁴ of a number of at most 5.
       for (const [j, value] of values.entries())
@@ -293,8 +293,8 @@ test('a head that is called twice can get another width', async () => {
   }
 })
 
-test('reads a bias behind Identity', async () => {
-  const file = twice(FORMS['one weight behind Identity, the form of PyTorch'])
+test('reads a bias that Identity copies', async () => {
+  const file = twice(FORMS['one weight copied by Identity, as PyTorch exports it'])
   const read = await readLayer(calledTwice(readModel(file)), () => new Uint8Array())
   expect(read.bias).toEqual(bias)
 })
@@ -512,7 +512,7 @@ describe('quantised', () => {
     ])
   })
 
-  test('the file does not tell whether a quantised and a float product are calls of one module', () => {
+  test('leaves undecided whether a quantised and a float product are calls of one module', () => {
     const nodes: NewNode[] = [
       {
         name: '/block/proj/MatMul_Q4',

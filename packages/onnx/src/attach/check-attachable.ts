@@ -12,8 +12,8 @@ import type { Branch } from './branch.js'
 import { DOMAIN } from './functions/branch-function.js'
 import type { Replaceable } from './replaceable-layer.js'
 
-/** The key of the metadata entry that keeps, as JSON, what `detachBranches` must know about the original file: {@link Original}. */
-export const ORIGINAL = `${DOMAIN}.original`
+/** The key of the metadata entry that keeps, as JSON, the data of the original file that `detachBranches` needs: {@link Original}. */
+export const ORIGINAL_METADATA_KEY = `${DOMAIN}.original`
 
 export interface Original {
   /** The size of the original file in bytes. */
@@ -64,12 +64,12 @@ export function checkAttachable(
   return opset
 }
 
-/** Whether anything in the model has a name that only `attachBranches` gives, so that a part of an earlier attachment counts too. */
+/** Whether anything in the model has a name that only `attachBranches` gives, so that a part of an earlier attachment also counts. */
 function isAttached({ opsetImports, metadata, functions, graph }: OnnxModel): boolean {
   const isOurs = (name: string) => name.startsWith(`${DOMAIN}.`) || name.includes(`.${DOMAIN}.`)
   return (
     opsetImports.has(DOMAIN) ||
-    metadata.has(ORIGINAL) ||
+    metadata.has(ORIGINAL_METADATA_KEY) ||
     functions.some(({ domain }) => domain === DOMAIN) ||
     graph
       .graphs()
@@ -120,7 +120,7 @@ function checkReplaceable(file: string, replaceable: readonly Replaceable[]): vo
     if (layer.part)
       throw new FourierFTError(
         'UNSUPPORTED',
-        `${file}: the module ${module} shares node ${layer.node.name} with others, so its weight cannot be replaced alone`,
+        `${file}: the module ${module} shares node ${layer.node.name} with others, so its weight cannot be replaced separately`,
         { file, module, received: layer.node.name },
       )
     const products = productsOf(layer)

@@ -2,14 +2,14 @@
 import { uniformEntries } from '@fourierft/core'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { MODEL_NAMES, modelBytes, testCases } from '../__fixtures__/model-files.js'
+import { casesForRun, MODEL_NAMES, modelBytes } from '../__fixtures__/model-files.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
 import { encodeEntry, encodeGraph, type NewNode } from '../model/encode.js'
 import { readModel } from '../model/model.js'
 import { DataType, Graph, Model, Tensor } from '../model/schema.js'
 import { field, floatField, message } from '../model/wire-message.js'
 import { attachBranches } from './attach.js'
-import { ORIGINAL } from './check-attachable.js'
+import { ORIGINAL_METADATA_KEY } from './check-attachable.js'
 import { detachBranches } from './detach.js'
 
 const QUICK_NAMES = ['bert-half', 'bert-qdq', 'gpt2-q4', 'llama-q8', 'unet-attention-batch', 'vit-dynamo']
@@ -99,7 +99,7 @@ function nested(
   return new Uint8Array(Buffer.concat(parts))
 }
 
-describe.each(testCases(MODEL_NAMES, (name) => QUICK_NAMES.includes(name)))('%s', (name) => {
+describe.each(casesForRun(MODEL_NAMES, (name) => QUICK_NAMES.includes(name)))('%s', (name) => {
   test('detaching gives the original bytes', () => {
     const bytes = modelBytes(name)
     expect(
@@ -166,9 +166,9 @@ describe('rejects', () => {
     ['attachedSize', [100]],
   ])('forged metadata: %s is %j', (key, forged) => {
     const { model } = attached(bytes, () => true)
-    const original = JSON.parse(model.metadata.get(ORIGINAL) ?? '')
-    model.removeMetadata(ORIGINAL)
-    model.addMetadata(ORIGINAL, JSON.stringify({ ...original, [key]: forged }))
+    const original = JSON.parse(model.metadata.get(ORIGINAL_METADATA_KEY) ?? '')
+    model.removeMetadata(ORIGINAL_METADATA_KEY)
+    model.addMetadata(ORIGINAL_METADATA_KEY, JSON.stringify({ ...original, [key]: forged }))
     const file = model.toBytes()
     const read = readModel(file, { file: 'forged.onnx' })
     expect(codeOf(() => detachBranches(read))).toBe('INVALID_ONNX')
@@ -178,8 +178,8 @@ describe('rejects', () => {
 
   test.each(['null', '[]', '7', '"text"', '{}'])('forged metadata: %s', (text) => {
     const { model } = attached(bytes, () => true)
-    model.removeMetadata(ORIGINAL)
-    model.addMetadata(ORIGINAL, text)
+    model.removeMetadata(ORIGINAL_METADATA_KEY)
+    model.addMetadata(ORIGINAL_METADATA_KEY, text)
     expect(codeOf(() => detachBranches(model))).toBe('INVALID_ONNX')
   })
 
@@ -202,11 +202,11 @@ describe('rejects', () => {
     })
     const body: Uint8Array[] = []
     graph.writeTo(body)
-    const head: Uint8Array[] = []
-    message(field(Model.irVersion, 8), field(Model.opsetImport, message(field(2, 17)))).writeTo(head)
+    const header: Uint8Array[] = []
+    message(field(Model.irVersion, 8), field(Model.opsetImport, message(field(2, 17)))).writeTo(header)
     const { size } = graph
     const long = new Uint8Array([(Model.graph << 3) | 2, (size & 127) | 128, (size >> 7) | 128, 0])
-    const { model } = attached(new Uint8Array(Buffer.concat([...head, long, ...body])), () => true)
+    const { model } = attached(new Uint8Array(Buffer.concat([...header, long, ...body])), () => true)
     expect(codeOf(() => detachBranches(model))).toBe('NOT_REPRODUCIBLE')
     expect(model.graph.nodes.map(({ outputs }) => outputs)).toEqual([['y']])
   })

@@ -7,7 +7,7 @@ import type { OnnxModel } from '../model/model.js'
 import { Model } from '../model/schema.js'
 import { field } from '../model/wire-message.js'
 import { originalName } from './branch.js'
-import { ORIGINAL, type Original } from './check-attachable.js'
+import { ORIGINAL_METADATA_KEY, type Original } from './check-attachable.js'
 import { DOMAIN } from './functions/branch-function.js'
 import { originalWidth } from './replaceable-layer.js'
 
@@ -55,7 +55,7 @@ function detachAll(model: OnnxModel, irVersion: number): void {
   model.graph.removeInitializers(added)
   model.removeFunction({ domain: DOMAIN, name: 'FourierFT' })
   model.removeOpsetImport(DOMAIN)
-  model.removeMetadata(ORIGINAL)
+  model.removeMetadata(ORIGINAL_METADATA_KEY)
   model.setIrVersion(irVersion)
 }
 
@@ -102,11 +102,11 @@ function restoreWidths(graph: OnnxGraph): void {
 
 function check(model: OnnxModel): Original {
   const { file } = model
-  const text = model.metadata.get(ORIGINAL)
+  const text = model.metadata.get(ORIGINAL_METADATA_KEY)
   if (text === undefined)
     throw new FourierFTError('INVALID_STATE', `${file} has no adapters attached by attachBranches`, { file })
   const { size, irVersion, attachedSize } = originalOf(text, file)
-  const received = model.size - field(Model.metadata, encodeEntry(ORIGINAL, text)).size
+  const received = model.size - field(Model.metadata, encodeEntry(ORIGINAL_METADATA_KEY, text)).size
   if (received !== attachedSize)
     throw new FourierFTError(
       'INVALID_STATE',
@@ -127,7 +127,7 @@ function originalOf(text: string, file: string): Original {
     if (typeof value === 'number' && Number.isSafeInteger(value) && value > 0) return value
     throw invalidOnnx(
       file,
-      `${key} of its metadata entry ${ORIGINAL}: expected a positive integer; received ${JSON.stringify(value)}`,
+      `${key} of its metadata entry ${ORIGINAL_METADATA_KEY}: expected a positive integer; received ${JSON.stringify(value)}`,
     )
   }) as [number, number, number]
   return { size, irVersion, attachedSize }

@@ -18,7 +18,7 @@ import { BYTES } from '../model/tensor.js'
 import { attachBranches } from './attach.js'
 import { bakeBranches } from './bake.js'
 import type { Branch } from './branch.js'
-import { ORIGINAL } from './check-attachable.js'
+import { ORIGINAL_METADATA_KEY } from './check-attachable.js'
 import { detachBranches } from './detach.js'
 
 const MUTANTS = Number(process.env.FOURIERFT_MUTANTS ?? 200)
@@ -125,10 +125,13 @@ const FORGED = ['text', 1.5, -1, 0, null, 1e300, 2 ** 53, {}, [], true]
 /** Detaches after a change of the metadata: this removes the branches, or fails and leaves the model unchanged. */
 function forge(attached: Uint8Array, random: RandomInteger): void {
   const model = readModel(attached, { file: 'forged.onnx' })
-  const original: unknown = JSON.parse(model.metadata.get(ORIGINAL) ?? '')
+  const original: unknown = JSON.parse(model.metadata.get(ORIGINAL_METADATA_KEY) ?? '')
   const key = ['size', 'irVersion', 'attachedSize'][random(3)] ?? ''
-  model.removeMetadata(ORIGINAL)
-  model.addMetadata(ORIGINAL, JSON.stringify({ ...Object(original), [key]: FORGED[random(FORGED.length)] }))
+  model.removeMetadata(ORIGINAL_METADATA_KEY)
+  model.addMetadata(
+    ORIGINAL_METADATA_KEY,
+    JSON.stringify({ ...Object(original), [key]: FORGED[random(FORGED.length)] }),
+  )
   const before = model.toBytes()
   try {
     detachBranches(model)

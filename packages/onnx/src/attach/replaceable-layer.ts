@@ -1,4 +1,4 @@
-/** Layers whose weight and bias adapters replace, PEFT's `modules_to_save`: the new weight and bias are inputs of the model. */
+/** Layers whose weight and bias are replaced by an adapter (PEFT's `modules_to_save`): the new weight and bias are inputs of the model. */
 import { activationType } from '../layers/activation-type.js'
 import { biasOf } from '../layers/layer-bias.js'
 import type { LinearLayer } from '../layers/linear-layer.js'
@@ -11,11 +11,11 @@ import { DataType } from '../model/schema.js'
 import { requantise } from './branch.js'
 import { DOMAIN } from './functions/branch-function.js'
 
-/** A layer whose weight and bias adapters replace: PEFT's `modules_to_save`. */
+/** A layer whose weight and bias can be replaced by adapters: PEFT's `modules_to_save`. */
 export interface Replaceable {
   readonly module: string
   readonly layer: LinearLayer
-  /** Whether adapters may bring another number of `outFeatures`, as heads with other labels do. The graph must allow it: `valuesOfFreeWidth`. */
+  /** Whether the new weight may have another number of output features, as heads with other labels do. `valuesOfFreeWidth` must be defined. */
   readonly hasFreeWidth?: boolean
 }
 
@@ -26,7 +26,7 @@ export interface WeightInputs {
   readonly bias: string | undefined
 }
 
-/** Adds the inputs. With an empty weight the layer gives its own output, else x·W + b in float32. */
+/** Adds the inputs. With an empty weight the layer gives its original output, otherwise x·W + b in float32. */
 export function makeReplaceable(
   { graph }: OnnxModel,
   { module, layer, hasFreeWidth = false }: Replaceable,
@@ -62,26 +62,26 @@ function insertChoice(layer: LinearLayer, inputs: WeightInputs, hasFreeWidth: bo
   const requantising = requantise(outputNode, output)
   outputNode.setOutput(0, base)
   const { nodes, add, named, constant } = new NodeList(`${output}.${DOMAIN}.`)
-  const isOwn = add('Equal', [add('Size', [inputs.weight]), constant([0], [])])
-  const own = new NodeList(`${output}.${DOMAIN}.own.`)
-  own.named([`${output}.${DOMAIN}.kept`], 'Identity', [base])
-  const other = new NodeList(`${output}.${DOMAIN}.other.`)
+  const isEmpty = add('Equal', [add('Size', [inputs.weight]), constant([0], [])])
+  const original = new NodeList(`${output}.${DOMAIN}.own.`)
+  original.named([`${output}.${DOMAIN}.kept`], 'Identity', [base])
+  const replacement = new NodeList(`${output}.${DOMAIN}.other.`)
   const type = activationType(layer)
   const isFloat = type === DataType.float
-  const x = isFloat ? input : other.add('Cast', [input], { to: { int: DataType.float } })
-  const product = other.add('MatMul', [x, inputs.weight])
-  const sum = inputs.bias ? other.add('Add', [product, inputs.bias]) : product
-  const result = isFloat ? sum : other.add('Cast', [sum], { to: { int: type } })
+  const x = isFloat ? input : replacement.add('Cast', [input], { to: { int: DataType.float } })
+  const product = replacement.add('MatMul', [x, inputs.weight])
+  const sum = inputs.bias ? replacement.add('Add', [product, inputs.bias]) : product
+  const result = isFloat ? sum : replacement.add('Cast', [sum], { to: { int: type } })
   const replaced = [`${output}.${DOMAIN}.replaced`]
   // `Reshape` gives runtimes that infer shapes the shape of the original output.
-  if (hasFreeWidth) other.named(replaced, 'Identity', [result])
-  else other.named(replaced, 'Reshape', [result, other.add('Shape', [base])])
-  named([output], 'If', [isOwn], {
+  if (hasFreeWidth) replacement.named(replaced, 'Identity', [result])
+  else replacement.named(replaced, 'Reshape', [result, replacement.add('Shape', [base])])
+  named([output], 'If', [isEmpty], {
     then_branch: {
-      graph: { name: 'own', nodes: own.nodes, outputs: [{ name: `${output}.${DOMAIN}.kept` }] },
+      graph: { name: 'own', nodes: original.nodes, outputs: [{ name: `${output}.${DOMAIN}.kept` }] },
     },
     else_branch: {
-      graph: { name: 'other', nodes: other.nodes, outputs: [{ name: `${output}.${DOMAIN}.replaced` }] },
+      graph: { name: 'other', nodes: replacement.nodes, outputs: [{ name: `${output}.${DOMAIN}.replaced` }] },
     },
   })
   nodes.push(...requantising)

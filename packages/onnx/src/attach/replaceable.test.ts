@@ -1,8 +1,8 @@
-/** Layers whose weight and bias adapters replace, as inputs of the graph and as merged weights, in ONNX Runtime. */
+/** Layers whose weight and bias are replaced by an adapter: as graph inputs, and merged, in ONNX Runtime. */
 import { uniformEntries } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { modelBytes, testCases } from '../__fixtures__/model-files.js'
+import { casesForRun, modelBytes } from '../__fixtures__/model-files.js'
 import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { biasOf } from '../layers/layer-bias.js'
 import type { LinearLayer } from '../layers/linear-layer.js'
@@ -50,7 +50,7 @@ const CASES = [
   ['gpt2-torchscript', 'lm_head'],
 ] as const
 
-describe.each(testCases(CASES, ([, module]) => module !== 'lm_head' && module !== 'intermediate.dense'))(
+describe.each(casesForRun(CASES, ([, module]) => module !== 'lm_head' && module !== 'intermediate.dense'))(
   '%s %s',
   (name, module) => {
     const bytes = modelBytes(name)
@@ -60,34 +60,34 @@ describe.each(testCases(CASES, ([, module]) => module !== 'lm_head' && module !=
       const layer = layerOf(model, module)
       const { outFeatures, inFeatures } = layer
       const hasBias = biasOf(layer) !== undefined
-      // The layer has a branch, too.
+      // The layer also has a branch.
       const entries = uniformEntries({ shape: [outFeatures, inFeatures], n: 3, seed: 1 })
       const inputs = attachBranches(model, [{ module: 'branch', layer, entries }], {
         replaceable: [{ module: 'head', layer }],
       })
-      const fed = (weight: Float32Array, bias: Float32Array): Record<string, Tensor> => {
+      const feedsWith = (weight: Float32Array, bias: Float32Array): Record<string, Tensor> => {
         const names = inputs.weights.get('head') as WeightInputs
-        const isIdle = weight.length === 0
+        const isEmpty = weight.length === 0
         return {
           ...feeds,
           [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
           [inputs.coefficients.get('branch') as string]: new Tensor('float32', new Float32Array(0), [0, 3]),
-          [names.weight]: new Tensor('float32', weight, [inFeatures, isIdle ? 0 : outFeatures]),
-          ...(names.bias ? { [names.bias]: new Tensor('float32', bias, [isIdle ? 0 : outFeatures]) } : {}),
+          [names.weight]: new Tensor('float32', weight, [inFeatures, isEmpty ? 0 : outFeatures]),
+          ...(names.bias ? { [names.bias]: new Tensor('float32', bias, [isEmpty ? 0 : outFeatures]) } : {}),
         }
       }
-      return { model, hasBias, shape: [outFeatures, inFeatures] as const, fed }
+      return { model, hasBias, shape: [outFeatures, inFeatures] as const, feedsWith }
     }
 
     test('without weights it gives the original output, bit for bit; with weights, that of the model with these weights', async () => {
-      const { model, hasBias, shape, fed } = attached()
+      const { model, hasBias, shape, feedsWith } = attached()
       const file = model.toBytes()
       const original = await outputOf(bytes, feeds)
-      expect(await outputOf(file, fed(new Float32Array(), new Float32Array()))).toEqual(original)
+      expect(await outputOf(file, feedsWith(new Float32Array(), new Float32Array()))).toEqual(original)
 
       const weight = numbers(shape[0] * shape[1], 1)
       const bias = numbers(shape[0], 2)
-      const received = await outputOf(file, fed(transposed(weight, shape), bias))
+      const received = await outputOf(file, feedsWith(transposed(weight, shape), bias))
       expect(received).not.toEqual(original)
       const merged = readModel(bytes)
       const layer = layerOf(merged, module)
@@ -100,7 +100,7 @@ describe.each(testCases(CASES, ([, module]) => module !== 'lm_head' && module !=
       const expected = await outputOf(merged.toBytes(), feeds)
       const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
       const error = expected.reduce((most, value, i) => Math.max(most, Math.abs(value - received[i])), 0)
-      // The same sums of at most 40 products, in another order; then at most two layers with LayerNorm.
+      // Both outputs sum the same products, at most 40, in different orders; at most two layers with LayerNorm follow.
       expect(error / largest).toBeLessThan(4 * 40 * 2 ** -24)
     })
 
@@ -121,7 +121,7 @@ const HEADS = [
   ['bert-softmax', 'classifier'],
 ] as const
 
-describe.each(testCases(HEADS, ([name]) => name !== 'bert-dynamo' && name !== 'gpt2-torchscript'))(
+describe.each(casesForRun(HEADS, ([name]) => name !== 'bert-dynamo' && name !== 'gpt2-torchscript'))(
   '%s %s with another number of labels',
   (name, module) => {
     const bytes = name === 'bert-softmax' ? withSoftmax() : modelBytes(name)
@@ -142,19 +142,22 @@ describe.each(testCases(HEADS, ([name]) => name !== 'bert-dynamo' && name !== 'g
         const { inFeatures } = layer
         const hasBias = biasOf(layer) !== undefined
         const names = inputs.weights.get(module) as WeightInputs
-        const fed = (weight: Float32Array, bias: Float32Array, width: number) => ({
+        const feedsWith = (weight: Float32Array, bias: Float32Array, width: number) => ({
           ...feeds,
           [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]),
           [names.weight]: new Tensor('float32', weight, [inFeatures, width]),
           ...(names.bias && { [names.bias]: new Tensor('float32', bias, [width]) }),
         })
         const file = model.toBytes()
-        expect(await outputOf(file, fed(new Float32Array(), new Float32Array(), 0))).toEqual(
+        expect(await outputOf(file, feedsWith(new Float32Array(), new Float32Array(), 0))).toEqual(
           await outputOf(bytes, feeds),
         )
         const weight = numbers(labels * inFeatures, 1)
         const bias = numbers(labels, 2)
-        const received = await outputOf(file, fed(transposed(weight, [labels, inFeatures]), bias, labels))
+        const received = await outputOf(
+          file,
+          feedsWith(transposed(weight, [labels, inFeatures]), bias, labels),
+        )
 
         const merged = readModel(bytes)
         const whole = { weight, ...(hasBias ? { bias } : {}) }
@@ -171,7 +174,7 @@ describe.each(testCases(HEADS, ([name]) => name !== 'bert-dynamo' && name !== 'g
         expect(received.length % labels).toBe(0)
         const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
         const error = expected.reduce((most, value, i) => Math.max(most, Math.abs(value - received[i])), 0)
-        // The same sums of at most 40 products, in another order.
+        // Both outputs sum the same products, at most 40, in different orders.
         expect(error / largest).toBeLessThan(4 * 40 * 2 ** -24)
       },
     )
@@ -213,12 +216,12 @@ test('rejects another number of features if the graph depends on it', async () =
     }),
   )
   const head = layerOf(model, 'classifier')
-  const wide = (bias?: Float32Array) => ({ weight: new Float32Array(5 * head.inFeatures), bias })
+  const fiveLabels = (bias?: Float32Array) => ({ weight: new Float32Array(5 * head.inFeatures), bias })
   for (const [one, whole] of [
     [layer, { weight: new Float32Array(5 * layer.inFeatures), bias: new Float32Array(5) }],
-    [head, wide()],
+    [head, fiveLabels()],
     [head, { weight: new Float32Array(5 * head.inFeatures + 1), bias: new Float32Array(5) }],
-    [head, wide(new Float32Array(4))],
+    [head, fiveLabels(new Float32Array(4))],
   ] as const)
     await expect(bakeBranches(model, [{ layer: one, adapters: [], whole }])).rejects.toMatchObject({
       code: 'SHAPE_MISMATCH',

@@ -226,14 +226,15 @@ function weightUpdate(
 
 /** Whether anything but the module's own products reads the weight, or a value between the weight and a product. */
 function hasOtherReaders({ values }: WeightPath, layers: readonly BakedProduct[]): boolean {
-  const own = new Set(
+  const moduleNodes = new Set(
     (layers[0]?.products ?? []).flatMap(({ node }) => [
       node,
       ...(weightPath(node.graph, node.inputs[1] ?? '')?.nodes ?? []),
     ]),
   )
   return values.some(
-    ({ graph, name }) => graph.isOutput(name) || graph.consumersOf(name).some((reader) => !own.has(reader)),
+    ({ graph, name }) =>
+      graph.isOutput(name) || graph.consumersOf(name).some((reader) => !moduleNodes.has(reader)),
   )
 }
 

@@ -1,10 +1,10 @@
-/** The type of a layer's activations, its input and its output, as the layer's constants tell it. */
+/** The type of a layer's activations, its input and its output, derived from the layer's constants. */
 import { constantOf } from '../model/names-in-scope.js'
 import { DataType } from '../model/schema.js'
 import type { LinearLayer } from './linear-layer.js'
 import { castTarget, weightPath } from './weight-path.js'
 
-/** A number of `DataType`; float if the file does not tell it. */
+/** A number of `DataType`; float if the file does not declare it. */
 export function activationType({ graph, node, outputNode }: LinearLayer): number {
   // The scales have the type of the activations. @see both operators in ONNX Runtime's docs/ContribOperators.md
   if (node.opType === 'MatMulNBits' || node.opType === 'MatMulBnb4')

@@ -1,6 +1,6 @@
 /**
  * The names of q, k and v that ONNX Runtime's optimizer has fused into `com.microsoft` `Attention`. Their nodes are gone, but the product
- * after the attention keeps its name, and the attention's output keeps PyTorch's scope. If the file tells both, they must agree.
+ * after the attention keeps its name, and the attention's output keeps PyTorch's scope. If the file contains both, they must agree.
  */
 import type { LinearLayer } from './linear-layer.js'
 import { scopeOf } from './module-name.js'

@@ -6,14 +6,14 @@
 
 import type { OnnxAttribute } from '../model/attribute.js'
 import type { OnnxNode } from '../model/graph.js'
-import { behindIdentity, constantOf, initializerOf, producerOf } from '../model/names-in-scope.js'
+import { constantOf, initializerOf, producerOf, skipIdentity } from '../model/names-in-scope.js'
 import type { OnnxTensor, ReadExternal } from '../model/tensor.js'
 import { biasOf } from './layer-bias.js'
 import type { LinearLayer } from './linear-layer.js'
 import { joined, labelOf, productsOf } from './products.js'
 import { type GraphValue, MAX_WEIGHT_NODES } from './weight-path.js'
 
-/** Whether two values are equal; undefined if the file alone does not tell. */
+/** Whether two values are equal; undefined if this cannot be decided from the file. */
 type Verdict = boolean | undefined
 type Compare = (a: OnnxTensor, b: OnnxTensor) => Verdict
 
@@ -28,7 +28,7 @@ const ATTRIBUTES = ['perm', 'axis', 'to', 'block_size'] as const
 
 /**
  * Joins the layers that are calls of one module. Their names are equal, or differ by the suffix of a later call (`query_proj_1`), and their
- * weights and biases are equal, in one tensor or in copies. If the file alone does not tell, the layers are `undecided`.
+ * weights and biases are equal, in one tensor or in copies. If this cannot be decided from the file, the layers are `undecided`.
  */
 export function joinProducts(layers: readonly LinearLayer[], compare: Compare = sameTensor): LinearLayer[] {
   const families: (LinearLayer | undefined)[] = []
@@ -68,7 +68,7 @@ export async function decideProducts(
 /** Finds layers whose names may be those of one module, without comparing every pair. */
 class RelativeIndex {
   readonly #byName = new Map<string, number[]>()
-  /** By the possible names of the module's first call. */
+  /** The layers, by the possible names of the module's first call. */
   readonly #byFirst = new Map<string, number[]>()
 
   add(layer: LinearLayer, index: number): void {
@@ -156,7 +156,7 @@ function weightInputs({ opType, inputs }: OnnxNode): number[] {
 /** Compares two values that are constants, or that the same operators compute from equal constants. */
 function sameValue(a: GraphValue, b: GraphValue, compare: Compare, steps = MAX_WEIGHT_NODES): Verdict {
   if (a.name === '' || b.name === '') return a.name === b.name
-  const [sourceA, sourceB] = [behindIdentity(a.graph, a.name), behindIdentity(b.graph, b.name)]
+  const [sourceA, sourceB] = [skipIdentity(a.graph, a.name), skipIdentity(b.graph, b.name)]
   const constantA = constantOf(sourceA.graph, sourceA.name)
   const constantB = constantOf(sourceB.graph, sourceB.name)
   if (constantA && constantB) return constantA === constantB || compare(constantA, constantB)

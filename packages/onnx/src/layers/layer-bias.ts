@@ -1,7 +1,7 @@
 /** The constant bias of a linear layer, and the node that adds it. */
 
 import type { OnnxNode } from '../model/graph.js'
-import { behindIdentity, initializerOf, producerOf } from '../model/names-in-scope.js'
+import { initializerOf, producerOf, skipIdentity } from '../model/names-in-scope.js'
 import type { LinearLayer } from './linear-layer.js'
 
 export interface LayerBias {
@@ -43,7 +43,7 @@ function addedBias(outputNode: OnnxNode): LayerBias | undefined {
   if (name === undefined) return undefined
   const producer = producerOf(graph, name)
   const constant = producer?.opType === 'DequantizeLinear' ? (producer.inputs[0] ?? '') : name
-  const source = behindIdentity(graph, constant)
+  const source = skipIdentity(graph, constant)
   return initializerOf(source.graph, source.name)?.dims.length === 1
     ? { node: reader, index, name }
     : undefined

@@ -3,12 +3,12 @@ import type { OnnxGraph, OnnxNode } from '../model/graph.js'
 
 /** One linear layer. A branch reads `input` and is added to output 0 of `outputNode`. That output has the bias in it, or a later node adds it. */
 export interface LinearLayer {
-  /** The dotted name of its PyTorch module, root segment included; undefined if the file does not tell it. */
+  /** The dotted name of its PyTorch module, root segment included; undefined if it cannot be recovered from the file. */
   readonly module: string | undefined
   readonly graph: OnnxGraph
   /** The product: MatMul, Gemm, MatMulNBits, MatMulBnb4, MatMulInteger, or an Attention that multiplies by a packed weight. */
   readonly node: OnnxNode
-  /** The float value that the layer reads, before any quantisation of its own. */
+  /** The float value that the layer reads, before the layer's own quantisation. */
   readonly input: string
   /** The node with the float output, after it is scaled or dequantised. */
   readonly outputNode: OnnxNode
@@ -22,7 +22,7 @@ export interface LinearLayer {
   readonly part?: PackedPart
   /** The module's further products, if the model calls it more than once. Every change to the layer is made to them too. */
   readonly others?: readonly LinearLayer[]
-  /** Nodes that may be further products of the same module; the file alone does not tell. */
+  /** Nodes that may be further products of the same module; this cannot be decided from the file. */
   readonly undecided?: readonly string[]
 }
 

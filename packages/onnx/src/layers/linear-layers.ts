@@ -7,21 +7,21 @@ import type { OnnxModel } from '../model/model.js'
 import { joinProducts } from './join-products.js'
 import type { LinearLayer } from './linear-layer.js'
 import { moduleNameOf } from './module-name.js'
-import { dequantiserBehind, isQuantised, outputNodeOf } from './quantised-pair.js'
+import { dequantiserAfter, isQuantised, outputNodeOf } from './quantised-pair.js'
 import { weightPath } from './weight-path.js'
 
 /**
- * All linear layers in the order of the file, with those in subgraphs. A module that is called more than once is one layer. These products
+ * Finds all linear layers in the order of the file, also in subgraphs. A module that is called more than once is one layer. These products
  * are found:
  *
  * - `MatMul`, and `Gemm` without transA. Its alpha, beta and bias do not matter: a branch is added to the output, after them.
  * - `com.microsoft` `MatMulNBits` and `MatMulBnb4`, and `MatMulInteger` between `DynamicQuantizeLinear` and the `Cast` and `Mul` that scale it.
  *
- * The weight is an initializer or a `Constant`, of this graph or one around it, also behind `Transpose`, `Cast`, `Identity` and
+ * The weight is an initializer or a `Constant`, of this graph or an enclosing one, also if it passes through `Transpose`, `Cast`, `Identity` and
  * `DequantizeLinear`. If the input comes through `QuantizeLinear` and `DequantizeLinear`, the layer's `input` is the value before them,
  * unless they belong to the operator that computes it.
  *
- * These are not found: nodes inside model-local functions, which stand for many layers each (inline them first, as `onnx.inliner` does),
+ * These are not found: nodes inside model-local functions, each of which represents many layers (inline them first, as `onnx.inliner` does),
  * computed weights, convolutions, and products inside fused operators, such as `FusedMatMul` and `com.microsoft` `Attention`.
  */
 export function findLinearLayers(model: OnnxModel): LinearLayer[] {
@@ -68,7 +68,7 @@ function linearLayer(graph: OnnxGraph, node: OnnxNode): Omit<LinearLayer, 'modul
     graph,
     node,
     input: floatInput(graph, x),
-    outputNode: dequantiserBehind(node) ?? node,
+    outputNode: dequantiserAfter(node) ?? node,
     weight,
     outFeatures,
     inFeatures,

@@ -37,7 +37,7 @@ describe('a part of a model', () => {
     expect(found([decoder], bare, ofEncoder)).toEqual({ [decoder]: NONE })
     expect(found([encoder], bare, ofDecoder)).toEqual({ [encoder]: NONE })
     expect(found([decoder], bare, ofDecoder)).toEqual({ [decoder]: bare[0] })
-    // The same holds behind PEFT's prefix, and if other modules match.
+    // The same holds after PEFT's prefix, and if other modules match.
     expect(found([`base_model.model.${decoder}`, encoder], bare, ofEncoder)).toMatchObject({
       [`base_model.model.${decoder}`]: NONE,
     })
@@ -55,7 +55,7 @@ describe('a part of a model', () => {
     expect(found([module], ['layers.0.fc1'], { inputs: others })).toEqual({ [module]: NONE })
   })
 
-  test('that was exported alone has names that start inside the part', () => {
+  test('that was exported separately has names that start inside the part', () => {
     const inputs = ['input_ids', 'attention_mask']
     const [encoder, decoder] = ['encoder', 'decoder'].map(
       (part) => `model.${part}.layers.0.self_attn.q_proj`,

@@ -1,6 +1,6 @@
 /**
  * Finds the layer of a model that each module of an adapter means. Names are compared whole, without one root segment, in the spellings of
- * other tools and versions, or behind one prefix that all of them share. Modules without a layer, or with several, are listed, never
+ * other tools and versions, or after one prefix that all of them share. Modules without a layer, or with several, are listed, never
  * guessed.
  */
 import { nearestNames } from '@fourierft/core'
@@ -201,7 +201,7 @@ function firstFound<T>(searches: Iterable<() => readonly T[]>): readonly T[] {
   return []
 }
 
-/** Finds layers by a name or a spelling of it. If that does not give one layer for each name, finds them behind the prefix of all names. */
+/** Finds layers by a name or a spelling of it. If that does not give one layer for each name, finds them after the prefix of all names. */
 function layersByName(
   layers: readonly LinearLayer[],
   names: readonly string[],

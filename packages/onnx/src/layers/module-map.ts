@@ -1,6 +1,6 @@
 /**
  * The user's map of modules that a file does not name: the node of each module, or of all modules that a pattern matches. In a pattern `*`
- * stands for one segment of the module's name, or for a part of one, and in the node's name for the same text.
+ * matches one segment of the module's name, or for a part of one, and in the node's name for the same text.
  */
 import { FourierFTError } from '@fourierft/core'
 

@@ -1,6 +1,6 @@
 /**
- * The name that PyTorch gave a linear layer, if an exported file still tells it: from the node, else from the metadata that PyTorch writes,
- * the weight, or the bias if nothing else reads it (exporters merge equal biases). It is never a guess: undefined if the file does not tell.
+ * The name that PyTorch gave a linear layer, if it can be recovered from an exported file: from the node, else from the metadata that PyTorch writes,
+ * the weight, or the bias if nothing else reads it (exporters merge equal biases). It is never a guess: undefined if the file does not contain it.
  */
 import type { LinearLayer } from './linear-layer.js'
 

@@ -8,7 +8,7 @@ const VISION_LANGUAGE: readonly Rule[] = [
   [/^language_model\.lm_head$/, 'lm_head'],
 ]
 
-/** The language model inside a vision-language model → the same model in its own file, or alone. */
+/** The language model inside a vision-language model → the same model in its own file. */
 const LANGUAGE: readonly Rule[] = [
   [/^(?:model\.)?(?:language_model|text_model)\.(?=layers\.\d+\.)/, 'model.'],
 ]
@@ -65,7 +65,7 @@ export function fileSpellingsOf(name: string): string[] {
 const MAX_DEPTH = 6
 
 /**
- * The names in the file of a part that is exported by itself: without the path to the part, or without the part's own name. BART's
+ * The names in the file of a part that is exported separately: without the path to the part, or without the part's own name. BART's
  * `model.encoder.layers.0.fc1` is `layers.0.fc1` for optimum, and `model.layers.0.fc1` for onnxruntime-genai.
  */
 function withoutParts(name: string, isInFile: (part: string) => boolean): string[] {

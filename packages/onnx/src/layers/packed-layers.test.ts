@@ -2,7 +2,7 @@
 import { createLayer, entriesDigest, type Layer, referenceForward, uniformEntries } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { modelBytes, testCases } from '../__fixtures__/model-files.js'
+import { casesForRun, modelBytes } from '../__fixtures__/model-files.js'
 import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { attachBranches } from '../attach/attach.js'
 import { bakeBranches } from '../attach/bake.js'
@@ -179,7 +179,7 @@ describe.each([
     ])
   })
 
-  test.each(testCases(['q', 'k', 'v', 'qv', 'qkv'], (names) => ['k', 'qv'].includes(names)))(
+  test.each(casesForRun(['q', 'k', 'v', 'qv', 'qkv'], (names) => ['k', 'qv'].includes(names)))(
     'adapters on %s act alike in branches and in weights; detaching gives the original bytes',
     async (names) => {
       const base = await run(readModel(bytes))

@@ -1,6 +1,6 @@
 /**
  * Products that several modules share: ONNX Runtime's tools pack q, k and v side by side into one weight. Each part is a layer of its own,
- * because an adapter names one module. Parts are found if the graph itself tells their sizes; for other products the caller gives them.
+ * because an adapter names one module. Parts are found if the graph contains their sizes; for other products the caller gives them.
  */
 import { FourierFTError } from '@fourierft/core'
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'

@@ -12,11 +12,11 @@ import type { LinearLayer } from './linear-layer.js'
 /** The node whose output 0 is the layer's output, with its bias and after the pair that quantises it. */
 export function outputNodeOf(layer: Pick<LinearLayer, 'node' | 'outputNode'>): OnnxNode {
   const node = biasOf(layer)?.node ?? layer.outputNode
-  return dequantiserBehind(node) ?? node
+  return dequantiserAfter(node) ?? node
 }
 
 /** The `DequantizeLinear` after a `QuantizeLinear` of the node's output, if nothing else reads the values between. */
-export function dequantiserBehind(node: OnnxNode): OnnxNode | undefined {
+export function dequantiserAfter(node: OnnxNode): OnnxNode | undefined {
   const quantiser = onlyReader(node, 'QuantizeLinear')
   return quantiser && onlyReader(quantiser, 'DequantizeLinear')
 }
@@ -33,7 +33,7 @@ export function isQuantised(node: OnnxNode): boolean {
   )
 }
 
-/** New nodes that round `input` to `output` as the pair with this dequantiser does. */
+/** Returns new nodes that round `input` to `output` as the pair with this dequantiser does. */
 export function samePair(dequantiser: OnnxNode, input: string, output: string): NewNode[] {
   const quantiser = producerOf(dequantiser.graph, dequantiser.inputs[0] ?? '')
   if (quantiser === undefined) return []

@@ -1,6 +1,6 @@
 /** Reads a linear layer's weight and bias in PyTorch's layout, for adapters that start from a copy of a layer (`modules_to_save`). */
 import { decodeFloats, type FloatDtype, FourierFTError } from '@fourierft/core'
-import { behindIdentity, constantOf } from '../model/names-in-scope.js'
+import { constantOf, skipIdentity } from '../model/names-in-scope.js'
 import { DataType } from '../model/schema.js'
 import { BYTES, type OnnxTensor, type ReadExternal } from '../model/tensor.js'
 import { biasOf } from './layer-bias.js'
@@ -22,7 +22,7 @@ const DTYPES: ReadonlyMap<number, FloatDtype> = new Map([
 ])
 
 /**
- * The numbers that the layer computes with, already multiplied by the `alpha` and `beta` of a `Gemm`.
+ * Returns the numbers that the layer computes with, already multiplied by the `alpha` and `beta` of a `Gemm`.
  *
  * @throws {FourierFTError} `UNSUPPORTED` (a quantised weight, a type other than float32, float16 and bfloat16, a part of a packed product),
  *   `IO_ERROR` if the external file has too few bytes
@@ -44,7 +44,7 @@ export async function readLayer(layer: LinearLayer, readExternal: ReadExternal):
       weight[o * inFeatures + i] = alpha * stored[isOutFirst ? o * inFeatures + i : i * outFeatures + o]
   const found = biasOf(layer)
   if (found === undefined) return { weight }
-  const source = behindIdentity(graph, found.name)
+  const source = skipIdentity(graph, found.name)
   const constant = constantOf(source.graph, source.name)
   if (constant === undefined) throw unsupported(layer, 'has a bias that is not a float constant')
   const beta = found.node === node ? (attributes?.get('beta')?.float ?? 1) : 1

@@ -1,4 +1,4 @@
-/** Heads whose number of labels may change: only operators that work at any width are between the layer and the model's outputs. */
+/** Heads whose number of labels (the *width*) may change: only operators that work at any width lie between layer and outputs. */
 import type { OnnxGraph } from '../model/graph.js'
 import type { LinearLayer } from './linear-layer.js'
 import { productsOf } from './products.js'
@@ -23,20 +23,20 @@ const ANY_WIDTH: ReadonlySet<string> = new Set([
 ])
 
 /**
- * The values between the layer's products and the model's outputs, whose last dimension is the layer's `outFeatures`. Undefined if another
+ * Returns the values between the layer's products and the model's outputs, whose last dimension is the layer's `outFeatures`. Undefined if another
  * operator reads one of them, if the layer is in a subgraph, or if it is a part of a larger product.
  */
 export function valuesOfFreeWidth(layer: LinearLayer): readonly string[] | undefined {
   const values = new Set<string>()
   for (const product of productsOf(layer)) {
-    const productValues = valuesBehind(product)
+    const productValues = valuesAfter(product)
     if (!productValues) return undefined
     for (const value of productValues) values.add(value)
   }
   return [...values]
 }
 
-function valuesBehind(product: LinearLayer): readonly string[] | undefined {
+function valuesAfter(product: LinearLayer): readonly string[] | undefined {
   const { graph, part } = product
   const [output] = outputNodeOf(product).outputs
   if (part || graph.parent || !output) return undefined
@@ -46,16 +46,16 @@ function valuesBehind(product: LinearLayer): readonly string[] | undefined {
     if (readers.length === 0 && !graph.isOutput(value)) return undefined
     for (const reader of readers) {
       const [result] = reader.outputs
-      const passes = reader.graph === graph && reader.domain === '' && ANY_WIDTH.has(reader.opType)
+      const keepsShape = reader.graph === graph && reader.domain === '' && ANY_WIDTH.has(reader.opType)
       // The other inputs of `Clip` are limits, which are single numbers.
-      if (!passes || !result || reader.inputs[0] !== value) return undefined
+      if (!keepsShape || !result || reader.inputs[0] !== value) return undefined
       if (!values.includes(result)) values.push(result)
     }
   }
   return values
 }
 
-/** Writes another width for values whose width the file gives. */
+/** Changes the width of values whose width is declared in the file. */
 export function setWidth(
   graph: OnnxGraph,
   values: readonly string[],

@@ -76,7 +76,7 @@ async function useLayer(nodes: readonly NewNode[], product?: NewNode) {
   return { layer, read: read.weight, replaced: (await readLayer(again, noExternalData)).weight }
 }
 
-describe('a layer behind the largest number of nodes', () => {
+describe('a layer after the largest number of nodes', () => {
   test('can be found, read, merged and attached', async () => {
     const { layer, read, replaced } = await useLayer(chain(MAX_WEIGHT_NODES))
     expect([layer.outFeatures, layer.inFeatures, layer.weight]).toEqual([OUT, IN, 'w'])
@@ -92,7 +92,7 @@ describe('a layer behind the largest number of nodes', () => {
     expect(layer && activationType(layer)).toBe(DataType.float16)
   })
 
-  test('is not found behind one more node', () => {
+  test('is not found after one more node', () => {
     expect(findLinearLayers(modelOf(chain(MAX_WEIGHT_NODES + 1)))).toEqual([])
   })
 })

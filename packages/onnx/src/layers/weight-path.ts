@@ -1,6 +1,6 @@
 /**
- * The one walk from a product to its constant weight, through the nodes that transpose, cast, copy or dequantise it. Every part of the
- * package that asks about a weight uses this walk, so that a layer that is found can also be read, merged and replaced.
+ * Finds the constant weight of a product through the nodes that transpose, cast, copy or dequantise it. The package has no other search for
+ * weights, so every layer that is found can also be read, merged and replaced.
  */
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
 import { constantOf } from '../model/names-in-scope.js'
@@ -33,18 +33,24 @@ export interface WeightPath {
 }
 
 /**
- * The largest number of nodes between a product and its constant. The limit ends the walk in a broken file in which a value is computed
+ * The largest number of nodes between a product and its constant. The limit ends the search in a broken file in which a value is computed
  * from itself.
  */
 export const MAX_WEIGHT_NODES = 9
 
-const TRANSPARENT: ReadonlySet<string> = new Set(['Transpose', 'Cast', 'Identity', 'DequantizeLinear'])
+/** Operators whose output has the numbers of a weight in another layout or type. */
+const WEIGHT_PREPROCESSING_OPS: ReadonlySet<string> = new Set([
+  'Transpose',
+  'Cast',
+  'Identity',
+  'DequantizeLinear',
+])
 
 /**
- * Follows a value to its constant. As ONNX demands, a name means the value of the innermost graph that defines it: constants and nodes of
- * the graphs around are found too.
+ * Follows a value to its constant. A name means the value of the innermost graph that defines it, as ONNX requires, so constants and nodes
+ * of enclosing graphs are also found.
  *
- * @returns undefined if the value is computed in another way, or if more than {@link MAX_WEIGHT_NODES} nodes are between
+ * @returns undefined if the value is computed in another way, or if more than {@link MAX_WEIGHT_NODES} nodes lie between
  */
 export function weightPath(graph: OnnxGraph, name: string): WeightPath | undefined {
   const values: GraphValue[] = []
@@ -53,17 +59,17 @@ export function weightPath(graph: OnnxGraph, name: string): WeightPath | undefin
     const definition = definitionOf(value.graph, value.name)
     if (!definition) return undefined
     const { graph: owner, tensor, producer } = definition
-    const constant = { graph: owner, name: value.name }
-    values.push(constant)
-    if (tensor) return pathTo(tensor, constant, values, nodes)
+    const current = { graph: owner, name: value.name }
+    values.push(current)
+    if (tensor) return pathTo(tensor, current, values, nodes)
     if (!producer) return undefined
     nodes.push(producer)
     if (producer.opType === 'Constant') {
       const stored = producer.attribute('value')?.tensor
-      return stored && pathTo(stored, constant, values, nodes)
+      return stored && pathTo(stored, current, values, nodes)
     }
     const [source] = producer.inputs
-    if (!TRANSPARENT.has(producer.opType) || !source) return undefined
+    if (!WEIGHT_PREPROCESSING_OPS.has(producer.opType) || !source) return undefined
     value = { graph: owner, name: source }
   }
   return undefined
@@ -100,12 +106,12 @@ function pathTo(
     isTransposed,
     dims: isTransposed ? tensor.dims.toReversed() : tensor.dims,
     isQuantised: nodes.some(({ opType }) => opType === 'DequantizeLinear'),
-    dataType: dataTypeBehind(nodes) ?? tensor.dataType,
+    dataType: outputDataType(nodes) ?? tensor.dataType,
   }
 }
 
-/** The type that the last cast or dequantisation gives; the scales of a dequantisation have the type of its output. */
-function dataTypeBehind(nodes: readonly OnnxNode[]): number | undefined {
+/** Returns the output type of the cast or dequantisation nearest to the product. The scales of a dequantisation have the type of its output. */
+function outputDataType(nodes: readonly OnnxNode[]): number | undefined {
   for (const node of nodes) {
     const target = castTarget(node)
     if (target !== undefined) return target
@@ -115,7 +121,7 @@ function dataTypeBehind(nodes: readonly OnnxNode[]): number | undefined {
   return undefined
 }
 
-/** The type that a `Cast` gives; undefined for other nodes. */
+/** Returns the output type of a `Cast`; undefined for other nodes. */
 export function castTarget(node: OnnxNode | undefined): number | undefined {
   const target = node?.opType === 'Cast' ? node.attribute('to')?.int : undefined
   return target === undefined ? undefined : Number(target)

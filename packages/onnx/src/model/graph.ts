@@ -248,12 +248,12 @@ export class OnnxGraph {
     return this.#values(Graph.output)
   }
 
-  /** What the exporter wrote about intermediate values. */
+  /** The exporter's descriptions of intermediate values. */
   get valueInfos(): readonly OnnxValue[] {
     return this.#values(Graph.valueInfo)
   }
 
-  /** What the exporter wrote about an intermediate value or an input. */
+  /** The exporter's description of an intermediate value or an input. */
   valueInfo(name: string): OnnxValue | undefined {
     this.#knownValues ??= new Map([...this.inputs, ...this.valueInfos].map((value) => [value.name, value]))
     return this.#knownValues.get(name)

@@ -54,12 +54,12 @@ const base = {
 
 /** A model of one layer, with additional bytes at the end of its graph or of the model. */
 function model({ graph, end }: { graph?: Uint8Array; end?: Uint8Array }): Uint8Array {
-  const head = message(
+  const header = message(
     field(Model.irVersion, 8),
     field(Model.opsetImport, message(field(1, ''), field(2, 17))),
   )
   return Buffer.concat([
-    bytesOf(head),
+    bytesOf(header),
     bytesOf(within(Model.graph, bytesOf(encodeGraph(base)), graph ?? new Uint8Array())),
     end ?? new Uint8Array(),
   ])

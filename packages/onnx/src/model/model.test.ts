@@ -65,7 +65,7 @@ describe('reading and writing', () => {
 })
 
 describe('edits', () => {
-  test('inserting a node behind another one moves nothing else', () => {
+  test('inserting a node after another one moves nothing else', () => {
     const bytes = sampleModel()
     const model = readModel(bytes)
     const [product] = model.graph.nodes

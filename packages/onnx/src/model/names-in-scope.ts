@@ -1,19 +1,19 @@
-/** Looks up a value's name in a graph and the graphs around it: its constant, or the node that writes it. */
+/** Looks up a value's name in a graph and its enclosing graphs: its constant, or the node that writes it. */
 import type { OnnxGraph, OnnxNode } from './graph.js'
 import type { OnnxTensor } from './tensor.js'
 
-/** The initializer of that name, in the graph or one around it. */
+/** Returns the initializer of that name, in the graph or an enclosing one. */
 export function initializerOf(graph: OnnxGraph | undefined, name: string): OnnxTensor | undefined {
   return graph && (graph.initializers.get(name) ?? initializerOf(graph.parent, name))
 }
 
-/** The node that writes the value, in the graph or one around it. */
+/** Returns the node that writes the value, in the graph or an enclosing one. */
 export function producerOf(graph: OnnxGraph | undefined, name: string): OnnxNode | undefined {
   return graph && (graph.index.producers.get(name) ?? producerOf(graph.parent, name))
 }
 
-/** The source of a value that `Identity` nodes copy: PyTorch's exporter writes equal tensors once, and copies them. */
-export function behindIdentity(graph: OnnxGraph, name: string): { graph: OnnxGraph; name: string } {
+/** Returns the source of a value that `Identity` nodes copy: PyTorch's exporter writes equal tensors once, and copies them. */
+export function skipIdentity(graph: OnnxGraph, name: string): { graph: OnnxGraph; name: string } {
   let value = { graph, name }
   // The limit ends the search in a broken file in which a value is computed from itself.
   for (let step = 0; step < 8; step++) {

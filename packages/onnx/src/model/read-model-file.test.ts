@@ -5,14 +5,14 @@ import { join } from 'node:path'
 import { FourierFTError, uniformEntries } from '@fourierft/core'
 import { type InferenceSession, Tensor } from 'onnxruntime-node'
 import { afterAll, describe, expect, test } from 'vitest'
-import { MODEL_NAMES, modelBytes, testCases } from '../__fixtures__/model-files.js'
+import { casesForRun, MODEL_NAMES, modelBytes } from '../__fixtures__/model-files.js'
 import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { attachBranches } from '../attach/attach.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
 import { readModel } from './model.js'
 import { readModelFile } from './read-model-file.js'
 
-const NAMES = testCases(MODEL_NAMES, (name) => ['bert-torchscript', 'llama-q4f16'].includes(name))
+const NAMES = casesForRun(MODEL_NAMES, (name) => ['bert-torchscript', 'llama-q4f16'].includes(name))
 
 const folder = mkdtempSync(join(tmpdir(), 'fourierft-model-file-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -75,7 +75,7 @@ describe.each(NAMES)('%s', (name) => {
     )
   })
 
-  test('ONNX Runtime gives the output of the whole file, bit for bit, also with idle branches', async () => {
+  test('ONNX Runtime gives the output of the whole file, bit for bit, also with inactive branches', async () => {
     writeFileSync(join(folder, options.location), bytes)
     const extra = { session: { model_external_initializers_file_folder_path: folder } }
     const model = await readModelFile(countingReader(bytes).read, options)
@@ -91,15 +91,15 @@ describe.each(NAMES)('%s', (name) => {
     const attached = await createSession(model.toBytes(), { extra })
     const original = await createSession(bytes)
     const feeds = feedsOf(original)
-    const idle = { ...feeds, [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]) }
+    const inactiveFeeds = { ...feeds, [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]) }
     for (const input of inputs.coefficients.values())
-      Object.assign(idle, { [input]: new Tensor('float32', new Float32Array(0), [0, 4]) })
+      Object.assign(inactiveFeeds, { [input]: new Tensor('float32', new Float32Array(0), [0, 4]) })
     const expected = await original.run(feeds)
-    const [received, receivedIdle] = [await plain.run(feeds), await attached.run(idle)]
+    const [received, receivedInactive] = [await plain.run(feeds), await attached.run(inactiveFeeds)]
     for (const output of original.outputNames) {
       expect(received[output]?.data).toEqual(expected[output]?.data)
       // On CPUs, ONNX Runtime computes float16 in float32, and a branch changes where it rounds.
-      if (!/half|f16/.test(name)) expect(receivedIdle[output]?.data).toEqual(expected[output]?.data)
+      if (!/half|f16/.test(name)) expect(receivedInactive[output]?.data).toEqual(expected[output]?.data)
     }
   })
 })

@@ -1,6 +1,6 @@
 /**
- * Reads a model from its file without the weights. They stay in the file, and the model refers to them as external data in it. A model of
- * gigabytes can thus be edited, and opened by ONNX Runtime, without reading it whole.
+ * Reads a model without its weights, which become external data of the same file. So a multi-gigabyte model can be edited, and opened by
+ * ONNX Runtime, without reading its weights.
  *
  * @see ONNX's docs/ExternalData.md
  */
@@ -28,18 +28,18 @@ export interface ModelFileOptions {
 
 /** The number of bytes read at a time: everything but the weights is close together. */
 const WINDOW = 65_536
-/** A tag has at most 5 bytes, an integer 10. */
-const LONGEST_HEAD = 15
+/** The largest number of bytes before a payload: 5 of the tag, 10 of the length. */
+const MAX_FIELD_HEADER = 15
 
 /** The location of one field in the file. */
 interface FieldLocation {
   readonly number: number
   readonly wireType: WireType
-  /** The offset of the field's head. */
+  /** The offset of the field's tag. */
   readonly start: number
-  /** The payload is at `[from, to)`. */
-  readonly from: number
-  readonly to: number
+  /** The payload is at `[payloadStart, end)`. */
+  readonly payloadStart: number
+  readonly end: number
 }
 
 /**
@@ -56,7 +56,7 @@ export async function readModelFile(
   const budget = new MemoryBudget(size)
   const fields = await mapFields(0, size, async (location) =>
     location.number === Model.graph && location.wireType === WireType.LengthDelimited
-      ? field(Model.graph, messageOf(await mapFields(location.from, location.to, graphField)))
+      ? field(Model.graph, messageOf(await mapFields(location.payloadStart, location.end, graphField)))
       : readField(location),
   )
   return new OnnxModel(messageOf(fields), file)
@@ -68,62 +68,71 @@ export async function readModelFile(
   }
 
   async function graphField(location: FieldLocation): Promise<WireField> {
-    const { number, wireType, from, to } = location
-    const isLarge = to - from > inlineUpTo && wireType === WireType.LengthDelimited
+    const { number, wireType, payloadStart, end } = location
+    const isLarge = end - payloadStart > inlineUpTo && wireType === WireType.LengthDelimited
     if (number !== Graph.initializer || !isLarge) return readField(location)
     let data: FieldLocation | undefined
-    const header = await mapFields(from, to, async (inner) => {
-      if (inner.number !== Tensor.rawData || inner.to - inner.from <= inlineUpTo) return readField(inner)
+    const header = await mapFields(payloadStart, end, async (inner) => {
+      if (inner.number !== Tensor.rawData || inner.end - inner.payloadStart <= inlineUpTo)
+        return readField(inner)
       data = inner
       return undefined
     })
     if (!data) return readField(location)
     const message = messageOf(header)
+    // `readTensor` asks for the message before each read and each edit.
     const source = { read: () => message, edit: () => message }
-    readTensor(source, file).setData({ location: fileName, offset: data.from, length: data.to - data.from })
+    const { payloadStart: offset, end: dataEnd } = data
+    readTensor(source, file).setData({ location: fileName, offset, length: dataEnd - offset })
     return field(Graph.initializer, message)
   }
 
-  async function readField({ number, wireType, start, from, to }: FieldLocation): Promise<WireField> {
-    // The field and its bytes are one object each.
+  async function readField({
+    number,
+    wireType,
+    start,
+    payloadStart,
+    end,
+  }: FieldLocation): Promise<WireField> {
+    // Two objects: the field and its bytes.
     budget.take('field', 2, file)
-    const bytes = new Uint8Array(await bytesAt(start, to - start))
-    return new WireField(number * 8 + wireType, bytes, 0, from - start, to - start)
+    const bytes = new Uint8Array(await bytesAt(start, end - start))
+    return new WireField(number * 8 + wireType, bytes, 0, payloadStart - start, end - start)
   }
 
-  /** Maps the fields in `[from, to)` of the file; those that `map` returns undefined for are left out. */
+  /** Maps the fields in `[start, end)` of the file. Fields for which `map` returns undefined are left out. */
   async function mapFields(
-    from: number,
-    to: number,
+    start: number,
+    end: number,
     map: (location: FieldLocation) => Promise<WireField | undefined>,
   ): Promise<WireField[]> {
     const mapped: WireField[] = []
-    for (let offset = from; offset < to; ) {
-      const location = locationOf(await bytesAt(offset, Math.min(LONGEST_HEAD, to - offset)), offset)
-      const { number, to: end } = location
-      if (end > to)
-        throw invalidOnnx(file, `field ${number} at ${offset} ends at ${end}, beyond the end at ${to}`)
+    for (let offset = start; offset < end; ) {
+      const location = locationOf(await bytesAt(offset, Math.min(MAX_FIELD_HEADER, end - offset)), offset)
+      const { number, end: fieldEnd } = location
+      if (fieldEnd > end)
+        throw invalidOnnx(file, `field ${number} at ${offset} ends at ${fieldEnd}, beyond the end at ${end}`)
       const result = await map(location)
       if (result) mapped.push(result)
-      offset = end
+      offset = fieldEnd
     }
     return mapped
   }
 
-  function locationOf(head: Uint8Array, start: number): FieldLocation {
+  function locationOf(header: Uint8Array, start: number): FieldLocation {
     try {
-      const reader = new BinaryReader(head)
+      const reader = new BinaryReader(header)
       const [number, wireType] = reader.tag()
       if (wireType === WireType.StartGroup || wireType === WireType.EndGroup)
         throw new Error(`field ${number} is a group, which no ONNX file has`)
       if (wireType === WireType.LengthDelimited) {
         const length = Number(reader.uint64())
-        const from = start + reader.pos
-        return { number, wireType, start, from, to: from + length }
+        const payloadStart = start + reader.pos
+        return { number, wireType, start, payloadStart, end: payloadStart + length }
       }
-      const from = start + reader.pos
+      const payloadStart = start + reader.pos
       reader.skip(wireType, number)
-      return { number, wireType, start, from, to: start + reader.pos }
+      return { number, wireType, start, payloadStart, end: start + reader.pos }
     } catch (cause) {
       throw invalidOnnx(file, `at ${start}: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
     }

@@ -9,7 +9,7 @@ import { DataType, Model, Tensor } from './schema.js'
 import { integersOf } from './tensor.js'
 import { field, message, type WireField } from './wire-message.js'
 
-/** A product before a `Split` into three parts of the given sizes. `pad` moves the bytes behind the graph's name. */
+/** A product before a `Split` into three parts of the given sizes. `pad` moves the bytes after the graph's name. */
 function split(sizes: Omit<NewTensor, 'name'>, pad = ''): Uint8Array {
   const value = (name: string) => ({ name, dataType: DataType.float, dims: [1, 't', 4] })
   return createModel(
@@ -91,7 +91,7 @@ describe('sizes of a Split', () => {
 
   test('of an unknown type give no parts', () => {
     const bytes = split({ dims: [3], dataType: DataType.int32, data: new Uint8Array(12) })
-    // The type of the last tensor is behind its dims.
+    // The type of the last tensor comes after its dims.
     const offset = Buffer.from(bytes).lastIndexOf(Buffer.from([8, 3, 16, DataType.int32]))
     bytes[offset + 3] = 99
     expect(partsOf(bytes)).toEqual([])

@@ -4,10 +4,10 @@ import { Dimension, Shape, TensorType, Type, ValueInfo } from './schema.js'
 import { checkRank } from './tensor.js'
 import type { WireMessage } from './wire-message.js'
 
-/** What the file says about a value; `undefined` means that it says nothing. */
+/** The description of a value in the file; `undefined` means that the file has none. */
 export interface OnnxValue {
   readonly name: string
-  /** A number of {@link DataType}; undefined if the file does not tell it, or if the value is not a tensor. */
+  /** A number of {@link DataType}; undefined if the file does not declare it, or if the value is not a tensor. */
   readonly dataType: number | undefined
   /** A number is a fixed size, a text a named one. If the whole list is undefined, the rank is unknown. */
   readonly dims: readonly (number | string | undefined)[] | undefined

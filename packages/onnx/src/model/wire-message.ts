@@ -29,7 +29,7 @@ class Payload {
   protected tag: number
   /** The bytes of the file, or of a new payload. */
   protected bytes: Uint8Array
-  /** The offset of the field's head. New fields have none: their heads are encoded when they are written. */
+  /** The offset of the field's header. New fields have none: their headers are encoded when they are written. */
   protected start: number
   /** The payload is at `[from, to)`. */
   protected from: number
@@ -269,18 +269,18 @@ export class WireField extends Payload {
 
   get size(): number {
     const size = this.#message?.isChanged ? this.#message.size : this.to - this.from
-    return this.#keepsHead ? this.to - this.start : this.#headSize(size) + size
+    return this.#keepsHeader ? this.to - this.start : this.#headSize(size) + size
   }
 
   writeTo(parts: Uint8Array[]): void {
-    if (this.#keepsHead) {
+    if (this.#keepsHeader) {
       pushView(parts, this.bytes.subarray(this.start, this.to))
       return
     }
     const size = this.#message?.isChanged ? this.#message.size : this.to - this.from
-    const head = [...varint(this.tag)]
-    if (this.wireType === WireType.LengthDelimited) head.push(...varint(size))
-    pushView(parts, Uint8Array.from(head))
+    const header = [...varint(this.tag)]
+    if (this.wireType === WireType.LengthDelimited) header.push(...varint(size))
+    pushView(parts, Uint8Array.from(header))
     if (this.#message?.isChanged) this.#message.writeTo(parts)
     else pushView(parts, this.value)
   }
@@ -290,13 +290,13 @@ export class WireField extends Payload {
     other.set(this.tag, this.bytes, this.start, this.from, this.to)
   }
 
-  /** The same field for another message. */
+  /** Returns a copy of this field for another message. */
   copy(): WireField {
     return new WireField(this.tag, this.bytes, this.start, this.from, this.to, this.#message)
   }
 
-  /** Whether head and payload are written as they are in the file. */
-  get #keepsHead(): boolean {
+  /** Whether header and payload are written as they are in the file. */
+  get #keepsHeader(): boolean {
     return this.start < this.from && !this.#message?.isChanged
   }
 

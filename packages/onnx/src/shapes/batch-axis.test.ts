@@ -281,7 +281,7 @@ describe('the batch axis of an input', () => {
       batchAxes(Object.entries(inputs).map(([name, dims]) => ({ name, dims, dataType: DataType.float }))),
     )
 
-  test('is the first one if names do not tell it', () => {
+  test('is the first one if no name contains it', () => {
     expect(axesOf({ x: ['n', 't', 4], mask: ['n', 't'] })).toEqual({ x: 0, mask: 0 })
     expect(axesOf({ x: ['unk__1', 'unk__2'], mask: ['unk__3', 'unk__4'] })).toEqual({ x: 0, mask: 0 })
     expect(axesOf({ x: [2, 7, 4] })).toEqual({ x: 0 })

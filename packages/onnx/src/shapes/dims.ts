@@ -146,7 +146,7 @@ export class Sizes {
     })
   }
 
-  /** The same tensor in another shape. */
+  /** Returns the same tensor in another shape. */
   reshaped(old: Dims, sizes: readonly Size[]): Dims {
     const dims: Dim[] = sizes.map((size) => ({ size }))
     if (old.length > MAX_DIMS || dims.length > MAX_DIMS) return dims.map(() => ({ size: this.open() }))

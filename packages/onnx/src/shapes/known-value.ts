@@ -1,4 +1,4 @@
-/** What is known of the values of a graph, and of the inputs of one operator. */
+/** Knowledge about the values of a graph, and about the inputs of one operator. */
 import type { OnnxNode } from '../model/graph.js'
 import { DataType } from '../model/schema.js'
 import type { OnnxTensor } from '../model/tensor.js'
@@ -57,7 +57,7 @@ export function knownConstant({ dims, dataType, data }: OnnxTensor, sizes: Sizes
   return { ...known, integers }
 }
 
-/** What is known of a value that is one of two, as the outputs of an `If` are. */
+/** Returns the knowledge about a value that is one of two, as the outputs of an `If` are. */
 export function eitherValue(a: KnownValue, b: KnownValue, sizes: Sizes): KnownValue {
   const [dimsA, dimsB] = [a.dims, b.dims]
   if (!dimsA || !dimsB || dimsA.length !== dimsB.length) return NOTHING

@@ -4,8 +4,8 @@
  *
  *     FourierFT(x [..., d2], base [..., d1], coefficients [A, n], rows [R], entries, w1, …) → y = base + Δy [..., d1]
  *
- * Coefficients are multiplied by α. Row r of R names the adapter of the r-th of R equal parts of the tokens; −1 is the last row of the
- * coefficients, which must then be zero. Without adapters (A = 0) y is the base, bit for bit.
+ * Coefficients are multiplied by α. Row r of R names the adapter of the r-th of R equal parts of the tokens; −1 means no
+ * adapter: it selects the last row of the coefficients, which must then be zero. Without adapters (A = 0) y is the base, bit for bit.
  *
  * Runtimes inline the body under the opset of the model, whatever the function declares. It therefore uses only operators that have had one
  * form since opset 11.
@@ -37,7 +37,7 @@ function everyRow({ add, constant }: NodeList, tensor: string): string {
 /** @param opset the model's version of the standard operators, at least 11 */
 export function branchFunction(opset: number): NewFunction {
   const nodes = new NodeList()
-  const idleNow = isIdle(nodes, 'coefficients', 'x')
+  const isInactive = isIdle(nodes, 'coefficients', 'x')
   const analyse = analysisNodes(nodes, '')
   const synthesise = synthesisNodes(nodes, '')
 
@@ -50,7 +50,7 @@ export function branchFunction(opset: number): NewFunction {
   const idle = new NodeList('idle_')
   idle.named(['same'], 'Identity', ['base'])
 
-  nodes.named(['y'], 'If', [idleNow], {
+  nodes.named(['y'], 'If', [isInactive], {
     then_branch: { graph: { name: 'idle', nodes: idle.nodes, outputs: [{ name: 'same' }] } },
     else_branch: { graph: { name: 'branch', nodes: branch.nodes, outputs: [{ name: 'sum' }] } },
   })

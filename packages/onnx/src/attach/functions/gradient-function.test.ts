@@ -3,7 +3,7 @@ import { createLayer, type Layer, referenceBackward, type Shape, uniformEntries 
 import fc from 'fast-check'
 import { type InferenceSession, Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { RUNS_ALL_CASES, testCases } from '../../__fixtures__/model-files.js'
+import { casesForRun, RUNS_ALL_CASES } from '../../__fixtures__/model-files.js'
 import { createSession } from '../../__fixtures__/onnx-runtime.js'
 import { createModel } from '../../model/create-model.js'
 import { DataType } from '../../model/schema.js'
@@ -95,7 +95,7 @@ async function expectGradients(
   const [{ shape, entries }] = layers as [Layer]
   const { n } = entries
   const all = layers.map(({ coefficients }) => coefficients)
-  // −1 chooses the last row, which must then be zero.
+  // −1 means no adapter: it selects the last row, which must be zero.
   const matrix = rows.includes(-1) ? [...all, new Float32Array(n)] : all
   const { x, gradY, gradCoefficients, gradX } = await run(session, shape, matrix, n, rows, lead)
   const each = tokensOf(lead) / rows.length
@@ -135,7 +135,7 @@ describe('the gradient function', () => {
     [768, 768],
   ]
 
-  test.each(testCases(shapes, ([d1]) => d1 < 768))('layers of %i × %i', async (d1, d2) => {
+  test.each(casesForRun(shapes, ([d1]) => d1 < 768))('layers of %i × %i', async (d1, d2) => {
     const layers = layersOf([d1, d2], Math.min(1000, Math.ceil((d1 * d2) / 2)), 1)
     const session = await sessionOf(layers[0])
     await expectGradients(session, layers, [0], [2, 3])

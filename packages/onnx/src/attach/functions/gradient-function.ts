@@ -4,7 +4,7 @@
  *
  *     FourierFTGrad(x [..., d2], grad_y [..., d1], coefficients [A, n], rows [R], entries, w1, …) → grad_coefficients [A, n], grad_x [..., d2]
  *
- * `grad_x` is the gradient through the branch alone: `grad_y` through the transposed adapter. The coefficients are multiplied by α, so
+ * `grad_x` is the gradient through the branch only: `grad_y` through the transposed adapter. The coefficients are multiplied by α, so
  * `grad_coefficients` is ∂L/∂(α·c), and ∂L/∂c is α times that. Row r of R names the adapter of the r-th of R equal parts of the tokens. −1 is
  * the last row of the coefficients, which must then be zero; its tokens add to no adapter's gradient. Without adapters (A = 0) or tokens both
  * gradients are zero.
@@ -32,7 +32,7 @@ const AXES_AS_INPUT = 13
 export function gradientFunction(opset: number): NewFunction {
   const nodes = new NodeList()
   const { constant } = nodes
-  const idleNow = isIdle(nodes, 'coefficients', 'x')
+  const isInactive = isIdle(nodes, 'coefficients', 'x')
   const analyseX = analysisNodes(nodes, '')
   const analyseGradient = analysisNodes(nodes, 'transposed_')
   const synthesise = synthesisNodes(nodes, 'transposed_')
@@ -78,7 +78,7 @@ export function gradientFunction(opset: number): NewFunction {
   const graphOf = (name: string, list: NodeList) => ({
     graph: { name, nodes: list.nodes, outputs: outputs.map((output) => ({ name: `${name}_${output}` })) },
   })
-  nodes.named(outputs, 'If', [idleNow], {
+  nodes.named(outputs, 'If', [isInactive], {
     then_branch: graphOf('idle', idle),
     else_branch: graphOf('active', gradient),
   })

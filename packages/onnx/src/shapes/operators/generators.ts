@@ -1,4 +1,4 @@
-/** Operators that make tensors of sizes or indices alone. */
+/** Operators that make tensors only from sizes or indices. */
 import {
   type KnownValue,
   knownConstant,

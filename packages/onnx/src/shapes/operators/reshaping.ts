@@ -66,7 +66,7 @@ function isPositive(size: Size): boolean {
   return size.value === undefined ? size.isNatural : size.value > 0
 }
 
-/** The size that −1 stands for. Factors that occur on both sides are cancelled first, because they may be unknown. */
+/** Returns the size that −1 represents. Factors that occur on both sides are cancelled first, because they may be unknown. */
 function inferredSize(sizes: Sizes, old: readonly Size[], others: readonly Size[]): Size {
   const numerator = [...old]
   const denominator = others.filter((size) => {

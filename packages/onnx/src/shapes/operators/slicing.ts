@@ -192,7 +192,7 @@ function gatherND({ node, inputs: [x, indices] }: OperatorCall): readonly KnownV
   return [{ dims: [...indices.dims.slice(0, -1), ...x.dims.slice(batch + last)] }]
 }
 
-/** The features are packed, so the dims do not tell their number. */
+/** The features are packed, so the dims do not contain their number. */
 function gatherQuantized({ inputs: [x, indices], sizes }: OperatorCall): readonly KnownValue[] {
   if (x?.dims?.length !== 2 || !indices?.dims) return []
   return [{ dims: [...indices.dims, { size: sizes.computed('features', ...x.dims.map((dim) => dim.size)) }] }]
