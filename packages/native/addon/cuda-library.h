@@ -8,9 +8,9 @@
 
 namespace fourierft {
 
-// name in the library, name here
+// name in the library, name in `CudaLibrary`
 #define FOURIERFT_CUDA_FUNCTIONS(F)             \
-  F(fourierft_cuda_memory, memory)              \
+  F(fourierft_cuda_memory_kind, memory_kind)    \
   F(fourierft_cuda_problem, problem)            \
   F(fourierft_cuda_device_count, device_count)  \
   F(fourierft_cuda_device, device)              \
@@ -27,13 +27,13 @@ struct CudaLibrary {
 #undef FOURIERFT_CUDA_FUNCTION
   int devices = 0;
 
-  // Whether tensors are in a CUDA device's memory. In the library built with host-shim/ they are not.
-  bool is_on_device() const { return std::string_view(memory()) == "cuda"; }
+  // Whether tensors are in the memory of a CUDA device. False for the library that is compiled with host-shim/.
+  bool is_on_device() const { return std::string_view(memory_kind()) == "cuda"; }
   std::string text_of(fourierft_cuda_status status) const;
 };
 
-// The library at this path, opened once for the process. Throws UNSUPPORTED if it is missing, does not load or has another version, or if
-// there is no device.
+// Opens the library at this path, once for the process. Throws UNSUPPORTED if it is missing, does not load or has another version, or if there
+// is no device.
 const CudaLibrary& open_cuda_library(const std::string& path);
 
 }  // namespace fourierft

@@ -1,4 +1,4 @@
-// An error on its way to JavaScript or to ONNX Runtime.
+// An exception that becomes an error of JavaScript or a status of ONNX Runtime.
 #pragma once
 
 #include <string>
@@ -7,8 +7,8 @@ namespace fourierft {
 
 struct Failure {
   std::string problem;
-  const char* code = nullptr;  // of JavaScript's error, if it has one
-  std::string advice = "";     // what the caller can do, if there is anything
+  const char* code = nullptr;  // the code of the JavaScript error; null for none
+  std::string advice = "";     // what the caller can do; empty for none
 
   std::string message() const { return advice.empty() ? problem : problem + "; " + advice; }
 };

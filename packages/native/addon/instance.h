@@ -1,22 +1,22 @@
-// The state of one environment of JavaScript, that of the main thread or of a worker. It ends with the environment.
+// The state of one Node-API environment (main thread or worker). It is freed when the environment ends.
 #pragma once
 
 #include <unordered_set>
 
+#include "copy-buffers.h"
 #include "javascript.h"
 #include "plans.h"
-#include "staging.h"
 
 namespace fourierft {
 
 struct Instance {
   std::unordered_set<int64_t> plans;  // numbers of the plans made in this environment
-  Staging staging;
+  CopyBuffers copy_buffers;
 
   Instance() = default;
   Instance(const Instance&) = delete;
   Instance& operator=(const Instance&) = delete;
-  // Finalizers of JavaScript's objects do not run when an environment ends.
+  // Destroys the plans here, because finalizers of JavaScript objects do not run when an environment ends.
   ~Instance() {
     for (const int64_t number : plans) fourierft::plans().remove(number);
   }

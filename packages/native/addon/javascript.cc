@@ -142,13 +142,13 @@ std::vector<std::string> texts(napi_env env, napi_value array) {
   return result;
 }
 
-int64_t integer(napi_env env, napi_value value, const char* name, int64_t least, int64_t most) {
+int64_t integer(napi_env env, napi_value value, const char* name, int64_t minimum, int64_t maximum) {
   double number = 0;
   const bool is_number = type_of(env, value) == napi_number;
   if (is_number) check(env, napi_get_value_double(env, value, &number));
   // Both bounds are exact as doubles: they are within 2^53.
-  if (!is_number || !(number >= static_cast<double>(least) && number <= static_cast<double>(most)) || number != std::floor(number))
-    throw Failure{std::string(name) + ": expected an integer of " + std::to_string(least) + " to " + std::to_string(most) +
+  if (!is_number || !(number >= static_cast<double>(minimum) && number <= static_cast<double>(maximum)) || number != std::floor(number))
+    throw Failure{std::string(name) + ": expected an integer of " + std::to_string(minimum) + " to " + std::to_string(maximum) +
                       (is_number ? "; received " + std::to_string(number) : ""),
                   "INVALID_OPTION"};
   return static_cast<int64_t>(number);

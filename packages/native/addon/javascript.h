@@ -1,5 +1,5 @@
-// Values of JavaScript. The status of every call is checked, because an environment can stop between any two calls, when a worker is
-// terminated. From then on most calls fail and set no result.
+// Access to JavaScript values. The status of every call is checked, because an environment can stop between any two calls, when a worker is
+// terminated. After that, nearly all calls fail and set no result.
 #pragma once
 
 #define NAPI_VERSION 8
@@ -14,13 +14,13 @@
 
 namespace fourierft::javascript {
 
-// Thrown if JavaScript has a pending exception or its environment stops: there is no error to add.
+// Thrown if JavaScript has a pending exception or its environment stops, so the addon must not throw an error of its own.
 struct Interrupted {};
 
 // Throws a `Failure` or `Interrupted` if the call failed.
 void check(napi_env env, napi_status status);
 
-// JavaScript's error, with the fields `code`, `problem` and, if there is any, `advice`.
+// Makes a JavaScript error with the fields `code`, `problem` and, if not empty, `advice`.
 napi_value error_of(napi_env env, const Failure& failure);
 
 // Takes and clears JavaScript's pending exception; throws `Interrupted` if there is none.
@@ -34,7 +34,7 @@ napi_value object_of(napi_env env);
 void set(napi_env env, napi_value array, size_t index, napi_value value);
 void set(napi_env env, napi_value object, const char* name, napi_value value);
 
-// A new ArrayBuffer of zeros. Throws if there is not enough memory: Node's own function would end the process.
+// Makes an ArrayBuffer of zeros. Throws if there is not enough memory: Node's own function would end the process.
 napi_value array_buffer_of(napi_env env, size_t bytes, void*& data);
 
 napi_valuetype type_of(napi_env env, napi_value value);
@@ -43,18 +43,18 @@ napi_value property(napi_env env, napi_value object, const char* name);
 napi_value element(napi_env env, napi_value array, uint32_t index);
 uint32_t length_of(napi_env env, napi_value array);
 
-// A string without NUL characters: C would read such a string only up to the first of them.
+// Reads a string. Throws if it contains NUL characters, because C code would read it only up to the first of them.
 std::string text(napi_env env, napi_value value);
 std::vector<std::string> texts(napi_env env, napi_value array);
 
-// A whole number in least ... most; `name` is for the error. Node's own functions take larger numbers modulo 2^32, and NaN as 0.
-int64_t integer(napi_env env, napi_value value, const char* name, int64_t least, int64_t most);
+// Reads an integer of minimum ... maximum; `name` is used in the error. Node's own functions take larger numbers modulo 2^32, and NaN as 0.
+int64_t integer(napi_env env, napi_value value, const char* name, int64_t minimum, int64_t maximum);
 bool boolean(napi_env env, napi_value value, const char* name);
 
 constexpr int64_t kLargestInteger = (int64_t{1} << 53) - 1;  // Number.MAX_SAFE_INTEGER
 
-// A typed array at this moment. When JavaScript runs again it can resize the array's buffer, transfer it or write to it, so the memory must
-// not be used later or by another thread. Shared memory is the exception: it can neither be detached nor shrink while it is referenced.
+// The present state of a typed array. When JavaScript runs again it can resize the array's buffer, transfer it or write to it, so the memory
+// must not be used later or by another thread. Shared memory is the exception: it can neither be detached nor shrink while it is referenced.
 struct TypedArray {
   napi_typedarray_type type;
   size_t length;  // in elements

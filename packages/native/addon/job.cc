@@ -32,9 +32,9 @@ void Job::start(napi_env env, std::unique_ptr<Job> job, const napi_value* argume
   job->callback_ = static_cast<uint32_t>(count - 1);
   if (type_of(env, arguments[count - 1]) != napi_function)
     throw Failure{"expected a function as the last argument", "INVALID_OPTION"};
-  const napi_value kept = array_of(env, count);
-  for (size_t i = 0; i < count; i++) set(env, kept, i, arguments[i]);
-  check(env, napi_create_reference(env, kept, 1, &job->arguments_));
+  const napi_value argument_array = array_of(env, count);
+  for (size_t i = 0; i < count; i++) set(env, argument_array, i, arguments[i]);
+  check(env, napi_create_reference(env, argument_array, 1, &job->arguments_));
   check(env, napi_create_async_work(env, nullptr, string_of(env, "fourierft"), execute, complete, job.get(), &job->work_));
   check(env, napi_queue_async_work(env, job->work_));
   job.release();  // `complete` owns it now
@@ -60,9 +60,9 @@ void Job::complete(napi_env env, napi_status status, void* data) {
   try {
     javascript::check(env, status);
     job->finish(env);
-  } catch (const javascript::Interrupted&) {  // the environment stops
+  } catch (const javascript::Interrupted&) {  // The environment stops.
   } catch (const Failure& failure) {
-    javascript::throw_in(env, failure);  // as an exception in a callback
+    javascript::throw_in(env, failure);  // an exception in a callback
   } catch (const std::exception& error) {
     javascript::throw_in(env, {error.what()});
   }

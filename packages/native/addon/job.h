@@ -1,5 +1,5 @@
-// Work off JavaScript's thread. A job that has started always ends on the thread that started it. If that thread's environment stops in the
-// meantime, Node waits for the job, the result is dropped, and the job's resources are freed.
+// Work off JavaScript's thread. A job that has started always ends on the thread that started it. If that thread's environment stops while the
+// job runs, Node waits for the job, the result is dropped, and the job's resources are freed.
 #pragma once
 
 #include <atomic>
@@ -16,7 +16,7 @@ class Job {
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
 
-  // Runs on a thread of Node's pool. It must touch neither JavaScript nor memory that JavaScript can take away (javascript::TypedArray).
+  // Runs on a thread of Node's pool. It must not use JavaScript values, or memory that JavaScript can free (javascript::TypedArray).
   // An exception becomes the error of the call.
   virtual void work() = 0;
   // Runs on JavaScript's thread afterwards and returns the value of the call, or null for undefined. `arguments`: an array of the arguments
@@ -43,7 +43,7 @@ class Job {
   bool failed_ = false;
   napi_env env_ = nullptr;
   napi_ref arguments_ = nullptr;
-  uint32_t callback_ = 0;  // its index in `arguments_`
+  uint32_t callback_ = 0;  // the index of the callback in `arguments_`
   napi_async_work work_ = nullptr;
 };
 

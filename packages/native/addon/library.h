@@ -1,4 +1,4 @@
-// Shared libraries: those that the process has loaded already, and our own.
+// Shared libraries: libraries that the process has already loaded, and libraries of this package.
 #pragma once
 
 #include <string>
@@ -13,8 +13,8 @@ namespace fourierft {
 
 using Library = void*;
 
-// The library at this UTF-8 path, or null if it is not loaded; a second copy is never loaded. The library stays loaded from now on: Node
-// unloads addons, and with them their libraries, when the last environment that uses them ends.
+// Returns the library at this UTF-8 path, or null if it is not loaded. Never loads a second copy. Keeps the library loaded: Node unloads addons,
+// and with them their libraries, when the last environment that uses them ends.
 inline Library loaded_library(const char* path) {
 #ifdef _WIN32
   wchar_t wide[4096];
@@ -27,7 +27,7 @@ inline Library loaded_library(const char* path) {
 #endif
 }
 
-// Loads the library at this UTF-8 path with local symbols. Null, with the reason in `problem`, if that fails.
+// Loads the library at this UTF-8 path with local symbols. Returns null, with the reason in `problem`, if that fails.
 inline Library open_library(const char* path, std::string& problem) {
 #ifdef _WIN32
   problem = std::string(path) + ": expected Linux or macOS; received Windows";

@@ -1,6 +1,6 @@
-// The addon: the kernel for typed arrays, off the main thread, and the registration of the TensorFlow operators. Lengths are checked here, too,
-// because a wrong length would be read out of bounds. The addon works in worker threads: only the table of plans and the opened libraries
-// belong to the process.
+// The addon: the kernel for typed arrays, off the main thread, and the registration of the TensorFlow operators. Lengths are also checked
+// here, because a wrong length would be read out of bounds. The addon works in worker threads: only the numbered plans, the thread pool and the
+// opened libraries belong to the process.
 #include <cstring>
 #include <memory>
 #include <string>
@@ -22,7 +22,7 @@ using fourierft::Failure;
 using fourierft::Instance;
 using fourierft::NumberedPlan;
 using fourierft::plans;
-using fourierft::Staging;
+using fourierft::CopyBuffers;
 
 TypedArray read(napi_env env, napi_value value, napi_typedarray_type type, const char* message) {
   bool is_array = false;
@@ -32,7 +32,7 @@ TypedArray read(napi_env env, napi_value value, napi_typedarray_type type, const
   throw Failure{message, "UNSUPPORTED_DTYPE"};
 }
 
-std::vector<uint32_t> copied(const TypedArray& array) {
+std::vector<uint32_t> copy_of(const TypedArray& array) {
   const auto* first = static_cast<const uint32_t*>(array.data);
   return {first, first + array.length};
 }
@@ -45,18 +45,18 @@ napi_value create_plan(napi_env env, napi_callback_info info) {
     const TypedArray rows = read(env, v[2], napi_uint32_array, expected), columns = read(env, v[3], napi_uint32_array, expected);
     if (rows.length != columns.length) throw Failure{expected, "SHAPE_MISMATCH"};
     if (rows.length > UINT32_MAX) throw Failure{"rows: expected fewer than 2^32 entries", "SHAPE_MISMATCH"};
-    // Copied before they are checked: shared memory can change in between.
-    std::vector<uint32_t> own_rows = copied(rows), own_columns = copied(columns);
-    switch (fourierft_plan_check(d1, d2, static_cast<uint32_t>(own_rows.size()), own_rows.data(), own_columns.data())) {
+    // Copied before the check, because shared memory can change after it.
+    std::vector<uint32_t> copied_rows = copy_of(rows), copied_columns = copy_of(columns);
+    switch (fourierft_plan_check(d1, d2, static_cast<uint32_t>(copied_rows.size()), copied_rows.data(), copied_columns.data())) {
       case FOURIERFT_OK: break;
       case FOURIERFT_INVALID_ENTRY: throw Failure{"an entry is outside the spectrum", "ENTRY_OUT_OF_RANGE"};
       default:
-        throw Failure{"expected 1 to 2^24 rows and columns, and 1 to 2^30 distinct entries; received " + std::to_string(own_rows.size()) +
+        throw Failure{"expected 1 to 2^24 rows and columns, and 1 to 2^30 distinct entries; received " + std::to_string(copied_rows.size()) +
                           " entries of a layer of " + std::to_string(d1) + " x " + std::to_string(d2),
                       "SHAPE_MISMATCH"};
     }
     Instance& instance = Instance::of(env);
-    const int64_t number = plans().add(std::make_shared<const NumberedPlan>(d1, d2, std::move(own_rows), std::move(own_columns)));
+    const int64_t number = plans().add(std::make_shared<const NumberedPlan>(d1, d2, std::move(copied_rows), std::move(copied_columns)));
     try {
       instance.plans.insert(number);
       return number_of(env, static_cast<double>(number));
@@ -76,13 +76,13 @@ napi_value destroy_plan(napi_env env, napi_callback_info info) {
   });
 }
 
-// The numbers of an array for a call: a copy, or the array itself if its memory is shared.
+// The numbers of an array during a call: a copy, or the array's own memory if it is shared.
 class Numbers {
  public:
   Numbers() = default;
-  Numbers(Staging& staging, const TypedArray& array) : is_copy_(!array.is_shared) {
+  Numbers(CopyBuffers& copy_buffers, const TypedArray& array) : is_copy_(!array.is_shared) {
     if (is_copy_) {
-      copy_ = staging.take(array.bytes);
+      copy_ = copy_buffers.take(array.bytes);
       if (array.bytes > 0) std::memcpy(copy_.data(), array.data, array.bytes);
     }
     data_ = is_copy_ ? copy_.data() : array.data;
@@ -103,15 +103,15 @@ class Numbers {
 
  private:
   bool is_copy_ = false;
-  Staging::Block copy_;
+  CopyBuffers::Block copy_;
   void* data_ = nullptr;
 };
 
-// One call of the kernel. Its arrays are copied unless they are in shared memory, so JavaScript cannot take them away during the call.
+// One call of the kernel. Its arrays are copied unless they are in shared memory, so JavaScript can change or free them during the call.
 class Call : public fourierft::Job {
  public:
   // The first arguments of every call: plan, coefficients, scalings.
-  Call(napi_env env, const napi_value* v) : staging_(Instance::of(env).staging) {
+  Call(napi_env env, const napi_value* v) : copy_buffers_(Instance::of(env).copy_buffers) {
     const char* const expected = "expected a plan, Float32Array coefficients and Float32Array scalings";
     plan_ = plans().find(integer(env, v[0], "plan", 0, kLargestInteger));
     if (plan_ == nullptr) throw Failure{"the plan has been disposed of", "INVALID_STATE"};
@@ -121,8 +121,8 @@ class Call : public fourierft::Job {
                         std::to_string(coefficients.length),
                     "SHAPE_MISMATCH"};
     adapters_ = static_cast<int32_t>(scalings.length);
-    coefficients_ = Numbers(staging_, coefficients);
-    scalings_ = Numbers(staging_, scalings);
+    coefficients_ = Numbers(copy_buffers_, coefficients);
+    scalings_ = Numbers(copy_buffers_, scalings);
   }
 
   void work() override {
@@ -139,13 +139,13 @@ class Call : public fourierft::Job {
  protected:
   virtual fourierft_status compute(const fourierft_plan* plan, const fourierft_runner& runner) = 0;
 
-  // Activations: Float32Array, or Uint16Array that holds float16 (dtype 1) or bfloat16 (dtype 2).
+  // Activations: a Float32Array, or a Uint16Array of float16 (dtype 1) or bfloat16 (dtype 2) numbers.
   void read_dtype(napi_env env, napi_value value) { dtype_ = static_cast<fourierft_dtype>(integer(env, value, "dtype", 0, 2)); }
   napi_typedarray_type type() const { return dtype_ == FOURIERFT_FLOAT32 ? napi_float32_array : napi_uint16_array; }
   TypedArray activations(napi_env env, napi_value value) const {
     return read(env, value, type(), "activations: expected Float32Array for dtype 0, Uint16Array for dtypes 1 and 2");
   }
-  // The number of tokens. Throws if the array does not hold whole tokens.
+  // Returns the number of tokens. Throws if the length is not a multiple of the width.
   static int64_t tokens_of(const TypedArray& array, uint32_t width, const char* message) {
     if (array.length % width != 0) throw Failure{message, "SHAPE_MISMATCH"};
     return static_cast<int64_t>(array.length / width);
@@ -160,7 +160,7 @@ class Call : public fourierft::Job {
   }
   const int32_t* rows() const { return has_rows_ ? rows_.data() : nullptr; }
 
-  Staging& staging_;
+  CopyBuffers& copy_buffers_;
   std::shared_ptr<const NumberedPlan> plan_;
   Numbers coefficients_, scalings_;
   int32_t adapters_ = 0;
@@ -182,8 +182,8 @@ class Forward : public Call {
     tokens_ = tokens_of(x, plan_->d2, mismatch);
     if (tokens_of(y, plan_->d1, mismatch) != tokens_) throw Failure{mismatch, "SHAPE_MISMATCH"};
     read_rows(env, v[5], mismatch);
-    x_ = Numbers(staging_, x);
-    y_ = Numbers(staging_, y);
+    x_ = Numbers(copy_buffers_, x);
+    y_ = Numbers(copy_buffers_, y);
   }
 
   fourierft_status compute(const fourierft_plan* plan, const fourierft_runner& runner) override {
@@ -204,7 +204,7 @@ class Forward : public Call {
 // A new array of numbers, written off JavaScript's thread. JavaScript receives it at the end of the call.
 class NewNumbers {
  public:
-  // `argument`: an argument of the function that is no longer needed; the array replaces it, which keeps the array alive.
+  // `argument`: an argument of the function that is no longer needed. The array replaces it and is kept alive with the arguments.
   void create(napi_env env, size_t length, napi_value& argument) {
     void* data = nullptr;
     argument = array_buffer_of(env, length * sizeof(float), data);
@@ -233,10 +233,10 @@ class Backward : public Call {
     if (wants_x_) {
       const TypedArray grad_x = activations(env, v[kGradX]);
       if (grad_x.length != x.length) throw Failure{mismatch, "SHAPE_MISMATCH"};
-      grad_x_ = Numbers(staging_, grad_x);
+      grad_x_ = Numbers(copy_buffers_, grad_x);
     }
-    x_ = Numbers(staging_, x);
-    grad_y_ = Numbers(staging_, grad_y);
+    x_ = Numbers(copy_buffers_, x);
+    grad_y_ = Numbers(copy_buffers_, grad_y);
     grad_coefficients_.create(env, static_cast<size_t>(adapters_) * plan_->n, v[kGradCoefficients]);
   }
 

@@ -1,4 +1,4 @@
-// The operators' kernel on a CPU, on the session's own threads.
+// The operators' kernel on the CPU, on the session's own threads.
 #include <cstring>
 
 #include "onnxruntime-operator.h"
@@ -6,18 +6,18 @@
 namespace fourierft::onnxruntime {
 namespace {
 
-// Parts of a call on the session's own threads.
+// Runs the parts of a call on the session's own threads.
 fourierft_runner session_threads(Handle context) {
   return {[](void* context, int count, void (*body)(void*, int), void* argument) {
-            struct Part {
+            struct Call {
               void (*body)(void*, int);
               void* argument;
-            } part{body, argument};
-            const auto run = [](void* part, size_t index) {
-              static_cast<Part*>(part)->body(static_cast<Part*>(part)->argument, static_cast<int>(index));
+            } call{body, argument};
+            const auto run = [](void* call, size_t index) {
+              static_cast<Call*>(call)->body(static_cast<Call*>(call)->argument, static_cast<int>(index));
             };
             const StatusHandle status =
-                api.KernelContext_ParallelFor(context, run, static_cast<size_t>(count), static_cast<size_t>(count), &part);
+                api.KernelContext_ParallelFor(context, run, static_cast<size_t>(count), static_cast<size_t>(count), &call);
             if (status == nullptr) return;
             // A session without threads fails before it calls the body: the calling thread does all the work.
             api.ReleaseStatus(status);
@@ -26,10 +26,10 @@ fourierft_runner session_threads(Handle context) {
           context};
 }
 
-// The adapter of each token, from the adapter of each row.
+// The adapter of each token, computed from the adapter of each row.
 struct TokenAdapters {
-  std::vector<int32_t> of_token;  // empty: all tokens use adapter `only`
-  int64_t only = -1;              // -1: none
+  std::vector<int32_t> of_token;  // empty if all tokens use the same adapter
+  int64_t single_adapter = -1;              // -1: none
 
   explicit TokenAdapters(const Inputs& in) {
     if (in.is_empty()) return;
@@ -40,18 +40,18 @@ struct TokenAdapters {
         in.fail("rows[" + std::to_string(r) + "]: expected -1 ... " + std::to_string(in.adapters - 1) + "; received " +
                 std::to_string(indices[r]));
     if (count == 1) {
-      only = indices[0];
+      single_adapter = indices[0];
       return;
     }
     of_token.resize(static_cast<size_t>(in.tokens));
-    const int64_t each = in.tokens / count;
-    for (int64_t t = 0; t < in.tokens; t++) of_token[static_cast<size_t>(t)] = static_cast<int32_t>(indices[t / each]);
+    const int64_t tokens_per_row = in.tokens / count;
+    for (int64_t t = 0; t < in.tokens; t++) of_token[static_cast<size_t>(t)] = static_cast<int32_t>(indices[t / tokens_per_row]);
   }
-  bool is_one() const { return of_token.empty(); }
-  bool is_none() const { return is_one() && only < 0; }
-  const int32_t* adapter_of_token() const { return is_one() ? nullptr : of_token.data(); }
-  int32_t adapters(const Inputs& in) const { return is_one() ? 1 : static_cast<int32_t>(in.adapters); }
-  int64_t first(const Inputs& in) const { return is_one() ? only * in.n : 0; }
+  bool is_single() const { return of_token.empty(); }
+  bool is_none() const { return is_single() && single_adapter < 0; }
+  const int32_t* adapter_of_token() const { return is_single() ? nullptr : of_token.data(); }
+  int32_t adapters(const Inputs& in) const { return is_single() ? 1 : static_cast<int32_t>(in.adapters); }
+  int64_t first(const Inputs& in) const { return is_single() ? single_adapter * in.n : 0; }
 };
 
 OwnedPlan<fourierft_plan> make_plan(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns, std::string&) {
@@ -108,6 +108,6 @@ class CpuKernel : public Kernel<fourierft_plan> {
 
 }  // namespace
 
-void give_cpu_kernel(FourierFTOperator& op) { give_kernel<CpuKernel>(op); }
+void set_cpu_kernel(FourierFTOperator& op) { set_kernel<CpuKernel>(op); }
 
 }  // namespace fourierft::onnxruntime

@@ -1,5 +1,5 @@
-// The operators' kernel on a CUDA device. A call queues all its work on the session's stream and waits for nothing. Plans, and a gradient's
-// workspace, are made by the first call that needs them.
+// The operators' kernel on a CUDA device. A call queues all its work on the session's stream and does not wait. The first call that needs a plan
+// or a gradient's workspace makes it.
 //
 // `rows` stays on the device, where an index out of range cannot be rejected: it makes its tokens NaN.
 #include "onnxruntime-operator.h"
@@ -13,8 +13,8 @@ class CudaKernel : public Kernel<fourierft_cuda_plan> {
 
   void compute(Handle context) {
     const Inputs in(op, context);
-    if (in.adapters > kMostAdapters)
-      in.fail("coefficients: expected at most " + std::to_string(kMostAdapters) + " adapters on a CUDA device; received " +
+    if (in.adapters > kMaxAdapters)
+      in.fail("coefficients: expected at most " + std::to_string(kMaxAdapters) + " adapters on a CUDA device; received " +
               std::to_string(in.adapters));
     void* stream = nullptr;
     onnxruntime::check(api.KernelContext_GetGPUComputeStream(context, &stream));
@@ -26,7 +26,7 @@ class CudaKernel : public Kernel<fourierft_cuda_plan> {
   }
 
  private:
-  static constexpr int64_t kMostAdapters = 65535;  // blocks of a grid
+  static constexpr int64_t kMaxAdapters = 65535;  // the limit of a grid's blocks in y
 
   const CudaLibrary& cuda() const { return *op.cuda; }
 
@@ -72,6 +72,6 @@ class CudaKernel : public Kernel<fourierft_cuda_plan> {
 
 }  // namespace
 
-void give_cuda_kernel(FourierFTOperator& op) { give_kernel<CudaKernel>(op); }
+void set_cuda_kernel(FourierFTOperator& op) { set_kernel<CudaKernel>(op); }
 
 }  // namespace fourierft::onnxruntime

@@ -3,8 +3,9 @@
 //   FourierFT(x [..., d2], base [..., d1], coefficients [A, n], rows int64 [R], entries int64 [2, n], tables...) -> y = base + dy
 //   FourierFTGrad(x, grad_y, coefficients, rows, entries, tables...) -> grad_coefficients [A, n], grad_x [..., d2]
 //
-// Coefficients carry alpha. Row r of R is the adapter of the tokens r T/R ... (r+1) T/R - 1, or -1 for none. Without adapters (A = 0) y equals
-// the base, bit for bit. The tables belong to the portable function of the same name, which the operator replaces; they are not read.
+// Coefficients include alpha. rows[r] is the adapter of the tokens r T/R ... (r+1) T/R - 1, or -1 for none. Without adapters (A = 0) y equals
+// the base, bit for bit. The tables belong to the portable function of the same name, which the operator replaces; the operator does not read
+// them.
 #include "onnxruntime-operator.h"
 
 #include <atomic>
@@ -15,14 +16,14 @@ namespace fourierft::onnxruntime {
 namespace {
 
 constexpr int kRequired = 0, kVariadic = 2;        // OrtCustomOpInputOutputCharacteristic
-constexpr int kDefaultMemory = 0, kOnCpu = -2;     // OrtMemType
+constexpr int kDefaultMemory = 0, kCpuMemory = -2;     // OrtMemType
 constexpr size_t kEntries = 4, kTables = 5;        // indices of inputs; the tables are one variadic input
 
 const FourierFTOperator& self(const Operator* op) { return *static_cast<const FourierFTOperator*>(op); }
 
-// Gives an output the shape of an input. Without it the optimiser does not know the shapes after the first of our nodes and does not fuse the
-// nodes of the model there, which makes them slower and rounds them differently than without adapters.
-void infer_as(Handle context, size_t output, size_t input) {
+// Copies the shape of an input to an output. Otherwise the optimiser would not know the shapes after the first of our nodes and would not fuse
+// the nodes that follow, which would make them slower and round them differently than without adapters.
+void copy_shape(Handle context, size_t output, size_t input) {
   Handle info = nullptr;  // owned by the context
   check(api.ShapeInferContext_GetInputTypeShape(context, input, &info));
   size_t rank = 0;
@@ -61,7 +62,7 @@ FourierFTOperator make(bool is_gradient, Type activations, const CudaLibrary* cu
   };
   op.input_characteristic = [](const Operator*, size_t index) { return index < kTables ? kRequired : kVariadic; };
   // The plan is made from the entries, on the CPU. The tables are not read, and ONNX Runtime keeps only the first of them there.
-  op.input_memory = [](const Operator*, size_t index) { return index < kEntries ? kDefaultMemory : kOnCpu; };
+  op.input_memory = [](const Operator*, size_t index) { return index < kEntries ? kDefaultMemory : kCpuMemory; };
   op.variadic_input_minimum = [](const Operator*) { return 0; };
   op.variadic_input_homogeneous = [](const Operator*) { return 0; };
   op.variadic_output_minimum = [](const Operator*) { return 1; };
@@ -75,12 +76,12 @@ FourierFTOperator make(bool is_gradient, Type activations, const CudaLibrary* cu
   op.last_version = [](const Operator*) { return INT32_MAX; };
   op.infer_shape = [](const Operator* op, Handle context) -> StatusHandle {
     return checked([&] {
-      infer_as(context, 0, self(op).is_gradient ? 2 : 1);
-      if (self(op).is_gradient) infer_as(context, 1, 0);
+      copy_shape(context, 0, self(op).is_gradient ? 2 : 1);
+      if (self(op).is_gradient) copy_shape(context, 1, 0);
     });
   };
   if (!is_gradient) {
-    // y may take the base's memory.
+    // y may use the base's memory.
     op.in_place = [](int** inputs, int** outputs) -> size_t {
       *inputs = static_cast<int*>(std::malloc(sizeof(int)));
       *outputs = static_cast<int*>(std::malloc(sizeof(int)));
@@ -94,9 +95,9 @@ FourierFTOperator make(bool is_gradient, Type activations, const CudaLibrary* cu
     std::free(outputs);
   };
   if (cuda == nullptr) {
-    give_cpu_kernel(op);
+    set_cpu_kernel(op);
   } else {
-    give_cuda_kernel(op);
+    set_cuda_kernel(op);
   }
   return op;
 }

@@ -1,4 +1,4 @@
-// The common part of the operators' kernels on a CPU and on CUDA: their signature, the tensors of a call, the checks of shapes.
+// The common part of the operators' kernels on the CPU and on CUDA: their signature, the tensors of a call, and the checks of shapes.
 #pragma once
 
 #include <memory>
@@ -26,10 +26,10 @@ struct FourierFTOperator : Operator {
 };
 
 // Adds the functions that create, run and destroy the operator's kernels on the CPU or on CUDA.
-void give_cpu_kernel(FourierFTOperator& op);
-void give_cuda_kernel(FourierFTOperator& op);
+void set_cpu_kernel(FourierFTOperator& op);
+void set_cuda_kernel(FourierFTOperator& op);
 
-// A tensor of the kernel's context: a view.
+// A view of an input or output tensor of a call.
 struct View {
   void* data = nullptr;
   std::vector<int64_t> dims;
@@ -47,7 +47,7 @@ struct View {
   explicit View(Handle value);
 };
 
-// The inputs with their shapes checked: x and `other`, which is base or grad_y, have the same number of tokens, and coefficients and entries
+// The inputs of a call. The constructor checks that x and `other` (base or grad_y) have the same number of tokens, and coefficients and entries
 // the same n.
 struct Inputs {
   const FourierFTOperator& op;
@@ -55,7 +55,7 @@ struct Inputs {
   int64_t d1 = 0, d2 = 0, n = 0, tokens = 0, adapters = 0;
 
   Inputs(const FourierFTOperator& op, Handle context);
-  // Whether there is nothing to add. `rows` and `entries` are not read then.
+  // Whether there is nothing to add. In that case `rows` and `entries` are not read.
   bool is_empty() const { return adapters == 0 || n == 0 || tokens == 0; }
   [[noreturn]] void fail(const std::string& message) const;
 };
@@ -69,11 +69,11 @@ class Kernel {
 
   template <class Make>
   std::shared_ptr<const EntriesPlan<Plan>> plan_of(const Inputs& in, int device, const Make& make) {
-    const auto* numbers = in.entries.as<int64_t>();
+    const auto* entries = in.entries.as<int64_t>();
     std::lock_guard<std::mutex> lock(mutex_);
-    if (last_ == nullptr || !last_->is_of(device, in.d1, in.d2, in.n, numbers)) {
+    if (last_ == nullptr || !last_->matches(device, in.d1, in.d2, in.n, entries)) {
       std::string problem;
-      last_ = shared_plan<Plan>(device, in.d1, in.d2, in.n, numbers, problem, make);
+      last_ = shared_plan<Plan>(device, in.d1, in.d2, in.n, entries, problem, make);
       if (last_ == nullptr) in.fail(problem);
     }
     return last_;
@@ -99,16 +99,16 @@ StatusHandle checked(const Body& body) {
   }
 }
 
-// Makes the operator's kernels objects of this class, which has `compute(context)`.
-template <class Computing>
-void give_kernel(FourierFTOperator& op) {
+// Sets the class of the operator's kernels. The class has a method `compute(context)`.
+template <class KernelClass>
+void set_kernel(FourierFTOperator& op) {
   op.create_checked = [](const Operator* op, const void*, Handle, Handle* kernel) -> StatusHandle {
-    return checked([&] { *kernel = new Computing(*static_cast<const FourierFTOperator*>(op)); });
+    return checked([&] { *kernel = new KernelClass(*static_cast<const FourierFTOperator*>(op)); });
   };
   op.compute_checked = [](Handle kernel, Handle context) -> StatusHandle {
-    return checked([&] { static_cast<Computing*>(kernel)->compute(context); });
+    return checked([&] { static_cast<KernelClass*>(kernel)->compute(context); });
   };
-  op.destroy = [](Handle kernel) { delete static_cast<Computing*>(kernel); };
+  op.destroy = [](Handle kernel) { delete static_cast<KernelClass*>(kernel); };
 }
 
 }  // namespace fourierft::onnxruntime

@@ -1,5 +1,5 @@
 // Sessions of ONNX Runtime with the operators of this addon, for JavaScript. They are made and run off the main thread, and freed when the last
-// run is done. Inputs are copied, because JavaScript can take its memory away during a run; outputs are copied, too.
+// run is done. Inputs are copied, because JavaScript can change or free their memory during a run. Outputs are also copied.
 #include "onnxruntime.h"
 
 #include <atomic>
@@ -106,7 +106,7 @@ Owner read_session_options(napi_env env, napi_value options_object) {
     const napi_value value = property(env, options_object, name);
     if (!is_absent(env, value)) check(set(created, std::filesystem::u8path(text(env, value)).c_str()));
   };
-  const auto choice = [&](const char* name, StatusHandle (*on)(Handle), StatusHandle (*off)(Handle)) {
+  const auto flag = [&](const char* name, StatusHandle (*on)(Handle), StatusHandle (*off)(Handle)) {
     const napi_value value = property(env, options_object, name);
     if (!is_absent(env, value)) check((boolean(env, value, name) ? on : off)(created));
   };
@@ -116,8 +116,8 @@ Owner read_session_options(napi_env env, napi_value options_object) {
   number("executionMode", api.SetSessionExecutionMode);
   number("logSeverityLevel", api.SetSessionLogSeverityLevel);
   number("logVerbosityLevel", api.SetSessionLogVerbosityLevel);
-  choice("enableCpuMemArena", api.EnableCpuMemArena, api.DisableCpuMemArena);
-  choice("enableMemPattern", api.EnableMemPattern, api.DisableMemPattern);
+  flag("enableCpuMemArena", api.EnableCpuMemArena, api.DisableCpuMemArena);
+  flag("enableMemPattern", api.EnableMemPattern, api.DisableMemPattern);
   path("optimizedModelFilePath", api.SetOptimizedModelFilePath);
   path("profileFilePrefix", api.EnableProfiling);
   if (const napi_value id = property(env, options_object, "logId"); !is_absent(env, id)) check(api.SetSessionLogId(created, text(env, id).c_str()));
@@ -153,8 +153,8 @@ void append_cuda(Handle session_options, const std::vector<std::string>& setting
   }
 }
 
-// Returns the memory of freed sessions to the system. glibc keeps it for the thread that allocated it, but the next session can be made on
-// another thread: a model that is opened again would take its memory twice.
+// Returns the memory of freed sessions to the system. glibc keeps it for the thread that allocated it, but another thread can make the next
+// session: a model that is opened again would use its memory twice.
 void return_freed_memory() {
 #ifdef __GLIBC__
   malloc_trim(0);
@@ -164,12 +164,12 @@ void return_freed_memory() {
 using SharedSession = std::shared_ptr<Session>;
 
 // The first session with the operators' domain adds the domain to a map of the whole process. ONNX Runtime does not lock that map between its
-// lookup and its insertion, so of two first sessions at once the second can fail. Hence sessions are made one at a time until one is made.
-std::atomic<bool> is_domain_known = false;
+// lookup and its insertion, so if two first sessions are made at once, the second can fail. Therefore sessions are made one at a time until the first one is made.
+std::atomic<bool> is_domain_registered = false;
 
-std::unique_lock<std::mutex> alone_until_domain_is_known() {
+std::unique_lock<std::mutex> lock_until_domain_is_registered() {
   static std::mutex& mutex = *new std::mutex;
-  if (is_domain_known) return {};
+  if (is_domain_registered) return {};
   return std::unique_lock<std::mutex>(mutex);
 }
 
@@ -190,7 +190,7 @@ struct Creation : Job {
     if (cuda != nullptr && cuda->is_on_device()) append_cuda(options.get(), cuda_settings);
     check(api.AddCustomOpDomain(options.get(), operator_domain(cuda)));
     return_freed_memory();
-    std::unique_lock<std::mutex> alone = alone_until_domain_is_known();
+    std::unique_lock<std::mutex> lock = lock_until_domain_is_registered();
     if (path.empty()) {
       const StatusHandle status = api.CreateSessionFromArray(environment, model, size, options.get(), &session->handle);
       copy.reset();
@@ -198,8 +198,8 @@ struct Creation : Job {
     } else {
       check(api.CreateSession(environment, path.c_str(), options.get(), &session->handle));
     }
-    is_domain_known = true;
-    if (alone) alone.unlock();
+    is_domain_registered = true;
+    if (lock) lock.unlock();
     size_t inputs = 0, outputs = 0;
     check(api.SessionGetInputCount(session->handle, &inputs));
     check(api.SessionGetOutputCount(session->handle, &outputs));
@@ -253,7 +253,7 @@ struct Run : Job {
   SharedSession session;
   Owner options{nullptr, [](Handle) {}};
   std::vector<std::string> output_names;
-  Staging::Block numbers;  // of all inputs
+  CopyBuffers::Block numbers;  // of all inputs
   std::vector<Owner> inputs, outputs;
 
   void work() override {
@@ -292,11 +292,11 @@ struct Run : Job {
     set(env, object, "name", string_of(env, name));
     set(env, object, "type", number_of(env, type));
     set(env, object, "dims", numbers_of(env, dims));
-    set(env, object, "data", type == kString ? strings(env, value, count) : copied(env, value, type, count, name));
+    set(env, object, "data", type == kString ? strings(env, value, count) : copy_of(env, value, type, count, name));
     return object;
   }
 
-  static napi_value copied(napi_env env, Handle value, int type, size_t count, const std::string& name) {
+  static napi_value copy_of(napi_env env, Handle value, int type, size_t count, const std::string& name) {
     const int bits = bits_of(type);
     if (bits == 0) throw Failure{"output " + name + " is of a type that cannot be returned (" + std::to_string(type) + ")"};
     const size_t size = (count * static_cast<size_t>(bits) + 7) / 8;
@@ -321,7 +321,7 @@ struct Run : Job {
 
 Owner string_tensor(const std::vector<int64_t>& dims, const std::vector<std::string>& content) {
   std::vector<const char*> pointers;
-  for (const std::string& each : content) pointers.push_back(each.c_str());
+  for (const std::string& text : content) pointers.push_back(text.c_str());
   Handle value = nullptr, allocator = nullptr;
   check(api.GetAllocatorWithDefaultOptions(&allocator));
   check(api.CreateTensorAsOrtValue(allocator, dims.data(), dims.size(), kString, &value));
@@ -330,7 +330,7 @@ Owner string_tensor(const std::vector<int64_t>& dims, const std::vector<std::str
   return owner;
 }
 
-// A tensor over these bytes, without a copy.
+// Makes a tensor that uses these bytes without a copy.
 Owner number_tensor(int type, const std::vector<int64_t>& dims, void* data, size_t bytes) {
   // One for the process: all memory outside ONNX Runtime has the same description.
   static const Handle memory = [] {
@@ -365,8 +365,8 @@ std::pair<int, int> major_and_minor(const char* version) {
   return {static_cast<int>(major), *rest == '.' ? static_cast<int>(std::strtol(rest + 1, nullptr, 10)) : 0};
 }
 
-// Loads the functions, once for the process, and returns the library's version. The table of functions only grows, so newer libraries than
-// the tested ones work.
+// Loads the functions, once for the process, and returns the library's version. Functions are only ever added to the table, so libraries newer
+// than the tested ones work.
 std::string bind_library(const std::string& path) {
   static std::mutex& mutex = *new std::mutex;
   static Library bound = nullptr;
@@ -408,7 +408,7 @@ void read_inputs(napi_env env, napi_value shapes_array, napi_value data, Run& jo
   };
   const std::vector<Value>& expected = job.session->inputs;
   // Runs `body` for each input and adds the input's name to its errors.
-  const auto for_inputs = [&](const auto& body) {
+  const auto for_each_input = [&](const auto& body) {
     for (uint32_t i = 0; i < expected.size(); i++) {
       try {
         body(i);
@@ -424,9 +424,9 @@ void read_inputs(napi_env env, napi_value shapes_array, napi_value data, Run& jo
   const std::vector<double> shapes(first, first + numbers.length);
   std::vector<Input> inputs(expected.size());
   size_t at = 0;
-  for_inputs([&](uint32_t i) {
-    const size_t left = shapes.size() - at;
-    if (left < 2 || !(shapes[at] >= 0 && shapes[at] <= INT32_MAX) || !(shapes[at + 1] >= 0 && shapes[at + 1] <= static_cast<double>(left - 2)))
+  for_each_input([&](uint32_t i) {
+    const size_t remaining = shapes.size() - at;
+    if (remaining < 2 || !(shapes[at] >= 0 && shapes[at] <= INT32_MAX) || !(shapes[at + 1] >= 0 && shapes[at + 1] <= static_cast<double>(remaining - 2)))
       throw Failure{"expected its type, its rank and its dims", "INVALID_OPTION"};
     inputs[i].type = static_cast<int>(shapes[at]);
     const size_t rank = static_cast<size_t>(shapes[at + 1]);
@@ -440,23 +440,23 @@ void read_inputs(napi_env env, napi_value shapes_array, napi_value data, Run& jo
   });
   job.inputs.reserve(expected.size());
   for (size_t i = 0; i < expected.size(); i++) job.inputs.emplace_back(nullptr, api.ReleaseValue);
-  // Strings are read first, because that can run the user's code. Nothing after it does, so no array changes between the measurement of its
-  // size and its copy.
-  for_inputs([&](uint32_t i) {
+  // Strings are read first, because that can run the user's code. Nothing after it does, so no array changes after its size was read and
+  // before it is copied.
+  for_each_input([&](uint32_t i) {
     if (inputs[i].type == kString) job.inputs[i] = string_tensor(inputs[i].dims, texts(env, inputs[i].data));
   });
   std::vector<TypedArray> arrays;
   size_t bytes = 0;
   const auto padded = [](size_t size) { return (size + 63) / 64 * 64; };
-  for_inputs([&](uint32_t i) {
+  for_each_input([&](uint32_t i) {
     if (inputs[i].type == kString) return;
     arrays.emplace_back(env, inputs[i].data);
     bytes += padded(arrays.back().bytes);
   });
-  job.numbers = Instance::of(env).staging.take(bytes);
+  job.numbers = Instance::of(env).copy_buffers.take(bytes);
   char* next = job.numbers.data();
   auto array = arrays.begin();
-  for_inputs([&](uint32_t i) {
+  for_each_input([&](uint32_t i) {
     if (inputs[i].type == kString) return;
     if (array->bytes > 0) std::memcpy(next, array->data, array->bytes);
     job.inputs[i] = number_tensor(inputs[i].type, inputs[i].dims, next, array->bytes);

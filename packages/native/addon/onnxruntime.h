@@ -5,7 +5,7 @@
 
 namespace fourierft::onnxruntime {
 
-// openOnnxRuntime(path of libonnxruntime): its version. Throws UNSUPPORTED if the library is not loaded or too old.
+// openOnnxRuntime(path of libonnxruntime): returns its version. Throws UNSUPPORTED if the library is not loaded or too old.
 napi_value open(napi_env env, napi_callback_info info);
 
 // openCudaLibrary(path, done(error, number of devices)). The error is UNSUPPORTED if the kernels cannot be used.

@@ -1,4 +1,4 @@
-// Plans by number, for all threads of the process: a TensorFlow attribute and a JavaScript number can both name a plan.
+// The numbered plans of the process. A TensorFlow attribute or a JavaScript number refers to a plan by its number.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace fourierft {
 
-// A plan whose tables are made by the first call that computes with it: for a large prime size they take seconds, and JavaScript must not wait.
+// A plan whose tables are made by the first call that computes with it. For a large prime size this takes seconds, and JavaScript must not wait.
 class NumberedPlan {
  public:
   const uint32_t d1, d2, n;
@@ -24,7 +24,7 @@ class NumberedPlan {
   NumberedPlan& operator=(const NumberedPlan&) = delete;
   ~NumberedPlan() { fourierft_plan_destroy(plan_); }
 
-  // Null if there is not enough memory.
+  // Makes the tables if necessary. Returns null if there is not enough memory.
   const fourierft_plan* get() const {
     std::lock_guard<std::mutex> lock(mutex_);
     if (plan_ == nullptr && fourierft_plan_create(d1, d2, n, rows_.data(), columns_.data(), &plan_) == FOURIERFT_OK) {

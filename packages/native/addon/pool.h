@@ -1,4 +1,4 @@
-// Threads that wait for parts of a call. Calls from several threads take turns; the calling thread works, too.
+// Threads that compute parts of a call. Only one call runs at a time; its own thread also computes parts.
 #pragma once
 
 #include <atomic>
@@ -15,10 +15,10 @@ namespace fourierft {
 
 class Pool {
  public:
-  // The pool has fewer threads if the system does not allow more.
+  // Starts fewer threads if the system does not allow that many.
   explicit Pool(unsigned threads) {
     try {
-      for (unsigned i = 1; i < threads; i++) workers_.emplace_back([this] { serve(); });
+      for (unsigned i = 1; i < threads; i++) workers_.emplace_back([this] { work(); });
     } catch (const std::system_error&) {
     }
   }
@@ -39,7 +39,7 @@ class Pool {
  private:
   void run(int count, void (*body)(void*, int), void* argument) {
     if (count == 1) return body(argument, 0);
-    std::lock_guard<std::mutex> turn(turn_);
+    std::lock_guard<std::mutex> call_lock(call_mutex_);
     {
       std::lock_guard<std::mutex> lock(mutex_);
       body_ = body;
@@ -50,35 +50,35 @@ class Pool {
       round_++;
     }
     wake_.notify_all();
-    take();
-    // Workers that have not woken yet are not waited for: on a busy machine they can take longer than the work.
+    run_parts();
+    // Does not wait for workers that have not woken yet: on a busy machine, waking can take longer than the work.
     std::unique_lock<std::mutex> lock(mutex_);
     open_ = false;
     done_.wait(lock, [this] { return working_ == 0; });
   }
 
-  void take() {
+  void run_parts() {
     for (int index; (index = next_.fetch_add(1)) < count_;) body_(argument_, index);
   }
 
-  void serve() {
-    unsigned seen = 0;
+  void work() {
+    unsigned last_round = 0;
     for (;;) {
       {
         std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [&] { return ending_ || (open_ && round_ != seen); });
+        wake_.wait(lock, [&] { return ending_ || (open_ && round_ != last_round); });
         if (ending_) return;
-        seen = round_;
+        last_round = round_;
         working_++;
       }
-      take();
+      run_parts();
       std::lock_guard<std::mutex> lock(mutex_);
       if (--working_ == 0) done_.notify_one();
     }
   }
 
   std::vector<std::thread> workers_;
-  std::mutex turn_, mutex_;
+  std::mutex call_mutex_, mutex_;
   std::condition_variable wake_, done_;
   void (*body_)(void*, int) = nullptr;
   void* argument_ = nullptr;
@@ -88,7 +88,7 @@ class Pool {
   bool open_ = false, ending_ = false;
 };
 
-// The process's pool, made when it is first needed and never destroyed: its threads can outlive static destructors.
+// Returns the process's pool. It is made when first needed and never destroyed, because its threads can outlive static destructors.
 inline Pool& pool() {
   static Pool* const shared = new Pool(std::max(1u, std::thread::hardware_concurrency()));
   return *shared;

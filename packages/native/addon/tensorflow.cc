@@ -7,7 +7,7 @@
 //   FourierFTGrad(base [..., d2] or [0], x, grad_y, coefficients, scalings, adapter_of_row; plan, in_place)
 //     -> grad_x = base + dx, grad_coefficients in the shape of coefficients
 //
-// With in_place the output takes the buffer of `base`: for a caller that made the buffer, does not share it and does not read it again.
+// With in_place the output uses the buffer of `base`: for a caller that made the buffer, does not share it and does not read it again.
 // TF_ForwardInputOrAllocateOutput cannot do this: it needs a buffer with a single reference, and the handle of an eager tensor holds another.
 #include "tensorflow.h"
 
@@ -57,7 +57,8 @@ struct Api {
   void (*DeleteTensor)(void*);
 } tf;
 
-const char* load(Library library) {
+// Loads the functions. Returns null, or the name of a missing function.
+const char* load_functions(Library library) {
   const auto find = [&](auto& function, const char* name) {
     function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(library_function(library, name));
     return function != nullptr;
@@ -177,7 +178,7 @@ struct Inputs {
       if (!status.ok()) return status.message();
       if (!tensor->is(tensor == &adapter_of_row_ ? kInt32 : kFloat)) return "FourierFT: expected float inputs and an int32 adapter_of_row";
     }
-    if (x.rank() < 1 || x.rank() > kMostDimensions || x.last() != plan->d2) return mismatch("x");
+    if (x.rank() < 1 || x.rank() > kMaxDimensions || x.last() != plan->d2) return mismatch("x");
     tokens = x.count() / plan->d2;
     if (gradient && !fits(grad_y, plan->d1)) return mismatch("grad_y");
     const bool has_no_base = gradient && base.count() == 0 && !in_place;
@@ -193,9 +194,9 @@ struct Inputs {
   const int32_t* adapter_of_row() const { return adapter_of_row_.count() == 0 ? nullptr : adapter_of_row_.data<int32_t>(); }
 
  private:
-  static constexpr int kMostDimensions = 16;
+  static constexpr int kMaxDimensions = 16;
   bool fits(const Tensor& tensor, int64_t width) const {
-    return tensor.rank() >= 1 && tensor.rank() <= kMostDimensions && tensor.last() == width && tensor.count() == tokens * width;
+    return tensor.rank() >= 1 && tensor.rank() <= kMaxDimensions && tensor.last() == width && tensor.count() == tokens * width;
   }
   std::string mismatch(const char* name) const {
     return std::string("FourierFT: ") + name + " does not fit a layer of " + std::to_string(plan->d1) + " x " + std::to_string(plan->d2);
@@ -209,7 +210,7 @@ void* allocate_like(void* context, int index, const Tensor& like, const Status& 
   return tf.AllocateOutput(context, index, kFloat, dims, rank, static_cast<size_t>(like.count()) * sizeof(float), status);
 }
 
-// Output 0, in the shape of `like`, filled with the numbers that the branch is added to.
+// Makes output 0 in the shape of `like` and fills it with the numbers that the branch is added to.
 float* start_output(void* context, const Inputs& in, const Tensor& like, const Status& status) {
   if (in.in_place) {
     tf.SetOutput(context, 0, in.base.handle(), status);
@@ -270,7 +271,7 @@ void guarded(void* kernel, void* context) {
   }
 }
 
-std::string define(const char* name, const char* const* inputs, const char* const* outputs, void (*compute)(void*, void*)) {
+std::string register_operator(const char* name, const char* const* inputs, const char* const* outputs, void (*compute)(void*, void*)) {
   void* builder = tf.NewOpDefinitionBuilder(name);
   for (; *inputs != nullptr; inputs++) tf.OpDefinitionBuilderAddInput(builder, *inputs);
   for (; *outputs != nullptr; outputs++) tf.OpDefinitionBuilderAddOutput(builder, *outputs);
@@ -283,28 +284,28 @@ std::string define(const char* name, const char* const* inputs, const char* cons
   return status.ok() ? "" : status.message();
 }
 
-std::string define_all() {
+std::string register_all() {
   const char* forward_inputs[] = {"base: float", "x: float", "coefficients: float", "scalings: float", "adapter_of_row: int32", nullptr};
   const char* forward_outputs[] = {"y: float", nullptr};
   const char* gradient_inputs[] = {"base: float", "x: float", "grad_y: float", "coefficients: float",
                                    "scalings: float", "adapter_of_row: int32", nullptr};
   const char* gradient_outputs[] = {"grad_x: float", "grad_coefficients: float", nullptr};
-  const std::string problem = define("FourierFT", forward_inputs, forward_outputs, guarded<compute_forward>);
-  return problem.empty() ? define("FourierFTGrad", gradient_inputs, gradient_outputs, guarded<compute_gradient>) : problem;
+  const std::string problem = register_operator("FourierFT", forward_inputs, forward_outputs, guarded<compute_forward>);
+  return problem.empty() ? register_operator("FourierFTGrad", gradient_inputs, gradient_outputs, guarded<compute_gradient>) : problem;
 }
 
 }  // namespace
 
 void register_tensorflow_operators(const std::string& path) {
-  // Once for the process, however many JavaScript threads call this: TensorFlow has one registry for the process.
+  // Registers once, even if several JavaScript threads call this: TensorFlow has one registry for the process.
   static std::mutex mutex;
   static bool registered = false;
   std::lock_guard<std::mutex> lock(mutex);
   if (registered) return;
   const Library library = loaded_library(path.c_str());
   if (library == nullptr) throw Failure{path + " is not loaded in this process", "UNSUPPORTED", "load TensorFlow.js's binding first"};
-  if (const char* missing = load(library)) throw Failure{std::string("this TensorFlow has no function ") + missing, "UNSUPPORTED"};
-  if (const std::string problem = define_all(); !problem.empty()) throw Failure{problem, "UNSUPPORTED"};
+  if (const char* missing = load_functions(library)) throw Failure{std::string("this TensorFlow has no function ") + missing, "UNSUPPORTED"};
+  if (const std::string problem = register_all(); !problem.empty()) throw Failure{problem, "UNSUPPORTED"};
   registered = true;
 }
 

@@ -1,5 +1,4 @@
-// A plan (src/plan.h) in the form that a kernel reads: plain structures with pointers into one block of device memory, passed as kernel
-// arguments.
+// A plan (src/plan.h) as the kernels read it: plain structures with pointers into one block of device memory, passed as kernel arguments.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,15 +6,15 @@
 namespace fourierft::cuda {
 
 // 2^24 has 8 factors of 8. No length up to 2^24 has more than 15 factors when the plan's radices are tried largest first.
-constexpr int kMostStages = 16;
+constexpr int kMaxStages = 16;
 
 struct DeviceStage {
   int radix, length;
-  const float2* twiddles;  // that of sub-transform element i and output k = 1 ... radix-1 is at [(k-1) * length/radix + i]
+  const float2* twiddles;  // index (k-1) * length/radix + i for element i of a sub-transform and output k = 1 ... radix-1
   const float2* roots;     // e(m/radix), for odd radices
 };
 
-// A frequency split off the half-length spectrum, or a point of the packed spectrum: two positions and e(k/d).
+// A `Split` or a `Pack` of the plan: two positions or slots, and e(k/d).
 struct Pair {
   int a, b;
   float cos, sin;
@@ -27,15 +26,15 @@ struct DeviceSide {
   int n;               // complex numbers of a row: d/2 or d
   int length;          // of the transform of `stages`: n, or Bluestein's convolution
   int stage_count;
-  int used;            // the number of used frequencies, and the slot of a zero
+  int used;            // the number of used frequencies; the slot with this index holds a zero
   int zero, nyquist;   // the slots of frequencies 0 and d/2, or -1
-  DeviceStage stages[kMostStages];
+  DeviceStage stages[kMaxStages];
   const float2 *chirp, *chirp_spectrum;  // for Bluestein's algorithm, else null
   const Pair* splits;  // [used]
   const Pair* packs;   // [n], in the order in which the backward transform reads them
 };
 
-// A term of a slot's sum: a slot of the other side, or ~slot for the conjugate of that slot.
+// A term of a slot's sum. `slot` is a slot of the other side, or ~slot for its conjugate.
 struct DeviceTerm {
   int slot, entry;
 };
@@ -46,7 +45,7 @@ struct DeviceTerms {
 };
 
 struct DeviceEntry {
-  int in, out;  // slots; `in` is ~slot if the imaginary part changes its sign
+  int in, out;  // slots; `in` is ~slot for the conjugate of the slot
 };
 
 struct DevicePlan {

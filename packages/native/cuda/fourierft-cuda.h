@@ -1,8 +1,8 @@
-/* The FourierFT branch of a linear layer on a CUDA device: y += alpha * dW x and its gradient, queued on the caller's stream. These
- * functions correspond to those of fourierft.h for a CPU, which also computes dW.
+/* The FourierFT branch of a linear layer on a CUDA device: y += alpha * dW x and its gradient, queued on the caller's stream. The
+ * functions correspond to those of fourierft.h for a CPU, which also has one for dW.
  *
  * Tensors are row-major, contiguous, in device memory: x [tokens, d2], y and grad_y [tokens, d1], coefficients [adapters, n], scalings
- * [adapters], or null if the coefficients carry alpha. forward and backward only queue kernels on a stream of the current device: they
+ * [adapters], or null if the coefficients include alpha. forward and backward only queue kernels on a stream of the current device: they
  * neither allocate nor wait, and can be captured into a CUDA graph. Results are the same on every call, bit for bit. NaN and infinity in
  * activations spread through the token that holds them and no other.
  */
@@ -22,7 +22,7 @@ extern "C" {
 
 typedef struct CUstream_st* fourierft_cuda_stream; /* cudaStream_t */
 
-/* Continues fourierft_status. */
+/* The values of fourierft_status, and two more. */
 typedef enum {
   FOURIERFT_CUDA_OK = 0,
   FOURIERFT_CUDA_INVALID_SHAPE = 1,
@@ -33,12 +33,12 @@ typedef enum {
   FOURIERFT_CUDA_FAILED = 6         /* a CUDA call failed: fourierft_cuda_problem() */
 } fourierft_cuda_status;
 
-/* Increased whenever this file changes: a program that opens the library at run time compares it. */
-#define FOURIERFT_CUDA_INTERFACE 1
-FOURIERFT_CUDA_API int fourierft_cuda_interface(void);
+/* Increased whenever this file changes. A program that opens the library at run time compares its own value with that of the library. */
+#define FOURIERFT_CUDA_ABI_VERSION 1
+FOURIERFT_CUDA_API int fourierft_cuda_abi_version(void);
 
-/* Where the tensors are: "cuda", or "cpu" in the library that host-shim/ makes from the same source. */
-FOURIERFT_CUDA_API const char* fourierft_cuda_memory(void);
+/* The memory of the tensors: "cuda", or "cpu" in the library that is compiled from the same source with host-shim/. */
+FOURIERFT_CUDA_API const char* fourierft_cuda_memory_kind(void);
 
 /* The message of the last CUDA call that failed in this thread; "" if none failed. */
 FOURIERFT_CUDA_API const char* fourierft_cuda_problem(void);
@@ -47,7 +47,7 @@ FOURIERFT_CUDA_API const char* fourierft_cuda_problem(void);
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_device_count(int* count);
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_device(int* device);
 
-/* A plan on the current device, of d1, d2, n and entries as for fourierft_plan_create. Creation and destruction may wait for the device. */
+/* A plan on the current device; the arguments are those of fourierft_plan_create. Creation and destruction may wait for the device. */
 typedef struct fourierft_cuda_plan fourierft_cuda_plan;
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_plan_create(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows,
                                                                     const uint32_t* columns, fourierft_cuda_plan** plan);
@@ -57,9 +57,9 @@ FOURIERFT_CUDA_API void fourierft_cuda_plan_destroy(fourierft_cuda_plan* plan);
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_copy(void* to, const void* from, size_t bytes, fourierft_cuda_stream stream);
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_zero(void* to, size_t bytes, fourierft_cuda_stream stream);
 
-/* The adapter of each token: adapter_of_row[r] in 0 ... adapters-1, or -1 for none, applies to the r-th of `rows` equal parts of the tokens
- * (`rows` divides their number). Null: all adapters are added. The indices are in device memory and cannot be rejected: a row with an
- * index out of range becomes NaN and counts in no gradient. */
+/* The adapters of the tokens: adapter_of_row[r] in 0 ... adapters-1, or -1 for none, applies to the r-th of `rows` equal parts of the tokens
+ * (`rows` divides their number). Null: the changes of all adapters are summed. The indices are in device memory and cannot be rejected: a row
+ * with an index out of range becomes NaN and is left out of the gradients. */
 
 /* y += alpha dW x. */
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_forward(const fourierft_cuda_plan* plan, const float* coefficients,
@@ -70,8 +70,9 @@ FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_forward(const fourierft_
 /* The bytes of device memory that `backward` needs as its workspace; at most 4 KiB n. */
 FOURIERFT_CUDA_API size_t fourierft_cuda_workspace(const fourierft_cuda_plan* plan, int64_t tokens);
 
-/* grad_coefficients [adapters, n] is written; grad_x [tokens, d2] +=, or null. With a null workspace the library uses one that it keeps for
- * the stream until the last plan is destroyed; a call that needs a larger one allocates, and may wait for the device. */
+/* Writes grad_coefficients [adapters, n] and adds to grad_x [tokens, d2], which can be null. With a null workspace the library uses a workspace
+ * of its own, which it keeps for the stream until the last plan is destroyed. A call that needs a larger one allocates it, and may wait for the
+ * device. */
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_backward(const fourierft_cuda_plan* plan, const float* coefficients,
                                                                  int32_t adapters, const float* scalings, fourierft_dtype dtype,
                                                                  const void* x, const void* grad_y, int64_t tokens,

@@ -1,4 +1,4 @@
-// The kernels: a block of threads computes the whole branch of a row in shared memory.
+// The kernels. A block of threads computes the whole branch for one token in shared memory.
 //
 //   analyse      a row of one side -> its used frequencies
 //   combine      the sparse step: each slot of one side sums coefficients times slots of the other
@@ -25,10 +25,10 @@ __device__ inline float2* shared_memory() { return fourierft_shared; }
 inline float2* shared_memory() { return static_cast<float2*>(host_shim::shared_memory()); }
 #endif
 
-// The most threads of a block, and the number of such blocks that fit the registers of a multiprocessor with 64 for each thread.
-constexpr int kMostThreads = 512, kBlocksOfMost = 2;
+// The largest number of threads of a block, and the number of such blocks for which a multiprocessor has enough registers (64 for each thread).
+constexpr int kMaxThreads = 512, kMinBlocks = 2;
 
-// The offsets of a row's arrays in shared memory, in complex numbers.
+// The offsets of a token's arrays in shared memory, in complex numbers.
 struct SharedLayout {
   int in_slots, out_slots, total;
 };
@@ -47,18 +47,18 @@ struct Adapters {
   const float* scalings;      // [count], or null: all 1
   float inverse_area;         // 1/(d1 d2)
   int count;
-  const int64_t* of_row;      // or null: all are added
-  int64_t tokens_of_row;
+  const int64_t* adapter_of_row;  // null: all adapters are summed
+  int64_t tokens_per_row;
 };
 
-// The adapters of a row, other than a single one.
-constexpr int kAll = -1, kNone = -2, kInvalid = -3;
+// Results of `adapter_of` that are not the index of an adapter.
+constexpr int kAllAdapters = -1, kNoAdapter = -2, kInvalidAdapter = -3;
 
 __device__ inline int adapter_of(const Adapters& adapters, int64_t token) {
-  if (adapters.of_row == nullptr) return kAll;
-  const int64_t adapter = adapters.of_row[token / adapters.tokens_of_row];
-  if (adapter == -1) return kNone;
-  return adapter < -1 || adapter >= adapters.count ? kInvalid : static_cast<int>(adapter);
+  if (adapters.adapter_of_row == nullptr) return kAllAdapters;
+  const int64_t adapter = adapters.adapter_of_row[token / adapters.tokens_per_row];
+  if (adapter == -1) return kNoAdapter;
+  return adapter < -1 || adapter >= adapters.count ? kInvalidAdapter : static_cast<int>(adapter);
 }
 
 // alpha/(d1 d2) of one adapter.
@@ -66,7 +66,7 @@ __device__ inline float factor_of(const Adapters& adapters, int adapter) {
   return adapters.scalings == nullptr ? adapters.inverse_area : adapters.scalings[adapter] * adapters.inverse_area;
 }
 
-// alpha/(d1 d2) c_l for a row.
+// alpha/(d1 d2) c_l of one adapter, or the sum over all adapters.
 __device__ inline float coefficient_of(const Adapters& adapters, int adapter, int n, int entry) {
   if (adapter >= 0) return factor_of(adapters, adapter) * adapters.coefficients[static_cast<int64_t>(adapter) * n + entry];
   float sum = 0;
@@ -116,8 +116,8 @@ __device__ inline void analyse(const DeviceSide& side, fourierft_dtype dtype, co
   __syncthreads();
 }
 
-// For even d the slots become the spectrum of the real part: half of each frequency (and half its conjugate at d - j, which is not
-// stored), while 0 and d/2 are their own partners and real.
+// Sums the terms of each slot. For even d the slots become the spectrum of the real part: half of each frequency (and half its conjugate at d - j, which is not
+// stored). Frequencies 0 and d/2 have no conjugate partner and are real.
 __device__ inline void combine(const DeviceSide& into, const DeviceTerms& terms, const Adapters& adapters, int adapter, int n,
                                const float2* from, float2* to) {
   for (int s = threadIdx.x; s < into.used; s += blockDim.x) {
@@ -177,11 +177,11 @@ struct Forward {
 };
 
 // Block t computes token t.
-__global__ void __launch_bounds__(kMostThreads, kBlocksOfMost) forward_kernel(const __grid_constant__ Forward call) {
+__global__ void __launch_bounds__(kMaxThreads, kMinBlocks) forward_kernel(const __grid_constant__ Forward call) {
   const int64_t token = blockIdx.x;
   const int adapter = adapter_of(call.adapters, token);
-  if (adapter == kNone) return;
-  if (adapter == kInvalid) return fill_with_nan(call.plan.out, call.dtype, call.y, token);
+  if (adapter == kNoAdapter) return;
+  if (adapter == kInvalidAdapter) return fill_with_nan(call.plan.out, call.dtype, call.y, token);
   float2 *buffer = shared_memory(), *in = buffer + call.shared.in_slots, *out = buffer + call.shared.out_slots;
   analyse(call.plan.in, call.dtype, call.x, token, buffer, in);
   combine(call.plan.out, call.plan.by_row, call.adapters, adapter, call.plan.n, in, out);
@@ -199,12 +199,12 @@ struct Backward {
   void* grad_x;     // or null
 };
 
-// Block b computes token first_token + b and writes its Re(G[j_l] X[k_l]) to row b of the products.
-__global__ void __launch_bounds__(kMostThreads, kBlocksOfMost) backward_kernel(const __grid_constant__ Backward call) {
+// Block b computes token first_token + b and writes Re(G[j_l] X[k_l]) to row b of the products.
+__global__ void __launch_bounds__(kMaxThreads, kMinBlocks) backward_kernel(const __grid_constant__ Backward call) {
   const int64_t token = call.first_token + blockIdx.x;
   const int adapter = adapter_of(call.adapters, token);
-  if (adapter == kNone) return;
-  if (adapter == kInvalid) {
+  if (adapter == kNoAdapter) return;
+  if (adapter == kInvalidAdapter) {
     if (call.grad_x != nullptr) fill_with_nan(call.plan.in, call.dtype, call.grad_x, token);
     return;
   }
@@ -223,7 +223,7 @@ __global__ void __launch_bounds__(kMostThreads, kBlocksOfMost) backward_kernel(c
   synthesise(call.plan.in, in, buffer, call.dtype, call.grad_x, token);
 }
 
-constexpr int kEntriesOfBlock = 32, kTokenLanes = 16;
+constexpr int kEntriesPerBlock = 32, kTokenLanes = 16;
 
 struct Reduce {
   Adapters adapters;
@@ -233,28 +233,28 @@ struct Reduce {
   float* grad_coefficients;
 };
 
-// Block (b, a) sums 32 entries from 32 b on, of adapter a. For each entry 16 threads each add every 16th token in order, and then the 16 sums
-// are added in a tree.
-__global__ void __launch_bounds__(kEntriesOfBlock* kTokenLanes) reduce_kernel(const __grid_constant__ Reduce call) {
+// Block (b, a) computes the gradient of entries 32 b ... 32 b + 31 of adapter a. For each entry, each of 16 threads adds every 16th token in order;
+// then the 16 sums are added in a tree.
+__global__ void __launch_bounds__(kEntriesPerBlock* kTokenLanes) reduce_kernel(const __grid_constant__ Reduce call) {
   float* sums = reinterpret_cast<float*>(shared_memory());
-  const int lane = threadIdx.x / kEntriesOfBlock, l = blockIdx.x * kEntriesOfBlock + threadIdx.x % kEntriesOfBlock;
-  const int own = static_cast<int>(blockIdx.y);
+  const int lane = threadIdx.x / kEntriesPerBlock, l = blockIdx.x * kEntriesPerBlock + threadIdx.x % kEntriesPerBlock;
+  const int target_adapter = static_cast<int>(blockIdx.y);
   float sum = 0;
   if (l < call.n) {
     for (int t = lane; t < call.tokens; t += kTokenLanes) {
       const int adapter = adapter_of(call.adapters, call.first_token + t);
-      if (adapter == kAll || adapter == own) sum += call.products[static_cast<int64_t>(t) * call.n + l];
+      if (adapter == kAllAdapters || adapter == target_adapter) sum += call.products[static_cast<int64_t>(t) * call.n + l];
     }
   }
   sums[threadIdx.x] = sum;
   __syncthreads();
   for (int half = kTokenLanes / 2; half > 0; half /= 2) {
-    if (lane < half) sums[threadIdx.x] += sums[threadIdx.x + half * kEntriesOfBlock];
+    if (lane < half) sums[threadIdx.x] += sums[threadIdx.x + half * kEntriesPerBlock];
     __syncthreads();
   }
   if (lane > 0 || l >= call.n) return;
-  float* to = call.grad_coefficients + static_cast<int64_t>(own) * call.n + l;
-  const float value = factor_of(call.adapters, own) * sums[threadIdx.x];
+  float* to = call.grad_coefficients + static_cast<int64_t>(target_adapter) * call.n + l;
+  const float value = factor_of(call.adapters, target_adapter) * sums[threadIdx.x];
   *to = call.first_token == 0 ? value : *to + value;
 }
 

@@ -1,27 +1,27 @@
-// The roofline of the forward kernel on an H100 SXM, on paper: the bytes and operations of a token, from formulas, divided by the rates of the
-// data sheet. The times are lower bounds, not measurements: launches, latencies and barriers come on top.
+// Computes the roofline of the forward kernel on an H100 SXM: the bytes and operations of a token, from formulas, divided by the rates of the data
+// sheet. The times are lower bounds, not measurements: launches, latencies and barriers come on top.
 //
 //   node cuda/roofline.js
 
 const SM = 132
 const RATES = {
   memory: 3.35e12, // bytes/s, HBM3
-  shared: SM * 128 * 1.755e9, // bytes/s: 128 for each SM and clock at the boost of 1.755 GHz
+  shared: SM * 128 * 1.755e9, // bytes/s: 128 bytes per SM and clock cycle, at the boost clock of 1.755 GHz
   tables: 5.5e12, // bytes/s of the level-2 cache: an assumption, because the data sheet has no number
   flops: 66.9e12, // float32
 }
 const BUTTERFLY = { 8: 56, 6: 40, 4: 16, 3: 16, 2: 4 } // additions and multiplications
 
-/** @param {number} n complex numbers; the plan's radices (src/plan.cc) */
+/** Returns the radices of a transform of n complex numbers, as src/plan.cc chooses them. */
 function radices(n) {
   return [8, 6, 4, 3, 2].flatMap((radix) => {
-    const found = []
-    for (; n % radix === 0 && n > 1; n /= radix) found.push(radix)
-    return found
+    const factors = []
+    for (; n % radix === 0 && n > 1; n /= radix) factors.push(radix)
+    return factors
   })
 }
 
-/** The bytes and operations of one token of a d x d layer, d even. */
+/** Returns the bytes and operations of one token of a d x d layer, d even. */
 function costs(d, entries) {
   const half = d / 2
   const stages = radices(half)
@@ -44,10 +44,10 @@ console.log(
 for (const d of [768, 1024, 4096]) {
   const cost = costs(d, 1000)
   for (const tokens of [1, 32, 512]) {
-    // One multiprocessor computes a row; all share the memory of the device.
-    const waves = Math.max(tokens, SM)
+    // Each multiprocessor computes one token at a time. If there are fewer tokens than multiprocessors, the others are idle.
+    const effectiveTokens = Math.max(tokens, SM)
     const times = ['shared', 'tables', 'flops'].map((resource) =>
-      micro((waves * cost[resource]) / RATES[resource]),
+      micro((effectiveTokens * cost[resource]) / RATES[resource]),
     )
     const dense = Math.max((4 * d * d + 8 * d * tokens) / RATES.memory, (2 * d * d * tokens) / RATES.flops)
     console.log(

@@ -1,13 +1,13 @@
 // The transforms of a plan, computed by the threads of one block on a row in shared memory: Z[k] = sum_m z[m] e(mk/n), with decimation in
-// frequency forwards and in time backwards as in src/kernel-body.h, so nothing has to be reordered. Every function here is called by all
-// threads of the block, and ends with a barrier.
+// frequency forwards and in time backwards as in src/kernel-body.h, so nothing has to be reordered. All threads of the block must call
+// `run_stage` and the functions after it, each of which ends with a barrier.
 #pragma once
 
 #include "device-plan.h"
 
 namespace fourierft::cuda {
 
-// The position of number e of a row. Every 17th position is unused, so that the strides of radices 2, 4, 8 and 16 access different banks.
+// The position of number e in shared memory. Every 17th position is unused, so that the strides of radices 2, 4, 8 and 16 access different banks.
 __host__ __device__ inline int padded(int e) { return e + (e >> 4); }
 
 __device__ inline float2 add(float2 a, float2 b) { return make_float2(a.x + b.x, a.y + b.y); }
@@ -34,11 +34,11 @@ struct Butterfly<2> {
 template <>
 struct Butterfly<3> {
   static __device__ inline void run(float2* z, const float2*) {
-    const float2 sum = add(z[1], z[2]), turned = times_i(scale(subtract(z[1], z[2]), 0.86602540378443865f));
+    const float2 sum = add(z[1], z[2]), rotated = times_i(scale(subtract(z[1], z[2]), 0.86602540378443865f));
     const float2 centre = subtract(z[0], scale(sum, 0.5f));
     z[0] = add(z[0], sum);
-    z[1] = add(centre, turned);
-    z[2] = subtract(centre, turned);
+    z[1] = add(centre, rotated);
+    z[2] = subtract(centre, rotated);
   }
 };
 
@@ -53,9 +53,9 @@ struct Butterfly<4> {
   }
 };
 
-// R = 2H from two transforms of length H: `turn` multiplies the odd ones by e(k/R).
-template <int H, class Turn>
-__device__ inline void run_even(float2* z, Turn turn) {
+// R = 2H from two transforms of length H: `rotate` multiplies the odd ones by e(k/R).
+template <int H, class Rotate>
+__device__ inline void run_even(float2* z, Rotate rotate) {
   float2 even[H], odd[H];
 #pragma unroll
   for (int k = 0; k < H; k++) {
@@ -64,7 +64,7 @@ __device__ inline void run_even(float2* z, Turn turn) {
   }
   Butterfly<H>::run(even, nullptr);
   Butterfly<H>::run(odd, nullptr);
-  turn(odd);
+  rotate(odd);
 #pragma unroll
   for (int k = 0; k < H; k++) {
     z[k] = add(even[k], odd[k]);
@@ -150,16 +150,16 @@ __device__ inline void run_stage(const DeviceStage& stage, int n, bool forward, 
   __syncthreads();
 }
 
-// For a radix too large for a thread's registers: each thread computes output 0, or outputs j and radix-j, of a butterfly. The block works on
-// as many whole butterflies at a time as it has threads for. All threads read before any thread writes.
+// For a radix that is too large for a thread's registers: each thread computes output 0, or outputs j and radix-j, of a butterfly. The block
+// computes as many whole butterflies at once as it has threads for. All threads read before any thread writes.
 __device__ inline void run_stage_large(const DeviceStage& stage, int n, bool forward, float2* buffer) {
   const int radix = stage.radix, quotient = stage.length / radix, h = (radix - 1) / 2;
-  const int together = blockDim.x / (h + 1), own = threadIdx.x / (h + 1), j = threadIdx.x - own * (h + 1);
-  for (int done = 0; done < n / radix; done += together) {
-    const int u = done + own, part = u / quotient, i = u - part * quotient, first = part * stage.length + i;
-    const bool works = own < together && u < n / radix;
+  const int at_once = blockDim.x / (h + 1), index = threadIdx.x / (h + 1), j = threadIdx.x - index * (h + 1);
+  for (int done = 0; done < n / radix; done += at_once) {
+    const int u = done + index, part = u / quotient, i = u - part * quotient, first = part * stage.length + i;
+    const bool is_active = index < at_once && u < n / radix;
     float2 a = make_float2(0, 0), b = make_float2(0, 0);
-    if (works) {
+    if (is_active) {
       const auto number = [&](int k) {
         const float2 z = buffer[padded(first + k * quotient)];
         return forward || k == 0 ? z : multiply(z, stage.twiddles[(k - 1) * quotient + i]);
@@ -174,7 +174,7 @@ __device__ inline void run_stage_large(const DeviceStage& stage, int n, bool for
       }
     }
     __syncthreads();
-    if (works) {
+    if (is_active) {
       const auto put = [&](int k, float2 z) {
         buffer[padded(first + k * quotient)] = forward && k > 0 ? multiply(z, stage.twiddles[(k - 1) * quotient + i]) : z;
       };

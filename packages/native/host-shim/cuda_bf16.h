@@ -1,4 +1,4 @@
-// The bfloat16 of <cuda_bf16.h> for a host compiler.
+// bfloat16 of <cuda_bf16.h>, for a host compiler.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@ struct __nv_bfloat16 {
   uint16_t bits;
 };
 
-inline float __bfloat162float(__nv_bfloat16 brain) {
-  const uint32_t bits = static_cast<uint32_t>(brain.bits) << 16;
+inline float __bfloat162float(__nv_bfloat16 number) {
+  const uint32_t bits = static_cast<uint32_t>(number.bits) << 16;
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;

@@ -1,4 +1,4 @@
-// The float16 of <cuda_fp16.h> for a host compiler.
+// float16 of <cuda_fp16.h>, for a host compiler.
 #pragma once
 
 #include <cmath>
@@ -27,6 +27,6 @@ inline __half __float2half_rn(float value) {
   std::frexp(magnitude, &exponent);  // magnitude < 2^exponent
   const int unit = exponent - 11 < -24 ? -24 : exponent - 11;
   const int units = static_cast<int>(std::nearbyint(std::ldexp(magnitude, -unit)));
-  // Normal numbers have 1024 ... 2047 units; 2048 carries into the exponent by itself.
+  // Normal numbers have 1024 ... 2047 units; 2048 carries into the exponent automatically.
   return {static_cast<uint16_t>(sign | (units < 1024 ? units : (unit + 24) * 1024 + units))};
 }

@@ -62,18 +62,18 @@ enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 
 namespace host_shim {
 
-// The order in which the threads of a block run between two barriers.
+// The order of a block's threads between two barriers.
 enum class Order { ascending, descending, shuffled };
 
 struct Settings {
   Order order = Order::ascending;
   int shared_memory = 232448;   // of a block, as on an H100
-  int without_barrier = -1;     // the index of the barrier of each block that is left out, for mutants; -1: none
+  int omitted_barrier = -1;     // the index of the barrier that every block skips, in tests that must fail without it; -1: none
 };
 inline Settings settings;
-inline int most_barriers = 0;  // of any block
+inline int max_barriers = 0;  // the largest number of barriers of a block
 inline int launches = 0;
-inline std::atomic<int> waits{0};  // calls that allocate, or that could wait for a device
+inline std::atomic<int> waits{0};  // the number of calls that allocate memory or could wait for a device
 
 [[noreturn]] inline void fail(const char* problem) {
   std::fprintf(stderr, "host shim: %s\n", problem);
@@ -84,7 +84,7 @@ struct Thread {
   dim3 index;
   ucontext_t context;
   char* stack = nullptr;
-  jmp_buf here;
+  jmp_buf resume_point;
   bool started = false;
   bool finished = false;
   int barriers = 0;              // the number reached so far
@@ -128,15 +128,15 @@ class Block {
         for (const Thread& thread : threads_)
           if (thread.line != threads_[0].line) fail("threads of a block wait at different barriers");
     }
-    most_barriers = std::max(most_barriers, threads_[0].barriers);
+    max_barriers = std::max(max_barriers, threads_[0].barriers);
     running_ = nullptr;
   }
 
   void barrier(int line) {
     Thread& thread = *current_;
     thread.line = line;
-    if (thread.barriers++ == settings.without_barrier) return;
-    leave(thread);
+    if (thread.barriers++ == settings.omitted_barrier) return;
+    suspend(thread);
   }
 
   static Block& running() { return *running_; }
@@ -167,7 +167,7 @@ class Block {
     for (;;) {
       (*block.body_)();
       thread.finished = true;
-      block.leave(thread);
+      block.suspend(thread);
     }
   }
 
@@ -183,7 +183,7 @@ class Block {
 #endif
   }
 
-  void leave(Thread& thread) {
+  void suspend(Thread& thread) {
 #ifdef HOST_SHIM_FIBERS
     __sanitizer_start_switch_fiber(&thread.fake_stack, main_stack_, main_stack_size_);
 #endif
@@ -196,13 +196,13 @@ class Block {
   // Contexts are used only for the first switch, because `swapcontext` makes a system call for the signal mask each time.
   void jump(Thread& thread) {
     if (_setjmp(main_) == 0) {
-      if (thread.started) _longjmp(thread.here, 1);
+      if (thread.started) _longjmp(thread.resume_point, 1);
       thread.started = true;
       setcontext(&thread.context);
     }
   }
   void jump_back(Thread& thread) {
-    if (_setjmp(thread.here) == 0) _longjmp(main_, 1);
+    if (_setjmp(thread.resume_point) == 0) _longjmp(main_, 1);
   }
 
   inline static thread_local Block* running_ = nullptr;
@@ -295,9 +295,9 @@ cudaError_t cudaLaunchKernel(void (*kernel)(Argument), dim3 grid, dim3 block, vo
   host_shim::launches++;
   typedef typename std::remove_const<Argument>::type Value;
   const Value argument = *static_cast<const Value*>(arguments[0]);
-  host_shim::Block each(grid, block);
+  host_shim::Block threads_of_block(grid, block);
   for (unsigned z = 0; z < grid.z; z++)
     for (unsigned y = 0; y < grid.y; y++)
-      for (unsigned x = 0; x < grid.x; x++) each.run(dim3(x, y, z), shared_bytes, [&] { kernel(argument); });
+      for (unsigned x = 0; x < grid.x; x++) threads_of_block.run(dim3(x, y, z), shared_bytes, [&] { kernel(argument); });
   return cudaSuccess;
 }

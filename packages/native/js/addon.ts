@@ -1,13 +1,13 @@
-/** Finds and loads the compiled addon: the package of this platform, or what was compiled here. */
+/** Finds and loads the compiled addon: from the package of this platform, or from this package's build folder. */
 import { createRequire } from 'node:module'
 
 /**
- * The callback of a call that computes off the main thread: `done(undefined, value)` or `done(error)`. `settled` turns it into a promise. The
+ * The callback of a call that computes off the main thread: `done(undefined, value)` or `done(error)`. `settled` makes a promise of it. The
  * addon makes no promises itself: Node frees a promise of an addon only when it is settled, and a terminated worker never settles it.
  */
 export type Done<T> = (error: Error | undefined, value: T) => void
 
-/** The promise of a call of the addon. */
+/** Makes the promise of a call of the addon. */
 export function settled<T>(call: (done: Done<T>) => void): Promise<T> {
   return new Promise((resolve, reject) => {
     call((error, value) => (error === undefined ? resolve(value) : reject(error)))
@@ -61,11 +61,11 @@ export interface Addon {
   ): void
   releaseOnnxSession(session: SessionHandle): void
   instructions(): string
-  /** The numbers of live objects in the process, of all threads; for tests. */
+  /** Counts the live objects of all threads of the process; for tests. */
   live(): { readonly plans: number; readonly sessions: number; readonly jobs: number }
 }
 
-/** A session of ONNX Runtime, opaque. */
+/** An opaque handle of a session of ONNX Runtime. */
 export type SessionHandle = { readonly session: never }
 
 export interface AddonSession {
@@ -96,14 +96,14 @@ export type Activations = Float32Array | Uint16Array
 
 const require = createRequire(import.meta.url)
 
-/** The packages that can fit this machine. npm installs one of them: the one for the C library of this Linux. */
+/** The packages for this platform. On Linux there are two, and npm installs the one for the machine's C library. */
 const platform = `${process.platform}-${process.arch}`
 const packages = [
   `@fourierft/native-${platform}`,
   ...(process.platform === 'linux' ? [`@fourierft/native-${platform}-musl`] : []),
 ]
 
-/** The addon, or why there is none and what the user can do. */
+/** Loads the addon. Returns the reason and advice if there is none. */
 export function loadAddon():
   | { readonly addon: Addon }
   | { readonly problem: string; readonly advice: string } {

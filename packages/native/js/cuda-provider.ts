@@ -5,8 +5,8 @@ import { type Addon, settled } from './addon.js'
 import { unsupported } from './native-error.js'
 
 /**
- * The device of a session. `cuda-host` tests the CUDA kernels on machines without CUDA: the CPU runs them and the code that queues them,
- * slowly. Other properties are settings of ONNX Runtime's CUDA provider, in camel case: `{ name: 'cuda', deviceId: 1, gpuMemLimit: 2 ** 30 }`
+ * The device of a session. `cuda-host` tests the CUDA kernels on machines without CUDA: the CPU slowly runs them and the code that queues
+ * them. Other properties are settings of ONNX Runtime's CUDA provider, in camel case: `{ name: 'cuda', deviceId: 1, gpuMemLimit: 2 ** 30 }`
  * sets its `gpu_mem_limit`.
  */
 export type OnnxExecutionProvider =
@@ -48,13 +48,13 @@ export async function openCuda(
   return { path, devices: await settled<number>((done) => addon.openCudaLibrary(path, done)) }
 }
 
-/** Whether a provider is on CUDA. */
+/** Returns whether a provider uses CUDA. */
 export function usesCuda(providers: readonly OnnxExecutionProvider[]): boolean {
   return firstDevice(providers) !== undefined
 }
 
 /**
- * The addon's options for these providers; none for the CPU alone.
+ * Returns the addon's options for these providers; no options if there is only the CPU.
  *
  * @throws {Error} with the code `UNSUPPORTED`, as `openCuda`, and for an unknown provider or device
  */
@@ -85,9 +85,9 @@ export async function cudaOptions(
   }
 }
 
-/** The first provider other than the CPU, with its settings. */
+/** Returns the first provider other than the CPU, with its settings. */
 function firstDevice(providers: readonly OnnxExecutionProvider[]) {
   return providers
-    .map((each) => (typeof each === 'string' ? { name: each } : each))
+    .map((provider) => (typeof provider === 'string' ? { name: provider } : provider))
     .find(({ name }) => name !== 'cpu')
 }

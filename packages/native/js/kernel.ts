@@ -1,12 +1,12 @@
 /**
- * The kernel over typed arrays: it computes `addForward`, `addBackward` and `delta` of `@fourierft/core`, in SIMD, on all cores and off the
+ * The kernel for typed arrays. It computes `addForward`, `addBackward` and `delta` of `@fourierft/core`, in SIMD, on all cores and off the
  * main thread. This package imports no other package of the project, so a layer is described by plain properties.
  *
- * A call computes on copies of its arrays, which are made at its start and written back at its end, so JavaScript cannot take the memory away
- * in between. Arrays in a SharedArrayBuffer, which can neither be detached nor shrink, are used in place, without copies.
+ * A call copies its arrays at its start, computes on the copies and writes them back at its end, so JavaScript can change or free its own memory
+ * during the call. Arrays in a SharedArrayBuffer, which can neither be detached nor shrink, are used in place, without copies.
  */
 import { type Activations, type Addon, loadAddon, settled } from './addon.js'
-import { messageOf, shapeMismatch } from './native-error.js'
+import { invalidOption, messageOf, shapeMismatch, unsupportedDtype } from './native-error.js'
 
 /** An adapted layer; every `Layer` of `@fourierft/core` is one. */
 export interface KernelLayer {
@@ -22,16 +22,16 @@ export interface KernelLayer {
 export type HalfType = 'float16' | 'bfloat16'
 
 export interface KernelOptions {
-  /** For each token the index of its one layer in `layers`, or −1 for none. Default: all layers, added. */
+  /** For each token the index of its layer in `layers`, or −1 for none. Default: the changes of all layers are summed. */
   readonly rows?: Int32Array
   /** The format of Uint16Array activations; Float32Array activations do not need it. */
   readonly halfType?: HalfType
 }
 
 export interface KernelGradients {
-  /** `∂L/∂c`, one array `[n]` for each layer; added to. */
+  /** One array `[n]` for each layer, to which `∂L/∂c` is added. */
   readonly coefficients: readonly (Float32Array | Float64Array)[]
-  /** `∂L/∂x` `[T, d2]`; added to. Not computed if absent. */
+  /** The array `[T, d2]` to which `∂L/∂x` is added. Not computed if absent. */
   readonly x?: Activations
 }
 
@@ -39,7 +39,7 @@ export interface Kernel {
   /** The instructions in use on this processor: `avx512`, `avx2`, `neon` or `generic`. */
   readonly instructions: string
   /**
-   * `y += Σ Δy` for `x` `[T, d2]` and `y` `[T, d1]`.
+   * Computes `y += Σ Δy` for `x` `[T, d2]` and `y` `[T, d1]`.
    *
    * @throws {Error} with the code `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE` or `INVALID_OPTION` before anything is computed; with `INVALID_STATE`
    *   if the buffer of `y` was transferred or became too short during the call; with `UNSUPPORTED` if there is not enough memory
@@ -62,11 +62,11 @@ export interface Kernel {
     gradients: KernelGradients,
     options?: KernelOptions,
   ): Promise<void>
-  /** ΔW of the layer, row-major `[d1, d2]`. */
+  /** Computes ΔW of the layer, row-major `[d1, d2]`. */
   delta(layer: KernelLayer): Promise<Float32Array>
   /**
-   * The number of the plan for the layer's entries, which the attribute `plan` of the TensorFlow operators takes. The first call that computes
-   * with a plan makes its tables. TensorFlow.js's binding runs operators on JavaScript's thread, and makes the tables there, too.
+   * Returns the number of the plan for the layer's entries: the value of the attribute `plan` of the TensorFlow operators. The first call that
+   * computes with a plan makes its tables. TensorFlow.js's binding runs operators on JavaScript's thread, so it makes the tables there.
    */
   planOf(layer: Pick<KernelLayer, 'shape' | 'entries'>): number
   /** Registers the operators `FourierFT` and `FourierFTGrad` in the TensorFlow that this process has loaded (its framework library's path). */
@@ -75,22 +75,22 @@ export interface Kernel {
 
 let loaded: ReturnType<typeof loadKernel> | undefined
 
-/** The kernel, or undefined if none is compiled for this machine (`kernelProblem` says why). */
+/** Returns the kernel, or undefined if none is compiled for this machine (`kernelProblem` returns the reason). */
 export function kernel(): Kernel | undefined {
   loaded ??= loadKernel()
   return 'kernel' in loaded ? loaded.kernel : undefined
 }
 
-/** Why there is no kernel, in one line; undefined if there is one. */
+/** Returns one line with the reason why there is no kernel; undefined if there is one. */
 export function kernelProblem(): string | undefined {
   loaded ??= loadKernel()
   return 'problem' in loaded ? loaded.problem : undefined
 }
 
 function loadKernel(): { readonly kernel: Kernel } | { readonly problem: string } {
-  const found = loadAddon()
-  if ('addon' in found) return { kernel: makeKernel(found.addon) }
-  return { problem: messageOf(found.problem, found.advice) }
+  const result = loadAddon()
+  if ('addon' in result) return { kernel: makeKernel(result.addon) }
+  return { problem: messageOf(result.problem, result.advice) }
 }
 
 function makeKernel(addon: Addon): Kernel {
@@ -98,18 +98,18 @@ function makeKernel(addon: Addon): Kernel {
   const unusedPlans = new FinalizationRegistry<number>((plan) => addon.destroyPlan(plan))
 
   function planOf({ shape, entries }: Pick<KernelLayer, 'shape' | 'entries'>): number {
-    const known = plans.get(entries)
-    if (known !== undefined) return known
+    const existing = plans.get(entries)
+    if (existing !== undefined) return existing
     const plan = addon.createPlan(shape[0], shape[1], entries.rows, entries.columns)
     plans.set(entries, plan)
     unusedPlans.register(entries, plan)
     return plan
   }
 
-  /** The addon's arguments for a group, read when the user's call begins. */
-  function prepared({ layers, indices, rows }: Group) {
+  /** Reads the addon's arguments for a group, when the user's call begins. */
+  function readArguments({ layers, indices, rows }: Group) {
     const first = layers[0]
-    return { ...packed(layers), plan: planOf(first), n: first.entries.n, indices, rows }
+    return { ...stackLayers(layers), plan: planOf(first), n: first.entries.n, indices, rows }
   }
 
   return {
@@ -117,7 +117,9 @@ function makeKernel(addon: Addon): Kernel {
 
     async addForward(layers, x, y, options = {}) {
       const dtype = dtypeOf(x, options.halfType)
-      for (const { plan, coefficients, scalings, rows } of groupsOf(layers, options.rows).map(prepared)) {
+      for (const { plan, coefficients, scalings, rows } of groupsOf(layers, options.rows).map(
+        readArguments,
+      )) {
         await settled<undefined>((done) =>
           addon.forward(plan, coefficients, scalings, dtype, x, rows, y, done),
         )
@@ -135,22 +137,22 @@ function makeKernel(addon: Addon): Kernel {
       })
       const dtype = dtypeOf(x, options.halfType)
       const gradX = gradients.x ?? null
-      for (const group of groupsOf(layers, options.rows).map(prepared)) {
+      for (const group of groupsOf(layers, options.rows).map(readArguments)) {
         const { plan, coefficients, scalings, rows, indices, n } = group
-        const found = new Float32Array(
+        const gradient = new Float32Array(
           await settled<ArrayBuffer>((done) =>
             addon.backward(plan, coefficients, scalings, dtype, x, gradY, rows, gradX, done),
           ),
         )
         indices.forEach((index, indexInGroup) => {
           const sum = checkGradient(gradients.coefficients[index], layers[index], index)
-          for (let l = 0; l < n; l++) sum[l] = sum[l] + found[indexInGroup * n + l]
+          for (let l = 0; l < n; l++) sum[l] = sum[l] + gradient[indexInGroup * n + l]
         })
       }
     },
 
     async delta(layer) {
-      const { coefficients, scalings } = packed([layer])
+      const { coefficients, scalings } = stackLayers([layer])
       const plan = planOf(layer)
       return new Float32Array(
         await settled<ArrayBuffer>((done) => addon.delta(plan, coefficients, scalings, done)),
@@ -165,9 +167,9 @@ function makeKernel(addon: Addon): Kernel {
 
 interface Group {
   readonly layers: KernelLayer[]
-  /** The index of each among all layers. */
+  /** The index of each layer among all layers of the call. */
   readonly indices: number[]
-  /** For each token the index of its layer in this group, or −1; null if all layers are added. */
+  /** For each token the index of its layer in this group, or −1; null if all layers are summed. */
   readonly rows: Int32Array | null
 }
 
@@ -184,13 +186,14 @@ function groupsOf(layers: readonly KernelLayer[], rows: Int32Array | undefined):
   if (rows === undefined) return groups.map((group) => ({ ...group, rows: null }))
   const unknown = rows.findIndex((row) => row < -1 || row >= layers.length)
   if (unknown >= 0) {
-    throw new RangeError(`rows[${unknown}]: expected −1 … ${layers.length - 1}; received ${rows[unknown]}`)
+    throw invalidOption(`rows[${unknown}]: expected −1 … ${layers.length - 1}; received ${rows[unknown]}`)
   }
   if (groups.length === 1) return groups.map((group) => ({ ...group, rows }))
   return groups.map((group) => ({ ...group, rows: rows.map((row) => group.indices.indexOf(row)) }))
 }
 
-function packed(layers: readonly KernelLayer[]): { coefficients: Float32Array; scalings: Float32Array } {
+/** Copies the coefficients of layers with the same entries to one array, and their scalings to another. */
+function stackLayers(layers: readonly KernelLayer[]): { coefficients: Float32Array; scalings: Float32Array } {
   const n = layers[0]?.entries.n ?? 0
   const coefficients = new Float32Array(layers.length * n)
   layers.forEach((layer, index) => {
@@ -204,7 +207,7 @@ function packed(layers: readonly KernelLayer[]): { coefficients: Float32Array; s
   return { coefficients, scalings: Float32Array.from(layers, ({ scaling }) => scaling) }
 }
 
-/** Checks that the array has a number for each entry of the layer; it has none after its buffer was transferred. */
+/** Checks that the array has a number for each entry of the layer. An array whose buffer was transferred has none. */
 function checkGradient(
   array: Float32Array | Float64Array | undefined,
   { entries: { n } }: KernelLayer,
@@ -219,7 +222,7 @@ function checkGradient(
 function dtypeOf(x: Activations, halfType: HalfType | undefined): number {
   if (x instanceof Float32Array) return 0
   if (halfType === undefined) {
-    throw new TypeError(
+    throw unsupportedDtype(
       "halfType: expected 'float16' or 'bfloat16' for Uint16Array activations; received undefined",
     )
   }

@@ -1,7 +1,7 @@
 /** The shared libraries that this process has loaded. */
 import { readFileSync } from 'node:fs'
 
-/** Their paths, from Node's diagnostic report or from Linux's `/proc`; empty if neither is available. */
+/** Returns their paths, from Node's diagnostic report or from Linux's `/proc`; empty if neither is available. */
 export function loadedLibraries(): readonly string[] {
   const libraries = librariesOfReport()
   return libraries.length > 0 ? libraries : librariesOfMaps()
@@ -9,7 +9,7 @@ export function loadedLibraries(): readonly string[] {
 
 type Report = Partial<NonNullable<typeof process.report>> & { excludeNetwork?: boolean }
 
-/** Empty in Bun, whose report lists no libraries, and in Deno, whose report has no such field and needs a permission. */
+/** Reads Node's report. Returns an empty list in Bun and Deno: Bun's report lists no libraries, and Deno's needs a permission. */
 function librariesOfReport(): readonly string[] {
   const report = process.report as Report | undefined
   if (typeof report?.getReport !== 'function') return []

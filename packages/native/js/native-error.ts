@@ -1,4 +1,4 @@
-/** The errors of this package have the fields of core's `FourierFTError`, which it does not import; so have those of the addon. */
+/** The errors of this package have the fields of core's `FourierFTError`, which it does not import. The addon's errors have the same fields. */
 export interface NativeErrorFields {
   readonly code: string
   /** What is wrong: `message` without the advice. */
@@ -7,7 +7,7 @@ export interface NativeErrorFields {
   readonly advice?: string
 }
 
-/** An error with the code `UNSUPPORTED`. */
+/** Makes an error with the code `UNSUPPORTED`. */
 export function unsupported(problem: string, advice?: string): Error & NativeErrorFields {
   return withFields(new Error(messageOf(problem, advice)), {
     code: 'UNSUPPORTED',
@@ -16,7 +16,17 @@ export function unsupported(problem: string, advice?: string): Error & NativeErr
   })
 }
 
-/** A `RangeError` with the code `SHAPE_MISMATCH`. */
+/** Makes a `RangeError` with the code `INVALID_OPTION`. */
+export function invalidOption(problem: string): RangeError & NativeErrorFields {
+  return withFields(new RangeError(problem), { code: 'INVALID_OPTION', problem })
+}
+
+/** Makes a `TypeError` with the code `UNSUPPORTED_DTYPE`. */
+export function unsupportedDtype(problem: string): TypeError & NativeErrorFields {
+  return withFields(new TypeError(problem), { code: 'UNSUPPORTED_DTYPE', problem })
+}
+
+/** Makes a `RangeError` with the code `SHAPE_MISMATCH`. */
 export function shapeMismatch(problem: string): RangeError & NativeErrorFields {
   return withFields(new RangeError(problem), { code: 'SHAPE_MISMATCH', problem })
 }

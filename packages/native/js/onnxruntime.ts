@@ -1,7 +1,7 @@
 /**
  * Sessions of the user's own ONNX Runtime in which this package's kernel computes the operators `fourierft:FourierFT` and
- * `fourierft:FourierFTGrad`. Runs are asynchronous, off the main thread, and can overlap. `release` frees a session; so does the garbage
- * collector.
+ * `fourierft:FourierFTGrad`. Runs are asynchronous, off the main thread, and can overlap. `release` or the garbage collector frees a
+ * session.
  */
 import {
   type AddonSession,
@@ -80,7 +80,7 @@ export type OnnxValue =
 
 /** The options of ONNX Runtime's `InferenceSession.create` that apply on the CPU or on CUDA, under the same names. */
 export interface OnnxSessionOptions {
-  /** `cuda` before `cpu`, or `cpu` alone (the default). */
+  /** `cuda` before `cpu`, or only `cpu` (the default). */
   readonly executionProviders?: readonly OnnxExecutionProvider[] | undefined
   readonly graphOptimizationLevel?: 'disabled' | 'basic' | 'extended' | 'layout' | 'all' | undefined
   readonly intraOpNumThreads?: number | undefined
@@ -125,12 +125,12 @@ export interface OnnxSession {
 
 export interface OnnxRuntime {
   readonly version: string
-  /** A line about a version that is newer than the tested ones, else undefined. The newer version is used all the same. */
+  /** A warning if the version is newer than the tested ones, else undefined. Newer versions are used nevertheless. */
   readonly untested: string | undefined
-  /** Why the CUDA kernels cannot be used here; undefined if they can. */
+  /** Returns the reason why the CUDA kernels cannot be used on this machine; undefined if they can. */
   cudaProblem(device?: 'cuda' | 'cuda-host'): Promise<string | undefined>
   /**
-   * A session of a model in a file, or of its bytes. Bytes are copied: on the CPU before this returns, on CUDA after the library of kernels is
+   * Makes a session of a model file, or of the bytes of a model. Bytes are copied: on the CPU before this returns, on CUDA after the library of kernels is
    * open. The bytes of a SharedArrayBuffer are read in place and must not change until the promise is settled.
    *
    * @throws {Error} with the code `UNSUPPORTED` if the session is on CUDA and the kernels, a device or ONNX Runtime's CUDA provider are missing
@@ -139,11 +139,11 @@ export interface OnnxRuntime {
 }
 
 /**
- * The ONNX Runtime that this process has loaded.
+ * Opens the ONNX Runtime that this process has loaded.
  *
  * @param library path of the `libonnxruntime` of the user's own `onnxruntime-node`
  * @throws {Error} with the code `UNSUPPORTED` if there is no compiled kernel for this machine, if the library is not loaded, or if it is older
- *   than 1.18 (versions newer than the tested ones are used: the interface only grows)
+ *   than 1.18
  */
 export function openOnnxRuntime(library: string): OnnxRuntime {
   const loaded = loadAddon()
@@ -172,8 +172,8 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
       )
       const names = inputs.map(({ name }) => name)
       return {
-        inputs: inputs.map(described),
-        outputs: outputs.map(described),
+        inputs: inputs.map(describeValue),
+        outputs: outputs.map(describeValue),
         run: (tensors, outputNames, runOptions = {}) => run(handle, names, tensors, outputNames, runOptions),
         release: () => addon.releaseOnnxSession(handle),
       }
@@ -218,8 +218,8 @@ function sessionOptions(options: OnnxSessionOptions): Readonly<Record<string, un
   checkThreads('interOpNumThreads', options.interOpNumThreads)
   return {
     ...options,
-    graphOptimizationLevel: oneOf('graphOptimizationLevel', LEVELS, level),
-    executionMode: oneOf('executionMode', MODES, mode),
+    graphOptimizationLevel: numberOfChoice('graphOptimizationLevel', LEVELS, level),
+    executionMode: numberOfChoice('executionMode', MODES, mode),
     profileFilePrefix: enableProfiling ? (profileFilePrefix ?? 'onnxruntime_profile_') : undefined,
     freeDimensionNames: Object.keys(freeDimensionOverrides),
     freeDimensionSizes: Object.values(freeDimensionOverrides),
@@ -227,19 +227,19 @@ function sessionOptions(options: OnnxSessionOptions): Readonly<Record<string, un
   }
 }
 
-function oneOf(option: string, known: Readonly<Record<string, number>>, value: string): number {
-  const number = Object.hasOwn(known, value) ? known[value] : undefined
+function numberOfChoice(option: string, choices: Readonly<Record<string, number>>, value: string): number {
+  const number = Object.hasOwn(choices, value) ? choices[value] : undefined
   if (number !== undefined) return number
-  throw new RangeError(`${option}: expected one of ${Object.keys(known).join(', ')}; received ${value}`)
+  throw new RangeError(`${option}: expected one of ${Object.keys(choices).join(', ')}; received ${value}`)
 }
 
-/** 0 lets ONNX Runtime choose. ONNX Runtime itself accepts any integer. */
+/** Rejects negative numbers, which ONNX Runtime itself would accept. 0 lets ONNX Runtime choose. */
 function checkThreads(option: string, value: number | undefined): void {
   if (value !== undefined && !(Number.isInteger(value) && value >= 0))
     throw new RangeError(`${option}: expected 0 or a positive integer; received ${value}`)
 }
 
-/** `{ a: { b: 1 } }` becomes `['a.b', '1']`. */
+/** Converts `{ a: { b: 1 } }` to `['a.b', '1']`. */
 function configEntries(extra: Readonly<Record<string, unknown>>, prefix: string): string[] {
   return Object.entries(extra).flatMap(([key, value]) =>
     typeof value === 'object' && value !== null
@@ -248,7 +248,7 @@ function configEntries(extra: Readonly<Record<string, unknown>>, prefix: string)
   )
 }
 
-function described({ name, isTensor, type, dims, symbols }: AddonValue): OnnxValue {
+function describeValue({ name, isTensor, type, dims, symbols }: AddonValue): OnnxValue {
   if (!isTensor) return { name, isTensor }
   return {
     name,

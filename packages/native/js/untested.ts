@@ -2,7 +2,7 @@
 
 const TESTED = [1, 30] as const
 
-/** A line about a version that is newer than the tested ones, else undefined. The addon itself rejects versions that are too old. */
+/** Returns a warning if the version is newer than the tested ones, else undefined. The addon itself rejects versions that are too old. */
 export function untested(version: string): string | undefined {
   const [major = 0, minor = 0] = version.split('.').map(Number)
   if (major < TESTED[0] || (major === TESTED[0] && minor <= TESTED[1])) return undefined

@@ -14,7 +14,7 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const build = join(root, 'build', 'platforms')
 const zig = process.env.ZIG ?? 'zig'
 
-/** For each platform zig's name with the oldest supported system, and CMake's names of the system and the processor. */
+/** For each platform: zig's target with the oldest supported system, and CMake's names of the system and the processor. */
 const targets = {
   'darwin-arm64': ['aarch64-macos.11.0', 'Darwin', 'arm64'],
   'darwin-x64': ['x86_64-macos.11.0', 'Darwin', 'x86_64'],
@@ -52,8 +52,8 @@ function compile(platform) {
     NODE_API_INCLUDE: headers,
     FOURIERFT_TESTS: 'ON',
   }
-  const defined = Object.entries(options).map(([name, value]) => `-D${name}=${value}`)
-  cmake(platform, ['-S', root, '-B', folder, ...defined])
+  const definitions = Object.entries(options).map(([name, value]) => `-D${name}=${value}`)
+  cmake(platform, ['-S', root, '-B', folder, ...definitions])
   cmake(platform, ['--build', folder, '--parallel', '2'])
   copyFileSync(join(folder, 'fourierft.node'), join(root, 'platforms', platform, 'fourierft.node'))
   console.log(
@@ -61,7 +61,7 @@ function compile(platform) {
   )
 }
 
-/** CMake expects each tool as a program of its own; zig is one program for all tools. */
+/** Makes a script for each tool: CMake expects separate programs, but zig is one program for all tools. */
 function makeTools() {
   if (process.platform === 'win32') fail('run this on Linux or macOS')
   const { status } = spawnSync(`${zig} version`, { shell: true, stdio: 'ignore' })

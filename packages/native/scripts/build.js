@@ -1,8 +1,8 @@
 // Compiles the addon with CMake. The root commands run it, and `install.js` on machines without a compiled package. A missing compiler is not a
-// failure: the packages that use the kernel work without it, and one line says so.
+// failure: a warning is printed, and the packages that use the kernel work without it.
 //
 //   node scripts/build.js                the addon
-//   node scripts/build.js --cuda         build/libfourierft-cuda.so alone, with nvcc; CUDAARCHS=90 for one architecture
+//   node scripts/build.js --cuda         only build/libfourierft-cuda.so, with nvcc; CUDAARCHS=90 for one architecture
 //   node scripts/build.js --cuda-host    the addon, and for tests the CUDA kernels for the CPU (Linux)
 
 import { spawnSync } from 'node:child_process'
@@ -21,16 +21,19 @@ const CUDA_LIBRARY = 'libfourierft-cuda.so'
 
 const isGlibc = process.platform === 'linux' && 'glibcVersionRuntime' in process.report.getReport().header
 
-/** Builds the addon; returns undefined, or a line about the failure. */
+/** Builds the addon. Returns undefined, or a description of the failure. */
 export function buildAddon({ cudaHost = false } = {}) {
   if (process.platform === 'win32')
     return 'on Windows there is only the compiled package @fourierft/native-win32-x64'
-  // The coroutines of the host shim are those of glibc.
+  // The host shim uses the coroutines of glibc.
   const host = cudaHost && isGlibc ? 'ON' : 'OFF'
   return cmake(join(root, 'build'), [`-DNODE_API_INCLUDE=${headers}`, `-DFOURIERFT_CUDA_HOST=${host}`])
 }
 
-/** Builds the library of the CUDA kernels; returns the same. It has a build folder of its own, because the addon is built without nvcc. */
+/**
+ * Builds the library of the CUDA kernels, in a separate folder, because the addon is built without nvcc. Returns undefined, or a description of
+ * the failure.
+ */
 function buildCuda() {
   if (process.platform !== 'linux') return 'the CUDA kernels are compiled on Linux only'
   const build = join(root, 'build', 'cuda-library')

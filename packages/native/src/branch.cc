@@ -1,4 +1,4 @@
-// The C functions check their arguments, choose the instructions and split the tokens into parts for the host's threads. The parts depend
+// The C functions check their arguments, choose the instructions and split the tokens into parts for the caller's threads. The parts depend
 // only on the number of tokens, and their sums are added in order, so results do not depend on the number of threads.
 #include <algorithm>
 #include <cstdlib>
@@ -32,7 +32,7 @@ const Kernel& kernel() {
   return *best;
 }
 
-// Memory that a thread keeps between calls and that grows with the largest plan so far.
+// Memory that a thread keeps between calls. It grows to the size that the largest plan needs.
 class Scratch {
  public:
   ~Scratch() { release(); }
@@ -56,14 +56,14 @@ class Scratch {
   size_t size_ = 0;
 };
 
-thread_local Scratch scratch_of_thread;
-thread_local std::vector<float> coefficients_of_thread, products_of_thread;
+thread_local Scratch thread_scratch;
+thread_local std::vector<float> thread_coefficients, thread_products;
 
-constexpr int64_t kTokensOfPart = 64;
-constexpr int64_t kMostParts = 32;
+constexpr int64_t kTokensPerPart = 64;
+constexpr int64_t kMaxParts = 32;
 
-int parts_of(int64_t tokens) {
-  return static_cast<int>(std::max<int64_t>(1, std::min(kMostParts, (tokens + kTokensOfPart - 1) / kTokensOfPart)));
+int part_count(int64_t tokens) {
+  return static_cast<int>(std::max<int64_t>(1, std::min(kMaxParts, (tokens + kTokensPerPart - 1) / kTokensPerPart)));
 }
 
 struct Range {
@@ -71,12 +71,12 @@ struct Range {
 };
 
 Range part_of(int64_t tokens, int parts, int index) {
-  // whole tiles: multiples of 16 tokens, except in the last part
+  // Parts start at multiples of 16 tokens: whole tiles.
   const int64_t tiles = (tokens + 15) / 16;
   return {std::min(tokens, tiles * index / parts * 16), std::min(tokens, tiles * (index + 1) / parts * 16)};
 }
 
-// Runs body(index) for all parts. The exception of a part is thrown from here after all parts have ended.
+// Runs body(index) for all parts. If a part throws an exception, rethrows it after all parts have ended.
 template <class Body>
 void for_parts(const fourierft_runner* runner, int parts, const Body& body) {
   if (runner == nullptr || runner->parallel_for == nullptr || parts == 1) {
@@ -90,11 +90,11 @@ void for_parts(const fourierft_runner* runner, int parts, const Body& body) {
   runner->parallel_for(
       runner->pool, parts,
       [](void* argument, int index) {
-        Call& each = *static_cast<Call*>(argument);
+        Call& call = *static_cast<Call*>(argument);
         try {
-          each.body(index);
+          call.body(index);
         } catch (...) {
-          each.errors[index] = std::current_exception();
+          call.errors[index] = std::current_exception();
         }
       },
       &call);
@@ -102,21 +102,21 @@ void for_parts(const fourierft_runner* runner, int parts, const Body& body) {
     if (error) std::rethrow_exception(error);
 }
 
-// The numbers that the kernel multiplies with: alpha/(d1 d2) c summed over the adapters or, if each row has one adapter, c and alpha/(d1 d2).
+// The factors of the sparse step: alpha/(d1 d2) c summed over the adapters or, if each row has one adapter, c and alpha/(d1 d2).
 struct Scaled {
   const float *coefficients, *factors;
 };
 
-Scaled scaled(const Plan& plan, const float* coefficients, int32_t adapters, const float* scalings, bool added) {
+Scaled scale(const Plan& plan, const float* coefficients, int32_t adapters, const float* scalings, bool is_sum) {
   const double area = static_cast<double>(plan.d1) * plan.d2;
-  if (!added) {
-    coefficients_of_thread.resize(static_cast<size_t>(adapters));
-    for (int32_t a = 0; a < adapters; a++) coefficients_of_thread[a] = static_cast<float>(scalings[a] / area);
-    return {coefficients, coefficients_of_thread.data()};
+  if (!is_sum) {
+    thread_coefficients.resize(static_cast<size_t>(adapters));
+    for (int32_t a = 0; a < adapters; a++) thread_coefficients[a] = static_cast<float>(scalings[a] / area);
+    return {coefficients, thread_coefficients.data()};
   }
   const size_t n = static_cast<size_t>(plan.n);
-  coefficients_of_thread.assign(n, 0);
-  float* sum = coefficients_of_thread.data();
+  thread_coefficients.assign(n, 0);
+  float* sum = thread_coefficients.data();
   for (int32_t a = 0; a < adapters; a++) {
     const float factor = static_cast<float>(scalings[a] / area);
     const float* row = coefficients + a * n;
@@ -125,7 +125,7 @@ Scaled scaled(const Plan& plan, const float* coefficients, int32_t adapters, con
   return {sum, nullptr};
 }
 
-bool are_valid(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings, fourierft_dtype dtype,
+bool valid_arguments(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings, fourierft_dtype dtype,
             int64_t tokens, const int32_t* adapter_of_row) {
   if (plan == nullptr || adapters < 0 || tokens < 0 || dtype < FOURIERFT_FLOAT32 || dtype > FOURIERFT_BFLOAT16) return false;
   if (adapters > 0 && (coefficients == nullptr || scalings == nullptr)) return false;
@@ -178,20 +178,20 @@ const char* fourierft_instructions(void) { return kernel().instructions; }
 fourierft_status fourierft_forward(const fourierft_plan* handle, const float* coefficients, int32_t adapters, const float* scalings,
                                    fourierft_dtype dtype, const void* x, int64_t tokens, const int32_t* adapter_of_row, void* y,
                                    const fourierft_runner* runner) {
-  if (!are_valid(handle, coefficients, adapters, scalings, dtype, tokens, adapter_of_row)) return FOURIERFT_INVALID_ARGUMENT;
+  if (!valid_arguments(handle, coefficients, adapters, scalings, dtype, tokens, adapter_of_row)) return FOURIERFT_INVALID_ARGUMENT;
   if (tokens == 0 || adapters == 0) return FOURIERFT_OK;
   if (x == nullptr || y == nullptr) return FOURIERFT_INVALID_ARGUMENT;
   return guarded([&] {
     const Plan& plan = handle->plan;
-    const Scaled c = scaled(plan, coefficients, adapters, scalings, adapter_of_row == nullptr);
-    const int parts = parts_of(tokens);
+    const Scaled c = scale(plan, coefficients, adapters, scalings, adapter_of_row == nullptr);
+    const int parts = part_count(tokens);
     const size_t bytes = bytes_of(dtype);
     for_parts(runner, parts, [&](int index) {
       const Range part = part_of(tokens, parts, index);
       kernel().forward(plan, c.coefficients,
                        {dtype, part.last - part.first, adapter_of_row == nullptr ? nullptr : adapter_of_row + part.first, c.factors},
                        static_cast<const char*>(x) + part.first * plan.d2 * bytes, static_cast<char*>(y) + part.first * plan.d1 * bytes,
-                       scratch_of_thread.of(kernel().scratch(plan)));
+                       thread_scratch.of(kernel().scratch(plan)));
     });
     return FOURIERFT_OK;
   });
@@ -201,32 +201,32 @@ fourierft_status fourierft_backward(const fourierft_plan* handle, const float* c
                                     fourierft_dtype dtype, const void* x, const void* grad_y, int64_t tokens,
                                     const int32_t* adapter_of_row, float* grad_coefficients, void* grad_x,
                                     const fourierft_runner* runner) {
-  if (!are_valid(handle, coefficients, adapters, scalings, dtype, tokens, adapter_of_row)) return FOURIERFT_INVALID_ARGUMENT;
+  if (!valid_arguments(handle, coefficients, adapters, scalings, dtype, tokens, adapter_of_row)) return FOURIERFT_INVALID_ARGUMENT;
   if (adapters == 0) return FOURIERFT_OK;
   if (grad_coefficients == nullptr || (tokens > 0 && (x == nullptr || grad_y == nullptr))) return FOURIERFT_INVALID_ARGUMENT;
   return guarded([&] {
     const Plan& plan = handle->plan;
-    const bool added = adapter_of_row == nullptr;
-    const Scaled c = scaled(plan, coefficients, adapters, scalings, added);
-    const int parts = parts_of(tokens);
-    const size_t bytes = bytes_of(dtype), n = static_cast<size_t>(plan.n), wide = added ? n : n * adapters;
-    products_of_thread.assign(wide * parts, 0);
-    float* products = products_of_thread.data();
+    const bool is_sum = adapter_of_row == nullptr;
+    const Scaled c = scale(plan, coefficients, adapters, scalings, is_sum);
+    const int parts = part_count(tokens);
+    const size_t bytes = bytes_of(dtype), n = static_cast<size_t>(plan.n), width = is_sum ? n : n * adapters;
+    thread_products.assign(width * parts, 0);
+    float* products = thread_products.data();
     for_parts(runner, parts, [&](int index) {
       const Range part = part_of(tokens, parts, index);
       kernel().backward(plan, c.coefficients,
-                        {dtype, part.last - part.first, added ? nullptr : adapter_of_row + part.first, c.factors},
+                        {dtype, part.last - part.first, is_sum ? nullptr : adapter_of_row + part.first, c.factors},
                         static_cast<const char*>(x) + part.first * plan.d2 * bytes,
-                        static_cast<const char*>(grad_y) + part.first * plan.d1 * bytes, products + wide * index,
+                        static_cast<const char*>(grad_y) + part.first * plan.d1 * bytes, products + width * index,
                         grad_x == nullptr ? nullptr : static_cast<char*>(grad_x) + part.first * plan.d2 * bytes,
-                        scratch_of_thread.of(kernel().scratch(plan)));
+                        thread_scratch.of(kernel().scratch(plan)));
     });
     const double area = static_cast<double>(plan.d1) * plan.d2;
     for (int32_t a = 0; a < adapters; a++) {
       const double factor = scalings[a] / area;
       for (size_t l = 0; l < n; l++) {
         double sum = 0;
-        for (int index = 0; index < parts; index++) sum += products[wide * index + (added ? l : a * n + l)];
+        for (int index = 0; index < parts; index++) sum += products[width * index + (is_sum ? l : a * n + l)];
         grad_coefficients[a * n + l] = static_cast<float>(factor * sum);
       }
     }
@@ -236,16 +236,16 @@ fourierft_status fourierft_backward(const fourierft_plan* handle, const float* c
 
 fourierft_status fourierft_delta(const fourierft_plan* handle, const float* coefficients, int32_t adapters, const float* scalings,
                                  float* delta, const fourierft_runner* runner) {
-  if (!are_valid(handle, coefficients, adapters, scalings, FOURIERFT_FLOAT32, 0, nullptr) || delta == nullptr)
+  if (!valid_arguments(handle, coefficients, adapters, scalings, FOURIERFT_FLOAT32, 0, nullptr) || delta == nullptr)
     return FOURIERFT_INVALID_ARGUMENT;
   return guarded([&] {
     const Plan& plan = handle->plan;
-    const Scaled c = scaled(plan, coefficients, adapters, scalings, true);
-    const int rows = plan.d1 / 2 + 1, parts = parts_of(rows);
+    const Scaled c = scale(plan, coefficients, adapters, scalings, true);
+    const int rows = plan.d1 / 2 + 1, parts = part_count(rows);
     for_parts(runner, parts, [&](int index) {
       const Range part = part_of(rows, parts, index);
       kernel().delta(plan, c.coefficients, static_cast<int>(part.first), static_cast<int>(part.last), delta,
-                     scratch_of_thread.of(kernel().scratch(plan)));
+                     thread_scratch.of(kernel().scratch(plan)));
     });
     return FOURIERFT_OK;
   });

@@ -180,7 +180,7 @@ FOURIERFT_INLINE void transpose_quarters(const v* t, v* r) {
   }
 }
 
-// Turns four numbers of each of V rows, quad(row), into four vectors of all rows.
+// Transposes four numbers of each of V rows, quad(row), into four vectors of all rows.
 template <int V, class Quad>
 FOURIERFT_INLINE void load_quads(const Quad& quad, lanes<V>* r) {
   lanes<V> t[4];
@@ -243,8 +243,8 @@ void store_rows(const float* from, int stride, int d, typename Number::stored* c
     }
 }
 
-// Writes past the caches if the instructions allow it: for data that is larger than the caches and is not read again soon. `to` is a multiple
-// of 32 bytes.
+// Writes without using the caches if the instructions allow it: for data that is larger than the caches and is not read again soon. `to` is
+// aligned to 32 bytes.
 FOURIERFT_INLINE void stream8(f8 from, float* to) {
 #if defined(__AVX__)
   _mm256_stream_ps(to, from);
@@ -260,8 +260,8 @@ FOURIERFT_INLINE void end_stream() {
 #endif
 }
 
-// Streams the first `count` lanes to rows of d numbers, `step` apart, in whole cache lines; d and `step` are multiples of one, so all rows
-// start at the same offset in a line. Backwards: number p of a row is number d - p of the lane, modulo d.
+// Streams the first `count` lanes to rows of d numbers, `step` apart, in whole cache lines. d and `step` are multiples of a line, so all
+// rows start at the same offset in a line. Backwards: number p of a row is number d - p of the lane, modulo d.
 template <int V, bool Backwards>
 void stream_rows(const float* from, int stride, int d, int count, float* rows, ptrdiff_t step) {
   const auto number = [&](int p) { return from + static_cast<size_t>(Backwards && p > 0 ? d - p : p) * stride * V; };
@@ -376,7 +376,7 @@ FOURIERFT_INLINE void dft_odd(v* r, v* m, int radix, const float* roots) {
       br = br + qr[k] * s;
       bm = bm + qm[k] * s;
     }
-    r[j] = ar - bm;  // not read again: the sums above read p, q and element 0 alone
+    r[j] = ar - bm;  // not read again: the sums above read only p, q and element 0
     m[j] = am + br;
     r[n - j] = ar + bm;
     m[n - j] = am - br;
@@ -482,7 +482,7 @@ void run_one_stage(const Stage& stage, int n, lanes<V>* b) {
   }
 }
 
-// Runs the sub-transform of n numbers that consists of the stages from `first` on. One that does not fit the nearest cache is split.
+// Runs the sub-transform of n numbers that consists of the stages from `first` on. Splits it if it does not fit the nearest cache.
 template <int V, bool Forward>
 void run_stages_from(const std::vector<Stage>& stages, size_t first, int n, lanes<V>* b) {
   constexpr size_t near = 32768;
@@ -554,7 +554,7 @@ FOURIERFT_INLINE ScratchLayout scratch_layout(const Plan& plan) {
   ScratchLayout layout;
   const auto larger = [](size_t a, size_t b) { return a > b ? a : b; };
   layout.buffer = 0;
-  // Between the two transforms the buffer holds one number for each entry and lane, and one more for each lane.
+  // Between the two transforms the buffer holds one number for each entry and lane, and one additional number for each lane.
   layout.work = larger(larger(buffer_size(plan.in), buffer_size(plan.out)), static_cast<size_t>(plan.n) + 1);
   layout.in_slots = layout.work + 2 * static_cast<size_t>(larger(plan.in.transform.work(), plan.out.transform.work()));
   layout.out_slots = layout.in_slots + 2 * (plan.in.frequencies.size() + 1);
@@ -599,12 +599,12 @@ void analyse(const Side& side, const void* rows, int count, lanes<V>* b, lanes<V
   split<V>(side, b, work, slots);
 }
 
-// coefficients: [n]; or, with Each, one for each lane, [n][V], followed by [V] factors, each for all coefficients of a lane.
-template <int V, bool Each>
+// `coefficients`: [n]. With PerLane: [n][V], one coefficient for each lane, followed by [V], one factor for all coefficients of a lane.
+template <int V, bool PerLane>
 void combine(const Terms& terms, const lanes<V>* from, lanes<V>* to, const float* coefficients) {
   typedef lanes<V> v;
   const auto coefficient = [&](size_t entry) {
-    if constexpr (Each)
+    if constexpr (PerLane)
       return load<v, Float32>(coefficients + entry * V);
     else
       return coefficients[entry] - v{};
@@ -620,7 +620,7 @@ void combine(const Terms& terms, const lanes<V>* from, lanes<V>* to, const float
       r = r + from[term->real] * c;
       m = m + from[term->real + 1] * (c * term->sign);
     }
-    if constexpr (Each) {
+    if constexpr (PerLane) {
       const v factor = coefficient(terms.terms.size());
       r = r * factor;
       m = m * factor;
@@ -639,8 +639,8 @@ void synthesise(const Side& side, lanes<V>* slots, lanes<V>* b, lanes<V>* work) 
   if (!side.halved) {
     for (size_t e = 0; e < 2 * static_cast<size_t>(side.transform.n); e++) b[e] = zero;
     for (const Pack& pack : side.packs) {
-      b[2 * pack.at] = slots[2 * pack.a];
-      b[2 * pack.at + 1] = slots[2 * pack.a + 1];
+      b[2 * pack.position] = slots[2 * pack.a];
+      b[2 * pack.position + 1] = slots[2 * pack.a + 1];
     }
     run_transform<V, false>(side.transform, b, work);
     return;
@@ -660,8 +660,8 @@ void synthesise(const Side& side, lanes<V>* slots, lanes<V>* b, lanes<V>* work) 
   for (const Pack& pack : side.packs) {
     const v hr = slots[2 * pack.a], hm = slots[2 * pack.a + 1], ur = slots[2 * pack.b], um = -slots[2 * pack.b + 1];
     const v sr = hr + ur, sm = hm + um, dr = hr - ur, dm = hm - um;
-    b[2 * pack.at] = sr - (dr * pack.sin + dm * pack.cos);
-    b[2 * pack.at + 1] = sm + (dr * pack.cos - dm * pack.sin);
+    b[2 * pack.position] = sr - (dr * pack.sin + dm * pack.cos);
+    b[2 * pack.position + 1] = sm + (dr * pack.cos - dm * pack.sin);
   }
   run_transform<V, false>(side.transform, b, work);
 }
@@ -702,9 +702,9 @@ void forward_tile(const Plan& plan, const float* coefficients, const float* fact
   lanes<V>*b = memory + layout.buffer, *work = memory + layout.work, *in = memory + layout.in_slots, *out = memory + layout.out_slots;
   analyse<V, Number>(plan.in, x, count, b, work, in);
   if (adapter_of_row != nullptr) {
-    float* each = reinterpret_cast<float*>(b);
-    gather_coefficients<V>(plan.n, coefficients, factors, adapter_of_row, count, each);
-    combine<V, true>(plan.by_row, in, out, each);
+    float* by_lane = reinterpret_cast<float*>(b);
+    gather_coefficients<V>(plan.n, coefficients, factors, adapter_of_row, count, by_lane);
+    combine<V, true>(plan.by_row, in, out, by_lane);
   } else {
     combine<V, false>(plan.by_row, in, out, coefficients);
   }
@@ -721,7 +721,7 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
   v* memory = reinterpret_cast<v*>(scratch);
   const ScratchLayout layout = scratch_layout(plan);
   v *b = memory + layout.buffer, *work = memory + layout.work, *in = memory + layout.in_slots, *out = memory + layout.out_slots;
-  float* each = reinterpret_cast<float*>(b);
+  float* by_lane = reinterpret_cast<float*>(b);
   analyse<V, Number>(plan.in, x, count, b, work, in);
   analyse<V, Number>(plan.out, grad_y, count, b, work, out);
   // Re(G[j_l] X[k_l]) of each lane, summed lane by lane over tiles or added to the products of each row's adapter.
@@ -731,7 +731,7 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
     for (int t = plan.by_row.start[s]; t < plan.by_row.start[s + 1]; t++) {
       const Term& term = plan.by_row.terms[t];
       const v product = r * in[term.real] - m * (in[term.real + 1] * term.sign);
-      float* at = adapter_of_row != nullptr ? each + static_cast<size_t>(term.entry) * V
+      float* at = adapter_of_row != nullptr ? by_lane + static_cast<size_t>(term.entry) * V
                                             : sums + static_cast<size_t>(term.entry) * FOURIERFT_LANES;
       if (adapter_of_row != nullptr) {
         std::memcpy(at, &product, sizeof product);
@@ -744,15 +744,15 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
     }
   }
   if (adapter_of_row != nullptr) {
-    float* own[V];  // the products of each lane's adapter; several lanes of one adapter are added in order
+    float* lane_products[V];  // of each lane's adapter; lanes of the same adapter are added in order
     for (int lane = 0; lane < V; lane++)
-      own[lane] = lane < count && adapter_of_row[lane] >= 0 ? products + static_cast<size_t>(adapter_of_row[lane]) * plan.n : nullptr;
-    store_rows<V, Float32, true>(each, 1, plan.n, own);
+      lane_products[lane] = lane < count && adapter_of_row[lane] >= 0 ? products + static_cast<size_t>(adapter_of_row[lane]) * plan.n : nullptr;
+    store_rows<V, Float32, true>(by_lane, 1, plan.n, lane_products);
   }
   if (grad_x == nullptr) return;
   if (adapter_of_row != nullptr) {
-    gather_coefficients<V>(plan.n, coefficients, factors, adapter_of_row, count, each);
-    combine<V, true>(plan.by_column, out, in, each);
+    gather_coefficients<V>(plan.n, coefficients, factors, adapter_of_row, count, by_lane);
+    combine<V, true>(plan.by_column, out, in, by_lane);
   } else {
     combine<V, false>(plan.by_column, out, in, coefficients);
   }
@@ -761,13 +761,13 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
   store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2, rows.of);
 }
 
-// Whether dW is written past the caches: if it has 16 MiB or more and all its rows start at the same offset in a cache line.
-FOURIERFT_INLINE bool streams(const Plan& plan) {
+// Whether dW is written without using the caches: if it has 16 MiB or more and all its rows start at the same offset in a cache line.
+FOURIERFT_INLINE bool bypasses_caches(const Plan& plan) {
   return plan.d2 % 16 == 0 && static_cast<size_t>(plan.d1) * plan.d2 >= size_t{1} << 22;
 }
 
-// Writes rows first ... first+count-1 of dW. The slots hold the transforms of the unit vectors, e(pj/d1). A `restart` looks them up;
-// otherwise those of the previous tile are multiplied by e(Vj/d1), which costs less than a digit of float32 over eight tiles.
+// Writes rows first ... first+count-1 of dW. The slots hold the transforms of the unit vectors, e(pj/d1). With `restart` they are looked
+// up. Otherwise those of the previous tile are multiplied by e(Vj/d1), which loses less than a digit of float32 over eight tiles.
 template <int V>
 void delta_tile(const Plan& plan, const float* coefficients, int first, int count, bool restart, float* delta, float* scratch) {
   typedef lanes<V> v;
@@ -786,10 +786,10 @@ void delta_tile(const Plan& plan, const float* coefficients, int first, int coun
         if (at >= plan.d1) at -= plan.d1;
       }
     } else {
-      const float* turn = plan.unit_roots.data() + 2 * static_cast<size_t>(V * j % plan.d1);
+      const float* factor = plan.unit_roots.data() + 2 * static_cast<size_t>(V * j % plan.d1);
       const v r = out[2 * s], m = out[2 * s + 1];
-      out[2 * s] = r * turn[0] - m * turn[1];
-      out[2 * s + 1] = r * turn[1] + m * turn[0];
+      out[2 * s] = r * factor[0] - m * factor[1];
+      out[2 * s + 1] = r * factor[1] + m * factor[0];
     }
   }
   combine<V, false>(plan.by_column, out, in, coefficients);
@@ -799,7 +799,7 @@ void delta_tile(const Plan& plan, const float* coefficients, int first, int coun
   const float* lines = reinterpret_cast<const float*>(b);
   const int start = first == 0 ? 1 : 0, end = 2 * (first + count - 1) == d1 ? count - 1 : count;
   float *rows = delta + static_cast<size_t>(first) * d2, *mirror = delta + static_cast<size_t>(d1 - first - start) * d2;
-  if (streams(plan)) {
+  if (bypasses_caches(plan)) {
     stream_rows<V, false>(lines, stride, d2, count, rows, d2);
     if (start < end) stream_rows<V, true>(lines + start, stride, d2, end - start, mirror, -static_cast<ptrdiff_t>(d2));
     return;
@@ -822,7 +822,7 @@ FOURIERFT_INLINE size_t scratch_size_of_one(const Side& side) {
 }
 
 // The number of floats rounded up to whole cache lines.
-FOURIERFT_INLINE size_t lines(size_t numbers) { return (numbers + 15) / 16 * 16; }
+FOURIERFT_INLINE size_t round_to_lines(size_t numbers) { return (numbers + 15) / 16 * 16; }
 
 template <class Number>
 void analyse_one(const Side& side, const typename Number::stored* row, float* memory, float* spectrum) {
@@ -840,14 +840,14 @@ void analyse_one(const Side& side, const typename Number::stored* row, float* me
   split<8>(eighth, b, work, slots);
   // X[k + m d/8] = sum over residues r of e(rm/8) e(rk/d) X_r[k]
   const int count = static_cast<int>(eighth.frequencies.size());
-  const float* turns = side.turns.data();
+  const float* residue_twiddles = side.residue_twiddles.data();
   f8* to = reinterpret_cast<f8*>(spectrum);
   for (int first = 0; first < count; first += 8, to += 16) {
     f8 r[8], m[8];
     for (int i = 0; i < 8; i++) {
       const int k = first + i;
       if (k < count) {
-        const f8 c = load8<Float32>(turns + 16 * k), s = load8<Float32>(turns + 16 * k + 8);
+        const f8 c = load8<Float32>(residue_twiddles + 16 * k), s = load8<Float32>(residue_twiddles + 16 * k + 8);
         r[i] = slots[2 * k] * c - slots[2 * k + 1] * s;
         m[i] = slots[2 * k] * s + slots[2 * k + 1] * c;
       } else {
@@ -865,7 +865,7 @@ void analyse_one(const Side& side, const typename Number::stored* row, float* me
   }
 }
 
-// The same steps backwards; adds to the row.
+// Does the steps of `analyse_one` backwards and adds the result to the row.
 template <class Number>
 void synthesise_one(const Side& side, float* spectrum, float* memory, typename Number::stored* row) {
   if (side.eighth.empty()) {
@@ -875,7 +875,7 @@ void synthesise_one(const Side& side, float* spectrum, float* memory, typename N
   const Side& eighth = side.eighth.front();
   f8 *b = reinterpret_cast<f8*>(memory), *work = b + buffer_size(eighth), *slots = work + 2 * eighth.transform.work();
   const int count = static_cast<int>(eighth.frequencies.size());
-  const float* turns = side.turns.data();
+  const float* residue_twiddles = side.residue_twiddles.data();
   const f8* from = reinterpret_cast<const f8*>(spectrum);
   for (int first = 0; first < count; first += 8, from += 16) {
     f8 r[8], m[8];
@@ -887,7 +887,7 @@ void synthesise_one(const Side& side, float* spectrum, float* memory, typename N
     transpose(r);
     transpose(m);
     for (int k = first; k < first + 8 && k < count; k++) {
-      const f8 c = load8<Float32>(turns + 16 * k), s = load8<Float32>(turns + 16 * k + 8);
+      const f8 c = load8<Float32>(residue_twiddles + 16 * k), s = load8<Float32>(residue_twiddles + 16 * k + 8);
       slots[2 * k] = r[k - first] * c - m[k - first] * s;
       slots[2 * k + 1] = r[k - first] * s + m[k - first] * c;
     }
@@ -897,7 +897,7 @@ void synthesise_one(const Side& side, float* spectrum, float* memory, typename N
   for (int p = 0; p < eighth.d; p++) store8<Number, true>(b[stride * p], row + 8 * p);
 }
 
-// The sparse step of a single token, as `combine` for many.
+// The sparse step of a single token; `combine` is that of a tile.
 template <bool Forward>
 void combine_one(const Plan& plan, const float* coefficients, float factor, const float* from, float* to) {
   const Side &source = Forward ? plan.in : plan.out, &target = Forward ? plan.out : plan.in;
@@ -916,7 +916,7 @@ void combine_one(const Plan& plan, const float* coefficients, float factor, cons
 template <class Number>
 void forward_one(const Plan& plan, const float* coefficients, float factor, const typename Number::stored* x,
                  typename Number::stored* y, float* memory) {
-  float *in = memory, *out = in + lines(plan.in.spectrum_size), *rest = out + lines(plan.out.spectrum_size);
+  float *in = memory, *out = in + round_to_lines(plan.in.spectrum_size), *rest = out + round_to_lines(plan.out.spectrum_size);
   analyse_one<Number>(plan.in, x, rest, in);
   combine_one<true>(plan, coefficients, factor, in, out);
   synthesise_one<Number>(plan.out, out, rest, y);
@@ -925,7 +925,7 @@ void forward_one(const Plan& plan, const float* coefficients, float factor, cons
 template <class Number>
 void backward_one(const Plan& plan, const float* coefficients, float factor, const typename Number::stored* x,
                   const typename Number::stored* grad_y, float* products, typename Number::stored* grad_x, float* memory) {
-  float *in = memory, *out = in + lines(plan.in.spectrum_size), *rest = out + lines(plan.out.spectrum_size);
+  float *in = memory, *out = in + round_to_lines(plan.in.spectrum_size), *rest = out + round_to_lines(plan.out.spectrum_size);
   analyse_one<Number>(plan.in, x, rest, in);
   analyse_one<Number>(plan.out, grad_y, rest, out);
   const int in_imaginary = plan.in.imaginary, out_imaginary = plan.out.imaginary;
@@ -945,17 +945,18 @@ size_t scratch(const Plan& plan) {
   // the arrays of a tile, and the lane sums of the gradient
   const size_t tile = (scratch_layout(plan).total + static_cast<size_t>(plan.n)) * FOURIERFT_LANES;
   const size_t in = scratch_size_of_one(plan.in), out = scratch_size_of_one(plan.out);
-  const size_t one = lines(plan.in.spectrum_size) + lines(plan.out.spectrum_size) + (in > out ? in : out);
+  const size_t one = round_to_lines(plan.in.spectrum_size) + round_to_lines(plan.out.spectrum_size) + (in > out ? in : out);
   return (tile > one ? tile : one) + 64;
 }
 
-// Calls tile<V>(first, count) with as many lanes as there are tokens (or rows) left, and one(first) if a whole tile would cost more.
+// Calls tile<V>(first, count) for tiles of tokens (or rows of dW). Calls one(token) for each of the last tokens if they are at most `max_single`:
+// a tile would cost more.
 template <class Tile, class One>
-FOURIERFT_INLINE void for_tiles(int64_t tokens, int few, Tile tile, One one) {
+FOURIERFT_INLINE void for_tiles(int64_t tokens, int max_single, Tile tile, One one) {
   int64_t done = 0;
   while (done < tokens) {
     const int64_t left = tokens - done;
-    if (left <= few) {
+    if (left <= max_single) {
       one(done++);
       continue;
     }
@@ -970,7 +971,7 @@ FOURIERFT_INLINE void for_tiles(int64_t tokens, int few, Tile tile, One one) {
 }
 
 // Up to this many tokens are faster one by one than in a tile of eight.
-FOURIERFT_INLINE int few_tokens(const Plan& plan) { return plan.in.eighth.empty() || plan.out.eighth.empty() ? 1 : 3; }
+FOURIERFT_INLINE int max_single_tokens(const Plan& plan) { return plan.in.eighth.empty() || plan.out.eighth.empty() ? 1 : 3; }
 
 template <class Number>
 void forward_numbers(const Plan& plan, const float* coefficients, Tokens tokens, const void* x_, void* y_, float* memory) {
@@ -978,7 +979,7 @@ void forward_numbers(const Plan& plan, const float* coefficients, Tokens tokens,
   const stored* x = static_cast<const stored*>(x_);
   stored* y = static_cast<stored*>(y_);
   for_tiles(
-      tokens.count, few_tokens(plan),
+      tokens.count, max_single_tokens(plan),
       [&](auto width, int64_t first, int count) {
         forward_tile<decltype(width)::value, Number>(plan, coefficients, tokens.factors,
                                                      tokens.adapter_of_row == nullptr ? nullptr : tokens.adapter_of_row + first, count,
@@ -999,12 +1000,12 @@ void backward_numbers(const Plan& plan, const float* coefficients, Tokens tokens
   typedef typename Number::stored stored;
   const stored *x = static_cast<const stored*>(x_), *grad_y = static_cast<const stored*>(grad_y_);
   stored* grad_x = static_cast<stored*>(grad_x_);
-  const int few = few_tokens(plan);
-  const bool sum_lanes = tokens.adapter_of_row == nullptr && tokens.count > few;
+  const int max_single = max_single_tokens(plan);
+  const bool sum_lanes = tokens.adapter_of_row == nullptr && tokens.count > max_single;
   float* sums = memory + scratch_layout(plan).total * FOURIERFT_LANES;
   if (sum_lanes) std::memset(sums, 0, sizeof(float) * static_cast<size_t>(plan.n) * FOURIERFT_LANES);
   for_tiles(
-      tokens.count, few,
+      tokens.count, max_single,
       [&](auto width, int64_t first, int count) {
         backward_tile<decltype(width)::value, Number>(plan, coefficients, tokens.factors,
                                                       tokens.adapter_of_row == nullptr ? nullptr : tokens.adapter_of_row + first, count,
@@ -1014,9 +1015,9 @@ void backward_numbers(const Plan& plan, const float* coefficients, Tokens tokens
       [&](int64_t token) {
         const int32_t adapter = tokens.adapter_of_row == nullptr ? 0 : tokens.adapter_of_row[token];
         if (adapter < 0) return;
-        const size_t own = static_cast<size_t>(adapter) * plan.n;
-        backward_one<Number>(plan, coefficients + own, tokens.adapter_of_row == nullptr ? 1.f : tokens.factors[adapter],
-                             x + token * plan.d2, grad_y + token * plan.d1, products + own,
+        const size_t offset = static_cast<size_t>(adapter) * plan.n;
+        backward_one<Number>(plan, coefficients + offset, tokens.adapter_of_row == nullptr ? 1.f : tokens.factors[adapter],
+                             x + token * plan.d2, grad_y + token * plan.d1, products + offset,
                              grad_x == nullptr ? nullptr : grad_x + token * plan.d2, memory);
       });
   if (!sum_lanes) return;
@@ -1055,7 +1056,7 @@ void delta(const Plan& plan, const float* coefficients, int first, int last, flo
         delta_tile<lanes>(plan, coefficients, first + static_cast<int>(done), count, restart, to, memory);
       },
       [](int64_t) {});
-  if (streams(plan)) end_stream();
+  if (bypasses_caches(plan)) end_stream();
 }
 
 }  // namespace

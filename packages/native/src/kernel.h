@@ -13,8 +13,8 @@ struct fourierft_plan {
 
 namespace fourierft {
 
-// The tokens of a call. Without `adapter_of_row`, the coefficients that go with them are [n] and already carry alpha/(d1 d2). With it, they
-// are [adapters, n] as trained, and `factors` [adapters] is alpha/(d1 d2) of each adapter.
+// The tokens of a call. Without `adapter_of_row`, the coefficients of the call are [n] and already include alpha/(d1 d2). With it, they are
+// [adapters, n] as trained, and `factors` [adapters] is alpha/(d1 d2) of each adapter.
 struct Tokens {
   fourierft_dtype dtype;
   int64_t count;
@@ -30,7 +30,7 @@ struct Kernel {
   // products [n] or [adapters, n] += Re(G[j_l] X[k_l]) over the tokens, without alpha/(d1 d2); grad_x may be null.
   void (*backward)(const Plan&, const float* coefficients, Tokens, const void* x, const void* grad_y, float* products, void* grad_x,
                    float* scratch);
-  // Writes rows p = first ... last-1 of dW, p at most d1/2, and the rows d1 - p that are their mirror images.
+  // Writes rows p = first ... last-1 of dW, p at most d1/2, and their mirror images, the rows d1 - p.
   void (*delta)(const Plan&, const float* coefficients, int first, int last, float* delta, float* scratch);
 };
 

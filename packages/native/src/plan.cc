@@ -8,7 +8,7 @@ namespace fourierft {
 namespace {
 
 constexpr double kPi = 3.14159265358979323846;
-// A prime radix costs p operations for each number; Bluestein's two inner transforms cost about as much as 40.
+// A prime radix p costs p operations for each number. Bluestein's two inner transforms cost as much as a prime radix of about 40.
 constexpr int kLargestRadix = 61;
 
 struct UnitRoot {
@@ -23,7 +23,7 @@ UnitRoot unit_root(int64_t m, int64_t n) {
     return {u.cos, -u.sin};
   }
   if (4 * m > n) {
-    // cos(2 pi m/n) = -cos(2 pi (n/2 - m)/n), in units of 1/(2n), which keeps the numbers whole
+    // cos(2 pi m/n) = -cos(2 pi (n/2 - m)/n); with 2n as the denominator all numbers are integers
     const double angle = kPi * static_cast<double>(n - 2 * m) / static_cast<double>(n);
     return {-std::cos(angle), std::sin(angle)};
   }
@@ -40,7 +40,7 @@ void push(std::vector<float>& table, UnitRoot u) {
   table.push_back(static_cast<float>(u.sin));
 }
 
-// Finds the radices of n, large ones first because they save passes. False if a prime factor is too large.
+// Finds the radices of n, large ones first because they save passes. Returns false if a prime factor is too large.
 bool factorise(int n, std::vector<int>& radices) {
   for (int radix : {8, 6, 4, 3, 2, 5, 7}) {
     while (n % radix == 0 && n > 1) {
@@ -119,14 +119,14 @@ Transform make_transform(int n) {
   for (int k = 0; k < convolution; k++) {
     int reversed = 0;
     for (int bit = 0; bit < bits; bit++) reversed |= (k >> bit & 1) << (bits - 1 - bit);
-    const int at = inner.position[k];
-    transform.chirp_spectrum[2 * at] = static_cast<float>(re[reversed] / convolution);
-    transform.chirp_spectrum[2 * at + 1] = static_cast<float>(im[reversed] / convolution);
+    const int position = inner.position[k];
+    transform.chirp_spectrum[2 * position] = static_cast<float>(re[reversed] / convolution);
+    transform.chirp_spectrum[2 * position + 1] = static_cast<float>(im[reversed] / convolution);
   }
   return transform;
 }
 
-int folded(int frequency, int d) { return 2 * frequency > d ? d - frequency : frequency; }
+int fold(int frequency, int d) { return 2 * frequency > d ? d - frequency : frequency; }
 
 // `frequencies`: ascending, distinct, in 0 ... d/2.
 Side make_side(int d, std::vector<int> frequencies) {
@@ -156,15 +156,15 @@ Side make_side(int d, std::vector<int> frequencies) {
       side.packs.push_back({slot_of[j], slot_of[half - j], static_cast<float>(w.cos), static_cast<float>(w.sin), position[j]});
     }
   }
-  std::sort(side.packs.begin(), side.packs.end(), [](const Pack& a, const Pack& b) { return a.at < b.at; });
+  std::sort(side.packs.begin(), side.packs.end(), [](const Pack& a, const Pack& b) { return a.position < b.position; });
   side.spectrum_size = 2 * used + 2;
   return side;
 }
 
 // `indices`: one coordinate of each entry.
-Side make_side_of_layer(int d, int n, const uint32_t* indices) {
+Side make_layer_side(int d, int n, const uint32_t* indices) {
   std::vector<int> frequencies;
-  for (int l = 0; l < n; l++) frequencies.push_back(folded(static_cast<int>(indices[l]), d));
+  for (int l = 0; l < n; l++) frequencies.push_back(fold(static_cast<int>(indices[l]), d));
   std::sort(frequencies.begin(), frequencies.end());
   frequencies.erase(std::unique(frequencies.begin(), frequencies.end()), frequencies.end());
   Side side = make_side(d, std::move(frequencies));
@@ -173,8 +173,8 @@ Side make_side_of_layer(int d, int n, const uint32_t* indices) {
   std::vector<int> all(d / kResidues / 2 + 1);
   std::iota(all.begin(), all.end(), 0);
   for (const int k : all) {
-    for (int64_t r = 0; r < kResidues; r++) side.turns.push_back(static_cast<float>(unit_root(r * k, d).cos));
-    for (int64_t r = 0; r < kResidues; r++) side.turns.push_back(static_cast<float>(unit_root(r * k, d).sin));
+    for (int64_t r = 0; r < kResidues; r++) side.residue_twiddles.push_back(static_cast<float>(unit_root(r * k, d).cos));
+    for (int64_t r = 0; r < kResidues; r++) side.residue_twiddles.push_back(static_cast<float>(unit_root(r * k, d).sin));
   }
   side.spectrum_size = (static_cast<int>(all.size()) + 7) / 8 * 2 * 8 * kResidues;
   side.imaginary = 8;
@@ -183,11 +183,11 @@ Side make_side_of_layer(int d, int n, const uint32_t* indices) {
 }
 
 int slot_of(const Side& side, int frequency) {
-  const auto found = std::lower_bound(side.frequencies.begin(), side.frequencies.end(), frequency);
-  return static_cast<int>(found - side.frequencies.begin());
+  const auto slot = std::lower_bound(side.frequencies.begin(), side.frequencies.end(), frequency);
+  return static_cast<int>(slot - side.frequencies.begin());
 }
 
-// The index of a frequency's real part in the spectrum of a single token, which may hold the conjugate, at d - frequency, instead.
+// The index of the real part of a frequency, or of its conjugate at d - frequency, in the spectrum of a single token.
 struct SpectrumIndex {
   int real;
   bool is_conjugate;
@@ -195,25 +195,26 @@ struct SpectrumIndex {
 
 SpectrumIndex spectrum_index_of(const Side& side, int frequency) {
   const int d = side.d;
-  if (side.eighth.empty()) return {2 * slot_of(side, folded(frequency, d)), 2 * frequency > d};
+  if (side.eighth.empty()) return {2 * slot_of(side, fold(frequency, d)), 2 * frequency > d};
   const int eighth = d / kResidues;
   const bool conjugate = 2 * (frequency % eighth) > eighth;
   const int stored = conjugate ? d - frequency : frequency, k = stored % eighth, m = stored / eighth;
   return {(k / 8 * kResidues + m) * 16 + k % 8, conjugate};
 }
 
-// The entries as sums of `source` slots in `target` slots; `rows` and `columns` are their frequencies on the target's and the source's side.
+// Makes the terms that sum `source` slots into `target` slots. `rows` and `columns`: the frequencies of the entries on the target's and the
+// source's side.
 Terms make_terms(const Side& target, const uint32_t* rows, const Side& source, const uint32_t* columns, int n) {
   std::vector<int> order(n), slot_of_entry(n);
   std::iota(order.begin(), order.end(), 0);
-  for (int l = 0; l < n; l++) slot_of_entry[l] = slot_of(target, folded(static_cast<int>(rows[l]), target.d));
+  for (int l = 0; l < n; l++) slot_of_entry[l] = slot_of(target, fold(static_cast<int>(rows[l]), target.d));
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return slot_of_entry[a] < slot_of_entry[b]; });
   Terms result;
   result.start.assign(target.frequencies.size() + 1, 0);
   for (int l : order) {
     const int row = static_cast<int>(rows[l]), column = static_cast<int>(columns[l]);
     const bool is_conjugate = (2 * row > target.d) != (2 * column > source.d);
-    result.terms.push_back({2 * slot_of(source, folded(column, source.d)), is_conjugate ? -1.f : 1.f, l});
+    result.terms.push_back({2 * slot_of(source, fold(column, source.d)), is_conjugate ? -1.f : 1.f, l});
     result.start[slot_of_entry[l] + 1]++;
   }
   for (size_t slot = 1; slot < result.start.size(); slot++) result.start[slot] += result.start[slot - 1];
@@ -223,7 +224,7 @@ Terms make_terms(const Side& target, const uint32_t* rows, const Side& source, c
 }  // namespace
 
 Plan::Plan(int d1_, int d2_, int n_, const uint32_t* rows, const uint32_t* columns)
-    : d1(d1_), d2(d2_), n(n_), out(make_side_of_layer(d1_, n_, rows)), in(make_side_of_layer(d2_, n_, columns)),
+    : d1(d1_), d2(d2_), n(n_), out(make_layer_side(d1_, n_, rows)), in(make_layer_side(d2_, n_, columns)),
       by_row(make_terms(out, rows, in, columns, n_)), by_column(make_terms(in, columns, out, rows, n_)) {
   for (int l = 0; l < n; l++) {
     const SpectrumIndex from = spectrum_index_of(in, static_cast<int>(columns[l]));

@@ -1,5 +1,5 @@
 // A plan holds everything that depends only on the shape and the entries: factorised transforms with their twiddles, the frequencies that
-// some entry uses, and the entries sorted for each direction. It is plain data without SIMD, so every kernel (CPU of any width, GPU) reads
+// entries use, and the entries sorted for each direction. It is plain data without SIMD, so every kernel (CPU of any width, GPU) reads
 // the same plan.
 #pragma once
 
@@ -30,17 +30,17 @@ struct Transform {
   int work() const { return inner.empty() ? 0 : inner.front().n; } // complex numbers of scratch
 };
 
-// One used frequency, split off a half-length complex transform of real data.
+// How one used frequency is computed from a half-length complex transform of real data.
 struct Split {
   int a, b;        // positions of Z[k] and Z[N-k]
   float cos, sin;  // of 2 pi k/d
 };
 
-// One point of the packed half-length spectrum, computed from used frequencies. The slot of an unused frequency is that of a zero.
+// How one point of the packed half-length spectrum is computed from used frequencies. The slot of an unused frequency holds a zero.
 struct Pack {
   int a, b;        // slots of S[j] and S[N-j]
   float cos, sin;  // of 2 pi j/d
-  int at;          // its position in the transform
+  int position;    // in the transform
 };
 
 // One dimension of the layer.
@@ -48,29 +48,29 @@ struct Side {
   int d = 0;
   bool halved = false;               // even d: two real numbers in one complex one
   Transform transform;               // of length d/2 or d
-  std::vector<int> frequencies;      // the used ones, folded to 0 ... d/2, ascending; the index of one is its slot
-  std::vector<Split> splits;         // one for each of them
-  std::vector<Pack> packs;           // halved: one for each point; else one for each used frequency
+  std::vector<int> frequencies;      // used by an entry, folded to 0 ... d/2, ascending; a frequency's index is its slot
+  std::vector<Split> splits;         // one for each used frequency
+  std::vector<Pack> packs;           // one for each point if halved, else one for each used frequency
 
-  // If kResidues divides d, a single token fills all lanes: number p of its row is number p/kResidues of row p % kResidues, and those
-  // rows go through `eighth` side by side. `eighth` uses all its frequencies. They are multiplied by `turns` and combined by transforms
-  // across the lanes, which write frequency k + m d/kResidues, k = 0 ... d/(2 kResidues), to a grid of blocks [k / 8][m][real, imaginary][k % 8].
+  // If kResidues divides d, a single token fills all lanes: number p of its row becomes number p/kResidues of row p % kResidues, and `eighth`
+  // transforms these rows side by side. All frequencies of `eighth` are used. They are multiplied by `residue_twiddles` and combined by transforms across
+  // the lanes, which write frequency k + m d/kResidues, k = 0 ... d/(2 kResidues), to a grid of blocks [k / 8][m][real, imaginary][k % 8].
   std::vector<Side> eighth;          // empty, or one side of d/kResidues
-  std::vector<float> turns;          // for each of its frequencies k: cos, then sin, of 2 pi rk/d for all residues r
-  int spectrum_size = 0;             // numbers in the grid or, without `eighth`, in the slots of one token
-  int imaginary = 1;                 // distance there from a real part to its imaginary part
+  std::vector<float> residue_twiddles;  // for each frequency k of `eighth`: cos, then sin, of 2 pi rk/d for all residues r
+  int spectrum_size = 0;             // numbers in the grid of one token or, without `eighth`, in its slots
+  int imaginary = 1;                 // the distance from a real part to its imaginary part in the grid or slots
 };
 
 constexpr int kResidues = 8;
 
-// One entry for a single token: the indices of the real parts of its frequencies in the spectra of both sides.
+// An entry in the sparse step of a single token: the indices of the real parts of its frequencies in the spectra of both sides.
 struct Link {
   int in, out;
   float sign;  // of the imaginary part
 };
 
-// One entry seen from one side: the index of the real part of its frequency among the other side's slots (the imaginary part comes next),
-// the sign of the imaginary part, and the index l of the entry.
+// An entry as a term of a slot's sum: the index of the real part of its frequency in the other side's slots (the imaginary part follows), the
+// sign of the imaginary part, and the index l of the entry.
 struct Term {
   int real;
   float sign;
@@ -85,7 +85,7 @@ struct Terms {
 struct Plan {
   int d1, d2, n;
   Side out, in;              // of d1 and of d2
-  Terms by_row, by_column;   // by_row sums into `out` slots from `in` slots; by_column the other way
+  Terms by_row, by_column;   // by_row sums `in` slots into `out` slots; by_column sums `out` slots into `in` slots
   std::vector<Link> links;   // of each entry
   std::vector<float> unit_roots;  // cos, sin of 2 pi m/d1: transforms of unit vectors, for dW
 

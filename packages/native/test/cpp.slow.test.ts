@@ -1,6 +1,6 @@
 /**
- * All C++ code, compiled with AddressSanitizer and UndefinedBehaviorSanitizer: the tests of the kernel for each instruction set, and in Node the
- * addon with the CUDA kernels for the CPU: as operators of ONNX Runtime, in workers that are terminated, on arrays that are transferred.
+ * Runs all C++ code with AddressSanitizer and UndefinedBehaviorSanitizer: the tests of the kernel for each instruction set, and, in Node, the addon
+ * with the CUDA kernels for the CPU: as operators of ONNX Runtime, in workers that are terminated, and on arrays that are transferred.
  */
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdtempSync, rmSync } from 'node:fs'

@@ -19,11 +19,11 @@ namespace {
 
 int failures = 0, checks = 0;
 
-void check(bool ok, const char* what, double found, double limit) {
+void check(bool ok, const char* name, double found, double limit) {
   checks++;
   if (ok) return;
   failures++;
-  std::printf("FAILED %s: %.3g, limit %.3g\n", what, found, limit);
+  std::printf("FAILED %s: %.3g, limit %.3g\n", name, found, limit);
 }
 
 // An array in device memory.
@@ -63,7 +63,7 @@ Problem make(int d1, int d2, int n, int adapters, int tokens, unsigned seed) {
   const auto take = [&](uint64_t v) {
     if (static_cast<int>(used.size()) < p.n && used.insert(v).second) p.rows.push_back(v / d2), p.columns.push_back(v % d2);
   };
-  // first the corners: zero frequency, both Nyquist frequencies, a conjugate pair
+  // The first entries: zero frequency, both Nyquist frequencies, a conjugate pair
   const uint64_t e = d1, f = d2;
   take(0);
   take(e / 2 * f + f / 2);
@@ -80,7 +80,7 @@ Problem make(int d1, int d2, int n, int adapters, int tokens, unsigned seed) {
 
 typedef std::complex<double> Complex;
 
-std::vector<Complex> circle(int d) {
+std::vector<Complex> unit_circle(int d) {
   std::vector<Complex> result;
   for (int m = 0; m < d; m++) result.push_back(std::polar(1.0, 2 * 3.14159265358979323846 * m / d));
   return result;
@@ -147,8 +147,8 @@ class Runner {
     const Problem& p = problem_;
     Result result{std::vector<float>(static_cast<size_t>(p.tokens) * p.d1, 1), std::vector<float>(static_cast<size_t>(p.adapters) * p.n, 7),
                   std::vector<float>(static_cast<size_t>(p.tokens) * p.d2, 1)};
-    const std::vector<int32_t> narrow(p.adapter_of_row.begin(), p.adapter_of_row.end());
-    const int32_t* adapter_of_row = by_row ? narrow.data() : nullptr;
+    const std::vector<int32_t> adapters_int32(p.adapter_of_row.begin(), p.adapter_of_row.end());
+    const int32_t* adapter_of_row = by_row ? adapters_int32.data() : nullptr;
     fourierft_forward(host_, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.tokens, adapter_of_row,
                       result.y.data(), nullptr);
     fourierft_backward(host_, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.grad_y.data(), p.tokens,
@@ -168,9 +168,9 @@ class Runner {
   std::vector<uint16_t> run_half_on_cpu(fourierft_dtype dtype, const std::vector<uint16_t>& input, bool by_row) const {
     const Problem& p = problem_;
     std::vector<uint16_t> y(static_cast<size_t>(p.tokens) * p.d1, 0);
-    const std::vector<int32_t> narrow(p.adapter_of_row.begin(), p.adapter_of_row.end());
+    const std::vector<int32_t> adapters_int32(p.adapter_of_row.begin(), p.adapter_of_row.end());
     fourierft_forward(host_, p.coefficients.data(), p.adapters, p.scalings.data(), dtype, input.data(), p.tokens,
-                      by_row ? narrow.data() : nullptr, y.data(), nullptr);
+                      by_row ? adapters_int32.data() : nullptr, y.data(), nullptr);
     return y;
   }
 
@@ -188,8 +188,8 @@ template <class Expected>
 void compare(const std::vector<float>& found, const std::vector<Expected>& expected, double limit, const char* name) {
   double worst = found.size() == expected.size() ? 0 : NAN;
   for (size_t i = 0; i < found.size() && i < expected.size(); i++) {
-    const double each = std::fabs(found[i] - static_cast<double>(expected[i]));
-    worst = each > worst || each != each ? each : worst;
+    const double error = std::fabs(found[i] - static_cast<double>(expected[i]));
+    worst = error > worst || error != error ? error : worst;
   }
   check(worst <= limit, name, worst, limit);
 }
@@ -220,7 +220,7 @@ void compare(const Problem& p) {
   if (runner.status() != FOURIERFT_CUDA_OK) return;
 
   const double area = static_cast<double>(p.d1) * p.d2;
-  const std::vector<Complex> unit1 = circle(p.d1), unit2 = circle(p.d2);
+  const std::vector<Complex> unit1 = unit_circle(p.d1), unit2 = unit_circle(p.d2);
   // A transform of length d in float32 loses about 2^-24 log2 d of the norm of its input. Four such losses, as for the CPU kernel
   // (test.cc): two transforms, the sparse step and the addition; and one rounding of the output, which starts at 1. dW's norm is at most
   // alpha |c| / sqrt(d1 d2) by Parseval's equation.
@@ -289,14 +289,14 @@ void compare(const Problem& p) {
       }
       const std::vector<uint16_t> y16 = runner.run_half(dtype, input, by_row), cpu16 = runner.run_half_on_cpu(dtype, input, by_row);
       // |x| < 2 sqrt(d2) bounds the norm of a token.
-      const double apart = 2 * loss * norm_w * 2 * std::sqrt(p.d2) + std::ldexp(1, -24);
+      const double half_limit = 2 * loss * norm_w * 2 * std::sqrt(p.d2) + std::ldexp(1, -24);
       double worst = 0;
       for (size_t i = 0; i < y16.size(); i++) {
         const double a = from_half(dtype, y16[i]), b = from_half(dtype, cpu16[i]);
-        const double over = std::fabs(a - b) - 2 * step * std::max(std::fabs(a), std::fabs(b));
-        worst = over > worst || over != over ? over : worst;
+        const double excess = std::fabs(a - b) - 2 * step * std::max(std::fabs(a), std::fabs(b));
+        worst = excess > worst || excess != excess ? excess : worst;
       }
-      check(worst <= apart, name, worst, apart);
+      check(worst <= half_limit, name, worst, half_limit);
     }
   }
 }
@@ -352,11 +352,11 @@ void reject_invalid_arguments() {
                                 workspace.get(), nullptr) == FOURIERFT_CUDA_OK, "no gradient for x", 1, 0);
   for (const float value : gc.values()) check(value != 0, "no gradient for x", value, 0);
 
-  // Without scalings the coefficients carry alpha; without a workspace the library uses that of the stream.
+  // Without scalings the coefficients include alpha; without a workspace the library uses that of the stream.
   {
     std::vector<float> scaled = p.coefficients;
     for (int i = 0; i < 10; i++) scaled[i] *= i < 5 ? 4.f : 0.5f;  // exact
-    Device<float> carrying(scaled), powers(std::vector<float>{4.f, 0.5f});
+    Device<float> scaled_coefficients(scaled), powers(std::vector<float>{4.f, 0.5f});
     const auto results = [&](const Device<float>& from, const float* scalings, void* memory) {
       Device<float> out(std::vector<float>(16, 1)), out_gc(std::vector<float>(10, 7)), out_gx(std::vector<float>(24, 0));
       check(fourierft_cuda_forward(plan, from.get(), 2, scalings, FOURIERFT_FLOAT32, x.get(), 4, nullptr, 0, out.get(), nullptr) ==
@@ -366,11 +366,11 @@ void reject_invalid_arguments() {
             "no scalings", 1, 0);
       return Result{out.values(), out_gc.values(), out_gx.values()};
     };
-    const Result given = results(carrying, nullptr, workspace.get());
-    check(same(results(carrying, nullptr, nullptr), given), "no workspace", 1, 0);
-    Result times = results(c, powers.get(), nullptr);
-    check(same(times.y, given.y) && same(times.gx, given.gx), "no scalings", 1, 0);
-    for (int i = 0; i < 10; i++) check(times.gc[i] == given.gc[i] * (i < 5 ? 4.f : 0.5f), "no scalings", times.gc[i], given.gc[i]);
+    const Result expected = results(scaled_coefficients, nullptr, workspace.get());
+    check(same(results(scaled_coefficients, nullptr, nullptr), expected), "no workspace", 1, 0);
+    Result with_scalings = results(c, powers.get(), nullptr);
+    check(same(with_scalings.y, expected.y) && same(with_scalings.gx, expected.gx), "no scalings", 1, 0);
+    for (int i = 0; i < 10; i++) check(with_scalings.gc[i] == expected.gc[i] * (i < 5 ? 4.f : 0.5f), "no scalings", with_scalings.gc[i], expected.gc[i]);
   }
 
   // Copies and zeros are queued with the kernels.
@@ -396,8 +396,8 @@ void reject_invalid_arguments() {
   fourierft_cuda_plan_destroy(plan);
 }
 
-// With more tokens than the workspace holds at a time, the gradient is the sum over chunks.
-void chunks() { compare(make(6, 4, 7, 2, 1024 + 37, 5)); }
+// If there are more tokens than the workspace holds, the gradient is the sum over chunks.
+void compare_in_chunks() { compare(make(6, 4, 7, 2, 1024 + 37, 5)); }
 
 #ifdef HOST_SHIM
 // A device with less shared memory rejects some shapes that an H100 accepts.
@@ -412,8 +412,8 @@ void reject_rows_too_large_for_shared_memory() {
   fourierft_cuda_plan_destroy(plan);
 }
 
-// After the first calls nothing allocates or waits; a gradient of more tokens allocates a larger workspace once.
-void only_queues() {
+// After the first calls no call allocates or waits. A gradient for more tokens allocates a larger workspace once.
+void queue_without_waiting() {
   const Problem p = make(12, 10, 20, 2, 8, 3);
   fourierft_cuda_plan* plan = nullptr;
   check(fourierft_cuda_plan_create(p.d1, p.d2, p.n, p.rows.data(), p.columns.data(), &plan) == FOURIERFT_CUDA_OK, "plan", 1, 0);
@@ -439,26 +439,26 @@ void only_queues() {
   fourierft_cuda_plan_destroy(plan);
 }
 
-// This suite can fail: with any one barrier of a block left out, some order of the threads gives another result.
-void every_barrier_counts(const Problem& p) {
+// Checks the tests themselves: if any one barrier of a block is left out, at least one order of the threads gives another result.
+void every_barrier_is_needed(const Problem& p) {
   const Runner runner(p);
-  host_shim::most_barriers = 0;
+  host_shim::max_barriers = 0;
   const Result right = runner.run(false);
   const int launches = host_shim::launches;
   runner.run(false);
-  check(host_shim::launches == launches + 3, "a launch forwards, two backwards", host_shim::launches - launches, 3);
-  for (int barrier = 0; barrier < host_shim::most_barriers; barrier++) {
-    host_shim::settings.without_barrier = barrier;
-    bool noticed = false;
+  check(host_shim::launches == launches + 3, "one launch of forward, two of backward", host_shim::launches - launches, 3);
+  for (int barrier = 0; barrier < host_shim::max_barriers; barrier++) {
+    host_shim::settings.omitted_barrier = barrier;
+    bool has_changed = false;
     for (const auto order : {host_shim::Order::ascending, host_shim::Order::descending, host_shim::Order::shuffled}) {
       host_shim::settings.order = order;
-      noticed = noticed || !same(runner.run(false), right);
+      has_changed = has_changed || !same(runner.run(false), right);
     }
     host_shim::settings.order = host_shim::Order::ascending;
-    host_shim::settings.without_barrier = -1;
+    host_shim::settings.omitted_barrier = -1;
     char name[80];
-    std::snprintf(name, sizeof name, "d1=%d d2=%d without barrier %d of %d", p.d1, p.d2, barrier, host_shim::most_barriers);
-    check(noticed, name, 0, 1);
+    std::snprintf(name, sizeof name, "d1=%d d2=%d without barrier %d of %d", p.d1, p.d2, barrier, host_shim::max_barriers);
+    check(has_changed, name, 0, 1);
   }
 }
 #endif
@@ -484,12 +484,12 @@ int main() {
   compare(make(4096, 1024, 300, 2, 2, seed++));
   compare(make(4096, 11008, 200, 1, 2, seed++));
   compare(make(3072, 4099, 100, 1, 2, seed++));
-  chunks();
+  compare_in_chunks();
 #ifdef HOST_SHIM
   reject_rows_too_large_for_shared_memory();
-  only_queues();
-  every_barrier_counts(make(96, 768, 200, 1, 2, seed++));
-  every_barrier_counts(make(134, 250, 60, 1, 2, seed++));
+  queue_without_waiting();
+  every_barrier_is_needed(make(96, 768, 200, 1, 2, seed++));
+  every_barrier_is_needed(make(134, 250, 60, 1, 2, seed++));
 #endif
   std::printf("%d checks, %d failed\n", checks, failures);
   return failures == 0 ? 0 : 1;

@@ -23,8 +23,8 @@ const withoutCMake = hasCMake ? '' : ' (skipped: CMake is not installed)'
 const withoutNvcc = hasNvcc ? '' : ' (skipped: nvcc is not installed)'
 
 const ARCHITECTURES = [75, 80, 90, 100]
-/** With so many of the 65536 registers of a multiprocessor, two blocks of 512 threads fit, or 1024 threads in smaller blocks, the most of an sm_75. */
-const MOST_REGISTERS = 64
+/** A multiprocessor has 65536 registers: enough for two blocks of 512 threads with so many each. 1024 threads are the maximum of an sm_75. */
+const MAX_REGISTERS = 64
 
 function run(command: string, args: string[]) {
   const { status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8' })
@@ -57,7 +57,7 @@ describe.skipIf(!hasCMake)(`the CUDA kernels${withoutCMake}`, () => {
     expect(status).toBe(0)
   })
 
-  const name = device ? 'pass their tests on the device' : 'say that there is no CUDA device'
+  const name = device ? 'pass their tests on the device' : 'report that there is no CUDA device'
   test.skipIf(!hasNvcc)(`${name}${withoutNvcc}`, () => {
     const { status, output } = run(`${build}/fourierft-cuda-test`, [])
     if (device) expect(output).toMatch(/[1-9]\d{2,} checks, 0 failed/)
@@ -75,7 +75,7 @@ interface Usage {
   shared: number
 }
 
-/** The numbers that `ptxas -v` prints for each kernel. */
+/** Reads the numbers that `ptxas -v` prints for each kernel. */
 function usages(report: string): Usage[] {
   const found: Usage[] = []
   for (const part of report.split('Compiling entry function').slice(1)) {
@@ -101,7 +101,7 @@ function usages(report: string): Usage[] {
 
 describe.skipIf(!hasNvcc)(`the CUDA kernels compiled by nvcc${withoutNvcc}`, () => {
   test(
-    `use at most ${MOST_REGISTERS} registers and spill none on sm_${ARCHITECTURES.join(', sm_')}`,
+    `use at most ${MAX_REGISTERS} registers and spill none on sm_${ARCHITECTURES.join(', sm_')}`,
     () => {
       succeed('cmake', [...configure, '-DFOURIERFT_CUDA=ON'])
       // An object file that is up to date would not be compiled again, and nvcc would print nothing.
@@ -110,7 +110,7 @@ describe.skipIf(!hasNvcc)(`the CUDA kernels compiled by nvcc${withoutNvcc}`, () 
         succeed('cmake', ['--build', build, '--target', 'fourierft-cuda', '--parallel', '2']),
       )
 
-      console.log(found.map((each) => JSON.stringify(each)).join('\n'))
+      console.log(found.map((usage) => JSON.stringify(usage)).join('\n'))
       const named = found.map(({ kernel, architecture }) => `${kernel} ${architecture}`).sort()
       const kernels = ['forward', 'backward', 'reduce']
       expect(named).toEqual(kernels.flatMap((kernel) => ARCHITECTURES.map((sm) => `${kernel} ${sm}`)).sort())
@@ -120,9 +120,7 @@ describe.skipIf(!hasNvcc)(`the CUDA kernels compiled by nvcc${withoutNvcc}`, () 
           spills: 0,
           shared: 0, // all of it is requested at launch
         })
-        expect(usage.registers, `${usage.kernel} sm_${usage.architecture}`).toBeLessThanOrEqual(
-          MOST_REGISTERS,
-        )
+        expect(usage.registers, `${usage.kernel} sm_${usage.architecture}`).toBeLessThanOrEqual(MAX_REGISTERS)
       }
 
       // Any process can load the library: it needs no CUDA library, and exports only the functions of the header.

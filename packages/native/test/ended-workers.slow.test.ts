@@ -1,4 +1,4 @@
-/** Environments of JavaScript that end during calls of the addon: their memory is neither accessed afterwards nor leaked. */
+/** Workers and processes that end during calls of the addon. Their memory is neither accessed afterwards nor leaked. */
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
@@ -20,7 +20,7 @@ const files = {
 }
 const library = join(folder, files[process.platform as keyof typeof files])
 
-/** Runs the program in a process of its own, which a memory fault would end. */
+/** Runs the program in a separate process, because a memory fault would end it. */
 function run(task: string, end: string, rounds: number) {
   const model = join(root, 'test/__fixtures__/layer-float32.onnx')
   const program = join(root, 'test/ended-workers.js')

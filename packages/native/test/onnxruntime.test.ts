@@ -50,7 +50,7 @@ const layers = coefficients.map((each, index) =>
     shape: [d1, d2],
     entries,
     coefficients: each,
-    // The operator takes α·c.
+    // The operator's coefficients include α.
     scaling: 1,
   }),
 )
@@ -236,7 +236,7 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
     })
 
     test('runs overlap off the main thread, each with its own adapters', async () => {
-      const alone = [array((await run(coefficients, [0])).y), array((await run(coefficients, [1])).y)]
+      const expected = [array((await run(coefficients, [0])).y), array((await run(coefficients, [1])).y)]
       const count = device === 'cuda-host' ? 40 : 400
       let settledRuns = 0
       const runs = Array.from({ length: count }, async (_, i) => {
@@ -244,10 +244,10 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
         settledRuns++
         return result
       })
-      // A result from another thread needs a turn of the event loop; one computed during the call would be here after a few microtasks.
+      // A result from another thread arrives in a later turn of the event loop. A result computed during the call would arrive after a few microtasks.
       for (let i = 0; i < 100; i++) await undefined
       expect(settledRuns).toBe(0)
-      for (const [i, { y }] of (await Promise.all(runs)).entries()) expect(array(y)).toEqual(alone[i % 2])
+      for (const [i, { y }] of (await Promise.all(runs)).entries()) expect(array(y)).toEqual(expected[i % 2])
     })
 
     test('rejects invalid inputs and options by name, and the session stays usable', async () => {
@@ -454,7 +454,7 @@ describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${pr
     )
   })
 
-  // The old versions cannot be installed beside the tested one. Libraries that only report a version stand in for them; they are loaded before
+  // The old versions cannot be installed beside the tested one. Libraries that only report a version replace them; they are loaded before
   // Node starts.
   test.each([
     ['1.17.3', 'ONNX Runtime 1.17.3 is too old: expected 1.18 or newer'],
@@ -505,7 +505,7 @@ describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${pr
     })
   })
 
-  test.skipIf(hasDevice)('without a CUDA device a session on CUDA says what is missing', async () => {
+  test.skipIf(hasDevice)('rejects a session on CUDA without a CUDA device, with the reason', async () => {
     expect(problems.cuda).toMatch(/no CUDA device|build\.js --cuda/)
     await expect(
       runtime.createSession(model('layer-float32'), { executionProviders: ['cuda', 'cpu'] }),
@@ -513,7 +513,7 @@ describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${pr
   })
 })
 
-/** float16 bits as numbers; finite ones. */
+/** Converts the bits of finite float16 numbers to numbers. */
 function halves(view: ArrayBufferView): number[] {
   const bits = new Uint16Array(view.buffer, view.byteOffset, view.byteLength / 2)
   return Array.from(bits, (half) => {
@@ -522,7 +522,7 @@ function halves(view: ArrayBufferView): number[] {
   })
 }
 
-/** The bits of a number that is exact and normal in float16. */
+/** Returns the float16 bits of a number that is exact and normal in float16. */
 function halfBits(value: number): number {
   if (value === 0) return 0
   const exponent = Math.floor(Math.log2(Math.abs(value)))

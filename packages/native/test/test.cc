@@ -1,5 +1,5 @@
 // Compares the kernel with the equations in double precision: shapes of every kind, all instruction sets (FOURIERFT_INSTRUCTIONS) and number
-// formats, summed adapters and one for each row, with and without a pool of threads.
+// formats, summed adapters and an adapter for each row, with and without threads.
 #include <algorithm>
 #include <cmath>
 #include <complex>
@@ -17,11 +17,11 @@ namespace {
 
 int failures = 0, checks = 0;
 
-void check(bool ok, const char* what, double found, double limit) {
+void check(bool ok, const char* name, double found, double limit) {
   checks++;
   if (ok) return;
   failures++;
-  std::printf("FAILED %s: %.3g, limit %.3g\n", what, found, limit);
+  std::printf("FAILED %s: %.3g, limit %.3g\n", name, found, limit);
 }
 
 struct Problem {
@@ -36,7 +36,7 @@ Problem make(int d1, int d2, int n, int adapters, int tokens, unsigned seed) {
   std::normal_distribution<float> normal;
   Problem p{d1, d2, n, adapters, tokens, {}, {}, {}, {}, {}, {}, {}};
   std::set<uint64_t> used;
-  // first the corners: zero frequency, both Nyquist frequencies, a conjugate pair
+  // The first entries: zero frequency, both Nyquist frequencies, a conjugate pair
   const uint64_t corners[][2] = {{0, 0}, {static_cast<uint64_t>(d1) / 2, static_cast<uint64_t>(d2) / 2}, {1, 1},
                                  {static_cast<uint64_t>(d1) - 1, static_cast<uint64_t>(d2) - 1}};
   for (const auto& corner : corners)
@@ -59,11 +59,11 @@ Problem make(int d1, int d2, int n, int adapters, int tokens, unsigned seed) {
 // cosine for each number of dW would take nearly all the time of these tests.
 class Wave {
  public:
-  Wave(const Problem& p, int l) : rows_(turns(p.d1, p.rows[l])), columns_(turns(p.d2, p.columns[l])) {}
+  Wave(const Problem& p, int l) : rows_(unit_roots(p.d1, p.rows[l])), columns_(unit_roots(p.d2, p.columns[l])) {}
   double operator()(int q, int r) const { return (rows_[q] * columns_[r]).real(); }
 
  private:
-  static std::vector<std::complex<double>> turns(int d, uint32_t frequency) {
+  static std::vector<std::complex<double>> unit_roots(int d, uint32_t frequency) {
     std::vector<std::complex<double>> result(d);
     for (int i = 0; i < d; i++)
       result[i] = std::polar(1.0, 2 * 3.14159265358979323846 * static_cast<double>(static_cast<int64_t>(i) * frequency % d) / d);
@@ -94,8 +94,8 @@ template <class Found>
 double difference(const Found& found, const std::vector<double>& expected) {
   double result = 0;
   for (size_t i = 0; i < expected.size(); i++) {
-    const double each = std::fabs(found[i] - expected[i]);
-    result = each > result || each != each ? each : result;
+    const double error = std::fabs(found[i] - expected[i]);
+    result = error > result || error != error ? error : result;
   }
   return result;
 }
@@ -117,8 +117,8 @@ void compare(const Problem& p) {
   for (const auto& delta : deltas)
     for (size_t i = 0; i < sum.size(); i++) sum[i] += delta[i];
 
-  // The conformance suite allows 1e-5 of the largest value. A few values can all be small by chance, as sums of large terms that cancel, but
-  // a transform of length d in float32 loses about 2^-24 log2 d of the norm of its input. So the limit is the larger of 1e-5 and four such
+  // The conformance suite allows 1e-5 of the largest value. A few values can all be small by chance, as sums of large terms that cancel.
+  // A transform of length d in float32 loses about 2^-24 log2 d of the norm of its input. So the limit is the larger of 1e-5 and four such
   // losses of the product of a matrix and a token: two transforms, the sparse step and the addition.
   const double loss = 4 * std::ldexp(1, -24) * std::max(1.0, std::log2(static_cast<double>(p.d1) * p.d2));
   const auto norm = [](const auto* values, size_t count) {
@@ -180,28 +180,28 @@ void compare(const Problem& p) {
     check(difference(found_gx, gx) <= limit_gx, name, difference(found_gx, gx), limit_gx);
     check(difference(found_gc, gc) <= limit_gc, name, difference(found_gc, gc), limit_gc);
 
-    // The results do not depend on the host's threads, bit for bit.
-    std::vector<float> again_y(y.size(), 1), again_gx(gx.size(), 1), again_gc(gc.size(), 7);
+    // The results do not depend on the caller's threads, bit for bit.
+    std::vector<float> threaded_y(y.size(), 1), threaded_gx(gx.size(), 1), threaded_gc(gc.size(), 7);
     fourierft_forward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.tokens, adapter_of_row,
-                      again_y.data(), &runner);
+                      threaded_y.data(), &runner);
     fourierft_backward(plan, p.coefficients.data(), p.adapters, p.scalings.data(), FOURIERFT_FLOAT32, p.x.data(), p.grad_y.data(), p.tokens,
-                       adapter_of_row, again_gc.data(), again_gx.data(), &runner);
-    check(again_y == found_y && again_gx == found_gx && again_gc == found_gc, name, 1, 0);
+                       adapter_of_row, threaded_gc.data(), threaded_gx.data(), &runner);
+    check(threaded_y == found_y && threaded_gx == found_gx && threaded_gc == found_gc, name, 1, 0);
 
     // float16 and bfloat16: the float32 result of the rounded input, rounded once.
     for (const fourierft_dtype dtype : {FOURIERFT_FLOAT16, FOURIERFT_BFLOAT16}) {
-      const bool brain = dtype == FOURIERFT_BFLOAT16;
-      const double step = brain ? std::ldexp(1, -8) : std::ldexp(1, -11);
+      const bool is_bfloat16 = dtype == FOURIERFT_BFLOAT16;
+      const double step = is_bfloat16 ? std::ldexp(1, -8) : std::ldexp(1, -11);
       const auto to_half = [&](float value) -> uint16_t {
         uint32_t bits;
         std::memcpy(&bits, &value, 4);
-        if (brain) return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+        if (is_bfloat16) return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
         if (std::fabs(value) < 6.2e-5f) return 0;
         const uint32_t rest = bits & 0x7fffffff;
         return static_cast<uint16_t>((bits >> 16 & 0x8000) | (rest - (112u << 23) + 0xfff + (rest >> 13 & 1)) >> 13);
       };
       const auto from_half = [&](uint16_t half) -> float {
-        if (brain) {
+        if (is_bfloat16) {
           const uint32_t bits = static_cast<uint32_t>(half) << 16;
           float value;
           std::memcpy(&value, &bits, 4);
@@ -227,7 +227,7 @@ void compare(const Problem& p) {
   fourierft_plan_destroy(plan);
 }
 
-// dW of 16 MiB and more is written past the caches: rows can start anywhere in a cache line, and nothing outside of them changes.
+// dW of 16 MiB or more is written without using the caches: rows can start anywhere in a cache line, and nothing outside them changes.
 void compare_large_delta(int d1, int d2, int shift, unsigned seed) {
   const Problem p = make(d1, d2, 2, 1, 0, seed);
   char name[160];
@@ -256,8 +256,8 @@ void reject_invalid_arguments() {
   check(fourierft_plan_create(4, 4, 2, rows, columns, &plan) == FOURIERFT_OK, "plan", 1, 0);
   const float c[] = {1, 2}, scaling = 1, x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
   float y[8] = {0};
-  const int32_t beyond[] = {0, 1};
-  check(fourierft_forward(plan, c, 1, &scaling, FOURIERFT_FLOAT32, x, 2, beyond, y, nullptr) == FOURIERFT_INVALID_ARGUMENT,
+  const int32_t out_of_range[] = {0, 1};
+  check(fourierft_forward(plan, c, 1, &scaling, FOURIERFT_FLOAT32, x, 2, out_of_range, y, nullptr) == FOURIERFT_INVALID_ARGUMENT,
         "an adapter index out of range", 1, 0);
   check(fourierft_forward(plan, c, 1, &scaling, FOURIERFT_FLOAT32, x, -1, nullptr, y, nullptr) == FOURIERFT_INVALID_ARGUMENT,
         "a negative number of tokens", 1, 0);
@@ -288,7 +288,7 @@ int main() {
   unsigned seed = 1;
   for (int d = 1; d <= 40; d++) compare(make(d, 41 - d, std::min(d * (41 - d), 9), 2, 3, seed++));
   const int shapes[][2] = {{48, 48}, {64, 128}, {120, 35}, {49, 77}, {97, 101}, {67, 71}, {134, 128}, {127, 64}, {86, 43}, {121, 169}, {1, 64}, {64, 1}, {256, 250},
-                           // an eighth of the size is odd, a large prime, 1
+                           // An eighth of the size is odd, a large prime, or 1.
                            {88, 72}, {536, 24}, {8, 16}};
   for (const auto& shape : shapes)
     for (const int tokens : {1, 2, 7, 8, 9, 17, 40}) compare(make(shape[0], shape[1], std::min(shape[0] * shape[1], 60), 3, tokens, seed++));

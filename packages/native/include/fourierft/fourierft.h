@@ -32,7 +32,7 @@ typedef enum {
   FOURIERFT_INVALID_ARGUMENT = 4 /* a null pointer, a negative count, an adapter index out of range */
 } fourierft_status;
 
-/* Everything that depends on the shape and the entries alone. Immutable; shared by threads. */
+/* Everything that depends only on the shape and the entries. Immutable; threads can share it. */
 typedef struct fourierft_plan fourierft_plan;
 
 /* Checks the arguments of fourierft_plan_create without computing its tables, which takes seconds for the largest prime sizes. */
@@ -44,25 +44,25 @@ FOURIERFT_API void fourierft_plan_destroy(fourierft_plan* plan);
 /* The instructions in use: "avx512", "avx2", "neon" or "generic". */
 FOURIERFT_API const char* fourierft_instructions(void);
 
-/* The host's thread pool: runs body(argument, i) for i = 0 ... count-1, in any order, and returns when all are done. The
+/* The caller's thread pool: runs body(argument, i) for i = 0 ... count-1, in any order, and returns when all are done. The
  * results do not depend on it, bit for bit. With a null runner the calling thread does all the work. */
 typedef struct {
   void (*parallel_for)(void* pool, int count, void (*body)(void* argument, int index), void* argument);
   void* pool;
 } fourierft_runner;
 
-/* y += alpha dW x. adapter_of_row: for each token its adapter in 0 ... adapters-1, or -1 for none; null: all adapters are added. */
+/* y += alpha dW x. adapter_of_row: for each token its adapter in 0 ... adapters-1, or -1 for none; null: the changes of all adapters are summed. */
 FOURIERFT_API fourierft_status fourierft_forward(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings,
                                    fourierft_dtype dtype, const void* x, int64_t tokens, const int32_t* adapter_of_row, void* y,
                                    const fourierft_runner* runner);
 
-/* grad_coefficients [adapters, n] is written (the exact order of its sums does not depend on threads); grad_x [tokens, d2] +=, or null. */
+/* Writes grad_coefficients [adapters, n] (the order of its sums does not depend on threads) and adds to grad_x [tokens, d2], which can be null. */
 FOURIERFT_API fourierft_status fourierft_backward(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings,
                                     fourierft_dtype dtype, const void* x, const void* grad_y, int64_t tokens,
                                     const int32_t* adapter_of_row, float* grad_coefficients, void* grad_x,
                                     const fourierft_runner* runner);
 
-/* dW of the sum of all adapters, [d1, d2], written. */
+/* Writes dW of the sum of all adapters, [d1, d2]. */
 FOURIERFT_API fourierft_status fourierft_delta(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings,
                                  float* delta, const fourierft_runner* runner);
 

@@ -1,5 +1,5 @@
 // Memory for the copies that a call reads and writes off JavaScript's thread. Blocks are kept for later calls, because new pages cost as much
-// as the kernel's work on them. Each environment has its own staging memory and uses it only on its thread.
+// as the kernel's work on them. Each Node-API environment (main thread or worker) has its own buffers and uses them only on its thread.
 #pragma once
 
 #include <algorithm>
@@ -11,9 +11,9 @@
 
 namespace fourierft {
 
-class Staging {
+class CopyBuffers {
   struct Deleter {
-    void operator()(char* data) const { ::operator delete(data, kAligned); }
+    void operator()(char* data) const { ::operator delete(data, kAlignment); }
   };
   struct Memory {
     std::unique_ptr<char, Deleter> data;
@@ -21,11 +21,11 @@ class Staging {
   };
 
  public:
-  static constexpr std::align_val_t kAligned{64};
-  static constexpr size_t kMostKept = size_t{64} << 20;  // bytes
-  static constexpr size_t kMostBlocks = 16;
+  static constexpr std::align_val_t kAlignment{64};
+  static constexpr size_t kMaxKeptBytes = size_t{64} << 20;
+  static constexpr size_t kMaxKeptBlocks = 16;
 
-  // Returns its memory to the staging when it is destroyed.
+  // Returns its memory to the buffers when it is destroyed.
   class Block {
    public:
     Block() = default;
@@ -41,18 +41,18 @@ class Staging {
     char* data() const { return memory_.data.get(); }
 
    private:
-    friend class Staging;
-    Block(Staging* owner, Memory memory) : owner_(owner), memory_(std::move(memory)) {}
-    Staging* owner_ = nullptr;
+    friend class CopyBuffers;
+    Block(CopyBuffers* owner, Memory memory) : owner_(owner), memory_(std::move(memory)) {}
+    CopyBuffers* owner_ = nullptr;
     Memory memory_;
   };
 
   Block take(size_t bytes) {
-    // A block that is far too large is kept for larger calls.
-    const auto fits = [&](const Memory& each) { return each.size >= bytes && each.size / 4 <= bytes; };
+    // A block of more than four times the size is kept for larger calls.
+    const auto fits = [&](const Memory& memory) { return memory.size >= bytes && memory.size / 4 <= bytes; };
     const auto found = std::find_if(kept_.rbegin(), kept_.rend(), fits);
     if (found == kept_.rend())
-      return Block(this, {std::unique_ptr<char, Deleter>(static_cast<char*>(::operator new(std::max<size_t>(bytes, 1), kAligned))), bytes});
+      return Block(this, {std::unique_ptr<char, Deleter>(static_cast<char*>(::operator new(std::max<size_t>(bytes, 1), kAlignment))), bytes});
     Memory memory = std::move(*found);
     kept_.erase(std::next(found).base());
     kept_bytes_ -= memory.size;
@@ -62,14 +62,14 @@ class Staging {
  private:
   // Keeps the block and frees the oldest ones if there are too many.
   void keep(Memory memory) {
-    if (memory.size > kMostKept) return;
+    if (memory.size > kMaxKeptBytes) return;
     kept_bytes_ += memory.size;
     try {
       kept_.push_back(std::move(memory));
     } catch (const std::bad_alloc&) {
       kept_bytes_ -= memory.size;
     }
-    while (kept_bytes_ > kMostKept || kept_.size() > kMostBlocks) {
+    while (kept_bytes_ > kMaxKeptBytes || kept_.size() > kMaxKeptBlocks) {
       kept_bytes_ -= kept_.front().size;
       kept_.erase(kept_.begin());
     }
