@@ -7,11 +7,11 @@ import { type Browser, chromium, type Page } from 'playwright'
 import { build, mergeConfig, type PreviewServer, preview } from 'vite'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CHROMIUM_FLAGS, findChromium } from '../../../test/chromium.js'
-import { HANG_LIMIT } from './hang-limit.js'
 import { pageConfig } from './page-config.js'
+import { TEST_TIMEOUT } from './test-timeout.js'
 
 /** Waits until a value passes the assertion. */
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: HANG_LIMIT })
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: TEST_TIMEOUT })
 
 const steps = 30
 
@@ -28,7 +28,7 @@ describe('the page', () => {
   let browser: Browser
   let page: Page
   const fetched: string[] = []
-  const outside: string[] = []
+  const externalRequests: string[] = []
   const errors: string[] = []
 
   beforeAll(async () => {
@@ -39,16 +39,16 @@ describe('the page', () => {
     const [address = ''] = server.resolvedUrls?.local ?? []
     browser = await chromium.launch({ executablePath: findChromium() ?? '', args: CHROMIUM_FLAGS })
     page = await browser.newPage()
-    page.setDefaultTimeout(HANG_LIMIT)
+    page.setDefaultTimeout(TEST_TIMEOUT)
     page.on('request', (request) => {
       fetched.push(request.url())
       if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(address))
-        outside.push(request.url())
+        externalRequests.push(request.url())
     })
     page.on('pageerror', ({ message }) => errors.push(message))
     await page.goto(address)
     await status(/^Ready/)
-  }, HANG_LIMIT)
+  }, TEST_TIMEOUT)
 
   afterAll(async () => {
     await browser?.close()
@@ -56,7 +56,8 @@ describe('the page', () => {
     await rm(folder, { recursive: true })
   })
 
-  const status = (text: RegExp) => page.locator('#status', { hasText: text }).waitFor({ timeout: HANG_LIMIT })
+  const status = (text: RegExp) =>
+    page.locator('#status', { hasText: text }).waitFor({ timeout: TEST_TIMEOUT })
 
   /** The accuracy on the page, in %. */
   const accuracy = async (model: 'frozen' | 'tuned' | 'onnx') =>
@@ -195,7 +196,7 @@ describe('the page', () => {
   })
 
   it('makes no requests to other hosts, and reports no hidden errors', () => {
-    expect(outside).toEqual([])
+    expect(externalRequests).toEqual([])
     expect(errors).toEqual([])
   })
 })
