@@ -1,5 +1,5 @@
 /**
- * Provides the files of the encoder page. The build emits the adapter, the mails and the tokenizer. The preview server reads the model, which
+ * Provides the files of the encoder page. The build emits the adapter, the emails and the tokenizer. The preview server reads the model, which
  * is large and not always present, from the project's cache.
  */
 import { existsSync } from 'node:fs'
@@ -7,8 +7,8 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Plugin } from 'vite'
+import { readEmails } from './emails.js'
 import { encoderExport } from './encoder-export.js'
-import { readMails } from './mails.js'
 import { readPieces, tokenizerFiles } from './word-pieces.js'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
@@ -40,7 +40,7 @@ export function encoderFiles(model = join(root, '.cache/minilm-0.2.1/model.onnx'
       const pieces = await readPieces()
       for (const [name, content] of Object.entries({ 'config.json': config, ...tokenizerFiles(pieces) }))
         emit(`models/minilm/${name}`, JSON.stringify(content))
-      emit('mails.json', JSON.stringify(await readMails(join(fixture, 'vectors.json'), pieces)))
+      emit('emails.json', JSON.stringify(await readEmails(join(fixture, 'vectors.json'), pieces)))
     },
     configurePreviewServer({ middlewares }) {
       middlewares.use('/models/minilm/onnx/model.onnx', (_, response, next) => {

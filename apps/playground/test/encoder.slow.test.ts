@@ -9,12 +9,12 @@ import { build, mergeConfig, preview } from 'vite'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CHROMIUM_FLAGS, findChromium } from '../../../test/chromium.js'
 import { encoderFiles } from '../page-files/encoder-files.js'
-import { HANG_LIMIT } from './hang-limit.js'
 import { type OpenPage, openPage } from './open-page.js'
 import { pageConfig } from './page-config.js'
+import { TEST_TIMEOUT } from './test-timeout.js'
 
 /** Waits until a value passes the assertion. */
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: HANG_LIMIT })
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: TEST_TIMEOUT })
 
 const repository = fileURLToPath(new URL('../../..', import.meta.url))
 const files = ['adapter_config.json', 'adapter_model.safetensors']
@@ -32,7 +32,7 @@ beforeAll(async () => {
   outDir = join(folder, 'page')
   await build(mergeConfig(pageConfig, { build: { outDir } }))
   browser = await chromium.launch({ executablePath: findChromium() ?? '', args: CHROMIUM_FLAGS })
-}, HANG_LIMIT)
+}, TEST_TIMEOUT)
 
 afterAll(async () => {
   await browser?.close()
@@ -48,19 +48,19 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
     page = opened.page
     await page.getByRole('link', { name: 'Sentence encoder' }).click()
     await status('with the adapter “mails”')
-  }, HANG_LIMIT)
+  }, TEST_TIMEOUT)
 
   afterAll(() => opened?.server.close())
 
   const status = (how: string) =>
-    page.locator('#status', { hasText: `Ready. MiniLM runs ${how}.` }).waitFor({ timeout: HANG_LIMIT })
+    page.locator('#status', { hasText: `Ready. MiniLM runs ${how}.` }).waitFor({ timeout: TEST_TIMEOUT })
 
   const choose = async (name: string, how: string) => {
     await page.getByRole('radio', { name, exact: true }).check()
     await status(how)
   }
 
-  /** The score of each mail in the picture. */
+  /** The score of each email in the picture. */
   const scores = () =>
     page
       .locator('#map circle, #map rect')
@@ -68,7 +68,7 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
 
   const ownScore = () => page.locator('#map .own').evaluate((line: SVGElement) => Number(line.dataset.score))
 
-  /** The number of mails on the side of their own kind, and the distance of the kinds. */
+  /** The number of emails on the side of their own kind, and the distance of the kinds. */
   const numbers = async () => [
     Number.parseInt((await page.locator('#right').textContent()) ?? '', 10),
     Number((await page.locator('#gap').textContent()) ?? ''),
@@ -77,7 +77,7 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
   const opinions = () => page.locator('#opinions article').allInnerTexts()
   const verdicts = async () => (await page.locator('.verdict strong').allTextContents()).map(Number)
 
-  it('shows the effect of the adapter on new mails, and removes it again', async () => {
+  it('shows the effect of the adapter on new emails, and removes it again', async () => {
     expect(await page.locator('#coefficients').textContent()).toBe('18,000')
     const adapted = await scores()
     const [rightWith = Number.NaN, gapWith = Number.NaN] = await numbers()
@@ -86,8 +86,8 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
     const [right = Number.NaN, gap = Number.NaN] = await numbers()
     expect(base).toHaveLength(80)
     expect(base).not.toEqual(adapted)
-    // The encoder separates most mails without the adapter, which was trained to separate them.
-    // Known results: another rounding can move one mail across the border, and a distance on the page by 0.01.
+    // The encoder separates most emails without the adapter, which was trained to separate them.
+    // Known results: another rounding can move one email across the border, and a distance on the page by 0.01.
     for (const [value, known, tolerance] of [
       [right, 74, 1],
       [gap, 0.35, 0.01],
@@ -124,7 +124,7 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
     await choose('mails', 'with the adapter “mails”')
   })
 
-  it('uses a mail as the text, and does not list it as its own neighbour', async () => {
+  it('uses an email as the text, and does not list it as its own neighbour', async () => {
     await page.locator('#map rect').first().dispatchEvent('click')
     const picked = ((await page.locator('#picked').textContent()) ?? '').replace(/^Spam: /, '')
     expect(await page.getByRole('textbox').inputValue()).toBe(picked)
@@ -132,12 +132,12 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
     const taken = await page.getByRole('textbox').inputValue()
     await eventually(async () => (await opinions()).join()).not.toContain(taken)
     await page.getByText('All mails as a list').click()
-    expect(await page.locator('#mails li').count()).toBe(80)
+    expect(await page.locator('#emails li').count()).toBe(80)
   })
 
   it('makes no requests to other hosts, and reports no hidden errors', () => {
     expect(opened.fetched.filter((url) => /\/ort-wasm[^/]*\.wasm$/.test(url))).toHaveLength(1)
-    expect(opened.outside).toEqual([])
+    expect(opened.externalRequests).toEqual([])
     expect([...opened.errors, ...opened.consoleErrors]).toEqual([])
   })
 
@@ -179,7 +179,7 @@ describe('the encoder page without the model', () => {
     })
     const [address = ''] = server.resolvedUrls?.local ?? []
     const page = await browser.newPage()
-    page.setDefaultTimeout(HANG_LIMIT)
+    page.setDefaultTimeout(TEST_TIMEOUT)
     await page.goto(`${address}encoder.html`)
     await page.getByRole('alert').waitFor()
     expect(await page.getByRole('alert').textContent()).toContain(

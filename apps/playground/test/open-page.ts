@@ -1,7 +1,6 @@
 /** A built page in a browser, for tests. */
 import type { Browser, Page } from 'playwright'
 import { mergeConfig, type PreviewServer, preview } from 'vite'
-import { HANG_LIMIT } from './hang-limit.js'
 import { pageConfig } from './page-config.js'
 
 export interface OpenPage {
@@ -10,7 +9,7 @@ export interface OpenPage {
   /** The URLs of all requests. */
   readonly fetched: readonly string[]
   /** The URLs of requests to other servers. */
-  readonly outside: readonly string[]
+  readonly externalRequests: readonly string[]
   /** The messages of errors that the page did not catch. */
   readonly errors: readonly string[]
   /** The errors in the console. */
@@ -22,23 +21,23 @@ export async function openPage(browser: Browser, outDir: string): Promise<OpenPa
   const server = await preview(mergeConfig(pageConfig, { build: { outDir }, preview: { port: 0 } }))
   const [address = ''] = server.resolvedUrls?.local ?? []
   const fetched: string[] = []
-  const outside: string[] = []
+  const externalRequests: string[] = []
   const errors: string[] = []
   const consoleErrors: string[] = []
   try {
     const page = await browser.newPage()
-    page.setDefaultTimeout(HANG_LIMIT)
+    page.setDefaultTimeout(TEST_TIMEOUT)
     page.on('request', (request) => {
       fetched.push(request.url())
       if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(address))
-        outside.push(request.url())
+        externalRequests.push(request.url())
     })
     page.on('pageerror', ({ message }) => errors.push(message))
     page.on('console', (message) => {
       if (message.type() === 'error') consoleErrors.push(message.text())
     })
     await page.goto(address)
-    return { server, page, fetched, outside, errors, consoleErrors }
+    return { server, page, fetched, externalRequests, errors, consoleErrors }
   } catch (error) {
     await server.close()
     throw error

@@ -7,12 +7,12 @@ import { type Browser, chromium, type Page } from 'playwright'
 import { build, mergeConfig } from 'vite'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CHROMIUM_FLAGS, findChromium } from '../../../test/chromium.js'
-import { HANG_LIMIT } from './hang-limit.js'
 import { type OpenPage, openPage } from './open-page.js'
 import { pageConfig } from './page-config.js'
+import { TEST_TIMEOUT } from './test-timeout.js'
 
 /** Waits until a value passes the assertion. */
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: HANG_LIMIT })
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: TEST_TIMEOUT })
 
 const steps = 30
 
@@ -37,7 +37,7 @@ describe('the page', () => {
     opened = await openPage(browser, outDir)
     page = opened.page
     await status(/^Ready/)
-  }, HANG_LIMIT)
+  }, TEST_TIMEOUT)
 
   afterAll(async () => {
     await browser?.close()
@@ -45,7 +45,8 @@ describe('the page', () => {
     await rm(folder, { recursive: true })
   })
 
-  const status = (text: RegExp) => page.locator('#status', { hasText: text }).waitFor({ timeout: HANG_LIMIT })
+  const status = (text: RegExp) =>
+    page.locator('#status', { hasText: text }).waitFor({ timeout: TEST_TIMEOUT })
 
   /** The accuracy on the page, in %. */
   const accuracy = async (model: 'frozen' | 'tuned' | 'onnx') =>
@@ -184,7 +185,7 @@ describe('the page', () => {
   })
 
   it('makes no requests to other hosts, and reports no hidden errors', () => {
-    expect(opened.outside).toEqual([])
+    expect(opened.externalRequests).toEqual([])
     expect(opened.errors).toEqual([])
   })
 })

@@ -12,7 +12,7 @@ export const elements = {
   swap: byId('swap', HTMLElement),
   map: byId('map', HTMLElement),
   picked: byId('picked', HTMLParagraphElement),
-  mails: byId('mails', HTMLOListElement),
+  emails: byId('emails', HTMLOListElement),
   text: byId('text', HTMLTextAreaElement),
   take: byId('take', HTMLButtonElement),
   run: byId('run', HTMLParagraphElement),

@@ -2,33 +2,33 @@
 import { loadAdapter } from '@fourierft/core'
 import { Choices } from './choices.js'
 import { elements } from './elements.js'
+import type { Email } from './email.js'
+import { EmailComparison } from './email-comparison.js'
+import { EmailsPanel } from './emails-panel.js'
 import { type Choice, Encoder } from './encoder.js'
-import type { Mail } from './mail.js'
-import { MailComparison } from './mail-comparison.js'
-import { MailsPanel } from './mails-panel.js'
 import { TextPanel } from './text-panel.js'
 
-/** Mails in a batch. The page handles events between batches. */
+/** Emails in a batch. The page handles events between batches. */
 const batchSize = 8
 /** The text is encoded after a pause in typing of this many milliseconds. */
 const typingPause = 250
 
 const choices = new Choices(elements.choices, (choice) => void job(() => choose(choice)))
-/** The scores of the mails without an adapter and with each adapter. */
-const comparisons = new Map<Choice, MailComparison>()
+/** The scores of the emails without an adapter and with each adapter. */
+const comparisons = new Map<Choice, EmailComparison>()
 
-let mails: readonly Mail[] = []
+let emails: readonly Email[] = []
 let encoder: Encoder | undefined
-let mailsPanel: MailsPanel | undefined
+let emailsPanel: EmailsPanel | undefined
 let textPanel: TextPanel | undefined
 let chosen: Choice = null
 let typing: ReturnType<typeof setTimeout> | undefined
 
 elements.files.addEventListener('change', () => void job(load))
 elements.take.addEventListener('click', () => {
-  const unknown = mails.filter(({ isKnown }) => !isKnown)
-  const mail = unknown[Math.floor(Math.random() * unknown.length)]
-  if (mail) take(mail)
+  const unknown = emails.filter(({ isKnown }) => !isKnown)
+  const email = unknown[Math.floor(Math.random() * unknown.length)]
+  if (email) take(email)
 })
 elements.text.addEventListener('input', () => {
   clearTimeout(typing)
@@ -38,10 +38,10 @@ addEventListener('unhandledrejection', ({ reason }) => showError(reason))
 
 void job(async () => {
   say('Loading the encoder …')
-  mails = await fetchMails()
+  emails = await fetchEmails()
   const loaded = await Encoder.load()
   encoder = loaded
-  mailsPanel = new MailsPanel(mails, take)
+  emailsPanel = new EmailsPanel(emails, take)
   textPanel = new TextPanel(loaded, comparisons)
   await include(null)
   const adapter = await loadAdapter(new URL('adapters/mails', document.baseURI))
@@ -72,18 +72,18 @@ function setControls({ busy }: { busy: boolean }): void {
   elements.progress.hidden = idle || encoder === undefined
 }
 
-/** Encodes the mails with a new choice and selects it. */
+/** Encodes the emails with a new choice and selects it. */
 async function include(choice: Choice): Promise<void> {
   if (encoder === undefined) return
-  say(`Encoding ${mails.length} mails ${described(choice)} …`)
+  say(`Encoding ${emails.length} mails ${described(choice)} …`)
   const embeddings: number[][] = []
-  elements.progress.max = mails.length
-  for (let i = 0; i < mails.length; i += batchSize) {
+  elements.progress.max = emails.length
+  for (let i = 0; i < emails.length; i += batchSize) {
     elements.progress.value = i
-    const batch = mails.slice(i, i + batchSize)
+    const batch = emails.slice(i, i + batchSize)
     embeddings.push(...(await encoder.embedRows(batch.map(({ text }) => ({ text, choice })))))
   }
-  comparisons.set(choice, new MailComparison(mails, embeddings))
+  comparisons.set(choice, new EmailComparison(emails, embeddings))
   choices.add(choice)
   await choose(choice)
 }
@@ -94,7 +94,7 @@ async function choose(choice: Choice): Promise<void> {
   if (encoder === undefined || comparison === undefined) return
   const milliseconds = encoder.swap(choice)
   chosen = choice
-  mailsPanel?.show(comparison)
+  emailsPanel?.show(comparison)
   // Browsers round the time, many of them to a tenth of a millisecond.
   elements.swap.textContent = `${milliseconds < 0.1 ? '< 0.1' : milliseconds.toFixed(1)} ms`
   await encodeText()
@@ -107,12 +107,12 @@ async function encodeText(): Promise<void> {
   const comparison = comparisons.get(chosen)
   if (text && comparison) {
     const [embedding = []] = (await encoder?.embed([text])) ?? []
-    mailsPanel?.setOwnScore(comparison.score(embedding))
+    emailsPanel?.setOwnScore(comparison.score(embedding))
   }
   await textPanel?.show()
 }
 
-function take({ text }: Mail): void {
+function take({ text }: Email): void {
   elements.text.value = text
   encodeText().catch(showError)
 }
@@ -128,10 +128,10 @@ async function load(): Promise<void> {
   await include(name)
 }
 
-async function fetchMails(): Promise<Mail[]> {
-  const response = await fetch(new URL('mails.json', document.baseURI))
+async function fetchEmails(): Promise<Email[]> {
+  const response = await fetch(new URL('emails.json', document.baseURI))
   if (!response.ok)
-    throw new Error(`mails.json could not be fetched (${response.status}); run npm run playground again`)
+    throw new Error(`emails.json could not be fetched (${response.status}); run npm run playground again`)
   return response.json()
 }
 

@@ -1,5 +1,5 @@
-/** The result for a text with one adapter: its side, and the most similar mails. */
-import type { Neighbour } from './mail-comparison.js'
+/** The result for a text with one adapter: its side, and the most similar emails. */
+import type { Neighbour } from './email-comparison.js'
 
 export interface OpinionContent {
   readonly title: string
@@ -21,11 +21,11 @@ export function opinion({ title, score, nearest }: OpinionContent): HTMLElement 
   return article
 }
 
-function neighbour({ mail, similarity }: Neighbour): HTMLLIElement {
+function neighbour({ email, similarity }: Neighbour): HTMLLIElement {
   const item = document.createElement('li')
-  const tag = create('span', `${mail.isSpam ? 'spam' : 'wanted'} ${similarity.toFixed(2)}`)
-  tag.className = `tag ${kind(mail.isSpam)}`
-  item.append(tag, ` ${mail.text}`)
+  const tag = create('span', `${email.isSpam ? 'spam' : 'wanted'} ${similarity.toFixed(2)}`)
+  tag.className = `tag ${kind(email.isSpam)}`
+  item.append(tag, ` ${email.text}`)
   return item
 }
 

@@ -1,18 +1,18 @@
 /** The second section of the page: one text, and its results with every adapter. */
 import { elements } from './elements.js'
+import type { EmailComparison } from './email-comparison.js'
 import type { Choice, Encoder } from './encoder.js'
-import type { MailComparison } from './mail-comparison.js'
 import { opinion } from './opinion.js'
 
 const neighbours = 3
 
 export class TextPanel {
   readonly #encoder: Encoder
-  readonly #comparisons: ReadonlyMap<Choice, MailComparison>
+  readonly #comparisons: ReadonlyMap<Choice, EmailComparison>
   /** The number of the latest request: a late result of an older one is not shown. */
   #latest = 0
 
-  constructor(encoder: Encoder, comparisons: ReadonlyMap<Choice, MailComparison>) {
+  constructor(encoder: Encoder, comparisons: ReadonlyMap<Choice, EmailComparison>) {
     this.#encoder = encoder
     this.#comparisons = comparisons
   }

@@ -1,27 +1,27 @@
 /**
- * Scores texts by their embeddings: nearer to the mean direction of known spam, or of known wanted mails. Nothing is trained here; the score
+ * Scores texts by their embeddings: nearer to the mean direction of known spam, or of known wanted emails. Nothing is trained here; the score
  * uses only the encoder's own geometry.
  */
-import type { Mail } from './mail.js'
+import type { Email } from './email.js'
 
 export interface Neighbour {
-  readonly mail: Mail
+  readonly email: Email
   /** The cosine of the angle between the embeddings. */
   readonly similarity: number
 }
 
-export class MailComparison {
-  readonly #mails: readonly Mail[]
+export class EmailComparison {
+  readonly #emails: readonly Email[]
   readonly #embeddings: readonly number[][]
   readonly #spam: readonly number[]
   readonly #wanted: readonly number[]
 
-  /** @param embeddings unit vectors of the mails */
-  constructor(mails: readonly Mail[], embeddings: readonly number[][]) {
-    this.#mails = mails
+  /** @param embeddings unit vectors of the emails */
+  constructor(emails: readonly Email[], embeddings: readonly number[][]) {
+    this.#emails = emails
     this.#embeddings = embeddings
     const known = (isSpam: boolean) =>
-      embeddings.filter((_, i) => mails[i]?.isKnown && mails[i].isSpam === isSpam)
+      embeddings.filter((_, i) => emails[i]?.isKnown && emails[i].isSpam === isSpam)
     this.#spam = meanDirection(known(true))
     this.#wanted = meanDirection(known(false))
   }
@@ -31,16 +31,16 @@ export class MailComparison {
     return dot(embedding, this.#spam) - dot(embedding, this.#wanted)
   }
 
-  /** The scores of all mails. */
+  /** The scores of all emails. */
   get scores(): number[] {
     return this.#embeddings.map((embedding) => this.score(embedding))
   }
 
-  /** The most similar mails, without the text itself. */
+  /** The most similar emails, without the text itself. */
   nearest(embedding: readonly number[], count: number, text: string): Neighbour[] {
-    return this.#mails
-      .map((mail, i) => ({ mail, similarity: dot(embedding, this.#embeddings[i] ?? []) }))
-      .filter(({ mail }) => mail.text !== text)
+    return this.#emails
+      .map((email, i) => ({ email, similarity: dot(embedding, this.#embeddings[i] ?? []) }))
+      .filter(({ email }) => email.text !== text)
       .sort((a, b) => b.similarity - a.similarity)
       .slice(0, count)
   }

@@ -1,9 +1,9 @@
 /**
- * The mails of the encoder page: real mails from the SpamAssassin collection, stored as token ids in the fixtures of the adapter's test. The
- * adapter was trained on the `known` mails and has never seen the `new` ones.
+ * The emails of the encoder page: real emails from the SpamAssassin collection, stored as token ids in the fixtures of the adapter's test. The
+ * adapter was trained on the `known` emails and has never seen the `new` ones.
  */
 import { readFile } from 'node:fs/promises'
-import type { Mail } from '../src/encoder/mail.js'
+import type { Email } from '../src/encoder/email.js'
 import { textOf } from './word-pieces.js'
 
 interface PackedTexts {
@@ -12,18 +12,18 @@ interface PackedTexts {
   readonly data: string
 }
 
-/** The number of mails of each kind. */
+/** The number of emails of each kind. */
 const counts = { known: 24, new: 40 } as const
 
-/** Mails that are not shown: those with offensive words, and those with letters that are not in the vocabulary. */
+/** Emails that are not shown: those with offensive words, and those with letters that are not in the vocabulary. */
 const hidden =
   /\[UNK\]|µ|±|\b(sex\w*|s e x|xxx|porn\w*|teens?|adults?|fuck\w*|viagra|blowjob|shite|ahole|ass|naked|barenaked|bang|gay|singles|dating|playboy)\b/
 
-export async function readMails(vectors: string, pieces: readonly string[]): Promise<Mail[]> {
-  const { mails } = JSON.parse(await readFile(vectors, 'utf8'))
+export async function readEmails(vectors: string, pieces: readonly string[]): Promise<Email[]> {
+  const { mails: emails } = JSON.parse(await readFile(vectors, 'utf8'))
   return (['known', 'new'] as const).flatMap((part) =>
     (['ham', 'spam'] as const).flatMap((kind) =>
-      rowsOf(mails[part][kind])
+      rowsOf(emails[part][kind])
         .map((ids) => textOf(ids, pieces))
         .filter((text) => !hidden.test(text))
         .slice(0, counts[part])

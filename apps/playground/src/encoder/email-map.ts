@@ -1,41 +1,41 @@
-/** A picture of the mails: those on the left are nearer to wanted mails, those on the right nearer to spam. Circles are wanted, squares are spam. */
-import type { Mail } from './mail.js'
+/** A picture of the emails: those on the left are nearer to wanted emails, those on the right nearer to spam. Circles are wanted, squares are spam. */
+import type { Email } from './email.js'
 
 const [width, height, size] = [480, 180, 8]
-/** The cosines of real mails differ by less than this. */
+/** The cosines of real emails differ by less than this. */
 const limit = 1.15
 /** Its multiples modulo 1 are evenly distributed, and so are the heights of the marks. */
 const goldenRatio = (Math.sqrt(5) - 1) / 2
 
-export class MailMap {
+export class EmailMap {
   readonly #svg = create('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img' })
   readonly #own = create('line', { class: 'own', y1: 0, y2: height })
-  readonly #marks = new Map<Mail, SVGElement>()
+  readonly #marks = new Map<Email, SVGElement>()
 
-  /** @param picked called with each clicked mail */
-  constructor(parent: Element, mails: readonly Mail[], picked: (mail: Mail) => void) {
+  /** @param picked called with each clicked email */
+  constructor(parent: Element, emails: readonly Email[], picked: (email: Email) => void) {
     const border = create('line', { class: 'border', x1: width / 2, x2: width / 2, y1: 0, y2: height })
     this.#own.setAttribute('visibility', 'hidden')
     this.#svg.append(border, this.#own)
-    mails.forEach((mail, i) => {
-      const mark = mail.isSpam
+    emails.forEach((email, i) => {
+      const mark = email.isSpam
         ? create('rect', { class: 'spam', width: size, height: size, x: -size / 2, y: -size / 2 })
         : create('circle', { class: 'wanted', r: size / 2 + 0.5 })
       const title = create('title')
-      title.textContent = mail.text
+      title.textContent = email.text
       mark.append(title)
-      mark.addEventListener('click', () => picked(mail))
+      mark.addEventListener('click', () => picked(email))
       mark.dataset.y = `${size + (height - 2 * size) * ((i * goldenRatio) % 1)}`
       this.#svg.append(mark)
-      this.#marks.set(mail, mark)
+      this.#marks.set(email, mark)
     })
-    for (const mail of mails) this.setScore(mail, 0)
+    for (const email of emails) this.setScore(email, 0)
     parent.replaceChildren(this.#svg)
   }
 
   /** @param score above 0 is nearer to spam */
-  setScore(mail: Mail, score: number): void {
-    const mark = this.#marks.get(mail)
+  setScore(email: Email, score: number): void {
+    const mark = this.#marks.get(email)
     if (mark === undefined) return
     mark.style.transform = `translate(${horizontal(score)}px, ${mark.dataset.y}px)`
     mark.dataset.score = score.toFixed(3)
