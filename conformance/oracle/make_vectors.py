@@ -7,7 +7,7 @@ It shares no code with this repository. The suite never runs Python; it reads th
 
 Needs torch, peft, transformers (for Conv1D), safetensors and numpy; the versions go into vectors/versions.json.
 Numbers are stored as {"dtype", "shape", "data"}, data being the base64 of the little-endian values. Inputs are not stored:
-`values(seed, count)` below makes them from integers, and src/values.ts makes the same ones.
+`values(seed, count)` below makes them from integers, and src/seeded-values.ts makes the same ones.
 """
 
 import argparse

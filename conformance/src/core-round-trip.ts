@@ -1,7 +1,7 @@
-/** A round trip of an adapter's files through `core` alone. */
+/** A round trip of an adapter's files through `core`. */
 import { type AdapterBytes, loadAdapter } from '@fourierft/core'
 
-/** Reads the files and writes them anew. Without a dtype the writer would return the bytes that the adapter was read from. */
+/** Reads the files and writes them again. Passes a dtype because `toBytes()` would otherwise return the bytes that it read. */
 export async function readAgain(files: AdapterBytes): Promise<AdapterBytes> {
   const adapter = await loadAdapter(files)
   const dtypes = new Set(Array.from(adapter.modules.values(), ({ dtype }) => dtype))

@@ -1,4 +1,4 @@
-/** The first row of the table, `core` alone: the whole suite. */
+/** Runs the whole suite on the backend `core`. */
 import { coreBackend } from '@fourierft/core/conformance'
 import { testBackend } from './vitest.js'
 

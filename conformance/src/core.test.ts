@@ -1,4 +1,4 @@
-/** The first row of the table, `core` alone: the small cases. */
+/** Runs the small cases of the suite on the backend `core`. */
 import { coreBackend } from '@fourierft/core/conformance'
 import { testBackend } from './vitest.js'
 

@@ -1,6 +1,6 @@
 /**
- * Digests of numbers that `core` computed in Node. A run in another JavaScript engine compares its own with them. They are not an oracle: the
- * vectors judge whether the numbers are right.
+ * Digests of numbers that `core` computed in Node. A run in another JavaScript engine compares its own digests with them. They do not show
+ * that the numbers are right; the vectors do.
  */
 import { entriesDigest } from '@fourierft/core'
 
@@ -30,7 +30,7 @@ export const ENGINE_DIGESTS: {
   },
 }
 
-/** SHA-256, in hexadecimal, of the bits: first all low words, then all high words, each little-endian. */
+/** Returns the SHA-256 of the bits in hexadecimal: first all low words, then all high words, each little-endian. */
 export function digestOfNumbers(numbers: Float64Array): string {
   const n = numbers.length
   const view = new DataView(new ArrayBuffer(8))
@@ -41,6 +41,6 @@ export function digestOfNumbers(numbers: Float64Array): string {
     low[i] = view.getUint32(0, true)
     high[i] = view.getUint32(4, true)
   }
-  // core's digest of entries is that of two rows of 32-bit words, which these are.
+  // `entriesDigest` hashes two arrays of 32-bit words.
   return entriesDigest({ n, rows: low, columns: high })
 }

@@ -1,4 +1,7 @@
-/** Table of contents of `@fourierft/conformance`. */
+/** The public API of `@fourierft/conformance`. */
+
+export { referenceSubjects } from './adapter-life-cycle/reference-subject.js'
+export type { AdapterSubject, AdapterSubjects, AdapterVerbs } from './adapter-life-cycle/subject.js'
 export { readAgain } from './core-round-trip.js'
 export { LEVELS } from './levels/index.js'
 export { referenceBackend } from './reference-backend.js'
@@ -18,5 +21,3 @@ export {
 } from './report.js'
 export { type ConformanceOptions, runConformance } from './run.js'
 export { loadVectors, type Vectors } from './vectors.js'
-export { referenceSubjects } from './verbs/reference-subject.js'
-export type { AdapterSubject, AdapterSubjects, AdapterVerbs } from './verbs/subject.js'

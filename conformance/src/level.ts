@@ -6,21 +6,21 @@ import type { Vectors } from './vectors.js'
 export interface LevelContext {
   readonly backend: Backend
   readonly vectors: Vectors
-  /** Whether the large cases are left out. */
+  /** Whether to omit the large cases. */
   readonly quick: boolean
   /**
-   * Passes if `measure` returns a number `≤ limit`; fails for a larger one and for NaN, and with the error's message if it throws. Never
-   * rejects, so that the checks after it run.
+   * Records a check. It passes if `measure` returns a number `≤ limit`, and fails if `measure` returns a larger number or NaN, or throws.
+   * Never rejects, so that the checks after it run.
    */
   check(name: string, limit: number, measure: () => number | Promise<number>): Promise<void>
-  /** Records a check that cannot run, because the backend lacks something or the suite cannot observe it. */
+  /** Records a gap: a check that cannot run, because the backend lacks something or the suite cannot observe it. */
   skip(name: string, reason: string): void
 }
 
 export interface Level {
   readonly level: LevelNumber
   readonly title: string
-  /** Whether the level is about gradients, which are for users, for the suite alone, or missing: `Backend.trainable`. */
+  /** Set if the level tests gradients. `Backend.trainable` declares who can use them: users, only the suite, or nobody. */
   readonly trains?: true
   run(context: LevelContext): Promise<void>
 }

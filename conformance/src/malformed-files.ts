@@ -1,4 +1,4 @@
-/** A good adapter as a disk, a network or an attacker can damage it, with the error codes for it. */
+/** Adapter files that a disk, a network or an attacker damaged, with the error codes that a reader may throw. */
 import { type AdapterBytes, createAdapter, createConfig, type ErrorCode } from '@fourierft/core'
 
 export interface MalformedFiles {
@@ -11,7 +11,11 @@ interface Header {
   [tensor: string]: { dtype: string; shape: unknown; data_offsets: [number, number] }
 }
 
-/** @param good files with several F32 tensors of coefficients, as PEFT writes them */
+/**
+ * Generates damaged copies of an adapter.
+ *
+ * @param good files with several F32 tensors of coefficients, as PEFT writes them
+ */
 export function* malformedFiles(good: AdapterBytes): Generator<MalformedFiles> {
   const model = (name: string, bytes: Uint8Array, ...codes: ErrorCode[]): MalformedFiles => ({
     name: `model: ${name}`,
@@ -64,40 +68,52 @@ export function* malformedFiles(good: AdapterBytes): Generator<MalformedFiles> {
     },
     'INVALID_SAFETENSORS',
   )
-  const first = (edit: (tensor: Header[string]) => void) => (h: Header, tensors: string[]) => {
+  const editFirstTensor = (edit: (tensor: Header[string]) => void) => (h: Header, tensors: string[]) => {
     const tensor = h[tensors[0] ?? '']
     if (tensor) edit(tensor)
   }
-  const change = (name: string, edit: (tensor: Header[string]) => void, ...codes: ErrorCode[]) =>
-    header(name, first(edit), ...codes)
-  yield change('offsets that run backwards', (t) => t.data_offsets.reverse(), 'INVALID_SAFETENSORS')
-  yield change('offsets past the end', (t) => t.data_offsets.fill(2 ** 40, 1), 'INVALID_SAFETENSORS')
-  yield change('a negative offset', (t) => t.data_offsets.fill(-4, 0, 1), 'INVALID_SAFETENSORS')
-  yield change(
+  const firstTensor = (name: string, edit: (tensor: Header[string]) => void, ...codes: ErrorCode[]) =>
+    header(name, editFirstTensor(edit), ...codes)
+  yield firstTensor('offsets that run backwards', (t) => t.data_offsets.reverse(), 'INVALID_SAFETENSORS')
+  yield firstTensor('offsets past the end', (t) => t.data_offsets.fill(2 ** 40, 1), 'INVALID_SAFETENSORS')
+  yield firstTensor('a negative offset', (t) => t.data_offsets.fill(-4, 0, 1), 'INVALID_SAFETENSORS')
+  yield firstTensor(
     'a dtype that does not fit the length',
     (t) => Object.assign(t, { dtype: 'F64' }),
     'INVALID_SAFETENSORS',
   )
-  yield change(
+  yield firstTensor(
     'an unknown dtype',
     (t) => Object.assign(t, { dtype: 'F31' }),
     'INVALID_SAFETENSORS',
     'UNSUPPORTED_DTYPE',
   )
-  yield change(
+  yield firstTensor(
     'coefficients that are integers',
     (t) => Object.assign(t, { dtype: 'I32' }),
     'UNSUPPORTED_DTYPE',
   )
-  yield change(
+  yield firstTensor(
     'a shape that does not fit the length',
     (t) => Object.assign(t, { shape: [29] }),
     'INVALID_SAFETENSORS',
   )
-  yield change('a negative shape', (t) => Object.assign(t, { shape: [-30] }), 'INVALID_SAFETENSORS')
-  yield change('a shape of fractions', (t) => Object.assign(t, { shape: [7.5, 4] }), 'INVALID_SAFETENSORS')
-  yield change('a huge shape', (t) => Object.assign(t, { shape: [2 ** 40, 2 ** 40] }), 'INVALID_SAFETENSORS')
-  yield change('coefficients in two dimensions', (t) => Object.assign(t, { shape: [5, 6] }), 'SHAPE_MISMATCH')
+  yield firstTensor('a negative shape', (t) => Object.assign(t, { shape: [-30] }), 'INVALID_SAFETENSORS')
+  yield firstTensor(
+    'a shape of fractions',
+    (t) => Object.assign(t, { shape: [7.5, 4] }),
+    'INVALID_SAFETENSORS',
+  )
+  yield firstTensor(
+    'a huge shape',
+    (t) => Object.assign(t, { shape: [2 ** 40, 2 ** 40] }),
+    'INVALID_SAFETENSORS',
+  )
+  yield firstTensor(
+    'coefficients in two dimensions',
+    (t) => Object.assign(t, { shape: [5, 6] }),
+    'SHAPE_MISMATCH',
+  )
   yield model('a coefficient that is NaN', withLastFloat(good.model, Number.NaN), 'NOT_FINITE')
   yield model(
     'a coefficient that is infinite',
@@ -124,25 +140,28 @@ export function* malformedFiles(good: AdapterBytes): Generator<MalformedFiles> {
   yield text('__proto__', '{"peft_type":"FOURIERFT","__proto__":{"scaling":1}}', 'INVALID_JSON')
   yield key('another method', { peft_type: 'LORA' }, 'UNSUPPORTED_PEFT_TYPE')
   yield key('n_frequency below 1', { n_frequency: -1 }, 'INVALID_CONFIG')
-  yield key('n_frequency in words', { n_frequency: 'many' }, 'INVALID_CONFIG')
+  yield key('n_frequency that is a string', { n_frequency: 'many' }, 'INVALID_CONFIG')
   yield key(
     'an n_frequency that differs from the tensors',
     { n_frequency: 31 },
     'SHAPE_MISMATCH',
     'INVALID_CONFIG',
   )
-  yield key('scaling in words', { scaling: 'large' }, 'INVALID_CONFIG')
+  yield key('scaling that is a string', { scaling: 'large' }, 'INVALID_CONFIG')
   yield key('a seed that is not an integer', { random_loc_seed: 1.5 }, 'INVALID_CONFIG')
   yield key('target_modules that is a number', { target_modules: 7 }, 'INVALID_CONFIG')
 
-  const ownFiles = createAdapter(
+  const standaloneFiles = createAdapter(
     createConfig({ nFrequency: 9 }),
     { query: [8, 10] },
     { entries: { sampler: 'bandpass', seed: 1, centerFrequency: 2, bandwidth: 10 } },
   ).toBytes()
   const metadata = (name: string, edit: (text: string) => string, ...codes: ErrorCode[]): MalformedFiles => ({
-    name: `our own file: ${name}`,
-    files: { config: ownFiles.config, model: withHeader(ownFiles.model, edit(headerText(ownFiles.model))) },
+    name: `standalone file: ${name}`,
+    files: {
+      config: standaloneFiles.config,
+      model: withHeader(standaloneFiles.model, edit(headerText(standaloneFiles.model))),
+    },
     codes,
   })
   yield metadata(
@@ -165,7 +184,7 @@ function headerText(model: Uint8Array): string {
   return new TextDecoder().decode(model.subarray(8, 8 + headerLength(model)))
 }
 
-/** The same data after another header, padded with spaces to eight bytes as in safetensors. */
+/** Replaces the header, padded with spaces to a multiple of eight bytes as in safetensors. */
 function withHeader(model: Uint8Array, text: string): Uint8Array {
   const header = new TextEncoder().encode(text)
   const padded = concat(header, new Uint8Array(-header.length & 7).fill(32))

@@ -1,7 +1,7 @@
-/** Errors as single numbers. NaN stays NaN, so that it never meets a limit. */
+/** Measures of errors as single numbers. NaN stays NaN, so that it exceeds every limit. */
 import type { FloatArray } from '@fourierft/core'
 
-/** `max|actual − expected|`, or NaN if `actual` contains NaN. @throws {Error} if the lengths differ */
+/** Returns `max|actual − expected|`, or NaN if `actual` contains NaN. @throws {Error} if the lengths differ */
 export function largestDifference(actual: FloatArray, expected: ArrayLike<number>): number {
   checkLength(actual, expected)
   let largest = 0
@@ -19,13 +19,13 @@ export function largestMagnitude(numbers: ArrayLike<number>): number {
   return largest
 }
 
-/** `max|actual − expected| / max|expected|`. */
+/** Returns `max|actual − expected| / max|expected|`. */
 export function relativeError(actual: FloatArray, expected: ArrayLike<number>): number {
   const magnitude = largestMagnitude(expected)
   return largestDifference(actual, expected) / (magnitude === 0 ? 1 : magnitude)
 }
 
-/** The number of elements with different bits (−0 is not 0). */
+/** Counts the elements with different bits (−0 is not 0). */
 export function differingBits(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   checkLength(actual, expected)
   let count = 0

@@ -15,12 +15,12 @@ const levelsWith = ({ levels }: ConformanceReport, status: Status) =>
   levels.filter((level) => level.status === status).map(({ level }) => level)
 
 describe('correct backends pass', () => {
-  it('core, which most mutants are made from', async () => {
+  it('core, the base of most mutants', async () => {
     const report = await runConformance(cleanBackend(), { quick: true, vectors })
     expect(levelsWith(report, 'pass')).toEqual([1, 2, 3, 4, 5, 6, 7, 8])
   })
 
-  it('the float64 reference, except for files, which it does not read', async () => {
+  it('the float64 reference, except level 2, because it reads no files', async () => {
     const report = await runConformance(referenceBackend(), { quick: true, vectors })
     expect(levelsWith(report, 'pass')).toEqual([1, 3, 4, 5, 6, 7, 8])
     expect(levelsWith(report, 'skip')).toEqual([2])

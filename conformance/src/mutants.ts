@@ -22,13 +22,13 @@ export interface Mutant {
   create(): Backend
 }
 
-/** The backend without a fault that most mutants are made from. */
+/** Makes the correct backend, which most mutants change. */
 export function cleanBackend(): Backend {
   return { ...coreBackend(), roundTrip: readAgain }
 }
 
 export const MUTANTS: readonly Mutant[] = [
-  // The method.
+  // Mathematics.
   {
     name: 'entries transposed if the weight is square',
     failsAt: [1, 3, 4, 5],
@@ -154,10 +154,10 @@ export const MUTANTS: readonly Mutant[] = [
       onLinear((linear, { layers, weight, bias }, inner) => ({
         async backward(x, gradY, options) {
           const gradients = await linear.backward(x, gradY, options)
-          const base = await inner.linear(new Float32Array(weight.length), bias, layers)
-          const { x: branch } = await base.backward(x, gradY, options)
-          await base.dispose()
-          return { ...gradients, x: branch }
+          const weightless = await inner.linear(new Float32Array(weight.length), bias, layers)
+          const { x: gradX } = await weightless.backward(x, gradY, options)
+          await weightless.dispose()
+          return { ...gradients, x: gradX }
         },
       })),
   },
@@ -198,18 +198,18 @@ export const MUTANTS: readonly Mutant[] = [
     create: () =>
       onLinear((linear) => {
         let merged: FloatArray | undefined
-        let left: FloatArray | undefined
+        let remaining: FloatArray | undefined
         return {
           async unmerge() {
             merged = (await linear.weight()).slice()
             await linear.unmerge()
             const original = await linear.weight()
-            left = Float32Array.from(original, (w, i) => {
+            remaining = Float32Array.from(original, (w, i) => {
               const sum = merged?.[i] ?? 0
               return sum - Math.fround(sum - w)
             })
           },
-          weight: async () => left ?? linear.weight(),
+          weight: async () => remaining ?? linear.weight(),
         }
       }),
   },
@@ -269,7 +269,7 @@ export const MUTANTS: readonly Mutant[] = [
       })),
   },
   {
-    name: 'rejected coefficients half set',
+    name: 'rejected coefficients set in part',
     failsAt: [8],
     create: () =>
       onLinear((linear, { layers }) => {
@@ -328,7 +328,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
 ]
 
-// ---- Makers of mutants
+// ---- Functions that make mutants
 
 interface LinearArguments {
   readonly weight: Float32Array
@@ -336,7 +336,7 @@ interface LinearArguments {
   readonly layers: readonly Layer[]
 }
 
-/** `change` replaces every layer before the backend receives it, and again when its coefficients change. */
+/** Makes a backend that replaces every layer by `change(layer)`, also when its coefficients change. */
 function onLayers(change: (layer: Layer) => Layer): Backend {
   const backend = cleanBackend()
   return {
@@ -358,7 +358,7 @@ function onLayers(change: (layer: Layer) => Layer): Backend {
     },
   }
 
-  /** Malformed layers stay as they are: these mutants compute wrong numbers, and check correctly. */
+  /** Leaves malformed layers unchanged, because these mutants check their arguments correctly. */
   function changeValid(layer: Layer): Layer {
     const { entries, coefficients, shape } = layer
     const valid =
@@ -367,7 +367,7 @@ function onLayers(change: (layer: Layer) => Layer): Backend {
   }
 }
 
-/** `change` returns the faulty methods of an adapted layer. */
+/** Makes a backend with faulty layers: `change` returns the faulty methods of an adapted layer. */
 function onLinear(
   change: (linear: AdaptedLinear, args: LinearArguments, backend: Backend) => Partial<AdaptedLinear>,
   replaced: Partial<Backend> = {},
@@ -421,7 +421,7 @@ function roundTo11Bits<Numbers extends FloatArray>(numbers: Numbers): Numbers {
   return rounded
 }
 
-/** Every cosine of the method as a sine, in ΔW, forward and backward: consistent, and wrong. */
+/** Replaces every cosine by a sine, in ΔW, forward and backward: consistent, and wrong. */
 function sines() {
   const deltas = new WeakMap<Layer, Float64Array>()
   const delta = (layer: Layer) => {

@@ -1,4 +1,4 @@
-/** The first oracle: `y = (W + Σ ΔW) x + b` and its gradients in float64, from `core`'s reference and plain sums. */
+/** The first oracle: computes `y = (W + Σ ΔW) x + b` and its gradients in float64, with `core`'s reference and plain sums. */
 import {
   createLayer,
   type FloatArray,
@@ -7,17 +7,17 @@ import {
   referenceForward,
   uniformEntries,
 } from '@fourierft/core'
-import { values } from './values.js'
+import { seededValues } from './seeded-values.js'
 import type { LayerSpec } from './vectors.js'
 
-/** The layer of a recipe. */
+/** Makes the layer that `spec` describes. */
 export function layerOf(spec: LayerSpec, name = `layer${spec.coefficientsSeed}`): Layer {
   const { shape, n, seed, scaling } = spec
   const entries = uniformEntries({ shape, n, seed })
-  return createLayer({ name, shape, entries, coefficients: values(spec.coefficientsSeed, n), scaling })
+  return createLayer({ name, shape, entries, coefficients: seededValues(spec.coefficientsSeed, n), scaling })
 }
 
-/** `[T, d1]` */
+/** Returns `y`, of shape `[T, d1]`. */
 export function oracleForward(
   weight: FloatArray,
   bias: FloatArray | null,
@@ -42,7 +42,7 @@ export interface OracleGradients {
   readonly x: Float64Array
 }
 
-/** Gradients of `Σ gradY · y` through both the weight and the adapters. */
+/** Returns the gradients of `Σ gradY · y` through both the weight and the adapters. */
 export function oracleBackward(
   weight: FloatArray,
   layers: readonly Layer[],

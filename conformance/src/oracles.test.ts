@@ -8,10 +8,10 @@ import { BACKWARD_LIMIT, finiteDifferences } from './levels/backward.js'
 import { deltaLimit } from './levels/delta.js'
 import { FORWARD_LIMIT } from './levels/forward.js'
 import { TRAINING_LIMIT } from './levels/training.js'
+import { makeLinearCase } from './linear-cases.js'
 import { largestDifference, relativeError } from './measure.js'
 import { layerOf, oracleBackward, oracleForward } from './oracle.js'
-import { problemOf } from './problems.js'
-import { values } from './values.js'
+import { seededValues } from './seeded-values.js'
 import { loadVectors, type Vectors } from './vectors.js'
 
 let vectors: Vectors
@@ -20,12 +20,12 @@ beforeAll(async () => {
 })
 
 describe('vectors', () => {
-  it('has the same inputs as Python', () => {
-    expect(Array.from(values(7, 16))).toEqual(Array.from(vectors.values))
-    expect(Array.from(values(7, 16, 4))).toEqual(Array.from(vectors.values, (value) => 4 * value))
+  it('have the same inputs as Python', () => {
+    expect(Array.from(seededValues(7, 16))).toEqual(Array.from(vectors.values))
+    expect(Array.from(seededValues(7, 16, 4))).toEqual(Array.from(vectors.values, (value) => 4 * value))
   })
 
-  it('names the versions that made them', () => {
+  it('name the versions that made them', () => {
     expect(Object.keys(vectors.versions)).toEqual(expect.arrayContaining(['torch', 'peft', 'python']))
   })
 
@@ -52,7 +52,7 @@ describe('vectors', () => {
       expect(await loadVectors(base)).toEqual(vectors)
     })
 
-    it('names a missing file', async () => {
+    it('a missing file is named in the error', async () => {
       await expect(loadVectors(new URL('elsewhere/', base))).rejects.toThrow(/elsewhere\/\S+\.json: 404/)
     })
   })
@@ -63,8 +63,8 @@ describe("core's reference agrees with PyTorch in float64", () => {
     const small = vectors.delta.filter(({ positions }) => positions === undefined)
     expect(small.length).toBeGreaterThan(9)
     for (const vector of small) {
-      // n products with two exact-angle factors: 4 roundings each, of numbers up to |c_l|·α/(d1·d2) ≤ α/(d1·d2); PyTorch's
-      // transform does fewer.
+      // n products with two exact-angle factors: 4 roundings each, of numbers up to |c_l|·α/(d1·d2) ≤ α/(d1·d2). PyTorch's
+      // transform has fewer roundings.
       const [d1, d2] = vector.shape
       const limit = (2 * 4 * vector.n * 2 ** -53 * vector.scaling) / (d1 * d2)
       expect(
@@ -76,8 +76,8 @@ describe("core's reference agrees with PyTorch in float64", () => {
 
   it('on outputs and gradients', () => {
     for (const vector of vectors.linear) {
-      const { weight, bias, layers, x, gradY, rows } = problemOf(vector)
-      // Sums of fewer than 2000 products, of like size as their result: 2000 roundings.
+      const { weight, bias, layers, x, gradY, rows } = makeLinearCase(vector)
+      // Sums of fewer than 2000 products, each of similar size to the result: 2000 roundings.
       const limit = 2000 * 2 ** -53
       expect(relativeError(oracleForward(weight, bias, layers, x, rows), vector.y)).toBeLessThan(limit)
       const gradients = oracleBackward(weight, layers, x, gradY, rows)
@@ -90,7 +90,7 @@ describe("core's reference agrees with PyTorch in float64", () => {
 
   it('on gradients, compared with differences of the forward pass', () => {
     const shape = [6, 9] as const
-    const problem = problemOf({
+    const testCase = makeLinearCase({
       name: 'small',
       layers: [
         { shape, n: 7, seed: 1, coefficientsSeed: 2, scaling: 20 },
@@ -101,9 +101,9 @@ describe("core's reference agrees with PyTorch in float64", () => {
       rows: null,
       seed: 4,
     })
-    const exact = oracleBackward(problem.weight, problem.layers, problem.x, problem.gradY)
-    const differences = finiteDifferences(problem)
-    // The loss sums 12 outputs of some 60 products each: 1000 roundings of a number of like size as the gradient.
+    const exact = oracleBackward(testCase.weight, testCase.layers, testCase.x, testCase.gradY)
+    const differences = finiteDifferences(testCase)
+    // The loss sums 12 outputs of about 60 products each: 1000 roundings of numbers of similar size to the gradient.
     const limit = 1000 * 2 ** -53
     expect(relativeError(differences.x, exact.x)).toBeLessThan(limit)
     differences.coefficients.forEach((c, a) => {

@@ -1,7 +1,6 @@
 /**
- * The float64 reference as a backend: slow, and as plain as a backend can be. It shows what a backend has to do, is a second
- * implementation that has to pass every level, and most mutants of the mathematics are made from it. Large layers take it minutes: run it
- * `quick`.
+ * The float64 reference as a backend: slow, and as plain as a backend can be. It is an example, a second implementation that has to pass
+ * every level except its gaps, and the base of most mutants of the mathematics. Large layers take minutes: run it with `quick`.
  */
 import {
   type Layer,
@@ -17,12 +16,12 @@ import {
   type LinearFunctions,
 } from '@fourierft/core/conformance'
 
-/** The mathematics of the method; each replaced function makes another mutant. */
+/** The mathematics of FourierFT. A mutant replaces some of the functions. */
 export interface Mathematics {
   delta(layer: Layer): Float64Array
-  /** `y0 + Σ Δy` */
+  /** Returns `y0 + Σ Δy`. */
   forward(layers: readonly Layer[], x: Float32Array, y0: Float64Array, rows?: Int32Array): Float64Array
-  /** The gradients of the adapters alone. */
+  /** Returns the gradients of the adapters, without those of the base weight. */
   backward(
     layers: readonly Layer[],
     x: Float32Array,
@@ -37,7 +36,7 @@ const REFERENCE: Mathematics = {
   backward: (layers, x, gradY, rows) => referenceBackward(layers, x, gradY, rows && { rows }),
 }
 
-/** The float64 reference as a backend, or a mutant of it with some functions replaced. */
+/** Makes a backend of the float64 reference, or a mutant of it with some functions replaced. */
 export function referenceBackend(replaced: Partial<Mathematics> = {}): Backend {
   const mathematics = { ...REFERENCE, ...replaced }
   let live = 0

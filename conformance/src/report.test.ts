@@ -35,7 +35,7 @@ const fail = (maxError: number | null, limit: number): Check => ({
 })
 
 describe('the verdict on a level', () => {
-  it('has the error that came nearest to its limit, not the largest error', () => {
+  it('has the error nearest to its limit, not the largest error', () => {
     expect(summarise(3, 'ΔW', [pass(5e-6, 1e-3), pass(4e-6, 1e-5), pass(0, 0)], 1)).toMatchObject({
       status: 'pass',
       maxError: 4e-6,
@@ -99,7 +99,7 @@ const report: ConformanceReport = {
   ],
 }
 
-describe('the forms of a report', () => {
+describe('the formats of a report', () => {
   it('has rows of JSON', () => {
     expect(toRows([report])).toEqual([
       {
@@ -155,24 +155,24 @@ describe('the forms of a report', () => {
         '───────  ──────────  ─────────  ──────  ─────────────────  ───────────────────────  ───────────────────  ──────',
         'abacus   wood|beads  ✓ exact    gap     ✗ 2.0e-5 / 1.0e-5  ✓ 4.2e-6 / 1.0e-5 (gap)  abacus 1.0, node 20  12.3 s',
         '',
-        'abacus, level 2 file, not observed: dense: not offered',
+        'abacus, level 2 file, gap: dense: not offered',
         'abacus, level 3 ΔW, failed: b: 0.00002 > 0.00001',
-        'abacus, level 4 forward, not observed: dense: not offered',
+        'abacus, level 4 forward, gap: dense: not offered',
         'vectors made with torch 2',
       ].join('\n'),
     )
   })
 
-  it('has a Markdown form', () => {
+  it('has a Markdown format', () => {
     expect(formatMarkdown([report])).toBe(
       [
         '| backend | device | 1 entries | 2 file | 3 ΔW | 4 forward | versions | time |',
         '| --- | --- | --- | --- | --- | --- | --- | --- |',
         '| abacus | wood\\|beads | ✓ exact | gap | ✗ 2.0e-5 / 1.0e-5 | ✓ 4.2e-6 / 1.0e-5 (gap) | abacus 1.0, node 20 | 12.3 s |',
         '',
-        '- abacus, level 2 file, not observed: dense: not offered',
+        '- abacus, level 2 file, gap: dense: not offered',
         '- abacus, level 3 ΔW, failed: b: 0.00002 > 0.00001',
-        '- abacus, level 4 forward, not observed: dense: not offered',
+        '- abacus, level 4 forward, gap: dense: not offered',
         '- vectors made with torch 2',
       ].join('\n'),
     )
@@ -190,7 +190,7 @@ describe('the forms of a report', () => {
     const [, , row, , note] = formatMarkdown([{ ...report, levels }]).split('\n')
     const training = 'training: users cannot train with this backend, only the suite computes these gradients'
     expect(row).toContain('| suite only: 4.2e-6 / 1.0e-5 |')
-    expect(note).toBe(`- abacus, level 5 backward, not observed: ${training}; dense: not offered`)
+    expect(note).toBe(`- abacus, level 5 backward, gap: ${training}; dense: not offered`)
     expect(toRows([{ ...report, levels }])[0]?.reason).toBe(`${training}; dense: not offered`)
   })
 

@@ -1,8 +1,8 @@
-/** The findings of a run, and their forms: rows of JSON, a table for the terminal, Markdown for READMEs. */
+/** The findings of a run, and their formats: rows of JSON, a table for the terminal, Markdown for READMEs. */
 
 export type LevelNumber = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8
 
-/** `skip`: not observed, with a reason. */
+/** `skip`: a gap, with the reason. */
 export type Status = 'pass' | 'fail' | 'skip'
 
 export interface Check {
@@ -21,9 +21,9 @@ export interface Check {
 export interface LevelVerdict {
   readonly level: LevelNumber
   readonly title: string
-  /** `fail` if a check failed; `skip` if none ran; otherwise `pass`, with everything that was not observed in `reason`. */
+  /** `fail` if a check failed; `skip` if none ran; otherwise `pass`, with the gaps in `reason`. */
   readonly status: Status
-  /** The error of the check that came nearest to its limit, or exceeded it most. */
+  /** The error that is nearest to its limit, or exceeds it most. */
   readonly maxError: number | null
   readonly limit: number | null
   /** The names and reasons of the checks that failed, or else of those that were skipped. */
@@ -62,7 +62,7 @@ export interface ConformanceRow {
   readonly reason: string | null
 }
 
-/** The verdict on a level from its checks. */
+/** Returns the verdict on a level from its checks. */
 export function summarise(
   level: LevelNumber,
   title: string,
@@ -73,7 +73,7 @@ export function summarise(
   const failed = checks.filter(({ status }) => status === 'fail')
   const skipped = checks.filter(({ status }) => status === 'skip')
   const status = failed.length > 0 ? 'fail' : skipped.length === checks.length ? 'skip' : 'pass'
-  // The largest error of the passing checks would mislead beside a check that threw and measured nothing.
+  // If a check threw, it measured nothing. The error of a passing check would then be misleading.
   const candidates = failed.length > 0 ? failed : checks
   let worst: Check | undefined
   for (const check of candidates) if (worst === undefined || ratio(check) > ratio(worst)) worst = check
@@ -91,14 +91,14 @@ export function summarise(
   }
 }
 
-/** The error of a check as a part of its limit; above 1 it exceeds the limit. */
+/** Returns the error of a check divided by its limit. */
 function ratio({ maxError, limit }: Check): number {
   if (maxError === null || limit === null) return -1
   if (maxError === 0) return 0
   return limit === 0 || Number.isNaN(maxError) ? Number.POSITIVE_INFINITY : maxError / limit
 }
 
-/** One row for each level of each report. Numbers that JSON cannot hold (NaN, infinity) become null; the reason names them. */
+/** Makes a row for each level of each report. Numbers that JSON cannot hold (NaN, infinity) become null; `reason` has them as text. */
 export function toRows(reports: readonly Report[]): ConformanceRow[] {
   return reports.flatMap(({ backend, device, levels }) =>
     levels.map((verdict) => ({
@@ -108,7 +108,7 @@ export function toRows(reports: readonly Report[]): ConformanceRow[] {
       status: verdict.status,
       maxError: finiteOrNull(verdict.maxError),
       limit: verdict.limit,
-      reason: notObserved(verdict) ?? null,
+      reason: reasonOf(verdict) ?? null,
     })),
   )
 }
@@ -119,7 +119,7 @@ function finiteOrNull(value: number | null): number | null {
   return value !== null && Number.isFinite(value) ? value : null
 }
 
-/** A table for a terminal, and below it everything that failed or was not observed. */
+/** Formats a table for a terminal, followed by the failures and gaps. */
 export function formatTable(reports: readonly Report[]): string {
   const { header, rows, notes } = tabulate(reports)
   const widths = header.map((_, column) =>
@@ -134,14 +134,14 @@ export function formatTable(reports: readonly Report[]): string {
   return [line(header), rule, ...rows.map(line), ...(notes.length > 0 ? ['', ...notes] : [])].join('\n')
 }
 
-/** The same table and list in Markdown. */
+/** Formats the same table and list in Markdown. */
 export function formatMarkdown(reports: readonly Report[]): string {
   return [formatMarkdownTable(reports), formatMarkdownNotes(reports)]
     .filter((part) => part !== '')
     .join('\n\n')
 }
 
-/** The table alone in Markdown: one line for each report. */
+/** Formats only the table in Markdown: one line for each report. */
 export function formatMarkdownTable(reports: readonly Report[]): string {
   const { header, rows } = tabulate(reports)
   const line = (row: readonly string[]) =>
@@ -149,7 +149,7 @@ export function formatMarkdownTable(reports: readonly Report[]): string {
   return [line(header), line(header.map(() => '---')), ...rows.map(line)].join('\n')
 }
 
-/** Everything that failed or was not observed, and the versions that made the vectors, as a list in Markdown. */
+/** Formats the failures, the gaps and the versions that made the vectors as a list in Markdown. */
 export function formatMarkdownNotes(reports: readonly Report[]): string {
   return tabulate(reports)
     .notes.map((note) => `- ${note.replaceAll('\n', ' ')}`)
@@ -172,10 +172,10 @@ function tabulate(reports: readonly Report[]) {
     const cells = order.map(([number]) => {
       const result = report.levels.find(({ level }) => level === number)
       if (result === undefined) return '–'
-      const reason = notObserved(result)
+      const reason = reasonOf(result)
       if (reason === undefined) return cell(result)
-      const kind = result.status === 'fail' ? 'failed' : 'not observed'
-      notes.push(`${report.backend}, level ${number} ${result.title}, ${kind}: ${shorten(reason)}`)
+      const label = result.status === 'fail' ? 'failed' : 'gap'
+      notes.push(`${report.backend}, level ${number} ${result.title}, ${label}: ${shorten(reason)}`)
       return `${cell(result)}${result.status === 'pass' && !result.suiteOnly ? ' (gap)' : ''}`
     })
     const versions = Object.entries(report.versions).map(([name, version]) => `${name} ${version}`)
@@ -198,8 +198,8 @@ function tabulate(reports: readonly Report[]) {
   return { header, rows, notes }
 }
 
-/** The reason of a verdict, which begins with the missing training of a level that only the suite reaches. */
-function notObserved({ reason, suiteOnly }: LevelVerdict): string | undefined {
+/** Returns the reason of a verdict. For a level that only the suite reaches, the missing training comes first. */
+function reasonOf({ reason, suiteOnly }: LevelVerdict): string | undefined {
   if (!suiteOnly) return reason
   const training = 'training: users cannot train with this backend, only the suite computes these gradients'
   return reason === undefined ? training : `${training}; ${reason}`
@@ -217,7 +217,7 @@ function short(value: number): string {
   return Number.isInteger(value) && value < 1000 ? String(value) : value.toExponential(1)
 }
 
-/** In a terminal the first of a hundred failing checks are enough. */
+/** Cuts long lists of failing checks after 400 characters. */
 function shorten(reason: string): string {
   return reason.length <= 400 ? reason : `${reason.slice(0, 400)} …`
 }

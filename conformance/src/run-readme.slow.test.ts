@@ -42,7 +42,7 @@ interface TestResults {
   }[]
 }
 
-/** Runs one test file as a user would. */
+/** Runs one test file with vitest in a new process. */
 async function run(name: string) {
   const output = join(folder, `${name}.json`)
   const options = ['run', name, '--root', folder, '--reporter', 'json', '--outputFile', output]
@@ -72,7 +72,7 @@ it('passes the suite with its backend, whose gap is a skipped test', async () =>
   ])
 })
 
-it('passes every situation of the life cycle with the reference subject', async () => {
+it('passes every situation of the life cycle with the reference implementation', async () => {
   const tests = await run('my-adapters.test.ts')
   expect(tests.length).toBeGreaterThan(40)
   expect(tests.filter(({ status }) => status !== 'passed')).toEqual([])

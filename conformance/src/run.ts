@@ -14,11 +14,11 @@ import { loadVectors, type Vectors } from './vectors.js'
 export interface ConformanceOptions {
   /** Default: all. */
   readonly levels?: readonly LevelNumber[]
-  /** Only the small cases: seconds instead of a minute, and a weaker verdict. The report says so. */
+  /** Only the small cases: seconds instead of a minute, and a weaker verdict. `report.quick` is then true. */
   readonly quick?: boolean
   /** Called after each check. */
   readonly onCheck?: (check: Check) => void
-  /** Default: `loadVectors()`. Pass them if a page serves them from elsewhere, or to load them once for several backends. */
+  /** Default: `loadVectors()`. Pass vectors if a page serves them from another address, or to load them once for several backends. */
   readonly vectors?: Vectors
 }
 
@@ -84,7 +84,7 @@ async function runLevel(
     try {
       await run(context)
     } catch (error) {
-      fail('the level itself', null, error)
+      fail('the level', null, error)
     }
   }
   const seconds = (performance.now() - started) / 1000

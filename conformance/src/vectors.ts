@@ -1,11 +1,11 @@
 /**
- * The vectors that PEFT and PyTorch made (`oracle/make_vectors.py`), as typed arrays. `core`, which they judge, does not read them.
+ * The vectors that PEFT and PyTorch made (`oracle/make_vectors.py`), as typed arrays. This file does not use `core`, which the vectors test.
  */
 
 import type { AdapterBytes, Shape } from '@fourierft/core'
 import { platform } from '#platform'
 
-/** A layer by its recipe; the coefficients are `values(coefficientsSeed, n)`, the entries PEFT's for `seed`. */
+/** A layer: its coefficients are `seededValues(coefficientsSeed, n)`, its entries those that PEFT draws from `seed`. */
 export interface LayerSpec {
   readonly shape: Shape
   readonly n: number
@@ -37,7 +37,7 @@ export interface DeltaVector extends LayerSpec {
   readonly name: string
   /** `max|ΔW|` over the whole matrix. */
   readonly largest: number
-  /** The row-major positions at which `float64` and `peft` were sampled; absent: all. */
+  /** The row-major positions of the numbers in `float64` and `peft`; absent: all. */
   readonly positions?: Uint32Array
   readonly float64: Float64Array
   /** PEFT's own float32 result. */
@@ -54,13 +54,13 @@ interface LinearNumbers<Numbers> {
   readonly x: Numbers
 }
 
-/** Inputs: weight `values(seed, d1·d2, 1/4)`, bias `values(seed + 1, d1)`, x `values(seed + 2, T·d2)`, gradY `values(seed + 3, T·d1)`. */
+/** Inputs: weight `seededValues(seed, d1·d2, 1/4)`, bias `seededValues(seed + 1, d1)`, x `seededValues(seed + 2, T·d2)`, gradY `seededValues(seed + 3, T·d1)`. */
 export interface LinearVector extends LinearNumbers<Float64Array> {
   readonly name: string
   readonly layers: readonly LayerSpec[]
   readonly tokens: number
   readonly bias: boolean
-  /** Whether GPT-2's `Conv1D` made it, which stores `[in, out]`; all arrays here are in the usual orientation. */
+  /** Whether the layer was GPT-2's `Conv1D`, which stores `[in, out]`. All arrays here are `[out, in]`. */
   readonly transposed: boolean
   readonly rows: readonly number[] | null
   readonly seed: number
@@ -74,7 +74,7 @@ interface TrainingNumbers {
   readonly trajectory: Float64Array
 }
 
-/** Inputs as in `LinearVector` (weight, bias, x); target `values(seed + 3, T·d1, 4)`; step `s` sees rows `s·batch mod T …`. */
+/** Inputs as in `LinearVector` (weight, bias, x); target `seededValues(seed + 3, T·d1, 4)`; step `s` sees rows `s·batch mod T …`. */
 export interface TrainingVector extends TrainingNumbers {
   readonly layer: LayerSpec
   readonly seed: number
@@ -117,7 +117,7 @@ export interface AdapterVector {
 export interface Vectors {
   /** Versions of Python, torch, peft and others that made the vectors. */
   readonly versions: Readonly<Record<string, string>>
-  /** `values(7, 16)` as Python makes them. */
+  /** `seededValues(7, 16)` as Python makes them. */
   readonly values: Float64Array
   readonly uniform: readonly UniformVector[]
   readonly bandPass: readonly BandPassVector[]
@@ -133,7 +133,7 @@ export interface Vectors {
  * @param base the folder, with a final slash; default: the folder of this package
  */
 export async function loadVectors(
-  // Vite would take the folder for a file and drop the final slash.
+  // Vite would treat the folder as a file and drop the final slash.
   base: URL = new URL(/* @vite-ignore */ '../vectors/', import.meta.url),
 ): Promise<Vectors> {
   const read = base.protocol === 'file:' ? platform.readFile : readFromNetwork

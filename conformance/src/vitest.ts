@@ -1,22 +1,22 @@
-/** The suite as tests: one for each level, so that the test file of a backend is short. */
+/** The suite as tests of vitest: one for each level, and one for each situation in the life cycle of adapters. */
 import type { Backend } from '@fourierft/core/conformance'
 import { afterAll, beforeAll, describe, it } from 'vitest'
+import { ABILITIES, type Ability, Bench, runSituation, SITUATIONS } from './adapter-life-cycle/situations.js'
+import type { AdapterSubjects } from './adapter-life-cycle/subject.js'
 import { LEVELS } from './levels/index.js'
 import type { ConformanceReport, LevelNumber, LevelResult } from './report.js'
 import { type ConformanceOptions, runConformance } from './run.js'
 import { loadVectors, type Vectors } from './vectors.js'
-import { ABILITIES, type Ability, Bench, runSituation, SITUATIONS } from './verbs/situations.js'
-import type { AdapterSubjects } from './verbs/subject.js'
 
 export interface TestBackendOptions extends Omit<ConformanceOptions, 'onCheck'> {
   /** The time limit of each level, in milliseconds. Default: 300 000. */
   readonly timeout?: number
   /**
-   * The levels that the backend lacks, with the reason; also those of training that only the suite reaches (`trainable: 'suite'`). Each is
-   * a test named `gap: level 2 file: REASON`, which passes if the level really is a gap. A gap that is not listed is a skipped test.
+   * The levels that the backend lacks, with the reason; also the levels of training if only the suite trains (`trainable: 'suite'`). Each
+   * is a test named `gap: level 2 file: REASON`, which passes if the level is a gap. A gap that is not listed is a skipped test.
    */
   readonly lacks?: Partial<Readonly<Record<LevelNumber, string>>>
-  /** Registers the backend's own tests: called inside its `describe`, with the backend that the levels run on. */
+  /** Registers tests that only this backend needs. Called inside its `describe`, with a getter of the backend. */
   readonly additionalTests?: (backend: () => Backend) => void
   /** Receives the whole report after the last level. */
   readonly onReport?: (report: ConformanceReport) => void | Promise<void>
@@ -32,7 +32,7 @@ export function testBackend(
     let vectors: Vectors
     const results: { report: ConformanceReport; level: LevelResult }[] = []
     const backend = () => {
-      if (created === undefined) throw new Error('the backend is opened before the first test')
+      if (created === undefined) throw new Error('the backend is not open before the first test')
       return created
     }
 
@@ -78,13 +78,13 @@ export function testBackend(
 }
 
 export interface TestAdaptersOptions {
-  /** The abilities that the package lacks; situations that need them are left out. */
+  /** The abilities that the package lacks; situations that need them are omitted. */
   readonly lacks?: readonly Ability[]
   /** The time limit of each situation, in milliseconds. Default: 120 000. */
   readonly timeout?: number
 }
 
-/** Registers one test for each situation in the life cycle of adapters: the verbs before, during and after calls, loads, merges, training. */
+/** Registers one test for each situation in the life cycle of adapters: methods before, during and after calls, loads, merges, training. */
 export function testAdapters(
   createSubjects: () => AdapterSubjects | Promise<AdapterSubjects>,
   { lacks = [], timeout = 120_000 }: TestAdaptersOptions = {},

@@ -2,6 +2,7 @@
 import type { Browser, Page } from 'playwright'
 import { mergeConfig, type PreviewServer, preview } from 'vite'
 import { pageConfig } from './page-config.js'
+import { TEST_TIMEOUT } from './test-timeout.js'
 
 export interface OpenPage {
   readonly server: PreviewServer

@@ -2,13 +2,20 @@
  * Level 5: `∂L/∂c` and `∂L/∂x` for `L = Σ gradY · y`, against PyTorch's autograd, the float64 oracle, and finite differences of the
  * oracle's forward pass.
  *
- * The limit is 1e-5 of the largest number of each gradient. It is derived as in level 4, from the same sums in the other direction.
+ * The limit is 1e-5 of the largest number of each gradient. Its derivation is that of level 4; the sums are the same.
  */
 import type { LinearGradients } from '@fourierft/core/conformance'
 import type { Level } from '../level.js'
+import {
+  type LinearCase,
+  linearCases,
+  makeLinearCase,
+  selectStrategies,
+  TOKENS,
+  withLinear,
+} from '../linear-cases.js'
 import { relativeError } from '../measure.js'
 import { type OracleGradients, oracleBackward, oracleForward } from '../oracle.js'
-import { offeredStrategies, type Problem, problemOf, problems, TOKENS, withLinear } from '../problems.js'
 
 export const BACKWARD_LIMIT = 1e-5
 
@@ -18,28 +25,33 @@ export const backwardLevel: Level = {
   trains: true,
   async run(context) {
     const { backend, vectors, quick, check } = context
-    const strategies = offeredStrategies(context)
+    const strategies = selectStrategies(context)
 
-    const compare = async (name: string, problem: Problem, expected: OracleGradients | LinearGradients) => {
-      const { x, gradY, rows } = problem
+    const compare = async (
+      name: string,
+      testCase: LinearCase,
+      expected: OracleGradients | LinearGradients,
+    ) => {
+      const { x, gradY, rows } = testCase
       for (const strategy of strategies) {
         await check(`${strategy}, ${name}`, BACKWARD_LIMIT, () =>
-          withLinear(backend, problem, async (linear) =>
+          withLinear(backend, testCase, async (linear) =>
             gradientError(await linear.backward(x, gradY, { strategy, ...(rows && { rows }) }), expected),
           ),
         )
       }
     }
 
-    for (const vector of vectors.linear) await compare(`autograd: ${vector.name}`, problemOf(vector), vector)
+    for (const vector of vectors.linear)
+      await compare(`autograd: ${vector.name}`, makeLinearCase(vector), vector)
     for (const tokens of quick ? TOKENS.slice(0, 3) : TOKENS) {
-      for (const problem of problems({ tokens, quick })) {
-        const { name, weight, layers, x, gradY, rows } = problem
-        await compare(name, problem, oracleBackward(weight, layers, x, gradY, rows))
+      for (const testCase of linearCases({ tokens, quick })) {
+        const { name, weight, layers, x, gradY, rows } = testCase
+        await compare(name, testCase, oracleBackward(weight, layers, x, gradY, rows))
       }
     }
 
-    const small = differencesProblem()
+    const small = makeDifferencesCase()
     await compare('finite differences of the oracle', small, finiteDifferences(small))
 
     for (const strategy of strategies) {
@@ -73,9 +85,9 @@ function gradientError(actual: LinearGradients, expected: OracleGradients | Line
   return largest
 }
 
-function differencesProblem(): Problem {
+function makeDifferencesCase(): LinearCase {
   const shape = [10, 14] as const
-  return problemOf({
+  return makeLinearCase({
     name: 'finite differences',
     layers: [
       { shape, n: 9, seed: 3, coefficientsSeed: 7900, scaling: 20 },
@@ -92,8 +104,8 @@ function differencesProblem(): Problem {
  * `L` is linear in `c` for a fixed `x`, and in `x` for a fixed `c`, so a central difference with the step 1 has no truncation error. Two
  * float64 sums are rounded; the error of 1e-13 is negligible beside the limit.
  */
-export function finiteDifferences({ weight, bias, layers, x, gradY }: Problem): OracleGradients {
-  const loss = (changed: Problem['layers'], input: Float64Array) => {
+export function finiteDifferences({ weight, bias, layers, x, gradY }: LinearCase): OracleGradients {
+  const loss = (changed: LinearCase['layers'], input: Float64Array) => {
     const y = oracleForward(weight, bias, changed, input)
     return y.reduce((sum, value, i) => sum + value * gradY[i], 0)
   }

@@ -1,6 +1,6 @@
 /**
- * Level 8: bad input is rejected with the documented code (`ErrorCode` of `core`), and changes nothing. A case has two codes if their
- * documentation fits both.
+ * Level 8: bad input is rejected with the documented code (`ErrorCode` of `core`), and changes nothing. A case has two codes if the
+ * documentation of both fits.
  */
 import {
   type AdapterBytes,
@@ -13,11 +13,11 @@ import {
 import type { AdaptedLinear, ApplyOptions } from '@fourierft/core/conformance'
 import { readAgain } from '../core-round-trip.js'
 import type { Level, LevelContext } from '../level.js'
+import { withLinear } from '../linear-cases.js'
 import { malformedFiles } from '../malformed-files.js'
 import { differingBits } from '../measure.js'
 import { layerOf } from '../oracle.js'
-import { withLinear } from '../problems.js'
-import { values } from '../values.js'
+import { seededValues } from '../seeded-values.js'
 
 const SHAPE = [12, 20] as const
 const [D1, D2] = SHAPE
@@ -37,16 +37,16 @@ export const badInputLevel: Level = {
 }
 
 const layer = () => layerOf({ shape: SHAPE, n: N, seed: 777, coefficientsSeed: 8100, scaling: 90 })
-const weight = () => values(8101, D1 * D2)
-const bias = () => values(8102, D1)
-const x = () => values(8103, TOKENS * D2)
-const gradY = () => values(8104, TOKENS * D1)
+const weight = () => seededValues(8101, D1 * D2)
+const bias = () => seededValues(8102, D1)
+const x = () => seededValues(8103, TOKENS * D2)
+const gradY = () => seededValues(8104, TOKENS * D1)
 
-/** `[problem, layer, accepted codes]` */
+/** Generates `[fault, layer, accepted codes]`. */
 function* malformedLayers(): Generator<[string, Layer, ErrorCode[]]> {
   const good = layer()
-  yield ['too few coefficients', { ...good, coefficients: values(1, N - 1) }, ['SHAPE_MISMATCH']]
-  yield ['too many coefficients', { ...good, coefficients: values(1, N + 1) }, ['SHAPE_MISMATCH']]
+  yield ['too few coefficients', { ...good, coefficients: seededValues(1, N - 1) }, ['SHAPE_MISMATCH']]
+  yield ['too many coefficients', { ...good, coefficients: seededValues(1, N + 1) }, ['SHAPE_MISMATCH']]
   yield ['a coefficient that is NaN', { ...good, coefficients: spoiled(N, Number.NaN) }, ['NOT_FINITE']]
   yield [
     'a coefficient that is infinite',
@@ -58,27 +58,27 @@ function* malformedLayers(): Generator<[string, Layer, ErrorCode[]]> {
 }
 
 function spoiled(length: number, value: number): Float32Array {
-  const numbers = values(1, length)
+  const numbers = seededValues(1, length)
   numbers[length >> 1] = value
   return numbers
 }
 
 async function badLayers({ backend, check }: LevelContext): Promise<void> {
-  for (const [what, malformed, codes] of malformedLayers()) {
-    await check(`delta: ${what}`, 0, () => rejected(codes, () => backend.delta(malformed)))
-    await check(`linear: ${what}`, 0, () => rejectedLinear(weight(), bias(), [malformed], codes))
+  for (const [fault, malformed, codes] of malformedLayers()) {
+    await check(`delta: ${fault}`, 0, () => rejected(codes, () => backend.delta(malformed)))
+    await check(`linear: ${fault}`, 0, () => rejectedLinear(weight(), bias(), [malformed], codes))
   }
   const other = layerOf({ shape: [D1, D2 + 1], n: N, seed: 777, coefficientsSeed: 1, scaling: 90 })
   const cases: readonly [string, Float32Array, Float32Array | null, Layer[]][] = [
     ['a weight that is too short', weight().subarray(1), bias(), [layer()]],
-    ['a weight that is too long', values(1, D1 * D2 + 1), bias(), [layer()]],
+    ['a weight that is too long', seededValues(1, D1 * D2 + 1), bias(), [layer()]],
     ['a bias that is too short', weight(), bias().subarray(1), [layer()]],
-    ['a bias of the input size', weight(), values(1, D2), [layer()]],
+    ['a bias of the input size', weight(), seededValues(1, D2), [layer()]],
     ['a layer of another shape', weight(), bias(), [other]],
     ['a second layer of another shape', weight(), bias(), [layer(), other]],
   ]
-  for (const [what, w, b, layers] of cases) {
-    await check(`linear: ${what}`, 0, () => rejectedLinear(w, b, layers, ['SHAPE_MISMATCH']))
+  for (const [fault, w, b, layers] of cases) {
+    await check(`linear: ${fault}`, 0, () => rejectedLinear(w, b, layers, ['SHAPE_MISMATCH']))
   }
 
   async function rejectedLinear(
@@ -108,7 +108,7 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
     ['backward: gradY has the input size', (l) => l.backward(x(), x()), ['SHAPE_MISMATCH']],
     ['forward: rows for too few tokens', (l) => l.forward(x(), rows(0, 0)), ['SHAPE_MISMATCH']],
     [
-      'forward: rows with the index of no layer',
+      'forward: rows with an index that no layer has',
       (l) => l.forward(x(), rows(0, 1, 0)),
       ['INVALID_OPTION', 'ADAPTER_NOT_FOUND'],
     ],
@@ -118,7 +118,7 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
       ['INVALID_OPTION', 'ADAPTER_NOT_FOUND'],
     ],
     [
-      'backward: rows with the index of no layer',
+      'backward: rows with an index that no layer has',
       (l) => l.backward(x(), gradY(), rows(0, 7, 0)),
       ['INVALID_OPTION', 'ADAPTER_NOT_FOUND'],
     ],
@@ -128,13 +128,13 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
       (l) => l.backward(x(), gradY(), unknown),
       ['UNSUPPORTED', 'INVALID_OPTION'],
     ],
-    ['setCoefficients: none', (l) => l.setCoefficients([]), ['SHAPE_MISMATCH']],
+    ['setCoefficients: no arrays', (l) => l.setCoefficients([]), ['SHAPE_MISMATCH']],
     [
-      'setCoefficients: one too many',
-      (l) => l.setCoefficients([values(1, N), values(2, N)]),
+      'setCoefficients: an array too many',
+      (l) => l.setCoefficients([seededValues(1, N), seededValues(2, N)]),
       ['SHAPE_MISMATCH'],
     ],
-    ['setCoefficients: too short', (l) => l.setCoefficients([values(1, N - 1)]), ['SHAPE_MISMATCH']],
+    ['setCoefficients: too short', (l) => l.setCoefficients([seededValues(1, N - 1)]), ['SHAPE_MISMATCH']],
     ['setCoefficients: NaN', (l) => l.setCoefficients([spoiled(N, Number.NaN)]), ['NOT_FINITE']],
     [
       'setCoefficients: infinite',
@@ -148,13 +148,13 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
       unchanged((l) => l.forward(x(), { strategy }), ['UNSUPPORTED', 'INVALID_OPTION']),
     )
   }
-  for (const [what, call, codes] of calls) await check(what, 0, () => unchanged(call, codes))
+  for (const [name, call, codes] of calls) await check(name, 0, () => unchanged(call, codes))
 
-  // Neither of two layers may change if the second is malformed.
+  // If the second of two layers is malformed, neither may change.
   await check('setCoefficients: the second of two is NaN', 0, () =>
     withLinear(backend, { weight: weight(), bias: bias(), layers: [layer(), layer()] }, async (linear) => {
       const before = (await linear.forward(x())).slice()
-      const call = () => linear.setCoefficients([values(1, N), spoiled(N, Number.NaN)])
+      const call = () => linear.setCoefficients([seededValues(1, N), spoiled(N, Number.NaN)])
       return (await rejected(['NOT_FINITE'], call)) + differingBits(await linear.forward(x()), before)
     }),
   )
@@ -173,10 +173,10 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
 }
 
 async function badStates({ backend, check, skip }: LevelContext): Promise<void> {
-  const problem = { weight: weight(), bias: bias(), layers: [layer()] }
+  const testCase = { weight: weight(), bias: bias(), layers: [layer()] }
   if (backend.strategies.includes('merge')) {
     await check('merge twice', 0, () =>
-      withLinear(backend, problem, async (linear) => {
+      withLinear(backend, testCase, async (linear) => {
         await linear.merge()
         const before = (await linear.weight()).slice()
         const error = await rejected(['INVALID_STATE'], () => linear.merge())
@@ -184,7 +184,7 @@ async function badStates({ backend, check, skip }: LevelContext): Promise<void> 
       }),
     )
     await check('unmerge without a merge', 0, () =>
-      withLinear(backend, problem, async (linear) => {
+      withLinear(backend, testCase, async (linear) => {
         const before = (await linear.weight()).slice()
         const error = await rejected(['INVALID_STATE'], () => linear.unmerge())
         return error + differingBits(await linear.weight(), before)
@@ -193,13 +193,13 @@ async function badStates({ backend, check, skip }: LevelContext): Promise<void> 
   } else {
     skip('merge twice', 'the backend does not offer the strategy merge')
     await check('merge, which the backend does not offer', 0, () =>
-      withLinear(backend, problem, (linear) => rejected(['UNSUPPORTED'], () => linear.merge())),
+      withLinear(backend, testCase, (linear) => rejected(['UNSUPPORTED'], () => linear.merge())),
     )
   }
   const uses: readonly [string, (linear: AdaptedLinear) => Promise<unknown>][] = [
     ['forward', (linear) => linear.forward(x())],
     ['backward', (linear) => linear.backward(x(), gradY())],
-    ['setCoefficients', (linear) => linear.setCoefficients([values(1, N)])],
+    ['setCoefficients', (linear) => linear.setCoefficients([seededValues(1, N)])],
     ['disable', (linear) => linear.disable()],
     ['enable', (linear) => linear.enable()],
     ['merge', (linear) => linear.merge()],
@@ -207,11 +207,11 @@ async function badStates({ backend, check, skip }: LevelContext): Promise<void> 
     ['weight', (linear) => linear.weight()],
   ]
   for (const [name, use] of uses) {
-    const isUnoffered = name.endsWith('merge') && !backend.strategies.includes('merge')
+    const isMissing = name.endsWith('merge') && !backend.strategies.includes('merge')
     await check(`${name} after dispose`, 0, async () => {
-      const linear = await backend.linear(problem.weight, problem.bias, problem.layers)
+      const linear = await backend.linear(testCase.weight, testCase.bias, testCase.layers)
       await linear.dispose()
-      return rejected(isUnoffered ? ['INVALID_STATE', 'UNSUPPORTED'] : ['INVALID_STATE'], () => use(linear))
+      return rejected(isMissing ? ['INVALID_STATE', 'UNSUPPORTED'] : ['INVALID_STATE'], () => use(linear))
     })
   }
 }
@@ -245,8 +245,8 @@ async function badEntries({ check }: LevelContext): Promise<void> {
     ['a seed that is not an integer', () => uniformEntries({ shape, n: 1, seed: 0.5 }), ['INVALID_OPTION']],
     ['a shape with a 0', () => uniformEntries({ shape: [0, 6], n: 1, seed: 1 }), ['INVALID_OPTION']],
   ]
-  for (const [what, make, codes] of cases) {
-    await check(`entries: ${what}`, 0, () => rejected(codes, async () => make()))
+  for (const [fault, make, codes] of cases) {
+    await check(`entries: ${fault}`, 0, () => rejected(codes, async () => make()))
   }
 }
 
@@ -260,10 +260,10 @@ async function badFiles({ backend, vectors, check }: LevelContext): Promise<void
   }
 }
 
-/** Users with hundreds of adapters need the file in the message. */
+/** Messages must name the file, because users can have hundreds of adapters. */
 const FILE_NAME = /adapter_(config\.json|model\.safetensors)/
 
-/** Returns 0 if `call` rejects with one of the codes and a matching message; otherwise throws with the result or error that it received. */
+/** Returns 0 if `call` rejects with one of the codes and a matching message; otherwise throws an error that names what it received. */
 async function rejected(
   codes: readonly ErrorCode[],
   call: () => Promise<unknown>,

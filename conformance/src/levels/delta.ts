@@ -1,5 +1,5 @@
 /**
- * Level 3: ΔW in `[out, in]`, against `core`'s float64 reference and against PyTorch's.
+ * Level 3: ΔW as `[out, in]`, compared with `core`'s float64 reference and with PyTorch's ΔW.
  *
  * The limit, relative to `max|ref|`, is `2e-6 · log2(d1·d2)`: a float32 transform of N points has log2(N) stages, each with a few
  * roundings of 2⁻²⁴ = 6e-8; 2e-6 is 33 roundings a stage.
@@ -17,13 +17,13 @@ import { digestOfNumbers, ENGINE_DIGESTS } from '../engine-digests.js'
 import type { Level } from '../level.js'
 import { largestDifference, largestMagnitude, relativeError } from '../measure.js'
 import { layerOf } from '../oracle.js'
-import { values } from '../values.js'
+import { seededValues } from '../seeded-values.js'
 import type { AdapterLayerVector, AdapterVector } from '../vectors.js'
 
 /** The whole reference takes d1·d2·n steps. Above this number only some rows of the matrix are compared. */
 const WHOLE_REFERENCE = 30e6
 
-/** Quick runs leave out larger matrices. */
+/** Quick runs omit larger matrices. */
 const QUICK_SIZE = 10_000
 
 export const deltaLevel: Level = {
@@ -68,14 +68,14 @@ export const deltaLevel: Level = {
         const { peft } = layer
         if (peft === undefined) continue
         await check(`PEFT's ${adapter.name}, ${layer.name}, one rounding`, 0, async () =>
-          notOneRounding(await backend.delta(layerOfAdapter(layer)), peft, adapter.dtype, layer.shape),
+          countWrongRoundings(await backend.delta(layerOfAdapter(layer)), peft, adapter.dtype, layer.shape),
         )
       }
     }
   },
 }
 
-/** The limit relative to `max|ref|`. A matrix of one number has no stages, but some roundings. */
+/** Returns the limit relative to `max|ref|`. A matrix of one number has no stages, but some roundings. */
 export function deltaLimit([d1, d2]: Shape): number {
   return 2e-6 * Math.log2(Math.max(2, d1 * d2))
 }
@@ -93,7 +93,7 @@ function errorAgainstReference(delta: FloatArray, layer: Layer, largest: number)
   return largestDifference(sampled, referenceDelta(layer, { rows })) / largest
 }
 
-/** Entries that a transform of half the length easily gets wrong: mean, Nyquist, mirrored pairs, a single row or column. */
+/** Generates layers with entries that a transform of half the length easily gets wrong: mean, Nyquist, mirrored pairs, a single row or column. */
 function* specialLayers(): Generator<[string, Layer]> {
   const shape: Shape = [12, 20]
   const list = (name: string, positions: readonly (readonly [number, number])[]): [string, Layer] => [
@@ -106,7 +106,7 @@ function* specialLayers(): Generator<[string, Layer]> {
         rows: positions.map(([j]) => j),
         columns: positions.map(([, k]) => k),
       }),
-      coefficients: values(77, positions.length),
+      coefficients: seededValues(77, positions.length),
       scaling: 100,
     }),
   ]
@@ -152,10 +152,10 @@ const ROUNDING: Readonly<Record<AdapterVector['dtype'], readonly [number, number
 }
 
 /**
- * The number of elements of PEFT's ΔW that are not one rounding of a float32 result within our limit: `|rounded − v| ≤ u·|v| + η`, where
- * the error of `v` is at most PEFT's limit and ours.
+ * Counts the elements of PEFT's ΔW that differ from the backend's by more than one rounding to `dtype`, `u·|v| + η`, and the limits of both
+ * float32 results.
  */
-function notOneRounding(
+function countWrongRoundings(
   delta: FloatArray,
   rounded: Float32Array,
   dtype: AdapterVector['dtype'],
@@ -169,7 +169,7 @@ function notOneRounding(
   let wrong = 0
   for (let i = 0; i < rounded.length; i++) {
     const value = delta[i]
-    // A NaN fails this comparison, and so counts as wrong.
+    // A NaN fails this comparison, so it counts as wrong.
     if (!(Math.abs(rounded[i] - value) <= roundoff * Math.abs(value) + floor + slack)) wrong++
   }
   return wrong

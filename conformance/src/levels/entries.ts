@@ -1,6 +1,6 @@
 /**
- * Level 1: the entries. `core` draws them on the engine that runs the backend, and the suite reads back from ΔW which of them the backend
- * applies. All comparisons are exact.
+ * Level 1: the entries. `core` draws entries on the JavaScript engine that runs the backend, and the suite finds the entries that the
+ * backend applies from its ΔW. All comparisons are exact.
  */
 import {
   bandPassEntries,
@@ -17,7 +17,7 @@ import { ENGINE_DIGESTS } from '../engine-digests.js'
 import type { Level } from '../level.js'
 import type { BandPassVector, UniformVector } from '../vectors.js'
 
-/** From this size on `randperm` draws 64 bits for each of the `d1·d2` positions, which takes seconds. */
+/** From this size, `randperm` draws 64 bits for each of the `d1·d2` positions, which takes seconds. */
 const WIDE_SIZE = 214748364
 
 export const entriesLevel: Level = {
@@ -26,19 +26,19 @@ export const entriesLevel: Level = {
   async run({ backend, vectors, quick, check }) {
     const narrow = vectors.uniform.filter(({ shape, algorithm }) => !isWide(shape) && algorithm === undefined)
     await check(`uniform: ${narrow.length} lists of torch.randperm, 32-bit draws`, 0, () =>
-      count(narrow, mismatch),
+      count(narrow, differs),
     )
     const legacy = vectors.uniform.filter(({ algorithm }) => algorithm === 'legacy')
-    await check(`uniform: ${legacy.length} lists of the legacy form`, 0, () => count(legacy, mismatch))
+    await check(`uniform: ${legacy.length} lists of the legacy algorithm`, 0, () => count(legacy, differs))
     if (!quick) {
       const wide = vectors.uniform.filter(({ shape, algorithm }) => isWide(shape) && algorithm === undefined)
       await check(`uniform: ${wide.length} lists of torch.randperm, 64-bit draws`, 0, () =>
-        count(wide, mismatch),
+        count(wide, differs),
       )
     }
 
     await check('band-pass: the map of equation 5, as numpy computes it', 0, () =>
-      vectors.bandPass.reduce((sum, vector) => sum + differentWeights(vector), 0),
+      vectors.bandPass.reduce((sum, vector) => sum + countDifferentWeights(vector), 0),
     )
     await check('band-pass: the same draws on every engine', 0, () =>
       count(Object.entries(ENGINE_DIGESTS.bandPass), ([name, digest]) => {
@@ -47,16 +47,16 @@ export const entriesLevel: Level = {
       }),
     )
 
-    for (const [shape, n, seed] of APPLIED) {
+    for (const [shape, n, seed] of APPLIED_ENTRIES) {
       await check(`applied by the backend: [${shape.join(', ')}], n = ${n}`, 0, () =>
-        wrongPositions(backend, uniformEntries({ shape, n, seed })),
+        countWrongPositions(backend, uniformEntries({ shape, n, seed })),
       )
     }
   },
 }
 
-/** Square (exchanged rows and columns would fit), wide and tall. */
-const APPLIED: readonly (readonly [Shape, n: number, seed: number])[] = [
+/** Square (exchanged rows and columns would fit), wide and tall spectra. */
+const APPLIED_ENTRIES: readonly (readonly [Shape, n: number, seed: number])[] = [
   [[24, 24], 40, 777],
   [[12, 32], 25, 1],
   [[35, 9], 30, 2024],
@@ -70,7 +70,7 @@ function count<Case>(cases: readonly Case[], wrong: (example: Case) => boolean):
   return cases.filter(wrong).length
 }
 
-function mismatch({ shape, n, seed, algorithm, digest }: UniformVector): boolean {
+function differs({ shape, n, seed, algorithm, digest }: UniformVector): boolean {
   return (
     entriesDigest(uniformEntries({ shape, n, seed: BigInt(seed), ...(algorithm && { algorithm }) })) !==
     digest
@@ -78,21 +78,21 @@ function mismatch({ shape, n, seed, algorithm, digest }: UniformVector): boolean
 }
 
 /**
- * Both sides evaluate one exponential of an argument that carries a few roundings. An error ε of the argument `a` is an error of
- * `p·a·ε` in `p = exp(−a)`, and `p·a ≤ 1/e`: 16 roundings of 2⁻⁵³ cover both sides.
+ * Both programs evaluate one exponential of an argument with a few roundings. An error ε of the argument `a` is an error of
+ * `p·a·ε` in `p = exp(−a)`, and `p·a ≤ 1/e`: 16 roundings of 2⁻⁵³ cover both.
  */
-function differentWeights({ map, ...options }: BandPassVector): number {
+function countDifferentWeights({ map, ...options }: BandPassVector): number {
   const computed = bandPassMap(options)
   if (computed.length !== map.length) return Math.max(computed.length, map.length)
   return map.filter((weight, i) => !(Math.abs(computed[i] - weight) <= 16 * 2 ** -53)).length
 }
 
 /**
- * Reads back from ΔW which entries a backend applied: the transform of a real matrix whose spectrum was `F` is
- * `(F[j,k] + F[−j,−k]) / 2`. With coefficients in [1, 2) and α = 1 it is at least 1/2 at an entry and at its mirror image, and 0
+ * Finds the entries that a backend applied from its ΔW, the real part of the inverse transform of the spectrum `F`. The transform of ΔW is
+ * `(F[j,k] + conj F[−j,−k]) / 2`. With coefficients in [1, 2) and α = 1 it is at least 1/2 at an entry and at its mirror image, and 0
  * elsewhere, so 1/4 separates them in any precision.
  */
-async function wrongPositions(backend: Backend, entries: Entries): Promise<number> {
+async function countWrongPositions(backend: Backend, entries: Entries): Promise<number> {
   const { shape, n, rows, columns } = entries
   const [d1, d2] = shape
   const coefficients = Float32Array.from({ length: n }, (_, l) => 1 + l / n)
@@ -108,7 +108,7 @@ async function wrongPositions(backend: Backend, entries: Entries): Promise<numbe
   }
   const found = spectrumMagnitude(delta, shape)
   let wrong = 0
-  // A NaN fails these comparisons, and so counts as wrong.
+  // A NaN fails these comparisons, so it counts as wrong.
   for (let i = 0; i < found.length; i++) {
     const size = found[i]
     if (!(expected[i] === 1 ? size > 0.25 : size < 0.25)) wrong++
@@ -116,7 +116,7 @@ async function wrongPositions(backend: Backend, entries: Entries): Promise<numbe
   return wrong
 }
 
-/** `|DFT2(ΔW)|`, first along the rows and then along the columns. */
+/** Returns `|DFT2(ΔW)|`, transformed first along the rows and then along the columns. */
 function spectrumMagnitude(delta: FloatArray, [d1, d2]: Shape): Float64Array {
   const alongRows = { re: new Float64Array(d1 * d2), im: new Float64Array(d1 * d2) }
   for (let p = 0; p < d1; p++) {

@@ -1,4 +1,4 @@
-/** Level 2: an adapter that a backend reads, attaches and saves has the same bytes again. Exact. */
+/** Level 2: an adapter that a backend reads, attaches and saves keeps its bytes. The comparison is exact. */
 import { type AdapterBytes, createAdapter, createConfig } from '@fourierft/core'
 import type { Level } from '../level.js'
 
@@ -17,23 +17,23 @@ export const fileLevel: Level = {
       return differingBytes(written.config, files.config) + differingBytes(written.model, files.model)
     }
     for (const { name, files } of vectors.adapters) await check(`PEFT's ${name}`, 0, () => roundTrip(files))
-    for (const [name, make] of OWN_FILES) await check(name, 0, async () => roundTrip(make()))
+    for (const [name, make] of CORE_FILES) await check(name, 0, async () => roundTrip(make()))
   },
 }
 
 const SHAPES = { 'block.0.key': [24, 20], 'block.0.query': [24, 20], 'block.1.query': [16, 30] } as const
 
-/** Files that `core` writes: PEFT can load the first one; the others hold their entries. */
-const OWN_FILES: readonly (readonly [string, () => AdapterBytes])[] = [
-  ['our own, uniform entries', () => createAdapter(config(), SHAPES).toBytes()],
+/** Files that `core` writes: PEFT can load the first one; the second one stores its entries. */
+const CORE_FILES: readonly (readonly [string, () => AdapterBytes])[] = [
+  ["core's, uniform entries", () => createAdapter(config(), SHAPES).toBytes()],
   [
-    'our own, band-pass entries',
+    "core's, band-pass entries",
     () =>
       createAdapter(config(), SHAPES, {
         entries: { sampler: 'bandpass', seed: 5, centerFrequency: 4, bandwidth: 10 },
       }).toBytes(),
   ],
-  ['our own, another float', () => createAdapter(config(), SHAPES).toBytes({ dtype: 'BF16' })],
+  ["core's, BF16", () => createAdapter(config(), SHAPES).toBytes({ dtype: 'BF16' })],
 ]
 
 function config() {

@@ -1,15 +1,15 @@
 /**
  * Level 4: `y = (W + Σ ΔW) x + b` with every strategy.
  *
- * The limit is 1e-5 of `max|y|`. A sum of d float32 products in any order has an error of about √d roundings of 2⁻²⁴ (at worst d), and |y|
- * is about √d times a term. Three sums in sequence (transform, entries, transform back) with d = 768 have about 3·√768 = 83 roundings,
- * which is 5e-6.
+ * The limit is 1e-5 of `max|y|`. Relative to its result, a sum of d float32 products of similar size has an error of about √d roundings of
+ * 2⁻²⁴ (at worst d). Three sums in sequence (transform, entries, transform back) with d = 768 have about 3·√768 = 83 roundings, which is
+ * 5e-6.
  */
 import type { Level } from '../level.js'
+import { linearCases, makeLinearCase, selectStrategies, TOKENS, withLinear } from '../linear-cases.js'
 import { relativeError } from '../measure.js'
 import { layerOf, oracleForward } from '../oracle.js'
-import { offeredStrategies, problemOf, problems, TOKENS, withLinear } from '../problems.js'
-import { values } from '../values.js'
+import { seededValues } from '../seeded-values.js'
 
 export const FORWARD_LIMIT = 1e-5
 
@@ -18,14 +18,14 @@ export const forwardLevel: Level = {
   title: 'forward',
   async run(context) {
     const { backend, vectors, quick, check, skip } = context
-    const strategies = offeredStrategies(context)
+    const strategies = selectStrategies(context)
 
     for (const vector of vectors.linear) {
-      const problem = problemOf(vector)
-      const { x, rows } = problem
+      const testCase = makeLinearCase(vector)
+      const { x, rows } = testCase
       for (const strategy of strategies) {
         await check(`${strategy}, PyTorch: ${vector.name}`, FORWARD_LIMIT, () =>
-          withLinear(backend, problem, async (linear) =>
+          withLinear(backend, testCase, async (linear) =>
             relativeError(await linear.forward(x, { strategy, ...(rows && { rows }) }), vector.y),
           ),
         )
@@ -33,19 +33,19 @@ export const forwardLevel: Level = {
     }
 
     for (const tokens of quick ? TOKENS.slice(0, 3) : TOKENS) {
-      for (const problem of problems({ tokens, quick })) {
-        const { name, weight, bias, layers, x, rows } = problem
+      for (const testCase of linearCases({ tokens, quick })) {
+        const { name, weight, bias, layers, x, rows } = testCase
         const expected = oracleForward(weight, bias, layers, x, rows)
         for (const strategy of strategies) {
           await check(`${strategy}, ${name}`, FORWARD_LIMIT, () =>
-            withLinear(backend, problem, async (linear) =>
+            withLinear(backend, testCase, async (linear) =>
               relativeError(await linear.forward(x, { strategy, ...(rows && { rows }) }), expected),
             ),
           )
         }
         if (rows === undefined && backend.strategies.includes('merge')) {
           await check(`merge, ${name}`, FORWARD_LIMIT, () =>
-            withLinear(backend, problem, async (linear) => {
+            withLinear(backend, testCase, async (linear) => {
               await linear.merge()
               return relativeError(await linear.forward(x), expected)
             }),
@@ -57,9 +57,9 @@ export const forwardLevel: Level = {
 
     const spec = { shape: [40, 56], n: 60, seed: 777, coefficientsSeed: 7800, scaling: 150 } as const
     const branch = { weight: new Float32Array(40 * 56), bias: null, layers: [layerOf(spec)] }
-    const x = values(7801, 5 * 56)
+    const x = seededValues(7801, 5 * 56)
     for (const strategy of strategies) {
-      await check(`${strategy}, the branch alone (a weight of zeros)`, FORWARD_LIMIT, () =>
+      await check(`${strategy}, only the branch (a weight of zeros)`, FORWARD_LIMIT, () =>
         withLinear(backend, branch, async (linear) =>
           relativeError(
             await linear.forward(x, { strategy }),
@@ -70,7 +70,7 @@ export const forwardLevel: Level = {
       await check(`${strategy}, after setCoefficients`, FORWARD_LIMIT, () =>
         withLinear(backend, branch, async (linear) => {
           await linear.forward(x, { strategy })
-          await linear.setCoefficients([values(7803, spec.n)])
+          await linear.setCoefficients([seededValues(7803, spec.n)])
           const layers = [layerOf({ ...spec, coefficientsSeed: 7803 })]
           return relativeError(
             await linear.forward(x, { strategy }),

@@ -1,11 +1,11 @@
-/** Level 6: merging, disabling and disposing leave nothing behind. Bits and counts of live handles are compared exactly. */
+/** Level 6: unmerging, disabling and disposing leave nothing behind. Bits and counts of live handles are compared exactly. */
 import { type FloatArray, FourierFTError, type Layer } from '@fourierft/core'
 import type { AdaptedLinear, Backend } from '@fourierft/core/conformance'
 import type { Level } from '../level.js'
+import { withLinear } from '../linear-cases.js'
 import { differingBits, relativeError } from '../measure.js'
 import { layerOf, oracleForward } from '../oracle.js'
-import { withLinear } from '../problems.js'
-import { values } from '../values.js'
+import { seededValues } from '../seeded-values.js'
 import { deltaLimit } from './delta.js'
 import { FORWARD_LIMIT } from './forward.js'
 
@@ -18,10 +18,10 @@ export const lifeCycleLevel: Level = {
   title: 'life cycle',
   async run({ backend, check, skip }) {
     const [d1, d2] = SHAPE
-    const weight = values(8000, d1 * d2)
-    const bias = values(8001, d1)
-    const x = values(8002, TOKENS * d2)
-    const gradY = values(8003, TOKENS * d1)
+    const weight = seededValues(8000, d1 * d2)
+    const bias = seededValues(8001, d1)
+    const x = seededValues(8002, TOKENS * d2)
+    const gradY = seededValues(8003, TOKENS * d1)
     const layers = [8010, 8011].map((seed) => makeLayer(seed))
     const withAdapters = <Result>(use: (linear: AdaptedLinear) => Promise<Result>) =>
       withLinear(backend, { weight, bias, layers }, use)
@@ -29,11 +29,11 @@ export const lifeCycleLevel: Level = {
     const output = async (linear: AdaptedLinear) => (await linear.forward(x)).slice()
     const weightOf = async (linear: AdaptedLinear) => (await linear.weight()).slice()
 
-    const base = await neverAdapted(backend, { weight, bias, layers }, output)
+    const base = await baseOutput(backend, { weight, bias, layers }, output)
     if (!base.frozen) {
       skip(
         'a layer that never had an adapter',
-        `the backend makes none (${base.reason}); a layer whose adapter was never used takes its place`,
+        `the backend makes none (${base.reason}); compared with a layer whose adapter was never used`,
       )
     }
     const baseName = base.frozen
@@ -123,7 +123,7 @@ export const lifeCycleLevel: Level = {
       await withAdapters(async (linear) => {
         await linear.forward(x)
         await linear.backward(x, gradY)
-        await linear.setCoefficients(layers.map(({ entries }) => values(8020, entries.n)))
+        await linear.setCoefficients(layers.map(({ entries }) => seededValues(8020, entries.n)))
         if (backend.strategies.includes('merge')) {
           await linear.merge()
           await linear.unmerge()
@@ -135,7 +135,7 @@ export const lifeCycleLevel: Level = {
     await check('the same coefficients set again: the same bits', 0, () =>
       withAdapters(async (linear) => {
         const before = await output(linear)
-        await linear.setCoefficients(layers.map(({ entries }) => values(8020, entries.n)))
+        await linear.setCoefficients(layers.map(({ entries }) => seededValues(8020, entries.n)))
         await linear.forward(x)
         await linear.setCoefficients(layers.map(({ coefficients }) => Float32Array.from(coefficients)))
         return differingBits(await output(linear), before)
@@ -149,14 +149,14 @@ export const lifeCycleLevel: Level = {
     const count = async () => (await backend.resources?.()) ?? Number.NaN
     await check(`leaks: live handles after ${SWAPS} swaps of coefficients`, 0, () =>
       withAdapters(async (linear) => {
-        const token = values(8030, d2)
+        const token = seededValues(8030, d2)
         const swap = async (round: number) => {
           await linear.setCoefficients(
-            layers.map(({ entries }, i) => values(8040 + 2 * round + i, entries.n)),
+            layers.map(({ entries }, i) => seededValues(8040 + 2 * round + i, entries.n)),
           )
           await linear.forward(token)
         }
-        // The first uses may fill caches that are kept.
+        // The first uses may fill permanent caches.
         for (let round = 0; round < 3; round++) await swap(round)
         const before = await count()
         for (let round = 0; round < SWAPS; round++) await swap(round)
@@ -190,17 +190,17 @@ type BaseOutput = { readonly y: FloatArray } & (
   | { readonly frozen: false; readonly reason: string }
 )
 
-/** The output of the base layer: made without adapters or, if the backend rejects that, with adapters disabled before the first use. */
-async function neverAdapted(
+/** Returns the output of a layer without adapters or, if the backend rejects such a layer, with adapters disabled before the first use. */
+async function baseOutput(
   backend: Backend,
-  problem: { weight: Float32Array; bias: Float32Array; layers: readonly Layer[] },
+  testCase: { weight: Float32Array; bias: Float32Array; layers: readonly Layer[] },
   output: (linear: AdaptedLinear) => Promise<FloatArray>,
 ): Promise<BaseOutput> {
   try {
-    return { frozen: true, y: await withLinear(backend, { ...problem, layers: [] }, output) }
+    return { frozen: true, y: await withLinear(backend, { ...testCase, layers: [] }, output) }
   } catch (error) {
     if (!FourierFTError.isInstance(error)) throw error
-    const y = await withLinear(backend, problem, async (linear) => {
+    const y = await withLinear(backend, testCase, async (linear) => {
       await linear.disable()
       return output(linear)
     })
@@ -212,7 +212,7 @@ function makeLayer(seed: number): Layer {
   return layerOf({ shape: SHAPE, n: 50, seed, coefficientsSeed: seed, scaling: 150 })
 }
 
-/** `W + Σ ΔW` in float64, from the oracle's outputs for unit vectors. */
+/** Returns `W + Σ ΔW` in float64, from the oracle's outputs for unit vectors. */
 function mergedWeight(weight: Float32Array, layers: readonly Layer[]): Float64Array {
   const [d1, d2] = SHAPE
   const unit = new Float64Array(d2 * d2)

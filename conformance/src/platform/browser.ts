@@ -1,8 +1,8 @@
-/** Browsers have no files. */
+/** The platform in browsers, which have no files. */
 import type { Platform } from './platform.js'
 
 export const platform: Platform = {
   async readFile(url) {
-    throw new Error(`${url}: a browser reads vectors by http or https`)
+    throw new Error(`${url}: browsers read vectors only by http or https`)
   },
 }

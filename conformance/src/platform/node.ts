@@ -1,4 +1,4 @@
-/** Node: reads files. */
+/** The platform in Node. */
 import { readFile } from 'node:fs/promises'
 import type { Platform } from './platform.js'
 

@@ -1,4 +1,4 @@
-/** What differs between Node and the browser: files. */
+/** The functions that differ between Node and browsers. */
 export interface Platform {
   /** @param url a `file:` URL */
   readFile(url: URL): Promise<Uint8Array>

@@ -1,5 +1,5 @@
 /**
- * The conformance table of this repository's README, and the list of everything that was not observed in the README of the suite. Both
+ * The conformance table of this repository's README, and the list of failures and gaps in the README of the suite. Both
  * are written from `conformance/results.json`, which holds the last measurement of each backend.
  */
 import { readFile, writeFile } from 'node:fs/promises'
@@ -21,7 +21,7 @@ const RESULTS = 'conformance/results.json'
 /** Each block between `<!-- marker -->` and `<!-- /marker -->`. */
 const BLOCKS = [
   { file: 'README.md', marker: 'conformance', format: formatTableOfAll },
-  { file: 'conformance/README.md', marker: 'not observed', format: formatMarkdownNotes },
+  { file: 'conformance/README.md', marker: 'gaps', format: formatMarkdownNotes },
 ]
 
 export async function readResults(repository: string): Promise<StoredReport[]> {

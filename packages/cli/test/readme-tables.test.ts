@@ -66,7 +66,7 @@ test('replaces the row of a measured backend, and keeps the others and the text 
     /^\| transformers .*/m.exec(await readFile(join(REPOSITORY, 'README.md'), 'utf8')) ?? []
   expect(readme).toContain(`${row}\n`)
   const notes = await readFile(join(repository, 'conformance/README.md'), 'utf8')
-  expect(notes).toContain('- core, level 2 file, not observed: round trip: the backend has no roundTrip')
+  expect(notes).toContain('- core, level 2 file, gap: round trip: the backend has no roundTrip')
   const [stored] = await readResults(repository)
   expect(stored?.levels[0]).not.toHaveProperty('checks')
 })

@@ -1,4 +1,4 @@
-/** The interface between a package and `testAdapters`: a small model with adapters, its calls, and its end. */
+/** The interface of the implementations that `testAdapters` tests (subjects): a small model with adapters, its calls, and its end. */
 import {
   Adapter,
   createAdapter,
@@ -9,9 +9,9 @@ import {
   type Shape,
   savedTensor,
 } from '@fourierft/core'
-import { values } from '../values.js'
+import { seededValues } from '../seeded-values.js'
 
-/** The verbs that every package has. */
+/** The methods that every package has. */
 export interface AdapterVerbs {
   readonly activeAdapters: readonly string[]
   readonly mergedAdapters: readonly string[]
@@ -30,16 +30,16 @@ export interface AdapterVerbs {
   withAdapterPerRow<T>(names: readonly RowAdapter[], run: () => T): T
 }
 
-/** A new model, ready for adapters. */
+/** One model under test. */
 export interface AdapterSubject {
   readonly adapters: AdapterVerbs
   /** One call, always with the same input of two rows. It starts before the function returns. */
   call(): Promise<Float32Array>
   /**
-   * The same call, with `happens` run after its start and before its end: between two steps, or right after the start if a call is one
-   * step.
+   * The same call, which runs `action` after it started and before it ends: between two steps or, if a call is one step, right after the
+   * start.
    */
-  callDuring(happens: () => unknown): Promise<Float32Array>
+  callDuring(action: () => unknown): Promise<Float32Array>
   /** The same call with rows as an option. Absent: the package has no such option. */
   callWithRows?(rows: readonly RowAdapter[]): Promise<Float32Array>
   /** Trains the active adapters for some steps, and runs `after` after each. Absent: the package does not train. */
@@ -50,13 +50,13 @@ export interface AdapterSubject {
   end(): unknown
 }
 
-/** A package as `testAdapters` sees it. */
+/** The implementation under test. */
 export interface AdapterSubjects {
   /** A layer that adapters change: its module name and shape `[out, in]`. */
   readonly layer: { readonly module: string; readonly shape: Shape }
   /** A layer that adapters can replace (`modules_to_save`), with a bias of `shape[0]` numbers if `hasBias`. */
   readonly head: { readonly module: string; readonly shape: Shape; readonly hasBias: boolean }
-  /** The largest difference of two equal outputs, relative to the largest number. Default 1e-4. */
+  /** The largest difference between outputs that count as equal, relative to the largest number. Default 1e-4. */
   readonly tolerance?: number
   create(): Promise<AdapterSubject>
 }
@@ -67,13 +67,14 @@ export interface SuiteAdapters {
   readonly b: Adapter
   readonly headA: Adapter
   readonly headB: Adapter
-  /** For a module that no model has. */
+  /** Adapts a module that no model has. */
   readonly misplaced: Adapter
 }
 
 /** Large enough that every combination of adapters has a different output. */
 const SCALING = 60
 
+/** Makes the adapters for the layers of the implementation. */
 export function suiteAdapters({ layer, head }: AdapterSubjects): SuiteAdapters {
   const adapter = (seed: number, module = layer.module, modulesToSave: string[] | null = null) =>
     createAdapter(
@@ -87,10 +88,10 @@ export function suiteAdapters({ layer, head }: AdapterSubjects): SuiteAdapters {
       { [module]: layer.shape },
       { initialSeed: seed },
     )
-  const headed = (seed: number) => {
+  const adapterWithHead = (seed: number) => {
     const { config, modules } = adapter(seed, layer.module, [head.module])
     const tensor = (shape: readonly number[]) => {
-      const numbers = values(
+      const numbers = seededValues(
         seed,
         shape.reduce((product, size) => product * size),
       )
@@ -104,8 +105,8 @@ export function suiteAdapters({ layer, head }: AdapterSubjects): SuiteAdapters {
   return {
     a: adapter(11),
     b: adapter(12),
-    headA: headed(13),
-    headB: headed(14),
+    headA: adapterWithHead(13),
+    headB: adapterWithHead(14),
     misplaced: adapter(15, 'no.such.module'),
   }
 }

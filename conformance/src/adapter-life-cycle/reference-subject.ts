@@ -1,6 +1,6 @@
 /**
- * A small package with adapters: a model of two layers on plain arrays, sessions that must be opened anew for other entries, and calls of two
- * steps. It is an example of a host, and the suite's mutants are made from it.
+ * A minimal implementation of `AdapterSet` and its host: a model of two layers on plain arrays, whose sessions must be reopened if entries
+ * change, and whose calls have two steps. It is an example, and the base of the mutants in `mutants.ts`.
  */
 import {
   type Adapter,
@@ -18,7 +18,7 @@ import {
   referenceDelta,
   savedModule,
 } from '@fourierft/core'
-import { values } from '../values.js'
+import { seededValues } from '../seeded-values.js'
 import type { AdapterSubject, AdapterSubjects } from './subject.js'
 
 const LAYER = { module: 'linear', shape: [5, 6] } as const
@@ -28,9 +28,9 @@ const ROWS = 2
 /** An adapter of the reference model. */
 export interface LoadedAdapter extends MatchedAdapter {
   readonly source: Adapter
-  /** ΔW `[5, 6]` at strength 1; training changes it. */
+  /** ΔW `[5, 6]` at scale 1; training changes it. */
   delta: Float64Array
-  /** The number that training changes; it is added to all coefficients. */
+  /** Added to all coefficients; training changes it. */
   shift: number
   readonly head: Float64Array | undefined
 }
@@ -47,15 +47,15 @@ export interface Session {
   isOpen: boolean
 }
 
-/** Lets time pass, as opening a session does. */
-export async function later(): Promise<void> {
+/** Waits for some turns of the event loop, as opening a session does. */
+export async function waitSomeTicks(): Promise<void> {
   for (let i = 0; i < 3; i++) await new Promise((resolve) => setTimeout(resolve, 0))
 }
 
 export class ReferenceHost implements AdapterHost<LoadedAdapter, Weights> {
   base: Weights = {
-    layer: Float64Array.from(values(1, 30)),
-    head: Float64Array.from(values(2, 20)),
+    layer: Float64Array.from(seededValues(1, 30)),
+    head: Float64Array.from(seededValues(2, 20)),
   }
   session: Session = { serves: new Set(), calls: 0, isOpen: true }
 
@@ -65,8 +65,8 @@ export class ReferenceHost implements AdapterHost<LoadedAdapter, Weights> {
         throw new FourierFTError('MODULE_NOT_FOUND', `the model has no layer '${module}'; it has linear`, {
           module,
         })
-    const isHead = [...adapter.savedTensors.keys()].some((tensor) => savedModule(tensor) === HEAD.module)
-    const head = isHead ? Float64Array.from(readSavedModule(adapter, HEAD.module, HEAD).weight) : undefined
+    const hasHead = [...adapter.savedTensors.keys()].some((tensor) => savedModule(tensor) === HEAD.module)
+    const head = hasHead ? Float64Array.from(readSavedModule(adapter, HEAD.module, HEAD).weight) : undefined
     return {
       source: adapter,
       delta: deltaOf(adapter, 0),
@@ -82,7 +82,7 @@ export class ReferenceHost implements AdapterHost<LoadedAdapter, Weights> {
 
   async rebuild(adapters: readonly LoadedAdapter[]): Promise<void> {
     const old = this.session
-    await later()
+    await waitSomeTicks()
     this.session = { serves: new Set(adapters.map(({ source }) => keyOf(source))), calls: 0, isOpen: true }
     this.release(old)
   }
@@ -93,7 +93,7 @@ export class ReferenceHost implements AdapterHost<LoadedAdapter, Weights> {
   }
 
   async merge(added: readonly Applied<LoadedAdapter>[]): Promise<Weights> {
-    await later()
+    await waitSomeTicks()
     return this.weightsWith(added)
   }
 
@@ -110,7 +110,7 @@ export class ReferenceHost implements AdapterHost<LoadedAdapter, Weights> {
     return shift === 0 ? source : source.withCoefficients({ [LAYER.module]: shifted(source, shift) })
   }
 
-  /** The output of a call: two products for each row. */
+  /** Computes the output of a call: two matrix products for each row. */
   compute({ choice, merged }: CallState<LoadedAdapter, Weights>, session: Session): Float32Array {
     const rows = Array.from({ length: ROWS }, (_, row) => {
       if (merged) return merged
@@ -126,7 +126,7 @@ export class ReferenceHost implements AdapterHost<LoadedAdapter, Weights> {
   }
 }
 
-/** PEFT's verbs on the reference model. */
+/** The adapters of the reference model, with PEFT's methods. */
 export class ReferenceAdapters extends AdapterSet<LoadedAdapter, Weights> {
   readonly #host: ReferenceHost
 
@@ -177,6 +177,7 @@ export class ReferenceAdapters extends AdapterSet<LoadedAdapter, Weights> {
   }
 }
 
+/** Makes one model that `testAdapters` can test. */
 export function referenceSubject(
   host: ReferenceHost,
   adapters: ReferenceAdapters = new ReferenceAdapters(host),
@@ -184,7 +185,7 @@ export function referenceSubject(
   return {
     adapters,
     call: () => adapters.call(),
-    callDuring: (happens) => adapters.call(happens),
+    callDuring: (action) => adapters.call(action),
     callWithRows: (rows) => adapters.call(undefined, rows),
     train: (steps, after) => adapters.trainSteps(steps, after),
     writeWeights() {
@@ -195,7 +196,11 @@ export function referenceSubject(
   }
 }
 
-/** @param make a subject: the correct one, or a mutant */
+/**
+ * Returns the reference implementation, in the form that `testAdapters` takes.
+ *
+ * @param make makes a model: the correct one, or a mutant
+ */
 export function referenceSubjects(
   make: () => AdapterSubject = () => referenceSubject(new ReferenceHost()),
 ): AdapterSubjects {
@@ -219,10 +224,10 @@ function deltaOf(source: Adapter, shift: number): Float64Array {
 }
 
 function input(row: number): Float64Array {
-  return Float64Array.from(values(3 + row, 6))
+  return Float64Array.from(seededValues(3 + row, 6))
 }
 
-/** `W [out, in]` times `x [in]`. */
+/** Returns `W x`, with W `[out, in]` and x `[in]`. */
 function product(weight: Float64Array, x: Float64Array): Float64Array {
   return Float64Array.from({ length: weight.length / x.length }, (_, o) =>
     x.reduce((sum, value, i) => sum + weight[o * x.length + i] * value, 0),

@@ -1,15 +1,15 @@
 /**
- * The linear layers of levels 4 and 5: recipes of inputs, and the numbers that PyTorch recorded for some of them. Weights and adapters are
- * of similar size, so that an error of the adapters is visible in the output.
+ * The linear layers of levels 4 and 5, with inputs generated from seeds. Weights and adapters are of similar size, so that an error of the
+ * adapters is visible in the output.
  */
 import type { Layer, Shape } from '@fourierft/core'
 import type { AdaptedLinear, ApplyOptions, Backend, Strategy } from '@fourierft/core/conformance'
 import type { LevelContext } from './level.js'
 import { layerOf } from './oracle.js'
-import { values } from './values.js'
+import { seededValues } from './seeded-values.js'
 import type { LayerSpec, LinearVector } from './vectors.js'
 
-export interface Problem {
+export interface LinearCase {
   readonly name: string
   readonly weight: Float32Array
   readonly bias: Float32Array | null
@@ -21,27 +21,28 @@ export interface Problem {
   readonly rows?: Int32Array
 }
 
-export function problemOf(
+/** Generates the weight, inputs and layers of a vector or another description. */
+export function makeLinearCase(
   vector: Pick<LinearVector, 'name' | 'layers' | 'tokens' | 'bias' | 'rows' | 'seed'>,
-): Problem {
+): LinearCase {
   const { name, tokens, seed } = vector
   const [d1, d2] = vector.layers[0]?.shape ?? [0, 0]
   return {
     name,
-    weight: values(seed, d1 * d2, 1 / 4),
-    bias: vector.bias ? values(seed + 1, d1) : null,
+    weight: seededValues(seed, d1 * d2, 1 / 4),
+    bias: vector.bias ? seededValues(seed + 1, d1) : null,
     layers: vector.layers.map((spec, index) => layerOf(spec, `layer${index}`)),
-    x: values(seed + 2, tokens * d2),
-    gradY: values(seed + 3, tokens * d1),
+    x: seededValues(seed + 2, tokens * d2),
+    gradY: seededValues(seed + 3, tokens * d1),
     ...(vector.rows && { rows: Int32Array.from(vector.rows) }),
   }
 }
 
-/** One token, a few, a small batch, a long text, which quick runs leave out. */
+/** Numbers of tokens. Quick runs omit the last one. */
 export const TOKENS = [1, 7, 32, 512]
 
-/** Wide, tall, square, prime and power-of-two layers, and two of real sizes. */
-export function* problems({ tokens, quick }: { tokens: number; quick: boolean }): Generator<Problem> {
+/** Generates wide, tall, square, prime and power-of-two layers, and two layers of real models. */
+export function* linearCases({ tokens, quick }: { tokens: number; quick: boolean }): Generator<LinearCase> {
   let seed = 7000
   const specs = (shape: Shape, counts: readonly number[], sameEntries = false): LayerSpec[] =>
     counts.map((n, index) => ({
@@ -55,10 +56,10 @@ export function* problems({ tokens, quick }: { tokens: number; quick: boolean })
     description: string,
     layers: readonly LayerSpec[],
     { bias = true, rows = null }: { bias?: boolean; rows?: readonly number[] | null } = {},
-  ): Problem => {
+  ): LinearCase => {
     seed += 10
     const name = `T = ${tokens}, [${layers[0]?.shape.join(', ')}], ${description}`
-    return problemOf({ name, layers, tokens, bias, rows, seed })
+    return makeLinearCase({ name, layers, tokens, bias, rows, seed })
   }
   yield make('bias', specs([48, 80], [100]))
   yield make('no bias', specs([96, 36], [60]), { bias: false })
@@ -74,20 +75,20 @@ export function* problems({ tokens, quick }: { tokens: number; quick: boolean })
 
 export type ApplyStrategy = NonNullable<ApplyOptions['strategy']>
 
-const APPLIED: readonly Exclude<Strategy, 'merge'>[] = ['dense', 'factored', 'spectral']
+const STRATEGIES: readonly Exclude<Strategy, 'merge'>[] = ['dense', 'factored', 'spectral']
 
-/** `auto` and every strategy that the backend offers. The others are skipped checks. */
-export function offeredStrategies({ backend, skip }: LevelContext): ApplyStrategy[] {
-  const offered = APPLIED.filter((strategy) => backend.strategies.includes(strategy))
-  const missing = APPLIED.filter((strategy) => !backend.strategies.includes(strategy))
+/** Returns `auto` and every strategy that the backend offers, and records each other strategy as a gap. */
+export function selectStrategies({ backend, skip }: LevelContext): ApplyStrategy[] {
+  const offered = STRATEGIES.filter((strategy) => backend.strategies.includes(strategy))
+  const missing = STRATEGIES.filter((strategy) => !backend.strategies.includes(strategy))
   for (const strategy of missing) skip(strategy, 'the backend does not offer this strategy')
   return ['auto', ...offered]
 }
 
-/** Passes an adapted layer to `use`, and disposes it afterwards. */
+/** Passes an adapted layer to `use`, and disposes of it afterwards. */
 export async function withLinear<Result>(
   backend: Backend,
-  { weight, bias, layers }: Pick<Problem, 'weight' | 'bias' | 'layers'>,
+  { weight, bias, layers }: Pick<LinearCase, 'weight' | 'bias' | 'layers'>,
   use: (linear: AdaptedLinear) => Promise<Result>,
 ): Promise<Result> {
   const linear = await backend.linear(weight, bias, layers)

@@ -1,4 +1,4 @@
-/** Input numbers that are not stored: made from integers, here and in `oracle/make_vectors.py` alike, and exact in float32. */
+/** Pseudo-random inputs of the checks. `oracle/make_vectors.py` generates the same numbers, so they are not stored. */
 
 /** The finaliser of MurmurHash3: every bit of the input affects every bit of the output. */
 function mix(word: number): number {
@@ -9,12 +9,12 @@ function mix(word: number): number {
 }
 
 /**
- * `count` numbers spread evenly over `[−scale, scale)`.
+ * Returns `count` pseudo-random numbers, spread evenly over `[−scale, scale)`.
  *
  * @param seed an integer in `[0, 2³²)`
  * @param scale a power of two, so that float32 holds the numbers exactly
  */
-export function values(seed: number, count: number, scale = 1): Float32Array {
+export function seededValues(seed: number, count: number, scale = 1): Float32Array {
   const start = mix(seed)
   const unit = scale / 2 ** 23
   const result = new Float32Array(count)

@@ -1,18 +1,18 @@
-/** Models with one fault each, which test the suite. Each breaks a rule of the life cycle, and must fail in the situation for that rule. */
+/** Models with one fault each, which test the suite. Each breaks a rule of the life cycle, and must fail in the situation of that rule. */
 import { type Adapter, type Applied, type CallState, FourierFTError, type RowAdapter } from '@fourierft/core'
 import {
   type LoadedAdapter,
-  later,
   ReferenceAdapters,
   ReferenceHost,
   referenceSubject,
   type Session,
   type Weights,
+  waitSomeTicks,
 } from './reference-subject.js'
 import type { AdapterSubject } from './subject.js'
 
 export interface AdapterMutant {
-  /** The end of the sentence "a model in which …". */
+  /** The end of the sentence "the suite catches a model in which …". */
   readonly fault: string
   /** A part of the name of a situation that catches it. */
   readonly caughtBy: string
@@ -24,8 +24,8 @@ function withHost(Host: new () => ReferenceHost): () => AdapterSubject {
   return () => referenceSubject(new Host())
 }
 
-/** A subject whose verbs have a fault. */
-function withVerbs(Adapters: new (host: ReferenceHost) => ReferenceAdapters): () => AdapterSubject {
+/** A subject whose methods have a fault. */
+function withMethods(Adapters: new (host: ReferenceHost) => ReferenceAdapters): () => AdapterSubject {
   return () => {
     const host = new ReferenceHost()
     return referenceSubject(host, new Adapters(host))
@@ -49,7 +49,7 @@ export const MUTANTS: readonly AdapterMutant[] = [
   {
     fault: 'a call reads its adapters when it ends',
     caughtBy: 'a call that has started',
-    make: withVerbs(
+    make: withMethods(
       class extends ReferenceAdapters {
         override async call(between: () => unknown = () => undefined, rows?: readonly RowAdapter[]) {
           await between()
@@ -71,7 +71,7 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'a rebuild forgets the earlier adapters',
-    caughtBy: 'a failed verb changes nothing',
+    caughtBy: 'a failed method changes nothing',
     make: withHost(
       class extends ReferenceHost {
         override rebuild(adapters: readonly LoadedAdapter[]) {
@@ -82,8 +82,8 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'a duplicate name counts twice',
-    caughtBy: 'a name counts once',
-    make: withVerbs(
+    caughtBy: 'a duplicate name counts once',
+    make: withMethods(
       class extends ReferenceAdapters {
         override async mergeAdapter(names?: string | readonly string[]) {
           const twice = Array.isArray(names) && names.length > new Set(names).size
@@ -94,7 +94,7 @@ export const MUTANTS: readonly AdapterMutant[] = [
     ),
   },
   {
-    fault: 'the whole layers of a merge are those of the first adapter that was loaded',
+    fault: 'a merge uses the replaced layers of the first loaded adapter',
     caughtBy: 'replaced layers of the same adapters',
     make: withHost(
       class extends ReferenceHost {
@@ -113,13 +113,13 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'a merge writes into the weights before it is accepted',
-    caughtBy: 'a merge is rejected if a verb is called meanwhile',
+    caughtBy: 'a merge is rejected if a method is called before it ends',
     make: withHost(
       class extends ReferenceHost {
         readonly #original = this.base
         override async merge(added: readonly Applied<LoadedAdapter>[]) {
           this.base = this.weightsWith(added)
-          await later()
+          await waitSomeTicks()
           return this.base
         }
         override discard() {
@@ -133,7 +133,7 @@ export const MUTANTS: readonly AdapterMutant[] = [
     ),
   },
   {
-    fault: 'an unmerged weight has other bits than the original',
+    fault: 'an unmerged weight differs from the original',
     caughtBy: 'a second merge is rejected',
     make: withHost(
       class extends ReferenceHost {
@@ -146,7 +146,7 @@ export const MUTANTS: readonly AdapterMutant[] = [
   {
     fault: 'two merges at once both succeed',
     caughtBy: 'a second merge is rejected',
-    make: withVerbs(
+    make: withMethods(
       class extends ReferenceAdapters {
         override async mergeAdapter(names?: string | readonly string[]) {
           await super.mergeAdapter(names).catch((error) => {
@@ -157,9 +157,9 @@ export const MUTANTS: readonly AdapterMutant[] = [
     ),
   },
   {
-    fault: 'a merge ignores verbs that are called meanwhile',
-    caughtBy: 'a merge is rejected if a verb is called meanwhile',
-    make: withVerbs(
+    fault: 'a merge ignores methods that are called before it ends',
+    caughtBy: 'a merge is rejected if a method is called before it ends',
+    make: withMethods(
       class extends ReferenceAdapters {
         override async mergeAdapter(names: string | readonly string[] = this.activeAdapters) {
           await super.mergeAdapter(names).catch((error) => {
@@ -192,8 +192,8 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'mergedAdapters names a deleted adapter',
-    caughtBy: 'a deleted adapter is in neither list',
-    make: withVerbs(
+    caughtBy: 'a deleted adapter is neither active nor merged',
+    make: withMethods(
       class extends ReferenceAdapters {
         #seen: readonly string[] = []
         override async mergeAdapter(names?: string | readonly string[]) {
@@ -213,7 +213,7 @@ export const MUTANTS: readonly AdapterMutant[] = [
       class extends ReferenceHost {
         override async rebuild(adapters: readonly LoadedAdapter[]) {
           const { session } = this
-          for (let i = 0; session.calls > 0 && i < 100; i++) await later()
+          for (let i = 0; session.calls > 0 && i < 100; i++) await waitSomeTicks()
           if (session.calls > 0) throw new Error('deadlock')
           await super.rebuild(adapters)
         }
@@ -231,8 +231,8 @@ export const MUTANTS: readonly AdapterMutant[] = [
     })),
   },
   {
-    fault: 'a merge forgets the strength',
-    caughtBy: 'a new strength applies',
+    fault: 'a merge forgets the scale',
+    caughtBy: 'a new scale applies',
     make: withHost(
       class extends ReferenceHost {
         override merge(added: readonly Applied<LoadedAdapter>[]) {
@@ -242,8 +242,8 @@ export const MUTANTS: readonly AdapterMutant[] = [
     ),
   },
   {
-    fault: 'rows forget their strength',
-    caughtBy: 'a row has the strength',
+    fault: 'rows forget their scale',
+    caughtBy: 'a row has the scale',
     make: withHost(
       class extends ReferenceHost {
         override compute(state: CallState<LoadedAdapter, Weights>, session: Session) {
@@ -256,7 +256,7 @@ export const MUTANTS: readonly AdapterMutant[] = [
     ),
   },
   {
-    fault: 'getAdapter multiplies the coefficients by the strength',
+    fault: 'getAdapter multiplies the coefficients by the scale',
     caughtBy: 'getAdapter returns the loaded adapter',
     make: withHost(
       class extends ReferenceHost {
@@ -272,7 +272,7 @@ export const MUTANTS: readonly AdapterMutant[] = [
   },
   {
     fault: 'a load that fails closes the session',
-    caughtBy: 'a failed verb changes nothing',
+    caughtBy: 'a failed method changes nothing',
     make: withHost(
       class extends ReferenceHost {
         override match(name: string, adapter: Adapter) {
@@ -283,7 +283,7 @@ export const MUTANTS: readonly AdapterMutant[] = [
     ),
   },
   {
-    fault: 'verbs work after the end',
+    fault: 'methods work after the end',
     caughtBy: 'after the end of the model',
     make: withMembers(() => ({ end: () => undefined })),
   },

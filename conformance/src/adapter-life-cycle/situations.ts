@@ -1,6 +1,6 @@
 /**
  * The life cycle of adapters, one situation for each test. Outputs are compared with those of fresh models that reach the same adapters in the
- * simplest way, so the suite needs no knowledge of the model. The levels check that those outputs are right.
+ * simplest way, so the suite needs no knowledge of the model. The levels check that the outputs are right.
  */
 import { type ErrorCode, FourierFTError } from '@fourierft/core'
 import { type AdapterSubject, type AdapterSubjects, type SuiteAdapters, suiteAdapters } from './subject.js'
@@ -18,12 +18,12 @@ export type Ability = 'train' | 'writeWeights'
 
 export const ABILITIES: readonly Ability[] = ['train', 'writeWeights']
 
-/** The applied adapters, which determine the output; `a*0.5` is `a` at half strength. */
+/** The applied adapters, which determine the output; `a*0.5` is `a` at half scale. */
 type Output = 'base' | 'a' | 'b' | 'a+b' | 'headA' | 'headB' | 'a*0.5'
 
 const OUTPUTS: readonly Output[] = ['base', 'a', 'b', 'a+b', 'headA', 'headB', 'a*0.5']
 
-/** Far longer than any call or rebuild of a small model; only a deadlock takes longer. */
+/** Far longer than any call or rebuild of a small model. */
 const DEADLOCK_MS = 60_000
 
 /** A package under test with the outputs that its models can have. */
@@ -59,14 +59,14 @@ export class Bench {
       outputs.set(output, await subject.call())
       await subject.end()
     }
-    for (const [one, values] of outputs)
-      for (const [other, others] of outputs)
-        if (one !== other && distance(values, others) < 100 * bench.#tolerance)
-          throw new Error(`the outputs ${one} and ${other} of this model are too similar to distinguish`)
+    for (const [first, values] of outputs)
+      for (const [second, otherValues] of outputs)
+        if (first !== second && distance(values, otherValues) < 100 * bench.#tolerance)
+          throw new Error(`the outputs ${first} and ${second} of this model are too similar to distinguish`)
     return bench
   }
 
-  /** A fresh model with these adapters loaded, the first of them active. */
+  /** Makes a model with these adapters loaded, the first of them active. */
   async subject(...names: (keyof SuiteAdapters)[]): Promise<AdapterSubject> {
     const subject = await this.subjects.create()
     this.#open.add(subject)
@@ -93,18 +93,18 @@ export class Bench {
     this.#expectRow(await output, 1, expected)
   }
 
-  /** The same for an output whose two rows have different adapters. */
+  /** Throws unless the rows of the output are those of the expected adapters. */
   async expectRows(output: Promise<Float32Array>, first: Output, second: Output): Promise<void> {
     this.#expectRow(await unlessDeadlock(output), 0, first)
     this.#expectRow(await output, 1, second)
   }
 
-  /** Throws unless the output has the base model's bits. */
+  /** Throws unless the output is the base model's, bit for bit. */
   async expectBase(output: Promise<Float32Array>): Promise<void> {
     const values = await unlessDeadlock(output)
     const base = this.#output('base')
     if (values.some((value, i) => !Object.is(value, base[i])))
-      throw new Error(`expected the base model's bits; the output is ${this.#describe(values)}`)
+      throw new Error(`expected the output of the base model, bit for bit; it is ${this.#describe(values)}`)
   }
 
   get #tolerance(): number {
@@ -133,17 +133,21 @@ export class Bench {
   }
 }
 
-/** The largest difference, relative to the largest number of `b`. */
+/** Returns the largest difference, relative to the largest number of `b`. */
 function distance(a: Float32Array, b: Float32Array): number {
   if (a.length !== b.length) return Number.POSITIVE_INFINITY
   const largest = Math.max(...Array.from(b, Math.abs))
   return Math.max(...Array.from(a, (value, i) => Math.abs(value - b[i]))) / largest
 }
 
+/** Awaits `promise`, but rejects after `DEADLOCK_MS`. */
 export async function unlessDeadlock<T>(promise: T | Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`nothing happened for ${DEADLOCK_MS / 1000} s`)), DEADLOCK_MS)
+    timer = setTimeout(
+      () => reject(new Error(`deadlock: still waiting after ${DEADLOCK_MS / 1000} s`)),
+      DEADLOCK_MS,
+    )
   })
   try {
     return await Promise.race([promise, late])
@@ -152,21 +156,21 @@ export async function unlessDeadlock<T>(promise: T | Promise<T>): Promise<T> {
   }
 }
 
-/** Throws unless `verb` throws, or rejects with, an error with this code. */
-async function rejects(code: ErrorCode, verb: () => unknown): Promise<void> {
+/** Throws unless `method` throws, or rejects with, an error with this code. */
+async function rejects(code: ErrorCode, method: () => unknown): Promise<void> {
   let received: unknown
   try {
-    received = await unlessDeadlock(verb())
+    received = await unlessDeadlock(method())
   } catch (error) {
     if (FourierFTError.isInstance(error) && error.code === code) return
     throw new Error(`expected ${code}; received ${String(error)}`, { cause: error })
   }
-  throw new Error(`expected ${code}; the verb returned ${String(received)}`)
+  throw new Error(`expected ${code}; the method returned ${String(received)}`)
 }
 
 function equal(received: unknown, expected: unknown, what: string): void {
-  const [is, should] = [JSON.stringify(received), JSON.stringify(expected)]
-  if (is !== should) throw new Error(`${what}: expected ${should}; received ${is}`)
+  const [actual, wanted] = [JSON.stringify(received), JSON.stringify(expected)]
+  if (actual !== wanted) throw new Error(`${what}: expected ${wanted}; received ${actual}`)
 }
 
 /** Marks the rejection of a promise as handled; the promise is awaited later. */
@@ -175,8 +179,8 @@ function started<T>(promise: Promise<T>): Promise<T> {
   return promise
 }
 
-/** Verbs that must not affect a call that has started. */
-const VERBS_DURING_A_CALL: readonly [string, (subject: AdapterSubject, bench: Bench) => unknown][] = [
+/** Methods that must not affect a call that has started. */
+const METHODS_DURING_A_CALL: readonly [string, (subject: AdapterSubject, bench: Bench) => unknown][] = [
   ['setAdapter', ({ adapters }) => adapters.setAdapter('b')],
   ['setAdapter with no names', ({ adapters }) => adapters.setAdapter([])],
   ['setScale', ({ adapters }) => adapters.setScale('a', 0.5)],
@@ -193,24 +197,24 @@ const VERBS_DURING_A_CALL: readonly [string, (subject: AdapterSubject, bench: Be
   ],
 ]
 
-/** Verbs that change which adapters a merge that has started should merge. */
-const VERBS_DURING_A_MERGE: readonly {
-  readonly verb: string
+/** Methods that change which adapters a merge that has started should merge. */
+const METHODS_DURING_A_MERGE: readonly {
+  readonly method: string
   call(subject: AdapterSubject, bench: Bench): unknown
   readonly after: Output
 }[] = [
-  { verb: 'setAdapter', call: ({ adapters }) => adapters.setAdapter('b'), after: 'b' },
-  { verb: 'disableAdapters', call: ({ adapters }) => adapters.disableAdapters(), after: 'base' },
-  { verb: 'deleteAdapter', call: ({ adapters }) => adapters.deleteAdapter('a'), after: 'base' },
-  { verb: 'unmergeAdapter', call: ({ adapters }) => adapters.unmergeAdapter(), after: 'a' },
+  { method: 'setAdapter', call: ({ adapters }) => adapters.setAdapter('b'), after: 'b' },
+  { method: 'disableAdapters', call: ({ adapters }) => adapters.disableAdapters(), after: 'base' },
+  { method: 'deleteAdapter', call: ({ adapters }) => adapters.deleteAdapter('a'), after: 'base' },
+  { method: 'unmergeAdapter', call: ({ adapters }) => adapters.unmergeAdapter(), after: 'a' },
   {
-    verb: 'loadAdapter',
+    method: 'loadAdapter',
     call: ({ adapters }, bench) => adapters.loadAdapter(bench.adapters.headB, { name: 'headB' }),
     after: 'a',
   },
 ]
 
-const ALL_VERBS: readonly [string, (subject: AdapterSubject, bench: Bench) => unknown][] = [
+const ALL_METHODS: readonly [string, (subject: AdapterSubject, bench: Bench) => unknown][] = [
   ['loadAdapter', ({ adapters }, bench) => adapters.loadAdapter(bench.adapters.b, { name: 'b' })],
   [
     'addAdapter',
@@ -229,9 +233,9 @@ const ALL_VERBS: readonly [string, (subject: AdapterSubject, bench: Bench) => un
 ]
 
 export const SITUATIONS: readonly Situation[] = [
-  ...VERBS_DURING_A_CALL.map(
-    ([verb, call]): Situation => ({
-      name: `a call that has started keeps its adapters: ${verb}`,
+  ...METHODS_DURING_A_CALL.map(
+    ([method, call]): Situation => ({
+      name: `a call that has started keeps its adapters: ${method}`,
       async run(bench) {
         const subject = await bench.subject('a', 'b')
         const result = subject.callDuring(() => call(subject, bench))
@@ -240,7 +244,7 @@ export const SITUATIONS: readonly Situation[] = [
     }),
   ),
   {
-    name: 'neither a call inside a call nor a load that runs meanwhile deadlocks',
+    name: 'neither a call inside a call nor a load that starts in the same call deadlocks',
     async run(bench) {
       const subject = await bench.subject('a')
       let load: Promise<void> | undefined
@@ -255,7 +259,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'neither a call inside a call nor a merge that runs meanwhile deadlocks',
+    name: 'neither a call inside a call nor a merge that starts in the same call deadlocks',
     async run(bench) {
       const subject = await bench.subject('a')
       let merge: Promise<void> | undefined
@@ -279,7 +283,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'a name counts once',
+    name: 'a duplicate name counts once',
     async run(bench) {
       const { adapters, call } = await bench.subject('a', 'b')
       adapters.setAdapter(['a', 'a'])
@@ -316,9 +320,9 @@ export const SITUATIONS: readonly Situation[] = [
       await bench.expectBase(call())
     },
   },
-  ...VERBS_DURING_A_MERGE.map(
-    ({ verb, call, after }): Situation => ({
-      name: `a merge is rejected if a verb is called meanwhile: ${verb}`,
+  ...METHODS_DURING_A_MERGE.map(
+    ({ method, call, after }): Situation => ({
+      name: `a merge is rejected if a method is called before it ends: ${method}`,
       async run(bench) {
         const subject = await bench.subject('a', 'b')
         const { adapters } = subject
@@ -338,7 +342,7 @@ export const SITUATIONS: readonly Situation[] = [
     }),
   ),
   {
-    name: 'a verb called before a merge does not reject it, even while a call runs',
+    name: 'a method called before a merge does not reject it, even while a call runs',
     async run(bench) {
       const subject = await bench.subject('a', 'b')
       const { adapters } = subject
@@ -453,7 +457,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'rows are rejected while merged, and together with adapters that replace whole layers',
+    name: 'rows are rejected while merged, and with adapters that replace layers',
     async run(bench) {
       const { adapters, call, callWithRows } = await bench.subject('a', 'headA')
       await rejects('UNSUPPORTED', () => adapters.withAdapterPerRow(['headA', 'a'], call))
@@ -465,7 +469,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'a deleted adapter is in neither list',
+    name: 'a deleted adapter is neither active nor merged',
     async run(bench) {
       const { adapters, call } = await bench.subject('a', 'b')
       adapters.setAdapter(['a', 'b'])
@@ -551,7 +555,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'a new strength applies from the next call on, and merged adapters keep theirs',
+    name: 'a new scale applies from the next call, and merged adapters keep their scale',
     async run(bench) {
       const { adapters, call } = await bench.subject('a')
       adapters.setScale('a', 0.5)
@@ -569,7 +573,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'a merge uses the strengths of the moment when it is called',
+    name: 'a merge uses the scales at the time of the call',
     async run(bench) {
       const { adapters, call } = await bench.subject('a')
       const load = started(adapters.loadAdapter(bench.adapters.headB, { name: 'headB' }))
@@ -583,7 +587,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'a row has the strength of its adapter, or its own',
+    name: 'a row has the scale of its adapter, or the scale that the row specifies',
     async run(bench) {
       const { adapters, call, callWithRows } = await bench.subject('a', 'b')
       const half = { name: 'a', scale: 0.5 }
@@ -596,7 +600,7 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'a failed verb changes nothing',
+    name: 'a failed method changes nothing',
     async run(bench) {
       const { adapters, call } = await bench.subject('a')
       const unchanged = async () => {
@@ -621,9 +625,9 @@ export const SITUATIONS: readonly Situation[] = [
       await unchanged()
     },
   },
-  ...ALL_VERBS.map(
-    ([verb, call]): Situation => ({
-      name: `verbs are rejected after the end of the model: ${verb}`,
+  ...ALL_METHODS.map(
+    ([method, call]): Situation => ({
+      name: `methods are rejected after the end of the model: ${method}`,
       async run(bench) {
         const subject = await bench.subject('a')
         await bench.end(subject)
@@ -632,7 +636,7 @@ export const SITUATIONS: readonly Situation[] = [
     }),
   ),
   {
-    name: 'while an adapter is trained, verbs work and its training continues',
+    name: 'while an adapter is trained, methods work and its training continues',
     needs: 'train',
     async run(bench) {
       const { adapters, call, train } = await bench.subject('a', 'b')
@@ -660,7 +664,7 @@ export const SITUATIONS: readonly Situation[] = [
         }
       })
       equal(await numbers('b'), b, 'the adapter that is not trained')
-      const distinct = new Set(seen.map((each) => each.join()))
+      const distinct = new Set(seen.map((coefficients) => coefficients.join()))
       equal(distinct.size, 4, 'the different states of the trained adapter after 4 steps')
       adapters.deleteAdapter('a')
       await bench.expectOutput(call(), 'b')
