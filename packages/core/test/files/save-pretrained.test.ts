@@ -109,6 +109,13 @@ const killAt = (step: number) => `
     for (const name of ['mkdir', 'mkdtemp', 'open', 'readdir', 'rename', 'rm', 'rmdir', 'stat']) fs[name] = counted(fs[name])
     syncBuiltinESMExports()`
 
+/** On a busy machine a reader can lose every race against the writers, and says so. */
+function rejectUnless(problem: RegExp): (error: Error) => undefined {
+  return (error) => {
+    if (!problem.test(error.message)) throw error
+  }
+}
+
 describe('savePretrained', () => {
   it('creates the directory and writes two files', async () => {
     const inner = join(directory, 'a', 'b')
@@ -159,20 +166,29 @@ describe('savePretrained', () => {
   it('lets a reader see one adapter or the other while two writers save', async () => {
     await savePretrained(small, directory)
     let writing = true
+    let reading = true
     const seen = new Set<boolean>()
     const write = async (adapter: Adapter) => {
-      for (let i = 0; i < 30 || seen.size < 2; i++) await savePretrained(adapter, directory)
+      for (let i = 0; i < 30 || (reading && seen.size < 2); i++) await savePretrained(adapter, directory)
     }
     const writers = Promise.all([write(small), write(large)]).finally(() => {
       writing = false
     })
-    while (writing) {
-      const { model } = (await loadAdapter(directory)).toBytes()
-      const isSmall = Buffer.compare(model, small.toBytes().model) === 0
-      expect(isSmall || Buffer.compare(model, large.toBytes().model) === 0).toBe(true)
-      seen.add(isSmall)
+    try {
+      while (writing) {
+        const adapter = await loadAdapter(directory).catch(
+          rejectUnless(/change faster than they can be read/),
+        )
+        if (!adapter) continue
+        const { model } = adapter.toBytes()
+        const isSmall = Buffer.compare(model, small.toBytes().model) === 0
+        expect(isSmall || Buffer.compare(model, large.toBytes().model) === 0).toBe(true)
+        seen.add(isSmall)
+      }
+    } finally {
+      reading = false
+      await writers
     }
-    await writers
     expect(names()).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
   })
 
