@@ -69,7 +69,7 @@ function isText(dim: number | string | undefined): dim is string {
   return typeof dim === 'string' && dim !== ''
 }
 
-class Analysis {
+export class Analysis {
   readonly #sizes = new Sizes()
   readonly #known = new Map<OnnxGraph, Map<string, KnownValue>>()
   /** The key of a size → an input's axis of that size. */

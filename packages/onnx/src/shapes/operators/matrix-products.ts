@@ -14,6 +14,8 @@ export const MATRIX_PRODUCTS: OperatorTable = [
   ['Gemm', gemm],
   ['FusedGemm', gemm],
   ['Einsum', einsum],
+  // A branch: y = base + Δy.
+  ['fourierft:FourierFT', ({ inputs: [, base] }) => (base ? [base] : [])],
 ]
 
 function matMul(x: number, w: number): InferOutputs {

@@ -1,0 +1,282 @@
+/**
+ * The backward half of a training graph while it is built: new nodes, and what is known of the forward values. The rules of all operators
+ * write with it, so that broadcasting is undone, types are followed and shapes are asked for in one place.
+ */
+import { FourierFTError } from '@fourierft/core'
+import { DOMAIN } from '../attach/functions/branch-function.js'
+import type { NewAttribute, NewNode } from '../model/encode.js'
+import type { OnnxGraph, OnnxNode } from '../model/graph.js'
+import { constantOf, producerOf } from '../model/names-in-scope.js'
+import { DataType } from '../model/schema.js'
+import type { OnnxTensor } from '../model/tensor.js'
+import type { Analysis } from '../shapes/batch-axis.js'
+import type { Dims } from '../shapes/dims.js'
+import { encodeScalar, isFloatType } from './scalar.js'
+
+type Attributes = Readonly<Record<string, NewAttribute>>
+
+/** The prefix of all names of the backward graph. */
+const PREFIX = `${DOMAIN}.gradient.`
+
+export interface BackwardOptions {
+  /** Of the forward graph. */
+  readonly analysis: Analysis
+  /** The model's version of the standard operators, at least 16. */
+  readonly opset: number
+  /** One of the values whose gradients are wanted. */
+  readonly target: string
+}
+
+export class Backward {
+  readonly graph: OnnxGraph
+  /** The new nodes, in an order of execution. */
+  readonly nodes: NewNode[] = []
+  readonly #analysis: Analysis
+  readonly #types = new Map<string, number>()
+  readonly #cached = new Map<string, string>()
+
+  readonly #opset: number
+  readonly #target: string
+
+  constructor(graph: OnnxGraph, { analysis, opset, target }: BackwardOptions) {
+    this.graph = graph
+    this.#analysis = analysis
+    this.#opset = opset
+    this.#target = target
+  }
+
+  /** Adds a node with one output. Returns the output's name. */
+  readonly op = (opType: string, inputs: readonly string[], attributes: Attributes = {}): string => {
+    const [output] = this.ops(opType, inputs, 1, attributes) as [string]
+    return output
+  }
+
+  /** Adds a node with several outputs. Returns their names. */
+  ops(
+    opType: string,
+    inputs: readonly string[],
+    count: number,
+    attributes: Attributes = {},
+    domain = '',
+  ): string[] {
+    const id = `${PREFIX}${opType}_${this.nodes.length}`
+    const outputs = Array.from({ length: count }, (_, i) => (i === 0 ? id : `${id}.${i}`))
+    this.nodes.push({ name: id, opType, inputs, outputs, attributes, ...(domain !== '' && { domain }) })
+    return outputs
+  }
+
+  /** Adds a node once: later calls with the same arguments give the same value. */
+  once(opType: string, inputs: readonly string[], attributes: Attributes = {}): string {
+    const key = JSON.stringify([opType, inputs, attributes], (_, value) =>
+      value instanceof Uint8Array ? Array.from(value) : value,
+    )
+    const known = this.#cached.get(key)
+    if (known !== undefined) return known
+    const output = this.op(opType, inputs, attributes)
+    this.#cached.set(key, output)
+    return output
+  }
+
+  /** An int64 vector, or a scalar if `dims` is empty. */
+  integers(values: readonly number[], dims: readonly number[] = [values.length]): string {
+    const data = new Uint8Array(BigInt64Array.from(values, BigInt).buffer)
+    return this.once('Constant', [], { value: { tensor: { dims, dataType: DataType.int64, data } } })
+  }
+
+  /** A constant number of the element type of a forward value. */
+  number(value: number, like: string): string {
+    const dataType = this.typeOf(like)
+    const data = encodeScalar(value, dataType)
+    return this.once('Constant', [], { value: { tensor: { dims: [], dataType, data } } })
+  }
+
+  readonly add = (a: string, b: string) => this.op('Add', [a, b])
+  readonly subtract = (a: string, b: string) => this.op('Sub', [a, b])
+  readonly multiply = (a: string, b: string) => this.op('Mul', [a, b])
+  readonly divide = (a: string, b: string) => this.op('Div', [a, b])
+
+  /** The number times the value; `like` has the value's type. */
+  scale(value: string, factor: number, like: string): string {
+    return factor === 1 ? value : this.multiply(value, this.number(factor, like))
+  }
+
+  /** The value where the condition holds, 0 elsewhere. */
+  where(condition: string, value: string, like: string): string {
+    return this.op('Where', [condition, value, this.number(0, like)])
+  }
+
+  /**
+   * The integer 1 as a vector, computed from the shape of a target when the graph runs. Multiplied into a computation of constants, it keeps
+   * runtimes from storing the result, which would be a second copy of a weight.
+   */
+  runtimeOne(): string {
+    return this.once('Min', [
+      this.once('Reshape', [this.once('Size', [this.#target]), this.integers([1])]),
+      this.integers([1]),
+    ])
+  }
+
+  shapeOf(value: string): string {
+    return this.once('Shape', [value])
+  }
+
+  /** The size of one axis, as a vector of one integer. */
+  sizeOf(value: string, axis: number): string {
+    return this.once('Gather', [this.shapeOf(value), this.integers([axis])], { axis: { int: 0 } })
+  }
+
+  zerosLike(value: string): string {
+    const dataType = this.typeOf(value)
+    const tensor = { dims: [1], dataType, data: encodeScalar(0, dataType) }
+    return this.op('ConstantOfShape', [this.shapeOf(value)], { value: { tensor } })
+  }
+
+  /** Gives a gradient the shape of a forward value with as many numbers. */
+  reshapeLike(gradient: string, value: string): string {
+    return this.op('Reshape', [gradient, this.shapeOf(value)])
+  }
+
+  concat(vectors: readonly string[]): string {
+    return vectors.length === 1 ? vectors[0] : this.op('Concat', vectors, { axis: { int: 0 } })
+  }
+
+  sum(value: string, axes: readonly number[], keepsAxes: boolean): string {
+    return this.op('ReduceSum', [value, this.integers(axes)], { keepdims: { int: keepsAxes ? 1 : 0 } })
+  }
+
+  /** The mean over some axes, which keep size 1. */
+  mean(value: string, axes: readonly number[]): string {
+    return this.#opset < 18
+      ? this.op('ReduceMean', [value], { axes: { ints: axes } })
+      : this.op('ReduceMean', [value, this.integers(axes)])
+  }
+
+  transpose(value: string, axes: readonly number[]): string {
+    return axes.every((axis, i) => axis === i)
+      ? value
+      : this.op('Transpose', [value], { perm: { ints: axes } })
+  }
+
+  /** Exchanges the last two axes. @param rank at least 2 */
+  transposeMatrix(value: string, rank: number): string {
+    const axes = Array.from({ length: rank }, (_, i) => i)
+    return this.transpose(value, [...axes.slice(0, -2), rank - 1, rank - 2])
+  }
+
+  /** What is known of the dims of a forward value. */
+  dimsOf(value: string): Dims | undefined {
+    return this.#analysis.known(this.graph, value).dims
+  }
+
+  /** @throws {FourierFTError} `UNSUPPORTED` if the rank of a forward value cannot be found */
+  rankOf(value: string, node: OnnxNode): number {
+    const rank = this.dimsOf(value)?.length
+    if (rank !== undefined) return rank
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `${this.graph.file}: the gradient of node ${JSON.stringify(node.name)} (${node.opType}) needs the number of axes of ${JSON.stringify(value)}, which the file does not show`,
+      {
+        file: this.graph.file,
+        tensor: value,
+        received: node.opType,
+        advice: 'export the model with shape inference (onnx.shape_inference.infer_shapes)',
+      },
+    )
+  }
+
+  /** The sizes of all axes of a forward value, if they are numbers. */
+  fixedDims(value: string): readonly number[] | undefined {
+    const sizes = this.dimsOf(value)?.map(({ size }) => size.value)
+    return sizes?.every((size) => size !== undefined) ? sizes : undefined
+  }
+
+  /** The tensor of a forward value that is a constant. */
+  constantOf(value: string): OnnxTensor | undefined {
+    return constantOf(this.graph, value)
+  }
+
+  /** The numbers of a constant vector of integers, or of one integer. */
+  constantIntegers(value: string | undefined): readonly number[] | undefined {
+    if (value === undefined || value === '') return undefined
+    const sizes = this.#analysis.known(this.graph, value).integers?.map((size) => size.value)
+    return sizes?.every((size) => size !== undefined) ? sizes : undefined
+  }
+
+  /** The length of a vector; undefined if it is unknown. */
+  lengthOf(value: string): number | undefined {
+    return this.dimsOf(value)?.[0]?.size.value
+  }
+
+  /** The element type of a forward value; float32 if nothing shows it. */
+  typeOf(value: string): number {
+    const known = this.#types.get(value)
+    if (known !== undefined) return known
+    // Ends the search in a file whose values depend on themselves.
+    this.#types.set(value, DataType.float)
+    const type = this.#findType(value)
+    this.#types.set(value, type)
+    return type
+  }
+
+  /** Declares the element type of a new value that rules read as if it were a forward value. */
+  setType(value: string, type: number): void {
+    this.#types.set(value, type)
+  }
+
+  #findType(value: string): number {
+    const described = this.graph.valueInfo(value)?.dataType ?? constantOf(this.graph, value)?.dataType
+    if (described !== undefined && described !== 0) return described
+    const node = producerOf(this.graph, value)
+    if (!node) return DataType.float
+    if (node.opType === 'Cast') return Number(node.attribute('to')?.int ?? DataType.float)
+    if (node.opType === 'DequantizeLinear' || node.opType === 'CastLike')
+      return this.typeOf(node.inputs[1] ?? '')
+    const types = node.inputs.filter((name) => name !== '').map((name) => this.typeOf(name))
+    return types.find(isFloatType) ?? DataType.float
+  }
+
+  /**
+   * Sums a gradient over the axes along which `value` was broadcast.
+   *
+   * @param result the forward value whose shape the gradient has
+   * @param value the forward value that was broadcast to it
+   */
+  undoBroadcast(gradient: string, result: string, value: string): string {
+    const [from, to] = [this.dimsOf(result), this.dimsOf(value)]
+    if (!from || !to || to.length > from.length) return this.sumToShape(gradient, value)
+    const added = from.length - to.length
+    const axes = Array.from({ length: added }, (_, i) => i)
+    let isCertain = true
+    for (const [i, { size }] of to.entries()) {
+      const full = from[added + i].size
+      if (size.equals(full)) continue
+      if (size.value === 1) axes.push(added + i)
+      // The sizes have other names. At run time they are equal, or one is 1.
+      else if (size.value === undefined) isCertain = false
+    }
+    if (!isCertain) return this.sumToShape(gradient, value)
+    if (axes.length === 0) return gradient
+    const summed = this.sum(gradient, axes, true)
+    return added === 0 ? summed : this.reshapeLike(summed, value)
+  }
+
+  /** The same, with axes that are found when the graph runs: those at which the value, with 1s before its axes, has size 1. */
+  sumToShape(gradient: string, value: string): string {
+    const shape = this.shapeOf(value)
+    const added = this.op('Sub', [
+      this.op('Shape', [this.op('Shape', [gradient])]),
+      this.op('Shape', [shape]),
+    ])
+    const ones = this.op('Expand', [this.integers([1]), added])
+    const isSummed = this.op('Equal', [
+      this.op('Concat', [ones, shape], { axis: { int: 0 } }),
+      this.integers([1]),
+    ])
+    const axes = this.op('Reshape', [this.op('NonZero', [isSummed]), this.integers([-1])])
+    const summed = this.op('ReduceSum', [gradient, axes], {
+      keepdims: { int: 1 },
+      noop_with_empty_axes: { int: 1 },
+    })
+    return this.reshapeLike(summed, value)
+  }
+}

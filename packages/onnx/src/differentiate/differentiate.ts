@@ -1,0 +1,159 @@
+/**
+ * Reverse-mode differentiation of a graph: adds the nodes that compute the gradients of some of its inputs. Only the nodes between those
+ * inputs and the seeds are differentiated, and no gradient of a frozen weight is formed.
+ *
+ * @see Griewank and Walther, "Evaluating Derivatives", chapter 3
+ */
+import { FourierFTError } from '@fourierft/core'
+import type { OnnxGraph, OnnxNode } from '../model/graph.js'
+import type { OnnxModel } from '../model/model.js'
+import { Analysis } from '../shapes/batch-axis.js'
+import { Backward } from './backward.js'
+import { GRADIENT_RULES, isConstantOperator, operatorName } from './gradient-rules.js'
+import { isFloatType } from './scalar.js'
+
+/** The first opset that has all operators of the backward graph in the form that it uses: `ScatterElements` with sums. */
+export const MIN_OPSET = 16
+
+export interface DifferentiateOptions {
+  /** A value of the graph → the value with ∂L/∂value, of the same shape. */
+  readonly seeds: ReadonlyMap<string, string>
+  /** The inputs, or other values, whose gradients are wanted. */
+  readonly targets: readonly string[]
+}
+
+/**
+ * Adds the backward nodes after the last node of the main graph.
+ *
+ * @returns target → the value with its gradient
+ * @throws {FourierFTError} `UNSUPPORTED` for an operator without a rule between the targets and the seeds, which the message names, and for an
+ *   opset below {@link MIN_OPSET}; `INVALID_OPTION` if no target affects the seeds. The model is then unchanged.
+ */
+export function differentiate(
+  model: OnnxModel,
+  { seeds, targets }: DifferentiateOptions,
+): ReadonlyMap<string, string> {
+  const { graph } = model
+  const opset = model.opsetImports.get('') ?? 0
+  if (opset < MIN_OPSET)
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `${model.file} uses opset ${opset}; training needs opset ${MIN_OPSET} or later`,
+      {
+        file: model.file,
+        expected: MIN_OPSET,
+        received: opset,
+        advice: `export the model again with opset ${MIN_OPSET} or later`,
+      },
+    )
+  return model.transaction(() => {
+    const backward = new Backward(graph, { analysis: new Analysis(model), opset, target: targets[0] ?? '' })
+    const gradients = new Gradients(backward)
+    for (const [value, seed] of seeds) gradients.add(value, seed)
+    const active = activeValues(graph, targets)
+    for (const node of graph.nodes.toReversed()) differentiateNode(node, { active, gradients, backward })
+    const found = new Map(
+      targets.flatMap((target) => {
+        const gradient = gradients.of(target)
+        return gradient === undefined ? [] : [[target, gradient] as const]
+      }),
+    )
+    if (found.size === 0) throw unreachable(graph, targets)
+    const last = graph.nodes.at(-1)
+    if (last) graph.insertAfter(last, backward.nodes)
+    return found
+  })
+}
+
+/** ∂L/∂value by value, while it is summed up. */
+class Gradients {
+  readonly #parts = new Map<string, string>()
+  readonly #backward: Backward
+
+  constructor(backward: Backward) {
+    this.#backward = backward
+  }
+
+  of(value: string): string | undefined {
+    return this.#parts.get(value)
+  }
+
+  add(value: string, gradient: string): void {
+    const sum = this.#parts.get(value)
+    this.#parts.set(value, sum === undefined ? gradient : this.#backward.add(sum, gradient))
+  }
+}
+
+/** The values that change with the targets, by a way that carries a gradient. */
+function activeValues(graph: OnnxGraph, targets: readonly string[]): ReadonlySet<string> {
+  const active = new Set(targets)
+  for (const node of graph.nodes) {
+    if (isConstantOperator(node) || isCastToInteger(node)) continue
+    const inputs = node.subgraphs.length > 0 ? valuesRead(node) : node.inputs
+    if (inputs.some((input) => active.has(input)))
+      for (const output of differentiableOutputs(node)) if (output !== '') active.add(output)
+  }
+  return active
+}
+
+/** The scale and the zero point of a quantisation count as constants. */
+function differentiableOutputs({ opType, outputs }: OnnxNode): readonly string[] {
+  return opType === 'DynamicQuantizeLinear' ? outputs.slice(0, 1) : outputs
+}
+
+function isCastToInteger(node: OnnxNode): boolean {
+  const to = node.opType === 'Cast' ? node.attribute('to')?.int : undefined
+  return to !== undefined && !isFloatType(Number(to))
+}
+
+function valuesRead({ inputs, subgraphs }: OnnxNode): readonly string[] {
+  return [...inputs, ...subgraphs.flatMap((graph) => Array.from(graph.namesRead()))]
+}
+
+interface Context {
+  readonly active: ReadonlySet<string>
+  readonly gradients: Gradients
+  readonly backward: Backward
+}
+
+function differentiateNode(node: OnnxNode, { active, gradients, backward }: Context): void {
+  const { inputs, outputs } = node
+  const isActive = (name: string) => name !== '' && active.has(name)
+  if (!outputs.some(isActive) || isConstantOperator(node)) return
+  const ofOutputs = outputs.map((output) => (output === '' ? undefined : gradients.of(output)))
+  const gradient = ofOutputs.find((one) => one !== undefined)
+  if (gradient === undefined) return
+  const rule = GRADIENT_RULES.get(operatorName(node))
+  if (!rule) throw noRule(node)
+  const needs = (input: number) => isActive(inputs[input] ?? '')
+  const results = rule({ node, inputs, outputs, gradients: ofOutputs, gradient, needs, backward })
+  for (const [i, result] of results.entries())
+    if (result !== undefined && needs(i)) gradients.add(inputs[i], result)
+}
+
+function noRule(node: OnnxNode): FourierFTError {
+  const { file } = node.graph
+  const operator = operatorName(node)
+  return new FourierFTError(
+    'UNSUPPORTED',
+    `${file}: node ${JSON.stringify(node.name)} has the operator ${operator}, which has no gradient rule, and is between an adapter and the loss`,
+    {
+      file,
+      received: operator,
+      advice: 'adapt layers after this node only, or export the model without this operator',
+    },
+  )
+}
+
+function unreachable({ file }: OnnxGraph, targets: readonly string[]): FourierFTError {
+  return new FourierFTError(
+    'INVALID_OPTION',
+    `${file}: the loss does not depend on any of ${targets.slice(0, 3).join(', ')}${targets.length > 3 ? ', …' : ''}`,
+    {
+      file,
+      option: 'loss',
+      received: targets,
+      advice: 'choose layers before the output that the loss reads',
+    },
+  )
+}

@@ -1,0 +1,44 @@
+/** The branches that `attachBranches` adds: `FourierFT`, with the gradient operator `FourierFTGrad`. */
+import { explicitEntries, FourierFTError } from '@fourierft/core'
+import { DOMAIN } from '../../attach/functions/branch-function.js'
+import { GRADIENT_TABLE_NAMES, gradientTables } from '../../attach/functions/branch-tables.js'
+import { integersOf } from '../../model/tensor.js'
+import type { RuleCall, RuleTable } from '../rule.js'
+
+export const BRANCH_RULES: RuleTable = [[`${DOMAIN}:FourierFT`, branch]]
+
+/** y = base + Δy. @see gradientFunction */
+function branch({ node, inputs, needs, gradient, backward }: RuleCall): readonly (string | undefined)[] {
+  const [x, , coefficients, rows, entries] = inputs as [string, string, string, string, string]
+  const { graph } = backward
+  const prefix = entries.slice(0, -'entries'.length)
+  const positions = graph.initializers.get(entries)
+  const numbers = positions && integersOf(positions)
+  const n = positions?.dims[1] ?? 0
+  const sizes = (table: string) => graph.initializers.get(prefix + table)?.dims ?? []
+  // The tables w1 [2G, A], m2 [G, 2m, 2B] analyse A·B features, and n1 [G, 2B, 2m], w1i [A, 2G] synthesise them.
+  const inFeatures = ((sizes('w1')[1] ?? 0) * (sizes('m2')[2] ?? 0)) / 2
+  const outFeatures = ((sizes('w1i')[0] ?? 0) * (sizes('n1')[1] ?? 0)) / 2
+  if (!numbers || inFeatures === 0 || outFeatures === 0)
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      `${graph.file}: the tables of the branch ${JSON.stringify(node.name)} are missing`,
+      { file: graph.file, received: node.name, advice: 'attach the branches with attachBranches' },
+    )
+  const recipe = {
+    shape: [outFeatures, inFeatures] as const,
+    rows: numbers.slice(0, n),
+    columns: numbers.slice(n),
+  }
+  for (const table of gradientTables(explicitEntries(recipe), prefix))
+    if (!graph.initializers.has(table.name)) graph.addInitializer(table)
+  const tables = GRADIENT_TABLE_NAMES.map((name) => prefix + name)
+  const [gradientOfCoefficients, gradientOfX] = backward.ops(
+    'FourierFTGrad',
+    [x, gradient, coefficients, rows, ...tables],
+    2,
+    {},
+    DOMAIN,
+  )
+  return [needs(0) ? gradientOfX : undefined, needs(1) ? gradient : undefined, gradientOfCoefficients]
+}

@@ -1,0 +1,138 @@
+/**
+ * Quantised operators. A quantised weight is a constant: its gradient rule multiplies by the dequantised weight, which is made anew in each
+ * step and not kept. The rounding of activations is passed straight through, as if q = x/s + z held exactly; the gradient of an integer value
+ * has the type float32.
+ *
+ * @see Bengio et al., "Estimating or Propagating Gradients Through Stochastic Neurons" (straight-through estimator)
+ */
+import { DataType } from '../../model/schema.js'
+import type { Backward } from '../backward.js'
+import { axisFromStart, integerOf, type RuleCall, type RuleTable, unsupportedForm } from '../rule.js'
+import { flatProduct } from './matrix-products.js'
+
+export const QUANTISED_RULES: RuleTable = [
+  ['DynamicQuantizeLinear', dynamicQuantize],
+  ['QuantizeLinear', quantize],
+  ['DequantizeLinear', dequantize],
+  ['MatMulInteger', matMulInteger],
+  ['com.microsoft:MatMulNBits', matMulNBits],
+]
+
+/** The outputs are the quantised values, their scale and their zero point; the latter two count as constants. */
+function dynamicQuantize({
+  outputs: [, scale],
+  gradients: [gradient],
+  backward,
+}: RuleCall): readonly string[] {
+  return gradient === undefined ? [] : [backward.divide(gradient, scale)]
+}
+
+function quantize(call: RuleCall): readonly string[] {
+  const { inputs, gradient, backward } = call
+  return [backward.divide(gradient, alongAxis(call, inputs[1]))]
+}
+
+function dequantize(call: RuleCall): readonly string[] {
+  const { inputs, gradient, backward } = call
+  return [backward.multiply(gradient, alongAxis(call, inputs[1]))]
+}
+
+/** A scale for each index of one axis, in a shape that broadcasts. */
+function alongAxis(call: RuleCall, scale: string): string {
+  const { node, inputs, backward } = call
+  const dims = backward.dimsOf(scale)
+  if (dims?.length === 0 || (dims?.length === 1 && dims[0].size.value === 1)) return scale
+  if (dims?.length !== 1 || integerOf(node, 'block_size', 0) !== 0)
+    throw unsupportedForm(call, 'has blocks of scales')
+  const rank = backward.rankOf(inputs[0], node)
+  const axis = axisFromStart(integerOf(node, 'axis', 1), rank)
+  const shape = Array.from({ length: rank }, (_, i) => (i === axis ? -1 : 1))
+  return backward.op('Reshape', [scale, backward.integers(shape)])
+}
+
+/** Y = (A − a)·(B − b) in integers. */
+function matMulInteger(call: RuleCall): readonly string[] {
+  const { node, inputs, needs, gradient, backward } = call
+  const [a, b, , zeroPoint = ''] = inputs as [string, string, string?, string?]
+  if (needs(1) || backward.rankOf(b, node) !== 2)
+    throw unsupportedForm(call, 'multiplies by something that is not a frozen matrix')
+  const one = backward.op('Cast', [backward.runtimeOne()], { to: { int: DataType.float } })
+  const isPerColumn =
+    zeroPoint !== '' && backward.dimsOf(zeroPoint)?.length === 1 && backward.fixedDims(zeroPoint)?.[0] !== 1
+  const scalar = (value: string) => backward.op('Reshape', [value, backward.integers([], [0])])
+  const scale = isPerColumn ? backward.op('Expand', [one, backward.shapeOf(zeroPoint)]) : scalar(one)
+  const zero = zeroPoint === '' ? [] : [isPerColumn ? zeroPoint : scalar(zeroPoint)]
+  const weight = backward.op('DequantizeLinear', [b, scale, ...zero], { axis: { int: 1 } })
+  return [flatProduct(backward, { gradient, weight, x: a, isTransposed: false })]
+}
+
+/** Y = X·Wᵀ with W `[N, K]` in blocks of K. */
+function matMulNBits(call: RuleCall): readonly (string | undefined)[] {
+  const { node, inputs, outputs, needs, gradient, backward } = call
+  const [x, packed, scales, zeroPoints = '', order = '', bias = ''] = inputs as [
+    string,
+    string,
+    string,
+    string?,
+    string?,
+    string?,
+  ]
+  const [bits, blockSize, k, n] = [
+    integerOf(node, 'bits', 4),
+    integerOf(node, 'block_size', 32),
+    integerOf(node, 'K', 0),
+    integerOf(node, 'N', 0),
+  ]
+  if ((bits !== 4 && bits !== 8) || order !== '')
+    throw unsupportedForm(call, 'has other bits than 4 or 8, or an order of columns')
+  const blocks = Math.ceil(k / blockSize)
+  const type = backward.typeOf(x)
+  const cast = (value: string) => backward.op('Cast', [value], { to: { int: type } })
+  const reshape = (value: string, dims: readonly number[]) =>
+    backward.op('Reshape', [value, backward.integers(dims)])
+  const numbers = cast(
+    reshape(unpacked(backward, packed, bits, [n, blocks, (blockSize * bits) / 8]), [n, blocks, blockSize]),
+  )
+  const isPacked = zeroPoints !== '' && backward.typeOf(zeroPoints) === DataType.uint8
+  const zeroBytes = Math.ceil((blocks * bits) / 8)
+  const zeroRows = () => {
+    const all = reshape(unpacked(backward, zeroPoints, bits, [n, zeroBytes]), [n, (zeroBytes * 8) / bits])
+    const used = backward.op('Slice', [
+      all,
+      backward.integers([0]),
+      backward.integers([blocks]),
+      backward.integers([1]),
+    ])
+    return cast(used)
+  }
+  const zero =
+    zeroPoints === ''
+      ? backward.number(2 ** (bits - 1), x)
+      : reshape(isPacked ? zeroRows() : zeroPoints, [n, blocks, 1])
+  const centred = backward.subtract(numbers, zero)
+  const full = reshape(backward.multiply(centred, reshape(scales, [n, blocks, 1])), [n, blocks * blockSize])
+  const isPadded = blocks * blockSize !== k
+  const weight = isPadded
+    ? backward.op('Slice', [full, backward.integers([0]), backward.integers([k]), backward.integers([1])])
+    : full
+  return [
+    flatProduct(backward, { gradient, weight, x, isTransposed: true }),
+    ...[1, 2, 3, 4].map(() => undefined),
+    needs(5) ? backward.undoBroadcast(gradient, outputs[0], bias) : undefined,
+  ]
+}
+
+/** Bytes as numbers of 8 bits, or each byte as two of 4 bits, the lower first. Shifts by a number that runtimes cannot fold into a copy. */
+function unpacked(backward: Backward, bytes: string, bits: number, dims: readonly number[]): string {
+  const shaped = backward.op('Reshape', [bytes, backward.integers(dims)])
+  const shift = (by: number) => {
+    const amount = backward.op('Mul', [backward.runtimeOne(), backward.integers([by])])
+    return backward.op('Cast', [amount], { to: { int: DataType.uint8 } })
+  }
+  const moved = (value: string, by: number, direction: 'LEFT' | 'RIGHT') =>
+    backward.op('BitShift', [value, shift(by)], { direction: { string: direction } })
+  if (bits === 8) return moved(shaped, 0, 'RIGHT')
+  const pair = [moved(moved(shaped, 4, 'LEFT'), 4, 'RIGHT'), moved(shaped, 4, 'RIGHT')]
+  const columns = pair.map((value) => backward.op('Unsqueeze', [value, backward.integers([-1])]))
+  return backward.op('Concat', columns, { axis: { int: -1 } })
+}
