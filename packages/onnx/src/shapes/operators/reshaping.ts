@@ -1,4 +1,4 @@
-/** Operators that give the same numbers another shape, repeat them, or compute with shapes. */
+/** Operators that reshape, transpose or repeat a tensor, or give its shape. */
 import { MAX_DIMS, type Sizes } from '../dims.js'
 import {
   axesOf,
@@ -136,7 +136,7 @@ function tile({ inputs: [x, repeats], sizes }: OperatorCall): readonly KnownValu
         if (dim.size.value === 1) return sizes.dim(size, true)
         if (dim.rows) return { size, rows: { ...dim.rows, before: sizes.times(dim.rows.before, times) } }
         const { rows } = sizes.dim(times)
-        return rows && !sizes.mayHoldBatch(dim.size) ? { size, rows } : { size }
+        return rows && !sizes.mayContainBatch(dim.size) ? { size, rows } : { size }
       }),
     },
   ]
