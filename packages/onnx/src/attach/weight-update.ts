@@ -30,7 +30,7 @@ export const FLOAT_TYPES: ReadonlyMap<number, FloatDtype> = new Map([
   [DataType.bfloat16, 'BF16'],
 ])
 
-/** Advice if a weight cannot be merged: `attachBranches` does this, and so does a session while an adapter is active. */
+/** Advice if a weight cannot be merged. `attachBranches` does this, and so does a session while an adapter is active. */
 export const KEEP_BRANCH = 'keep the adapter beside the weights, unmerged'
 
 /** One weight that changes. */

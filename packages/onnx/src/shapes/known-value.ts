@@ -76,8 +76,10 @@ export function eitherValue(a: KnownValue, b: KnownValue, sizes: Sizes): KnownVa
 
 /** Returns the integers of an attribute. Long lists are cut off, because lists that describe shapes are short. */
 export function integersIn(node: OnnxNode, name: string): readonly number[] | undefined {
-  const all = node.attribute(name)?.ints
-  return all && all.length > 0 ? Array.from(all.subarray(0, MAX_INTEGERS + 1), Number) : undefined
+  const integers = node.attribute(name)?.ints
+  return integers && integers.length > 0
+    ? Array.from(integers.subarray(0, MAX_INTEGERS + 1), Number)
+    : undefined
 }
 
 export function sizesIn(node: OnnxNode, name: string): readonly Size[] | undefined {

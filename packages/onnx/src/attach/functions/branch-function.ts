@@ -18,7 +18,7 @@ import { NodeList } from '../../model/node-list.js'
 import { TABLE_NAMES } from './branch-tables.js'
 import { addInactiveCheck, analysisNodes, synthesisNodes } from './transform-nodes.js'
 
-/** The operator set of the project. */
+/** The operator set of this project, and the prefix of the names that attaching adds to a model. */
 export const DOMAIN = 'fourierft'
 
 /** The inputs of a `FourierFT` node. */

@@ -91,7 +91,7 @@ function pairwise(
   return Array.from({ length }, (_, i) => compute(sizes, at(left, i), at(right, i)))
 }
 
-/** Returns 1 if the sizes are certainly equal, 0 if they certainly differ. */
+/** Returns 1 if the sizes are certainly equal, 0 if they certainly differ, otherwise an unknown number. */
 function equality(sizes: Sizes, a: Size, b: Size): Size {
   if (a.equals(b)) return ONE
   const areNumbers = a.value !== undefined && b.value !== undefined

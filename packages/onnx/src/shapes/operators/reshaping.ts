@@ -80,9 +80,14 @@ function inferredSize(sizes: Sizes, old: readonly Size[], others: readonly Size[
 function flatten({ node, inputs: [x], sizes }: OperatorCall): readonly KnownValue[] {
   if (!x?.dims) return []
   const axis = onAxis(Number(node.attribute('axis')?.int ?? 1), x.dims.length)
-  const all = x.dims.map(({ size }) => size)
+  const oldSizes = x.dims.map(({ size }) => size)
   return [
-    { dims: sizes.reshaped(x.dims, [sizes.product(all.slice(0, axis)), sizes.product(all.slice(axis))]) },
+    {
+      dims: sizes.reshaped(x.dims, [
+        sizes.product(oldSizes.slice(0, axis)),
+        sizes.product(oldSizes.slice(axis)),
+      ]),
+    },
   ]
 }
 

@@ -49,7 +49,7 @@ function concat({ node, inputs, sizes }: OperatorCall): readonly KnownValue[] {
   return [{ dims, ...(isKnown && { integers: integers.flat() }) }]
 }
 
-/** Combines what two tensors tell about an axis of equal size. */
+/** Combines what is known about an axis that has the same size in two tensors. */
 function sameAxis(a: Dim, b: Dim, sizes: Sizes): Dim {
   return a.size.value === 1 && b.size.value !== 1 ? b : sizes.broadcastAxis(a, b)
 }
