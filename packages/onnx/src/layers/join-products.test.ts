@@ -1,4 +1,4 @@
-/** A decoder with an `If` of two branches: each layer is found once, and adapters change it in both branches. */
+/** A decoder with an `If` of two subgraphs: each layer is found once, and adapters change it in both subgraphs. */
 import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
@@ -17,7 +17,7 @@ const weight = Float32Array.from({ length: 24 }, (_, i) => Math.sin(i + 1))
 const x = Float32Array.of(1, -2, 0.5, 3, 0.25, 1, -1, 2)
 
 /** y = scale·x·w. */
-const branchGraph = (name: string, scale: number): NewGraph => ({
+const subgraph = (name: string, scale: number): NewGraph => ({
   name,
   outputs: [{ name: `${name}.y` }],
   initializers: [{ name: 'scale', dims: [], dataType: DataType.float, data: bytes([scale]) }],
@@ -43,8 +43,8 @@ const file = createModel(
         inputs: ['is_first'],
         outputs: ['y'],
         attributes: {
-          then_branch: { graph: branchGraph('first', 1) },
-          else_branch: { graph: branchGraph('next', 2) },
+          then_branch: { graph: subgraph('first', 1) },
+          else_branch: { graph: subgraph('next', 2) },
         },
       },
     ],
@@ -84,7 +84,7 @@ function expectNear(received: Float32Array, wanted: number[]): void {
   for (const [i, value] of wanted.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
 }
 
-test('finds a layer of both branches once', () => {
+test('finds a layer of both subgraphs once', () => {
   const [layer, ...others] = findLinearLayers(readModel(file))
   expect(others).toEqual([])
   expect(layer?.module).toBe('block.proj')
