@@ -16,7 +16,7 @@ const SHAPE = [6, 4] as const
 const weight = Float32Array.from({ length: 24 }, (_, i) => Math.sin(i + 1))
 const x = Float32Array.of(1, -2, 0.5, 3, 0.25, 1, -1, 2)
 
-/** y = scale·x·w. */
+/** Creates the subgraph y = scale·x·w. */
 const subgraph = (name: string, scale: number): NewGraph => ({
   name,
   outputs: [{ name: `${name}.y` }],
@@ -67,7 +67,7 @@ async function run(model: Uint8Array, isFirst: boolean, feeds: Record<string, Te
   return y?.data as Float32Array
 }
 
-/** x·(W + ΔW)ᵀ in float64. */
+/** Computes x·(W + ΔW)ᵀ in float64. */
 function expected(isFirst: boolean): number[] {
   const base = Float64Array.from({ length: 12 }, (_, i) => {
     const [t, p] = [Math.floor(i / 6), i % 6]

@@ -196,7 +196,7 @@ describe('a map', () => {
     })
   })
 
-  /** Two packed products without names; onnxsim writes such files. */
+  /** Creates layers of two packed products without names; onnxsim writes such files. */
   function nameless() {
     const value = (name: string) => ({ name, dataType: DataType.float, dims: ['batch', 'tokens', 2] })
     const nodes = [0, 1].flatMap((i) => [

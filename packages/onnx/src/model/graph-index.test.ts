@@ -136,7 +136,7 @@ describe('many layers', () => {
   const entries = explicitEntries({ shape: [2, 2], rows: [0, 1], columns: [1, 0] })
   const value = (name: string) => ({ name, dataType: DataType.float, dims: ['T', 2] })
 
-  /** A chain of products with one weight and a bias each. */
+  /** Creates a chain of products that share one weight and have a bias each. */
   function chain(layers: number): Uint8Array {
     const data = new Uint8Array(Float32Array.of(1, 0, 0, 1).buffer)
     const nodes = Array.from({ length: layers }, (_, i): NewNode[] => [

@@ -40,7 +40,7 @@ function repeated(make: (name: string) => WireField): Uint8Array {
   return parts
 }
 
-/** A field whose payload is a list of encoded fields. */
+/** Creates a field whose payload is a list of encoded fields. */
 const within = (number: number, ...parts: readonly Uint8Array[]) => field(number, Buffer.concat(parts))
 
 const value = (name: string) => ({ name, dataType: DataType.float, dims: ['n', 2] })
@@ -53,7 +53,7 @@ const base = {
   initializers: [{ name: 'w', dims: [2, 2], dataType: DataType.float, data: new Uint8Array(16) }],
 }
 
-/** A model of one layer, with additional bytes at the end of its graph or of the model. */
+/** Creates a model of one layer, with additional bytes at the end of its graph or of the model. */
 function model({ graph, end }: { graph?: Uint8Array; end?: Uint8Array }): Uint8Array {
   const header = message(
     field(Model.irVersion, 8),
@@ -68,7 +68,7 @@ function model({ graph, end }: { graph?: Uint8Array; end?: Uint8Array }): Uint8A
 
 const inGraph = (make: (name: string) => WireField) => model({ graph: repeated(make) })
 const node = (newNode: NewNode) => field(Graph.node, encodeNode(newNode))
-/** A model with a product that has these additional fields. */
+/** Creates a model with a product that has these additional fields. */
 const inNode = (parts: Uint8Array) =>
   model({
     graph: bytesOf(within(Graph.node, bytesOf(encodeNode({ ...product, name: '', outputs: ['z'] })), parts)),

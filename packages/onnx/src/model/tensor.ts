@@ -76,7 +76,7 @@ export function readTensor(source: TensorSource, file: string): OnnxTensor {
 }
 
 type ReadInteger = (view: DataView, offset: number) => number | bigint
-/** How to read one number of each integer type from a `DataView`. */
+/** The functions that read one number of each integer type from a `DataView`. */
 const INTEGERS: ReadonlyMap<number, ReadInteger> = new Map<number, ReadInteger>([
   [DataType.uint8, (view, offset) => view.getUint8(offset)],
   [DataType.int8, (view, offset) => view.getInt8(offset)],
