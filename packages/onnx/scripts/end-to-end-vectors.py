@@ -6,7 +6,7 @@ base model, two adapters, their sum, and one adapter for each row of a batch; an
 
 Made with torch 2.13.0, transformers 5.23.0, diffusers 0.42.1 and peft 0.21.0 (CPU, one thread); each file also contains the versions.
 
-This script also derives the tolerances, because autograd gives the derivatives. Two correct float32 computations of a model differ by
+This script also derives the tolerances, because autograd gives the derivatives. Two correct float32 computations of a model differ
 only by rounding. Roundings are modelled as independent and of either sign (Higham & Mary, 2019): the error of a sum of k terms is about u·√k·m,
 u = 2⁻²⁴, m the root of the sum of the terms' squares. Every input and output h of a leaf module has such an error, and to first order the
 variance of the output is Σ (∂y/∂h)²·(u·√k·m)², with derivatives in float64. A tolerance is six standard deviations of the difference of two
