@@ -16,7 +16,7 @@ export interface FileSystem {
   /** The settings of huggingface_hub in the environment: `HF_ENDPOINT` and `HF_HUB_OFFLINE`. */
   hubEnvironment(): { readonly endpoint?: string; readonly offline: boolean }
   /**
-   * The absolute form of a path, which may begin with `~`, or of a `file:` URL.
+   * Returns the absolute path of a path, which may begin with `~`, or of a `file:` URL.
    *
    * @param option name of the argument in errors
    * @throws {FourierFTError} `INVALID_OPTION` if the argument is neither

@@ -23,7 +23,7 @@ export function checkLengths(shape: Shape, module?: string): void {
 }
 
 /**
- * A ΔW of zeros.
+ * Allocates a ΔW of zeros.
  *
  * @throws {FourierFTError} `UNSUPPORTED` if it has 2³¹ elements or more, or does not fit into memory
  */

@@ -87,7 +87,7 @@ function makeTransforms(
   }
 }
 
-/** `output[target_l] += scale·w_l·input[source_l]` on half spectra: the sparse product with the coefficients. */
+/** Computes the sparse product with the coefficients on half spectra: `output[target_l] += scale·w_l·input[source_l]`. */
 function addWeighted(
   sources: Int32Array,
   targets: Int32Array,

@@ -13,9 +13,9 @@ import {
 } from '../adapter-files.js'
 import { JOURNAL } from '../write-directory.js'
 
-/** A save replaces two files. Reading is repeated until both come from the same save. */
+/** Most attempts to read the files. Reading is repeated until both come from the same save. */
 const ATTEMPTS = 20
-/** Number of subfolders that an error names. */
+/** Most subfolders that an error names. */
 const MAX_LISTED = 5
 
 export async function isDirectory(path: string): Promise<boolean> {
@@ -109,7 +109,7 @@ async function fileAt(path: string): Promise<FoundFile | undefined> {
   return { path, size: Number(stats.size), stamp: `${stats.dev} ${stats.ino} ${stats.mtimeNs} ${stats.size}` }
 }
 
-/** The content; undefined if the file has been moved since it was found. */
+/** Returns the content, or undefined if the file has been moved since it was found. */
 async function readFile({ path, size }: FoundFile, maxBytes: number): Promise<Uint8Array | undefined> {
   checkSize(size, maxBytes, path)
   try {

@@ -68,7 +68,7 @@ function isOutside(path: string): boolean {
   return path === '' || path === '..' || path.startsWith(`..${sep}`) || isAbsolute(path)
 }
 
-/** Joins paths. Revisions and etags come from outside and must not lead out of the cache. */
+/** Joins paths. Revisions and etags are untrusted and must not lead out of the cache. */
 function safeJoin(root: string, path: string): string {
   const joined = join(root, path)
   if (isOutside(relative(root, joined)) || path.includes('\0')) {
