@@ -1,4 +1,4 @@
-/** Checks of the options `subfolder` and `revision`. Their values can be untrusted and become parts of paths, so they must not lead out of the source. */
+/** Checks the options `subfolder` and `revision`. Their values can be untrusted and become parts of paths: they must not lead out of the source. */
 import { FourierFTError } from '../errors.js'
 
 /**
@@ -24,7 +24,10 @@ export function checkRevision(revision: unknown = 'main'): string {
   throw invalid('revision', 'the name of a branch, a tag or a commit', revision)
 }
 
-/** Whether a path stays below its root. On Windows, backslashes and drive letters can lead out of it. Half of a surrogate pair cannot be part of a URL. */
+/**
+ * Whether a path stays below its root. On Windows, backslashes and drive letters can lead out of it. Half of a surrogate pair cannot be part
+ * of a URL.
+ */
 function isBelow(path: string): boolean {
   const isName = (part: string) => part !== '' && part !== '.' && part !== '..'
   return path.split('/').every(isName) && !/[\\:\p{Cc}\p{Cs}]/u.test(path)
