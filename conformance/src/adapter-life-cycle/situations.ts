@@ -548,11 +548,7 @@ export const SITUATIONS: readonly Situation[] = [
           Array.from(modules, ([module, { coefficients }]) => [module, [...coefficients]]),
           Array.from(savedTensors, ([tensor, { bytes }]) => [tensor, [...bytes]]),
         ]
-        expectEqual(
-          contentsOf(await adapters.getAdapter(name)),
-          contentsOf(bench.adapters[name]),
-          name,
-        )
+        expectEqual(contentsOf(await adapters.getAdapter(name)), contentsOf(bench.adapters[name]), name)
       }
       expectEqual(
         Array.from((await adapters.getAdapter()).modules.keys()),

@@ -45,7 +45,7 @@ const Seed = v.union([
     v.check((seed) => seed >= -(2n ** 63n) && seed < 2n ** 64n),
   ),
 ])
-/** JSON has no infinity, but `JSON.parse` reads 1e999 as one, which would be written back as null. */
+/** JSON has no infinity. `JSON.parse` reads 1e999 as infinity, and `JSON.stringify` would write it back as null. */
 const Finite = v.pipe(v.number(), v.finite('expected a finite number'))
 const Digest = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))
 const Layer = v.object({

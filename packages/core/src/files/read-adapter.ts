@@ -40,7 +40,8 @@ export function* readAdapterSteps(
       file,
       '__metadata__',
       `the keys fourierft.version, fourierft.layers and fourierft.entries of an adapter of peft_type ${STANDALONE_PEFT_TYPE}`,
-      'none of them (was the file written by another program?)',
+      'none of them',
+      'check whether another program wrote the file',
     )
   }
   const { coefficients, entries, parameters, otherTensors } = sortTensors(tensors, file)
@@ -89,7 +90,7 @@ function* removeUntargeted(
   const ignored: string[] = []
   for (const [module, { tensorName }] of coefficients) {
     yield
-    // A look-ahead can turn out to be too costly on a long name.
+    // A look-ahead can be too costly on a long name.
     if (ifSupported(budget, () => isTargeted(module)) ?? true) continue
     ignored.push(tensorName)
     coefficients.delete(module)
@@ -162,7 +163,7 @@ interface NamedTensor extends Tensor {
   readonly tensorName: string
 }
 
-/** Sorts the tensors by role: coefficients by module, entries by set. */
+/** Sorts the tensors by role. The keys are modules for coefficients, sets for entries, and tensor names for parameters. */
 function sortTensors(
   tensors: ReadonlyMap<string, Tensor>,
   file: string,

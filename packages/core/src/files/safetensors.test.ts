@@ -299,7 +299,7 @@ describe('floating-point tensors', () => {
       fc.property(fc.uint8Array({ minLength: 8, maxLength: 64 }), (bytes) => {
         const elements = bytes.slice(0, bytes.length - (bytes.length % width))
         const values = decodeFloats({ dtype, bytes: elements })
-        // A NaN may lose its payload; adapters hold no NaN.
+        // A NaN may lose its payload; adapters contain no NaN.
         if (values.some(Number.isNaN)) return
         expect(encodeFloats(values, dtype)).toEqual(elements)
       }),

@@ -85,7 +85,7 @@ function difference(actual: Float64Array, expected: Float64Array): number {
 }
 
 /*
- * The tables are rounded to float32 (U = 2⁻²⁴); everything else here is float64. Each term contains four table values, so its relative
+ * The tables are rounded to float32 (U = 2⁻²⁴); all other numbers are float64. Each term contains four table values, so its relative
  * error is at most 4·U. Over many terms of random sign the mean error is far smaller, but results cancel: the limit is 8 times 4·U.
  */
 const LIMIT = 32 * 2 ** -24

@@ -70,7 +70,7 @@ async function find(directory: string, file: string, root: string): Promise<Foun
   const pickle = file === MODEL_FILE && (await fileAt(join(directory, 'adapter_model.bin')))
   const [problem, advice] = pickle
     ? [
-        'there is an adapter_model.bin, a pickle, which is never loaded',
+        'the directory contains adapter_model.bin, a pickle, which is never loaded',
         'save the adapter in PEFT with safe_serialization=True',
       ]
     : [`expected ${CONFIG_FILE} and ${MODEL_FILE} in ${directory}`, await subfolderAdvice(directory, root)]
@@ -87,16 +87,16 @@ async function subfolderAdvice(directory: string, root: string): Promise<string>
     if (found.length > MAX_LISTED) break
   }
   const [first] = found
-  if (first === undefined) return 'if PEFT saved the adapter under a name, give the subfolder of that name'
+  if (first === undefined) return 'if PEFT saved the adapter under a name, pass the subfolder of that name'
   const [subfolder = '', ...others] = found.map((name) =>
     relative(root, join(directory, name)).replaceAll('\\', '/'),
   )
   const list = [subfolder, ...others].slice(0, MAX_LISTED).map((name) => `'${name}'`)
-  const where =
+  const location =
     others.length === 0
-      ? `there is one in subfolder ${list[0]}`
-      : `there are some in the subfolders ${list.join(', ')}${found.length > MAX_LISTED ? ', …' : ''}`
-  return `${where}; pass { subfolder: '${subfolder}' }`
+      ? `the subfolder ${list[0]} contains an adapter`
+      : `these subfolders contain adapters: ${list.join(', ')}${found.length > MAX_LISTED ? ', …' : ''}`
+  return `${location}; pass { subfolder: '${subfolder}' }`
 }
 
 async function fileAt(path: string): Promise<FoundFile | undefined> {

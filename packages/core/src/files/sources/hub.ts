@@ -92,7 +92,15 @@ export async function readHub(
     if (files) return { config: files[0], model: files[1], names }
   }
   if (offline)
-    throw notFound(label, 'it is not in the cache, and the option offline does not allow a download')
+    throw new FourierFTError(
+      'FILE_NOT_FOUND',
+      `${label} is not in the cache, and offline forbids a download`,
+      {
+        advice: 'load it once online, or leave out the option offline and HF_HUB_OFFLINE',
+        file: label,
+        option: 'offline',
+      },
+    )
   const repo = new Repository(repository, options)
   const commit = pinned ?? (await currentCommit(repo, options, cache))
   const files =
@@ -223,7 +231,11 @@ class Repository {
 
   #httpError(status: number, file: string): FourierFTError {
     if (status === 404)
-      return notFound(file, 'the repository or revision does not exist, or it is private and needs a token')
+      return notFound(
+        file,
+        'the hub answered 404',
+        'check the names of the repository and the revision; a private repository needs a token',
+      )
     const isForbidden = status === 401 || status === 403
     const problem = isForbidden
       ? `it does not exist, or it needs a token with read access (the hub answered ${status})`
