@@ -35,6 +35,8 @@ export function countPositions(shape: Shape): number {
 }
 
 /**
+ * Checks `n` before entries are drawn.
+ *
  * @param positions number of positions of the spectrum
  * @throws {FourierFTError} `INVALID_ENTRY_COUNT` unless `n` is an integer in `1 … positions`
  */

@@ -22,7 +22,7 @@ export const DEFAULT_MAX_BYTES = 2 ** 31 - 1
 /** Size limit of the configuration, whatever the limit of the model file: 4 million characters of up to 4 bytes. */
 export const MAX_CONFIG_BYTES = 16 * 2 ** 20
 
-/** @throws {FourierFTError} `FILE_TOO_LARGE` */
+/** Checks the size of a file. @throws {FourierFTError} `FILE_TOO_LARGE` */
 export function checkSize(size: number, maxBytes: number, file: string): void {
   if (size <= maxBytes) return
   throw new FourierFTError(
@@ -38,7 +38,7 @@ export function checkSize(size: number, maxBytes: number, file: string): void {
   )
 }
 
-/** @param expectation what the source should contain, or the reason why the file is missing */
+/** Makes the error of a missing file. @param expectation what the source should contain, or the reason why the file is missing */
 export function notFound(file: string, expectation: string, advice?: string): FourierFTError {
   return new FourierFTError('FILE_NOT_FOUND', `${file} does not exist; ${expectation}`, {
     ...(advice !== undefined && { advice }),

@@ -2,6 +2,8 @@
 import { FourierFTError } from '../errors.js'
 
 /**
+ * Checks the name of a subfolder.
+ *
  * @returns folder names joined by `/`, without a slash at either end; empty for the source itself
  * @throws {FourierFTError} `INVALID_OPTION`
  */
@@ -15,7 +17,7 @@ export function checkSubfolder(subfolder: unknown): string {
 }
 
 /**
- * Git's rules for the names of branches and tags are stricter than this check.
+ * Checks the name of a revision. Git's rules for the names of branches and tags are stricter.
  *
  * @throws {FourierFTError} `INVALID_OPTION`
  */

@@ -21,7 +21,7 @@ import { type EntrySet, type FormatAdditions, parseAdditions } from './format-ad
 import { coefficientsTensor, entriesTensor, tensorRole } from './peft-layout.js'
 import { decodeFloats, isFloatDtype, readSafetensors, type Tensor } from './safetensors.js'
 
-/** @throws {FourierFTError} with a code for each kind of malformed file: see `ErrorCode` */
+/** Reads an adapter. @throws {FourierFTError} with a code for each kind of malformed file: see `ErrorCode` */
 export function readAdapter(source: AdapterBytes, names?: FileNames): Adapter {
   return runNow(readAdapterSteps(source, names))
 }
@@ -133,7 +133,7 @@ function ifSupported<T>(budget: PatternBudget, work: () => T): T | undefined {
   }
 }
 
-/** Whether Python accepts the pattern that failed. Malformed patterns, and patterns that exceed the budget, are rejected even if they are not needed. */
+/** Whether `error` only means that the matcher does not support a pattern that Python accepts. Malformed patterns, and patterns that exceed the budget, are rejected even if they are not needed. */
 function isOnlyUnsupported(error: unknown, budget: PatternBudget): boolean {
   return isInexpressible(error) && !budget.isExceeded
 }

@@ -227,7 +227,7 @@ function parseHeader(bytes: Uint8Array, dataLength: number, file: string): Safet
   return { bytes, locations, ...(metadata && { metadata }) }
 }
 
-/** All numbers in a header are counts. The safetensors library rejects `24.0`, `2.4e1` and `-0`. */
+/** Checks that all numbers in a header are written as counts. The safetensors library rejects `24.0`, `2.4e1` and `-0`. */
 function checkIntegers(text: string, file: string): void {
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i)
@@ -244,7 +244,7 @@ function checkIntegers(text: string, file: string): void {
 
 const isDigit = (c: number) => c >= 0x30 && c <= 0x39
 
-/** Half of a surrogate pair is not a character, and the safetensors library rejects a header that contains one. */
+/** Rejects halves of surrogate pairs, as the safetensors library does: they are not characters. */
 function checkText(text: string, tensor: string, file: string): void {
   if (!/\p{Cs}/u.test(text)) return
   throw invalid(
@@ -255,7 +255,7 @@ function checkText(text: string, tensor: string, file: string): void {
   )
 }
 
-/** As in Python, null means that there is no metadata. */
+/** Parses the metadata. As in Python, null means that there is no metadata. */
 function parseMetadata(literal: string, file: string): Record<string, string> | undefined {
   if (literal === 'null') return undefined
   if (!literal.startsWith('{')) throw invalid(file, '__metadata__', 'an object of strings', literal)

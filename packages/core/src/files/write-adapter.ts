@@ -27,7 +27,7 @@ export interface AdapterContents extends Required<Omit<AdapterParts, 'source' | 
   layer(name: string): Layer
 }
 
-/** @throws the errors of `Adapter.toBytes` */
+/** Returns the two files. @throws the errors of `Adapter.toBytes` */
 export function writeAdapter(adapter: AdapterContents, { dtype, form }: WriteOptions): AdapterBytes {
   const obstacle = form === 'standalone' ? undefined : peftObstacle(adapter)
   if (form === 'peft' && obstacle !== undefined) {

@@ -145,7 +145,7 @@ async function writeFile(path: string, bytes: Uint8Array, mode: number | undefin
   }
 }
 
-/** Without a sync, a power failure can lose a rename. Windows neither needs nor allows it. */
+/** Syncs a directory, because a power failure can otherwise lose a rename. Windows neither needs nor allows it. */
 async function syncDirectory(path: string): Promise<void> {
   let handle: FileHandle
   try {

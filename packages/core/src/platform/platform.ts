@@ -13,7 +13,7 @@ export interface FileSystem {
   readDirectory(path: string, maxBytes: number, subfolder: string): Promise<AdapterFiles>
   writeDirectory(path: string, files: AdapterBytes): Promise<void>
   openHubCache(repository: string, cacheDir?: string): HubCache
-  /** The settings of huggingface_hub in the environment: `HF_ENDPOINT` and `HF_HUB_OFFLINE`. */
+  /** Reads the settings of huggingface_hub in the environment: `HF_ENDPOINT` and `HF_HUB_OFFLINE`. */
   hubEnvironment(): { readonly endpoint?: string; readonly offline: boolean }
   /**
    * Returns the absolute path of a path, which may begin with `~`, or of a `file:` URL.

@@ -96,7 +96,7 @@ function forEachRowSpectrum(
   }
 }
 
-/** `re[k_l] + i·im[k_l] += w_l·e(turn_l/d1)` */
+/** Adds `w_l·e(turn_l/d1)` to `re[k_l] + i·im[k_l]`. */
 function addRotated(
   weights: Float64Array,
   columns: Int32Array,
@@ -112,7 +112,7 @@ function addRotated(
   }
 }
 
-/** `turns_l ← turns_l + steps_l mod length` */
+/** Sets `turns_l ← (turns_l + steps_l) mod length`. */
 function advance(turns: Int32Array, steps: Int32Array, length: number): void {
   for (let l = 0; l < turns.length; l++) {
     const turn = turns[l] + steps[l]

@@ -14,7 +14,7 @@ export interface EntryGroup {
   readonly scale: number
 }
 
-/** @param rows if given, each token has one layer, so each layer becomes one group, in order */
+/** Makes the groups. @param rows if given, each token has one layer, so each layer becomes one group, in order */
 export function groupByEntries(layers: readonly Layer[], rows: Int32Array | undefined): EntryGroup[] {
   const groups: number[][] = []
   layers.forEach(({ entries }, a) => {
@@ -42,7 +42,7 @@ function equalEntries(a: Entries, b: Entries): boolean {
   return true
 }
 
-/** `target += scale·source` */
+/** Adds `scale·source` to `target`. */
 export function addScaled(target: FloatArray, source: FloatArray, scale: number): void {
   for (let l = 0; l < source.length; l++) target[l] += scale * source[l]
 }

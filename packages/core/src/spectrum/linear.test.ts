@@ -71,7 +71,7 @@ function largest(values: ArrayLike<number>): number {
   return max
 }
 
-/** Largest difference relative to the largest expected value, or to 1e-300 if all expected values are 0. */
+/** Returns the largest difference, relative to the largest expected value, or to 1e-300 if all expected values are 0. */
 function difference(actual: FloatArray, expected: FloatArray): number {
   expect(actual.length).toBe(expected.length)
   let max = 0

@@ -9,9 +9,9 @@ import { unitCircle } from './unit-circle.js'
 
 /** With `e(t) = exp(2πi·t)`; `re` and `im` hold `⌊d/2⌋ + 1` numbers. Up to a conjugate, the two functions are adjoint to each other. */
 export interface RealTransform {
-  /** `re[k] + i·im[k] = Σ_q x[offset + q]·e(q·k/d)`. */
+  /** Sets `re[k] + i·im[k] = Σ_q x[offset + q]·e(q·k/d)`. */
   analyse(x: FloatArray, offset: number, re: Float64Array, im: Float64Array): void
-  /** `y[offset + p] += Re Σ_{k ≤ ⌊d/2⌋} (re[k] + i·im[k])·e(p·k/d)`. Terms are not doubled for their conjugates. */
+  /** Adds `Re Σ_{k ≤ ⌊d/2⌋} (re[k] + i·im[k])·e(p·k/d)` to `y[offset + p]`. Terms are not doubled for their conjugates. */
   synthesise(re: Float64Array, im: Float64Array, y: FloatArray, offset: number): void
 }
 

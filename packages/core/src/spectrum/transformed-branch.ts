@@ -108,7 +108,7 @@ function addWeighted(
   }
 }
 
-/** `sums_l += Re(Ĝ[j_l]·X̂[k_l])` */
+/** Adds `Re(Ĝ[j_l]·X̂[k_l])` to `sums_l`. */
 function addCorrelations(
   { rows, columns, signs }: FoldedEntries,
   gRe: Float64Array,

@@ -12,7 +12,7 @@ import { FourierFTError } from '../../errors.js'
 import { checkSize, ioError } from '../adapter-files.js'
 import { COMMIT, type HubCache } from './hub.js'
 
-/** @param cacheDir default: from the environment (`HF_HUB_CACHE`, `HF_HOME`), as in huggingface_hub */
+/** Opens the cache of a repository. @param cacheDir default: from the environment (`HF_HUB_CACHE`, `HF_HOME`), as in huggingface_hub */
 export function openHubCache(repository: string, cacheDir: string = defaultCacheDir()): HubCache {
   const root = join(cacheDir, ['models', ...repository.split('/')].join('--'))
   return {

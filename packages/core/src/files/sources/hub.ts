@@ -68,7 +68,11 @@ const FileInfos = v.array(
   }),
 )
 
-/** @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `INVALID_OPTION`, `IO_ERROR`; an abort throws the signal's reason */
+/**
+ * Reads both files from the cache, or downloads them.
+ *
+ * @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `INVALID_OPTION`, `IO_ERROR`; an abort throws the signal's reason
+ */
 export async function readHub(
   repository: string,
   options: HubOptions,

@@ -23,7 +23,7 @@ export interface UrlOptions {
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined
 }
 
-/** @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `IO_ERROR`; an abort throws the signal's reason */
+/** Downloads both files. @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `IO_ERROR`; an abort throws the signal's reason */
 export async function readUrl(base: URL, options: UrlOptions): Promise<AdapterFiles> {
   const { subfolder } = options
   const urls = { config: fileUrl(base, subfolder, CONFIG_FILE), model: fileUrl(base, subfolder, MODEL_FILE) }
