@@ -353,7 +353,7 @@ test('loadAdapter fails if the model is disposed of meanwhile', async () => {
     expect(error).toMatchObject({ code: 'INVALID_STATE', message: expect.stringMatching(/disposed/) })
 })
 
-test('verbs, calls and attach fail for a model that was disposed of, and create no session', async () => {
+test('methods and calls fail for a model that was disposed of, and create no session', async () => {
   const [before, after, adapted] = [await classifier(), await classifier(), await classifier()]
   const adapters = await attach(adapted)
   await adapters.loadAdapter(adapterFor(1))
@@ -369,9 +369,9 @@ test('verbs, calls and attach fail for a model that was disposed of, and create 
     problem: expect.stringMatching(/disposed of$/),
     advice: 'load it again',
   }
-  for (const verb of [() => adapters.setAdapter([]), () => adapters.deleteAdapter('default')])
-    expect(verb).toThrow(expect.objectContaining(disposed))
-  for (const work of [adapters.detach(), adapters.mergeAdapter(), adapted(TEXT)])
+  for (const method of [() => adapters.setAdapter([]), () => adapters.deleteAdapter('default')])
+    expect(method).toThrow(expect.objectContaining(disposed))
+  for (const work of [adapters.mergeAdapter(), adapters.mergeAndUnload(), adapted(TEXT)])
     expect(await errorOf(work)).toMatchObject(disposed)
   const late = await attach(before)
   const released = {
@@ -383,6 +383,46 @@ test('verbs, calls and attach fail for a model that was disposed of, and create 
   await (await attach(after)).detach()
   expect(create).not.toHaveBeenCalled()
   create.mockRestore()
+})
+
+test('detach restores a model that was closed elsewhere, and creates no session', async () => {
+  const [disposed, merged, closedBefore] = [await classifier(), await classifier(), await classifier()]
+  await closedBefore.dispose()
+  for (const classify of [disposed, merged, closedBefore]) {
+    const { model } = classify
+    const { sessions } = model
+    const methods = [Object.getOwnPropertyNames(classify), Object.getOwnPropertyNames(model)]
+    const adapters = await attach(classify)
+    const loading = adapters.loadAdapter(adapterFor(1))
+    if (classify === closedBefore) expect((await errorOf(loading)).code).toBe('INVALID_STATE')
+    else await loading
+    if (classify === merged) await adapters.mergeAdapter()
+    if (classify !== closedBefore) await classify.dispose()
+    const create = vi.spyOn(
+      (await platform.loadOrt())?.InferenceSession as object as { create(): unknown },
+      'create',
+    )
+    await adapters.detach()
+    expect(create).not.toHaveBeenCalled()
+    create.mockRestore()
+    expect(model.sessions).toBe(sessions)
+    expect([Object.getOwnPropertyNames(classify), Object.getOwnPropertyNames(model)]).toEqual(methods)
+    expect(adapters.listAdapters()).toEqual([])
+    expect(() => adapters.setAdapter([])).toThrow(/detached/)
+    expect((await errorOf(adapters.detach())).message).toMatch(/detached/)
+  }
+})
+
+test('detach succeeds if the model is disposed of during the call', async () => {
+  const classify = await classifier()
+  const { model } = classify
+  const { sessions } = model
+  const adapters = await attach(classify)
+  await adapters.loadAdapter(adapterFor(1))
+  const detached = adapters.detach()
+  await classify.dispose()
+  await detached
+  expect(model.sessions).toBe(sessions)
 })
 
 test('an adapter can be deleted, and the model disposed of right after a call', async () => {

@@ -118,12 +118,19 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
 
   /**
    * Gives the model its own sessions back: the same objects or, if an adapter had layers in a session, a new one from the same file and options.
-   * All adapters are removed; running calls keep theirs.
+   * All adapters are removed; running calls keep theirs. Sessions that were closed elsewhere (`dispose`) stay closed.
    */
   async detach(): Promise<void> {
-    await this.leave({ keep: 'base', ended: DETACHED }, async ({ merged }) =>
-      this.#handBack(await this.#host.leave([], merged, this.matchedAdapters())),
-    )
+    try {
+      await this.leave({ keep: 'base', ended: DETACHED }, async ({ merged }) =>
+        this.#handBack(await this.#host.leave([], merged, this.matchedAdapters())),
+      )
+    } catch (error) {
+      if (!this.#host.isClosed) throw error
+      const { adapters, merged } = this.finish(DETACHED)
+      await this.idle()
+      this.#handBack(await this.#host.leave([], merged, adapters))
+    }
   }
 
   #handBack(sessions: ReadonlyMap<string, InferenceSession>): void {

@@ -103,6 +103,10 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     return source
   }
 
+  get isClosed(): boolean {
+    return this.#parts.some((part) => part.isClosed)
+  }
+
   checkLive(): void {
     for (const { host } of this.#parts) host.checkLive()
   }
@@ -148,7 +152,7 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
 
   /**
    * Leaves a plain session for each part to the caller, with these adapters in its weights. If one of them cannot be created, the other parts
-   * get their branches back.
+   * get their branches back. Closed parts are left out.
    *
    * @param loaded all loaded adapters
    */
@@ -163,7 +167,7 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
       const leftParts: ModelPart[] = []
       try {
         for (const part of this.#parts) {
-          if (keepsMerged && merged?.has(part)) continue
+          if (part.isClosed || (keepsMerged && merged?.has(part))) continue
           const shares = addedTo(part, added)
           leftParts.push(part)
           const session =

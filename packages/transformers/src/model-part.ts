@@ -52,6 +52,16 @@ export class ModelPart {
     return (this.#original as ModelSession).config
   }
 
+  /** Whether the session was closed elsewhere, such as by `dispose` of the model. */
+  get isClosed(): boolean {
+    try {
+      this.host.checkLive()
+      return false
+    } catch {
+      return true
+    }
+  }
+
   /** Called by transformers.js when the model is disposed of. */
   release(): Promise<void> {
     return this.host.release({ problem: 'the model was disposed of', advice: 'load it again' })

@@ -81,6 +81,23 @@ test('if one session cannot be created, the others are restored', async () => {
   await model.dispose()
 })
 
+test('detach restores the other sessions if one was closed elsewhere', async () => {
+  const model = await T5()
+  const { sessions } = model
+  const { model: encoder, decoder_model_merged: decoder } = sessions
+  const adapters = await attach(model)
+  await adapters.loadAdapter(join(FIXTURES, 't5/adapter-a'))
+  await model.sessions.model.release()
+  await adapters.detach()
+  expect(model.sessions).toBe(sessions)
+  expect(sessions.model).toBe(encoder)
+  const { decoder_model_merged: restored } = sessions
+  expect(restored).not.toBe(decoder)
+  expect(restored).toBeInstanceOf(decoder.constructor)
+  expect(restored.inputNames).toEqual(decoder.inputNames)
+  await restored.release()
+})
+
 test.each([
   ['t5', ['encoder.block.0.layer.0.SelfAttention.q', 'decoder.block.0.layer.0.SelfAttention.q']],
   ['bart', ['model.encoder.layers.0.self_attn.q_proj', 'model.decoder.layers.0.self_attn.q_proj']],
