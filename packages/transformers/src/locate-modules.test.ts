@@ -166,10 +166,10 @@ test('the error lists all missing modules, and advises null only for those that 
 test('the error of a missing or ambiguous module lists the nearest names or the sessions', () => {
   const parts = [session('vision_encoder', 'layers.0.q_proj'), session('audio_encoder', 'layers.0.q_proj')]
   expect(() => partsOf(['layers.0.q_porj'], parts)).toThrow(
-    /vision_encoder, audio_encoder.*nearest: layers\.0\.q_proj/,
+    /vision_encoder, audio_encoder.*nearest names: layers\.0\.q_proj/,
   )
   expect(() => partsOf(['layers.0.q_proj'], parts)).toThrow(
-    /several of the model's sessions have it \(vision_encoder, audio_encoder\)/,
+    /several of the model's sessions contain it \(vision_encoder, audio_encoder\)/,
   )
 })
 

@@ -9,8 +9,8 @@ import { createAdapter, createConfig, savePretrained } from '@fourierft/core'
 import { env, LogLevel } from '@huggingface/transformers'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { settings } from './environment.js'
+import { loadFromTransformersEnv } from './load-from-transformers-env.js'
 import { loadPeftModel } from './load-peft-model.js'
-import { loadWithEnv } from './load-with-env.js'
 
 const adapter = createAdapter(
   createConfig({ nFrequency: 3, taskType: 'FEATURE_EXTRACTION', baseModelNameOrPath: 'user/base' }),
@@ -61,7 +61,9 @@ test('downloads from the mirror’s host and path, and saves the files in the ca
   env.remoteHost = `${url}/`
   env.remotePathTemplate = 'files/{model}/at/{revision}/'
   const token = 'secret'
-  expect((await loadWithEnv('user/adapter', { revision: 'refs/pr/1', token })).toBytes()).toEqual(bytes)
+  expect((await loadFromTransformersEnv('user/adapter', { revision: 'refs/pr/1', token })).toBytes()).toEqual(
+    bytes,
+  )
   expect(asked).toEqual([
     '/files/user/adapter/at/refs%2Fpr%2F1/adapter_config.json',
     '/files/user/adapter/at/refs%2Fpr%2F1/adapter_model.safetensors',
@@ -69,19 +71,19 @@ test('downloads from the mirror’s host and path, and saves the files in the ca
   expect(new Set(tokens)).toEqual(new Set(['Bearer secret']))
   const cached = join(directory, 'cache/user/adapter/refs/pr/1/adapter_config.json')
   expect(readFileSync(cached)).toEqual(Buffer.from(bytes.config))
-  expect((await loadWithEnv('user/adapter', { subfolder: 'de' })).toBytes()).toEqual(bytes)
+  expect((await loadFromTransformersEnv('user/adapter', { subfolder: 'de' })).toBytes()).toEqual(bytes)
   expect(asked[2]).toBe('/files/user/adapter/at/main/de/adapter_config.json')
   asked.length = 0
-  await loadWithEnv('user/adapter', { revision: 'refs/pr/1' })
-  await loadWithEnv('user/adapter', { subfolder: 'de' })
+  await loadFromTransformersEnv('user/adapter', { revision: 'refs/pr/1' })
+  await loadFromTransformersEnv('user/adapter', { subfolder: 'de' })
   expect(asked).toEqual([])
-  await expect(loadWithEnv('user/other')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
+  await expect(loadFromTransformersEnv('user/other')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
 })
 
 test.each(['models', 'cache'])('finds a subfolder of a folder in %s', async (parent) => {
   env.remoteHost = `${url}/`
   await savePretrained(adapter, join(directory, parent, 'user/adapter/german'))
-  expect((await loadWithEnv('user/adapter', { subfolder: 'german' })).toBytes()).toEqual(bytes)
+  expect((await loadFromTransformersEnv('user/adapter', { subfolder: 'german' })).toBytes()).toEqual(bytes)
   expect(asked).toEqual([])
 })
 
@@ -92,8 +94,8 @@ test('reads a directory, whatever the host is', async () => {
   const link = `fourierft-${process.pid}-saved`
   symlinkSync(join(directory, 'saved'), link)
   try {
-    expect((await loadWithEnv(link, { subfolder: 'german' })).toBytes()).toEqual(bytes)
-    await expect(loadWithEnv(link)).rejects.toThrow("pass { subfolder: 'german' }")
+    expect((await loadFromTransformersEnv(link, { subfolder: 'german' })).toBytes()).toEqual(bytes)
+    await expect(loadFromTransformersEnv(link)).rejects.toThrow("pass { subfolder: 'german' }")
   } finally {
     rmSync(link)
   }
@@ -107,14 +109,14 @@ test('rejects names that lead out of the folders or the host', async () => {
   const invalid = { code: 'INVALID_OPTION' }
   for (const option of ['subfolder', 'revision'])
     for (const path of ['..', '../outside', 'a/../../../outside', '/etc', 'a\\b', '\ud800'])
-      await expect(loadWithEnv('user/adapter', { [option]: path })).rejects.toMatchObject({
+      await expect(loadFromTransformersEnv('user/adapter', { [option]: path })).rejects.toMatchObject({
         ...invalid,
         details: { option },
       })
-  await expect(loadWithEnv('user/../../adapter')).rejects.toMatchObject(invalid)
+  await expect(loadFromTransformersEnv('user/../../adapter')).rejects.toMatchObject(invalid)
   expect(asked).toEqual([])
   // In a URL, an unescaped `%2e%2e` would be the parent folder.
-  await loadWithEnv('user/adapter', { subfolder: '%2e%2e/x' })
+  await loadFromTransformersEnv('user/adapter', { subfolder: '%2e%2e/x' })
   expect(asked[0]).toBe('/files/user/adapter/at/main/%252e%252e/x/adapter_config.json')
 })
 
@@ -122,11 +124,11 @@ test('looks into the model folder first', async () => {
   env.remoteHost = `${url}/`
   await savePretrained(adapter, join(directory, 'models/user/adapter'))
   await savePretrained(adapter, join(directory, 'models/single'))
-  expect((await loadWithEnv('user/adapter')).toBytes()).toEqual(bytes)
-  expect((await loadWithEnv('single')).toBytes()).toEqual(bytes)
+  expect((await loadFromTransformersEnv('user/adapter')).toBytes()).toEqual(bytes)
+  expect((await loadFromTransformersEnv('single')).toBytes()).toEqual(bytes)
   expect(asked).toEqual([])
   env.allowLocalModels = false
-  await loadWithEnv('user/adapter')
+  await loadFromTransformersEnv('user/adapter')
   expect(asked).toHaveLength(2)
 })
 
@@ -146,7 +148,7 @@ test('makes no request if remote models are forbidden', async () => {
 
 test('HF_ENDPOINT is the hub of adapters and of base models', async () => {
   vi.stubEnv('HF_ENDPOINT', url)
-  await expect(loadWithEnv('user/adapter')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
+  await expect(loadFromTransformersEnv('user/adapter')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
   expect(asked).toEqual(['/api/models/user/adapter/revision/main?expand=sha'])
   asked.length = 0
   await savePretrained(adapter, join(directory, 'models/user/adapter'))
@@ -165,14 +167,14 @@ test('uses the env of the copy that a program gets by require', async () => {
     theirs.remoteHost = `${url}/`
     theirs.localModelPath = join(directory, 'theirs')
     theirs.cacheDir = join(directory, 'their-cache')
-    expect((await loadWithEnv('user/adapter')).toBytes()).toEqual(bytes)
+    expect((await loadFromTransformersEnv('user/adapter')).toBytes()).toEqual(bytes)
     expect(asked).toHaveLength(2)
     theirs.allowRemoteModels = false
-    await expect(loadWithEnv('user/other')).rejects.toThrow('env.allowRemoteModels')
+    await expect(loadFromTransformersEnv('user/other')).rejects.toThrow('env.allowRemoteModels')
     expect(asked).toHaveLength(2)
     mkdirSync(join(directory, 'theirs'))
     await savePretrained(adapter, join(directory, 'theirs/own'))
-    expect((await loadWithEnv('own')).toBytes()).toEqual(bytes)
+    expect((await loadFromTransformersEnv('own')).toBytes()).toEqual(bytes)
     // A setting in this copy takes precedence; a setting that is reset in the other copy is reset here.
     env.remoteHost = 'http://127.0.0.1:9/'
     expect(settings().remoteHost).toBe('http://127.0.0.1:9/')
