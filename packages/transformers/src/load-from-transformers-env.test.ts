@@ -1,4 +1,4 @@
-/** Adapters are loaded from the locations in transformers.js' `env`, and from nowhere else. The hosts are real servers on this machine. */
+/** Adapters are loaded only from the locations in transformers.js' `env`. The host is a real server on this machine. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import { createRequire } from 'node:module'
@@ -21,19 +21,19 @@ const bytes = adapter.toBytes()
 let directory: string
 let server: Server
 let url: string
-/** The paths that the server was asked for. */
-let asked: string[]
-/** The tokens of these requests. */
-let tokens: (string | undefined)[]
-const before = { ...env }
+/** The paths of the requests to the server. */
+let requestedPaths: string[]
+/** The `Authorization` headers of these requests. */
+let authorizations: (string | undefined)[]
+const initialEnv = { ...env }
 
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'fourierft-env-'))
-  asked = []
-  tokens = []
+  requestedPaths = []
+  authorizations = []
   server = createServer(({ url: path = '', headers }, response) => {
-    asked.push(path)
-    tokens.push(headers.authorization)
+    requestedPaths.push(path)
+    authorizations.push(headers.authorization)
     if (!path.startsWith('/files/user/adapter/') && !path.startsWith('/user/adapter/'))
       response.writeHead(404).end()
     else if (path.endsWith('adapter_config.json')) response.end(bytes.config)
@@ -45,12 +45,12 @@ beforeEach(async () => {
   env.logLevel = LogLevel.NONE
   env.localModelPath = join(directory, 'models')
   env.cacheDir = join(directory, 'cache')
-  // An empty cache, and a host that does not exist: a request to the wrong host fails.
+  // The cache is empty, and the host does not exist, so a request to the wrong host fails.
   vi.stubEnv('HF_HUB_CACHE', join(directory, 'hub'))
   vi.stubEnv('HF_ENDPOINT', 'http://127.0.0.1:9')
 })
 afterEach(() => {
-  Object.assign(env, before)
+  Object.assign(env, initialEnv)
   vi.unstubAllEnvs()
   server.closeAllConnections()
   server.close()
@@ -64,19 +64,19 @@ test('downloads from the mirror’s host and path, and saves the files in the ca
   expect((await loadFromTransformersEnv('user/adapter', { revision: 'refs/pr/1', token })).toBytes()).toEqual(
     bytes,
   )
-  expect(asked).toEqual([
+  expect(requestedPaths).toEqual([
     '/files/user/adapter/at/refs%2Fpr%2F1/adapter_config.json',
     '/files/user/adapter/at/refs%2Fpr%2F1/adapter_model.safetensors',
   ])
-  expect(new Set(tokens)).toEqual(new Set(['Bearer secret']))
+  expect(new Set(authorizations)).toEqual(new Set(['Bearer secret']))
   const cached = join(directory, 'cache/user/adapter/refs/pr/1/adapter_config.json')
   expect(readFileSync(cached)).toEqual(Buffer.from(bytes.config))
   expect((await loadFromTransformersEnv('user/adapter', { subfolder: 'de' })).toBytes()).toEqual(bytes)
-  expect(asked[2]).toBe('/files/user/adapter/at/main/de/adapter_config.json')
-  asked.length = 0
+  expect(requestedPaths[2]).toBe('/files/user/adapter/at/main/de/adapter_config.json')
+  requestedPaths.length = 0
   await loadFromTransformersEnv('user/adapter', { revision: 'refs/pr/1' })
   await loadFromTransformersEnv('user/adapter', { subfolder: 'de' })
-  expect(asked).toEqual([])
+  expect(requestedPaths).toEqual([])
   await expect(loadFromTransformersEnv('user/other')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
 })
 
@@ -84,10 +84,10 @@ test.each(['models', 'cache'])('finds a subfolder of a folder in %s', async (par
   env.remoteHost = `${url}/`
   await savePretrained(adapter, join(directory, parent, 'user/adapter/german'))
   expect((await loadFromTransformersEnv('user/adapter', { subfolder: 'german' })).toBytes()).toEqual(bytes)
-  expect(asked).toEqual([])
+  expect(requestedPaths).toEqual([])
 })
 
-test('reads a directory, whatever the host is', async () => {
+test('reads an existing directory, even if env.remoteHost is set', async () => {
   env.remoteHost = `${url}/`
   await savePretrained(adapter, join(directory, 'saved/german'))
   // A relative path without a leading dot: a link in the current directory.
@@ -99,10 +99,10 @@ test('reads a directory, whatever the host is', async () => {
   } finally {
     rmSync(link)
   }
-  expect(asked).toEqual([])
+  expect(requestedPaths).toEqual([])
 })
 
-test('rejects names that lead out of the folders or the host', async () => {
+test('rejects names that escape the model folder or the URL path', async () => {
   env.remoteHost = `${url}/`
   env.remotePathTemplate = 'files/{model}/at/{revision}/'
   await savePretrained(adapter, join(directory, 'models/outside'))
@@ -114,25 +114,25 @@ test('rejects names that lead out of the folders or the host', async () => {
         details: { option },
       })
   await expect(loadFromTransformersEnv('user/../../adapter')).rejects.toMatchObject(invalid)
-  expect(asked).toEqual([])
+  expect(requestedPaths).toEqual([])
   // In a URL, an unescaped `%2e%2e` would be the parent folder.
   await loadFromTransformersEnv('user/adapter', { subfolder: '%2e%2e/x' })
-  expect(asked[0]).toBe('/files/user/adapter/at/main/%252e%252e/x/adapter_config.json')
+  expect(requestedPaths[0]).toBe('/files/user/adapter/at/main/%252e%252e/x/adapter_config.json')
 })
 
-test('looks into the model folder first', async () => {
+test('looks in the model folder first', async () => {
   env.remoteHost = `${url}/`
   await savePretrained(adapter, join(directory, 'models/user/adapter'))
   await savePretrained(adapter, join(directory, 'models/single'))
   expect((await loadFromTransformersEnv('user/adapter')).toBytes()).toEqual(bytes)
   expect((await loadFromTransformersEnv('single')).toBytes()).toEqual(bytes)
-  expect(asked).toEqual([])
+  expect(requestedPaths).toEqual([])
   env.allowLocalModels = false
   await loadFromTransformersEnv('user/adapter')
-  expect(asked).toHaveLength(2)
+  expect(requestedPaths).toHaveLength(2)
 })
 
-test('makes no request if remote models are forbidden', async () => {
+test('makes no requests if remote models are forbidden', async () => {
   env.remoteHost = `${url}/`
   vi.stubEnv('HF_ENDPOINT', url)
   env.allowRemoteModels = false
@@ -143,45 +143,47 @@ test('makes no request if remote models are forbidden', async () => {
   await expect(loadPeftModel('user/adapter', { local_files_only: true })).rejects.toMatchObject({
     code: 'FILE_NOT_FOUND',
   })
-  expect(asked).toEqual([])
+  expect(requestedPaths).toEqual([])
 })
 
-test('HF_ENDPOINT is the hub of adapters and of base models', async () => {
+test('HF_ENDPOINT specifies the hub of adapters and of base models', async () => {
   vi.stubEnv('HF_ENDPOINT', url)
   await expect(loadFromTransformersEnv('user/adapter')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
-  expect(asked).toEqual(['/api/models/user/adapter/revision/main?expand=sha'])
-  asked.length = 0
+  expect(requestedPaths).toEqual(['/api/models/user/adapter/revision/main?expand=sha'])
+  requestedPaths.length = 0
   await savePretrained(adapter, join(directory, 'models/user/adapter'))
   // The base model does not exist, but it is requested from the hub.
   await expect(loadPeftModel('user/adapter')).rejects.toThrow()
-  expect(asked.length).toBeGreaterThan(0)
-  expect(asked.every((path) => path.startsWith('/user/base/resolve/main/'))).toBe(true)
+  expect(requestedPaths.length).toBeGreaterThan(0)
+  expect(requestedPaths.every((path) => path.startsWith('/user/base/resolve/main/'))).toBe(true)
 })
 
-test('uses the env of the copy that a program gets by require', async () => {
-  const { env: theirs }: { env: typeof env } = createRequire(import.meta.url)('@huggingface/transformers')
-  expect(theirs).not.toBe(env)
-  Object.assign(env, before)
-  const original = { ...theirs }
+test('uses the env of the CommonJS copy of transformers.js', async () => {
+  const { env: commonJsEnv }: { env: typeof env } = createRequire(import.meta.url)(
+    '@huggingface/transformers',
+  )
+  expect(commonJsEnv).not.toBe(env)
+  Object.assign(env, initialEnv)
+  const original = { ...commonJsEnv }
   try {
-    theirs.remoteHost = `${url}/`
-    theirs.localModelPath = join(directory, 'theirs')
-    theirs.cacheDir = join(directory, 'their-cache')
+    commonJsEnv.remoteHost = `${url}/`
+    commonJsEnv.localModelPath = join(directory, 'commonjs-models')
+    commonJsEnv.cacheDir = join(directory, 'commonjs-cache')
     expect((await loadFromTransformersEnv('user/adapter')).toBytes()).toEqual(bytes)
-    expect(asked).toHaveLength(2)
-    theirs.allowRemoteModels = false
+    expect(requestedPaths).toHaveLength(2)
+    commonJsEnv.allowRemoteModels = false
     await expect(loadFromTransformersEnv('user/other')).rejects.toThrow('env.allowRemoteModels')
-    expect(asked).toHaveLength(2)
-    mkdirSync(join(directory, 'theirs'))
-    await savePretrained(adapter, join(directory, 'theirs/own'))
-    expect((await loadFromTransformersEnv('own')).toBytes()).toEqual(bytes)
-    // A setting in this copy takes precedence; a setting that is reset in the other copy is reset here.
+    expect(requestedPaths).toHaveLength(2)
+    mkdirSync(join(directory, 'commonjs-models'))
+    await savePretrained(adapter, join(directory, 'commonjs-models/german'))
+    expect((await loadFromTransformersEnv('german')).toBytes()).toEqual(bytes)
+    // A value that is set in the ESM copy takes precedence. Resetting a value in the CommonJS copy takes effect.
     env.remoteHost = 'http://127.0.0.1:9/'
     expect(settings().remoteHost).toBe('http://127.0.0.1:9/')
-    theirs.allowRemoteModels = true
+    commonJsEnv.allowRemoteModels = true
     expect(settings().allowRemoteModels).toBe(true)
   } finally {
-    Object.assign(theirs, original)
+    Object.assign(commonJsEnv, original)
     settings()
   }
 })

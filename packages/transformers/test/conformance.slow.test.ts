@@ -1,4 +1,4 @@
-/** The whole suite on layers that transformers.js loads and runs, on the native kernel. */
+/** Runs the whole conformance suite on layers that transformers.js loads and runs, with the native kernel. */
 import { testBackend } from '@fourierft/conformance/vitest'
 import { createTransformersBackend } from '../src/conformance.js'
 import { KNOWN_GAPS } from './known-gaps.js'

@@ -1,4 +1,4 @@
-/** The suite's small cases on layers that transformers.js loads and runs, on the native kernel and on the portable function. */
+/** Runs the small cases of the conformance suite on layers that transformers.js loads and runs, with the native kernel and without. */
 import { testBackend } from '@fourierft/conformance/vitest'
 import { describe } from 'vitest'
 import { createTransformersBackend } from '../src/conformance.js'
