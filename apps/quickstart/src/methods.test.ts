@@ -45,7 +45,7 @@ describe.each(methods)('$name', (method) => {
   it('starts with the outputs of the frozen model, reaches the known loss, and restores the model bit for bit', async () => {
     const before = { logits: predict(model, digits), weights: weights(), ...tf.memory() }
     const attached = method.attach(model, 1)
-    // FourierFT adds the bias after the product, the layer's own kernel within it: they differ by rounding.
+    // FourierFT adds the bias after the product, but the layer's kernel adds it within the product, so the logits differ by rounding.
     const difference = largestDifference(predict(model, digits), before.logits)
     expect(difference).toBeLessThanOrEqual(roundingLimit(checkpoint.config, before.logits))
     const training = { digits, epochs: 2, batchSize: 16, learningRate: method.learningRate, seed: 1 }

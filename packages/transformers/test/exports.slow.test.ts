@@ -244,19 +244,19 @@ test.each(['llama', 't5'] as const)(
     for (const adapter of ADAPTERS)
       await adapters.loadAdapter(join(FIXTURES, name, adapter), { name: adapter })
     const [{ inputIds = [] }] = casesOf(name) as [Case]
-    const alone = []
+    const outputsOfSingleTexts = []
     for (const which of ['adapter-a', null, 'adapter-b']) {
       adapters.setAdapter(which ?? [])
-      alone.push(...(await generateAll(model, [inputIds])))
+      outputsOfSingleTexts.push(...(await generateAll(model, [inputIds])))
     }
-    expect(new Set(alone.map(String)).size).toBe(3)
+    expect(new Set(outputsOfSingleTexts.map(String)).size).toBe(3)
     const rows = ['adapter-a', null, 'adapter-b', null]
     const texts = rows.map(() => inputIds)
     const mixed = adapters.withAdapterPerRow(rows, () => generateAll(model, texts))
     // A running call keeps its adapters, even if they are disabled or deleted.
     adapters.disableAdapters()
     for (const adapter of ADAPTERS) adapters.deleteAdapter(adapter)
-    expect(await mixed).toEqual([...alone, alone[1]])
+    expect(await mixed).toEqual([...outputsOfSingleTexts, outputsOfSingleTexts[1]])
   },
 )
 
