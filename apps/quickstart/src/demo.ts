@@ -116,7 +116,7 @@ async function adaptAndVerify(setup: Setup, seed: number): Promise<Results & { r
     `Adapter: ${relative(process.cwd(), folder)}, ${formatBytes(run.bytes)} for ${run.parameters.toLocaleString('en')} ` +
       `numbers and ${formatBytes(configBytes)} of configuration, in PEFT's layout`,
   )
-  log.step('The same adapter on plain typed arrays, without TensorFlow.js')
+  log.step('Checking the adapter with the implementation on plain typed arrays, without TensorFlow.js')
   const begin = performance.now()
   const logits = predict(model, test)
   const milliseconds = (performance.now() - begin) / test.count

@@ -265,7 +265,7 @@ export async function findSessionOrigins(
     if (!isMissingFile(cause)) throw cause
     throw new FourierFTError(
       'FILE_NOT_FOUND',
-      `${name}: transformers.js no longer finds the model's files (${cause.message})`,
+      `${name}: transformers.js does not find the model's files (${cause.message})`,
       {
         advice: 'pass their location as the options model and modelOptions of attach()',
         file: name,

@@ -58,15 +58,17 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
       ...sessions,
       ...this.#sessions((part, args) => this.#call((snapshot) => host.run(snapshot, part, args))),
     }
-    const restoreModel = overrideCalls(model, (call) => this.#call((snapshot) => call(this.#view(snapshot))))
-    const restorePipeline =
+    const restoreModelCalls = overrideCalls(model, (call) =>
+      this.#call((snapshot) => call(this.#view(snapshot))),
+    )
+    const restorePipelineCalls =
       pipeline &&
       overrideCalls(pipeline, (call) =>
         this.#call((snapshot) => call(viewOf(pipeline, { model: this.#view(snapshot) }))),
       )
     this.#restoreCalls = () => {
-      restorePipeline?.()
-      restoreModel()
+      restorePipelineCalls?.()
+      restoreModelCalls()
       model.sessions = sessions
     }
   }
@@ -109,7 +111,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
    */
   async mergeAndUnload(): Promise<PreTrainedModel> {
     await this.leave({ keep: 'merged', ended: DETACHED }, async ({ added, merged }) => {
-      this.#handBack(await this.#host.unload(added, merged, this.matchedAdapters()))
+      this.#restoreModel(await this.#host.unload(added, merged, this.matchedAdapters()))
       mergedForGood.add(this.model)
     })
     return this.model
@@ -122,17 +124,17 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   async detach(): Promise<void> {
     try {
       await this.leave({ keep: 'base', ended: DETACHED }, async ({ merged }) =>
-        this.#handBack(await this.#host.unload([], merged, this.matchedAdapters())),
+        this.#restoreModel(await this.#host.unload([], merged, this.matchedAdapters())),
       )
     } catch (error) {
       if (!this.#host.isClosed) throw error
       const { adapters, merged } = this.finish(DETACHED)
       await this.idle()
-      this.#handBack(await this.#host.unload([], merged, adapters))
+      this.#restoreModel(await this.#host.unload([], merged, adapters))
     }
   }
 
-  #handBack(sessions: ReadonlyMap<string, InferenceSession>): void {
+  #restoreModel(sessions: ReadonlyMap<string, InferenceSession>): void {
     this.#restoreCalls()
     for (const [name, session] of sessions) this.model.sessions[name] = session
   }
