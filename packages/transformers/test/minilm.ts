@@ -1,5 +1,5 @@
 /**
- * A real encoder, paraphrase-MiniLM-L3-v2, in transformers.js, with an adapter that PEFT trained on real mails. The expected outputs are in the
+ * A real encoder, paraphrase-MiniLM-L3-v2, in transformers.js, with an adapter that PEFT trained on real emails. The expected outputs are in the
  * fixtures of `@fourierft/onnxruntime`, and `packages/onnxruntime/scripts/minilm.js` fetches the model.
  */
 import type { Adapter } from '@fourierft/core'
@@ -8,9 +8,9 @@ import { expect } from 'vitest'
 import { type Packed, unpack } from '../../onnxruntime/test/packed.js'
 import { attach } from '../src/attach.js'
 
-/** Its folder in the project's cache. */
+/** The folder of the model in the project's cache. */
 export const MINILM = 'minilm-0.2.1'
-/** The file's name for the embeddings, `[texts, 384]`. */
+/** The name of the output with the embeddings, `[texts, 384]`. */
 const EMBEDDINGS = '461'
 /** The project's limit for whole models: the largest error, relative to the largest value. */
 const LIMIT = 1e-4
@@ -24,10 +24,10 @@ export interface MiniLm {
   readonly count?: number
 }
 
-/** `env.localModelPath` has to be the project's cache. */
+/** Compares the embeddings of the model with PyTorch and PEFT. `env.localModelPath` has to be the project's cache. */
 export async function expectMiniLm(options: MiniLm): Promise<void> {
   const { adapter, vectors, device, native, count = vectors.sentences.shape[0] } = options
-  // The model was not exported for transformers.js, so it has no configuration and is in another folder.
+  // The model was not exported for transformers.js, so it has no configuration, and its file is not in a subfolder.
   const config = new PretrainedConfig({ model_type: 'bert' })
   const model = await AutoModel.from_pretrained(MINILM, { config, subfolder: '', dtype: 'fp32', device })
   const { data, shape } = unpack(vectors.sentences)
