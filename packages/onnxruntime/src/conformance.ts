@@ -107,7 +107,10 @@ export async function createOnnxRuntimeBackend(
   const { ort, openSessions } = countingSessions(options.ort ?? (await loadOrt(runtime)))
   const native = await nativeProviders(strategy === 'native', ort, { executionProviders: [provider] })
   if (strategy === 'native') {
-    if ('problem' in native) throw new FourierFTError('UNSUPPORTED', native.problem)
+    if ('problem' in native) {
+      const { problem, ...details } = native
+      throw new FourierFTError('UNSUPPORTED', problem, details)
+    }
     registerFourierFTBackend(ort)
   }
   const executionProviders = 'providers' in native ? native.providers : [{ name: provider }]

@@ -9,7 +9,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { SHAPES, twoLayers } from '../src/__fixtures__/two-layers.js'
 import { createOnnxRuntimeBackend, type OnnxRuntimeBackendName } from '../src/conformance.js'
 import { createSession, type SessionOptions } from '../src/create-session.js'
-import { LACKS } from './lacks.js'
+import { KNOWN_GAPS } from './known-gaps.js'
 import { openIfSupported } from './open-if-supported.js'
 
 /** Why the backend is not available; undefined if it is. */
@@ -49,7 +49,7 @@ function testEqualToCpu(providers: Providers): void {
 
 const onHost = await problemOf('cuda-host')
 describe.skipIf(onHost !== undefined)(`cuda-host${onHost ? ` (skipped: ${onHost})` : ''}`, () => {
-  testBackend(() => createOnnxRuntimeBackend('cuda-host'), { lacks: LACKS, quick: true })
+  testBackend(() => createOnnxRuntimeBackend('cuda-host'), { lacks: KNOWN_GAPS, quick: true })
   testEqualToCpu([{ name: 'cuda-host' }, 'cpu'])
 
   test('rejects a device that does not exist', async () => {
@@ -64,7 +64,7 @@ describe.skipIf(onHost !== undefined)(`cuda-host${onHost ? ` (skipped: ${onHost}
 const onDevice = await problemOf('cuda')
 if (onDevice === undefined)
   describe('onnxruntime-cuda', () => {
-    testBackend(() => createOnnxRuntimeBackend('cuda'), { lacks: LACKS })
+    testBackend(() => createOnnxRuntimeBackend('cuda'), { lacks: KNOWN_GAPS })
     testEqualToCpu(['cuda', 'cpu'])
   })
 // Checks the errors of the suite and of users without a device.

@@ -13,14 +13,14 @@ import { afterEach, describe, expect, test } from 'vitest'
 import type { AdaptedSession } from '../src/adapted-session.js'
 import { createSession } from '../src/create-session.js'
 import type { Ort } from '../src/ort.js'
-import { type Packed, unpack } from './packed.js'
+import { decodeArray, type EncodedArray } from './encoded-array.js'
 
 interface Case {
   readonly name: string
   /** Adapters that are added up; undefined if each row has its own. */
   readonly adapters?: readonly string[]
   readonly rows?: readonly (string | null)[]
-  readonly output: Packed
+  readonly output: EncodedArray
   /** The absolute tolerance of float32 computations. */
   readonly tolerance: number
   /** The absolute tolerance of a base in 8 and 4 bits against the float32 base. */
@@ -29,7 +29,7 @@ interface Case {
 }
 
 interface Vectors {
-  readonly inputs: Readonly<Record<string, Packed>>
+  readonly inputs: Readonly<Record<string, EncodedArray>>
   readonly cases: readonly Case[]
 }
 
@@ -95,7 +95,7 @@ function feedsOf(
 ): Record<string, node.Tensor> {
   return Object.fromEntries(
     Object.entries(inputs).map(([name, packed]) => {
-      const { data, shape } = unpack(packed)
+      const { data, shape } = decodeArray(packed)
       const values = data.subarray(0, (data.length / shape[0]) * rows)
       const dims = [rows, ...shape.slice(1)]
       return [
@@ -135,7 +135,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
   describe.each(FLOAT)('%s-%s', (model, kind) => {
     const vectors = vectorsOf(model)
     const single = vectors.cases.flatMap((one) => (one.adapters ? [{ ...one, adapters: one.adapters }] : []))
-    const base = unpack(vectors.cases[0]?.output).data as Float32Array
+    const base = decodeArray(vectors.cases[0]?.output).data as Float32Array
 
     test('the base, each adapter and both agree with PyTorch, switched back and forth', async () => {
       const session = await adaptedSession(model, kind, on)
@@ -144,7 +144,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
       for (const { name, adapters, output, tolerance } of [...single, ...single.toReversed()]) {
         choose(session, adapters)
         const received = await outputOf(session, feeds)
-        const expected = unpack(output).data as Float32Array
+        const expected = decodeArray(output).data as Float32Array
         expect(distance(received, expected), name).toBeLessThan(tolerance)
         // The output without the adapter, or with another one, is not within the tolerance.
         if (name !== 'base') expect(distance(expected, base), name).toBeGreaterThan(5000 * tolerance)
@@ -167,7 +167,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
         const session = await adaptedSession(model, kind, on)
         const { rows, output, tolerance } = vectors.cases.find((one) => one.rows) as Case
         const received = await outputOf(session, feedsOf(vectors, on.ort, 3), rows)
-        expect(distance(received, unpack(output).data as Float32Array)).toBeLessThan(tolerance)
+        expect(distance(received, decodeArray(output).data as Float32Array)).toBeLessThan(tolerance)
       })
   })
 
@@ -243,7 +243,7 @@ describe.each(RUNTIMES)('$runtime', ({ runtime, ...on }) => {
         if (adapters === undefined) continue
         choose(session, adapters)
         const received = await outputOf(session, feeds)
-        expect(distance(received, unpack(output).data as Float32Array), name).toBeLessThan(
+        expect(distance(received, decodeArray(output).data as Float32Array), name).toBeLessThan(
           (limits[kind] as number) + limits.tolerance,
         )
         if (name === 'base') expect(received).toEqual(await outputOf(plain, feeds))

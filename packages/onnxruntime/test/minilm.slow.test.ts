@@ -10,9 +10,9 @@ import { describe, expect, test } from 'vitest'
 import type { AdaptedSession } from '../src/adapted-session.js'
 import { createSession } from '../src/create-session.js'
 import type { Ort } from '../src/ort.js'
-import { type Packed, unpack } from './packed.js'
+import { decodeArray, type EncodedArray } from './encoded-array.js'
 
-type Kinds = Readonly<Record<'ham' | 'spam', Packed>>
+type Kinds = Readonly<Record<'ham' | 'spam', EncodedArray>>
 
 const MODEL = fileURLToPath(new URL('../../../.cache/minilm-0.2.1/model.onnx', import.meta.url))
 const FOLDER = fileURLToPath(new URL('__fixtures__/minilm', import.meta.url))
@@ -28,9 +28,9 @@ const WIDTH = 384
 const LIMIT = 1e-4
 
 const vectors: {
-  readonly sentences: Packed
-  readonly base: Packed
-  readonly adapted: Packed
+  readonly sentences: EncodedArray
+  readonly base: EncodedArray
+  readonly adapted: EncodedArray
   readonly mails: { readonly known: Kinds; readonly new: Kinds }
   readonly accuracy: { readonly base: number; readonly adapted: number }
 } = JSON.parse(readFileSync(`${FOLDER}/vectors.json`, 'utf8'))
@@ -48,10 +48,10 @@ async function openSession({ ort, native }: { ort: Ort; native: boolean }): Prom
 async function embed(
   session: Pick<AdaptedSession, 'run'>,
   { Tensor }: Pick<Ort, 'Tensor'>,
-  texts: Packed,
+  texts: EncodedArray,
   adapters?: readonly (string | null)[],
 ): Promise<Float32Array> {
-  const { data, shape } = unpack(texts)
+  const { data, shape } = decodeArray(texts)
   const ids = BigInt64Array.from(data as Uint16Array, BigInt)
   const mask = ids.map((id) => (id === 0n ? 0n : 1n))
   const feeds = {
@@ -68,7 +68,7 @@ function relativeError(received: Float32Array, expected: Float32Array): number {
   return largest(received.map((value, i) => value - expected[i])) / largest(expected)
 }
 
-const floats = (packed: Packed) => unpack(packed).data as Float32Array
+const floats = (packed: EncodedArray) => decodeArray(packed).data as Float32Array
 const rowsOf = (embeddings: Float32Array) =>
   Array.from({ length: embeddings.length / WIDTH }, (_, i) => {
     const row = embeddings.subarray(i * WIDTH, (i + 1) * WIDTH)

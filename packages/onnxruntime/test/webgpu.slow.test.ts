@@ -20,7 +20,7 @@ import {
 } from '@fourierft/onnx'
 import * as ort from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { LACKS } from './lacks.js'
+import { KNOWN_GAPS } from './known-gaps.js'
 import { openIfSupported } from './open-if-supported.js'
 
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json'
@@ -33,7 +33,7 @@ if ('reason' in opened) {
   test.skip(`onnxruntime-webgpu (skipped: ${opened.reason})`, () => {})
 } else {
   describe('onnxruntime-webgpu', () => {
-    testBackend(() => opened.backend, { lacks: LACKS, quick: true })
+    testBackend(() => opened.backend, { lacks: KNOWN_GAPS, quick: true })
 
     test('computes products, sums and transposes on the device, and sizes on the CPU', async () => {
       const onDevice = { MatMul: 4, Transpose: 3, Add: 1 }

@@ -14,7 +14,7 @@ export const platform: Platform = {
     } catch (cause) {
       if (!isMissing(cause)) throw cause
       throw new FourierFTError('UNSUPPORTED', 'onnxruntime-node is not installed', {
-        advice: 'npm i onnxruntime-node, or give the copy to use as the option ort',
+        advice: 'run npm i onnxruntime-node, or give another copy of ONNX Runtime as the option ort',
         option: 'ort',
         cause,
       })

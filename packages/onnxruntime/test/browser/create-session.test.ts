@@ -4,9 +4,9 @@ import * as ort from 'onnxruntime-web'
 import { describe, expect, test } from 'vitest'
 import { SHAPES, twoLayers } from '../../src/__fixtures__/two-layers.js'
 import { createSession } from '../../src/create-session.js'
-import { serveWasm } from './serve-wasm.js'
+import { setWasmPaths } from './set-wasm-paths.js'
 
-serveWasm()
+setWasmPaths()
 
 const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false })
 const adapterOf = (initialSeed: number) => createAdapter(config, SHAPES, { initialSeed })

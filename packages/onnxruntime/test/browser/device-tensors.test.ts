@@ -4,9 +4,9 @@ import * as ort from 'onnxruntime-web'
 import { expect, test } from 'vitest'
 import { SHAPES, twoLayers } from '../../src/__fixtures__/two-layers.js'
 import { createSession } from '../../src/create-session.js'
-import { serveWasm } from './serve-wasm.js'
+import { setWasmPaths } from './set-wasm-paths.js'
 
-serveWasm()
+setWasmPaths()
 
 /** @see https://www.w3.org/TR/webgpu/#buffer-usage */
 const [MAP_READ, COPY_SRC, COPY_DST, STORAGE] = [1, 4, 8, 128]
