@@ -401,7 +401,7 @@ describe('adapters and runs', () => {
       const [[option, received]] = Object.entries(wrong) as [[string, unknown]]
       const error = await errorOf(createSession(twoLayers(), { native, ...wrong }))
       expect(error).toMatchObject({ code: 'INVALID_OPTION', details: { option, received } })
-      expect(error.message).toMatch(new RegExp(`^${option}: ONNX Runtime rejects it: `))
+      expect(error.message).toMatch(new RegExp(`^${option}: ONNX Runtime rejects this option: `))
     }
   })
 

@@ -21,7 +21,7 @@ let hasWarned = false
  * Prepares the sessions of a model. No session is opened yet.
  *
  * @throws {FourierFTError} `INVALID_OPTION`; `UNSUPPORTED` if there is no native kernel despite `native: true`, or if outputs of the native
- *   kernel are to stay on a device
+ *   kernel are requested on a device
  */
 export async function openSessions(
   model: ModelSource,
@@ -32,7 +32,7 @@ export async function openSessions(
       option: 'native',
       received: native,
     })
-  const file = new ModelFile(model, { leavesWeights: readsFiles(ort, sessionOptions) })
+  const file = new ModelFile(model, { keepsWeightsInFile: canReadWeightFiles(ort, sessionOptions) })
   const kernel = await nativeProviders(native, ort, sessionOptions)
   if ('providers' in kernel) {
     checkOutputLocation(sessionOptions)
@@ -67,17 +67,17 @@ function checkOutputLocation({
   preferredOutputLocation: preferred = 'cpu',
 }: InferenceSession.SessionOptions) {
   const locations = typeof preferred === 'string' ? [preferred] : Object.values(preferred)
-  const other = locations.find((location) => location !== 'cpu')
-  if (other !== undefined)
+  const unsupported = locations.find((location) => location !== 'cpu')
+  if (unsupported !== undefined)
     throw new FourierFTError(
       'UNSUPPORTED',
-      `preferredOutputLocation: expected 'cpu' for a session with the native kernel; received '${other}'`,
+      `preferredOutputLocation: expected 'cpu' for a session with the native kernel; received '${unsupported}'`,
       {
         advice:
-          "leave it out, or choose a provider that keeps tensors on its device: executionProviders: ['webgpu']",
+          "leave the option out, or choose a provider that keeps tensors on its device: executionProviders: ['webgpu']",
         option: 'preferredOutputLocation',
         expected: 'cpu',
-        received: other,
+        received: unsupported,
       },
     )
 }
@@ -86,7 +86,7 @@ function checkOutputLocation({
  * Returns whether this runtime can read a model's weights from files although it gets the model as bytes. The user must not have specified external
  * data or their folder.
  */
-function readsFiles({ env }: Ort, { externalData, extra }: InferenceSession.SessionOptions): boolean {
+function canReadWeightFiles({ env }: Ort, { externalData, extra }: InferenceSession.SessionOptions): boolean {
   const hasFolder = JSON.stringify(extra ?? {}).includes('model_external_initializers_file_folder_path')
   // onnxruntime-node supports that option since 1.22.
   const [major = 0, minor = 0] = (env.versions.node ?? '0').split('.').map(Number)
