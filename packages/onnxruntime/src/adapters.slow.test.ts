@@ -1,4 +1,4 @@
-/** The life cycle of adapters in sessions of ONNX Runtime on WebAssembly. */
+/** The adapter life cycle in sessions of ONNX Runtime on WebAssembly. */
 import { testAdapters } from '@fourierft/conformance/vitest'
 import * as ort from 'onnxruntime-web'
 import { KNOWN_GAPS, sessionSubjects } from './__fixtures__/session-subjects.js'

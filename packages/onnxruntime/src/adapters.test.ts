@@ -1,4 +1,4 @@
-/** The life cycle of adapters in sessions of ONNX Runtime in Node, with the native kernel and without. */
+/** The adapter life cycle in sessions of ONNX Runtime in Node, with the native kernel and without it. */
 import { testAdapters } from '@fourierft/conformance/vitest'
 import * as ort from 'onnxruntime-node'
 import { describe } from 'vitest'
