@@ -1,6 +1,6 @@
 /**
- * The suite's small cases on the native operators and on the portable functions, in `onnxruntime-node` and in `onnxruntime-web`'s wasm.
- * `conformance.slow.test.ts` has the large ones, `webgpu.slow.test.ts` WebGPU, and `browser/` the browsers.
+ * The small cases of the conformance suite on the native operators and on the portable functions, in `onnxruntime-node` and in `onnxruntime-web`'s wasm.
+ * The large cases are in `conformance.slow.test.ts`, WebGPU in `webgpu.slow.test.ts`, and browsers in `browser/`.
  */
 import { testBackend } from '@fourierft/conformance/vitest'
 import { describe } from 'vitest'

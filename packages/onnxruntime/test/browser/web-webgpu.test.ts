@@ -1,4 +1,4 @@
-/** The conformance suite on `onnxruntime-web-webgpu` in a browser, on the machine's own GPU or a software one. */
+/** The conformance suite on `onnxruntime-web-webgpu` in a browser, on the machine's GPU or on a software GPU. */
 import { testBackend } from '@fourierft/conformance/vitest'
 import * as ort from 'onnxruntime-web'
 import { createOnnxRuntimeBackend } from '../../src/conformance.js'

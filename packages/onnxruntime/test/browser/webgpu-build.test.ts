@@ -1,6 +1,5 @@
 /**
- * The conformance suite on `onnxruntime-web/webgpu`, the build that transformers.js uses. Its WebGPU provider is another one than that of
- * `onnxruntime-web`.
+ * The conformance suite on `onnxruntime-web/webgpu`, the build that transformers.js uses. It has another WebGPU provider than `onnxruntime-web`.
  */
 import { testBackend } from '@fourierft/conformance/vitest'
 import mjs from 'onnxruntime-web/ort-wasm-simd-threaded.asyncify.mjs?url'
