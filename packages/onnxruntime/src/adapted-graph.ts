@@ -192,8 +192,8 @@ export class AdaptedGraph {
   }
 }
 
-function isSame(one: Applied<SessionAdapter> | null, other: Applied<SessionAdapter>): boolean {
-  return one?.adapter === other.adapter && one.scale === other.scale
+function isSame(a: Applied<SessionAdapter> | null, b: Applied<SessionAdapter>): boolean {
+  return a?.adapter === b.adapter && a.scale === b.scale
 }
 
 /** Returns each pair of adapter and scale once. */
@@ -212,8 +212,8 @@ function sumOf(coefficients: readonly (Float32Array | undefined)[]): Float32Arra
 }
 
 /**
- * Returns one row for each adapter: zeros if the adapter does not change this layer. Rows of the batch without an adapter need a last row of zeros.
- * The result is empty if no adapter changes the layer.
+ * Returns the coefficients of each adapter, one after another: zeros if the adapter does not change this layer. If rows of the batch have no adapter,
+ * zeros for them follow. The result is empty if no adapter changes the layer.
  */
 function stack(
   coefficients: readonly (Float32Array | undefined)[],

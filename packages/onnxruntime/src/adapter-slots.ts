@@ -35,7 +35,7 @@ export const NO_SLOTS: AdapterSlots = { branches: new Map(), replaceable: new Ma
 /**
  * Returns slots for all of the adapters.
  *
- * @throws {FourierFTError} `UNSUPPORTED` if one adapter changes a layer that another one replaces by a layer of another width
+ * @throws {FourierFTError} `UNSUPPORTED` if an adapter changes a layer that another adapter replaces with a layer of another size
  */
 export function slotsFor(adapters: readonly SessionAdapter[]): AdapterSlots {
   const branches = new Map<string, { module: string; entries: Entries[] }>()
@@ -59,7 +59,7 @@ export function slotsFor(adapters: readonly SessionAdapter[]): AdapterSlots {
       if (other)
         throw new FourierFTError(
           'UNSUPPORTED',
-          `adapter '${name}' replaces layer '${module}' by a layer of another size, and adapter '${other.name}' changes the model's own layer`,
+          `adapter '${name}' replaces layer '${module}' with a layer of another size, and adapter '${other.name}' changes the model's own layer`,
           { advice: 'load them into separate sessions', module, received: [name, other.name] },
         )
     }

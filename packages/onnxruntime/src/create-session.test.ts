@@ -165,7 +165,7 @@ describe.each([true, false])('native %s', (native) => {
     expect(difference(together, await outputOf(adapted, feeds))).toBeLessThan(1e-5)
   })
 
-  test('gives each row of a batch the same output as in a batch of its own', async () => {
+  test('gives each row of a batch the same output as in a batch of one row', async () => {
     const firstLayer = { 'block.first': SHAPES['block.first'] }
     const adapters = {
       a: adapterFor(SHAPES, 1),

@@ -17,7 +17,7 @@ export interface SessionOptions extends InferenceSession.SessionOptions {
   readonly native?: 'auto' | boolean
   /** The ONNX Runtime to use. Default in Node: the installed `onnxruntime-node`. Required in browsers: `onnxruntime-web`, for example. */
   readonly ort?: Ort
-  /** An open session of the same model. It is used until adapters need another one, and then released. */
+  /** An open session of the same model. It is used until adapters need another session, and then released. */
   readonly session?: InferenceSession
 }
 

@@ -279,16 +279,16 @@ test('on the web, creates, runs and releases the sessions of all models one afte
     })
   const InferenceSession = { create: create as typeof web.InferenceSession.create }
   const open = () => createSession(twoLayers(), { ort: { ...web, InferenceSession }, adapters: { a } })
-  const [one, other] = await Promise.all([open(), open()])
-  sessions.push(one, other)
+  const [first, second] = await Promise.all([open(), open()])
+  sessions.push(first, second)
   const inputs = { x: new web.Tensor('float32', x, [2, 3, 12]) }
   await Promise.all([
-    one.run(inputs),
-    other.run(inputs),
-    one.loadAdapter(otherSlots, { name: 'other' }),
-    other.mergeAdapter(),
-    one.run(inputs),
-    other.run(inputs),
+    first.run(inputs),
+    second.run(inputs),
+    first.loadAdapter(otherSlots, { name: 'other' }),
+    second.mergeAdapter(),
+    first.run(inputs),
+    second.run(inputs),
   ])
   expect(mostRunning).toBe(1)
 })

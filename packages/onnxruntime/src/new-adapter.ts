@@ -74,7 +74,7 @@ function outputLayerOf({ taskType }: FourierFTConfig, names: readonly string[]):
   return names.find((name) => heads.includes(name.replace(/^[^.]+\./, ''))) ?? null
 }
 
-/** Returns the modules in `modulesToSave`. Names that the model does not have are accepted if another name is found, or if PEFT adds them for the task. */
+/** Returns the layers in `modulesToSave`. A name may be missing in the model if another name is found, or if PEFT adds the name for the task. */
 function savedModulesOf(config: FourierFTConfig, names: readonly string[]): string[] {
   const requested = (config.modulesToSave ?? []).filter((ending) => !isTaskHead(config, ending))
   const found = names.filter((name) => isSavedWhole(config, name))

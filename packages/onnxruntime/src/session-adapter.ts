@@ -35,7 +35,7 @@ export interface ReplacedModule extends SavedModule {
  *
  * @param matched the layer of each module of the adapter
  * @throws {FourierFTError} `SHAPE_MISMATCH`; `UNSUPPORTED_DTYPE` and `INVALID_SAFETENSORS` for saved modules that do not fit;
- *   `INVALID_OPTION` for two modules of one layer; and the errors of `Adapter.layer`
+ *   `INVALID_OPTION` for two modules of the same layer; and the errors of `Adapter.layer`
  */
 export function matchAdapter(
   name: string,
@@ -51,7 +51,7 @@ export function matchAdapter(
     if (other !== undefined)
       throw new FourierFTError(
         'INVALID_OPTION',
-        `the modules ${other} and ${module} belong to one layer of the model`,
+        `the modules ${other} and ${module} belong to the same layer of the model`,
         {
           module,
           received: other,

@@ -1,6 +1,6 @@
 /**
- * The small cases of the conformance suite on the native operators and on the portable functions, in `onnxruntime-node` and in `onnxruntime-web`'s wasm.
- * The large cases are in `conformance.slow.test.ts`, WebGPU in `webgpu.slow.test.ts`, and browsers in `browser/`.
+ * The small cases of the conformance suite on the native operators and on the portable functions, in `onnxruntime-node` and in the wasm of
+ * `onnxruntime-web`. The large cases are in `conformance.slow.test.ts`, WebGPU in `webgpu.slow.test.ts`, and browsers in `browser/`.
  */
 import { testBackend } from '@fourierft/conformance/vitest'
 import { describe } from 'vitest'

@@ -17,7 +17,7 @@ import { decodeArray, type EncodedArray } from './encoded-array.js'
 
 interface Case {
   readonly name: string
-  /** The active adapters; undefined if each row has an adapter of its own. */
+  /** The active adapters; undefined if `rows` gives an adapter for each row. */
   readonly adapters?: readonly string[]
   readonly rows?: readonly (string | null)[]
   readonly output: EncodedArray
