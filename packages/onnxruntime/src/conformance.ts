@@ -1,6 +1,6 @@
 /**
- * The conformance backends for ONNX Runtime. Each layer is a model of one `MatMul` and `Add`, opened by `createSession` and used through the same
- * methods as by users. Gradients come from a second model, which only this file makes. Its node `FourierFTGrad` runs as the portable function or as
+ * The conformance backends for ONNX Runtime. Each layer is a model of one `MatMul` and `Add`, opened by `createSession` and used with the methods
+ * that users call. Gradients come from a second model, which only this file makes. Its node `FourierFTGrad` runs as the portable function or as
  * the native operator.
  */
 import { FourierFTError, type Layer, type Shape } from '@fourierft/core'
@@ -36,7 +36,7 @@ const MODULE = 'block.linear'
 
 const OPSET = 17
 
-/** Hides a warning for each session on a GPU: the CPU computes the sizes of tensors, as intended. */
+/** Hides a warning that ONNX Runtime prints for each session on a GPU: the CPU computes the sizes of tensors, as intended. */
 const QUIET = { logSeverityLevel: 3 } as const
 
 /** For each backend: ONNX Runtime's package, the execution provider, and the code that computes branches (native kernel or portable functions). */
@@ -56,7 +56,7 @@ export type OnnxRuntimeBackendName = keyof typeof KINDS
  * The length of the unit vectors that are used to read a layer's weight: the outputs are the weight times this number, plus the bias. It is a power
  * of two, so the products are exact. It is so large that rounding removes the bias, unless a weight is smaller than 2⁻⁷⁰ of the bias.
  */
-const LARGE = 2 ** 100
+const UNIT_LENGTH = 2 ** 100
 
 /** The most numbers in the input or output of one run when ΔW is read: 4 MB of float32. */
 const MAX_RUN_SIZE = 2 ** 20
@@ -303,7 +303,7 @@ async function linearFunctions(
     merge: () => session.mergeAdapter(),
     unmerge: () => session.unmergeAdapter(),
     async weight() {
-      const units = Float32Array.from({ length: d2 * d2 }, (_, p) => (p % (d2 + 1) === 0 ? LARGE : 0))
+      const units = Float32Array.from({ length: d2 * d2 }, (_, p) => (p % (d2 + 1) === 0 ? UNIT_LENGTH : 0))
       const withBranch = session.mergedAdapters.length === 0 && session.enabled
       if (withBranch) session.disableAdapters()
       const running = session.run({ x: tensor(units, [d2, d2]) })
@@ -311,7 +311,7 @@ async function linearFunctions(
       const columns = (await running).y?.data as Float32Array
       return Float32Array.from({ length: d1 * d2 }, (_, i) => {
         const p = Math.floor(i / d2)
-        return (columns[(i % d2) * d1 + p] - (bias?.[p] ?? 0)) / LARGE
+        return (columns[(i % d2) * d1 + p] - (bias?.[p] ?? 0)) / UNIT_LENGTH
       })
     },
     async dispose() {

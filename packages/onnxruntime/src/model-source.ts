@@ -95,7 +95,11 @@ export class ModelFile {
     return typeof source === 'string' || source instanceof URL ? platform.localPath(source) : undefined
   }
 
-  /** @throws {FourierFTError} `FILE_NOT_FOUND`, `IO_ERROR`; `INVALID_OPTION` for a wrong result of a function */
+  /**
+   * Reads the bytes of the model.
+   *
+   * @throws {FourierFTError} `FILE_NOT_FOUND`, `IO_ERROR`; `INVALID_OPTION` for a wrong result of a function
+   */
   async read(): Promise<ModelBytes> {
     const source = this.#source
     if (source instanceof Uint8Array) return { bytes: source }

@@ -87,7 +87,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     return { host, matched }
   }
 
-  /** The session of calls that start now; undefined while it is being created. */
+  /** The session for calls that start now; undefined while it is being created. */
   get session(): InferenceSession | undefined {
     return this.#current.graph?.session
   }
@@ -166,7 +166,11 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     return source
   }
 
-  /** @throws {FourierFTError} `INVALID_STATE` */
+  /**
+   * Checks that the host has not ended.
+   *
+   * @throws {FourierFTError} `INVALID_STATE`
+   */
   checkLive(): void {
     if (this.#ended !== undefined) throw stateError(this.#ended)
   }
