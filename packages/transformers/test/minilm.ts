@@ -5,7 +5,7 @@
 import type { Adapter } from '@fourierft/core'
 import { AutoModel, type DeviceType, PretrainedConfig, Tensor } from '@huggingface/transformers'
 import { expect } from 'vitest'
-import { type Packed, unpack } from '../../onnxruntime/test/packed.js'
+import { decodeArray, type EncodedArray } from '../../onnxruntime/test/encoded-array.js'
 import { attach } from '../src/attach.js'
 
 /** The folder of the model in the project's cache. */
@@ -17,7 +17,11 @@ const LIMIT = 1e-4
 
 export interface MiniLm {
   readonly adapter: Adapter
-  readonly vectors: { readonly sentences: Packed; readonly base: Packed; readonly adapted: Packed }
+  readonly vectors: {
+    readonly sentences: EncodedArray
+    readonly base: EncodedArray
+    readonly adapted: EncodedArray
+  }
   readonly device: DeviceType
   readonly native: boolean
   /** The number of sentences. Default: all. */
@@ -30,7 +34,7 @@ export async function expectMiniLm(options: MiniLm): Promise<void> {
   // The model was not exported for transformers.js, so it has no configuration, and its file is not in a subfolder.
   const config = new PretrainedConfig({ model_type: 'bert' })
   const model = await AutoModel.from_pretrained(MINILM, { config, subfolder: '', dtype: 'fp32', device })
-  const { data, shape } = unpack(vectors.sentences)
+  const { data, shape } = decodeArray(vectors.sentences)
   const length = shape[1]
   const ids = BigInt64Array.from(data.subarray(0, count * length) as Uint16Array, BigInt)
   const inputs = {
@@ -42,8 +46,8 @@ export async function expectMiniLm(options: MiniLm): Promise<void> {
     ),
   }
   const embed = async () => (await model(inputs))[EMBEDDINGS].data as Float32Array
-  const floats = (packed: Packed) =>
-    (unpack(packed).data as Float32Array).subarray(0, count * packed.shape[1])
+  const floats = (array: EncodedArray) =>
+    (decodeArray(array).data as Float32Array).subarray(0, count * array.shape[1])
   const [base, adapted] = [floats(vectors.base), floats(vectors.adapted)]
   const original = await embed()
   expect(relativeError(original, base)).toBeLessThan(LIMIT)
