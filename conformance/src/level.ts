@@ -13,7 +13,7 @@ export interface LevelContext {
    * Never rejects, so that the checks after it run.
    */
   check(name: string, limit: number, measure: () => number | Promise<number>): Promise<void>
-  /** Records a gap: a check that cannot run, because the backend lacks something or the suite cannot observe it. */
+  /** Records a gap: a check that cannot run, because the backend lacks what it needs. */
   skip(name: string, reason: string): void
 }
 

@@ -33,7 +33,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'entries transposed if the weight is square',
     failsAt: [1, 3, 4, 5],
     create: () =>
-      onLayers((layer) =>
+      mutateLayers((layer) =>
         isSquare(layer) ? withEntries(layer, ({ rows, columns }) => [columns, rows]) : layer,
       ),
   },
@@ -41,7 +41,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'frequencies of the input mirrored (−k instead of k)',
     failsAt: [1, 3, 4, 5, 6, 7],
     create: () =>
-      onLayers((layer) =>
+      mutateLayers((layer) =>
         withEntries(layer, ({ rows, columns, shape }) => [
           rows,
           columns.map((k) => (shape[1] - k) % shape[1]),
@@ -52,7 +52,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'the factor 1/(d1·d2) dropped',
     failsAt: [3, 4, 5, 6, 7],
     create: () =>
-      onLayers((layer) => ({ ...layer, scaling: layer.scaling * layer.shape[0] * layer.shape[1] })),
+      mutateLayers((layer) => ({ ...layer, scaling: layer.scaling * layer.shape[0] * layer.shape[1] })),
   },
   {
     name: 'sin instead of cos',
@@ -62,18 +62,18 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'one entry missing',
     failsAt: [1, 3, 4, 5, 6, 7],
-    create: () => onLayers((layer) => withCoefficients(layer, (c) => c.with(c.length - 1, 0))),
+    create: () => mutateLayers((layer) => withCoefficients(layer, (c) => c.with(c.length - 1, 0))),
   },
   {
     name: 'coefficients in the wrong order',
     failsAt: [3, 4, 5, 6, 7],
-    create: () => onLayers((layer) => withCoefficients(layer, (c) => c.toReversed())),
+    create: () => mutateLayers((layer) => withCoefficients(layer, (c) => c.toReversed())),
   },
   {
     name: 'a bias added twice',
     failsAt: [4, 6, 7],
     create: () =>
-      onLinear((linear, { bias }) => ({
+      mutateLinear((linear, { bias }) => ({
         async forward(x, options) {
           const y = (await linear.forward(x, options)).slice()
           return bias === null ? y : y.map((value, i) => value + bias[i % bias.length])
@@ -84,7 +84,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'the adapter of each row ignored',
     failsAt: [4, 5, 8],
     create: () =>
-      onLinear((linear) => ({
+      mutateLinear((linear) => ({
         forward: (x, { rows: _, ...options } = {}) => linear.forward(x, options),
         backward: (x, gradY, { rows: _, ...options } = {}) => linear.backward(x, gradY, options),
       })),
@@ -93,7 +93,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a fault in one strategy: factored adds only the first adapter',
     failsAt: [4],
     create: () =>
-      onLinear((linear) => ({
+      mutateLinear((linear) => ({
         forward(x, options = {}) {
           if (options.strategy !== 'factored' || options.rows !== undefined) return linear.forward(x, options)
           return linear.forward(x, { ...options, rows: new Int32Array(x.length / widthOf(linear)) })
@@ -104,7 +104,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'half precision: outputs rounded to 11 bits',
     failsAt: [3, 4, 5, 6],
     create: () => {
-      const backend = onLinear((linear) => ({
+      const backend = mutateLinear((linear) => ({
         forward: async (x, options) => roundTo11Bits(await linear.forward(x, options)),
         async backward(x, gradY, options) {
           const gradients = await linear.backward(x, gradY, options)
@@ -124,7 +124,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'α forgotten in the gradient',
     failsAt: [5],
     create: () =>
-      onLinear((linear, { layers }) => ({
+      mutateLinear((linear, { layers }) => ({
         async backward(x, gradY, options) {
           const gradients = await linear.backward(x, gradY, options)
           const coefficients = gradients.coefficients.map((c, a) =>
@@ -151,7 +151,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: '∂x without the base weight',
     failsAt: [5],
     create: () =>
-      onLinear((linear, { layers, weight, bias }, inner) => ({
+      mutateLinear((linear, { layers, weight, bias }, inner) => ({
         async backward(x, gradY, options) {
           const gradients = await linear.backward(x, gradY, options)
           const weightless = await inner.linear(new Float32Array(weight.length), bias, layers)
@@ -165,7 +165,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'gradients of one pass added to those of the next',
     failsAt: [5, 7],
     create: () =>
-      onLinear((linear) => {
+      mutateLinear((linear) => {
         let sums: FloatArray[] | undefined
         return {
           async backward(x, gradY, options) {
@@ -185,18 +185,18 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'new coefficients ignored',
     failsAt: [4, 5, 7, 8],
-    create: () => onLinear(() => ({ setCoefficients: async () => {} })),
+    create: () => mutateLinear(() => ({ setCoefficients: async () => {} })),
   },
   {
     name: 'a merge that is not undone',
     failsAt: [6, 8],
-    create: () => onLinear(() => ({ unmerge: async () => {} })),
+    create: () => mutateLinear(() => ({ unmerge: async () => {} })),
   },
   {
     name: 'unmerge by subtraction',
     failsAt: [6],
     create: () =>
-      onLinear((linear) => {
+      mutateLinear((linear) => {
         let merged: FloatArray | undefined
         let remaining: FloatArray | undefined
         return {
@@ -216,13 +216,13 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'disable without effect',
     failsAt: [6],
-    create: () => onLinear((linear) => ({ disable: () => linear.enable() })),
+    create: () => mutateLinear((linear) => ({ disable: () => linear.enable() })),
   },
   {
     name: "merge into the caller's own array",
     failsAt: [6],
     create: () =>
-      onLinear((linear, { weight }) => ({
+      mutateLinear((linear, { weight }) => ({
         async merge() {
           await linear.merge()
           weight.set(await linear.weight())
@@ -234,7 +234,7 @@ export const MUTANTS: readonly Mutant[] = [
     failsAt: [6],
     create: () => {
       let lost = 0
-      const backend = onLinear((linear) => ({
+      const backend = mutateLinear((linear) => ({
         async setCoefficients(coefficients) {
           await linear.setCoefficients(coefficients)
           lost++
@@ -248,7 +248,7 @@ export const MUTANTS: readonly Mutant[] = [
     failsAt: [6],
     create: () => {
       let made = 0
-      const backend = onLinear(() => {
+      const backend = mutateLinear(() => {
         made++
         return {}
       })
@@ -261,7 +261,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'NaN among new coefficients replaced by 0',
     failsAt: [8],
     create: () =>
-      onLinear((linear) => ({
+      mutateLinear((linear) => ({
         setCoefficients: (coefficients) =>
           linear.setCoefficients(
             coefficients.map((c) => c.map((value) => (Number.isFinite(value) ? value : 0))),
@@ -272,7 +272,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'rejected coefficients set in part',
     failsAt: [8],
     create: () =>
-      onLinear((linear, { layers }) => {
+      mutateLinear((linear, { layers }) => {
         let current = layers.map(({ coefficients }) => Float32Array.from(coefficients))
         return {
           async setCoefficients(coefficients) {
@@ -291,7 +291,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'errors without their codes',
     failsAt: [8],
     create: () =>
-      onLinear((linear) => ({
+      mutateLinear((linear) => ({
         async forward(x, options) {
           try {
             return await linear.forward(x, options)
@@ -304,7 +304,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a layer that still works after dispose',
     failsAt: [8],
-    create: () => onLinear(() => ({ dispose: async () => {} }), { resources: () => 0 }),
+    create: () => mutateLinear(() => ({ dispose: async () => {} }), { resources: () => 0 }),
   },
 
   // Files.
@@ -312,7 +312,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a file written with one bit changed',
     failsAt: [2],
     create: () =>
-      onFiles(({ config, model }) => ({
+      mutateFiles(({ config, model }) => ({
         config,
         model: model.with(model.length - 1, (model.at(-1) ?? 0) ^ 1),
       })),
@@ -321,7 +321,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a configuration written in another layout',
     failsAt: [2],
     create: () =>
-      onFiles(({ config, model }) => ({
+      mutateFiles(({ config, model }) => ({
         config: new TextEncoder().encode(JSON.stringify(JSON.parse(new TextDecoder().decode(config)))),
         model,
       })),
@@ -337,7 +337,7 @@ interface LinearArguments {
 }
 
 /** Makes a backend that replaces every layer by `change(layer)`, also when its coefficients change. */
-function onLayers(change: (layer: Layer) => Layer): Backend {
+function mutateLayers(change: (layer: Layer) => Layer): Backend {
   const backend = cleanBackend()
   return {
     ...backend,
@@ -368,7 +368,7 @@ function onLayers(change: (layer: Layer) => Layer): Backend {
 }
 
 /** Makes a backend with faulty layers: `change` returns the faulty methods of an adapted layer. */
-function onLinear(
+function mutateLinear(
   change: (linear: AdaptedLinear, args: LinearArguments, backend: Backend) => Partial<AdaptedLinear>,
   replaced: Partial<Backend> = {},
 ): Backend {
@@ -390,7 +390,8 @@ function widthOf(linear: AdaptedLinear): number {
   return widths.get(linear) ?? 1
 }
 
-function onFiles(change: (files: AdapterBytes) => AdapterBytes): Backend {
+/** Makes a backend whose files are changed by `change` when it saves them. */
+function mutateFiles(change: (files: AdapterBytes) => AdapterBytes): Backend {
   return { ...cleanBackend(), roundTrip: async (files) => change(await readAgain(files)) }
 }
 

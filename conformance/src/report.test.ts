@@ -61,7 +61,7 @@ describe('the verdict on a level', () => {
     })
   })
 
-  it('counts NaN, and any error of an exact demand, as the worst', () => {
+  it('counts NaN, and any error where the result must be exact, as the worst', () => {
     expect(summarise(3, 'ΔW', [fail(5, 1e-5), fail(Number.NaN, 1e-5)], 1).maxError).toBeNaN()
     expect(summarise(3, 'ΔW', [fail(5, 1e-5), fail(1, 0)], 1)).toMatchObject({ maxError: 1, limit: 0 })
   })
@@ -199,7 +199,7 @@ describe('the formats of a report', () => {
     expect(formatMarkdown([{ ...report, levels }])).toContain('| ✗ 2.0e-5 / 1.0e-5 |')
   })
 
-  it('puts reports of different levels into one table, and names their oracle once', () => {
+  it('puts reports of different levels into one table, and names the versions of the oracle once', () => {
     const few = { ...report, backend: 'few', levels: report.levels.slice(0, 1) }
     const lines = formatMarkdown([few, report]).split('\n')
     expect(lines[2]).toBe('| few | wood\\|beads | ✓ exact | – | – | – | abacus 1.0, node 20 | 12.3 s |')

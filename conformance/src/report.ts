@@ -11,9 +11,9 @@ export interface Check {
   readonly status: Status
   /** The error found; null if nothing was measured (the check was skipped, or it threw). */
   readonly maxError: number | null
-  /** The largest error that passes; 0 for an exact demand. */
+  /** The largest error that passes; 0 if the result must be exact. */
   readonly limit: number | null
-  /** Why it failed or was skipped. */
+  /** The reason why the check failed or was skipped. */
   readonly reason?: string
 }
 
@@ -92,6 +92,7 @@ export function summarise(
 }
 
 /** Returns the error of a check divided by its limit. */
+/** Returns the error relative to its limit: −1 if nothing was measured. */
 function ratio({ maxError, limit }: Check): number {
   if (maxError === null || limit === null) return -1
   if (maxError === 0) return 0

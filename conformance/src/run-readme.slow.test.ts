@@ -1,4 +1,4 @@
-/** Runs the code of the README: its backend passes its tests, and a faulty one fails. */
+/** Runs the code of the README: its backend passes the suite, and a faulty copy fails. */
 import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
@@ -57,7 +57,7 @@ async function run(name: string) {
   return testResults.flatMap(({ assertionResults }) => assertionResults)
 }
 
-it('passes the suite with its backend, whose gap is a skipped test', async () => {
+it('the backend of the README passes the suite, and its gap is a skipped test', async () => {
   expect([...files.keys()]).toEqual(['my-backend.ts', 'my-backend.test.ts', 'my-adapters.test.ts'])
   const tests = await run('my-backend.test.ts')
   expect(tests.map(({ title, status }) => `${title}: ${status}`)).toEqual([
@@ -72,7 +72,7 @@ it('passes the suite with its backend, whose gap is a skipped test', async () =>
   ])
 })
 
-it('passes every situation of the life cycle with the reference implementation', async () => {
+it('the reference implementation passes every situation of the life cycle', async () => {
   const tests = await run('my-adapters.test.ts')
   expect(tests.length).toBeGreaterThan(40)
   expect(tests.filter(({ status }) => status !== 'passed')).toEqual([])
@@ -105,7 +105,7 @@ it('names declared gaps in test titles, and fails if the backend passes a declar
   ])
 })
 
-it('fails with a wrong sign and names the failing checks; additional tests run too', async () => {
+it('fails a backend with a wrong sign, names the failing checks, and also runs additional tests', async () => {
   const code = files.get('my-backend.ts') ?? ''
   const wrong = code.replace('y[t * d1 + p] += sum', 'y[t * d1 + p] -= sum')
   expect(wrong).not.toBe(code)

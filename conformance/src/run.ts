@@ -14,7 +14,7 @@ import { loadVectors, type Vectors } from './vectors.js'
 export interface ConformanceOptions {
   /** Default: all. */
   readonly levels?: readonly LevelNumber[]
-  /** Only the small cases: seconds instead of a minute, and a weaker verdict. `report.quick` is then true. */
+  /** Whether to run only the small cases: seconds instead of a minute, and a weaker verdict. `report.quick` is then true. */
   readonly quick?: boolean
   /** Called after each check. */
   readonly onCheck?: (check: Check) => void
@@ -49,7 +49,7 @@ export async function runConformance(
 
 async function runLevel(
   { level, title, trains, run }: Level,
-  subject: Pick<LevelContext, 'backend' | 'vectors' | 'quick'>,
+  inputs: Pick<LevelContext, 'backend' | 'vectors' | 'quick'>,
   onCheck: ConformanceOptions['onCheck'],
 ): Promise<LevelResult> {
   const started = performance.now()
@@ -61,7 +61,7 @@ async function runLevel(
   const fail = (name: string, limit: number | null, error: unknown) =>
     add({ level, name, status: 'fail', maxError: null, limit, reason: describe(error) })
   const context: LevelContext = {
-    ...subject,
+    ...inputs,
     async check(name, limit, measure) {
       let maxError: number
       try {
@@ -77,7 +77,7 @@ async function runLevel(
       add({ level, name, status: 'skip', maxError: null, limit: null, reason })
     },
   }
-  const { trainable } = subject.backend
+  const { trainable } = inputs.backend
   if (trains && trainable === 'nobody') {
     context.skip('training', 'users cannot train with this backend')
   } else {

@@ -1,6 +1,6 @@
 /** Pseudo-random inputs of the checks. `oracle/make_vectors.py` generates the same numbers, so they are not stored. */
 
-/** The finaliser of MurmurHash3: every bit of the input affects every bit of the output. */
+/** Applies the finaliser of MurmurHash3, in which every bit of the input affects every bit of the output. */
 function mix(word: number): number {
   let h = word | 0
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)

@@ -1,5 +1,6 @@
 /**
- * The vectors that PEFT and PyTorch made (`oracle/make_vectors.py`), as typed arrays. This file does not use `core`, which the vectors test.
+ * The vectors that PEFT and PyTorch made (`oracle/make_vectors.py`), as typed arrays. This file does not run code of
+ * `core`, because the vectors test it.
  */
 
 import type { AdapterBytes, Shape } from '@fourierft/core'
@@ -74,7 +75,7 @@ interface TrainingNumbers {
   readonly trajectory: Float64Array
 }
 
-/** Inputs as in `LinearVector` (weight, bias, x); target `seededValues(seed + 3, T·d1, 4)`; step `s` sees rows `s·batch mod T …`. */
+/** Inputs as in `LinearVector` (weight, bias, x); target `seededValues(seed + 3, T·d1, 4)`; step `s` uses rows `s·batch mod T …`. */
 export interface TrainingVector extends TrainingNumbers {
   readonly layer: LayerSpec
   readonly seed: number
@@ -115,7 +116,7 @@ export interface AdapterVector {
 }
 
 export interface Vectors {
-  /** Versions of Python, torch, peft and others that made the vectors. */
+  /** Versions of Python, torch, peft and the other libraries that made the vectors. */
   readonly versions: Readonly<Record<string, string>>
   /** `seededValues(7, 16)` as Python makes them. */
   readonly values: Float64Array
@@ -139,7 +140,7 @@ export async function loadVectors(
   const read = base.protocol === 'file:' ? platform.readFile : readFromNetwork
   const json = async (name: string) => {
     const text = new TextDecoder().decode(await read(new URL(name, base)))
-    return JSON.parse(text, (_, value) => (isPacked(value) ? unpack(value) : value))
+    return JSON.parse(text, (_, value) => (isEncoded(value) ? decode(value) : value))
   }
   const [versions, entries, delta, linear, training, { adapters }] = await Promise.all(
     ['versions', 'entries', 'delta', 'linear', 'training', 'adapters'].map((name) => json(`${name}.json`)),
@@ -170,17 +171,17 @@ async function readFromNetwork(url: URL): Promise<Uint8Array> {
 
 const ARRAYS = { float64: Float64Array, float32: Float32Array, uint32: Uint32Array }
 
-interface Packed {
+interface EncodedArray {
   readonly dtype: keyof typeof ARRAYS
   /** Base64 of the little-endian values. */
   readonly data: string
 }
 
-function isPacked(value: unknown): value is Packed {
+function isEncoded(value: unknown): value is EncodedArray {
   return typeof value === 'object' && value !== null && 'dtype' in value && 'data' in value
 }
 
-function unpack({ dtype, data }: Packed): Float64Array | Float32Array | Uint32Array {
+function decode({ dtype, data }: EncodedArray): Float64Array | Float32Array | Uint32Array {
   const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0))
   return new ARRAYS[dtype](bytes.buffer)
 }

@@ -1,4 +1,4 @@
-/** The suite as tests of vitest: one for each level, and one for each situation in the life cycle of adapters. */
+/** Registers the suite as tests of vitest: one for each level, and one for each situation in the life cycle of adapters. */
 import type { Backend } from '@fourierft/core/conformance'
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { ABILITIES, type Ability, Bench, runSituation, SITUATIONS } from './adapter-life-cycle/situations.js'
@@ -66,7 +66,7 @@ export function testBackend(
         }
         const isGap = level.status === 'skip' || level.suiteOnly === true
         if (isGap && gap === undefined)
-          context.skip(level.suiteOnly ? 'users cannot train with it' : level.reason)
+          context.skip(level.suiteOnly ? 'users cannot train with this backend' : level.reason)
         if (!isGap && gap !== undefined) {
           throw new Error(`the backend passes level ${number}; remove it from the option lacks`)
         }
@@ -84,7 +84,7 @@ export interface TestAdaptersOptions {
   readonly timeout?: number
 }
 
-/** Registers one test for each situation in the life cycle of adapters: methods before, during and after calls, loads, merges, training. */
+/** Registers one test for each situation in the life cycle of adapters: methods before, during and after calls, loads, merges and training. */
 export function testAdapters(
   createSubjects: () => AdapterSubjects | Promise<AdapterSubjects>,
   { lacks = [], timeout = 120_000 }: TestAdaptersOptions = {},

@@ -10,6 +10,7 @@ import {
   loadWeights,
   predict,
   readCheckpoint,
+  rotateDigits,
   type Score,
   type Spread,
   score,
@@ -17,7 +18,6 @@ import {
   targetLayers,
   targetModules,
   training,
-  turned,
   visionTransformer,
 } from '@fourierft/quickstart'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
@@ -57,7 +57,7 @@ export async function compareOnDigits(
   loadWeights(model, checkpoint)
   const digits = await loadDigits()
   const take = (set: DigitSet, quickCount: number) =>
-    turned(quick ? firstDigits(set, quickCount) : set, degrees)
+    rotateDigits(quick ? firstDigits(set, quickCount) : set, degrees)
   const adaptation = take(digits.adaptation, quickDigits.adaptation)
   const scored = take(digits[scoredOn], quickDigits.scored)
   const epochs = quick ? 1 : training.epochs

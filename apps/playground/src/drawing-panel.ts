@@ -1,5 +1,5 @@
 /** The second section of the page: the drawing, the digit that the model gets, and the predictions of both models. */
-import { type DigitSet, degrees, pick, turned } from '@fourierft/quickstart/browser'
+import { type DigitSet, degrees, pick, rotateDigits } from '@fourierft/quickstart/browser'
 import { digitFromInk } from './digit-from-ink.js'
 import type { DigitModel } from './digit-model.js'
 import { Drawing } from './drawing.js'
@@ -71,7 +71,7 @@ export class DrawingPanel {
   #drawn(): void {
     const pixels = digitFromInk(this.#drawing.ink, this.#drawing.size)
     const digit = pixels && { count: 1, pixels, labels: Int32Array.of(0) }
-    this.#digit = digit && elements.turn.checked ? turned(digit, degrees) : digit
+    this.#digit = digit && elements.turn.checked ? rotateDigits(digit, degrees) : digit
     this.predict()
   }
 }

@@ -4,7 +4,7 @@ import {
   type DigitSet,
   decodeCheckpoint,
   degrees,
-  turned,
+  rotateDigits,
 } from '@fourierft/quickstart/browser'
 import { unpackDigits } from './packed-digits.js'
 
@@ -24,8 +24,8 @@ export async function fetchData(): Promise<Data> {
   if (!config || !model || !adaptation || !test) throw new Error('a file of the page is missing')
   return {
     checkpoint: decodeCheckpoint(new TextDecoder().decode(config), model, 'base/model.safetensors'),
-    adaptation: turned(unpackDigits(adaptation), degrees),
-    test: turned(unpackDigits(test), degrees),
+    adaptation: rotateDigits(unpackDigits(adaptation), degrees),
+    test: rotateDigits(unpackDigits(test), degrees),
   }
 }
 

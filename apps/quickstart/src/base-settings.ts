@@ -1,4 +1,4 @@
-/** The shape and the training of the base model. The committed checkpoint follows from this file and `train-base.ts`. */
+/** The architecture and the training settings of the base model. `train-base.ts` uses them to make the committed checkpoint. */
 import { classes, imageSize } from './digits.js'
 import type { VisionTransformerConfig } from './vision-transformer.js'
 
@@ -20,5 +20,5 @@ export const baseConfig: VisionTransformerConfig = {
 
 export const baseTraining = { epochs: 40, batchSize: 64, learningRate: 2e-3, seed: 1 } as const
 
-/** Most pixels by which a digit is shifted, each time that it is used. */
+/** The largest shift of a digit in pixels. Each use of a digit has its own shift. */
 export const largestShift = 2

@@ -1,4 +1,4 @@
-/** The exports for pages in a browser: the model, the formats of its checkpoint and of the digits, and the training. Nothing here reads files. */
+/** The exports for browsers: the model, its checkpoint format, the digits and the training. None of them uses the file system. */
 export { type Checkpoint, decodeCheckpoint } from './checkpoint.js'
 export { classes, type DigitSet, firstDigits, imagePixels, imageSize, pick } from './digits.js'
 export { countSteps, fineTune, toImages } from './fine-tune.js'
@@ -6,9 +6,9 @@ export { largestDifference } from './largest-difference.js'
 export { loadWeights } from './model-weights.js'
 export { onnxLogits } from './onnx-logits.js'
 export { onnxTransformer } from './onnx-transformer.js'
+export { rotateDigits } from './rotated-digits.js'
 export { roundingLimit } from './rounding-limit.js'
 export { predictions, type Score, score } from './score.js'
 export { degrees, fourierSettings, targetModules, training } from './settings.js'
-export { turned } from './turned-digits.js'
 export { visionTransformer } from './vision-transformer.js'
 export { useWasm } from './wasm-products.js'

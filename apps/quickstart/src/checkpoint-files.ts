@@ -1,4 +1,4 @@
-/** Reads and writes a checkpoint's folder in Node; `checkpoint.ts` has the format. */
+/** Reads and writes a checkpoint's folder in Node. `checkpoint.ts` describes the format. */
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'

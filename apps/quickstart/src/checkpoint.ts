@@ -1,7 +1,7 @@
 /**
- * A checkpoint is a folder as Hugging Face's `ViTForImageClassification` writes it: `config.json` and `model.safetensors`, with
+ * A checkpoint is a folder in the format of Hugging Face's `ViTForImageClassification`: `config.json` and `model.safetensors`, with
  * PyTorch's names and orientation. Both implementations of the demo read the same checkpoint. This file uses neither TensorFlow.js nor
- * the file system, so that browsers can use it; `checkpoint-files.ts` reads and writes the folder.
+ * the file system, so that browsers can use it. `checkpoint-files.ts` reads and writes the folder.
  */
 import { decodeFloats, readSafetensors, type Tensor } from '@fourierft/core'
 import type { VisionTransformerConfig } from './vision-transformer.js'

@@ -41,7 +41,7 @@ describe('the quick demo', () => {
     expect(printed.match(/ΔW of vit\.encoder\.layer\.\d\.attention\.attention\.(query|value)/g)).toHaveLength(
       6,
     )
-    // The results of this run on WebAssembly. The table rounds the loss to 0.001 and has 200 digits, of which one may be on the border.
+    // The results of this run on WebAssembly. The table rounds losses to 0.001. One of the 200 digits may be close to the decision boundary.
     for (const [method, accuracy, loss] of [
       ['FourierFT', 62, 1.449],
       ['LoRA, rank 2', 47, 2.063],

@@ -1,7 +1,7 @@
 /**
- * The demo: adapts a small vision transformer to turned digits with FourierFT in TensorFlow.js, checks the adapter with a second
- * implementation without TensorFlow.js, compares the method with LoRA, full fine-tuning and the frozen model, and runs the adapter in the
- * other runtimes.
+ * The demo: adapts a small vision transformer to rotated digits with FourierFT in TensorFlow.js, checks the adapter with a second
+ * implementation that does not use TensorFlow.js, compares FourierFT with LoRA, full fine-tuning and the frozen model, and runs the adapter in
+ * the other runtimes.
  */
 import { mkdir, stat, writeFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
@@ -10,6 +10,7 @@ import { CONFIG_FILE } from '@fourierft/core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { Checkpoint } from './checkpoint.js'
 import { baseFolder, readCheckpoint } from './checkpoint-files.js'
+import { compareImplementations, type ImplementationComparison } from './compare-implementations.js'
 import { type DigitSet, firstDigits } from './digits.js'
 import { type Run, runMethod } from './experiment.js'
 import { countSteps, predict } from './fine-tune.js'
@@ -21,27 +22,26 @@ import { loadWeights } from './model-weights.js'
 import { writeOnnxFolder } from './onnx-files.js'
 import { startProgress } from './progress.js'
 import { resultTable } from './result-table.js'
+import { rotateDigits } from './rotated-digits.js'
 import { compareRuntimes, type MissingRuntime, type RuntimeRun } from './runtime-comparison.js'
 import { runtimeTable } from './runtime-table.js'
 import { runIn, runtimes } from './runtimes.js'
 import { type Score, score } from './score.js'
-import { type SecondOpinion, secondOpinion } from './second-opinion.js'
 import { type DemoSize, degrees, training } from './settings.js'
 import { frozenSummary, type Summary, summarize } from './summary.js'
 import { type Backend, startTensorFlow } from './tensorflow.js'
-import { turned } from './turned-digits.js'
 import { visionTransformer } from './vision-transformer.js'
 
-/** The common start of all runs. */
-interface Stage {
+/** The parts that all runs share. */
+interface Setup {
   /** The name of the TensorFlow.js backend. */
   readonly tensorflow: string
   readonly model: LayersModel
   readonly checkpoint: Checkpoint
-  /** Turned digits for training, and others for testing. */
+  /** Rotated digits for training, and others for testing. */
   readonly adaptation: DigitSet
   readonly test: DigitSet
-  /** Score of the base model without an adapter, on the turned test digits. */
+  /** Score of the base model without an adapter on the rotated test digits. */
   readonly frozen: Score
   readonly epochs: number
   readonly out: string
@@ -52,24 +52,24 @@ interface Stage {
  * @returns whether all implementations and runtimes agree about the adapter
  */
 export async function demo(out: string, size: DemoSize, backend?: Backend): Promise<boolean> {
-  intro('FourierFT: a vision transformer learns to read turned digits')
+  intro('FourierFT: a vision transformer learns to classify rotated digits')
   await mkdir(out, { recursive: true })
-  const stage = await prepare(out, size, backend)
+  const setup = await prepare(out, size, backend)
   const [firstSeed = 1, ...otherSeeds] = size.seeds
 
-  const { run, agrees, ...results } = await adaptAndVerify(stage, firstSeed)
+  const { run, agrees, ...results } = await adaptAndVerify(setup, firstSeed)
   const runs = [run]
-  log.step('The same with the other methods and seeds')
+  log.step('Training the other methods and seeds')
   for (const method of methods) {
     for (const seed of method === fourierft ? otherSeeds : size.seeds) {
-      const attached = method.attach(stage.model, seed)
-      runs.push(await runWithProgress(stage, method, attached, seed))
+      const attached = method.attach(setup.model, seed)
+      runs.push(await runWithProgress(setup, method, attached, seed))
       attached.detach()
     }
   }
-  const picture = await report(stage, runs, size.seeds.length)
-  const adapter = folderOf(stage, fourierft, firstSeed)
-  const runtimesAgree = await runEverywhere(stage, { ...results, adapter, bytes: run.bytes })
+  const picture = await report(setup, runs, size.seeds.length)
+  const adapter = folderOf(setup, fourierft, firstSeed)
+  const runtimesAgree = await runEverywhere(setup, { ...results, adapter, bytes: run.bytes })
   outro(`Loss curves: ${relative(process.cwd(), picture)}`)
   return agrees && runtimesAgree
 }
@@ -78,21 +78,21 @@ async function prepare(
   out: string,
   { epochs, ...counts }: DemoSize,
   backend: Backend | undefined,
-): Promise<Stage> {
+): Promise<Setup> {
   const tensorflow = await startTensorFlow(backend)
   log.info(`Computes with ${tensorflow}`)
   const digits = await loadDigits()
   const upright = firstDigits(digits.test, counts.test)
-  const test = turned(upright, degrees)
-  const adaptation = turned(firstDigits(digits.adaptation, counts.adaptation), degrees)
+  const test = rotateDigits(upright, degrees)
+  const adaptation = rotateDigits(firstDigits(digits.adaptation, counts.adaptation), degrees)
   const checkpoint = await readCheckpoint(baseFolder)
   const model = visionTransformer(checkpoint.config)
   loadWeights(model, checkpoint)
   const frozen = score(predict(model, test), test.labels)
   log.info(
-    `Base model: ${model.countParams().toLocaleString('en')} weights, trained on upright digits only. It reads ` +
-      `${percent(score(predict(model, upright), upright.labels))} of ${test.count} upright test digits, ` +
-      `and ${percent(frozen)} of the same digits turned by ${degrees}°.`,
+    `Base model: ${model.countParams().toLocaleString('en')} weights, trained on upright digits only. It classifies ` +
+      `${percent(score(predict(model, upright), upright.labels))} of ${test.count} upright test digits correctly, ` +
+      `and ${percent(frozen)} of the same digits rotated by ${degrees}°.`,
   )
   return { tensorflow, model, checkpoint, adaptation, test, frozen, epochs, out }
 }
@@ -105,35 +105,35 @@ interface Results {
 }
 
 /** Trains a FourierFT adapter, saves it, and checks it with the second implementation. */
-async function adaptAndVerify(stage: Stage, seed: number): Promise<Results & { run: Run; agrees: boolean }> {
-  const { model, checkpoint, test } = stage
-  log.step(`Fine-tuning with FourierFT in TensorFlow.js, on ${stage.adaptation.count} turned digits`)
+async function adaptAndVerify(setup: Setup, seed: number): Promise<Results & { run: Run; agrees: boolean }> {
+  const { model, checkpoint, test } = setup
+  log.step(`Fine-tuning with FourierFT in TensorFlow.js, on ${setup.adaptation.count} rotated digits`)
   const attached = fourierft.attach(model, seed)
-  const run = await runWithProgress(stage, fourierft, attached, seed)
-  const folder = folderOf(stage, fourierft, seed)
+  const run = await runWithProgress(setup, fourierft, attached, seed)
+  const folder = folderOf(setup, fourierft, seed)
   const { size: configBytes } = await stat(join(folder, CONFIG_FILE))
   log.success(
     `Adapter: ${relative(process.cwd(), folder)}, ${formatBytes(run.bytes)} for ${run.parameters.toLocaleString('en')} ` +
       `numbers and ${formatBytes(configBytes)} of configuration, in PEFT's layout`,
   )
-  log.step('The same adapter on plain typed arrays, without TensorFlow.js')
+  log.step('Checking the adapter with the implementation on plain typed arrays, without TensorFlow.js')
   const begin = performance.now()
   const logits = predict(model, test)
   const milliseconds = (performance.now() - begin) / test.count
-  const opinion = await secondOpinion(attached.adapters, folder, checkpoint, test, logits)
+  const comparison = await compareImplementations(attached.adapters, folder, checkpoint, test, logits)
   attached.detach()
-  reportOpinion(opinion, test.count)
+  reportComparison(comparison, test.count)
   return {
     run,
-    agrees: opinion.agrees,
-    core: { ...opinion, runtime: '@fourierft/core, float64' },
-    trained: { runtime: stage.tensorflow, logits, milliseconds },
+    agrees: comparison.agrees,
+    core: { ...comparison, runtime: '@fourierft/core, float64' },
+    trained: { runtime: setup.tensorflow, logits, milliseconds },
   }
 }
 
 /** Exports the base model to ONNX and runs the trained adapter in the other runtimes. @returns whether all of them agree */
 async function runEverywhere(
-  { checkpoint, test, out }: Stage,
+  { checkpoint, test, out }: Setup,
   { core, trained, adapter, bytes }: Results & { readonly adapter: string; readonly bytes: number },
 ): Promise<boolean> {
   const model = join(out, 'digits-vit')
@@ -151,12 +151,12 @@ async function runEverywhere(
   return wrong.length === 0
 }
 
-function reportOpinion(
-  { differentLabels, logitDifference, logitLimit, deltas, agrees, ...second }: SecondOpinion,
+function reportComparison(
+  { differentLabels, logitDifference, logitLimit, deltas, agrees, ...result }: ImplementationComparison,
   count: number,
 ): void {
   const lines = [
-    `Labels: ${count - differentLabels} of ${count} test digits the same, ${percent(second)} right`,
+    `Labels: ${count - differentLabels} of ${count} test digits the same, ${percent(result)} right`,
     `Logits: largest difference ${logitDifference.toExponential(1)}, allowed ${logitLimit.toExponential(1)}`,
     ...deltas.map(
       ({ module, difference, limit }) =>
@@ -168,13 +168,13 @@ function reportOpinion(
 }
 
 async function runWithProgress(
-  stage: Stage,
+  setup: Setup,
   method: Method,
   attached: Adaptation,
   seed: number,
 ): Promise<Run> {
-  const { model, frozen, adaptation, test, epochs } = stage
-  const options = { ...training, adaptation, test, epochs, seed, folder: folderOf(stage, method, seed) }
+  const { model, frozen, adaptation, test, epochs } = setup
+  const options = { ...training, adaptation, test, epochs, seed, folder: folderOf(setup, method, seed) }
   const bar = startProgress(
     `${method.name}, seed ${seed}`,
     countSteps({ ...training, digits: adaptation, epochs }),
@@ -191,7 +191,7 @@ async function runWithProgress(
 
 /** Prints the table and writes the picture. @returns the path of the picture */
 async function report(
-  { frozen, out, test, adaptation }: Stage,
+  { frozen, out, test, adaptation }: Setup,
   runs: readonly Run[],
   seedCount: number,
 ): Promise<string> {
@@ -201,8 +201,8 @@ async function report(
   const picture = join(out, 'loss-curves.svg')
   const seeds = seedCount === 1 ? 'one seed' : `mean and standard deviation of ${seedCount} seeds`
   const svg = await lossCurves(all, {
-    title: `Learning to read digits that are turned by ${degrees}°`,
-    subtitle: `${adaptation.count} digits to learn from, ${test.count} others to test with; ${seeds}`,
+    title: `Learning to classify digits that are rotated by ${degrees}°`,
+    subtitle: `${adaptation.count} training digits, ${test.count} test digits; ${seeds}`,
     xTitle: `training step (${training.batchSize} digits)`,
     yTitle: 'test loss',
   })
@@ -211,7 +211,7 @@ async function report(
   return picture
 }
 
-const folderOf = ({ out }: Stage, { folder }: Method, seed: number): string =>
+const folderOf = ({ out }: Setup, { folder }: Method, seed: number): string =>
   join(out, folder, `seed-${seed}`)
 
 const percent = ({ accuracy }: Pick<Score, 'accuracy'>): string => `${(100 * accuracy).toFixed(1)} %`

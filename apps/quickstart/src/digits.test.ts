@@ -1,4 +1,4 @@
-/** The split is fixed, and no test digit is a training digit. */
+/** The split is fixed, and no digit is in two sets. */
 import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { classes, type DigitSet, imagePixels, pick, type SplitName } from './digits.js'

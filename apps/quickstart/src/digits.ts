@@ -23,9 +23,10 @@ export type SplitName = keyof typeof split
 export type Digits = Readonly<Record<SplitName, DigitSet>>
 
 /**
- * Splits all digits into four sets: `base` trains the base model, `adaptation` the adapters; learning rates are chosen on `validation`.
+ * Splits all digits into four sets: `base` is for training the base model, `adaptation` for training adapters, `validation` for choosing
+ * learning rates, and `test` for the results.
  *
- * @param all the digits in the order of their classes
+ * @param all all digits, in the order of their classes
  */
 export function splitDigits(all: DigitSet): Digits {
   const order = uniformEntries({ shape: [1, all.count], n: all.count, seed: splitSeed }).columns
@@ -39,7 +40,7 @@ export function splitDigits(all: DigitSet): Digits {
   }
 }
 
-/** The digits at `indices`, in that order. */
+/** Returns the digits at `indices`, in that order. */
 export function pick(digits: DigitSet, indices: ArrayLike<number>): DigitSet {
   const count = indices.length
   const pixels = new Float32Array(count * imagePixels)
@@ -52,7 +53,7 @@ export function pick(digits: DigitSet, indices: ArrayLike<number>): DigitSet {
   return { count, pixels, labels }
 }
 
-/** The first `count` digits, or all if there are fewer. */
+/** Returns the first `count` digits, or all if there are fewer. */
 export const firstDigits = (digits: DigitSet, count: number): DigitSet =>
   pick(
     digits,

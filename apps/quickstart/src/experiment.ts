@@ -1,4 +1,4 @@
-/** One run of one method: trains the attached variables, scores the test digits during and after the training, and saves the result. */
+/** Runs one method: trains the attached variables, scores the test digits during and after the training, and saves the result. */
 import { stat } from 'node:fs/promises'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { DigitSet } from './digits.js'
@@ -17,7 +17,7 @@ export interface Run {
   readonly parameters: number
   /** Size of the file with the parameters. */
   readonly bytes: number
-  /** From step 0, the frozen model, to the last step. */
+  /** From step 0 (the frozen model) to the last step. */
   readonly curve: readonly CurvePoint[]
   /** Time of the training without the scoring. */
   readonly seconds: number
@@ -31,12 +31,12 @@ export interface ExperimentOptions {
   readonly seed: number
   /** The folder for the result. */
   readonly folder: string
-  /** Called after each step with the score of its batch. */
+  /** Called after each step with the score of the step's batch. */
   readonly onStep: (step: number, steps: number, batch: Score) => void | Promise<void>
 }
 
-/** The fractions of the training at which the test digits are scored: denser at the beginning, when the loss falls fast. */
-const scoredAt = [1 / 32, 1 / 8, 1 / 4, 1 / 2, 1]
+/** The fractions of the training after which the test digits are scored; more at the beginning, when the loss falls fast. */
+const scoredFractions = [1 / 32, 1 / 8, 1 / 4, 1 / 2, 1]
 
 /** @param frozen the score of the model without an adapter, the start of every curve */
 export async function runMethod(
@@ -56,7 +56,7 @@ export async function runMethod(
     learningRate,
     async onStep(step, steps, batch) {
       await onStep(step, steps, batch)
-      if (!scoredAt.some((fraction) => Math.ceil(fraction * steps) === step)) return
+      if (!scoredFractions.some((fraction) => Math.ceil(fraction * steps) === step)) return
       const pause = performance.now()
       curve.push({ step, ...score(predict(model, test), test.labels) })
       scoring += performance.now() - pause

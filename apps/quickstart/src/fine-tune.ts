@@ -1,6 +1,6 @@
 /**
- * The training loop of all methods and of the base model: Adam with a learning rate that falls linearly to zero. The seed alone determines
- * the order of the digits. The loop trains exactly the variables that it gets.
+ * The training loop of all methods and of the base model: Adam with a learning rate that falls linearly to zero. Only the seed determines
+ * the order of the digits.
  */
 import { uniformEntries } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
@@ -11,21 +11,21 @@ import { type Score, score } from './score.js'
 export interface FineTuneOptions {
   readonly digits: DigitSet
   readonly epochs: number
-  /** Most steps to make. Default: all steps of all epochs. */
+  /** The largest number of steps. Default: all steps of all epochs. */
   readonly maxSteps?: number
   readonly batchSize: number
-  /** The rate of the first step; that of the last step is nearly zero. */
+  /** The rate of the first step. The rate of the last step is nearly zero. */
   readonly learningRate: number
   readonly seed: number
   /** Changes each batch before it is used; the training of the base model shifts its digits. */
   readonly augment?: (batch: DigitSet, step: number) => DigitSet
-  /** Called after each step with the loss and the accuracy of its batch from before the step. */
+  /** Called after each step with the loss and the accuracy that its batch had before the step. */
   readonly onStep?: (step: number, steps: number, score: Score) => void | Promise<void>
   /** Ends the training after the current step and keeps its result. */
   readonly signal?: AbortSignal
 }
 
-/** The number of steps of `fineTune`: every epoch uses every digit once, and its last batch may be smaller. */
+/** Returns the number of steps of `fineTune`. Every epoch uses every digit once; its last batch may be smaller. */
 export const countSteps = ({
   digits,
   epochs,
@@ -34,7 +34,7 @@ export const countSteps = ({
 }: Pick<FineTuneOptions, 'digits' | 'epochs' | 'batchSize' | 'maxSteps'>): number =>
   Math.min(maxSteps, epochs * Math.ceil(digits.count / batchSize))
 
-/** Trains `variables` of `model` (images → logits). Nothing else changes. */
+/** Trains `variables` of `model`, which maps images to logits. Nothing else changes. */
 export async function fineTune(
   model: LayersModel,
   variables: tf.Variable[],
@@ -59,7 +59,7 @@ export async function fineTune(
         const logits = await trainOn(model, variables, optimizer, batch)
         step++
         await onStep?.(step, steps, score(logits, batch.labels))
-        // Training may be synchronous. This lets timers, Ctrl-C and the events of a page run.
+        // Training may be synchronous. This pause lets timers, Ctrl-C and the events of a page run.
         await new Promise((resolve) => setTimeout(resolve))
       }
     }
@@ -68,7 +68,7 @@ export async function fineTune(
   }
 }
 
-/** Makes one step. @returns the logits of the batch from before it */
+/** Trains one step. @returns the logits that the batch had before the step */
 async function trainOn(
   model: LayersModel,
   variables: tf.Variable[],
@@ -92,7 +92,7 @@ async function trainOn(
   return values
 }
 
-/** Logits `[count, classes]` of `digits`, computed in batches. */
+/** Returns the logits `[count, classes]` of `digits`, computed in batches. */
 export function predict(model: LayersModel, digits: DigitSet, batchSize = 250): Float32Array {
   const logits = new Float32Array(digits.count * classes)
   for (let start = 0; start < digits.count; start += batchSize) {
@@ -105,11 +105,11 @@ export function predict(model: LayersModel, digits: DigitSet, batchSize = 250): 
   return logits
 }
 
-/** Images for the model: pixels 0…1 become −1…1, as in ViT's image processor with mean and deviation 0.5. */
+/** Returns images for the model: maps pixels 0…1 to −1…1, as ViT's image processor does with mean and deviation 0.5. */
 export const toImages = ({ count, pixels }: DigitSet): tf.Tensor =>
   tf.sub(tf.mul(tf.tensor3d(pixels, [count, imageSize, imageSize]), 2), 1)
 
-/** Makes the learning rate of TensorFlow.js's Adam, a protected field, writable. */
+/** TensorFlow.js's Adam with a writable learning rate, which is a protected field there. */
 class DecayingAdam extends tf.AdamOptimizer {
   constructor(rate: number) {
     super(rate, 0.9, 0.999)

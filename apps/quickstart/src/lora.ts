@@ -19,7 +19,7 @@ export interface LoraOptions {
   readonly seed: number
 }
 
-/** Activations are rows in TensorFlow.js, so the variables are `Aᵀ` `[in, r]` and `Bᵀ` `[r, out]`. */
+/** The matrices of one layer. Activations are rows in TensorFlow.js, so the variables are `Aᵀ` `[in, r]` and `Bᵀ` `[r, out]`. */
 export interface LoraPair {
   readonly module: string
   readonly a: tf.Variable<tf.Rank.R2>
@@ -33,7 +33,7 @@ export interface Lora {
   detach(): void
 }
 
-/** Does not change the model's output yet: `B` starts at zero, `A` uniform in `±1/√in`, as in PEFT. */
+/** Adds the branches. As in PEFT, `B` starts at zero, so the model's output does not change yet, and `A` is uniform in `±1/√in`. */
 export function attachLora(model: LayersModel, options: LoraOptions): Lora {
   const { targetModules, rank, alpha, seed } = options
   const attached = targetLayers(model, targetModules).map((layer, index) => {

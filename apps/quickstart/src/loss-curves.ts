@@ -16,7 +16,7 @@ export interface LossCurvesOptions {
 }
 
 /**
- * The curves as SVG: the mean over the seeds, with a band of one standard deviation.
+ * Draws the curves as SVG: the mean over the seeds, with a band of one standard deviation.
  *
  * @param summaries one for each method, with the same steps
  */
@@ -178,7 +178,7 @@ interface Label {
   readonly y: number
 }
 
-/** Labels in the order of the ends of their lines, moved apart if they would overlap. */
+/** Returns the labels in the order of the ends of their lines, moved apart if they would overlap. */
 function labels(summaries: readonly Summary[], [low, high]: readonly [number, number]): Label[] {
   const pixel = (loss: number) => (height * Math.log(high / loss)) / Math.log(high / low)
   const ends = summaries

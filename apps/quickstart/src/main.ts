@@ -1,4 +1,7 @@
-/** The command line of the demo: `node dist/main.js [--out folder] [--quick] [--backend node|wasm]`. Exits with 1 if implementations or runtimes disagree. */
+/**
+ * The command line of the demo: `node dist/main.js [--out folder] [--quick] [--backend node|wasm]`. Exits with 1 if implementations or runtimes
+ * disagree.
+ */
 import { resolve } from 'node:path'
 import { log } from '@clack/prompts'
 import { Command, Option } from 'commander'

@@ -1,4 +1,4 @@
-/** Every method starts at the frozen model, trains its own variables only, and restores the model. */
+/** Every method starts with the frozen model's outputs, trains only its own variables, and restores the model. */
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,10 +12,10 @@ import { largestDifference } from './largest-difference.js'
 import { loadDigits } from './load-digits.js'
 import { countParameters, fourierft, fullFineTuning, loraMethods, methods } from './methods.js'
 import { loadWeights } from './model-weights.js'
+import { rotateDigits } from './rotated-digits.js'
 import { roundingLimit } from './rounding-limit.js'
 import { score } from './score.js'
 import { degrees, fourierSettings, loraSettings } from './settings.js'
-import { turned } from './turned-digits.js'
 import { visionTransformer } from './vision-transformer.js'
 import { useWasm } from './wasm-products.js'
 
@@ -23,7 +23,7 @@ await useWasm()
 const checkpoint = await readCheckpoint(baseFolder)
 const model = visionTransformer(checkpoint.config)
 loadWeights(model, checkpoint)
-const digits = turned(firstDigits((await loadDigits()).adaptation, 64), degrees)
+const digits = rotateDigits(firstDigits((await loadDigits()).adaptation, 64), degrees)
 const folder = await mkdtemp(join(tmpdir(), 'quickstart-'))
 afterAll(() => rm(folder, { recursive: true }))
 
@@ -42,10 +42,10 @@ const LOSS_LIMIT = 1e-4
 const weights = () => model.getWeights().map((weight) => weight.dataSync())
 
 describe.each(methods)('$name', (method) => {
-  it('starts at the frozen model, reaches the known loss, and restores the model bit for bit', async () => {
+  it('starts with the outputs of the frozen model, reaches the known loss, and restores the model bit for bit', async () => {
     const before = { logits: predict(model, digits), weights: weights(), ...tf.memory() }
     const attached = method.attach(model, 1)
-    // FourierFT adds the bias after the product, the layer's own kernel within it: they differ by rounding.
+    // FourierFT adds the bias after the product, but the layer's kernel adds it within the product, so the logits differ by rounding.
     const difference = largestDifference(predict(model, digits), before.logits)
     expect(difference).toBeLessThanOrEqual(roundingLimit(checkpoint.config, before.logits))
     const training = { digits, epochs: 2, batchSize: 16, learningRate: method.learningRate, seed: 1 }
@@ -82,7 +82,7 @@ describe.each(methods)('$name', (method) => {
 describe('the trained and saved parameters', () => {
   const [width, layers] = [checkpoint.config.hidden_size, 2 * checkpoint.config.num_hidden_layers]
 
-  it('of FourierFT are n coefficients for each query and value, in an adapter that core loads', async () => {
+  it('FourierFT: n coefficients for each query and value layer, in an adapter that core loads', async () => {
     const attached = fourierft.attach(model, 1)
     const file = await attached.save(join(folder, 'fourierft'))
     expect(countParameters(attached.variables)).toBe(layers * fourierSettings.nFrequency)
@@ -96,7 +96,7 @@ describe('the trained and saved parameters', () => {
   })
 
   it.each(loraSettings.map(({ rank }, index) => [rank, index]))(
-    'of LoRA, rank %i, are two factors for each of these layers, with the names and shapes of PEFT',
+    'LoRA, rank %i: two factors for each of these layers, with the names and shapes of PEFT',
     async (rank, index) => {
       const attached = loraMethods[index]?.attach(model, 1)
       if (attached === undefined) throw new Error(`no method for rank ${rank}`)
@@ -111,7 +111,7 @@ describe('the trained and saved parameters', () => {
     },
   )
 
-  it('of full fine-tuning are all weights, in a checkpoint that reads back bit for bit', async () => {
+  it('full fine-tuning: all weights, in a checkpoint that reads back bit for bit', async () => {
     const attached = fullFineTuning.attach(model, 1)
     expect(countParameters(attached.variables)).toBe(model.countParams())
     await attached.save(join(folder, 'full'))

@@ -1,4 +1,4 @@
-/** The methods that the demo compares, behind one interface: attach, train the variables, save, detach. */
+/** The methods that the demo compares, with one interface: attach, train the variables, save, detach. */
 import { join } from 'node:path'
 import { MODEL_FILE } from '@fourierft/core'
 import { type Adapters, attach } from '@fourierft/tfjs'

@@ -14,7 +14,7 @@ export function loadWeights(model: LayersModel, checkpoint: Checkpoint): void {
   }
 }
 
-/** The weights of the model in the form of a checkpoint. */
+/** Returns the weights of the model with the names and shapes of a checkpoint. */
 export function weightsOf(model: LayersModel): Map<string, Weight> {
   const weights = matchedVariables(model).map(({ variable, name, shape, transposed }) => {
     const values = tf.tidy(() => {
@@ -54,7 +54,7 @@ function matchedVariables(model: LayersModel): MatchedVariable[] {
   )
 }
 
-/** PyTorch's shape. The patch projection is a convolution there: `[out, channels, patch, patch]`, with its elements in the same order. */
+/** Returns PyTorch's shape. There the patch projection is a convolution, `[out, channels, patch, patch]`, with its elements in the same order. */
 function torchShape(layer: string, [inputs = 0, outputs = 0]: readonly number[]): readonly number[] {
   const patch = Math.sqrt(inputs)
   return layer.endsWith('patch_embeddings.projection') ? [outputs, 1, patch, patch] : [outputs, inputs]

@@ -1,4 +1,4 @@
-/** The ONNX model's folder as transformers.js loads it: `config.json`, `preprocessor_config.json`, `onnx/model.onnx`. */
+/** Writes the ONNX model to a folder that transformers.js can load: `config.json`, `preprocessor_config.json`, `onnx/model.onnx`. */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Checkpoint } from './checkpoint.js'
@@ -16,7 +16,7 @@ export async function writeOnnxFolder(folder: string, checkpoint: Checkpoint): P
   return model
 }
 
-/** Turns the bytes of grey images into values −1…1, like `toImages`. */
+/** Makes transformers.js map the bytes of grey images to values −1…1, as `toImages` does. */
 const preprocessing = ({ image_size: size }: VisionTransformerConfig) => ({
   image_processor_type: 'ViTImageProcessor',
   do_convert_rgb: false,

@@ -1,6 +1,6 @@
 /**
- * The vision transformer as an ONNX model in float32. Its names are those that PyTorch's exporter gives Hugging Face's ViT, so that adapters
- * find their modules without a map and transformers.js recognises a ViT. `onnx-files.ts` writes its folder.
+ * The vision transformer as an ONNX model in float32. It has the names that PyTorch's exporter gives to Hugging Face's ViT, so that the modules
+ * of adapters are found without a map and transformers.js recognises a ViT. `onnx-files.ts` writes its folder.
  */
 import {
   createModel,
@@ -15,7 +15,7 @@ import { type Checkpoint, weightNamed } from './checkpoint.js'
 /** The first operator set with `LayerNormalization`. */
 const opset = 17
 
-/** The names of the input `[batch_size, 1, size, size]`, −1…1, and of the output `[batch_size, labels]` in transformers.js. */
+/** transformers.js' names of the input `[batch_size, 1, size, size]`, −1…1, and of the output `[batch_size, labels]`. */
 export const [pixelValues, logits] = ['pixel_values', 'logits']
 
 /** @throws if a tensor is missing in the checkpoint */
@@ -58,7 +58,7 @@ export function onnxTransformer(checkpoint: Checkpoint): OnnxModel {
   )
 }
 
-/** From images to the class token and the patches with their position embeddings: `[batch, tokens, width]`. */
+/** Computes the class token and the patches with their position embeddings, `[batch, tokens, width]`, from images. */
 function embeddings(graph: ExportedGraph, patch: number): string {
   const scope = 'vit.embeddings'
   const patches = `${scope}.patch_embeddings`
@@ -95,7 +95,7 @@ function attention(graph: ExportedGraph, scope: string, heads: number, x: string
   return graph.add(scope, 'Reshape', [rows, graph.integers(scope, [0, 0, width])])
 }
 
-/** `x·Φ(x)` in the operations that exporters write and runtimes recognise. */
+/** `x·Φ(x)` as the operators that exporters write and runtimes recognise. */
 function gelu(graph: ExportedGraph, scope: string, x: string): string {
   const erf = graph.add(scope, 'Erf', [graph.add(scope, 'Div', [x, graph.float(scope, Math.SQRT2)])])
   const twice = graph.add(scope, 'Mul', [x, graph.add(scope, 'Add', [erf, graph.float(scope, 1)])])
@@ -107,7 +107,7 @@ class ExportedGraph {
   readonly checkpoint: Checkpoint
   readonly nodes: NewNode[] = []
   readonly initializers = new Map<string, NewTensor>()
-  readonly #taken = new Map<string, number>()
+  readonly #nameCounts = new Map<string, number>()
 
   constructor(checkpoint: Checkpoint) {
     this.checkpoint = checkpoint
@@ -169,7 +169,7 @@ class ExportedGraph {
     })
   }
 
-  /** Adds the transposed weight of a linear layer, `[in, out]`, for `MatMul`. Exporters give these weights numbers as names. */
+  /** Adds the transposed weight of a linear layer, `[in, out]`, for `MatMul`. As exporters do, it names the weight by a number. */
   #transposed(name: string): string {
     const { shape, values } = weightNamed(this.checkpoint, name)
     const [rows = 0, columns = 0] = shape
@@ -187,12 +187,12 @@ class ExportedGraph {
     return output
   }
 
-  /** A name such as `/vit/encoder/layer.0/output/dense/MatMul`; a second `MatMul` in a scope is `…/MatMul_1`. */
+  /** Returns a name such as `/vit/encoder/layer.0/output/dense/MatMul`. The second `MatMul` of a scope is `…/MatMul_1`. */
   #name(scope: string, opType: string): string {
-    // An index stays attached to its list: `layer.0`.
+    // The dot before an index stays: `layer.0`.
     const name = `${scope && '/'}${scope.replace(/\.(?!\d)/g, '/')}/${opType}`
-    const count = this.#taken.get(name) ?? 0
-    this.#taken.set(name, count + 1)
+    const count = this.#nameCounts.get(name) ?? 0
+    this.#nameCounts.set(name, count + 1)
     return count === 0 ? name : `${name}_${count}`
   }
 }

@@ -1,4 +1,4 @@
-/** A progress bar on a terminal; a few plain lines in a pipe or on CI. */
+/** Shows progress: as a bar on a terminal, as a few plain lines in a pipe or on CI. */
 import { isCI, isTTY, progress } from '@clack/prompts'
 
 export interface Progress {
@@ -8,7 +8,7 @@ export interface Progress {
   finish(message: string): void
 }
 
-/** The number of lines in a pipe. */
+/** The number of lines of each task in a pipe or on CI. */
 const plainLines = 4
 
 export function startProgress(title: string, steps: number): Progress {

@@ -16,7 +16,7 @@ export function resultTable(summaries: readonly Summary[]): string {
   return alignColumns([header, ...rows])
 }
 
-/** A single run, like the frozen model, has no spread. */
+/** Formats a mean and its deviation; only the mean if there is a single run, as for the frozen model. */
 const plusMinus = ({ mean, deviation }: Spread, digits: number, unit = 1): string => {
   const value = (unit * mean).toFixed(digits)
   return deviation === 0 ? value : `${value} ± ${(unit * deviation).toFixed(digits)}`

@@ -1,5 +1,5 @@
 /**
- * The largest difference between two computations of the same logits that rounding to float32 explains: one unit roundoff for each addition
+ * The largest difference that rounding to float32 can cause between two computations of the same logits: one unit roundoff for each addition
  * on the longest path through the model, relative to the largest logit.
  */
 import type { VisionTransformerConfig } from './vision-transformer.js'

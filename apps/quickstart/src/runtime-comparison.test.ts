@@ -1,11 +1,11 @@
-/** The comparison detects a runtime with other results. */
+/** The comparison detects a runtime with different results. */
 import { describe, expect, it } from 'vitest'
 import { baseFolder, readCheckpoint } from './checkpoint-files.js'
 import { compareRuntimes, type RuntimeRun } from './runtime-comparison.js'
 import { runtimeTable } from './runtime-table.js'
 
 const { config } = await readCheckpoint(baseFolder)
-/** Two digits, 3 and 1; the second one is read as 2. */
+/** Two digits, 3 and 1. The logits classify the second as 2. */
 const digits = { count: 2, labels: Int32Array.of(3, 1), pixels: new Float32Array(2 * 784) }
 const logits = (third = 9, last = 0) => {
   const all = new Float64Array(20)

@@ -1,6 +1,6 @@
 /**
- * Compares the results of one adapter in several runtimes. The expected labels are those of the runtime that trained it, the expected logits
- * those of core, which computes in float64.
+ * Compares the results of one adapter in several runtimes. The expected labels come from the runtime that trained the adapter, the expected
+ * logits from core, which computes in float64.
  */
 import type { DigitSet } from './digits.js'
 import { largestDifference } from './largest-difference.js'
@@ -17,7 +17,7 @@ export interface RuntimeRun {
   readonly milliseconds: number
 }
 
-/** A runtime that is not available here. */
+/** A runtime that is not available on this machine. */
 export interface MissingRuntime {
   readonly runtime: string
   readonly reason: string
@@ -28,9 +28,9 @@ export interface RuntimeComparison {
   readonly accuracy: number
   /** Number of digits with the label of the runtime that trained the adapter. */
   readonly sameLabels: number
-  /** Largest difference between its logits and core's. */
+  /** Largest difference from core's logits. */
   readonly difference: number
-  /** The difference that rounding to float32 explains: see `roundingLimit`. */
+  /** The difference that rounding to float32 can cause: see `roundingLimit`. */
   readonly limit: number
   readonly milliseconds: number
   /** All labels are the same, and the difference is within its limit. */
@@ -45,7 +45,7 @@ export interface ComparisonOptions {
   readonly config: VisionTransformerConfig
 }
 
-/** One result for each runtime: core, the runtime that trained the adapter, and the others in their order. */
+/** Returns one result for each runtime: core, the runtime that trained the adapter, and the others in their order. */
 export function compareRuntimes({
   core,
   trained,

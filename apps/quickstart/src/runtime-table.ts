@@ -1,10 +1,10 @@
-/** The table of one adapter in all runtimes: one row for each, and the reason for each unavailable one. */
+/** Formats the table of all runtimes: a row for each, and the reason for each that is not available. */
 import { alignColumns } from './align-columns.js'
 import { formatBytes } from './format-bytes.js'
 import type { MissingRuntime, RuntimeComparison } from './runtime-comparison.js'
 
 /**
- * @param comparisons core first, because the logits of the others are compared with core's
+ * @param comparisons the first is core, with which the others are compared
  * @param count number of digits
  * @param bytes size of the adapter file that all runtimes read
  */

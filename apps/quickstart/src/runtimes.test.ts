@@ -69,7 +69,7 @@ describe('the image-classification pipeline of transformers.js', () => {
       softmax(logits.subarray(i * classes, (i + 1) * classes)),
     )
     expect(sorted.flat()).toHaveLength(digits.count * classes)
-    // A probability changes by at most half the change of the logits; its exponentials, sum and quotient are rounded, too.
+    // A probability changes by at most half the change of the logits; its exponentials, sum and quotient are also rounded.
     const limit = roundingLimit(checkpoint.config, logits) / 2 + 2 * classes * 2 ** -24
     const scores = sorted.flat().map(({ score }) => score)
     expect(largestDifference(scores, expected.flat())).toBeLessThanOrEqual(limit)
@@ -99,7 +99,7 @@ describe('runIn', () => {
   it.each(runtimes)('gives the same predictions in $name', async (runtime) => {
     const run = await runIn(runtime, files, digits)
     if (runtime.name.includes('native') && kernelProblem() !== undefined) {
-      // If the kernel is not built here, its row gives the reason; otherwise it has to run.
+      // If the kernel is not built on this machine, its row gives the reason. Otherwise it has to run.
       expect(run).toMatchObject({ runtime: runtime.name, reason: expect.stringContaining('native') })
       return
     }

@@ -1,5 +1,5 @@
 /**
- * The runtimes that run the trained adapter. Each loads the exported model and PEFT's files from the disk, as its users would.
+ * The runtimes that apply the trained adapter. Each loads the exported model and PEFT's files from the disk, as users do.
  */
 import { join } from 'node:path'
 import { FourierFTError } from '@fourierft/core'
@@ -23,7 +23,7 @@ export interface Runtime {
   /**
    * Opens the model with the adapter.
    *
-   * @throws {RuntimeMissing} if the runtime is not available here; any other error is a failure
+   * @throws {RuntimeMissing} if the runtime is not available on this machine; any other error is a failure
    */
   open(files: SavedFiles): Promise<OpenModel>
 }
@@ -64,7 +64,7 @@ export const runtimes: readonly Runtime[] = [
   {
     name: 'transformers.js',
     async open({ model, adapter }) {
-      // Import attach() first: it has to see how a model is loaded.
+      // Import attach() first: the package records how models are loaded.
       const { attach } = await load('@fourierft/transformers', () => import('@fourierft/transformers'))
       const { pipeline, Tensor } = await load(
         '@huggingface/transformers',
@@ -77,7 +77,7 @@ export const runtimes: readonly Runtime[] = [
       const adapters = await attach(classify)
       await adapters.loadAdapter(adapter)
       return {
-        // The pipeline rounds images to bytes, but turned digits have values in between, so this calls its model.
+        // The pipeline would round the pixels of rotated digits to bytes, so this calls its model.
         logits: (digits) =>
           logitsInBatches(digits, async (images, dims) => {
             const results = await classify.model({ [pixelValues]: new Tensor('float32', images, dims) })
@@ -89,7 +89,7 @@ export const runtimes: readonly Runtime[] = [
   },
 ]
 
-/** Runs all digits. A first run of one digit keeps the start-up out of the measured time. */
+/** Runs all digits in a runtime. A first run of one digit keeps the start-up out of the measured time. */
 export async function runIn(
   { name: runtime, open }: Runtime,
   files: SavedFiles,

@@ -1,13 +1,16 @@
-/** Scores logits of any implementation: mean cross-entropy and accuracy. */
+/** Scores the logits of an implementation: mean cross-entropy and accuracy. */
 
 export interface Score {
   /** Mean cross-entropy in nats. */
   readonly loss: number
-  /** Fraction of the digits whose largest logit is that of the right label, 0…1. */
+  /** Fraction of the digits whose largest logit belongs to the right label, 0…1. */
   readonly accuracy: number
 }
 
-/** `logits` `[count, classes]` row-major, `labels` `[count]`. */
+/**
+ * @param logits `[count, classes]`, row-major
+ * @param labels `[count]`
+ */
 export function score(logits: ArrayLike<number>, labels: ArrayLike<number>): Score {
   const count = labels.length
   const classes = logits.length / count
@@ -26,7 +29,7 @@ export function score(logits: ArrayLike<number>, labels: ArrayLike<number>): Sco
   return { loss: loss / count, accuracy: right / count }
 }
 
-/** The index of the largest logit in each of `count` rows; the first one of equals. */
+/** Returns the index of the largest logit in each of `count` rows; of equal logits, the first. */
 export function predictions(logits: ArrayLike<number>, count: number): Int32Array {
   const classes = logits.length / count
   return Int32Array.from({ length: count }, (_, row) => {

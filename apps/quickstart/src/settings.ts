@@ -1,11 +1,12 @@
-/** The settings of the methods that the demo compares. `tune.ts` chose the learning rates; README.md shows its table. */
+/** The settings of the methods that the demo compares. The learning rates were chosen from the results of `tune.ts`, which README.md shows. */
 
-/** The angle of the turned digits, the new domain. */
+/** The angle of the rotated digits. */
 export const degrees = 45
 
-/** The training of all methods. The seed determines the order of the digits, the start of LoRA and the entries of FourierFT. */
+/** The training of all methods. */
 export const training = { epochs: 4, batchSize: 32 } as const
 
+/** A seed determines the order of the digits, the initial values of LoRA and the entries of FourierFT. */
 export const seeds = [1, 2, 3] as const
 
 /** The adapted layers: query and value of each block, as in the FourierFT paper. Everything else is frozen, including the classifier. */
@@ -24,7 +25,7 @@ export const fullSettings = { learningRate: 2e-3 } as const
 export interface DemoSize {
   readonly seeds: readonly number[]
   readonly epochs: number
-  /** Most digits to use of each set. */
+  /** The largest number of digits to use of each set. */
   readonly adaptation: number
   readonly test: number
 }

@@ -35,7 +35,7 @@ export function summarize(runs: readonly Run[]): Summary | undefined {
   }
 }
 
-/** The model without an adapter, which is the same at every step. */
+/** Returns the summary of the model without an adapter, which is the same at every step. */
 export function frozenSummary({ loss, accuracy }: Score, steps: readonly number[]): Summary {
   const constant = (value: number): Spread => ({ mean: value, deviation: 0 })
   return {

@@ -6,10 +6,10 @@ export const backends = ['node', 'wasm'] as const
 export type Backend = (typeof backends)[number]
 
 /**
- * Call it once, before the first computation.
+ * Has to be called once, before the first computation.
  *
  * @param forced the backend to use. Default: `node` if its binding loads, otherwise `wasm`
- * @returns the name of the backend in words
+ * @returns the name of the backend for people
  * @throws Error if `node` is forced and its binding does not load
  */
 export async function startTensorFlow(forced?: Backend): Promise<string> {

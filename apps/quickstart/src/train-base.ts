@@ -1,6 +1,6 @@
 /**
- * Trains the base model on upright digits and writes the committed checkpoint under `base/`: `node dist/train-base.js`, a few minutes on one
- * core. The demo itself never runs this.
+ * Trains the base model on upright digits and writes the committed checkpoint to `base/`: `node dist/train-base.js`, a few minutes on one
+ * core. The demo does not run this program.
  */
 import { uniformEntries } from '@fourierft/core'
 import { baseConfig, baseTraining, largestShift } from './base-settings.js'

@@ -1,15 +1,15 @@
 /**
- * Prints the results that the learning rates are chosen by: `node dist/tune.js`, several minutes. It trains every method once with every rate of
- * its grid, with a seed that the demo does not use, and scores the validation digits. It never uses test digits. README.md shows its output.
+ * Prints the results from which the learning rates were chosen: `node dist/tune.js`, several minutes. It trains every method once with every rate
+ * of its grid, with a seed that the demo does not use, and scores the validation digits, not the test digits. README.md shows its output.
  */
 import { baseFolder, readCheckpoint } from './checkpoint-files.js'
 import { fineTune, predict } from './fine-tune.js'
 import { loadDigits } from './load-digits.js'
 import { fourierft, fullFineTuning, loraMethods } from './methods.js'
 import { loadWeights } from './model-weights.js'
+import { rotateDigits } from './rotated-digits.js'
 import { score } from './score.js'
 import { degrees, training } from './settings.js'
-import { turned } from './turned-digits.js'
 import { visionTransformer } from './vision-transformer.js'
 import { useWasm } from './wasm-products.js'
 
@@ -25,8 +25,8 @@ const digits = await loadDigits()
 const checkpoint = await readCheckpoint(baseFolder)
 const model = visionTransformer(checkpoint.config)
 loadWeights(model, checkpoint)
-const adaptation = turned(digits.adaptation, degrees)
-const validation = turned(digits.validation, degrees)
+const adaptation = rotateDigits(digits.adaptation, degrees)
+const validation = rotateDigits(digits.validation, degrees)
 
 console.log('| method | rate | validation loss | validation accuracy |\n| --- | --- | --- | --- |')
 for (const { method, rates } of grids) {

@@ -6,7 +6,7 @@ import { addForward, type Layer } from '@fourierft/core'
 import { type Checkpoint, weightNamed } from './checkpoint.js'
 import type { DigitSet } from './digits.js'
 
-/** Images in a batch: enough to be efficient, few enough for the cache. */
+/** The number of images in a batch, which all fit into the cache. */
 const batchSize = 16
 
 /** @returns the function from digits to their logits, `[count, labels]` */
@@ -34,7 +34,7 @@ export function typedArrayTransformer(
   const norm = (name: string, x: Float64Array): Float64Array =>
     normalizeRows(x, weight(`${name}.weight`), weight(`${name}.bias`), config.layer_norm_eps)
 
-  /** From the pixels of `count` images, 0…1, to logits. */
+  /** Computes the logits of `count` images from their pixels, 0…1. */
   const forward = (pixels: Float32Array, count: number): Float64Array => {
     const projected = linear(
       'vit.embeddings.patch_embeddings.projection',
@@ -197,7 +197,7 @@ function dot(a: Float64Array, aAt: number, b: Float64Array, bAt: number, length:
   return sum
 }
 
-/** Works in place. */
+/** Replaces the values by their softmax. */
 function softmax(values: Float64Array): void {
   const largest = values.reduce((a, b) => Math.max(a, b))
   let sum = 0
@@ -210,7 +210,7 @@ function softmax(values: Float64Array): void {
 
 const add = (a: Float64Array, b: Float64Array): Float64Array => a.map((value, i) => value + b[i])
 
-/** Rows 0, `step`, `2·step`, … of a matrix of `width` columns: the class tokens. */
+/** Returns rows 0, `step`, `2·step`, … of a matrix of `width` columns: the class tokens. */
 function everyNth(x: Float64Array, width: number, step: number): Float64Array {
   const count = x.length / (width * step)
   const rows = new Float64Array(count * width)

@@ -1,6 +1,6 @@
 /**
- * The layers of a vision transformer that TensorFlow.js does not have. None of them is linear: query, key, value and the other linear layers
- * are ordinary `Dense` layers, so that adapters find them.
+ * Layers of a vision transformer that TensorFlow.js lacks, or that are too slow there (`LayerNorm`). None of them is linear: query, key, value and
+ * the other linear layers are ordinary `Dense` layers, so that adapters find them.
  */
 import * as tf from '@tensorflow/tfjs-core'
 import { initializers, type LayerVariable, layers, type Shape } from '@tensorflow/tfjs-layers'
@@ -81,8 +81,8 @@ export class Embeddings extends layers.Layer {
 }
 
 /**
- * Layer normalisation of the last axis, `γ·(x − mean)/√(variance + ε) + β`. TensorFlow.js's own layer tiles all four tensors to the size of
- * `x`. The gradient of `tile` is a sum of slices, one for each copy, and would take most of the time of a training step.
+ * Layer normalisation of the last axis, `γ·(x − mean)/√(variance + ε) + β`. TensorFlow.js's own layer tiles mean, variance,
+ * γ and β to the shape of `x`. The gradient of `tile` is a sum of slices, one for each copy, and would take most of the time of a training step.
  */
 export class LayerNorm extends layers.Layer {
   static className = 'LayerNorm'

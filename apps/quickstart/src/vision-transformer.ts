@@ -1,6 +1,6 @@
 /**
  * A vision transformer in TensorFlow.js with the structure and the names of Hugging Face's `ViTForImageClassification`: pre-LayerNorm blocks,
- * separate query, key and value, a class token, learned positions, GELU. Its named weights form a ViT checkpoint.
+ * separate query, key and value, a class token, learned positions, GELU. Its weights have the names of a ViT checkpoint.
  *
  * @see Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021
  */
@@ -33,7 +33,7 @@ export interface VisionTransformerConfig {
   readonly id2label: Readonly<Record<string, string>>
 }
 
-/** A model from images `[B, size, size]` to logits `[B, labels]`. Its weights are random with a fixed seed until a checkpoint is loaded. */
+/** Creates a model from images `[B, size, size]` to logits `[B, labels]`. Until a checkpoint is loaded, its weights are random with a fixed seed. */
 export function visionTransformer(config: VisionTransformerConfig): LayersModel {
   let seed = 0
   const dense = (name: string, units: number, activation: 'gelu' | 'linear' = 'linear') =>
@@ -66,7 +66,7 @@ export function visionTransformer(config: VisionTransformerConfig): LayersModel 
   return model({ inputs: images, outputs: run(dense('classifier', labels), x), name: 'vit' })
 }
 
-/** All weights as variables for an optimizer: `read` of a layer's weight returns the variable itself. */
+/** Returns all weights as variables for an optimizer. `read` of a layer's weight returns the variable itself. */
 export const allVariables = (model: LayersModel): tf.Variable[] =>
   model.weights.map((weight) => weight.read() as tf.Variable)
 

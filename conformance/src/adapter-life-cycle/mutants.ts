@@ -19,12 +19,12 @@ export interface AdapterMutant {
   make(): AdapterSubject
 }
 
-/** A subject whose host has a fault. */
+/** Makes subjects whose host has a fault. */
 function withHost(Host: new () => ReferenceHost): () => AdapterSubject {
   return () => referenceSubject(new Host())
 }
 
-/** A subject whose methods have a fault. */
+/** Makes subjects whose methods have a fault. */
 function withMethods(Adapters: new (host: ReferenceHost) => ReferenceAdapters): () => AdapterSubject {
   return () => {
     const host = new ReferenceHost()
@@ -32,7 +32,7 @@ function withMethods(Adapters: new (host: ReferenceHost) => ReferenceAdapters): 
   }
 }
 
-/** A subject with some members replaced. */
+/** Makes subjects with some members replaced. */
 function withMembers(replace: (host: ReferenceHost, subject: AdapterSubject) => Partial<AdapterSubject>) {
   return (): AdapterSubject => {
     const host = new ReferenceHost()

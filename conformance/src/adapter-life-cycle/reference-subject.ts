@@ -30,7 +30,7 @@ export interface LoadedAdapter extends MatchedAdapter {
   readonly source: Adapter
   /** ΔW `[5, 6]` at scale 1; training changes it. */
   delta: Float64Array
-  /** Added to all coefficients; training changes it. */
+  /** A number that is added to all coefficients; training changes it. */
   shift: number
   readonly head: Float64Array | undefined
 }

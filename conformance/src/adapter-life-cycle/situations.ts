@@ -1,6 +1,6 @@
 /**
  * The life cycle of adapters, one situation for each test. Outputs are compared with those of fresh models that reach the same adapters in the
- * simplest way, so the suite needs no knowledge of the model. The levels check that the outputs are right.
+ * simplest way, so the suite needs to know nothing else about the model. The levels check that the outputs are right.
  */
 import { type ErrorCode, FourierFTError } from '@fourierft/core'
 import { type AdapterSubject, type AdapterSubjects, type SuiteAdapters, suiteAdapters } from './subject.js'
@@ -143,21 +143,21 @@ function distance(a: Float32Array, b: Float32Array): number {
 /** Awaits `promise`, but rejects after `DEADLOCK_MS`. */
 export async function unlessDeadlock<T>(promise: T | Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<never>((_, reject) => {
+  const timeout = new Promise<never>((_, reject) => {
     timer = setTimeout(
       () => reject(new Error(`deadlock: still waiting after ${DEADLOCK_MS / 1000} s`)),
       DEADLOCK_MS,
     )
   })
   try {
-    return await Promise.race([promise, late])
+    return await Promise.race([promise, timeout])
   } finally {
     clearTimeout(timer)
   }
 }
 
 /** Throws unless `method` throws, or rejects with, an error with this code. */
-async function rejects(code: ErrorCode, method: () => unknown): Promise<void> {
+async function expectRejection(code: ErrorCode, method: () => unknown): Promise<void> {
   let received: unknown
   try {
     received = await unlessDeadlock(method())
@@ -168,13 +168,13 @@ async function rejects(code: ErrorCode, method: () => unknown): Promise<void> {
   throw new Error(`expected ${code}; the method returned ${String(received)}`)
 }
 
-function equal(received: unknown, expected: unknown, what: string): void {
+function expectEqual(received: unknown, expected: unknown, what: string): void {
   const [actual, wanted] = [JSON.stringify(received), JSON.stringify(expected)]
   if (actual !== wanted) throw new Error(`${what}: expected ${wanted}; received ${actual}`)
 }
 
-/** Marks the rejection of a promise as handled; the promise is awaited later. */
-function started<T>(promise: Promise<T>): Promise<T> {
+/** Marks the rejection of a promise as handled, because the test awaits the promise only later. */
+function awaitLater<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined)
   return promise
 }
@@ -249,7 +249,7 @@ export const SITUATIONS: readonly Situation[] = [
       const subject = await bench.subject('a')
       let load: Promise<void> | undefined
       const outer = subject.callDuring(async () => {
-        load = started(subject.adapters.loadAdapter(bench.adapters.b, { name: 'b' }))
+        load = awaitLater(subject.adapters.loadAdapter(bench.adapters.b, { name: 'b' }))
         await bench.expectOutput(subject.call(), 'a')
       })
       await bench.expectOutput(outer, 'a')
@@ -264,12 +264,12 @@ export const SITUATIONS: readonly Situation[] = [
       const subject = await bench.subject('a')
       let merge: Promise<void> | undefined
       const outer = subject.callDuring(async () => {
-        merge = started(subject.adapters.mergeAdapter())
+        merge = awaitLater(subject.adapters.mergeAdapter())
         await bench.expectOutput(subject.call(), 'a')
       })
       await bench.expectOutput(outer, 'a')
       await unlessDeadlock(merge)
-      equal(subject.adapters.mergedAdapters, ['a'], 'mergedAdapters')
+      expectEqual(subject.adapters.mergedAdapters, ['a'], 'mergedAdapters')
       await bench.expectOutput(subject.call(), 'a')
     },
   },
@@ -279,7 +279,7 @@ export const SITUATIONS: readonly Situation[] = [
       const subject = await bench.subject('a')
       const outer = subject.callDuring(() => subject.adapters.loadAdapter(bench.adapters.b, { name: 'b' }))
       await bench.expectOutput(outer, 'a')
-      equal(subject.adapters.listAdapters(), ['a', 'b'], 'listAdapters')
+      expectEqual(subject.adapters.listAdapters(), ['a', 'b'], 'listAdapters')
     },
   },
   {
@@ -287,10 +287,10 @@ export const SITUATIONS: readonly Situation[] = [
     async run(bench) {
       const { adapters, call } = await bench.subject('a', 'b')
       adapters.setAdapter(['a', 'a'])
-      equal(adapters.activeAdapters, ['a'], 'activeAdapters')
+      expectEqual(adapters.activeAdapters, ['a'], 'activeAdapters')
       await bench.expectOutput(call(), 'a')
       await adapters.mergeAdapter(['b', 'b'])
-      equal(adapters.mergedAdapters, ['b'], 'mergedAdapters')
+      expectEqual(adapters.mergedAdapters, ['b'], 'mergedAdapters')
       await bench.expectOutput(call(), 'b')
     },
   },
@@ -308,11 +308,11 @@ export const SITUATIONS: readonly Situation[] = [
     name: 'a second merge is rejected while the first one runs, and the weights contain each ΔW once',
     async run(bench) {
       const { adapters, call } = await bench.subject('a')
-      const first = started(adapters.mergeAdapter())
-      await rejects('INVALID_STATE', () => adapters.mergeAdapter())
+      const first = awaitLater(adapters.mergeAdapter())
+      await expectRejection('INVALID_STATE', () => adapters.mergeAdapter())
       await first
       await bench.expectOutput(call(), 'a')
-      await rejects('INVALID_STATE', () => adapters.mergeAdapter())
+      await expectRejection('INVALID_STATE', () => adapters.mergeAdapter())
       await bench.expectOutput(call(), 'a')
       adapters.unmergeAdapter()
       await bench.expectOutput(call(), 'a')
@@ -326,11 +326,11 @@ export const SITUATIONS: readonly Situation[] = [
       async run(bench) {
         const subject = await bench.subject('a', 'b')
         const { adapters } = subject
-        const merge = started(adapters.mergeAdapter())
-        const done = started((async () => call(subject, bench))())
-        await rejects('INVALID_STATE', () => merge)
+        const merge = awaitLater(adapters.mergeAdapter())
+        const done = awaitLater((async () => call(subject, bench))())
+        await expectRejection('INVALID_STATE', () => merge)
         await done
-        equal(adapters.mergedAdapters, [], 'mergedAdapters')
+        expectEqual(adapters.mergedAdapters, [], 'mergedAdapters')
         await bench.expectOutput(subject.call(), after)
         adapters.enableAdapters()
         adapters.setAdapter('b')
@@ -350,11 +350,11 @@ export const SITUATIONS: readonly Situation[] = [
       const outer = subject.callDuring(() => {
         adapters.deleteAdapter('a')
         adapters.setAdapter('b')
-        merge = started(adapters.mergeAdapter())
+        merge = awaitLater(adapters.mergeAdapter())
       })
       await bench.expectOutput(outer, 'a')
       await merge
-      equal(adapters.mergedAdapters, ['b'], 'mergedAdapters')
+      expectEqual(adapters.mergedAdapters, ['b'], 'mergedAdapters')
       await bench.expectOutput(subject.call(), 'b')
     },
   },
@@ -362,10 +362,10 @@ export const SITUATIONS: readonly Situation[] = [
     name: 'a load that started before a merge ends before it',
     async run(bench) {
       const { adapters, call } = await bench.subject('a')
-      const load = started(adapters.loadAdapter(bench.adapters.b, { name: 'b' }))
+      const load = awaitLater(adapters.loadAdapter(bench.adapters.b, { name: 'b' }))
       await adapters.mergeAdapter('b')
       await load
-      equal(adapters.mergedAdapters, ['b'], 'mergedAdapters')
+      expectEqual(adapters.mergedAdapters, ['b'], 'mergedAdapters')
       await bench.expectOutput(call(), 'b')
     },
   },
@@ -386,8 +386,8 @@ export const SITUATIONS: readonly Situation[] = [
       await bench.expectOutput(subject.call(), 'headA')
       adapters.unmergeAdapter()
       await bench.expectOutput(subject.call(), 'headB')
-      await rejects('UNSUPPORTED', () => adapters.mergeAdapter(['headA', 'headB']))
-      await rejects('UNSUPPORTED', () => adapters.setAdapter(['headA', 'headB']))
+      await expectRejection('UNSUPPORTED', () => adapters.mergeAdapter(['headA', 'headB']))
+      await expectRejection('UNSUPPORTED', () => adapters.setAdapter(['headA', 'headB']))
       await bench.expectOutput(subject.call(), 'headB')
     },
   },
@@ -404,18 +404,18 @@ export const SITUATIONS: readonly Situation[] = [
     },
   },
   {
-    name: 'while adapters are disabled every call runs the base model: merged or not, with rows or without',
+    name: 'while adapters are disabled, every call runs the base model: merged or not, with or without rows',
     async run(bench) {
       const { adapters, call, callWithRows } = await bench.subject('a', 'headB')
       await bench.expectRows(adapters.withAdapterPerRow(['a', null], call), 'a', 'base')
       await adapters.mergeAdapter()
       adapters.disableAdapters()
-      equal(adapters.enabled, false, 'enabled')
-      equal(adapters.activeAdapters, ['a'], 'activeAdapters')
+      expectEqual(adapters.enabled, false, 'enabled')
+      expectEqual(adapters.activeAdapters, ['a'], 'activeAdapters')
       await bench.expectBase(call())
       await bench.expectBase(adapters.withAdapterPerRow(['a', null], call))
       if (callWithRows) await bench.expectBase(callWithRows(['a', null]))
-      await rejects('INVALID_STATE', () => adapters.mergeAdapter())
+      await expectRejection('INVALID_STATE', () => adapters.mergeAdapter())
       adapters.enableAdapters()
       await bench.expectOutput(call(), 'a')
     },
@@ -430,10 +430,10 @@ export const SITUATIONS: readonly Situation[] = [
       await bench.expectOutput(call(), 'a')
       adapters.setAdapter([])
       await bench.expectRows(adapters.withAdapterPerRow(['b', 'a'], call), 'b', 'a')
-      await rejects('ADAPTER_NOT_FOUND', () => adapters.withAdapterPerRow(['b', 'c'], call))
-      await rejects('INVALID_OPTION', () => adapters.withAdapterPerRow('b' as never, call))
-      await rejects('INVALID_OPTION', () => adapters.withAdapterPerRow([7 as never, 'b'], call))
-      await rejects('INVALID_OPTION', () => adapters.withAdapterPerRow([], call))
+      await expectRejection('ADAPTER_NOT_FOUND', () => adapters.withAdapterPerRow(['b', 'c'], call))
+      await expectRejection('INVALID_OPTION', () => adapters.withAdapterPerRow('b' as never, call))
+      await expectRejection('INVALID_OPTION', () => adapters.withAdapterPerRow([7 as never, 'b'], call))
+      await expectRejection('INVALID_OPTION', () => adapters.withAdapterPerRow([], call))
       await bench.expectBase(call())
     },
   },
@@ -448,7 +448,7 @@ export const SITUATIONS: readonly Situation[] = [
         } catch (error) {
           isRejected = FourierFTError.isInstance(error) && error.code === 'INVALID_STATE'
         }
-        equal(isRejected, true, 'deleteAdapter is rejected')
+        expectEqual(isRejected, true, 'deleteAdapter is rejected')
         adapters.deleteAdapter('a')
         return call()
       })
@@ -460,11 +460,11 @@ export const SITUATIONS: readonly Situation[] = [
     name: 'rows are rejected while merged, and with adapters that replace layers',
     async run(bench) {
       const { adapters, call, callWithRows } = await bench.subject('a', 'headA')
-      await rejects('UNSUPPORTED', () => adapters.withAdapterPerRow(['headA', 'a'], call))
-      if (callWithRows) await rejects('UNSUPPORTED', () => callWithRows(['a', 'headA']))
+      await expectRejection('UNSUPPORTED', () => adapters.withAdapterPerRow(['headA', 'a'], call))
+      if (callWithRows) await expectRejection('UNSUPPORTED', () => callWithRows(['a', 'headA']))
       await adapters.mergeAdapter()
-      await rejects('INVALID_STATE', () => adapters.withAdapterPerRow(['a', null], call))
-      if (callWithRows) await rejects('INVALID_STATE', () => callWithRows(['a', null]))
+      await expectRejection('INVALID_STATE', () => adapters.withAdapterPerRow(['a', null], call))
+      if (callWithRows) await expectRejection('INVALID_STATE', () => callWithRows(['a', null]))
       await bench.expectOutput(call(), 'a')
     },
   },
@@ -475,13 +475,13 @@ export const SITUATIONS: readonly Situation[] = [
       adapters.setAdapter(['a', 'b'])
       await adapters.mergeAdapter()
       adapters.deleteAdapter('a')
-      equal(adapters.mergedAdapters, [], 'mergedAdapters')
-      equal(adapters.activeAdapters, ['b'], 'activeAdapters')
-      equal(adapters.listAdapters(), ['b'], 'listAdapters')
+      expectEqual(adapters.mergedAdapters, [], 'mergedAdapters')
+      expectEqual(adapters.activeAdapters, ['b'], 'activeAdapters')
+      expectEqual(adapters.listAdapters(), ['b'], 'listAdapters')
       await bench.expectOutput(call(), 'b')
       adapters.deleteAdapter('b')
       await bench.expectBase(call())
-      await rejects('INVALID_STATE', () => adapters.mergeAdapter())
+      await expectRejection('INVALID_STATE', () => adapters.mergeAdapter())
     },
   },
   {
@@ -518,7 +518,7 @@ export const SITUATIONS: readonly Situation[] = [
       }
       const other = await bench.subject()
       await other.writeWeights?.()
-      equal([...(await call())], [...(await other.call())], 'the output with the written weights')
+      expectEqual([...(await call())], [...(await other.call())], 'the output with the written weights')
     },
   },
   {
@@ -527,13 +527,13 @@ export const SITUATIONS: readonly Situation[] = [
       const { adapters, call } = await bench.subject('a')
       const config = { nFrequency: 4, targetModules: [bench.subjects.layer.module], initWeights: true }
       await adapters.addAdapter('new', config)
-      equal(adapters.listAdapters(), ['a', 'new'], 'listAdapters')
-      equal(adapters.activeAdapters, ['a'], 'activeAdapters')
-      await rejects('ADAPTER_EXISTS', () => adapters.addAdapter('new', config))
-      await rejects('ADAPTER_EXISTS', () => adapters.loadAdapter(bench.adapters.b, { name: 'new' }))
+      expectEqual(adapters.listAdapters(), ['a', 'new'], 'listAdapters')
+      expectEqual(adapters.activeAdapters, ['a'], 'activeAdapters')
+      await expectRejection('ADAPTER_EXISTS', () => adapters.addAdapter('new', config))
+      await expectRejection('ADAPTER_EXISTS', () => adapters.loadAdapter(bench.adapters.b, { name: 'new' }))
       const { modules } = await adapters.getAdapter('new')
       const created = Array.from(modules, ([name, { coefficients }]) => [name, [...coefficients]])
-      equal(created, [[bench.subjects.layer.module, [0, 0, 0, 0]]], 'the new adapter')
+      expectEqual(created, [[bench.subjects.layer.module, [0, 0, 0, 0]]], 'the new adapter')
       adapters.setAdapter('new')
       // Coefficients of zero give the base model's output, up to the order of additions.
       await bench.expectOutput(call(), 'base')
@@ -544,14 +544,18 @@ export const SITUATIONS: readonly Situation[] = [
     async run(bench) {
       const { adapters } = await bench.subject('a', 'headB')
       for (const name of ['a', 'headB'] as const) {
-        const numbers = ({ modules, savedTensors }: typeof bench.adapters.a) => [
+        const contentsOf = ({ modules, savedTensors }: typeof bench.adapters.a) => [
           Array.from(modules, ([module, { coefficients }]) => [module, [...coefficients]]),
           Array.from(savedTensors, ([tensor, { bytes }]) => [tensor, [...bytes]]),
         ]
-        equal(numbers(await adapters.getAdapter(name)), numbers(bench.adapters[name]), name)
+        expectEqual(contentsOf(await adapters.getAdapter(name)), contentsOf(bench.adapters[name]), name)
       }
-      equal(Array.from((await adapters.getAdapter()).modules.keys()), [bench.subjects.layer.module], 'active')
-      await rejects('ADAPTER_NOT_FOUND', () => adapters.getAdapter('b'))
+      expectEqual(
+        Array.from((await adapters.getAdapter()).modules.keys()),
+        [bench.subjects.layer.module],
+        'active',
+      )
+      await expectRejection('ADAPTER_NOT_FOUND', () => adapters.getAdapter('b'))
     },
   },
   {
@@ -566,9 +570,9 @@ export const SITUATIONS: readonly Situation[] = [
       await bench.expectOutput(call(), 'a*0.5')
       adapters.unmergeAdapter()
       await bench.expectOutput(call(), 'a')
-      await rejects('INVALID_OPTION', () => adapters.setScale('a', Number.NaN))
-      await rejects('INVALID_OPTION', () => adapters.setScale('a', '2' as never))
-      await rejects('ADAPTER_NOT_FOUND', () => adapters.setScale('b', 2))
+      await expectRejection('INVALID_OPTION', () => adapters.setScale('a', Number.NaN))
+      await expectRejection('INVALID_OPTION', () => adapters.setScale('a', '2' as never))
+      await expectRejection('ADAPTER_NOT_FOUND', () => adapters.setScale('b', 2))
       await bench.expectOutput(call(), 'a')
     },
   },
@@ -576,8 +580,8 @@ export const SITUATIONS: readonly Situation[] = [
     name: 'a merge uses the scales at the time of the call',
     async run(bench) {
       const { adapters, call } = await bench.subject('a')
-      const load = started(adapters.loadAdapter(bench.adapters.headB, { name: 'headB' }))
-      const merge = started(adapters.mergeAdapter('a'))
+      const load = awaitLater(adapters.loadAdapter(bench.adapters.headB, { name: 'headB' }))
+      const merge = awaitLater(adapters.mergeAdapter('a'))
       adapters.setScale('a', 0.5)
       await load
       await merge
@@ -596,33 +600,33 @@ export const SITUATIONS: readonly Situation[] = [
       await bench.expectRows(adapters.withAdapterPerRow(['a', { name: 'a', scale: 1 }], call), 'a*0.5', 'a')
       if (callWithRows) await bench.expectRows(callWithRows(['b', half]), 'b', 'a*0.5')
       const wrong = { name: 'a', scale: Number.POSITIVE_INFINITY }
-      await rejects('INVALID_OPTION', () => adapters.withAdapterPerRow([wrong, 'a'], call))
+      await expectRejection('INVALID_OPTION', () => adapters.withAdapterPerRow([wrong, 'a'], call))
     },
   },
   {
     name: 'a failed method changes nothing',
     async run(bench) {
       const { adapters, call } = await bench.subject('a')
-      const unchanged = async () => {
-        equal(adapters.listAdapters(), ['a'], 'listAdapters')
-        equal(adapters.activeAdapters, ['a'], 'activeAdapters')
-        equal(adapters.mergedAdapters, [], 'mergedAdapters')
+      const expectUnchanged = async () => {
+        expectEqual(adapters.listAdapters(), ['a'], 'listAdapters')
+        expectEqual(adapters.activeAdapters, ['a'], 'activeAdapters')
+        expectEqual(adapters.mergedAdapters, [], 'mergedAdapters')
         await bench.expectOutput(call(), 'a')
       }
       const { misplaced, b } = bench.adapters
-      await rejects('MODULE_NOT_FOUND', () => adapters.loadAdapter(misplaced, { name: 'misplaced' }))
-      await unchanged()
-      await rejects('ADAPTER_EXISTS', () => adapters.loadAdapter(b, { name: 'a' }))
-      await rejects('ADAPTER_NOT_FOUND', () => adapters.setAdapter(['a', 'b']))
-      await rejects('ADAPTER_NOT_FOUND', () => adapters.deleteAdapter('b'))
-      await rejects('ADAPTER_NOT_FOUND', () => adapters.mergeAdapter(['a', 'b']))
-      await rejects('INVALID_OPTION', () => adapters.setAdapter(null as never))
-      await unchanged()
-      const twice = [b, b].map((adapter) => started(adapters.loadAdapter(adapter, { name: 'b' })))
+      await expectRejection('MODULE_NOT_FOUND', () => adapters.loadAdapter(misplaced, { name: 'misplaced' }))
+      await expectUnchanged()
+      await expectRejection('ADAPTER_EXISTS', () => adapters.loadAdapter(b, { name: 'a' }))
+      await expectRejection('ADAPTER_NOT_FOUND', () => adapters.setAdapter(['a', 'b']))
+      await expectRejection('ADAPTER_NOT_FOUND', () => adapters.deleteAdapter('b'))
+      await expectRejection('ADAPTER_NOT_FOUND', () => adapters.mergeAdapter(['a', 'b']))
+      await expectRejection('INVALID_OPTION', () => adapters.setAdapter(null as never))
+      await expectUnchanged()
+      const twice = [b, b].map((adapter) => awaitLater(adapters.loadAdapter(adapter, { name: 'b' })))
       const [first, second] = await Promise.allSettled(twice)
-      equal([first?.status, second?.status], ['fulfilled', 'rejected'], 'two loads of one name')
+      expectEqual([first?.status, second?.status], ['fulfilled', 'rejected'], 'two loads of one name')
       adapters.deleteAdapter('b')
-      await unchanged()
+      await expectUnchanged()
     },
   },
   ...ALL_METHODS.map(
@@ -631,7 +635,7 @@ export const SITUATIONS: readonly Situation[] = [
       async run(bench) {
         const subject = await bench.subject('a')
         await bench.end(subject)
-        await rejects('INVALID_STATE', () => call(subject, bench))
+        await expectRejection('INVALID_STATE', () => call(subject, bench))
       },
     }),
   ),
@@ -640,20 +644,20 @@ export const SITUATIONS: readonly Situation[] = [
     needs: 'train',
     async run(bench) {
       const { adapters, call, train } = await bench.subject('a', 'b')
-      const numbers = async (name: string) => {
+      const coefficientsOf = async (name: string) => {
         const { modules } = await adapters.getAdapter(name)
         return [...(modules.get(bench.subjects.layer.module)?.coefficients ?? [])]
       }
-      const b = await numbers('b')
-      const seen: number[][] = []
+      const b = await coefficientsOf('b')
+      const states: number[][] = []
       await train?.(4, async (step) => {
-        seen.push(await numbers('a'))
+        states.push(await coefficientsOf('a'))
         if (step === 0) {
           adapters.setAdapter('b')
           await bench.expectOutput(call(), 'b')
           await bench.expectRows(adapters.withAdapterPerRow(['b', null], call), 'b', 'base')
-          await rejects('INVALID_STATE', () => adapters.deleteAdapter('a'))
-          await rejects('INVALID_STATE', () => adapters.mergeAdapter('a'))
+          await expectRejection('INVALID_STATE', () => adapters.deleteAdapter('a'))
+          await expectRejection('INVALID_STATE', () => adapters.mergeAdapter('a'))
         }
         if (step === 1) {
           adapters.disableAdapters()
@@ -663,9 +667,9 @@ export const SITUATIONS: readonly Situation[] = [
           adapters.deleteAdapter('headA')
         }
       })
-      equal(await numbers('b'), b, 'the adapter that is not trained')
-      const distinct = new Set(seen.map((coefficients) => coefficients.join()))
-      equal(distinct.size, 4, 'the different states of the trained adapter after 4 steps')
+      expectEqual(await coefficientsOf('b'), b, 'the adapter that is not trained')
+      const distinct = new Set(states.map((coefficients) => coefficients.join()))
+      expectEqual(distinct.size, 4, 'the different states of the trained adapter after 4 steps')
       adapters.deleteAdapter('a')
       await bench.expectOutput(call(), 'b')
     },
@@ -677,21 +681,21 @@ export const SITUATIONS: readonly Situation[] = [
       const { adapters, train } = await bench.subject('a')
       let second: Promise<void> | undefined
       await train?.(2, () => {
-        second ??= rejects('INVALID_STATE', () => train(1, () => undefined))
+        second ??= expectRejection('INVALID_STATE', () => train(1, () => undefined))
       })
       await second
       await adapters.mergeAdapter()
-      await rejects('INVALID_STATE', () => train?.(1, () => undefined))
+      await expectRejection('INVALID_STATE', () => train?.(1, () => undefined))
       adapters.disableAdapters()
-      await rejects('INVALID_STATE', () => train?.(1, () => undefined))
+      await expectRejection('INVALID_STATE', () => train?.(1, () => undefined))
       adapters.enableAdapters()
       adapters.setAdapter([])
-      await rejects('INVALID_STATE', () => train?.(1, () => undefined))
+      await expectRejection('INVALID_STATE', () => train?.(1, () => undefined))
     },
   },
 ]
 
-/** Runs one situation, and frees everything that it opened, even if it fails. */
+/** Runs one situation, then ends all its subjects, even if it fails. */
 export async function runSituation(situation: Situation, bench: Bench): Promise<void> {
   try {
     await situation.run(bench)

@@ -1,4 +1,4 @@
-/** The interface of the implementations that `testAdapters` tests (subjects): a small model with adapters, its calls, and its end. */
+/** The interface of a subject, which is an implementation that `testAdapters` tests: a small model with adapters, its calls, and its end. */
 import {
   Adapter,
   createAdapter,
@@ -33,30 +33,30 @@ export interface AdapterVerbs {
 /** One model under test. */
 export interface AdapterSubject {
   readonly adapters: AdapterVerbs
-  /** One call, always with the same input of two rows. It starts before the function returns. */
+  /** Makes one call, always with the same input of two rows. It starts before the function returns. */
   call(): Promise<Float32Array>
   /**
-   * The same call, which runs `action` after it started and before it ends: between two steps or, if a call is one step, right after the
-   * start.
+   * Makes the same call, and runs `action` after the call has started and before it ends: between two steps or, if a call is one step, right
+   * after the start.
    */
   callDuring(action: () => unknown): Promise<Float32Array>
-  /** The same call with rows as an option. Absent: the package has no such option. */
+  /** Makes the same call with rows as an option. Absent: the package has no such option. */
   callWithRows?(rows: readonly RowAdapter[]): Promise<Float32Array>
   /** Trains the active adapters for some steps, and runs `after` after each. Absent: the package does not train. */
   train?(steps: number, after: (step: number) => unknown): Promise<unknown>
   /** Writes 0.5 into every element of the adapted layer's weight, as users can. Absent: users cannot write weights. */
   writeWeights?(): unknown
-  /** Calls `release`, `dispose` or `detach`. */
+  /** Ends the model: calls `release`, `dispose` or `detach`. */
   end(): unknown
 }
 
-/** The implementation under test. */
+/** The implementation under test: describes the model's layers, and makes subjects. */
 export interface AdapterSubjects {
   /** A layer that adapters change: its module name and shape `[out, in]`. */
   readonly layer: { readonly module: string; readonly shape: Shape }
   /** A layer that adapters can replace (`modules_to_save`), with a bias of `shape[0]` numbers if `hasBias`. */
   readonly head: { readonly module: string; readonly shape: Shape; readonly hasBias: boolean }
-  /** The largest difference between outputs that count as equal, relative to the largest number. Default 1e-4. */
+  /** The largest difference of outputs that count as equal, relative to the largest number. Default: 1e-4. */
   readonly tolerance?: number
   create(): Promise<AdapterSubject>
 }

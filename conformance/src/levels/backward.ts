@@ -101,8 +101,8 @@ function makeDifferencesCase(): LinearCase {
 }
 
 /**
- * `L` is linear in `c` for a fixed `x`, and in `x` for a fixed `c`, so a central difference with the step 1 has no truncation error. Two
- * float64 sums are rounded; the error of 1e-13 is negligible beside the limit.
+ * Differentiates `L` by central differences. `L` is linear in `c` for a fixed `x`, and in `x` for a fixed `c`, so a difference with the
+ * step 1 has no truncation error. Two float64 sums are rounded; the error of 1e-13 is negligible beside the limit.
  */
 export function finiteDifferences({ weight, bias, layers, x, gradY }: LinearCase): OracleGradients {
   const loss = (changed: LinearCase['layers'], input: Float64Array) => {

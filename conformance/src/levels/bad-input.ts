@@ -28,11 +28,11 @@ export const badInputLevel: Level = {
   level: 8,
   title: 'bad input',
   async run(context) {
-    await badLayers(context)
-    await badCalls(context)
-    await badStates(context)
-    await badEntries(context)
-    await badFiles(context)
+    await checkBadLayers(context)
+    await checkBadCalls(context)
+    await checkBadStates(context)
+    await checkBadEntries(context)
+    await checkBadFiles(context)
   },
 }
 
@@ -47,26 +47,26 @@ function* malformedLayers(): Generator<[string, Layer, ErrorCode[]]> {
   const good = layer()
   yield ['too few coefficients', { ...good, coefficients: seededValues(1, N - 1) }, ['SHAPE_MISMATCH']]
   yield ['too many coefficients', { ...good, coefficients: seededValues(1, N + 1) }, ['SHAPE_MISMATCH']]
-  yield ['a coefficient that is NaN', { ...good, coefficients: spoiled(N, Number.NaN) }, ['NOT_FINITE']]
+  yield ['a coefficient that is NaN', { ...good, coefficients: valuesWith(N, Number.NaN) }, ['NOT_FINITE']]
   yield [
     'a coefficient that is infinite',
-    { ...good, coefficients: spoiled(N, Number.NEGATIVE_INFINITY) },
+    { ...good, coefficients: valuesWith(N, Number.NEGATIVE_INFINITY) },
     ['NOT_FINITE'],
   ]
   yield ['a scaling that is NaN', { ...good, scaling: Number.NaN }, ['NOT_FINITE', 'INVALID_OPTION']]
   yield ['entries of another shape', { ...good, shape: [D2, D1] }, ['SHAPE_MISMATCH']]
 }
 
-function spoiled(length: number, value: number): Float32Array {
+function valuesWith(length: number, value: number): Float32Array {
   const numbers = seededValues(1, length)
   numbers[length >> 1] = value
   return numbers
 }
 
-async function badLayers({ backend, check }: LevelContext): Promise<void> {
+async function checkBadLayers({ backend, check }: LevelContext): Promise<void> {
   for (const [fault, malformed, codes] of malformedLayers()) {
-    await check(`delta: ${fault}`, 0, () => rejected(codes, () => backend.delta(malformed)))
-    await check(`linear: ${fault}`, 0, () => rejectedLinear(weight(), bias(), [malformed], codes))
+    await check(`delta: ${fault}`, 0, () => expectRejection(codes, () => backend.delta(malformed)))
+    await check(`linear: ${fault}`, 0, () => expectLinearRejection(weight(), bias(), [malformed], codes))
   }
   const other = layerOf({ shape: [D1, D2 + 1], n: N, seed: 777, coefficientsSeed: 1, scaling: 90 })
   const cases: readonly [string, Float32Array, Float32Array | null, Layer[]][] = [
@@ -78,24 +78,24 @@ async function badLayers({ backend, check }: LevelContext): Promise<void> {
     ['a second layer of another shape', weight(), bias(), [layer(), other]],
   ]
   for (const [fault, w, b, layers] of cases) {
-    await check(`linear: ${fault}`, 0, () => rejectedLinear(w, b, layers, ['SHAPE_MISMATCH']))
+    await check(`linear: ${fault}`, 0, () => expectLinearRejection(w, b, layers, ['SHAPE_MISMATCH']))
   }
 
-  async function rejectedLinear(
+  async function expectLinearRejection(
     w: Float32Array,
     b: Float32Array | null,
     layers: Layer[],
     codes: ErrorCode[],
   ) {
     const before = await backend.resources?.()
-    const error = await rejected(codes, async () => (await backend.linear(w, b, layers)).dispose())
+    const error = await expectRejection(codes, async () => (await backend.linear(w, b, layers)).dispose())
     return error + Math.abs(((await backend.resources?.()) ?? 0) - (before ?? 0))
   }
 }
 
-async function badCalls({ backend, check }: LevelContext): Promise<void> {
+async function checkBadCalls({ backend, check }: LevelContext): Promise<void> {
   const rows = (...indices: number[]): ApplyOptions => ({ rows: Int32Array.from(indices) })
-  const unknown = { strategy: 'telepathy' as NonNullable<ApplyOptions['strategy']> }
+  const unknownStrategy = { strategy: 'telepathy' as NonNullable<ApplyOptions['strategy']> }
   type Call = (linear: AdaptedLinear) => Promise<unknown>
   const calls: readonly [string, Call, ErrorCode[]][] = [
     ['forward: x is not a whole number of rows', (l) => l.forward(x().subarray(1)), ['SHAPE_MISMATCH']],
@@ -122,10 +122,14 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
       (l) => l.backward(x(), gradY(), rows(0, 7, 0)),
       ['INVALID_OPTION', 'ADAPTER_NOT_FOUND'],
     ],
-    ['forward: an unknown strategy', (l) => l.forward(x(), unknown), ['UNSUPPORTED', 'INVALID_OPTION']],
+    [
+      'forward: an unknown strategy',
+      (l) => l.forward(x(), unknownStrategy),
+      ['UNSUPPORTED', 'INVALID_OPTION'],
+    ],
     [
       'backward: an unknown strategy',
-      (l) => l.backward(x(), gradY(), unknown),
+      (l) => l.backward(x(), gradY(), unknownStrategy),
       ['UNSUPPORTED', 'INVALID_OPTION'],
     ],
     ['setCoefficients: no arrays', (l) => l.setCoefficients([]), ['SHAPE_MISMATCH']],
@@ -135,34 +139,34 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
       ['SHAPE_MISMATCH'],
     ],
     ['setCoefficients: too short', (l) => l.setCoefficients([seededValues(1, N - 1)]), ['SHAPE_MISMATCH']],
-    ['setCoefficients: NaN', (l) => l.setCoefficients([spoiled(N, Number.NaN)]), ['NOT_FINITE']],
+    ['setCoefficients: NaN', (l) => l.setCoefficients([valuesWith(N, Number.NaN)]), ['NOT_FINITE']],
     [
       'setCoefficients: infinite',
-      (l) => l.setCoefficients([spoiled(N, Number.POSITIVE_INFINITY)]),
+      (l) => l.setCoefficients([valuesWith(N, Number.POSITIVE_INFINITY)]),
       ['NOT_FINITE'],
     ],
   ]
   for (const strategy of ['dense', 'factored', 'spectral'] as const) {
     if (backend.strategies.includes(strategy)) continue
     await check(`forward: the strategy ${strategy}, which the backend does not offer`, 0, () =>
-      unchanged((l) => l.forward(x(), { strategy }), ['UNSUPPORTED', 'INVALID_OPTION']),
+      expectUnchanged((l) => l.forward(x(), { strategy }), ['UNSUPPORTED', 'INVALID_OPTION']),
     )
   }
-  for (const [name, call, codes] of calls) await check(name, 0, () => unchanged(call, codes))
+  for (const [name, call, codes] of calls) await check(name, 0, () => expectUnchanged(call, codes))
 
   // If the second of two layers is malformed, neither may change.
   await check('setCoefficients: the second of two is NaN', 0, () =>
     withLinear(backend, { weight: weight(), bias: bias(), layers: [layer(), layer()] }, async (linear) => {
       const before = (await linear.forward(x())).slice()
-      const call = () => linear.setCoefficients([seededValues(1, N), spoiled(N, Number.NaN)])
-      return (await rejected(['NOT_FINITE'], call)) + differingBits(await linear.forward(x()), before)
+      const call = () => linear.setCoefficients([seededValues(1, N), valuesWith(N, Number.NaN)])
+      return (await expectRejection(['NOT_FINITE'], call)) + differingBits(await linear.forward(x()), before)
     }),
   )
 
-  function unchanged(call: Call, codes: ErrorCode[]): Promise<number> {
+  function expectUnchanged(call: Call, codes: ErrorCode[]): Promise<number> {
     return withLinear(backend, { weight: weight(), bias: bias(), layers: [layer()] }, async (linear) => {
       const before = { y: (await linear.forward(x())).slice(), weight: (await linear.weight()).slice() }
-      const error = await rejected(codes, () => call(linear))
+      const error = await expectRejection(codes, () => call(linear))
       const changed =
         differingBits(await linear.forward(x()), before.y) +
         differingBits(await linear.weight(), before.weight)
@@ -172,28 +176,28 @@ async function badCalls({ backend, check }: LevelContext): Promise<void> {
   }
 }
 
-async function badStates({ backend, check, skip }: LevelContext): Promise<void> {
+async function checkBadStates({ backend, check, skip }: LevelContext): Promise<void> {
   const testCase = { weight: weight(), bias: bias(), layers: [layer()] }
   if (backend.strategies.includes('merge')) {
     await check('merge twice', 0, () =>
       withLinear(backend, testCase, async (linear) => {
         await linear.merge()
         const before = (await linear.weight()).slice()
-        const error = await rejected(['INVALID_STATE'], () => linear.merge())
+        const error = await expectRejection(['INVALID_STATE'], () => linear.merge())
         return error + differingBits(await linear.weight(), before)
       }),
     )
     await check('unmerge without a merge', 0, () =>
       withLinear(backend, testCase, async (linear) => {
         const before = (await linear.weight()).slice()
-        const error = await rejected(['INVALID_STATE'], () => linear.unmerge())
+        const error = await expectRejection(['INVALID_STATE'], () => linear.unmerge())
         return error + differingBits(await linear.weight(), before)
       }),
     )
   } else {
     skip('merge twice', 'the backend does not offer the strategy merge')
     await check('merge, which the backend does not offer', 0, () =>
-      withLinear(backend, testCase, (linear) => rejected(['UNSUPPORTED'], () => linear.merge())),
+      withLinear(backend, testCase, (linear) => expectRejection(['UNSUPPORTED'], () => linear.merge())),
     )
   }
   const uses: readonly [string, (linear: AdaptedLinear) => Promise<unknown>][] = [
@@ -211,12 +215,14 @@ async function badStates({ backend, check, skip }: LevelContext): Promise<void> 
     await check(`${name} after dispose`, 0, async () => {
       const linear = await backend.linear(testCase.weight, testCase.bias, testCase.layers)
       await linear.dispose()
-      return rejected(isMissing ? ['INVALID_STATE', 'UNSUPPORTED'] : ['INVALID_STATE'], () => use(linear))
+      return expectRejection(isMissing ? ['INVALID_STATE', 'UNSUPPORTED'] : ['INVALID_STATE'], () =>
+        use(linear),
+      )
     })
   }
 }
 
-async function badEntries({ check }: LevelContext): Promise<void> {
+async function checkBadEntries({ check }: LevelContext): Promise<void> {
   const shape = [4, 6] as const
   const cases: readonly [string, () => unknown, ErrorCode[]][] = [
     ['a row out of range', () => explicitEntries({ shape, rows: [4], columns: [0] }), ['ENTRY_OUT_OF_RANGE']],
@@ -246,17 +252,17 @@ async function badEntries({ check }: LevelContext): Promise<void> {
     ['a shape with a 0', () => uniformEntries({ shape: [0, 6], n: 1, seed: 1 }), ['INVALID_OPTION']],
   ]
   for (const [fault, make, codes] of cases) {
-    await check(`entries: ${fault}`, 0, () => rejected(codes, async () => make()))
+    await check(`entries: ${fault}`, 0, () => expectRejection(codes, async () => make()))
   }
 }
 
-async function badFiles({ backend, vectors, check }: LevelContext): Promise<void> {
+async function checkBadFiles({ backend, vectors, check }: LevelContext): Promise<void> {
   const read = async (files: AdapterBytes) => (backend.roundTrip ?? readAgain)(files)
   const reader = backend.roundTrip === undefined ? "core's reader" : 'roundTrip'
   const good = vectors.adapters.find(({ name }) => name === 'linear-float32')?.files
   if (good === undefined) throw new Error('the vectors have no adapter linear-float32')
   for (const { name, files, codes } of malformedFiles(good)) {
-    await check(`${reader}: ${name}`, 0, () => rejected(codes, () => read(files), FILE_NAME))
+    await check(`${reader}: ${name}`, 0, () => expectRejection(codes, () => read(files), FILE_NAME))
   }
 }
 
@@ -264,7 +270,7 @@ async function badFiles({ backend, vectors, check }: LevelContext): Promise<void
 const FILE_NAME = /adapter_(config\.json|model\.safetensors)/
 
 /** Returns 0 if `call` rejects with one of the codes and a matching message; otherwise throws an error that names what it received. */
-async function rejected(
+async function expectRejection(
   codes: readonly ErrorCode[],
   call: () => Promise<unknown>,
   message = /\S/,

@@ -96,7 +96,7 @@ function errorAgainstReference(delta: FloatArray, layer: Layer, largest: number)
 /** Generates layers with entries that a transform of half the length easily gets wrong: mean, Nyquist, mirrored pairs, a single row or column. */
 function* specialLayers(): Generator<[string, Layer]> {
   const shape: Shape = [12, 20]
-  const list = (name: string, positions: readonly (readonly [number, number])[]): [string, Layer] => [
+  const special = (name: string, positions: readonly (readonly [number, number])[]): [string, Layer] => [
     name,
     createLayer({
       name: 'special',
@@ -110,31 +110,31 @@ function* specialLayers(): Generator<[string, Layer]> {
       scaling: 100,
     }),
   ]
-  yield list('entry (0, 0)', [[0, 0]])
-  yield list('entries at half the length', [
+  yield special('entry (0, 0)', [[0, 0]])
+  yield special('entries at half the length', [
     [6, 0],
     [0, 10],
     [6, 10],
   ])
-  yield list('an entry and its mirror image', [
+  yield special('an entry and its mirror image', [
     [2, 3],
     [10, 17],
     [1, 0],
     [11, 0],
   ])
-  yield list('entries of one row', [
+  yield special('entries of one row', [
     [5, 0],
     [5, 1],
     [5, 10],
     [5, 19],
   ])
-  yield list('entries of one column', [
+  yield special('entries of one column', [
     [0, 7],
     [1, 7],
     [6, 7],
     [11, 7],
   ])
-  const layer = list('', [[3, 4]])[1]
+  const layer = special('', [[3, 4]])[1]
   yield ['coefficients of 0', { ...layer, coefficients: new Float32Array(1) }]
   yield ['a negative scaling', { ...layer, scaling: -3 }]
 }
@@ -152,8 +152,8 @@ const ROUNDING: Readonly<Record<AdapterVector['dtype'], readonly [number, number
 }
 
 /**
- * Counts the elements of PEFT's ΔW that differ from the backend's by more than one rounding to `dtype`, `u·|v| + η`, and the limits of both
- * float32 results.
+ * Counts the elements of PEFT's ΔW that differ from the backend's by more than the sum of one rounding to `dtype` (`u·|v| + η`) and the
+ * limits of both float32 results.
  */
 function countWrongRoundings(
   delta: FloatArray,

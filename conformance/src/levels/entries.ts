@@ -26,14 +26,14 @@ export const entriesLevel: Level = {
   async run({ backend, vectors, quick, check }) {
     const narrow = vectors.uniform.filter(({ shape, algorithm }) => !isWide(shape) && algorithm === undefined)
     await check(`uniform: ${narrow.length} lists of torch.randperm, 32-bit draws`, 0, () =>
-      count(narrow, differs),
+      count(narrow, isWrong),
     )
     const legacy = vectors.uniform.filter(({ algorithm }) => algorithm === 'legacy')
-    await check(`uniform: ${legacy.length} lists of the legacy algorithm`, 0, () => count(legacy, differs))
+    await check(`uniform: ${legacy.length} lists of the legacy algorithm`, 0, () => count(legacy, isWrong))
     if (!quick) {
       const wide = vectors.uniform.filter(({ shape, algorithm }) => isWide(shape) && algorithm === undefined)
       await check(`uniform: ${wide.length} lists of torch.randperm, 64-bit draws`, 0, () =>
-        count(wide, differs),
+        count(wide, isWrong),
       )
     }
 
@@ -55,7 +55,7 @@ export const entriesLevel: Level = {
   },
 }
 
-/** Square (exchanged rows and columns would fit), wide and tall spectra. */
+/** Square, wide and tall spectra. In a square spectrum, exchanged rows and columns are still in range. */
 const APPLIED_ENTRIES: readonly (readonly [Shape, n: number, seed: number])[] = [
   [[24, 24], 40, 777],
   [[12, 32], 25, 1],
@@ -70,7 +70,7 @@ function count<Case>(cases: readonly Case[], wrong: (example: Case) => boolean):
   return cases.filter(wrong).length
 }
 
-function differs({ shape, n, seed, algorithm, digest }: UniformVector): boolean {
+function isWrong({ shape, n, seed, algorithm, digest }: UniformVector): boolean {
   return (
     entriesDigest(uniformEntries({ shape, n, seed: BigInt(seed), ...(algorithm && { algorithm }) })) !==
     digest
@@ -78,8 +78,8 @@ function differs({ shape, n, seed, algorithm, digest }: UniformVector): boolean 
 }
 
 /**
- * Both programs evaluate one exponential of an argument with a few roundings. An error ε of the argument `a` is an error of
- * `p·a·ε` in `p = exp(−a)`, and `p·a ≤ 1/e`: 16 roundings of 2⁻⁵³ cover both.
+ * Counts the weights that differ from numpy's. Both programs evaluate one exponential of an argument with a few roundings. An error ε of
+ * the argument `a` is an error of `p·a·ε` in `p = exp(−a)`, and `p·a ≤ 1/e`: 16 roundings of 2⁻⁵³ cover both.
  */
 function countDifferentWeights({ map, ...options }: BandPassVector): number {
   const computed = bandPassMap(options)

@@ -13,7 +13,7 @@ export const fileLevel: Level = {
     const roundTrip = async (files: AdapterBytes) => {
       const copy = { config: files.config.slice(), model: files.model.slice() }
       const written = await backend.roundTrip?.(copy)
-      if (written === undefined) throw new Error('roundTrip returned nothing')
+      if (written === undefined) throw new Error('roundTrip returned undefined')
       return differingBytes(written.config, files.config) + differingBytes(written.model, files.model)
     }
     for (const { name, files } of vectors.adapters) await check(`PEFT's ${name}`, 0, () => roundTrip(files))

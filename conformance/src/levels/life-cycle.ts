@@ -1,4 +1,7 @@
-/** Level 6: unmerging, disabling and disposing leave nothing behind. Bits and counts of live handles are compared exactly. */
+/**
+ * Level 6: unmerging and disabling restore the original bits, and disposing frees all handles. Bits and counts of live handles are compared
+ * exactly.
+ */
 import { type FloatArray, FourierFTError, type Layer } from '@fourierft/core'
 import type { AdaptedLinear, Backend } from '@fourierft/core/conformance'
 import type { Level } from '../level.js'
@@ -33,7 +36,7 @@ export const lifeCycleLevel: Level = {
     if (!base.frozen) {
       skip(
         'a layer that never had an adapter',
-        `the backend makes none (${base.reason}); compared with a layer whose adapter was never used`,
+        `the backend rejects it (${base.reason}); compared with a layer whose adapter was never used`,
       )
     }
     const baseName = base.frozen
@@ -50,8 +53,8 @@ export const lifeCycleLevel: Level = {
     await check('disable: the output of the base layer', FORWARD_LIMIT, () =>
       withAdapters(async (linear) => {
         await linear.disable()
-        const silent = layers.map((layer) => ({ ...layer, coefficients: new Float32Array(layer.entries.n) }))
-        return relativeError(await linear.forward(x), oracleForward(weight, bias, silent, x))
+        const zeroed = layers.map((layer) => ({ ...layer, coefficients: new Float32Array(layer.entries.n) }))
+        return relativeError(await linear.forward(x), oracleForward(weight, bias, zeroed, x))
       }),
     )
     await check('enable: the same bits as before disable', 0, () =>

@@ -51,7 +51,7 @@ std::vector<std::string> texts(napi_env env, napi_value array);
 int64_t integer(napi_env env, napi_value value, const char* name, int64_t minimum, int64_t maximum);
 bool boolean(napi_env env, napi_value value, const char* name);
 
-constexpr int64_t kLargestInteger = (int64_t{1} << 53) - 1;  // Number.MAX_SAFE_INTEGER
+constexpr int64_t kMaxSafeInteger = (int64_t{1} << 53) - 1;  // Number.MAX_SAFE_INTEGER
 
 // The present state of a typed array. When JavaScript runs again it can resize the array's buffer, transfer it or write to it, so the memory
 // must not be used later or by another thread. Shared memory is the exception: it can neither be detached nor shrink while it is referenced.

@@ -70,7 +70,7 @@ napi_value create_plan(napi_env env, napi_callback_info info) {
 
 napi_value destroy_plan(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, [&](const napi_value (&v)[1]) -> napi_value {
-    const int64_t number = integer(env, v[0], "plan", 0, kLargestInteger);
+    const int64_t number = integer(env, v[0], "plan", 0, kMaxSafeInteger);
     if (Instance::of(env).plans.erase(number) > 0) plans().remove(number);
     return nullptr;
   });
@@ -113,7 +113,7 @@ class Call : public fourierft::Job {
   // The first arguments of every call: plan, coefficients, scalings.
   Call(napi_env env, const napi_value* v) : copy_buffers_(Instance::of(env).copy_buffers) {
     const char* const expected = "expected a plan, Float32Array coefficients and Float32Array scalings";
-    plan_ = plans().find(integer(env, v[0], "plan", 0, kLargestInteger));
+    plan_ = plans().find(integer(env, v[0], "plan", 0, kMaxSafeInteger));
     if (plan_ == nullptr) throw Failure{"the plan has been disposed of", "INVALID_STATE"};
     const TypedArray coefficients = read(env, v[1], napi_float32_array, expected), scalings = read(env, v[2], napi_float32_array, expected);
     if (scalings.length > INT32_MAX || coefficients.length != scalings.length * plan_->n)

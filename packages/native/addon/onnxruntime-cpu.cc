@@ -29,7 +29,7 @@ fourierft_runner session_threads(Handle context) {
 // The adapter of each token, computed from the adapter of each row.
 struct TokenAdapters {
   std::vector<int32_t> of_token;  // empty if all tokens use the same adapter
-  int64_t single_adapter = -1;              // -1: none
+  int64_t single_adapter = -1;    // -1: none
 
   explicit TokenAdapters(const Inputs& in) {
     if (in.is_empty()) return;

@@ -15,14 +15,14 @@
 namespace fourierft::onnxruntime {
 namespace {
 
-constexpr int kRequired = 0, kVariadic = 2;        // OrtCustomOpInputOutputCharacteristic
-constexpr int kDefaultMemory = 0, kCpuMemory = -2;     // OrtMemType
-constexpr size_t kEntries = 4, kTables = 5;        // indices of inputs; the tables are one variadic input
+constexpr int kRequired = 0, kVariadic = 2;         // OrtCustomOpInputOutputCharacteristic
+constexpr int kDefaultMemory = 0, kCpuMemory = -2;  // OrtMemType
+constexpr size_t kEntries = 4, kTables = 5;         // indices of inputs; the tables are one variadic input
 
 const FourierFTOperator& self(const Operator* op) { return *static_cast<const FourierFTOperator*>(op); }
 
-// Copies the shape of an input to an output. Otherwise the optimiser would not know the shapes after the first of our nodes and would not fuse
-// the nodes that follow, which would make them slower and round them differently than without adapters.
+// Copies the shape of an input to an output. Otherwise the optimiser would not know the shapes after the first of these nodes and would not fuse
+// the nodes that follow: they would be slower, and round differently than without adapters.
 void copy_shape(Handle context, size_t output, size_t input) {
   Handle info = nullptr;  // owned by the context
   check(api.ShapeInferContext_GetInputTypeShape(context, input, &info));
@@ -149,7 +149,7 @@ Inputs::Inputs(const FourierFTOperator& op, Handle context)
   if (x.dims.empty() || other.dims.empty()) fail("expected activations [..., in] and [..., out]; received scalars");
   d2 = x.dims.back();
   d1 = other.dims.back();
-  if (d1 <= 0 || d2 <= 0 || x.count() / d2 != other.count() / d1) fail("x and its partner have different numbers of tokens");
+  if (d1 <= 0 || d2 <= 0 || x.count() / d2 != other.count() / d1) fail("expected the same number of tokens in both activations");
   tokens = x.count() / d2;
   if (coefficients.dims.size() != 2 || entries.dims.size() != 2 || entries.dims[0] != 2 || entries.dims[1] != coefficients.dims[1])
     fail("expected coefficients [adapters, n] and entries [2, n]");

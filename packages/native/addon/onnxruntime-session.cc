@@ -128,7 +128,7 @@ Owner read_session_options(napi_env env, napi_value options_object) {
   if (names.size() != length_of(env, sizes)) throw Failure{"freeDimensionOverrides: expected a size for each name", "INVALID_OPTION"};
   for (uint32_t i = 0; i < names.size(); i++) {
     const std::string option = "freeDimensionOverrides." + names[i];
-    const int64_t size = integer(env, element(env, sizes, i), option.c_str(), 0, kLargestInteger);
+    const int64_t size = integer(env, element(env, sizes, i), option.c_str(), 0, kMaxSafeInteger);
     check(api.AddFreeDimensionOverrideByName(created, names[i].c_str(), size));
   }
   return options;
@@ -163,8 +163,9 @@ void return_freed_memory() {
 
 using SharedSession = std::shared_ptr<Session>;
 
-// The first session with the operators' domain adds the domain to a map of the whole process. ONNX Runtime does not lock that map between its
-// lookup and its insertion, so if two first sessions are made at once, the second can fail. Therefore sessions are made one at a time until the first one is made.
+// The first session with the operators' domain adds the domain to a map of the whole process. ONNX Runtime does not lock that map between the
+// lookup and the insertion, so if the first two sessions are made at once, the second can fail. Therefore sessions are made one at a time until
+// the first one exists.
 std::atomic<bool> is_domain_registered = false;
 
 std::unique_lock<std::mutex> lock_until_domain_is_registered() {
@@ -253,7 +254,7 @@ struct Run : Job {
   SharedSession session;
   Owner options{nullptr, [](Handle) {}};
   std::vector<std::string> output_names;
-  CopyBuffers::Block numbers;  // of all inputs
+  CopyBuffers::Block numbers;  // the copied numbers of all inputs
   std::vector<Owner> inputs, outputs;
 
   void work() override {
@@ -423,18 +424,19 @@ void read_inputs(napi_env env, napi_value shapes_array, napi_value data, Run& jo
   const auto* first = static_cast<const double*>(numbers.data);
   const std::vector<double> shapes(first, first + numbers.length);
   std::vector<Input> inputs(expected.size());
-  size_t at = 0;
+  size_t offset = 0;
   for_each_input([&](uint32_t i) {
-    const size_t remaining = shapes.size() - at;
-    if (remaining < 2 || !(shapes[at] >= 0 && shapes[at] <= INT32_MAX) || !(shapes[at + 1] >= 0 && shapes[at + 1] <= static_cast<double>(remaining - 2)))
+    const size_t remaining = shapes.size() - offset;
+    if (remaining < 2 || !(shapes[offset] >= 0 && shapes[offset] <= INT32_MAX) ||
+        !(shapes[offset + 1] >= 0 && shapes[offset + 1] <= static_cast<double>(remaining - 2)))
       throw Failure{"expected its type, its rank and its dims", "INVALID_OPTION"};
-    inputs[i].type = static_cast<int>(shapes[at]);
-    const size_t rank = static_cast<size_t>(shapes[at + 1]);
-    at += 2;
-    for (size_t d = 0; d < rank; d++, at++) {
-      if (!(std::fabs(shapes[at]) <= static_cast<double>(kLargestInteger)) || shapes[at] != std::floor(shapes[at]))
+    inputs[i].type = static_cast<int>(shapes[offset]);
+    const size_t rank = static_cast<size_t>(shapes[offset + 1]);
+    offset += 2;
+    for (size_t d = 0; d < rank; d++, offset++) {
+      if (!(std::fabs(shapes[offset]) <= static_cast<double>(kMaxSafeInteger)) || shapes[offset] != std::floor(shapes[offset]))
         throw Failure{"expected dims that are integers", "INVALID_OPTION"};
-      inputs[i].dims.push_back(static_cast<int64_t>(shapes[at]));
+      inputs[i].dims.push_back(static_cast<int64_t>(shapes[offset]));
     }
     inputs[i].data = element(env, data, i);
   });

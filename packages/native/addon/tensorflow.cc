@@ -7,7 +7,7 @@
 //   FourierFTGrad(base [..., d2] or [0], x, grad_y, coefficients, scalings, adapter_of_row; plan, in_place)
 //     -> grad_x = base + dx, grad_coefficients in the shape of coefficients
 //
-// With in_place the output uses the buffer of `base`: for a caller that made the buffer, does not share it and does not read it again.
+// With in_place the output uses the buffer of `base`. The caller must have made the buffer, must not share it and must not read it again.
 // TF_ForwardInputOrAllocateOutput cannot do this: it needs a buffer with a single reference, and the handle of an eager tensor holds another.
 #include "tensorflow.h"
 

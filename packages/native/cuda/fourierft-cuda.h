@@ -4,7 +4,7 @@
  * Tensors are row-major, contiguous, in device memory: x [tokens, d2], y and grad_y [tokens, d1], coefficients [adapters, n], scalings
  * [adapters], or null if the coefficients include alpha. forward and backward only queue kernels on a stream of the current device: they
  * neither allocate nor wait, and can be captured into a CUDA graph. Results are the same on every call, bit for bit. NaN and infinity in
- * activations spread through the token that holds them and no other.
+ * activations spread through the token that contains them and no other.
  */
 #ifndef FOURIERFT_CUDA_H
 #define FOURIERFT_CUDA_H

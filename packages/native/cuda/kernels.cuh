@@ -75,23 +75,23 @@ __device__ inline float coefficient_of(const Adapters& adapters, int adapter, in
   return sum;
 }
 
-__device__ inline float load(fourierft_dtype dtype, const void* from, int64_t at) {
-  if (dtype == FOURIERFT_FLOAT32) return static_cast<const float*>(from)[at];
-  if (dtype == FOURIERFT_FLOAT16) return __half2float(static_cast<const __half*>(from)[at]);
-  return __bfloat162float(static_cast<const __nv_bfloat16*>(from)[at]);
+__device__ inline float load(fourierft_dtype dtype, const void* numbers, int64_t index) {
+  if (dtype == FOURIERFT_FLOAT32) return static_cast<const float*>(numbers)[index];
+  if (dtype == FOURIERFT_FLOAT16) return __half2float(static_cast<const __half*>(numbers)[index]);
+  return __bfloat162float(static_cast<const __nv_bfloat16*>(numbers)[index]);
 }
 
-__device__ inline void store(fourierft_dtype dtype, float value, void* to, int64_t at) {
+__device__ inline void store(fourierft_dtype dtype, float value, void* numbers, int64_t index) {
   if (dtype == FOURIERFT_FLOAT32)
-    static_cast<float*>(to)[at] = value;
+    static_cast<float*>(numbers)[index] = value;
   else if (dtype == FOURIERFT_FLOAT16)
-    static_cast<__half*>(to)[at] = __float2half_rn(value);
+    static_cast<__half*>(numbers)[index] = __float2half_rn(value);
   else
-    static_cast<__nv_bfloat16*>(to)[at] = __float2bfloat16_rn(value);
+    static_cast<__nv_bfloat16*>(numbers)[index] = __float2bfloat16_rn(value);
 }
 
-__device__ inline void add_to(fourierft_dtype dtype, float value, void* to, int64_t at) {
-  store(dtype, load(dtype, to, at) + value, to, at);
+__device__ inline void add_to(fourierft_dtype dtype, float value, void* numbers, int64_t index) {
+  store(dtype, load(dtype, numbers, index) + value, numbers, index);
 }
 
 __device__ inline void analyse(const DeviceSide& side, fourierft_dtype dtype, const void* x, int64_t token, float2* buffer, float2* slots) {
@@ -116,8 +116,8 @@ __device__ inline void analyse(const DeviceSide& side, fourierft_dtype dtype, co
   __syncthreads();
 }
 
-// Sums the terms of each slot. For even d the slots become the spectrum of the real part: half of each frequency (and half its conjugate at d - j, which is not
-// stored). Frequencies 0 and d/2 have no conjugate partner and are real.
+// Sums the terms of each slot. For even d the slots become the spectrum of the real part: half of each frequency (and half its conjugate at
+// d - j, which is not stored). Frequencies 0 and d/2 have no conjugate partner and are real.
 __device__ inline void combine(const DeviceSide& into, const DeviceTerms& terms, const Adapters& adapters, int adapter, int n,
                                const float2* from, float2* to) {
   for (int s = threadIdx.x; s < into.used; s += blockDim.x) {

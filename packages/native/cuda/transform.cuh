@@ -154,10 +154,10 @@ __device__ inline void run_stage(const DeviceStage& stage, int n, bool forward, 
 // computes as many whole butterflies at once as it has threads for. All threads read before any thread writes.
 __device__ inline void run_stage_large(const DeviceStage& stage, int n, bool forward, float2* buffer) {
   const int radix = stage.radix, quotient = stage.length / radix, h = (radix - 1) / 2;
-  const int at_once = blockDim.x / (h + 1), index = threadIdx.x / (h + 1), j = threadIdx.x - index * (h + 1);
-  for (int done = 0; done < n / radix; done += at_once) {
+  const int butterflies_at_once = blockDim.x / (h + 1), index = threadIdx.x / (h + 1), j = threadIdx.x - index * (h + 1);
+  for (int done = 0; done < n / radix; done += butterflies_at_once) {
     const int u = done + index, part = u / quotient, i = u - part * quotient, first = part * stage.length + i;
-    const bool is_active = index < at_once && u < n / radix;
+    const bool is_active = index < butterflies_at_once && u < n / radix;
     float2 a = make_float2(0, 0), b = make_float2(0, 0);
     if (is_active) {
       const auto number = [&](int k) {

@@ -30,7 +30,7 @@ function numbers(length: number, seed: number): Float32Array {
   return Float32Array.from({ length }, () => uniform() + uniform() + uniform() + uniform() - 2)
 }
 
-/** An array of zeros whose length follows the length of its buffer. */
+/** Creates an array of zeros whose length follows the length of its buffer. */
 function resizable(length: number, maxLength = length): Float32Array & { readonly buffer: Resizable } {
   // The types of ES2022 have no resizable buffers.
   const buffer = Reflect.construct(ArrayBuffer, [4 * length, { maxByteLength: 4 * maxLength }])

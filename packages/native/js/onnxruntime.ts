@@ -41,7 +41,7 @@ const NAMES = new Map<number, OnnxType>(
 )
 
 /** The array for `float16` numbers: Float16Array if the engine has it, as in ONNX Runtime's packages. */
-const HALVES: new (buffer: ArrayBuffer) => ArrayBufferView =
+const HALF_ARRAY: new (buffer: ArrayBuffer) => ArrayBufferView =
   (globalThis as { Float16Array?: new (buffer: ArrayBuffer) => ArrayBufferView }).Float16Array ?? Uint16Array
 
 const ARRAYS: Readonly<Record<Exclude<OnnxType, 'string'>, new (buffer: ArrayBuffer) => ArrayBufferView>> = {
@@ -53,7 +53,7 @@ const ARRAYS: Readonly<Record<Exclude<OnnxType, 'string'>, new (buffer: ArrayBuf
   int32: Int32Array,
   int64: BigInt64Array,
   bool: Uint8Array,
-  float16: HALVES,
+  float16: HALF_ARRAY,
   float64: Float64Array,
   uint32: Uint32Array,
   uint64: BigUint64Array,
@@ -130,8 +130,8 @@ export interface OnnxRuntime {
   /** Returns the reason why the CUDA kernels cannot be used on this machine; undefined if they can. */
   cudaProblem(device?: 'cuda' | 'cuda-host'): Promise<string | undefined>
   /**
-   * Makes a session of a model file, or of the bytes of a model. Bytes are copied: on the CPU before this returns, on CUDA after the library of kernels is
-   * open. The bytes of a SharedArrayBuffer are read in place and must not change until the promise is settled.
+   * Makes a session of a model file, or of the bytes of a model. Bytes are copied: on the CPU before this returns, on CUDA after the library of
+   * kernels is open. The bytes of a SharedArrayBuffer are read in place and must not change until the promise is settled.
    *
    * @throws {Error} with the code `UNSUPPORTED` if the session is on CUDA and the kernels, a device or ONNX Runtime's CUDA provider are missing
    */
@@ -162,11 +162,11 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
       }
     },
     async createSession(model, { executionProviders = [], ...options } = {}) {
-      const onCpu = sessionOptions(options)
+      const cpuOptions = sessionOptions(options)
       // Nothing is awaited on the CPU, so the bytes of a model are read before the caller continues.
       const addonOptions = usesCuda(executionProviders)
-        ? { ...onCpu, ...(await cudaOptions(addon, executionProviders)) }
-        : onCpu
+        ? { ...cpuOptions, ...(await cudaOptions(addon, executionProviders)) }
+        : cpuOptions
       const { handle, inputs, outputs } = await settled<AddonSession>((done) =>
         addon.createOnnxSession(model, addonOptions, done),
       )

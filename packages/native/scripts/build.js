@@ -13,10 +13,10 @@ import { include_dir as headers } from 'node-api-headers'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
-/** Where `js/addon.ts` looks for the addon after the compiled packages. */
+/** The path of the addon. `js/addon.ts` looks for it there if no compiled package loads. */
 export const addonFile = join(root, 'build', 'fourierft.node')
 
-/** Where `js/cuda-provider.ts` looks for the CUDA kernels, in the same folder. */
+/** The file name of the CUDA kernels. `js/cuda-provider.ts` looks for it in the same folder. */
 const CUDA_LIBRARY = 'libfourierft-cuda.so'
 
 const isGlibc = process.platform === 'linux' && 'glibcVersionRuntime' in process.report.getReport().header

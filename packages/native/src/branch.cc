@@ -36,19 +36,19 @@ const Kernel& kernel() {
 class Scratch {
  public:
   ~Scratch() { release(); }
-  float* of(size_t floats) {
+  float* reserve(size_t floats) {
     if (floats > size_) {
       release();
-      memory_ = static_cast<float*>(::operator new(floats * sizeof(float), kAligned));
+      memory_ = static_cast<float*>(::operator new(floats * sizeof(float), kAlignment));
       size_ = floats;
     }
     return memory_;
   }
 
  private:
-  static constexpr std::align_val_t kAligned{64};
+  static constexpr std::align_val_t kAlignment{64};
   void release() {
-    ::operator delete(memory_, kAligned);
+    ::operator delete(memory_, kAlignment);
     memory_ = nullptr;
     size_ = 0;
   }
@@ -151,9 +151,9 @@ fourierft_status guarded(const Body& body) {
 extern "C" {
 
 fourierft_status fourierft_plan_check(uint32_t d1, uint32_t d2, uint32_t n, const uint32_t* rows, const uint32_t* columns) {
-  constexpr uint32_t largest = 1u << 24;
+  constexpr uint32_t kMaxSize = 1u << 24;
   if (rows == nullptr || columns == nullptr) return FOURIERFT_INVALID_ARGUMENT;
-  if (d1 == 0 || d2 == 0 || d1 > largest || d2 > largest || n == 0 || n > static_cast<uint64_t>(d1) * d2 || n > 1u << 30)
+  if (d1 == 0 || d2 == 0 || d1 > kMaxSize || d2 > kMaxSize || n == 0 || n > static_cast<uint64_t>(d1) * d2 || n > 1u << 30)
     return FOURIERFT_INVALID_SHAPE;
   for (uint32_t l = 0; l < n; l++)
     if (rows[l] >= d1 || columns[l] >= d2) return FOURIERFT_INVALID_ENTRY;
@@ -191,7 +191,7 @@ fourierft_status fourierft_forward(const fourierft_plan* handle, const float* co
       kernel().forward(plan, c.coefficients,
                        {dtype, part.last - part.first, adapter_of_row == nullptr ? nullptr : adapter_of_row + part.first, c.factors},
                        static_cast<const char*>(x) + part.first * plan.d2 * bytes, static_cast<char*>(y) + part.first * plan.d1 * bytes,
-                       thread_scratch.of(kernel().scratch(plan)));
+                       thread_scratch.reserve(kernel().scratch(plan)));
     });
     return FOURIERFT_OK;
   });
@@ -219,7 +219,7 @@ fourierft_status fourierft_backward(const fourierft_plan* handle, const float* c
                         static_cast<const char*>(x) + part.first * plan.d2 * bytes,
                         static_cast<const char*>(grad_y) + part.first * plan.d1 * bytes, products + width * index,
                         grad_x == nullptr ? nullptr : static_cast<char*>(grad_x) + part.first * plan.d2 * bytes,
-                        thread_scratch.of(kernel().scratch(plan)));
+                        thread_scratch.reserve(kernel().scratch(plan)));
     });
     const double area = static_cast<double>(plan.d1) * plan.d2;
     for (int32_t a = 0; a < adapters; a++) {
@@ -245,7 +245,7 @@ fourierft_status fourierft_delta(const fourierft_plan* handle, const float* coef
     for_parts(runner, parts, [&](int index) {
       const Range part = part_of(rows, parts, index);
       kernel().delta(plan, c.coefficients, static_cast<int>(part.first), static_cast<int>(part.last), delta,
-                     thread_scratch.of(kernel().scratch(plan)));
+                     thread_scratch.reserve(kernel().scratch(plan)));
     });
     return FOURIERFT_OK;
   });

@@ -485,9 +485,9 @@ void run_one_stage(const Stage& stage, int n, lanes<V>* b) {
 // Runs the sub-transform of n numbers that consists of the stages from `first` on. Splits it if it does not fit the nearest cache.
 template <int V, bool Forward>
 void run_stages_from(const std::vector<Stage>& stages, size_t first, int n, lanes<V>* b) {
-  constexpr size_t near = 32768;
+  constexpr size_t kNearestCacheBytes = 32768;
   if (first == stages.size()) return;
-  if (2 * static_cast<size_t>(n) * sizeof(lanes<V>) > near) {
+  if (2 * static_cast<size_t>(n) * sizeof(lanes<V>) > kNearestCacheBytes) {
     const Stage& stage = stages[first];
     const int quotient = n / stage.radix;
     if (Forward) run_one_stage<V, true>(stage, n, b);
@@ -761,7 +761,7 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
   store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2, rows.of);
 }
 
-// Whether dW is written without using the caches: if it has 16 MiB or more and all its rows start at the same offset in a cache line.
+// Returns whether dW is written without using the caches: if it has 16 MiB or more and all its rows start at the same offset in a cache line.
 FOURIERFT_INLINE bool bypasses_caches(const Plan& plan) {
   return plan.d2 % 16 == 0 && static_cast<size_t>(plan.d1) * plan.d2 >= size_t{1} << 22;
 }
@@ -970,7 +970,7 @@ FOURIERFT_INLINE void for_tiles(int64_t tokens, int max_single, Tile tile, One o
   }
 }
 
-// Up to this many tokens are faster one by one than in a tile of eight.
+// The largest number of tokens that are faster one by one than in a tile of eight.
 FOURIERFT_INLINE int max_single_tokens(const Plan& plan) { return plan.in.eighth.empty() || plan.out.eighth.empty() ? 1 : 3; }
 
 template <class Number>

@@ -9,7 +9,7 @@ namespace {
 
 constexpr double kPi = 3.14159265358979323846;
 // A prime radix p costs p operations for each number. Bluestein's two inner transforms cost as much as a prime radix of about 40.
-constexpr int kLargestRadix = 61;
+constexpr int kMaxRadix = 61;
 
 struct UnitRoot {
   double cos, sin;
@@ -48,7 +48,7 @@ bool factorise(int n, std::vector<int>& radices) {
       n /= radix;
     }
   }
-  for (int prime = 11; prime <= kLargestRadix && n > 1; prime += 2) {
+  for (int prime = 11; prime <= kMaxRadix && n > 1; prime += 2) {
     while (n % prime == 0) {
       radices.push_back(prime);
       n /= prime;
@@ -227,9 +227,9 @@ Plan::Plan(int d1_, int d2_, int n_, const uint32_t* rows, const uint32_t* colum
     : d1(d1_), d2(d2_), n(n_), out(make_layer_side(d1_, n_, rows)), in(make_layer_side(d2_, n_, columns)),
       by_row(make_terms(out, rows, in, columns, n_)), by_column(make_terms(in, columns, out, rows, n_)) {
   for (int l = 0; l < n; l++) {
-    const SpectrumIndex from = spectrum_index_of(in, static_cast<int>(columns[l]));
-    const SpectrumIndex to = spectrum_index_of(out, static_cast<int>(rows[l]));
-    links.push_back({from.real, to.real, from.is_conjugate != to.is_conjugate ? -1.f : 1.f});
+    const SpectrumIndex in_index = spectrum_index_of(in, static_cast<int>(columns[l]));
+    const SpectrumIndex out_index = spectrum_index_of(out, static_cast<int>(rows[l]));
+    links.push_back({in_index.real, out_index.real, in_index.is_conjugate != out_index.is_conjugate ? -1.f : 1.f});
   }
   for (int m = 0; m < d1; m++) push(unit_roots, unit_root(m, d1));
 }

@@ -167,7 +167,7 @@ describe.skipIf(!hasCMake)(`the kernel in C++, under sanitizers${reason}`, () =>
           const [x, y, x2, g, gradX] = [make(), make(), make(), make(), make()]
           const gradients = { coefficients: [new Float32Array(n)], x: gradX }
           const calls = [native.addForward([layer], x, y, { rows }), native.addBackward([layer], x2, g, gradients)].map(count)
-          for (const each of [x, y, x2, g, gradX]) take(each)
+          for (const array of [x, y, x2, g, gradX]) take(array)
           transfer(rows)
           await Promise.all(calls)
           const only = make()

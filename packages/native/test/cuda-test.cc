@@ -225,10 +225,10 @@ void compare(const Problem& p) {
   // (test.cc): two transforms, the sparse step and the addition; and one rounding of the output, which starts at 1. dW's norm is at most
   // alpha |c| / sqrt(d1 d2) by Parseval's equation.
   const double loss = 4 * std::ldexp(1, -24) * std::max(1.0, std::log2(area));
-  double norm_w = 0, norm_x = 0, norm_g = 0, norm_outer = 0, most_scaling = 0;
+  double norm_w = 0, norm_x = 0, norm_g = 0, norm_outer = 0, max_scaling = 0;
   for (int a = 0; a < p.adapters; a++) {
     norm_w += p.scalings[a] * norm(p.coefficients.data() + static_cast<size_t>(a) * p.n, p.n) / std::sqrt(area);
-    most_scaling = std::max<double>(most_scaling, p.scalings[a]);
+    max_scaling = std::max<double>(max_scaling, p.scalings[a]);
   }
   for (int t = 0; t < p.tokens; t++) {
     const double x = norm(p.x.data() + static_cast<size_t>(t) * p.d2, p.d2), g = norm(p.grad_y.data() + static_cast<size_t>(t) * p.d1, p.d1);
@@ -260,7 +260,7 @@ void compare(const Problem& p) {
       return result;
     };
     const double limit_y = loss * norm_w * norm_x + rounding * largest(y), limit_gx = loss * norm_w * norm_g + rounding * largest(gx),
-                 limit_gc = loss * most_scaling / area * norm_outer + rounding * largest(gc);
+                 limit_gc = loss * max_scaling / area * norm_outer + rounding * largest(gc);
     const Result found = runner.run(by_row), cpu = runner.run_on_cpu(by_row);
     compare(found.y, y, limit_y, name);
     compare(found.gx, gx, limit_gx, name);

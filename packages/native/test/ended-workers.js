@@ -1,5 +1,5 @@
-// A program in which environments of JavaScript end, again and again, while calls are running. It prints the number of remaining objects as one
-// line of JSON; an access to freed memory would end it before. `ended-workers.slow.test.ts` runs it, and `cpp.slow.test.ts` runs it with an addon
+// A program in which workers, or the process, end repeatedly while calls are running. It prints the number of remaining objects as one line of
+// JSON; an access to freed memory would crash it first. `ended-workers.slow.test.ts` runs it, and `cpp.slow.test.ts` runs it with an addon
 // that is compiled with AddressSanitizer.
 //
 //   node ended-workers.js <folder of the compiled package> <libonnxruntime> <model> <task> <end> <rounds>
@@ -25,7 +25,7 @@ const tasks = {
     const { kernel } = await load('index.js')
     const native = kernel()
     return async () => {
-      // New entries, as a loaded adapter has them: their plan is not freed by anything else.
+      // New entries, as a loaded adapter has them: only the end of the worker frees their plan.
       const entries = {
         n,
         rows: Uint32Array.from({ length: n }, (_, l) => l % d1),

@@ -44,12 +44,12 @@ const numbers = (count: number, phase: number) =>
 const x = numbers(tokens * d2, 0.1)
 const g = numbers(tokens * d1, 0.5)
 const coefficients = [numbers(n, 1), numbers(n, 2)]
-const layers = coefficients.map((each, index) =>
+const layers = coefficients.map((numbers, index) =>
   createLayer({
     name: `layer ${index}`,
     shape: [d1, d2],
     entries,
-    coefficients: each,
+    coefficients: numbers,
     // The operator's coefficients include α.
     scaling: 1,
   }),
@@ -99,24 +99,22 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       c: {
         type: 'float32',
         dims: [adapters.length, n],
-        data: Float32Array.from(adapters.flatMap((each) => [...each])),
+        data: Float32Array.from(adapters.flatMap((adapter) => [...adapter])),
       },
       rows: { type: 'int64', dims: [rows.length], data: BigInt64Array.from(rows, BigInt) },
     })
     const run = (
       adapters: readonly Float32Array[],
       rows: readonly number[],
-      from = session,
+      chosenSession = session,
       options?: OnnxRunOptions,
-    ) => from.run(feeds(adapters, rows), ['base', 'y', 'grad_c', 'grad_x'], options)
+    ) => chosenSession.run(feeds(adapters, rows), ['base', 'y', 'grad_c', 'grad_x'], options)
 
     /** `max |a − b|` over `max |b|`. */
     const difference = (a: ArrayLike<number>, b: ArrayLike<number>) => {
       const values = Array.from(b)
-      const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-      return (
-        values.reduce((most, value, i) => Math.max(most, Math.abs((a[i] as number) - value)), 0) / largest
-      )
+      const largest = values.reduce((max, value) => Math.max(max, Math.abs(value)), 0)
+      return values.reduce((max, value, i) => Math.max(max, Math.abs((a[i] as number) - value)), 0) / largest
     }
 
     const array = (tensor: { data: unknown } | undefined) => tensor?.data as Float32Array
@@ -164,7 +162,7 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       expect(
         difference(
           array(grad_c),
-          gradients.coefficients.flatMap((each) => [...each]),
+          gradients.coefficients.flatMap((gradient) => [...gradient]),
         ),
       ).toBeLessThan(limit)
       expect(difference(array(grad_x), gradients.x)).toBeLessThan(limit)
@@ -212,10 +210,10 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
     })
 
     test('rounds the exact sum once for bfloat16 activations', async () => {
-      const brain = await create('layer-bfloat16')
+      const bfloat16 = await create('layer-bfloat16')
       const values = (count: number) =>
         Float32Array.from({ length: count }, (_, i) => (((i * 7) % 11) - 5) / 4)
-      const results = await brain.run(
+      const results = await bfloat16.run(
         {
           x: { type: 'float32', dims: [batch, length, d2], data: values(tokens * d2) },
           g: { type: 'float32', dims: [batch, length, d1], data: values(tokens * d1) },
@@ -232,7 +230,7 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       expect(difference(array(results.y), expected)).toBeLessThan(2 ** -8 + limit)
       expect(difference(array(results.grad_x), gradients.x)).toBeLessThan(2 ** -8 + limit)
       expect(difference(array(results.grad_c), gradients.coefficients[0] as Float64Array)).toBeLessThan(limit)
-      brain.release()
+      bfloat16.release()
     })
 
     test('runs overlap off the main thread, each with its own adapters', async () => {
@@ -305,7 +303,7 @@ describe.each(devices.map((device) => ({ device, problem: problems[device] })))(
       expect(array((await run(coefficients, [0])).y)).toEqual(before)
     })
 
-    test('a run uses its inputs as they are when it starts', async () => {
+    test('a run uses the inputs as they were when it started', async () => {
       const expected = array((await run(coefficients, [0, 1])).y)
       const invalidations: ((data: ArrayBufferView) => void)[] = [
         (data) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength).fill(0x7f),

@@ -4,10 +4,10 @@ base model, two adapters, their sum, and one adapter for each row of a batch; an
 
     python packages/onnx/scripts/end-to-end-vectors.py
 
-Made with torch 2.13.0, transformers 5.23.0, diffusers 0.42.1 and peft 0.21.0 (CPU, one thread); each file contains the versions, too.
+Made with torch 2.13.0, transformers 5.23.0, diffusers 0.42.1 and peft 0.21.0 (CPU, one thread); each file also contains the versions.
 
-This script also derives the tolerances, because autograd gives the derivatives. Two correct float32 computations of a model differ by
-rounding alone. Roundings are modelled as independent and of either sign (Higham & Mary, 2019): the error of a sum of k terms is about u·√k·m,
+This script also derives the tolerances, because autograd gives the derivatives. Two correct float32 computations of a model differ
+only by rounding. Roundings are modelled as independent and of either sign (Higham & Mary, 2019): the error of a sum of k terms is about u·√k·m,
 u = 2⁻²⁴, m the root of the sum of the terms' squares. Every input and output h of a leaf module has such an error, and to first order the
 variance of the output is Σ (∂y/∂h)²·(u·√k·m)², with derivatives in float64. A tolerance is six standard deviations of the difference of two
 such computations, the largest over the outputs. For quantised base models the errors are those of rounding to the steps of quantisation.
@@ -43,7 +43,7 @@ export_fixtures = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(export_fixtures)
 torch.set_num_threads(1)
 
-# The modules of adapter a are ATTENTION and MLP; those of adapter b, which has other entries, are ATTENTION alone.
+# The modules of adapter a are ATTENTION and MLP; those of adapter b, which has other entries, are only ATTENTION.
 ATTENTION = {
     "bert": ["query", "key", "value", "attention.output.dense"],
     "gpt2": ["c_attn", "attn.c_proj"],
@@ -67,7 +67,7 @@ def pack(tensor):
 
 
 def with_adapters(name, model, folder):
-    """The model in PEFT with the adapters a and b, which are saved and loaded again."""
+    """Returns the model in PEFT with the adapters a and b, which are saved and loaded again."""
     config = {"init_weights": False, "fan_in_fan_out": name == "gpt2"}
     configs = {
         "a": FourierFTConfig(n_frequency=24, scaling=16.0, target_modules=ATTENTION[name] + MLP[name], **config),
@@ -95,7 +95,7 @@ def output_of(adapted, adapters, inputs):
 
 
 def root_mean_square(x):
-    """The root mean square of each token."""
+    """Returns the root mean square of each token."""
     return x.detach().pow(2).mean(-1, keepdim=True).sqrt()
 
 
@@ -160,7 +160,7 @@ class Sensitivity:
         return hook
 
     def deviation(self, leaves_and_steps):
-        """The largest standard deviation of an output; the step of a leaf is its deviation (a number or a tensor of its shape)."""
+        """Returns the largest standard deviation of an output. The step of a leaf is its deviation (a number or a tensor of its shape)."""
         leaves = [leaf for leaf, _ in leaves_and_steps]
         largest = 0.0
         for y in self.output:
@@ -172,11 +172,14 @@ class Sensitivity:
         return largest
 
     def rounding(self):
-        """The tolerance of rounding; √2 because two computations are compared."""
+        """Returns the tolerance of rounding; √2 because two computations are compared."""
         return DEVIATIONS * 2**0.5 * self.deviation([(error, scale) for error, scale, _ in self.errors])
 
     def quantisation(self, kind):
-        """Rounding to the nearest step has a deviation of step/√12. q8 has one step for a tensor, q4 one for 16 weights of a row."""
+        """
+        Returns the tolerance of quantisation: rounding to the nearest step has a deviation of step/√12. q8 has one step for a tensor, q4 one
+        for 16 weights of a row.
+        """
         leaves = []
         for base in [*self.base_layers, *self.linears]:
             weight = base.weight if isinstance(base, torch.nn.Linear) else base.weight.T
@@ -198,7 +201,7 @@ class Sensitivity:
 
 
 def cases(adapted, rows_of, quantised):
-    """`rows_of[i]` are the inputs of row i. The last case has an adapter for each row; PEFT computes the rows one by one."""
+    """Yields the cases. `rows_of[i]` are the inputs of row i. The last case has an adapter for each row; PEFT computes the rows one by one."""
     first = rows_of[0]
     for name, adapters in (("base", []), ("a", ["a"]), ("b", ["b"]), ("a+b", ["a", "b"])):
         sensitivity = Sensitivity(adapted, adapters, first)
@@ -208,8 +211,8 @@ def cases(adapted, rows_of, quantised):
             **{kind: sensitivity.quantisation(kind) for kind in quantised},
         }
     chosen = ["b", None, "a"]
-    outputs = [output_of(adapted, [one] if one else [], row) for one, row in zip(chosen, rows_of)]
-    tolerances = [Sensitivity(adapted, [one] if one else [], row).rounding() for one, row in zip(chosen, rows_of)]
+    outputs = [output_of(adapted, [name] if name else [], row) for name, row in zip(chosen, rows_of)]
+    tolerances = [Sensitivity(adapted, [name] if name else [], row).rounding() for name, row in zip(chosen, rows_of)]
     yield {"name": "rows", "rows": chosen, "output": pack(torch.cat(outputs)), "tolerance": max(tolerances)}
 
 
@@ -240,7 +243,7 @@ def main():
         (folder / "vectors.json").write_text(json.dumps(vectors, indent=1) + "\n")
         base = vectors["cases"][0]
         for case in vectors["cases"]:
-            y, y0 = (np.frombuffer(base64.b64decode(one["output"]["data"]), "<f4") for one in (case, base))
+            y, y0 = (np.frombuffer(base64.b64decode(c["output"]["data"]), "<f4") for c in (case, base))
             effect = np.abs(y[: len(y0)] - y0).max()
             print(name, case["name"], "largest", np.abs(y).max(), "effect", effect, {k: case[k] for k in ("tolerance", "q8", "q4") if k in case})
 

@@ -1,11 +1,11 @@
 """
 Writes the small models of src/__fixtures__/: real exports of tiny configurations with random weights. Names, operators and quantisation are
-those of users' files.
+like those in users' files.
 
     python packages/onnx/scripts/export-fixtures.py
 
 `*-torchscript`, `*-dynamo`, `*-q8`, `*-q4` and `*-qdq` are for a batch of one; `*-batch` are for any batch, like optimum's exports. The script
-end-to-end-vectors.py writes what PyTorch and PEFT compute with these weights.
+end-to-end-vectors.py writes the outputs of PyTorch and PEFT with these weights.
 
 Made with torch 2.13.0, transformers 5.23.0, diffusers 0.42.1, onnx 1.19.1, onnxscript 0.7.2 and onnxruntime 1.32.0 (CPU).
 """
@@ -57,7 +57,7 @@ class ForAnyBatch(torch.nn.Module):
 
 
 def diffusion_attention():
-    """Self-attention and cross-attention over pixels, as in `attentions.0` of a diffusion UNet."""
+    """Returns self-attention and cross-attention over pixels, as in `attentions.0` of a diffusion UNet."""
     torch.manual_seed(0)
     return diffusers.Transformer2DModel(
         num_attention_heads=2, attention_head_dim=8, in_channels=16, norm_num_groups=4, cross_attention_dim=12

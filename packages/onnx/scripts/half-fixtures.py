@@ -1,6 +1,6 @@
 """
 Writes src/__fixtures__/bert-half.onnx and bert-half-fused.onnx, which are bert-plain.onnx and bert-fused.onnx in float16, and
-llama-q4f16.onnx, which has 4-bit weights and float16 activations. The converters are those of users.
+llama-q4f16.onnx, which has 4-bit weights and float16 activations. The converters are those that users run.
 
     python packages/onnx/scripts/half-fixtures.py
 

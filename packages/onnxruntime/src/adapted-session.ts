@@ -1,4 +1,4 @@
-/** `AdaptedSession`: used like an `InferenceSession` of ONNX Runtime, with PEFT's verbs for adapters. */
+/** `AdaptedSession`: used like an `InferenceSession` of ONNX Runtime, with PEFT's methods for adapters. */
 import {
   type Adapter,
   AdapterSet,
@@ -22,8 +22,8 @@ type Fetches = InferenceSession.FetchesType
 
 export interface RunOptions extends InferenceSession.RunOptions {
   /**
-   * The adapters of this run, in place of the active ones: one for each row of the batch, or for each of as many equal parts of it. Each is a
-   * name, `{ name, scale }` for a strength of its own, or null for no adapter.
+   * The adapters of this run, instead of the active ones: one for each row of the batch. If there are fewer, each applies to an equal share of the
+   * batch. An element is a name, `{ name, scale }`, or null for no adapter.
    */
   readonly adapters?: readonly RowAdapter[]
 }
@@ -34,11 +34,11 @@ export interface AdaptedSessionInit {
   readonly adapters: ReadonlyMap<string, Adapter>
   readonly moduleNames: ModuleNames
   /** The caller's open session of the original model. */
-  readonly open: InferenceSession | undefined
+  readonly openSession: InferenceSession | undefined
 }
 
 export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
-  /** Why the native kernel is not used; undefined if it is. */
+  /** The reason why the native kernel is not used; undefined if it is used. */
   readonly nativeProblem: string | undefined
   readonly #host: SessionHost
 
@@ -51,29 +51,29 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
   /** Called by `createSession`. */
   static async create(
     sessions: ModelSessions,
-    { adapters, moduleNames, open }: AdaptedSessionInit,
+    { adapters, moduleNames, openSession }: AdaptedSessionInit,
   ): Promise<AdaptedSession> {
     const { nativeProblem } = sessions
     for (const name of adapters.keys()) checkNewAdapterName(name, new Set())
-    if (open === undefined) {
+    if (openSession === undefined) {
       const { host, matched } = await SessionHost.open(sessions, moduleNames, adapters)
       const session = new AdaptedSession(host, nativeProblem)
       for (const [name, adapter] of matched) session.includeNow(name, () => adapter)
       return session
     }
-    const graph = sessions.graphOf(open)
+    const graph = sessions.graphOf(openSession)
     const host = new SessionHost({ graph, sessions: async () => sessions, moduleNames })
     const session = new AdaptedSession(host, nativeProblem)
     try {
       for (const [name, adapter] of adapters) await session.loadAdapter(adapter, { name })
     } catch (error) {
-      if (host.session !== open) await session.release()
+      if (host.session !== openSession) await session.release()
       throw error
     }
     return session
   }
 
-  /** Whether the branches are computed by the kernel of `@fourierft/native`. */
+  /** Whether the kernel of `@fourierft/native` computes the branches. */
   get usesNativeKernel(): boolean {
     return this.nativeProblem === undefined
   }
@@ -96,12 +96,12 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
   }
 
   /**
-   * Runs the model with the adapters that are active now; later changes do not affect this run. Takes and returns what ONNX Runtime's
-   * `InferenceSession.run` does.
+   * Runs the model with the adapters that are active now; later changes do not affect this run. Arguments and results are those of ONNX Runtime's
+   * `InferenceSession.run`.
    *
    * @throws {FourierFTError} `INVALID_OPTION` and `SHAPE_MISMATCH` for feeds that ONNX Runtime rejects, `INVALID_STATE` after `release`; for
    *   the option `adapters`: `ADAPTER_NOT_FOUND`, `INVALID_STATE` while adapters are merged, and `INVALID_OPTION` if the batch cannot be
-   *   divided into that many equal parts
+   *   divided into equal shares for the adapters
    */
   run(feeds: Feeds, options?: RunOptions): Promise<InferenceSession.ReturnType>
   run(feeds: Feeds, fetches: Fetches, options?: RunOptions): Promise<InferenceSession.ReturnType>
@@ -110,8 +110,12 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
     fetchesOrOptions?: Fetches | RunOptions,
     options?: RunOptions,
   ): Promise<InferenceSession.ReturnType> {
-    const { fetches, options: all } = this.#host.runArguments<RunOptions>(feeds, fetchesOrOptions, options)
-    const { adapters, ...runOptions }: RunOptions = all
+    const { fetches, options: allOptions } = this.#host.runArguments<RunOptions>(
+      feeds,
+      fetchesOrOptions,
+      options,
+    )
+    const { adapters, ...runOptions }: RunOptions = allOptions
     const { choice, merged } = this.callState(adapters)
     const graph = this.#host.hold(merged)
     try {
@@ -121,18 +125,18 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
     }
   }
 
-  /** Whether `loadAdapter` can add the adapter without creating a new session. */
+  /** Returns whether `loadAdapter` can add the adapter without creating a new session. */
   serves(adapter: Adapter): boolean {
     return this.#host.canServe(adapter)
   }
 
   /**
-   * Adds a new adapter for the layers whose names are in the file or in `moduleNames`; it is active if it is the first. It cannot be trained
-   * here, but `getAdapter` and `savePretrained` export it. Layers that it saves whole (`modulesToSave`) start with the model's own weights.
+   * Creates an adapter for the layers whose names are in the file or in `moduleNames`. It becomes active if it is the first. Sessions cannot train it;
+   * `getAdapter` and `savePretrained` export it for training. Layers in its `modulesToSave` start with the model's own weights.
    *
    * @param config modules, number of coefficients, scaling, seed; the defaults are PEFT's
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` if
-   *   a layer to be saved whole is quantised; an error changes nothing
+   *   a layer in `modulesToSave` is quantised; an error changes nothing
    */
   async addAdapter(
     name: string,
@@ -143,7 +147,7 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
   }
 
   /**
-   * Writes the active adapters into the weights for good, and releases this session.
+   * Merges the active adapters permanently, and releases this session.
    *
    * @returns a plain `InferenceSession`
    * @throws {FourierFTError} as `mergeAdapter`

@@ -1,6 +1,6 @@
 /**
- * What a graph can apply: branches for ΔW, and layers that adapters can replace. One graph with the slots of several adapters serves all of
- * them.
+ * The slots of a graph: branches, which add ΔW·x, and layers that adapters can replace. One graph with the slots of several adapters can apply all
+ * of them.
  */
 import { type Applied, createLayer, type Entries, FourierFTError } from '@fourierft/core'
 import {
@@ -14,9 +14,9 @@ import { entriesUnion } from './entries-union.js'
 import { layersByKey } from './matched-layers.js'
 import type { SessionAdapter } from './session-adapter.js'
 
-/** Both maps are by `MatchedLayer.key`. */
+/** The keys of both maps are `MatchedLayer.key`. */
 export interface AdapterSlots {
-  /** The name of each branch, and all entries that adapters have in its layer. */
+  /** The module name of each branch, and all entries that adapters have in its layer. */
   readonly branches: ReadonlyMap<string, { readonly module: string; readonly entries: Entries }>
   readonly replaceable: ReadonlyMap<string, ReplaceableLayer>
 }
@@ -33,34 +33,33 @@ export interface ReplaceableLayer {
 export const NO_SLOTS: AdapterSlots = { branches: new Map(), replaceable: new Map() }
 
 /**
- * The slots that serve all of the adapters.
+ * Returns slots for all of the adapters.
  *
- * @throws {FourierFTError} `UNSUPPORTED` if one adapter changes a layer that another one replaces by a layer of another width
+ * @throws {FourierFTError} `UNSUPPORTED` if an adapter changes a layer that another adapter replaces with a layer of another size
  */
 export function slotsFor(adapters: readonly SessionAdapter[]): AdapterSlots {
   const branches = new Map<string, { module: string; entries: Entries[] }>()
   for (const { layers } of adapters) {
     for (const [key, { name, entries }] of layers) {
-      const known = branches.get(key)
-      if (known) known.entries.push(entries)
+      const branch = branches.get(key)
+      if (branch) branch.entries.push(entries)
       else branches.set(key, { module: name, entries: [entries] })
     }
   }
   const replaceable = new Map<string, ReplaceableLayer>()
   for (const { name, replacedModules } of adapters)
     for (const [key, { module, inFeatures, isResized }] of replacedModules) {
-      const known = replaceable.get(key)
+      const existing = replaceable.get(key)
       replaceable.set(key, {
-        module: known?.module ?? module,
+        module: existing?.module ?? module,
         inFeatures,
-        hasFreeWidth: isResized || (known?.hasFreeWidth ?? false),
+        hasFreeWidth: isResized || (existing?.hasFreeWidth ?? false),
       })
       const other = isResized && adapters.find(({ layers }) => layers.has(key))
       if (other)
         throw new FourierFTError(
           'UNSUPPORTED',
-          `adapter '${name}' replaces layer '${module}' by one of another size, and adapter '${other.name}' changes the layer that the ` +
-            'model has',
+          `adapter '${name}' replaces layer '${module}' with a layer of another size, and adapter '${other.name}' changes the model's own layer`,
           { advice: 'load them into separate sessions', module, received: [name, other.name] },
         )
     }
@@ -72,7 +71,7 @@ export function slotsFor(adapters: readonly SessionAdapter[]): AdapterSlots {
   }
 }
 
-/** Adds the slots to the model that they were made for. */
+/** Adds slots to their model. */
 export function attachSlots(model: OnnxModel, slots: AdapterSlots): AttachedInputs {
   const layerAt = layersByKey(model)
   const branches = Array.from(slots.branches, ([key, branch]) => ({ ...branch, layer: layerAt(key) }))
@@ -80,17 +79,20 @@ export function attachSlots(model: OnnxModel, slots: AdapterSlots): AttachedInpu
   return attachBranches(model, branches, { replaceable })
 }
 
-/** Writes adapters into the weights of the model that they are matched to: ΔW at its strength, and the modules that they replace. */
+/** Writes adapters into the weights of their model: scale · ΔW, and the modules that the adapters replace. */
 export async function bakeAdapters(
   model: OnnxModel,
   added: readonly Applied<SessionAdapter>[],
   readExternal: ReadExternal,
 ): Promise<void> {
   const layerAt = layersByKey(model)
-  const replaced = new Map(added.flatMap(({ adapter }) => [...adapter.replacedModules]))
-  const keys = new Set([...added.flatMap(({ adapter }) => [...adapter.layers.keys()]), ...replaced.keys()])
+  const replacements = new Map(added.flatMap(({ adapter }) => [...adapter.replacedModules]))
+  const keys = new Set([
+    ...added.flatMap(({ adapter }) => [...adapter.layers.keys()]),
+    ...replacements.keys(),
+  ])
   const baked = Array.from(keys, (key) => {
-    const whole = replaced.get(key)
+    const whole = replacements.get(key)
     const adapters = added.flatMap(({ adapter, scale }) => {
       const layer = adapter.layers.get(key)
       return layer ? [createLayer({ ...layer, scaling: layer.scaling * scale })] : []

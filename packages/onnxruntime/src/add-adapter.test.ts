@@ -1,4 +1,4 @@
-/** `addAdapter`: the modules and heads of new adapters, and their files. */
+/** `addAdapter`: the modules, heads and files of new adapters. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,7 +21,7 @@ async function session(model: URL | Uint8Array | string, options: SessionOptions
   return created
 }
 afterEach(async () => {
-  for (const each of open.splice(0)) await each.release().catch(() => undefined)
+  for (const session of open.splice(0)) await session.release().catch(() => undefined)
 })
 
 const ids = BigInt64Array.from({ length: 8 }, (_, i) => BigInt((3 * i) % 20))
@@ -35,7 +35,7 @@ function difference(a: Float32Array, b: Float32Array): number {
   return b.reduce((most, value, i) => Math.max(most, Math.abs(value - a[i])), 0) / largest
 }
 
-test('a new adapter has the modules of its configuration, is active if it is the first, and can be saved', async () => {
+test('creates an adapter with the modules of its configuration, which is active and can be saved', async () => {
   const adapted = await session(BERT)
   const base = await outputOf(adapted)
   await adapted.addAdapter('new', { targetModules: ['query', 'value'], nFrequency: 24, scaling: 150 })
@@ -66,13 +66,13 @@ test.each([
   ['in', { modulesToSave: ['classifier'] }],
   ['beside', { modulesToSave: ['classifier'] }],
   ['in', { taskType: 'SEQ_CLS' }],
-])('a head starts as the model’s own, its weights %s the file: %j', async (where, head) => {
+])('a head starts with the model’s weights, which are %s the file: %j', async (location, head) => {
   const bytes = new Uint8Array(readFileSync(BERT))
   const model = readModel(bytes)
   const layer = findLinearLayers(model).find(({ module }) => module === 'model.classifier')
   if (!layer) throw new Error('the fixture has no head')
-  const path = join(folder, `${where}.onnx`)
-  if (where === 'beside') {
+  const path = join(folder, `${location}.onnx`)
+  if (location === 'beside') {
     const tensor = model.graph.initializers.get(layer.weight)
     const data = tensor?.data() as Uint8Array
     writeFileSync(join(folder, 'weights.bin'), data)
@@ -88,10 +88,10 @@ test.each([
     initWeights: true,
   }
   await adapted.addAdapter('new', config)
-  // The coefficients are zero, so only the order of additions in the head differs: sums of 32 products.
+  // The coefficients are zero. Only the order of additions in the head differs: sums of 32 products.
   expect(difference(await outputOf(adapted), base)).toBeLessThan(2 * 33 * 2 ** -24)
-  await adapted.savePretrained(join(folder, where))
-  const { savedTensors, modules } = await loadAdapter(join(folder, where))
+  await adapted.savePretrained(join(folder, location))
+  const { savedTensors, modules } = await loadAdapter(join(folder, location))
   expect([...modules.keys()]).not.toContain('model.classifier')
   const shapes = Array.from(savedTensors, ([name, { shape }]) => [name, shape])
   const { outFeatures, inFeatures } = layer
@@ -99,15 +99,15 @@ test.each([
     'base_model.model.model.classifier.weight': [outFeatures, inFeatures],
     'base_model.model.model.classifier.bias': [outFeatures],
   })
-  // As in PyTorch: [out, in].
+  // PyTorch's layout, [out, in].
   const stored = readModel(bytes).graph.initializers.get(layer.weight)
-  const numbers = stored?.data() ?? new Uint8Array()
-  const expected = decodeFloats({ dtype: 'F32', bytes: numbers })
+  const storedBytes = stored?.data() ?? new Uint8Array()
+  const expected = decodeFloats({ dtype: 'F32', bytes: storedBytes })
   const weight = savedTensors.get('base_model.model.model.classifier.weight')
-  const read = decodeFloats({ dtype: 'F32', bytes: weight?.bytes ?? new Uint8Array() })
-  expect(read).toHaveLength(expected.length)
+  const saved = decodeFloats({ dtype: 'F32', bytes: weight?.bytes ?? new Uint8Array() })
+  expect(saved).toHaveLength(expected.length)
   const isOutFirst = stored?.dims[0] === outFeatures
-  for (const [p, value] of read.entries()) {
+  for (const [p, value] of saved.entries()) {
     const [o, i] = [Math.floor(p / inFeatures), p % inFeatures]
     expect(value).toBe(expected[isOutFirst ? p : i * outFeatures + o])
   }
@@ -137,7 +137,7 @@ test('finds modules by a pattern in moduleNames', async () => {
   expect([...(await adapted.getAdapter()).modules.keys()].sort()).toEqual(names.sort())
 })
 
-test('rejects a head of quantised weights, and changes nothing', async () => {
+test('rejects a head with quantised weights, and changes nothing', async () => {
   const adapted = await session(new URL('../../onnx/src/__fixtures__/bert-q8.onnx', import.meta.url))
   const base = await outputOf(adapted)
   const config = { targetModules: ['query'], modulesToSave: ['value'], nFrequency: 24 }

@@ -32,7 +32,7 @@ async function session(options: SessionOptions = {}): Promise<AdaptedSession> {
   return created
 }
 afterEach(async () => {
-  for (const each of open.splice(0)) await each.release().catch(() => undefined)
+  for (const session of open.splice(0)) await session.release().catch(() => undefined)
 })
 
 async function errorOf(run: Promise<unknown> | (() => unknown)): Promise<FourierFTError> {
@@ -45,7 +45,7 @@ async function errorOf(run: Promise<unknown> | (() => unknown)): Promise<Fourier
   throw new Error('nothing was thrown')
 }
 
-/** y = op(x, w), `/block/first/MatMul`. */
+/** Returns a model of one node, `/block/first/MatMul`: y = op(x, w). */
 function oneNode(node: Partial<NewNode>, { opset = 17, domain = '' } = {}): Uint8Array {
   const [out, inFeatures] = SHAPES['block.first']
   const data = new Uint8Array(Float32Array.from({ length: out * inFeatures }, Math.sin).buffer)
@@ -63,7 +63,7 @@ function oneNode(node: Partial<NewNode>, { opset = 17, domain = '' } = {}): Uint
   return model.toBytes()
 }
 
-/** y = (x · mask)·w */
+/** Returns a model of y = (x · mask)·w. */
 function maskedLayer(): Uint8Array {
   const model = readModel(oneNode({ inputs: ['masked', 'w'] }))
   const [product] = model.graph.nodes
@@ -79,7 +79,7 @@ const oneLayer = adapterFor({ 'block.first': SHAPES['block.first'] })
 
 describe('a file that is not a model is rejected', () => {
   test.each([
-    ['a text', new TextEncoder().encode('<!doctype html><html>not found</html>')],
+    ['an HTML page', new TextEncoder().encode('<!doctype html><html>not found</html>')],
     ['an empty file', new Uint8Array()],
     ['a zip file', new TextEncoder().encode('PK\u0003\u0004 and so on')],
   ])('%s, as bytes and as a file, with adapters and without', async (_, bytes) => {
@@ -92,15 +92,15 @@ describe('a file that is not a model is rejected', () => {
     }
   })
 
-  test('a model that is cut off at any byte', async () => {
+  test('a model that is truncated at any byte', async () => {
     const bytes = oneNode({})
-    const path = join(folder, 'cut.onnx')
+    const path = join(folder, 'truncated.onnx')
     for (let length = 0; length < bytes.length; length++) {
-      const cut = bytes.subarray(0, length)
+      const truncated = bytes.subarray(0, length)
       const isFile = length % 2 === 0
-      if (isFile) writeFileSync(path, cut)
-      // If only the last fields are cut off, the rest can be a model without the layer, its output or its opset.
-      const error = await errorOf(createSession(isFile ? path : cut, { adapters: oneLayer }))
+      if (isFile) writeFileSync(path, truncated)
+      // If only the last fields are missing, the rest can be a model without the layer, its output or its opset.
+      const error = await errorOf(createSession(isFile ? path : truncated, { adapters: oneLayer }))
       expect(['INVALID_ONNX', 'MODULE_NOT_FOUND', 'UNSUPPORTED', 'SHAPE_MISMATCH']).toContain(error.code)
     }
     expect((await errorOf(createSession(bytes.subarray(0, bytes.length - 1)))).code).toBe('INVALID_ONNX')
@@ -121,7 +121,7 @@ describe('a file that is not a model is rejected', () => {
     }
   })
 
-  test('a model that cannot be downloaded', async () => {
+  test('a model that cannot be downloaded: the error contains the reason', async () => {
     const server = createServer((_, response) => response.writeHead(404).end())
     await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/model.onnx`
@@ -217,7 +217,7 @@ describe('adapters and runs', () => {
   test('rejects names that are taken, empty or unknown', async () => {
     const adapted = await session()
     const before = await outputOf(adapted)
-    const verbs: [string, () => unknown][] = [
+    const calls: [string, () => unknown][] = [
       ['ADAPTER_EXISTS', () => adapted.loadAdapter(a, { name: 'a' })],
       ['INVALID_OPTION', () => adapted.loadAdapter(a, { name: '' })],
       ['INVALID_OPTION', () => createSession(twoLayers(), { adapters: { '': a } })],
@@ -228,7 +228,7 @@ describe('adapters and runs', () => {
       ['ADAPTER_NOT_FOUND', () => adapted.withAdapterPerRow(['b'], () => 0)],
       ['INVALID_OPTION', () => adapted.run(feeds, { adapters: ['a', 'a', null] })],
     ]
-    for (const [code, verb] of verbs) expect((await errorOf(verb)).code).toBe(code)
+    for (const [code, call] of calls) expect((await errorOf(call)).code).toBe(code)
     expect((await errorOf(() => adapted.setAdapter('b'))).message).toBe(
       "there is no adapter 'b'; loaded adapters: a",
     )
@@ -236,11 +236,11 @@ describe('adapters and runs', () => {
     expect(await outputOf(adapted)).toEqual(before)
   })
 
-  test('rejects names, adapters and values of native that have the wrong type', async () => {
+  test('rejects names, adapters and the option native if their types are wrong', async () => {
     const adapted = await session()
     const before = await outputOf(adapted)
     const missing = undefined as unknown as string[]
-    const verbs: [string, () => unknown][] = [
+    const calls: [string, () => unknown][] = [
       ['names', () => adapted.setAdapter(missing)],
       ['names', () => adapted.mergeAdapter(null as unknown as string[])],
       ['names', () => adapted.withAdapterPerRow(missing, () => 0)],
@@ -249,8 +249,8 @@ describe('adapters and runs', () => {
       ['adapters', () => createSession(twoLayers(), { adapters: null as unknown as string })],
       ['native', () => createSession(twoLayers(), { native: 'no' as unknown as boolean })],
     ]
-    for (const [option, verb] of verbs)
-      expect(await errorOf(verb)).toMatchObject({
+    for (const [option, call] of calls)
+      expect(await errorOf(call)).toMatchObject({
         code: 'INVALID_OPTION',
         message: expect.stringMatching(new RegExp(`^${option}: expected`)),
         details: { option },
@@ -265,7 +265,7 @@ describe('adapters and runs', () => {
     ['wasm', { ort: web }, web],
   ] as const)('rejects wrong feeds of %s', async (_, options, { Tensor }) => {
     web.env.wasm.numThreads = 1
-    // Level 4: ONNX Runtime also logs the errors that it throws.
+    // Level 4, because ONNX Runtime also logs the errors that it throws.
     const adapted = await createSession(maskedLayer(), {
       ...options,
       adapters: oneLayer,
@@ -329,7 +329,7 @@ describe('adapters and runs', () => {
     })
   })
 
-  test('rejects an unknown input on the web, where ONNX Runtime does', async () => {
+  test('rejects an unknown input on the web, as ONNX Runtime does', async () => {
     const adapted = await createSession(maskedLayer(), { ort: web })
     open.push(adapted)
     const x = new web.Tensor('float32', new Float32Array(12), [1, 1, 12])
@@ -349,10 +349,10 @@ describe('adapters and runs', () => {
     expect(await outputOf(adapted)).toEqual(before)
   })
 
-  test('rejects every verb after release', async () => {
+  test('rejects every call after release', async () => {
     const adapted = await session()
     await adapted.release()
-    const verbs: (() => unknown)[] = [
+    const calls: (() => unknown)[] = [
       () => adapted.run(feeds),
       () => adapted.loadAdapter(a, { name: 'b' }),
       () => adapted.setAdapter('a'),
@@ -365,15 +365,15 @@ describe('adapters and runs', () => {
       () => adapted.withAdapterPerRow(['a'], () => 0),
       () => adapted.release(),
     ]
-    for (const verb of verbs)
-      expect(await errorOf(verb)).toMatchObject({
+    for (const call of calls)
+      expect(await errorOf(call)).toMatchObject({
         code: 'INVALID_STATE',
         message: expect.stringContaining('released'),
       })
     expect(adapted.inputNames).toEqual(['x'])
   })
 
-  test('rejects misspelt options, and passes unknown ones to ONNX Runtime', async () => {
+  test('rejects misspelt options, and passes unknown options to ONNX Runtime', async () => {
     for (const [option, meant] of [
       ['adapter', 'adapters'],
       ['moduleName', 'moduleNames'],
@@ -401,7 +401,7 @@ describe('adapters and runs', () => {
       const [[option, received]] = Object.entries(wrong) as [[string, unknown]]
       const error = await errorOf(createSession(twoLayers(), { native, ...wrong }))
       expect(error).toMatchObject({ code: 'INVALID_OPTION', details: { option, received } })
-      expect(error.message).toMatch(new RegExp(`^${option}: ONNX Runtime rejects it: `))
+      expect(error.message).toMatch(new RegExp(`^${option}: ONNX Runtime rejects this option: `))
     }
   })
 

@@ -24,7 +24,7 @@ const floatsOf = (name: string) => {
   return Float32Array.from(decodeFloats({ dtype: 'F32', bytes }))
 }
 const HEAD = [40, 16] as const
-/** `[out, in]`; the file has it `[in, out]`. */
+/** The weight as `[out, in]`; the file contains it as `[in, out]`. */
 const lmHead = Float32Array.from({ length: 640 }, (_, i) => {
   const weight = floatsOf('onnx::MatMul_591')
   return weight[(i % 16) * 40 + Math.floor(i / 16)]
@@ -37,7 +37,7 @@ const stored = (values: Float32Array, shape: readonly number[], dtype: FloatDtyp
   bytes: encodeFloats(values, dtype),
 })
 
-/** As PEFT's `save_embedding_layers` saves it. */
+/** Returns an adapter with these weights of the base model, as PEFT's `save_embedding_layers` saves them. */
 function adapterWith(tensors: Record<string, Tensor>) {
   const config = createConfig({
     nFrequency: 30,
@@ -54,7 +54,7 @@ function adapterWith(tensors: Record<string, Tensor>) {
 
 const open: AdaptedSession[] = []
 afterEach(async () => {
-  for (const each of open.splice(0)) await each.release()
+  for (const session of open.splice(0)) await session.release()
 })
 async function logits(adapter?: Adapter): Promise<Float32Array> {
   const adapters = adapter && (await loadAdapter(adapter.toBytes(), { onWarning: () => {} }))
@@ -65,8 +65,8 @@ async function logits(adapter?: Adapter): Promise<Float32Array> {
   return results[session.outputNames[0]]?.data as Float32Array
 }
 
-describe('weights of an unchanged base', () => {
-  test.each(['F32', 'BF16', 'F16'] as const)('in %s change nothing', async (dtype) => {
+describe('weights of the same base model', () => {
+  test.each(['F32', 'BF16', 'F16'] as const)('in %s do not change the outputs', async (dtype) => {
     const plain = await logits(adapterWith({}))
     expect(plain).not.toEqual(await logits())
     const adapter = adapterWith({
@@ -76,7 +76,7 @@ describe('weights of an unchanged base', () => {
     expect(await logits(adapter)).toEqual(plain)
   })
 
-  test('are ignored if the model has none of that name, as in PEFT', async () => {
+  test('are ignored if the model has no weights of their names, as in PEFT', async () => {
     const adapter = adapterWith({
       'model.embed_tokens.weight': stored(new Float32Array(36), [9, 4]),
       'lm_head.base_layer.bias': stored(new Float32Array(40), [40]),
@@ -86,26 +86,26 @@ describe('weights of an unchanged base', () => {
   })
 })
 
-describe('weights of another base are rejected', () => {
-  const one = (values: Float32Array) => values.map((value, i) => (i === 17 ? value + 0.5 : value))
+describe('weights of another base model are rejected', () => {
+  const withOneChange = (values: Float32Array) => values.map((value, i) => (i === 17 ? value + 0.5 : value))
   test.each<[string, Tensor, string]>([
-    ['lm_head.base_layer.weight', stored(one(lmHead), HEAD), 'other numbers'],
-    ['transformer.wte.weight', stored(one(wte), HEAD, 'BF16'), 'other numbers'],
+    ['lm_head.base_layer.weight', stored(withOneChange(lmHead), HEAD), 'other numbers'],
+    ['transformer.wte.weight', stored(withOneChange(wte), HEAD, 'BF16'), 'other numbers'],
     ['transformer.wte.weight', stored(new Float32Array(672), [42, 16]), '[42, 16]'],
     ['lm_head.base_layer.weight', stored(new Float32Array(672), [42, 16]), '[42, 16]'],
     ['transformer.ln_f.bias', stored(new Float32Array(16).fill(3), [16]), 'other numbers'],
-  ])('%s', async (name, tensor, part) => {
+  ])('%s', async (name, tensor, problem) => {
     await expect(logits(adapterWith({ [name]: tensor }))).rejects.toMatchObject({
       code: 'UNSUPPORTED',
-      message: expect.stringContaining(part),
+      message: expect.stringContaining(problem),
       details: { tensor: `base_model.model.${name}` },
     })
   })
 
-  test('even if the session knows all layers of the adapter', async () => {
+  test('even if the session has found all layers of the adapter before', async () => {
     const session = await createSession(url, { native: false, adapters: adapterWith({}) })
     open.push(session)
-    const other = adapterWith({ 'transformer.wte.weight': stored(one(wte), HEAD) })
+    const other = adapterWith({ 'transformer.wte.weight': stored(withOneChange(wte), HEAD) })
     await expect(session.loadAdapter(other, { name: 'other' })).rejects.toMatchObject({ code: 'UNSUPPORTED' })
     expect(session.listAdapters()).toEqual(['default'])
   })

@@ -1,6 +1,6 @@
 /**
- * `checkBaseTensors`: weights of the base model in an adapter's file. PEFT saves the embeddings if they are adapted or were resized. The model
- * has these weights already, so they are only compared.
+ * `checkBaseTensors`: compares weights of the base model in an adapter's file with the weights of the model. PEFT saves the embeddings if they are
+ * adapted or were resized.
  */
 import {
   type Adapter,
@@ -20,11 +20,11 @@ const DTYPES: ReadonlyMap<number, FloatDtype> = new Map([
   [DataType.bfloat16, 'BF16'],
 ])
 
-/** Of larger weights, only evenly spaced rows are compared: the embeddings of a language model can have a billion numbers. */
+/** The most numbers that are compared, in evenly spaced rows: the embeddings of a language model can have a billion numbers. */
 const MAX_COMPARED = 2 ** 24
 
 /**
- * Weights that cannot be found or compared (quantised or external ones) are assumed to be equal.
+ * Checks that an adapter belongs to this base model. Weights that cannot be found or compared (quantised or external ones) are assumed to be equal.
  *
  * @throws {FourierFTError} `UNSUPPORTED` if a weight of the model has another shape or other numbers
  */
@@ -44,31 +44,31 @@ export function checkBaseTensors(
     const shape = layer ? [layer.outFeatures, layer.inFeatures] : found.dims
     // Exporters transpose the weights of some linear layers and keep their names.
     if (![shape.join(), shape.toReversed().join()].includes(tensor.shape.join())) {
-      throw otherBase(
+      throw wrongBase(
         model,
         name,
-        `has the shape [${tensor.shape.join(', ')}], the model's own weight [${shape.join(', ')}]`,
+        `has the shape [${tensor.shape.join(', ')}], but the model's weight has [${shape.join(', ')}]`,
       )
     }
-    if (differs(tensor, found))
-      throw otherBase(model, name, "holds other numbers than the model's own weight")
+    if (differs(tensor, found)) throw wrongBase(model, name, "contains other numbers than the model's weight")
   }
 }
 
-function otherBase({ file }: OnnxModel, tensor: string, problem: string): FourierFTError {
+function wrongBase({ file }: OnnxModel, tensor: string, problem: string): FourierFTError {
   return new FourierFTError(
     'UNSUPPORTED',
-    `${file}: tensor ${tensor} of the adapter, a weight of its base model, ${problem}: the adapter is of another base model`,
+    `${file}: tensor ${tensor} of the adapter, a weight of its base model, ${problem}: the adapter belongs to another base model`,
     { advice: 'export the model that the adapter was trained on', file, tensor },
   )
 }
 
-/** Exporters name parameters by the module, with or without the names of the modules around it. */
+/** Finds a parameter by its name. Exporters write the name with or without the names of the enclosing modules. */
 function initializerOf({ graph }: OnnxModel, name: string): OnnxTensor | undefined {
   const exact = graph.initializers.get(name)
   if (exact) return exact
   const names = [...graph.initializers.keys()].filter(
-    (known) => known.endsWith(`.${name}`) || (known.includes('.') && name.endsWith(`.${known}`)),
+    (candidate) =>
+      candidate.endsWith(`.${name}`) || (candidate.includes('.') && name.endsWith(`.${candidate}`)),
   )
   return names.length === 1 ? graph.initializers.get(names[0]) : undefined
 }
@@ -78,7 +78,7 @@ function layerOf(layers: readonly LinearLayer[], module: string): LinearLayer | 
   return found?.part ? undefined : found
 }
 
-/** Whether the numbers differ, even if the model keeps the weight transposed. */
+/** Returns whether the numbers differ. The model can contain the weight transposed. */
 function differs(tensor: Tensor, initializer: OnnxTensor): boolean {
   const dtype = DTYPES.get(initializer.dataType)
   const bytes = dtype && isFloatDtype(tensor.dtype) ? initializer.data() : undefined
@@ -86,7 +86,7 @@ function differs(tensor: Tensor, initializer: OnnxTensor): boolean {
   const [rows = 1, columns = 1] = tensor.shape.length === 2 ? tensor.shape : [1, tensor.shape[0] ?? 1]
   const isEqual = (isTransposed: boolean) =>
     everyRow(rows, columns, (row) => {
-      const expected = decode(tensor, row, columns)
+      const expected = decodeRow(tensor, row, columns)
       const found = decodeFloats({ dtype, bytes: rowOf(bytes, row, rows, columns, isTransposed) })
       return !isOtherWeight(expected, found)
     })
@@ -101,11 +101,11 @@ function everyRow(rows: number, columns: number, test: (row: number) => boolean)
   return true
 }
 
-function decode({ dtype, bytes, shape }: Tensor, row: number, columns: number): Float32Array {
+function decodeRow({ dtype, bytes, shape }: Tensor, row: number, columns: number): Float32Array {
   if (!isFloatDtype(dtype)) return new Float32Array()
   const width = bytes.length / shape.reduce((product, size) => product * size, 1)
-  const part = bytes.subarray(row * columns * width, (row + 1) * columns * width)
-  return Float32Array.from(decodeFloats({ dtype, bytes: part }))
+  const rowBytes = bytes.subarray(row * columns * width, (row + 1) * columns * width)
+  return Float32Array.from(decodeFloats({ dtype, bytes: rowBytes }))
 }
 
 function rowOf(

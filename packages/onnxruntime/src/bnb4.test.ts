@@ -8,7 +8,7 @@ import { createSession } from './create-session.js'
 const [TOKENS, IN, OUT, BLOCK] = [3, 32, 24, 16]
 const MODULE = 'block.first'
 
-/** y = x·W + b as ONNX Runtime's quantiser writes it. */
+/** Returns a model of y = x·W + b, as ONNX Runtime's quantiser writes it. */
 function quantisedLayer(quantType: bigint, attributes = {}): OnnxModel {
   const bytes = (values: Float32Array) => new Uint8Array(values.buffer)
   const float = DataType.float
@@ -65,10 +65,10 @@ const adapterFor = (seed: number): Adapter =>
     },
   )
 
-test('the layer has its module’s name and the shape of its weight', () => {
+test('finds the layer with the name of its module and the shape of its weight', () => {
   const [layer] = findLinearLayers(quantisedLayer(1n))
   expect(layer).toMatchObject({ module: MODULE, outFeatures: OUT, inFeatures: IN })
-  // Then the product is by [N, K] itself.
+  // With transB = 0, the product is with [N, K] itself.
   const [transposed] = findLinearLayers(quantisedLayer(1n, { transB: { int: 0 } }))
   expect(transposed).toMatchObject({ outFeatures: IN, inFeatures: OUT })
 })

@@ -1,4 +1,4 @@
-/** A module that the model calls twice, with a copy of its weight for each call. It is one module, even if the file's weights are not read. */
+/** A module that the model calls twice, with a copy of its weight for each call. It is one module, even if the weights are left in the file. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,14 +8,14 @@ import * as ort from 'onnxruntime-node'
 import { afterAll, expect, test } from 'vitest'
 import { createSession, type SessionOptions } from './create-session.js'
 
-/** Weights of 16 KB are not read with the model. */
+/** The weights have 16 KB, so they are not read with the model. */
 const SIZE = 64
-const waves = (length: number, phase: number) =>
+const sines = (length: number, phase: number) =>
   Float32Array.from({ length }, (_, i) => Math.sin(1.3 * i + phase) / 8)
-const weight = waves(SIZE * SIZE, 1)
+const weight = sines(SIZE * SIZE, 1)
 
-/** y = proj(tanh(proj(x))), where the second product has a weight of its own. */
-function twice(names: readonly [string, string], second: Float32Array): Uint8Array {
+/** Returns a model of y = proj(tanh(proj(x))) that gives the second product another tensor as its weight. */
+function modelWithTwoCalls(names: readonly [string, string], secondWeight: Float32Array): Uint8Array {
   const tensor = (name: string, values: Float32Array) => ({
     name,
     dims: [SIZE, SIZE],
@@ -26,7 +26,7 @@ function twice(names: readonly [string, string], second: Float32Array): Uint8Arr
     name: 'main_graph',
     inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', SIZE] }],
     outputs: [{ name: 'y', dataType: DataType.float, dims: ['batch', SIZE] }],
-    initializers: [tensor('w', weight), tensor('w_copy', second)],
+    initializers: [tensor('w', weight), tensor('w_copy', secondWeight)],
     nodes: [
       { name: names[0], opType: 'MatMul', inputs: ['x', 'w'], outputs: ['u'] },
       { opType: 'Tanh', inputs: ['u'], outputs: ['v'] },
@@ -52,7 +52,7 @@ afterAll(() => rm(folder, { recursive: true }))
 
 async function outputs(model: string | Uint8Array, options: SessionOptions): Promise<Float32Array[]> {
   const session = await createSession(model, { native: false, ...options })
-  const feeds = { x: new ort.Tensor('float32', waves(2 * SIZE, 3), [2, SIZE]) }
+  const feeds = { x: new ort.Tensor('float32', sines(2 * SIZE, 3), [2, SIZE]) }
   const unmerged = (await session.run(feeds)).y?.data as Float32Array
   await session.mergeAdapter()
   const merged = (await session.run(feeds)).y?.data as Float32Array
@@ -62,29 +62,29 @@ async function outputs(model: string | Uint8Array, options: SessionOptions): Pro
 
 test('gives the same outputs as two modules with one adapter each, from bytes and from a file, merged and not', async () => {
   const path = join(folder, 'copies.onnx')
-  await writeFile(path, twice(NAMES, weight))
+  await writeFile(path, modelWithTwoCalls(NAMES, weight))
   // The same graph, with the names of two modules.
-  const apart = twice(['/block/proj/MatMul', '/block/other/MatMul'], weight)
+  const twoModules = modelWithTwoCalls(['/block/proj/MatMul', '/block/other/MatMul'], weight)
   const moduleNames = { 'block.proj_1': '/block/other/MatMul' }
-  const expected = await outputs(apart, { adapters: both, moduleNames })
-  expect(await outputs(twice(NAMES, weight), { adapters: adapter })).toEqual(expected)
+  const expected = await outputs(twoModules, { adapters: both, moduleNames })
+  expect(await outputs(modelWithTwoCalls(NAMES, weight), { adapters: adapter })).toEqual(expected)
   expect(await outputs(path, { adapters: adapter })).toEqual(expected)
 })
 
 test('changes only one module if the second weight differs', async () => {
   const path = join(folder, 'others.onnx')
-  const other = waves(SIZE * SIZE, 2)
-  await writeFile(path, twice(NAMES, other))
-  const expected = await outputs(twice(['/block/proj/MatMul', '/block/other/MatMul'], other), {
+  const other = sines(SIZE * SIZE, 2)
+  await writeFile(path, modelWithTwoCalls(NAMES, other))
+  const expected = await outputs(modelWithTwoCalls(['/block/proj/MatMul', '/block/other/MatMul'], other), {
     adapters: adapter,
   })
   expect(await outputs(path, { adapters: adapter })).toEqual(expected)
 })
 
-test('moduleNames can list the nodes of one module', async () => {
-  const nameless = twice(['first', 'second'], weight)
+test('accepts a list of the nodes of one module in moduleNames', async () => {
+  const nameless = modelWithTwoCalls(['first', 'second'], weight)
   const moduleNames = { 'block.proj': ['first', 'second'] }
-  const expected = await outputs(twice(NAMES, weight), { adapters: adapter })
+  const expected = await outputs(modelWithTwoCalls(NAMES, weight), { adapters: adapter })
   expect(await outputs(nameless, { adapters: adapter, moduleNames })).toEqual(expected)
   await expect(
     createSession(nameless, { adapters: adapter, moduleNames: { 'block.proj': ['first', 'third'] } }),

@@ -1,7 +1,7 @@
 /**
- * ONNX Runtime as the conformance suite and the command line use it. Each layer is a real model of one `MatMul` and `Add`, opened by
- * `createSession` and used through the verbs that users have. Gradients come from a second model, which only this file makes; its node
- * `FourierFTGrad` runs as the portable function or as the native operator.
+ * The conformance backends for ONNX Runtime. Each layer is a model of one `MatMul` and `Add`, opened by `createSession` and used with the methods
+ * that users call. Gradients come from a second model, which only this file makes. Its node `FourierFTGrad` runs as the portable function or as
+ * the native operator.
  */
 import { FourierFTError, type Layer, type Shape } from '@fourierft/core'
 import {
@@ -31,15 +31,15 @@ import { registerFourierFTBackend } from './native-backend.js'
 import { nativeProviders } from './native-providers.js'
 import type { Ort } from './ort.js'
 
-/** Name of the one adapted module. */
+/** The name of the adapted module. */
 const MODULE = 'block.linear'
 
 const OPSET = 17
 
-/** On a GPU, sizes are computed by the CPU, as they should be; ONNX Runtime warns about it for each session. */
+/** Hides a warning that ONNX Runtime prints for each session on a GPU: the CPU computes the sizes of tensors, as intended. */
 const QUIET = { logSeverityLevel: 3 } as const
 
-/** The copy of ONNX Runtime, the execution provider, and the code that computes branches: native kernel or portable functions. */
+/** For each backend: ONNX Runtime's package, the execution provider, and the code that computes branches (native kernel or portable functions). */
 const KINDS = {
   native: { runtime: 'node', provider: 'cpu', device: 'cpu', strategy: 'native' },
   cuda: { runtime: 'node', provider: 'cuda', device: 'cuda', strategy: 'native' },
@@ -53,13 +53,13 @@ const KINDS = {
 export type OnnxRuntimeBackendName = keyof typeof KINDS
 
 /**
- * A layer's outputs for large unit vectors are its weight times this number, which is a power of two, so that the products are exact, and
- * so large that a bias is lost beside every weight above 2⁻⁷⁰ of it.
+ * The length of the unit vectors that are used to read a layer's weight: the outputs are the weight times this number, plus the bias. It is a power
+ * of two, so the products are exact. It is so large that rounding removes the bias, unless a weight is smaller than 2⁻⁷⁰ of the bias.
  */
-const LARGE = 2 ** 100
+const UNIT_LENGTH = 2 ** 100
 
-/** The largest input or output of one run while ΔW is read, in numbers: 4 MB of float32. */
-const RUN_SIZE = 2 ** 20
+/** The most numbers in the input or output of one run when ΔW is read: 4 MB of float32. */
+const MAX_RUN_SIZE = 2 ** 20
 
 /** The members of a session that this backend uses. */
 export type LayerSession = Pick<
@@ -78,25 +78,27 @@ export type LayerSession = Pick<
 >
 
 export interface OnnxRuntimeBackendOptions {
-  /** The copy of ONNX Runtime; default in Node: the installed one. Browsers have no default. */
+  /** The copy of ONNX Runtime. Default in Node: the installed copy. Browsers have no default. */
   readonly ort?: Ort
-  /** Opens the model of a layer (input `x`, output `y`); default: `createSession`. For packages whose users have sessions of another kind. */
+  /** Opens the model of a layer (input `x`, output `y`). Default: `createSession`. Other packages pass a function that makes their own sessions. */
   readonly open?: (model: Uint8Array, options: SessionOptions) => Promise<LayerSession>
 }
 
-/** How sessions are made. */
-interface Host {
+/** The options with which the backend makes sessions. */
+interface SessionSettings {
   readonly ort: Ort
   readonly open: (model: Uint8Array, options: SessionOptions) => Promise<LayerSession>
   readonly strategy: 'native' | 'spectral'
   readonly provider: string
-  /** Options of the session for gradients; adapted sessions choose the native kernel themselves. */
+  /** The options of the session for gradients. Sessions with adapters choose the native kernel themselves. */
   readonly options: InferenceSession.SessionOptions
 }
 
 /**
- * @param kind of `onnxruntime-node`: `native` (the native kernel on the CPU), `cuda` (on CUDA), `cuda-host` (the CUDA kernels run by the
- *   CPU, for tests), `cpu`, `webgpu`; of `onnxruntime-web`: `web-wasm`, in Node too, and `web-webgpu`
+ * Creates a conformance backend.
+ *
+ * @param kind of `onnxruntime-node`: `native` (the native kernel on the CPU), `cuda` (on CUDA), `cuda-host` (the CPU runs the CUDA kernels, for
+ *   tests), `cpu`, `webgpu`; of `onnxruntime-web`: `web-wasm` (also in Node) and `web-webgpu`
  * @throws {FourierFTError} `UNSUPPORTED` if the runtime is not installed or lacks the provider on this machine, or there is no native kernel
  */
 export async function createOnnxRuntimeBackend(
@@ -107,12 +109,21 @@ export async function createOnnxRuntimeBackend(
   const { ort, openSessions } = countingSessions(options.ort ?? (await loadOrt(runtime)))
   const native = await nativeProviders(strategy === 'native', ort, { executionProviders: [provider] })
   if (strategy === 'native') {
-    if ('problem' in native) throw new FourierFTError('UNSUPPORTED', native.problem)
+    if ('problem' in native) {
+      const { problem, ...details } = native
+      throw new FourierFTError('UNSUPPORTED', problem, details)
+    }
     registerFourierFTBackend(ort)
   }
   const executionProviders = 'providers' in native ? native.providers : [{ name: provider }]
-  const host: Host = { ort, open, strategy, provider, options: { executionProviders, ...QUIET } }
-  const deviceSession = await openDevice(kind, host)
+  const settings: SessionSettings = {
+    ort,
+    open,
+    strategy,
+    provider,
+    options: { executionProviders, ...QUIET },
+  }
+  const deviceSession = await openDevice(kind, settings)
   return checkedBackend({
     name: kind === 'cuda-host' ? kind : `onnxruntime-${kind}`,
     device,
@@ -120,24 +131,24 @@ export async function createOnnxRuntimeBackend(
     strategies: [strategy, 'merge'],
     trainable: 'suite',
     runtimeChecks: ['merged'],
-    delta: (layer) => deltaOfSession(host, layer),
-    linear: (base, layers) => linearFunctions(host, base, layers),
+    delta: (layer) => deltaOfSession(settings, layer),
+    linear: (base, layers) => linearFunctions(settings, base, layers),
     resources: openSessions,
     dispose: () => deviceSession.release(),
   })
 }
 
-/** ΔW as the outputs of a layer with a weight of zeros for unit vectors. */
-async function deltaOfSession(host: Host, layer: Layer): Promise<Float32Array> {
+/** Returns ΔW: the outputs of a layer with a weight of zeros for unit vectors. */
+async function deltaOfSession(settings: SessionSettings, layer: Layer): Promise<Float32Array> {
   const { shape } = layer
   const [d1, d2] = shape
-  const linear = await linearFunctions(host, { weight: new Float32Array(d1 * d2), bias: null, shape }, [
+  const linear = await linearFunctions(settings, { weight: new Float32Array(d1 * d2), bias: null, shape }, [
     layer,
   ])
   try {
     // The rows of the unit matrix give the columns of ΔW, a batch of them in each run.
     const delta = new Float32Array(d1 * d2)
-    const batchSize = Math.max(1, Math.floor(RUN_SIZE / Math.max(d1, d2)))
+    const batchSize = Math.max(1, Math.floor(MAX_RUN_SIZE / Math.max(d1, d2)))
     for (let first = 0; first < d2; first += batchSize) {
       const tokens = Math.min(batchSize, d2 - first)
       const units = new Float32Array(tokens * d2)
@@ -157,19 +168,19 @@ async function loadOrt(runtime: 'node' | 'web'): Promise<Ort> {
   if (runtime === 'node') return platform.loadOrt()
   const specifier = 'onnxruntime-web'
   try {
-    // The comments stop bundlers from including it: Node needs it only for comparison, and browsers pass theirs as the option `ort`.
+    // The comments stop bundlers from including onnxruntime-web: Node needs it only for comparison, and browsers pass the option `ort`.
     return await import(/* @vite-ignore */ /* webpackIgnore: true */ specifier)
   } catch (cause) {
     const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ERR_MODULE_NOT_FOUND'
     const reason = isMissing ? 'it is not installed' : (cause as Error).message
-    throw new FourierFTError('UNSUPPORTED', `${specifier} does not load here: ${reason}`, {
+    throw new FourierFTError('UNSUPPORTED', `${specifier} could not be loaded: ${reason}`, {
       ...(isMissing && { advice: `run npm i ${specifier}` }),
       cause,
     })
   }
 }
 
-/** The same ONNX Runtime with a count of the sessions that are open. */
+/** Returns the same ONNX Runtime, and a function that counts its open sessions. */
 function countingSessions({ InferenceSession, Tensor, env, registerBackend }: Ort): {
   readonly ort: Ort
   readonly openSessions: () => number
@@ -190,10 +201,12 @@ function countingSessions({ InferenceSession, Tensor, env, registerBackend }: Or
 }
 
 /**
- * Opens a session that stays open while others come and go: with its last session ONNX Runtime releases the GPU, and with it all programs
- * that were compiled for it.
+ * Opens a session that stays open as long as the backend. When the last session is released, ONNX Runtime releases the GPU and all compiled programs.
  */
-async function openDevice(kind: OnnxRuntimeBackendName, { ort, options }: Host): Promise<InferenceSession> {
+async function openDevice(
+  kind: OnnxRuntimeBackendName,
+  { ort, options }: SessionSettings,
+): Promise<InferenceSession> {
   const node = { opType: 'Identity', inputs: ['x'], outputs: ['y'] }
   const [x, y] = [floats('x', []), floats('y', [])]
   const model = createModel({ name: 'probe', nodes: [node], inputs: [x], outputs: [y] }, { opset: OPSET })
@@ -204,10 +217,11 @@ async function openDevice(kind: OnnxRuntimeBackendName, { ort, options }: Host):
     const [reason] = (cause instanceof Error ? cause.message : String(cause)).trim().split('\n')
     throw new FourierFTError(
       'UNSUPPORTED',
-      `ONNX Runtime has no execution provider ${provider} here (${reason})`,
+      `ONNX Runtime cannot use the execution provider ${provider} on this machine (${reason})`,
       {
         ...(provider === 'webgpu' && {
-          advice: 'install the driver of a GPU, or a software one: for Vulkan, VK_ADD_DRIVER_FILES names it',
+          advice:
+            'install a GPU driver, or a software driver (for Vulkan, set VK_ADD_DRIVER_FILES to its path)',
         }),
         option: 'kind',
         received: kind,
@@ -218,7 +232,7 @@ async function openDevice(kind: OnnxRuntimeBackendName, { ort, options }: Host):
 }
 
 async function linearFunctions(
-  { ort, open, strategy, provider, options }: Host,
+  { ort, open, strategy, provider, options }: SessionSettings,
   { weight, bias, shape }: BaseLayer,
   initialLayers: readonly Layer[],
 ): Promise<LinearFunctions> {
@@ -289,7 +303,7 @@ async function linearFunctions(
     merge: () => session.mergeAdapter(),
     unmerge: () => session.unmergeAdapter(),
     async weight() {
-      const units = Float32Array.from({ length: d2 * d2 }, (_, p) => (p % (d2 + 1) === 0 ? LARGE : 0))
+      const units = Float32Array.from({ length: d2 * d2 }, (_, p) => (p % (d2 + 1) === 0 ? UNIT_LENGTH : 0))
       const withBranch = session.mergedAdapters.length === 0 && session.enabled
       if (withBranch) session.disableAdapters()
       const running = session.run({ x: tensor(units, [d2, d2]) })
@@ -297,7 +311,7 @@ async function linearFunctions(
       const columns = (await running).y?.data as Float32Array
       return Float32Array.from({ length: d1 * d2 }, (_, i) => {
         const p = Math.floor(i / d2)
-        return (columns[(i % d2) * d1 + p] - (bias?.[p] ?? 0)) / LARGE
+        return (columns[(i % d2) * d1 + p] - (bias?.[p] ?? 0)) / UNIT_LENGTH
       })
     },
     async dispose() {
@@ -307,6 +321,7 @@ async function linearFunctions(
   }
 }
 
+/** Returns a model of one linear layer. */
 function layerModel(weight: Float32Array, bias: Float32Array | null, [d1, d2]: Shape): Uint8Array {
   const name = `/${MODULE.replace('.', '/')}`
   const nodes: NewNode[] = [
@@ -317,7 +332,7 @@ function layerModel(weight: Float32Array, bias: Float32Array | null, [d1, d2]: S
       outputs: [bias ? 'product' : 'y'],
     },
   ]
-  const initializers = [constant('weight', [d2, d1], transposed(weight, [d1, d2]))]
+  const initializers = [constant('weight', [d2, d1], transpose(weight, [d1, d2]))]
   if (bias) {
     nodes.push({ name: `${name}/Add`, opType: 'Add', inputs: ['product', 'bias'], outputs: ['y'] })
     initializers.push(constant('bias', [d1], bias))
@@ -327,7 +342,7 @@ function layerModel(weight: Float32Array, bias: Float32Array | null, [d1, d2]: S
   return createModel({ name: 'layer', nodes, inputs, outputs, initializers }, { opset: OPSET }).toBytes()
 }
 
-/** A model that computes ∂L/∂x = g·W + the branch's, and ∂L/∂(α·c). */
+/** Returns a model that computes ∂L/∂x, as g·W plus the gradient of the branch, and ∂L/∂(α·c). */
 function gradientModel(
   weight: Float32Array,
   [d1, d2]: Shape,
@@ -378,7 +393,7 @@ function constant(name: string, dims: readonly number[], values: Float32Array): 
   return { name, dims, dataType: DataType.float, data }
 }
 
-/** `[d1, d2]` as `[d2, d1]`. */
-function transposed(weight: Float32Array, [d1, d2]: Shape): Float32Array {
+/** Returns the matrix `[d1, d2]` as `[d2, d1]`. */
+function transpose(weight: Float32Array, [d1, d2]: Shape): Float32Array {
   return Float32Array.from({ length: d1 * d2 }, (_, p) => weight[(p % d1) * d2 + Math.floor(p / d1)])
 }

@@ -1,6 +1,6 @@
 /**
- * Adapters in real exports, plain and quantised, in onnxruntime-node: the native kernel and the portable function agree, the base model's
- * outputs stay the same bit for bit, and concurrent runs keep their adapters.
+ * Adapters in real exports, plain and quantised, in onnxruntime-node. The native kernel and the portable function agree, the outputs of the base
+ * model stay the same, bit for bit, and concurrent runs keep their adapters.
  */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -34,7 +34,7 @@ const pathOf = (name: string) =>
   fileURLToPath(new URL(`../../onnx/src/__fixtures__/${name}.onnx`, import.meta.url))
 const bytesOf = (name: string) => new Uint8Array(readFileSync(pathOf(name)))
 
-/** The layers whose names are in the file. */
+/** Returns the shapes of the layers whose names are in the file. */
 function shapesOf(name: string, count?: number): Record<string, Shape> {
   const layers = findLinearLayers(readModel(bytesOf(name), { file: name })).flatMap(
     ({ module, outFeatures, inFeatures }) =>
@@ -43,7 +43,7 @@ function shapesOf(name: string, count?: number): Record<string, Shape> {
   return Object.fromEntries(layers.slice(0, count))
 }
 
-/** Its scaling is large enough to change the output visibly. */
+/** Creates an adapter. Its scaling is so large that the output changes by more than the tolerances. */
 function adapterFor(shapes: Record<string, Shape>, seed: number, entriesSeed = 777): Adapter {
   const config = createConfig({
     nFrequency: 24,
@@ -75,7 +75,7 @@ async function session(name: string, options?: SessionOptions): Promise<AdaptedS
   return created
 }
 afterEach(async () => {
-  for (const each of open.splice(0)) await each.release().catch(() => undefined)
+  for (const session of open.splice(0)) await session.release().catch(() => undefined)
 })
 
 async function outputOf(
@@ -104,7 +104,7 @@ describe.each(FILES)('%s', (name) => {
   const shapes = shapesOf(name)
 
   test.each([true, false])(
-    'switches and disables adapters; the base model is unchanged, bit for bit; native: %s',
+    'switches and disables adapters; disabled, gives the outputs of the base model, bit for bit; native: %s',
     async (native) => {
       const [a, b] = [adapterFor(shapes, 1), adapterFor(shapes, 2)]
       const plain = await ort.InferenceSession.create(pathOf(name))
@@ -144,10 +144,10 @@ describe.each([true, false])('native %s', (native) => {
   const shapes = shapesOf('bert-torchscript')
   const names = Object.keys(shapes)
   const [a, b] = [adapterFor(shapes, 1), adapterFor(shapes, 2)]
-  // Other entries, and only half of the layers.
+  // This adapter has other entries, and only half of the layers.
   const other = adapterFor(Object.fromEntries(Object.entries(shapes).slice(0, names.length >> 1)), 3, 5)
 
-  test('several active adapters add up', async () => {
+  test('adds several active adapters', async () => {
     const adapted = await session('bert-torchscript', { native, adapters: { a, b } })
     const feeds = feedsOf(adapted)
     adapted.setAdapter(['a', 'b'])
@@ -165,7 +165,7 @@ describe.each([true, false])('native %s', (native) => {
     expect(difference(together, await outputOf(adapted, feeds))).toBeLessThan(1e-5)
   })
 
-  test('each row of a batch gives the same output as alone', async () => {
+  test('gives each row of a batch the same output as in a batch of one row', async () => {
     const firstLayer = { 'block.first': SHAPES['block.first'] }
     const adapters = {
       a: adapterFor(SHAPES, 1),
@@ -194,9 +194,9 @@ describe.each([true, false])('native %s', (native) => {
     expect(await codeOf(adapted.run(batch, { adapters: [] }))).toBe('INVALID_OPTION')
   })
 
-  test('loading an adapter with other entries and layers does not change the outputs of loaded ones', async () => {
+  test('keeps the outputs of loaded adapters when an adapter with other entries and layers is loaded', async () => {
     const adapted = await session('bert-torchscript', { native, adapters: { a } })
-    const alone = await session('bert-torchscript', { native, adapters: { other } })
+    const onlyOther = await session('bert-torchscript', { native, adapters: { other } })
     const feeds = feedsOf(adapted)
     const before = await outputOf(adapted, feeds)
     const [during] = await Promise.all([
@@ -208,12 +208,12 @@ describe.each([true, false])('native %s', (native) => {
     expect(adapted.activeAdapters).toEqual(['a'])
     expect(difference(await outputOf(adapted, feeds), before)).toBeLessThan(1e-5)
     adapted.setAdapter('other')
-    expect(difference(await outputOf(adapted, feeds), await outputOf(alone, feeds))).toBeLessThan(1e-5)
+    expect(difference(await outputOf(adapted, feeds), await outputOf(onlyOther, feeds))).toBeLessThan(1e-5)
     adapted.deleteAdapter('a')
     expect(adapted.listAdapters()).toEqual(['other'])
   })
 
-  test('200 concurrent runs use the adapter that was active when they started', async () => {
+  test('200 concurrent runs use the adapters that were active when they started', async () => {
     const adapted = await session('bert-torchscript', { native, adapters: { a, b } })
     const feeds = feedsOf(adapted)
     const expected = new Map<string, Float32Array>()
@@ -233,26 +233,26 @@ describe.each([true, false])('native %s', (native) => {
     const adapted = await session('bert-torchscript', { native, adapters: { a } })
     const feeds = feedsOf(adapted)
     const [name] = adapted.outputNames as [string]
-    const all = await adapted.run(feeds)
+    const allOutputs = await adapted.run(feeds)
     const named = await adapted.run(feeds, [name], { adapters: ['a'] })
     expect(Object.keys(named)).toEqual([name])
-    expect(named[name]?.data).toEqual(all[name]?.data)
-    const { dims } = all[name]
-    const target = new ort.Tensor('float32', new Float32Array(all[name].size), dims)
+    expect(named[name]?.data).toEqual(allOutputs[name]?.data)
+    const { dims } = allOutputs[name]
+    const target = new ort.Tensor('float32', new Float32Array(allOutputs[name].size), dims)
     await adapted.run(feeds, { [name]: target })
-    expect(target.data).toEqual(all[name]?.data)
+    expect(target.data).toEqual(allOutputs[name]?.data)
     await expect(adapted.run({})).rejects.toThrow('missing')
   })
 
-  test('errors leave the session as it was', async () => {
+  test('errors do not change the session', async () => {
     const adapted = await session('bert-torchscript', { native, adapters: { a } })
     const feeds = feedsOf(adapted)
     const before = await outputOf(adapted, feeds)
     const [first] = names as [string]
-    const typo = adapterFor({ [`${first}x`]: shapes[first] }, 1)
+    const misspelt = adapterFor({ [`${first}x`]: shapes[first] }, 1)
     const narrow = adapterFor({ [first]: [12, 10] }, 1)
     const load = (adapter: Adapter) => adapted.loadAdapter(adapter, { name: 'new' })
-    await expect(load(typo)).rejects.toMatchObject({
+    await expect(load(misspelt)).rejects.toMatchObject({
       code: 'MODULE_NOT_FOUND',
       message: expect.stringContaining(first),
     })
@@ -268,7 +268,7 @@ describe.each([true, false])('native %s', (native) => {
     expect(await codeOf(adapted.release())).toBe('INVALID_STATE')
   })
 
-  test('rejects a file that is not a model, is cut off, or is missing', async () => {
+  test('rejects a file that is not a model, is truncated, or is missing', async () => {
     const bytes = bytesOf('bert-torchscript')
     expect(await codeOf(createSession(new TextEncoder().encode('not a model'), { native }))).toBe(
       'INVALID_ONNX',
@@ -291,7 +291,7 @@ describe.each([true, false])('native %s', (native) => {
     expect(fromPath.listAdapters()).toEqual(['default'])
   })
 
-  test('calls a function when it needs the model, and uses an open session until then', async () => {
+  test('uses an open session until it needs the model, then calls the function that reads it', async () => {
     let reads = 0
     const model = async () => {
       reads++
@@ -308,14 +308,14 @@ describe.each([true, false])('native %s', (native) => {
     expect(reads).toBe(1)
     const fromPath = await session('bert-torchscript', { native, adapters: a })
     expect(await outputOf(adapted, feeds)).toEqual(await outputOf(fromPath, feeds))
-    // Other coefficients need no new session, other entries do.
+    // An adapter needs a new session if its entries differ, but not if its coefficients differ.
     expect(adapted.serves(adapterFor(shapesOf('bert-torchscript', 4), 2))).toBe(true)
     expect(adapted.serves(adapterFor(shapesOf('bert-torchscript', 4), 2, 778))).toBe(false)
     adapted.disableAdapters()
     expect(await outputOf(adapted, feeds)).toEqual(base)
   })
 
-  test('ends if the open session was released elsewhere, and opens no other one', async () => {
+  test('ends if the open session was released elsewhere, and opens no other session', async () => {
     const plain = await ort.InferenceSession.create(pathOf('bert-torchscript'))
     const adapted = await createSession(pathOf('bert-torchscript'), { native, session: plain })
     await plain.release()
@@ -334,8 +334,8 @@ describe.each([true, false])('native %s', (native) => {
 })
 
 test('rejects the native kernel on the provider webgpu', async () => {
-  const refused = createSession(pathOf('bert-torchscript'), { executionProviders: ['webgpu'], native: true })
-  expect(await codeOf(refused)).toBe('UNSUPPORTED')
+  const opening = createSession(pathOf('bert-torchscript'), { executionProviders: ['webgpu'], native: true })
+  expect(await codeOf(opening)).toBe('UNSUPPORTED')
 })
 
 test('ONNX Runtime’s own create accepts fourierft as a provider', async () => {

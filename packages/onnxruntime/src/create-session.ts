@@ -8,16 +8,16 @@ import { type ModuleNames, readModuleNames } from './module-names.js'
 import { openSessions } from './open-sessions.js'
 import type { Ort } from './ort.js'
 
-/** ONNX Runtime's options and these. */
+/** ONNX Runtime's options, and those of this package. */
 export interface SessionOptions extends InferenceSession.SessionOptions {
-  /** One adapter, which is named `default`, or several by their names. The first is active. */
+  /** One adapter, which gets the name `default`, or several by their names. The first is active. */
   readonly adapters?: AdapterSource | Adapter | Readonly<Record<string, AdapterSource | Adapter>>
   readonly moduleNames?: ModuleNames
   /** Whether to use the native kernel: if it is available (`auto`, the default), never (false), or always (true). */
   readonly native?: 'auto' | boolean
-  /** The ONNX Runtime to use. Default in Node: the installed `onnxruntime-node`. Required elsewhere: `onnxruntime-web`, for example. */
+  /** The ONNX Runtime to use. Default in Node: the installed `onnxruntime-node`. Required in browsers: `onnxruntime-web`, for example. */
   readonly ort?: Ort
-  /** An open session of the same model. It is used until adapters need another one, and then released. */
+  /** An open session of the same model. It is used until adapters need another session, and then released. */
   readonly session?: InferenceSession
 }
 
@@ -30,10 +30,12 @@ const OPTIONS = [
 ] as const satisfies (keyof SessionOptions)[]
 
 /**
+ * Opens a model with adapters.
+ *
  * @param model the path (Node) or URL of an `.onnx` file, its bytes, or a function that reads it. Bytes must not change while the session is
- *   open. Files are read again when adapters need another graph; their external data stay where they are.
+ *   open. Files are read again when adapters need another graph. External data are read from their own files.
  * @throws {FourierFTError} `INVALID_ONNX`, `FILE_NOT_FOUND`, `IO_ERROR`, `INVALID_OPTION`; `UNSUPPORTED` if there is no ONNX Runtime, no
- *   native kernel despite `native: true`, or if outputs of the native kernel are to stay on a device; and the errors of `loadAdapter`
+ *   native kernel despite `native: true`, or if outputs of the native kernel are requested on a device; and the errors of `loadAdapter`
  */
 export async function createSession(
   model: ModelSource,
@@ -44,7 +46,7 @@ export async function createSession(
     moduleNames = {},
     native = 'auto',
     ort: chosenOrt,
-    session: open,
+    session: openSession,
     ...sessionOptions
   } = options
   checkOptionNames(sessionOptions)
@@ -55,19 +57,19 @@ export async function createSession(
   const loaded = new Map<string, Adapter>()
   for (const [name, source] of sources)
     loaded.set(name, Adapter.isInstance(source) ? source : await loadAdapter(source))
-  return AdaptedSession.create(sessions, { adapters: loaded, moduleNames, open })
+  return AdaptedSession.create(sessions, { adapters: loaded, moduleNames, openSession })
 }
 
-/** Unknown options are ONNX Runtime's, so only those are rejected that differ from ours in case or plural alone. */
-function checkOptionNames(others: object): void {
-  const normalised = (name: string) => name.toLowerCase().replace(/s$/, '')
-  for (const option of Object.keys(others)) {
-    const meant = OPTIONS.find((name) => normalised(name) === normalised(option))
-    if (meant !== undefined)
+/** Rejects options whose names differ from an option of this package only in case or plural. ONNX Runtime gets all other unknown options. */
+function checkOptionNames(unknownOptions: object): void {
+  const normalise = (name: string) => name.toLowerCase().replace(/s$/, '')
+  for (const option of Object.keys(unknownOptions)) {
+    const intended = OPTIONS.find((name) => normalise(name) === normalise(option))
+    if (intended !== undefined)
       throw new FourierFTError('INVALID_OPTION', `${option}: there is no such option`, {
-        advice: `did you mean ${meant}?`,
+        advice: `did you mean ${intended}?`,
         option,
-        expected: meant,
+        expected: intended,
       })
   }
 }
@@ -80,13 +82,13 @@ function adaptersByName(adapters: SessionOptions['adapters']): [string, AdapterS
       `adapters: expected an adapter, its directory or URL, or several by their names; received ${adapters === null ? 'null' : typeof adapters}`,
       { option: 'adapters', received: adapters },
     )
-  const isOne =
+  const isSingle =
     typeof adapters === 'string' ||
     adapters instanceof URL ||
     Adapter.isInstance(adapters) ||
     Symbol.iterator in adapters ||
     ('config' in adapters && adapters.config instanceof Uint8Array)
-  return isOne
+  return isSingle
     ? [['default', adapters as AdapterSource | Adapter]]
     : Object.entries(adapters as Readonly<Record<string, AdapterSource | Adapter>>)
 }

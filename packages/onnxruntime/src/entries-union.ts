@@ -1,13 +1,13 @@
 /**
  * One set of entries for several adapters of a layer. ΔW is linear in the spectrum: if coefficients are zero at the entries that an adapter
- * does not have, the union gives the same ΔW. So one branch serves adapters with different entries.
+ * does not have, the union gives the same ΔW. So one branch can apply adapters with different entries.
  */
 import { type Entries, explicitEntries, FourierFTError, type Layer } from '@fourierft/core'
 
-/** All entries of `all` (at least one set, of one shape), in the order in which they first occur. */
-export function entriesUnion(all: readonly Entries[]): Entries {
-  const [first] = all as [Entries]
-  const indices = new Set(all.flatMap(flatIndices))
+/** Returns all entries of the sets, in the order in which they first occur. There is at least one set, and all have one shape. */
+export function entriesUnion(sets: readonly Entries[]): Entries {
+  const [first] = sets as [Entries]
+  const indices = new Set(sets.flatMap(flatIndices))
   if (indices.size === first.n) return first
   const [, d2] = first.shape
   return explicitEntries({
@@ -19,7 +19,7 @@ export function entriesUnion(all: readonly Entries[]): Entries {
 
 const cache = new WeakMap<Entries, WeakMap<Entries, readonly (number | undefined)[]>>()
 
-/** The position of each entry in `union`; undefined for an entry that is not in it. Cached, because adapters share entries. */
+/** Returns the index of each entry in `union`; undefined for an entry that `union` does not contain. Cached, because adapters share entries. */
 export function positionsOn(union: Entries, entries: Entries): readonly (number | undefined)[] {
   const cachedForUnion = cache.get(union) ?? new WeakMap<Entries, readonly (number | undefined)[]>()
   cache.set(union, cachedForUnion)
@@ -32,7 +32,7 @@ export function positionsOn(union: Entries, entries: Entries): readonly (number 
 }
 
 /**
- * scale·α·c of the layer on `union`; undefined if `union` lacks one of the layer's entries.
+ * Returns scale·α·c of the layer, one for each entry of `union`; undefined if `union` lacks one of the layer's entries.
  *
  * @throws {FourierFTError} `NOT_FINITE` beyond the range of float32
  */
@@ -41,20 +41,20 @@ export function coefficientsOn(
   { name, entries, coefficients, scaling }: Layer,
   scale = 1,
 ): Float32Array | undefined {
-  const spread = new Float32Array(union.n)
+  const result = new Float32Array(union.n)
   const factor = scaling * scale
   for (const [l, position] of positionsOn(union, entries).entries()) {
     if (position === undefined) return undefined
     const value = factor * coefficients[l]
-    spread[position] = value
-    if (!Number.isFinite(spread[position]))
+    result[position] = value
+    if (!Number.isFinite(result[position]))
       throw new FourierFTError(
         'NOT_FINITE',
-        `module ${name}: coefficient ${l} is ${value} with scaling ${scaling} and strength ${scale}, beyond the range of float32`,
-        { advice: 'lower the strength (setScale) or the scaling', module: name, received: value },
+        `module ${name}: coefficient ${l} is ${value} with scaling ${scaling} and scale ${scale}, beyond the range of float32`,
+        { advice: 'lower the scale (setScale) or the scaling', module: name, received: value },
       )
   }
-  return spread
+  return result
 }
 
 function flatIndices({ shape: [, d2], rows, columns }: Entries): number[] {

@@ -1,21 +1,20 @@
-/** `feedsError`: explains why ONNX Runtime has rejected the feeds of a run. Feeds are not checked before that. */
+/** `feedsError`: explains why ONNX Runtime has rejected the feeds of a run. Feeds are checked only after a run has failed. */
 import { FourierFTError } from '@fourierft/core'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 
 /** The inputs of the original model. */
 interface Inputs {
   readonly inputNames: readonly string[]
-  /** Empty if ONNX Runtime is older than 1.22. */
+  /** Empty if the version of ONNX Runtime is older than 1.22. */
   readonly inputMetadata: readonly InferenceSession.ValueMetadata[]
 }
 
 /**
- * The error that names the input: `INVALID_OPTION` (feeds that are not an object, a missing or unknown input, a value that is not a tensor, a
- * wrong type) or `SHAPE_MISMATCH` (a wrong rank or size, or two sizes for one named dimension; since ONNX Runtime can allow the latter, the
- * message quotes its own).
+ * Returns an error that names the wrong input; undefined if the feeds are not the cause. `INVALID_OPTION`: the feeds are not an object, an input is
+ * missing or unknown, a value is not a tensor, or its type is wrong. `SHAPE_MISMATCH`: a rank or size is wrong, or a named dimension has two sizes.
+ * ONNX Runtime can allow two sizes, so this message quotes ONNX Runtime's.
  *
  * @param cause the error of ONNX Runtime
- * @returns undefined if the feeds are not the cause
  */
 export function feedsError(
   feeds: unknown,
@@ -29,21 +28,21 @@ export function feedsError(
       received: feeds,
       cause,
     })
-  const fed = new Map(Object.entries(feeds).filter(([, value]) => value !== undefined))
-  const missing = inputNames.find((name) => !fed.has(name))
-  const unknown = [...fed.keys()].find((name) => !inputNames.includes(name))
-  const wrong = missing ?? unknown
-  if (wrong !== undefined)
+  const values = new Map(Object.entries(feeds).filter(([, value]) => value !== undefined))
+  const missing = inputNames.find((name) => !values.has(name))
+  const unknown = [...values.keys()].find((name) => !inputNames.includes(name))
+  const wrongName = missing ?? unknown
+  if (wrongName !== undefined)
     return new FourierFTError(
       'INVALID_OPTION',
-      `${missing === undefined ? `the model has no input ${wrong}` : `input ${wrong} is missing`}; ` +
-        `expected ${inputNames.join(', ')}; received ${[...fed.keys()].join(', ') || 'none'}`,
-      { tensor: wrong, expected: inputNames, received: [...fed.keys()], cause },
+      `${missing === undefined ? `the model has no input ${wrongName}` : `input ${wrongName} is missing`}; ` +
+        `expected ${inputNames.join(', ')}; received ${[...values.keys()].join(', ') || 'none'}`,
+      { tensor: wrongName, expected: inputNames, received: [...values.keys()], cause },
     )
-  /** The size of each named dimension, and the input that has it. */
+  /** The size of each named dimension, and the first input that has the dimension. */
   const sizes = new Map<string, { readonly size: number; readonly input: string }>()
   for (const input of inputMetadata) {
-    const value = fed.get(input.name)
+    const value = values.get(input.name)
     if (!input.isTensor) continue
     const { name, type, shape } = input
     const expected = `${type}${shape.length > 0 ? ` [${shape.join(', ')}]` : ''}`
@@ -63,10 +62,12 @@ export function feedsError(
         received: value.type,
         cause,
       })
-    // An empty shape is an unknown one.
+    // ONNX Runtime gives an unknown shape as an empty one.
     if (shape.length === 0) continue
-    const differs = shape.some((size, axis) => typeof size === 'number' && size >= 0 && size !== dims[axis])
-    if (differs || shape.length !== dims.length)
+    const hasWrongSize = shape.some(
+      (size, axis) => typeof size === 'number' && size >= 0 && size !== dims[axis],
+    )
+    if (hasWrongSize || shape.length !== dims.length)
       return new FourierFTError('SHAPE_MISMATCH', mismatch, {
         tensor: name,
         expected: shape,
@@ -89,7 +90,7 @@ export function feedsError(
   return undefined
 }
 
-/** `instanceof` would miss the tensors of another copy of ONNX Runtime. */
+/** Returns whether a value is a tensor of any copy of ONNX Runtime. `instanceof` recognises only the tensors of one copy. */
 function isTensor(value: unknown): value is Tensor {
   return (
     typeof value === 'object' &&

@@ -1,4 +1,4 @@
-/** Models of float16, and of 4-bit weights with float16 activations: adapters have the same effect as in float32. */
+/** Adapters have the same effect in float16 models, and in models of 4-bit weights with float16 activations, as in float32 models. */
 import { readFileSync } from 'node:fs'
 import { type Adapter, createAdapter, createConfig, decodeFloats, type Shape } from '@fourierft/core'
 import { findLinearLayers, readModel } from '@fourierft/onnx'
@@ -8,7 +8,7 @@ import { createSession } from './create-session.js'
 
 const url = (name: string) => new URL(`../../onnx/src/__fixtures__/${name}.onnx`, import.meta.url)
 
-/** Adapters for the layers that the float32 file names; they have the same names in the other file. */
+/** Returns adapters for the layers of the float32 file. The other file has the same names. */
 function adaptersFor(name: string): Adapter[] {
   const layers = findLinearLayers(readModel(new Uint8Array(readFileSync(url(name)))))
   const shapes: Record<string, Shape> = {}
@@ -54,31 +54,31 @@ function difference(a: Float32Array, b: Float32Array): number {
  */
 const LIMIT = 2 * 2 * 10 * 2 ** -11
 
-/** Without ONNX Runtime's warnings about its optimisations. */
+/** Hides ONNX Runtime's warnings about its optimisations. */
 const QUIET = { logSeverityLevel: 3 } as const
 
 describe.each([true, false])('native %s', (native) => {
   test.each([
     ['bert-half', 'bert-plain'],
     ['llama-q4f16', 'llama-q4'],
-  ])('%s agrees with %s in float32', async (half, single) => {
-    const [a, b] = adaptersFor(single) as [Adapter, Adapter]
+  ])('%s agrees with %s in float32', async (half, float32) => {
+    const [a, b] = adaptersFor(float32) as [Adapter, Adapter]
     const plain = await ort.InferenceSession.create(url(half).pathname, QUIET)
     const inHalf = await createSession(url(half), { ...QUIET, native, adapters: { a, b } })
-    const inSingle = await createSession(url(single), { ...QUIET, native, adapters: { a, b } })
+    const inFloat32 = await createSession(url(float32), { ...QUIET, native, adapters: { a, b } })
     const base = await outputOf(plain)
     expect(base?.type).toBe('float16')
     for (const name of ['a', 'b']) {
       inHalf.setAdapter(name)
-      inSingle.setAdapter(name)
+      inFloat32.setAdapter(name)
       const received = floats(await outputOf(inHalf))
-      const expected = floats(await outputOf(inSingle))
+      const expected = floats(await outputOf(inFloat32))
       expect(difference(floats(base), expected)).toBeGreaterThan(2 * LIMIT)
       expect(difference(received, expected)).toBeLessThan(LIMIT)
     }
     inHalf.disableAdapters()
     // ONNX Runtime's CPU provider computes float16 in float32 and rounds only between some operators; a branch adds such a rounding.
     expect(difference(floats(await outputOf(inHalf)), floats(base))).toBeLessThan(LIMIT)
-    await Promise.all([plain.release(), inHalf.release(), inSingle.release()])
+    await Promise.all([plain.release(), inHalf.release(), inFloat32.release()])
   })
 })

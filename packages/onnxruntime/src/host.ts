@@ -1,6 +1,6 @@
 /**
- * For the packages of this project whose models have several sessions, such as `@fourierft/transformers`: the host of one session, which they
- * combine. Any release may change it.
+ * The host of one session, for packages of this project that combine several sessions into one model, such as `@fourierft/transformers`. Any
+ * release may change these exports.
  */
 
 export { AdaptedGraph, type RunArguments } from './adapted-graph.js'

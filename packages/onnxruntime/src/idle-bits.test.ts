@@ -1,6 +1,6 @@
 /**
- * A branch without an adapter does not change the outputs, bit for bit, whatever ONNX Runtime fuses with the linear layer: with fixed and dynamic
- * sizes, with the native kernel and with the portable function.
+ * An idle branch (a branch without an adapter) keeps the outputs, bit for bit, for all operators that ONNX Runtime fuses with the linear layer. Sizes
+ * are fixed and dynamic, and the branch is computed by the native kernel and by the portable function.
  */
 import { uniformEntries } from '@fourierft/core'
 import {
@@ -39,7 +39,7 @@ const CONSTANTS = [
   }).map(([name, value]) => constant(name, [], Float32Array.of(value))),
 ]
 
-/** `WIDTH`² 4-bit numbers in blocks of 32. */
+/** A weight of `WIDTH`² 4-bit numbers in blocks of 32. */
 const QUANTISED = [
   {
     name: 'w4',
@@ -110,23 +110,23 @@ const CASES: Record<string, NewNode[]> = {
   ],
 }
 
-/** The outputs of the model without branches, and with branches that have no adapter. */
+/** Returns the outputs of the model without branches, and with idle branches. */
 async function outputs(nodes: readonly NewNode[], native: boolean, isDynamic: boolean) {
   registerFourierFTBackend(ort)
   const executionProviders = native ? [{ name: 'fourierft' }] : ['cpu']
-  const reads = new Set(nodes.flatMap(({ inputs }) => inputs))
-  const rank2 = nodes.some(({ opType }) => opType === 'Gemm')
-  const dims = rank2 ? [TOKENS, WIDTH] : [1, TOKENS, WIDTH]
-  const declared = dims.map((size, i) => (isDynamic && i < dims.length - 1 ? `size_${i}` : size))
-  const inputs = ['x', 'r'].filter((name) => reads.has(name))
+  const usedNames = new Set(nodes.flatMap(({ inputs }) => inputs))
+  const isMatrix = nodes.some(({ opType }) => opType === 'Gemm')
+  const dims = isMatrix ? [TOKENS, WIDTH] : [1, TOKENS, WIDTH]
+  const declaredDims = dims.map((size, i) => (isDynamic && i < dims.length - 1 ? `size_${i}` : size))
+  const inputs = ['x', 'r'].filter((name) => usedNames.has(name))
   const output = nodes.at(-1)?.outputs[0] as string
   const created = createModel(
     {
       name: 'main',
       nodes,
-      inputs: inputs.map((name) => ({ name, dataType: DataType.float, dims: declared })),
+      inputs: inputs.map((name) => ({ name, dataType: DataType.float, dims: declaredDims })),
       outputs: [{ name: output, dataType: DataType.float, dims: dims.map((_, i) => `out_${i}`) }],
-      initializers: [...CONSTANTS, ...QUANTISED].filter(({ name }) => reads.has(name)),
+      initializers: [...CONSTANTS, ...QUANTISED].filter(({ name }) => usedNames.has(name)),
     },
     { opset: 17 },
   )
@@ -142,16 +142,16 @@ async function outputs(nodes: readonly NewNode[], native: boolean, isDynamic: bo
   const feeds: Record<string, ort.Tensor> = Object.fromEntries(
     inputs.map((name, i) => [name, new ort.Tensor('float32', wave(TOKENS * WIDTH, i, 1 + 2 * i), dims)]),
   )
-  const idle = { ...feeds, [attached.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]) }
+  const idleFeeds = { ...feeds, [attached.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]) }
   for (const name of attached.coefficients.values())
-    Object.assign(idle, { [name]: new ort.Tensor('float32', new Float32Array(), [0, 4]) })
+    Object.assign(idleFeeds, { [name]: new ort.Tensor('float32', new Float32Array(), [0, 4]) })
   const results: Float32Array[] = []
-  for (const [file, fed] of [
+  for (const [file, fileFeeds] of [
     [bytes, feeds],
-    [model.toBytes(), idle],
+    [model.toBytes(), idleFeeds],
   ] as const) {
     const session = await ort.InferenceSession.create(file, { executionProviders, logSeverityLevel: 3 })
-    results.push((await session.run(fed))[output]?.data as Float32Array)
+    results.push((await session.run(fileFeeds))[output]?.data as Float32Array)
     await session.release()
   }
   return results as [Float32Array, Float32Array]
@@ -168,18 +168,18 @@ describe.each([
     expect(idle).toEqual(base)
   })
 
-  // ONNX Runtime multiplies such a product's inner sums by the constant (FusedMatMul). A branch has to be added to the product before the
-  // constant, so the two cannot stay one operator.
-  test('the exception: a product without a bias that a constant scales, rounded once more', async () => {
+  // ONNX Runtime fuses the product and the constant (FusedMatMul), and multiplies the sums inside the product by the constant. A branch has to be
+  // added between the two, so they cannot be fused.
+  test('exception: a product without a bias that a constant scales is rounded once more', async () => {
     const [base, idle] = await outputs([product('q'), node('Div', ['q', 'scale'], 'y')], native, isDynamic)
     for (const [i, value] of base.entries())
       expect(Math.abs(idle[i] - value)).toBeLessThanOrEqual(2 * 2 ** -24 * Math.abs(value) + 2 ** -24)
   })
 
-  // If GELU follows a bias, ONNX Runtime adds the bias with the GELU, otherwise in the product. A branch between bias and GELU makes it add the
-  // bias in the product, which rounds differently with `accuracy_level` 4.
+  // If GELU follows a bias, ONNX Runtime adds the bias in the GELU, otherwise in the product. With a branch between bias and GELU, ONNX Runtime adds
+  // the bias in the product, which rounds differently with `accuracy_level` 4.
   test.each([
-    ['alone', [], true],
+    ['no other operator', [], true],
     ['a bias', [node('Add', ['p', 'b'], 'q')], true],
     [
       'a bias, a residual connection and LayerNorm',
@@ -188,7 +188,7 @@ describe.each([
     ],
     ['SiLU', [node('Sigmoid', ['p'], 's'), node('Mul', ['p', 's'], 'y')], true],
     [
-      'the exception: a bias and GELU',
+      'exception: a bias and GELU',
       [
         node('Add', ['p', 'b'], 'q'),
         node('Div', ['q', 'sqrt2'], 'g1'),
@@ -214,7 +214,7 @@ describe.each([
     }
     const [base, idle] = await outputs([quantised, ...followers], native, isDynamic)
     if (isExact) expect(idle).toEqual(base)
-    // The sum of product and bias, below 4 in size, is rounded once more.
+    // The sum of product and bias is rounded once more. Its absolute value is below 4.
     else for (const [i, value] of base.entries()) expect(Math.abs(idle[i] - value)).toBeLessThan(4 * 2 ** -23)
   })
 })

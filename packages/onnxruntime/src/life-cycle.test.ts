@@ -1,4 +1,4 @@
-/** Which sessions are open, and which one a run uses, while adapters are loaded and deleted and when a session cannot be created. */
+/** The sessions that are open, and the session that a run uses: while adapters are loaded and deleted, and if a session cannot be created. */
 import { type Adapter, createAdapter, createConfig, type Shape } from '@fourierft/core'
 import * as ort from 'onnxruntime-node'
 import * as web from 'onnxruntime-web'
@@ -15,8 +15,8 @@ function adapterFor(shapes: Record<string, Shape>, seed: number, scaling = 150):
 
 const FIRST = { 'block.first': SHAPES['block.first'] }
 const [a, b] = [adapterFor(FIRST, 1), adapterFor(FIRST, 2)]
-/** Needs other slots than `a` and `b`. */
-const wide = adapterFor(SHAPES, 3)
+/** An adapter that needs other slots than `a` and `b`. */
+const otherSlots = adapterFor(SHAPES, 3)
 
 const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
 const feeds = { x: new ort.Tensor('float32', x, [2, 3, 12]) }
@@ -32,19 +32,19 @@ function difference(a: Float32Array, b: Float32Array): number {
 /** Two layers, each a sum of at most 20 products and 2·24 terms of the branch, each rounded. */
 const LIMIT = 2 * (20 + 2 * 24 + 2) * 2 ** -24
 
-/** Waits for something that happens later, however busy the machine is. */
+/** Waits until an assertion holds, also on a busy machine. */
 const eventually = (assertion: () => void) => vi.waitFor(assertion, { timeout: 300_000 })
 
 /** An ONNX Runtime that counts its sessions, and whose sessions and runs can be delayed or fail. */
-class Watched {
+class WatchedRuntime {
   open = 0
   /** The largest number of open sessions. */
-  most = 0
-  /** Events in their order. */
+  mostOpen = 0
+  /** The events, in order. */
   readonly log: string[] = []
-  /** How many of the next sessions cannot be created. */
+  /** The number of next sessions that cannot be created. */
   failures = 0
-  /** Runs that start now do not end before it is settled. */
+  /** Runs that start now do not end before this promise is settled. */
   runsUntil: Promise<unknown> = Promise.resolve()
   readonly ort: Ort
 
@@ -52,14 +52,14 @@ class Watched {
     const create = async (...args: Parameters<typeof ort.InferenceSession.create>) => {
       if (this.failures > 0) {
         this.failures--
-        await new Promise((later) => setTimeout(later, 200))
+        await new Promise((resolve) => setTimeout(resolve, 200))
         throw new Error('out of memory')
       }
       const session = await ort.InferenceSession.create(...args)
       const name = `session ${this.log.filter((line) => line.startsWith('open')).length}`
       this.log.push(`open ${name}`)
       this.open++
-      this.most = Math.max(this.most, this.open)
+      this.mostOpen = Math.max(this.mostOpen, this.open)
       const [release, run] = [session.release.bind(session), session.run.bind(session)]
       session.release = async () => {
         this.log.push(`close ${name}`)
@@ -81,24 +81,24 @@ class Watched {
 
 const sessions: AdaptedSession[] = []
 afterEach(async () => {
-  for (const each of sessions.splice(0)) await each.release().catch(() => undefined)
+  for (const session of sessions.splice(0)) await session.release().catch(() => undefined)
 })
 
-async function session(watched: Watched, options: SessionOptions = {}): Promise<AdaptedSession> {
+async function session(watched: WatchedRuntime, options: SessionOptions = {}): Promise<AdaptedSession> {
   const created = await createSession(twoLayers(), { adapters: { a, b }, ort: watched.ort, ...options })
   sessions.push(created)
   return created
 }
 
-test('closes the old session first if nothing runs; runs that start meanwhile use the new one', async () => {
-  const watched = new Watched()
+test('closes the old session first if nothing runs; runs that start before the new session is open wait for it', async () => {
+  const watched = new WatchedRuntime()
   const adapted = await session(watched)
   const before = await outputOf(adapted)
-  const loading = adapted.loadAdapter(wide, { name: 'wide' })
+  const loading = adapted.loadAdapter(otherSlots, { name: 'other' })
   await eventually(() => expect(watched.log).toContain('close session 0'))
-  const meanwhile = outputOf(adapted)
+  const waiting = outputOf(adapted)
   await loading
-  expect(difference(await meanwhile, before)).toBeLessThan(LIMIT)
+  expect(difference(await waiting, before)).toBeLessThan(LIMIT)
   expect(watched.log).toEqual([
     'open session 0',
     'run session 0',
@@ -106,11 +106,11 @@ test('closes the old session first if nothing runs; runs that start meanwhile us
     'open session 1',
     'run session 1',
   ])
-  expect(watched.most).toBe(1)
+  expect(watched.mostOpen).toBe(1)
 })
 
-test('opens the new session beside the old one during a run; a run within a run does not wait', async () => {
-  const watched = new Watched()
+test('opens the new session beside the old session during a run; a run within a run does not wait', async () => {
+  const watched = new WatchedRuntime()
   const adapted = await session(watched)
   const before = await outputOf(adapted)
   let end = () => {}
@@ -118,7 +118,7 @@ test('opens the new session beside the old one during a run; a run within a run 
     end = done
   })
   const outer = outputOf(adapted)
-  const loading = adapted.loadAdapter(wide, { name: 'wide' })
+  const loading = adapted.loadAdapter(otherSlots, { name: 'other' })
   // This run starts while the load waits for its session, and ends before the outer run.
   watched.runsUntil = Promise.resolve()
   expect(await outputOf(adapted)).toEqual(before)
@@ -133,57 +133,59 @@ test('opens the new session beside the old one during a run; a run within a run 
   expect(watched.log).toContain('close session 0')
 })
 
-test('a run keeps its adapter when the adapter is deleted and the session is replaced', async () => {
-  const watched = new Watched()
+test('a run keeps its adapter if the adapter is deleted and the session is replaced', async () => {
+  const watched = new WatchedRuntime()
   const adapted = await session(watched)
   const before = await outputOf(adapted)
   const running = outputOf(adapted)
   adapted.deleteAdapter('a')
-  await adapted.loadAdapter(wide, { name: 'wide' })
+  await adapted.loadAdapter(otherSlots, { name: 'other' })
   expect(await running).toEqual(before)
-  expect(adapted.listAdapters()).toEqual(['b', 'wide'])
+  expect(adapted.listAdapters()).toEqual(['b', 'other'])
 })
 
-test('ends the session if neither the new session nor the old one can be created', async () => {
-  const watched = new Watched()
+test('ends if neither the new session nor the old session can be created', async () => {
+  const watched = new WatchedRuntime()
   const adapted = await session(watched)
   watched.failures = 2
-  const loading = adapted.loadAdapter(wide, { name: 'wide' })
+  const loading = adapted.loadAdapter(otherSlots, { name: 'other' })
   loading.catch(() => undefined)
   await eventually(() => expect(watched.open).toBe(0))
-  const meanwhile = outputOf(adapted)
+  const waiting = outputOf(adapted)
   const ended = {
     code: 'INVALID_STATE',
     problem: expect.stringMatching(/no session of the model can be opened any more/),
     advice: 'load the model again',
   }
   await expect(loading).rejects.toMatchObject(ended)
-  await expect(meanwhile).rejects.toMatchObject(ended)
+  await expect(waiting).rejects.toMatchObject(ended)
   await expect(outputOf(adapted)).rejects.toMatchObject(ended)
   await expect(adapted.loadAdapter(a, { name: 'c' })).rejects.toMatchObject(ended)
   expect(() => adapted.setAdapter('a')).toThrow(expect.objectContaining(ended))
   expect(watched.open).toBe(0)
 })
 
-test('release closes what is left of a session that has ended by a failure', async () => {
-  const watched = new Watched()
+test('release closes the merged session of a session that has ended by a failure', async () => {
+  const watched = new WatchedRuntime()
   const adapted = await session(watched)
   await adapted.mergeAdapter()
   watched.failures = 2
-  await expect(adapted.loadAdapter(wide, { name: 'wide' })).rejects.toMatchObject({ code: 'INVALID_STATE' })
+  await expect(adapted.loadAdapter(otherSlots, { name: 'other' })).rejects.toMatchObject({
+    code: 'INVALID_STATE',
+  })
   expect(watched.open).toBe(1)
   await adapted.release()
   expect(watched.open).toBe(0)
   await expect(adapted.release()).rejects.toMatchObject({ code: 'INVALID_STATE' })
 })
 
-test('release during the creation of a session leaves no session open', async () => {
+test('release closes a session that is being created', async () => {
   for (const isRunning of [false, true]) {
-    const watched = new Watched()
+    const watched = new WatchedRuntime()
     const adapted = await session(watched)
     const running = isRunning ? outputOf(adapted) : undefined
-    const loading = adapted.loadAdapter(wide, { name: 'wide' })
-    await new Promise((turn) => setTimeout(turn))
+    const loading = adapted.loadAdapter(otherSlots, { name: 'other' })
+    await new Promise((resolve) => setTimeout(resolve))
     const released = adapted.release()
     await expect(loading).rejects.toMatchObject({ code: 'INVALID_STATE' })
     await released
@@ -193,7 +195,7 @@ test('release during the creation of a session leaves no session open', async ()
 })
 
 test('a merge does not wait for a run; the merged session closes after its last run', async () => {
-  const watched = new Watched()
+  const watched = new WatchedRuntime()
   const adapted = await session(watched)
   let end = () => {}
   watched.runsUntil = new Promise<void>((done) => {
@@ -209,8 +211,8 @@ test('a merge does not wait for a run; the merged session closes after its last 
   await eventually(() => expect(watched.open).toBe(1))
 })
 
-test('counts a repeated name once', async () => {
-  const adapted = await session(new Watched())
+test('applies an adapter once if its name is repeated', async () => {
+  const adapted = await session(new WatchedRuntime())
   const once = await outputOf(adapted)
   adapted.setAdapter(['a', 'a'])
   expect(await outputOf(adapted)).toEqual(once)
@@ -220,7 +222,7 @@ test('counts a repeated name once', async () => {
 })
 
 test.each([true, false])(
-  'applies strengths in branches, in merged weights, and for each row; native: %s',
+  'applies scales in branches, in merged weights, and for each row; native: %s',
   async (native) => {
     const adapters = { a, half: adapterFor(FIRST, 1, 75), b }
     const adapted = await createSession(twoLayers(), { native, adapters })
@@ -232,7 +234,7 @@ test.each([true, false])(
     }
     adapted.setAdapter('a')
     adapted.setScale('a', 0.5)
-    // A power of two is exact.
+    // Multiplication by a power of two is exact.
     expect(await outputOf(adapted)).toEqual(outputs.get('half'))
     await adapted.mergeAdapter()
     const merged = await outputOf(adapted)
@@ -255,38 +257,38 @@ test.each([true, false])(
   },
 )
 
-test('on the web, the sessions of all models are created, run and released one after the other', async () => {
+test('on the web, creates, runs and releases the sessions of all models one after the other', async () => {
   web.env.wasm.numThreads = 1
-  let [busy, most] = [0, 0]
-  const alone = async <T>(work: () => Promise<T>): Promise<T> => {
-    most = Math.max(most, ++busy)
+  let [running, mostRunning] = [0, 0]
+  const counted = async <T>(work: () => Promise<T>): Promise<T> => {
+    mostRunning = Math.max(mostRunning, ++running)
     try {
       return await work()
     } finally {
-      busy--
+      running--
     }
   }
   const create = (...args: Parameters<typeof web.InferenceSession.create>) =>
-    alone(async () => {
+    counted(async () => {
       const session = await web.InferenceSession.create(...args)
       const [release, run] = [session.release.bind(session), session.run.bind(session)]
-      session.release = () => alone(release)
+      session.release = () => counted(release)
       session.run = ((...runArgs: Parameters<typeof run>) =>
-        alone(() => run(...runArgs))) as typeof session.run
+        counted(() => run(...runArgs))) as typeof session.run
       return session
     })
   const InferenceSession = { create: create as typeof web.InferenceSession.create }
   const open = () => createSession(twoLayers(), { ort: { ...web, InferenceSession }, adapters: { a } })
-  const [one, other] = await Promise.all([open(), open()])
-  sessions.push(one, other)
+  const [first, second] = await Promise.all([open(), open()])
+  sessions.push(first, second)
   const inputs = { x: new web.Tensor('float32', x, [2, 3, 12]) }
   await Promise.all([
-    one.run(inputs),
-    other.run(inputs),
-    one.loadAdapter(wide, { name: 'wide' }),
-    other.mergeAdapter(),
-    one.run(inputs),
-    other.run(inputs),
+    first.run(inputs),
+    second.run(inputs),
+    first.loadAdapter(otherSlots, { name: 'other' }),
+    second.mergeAdapter(),
+    first.run(inputs),
+    second.run(inputs),
   ])
-  expect(most).toBe(1)
+  expect(mostRunning).toBe(1)
 })

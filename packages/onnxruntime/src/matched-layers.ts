@@ -1,4 +1,4 @@
-/** `findAdapterLayers`: the layers of an ONNX model that the modules of an adapter belong to. */
+/** `findAdapterLayers`: finds the layers of an ONNX model for the modules of an adapter. */
 import {
   type Adapter,
   FourierFTError,
@@ -27,7 +27,7 @@ import { adviceFor, type ModuleNames } from './module-names.js'
 
 /** A layer of the model. Adapters may have different names for it. */
 export interface MatchedLayer {
-  /** Identifies the layer in its file, whenever the file is read. */
+  /** Identifies the layer in its file. It is the same each time the file is read. */
   readonly key: string
   /** For messages. */
   readonly file: string
@@ -57,7 +57,7 @@ export async function findAdapterLayers(
   const [missing] = unmatched
   if (missing) {
     const { module, reason, candidates } = missing
-    const all = unmatched.map((each) => each.module)
+    const all = unmatched.map((item) => item.module)
     const others = all.length > 1 ? ` (${all.length - 1} further modules are not found either)` : ''
     const tensor = [...adapter.savedTensors.keys()].find((name) => savedModule(name) === module)
     const replacing = tensor === undefined ? '' : `, which tensor ${tensor} of the adapter replaces`
@@ -78,7 +78,7 @@ export async function findAdapterLayers(
   for (const [module, layer] of matched) {
     checkWeight(layer)
     found.set(module, {
-      key: keyOf(layer),
+      key: layerKey(layer),
       file: model.file,
       node: layer.node.name,
       shape: [layer.outFeatures, layer.inFeatures],
@@ -90,13 +90,13 @@ export async function findAdapterLayers(
   return found
 }
 
-/** The modules that an adapter changes or replaces. */
+/** Returns the modules that an adapter changes or replaces. */
 export function modulesOf({ modules, savedTensors }: Adapter): string[] {
   const saved = Array.from(savedTensors.keys(), (tensor) => savedModule(tensor) ?? '')
   return [...new Set([...modules.keys(), ...saved.filter((module) => module !== '')])]
 }
 
-/** The layers whose modules' names are in the file or in `moduleNames`. */
+/** Returns the layers whose module names are in the file or in `moduleNames`. */
 export async function namedLayers(
   model: OnnxModel,
   moduleNames: ModuleNames,
@@ -111,7 +111,7 @@ export async function namedLayers(
 }
 
 /**
- * Looks layers up by `MatchedLayer.key`.
+ * Returns a function that looks up layers by `MatchedLayer.key`.
  *
  * @throws {FourierFTError} `INVALID_STATE` if the file has changed
  */
@@ -122,27 +122,29 @@ export function layersByKey(model: OnnxModel): (key: string) => LinearLayer {
       .map((product) => [productKey(product), product]),
   )
   return (key) => {
-    const products = (parseJson(key, 'the key of a layer') as string[]).flatMap((one) => byKey.get(one) ?? [])
+    const products = (parseJson(key, 'the key of a layer') as string[]).flatMap(
+      (productKey) => byKey.get(productKey) ?? [],
+    )
     if (products.length > 0) return joined(products)
     throw new FourierFTError(
       'INVALID_STATE',
-      `${model.file} is another file now: it has no ${key}; the nearest: ${nearestNames([key], [...byKey.keys()]).join(', ')}`,
+      `${model.file} has changed since it was opened: it has no ${key}; the nearest: ${nearestNames([key], [...byKey.keys()]).join(', ')}`,
       { file: model.file, received: key },
     )
   }
 }
 
-/** Layers with a product of their own, and layers that share one. */
+/** Returns layers with a product for each, and layers that share a product. */
 function layersOf(model: OnnxModel): LinearLayer[] {
   return [...findLinearLayers(model), ...findPackedLayers(model)]
 }
 
-/** Names all products of the layer, so that it does not matter how they were found to be one module. */
-function keyOf(layer: LinearLayer): string {
+/** Returns the key of a layer: the keys of its products. So it does not matter how the products were found to be one module. */
+function layerKey(layer: LinearLayer): string {
   return JSON.stringify(productsOf(layer).map(productKey))
 }
 
-/** The path of the graph is part of the key: the branches of an `If` may use the same value names. */
+/** Returns the key of a product. The path of the graph is part of it, because the subgraphs of an `If` may use the same value names. */
 function productKey({ graph, node, part }: LinearLayer): string {
   return JSON.stringify([graph.path, node.outputs[0], part?.name])
 }

@@ -1,4 +1,4 @@
-/** Merging adapters into the weights of a session, unmerging them and unloading; and the other verbs meanwhile. */
+/** Merging adapters into the weights of a session, unmerging and unloading; and the other methods while adapters are merged. */
 import { fileURLToPath } from 'node:url'
 import { type Adapter, createAdapter, createConfig, type Shape } from '@fourierft/core'
 import { findLinearLayers, readModel } from '@fourierft/onnx'
@@ -25,7 +25,7 @@ async function session(options: SessionOptions = {}): Promise<AdaptedSession> {
   return created
 }
 afterEach(async () => {
-  for (const each of open.splice(0)) await each.release().catch(() => undefined)
+  for (const session of open.splice(0)) await session.release().catch(() => undefined)
 })
 
 const outputOf = async (session: Pick<ort.InferenceSession, 'run'>) =>
@@ -51,7 +51,7 @@ const codeOf = (promise: Promise<unknown>) =>
   )
 
 describe.each([true, false])('native %s', (native) => {
-  test('merged adapters give the same outputs as branches; unmerging gives the original outputs back, bit for bit', async () => {
+  test('merged adapters give the outputs of branches, within rounding; unmerging restores the outputs, bit for bit', async () => {
     const adapted = await session({ native })
     adapted.disableAdapters()
     const base = await outputOf(adapted)
@@ -72,7 +72,7 @@ describe.each([true, false])('native %s', (native) => {
     expect(await outputOf(adapted)).toEqual(base)
   })
 
-  test('merges the named adapters, whichever are active', async () => {
+  test('merges the named adapters, even if others are active', async () => {
     const adapted = await session({ native })
     adapted.setAdapter('b')
     const other = await outputOf(adapted)
@@ -82,7 +82,7 @@ describe.each([true, false])('native %s', (native) => {
     expect(adapted.activeAdapters).toEqual(['a'])
   })
 
-  test('mergeAndUnload returns a plain session, whether adapters were merged before or not', async () => {
+  test('mergeAndUnload returns a plain session, also if adapters are merged already', async () => {
     for (const isMerged of [false, true]) {
       const adapted = await session({ native })
       const unmerged = await outputOf(adapted)
@@ -97,7 +97,7 @@ describe.each([true, false])('native %s', (native) => {
   })
 })
 
-test('the verbs work while merged as in TensorFlow.js', async () => {
+test('while adapters are merged, the methods work as in TensorFlow.js', async () => {
   const adapted = await session()
   const unmerged = await outputOf(adapted)
   await adapted.mergeAdapter()
@@ -110,12 +110,12 @@ test('the verbs work while merged as in TensorFlow.js', async () => {
   // Loading an adapter does not unmerge.
   await adapted.loadAdapter(adapterFor({ 'block.second': SHAPES['block.second'] }, 3), { name: 'c' })
   expect(await outputOf(adapted)).toEqual(merged)
-  for (const verb of [
+  for (const method of [
     () => adapted.setAdapter('a'),
     () => adapted.disableAdapters(),
     () => adapted.deleteAdapter('c'),
   ]) {
-    verb()
+    method()
     expect(adapted.mergedAdapters).toEqual([])
     adapted.enableAdapters()
     expect(difference(await outputOf(adapted), unmerged)).toBeLessThan(LIMIT)
@@ -134,7 +134,7 @@ test('the verbs work while merged as in TensorFlow.js', async () => {
   await expect(adapted.mergeAndUnload()).rejects.toThrow('no adapter is active')
 })
 
-test('runs keep the session they started on; a verb that is called during a merge cancels the merge', async () => {
+test('runs keep the session on which they started; a method that is called during a merge cancels the merge', async () => {
   const adapted = await session()
   const unmerged = await outputOf(adapted)
   const [before] = await Promise.all([outputOf(adapted), adapted.mergeAdapter()])
@@ -179,28 +179,28 @@ test.each(['bert-q8', 'bert-q4'])(
   },
 )
 
-test('opens the old session again if the new one cannot be created', async () => {
-  let isBroken = false
-  const breaking = {
+test('opens the old session again if the new session cannot be created', async () => {
+  let failsNext = false
+  const FailingSession = {
     create(...args: Parameters<typeof ort.InferenceSession.create>) {
-      if (!isBroken) return ort.InferenceSession.create(...args)
-      isBroken = false
+      if (!failsNext) return ort.InferenceSession.create(...args)
+      failsNext = false
       return Promise.reject(new Error('out of memory'))
     },
   }
-  const runtime = { ...ort, InferenceSession: breaking as unknown as typeof ort.InferenceSession }
+  const runtime = { ...ort, InferenceSession: FailingSession as unknown as typeof ort.InferenceSession }
   const adapted = await session({ ort: runtime, adapters: { b } })
   const before = await outputOf(adapted)
-  isBroken = true
+  failsNext = true
   const failing = adapted.loadAdapter(a, { name: 'a' })
-  const meanwhile = outputOf(adapted)
+  const waiting = outputOf(adapted)
   await expect(failing).rejects.toMatchObject({
     code: 'UNSUPPORTED',
     message: expect.stringContaining('out of memory'),
   })
-  expect(await meanwhile).toEqual(before)
+  expect(await waiting).toEqual(before)
   expect(adapted.listAdapters()).toEqual(['b'])
-  isBroken = true
+  failsNext = true
   expect(await codeOf(adapted.mergeAndUnload())).toBe('UNSUPPORTED')
   expect(await outputOf(adapted)).toEqual(before)
   await adapted.loadAdapter(a, { name: 'a' })

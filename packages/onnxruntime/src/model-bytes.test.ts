@@ -1,13 +1,13 @@
-/** Models in every kind of buffer, and modules with the names of members of `Object.prototype`. */
+/** Models in every kind of buffer; modules with the names of members of `Object.prototype`. */
 import { createAdapter, createConfig } from '@fourierft/core'
 import { createModel, DataType } from '@fourierft/onnx'
 import * as ort from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
 import { createSession } from './create-session.js'
 
-/** y = x·w of the module `name`. */
+/** Returns a model of y = x·w for the module `name`. */
 function model({ name = 'a.q', x = 'x', y = 'y' } = {}): Uint8Array {
-  const value = (one: string) => ({ name: one, dataType: DataType.float, dims: ['rows', 4] })
+  const value = (valueName: string) => ({ name: valueName, dataType: DataType.float, dims: ['rows', 4] })
   const data = new Uint8Array(Float32Array.from({ length: 16 }, (_, i) => Math.sin(i)).buffer)
   const nodes = [
     { name: `/${name.replaceAll('.', '/')}/MatMul`, opType: 'MatMul', inputs: [x, 'w'], outputs: [y] },

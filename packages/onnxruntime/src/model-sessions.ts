@@ -1,4 +1,4 @@
-/** `ModelSessions`: opens one model in the user's ONNX Runtime: unchanged, with slots for adapters, or with adapters in its weights. */
+/** `ModelSessions`: opens one model in the user's ONNX Runtime, either unchanged, with slots for adapters, or with adapters in its weights. */
 import { type Adapter, type Applied, FourierFTError } from '@fourierft/core'
 import type { ReadExternal } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
@@ -12,7 +12,7 @@ import { type Enqueue, runtimeQueue } from './runtime-queue.js'
 import type { SessionAdapter } from './session-adapter.js'
 
 export class ModelSessions {
-  /** Why the native kernel is not used; undefined if it is. */
+  /** The reason why the native kernel is not used; undefined if it is used. */
   readonly nativeProblem: string | undefined
   readonly #ort: Ort
   readonly #file: ModelFile
@@ -47,12 +47,12 @@ export class ModelSessions {
     return findAdapterLayers(open.model, adapter, moduleNames, this.readExternal(open))
   }
 
-  /** The graph of an open session of a model without slots. */
+  /** Returns the graph of an open session of a model without slots. */
   graphOf(session: InferenceSession): AdaptedGraph {
     return new AdaptedGraph(session, this.#ort, NO_SLOTS)
   }
 
-  /** The same, for a session that the caller creates. */
+  /** Creates a session with the caller's function, and returns its graph. The model has no slots. */
   async graphFrom(create: () => Promise<InferenceSession>): Promise<AdaptedGraph> {
     return this.graphOf(await this.#enqueue(create))
   }
@@ -60,7 +60,7 @@ export class ModelSessions {
   /**
    * Opens the model with slots for adapters, or unchanged if there are no slots.
    *
-   * @param open the model, if it has been read already; it is edited
+   * @param open the model, if it has been read already. It is edited.
    */
   async attached(slots: AdapterSlots, open?: OpenModel): Promise<AdaptedGraph> {
     if (slots.branches.size + slots.replaceable.size === 0)
@@ -123,22 +123,29 @@ export class ModelSessions {
     }
   }
 
-  /** ONNX Runtime's message names an option that it rejects. Only camel-case names count: the others are words of other messages, too. */
+  /**
+   * Throws `INVALID_OPTION` if the message of ONNX Runtime names an option. Only camel-case names count: the other names are words that occur in
+   * other messages.
+   */
   #checkOptions(cause: unknown): void {
     const rejected = Object.entries(this.#options).find(
       ([option]) => /[A-Z]/.test(option) && String(cause).includes(option),
     )
     if (rejected === undefined) return
     const [option, received] = rejected
-    throw new FourierFTError('INVALID_OPTION', `${option}: ONNX Runtime rejects it: ${String(cause)}`, {
-      option,
-      received,
-      cause,
-    })
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `${option}: ONNX Runtime rejects this option: ${String(cause)}`,
+      {
+        option,
+        received,
+        cause,
+      },
+    )
   }
 }
 
-/** Adds the external data of a model that ONNX Runtime gets as bytes, or the folder that has them. */
+/** Adds the external data of a model that ONNX Runtime gets as bytes, or the folder of the external data. */
 function withExternalData(
   options: InferenceSession.SessionOptions,
   { folder, externalData }: Omit<ModelBytes, 'bytes'>,

@@ -1,4 +1,4 @@
-/** `ModelFile`: a model in a file, at a URL or in memory. It is read again for each graph that adapters need, and not kept in between. */
+/** `ModelFile`: a model in a file, at a URL or in memory. It is read again for each graph that adapters need, so that it is not kept in memory. */
 import { FourierFTError } from '@fourierft/core'
 import { type ModelData, modelBytes, type OnnxModel, readModel, readModelFile } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
@@ -7,16 +7,16 @@ import { platform } from '#platform'
 /** The path (Node) or URL of an `.onnx` file, its bytes, or a function that reads it whenever it is needed. */
 export type ModelSource = string | URL | ModelData | (() => Promise<GivenModel>)
 
-/** The result of such a function. */
+/** The result of a function that reads a model. */
 export interface GivenModel extends Omit<ModelBytes, 'bytes'> {
   readonly bytes: ModelData
 }
 
 export interface ModelBytes {
   readonly bytes: Uint8Array
-  /** The folder of its external data, if they are files. */
+  /** The folder of the external data, if they are files. */
   readonly folder?: string
-  /** Its external data as ONNX Runtime's option of that name takes them, if they are not files. */
+  /** The external data, if they are not files; as in ONNX Runtime's option of that name. */
   readonly externalData?: InferenceSession.SessionOptions['externalData']
 }
 
@@ -29,32 +29,32 @@ export class ModelFile {
   /** For messages. */
   readonly name: string
   readonly #source: string | URL | Uint8Array | (() => Promise<GivenModel>)
-  readonly #leavesWeights: boolean
+  readonly #keepsWeightsInFile: boolean
 
   /**
-   * @param options.leavesWeights whether the runtime reads external data from files. Then the weights of an edited model stay in its file, and
-   *   are in memory once.
+   * @param options.keepsWeightsInFile whether the weights of an edited model stay in its file, which requires a runtime that reads external
+   *   data from files; so they are in memory once
    * @throws {FourierFTError} `INVALID_OPTION`
    */
-  constructor(source: ModelSource, { leavesWeights }: { leavesWeights: boolean }) {
-    const isReadLater = typeof source === 'string' || typeof source === 'function' || source instanceof URL
-    const readable = isReadLater ? source : modelBytes(source)
-    if (readable === undefined)
+  constructor(source: ModelSource, { keepsWeightsInFile }: { keepsWeightsInFile: boolean }) {
+    const isLocation = typeof source === 'string' || typeof source === 'function' || source instanceof URL
+    const accepted = isLocation ? source : modelBytes(source)
+    if (accepted === undefined)
       throw new FourierFTError(
         'INVALID_OPTION',
-        `model: expected a path, a URL, a Uint8Array, an ArrayBuffer or a function that reads it; received ${source === null ? 'null' : typeof source}`,
+        `model: expected a path, a URL, a Uint8Array, an ArrayBuffer or a function that reads the model; received ${source === null ? 'null' : typeof source}`,
         { option: 'model', received: source },
       )
-    this.#source = readable
-    this.#leavesWeights = leavesWeights
+    this.#source = accepted
+    this.#keepsWeightsInFile = keepsWeightsInFile
     this.name = typeof source === 'string' || source instanceof URL ? String(source) : 'the model'
   }
 
-  /** The argument of `InferenceSession.create` for the original model. */
+  /** Returns the argument of `InferenceSession.create` for the original model. */
   async unchanged(): Promise<string | ModelBytes> {
     const path = this.#path
     if (path === undefined) return withUnsharedMemory(await this.read())
-    const open = this.#leavesWeights ? await this.#openWithoutWeights(path) : undefined
+    const open = this.#keepsWeightsInFile ? await this.#openWithoutWeights(path) : undefined
     return open ? { bytes: open.model.toBytes(), folder: open.folder } : path
   }
 
@@ -65,15 +65,16 @@ export class ModelFile {
    */
   async open(): Promise<OpenModel> {
     const path = this.#path
-    const open = path !== undefined && this.#leavesWeights ? await this.#openWithoutWeights(path) : undefined
+    const open =
+      path !== undefined && this.#keepsWeightsInFile ? await this.#openWithoutWeights(path) : undefined
     if (open) return open
     const { bytes, ...externalData } = await this.read()
     return { model: readModel(bytes, { file: this.name }), ...externalData }
   }
 
   /**
-   * Undefined if the path is a link and the model has external data files, which need not be beside the file that the link leads to: runtimes
-   * look in one folder only.
+   * Opens the file, and leaves its weights there. Returns undefined if the path is a link and the model has other files of external data: these can
+   * be in the folder of the link, and runtimes look in one folder only.
    */
   async #openWithoutWeights(path: string): Promise<(OpenModel & { readonly folder: string }) | undefined> {
     const { folder, name, isLink, size, read, close } = await platform.openFile(path)
@@ -94,7 +95,11 @@ export class ModelFile {
     return typeof source === 'string' || source instanceof URL ? platform.localPath(source) : undefined
   }
 
-  /** @throws {FourierFTError} `FILE_NOT_FOUND`, `IO_ERROR`; `INVALID_OPTION` for a wrong result of a function */
+  /**
+   * Reads the bytes of the model.
+   *
+   * @throws {FourierFTError} `FILE_NOT_FOUND`, `IO_ERROR`; `INVALID_OPTION` for a wrong result of a function
+   */
   async read(): Promise<ModelBytes> {
     const source = this.#source
     if (source instanceof Uint8Array) return { bytes: source }
@@ -104,7 +109,7 @@ export class ModelFile {
       if (read && bytes) return { ...read, bytes }
       throw new FourierFTError(
         'INVALID_OPTION',
-        'model: expected the function to return { bytes }, a Uint8Array or an ArrayBuffer; it returned something else',
+        'model: expected the function to return { bytes }, a Uint8Array or an ArrayBuffer; received another value',
         { option: 'model', received: read },
       )
     }
@@ -113,13 +118,13 @@ export class ModelFile {
   }
 }
 
-/** onnxruntime-node rejects shared memory, so it gets a copy. */
+/** Copies bytes in shared memory, which onnxruntime-node rejects. */
 function withUnsharedMemory(read: ModelBytes): ModelBytes {
   return read.bytes.buffer instanceof ArrayBuffer ? read : { ...read, bytes: read.bytes.slice() }
 }
 
 /**
- * Reads a part of a model's external data, which is in `externalData` or in the model's folder.
+ * Reads a part of a model's external data, from `externalData` or from a file in the model's folder.
  *
  * @throws {FourierFTError} `FILE_NOT_FOUND`, `IO_ERROR`
  */
@@ -129,7 +134,7 @@ export async function readBeside(
   length: number,
   { folder, externalData = [] }: Omit<ModelBytes, 'bytes'>,
 ): Promise<Uint8Array> {
-  const entry = externalData.find((one) => typeof one === 'object' && one.path === location)
+  const entry = externalData.find((candidate) => typeof candidate === 'object' && candidate.path === location)
   const data = typeof entry === 'object' ? entry.data : undefined
   if (data instanceof Uint8Array) return data.subarray(offset, offset + length)
   if (data instanceof Blob) return new Uint8Array(await data.slice(offset, offset + length).arrayBuffer())
@@ -141,8 +146,8 @@ export async function readBeside(
   if (typeof data === 'string') return (await download(data)).subarray(offset, offset + length)
   throw new FourierFTError(
     'FILE_NOT_FOUND',
-    `${location}, which holds weights of the model, is not available`,
-    { advice: 'give it as externalData', file: location, option: 'externalData' },
+    `${location}, which contains weights of the model, is not available`,
+    { advice: 'give it in the option externalData', file: location, option: 'externalData' },
   )
 }
 
@@ -158,7 +163,7 @@ async function download(url: string | URL): Promise<Uint8Array> {
   }
 }
 
-/** Node's `fetch` says `fetch failed`; the reason is in the error's cause, which has only a code if several addresses were tried. */
+/** Returns the message, and the reason of Node's `fetch failed`: the message of its cause, or a code if several addresses were tried. */
 function reasonOf(error: unknown): string {
   const { message, cause } = error as Error
   const inner = (cause ?? {}) as { readonly message?: string; readonly code?: string }

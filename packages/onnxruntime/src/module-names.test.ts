@@ -1,4 +1,4 @@
-/** `moduleNames`: names of nodes, patterns, and null for modules that the exporter has left out of the file. */
+/** `moduleNames`: names of nodes, patterns, and null for modules that the exporter left out of the file. */
 import { createAdapter, createConfig, createLayer } from '@fourierft/core'
 import * as ort from 'onnxruntime-node'
 import { expect, test } from 'vitest'
@@ -23,7 +23,7 @@ test.each([true, false])('null drops a module that the file does not have; nativ
   const expected = await createSession(twoLayers(), { native, adapters: withoutPooler })
   await expect(createSession(twoLayers(), { native, adapters: withPooler })).rejects.toMatchObject({
     code: 'MODULE_NOT_FOUND',
-    advice: expect.stringMatching(/null is for a module that PyTorch never calls.*block\.pooler\.dense/s),
+    advice: expect.stringMatching(/to null if PyTorch never calls them.*block\.pooler\.dense/s),
   })
   const moduleNames = { [POOLER]: null }
   const first = await createSession(twoLayers(), { native, moduleNames, adapters: withPooler })
@@ -41,7 +41,7 @@ test.each([true, false])('null drops a module that the file does not have; nativ
 type Shapes = Readonly<Record<string, readonly [number, number]>>
 const adapterFor = (shapes: Shapes) => createAdapter(config, shapes)
 
-test('a pattern gives modules the names of their nodes; a malformed one is rejected before a file is read', async () => {
+test('maps modules by a pattern; rejects a malformed pattern before the file is read', async () => {
   const shapes = { 'stage.first': [20, 12], 'stage.second': [8, 20] } as const
   const adapters = adapterFor(shapes)
   const session = await createSession(twoLayers(), {
@@ -56,7 +56,7 @@ test('a pattern gives modules the names of their nodes; a malformed one is rejec
   ).rejects.toMatchObject({ code: 'INVALID_OPTION', details: { option: 'moduleNames', module: 'stage.*' } })
 })
 
-test('an adapter of another part of the model is rejected, and the error lists all of its modules', async () => {
+test('rejects an adapter for another part of the model, and lists all of its modules', async () => {
   const modules = ['decoder.block.first', 'decoder.block.second'] as const
   const [first, second] = modules
   await expect(
@@ -79,9 +79,9 @@ test('the error advises null only for modules that PyTorch never calls', async (
     code: 'MODULE_NOT_FOUND',
     message: expect.not.stringMatching(/null/),
   })
-  // The products of `nn.MultiheadAttention` have its own name; in other modules, `out_proj` is an ordinary layer.
+  // The products of `nn.MultiheadAttention` have the name of the attention. In other modules, `out_proj` is an ordinary layer.
   expect(await errorFor({ 'block.first.out_proj': [8, 8] })).toMatchObject({
-    message: expect.stringMatching(/null is for.*block\.first\.out_proj/),
+    message: expect.stringMatching(/to null if.*block\.first\.out_proj/),
   })
   expect(await errorFor({ 'block.third.out_proj': [8, 8] })).toMatchObject({
     message: expect.not.stringMatching(/null/),

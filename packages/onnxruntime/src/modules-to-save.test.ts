@@ -1,4 +1,4 @@
-/** Adapters whose files contain a head (`modules_to_save`): each uses its own head, and the base model keeps its own. */
+/** Adapters with heads (`modules_to_save`): each adapter uses its own head, and the base model keeps the original head. */
 import { readFileSync } from 'node:fs'
 import {
   Adapter,
@@ -36,10 +36,12 @@ function head(
   phase: number,
   tensors = { weight: stored([labels, hidden], phase), bias: stored([labels], phase) },
 ) {
-  return new Map(Object.entries(tensors).map(([kind, one]) => [`base_model.model.classifier.${kind}`, one]))
+  return new Map(
+    Object.entries(tensors).map(([kind, tensor]) => [`base_model.model.classifier.${kind}`, tensor]),
+  )
 }
 
-/** As the two files that PEFT writes. */
+/** Returns an adapter as the two files that PEFT writes. */
 function adapterWith(savedTensors: ReadonlyMap<string, Tensor>, seed = 1, options: FourierFTOptions = {}) {
   const config = createConfig({
     nFrequency: 24,
@@ -63,7 +65,7 @@ async function session(options: SessionOptions): Promise<AdaptedSession> {
   return created
 }
 afterEach(async () => {
-  for (const each of open.splice(0)) await each.release().catch(() => undefined)
+  for (const session of open.splice(0)) await session.release().catch(() => undefined)
 })
 
 const outputOf = async (session: Pick<ort.InferenceSession, 'run' | 'outputNames'>, options = {}) =>
@@ -75,7 +77,7 @@ function difference(a: Float32Array, b: Float32Array): number {
 }
 
 describe.each([true, false])('native %s', (native) => {
-  test('a head is used whenever its adapter is active, and only then', async () => {
+  test('uses a head if and only if its adapter is active', async () => {
     const plain = await ort.InferenceSession.create(new Uint8Array(readFileSync(url)))
     const base = await outputOf(plain)
     const adapters = { a: adapterWith(head(1)), b: adapterWith(head(2), 2), none: adapterWith(new Map(), 3) }
@@ -103,7 +105,7 @@ describe.each([true, false])('native %s', (native) => {
     adapted.setAdapter('a')
     expect(await outputOf(adapted)).toEqual(outputs.get('a'))
 
-    // ΔW of both, and the head of the one that has a head.
+    // ΔW of both adapters, and the head of the adapter that has one.
     adapted.setAdapter(['none', 'a'])
     const both = await outputOf(adapted)
     await adapted.mergeAdapter()
@@ -114,7 +116,7 @@ describe.each([true, false])('native %s', (native) => {
   })
 })
 
-test('works with an ONNX Runtime without input metadata, as before 1.22', async () => {
+test('works without input metadata, as in ONNX Runtime before 1.22', async () => {
   const create = async (...args: Parameters<typeof ort.InferenceSession.create>) => {
     const session = await ort.InferenceSession.create(...args)
     Object.defineProperty(session, 'inputMetadata', { value: undefined })
@@ -129,26 +131,30 @@ test('works with an ONNX Runtime without input metadata, as before 1.22', async 
   ]
   expect(old.inputMetadata).toEqual([])
   expect(await outputOf(old)).toEqual(await outputOf(current))
-  for (const each of [old, current]) each.setAdapter('none')
+  for (const adapted of [old, current]) adapted.setAdapter('none')
   expect(await outputOf(old)).toEqual(await outputOf(current))
 })
 
 describe.each([true, false])('a head with another number of labels, native %s', (native) => {
-  const wide = head(3, { weight: stored([labels + 4, hidden], 3), bias: stored([labels + 4], 3) })
+  const largerHead = head(3, { weight: stored([labels + 4, hidden], 3), bias: stored([labels + 4], 3) })
 
   test('replaces the model’s head while its adapter is active', async () => {
-    const adapters = { a: adapterWith(head(1)), wide: adapterWith(wide, 2), none: adapterWith(new Map(), 3) }
+    const adapters = {
+      a: adapterWith(head(1)),
+      larger: adapterWith(largerHead, 2),
+      none: adapterWith(new Map(), 3),
+    }
     const adapted = await session({ native, adapters })
     const plain = await ort.InferenceSession.create(new Uint8Array(readFileSync(url)))
     const base = await outputOf(plain)
     await plain.release()
-    const alone = await session({ native, adapters: adapters.a })
-    expect(await outputOf(adapted)).toEqual(await outputOf(alone))
+    const onlyA = await session({ native, adapters: adapters.a })
+    expect(await outputOf(adapted)).toEqual(await outputOf(onlyA))
 
-    adapted.setAdapter(['none', 'wide'])
+    adapted.setAdapter(['none', 'larger'])
     const both = await outputOf(adapted)
     expect(both).toHaveLength(labels + 4)
-    adapted.setAdapter('wide')
+    adapted.setAdapter('larger')
     const results = await adapted.run(feeds)
     expect(results[adapted.outputNames[0]]?.dims).toEqual([1, labels + 4])
     const unmerged = await outputOf(adapted)
@@ -161,20 +167,20 @@ describe.each([true, false])('a head with another number of labels, native %s', 
     expect(await outputOf(adapted)).toEqual(base)
   })
 
-  test('can be loaded after adapters without it', async () => {
+  test('can be loaded after adapters with heads of the model’s size', async () => {
     const adapted = await session({ native, adapters: { a: adapterWith(head(1)) } })
     const before = await outputOf(adapted)
     expect(adapted.outputMetadata.every((value) => !value.isTensor || value.shape.includes(labels))).toBe(
       true,
     )
-    await adapted.loadAdapter(adapterWith(wide, 2), { name: 'wide' })
+    await adapted.loadAdapter(adapterWith(largerHead, 2), { name: 'larger' })
     expect(await outputOf(adapted)).toEqual(before)
-    adapted.setAdapter('wide')
+    adapted.setAdapter('larger')
     expect(await outputOf(adapted)).toHaveLength(labels + 4)
   })
 })
 
-test('rejects a head of another size if the graph or another adapter needs the model’s size', async () => {
+test('rejects a replacement of another size if the graph or another adapter needs the model’s size', async () => {
   const dense = 'bert.encoder.layer.0.intermediate.dense'
   const config = { modulesToSave: ['intermediate.dense'] }
   const tensors = new Map([
@@ -186,8 +192,8 @@ test('rejects a head of another size if the graph or another adapter needs the m
   await expect(adapted.loadAdapter(adapterWith(tensors, 1, config), { name: 'a' })).rejects.toMatchObject({
     code: 'SHAPE_MISMATCH',
   })
-  const wide = head(3, { weight: stored([labels + 4, hidden], 3), bias: stored([labels + 4], 3) })
-  await expect(adapted.loadAdapter(adapterWith(wide), { name: 'wide' })).rejects.toMatchObject({
+  const largerHead = head(3, { weight: stored([labels + 4, hidden], 3), bias: stored([labels + 4], 3) })
+  await expect(adapted.loadAdapter(adapterWith(largerHead), { name: 'larger' })).rejects.toMatchObject({
     code: 'UNSUPPORTED',
     advice: 'load them into separate sessions',
   })
@@ -200,7 +206,7 @@ function branchOn(module: string) {
   return createAdapter(config, { [module]: shapeOf(module) })
 }
 
-test.each(['all', 'fourierft_only'])('rejects bias %s before it looks for modules', async (bias) => {
+test.each(['all', 'fourierft_only'])('rejects bias %s before modules are searched', async (bias) => {
   const config = createConfig({ nFrequency: 4, targetModules: ['query'], bias })
   const { modules } = createAdapter(config, { [QUERY]: shapeOf('query') })
   const savedTensors = new Map([
@@ -228,7 +234,7 @@ test('rejects two heads for one layer, and rows with different heads', async () 
   expect(adapted.activeAdapters).toEqual(['a'])
 })
 
-test('loads an adapter with a head after one without', async () => {
+test('loads an adapter with a head after an adapter without a head', async () => {
   const adapted = await session({ adapters: { none: adapterWith(new Map()) } })
   const before = await outputOf(adapted)
   await adapted.loadAdapter(adapterWith(head(1)), { name: 'a' })
@@ -241,7 +247,7 @@ test('reads a head in half precision', async () => {
   const tensors = { weight: stored([labels, hidden], 1, 'F16'), bias: stored([labels], 1, 'F16') }
   const adapted = await session({ adapters: adapterWith(head(1, tensors)) })
   const exact = await session({ adapters: adapterWith(head(1)) })
-  // Rounding to half precision, in sums of `hidden` numbers up to 1; the hidden state is at most 1.
+  // Rounding to half precision, in sums of `hidden` numbers. Weights and hidden state are at most 1.
   expect(difference(await outputOf(adapted), await outputOf(exact))).toBeLessThan((hidden + 1) * 2 ** -11)
 })
 

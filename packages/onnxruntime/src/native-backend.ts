@@ -1,6 +1,6 @@
 /**
- * `registerFourierFTBackend`: an execution provider that computes `fourierft:FourierFT` nodes with the native kernel. It is used through ONNX
- * Runtime's own `InferenceSession.create(model, { executionProviders: [{ name: 'fourierft', device: 'cuda' }] })`.
+ * `registerFourierFTBackend`: an execution provider that computes `fourierft:FourierFT` nodes with the native kernel. Users request it from ONNX
+ * Runtime: `InferenceSession.create(model, { executionProviders: [{ name: 'fourierft', device: 'cuda' }] })`.
  */
 import { FourierFTError } from '@fourierft/core'
 import type { OnnxDevice, OnnxRuntime, OnnxSession, OnnxTensor, OnnxValue } from '@fourierft/native'
@@ -11,7 +11,7 @@ import type { Ort } from './ort.js'
 /** The name of the execution provider. */
 export const BACKEND = 'fourierft'
 
-/** The provider as an option: on the CPU, or on CUDA with the settings of ONNX Runtime's own CUDA provider. */
+/** An element of the option `executionProviders`. On CUDA, the settings are those of ONNX Runtime's own CUDA provider. */
 export interface FourierFTProvider {
   readonly name: typeof BACKEND
   readonly device?: OnnxDevice
@@ -21,13 +21,13 @@ export interface FourierFTProvider {
 const registered = new WeakMap<Ort['registerBackend'], Backend>()
 
 /**
- * Makes `fourierft` an execution provider of this copy of ONNX Runtime. It is used only if it is requested by name, and opened on first use.
- * It computes on its `device`, by default the CPU; creating a session on a missing device throws `UNSUPPORTED`.
+ * Makes `fourierft` an execution provider of this copy of ONNX Runtime. Only sessions that request it by name use it, and the first of them opens
+ * the kernel. It computes on its `device`, by default the CPU. Creating a session on a missing device throws `UNSUPPORTED`.
  */
 export function registerFourierFTBackend(ort: Pick<Ort, 'registerBackend' | 'Tensor'>): void {
   if (registered.has(ort.registerBackend)) return
   const backend = nativeBackend(ort.Tensor)
-  // A negative priority: never the default.
+  // ONNX Runtime does not choose backends of negative priority automatically.
   ort.registerBackend(BACKEND, backend, -1)
   registered.set(ort.registerBackend, backend)
 }
@@ -47,12 +47,14 @@ function nativeBackend(TensorClass: Ort['Tensor']): Backend {
           'externalData: sessions with the native kernel take external data from files only',
           { advice: 'give the model as a path, or choose `native: false`', option: 'externalData' },
         )
-      const provider = executionProviders.find((one): one is FourierFTProvider => typeof one !== 'string')
+      const provider = executionProviders.find(
+        (candidate): candidate is FourierFTProvider => typeof candidate !== 'string',
+      )
       const { name: _, device = 'cpu', ...settings }: FourierFTProvider = provider ?? { name: BACKEND }
       const { useArena } = settings
       try {
         const session = await runtime.createSession(model, {
-          // The only setting of the provider cpu is an option of the session here.
+          // In @fourierft/native, the only setting of the provider cpu is an option of the session.
           ...(device === 'cpu' && typeof useArena === 'boolean' && { enableCpuMemArena: useArena }),
           ...rest,
           executionProviders: [{ name: device, ...settings }],
@@ -72,8 +74,8 @@ function nativeBackend(TensorClass: Ort['Tensor']): Backend {
   }
 }
 
-/** An error of `@fourierft/native` or of ONNX Runtime; only the first kind has the optional fields. */
-interface NativeError {
+/** An error of `@fourierft/native` or of ONNX Runtime. Only errors of `@fourierft/native` have the optional fields. */
+export interface NativeError {
   readonly code?: unknown
   readonly message: string
   readonly problem?: string
@@ -131,7 +133,7 @@ function fill(target: Tensor, name: string, { type, dims, data }: OnnxTensor): T
   if (target.type !== type || target.dims.join() !== dims.join())
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `output ${name} is ${type} [${dims.join(', ')}]; the tensor given for it is ${target.type} [${target.dims.join(', ')}]`,
+      `output ${name}: expected a tensor of type ${type} [${dims.join(', ')}]; received ${target.type} [${target.dims.join(', ')}]`,
       { tensor: name, expected: dims, received: target.dims },
     )
   ;(target.data as Uint8Array).set(data as Uint8Array)

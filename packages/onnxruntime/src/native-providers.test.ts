@@ -1,8 +1,9 @@
-/** The native kernel uses the first of the user's execution providers, with its settings. */
+/** The execution provider of the native kernel: its device and settings, and the errors if the kernel is not available. */
 import * as ort from 'onnxruntime-node'
-import { afterEach, expect, test, vi } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { platform } from '#platform'
 import { twoLayers } from './__fixtures__/two-layers.js'
+import { createOnnxRuntimeBackend } from './conformance.js'
 import { createSession } from './create-session.js'
 import { registerFourierFTBackend } from './native-backend.js'
 import { nativeProviders } from './native-providers.js'
@@ -28,7 +29,55 @@ test.each([
   expect(await nativeProviders('auto', ort, { executionProviders })).toEqual({ providers: [provider] })
 })
 
-/** The backend that `registerFourierFTBackend` registers. */
+describe('an error of the kernel', () => {
+  const fields = {
+    code: 'UNSUPPORTED',
+    problem: 'no compiled kernel for linux-x64',
+    advice: 'run npm i @fourierft/native',
+  }
+  const failing = () => {
+    const error = Object.assign(new Error(`${fields.problem}; ${fields.advice}`), fields)
+    return vi.spyOn(platform, 'openNativeKernel').mockRejectedValue(error)
+  }
+
+  test('is returned as a problem and an advice', async () => {
+    failing()
+    const { problem, advice } = fields
+    expect(await nativeProviders('auto', ort, {})).toEqual({ problem, advice })
+  })
+
+  test('is thrown with its advice if the kernel is required', async () => {
+    failing()
+    const problem = `native: the native kernel cannot be used: ${fields.problem}`
+    await expect(createSession(twoLayers(), { native: true })).rejects.toMatchObject({
+      ...fields,
+      problem,
+      message: `${problem}; ${fields.advice}`,
+      details: { option: 'native' },
+    })
+    await expect(createOnnxRuntimeBackend('native')).rejects.toMatchObject(fields)
+  })
+
+  test('is printed once, and is the nativeProblem of the session, with its advice', async () => {
+    failing()
+    const info = vi.spyOn(console, 'info').mockImplementation(() => {})
+    const message = `${fields.problem}; ${fields.advice}`
+    for (let i = 0; i < 2; i++) {
+      const session = await createSession(twoLayers())
+      expect(session.nativeProblem).toBe(message)
+      await session.release()
+    }
+    expect(info.mock.calls).toEqual([[`@fourierft/onnxruntime runs without the native kernel: ${message}`]])
+  })
+
+  test('without an advice is returned as its message', async () => {
+    const problem = '@fourierft/native is not installed'
+    vi.spyOn(platform, 'openNativeKernel').mockRejectedValue(new Error(problem))
+    expect(await nativeProviders('auto', ort, {})).toEqual({ problem })
+  })
+})
+
+/** Returns the backend that `registerFourierFTBackend` registers. */
 function registeredBackend() {
   const registered: Parameters<typeof ort.registerBackend>[] = []
   registerFourierFTBackend({ ...ort, registerBackend: (...args) => void registered.push(args) })

@@ -1,4 +1,4 @@
-/** `newAdapter`: a new adapter for the layers of a model whose modules' names are known. */
+/** `newAdapter`: creates an adapter for the layers of a model whose module names are known. */
 import {
   Adapter,
   type CreateAdapterOptions,
@@ -19,21 +19,25 @@ import {
 } from '@fourierft/core'
 import type { WholeWeights } from '@fourierft/onnx'
 
-/** A linear layer whose module's name is known. */
+/** A linear layer whose module name is known. */
 export interface NamedLayer {
   /** `[out, in]` */
   readonly shape: Shape
-  /** Whether it consists of several modules that have names of their own. */
+  /** Whether it consists of several modules that have names, such as q, k and v. */
   readonly isPacked: boolean
-  /** @throws {FourierFTError} `UNSUPPORTED` for weights that are not floats */
+  /**
+   * Reads the weight and the bias.
+   *
+   * @throws {FourierFTError} `UNSUPPORTED` for weights that are not floats
+   */
   read(): Promise<WholeWeights>
 }
 
 /**
- * The configuration decides the initial coefficients; layers that it saves whole (`modulesToSave`) start with the model's own weights.
+ * Creates an adapter. The configuration specifies the initial coefficients. Layers in its `modulesToSave` start with the model's own weights.
  *
- * @throws {FourierFTError} `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` for a layer to be
- *   saved whole whose weights cannot be read
+ * @throws {FourierFTError} `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` for a layer in
+ *   `modulesToSave` whose weights cannot be read
  */
 export async function newAdapter(
   layers: ReadonlyMap<string, NamedLayer>,
@@ -64,22 +68,22 @@ function isComplete(config: FourierFTConfig | FourierFTOptions): config is Fouri
   return 'extra' in config && config.extra !== undefined
 }
 
-/** The module that `all-linear` leaves out, as in PEFT. The model may have been wrapped in another module before it was exported. */
+/** Returns the module that `all-linear` leaves out, as in PEFT. The model may have been wrapped in another module before it was exported. */
 function outputLayerOf({ taskType }: FourierFTConfig, names: readonly string[]): string | null {
   const heads = taskType === 'SEQ_CLS' ? ['score', 'classifier'] : ['lm_head']
   return names.find((name) => heads.includes(name.replace(/^[^.]+\./, ''))) ?? null
 }
 
-/** Names that the model does not have are accepted if another one is found, or if PEFT adds them for the task. */
+/** Returns the layers in `modulesToSave`. A name may be missing in the model if another name is found, or if PEFT adds the name for the task. */
 function savedModulesOf(config: FourierFTConfig, names: readonly string[]): string[] {
-  const wanted = (config.modulesToSave ?? []).filter((ending) => !isTaskHead(config, ending))
+  const requested = (config.modulesToSave ?? []).filter((ending) => !isTaskHead(config, ending))
   const found = names.filter((name) => isSavedWhole(config, name))
-  if (wanted.length === 0 || found.length > 0) return found
-  const nearest = nearestNames([...wanted], names)
+  if (requested.length === 0 || found.length > 0) return found
+  const nearest = nearestNames([...requested], names)
   throw new FourierFTError(
     'MODULE_NOT_FOUND',
-    `modulesToSave: the model has no linear layer ${wanted.join(', ')}; the nearest: ${nearest.join(', ') || 'none'}`,
-    { option: 'modulesToSave', expected: nearest, received: wanted },
+    `modulesToSave: the model has no linear layer ${requested.join(', ')}; the nearest: ${nearest.join(', ') || 'none'}`,
+    { option: 'modulesToSave', expected: nearest, received: requested },
   )
 }
 

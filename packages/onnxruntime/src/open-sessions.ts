@@ -1,10 +1,10 @@
-/** `openSessions`: checks the options of a model's sessions and decides whether they use the native kernel. Opens none yet. */
+/** `openSessions`: checks the options for a model's sessions, and decides whether they use the native kernel. */
 import { FourierFTError } from '@fourierft/core'
 import type { InferenceSession } from 'onnxruntime-common'
 import { ModelSessions } from './model-sessions.js'
 import { ModelFile, type ModelSource } from './model-source.js'
 import { registerFourierFTBackend } from './native-backend.js'
-import { nativeProviders } from './native-providers.js'
+import { type NativeProblem, nativeProviders } from './native-providers.js'
 import type { Ort } from './ort.js'
 
 export interface OpenOptions {
@@ -15,11 +15,13 @@ export interface OpenOptions {
   readonly sessionOptions?: InferenceSession.SessionOptions
 }
 
-let isAnnounced = false
+let hasWarned = false
 
 /**
+ * Prepares the sessions of a model. No session is opened yet.
+ *
  * @throws {FourierFTError} `INVALID_OPTION`; `UNSUPPORTED` if there is no native kernel despite `native: true`, or if outputs of the native
- *   kernel are to stay on a device
+ *   kernel are requested on a device
  */
 export async function openSessions(
   model: ModelSource,
@@ -30,7 +32,7 @@ export async function openSessions(
       option: 'native',
       received: native,
     })
-  const file = new ModelFile(model, { leavesWeights: readsFiles(ort, sessionOptions) })
+  const file = new ModelFile(model, { keepsWeightsInFile: canReadWeightFiles(ort, sessionOptions) })
   const kernel = await nativeProviders(native, ort, sessionOptions)
   if ('providers' in kernel) {
     checkOutputLocation(sessionOptions)
@@ -42,40 +44,49 @@ export async function openSessions(
       undefined,
     )
   }
-  const { problem } = kernel
   if (native === true)
-    throw new FourierFTError('UNSUPPORTED', `native: the native kernel cannot be used: ${problem}`, {
+    throw new FourierFTError('UNSUPPORTED', `native: the native kernel cannot be used: ${kernel.problem}`, {
+      ...(kernel.advice !== undefined && { advice: kernel.advice }),
       option: 'native',
     })
-  if (native === 'auto' && ort.env.versions.node !== undefined && !isAnnounced) {
-    isAnnounced = true
-    console.info(`@fourierft/onnxruntime runs without the native kernel: ${problem}`)
+  const reason = messageOf(kernel)
+  if (native === 'auto' && ort.env.versions.node !== undefined && !hasWarned) {
+    hasWarned = true
+    console.info(`@fourierft/onnxruntime runs without the native kernel: ${reason}`)
   }
-  return new ModelSessions(ort, file, sessionOptions, problem)
+  return new ModelSessions(ort, file, sessionOptions, reason)
 }
 
-/** Outputs of the native kernel's sessions are in JavaScript's memory. */
+/** Joins problem and advice as `FourierFTError` does. */
+function messageOf({ problem, advice }: NativeProblem): string {
+  return advice === undefined ? problem : `${problem}; ${advice}`
+}
+
+/** Rejects output locations on a device: outputs of the native kernel's sessions are in JavaScript's memory. */
 function checkOutputLocation({
   preferredOutputLocation: preferred = 'cpu',
 }: InferenceSession.SessionOptions) {
   const locations = typeof preferred === 'string' ? [preferred] : Object.values(preferred)
-  const other = locations.find((location) => location !== 'cpu')
-  if (other !== undefined)
+  const unsupported = locations.find((location) => location !== 'cpu')
+  if (unsupported !== undefined)
     throw new FourierFTError(
       'UNSUPPORTED',
-      `preferredOutputLocation: expected 'cpu' for a session with the native kernel; received '${other}'`,
+      `preferredOutputLocation: expected 'cpu' for a session with the native kernel; received '${unsupported}'`,
       {
         advice:
-          "leave it out, or choose a provider that keeps tensors on its device: executionProviders: ['webgpu']",
+          "leave the option out, or choose a provider that keeps tensors on its device: executionProviders: ['webgpu']",
         option: 'preferredOutputLocation',
         expected: 'cpu',
-        received: other,
+        received: unsupported,
       },
     )
 }
 
-/** Whether this runtime can find a model's weights in a folder if it gets the model as bytes, and the user has not named another folder. */
-function readsFiles({ env }: Ort, { externalData, extra }: InferenceSession.SessionOptions): boolean {
+/**
+ * Returns whether this runtime can read a model's weights from files although it gets the model as bytes. The user must not have specified external
+ * data or their folder.
+ */
+function canReadWeightFiles({ env }: Ort, { externalData, extra }: InferenceSession.SessionOptions): boolean {
   const hasFolder = JSON.stringify(extra ?? {}).includes('model_external_initializers_file_folder_path')
   // onnxruntime-node supports that option since 1.22.
   const [major = 0, minor = 0] = (env.versions.node ?? '0').split('.').map(Number)

@@ -1,5 +1,5 @@
-/** The part of ONNX Runtime that this package uses; `onnxruntime-node`, `onnxruntime-web` and their builds all have it. */
+/** The part of ONNX Runtime that this package uses. It is the same in `onnxruntime-node`, `onnxruntime-web` and their builds. */
 import type * as Common from 'onnxruntime-common'
 
-/** The module `onnxruntime-node` or `onnxruntime-web`, or the copy of one of them that another package brings. */
+/** The module `onnxruntime-node` or `onnxruntime-web`, or another package's copy of one of them. */
 export type Ort = Pick<typeof Common, 'InferenceSession' | 'Tensor' | 'env' | 'registerBackend'>

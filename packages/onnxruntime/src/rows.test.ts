@@ -1,6 +1,6 @@
 /**
- * One adapter for each row if the batch is not the first axis of a layer's input: the rows follow the batch. If a layer does not have the batch,
- * or its axis is unknown, several adapters in one batch are rejected, and one adapter works.
+ * An adapter for each row, in layers whose input has the batch in another axis than the first. If the input of a layer has no batch axis, or the axis
+ * is unknown, several adapters in one batch are rejected, and one adapter for all rows works.
  */
 import { type Adapter, createAdapter, createConfig, createLayer, referenceForward } from '@fourierft/core'
 import {
@@ -20,12 +20,12 @@ import type { AdaptedSession } from './adapted-session.js'
 import { createSession } from './create-session.js'
 
 const [ROWS, TOKENS, IN, OUT] = [3, 5, 4, 6]
-const waves = (length: number, phase: number) =>
+const sines = (length: number, phase: number) =>
   Float32Array.from({ length }, (_, i) => Math.sin(1.3 * i + phase))
-/** `[in, out]` */
-const weight = waves(IN * OUT, 1)
-const table = waves(2 * IN, 2)
-const x = waves(ROWS * TOKENS * IN, 3)
+/** The weight, `[in, out]`. */
+const weight = sines(IN * OUT, 1)
+const table = sines(2 * IN, 2)
+const x = sines(ROWS * TOKENS * IN, 3)
 
 const floats = (name: string, dims: readonly number[], values: Float32Array): NewTensor => ({
   name,
@@ -48,7 +48,7 @@ const product = (input: string, output: string, call = ''): NewNode => ({
   outputs: [output],
 })
 
-/** From x [batch, tokens, IN] to y. */
+/** The nodes of each model, from x [batch, tokens, IN] to y [batch, tokens, OUT]. */
 const MODELS: Readonly<Record<string, readonly NewNode[]>> = {
   'tokens first': [
     { opType: 'Transpose', inputs: ['x'], outputs: ['t'], attributes: SWAP },
@@ -78,13 +78,13 @@ const MODELS: Readonly<Record<string, readonly NewNode[]>> = {
     { opType: 'Slice', inputs: ['v', 'zero', 'less'], outputs: ['c'] },
     { opType: 'Transpose', inputs: ['c'], outputs: ['y'], attributes: SWAP },
   ],
-  'the same for all rows': [
+  'an input without rows': [
     product('table', 'k'),
     { opType: 'ReduceSum', inputs: ['k', 'zero'], outputs: ['sum'] },
     product('x', 'u', '_1'),
     { opType: 'Add', inputs: ['u', 'sum'], outputs: ['y'] },
   ],
-  'an unknown axis': [
+  'an unknown batch axis': [
     { opType: 'Reshape', inputs: ['x', 'flat'], outputs: ['f'] },
     { opType: 'Compress', inputs: ['f', 'all'], outputs: ['t'], attributes: { axis: { int: 0 } } },
     product('t', 'u'),
@@ -122,7 +122,8 @@ function modelOf(name: string, batch: 'batch' | number = 'batch'): Uint8Array {
   return createModel(graph, { opset: 17 }).toBytes()
 }
 
-const FOLLOWED = [
+/** The models in which every layer's rows are known. */
+const KNOWN_ROWS = [
   'tokens first',
   'tokens first, in one axis with the batch',
   'padded tokens first, in one axis with the batch',
@@ -136,7 +137,7 @@ const adapters = new Map<string | null, Adapter>(
   ]),
 )
 
-/** Computed in float64, without the sum over the table. */
+/** Returns the outputs in float64, without the sum over the table. */
 function expected(rows: readonly (string | null)[]): number[] {
   return rows.flatMap((name, r) => {
     const rowX = Float64Array.from(x.subarray(r * TOKENS * IN, (r + 1) * TOKENS * IN))
@@ -160,7 +161,7 @@ async function sessionOf(model: Uint8Array, native: boolean): Promise<AdaptedSes
   return session
 }
 afterEach(async () => {
-  for (const each of open.splice(0)) await each.release()
+  for (const session of open.splice(0)) await session.release()
 })
 
 async function run(session: AdaptedSession, rows?: readonly (string | null)[]): Promise<Float32Array> {
@@ -172,14 +173,14 @@ async function run(session: AdaptedSession, rows?: readonly (string | null)[]): 
 }
 
 function expectNear(received: Float32Array, expectedValues: readonly number[]): void {
-  // 4 products and 8 coefficients with a real and an imaginary part: as many roundings of 2⁻²⁴ of the largest value, and of their sums.
+  // 4 products, and 8 coefficients with a real and an imaginary part. Each is rounded by 2⁻²⁴ of the largest value, and so is each sum.
   const limit = 2 * (4 + 2 * 8) * 2 ** -24 * Math.max(...expectedValues.map(Math.abs))
   expect(received).toHaveLength(expectedValues.length)
   for (const [i, value] of expectedValues.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
 }
 
 describe.each([true, false])('native %s', (native) => {
-  test.each(FOLLOWED)('%s: the rows follow the batch', async (name) => {
+  test.each(KNOWN_ROWS)('%s: applies an adapter for each row', async (name) => {
     const session = await sessionOf(modelOf(name), native)
     for (const rows of [
       ['a', 'b', 'a'],
@@ -193,43 +194,43 @@ describe.each([true, false])('native %s', (native) => {
     expectNear(await run(session), expected([null, null, null]))
   })
 
-  test.each(FOLLOWED)('%s: also in a file with a fixed batch size', async (name) => {
+  test.each(KNOWN_ROWS)('%s: applies an adapter for each row of a fixed batch size', async (name) => {
     const session = await sessionOf(modelOf(name, ROWS), native)
     const rows = ['b', 'a', null]
     expectNear(await run(session, rows), expected(rows))
   })
 
   test.each([
-    ['the same for all rows', 'has the same input for all rows of the batch (node /block/proj/MatMul)'],
-    ['an unknown axis', 'does not show where its rows are (node /block/proj/MatMul)'],
-  ])('%s: the error names the layer; one adapter works', async (name, reason) => {
+    ['an input without rows', 'has the same input for all rows of the batch (node /block/proj/MatMul)'],
+    ['an unknown batch axis', 'does not show where its rows are (node /block/proj/MatMul)'],
+  ])('%s: rejects several adapters, naming the layer; applies one adapter', async (name, reason) => {
     const session = await sessionOf(modelOf(name), native)
-    const alone = await run(session)
+    const withA = await run(session)
     await expect(run(session, ['a', 'b', 'a'])).rejects.toMatchObject({
       code: 'UNSUPPORTED',
       details: { module: 'block.proj' },
       message: expect.stringContaining(`module block.proj, which adapter 'a' changes, ${reason}`),
     })
     await expect(run(session, ['b', 'b', null])).rejects.toMatchObject({ code: 'UNSUPPORTED' })
-    expect(await run(session, ['a', 'a', 'a'])).toEqual(alone)
-    expect(await run(session, [null, null, null])).not.toEqual(alone)
-    if (name === 'an unknown axis') expectNear(alone, expected(['a', 'a', 'a']))
+    expect(await run(session, ['a', 'a', 'a'])).toEqual(withA)
+    expect(await run(session, [null, null, null])).not.toEqual(withA)
+    if (name === 'an unknown batch axis') expectNear(withA, expected(['a', 'a', 'a']))
   })
 })
 
-test.each(FOLLOWED)('%s: detaching restores the bytes of the file', (name) => {
+test.each(KNOWN_ROWS)('%s: detaching restores the file byte for byte', (name) => {
   const bytes = modelOf(name)
   const model = readModel(bytes)
   const layer = findLinearLayers(model).find(({ module }) => module === 'block.proj') as LinearLayer
   const { entries } = (adapters.get('a') as Adapter).layer('block.proj')
   const { rowless } = attachBranches(model, [{ module: 'block.proj', layer, entries }])
   expect([...rowless]).toEqual([])
-  const again = readModel(model.toBytes())
-  detachBranches(again)
-  expect(again.toBytes()).toEqual(bytes)
+  const detached = readModel(model.toBytes())
+  detachBranches(detached)
+  expect(detached.toBytes()).toEqual(bytes)
 })
 
-test('divides the axis that is named batch', async () => {
+test('uses the axis that is named batch', async () => {
   const nodes = [product('x', 'y')]
   const graph = {
     name: 'main_graph',
@@ -245,11 +246,11 @@ test('divides the axis that is named batch', async () => {
     message: expect.stringContaining('the batch has 3 rows'),
   })
   const { y } = await session.run(feeds, { adapters: ['a', 'b', null] })
-  const ofEach = await Promise.all(
+  const outputs = await Promise.all(
     ['a', 'b', null].map((name) => session.run(feeds, { adapters: [name, name, name] })),
   )
   const expectedRows = Array.from({ length: TOKENS * ROWS * OUT }, (_, i) => {
-    const data = ofEach[Math.floor(i / OUT) % ROWS]?.y?.data as Float32Array
+    const data = outputs[Math.floor(i / OUT) % ROWS]?.y?.data as Float32Array
     return data[i]
   })
   expect(Array.from(y?.data as Float32Array)).toEqual(expectedRows)

@@ -1,16 +1,16 @@
 /**
- * On the web, ONNX Runtime does one thing at a time: it creates a session, runs one or releases one, whichever session it is. The queue makes
- * each of these wait for the one before it. Calls are not queued: a call may be many runs, and may start other calls, which would then wait
- * for it forever.
+ * On the web, ONNX Runtime can only do one operation at a time, for all sessions together: create a session, run one, or release one. The queue makes
+ * each operation wait for the one before it. Whole calls of a model are not queued: a call can consist of many runs and can start other calls, which
+ * would wait for the first call forever.
  */
 import type { Ort } from './ort.js'
 
 export type Enqueue = <T>(work: () => Promise<T>) => Promise<T>
 
-/** By the class of the sessions, which several `Ort` objects can share. */
+/** One queue for each `InferenceSession` class, which several `Ort` objects can share. */
 const queues = new WeakMap<object, Enqueue>()
 
-/** @returns a function that runs work one after the other on the web, and at once elsewhere */
+/** Returns a function that runs work: on the web one after the other, elsewhere immediately. */
 export function runtimeQueue({ InferenceSession, env }: Pick<Ort, 'InferenceSession' | 'env'>): Enqueue {
   if (env.versions.web === undefined) return (work) => work()
   const enqueue = queues.get(InferenceSession) ?? newQueue()

@@ -1,4 +1,4 @@
-/** `matchAdapter`: an adapter whose modules are matched to the layers of one session's model. */
+/** `matchAdapter`: matches the modules of an adapter to the layers of one session's model. */
 import {
   type Adapter,
   FourierFTError,
@@ -10,6 +10,7 @@ import {
 } from '@fourierft/core'
 import type { MatchedLayer } from './matched-layers.js'
 
+/** An adapter whose modules are matched to the layers of one session's model. */
 export interface SessionAdapter extends MatchedAdapter {
   /** For messages. */
   readonly name: string
@@ -17,11 +18,11 @@ export interface SessionAdapter extends MatchedAdapter {
   readonly source: Adapter
   /** By `MatchedLayer.key`. */
   readonly layers: ReadonlyMap<string, Layer>
-  /** The modules that the adapter saves whole (`modulesToSave`), by `MatchedLayer.key`. */
+  /** The modules that the adapter replaces (`modulesToSave`), by `MatchedLayer.key`. */
   readonly replacedModules: ReadonlyMap<string, ReplacedModule>
 }
 
-/** A module that an adapter saves whole. */
+/** The new weight and bias of a module that an adapter replaces (`modulesToSave`). */
 export interface ReplacedModule extends SavedModule {
   readonly module: string
   readonly inFeatures: number
@@ -30,9 +31,11 @@ export interface ReplacedModule extends SavedModule {
 }
 
 /**
+ * Matches an adapter to layers.
+ *
  * @param matched the layer of each module of the adapter
  * @throws {FourierFTError} `SHAPE_MISMATCH`; `UNSUPPORTED_DTYPE` and `INVALID_SAFETENSORS` for saved modules that do not fit;
- *   `INVALID_OPTION` for two modules of one layer; and the errors of `Adapter.layer`
+ *   `INVALID_OPTION` for two modules of the same layer; and the errors of `Adapter.layer`
  */
 export function matchAdapter(
   name: string,
@@ -40,36 +43,37 @@ export function matchAdapter(
   matched: ReadonlyMap<string, MatchedLayer>,
 ): SessionAdapter {
   const layers = new Map<string, Layer>()
-  const claimed = new Map<string, string>()
-  const claim = (module: string) => {
+  const moduleOfLayer = new Map<string, string>()
+  /** Returns the layer of a module. Each layer can have only one module. */
+  const takeLayer = (module: string) => {
     const layer = matched.get(module) as MatchedLayer
-    const other = claimed.get(layer.key)
+    const other = moduleOfLayer.get(layer.key)
     if (other !== undefined)
       throw new FourierFTError(
         'INVALID_OPTION',
-        `the modules ${other} and ${module} are one layer of the model`,
+        `the modules ${other} and ${module} belong to the same layer of the model`,
         {
           module,
           received: other,
         },
       )
-    claimed.set(layer.key, module)
+    moduleOfLayer.set(layer.key, module)
     return layer
   }
   for (const [module, { shape: expected }] of adapter.modules) {
-    const { key, file, node, shape } = claim(module)
+    const { key, file, node, shape } = takeLayer(module)
     if (expected && (expected[0] !== shape[0] || expected[1] !== shape[1]))
       throw new FourierFTError(
         'SHAPE_MISMATCH',
         `${file}, module ${module}: the layer ${node} is [${shape.join(', ')}] ([out, in]); ` +
-          `the adapter was made for [${expected.join(', ')}]`,
+          `the adapter needs [${expected.join(', ')}]`,
         { file, module, expected: shape, received: expected },
       )
     layers.set(key, adapter.layer(module, shape))
   }
   const replacedModules = new Map<string, ReplacedModule>()
   for (const module of new Set(Array.from(adapter.savedTensors.keys(), (tensor) => moduleOf(tensor, name)))) {
-    const layer = claim(module)
+    const layer = takeLayer(module)
     const saved = readSavedModule(adapter, module, layer)
     const [out, inFeatures] = layer.shape
     replacedModules.set(layer.key, {
@@ -88,7 +92,7 @@ function moduleOf(tensor: string, name: string): string {
   if (module !== undefined) return module
   throw new FourierFTError(
     'UNSUPPORTED',
-    `adapter '${name}', tensor ${tensor}: expected weight or bias of a module saved whole (modulesToSave)`,
+    `adapter '${name}', tensor ${tensor}: expected the weight or bias of a linear layer (modulesToSave)`,
     { tensor, received: name },
   )
 }

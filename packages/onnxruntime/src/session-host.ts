@@ -1,6 +1,6 @@
 /**
  * `SessionHost`: the adapters of one model file in ONNX Runtime. It matches adapters to the model's layers, creates sessions that can apply
- * them, and runs calls. One graph has slots for all loaded adapters; another one is created only for an adapter that needs other slots.
+ * them, and runs calls. One graph has slots for all loaded adapters. A new graph is created only for an adapter that needs other slots.
  */
 import {
   type Adapter,
@@ -34,7 +34,7 @@ export type Signature = Pick<
 export interface SessionHostInit {
   /** The graph of the first session. */
   readonly graph: AdaptedGraph
-  /** Opens further sessions; called when the first of them is needed. */
+  /** Prepares further sessions. It is called once, when another session is needed. */
   readonly sessions: () => Promise<ModelSessions>
   readonly moduleNames: ModuleNames
 }
@@ -43,11 +43,11 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   readonly signature: Signature
   readonly #openSessions: () => Promise<ModelSessions>
   readonly #moduleNames: ModuleNames
-  /** By the modules of all adapters that were loaded. */
+  /** The layers of the modules of all adapters that were loaded, by module. */
   readonly #matchedLayers = new Map<string, MatchedLayer>()
-  /** The file as it was read to match an adapter, until the graph for the adapter is made from it. */
+  /** The model that was read to match an adapter. It is kept until the graph for the adapter is made from it. */
   readonly #openModels = new WeakMap<SessionAdapter, OpenModel>()
-  /** All graphs that are not closed. */
+  /** All graphs that are open or being opened. */
   readonly #graphs = new Set<SharedGraph>()
   #sessions: ModelSessions | undefined
   #current: SharedGraph
@@ -57,7 +57,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     this.#openSessions = sessions
     this.#moduleNames = moduleNames
     this.#current = this.#share(graph)
-    // ONNX Runtime has metadata since 1.22.
+    // Versions of ONNX Runtime before 1.22 have no metadata.
     const { inputNames, outputNames, inputMetadata = [], outputMetadata = [] } = graph.session
     this.signature = {
       inputNames: inputNames.filter((name) => !graph.feeds(name)),
@@ -67,7 +67,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     }
   }
 
-  /** A host whose first session can apply all of these adapters. */
+  /** Creates a host whose first session can apply all of these adapters. */
   static async open(
     sessions: ModelSessions,
     moduleNames: ModuleNames,
@@ -87,7 +87,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     return { host, matched }
   }
 
-  /** The session of calls that start now; undefined while it is being created. */
+  /** The session for calls that start now; undefined while it is being created. */
   get session(): InferenceSession | undefined {
     return this.#current.graph?.session
   }
@@ -97,7 +97,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     return (await this.#getSessions()).openModel()
   }
 
-  /** Linear layers by the names of their modules. */
+  /** Returns the linear layers by the names of their modules. */
   async namedLayers(): Promise<Map<string, NamedLayer>> {
     const sessions = await this.#getSessions()
     const open = await sessions.openModel()
@@ -118,7 +118,11 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     )
   }
 
-  /** @param open the file, if it has been read already */
+  /**
+   * Finds the layers of an adapter.
+   *
+   * @param open the model, if it has been read already
+   */
   async match(name: string, adapter: Adapter, open?: OpenModel): Promise<SessionAdapter> {
     const context = this.#matchContext
     const model = open ?? (this.#needsFile(adapter) ? await this.openModel() : undefined)
@@ -132,7 +136,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     return this.#current.graph?.serves(adapter) ?? false
   }
 
-  /** Whether the current graph can apply an adapter that is not loaded. */
+  /** Returns whether the current graph can apply an adapter that is not loaded. */
   canServe(adapter: Adapter): boolean {
     return !this.#needsFile(adapter) && this.serves(matchPresent('', adapter, this.#matchContext))
   }
@@ -141,9 +145,9 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     const sessions = await this.#getSessions()
     const openModels = adapters.flatMap((adapter) => this.#openModels.get(adapter) ?? [])
     for (const adapter of adapters) this.#openModels.delete(adapter)
-    // Throws before a session is closed, if one graph cannot serve all of the adapters.
+    // Called first, because it throws if one graph cannot apply all of the adapters; then no session is closed.
     const slots = slotsFor(adapters)
-    await this.#exchange(() => sessions.attached(slots, openModels.at(-1)))
+    await this.#replaceGraph(() => sessions.attached(slots, openModels.at(-1)))
   }
 
   async merge(added: readonly Applied<SessionAdapter>[]): Promise<SharedGraph> {
@@ -154,7 +158,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   }
 
   discard(merged: SharedGraph): void {
-    // A failure to release an unused session does not make a verb fail.
+    // The caller's method succeeds even if an unused session cannot be released.
     this.#close(merged).catch(() => undefined)
   }
 
@@ -162,13 +166,17 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     return source
   }
 
-  /** @throws {FourierFTError} `INVALID_STATE` */
+  /**
+   * Checks that the host has not ended.
+   *
+   * @throws {FourierFTError} `INVALID_STATE`
+   */
   checkLive(): void {
     if (this.#ended !== undefined) throw stateError(this.#ended)
   }
 
   /**
-   * The graph for all runs of a call that starts now: the merged one, if adapters are merged. The call drops it when it ends.
+   * Returns the graph for all runs of a call that starts now: the merged graph, if adapters are merged. The call drops the graph when it ends.
    *
    * @throws {FourierFTError} `INVALID_STATE`
    */
@@ -178,7 +186,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   }
 
   /**
-   * One run of a call.
+   * Runs the graph of a call once.
    *
    * @throws {FourierFTError} `INVALID_OPTION` and `SHAPE_MISMATCH` for feeds that ONNX Runtime rejects; `INVALID_OPTION` if the batch cannot be
    *   divided among the rows' adapters; `INVALID_STATE`
@@ -200,7 +208,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     }
   }
 
-  /** The arguments of ONNX Runtime's `run`, told apart as ONNX Runtime does: an object with the name of an output is not options. */
+  /** Sorts the arguments of `run` as ONNX Runtime does: an object that has the name of an output as a key contains fetches, not options. */
   runArguments<Options extends InferenceSession.RunOptions>(
     feeds: InferenceSession.FeedsType,
     fetchesOrOptions: InferenceSession.FetchesType | Options | undefined,
@@ -217,15 +225,15 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   }
 
   /**
-   * Leaves the session with these adapters in its weights to the caller: this host no longer releases it.
+   * Returns a session with these adapters in its weights. The caller has to release it.
    *
-   * @param merged the result of `merge`, if the adapters are merged already
+   * @param merged the result of `merge`, if the adapters have been merged
    */
   async unload(
     added: readonly Applied<SessionAdapter>[],
     merged: SharedGraph | undefined,
   ): Promise<InferenceSession> {
-    if (merged === undefined) await this.#exchange(async () => (await this.#getSessions()).merged(added))
+    if (merged === undefined) await this.#replaceGraph(async () => (await this.#getSessions()).merged(added))
     else {
       this.discard(this.#current)
       this.#current = merged
@@ -233,16 +241,16 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     return this.#currentSession()
   }
 
-  /** Replaces the session by one of the original model, and leaves that to the caller: this host no longer releases it. */
+  /** Replaces the session with a session of the original model, and returns the new session. The caller has to release it. */
   async giveBack(create: () => Promise<InferenceSession>): Promise<InferenceSession> {
-    await this.#exchange(async () => (await this.#getSessions()).graphFrom(create))
+    await this.#replaceGraph(async () => (await this.#getSessions()).graphFrom(create))
     return this.#currentSession()
   }
 
   /**
-   * Releases all sessions after their current runs, even if calls still hold them.
+   * Releases all sessions after their current runs, even if calls still use them.
    *
-   * @param reason the error of everything that is called afterwards
+   * @param reason the error of all later calls
    */
   async release(reason: Ending): Promise<void> {
     this.#ended ??= reason
@@ -273,11 +281,11 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   }
 
   /**
-   * Replaces the current graph by another one. If calls use the current graph, it stays in use until the other one is open, and closes after
-   * its last call. Otherwise it is closed first, so that the model is in memory once, and opened again if the other one cannot be opened; calls
-   * that start meanwhile wait.
+   * Replaces the current graph with a new graph. If calls use the current graph, it is used until the new graph is open, and closes after its last
+   * call. Otherwise it is closed first, so that the model is in memory once. If the new graph then cannot be opened, the old graph is opened again.
+   * Calls that start before a graph is open wait for it.
    */
-  async #exchange(open: () => Promise<AdaptedGraph>): Promise<void> {
+  async #replaceGraph(open: () => Promise<AdaptedGraph>): Promise<void> {
     // The model may have been released while its file was read.
     this.checkLive()
     const old = this.#current
@@ -302,16 +310,16 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     if (failure) throw failure.error
   }
 
-  /** The other graph; or the old one, if the other cannot be opened. */
+  /** Closes the old graph and opens the new one. Opens the old graph again if the new graph cannot be opened. */
   async #reopen(
     old: SharedGraph,
     open: () => Promise<AdaptedGraph>,
-    failed: (error: unknown) => void,
+    onFailure: (error: unknown) => void,
   ): Promise<AdaptedGraph> {
     const { slots } = await old.opened
     await this.#close(old).catch((cause) => {
       this.#graphs.delete(old)
-      // Whoever released the session would not release another one, so none is opened.
+      // The code that released the session would not release a new session, so no session is opened.
       throw this.#end(`the session was released elsewhere (${cause.message})`, cause)
     })
     try {
@@ -319,7 +327,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
       return await open()
     } catch (error) {
       this.checkLive()
-      failed(error)
+      onFailure(error)
       const sessions = await this.#getSessions()
       return await sessions.attached(slots).catch((cause) => {
         throw this.#end(`no session of the model can be opened any more (${cause.message})`, cause)
@@ -336,19 +344,20 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     return { layers: this.#matchedLayers, moduleNames: this.#moduleNames }
   }
 
-  /** Whether the file has to be read to match the adapter: to find new modules, or to compare weights of the base model. */
+  /** Returns whether the file has to be read to match the adapter: to find new modules, or to compare weights of the base model. */
   #needsFile(adapter: Adapter): boolean {
     const modules = modulesOf(withoutAbsent(adapter, this.#moduleNames))
     return adapter.baseTensors.size > 0 || modules.some((module) => !this.#matchedLayers.has(module))
   }
 }
 
+/** Checks that the batch can be divided into equal shares for the adapters. */
 function checkBatch(rows: number, batch: number | undefined): void {
   if (rows > 0 && (batch === undefined || batch % rows === 0)) return
   throw new FourierFTError(
     'INVALID_OPTION',
     `adapters: the batch has ${batch} rows, which cannot be divided among ${rows} adapters`,
-    { advice: 'name one for each row', option: 'adapters', expected: batch, received: rows },
+    { advice: 'give one adapter for each row', option: 'adapters', expected: batch, received: rows },
   )
 }
 
@@ -357,7 +366,7 @@ function stateError({ problem, advice }: Ending, cause?: unknown): FourierFTErro
 }
 
 interface MatchContext {
-  /** By the modules of adapters. */
+  /** The layers that were found, by module. */
   readonly layers: Map<string, MatchedLayer>
   readonly moduleNames: ModuleNames
 }
@@ -367,7 +376,7 @@ interface FileContext extends MatchContext {
   readonly model: OpenModel
 }
 
-/** Finds the layers of the adapter's modules in the file. */
+/** Finds the layers of the adapter's modules in the file, and adds them to `layers`. */
 async function addMatchedLayers(
   source: Adapter,
   { sessions, model, layers, moduleNames }: FileContext,
@@ -377,7 +386,7 @@ async function addMatchedLayers(
     layers.set(module, layer)
 }
 
-/** Matches the modules of the adapter that `moduleNames` does not map to null. */
+/** Matches the adapter without the modules that `moduleNames` maps to null. */
 function matchPresent(name: string, source: Adapter, { layers, moduleNames }: MatchContext): SessionAdapter {
   const adapter = matchAdapter(name, withoutAbsent(source, moduleNames), layers)
   return { ...adapter, source: source.withoutFiles() }

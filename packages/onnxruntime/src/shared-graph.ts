@@ -1,4 +1,4 @@
-/** `SharedGraph`: a graph that is open or being opened, and the calls that use it. A call keeps it through all of its runs. */
+/** `SharedGraph`: counts the calls that use a graph. The graph can still be opening. A call uses the same graph for all of its runs. */
 import type { AdaptedGraph } from './adapted-graph.js'
 
 export class SharedGraph {
@@ -20,7 +20,7 @@ export class SharedGraph {
       )
   }
 
-  /** Undefined until it is open. */
+  /** Undefined until the graph is open. */
   get graph(): AdaptedGraph | undefined {
     return this.#graph
   }
@@ -29,12 +29,13 @@ export class SharedGraph {
     return this.#calls > 0
   }
 
-  /** Counts a call, which has to `drop` the graph when it ends. */
+  /** Begins a call. At its end, the call has to `drop` the graph. */
   hold(): this {
     this.#calls++
     return this
   }
 
+  /** Ends a call. */
   drop(): void {
     this.#calls--
     if (this.#calls === 0) this.#onUnused?.()
@@ -49,7 +50,7 @@ export class SharedGraph {
     await this.closeNow()
   }
 
-  /** Releases the session after the current runs, even if calls still hold it. */
+  /** Releases the session after the current runs, even if calls still use the graph. */
   async closeNow(): Promise<void> {
     const graph = this.#graph ?? (await this.opened.catch(() => undefined))
     await graph?.release()

@@ -1,6 +1,6 @@
 /**
- * Branches in statically quantised models (QDQ), whose products ONNX Runtime computes with integers. A branch without an adapter does not change
- * the outputs, bit for bit. A branch with an adapter adds ΔW·x to the precision of floats: the quantisation of the base does not round or clip it.
+ * Branches in statically quantised models (QDQ), whose products ONNX Runtime computes with integers. A branch without an adapter keeps the outputs,
+ * bit for bit. A branch with an adapter adds ΔW·x in float32: the quantisation of the base does not round or clip ΔW·x.
  */
 import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
 import {
@@ -37,7 +37,7 @@ const CONSTANTS = [
   constant('zero', [], DataType.int8, new Int8Array(1)),
   float('step', [], 0.002),
   constant('b', [WIDTH], DataType.int8, bytes(WIDTH, 3)),
-  // The bias of a Gemm has the quantisation step of its sums.
+  // The quantisation step of a Gemm's bias is the step of the Gemm's sums.
   constant(
     'bg',
     [WIDTH],
@@ -51,7 +51,7 @@ const CONSTANTS = [
   constant('middle', [], DataType.uint8, Uint8Array.of(121)),
   float('sx', [], 0.0131),
   float('sy', [], 0.0093),
-  // With these steps, every 512th sum of products is a tie between two steps of the output, which floats round otherwise than integers.
+  // With these steps, every 512th sum of products is halfway between two steps of the output. Floats and integers round such sums differently.
   float('large', [], 0.9),
   float('tied', [], 512 * 0.9 * 0.0131),
   float('huge', [], 20),
@@ -64,7 +64,7 @@ const node = (opType: string, inputs: string[], output: string, attributes = {})
   outputs: [output],
   attributes,
 })
-/** Quantises the value `input` and turns it into a float again, `name`. */
+/** Returns a Q/DQ pair: quantises the value `input`, and converts the result back to a float, `name`. */
 const pair = (input: string, name: string, scale = 'sy'): NewNode[] => [
   node('QuantizeLinear', [input, scale, 'middle'], `${name}.q`),
   node('DequantizeLinear', [`${name}.q`, scale, 'middle'], name),
@@ -89,7 +89,7 @@ const CASES: Record<string, NewNode[]> = {
     ...pair('a', 'y'),
   ],
   'a bias that is quantised': [...first, weight('b'), node('Add', ['pd', 'b.d'], 'a'), ...pair('a', 'y')],
-  'Gemm, and another one behind it': [
+  'Gemm after Gemm': [
     ...start,
     node('DequantizeLinear', ['bg', 'sg'], 'bg.d'),
     node('Gemm', ['xd', 'w1.d', 'bg.d'], 'p'),
@@ -98,15 +98,15 @@ const CASES: Record<string, NewNode[]> = {
     node('Gemm', ['pd', 'w2.d'], 'p2'),
     ...pair('p2', 'y'),
   ],
-  'a product behind a product': [...first, ...second('pd')],
-  'a product behind a bias': [
+  'a product after a product': [...first, ...second('pd')],
+  'a product after a bias': [
     ...first,
     weight('b'),
     node('Add', ['b.d', 'pd'], 'a'),
     ...pair('a', 'ad'),
     ...second('ad'),
   ],
-  'a product behind a bias that is a float': [
+  'a product after a bias that is a float': [
     ...first,
     node('Add', ['bf', 'pd'], 'a'),
     ...pair('a', 'ad'),
@@ -126,7 +126,7 @@ const CASES: Record<string, NewNode[]> = {
     ...pair('n', 'nd'),
     ...second('nd'),
   ],
-  'products of activations before it': [
+  'products of activations before a product': [
     ...pair('x', 'xd', 'sx'),
     node('Transpose', ['x'], 't'),
     ...pair('t', 'td', 'sx'),
@@ -145,7 +145,7 @@ const CASES: Record<string, NewNode[]> = {
 }
 
 function attached(nodes: readonly NewNode[], { isDynamic = false, isReplaceable = false } = {}) {
-  const reads = new Set(nodes.flatMap(({ inputs }) => inputs))
+  const usedNames = new Set(nodes.flatMap(({ inputs }) => inputs))
   const dims = isDynamic ? ['tokens', WIDTH] : [TOKENS, WIDTH]
   const original = createModel(
     {
@@ -153,7 +153,7 @@ function attached(nodes: readonly NewNode[], { isDynamic = false, isReplaceable 
       nodes,
       inputs: [{ name: 'x', dataType: DataType.float, dims }],
       outputs: [{ name: 'y', dataType: DataType.float, dims }],
-      initializers: CONSTANTS.filter(({ name }) => reads.has(name)),
+      initializers: CONSTANTS.filter(({ name }) => usedNames.has(name)),
     },
     { opset: 17 },
   ).toBytes()
@@ -180,7 +180,7 @@ async function run(file: Uint8Array, feeds: Record<string, ort.Tensor>, native: 
   return Object.fromEntries(Object.entries(results).map(([name, { data }]) => [name, data as Float32Array]))
 }
 
-/** The feeds of an attached model without an active adapter. */
+/** Returns the feeds of an attached model without an active adapter. */
 function idleFeeds({ inputs }: ReturnType<typeof attached>): Record<string, ort.Tensor> {
   const none = (dims: number[]) => new ort.Tensor('float32', new Float32Array(), dims)
   const feeds = { x: x(), [inputs.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]) }
@@ -197,7 +197,7 @@ describe.each(Object.entries(CASES))('%s', (_, nodes) => {
     { native: false, isDynamic: false },
     { native: false, isDynamic: true },
   ])(
-    'without an adapter, the outputs are the same bit for bit; native $native, dynamic $isDynamic',
+    'without an adapter, the outputs stay the same, bit for bit; native $native, dynamic $isDynamic',
     async ({ native, isDynamic }) => {
       const branched = attached(nodes, { isDynamic })
       const base = (await run(branched.original, { x: x() }, native)).y
@@ -213,47 +213,50 @@ describe.each(Object.entries(CASES))('%s', (_, nodes) => {
     expect((await run(branched.model.toBytes(), idleFeeds(branched), true)).y).toEqual(base)
   })
 
-  test.each([true, false])('detaching restores the bytes of the file; replaceable %s', (isReplaceable) => {
+  test.each([true, false])('detaching restores the file byte for byte; replaceable %s', (isReplaceable) => {
     const { original, model } = attached(nodes, { isReplaceable })
-    const again = readModel(model.toBytes())
-    detachBranches(again)
-    expect(Buffer.compare(again.toBytes(), original)).toBe(0)
+    const detached = readModel(model.toBytes())
+    detachBranches(detached)
+    expect(Buffer.compare(detached.toBytes(), original)).toBe(0)
   })
 })
 
 const coefficients = (i: number) => wave(N, 200, i)
 
 /**
- * The error of a branch in float32: Δy = Re Σ_l c_l·e^(…)·Σ_k x_k·e^(…) / (d1·d2) has complex numbers whose two parts are each a chain of d2
- * products and sums, then of 2·N; tables, coefficients and the division round 8 times more. No chain is larger than
+ * Returns the largest error of a branch in float32. Δy = Re Σ_l c_l·e^(…)·Σ_k x_k·e^(…) / (d1·d2) has complex numbers. Each of their two parts is a
+ * chain of d2 products and sums, then of 2·N; tables, coefficients and the division add 8 roundings. No chain is larger than
  * S = 2·Σ|c|·Σ|x| / (d1·d2), and adding to the base rounds once.
  */
 function tolerance(input: Float32Array, c: Float32Array, y: number): number {
-  const sum = (values: Float32Array) => values.reduce((all, value) => all + Math.abs(value), 0)
+  const sum = (values: Float32Array) => values.reduce((total, value) => total + Math.abs(value), 0)
   const largest = (2 * sum(c) * sum(input)) / WIDTH ** 2
   return 2 ** -24 * ((WIDTH + 2 * N + 8) * largest + Math.abs(y))
 }
 
-test.each([true, false])('adds ΔW·x even beyond the calibration of the file; native %s', async (native) => {
-  const { original, model, entries, inputs } = attached(CASES['a product'])
-  const c = coefficients(0)
-  const base = (await run(original, { x: x() }, native)).y
-  const feeds = {
-    x: x(),
-    [inputs.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]),
-    [inputs.coefficients.get('m.0') as string]: new ort.Tensor('float32', c, [1, N]),
-  }
-  const received = (await run(model.toBytes(), feeds, native)).y
-  const layer = createLayer({ name: 'm.0', shape: entries.shape, entries, coefficients: c, scaling: 1 })
-  const expected = referenceForward([layer], feeds.x.data, Float64Array.from(base))
-  for (const [i, value] of expected.entries()) {
-    const token = Math.floor(i / WIDTH) * WIDTH
-    const row = feeds.x.data.subarray(token, token + WIDTH)
-    expect(Math.abs(received[i] - value)).toBeLessThanOrEqual(tolerance(row, c, value))
-  }
-  const largest = Math.max(...base)
-  expect(Math.max(...received)).toBeGreaterThan(2 * largest)
-})
+test.each([true, false])(
+  'adds ΔW·x also beyond the calibrated range of the file; native %s',
+  async (native) => {
+    const { original, model, entries, inputs } = attached(CASES['a product'])
+    const c = coefficients(0)
+    const base = (await run(original, { x: x() }, native)).y
+    const feeds = {
+      x: x(),
+      [inputs.rows]: new ort.Tensor('int64', BigInt64Array.of(0n), [1]),
+      [inputs.coefficients.get('m.0') as string]: new ort.Tensor('float32', c, [1, N]),
+    }
+    const received = (await run(model.toBytes(), feeds, native)).y
+    const layer = createLayer({ name: 'm.0', shape: entries.shape, entries, coefficients: c, scaling: 1 })
+    const expected = referenceForward([layer], feeds.x.data, Float64Array.from(base))
+    for (const [i, value] of expected.entries()) {
+      const offset = Math.floor(i / WIDTH) * WIDTH
+      const row = feeds.x.data.subarray(offset, offset + WIDTH)
+      expect(Math.abs(received[i] - value)).toBeLessThanOrEqual(tolerance(row, c, value))
+    }
+    const largest = Math.max(...base)
+    expect(Math.max(...received)).toBeGreaterThan(2 * largest)
+  },
+)
 
 test.each(Object.entries(CASES))('%s: each layer outputs base + Δy', async (_, nodes) => {
   const { model, entries, inputs } = attached(nodes)
@@ -277,19 +280,18 @@ test.each(Object.entries(CASES))('%s: each layer outputs base + Δy', async (_, 
     const received = floatsOf(branch.outputs[0])
     const expected = referenceForward([layer], floatsOf(input), Float64Array.from(floatsOf(base)))
     for (const [i, value] of expected.entries()) {
-      const token = Math.floor(i / WIDTH) * WIDTH
-      const row = floatsOf(input).subarray(token, token + WIDTH)
+      const offset = Math.floor(i / WIDTH) * WIDTH
+      const row = floatsOf(input).subarray(offset, offset + WIDTH)
       expect(Math.abs(received[i] - value)).toBeLessThanOrEqual(tolerance(row, c, value))
     }
   }
 })
 
-test.each([
-  'a product behind a product',
-  'a product behind a bias',
-  'a product behind a bias that is a float',
-])('%s: the second branch reads the sum of the first', (name) => {
-  const { model } = attached(CASES[name])
-  const [first, second] = model.graph.nodes.filter(({ domain }) => domain === 'fourierft')
-  expect(second?.inputs[0]).toBe(first?.outputs[0])
-})
+test.each(['a product after a product', 'a product after a bias', 'a product after a bias that is a float'])(
+  '%s: the second branch reads the sum of the first',
+  (name) => {
+    const { model } = attached(CASES[name])
+    const [first, second] = model.graph.nodes.filter(({ domain }) => domain === 'fourierft')
+    expect(second?.inputs[0]).toBe(first?.outputs[0])
+  },
+)

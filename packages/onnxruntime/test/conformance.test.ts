@@ -1,12 +1,12 @@
 /**
- * The suite's small cases on the native operators and on the portable functions, in `onnxruntime-node` and in `onnxruntime-web`'s wasm.
- * `conformance.slow.test.ts` has the large ones, `webgpu.slow.test.ts` WebGPU, and `browser/` the browsers.
+ * The small cases of the conformance suite on the native operators and on the portable functions, in `onnxruntime-node` and in the wasm of
+ * `onnxruntime-web`. The large cases are in `conformance.slow.test.ts`, WebGPU in `webgpu.slow.test.ts`, and browsers in `browser/`.
  */
 import { testBackend } from '@fourierft/conformance/vitest'
 import { describe } from 'vitest'
 import { createOnnxRuntimeBackend } from '../src/conformance.js'
-import { LACKS } from './lacks.js'
+import { KNOWN_GAPS } from './known-gaps.js'
 
 describe.each(['native', 'cpu', 'web-wasm'] as const)('onnxruntime-%s', (kind) =>
-  testBackend(() => createOnnxRuntimeBackend(kind), { lacks: LACKS, quick: true }),
+  testBackend(() => createOnnxRuntimeBackend(kind), { lacks: KNOWN_GAPS, quick: true }),
 )

@@ -1,6 +1,6 @@
 /**
- * The CUDA kernels in sessions of ONNX Runtime: the conformance levels with the kernels' source run on the CPU, and on CUDA if there is a
- * device. Without a device, the errors for users are checked.
+ * The CUDA kernels in sessions of ONNX Runtime. The CPU runs the kernels' source in the conformance suite (`cuda-host`), and so does a CUDA device if
+ * there is one. Without a device, the errors that users get are checked.
  */
 import { testBackend } from '@fourierft/conformance/vitest'
 import { createAdapter, createConfig } from '@fourierft/core'
@@ -9,10 +9,10 @@ import { describe, expect, test, vi } from 'vitest'
 import { SHAPES, twoLayers } from '../src/__fixtures__/two-layers.js'
 import { createOnnxRuntimeBackend, type OnnxRuntimeBackendName } from '../src/conformance.js'
 import { createSession, type SessionOptions } from '../src/create-session.js'
-import { LACKS } from './lacks.js'
+import { KNOWN_GAPS } from './known-gaps.js'
 import { openIfSupported } from './open-if-supported.js'
 
-/** Why the backend is not available; undefined if it is. */
+/** Returns the reason why the backend is not available; undefined if it is available. */
 async function problemOf(kind: OnnxRuntimeBackendName): Promise<string | undefined> {
   const opened = await openIfSupported(kind)
   if ('reason' in opened) return opened.reason
@@ -28,8 +28,8 @@ const adapters = Object.fromEntries(
 )
 const x = Float32Array.from({ length: 4 * 12 }, (_, i) => Math.sin(i))
 
-/** Rows with each adapter, and one without. */
-async function mixed(executionProviders: Providers): Promise<Float32Array> {
+/** Returns the outputs of a batch with both adapters, and with a row without an adapter. */
+async function mixedOutputs(executionProviders: Providers): Promise<Float32Array> {
   const session = await createSession(twoLayers(), { adapters, native: true, executionProviders })
   const rows = { adapters: ['first', null, 'second', 'first'] }
   const { y } = await session.run({ x: new Tensor('float32', x, [4, 12]) }, rows)
@@ -39,9 +39,9 @@ async function mixed(executionProviders: Providers): Promise<Float32Array> {
 
 function testEqualToCpu(providers: Providers): void {
   test('createSession gives the outputs of the CPU with an adapter for each row', async () => {
-    const [received, expected] = await Promise.all([mixed(providers), mixed(['cpu'])])
+    const [received, expected] = await Promise.all([mixedOutputs(providers), mixedOutputs(['cpu'])])
     const largest = Math.max(...expected.map(Math.abs))
-    // The conformance suite's limit for level 4 in float32, once for each of the two kernels.
+    // The conformance suite's limit for level 4 in float32 is 1e-5; here for each of the two kernels.
     for (const [i, value] of expected.entries())
       expect(Math.abs(received[i] - value)).toBeLessThan(2e-5 * largest)
   })
@@ -49,7 +49,7 @@ function testEqualToCpu(providers: Providers): void {
 
 const onHost = await problemOf('cuda-host')
 describe.skipIf(onHost !== undefined)(`cuda-host${onHost ? ` (skipped: ${onHost})` : ''}`, () => {
-  testBackend(() => createOnnxRuntimeBackend('cuda-host'), { lacks: LACKS, quick: true })
+  testBackend(() => createOnnxRuntimeBackend('cuda-host'), { lacks: KNOWN_GAPS, quick: true })
   testEqualToCpu([{ name: 'cuda-host' }, 'cpu'])
 
   test('rejects a device that does not exist', async () => {
@@ -64,7 +64,7 @@ describe.skipIf(onHost !== undefined)(`cuda-host${onHost ? ` (skipped: ${onHost}
 const onDevice = await problemOf('cuda')
 if (onDevice === undefined)
   describe('onnxruntime-cuda', () => {
-    testBackend(() => createOnnxRuntimeBackend('cuda'), { lacks: LACKS })
+    testBackend(() => createOnnxRuntimeBackend('cuda'), { lacks: KNOWN_GAPS })
     testEqualToCpu(['cuda', 'cpu'])
   })
 // Checks the errors of the suite and of users without a device.
@@ -72,9 +72,9 @@ else
   describe('not on CUDA (skipped: no CUDA device)', () => {
     const MISSING = /no CUDA device|build\.js --cuda|CUDA provider/
 
-    test('the backend says what is missing', () => expect(onDevice).toMatch(MISSING))
+    test('the error of the backend names what is missing', () => expect(onDevice).toMatch(MISSING))
 
-    test('createSession says what is missing, and passes the provider to ONNX Runtime', async () => {
+    test('createSession warns of what is missing, and passes the provider to ONNX Runtime', async () => {
       const info = vi.spyOn(console, 'info').mockImplementation(() => {})
       const executionProviders = ['cuda', 'cpu']
       await expect(createSession(twoLayers(), { executionProviders })).rejects.toMatchObject({

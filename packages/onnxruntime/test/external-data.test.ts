@@ -1,4 +1,4 @@
-/** A model whose weight is in a file of its own: loading adapters leaves the weight there and writes no files. */
+/** A model whose weight is in a separate file. Loading adapters leaves the weight in its file, and writes no files. */
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,7 +11,7 @@ const [d1, d2] = [6, 10]
 const folder = mkdtempSync(join(tmpdir(), 'fourierft-external-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-/** A protobuf field: bytes, text or a small number. Lengths are below 128, except the graph's. */
+/** Encodes a protobuf field: bytes, text or a small number. Only the graph is longer than 127 bytes. */
 function field(number: number, value: number | string | readonly number[]): number[] {
   if (typeof value === 'number') return [number << 3, value]
   const bytes = typeof value === 'string' ? [...Buffer.from(value)] : value
@@ -21,7 +21,7 @@ function field(number: number, value: number | string | readonly number[]): numb
 
 const floats = (name: string) => [...field(1, name), ...field(2, field(1, field(1, 1)))]
 
-/** y = x·W, `/block/linear/MatMul`. The field numbers are those of onnx.proto. */
+/** Returns a model of y = x·W with the node `/block/linear/MatMul`. The field numbers are those of onnx.proto. */
 function model(weights: string): Uint8Array {
   const node = ['x', 'w'].flatMap((input) => field(1, input))
   node.push(...field(2, 'y'), ...field(3, '/block/linear/MatMul'), ...field(4, 'MatMul'))
@@ -40,7 +40,7 @@ function model(weights: string): Uint8Array {
   return Uint8Array.from([...field(1, 8), ...field(7, graph), ...field(8, field(2, 17))])
 }
 
-test.each([true, false])('a weight in a file; native: %s', async (native) => {
+test.each([true, false])('leaves a weight in its file; native: %s', async (native) => {
   const path = join(folder, 'model.onnx')
   writeFileSync(path, model('weights.bin'))
   writeFileSync(
@@ -61,7 +61,7 @@ test.each([true, false])('a weight in a file; native: %s', async (native) => {
   await plain.release()
 })
 
-test('weights in memory use the portable function; the native kernel takes them from files only', async () => {
+test('uses the portable function for weights in memory; the native kernel rejects them', async () => {
   const bytes = model('memory.bin')
   const data = new Uint8Array(Float32Array.from({ length: d1 * d2 }, (_, p) => Math.cos(p)).buffer)
   const externalData = [{ path: 'memory.bin', data }]

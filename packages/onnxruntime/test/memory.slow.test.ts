@@ -1,6 +1,6 @@
 /**
- * A model that is opened by its path: its weights stay in the file, with adapters from the start and with adapters that are loaded later.
- * JavaScript does not read them, ONNX Runtime does not get them as bytes, and two sessions never hold them at once.
+ * The weights of a model that is opened by its path stay in the file, with adapters from the start and with adapters that are loaded later. JavaScript
+ * does not read the weights, ONNX Runtime does not get them as bytes, and only one session is open at a time.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -52,12 +52,12 @@ const adapterOf = (randomLocSeed: number) =>
     Object.fromEntries(MODULES.map((module) => [module, [WIDTH, WIDTH]])),
   )
 
-/** Counts the bytes that JavaScript reads and hands to ONNX Runtime, and the sessions that are open. */
-function counting(): {
-  readonly counts: Record<'read' | 'handed' | 'open' | 'mostOpen', number>
+/** Counts the bytes that JavaScript reads, the bytes that it passes to ONNX Runtime, and the open sessions. */
+function countingRuntime(): {
+  readonly counts: Record<'read' | 'passed' | 'open' | 'mostOpen', number>
   readonly ort: Ort
 } {
-  const counts = { read: 0, handed: 0, open: 0, mostOpen: 0 }
+  const counts = { read: 0, passed: 0, open: 0, mostOpen: 0 }
   const { openFile, readFile } = platform
   vi.spyOn(platform, 'openFile').mockImplementation(async (file) => {
     const opened = await openFile(file)
@@ -77,7 +77,7 @@ function counting(): {
   })
   const create = async (...args: [Uint8Array, ort.InferenceSession.SessionOptions]) => {
     const [source] = args
-    if (typeof source !== 'string') counts.handed += source.length
+    if (typeof source !== 'string') counts.passed += source.length
     const session = await ort.InferenceSession.create(...args)
     counts.open++
     counts.mostOpen = Math.max(counts.mostOpen, counts.open)
@@ -92,24 +92,24 @@ function counting(): {
 }
 
 test.each([
-  { native: true, when: 'at the start' },
-  { native: true, when: 'later' },
-  { native: false, when: 'at the start' },
-  { native: false, when: 'later' },
-])('adapters $when do not copy the weights; native: $native', async ({ native, when }) => {
-  const { counts, ort: counted } = counting()
-  const options = { ort: counted, native }
+  { native: true, time: 'at the start' },
+  { native: true, time: 'later' },
+  { native: false, time: 'at the start' },
+  { native: false, time: 'later' },
+])('adapters that are loaded $time do not copy the weights; native: $native', async ({ native, time }) => {
+  const { counts, ort: countingOrt } = countingRuntime()
+  const options = { ort: countingOrt, native }
   const session = await createSession(
     path,
-    when === 'later' ? options : { ...options, adapters: { a1: adapterOf(1), a2: adapterOf(2) } },
+    time === 'later' ? options : { ...options, adapters: { a1: adapterOf(1), a2: adapterOf(2) } },
   )
-  if (when === 'later')
+  if (time === 'later')
     for (const seed of [1, 2]) await session.loadAdapter(adapterOf(seed), { name: `a${seed}` })
   const feeds = { x: new ort.Tensor('float32', new Float32Array(WIDTH), [1, WIDTH]) }
   expect((await session.run(feeds))[`y.${LAYERS - 1}`]?.dims).toEqual([1, WIDTH])
-  // Reading the graph takes 64 KB for each weight; an adapter that is loaded later reads it again.
+  // With the graph, 64 KB are read for each weight. Loading an adapter later reads the graph again.
   expect(counts.read).toBeLessThan(WEIGHTS / 4)
-  expect(counts.handed).toBeLessThan(WEIGHTS / 4)
+  expect(counts.passed).toBeLessThan(WEIGHTS / 4)
   expect(counts.mostOpen).toBe(1)
   await session.release()
 })

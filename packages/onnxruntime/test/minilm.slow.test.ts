@@ -1,6 +1,6 @@
 /**
- * A real encoder, paraphrase-MiniLM-L3-v2, with an adapter that PEFT trained on real mails. Embeddings are equal to PyTorch's, and the adapter
- * brings held-out mails nearer to their own kind. `scripts/minilm.js` fetches the model, `scripts/train-minilm.py` made the other files.
+ * A trained encoder, paraphrase-MiniLM-L3-v2, with an adapter that PEFT trained on real emails. Embeddings are equal to PyTorch's, and the adapter
+ * moves held-out emails closer to emails of the same class. `scripts/minilm.js` fetches the model, `scripts/train-minilm.py` made the other files.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -10,48 +10,48 @@ import { describe, expect, test } from 'vitest'
 import type { AdaptedSession } from '../src/adapted-session.js'
 import { createSession } from '../src/create-session.js'
 import type { Ort } from '../src/ort.js'
-import { type Packed, unpack } from './packed.js'
+import { decodeArray, type EncodedArray } from './encoded-array.js'
 
-type Kinds = Readonly<Record<'ham' | 'spam', Packed>>
+type Classes = Readonly<Record<'ham' | 'spam', EncodedArray>>
 
 const MODEL = fileURLToPath(new URL('../../../.cache/minilm-0.2.1/model.onnx', import.meta.url))
 const FOLDER = fileURLToPath(new URL('__fixtures__/minilm', import.meta.url))
 const hasModel = existsSync(MODEL)
-const without = hasModel
+const skipped = hasModel
   ? ''
   : ' (skipped: node packages/onnxruntime/scripts/minilm.js has not fetched the model)'
 
-/** The file's name for the mean-pooled embeddings. */
+/** The name of the mean-pooled embeddings in the file. */
 const EMBEDDINGS = '461'
 const WIDTH = 384
 /** The project's limit for whole models: the largest error, relative to the largest value. */
 const LIMIT = 1e-4
 
 const vectors: {
-  readonly sentences: Packed
-  readonly base: Packed
-  readonly adapted: Packed
-  readonly mails: { readonly known: Kinds; readonly new: Kinds }
+  readonly sentences: EncodedArray
+  readonly base: EncodedArray
+  readonly adapted: EncodedArray
+  readonly mails: { readonly known: Classes; readonly new: Classes }
   readonly accuracy: { readonly base: number; readonly adapted: number }
 } = JSON.parse(readFileSync(`${FOLDER}/vectors.json`, 'utf8'))
 
 web.env.wasm.numThreads = 1
 
-/** The modules are `model.model.0.auto_model.encoder…` in the file and `encoder…` in PEFT. */
+/** Opens the model with the adapter. The modules are `model.model.0.auto_model.encoder…` in the file and `encoder…` in PEFT. */
 async function openSession({ ort, native }: { ort: Ort; native: boolean }): Promise<AdaptedSession> {
   const model = ort === web ? new Uint8Array(readFileSync(MODEL)) : MODEL
-  const adapters = { mails: `${FOLDER}/adapter` }
+  const adapters = { emails: `${FOLDER}/adapter` }
   return createSession(model, { ort, native, adapters })
 }
 
-/** Token ids, padded with zeros → embeddings `[texts, 384]`. */
+/** Converts token ids, padded with zeros, to embeddings `[texts, 384]`. */
 async function embed(
   session: Pick<AdaptedSession, 'run'>,
   { Tensor }: Pick<Ort, 'Tensor'>,
-  texts: Packed,
+  texts: EncodedArray,
   adapters?: readonly (string | null)[],
 ): Promise<Float32Array> {
-  const { data, shape } = unpack(texts)
+  const { data, shape } = decodeArray(texts)
   const ids = BigInt64Array.from(data as Uint16Array, BigInt)
   const mask = ids.map((id) => (id === 0n ? 0n : 1n))
   const feeds = {
@@ -68,7 +68,7 @@ function relativeError(received: Float32Array, expected: Float32Array): number {
   return largest(received.map((value, i) => value - expected[i])) / largest(expected)
 }
 
-const floats = (packed: Packed) => unpack(packed).data as Float32Array
+const floats = (array: EncodedArray) => decodeArray(array).data as Float32Array
 const rowsOf = (embeddings: Float32Array) =>
   Array.from({ length: embeddings.length / WIDTH }, (_, i) => {
     const row = embeddings.subarray(i * WIDTH, (i + 1) * WIDTH)
@@ -77,30 +77,30 @@ const rowsOf = (embeddings: Float32Array) =>
   })
 const dot = (a: Float32Array, b: Float32Array) => a.reduce((sum, value, i) => sum + value * b[i], 0)
 
-/** The share of held-out mails that are nearest to the mean direction of their own kind. */
+/** Returns the share of held-out emails that are nearest to the mean direction of their class. */
 async function accuracy(session: AdaptedSession): Promise<number> {
   const { known, new: heldOut } = vectors.mails
-  const kinds = ['ham', 'spam'] as const
+  const classes = ['ham', 'spam'] as const
   const centres = await Promise.all(
-    kinds.map(async (kind) => {
+    classes.map(async (name) => {
       const centre = new Float32Array(WIDTH)
-      for (const row of rowsOf(await embed(session, node, known[kind])))
+      for (const row of rowsOf(await embed(session, node, known[name])))
         for (const [i, value] of row.entries()) centre[i] = centre[i] + value
       return rowsOf(centre)[0]
     }),
   )
-  let [right, all] = [0, 0]
-  for (const [k, kind] of kinds.entries()) {
-    for (const row of rowsOf(await embed(session, node, heldOut[kind]))) {
+  let [right, total] = [0, 0]
+  for (const [expected, name] of classes.entries()) {
+    for (const row of rowsOf(await embed(session, node, heldOut[name]))) {
       const [ham, spam] = centres.map((centre) => dot(centre, row)) as [number, number]
-      if (Number(spam > ham) === k) right++
-      all++
+      if (Number(spam > ham) === expected) right++
+      total++
     }
   }
-  return right / all
+  return right / total
 }
 
-describe.skipIf(!hasModel)(`paraphrase-MiniLM-L3-v2${without}`, () => {
+describe.skipIf(!hasModel)(`paraphrase-MiniLM-L3-v2${skipped}`, () => {
   test.each([
     { runtime: 'the native kernel', ort: node, native: true },
     { runtime: 'onnxruntime-node, portable', ort: node, native: false },
@@ -119,23 +119,23 @@ describe.skipIf(!hasModel)(`paraphrase-MiniLM-L3-v2${without}`, () => {
     await plain.release()
     session.enableAdapters()
     const count = base.length / WIDTH
-    const perRow = Array.from({ length: count }, (_, i) => (i % 3 === 0 ? 'mails' : null))
+    const perRow = Array.from({ length: count }, (_, i) => (i % 3 === 0 ? 'emails' : null))
     const mixed = base.map((value, i) => (perRow[Math.floor(i / WIDTH)] ? adapted[i] : value))
     expect(relativeError(await embed(session, ort, vectors.sentences, perRow), mixed)).toBeLessThan(LIMIT)
     await session.release()
   })
 
-  test('the adapter classifies held-out mails as well as in PyTorch', async () => {
+  test('the adapter classifies held-out emails as well as in PyTorch', async () => {
     const session = await openSession({ ort: node, native: true })
     const adapted = await accuracy(session)
     session.disableAdapters()
     const base = await accuracy(session)
     await session.release()
-    // The same counts as in PyTorch, except for one mail that rounding may move.
-    const { mails } = vectors
-    const one = 1 / (mails.new.ham.shape[0] + mails.new.spam.shape[0])
-    expect(Math.abs(adapted - vectors.accuracy.adapted)).toBeLessThanOrEqual(one)
-    expect(Math.abs(base - vectors.accuracy.base)).toBeLessThanOrEqual(one)
+    // Rounding may change the class of one email.
+    const { ham, spam } = vectors.mails.new
+    const oneEmail = 1 / (ham.shape[0] + spam.shape[0])
+    expect(Math.abs(adapted - vectors.accuracy.adapted)).toBeLessThanOrEqual(oneEmail)
+    expect(Math.abs(base - vectors.accuracy.base)).toBeLessThanOrEqual(oneEmail)
     expect(adapted).toBeGreaterThan(base + 0.05)
   })
 })

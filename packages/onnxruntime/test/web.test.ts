@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { SHAPES, twoLayers } from '../src/__fixtures__/two-layers.js'
 import { createSession } from '../src/create-session.js'
 
-test('wasm: switches and disables adapters, applies one per row, and keeps 50 concurrent runs apart', async () => {
+test('wasm: switches and disables adapters, applies an adapter for each row, and keeps 50 concurrent runs apart', async () => {
   web.env.wasm.numThreads = 1
   const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false })
   const [a, b] = [1, 2].map((initialSeed) => createAdapter(config, SHAPES, { initialSeed }))
@@ -24,8 +24,8 @@ test('wasm: switches and disables adapters, applies one per row, and keeps 50 co
     const expected = await inNode.run({ x: new node.Tensor('float32', x, [2, 3, 12]) }, options)
     return [received.y?.data, expected.y?.data] as [Float32Array, Float32Array]
   }
-  for (const choose of [undefined, ['a', null], ['b', 'a']]) {
-    const [received, expected] = await outputs(choose)
+  for (const perRow of [undefined, ['a', null], ['b', 'a']]) {
+    const [received, expected] = await outputs(perRow)
     const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
     const error = received.reduce((most, value, i) => Math.max(most, Math.abs(value - expected[i])), 0)
     // The conformance suite's limit for level 4 in float32.

@@ -1,6 +1,6 @@
 /**
- * `onnxruntime-node`'s WebGPU execution provider, on the machine's own GPU or on SwiftShader (Vulkan on the CPU), which is part of Debian's
- * chromium. SwiftShader shows that results are right; it says nothing about speed.
+ * `onnxruntime-node`'s WebGPU execution provider, on the machine's GPU or on SwiftShader (Vulkan on the CPU), which is part of Debian's package
+ * `chromium`. SwiftShader shows that results are right; its speed shows nothing.
  */
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -20,12 +20,12 @@ import {
 } from '@fourierft/onnx'
 import * as ort from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { LACKS } from './lacks.js'
+import { KNOWN_GAPS } from './known-gaps.js'
 import { openIfSupported } from './open-if-supported.js'
 
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json'
 
-// Added to the installed drivers. ONNX Runtime looks for GPUs once in a process.
+// Adds SwiftShader to the installed drivers, before ONNX Runtime searches for GPUs, which it does once in a process.
 if (existsSync(SWIFTSHADER)) process.env.VK_ADD_DRIVER_FILES ??= SWIFTSHADER
 
 const opened = await openIfSupported('webgpu')
@@ -33,7 +33,7 @@ if ('reason' in opened) {
   test.skip(`onnxruntime-webgpu (skipped: ${opened.reason})`, () => {})
 } else {
   describe('onnxruntime-webgpu', () => {
-    testBackend(() => opened.backend, { lacks: LACKS, quick: true })
+    testBackend(() => opened.backend, { lacks: KNOWN_GAPS, quick: true })
 
     test('computes products, sums and transposes on the device, and sizes on the CPU', async () => {
       const onDevice = { MatMul: 4, Transpose: 3, Add: 1 }
@@ -47,7 +47,7 @@ if ('reason' in opened) {
 
 type Counts = Record<string, number>
 
-/** Runs the portable function, and counts the operators of each provider in ONNX Runtime's profile. */
+/** Runs the portable function, and returns the number of operators on each provider, from ONNX Runtime's profile. */
 async function providersOf(opType: 'FourierFT' | 'FourierFTGrad'): Promise<Record<string, Counts>> {
   const [d1, d2] = [24, 20]
   const entries = uniformEntries({ shape: [d1, d2], n: 30, seed: 1 })

@@ -1,7 +1,7 @@
 """
 Writes test/__fixtures__/: small models in the layout of transformers.js, each with two FourierFT adapters saved by PEFT, and the outputs of
-PyTorch and PEFT. The graphs are not made by hand: the models are converted as transformers.js converts them (optimum's exporter, onnxslim,
-ONNX Runtime's quantisers). Only their weights are random (decoders: briefly trained), all from fixed seeds.
+PyTorch and PEFT. The graphs are real exports: the models are converted with the tools of transformers.js (optimum's exporter, onnxslim, ONNX
+Runtime's quantisers). Only their weights are random (decoders: briefly trained), all from fixed seeds.
 
     pip install torch "transformers<4.58" optimum-onnx onnxslim peft pillow
     PYTHONHASHSEED=0 python packages/transformers/scripts/export-fixtures.py [bert gpt2 …]
@@ -9,8 +9,8 @@ ONNX Runtime's quantisers). Only their weights are random (decoders: briefly tra
 (PEFT keeps names in sets, whose order depends on the hash seed; everything else is the same in each run on one machine.)
 
 Made with Python 3.11, torch 2.13.0 (CPU), transformers 4.57.6, optimum-onnx 0.1.0, onnx 1.23.2, onnxslim 0.1.98, onnxruntime 1.32.0,
-peft 0.21.2 and tokenizers 0.22.2; versions.json beside the fixtures has the versions of the committed files. transformers 5 cannot be
-used: it renames ViT's modules when it loads them, and users' adapters have the old names.
+peft 0.21.2 and tokenizers 0.22.2; versions.json in the folder of the fixtures has the versions for the committed files. transformers 5 cannot be
+used: it renames ViT's modules when it loads them, but users' adapters have the old names.
 """
 import collections
 import importlib.metadata
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import warnings
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is loaded: nothing here is on the hub
+os.environ["HF_HUB_OFFLINE"] = "1"  # set before transformers is imported; nothing is loaded from the hub
 
 import numpy as np
 import onnx
@@ -64,33 +64,33 @@ the soup was cold, the room was loud and nobody came""".split("\n")
 VOCABULARY = 160
 DECODERS = ("gpt2", "llama")
 ENCODER_DECODERS = ("t5", "bart")
-FLOAT_ONLY = ("bart",)  # tested only for the names of its modules, which are the same in each precision
+FLOAT_ONLY = ("bart",)  # tests only need the names of its modules, which are the same in each precision
 
 
 # --- tokenizers ------------------------------------------------------------------------------------------------------------------
 
 
 def word_piece():
-    """Letters and the most frequent words. The trainer of word pieces is not used, because it breaks ties differently in each run."""
+    """Returns a tokenizer of letters and frequent words, made without WordPieceTrainer, which breaks ties differently in each run."""
     words = collections.Counter(re.findall(r"\w+|[,.]", " ".join(SENTENCES)))
     letters = sorted({letter for word in words for letter in word})
     frequent = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), *frequent]
-    made = tokenizers.BertWordPieceTokenizer({piece: index for index, piece in enumerate(pieces[:VOCABULARY])})
-    return t.BertTokenizerFast(tokenizer_object=made._tokenizer, model_max_length=64)
+    tokenizer = tokenizers.BertWordPieceTokenizer({piece: index for index, piece in enumerate(pieces[:VOCABULARY])})
+    return t.BertTokenizerFast(tokenizer_object=tokenizer._tokenizer, model_max_length=64)
 
 
 def byte_bpe(special):
-    made = tokenizers.ByteLevelBPETokenizer()
+    tokenizer = tokenizers.ByteLevelBPETokenizer()
     trainer = tokenizers.trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
-    made._tokenizer.train_from_iterator(SENTENCES, trainer)
-    return made._tokenizer
+    tokenizer._tokenizer.train_from_iterator(SENTENCES, trainer)
+    return tokenizer._tokenizer
 
 
 def roberta_tokenizer():
-    made = byte_bpe(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
-    made.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    return t.RobertaTokenizerFast(tokenizer_object=made, model_max_length=64)
+    tokenizer = byte_bpe(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    tokenizer.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return t.RobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=64)
 
 
 def gpt2_tokenizer():
@@ -98,44 +98,44 @@ def gpt2_tokenizer():
 
 
 def llama_tokenizer():
-    made = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>", fuse_unk=True))
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    made.decoder = tokenizers.decoders.Metaspace(prepend_scheme="first")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>", fuse_unk=True))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = tokenizers.decoders.Metaspace(prepend_scheme="first")
     special = ["<unk>", "<s>", "</s>"]
     trainer = tokenizers.trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
-    made.train_from_iterator([f" {line}" for line in SENTENCES], trainer)
-    return t.LlamaTokenizerFast(tokenizer_object=made, model_max_length=128)
+    tokenizer.train_from_iterator([f" {line}" for line in SENTENCES], trainer)
+    return t.LlamaTokenizerFast(tokenizer_object=tokenizer, model_max_length=128)
 
 
 def t5_tokenizer():
-    made = tokenizers.Tokenizer(tokenizers.models.Unigram())
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
-    made.decoder = tokenizers.decoders.Metaspace()
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.Unigram())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    tokenizer.decoder = tokenizers.decoders.Metaspace()
     special = ["<pad>", "</s>", "<unk>"]
     trainer = tokenizers.trainers.UnigramTrainer(
         vocab_size=VOCABULARY, special_tokens=special, unk_token="<unk>", show_progress=False
     )
-    made.train_from_iterator(SENTENCES, trainer)
-    # the last digits of the trainer's scores differ from run to run, and with them the order of equal ones
-    pieces = [(piece, round(score, 3)) for piece, score in json.loads(made.to_str())["model"]["vocab"]]
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    # the last digits of the trainer's scores differ from run to run, and so would the order of equal scores
+    pieces = [(piece, round(score, 3)) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
     ordered = sorted(pieces[len(special) :], key=lambda piece: (-piece[1], piece[0]))
-    made.model = tokenizers.models.Unigram(pieces[: len(special)] + ordered, unk_id=2)
-    made.post_processor = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return t.T5TokenizerFast(tokenizer_object=made, extra_ids=0, model_max_length=64)
+    tokenizer.model = tokenizers.models.Unigram(pieces[: len(special)] + ordered, unk_id=2)
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return t.T5TokenizerFast(tokenizer_object=tokenizer, extra_ids=0, model_max_length=64)
 
 
 # --- models ----------------------------------------------------------------------------------------------------------------------
 
 
 def randomize(model, std):
-    """Norms near 1 and biases off 0: exporters merge equal biases, which trained models do not have."""
+    """Makes norms random near 1, and biases random, because exporters merge equal biases, which trained models do not have."""
     for name, parameter in model.named_parameters():
         mean = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
         torch.nn.init.normal_(parameter, mean, std)
 
 
 def train(model, batches, steps):
-    """Trains until greedy tokens are well apart, so that rounding errors cannot flip one."""
+    """Trains until the logits of greedy tokens are far enough apart that rounding errors change no token."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     model.train()
     for _ in range(steps):
@@ -147,7 +147,7 @@ def train(model, batches, steps):
 
 
 def next_tokens(tokenizer):
-    """Consecutive pieces of the sentences."""
+    """Yields batches of consecutive tokens of the sentences."""
     tokens = [token for line in SENTENCES for token in tokenizer(line, add_special_tokens=False).input_ids]
     tokens = torch.tensor([tokenizer.eos_token_id, *tokens])
     generator = torch.Generator().manual_seed(0)
@@ -158,7 +158,7 @@ def next_tokens(tokenizer):
 
 
 def next_sentences(tokenizer):
-    """Pairs of a sentence and the next one."""
+    """Yields batches of sentences, with the next sentences as labels."""
     encoded = tokenizer(SENTENCES, return_tensors="pt", padding=True)
     labels = encoded.input_ids.roll(-1, 0).masked_fill(encoded.input_ids.roll(-1, 0) == tokenizer.pad_token_id, -100)
     while True:
@@ -240,7 +240,7 @@ def vit():
     return model, t.ViTImageProcessor(size={"height": 16, "width": 16})
 
 
-# --- what is exported, and the adapters: (class's name, optimum's task, adapters) ---------------------------------------------------
+# --- the models, optimum's task and the adapters ---------------------------------------------------------------------------------
 
 A, B = "adapter-a", "adapter-b"
 FIXTURES = {
@@ -288,7 +288,7 @@ FIXTURES = {
 }  # fmt: skip
 
 
-# --- export and quantisation -------------------------------------------------------------------------------------------------------
+# --- export and quantisation -----------------------------------------------------------------------------------------------------
 
 
 def export(name, source, task, folder):
@@ -312,7 +312,7 @@ def save(model, path):
 
 
 def quantize(path, parts, per_channel):
-    """Writes the other precisions of a file; `parts` is the file itself, or the two decoders that were merged into it."""
+    """Writes a file in the other precisions; `parts` is the file itself, or the two decoders that were merged into it."""
 
     def named(suffix):
         return path.with_name(f"{path.stem}_{suffix}.onnx")
@@ -326,7 +326,7 @@ def quantize(path, parts, per_channel):
         return onnxslim.slim(float16.convert_float_to_float16(model, keep_io_types=True))
 
     def save_converted(convert, target):
-        """The float16 converter confuses values of the same name in two subgraphs, so decoders are converted before they are merged."""
+        """Converts decoders before they are merged: the float16 converter confuses values of the same name in two subgraphs."""
         models = [convert(onnx.load(part)) for part in parts]
         if len(models) == 1:
             save(models[0], target)
@@ -337,7 +337,7 @@ def quantize(path, parts, per_channel):
     save(four_bits(onnx.load(path)), named("q4"))
     save_converted(lambda model: half(four_bits(model)), named("q4f16"))
 
-    # per channel and with seven bits, decoders by whole tensors and with eight; unsigned if there is a Conv
+    # each channel with seven bits, decoders whole tensors with eight bits; unsigned weights if there is a Conv
     model = onnx.load(path)
     operators = {node.op_type for node in model.graph.node}
     q8 = ONNXQuantizer(
@@ -350,11 +350,11 @@ def quantize(path, parts, per_channel):
     save(q8.model.model, named("quantized"))
 
 
-# --- adapters and what they compute ----------------------------------------------------------------------------------------------
+# --- adapters and vectors --------------------------------------------------------------------------------------------------------
 
 
 def make_adapter(model, name, adapter, options, folder):
-    """Random coefficients and heads stand for trained ones."""
+    """Saves an adapter with random coefficients and heads instead of trained ones."""
     torch.manual_seed(options["random_loc_seed"])
     adapted = get_peft_model(model, FourierFTConfig(**options))
     adapted.peft_config["default"].base_model_name_or_path = name
@@ -368,27 +368,27 @@ def make_adapter(model, name, adapter, options, folder):
 
 
 def numbers(tensor):
-    """Nested lists of the shortest decimals that are read as the same float32."""
+    """Returns nested lists of the shortest decimals that represent the same float32 numbers."""
     array = tensor.detach().numpy().astype(np.float32)
     return [float(str(x)) for x in array] if array.ndim == 1 else [numbers(torch.from_numpy(row)) for row in array]
 
 
 @torch.no_grad()
 def greedy(model, count, **inputs):
-    """`count` greedy tokens (fewer after the end), and the smallest distance of the best logit to the second."""
-    made = model.generate(
+    """Returns `count` greedy tokens (fewer after the end token), and the smallest distance between the best two logits of a step."""
+    generated = model.generate(
         **inputs, max_new_tokens=count, do_sample=False, return_dict_in_generate=True, output_logits=True
     )
-    best = torch.stack(made.logits)[:, 0].topk(2).values
-    tokens = made.sequences[0, -len(made.logits) :].tolist()
+    best = torch.stack(generated.logits)[:, 0].topk(2).values
+    tokens = generated.sequences[0, -len(generated.logits) :].tolist()
     return {"tokens": tokens, "smallestMargin": float((best[:, 0] - best[:, 1]).min())}
 
 
 @torch.no_grad()
 def compute(name, model, inputs):
     if name in DECODERS:
-        made = greedy(model, 64, **inputs)
-        return {"logits": numbers(model(**inputs).logits[0, -1]), **made}
+        generated = greedy(model, 64, **inputs)
+        return {"logits": numbers(model(**inputs).logits[0, -1]), **generated}
     if name in ENCODER_DECODERS:
         logits = model(**inputs, decoder_input_ids=DECODER_IDS).logits[0]
         return {"logits": numbers(logits), **greedy(model, 16, **inputs)}
@@ -401,7 +401,7 @@ DECODER_IDS = torch.tensor([[0, 17, 42, 8, 99, 23]])
 
 
 def inputs_of(name, processor):
-    """The vectors' record of an input, and its tensors."""
+    """Yields the record of each input for vectors.json, and its tensors."""
     if name == "vit":
         grid = np.arange(16 * 16 * 3).reshape(16, 16, 3)
         for index in range(2):
@@ -420,7 +420,7 @@ def inputs_of(name, processor):
 
 
 def largest_difference(name, folder, inputs, expected):
-    """Compares the exported fp32 file in ONNX Runtime with PyTorch: the base's outputs for one input."""
+    """Returns the largest difference between ONNX Runtime with the fp32 export and PyTorch: the base model's outputs for one input."""
     def run(file, feeds):
         session = onnxruntime.InferenceSession(folder / "onnx" / f"{file}.onnx", providers=["CPUExecutionProvider"])
         rows = len(next(iter(feeds.values())))
@@ -473,10 +473,10 @@ def make(name):
                 case[adapter] = compute(name, adapted, tensors)
                 key = "lastHiddenState" if name == "roberta" else "logits"
                 change = np.abs(np.array(case[adapter][key]) - np.array(case["base"][key])).max()
-                assert change > 0.05, f"{name}: {adapter} changes nothing"
+                assert change > 0.05, f"{name}: {adapter} does not change the outputs"
                 print(f"  {adapter} changes outputs by up to {change:.3f}")
             margins = {key: round(value["smallestMargin"], 5) for key, value in case.items() if "smallestMargin" in value}
-            assert min(margins.values(), default=1) > 1e-3, f"{name}: greedy tokens lie too near to each other: {margins}"
+            assert min(margins.values(), default=1) > 1e-3, f"{name}: the logits of greedy tokens are too close: {margins}"
             print(f"  ONNX Runtime against PyTorch: {difference:.1e}", margins or "")
             cases.append(case)
     (folder / "vectors.json").write_text(json.dumps({"cases": cases}, separators=(",", ":")) + "\n")

@@ -1,4 +1,4 @@
-/** The life cycle of adapters in models of transformers.js: calls of two steps, in Node, with and without the native kernel. */
+/** The life cycle of adapters in a model of transformers.js: calls of two steps, in Node, with and without the native kernel. */
 import { testAdapters } from '@fourierft/conformance/vitest'
 import { BertForSequenceClassification, env, Tensor } from '@huggingface/transformers'
 import { beforeAll, describe } from 'vitest'
@@ -13,7 +13,7 @@ beforeAll(() => {
   env.allowRemoteModels = false
 })
 
-/** All outputs of the model, row by row. */
+/** Returns all outputs of the model, row by row. */
 function rowsOf(outputs: Record<string, Tensor>): Float32Array {
   const rows = [0, 1].flatMap((row) =>
     ['last_hidden_state', 'logits'].flatMap((name) => {
@@ -44,7 +44,7 @@ describe.each([true, false])('native: %s', (native) => {
         return {
           adapters,
           call: async () => rowsOf(await model.forward(inputs)),
-          callDuring: async (happens) => rowsOf(await model.twice(inputs, happens)),
+          callDuring: async (action) => rowsOf(await model.twice(inputs, action)),
           async end() {
             await adapters.detach()
             await model.dispose()

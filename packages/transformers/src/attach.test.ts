@@ -29,7 +29,7 @@ beforeAll(() => {
 
 const open: { dispose(): Promise<unknown> }[] = []
 afterEach(async () => {
-  for (const each of open.splice(0)) await each.dispose().catch(() => undefined)
+  for (const disposable of open.splice(0)) await disposable.dispose().catch(() => undefined)
 })
 
 async function classifier() {
@@ -46,14 +46,14 @@ async function extractor() {
 
 const TEXT = 'a small model of few words'
 
-/** Expects equality within some roundings of the largest value. */
+/** Expects equality within a number of roundings of the largest value. */
 function expectNear(received: unknown, expected: ArrayLike<number>, roundings: number): void {
   const largest = Math.max(...Array.from(expected, Math.abs))
   for (const [i, value] of (received as Float32Array).entries())
     expect(Math.abs(value - expected[i])).toBeLessThan(roundings * 2 ** -24 * largest)
 }
 
-/** The error of a call, which has to be a `FourierFTError`. */
+/** Returns the error of a call. It has to be a `FourierFTError`. */
 async function errorOf(promise: Promise<unknown>): Promise<FourierFTError> {
   const error = await promise.then(
     () => new Error('nothing was thrown'),
@@ -92,8 +92,8 @@ describe.each([true, false])('native: %s', (native) => {
     expect(await classify(TEXT)).toEqual(first)
     await adapters.detach()
     expect(await classify(TEXT)).toEqual(base)
-    const again = await attach(classify, { native })
-    await again.loadAdapter(folder)
+    const reattached = await attach(classify, { native })
+    await reattached.loadAdapter(folder)
     expect(await classify(TEXT)).toEqual(first)
   })
 
@@ -128,7 +128,7 @@ describe.each([true, false])('native: %s', (native) => {
     const mixed = await adapters.withAdapterPerRow(['a', null, 'b'], () => extract([TEXT, TEXT, TEXT]))
     const row = none.length / 3
     const expected = [...a.slice(0, row), ...none.slice(row, 2 * row), ...b.slice(2 * row)]
-    // Products with equally many rows are rounded in the same way; only the order of additions in the branch of 24 coefficients differs.
+    // Products with the same number of rows are rounded in the same way. Only the order of additions in the branch of 24 coefficients differs.
     expectNear(mixed.data, expected, 48)
     const wrongCount = adapters.withAdapterPerRow(['a', 'b'], () => extract([TEXT, TEXT, TEXT]))
     expect((await errorOf(wrongCount)).code).toBe('INVALID_OPTION')
@@ -161,11 +161,11 @@ describe.each([true, false])('native: %s', (native) => {
     expectNear((await extract(TEXT)).data, a, 2 * 48)
     expect([adapters.listAdapters(), adapters.activeAdapters, adapters.mergedAdapters]).toEqual([[], [], []])
     expect((await errorOf(adapters.loadAdapter(adapterFor(3)))).code).toBe('INVALID_STATE')
-    // Sessions for other adapters would be created from the files, which do not have the merged adapters.
+    // New sessions would be created from the files, which do not contain the merged adapters.
     expect((await errorOf(attach(extract))).message).toMatch(/mergeAndUnload/)
   })
 
-  test('a verb that is called during a merge cancels the merge', async () => {
+  test('a method that is called during a merge cancels the merge', async () => {
     const extract = await extractor()
     const { data: base } = await extract(TEXT)
     const adapters = await attach(extract, { native })
@@ -173,11 +173,11 @@ describe.each([true, false])('native: %s', (native) => {
     await adapters.loadAdapter(adapterFor(2), { name: 'b' })
     const { data: a } = await extract(TEXT)
     const { data: b } = await adapters.withAdapterPerRow(['b'], () => extract(TEXT))
-    for (const verb of ['mergeAdapter', 'mergeAndUnload'] as const) {
-      const merging = errorOf(adapters[verb]())
+    for (const method of ['mergeAdapter', 'mergeAndUnload'] as const) {
+      const merging = errorOf(adapters[method]())
       const rows = adapters.withAdapterPerRow(['b'], () => extract(TEXT))
       adapters.setAdapter([])
-      // This call started earlier, with its own adapter.
+      // This call started before setAdapter, with adapter b.
       expect((await rows).data).toEqual(b)
       const { data } = await extract(TEXT)
       expect((await merging).code).toBe('INVALID_STATE')
@@ -221,7 +221,7 @@ test('attaches a model that was loaded by its path, without a pipeline', async (
   expect((await model.forward(inputs)).logits.data).not.toEqual(base.data)
 })
 
-test('works with weights in a file of their own', async () => {
+test('works with weights in a separate file', async () => {
   const [classify, external] = [
     await classifier(),
     await pipeline('text-classification', 'tiny-bert-external'),
@@ -229,7 +229,7 @@ test('works with weights in a file of their own', async () => {
   open.push(external)
   const base = await classify(TEXT)
   expect(await external(TEXT)).toEqual(base)
-  for (const each of [classify, external]) await (await attach(each)).loadAdapter(adapterFor(1))
+  for (const pipe of [classify, external]) await (await attach(pipe)).loadAdapter(adapterFor(1))
   const adapted = await classify(TEXT)
   expect(adapted).not.toEqual(base)
   expect(await external(TEXT)).toEqual(adapted)
@@ -250,7 +250,7 @@ test('detach restores the original session objects and methods if no adapter was
   expect(() => adapters.setAdapter([])).toThrow(/detached/)
 })
 
-test('setAdapter during detach does not cancel it, and calls meanwhile use the base model', async () => {
+test('setAdapter during detach does not cancel it, and calls during detach use the base model', async () => {
   const extract = await extractor()
   const { data: base } = await extract(TEXT)
   const adapters = await attach(extract)
@@ -264,12 +264,12 @@ test('setAdapter during detach does not cancel it, and calls meanwhile use the b
   expect((await extract(TEXT)).data).toEqual(base)
 })
 
-test('loads an adapter whose layers and entries are known without waiting for a running call', async () => {
+test('an adapter that needs no new session is loaded without waiting for a running call', async () => {
   const extract = await extractor()
   const adapters = await attach(extract)
   await adapters.loadAdapter(adapterFor(1), { name: 'a' })
   const ends: string[] = []
-  // A call that has run the model once and runs it again after the load.
+  // A call that runs the model once, waits for the load, and runs the model again.
   let [ranOnce, end] = [() => {}, () => {}]
   const firstRun = new Promise<void>((done) => {
     ranOnce = done
@@ -293,7 +293,7 @@ test('loads an adapter whose layers and entries are known without waiting for a 
   expect(ends).toEqual(['load', 'call'])
 })
 
-test('a model that was loaded elsewhere needs the option model', async () => {
+test('requires the option model for a model whose files are unknown', async () => {
   const classify = await classifier()
   const base = await classify(TEXT)
   const { config, sessions } = classify.model
@@ -333,7 +333,7 @@ test('checks the option model before a session is closed', async () => {
   }
 })
 
-test('finds an ONNX Runtime that cannot be imported, as in a bundle, through the session', async () => {
+test('gets an ONNX Runtime that cannot be imported, as in a bundle, from the session', async () => {
   const [classify, bundled] = [await classifier(), await classifier()]
   await (await attach(classify, { native: false })).loadAdapter(adapterFor(1))
   vi.spyOn(platform, 'loadOrt').mockResolvedValue(undefined)
@@ -344,7 +344,7 @@ test('finds an ONNX Runtime that cannot be imported, as in a bundle, through the
   vi.restoreAllMocks()
 })
 
-test('loadAdapter fails if the model is disposed of meanwhile', async () => {
+test('loadAdapter fails if the model is disposed of during the load', async () => {
   const classify = await classifier()
   const adapters = await attach(classify)
   const loading = errorOf(adapters.loadAdapter(adapterFor(1)))
@@ -353,7 +353,7 @@ test('loadAdapter fails if the model is disposed of meanwhile', async () => {
     expect(error).toMatchObject({ code: 'INVALID_STATE', message: expect.stringMatching(/disposed/) })
 })
 
-test('verbs, calls and attach fail for a model that was disposed of, and create no session', async () => {
+test('methods and calls fail for a model that was disposed of, and create no session', async () => {
   const [before, after, adapted] = [await classifier(), await classifier(), await classifier()]
   const adapters = await attach(adapted)
   await adapters.loadAdapter(adapterFor(1))
@@ -369,9 +369,9 @@ test('verbs, calls and attach fail for a model that was disposed of, and create 
     problem: expect.stringMatching(/disposed of$/),
     advice: 'load it again',
   }
-  for (const verb of [() => adapters.setAdapter([]), () => adapters.deleteAdapter('default')])
-    expect(verb).toThrow(expect.objectContaining(disposed))
-  for (const work of [adapters.detach(), adapters.mergeAdapter(), adapted(TEXT)])
+  for (const method of [() => adapters.setAdapter([]), () => adapters.deleteAdapter('default')])
+    expect(method).toThrow(expect.objectContaining(disposed))
+  for (const work of [adapters.mergeAdapter(), adapters.mergeAndUnload(), adapted(TEXT)])
     expect(await errorOf(work)).toMatchObject(disposed)
   const late = await attach(before)
   const released = {
@@ -385,7 +385,47 @@ test('verbs, calls and attach fail for a model that was disposed of, and create 
   create.mockRestore()
 })
 
-test('an adapter can be deleted, and the model disposed of right after a call', async () => {
+test('detach restores a model that was closed elsewhere, and creates no session', async () => {
+  const [disposed, merged, closedBefore] = [await classifier(), await classifier(), await classifier()]
+  await closedBefore.dispose()
+  for (const classify of [disposed, merged, closedBefore]) {
+    const { model } = classify
+    const { sessions } = model
+    const methods = [Object.getOwnPropertyNames(classify), Object.getOwnPropertyNames(model)]
+    const adapters = await attach(classify)
+    const loading = adapters.loadAdapter(adapterFor(1))
+    if (classify === closedBefore) expect((await errorOf(loading)).code).toBe('INVALID_STATE')
+    else await loading
+    if (classify === merged) await adapters.mergeAdapter()
+    if (classify !== closedBefore) await classify.dispose()
+    const create = vi.spyOn(
+      (await platform.loadOrt())?.InferenceSession as object as { create(): unknown },
+      'create',
+    )
+    await adapters.detach()
+    expect(create).not.toHaveBeenCalled()
+    create.mockRestore()
+    expect(model.sessions).toBe(sessions)
+    expect([Object.getOwnPropertyNames(classify), Object.getOwnPropertyNames(model)]).toEqual(methods)
+    expect(adapters.listAdapters()).toEqual([])
+    expect(() => adapters.setAdapter([])).toThrow(/detached/)
+    expect((await errorOf(adapters.detach())).message).toMatch(/detached/)
+  }
+})
+
+test('detach succeeds if the model is disposed of during the call', async () => {
+  const classify = await classifier()
+  const { model } = classify
+  const { sessions } = model
+  const adapters = await attach(classify)
+  await adapters.loadAdapter(adapterFor(1))
+  const detached = adapters.detach()
+  await classify.dispose()
+  await detached
+  expect(model.sessions).toBe(sessions)
+})
+
+test('an adapter can be deleted during a call, and the model disposed of right after it', async () => {
   const classify = await pipeline('text-classification', 'tiny-bert', { dtype: 'fp32' })
   const adapters = await attach(classify)
   await adapters.loadAdapter(adapterFor(1))
@@ -397,7 +437,7 @@ test('an adapter can be deleted, and the model disposed of right after a call', 
   await new Promise((resolve) => setTimeout(resolve))
 })
 
-test('sessions have the interface of ONNX Runtime’s', async () => {
+test('the sessions have the interface of ONNX Runtime’s sessions', async () => {
   const { model } = await classifier()
   const { model: original } = model.sessions
   const { inputNames, inputMetadata, outputNames, outputMetadata, config } = original
@@ -445,14 +485,14 @@ describe('bad input', () => {
     )
   })
 
-  test('rejects wrong modules, shapes, names and files, and the pipeline works as before', async () => {
+  test('rejects wrong modules, shapes, names and files; the pipeline then works as before', async () => {
     const classify = await classifier()
     const adapters = await attach(classify)
     await adapters.loadAdapter(adapterFor(1), { name: 'a' })
     const answer = await classify(TEXT)
     const load = (...args: Parameters<typeof adapters.loadAdapter>) => errorOf(adapters.loadAdapter(...args))
-    const elsewhere = adapterFor(1, { 'bert.encoder.layer.0.attention.self.queri': [32, 16] })
-    const missing = await load(elsewhere, { name: 'b' })
+    const misspelled = adapterFor(1, { 'bert.encoder.layer.0.attention.self.queri': [32, 16] })
+    const missing = await load(misspelled, { name: 'b' })
     expect(missing.code).toBe('MODULE_NOT_FOUND')
     expect(missing.message).toContain(QUERY)
     expect((await load(adapterFor(1, { [QUERY]: [16, 16] }), { name: 'b' })).code).toBe('SHAPE_MISMATCH')
@@ -468,13 +508,13 @@ describe('bad input', () => {
     )
     expect(() => adapters.setAdapter('nobody')).toThrow('loaded adapters: a')
     for (const invalid of [undefined, null, 3] as unknown as string[][]) {
-      const verbs = [
+      const methods = [
         () => adapters.setAdapter(invalid),
         () => adapters.withAdapterPerRow(invalid, () => 0),
         () => adapters.mergeAdapter(invalid ?? null),
       ]
-      for (const verb of verbs)
-        expect(await errorOf(Promise.resolve().then(verb))).toMatchObject({
+      for (const method of methods)
+        expect(await errorOf(Promise.resolve().then(method))).toMatchObject({
           code: 'INVALID_OPTION',
           details: { option: 'names' },
         })

@@ -1,4 +1,4 @@
-/** `attach`: makes a model of transformers.js, or the model of a pipeline, ready for adapters. */
+/** `attach`: prepares a model of transformers.js, or the model of a pipeline, for adapters. */
 import { FourierFTError } from '@fourierft/core'
 import { type ModuleNames, readModuleNames } from '@fourierft/onnxruntime'
 import type { PreTrainedModel, PretrainedModelOptions } from '@huggingface/transformers'
@@ -19,23 +19,23 @@ import { ModelPart, PartSession } from './model-part.js'
 
 export interface AttachOptions {
   /**
-   * The name or path that the model was loaded from. Needed if the model was loaded before this package was imported. The first `loadAdapter`
+   * The name or path from which the model was loaded. Needed if the model was loaded before this package was imported. The first `loadAdapter`
    * compares the files with the model, and throws `INVALID_OPTION` if they differ.
    */
   readonly model?: string
-  /** The options that the model was loaded with (`revision`, `cache_dir`, …); `dtype` and `device` only if they differ between its sessions. */
+  /** The options with which the model was loaded (`revision`, `cache_dir`, …); `dtype` and `device` only if they differ between its sessions. */
   readonly modelOptions?: PretrainedModelOptions
   readonly moduleNames?: ModuleNames
-  /** Whether to use the native kernel: if it is available (`auto`, the default), never (false), or always (true). */
+  /** Whether to use the native kernel: `'auto'` (the default) if it is available, false never, true always. */
   readonly native?: 'auto' | boolean
 }
 
 /**
- * The model's outputs do not change until an adapter is loaded. No session is created, and browsers read no files.
+ * Prepares a model for adapters. Its outputs do not change until an adapter is loaded. No session is created, and browsers read no files.
  *
  * @param target a pipeline or a model
  * @throws {FourierFTError} `INVALID_OPTION` for another target, for invalid options, or if the option `model` is missing; `UNSUPPORTED` for a
- *   model without sessions; `INVALID_STATE` for a model that is attached already, or that has adapters in its weights since `mergeAndUnload`
+ *   model without sessions; `INVALID_STATE` if the model is attached already, or if `mergeAndUnload` has left adapters in its weights
  */
 export async function attach(
   target: PipelineLike | PreTrainedModel,
@@ -56,11 +56,11 @@ export async function attach(
       'target: expected a pipeline or a model of @huggingface/transformers',
       { option: 'target', received: target },
     )
-  checkFree(model)
+  checkAttachable(model)
   if (sessionsOf(model).size === 0)
     throw new FourierFTError(
       'UNSUPPORTED',
-      'the model has no sessions of ONNX Runtime that adapters could change',
+      'the model has no ONNX Runtime sessions, so adapters cannot be applied to it',
     )
   const files = new ModelFiles(model, originFor(model, options))
   const pipeline = (target as unknown) === model ? undefined : (target as PipelineLike)
@@ -70,23 +70,23 @@ export async function attach(
       return new ModelPart({ name, session, ort, files, options: { moduleNames, native } })
     }),
   )
-  // Another call may have attached the model meanwhile.
-  checkFree(model)
+  // Another call may have attached the model during the await.
+  checkAttachable(model)
   const host = new ModelHost(parts, files, moduleNames)
   return new ModelAdapters({ model, pipeline, parts, host })
 }
 
-function checkFree(model: PreTrainedModel): void {
+function checkAttachable(model: PreTrainedModel): void {
   if (Object.values(model.sessions).some((session) => session instanceof PartSession))
     throw new FourierFTError('INVALID_STATE', 'the model is attached already', {
       advice: 'use the object that attach() returned, or call its detach() first',
     })
-  // New sessions are created from the model's files, whose weights do not have the merged adapters.
+  // New sessions would be created from the model's files, which do not contain the merged adapters.
   if (isMergedForGood(model))
     throw new FourierFTError(
       'INVALID_STATE',
       'mergeAndUnload() has left adapters in the weights of this model',
-      { advice: 'load the model again and attach that' },
+      { advice: 'load the model again, and attach the new object' },
     )
 }
 
@@ -97,10 +97,10 @@ function originFor(model: PreTrainedModel, { model: name, modelOptions = {} }: A
   throw new FourierFTError(
     'INVALID_OPTION',
     'model: the model was loaded before @fourierft/transformers was imported, or by another copy of @huggingface/transformers, so ' +
-      'its files are not known',
+      'its files are unknown',
     {
       advice:
-        'import this package first, or name what the model was loaded from: attach(…, { model, modelOptions })',
+        'import this package first, or pass the name and options of the model: attach(…, { model, modelOptions })',
       option: 'model',
     },
   )

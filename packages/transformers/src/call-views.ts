@@ -1,6 +1,6 @@
 /**
- * A call uses a view of the model: the same model, but with the call's own sessions. So `generate` keeps its adapters through all of its steps,
- * whatever is set meanwhile. This needs no `AsyncLocalStorage`, which browsers do not have.
+ * A call uses a view of the model: an object that inherits everything from the model except its sessions. So `generate` uses the same adapters in
+ * all of its steps, even if others are activated during the call. This needs no `AsyncLocalStorage`, which browsers do not have.
  */
 import { callNames } from './library.js'
 
@@ -9,14 +9,14 @@ type Callable = object & { _call(...args: unknown[]): unknown }
 
 type Method = (...args: unknown[]) => Promise<unknown>
 
-/** An object that is callable like `target` and inherits everything from it except `overrides`. */
+/** Creates an object that is callable like `target` and inherits everything from it except `overrides`. */
 export function viewOf<T extends object>(target: T, overrides: Partial<T>): T {
   const view = (...args: unknown[]) => (view as unknown as Callable)._call(...args)
   return Object.assign(Object.setPrototypeOf(view, target), overrides)
 }
 
 /**
- * Passes the calls of `target` to `begin`. Calls of a view are part of a call already, so they run directly.
+ * Passes the calls of `target` to `begin`, which runs them on a view. A call of a view is part of such a call, so it runs directly.
  *
  * @returns a function that restores the methods of `target`
  */
@@ -24,7 +24,7 @@ export function overrideCalls<T extends object>(
   target: T,
   begin: (call: (view: T) => Promise<unknown>) => Promise<unknown>,
 ): () => void {
-  const restoreEach = callNames(target).map((name) => {
+  const restores = callNames(target).map((name) => {
     const original = Object.getOwnPropertyDescriptor(target, name)
     const method = (target as Record<string, unknown>)[name] as Method
     Object.defineProperty(target, name, {
@@ -40,6 +40,6 @@ export function overrideCalls<T extends object>(
       original ? Object.defineProperty(target, name, original) : Reflect.deleteProperty(target, name)
   })
   return () => {
-    for (const restore of restoreEach) restore()
+    for (const restore of restores) restore()
   }
 }

@@ -1,4 +1,4 @@
-/** Calls and verbs do not wait for each other: a call keeps the adapters and sessions it started with, and the sessions close after it. */
+/** Calls and methods do not wait for each other: a call keeps the adapters and sessions it started with, and the sessions close after it. */
 import { createRequire } from 'node:module'
 import { BertForSequenceClassification, env, LogLevel, Tensor } from '@huggingface/transformers'
 import type * as Ort from 'onnxruntime-common'
@@ -38,10 +38,10 @@ async function tinyBert() {
   return { model, logits }
 }
 
-/** Waits for something that happens later, however busy the machine is. */
+/** Waits until the assertion holds. The timeout allows for a busy machine. */
 const eventually = (assertion: () => void) => vi.waitFor(assertion, { timeout: 300_000 })
 
-/** Counts the open sessions that are created from now on. */
+/** Starts to count sessions. @returns a function that returns the number of sessions that were created since then and are open */
 function openSessions(): () => number {
   let open = 0
   const { create } = InferenceSession
@@ -64,8 +64,8 @@ test('calls continue while sessions are replaced, merged and restored; old sessi
   const base = await logits()
   const adapters = await attach(model)
   const ends: string[] = []
-  /** Starts a call that has done its first step when this resolves, and does its second after `end()`. */
-  const held = async (name: string) => {
+  /** Starts a call. Its first step has ended when this resolves; its second step starts after `end()`. */
+  const startCall = async (name: string) => {
     let [reached, end] = [() => {}, () => {}]
     const firstStep = new Promise<void>((done) => {
       reached = done
@@ -85,17 +85,17 @@ test('calls continue while sessions are replaced, merged and restored; old sessi
     await firstStep
     return { call, end }
   }
-  const first = await held('first')
+  const first = await startCall('first')
   await adapters.loadAdapter(adapterFor(1))
   const adapted = await logits()
   expect(adapted).not.toEqual(base)
-  const second = await held('second')
+  const second = await startCall('second')
   await adapters.mergeAdapter()
   const merged = await logits()
-  const third = await held('third')
+  const third = await startCall('third')
   await adapters.detach()
   expect(await logits()).toEqual(base)
-  // transformers.js' own session of the first call, the one with branches, the merged one, and the restored one.
+  // The original session (of the first call), the one with branches, the merged one, and the restored one.
   expect(open()).toBe(4)
   expect(ends).toEqual([])
   for (const { end } of [first, second, third]) end()
@@ -117,7 +117,7 @@ test('a call fails if the model is disposed of during the call, and all sessions
   expect(open()).toBe(0)
 })
 
-test('closes the old session first if nothing runs, and opens it again if the new one cannot be created', async () => {
+test('closes the old session first if no call is running, and reopens it if the new one cannot be created', async () => {
   const { model, logits } = await tinyBert()
   const base = await logits()
   const adapters = await attach(model)
@@ -125,11 +125,11 @@ test('closes the old session first if nothing runs, and opens it again if the ne
   await adapters.loadAdapter(adapterFor(1))
   expect(open()).toBe(1)
   const adapted = await logits()
-  for (const verb of ['detach', 'mergeAndUnload'] as const) {
+  for (const method of ['detach', 'mergeAndUnload'] as const) {
     vi.mocked(InferenceSession.create).mockImplementationOnce(async () => {
       throw new Error('out of memory')
     })
-    await expect(adapters[verb]()).rejects.toThrow('out of memory')
+    await expect(adapters[method]()).rejects.toThrow('out of memory')
     expect(adapters.activeAdapters).toEqual(['default'])
     expect(await logits()).toEqual(adapted)
   }
@@ -141,7 +141,7 @@ test('closes the old session first if nothing runs, and opens it again if the ne
 
 test('rejects one of two concurrent attach calls', async () => {
   const { model } = await tinyBert()
-  const [one, other] = await Promise.allSettled([attach(model), attach(model)])
-  expect([one.status, other.status]).toEqual(['fulfilled', 'rejected'])
+  const [first, second] = await Promise.allSettled([attach(model), attach(model)])
+  expect([first.status, second.status]).toEqual(['fulfilled', 'rejected'])
   await model.dispose()
 })

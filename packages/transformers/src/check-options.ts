@@ -1,8 +1,10 @@
-/** `checkOptions`: rejects options that are not an object. JavaScript would silently ignore a name in their place, for example. */
+/** `checkOptions`: rejects options that are not an object. Otherwise JavaScript would silently ignore, for example, a string. */
 import { FourierFTError } from '@fourierft/core'
 
 /**
- * @param example for the message, such as `{ name: 'german' }`
+ * Checks that `options` is an object.
+ *
+ * @param example an example for the error message, such as `{ name: 'german' }`
  * @throws {FourierFTError} `INVALID_OPTION`
  */
 export function checkOptions(options: unknown, example: string): void {

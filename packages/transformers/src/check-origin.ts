@@ -4,7 +4,7 @@ import { readModel } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import type { ModelSession, SessionOrigin } from './library.js'
 
-/** One of a model's sessions, and the file that another one would be created from. */
+/** A session of a model, and the file from which another session would be created. */
 export interface SessionFile {
   /** transformers.js' name of the session. */
   readonly name: string
@@ -14,8 +14,8 @@ export interface SessionFile {
 }
 
 /**
- * Compares `dtype`, `device`, and the names and sizes of inputs and outputs, as far as they are known. Weights cannot be compared: a session
- * does not reveal its own.
+ * Compares `dtype`, `device`, and the names and sizes of inputs and outputs, if they are known. Weights cannot be compared, because a session
+ * does not reveal them.
  *
  * @param model the option `model`
  * @throws {FourierFTError} `INVALID_OPTION` for the option `model`, or for `modelOptions` if only `dtype` or `device` is wrong; `INVALID_ONNX`
@@ -28,7 +28,7 @@ export function checkOrigin(model: string, { name, session, origin, bytes }: Ses
     if (expected !== undefined && received !== undefined && expected !== received)
       throw new FourierFTError(
         'INVALID_OPTION',
-        `modelOptions: session '${name}' has ${key} ${expected}; these options load it with ${received}`,
+        `modelOptions: session '${name}' has ${key} ${expected}, but these options load it with ${received}`,
         { option: 'modelOptions', expected, received },
       )
   }
@@ -45,7 +45,7 @@ export function checkOrigin(model: string, { name, session, origin, bytes }: Ses
         `session '${name}' has the ${kind} ${names.join(', ')}, the file has ${fileNames.join(', ')}`,
       )
     for (const value of values) {
-      const inSession = metadata?.find((each) => each.name === value.name)
+      const inSession = metadata?.find(({ name }) => name === value.name)
       const shape = inSession?.isTensor ? inSession.shape : []
       if (value.dims?.some((size, axis) => areDifferentSizes(size, shape[axis])))
         throw otherModel(
@@ -56,7 +56,7 @@ export function checkOrigin(model: string, { name, session, origin, bytes }: Ses
   }
 }
 
-/** A dynamic size is not a number, or not above 0. */
+/** Compares two sizes. A dynamic size, which is not a positive number, differs from none. */
 function areDifferentSizes(a: unknown, b: unknown): boolean {
   return typeof a === 'number' && typeof b === 'number' && a > 0 && b > 0 && a !== b
 }
@@ -64,7 +64,7 @@ function areDifferentSizes(a: unknown, b: unknown): boolean {
 function otherModel(model: string, difference: string): FourierFTError {
   return new FourierFTError(
     'INVALID_OPTION',
-    `model: the files of '${model}' are not those of this model: ${difference}`,
-    { advice: 'give the name or path that it was loaded from', option: 'model', received: model },
+    `model: '${model}' is not the model that was loaded: ${difference}`,
+    { advice: 'pass the name or path from which the model was loaded', option: 'model', received: model },
   )
 }

@@ -1,6 +1,6 @@
 /**
- * transformers.js as the conformance suite and the command line use it. Each layer is a model of one file that `from_pretrained` loads and
- * `attach` makes ready, and its `forward` is a call of that model. transformers.js has no gradients.
+ * The backend of transformers.js for the conformance suite and the command line. Each layer is a small model: `from_pretrained` loads it, `attach`
+ * prepares it, and `forward` calls it. transformers.js has no gradients.
  */
 import { FourierFTError } from '@fourierft/core'
 import type { Backend } from '@fourierft/core/conformance'
@@ -12,13 +12,19 @@ import { platform } from '#platform'
 import { attach } from './attach.js'
 
 /**
- * @param options.native whether the native kernel computes the branches
+ * @param options.native whether to use the native kernel
  * @throws {FourierFTError} `UNSUPPORTED` if transformers.js does not use `onnxruntime-node`, or there is no native kernel
  */
 export async function createTransformersBackend({ native }: { readonly native: boolean }): Promise<Backend> {
   const ort = await platform.loadOrt()
   if (ort === undefined)
-    throw new FourierFTError('UNSUPPORTED', 'transformers.js does not run on onnxruntime-node here')
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      'transformers.js does not use onnxruntime-node in this environment',
+      {
+        advice: 'run this backend in Node, with onnxruntime-node installed',
+      },
+    )
   const {
     versions,
     resources: _,

@@ -1,9 +1,9 @@
-/** The shares of an adapter, with the names of modules in each part. */
+/** An adapter is divided into shares, whose modules have the names of their part. */
 import { Adapter, createConfig, savedTensor } from '@fourierft/core'
 import { expect, test } from 'vitest'
 import { divideAdapter } from './divide-adapter.js'
 
-test('renames a saved weight, even if the old name also occurs in its prefix', () => {
+test('renames a saved weight, even if the old name also occurs in the prefix of its tensor', () => {
   const tensor = { dtype: 'F32', shape: [1, 1], bytes: new Uint8Array(4) } as const
   const savedTensors = new Map([
     [savedTensor('model', 'weight'), tensor],
@@ -17,7 +17,7 @@ test('renames a saved weight, even if the old name also occurs in its prefix', (
   ])
 })
 
-test('weights of the base model are in every share', () => {
+test('copies the weights of the base model into every share', () => {
   const tensor = { dtype: 'F32', shape: [1, 1], bytes: new Uint8Array(4) } as const
   const savedTensors = new Map(['a', 'b'].map((module) => [savedTensor(module, 'weight'), tensor]))
   const baseTensors = new Map([['base_model.model.embed_tokens.weight', tensor]])

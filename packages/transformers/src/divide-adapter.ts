@@ -2,12 +2,16 @@
 import { type AdaptedModule, Adapter, savedModule, savedTensor, type Tensor } from '@fourierft/core'
 import type { ModuleLocation } from './locate-modules.js'
 
-/** The modules that an adapter changes or replaces. */
+/** Returns the modules that an adapter changes or replaces. */
 export function modulesOf({ modules, savedTensors }: Adapter): string[] {
   return [...new Set([...modules.keys(), ...Array.from(savedTensors.keys(), moduleOf)])]
 }
 
-/** @param locationOf finds the part that has a module, and the module's name there */
+/**
+ * Returns the share of each part.
+ *
+ * @param locationOf returns the part that has a module, and the module's name in that part
+ */
 export function divideAdapter<Part>(
   { config, modules, savedTensors, baseTensors, metadata }: Adapter,
   locationOf: (module: string) => ModuleLocation<Part>,
@@ -25,8 +29,10 @@ export function divideAdapter<Part>(
   }
   for (const [tensor, value] of savedTensors) {
     const { part, name } = locationOf(moduleOf(tensor))
-    const isOfModule = savedModule(tensor) !== undefined
-    const tensorName = isOfModule ? savedTensor(name, tensor.endsWith('.bias') ? 'bias' : 'weight') : tensor
+    const hasModuleName = savedModule(tensor) !== undefined
+    const tensorName = hasModuleName
+      ? savedTensor(name, tensor.endsWith('.bias') ? 'bias' : 'weight')
+      : tensor
     shareOf(part).savedTensors.set(tensorName, value)
   }
   return new Map(
@@ -34,7 +40,7 @@ export function divideAdapter<Part>(
   )
 }
 
-/** The tensor's own name if PEFT writes no tensors of such names. */
+/** Returns the module of a saved tensor; the tensor's own name if PEFT does not write tensors of such names. */
 function moduleOf(tensor: string): string {
   return savedModule(tensor) ?? tensor
 }

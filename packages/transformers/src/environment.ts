@@ -1,9 +1,9 @@
 /**
- * The settings of transformers.js' `env` that decide where files come from: folders, caches, the host. Adapters follow them as models do, so a
- * machine behind a mirror, or without a network, contacts no other host.
+ * The settings of transformers.js' `env` that determine where files come from: folders, caches, the host. Adapters are loaded from the same
+ * locations as models, so a program that uses a mirror, or no network, contacts no other host.
  *
- * A program that gets transformers.js by `require` has another copy of it, with its own `env`. The settings of that copy are used too, unless
- * they are changed in this copy.
+ * A program that gets transformers.js by `require` has a CommonJS copy of it with a separate `env`. A setting of that copy is used unless the same
+ * setting is changed in this copy.
  */
 import { env } from '@huggingface/transformers'
 import { platform } from '#platform'
@@ -24,17 +24,17 @@ const FIELDS = [
 export const DEFAULT_HOST = 'https://huggingface.co/'
 export const DEFAULT_TEMPLATE = '{model}/resolve/{revision}/'
 
-/** The values that were taken from the other copy, and the values that they replaced. */
-const adopted = new Map<keyof Settings, { readonly value: unknown; readonly before: unknown }>()
+/** The values that were copied from the CommonJS copy, and the values that they replaced. */
+const copied = new Map<keyof Settings, { readonly value: unknown; readonly replaced: unknown }>()
 
-/** `env`, with the settings of the other copy. */
+/** Returns `env`, updated with the settings of the CommonJS copy. */
 export function settings(): Settings {
-  const other = platform.envOfRequiredCopy()
-  if (other) for (const field of FIELDS) adopt(field, env, other)
+  const commonJsEnv = platform.envOfRequiredCopy()
+  if (commonJsEnv) for (const field of FIELDS) copySetting(field, commonJsEnv, env)
   return env
 }
 
-/** Makes transformers.js use the hub of the environment variable `HF_ENDPOINT`, unless `env` names one. */
+/** Makes transformers.js use the hub that the environment variable `HF_ENDPOINT` specifies, unless `env` specifies a host. */
 export function useHubOfEnvironment(): void {
   const { remoteHost } = settings()
   const endpoint = platform.hubEndpoint()
@@ -42,21 +42,21 @@ export function useHubOfEnvironment(): void {
     env.remoteHost = `${endpoint.replace(/\/$/, '')}/`
 }
 
-/** Whether the folder is not transformers.js' default. */
+/** Whether the user has chosen the folder: transformers.js' default is inside its package. */
 export function isChosenFolder(folder: string | null): folder is string {
   return folder !== null && !/@huggingface[\\/]transformers[\\/](\.cache|models)[\\/]?$/.test(folder)
 }
 
-function adopt<Field extends keyof Settings>(field: Field, target: Settings, other: Settings): void {
-  const taken = adopted.get(field)
-  const isSetHere = taken ? target[field] !== taken.value : !isDefault(field, target[field])
-  if (isSetHere) return
-  if (!isDefault(field, other[field])) {
-    adopted.set(field, { value: other[field], before: taken ? taken.before : target[field] })
-    target[field] = other[field]
-  } else if (taken) {
-    adopted.delete(field)
-    target[field] = taken.before as Settings[Field]
+function copySetting<Field extends keyof Settings>(field: Field, source: Settings, target: Settings): void {
+  const copy = copied.get(field)
+  const isSetInTarget = copy ? target[field] !== copy.value : !isDefault(field, target[field])
+  if (isSetInTarget) return
+  if (!isDefault(field, source[field])) {
+    copied.set(field, { value: source[field], replaced: copy ? copy.replaced : target[field] })
+    target[field] = source[field]
+  } else if (copy) {
+    copied.delete(field)
+    target[field] = copy.replaced as Settings[Field]
   }
 }
 
@@ -64,6 +64,6 @@ function isDefault(field: keyof Settings, value: unknown): boolean {
   if (field === 'remoteHost') return value === DEFAULT_HOST
   if (field === 'remotePathTemplate') return value === DEFAULT_TEMPLATE
   if (field === 'localModelPath' || field === 'cacheDir') return !isChosenFolder(value as string | null)
-  // The other copy exists only in Node, where these are true by default.
+  // The CommonJS copy exists only in Node, where all other settings are true by default.
   return value === true
 }

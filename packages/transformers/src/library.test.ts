@@ -1,5 +1,5 @@
 /**
- * The assumptions of this package about transformers.js, one in each test: after an update of the library, the titles of failing tests say what
+ * The assumptions of this package about transformers.js, one in each test. After an update of the library, the names of failing tests show what
  * has changed.
  */
 import { createRequire } from 'node:module'
@@ -43,11 +43,11 @@ beforeAll(() => {
 
 const load = () => AutoModel.from_pretrained('tiny-bert', { dtype: 'fp32' })
 
-test('the version is one that this package was tested with', () => {
+test('the installed version is 4.3, with which this package was tested', () => {
   expect(env.version).toMatch(/^4\.3\./)
 })
 
-test('AutoModel and pipeline load models by PreTrainedModel.from_pretrained, with the name and the options', async () => {
+test('AutoModel and pipeline call PreTrainedModel.from_pretrained with the name and the options', async () => {
   const session_options = { graphOptimizationLevel: 'basic' } as const
   const model = await AutoModelForSequenceClassification.from_pretrained('tiny-bert', {
     dtype: 'fp32',
@@ -60,7 +60,7 @@ test('AutoModel and pipeline load models by PreTrainedModel.from_pretrained, wit
   await inner.dispose()
 })
 
-test('a model has its sessions in the field `sessions`, a pipeline its model in the field `model`', async () => {
+test('a model has the field `sessions`, a pipeline the field `model`', async () => {
   const extract = await pipeline('feature-extraction', 'tiny-bert', { dtype: 'fp32' })
   expect(extract.model).toBeInstanceOf(PreTrainedModel)
   expect(modelOf(extract)).toBe(extract.model)
@@ -69,7 +69,7 @@ test('a model has its sessions in the field `sessions`, a pipeline its model in 
   await extract.dispose()
 })
 
-test('a session is onnxruntime-node’s own, with dtype and device in the field `config`', async () => {
+test('a session is a session of onnxruntime-node with dtype and device in the field `config`', async () => {
   const model = await load()
   const session = sessionsOf(model).get('model')
   expect(session).toBeInstanceOf(installed.InferenceSession)
@@ -78,7 +78,7 @@ test('a session is onnxruntime-node’s own, with dtype and device in the field 
   await model.dispose()
 })
 
-test('the field `ort_tensor` of a tensor is a tensor for sessions; env.backends.onnx has the versions', async () => {
+test('the field `ort_tensor` of a tensor is a tensor of ONNX Runtime; env.backends.onnx has the versions', async () => {
   const { ort_tensor } = new Tensor('float32', [0], [1]) as unknown as { ort_tensor: object }
   const OrtTensor = ort_tensor.constructor as typeof Ort.Tensor
   const model = await load()
@@ -108,7 +108,7 @@ test('the methods that users call are asynchronous', async () => {
   await extract.dispose()
 })
 
-test('a run is session.run(feeds) with exactly the inputs in `inputNames`', async () => {
+test('a call runs session.run(feeds) with exactly the inputs in `inputNames`', async () => {
   const model = await load()
   const { model: session } = model.sessions
   const calls: unknown[][] = []
@@ -125,7 +125,7 @@ test('a run is session.run(feeds) with exactly the inputs in `inputNames`', asyn
   const ids = new Tensor('int64', [4n, 5n], [1, 2])
   const { logits } = await model({ input_ids: ids, attention_mask: ids, others: ids })
   expect(logits).toBeInstanceOf(Tensor)
-  expect(calls.map((args) => args.map((each) => Object.keys(each as object)))).toEqual([
+  expect(calls.map((args) => args.map((argument) => Object.keys(argument as object)))).toEqual([
     [['input_ids', 'attention_mask']],
   ])
   await model.dispose()
@@ -141,7 +141,7 @@ test('dispose releases the sessions in `sessions`', async () => {
   await session.release()
 })
 
-test('a symbol in the session options reaches InferenceSession.create, together with the path and the final options', async () => {
+test('InferenceSession.create receives a symbol in the session options, the path and the final options', async () => {
   const model = await load()
   const { create } = Session
   let created = 0
@@ -164,7 +164,7 @@ test('a symbol in the session options reaches InferenceSession.create, together 
   await model.dispose()
 })
 
-test('in Node, paths and options are recorded while models are loaded, and the model is not loaded again for them', async () => {
+test('in Node, paths and options are recorded while a model is loaded, so it is not loaded again', async () => {
   const { create } = Session
   const options = { dtype: 'fp32', session_options: { intraOpNumThreads: 1 } } as const
   const [model, other] = await Promise.all([AutoModel.from_pretrained('tiny-bert', options), load()])

@@ -2,17 +2,17 @@
  * Everything that this package assumes about `@huggingface/transformers` 4.3; `library.test.ts` checks each assumption against the installed
  * version. The rest of the package accesses models through this file.
  *
- * The hard part is to find a model's files: a session does not know what it was created from, and a model does not know the name it was loaded
- * from. So `PreTrainedModel.from_pretrained`, a public function that every `AutoModel` and pipeline calls, gets a wrapper that records the name
- * and the options. Only `InferenceSession.create` receives the resolved file and the final options of a session. So a load can carry an
- * interceptor in its session options, and while such a load runs, `create` calls the interceptor.
+ * The hard part is to find a model's files: a session does not store the file from which it was created, and a model does not store the name from
+ * which it was loaded. So this file wraps `PreTrainedModel.from_pretrained`, a public function that every `AutoModel` and pipeline calls, and
+ * records the name and the options. Only `InferenceSession.create` receives the resolved file and the final options of a session. So this file
+ * puts an interceptor into the session options of a load, and replaces `create`, while the load runs, by a function that calls the interceptor.
  *
- * - In Node, every load carries an interceptor that records the paths.
+ * - In Node, every load has an interceptor that records the paths.
  * - In browsers, the `InferenceSession` of a bundle or of the CDN build is unknown until a session exists, and models are bytes, which should
  *   not stay in memory. So when an adapter needs the files, transformers.js loads the model again, with an interceptor that returns the
- *   arguments of `create` instead of a session. (This would work in Node, too, but transformers.js would read the whole file into memory.)
+ *   arguments of `create` instead of a session. (This would also work in Node, but transformers.js would read the whole file into memory.)
  *
- * So transformers.js alone decides about dtype, device, caches, revisions and external data, and none of its rules are repeated here.
+ * So only transformers.js decides about dtype, device, caches, revisions and external data, and none of its rules are repeated here.
  */
 import { FourierFTError } from '@fourierft/core'
 import type { Ort } from '@fourierft/onnxruntime'
@@ -31,7 +31,7 @@ export interface ModelOrigin {
   /** The argument `pretrained_model_name_or_path` of `from_pretrained`. */
   readonly name: string
   readonly options: PretrainedModelOptions
-  /** The recorded origins of its sessions. */
+  /** The recorded origins of the model's sessions. */
   readonly sessions?: WeakMap<InferenceSession, SessionOrigin>
 }
 
@@ -44,7 +44,7 @@ export interface SessionOrigin {
   readonly config?: unknown
 }
 
-/** One of a model's sessions: ONNX Runtime's, with `config`, in which transformers.js stores dtype and device. */
+/** A session of a model: ONNX Runtime's session with the field `config`, in which transformers.js stores dtype and device. */
 export interface ModelSession {
   readonly inputNames: readonly string[]
   readonly outputNames: readonly string[]
@@ -78,12 +78,12 @@ PreTrainedModel.from_pretrained = async function (
   return model
 }
 
-/** How the model was loaded; undefined if it was loaded before this package was imported. */
+/** Returns how the model was loaded; undefined if it was loaded before this package was imported. */
 export function originOf(model: PreTrainedModel): ModelOrigin | undefined {
   return origins.get(model)
 }
 
-/** The model of a pipeline, or the model itself; undefined for any other value. */
+/** Returns the model of a pipeline, or the model itself; undefined for any other value. */
 export function modelOf(target: unknown): PreTrainedModel | undefined {
   const isObject = (value: unknown): value is object =>
     (typeof value === 'object' && value !== null) || typeof value === 'function'
@@ -94,14 +94,14 @@ export function modelOf(target: unknown): PreTrainedModel | undefined {
     : undefined
 }
 
-/** ONNX Runtime's own sessions of a model, by transformers.js' names of them. */
+/** Returns the ONNX Runtime sessions of a model by transformers.js' names. */
 export function sessionsOf(model: PreTrainedModel): ReadonlyMap<string, InferenceSession> {
   const isSession = (value: unknown) =>
     typeof value === 'object' && value !== null && 'run' in value && 'inputNames' in value
   return new Map(Object.entries(model.sessions).filter(([, session]) => isSession(session)))
 }
 
-/** `dtype` and `device` as transformers.js has chosen them, if all of the model's sessions have the same. */
+/** Returns `dtype` and `device` as transformers.js has chosen them, if they are the same for all of the model's sessions. */
 export function chosenOptions(model: PreTrainedModel): PretrainedModelOptions {
   const configs = Array.from(sessionsOf(model).values(), (session) => (session as ModelSession).config)
   const common = (key: 'dtype' | 'device') => {
@@ -112,8 +112,8 @@ export function chosenOptions(model: PreTrainedModel): PretrainedModelOptions {
 }
 
 /**
- * The methods by which users and pipelines call a model or a pipeline: `_call`, `forward`, `generate`, `get_image_embeddings`, … All of them are
- * asynchronous; other methods do not run sessions by themselves.
+ * Returns the names of the methods by which users and pipelines call a model or a pipeline: `_call`, `forward`, `generate`,
+ * `get_image_embeddings`, … All of them are asynchronous. Other methods do not run sessions directly.
  */
 export function callNames(target: object): string[] {
   const AsyncFunction = (async () => {}).constructor
@@ -130,7 +130,7 @@ export function callNames(target: object): string[] {
   return [...names]
 }
 
-/** The ONNX Runtime that created the session. */
+/** Returns the ONNX Runtime that created the session. */
 export async function ortOf(session: InferenceSession): Promise<Ort> {
   const InferenceSession = session.constructor as unknown as Ort['InferenceSession']
   const installed = await platform.loadOrt()
@@ -145,7 +145,7 @@ export async function ortOf(session: InferenceSession): Promise<Ort> {
     registerBackend() {
       throw new FourierFTError(
         'UNSUPPORTED',
-        'this ONNX Runtime is part of transformers.js and accepts no backend',
+        'this ONNX Runtime is part of transformers.js and does not accept backends',
       )
     },
   }
@@ -159,19 +159,19 @@ export function isMissingFile(error: unknown): boolean {
 /** The key of the interceptor in the session options of a load. */
 const INTERCEPTOR = Symbol('@fourierft/transformers: interceptor')
 
-/** Runs in place of `InferenceSession.create`, which it can call as `create`. */
+/** Is called instead of `InferenceSession.create`. Its parameter `create` calls the original function. */
 type Interceptor = (origin: SessionOrigin, create: () => Promise<InferenceSession>) => unknown
 
 type Create = (model: string | Uint8Array, options?: object, ...rest: unknown[]) => Promise<unknown>
 
-/** Classes whose `create` calls interceptors now, and the number of loads that need it. */
+/** The classes whose `create` calls interceptors at present, and the number of running loads that need it. */
 const intercepted = new Map<object, { loads: number; readonly restore: () => void }>()
 
 function isIntercepted({ session_options }: PretrainedModelOptions): boolean {
   return session_options !== undefined && INTERCEPTOR in session_options
 }
 
-/** Runs a load whose sessions come from the interceptor. */
+/** Runs a load in which the interceptor creates the sessions. */
 async function loadIntercepted(
   Session: object,
   options: PretrainedModelOptions,
@@ -213,7 +213,7 @@ function interceptCreate(Session: { create: Create }): () => void {
   }
 }
 
-/** Records the origins of sessions, unless they are bytes. */
+/** Creates an interceptor that records the origins of sessions, unless they are bytes. */
 function recorder(sessions: WeakMap<InferenceSession, SessionOrigin>): Interceptor {
   return async (origin, create) => {
     const session = await create()
@@ -225,7 +225,7 @@ function recorder(sessions: WeakMap<InferenceSession, SessionOrigin>): Intercept
   }
 }
 
-/** Takes the place of a session in a load that only finds files. */
+/** Replaces a session in a load whose only purpose is to find files. */
 class SessionPlaceholder implements SessionOrigin {
   readonly model: SessionOrigin['model']
   readonly options: SessionOrigin['options']
@@ -239,10 +239,9 @@ class SessionPlaceholder implements SessionOrigin {
 }
 
 /**
- * The origins of the model's sessions, by their names. If they were not recorded, this reads the files, usually from the cache.
+ * Returns the origins of the model's sessions by their names. If they were not recorded, this reads the files, usually from the cache.
  *
- * @throws {FourierFTError} `FILE_NOT_FOUND` if there is no such model, `UNSUPPORTED` if transformers.js behaves otherwise than this file
- *   assumes
+ * @throws {FourierFTError} `FILE_NOT_FOUND` if there is no such model, `UNSUPPORTED` if transformers.js does not behave as this file assumes
  */
 export async function findSessionOrigins(
   model: PreTrainedModel,
@@ -250,13 +249,15 @@ export async function findSessionOrigins(
   { name, options, sessions: recorded }: ModelOrigin,
 ): Promise<ReadonlyMap<string, SessionOrigin>> {
   const origins = Array.from(sessions, ([key, session]) => [key, recorded?.get(session)] as const)
-  const known = origins.filter((each): each is readonly [string, SessionOrigin] => each[1] !== undefined)
-  if (known.length === sessions.size) return new Map(known)
-  const { progress_callback: _, ...quiet } = options
+  const recordedOrigins = origins.filter(
+    (entry): entry is readonly [string, SessionOrigin] => entry[1] !== undefined,
+  )
+  if (recordedOrigins.length === sessions.size) return new Map(recordedOrigins)
+  const { progress_callback: _, ...quietOptions } = options
   const [session] = sessions.values()
   const load = loadIntercepted(
     session?.constructor,
-    quiet,
+    quietOptions,
     ({ model, options }) => new SessionPlaceholder(model, options),
     (options) => (model.constructor as typeof PreTrainedModel).from_pretrained(name, options),
   )
@@ -264,9 +265,9 @@ export async function findSessionOrigins(
     if (!isMissingFile(cause)) throw cause
     throw new FourierFTError(
       'FILE_NOT_FOUND',
-      `${name}: transformers.js does not find the model's files there again (${cause.message})`,
+      `${name}: transformers.js does not find the model's files (${cause.message})`,
       {
-        advice: 'say where they are with the options model and modelOptions of attach()',
+        advice: 'pass their location as the options model and modelOptions of attach()',
         file: name,
         option: 'model',
         cause,
@@ -282,7 +283,11 @@ export async function findSessionOrigins(
       throw new FourierFTError(
         'UNSUPPORTED',
         `@huggingface/transformers ${env.version} does not reveal the file of its session '${key}'`,
-        { advice: 'use 4.3, for which this package was made', expected: '4.3', received: env.version },
+        {
+          advice: 'use version 4.3, with which this package was tested',
+          expected: '4.3',
+          received: env.version,
+        },
       )
     }
   }

@@ -1,4 +1,4 @@
-/** `loadPeftModel`: loads an adapter together with a pipeline of its base model. */
+/** `loadPeftModel`: loads an adapter and a pipeline of its base model. */
 import { type Adapter, type AdapterSource, FourierFTError, rejectTrainedBiases } from '@fourierft/core'
 import {
   type AllTasks,
@@ -40,8 +40,10 @@ const TASKS: ReadonlyMap<string, PipelineType> = new Map([
 ])
 
 /**
- * @throws {FourierFTError} `INVALID_OPTION` if neither the adapter nor an option names the base model or the task, `FILE_NOT_FOUND` for a base
- *   without ONNX files, and the errors of `attach` and `loadAdapter`; an error disposes of the model
+ * Loads an adapter and a pipeline of its base model.
+ *
+ * @throws {FourierFTError} `INVALID_OPTION` if neither the adapter nor an option specifies the base model or the task, `FILE_NOT_FOUND` for a base
+ *   without ONNX files, and the errors of `attach` and `loadAdapter`; then the model is disposed of
  */
 export async function loadPeftModel<Task extends PipelineType>(
   source: AdapterSource | Adapter,
@@ -59,8 +61,8 @@ export async function loadPeftModel<Task extends PipelineType>(
   const { taskType, baseModelNameOrPath, revision } = adapter.config
   const chosenTask = task ?? (taskType === null ? undefined : (TASKS.get(taskType) as Task | undefined))
   if (chosenTask === undefined)
-    throw new FourierFTError('INVALID_OPTION', 'task: the adapter does not name its task (task_type)', {
-      advice: "name the pipeline's task, such as 'image-classification'",
+    throw new FourierFTError('INVALID_OPTION', 'task: the adapter does not specify a task (task_type)', {
+      advice: "pass the pipeline's task, such as 'image-classification'",
       option: 'task',
       received: taskType,
     })
@@ -68,8 +70,8 @@ export async function loadPeftModel<Task extends PipelineType>(
   if (!chosenBase)
     throw new FourierFTError(
       'INVALID_OPTION',
-      'base: the adapter does not name its base model (base_model_name_or_path)',
-      { advice: 'name it with the option base', option: 'base', received: chosenBase },
+      'base: the adapter does not specify a base model (base_model_name_or_path)',
+      { advice: 'pass its name as the option base', option: 'base', received: chosenBase },
     )
   const baseRevision = base === undefined && revision !== null ? { revision } : {}
   useHubOfEnvironment()
@@ -98,10 +100,10 @@ async function load<Task extends PipelineType>(
     if (!isMissingFile(cause)) throw cause
     throw new FourierFTError(
       'FILE_NOT_FOUND',
-      `${base}: transformers.js found no model there (${(cause as Error).message})`,
+      `${base}: transformers.js found no model (${(cause as Error).message})`,
       {
         advice:
-          'repositories of PyTorch models often have no ONNX files: name one that has them with the option base',
+          'repositories of PyTorch models often have no ONNX files; pass a repository that has them as the option base',
         file: base,
         option: 'base',
         cause,

@@ -1,12 +1,12 @@
-/** The sessions of a model can have layers with the same name endings: each module is found in the right session, or not at all. */
+/** The sessions of a model can contain layers whose names have the same end. Each module is found in the right session, or in none. */
 import { createModel, DataType, findLinearLayers } from '@fourierft/onnx'
 import { expect, test } from 'vitest'
 import { locateModules } from './locate-modules.js'
 
-/** A session whose graph has linear layers of these modules. */
-function session(name: string, ...named: (string | { readonly inputs: readonly string[] })[]) {
-  const modules = named.filter((each) => typeof each === 'string')
-  const inputs = named.flatMap((each) => (typeof each === 'string' ? [] : each.inputs))
+/** Creates a session whose graph has linear layers with the names of these modules; an object adds inputs to the graph. */
+function session(name: string, ...modulesAndInputs: (string | { readonly inputs: readonly string[] })[]) {
+  const modules = modulesAndInputs.filter((item) => typeof item === 'string')
+  const inputs = modulesAndInputs.flatMap((item) => (typeof item === 'string' ? [] : item.inputs))
   const data = new Uint8Array(16)
   const graph = {
     name: 'main_graph',
@@ -34,7 +34,7 @@ const partsOf = (modules: string[], parts: ReturnType<typeof session>[], map = {
 const ENCODER = 'encoder.block.0.SelfAttention.q'
 const DECODER = 'decoder.block.0.SelfAttention.q'
 
-test('an equal name takes precedence over one without its root', () => {
+test('an equal name takes precedence over a name without its root', () => {
   const parts = [
     session('model', 'block.0.SelfAttention.q'),
     session('decoder_model_merged', DECODER, 'decoder.block.0.EncDecAttention.q'),
@@ -46,7 +46,7 @@ test('an equal name takes precedence over one without its root', () => {
   })
 })
 
-test('finds modules of an encoder that was exported by itself, without their prefix', () => {
+test('finds modules without their prefix in an encoder that was exported as a separate model', () => {
   const modules = [
     'model.encoder.layers.0.fc1',
     'model.decoder.layers.0.fc1',
@@ -86,7 +86,7 @@ test('finds modules of an encoder that was exported by itself, without their pre
   )
 })
 
-test('a name with one more root takes precedence over one with a longer prefix, which is used if there is no other', () => {
+test('a name with one more segment takes precedence over a name with a longer prefix, which is used if it is the only one', () => {
   const deep = session('model', 'm.n.layer.0.q', 'm.n.layer.1.q')
   const near = session('text_encoder', 'text.layer.0.q')
   expect(partsOf(['layer.0.q', 'layer.1.q'], [near, deep])).toEqual({
@@ -95,7 +95,7 @@ test('a name with one more root takes precedence over one with a longer prefix, 
   })
 })
 
-test('the name of the session decides if its layers do not show their root', () => {
+test('the session’s name decides if the names of its layers have no root', () => {
   const parts = [
     session('model', 'block.0.SelfAttention.q'),
     session('decoder_model_merged', 'block.0.SelfAttention.q'),
@@ -106,7 +106,7 @@ test('the name of the session decides if its layers do not show their root', () 
   })
 })
 
-test('finds a part of the model only in the session of that name', () => {
+test('finds the modules of a part only in the session with the name of the part', () => {
   const language = 'model.language_model.layers.0.self_attn.q_proj'
   const vision = 'model.vision_tower.encoder.layers.0.self_attn.q_proj'
   const audio = 'audio_tower.layers.0.fc1'
@@ -117,7 +117,7 @@ test('finds a part of the model only in the session of that name', () => {
     session('decoder_model_merged', 'model.layers.0.self_attn.q_proj', 'model.layers.0.fc1'),
   ]
   expect(partsOf([vision, audio], parts)).toEqual({ [vision]: 'vision_encoder', [audio]: 'audio_encoder' })
-  // Here the inputs show that it is the language model's file.
+  // The inputs show that this is the file of the language model.
   const inputs = ['inputs_embeds', 'attention_mask']
   const withInputs = [
     ...parts.slice(0, 3),
@@ -127,7 +127,7 @@ test('finds a part of the model only in the session of that name', () => {
     [language]: 'decoder_model_merged',
     [vision]: 'vision_encoder',
   })
-  // The vision tower's own encoder is not the language model's.
+  // The encoder inside the vision tower is not the encoder of the language model.
   const florence = [
     session('encoder_model', 'layers.0.fc1'),
     session('decoder_model_merged', 'decoder.layers.0.fc1'),
@@ -143,7 +143,7 @@ test('finds a part of the model only in the session of that name', () => {
   expect(() => partsOf([DECODER], [session('model', 'block.0.SelfAttention.q')])).toThrow(/none of/)
 })
 
-test('the error lists all missing modules, and advises null only for those that PyTorch never calls', () => {
+test('the error lists all missing modules, and suggests null only for modules that PyTorch never calls', () => {
   const parts = [session('model', 'encoder.layer.0.q')]
   const missing = ['encoder.layer.0.querry', 'encoder.layer.0.v']
   const errorOf = (modules: string[]) => {
@@ -166,10 +166,10 @@ test('the error lists all missing modules, and advises null only for those that 
 test('the error of a missing or ambiguous module lists the nearest names or the sessions', () => {
   const parts = [session('vision_encoder', 'layers.0.q_proj'), session('audio_encoder', 'layers.0.q_proj')]
   expect(() => partsOf(['layers.0.q_porj'], parts)).toThrow(
-    /vision_encoder, audio_encoder.*nearest: layers\.0\.q_proj/,
+    /vision_encoder, audio_encoder.*nearest names: layers\.0\.q_proj/,
   )
   expect(() => partsOf(['layers.0.q_proj'], parts)).toThrow(
-    /several of the model's sessions have it \(vision_encoder, audio_encoder\)/,
+    /several of the model's sessions contain it \(vision_encoder, audio_encoder\)/,
   )
 })
 

@@ -1,8 +1,9 @@
-/** `locateModules`: finds the session of a model that has each module of an adapter. */
+/** `locateModules`: finds, for each module of an adapter, the session of the model that contains it. */
 import { FourierFTError, nearestNames } from '@fourierft/core'
 import { isPart, type LinearLayer, matchLayers, wordsOf } from '@fourierft/onnx'
 import { adviceFor, type ModuleNames, readModuleNames } from '@fourierft/onnxruntime'
 
+/** The linear layers of a part of the model, which is one session. */
 export interface PartLayers<Part> {
   readonly part: Part
   /** transformers.js' name of the session: `model`, `decoder_model_merged`, … */
@@ -12,7 +13,7 @@ export interface PartLayers<Part> {
 
 export interface ModuleLocation<Part> {
   readonly part: Part
-  /** The module's name in the part's file. It differs from the adapter's if a part of the model was exported by itself. */
+  /** The module's name in the part's file. It differs from the name in the adapter if the part was exported as a separate model. */
   readonly name: string
 }
 
@@ -22,7 +23,8 @@ interface Candidate<Part> extends ModuleLocation<Part> {
 }
 
 /**
- * An equal name takes precedence over a name with another root: `decoder.block.0` is not the `block.0` of an encoder.
+ * Returns the location of each module. An equal name takes precedence over a name with another root: `decoder.block.0` is not `block.0` of an
+ * encoder.
  *
  * @throws {FourierFTError} `MODULE_NOT_FOUND` for a module that no session has, or that several sessions match equally
  */
@@ -32,12 +34,14 @@ export function locateModules<Part>(
   moduleNames: ModuleNames,
 ): Map<string, ModuleLocation<Part>> {
   const wanted = [...modules]
-  const candidates = parts.map((part) => candidatesIn(part, wanted, moduleNames, kindOf(part, parts)))
+  const candidatesByPart = parts.map((part) => candidatesIn(part, wanted, moduleNames, kindOf(part, parts)))
   const locations = new Map<string, ModuleLocation<Part>>()
   const missing: string[] = []
   let sessions: string[] = []
   for (const module of wanted) {
-    const found = candidates.flatMap((each) => each.get(module) ?? []).sort((a, b) => a.distance - b.distance)
+    const found = candidatesByPart
+      .flatMap((candidates) => candidates.get(module) ?? [])
+      .sort((a, b) => a.distance - b.distance)
     const [first, second] = found
     if (first && first.distance !== second?.distance)
       locations.set(module, { part: first.part, name: first.name })
@@ -50,14 +54,14 @@ export function locateModules<Part>(
   return locations
 }
 
-/** The modules that the session may have. */
+/** Returns the modules that the session may contain. */
 function candidatesIn<Part>(
   { part, name: session, layers }: PartLayers<Part>,
   modules: readonly string[],
   map: ModuleNames,
   kind: string | undefined,
 ): Map<string, Candidate<Part>> {
-  // Only names are compared here; the session's host also compares weights.
+  // This function compares only names. Later, the session's host also compares weights.
   const decided = layers.map(({ undecided: _, ...layer }) => layer)
   const layersOf = (names: Iterable<string>) => matchLayers(decided, names, { map }).matched
   const nodeOf = readModuleNames(map)
@@ -69,7 +73,7 @@ function candidatesIn<Part>(
   const byName = new Map<string, string>()
   for (const module of modules) {
     const name = nameInPart(module, kind)
-    // A module that the user has named has no other name.
+    // If the user has mapped a module to a node, its name is not changed.
     if (name !== undefined && !found.has(module) && nodeOf(module) === undefined) byName.set(name, module)
   }
   for (const name of layersOf(byName.keys()).keys()) {
@@ -79,34 +83,34 @@ function candidatesIn<Part>(
   return found
 }
 
-/** The kind of a session, by its name: `encoder`, `decoder`, `vision`, `audio`, … */
+/** Returns the kind of a session, the first word of its name: `encoder`, `decoder`, `vision`, `audio`, … */
 function kindOf(
   { name }: { readonly name: string },
   parts: readonly { readonly name: string }[],
 ): string | undefined {
-  // `model` is the encoder if there is a decoder, too.
+  // If there is also a decoder, `model` is the encoder.
   if (name === 'model')
     return parts.some((other) => other.name.startsWith('decoder_model')) ? 'encoder' : undefined
   const [word] = wordsOf(name)
   return word !== undefined && isPart(word) ? word : undefined
 }
 
-/** Whether the module's name has a kind that neither the layer nor the session has: a vision tower is not the `encoder` of a language model. */
+/** Whether the module's name contains a kind that is neither the session's nor in the layer's name, such as `vision_tower` in an encoder. */
 function isOfOtherKind(module: string, layer: LinearLayer, kind: string): boolean {
-  const inFile = new Set(layer.module?.split('.'))
+  const segmentsInFile = new Set(layer.module?.split('.'))
   return module
     .split('.')
-    .some((segment) => isPart(segment) && !inFile.has(segment) && !isKind(wordsOf(segment), kind))
+    .some((segment) => isPart(segment) && !segmentsInFile.has(segment) && !isKind(wordsOf(segment), kind))
 }
 
-/** `language` and `text` fit every kind: the encoder and decoder of a language model. */
+/** Whether the first word of a name is this kind. `language` and `text` can contain every kind: encoder and decoder of a language model. */
 function isKind([word]: readonly string[], kind: string): boolean {
   return word === kind || word === 'language' || word === 'text'
 }
 
 /**
- * The module's name in a part that was exported as a model of its own: BART's `model.encoder.layers.0.fc1` is `layers.0.fc1` in the encoder.
- * Undefined if the module is in another part, or if its name does not show the part.
+ * Returns the module's name in a part that was exported as a separate model: BART's `model.encoder.layers.0.fc1` is `layers.0.fc1` in the encoder.
+ * Returns undefined if the module is in another part, or if its name does not contain the part.
  */
 function nameInPart(module: string, kind: string): string | undefined {
   const segments = module.split('.')
@@ -120,7 +124,7 @@ function nameInPart(module: string, kind: string): string | undefined {
 
 const DECODER = /^(.*?\.)?decoder\./
 
-/** Layers of a session by the names that the whole model has for them: the inverse of {@link nameInPart}. */
+/** Returns the layers of a session with the names that they have in the whole model: the inverse of {@link nameInPart}. */
 export function namesInModel<Layer>(
   part: { readonly name: string; readonly layers: ReadonlyMap<string, Layer> },
   parts: readonly { readonly name: string; readonly layers: ReadonlyMap<string, unknown> }[],
@@ -136,7 +140,8 @@ export function namesInModel<Layer>(
 }
 
 /**
- * 0 for equal names; 1 or 2 if the names differ in the root, 1 if the session has the name of the root; 3 for a longer prefix.
+ * Returns 0 for equal names, 3 if the layer's name has a longer prefix, and otherwise, if the names differ in the root, 1 if the session has the
+ * root's name, else 2.
  */
 function distanceOf(module: string, layer: LinearLayer, session: string): number {
   const wanted = module.replace(/^base_model\.model\./, '')
@@ -144,7 +149,7 @@ function distanceOf(module: string, layer: LinearLayer, session: string): number
   if (layer.module.endsWith(`.${wanted}`) && layer.module.slice(0, -wanted.length - 1).includes('.')) return 3
   const [root = ''] = wanted.split('.')
   if (session.includes(root)) return 1
-  // `model` is the encoder if there is a decoder, too.
+  // If there is also a decoder, `model` is the encoder.
   return root === 'encoder' && session === 'model' ? 1 : 2
 }
 
@@ -160,9 +165,9 @@ function modulesNotFound<Part>(
   const nearest = nearestNames([module.replace(/^base_model\.model\./, '')], all)
   const reason =
     sessions.length > 0
-      ? `several of the model's sessions have it (${sessions.join(', ')})`
-      : `none of the model's sessions (${parts.map(({ name }) => name).join(', ')}) has it; the nearest: ${nearest.join(', ') || 'none'}`
-  const others = missing.length > 1 ? ` (${missing.length - 1} further modules are not found either)` : ''
+      ? `several of the model's sessions contain it (${sessions.join(', ')})`
+      : `none of the model's sessions (${parts.map(({ name }) => name).join(', ')}) contains it; the nearest names: ${nearest.join(', ') || 'none'}`
+  const others = missing.length > 1 ? ` (${missing.length - 1} further modules were not found)` : ''
   return new FourierFTError('MODULE_NOT_FOUND', `module ${module}: ${reason}${others}`, {
     advice: adviceFor(missing, layers, isPartlyFound),
     module,

@@ -1,4 +1,4 @@
-/** `ModelAdapters`: the adapters of one model. PEFT's verbs apply to all of its sessions, and a call keeps the adapters it started with. */
+/** `ModelAdapters`: the adapters of one model. Its methods apply to all sessions of the model, and a call keeps the adapters it started with. */
 import {
   type Adapter,
   AdapterSet,
@@ -13,7 +13,7 @@ import type { InferenceSession } from 'onnxruntime-common'
 import { overrideCalls, viewOf } from './call-views.js'
 import { checkOptions } from './check-options.js'
 import type { PipelineLike } from './library.js'
-import type { DividedAdapter, HeldParts, MergedParts, ModelHost } from './model-host.js'
+import type { CallSnapshot, DividedAdapter, MergedParts, ModelHost } from './model-host.js'
 import { type ModelPart, PartSession, type RunArguments } from './model-part.js'
 import { type ReadAdapterOptions, readAdapter } from './read-adapter.js'
 
@@ -24,13 +24,13 @@ export interface LoadOptions extends ReadAdapterOptions {
 
 export interface ModelAdaptersInit {
   readonly model: PreTrainedModel
-  /** A call of the pipeline has one choice of adapters for all calls of the model within it. */
+  /** The pipeline, if there is one: all calls of the model within one call of the pipeline use the same adapters. */
   readonly pipeline: PipelineLike | undefined
   readonly parts: readonly ModelPart[]
   readonly host: ModelHost
 }
 
-/** Models whose weights differ from their files. */
+/** Models that `mergeAndUnload` has changed. */
 const mergedForGood = new WeakSet<PreTrainedModel>()
 
 /** Whether `mergeAndUnload` has left adapters in the model's weights. */
@@ -44,7 +44,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   readonly model: PreTrainedModel
   readonly #host: ModelHost
   readonly #parts: readonly ModelPart[]
-  readonly #restore: () => void
+  readonly #restoreCalls: () => void
 
   /** Called by `attach`. */
   constructor({ model, pipeline, parts, host }: ModelAdaptersInit) {
@@ -53,31 +53,33 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
     this.#host = host
     this.#parts = parts
     const { sessions } = model
-    // Running a session directly is a call of its own.
+    // A direct run of a session is a separate call.
     model.sessions = {
       ...sessions,
-      ...this.#sessions((part, args) => this.#call((held) => host.run(held, part, args))),
+      ...this.#sessions((part, args) => this.#call((snapshot) => host.run(snapshot, part, args))),
     }
-    const restoreModel = overrideCalls(model, (call) => this.#call((held) => call(this.#view(held))))
-    const restorePipeline =
+    const restoreModelCalls = overrideCalls(model, (call) =>
+      this.#call((snapshot) => call(this.#view(snapshot))),
+    )
+    const restorePipelineCalls =
       pipeline &&
       overrideCalls(pipeline, (call) =>
-        this.#call((held) => call(viewOf(pipeline, { model: this.#view(held) }))),
+        this.#call((snapshot) => call(viewOf(pipeline, { model: this.#view(snapshot) }))),
       )
-    this.#restore = () => {
-      restorePipeline?.()
-      restoreModel()
+    this.#restoreCalls = () => {
+      restorePipelineCalls?.()
+      restoreModelCalls()
       model.sessions = sessions
     }
   }
 
   /**
-   * Loads an adapter from the hub, a directory, a URL, files or memory, or takes an `Adapter`. It is active if it is the first. If it needs new
-   * sessions, calls continue meanwhile.
+   * Adds an adapter from the hub, a directory, a URL, files or memory, or an `Adapter`. The first adapter becomes active. If the adapter needs new
+   * sessions, calls continue while they are opened.
    *
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`; `INVALID_OPTION` for invalid options, or if
-   *   the option `model` of `attach` names another model; `INVALID_STATE` after `detach` or when the model was disposed of; and the errors of
-   *   `loadAdapter` of `@fourierft/core`; an error changes nothing
+   *   the option `model` of `attach` is another model; `INVALID_STATE` after `detach`, or if the model was disposed of; and the errors of
+   *   `loadAdapter` of `@fourierft/core`; then nothing is changed
    */
   override async loadAdapter(source: AdapterSource | Adapter, options: LoadOptions = {}): Promise<void> {
     checkOptions(options, "{ name: 'german' }")
@@ -86,13 +88,12 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   }
 
   /**
-   * Adds a new adapter for the layers of all sessions whose names are in the model's files or in `moduleNames`; it is active if it is the first.
-   * It cannot be trained here, but `getAdapter` and `savePretrained` export it. Layers that it saves whole (`modulesToSave`) start with the
-   * model's own weights.
+   * Adds a new adapter for the layers of all sessions whose names are in the model's files or in `moduleNames`. The first adapter becomes active.
+   * It cannot be trained here, but `getAdapter` and `savePretrained` export it. Whole layers (`modulesToSave`) start with the model's weights.
    *
    * @param config modules, number of coefficients, scaling, seed; the defaults are PEFT's
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` if
-   *   a layer to be saved whole is quantised; an error changes nothing
+   *   a whole layer is quantised; then nothing is changed
    */
   async addAdapter(
     name: string,
@@ -103,42 +104,49 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
   }
 
   /**
-   * Writes the active adapters into the weights for good, and detaches the model. All adapters are removed; running calls are not awaited.
+   * Adds the ΔW of the active adapters to the weights for good, and detaches the model. All adapters are removed. Does not wait for running calls.
    *
    * @returns the model, with plain sessions of ONNX Runtime
    * @throws {FourierFTError} as `mergeAdapter`
    */
   async mergeAndUnload(): Promise<PreTrainedModel> {
     await this.leave({ keep: 'merged', ended: DETACHED }, async ({ added, merged }) => {
-      this.#handBack(await this.#host.leave(added, merged, this.matchedAdapters()))
+      this.#restoreModel(await this.#host.unload(added, merged, this.matchedAdapters()))
       mergedForGood.add(this.model)
     })
     return this.model
   }
 
   /**
-   * Gives the model its own sessions back: the same objects or, if an adapter had layers in a session, a new one from the same file and options.
-   * All adapters are removed; running calls keep theirs.
+   * Restores the model's original sessions: the same objects or, for sessions in which an adapter had layers, new ones from the same files and
+   * options. All adapters are removed; running calls keep theirs. Sessions that were closed elsewhere (`dispose`) stay closed.
    */
   async detach(): Promise<void> {
-    await this.leave({ keep: 'base', ended: DETACHED }, async ({ merged }) =>
-      this.#handBack(await this.#host.leave([], merged, this.matchedAdapters())),
-    )
+    try {
+      await this.leave({ keep: 'base', ended: DETACHED }, async ({ merged }) =>
+        this.#restoreModel(await this.#host.unload([], merged, this.matchedAdapters())),
+      )
+    } catch (error) {
+      if (!this.#host.isClosed) throw error
+      const { adapters, merged } = this.finish(DETACHED)
+      await this.idle()
+      this.#restoreModel(await this.#host.unload([], merged, adapters))
+    }
   }
 
-  #handBack(sessions: ReadonlyMap<string, InferenceSession>): void {
-    this.#restore()
+  #restoreModel(sessions: ReadonlyMap<string, InferenceSession>): void {
+    this.#restoreCalls()
     for (const [name, session] of sessions) this.model.sessions[name] = session
   }
 
-  /** Fixes the adapters of the call before anything is awaited. */
-  async #call<T>(work: (held: HeldParts) => Promise<T>): Promise<T> {
+  /** Runs a call. Chooses its adapters before anything is awaited. */
+  async #call<T>(work: (snapshot: CallSnapshot) => Promise<T>): Promise<T> {
     const { choice, merged } = this.callState()
-    const held = this.#host.hold(choice, merged)
+    const snapshot = this.#host.beginCall(choice, merged)
     try {
-      return await work(held)
+      return await work(snapshot)
     } finally {
-      this.#host.drop(held)
+      this.#host.endCall(snapshot)
     }
   }
 
@@ -150,8 +158,8 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
     )
   }
 
-  #view(held: HeldParts): PreTrainedModel {
-    const sessions = this.#sessions((part, args) => this.#host.run(held, part, args))
+  #view(snapshot: CallSnapshot): PreTrainedModel {
+    const sessions = this.#sessions((part, args) => this.#host.run(snapshot, part, args))
     return viewOf(this.model, { sessions: { ...this.model.sessions, ...sessions } })
   }
 }

@@ -1,6 +1,6 @@
 /**
- * `ModelFiles`: the files of a model's sessions. In Node these are paths. In browsers they are bytes, which are read again whenever they are
- * needed and dropped when the work that needed them is done.
+ * `ModelFiles`: the files of a model's sessions. In Node these are paths. In browsers they are bytes, which are read when they are needed, and not
+ * kept in memory afterwards.
  */
 import type { ModelSource } from '@fourierft/onnxruntime'
 import type { PreTrainedModel } from '@huggingface/transformers'
@@ -21,7 +21,7 @@ export class ModelFiles {
     this.#modelOrigin = origin
   }
 
-  /** Reads each file at most once while `work` runs. */
+  /** Runs `work`, during which each file is read at most once. */
   async during<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work()
@@ -33,16 +33,16 @@ export class ModelFiles {
   }
 
   /**
-   * The arguments from which transformers.js creates the session.
+   * Returns the arguments from which transformers.js creates the session.
    *
-   * @throws {FourierFTError} the errors of `findSessionOrigins`; `INVALID_OPTION` if the user has named another model
+   * @throws {FourierFTError} the errors of `findSessionOrigins`; `INVALID_OPTION` if the option `model` of `attach` is another model
    */
   async origin(session: string): Promise<SessionOrigin> {
     this.#origins ??= this.#findOrigins()
     return (await this.#origins).get(session) as SessionOrigin
   }
 
-  /** The model of another session like this one, and ONNX Runtime's options as transformers.js has chosen them. */
+  /** Returns the model from which another session like this one can be created, and the options that transformers.js has chosen for it. */
   async sourceOf(
     session: string,
   ): Promise<{ readonly model: ModelSource; readonly options: SessionOrigin['options'] }> {
@@ -59,7 +59,7 @@ export class ModelFiles {
 
   async #findOrigins(): Promise<ReadonlyMap<string, SessionOrigin>> {
     const origins = await findSessionOrigins(this.#model, this.#sessions, this.#modelOrigin)
-    // A recorded name is right. The files of a name from the user are checked before a session is closed for them.
+    // A recorded name is correct. A name from the user is checked before a session is closed.
     if (this.#modelOrigin.sessions) return origins
     for (const [name, session] of this.#sessions) {
       const origin = origins.get(name) as SessionOrigin

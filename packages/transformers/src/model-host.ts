@@ -1,4 +1,7 @@
-/** `ModelHost`: the adapters of a model in its sessions. Each adapter is divided among the sessions, and a call keeps all their graphs until it ends. */
+/**
+ * `ModelHost`: applies adapters in the sessions of a model. Each adapter is divided among the sessions, and a call keeps the graphs of all sessions
+ * until it ends.
+ */
 import type {
   Adapter,
   AdapterHost,
@@ -24,18 +27,18 @@ import { locateModules, type ModuleLocation, namesInModel } from './locate-modul
 import type { ModelFiles } from './model-files.js'
 import type { ModelPart, RunArguments } from './model-part.js'
 
-/** An adapter whose modules are matched to the layers of the sessions: a share for each session that has some of them. */
+/** An adapter that is divided among the sessions: it has a share for each session that contains some of its modules. */
 export interface DividedAdapter extends MatchedAdapter {
   /** The adapter as it was loaded. */
   readonly source: Adapter
   readonly shares: ReadonlyMap<ModelPart, SessionAdapter>
 }
 
-/** Graphs with adapters in their weights, of the parts that the adapters change. */
+/** The graphs with merged weights, of the parts that the merged adapters change. */
 export type MergedParts = ReadonlyMap<ModelPart, SharedGraph>
 
-/** The graph of each session that a call uses, and the adapters that it applies there. */
-export type HeldParts = ReadonlyMap<
+/** For each part, the graph that a call uses and the adapters that it applies. */
+export type CallSnapshot = ReadonlyMap<
   ModelPart,
   { readonly graph: SharedGraph; readonly choice: Choice<SessionAdapter> }
 >
@@ -44,7 +47,7 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
   readonly #parts: readonly ModelPart[]
   readonly #files: ModelFiles
   readonly #moduleNames: ModuleNames
-  /** By the modules of all adapters that were loaded. */
+  /** The locations of the modules of all adapters that were loaded, by module. */
   readonly #locations = new Map<string, ModuleLocation<ModelPart>>()
 
   constructor(parts: readonly ModelPart[], files: ModelFiles, moduleNames: ModuleNames) {
@@ -103,12 +106,16 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     return source
   }
 
+  get isClosed(): boolean {
+    return this.#parts.some((part) => part.isClosed)
+  }
+
   checkLive(): void {
     for (const { host } of this.#parts) host.checkLive()
   }
 
-  /** The graphs and adapters of a call that starts now. The call drops them when it ends. */
-  hold(choice: Choice<DividedAdapter>, merged: MergedParts | undefined): HeldParts {
+  /** Returns the graphs and adapters of a call that starts now. `endCall` releases them. */
+  beginCall(choice: Choice<DividedAdapter>, merged: MergedParts | undefined): CallSnapshot {
     this.checkLive()
     return new Map(
       this.#parts.map((part) => [
@@ -118,22 +125,22 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     )
   }
 
-  drop(held: HeldParts): void {
-    for (const { graph } of held.values()) graph.drop()
+  endCall(snapshot: CallSnapshot): void {
+    for (const { graph } of snapshot.values()) graph.drop()
   }
 
-  /** One run of a call. */
+  /** Runs one session of a call. */
   async run(
-    held: HeldParts,
+    snapshot: CallSnapshot,
     part: ModelPart,
     [feeds, fetches, options]: RunArguments,
   ): Promise<InferenceSession.ReturnType> {
-    const heldPart = held.get(part)
-    if (heldPart === undefined) throw new TypeError(`session ${part.name} is of another model`)
-    return part.host.run(heldPart.graph, heldPart.choice, part.host.runArguments(feeds, fetches, options))
+    const partOfCall = snapshot.get(part)
+    if (partOfCall === undefined) throw new TypeError(`session ${part.name} belongs to another model`)
+    return part.host.run(partOfCall.graph, partOfCall.choice, part.host.runArguments(feeds, fetches, options))
   }
 
-  /** A new adapter for the layers of all sessions. */
+  /** Creates an adapter for the layers of all sessions. */
   newAdapter(config: FourierFTConfig | FourierFTOptions, options: CreateAdapterOptions): Promise<Adapter> {
     return this.#files.during(async () => {
       const layers = new Map<string, NamedLayer>()
@@ -147,12 +154,12 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
   }
 
   /**
-   * Leaves a plain session for each part to the caller, with these adapters in its weights. If one of them cannot be created, the other parts
-   * get their branches back.
+   * Returns a plain session for each part, with these adapters in its weights. The caller has to release the sessions. If one of them cannot be
+   * created, the other parts get their branches back. Closed parts are omitted.
    *
    * @param loaded all loaded adapters
    */
-  leave(
+  unload(
     added: readonly Applied<DividedAdapter>[],
     merged: MergedParts | undefined,
     loaded: readonly DividedAdapter[],
@@ -160,12 +167,12 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     return this.#files.during(async () => {
       const keepsMerged = added.length > 0
       const sessions = new Map<string, InferenceSession>()
-      const leftParts: ModelPart[] = []
+      const unloadedParts: ModelPart[] = []
       try {
         for (const part of this.#parts) {
-          if (keepsMerged && merged?.has(part)) continue
+          if (part.isClosed || (keepsMerged && merged?.has(part))) continue
           const shares = addedTo(part, added)
-          leftParts.push(part)
+          unloadedParts.push(part)
           const session =
             shares.length > 0
               ? part.withConfig(await part.host.unload(shares, undefined))
@@ -173,7 +180,7 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
           sessions.set(part.name, session)
         }
       } catch (error) {
-        for (const part of leftParts) await this.#restoreBranches(part, loaded)
+        for (const part of unloadedParts) await this.#restoreBranches(part, loaded)
         throw error
       }
       for (const [part, graph] of merged ?? [])
@@ -183,21 +190,21 @@ export class ModelHost implements AdapterHost<DividedAdapter, MergedParts> {
     })
   }
 
-  /** A failure ends the part, whose later calls throw. */
+  /** Opens a session with branches again. If that fails, later calls of the part throw. */
   async #restoreBranches(part: ModelPart, loaded: readonly DividedAdapter[]): Promise<void> {
     const shares = sharesOf(part, loaded)
     if (!shares.every((share) => part.host.serves(share)))
       await part.host.rebuild(shares).catch(() => undefined)
   }
 
-  /** Each part's share of an adapter, and the models that were read to find it. */
+  /** Returns each part's share of an adapter, and the models that were read to find the shares. */
   async #divide(adapter: Adapter): Promise<{
     readonly shares: ReadonlyMap<ModelPart, Adapter>
     readonly openModels: ReadonlyMap<ModelPart, OpenModel>
   }> {
     const openModels = new Map<ModelPart, OpenModel>()
-    const [only, ...others] = this.#parts
-    if (only && others.length === 0) return { shares: new Map([[only, adapter]]), openModels }
+    const [onlyPart, ...others] = this.#parts
+    if (onlyPart && others.length === 0) return { shares: new Map([[onlyPart, adapter]]), openModels }
     const missing = modulesOf(adapter).filter((module) => !this.#locations.has(module))
     if (missing.length > 0) {
       const parts = []
@@ -227,7 +234,7 @@ function addedTo(part: ModelPart, added: readonly Applied<DividedAdapter>[]): Ap
   })
 }
 
-/** The choice in one part. If no row has an adapter in it, the rows do not matter: the part may have another batch size. */
+/** Returns the choice in one part. If no row has an adapter in it, the result has no rows, because the part may have another batch size. */
 function shareOf(part: ModelPart, choice: Choice<DividedAdapter>): Choice<SessionAdapter> {
   if ('added' in choice) return { added: addedTo(part, choice.added) }
   const rows = choice.perRow.map((row) => row && (addedTo(part, [row])[0] ?? null))

@@ -1,6 +1,6 @@
 /**
- * `ModelPart`: one of the sessions of a model. It uses transformers.js' own session until an adapter has layers in it, and then a session with
- * branches. `model.sessions` contains a `PartSession`, which stays the same.
+ * `ModelPart`: a part of a model that is one session. It uses the session of transformers.js until an adapter has layers in it, and then a session
+ * with branches. While the model is attached, `model.sessions` contains a `PartSession` for it.
  */
 import type { ModuleNames, Ort } from '@fourierft/onnxruntime'
 import { AdaptedGraph, NO_SLOTS, openSessions, SessionHost } from '@fourierft/onnxruntime/host'
@@ -47,21 +47,31 @@ export class ModelPart {
     })
   }
 
-  /** dtype and device, which transformers.js stores in a session. */
+  /** dtype and device, which transformers.js stores in the session. */
   get config(): unknown {
     return (this.#original as ModelSession).config
   }
 
-  /** Called by transformers.js when the model is disposed of. */
+  /** Whether the session was closed elsewhere, such as by `dispose` of the model. */
+  get isClosed(): boolean {
+    try {
+      this.host.checkLive()
+      return false
+    } catch {
+      return true
+    }
+  }
+
+  /** Is called by transformers.js when the model is disposed of. */
   release(): Promise<void> {
     return this.host.release({ problem: 'the model was disposed of', advice: 'load it again' })
   }
 
-  /** The original session, or an equal one if it was released. */
+  /** Returns the original session, or a new one from the same file if it was released. */
   async restoreSession(): Promise<InferenceSession> {
     if (this.host.session === this.#original) return this.#original
     const { InferenceSession } = this.#ort
-    // Throws before a session is closed, if the files are not found.
+    // If the files are not found, this throws before a session is closed.
     const { model, options } = await this.#files.origin(this.name)
     return this.withConfig(
       await this.host.giveBack(() =>
@@ -72,13 +82,13 @@ export class ModelPart {
     )
   }
 
-  /** The session with transformers.js' dtype and device. */
+  /** Stores transformers.js' dtype and device in a new session. */
   withConfig(session: InferenceSession): InferenceSession {
     return Object.assign(session, { config: this.config })
   }
 }
 
-/** Has the interface of an ONNX Runtime session. */
+/** Represents a part in `model.sessions`, with the interface of an ONNX Runtime session. */
 export class PartSession implements ModelSession {
   /** transformers.js stores dtype and device here. */
   config: unknown

@@ -1,11 +1,13 @@
 /**
- * The reference for quantised models: a file with ΔW, computed by `@fourierft/core`, as a constant, and a product with it added to each layer. It
- * has the outputs of the quantised base with exact branches.
+ * The reference for quantised models: the same file with a dense branch for each layer, a product with a constant ΔW that `@fourierft/core`
+ * computes. Its outputs are those of the quantised base with exact branches.
  */
 import { type Adapter, delta } from '@fourierft/core'
 import { DataType, findLinearLayers, type LinearLayer, matchLayers, readModel } from '@fourierft/onnx'
 
 /**
+ * Adds a dense branch to each layer that the adapter changes.
+ *
  * @param isHalf whether the layers compute in float16
  * @param part the prefix of this file's modules, if the model has several files
  */
@@ -19,9 +21,9 @@ export function withDenseBranches(
   const layers = findLinearLayers(model)
   for (const name of adapter.modules.keys()) {
     if (!name.startsWith(part)) continue
-    const found = matchLayers(layers, [name]).matched.get(name)
-    if (!found) throw new Error(`no layer ${name}`)
-    const { outFeatures, inFeatures } = found
+    const matched = matchLayers(layers, [name]).matched.get(name)
+    if (!matched) throw new Error(`no layer ${name}`)
+    const { outFeatures, inFeatures } = matched
     const change = delta(adapter.layer(name, [outFeatures, inFeatures]))
     const transposed = new Float32Array(change.length)
     for (let o = 0; o < outFeatures; o++)
@@ -34,7 +36,7 @@ export function withDenseBranches(
       dataType: DataType.float,
       data,
     })
-    for (const layer of [found, ...(found.others ?? [])]) insert(layer, weight, isHalf)
+    for (const layer of [matched, ...(matched.others ?? [])]) insert(layer, weight, isHalf)
   }
   return model.toBytes()
 }

@@ -1,6 +1,6 @@
 /**
- * Real exports in the layout of transformers.js, in every dtype, with adapters that PEFT saved. In float32, outputs are compared with PyTorch and
- * PEFT on the same weights (`scripts/export-fixtures.py`); in other dtypes, with the same file and ΔW as a constant in it.
+ * Real exports in the layout of transformers.js, in every dtype, with adapters that PEFT saved. In float32, outputs are compared with those of
+ * PyTorch and PEFT for the same weights (`scripts/export-fixtures.py`); in other dtypes, with those of the same file with a constant ΔW.
  */
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -23,7 +23,7 @@ import { attach } from '../src/attach.js'
 import { withDenseBranches } from './dense-branches.js'
 
 const FIXTURES = fileURLToPath(new URL('__fixtures__', import.meta.url))
-/** The files of each model, and the prefix of the modules in each file. */
+/** The files of a model, and the prefix of the modules in each file. */
 const FILES = { model: '' }
 const T5_FILES = { encoder_model: 'encoder.', decoder_model_merged: 'decoder.' }
 const CLASSES = {
@@ -38,12 +38,12 @@ const CLASSES = {
 type Name = keyof typeof CLASSES
 const NAMES = Object.keys(CLASSES) as Name[]
 const GENERATING = ['gpt2', 'llama', 't5', 'bart'] as const
-/** BART is tested only for the names of its modules, which are the same in each precision. */
+/** Only the names of BART's modules are tested, which are the same in each precision. */
 const QUANTISED = NAMES.filter((name) => name !== 'bart')
 const SUFFIXES = { fp16: '_fp16', q8: '_quantized', q4: '_q4', q4f16: '_q4f16' } as const
 
 interface Outputs {
-  /** For the last token, image or text; for all tokens of T5 and BART. */
+  /** Logits of the last token, the image or the text; T5 and BART: of all tokens. */
   readonly logits?: number[] | number[][]
   readonly lastHiddenState?: number[][]
   readonly tokens?: number[]
@@ -97,11 +97,11 @@ function inputsOf({ inputIds, pixelValues, decoderInputIds }: Case): Record<stri
   return { input_ids: ids(all), attention_mask: ids(all.map(() => 1)), token_type_ids: ids(all.map(() => 0)) }
 }
 
-/** The last logits (all of them for T5 and BART), or the whole last hidden state, in float32. */
-async function outputOf(model: PreTrainedModel, one: Case): Promise<Float32Array> {
-  const { logits, last_hidden_state } = await model(inputsOf(one))
+/** Returns the last logits (T5 and BART: all logits), or the whole last hidden state, in float32. */
+async function outputOf(model: PreTrainedModel, testCase: Case): Promise<Float32Array> {
+  const { logits, last_hidden_state } = await model(inputsOf(testCase))
   const { data, dims } = (logits ?? last_hidden_state).to('float32') as Tensor
-  return (data as Float32Array).slice(logits && !one.decoderInputIds ? -(dims.at(-1) as number) : 0)
+  return (data as Float32Array).slice(logits && !testCase.decoderInputIds ? -(dims.at(-1) as number) : 0)
 }
 
 /** `max |a − b|` over `max |b|`. */
@@ -111,7 +111,7 @@ function difference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return Math.max(...Array.from(b, (value, i) => Math.abs(value - a[i]))) / largest
 }
 
-/** Twelve consecutive layers, each a sum of at most 64 products and as many coefficients: 2⁻²⁴ for each addition. */
+/** Twelve consecutive layers, each a sum of at most 64 products and about 96 coefficients: 2⁻²⁴ for each addition. */
 const FLOAT32 = 12 * 160 * 2 ** -24
 
 describe.each(NAMES)('%s', (name) => {
@@ -120,12 +120,12 @@ describe.each(NAMES)('%s', (name) => {
     const adapters = await attach(model, { native })
     for (const adapter of ADAPTERS)
       await adapters.loadAdapter(join(FIXTURES, name, adapter), { name: adapter })
-    for (const one of casesOf(name)) {
+    for (const testCase of casesOf(name)) {
       for (const which of ['base', ...ADAPTERS] as const) {
         adapters.setAdapter(which === 'base' ? [] : which)
-        const { logits, lastHiddenState } = one[which]
+        const { logits, lastHiddenState } = testCase[which]
         const expected = (logits ?? lastHiddenState ?? []).flat()
-        expect(difference(await outputOf(model, one), expected)).toBeLessThan(FLOAT32)
+        expect(difference(await outputOf(model, testCase), expected)).toBeLessThan(FLOAT32)
       }
     }
   })
@@ -133,8 +133,8 @@ describe.each(NAMES)('%s', (name) => {
 
 describe.each(QUANTISED)('%s', (name) => {
   /**
-   * In addition to the rounding of float32: float16 rounds each of a layer's numbers to 2⁻¹¹, at different points of the two computations; and a
-   * number between two of q8's 256 steps can be rounded either way. A step is 2⁻⁸ of the largest number, and a layer adds many numbers.
+   * The limits add to the rounding of float32: float16 rounds each number of a layer to 2⁻¹¹, at different points of the two computations. A number
+   * between two of q8's 256 steps can be rounded up or down; a step is 2⁻⁸ of the largest number, and a layer adds many numbers.
    */
   test.each([
     ['fp16', 12 * 2 ** -11],
@@ -153,12 +153,12 @@ describe.each(QUANTISED)('%s', (name) => {
     const [model, dense] = [await load(name, dtype), await load(name, dtype, folder)]
     rmSync(folder, { recursive: true })
     const adapters = await attach(model)
-    for (const one of casesOf(name)) {
-      const base = await outputOf(model, one)
+    for (const testCase of casesOf(name)) {
+      const base = await outputOf(model, testCase)
       if (adapters.listAdapters().length === 0) await adapters.loadAdapter(adapter)
       adapters.enableAdapters()
-      const adapted = await outputOf(model, one)
-      expect(difference(adapted, await outputOf(dense, one))).toBeLessThan(limit)
+      const adapted = await outputOf(model, testCase)
+      expect(difference(adapted, await outputOf(dense, testCase))).toBeLessThan(limit)
       expect(difference(adapted, base)).toBeGreaterThan(10 * limit)
       adapters.disableAdapters()
     }
@@ -173,10 +173,10 @@ describe.each(GENERATING)('%s', (name) => {
       const adapters = await attach(model, { native })
       for (const adapter of ADAPTERS)
         await adapters.loadAdapter(join(FIXTURES, name, adapter), { name: adapter })
-      for (const one of casesOf(name)) {
-        const isDecoder = one.decoderInputIds === undefined
+      for (const testCase of casesOf(name)) {
+        const isDecoder = testCase.decoderInputIds === undefined
         const generate = async () => {
-          const { input_ids, attention_mask } = inputsOf(one)
+          const { input_ids, attention_mask } = inputsOf(testCase)
           const options = {
             input_ids,
             attention_mask,
@@ -185,20 +185,20 @@ describe.each(GENERATING)('%s', (name) => {
           }
           // The library's type lacks `input_ids`.
           const { data } = (await model.generate(options)) as Tensor
-          return Array.from(data as BigInt64Array, Number).slice(isDecoder ? one.inputIds?.length : 1)
+          return Array.from(data as BigInt64Array, Number).slice(isDecoder ? testCase.inputIds?.length : 1)
         }
-        // Concurrent calls: each keeps the adapter it started with.
+        // The calls run concurrently, and each keeps the adapter it started with.
         const answers = (['base', ...ADAPTERS] as const).map((which) => {
           adapters.setAdapter(which === 'base' ? [] : which)
           return [which, generate()] as const
         })
-        for (const [which, tokens] of answers) expect(await tokens).toEqual(one[which].tokens)
+        for (const [which, tokens] of answers) expect(await tokens).toEqual(testCase[which].tokens)
       }
     },
   )
 })
 
-/** Greedy tokens for texts of equal length, up to the end token. */
+/** Returns greedy tokens for texts of equal length, up to the end token. */
 async function generateAll(model: PreTrainedModel, texts: readonly number[][]): Promise<number[][]> {
   const length = texts[0]?.length ?? 0
   const tensor = (values: number[]) =>
@@ -218,18 +218,18 @@ async function generateAll(model: PreTrainedModel, texts: readonly number[][]): 
   })
 }
 
-test('bart: finds an adapter’s modules of the encoder by their names in the encoder’s file', async () => {
+test('bart: finds modules of the encoder, which have other names in the encoder’s file', async () => {
   const model = await load('bart', 'fp32')
-  const [one] = casesOf('bart') as [Case]
+  const [testCase] = casesOf('bart') as [Case]
   const adapters = await attach(model)
   const encoder = 'model.encoder.layers.0.fc1'
   const config = createConfig({ nFrequency: 8, scaling: 100, initWeights: false })
-  const base = await outputOf(model, one)
+  const base = await outputOf(model, testCase)
   await adapters.loadAdapter(createAdapter(config, { [encoder]: [32, 16] }))
-  const adapted = await outputOf(model, one)
+  const adapted = await outputOf(model, testCase)
   expect(difference(adapted, base)).toBeGreaterThan(1000 * FLOAT32)
   await adapters.mergeAdapter()
-  expect(difference(await outputOf(model, one), adapted)).toBeLessThan(FLOAT32)
+  expect(difference(await outputOf(model, testCase), adapted)).toBeLessThan(FLOAT32)
   const wrong = createAdapter(config, { [encoder]: [16, 16] })
   await expect(adapters.loadAdapter(wrong, { name: 'wrong' })).rejects.toMatchObject({
     code: 'SHAPE_MISMATCH',
@@ -244,26 +244,26 @@ test.each(['llama', 't5'] as const)(
     for (const adapter of ADAPTERS)
       await adapters.loadAdapter(join(FIXTURES, name, adapter), { name: adapter })
     const [{ inputIds = [] }] = casesOf(name) as [Case]
-    const alone = []
+    const outputsOfSingleTexts = []
     for (const which of ['adapter-a', null, 'adapter-b']) {
       adapters.setAdapter(which ?? [])
-      alone.push(...(await generateAll(model, [inputIds])))
+      outputsOfSingleTexts.push(...(await generateAll(model, [inputIds])))
     }
-    expect(new Set(alone.map(String)).size).toBe(3)
+    expect(new Set(outputsOfSingleTexts.map(String)).size).toBe(3)
     const rows = ['adapter-a', null, 'adapter-b', null]
     const texts = rows.map(() => inputIds)
     const mixed = adapters.withAdapterPerRow(rows, () => generateAll(model, texts))
     // A running call keeps its adapters, even if they are disabled or deleted.
     adapters.disableAdapters()
     for (const adapter of ADAPTERS) adapters.deleteAdapter(adapter)
-    expect(await mixed).toEqual([...alone, alone[1]])
+    expect(await mixed).toEqual([...outputsOfSingleTexts, outputsOfSingleTexts[1]])
   },
 )
 
-test('t5: an adapter that one session rejects is loaded in no session', async () => {
+test('t5: an adapter that one session rejects is not loaded in any session', async () => {
   const model = await load('t5', 'fp32')
-  const [one] = casesOf('t5') as [Case]
-  const base = await outputOf(model, one)
+  const [testCase] = casesOf('t5') as [Case]
+  const base = await outputOf(model, testCase)
   const adapters = await attach(model)
   const config = createConfig({ nFrequency: 4, initWeights: false })
   const [right, wrong] = [
@@ -272,24 +272,30 @@ test('t5: an adapter that one session rejects is loaded in no session', async ()
   ]
   const broken = createAdapter(config, { [right]: [32, 32], [wrong]: [32, 16] })
   await expect(adapters.loadAdapter(broken)).rejects.toMatchObject({ code: 'SHAPE_MISMATCH' })
-  const elsewhere = createAdapter(config, { 'encoder.block.9.layer.0.SelfAttention.q': [32, 32] })
-  await expect(adapters.loadAdapter(elsewhere)).rejects.toMatchObject({
+  const missing = createAdapter(config, { 'encoder.block.9.layer.0.SelfAttention.q': [32, 32] })
+  await expect(adapters.loadAdapter(missing)).rejects.toMatchObject({
     code: 'MODULE_NOT_FOUND',
     message: expect.stringContaining('block.0.layer.0.SelfAttention.q'),
   })
   expect(adapters.listAdapters()).toEqual([])
-  expect(await outputOf(model, one)).toEqual(base)
+  expect(await outputOf(model, testCase)).toEqual(base)
   await adapters.loadAdapter(join(FIXTURES, 't5/adapter-a'))
-  expect(difference(await outputOf(model, one), (one['adapter-a'].logits ?? []).flat())).toBeLessThan(FLOAT32)
+  expect(
+    difference(await outputOf(model, testCase), (testCase['adapter-a'].logits ?? []).flat()),
+  ).toBeLessThan(FLOAT32)
   await adapters.mergeAdapter()
-  expect(difference(await outputOf(model, one), (one['adapter-a'].logits ?? []).flat())).toBeLessThan(FLOAT32)
+  expect(
+    difference(await outputOf(model, testCase), (testCase['adapter-a'].logits ?? []).flat()),
+  ).toBeLessThan(FLOAT32)
   adapters.unmergeAdapter()
   await adapters.detach()
-  expect(await outputOf(model, one)).toEqual(base)
-  const again = await attach(model)
-  await again.loadAdapter(join(FIXTURES, 't5/adapter-a'))
-  await again.mergeAndUnload()
-  expect(difference(await outputOf(model, one), (one['adapter-a'].logits ?? []).flat())).toBeLessThan(FLOAT32)
+  expect(await outputOf(model, testCase)).toEqual(base)
+  const reattached = await attach(model)
+  await reattached.loadAdapter(join(FIXTURES, 't5/adapter-a'))
+  await reattached.mergeAndUnload()
+  expect(
+    difference(await outputOf(model, testCase), (testCase['adapter-a'].logits ?? []).flat()),
+  ).toBeLessThan(FLOAT32)
 })
 
 test('every fixture is tested', () => {

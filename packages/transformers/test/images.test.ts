@@ -28,13 +28,13 @@ test('labels images with one adapter, or with one adapter for each image', async
   }
   for (const { rgb, ...outputs } of cases) {
     const image = new RawImage(Uint8ClampedArray.from(rgb), 16, 16, 3)
-    const ask = (images: RawImage | RawImage[]) => classify(images, { top_k: 4 })
+    const labelsOf = (images: RawImage | RawImage[]) => classify(images, { top_k: 4 })
     for (const which of ['base', ...ADAPTERS]) {
       adapters.setAdapter(which === 'base' ? [] : which)
-      expect(await ask(image)).toEqual(expected(outputs[which].logits))
+      expect(await labelsOf(image)).toEqual(expected(outputs[which].logits))
     }
     const rows = ['adapter-b', null, 'adapter-a']
-    const mixed = await adapters.withAdapterPerRow(rows, () => ask([image, image, image]))
+    const mixed = await adapters.withAdapterPerRow(rows, () => labelsOf([image, image, image]))
     expect(mixed).toEqual(rows.map((which) => expected(outputs[which ?? 'base'].logits)))
   }
   await classify.dispose()

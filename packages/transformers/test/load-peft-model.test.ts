@@ -29,14 +29,14 @@ const codeOf = (promise: Promise<unknown>) =>
     ({ code, details }: FourierFTError) => [code, details.option],
   )
 
-test('loads the base model and the task that the adapter names', async () => {
+test('loads the base model for the task, as the adapter specifies', async () => {
   const { pipe, adapters } = await loadPeftModel<'text-classification'>(join(FIXTURES, 'bert/adapter-a'), {
     dtype: 'fp32',
   })
-  const [one] = JSON.parse(readFileSync(join(FIXTURES, 'bert/vectors.json'), 'utf8')).cases
-  const powers = (one['adapter-a'].logits as number[]).map(Math.exp)
+  const [testCase] = JSON.parse(readFileSync(join(FIXTURES, 'bert/vectors.json'), 'utf8')).cases
+  const powers = (testCase['adapter-a'].logits as number[]).map(Math.exp)
   const best = Math.max(...powers)
-  expect(await pipe(one.text)).toEqual([
+  expect(await pipe(testCase.text)).toEqual([
     {
       label: ['bad', 'neutral', 'good'][powers.indexOf(best)],
       score: expect.closeTo(best / powers.reduce((a, b) => a + b), 5),
@@ -57,7 +57,7 @@ test('options override the base model and the task; progress is reported for ada
   })
   expect(adapters.listAdapters()).toEqual(['b'])
   const statusesOf = (file: string) =>
-    reports.flatMap((each) => ('file' in each && each.file === file ? [each.status] : []))
+    reports.flatMap((report) => ('file' in report && report.file === file ? [report.status] : []))
   for (const file of ['adapter_config.json', 'adapter_model.safetensors'])
     expect([...new Set(statusesOf(file))]).toEqual(['initiate', 'download', 'progress', 'done'])
   expect(statusesOf('onnx/model_quantized.onnx')).toContain('done')
@@ -65,7 +65,7 @@ test('options override the base model and the task; progress is reported for ada
   await pipe.dispose()
 })
 
-test('requires the options for what the adapter does not name', async () => {
+test('requires the options base and task if the adapter does not specify them', async () => {
   const adapter = createAdapter(createConfig({ nFrequency: 4, taskType: 'SEQ_CLS' }), { dense: [8, 8] })
   expect(await codeOf(loadPeftModel(adapter))).toEqual(['INVALID_OPTION', 'base'])
   expect(await codeOf(loadPeftModel(adapter, { base: 'no-such-model' }))).toEqual(['FILE_NOT_FOUND', 'base'])

@@ -1,4 +1,4 @@
-/** 2,000 concurrent calls and 500 switches: each output belongs to one adapter, no session is created, and calls leave no memory behind. */
+/** Rounds of 2,000 concurrent calls and 500 switches: each output belongs to the right adapter, no session is created, and no memory leaks. */
 import { createRequire } from 'node:module'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -10,14 +10,14 @@ import { writeTinyModels } from '../src/__fixtures__/write-tiny-model.js'
 import { attach } from '../src/attach.js'
 
 const SWITCHES = 500
-const CALLS_EACH = 4
+const CALLS_PER_SWITCH = 4
 /** The first round fills caches: compiled code, for example. */
 const ROUNDS = 3
 
 setFlagsFromString('--expose-gc')
 const collectGarbage: () => void = runInNewContext('gc')
 
-/** The bytes of live objects and of the buffers that they own, as V8 counts them. */
+/** Returns the bytes of live objects and of their buffers, as V8 counts them. */
 function liveBytes(): number {
   for (let i = 0; i < 3; i++) collectGarbage()
   const { heapUsed, external } = process.memoryUsage()
@@ -31,7 +31,7 @@ beforeAll(() => {
 })
 
 test.each([true, false])(
-  'concurrent calls keep their adapters and leave no memory behind; native: %s',
+  'concurrent calls keep their adapters and leak no memory; native: %s',
   async (native) => {
     const require = createRequire(createRequire(import.meta.url).resolve('@huggingface/transformers'))
     const { InferenceSession }: typeof Ort = require('onnxruntime-node')
@@ -63,7 +63,7 @@ test.each([true, false])(
       for (let i = 0; i < SWITCHES; i++) {
         const which = (i * 7) % names.length
         adapters.setAdapter(names[which])
-        for (let call = 0; call < CALLS_EACH; call++)
+        for (let call = 0; call < CALLS_PER_SWITCH; call++)
           calls.push(
             outputOf().then((output) => {
               if (output !== expected[which]) wrong.push(i)
@@ -77,8 +77,8 @@ test.each([true, false])(
     expect(wrong).toEqual([])
     expect(created).toBe(0)
     const [, second = 0, third = 0] = memory
-    // 256 bytes for each call: a call that kept its output alive would keep 900.
-    expect(third - second).toBeLessThan(SWITCHES * CALLS_EACH * 256)
+    // 256 bytes for each call. A call whose output is not freed would add 900.
+    expect(third - second).toBeLessThan(SWITCHES * CALLS_PER_SWITCH * 256)
     await extract.dispose()
   },
 )

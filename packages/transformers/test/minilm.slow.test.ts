@@ -11,23 +11,20 @@ const CACHE = fileURLToPath(new URL('../../../.cache', import.meta.url))
 const MODEL = join(CACHE, MINILM, 'model.onnx')
 const FOLDER = fileURLToPath(new URL('../../onnxruntime/test/__fixtures__/minilm', import.meta.url))
 const hasModel = existsSync(MODEL)
-const without = hasModel
+const skipped = hasModel
   ? ''
   : ' (skipped: node packages/onnxruntime/scripts/minilm.js has not fetched the model)'
 
-describe.skipIf(!hasModel)(`paraphrase-MiniLM-L3-v2${without}`, () => {
-  test.each([true, false])(
-    'embeddings are equal to those of PyTorch and PEFT; native: %s',
-    async (native) => {
-      env.localModelPath = CACHE
-      env.allowRemoteModels = false
-      expect.hasAssertions()
-      await expectMiniLm({
-        adapter: await loadAdapter(join(FOLDER, 'adapter')),
-        vectors: JSON.parse(readFileSync(join(FOLDER, 'vectors.json'), 'utf8')),
-        device: 'cpu',
-        native,
-      })
-    },
-  )
+describe.skipIf(!hasModel)(`paraphrase-MiniLM-L3-v2${skipped}`, () => {
+  test.each([true, false])('embeddings agree with PyTorch and PEFT; native: %s', async (native) => {
+    env.localModelPath = CACHE
+    env.allowRemoteModels = false
+    expect.hasAssertions()
+    await expectMiniLm({
+      adapter: await loadAdapter(join(FOLDER, 'adapter')),
+      vectors: JSON.parse(readFileSync(join(FOLDER, 'vectors.json'), 'utf8')),
+      device: 'cpu',
+      native,
+    })
+  })
 })

@@ -1,36 +1,40 @@
 /**
- * A real encoder, paraphrase-MiniLM-L3-v2, in transformers.js, with an adapter that PEFT trained on real mails. The expected outputs are in the
+ * A real encoder, paraphrase-MiniLM-L3-v2, in transformers.js, with an adapter that PEFT trained on real emails. The expected outputs are in the
  * fixtures of `@fourierft/onnxruntime`, and `packages/onnxruntime/scripts/minilm.js` fetches the model.
  */
 import type { Adapter } from '@fourierft/core'
 import { AutoModel, type DeviceType, PretrainedConfig, Tensor } from '@huggingface/transformers'
 import { expect } from 'vitest'
-import { type Packed, unpack } from '../../onnxruntime/test/packed.js'
+import { decodeArray, type EncodedArray } from '../../onnxruntime/test/encoded-array.js'
 import { attach } from '../src/attach.js'
 
-/** Its folder in the project's cache. */
+/** The folder of the model in the project's cache. */
 export const MINILM = 'minilm-0.2.1'
-/** The file's name for the embeddings, `[texts, 384]`. */
+/** The name of the output with the embeddings, `[texts, 384]`. */
 const EMBEDDINGS = '461'
 /** The project's limit for whole models: the largest error, relative to the largest value. */
 const LIMIT = 1e-4
 
 export interface MiniLm {
   readonly adapter: Adapter
-  readonly vectors: { readonly sentences: Packed; readonly base: Packed; readonly adapted: Packed }
+  readonly vectors: {
+    readonly sentences: EncodedArray
+    readonly base: EncodedArray
+    readonly adapted: EncodedArray
+  }
   readonly device: DeviceType
   readonly native: boolean
   /** The number of sentences. Default: all. */
   readonly count?: number
 }
 
-/** `env.localModelPath` has to be the project's cache. */
+/** Compares the embeddings of the model with PyTorch and PEFT. `env.localModelPath` has to be the project's cache. */
 export async function expectMiniLm(options: MiniLm): Promise<void> {
   const { adapter, vectors, device, native, count = vectors.sentences.shape[0] } = options
-  // The model was not exported for transformers.js, so it has no configuration and is in another folder.
+  // The model was not exported for transformers.js, so it has no configuration, and its file is not in a subfolder.
   const config = new PretrainedConfig({ model_type: 'bert' })
   const model = await AutoModel.from_pretrained(MINILM, { config, subfolder: '', dtype: 'fp32', device })
-  const { data, shape } = unpack(vectors.sentences)
+  const { data, shape } = decodeArray(vectors.sentences)
   const length = shape[1]
   const ids = BigInt64Array.from(data.subarray(0, count * length) as Uint16Array, BigInt)
   const inputs = {
@@ -42,8 +46,8 @@ export async function expectMiniLm(options: MiniLm): Promise<void> {
     ),
   }
   const embed = async () => (await model(inputs))[EMBEDDINGS].data as Float32Array
-  const floats = (packed: Packed) =>
-    (unpack(packed).data as Float32Array).subarray(0, count * packed.shape[1])
+  const floats = (array: EncodedArray) =>
+    (decodeArray(array).data as Float32Array).subarray(0, count * array.shape[1])
   const [base, adapted] = [floats(vectors.base), floats(vectors.adapted)]
   const original = await embed()
   expect(relativeError(original, base)).toBeLessThan(LIMIT)

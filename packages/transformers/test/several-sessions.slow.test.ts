@@ -29,7 +29,7 @@ const T5 = async (name = 't5') =>
   withTwoSteps(await AutoModelForSeq2SeqLM.from_pretrained(name, { dtype: 'fp32' }))
 const logitsOf = ({ logits }: Record<string, Tensor>) => logits?.data as Float32Array
 
-/** Twelve consecutive layers, each a sum of at most 64 products and as many coefficients: 2⁻²⁴ for each addition. */
+/** Twelve consecutive layers, each a sum of at most 64 products and about 96 coefficients: 2⁻²⁴ for each addition. */
 const FLOAT32 = 12 * 160 * 2 ** -24
 
 testAdapters(
@@ -43,7 +43,7 @@ testAdapters(
       return {
         adapters,
         call: async () => logitsOf(await model(inputs)),
-        callDuring: async (happens) => logitsOf(await model.twice(inputs, happens)),
+        callDuring: async (action) => logitsOf(await model.twice(inputs, action)),
         async end() {
           await adapters.detach()
           await model.dispose()
@@ -62,13 +62,13 @@ test('if one session cannot be created, the others are restored', async () => {
   await adapters.loadAdapter(join(FIXTURES, 't5/adapter-a'))
   const before = logitsOf(await model(inputs))
   const { create } = InferenceSession
-  for (const verb of ['detach', 'mergeAndUnload'] as const) {
+  for (const method of ['detach', 'mergeAndUnload'] as const) {
     let created = 0
     vi.spyOn(InferenceSession, 'create').mockImplementation((...args: unknown[]) => {
       if (++created === 2) throw new Error('out of memory')
       return Reflect.apply(create, InferenceSession, args)
     })
-    await expect(adapters[verb]()).rejects.toThrow('out of memory')
+    await expect(adapters[method]()).rejects.toThrow('out of memory')
     vi.restoreAllMocks()
     expect(adapters.activeAdapters).toEqual(['default'])
     expect(logitsOf(await model(inputs))).toEqual(before)
@@ -79,6 +79,23 @@ test('if one session cannot be created, the others are restored', async () => {
   for (const [i, value] of merged.entries())
     expect(Math.abs(value - before[i])).toBeLessThan(FLOAT32 * largest)
   await model.dispose()
+})
+
+test('detach restores the other sessions if one was closed elsewhere', async () => {
+  const model = await T5()
+  const { sessions } = model
+  const { model: encoder, decoder_model_merged: decoder } = sessions
+  const adapters = await attach(model)
+  await adapters.loadAdapter(join(FIXTURES, 't5/adapter-a'))
+  await model.sessions.model.release()
+  await adapters.detach()
+  expect(model.sessions).toBe(sessions)
+  expect(sessions.model).toBe(encoder)
+  const { decoder_model_merged: restored } = sessions
+  expect(restored).not.toBe(decoder)
+  expect(restored).toBeInstanceOf(decoder.constructor)
+  expect(restored.inputNames).toEqual(decoder.inputNames)
+  await restored.release()
 })
 
 test.each([

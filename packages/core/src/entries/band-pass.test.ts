@@ -3,8 +3,7 @@ import { bandPassEntries, bandPassMap } from './band-pass.js'
 import type { Shape } from './entries.js'
 
 /**
- * Equation 5 as the paper writes it, with the engine's own functions and the signed frequencies of the centred
- * spectrum.
+ * Evaluates equation 5 as the paper writes it, with `Math.exp` and the signed frequencies of the centred spectrum.
  */
 function equation5([d1, d2]: Shape, centre: number, width: number): number[] {
   const signed = (i: number, d: number) => ((i + Math.floor(d / 2)) % d) - Math.floor(d / 2)
@@ -27,7 +26,7 @@ describe('bandPassMap', () => {
     const expected = equation5(shape, centerFrequency, bandwidth)
     expect(map).toHaveLength(expected.length)
     map.forEach((p, position) => {
-      // Either side rounds the exponent t ≤ 700 ten times, which multiplies p by 1 ± 20·t·U; exp itself adds a
+      // Both sides round the exponent t ≤ 700 ten times, which multiplies p by 1 ± 20·t·U; exp itself adds a
       // few U.
       const t = -Math.log(p)
       if (p > 0) expect(Math.abs(p - expected[position])).toBeLessThanOrEqual((20 * t + 8) * 2 ** -53 * p)
@@ -112,7 +111,7 @@ describe('bandPassEntries', () => {
     expect(['1,1', '1,-1', '-1,1', '-1,-1'].every((quadrant) => quadrants.has(quadrant))).toBe(true)
   })
 
-  test('gives a seed the same entries, another seed others, and begins with the entries of a smaller n', () => {
+  test('gives the same entries for the same seed, others for another seed, and the same first entries for every n', () => {
     const options = { shape: [40, 25], n: 200, seed: 5, centerFrequency: 6, bandwidth: 4 } as const
     const entries = bandPassEntries(options)
     expect(bandPassEntries(options)).toEqual(entries)

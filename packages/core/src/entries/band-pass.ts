@@ -6,7 +6,7 @@
  *     p = exp(−((D² − f_c²)/(D·W))²),   D² = u² + v²
  *
  * `u` and `v` are the signed frequencies of `j` and `k`: `D` is a distance in the centred spectrum of figure 3,
- * the entries themselves are plain DFT indices.
+ * and the entries themselves are plain DFT indices.
  *
  * @see "Parameter-Efficient Fine-Tuning with Discrete Fourier Transform" (Gao et al., 2024), equation 5
  */
@@ -25,7 +25,7 @@ const DEFAULT_BANDWIDTH = 200
 /** A weight below `e⁻⁷⁰⁰` counts as 0: dividing by it would overflow. */
 const LARGEST_EXPONENT = 700
 
-/** A map with this many positions takes 1 GiB. */
+/** Most positions of a map, which then takes 1 GiB. */
 const LARGEST_MAP = 2 ** 27
 
 export interface BandPassMapOptions {
@@ -84,8 +84,8 @@ export function bandPassEntries({
 }
 
 /**
- * The weights `p` that `bandPassEntries` draws with, row-major `[d1, d2]`, with frequency zero at `(0, 0)` like
- * the entries. To show them as in figure 3, with frequency zero in the middle, move `(j, k)` to
+ * Returns the weights `p` of all positions, with which `bandPassEntries` draws: row-major `[d1, d2]`, with frequency
+ * zero at `(0, 0)`. To show them as in figure 3, with frequency zero in the middle, move `(j, k)` to
  * `((j + ⌊d1/2⌋) mod d1, (k + ⌊d2/2⌋) mod d2)`.
  *
  * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, centre or bandwidth, or a shape with more than 2²⁷
@@ -109,7 +109,7 @@ export function bandPassMap({
   return Float64Array.from({ length: positions }, (_, position) => weightOf(position))
 }
 
-/** `p` at position `j·d2 + k`. At `D = 0`, `p` is its limit: 1 for `f_c = 0`, otherwise 0. */
+/** Returns the function that gives `p` at position `j·d2 + k`. At `D = 0`, `p` is its limit: 1 for `f_c = 0`, otherwise 0. */
 function bandPassWeight(
   [d1, d2]: Shape,
   centerFrequency: number,
@@ -127,7 +127,7 @@ function bandPassWeight(
   }
 }
 
-/** The frequency in `−⌊d/2⌋ … ⌈d/2⌉ − 1` of index `i` in a DFT of length `d`. */
+/** Returns the frequency in `−⌊d/2⌋ … ⌈d/2⌉ − 1` of index `i` in a DFT of length `d`. */
 function signedFrequency(i: number, d: number): number {
   return 2 * i < d ? i : i - d
 }

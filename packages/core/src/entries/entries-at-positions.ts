@@ -1,4 +1,4 @@
-/** Entries from their positions in a row-major `[d1, d2]` spectrum. */
+/** Makes entries from their positions in a row-major `[d1, d2]` spectrum. */
 import type { Entries, EntriesRecipe, Shape } from './entries.js'
 
 /** @param positions distinct integers `v = j·d2 + k`, each in `[0, d1·d2)` */

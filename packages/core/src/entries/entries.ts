@@ -1,6 +1,6 @@
 /**
- * Entries `E`: the `n` positions `(j, k)` of a `[d1, d2]` spectrum that hold a trained coefficient. Everything
- * that applies an adapter reads only `rows` and `columns`; the recipe does not matter there.
+ * Entries `E`: the `n` positions `(j, k)` of a `[d1, d2]` spectrum that hold a trained coefficient. Code
+ * that applies an adapter reads only `rows` and `columns`, not the recipe.
  */
 
 /** The shape `[d1, d2]` = `[out, in]` of a layer and of its spectrum; both at least 1. */
@@ -13,7 +13,7 @@ export type EntriesRecipe =
       readonly sampler: 'uniform'
       readonly seed: number | bigint
       readonly n: number
-      /** `legacy`: PyTorch's older 32-bit form for every size (differs only from 214748364 positions on). */
+      /** `legacy`: the 32-bit algorithm of older PyTorch for every size. It makes no difference below 214748364 positions. */
       readonly algorithm?: 'legacy'
     }
   | {

@@ -7,16 +7,16 @@ export interface ExplicitOptions {
   readonly shape: Shape
   /** `j_l`, integers in `[0, d1)`. */
   readonly rows: ArrayLike<number>
-  /** `k_l`, integers in `[0, d2)`; as many as `rows`. */
+  /** `k_l`, integers in `[0, d2)`; as many as in `rows`. */
   readonly columns: ArrayLike<number>
 }
 
 /**
- * Entries `(rows[l], columns[l])` in this order; the lists are copied.
+ * Makes the entries `(rows[l], columns[l])`, in this order. Copies the lists.
  *
  * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, `SHAPE_MISMATCH` for lists of different lengths,
  *   `INVALID_ENTRY_COUNT` for empty lists or more entries than positions, `ENTRY_OUT_OF_RANGE` for an index that
- *   is not an integer or lies outside the spectrum, `DUPLICATE_ENTRY` for a position that occurs twice
+ *   is not an integer or is outside the spectrum, `DUPLICATE_ENTRY` for a position that occurs twice
  */
 export function explicitEntries({ shape, rows, columns }: ExplicitOptions): Entries {
   const positions = countPositions(shape)
@@ -24,7 +24,7 @@ export function explicitEntries({ shape, rows, columns }: ExplicitOptions): Entr
   if (columns.length !== n) {
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `columns: expected ${n} numbers, one for each of rows; received ${columns.length}`,
+      `columns: expected ${n} numbers, one for each element of rows; received ${columns.length}`,
       { option: 'columns', expected: n, received: columns.length },
     )
   }
@@ -53,7 +53,7 @@ function checkRange(option: 'rows' | 'columns', indices: ArrayLike<number>, limi
   }
 }
 
-/** Sorts the positions: equal ones become neighbours. */
+/** Checks that all positions differ. After sorting, equal positions are neighbours. */
 function checkDistinct(rows: ArrayLike<number>, columns: ArrayLike<number>, d2: number): void {
   const positions = new Uint32Array(rows.length)
   for (let l = 0; l < positions.length; l++) positions[l] = rows[l] * d2 + columns[l]

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { exp, log } from './exponential.js'
 
-/** Our errors are below 2 ulp; the engine's function may err by 1 more. */
+/** The errors of `exp` and `log` are below 2 ulp, and the engine's functions may be wrong by 1 ulp. */
 const LIMIT = 3 * 2 ** -52
 
 describe('exp', () => {

@@ -1,5 +1,5 @@
 /**
- * `exp` and `log` that give the same bits on every engine; `Math.exp` and `Math.log` do not promise that. They use
+ * `exp` and `log` with the same bits on every engine, which `Math.exp` and `Math.log` do not promise. They use
  * additions, subtractions, multiplications and divisions in a fixed order. Their errors stay below 2 ulp, and they
  * cover only the ranges that sampling needs.
  */
@@ -18,7 +18,7 @@ for (let k = 0, factorial = 1; k < INVERSE_FACTORIALS.length; k++, factorial *= 
   INVERSE_FACTORIALS[k] = 1 / factorial
 }
 
-/** `eˣ` for `−708 ≤ x ≤ 0`: `x = −k·ln 2 + r` with `|r| ≤ (ln 2)/2`, then the series of `eʳ` up to `r¹³`. */
+/** Returns `eˣ` for `−708 ≤ x ≤ 0`: `x = −k·ln 2 + r` with `|r| ≤ (ln 2)/2`, then the series of `eʳ` up to `r¹³`. */
 export function exp(x: number): number {
   const k = Math.floor(0.5 - x / (LN2_HIGH + LN2_LOW))
   const r = x + k * LN2_HIGH + k * LN2_LOW
@@ -30,7 +30,7 @@ export function exp(x: number): number {
 }
 
 /**
- * `ln x` for `2⁻¹⁰⁰⁰ ≤ x ≤ 1`: `x = 2⁻ᵏ·m` with `0.7 < m ≤ 1.4`, then the series of
+ * Returns `ln x` for `2⁻¹⁰⁰⁰ ≤ x ≤ 1`: `x = 2⁻ᵏ·m` with `0.7 < m ≤ 1.4`, then the series of
  * `ln m = 2·artanh((m − 1)/(m + 1))`.
  */
 export function log(x: number): number {

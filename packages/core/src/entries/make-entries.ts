@@ -1,4 +1,4 @@
-/** Entries from the recipe in an adapter file or a configuration. */
+/** Makes entries from the recipe in an adapter file or a configuration. */
 import { FourierFTError } from '../errors.js'
 import { bandPassEntries } from './band-pass.js'
 import type { Entries, EntriesRecipe, Shape } from './entries.js'

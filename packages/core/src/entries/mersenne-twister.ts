@@ -1,6 +1,5 @@
 /**
- * The generator MT19937 of Matsumoto and Nishimura: the stream of 32-bit integers behind PyTorch's CPU
- * generator.
+ * The generator MT19937 of Matsumoto and Nishimura. PyTorch's CPU generator uses its stream of 32-bit integers.
  *
  * @see M. Matsumoto, T. Nishimura, "Mersenne Twister", ACM TOMACS 8 (1998)
  */
@@ -24,7 +23,7 @@ export class MersenneTwister {
     }
   }
 
-  /** The next integer, uniform on `0 … 2³² − 1`. */
+  /** Returns the next integer, uniform on `0 … 2³² − 1`. */
   nextUint32(): number {
     if (this.#next === WORDS) this.#twist()
     let word = this.#state[this.#next++]

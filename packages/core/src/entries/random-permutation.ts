@@ -12,7 +12,7 @@ export const WIDE_DRAWS_FROM = 214748364
 const DENSE_RATIO = 16
 
 /**
- * Fisher–Yates from the front: step `i` draws `z = u32 mod (N − i)` and swaps positions `i` and `i + z`.
+ * Shuffles by Fisher–Yates from the front: step `i` draws `z = u32 mod (N − i)` and swaps positions `i` and `i + z`.
  * Steps after step `n` leave the first `n` positions unchanged.
  *
  * @param length `N`, at most 2³²
@@ -34,7 +34,7 @@ function swapInArray(random: MersenneTwister, length: number, n: number): Uint32
   return values.slice(0, n)
 }
 
-/** The same swaps, but only moved values are stored: a position outside `first` and `displaced` holds its own number. */
+/** Makes the same swaps, but stores only values that moved. A position that is in neither `first` nor `displaced` holds its own index. */
 function swapDisplacedOnly(random: MersenneTwister, length: number, n: number): Uint32Array {
   const first = new Uint32Array(n)
   for (let i = 0; i < n; i++) first[i] = i
@@ -54,7 +54,7 @@ function swapDisplacedOnly(random: MersenneTwister, length: number, n: number): 
 }
 
 /**
- * Fisher–Yates inside out with 64-bit draws: step `i` draws `z = u64 mod (i + 1)`, position `i` takes the
+ * Shuffles by Fisher–Yates inside out, with 64-bit draws: step `i` draws `z = u64 mod (i + 1)`, position `i` takes the
  * value at position `z`, then position `z` takes `i`. Every step can change the first `n` positions, so all `N`
  * steps are drawn; a step after `n` matters only if `z < n`.
  *
@@ -76,7 +76,7 @@ export function permutationInsideOut(random: MersenneTwister, length: number, n:
 }
 
 /**
- * `u64 mod m` for `m ≤ 2³²`; the high 32 bits of `u64` are drawn first. Horner's rule over pieces of 32, 16 and 16
+ * Returns `u64 mod m` for `m ≤ 2³²`; the high 32 bits of `u64` are drawn first. Horner's rule over pieces of 32, 16 and 16
  * bits keeps every intermediate result below 2⁴⁸.
  */
 function drawBelow(random: MersenneTwister, m: number): number {
@@ -87,8 +87,8 @@ function drawBelow(random: MersenneTwister, m: number): number {
 }
 
 /**
- * `a mod m`, exact for integers `a < 2⁵³`, and much faster than `%`, which has no machine instruction for
- * doubles. `floor` gives the exact quotient: a quotient that is not an integer is at least `1/m` below the next
+ * Returns `a mod m`, exact for integers `a < 2⁵³`, and much faster than `%`, because there is no machine
+ * instruction for `%` on doubles. `floor` gives the exact quotient: a quotient that is not an integer is at least `1/m` below the next
  * integer, and `a/m` is rounded by less than `2⁻⁵³·a/m < 1/m`.
  */
 function remainder(a: number, m: number): number {

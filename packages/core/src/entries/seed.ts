@@ -1,11 +1,11 @@
-/** Seeds, read as PyTorch reads them. */
+/** The part of a seed that PyTorch's CPU generator uses. */
 import { FourierFTError } from '../errors.js'
 
 const SMALLEST = -(2n ** 63n)
 const LARGEST = 2n ** 64n - 1n
 
 /**
- * The 32 bits of a 64-bit seed that PyTorch's CPU generator uses: the low half, with negative seeds in two's
+ * Returns the 32 bits of a 64-bit seed that PyTorch's CPU generator uses: the low half, with negative seeds in two's
  * complement.
  *
  * @param seed a safe integer, or a bigint in `−2⁶³ … 2⁶⁴ − 1`, the range of `torch.manual_seed`

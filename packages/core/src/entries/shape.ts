@@ -2,11 +2,11 @@
 import { FourierFTError } from '../errors.js'
 import type { Shape } from './entries.js'
 
-/** A position `j·d2 + k` of a spectrum is stored in 32 bits. */
+/** Positions `j·d2 + k` of a spectrum are stored in 32 bits. */
 const MAX_POSITIONS = 2 ** 32
 
 /**
- * The number of positions `d1·d2` of a spectrum.
+ * Returns the number of positions `d1·d2` of a spectrum.
  *
  * @throws {FourierFTError} `INVALID_OPTION` unless `d1` and `d2` are positive integers with `d1·d2 ≤ 2³²`
  */
@@ -35,6 +35,8 @@ export function countPositions(shape: Shape): number {
 }
 
 /**
+ * Checks `n` before entries are drawn.
+ *
  * @param positions number of positions of the spectrum
  * @throws {FourierFTError} `INVALID_ENTRY_COUNT` unless `n` is an integer in `1 … positions`
  */

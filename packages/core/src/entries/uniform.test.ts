@@ -24,7 +24,7 @@ describe('uniformEntries', () => {
     )
   })
 
-  test('gives the same first m entries for every n, whether the permutation is stored whole or not', () => {
+  test('gives the same first m entries for every n, whether the whole permutation is stored or not', () => {
     const shape = [50, 60] as const
     const all = uniformEntries({ shape, n: 3000, seed: 5 })
     for (const m of [1, 20, 187, 188, 1500]) {
@@ -89,7 +89,7 @@ describe('seedWord', () => {
     [2 ** 32 + 5, 5],
     [-(2n ** 63n), 0],
     [2n ** 64n - 1n, 0xffffffff],
-  ] as const)('takes the low 32 bits of %s: %s', (seed, word) => {
+  ] as const)('returns the low 32 bits of %s: %s', (seed, word) => {
     expect(seedWord(seed)).toBe(word)
   })
 

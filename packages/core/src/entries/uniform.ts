@@ -11,18 +11,18 @@ export interface UniformOptions {
   readonly shape: Shape
   /** Number of entries, `1 … d1·d2`. */
   readonly n: number
-  /** A safe integer, or a bigint in `−2⁶³ … 2⁶⁴ − 1`; PEFT's `random_loc_seed` (777 there). */
+  /** A safe integer, or a bigint in `−2⁶³ … 2⁶⁴ − 1`; PEFT's `random_loc_seed` (its default is 777). */
   readonly seed: number | bigint
   /** `legacy`: the 32-bit algorithm of older PyTorch for every size. It makes no difference below 214748364 positions. */
   readonly algorithm?: 'legacy'
 }
 
 /**
- * `torch.randperm(d1·d2, generator=torch.Generator().manual_seed(seed))[:n]`, where position `v` is the entry
- * `(⌊v/d2⌋, v mod d2)`.
+ * Draws the entries of `torch.randperm(d1·d2, generator=torch.Generator().manual_seed(seed))[:n]`, where position
+ * `v` is the entry `(⌊v/d2⌋, v mod d2)`.
  *
- * Takes memory for `n` entries. Makes `n` draws below 214748364 positions, and `d1·d2` draws from there on, which
- * takes seconds, and a minute at 2³² positions.
+ * Takes memory for `n` entries. Below 214748364 positions it makes `n` draws. From there on it makes `d1·d2` draws,
+ * which takes seconds; at 2³² positions, a minute.
  *
  * @throws {FourierFTError} `INVALID_OPTION` for a bad shape, seed or algorithm, `INVALID_ENTRY_COUNT` for a
  *   bad `n`

@@ -11,6 +11,8 @@ import { log } from './exponential.js'
 import type { MersenneTwister } from './mersenne-twister.js'
 
 /**
+ * Draws a weighted sample without replacement.
+ *
  * @param count number of items, `0 … count − 1`
  * @param weightOf weight of an item: 0 (never drawn), or in `10⁻³⁰⁵ … 1`
  * @param n size of the sample
@@ -33,7 +35,7 @@ export function weightedSample(
   return earliest.takeItems()
 }
 
-/** Uniformly distributed on the multiples of 2⁻⁵³ in `[0, 1)`. */
+/** Draws a multiple of 2⁻⁵³ in `[0, 1)`, uniformly. */
 function uniform(random: MersenneTwister): number {
   const high = random.nextUint32() >>> 5
   const low = random.nextUint32() >>> 6

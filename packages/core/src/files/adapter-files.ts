@@ -1,4 +1,4 @@
-/** The two files of an adapter from a source, and the size limits and errors that all sources share. */
+/** The two files of an adapter, as every source returns them, and the size limits and errors that all sources share. */
 
 import { FourierFTError } from '../errors.js'
 import type { AdapterBytes } from './adapter-bytes.js'
@@ -19,10 +19,10 @@ export interface AdapterFiles extends AdapterBytes {
 /** Default size limit of a file: the largest that Node reads in one call. */
 export const DEFAULT_MAX_BYTES = 2 ** 31 - 1
 
-/** Size limit of the configuration, whatever the limit of the other file: 4 million characters of up to 4 bytes. */
+/** Size limit of the configuration, whatever the limit of the model file: 4 million characters of up to 4 bytes. */
 export const MAX_CONFIG_BYTES = 16 * 2 ** 20
 
-/** @throws {FourierFTError} `FILE_TOO_LARGE` */
+/** Checks the size of a file. @throws {FourierFTError} `FILE_TOO_LARGE` */
 export function checkSize(size: number, maxBytes: number, file: string): void {
   if (size <= maxBytes) return
   throw new FourierFTError(
@@ -38,7 +38,7 @@ export function checkSize(size: number, maxBytes: number, file: string): void {
   )
 }
 
-/** @param expectation what the source should contain, or why it does not */
+/** Makes the error of a missing file. @param expectation what the source should contain, or the reason why the file is missing */
 export function notFound(file: string, expectation: string, advice?: string): FourierFTError {
   return new FourierFTError('FILE_NOT_FOUND', `${file} does not exist; ${expectation}`, {
     ...(advice !== undefined && { advice }),
@@ -46,7 +46,7 @@ export function notFound(file: string, expectation: string, advice?: string): Fo
   })
 }
 
-/** Advice for sources that cannot be listed: PEFT saves an adapter with a name into a subfolder of that name. */
+/** Returns advice for sources that cannot be listed: PEFT saves an adapter with a name into a subfolder of that name. */
 export function subfolderHint(subfolder: string): string | undefined {
   if (subfolder !== '') return undefined
   return "if PEFT saved the adapter under a name, pass { subfolder: 'its name' }"

@@ -31,7 +31,7 @@ const VERSION_KEY = 'fourierft.version'
 const LAYERS_KEY = 'fourierft.layers'
 const ENTRIES_KEY = 'fourierft.entries'
 
-/** JSON values in the description of a layer or an entry set. */
+/** Most JSON values in the description of a layer or an entry set. */
 const MAX_MEMBER_VALUES = 100
 
 const Size = v.pipe(v.number(), v.safeInteger(), v.minValue(1))
@@ -45,7 +45,7 @@ const Seed = v.union([
     v.check((seed) => seed >= -(2n ** 63n) && seed < 2n ** 64n),
   ),
 ])
-/** JSON has no infinity, but `JSON.parse` reads 1e999 as one, which would be written back as null. */
+/** JSON has no infinity. `JSON.parse` reads 1e999 as infinity, and `JSON.stringify` would write it back as null. */
 const Finite = v.pipe(v.number(), v.finite('expected a finite number'))
 const Digest = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))
 const Layer = v.object({
@@ -79,6 +79,8 @@ type StoredRecipe =
   | Omit<v.InferOutput<typeof Explicit>, 'sha256'>
 
 /**
+ * Reads the additions from the metadata.
+ *
  * @returns undefined for a file without additions, such as PEFT's own
  * @throws {FourierFTError} `UNSUPPORTED_FORMAT_VERSION`, `INVALID_JSON`, or `INVALID_SAFETENSORS` if a value does not fit its schema
  */
@@ -103,7 +105,7 @@ export function parseAdditions(
   return { layers, sets }
 }
 
-/** The metadata for the additions. Layers are sorted, so the text does not depend on the order of the modules. */
+/** Returns the metadata for the additions. Layers are sorted, so the text does not depend on the order of the modules. */
 export function formatAdditions({ layers, sets }: FormatAdditions): Record<string, string> {
   const sorted = [...layers].sort(([a], [b]) => (a < b ? -1 : 1))
   const entries = [...sets].map(([name, { recipe, n, digest }]) => [
@@ -149,8 +151,8 @@ function formatSeed(seed: number | bigint): number | string {
 }
 
 /**
- * The members of the object under a key of the metadata. Each is checked before the next one is read: an untrusted file may have millions,
- * and the first invalid one ends the check.
+ * Yields the members of the object under a key of the metadata. Each member is checked before the next one is read, because an untrusted
+ * file may have millions of them.
  */
 function* parseMembers<S extends v.GenericSchema>(
   metadata: Readonly<Record<string, string>>,

@@ -23,7 +23,7 @@ const { fileSystem } = platform
 export type AdapterSource = string | URL | AdapterBytes | Iterable<File>
 
 export interface LoadAdapterOptions {
-  /** Shapes `[out, in]` of the base model's layers, for files that do not hold them (PEFT's). */
+  /** Shapes `[out, in]` of the base model's layers, for files that do not contain them (PEFT's). */
   readonly shapes?: Shapes
   /** Largest size of a file in bytes. Default `2³¹ − 1`. */
   readonly maxBytes?: number
@@ -49,7 +49,7 @@ export interface LoadAdapterOptions {
   readonly cacheDir?: string
   /** Hub: use only the cache and send no requests. Default: the environment's `HF_HUB_OFFLINE`. */
   readonly offline?: boolean
-  /** Called with one line if the files hold tensors that are not used. Default: `console.warn`. */
+  /** Called with a one-line warning if the files contain tensors that are not used. Default: `console.warn`. */
   readonly onWarning?: (line: string) => void
 }
 
@@ -67,12 +67,12 @@ export async function loadAdapter(source: AdapterSource, options: LoadAdapterOpt
   const { names, ...bytes } = await readFiles(source, options, maxBytes)
   const adapter = await runInPieces(readAdapterSteps(bytes, names), signal)
   const unused = unusedTensors(adapter)
-  // `console.warn` is looked up at this point, because programs replace the console's methods.
+  // `console.warn` is read at the time of the warning, because programs replace the console's methods.
   if (unused !== undefined) (options.onWarning ?? ((line) => console.warn(line)))(`${names.model}: ${unused}`)
   return shapes ? adapter.withShapes(shapes) : adapter
 }
 
-/** A note on the tensors that are not used here: PEFT also ignores the first kind, and loads the second into the base model. */
+/** Describes the tensors that are not used. PEFT also ignores the first kind; it loads the second kind into the base model. */
 function unusedTensors({ ignoredTensors, baseTensors }: Adapter): string | undefined {
   const firstOf = (names: readonly string[]) =>
     `${names.slice(0, 3).join(', ')}${names.length > 3 ? ` and ${names.length - 3} more` : ''}`
@@ -174,7 +174,7 @@ function noSubfolder(subfolder: string): FourierFTError {
 function notASource(value: unknown): FourierFTError {
   // A malformed URL may still contain a password.
   const source = typeof value === 'string' ? value.replace(/\/\/[^/@]*@|[?#].*$/gs, '…') : value
-  const received = typeof source === 'string' ? `'${source}', which is not a directory either` : typeof source
+  const received = typeof source === 'string' ? `'${source}', and no directory has this name` : typeof source
   return new FourierFTError(
     'INVALID_OPTION',
     'source: expected a directory, a repository of the hub (user/name), a URL, File objects, or { config, model }; ' +

@@ -7,7 +7,7 @@ export type TensorRole =
   /** A weight or bias of the model, trained or not. */
   | { readonly role: 'parameter'; readonly module: string }
   /** Not a tensor of a module. */
-  | { readonly role: 'nameless' }
+  | { readonly role: 'other' }
 
 const ENTRIES_PREFIX = 'fourierft_entries.'
 const PEFT_PREFIX = 'base_model.model.'
@@ -15,18 +15,18 @@ const PARAMETER = /^(?:base_model\.model\.)?(.+)\.[^.]+$/s
 const SPECTRUM = /^(?:base_model\.model\.)?(.+)\.fourierft_spectrum(?:\.[^.]+)?$/s
 
 /**
- * The role of a tensor. Understands PEFT's files, state dictionaries of a live model (with the adapter's name at the end), and those of a
- * model that PEFT only injected layers into (without the prefix).
+ * Returns the role of a tensor in PEFT's files, in the state dictionary of a live model (with the adapter's name at the end), or in that
+ * of a model that PEFT only injected layers into (without the prefix).
  */
 export function tensorRole(name: string): TensorRole {
   if (name.startsWith(ENTRIES_PREFIX)) return { role: 'entries', set: name.slice(ENTRIES_PREFIX.length) }
   const module = SPECTRUM.exec(name)?.[1]
   if (module !== undefined) return { role: 'coefficients', module }
   const owner = PARAMETER.exec(name)?.[1]
-  return owner === undefined ? { role: 'nameless' } : { role: 'parameter', module: owner }
+  return owner === undefined ? { role: 'other' } : { role: 'parameter', module: owner }
 }
 
-/** The name of the tensor of a module's coefficients, as in PEFT. */
+/** Returns the name of the tensor with a module's coefficients, as in PEFT. */
 export function coefficientsTensor(module: string): string {
   return `${PEFT_PREFIX}${module}.fourierft_spectrum`
 }
@@ -37,7 +37,7 @@ export function entriesTensor(set: string): string {
 
 const SAVED = /^base_model\.model\.(.+)\.(?:weight|bias)$/s
 
-/** The module, saved whole, that the tensor belongs to; undefined if the tensor has another kind of name. */
+/** Returns the module of `modules_to_save` that the tensor would belong to; undefined if the tensor has another kind of name. */
 export function savedModule(tensor: string): string | undefined {
   return SAVED.exec(tensor)?.[1]
 }
@@ -45,7 +45,7 @@ export function savedModule(tensor: string): string | undefined {
 const BASE = /^(?:base_model\.model\.)?(.+?)(?:\.base_layer)?\.(weight|bias)$/s
 
 /**
- * The module of the base model that the weight or bias belongs to. PEFT adds `base_layer` to the name if the module is adapted too.
+ * Returns the module of the base model that the weight or bias belongs to. PEFT adds `base_layer` to the name if the module is adapted too.
  */
 export function baseParameter(
   tensor: string,
@@ -54,7 +54,7 @@ export function baseParameter(
   return module === undefined ? undefined : { module, kind: kind === 'bias' ? 'bias' : 'weight' }
 }
 
-/** The name of a tensor of a module that is saved whole, as in PEFT. */
+/** Returns the name of a tensor of a module of `modules_to_save`, as in PEFT. */
 export function savedTensor(module: string, kind: 'weight' | 'bias'): string {
   return `${PEFT_PREFIX}${module}.${kind}`
 }

@@ -1,6 +1,6 @@
 /**
- * Makes an `Adapter` from its two files in memory, and checks that the files are consistent. Entries are not drawn from their seed here,
- * because that takes time: the first use does it.
+ * Makes an `Adapter` from its two files in memory, and checks that the files are consistent. Entries are drawn from their seed only when
+ * they are used, because that takes time.
  */
 import { Adapter } from '../adapter/adapter.js'
 import { sharedEntries } from '../adapter/adapter-entries.js'
@@ -21,12 +21,12 @@ import { type EntrySet, type FormatAdditions, parseAdditions } from './format-ad
 import { coefficientsTensor, entriesTensor, tensorRole } from './peft-layout.js'
 import { decodeFloats, isFloatDtype, readSafetensors, type Tensor } from './safetensors.js'
 
-/** @throws {FourierFTError} with a code for each kind of malformed file: see `ErrorCode` */
+/** Reads an adapter. @throws {FourierFTError} with a code for each kind of malformed file: see `ErrorCode` */
 export function readAdapter(source: AdapterBytes, names?: FileNames): Adapter {
   return runNow(readAdapterSteps(source, names))
 }
 
-/** The work of `readAdapter` in short steps: there may be many patterns and many tensors. */
+/** Does the work of `readAdapter` in short steps, because there may be many patterns and many tensors. */
 export function* readAdapterSteps(
   source: AdapterBytes,
   names: FileNames = { config: CONFIG_FILE, model: MODEL_FILE },
@@ -40,28 +40,29 @@ export function* readAdapterSteps(
       file,
       '__metadata__',
       `the keys fourierft.version, fourierft.layers and fourierft.entries of an adapter of peft_type ${STANDALONE_PEFT_TYPE}`,
-      'none of them (was the file written by another program?)',
+      'none of them',
+      'check whether another program wrote the file',
     )
   }
-  const { coefficients, entries, parameters, nameless } = sortTensors(tensors, file)
+  const { coefficients, entries, parameters, otherTensors } = sortTensors(tensors, file)
   const sets = readEntrySets(additions, entries, config, file)
   const unknown = [...(additions?.layers.keys() ?? [])].find((module) => !coefficients.has(module))
   if (unknown !== undefined) {
     throw mismatch(file, '__metadata__', 'modules with coefficients in fourierft.layers', unknown)
   }
   const budget = new PatternBudget()
-  const ignoredTensors = [...(yield* removeUntargeted(coefficients, config, names, budget)), ...nameless]
+  const ignoredTensors = [...(yield* removeUntargeted(coefficients, config, names, budget)), ...otherTensors]
   // The patterns of the targets are no longer needed.
   budget.release()
-  const counts = yield* frequencies(config, coefficients.keys(), budget)
+  const counts = yield* coefficientCounts(config, coefficients.keys(), budget)
   const modules = new Map<string, AdaptedModule>()
   for (const [name, tensor] of coefficients) {
     yield
     const values = readCoefficients(tensor, name, counts?.get(name), file)
-    const known = additions
-      ? describedModule(name, values.coefficients.length, additions, sets, file)
+    const specified = additions
+      ? specifiedModule(name, values.coefficients.length, additions, sets, file)
       : { recipe: { sampler: 'uniform', seed: config.randomLocSeed, n: values.coefficients.length } as const }
-    modules.set(name, { name, ...values, ...known })
+    modules.set(name, { name, ...values, ...specified })
   }
   return new Adapter({
     config,
@@ -74,8 +75,8 @@ export function* readAdapterSteps(
 }
 
 /**
- * Removes the coefficients of modules that the configuration does not target: PEFT also ignores them. If a pattern cannot be run here, all
- * modules in the file count as targeted.
+ * Removes the coefficients of modules that the configuration does not target: PEFT also ignores them. If the matcher does not support a
+ * pattern, all modules in the file count as targeted.
  *
  * @returns the names of their tensors
  */
@@ -85,12 +86,12 @@ function* removeUntargeted(
   names: FileNames,
   budget: PatternBudget,
 ): Steps<string[]> {
-  const isTargeted = ifRunnable(budget, () => targetTest(config, budget)) ?? (() => true)
+  const isTargeted = ifSupported(budget, () => targetTest(config, budget)) ?? (() => true)
   const ignored: string[] = []
   for (const [module, { tensorName }] of coefficients) {
     yield
-    // A look-ahead can turn out to be too costly on a long name.
-    if (ifRunnable(budget, () => isTargeted(module)) ?? true) continue
+    // A look-ahead can be too costly on a long name.
+    if (ifSupported(budget, () => isTargeted(module)) ?? true) continue
     ignored.push(tensorName)
     coefficients.delete(module)
   }
@@ -108,8 +109,8 @@ function* removeUntargeted(
   )
 }
 
-/** The number of coefficients of each module; undefined if a pattern cannot be run here, so that the tensors' lengths decide. */
-function* frequencies(
+/** Returns the number of coefficients of each module; undefined if the matcher does not support a pattern, so that the tensors' lengths decide. */
+function* coefficientCounts(
   config: FourierFTConfig,
   modules: Iterable<string>,
   budget: PatternBudget,
@@ -122,8 +123,8 @@ function* frequencies(
   }
 }
 
-/** The result of `work`; undefined if it needs a pattern that cannot be run here. */
-function ifRunnable<T>(budget: PatternBudget, work: () => T): T | undefined {
+/** Returns the result of `work`, or undefined if it needs a pattern that the matcher does not support. */
+function ifSupported<T>(budget: PatternBudget, work: () => T): T | undefined {
   try {
     return work()
   } catch (error) {
@@ -132,12 +133,12 @@ function ifRunnable<T>(budget: PatternBudget, work: () => T): T | undefined {
   }
 }
 
-/** Whether Python accepts the pattern. Malformed patterns, and patterns that exceed the budget, are rejected even if they are not needed. */
+/** Whether `error` only means that the matcher does not support a pattern that Python accepts. Malformed patterns, and patterns that exceed the budget, are rejected even if they are not needed. */
 function isOnlyUnsupported(error: unknown, budget: PatternBudget): boolean {
   return isInexpressible(error) && !budget.isExceeded
 }
 
-/** Separates tensors that were trained besides the coefficients from weights of the base model, which PEFT loads into the base model. */
+/** Separates trained tensors from weights of the base model, which PEFT loads into the base model. */
 function sortParameters(
   parameters: ReadonlyMap<string, NamedParameter>,
   config: FourierFTConfig,
@@ -162,7 +163,7 @@ interface NamedTensor extends Tensor {
   readonly tensorName: string
 }
 
-/** Sorts the tensors by role: coefficients by module, entries by set. */
+/** Sorts the tensors by role. The keys are modules for coefficients, sets for entries, and tensor names for parameters. */
 function sortTensors(
   tensors: ReadonlyMap<string, Tensor>,
   file: string,
@@ -170,15 +171,15 @@ function sortTensors(
   coefficients: Map<string, NamedTensor>
   entries: Map<string, Tensor>
   parameters: Map<string, NamedParameter>
-  nameless: string[]
+  otherTensors: string[]
 } {
   const coefficients = new Map<string, NamedTensor>()
   const entries = new Map<string, Tensor>()
   const parameters = new Map<string, NamedParameter>()
-  const nameless: string[] = []
+  const otherTensors: string[] = []
   for (const [tensorName, tensor] of tensors) {
     const role = tensorRole(tensorName)
-    if (role.role === 'nameless') nameless.push(tensorName)
+    if (role.role === 'other') otherTensors.push(tensorName)
     else if (role.role === 'parameter') parameters.set(tensorName, { module: role.module, tensor })
     else if (role.role === 'entries') entries.set(role.set, tensor)
     else if (role.module === '__proto__')
@@ -191,11 +192,11 @@ function sortTensors(
     const some = [...tensors.keys()].slice(0, 5).join(', ') || 'no tensors'
     throw mismatch(file, 'coefficients', `tensors named ${coefficientsTensor('<module>')}`, some)
   }
-  return { coefficients, entries, parameters, nameless }
+  return { coefficients, entries, parameters, otherTensors }
 }
 
-/** The additions for a module with `n` coefficients. */
-function describedModule(
+/** Returns what the additions specify for a module with `n` coefficients. */
+function specifiedModule(
   name: string,
   n: number,
   { layers }: FormatAdditions,
@@ -251,13 +252,18 @@ function readCoefficients(
     )
   }
   const coefficients = Float32Array.from(decodeFloats({ dtype, bytes }))
-  const broken = coefficients.findIndex((c) => !Number.isFinite(c))
-  if (broken >= 0) {
+  const invalidIndex = coefficients.findIndex((c) => !Number.isFinite(c))
+  if (invalidIndex >= 0) {
     throw new FourierFTError(
       'NOT_FINITE',
-      `${file}: tensor ${tensor}: element ${broken} is ${coefficients[broken]}${dtype === 'F64' ? ' as a float32' : ''}; ` +
-        'expected finite numbers (did the training diverge?)',
-      { file, tensor, module, received: coefficients[broken] },
+      `${file}: tensor ${tensor}, element ${invalidIndex}: expected a finite number; received ${coefficients[invalidIndex]}${dtype === 'F64' ? ' (as a float32)' : ''}`,
+      {
+        advice: 'check whether the training diverged',
+        file,
+        tensor,
+        module,
+        received: coefficients[invalidIndex],
+      },
     )
   }
   return { coefficients, dtype }
@@ -267,7 +273,7 @@ interface StoredSet extends EntrySet {
   readonly entries?: Entries
 }
 
-/** The entry sets that layers use, with the entries that the file stores for them. */
+/** Returns the entry sets that layers use, with the entries that the file stores for them. */
 function readEntrySets(
   additions: FormatAdditions | undefined,
   stored: ReadonlyMap<string, Tensor>,
@@ -275,9 +281,14 @@ function readEntrySets(
   file: string,
 ): Map<string, StoredSet> {
   const { layers, sets }: FormatAdditions = additions ?? { layers: new Map(), sets: new Map() }
-  const stray = [...stored.keys()].find((set) => !sets.has(set))
-  if (stray !== undefined) {
-    throw mismatch(file, entriesTensor(stray), 'only entry sets that fourierft.entries names', stray)
+  const undeclared = [...stored.keys()].find((set) => !sets.has(set))
+  if (undeclared !== undefined) {
+    throw mismatch(
+      file,
+      entriesTensor(undeclared),
+      'only entry sets that fourierft.entries names',
+      undeclared,
+    )
   }
   const shapes = new Map<string, Shape>()
   for (const [module, { shape, entries }] of layers) {
@@ -334,7 +345,7 @@ function checkReproducible(
     throw mismatch(
       file,
       '__metadata__',
-      `entry sets drawn uniformly with random_loc_seed ${config.randomLocSeed}, because PEFT would load this file with those`,
+      `entry sets drawn uniformly with random_loc_seed ${config.randomLocSeed}, because PEFT would draw these`,
       `set ${name}: ${recipe.sampler}${recipe.sampler === 'explicit' ? '' : ` with seed ${recipe.seed}`}`,
     )
   }
@@ -342,7 +353,7 @@ function checkReproducible(
     throw mismatch(
       file,
       entriesTensor(name),
-      'no stored entries, because PEFT draws those of this file',
+      'no stored entries, because PEFT draws the entries of this file',
       name,
     )
   }
@@ -386,7 +397,7 @@ function readEntries(
   if (found !== digest) {
     throw new FourierFTError(
       'ENTRIES_DIGEST_MISMATCH',
-      `${file}: tensor ${name}: its entries have the digest ${found}, but the metadata says ${digest}: the file is damaged`,
+      `${file}: tensor ${name}: its entries have the digest ${found}, but the metadata declares ${digest}: the file is damaged`,
       { file, tensor: name, expected: digest, received: found },
     )
   }

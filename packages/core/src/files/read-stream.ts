@@ -13,6 +13,8 @@ export interface DownloadProgress {
 }
 
 /**
+ * Reads the stream to its end.
+ *
  * @param expected announced length in bytes; undefined if unknown
  * @param onProgress called for each piece
  * @throws {FourierFTError} `FILE_TOO_LARGE` as soon as more than `maxBytes` have arrived; `IO_ERROR` if the stream breaks off, or its length
@@ -53,7 +55,7 @@ export async function readStream(
       onProgress?.({ file: baseName(file), loaded: length, total: expected })
     }
   } finally {
-    // Stops the transfer if it was left early. After the end it does nothing.
+    // Stops the transfer after an error. After the end of the stream it does nothing.
     reader.cancel().catch(() => {})
   }
   if (expected !== undefined && length !== expected) {
@@ -68,7 +70,7 @@ export async function readStream(
   return bytes
 }
 
-/** The last part of a path or URL. The query of a URL may also contain slashes. */
+/** Returns the last part of a path or URL. The query of a URL may also contain slashes. */
 function baseName(file: string): string {
   return file.replace(/[?#].*$/, '').replace(/^.*\//, '')
 }

@@ -14,7 +14,7 @@ import {
 
 const encoder = new TextEncoder()
 
-/** A file with any header text and any data. */
+/** Makes a file with any header text and any data. */
 function file(header: string | Uint8Array, data: Uint8Array = new Uint8Array()): Uint8Array {
   const text = typeof header === 'string' ? encoder.encode(header) : header
   const bytes = new Uint8Array(8 + text.length + data.length)
@@ -174,7 +174,7 @@ it('orders tensors as the safetensors library does: by dtype, widest first, then
   expect(length % 8).toBe(0)
 })
 
-describe('malformed files', () => {
+describe('readSafetensors', () => {
   const cases: Record<string, [Uint8Array, string]> = {
     'no header length': [new Uint8Array(7), '8 bytes'],
     'an empty file': [new Uint8Array(), '8 bytes'],
@@ -219,7 +219,7 @@ describe('malformed files', () => {
     'metadata that is not an object': [withTensors({ __metadata__: 'text' }, 0), 'metadata'],
     'a value of the metadata that is not a string': [withTensors({ __metadata__: { a: 1 } }, 0), 'string'],
   }
-  it.each(Object.entries(cases))('%s', (_, [bytes, part]) => {
+  it.each(Object.entries(cases))('rejects %s', (_, [bytes, part]) => {
     const error = errorOf(bytes)
     expect(error.code).toBe('INVALID_SAFETENSORS')
     expect(error.message).toContain('model.safetensors')
@@ -236,19 +236,19 @@ describe('malformed files', () => {
     'a header that is not UTF-8': Uint8Array.of(0x7b, 0xff, 0x7d),
     'deep nesting': `{"a":${'['.repeat(100_000)}`,
   }
-  it.each(Object.entries(texts))('%s', (_, text) => {
+  it.each(Object.entries(texts))('rejects %s', (_, text) => {
     expect(errorOf(file(text)).code).toBe('INVALID_JSON')
   })
 
   const numbers = ['2.0', '2e0', '0.2E1', '20e-1']
-  it.each(numbers)('a size written as %s, which the safetensors library also rejects', (two) => {
+  it.each(numbers)('rejects a size written as %s, as the safetensors library does', (two) => {
     const error = errorOf(
       file(`{"a-1.5":{"dtype":"F32","shape":[${two}],"data_offsets":[0,8]}}`, new Uint8Array(8)),
     )
     expect(error).toMatchObject({ code: 'INVALID_SAFETENSORS', details: { received: two } })
   })
 
-  it('a negative zero', () => {
+  it('rejects a negative zero', () => {
     const error = errorOf(file('{"a":{"dtype":"F32","shape":[2],"data_offsets":[-0,8]}}', new Uint8Array(8)))
     expect(error).toMatchObject({ code: 'INVALID_SAFETENSORS', details: { received: '-0' } })
   })
@@ -258,7 +258,7 @@ describe('malformed files', () => {
     'a key of the metadata': '{"__metadata__":{"\\udc00":""}}',
     'a value of the metadata': '{"__metadata__":{"a":"\\ud83dx"}}',
   }
-  it.each(Object.entries(halves))('half a surrogate pair in %s', (_, text) => {
+  it.each(Object.entries(halves))('rejects half a surrogate pair in %s', (_, text) => {
     const error = errorOf(file(text))
     expect(error).toMatchObject({
       code: 'INVALID_SAFETENSORS',
@@ -266,7 +266,7 @@ describe('malformed files', () => {
     })
   })
 
-  it('are not written if a text has half a surrogate pair', () => {
+  it('writeSafetensors rejects half a surrogate pair', () => {
     const tensor = { dtype: 'U8', shape: [0], bytes: new Uint8Array() } as const
     for (const [name, metadata] of [
       ['a\ud800', {}],
@@ -275,7 +275,7 @@ describe('malformed files', () => {
       expect(() => writeSafetensors({ tensors: new Map([[name, tensor]]), metadata })).toThrow(/surrogate/)
   })
 
-  it('are not written if the bytes of a tensor do not fit its shape', () => {
+  it('writeSafetensors rejects bytes that do not fit the shape of their tensor', () => {
     const tensors = new Map([['a', { dtype: 'F32', shape: [2], bytes: new Uint8Array(7) } as const]])
     expect(() => writeSafetensors({ tensors })).toThrow(FourierFTError)
   })
@@ -299,14 +299,14 @@ describe('floating-point tensors', () => {
       fc.property(fc.uint8Array({ minLength: 8, maxLength: 64 }), (bytes) => {
         const elements = bytes.slice(0, bytes.length - (bytes.length % width))
         const values = decodeFloats({ dtype, bytes: elements })
-        // A NaN may lose its payload; adapters hold no NaN.
+        // A NaN may lose its payload; adapters contain no NaN.
         if (values.some(Number.isNaN)) return
         expect(encodeFloats(values, dtype)).toEqual(elements)
       }),
     )
   })
 
-  it('are not decoded from integers', () => {
+  it('cannot be decoded from integers', () => {
     expect(() => decodeFloats({ dtype: 'I64', bytes: new Uint8Array(8) })).toThrow(/I64/)
   })
 })

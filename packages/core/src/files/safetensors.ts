@@ -75,11 +75,11 @@ export interface SafetensorsHeader {
 
 /** The limit of the safetensors library. */
 const MAX_HEADER_LENGTH = 100_000_000
-/** More than any adapter file has. It limits the memory that a header can take. */
+/** Most tensors of a file: more than any adapter has. It limits the memory that a header can take. */
 export const MAX_TENSORS = 32_768
-/** Members of `__metadata__`. */
+/** Most members of `__metadata__`. */
 const MAX_METADATA = 10_000
-/** JSON values in the description of a tensor; it limits the number of axes. */
+/** Most JSON values in the description of a tensor; it limits the number of axes. */
 const MAX_DESCRIPTION_VALUES = 100
 const LENGTH_BYTES = 8
 /** Name in errors for a file that is being written. */
@@ -93,13 +93,15 @@ const POINT = 0x2e
 const LETTER_E = 0x65
 
 /**
+ * Reads and checks a file.
+ *
  * @param bytes the whole file; the tensors are views into it
  * @param file name of the file in errors
  * @throws {FourierFTError} `INVALID_SAFETENSORS` if header, offsets, dtypes and length do not agree, `INVALID_JSON` if the header is not
  *   JSON, names a tensor twice or holds a forbidden key
  */
 export function readSafetensors(bytes: Uint8Array, file: string): SafetensorsFile {
-  const text = headerOf(bytes, file)
+  const text = headerBytes(bytes, file)
   const data = bytes.subarray(LENGTH_BYTES + text.length)
   const header = parseHeader(text, data.length, file)
   const { locations, metadata } = header
@@ -111,8 +113,9 @@ export function readSafetensors(bytes: Uint8Array, file: string): SafetensorsFil
 }
 
 /**
- * The file's bytes. A file that was read and not changed gets its original header; any other has the layout of the safetensors library:
- * tensors by dtype, widest first, then by name; the header padded with spaces to a multiple of eight bytes.
+ * Returns the file's bytes. If `header` still describes the tensors and the metadata, it is written unchanged. Otherwise the file has the
+ * layout of the safetensors library: tensors by dtype, widest first, then by name; the header padded with spaces to a multiple of eight
+ * bytes.
  *
  * @throws {FourierFTError} `INVALID_SAFETENSORS` if a tensor's bytes do not fit its dtype and shape, or a name is `__metadata__`
  */
@@ -127,7 +130,7 @@ export function writeSafetensors({ tensors, metadata, header }: SafetensorsFile)
   }
   for (const text of Object.entries(metadata ?? {}).flat()) checkText(text, '__metadata__', NEW_FILE)
   const { bytes, locations } =
-    header && describes(header, tensors, metadata) ? header : layOut(tensors, metadata)
+    header && isHeaderOf(header, tensors, metadata) ? header : makeHeader(tensors, metadata)
   const file = new Uint8Array(LENGTH_BYTES + bytes.length + length)
   new DataView(file.buffer).setUint32(0, bytes.length, true)
   file.set(bytes, LENGTH_BYTES)
@@ -138,7 +141,7 @@ export function writeSafetensors({ tensors, metadata, header }: SafetensorsFile)
 }
 
 /**
- * The numbers of a floating-point tensor, exactly: `Float64Array` for F64, `Float32Array` for the others.
+ * Returns the exact numbers of a floating-point tensor: `Float64Array` for F64, `Float32Array` for the others.
  *
  * @throws {FourierFTError} `UNSUPPORTED_DTYPE`
  */
@@ -161,7 +164,7 @@ export function decodeFloats({ dtype, bytes }: Pick<Tensor, 'dtype' | 'bytes'>):
   return values
 }
 
-/** Little-endian bytes of `values`, each rounded to the nearest number of the dtype, ties to even; out of range becomes infinity. */
+/** Returns the little-endian bytes of `values`, each rounded to the nearest number of the dtype, ties to even; values out of range become infinity. */
 export function encodeFloats(values: FloatArray, dtype: FloatDtype): Uint8Array {
   const width = DTYPE_BITS[dtype] / 8
   const bytes = new Uint8Array(values.length * width)
@@ -175,7 +178,7 @@ export function encodeFloats(values: FloatArray, dtype: FloatDtype): Uint8Array 
   return bytes
 }
 
-function headerOf(bytes: Uint8Array, file: string): Uint8Array {
+function headerBytes(bytes: Uint8Array, file: string): Uint8Array {
   if (bytes.length < LENGTH_BYTES) {
     throw malformed(file, 'at least the 8 bytes of the header length', `${bytes.length} bytes`)
   }
@@ -216,14 +219,15 @@ function parseHeader(bytes: Uint8Array, dataLength: number, file: string): Safet
   if (covered !== dataLength) {
     throw malformed(
       file,
-      `${covered} bytes of data as the header's data_offsets say`,
-      `${dataLength} bytes (is the file cut off, or something appended?)`,
+      `${covered} bytes of data, as data_offsets of the header declare`,
+      `${dataLength} bytes`,
+      'check whether the file was cut off, or something was appended',
     )
   }
   return { bytes, locations, ...(metadata && { metadata }) }
 }
 
-/** All numbers in a header are counts. The safetensors library rejects `24.0`, `2.4e1` and `-0`. */
+/** Checks that all numbers in a header are written as counts. The safetensors library rejects `24.0`, `2.4e1` and `-0`. */
 function checkIntegers(text: string, file: string): void {
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i)
@@ -240,7 +244,7 @@ function checkIntegers(text: string, file: string): void {
 
 const isDigit = (c: number) => c >= 0x30 && c <= 0x39
 
-/** Half of a surrogate pair is not a character, and the safetensors library rejects a header that contains one. */
+/** Rejects halves of surrogate pairs, as the safetensors library does: they are not characters. */
 function checkText(text: string, tensor: string, file: string): void {
   if (!/\p{Cs}/u.test(text)) return
   throw invalid(
@@ -251,7 +255,7 @@ function checkText(text: string, tensor: string, file: string): void {
   )
 }
 
-/** As in Python, null means that there is no metadata. */
+/** Parses the metadata. As in Python, null means that there is no metadata. */
 function parseMetadata(literal: string, file: string): Record<string, string> | undefined {
   if (literal === 'null') return undefined
   if (!literal.startsWith('{')) throw invalid(file, '__metadata__', 'an object of strings', literal)
@@ -272,7 +276,7 @@ function parseLocation(name: string, value: unknown, file: string): TensorLocati
   const unknown = Object.keys(others)
   if (unknown.length > 0) throw invalid(file, name, 'only dtype, shape and data_offsets', unknown.join(', '))
   if (!isDtype(dtype)) throw invalid(file, name, `a dtype of ${Object.keys(DTYPE_BITS).join(', ')}`, dtype)
-  if (!isCounts(shape)) throw invalid(file, name, 'a shape of integers from 0', shape)
+  if (!isCounts(shape)) throw invalid(file, name, 'a shape of integers, 0 or larger', shape)
   if (!isCounts(offsets) || offsets.length !== 2 || offsets[0] > offsets[1]) {
     throw invalid(file, name, 'data_offsets [begin, end]', offsets)
   }
@@ -281,31 +285,31 @@ function parseLocation(name: string, value: unknown, file: string): TensorLocati
   return { name, dtype, shape, begin, end }
 }
 
-/** Bytes of a tensor; NaN if its bits are not a whole number of bytes, or exceed the safe integers. */
+/** Returns the number of bytes of a tensor; NaN if its bits are not a whole number of bytes, or exceed the safe integers. */
 function byteLength(dtype: TensorDtype, shape: readonly number[]): number {
   const bits = shape.includes(0) ? 0 : shape.reduce((product, size) => product * size, DTYPE_BITS[dtype])
   return bits % 8 === 0 && Number.isSafeInteger(bits) ? bits / 8 : NaN
 }
 
-function describes(
+function isHeaderOf(
   { locations, metadata }: SafetensorsHeader,
   tensors: ReadonlyMap<string, Tensor>,
-  wanted: SafetensorsFile['metadata'],
+  newMetadata: SafetensorsFile['metadata'],
 ): boolean {
-  const keys = Object.keys(wanted ?? {})
+  const keys = Object.keys(newMetadata ?? {})
   return (
     locations.length === tensors.size &&
     locations.every(({ name, dtype, shape }) => {
       const tensor = tensors.get(name)
       return tensor?.dtype === dtype && tensor.shape.join() === shape.join()
     }) &&
-    (metadata === undefined) === (wanted === undefined) &&
+    (metadata === undefined) === (newMetadata === undefined) &&
     keys.length === Object.keys(metadata ?? {}).length &&
-    keys.every((key) => metadata?.[key] === wanted?.[key])
+    keys.every((key) => metadata?.[key] === newMetadata?.[key])
   )
 }
 
-function layOut(
+function makeHeader(
   tensors: ReadonlyMap<string, Tensor>,
   metadata: SafetensorsFile['metadata'],
 ): SafetensorsHeader {
@@ -362,11 +366,11 @@ function isCounts(value: unknown): value is readonly number[] {
   return Array.isArray(value) && value.every((count) => Number.isSafeInteger(count) && count >= 0)
 }
 
-function malformed(file: string, expected: string, received: unknown): FourierFTError {
+function malformed(file: string, expected: string, received: unknown, advice?: string): FourierFTError {
   return new FourierFTError(
     'INVALID_SAFETENSORS',
     `${file}: not a valid safetensors file: expected ${expected}; received ${describe(received)}`,
-    { file, expected, received },
+    { ...(advice !== undefined && { advice }), file, expected, received },
   )
 }
 
@@ -389,7 +393,7 @@ function invalidLength(
   return invalid(file, name, `${expected} for ${dtype} [${shape}]`, `${received} bytes`)
 }
 
-/** A short text for any value of an untrusted file. */
+/** Returns a short text for any value of an untrusted file. */
 function describe(value: unknown): string {
   const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value))
   return text.length > 80 ? `${text.slice(0, 80)}…` : text

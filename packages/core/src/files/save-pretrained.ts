@@ -8,13 +8,13 @@ import type { WriteOptions } from './write-adapter.js'
 const { fileSystem } = platform
 
 /**
- * Writes `adapter_config.json` and `adapter_model.safetensors` together: whatever happens, the directory holds either the old adapter or
- * the new one. Other files in it stay. Node only.
+ * Writes `adapter_config.json` and `adapter_model.safetensors` as one change: even after a crash, the directory contains
+ * either the old adapter or the new one. Other files in it stay. Node only.
  *
  * @param directory a path, or a `file:` URL
  * @param options the form of the files: see `Adapter.toBytes`, whose errors are thrown before anything is written
- * @throws {FourierFTError} `INVALID_OPTION` if it does not name a directory, `IO_ERROR` if it cannot be written (the old adapter is
- *   intact), `UNSUPPORTED` without a file system
+ * @throws {FourierFTError} `INVALID_OPTION` if `directory` is neither a path nor a `file:` URL, `IO_ERROR` if it cannot be written (the old
+ *   adapter is intact), `UNSUPPORTED` without a file system
  */
 export async function savePretrained(
   adapter: Adapter,

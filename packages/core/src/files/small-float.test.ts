@@ -1,4 +1,4 @@
-/** All patterns of both formats, and all boundaries between neighbours. */
+/** Tests all bit patterns of both formats, and all midpoints between neighbours. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { BFLOAT16, decodeSmallFloat, encodeSmallFloat, FLOAT16 } from './small-float.js'
@@ -30,11 +30,11 @@ describe.each([
       const high = pattern + 1 === encode(Infinity) ? largest + step : decode(pattern + 1)
       const middle = (low + high) / 2
       const even = pattern % 2 === 0 ? pattern : pattern + 1
-      const gap = (high - low) * 2 ** -20
+      const offset = (high - low) * 2 ** -20
       const ok =
         encode(middle) === even &&
-        encode(middle - gap) === pattern &&
-        encode(middle + gap) === pattern + 1 &&
+        encode(middle - offset) === pattern &&
+        encode(middle + offset) === pattern + 1 &&
         encode(-middle) === even + 0x8000
       if (!ok) wrong.push(pattern)
     }

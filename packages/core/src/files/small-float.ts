@@ -10,7 +10,7 @@ export const FLOAT16: SmallFloat = { mantissaBits: 10, exponentBits: 5 }
 /** The upper half of a binary32. */
 export const BFLOAT16: SmallFloat = { mantissaBits: 7, exponentBits: 8 }
 
-/** The value of a 16-bit pattern. */
+/** Returns the value of a 16-bit pattern. */
 export function decodeSmallFloat(pattern: number, { mantissaBits, exponentBits }: SmallFloat): number {
   const largest = 2 ** exponentBits - 1
   const bias = 2 ** (exponentBits - 1) - 1
@@ -22,7 +22,7 @@ export function decodeSmallFloat(pattern: number, { mantissaBits, exponentBits }
   return sign * (2 ** mantissaBits + mantissa) * powerOfTwo(exponent - bias - mantissaBits)
 }
 
-/** The 16-bit pattern nearest to `value`, ties to even. Values beyond the format's range give infinity, NaN gives the quiet NaN. */
+/** Returns the 16-bit pattern nearest to `value`, ties to even. Values beyond the format's range give infinity, NaN gives the quiet NaN. */
 export function encodeSmallFloat(value: number, { mantissaBits, exponentBits }: SmallFloat): number {
   const infinity = (2 ** exponentBits - 1) * 2 ** mantissaBits
   const bias = 2 ** (exponentBits - 1) - 1
@@ -32,7 +32,7 @@ export function encodeSmallFloat(value: number, { mantissaBits, exponentBits }: 
   const sign = high >>> 31 ? 0x8000 : 0
   // Below 1 − bias are the subnormal numbers, which all have the same spacing.
   const exponent = Math.max(((high >>> 20) & 0x7ff) - 1023, 1 - bias)
-  // Adding and taking away 2⁵² rounds a double below 2⁵² to an integer, ties to even. A carry correctly increases the exponent.
+  // Adding and subtracting 2⁵² rounds a double below 2⁵² to an integer, ties to even. A carry correctly increases the exponent.
   const units = Math.abs(value) / powerOfTwo(exponent - mantissaBits) + 2 ** 52 - 2 ** 52
   return sign + Math.min((exponent + bias - 1) * 2 ** mantissaBits + units, infinity)
 }
@@ -40,7 +40,7 @@ export function encodeSmallFloat(value: number, { mantissaBits, exponentBits }: 
 const float64 = new Float64Array(1)
 const word64 = new BigUint64Array(float64.buffer)
 
-/** Exact on every engine; `**` with a negative exponent may not be. `−1022 ≤ exponent ≤ 1023`. */
+/** Returns `2^exponent` for `−1022 ≤ exponent ≤ 1023`, exact on every engine. `**` with a negative exponent may not be exact. */
 function powerOfTwo(exponent: number): number {
   word64[0] = BigInt(exponent + 1023) << 52n
   return float64[0]

@@ -1,4 +1,4 @@
-/** Writes an adapter's two files, in the form that PEFT loads or in the stand-alone form. */
+/** Writes an adapter's two files, in the format that PEFT loads or in the stand-alone format. */
 import { sharedUniformEntries, type UniformRecipe } from '../adapter/adapter-entries.js'
 import type { AdaptedModule, AdapterParts } from '../adapter/adapter-parts.js'
 import { PEFT_TYPE, STANDALONE_PEFT_TYPE, serializeConfig } from '../adapter/config.js'
@@ -13,10 +13,10 @@ import { coefficientsTensor, entriesTensor } from './peft-layout.js'
 import { encodeFloats, type FloatDtype, type Tensor, writeSafetensors } from './safetensors.js'
 
 export interface WriteOptions {
-  /** The dtype of the coefficients, which are rounded to nearest. Default: each module's own, which is F32 for new and trained ones. */
+  /** The dtype of the coefficients, which are rounded to nearest. Default: the dtype of each module, which is F32 for new and trained modules. */
   readonly dtype?: FloatDtype
   /**
-   * `peft`: loads in PEFT, which draws the entries itself. `standalone`: holds its entries, and PEFT rejects it. Default: `peft`
+   * `peft`: PEFT can load the files, and draws the entries. `standalone`: the files contain the entries, and PEFT rejects them. Default: `peft`
    * if PEFT computes the same ΔW from it, otherwise `standalone`.
    */
   readonly form?: 'peft' | 'standalone'
@@ -27,7 +27,7 @@ export interface AdapterContents extends Required<Omit<AdapterParts, 'source' | 
   layer(name: string): Layer
 }
 
-/** Throws the errors of `Adapter.toBytes`. */
+/** Returns the two files. @throws the errors of `Adapter.toBytes` */
 export function writeAdapter(adapter: AdapterContents, { dtype, form }: WriteOptions): AdapterBytes {
   const obstacle = form === 'standalone' ? undefined : peftObstacle(adapter)
   if (form === 'peft' && obstacle !== undefined) {
@@ -48,9 +48,9 @@ export function writeAdapter(adapter: AdapterContents, { dtype, form }: WriteOpt
   for (const key of Object.keys(metadata)) {
     if (/^fourierft\.(version|layers|entries)$/.test(key)) delete metadata[key]
   }
-  // Without shapes the file is one that PEFT itself writes. For a stand-alone file, `layer` then throws SHAPE_UNKNOWN.
+  // Without shapes, the file is like PEFT's. A stand-alone file needs shapes: without them, `layer` throws SHAPE_UNKNOWN.
   if (hasAllShapes || standalone) {
-    const { layers, sets, stored } = entrySets(adapter, standalone)
+    const { layers, sets, stored } = makeEntrySets(adapter, standalone)
     for (const [set, entries] of stored) tensors.set(entriesTensor(set), encodeEntries(entries))
     metadata = { ...metadata, ...formatAdditions({ layers, sets }) }
   }
@@ -62,15 +62,15 @@ export function writeAdapter(adapter: AdapterContents, { dtype, form }: WriteOpt
 }
 
 /**
- * Why PEFT would compute another ΔW from the seed than this adapter's; undefined if it computes the same. The modules and their numbers
- * of coefficients agree with the configuration already: the functions that make adapters check that.
+ * Returns the reason why PEFT would compute another ΔW from the seed than this adapter's, or undefined if it computes the same. The
+ * modules and their numbers of coefficients are not checked: the functions that make adapters do that.
  */
 function peftObstacle({ config, modules }: AdapterContents): string | undefined {
   for (const { name, recipe, shape, entries } of modules.values()) {
     if (recipe.sampler !== 'uniform')
       return `the entries of ${name} are ${recipe.sampler}, and PEFT draws only uniform ones`
     if (BigInt(recipe.seed) !== BigInt(config.randomLocSeed)) {
-      return `the entries of ${name} are drawn with seed ${recipe.seed}, and its random_loc_seed is ${config.randomLocSeed}`
+      return `the entries of ${name} are drawn with seed ${recipe.seed}, but random_loc_seed is ${config.randomLocSeed}`
     }
     if (recipe.algorithm === 'legacy' && (!shape || shape[0] * shape[1] >= WIDE_DRAWS_FROM)) {
       return `the entries of ${name} are drawn as older versions of PyTorch draw them`
@@ -80,15 +80,15 @@ function peftObstacle({ config, modules }: AdapterContents): string | undefined 
   return undefined
 }
 
-/** Whether the recipe gives these entries. Not checked for large spectra, whose draw takes seconds. */
+/** Whether the recipe gives these entries. Large spectra are not checked, because drawing them takes seconds. */
 function isDrawn(entries: Entries, recipe: UniformRecipe): boolean {
   const { shape } = entries
   if (shape[0] * shape[1] >= WIDE_DRAWS_FROM) return true
   return entriesDigest(sharedUniformEntries(shape, recipe)) === entriesDigest(entries)
 }
 
-/** Names the entry sets by shape and n. Sets of large spectra are stored, because drawing them takes long; PEFT ignores them. */
-function entrySets(
+/** Makes the entry sets, named by shape and n. Sets of large spectra are stored, because drawing them takes long; PEFT ignores them. */
+function makeEntrySets(
   adapter: AdapterContents,
   standalone: boolean,
 ): { layers: Map<string, LayerAddition>; sets: Map<string, EntrySet>; stored: Map<string, Entries> } {
@@ -102,7 +102,7 @@ function entrySets(
     const key = `${shape.join('x')} ${digest}`
     let set = nameOfEntries.get(key)
     if (set === undefined) {
-      set = freeName(shape, entries.n, sets)
+      set = unusedName(shape, entries.n, sets)
       nameOfEntries.set(key, set)
       sets.set(set, { recipe, n: entries.n, digest })
       if (standalone || shape[0] * shape[1] >= WIDE_DRAWS_FROM) stored.set(set, entries)
@@ -112,7 +112,7 @@ function entrySets(
   return { layers, sets, stored }
 }
 
-function freeName([d1, d2]: Shape, n: number, taken: ReadonlyMap<string, unknown>): string {
+function unusedName([d1, d2]: Shape, n: number, taken: ReadonlyMap<string, unknown>): string {
   const name = `${d1}x${d2}-${n}`
   let free = name
   for (let i = 2; taken.has(free); i++) free = `${name}-${i}`
@@ -132,7 +132,7 @@ function encodeCoefficients({ name, coefficients }: AdaptedModule, dtype: FloatD
   return { dtype, shape: [coefficients.length], bytes: encodeFloats(coefficients, dtype) }
 }
 
-/** Half a step above the largest bfloat16, where rounding to nearest reaches infinity; 65520 is the same for float16. */
+/** From here on, rounding to bfloat16 gives infinity: half a step above the largest bfloat16. For float16 this limit is 65520. */
 const BFLOAT16_LIMIT = 2 ** 128 - 2 ** 119
 
 function encodeEntries({ n, rows, columns }: Entries): Tensor {

@@ -28,10 +28,11 @@ import type { AdapterBytes } from './adapter-bytes.js'
 import { CONFIG_FILE, ioError, MODEL_FILE } from './adapter-files.js'
 
 export const JOURNAL = '.fourierft-save'
-/** Staging directories of killed saves are removed when they are this old. */
+/** Age at which the staging directories of killed saves are removed. */
 const STALE_MILLISECONDS = 60 * 60 * 1000
 /** The names that `mkdtemp` gives to staging directories. */
 const STAGING = new RegExp(`^\\${JOURNAL}-[A-Za-z0-9]{6}$`)
+/** Most attempts to rename the staging directory while other processes save. */
 const ATTEMPTS = 20
 
 /**
@@ -92,7 +93,7 @@ async function commit(directory: string, staging: string): Promise<void> {
   }
 }
 
-/** Moves the files of the journal to their final names. Another process may do the same at the same time: it moves the same files. */
+/** Moves the files of the journal to their final names. Another process may move the same files at the same time. */
 async function finishSave(directory: string): Promise<void> {
   const journal = join(directory, JOURNAL)
   for (const file of [MODEL_FILE, CONFIG_FILE]) {
@@ -144,7 +145,7 @@ async function writeFile(path: string, bytes: Uint8Array, mode: number | undefin
   }
 }
 
-/** Without a sync, a power failure can lose a rename. Windows neither needs nor allows it. */
+/** Syncs a directory, because a power failure can otherwise lose a rename. Windows neither needs nor allows it. */
 async function syncDirectory(path: string): Promise<void> {
   let handle: FileHandle
   try {

@@ -13,10 +13,10 @@ export interface FileSystem {
   readDirectory(path: string, maxBytes: number, subfolder: string): Promise<AdapterFiles>
   writeDirectory(path: string, files: AdapterBytes): Promise<void>
   openHubCache(repository: string, cacheDir?: string): HubCache
-  /** The settings of huggingface_hub in the environment: `HF_ENDPOINT` and `HF_HUB_OFFLINE`. */
+  /** Reads the settings of huggingface_hub in the environment: `HF_ENDPOINT` and `HF_HUB_OFFLINE`. */
   hubEnvironment(): { readonly endpoint?: string; readonly offline: boolean }
   /**
-   * The absolute form of a path, which may begin with `~`, or of a `file:` URL.
+   * Returns the absolute path of a path, which may begin with `~`, or of a `file:` URL.
    *
    * @param option name of the argument in errors
    * @throws {FourierFTError} `INVALID_OPTION` if the argument is neither

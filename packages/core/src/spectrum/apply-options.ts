@@ -2,13 +2,14 @@
 
 /**
  * How an adapter is applied: `merge` adds ΔW to the weight once; `dense` forms ΔW for each change of the coefficients; `factored`
- * multiplies by cosine and sine bases and never forms ΔW; `spectral` transforms the activations; `native` does so in compiled code.
+ * multiplies by cosine and sine bases and never forms ΔW; `spectral` uses FFTs of the activations and never forms ΔW; `native`
+ * runs the kernel of `@fourierft/native`.
  */
 export type Strategy = 'merge' | 'dense' | 'factored' | 'spectral' | 'native'
 
 export interface ApplyOptions {
-  /** Default: `auto`, chosen from `(T, d1, d2, n)`. `merge` is no option of a call: it changes the weight. */
+  /** Default: `auto`, chosen from `(T, d1, d2, n)`. `merge` is not an option of a call, because it changes the weight. */
   readonly strategy?: Exclude<Strategy, 'merge'> | 'auto'
-  /** For each of the T rows of `x` the index of its one layer in `layers`, or −1 for none. Default: all layers, added. */
+  /** The index in `layers` of the one layer for each of the T rows of `x`; −1 means no layer. Default: the sum of all layers. */
   readonly rows?: Int32Array
 }

@@ -10,12 +10,14 @@ export interface Batch {
   readonly d1: number
   readonly d2: number
   readonly tokens: number
-  /** The index of the layer of each token, or −1 for none; undefined: each token gets the sum of all layers. */
+  /** The index of the layer for each token; −1 means no layer. Undefined: each token gets the sum of all layers. */
   readonly rows: Int32Array | undefined
   readonly strategy: TransformStrategy | 'auto'
 }
 
 /**
+ * Checks all arguments.
+ *
  * @param layers at least one
  * @param outputs `[T, d1]`: y or its gradient, called `outputsName` in messages
  * @throws {FourierFTError} `SHAPE_MISMATCH`, `INVALID_OPTION`, `UNSUPPORTED` for layers that are too large
@@ -64,7 +66,7 @@ export function checkBatch(
       throw shapeMismatch('rows', `one index for each of T = ${tokens} rows of x`, rows.length)
     for (const index of rows) {
       if (index < -1 || index >= layers.length) {
-        const expected = `an index of one of ${layers.length} layers, or -1 for none`
+        const expected = `an index of one of ${layers.length} layers, or -1 for no layer`
         throw new FourierFTError('INVALID_OPTION', `rows: expected ${expected}; received ${index}`, {
           option: 'rows',
           expected,

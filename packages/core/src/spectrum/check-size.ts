@@ -11,7 +11,7 @@ export const MAX_LENGTH = 2 ** 19
 /** Most elements of one ΔW: 8 GiB in float32. */
 const MAX_ELEMENTS = 2 ** 31 - 1
 
-/** @throws {FourierFTError} `UNSUPPORTED` for a layer of more than 2¹⁹ rows or columns */
+/** Checks the shape of a layer. @throws {FourierFTError} `UNSUPPORTED` for more than 2¹⁹ rows or columns */
 export function checkLengths(shape: Shape, module?: string): void {
   if (shape[0] <= MAX_LENGTH && shape[1] <= MAX_LENGTH) return
   throw new FourierFTError(
@@ -23,7 +23,7 @@ export function checkLengths(shape: Shape, module?: string): void {
 }
 
 /**
- * A ΔW of zeros.
+ * Allocates a ΔW of zeros.
  *
  * @throws {FourierFTError} `UNSUPPORTED` if it has 2³¹ elements or more, or does not fit into memory
  */

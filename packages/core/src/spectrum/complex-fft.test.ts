@@ -33,7 +33,7 @@ function naive(
   return [sumRe, sumIm] as const
 }
 
-/** Largest error at the given frequencies, relative to ‖z‖₂. */
+/** Returns the largest error at the given frequencies, relative to ‖z‖₂. */
 function relativeError(length: number, frequencies: Iterable<number>): number {
   const fft = complexFft(length)
   const re = noise(length, 2 * length + 1)

@@ -53,7 +53,7 @@ export function complexFft(length: number): ComplexFft {
   return Math.max(...factors) > LARGEST_DIRECT_PRIME ? bluesteinFft(length) : stockhamFft(length, factors)
 }
 
-/** Estimated nanoseconds of `run`. `chooseStrategy` uses it; `strategy.ts` says how it was measured. */
+/** Estimates the nanoseconds of `run`. `chooseStrategy` uses it; `strategy.ts` describes the measurement. */
 export function complexFftTime(length: number): number {
   const factors = factorize(length)
   if (Math.max(...factors) > LARGEST_DIRECT_PRIME) {
@@ -67,7 +67,7 @@ export function complexFftTime(length: number): number {
 }
 
 /**
- * Radices in the order of the passes: odd primes first, so that later passes do not write at strides of powers of two (which map to
+ * Returns the radices in the order of the passes: odd primes first, so that later passes do not write at strides of powers of two (which map to
  * the same cache lines), then eights, then fours or a two.
  */
 function factorize(length: number): number[] {
@@ -456,7 +456,7 @@ const STRAIGHT_PASSES: Readonly<Record<number, Pass>> = {
 }
 
 /**
- * A pass of odd prime radix as a direct product. Inputs a and r−a have the same cosines and opposite sines, so sums and differences of
+ * Makes a pass of odd prime radix as a direct product. Inputs a and r−a have the same cosines and opposite sines, so sums and differences of
  * these pairs halve the work to r multiply-adds per point.
  */
 function primePass(radix: number): Pass {
@@ -531,7 +531,7 @@ function primePass(radix: number): Pass {
 }
 
 /**
- * Bluestein: `m·k = (m² + k² − (k−m)²)/2` turns the transform into a convolution with the chirp `e(−t²/2N)`, computed as a cyclic one of
+ * Makes a plan by Bluestein's algorithm: `m·k = (m² + k² − (k−m)²)/2` turns the transform into a convolution with the chirp `e(−t²/2N)`, computed as a cyclic one of
  * a length with small factors. Squares are reduced modulo 2N before the table is read, so the chirp is as exact as the unit circle.
  */
 function bluesteinFft(length: number): ComplexFft {
@@ -589,7 +589,7 @@ function bluesteinFft(length: number): ComplexFft {
   }
 }
 
-/** The smallest 2^a, 3·2^a or 5·2^a that is at least `minimum`. */
+/** Returns the smallest 2^a, 3·2^a or 5·2^a that is at least `minimum`. */
 function smoothLengthFrom(minimum: number): number {
   const above = (factor: number) => {
     let length = factor

@@ -1,6 +1,6 @@
 /**
- * ΔW, and the adjoint that takes a gradient with respect to ΔW back to the entries. Neither forms the dense complex spectrum: ΔW is made
- * row by row from half spectra. ΔW is a sum of cosines, so `ΔW[d1−p, d2−q] = ΔW[p, q]`: half of the rows are the other half reversed.
+ * ΔW, and its adjoint, which turns a gradient with respect to ΔW into one of the coefficients. Neither forms the dense complex spectrum: ΔW
+ * is made row by row from half spectra. ΔW is a sum of cosines, so `ΔW[d1−p, d2−q] = ΔW[p, q]`: half of the rows are the others in reverse order.
  *
  * @see Equations 2–4 of the paper; PEFT's `FourierFTLayer.get_delta_weight`.
  */
@@ -13,7 +13,7 @@ import { shapeMismatch } from './shape-mismatch.js'
 import { unitCircle } from './unit-circle.js'
 
 /**
- * `ΔW[p, q] = α/(d1·d2) · Σ_l c_l · cos(2π(p·j_l/d1 + q·k_l/d2))`, row-major `[d1, d2]` = `[out, in]`, computed in float64 and rounded
+ * Computes `ΔW[p, q] = α/(d1·d2) · Σ_l c_l · cos(2π(p·j_l/d1 + q·k_l/d2))`, row-major `[d1, d2]` = `[out, in]`, in float64 and rounded
  * once.
  *
  * @param out receives ΔW; `d1·d2` numbers. Default: a new `Float32Array`
@@ -44,7 +44,7 @@ export function delta(layer: Layer, out?: FloatArray): FloatArray {
   return target
 }
 
-/** `weight += ΔW`, each element rounded once. `weight` is `[d1, d2]`, row-major; the caller checks its length. */
+/** Adds ΔW to `weight` and rounds each element once. `weight` is `[d1, d2]`, row-major; the caller checks its length. */
 export function addDelta(layer: Layer, weight: FloatArray): void {
   const [d1, d2] = layer.shape
   const transform = realFft(d2)
@@ -90,14 +90,14 @@ function forEachRowSpectrum(
   for (let p = 0; p < halfLength(d1); p++) {
     re.fill(0)
     im.fill(0)
-    addTurned(weights, columns, turns, cos, sin, re, im)
+    addRotated(weights, columns, turns, cos, sin, re, im)
     advance(turns, rows, d1)
     visit(p, re, im)
   }
 }
 
-/** `re[k_l] + i·im[k_l] += w_l·e(turn_l/d1)` */
-function addTurned(
+/** Adds `w_l·e(turn_l/d1)` to `re[k_l] + i·im[k_l]`. */
+function addRotated(
   weights: Float64Array,
   columns: Int32Array,
   turns: Int32Array,
@@ -112,7 +112,7 @@ function addTurned(
   }
 }
 
-/** `turns_l ← turns_l + steps_l mod length` */
+/** Sets `turns_l ← (turns_l + steps_l) mod length`. */
 function advance(turns: Int32Array, steps: Int32Array, length: number): void {
   for (let l = 0; l < turns.length; l++) {
     const turn = turns[l] + steps[l]
@@ -121,7 +121,7 @@ function advance(turns: Int32Array, steps: Int32Array, length: number): void {
 }
 
 /**
- * The adjoint of `delta`: takes the gradient with respect to ΔW to the entries, without α. Each entry gets
+ * Applies the adjoint of `delta`, without α: turns a gradient with respect to ΔW into one number for each entry,
  * `Σ_{p,q} gradient[p,q]·cos(2π(p·j_l/d1 + q·k_l/d2))/(d1·d2)`.
  *
  * @param gradient `∂L/∂ΔW`, row-major `[d1, d2]`
@@ -161,7 +161,7 @@ export function deltaAdjoint(entries: Entries, gradient: FloatArray): Float64Arr
   return sums
 }
 
-/** Entries `(j, k)` and `(−j, −k)` give the same ΔW, so each can be replaced by the one with `k ≤ d2/2`. */
+/** Replaces each entry `(j, k)` with `k > d2/2` by `(−j, −k)`, which gives the same ΔW. */
 function halfPlane(entries: Entries): { rows: Int32Array; columns: Int32Array } {
   const [d1, d2] = entries.shape
   const rows = Int32Array.from(entries.rows)
@@ -180,7 +180,7 @@ function halfPlane(entries: Entries): { rows: Int32Array; columns: Int32Array } 
  */
 const LOOKUPS_PER_FREQUENCY = 1.5
 
-/** The spectrum with its first axis transformed, `[⌊d1/2⌋ + 1, ⌊d2/2⌋ + 1]`. It takes as many bytes as ΔW in float32. */
+/** Transforms the first axis of the spectrum. The result, `[⌊d1/2⌋ + 1, ⌊d2/2⌋ + 1]`, takes as many bytes as ΔW in float32. */
 function columnTransforms(
   [d1, d2]: readonly [number, number],
   rows: Int32Array,

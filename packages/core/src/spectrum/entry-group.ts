@@ -3,7 +3,7 @@ import type { FloatArray, Layer } from '../adapter/layer.js'
 import type { Entries } from '../entries/entries.js'
 import { type FoldedEntries, foldEntries } from './folded-entries.js'
 
-/** Layers with equal entries that act on the same tokens: the sum of their coefficients is applied once for all of them. */
+/** Layers with equal entries that apply to the same tokens. The weighted sum of their coefficients is applied once for all of them. */
 export interface EntryGroup {
   readonly entries: Entries
   readonly folded: FoldedEntries
@@ -14,7 +14,7 @@ export interface EntryGroup {
   readonly scale: number
 }
 
-/** @param rows if given, each token has one layer, so each layer is a group of its own, in order */
+/** Makes the groups. @param rows if given, each token has one layer, so each layer becomes one group, in order */
 export function groupByEntries(layers: readonly Layer[], rows: Int32Array | undefined): EntryGroup[] {
   const groups: number[][] = []
   layers.forEach(({ entries }, a) => {
@@ -42,7 +42,7 @@ function equalEntries(a: Entries, b: Entries): boolean {
   return true
 }
 
-/** `target += scale·source` */
+/** Adds `scale·source` to `target`. */
 export function addScaled(target: FloatArray, source: FloatArray, scale: number): void {
   for (let l = 0; l < source.length; l++) target[l] += scale * source[l]
 }

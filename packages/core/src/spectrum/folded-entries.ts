@@ -1,5 +1,5 @@
 /**
- * Entries folded into half spectra. Activations are real and only the real part of the result is kept, so frequencies above d/2 are
+ * Folds entries into half spectra. Activations are real and only the real part of the result is kept, so frequencies above d/2 are
  * conjugates of those below: `X̂[d2−k] = conj X̂[k]`, and the conjugate of `G[d1−j]` may be added to `G[j]`. Folding leaves the real part of
  * each product unchanged and gives the imaginary part a sign: −1 if exactly one of `j` and `k` was folded.
  */
@@ -15,12 +15,12 @@ export interface FoldedEntries {
   readonly signs: Float64Array
 }
 
-/** Entries are immutable, so their folded form can be kept as long as they live. */
+/** A cache. Entries are immutable, so their folded form stays valid. */
 const foldedByEntries = new WeakMap<Entries, FoldedEntries>()
 
 export function foldEntries(entries: Entries): FoldedEntries {
-  const known = foldedByEntries.get(entries)
-  if (known !== undefined) return known
+  const cached = foldedByEntries.get(entries)
+  if (cached !== undefined) return cached
   const [d1, d2] = entries.shape
   const rows = new Int32Array(entries.n)
   const columns = new Int32Array(entries.n)
@@ -39,7 +39,7 @@ export function foldEntries(entries: Entries): FoldedEntries {
   return folded
 }
 
-/** The frequencies of a half spectrum that occur in any of the lists, ascending. */
+/** Returns the frequencies of a half spectrum that occur in any of the lists, ascending. */
 export function usedFrequencies(lists: readonly Int32Array[], length: number): Int32Array {
   const used = new Uint8Array(halfLength(length))
   let count = 0

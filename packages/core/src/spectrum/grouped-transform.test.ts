@@ -29,7 +29,7 @@ function noise(length: number, seed: number): Float64Array {
   })
 }
 
-/** `[rows, inner]·[inner, columns]` for each of `groups`, in float64. */
+/** Multiplies `[rows, inner]·[inner, columns]` for each of `groups`, in float64. */
 function product(
   groups: number,
   [rows, inner, columns]: readonly [number, number, number],
@@ -56,7 +56,7 @@ function transpose(values: Float64Array, rows: number): Float64Array {
   return Float64Array.from(values, (_, i) => values[(i % rows) * columns + Math.floor(i / rows)])
 }
 
-/** The computation in the header of `grouped-transform.ts`, on `[T, d]` arrays. */
+/** Runs the computation in the header of `grouped-transform.ts` on `[T, d]` arrays. */
 function run({ analysis, synthesis, ...middle }: GroupedTransform, layer: Layer, x: Float64Array) {
   const [d1, d2] = layer.shape
   const a = analysis
@@ -85,7 +85,7 @@ function difference(actual: Float64Array, expected: Float64Array): number {
 }
 
 /*
- * The tables are rounded to float32 (U = 2⁻²⁴); everything else here is float64. Each term contains four table values, so its relative
+ * The tables are rounded to float32 (U = 2⁻²⁴); all other numbers are float64. Each term contains four table values, so its relative
  * error is at most 4·U. Over many terms of random sign the mean error is far smaller, but results cancel: the limit is 8 times 4·U.
  */
 const LIMIT = 32 * 2 ** -24
@@ -126,14 +126,14 @@ describe('groupedTransform', () => {
     expect(difference(coefficients, expected.coefficients[0])).toBeLessThan(LIMIT)
   })
 
-  it('needs few multiplications at the sizes of models', () => {
-    for (const [d, n, most] of [
+  it('needs far fewer multiplications than a dense product at the sizes of models', () => {
+    for (const [d, n, limit] of [
       [768, 1000, 0.4],
       [4096, 1000, 0.1],
     ] as const) {
       const { analysis: a, synthesis: s } = groupedTransform(uniformEntries({ shape: [d, d], n, seed: 2024 }))
       const multiplications = a.w1.length * a.inner + a.m2.length + s.n1.length + s.w1i.length * s.inner
-      expect(multiplications).toBeLessThan(most * d * d)
+      expect(multiplications).toBeLessThan(limit * d * d)
     }
   })
 })

@@ -29,7 +29,7 @@ import { checkLengths } from './check-size.js'
 import { halfLength } from './real-transform.js'
 import { type UnitCircle, unitCircle } from './unit-circle.js'
 
-/** Takes real vectors to the frequencies of the entries. */
+/** Tables that transform real vectors into their values at the frequencies of the entries. */
 export interface GroupedAnalysis {
   /** `d = outer · inner` */
   readonly length: number
@@ -53,7 +53,7 @@ export interface GroupedAnalysis {
   readonly signs: Float32Array
 }
 
-/** Takes the products with the coefficients, one row for each entry, back to real vectors. */
+/** Tables that transform the products with the coefficients, one row for each entry, back into real vectors. */
 export interface GroupedSynthesis {
   readonly length: number
   readonly outer: number
@@ -61,7 +61,7 @@ export interface GroupedSynthesis {
   readonly groups: number
   /** `m'`, the most entries in any group. */
   readonly slots: number
-  /** `[G', 2B', 2m']`: for the entry in slot s, column s takes the real part to `[Re V | Im V]`, and column `m' + s` the imaginary part. */
+  /** `[G', 2B', 2m']`: for the entry in slot s, column s maps the real part to `[Re V | Im V]`, and column `m' + s` the imaginary part. */
   readonly n1: Float32Array
   /** `[A', 2G']`: column `2a` is `cos(2π·a·p₁/A')`, column `2a + 1` is `−sin(2π·a·p₁/A')`. */
   readonly w1i: Float32Array
@@ -79,7 +79,7 @@ export interface GroupedTransform {
 }
 
 /**
- * The tables for one set of entries. `transposed` swaps rows and columns: the analysis has length d1, the synthesis length d2. Any shape
+ * Makes the tables for one set of entries. `transposed` swaps rows and columns: the analysis has length d1, the synthesis length d2. Any shape
  * works: `A` is the divisor of `d` that needs the fewest multiplications (1 or d itself if d is prime).
  *
  * @throws {FourierFTError} `UNSUPPORTED` for more than 2¹⁹ rows or columns
@@ -138,7 +138,7 @@ function makeAnalysis(length: number, used: Uint32Array): GroupedAnalysis {
     const real = realRow[l] * 2 * inner
     const imaginary = imaginaryRow[l] * 2 * inner
     for (let q = 0; q < inner; q++) {
-      const { cos, sin } = point(circle, q * frequency[l], length)
+      const { cos, sin } = pointAt(circle, q * frequency[l], length)
       m2[real + q] = cos
       m2[real + inner + q] = -sin
       m2[imaginary + q] = sin
@@ -162,7 +162,7 @@ function makeSynthesis({
   const n1 = new Float32Array(groups * 2 * inner * 2 * slots)
   for (let l = 0; l < frequency.length; l++) {
     for (let p = 0; p < inner; p++) {
-      const { cos, sin } = point(circle, p * frequency[l], length)
+      const { cos, sin } = pointAt(circle, p * frequency[l], length)
       const real = (group[l] * 2 * inner + p) * 2 * slots + slot[l]
       const imaginary = real + inner * 2 * slots
       n1[real] = cos
@@ -197,7 +197,7 @@ interface Grouping {
   readonly sign: Float32Array
 }
 
-/** The grouping with the fewest multiplications for a token. With `shared`, entries with the same frequency share a slot. */
+/** Returns the grouping with the fewest multiplications for one token. With `shared`, entries with the same frequency share a slot. */
 function cheapestGrouping(length: number, used: Uint32Array, shared: boolean): Grouping {
   let best = groupBy(1, length, used, shared)
   for (let outer = 2; outer <= length; outer++) {
@@ -208,7 +208,7 @@ function cheapestGrouping(length: number, used: Uint32Array, shared: boolean): G
   return best
 }
 
-/** Multiplications for one token: the transforms of the columns, then the products within the groups. */
+/** Counts the multiplications for one token: the transforms of the columns, then the products within the groups. */
 function multiplications({ length, inner, groups, slots }: Grouping): number {
   return 2 * groups * length + groups * 2 * slots * 2 * inner
 }
@@ -226,11 +226,11 @@ function groupBy(outer: number, length: number, used: Uint32Array, shared: boole
     const k = used[l]
     const residue = k % outer
     // Groups 0 and A/2 contain both a frequency and its conjugate: the lower one is used.
-    const ownConjugate = residue === 0 || 2 * residue === outer
-    const conjugate = ownConjugate ? 2 * k > length : 2 * residue > outer
-    frequency[l] = conjugate ? length - k : k
+    const isSelfConjugate = residue === 0 || 2 * residue === outer
+    const isConjugate = isSelfConjugate ? 2 * k > length : 2 * residue > outer
+    frequency[l] = isConjugate ? length - k : k
     group[l] = frequency[l] % outer
-    sign[l] = conjugate ? -1 : 1
+    sign[l] = isConjugate ? -1 : 1
     const known = shared ? slotOf.get(frequency[l]) : undefined
     slot[l] = known ?? filled[group[l]]++
     if (known === undefined) slotOf.set(frequency[l], slot[l])
@@ -239,7 +239,7 @@ function groupBy(outer: number, length: number, used: Uint32Array, shared: boole
   return { length, outer, inner: length / outer, groups, slots, frequency, group, slot, sign }
 }
 
-function point({ cos, sin }: UnitCircle, turns: number, denominator: number): { cos: number; sin: number } {
+function pointAt({ cos, sin }: UnitCircle, turns: number, denominator: number): { cos: number; sin: number } {
   const m = turns % denominator
   return { cos: cos[m], sin: sin[m] }
 }

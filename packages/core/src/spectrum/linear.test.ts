@@ -18,8 +18,8 @@ const STRATEGIES: readonly TransformStrategy[] = ['dense', 'factored', 'spectral
  * the square root of that many roundings. 1e-12 is 9000·U of the largest value, more than that root for the sizes here; an algorithmic
  * mistake is of the order of 1. A result in float32 adds its own rounding, 2⁻²⁴, and the rounding of the value that it is added to.
  */
-const EXACT = 1e-12
-const SINGLE = 2 ** -23
+const FLOAT64_TOLERANCE = 1e-12
+const FLOAT32_TOLERANCE = 2 ** -23
 
 /** Square, wide, tall, odd, prime and degenerate shapes, with the number of entries. */
 const CASES: readonly (readonly [d1: number, d2: number, n: number])[] = [
@@ -71,7 +71,7 @@ function largest(values: ArrayLike<number>): number {
   return max
 }
 
-/** Largest difference relative to the largest expected value, or to 1e-300 if all expected values are 0. */
+/** Returns the largest difference, relative to the largest expected value, or to 1e-300 if all expected values are 0. */
 function difference(actual: FloatArray, expected: FloatArray): number {
   expect(actual.length).toBe(expected.length)
   let max = 0
@@ -86,8 +86,8 @@ describe('delta', () => {
   it.each(CASES)('equals the reference, %i×%i with %i entries', (d1, d2, n) => {
     const layer = layerOf([d1, d2], n, 11)
     const expected = referenceDelta(layer)
-    expect(difference(delta(layer, new Float64Array(d1 * d2)), expected)).toBeLessThan(EXACT)
-    expect(difference(delta(layer), expected)).toBeLessThan(SINGLE)
+    expect(difference(delta(layer, new Float64Array(d1 * d2)), expected)).toBeLessThan(FLOAT64_TOLERANCE)
+    expect(difference(delta(layer), expected)).toBeLessThan(FLOAT32_TOLERANCE)
   })
 
   it('accepts every entry: zero and Nyquist frequencies, and both halves', () => {
@@ -98,7 +98,7 @@ describe('delta', () => {
         expect(
           difference(delta(layer, new Float64Array(48)), referenceDelta(layer)),
           `${j},${k}`,
-        ).toBeLessThan(EXACT)
+        ).toBeLessThan(FLOAT64_TOLERANCE)
       }
     }
   })
@@ -107,7 +107,9 @@ describe('delta', () => {
     // A row of 96 numbers has 49 frequencies: `delta` looks up 60 entries one by one, and transforms columns for 200 and 6144.
     for (const n of [60, 200, 6144]) {
       const layer = layerOf([64, 96], n, 3)
-      expect(difference(delta(layer, new Float64Array(6144)), referenceDelta(layer))).toBeLessThan(EXACT)
+      expect(difference(delta(layer, new Float64Array(6144)), referenceDelta(layer))).toBeLessThan(
+        FLOAT64_TOLERANCE,
+      )
     }
   })
 
@@ -118,7 +120,7 @@ describe('delta', () => {
       const expected = dot(matrix, referenceDelta(layer))
       const actual = layer.scaling * dot(deltaAdjoint(layer.entries, matrix), layer.coefficients)
       expect(Math.abs(actual - expected)).toBeLessThanOrEqual(
-        EXACT * norm(matrix) * norm(referenceDelta(layer)),
+        FLOAT64_TOLERANCE * norm(matrix) * norm(referenceDelta(layer)),
       )
     }
     const { entries } = layerOf([4, 6], 5, 1)
@@ -131,7 +133,7 @@ describe('delta', () => {
     const layer = layerOf([4, 6], 5, 1)
     const out = new Float32Array(24).fill(7)
     expect(delta(layer, out)).toBe(out)
-    expect(difference(out, referenceDelta(layer))).toBeLessThan(SINGLE)
+    expect(difference(out, referenceDelta(layer))).toBeLessThan(FLOAT32_TOLERANCE)
     expect(() => delta(layer, new Float32Array(23))).toThrow(
       expect.objectContaining({ code: 'SHAPE_MISMATCH' }),
     )
@@ -160,12 +162,12 @@ describe.each(STRATEGIES)('%s', (strategy) => {
       const y0 = noise(tokens * d1, 7)
       const y = y0.slice()
       addForward(layers, x, y, options)
-      expect(difference(y, referenceForward(layers, x, y0, reference))).toBeLessThan(EXACT)
+      expect(difference(y, referenceForward(layers, x, y0, reference))).toBeLessThan(FLOAT64_TOLERANCE)
 
       const single = Float32Array.from(y0)
       addForward(layers, Float32Array.from(x), single, options)
       const expected = referenceForward(layers, Float32Array.from(x), Float32Array.from(y0), reference)
-      expect(difference(single, expected)).toBeLessThan(SINGLE)
+      expect(difference(single, expected)).toBeLessThan(FLOAT32_TOLERANCE)
 
       const gradients = {
         coefficients: layers.map((layer) => noise(layer.entries.n, 8)),
@@ -175,17 +177,17 @@ describe.each(STRATEGIES)('%s', (strategy) => {
       addBackward(layers, x, gradY, gradients, options)
       const { coefficients, x: gradX } = referenceBackward(layers, x, gradY, reference)
       for (let i = 0; i < gradX.length; i++) gradX[i] += before.x[i]
-      expect(difference(gradients.x, gradX)).toBeLessThan(EXACT)
+      expect(difference(gradients.x, gradX)).toBeLessThan(FLOAT64_TOLERANCE)
       layers.forEach((_, a) => {
         const sum = coefficients[a].map((value, l) => value + before.coefficients[a][l])
-        expect(difference(gradients.coefficients[a], sum)).toBeLessThan(EXACT)
+        expect(difference(gradients.coefficients[a], sum)).toBeLessThan(FLOAT64_TOLERANCE)
       })
     }
   })
 
   it('is linear in x, in c and in α', () => {
     fc.assert(
-      fc.property(problem, fc.double({ min: -4, max: 4, noNaN: true }), ({ layer, x }, factor) => {
+      fc.property(cases, fc.double({ min: -4, max: 4, noNaN: true }), ({ layer, x }, factor) => {
         const [d1] = layer.shape
         const tokens = x.length / layer.shape[1]
         const y = new Float64Array(tokens * d1)
@@ -198,17 +200,19 @@ describe.each(STRATEGIES)('%s', (strategy) => {
           const z = new Float64Array(tokens * d1)
           addForward([other], x, z, { strategy })
           for (let i = 0; i < z.length; i++) z[i] -= factor * y[i]
-          expect(largest(z)).toBeLessThanOrEqual(EXACT * (1 + Math.abs(factor)) * largest(y))
+          expect(largest(z)).toBeLessThanOrEqual(FLOAT64_TOLERANCE * (1 + Math.abs(factor)) * largest(y))
         }
-        const twice = new Float64Array(tokens * d1)
+        const scaledOutput = new Float64Array(tokens * d1)
         addForward(
           [layer],
           x.map((value) => factor * value),
-          twice,
+          scaledOutput,
           { strategy },
         )
-        for (let i = 0; i < twice.length; i++) twice[i] -= factor * y[i]
-        expect(largest(twice)).toBeLessThanOrEqual(EXACT * (1 + Math.abs(factor)) * largest(y))
+        for (let i = 0; i < scaledOutput.length; i++) scaledOutput[i] -= factor * y[i]
+        expect(largest(scaledOutput)).toBeLessThanOrEqual(
+          FLOAT64_TOLERANCE * (1 + Math.abs(factor)) * largest(y),
+        )
       }),
       { numRuns: 50 },
     )
@@ -216,7 +220,7 @@ describe.each(STRATEGIES)('%s', (strategy) => {
 
   it('has the adjoint as its gradient: ⟨g, ΔW x⟩ = ⟨∂x, x⟩ = ⟨∂c, c⟩', () => {
     fc.assert(
-      fc.property(problem, ({ layer, x, seed }) => {
+      fc.property(cases, ({ layer, x, seed }) => {
         const [d1, d2] = layer.shape
         const tokens = x.length / d2
         const g = noise(tokens * d1, seed + 1)
@@ -224,7 +228,7 @@ describe.each(STRATEGIES)('%s', (strategy) => {
         addForward([layer], x, y, { strategy })
         const gradients = { coefficients: [new Float64Array(layer.entries.n)], x: new Float64Array(x.length) }
         addBackward([layer], x, g, gradients, { strategy })
-        const size = EXACT * norm(g) * norm(y)
+        const size = FLOAT64_TOLERANCE * norm(g) * norm(y)
         expect(Math.abs(dot(g, y) - dot(gradients.x, x))).toBeLessThanOrEqual(size)
         expect(Math.abs(dot(g, y) - dot(gradients.coefficients[0], layer.coefficients))).toBeLessThanOrEqual(
           size,
@@ -240,7 +244,7 @@ describe.each(STRATEGIES)('%s', (strategy) => {
     addBackward([layer], noise(20, 1), noise(12, 2), { coefficients }, { strategy })
     expect(
       difference(coefficients[0], referenceBackward([layer], noise(20, 1), noise(12, 2)).coefficients[0]),
-    ).toBeLessThan(SINGLE)
+    ).toBeLessThan(FLOAT32_TOLERANCE)
   })
 
   it('keeps NaN and infinities within their own token', () => {
@@ -252,12 +256,12 @@ describe.each(STRATEGIES)('%s', (strategy) => {
     addForward([layer], x, y, { strategy })
     const clean = new Float64Array(12)
     addForward([layer], x.subarray(0, 10), clean, { strategy })
-    expect(difference(y.subarray(0, 12), clean)).toBeLessThan(EXACT)
+    expect(difference(y.subarray(0, 12), clean)).toBeLessThan(FLOAT64_TOLERANCE)
     expect(y.subarray(12).some(Number.isFinite)).toBe(false)
   })
 })
 
-const problem = fc
+const cases = fc
   .record({
     d1: fc.integer({ min: 1, max: 40 }),
     d2: fc.integer({ min: 1, max: 40 }),
@@ -332,7 +336,7 @@ describe('addForward and addBackward', () => {
     expect(() => addForward(layers, x, y, options)).toThrow(expect.objectContaining({ code }))
     expect(y).toEqual(before)
     const sums = {
-      coefficients: layers.map((each) => new Float64Array(each.entries.n)),
+      coefficients: layers.map(({ entries }) => new Float64Array(entries.n)),
       x: new Float64Array(x.length),
     }
     expect(() => addBackward(layers, x, y, sums, options)).toThrow(expect.objectContaining({ code }))

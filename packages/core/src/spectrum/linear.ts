@@ -19,7 +19,7 @@ import { chooseStrategy, type TransformStrategy } from './strategy.js'
 import { addTransformedBackward, addTransformedForward } from './transformed-branch.js'
 
 /**
- * `y += Σ ΔW·x` over all layers, or over the one layer that `rows` gives each token.
+ * Adds `Σ ΔW·x` to `y`, over all layers, or for each token over the one layer that `rows` gives it.
  *
  * @param layers layers of one shape `[d1, d2]`; an empty list changes nothing
  * @param x `[T, d2]`, row-major
@@ -42,7 +42,7 @@ export function addForward(
 }
 
 /**
- * Gradients of the branch for `gradY = ∂L/∂y`: `coefficients[a] += ∂L/∂c_a` and, if `gradients.x` is given, `x += ∂L/∂x`.
+ * Adds the gradients of the branch for `gradY = ∂L/∂y`: `coefficients[a] += ∂L/∂c_a` and, if `gradients.x` is given, `x += ∂L/∂x`.
  *
  * @param layers layers of one shape `[d1, d2]`; an empty list changes nothing
  * @param x `[T, d2]`, the input of the forward pass
@@ -91,7 +91,7 @@ function resolveStrategy(
 ): TransformStrategy {
   if (strategy !== 'auto') return strategy
   const counts = groups.map(({ weights }) => weights.length)
-  // With one layer for each token, the tokens of one layer share its ΔW, and each token meets only its entries.
+  // With one layer for each token, the tokens of one layer share its ΔW, and each token uses only its entries.
   return rows === undefined
     ? chooseStrategy({ tokens, shape: layers[0].shape, n: counts.reduce((sum, n) => sum + n, 0) })
     : chooseStrategy({ tokens: tokens / layers.length, shape: layers[0].shape, n: Math.max(...counts) })

@@ -22,7 +22,7 @@ interface Tiles {
   readonly sums: Float64Array
 }
 
-/** `c += a·b` with `a` `[m, k]`, `b` `[k, n]` and `c` `[m, n]` row-major; each element of `c` is rounded once. */
+/** Adds `a·b` to `c`, with `a` `[m, k]`, `b` `[k, n]` and `c` `[m, n]` row-major; each element of `c` is rounded once. */
 export function addProduct(
   m: number,
   n: number,
@@ -81,7 +81,7 @@ function pack(
   for (let line = lines; line % 4 !== 0; line++) tile.fill(0, line * DEPTH, line * DEPTH + depth)
 }
 
-/** `sums += left·rightᵀ`, in blocks of four rows by four columns; the last rows one by one. */
+/** Adds `left·rightᵀ` to `sums`, in blocks of four rows by four columns; the last rows one by one. */
 function multiplyTile(
   left: Float64Array,
   right: Float64Array,

@@ -1,6 +1,6 @@
 /**
- * The cache of the fast paths: transform plans and workspaces. It drops the least recently used ones first; everything in it can be
- * made again from its key. All callers are synchronous, so no two of them use a workspace at the same time.
+ * The cache of the fast paths: transform plans and workspaces. It drops the least recently used ones first. Each can be made again from
+ * its key. All callers are synchronous, so no two of them use a workspace at the same time.
  */
 
 /** More than one model needs: two plans and a workspace for each shape of a transformer block are about ten. */
@@ -8,7 +8,7 @@ const CAPACITY = 48
 
 const plans = new Map<string, unknown>()
 
-/** The plan or workspace with this key; `make` makes it if the cache does not have it. Values of different types need different keys. */
+/** Returns the plan or workspace with this key. `make` makes it if it is not in the cache. Values of different types need different keys. */
 export function cachedPlan<T>(key: string, make: () => T): T {
   const hit = plans.get(key)
   if (hit !== undefined) {
@@ -25,7 +25,7 @@ export function cachedPlan<T>(key: string, make: () => T): T {
   return plan
 }
 
-/** Drops all plans and workspaces; the next call makes the ones that it needs again. */
+/** Drops all plans and workspaces. Later calls make them again. */
 export function clearPlans(): void {
   plans.clear()
 }

@@ -29,7 +29,7 @@ function norm(values: Float64Array): number {
   return Math.sqrt(values.reduce((sum, value) => sum + value * value, 0))
 }
 
-/** Largest error of `analyse` at the given frequencies, relative to ‖x‖₂. */
+/** Returns the largest error of `analyse` at the given frequencies, relative to ‖x‖₂. */
 function analysisError(transform: RealTransform, length: number, frequencies: Iterable<number>): number {
   const { cos, sin } = unitCircle(length)
   const x = noise(length + 3, length)
@@ -48,7 +48,7 @@ function analysisError(transform: RealTransform, length: number, frequencies: It
   return worst / norm(x.subarray(3))
 }
 
-/** Largest error of `synthesise` at the given outputs, relative to the norm of the spectrum; frequencies outside `used` are zero. */
+/** Returns the largest error of `synthesise` at the given outputs, relative to the norm of the spectrum; frequencies outside `used` are zero. */
 function synthesisError(
   transform: RealTransform,
   length: number,
@@ -76,7 +76,7 @@ function synthesisError(
   return worst / (0.5 + norm(re) + norm(im))
 }
 
-/** A few indices below `count`, the first and the last among them. */
+/** Returns a few indices below `count`, including the first and the last. */
 function someIndices(count: number): number[] {
   return [
     0,

@@ -9,18 +9,18 @@ import { unitCircle } from './unit-circle.js'
 
 /** With `e(t) = exp(2πi·t)`; `re` and `im` hold `⌊d/2⌋ + 1` numbers. Up to a conjugate, the two functions are adjoint to each other. */
 export interface RealTransform {
-  /** `re[k] + i·im[k] = Σ_q x[offset + q]·e(q·k/d)`. */
+  /** Sets `re[k] + i·im[k] = Σ_q x[offset + q]·e(q·k/d)`. */
   analyse(x: FloatArray, offset: number, re: Float64Array, im: Float64Array): void
-  /** `y[offset + p] += Re Σ_{k ≤ ⌊d/2⌋} (re[k] + i·im[k])·e(p·k/d)`. Terms are not doubled for their conjugates. */
+  /** Adds `Re Σ_{k ≤ ⌊d/2⌋} (re[k] + i·im[k])·e(p·k/d)` to `y[offset + p]`. Terms are not doubled for their conjugates. */
   synthesise(re: Float64Array, im: Float64Array, y: FloatArray, offset: number): void
 }
 
-/** Number of frequencies `0 … ⌊length/2⌋`. In the spectrum of real numbers the others are conjugates of these. */
+/** Returns the number of frequencies `0 … ⌊length/2⌋`. In the spectrum of real numbers the others are conjugates of these. */
 export function halfLength(length: number): number {
   return Math.floor(length / 2) + 1
 }
 
-/** A plan for fast transforms of any length, O(d log d) for each call. Plans are cached. */
+/** Returns a plan for fast transforms of any length, O(d log d) for each call. Plans are cached. */
 export function realFft(length: number): RealTransform {
   return cachedPlan(`real-fft ${length}`, () => (length % 2 === 0 ? evenFft(length) : oddFft(length)))
 }
@@ -48,12 +48,12 @@ function evenFft(length: number): RealTransform {
         const evenIm = 0.5 * (outputIm[k] - outputIm[l])
         const oddRe = 0.5 * (outputIm[k] + outputIm[l])
         const oddIm = 0.5 * (outputRe[l] - outputRe[k])
-        const turnedRe = oddRe * cos[k] - oddIm * sin[k]
-        const turnedIm = oddRe * sin[k] + oddIm * cos[k]
-        re[k] = evenRe + turnedRe
-        im[k] = evenIm + turnedIm
-        re[l] = evenRe - turnedRe
-        im[l] = turnedIm - evenIm
+        const rotatedRe = oddRe * cos[k] - oddIm * sin[k]
+        const rotatedIm = oddRe * sin[k] + oddIm * cos[k]
+        re[k] = evenRe + rotatedRe
+        im[k] = evenIm + rotatedIm
+        re[l] = evenRe - rotatedRe
+        im[l] = rotatedIm - evenIm
       }
     },
     synthesise(re, im, y, offset) {
@@ -66,12 +66,12 @@ function evenFft(length: number): RealTransform {
         const evenIm = 0.5 * (im[k] - im[l])
         const oddRe = 0.5 * (re[k] - re[l])
         const oddIm = 0.5 * (im[k] + im[l])
-        const turnedRe = oddRe * cos[k] - oddIm * sin[k]
-        const turnedIm = oddRe * sin[k] + oddIm * cos[k]
-        inputRe[k] = evenRe - turnedIm
-        inputIm[k] = evenIm + turnedRe
-        inputRe[l] = evenRe + turnedIm
-        inputIm[l] = turnedRe - evenIm
+        const rotatedRe = oddRe * cos[k] - oddIm * sin[k]
+        const rotatedIm = oddRe * sin[k] + oddIm * cos[k]
+        inputRe[k] = evenRe - rotatedIm
+        inputIm[k] = evenIm + rotatedRe
+        inputRe[l] = evenRe + rotatedIm
+        inputIm[l] = rotatedRe - evenIm
       }
       fft.run()
       for (let m = 0, p = offset; m < half; m++, p += 2) {
@@ -82,7 +82,7 @@ function evenFft(length: number): RealTransform {
   }
 }
 
-/** Odd d has no half-length form: transforms d complex points with imaginary part 0; the synthesis ignores the imaginary part of its result. */
+/** Odd d has no transform of half the length: transforms d complex points with imaginary part 0; the synthesis ignores the imaginary part of its result. */
 function oddFft(length: number): RealTransform {
   const fft = complexFft(length)
   const { inputRe, inputIm, outputRe, outputIm } = fft
@@ -111,7 +111,7 @@ function oddFft(length: number): RealTransform {
 }
 
 /**
- * Direct sums at the listed frequencies (each in `0 … ⌊d/2⌋`), O(d) for each. No other frequency is read or written.
+ * Makes a transform by direct sums at the listed frequencies (each in `0 … ⌊d/2⌋`), O(d) for each. No other frequency is read or written.
  * The basis vectors are never stored: their values are read from the unit circle at `q·k mod d`, which advances by addition.
  */
 export function directTransform(length: number, frequencies: Int32Array): RealTransform {

@@ -9,8 +9,8 @@ import { referenceBackward, referenceDelta, referenceForward } from './reference
 /** Unit roundoff of float64. */
 const U = 2 ** -53
 
-/** Numbers in `[−1, 1)`. */
-function numbers(length: number, seed: number): Float64Array {
+/** Returns pseudo-random numbers in `[−1, 1)`. */
+function randomNumbers(length: number, seed: number): Float64Array {
   const random = new MersenneTwister(seed)
   return Float64Array.from({ length }, () => random.nextUint32() / 2 ** 31 - 1)
 }
@@ -18,7 +18,13 @@ function numbers(length: number, seed: number): Float64Array {
 function layerOf(d1: number, d2: number, n: number, seed: number, scaling = 150): Layer {
   const shape = [d1, d2] as const
   const entries = uniformEntries({ shape, n, seed })
-  return createLayer({ name: `layer.${seed}`, shape, entries, coefficients: numbers(n, seed + 1), scaling })
+  return createLayer({
+    name: `layer.${seed}`,
+    shape,
+    entries,
+    coefficients: randomNumbers(n, seed + 1),
+    scaling,
+  })
 }
 
 function singleEntry(d1: number, d2: number, j: number, k: number, c: number): Layer {
@@ -40,7 +46,7 @@ function dot(a: FloatArray, b: FloatArray): number {
 }
 
 /**
- * Bound on the rounding error of `α/(d1·d2) · Σ_l c_l Σ_q x_q Σ_p g_p · cosine`, summed in any order. Each term
+ * Returns a bound on the rounding error of `α/(d1·d2) · Σ_l c_l Σ_q x_q Σ_p g_p · cosine`, summed in any order. Each term
  * takes part in at most `n + d1 + d2` additions, and in 20 roundings for its products and its cosine (a product of
  * four tabulated values, each within 2U). A complex product doubles the number of terms.
  */
@@ -118,7 +124,7 @@ describe('referenceForward', () => {
     fc.assert(
       fc.property(layers, (layer) => {
         const [d1, d2] = layer.shape
-        const x = numbers(2 * d2, 5)
+        const x = randomNumbers(2 * d2, 5)
         const delta = referenceDelta(layer)
         referenceForward([layer], x).forEach((value, i) => {
           const token = x.subarray(Math.floor(i / d1) * d2).subarray(0, d2)
@@ -131,8 +137,8 @@ describe('referenceForward', () => {
 
   test('is linear in x', () => {
     const layer = layerOf(9, 14, 30, 8)
-    const a = numbers(14, 1)
-    const b = numbers(14, 2)
+    const a = randomNumbers(14, 1)
+    const b = randomNumbers(14, 2)
     const ya = referenceForward([layer], a)
     const yb = referenceForward([layer], b)
     const limit = bound(layer, a) + bound(layer, b)
@@ -146,16 +152,16 @@ describe('referenceForward', () => {
 
   test('adds several layers to y0 one after another, and does not change y0', () => {
     const [a, b] = [layerOf(7, 10, 12, 1), layerOf(7, 10, 5, 2, -3)]
-    const x = numbers(20, 3)
-    const y0 = numbers(14, 4)
-    const kept = y0.slice()
+    const x = randomNumbers(20, 3)
+    const y0 = randomNumbers(14, 4)
+    const original = y0.slice()
     expect(referenceForward([a, b], x, y0)).toEqual(referenceForward([b], x, referenceForward([a], x, y0)))
-    expect(y0).toEqual(kept)
+    expect(y0).toEqual(original)
   })
 
   test('applies to each token its own layer, or none', () => {
     const [a, b] = [layerOf(7, 10, 12, 1), layerOf(7, 10, 5, 2)]
-    const x = numbers(30, 3)
+    const x = randomNumbers(30, 3)
     const y = referenceForward([a, b], x, undefined, { rows: Int32Array.of(1, -1, 0) })
     expect(y.subarray(0, 7)).toEqual(referenceForward([b], x.subarray(0, 10)))
     expect(y.subarray(7, 14)).toEqual(new Float64Array(7))
@@ -163,28 +169,35 @@ describe('referenceForward', () => {
   })
 
   test.each([
-    ['an empty list of layers', [], numbers(10, 1), undefined, undefined, 'INVALID_OPTION'],
+    ['an empty list of layers', [], randomNumbers(10, 1), undefined, undefined, 'INVALID_OPTION'],
     [
       'layers of two shapes',
       [layerOf(7, 10, 3, 1), layerOf(10, 7, 3, 1)],
-      numbers(10, 1),
+      randomNumbers(10, 1),
       undefined,
       undefined,
       'SHAPE_MISMATCH',
     ],
-    ['an incomplete token', [layerOf(7, 10, 3, 1)], numbers(15, 1), undefined, undefined, 'SHAPE_MISMATCH'],
+    [
+      'an incomplete token',
+      [layerOf(7, 10, 3, 1)],
+      randomNumbers(15, 1),
+      undefined,
+      undefined,
+      'SHAPE_MISMATCH',
+    ],
     [
       'a y0 for another number of tokens',
       [layerOf(7, 10, 3, 1)],
-      numbers(10, 1),
-      numbers(14, 1),
+      randomNumbers(10, 1),
+      randomNumbers(14, 1),
       undefined,
       'SHAPE_MISMATCH',
     ],
     [
       'rows for another number of tokens',
       [layerOf(7, 10, 3, 1)],
-      numbers(10, 1),
+      randomNumbers(10, 1),
       undefined,
       Int32Array.of(0, 0),
       'SHAPE_MISMATCH',
@@ -192,7 +205,7 @@ describe('referenceForward', () => {
     [
       'a row index above the last layer',
       [layerOf(7, 10, 3, 1)],
-      numbers(10, 1),
+      randomNumbers(10, 1),
       undefined,
       Int32Array.of(1),
       'INVALID_OPTION',
@@ -209,8 +222,8 @@ describe('referenceBackward', () => {
     fc.assert(
       fc.property(layers, (layer) => {
         const [d1, d2] = layer.shape
-        const x = numbers(3 * d2, 5)
-        const g = numbers(3 * d1, 6)
+        const x = randomNumbers(3 * d2, 5)
+        const g = randomNumbers(3 * d1, 6)
         const gradients = referenceBackward([layer], x, g)
         const inner = dot(g, referenceForward([layer], x))
         const limit = 2 * bound(layer, x, g)
@@ -224,7 +237,7 @@ describe('referenceBackward', () => {
 
   test('agrees with finite differences of L = Σ y²/2', () => {
     const layer = layerOf(9, 12, 17, 4)
-    const x = numbers(24, 7)
+    const x = randomNumbers(24, 7)
     const loss = (coefficients: FloatArray, input: FloatArray) => {
       const y = referenceForward([{ ...layer, coefficients }], input)
       return dot(y, y) / 2
@@ -250,8 +263,8 @@ describe('referenceBackward', () => {
 
   test('gives the gradients of a token only to its own layer', () => {
     const [a, b] = [layerOf(7, 10, 12, 1), layerOf(7, 10, 5, 2)]
-    const x = numbers(30, 3)
-    const g = numbers(21, 4)
+    const x = randomNumbers(30, 3)
+    const g = randomNumbers(21, 4)
     const both = referenceBackward([a, b], x, g, { rows: Int32Array.of(1, -1, 0) })
     const first = referenceBackward([b], x.subarray(0, 10), g.subarray(0, 7))
     const last = referenceBackward([a], x.subarray(20), g.subarray(14))
@@ -260,8 +273,8 @@ describe('referenceBackward', () => {
   })
 
   test('rejects a gradient for another number of tokens', () => {
-    expect(() => referenceBackward([layerOf(7, 10, 3, 1)], numbers(10, 1), numbers(14, 1))).toThrow(
-      expect.objectContaining({ code: 'SHAPE_MISMATCH' }),
-    )
+    expect(() =>
+      referenceBackward([layerOf(7, 10, 3, 1)], randomNumbers(10, 1), randomNumbers(14, 1)),
+    ).toThrow(expect.objectContaining({ code: 'SHAPE_MISMATCH' }))
   })
 })

@@ -1,5 +1,5 @@
 /**
- * The method in float64, directly from its equations: the oracle that every fast path is compared with. It is
+ * The method in float64, directly from its equations: every fast path is compared with this oracle. It is
  * naive on purpose and shares no code with the fast paths. It gives the same bits on every engine: sums run in the
  * order of the indices, and angles are exact (`unit-circle`).
  *
@@ -14,12 +14,12 @@ import { FourierFTError } from '../errors.js'
 import { type UnitCircle, unitCircle } from './unit-circle.js'
 
 export interface ReferenceDeltaOptions {
-  /** Only these rows `p` of ΔW, in this order. Default: all. */
+  /** The rows `p` of ΔW to compute, in this order. Default: all. */
   readonly rows?: ArrayLike<number>
 }
 
 export interface ReferenceOptions {
-  /** The index in `layers` of the layer of each token, or −1 for none. Default: the sum of all layers. */
+  /** The index in `layers` of the layer for each token; −1 means no layer. Default: the sum of all layers. */
   readonly rows?: Int32Array
 }
 
@@ -31,7 +31,7 @@ export interface ReferenceGradients {
 }
 
 /**
- * `ΔW[p,q] = α/(d1·d2) · Σ_l c_l · cos(2π(p·j_l/d1 + q·k_l/d2))`, row-major `[d1, d2]`, or `[rows.length,
+ * Computes `ΔW[p,q] = α/(d1·d2) · Σ_l c_l · cos(2π(p·j_l/d1 + q·k_l/d2))`, row-major `[d1, d2]`, or `[rows.length,
  * d2]`.
  *
  * Takes `d1·d2·n` steps: a second for 768×768 and n = 1000. For the layers of large models, choose a few rows.
@@ -65,7 +65,7 @@ export function referenceDelta(layer: Layer, { rows }: ReferenceDeltaOptions = {
 }
 
 /**
- * `y = y0 + Σ Δy` for `T` tokens, without forming ΔW:
+ * Computes `y = y0 + Σ Δy` for `T` tokens, without forming ΔW:
  *
  *     X̂[k_l] = Σ_q x[q] · e(q·k_l/d2)
  *     Δy[p]  = α/(d1·d2) · Re Σ_l c_l · X̂[k_l] · e(p·j_l/d1)
@@ -110,7 +110,7 @@ export function referenceForward(
 }
 
 /**
- * Gradients of the adapters for `g = ∂L/∂y`:
+ * Computes the gradients of the adapters for `g = ∂L/∂y`:
  *
  *     Ĝ[j_l]   = Σ_p g[p] · e(p·j_l/d1)
  *     ∂L/∂c_l  = α/(d1·d2) · Σ_tokens Re( Ĝ[j_l] · X̂[k_l] )
@@ -140,14 +140,14 @@ export function referenceBackward(
     layers.forEach(({ entries, coefficients, scaling }, index) => {
       if (rows !== undefined && rows[t] !== index) return
       const factor = scaling / (d1 * d2)
-      const ofLayer = gradC[index]
+      const layerGradient = gradC[index]
       sum.fill(0)
       for (let l = 0; l < entries.n; l++) {
         const c = coefficients[l]
         const k = entries.columns[l]
         const [xRe, xIm] = transform(token, k, circle2)
         const [gRe, gIm] = transform(gradient, entries.rows[l], circle1)
-        ofLayer[l] = ofLayer[l] + factor * (gRe * xRe - gIm * xIm)
+        layerGradient[l] = layerGradient[l] + factor * (gRe * xRe - gIm * xIm)
         for (let q = 0, b = 0; q < d2; q++, b = advance(b, k, d2)) {
           sum[q] = sum[q] + c * (gRe * circle2.cos[b] - gIm * circle2.sin[b])
         }
@@ -158,7 +158,7 @@ export function referenceBackward(
   return { coefficients: gradC, x: gradX }
 }
 
-/** The real and the imaginary part of `Σ_q x[q] · e(q·k/d)`, where `d` is the length of `x`. */
+/** Returns the real and the imaginary part of `Σ_q x[q] · e(q·k/d)`, where `d` is the length of `x`. */
 function transform(x: FloatArray, k: number, { cos, sin }: UnitCircle): [number, number] {
   let re = 0
   let im = 0
@@ -169,7 +169,7 @@ function transform(x: FloatArray, k: number, { cos, sin }: UnitCircle): [number,
   return [re, im]
 }
 
-/** `(index + step) mod d` for `index` and `step` in `[0, d)`. */
+/** Returns `(index + step) mod d` for `index` and `step` in `[0, d)`. */
 function advance(index: number, step: number, d: number): number {
   const sum = index + step
   return sum < d ? sum : sum - d

@@ -15,7 +15,7 @@ import { halfLength } from './real-transform.js'
 export type TransformStrategy = 'dense' | 'factored' | 'spectral'
 
 /**
- * The fastest strategy for one forward pass. A backward pass has the same parts, so the same strategy is fastest.
+ * Returns the fastest strategy for one forward pass. A backward pass has the same parts, so the same strategy is fastest.
  *
  * @param size.tokens number of tokens that share one ΔW
  * @param size.n number of distinct entries in the layers of one token
@@ -29,19 +29,19 @@ export function chooseStrategy(size: {
   const [d1, d2] = size.shape
   const spectral = tokens * (transformTime(d1) + transformTime(d2) + 3.7 * n)
   const factored = tokens * (directTime(d1, n) + directTime(d2, n) + 3.7 * n)
-  // The factor is above 1 because a backward pass transforms twice: it forms ΔW, and takes its gradient back to the entries.
+  // The factor is above 1 because a backward pass transforms twice: it forms ΔW, and applies the adjoint to the gradient.
   const formDelta = 1.3 * (3000 + halfLength(d1) * (transformTime(d2) + 4 * Math.min(n, d2) + 2 * d2))
   const dense = formDelta + tokens * (30 + 3 * (d1 + d2) + 0.38 * d1 * d2)
   if (dense < spectral && dense < factored) return 'dense'
   return factored < spectral ? 'factored' : 'spectral'
 }
 
-/** Nanoseconds of one fast real transform, including loads and stores. */
+/** Estimates the nanoseconds of one fast real transform, including loads and stores. */
 function transformTime(length: number): number {
   return 15 + 2 * length + complexFftTime(length % 2 === 0 ? length / 2 : length)
 }
 
-/** Nanoseconds of the direct sums at the frequencies of `n` entries. */
+/** Estimates the nanoseconds of the direct sums at the frequencies of `n` entries. */
 function directTime(length: number, n: number): number {
   return length * (2.4 + 1.7 * Math.min(n, halfLength(length)))
 }

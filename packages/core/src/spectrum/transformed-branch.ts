@@ -87,7 +87,7 @@ function makeTransforms(
   }
 }
 
-/** `output[target_l] += scale·w_l·input[source_l]` on half spectra: the sparse product with the coefficients. */
+/** Computes the sparse product with the coefficients on half spectra: `output[target_l] += scale·w_l·input[source_l]`. */
 function addWeighted(
   sources: Int32Array,
   targets: Int32Array,
@@ -108,7 +108,7 @@ function addWeighted(
   }
 }
 
-/** `sums_l += Re(Ĝ[j_l]·X̂[k_l])` */
+/** Adds `Re(Ĝ[j_l]·X̂[k_l])` to `sums_l`. */
 function addCorrelations(
   { rows, columns, signs }: FoldedEntries,
   gRe: Float64Array,

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { unitCircle } from './unit-circle.js'
 
-/** The oracle of this file: fixed point with 160 fractional bits, computed in integers. */
+/** 1 in the oracle of this file: fixed-point numbers with 160 fractional bits, computed in integers. */
 const ONE = 1n << 160n
 
 /** `2π` with digits from the literature. */
 const TWO_PI = (62831853071795864769252867665590057683943387987502116419498891846n * ONE) / 10n ** 64n
 
-/** `cos` and `sin` of `2π·m/denominator` by their power series, to 2⁻¹⁵⁰. */
+/** Returns `cos` and `sin` of `2π·m/denominator` by their power series, to 2⁻¹⁵⁰. */
 function exactPoint(m: number, denominator: number): { cos: bigint; sin: bigint } {
   const angle = (TWO_PI * BigInt(m)) / BigInt(denominator)
   const sums = [0n, 0n, 0n, 0n]
@@ -20,7 +20,7 @@ function exactPoint(m: number, denominator: number): { cos: bigint; sin: bigint 
   return { cos: a - c, sin: b - d }
 }
 
-/** Distance of a double from a fixed-point number, in units in the last place of the double. */
+/** Returns the distance of a double from a fixed-point number, in units in the last place of the double. */
 function ulps(value: number, exact: bigint): number {
   if (value === 0)
     return exact === 0n || (exact < 1n << 12n && exact > -(1n << 12n)) ? 0 : Number.POSITIVE_INFINITY

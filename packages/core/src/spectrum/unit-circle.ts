@@ -1,7 +1,7 @@
 /**
  * Cosines and sines of rational angles `2π·m/denominator`, with an error below 1 ulp (1.5 ulp for denominators
- * above 2²²) and the same bits on every engine; `Math.sin` promises neither. Angles are reduced exactly in integers,
- * then come additions, subtractions, multiplications and divisions in a fixed order.
+ * above 2²²) and the same bits on every engine; `Math.sin` promises neither. Angles are reduced exactly in integers;
+ * the rest is additions, subtractions, multiplications and divisions in a fixed order.
  */
 import { FourierFTError } from '../errors.js'
 
@@ -15,7 +15,7 @@ export interface UnitCircle {
 /** Two tables of this length take 1 GiB; the layers of models are far smaller. */
 const LARGEST_DENOMINATOR = 2 ** 26
 
-/** An angle is split into whole steps of 2⁻²¹ of a turn and a rest. */
+/** An angle is split into whole steps of 2⁻²¹ of a turn and a remainder. */
 const STEPS = 2 ** 21
 
 /**
@@ -51,7 +51,7 @@ const COSINE_SERIES = [
 ]
 
 /**
- * The points of the unit circle at all multiples of `1/denominator` of a turn.
+ * Returns the points of the unit circle at all multiples of `1/denominator` of a turn.
  *
  * @throws {FourierFTError} `INVALID_OPTION` unless the denominator is an integer in `1 … 2²⁶`
  */
@@ -71,12 +71,12 @@ export function unitCircle(denominator: number): UnitCircle {
   const quarter = denominator
   for (let m = 0; m < denominator; m++) {
     let a = 4 * m
-    const below = a > half
-    if (below) a = full - a
-    const left = a > half - a
-    if (left) a = half - a
-    const steep = a > quarter - a
-    if (steep) a = quarter - a
+    const isBelow = a > half
+    if (isBelow) a = full - a
+    const isLeft = a > half - a
+    if (isLeft) a = half - a
+    const isSteep = a > quarter - a
+    if (isSteep) a = quarter - a
 
     const scaled = a * STEPS
     const steps = Math.floor(scaled / full)
@@ -86,29 +86,29 @@ export function unitCircle(denominator: number): UnitCircle {
     const angle = (high + low) / STEPS
     const tail = (high - (high + low) + low) / STEPS
 
-    const x = steep ? sine(angle, tail) : cosine(angle, tail)
+    const x = isSteep ? sine(angle, tail) : cosine(angle, tail)
     // On the diagonal both are the cosine, so that sin θ = cos(π/2 − θ) holds bit for bit.
-    const y = steep || a === quarter - a ? cosine(angle, tail) : sine(angle, tail)
-    cos[m] = left ? -x : x
-    sin[m] = below ? -y : y
+    const y = isSteep || a === quarter - a ? cosine(angle, tail) : sine(angle, tail)
+    cos[m] = isLeft ? -x : x
+    sin[m] = isBelow ? -y : y
   }
   return { cos, sin }
 }
 
-/** `sin(angle + tail)` on `[0, π/4]`; `tail` is the rounding error of the angle. */
+/** Returns `sin(angle + tail)` on `[0, π/4]`; `tail` is the rounding error of the angle. */
 function sine(angle: number, tail: number): number {
   const z = angle * angle
   return angle + (angle * z * polynomial(SINE_SERIES, z) + tail * (1 - z / 2))
 }
 
-/** `cos(angle + tail)` on `[0, π/4]`; the rounding error of `1 − z/2` is added back. */
+/** Returns `cos(angle + tail)` on `[0, π/4]`; the rounding error of `1 − z/2` is added back. */
 function cosine(angle: number, tail: number): number {
   const z = angle * angle
   const leading = 1 - z / 2
   return leading + (1 - leading - z / 2 + (z * z * polynomial(COSINE_SERIES, z) - angle * tail))
 }
 
-/** `c₀ + c₁·z + c₂·z² + …` by Horner's rule. */
+/** Returns `c₀ + c₁·z + c₂·z² + …` by Horner's rule. */
 function polynomial(coefficients: readonly number[], z: number): number {
   let sum = 0
   for (let i = coefficients.length - 1; i >= 0; i--) sum = sum * z + coefficients[i]

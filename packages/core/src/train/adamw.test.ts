@@ -38,7 +38,7 @@ for (const { precision, options, schedule, clip, trajectory } of vectors.adamw) 
   })
 }
 
-test('a restored optimiser continues with the same bits, through JSON', () => {
+test('restores an optimiser from JSON, and continues bit for bit', () => {
   for (const FloatArray of [Float32Array, Float64Array]) {
     const optimizer = createAdamW({ learningRate: 0.05, betas: [0.8, 0.97] })
     const parameters: FloatArray[] = starts.map((values) => FloatArray.from(values))
@@ -126,7 +126,7 @@ test('rejects a damaged state and names the damaged field', () => {
   }
 })
 
-/** The gradient of ½ Σ a (c − b)², in the precision of `parameters`. */
+/** Returns the gradient of ½ Σ a (c − b)², in the precision of `parameters`. */
 function gradient(parameters: readonly FloatArray[]): FloatArray[] {
   return parameters.map((parameter, index) => {
     const [curvature = [], target = []] = [curvatures[index], targets[index]]

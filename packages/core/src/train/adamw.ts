@@ -19,7 +19,7 @@ export interface AdamWOptions {
   readonly weightDecay?: number
 }
 
-/** Everything that the next step depends on, apart from the parameters. It is plain JSON; `JSON.stringify` keeps every number exactly. */
+/** Everything that the next step needs, apart from the parameters. It is plain JSON: `JSON.stringify` keeps every number exactly. */
 export type AdamWState = v.InferOutput<typeof stateSchema>
 
 export interface AdamW {
@@ -33,7 +33,7 @@ export interface AdamW {
    * @param parameters the vectors to change
    * @param gradients `∂L/∂parameter`, one for each vector, of the same length; not changed
    * @param learningRate `η` of this step, for schedules. Default: the option `learningRate`
-   * @throws FourierFTError `SHAPE_MISMATCH` if the number of vectors or a length differs from the first step, `UNSUPPORTED_DTYPE` if a
+   * @throws {FourierFTError} `SHAPE_MISMATCH` if the number of vectors or a length differs from the first step, `UNSUPPORTED_DTYPE` if a
    * precision does, `NOT_FINITE` for a gradient with NaN or infinity, `INVALID_OPTION` for a negative or non-finite learning rate. Nothing
    * is changed after an error.
    */
@@ -75,9 +75,10 @@ const stateSchema = v.strictObject({
 })
 
 /**
- * Creates an optimiser. @see Loshchilov and Hutter, "Decoupled Weight Decay Regularization", algorithm 2; `torch.optim.AdamW`
+ * Creates an optimiser.
  *
- * @throws FourierFTError `INVALID_OPTION`
+ * @see Loshchilov and Hutter, "Decoupled Weight Decay Regularization", algorithm 2; `torch.optim.AdamW`
+ * @throws {FourierFTError} `INVALID_OPTION`
  */
 export function createAdamW(options: AdamWOptions = {}): AdamW {
   return makeAdamW(check(optionsSchema, options, 'AdamW options'), 0, undefined)
@@ -86,7 +87,7 @@ export function createAdamW(options: AdamWOptions = {}): AdamW {
 /**
  * Restores the optimiser from the result of `toState`. Its next step gives the same bits as the next step of the original.
  *
- * @throws FourierFTError `INVALID_OPTION` that names the first invalid field
+ * @throws {FourierFTError} `INVALID_OPTION` that names the first invalid field
  */
 export function restoreAdamW(state: unknown): AdamW {
   const { options, steps, vectors } = check(stateSchema, state, 'AdamW state')
@@ -132,7 +133,7 @@ function makeAdamW(
   }
 }
 
-/** The operations in the order of PyTorch's `_single_tensor_adam`: decay, moments, bias corrections, `ε` outside the root. */
+/** Updates one vector, in the order of PyTorch's `_single_tensor_adam`: decay, moments, bias corrections, `ε` outside the root. */
 function update(
   parameter: FloatArray,
   gradient: FloatArray,
@@ -142,7 +143,7 @@ function update(
   learningRate: number,
   { betas: [beta1, beta2], epsilon, weightDecay }: Required<AdamWOptions>,
 ): void {
-  const kept = 1 - learningRate * weightDecay
+  const decay = 1 - learningRate * weightDecay
   const stepSize = learningRate / (1 - beta1 ** step)
   const secondScale = Math.sqrt(1 - beta2 ** step)
   for (let i = 0; i < parameter.length; i++) {
@@ -151,7 +152,7 @@ function update(
     const s = beta2 * second[i] + (1 - beta2) * g * g
     first[i] = m
     second[i] = s
-    parameter[i] = kept * parameter[i] - stepSize * (m / (Math.sqrt(s) / secondScale + epsilon))
+    parameter[i] = decay * parameter[i] - stepSize * (m / (Math.sqrt(s) / secondScale + epsilon))
   }
 }
 

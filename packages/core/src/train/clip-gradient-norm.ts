@@ -10,7 +10,7 @@ import { rejectNonFinite } from './reject-non-finite.js'
  *
  * @param maxNorm at least 0
  * @returns the norm before clipping
- * @throws FourierFTError `NOT_FINITE` for a gradient with NaN or infinity, `INVALID_OPTION` for a bad `maxNorm`. Nothing is changed
+ * @throws {FourierFTError} `NOT_FINITE` for a gradient with NaN or infinity, `INVALID_OPTION` for a bad `maxNorm`. Nothing is changed
  * after an error.
  */
 export function clipGradientNorm(gradients: readonly FloatArray[], maxNorm: number): number {

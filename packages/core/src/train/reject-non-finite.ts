@@ -1,8 +1,8 @@
-/** The check of every gradient before a parameter changes. */
+/** Rejects gradients with NaN or infinity before a parameter changes. */
 import type { FloatArray } from '../adapter/layer.js'
 import { FourierFTError } from '../errors.js'
 
-/** @throws FourierFTError `NOT_FINITE` with the first index of `vector` that holds NaN or infinity */
+/** Checks a vector. @throws {FourierFTError} `NOT_FINITE`, with the first index of NaN or infinity */
 export function rejectNonFinite(vector: FloatArray, name: string): void {
   const index = vector.findIndex((value) => !Number.isFinite(value))
   if (index === -1) return

@@ -6,7 +6,7 @@
 import { FourierFTError } from '../errors.js'
 
 export interface ScheduleOptions {
-  /** Number of steps in which the multiplier rises from 0 to 1; an integer, at least 0. If it is above 0, the first step has multiplier 0. */
+  /** Number of steps in which the multiplier rises from 0 to 1; an integer, at least 0. If it is above 0, the multiplier of the first step is 0. */
   readonly warmupSteps: number
   /** The step at which the multiplier reaches 0; an integer, at least 1. */
   readonly totalSteps: number
@@ -17,7 +17,7 @@ export type Schedule = (step: number) => number
 /**
  * Rises linearly to 1, then falls linearly to 0, and stays 0 after `totalSteps`.
  *
- * @throws FourierFTError `INVALID_OPTION`
+ * @throws {FourierFTError} `INVALID_OPTION`
  */
 export function linearSchedule(options: ScheduleOptions): Schedule {
   const { totalSteps } = options
@@ -25,9 +25,9 @@ export function linearSchedule(options: ScheduleOptions): Schedule {
 }
 
 /**
- * Rises linearly to 1, then falls to 0 along half a cosine wave. Stop at `totalSteps`: as in Transformers, the wave rises again after it.
+ * Rises linearly to 1, then falls to 0 along half a cosine wave. Stop training at `totalSteps`: as in Transformers, the wave rises again after it.
  *
- * @throws FourierFTError `INVALID_OPTION`
+ * @throws {FourierFTError} `INVALID_OPTION`
  */
 export function cosineSchedule(options: ScheduleOptions): Schedule {
   const { warmupSteps } = options

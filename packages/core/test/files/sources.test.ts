@@ -118,14 +118,14 @@ describe('a subfolder', () => {
     await expectError(
       directory,
       'FILE_NOT_FOUND',
-      "there is one in subfolder 'german'; pass { subfolder: 'german' }",
+      "the subfolder 'german' contains an adapter; pass { subfolder: 'german' }",
     )
     await savePretrained(first, join(directory, 'french'))
-    await expectError(directory, 'FILE_NOT_FOUND', 'there are some in the subfolders')
+    await expectError(directory, 'FILE_NOT_FOUND', 'these subfolders contain adapters: ')
     for (let i = 0; i < 10; i++) await savePretrained(first, join(directory, `more-${i}`))
     await expectError(directory, 'FILE_NOT_FOUND', ', …; pass')
     rmSync(join(directory, 'deep', 'down'), { recursive: true })
-    await expectError(join(directory, 'deep'), 'FILE_NOT_FOUND', 'give the subfolder of that name')
+    await expectError(join(directory, 'deep'), 'FILE_NOT_FOUND', 'pass the subfolder of that name')
   })
 
   it.each(['..', '../x', 'a/../../b', '/etc', 'a//b', '.', 'a\\b', 'C:', 'a\0', '\ud800', 7, null])(

@@ -4,7 +4,7 @@
  *
  * Tensors are row-major and contiguous: x [tokens, d2], y and gradY [tokens, d1], coefficients [adapters, n], dW [d1, d2].
  * Every function may be called from any thread. A thread allocates memory in its first call with a plan and reuses it in later calls. NaN and
- * infinity in activations spread through the token that holds them and no other.
+ * infinity in activations spread through the token that contains them and no other.
  */
 #ifndef FOURIERFT_H
 #define FOURIERFT_H
@@ -32,7 +32,7 @@ typedef enum {
   FOURIERFT_INVALID_ARGUMENT = 4 /* a null pointer, a negative count, an adapter index out of range */
 } fourierft_status;
 
-/* Everything that depends only on the shape and the entries. Immutable; threads can share it. */
+/* A plan: everything that depends only on the shape and the entries. Plans are immutable, and threads can share them. */
 typedef struct fourierft_plan fourierft_plan;
 
 /* Checks the arguments of fourierft_plan_create without computing its tables, which takes seconds for the largest prime sizes. */

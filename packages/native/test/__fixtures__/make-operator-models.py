@@ -1,4 +1,4 @@
-"""Models of one linear layer with FourierFT and FourierFTGrad nodes, float32, float16 and bfloat16, for the tests of the ONNX Runtime operators.
+"""Writes models of one linear layer with FourierFT and FourierFTGrad nodes, float32, float16 and bfloat16, for the tests of the ONNX Runtime operators.
 
     python make-operator-models.py
 
@@ -52,11 +52,11 @@ def model(dtype: int, numpy_type: type) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
-def brain_model() -> onnx.ModelProto:
-    """The float32 model with activations that are rounded to bfloat16 before the operators and widened after them: JavaScript has no
+def bfloat16_model() -> onnx.ModelProto:
+    """Returns the float32 model with activations that are rounded to bfloat16 before the operators and widened after them: JavaScript has no
     bfloat16 tensors, and ONNX Runtime's CPU provider has no bfloat16 product."""
-    made = model(TensorProto.FLOAT, np.float32)
-    graph = made.graph
+    result = model(TensorProto.FLOAT, np.float32)
+    graph = result.graph
     product, forward, gradient = list(graph.node)
     product.output[0] = "base.wide"
     for node, inputs, outputs in ((forward, 2, ["y"]), (gradient, 2, ["grad_c", "grad_x"])):
@@ -70,9 +70,9 @@ def brain_model() -> onnx.ModelProto:
     widen = [cast(f"{name}.brain", name, TensorProto.FLOAT) for name in ("base", "y", "grad_x")]
     del graph.node[:]
     graph.node.extend([product, *narrow, forward, gradient, *widen])
-    return made
+    return result
 
 
 onnx.save(model(TensorProto.FLOAT, np.float32), folder / "layer-float32.onnx")
 onnx.save(model(TensorProto.FLOAT16, np.float16), folder / "layer-float16.onnx")
-onnx.save(brain_model(), folder / "layer-bfloat16.onnx")
+onnx.save(bfloat16_model(), folder / "layer-bfloat16.onnx")

@@ -1,9 +1,9 @@
-// Opens what export.py has written in ONNX Runtime with the adapters of PEFT, without `moduleNames`, and compares: the model without its
-// adapter, with it, with it for the first row of the batch alone, and merged. Writes results.json beside this and the table in architectures.md.
+// Opens the exports of export.py in ONNX Runtime with the adapters of PEFT, without `moduleNames`. Compares the model without its adapter,
+// with it, with it for only the first row of the batch, and merged. Writes results.json in this folder and the table in architectures.md.
 //
 //   node packages/onnx/scripts/architectures/compare.js [EXPORTS] [--only NAME …]      EXPORTS: .cache/architectures
 //
-// With `--only` these rows alone are made again, and printed.
+// With `--only`, only these rows are repeated and printed.
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -17,7 +17,7 @@ import { writeTable } from './table.js'
 const EXPORTERS = ['torchscript', 'dynamo', 'optimum']
 const ARRAYS = { float32: Float32Array, int64: BigInt64Array, bool: Uint8Array }
 
-/** An array as export.py packs it. */
+/** Decodes an array that export.py has packed. */
 function unpack({ dtype, shape, data }) {
   const { buffer } = Uint8Array.from(Buffer.from(data, 'base64'))
   return { data: new ARRAYS[dtype](buffer), shape, dtype }
@@ -28,32 +28,32 @@ const tensorOf = (packed) => {
   return new ort.Tensor(dtype, data, shape)
 }
 
-/** The largest distance in tolerances; infinite where the sizes differ or a number is none. */
+/** Returns the largest difference in tolerances; infinite if the sizes differ or a number is NaN. */
 function distance(received, expected, tolerance) {
   if (received.length !== expected.length) return Number.POSITIVE_INFINITY
-  let most = 0
+  let largest = 0
   for (let i = 0; i < received.length; i++) {
     const error = Math.abs(received[i] - expected[i])
-    if (!(error <= most)) most = error
+    if (!(error <= largest)) largest = error
   }
-  return Number.isNaN(most) ? Number.POSITIVE_INFINITY : most / tolerance
+  return Number.isNaN(largest) ? Number.POSITIVE_INFINITY : largest / tolerance
 }
 
-/** Two digits are enough for a table, and do not change with each release of ONNX Runtime. */
+/** Rounds to two digits, which are enough for a table and do not change with each release of ONNX Runtime. */
 const rounded = (ratio) => (Number.isFinite(ratio) ? Number(ratio.toPrecision(2)) : String(ratio))
 
-/** `encoder.layer.0.x` and `encoder.layer.1.x` are told as one. */
+/** Replaces numbers, so that `encoder.layer.0.x` and `encoder.layer.1.x` are listed once. */
 const pattern = (name = '') => name.replace(/(^|[./_])\d+(?=[./]|$)/g, '$1*')
 
 const messageOf = (error, folder) => String(error.message).replaceAll(`${folder}/`, '').slice(0, 300)
 
-/** One adapter in one file: ratios of error and tolerance, or why there is none. */
+/** Checks one adapter in one file. Returns ratios of error and tolerance, or the error. */
 async function check(folder, file, feeds, { adapter, modules, base, adapted, unseen }, hasRows) {
   const path = join(folder, file)
   const expected = { base: unpack(base.output).data, adapted: unpack(adapted.output).data }
   const tolerance = Math.max(base.tolerance, adapted.tolerance)
-  const row = expected.base.length / base.output.shape[0]
-  const rows = Float32Array.from(expected.base, (value, i) => (i < row ? expected.adapted[i] : value))
+  const rowLength = expected.base.length / base.output.shape[0]
+  const rows = Float32Array.from(expected.base, (value, i) => (i < rowLength ? expected.adapted[i] : value))
   const results = { modules: Object.keys(modules).length, ...(unseen.length > 0 && { unseen }) }
   let session
   try {
@@ -70,7 +70,7 @@ async function check(folder, file, feeds, { adapter, modules, base, adapted, uns
       reason,
       pattern(candidates[0]),
     ])
-    const distinct = [...new Map(missing.map((each) => [JSON.stringify(each), each])).values()]
+    const distinct = [...new Map(missing.map((module) => [JSON.stringify(module), module])).values()]
     const code = error.code ?? error.name
     return {
       ...results,
@@ -112,9 +112,9 @@ async function compare(folder, { versions, parts, ...rest }, hasRows) {
     const tensors = Object.fromEntries(
       Object.entries(feeds).map(([name, packed]) => [name, tensorOf(packed)]),
     )
-    for (const [kind, each] of Object.entries(checks)) {
+    for (const [kind, vectors] of Object.entries(checks)) {
       results.checks[kind] ??= {}
-      results.checks[kind][file] = await check(folder, file, tensors, each, hasRows)
+      results.checks[kind][file] = await check(folder, file, tensors, vectors, hasRows)
     }
   }
   return results
@@ -128,23 +128,23 @@ const { only } = values
 const [folderOfExports = '.cache/architectures'] = positionals
 const architectures = JSON.parse(readFileSync(join(folderOfExports, 'architectures.json'), 'utf8'))
 const file = fileURLToPath(new URL('results.json', import.meta.url))
-const kept = only.length > 0 ? JSON.parse(readFileSync(file, 'utf8')) : { versions: {}, rows: [] }
+const recorded = only.length > 0 ? JSON.parse(readFileSync(file, 'utf8')) : { versions: {}, rows: [] }
 const rows = []
-const { versions } = kept
+const { versions } = recorded
 for (const { name, group, folder, rows: hasRows } of architectures) {
-  const old = kept.rows.find((row) => row.name === name)
+  const old = recorded.rows.find((row) => row.name === name)
   if (only.length > 0 && !only.includes(name)) {
     if (old) rows.push(old)
     continue
   }
   const row = { name, group, exports: {} }
   for (const exporter of EXPORTERS) {
-    const from = join(folderOfExports, folder, exporter)
-    const source = join(from, 'vectors.json')
+    const exportFolder = join(folderOfExports, folder, exporter)
+    const source = join(exportFolder, 'vectors.json')
     if (!existsSync(source)) continue
     const vectors = JSON.parse(readFileSync(source, 'utf8'))
     versions[exporter] = vectors.versions
-    row.exports[exporter] = await compare(from, vectors, hasRows)
+    row.exports[exporter] = await compare(exportFolder, vectors, hasRows)
     if (only.length > 0) console.log(name, exporter, JSON.stringify(row.exports[exporter], null, 1))
   }
   rows.push(row)

@@ -1,6 +1,6 @@
 """
-Exports the architectures of `models.py` with random weights through three exporters, each with FourierFT adapters that PEFT saves, and
-with what PyTorch and PEFT compute. `compare.js` beside this opens the exports in ONNX Runtime and writes the table in architectures.md.
+Exports the architectures of `models.py` with random weights through three exporters. Each export has FourierFT adapters that PEFT saves, and
+the outputs of PyTorch and PEFT. `compare.js` in this folder opens the exports in ONNX Runtime and writes the table in architectures.md.
 
     pip install "torch==2.13.0" "peft==0.21.0" "transformers==5.23.0" onnx onnxscript onnxruntime timm
     python packages/onnx/scripts/architectures/export.py --exporters torchscript dynamo
@@ -8,13 +8,13 @@ with what PyTorch and PEFT compute. `compare.js` beside this opens the exports i
     pip install "torch==2.13.0" "peft==0.21.0" "transformers<4.58" optimum-onnx      # in another environment: optimum needs transformers 4
     python packages/onnx/scripts/architectures/export.py --exporters optimum
 
-Exports lie in .cache/architectures (`--out`); what is there already is not made again (`--again`). `--only NAME …` takes some of them.
-Nothing is downloaded.
+The exports are written to .cache/architectures (`--out`). Existing exports are skipped, unless `--again` is set. `--only NAME …` selects some
+architectures. Nothing is downloaded.
 
-Tolerances follow the model of rounding of `../end-to-end-vectors.py`: each value that a leaf module takes or gives is off by about
-u·√k·m, u = 2⁻²⁴, m the root of the sum of the squares of its k terms, in either direction. There the output's deviation comes from
-derivatives; here it is sampled, since no two of these models have the same parts: the model runs in float64 with such errors, drawn anew
-SAMPLES times. A tolerance is six deviations of the difference of two such computations, the largest over the outputs.
+Tolerances use the rounding model of `../end-to-end-vectors.py`: each input and output of a leaf module has an error of about u·√k·m in either
+direction, u = 2⁻²⁴, m the root of the sum of the squares of its k terms. That script derives the deviation of the output from derivatives.
+This script samples it, because the models have few parts in common: the model runs SAMPLES times in float64 with random errors of that size.
+A tolerance is six standard deviations of the difference of two such computations, the largest over the outputs.
 """
 import argparse
 import base64
@@ -54,7 +54,7 @@ torch.set_num_threads(1)
 UNIT = 2.0**-24
 DEVIATIONS = 6
 SAMPLES = 32
-#: An exporter that needs longer than this for two layers has failed.
+#: An exporter that takes longer than this for two layers has failed.
 SECONDS = 240
 PACKAGES = ("torch", "transformers", "peft", "onnx", "onnxscript", "onnxruntime", "timm", "optimum-onnx")
 ADAPTER = dict(n_frequency=48, scaling=15.0, init_weights=False)
@@ -77,7 +77,7 @@ def shape_of(layer):
 
 
 def with_weights(model):
-    """Weights that keep the size of what goes through them, so that each layer matters; biases and scales of their own, as trained ones have."""
+    """Sets weights that keep the size of activations, so that each layer matters, and random biases and scales, as trained models have."""
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -93,7 +93,7 @@ def with_weights(model):
 
 
 def first(output):
-    """The logits, or the last hidden state."""
+    """Returns the logits, or the last hidden state."""
     return output if isinstance(output, torch.Tensor) else output[0] if isinstance(output, tuple) else next(iter(output.values()))
 
 
@@ -101,12 +101,12 @@ def first(output):
 
 
 def root_mean_square(x):
-    """Of each token."""
+    """Returns the root mean square of each token."""
     return x.pow(2).mean(-1, keepdim=True).sqrt()
 
 
 class Rounding:
-    """Errors of the size of float32's roundings in every value that a leaf module of a float64 model takes or gives."""
+    """Adds errors of the size of float32's roundings to every input and output of the leaf modules of a float64 model."""
 
     def __init__(self, model, adapter):
         self.adapter, self.handles = adapter, []
@@ -126,21 +126,21 @@ class Rounding:
             handle.remove()
 
     @staticmethod
-    def off(value, scale):
+    def perturbed(value, scale):
         return value + torch.randn_like(value) * UNIT * scale
 
     def before(self, module, args):
         if not args or not isinstance(args[0], torch.Tensor) or not args[0].is_floating_point():
             return None
         x, *rest = args
-        # What was computed between modules: residual sums, and attention, whose sums are over a head's features or over tokens.
-        return (self.off(x, x.shape[-1] ** 0.5 * root_mean_square(x)), *rest)
+        # Values that are computed between modules: residual sums, and attention, which sums over a head's features or over tokens.
+        return (self.perturbed(x, x.shape[-1] ** 0.5 * root_mean_square(x)), *rest)
 
     def after(self, module, args, y):
         if not isinstance(y, torch.Tensor) or not y.is_floating_point():
             return None
         if isinstance(module, torch.nn.Embedding) or not args:
-            return self.off(y, y.abs())
+            return self.perturbed(y, y.abs())
         base = module.get_base_layer() if isinstance(module, FourierFTLayer) else module
         if is_linear(base):
             x = args[0]
@@ -151,44 +151,44 @@ class Rounding:
                 k += len(c)
                 scale = module.fourierft_scaling[self.adapter] / weight.numel()
                 squares = squares + scale**2 * (c**2).sum() * (x**2).sum(-1, keepdim=True)
-            return self.off(y, (k * squares + y**2) ** 0.5)
-        # A convolution's and a normalisation's sums; activations are good to a few units in the last place, for which 16 stands.
+            return self.perturbed(y, (k * squares + y**2) ** 0.5)
+        # The sums of convolutions and normalisations; 16 allows activations a few units in the last place.
         weight = getattr(base, "weight", None)
         if weight is not None and weight.dim() > 2:
             k = weight[0].numel()
         else:
             k = y[0].numel() if "Norm" in type(module).__name__ else 16
-        return self.off(y, k**0.5 * root_mean_square(y))
+        return self.perturbed(y, k**0.5 * root_mean_square(y))
 
 
 def tolerance_of(model, call, adapter):
     exact = copy.deepcopy(model).double()
     torch.manual_seed(1)
-    # transformers 4 fills causal masks with the least number of the model's type, but makes them in the default type, which float64's overflows.
+    # transformers 4 creates causal masks in the default type, and fills them with the least number of the model's type, here float64: an overflow.
     in_double = unittest.mock.patch.object(torch, "full", functools.partial(torch.full, dtype=torch.float64))
     with torch.no_grad(), Rounding(exact, adapter), in_double:
         outputs = torch.stack([call(exact) for _ in range(SAMPLES)])
     return DEVIATIONS * 2**0.5 * outputs.std(0).max().item()
 
 
-# ---------------------------------------------------------------------------------------------------------------- PEFT's answers
+# ---------------------------------------------------------------------------------------------------------------- PEFT's outputs
 
 
 class Part:
-    """One file of an export: how PyTorch computes its first output, and by what names the file calls the inputs."""
+    """One file of an export: the function that computes its first output in PyTorch, and the inputs by their names in the file."""
 
     def __init__(self, name, compute, inputs):
         self.name, self.compute, self.inputs = name, compute, inputs
 
     def call(self, model):
-        """The output, computed in the type of the model's weights."""
+        """Returns the output, computed in the type of the model's weights."""
         dtype = next(model.parameters()).dtype
         inputs = {key: x.to(dtype) if x.is_floating_point() else x for key, x in self.inputs.items()}
         return first(self.compute(model, inputs))
 
 
 def called_linears(model, part):
-    """Names of the linear layers that the output depends on; a head that shares the embedding's weight is left to it, as PEFT does."""
+    """Returns the names of the linear layers that the output depends on. Leaves out a head that shares the embedding's weight, as PEFT does."""
     called, handles = set(), []
     for name, module in model.named_modules():
         if is_linear(module):
@@ -198,11 +198,11 @@ def called_linears(model, part):
     for handle in handles:
         handle.remove()
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    return sorted(name for name in called if model.get_submodule(name) is not head and matters(model, part, name))
+    return sorted(name for name in called if model.get_submodule(name) is not head and changes_output(model, part, name))
 
 
-def matters(model, part, name):
-    """A pooler does not, where the output is the hidden states."""
+def changes_output(model, part, name):
+    """Returns whether the output depends on the layer. For example, hidden states do not depend on a pooler."""
     weight = model.get_submodule(name).weight
     with torch.no_grad():
         output, kept = part.call(model), weight.clone()
@@ -212,8 +212,8 @@ def matters(model, part, name):
     return not torch.equal(output, changed)
 
 
-def answers(model, part, modules, folder):
-    """An adapter for `modules`, saved as PEFT saves it, and what the model computes without it and with it."""
+def adapter_outputs(model, part, modules, folder):
+    """Saves an adapter for `modules` with PEFT. Returns the outputs of the model without it and with it."""
     is_conv1d = type(model.get_submodule(modules[0])).__name__ == "Conv1D"
     config = FourierFTConfig(target_modules=list(modules), fan_in_fan_out=is_conv1d, **ADAPTER)
     torch.manual_seed(2)
@@ -230,7 +230,7 @@ def answers(model, part, modules, folder):
             base_tolerance = tolerance_of(inner, part.call, "default")
         output = part.call(inner)
         tolerance = tolerance_of(inner, part.call, "default")
-        # What each module contributes: if one were forgotten, the output would be off by this.
+        # The contribution of each module: without the module, the output is wrong by this much.
         effects = {}
         for name, layer in layers.items():
             spectrum = layer.fourierft_spectrum["default"].data
@@ -256,8 +256,8 @@ def forward(model, inputs):
     return model(**inputs)
 
 
-class Only(torch.nn.Module):
-    """The first output alone, for exporters that take no caches and no dictionaries."""
+class SingleOutput(torch.nn.Module):
+    """The model with only its first output, for exporters that accept neither caches nor dictionaries."""
 
     def __init__(self, model, names):
         super().__init__()
@@ -269,51 +269,51 @@ class Only(torch.nn.Module):
 
 def export_with_torch(architecture, model, path, dynamo):
     """
-    The model itself or, where that fails, wrapped; for any size of batch and text or, where that fails, for those of the example; in the end
-    with the attention that is written out.
+    Exports the model itself or, if that fails, a wrapper with one output; for any size of batch and text or, if that fails, for the sizes of
+    the example; as a last resort with eager attention.
     """
     model = copy.deepcopy(model)
     for module in model.modules():
         if hasattr(getattr(module, "config", None), "use_cache"):
             module.config.use_cache = False
-    # The exporters call the inputs by their places in `forward`.
-    places = list(inspect.signature(model.forward).parameters)
-    inputs = dict(sorted(architecture.inputs.items(), key=lambda each: places.index(each[0])))
+    # The exporters identify the inputs by their positions in `forward`.
+    parameters = list(inspect.signature(model.forward).parameters)
+    inputs = dict(sorted(architecture.inputs.items(), key=lambda item: parameters.index(item[0])))
     axes = {name: {0: "batch", 1: "sequence"} if x.dtype == torch.int64 else {0: "batch"} for name, x in inputs.items()}
     if "decoder_input_ids" in axes:
         axes["decoder_input_ids"][1] = "target"
     attempts = [("itself", axes, None), ("wrapped", axes, None), ("wrapped", None, None)]
     if hasattr(model, "set_attn_implementation"):
         attempts += [("wrapped", axes, "eager"), ("wrapped", None, "eager")]
-    last = None
+    last_error = None
     for way, shapes, attention in attempts:
-        one = copy.deepcopy(model)
+        exported = copy.deepcopy(model)
         if attention:
-            one.set_attn_implementation(attention)
-        one = one if way == "itself" else Only(one, list(inputs)).eval()
+            exported.set_attn_implementation(attention)
+        exported = exported if way == "itself" else SingleOutput(exported, list(inputs)).eval()
         args, kwargs = ((), inputs) if way == "itself" else (tuple(inputs.values()), None)
         options = {"input_names": list(inputs), "kwargs": kwargs, "dynamo": dynamo}
         if dynamo:
-            dims = {name: dict.fromkeys(each, torch.export.Dim.DYNAMIC) for name, each in (shapes or {}).items()}
+            dims = {name: dict.fromkeys(input_axes, torch.export.Dim.DYNAMIC) for name, input_axes in (shapes or {}).items()}
             options["dynamic_shapes"] = (dims if way == "itself" else {"args": tuple(dims.values())}) if dims else None
             options |= {"external_data": False, "verbose": False}
         else:
             options |= {"output_names": ["y"], "opset_version": 18, "dynamic_axes": {**shapes, "y": {0: "batch"}} if shapes else None}
         try:
-            torch.onnx.export(one, args, str(path), **options)
-            # Numbers among the arguments (`logits_to_keep`) become inputs that the model does not read.
+            torch.onnx.export(exported, args, str(path), **options)
+            # Numeric arguments (`logits_to_keep`) become inputs that the model does not read.
             if any(value.name not in inputs for value in onnx.load(path).graph.input):
-                raise ValueError("the export has inputs that nobody named")
+                raise ValueError("the export has unexpected inputs")
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-            asked = {value.name for value in session.get_inputs()}
-            session.run(None, {name: x.numpy() for name, x in inputs.items() if name in asked})
+            names = {value.name for value in session.get_inputs()}
+            session.run(None, {name: x.numpy() for name, x in inputs.items() if name in names})
             return {"way": way, "sizes": "any" if shapes else "those of the example", **({"attention": attention} if attention else {})}
         except TookTooLong:
             raise
         except Exception as error:
             path.unlink(missing_ok=True)
-            last = error
-    raise last
+            last_error = error
+    raise last_error
 
 
 def torch_parts(architecture):
@@ -325,7 +325,7 @@ def export_with_optimum(architecture, model, folder):
 
     model = copy.deepcopy(model)
     if model.config.model_type == "dinov2":
-        # Optimum reads the size of the images from the files beside the model.
+        # Optimum reads the size of the images from the model's folder.
         size = model.config.image_size
         transformers.ViTImageProcessor(size={"height": size, "width": size}).save_pretrained(folder)
         model.config._name_or_path = str(folder)
@@ -345,7 +345,7 @@ def decode(model, inputs):
 
 
 def optimum_parts(architecture, model):
-    """Encoder and decoder are files of their own, the decoder one that has both its first step and the later ones."""
+    """Yields the files of an export. Encoder and decoder are separate files; that of the decoder contains the first step and the later steps."""
     inputs = dict(architecture.inputs)
     if "decoder_input_ids" not in inputs:
         yield Part("model", forward, inputs)
@@ -354,14 +354,14 @@ def optimum_parts(architecture, model):
     yield Part("encoder_model", encode, inputs)
     with torch.no_grad():
         hidden = first(encode(model, inputs))
-    given = {"input_ids": tokens, "encoder_hidden_states": hidden}
+    decoder_inputs = {"input_ids": tokens, "encoder_hidden_states": hidden}
     if "attention_mask" in inputs and inputs["attention_mask"].shape[1] == hidden.shape[1]:
-        given["encoder_attention_mask"] = inputs["attention_mask"]
-    yield Part("decoder_model_merged", decode, given)
+        decoder_inputs["encoder_attention_mask"] = inputs["attention_mask"]
+    yield Part("decoder_model_merged", decode, decoder_inputs)
 
 
 def feeds_of(path, inputs):
-    """What the file asks for: the inputs, and what stands for an empty cache."""
+    """Returns the values of the file's inputs: those of the example, and an empty cache."""
     feeds = {}
     for value in onnx.load(path, load_external_data=False).graph.input:
         shape = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in value.type.tensor_type.shape.dim]
@@ -381,7 +381,7 @@ def feeds_of(path, inputs):
         elif value.name == "attention_mask":
             feeds[value.name] = torch.ones(next(iter(inputs.values())).shape[:2], dtype=torch.int64)
         else:
-            raise ValueError(f"the export asks for {value.name} {shape}, which the script does not know")
+            raise ValueError(f"the export has the input {value.name} {shape}, which the script does not know")
     return feeds
 
 
@@ -397,7 +397,7 @@ def stop(*_):
 
 
 def export(architecture, exporter, folder):
-    """The vectors of one architecture and exporter; `error` where there is no export."""
+    """Returns the vectors of one architecture and exporter, or an `error` if the export fails."""
     try:
         model = with_weights(architecture.build())
         parts = list(optimum_parts(architecture, model) if exporter == "optimum" else torch_parts(architecture))
@@ -418,29 +418,29 @@ def export(architecture, exporter, folder):
     finally:
         signal.alarm(0)
     seconds = time.time() - start
-    described = []
+    described_parts = []
     for part in parts:
         path = folder / f"{part.name}.onnx"
         linears = called_linears(model, part)
         typical = [name for name in linears if re.fullmatch(architecture.targets, name)]
         if not typical:
-            raise AssertionError(f"{part.name} calls no module that {architecture.targets} names")
+            raise AssertionError(f"{part.name} calls no module that {architecture.targets} matches")
         sets = {"typical": typical, "all-linear": linears}
-        described.append({
+        described_parts.append({
             "file": path.name,
             "feeds": {name: pack(x) for name, x in feeds_of(path, part.inputs).items()},
             "checks": {
-                kind: answers(model, part, modules, folder / f"{part.name}-{kind}") for kind, modules in sets.items() if modules
+                kind: adapter_outputs(model, part, modules, folder / f"{part.name}-{kind}") for kind, modules in sets.items() if modules
             },
         })  # fmt: skip
-    return {"seconds": round(seconds, 1), **how, "parts": described}
+    return {"seconds": round(seconds, 1), **how, "parts": described_parts}
 
 
 def message_of(error):
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
-    # What follows names files of this machine.
+    # The rest contains paths of this machine.
     text = text.split(" Original traceback")[0]
     return f"{type(error).__name__}: {text}"[:400]
 
@@ -464,10 +464,10 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(".cache/architectures"))
     parser.add_argument("--exporters", nargs="+", default=["torchscript", "dynamo", "optimum"])
     parser.add_argument("--only", nargs="+", default=[])
-    parser.add_argument("--again", action="store_true", help="make exports again that are there")
+    parser.add_argument("--again", action="store_true", help="repeat existing exports")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    rows = [{"name": each.name, "group": each.group, "folder": slug(each.name), "rows": not each.mixes_rows} for each in ARCHITECTURES]
+    rows = [{"name": a.name, "group": a.group, "folder": slug(a.name), "rows": not a.mixes_rows} for a in ARCHITECTURES]
     (options.out / "architectures.json").write_text(json.dumps(rows, indent=1) + "\n")
     failed = []
     for architecture in ARCHITECTURES:
@@ -482,24 +482,24 @@ def main():
             folder.mkdir(parents=True)
             start = time.time()
             if exporter == "optimum" and architecture.task is None:
-                made = {"missing": "optimum has no task for it"}
+                result = {"missing": "optimum has no task for it"}
             else:
                 try:
-                    made = export(architecture, exporter, folder)
+                    result = export(architecture, exporter, folder)
                 except Exception as error:
                     failed.append(f"{architecture.name}, {exporter}: {message_of(error)}")
                     print(failed[-1], flush=True)
                     continue
-            vectors.write_text(json.dumps({"versions": versions(), **made}) + "\n")
-            told = made.get("error") or made.get("missing")
-            if not told:
-                checks = [check for part in made["parts"] for check in part["checks"].values()]
-                told = f"{made['way']} {made.get('attention', '')}, sizes {made['sizes']}, effect {min(c['effect'] for c in checks):.0f}, tolerance {max(c['adapted']['tolerance'] for c in checks):.1e}"
+            vectors.write_text(json.dumps({"versions": versions(), **result}) + "\n")
+            summary = result.get("error") or result.get("missing")
+            if not summary:
+                checks = [check for part in result["parts"] for check in part["checks"].values()]
+                summary = f"{result['way']} {result.get('attention', '')}, sizes {result['sizes']}, effect {min(c['effect'] for c in checks):.0f}, tolerance {max(c['adapted']['tolerance'] for c in checks):.1e}"
                 unseen = sorted({name for check in checks for name in check["unseen"]})
-                told += f", UNSEEN {unseen}" if unseen else ""
-            print(f"{architecture.name}, {exporter}, {time.time() - start:.1f} s: {told[:400]}", flush=True)
+                summary += f", UNSEEN {unseen}" if unseen else ""
+            print(f"{architecture.name}, {exporter}, {time.time() - start:.1f} s: {summary[:400]}", flush=True)
     if failed:
-        sys.exit(f"{len(failed)} exports could not be described; this script has to know more about them")
+        sys.exit(f"{len(failed)} exports could not be described; extend this script for them")
 
 
 if __name__ == "__main__":

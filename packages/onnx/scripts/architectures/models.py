@@ -1,8 +1,8 @@
 """
-The architectures of the table in packages/onnx/architectures.md: tiny models from configuration classes, with inputs, and the modules that an
-adapter of that architecture targets as a rule (PEFT's defaults for LoRA, or what the architecture's papers and examples use).
+The architectures of the table in packages/onnx/architectures.md: tiny models from configuration classes, with inputs and the modules that
+adapters usually target (PEFT's defaults for LoRA, or those of the architecture's papers and examples).
 
-Nothing is downloaded. A model has two layers (or stages) and some 32 features; its weights come from a seed, see `export.py`.
+Nothing is downloaded. A model has two layers (or stages) and about 32 features. `export.py` creates its weights from a seed.
 """
 import dataclasses
 import functools
@@ -17,16 +17,16 @@ BATCH, TOKENS, WORDS, LABELS = 2, 8, 40, 8
 @dataclasses.dataclass(frozen=True)
 class Architecture:
     name: str
-    #: Heading in the table.
+    #: The heading in the table.
     group: str
     build: Callable[[], torch.nn.Module]
-    #: By the names of the arguments of `forward`.
+    #: The inputs by the names of the arguments of `forward`.
     inputs: dict[str, torch.Tensor]
-    #: Regular expression, as PEFT's `target_modules`.
+    #: A regular expression, as for PEFT's `target_modules`.
     targets: str
-    #: What optimum calls the export; None where it has none.
+    #: Optimum's name of the task; None if optimum has no task for the model.
     task: str | None
-    #: An output is about several rows of the batch, so that none has an adapter of its own.
+    #: Whether an output depends on several rows of the batch, so that rows cannot have different adapters.
     mixes_rows: bool = False
 
 
@@ -34,7 +34,7 @@ ARCHITECTURES: list[Architecture] = []
 
 
 def any_of(*names):
-    """Modules of these names, at the end of a path."""
+    """Returns an expression for modules with these names at the end of their paths."""
     return rf"(.*\.)?({'|'.join(names)})"
 
 
@@ -53,7 +53,7 @@ def from_config(auto, model_type, **options):
 
 
 def without(options, *names):
-    """`SIZE`'s names are aliases of a configuration's own ones in some of them, or are refused."""
+    """Removes options. Some configurations have their own names for those of `SIZE`, or reject them."""
     return {key: value for key, value in options.items() if key not in names}
 
 
@@ -219,14 +219,14 @@ def vision(name, model_type, *targets, auto=t.AutoModelForImageClassification, t
 
 
 def staged(name, model_type, *targets, **config):
-    """Of stages with numbers of features of their own."""
+    """Adds a model of stages, each with its own number of features."""
     build = functools.partial(from_config, t.AutoModelForImageClassification, model_type, num_labels=LABELS, **config)
     size = {"mobilevit": 64}.get(model_type, 32)
     add(name, "Images", build, {"pixel_values": noise(BATCH, 3, size, size)}, targets, "image-classification")
 
 
 QUERY = ("query", "value")
-#: ViT's and its kin's projections, as transformers 4 and 5 call them.
+#: The projections of ViT and similar models, as transformers 4 and 5 name them.
 VIT = (*QUERY, *QV)
 vision("ViT", "vit", *VIT)
 vision("DeiT", "deit", *VIT)
@@ -281,7 +281,7 @@ sound("wav2vec2", "wav2vec2", *QV)
 sound("wav2vec2-Conformer", "wav2vec2-conformer", "linear_q", "linear_v", position_embeddings_type="relative", max_source_positions=64,
       conv_depthwise_kernel_size=3)  # fmt: skip
 sound("HuBERT", "hubert", *QV)
-# Its attention and that of timm's BEiT read the weights of q, k and v without calling the modules: PEFT cannot adapt them.
+# PEFT cannot adapt q, k and v, because the attention reads their weights without calling the modules. The same holds for timm's BEiT.
 sound("WavLM", "wavlm", "intermediate_dense", "output_dense", num_buckets=16, max_bucket_distance=32)
 sound("UniSpeech", "unispeech", *QV)
 sound("SEW", "sew", *QV, squeeze_factor=2)

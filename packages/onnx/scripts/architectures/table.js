@@ -1,6 +1,6 @@
-// The table of architectures and exporters in architectures.md, from results.json.
+// Makes the table of architectures and exporters in architectures.md from results.json.
 //
-//   node packages/onnx/scripts/architectures/table.js             prints it
+//   node packages/onnx/scripts/architectures/table.js             prints the table
 //   node packages/onnx/scripts/architectures/table.js --write     writes it into architectures.md, as compare.js does
 
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -11,18 +11,16 @@ const [BEGIN, END] = ['<!-- architectures -->', '<!-- /architectures -->']
 const EXPORTERS = { torchscript: 'TorchScript', dynamo: 'dynamo', optimum: 'optimum' }
 const UNSUPPORTED =
   /custom or unsupported architecture|doesn't support task|optimum has no task|Unrecognized model identifier/
-/** What was compared beyond the adapted outputs; `base` is another matter: it tells about the export. */
+/** The comparisons of outputs with adapters. `base` is not among them, because it checks only the export. */
 const COMPARED = { adapted: 'the adapter', rows: 'one adapter for each row', merged: 'merged' }
 
-const some = (texts, most = 4) =>
-  texts.length > most
-    ? `${texts.slice(0, most).join(', ')} and ${texts.length - most} more`
-    : texts.join(', ')
+const shortList = (names, max = 4) =>
+  names.length > max ? `${names.slice(0, max).join(', ')} and ${names.length - max} more` : names.join(', ')
 
-/** A cell, and what is to be said about it below the table. */
-function describe(made) {
-  if (!made) return { cell: '' }
-  const failure = made.error ?? made.missing
+/** Returns the cell of an export, and the note about it below the table. */
+function describe(result) {
+  if (!result) return { cell: '' }
+  const failure = result.error ?? result.missing
   if (failure) {
     if (UNSUPPORTED.test(failure)) return { cell: '–' }
     return { cell: 'exporter fails', note: failure.length > 160 ? `${failure.slice(0, 160)}…` : failure }
@@ -30,44 +28,44 @@ function describe(made) {
   const notes = []
   const cells = []
   let largest = 0
-  for (const [kind, checks] of Object.entries(made.checks)) {
+  for (const [kind, checks] of Object.entries(result.checks)) {
     const prefix = kind === 'typical' ? '' : 'all layers: '
-    const said = new Set()
+    const findings = new Set()
     for (const [file, check] of Object.entries(checks)) {
       const where = `${prefix}${Object.keys(checks).length > 1 ? `${file}: ` : ''}`
       if (check.code === 'MODULE_NOT_FOUND') {
-        said.add(`needs \`moduleNames\` for ${check.unmatched} of ${check.modules}`)
-        notes.push(`${where}${some([...new Set(check.missing.map(([module]) => module))])}`)
+        findings.add(`needs \`moduleNames\` for ${check.unmatched} of ${check.modules}`)
+        notes.push(`${where}${shortList([...new Set(check.missing.map(([module]) => module))])}`)
         continue
       }
       if (check.code) {
-        said.add(`refused: \`${check.code}\``)
+        findings.add(`rejected: \`${check.code}\``)
         notes.push(`${where}${check.message}`)
         continue
       }
       if (typeof check.base !== 'number' || check.base > 1) {
         if (kind !== 'typical') continue
-        said.add(
+        findings.add(
           `the export itself ${typeof check.base === 'string' ? 'does not run' : 'differs from PyTorch'}`,
         )
         notes.push(`${where}without an adapter: ${check.base}`)
         continue
       }
-      const wrong = Object.entries(COMPARED).filter(([what]) => check[what] > 1)
+      const wrong = Object.entries(COMPARED).filter(([key]) => check[key] > 1)
       if (wrong.length > 0) {
-        said.add(`**wrong** (${wrong.map(([, name]) => name).join(', ')})`)
-        notes.push(`${where}${wrong.map(([what, name]) => `${name}: ${check[what]} tolerances`).join(', ')}`)
+        findings.add(`**wrong** (${wrong.map(([, name]) => name).join(', ')})`)
+        notes.push(`${where}${wrong.map(([key, name]) => `${name}: ${check[key]} tolerances`).join(', ')}`)
       }
-      for (const [what, name] of Object.entries(COMPARED)) {
-        const result = check[what]
-        if (typeof result === 'number' && result <= 1) largest = Math.max(largest, result)
-        if (typeof result !== 'string') continue
-        said.add(`refused (${name})`)
-        notes.push(`${where}${name}: ${result}`)
+      for (const [key, name] of Object.entries(COMPARED)) {
+        const ratio = check[key]
+        if (typeof ratio === 'number' && ratio <= 1) largest = Math.max(largest, ratio)
+        if (typeof ratio !== 'string') continue
+        findings.add(`rejected (${name})`)
+        notes.push(`${where}${name}: ${ratio}`)
       }
     }
-    if (said.size === 0 && kind === 'typical') cells.push('✓')
-    cells.push(...Array.from(said, (text) => `${prefix}${text}`))
+    if (findings.size === 0 && kind === 'typical') cells.push('✓')
+    cells.push(...Array.from(findings, (text) => `${prefix}${text}`))
   }
   if (cells[0] === '✓') cells[0] = `✓ ${largest}`
   return { cell: cells.join('; '), note: notes.join('; ') }
@@ -78,12 +76,12 @@ function versionsOf(exporters) {
     const used = Object.entries(versions).filter(
       ([name]) => exporter === 'optimum' || name !== 'optimum-onnx',
     )
-    return `${EXPORTERS[exporter]}: ${used.map((each) => each.join(' ')).join(', ')}`
+    return `${EXPORTERS[exporter]}: ${used.map((version) => version.join(' ')).join(', ')}`
   })
   return lines.join('; ')
 }
 
-/** The generated part of architectures.md, with its marks. */
+/** Returns the generated part of architectures.md, with its markers. */
 export function printTable({ versions, onnxruntime, rows }) {
   const lines = [
     BEGIN,
@@ -110,7 +108,7 @@ export function printTable({ versions, onnxruntime, rows }) {
 export function writeTable() {
   const page = readFileSync(PAGE, 'utf8')
   const [before, after] = [page.indexOf(BEGIN), page.indexOf(END)]
-  if (before < 0 || after < before) throw new Error(`architectures.md lacks the marks ${BEGIN} and ${END}`)
+  if (before < 0 || after < before) throw new Error(`architectures.md has no markers ${BEGIN} and ${END}`)
   const table = printTable(JSON.parse(readFileSync(RESULTS, 'utf8')))
   writeFileSync(PAGE, page.slice(0, before) + table + page.slice(after + END.length))
 }

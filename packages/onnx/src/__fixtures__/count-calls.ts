@@ -3,19 +3,19 @@
 /** A method or getter of a prototype; a generator counts each value that it yields. */
 export type Counted = readonly [prototype: object, name: string]
 
-/** How often `run` calls the methods and getters. */
+/** Counts how often `run` calls the methods and getters. */
 export function countCalls(counted: readonly Counted[], run: () => void): number {
   let calls = 0
-  const restore = counted.map(([prototype, name]) => wrap(prototype, name, () => calls++))
+  const restoreAll = counted.map(([prototype, name]) => wrap(prototype, name, () => calls++))
   try {
     run()
   } finally {
-    for (const each of restore) each()
+    for (const restore of restoreAll) restore()
   }
   return calls
 }
 
-/** The most pieces into which `run` splits a string. */
+/** Returns the largest number of pieces into which `run` splits a string. */
 export function largestSplit(run: () => void): number {
   let largest = 0
   const restore = wrap(String.prototype, 'split', (pieces) => {
@@ -29,7 +29,7 @@ export function largestSplit(run: () => void): number {
   return largest
 }
 
-/** Reports each result of a method or getter. Returns a function that puts the original back. */
+/** Reports each result of a method or getter. Returns a function that restores the original. */
 function wrap(prototype: object, name: string, report: (result: unknown) => void): () => void {
   const original = Object.getOwnPropertyDescriptor(prototype, name)
   const call = original?.get ?? original?.value

@@ -1,4 +1,4 @@
-/** The exported models beside this file, and the choice of those that quick tests run. */
+/** The exported models in this folder, and the selection that quick tests run. */
 import { readdirSync, readFileSync } from 'node:fs'
 
 const folder = new URL('./', import.meta.url)

@@ -1,9 +1,9 @@
-/** Broken copies of a file, the same ones in each run. */
+/** Makes broken copies of a file, the same in each run. */
 
 /** A random integer in [0, below). */
 export type RandomInteger = (below: number) => number
 
-/** @see the constants of Numerical Recipes' linear congruential generator */
+/** Creates a generator of random integers. @see the constants of Numerical Recipes' linear congruential generator */
 export function randomIntegers(seed: number): RandomInteger {
   let state = seed >>> 0
   return (below) => {
@@ -15,7 +15,7 @@ export function randomIntegers(seed: number): RandomInteger {
 /** A changed bit, a changed byte, a file cut short, a part left out, a part repeated, and an integer without an end. */
 export type Fault = 'bit' | 'byte' | 'cut' | 'omission' | 'repetition' | 'endless integer'
 
-/** One to `maxFaults` faults, each drawn from `faults`. */
+/** Returns a copy with one to `maxFaults` faults, each drawn from `faults`. */
 export function mutate(
   source: Uint8Array,
   random: RandomInteger,

@@ -21,7 +21,7 @@ export interface NamedModelOptions {
   readonly width?: number
 }
 
-/** A model with one product for each layer. A string is the name of a node. */
+/** Creates a model with one product for each layer. A string is the name of a node. */
 export function namedModel(
   layers: readonly (NamedLayer | string)[],
   { inputs = ['input_ids'], width = 2 }: NamedModelOptions = {},
@@ -64,7 +64,7 @@ export function namedModel(
   return readModel(model.toBytes())
 }
 
-/** The node name that PyTorch's first exporter gives to the product of a module. */
+/** Returns the node name that PyTorch's first exporter gives to the product of a module. */
 export function nodeOf(module: string): string {
   return `/${module.replace(/\.(?!\d)/g, '/')}/MatMul`
 }

@@ -6,7 +6,7 @@ import { readModel } from '../model/model.js'
 import { DataType, Model } from '../model/schema.js'
 import { field, floatField, message } from '../model/wire-message.js'
 
-/** y = x·w, with unknown fields in the model and in the graph. */
+/** Creates the model y = x·w, with unknown fields in the model and in the graph. */
 export function sampleModel(graph: Partial<NewGraph> = {}): Uint8Array<ArrayBuffer> {
   const body = encodeGraph({
     name: 'main',
@@ -22,7 +22,7 @@ export function sampleModel(graph: Partial<NewGraph> = {}): Uint8Array<ArrayBuff
   return new Uint8Array(Buffer.concat(parts))
 }
 
-/** The code of the error that rejects the bytes; undefined if the whole model can be read, and written back unchanged. */
+/** Returns the code of the error that rejects the bytes; undefined if the whole model can be read, and written back unchanged. */
 export function rejectionCode(bytes: Uint8Array): string | undefined {
   try {
     readAndWrite(bytes)

@@ -1,6 +1,6 @@
 /**
  * Branches inside `com.microsoft` `Attention`: models fused by ONNX Runtime's optimizer against the same models before the fusion, and each
- * form of the operator against itself with ΔW in its weight.
+ * variant of the operator against itself with ΔW in its weight.
  */
 import { createLayer, decodeFloats, type Layer, uniformEntries } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
@@ -91,7 +91,7 @@ const mask = new Tensor(
 function fusedAndPlain(name: string, parts: readonly (typeof PARTS)[number][]) {
   const fused = readModel(modelBytes(`${name}-fused`))
   const plain = readModel(modelBytes(`${name}-plain`))
-  const [inFused, inPlain] = [new Map<string, LinearLayer>(), new Map<string, LinearLayer>()]
+  const [fusedLayers, plainLayers] = [new Map<string, LinearLayer>(), new Map<string, LinearLayer>()]
   const packed = findPackedLayers(fused)
   const linear = findLinearLayers(plain)
   const products = linear.filter(({ module }) => module?.endsWith('c_attn'))
@@ -99,16 +99,16 @@ function fusedAndPlain(name: string, parts: readonly (typeof PARTS)[number][]) {
     const heads = products[block] ? packedParts(products[block], [16, 16, 16]) : []
     for (const part of parts) {
       const module = `${block}.${part}`
-      const fusedLayer = packed.filter((one) => one.part?.name === part)[block]
+      const fusedLayer = packed.filter((layer) => layer.part?.name === part)[block]
       const plainLayer =
-        heads.find((one) => one.part?.name === part) ??
-        linear.find((one) => one.module?.endsWith(`layer.${block}.attention.self.${NAMES[part]}`))
+        heads.find((layer) => layer.part?.name === part) ??
+        linear.find((layer) => layer.module?.endsWith(`layer.${block}.attention.self.${NAMES[part]}`))
       if (!fusedLayer || !plainLayer) throw new Error('a fixture has no attention')
-      inFused.set(module, fusedLayer)
-      inPlain.set(module, plainLayer)
+      fusedLayers.set(module, fusedLayer)
+      plainLayers.set(module, plainLayer)
     }
   }
-  return { fused: attached(fused, inFused), plain: attached(plain, inPlain) }
+  return { fused: attached(fused, fusedLayers), plain: attached(plain, plainLayers) }
 }
 
 describe.each(casesForRun(['bert', 'gpt2'], (name) => name === 'bert'))(
@@ -178,7 +178,8 @@ const floats = (dims: readonly number[], phase: number) => {
 const integers = (values: readonly number[], dims: readonly number[]) =>
   new Tensor('int32', Int32Array.from(values), dims)
 
-interface Form {
+/** The attributes and optional inputs of an `Attention`. */
+interface Variant {
   /** The features of q and of k, and those of v. */
   readonly sizes?: readonly [number, number]
   readonly attributes?: Record<string, NewAttribute>
@@ -191,10 +192,10 @@ const keys = (total: number) =>
     [BATCH, total],
   )
 
-const FORMS: Record<string, Form> = {
+const VARIANTS: Record<string, Variant> = {
   'no mask': {},
   'a mask of the keys': { feeds: { mask: keys(TOKENS) } },
-  'the numbers of keys': { feeds: { mask: integers([5, 3], [BATCH]) } },
+  'the number of keys of each row': { feeds: { mask: integers([5, 3], [BATCH]) } },
   'a mask of queries and keys': {
     feeds: {
       mask: integers(
@@ -208,7 +209,7 @@ const FORMS: Record<string, Form> = {
     attributes: { scale: { float: 0.3 }, mask_filter_value: { float: -20 } },
     feeds: { mask: keys(TOKENS) },
   },
-  'a bias of the scores': { feeds: { attention_bias: floats([1, HEADS, TOKENS, TOKENS], 5) } },
+  'an attention bias': { feeds: { attention_bias: floats([1, HEADS, TOKENS, TOKENS], 5) } },
   'v of another size': { sizes: [8, 16] },
   'past and present': { feeds: { past: floats([2, BATCH, HEADS, PAST, 4], 6) } },
   'past, unidirectional, a mask of the keys': {
@@ -217,7 +218,7 @@ const FORMS: Record<string, Form> = {
   },
 }
 
-function attentionModel({ sizes: [qk, v] = [8, 8], attributes = {}, feeds = {} }: Form) {
+function attentionModel({ sizes: [qk, v] = [8, 8], attributes = {}, feeds = {} }: Variant) {
   const width = 2 * qk + v
   const bytes = ({ data }: Tensor) => new Uint8Array((data as Float32Array).buffer)
   const constants: (NewTensor & { name: string })[] = [
@@ -231,7 +232,7 @@ function attentionModel({ sizes: [qk, v] = [8, 8], attributes = {}, feeds = {} }
   }))
   const optional = ['mask', 'past', 'attention_bias'].map((name) => (feeds[name] ? name : ''))
   const outputs = ['y', ...(feeds.past ? ['present'] : [])]
-  const all = ['x', 'w', 'b', ...optional]
+  const nodeInputs = ['x', 'w', 'b', ...optional]
   const model = createModel(
     {
       name: 'main',
@@ -243,7 +244,7 @@ function attentionModel({ sizes: [qk, v] = [8, 8], attributes = {}, feeds = {} }
           name: 'Attention_0',
           opType: 'Attention',
           domain: 'com.microsoft',
-          inputs: all.slice(0, all.findLastIndex((name) => name !== '') + 1),
+          inputs: nodeInputs.slice(0, nodeInputs.findLastIndex((name) => name !== '') + 1),
           outputs,
           attributes: { num_heads: { int: HEADS }, qkv_hidden_sizes: { ints: [qk, qk, v] }, ...attributes },
         },
@@ -258,17 +259,17 @@ function attentionModel({ sizes: [qk, v] = [8, 8], attributes = {}, feeds = {} }
 const outputDims = (name: string) =>
   name === 'y' ? ['batch', 'tokens', 'features'] : ['two', 'batch', 'heads', 'total', 'size']
 
-const QUICK_FORMS = ['no mask', 'v of another size', 'past, unidirectional, a mask of the keys']
+const QUICK_VARIANTS = ['no mask', 'v of another size', 'past, unidirectional, a mask of the keys']
 
-test.each(casesForRun(Object.entries(FORMS), ([name]) => QUICK_FORMS.includes(name)))(
-  '%s: acts as ΔW in the weight; without adapters it gives the original output, bit for bit',
-  async (_, form) => {
-    const original = attentionModel(form).toBytes()
+test.each(casesForRun(Object.entries(VARIANTS), ([name]) => QUICK_VARIANTS.includes(name)))(
+  '%s: adapters act as ΔW in the weight; without adapters it gives the original output, bit for bit',
+  async (_, variant) => {
+    const original = attentionModel(variant).toBytes()
     const layersOf = (model: OnnxModel) =>
       new Map(findPackedLayers(model).map((layer) => [`a.${layer.part?.name}`, layer]))
     const model = readModel(original)
     const { feeds, adapters } = attached(model, layersOf(model))
-    const inputs = { x: floats([BATCH, TOKENS, IN], 3), ...form.feeds }
+    const inputs = { x: floats([BATCH, TOKENS, IN], 3), ...variant.feeds }
     const base = await run(original, inputs)
     const file = model.toBytes()
     expect(await run(file, { ...inputs, ...feeds(false) })).toEqual(base)
@@ -284,7 +285,7 @@ test.each(casesForRun(Object.entries(FORMS), ([name]) => QUICK_FORMS.includes(na
     expect(Object.keys(received)).toEqual(Object.keys(base))
     for (const name of Object.keys(base)) {
       expect(difference(received[name], base[name])).toBeGreaterThan(1e-2)
-      // Sums of 12 products, and 2·12 of the branch. The softmax turns absolute errors of its scores, which are below 100, into relative ones.
+      // Sums of 12 products, and 2·12 of the branch. The relative error of a softmax is the absolute error of its scores, which are below 100.
       expect(difference(received[name], expected[name])).toBeLessThan(100 * (12 + 24) * 2 ** -24)
     }
     detachBranches(model)
@@ -296,8 +297,8 @@ test.each([
   ['do_rotary', { attributes: { do_rotary: { int: 1 } } }],
   ['past_present_share_buffer', { attributes: { past_present_share_buffer: { int: 1 } } }],
   ['4 dimensions', { feeds: { mask: integers([], [0, 1, 8, 8]) } }],
-])('rejects %s with the node and a remedy, and leaves the model unchanged', (problem, form) => {
-  const original = attentionModel(form).toBytes()
+])('rejects %s with the node and advice, and leaves the model unchanged', (problem, variant) => {
+  const original = attentionModel(variant).toBytes()
   const model = readModel(original)
   const [q] = findPackedLayers(model)
   const attach = () => attached(model, new Map([['a.q', q]]))

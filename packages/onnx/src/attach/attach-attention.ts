@@ -1,6 +1,6 @@
 /**
  * Branches on q, k and v of a `com.microsoft` `Attention`, which computes the products itself. An `If` replaces the node. Without adapters it
- * runs the node as it was, else a `MultiHeadAttention` of q, k and v: products with the same weight, plus their branches.
+ * runs the original node. Otherwise it computes q, k and v with the same weight, adds their branches, and runs `MultiHeadAttention`.
  *
  * @see Attention and MultiHeadAttention in ONNX Runtime's docs/ContribOperators.md
  */
@@ -28,7 +28,7 @@ export function isAttention({ node }: LinearLayer): boolean {
   return node.opType === 'Attention' && node.domain === 'com.microsoft'
 }
 
-/** @throws {FourierFTError} `UNSUPPORTED` for features of an `Attention` that `MultiHeadAttention` does not have */
+/** @throws {FourierFTError} `UNSUPPORTED` if the `Attention` uses an option that `MultiHeadAttention` does not have */
 export function checkAttention({ layer, module }: { layer: LinearLayer; module: string }): void {
   const { node } = layer
   const { attributes } = node
@@ -55,12 +55,16 @@ export function checkAttention({ layer, module }: { layer: LinearLayer; module: 
     )
 }
 
-/** @param parts the branches of one node, at least one */
+/**
+ * Replaces the `Attention` with an `If`.
+ *
+ * @param parts the branches on the node's q, k and v, at least one
+ */
 export function attachToAttention(node: OnnxNode, parts: readonly PartBranch[]): void {
   const { graph } = node
   const [output = '', present] = node.outputs
-  const value = (name: string) => `${output}.${DOMAIN}.${name}`
-  const nodes = new NodeList(value(''))
+  const valueName = (name: string) => `${output}.${DOMAIN}.${name}`
+  const nodes = new NodeList(valueName(''))
   const sizes = parts.map(({ inputs: [coefficients = ''] }) => nodes.add('Size', [coefficients]))
   const totalSize = sizes.reduce((sum, size) => nodes.add('Add', [sum, size]))
   const hasNoAdapters = nodes.add('Equal', [totalSize, nodes.constant([0], [])])
@@ -70,12 +74,12 @@ export function attachToAttention(node: OnnxNode, parts: readonly PartBranch[]):
     if (name !== '') node.setOutput(i, `${name}.${DOMAIN}.base`)
     return `${name}.${DOMAIN}.base`
   })
-  const adapted = adaptedAttention(node, parts, value('with.'), present !== undefined && present !== '')
+  const adapted = adaptedAttention(node, parts, valueName('with.'), present !== undefined && present !== '')
   const outputs = [output, ...(present ? [present] : [])]
-  const named = (names: readonly string[]) => outputs.map((_, i) => ({ name: names[i] }))
+  const outputInfos = (names: readonly string[]) => outputs.map((_, i) => ({ name: names[i] }))
   nodes.named(outputs, 'If', [hasNoAdapters], {
-    then_branch: { graph: { name: 'own', moved: [node], nodes: [], outputs: named(kept) } },
-    else_branch: { graph: { name: 'adapted', nodes: adapted.nodes, outputs: named(adapted.outputs) } },
+    then_branch: { graph: { name: 'own', moved: [node], nodes: [], outputs: outputInfos(kept) } },
+    else_branch: { graph: { name: 'adapted', nodes: adapted.nodes, outputs: outputInfos(adapted.outputs) } },
   })
   graph.replaceNode(node, nodes.nodes)
 }
@@ -123,12 +127,12 @@ function adaptedAttention(node: OnnxNode, parts: readonly PartBranch[], prefix: 
     ),
   })
   if (!hasPresent) return { nodes, outputs: [result] }
-  const stacked = presents.map((one) => list.reshape(one, [constant([1]), add('Shape', [one])]))
+  const stacked = presents.map((tensor) => list.reshape(tensor, [constant([1]), add('Shape', [tensor])]))
   named([`${prefix}present`], 'Concat', stacked, { axis: { int: 0 } })
   return { nodes, outputs: [result, `${prefix}present`] }
 }
 
-/** The features of q, k and v in the product. */
+/** Returns the range of features of q, k and v in the packed product. */
 function partsOf(node: OnnxNode, { part }: LinearLayer) {
   const width = part?.width ?? 0
   const sizes = Array.from(node.attribute('qkv_hidden_sizes')?.ints ?? [], Number)

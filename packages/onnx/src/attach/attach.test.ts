@@ -34,7 +34,7 @@ const FILES = [
 
 const QUICK_FILES = ['bert-torchscript', 'gpt2-q8', 'llama-q4', 'vit-dynamo']
 
-/** Branches for all layers of the file, with numbers as names of the modules. */
+/** Reads a file and makes a branch for each of its layers. The names of the modules are numbered. */
 function branchesOf(name: string) {
   const model = readModel(modelBytes(name), { file: name })
   const layers = findLinearLayers(model)
@@ -98,8 +98,8 @@ describe.each(casesForRun(FILES, (name) => QUICK_FILES.includes(name)))('%s', (n
       .flatMap((graph) => graph.nodes.filter(({ domain }) => domain === 'fourierft'))
     const values = new Set(nodes.flatMap(({ inputs: [x, base], outputs }) => [x, base, ...outputs]))
     const { inputs: graphInputs, outputs: graphOutputs } = model.graph
-    const known = new Set([...graphInputs, ...graphOutputs].map((value) => value.name))
-    for (const value of values) if (!known.has(value)) model.graph.addOutput({ name: value })
+    const visibleNames = new Set([...graphInputs, ...graphOutputs].map((value) => value.name))
+    for (const value of values) if (!visibleNames.has(value)) model.graph.addOutput({ name: value })
     const session = await createSession(model.toBytes())
     const feeds: Record<string, Tensor> = {
       ...feedsOf(session),
@@ -117,7 +117,7 @@ describe.each(casesForRun(FILES, (name) => QUICK_FILES.includes(name)))('%s', (n
     const results = { ...feeds, ...(await session.run(feeds)) }
     expect(nodes.length).toBe(branches.length)
     for (const { module } of branches) {
-      const node = nodes.find((each) => each.inputs[2] === inputs.coefficients.get(module))
+      const node = nodes.find(({ inputs: [, , input] }) => input === inputs.coefficients.get(module))
       const [[x, baseOutput], [y]] = [node?.inputs, node?.outputs] as [[string, string], [string]]
       const base = results[baseOutput]?.data as Float32Array
       const expected = referenceForward(

@@ -57,7 +57,7 @@ export function attachBranches(
   { replaceable = [] }: AttachOptions = {},
 ): AttachedInputs {
   const opset = checkAttachable(model, branches, replaceable)
-  // Some faults of a broken file appear only during an edit.
+  // Some faults of a broken file appear only during an edit. The transaction then restores the model.
   return model.transaction(() => attachAll(model, branches, replaceable, opset))
 }
 
@@ -69,7 +69,7 @@ function attachAll(
 ): AttachedInputs {
   const rows = `${DOMAIN}.rows`
   const { size, irVersion } = model
-  const batch = batchAxes(model.graph.inputs)
+  const axes = batchAxes(model.graph.inputs)
   const productsByModule = locateProducts(model, branches)
   model.raiseIrVersion(8)
   model.addOpsetImport(DOMAIN, 1)
@@ -102,7 +102,7 @@ function attachAll(
   // Must come last: an insertion goes directly after the layer, so the output of the replaced weight feeds the branches inserted before.
   const weights = new Map(replaceable.map((layer) => [layer.module, makeReplaceable(model, layer)]))
   model.addMetadata(ORIGINAL_METADATA_KEY, JSON.stringify({ size, irVersion, attachedSize: model.size }))
-  return { rows, batchAxes: batch, rowless: rowlessModules(productsByModule), coefficients, weights }
+  return { rows, batchAxes: axes, rowless: rowlessModules(productsByModule), coefficients, weights }
 }
 
 /** A product, and the position of the rows in its input. */

@@ -1,4 +1,4 @@
-/** Models with merged weights, compared with the models with branches in ONNX Runtime. */
+/** Compares models with merged weights to models with branches, in ONNX Runtime. */
 import {
   createLayer,
   decodeFloats,
@@ -90,7 +90,7 @@ test.each(casesForRun(FLOAT_FILES, (name) => ['bert-torchscript', 'gpt2-dynamo']
         Float32Array.from(coefficients, (c) => scaling * c),
         [1, coefficients.length],
       )
-    const [without, expected, received] = [
+    const [baseResults, expected, received] = [
       await base.run(feeds),
       await withBranches.run(active),
       await withWeights.run(feeds),
@@ -102,7 +102,7 @@ test.each(casesForRun(FLOAT_FILES, (name) => ['bert-torchscript', 'gpt2-dynamo']
         values.reduce((most, value, i) => Math.max(most, Math.abs(value - other[i])), 0) / largest
       // The conformance suite's limit for level 4 in float32.
       expect(distance(received[output]?.data as Float32Array)).toBeLessThan(1e-5)
-      expect(distance(without[output]?.data as Float32Array)).toBeGreaterThan(1e-2)
+      expect(distance(baseResults[output]?.data as Float32Array)).toBeGreaterThan(1e-2)
     }
   },
 )
@@ -128,11 +128,11 @@ function file(graph: Partial<NewGraph>): Uint8Array {
   return new Uint8Array(Buffer.concat(parts))
 }
 
-type Width = 'F32' | 'F16' | 'BF16'
+type WeightType = 'F32' | 'F16' | 'BF16'
 const DATA_TYPES = { F32: DataType.float, F16: DataType.float16, BF16: DataType.bfloat16 }
 
 /** `[in, out]` = [3, 5]. */
-const weight = (dtype: Width = 'F32'): NewTensor & { name: string } => ({
+const weight = (dtype: WeightType = 'F32'): NewTensor & { name: string } => ({
   name: 'w',
   dims: [ROWS, COLUMNS],
   dataType: DATA_TYPES[dtype],
@@ -140,11 +140,11 @@ const weight = (dtype: Width = 'F32'): NewTensor & { name: string } => ({
 })
 
 /** W + factor·ΔW in the layout of the weight above, rounded once. */
-function expectedSum(adapter: Layer, dtype: Width, factor = 1) {
+function expectedSum(adapter: Layer, dtype: WeightType, factor = 1) {
   const change = referenceDelta(adapter)
   const stored = decodeFloats({ dtype, bytes: encodeFloats(numbers, dtype) })
-  const sum = Float64Array.from(stored, (value, at) => {
-    const [i, o] = [Math.floor(at / COLUMNS), at % COLUMNS]
+  const sum = Float64Array.from(stored, (value, index) => {
+    const [i, o] = [Math.floor(index / COLUMNS), index % COLUMNS]
     return value + factor * change[o * ROWS + i]
   })
   return encodeFloats(sum, dtype)
@@ -160,7 +160,7 @@ async function bakeOne(bytes: Uint8Array) {
 
 const product = { name: 'product', opType: 'MatMul', inputs: ['x', 'w'], outputs: ['y'] }
 
-test.each(['F32', 'F16', 'BF16'] as const)('%s: the sum is rounded once', async (dtype) => {
+test.each(['F32', 'F16', 'BF16'] as const)('%s: rounds the sum once', async (dtype) => {
   const { model, adapter } = await bakeOne(file({ nodes: [product], initializers: [weight(dtype)] }))
   expect(model.graph.initializers.get('w')?.data()).toEqual(expectedSum(adapter, dtype))
   expect(expectedSum(adapter, dtype)).not.toEqual(weight(dtype).data)
@@ -211,7 +211,7 @@ test('Gemm: divides ΔW by alpha, and transposes it for transB', async () => {
   expect(model.graph.initializers.get('w')?.data()).toEqual(expectedSum(adapter, 'F32', 1 / 4))
 })
 
-test('a weight with another reader stays; the layer gets a merged copy', async () => {
+test('keeps a weight with another reader, and gives the layer a merged copy', async () => {
   const nodes = [
     { opType: 'Transpose', inputs: ['w'], outputs: ['t'] },
     { ...product, opType: 'Gemm', inputs: ['x', 't'], attributes: { transB: { int: 1 } } },
@@ -244,7 +244,7 @@ describe('external data', () => {
     return { model: again, layer, adapter: adapterOf(layer, 'a.q', 1) }
   }
 
-  test('small merged data move into the model', async () => {
+  test('stores small merged data in the model', async () => {
     const { model, layer, adapter } = openModel()
     expect(
       await bakeBranches(model, [{ layer, adapters: [adapter] }], { readExternal: read }),
@@ -254,7 +254,7 @@ describe('external data', () => {
     expect(tensor?.data()).toEqual(expectedSum(adapter, 'F32'))
   })
 
-  test('merged data over the limit get a new file, which ONNX Runtime reads', async () => {
+  test('stores merged data over the limit in a new file, which ONNX Runtime reads', async () => {
     const { model, layer, adapter } = openModel()
     const options = {
       readExternal: async (...range: Parameters<typeof read>) => read(...range),
@@ -276,7 +276,7 @@ describe('external data', () => {
     expect((await session.run({ x })).y?.data).toEqual(sum)
   })
 
-  test('rejects more data than an ONNX file holds before it reads anything', async () => {
+  test('rejects more data than fit into an ONNX file before it reads any', async () => {
     const bytes = 4096 * 4096 * 4
     const names = Array.from({ length: 33 }, (_, i) => `w${i}`)
     const model = readModel(
@@ -308,14 +308,14 @@ describe('external data', () => {
     const bake = (layers: typeof updates, inlineUpTo: number) =>
       bakeBranches(again, layers, { readExternal: failOnRead, inlineUpTo })
     await expect(bake(updates, bytes)).rejects.toMatchObject({ code: 'FILE_TOO_LARGE' })
-    // External data fit, and so do fewer internal data.
+    // The model fits if the weights stay external, or if there are fewer.
     await expect(bake(updates, bytes - 1)).rejects.toThrow('read')
     await expect(bake(updates.slice(2), bytes)).rejects.toThrow('read')
     expect(again.toBytes()).toEqual(before)
   })
 
   test.each([
-    ['no reader', {}, 'INVALID_OPTION'],
+    ['external data without readExternal', {}, 'INVALID_OPTION'],
     ['too few bytes', { readExternal: () => new Uint8Array(3) }, 'IO_ERROR'],
     ["the model's own file", { readExternal: read, location: 'w.bin' }, 'INVALID_OPTION'],
   ])('rejects %s', async (_, options, code) => {
@@ -357,16 +357,18 @@ test('rejects a weight that the graph dequantises', async () => {
   await expect(bakeOne(file({ nodes, initializers: [quantised, scale] }))).rejects.toThrow(/is quantised/)
 })
 
-test('rejects layers and adapters that do not fit', async () => {
+test('rejects invalid layers and adapters', async () => {
   const bytes = file({ nodes: [product], initializers: [weight('F16')] })
   const model = readModel(bytes)
   const [layer] = findLinearLayers(model) as [LinearLayer]
   const adapter = adapterOf(layer, 'a', 1)
   const baked = { layer, adapters: [adapter] }
-  const wide = { ...layer, outFeatures: 6 }
+  const widerLayer = { ...layer, outFeatures: 6 }
   expect(await codeOf(bakeBranches(model, []))).toBe('INVALID_OPTION')
   expect(await codeOf(bakeBranches(model, [baked, baked]))).toBe('INVALID_OPTION')
-  expect(await codeOf(bakeBranches(model, [{ layer: wide, adapters: [adapter] }]))).toBe('SHAPE_MISMATCH')
+  expect(await codeOf(bakeBranches(model, [{ layer: widerLayer, adapters: [adapter] }]))).toBe(
+    'SHAPE_MISMATCH',
+  )
   const huge = createLayer({ ...adapter, scaling: 1e7 })
   expect(await codeOf(bakeBranches(model, [{ layer, adapters: [huge] }]))).toBe('NOT_FINITE')
   expect(model.toBytes()).toEqual(bytes)

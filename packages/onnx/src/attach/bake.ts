@@ -1,6 +1,6 @@
 /**
  * Merges adapters into a model: W + ΔW replaces W, so that any runtime runs the file as fast as the base model. Only float weights can be
- * merged: quantisation would lose most of a small ΔW, so a quantised layer keeps a branch.
+ * merged: quantisation would round most of a small ΔW away.
  */
 import { decodeFloats, delta, encodeFloats, type FloatDtype, FourierFTError } from '@fourierft/core'
 import { biasOf } from '../layers/layer-bias.js'
@@ -22,29 +22,29 @@ import {
 } from './weight-update.js'
 
 export interface BakeOptions {
-  /** Needed if weights of the layers are external. */
+  /** Reads external weights. Required if a layer has one. */
   readonly readExternal?: ReadExternal
-  /** Merged weights that were external are stored in the model up to this many bytes each, larger ones in a new external file. Default: 1 MiB */
+  /** External weights of up to this many bytes are stored in the model once merged; larger ones in a new external file. Default: 1 MiB */
   readonly inlineUpTo?: number
   /** The name of the new external file, in the folder of the model. */
   readonly location?: string
 }
 
-/** A file to write beside the model, in pieces for writing one after the other. */
+/** A file to write beside the model, in pieces to write in this order. */
 export interface ExternalFile {
   readonly location: string
   readonly parts: readonly Uint8Array[]
 }
 
-/** Numbers from here on are rounded to infinity: half a unit beyond the largest one. */
+/** The smallest number that is rounded to infinity: the largest number of the type plus half a unit in its last place. */
 const LIMITS = { F16: 65520, BF16: 2 ** 128 - 2 ** 119, F32: 2 ** 128 - 2 ** 103, F64: Infinity }
 /** The alignment of data in an external file, which lets runtimes map it into memory. @see ONNX's docs/ExternalData.md */
 const ALIGNMENT = 4096
 
 /**
  * Adds ΔW to the layers' weights, or to the weights that replace them: W + Σ ΔW in float64, rounded once to the type of the stored weight.
- * ΔW is divided by the `alpha` of a `Gemm`, which multiplies the weight. If something else reads a weight too, that weight stays as it is
- * and the layer gets its own. All checks and computations come first: if one throws, the model is unchanged.
+ * ΔW is divided by the `alpha` of a `Gemm`, which multiplies the weight. If something else also reads a weight, that weight stays as it
+ * is and the layer gets a new one. All checks and computations come first: if one throws, the model is unchanged.
  *
  * @returns the file of new external data, if a merged weight was external and is larger than `inlineUpTo`
  * @throws {FourierFTError} `UNSUPPORTED` (quantised weights, types other than float32, float16 and bfloat16, alpha = 0),
@@ -228,12 +228,14 @@ function encodeInRange(
   values: Float32Array | Float64Array,
   { dtype, computed = dtype, description, advice, tensor, file }: EncodeOptions,
 ): Uint8Array {
-  const narrow = LIMITS[computed] < LIMITS[dtype] ? computed : dtype
-  const index = values.findIndex((value) => Math.abs(value) >= LIMITS[narrow] && Number.isFinite(value))
+  const narrowestType = LIMITS[computed] < LIMITS[dtype] ? computed : dtype
+  const index = values.findIndex(
+    (value) => Math.abs(value) >= LIMITS[narrowestType] && Number.isFinite(value),
+  )
   if (index >= 0)
     throw new FourierFTError(
       'NOT_FINITE',
-      `${file}: ${description} ${JSON.stringify(tensor.name)} has ${values[index]} at index ${index}, beyond the range of ${narrow}`,
+      `${file}: ${description} ${JSON.stringify(tensor.name)} has ${values[index]} at index ${index}, beyond the range of ${narrowestType}`,
       { file, tensor: tensor.name, received: values[index], advice },
     )
   return encodeFloats(values, dtype)
@@ -257,19 +259,19 @@ async function storedBytes(
   if (!readExternal)
     throw new FourierFTError(
       'INVALID_OPTION',
-      `${file}: the data of tensor ${JSON.stringify(name)} are in the external file ${location}, which nothing reads`,
+      `${file}: the data of tensor ${JSON.stringify(name)} are in the external file ${location}, which cannot be read without readExternal`,
       {
         file,
         tensor: name,
         option: 'readExternal',
-        advice: 'give readExternal, which reads bytes of that file',
+        advice: 'pass readExternal, a function that reads bytes of that file',
       },
     )
   const bytes = await readExternal(location, offset, length)
   if (bytes.length !== length)
     throw new FourierFTError(
       'IO_ERROR',
-      `${file}: tensor ${JSON.stringify(name)} takes ${length} bytes of ${location} from ${offset} on, but readExternal returned ${bytes.length}`,
+      `${file}: tensor ${JSON.stringify(name)} has ${length} bytes in ${location} at offset ${offset}, but readExternal returned ${bytes.length}`,
       {
         file,
         tensor: name,
@@ -289,7 +291,7 @@ function checkLocation({ file, graph }: OnnxModel, location: string): void {
       [...initializers.values()].some(({ external }) => external?.location === location),
     )
   if (isTaken)
-    throw new FourierFTError('INVALID_OPTION', `${file} keeps weights in ${location} already`, {
+    throw new FourierFTError('INVALID_OPTION', `${file} already keeps weights in ${location}`, {
       file,
       option: 'location',
       received: location,
@@ -308,13 +310,13 @@ function checkSize({ file, size }: OnnxModel, updates: readonly WeightUpdate[], 
   if (merged > MAX_BYTES)
     throw new FourierFTError(
       'FILE_TOO_LARGE',
-      `${file} would have ${merged} bytes with its merged weights inside; an ONNX file has less than 2 GB`,
+      `${file} would have ${merged} bytes with its merged weights; an ONNX file has less than 2 GB`,
       {
         file,
         expected: MAX_BYTES,
         received: merged,
         advice:
-          'merge fewer layers, leave the weights external (inlineUpTo of bakeBranches), or keep the adapter beside them',
+          'merge fewer layers, keep more weights external (a lower inlineUpTo), or keep the adapter unmerged',
       },
     )
 }

@@ -1,5 +1,5 @@
 /**
- * A branch, y += ΔW x, and the nodes that add it to a layer. Where it is inserted matters: runtimes fuse a product with its bias, its
+ * A branch, y += ΔW x, and the nodes that add it to a layer. The insertion point matters: runtimes fuse a product with its bias, its
  * quantisation and its residual connection, and a node between them would prevent that and change the model's rounding.
  */
 import type { Entries } from '@fourierft/core'
@@ -52,7 +52,7 @@ interface Residual {
 /** Runtimes fuse these with the product, bias and residual connection before them. */
 const NORMALISATIONS = ['LayerNormalization', 'SimplifiedLayerNormalization', 'ReduceMean']
 
-/** The residual connection between the layer and a normalisation, if nothing else reads the layer's output. */
+/** Returns the residual connection between the layer and a normalisation, if nothing else reads the layer's output. */
 function residualOf(layer: LinearLayer): Residual | undefined {
   const bias = biasOf(layer)
   if (bias?.node.opType !== 'Add') return undefined
@@ -89,7 +89,7 @@ function insertAfterLayer(layer: LinearLayer, inputs: BranchInputs): void {
   const list = new NodeList(`${output}.${DOMAIN}.`)
   const { add, constant } = list
   const base = `${output}.${DOMAIN}.base`
-  /** The features `[start, end)`; none if that is empty. */
+  /** Slices features `[start, end)`; returns no name if the range is empty. */
   const slice = (start: number, end: number) =>
     start === end ? [] : [add('Slice', [base, constant([start]), constant([end]), constant([-1])])]
 
@@ -111,7 +111,8 @@ function insertAfterLayer(layer: LinearLayer, inputs: BranchInputs): void {
 }
 
 /**
- * Gives quantised operators an input that is rounded as the layer's output was; their own branches read the sum itself.
+ * Lets quantised operators read a copy of the new output that is rounded as the original output was. Branches on those operators read the
+ * new output itself.
  *
  * @returns the nodes that round the new output
  */
@@ -155,7 +156,7 @@ function substituteName(name: string, suffix: string): string {
   return `${name}.${DOMAIN}.instead.${suffix}`
 }
 
-/** The name that a node read before `attachBranches` gave it a substitute. */
+/** Returns the name that a substitute replaced; other names as they are. */
 export function originalName(name: string): string {
   return SUBSTITUTE.exec(name)?.[1] ?? name
 }

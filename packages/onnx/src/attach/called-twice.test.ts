@@ -22,13 +22,13 @@ import { bakeBranches } from './bake.js'
 import { detachBranches } from './detach.js'
 
 const [OUT, IN, TOKENS] = [6, 4, 3]
-const waves = (length: number, phase: number) =>
+const sines = (length: number, phase: number) =>
   Float32Array.from({ length }, (_, i) => Math.sin(1.3 * i + phase))
 /** `[in, out]`, the layout of exporters. */
-const weight = waves(IN * OUT, 1)
-const bias = waves(OUT, 2)
-const back = waves(OUT * IN, 3)
-const x = waves(TOKENS * IN, 4)
+const weight = sines(IN * OUT, 1)
+const bias = sines(OUT, 2)
+const back = sines(OUT * IN, 3)
+const x = sines(TOKENS * IN, 4)
 
 const bytes = (values: Float32Array) => new Uint8Array(values.slice().buffer)
 const floats = (name: string, dims: readonly number[], values: Float32Array) => ({
@@ -38,7 +38,8 @@ const floats = (name: string, dims: readonly number[], values: Float32Array) => 
   data: bytes(values),
 })
 
-interface Form {
+/** How a file stores the weight and bias of the two calls. */
+interface Variant {
   readonly weights: readonly [string, string]
   readonly biases?: readonly [string, string]
   readonly names?: readonly [string, string]
@@ -47,7 +48,7 @@ interface Form {
 }
 
 /** y = proj(tanh(proj(x))·back). The exporter adds a suffix to the name of the second call. */
-function twice({ weights, biases, names, initializers, before = [] }: Form): Uint8Array {
+function modelCallingTwice({ weights, biases, names, initializers, before = [] }: Variant): Uint8Array {
   const [first, second] = names ?? ['/block/proj', '/block/proj_1']
   const call = (name: string, i: 0 | 1, input: string, output: string): NewNode[] => {
     if (!biases)
@@ -76,11 +77,11 @@ function twice({ weights, biases, names, initializers, before = [] }: Form): Uin
   ).toBytes()
 }
 
-const SHARED: Form = {
+const SHARED: Variant = {
   weights: ['onnx::MatMul_7', 'onnx::MatMul_7'],
   initializers: [floats('onnx::MatMul_7', [IN, OUT], weight)],
 }
-const COPIES: Form = {
+const COPIES: Variant = {
   weights: ['onnx::MatMul_7', 'onnx::MatMul_9'],
   biases: ['proj.bias', 'proj.bias_copy'],
   initializers: [
@@ -90,7 +91,7 @@ const COPIES: Form = {
     floats('proj.bias_copy', [OUT], bias),
   ],
 }
-const FORMS: Readonly<Record<string, Form>> = {
+const VARIANTS: Readonly<Record<string, Variant>> = {
   'one weight': SHARED,
   'one weight and one bias': {
     ...SHARED,
@@ -113,7 +114,7 @@ const FORMS: Readonly<Record<string, Form>> = {
 }
 
 const entries = uniformEntries({ shape: [OUT, IN], n: 7, seed: 777 })
-const coefficients = waves(7, 5)
+const coefficients = sines(7, 5)
 const adapter = createLayer({ name: 'block.proj', shape: [OUT, IN], entries, coefficients, scaling: 30 })
 
 /** The output in float64, for a weight `[in, out]` and a bias, with or without the adapter. */
@@ -144,7 +145,7 @@ async function run(model: Uint8Array, feeds: Record<string, Tensor> = {}): Promi
 }
 
 function expectNear(received: Float32Array, expectedOutput: Float64Array): void {
-  // 11 products and sums before `tanh` and 11 after it round by 2⁻²⁴ of the largest value each; `back` sums 6 values.
+  // 11 products and sums before `tanh` and 11 after it each round by 2⁻²⁴ of the largest value; `back` sums 6 values.
   const limit = 22 * 6 * 2 ** -24 * Math.max(...expectedOutput.map(Math.abs))
   expect(received).toHaveLength(expectedOutput.length)
   for (const [i, value] of expectedOutput.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
@@ -156,13 +157,13 @@ function calledTwice(model: ReturnType<typeof readModel>): LinearLayer {
   return layers[0]
 }
 
-describe.each(Object.entries(FORMS))('%s', (_, form) => {
-  const file = twice(form)
-  const formBias = form.biases && bias
+describe.each(Object.entries(VARIANTS))('%s', (_, variant) => {
+  const file = modelCallingTwice(variant)
+  const variantBias = variant.biases && bias
 
   test('is one layer with two products', () => {
     const layer = calledTwice(readModel(file))
-    expect(layer.module).toBe(form.names ? 'group.0.proj' : 'block.proj')
+    expect(layer.module).toBe(variant.names ? 'group.0.proj' : 'block.proj')
     expect(productsOf(layer)).toHaveLength(2)
     expect(layer.undecided).toBeUndefined()
   })
@@ -177,7 +178,7 @@ describe.each(Object.entries(FORMS))('%s', (_, form) => {
     })
     expect(await run(attached, feed(new Float32Array(0)))).toEqual(await run(file))
     const scaled = coefficients.map((c) => 30 * c)
-    expectNear(await run(attached, feed(scaled)), expected(weight, formBias, true))
+    expectNear(await run(attached, feed(scaled)), expected(weight, variantBias, true))
     const again = readModel(attached)
     detachBranches(again)
     expect(again.toBytes()).toEqual(file)
@@ -188,17 +189,17 @@ describe.each(Object.entries(FORMS))('%s', (_, form) => {
     const names = [...model.graph.initializers.keys()]
     await bakeBranches(model, [{ layer: calledTwice(model), adapters: [adapter] }])
     expect([...model.graph.initializers.keys()]).toEqual(names)
-    expectNear(await run(model.toBytes()), expected(weight, formBias, true))
+    expectNear(await run(model.toBytes()), expected(weight, variantBias, true))
   })
 
   test('both calls can be replaced, by inputs and by merged weights', async () => {
-    const other = waves(OUT * IN, 9)
+    const other = sines(OUT * IN, 9)
     // PyTorch's `[out, in]`.
     const transposed = Float32Array.from(
       { length: other.length },
       (_, i) => other[(i % IN) * OUT + Math.floor(i / IN)],
     )
-    const otherBias = formBias && waves(OUT, 8)
+    const otherBias = variantBias && sines(OUT, 8)
     const replaced = expected(other, otherBias, false)
     const model = readModel(file)
     const { weights } = attachBranches(model, [], {
@@ -226,9 +227,9 @@ describe.each(Object.entries(FORMS))('%s', (_, form) => {
 })
 
 test('a head that is called twice can get another width', async () => {
-  for (const form of [FORMS['one weight and one bias'], COPIES]) {
-    const [first, second] = form.weights
-    const [firstBias, secondBias] = form.biases as readonly [string, string]
+  for (const variant of [VARIANTS['one weight and one bias'], COPIES]) {
+    const [first, second] = variant.weights
+    const [firstBias, secondBias] = variant.biases as readonly [string, string]
     const call = (name: string, w: string, b: string, input: string, output: string): NewNode[] => [
       { name: `${name}/MatMul`, opType: 'MatMul', inputs: [input, w], outputs: [`${output}_product`] },
       { name: `${name}/Add`, opType: 'Add', inputs: [`${output}_product`, b], outputs: [output] },
@@ -238,7 +239,7 @@ test('a head that is called twice can get another width', async () => {
         name: 'main_graph',
         inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', TOKENS, IN] }],
         outputs: ['y', 'z'].map((name) => ({ name, dataType: DataType.float, dims: ['batch', TOKENS, OUT] })),
-        initializers: form.initializers,
+        initializers: variant.initializers,
         nodes: [
           { name: '/Neg', opType: 'Neg', inputs: ['x'], outputs: ['negative'] },
           ...call('/block/proj', first, firstBias, 'x', 'y'),
@@ -249,7 +250,7 @@ test('a head that is called twice can get another width', async () => {
       { opset: 17 },
     ).toBytes()
     const labels = 9
-    const whole = { weight: waves(labels * IN, 6), bias: waves(labels, 7) }
+    const whole = { weight: sines(labels * IN, 6), bias: sines(labels, 7) }
     const transposed = Float32Array.from(
       { length: IN * labels },
       (_, i) => whole.weight[(i % labels) * IN + Math.floor(i / labels)],
@@ -294,18 +295,19 @@ test('a head that is called twice can get another width', async () => {
 })
 
 test('reads a bias that Identity copies', async () => {
-  const file = twice(FORMS['one weight copied by Identity, as PyTorch exports it'])
+  const file = modelCallingTwice(VARIANTS['one weight copied by Identity, as PyTorch exports it'])
   const read = await readLayer(calledTwice(readModel(file)), () => new Uint8Array())
   expect(read.bias).toEqual(bias)
 })
 
 describe('different modules', () => {
-  const modulesOf = (form: Form) => findLinearLayers(readModel(twice(form))).map(({ module }) => module)
+  const modulesOf = (variant: Variant) =>
+    findLinearLayers(readModel(modelCallingTwice(variant))).map(({ module }) => module)
 
   test('have copies that differ in the weight or in the bias', () => {
     const changed = (name: string) =>
       COPIES.initializers.map((tensor) =>
-        tensor.name === name ? { ...tensor, data: bytes(waves(tensor.data.length / 4, 7)) } : tensor,
+        tensor.name === name ? { ...tensor, data: bytes(sines(tensor.data.length / 4, 7)) } : tensor,
       )
     for (const name of ['onnx::MatMul_9', 'proj.bias_copy'])
       expect(modulesOf({ ...COPIES, initializers: changed(name) })).toEqual([
@@ -325,8 +327,8 @@ describe('different modules', () => {
             outputs: ['y', 'z'].map((name) => ({ name, dataType: DataType.float, dims: ['batch', 2] })),
             initializers: [
               { name: 'w', dims: [2, 1, 16], dataType: DataType.uint8, data: new Uint8Array(32).fill(3) },
-              floats('s', [2], waves(2, 1)),
-              floats('t', [2], waves(2, 2)),
+              floats('s', [2], sines(2, 1)),
+              floats('t', [2], sines(2, 2)),
             ],
             nodes: scales.map((scale, i) => ({
               name: i === 0 ? '/block/proj/MatMul' : '/block/proj_1/MatMul',
@@ -352,18 +354,20 @@ describe('different modules', () => {
   })
 
   test('may be tied: merging one leaves the other unchanged', async () => {
-    const form: Form = { ...SHARED, names: ['/block/proj', '/block/tied'] }
-    expect(modulesOf(form)).toEqual(['block.proj', 'back', 'block.tied'])
-    const model = readModel(twice(form))
+    const variant: Variant = { ...SHARED, names: ['/block/proj', '/block/tied'] }
+    expect(modulesOf(variant)).toEqual(['block.proj', 'back', 'block.tied'])
+    const model = readModel(modelCallingTwice(variant))
     const [layer] = findLinearLayers(model)
-    await bakeBranches(model, [{ layer: layer, adapters: [adapter] }])
+    await bakeBranches(model, [{ layer, adapters: [adapter] }])
     const again = readModel(model.toBytes())
     const tied = findLinearLayers(again).find(({ module }) => module === 'block.tied')
     expect(again.graph.initializers.get(tied?.weight ?? '')?.data()).toEqual(bytes(weight))
   })
 
-  test('a product without a name that reads the same weight may be a call: the module does not match without a list of its nodes', () => {
-    const layers = findLinearLayers(readModel(twice({ ...SHARED, names: ['/block/proj', 'fused'] })))
+  test('an unnamed product with the same weight may be another call: matching the module then requires a list of its nodes', () => {
+    const layers = findLinearLayers(
+      readModel(modelCallingTwice({ ...SHARED, names: ['/block/proj', 'fused'] })),
+    )
     const reason = 'other products may be calls of the same module: name all of its nodes in a list'
     expect(matchLayers(layers, ['block.proj']).unmatched).toEqual([
       { module: 'block.proj', reason, candidates: ['/block/proj/MatMul', 'fused/MatMul'] },
@@ -372,37 +376,37 @@ describe('different modules', () => {
     const { matched } = matchLayers(layers, ['block.proj'], { map: { 'block.proj': list } })
     expect(productsOf(matched.get('block.proj') as LinearLayer).map(({ node }) => node.name)).toEqual(list)
     const onlyOne = { 'block.proj': ['/block/proj/MatMul'] }
-    const one = matchLayers(layers, ['block.proj'], { map: onlyOne }).matched.get('block.proj')
-    expect(productsOf(one as LinearLayer)).toHaveLength(1)
-    expect([one?.outFeatures, one?.inFeatures]).toEqual([OUT, IN])
+    const single = matchLayers(layers, ['block.proj'], { map: onlyOne }).matched.get('block.proj')
+    expect(productsOf(single as LinearLayer)).toHaveLength(1)
+    expect([single?.outFeatures, single?.inFeatures]).toEqual([OUT, IN])
   })
 
   test('products without names get the module name of a bias that only they read', () => {
-    const form: Form = {
+    const variant: Variant = {
       weights: ['val_7', 'val_7'],
       biases: ['block.proj.bias', 'block.proj.bias'],
       names: ['node_1', 'node_2'],
       initializers: [floats('val_7', [IN, OUT], weight), floats('block.proj.bias', [OUT], bias)],
     }
-    const layers = findLinearLayers(readModel(twice(form)))
+    const layers = findLinearLayers(readModel(modelCallingTwice(variant)))
     expect(layers.map((layer) => [layer.module, productsOf(layer).length, layer.undecided])).toEqual([
       ['block.proj', 2, undefined],
       ['back', 1, undefined],
     ])
-    const alone = findLinearLayers(
+    const separate = findLinearLayers(
       readModel(
-        twice({
-          ...form,
+        modelCallingTwice({
+          ...variant,
           biases: ['block.proj.bias', 'other.bias'],
-          initializers: [...form.initializers, floats('other.bias', [OUT], bias)],
+          initializers: [...variant.initializers, floats('other.bias', [OUT], bias)],
         }),
       ),
     )
-    expect(alone.map(({ module }) => module)).toEqual(['block.proj', 'back', 'other'])
+    expect(separate.map(({ module }) => module)).toEqual(['block.proj', 'back', 'other'])
   })
 
   test('rejects a list with a node of another shape, or with a node that is not a layer', () => {
-    const layers = findLinearLayers(readModel(twice(SHARED)))
+    const layers = findLinearLayers(readModel(modelCallingTwice(SHARED)))
     const map = (nodes: string[]) =>
       matchLayers(layers, ['m'], { map: { m: nodes } }).unmatched.map(({ reason }) => reason)
     expect(map(['/block/proj/MatMul', '/back/MatMul'])).toEqual(['several layers have this name'])
@@ -415,7 +419,7 @@ describe('different modules', () => {
 describe('external copies', () => {
   const stored = { a: bytes(weight), b: bytes(weight) }
   function external(): ReturnType<typeof readModel> {
-    const model = readModel(twice({ ...COPIES, biases: ['proj.bias', 'proj.bias'] }))
+    const model = readModel(modelCallingTwice({ ...COPIES, biases: ['proj.bias', 'proj.bias'] }))
     for (const [name, location] of [
       ['onnx::MatMul_7', 'a'],
       ['onnx::MatMul_9', 'b'],
@@ -453,7 +457,7 @@ describe('quantised', () => {
   })
   const codes = Uint8Array.from({ length: IN * OUT }, (_, i) => (37 * i) % 251)
 
-  /** Two calls in the form of ONNX Runtime's dynamic quantiser; the second one reads the weight `second`. */
+  /** Two calls as ONNX Runtime's dynamic quantiser writes them; the second one reads the weight `second`. */
   function dynamic(second: string): LinearLayer[] {
     const call = (name: string, w: string, input: string, output: string): NewNode[] => {
       const o = (part: string) => `${output}.${part}`
@@ -531,8 +535,8 @@ describe('quantised', () => {
         outputs: [{ name: 'y', dataType: DataType.float, dims: ['batch', 16] }],
         initializers: [
           integers('packed', new Uint8Array(128), [16, 1, 8]),
-          floats('scales', [16], waves(16, 1)),
-          floats('w', [16, 16], waves(256, 1)),
+          floats('scales', [16], sines(16, 1)),
+          floats('w', [16, 16], sines(256, 1)),
         ],
         nodes,
       },
@@ -566,7 +570,7 @@ test('the parts of a packed module that is called twice have two products each',
       name: 'main_graph',
       inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', TOKENS, 4] }],
       outputs: [{ name: 'y', dataType: DataType.float, dims: ['batch', TOKENS, 4] }],
-      initializers: [floats('w', [4, 12], waves(48, 1))],
+      initializers: [floats('w', [4, 12], sines(48, 1))],
       nodes: [...call('', 'x', 'u'), ...call('_1', 'u', 'y')],
     },
     { opset: 12 },
@@ -583,14 +587,14 @@ test('the parts of a packed module that is called twice have two products each',
 test.each([
   ['with one name', () => 'proj', 32],
   ['whose names differ by a number', (i: number) => (i === 0 ? 'proj' : `proj_${i}`), 1],
-])('compares few of many layers %s', (_, nameOf, most) => {
+])('compares few pairs of many layers %s', (_, nameOf, comparisonsPerLayer) => {
   const count = 300
   const model = createModel(
     {
       name: 'main_graph',
       inputs: [{ name: 'x', dataType: DataType.float, dims: ['batch', 2] }],
       outputs: Array.from({ length: count }, (_, i) => ({ name: `y${i}` })),
-      initializers: Array.from({ length: count }, (_, i) => floats(`w${i}`, [2, 2], waves(4, i))),
+      initializers: Array.from({ length: count }, (_, i) => floats(`w${i}`, [2, 2], sines(4, i))),
       nodes: Array.from({ length: count }, (_, i) => ({
         name: `/block/${nameOf(i)}/MatMul`,
         opType: 'MatMul',
@@ -607,5 +611,5 @@ test.each([
     compared++
     return false
   })
-  expect(compared).toBeLessThanOrEqual(most * count)
+  expect(compared).toBeLessThanOrEqual(comparisonsPerLayer * count)
 })

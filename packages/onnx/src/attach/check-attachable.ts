@@ -1,4 +1,4 @@
-/** Checks, before the model is edited, that the branches and replaceable layers can be attached to it. */
+/** Checks that branches and replaceable layers can be attached to a model, before the model is edited. */
 import { FourierFTError } from '@fourierft/core'
 import { checkWeight } from '../layers/check-weight-size.js'
 import { biasOf } from '../layers/layer-bias.js'
@@ -15,6 +15,7 @@ import type { Replaceable } from './replaceable-layer.js'
 /** The key of the metadata entry that keeps, as JSON, the data of the original file that `detachBranches` needs: {@link Original}. */
 export const ORIGINAL_METADATA_KEY = `${DOMAIN}.original`
 
+/** Data of the original file. */
 export interface Original {
   /** The size of the original file in bytes. */
   readonly size: number
@@ -49,7 +50,7 @@ export function checkAttachable(
       },
     )
   if (isAttached(model))
-    throw new FourierFTError('INVALID_STATE', `${file} has adapters attached already`, {
+    throw new FourierFTError('INVALID_STATE', `${file} already has adapters attached`, {
       file,
       advice: 'remove them with detachBranches, or attach to the original file',
     })
@@ -64,9 +65,9 @@ export function checkAttachable(
   return opset
 }
 
-/** Whether anything in the model has a name that only `attachBranches` gives, so that a part of an earlier attachment also counts. */
+/** Whether anything in the model has a name that only `attachBranches` gives. So the remains of an earlier attachment also count. */
 function isAttached({ opsetImports, metadata, functions, graph }: OnnxModel): boolean {
-  const isOurs = (name: string) => name.startsWith(`${DOMAIN}.`) || name.includes(`.${DOMAIN}.`)
+  const isAttachedName = (name: string) => name.startsWith(`${DOMAIN}.`) || name.includes(`.${DOMAIN}.`)
   return (
     opsetImports.has(DOMAIN) ||
     metadata.has(ORIGINAL_METADATA_KEY) ||
@@ -75,9 +76,9 @@ function isAttached({ opsetImports, metadata, functions, graph }: OnnxModel): bo
       .graphs()
       .some(
         ({ nodes, inputs, initializers }) =>
-          nodes.some(({ outputs }) => outputs.some(isOurs)) ||
-          inputs.some(({ name }) => isOurs(name)) ||
-          [...initializers.keys()].some(isOurs),
+          nodes.some(({ outputs }) => outputs.some(isAttachedName)) ||
+          inputs.some(({ name }) => isAttachedName(name)) ||
+          [...initializers.keys()].some(isAttachedName),
       )
   )
 }
@@ -99,14 +100,14 @@ function checkBranches(file: string, branches: readonly Branch[]): void {
     if (d1 !== layer.outFeatures || d2 !== layer.inFeatures)
       throw new FourierFTError(
         'SHAPE_MISMATCH',
-        `${file}: the layer of module ${module} is [${layer.outFeatures}, ${layer.inFeatures}] ([out, in]), but its entries are for [${d1}, ${d2}]`,
+        `${file}: the layer of module ${module} is [${layer.outFeatures}, ${layer.inFeatures}] ([out, in]), but the shape of its entries is [${d1}, ${d2}]`,
         { file, module, expected: [layer.outFeatures, layer.inFeatures], received: entries.shape },
       )
     checkWeight(layer)
     if (isAttention(layer)) checkAttention(branch)
     for (const { outputNode, node } of productsOf(layer)) {
       const others = byOutput.get(outputNode) ?? []
-      const other = others.find((one) => overlap(one.layer, layer))
+      const other = others.find((candidate) => overlap(candidate.layer, layer))
       if (other !== undefined) throw sameLayer(file, [other.module, module], node)
       byOutput.set(outputNode, [...others, branch])
     }
@@ -124,12 +125,12 @@ function checkReplaceable(file: string, replaceable: readonly Replaceable[]): vo
         { file, module, received: layer.node.name },
       )
     const products = productsOf(layer)
-    const other = products.map(({ outputNode }) => modules.get(outputNode)).find((one) => one !== undefined)
+    const other = products.map(({ outputNode }) => modules.get(outputNode)).find((name) => name !== undefined)
     if (other !== undefined) throw sameLayer(file, [other, module], layer.node)
     if (hasFreeWidth && !valuesOfFreeWidth(layer))
       throw new FourierFTError(
         'UNSUPPORTED',
-        `${file}: the output of module ${module} (${layer.node.name}) goes through operators that need its ${layer.outFeatures} features, so it cannot have another number of them`,
+        `${file}: operators after module ${module} (${layer.node.name}) require its ${layer.outFeatures} output features, so it cannot have another number of them`,
         { file, module, expected: layer.outFeatures },
       )
     for (const { outputNode } of products) modules.set(outputNode, module)

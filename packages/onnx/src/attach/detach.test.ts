@@ -191,7 +191,7 @@ describe('rejects', () => {
     expect(model.toBytes()).toEqual(edited)
   })
 
-  test('a model whose lengths were not in the shortest form; the branches are removed', () => {
+  test('a model that encoded lengths in more bytes than necessary, but removes the branches', () => {
     // The graph's tag, and its length in one byte more than needed.
     const graph = encodeGraph({
       name: 'g',
@@ -205,8 +205,8 @@ describe('rejects', () => {
     const header: Uint8Array[] = []
     message(field(Model.irVersion, 8), field(Model.opsetImport, message(field(2, 17)))).writeTo(header)
     const { size } = graph
-    const long = new Uint8Array([(Model.graph << 3) | 2, (size & 127) | 128, (size >> 7) | 128, 0])
-    const { model } = attached(new Uint8Array(Buffer.concat([...header, long, ...body])), () => true)
+    const graphHeader = new Uint8Array([(Model.graph << 3) | 2, (size & 127) | 128, (size >> 7) | 128, 0])
+    const { model } = attached(new Uint8Array(Buffer.concat([...header, graphHeader, ...body])), () => true)
     expect(codeOf(() => detachBranches(model))).toBe('NOT_REPRODUCIBLE')
     expect(model.graph.nodes.map(({ outputs }) => outputs)).toEqual([['y']])
   })

@@ -12,25 +12,25 @@ import { DOMAIN } from './functions/branch-function.js'
 import { originalWidth } from './replaceable-layer.js'
 
 /** A part of the names of all attached values. */
-const INSIDE = `.${DOMAIN}.`
-/** The end of the name of a layer's own output, once for each branch on it. */
-const BASE = /(?:\.fourierft\.base)+$/
+const NAME_INFIX = `.${DOMAIN}.`
+/** The end of the new name of a layer's original output, repeated for each branch on the layer. */
+const BASE_SUFFIX = /(?:\.fourierft\.base)+$/
 
 /**
  * Undoes `attachBranches`, on the model itself or on one that was read from its file.
  *
  * @throws {FourierFTError} `INVALID_STATE` if nothing is attached, or if the file was edited since; the model is then unchanged.
- *   `NOT_REPRODUCIBLE` if the original did not write its lengths in the shortest form, as all known exporters do; the branches are then
+ *   `NOT_REPRODUCIBLE` if the original encoded lengths in more bytes than necessary, which no known exporter does; the branches are then
  *   removed, but the file is shorter than the original
  */
 export function detachBranches(model: OnnxModel): void {
-  const { size, irVersion } = check(model)
+  const { size, irVersion } = checkDetachable(model)
   // Some faults of a broken file appear only during an edit.
   model.transaction(() => detachAll(model, irVersion))
   if (model.size !== size)
     throw new FourierFTError(
       'NOT_REPRODUCIBLE',
-      `${model.file}: without adapters it has ${model.size} bytes, but the original had ${size}, because it did not write its lengths in the shortest form`,
+      `${model.file}: without adapters it has ${model.size} bytes, but the original had ${size}, because it encoded lengths in more bytes than necessary`,
       {
         file: model.file,
         expected: size,
@@ -60,13 +60,13 @@ function detachAll(model: OnnxModel, irVersion: number): void {
 }
 
 /**
- * Whether `attachBranches` added the node: it is of our domain, reads an attached value, or writes one other than a layer's renamed output.
+ * Whether `attachBranches` added the node: it is in our domain, reads an attached value, or writes one other than a layer's renamed output.
  */
 function isAttached({ domain, inputs, outputs }: OnnxNode): boolean {
   return (
     domain === DOMAIN ||
-    inputs.some((name) => name.includes(INSIDE)) ||
-    outputs.some((name) => name.includes(INSIDE) && !BASE.test(name))
+    inputs.some((name) => name.includes(NAME_INFIX)) ||
+    outputs.some((name) => name.includes(NAME_INFIX) && !BASE_SUFFIX.test(name))
   )
 }
 
@@ -75,7 +75,7 @@ function moveNodesBack(graph: OnnxGraph): void {
   for (const node of graph.nodes) {
     if (!isAttached(node)) continue
     const originals = node.subgraphs.flatMap(({ nodes }) =>
-      nodes.filter((inner) => inner.outputs.some((name) => BASE.test(name))),
+      nodes.filter((inner) => inner.outputs.some((name) => BASE_SUFFIX.test(name))),
     )
     if (originals.length > 0) graph.replaceNode(node, originals)
   }
@@ -90,7 +90,7 @@ function restoreInputs({ nodes }: OnnxGraph): void {
 function restoreOutputs({ nodes }: OnnxGraph): void {
   for (const node of nodes)
     for (const [i, name] of node.outputs.entries())
-      if (BASE.test(name)) node.setOutput(i, name.replace(BASE, ''))
+      if (BASE_SUFFIX.test(name)) node.setOutput(i, name.replace(BASE_SUFFIX, ''))
 }
 
 function restoreWidths(graph: OnnxGraph): void {
@@ -100,7 +100,7 @@ function restoreWidths(graph: OnnxGraph): void {
   }
 }
 
-function check(model: OnnxModel): Original {
+function checkDetachable(model: OnnxModel): Original {
   const { file } = model
   const text = model.metadata.get(ORIGINAL_METADATA_KEY)
   if (text === undefined)
@@ -116,7 +116,7 @@ function check(model: OnnxModel): Original {
   return { size, irVersion, attachedSize }
 }
 
-/** Reads the metadata entry, which may hold anything. */
+/** Reads the metadata entry, which may be invalid. */
 function originalOf(text: string, file: string): Original {
   const parsed: unknown = parseJson(text, file)
   const [size, irVersion, attachedSize] = (['size', 'irVersion', 'attachedSize'] as const).map((key) => {

@@ -50,7 +50,7 @@ function splitOf(dataType: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(createModel(graph, { opset: 17 }).toBytes())
 }
 
-/** The result, or undefined after an error of this package; rethrows other errors. */
+/** Returns the result, or undefined after an error of this package; rethrows other errors. */
 async function attempt<T>(run: () => T | Promise<T>): Promise<T | undefined> {
   try {
     return await run()
@@ -80,7 +80,7 @@ const adapterOf = (name: string, layer: LinearLayer): Layer => {
   })
 }
 
-/** Uses the model until a step fails, and gives the name of the last step. */
+/** Uses the model until a step fails, and returns the outcome. */
 async function exercise(bytes: Uint8Array, random: RandomInteger): Promise<string> {
   const model = await attempt(() => readModel(bytes, { file: 'bad.onnx' }))
   if (!model) return 'unread'
@@ -88,17 +88,17 @@ async function exercise(bytes: Uint8Array, random: RandomInteger): Promise<strin
   if (!layers) return 'unfound'
   const modules = layers.map(({ module }) => module ?? 'none')
   await attempt(() => matchLayers(layers, modules))
-  const sound: LinearLayer[] = []
+  const validLayers: LinearLayer[] = []
   for (const layer of layers) {
-    const isSound = await attempt(() => {
+    const isValid = await attempt(() => {
       checkWeight(layer)
       return true
     })
-    if (isSound) sound.push(layer)
+    if (isValid) validLayers.push(layer)
   }
   // Parts of `Attention` only: parts of other products would overlap the products themselves.
-  const chosen = sound.filter(({ part }) => !part).slice(-4)
-  chosen.push(...sound.filter(({ node, part }) => part && node.opType === 'Attention').slice(0, 3))
+  const chosen = validLayers.filter(({ part }) => !part).slice(-4)
+  chosen.push(...validLayers.filter(({ node, part }) => part && node.opType === 'Attention').slice(0, 3))
   await attempt(() => bake(bytes, chosen.length))
   const branches = chosen.map((layer, i): Branch => ({ module: `m.${i}`, layer, entries: entriesOf(layer) }))
   const last = chosen.filter(({ part }) => !part).at(-1)
@@ -142,12 +142,12 @@ function forge(attached: Uint8Array, random: RandomInteger): void {
   }
 }
 
-/** A copy in one of Node's own buffers, at any alignment. */
-function inPool(bytes: Uint8Array, random: RandomInteger): Buffer {
+/** Returns a copy at a random offset in a larger buffer. */
+function copyAtOffset(bytes: Uint8Array, random: RandomInteger): Buffer {
   const offset = random(9)
-  const pool = Buffer.alloc(bytes.length + offset)
-  pool.set(bytes, offset)
-  return pool.subarray(offset)
+  const buffer = Buffer.alloc(bytes.length + offset)
+  buffer.set(bytes, offset)
+  return buffer.subarray(offset)
 }
 
 async function bake(bytes: Uint8Array, count: number): Promise<OnnxModel> {
@@ -177,11 +177,11 @@ test(`${MUTANTS} mutated models give a result or an error of this package, in bo
   const before = process.memoryUsage.rss()
   for (let i = 0; i < MUTANTS; i++) {
     const mutant = mutate(sources[i % sources.length], random, { maxFaults: 3, faults: FAULTS })
-    const end = await exercise(i % 2 === 0 ? mutant : inPool(mutant, random), random)
-    counts.set(end, (counts.get(end) ?? 0) + 1)
+    const outcome = await exercise(i % 2 === 0 ? mutant : copyAtOffset(mutant, random), random)
+    counts.set(outcome, (counts.get(outcome) ?? 0) + 1)
   }
-  // Some mutants reach each step; none leaks memory, or allocates as much as the dims of a broken file say.
-  for (const end of ['unread', 'unattached', 'detached']) expect(counts.get(end)).toBeGreaterThan(0)
+  // Some mutants have each outcome. None leaks memory, or allocates as much as the dims of a broken file declare.
+  for (const outcome of ['unread', 'unattached', 'detached']) expect(counts.get(outcome)).toBeGreaterThan(0)
   expect(process.memoryUsage.rss() - before).toBeLessThan(2 ** 30)
   expect(process.resourceUsage().maxRSS * 1024 - before).toBeLessThan(2 ** 31)
 }, 3_600_000)

@@ -48,12 +48,13 @@ export function makeReplaceable(
 const openWidth = (width: number) => `${DOMAIN}_${width}_or_other`
 const OPEN_WIDTH = new RegExp(`^${DOMAIN}_(\\d+)_or_other$`)
 
-/** The fixed width that the dim had in the original file; undefined if `attachBranches` has not opened it. */
+/** Returns the fixed width that the dim had in the original file; undefined if `attachBranches` did not change it. */
 export function originalWidth(dim: number | string | undefined): number | undefined {
   const width = typeof dim === 'string' ? OPEN_WIDTH.exec(dim)?.[1] : undefined
   return width === undefined ? undefined : Number(width)
 }
 
+/** Inserts an `If` that gives the original output or the output of the new weight. */
 function insertChoice(layer: LinearLayer, inputs: WeightInputs, hasFreeWidth: boolean): void {
   const { input } = layer
   const outputNode = outputNodeOf(layer)

@@ -15,7 +15,7 @@ import { detachBranches } from './detach.js'
 import type { WeightInputs } from './replaceable-layer.js'
 
 function layerOf(model: OnnxModel, module: string): LinearLayer {
-  const layer = findLinearLayers(model).find((one) => one.module?.endsWith(module))
+  const layer = findLinearLayers(model).find((candidate) => candidate.module?.endsWith(module))
   if (!layer) throw new Error(`the fixture has no ${module}`)
   return layer
 }
@@ -79,7 +79,7 @@ describe.each(casesForRun(CASES, ([, module]) => module !== 'lm_head' && module 
       return { model, hasBias, shape: [outFeatures, inFeatures] as const, feedsWith }
     }
 
-    test('without weights it gives the original output, bit for bit; with weights, that of the model with these weights', async () => {
+    test('without weights it gives the original output, bit for bit; with weights, the output of a model with these weights', async () => {
       const { model, hasBias, shape, feedsWith } = attached()
       const file = model.toBytes()
       const original = await outputOf(bytes, feeds)
@@ -179,7 +179,7 @@ describe.each(casesForRun(HEADS, ([name]) => name !== 'bert-dynamo' && name !== 
       },
     )
 
-    test('the attached file leaves the width open, and detaching gives the original bytes', () => {
+    test('the attached file declares no fixed width, and detaching gives the original bytes', () => {
       const { model } = attached()
       const again = readModel(model.toBytes())
       expect(again.graph.outputs[0]?.dims?.at(-1)).toBeTypeOf('string')
@@ -189,7 +189,7 @@ describe.each(casesForRun(HEADS, ([name]) => name !== 'bert-dynamo' && name !== 
   },
 )
 
-/** A Softmax reads the output of the classifier; the file has the shapes of both. */
+/** Returns a model in which a Softmax reads the output of the classifier. The file declares the shapes of both. */
 function withSoftmax(): Uint8Array {
   const bytes = modelBytes('bert-torchscript')
   const model = readModel(bytes)
@@ -217,13 +217,13 @@ test('rejects another number of features if the graph depends on it', async () =
   )
   const head = layerOf(model, 'classifier')
   const fiveLabels = (bias?: Float32Array) => ({ weight: new Float32Array(5 * head.inFeatures), bias })
-  for (const [one, whole] of [
+  for (const [resized, whole] of [
     [layer, { weight: new Float32Array(5 * layer.inFeatures), bias: new Float32Array(5) }],
     [head, fiveLabels()],
     [head, { weight: new Float32Array(5 * head.inFeatures + 1), bias: new Float32Array(5) }],
     [head, fiveLabels(new Float32Array(4))],
   ] as const)
-    await expect(bakeBranches(model, [{ layer: one, adapters: [], whole }])).rejects.toMatchObject({
+    await expect(bakeBranches(model, [{ layer: resized, adapters: [], whole }])).rejects.toMatchObject({
       code: 'SHAPE_MISMATCH',
     })
   expect(Buffer.compare(model.toBytes(), bytes)).toBe(0)
@@ -233,8 +233,8 @@ test('rejects invalid replacements, and leaves the model unchanged', async () =>
   const bytes = modelBytes('bert-torchscript')
   const model = readModel(bytes)
   const layer = layerOf(model, 'classifier')
-  const two = { replaceable: ['a', 'b'].map((module) => ({ module, layer })) }
-  expect(() => attachBranches(model, [], two)).toThrow('the modules a and b are one layer')
+  const options = { replaceable: ['a', 'b'].map((module) => ({ module, layer })) }
+  expect(() => attachBranches(model, [], options)).toThrow('the modules a and b are one layer')
   const whole = { weight: new Float32Array(3) }
   await expect(bakeBranches(model, [{ layer, adapters: [], whole }])).rejects.toMatchObject({
     code: 'SHAPE_MISMATCH',

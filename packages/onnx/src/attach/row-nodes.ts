@@ -1,10 +1,10 @@
-/** Nodes that turn the rows of the batch into rows of a layer's tokens if the batch is not the first axis of the layer's input. */
+/** Nodes that convert the rows of the batch to rows of a layer's tokens, for layers whose input does not begin with the batch axis. */
 import type { NodeList } from '../model/node-list.js'
 import type { Groups, RowPosition } from '../shapes/batch-axis.js'
 
 /**
- * A branch divides the tokens into equal runs, one for each row. If other axes come before the batch, the tokens go through all rows once for
- * each index of those axes, so the rows are repeated that many times.
+ * A branch divides the tokens into equal runs, one for each row. If other axes come before the batch, the tokens contain all rows once for each
+ * index of those axes, so the rows are repeated that many times.
  *
  * @param input the layer's input
  * @param rows int64 `[R]`
@@ -17,7 +17,7 @@ export function rowsOfTokens(list: NodeList, input: string, rows: string, positi
   const earlier = Array.from({ length: axes }, (_, axis) => sizeOf(input, axis))
   const factors = groups ? [...earlier, groupsOf(list, input, axes, groups)] : earlier
   const repeats = factors.reduce((product, size) => add('Mul', [product, size]))
-  // One row serves all tokens.
+  // A single row applies to all tokens already.
   const one = constant([1])
   const times = add('Where', [add('Equal', [add('Shape', [rows]), one]), one, repeats])
   return add('Tile', [rows, times])
@@ -26,10 +26,10 @@ export function rowsOfTokens(list: NodeList, input: string, rows: string, positi
 function groupsOf({ add, constant, sizeOf }: NodeList, input: string, axis: number, groups: Groups): string {
   if ('number' in groups)
     return groups.axes.reduce(
-      (product, one) => add('Mul', [product, sizeOf(one.input, one.axis)]),
+      (product, { input, axis }) => add('Mul', [product, sizeOf(input, axis)]),
       constant([groups.number]),
     )
   const { inner, batch } = groups
-  const run = add('Mul', [sizeOf(batch.input, batch.axis), constant([inner])])
-  return add('Div', [sizeOf(input, axis), run])
+  const groupSize = add('Mul', [sizeOf(batch.input, batch.axis), constant([inner])])
+  return add('Div', [sizeOf(input, axis), groupSize])
 }

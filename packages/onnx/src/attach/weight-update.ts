@@ -1,4 +1,4 @@
-/** Prepares a merge: which tensors of the model get new numbers, and whether a product needs a weight of its own for that. Changes nothing. */
+/** Prepares a merge without changing the model: finds the tensors that get new numbers, and the products that need a new tensor. */
 import { type FloatDtype, FourierFTError, type Layer } from '@fourierft/core'
 import { biasOf } from '../layers/layer-bias.js'
 import { type LinearLayer, overlap } from '../layers/linear-layer.js'
@@ -9,7 +9,7 @@ import type { OnnxGraph, OnnxNode } from '../model/graph.js'
 import { DataType } from '../model/schema.js'
 import type { OnnxTensor } from '../model/tensor.js'
 
-/** A layer of the model, and the adapters' layers whose ΔW it gets, all together. */
+/** A layer of the model, and the layers of adapters whose ΔW are added to its weight. */
 export interface BakedLayer {
   readonly layer: LinearLayer
   readonly adapters: readonly Layer[]
@@ -19,7 +19,7 @@ export interface BakedLayer {
 
 /** One product of a layer. */
 export interface BakedProduct extends BakedLayer {
-  /** All products of the layer. They have one weight before the merge and after it. */
+  /** All products of the layer. They share one weight, before and after the merge. */
   readonly products: readonly LinearLayer[]
 }
 
@@ -30,7 +30,7 @@ export const FLOAT_TYPES: ReadonlyMap<number, FloatDtype> = new Map([
   [DataType.bfloat16, 'BF16'],
 ])
 
-/** `attachBranches` does this, and so does a session while an adapter is active. */
+/** Advice if a weight cannot be merged. `attachBranches` does this, and so does a session while an adapter is active. */
 export const KEEP_BRANCH = 'keep the adapter beside the weights, unmerged'
 
 /** One weight that changes. */
@@ -42,13 +42,13 @@ export interface WeightUpdate {
   /** The dims of the new weight, in the order of the tensor. */
   readonly dims: readonly number[]
   readonly dtype: FloatDtype
-  /** The type that the product computes with: another one than `dtype` if the weight is cast. */
+  /** The type that the product computes with. It differs from `dtype` if the weight is cast. */
   readonly computed: FloatDtype
   /** Whether the tensor is stored `[out, in]`. */
   readonly isOutFirst: boolean
-  /** The factor of the whole product. */
+  /** The factor by which a `Gemm` multiplies its product; otherwise 1. */
   readonly alpha: number
-  /** The new weight of the products, if something else reads the old one too, or if the size changes. */
+  /** The new weight of the products, if something else also reads the old one, or if the size changes. */
   readonly copy: WeightCopy | undefined
 }
 
@@ -68,16 +68,16 @@ export function widthOf({ inFeatures }: LinearLayer, { weight }: WholeWeights): 
 
 /** @throws {FourierFTError} `INVALID_OPTION`, `SHAPE_MISMATCH`, `UNSUPPORTED`: see `bakeBranches` */
 export function weightUpdates(file: string, products: readonly BakedProduct[]): WeightUpdate[] {
-  const names = new Set<string>()
+  const takenNames = new Set<string>()
   const byTensor = new Map<OnnxTensor, WeightUpdate[]>()
-  for (const [node, baked] of checkedProducts(file, products)) {
-    const next = weightUpdate(node, baked, file, names)
-    const updates = byTensor.get(next.tensor) ?? []
-    const index = updates.findIndex((other) => isOneModule(other, next))
-    const known = updates[index]
-    if (known) updates[index] = { ...known, nodes: [...known.nodes, ...next.nodes] }
-    else updates.push(next)
-    byTensor.set(next.tensor, updates)
+  for (const [node, baked] of checkedProductsByNode(file, products)) {
+    const update = weightUpdate(node, baked, file, takenNames)
+    const updates = byTensor.get(update.tensor) ?? []
+    const index = updates.findIndex((other) => isOneModule(other, update))
+    const existing = updates[index]
+    if (existing) updates[index] = { ...existing, nodes: [...existing.nodes, ...update.nodes] }
+    else updates.push(update)
+    byTensor.set(update.tensor, updates)
   }
   for (const [tensor, updates] of byTensor)
     if (updates.filter(({ copy }) => copy === undefined).length > 1)
@@ -89,8 +89,8 @@ export function weightUpdates(file: string, products: readonly BakedProduct[]): 
   return [...byTensor.values()].flat()
 }
 
-/** The products by their nodes: the parts of a packed product have one node. */
-function checkedProducts(
+/** Checks the products and groups them by node: the parts of a packed product share a node. */
+function checkedProductsByNode(
   file: string,
   products: readonly BakedProduct[],
 ): ReadonlyMap<OnnxNode, readonly BakedProduct[]> {
@@ -111,10 +111,10 @@ function checkedProducts(
       if (shape[0] !== outFeatures || shape[1] !== inFeatures)
         throw new FourierFTError(
           'SHAPE_MISMATCH',
-          `${file}: the layer of module ${name} is [${outFeatures}, ${inFeatures}] ([out, in]), but its adapter is for [${shape.join(', ')}]`,
+          `${file}: the layer of module ${name} is [${outFeatures}, ${inFeatures}] ([out, in]), but the shape of its adapter is [${shape.join(', ')}]`,
           { file, module: name, expected: [outFeatures, inFeatures], received: shape },
         )
-    if (whole && !fits(baked, whole))
+    if (whole && !isReplaceableBy(baked, whole))
       throw new FourierFTError(
         'SHAPE_MISMATCH',
         `${file}: a weight of ${whole.weight.length} numbers cannot replace that of the layer ${node.name}, which is [${outFeatures}, ${inFeatures}] ([out, in])${part ? ' and a part of a larger one' : ''}`,
@@ -133,7 +133,7 @@ function checkedProducts(
 }
 
 /** A weight of another width fits if the graph allows it, and if no adapter for the old width is added to it. */
-function fits({ layer, adapters }: BakedLayer, whole: WholeWeights): boolean {
+function isReplaceableBy({ layer, adapters }: BakedLayer, whole: WholeWeights): boolean {
   if (layer.part) return false
   const width = widthOf(layer, whole)
   if (width === layer.outFeatures) return true
@@ -164,12 +164,12 @@ function isOneModule(a: WeightUpdate, b: WeightUpdate): boolean {
   )
 }
 
-/** @param names of new tensors, which no other one may have */
+/** @param takenNames the names of new tensors; the name of a new weight is added */
 function weightUpdate(
   node: OnnxNode,
   layers: readonly BakedProduct[],
   file: string,
-  names: Set<string>,
+  takenNames: Set<string>,
 ): WeightUpdate {
   const unsupported = (problem: string, advice: string) =>
     new FourierFTError(
@@ -211,7 +211,7 @@ function weightUpdate(
           name: freeName(
             `${tensor.name}.merged.${first?.adapters[0]?.name ?? node.name}`,
             constant.graph,
-            names,
+            takenNames,
           ),
           dataType: path.dataType,
           isTransposed,
@@ -224,7 +224,7 @@ function weightUpdate(
   return { nodes: [node], layers, tensor, dims, dtype, computed, isOutFirst, alpha, copy }
 }
 
-/** Whether anything but the module's own products reads the weight, or a value between the weight and a product. */
+/** Whether anything other than the module's products reads the weight, or a value between the weight and a product. */
 function hasOtherReaders({ values }: WeightPath, layers: readonly BakedProduct[]): boolean {
   const moduleNodes = new Set(
     (layers[0]?.products ?? []).flatMap(({ node }) => [
@@ -238,7 +238,7 @@ function hasOtherReaders({ values }: WeightPath, layers: readonly BakedProduct[]
   )
 }
 
-/** A name for a new tensor: `wanted`, or `wanted` with a number. */
+/** Returns a name for a new tensor: `wanted`, followed by a number if that is taken. */
 export function freeName(wanted: string, graph: OnnxGraph, taken: Set<string> = new Set()): string {
   let name = wanted
   const isTaken = () => taken.has(name) || graph.graphs().some((inner) => inner.defines(name))

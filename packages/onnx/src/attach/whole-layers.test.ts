@@ -1,4 +1,4 @@
-/** Reading and replacing the weight and bias of a layer, and numbers that the model's types cannot hold. */
+/** Reading and replacing the weight and bias of a layer, also with numbers beyond the range of the model's types. */
 import { decodeFloats, encodeFloats, type FloatDtype } from '@fourierft/core'
 import { describe, expect, test } from 'vitest'
 import type { LinearLayer } from '../layers/linear-layer.js'

@@ -4,7 +4,7 @@ import { DataType } from '../model/schema.js'
 import type { LinearLayer } from './linear-layer.js'
 import { castTarget, weightPath } from './weight-path.js'
 
-/** A number of `DataType`; float if the file does not declare it. */
+/** Returns a number of `DataType`; float if the file does not declare the type. */
 export function activationType({ graph, node, outputNode }: LinearLayer): number {
   // The scales have the type of the activations. @see both operators in ONNX Runtime's docs/ContribOperators.md
   if (node.opType === 'MatMulNBits' || node.opType === 'MatMulBnb4')

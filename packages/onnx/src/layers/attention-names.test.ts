@@ -1,4 +1,4 @@
-/** q, k and v of a fused attention have names if the file identifies them, and otherwise none. */
+/** q, k and v of a fused attention have names if the file identifies them. */
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { createModel } from '../model/create-model.js'
@@ -21,7 +21,7 @@ test('a BERT that ONNX Runtime’s optimizer fused needs no map', () => {
   )
 })
 
-/** The names of q, k and v of an attention whose output a product reads. */
+/** Returns the names of q, k and v of an attention whose output a product reads. */
 function partsOf(output: string, product: string | undefined, weight = 'qkv_weight') {
   const value = (name: string) => ({ name, dataType: DataType.float, dims: ['batch', 'tokens', 4] })
   const initializer = (name: string, dims: number[]) => ({
@@ -116,7 +116,7 @@ test('a product of a single family is enough if the output has no scope', () => 
   )
 })
 
-test('the name of a weight by the builder of onnxruntime-genai names the parts', () => {
+test('the weight names of onnxruntime-genai’s builder name the parts', () => {
   expect(partsOf('y0', undefined, 'model.layers.0.attn.qkv_proj.weight')).toEqual(
     ['q', 'k', 'v'].map((name) => `model.layers.0.attn.${name}_proj`),
   )

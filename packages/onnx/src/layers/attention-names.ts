@@ -28,6 +28,8 @@ const FAMILIES: readonly Family[] = [
 ]
 
 /**
+ * Returns the names of the modules that the attention contains.
+ *
  * @param output the attention's output
  * @param readers the layers that read it
  * @returns undefined if the names are not certain
@@ -51,7 +53,7 @@ export function attentionNames(
   return q && k && v && others.length === 0 ? [q, k, v] : undefined
 }
 
-/** `name` without `end`, if it ends so. */
+/** Returns `name` without `end`; undefined if it does not end with it. */
 function beforeEnd(name: string, end: string): string | undefined {
   return name === end || name.endsWith(`.${end}`) ? name.slice(0, -end.length) : undefined
 }

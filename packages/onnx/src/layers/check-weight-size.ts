@@ -6,12 +6,12 @@ import { FourierFTError } from '@fourierft/core'
 import { constantOf } from '../model/names-in-scope.js'
 import type { LinearLayer } from './linear-layer.js'
 
-/** Far more than any vocabulary, and any weight, has. */
+/** Limits far above the size of any vocabulary and of any weight. */
 const [MAX_FEATURES, MAX_NUMBERS] = [2 ** 24, 2 ** 33]
 /** The smallest numbers have 4 bits. */
 const MAX_PER_BYTE = 2
 
-/** @throws {FourierFTError} `SHAPE_MISMATCH` that names the tensor */
+/** Checks the weight of a layer. @throws {FourierFTError} `SHAPE_MISMATCH` that names the tensor */
 export function checkWeight({ graph, node, weight, outFeatures, inFeatures }: LinearLayer): void {
   const tensor = constantOf(graph, weight)
   const bytes = tensor?.external ? tensor.external.length : tensor?.data()?.length

@@ -1,4 +1,4 @@
-/** A decoder with an `If` of two branches: each layer is found once, and adapters change it in both branches. */
+/** A decoder with an `If` of two subgraphs: each layer is found once, and adapters change it in both subgraphs. */
 import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
@@ -16,8 +16,8 @@ const SHAPE = [6, 4] as const
 const weight = Float32Array.from({ length: 24 }, (_, i) => Math.sin(i + 1))
 const x = Float32Array.of(1, -2, 0.5, 3, 0.25, 1, -1, 2)
 
-/** y = scale·x·w. */
-const branchGraph = (name: string, scale: number): NewGraph => ({
+/** Creates the subgraph y = scale·x·w. */
+const subgraph = (name: string, scale: number): NewGraph => ({
   name,
   outputs: [{ name: `${name}.y` }],
   initializers: [{ name: 'scale', dims: [], dataType: DataType.float, data: bytes([scale]) }],
@@ -43,8 +43,8 @@ const file = createModel(
         inputs: ['is_first'],
         outputs: ['y'],
         attributes: {
-          then_branch: { graph: branchGraph('first', 1) },
-          else_branch: { graph: branchGraph('next', 2) },
+          then_branch: { graph: subgraph('first', 1) },
+          else_branch: { graph: subgraph('next', 2) },
         },
       },
     ],
@@ -67,7 +67,7 @@ async function run(model: Uint8Array, isFirst: boolean, feeds: Record<string, Te
   return y?.data as Float32Array
 }
 
-/** x·(W + ΔW)ᵀ in float64. */
+/** Computes x·(W + ΔW)ᵀ in float64. */
 function expected(isFirst: boolean): number[] {
   const base = Float64Array.from({ length: 12 }, (_, i) => {
     const [t, p] = [Math.floor(i / 6), i % 6]
@@ -84,7 +84,7 @@ function expectNear(received: Float32Array, wanted: number[]): void {
   for (const [i, value] of wanted.entries()) expect(Math.abs(received[i] - value)).toBeLessThan(limit)
 }
 
-test('finds a layer of both branches once', () => {
+test('finds a layer of both subgraphs once', () => {
   const [layer, ...others] = findLinearLayers(readModel(file))
   expect(others).toEqual([])
   expect(layer?.module).toBe('block.proj')

@@ -31,20 +31,20 @@ const ATTRIBUTES = ['perm', 'axis', 'to', 'block_size'] as const
  * weights and biases are equal, in one tensor or in copies. If this cannot be decided from the file, the layers are `undecided`.
  */
 export function joinProducts(layers: readonly LinearLayer[], compare: Compare = sameTensor): LinearLayer[] {
-  const families: (LinearLayer | undefined)[] = []
+  const groups: (LinearLayer | undefined)[] = []
   const relatives = new RelativeIndex()
   for (const { undecided: _, ...layer } of layers) {
-    const index = families.push(layer) - 1
+    const index = groups.push(layer) - 1
     if (layer.module === undefined) continue
-    const isJoined = relatives.of(layer).some((other) => joinOne(families, other, index, compare))
-    if (isJoined) families.pop()
+    const isJoined = relatives.of(layer).some((other) => joinPair(groups, other, index, compare))
+    if (isJoined) groups.pop()
     else relatives.add(layer, index)
   }
-  joinNameless(families)
-  return families.filter((family) => family !== undefined)
+  joinNameless(groups)
+  return groups.filter((group) => group !== undefined)
 }
 
-/** Decides by the bytes of external copies what {@link joinProducts} has left undecided. */
+/** Joins undecided layers if their external weights are equal, byte for byte. {@link joinProducts} does not read these weights. */
 export async function decideProducts(
   layers: readonly LinearLayer[],
   read: ReadExternal,
@@ -58,9 +58,9 @@ export async function decideProducts(
   })
   const verdicts = new Map<OnnxTensor, Map<OnnxTensor, Verdict>>()
   for (const [a, b] of pairs) {
-    const known = verdicts.get(a) ?? new Map<OnnxTensor, Verdict>()
-    if (!known.has(b)) known.set(b, await sameBytes(a, b, read))
-    verdicts.set(a, known)
+    const verdictsOfA = verdicts.get(a) ?? new Map<OnnxTensor, Verdict>()
+    if (!verdictsOfA.has(b)) verdictsOfA.set(b, await sameBytes(a, b, read))
+    verdicts.set(a, verdictsOfA)
   }
   return joinProducts(layers, (a, b) => sameTensor(a, b) ?? verdicts.get(a)?.get(b))
 }
@@ -93,7 +93,7 @@ function put(lists: Map<string, number[]>, name: string, index: number): void {
   else lists.set(name, [index])
 }
 
-/** Keys of the layer's name and of that name without the suffixes of later calls. They include the shape, which relatives share. */
+/** Returns keys of the layer's name, and of that name without the suffixes of later calls. Keys include the shape, which relatives share. */
 function possibleNames({ module = '', part, outFeatures, inFeatures }: LinearLayer): string[] {
   let names: string[][] = [[]]
   for (const segment of module.split('.')) {
@@ -104,24 +104,24 @@ function possibleNames({ module = '', part, outFeatures, inFeatures }: LinearLay
   return names.map((name) => JSON.stringify([name, part?.name, outFeatures, inFeatures]))
 }
 
-/** Joins a layer to a family if they are one module. @returns whether it did */
-function joinOne(
-  families: (LinearLayer | undefined)[],
-  familyIndex: number,
+/** Joins a layer to a group if both are one module. @returns whether it did */
+function joinPair(
+  groups: (LinearLayer | undefined)[],
+  groupIndex: number,
   layerIndex: number,
   compare: Compare,
 ): boolean {
-  const [family, layer] = [families[familyIndex], families[layerIndex]]
-  if (!family || !layer) return false
-  const verdict = isOneModule(family, layer, compare)
+  const [group, layer] = [groups[groupIndex], groups[layerIndex]]
+  if (!group || !layer) return false
+  const verdict = isOneModule(group, layer, compare)
   if (verdict === false) return false
   if (verdict) {
-    const module = isCallOf(family.module ?? '', layer.module ?? '') ? family.module : layer.module
-    families[familyIndex] = { ...joined([...productsOf(family), ...productsOf(layer)]), module }
+    const module = isCallOf(group.module ?? '', layer.module ?? '') ? group.module : layer.module
+    groups[groupIndex] = { ...joined([...productsOf(group), ...productsOf(layer)]), module }
     return true
   }
-  families[familyIndex] = undecidedBetween(family, [labelOf(layer)])
-  families[layerIndex] = undecidedBetween(layer, [labelOf(family)])
+  groups[groupIndex] = undecidedBetween(group, [labelOf(layer)])
+  groups[layerIndex] = undecidedBetween(layer, [labelOf(group)])
   return false
 }
 
@@ -129,7 +129,7 @@ function undecidedBetween(layer: LinearLayer, labels: readonly string[]): Linear
   return { ...layer, undecided: [...(layer.undecided ?? []), ...labels].slice(0, MAX_RELATIVES) }
 }
 
-/** `a.q` and `a.q_1`, `groups.0.q` and `groups.0_1.q`: a later call has a number after one segment or several. */
+/** Returns whether `call` is a later call of the module, with a number after one segment or several: `a.q_1` of `a.q`, `h.0_1.q` of `h.0.q`. */
 function isCallOf(module: string, call: string): boolean {
   const segments = module.split('.')
   return call
@@ -141,13 +141,15 @@ function isOneModule(a: LinearLayer, b: LinearLayer, compare: Compare): Verdict 
   if (a.node.opType !== b.node.opType) return undefined
   const isSame = (x = '', y = '') =>
     sameValue({ graph: a.graph, name: x }, { graph: b.graph, name: y }, compare)
-  const isSameWeight = all(weightInputs(a.node).map((i) => isSame(a.node.inputs[i], b.node.inputs[i])))
+  const isSameWeight = conjunction(
+    weightInputs(a.node).map((i) => isSame(a.node.inputs[i], b.node.inputs[i])),
+  )
   if (isSameWeight === false) return false
   const [bias, other] = [biasOf(a), biasOf(b)]
-  return bias && other ? all([isSameWeight, isSame(bias.name, other.name)]) : isSameWeight
+  return bias && other ? conjunction([isSameWeight, isSame(bias.name, other.name)]) : isSameWeight
 }
 
-/** The indices of the inputs that belong to the weight, such as scales. @see MatMulInteger and, in ONNX Runtime's docs/ContribOperators.md, MatMulNBits and MatMulBnb4 */
+/** Returns the indices of the inputs that belong to the weight, such as scales. @see MatMulInteger and, in ONNX Runtime's docs/ContribOperators.md, MatMulNBits and MatMulBnb4 */
 function weightInputs({ opType, inputs }: OnnxNode): number[] {
   if (opType === 'MatMulNBits' || opType === 'MatMulBnb4') return inputs.map((_, i) => i).slice(1)
   return opType === 'MatMulInteger' ? [1, 3] : [1]
@@ -167,7 +169,7 @@ function sameValue(a: GraphValue, b: GraphValue, compare: Compare, steps = MAX_W
   const [attributesA, attributesB] = [producerA.attributes, producerB.attributes]
   if (ATTRIBUTES.some((name) => integersText(attributesA.get(name)) !== integersText(attributesB.get(name))))
     return undefined
-  return all(
+  return conjunction(
     producerA.inputs.map((name, i) =>
       sameValue(
         { graph: producerA.graph, name },
@@ -183,7 +185,7 @@ function integersText(attribute: OnnxAttribute | undefined): string {
   return [attribute?.int, ...(attribute?.ints ?? [])].join()
 }
 
-function all(verdicts: readonly Verdict[]): Verdict {
+function conjunction(verdicts: readonly Verdict[]): Verdict {
   if (verdicts.includes(false)) return false
   return verdicts.includes(undefined) ? undefined : true
 }
@@ -239,12 +241,12 @@ function isEqual(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 /**
- * Joins products without names that read one weight if one bias, which nothing else reads, is added to all of them: they are one module.
- * Without such a bias they are undecided: one module, or several tied ones.
+ * Joins products without names that read one weight, if the same bias is added to all of them and nothing else reads it: they are one
+ * module. Without such a bias they are undecided: one module, or several tied ones.
  */
-function joinNameless(families: (LinearLayer | undefined)[]): void {
+function joinNameless(groups: (LinearLayer | undefined)[]): void {
   const byWeight = new Map<OnnxTensor, Map<string, number[]>>()
-  for (const [index, layer] of families.entries()) {
+  for (const [index, layer] of groups.entries()) {
     const tensor = layer && initializerOf(layer.graph, layer.weight)
     if (!tensor) continue
     const parts = byWeight.get(tensor) ?? new Map<string, number[]>()
@@ -252,18 +254,18 @@ function joinNameless(families: (LinearLayer | undefined)[]): void {
     byWeight.set(tensor, parts)
   }
   for (const readers of [...byWeight.values()].flatMap((parts) => [...parts.values()])) {
-    const layers = readers.map((index) => families[index] as LinearLayer)
+    const layers = readers.map((index) => groups[index] as LinearLayer)
     if (readers.length < 2 || layers.every(({ module }) => module !== undefined)) continue
     const module = nameOfBias(layers)
     const labels = layers.slice(0, MAX_RELATIVES + 1).map(labelOf)
     for (const [i, index] of readers.entries()) {
       const layer = layers[i]
       if (module === undefined)
-        families[index] = undecidedBetween(
+        groups[index] = undecidedBetween(
           layer,
           labels.filter((_, other) => other !== i),
         )
-      else families[index] = i === 0 ? { ...joined(layers.flatMap(productsOf)), module } : undefined
+      else groups[index] = i === 0 ? { ...joined(layers.flatMap(productsOf)), module } : undefined
     }
   }
 }

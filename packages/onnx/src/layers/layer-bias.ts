@@ -19,8 +19,8 @@ const BIAS_INPUT: ReadonlyMap<string, number> = new Map([
 ])
 
 /**
- * The bias that the product itself adds, or an `Add` that is the only reader of the product. Undefined if there is no bias, or if it is added
- * elsewhere, as in fused operators.
+ * Returns the bias that the product itself adds, or that an `Add` adds as the only reader of the product. Undefined if there is no bias, or
+ * if it is added elsewhere, as in fused operators.
  */
 export function biasOf({
   node,

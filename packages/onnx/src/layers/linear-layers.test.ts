@@ -1,4 +1,4 @@
-/** The linear layers of real exports, and the match of their names with PyTorch's. */
+/** The linear layers of real exports, and their names, which are those of PyTorch. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { encodeGraph } from '../model/encode.js'
@@ -114,7 +114,7 @@ test('another root is another module; a name without a root that fits two layers
   expect(matchLayers(layers, ['encoder.x.q']).matched.get('encoder.x.q')).toBe(layers[0])
 })
 
-test('finds modules after one prefix that all share, unless two prefixes fit', () => {
+test('finds modules after a prefix that all of them share, unless two prefixes fit', () => {
   const [layer] = layersOf('vit-dynamo')
   if (!layer) throw new Error('the fixture has no layers')
   const named = (...modules: string[]) => modules.map((module) => ({ ...layer, module }))

@@ -75,7 +75,7 @@ function linearLayer(graph: OnnxGraph, node: OnnxNode): Omit<LinearLayer, 'modul
   }
 }
 
-/** The value before a pair of QuantizeLinear and DequantizeLinear, which the base model's quantisation has not rounded. */
+/** Returns the value before a pair of QuantizeLinear and DequantizeLinear, which the base model's quantisation has not rounded. */
 function floatInput({ index: { producers } }: OnnxGraph, name: string): string {
   const dequantiser = producers.get(name)
   const quantiser = producers.get(dequantiser?.inputs[0] ?? '')
@@ -86,7 +86,7 @@ function floatInput({ index: { producers } }: OnnxGraph, name: string): string {
   return before && !(producer && isQuantised(producer)) ? before : name
 }
 
-/** If a layer's input is quantised together with another layer's output, it is read after the pair, where the other branch is added. */
+/** Makes a layer that reads another layer's quantised output read it after the pair, so that its input includes the other layer's branch. */
 function withInputsAfterBranches(layers: readonly LinearLayer[]): LinearLayer[] {
   const skipsPair = ({ input, node }: LinearLayer) =>
     node.opType !== 'MatMulInteger' && input !== node.inputs[0]
@@ -98,7 +98,7 @@ function withInputsAfterBranches(layers: readonly LinearLayer[]): LinearLayer[] 
   })
 }
 
-/** The `Mul` of MatMulInteger → Cast → Mul by the scales. */
+/** Returns the `Mul` of MatMulInteger → Cast → Mul by the scales. */
 function floatOutput(node: OnnxNode): OnnxNode | undefined {
   const onlyReader = ({ graph, outputs }: OnnxNode, opType: string) => {
     const [reader, ...others] = graph.index.consumers.get(outputs[0] ?? '') ?? []

@@ -1,4 +1,4 @@
-/** Which names mean the same module, which do not, and what a map can name. */
+/** Names that mean the same module, names that do not, and the names in a map. */
 import { describe, expect, test } from 'vitest'
 import { type Counted, countCalls, largestSplit } from '../__fixtures__/count-calls.js'
 import { type NamedModelOptions, namedModel, nodeOf } from '../__fixtures__/named-model.js'
@@ -10,8 +10,8 @@ import { matchLayers } from './match-layers.js'
 import type { ModuleMap } from './module-map.js'
 import { findPackedLayers } from './packed-layers.js'
 
-/** For each module of an adapter: the matching layer of a file whose layers have the names `inFile`, or the reason why there is none. */
-function found(
+/** Returns for each module of an adapter the matching layer of a file with the layers `inFile`, or the reason why there is none. */
+function matches(
   modules: readonly string[],
   inFile: readonly string[],
   options: NamedModelOptions & { map?: ModuleMap } = {},
@@ -33,12 +33,12 @@ describe('a part of a model', () => {
   test('that the file does not contain does not match', () => {
     const ofEncoder = { inputs: ['input_ids', 'attention_mask'] }
     const ofDecoder = { inputs: ['input_ids', 'encoder_hidden_states', 'past_key_values.0.key'] }
-    expect(found([encoder], bare, ofEncoder)).toEqual({ [encoder]: bare[0] })
-    expect(found([decoder], bare, ofEncoder)).toEqual({ [decoder]: NONE })
-    expect(found([encoder], bare, ofDecoder)).toEqual({ [encoder]: NONE })
-    expect(found([decoder], bare, ofDecoder)).toEqual({ [decoder]: bare[0] })
+    expect(matches([encoder], bare, ofEncoder)).toEqual({ [encoder]: bare[0] })
+    expect(matches([decoder], bare, ofEncoder)).toEqual({ [decoder]: NONE })
+    expect(matches([encoder], bare, ofDecoder)).toEqual({ [encoder]: NONE })
+    expect(matches([decoder], bare, ofDecoder)).toEqual({ [decoder]: bare[0] })
     // The same holds after PEFT's prefix, and if other modules match.
-    expect(found([`base_model.model.${decoder}`, encoder], bare, ofEncoder)).toMatchObject({
+    expect(matches([`base_model.model.${decoder}`, encoder], bare, ofEncoder)).toMatchObject({
       [`base_model.model.${decoder}`]: NONE,
     })
   })
@@ -51,8 +51,8 @@ describe('a part of a model', () => {
     ['text_decoder', ['input_ids', 'encoder_hidden_states'], ['input_ids']],
   ])('%s matches a file with the inputs of that part only', (part, inputs, others) => {
     const module = `${part}.layers.0.fc1`
-    expect(found([module], ['layers.0.fc1'], { inputs })).toEqual({ [module]: 'layers.0.fc1' })
-    expect(found([module], ['layers.0.fc1'], { inputs: others })).toEqual({ [module]: NONE })
+    expect(matches([module], ['layers.0.fc1'], { inputs })).toEqual({ [module]: 'layers.0.fc1' })
+    expect(matches([module], ['layers.0.fc1'], { inputs: others })).toEqual({ [module]: NONE })
   })
 
   test('that was exported separately has names that start inside the part', () => {
@@ -61,25 +61,25 @@ describe('a part of a model', () => {
       (part) => `model.${part}.layers.0.self_attn.q_proj`,
     ) as [string, string]
     const bare = 'layers.0.self_attn.q_proj'
-    expect(found([encoder], [bare], { inputs })).toEqual({ [encoder]: bare })
-    expect(found([encoder, decoder], [bare], { inputs })).toEqual({ [encoder]: bare, [decoder]: NONE })
-    expect(found([encoder, decoder], [bare], { inputs: ['input_ids', 'encoder_attention_mask'] })).toEqual({
+    expect(matches([encoder], [bare], { inputs })).toEqual({ [encoder]: bare })
+    expect(matches([encoder, decoder], [bare], { inputs })).toEqual({ [encoder]: bare, [decoder]: NONE })
+    expect(matches([encoder, decoder], [bare], { inputs: ['input_ids', 'encoder_attention_mask'] })).toEqual({
       [encoder]: NONE,
       [decoder]: bare,
     })
     // The language model of a vision-language model may have both prefixes.
     const inner = `language_model.${encoder}`
-    expect(found([inner], [bare], { inputs })).toEqual({ [inner]: bare })
-    expect(found([`vision_tower.${encoder}`], [bare], { inputs })).toEqual({
+    expect(matches([inner], [bare], { inputs })).toEqual({ [inner]: bare })
+    expect(matches([`vision_tower.${encoder}`], [bare], { inputs })).toEqual({
       [`vision_tower.${encoder}`]: NONE,
     })
     // A name of one part does not match a name of another part.
-    expect(found([encoder], ['decoder.layers.0.self_attn.q_proj'], { inputs })).toEqual({ [encoder]: NONE })
+    expect(matches([encoder], ['decoder.layers.0.self_attn.q_proj'], { inputs })).toEqual({ [encoder]: NONE })
     // Whisper, from the builder of onnxruntime-genai.
     const builder = 'model.layers.0.attn.q_proj'
-    expect(found([encoder], [builder], { inputs: ['audio_features'] })).toEqual({ [encoder]: builder })
+    expect(matches([encoder], [builder], { inputs: ['audio_features'] })).toEqual({ [encoder]: builder })
     const steps = ['input_ids', 'past_key_self_0', 'past_key_cross_0']
-    expect(found([encoder, decoder], [builder], { inputs: steps })).toEqual({
+    expect(matches([encoder, decoder], [builder], { inputs: steps })).toEqual({
       [encoder]: NONE,
       [decoder]: builder,
     })
@@ -87,11 +87,13 @@ describe('a part of a model', () => {
 
   test('that has a twin with the same inputs does not match; the name of a wrapper may be left out', () => {
     for (const part of ['question_encoder', 'ctx_encoder', 'teacher', 'vision_tower'])
-      expect(found([`${part}.layer.0.q`], ['layer.0.q'], { inputs: ['input_ids', 'pixel_values'] })).toEqual({
+      expect(
+        matches([`${part}.layer.0.q`], ['layer.0.q'], { inputs: ['input_ids', 'pixel_values'] }),
+      ).toEqual({
         [`${part}.layer.0.q`]: NONE,
       })
     for (const root of ['bert', 'model', 'transformer', 'deit', 'encode_text2'])
-      expect(found([`${root}.layer.0.q`], ['layer.0.q'], { inputs: ['x'] })).toMatchObject(
+      expect(matches([`${root}.layer.0.q`], ['layer.0.q'], { inputs: ['x'] })).toMatchObject(
         root === 'encode_text2' ? { [`${root}.layer.0.q`]: NONE } : { [`${root}.layer.0.q`]: 'layer.0.q' },
       )
   })
@@ -100,39 +102,39 @@ describe('a part of a model', () => {
 describe('vision-language models', () => {
   const now = 'model.language_model.layers.0.self_attn.q_proj'
   const before = 'language_model.model.layers.0.self_attn.q_proj'
-  const alone = 'model.layers.0.self_attn.q_proj'
+  const separate = 'model.layers.0.self_attn.q_proj'
   const headless = 'language_model.layers.0.self_attn.q_proj'
   const idefics = 'model.text_model.layers.0.self_attn.q_proj'
 
   test.each([
     [now, before],
     [before, now],
-    [now, alone],
-    [before, alone],
-    [alone, now],
-    [alone, before],
-    [headless, alone],
-    [idefics, alone],
+    [now, separate],
+    [before, separate],
+    [separate, now],
+    [separate, before],
+    [headless, separate],
+    [idefics, separate],
     [now, 'layers.0.self_attn.q_proj'],
   ])('%s matches %s in the file', (module, inFile) => {
-    expect(found([module], [inFile], { inputs: ['inputs_embeds'] })).toEqual({ [module]: inFile })
+    expect(matches([module], [inFile], { inputs: ['inputs_embeds'] })).toEqual({ [module]: inFile })
   })
 
   test('the language model does not match a vision tower with the same names', () => {
-    expect(found([now, before], [alone], { inputs: ['pixel_values'] })).toEqual({
+    expect(matches([now, before], [separate], { inputs: ['pixel_values'] })).toEqual({
       [now]: NONE,
       [before]: NONE,
     })
     const both = [now, 'model.vision_tower.layers.0.self_attn.q_proj']
-    expect(found(['vision_tower.layers.0.self_attn.q_proj', before], both)).toEqual({
+    expect(matches(['vision_tower.layers.0.self_attn.q_proj', before], both)).toEqual({
       'vision_tower.layers.0.self_attn.q_proj': both[1],
       [before]: now,
     })
   })
 
   test('the head matches with and without the name of the language model', () => {
-    expect(found(['language_model.lm_head'], ['lm_head'])).toEqual({ 'language_model.lm_head': 'lm_head' })
-    expect(found(['lm_head'], ['language_model.lm_head'])).toEqual({ lm_head: 'language_model.lm_head' })
+    expect(matches(['language_model.lm_head'], ['lm_head'])).toEqual({ 'language_model.lm_head': 'lm_head' })
+    expect(matches(['lm_head'], ['language_model.lm_head'])).toEqual({ lm_head: 'language_model.lm_head' })
   })
 })
 
@@ -153,16 +155,16 @@ describe('onnxruntime-genai’s builder', () => {
     ['language_model.model.layers.0.self_attn.v_proj', 'model.layers.0.attn.v_proj'],
     ['layers.0.self_attn.k_proj', 'model.layers.0.attn.k_proj'],
   ])('%s matches %s', (module, inFile) => {
-    expect(found([module], [inFile])).toEqual({ [module]: inFile })
+    expect(matches([module], [inFile])).toEqual({ [module]: inFile })
   })
 
   test('its spellings apply to its files only; exact names have priority', () => {
     const module = 'model.layers.0.self_attn.o_proj'
-    expect(found([module], ['model.layers.0.attn.o_proj', module])).toEqual({ [module]: module })
-    expect(found([module], ['model.layers.0.self_attn.out_proj'])).toEqual({ [module]: NONE })
+    expect(matches([module], ['model.layers.0.attn.o_proj', module])).toEqual({ [module]: module })
+    expect(matches([module], ['model.layers.0.self_attn.out_proj'])).toEqual({ [module]: NONE })
     // The builder splits this weight into two modules.
     expect(
-      found(
+      matches(
         ['model.layers.0.mlp.gate_up_proj'],
         ['model.layers.0.mlp.gate_proj', 'model.layers.0.mlp.up_proj'],
       ),
@@ -182,19 +184,19 @@ describe('a map', () => {
     const inFile = [0, 1].map((i) => `layers.${i}.attn.qkv`)
     const modules = [0, 1].map((i) => `encoder.stage.${i}.qkv`)
     const map = { 'encoder.stage.*.qkv': '/layers.*/attn/qkv/MatMul' }
-    expect(found(modules, inFile, { map })).toEqual({
+    expect(matches(modules, inFile, { map })).toEqual({
       [modules[0]]: inFile[0],
       [modules[1]]: inFile[1],
     })
-    expect(() => found(modules, inFile, { map: { ...map, '*.stage.1.qkv': '/layers.*/x' } })).toThrow(
-      /another pattern matches encoder\.stage\.1\.qkv too/,
+    expect(() => matches(modules, inFile, { map: { ...map, '*.stage.1.qkv': '/layers.*/x' } })).toThrow(
+      /another pattern also matches encoder\.stage\.1\.qkv/,
     )
-    expect(found(modules, inFile, { map: { ...map, 'encoder.stage.0.qkv': null } })).toEqual({
+    expect(matches(modules, inFile, { map: { ...map, 'encoder.stage.0.qkv': null } })).toEqual({
       [modules[1]]: inFile[1],
     })
   })
 
-  /** Two packed products without names; onnxsim writes such files. */
+  /** Creates layers of two packed products without names; onnxsim writes such files. */
   function nameless() {
     const value = (name: string) => ({ name, dataType: DataType.float, dims: ['batch', 'tokens', 2] })
     const nodes = [0, 1].flatMap((i) => [
@@ -255,8 +257,8 @@ describe('a map', () => {
 
 test('a module may have the name of a property of every object', () => {
   const modules = ['toString', 'constructor', 'a.valueOf', 'hasOwnProperty']
-  expect(found(modules, modules)).toEqual(Object.fromEntries(modules.map((module) => [module, module])))
-  expect(found(modules, ['a.q'])).toEqual(Object.fromEntries(modules.map((module) => [module, NONE])))
+  expect(matches(modules, modules)).toEqual(Object.fromEntries(modules.map((module) => [module, module])))
+  expect(matches(modules, ['a.q'])).toEqual(Object.fromEntries(modules.map((module) => [module, NONE])))
 })
 
 test('long names are compared without splitting them, and shortened in the candidates', () => {
@@ -272,7 +274,7 @@ test('long names are compared without splitting them, and shortened in the candi
   expect(pieces).toBeLessThan(1000)
 })
 
-test('twenty times the layers and modules take twenty times as many steps', () => {
+test('matching twenty times as many modules takes twenty times as many steps', () => {
   const [template] = findLinearLayers(namedModel(['x'])) as [LinearLayer]
   const stringMethods = ['startsWith', 'endsWith', 'includes', 'indexOf', 'slice', 'split', 'replace']
   const stepsOf = (count: number) => {
@@ -296,6 +298,6 @@ test('twenty times the layers and modules take twenty times as many steps', () =
   }
   const few = stepsOf(100)
   expect(few).toBeGreaterThan(400)
-  // Comparing each with each takes four hundred times as many.
+  // Comparing all pairs takes four hundred times as many.
   expect(stepsOf(2000) / few).toBeLessThan(21)
 })

@@ -24,7 +24,7 @@ export interface UnmatchedModule {
 }
 
 export interface MatchOptions {
-  /** The nodes of modules that the file does not name, or of all modules that a pattern means. A module of null is left out. */
+  /** The nodes of modules that the file does not name, or of all modules that a pattern matches. Modules with null are left out. */
   readonly map?: ModuleMap
 }
 
@@ -86,7 +86,7 @@ export function matchLayers(
       reject('no layer has this name', () =>
         nearestNames(
           [wanted],
-          layers.map((each) => each.module ?? shortened(labelOf(each))),
+          layers.map((other) => other.module ?? shortened(labelOf(other))),
         ),
       )
     else if (others.length > 0)
@@ -100,7 +100,7 @@ export function matchLayers(
   return { matched, unmatched }
 }
 
-/** Computes the candidates when they are read: that takes long, and callers print those of the first module only. */
+/** Computes the candidates when they are read, because that takes long and callers print only those of the first module. */
 function unmatchedModule(
   module: string,
   reason: UnmatchedModule['reason'],
@@ -129,7 +129,7 @@ interface Product {
 }
 
 /**
- * The modules to which the map gives a node: its keys, and the names that its patterns make from the names of the products.
+ * Returns the modules to which the map assigns a node: its keys, and the names that its patterns make from the names of the products.
  *
  * @throws {FourierFTError} `INVALID_OPTION`
  */
@@ -141,7 +141,7 @@ export function mappedModules(layers: readonly LinearLayer[], map: ModuleMap): s
   )
 }
 
-/** The products that a label of the map means: the node of that name, else the writer of that output, else the readers of that weight. */
+/** Finds the products that a label of the map means: the node of that name, else the writer of that output, else the readers of that weight. */
 function productsByLabel(layers: readonly LinearLayer[]): (label: string) => readonly Product[] {
   let indexes: readonly Index<Product>[] | undefined
   const indexed = () => {
@@ -165,7 +165,7 @@ function layersOf(products: readonly Product[]): LinearLayer[] {
   return [...new Set(products.map(({ layer }) => layer))]
 }
 
-/** The products that a list names, as one layer without further products; empty if a name is not that of a product. */
+/** Returns the products that a list names, joined into one layer; empty if a name is not that of a product. */
 function listedLayers(
   labels: readonly string[],
   byLabel: (label: string) => readonly Product[],
@@ -183,9 +183,9 @@ class Index<T> {
   readonly #items = new Map<string, T[]>()
 
   add(key: string, item: T): void {
-    const known = this.#items.get(key)
-    if (!known) this.#items.set(key, [item])
-    else if (known.at(-1) !== item) known.push(item)
+    const items = this.#items.get(key)
+    if (!items) this.#items.set(key, [item])
+    else if (items.at(-1) !== item) items.push(item)
   }
 
   get(key: string): readonly T[] {
@@ -201,7 +201,7 @@ function firstFound<T>(searches: Iterable<() => readonly T[]>): readonly T[] {
   return []
 }
 
-/** Finds layers by a name or a spelling of it. If that does not give one layer for each name, finds them after the prefix of all names. */
+/** Finds layers by a name or a spelling of it. If that does not give one layer for each name, finds them after a prefix that all names share. */
 function layersByName(
   layers: readonly LinearLayer[],
   names: readonly string[],
@@ -238,14 +238,14 @@ function layersByName(
   }
 }
 
-/** The names of the model's inputs. */
+/** Returns the names of the model's inputs. */
 function inputsOf([layer]: readonly LinearLayer[]): string[] {
   let graph: OnnxGraph | undefined = layer?.graph
   while (graph?.parent) graph = graph.parent
   return graph?.inputs.flatMap(({ name }) => (graph.initializers.has(name) ? [] : [name])) ?? []
 }
 
-/** Layers by name. A name may have one root segment more or less than the layer's, but not another one: `encoder.x` is not `decoder.x`. */
+/** Layers by name. A name may have one root segment more or less than the layer's, but not a different one: `encoder.x` is not `decoder.x`. */
 class NamedLayers {
   readonly fullNames = new Index<LinearLayer>()
   readonly #rootless = new Index<LinearLayer>()
@@ -273,15 +273,15 @@ function rootOf(name: string): string {
   return name.slice(0, Math.max(name.indexOf('.'), 0))
 }
 
-/** A name of one segment keeps its segment. */
+/** Removes the first segment, unless it is the only one. */
 function withoutRoot(name: string): string {
   return name.slice(name.indexOf('.') + 1)
 }
 
-/** The most segments of a prefix: wrappers are nested only a few deep. */
+/** The largest number of segments of a prefix: wrappers are nested only a few deep. */
 const MAX_PREFIX = 8
 
-/** The prefixes, each ending in a dot, that turn every name into the name of a layer: a wrapper put them there before the export. */
+/** Returns the prefixes, each ending in a dot, that turn every name into the name of a layer. A wrapper added them before the export. */
 function sharedPrefixes(layers: readonly LinearLayer[], names: readonly string[]): string[] {
   // Names of one segment, such as `dense`, are not specific enough.
   if (!names.some((name) => name.includes('.'))) return []

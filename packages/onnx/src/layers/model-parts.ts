@@ -1,6 +1,6 @@
 /**
  * Parts of a model that may have layers of the same names, such as `encoder` and `decoder`. An adapter means the part that it names. The
- * name of a part is ignored only if the inputs of the file show that the file holds this part.
+ * name of a part is ignored only if the inputs of the file show that the file contains this part.
  */
 
 /** The words in a part's name (`text_model`, `vision_encoder`), the inputs that a file of this part has, and those that it never has. */
@@ -27,14 +27,16 @@ const EVIDENCE: readonly (readonly [words: RegExp, needs: RegExp, rejects: RegEx
   ],
 ]
 
-/** Whether the segment is the name of a part. */
+/** Returns whether the segment is the name of a part. */
 export function isPart(segment: string): boolean {
   return wordsOf(segment).some((word) => EVIDENCE.some(([words]) => words.test(word)))
 }
 
 /**
+ * Returns a function that looks up parts in a file.
+ *
  * @param readInputs gives the names of the model's inputs; called when the first part is looked up
- * @returns whether the file holds the part that a segment names; true for a segment that names no part
+ * @returns whether the file contains the part that a segment names; true for a segment that names no part
  */
 export function partsIn(readInputs: () => readonly string[]): (segment: string) => boolean {
   let missing: readonly RegExp[] | undefined
@@ -57,7 +59,7 @@ function wordsWithoutEvidence(inputs: readonly string[]): RegExp[] {
   )
 }
 
-/** The words of `text_encoder_2` and `textEncoder` are text and encoder. */
+/** Splits the name of a part into words: text and encoder for `text_encoder_2` and `textEncoder`. */
 export function wordsOf(segment: string): string[] {
   return segment.length > 100
     ? []

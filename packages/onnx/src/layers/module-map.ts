@@ -1,6 +1,6 @@
 /**
- * The user's map of modules that a file does not name: the node of each module, or of all modules that a pattern matches. In a pattern `*`
- * matches one segment of the module's name, or for a part of one, and in the node's name for the same text.
+ * The user's map of modules that a file does not name: the node of each module, or of all modules that a pattern matches. In a pattern, `*`
+ * matches one segment of the module's name, or a part of one. In the node's name it represents the same text.
  */
 import { FourierFTError } from '@fourierft/core'
 
@@ -22,13 +22,15 @@ interface Pattern {
 
 const ADAPTER_ROOT = /^base_model\.model\./
 
-/** A module's name in PyTorch, without the prefix of PEFT's wrapper. */
+/** Returns a module's name in PyTorch, without the prefix of PEFT's wrapper. */
 export function withoutAdapterRoot(module: string): string {
   return module.replace(ADAPTER_ROOT, '')
 }
 
 /**
- * @param option the name of the map in messages
+ * Checks the map and returns a function that looks up modules.
+ *
+ * @param option the name of the map in error messages
  * @returns the map's value for a module, or undefined. Throws `INVALID_OPTION` if two patterns give different values
  * @throws {FourierFTError} `INVALID_OPTION`
  */
@@ -67,13 +69,14 @@ export function readModuleMap(map: ModuleMap, option = 'map'): (module: string) 
     for (const pattern of patterns) {
       const texts = textsOf(pattern.segments, segments)
       if (!texts) continue
-      const node = filled(pattern.node, texts)
+      const node = fillStars(pattern.node, texts)
       if (found && JSON.stringify(found.node) !== JSON.stringify(node))
         throw invalid(
           option,
           pattern.key,
           found.key,
-          `another pattern matches ${module} too and names other nodes; expected one of them`,
+          `another pattern also matches ${module} and names other nodes`,
+          'remove one of the two patterns',
         )
       found ??= { key: pattern.key, node }
     }
@@ -82,9 +85,9 @@ export function readModuleMap(map: ModuleMap, option = 'map'): (module: string) 
 }
 
 /**
- * The modules to which the map gives a node: its keys, and the names that its patterns make from the labels.
+ * Returns the modules to which the map assigns a node: its keys, and the names that its patterns make from the labels.
  *
- * @param labels the names by which the map may mean the file's products
+ * @param labels the names of the file's products that a map can contain
  * @throws {FourierFTError} `INVALID_OPTION`
  */
 export function modulesInMap(map: ModuleMap, labels: Iterable<string>): string[] {
@@ -97,7 +100,7 @@ export function modulesInMap(map: ModuleMap, labels: Iterable<string>): string[]
   for (const label of labels)
     for (const { key, name } of patterns) {
       const texts = name.exec(label)?.slice(1)
-      const module = texts && withStars(key, texts)
+      const module = texts && replaceStars(key, texts)
       if (module !== undefined && listOf(nodeOf(module) ?? null).includes(label)) modules.add(module)
     }
   return [...modules]
@@ -108,7 +111,7 @@ function listOf(node: ModuleNode): readonly string[] {
   return typeof node === 'string' ? [node] : node
 }
 
-/** Matches the names that a node's name with `*` means. `*` does not match a dot or a slash, which separate segments. */
+/** Returns an expression for a node's name with `*`, which does not match a dot or a slash: these separate segments. */
 function starExpression(name: string): RegExp {
   const pieces = name.split('*').map((piece) => piece.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&'))
   return new RegExp(`^${pieces.join('([^./]+)')}$`)
@@ -124,7 +127,7 @@ function starsIn(text: unknown): number {
   return String(text).split('*').length - 1
 }
 
-/** The text for each `*` of the pattern; undefined if the pattern does not match. */
+/** Returns the text for each `*` of the pattern; undefined if the pattern does not match. */
 function textsOf(pattern: readonly string[], segments: readonly string[]): string[] | undefined {
   if (pattern.length !== segments.length) return undefined
   const texts: string[] = []
@@ -141,20 +144,26 @@ function textsOf(pattern: readonly string[], segments: readonly string[]): strin
   return texts
 }
 
-function filled(node: ModuleNode, texts: readonly string[]): ModuleNode {
+function fillStars(node: ModuleNode, texts: readonly string[]): ModuleNode {
   if (node === null) return null
-  return typeof node === 'string' ? withStars(node, texts) : node.map((name) => withStars(name, texts))
+  return typeof node === 'string' ? replaceStars(node, texts) : node.map((name) => replaceStars(name, texts))
 }
 
-/** The pattern with the texts instead of each `*`. */
-function withStars(pattern: string, texts: readonly string[]): string {
+/** Replaces each `*` of the pattern with its text. */
+function replaceStars(pattern: string, texts: readonly string[]): string {
   return pattern.split('*').reduce((text, piece, i) => `${text}${texts[i - 1] ?? ''}${piece}`)
 }
 
-function invalid(option: string, key: string, received: unknown, expected: string): FourierFTError {
+function invalid(
+  option: string,
+  key: string,
+  received: unknown,
+  expected: string,
+  advice?: string,
+): FourierFTError {
   return new FourierFTError(
     'INVALID_OPTION',
     `${option}, ${JSON.stringify(key)}: ${expected}; received ${JSON.stringify(received)}`,
-    { option, module: key, expected, received },
+    { option, module: key, expected, received, ...(advice !== undefined && { advice }) },
   )
 }

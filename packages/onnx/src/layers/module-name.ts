@@ -9,7 +9,7 @@ const OPERATOR = /^(?:MatMul|Gemm|Gemm_MatMul)(?:NBits|_quant|_Q4|_Q8|_Bnb4)?$/
 const WEIGHT = /^(.+)\.weight(?:_quantized|_Q4|_Q8|_Bnb4|_transposed)?$/
 /** A name that the exporter has numbered. */
 const NUMBERED = /^onnx::/
-/** Longer texts are not names of modules. */
+/** Longer strings are not names of modules. */
 export const MAX_NAME_LENGTH = 1024
 
 export function moduleNameOf({
@@ -35,12 +35,12 @@ export function moduleNameOf({
   }
 }
 
-/** The module of `bert.encoder.layer.0.output.dense.weight`; undefined if the exporter has numbered the weight. */
+/** Returns the module of a weight such as `bert.encoder.layer.0.output.dense.weight`; undefined if the exporter has numbered the weight. */
 export function moduleOfWeight(weight: string): string | undefined {
   return weight.length > MAX_NAME_LENGTH || NUMBERED.test(weight) ? undefined : WEIGHT.exec(weight)?.[1]
 }
 
-/** The module in which PyTorch's TorchScript exporter met a value or a node: `/bert/encoder/layer.0/attention/self/Reshape_3_output_0`. */
+/** Returns the module in whose code PyTorch's TorchScript exporter found a value or a node, such as `/bert/encoder/layer.0/attention/self/Reshape_3`. */
 export function scopeOf(name: string): string | undefined {
   const end = name.lastIndexOf('/')
   return name.startsWith('/') && end > 0 && name.length <= MAX_NAME_LENGTH
@@ -48,7 +48,7 @@ export function scopeOf(name: string): string | undefined {
     : undefined
 }
 
-/** The module of `/bert/encoder/layer.0/output/dense/MatMul`. A second product in a module (`MatMul_1`) is not a module of its own. */
+/** Returns the module of a node such as `/bert/encoder/layer.0/output/dense/MatMul`. The second product of a module (`MatMul_1`) is not a module. */
 function fromPath(name: string): string | undefined {
   const product = name.endsWith(FUSED) ? name.slice(0, -FUSED.length) : name
   return OPERATOR.test(product.slice(product.lastIndexOf('/') + 1)) ? scopeOf(product) : undefined
@@ -58,7 +58,7 @@ function fromPath(name: string): string | undefined {
 const FUSED = '/MatMulAddFusion'
 
 /**
- * The path without the containers (`nn.Sequential`) whose names the next segment repeats: `/stages/stages.0/blocks/blocks.0/mlp` is
+ * Returns the path without the containers (`nn.Sequential`) whose names the next segment repeats: `/stages/stages.0/blocks/blocks.0/mlp` is
  * `stages.0.blocks.0.mlp`.
  */
 function withoutContainers(segments: readonly string[]): string {
@@ -73,12 +73,12 @@ function withoutContainers(segments: readonly string[]): string {
 /** `.0`, `.0.2`, and `.0_1` for a second call of the module. */
 const NUMBERS = /^(?:\.\d+)+(?:_\d+)?$/
 
-/** The last module in the scopes that PyTorch 2.5 and later write: `['', 'bert', …, 'bert.encoder.layer.0.output.dense', 'linear_3']`. */
+/** Returns the last module in the scopes that PyTorch 2.5 and later write: `['', 'bert', …, 'bert.encoder.layer.0.output.dense', 'linear_3']`. */
 function fromScopes(metadata: ReadonlyMap<string, string>): string | undefined {
   const scopes = metadata.get('pkg.torch.onnx.name_scopes') ?? ''
-  // Searches the last text but one from the end, so that a list of megabytes costs nothing.
+  // Searches the second string from the end, so that a list of megabytes costs nothing.
   let [start, end] = [scopes.length, 0]
-  for (let texts = 0; texts < 2; texts++) {
+  for (let strings = 0; strings < 2; strings++) {
     end = start > 0 ? scopes.lastIndexOf("'", start - 1) : -1
     start = end > 0 ? scopes.lastIndexOf("'", end - 1) : -1
     if (start < 0) return undefined

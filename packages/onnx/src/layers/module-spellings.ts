@@ -34,9 +34,9 @@ const apply = (rules: readonly Rule[], name: string) =>
   rules.reduce((text, [pattern, replacement]) => text.replace(pattern, replacement), name)
 
 /**
- * The possible names in a file of a module of an adapter, its own name first.
+ * Returns the possible names of an adapter's module in a file, beginning with the module's own name.
  *
- * @param isInFile whether the file holds a part of the model
+ * @param isInFile whether the file contains a part of the model
  */
 export function spellingsOf(name: string, isInFile: (part: string) => boolean): string[] {
   if (name.length > MAX_NAME_LENGTH) return [name]
@@ -44,28 +44,28 @@ export function spellingsOf(name: string, isInFile: (part: string) => boolean): 
   return withBuilders(isInFile('language_model') ? spellings : spellings.slice(0, 2))
 }
 
-/** The possible names in the file of one part of the model. They are compared whole: `layers.0` of an `encoder` is not `decoder.layers.0`. */
+/** Returns the possible names in the file of one part of the model. They are compared whole: `layers.0` of `encoder` is not `decoder.layers.0`. */
 export function partSpellingsOf(name: string, isInFile: (part: string) => boolean): string[] {
   if (name.length > MAX_NAME_LENGTH) return []
-  return withBuilders(spellingsOf(name, isInFile).flatMap((each) => withoutParts(each, isInFile)))
+  return withBuilders(spellingsOf(name, isInFile).flatMap((spelling) => withoutParts(spelling, isInFile)))
 }
 
 function withBuilders(names: readonly string[]): string[] {
   return [...new Set(names.flatMap((name) => [name, apply(BUILDER, name)]))]
 }
 
-/** The other names of a module that a file names, its own name first. */
+/** Returns the possible names of a module of a file, beginning with the name in the file. */
 export function fileSpellingsOf(name: string): string[] {
   if (name.length > MAX_NAME_LENGTH) return [name]
-  const now = apply(VISION_LANGUAGE, withoutRepeats(name))
-  return [name, now, apply(LANGUAGE, now)]
+  const current = apply(VISION_LANGUAGE, withoutRepeats(name))
+  return [name, current, apply(LANGUAGE, current)]
 }
 
 /** Models nest their parts only a few deep. */
 const MAX_DEPTH = 6
 
 /**
- * The names in the file of a part that is exported separately: without the path to the part, or without the part's own name. BART's
+ * Returns the names in the file of a part that is exported separately: without the path to the part, or without the part's name. BART's
  * `model.encoder.layers.0.fc1` is `layers.0.fc1` for optimum, and `model.layers.0.fc1` for onnxruntime-genai.
  */
 function withoutParts(name: string, isInFile: (part: string) => boolean): string[] {
@@ -80,8 +80,8 @@ function withoutParts(name: string, isInFile: (part: string) => boolean): string
 }
 
 /**
- * `layers.layers.0.fc` may be `layers.0.fc`: the TorchScript exporter writes the same for a container that is called, and for a module whose
- * list of modules has the module's name.
+ * Removes repeated segments: `layers.layers.0.fc` may be `layers.0.fc`. The TorchScript exporter writes the same name for a container that is
+ * called, and for a module whose list of modules has the module's name.
  */
 function withoutRepeats(name: string): string {
   return name.replace(/(^|\.)([^.]+)\.(?=\2\.\d+(?:\.|$))/g, '$1')

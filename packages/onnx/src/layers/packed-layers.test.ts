@@ -55,7 +55,7 @@ const product: NewNode = {
 const bias: NewNode = { name: 'bias', opType: 'Add', inputs: ['m', 'b'], outputs: ['qkv'] }
 const weights = [floats('w', [IN, WIDTH], 0), floats('b', [WIDTH], 1)]
 
-/** The form of onnxruntime-genai's builder, without rotary embeddings. */
+/** A file like those of onnxruntime-genai's builder, without rotary embeddings. */
 const grouped = file({
   nodes: [
     product,
@@ -95,7 +95,7 @@ const split = file({
   ],
 })
 
-/** The form of onnxruntime.transformers.optimizer. */
+/** A file like those of onnxruntime.transformers.optimizer. */
 const fused = file({
   nodes: [
     {
@@ -159,11 +159,11 @@ async function merged(bytes: Uint8Array, names: string) {
   return model
 }
 
-/** The largest difference, relative to the largest value. */
+/** Returns the largest difference, relative to the largest value. */
 function distance(a: Tensor | undefined, b: Tensor | undefined): number {
   const [left, right] = [a?.data as Float32Array, b?.data as Float32Array]
-  const largest = left.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  return left.reduce((most, value, i) => Math.max(most, Math.abs(value - right[i])), 0) / largest
+  const largest = left.reduce((max, value) => Math.max(max, Math.abs(value)), 0)
+  return left.reduce((max, value, i) => Math.max(max, Math.abs(value - right[i])), 0) / largest
 }
 
 describe.each([
@@ -180,12 +180,12 @@ describe.each([
   })
 
   test.each(casesForRun(['q', 'k', 'v', 'qv', 'qkv'], (names) => ['k', 'qv'].includes(names)))(
-    'adapters on %s act alike in branches and in weights; detaching gives the original bytes',
+    'branches and merged weights of %s give the same output; detaching gives the original bytes',
     async (names) => {
       const base = await run(readModel(bytes))
       const { model, adapters } = attached(bytes, names)
-      const idle = await run(model, adapters, false)
-      for (const [name, tensor] of Object.entries(base)) expect(idle[name]?.data).toEqual(tensor.data)
+      const inactive = await run(model, adapters, false)
+      for (const [name, tensor] of Object.entries(base)) expect(inactive[name]?.data).toEqual(tensor.data)
 
       const active = await run(model, adapters)
       const weights = await run(await merged(bytes, names))
@@ -202,7 +202,7 @@ describe.each([
   )
 })
 
-test('Split: an adapted part is its base output plus Δy; the other parts keep their bits', async () => {
+test('Split: an adapted part is its base output plus Δy; the other parts are unchanged, bit for bit', async () => {
   const base = await run(readModel(split))
   const { model, adapters } = attached(split, 'k')
   const active = await run(model, adapters)
@@ -291,7 +291,7 @@ test('detaches parts with float16 activations', () => {
   expect(again.toBytes()).toEqual(half)
 })
 
-/** The file with float16 weights of zeros, which is not run. */
+/** Returns the file with float16 weights of zeros, for tests that do not run it. */
 function halfOf(bytes: Uint8Array): Uint8Array {
   const model = readModel(bytes)
   const weights = new Set(findPackedLayers(model).map(({ weight }) => weight))

@@ -1,6 +1,6 @@
 /**
- * Products that several modules share: ONNX Runtime's tools pack q, k and v side by side into one weight. Each part is a layer of its own,
- * because an adapter names one module. Parts are found if the graph contains their sizes; for other products the caller gives them.
+ * Products that several modules share: ONNX Runtime's tools pack q, k and v side by side into one weight. Each part is a separate layer,
+ * because an adapter names one module. Parts are found if the graph contains their sizes; for other products the caller gives the sizes.
  */
 import { FourierFTError } from '@fourierft/core'
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
@@ -21,11 +21,11 @@ const PARTS = ['q', 'k', 'v'] as const
 type PartSizes = readonly [q: number, k: number, v: number]
 
 /**
- * The parts q, k and v of all packed products. These are products whose output, possibly after a bias, only a `com.microsoft`
- * `GroupQueryAttention` or a `Split` into three reads, and `com.microsoft` `Attention`.
+ * Returns the parts q, k and v of all packed products. A packed product is a `com.microsoft` `Attention`, or a product whose only reader,
+ * possibly after a bias, is a `com.microsoft` `GroupQueryAttention` or a `Split` into three.
  *
  * The parts of a module `….qkv_proj` are named `….q_proj` and so on. The parts of an `Attention` are named after the layers around it, if
- * these are conclusive. Other parts have no name; `matchLayers`' map names them as `node:q`.
+ * these are conclusive. Other parts have no name; the map of `matchLayers` names them as `node:q`.
  */
 export function findPackedLayers(model: OnnxModel): LinearLayer[] {
   const byGraph = new Map<OnnxGraph, LinearLayer[]>()
@@ -54,7 +54,7 @@ function put<Key>(lists: Map<Key, LinearLayer[]>, key: Key, layer: LinearLayer):
 }
 
 /**
- * The parts of a product whose output is q, k and v side by side.
+ * Returns the parts of a product whose output is q, k and v side by side.
  *
  * @throws {FourierFTError} `SHAPE_MISMATCH` if their sum is not the product's number of features
  */
@@ -98,7 +98,7 @@ function onlyReader({ graph, outputs }: OnnxNode): OnnxNode | undefined {
   return others.length === 0 ? reader : undefined
 }
 
-/** If the key and the value are left out, the query holds all three. @see GroupQueryAttention in ONNX Runtime's docs/ContribOperators.md */
+/** Returns the sizes of a grouped attention without key and value, whose query contains all three. @see GroupQueryAttention in ONNX Runtime's docs/ContribOperators.md */
 function groupedSizes(node: OnnxNode, width: number): PartSizes | undefined {
   const [, key, value] = node.inputs
   if (node.domain !== 'com.microsoft' || node.opType !== 'GroupQueryAttention' || key || value)
@@ -110,7 +110,7 @@ function groupedSizes(node: OnnxNode, width: number): PartSizes | undefined {
   return Number.isInteger(size) ? [heads * size, keyHeads * size, keyHeads * size] : undefined
 }
 
-/** The sizes of a split into three along the last axis of `[batch, tokens, features]`. Since opset 13 the sizes are an input. */
+/** Returns the sizes of a split into three along the last axis of `[batch, tokens, features]`. Since opset 13 the sizes are an input. */
 function splitSizes(node: OnnxNode, width: number): PartSizes | undefined {
   const axis = node.attribute('axis')?.int ?? 0n
   if (node.opType !== 'Split' || node.outputs.length !== 3 || (axis !== -1n && axis !== 2n)) return undefined
@@ -120,12 +120,12 @@ function splitSizes(node: OnnxNode, width: number): PartSizes | undefined {
   return sizes.length === 0 ? thirds(width) : toSizes(sizes)
 }
 
-/** The integers of a vector of at most three. Larger tensors cannot be the three sizes and are not read. */
+/** Returns the integers of a vector of at most three. Larger tensors cannot be the three sizes and are not read. */
 function shortVector(tensor: OnnxTensor | undefined): readonly number[] | undefined {
   return tensor && tensor.dims.length === 1 && (tensor.dims[0] ?? 0) <= 3 ? integersOf(tensor) : undefined
 }
 
-/** The weight is `[in, q + k + v]`. @see Attention in ONNX Runtime's docs/ContribOperators.md */
+/** Returns the parts of an `Attention`, whose weight is `[in, q + k + v]`. @see Attention in ONNX Runtime's docs/ContribOperators.md */
 function attentionParts(node: OnnxNode, readers: readonly LinearLayer[]): LinearLayer[] {
   const { graph } = node
   const [input, w] = node.inputs

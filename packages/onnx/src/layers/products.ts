@@ -1,17 +1,17 @@
-/** The products of a layer, of which it has several if the model calls its module more than once, and the labels by which users name them. */
+/** The products of a layer, and the labels with which users name them. A layer has several if the model calls its module more than once. */
 import type { LinearLayer } from './linear-layer.js'
 
-/** All products of the layer, in the order of the file. */
+/** Returns all products of the layer, in the order of the file. */
 export function productsOf({ others, ...first }: LinearLayer): readonly LinearLayer[] {
   return others ? [first, ...others] : [first]
 }
 
-/** The label by which users name the product: its node, or the node's output if the node has no name; `node:q` for a part. */
+/** Returns the label of the product in messages: its node, or the node's output if the node has no name; `node:q` for a part. */
 export function labelOf({ node, part }: Pick<LinearLayer, 'node' | 'part'>): string {
   return `${node.name || node.outputs[0]}${part ? `:${part.name}` : ''}`
 }
 
-/** All labels by which users may name the product: its node if that has a name, the node's output, and the weight. */
+/** Returns all labels with which users may name the product: its node if that has a name, the node's output, and the weight. */
 export function labelsOf({ node, weight, part }: LinearLayer): {
   readonly node: string | undefined
   readonly output: string
@@ -25,7 +25,7 @@ export function labelsOf({ node, weight, part }: LinearLayer): {
   }
 }
 
-/** The products as one layer, with the name of the first. */
+/** Joins products into one layer with the name of the first. */
 export function joined(products: readonly LinearLayer[]): LinearLayer {
   const [first, ...others] = products as readonly [LinearLayer, ...LinearLayer[]]
   return others.length > 0 ? { ...first, others } : first

@@ -9,19 +9,19 @@ import { producerOf } from '../model/names-in-scope.js'
 import { biasOf } from './layer-bias.js'
 import type { LinearLayer } from './linear-layer.js'
 
-/** The node whose output 0 is the layer's output, with its bias and after the pair that quantises it. */
+/** Returns the node whose output 0 is the layer's output, with its bias and after the pair that quantises it. */
 export function outputNodeOf(layer: Pick<LinearLayer, 'node' | 'outputNode'>): OnnxNode {
   const node = biasOf(layer)?.node ?? layer.outputNode
   return dequantiserAfter(node) ?? node
 }
 
-/** The `DequantizeLinear` after a `QuantizeLinear` of the node's output, if nothing else reads the values between. */
+/** Returns the `DequantizeLinear` after a `QuantizeLinear` of the node's output, if nothing else reads the values between them. */
 export function dequantiserAfter(node: OnnxNode): OnnxNode | undefined {
   const quantiser = onlyReader(node, 'QuantizeLinear')
   return quantiser && onlyReader(quantiser, 'DequantizeLinear')
 }
 
-/** Whether runtimes fuse the node and the pairs around it into one operator on integers. A float input or another reader prevents that. */
+/** Returns whether runtimes fuse the node and the pairs around it into one integer operator. A float input or another reader prevents that. */
 export function isQuantised(node: OnnxNode): boolean {
   const { graph, inputs, opType } = node
   const isDequantised = (name: string) => producerOf(graph, name)?.opType === 'DequantizeLinear'
@@ -48,7 +48,7 @@ export function samePair(dequantiser: OnnxNode, input: string, output: string): 
   return [copy(quantiser, input, rounded), copy(dequantiser, rounded, output)]
 }
 
-/** The only reader of output 0, if it is in the same graph and the value is not an output of the graph. */
+/** Returns the only reader of output 0, if it is in the same graph and the value is not an output of the graph. */
 function onlyReader({ graph, outputs }: OnnxNode, opType: string): OnnxNode | undefined {
   const [output] = outputs
   if (!output || graph.isOutput(output)) return undefined

@@ -1,10 +1,10 @@
-/** Heads whose number of labels (the *width*) may change: only operators that work at any width lie between layer and outputs. */
+/** Heads whose number of labels (the *width*) may change: only operators that work at any width are between the layer and the outputs. */
 import type { OnnxGraph } from '../model/graph.js'
 import type { LinearLayer } from './linear-layer.js'
 import { productsOf } from './products.js'
 import { outputNodeOf } from './quantised-pair.js'
 
-/** Operators that keep the shape of their input, whatever its width. */
+/** Operators that keep the shape of their input and accept any width. */
 const ANY_WIDTH: ReadonlySet<string> = new Set([
   'Cast',
   'Clip',

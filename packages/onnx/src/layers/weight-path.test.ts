@@ -1,4 +1,4 @@
-/** The walk from a product to its constant weight, and the parts of the package that use it. */
+/** The search for the constant weight of a product, and the functions that use it. */
 import { describe, expect, test } from 'vitest'
 import { attachBranches } from '../attach/attach.js'
 import { bakeBranches } from '../attach/bake.js'
@@ -48,7 +48,7 @@ function modelOf(nodes: readonly NewNode[], product = node('MatMul', ['x', 't'],
   return readModel(model.toBytes())
 }
 
-/** A transposition and `count` − 1 copies. */
+/** Returns a transposition and `count` − 1 copies. */
 function chain(count: number): NewNode[] {
   const name = (i: number) => (i === count - 1 ? 't' : `v${i}`)
   return Array.from({ length: count }, (_, i) =>
@@ -76,15 +76,15 @@ async function useLayer(nodes: readonly NewNode[], product?: NewNode) {
   return { layer, read: read.weight, replaced: (await readLayer(again, noExternalData)).weight }
 }
 
-describe('a layer after the largest number of nodes', () => {
-  test('can be found, read, merged and attached', async () => {
+describe('a weight with the largest number of nodes before the product', () => {
+  test('can be found, read, replaced and attached to', async () => {
     const { layer, read, replaced } = await useLayer(chain(MAX_WEIGHT_NODES))
     expect([layer.outFeatures, layer.inFeatures, layer.weight]).toEqual([OUT, IN, 'w'])
     expect(read).toEqual(WEIGHT)
     expect(replaced).toEqual(REPLACEMENT.weight)
   })
 
-  test('has the type of a cast at the far end', () => {
+  test('has the type of the cast that is farthest from the product', () => {
     const nodes = chain(MAX_WEIGHT_NODES - 1)
     const cast = node('Cast', ['w'], 'cast', { to: { int: DataType.float16 } })
     const [first, ...others] = nodes as [NewNode, ...NewNode[]]
@@ -92,12 +92,12 @@ describe('a layer after the largest number of nodes', () => {
     expect(layer && activationType(layer)).toBe(DataType.float16)
   })
 
-  test('is not found after one more node', () => {
+  test('is not found with one more node', () => {
     expect(findLinearLayers(modelOf(chain(MAX_WEIGHT_NODES + 1)))).toEqual([])
   })
 })
 
-test('a subgraph sees the nodes of the graphs around it', async () => {
+test('a subgraph sees the nodes of its enclosing graphs', async () => {
   const product = node('If', ['c'], 'y', {
     then_branch: {
       graph: { name: 'then', nodes: [node('MatMul', ['x', 't'], 'a')], outputs: [{ name: 'a' }] },

@@ -50,7 +50,7 @@ const WEIGHT_PREPROCESSING_OPS: ReadonlySet<string> = new Set([
  * Follows a value to its constant. A name means the value of the innermost graph that defines it, as ONNX requires, so constants and nodes
  * of enclosing graphs are also found.
  *
- * @returns undefined if the value is computed in another way, or if more than {@link MAX_WEIGHT_NODES} nodes lie between
+ * @returns undefined if the value is computed in another way, or if more than {@link MAX_WEIGHT_NODES} nodes are between
  */
 export function weightPath(graph: OnnxGraph, name: string): WeightPath | undefined {
   const values: GraphValue[] = []

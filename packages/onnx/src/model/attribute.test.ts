@@ -1,4 +1,4 @@
-/** The list of a node's attributes. */
+/** The attributes of nodes: listing, editing and copying them. */
 import { expect, test } from 'vitest'
 import { copiedAttributes } from './attribute.js'
 import { createModel } from './create-model.js'

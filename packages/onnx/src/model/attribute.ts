@@ -1,4 +1,4 @@
-/** The attributes of nodes: what the file sets, read when it is asked for. */
+/** The attributes of nodes, as the file sets them. Lists and tensors are read on request. */
 import type { NewAttribute } from './encode.js'
 import type { Where } from './invalid-onnx.js'
 import type { MemoryBudget } from './memory-budget.js'
@@ -12,7 +12,7 @@ export type OnnxAttributeType = keyof typeof AttributeType
 /** An attribute: the fields that the file has set. */
 export interface OnnxAttribute {
   readonly name: string
-  /** Its kind as the file declares it, else the kind of the field that the file sets; undefined if the file does neither. */
+  /** The kind that the file declares, otherwise the kind of the field that is set; undefined if no field is set. */
   readonly type: OnnxAttributeType | undefined
   readonly float?: number
   readonly int?: bigint
@@ -24,7 +24,7 @@ export interface OnnxAttribute {
   readonly reference?: string
 }
 
-/** The file of an attribute, and what reading it may cost. */
+/** The file of an attribute, and the memory budget for reading it. */
 interface AttributeContext {
   readonly file: string
   readonly budget: MemoryBudget | undefined
@@ -38,7 +38,7 @@ const TYPES: ReadonlyMap<bigint, OnnxAttributeType> = new Map(
   ]),
 )
 
-/** The field of each kind, for files that declare none: `type` is mandatory since IR version 2 only. */
+/** The field of each kind, for attributes without a declared kind: `type` is mandatory only since IR version 2. */
 const FIELDS: readonly (readonly [field: number, type: OnnxAttributeType])[] = [
   [Attribute.f, 'float'],
   [Attribute.i, 'int'],
@@ -51,7 +51,7 @@ const FIELDS: readonly (readonly [field: number, type: OnnxAttributeType])[] = [
   [Attribute.graphs, 'graphs'],
 ]
 
-/** @param tensor where the attribute's tensor is, if it has one */
+/** Reads an attribute. @param tensor gives the message of its tensor, if it has one */
 export function readAttribute(
   message: WireMessage,
   tensor: TensorSource,
@@ -86,7 +86,7 @@ function typeOf(message: WireMessage): OnnxAttributeType | undefined {
   return declared ?? FIELDS.find(([field]) => message.count(field) > 0)?.[1]
 }
 
-/** The attributes for a new node. Those of kinds that new nodes cannot have (lists of texts, tensors or graphs, and single graphs) are left out. */
+/** Copies attributes for a new node. Leaves out the kinds that new nodes cannot have: lists of strings, tensors or graphs, and single graphs. */
 export function copiedAttributes(attributes: Iterable<OnnxAttribute>): Record<string, NewAttribute> {
   const copies: Record<string, NewAttribute> = {}
   for (const attribute of attributes) {

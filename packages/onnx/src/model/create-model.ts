@@ -1,6 +1,6 @@
 /**
- * Creates a model from nothing; `readModel` reads one from a file. Operators are not checked here: the runtime decides what a graph may
- * hold.
+ * Creates a model without a file; `readModel` reads one from a file. Operators are not checked: the runtime decides which of them a graph
+ * may contain.
  *
  *     const model = createModel({ name: 'main', nodes: […], inputs: […], outputs: […], initializers: […] }, { opset: 17 })
  *     const bytes = model.toBytes()
@@ -17,15 +17,15 @@ const IR_VERSION = 8
 export interface CreateModelOptions {
   /** The version of ONNX's own operator set; `addOpsetImport` adds others. */
   readonly opset: number
-  /** The model's name, for the messages of errors. */
+  /** The model's name in error messages. */
   readonly file?: string
 }
 
 /**
- * Creates a model of IR version 8. Nodes, inputs, outputs and initializers are given here or added to `model.graph` later. The data of
+ * Creates a model of IR version 8. More nodes, inputs, outputs and initializers can be added to `model.graph` later. The data of
  * initializers are kept as views until the model is written.
  *
- * @param graph its nodes in an order of execution, as ONNX demands
+ * @param graph its nodes must be in an order of execution, as ONNX demands
  * @throws {FourierFTError} `INVALID_OPTION` for an opset that is not a positive integer, a graph without a name, or a value that is defined
  *   twice; `SHAPE_MISMATCH` if the data of an initializer do not fit its dims
  */
@@ -58,7 +58,7 @@ export function createModel(
   return model
 }
 
-/** Every value has one origin: an input, an initializer or a node's output. */
+/** Rejects a graph that defines a value twice, as an input, an initializer or a node's output. */
 function rejectDuplicates({ inputs = [], initializers = [], nodes }: NewGraph, file: string): void {
   const seen = new Set<string>()
   const names = [...inputs, ...initializers].map(({ name = '' }) => name)

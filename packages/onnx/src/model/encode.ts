@@ -24,7 +24,7 @@ export interface NewTensor {
   readonly data: Uint8Array
 }
 
-/** A graph input or output. In `dims` a number is a fixed size, a text a named one. */
+/** A graph input or output. In `dims`, numbers are fixed sizes, and strings name variable ones. */
 export interface NewValue {
   readonly name: string
   readonly dataType: number
@@ -51,7 +51,7 @@ export interface NewNode {
   readonly attributes?: Readonly<Record<string, NewAttribute>>
 }
 
-/** A node that a model has already. */
+/** A node of an existing model. */
 interface ExistingNode {
   readonly field: WireField
 }
@@ -153,7 +153,7 @@ export function encodeOpset(domain: string, version: number): WireMessage {
   return message(field(OperatorSet.domain, domain), field(OperatorSet.version, version))
 }
 
-/** One of `metadata_props`. */
+/** Encodes one entry of `metadata_props`. */
 export function encodeEntry(key: string, value: string): WireMessage {
   return message(field(Entry.key, key), field(Entry.value, value))
 }

@@ -1,4 +1,4 @@
-/** After any edits, the index of a graph gives what a search through all nodes gives. With it, attaching takes linear time. */
+/** After any edits, the index of a graph gives what a search through all nodes gives. The index makes attaching take linear time. */
 import { explicitEntries } from '@fourierft/core'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
@@ -121,14 +121,14 @@ describe('the index of a graph', () => {
   })
 
   test('edits reject a node of another graph', () => {
-    const [one, other] = [nested().graph, nested().graph]
+    const [graph, other] = [nested().graph, nested().graph]
     const [node] = other.nodes as [OnnxNode]
     for (const edit of [
-      () => one.insertAfter(node, []),
-      () => one.insertBefore(node, []),
-      () => one.replaceNode(node, []),
+      () => graph.insertAfter(node, []),
+      () => graph.insertBefore(node, []),
+      () => graph.replaceNode(node, []),
     ])
-      expect(edit).toThrow(/has no node/)
+      expect(edit).toThrow(/the node "" does not belong to the new model/)
   })
 })
 
@@ -136,7 +136,7 @@ describe('many layers', () => {
   const entries = explicitEntries({ shape: [2, 2], rows: [0, 1], columns: [1, 0] })
   const value = (name: string) => ({ name, dataType: DataType.float, dims: ['T', 2] })
 
-  /** A chain of products with one weight and a bias each. */
+  /** Creates a chain of products that share one weight and have a bias each. */
   function chain(layers: number): Uint8Array {
     const data = new Uint8Array(Float32Array.of(1, 0, 0, 1).buffer)
     const nodes = Array.from({ length: layers }, (_, i): NewNode[] => [
@@ -164,7 +164,7 @@ describe('many layers', () => {
     return createModel(graph, { opset: 17 }).toBytes()
   }
 
-  /** How many values of nodes and fields of the file are read until branches are attached and detached. */
+  /** Counts the reads of node values and of the file's fields while branches are attached and detached. */
   function readsOf(bytes: Uint8Array): number {
     const counted: Counted[] = [
       [OnnxNode.prototype, 'inputs'],
@@ -182,7 +182,7 @@ describe('many layers', () => {
     })
   }
 
-  test('finding, attaching and detaching twice as many takes twice as many reads', () => {
+  test('finding, attaching and detaching twice as many layers takes twice as many reads', () => {
     const [few, many] = [readsOf(chain(100)), readsOf(chain(200))]
     expect(few).toBeGreaterThan(1000)
     // A quadratic algorithm takes four times as many.

@@ -1,6 +1,6 @@
 /**
- * Which nodes of a graph write and read each value. Without it, finding and attaching would take quadratic time. Each graph keeps one index,
- * and its edits keep the index up to date.
+ * The nodes of a graph that write and read each value. Without this index, finding layers and attaching branches would take quadratic time.
+ * Each graph keeps one index, and edits of the graph update it.
  */
 
 /** A node of the graph, and the graphs inside it. */
@@ -36,7 +36,7 @@ class NodesByName<Node extends object> {
     return Array.isArray(found) ? found[0] : found
   }
 
-  /** A node is kept once, even if it is added for each of its inputs of that name. The empty name is that of omitted optional values. */
+  /** Adds a node once, even if several of its inputs have that name. Ignores the empty name, which means an omitted optional value. */
   add(name: string, node: Node): void {
     if (name === '') return
     const found = this.#nodes.get(name)
@@ -50,8 +50,8 @@ class NodesByName<Node extends object> {
     const found = this.#nodes.get(name)
     if (found === node) this.#nodes.delete(name)
     else if (Array.isArray(found)) {
-      const left = found.filter((one) => one !== node)
-      this.#nodes.set(name, left.length === 1 ? left[0] : left)
+      const others = found.filter((other) => other !== node)
+      this.#nodes.set(name, others.length === 1 ? others[0] : others)
     }
   }
 
@@ -69,7 +69,7 @@ export class EditableIndex<Node extends IndexedNode<Graph>, Graph extends Indexe
   readonly #writers = new NodesByName<Node>()
   readonly #readers = new NodesByName<Node>()
   /** The graphs inside this graph's nodes that read a value of that name, or did before an edit. */
-  readonly #inside = new Map<string, Set<Graph>>()
+  readonly #innerReaders = new Map<string, Set<Graph>>()
 
   constructor(nodes: readonly Node[]) {
     this.producers = { get: (name) => this.#writers.first(name) }
@@ -80,7 +80,7 @@ export class EditableIndex<Node extends IndexedNode<Graph>, Graph extends Indexe
   add(node: Node): void {
     for (const name of node.outputs) this.#writers.add(name, node)
     for (const name of node.inputs) this.#readers.add(name, node)
-    for (const graph of node.subgraphs) for (const name of graph.namesRead()) this.noteInside(name, graph)
+    for (const graph of node.subgraphs) for (const name of graph.namesRead()) this.addInnerReader(name, graph)
   }
 
   remove(node: Node): void {
@@ -88,29 +88,29 @@ export class EditableIndex<Node extends IndexedNode<Graph>, Graph extends Indexe
     for (const name of node.inputs) this.#readers.delete(name, node)
   }
 
-  /** Takes note of an edit of the node's inputs or outputs. */
+  /** Updates the index after an edit of the node's inputs or outputs. */
   update(node: Node, kind: 'inputs' | 'outputs', before: readonly string[]): void {
     const nodes = kind === 'inputs' ? this.#readers : this.#writers
-    const now = node[kind]
-    for (const name of before) if (!now.includes(name)) nodes.delete(name, node)
-    for (const name of now) if (!before.includes(name)) nodes.add(name, node)
+    const after = node[kind]
+    for (const name of before) if (!after.includes(name)) nodes.delete(name, node)
+    for (const name of after) if (!before.includes(name)) nodes.add(name, node)
   }
 
-  /** Takes note that a graph inside one of the nodes reads the value. */
-  noteInside(name: string, graph: Graph): void {
-    const graphs = this.#inside.get(name)
+  /** Records that a graph inside one of the nodes reads the value. */
+  addInnerReader(name: string, graph: Graph): void {
+    const graphs = this.#innerReaders.get(name)
     if (graphs) graphs.add(graph)
-    else this.#inside.set(name, new Set([graph]))
+    else this.#innerReaders.set(name, new Set([graph]))
   }
 
-  /** The graphs directly inside this one that may read the value. */
-  inside(name: string): Iterable<Graph> {
-    return this.#inside.get(name) ?? []
+  /** Returns the graphs directly inside this one that may read the value. */
+  innerReaders(name: string): Iterable<Graph> {
+    return this.#innerReaders.get(name) ?? []
   }
 
-  /** The names of the values that this graph and the graphs inside it read. */
+  /** Yields the names of the values that this graph and the graphs inside it read. */
   *namesRead(): Generator<string> {
     yield* this.#readers.names()
-    yield* this.#inside.keys()
+    yield* this.#innerReaders.keys()
   }
 }

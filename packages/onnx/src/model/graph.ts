@@ -37,7 +37,7 @@ export class OnnxNode {
   readonly subgraphs: readonly OnnxGraph[]
   /** @internal The field of the graph that holds it. */
   readonly field: WireField
-  /** Kept because a search for the readers of a value asks every node. */
+  /** Cached because a search for the readers of a value reads them on every node. */
   #inputs: readonly string[] | undefined
   #outputs: readonly string[] | undefined
 
@@ -63,7 +63,7 @@ export class OnnxNode {
     this.subgraphs = hasGraphs ? this.#graphsInside() : NO_GRAPHS
   }
 
-  /** @internal Its description in the message of an error. */
+  /** @internal Its description in error messages. */
   get where(): string {
     return `node ${JSON.stringify(this.name)} (${this.opType}) of ${this.graph.where}`
   }
@@ -88,7 +88,7 @@ export class OnnxNode {
     return this.#outputs ?? this.#readValues().outputs
   }
 
-  /** The attribute of that name; if a broken file has several, the first. */
+  /** Returns the attribute of that name; if a broken file has several, the first. */
   attribute(name: string): OnnxAttribute | undefined {
     const message = this.#findAttribute(name)
     return message && this.#readAttribute(name, message)
@@ -122,7 +122,7 @@ export class OnnxNode {
       read: () => this.#findAttribute(name)?.reading(Attribute.t),
       edit: () => {
         const attributes = this.field.message(this).all(Node.attribute)
-        const attribute = attributes.find((one) => one.reading(this).text(Attribute.name) === name)
+        const attribute = attributes.find((field) => field.reading(this).text(Attribute.name) === name)
         return attribute?.message(this).last(Attribute.t)?.message(this)
       },
     }
@@ -208,13 +208,13 @@ export class OnnxGraph {
     this.#message = message
     if (depth(parent) > MAX_DEPTH) throw invalidOnnx(file, `graphs are nested more than ${MAX_DEPTH} deep`)
     this.budget?.take('graph', 1, this)
-    for (const one of message.fields()) {
-      if (one.number === Graph.node) this.#nodes.push(this.#readNode(one))
-      else if (one.number === Graph.initializer) this.#readInitializer(one)
+    for (const part of message.fields()) {
+      if (part.number === Graph.node) this.#nodes.push(this.#readNode(part))
+      else if (part.number === Graph.initializer) this.#readInitializer(part)
     }
   }
 
-  /** @internal Its description in the message of an error. */
+  /** @internal Its description in error messages. */
   get where(): string {
     return this.path === '' ? this.file : `graph ${this.path} of ${this.file}`
   }
@@ -228,18 +228,18 @@ export class OnnxGraph {
   get nodes(): readonly OnnxNode[] {
     if (this.#isOrderStale) {
       const byField = new Map(this.#nodes.map((node) => [node.field, node]))
-      this.#nodes = Array.from(this.#message.fields()).flatMap((one) => byField.get(one) ?? [])
+      this.#nodes = Array.from(this.#message.fields()).flatMap((field) => byField.get(field) ?? [])
       this.#isOrderStale = false
     }
     return this.#nodes
   }
 
-  /** The constant tensors of this graph by name. A subgraph also sees those of the graphs around it. */
+  /** The constant tensors of this graph by name. A subgraph also sees those of its enclosing graphs. */
   get initializers(): ReadonlyMap<string, OnnxTensor> {
     return this.#initializers
   }
 
-  /** In old models (IR version 3) also the initializers. */
+  /** In old models (IR version 3), these include the initializers. */
   get inputs(): readonly OnnxValue[] {
     return this.#values(Graph.input)
   }
@@ -253,13 +253,13 @@ export class OnnxGraph {
     return this.#values(Graph.valueInfo)
   }
 
-  /** The exporter's description of an intermediate value or an input. */
+  /** Returns the exporter's description of an intermediate value or an input. */
   valueInfo(name: string): OnnxValue | undefined {
     this.#knownValues ??= new Map([...this.inputs, ...this.valueInfos].map((value) => [value.name, value]))
     return this.#knownValues.get(name)
   }
 
-  /** This graph and all graphs inside it, outermost first. */
+  /** Returns this graph and all graphs inside it, outermost first. */
   graphs(): OnnxGraph[] {
     return [this, ...this.nodes.flatMap((node) => node.subgraphs.flatMap((inner) => inner.graphs()))]
   }
@@ -269,22 +269,22 @@ export class OnnxGraph {
     return this.#indexed()
   }
 
-  /** The nodes that read a value, in this graph and in the graphs inside that see it. */
+  /** Returns the nodes that read a value, in this graph and in those graphs inside it that see the value. */
   consumersOf(name: string): readonly OnnxNode[] {
     const index = this.#indexed()
     const consumers = index.consumers.get(name) ?? []
     const inside: OnnxNode[] = []
-    for (const inner of index.inside(name))
+    for (const inner of index.innerReaders(name))
       if (!inner.defines(name)) for (const node of inner.consumersOf(name)) inside.push(node)
     return inside.length > 0 ? [...consumers, ...inside] : consumers
   }
 
-  /** @internal The names of all values that this graph and the graphs inside it read. */
+  /** @internal Returns the names of all values that this graph and the graphs inside it read. */
   namesRead(): Iterable<string> {
     return this.#indexed().namesRead()
   }
 
-  /** Whether the value is an output of this graph. */
+  /** Returns whether the value is an output of this graph. */
   isOutput(name: string): boolean {
     this.#outputNames ??= this.#namesOf(Graph.output)
     return this.#outputNames.has(name)
@@ -297,34 +297,36 @@ export class OnnxGraph {
    * @throws {FourierFTError} `INVALID_STATE` if the node is not in this graph
    */
   insertAfter(node: OnnxNode, nodes: readonly NewNode[]): OnnxNode[] {
-    this.#checkOwn(node)
+    this.#checkContains(node)
     return this.#added(this.#message.insert(nodes.map(nodeField), node.field))
   }
 
   /** Inserts new nodes before `node`. @throws {FourierFTError} as {@link insertAfter} does */
   insertBefore(node: OnnxNode, nodes: readonly NewNode[]): void {
-    this.#checkOwn(node)
+    this.#checkContains(node)
     this.#added(this.#message.insertBefore(nodes.map(nodeField), node.field))
   }
 
   /** Replaces `node` by new nodes, or by nodes of a graph inside it. @throws {FourierFTError} as {@link insertAfter} does */
   replaceNode(node: OnnxNode, nodes: readonly (NewNode | OnnxNode)[]): void {
-    this.#checkOwn(node)
+    this.#checkContains(node)
     // The index cannot forget the graphs inside a node, so it is built again.
     if (node.subgraphs.length > 0) this.#index = undefined
     else this.#index?.remove(node)
-    const fields = nodes.map((one) => ('field' in one ? one.field : nodeField(one)))
+    const fields = nodes.map((replacement) =>
+      'field' in replacement ? replacement.field : nodeField(replacement),
+    )
     this.#added(this.#message.replace(node.field, ...fields))
   }
 
-  /** @throws {FourierFTError} `INVALID_OPTION` if the name is taken */
+  /** Adds an initializer. @throws {FourierFTError} `INVALID_OPTION` if the name is taken */
   addInitializer(tensor: NewTensor & { readonly name: string }): OnnxTensor {
     this.#rejectTaken(tensor.name)
     const [added] = this.#message.insert([field(Graph.initializer, encodeTensor(tensor))]) as [WireField]
     return this.#readInitializer(added)
   }
 
-  /** @throws {FourierFTError} `INVALID_OPTION` if the name is taken */
+  /** Adds an input. @throws {FourierFTError} `INVALID_OPTION` if the name is taken */
   addInput(value: NewValue): void {
     this.#rejectTaken(value.name)
     const after = this.#lastInput ?? this.#message.last(Graph.input)
@@ -333,9 +335,9 @@ export class OnnxGraph {
     this.#knownValues = undefined
   }
 
-  /** If only a name is given, the runtime infers type and shape. @throws {FourierFTError} `INVALID_OPTION` if the name is taken */
+  /** Adds an output. If only a name is given, the runtime infers type and shape. @throws {FourierFTError} `INVALID_OPTION` if the name is taken */
   addOutput(value: NewValue | { readonly name: string }): void {
-    if (this.isOutput(value.name)) throw this.#taken(value.name)
+    if (this.isOutput(value.name)) throw this.#nameTaken(value.name)
     const after = this.#lastOutput ?? this.#message.last(Graph.output)
     ;[this.#lastOutput] = this.#message.insert([field(Graph.output, encodeValue(value))], after)
     this.#outputNames?.add(value.name)
@@ -343,9 +345,9 @@ export class OnnxGraph {
 
   /** Changes the last dim of a value, if the file gives the value's shape. */
   setLastDim(name: string, size: number | string): void {
-    for (const one of [...this.#message.all(Graph.output), ...this.#message.all(Graph.valueInfo)]) {
-      if (one.reading(this).text(ValueInfo.name) !== name) continue
-      const tensor = one.message(this).last(ValueInfo.type)?.message(this).last(Type.tensor)?.message(this)
+    for (const value of [...this.#message.all(Graph.output), ...this.#message.all(Graph.valueInfo)]) {
+      if (value.reading(this).text(ValueInfo.name) !== name) continue
+      const tensor = value.message(this).last(ValueInfo.type)?.message(this).last(Type.tensor)?.message(this)
       const dim = tensor?.last(TensorType.shape)?.message(this).last(Shape.dim)?.message(this)
       const old = dim?.last(Dimension.value) ?? dim?.last(Dimension.parameter)
       if (old)
@@ -354,7 +356,7 @@ export class OnnxGraph {
     this.#knownValues = undefined
   }
 
-  /** Removes nodes of this graph. Nothing may read their outputs any more. */
+  /** Removes nodes of this graph. No other node may read their outputs. */
   removeNodes(nodes: readonly OnnxNode[]): void {
     this.#message.remove(nodes.map((node) => node.field))
     this.#isOrderStale = true
@@ -364,20 +366,20 @@ export class OnnxGraph {
 
   removeInitializers(names: ReadonlySet<string>): void {
     const fields = this.#message.all(Graph.initializer)
-    this.#message.remove(fields.filter((one) => names.has(one.reading(this).text(Tensor.name) ?? '')))
+    this.#message.remove(fields.filter((field) => names.has(field.reading(this).text(Tensor.name) ?? '')))
     for (const name of names) this.#initializers.delete(name)
   }
 
   removeInputs(names: ReadonlySet<string>): void {
     const fields = this.#message.all(Graph.input)
-    this.#message.remove(fields.filter((one) => names.has(one.reading(this).text(ValueInfo.name) ?? '')))
+    this.#message.remove(fields.filter((field) => names.has(field.reading(this).text(ValueInfo.name) ?? '')))
     this.#forgetValues()
   }
 
   /** @returns a function that restores nodes and initializers; call it after the message has been restored */
   saved(): () => void {
     const [nodes, initializers] = [[...this.nodes], [...this.#initializers]]
-    const restore = nodes.flatMap((node) => node.subgraphs.map((inner) => inner.saved()))
+    const restoreInner = nodes.flatMap((node) => node.subgraphs.map((inner) => inner.saved()))
     return () => {
       this.#nodes = nodes
       this.#isOrderStale = false
@@ -386,11 +388,11 @@ export class OnnxGraph {
       for (const node of nodes) node.forget()
       this.#initializers.clear()
       for (const [name, tensor] of initializers) this.#initializers.set(name, tensor)
-      for (const each of restore) each()
+      for (const restore of restoreInner) restore()
     }
   }
 
-  /** Whether this graph has an initializer, an input or a node's output of that name. */
+  /** Returns whether this graph has an initializer, an input or a node's output of that name. */
   defines(name: string): boolean {
     this.#inputNames ??= this.#namesOf(Graph.input)
     return (
@@ -403,7 +405,7 @@ export class OnnxGraph {
   /** @internal Updates the index after a change of the node's inputs or outputs. */
   reindex(node: OnnxNode, kind: 'inputs' | 'outputs', before: readonly string[]): void {
     this.#index?.update(node, kind, before)
-    if (kind === 'inputs') this.#noteInParents(node.inputs)
+    if (kind === 'inputs') this.#addReaderToParents(node.inputs)
   }
 
   #indexed(): EditableIndex<OnnxNode, OnnxGraph> {
@@ -411,20 +413,21 @@ export class OnnxGraph {
     return this.#index
   }
 
-  /** Adds names that this graph reads to the indexes of the graphs around it. */
-  #noteInParents(names: Iterable<string>): void {
+  /** Adds names that this graph reads to the indexes of its enclosing graphs. */
+  #addReaderToParents(names: Iterable<string>): void {
     for (let inner: OnnxGraph = this; inner.parent; inner = inner.parent) {
       const index = inner.parent.#index
-      if (index) for (const name of names) index.noteInside(name, inner)
+      if (index) for (const name of names) index.addInnerReader(name, inner)
     }
   }
 
   #added(fields: readonly WireField[]): OnnxNode[] {
-    const nodes = fields.map((one) => this.#readNode(one))
+    const nodes = fields.map((field) => this.#readNode(field))
     for (const node of nodes) {
       this.#nodes.push(node)
       this.#index?.add(node)
-      if (this.parent) for (const names of [node.inputs, ...namesInside(node)]) this.#noteInParents(names)
+      if (this.parent)
+        for (const names of [node.inputs, ...namesInside(node)]) this.#addReaderToParents(names)
     }
     this.#isOrderStale = true
     return nodes
@@ -442,20 +445,20 @@ export class OnnxGraph {
     return tensor
   }
 
-  #checkOwn(node: OnnxNode): void {
+  #checkContains(node: OnnxNode): void {
     if (node.field.owner !== this.#message)
       throw new FourierFTError(
         'INVALID_STATE',
-        `${this.where} has no node ${JSON.stringify(node.name)} that is this object`,
+        `the node ${JSON.stringify(node.name)} does not belong to ${this.where}`,
         { file: this.file },
       )
   }
 
   #rejectTaken(name: string): void {
-    if (this.defines(name)) throw this.#taken(name)
+    if (this.defines(name)) throw this.#nameTaken(name)
   }
 
-  #taken(name: string): FourierFTError {
+  #nameTaken(name: string): FourierFTError {
     return new FourierFTError('INVALID_OPTION', `${this.where} has a value ${JSON.stringify(name)} already`, {
       file: this.file,
       tensor: name,

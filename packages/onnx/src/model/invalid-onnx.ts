@@ -1,7 +1,7 @@
 /** The error of a file that breaks ONNX's rules. */
 import { FourierFTError } from '@fourierft/core'
 
-/** The file, node or tensor that the message of an error names; an object computes its text only if there is an error. */
+/** The file, node or tensor that an error message names. An object computes its description only if there is an error. */
 export type Where = string | { readonly where: string }
 
 export function invalidOnnx(where: Where, problem: string, cause?: unknown): FourierFTError {

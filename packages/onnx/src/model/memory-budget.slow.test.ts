@@ -26,20 +26,21 @@ function bytesOf(part: { writeTo(parts: Uint8Array[]): void }): Uint8Array {
 const NAME = 'zzzz'
 
 /** Repeats a field until the size is reached, each time with another name instead of {@link NAME}. */
-function many(make: (name: string) => WireField): Uint8Array {
-  const one = Buffer.from(bytesOf(make(NAME)))
+function repeated(make: (name: string) => WireField): Uint8Array {
+  const part = Buffer.from(bytesOf(make(NAME)))
   const offsets: number[] = []
-  for (let at = one.indexOf(NAME); at >= 0; at = one.indexOf(NAME, at + 1)) offsets.push(at)
-  const all = Buffer.alloc(SIZE - (SIZE % one.length), one)
-  if (offsets.length === 0) return all
-  for (let i = 0; i * one.length < all.length; i++) {
+  for (let offset = part.indexOf(NAME); offset >= 0; offset = part.indexOf(NAME, offset + 1))
+    offsets.push(offset)
+  const parts = Buffer.alloc(SIZE - (SIZE % part.length), part)
+  if (offsets.length === 0) return parts
+  for (let i = 0; i * part.length < parts.length; i++) {
     const name = i.toString(36).padStart(NAME.length, '0')
-    for (const offset of offsets) all.write(name, i * one.length + offset, 'latin1')
+    for (const offset of offsets) parts.write(name, i * part.length + offset, 'latin1')
   }
-  return all
+  return parts
 }
 
-/** A field whose payload is a list of encoded fields. */
+/** Creates a field whose payload is a list of encoded fields. */
 const within = (number: number, ...parts: readonly Uint8Array[]) => field(number, Buffer.concat(parts))
 
 const value = (name: string) => ({ name, dataType: DataType.float, dims: ['n', 2] })
@@ -52,7 +53,7 @@ const base = {
   initializers: [{ name: 'w', dims: [2, 2], dataType: DataType.float, data: new Uint8Array(16) }],
 }
 
-/** A model of one layer, with additional bytes at the end of its graph or of the model. */
+/** Creates a model of one layer, with additional bytes at the end of its graph or of the model. */
 function model({ graph, end }: { graph?: Uint8Array; end?: Uint8Array }): Uint8Array {
   const header = message(
     field(Model.irVersion, 8),
@@ -65,9 +66,9 @@ function model({ graph, end }: { graph?: Uint8Array; end?: Uint8Array }): Uint8A
   ])
 }
 
-const inGraph = (make: (name: string) => WireField) => model({ graph: many(make) })
+const inGraph = (make: (name: string) => WireField) => model({ graph: repeated(make) })
 const node = (newNode: NewNode) => field(Graph.node, encodeNode(newNode))
-/** A model with a product that has these additional fields. */
+/** Creates a model with a product that has these additional fields. */
 const inNode = (parts: Uint8Array) =>
   model({
     graph: bytesOf(within(Graph.node, bytesOf(encodeNode({ ...product, name: '', outputs: ['z'] })), parts)),
@@ -82,20 +83,20 @@ const inTensor = (parts: Uint8Array) =>
   model({
     graph: bytesOf(within(Graph.initializer, bytesOf(message(field(Tensor.name, 't'), field(2, 7))), parts)),
   })
-const pairs = (number: number) => many((name) => field(number, message(field(1, name))))
+const pairs = (number: number) => repeated((name) => field(number, message(field(1, name))))
 const padded = (name: string, length: number) => name.padStart(length, '_')
 
 const REJECTED: Readonly<Record<string, () => Uint8Array>> = {
   'nodes of two bytes': () => inGraph(() => field(Graph.node, message())),
   'attributes with a name': () =>
-    inNode(many((name) => field(Node.attribute, message(field(Attribute.name, name))))),
+    inNode(repeated((name) => field(Node.attribute, message(field(Attribute.name, name))))),
   'nodes with an operator and an output': () =>
     inGraph((name) => node({ opType: 'A', inputs: [], outputs: [name] })),
   'nodes of 40 bytes': () =>
     inGraph((name) =>
       node({ opType: 'Relu', inputs: [padded(name, 12)], outputs: [`y${padded(name, 12)}`] }),
     ),
-  branches: () =>
+  'subgraphs of If': () =>
     inGraph((name) =>
       node({
         opType: 'If',
@@ -110,9 +111,9 @@ const REJECTED: Readonly<Record<string, () => Uint8Array>> = {
     inAttribute(
       'then_branch',
       'If',
-      many(() => field(Attribute.graphs, message())),
+      repeated(() => field(Attribute.graphs, message())),
     ),
-  'names in one node': () => inNode(many((name) => field(Node.input, name))),
+  'names in one node': () => inNode(repeated((name) => field(Node.input, name))),
   tensors: () => inGraph((name) => field(Graph.initializer, message(field(Tensor.name, name)))),
   'tensors with data': () =>
     inGraph((name) =>
@@ -124,14 +125,14 @@ const REJECTED: Readonly<Record<string, () => Uint8Array>> = {
   inputs: () => inGraph((name) => field(Graph.input, encodeValue({ name }))),
   'values of two bytes': () => inGraph(() => field(Graph.valueInfo, message())),
   'values with a name': () => inGraph((name) => field(Graph.valueInfo, message(field(ValueInfo.name, name)))),
-  'unknown fields of the model': () => model({ end: many(() => field(99, 0)) }),
+  'unknown fields of the model': () => model({ end: repeated(() => field(99, 0)) }),
   'metadata of the model': () => model({ end: pairs(Model.metadata) }),
   'metadata of a node': () => inNode(pairs(Node.metadata)),
   'operator sets': () => model({ end: pairs(Model.opsetImport) }),
   functions: () => model({ end: pairs(Model.functions) }),
   'locations of external data': () =>
     inTensor(Buffer.concat([bytesOf(field(14, 1)), pairs(Tensor.external)])),
-  dims: () => inTensor(many(() => field(Tensor.dims, 1))),
+  dims: () => inTensor(repeated(() => field(Tensor.dims, 1))),
   'packed dims': () => inTensor(bytesOf(field(Tensor.dims, new Uint8Array(SIZE).fill(1)))),
   'packed integers of an attribute': () =>
     inAttribute('split', 'Split', bytesOf(field(Attribute.ints, new Uint8Array(SIZE).fill(1)))),
@@ -157,13 +158,13 @@ const ACCEPTED: Readonly<Record<string, () => Uint8Array>> = {
         attributes: { note: { string: '-'.repeat(400) } },
       }),
     ),
-  'attributes of two bytes': () => inNode(many(() => field(Node.attribute, message()))),
-  'unknown fields of a node': () => inNode(many(() => field(99, 0))),
+  'attributes of two bytes': () => inNode(repeated(() => field(Node.attribute, message()))),
+  'unknown fields of a node': () => inNode(repeated(() => field(99, 0))),
   'integers of an attribute': () =>
     inAttribute(
       'split',
       'Split',
-      many(() => field(Attribute.ints, 1)),
+      repeated(() => field(Attribute.ints, 1)),
     ),
   'integers of a tensor, one byte each': () =>
     inTensor(

@@ -38,23 +38,23 @@ export class MemoryBudget {
     this.#left = (MEMORY_FACTOR - 1) * Math.max(size, SMALLEST_FILE)
   }
 
-  /** @throws {FourierFTError} `INVALID_ONNX` if the budget is too small */
+  /** Takes the cost of objects from the budget. @throws {FourierFTError} `INVALID_ONNX` if the budget is too small */
   take(kind: keyof typeof COST, count: number, where: Where): void {
     this.check(kind, count, where)
     this.#left -= COST[kind] * count
   }
 
-  /** Returns the cost of objects that are released. */
+  /** Gives back the cost of objects that are released. */
   give(kind: keyof typeof COST, count: number): void {
     this.#left += COST[kind] * count
   }
 
-  /** For objects that are not kept. @throws {FourierFTError} `INVALID_ONNX` if the budget is too small */
+  /** Checks the cost of objects that are not kept. @throws {FourierFTError} `INVALID_ONNX` if the budget is too small */
   check(kind: keyof typeof COST, count: number, where: Where): void {
     if (COST[kind] * count > this.#left)
       throw invalidOnnx(
         where,
-        `it has so many small parts that reading them would need more than ${MEMORY_FACTOR} times the memory of the file, which has ${this.#size} bytes (no exporter writes such files)`,
+        `reading its many small parts would need more than ${MEMORY_FACTOR} times the file's size of ${this.#size} bytes (no exporter writes such files)`,
       )
   }
 }

@@ -65,7 +65,7 @@ describe('reading and writing', () => {
 })
 
 describe('edits', () => {
-  test('inserting a node after another one moves nothing else', () => {
+  test('inserting a node after another moves nothing else', () => {
     const bytes = sampleModel()
     const model = readModel(bytes)
     const [product] = model.graph.nodes
@@ -128,13 +128,13 @@ describe('edits', () => {
 
   test('an edit in a subgraph changes the file', () => {
     const inner = { name: 'inside', opType: 'Relu', inputs: ['x'], outputs: ['z'] }
-    const branch = { graph: { name: 'then', nodes: [inner], outputs: [{ name: 'z' }] } }
+    const subgraph = { graph: { name: 'then', nodes: [inner], outputs: [{ name: 'z' }] } }
     const node = {
       name: 'if',
       opType: 'If',
       inputs: ['b'],
       outputs: ['y'],
-      attributes: { then_branch: branch },
+      attributes: { then_branch: subgraph },
     }
     const model = readModel(sampleModel({ nodes: [node] }))
     expect(model.graph.consumersOf('x').map(({ name }) => name)).toEqual(['inside'])

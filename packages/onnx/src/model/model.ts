@@ -20,7 +20,7 @@ export interface OnnxFunction {
   readonly name: string
 }
 
-/** Protobuf's own limit for one message. */
+/** Protobuf's limit for one message. */
 export const MAX_BYTES = 2 ** 31 - 1
 
 export class OnnxModel {
@@ -35,6 +35,7 @@ export class OnnxModel {
     this.file = file
     this.#message = message
     this.graph = new OnnxGraph(graph.message(file), file)
+    // Rejects a broken file when it is read, not on first use.
     for (const read of [() => this.irVersion, () => this.opsetImports, () => this.functions]) read()
   }
 
@@ -67,14 +68,14 @@ export class OnnxModel {
     return imports
   }
 
-  /** @throws {FourierFTError} `INVALID_STATE` if the model uses another version of the set */
+  /** Adds an operator set. @throws {FourierFTError} `INVALID_STATE` if the model uses another version of the set */
   addOpsetImport(domain: string, version: number): void {
     const present = this.opsetImports.get(domain)
     if (present === version) return
     if (present !== undefined)
       throw new FourierFTError(
         'INVALID_STATE',
-        `${this.file} uses version ${present} of the operator set ${JSON.stringify(domain)}, so it cannot use version ${version} too`,
+        `${this.file} uses version ${present} of the operator set ${JSON.stringify(domain)}, so it cannot also use version ${version}`,
         { file: this.file, expected: version, received: present },
       )
     this.#message.insert([field(Model.opsetImport, encodeOpset(domain, version))])
@@ -82,16 +83,16 @@ export class OnnxModel {
 
   /** Removes an operator set if the model has it. */
   removeOpsetImport(domain: string): void {
-    const isRemoved = (one: WireField) => one.reading(this.file).text(OperatorSet.domain) === domain
+    const isRemoved = (field: WireField) => field.reading(this.file).text(OperatorSet.domain) === domain
     this.#message.remove(this.#message.all(Model.opsetImport).filter(isRemoved))
   }
 
   /** The model-local functions. */
   get functions(): readonly OnnxFunction[] {
-    return this.#message.all(Model.functions).map((one) => this.#functionOf(one))
+    return this.#message.all(Model.functions).map((field) => this.#functionOf(field))
   }
 
-  /** @throws {FourierFTError} `INVALID_STATE` if there is a function of that name */
+  /** Adds a function. @throws {FourierFTError} `INVALID_STATE` if there is a function of that name */
   addFunction(definition: NewFunction): void {
     if (this.functions.some(({ domain, name }) => domain === definition.domain && name === definition.name))
       throw new FourierFTError(
@@ -108,8 +109,8 @@ export class OnnxModel {
 
   /** Removes a function if the model has it. */
   removeFunction(removed: OnnxFunction): void {
-    const isRemoved = (one: WireField) => {
-      const { domain, name } = this.#functionOf(one)
+    const isRemoved = (field: WireField) => {
+      const { domain, name } = this.#functionOf(field)
       return domain === removed.domain && name === removed.name
     }
     this.#message.remove(this.#message.all(Model.functions).filter(isRemoved))
@@ -125,7 +126,7 @@ export class OnnxModel {
     return readStringMap(this.#message, Model.metadata, this.file)
   }
 
-  /** @throws {FourierFTError} `INVALID_OPTION` if the key is taken */
+  /** Adds an entry to the metadata. @throws {FourierFTError} `INVALID_OPTION` if the key is taken */
   addMetadata(key: string, value: string): void {
     if (this.metadata.has(key))
       throw new FourierFTError('INVALID_OPTION', `${this.file} has metadata ${JSON.stringify(key)} already`, {
@@ -138,17 +139,17 @@ export class OnnxModel {
 
   /** Removes an entry of the metadata if the model has it. */
   removeMetadata(key: string): void {
-    const isRemoved = (one: WireField) => one.reading(this.file).text(Entry.key) === key
+    const isRemoved = (field: WireField) => field.reading(this.file).text(Entry.key) === key
     this.#message.remove(this.#message.all(Model.metadata).filter(isRemoved))
   }
 
   /** Runs `edit`; if it throws, restores the model. `edit` must not set the data of tensors, which are not restored. */
   transaction<T>(edit: () => T): T {
-    const restore = [this.#message.saved(), this.graph.saved()]
+    const restoreAll = [this.#message.saved(), this.graph.saved()]
     try {
       return edit()
     } catch (error) {
-      for (const each of restore) each()
+      for (const restore of restoreAll) restore()
       throw error
     }
   }
@@ -159,7 +160,7 @@ export class OnnxModel {
   }
 
   /**
-   * The file in pieces for writing one after the other: views of the file that was read, with the new parts between them.
+   * Returns the file in pieces, in the order in which to write them: views of the file that was read, and new parts.
    *
    * @throws {FourierFTError} `FILE_TOO_LARGE` from 2 GB on, which protobuf cannot hold
    */
@@ -180,7 +181,7 @@ export class OnnxModel {
     return parts
   }
 
-  /** The file as one array, copied once. @throws {FourierFTError} as {@link toParts} does */
+  /** Returns a copy of the file as one array. @throws {FourierFTError} as {@link toParts} does */
   toBytes(): Uint8Array {
     const parts = this.toParts()
     const bytes = new Uint8Array(this.size)
@@ -197,8 +198,8 @@ export class OnnxModel {
 export type ModelData = Uint8Array | ArrayBuffer | SharedArrayBuffer
 
 /**
- * The bytes as a plain `Uint8Array`, without copying. A plain one is needed because Node's `Buffer` redefines methods: its `slice` gives a
- * view.
+ * Returns the bytes as a plain `Uint8Array`, without copying. A `Buffer` of Node is also converted, because it redefines methods: its
+ * `slice` gives a view.
  *
  * @returns undefined for other values
  */
@@ -210,11 +211,11 @@ export function modelBytes(data: unknown): Uint8Array | undefined {
 
 /**
  * Reads a model. The bytes must not change while the model is in use, because its weights are views of them. External data are not read.
- * Reading needs at most 12 times the memory of the file, including the file; for files under 10 MB, at most that of a file of 10 MB.
+ * Reading needs at most 12 times the file's size in memory, including the file itself; files under 10 MB count as 10 MB.
  *
- * @param options.file the name in the messages of errors
+ * @param options.file the name in error messages
  * @throws {FourierFTError} `INVALID_ONNX` for bytes that are not an ONNX file, a truncated file, impossible lengths or sizes, graphs nested
- *   too deep, nodes without an operator, and files with too many small parts for that memory; `INVALID_OPTION` for anything but bytes
+ *   too deep, nodes without an operator, and files with too many small parts for that memory; `INVALID_OPTION` if `data` is not bytes
  */
 export function readModel(data: ModelData, { file = 'the model' }: { file?: string } = {}): OnnxModel {
   const bytes = modelBytes(data)
@@ -226,7 +227,7 @@ export function readModel(data: ModelData, { file = 'the model' }: { file?: stri
   )
 }
 
-/** @throws {FourierFTError} `INVALID_ONNX` for a negative version, or one beyond the safe integers */
+/** Converts a version to a number. @throws {FourierFTError} `INVALID_ONNX` if it is negative or not a safe integer */
 function versionOf(version: bigint | undefined, kind: string, file: string): number {
   const number = Number(version ?? 0n)
   if (Number.isSafeInteger(number) && number >= 0) return number

@@ -24,7 +24,7 @@ export function skipIdentity(graph: OnnxGraph, name: string): { graph: OnnxGraph
   return value
 }
 
-/** The tensor of an initializer or a `Constant`. */
+/** Returns the tensor of an initializer or a `Constant`. */
 export function constantOf(graph: OnnxGraph, name: string | undefined): OnnxTensor | undefined {
   if (!name) return undefined
   return initializerOf(graph, name) ?? producerOf(graph, name)?.attribute('value')?.tensor

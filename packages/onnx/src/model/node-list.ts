@@ -6,7 +6,7 @@ export class NodeList {
   readonly nodes: NewNode[] = []
   readonly #prefix: string
 
-  /** @param prefix of all new names; lists whose nodes see each other's values need different prefixes */
+  /** @param prefix the start of all new names; lists whose nodes see each other's values need different prefixes */
   constructor(prefix = '') {
     this.#prefix = prefix
   }
@@ -38,11 +38,11 @@ export class NodeList {
     return this.add('Constant', [], { value: { tensor: { dims, dataType: DataType.int64, data } } })
   }
 
-  /** Gives the tensor another shape: the concatenation of the vectors that `sizes` names. */
+  /** Reshapes the tensor. The new shape is the concatenation of the vectors that `sizes` names. */
   readonly reshape = (tensor: string, sizes: readonly string[]): string =>
     this.add('Reshape', [tensor, this.add('Concat', sizes, { axis: { int: 0 } })])
 
-  /** The size of one axis of the tensor, as a vector. */
+  /** Computes the size of one axis of the tensor, as a vector. */
   readonly sizeOf = (tensor: string, axis: number): string =>
     this.add('Gather', [this.add('Shape', [tensor]), this.constant([axis])])
 }

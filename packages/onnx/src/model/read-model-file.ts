@@ -12,7 +12,7 @@ import { Graph, Model, Tensor } from './schema.js'
 import { readTensor } from './tensor.js'
 import { field, WireField, WireMessage } from './wire-message.js'
 
-/** Gives `length` bytes of the file from `offset` on. */
+/** Reads `length` bytes of the file from `offset` on. */
 export type ReadAt = (offset: number, length: number) => Promise<Uint8Array>
 
 export interface ModelFileOptions {
@@ -20,13 +20,13 @@ export interface ModelFileOptions {
   readonly size: number
   /** The file's name in its folder, which becomes the location of its weights. */
   readonly location: string
-  /** The name in the messages of errors; default: `location`. */
+  /** The name in error messages. Default: `location` */
   readonly file?: string
   /** Tensors of at most this many bytes are read, because runtimes need shapes and other small constants early. Default: 4096 */
   readonly inlineUpTo?: number
 }
 
-/** The number of bytes read at a time: everything but the weights is close together. */
+/** The number of bytes read at a time. Everything except the weights is close together. */
 const WINDOW = 65_536
 /** The largest number of bytes before a payload: 5 of the tag, 10 of the length. */
 const MAX_FIELD_HEADER = 15
@@ -80,7 +80,7 @@ export async function readModelFile(
     })
     if (!data) return readField(location)
     const message = messageOf(header)
-    // `readTensor` asks for the message before each read and each edit.
+    // `readTensor` requests the message before each read and each edit.
     const source = { read: () => message, edit: () => message }
     const { payloadStart: offset, end: dataEnd } = data
     readTensor(source, file).setData({ location: fileName, offset, length: dataEnd - offset })
@@ -139,7 +139,7 @@ export async function readModelFile(
   }
 }
 
-/** Reads ahead. The returned view is valid until the next call. */
+/** Makes `read` read ahead. The view that it then gives is valid until the next call. */
 function windowed(read: ReadAt, size: number): ReadAt {
   let start = 0
   let window: Uint8Array = new Uint8Array()

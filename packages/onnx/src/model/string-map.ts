@@ -3,7 +3,7 @@ import type { Where } from './invalid-onnx.js'
 import { Entry } from './schema.js'
 import type { WireMessage } from './wire-message.js'
 
-/** The keys and values in all fields of that number; the last value of a key counts. */
+/** Reads the keys and values from all fields of that number. If a key occurs several times, its last value counts. */
 export function readStringMap(message: WireMessage, number: number, where: Where): Map<string, string> {
   const entries = new Map<string, string>()
   message.budget?.check('entry', message.count(number), where)

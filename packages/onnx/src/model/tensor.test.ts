@@ -98,7 +98,7 @@ describe('sizes of a Split', () => {
   })
 })
 
-/** A tensor with these fields, read from a model. */
+/** Returns a tensor with these fields, read from a model. */
 function tensorOf(...fields: WireField[]) {
   const graph = encodeGraph({ name: 'g', nodes: [], outputs: [] })
   graph.insert([field(5, message(field(Tensor.name, 't'), ...fields))])

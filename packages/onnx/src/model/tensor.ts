@@ -29,8 +29,8 @@ export interface OnnxTensor {
   readonly dataType: number
   readonly external: ExternalData | undefined
   /**
-   * The bytes, little-endian: a view at any alignment, or a copy if the file stores integers one by one. Undefined for external data, texts,
-   * and other forms of storage.
+   * Returns the bytes, little-endian: a view at any alignment, or a copy if the file stores integers one by one. Undefined for external
+   * data, strings, and other forms of storage.
    *
    * @throws {FourierFTError} `SHAPE_MISMATCH` if the data do not fit the dims
    */
@@ -39,7 +39,7 @@ export interface OnnxTensor {
   setData(data: Uint8Array | ExternalData): void
 }
 
-/** The bytes of one number of each {@link DataType}. */
+/** The size in bytes of one number of each {@link DataType}. */
 export const BYTES: ReadonlyMap<number, number> = new Map([
   [DataType.float, 4],
   [DataType.uint8, 1],
@@ -59,7 +59,7 @@ export const BYTES: ReadonlyMap<number, number> = new Map([
 /** The limit of NumPy and PyTorch. */
 const MAX_DIMS = 64
 
-/** @throws {FourierFTError} `INVALID_ONNX` for more dims than tensors have */
+/** Checks the number of dims. @throws {FourierFTError} `INVALID_ONNX` if it is larger than that of any tensor */
 export function checkRank(rank: number, where: Where): void {
   if (rank > MAX_DIMS) throw invalidOnnx(where, `it has ${rank} dims, more than ${MAX_DIMS}`)
 }
@@ -70,13 +70,13 @@ export interface TensorSource {
   edit(): WireMessage | undefined
 }
 
-/** @throws {FourierFTError} `INVALID_ONNX` */
+/** Reads the header of a tensor. @throws {FourierFTError} `INVALID_ONNX` */
 export function readTensor(source: TensorSource, file: string): OnnxTensor {
   return new StoredTensor(source, file)
 }
 
 type ReadInteger = (view: DataView, offset: number) => number | bigint
-/** How to read one number of each integer type from a `DataView`. */
+/** The functions that read one number of each integer type from a `DataView`. */
 const INTEGERS: ReadonlyMap<number, ReadInteger> = new Map<number, ReadInteger>([
   [DataType.uint8, (view, offset) => view.getUint8(offset)],
   [DataType.int8, (view, offset) => view.getInt8(offset)],
@@ -88,7 +88,7 @@ const INTEGERS: ReadonlyMap<number, ReadInteger> = new Map<number, ReadInteger>(
   [DataType.int64, (view, offset) => view.getBigInt64(offset, true)],
 ])
 
-/** The numbers of a tensor of integers; undefined for other types and external data. */
+/** Returns the numbers of a tensor of integers; undefined for other types and external data. */
 export function integersOf(tensor: OnnxTensor): number[] | undefined {
   const get = INTEGERS.get(tensor.dataType)
   const bytes = get && tensor.data()
@@ -119,7 +119,7 @@ class StoredTensor implements OnnxTensor {
     if (message.integer(Tensor.location) === EXTERNAL) this.#external = readExternal(message, this)
   }
 
-  /** Its description in the message of an error. */
+  /** Its description in error messages. */
   get where(): string {
     return `tensor ${JSON.stringify(this.name)} of ${this.#file}`
   }
@@ -185,7 +185,7 @@ class StoredTensor implements OnnxTensor {
       )
   }
 
-  /** `int32_data` also holds all smaller types; 16-bit floats are stored as their bits. */
+  /** Reads integers that are stored one by one. `int32_data` also holds all smaller types, and 16-bit floats as their bits. */
   #integerBytes(message: WireMessage): Uint8Array | undefined {
     const width = BYTES.get(this.dataType)
     if (width === undefined) return undefined
@@ -209,7 +209,7 @@ class StoredTensor implements OnnxTensor {
   }
 }
 
-/** The payload if there is one such field; several fields are not one run of bytes. */
+/** Returns the payload if there is exactly one such field: those of several fields are not contiguous. */
 function onlyBytes(message: WireMessage, number: number): Uint8Array | undefined {
   return message.count(number) === 1 ? message.bytes(number) : undefined
 }

@@ -9,7 +9,7 @@ export interface OnnxValue {
   readonly name: string
   /** A number of {@link DataType}; undefined if the file does not declare it, or if the value is not a tensor. */
   readonly dataType: number | undefined
-  /** A number is a fixed size, a text a named one. If the whole list is undefined, the rank is unknown. */
+  /** Numbers are fixed sizes, and strings name variable ones. If the whole list is undefined, the rank is unknown. */
   readonly dims: readonly (number | string | undefined)[] | undefined
 }
 

@@ -14,9 +14,9 @@ export type FieldValue = string | number | bigint | Uint8Array | WireMessage
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 const NO_BYTES = new Uint8Array()
-const NOTHING: Source = { bytes: NO_BYTES, from: 0, to: 0 }
-/** Texts up to this length are usually names. */
-const LONGEST_QUICK_TEXT = 128
+const NOTHING: Source = { bytes: NO_BYTES, start: 0, end: 0 }
+/** Strings up to this length are usually names. */
+const MAX_QUICK_TEXT = 128
 
 /** Receives the lower and the upper 32 bits of an integer, both signed. */
 export type TakeHalves = (low: number, high: number) => void
@@ -31,24 +31,24 @@ class Payload {
   protected bytes: Uint8Array
   /** The offset of the field's header. New fields have none: their headers are encoded when they are written. */
   protected start: number
-  /** The payload is at `[from, to)`. */
-  protected from: number
-  protected to: number
+  /** The payload is at `[payloadStart, end)`. */
+  protected payloadStart: number
+  protected end: number
 
-  constructor(tag: number, bytes: Uint8Array, start: number, from: number, to: number) {
+  constructor(tag: number, bytes: Uint8Array, start: number, payloadStart: number, end: number) {
     this.tag = tag
     this.bytes = bytes
     this.start = start
-    this.from = from
-    this.to = to
+    this.payloadStart = payloadStart
+    this.end = end
   }
 
-  set(tag: number, bytes: Uint8Array, start: number, from: number, to: number): void {
+  set(tag: number, bytes: Uint8Array, start: number, payloadStart: number, end: number): void {
     this.tag = tag
     this.bytes = bytes
     this.start = start
-    this.from = from
-    this.to = to
+    this.payloadStart = payloadStart
+    this.end = end
   }
 
   get number(): number {
@@ -61,41 +61,41 @@ class Payload {
 
   /** The payload, as a view. */
   get value(): Uint8Array {
-    return this.bytes.subarray(this.from, this.to)
+    return this.bytes.subarray(this.payloadStart, this.end)
   }
 
-  /** @throws {FourierFTError} `INVALID_ONNX` if the field is not text */
+  /** Decodes the payload as a string. @throws {FourierFTError} `INVALID_ONNX` if the field is not text */
   text(where: Where): string {
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'text')
     return this.#quickText() ?? guarded(where, () => utf8.decode(this.value))
   }
 
-  /** Decodes short ASCII texts, such as names, faster than a call of the decoder. */
+  /** Decodes short ASCII strings, such as names, faster than a call of the decoder. */
   #quickText(): string | undefined {
-    const { bytes, from, to } = this
-    if (to - from > LONGEST_QUICK_TEXT) return undefined
-    for (let offset = from; offset < to; offset++) if (bytes[offset] > 127) return undefined
-    return Reflect.apply(String.fromCharCode, null, bytes.subarray(from, to))
+    const { bytes, payloadStart, end } = this
+    if (end - payloadStart > MAX_QUICK_TEXT) return undefined
+    for (let offset = payloadStart; offset < end; offset++) if (bytes[offset] > 127) return undefined
+    return Reflect.apply(String.fromCharCode, null, bytes.subarray(payloadStart, end))
   }
 
-  /** The number of integers in the field: one, or several in a packed field. */
+  /** Counts the integers in the field: one, or several in a packed field. */
   countIntegers(where: Where): number {
     if (this.wireType === WireType.Varint) return 1
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'integers')
     let count = 0
-    for (let offset = this.from; offset < this.to; offset++) if (this.bytes[offset] < 128) count++
+    for (let offset = this.payloadStart; offset < this.end; offset++) if (this.bytes[offset] < 128) count++
     return count
   }
 
-  /** Passes all integers of the field to `take`, in halves, because a `bigint` is an object and there may be millions. */
+  /** Passes all integers of the field to `take`, in halves, because a `bigint` is an object, and there may be millions of integers. */
   eachInteger(where: Where, take: TakeHalves): void {
-    const { bytes, to } = this
-    for (let offset = this.from; offset < to; ) {
+    const { bytes, end } = this
+    for (let offset = this.payloadStart; offset < end; ) {
       let low = 0
       let high = 0
       let byte = 128
       for (let i = 0; byte > 127; i++) {
-        if (offset === to || i === 10)
+        if (offset === end || i === 10)
           throw invalidOnnx(where, `field ${this.number} has an integer that does not end`)
         byte = bytes[offset++]
         const bits = byte & 127
@@ -107,15 +107,15 @@ class Payload {
     }
   }
 
-  /** The first integer of the field; undefined for an empty packed field. */
+  /** Returns the first integer of the field; undefined for an empty packed field. */
   integer(where: Where): bigint | undefined {
     if (this.wireType !== WireType.Varint && this.wireType !== WireType.LengthDelimited)
       throw this.unexpected(where, 'integers')
-    if (this.from === this.to) return undefined
+    if (this.payloadStart === this.end) return undefined
     return guarded(where, () => BigInt(new BinaryReader(this.value).int64()))
   }
 
-  /** All floats (32 bits) of the field: one, or several in a packed field. */
+  /** Returns all floats (32 bits) of the field: one, or several in a packed field. */
   floats(where: Where): Float32Array {
     if (this.wireType !== WireType.Bit32 && this.wireType !== WireType.LengthDelimited)
       throw this.unexpected(where, 'floats')
@@ -125,10 +125,10 @@ class Payload {
     return Float32Array.from({ length: byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true))
   }
 
-  /** The payload as a message for reading; the object is not kept. */
+  /** Returns the payload as a message for reading; the object is not kept. */
   reading(where: Where): WireMessage {
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'a message')
-    return new WireMessage(where, { bytes: this.bytes, from: this.from, to: this.to })
+    return new WireMessage(where, { bytes: this.bytes, start: this.payloadStart, end: this.end })
   }
 
   protected unexpected(where: Where, expected: string) {
@@ -141,15 +141,15 @@ class Payload {
 
 /** Reads the fields of a message one after the other. This one object describes the current field until `next` is called. */
 export class Cursor extends Payload {
-  readonly #end: number
+  readonly #messageEnd: number
   readonly #where: Where
   /** The next field of a message whose fields are objects. */
   #nextField: WireField | undefined
   #field: WireField | undefined
 
-  constructor(where: Where, { bytes, from, to }: Source, first?: WireField) {
-    super(0, bytes, from, from, from)
-    this.#end = to
+  constructor(where: Where, { bytes, start, end }: Source, first?: WireField) {
+    super(0, bytes, start, start, start)
+    this.#messageEnd = end
     this.#where = where
     this.#nextField = first
   }
@@ -165,9 +165,9 @@ export class Cursor extends Payload {
     return this.#field?.reading(where) ?? super.reading(where)
   }
 
-  /** The current field as an object of its own. */
+  /** Returns the current field as a separate object. */
   field(): WireField {
-    return new WireField(this.tag, this.bytes, this.start, this.from, this.to)
+    return new WireField(this.tag, this.bytes, this.start, this.payloadStart, this.end)
   }
 
   #follow(field: WireField): boolean {
@@ -178,33 +178,33 @@ export class Cursor extends Payload {
   }
 
   #advance(): boolean {
-    const end = this.#end
+    const messageEnd = this.#messageEnd
     // An open message has nothing after its fields.
-    if (this.#field || this.to >= end) return false
-    this.start = this.to
+    if (this.#field || this.end >= messageEnd) return false
+    this.start = this.end
     const tag = this.#varint()
     const wireType = tag & 7
     if (tag < 8 || tag >= 2 ** 32) throw invalidOnnx(this.#where, `there is no field at byte ${this.start}`)
     this.tag = tag
     if (wireType === WireType.LengthDelimited) {
       const length = this.#varint()
-      this.from = this.to
-      if (length > end - this.from)
+      this.payloadStart = this.end
+      if (length > messageEnd - this.payloadStart)
         throw invalidOnnx(
           this.#where,
-          `field ${this.number} has ${length} bytes, but ${end - this.from} are left`,
+          `field ${this.number} has ${length} bytes, but ${messageEnd - this.payloadStart} are left`,
         )
-      this.to = this.from + length
+      this.end = this.payloadStart + length
       return true
     }
-    this.from = this.to
+    this.payloadStart = this.end
     if (wireType === WireType.Varint) this.#varint()
-    else if (wireType === WireType.Bit64) this.to += 8
-    else if (wireType === WireType.Bit32) this.to += 4
+    else if (wireType === WireType.Bit64) this.end += 8
+    else if (wireType === WireType.Bit32) this.end += 4
     else if (wireType === WireType.StartGroup || wireType === WireType.EndGroup)
       throw invalidOnnx(this.#where, `field ${this.number} is a group, which no ONNX file has`)
     else throw invalidOnnx(this.#where, `field ${this.number} has the unknown wire type ${wireType}`)
-    if (this.to > end) throw invalidOnnx(this.#where, `it ends within field ${this.number}`)
+    if (this.end > messageEnd) throw invalidOnnx(this.#where, `it ends within field ${this.number}`)
     return true
   }
 
@@ -214,8 +214,8 @@ export class Cursor extends Payload {
     let value = 0
     let factor = 1
     for (let i = 0; i < 10; i++) {
-      if (this.to >= this.#end) throw invalidOnnx(this.#where, 'it ends within a number')
-      const byte = bytes[this.to++]
+      if (this.end >= this.#messageEnd) throw invalidOnnx(this.#where, 'it ends within a number')
+      const byte = bytes[this.end++]
       value += (byte & 127) * factor
       if (byte < 128) return value
       factor *= 128
@@ -236,30 +236,30 @@ export class WireField extends Payload {
     tag: number,
     bytes: Uint8Array,
     start: number,
-    from: number,
-    to: number,
+    payloadStart: number,
+    end: number,
     message?: WireMessage,
   ) {
-    super(tag, bytes, start, from, to)
+    super(tag, bytes, start, payloadStart, end)
     this.#message = message
     if (message) message.holder = this
   }
 
-  /** The payload as a message for editing. Every call returns the same object, so edits stay. */
+  /** Returns the payload as a message for editing. Every call returns the same object, so edits are kept. */
   message(where: Where): WireMessage {
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'a message')
-    const { bytes, from, to, owner } = this
+    const { bytes, payloadStart, end, owner } = this
     if (!this.#message) {
-      this.#message = new WireMessage(where, { bytes, from, to }, owner?.budget)
+      this.#message = new WireMessage(where, { bytes, start: payloadStart, end }, owner?.budget)
       this.#message.holder = this
     }
     return this.#message
   }
 
   override reading(where: Where): WireMessage {
-    const { bytes, from, to, owner } = this
+    const { bytes, payloadStart, end, owner } = this
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'a message')
-    return this.#message ?? new WireMessage(where, { bytes, from, to }, owner?.budget)
+    return this.#message ?? new WireMessage(where, { bytes, start: payloadStart, end }, owner?.budget)
   }
 
   /** The message for editing, if it was requested before. */
@@ -268,16 +268,16 @@ export class WireField extends Payload {
   }
 
   get size(): number {
-    const size = this.#message?.isChanged ? this.#message.size : this.to - this.from
-    return this.#keepsHeader ? this.to - this.start : this.#headSize(size) + size
+    const size = this.#message?.isChanged ? this.#message.size : this.end - this.payloadStart
+    return this.#keepsHeader ? this.end - this.start : this.#headerSize(size) + size
   }
 
   writeTo(parts: Uint8Array[]): void {
     if (this.#keepsHeader) {
-      pushView(parts, this.bytes.subarray(this.start, this.to))
+      pushView(parts, this.bytes.subarray(this.start, this.end))
       return
     }
-    const size = this.#message?.isChanged ? this.#message.size : this.to - this.from
+    const size = this.#message?.isChanged ? this.#message.size : this.end - this.payloadStart
     const header = [...varint(this.tag)]
     if (this.wireType === WireType.LengthDelimited) header.push(...varint(size))
     pushView(parts, Uint8Array.from(header))
@@ -287,20 +287,20 @@ export class WireField extends Payload {
 
   /** Copies this field's description to another object. */
   describe(other: Payload): void {
-    other.set(this.tag, this.bytes, this.start, this.from, this.to)
+    other.set(this.tag, this.bytes, this.start, this.payloadStart, this.end)
   }
 
   /** Returns a copy of this field for another message. */
   copy(): WireField {
-    return new WireField(this.tag, this.bytes, this.start, this.from, this.to, this.#message)
+    return new WireField(this.tag, this.bytes, this.start, this.payloadStart, this.end, this.#message)
   }
 
   /** Whether header and payload are written as they are in the file. */
   get #keepsHeader(): boolean {
-    return this.start < this.from && !this.#message?.isChanged
+    return this.start < this.payloadStart && !this.#message?.isChanged
   }
 
-  #headSize(length: number): number {
+  #headerSize(length: number): number {
     const lengthSize = this.wireType === WireType.LengthDelimited ? varintSize(length) : 0
     return varintSize(this.tag) + lengthSize
   }
@@ -309,8 +309,8 @@ export class WireField extends Payload {
 /** The bytes of a message in a file. */
 interface Source {
   readonly bytes: Uint8Array
-  readonly from: number
-  readonly to: number
+  readonly start: number
+  readonly end: number
 }
 
 /** An ordered list of fields that can be added, replaced and removed. */
@@ -337,13 +337,13 @@ export class WireMessage {
     this.#isChanged = source === undefined
   }
 
-  /** Reads all fields. */
+  /** Returns a cursor before the first field. */
   cursor(): Cursor {
     if (this.#isOpen || !this.#source) return new Cursor(this.#where, NOTHING, this.#first)
     return new Cursor(this.#where, this.#source)
   }
 
-  /** The text of the last field of that number: as protobuf demands, it overrides earlier ones. */
+  /** Returns the text of the last field of that number: as protobuf demands, it overrides earlier ones. */
   text(number: number): string | undefined {
     const cursor = this.cursor()
     let text: string | undefined
@@ -351,7 +351,7 @@ export class WireMessage {
     return text
   }
 
-  /** The first integer of the last field. */
+  /** Returns the first integer of the last field. */
   integer(number: number): bigint | undefined {
     const cursor = this.cursor()
     let integer: bigint | undefined
@@ -359,7 +359,7 @@ export class WireMessage {
     return integer
   }
 
-  /** The number of integers in all fields of that number. */
+  /** Counts the integers in all fields of that number. */
   countIntegers(number: number): number {
     const cursor = this.cursor()
     let count = 0
@@ -373,7 +373,7 @@ export class WireMessage {
     while (cursor.next(number)) cursor.eachInteger(this.#where, take)
   }
 
-  /** The integers of all fields of that number. */
+  /** Returns the integers of all fields of that number. */
   integers(number: number): BigInt64Array {
     const integers = new BigInt64Array(this.countIntegers(number))
     const view = new DataView(integers.buffer)
@@ -386,7 +386,7 @@ export class WireMessage {
     return integers
   }
 
-  /** The first float of the last field. */
+  /** Returns the first float of the last field. */
   float(number: number): number | undefined {
     const cursor = this.cursor()
     let float: number | undefined
@@ -394,7 +394,7 @@ export class WireMessage {
     return float
   }
 
-  /** The floats of all fields of that number. */
+  /** Returns the floats of all fields of that number. */
   floats(number: number): Float32Array {
     const cursor = this.cursor()
     const runs: Float32Array[] = []
@@ -410,7 +410,7 @@ export class WireMessage {
     return floats
   }
 
-  /** The payload of the last field. */
+  /** Returns the payload of the last field. */
   bytes(number: number): Uint8Array | undefined {
     const cursor = this.cursor()
     let bytes: Uint8Array | undefined
@@ -418,7 +418,7 @@ export class WireMessage {
     return bytes
   }
 
-  /** The last field of that number as a message for reading; the object is not kept. */
+  /** Returns the last field of that number as a message for reading; the object is not kept. */
   reading(number: number): WireMessage | undefined {
     const cursor = this.cursor()
     let reading: WireMessage | undefined
@@ -433,10 +433,10 @@ export class WireMessage {
     return count
   }
 
-  /** The fields as objects that can be edited. */
+  /** Yields the fields as objects that can be edited. */
   *fields(): Generator<WireField> {
     this.#open()
-    for (let one = this.#first; one; one = one.next) yield one
+    for (let field = this.#first; field; field = field.next) yield field
   }
 
   all(number: number): WireField[] {
@@ -445,9 +445,9 @@ export class WireMessage {
 
   last(number: number): WireField | undefined {
     this.#open()
-    let one = this.#last
-    while (one && one.number !== number) one = one.previous
-    return one
+    let field = this.#last
+    while (field && field.number !== number) field = field.previous
+    return field
   }
 
   /**
@@ -476,7 +476,7 @@ export class WireMessage {
   /** Removes fields; those of other messages are ignored. */
   remove(fields: Iterable<WireField>): void {
     this.#open()
-    for (const one of fields) if (one.owner === this) this.#unlink(one)
+    for (const field of fields) if (field.owner === this) this.#unlink(field)
   }
 
   /** Whether this message, or a message inside it, differs from the file. */
@@ -485,22 +485,22 @@ export class WireMessage {
   }
 
   get size(): number {
-    if (this.#source && !this.isChanged) return this.#source.to - this.#source.from
+    if (this.#source && !this.isChanged) return this.#source.end - this.#source.start
     if (this.#size === undefined) {
       this.#size = 0
-      for (let one = this.#first; one; one = one.next) this.#size += one.size
+      for (let field = this.#first; field; field = field.next) this.#size += field.size
     }
     return this.#size
   }
 
   writeTo(parts: Uint8Array[]): void {
     if (this.#source && !this.isChanged) {
-      const { bytes, from, to } = this.#source
-      pushView(parts, bytes.subarray(from, to))
-    } else for (let one = this.#first; one; one = one.next) one.writeTo(parts)
+      const { bytes, start, end } = this.#source
+      pushView(parts, bytes.subarray(start, end))
+    } else for (let field = this.#first; field; field = field.next) field.writeTo(parts)
   }
 
-  /** @returns a function that restores the current fields, also of the messages inside */
+  /** Returns a function that restores the current fields, and those of the messages inside. */
   saved(): () => void {
     const open = new Map<WireMessage, SavedMessage>()
     this.#save(open)
@@ -525,21 +525,21 @@ export class WireMessage {
       this.#isChanged = false
       return
     }
-    for (const one of before) one.owner = undefined
-    for (const one of saved.fields) one.owner = undefined
-    for (const one of saved.fields) this.#append(one)
+    for (const field of before) field.owner = undefined
+    for (const field of saved.fields) field.owner = undefined
+    for (const field of saved.fields) this.#append(field)
     this.#isChanged = saved.isChanged
     this.#size = undefined
-    for (const one of saved.fields) {
-      const { opened } = one
+    for (const field of saved.fields) {
+      const { opened } = field
       if (!opened) continue
-      opened.holder = one
+      opened.holder = field
       opened.#restore(open)
     }
   }
 
   *#chain(): Generator<WireField> {
-    for (let one = this.#first; one; one = one.next) yield one
+    for (let field = this.#first; field; field = field.next) yield field
   }
 
   #open(): void {
@@ -556,51 +556,51 @@ export class WireMessage {
     this.#isOpen = true
   }
 
-  /** Marks this message and the messages around it as changed: each of them must be encoded again. */
+  /** Marks this message and its enclosing messages as changed: each of them must be encoded again. */
   #change(): void {
-    let one: WireMessage | undefined = this
-    while (one) {
-      one.#isChanged = true
-      one.#size = undefined
-      one = one.holder?.owner
+    let changed: WireMessage | undefined = this
+    while (changed) {
+      changed.#isChanged = true
+      changed.#size = undefined
+      changed = changed.holder?.owner
     }
   }
 
-  #append(one: WireField): void {
-    one.owner = this
-    one.next = undefined
-    one.previous = this.#last
-    if (this.#last) this.#last.next = one
-    else this.#first = one
-    this.#last = one
+  #append(field: WireField): void {
+    field.owner = this
+    field.next = undefined
+    field.previous = this.#last
+    if (this.#last) this.#last.next = field
+    else this.#first = field
+    this.#last = field
   }
 
   #link(fields: readonly WireField[], before: WireField | undefined): WireField[] {
-    const linked = fields.map((one) => (one.owner ? one.copy() : one))
-    for (const one of linked) {
+    const linked = fields.map((field) => (field.owner ? field.copy() : field))
+    for (const field of linked) {
       if (!before) {
-        this.#append(one)
+        this.#append(field)
         continue
       }
-      one.owner = this
-      one.next = before
-      one.previous = before.previous
-      if (before.previous) before.previous.next = one
-      else this.#first = one
-      before.previous = one
+      field.owner = this
+      field.next = before
+      field.previous = before.previous
+      if (before.previous) before.previous.next = field
+      else this.#first = field
+      before.previous = field
     }
     this.#change()
     return linked
   }
 
-  #unlink(one: WireField): void {
-    if (one.previous) one.previous.next = one.next
-    else this.#first = one.next
-    if (one.next) one.next.previous = one.previous
-    else this.#last = one.previous
-    one.owner = undefined
-    one.next = undefined
-    one.previous = undefined
+  #unlink(field: WireField): void {
+    if (field.previous) field.previous.next = field.next
+    else this.#first = field.next
+    if (field.next) field.next.previous = field.previous
+    else this.#last = field.previous
+    field.owner = undefined
+    field.next = undefined
+    field.previous = undefined
     this.#change()
   }
 }
@@ -611,15 +611,15 @@ interface SavedMessage {
 }
 
 /**
- * The message of a file. Fields are scanned when they are requested, and no payload is copied.
+ * Reads the message of a file. Fields are scanned when they are requested, and no payload is copied.
  *
- * @param where the file, node or tensor that the message of an error names
+ * @param where the file, node or tensor that an error message names
  */
 export function readMessage(bytes: Uint8Array, where: Where): WireMessage {
-  return new WireMessage(where, { bytes, from: 0, to: bytes.length }, new MemoryBudget(bytes.length))
+  return new WireMessage(where, { bytes, start: 0, end: bytes.length }, new MemoryBudget(bytes.length))
 }
 
-/** A new field; bytes are kept as a view. */
+/** Creates a field; bytes are kept as a view. */
 export function field(number: number, value: FieldValue): WireField {
   if (typeof value === 'string') return field(number, new TextEncoder().encode(value))
   const tag = number * 8 + WireType.LengthDelimited
@@ -629,20 +629,20 @@ export function field(number: number, value: FieldValue): WireField {
   return new WireField(number * 8 + WireType.Varint, bytes, 0, 0, bytes.length)
 }
 
-/** A new field of one 32-bit float. */
+/** Creates a field of one 32-bit float. */
 export function floatField(number: number, value: number): WireField {
   const bytes = new BinaryWriter().float(value).finish()
   return new WireField(number * 8 + WireType.Bit32, bytes, 0, 0, bytes.length)
 }
 
-/** A new message of new fields. */
+/** Creates a message of new fields. */
 export function message(...fields: readonly WireField[]): WireMessage {
   const created = new WireMessage('a new part of a model')
   created.insert(fields)
   return created
 }
 
-/** Seven bits in each byte, the lowest first. The eighth bit says that more follow. */
+/** Encodes an integer as seven bits per byte, the lowest first. The eighth bit means that another byte follows. */
 function varint(value: number): number[] {
   const bytes: number[] = []
   let rest = value

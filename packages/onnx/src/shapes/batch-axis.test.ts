@@ -13,7 +13,7 @@ import { batchAxes, findRows, type RowPosition } from './batch-axis.js'
 
 const folderOf = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
-/** These exports for a batch of one have constants with one row, so that the layers do not depend on the batch. */
+/** Exports for a batch of one that contain constants with one row, so their layers do not depend on the batch. */
 const ONE_ROW = /^(gpt2-(torchscript|dynamo|q4|q8)|llama-q8)\.onnx$/
 
 function exportsIn(folder: string): string[] {
@@ -85,7 +85,7 @@ const op = (
 ): NewNode => ({ opType, inputs, outputs: [output], attributes })
 const transpose = (input: string, output: string, ...perm: number[]) =>
   op('Transpose', [input], output, { perm: { ints: perm } })
-/** The size of an axis, as a number and as a vector. */
+/** Nodes that compute the size of an axis, as a number and as a vector. */
 const sizeOf = (input: string, axis: 0 | 1, output: string): NewNode[] => [
   op('Shape', [input], `${output}.shape`),
   op('Gather', [`${output}.shape`, String(axis)], `${output}.number`, { axis: { int: 0 } }),
@@ -95,7 +95,7 @@ const shapeOf = (output: string, ...parts: string[]) => op('Concat', parts, outp
 
 type Dims = readonly (number | string)[]
 
-/** The position of the rows in `z`, the input of a product. By default the graph has the input x [batch, tokens, 12]. */
+/** Returns the position of the rows in `z`, the input of a product. By default the graph has the input x [batch, tokens, 12]. */
 function positionOf(
   nodes: readonly NewNode[],
   inputs: Readonly<Record<string, Dims>> = { x: ['batch', 'tokens', 12] },
@@ -209,7 +209,7 @@ const POSITIONS: Readonly<Record<string, readonly [RowPosition, readonly NewNode
       op('Reshape', ['b', '[-1, 12]'], 'z'),
     ],
   ],
-  'either branch of an If': [
+  'subgraphs of an If': [
     'first',
     [
       op('ReduceMax', ['x'], 'm', { keepdims: { int: 0 } }),
@@ -223,7 +223,7 @@ const POSITIONS: Readonly<Record<string, readonly [RowPosition, readonly NewNode
   'relative positions': ['none', [op('Unsqueeze', ['positions', '[0]'], 'z')]],
   'the mean of all rows': ['none', [op('ReduceMean', ['x'], 'z', { axes: { ints: [0] } })]],
   'one of the rows': ['none', [op('Gather', ['x', '0'], 'z', { axis: { int: 0 } })]],
-  'branches of an If that differ': [
+  'subgraphs of an If that differ': [
     'unknown',
     [
       op('ReduceMax', ['x'], 'm', { keepdims: { int: 0 } }),
@@ -242,7 +242,7 @@ const POSITIONS: Readonly<Record<string, readonly [RowPosition, readonly NewNode
     'unknown',
     [op('NonZero', ['x'], 'i'), op('GatherND', ['positions', 'i'], 'z')],
   ],
-  'each row with each other': [
+  'each row combined with every row': [
     'unknown',
     [op('Unsqueeze', ['x', '[0]'], 'a'), op('Unsqueeze', ['x', '[1]'], 'b'), op('Add', ['a', 'b'], 'z')],
   ],
@@ -308,9 +308,9 @@ describe('the batch axis of an input', () => {
   })
 
   test('is known for an input without a shape, up to an operator that needs the shape', () => {
-    /** y = Relu(x), opset 17, without shapes. The nodes read its output as `r`. */
+    /** A model in base64: y = Relu(x), opset 17, without shapes. The nodes read its output as `r`. */
     const relu = 'CAg6KgoMCgF4EgF5IgRSZWx1EgRtYWluWgkKAXgSBAoCCAFiCQoBeRIECgIIAUIECgAQEQ=='
-    const positionBehind = (...nodes: NewNode[]) => {
+    const positionAfter = (...nodes: NewNode[]) => {
       const model = readModel(Uint8Array.from(atob(relu), (character) => character.charCodeAt(0)))
       for (const { name = '', ...tensor } of CONSTANTS) model.graph.addInitializer({ name, ...tensor })
       const [first] = model.graph.nodes
@@ -319,9 +319,9 @@ describe('the batch axis of an input', () => {
       const layer = findLinearLayers(model).at(-1)
       return layer && findRows(model)(layer)
     }
-    expect(positionBehind(op('MatMul', ['r', 'w'], 'a'), op('Mul', ['a', '1'], 'z'))).toBe('first')
-    expect(positionBehind(transpose('r', 'z', 1, 0, 2))).toBe('unknown')
-    expect(positionBehind(op('Add', ['r', 'positions'], 'z'))).toBe('unknown')
+    expect(positionAfter(op('MatMul', ['r', 'w'], 'a'), op('Mul', ['a', '1'], 'z'))).toBe('first')
+    expect(positionAfter(transpose('r', 'z', 1, 0, 2))).toBe('unknown')
+    expect(positionAfter(op('Add', ['r', 'positions'], 'z'))).toBe('unknown')
   })
 
   test('is unknown in a tensor with two batches', () => {
@@ -329,7 +329,7 @@ describe('the batch axis of an input', () => {
     expect(positionOf(nodes, { x: ['text_batch', 12], v: ['image_batch', 12] })).toBe('unknown')
   })
 
-  test('does not exist in a setting without the batch, also beside inputs with it', () => {
+  test('does not exist in an input without a batch dim beside inputs with one', () => {
     const inputs = { x: ['batch', 'tokens', 12], p: ['tokens', 12] }
     expect(positionOf([op('Add', ['x', 'p'], 'z')], inputs)).toBe('first')
     expect(positionOf([op('Relu', ['p'], 'z')], inputs)).toBe('none')

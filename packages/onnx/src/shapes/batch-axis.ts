@@ -1,7 +1,7 @@
 /**
  * Finds the axis of a layer's input that has the rows of the batch. In a model's inputs the batch is the axis with a name like `batch`, else
  * the first axis; from there it is followed through the graph. If the position is not certain, it is `unknown`: a wrong adapter for a row is
- * worse than none. One thing is assumed: an axis as long as the batch has the rows in their order.
+ * worse than none. One assumption is made: an axis as long as the batch has its rows, in order.
  */
 
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
@@ -46,9 +46,9 @@ export function findRows(
 /** The batch axis of each input. An input that is missing here is the same for all rows. */
 export function batchAxes(inputs: readonly OnnxValue[]): Map<string, number> {
   const axes = new Map<string, number>()
-  const isBatchName = (dim: number | string | undefined) => isText(dim) && BATCH_NAME.test(dim)
+  const isBatchName = (dim: number | string | undefined) => isDimName(dim) && BATCH_NAME.test(dim)
   const isNamed = inputs.some(({ dims }) => dims?.some(isBatchName))
-  const later = new Set(inputs.flatMap(({ dims = [] }) => dims.slice(1)).filter(isText))
+  const laterDims = new Set(inputs.flatMap(({ dims = [] }) => dims.slice(1)).filter(isDimName))
   for (const { name, dims } of inputs) {
     if (dims === undefined && !isNamed) axes.set(name, 0)
     if (!dims || dims.length === 0) continue
@@ -57,15 +57,15 @@ export function batchAxes(inputs: readonly OnnxValue[]): Map<string, number> {
       if (axis >= 0) axes.set(name, axis)
       continue
     }
-    // A vector of fixed length is a setting, and a vector of tokens has a dim that is a later axis of another input.
+    // A vector of fixed length is a setting. A vector whose dim is a later axis of another input has an element for each token.
     const [first] = dims
-    const isRows = typeof first === 'number' ? dims.length > 1 : !(isText(first) && later.has(first))
-    if (isRows) axes.set(name, 0)
+    const hasRows = typeof first === 'number' ? dims.length > 1 : !(isDimName(first) && laterDims.has(first))
+    if (hasRows) axes.set(name, 0)
   }
   return axes
 }
 
-function isText(dim: number | string | undefined): dim is string {
+function isDimName(dim: number | string | undefined): dim is string {
   return typeof dim === 'string' && dim !== ''
 }
 
@@ -74,7 +74,7 @@ export class Analysis {
   readonly #known = new Map<OnnxGraph, Map<string, KnownValue>>()
   /** The key of a size → an input's axis of that size. */
   readonly #axes = new Map<string, InputAxis>()
-  readonly #texts = new Map<string, Size>()
+  readonly #sizeByDimName = new Map<string, Size>()
 
   constructor({ graph }: OnnxModel) {
     const inputs = graph.inputs.filter(({ name }) => !graph.initializers.has(name))
@@ -113,12 +113,12 @@ export class Analysis {
     const before = dims.slice(0, -1)
     const axis = before.findIndex(({ rows }) => rows)
     const others = dims.filter((_, i) => i !== axis)
-    if (others.some(({ size, rows }) => rows || sizes.holdsBatch(size))) return 'unknown'
+    if (others.some(({ size, rows }) => rows || sizes.containsBatch(size))) return 'unknown'
     const rows = dims[axis]?.rows
-    if (!rows) return others.some(({ size }) => sizes.mayHoldBatch(size)) ? 'unknown' : 'none'
+    if (!rows) return others.some(({ size }) => sizes.mayContainBatch(size)) ? 'unknown' : 'none'
     const earlier = dims.slice(0, axis).map(({ size }) => size)
     if (sizes.product([...earlier, rows.before]).value === 1) return 'first'
-    if (earlier.some((size) => sizes.mayHoldBatch(size))) return 'unknown'
+    if (earlier.some((size) => sizes.mayContainBatch(size))) return 'unknown'
     if (rows.before.value === 1) return { axes: axis, groups: undefined }
     const groups = this.#groups(rows, dims[axis]?.size)
     return groups ? { axes: axis, groups } : 'unknown'
@@ -126,20 +126,22 @@ export class Analysis {
 
   #groups({ before, batch }: { before: Size; batch: Batch }, size: Size): Groups | undefined {
     const { factors } = before
-    const axes = factors?.symbols.map((id) => this.#axes.get(Size.unknown({ id, hidesBatch: false }).key))
+    const axes = factors?.symbols.map((id) =>
+      this.#axes.get(Size.unknown({ id, mayContainBatch: false }).key),
+    )
     if (factors && axes?.every((axis) => axis !== undefined)) return { number: factors.number, axes }
     const inner = size.dividedBy(this.#sizes.times(before, batch.size))?.value
     return inner ? { inner, batch: { input: batch.input, axis: batch.axis } } : undefined
   }
 
-  /** Dims of one name have one size, and so do all batches without a name. */
+  /** Returns the size of an input's axis. Dims of one name have one size, and so do all batches without a name. */
   #inputSize(dim: number | string | undefined, axis: InputAxis, isBatch: boolean): Size {
     if (typeof dim === 'number') return Size.of(dim)
-    const isNameless = !isText(dim) || !BATCH_NAME.test(dim)
+    const isNameless = !isDimName(dim) || !BATCH_NAME.test(dim)
     const name =
-      isBatch && isNameless ? 'batch' : isText(dim) ? `text ${dim}` : `axis ${axis.axis} of ${axis.input}`
+      isBatch && isNameless ? 'batch' : isDimName(dim) ? `text ${dim}` : `axis ${axis.axis} of ${axis.input}`
     const size = this.#sizes.named(name, false)
-    if (isText(dim)) this.#texts.set(dim, size)
+    if (isDimName(dim)) this.#sizeByDimName.set(dim, size)
     if (!this.#axes.has(size.key)) this.#axes.set(size.key, axis)
     return size
   }
@@ -158,18 +160,18 @@ export class Analysis {
     }
   }
 
-  /** The dims that the exporter wrote into the file, with the names of the inputs' dims. */
+  /** Returns the dims that the file declares for a value. A dim with the name of an input's dim has its size. */
   #describedDims(value: OnnxValue | undefined): Dims | undefined {
     if ((value?.dims?.length ?? 0) > MAX_DIMS) return undefined
     return value?.dims?.map((dim) => {
       if (typeof dim === 'number') return this.#sizes.number(dim)
-      return this.#sizes.dim(dim === undefined ? undefined : this.#texts.get(dim))
+      return this.#sizes.dim(dim === undefined ? undefined : this.#sizeByDimName.get(dim))
     })
   }
 
   #resultsOf(node: OnnxNode): readonly KnownValue[] {
     for (const inner of node.subgraphs) {
-      // Nothing is known of the inputs of a loop's body.
+      // Nothing is known about the inputs of a loop's body.
       const known = new Map(inner.inputs.map(({ name }) => [name, NOTHING]))
       this.#known.set(inner, known)
       this.#follow(inner, known)
@@ -182,7 +184,7 @@ export class Analysis {
       const [a, b] = bodies.map((inner) => inner?.outputs.map(({ name }) => this.known(inner, name)))
       const condition = this.known(graph, node.inputs[0] ?? '').integers?.[0]?.value
       if (condition !== undefined) return (condition === 0 ? b : a) ?? []
-      return a?.map((one, i) => eitherValue(one, b?.[i] ?? NOTHING, this.#sizes)) ?? []
+      return a?.map((value, i) => eitherValue(value, b?.[i] ?? NOTHING, this.#sizes)) ?? []
     }
     if (opType === 'Constant') return [this.#constant(node)]
     const inputs = node.inputs.map((name) => (name === '' ? NOTHING : this.known(graph, name)))

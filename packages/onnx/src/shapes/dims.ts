@@ -26,12 +26,12 @@ export interface Batch {
 
 export type Dims = readonly Dim[]
 
-/** More dims than tensors have. */
+/** Tensors with more dims are not analysed; models have fewer. */
 export const MAX_DIMS = 16
 
 const ONE = Size.of(1)
 
-/** The sizes of a model, and which of them may have the batch in them. */
+/** The sizes of a model, and which of them may contain the batch. */
 export class Sizes {
   readonly #unknowns = new Map<number, Unknown>()
   readonly #named = new Map<string, Size>()
@@ -43,27 +43,27 @@ export class Sizes {
     return { size: Size.of(value) }
   }
 
-  /** An unknown size; the same one for the same name. */
-  named(name: string, hidesBatch: boolean): Size {
+  /** Returns an unknown size: the same one for the same name. */
+  named(name: string, mayContainBatch: boolean): Size {
     const known = this.#named.get(name)
     if (known) return known
-    const unknown = { id: this.#unknowns.size, hidesBatch }
+    const unknown = { id: this.#unknowns.size, mayContainBatch }
     this.#unknowns.set(unknown.id, unknown)
     const size = Size.unknown(unknown)
     this.#named.set(name, size)
     return size
   }
 
-  /** A new size of which nothing is known, not even whether the batch is in it. */
+  /** Returns a new size about which nothing is known, not even whether it contains the batch. */
   open(): Size {
     return this.named(`open ${this.#unknowns.size}`, true)
   }
 
-  /** A size that depends on other sizes in a way that is not modelled; the same one for the same arguments. */
+  /** Returns a size that depends on others in a way that is not modelled: the same one for the same arguments. */
   computed(how: string, ...operands: readonly Size[]): Size {
     return this.named(
       `computed ${how} ${operands.map(({ key }) => key).join(' ')}`,
-      operands.some((size) => this.mayHoldBatch(size)),
+      operands.some((size) => this.mayContainBatch(size)),
     )
   }
 
@@ -73,16 +73,16 @@ export class Sizes {
     for (const id of batch.size.symbols) this.#batchIds.add(id)
   }
 
-  mayHoldBatch(size: Size): boolean {
-    return this.holdsBatch(size) || [...size.symbols].some((id) => this.#unknowns.get(id)?.hidesBatch)
+  mayContainBatch(size: Size): boolean {
+    return this.containsBatch(size) || [...size.symbols].some((id) => this.#unknowns.get(id)?.mayContainBatch)
   }
 
-  /** Whether a batch is certainly in it. */
-  holdsBatch(size: Size): boolean {
+  /** Whether the size certainly contains a batch. */
+  containsBatch(size: Size): boolean {
     return [...size.symbols].some((id) => this.#batchIds.has(id))
   }
 
-  /** An axis of that size. If it is the size of a batch, the axis has the rows of that batch. */
+  /** Returns an axis of this size. If it is the size of a batch, the axis has the rows of that batch. */
   dim(size: Size | undefined, isRepeated = false): Dim {
     if (size === undefined) return { size: this.open() }
     const batch = size.value === undefined ? this.#batches.get(size.key) : undefined
@@ -106,7 +106,7 @@ export class Sizes {
     return sizes.reduce((product, size) => this.times(product, size), ONE)
   }
 
-  /** The quotient, rounded towards 0. */
+  /** Returns the quotient, rounded towards 0. */
   quotient(a: Size, b: Size): Size {
     const exact = a.dividedBy(b)
     if (exact) return exact
@@ -114,47 +114,49 @@ export class Sizes {
     return this.computed('/', a, b)
   }
 
-  /** One axis of two tensors after broadcasting. */
-  stretched(a: Dim, b: Dim): Dim {
-    if (a.size.equals(b.size)) return this.#same(a, b)
+  /** Returns one axis of two tensors after broadcasting. */
+  broadcastAxis(a: Dim, b: Dim): Dim {
+    if (a.size.equals(b.size)) return this.#broadcastEqual(a, b)
     if (a.size.value === 1) return b
     if (b.size.value === 1) return a
-    const [isOpen, isOtherOpen] = [a, b].map(({ size }) => this.mayHoldBatch(size) && !this.holdsBatch(size))
+    const [isOpen, isOtherOpen] = [a, b].map(
+      ({ size }) => this.mayContainBatch(size) && !this.containsBatch(size),
+    )
     if (isOpen !== isOtherOpen) return isOpen ? b : a
     // At run time the sizes are equal, or one of them is 1.
     if (a.size.value !== undefined) return a
     if (b.size.value !== undefined) return b
-    return this.mayHoldBatch(a.size) || this.mayHoldBatch(b.size) ? { size: this.open() } : a
+    return this.mayContainBatch(a.size) || this.mayContainBatch(b.size) ? { size: this.open() } : a
   }
 
-  #same(a: Dim, b: Dim): Dim {
+  #broadcastEqual(a: Dim, b: Dim): Dim {
     if (!a.rows || b.isRepeated) return a.rows || !b.rows ? a : b
     if (!b.rows || a.isRepeated) return b.rows ? b : a
     const isSame = a.rows.batch === b.rows.batch && a.rows.before.equals(b.rows.before)
     return isSame ? a : { size: this.open() }
   }
 
-  /** The dims of several tensors after broadcasting; undefined if one of them is unknown. */
-  broadcast(all: readonly (Dims | undefined)[]): Dims | undefined {
-    return all.reduce((a, b) => {
+  /** Returns the dims of several tensors after broadcasting; undefined if those of one tensor are unknown. */
+  broadcast(tensors: readonly (Dims | undefined)[]): Dims | undefined {
+    return tensors.reduce((a, b) => {
       if (!a || !b) return undefined
       const rank = Math.max(a.length, b.length)
       return Array.from({ length: rank }, (_, i) => {
         const [x, y] = [a[i - rank + a.length], b[i - rank + b.length]]
-        return x && y ? this.stretched(x, y) : (x ?? y)
+        return x && y ? this.broadcastAxis(x, y) : (x ?? y)
       })
     })
   }
 
-  /** Returns the same tensor in another shape. */
+  /** Returns the dims of a tensor after a reshape to these sizes. */
   reshaped(old: Dims, sizes: readonly Size[]): Dims {
     const dims: Dim[] = sizes.map((size) => ({ size }))
     if (old.length > MAX_DIMS || dims.length > MAX_DIMS) return dims.map(() => ({ size: this.open() }))
-    const before = prefixes(
+    const before = prefixProducts(
       this,
       old.map(({ size }) => size),
     )
-    const after = prefixes(this, sizes)
+    const after = prefixProducts(this, sizes)
     for (let [i, j] = [0, 0]; i < old.length; ) {
       const [nextI, nextJ] = nextEqual(before, after, i, j)
       this.#regroup(old.slice(i, nextI), dims, j, nextJ)
@@ -176,21 +178,21 @@ export class Sizes {
     // An axis with as many numbers as the batch has rows is taken to have one for each row.
     if (rowAxis < 0) for (let k = start; k < end; k++) dims[k] = this.dim(dims[k]?.size)
     const rows = old[rowAxis]?.rows
-    if (!rows || old.some((dim, i) => i !== rowAxis && this.mayHoldBatch(dim.size) && !isConstant(dim)))
+    if (!rows || old.some((dim, i) => i !== rowAxis && this.mayContainBatch(dim.size) && !isConstant(dim)))
       return
     const before = this.times(rows.before, this.product(old.slice(0, rowAxis).map(({ size }) => size)))
-    let passed = ONE
+    let precedingSize = ONE
     for (let k = start; k < end; k++) {
       const { size } = dims[k]
-      const groups = before.dividedBy(passed)
+      const groups = before.dividedBy(precedingSize)
       const hasAllRows = groups && size.dividedBy(this.times(groups, rows.batch.size)) !== undefined
-      // Nothing is before the rows, so the first axis has them, whatever else is in it.
-      const isFirst = groups?.value === 1 && this.mayHoldBatch(size) && !this.holdsBatch(size)
+      // No groups come before the rows, so this axis has them, whatever else it contains.
+      const isFirst = groups?.value === 1 && this.mayContainBatch(size) && !this.containsBatch(size)
       if (groups && (hasAllRows || isFirst)) {
         dims[k] = { size, rows: { ...rows, before: groups } }
         return
       }
-      passed = this.times(passed, size)
+      precedingSize = this.times(precedingSize, size)
     }
   }
 }
@@ -199,14 +201,14 @@ function isConstant({ size }: Dim): boolean {
   return size.value !== undefined
 }
 
-/** The products of the first 0, 1, … sizes. */
-function prefixes(sizes: Sizes, all: readonly Size[]): Size[] {
+/** Returns the products of the first 0, 1, … factors. */
+function prefixProducts(sizes: Sizes, factors: readonly Size[]): Size[] {
   const products = [ONE]
-  for (const size of all) products.push(sizes.times(products.at(-1) as Size, size))
+  for (const size of factors) products.push(sizes.times(products.at(-1) as Size, size))
   return products
 }
 
-/** The nearest indices after `i` and `j` at which the products are equal; the ends if there are none. */
+/** Returns the nearest indices after `i` and `j` at which the products are equal; the last indices if there are no such ones. */
 function nextEqual(a: readonly Size[], b: readonly Size[], i: number, j: number): [number, number] {
   for (let nextI = i + 1; nextI < a.length; nextI++)
     for (let nextJ = j + 1; nextJ < b.length; nextJ++) if (a[nextI]?.equals(b[nextJ])) return [nextI, nextJ]

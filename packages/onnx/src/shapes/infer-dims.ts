@@ -1,6 +1,6 @@
 /**
- * What is known of an operator's outputs: their dims, and the integers with which graphs compute shapes. Nothing is known of the outputs of
- * an operator that is not in the tables, so a gap in them costs information but never gives a wrong answer. To add an operator, add it to the
+ * Infers what is known about an operator's outputs: their dims, and the integers with which graphs compute shapes. The outputs of an operator
+ * that is not in the tables are unknown, so a missing operator costs information but never gives a wrong answer. To add an operator, add it to the
  * table of its family in `operators/`.
  *
  * @see ONNX's docs/Operators.md and ONNX Runtime's docs/ContribOperators.md
@@ -27,7 +27,7 @@ const OPERATORS: ReadonlyMap<string, InferOutputs> = new Map([
   ...SEQUENCE_LAYERS,
 ])
 
-/** @returns what is known of each output; unknown outputs may be missing */
+/** @returns what is known about each output; unknown outputs may be missing */
 export function inferDims(call: OperatorCall): readonly KnownValue[] {
   const { node } = call
   const domain = node.domain === 'com.microsoft' || node.domain === '' ? '' : `${node.domain}:`

@@ -1,4 +1,4 @@
-/** Knowledge about the values of a graph, and about the inputs of one operator. */
+/** What is known about a value of a graph, and about the inputs of one operator. */
 import type { OnnxNode } from '../model/graph.js'
 import { DataType } from '../model/schema.js'
 import type { OnnxTensor } from '../model/tensor.js'
@@ -6,7 +6,7 @@ import { type Dims, MAX_DIMS, type Rows, type Sizes } from './dims.js'
 import { Size } from './size.js'
 
 export interface KnownValue {
-  /** Undefined: not even the rank is known. */
+  /** Undefined if even the rank is unknown. */
   readonly dims?: Dims | undefined
   /** Whether the first axis is the batch although the rank is unknown. */
   readonly isBatchFirst?: boolean
@@ -16,7 +16,7 @@ export interface KnownValue {
 
 export const NOTHING: KnownValue = {}
 
-/** A node, and what is known of its inputs. */
+/** A node, and what is known about its inputs. */
 export interface OperatorCall {
   readonly node: OnnxNode
   readonly inputs: readonly KnownValue[]
@@ -25,17 +25,17 @@ export interface OperatorCall {
   readonly sizes: Sizes
 }
 
-/** Gives what is known of each output; unknown outputs may be missing. */
+/** Returns what is known about each output; unknown outputs may be missing. */
 export type InferOutputs = (call: OperatorCall) => readonly KnownValue[]
 
-/** Operators by name, with the domain before it unless that is ONNX's own or `com.microsoft`. */
+/** Operators by name. Names of domains other than ONNX's and `com.microsoft` begin with the domain and a colon. */
 export type OperatorTable = readonly (readonly [name: string, infer: InferOutputs])[]
 
 /** Longer vectors are not shapes. */
 export const MAX_INTEGERS = 64
 
-/** Entries of a table for several operators; `names` are separated by white space. */
-export function forEach(names: string, infer: InferOutputs): OperatorTable {
+/** Returns the lines of a table for several operators; `names` are separated by white space. */
+export function forOperators(names: string, infer: InferOutputs): OperatorTable {
   return names
     .trim()
     .split(/\s+/)
@@ -57,7 +57,7 @@ export function knownConstant({ dims, dataType, data }: OnnxTensor, sizes: Sizes
   return { ...known, integers }
 }
 
-/** Returns the knowledge about a value that is one of two, as the outputs of an `If` are. */
+/** Returns what is known about a value that is one of two, such as an output of an `If`. */
 export function eitherValue(a: KnownValue, b: KnownValue, sizes: Sizes): KnownValue {
   const [dimsA, dimsB] = [a.dims, b.dims]
   if (!dimsA || !dimsB || dimsA.length !== dimsB.length) return NOTHING
@@ -67,24 +67,26 @@ export function eitherValue(a: KnownValue, b: KnownValue, sizes: Sizes): KnownVa
     dims: dimsA.map((dim, i) => {
       const other = dimsB[i]
       if (dim.size.equals(other.size) && isSame(dim.rows, other.rows)) return dim
-      if (dim.rows || other.rows || sizes.mayHoldBatch(dim.size) || sizes.mayHoldBatch(other.size))
+      if (dim.rows || other.rows || sizes.mayContainBatch(dim.size) || sizes.mayContainBatch(other.size))
         return { size: sizes.open() }
       return { size: sizes.computed('either', dim.size, other.size) }
     }),
   }
 }
 
-/** An attribute of integers, cut off after a few: those that describe shapes are short. */
+/** Returns the integers of an attribute. Long lists are cut off, because lists that describe shapes are short. */
 export function integersIn(node: OnnxNode, name: string): readonly number[] | undefined {
-  const all = node.attribute(name)?.ints
-  return all && all.length > 0 ? Array.from(all.subarray(0, MAX_INTEGERS + 1), Number) : undefined
+  const integers = node.attribute(name)?.ints
+  return integers && integers.length > 0
+    ? Array.from(integers.subarray(0, MAX_INTEGERS + 1), Number)
+    : undefined
 }
 
 export function sizesIn(node: OnnxNode, name: string): readonly Size[] | undefined {
   return integersIn(node, name)?.map((value) => Size.of(value))
 }
 
-/** Unknown integers for a vector of known length. */
+/** Returns unknown integers for a vector of known length. */
 export function openIntegers(x: KnownValue | undefined, sizes: Sizes): readonly Size[] | undefined {
   const length = x?.dims?.length === 1 ? x.dims[0]?.size.value : undefined
   return length !== undefined && length <= MAX_INTEGERS
@@ -96,7 +98,7 @@ export function onAxis(axis: number, rank: number): number {
   return axis < 0 ? axis + rank : axis
 }
 
-/** The axes that an attribute names, or, from opset 13 on, an input. */
+/** Returns the axes, which are an attribute or, from opset 13 on, an input. */
 export function axesOf({ node, inputs }: OperatorCall, input: number): readonly number[] | undefined {
   const attribute = integersIn(node, 'axes')
   if (attribute) return attribute

@@ -1,13 +1,13 @@
-/** Sizes that a file leaves open, as polynomials: the results of a graph's computations (`2·tokens·batch`) can be compared and divided. */
+/** Sizes as polynomials of symbols, such as `2·tokens·batch`: so the sizes that a graph computes can be compared and divided. */
 
-/** An unknown number, at least 0. */
+/** A symbol: an unknown number, at least 0. */
 export interface Unknown {
   readonly id: number
-  /** Whether the size of the batch may be in it. */
-  readonly hidesBatch: boolean
+  /** Whether the number may contain the size of the batch as a factor or summand. */
+  readonly mayContainBatch: boolean
 }
 
-/** Larger polynomials become a new symbol, so that the cost of reading a file stays in proportion to its size. */
+/** Larger polynomials become a new symbol, so that the time to analyse a file stays proportional to its size. */
 const MAX_TERMS = 16
 const MAX_FACTORS = 12
 
@@ -46,12 +46,12 @@ export class Size {
     return [...this.#terms.values()].every((factor) => factor > 0)
   }
 
-  /** The ids of its symbols. */
+  /** The ids of the symbols. */
   get symbols(): ReadonlySet<number> {
     return new Set([...this.#terms.keys()].flatMap(idsOf))
   }
 
-  /** The number and the symbols whose product the size is; undefined for a sum. */
+  /** The number and the symbols of a size that is a single product; undefined for a sum. */
   get factors(): { readonly number: number; readonly symbols: readonly number[] } | undefined {
     const [term, ...others] = this.#terms
     return term && others.length === 0 ? { number: term[1], symbols: idsOf(term[0]) } : undefined
@@ -89,7 +89,7 @@ export class Size {
     const quotient = new Map<string, number>()
     for (let step = 0; rest.size > 0; step++) {
       const [lead] = leading(rest)
-      const ids = lead && without(lead[0], divisor[0])
+      const ids = lead && withoutIds(lead[0], divisor[0])
       const factor = lead && lead[1] / divisor[1]
       if (step > MAX_TERMS || ids === undefined || factor === undefined || !Number.isInteger(factor))
         return undefined
@@ -125,8 +125,8 @@ function merged(a: string, b: string): string {
   return [...idsOf(a), ...idsOf(b)].sort((x, y) => x - y).join()
 }
 
-/** The factors without the removed ones; undefined if one of those is missing. */
-function without(key: string, removed: string): string | undefined {
+/** Returns the key without the removed ids; undefined if it lacks one of them. */
+function withoutIds(key: string, removed: string): string | undefined {
   const ids = idsOf(key)
   for (const id of idsOf(removed)) {
     const index = ids.indexOf(id)
@@ -136,7 +136,7 @@ function without(key: string, removed: string): string | undefined {
   return ids.join()
 }
 
-/** The largest term in an order that products preserve: lexicographic by symbol ids. */
+/** Returns the largest term, if there is one, in an order that products preserve: lexicographic by symbol ids. */
 function leading(terms: Terms): [string, number][] {
   let best: [string, number] | undefined
   for (const term of terms) if (!best || isLarger(term[0], best[0])) best = term

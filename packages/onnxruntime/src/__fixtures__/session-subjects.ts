@@ -1,11 +1,11 @@
-/** Sessions of ONNX Runtime as the life cycle's suite sees them: two layers, whose calls can be interrupted. */
+/** Sessions of ONNX Runtime as subjects of the tests of the adapter life cycle. The model has two layers. */
 import type { AdapterSubjects } from '@fourierft/conformance'
 import { createSession } from '../create-session.js'
 import type { Ort } from '../ort.js'
 import { SHAPES, twoLayers } from './two-layers.js'
 
-/** What sessions cannot do: see `testAdapters`. */
-export const LACKS = ['train', 'writeWeights'] as const
+/** The abilities that sessions do not have, for the option `lacks` of `testAdapters`. */
+export const KNOWN_GAPS = ['train', 'writeWeights'] as const
 
 export function sessionSubjects(ort: Ort, native: boolean): AdapterSubjects {
   return {
@@ -22,9 +22,9 @@ export function sessionSubjects(ort: Ort, native: boolean): AdapterSubjects {
         adapters: session,
         call: () => run(),
         callWithRows: (adapters) => run({ adapters }),
-        async callDuring(happens) {
+        async callDuring(action) {
           const output = run()
-          await happens()
+          await action()
           return output
         },
         end: () => session.release(),

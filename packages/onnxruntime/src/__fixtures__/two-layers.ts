@@ -4,7 +4,7 @@ import { DataType, readModel } from '@fourierft/onnx'
 /** y = Relu(x), opset 17. */
 const RELU = 'CAg6KgoMCgF4EgF5IgRSZWx1EgRtYWluWgkKAXgSBAoCCAFiCQoBeRIECgIIAUIECgAQEQ=='
 
-/** `[out, in]` */
+/** The shapes of the weights, `[out, in]`. */
 export const SHAPES = { 'block.first': [20, 12], 'block.second': [8, 20] } as const
 
 export function twoLayers(): Uint8Array {

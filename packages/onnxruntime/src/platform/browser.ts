@@ -1,17 +1,21 @@
 /**
- * Browsers: users pass ONNX Runtime, because it has several builds and an import here would put a second one into every bundle. Models come by
- * URL, and there is no native kernel.
+ * Browsers. Users pass ONNX Runtime, because it has several builds, and an import in this file would add a second build to every bundle. Models
+ * are loaded by URL, and there is no native kernel.
  */
 import { FourierFTError } from '@fourierft/core'
 import type { Platform } from './platform.js'
 
 export const platform: Platform = {
   async loadOrt() {
-    throw new FourierFTError('UNSUPPORTED', 'ort: expected an ONNX Runtime; browsers have no default', {
-      advice:
-        "import * as ort from 'onnxruntime-web' (or another build of it), and call createSession(model, { ort })",
-      option: 'ort',
-    })
+    throw new FourierFTError(
+      'UNSUPPORTED',
+      'ort: expected an ONNX Runtime, because browsers have no default; received undefined',
+      {
+        advice:
+          "import * as ort from 'onnxruntime-web' (or another build of it), and call createSession(model, { ort })",
+        option: 'ort',
+      },
+    )
   },
   localPath: () => undefined,
   readFile: noFiles,
@@ -22,7 +26,7 @@ export const platform: Platform = {
 }
 
 async function noFiles(path: string): Promise<never> {
-  throw new FourierFTError('UNSUPPORTED', `${path}: a browser has no files`, {
+  throw new FourierFTError('UNSUPPORTED', `${path}: browsers cannot open files`, {
     advice: 'give a URL or bytes',
     file: path,
   })

@@ -23,7 +23,7 @@ describe.skipIf(problem !== undefined)(
       files.isLinux = true
     })
 
-    /** Bun lists no libraries, Deno has no list. */
+    /** Bun's list of libraries is empty; Deno has no list. */
     test.each([
       ['Bun', { sharedObjects: [] }],
       ['Deno', {}],
@@ -37,7 +37,7 @@ describe.skipIf(problem !== undefined)(
       expect(getReport).toHaveBeenCalledTimes(2)
     })
 
-    test('is rejected if this process has not loaded it', async () => {
+    test('is not found if this process has not loaded it', async () => {
       vi.spyOn(process.report, 'getReport').mockReturnValue({ sharedObjects: ['/lib/libc.so.6'] } as object)
       await expect(platform.openNativeKernel()).rejects.toThrow('has not loaded')
     })

@@ -1,4 +1,4 @@
-/** Node: `onnxruntime-node`, files by path, and the kernel of `@fourierft/native` if it is installed. */
+/** Node: `onnxruntime-node`, files, and the kernel of `@fourierft/native` if it is installed. */
 import { readdirSync } from 'node:fs'
 import { lstat, open, readFile, realpath } from 'node:fs/promises'
 import { createRequire } from 'node:module'
@@ -14,7 +14,7 @@ export const platform: Platform = {
     } catch (cause) {
       if (!isMissing(cause)) throw cause
       throw new FourierFTError('UNSUPPORTED', 'onnxruntime-node is not installed', {
-        advice: 'npm i onnxruntime-node, or give the copy to use as the option ort',
+        advice: 'run npm i onnxruntime-node, or give another copy of ONNX Runtime as the option ort',
         option: 'ort',
         cause,
       })
@@ -29,12 +29,12 @@ export const platform: Platform = {
   },
   async openFile(path) {
     return withFileErrors(path, async () => {
-      const [real, found] = await Promise.all([realpath(path), lstat(path)])
-      const handle = await open(real)
+      const [realPath, status] = await Promise.all([realpath(path), lstat(path)])
+      const handle = await open(realPath)
       return {
-        folder: dirname(real),
-        name: basename(real),
-        isLink: found.isSymbolicLink(),
+        folder: dirname(realPath),
+        name: basename(realPath),
+        isLink: status.isSymbolicLink(),
         size: (await handle.stat()).size,
         read: (offset: number, length: number) =>
           withFileErrors(path, async () => {
@@ -47,8 +47,8 @@ export const platform: Platform = {
   },
   async openNativeKernel() {
     const { loadedLibraries, openOnnxRuntime } = await importNative()
-    const loaded = loadedLibraries()
-    const library = loaded.length === 0 ? installedLibrary() : loaded.find(isOnnxRuntime)
+    const libraries = loadedLibraries()
+    const library = libraries.length === 0 ? installedLibrary() : libraries.find(isOnnxRuntime)
     if (library === undefined)
       throw new Error('this process has not loaded the libonnxruntime of onnxruntime-node')
     return openOnnxRuntime(library)
@@ -64,7 +64,7 @@ async function importNative(): Promise<typeof import('@fourierft/native')> {
   }
 }
 
-/** Converts the errors of `read`. */
+/** Converts the errors of `read` to `FILE_NOT_FOUND` and `IO_ERROR`. */
 async function withFileErrors<T>(path: string, read: () => Promise<T>): Promise<T> {
   try {
     return await read()
@@ -83,12 +83,12 @@ function isMissing(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND'
 }
 
-/** Whether a path is ONNX Runtime's library on Linux, macOS or Windows. */
+/** Returns whether a path is ONNX Runtime's library on Linux, macOS or Windows. */
 function isOnnxRuntime(path: string): boolean {
   return /^(libonnxruntime\.(so|[\d.]*dylib)[\d.]*|onnxruntime\.dll)$/.test(basename(path))
 }
 
-/** The library of the installed `onnxruntime-node`. The kernel rejects it if this process has not loaded it. */
+/** Returns the library of the installed `onnxruntime-node`. The kernel rejects a library that this process has not loaded. */
 function installedLibrary(): string | undefined {
   try {
     const manifest = createRequire(import.meta.url).resolve('onnxruntime-node/package.json')
@@ -98,7 +98,7 @@ function installedLibrary(): string | undefined {
         .map((binding) => join(folders, binding, process.platform, process.arch))
         .flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)))
         .filter(isOnnxRuntime)
-        // macOS has copies with longer versions in their names beside the one that the binding loads.
+        // On macOS, the binding loads the library with the shortest name; the others are copies with longer versions in their names.
         .sort((a, b) => a.length - b.length)[0]
     )
   } catch {

@@ -1,36 +1,36 @@
-/** The differences between Node and browsers: where ONNX Runtime, files and the native kernel come from. */
+/** The differences between Node and browsers: how to get ONNX Runtime, files and the native kernel. */
 import type { OnnxRuntime } from '@fourierft/native'
 import type { Ort } from '../ort.js'
 
 export interface OpenFile {
-  /** With links resolved. */
+  /** The folder of the file, with links resolved. */
   readonly folder: string
   readonly name: string
-  /** Whether the path is a link, so that files beside the path need not be in `folder`. */
+  /** Whether the path is a link. Then other files beside the path need not be in `folder`. */
   readonly isLink: boolean
   readonly size: number
-  /** Fewer bytes than `length` at the end of the file. */
+  /** Reads `length` bytes, or fewer at the end of the file. */
   read(offset: number, length: number): Promise<Uint8Array>
   close(): Promise<void>
 }
 
 export interface Platform {
   /**
-   * The user's own ONNX Runtime.
+   * Loads the user's own ONNX Runtime.
    *
    * @throws {FourierFTError} `UNSUPPORTED` if it is not installed
    */
   loadOrt(): Promise<Ort>
-  /** The path of a model that is a local file; undefined if it has to be downloaded. */
+  /** Returns the path of a model that is a local file; undefined if the model has to be downloaded. */
   localPath(model: string | URL): string | undefined
-  /** Reads a file; `folder` contains it. */
+  /** Reads a whole file, and returns its bytes and its folder. */
   readFile(path: string): Promise<{ readonly bytes: Uint8Array; readonly folder: string }>
-  /** Opens a file that is read in parts. The caller closes it. */
+  /** Opens a file to read parts of it. The caller closes it. */
   openFile(path: string): Promise<OpenFile>
   /**
-   * The native kernel in the ONNX Runtime that this process has loaded.
+   * Opens the native kernel in the ONNX Runtime that this process has loaded.
    *
-   * @throws {Error} whose message says why there is none
+   * @throws {Error} with the reason why there is no kernel: `message`, and in errors of `@fourierft/native` also `problem` and `advice`
    */
   openNativeKernel(): Promise<OnnxRuntime>
 }

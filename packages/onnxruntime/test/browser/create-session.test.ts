@@ -1,12 +1,12 @@
-/** `createSession` in pages: with their own `onnxruntime-web`, and with a model and an adapter by URL. */
+/** `createSession` in web pages: with the page's `onnxruntime-web`, and with a model and an adapter by URL. */
 import { createAdapter, createConfig } from '@fourierft/core'
 import * as ort from 'onnxruntime-web'
 import { describe, expect, test } from 'vitest'
 import { SHAPES, twoLayers } from '../../src/__fixtures__/two-layers.js'
 import { createSession } from '../../src/create-session.js'
-import { serveWasm } from './serve-wasm.js'
+import { setWasmPaths } from './set-wasm-paths.js'
 
-serveWasm()
+setWasmPaths()
 
 const config = createConfig({ nFrequency: 24, scaling: 150, initWeights: false })
 const adapterOf = (initialSeed: number) => createAdapter(config, SHAPES, { initialSeed })
@@ -14,14 +14,14 @@ const adapters = { a: adapterOf(1), b: adapterOf(2) }
 const x = Float32Array.from({ length: 2 * 3 * 12 }, (_, i) => Math.sin(0.7 * i))
 const feeds = () => ({ x: new ort.Tensor('float32', x, [2, 3, 12]) })
 
-/** A URL, as of a file on a server. */
+/** Returns a URL of the bytes, like that of a file on a server. */
 const urlOf = (bytes: Uint8Array) => URL.createObjectURL(new Blob([Uint8Array.from(bytes)]))
 
 describe.each(['wasm', 'webgpu'] as const)('%s', (provider) => {
   const options = { executionProviders: [provider], logSeverityLevel: 3 } as const
   const allOptions = { ort, ...options }
 
-  test('switches adapters, applies one per row, disables and merges them', async () => {
+  test('switches adapters, applies an adapter for each row, disables and merges adapters', async () => {
     const model = twoLayers()
     const plain = await ort.InferenceSession.create(model, options)
     const base = (await plain.run(feeds())).y?.data as Float32Array
@@ -33,8 +33,8 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (provider) => {
       session.setAdapter(name)
       outputs.push((await session.run(feeds())).y?.data as Float32Array)
     }
-    const [a, b, again] = outputs as [Float32Array, Float32Array, Float32Array]
-    expect(again).toEqual(a)
+    const [a, b, repeatedA] = outputs as [Float32Array, Float32Array, Float32Array]
+    expect(repeatedA).toEqual(a)
     expect(difference(a, b)).toBeGreaterThan(0.01)
     expect(difference(a, base)).toBeGreaterThan(0.01)
 
@@ -54,7 +54,7 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (provider) => {
     await plain.release()
   })
 
-  test('concurrent runs use the adapter that was active when they started', async () => {
+  test('concurrent runs use the adapters that were active when they started', async () => {
     const session = await createSession(twoLayers(), { adapters, ...allOptions })
     const expected = new Map<string, unknown>()
     for (const name of ['a', 'b']) {
@@ -74,10 +74,10 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (provider) => {
 test('loads a model by URL and an adapter by its bytes; rejects a missing model, kernel or runtime', async () => {
   const { config, model } = adapters.a.toBytes()
   const session = await createSession(urlOf(twoLayers()), { ort, adapters: { config, model } })
-  const memory = await createSession(twoLayers(), { ort, adapters: adapters.a })
-  expect((await session.run(feeds())).y?.data).toEqual((await memory.run(feeds())).y?.data)
+  const fromMemory = await createSession(twoLayers(), { ort, adapters: adapters.a })
+  expect((await session.run(feeds())).y?.data).toEqual((await fromMemory.run(feeds())).y?.data)
   await session.release()
-  await memory.release()
+  await fromMemory.release()
   await expect(createSession(new URL('/none.onnx', location.href), { ort })).rejects.toMatchObject({
     name: 'FourierFTError',
   })

@@ -1,12 +1,12 @@
-/** Tensors on the device: inputs and outputs stay there, and only the adapters' inputs are uploaded. */
+/** Tensors on a device: inputs and outputs stay on the device, and only the adapters' inputs are uploaded. */
 import { createAdapter, createConfig } from '@fourierft/core'
 import * as ort from 'onnxruntime-web'
 import { expect, test } from 'vitest'
 import { SHAPES, twoLayers } from '../../src/__fixtures__/two-layers.js'
 import { createSession } from '../../src/create-session.js'
-import { serveWasm } from './serve-wasm.js'
+import { setWasmPaths } from './set-wasm-paths.js'
 
-serveWasm()
+setWasmPaths()
 
 /** @see https://www.w3.org/TR/webgpu/#buffer-usage */
 const [MAP_READ, COPY_SRC, COPY_DST, STORAGE] = [1, 4, 8, 128]
@@ -25,17 +25,17 @@ test('webgpu: inputs, outputs and fetches stay on the device', async () => {
   const buffer = device.createBuffer({ size: x.byteLength, usage })
   device.queue.writeBuffer(buffer, 0, x)
   const dims = [2, 3, 12]
-  const resident = ort.Tensor.fromGpuBuffer(buffer as never, { dataType: 'float32', dims })
+  const onGpu = ort.Tensor.fromGpuBuffer(buffer as never, { dataType: 'float32', dims })
   const onHost = new ort.Tensor('float32', x, dims)
-  for (const run of [{ adapters: ['a', 'b'] }, { adapters: ['b', null] }, {}]) {
-    const expected = (await onCpu.run({ x: onHost }, run)).y?.data
-    const { y } = await onDevice.run({ x: resident }, run)
+  for (const options of [{ adapters: ['a', 'b'] }, { adapters: ['b', null] }, {}]) {
+    const expected = (await onCpu.run({ x: onHost }, options)).y?.data
+    const { y } = await onDevice.run({ x: onGpu }, options)
     expect(y?.location).toBe('gpu-buffer')
     expect(await y?.getData()).toEqual(expected)
     y?.dispose()
   }
 
-  // Into the caller's own buffer.
+  // The output is written into the caller's buffer.
   const size = 2 * 3 * 8 * 4
   const target = device.createBuffer({ size, usage })
   const targetTensor = ort.Tensor.fromGpuBuffer(target as never, {
@@ -50,7 +50,7 @@ test('webgpu: inputs, outputs and fetches stay on the device', async () => {
       return new Float32Array(copy.getMappedRange().slice(0))
     },
   })
-  await onDevice.run({ x: resident }, { y: targetTensor })
+  await onDevice.run({ x: onGpu }, { y: targetTensor })
   expect(await targetTensor.getData()).toEqual((await onCpu.run({ x: onHost })).y?.data)
   await onCpu.release()
   await onDevice.release()

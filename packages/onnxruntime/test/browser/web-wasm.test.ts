@@ -2,12 +2,12 @@
 import { testBackend } from '@fourierft/conformance/vitest'
 import * as ort from 'onnxruntime-web'
 import { createOnnxRuntimeBackend } from '../../src/conformance.js'
-import { LACKS } from '../lacks.js'
-import { serveWasm } from './serve-wasm.js'
+import { KNOWN_GAPS } from '../known-gaps.js'
+import { setWasmPaths } from './set-wasm-paths.js'
 
-serveWasm()
+setWasmPaths()
 
 testBackend(() => createOnnxRuntimeBackend('web-wasm', { ort }), {
   quick: true,
-  lacks: LACKS,
+  lacks: KNOWN_GAPS,
 })

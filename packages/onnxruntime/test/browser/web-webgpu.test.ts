@@ -1,13 +1,13 @@
-/** The conformance suite on `onnxruntime-web-webgpu` in a browser, on the machine's own GPU or a software one. */
+/** The conformance suite on `onnxruntime-web-webgpu` in a browser, on the machine's GPU or on a software GPU. */
 import { testBackend } from '@fourierft/conformance/vitest'
 import * as ort from 'onnxruntime-web'
 import { createOnnxRuntimeBackend } from '../../src/conformance.js'
-import { LACKS } from '../lacks.js'
-import { serveWasm } from './serve-wasm.js'
+import { KNOWN_GAPS } from '../known-gaps.js'
+import { setWasmPaths } from './set-wasm-paths.js'
 
-serveWasm()
+setWasmPaths()
 
 testBackend(() => createOnnxRuntimeBackend('web-webgpu', { ort }), {
   quick: true,
-  lacks: LACKS,
+  lacks: KNOWN_GAPS,
 })

@@ -17,13 +17,13 @@ export const SHAPES: Readonly<Record<string, Shape>> = {
   [OUTPUT]: [WIDTH, 2 * WIDTH],
 }
 
-/** Its scaling is large enough to change the output visibly. */
+/** Creates an adapter with a scaling that is large enough to change the output visibly. */
 export function adapterFor(seed: number, shapes: Readonly<Record<string, Shape>> = SHAPES): Adapter {
   const config = createConfig({ nFrequency: 24, scaling: 30, initWeights: false })
   return createAdapter(config, shapes, { initialSeed: seed })
 }
 
-/** The files of the model by their paths in its folder; with `isExternal`, the weights are in a file of their own. */
+/** Returns the files of the model by their paths in its folder. With `isExternal`, the weights are in a separate file. */
 export function tinyModel({ isExternal = false, labels = 2 } = {}): Record<string, string | Uint8Array<ArrayBuffer>> {
   const { model, weights } = tinyGraph(isExternal, labels)
   return {

@@ -1,14 +1,14 @@
-/** Models with a call of two steps, between which a test can do something. */
+/** Models with a call of two steps, between which a test can run code. */
 import type { PreTrainedModel, Tensor } from '@huggingface/transformers'
 
 type Inputs = Record<string, Tensor>
 
 export interface TwoSteps {
-  /** The outputs of the second step. */
+  /** Runs the model, then `between`, then the model again, and returns the outputs of the second run. */
   twice(inputs: Inputs, between: () => unknown): Promise<Record<string, Tensor>>
 }
 
-/** Adds a method to the model as if its class had it. Has to be called before `attach`. */
+/** Adds the method `twice` to the model's prototype. Has to be called before `attach`. */
 export function withTwoSteps<Model extends PreTrainedModel>(model: Model): Model & TwoSteps {
   const methods = {
     async twice(this: PreTrainedModel, inputs: Inputs, between: () => unknown) {

@@ -1,4 +1,4 @@
-/** `writeTinyModels`: writes the tiny model to files, for tests in Node. */
+/** `writeTinyModels`: writes the tiny model to a folder, for tests in Node. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -6,9 +6,9 @@ import { afterAll } from 'vitest'
 import { tinyModel } from './tiny-model.js'
 
 /**
- * Has to be called in the body of a test file, not in a test.
+ * Writes the models `tiny-bert` and `tiny-bert-external`. Has to be called at the top level of a test file, not in a test.
  *
- * @returns a folder for `env.localModelPath` with the models `tiny-bert` and `tiny-bert-external`; it is removed after all tests
+ * @returns the folder, for `env.localModelPath`; it is removed after all tests
  */
 export function writeTinyModels(): string {
   const root = mkdtempSync(join(tmpdir(), 'fourierft-'))

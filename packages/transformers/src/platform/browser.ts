@@ -1,4 +1,4 @@
-/** Browsers: ONNX Runtime is part of transformers.js or of the bundle, and models are bytes. */
+/** Browsers: ONNX Runtime comes with transformers.js, and models are bytes. */
 import { FourierFTError } from '@fourierft/core'
 import type { Platform } from './platform.js'
 
@@ -9,9 +9,9 @@ export const platform: Platform = {
   isDirectory: async () => false,
   isFile: async () => false,
   async readFile(path) {
-    throw new FourierFTError('IO_ERROR', `${path}: a browser has no files`, { file: path })
+    throw new FourierFTError('IO_ERROR', `${path}: browsers cannot read files`, { file: path })
   },
   async writeModel() {
-    throw new FourierFTError('UNSUPPORTED', 'a browser has no files')
+    throw new FourierFTError('UNSUPPORTED', 'browsers cannot write files')
   },
 }

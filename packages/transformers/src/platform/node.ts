@@ -1,4 +1,4 @@
-/** Node: transformers.js imports `onnxruntime-node`, and opens models by their paths. */
+/** Node: transformers.js imports `onnxruntime-node` and opens models by their paths. */
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -10,7 +10,7 @@ export const platform: Platform = {
   async loadOrt() {
     try {
       const { resolve } = createRequire(import.meta.url)
-      // Resolved from transformers.js, to get the copy that it uses.
+      // Resolves from transformers.js, to get the copy that it uses.
       return createRequire(resolve('@huggingface/transformers'))('onnxruntime-node')
     } catch {
       return undefined

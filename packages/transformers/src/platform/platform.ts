@@ -1,13 +1,13 @@
-/** The differences between Node and browsers: how to get transformers.js' ONNX Runtime, and files. */
+/** The differences between Node and browsers: transformers.js' ONNX Runtime and access to files. */
 import type { Ort } from '@fourierft/onnxruntime'
 import type { env } from '@huggingface/transformers'
 
 export interface Platform {
-  /** The `onnxruntime-node` that transformers.js uses; undefined if it uses another ONNX Runtime. */
+  /** Returns the `onnxruntime-node` that transformers.js uses; undefined if it uses another ONNX Runtime. */
   loadOrt(): Promise<Ort | undefined>
-  /** The `env` of the copy of transformers.js that `require` returns; undefined if the program has not required it. */
+  /** Returns the `env` of the CommonJS copy of transformers.js; undefined if the program has not loaded it by `require`. */
   envOfRequiredCopy(): typeof env | undefined
-  /** The environment variable `HF_ENDPOINT`. */
+  /** Returns the environment variable `HF_ENDPOINT`. */
   hubEndpoint(): string | undefined
   isDirectory(path: string): Promise<boolean>
   isFile(path: string): Promise<boolean>

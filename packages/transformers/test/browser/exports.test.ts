@@ -1,4 +1,4 @@
-/** Merged decoders, quantised weights and weights in files of their own, in a browser. */
+/** Merged decoders, quantised weights and weights in separate files, in a browser. */
 import { loadAdapter } from '@fourierft/core'
 import { env, pipeline } from '@huggingface/transformers'
 import { beforeAll, describe, expect, test } from 'vitest'
@@ -9,7 +9,7 @@ import { fixture, useFixtures, type Vectors, vectorsOf } from './fixtures.js'
 
 beforeAll(useFixtures)
 
-test('reads weights in a file of their own once for each adapter', async () => {
+test('reads weights in a separate file once for each adapter', async () => {
   const { fetch, useBrowserCache } = env
   const read: string[] = []
   const files = tinyModel({ isExternal: true })
@@ -42,7 +42,7 @@ test('reads weights in a file of their own once for each adapter', async () => {
 })
 
 describe.each(['wasm', 'webgpu'] as const)('%s', (device) => {
-  test('an encoder–decoder, whose layers are in both branches of an If, generates the tokens of PyTorch and PEFT', async () => {
+  test('an encoder–decoder, whose layers are in both subgraphs of an If, generates the tokens of PyTorch and PEFT', async () => {
     const { cases } = await vectorsOf('t5')
     const generate = await pipeline('text2text-generation', 't5', { dtype: 'fp32', device })
     const adapters = await attach(generate)
@@ -59,7 +59,7 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (device) => {
     await generate.dispose()
   })
 
-  // A number between two of q8's 256 steps can be rounded either way; q4 computes in float32, see `exports.test.ts`.
+  // A number between two of q8's 256 steps can be rounded up or down; q4 computes in float32. See `exports.slow.test.ts`.
   test.each([
     ['q8', '_quantized', 2 ** -8],
     ['q4', '_q4', 12 * 160 * 2 ** -24],

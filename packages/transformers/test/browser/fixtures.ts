@@ -15,7 +15,7 @@ export interface Vectors {
 export const vectorsOf = async (name: string): Promise<Vectors> =>
   (await fetch(fixture(`${name}/vectors.json`))).json()
 
-/** Tells transformers.js where the exports and its WebAssembly are. */
+/** Makes transformers.js load the exports and its WebAssembly from this server. */
 export function useFixtures(): void {
   env.allowLocalModels = true
   env.allowRemoteModels = false

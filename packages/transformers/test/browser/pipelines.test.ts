@@ -9,7 +9,7 @@ import { fixture, useFixtures, type Vectors, vectorsOf } from './fixtures.js'
 
 beforeAll(useFixtures)
 
-/** The pipeline's scores for PyTorch's logits. */
+/** Returns the scores that a pipeline computes from logits. */
 function softmax(logits: number[]): number[] {
   const largest = Math.max(...logits)
   const powers = logits.map((logit) => Math.exp(logit - largest))
@@ -24,7 +24,7 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (device) => {
     const labels = ['bad', 'neutral', 'good']
     const scores = async (text: string) => {
       const answer = (await classify(text, { top_k: 3 })) as { label: string; score: number }[]
-      return labels.map((label) => answer.find((each) => each.label === label)?.score as number)
+      return labels.map((label) => answer.find((result) => result.label === label)?.score as number)
     }
     const expectScores = async (which: 'base' | 'adapter-b') => {
       for (const { text, [which]: outputs } of cases) {
@@ -65,7 +65,7 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (device) => {
       return Array.from((generated as { data: BigInt64Array }).data.slice(length), Number)
     }
     const adapted = tokensOf()
-    // The call keeps the adapter it started with.
+    // The running call keeps its adapter.
     adapters.disableAdapters()
     expect(await adapted).toEqual(expected['adapter-b'].tokens)
     expect(await tokensOf()).toEqual(expected.base.tokens)

@@ -1,4 +1,4 @@
-/** Tells the ONNX Runtime of transformers.js to load its WebAssembly from this server, not from a CDN. */
+/** Makes the ONNX Runtime of transformers.js load its WebAssembly from this server, not from a CDN. */
 import { env } from '@huggingface/transformers'
 import mjs from 'onnxruntime-web/ort-wasm-simd-threaded.asyncify.mjs?url'
 import binary from 'onnxruntime-web/ort-wasm-simd-threaded.asyncify.wasm?url'

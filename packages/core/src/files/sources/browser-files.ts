@@ -9,7 +9,11 @@ import {
   MODEL_FILE,
 } from '../adapter-files.js'
 
-/** @throws {FourierFTError} `FILE_NOT_FOUND`, `INVALID_OPTION` for two files of one name, `FILE_TOO_LARGE`, `IO_ERROR` */
+/**
+ * Finds and reads the two files.
+ *
+ * @throws {FourierFTError} `FILE_NOT_FOUND`, `INVALID_OPTION` for two files with the same name, `FILE_TOO_LARGE`, `IO_ERROR`
+ */
 export async function readBrowserFiles(files: Iterable<File>, maxBytes: number): Promise<AdapterFiles> {
   const list = [...files]
   const config = pick(list, CONFIG_FILE, Math.min(maxBytes, MAX_CONFIG_BYTES))
@@ -50,7 +54,7 @@ async function read(file: File): Promise<Uint8Array> {
   return new Uint8Array(buffer)
 }
 
-/** The file's name, with its folders if a whole directory was chosen. */
+/** Returns the file's name, with its folders if a whole directory was chosen. */
 function nameOf(file: File): string {
   return file.webkitRelativePath || file.name
 }

@@ -13,9 +13,9 @@ import {
 } from '../adapter-files.js'
 import { JOURNAL } from '../write-directory.js'
 
-/** A save replaces two files. Reading is repeated until both come from the same save. */
+/** Most attempts to read the files. Reading is repeated until both come from the same save. */
 const ATTEMPTS = 20
-/** Number of subfolders that an error names. */
+/** Most subfolders that an error names. */
 const MAX_LISTED = 5
 
 export async function isDirectory(path: string): Promise<boolean> {
@@ -70,7 +70,7 @@ async function find(directory: string, file: string, root: string): Promise<Foun
   const pickle = file === MODEL_FILE && (await fileAt(join(directory, 'adapter_model.bin')))
   const [problem, advice] = pickle
     ? [
-        'there is an adapter_model.bin, a pickle, which is never loaded',
+        'the directory contains adapter_model.bin, a pickle, which is never loaded',
         'save the adapter in PEFT with safe_serialization=True',
       ]
     : [`expected ${CONFIG_FILE} and ${MODEL_FILE} in ${directory}`, await subfolderAdvice(directory, root)]
@@ -87,16 +87,16 @@ async function subfolderAdvice(directory: string, root: string): Promise<string>
     if (found.length > MAX_LISTED) break
   }
   const [first] = found
-  if (first === undefined) return 'if PEFT saved the adapter under a name, give the subfolder of that name'
+  if (first === undefined) return 'if PEFT saved the adapter under a name, pass the subfolder of that name'
   const [subfolder = '', ...others] = found.map((name) =>
     relative(root, join(directory, name)).replaceAll('\\', '/'),
   )
   const list = [subfolder, ...others].slice(0, MAX_LISTED).map((name) => `'${name}'`)
-  const where =
+  const location =
     others.length === 0
-      ? `there is one in subfolder ${list[0]}`
-      : `there are some in the subfolders ${list.join(', ')}${found.length > MAX_LISTED ? ', …' : ''}`
-  return `${where}; pass { subfolder: '${subfolder}' }`
+      ? `the subfolder ${list[0]} contains an adapter`
+      : `these subfolders contain adapters: ${list.join(', ')}${found.length > MAX_LISTED ? ', …' : ''}`
+  return `${location}; pass { subfolder: '${subfolder}' }`
 }
 
 async function fileAt(path: string): Promise<FoundFile | undefined> {
@@ -109,7 +109,7 @@ async function fileAt(path: string): Promise<FoundFile | undefined> {
   return { path, size: Number(stats.size), stamp: `${stats.dev} ${stats.ino} ${stats.mtimeNs} ${stats.size}` }
 }
 
-/** The content; undefined if the file has been moved since it was found. */
+/** Returns the content, or undefined if the file has been moved since it was found. */
 async function readFile({ path, size }: FoundFile, maxBytes: number): Promise<Uint8Array | undefined> {
   checkSize(size, maxBytes, path)
   try {

@@ -12,7 +12,7 @@ import { FourierFTError } from '../../errors.js'
 import { checkSize, ioError } from '../adapter-files.js'
 import { COMMIT, type HubCache } from './hub.js'
 
-/** @param cacheDir default: from the environment (`HF_HUB_CACHE`, `HF_HOME`), as in huggingface_hub */
+/** Opens the cache of a repository. @param cacheDir default: from the environment (`HF_HUB_CACHE`, `HF_HOME`), as in huggingface_hub */
 export function openHubCache(repository: string, cacheDir: string = defaultCacheDir()): HubCache {
   const root = join(cacheDir, ['models', ...repository.split('/')].join('--'))
   return {
@@ -68,7 +68,7 @@ function isOutside(path: string): boolean {
   return path === '' || path === '..' || path.startsWith(`..${sep}`) || isAbsolute(path)
 }
 
-/** Joins paths. Revisions and etags come from outside and must not lead out of the cache. */
+/** Joins paths. Revisions and etags are untrusted and must not lead out of the cache. */
 function safeJoin(root: string, path: string): string {
   const joined = join(root, path)
   if (isOutside(relative(root, joined)) || path.includes('\0')) {

@@ -68,7 +68,11 @@ const FileInfos = v.array(
   }),
 )
 
-/** @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `INVALID_OPTION`, `IO_ERROR`; an abort throws the signal's reason */
+/**
+ * Reads both files from the cache, or downloads them.
+ *
+ * @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `INVALID_OPTION`, `IO_ERROR`; an abort throws the signal's reason
+ */
 export async function readHub(
   repository: string,
   options: HubOptions,
@@ -92,7 +96,15 @@ export async function readHub(
     if (files) return { config: files[0], model: files[1], names }
   }
   if (offline)
-    throw notFound(label, 'it is not in the cache, and the option offline does not allow a download')
+    throw new FourierFTError(
+      'FILE_NOT_FOUND',
+      `${label} is not in the cache, and offline forbids a download`,
+      {
+        advice: 'load it once online, or leave out the option offline and HF_HUB_OFFLINE',
+        file: label,
+        option: 'offline',
+      },
+    )
   const repo = new Repository(repository, options)
   const commit = pinned ?? (await currentCommit(repo, options, cache))
   const files =
@@ -102,7 +114,7 @@ export async function readHub(
   return { config: files[0], model: files[1], names }
 }
 
-/** Both files from the cache; undefined if either is missing. */
+/** Returns both files from the cache, or undefined if either is missing. */
 async function readCached(
   commit: string | undefined,
   paths: Paths,
@@ -117,7 +129,7 @@ async function readCached(
   return config && model && [config, model]
 }
 
-/** The commit of the revision: from the hub, or from the cache if the hub cannot be reached, as in huggingface_hub. */
+/** Returns the commit of the revision: from the hub, or from the cache if the hub cannot be reached, as in huggingface_hub. */
 async function currentCommit(
   repo: Repository,
   options: HubOptions,
@@ -155,9 +167,9 @@ async function downloadAll(
     const maxBytes = Math.min(options.maxBytes, limit)
     checkSize(info.size, maxBytes, file)
     const bytes = await repo.download(commit, path, { file, maxBytes, expected: info.size })
-    const [etag, found] = info.lfs ? [info.lfs.oid, bytesToHex(sha256(bytes))] : [info.oid, gitBlobId(bytes)]
-    if (found !== etag) throw ioError(file, `its digest is ${found}, but the hub says ${etag}`)
-    return { path, etag: found, bytes }
+    const [etag, digest] = info.lfs ? [info.lfs.oid, bytesToHex(sha256(bytes))] : [info.oid, gitBlobId(bytes)]
+    if (digest !== etag) throw ioError(file, `its digest is ${digest}, but the hub declares ${etag}`)
+    return { path, etag: digest, bytes }
   }
   const config = await download(paths[0], MAX_CONFIG_BYTES)
   const model = await download(paths[1], Number.POSITIVE_INFINITY)
@@ -177,7 +189,7 @@ class Repository {
     this.label = `${name}@${options.revision}`
   }
 
-  /** The hub's answer to a question; a question with a body is a POST. */
+  /** Returns the hub's answer to a question. A question with a body is sent as a POST. */
   ask(question: string, json?: object): Promise<Uint8Array> {
     return this.#request(`api/models/${this.#name}/${question}`, {
       file: this.label,
@@ -223,7 +235,11 @@ class Repository {
 
   #httpError(status: number, file: string): FourierFTError {
     if (status === 404)
-      return notFound(file, 'the repository or revision does not exist, or it is private and needs a token')
+      return notFound(
+        file,
+        'the hub answered 404',
+        'check the names of the repository and the revision; a private repository needs a token',
+      )
     const isForbidden = status === 401 || status === 403
     const problem = isForbidden
       ? `it does not exist, or it needs a token with read access (the hub answered ${status})`
@@ -232,7 +248,7 @@ class Repository {
   }
 }
 
-/** The hub's name for the content of a file that is not in its storage for large files. */
+/** Returns the hub's name for the content of a file that is not in its storage for large files. */
 function gitBlobId(bytes: Uint8Array): string {
   const header = utf8ToBytes(`blob ${bytes.length}\0`)
   return bytesToHex(sha1.create().update(header).update(bytes).digest())

@@ -13,7 +13,7 @@ const REASONS: readonly (readonly [code: RegExp, reason: string])[] = [
 ]
 
 /**
- * The error of a request that failed. Browsers give no reason.
+ * Makes the error of a request that failed. Browsers give no reason.
  *
  * @param problem what failed
  */
@@ -25,7 +25,7 @@ export function networkError(file: string, problem: string, error: unknown): Fou
   })
 }
 
-/** The reason, if one is known. Texts that may contain a URL are not repeated. */
+/** Returns the reason, or undefined if it is unknown. Texts that may contain a URL are not repeated. */
 function reasonOf(error: unknown): string | undefined {
   let last = error
   for (let cause = error; cause instanceof Error; cause = cause.cause) {

@@ -1,6 +1,6 @@
 /**
  * One HTTP request of a download. Servers are untrusted: the size of an answer is limited while it arrives and after decompression, and a
- * stalled connection ends. No secret (password, token, signature) gets into a message. Credentials go only to the origin that they belong
+ * stalled connection ends. Error messages contain no secrets (passwords, tokens, signatures). Credentials go only to the origin that they belong
  * to: `fetch` drops `Authorization` if a redirect leads to another origin.
  */
 import { FourierFTError } from '../../errors.js'
@@ -38,21 +38,21 @@ export interface Answer {
 }
 
 /**
- * Returns an answer of any status.
+ * Sends a request, and returns an answer of any status.
  *
  * @throws {FourierFTError} `FILE_TOO_LARGE`; `IO_ERROR` if the server cannot be reached, breaks off or stalls; an abort throws the signal's
  *   reason
  */
 export async function request(address: URL, options: RequestOptions): Promise<Answer> {
   const { file, maxBytes, expected, headers = {}, json, signal, onProgress, idleMs = IDLE_MS } = options
-  const { url, authorization } = withoutCredentials(address)
+  const { url, authorization } = moveCredentials(address)
   const idle = signal ? undefined : new IdleTimeout(idleMs)
-  const endOn = signal ?? idle?.signal
+  const abortSignal = signal ?? idle?.signal
   try {
     const response = await fetch(url, {
       headers: { ...(authorization !== undefined && { authorization }), ...headers },
       ...(json !== undefined && { method: 'POST', body: JSON.stringify(json) }),
-      ...(endOn && { signal: endOn }),
+      ...(abortSignal && { signal: abortSignal }),
     }).catch((cause) => {
       throw networkError(file, 'the request failed', cause)
     })
@@ -88,7 +88,7 @@ export async function request(address: URL, options: RequestOptions): Promise<An
   }
 }
 
-/** The announced length, if it is that of the bytes that will be read, and the limit for them. */
+/** Returns the size limit of the answer, and its announced length if the answer is not compressed. */
 function limitsOf(
   { headers }: Response,
   { maxBytes, isLimitExplicit, expected }: RequestOptions,
@@ -102,24 +102,24 @@ function limitsOf(
   return { limit: isLimitExplicit || expected !== undefined ? maxBytes : Math.min(maxBytes, defaultLimit) }
 }
 
-/** A URL for messages: without password, query and fragment, which may be secret. */
+/** Returns a URL for messages: without password, query and fragment, which may be secret. */
 export function shownUrl(url: URL): string {
   return `${url.origin === 'null' ? `${url.protocol}//` : url.origin}${url.pathname}`
 }
 
 /** Moves credentials from the URL to a header. `fetch` rejects a URL with a password, and repeats it in its message. */
-function withoutCredentials(address: URL): { url: URL; authorization?: string } {
+function moveCredentials(address: URL): { url: URL; authorization?: string } {
   if (address.username === '' && address.password === '') return { url: address }
   const url = new URL(address)
   url.username = ''
   url.password = ''
-  const pair = `${unescaped(address.username)}:${unescaped(address.password)}`
+  const pair = `${decodePercent(address.username)}:${decodePercent(address.password)}`
   const latin1 = String.fromCharCode(...new TextEncoder().encode(pair))
   return { url, authorization: `Basic ${btoa(latin1)}` }
 }
 
 /** Decodes percent escapes. A text with an invalid escape stays as it is. */
-function unescaped(text: string): string {
+function decodePercent(text: string): string {
   try {
     return decodeURIComponent(text)
   } catch {
@@ -127,7 +127,7 @@ function unescaped(text: string): string {
   }
 }
 
-/** Aborts unless it is restarted in time. */
+/** A timeout that aborts its signal unless it is restarted in time. */
 class IdleTimeout {
   readonly #controller = new AbortController()
   readonly #milliseconds: number

@@ -23,10 +23,10 @@ export interface UrlOptions {
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined
 }
 
-/** @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `IO_ERROR`; an abort throws the signal's reason */
+/** Downloads both files. @throws {FourierFTError} `FILE_NOT_FOUND`, `FILE_TOO_LARGE`, `IO_ERROR`; an abort throws the signal's reason */
 export async function readUrl(base: URL, options: UrlOptions): Promise<AdapterFiles> {
   const { subfolder } = options
-  const urls = { config: below(base, subfolder, CONFIG_FILE), model: below(base, subfolder, MODEL_FILE) }
+  const urls = { config: fileUrl(base, subfolder, CONFIG_FILE), model: fileUrl(base, subfolder, MODEL_FILE) }
   const maxConfig = Math.min(options.maxBytes, MAX_CONFIG_BYTES)
   // One after the other: if the configuration is missing, the large file is not requested.
   const config = await download(urls.config, { ...options, maxBytes: maxConfig })
@@ -34,8 +34,8 @@ export async function readUrl(base: URL, options: UrlOptions): Promise<AdapterFi
   return { config, model, names: { config: shownUrl(urls.config), model: shownUrl(urls.model) } }
 }
 
-/** The URL of a file. The base may or may not end with a slash. Its query (a signature, for example) is sent with each file. */
-function below(base: URL, subfolder: string, file: string): URL {
+/** Returns the URL of a file. The base may or may not end with a slash. Its query (a signature, for example) is sent with each file. */
+function fileUrl(base: URL, subfolder: string, file: string): URL {
   const url = new URL(base)
   const folders = subfolder === '' ? [] : subfolder.split('/').map(encodeURIComponent)
   url.pathname = [url.pathname.replace(/\/$/, ''), ...folders, file].join('/')

@@ -18,7 +18,7 @@ STARTS = [[0.0, 0.5, -1.0, 3.0, -2.0], [0.1, 0.2, 1.5]]
 
 
 def adamw(dtype, options, schedule=None, clip=None):
-    """100 steps down the quadratic 1/2 sum a (c - b)^2; its gradient a (c - b) depends on the trajectory itself."""
+    """Records 100 steps on the quadratic 1/2 sum a (c - b)^2. Its gradient a (c - b) depends on the trajectory."""
     parameters = [torch.nn.Parameter(torch.tensor(values, dtype=dtype)) for values in STARTS]
     targets = [torch.tensor(values, dtype=dtype) for values in TARGETS]
     curvatures = [torch.tensor(values, dtype=dtype) for values in CURVATURES]

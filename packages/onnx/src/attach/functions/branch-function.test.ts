@@ -22,18 +22,18 @@ function layersOf(shape: readonly [number, number], n: number, adapters: number)
 
 /** A model of one node, `y = FourierFT(x, base, coefficients, rows, …tables)`. */
 async function sessionOf({ shape, entries }: Layer, opset: number, inputRank = 3): Promise<InferenceSession> {
-  const lead = Array.from({ length: inputRank - 1 }, (_, axis) => `axis${axis}`)
+  const leadingDims = Array.from({ length: inputRank - 1 }, (_, axis) => `axis${axis}`)
   const float = DataType.float
   const graph = encodeGraph({
     name: 'branch',
     nodes: [{ opType: 'FourierFT', domain: DOMAIN, inputs: BRANCH_INPUTS, outputs: ['y'] }],
     inputs: [
-      { name: 'x', dataType: float, dims: [...lead, shape[1]] },
-      { name: 'base', dataType: float, dims: [...lead, shape[0]] },
+      { name: 'x', dataType: float, dims: [...leadingDims, shape[1]] },
+      { name: 'base', dataType: float, dims: [...leadingDims, shape[0]] },
       { name: 'coefficients', dataType: float, dims: ['adapters', entries.n] },
       { name: 'rows', dataType: DataType.int64, dims: ['rows'] },
     ],
-    outputs: [{ name: 'y', dataType: float, dims: [...lead, shape[0]] }],
+    outputs: [{ name: 'y', dataType: float, dims: [...leadingDims, shape[0]] }],
     initializers: branchTables(entries, ''),
   })
   const parts: Uint8Array[] = []
@@ -51,22 +51,22 @@ async function run(
   session: InferenceSession,
   layers: readonly Layer[],
   rows: readonly number[],
-  lead: readonly number[],
+  leadingDims: readonly number[],
 ): Promise<{ y: Float32Array; base: Float32Array; x: Float32Array }> {
   const [{ shape, entries }] = layers as [Layer]
-  const tokens = lead.reduce((product, size) => product * size, 1)
+  const tokens = leadingDims.reduce((product, size) => product * size, 1)
   const x = numbers(tokens * shape[1], 0.1)
   const base = numbers(tokens * shape[0], 0.4)
   // −1 means no adapter: it selects the last row, which must be zero.
   const zero = rows.includes(-1) ? [new Array<number>(entries.n).fill(0)] : []
   const matrix = [...layers.map(({ coefficients }) => [...coefficients]), ...zero]
   const { y } = await session.run({
-    x: new Tensor('float32', x, [...lead, shape[1]]),
-    base: new Tensor('float32', base, [...lead, shape[0]]),
+    x: new Tensor('float32', x, [...leadingDims, shape[1]]),
+    base: new Tensor('float32', base, [...leadingDims, shape[0]]),
     coefficients: new Tensor('float32', Float32Array.from(matrix.flat()), [matrix.length, entries.n]),
     rows: new Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
   })
-  expect(y?.dims).toEqual([...lead, shape[0]])
+  expect(y?.dims).toEqual([...leadingDims, shape[0]])
   return { y: y?.data as Float32Array, base, x }
 }
 
@@ -107,13 +107,13 @@ describe('the branch function', () => {
   })
 
   test.each([
-    { lead: [6], rows: [0, 1, -1], layerOfToken: [0, 0, 1, 1, -1, -1] },
-    { lead: [2, 3], rows: [1], layerOfToken: [1, 1, 1, 1, 1, 1] },
-    { lead: [2, 1, 3], rows: [-1, 1], layerOfToken: [-1, -1, -1, 1, 1, 1] },
-  ])('inputs of rank $lead.length with rows $rows', async ({ lead, rows, layerOfToken }) => {
+    { leadingDims: [6], rows: [0, 1, -1], layerOfToken: [0, 0, 1, 1, -1, -1] },
+    { leadingDims: [2, 3], rows: [1], layerOfToken: [1, 1, 1, 1, 1, 1] },
+    { leadingDims: [2, 1, 3], rows: [-1, 1], layerOfToken: [-1, -1, -1, 1, 1, 1] },
+  ])('inputs of rank $leadingDims.length with rows $rows', async ({ leadingDims, rows, layerOfToken }) => {
     const layers = layersOf([24, 20], 30, 2)
-    const session = await sessionOf(layers[0], 17, lead.length + 1)
-    const { y, base, x } = await run(session, layers, rows, lead)
+    const session = await sessionOf(layers[0], 17, leadingDims.length + 1)
+    const { y, base, x } = await run(session, layers, rows, leadingDims)
     const expected = referenceForward(layers, x, Float64Array.from(base), {
       rows: Int32Array.from(layerOfToken),
     })

@@ -52,7 +52,7 @@ export function branchTables(entries: Entries, prefix: string): NamedTensor[] {
 }
 
 /**
- * @param prefix as in {@link branchTables}: tensors of the same name are the same
+ * @param prefix as in {@link branchTables}; tensors of the same name are equal
  * @returns the tensors in the order of {@link GRADIENT_TABLE_NAMES}. The transposed adapter's products with the coefficients have P rows,
  *   computed from the spectrum of `grad_y`. `partner` `[P]` is the row of the spectrum of x for each of them, and `partner_factors` `[P, 1]`
  *   its sign in ∂L/∂c, times `1/(d1·d2)`. `real` and `imaginary` `[n]` are the two of the P rows that belong to each entry
@@ -99,19 +99,19 @@ function synthesisTables(
   }
 }
 
-/** ∂L/∂c_l of `groupedTransform`'s documentation, in the rows of the transposed adapter's products. */
+/** Returns the tables for ∂L/∂c_l, as `groupedTransform` documents it, in the order of the transposed adapter's products. */
 function partnerTables(forward: GroupedTransform, transposed: GroupedTransform, entries: Entries) {
   const { realRow, imaginaryRow, signs: columnSigns } = forward.analysis
   const { signs: rowSigns } = transposed.analysis
   const { slots } = transposed.synthesis
   const { coefficient, signs } = transposed
   const [d1, d2] = entries.shape
-  const width = coefficient.length
-  const partner = new Int32Array(width)
-  const factors = new Float32Array(width)
+  const rowCount = coefficient.length
+  const partner = new Int32Array(rowCount)
+  const factors = new Float32Array(rowCount)
   const real = new Int32Array(entries.n)
   const imaginary = new Int32Array(entries.n)
-  for (let p = 0; p < width; p++) {
+  for (let p = 0; p < rowCount; p++) {
     const isPadding = signs[p] === 0
     if (isPadding) continue
     const l = coefficient[p]
@@ -125,8 +125,8 @@ function partnerTables(forward: GroupedTransform, transposed: GroupedTransform, 
     rows[l] = p
   }
   return {
-    partner: integers([width], partner),
-    partner_factors: floats([width, 1], factors),
+    partner: integers([rowCount], partner),
+    partner_factors: floats([rowCount, 1], factors),
     real: integers([entries.n], real),
     imaginary: integers([entries.n], imaginary),
   }

@@ -23,7 +23,7 @@ function layersOf(shape: Shape, n: number, adapters: number): Layer[] {
 
 /** A model of one node `FourierFTGrad`. */
 async function sessionOf({ shape, entries }: Layer, opset = 17, rank = 3): Promise<InferenceSession> {
-  const lead = Array.from({ length: rank - 1 }, (_, axis) => `axis${axis}`)
+  const leadingDims = Array.from({ length: rank - 1 }, (_, axis) => `axis${axis}`)
   const value = (name: string, dims: (string | number)[], dataType: number = DataType.float) => ({
     name,
     dims,
@@ -41,12 +41,15 @@ async function sessionOf({ shape, entries }: Layer, opset = 17, rank = 3): Promi
         },
       ],
       inputs: [
-        value('x', [...lead, shape[1]]),
-        value('grad_y', [...lead, shape[0]]),
+        value('x', [...leadingDims, shape[1]]),
+        value('grad_y', [...leadingDims, shape[0]]),
         value('coefficients', ['adapters', entries.n]),
         value('rows', ['rows'], DataType.int64),
       ],
-      outputs: [value('grad_coefficients', ['adapters', entries.n]), value('grad_x', [...lead, shape[1]])],
+      outputs: [
+        value('grad_coefficients', ['adapters', entries.n]),
+        value('grad_x', [...leadingDims, shape[1]]),
+      ],
       initializers: gradientTables(entries, ''),
     },
     { opset },
@@ -56,7 +59,7 @@ async function sessionOf({ shape, entries }: Layer, opset = 17, rank = 3): Promi
   return createSession(model.toBytes())
 }
 
-const tokensOf = (lead: readonly number[]) => lead.reduce((product, size) => product * size, 1)
+const tokensOf = (leadingDims: readonly number[]) => leadingDims.reduce((product, size) => product * size, 1)
 
 async function run(
   session: InferenceSession,
@@ -64,22 +67,23 @@ async function run(
   coefficients: readonly ArrayLike<number>[],
   n: number,
   rows: readonly number[],
-  lead: readonly number[],
+  leadingDims: readonly number[],
 ) {
-  const tokens = tokensOf(lead)
+  const tokens = tokensOf(leadingDims)
   const x = numbers(tokens * d2, 0.1)
   const gradY = numbers(tokens * d1, 0.4)
   const results = await session.run({
-    x: new Tensor('float32', x, [...lead, d2]),
-    grad_y: new Tensor('float32', gradY, [...lead, d1]),
-    coefficients: new Tensor('float32', Float32Array.from(coefficients.flatMap((each) => Array.from(each))), [
-      coefficients.length,
-      n,
-    ]),
+    x: new Tensor('float32', x, [...leadingDims, d2]),
+    grad_y: new Tensor('float32', gradY, [...leadingDims, d1]),
+    coefficients: new Tensor(
+      'float32',
+      Float32Array.from(coefficients.flatMap((vector) => Array.from(vector))),
+      [coefficients.length, n],
+    ),
     rows: new Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
   })
   expect(results.grad_coefficients?.dims).toEqual([coefficients.length, n])
-  expect(results.grad_x?.dims).toEqual([...lead, d2])
+  expect(results.grad_x?.dims).toEqual([...leadingDims, d2])
   const gradCoefficients = results.grad_coefficients?.data as Float32Array
   return { x, gradY, gradCoefficients, gradX: results.grad_x?.data as Float32Array }
 }
@@ -89,26 +93,29 @@ async function expectGradients(
   session: InferenceSession,
   layers: readonly Layer[],
   rows: readonly number[],
-  lead: readonly number[],
+  leadingDims: readonly number[],
   floor = { coefficients: 0, x: 0 },
 ): Promise<void> {
   const [{ shape, entries }] = layers as [Layer]
   const { n } = entries
-  const all = layers.map(({ coefficients }) => coefficients)
+  const vectors = layers.map(({ coefficients }) => coefficients)
   // −1 means no adapter: it selects the last row, which must be zero.
-  const matrix = rows.includes(-1) ? [...all, new Float32Array(n)] : all
-  const { x, gradY, gradCoefficients, gradX } = await run(session, shape, matrix, n, rows, lead)
-  const each = tokensOf(lead) / rows.length
-  const layerOfToken = Int32Array.from({ length: tokensOf(lead) }, (_, t) => rows[Math.floor(t / each)] ?? 0)
+  const matrix = rows.includes(-1) ? [...vectors, new Float32Array(n)] : vectors
+  const { x, gradY, gradCoefficients, gradX } = await run(session, shape, matrix, n, rows, leadingDims)
+  const tokensPerRow = tokensOf(leadingDims) / rows.length
+  const layerOfToken = Int32Array.from(
+    { length: tokensOf(leadingDims) },
+    (_, t) => rows[Math.floor(t / tokensPerRow)] ?? 0,
+  )
   const expected = referenceBackward(layers, x, gradY, { rows: layerOfToken })
   const zeros = new Array<number>(gradCoefficients.length - layers.length * n).fill(0)
-  const expectedCoefficients = [...expected.coefficients.flatMap((of) => [...of]), ...zeros]
+  const expectedCoefficients = [...expected.coefficients.flatMap((vector) => [...vector]), ...zeros]
   expect(difference(gradCoefficients, expectedCoefficients, floor.coefficients)).toBeLessThan(LIMIT)
   expect(difference(gradX, expected.x, floor.x)).toBeLessThan(LIMIT)
   if (zeros.length > 0) expect(gradCoefficients.slice(-n)).toEqual(new Float32Array(n))
 }
 
-/** `max |a − b|` over `max |b|`. */
+/** `max |a − b|` over the larger of `max |b|` and `floor`. */
 function difference(a: Float32Array, b: ArrayLike<number>, floor: number): number {
   let largest = floor
   let error = 0
@@ -150,22 +157,22 @@ describe('the gradient function', () => {
   })
 
   test.each([
-    { lead: [6], rows: [0, 1, -1] },
-    { lead: [6], rows: [2, 0, 2, -1, -1, 0] },
-    { lead: [2, 3], rows: [1] },
-    { lead: [2, 3], rows: [-1] },
-    { lead: [2, 1, 3], rows: [-1, 1] },
-    { lead: [4, 5], rows: [0, 0, 1, 2] },
-  ])('inputs of rank $lead.length with rows $rows', async ({ lead, rows }) => {
+    { leadingDims: [6], rows: [0, 1, -1] },
+    { leadingDims: [6], rows: [2, 0, 2, -1, -1, 0] },
+    { leadingDims: [2, 3], rows: [1] },
+    { leadingDims: [2, 3], rows: [-1] },
+    { leadingDims: [2, 1, 3], rows: [-1, 1] },
+    { leadingDims: [4, 5], rows: [0, 0, 1, 2] },
+  ])('inputs of rank $leadingDims.length with rows $rows', async ({ leadingDims, rows }) => {
     const layers = layersOf([24, 20], 30, 3)
-    const session = await sessionOf(layers[0], 17, lead.length + 1)
-    await expectGradients(session, layers, rows, lead)
+    const session = await sessionOf(layers[0], 17, leadingDims.length + 1)
+    await expectGradients(session, layers, rows, leadingDims)
     await session.release()
   })
 
   test('any shapes, entries, adapters and rows', async () => {
     const size = fc.integer({ min: 1, max: 40 })
-    const problem = fc
+    const testCase = fc
       .record({ d1: size, d2: size, fill: fc.double({ min: 0.01, max: 1, noNaN: true }) })
       .chain(({ d1, d2, fill }) =>
         fc.record({
@@ -173,20 +180,20 @@ describe('the gradient function', () => {
             .integer({ min: 1, max: 4 })
             .map((adapters) => layersOf([d1, d2], Math.ceil(fill * d1 * d2), adapters)),
           chosen: fc.array(fc.integer({ min: -1, max: 3 }), { minLength: 1, maxLength: 6 }),
-          tokensEach: fc.integer({ min: 1, max: 5 }),
+          tokensPerRow: fc.integer({ min: 1, max: 5 }),
         }),
       )
     await fc.assert(
-      fc.asyncProperty(problem, async ({ layers, chosen, tokensEach }) => {
+      fc.asyncProperty(testCase, async ({ layers, chosen, tokensPerRow }) => {
         const [first] = layers as [Layer]
         const { n, shape } = first.entries
         const [, d2] = shape
         const session = await sessionOf(first)
         const rows = chosen.map((adapter) => Math.min(adapter, layers.length - 1))
-        // The terms are at most 1, so sums are at most this. With few entries terms may cancel, but errors scale with the terms: at most
-        // 200 additions, so 200 · 2⁻²⁴ of them.
-        const floor = { coefficients: rows.length * tokensEach, x: n / d2 }
-        await expectGradients(session, layers, rows, [rows.length, tokensEach], floor)
+        // Terms are at most 1, so sums are at most these floors. Terms may cancel, but their rounding errors do not: at most 200 additions
+        // give errors of at most 200 · 2⁻²⁴ of the floor.
+        const floor = { coefficients: rows.length * tokensPerRow, x: n / d2 }
+        await expectGradients(session, layers, rows, [rows.length, tokensPerRow], floor)
         await session.release()
       }),
       { numRuns: RUNS_ALL_CASES ? 60 : 15 },
@@ -196,10 +203,10 @@ describe('the gradient function', () => {
   test('gradients are zero without adapters, and without tokens', async () => {
     const [layer] = layersOf([24, 20], 30, 1) as [Layer]
     const session = await sessionOf(layer)
-    const none = await run(session, [24, 20], [], 30, [0], [2, 3])
-    expect(none.gradX).toEqual(new Float32Array(6 * 20))
-    const empty = await run(session, [24, 20], [layer.coefficients], 30, [0], [0, 3])
-    expect(empty.gradCoefficients).toEqual(new Float32Array(30))
+    const withoutAdapters = await run(session, [24, 20], [], 30, [0], [2, 3])
+    expect(withoutAdapters.gradX).toEqual(new Float32Array(6 * 20))
+    const withoutTokens = await run(session, [24, 20], [layer.coefficients], 30, [0], [0, 3])
+    expect(withoutTokens.gradCoefficients).toEqual(new Float32Array(30))
     await session.release()
   })
 

@@ -4,13 +4,13 @@
  *
  *     FourierFTGrad(x [..., d2], grad_y [..., d1], coefficients [A, n], rows [R], entries, w1, …) → grad_coefficients [A, n], grad_x [..., d2]
  *
- * `grad_x` is the gradient through the branch only: `grad_y` through the transposed adapter. The coefficients are multiplied by α, so
- * `grad_coefficients` is ∂L/∂(α·c), and ∂L/∂c is α times that. Row r of R names the adapter of the r-th of R equal parts of the tokens. −1 is
- * the last row of the coefficients, which must then be zero; its tokens add to no adapter's gradient. Without adapters (A = 0) or tokens both
+ * `grad_x` is the gradient through the branch only: ΔWᵀ grad_y. The coefficients are multiplied by α, so
+ * `grad_coefficients` is ∂L/∂(α·c), and ∂L/∂c is α times that. Row r of R names the adapter of the r-th of R equal parts of the tokens. −1
+ * means no adapter: it selects the last row of the coefficients, which must then be zero. Its tokens add to no adapter's gradient. Without adapters (A = 0) or tokens both
  * gradients are zero.
  *
- * Runtimes inline the body under the opset of the model. Its operators have had one form since opset 11, except `ReduceSum`, which is written
- * in the form of the opset. Scatter operators are avoided: ONNX Runtime's loses sums if several threads add to one number.
+ * Runtimes inline the body under the opset of the model. Its operators have not changed since opset 11, except `ReduceSum`, which is
+ * written as the opset requires. Scatter operators are avoided: those of ONNX Runtime lose sums if several threads add to one number.
  *
  * @see `groupedTransform` of `@fourierft/core` for the equations and the tables
  */
@@ -20,7 +20,7 @@ import { NodeList } from '../../model/node-list.js'
 import { DataType } from '../../model/schema.js'
 import { DOMAIN } from './branch-function.js'
 import { GRADIENT_TABLE_NAMES } from './branch-tables.js'
-import { analysisNodes, isIdle, synthesisNodes } from './transform-nodes.js'
+import { addInactiveCheck, analysisNodes, synthesisNodes } from './transform-nodes.js'
 
 /** The inputs of a `FourierFTGrad` node. */
 export const GRADIENT_INPUTS = ['x', 'grad_y', 'coefficients', 'rows', ...GRADIENT_TABLE_NAMES] as const
@@ -32,13 +32,13 @@ const AXES_AS_INPUT = 13
 export function gradientFunction(opset: number): NewFunction {
   const nodes = new NodeList()
   const { constant } = nodes
-  const isInactive = isIdle(nodes, 'coefficients', 'x')
+  const isInactive = addInactiveCheck(nodes, 'coefficients', 'x')
   const analyseX = analysisNodes(nodes, '')
   const analyseGradient = analysisNodes(nodes, 'transposed_')
   const synthesise = synthesisNodes(nodes, 'transposed_')
   const zero = constant([0], [])
   const one = constant([1], [])
-  const width = nodes.add('Shape', ['partner'])
+  const rowCount = nodes.add('Shape', ['partner'])
   const rest = constant([-1])
   const oneColumn = constant([-1, 1])
   const last = constant([2])
@@ -47,7 +47,7 @@ export function gradientFunction(opset: number): NewFunction {
   {
     const { add, named, reshape } = gradient
     const shapeOf = (tensor: string) => add('Shape', [tensor])
-    /** The sum over the last of three axes. */
+    /** Adds a sum over the last of three axes. */
     const sum = (tensor: string) =>
       opset < AXES_AS_INPUT
         ? add('ReduceSum', [tensor], { axes: { ints: [2] }, keepdims: { int: 0 } })
@@ -61,25 +61,28 @@ export function gradientFunction(opset: number): NewFunction {
     named(['active_grad_x'], 'Reshape', [tokens, shapeOf('x')])
 
     // Sums over the tokens of each part, [P, R], then over the parts of each adapter, [P, A].
-    const parts = sum(reshape(add('Mul', [gradientRows, xRows]), [width, shapeOf('rows'), rest]))
-    const count = add('Gather', [shapeOf('coefficients'), zero])
-    const chosen = add('Equal', [add('Reshape', ['rows', oneColumn]), add('Range', [zero, count, one])])
+    const parts = sum(reshape(add('Mul', [gradientRows, xRows]), [rowCount, shapeOf('rows'), rest]))
+    const adapterCount = add('Gather', [shapeOf('coefficients'), zero])
+    const chosen = add('Equal', [
+      add('Reshape', ['rows', oneColumn]),
+      add('Range', [zero, adapterCount, one]),
+    ])
     const oneHot = add('Cast', [chosen], { to: { int: DataType.float } })
     const adapters = add('Mul', [add('MatMul', [parts, oneHot]), 'partner_factors'])
-    const ofEntry = (rows: string) => add('Gather', [adapters, rows])
-    const entries = add('Add', [ofEntry('real'), ofEntry('imaginary')])
+    const gatherRows = (rows: string) => add('Gather', [adapters, rows])
+    const entries = add('Add', [gatherRows('real'), gatherRows('imaginary')])
     named(['active_grad_coefficients'], 'Transpose', [entries], { perm: { ints: [1, 0] } })
   }
-  const idle = new NodeList('idle_')
+  const inactive = new NodeList('idle_')
   for (const name of ['coefficients', 'x'])
-    idle.named([`idle_grad_${name}`], 'ConstantOfShape', [idle.add('Shape', [name])])
+    inactive.named([`idle_grad_${name}`], 'ConstantOfShape', [inactive.add('Shape', [name])])
 
   const outputs = ['grad_coefficients', 'grad_x']
   const graphOf = (name: string, list: NodeList) => ({
     graph: { name, nodes: list.nodes, outputs: outputs.map((output) => ({ name: `${name}_${output}` })) },
   })
   nodes.named(outputs, 'If', [isInactive], {
-    then_branch: graphOf('idle', idle),
+    then_branch: graphOf('idle', inactive),
     else_branch: graphOf('active', gradient),
   })
   return {

@@ -10,8 +10,8 @@ import type { NodeList } from '../../model/node-list.js'
 /** The prefix of a direction's tables: `w1` for the adapter itself, `transposed_w1` for the transposed adapter. */
 type Prefix = '' | 'transposed_'
 
-/** Whether there are no adapters, or no tokens, which could not be reshaped. */
-export function isIdle({ add, constant }: NodeList, coefficients: string, x: string): string {
+/** Adds a check whether there are no adapters, or no tokens: tensors without elements cannot be reshaped with −1. */
+export function addInactiveCheck({ add, constant }: NodeList, coefficients: string, x: string): string {
   const size = add('Mul', [add('Size', [coefficients]), add('Size', [x])])
   return add('Equal', [size, constant([0], [])])
 }
@@ -43,8 +43,8 @@ export function analysisNodes(
 
 /**
  * @param sizes receives the nodes that compute sizes
- * @returns a function that writes the nodes from the rows of `Z` that the table `gather` names, `[P, T]`, to activations `[T, d]`. Row r of
- *   `rows` `[R]` is the row of `coefficients` for the r-th of R equal parts of the tokens
+ * @returns a function that writes the nodes from the rows of `Z` that the table `gather` names, `[P, T]`, to activations `[T, d]`.
+ *   Number r of `rows` `[R]` is the row of `coefficients` for the r-th of R equal parts of the tokens
  */
 export function synthesisNodes(
   sizes: NodeList,
@@ -57,7 +57,7 @@ export function synthesisNodes(
   const two = sizes.constant([2])
   const length = sizes.add('Mul', [sizes.sizeOf(w1i, 0), sizes.add('Div', [inner2, two])])
   const groups2 = sizes.add('Mul', [groups, two])
-  const width = sizes.add('Shape', [`${prefix}gather`])
+  const rowCount = sizes.add('Shape', [`${prefix}gather`])
   const one = sizes.constant([1])
   const rest = sizes.constant([-1])
 
@@ -67,8 +67,8 @@ export function synthesisNodes(
     const weights = add('Mul', [add('Gather', [chosen, `${prefix}coefficient`]), `${prefix}factors`])
     const parts = add('Shape', [rows])
     const products = add('Mul', [
-      reshape(gathered, [width, parts, rest]),
-      reshape(weights, [width, parts, one]),
+      reshape(gathered, [rowCount, parts, rest]),
+      reshape(weights, [rowCount, parts, one]),
     ])
     const columns = add('MatMul', [n1, reshape(products, [groups, slots2, rest])])
     const tokensLast = add('MatMul', [w1i, reshape(columns, [groups2, rest])])

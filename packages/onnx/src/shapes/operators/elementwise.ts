@@ -2,7 +2,7 @@
 import { DataType } from '../../model/schema.js'
 import type { Sizes } from '../dims.js'
 import {
-  forEach,
+  forOperators,
   type InferOutputs,
   type KnownValue,
   NOTHING,
@@ -15,7 +15,7 @@ const [ZERO, ONE] = [Size.of(0), Size.of(1)]
 
 export const ELEMENTWISE: OperatorTable = [
   // The output has the dims of the first input.
-  ...forEach(
+  ...forOperators(
     `Abs Acos Acosh Asin Asinh Atan Atanh Bernoulli BitwiseNot Ceil Celu Clip Cos Cosh CumSum Elu Erf Exp Floor Gelu HardSigmoid
      HardSwish Hardmax IsInf IsNaN LeakyRelu Log LogSoftmax LpNormalization LRN MeanVarianceNormalization Mish Reciprocal Relu
      Round Selu Shrink Sigmoid Sign Sin Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu Trilu
@@ -30,7 +30,7 @@ export const ELEMENTWISE: OperatorTable = [
   ['Cast', cast],
   ['CastLike', likeFirstInput],
   // The inputs are broadcast.
-  ...forEach(
+  ...forOperators(
     `And BitShift BitwiseAnd BitwiseOr BitwiseXor Greater GreaterOrEqual Less LessOrEqual Mean Or Pow PRelu Sum Xor`,
     broadcast,
   ),
@@ -42,8 +42,8 @@ export const ELEMENTWISE: OperatorTable = [
   ['Min', arithmetic((sizes, a, b) => extreme('min', Math.min, sizes, a, b))],
   ['Max', arithmetic((sizes, a, b) => extreme('max', Math.max, sizes, a, b))],
   ['Equal', arithmetic(equality)],
-  ['Not', ({ inputs: [x], sizes }) => [mapIntegers(x, (one) => sizes.minus(ONE, one))]],
-  ['Neg', ({ inputs: [x], sizes }) => [mapIntegers(x, (one) => sizes.minus(ZERO, one))]],
+  ['Not', ({ inputs: [x], sizes }) => [mapIntegers(x, (value) => sizes.minus(ONE, value))]],
+  ['Neg', ({ inputs: [x], sizes }) => [mapIntegers(x, (value) => sizes.minus(ZERO, value))]],
   ['Where', where],
 ]
 
@@ -91,12 +91,12 @@ function pairwise(
   return Array.from({ length }, (_, i) => compute(sizes, at(left, i), at(right, i)))
 }
 
-/** 1 for true, 0 for false. */
+/** Returns 1 if the sizes are certainly equal, 0 if they certainly differ, otherwise an unknown number. */
 function equality(sizes: Sizes, a: Size, b: Size): Size {
   if (a.equals(b)) return ONE
-  const isDifferent = a.value !== undefined && b.value !== undefined
+  const areNumbers = a.value !== undefined && b.value !== undefined
   const isNegative = (negative: Size, natural: Size) => (negative.value ?? 0) < 0 && natural.isNatural
-  return isDifferent || isNegative(a, b) || isNegative(b, a) ? ZERO : sizes.open()
+  return areNumbers || isNegative(a, b) || isNegative(b, a) ? ZERO : sizes.open()
 }
 
 function remainder(sizes: Sizes, a: Size, b: Size): Size {
@@ -119,7 +119,7 @@ function extreme(
     : sizes.computed(name, a, b)
 }
 
-function mapIntegers(x: KnownValue | undefined, compute: (one: Size) => Size): KnownValue {
+function mapIntegers(x: KnownValue | undefined, compute: (value: Size) => Size): KnownValue {
   return { dims: x?.dims, integers: x?.integers?.map(compute) }
 }
 

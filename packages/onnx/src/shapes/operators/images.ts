@@ -4,7 +4,7 @@ import { DataType } from '../../model/schema.js'
 import type { OnnxTensor } from '../../model/tensor.js'
 import type { Dim, Dims, Sizes } from '../dims.js'
 import {
-  forEach,
+  forOperators,
   type InferOutputs,
   integersIn,
   type KnownValue,
@@ -26,7 +26,7 @@ export const IMAGES: OperatorTable = [
   ['MaxPool', pool],
   ['AveragePool', pool],
   ['LpPool', pool],
-  ...forEach(`GlobalAveragePool GlobalMaxPool GlobalLpPool`, globalPool),
+  ...forOperators(`GlobalAveragePool GlobalMaxPool GlobalLpPool`, globalPool),
   ['Resize', resize],
   ['Upsample', resize],
   ['DepthToSpace', rearrangeBlocks],
@@ -51,16 +51,16 @@ function pool({ node, inputs: [x], sizes }: OperatorCall): readonly KnownValue[]
   return [known, known]
 }
 
-/** The number of positions of the kernel along each axis. */
-function windows(node: OnnxNode, along: Dims, kernel: readonly Size[], sizes: Sizes): Dim[] {
+/** Returns the number of positions of the kernel along each axis. */
+function windows(node: OnnxNode, spatialDims: Dims, kernel: readonly Size[], sizes: Sizes): Dim[] {
   const list = (name: string) => integersIn(node, name) ?? []
   const [pads, strides, dilations] = [list('pads'), list('strides'), list('dilations')]
   const isAutomatic = !['', 'NOTSET'].includes(node.attribute('auto_pad')?.string ?? '')
   const roundsUp = Boolean(node.attribute('ceil_mode')?.int)
-  return along.map(({ size }, i) => {
+  return spatialDims.map(({ size }, i) => {
     const width = kernel[i]?.value
     const stride = strides[i] ?? 1
-    const padding = (pads[i] ?? 0) + (pads[i + along.length] ?? 0)
+    const padding = (pads[i] ?? 0) + (pads[i + spatialDims.length] ?? 0)
     if (width === undefined || isAutomatic || roundsUp)
       return { size: sizes.computed(`windows of ${stride} ${isAutomatic} ${roundsUp}`, size) }
     const span = sizes.plus(size, Size.of(padding - (dilations[i] ?? 1) * (width - 1) - 1))
@@ -68,17 +68,17 @@ function windows(node: OnnxNode, along: Dims, kernel: readonly Size[], sizes: Si
   })
 }
 
-/** The quotient, rounded down. */
+/** Returns the quotient, rounded down. */
 function floored(a: Size, divisor: number, sizes: Sizes): Size {
   return a.value === undefined ? sizes.quotient(a, Size.of(divisor)) : Size.of(Math.floor(a.value / divisor))
 }
 
 function convTranspose({ node, inputs: [x, w], sizes }: OperatorCall): readonly KnownValue[] {
-  const [batch, , ...along] = x?.dims ?? []
+  const [batch, , ...spatialDims] = x?.dims ?? []
   const channels = w?.dims?.[1]?.size
   if (!batch || !channels) return []
   const groups = Size.of(Number(node.attribute('group')?.int ?? 1))
-  const spread = along.map(({ size }) => ({ size: sizes.computed(`spread ${node.outputs[0]}`, size) }))
+  const spread = spatialDims.map(({ size }) => ({ size: sizes.computed(`spread ${node.outputs[0]}`, size) }))
   return [{ dims: [batch, sizes.dim(sizes.times(channels, groups)), ...spread] }]
 }
 

@@ -63,7 +63,7 @@ function einsum({ node, inputs, sizes }: OperatorCall): readonly KnownValue[] {
     for (const [j, letter] of [...letters].entries()) {
       const known = axes.get(letter)
       const dim = dims[j]
-      axes.set(letter, known ? sizes.stretched(known, dim) : dim)
+      axes.set(letter, known ? sizes.broadcastAxis(known, dim) : dim)
     }
   }
   if (right === undefined) return []

@@ -1,7 +1,7 @@
 /** Operators that reduce axes, or find the largest numbers along one. */
 import {
   axesOf,
-  forEach,
+  forOperators,
   type KnownValue,
   type OperatorCall,
   type OperatorTable,
@@ -9,7 +9,7 @@ import {
 } from '../known-value.js'
 
 export const REDUCTIONS: OperatorTable = [
-  ...forEach(
+  ...forOperators(
     `ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare`,
     reduce,
   ),
@@ -24,22 +24,22 @@ function reduce(call: OperatorCall): readonly KnownValue[] {
   if (!x?.dims) return []
   const { dims } = x
   const axes = axesOf(call, 1)?.map((axis) => onAxis(axis, dims.length))
-  const keeps = node.attribute('keepdims')?.int !== 0n
-  if (!axes && inputs[1]?.dims) return keeps ? [{ dims: dims.map(() => sizes.dim(undefined)) }] : []
+  const keepsDims = node.attribute('keepdims')?.int !== 0n
+  if (!axes && inputs[1]?.dims) return keepsDims ? [{ dims: dims.map(() => sizes.dim(undefined)) }] : []
   if (!axes?.length && node.attribute('noop_with_empty_axes')?.int) return [x]
   const isReduced = (i: number) => !axes?.length || axes.includes(i)
-  const left = keeps
+  const reducedDims = keepsDims
     ? dims.map((dim, i) => (isReduced(i) ? sizes.number(1) : dim))
     : dims.filter((_, i) => !isReduced(i))
-  const isProduct = node.opType === 'ReduceProd' && x.integers && left.length < 2
-  return [{ dims: left, ...(isProduct && { integers: [sizes.product(x.integers ?? [])] }) }]
+  const isProduct = node.opType === 'ReduceProd' && x.integers && reducedDims.length < 2
+  return [{ dims: reducedDims, ...(isProduct && { integers: [sizes.product(x.integers ?? [])] }) }]
 }
 
 function argumentIndex({ node, inputs: [x], sizes }: OperatorCall): readonly KnownValue[] {
   if (!x?.dims) return []
   const axis = onAxis(Number(node.attribute('axis')?.int ?? 0), x.dims.length)
-  const keeps = node.attribute('keepdims')?.int !== 0n
-  return [{ dims: keeps ? x.dims.with(axis, sizes.number(1)) : x.dims.toSpliced(axis, 1) }]
+  const keepsDims = node.attribute('keepdims')?.int !== 0n
+  return [{ dims: keepsDims ? x.dims.with(axis, sizes.number(1)) : x.dims.toSpliced(axis, 1) }]
 }
 
 function topK({ node, inputs: [x, k], sizes }: OperatorCall): readonly KnownValue[] {

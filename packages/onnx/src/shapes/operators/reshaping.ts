@@ -1,4 +1,4 @@
-/** Operators that give the same numbers another shape, repeat them, or compute with shapes. */
+/** Operators that reshape, transpose or repeat a tensor, or give its shape. */
 import { MAX_DIMS, type Sizes } from '../dims.js'
 import {
   axesOf,
@@ -80,9 +80,14 @@ function inferredSize(sizes: Sizes, old: readonly Size[], others: readonly Size[
 function flatten({ node, inputs: [x], sizes }: OperatorCall): readonly KnownValue[] {
   if (!x?.dims) return []
   const axis = onAxis(Number(node.attribute('axis')?.int ?? 1), x.dims.length)
-  const all = x.dims.map(({ size }) => size)
+  const oldSizes = x.dims.map(({ size }) => size)
   return [
-    { dims: sizes.reshaped(x.dims, [sizes.product(all.slice(0, axis)), sizes.product(all.slice(axis))]) },
+    {
+      dims: sizes.reshaped(x.dims, [
+        sizes.product(oldSizes.slice(0, axis)),
+        sizes.product(oldSizes.slice(axis)),
+      ]),
+    },
   ]
 }
 
@@ -136,7 +141,7 @@ function tile({ inputs: [x, repeats], sizes }: OperatorCall): readonly KnownValu
         if (dim.size.value === 1) return sizes.dim(size, true)
         if (dim.rows) return { size, rows: { ...dim.rows, before: sizes.times(dim.rows.before, times) } }
         const { rows } = sizes.dim(times)
-        return rows && !sizes.mayHoldBatch(dim.size) ? { size, rows } : { size }
+        return rows && !sizes.mayContainBatch(dim.size) ? { size, rows } : { size }
       }),
     },
   ]

@@ -13,7 +13,7 @@ export const SEQUENCE_LAYERS: OperatorTable = [
   ['RNN', recurrent],
 ]
 
-/** The inputs of `com.microsoft`'s operator are the tokens and the packed weight, those of ONNX's own are query, key and value. */
+/** The inputs of `com.microsoft`'s operator are the tokens and the packed weight; those of ONNX's operator are query, key and value. */
 function attention(call: OperatorCall): readonly KnownValue[] {
   const { node, inputs, sizes } = call
   const [x, w, v] = inputs
@@ -34,7 +34,7 @@ function attention(call: OperatorCall): readonly KnownValue[] {
   return [{ dims: [...x.dims.slice(0, 2), width ? { size: width } : { size: sizes.computed('heads') }] }]
 }
 
-/** `[batch, tokens, heads · size]` for every form of the query. */
+/** The output is `[batch, tokens, heads · size]`, whether the query is packed or not. */
 function multiHeadAttention({ node, inputs, sizes }: OperatorCall): readonly KnownValue[] {
   const [query, , value] = inputs
   if (!query?.dims || query.dims.length < 3) return []

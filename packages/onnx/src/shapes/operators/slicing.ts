@@ -29,17 +29,17 @@ export const SLICING: OperatorTable = [
 ]
 
 function concat({ node, inputs, sizes }: OperatorCall): readonly KnownValue[] {
-  const all = inputs.map(({ dims }) => dims)
-  const ranks = all.map((dims) => dims?.length).filter((rank) => rank !== undefined)
+  const inputDims = inputs.map(({ dims }) => dims)
+  const ranks = inputDims.map((dims) => dims?.length).filter((rank) => rank !== undefined)
   const [rank] = ranks
   if (rank === undefined) return []
   const axis = onAxis(Number(node.attribute('axis')?.int ?? 0), rank)
-  const known = all.filter((dims) => dims !== undefined)
-  const isWhole = known.length === all.length && known.every((dims) => dims.length === rank)
-  if (!isWhole) return []
+  const known = inputDims.filter((dims) => dims !== undefined)
+  const areRanksKnown = known.length === inputDims.length && known.every((dims) => dims.length === rank)
+  if (!areRanksKnown) return []
   const dims = Array.from({ length: rank }, (_, i) => {
-    const along = known.map((one) => one[i])
-    return i === axis ? joinedAxis(along, sizes) : along.reduce((a, b) => sameAxis(a, b, sizes))
+    const axisDims = known.map((dims) => dims[i])
+    return i === axis ? joinedAxis(axisDims, sizes) : axisDims.reduce((a, b) => sameAxis(a, b, sizes))
   })
   // An unknown number of a shape does not hide the known ones.
   const isVector = rank === 1 && inputs.some((input) => input.integers)
@@ -49,25 +49,25 @@ function concat({ node, inputs, sizes }: OperatorCall): readonly KnownValue[] {
   return [{ dims, ...(isKnown && { integers: integers.flat() }) }]
 }
 
-/** One axis, as two tensors of equal size describe it. */
+/** Combines what is known about an axis that has the same size in two tensors. */
 function sameAxis(a: Dim, b: Dim, sizes: Sizes): Dim {
-  return a.size.value === 1 && b.size.value !== 1 ? b : sizes.stretched(a, b)
+  return a.size.value === 1 && b.size.value !== 1 ? b : sizes.broadcastAxis(a, b)
 }
 
-/** Joins axes end to end. If each has all rows of one batch, the result has all rows once for each of them. */
-function joinedAxis(along: readonly Dim[], sizes: Sizes): Dim {
-  const [first, ...others] = along as readonly [Dim, ...Dim[]]
+/** Joins axes end to end. If each axis has all rows of one batch, the result has all rows once for each axis. */
+function joinedAxis(axisDims: readonly Dim[], sizes: Sizes): Dim {
+  const [first, ...others] = axisDims as readonly [Dim, ...Dim[]]
   if (others.length === 0) return first
-  const size = along.map((dim) => dim.size).reduce((a, b) => sizes.plus(a, b))
-  const isAllRows = along.every(
+  const size = axisDims.map((dim) => dim.size).reduce((a, b) => sizes.plus(a, b))
+  const isAllRows = axisDims.every(
     (dim) =>
       dim.rows &&
       dim.size.equals(first.size) &&
       dim.rows.batch === first.rows?.batch &&
       dim.rows.before.value === 1,
   )
-  if (isAllRows && first.rows) return { size, rows: { ...first.rows, before: Size.of(along.length) } }
-  return along.some(({ rows }) => rows) ? { size: sizes.open() } : { size }
+  if (isAllRows && first.rows) return { size, rows: { ...first.rows, before: Size.of(axisDims.length) } }
+  return axisDims.some(({ rows }) => rows) ? { size: sizes.open() } : { size }
 }
 
 function split({ node, inputs: [x, parts], sizes }: OperatorCall): readonly KnownValue[] {
@@ -117,7 +117,7 @@ function slicedAxis(
   sizes: Sizes,
 ): Dim {
   const openDim = {
-    size: sizes.mayHoldBatch(dim.size) || dim.rows ? sizes.open() : sizes.computed('slice', dim.size),
+    size: sizes.mayContainBatch(dim.size) || dim.rows ? sizes.open() : sizes.computed('slice', dim.size),
   }
   if (start === undefined || end === undefined || step?.value === undefined) return openDim
   const isToEnd = end.equals(dim.size) || (end.value ?? 0) >= END
@@ -181,7 +181,7 @@ function gather({ node, inputs: [x, indices] }: OperatorCall): readonly KnownVal
   const dims = [...x.dims.slice(0, axis), ...indices.dims, ...x.dims.slice(axis + 1)]
   const integers = x.dims.length === 1 ? x.integers : undefined
   const picked = integers && indices.integers?.map(({ value }) => integers.at(value ?? integers.length))
-  const isKnown = picked?.every((one) => one !== undefined)
+  const isKnown = picked?.every((size) => size !== undefined)
   return [{ dims, ...(isKnown && { integers: picked }) }]
 }
 

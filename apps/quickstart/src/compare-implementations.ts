@@ -1,6 +1,6 @@
 /**
- * Checks the trained adapter with a second implementation: core reads the file that TensorFlow.js wrote, and the transformer on typed arrays
- * applies it. Both must give every test digit the same label, and their logits and ΔW must agree within rounding.
+ * Checks the trained adapter with a second implementation of the model: core reads the file that TensorFlow.js wrote, and the transformer on
+ * typed arrays applies it. Both must give every test digit the same label, and their logits and ΔW must agree within rounding.
  */
 import { delta, type Layer, loadAdapter } from '@fourierft/core'
 import { type Adapters, fourierLinear } from '@fourierft/tfjs'
@@ -20,16 +20,16 @@ export interface DeltaComparison {
   readonly limit: number
 }
 
-export interface SecondOpinion extends Score {
+export interface ImplementationComparison extends Score {
   /** Number of digits with different labels in the two implementations. */
   readonly differentLabels: number
   /** Largest difference between the logits. */
   readonly logitDifference: number
-  /** The difference that rounding explains: see `roundingLimit`. */
+  /** The difference that rounding can cause: see `roundingLimit`. */
   readonly logitLimit: number
   /** Logits of the second implementation, `[count, classes]`. */
   readonly logits: Float64Array
-  /** Its time for each digit. */
+  /** Time of the second implementation for each digit. */
   readonly milliseconds: number
   readonly deltas: readonly DeltaComparison[]
   /** Whether all labels are equal, and the logits and every ΔW are within their limits. */
@@ -37,33 +37,35 @@ export interface SecondOpinion extends Score {
 }
 
 /**
- * @param adapters the adapters of the attached model, with the trained one
+ * Runs the second implementation on `digits` and compares it with TensorFlow.js.
+ *
+ * @param adapters the adapters of the attached model; the trained one is active
  * @param folder the folder of the saved adapter
  * @param logits logits of the TensorFlow.js model for `digits`
  */
-export async function secondOpinion(
+export async function compareImplementations(
   adapters: Adapters,
   folder: string,
   checkpoint: Checkpoint,
   digits: DigitSet,
   logits: Float32Array,
-): Promise<SecondOpinion> {
+): Promise<ImplementationComparison> {
   const loaded = (await loadAdapter(folder)).layers(adapters.shapes)
   const trained = (await adapters.getAdapter()).layers(adapters.shapes)
   const deltas = loaded.map((layer) => compareDelta(layer, trained))
   const begin = performance.now()
-  const second = typedArrayTransformer(checkpoint, loaded)(digits)
+  const secondLogits = typedArrayTransformer(checkpoint, loaded)(digits)
   const milliseconds = (performance.now() - begin) / digits.count
-  const [first, other] = [predictions(logits, digits.count), predictions(second, digits.count)]
-  const differentLabels = first.filter((label, digit) => label !== other[digit]).length
-  const logitDifference = largestDifference(logits, second)
-  const logitLimit = roundingLimit(checkpoint.config, second)
+  const [labels, secondLabels] = [logits, secondLogits].map((values) => predictions(values, digits.count))
+  const differentLabels = labels.filter((label, digit) => label !== secondLabels[digit]).length
+  const logitDifference = largestDifference(logits, secondLogits)
+  const logitLimit = roundingLimit(checkpoint.config, secondLogits)
   return {
-    ...score(second, digits.labels),
+    ...score(secondLogits, digits.labels),
     differentLabels,
     logitDifference,
     logitLimit,
-    logits: second,
+    logits: secondLogits,
     milliseconds,
     deltas,
     agrees:
@@ -86,7 +88,7 @@ function compareDelta(layer: Layer, trained: readonly Layer[]): DeltaComparison 
   }
 }
 
-/** ΔW `[out, in]` as computed in the training: the adapter's branch applied to the identity matrix. */
+/** Returns ΔW `[out, in]` as the training computes it: the adapter's branch applied to the identity matrix. */
 function deltaInTensorFlow(layer: Layer): Float32Array {
   const transposed = tf.tidy(() => {
     const coefficients = tf.tensor1d(Float32Array.from(layer.coefficients))

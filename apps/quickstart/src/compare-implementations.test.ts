@@ -1,4 +1,4 @@
-/** The second implementation has to detect wrong adapters and models. */
+/** The comparison has to detect wrong adapters and models. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,11 +7,11 @@ import { attach } from '@fourierft/tfjs'
 import { afterAll, describe, expect, it } from 'vitest'
 import { weightNamed } from './checkpoint.js'
 import { baseFolder, readCheckpoint } from './checkpoint-files.js'
+import { compareImplementations } from './compare-implementations.js'
 import { firstDigits } from './digits.js'
 import { predict } from './fine-tune.js'
 import { loadDigits } from './load-digits.js'
 import { loadWeights } from './model-weights.js'
-import { secondOpinion } from './second-opinion.js'
 import { targetModules } from './settings.js'
 import { visionTransformer } from './vision-transformer.js'
 import { useWasm } from './wasm-products.js'
@@ -26,13 +26,13 @@ const logits = predict(model, digits)
 const out = await mkdtemp(join(tmpdir(), 'quickstart-'))
 afterAll(() => rm(out, { recursive: true }))
 
-describe('secondOpinion', () => {
+describe('compareImplementations', () => {
   it('agrees about the adapter that was saved', async () => {
     const folder = join(out, 'same')
     await adapters.savePretrained(folder)
-    const opinion = await secondOpinion(adapters, folder, checkpoint, digits, logits)
-    expect(opinion).toMatchObject({ differentLabels: 0, agrees: true })
-    expect(opinion.deltas).toHaveLength(6)
+    const comparison = await compareImplementations(adapters, folder, checkpoint, digits, logits)
+    expect(comparison).toMatchObject({ differentLabels: 0, agrees: true })
+    expect(comparison.deltas).toHaveLength(6)
   })
 
   it('disagrees if a single coefficient in the file differs', async () => {
@@ -41,7 +41,7 @@ describe('secondOpinion', () => {
     const [[name, { coefficients }] = ['', { coefficients: new Float32Array() }]] = adapter.modules
     const changed = coefficients.map((value, i) => (i === 7 ? value + 0.01 : value))
     await savePretrained(adapter.withCoefficients({ [name]: changed }), folder)
-    const { agrees, deltas } = await secondOpinion(adapters, folder, checkpoint, digits, logits)
+    const { agrees, deltas } = await compareImplementations(adapters, folder, checkpoint, digits, logits)
     expect(agrees).toBe(false)
     const wrong = deltas.filter(({ difference, limit }) => difference > limit)
     expect(wrong.map(({ module }) => module)).toEqual([name])
@@ -53,8 +53,14 @@ describe('secondOpinion', () => {
     const bias = weightNamed(checkpoint, 'classifier.bias')
     const values = bias.values.map((value, i) => (i === 0 ? value + 0.01 : value))
     const weights = new Map([...checkpoint.weights, ['classifier.bias', { ...bias, values }]])
-    const opinion = await secondOpinion(adapters, folder, { ...checkpoint, weights }, digits, logits)
-    expect(opinion.agrees).toBe(false)
-    expect(opinion.logitDifference).toBeGreaterThan(opinion.logitLimit)
+    const { agrees, logitDifference, logitLimit } = await compareImplementations(
+      adapters,
+      folder,
+      { ...checkpoint, weights },
+      digits,
+      logits,
+    )
+    expect(agrees).toBe(false)
+    expect(logitDifference).toBeGreaterThan(logitLimit)
   })
 })

@@ -1,8 +1,8 @@
-/** The new domain to which the base model is adapted: turned digits. */
+/** Rotates digits: the new domain to which the base model is adapted. */
 import { type DigitSet, imagePixels, imageSize } from './digits.js'
 
-/** Turns every digit clockwise around the centre of its image with bilinear interpolation. Outside the image is paper (0). */
-export function turned(digits: DigitSet, degrees: number): DigitSet {
+/** Rotates every digit clockwise around the centre of its image with bilinear interpolation. Points outside the image are paper (0). */
+export function rotateDigits(digits: DigitSet, degrees: number): DigitSet {
   const [cos, sin] = [Math.cos((degrees * Math.PI) / 180), Math.sin((degrees * Math.PI) / 180)]
   const middle = (imageSize - 1) / 2
   const pixels = new Float32Array(digits.pixels.length)

@@ -1,4 +1,4 @@
-/** Adapters are loaded from the locations in transformers.js' `env`, and from nowhere else. The hosts are real servers on this machine. */
+/** Adapters are loaded only from the locations in transformers.js' `env`. The host is a real server on this machine. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import { createRequire } from 'node:module'
@@ -9,8 +9,8 @@ import { createAdapter, createConfig, savePretrained } from '@fourierft/core'
 import { env, LogLevel } from '@huggingface/transformers'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { settings } from './environment.js'
+import { loadFromTransformersEnv } from './load-from-transformers-env.js'
 import { loadPeftModel } from './load-peft-model.js'
-import { loadWithEnv } from './load-with-env.js'
 
 const adapter = createAdapter(
   createConfig({ nFrequency: 3, taskType: 'FEATURE_EXTRACTION', baseModelNameOrPath: 'user/base' }),
@@ -21,19 +21,19 @@ const bytes = adapter.toBytes()
 let directory: string
 let server: Server
 let url: string
-/** The paths that the server was asked for. */
-let asked: string[]
-/** The tokens of these requests. */
-let tokens: (string | undefined)[]
-const before = { ...env }
+/** The paths of the requests to the server. */
+let requestedPaths: string[]
+/** The `Authorization` headers of these requests. */
+let authorizations: (string | undefined)[]
+const initialEnv = { ...env }
 
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'fourierft-env-'))
-  asked = []
-  tokens = []
+  requestedPaths = []
+  authorizations = []
   server = createServer(({ url: path = '', headers }, response) => {
-    asked.push(path)
-    tokens.push(headers.authorization)
+    requestedPaths.push(path)
+    authorizations.push(headers.authorization)
     if (!path.startsWith('/files/user/adapter/') && !path.startsWith('/user/adapter/'))
       response.writeHead(404).end()
     else if (path.endsWith('adapter_config.json')) response.end(bytes.config)
@@ -45,12 +45,12 @@ beforeEach(async () => {
   env.logLevel = LogLevel.NONE
   env.localModelPath = join(directory, 'models')
   env.cacheDir = join(directory, 'cache')
-  // An empty cache, and a host that does not exist: a request to the wrong host fails.
+  // The cache is empty, and the host does not exist, so a request to the wrong host fails.
   vi.stubEnv('HF_HUB_CACHE', join(directory, 'hub'))
   vi.stubEnv('HF_ENDPOINT', 'http://127.0.0.1:9')
 })
 afterEach(() => {
-  Object.assign(env, before)
+  Object.assign(env, initialEnv)
   vi.unstubAllEnvs()
   server.closeAllConnections()
   server.close()
@@ -61,76 +61,78 @@ test('downloads from the mirror’s host and path, and saves the files in the ca
   env.remoteHost = `${url}/`
   env.remotePathTemplate = 'files/{model}/at/{revision}/'
   const token = 'secret'
-  expect((await loadWithEnv('user/adapter', { revision: 'refs/pr/1', token })).toBytes()).toEqual(bytes)
-  expect(asked).toEqual([
+  expect((await loadFromTransformersEnv('user/adapter', { revision: 'refs/pr/1', token })).toBytes()).toEqual(
+    bytes,
+  )
+  expect(requestedPaths).toEqual([
     '/files/user/adapter/at/refs%2Fpr%2F1/adapter_config.json',
     '/files/user/adapter/at/refs%2Fpr%2F1/adapter_model.safetensors',
   ])
-  expect(new Set(tokens)).toEqual(new Set(['Bearer secret']))
+  expect(new Set(authorizations)).toEqual(new Set(['Bearer secret']))
   const cached = join(directory, 'cache/user/adapter/refs/pr/1/adapter_config.json')
   expect(readFileSync(cached)).toEqual(Buffer.from(bytes.config))
-  expect((await loadWithEnv('user/adapter', { subfolder: 'de' })).toBytes()).toEqual(bytes)
-  expect(asked[2]).toBe('/files/user/adapter/at/main/de/adapter_config.json')
-  asked.length = 0
-  await loadWithEnv('user/adapter', { revision: 'refs/pr/1' })
-  await loadWithEnv('user/adapter', { subfolder: 'de' })
-  expect(asked).toEqual([])
-  await expect(loadWithEnv('user/other')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
+  expect((await loadFromTransformersEnv('user/adapter', { subfolder: 'de' })).toBytes()).toEqual(bytes)
+  expect(requestedPaths[2]).toBe('/files/user/adapter/at/main/de/adapter_config.json')
+  requestedPaths.length = 0
+  await loadFromTransformersEnv('user/adapter', { revision: 'refs/pr/1' })
+  await loadFromTransformersEnv('user/adapter', { subfolder: 'de' })
+  expect(requestedPaths).toEqual([])
+  await expect(loadFromTransformersEnv('user/other')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
 })
 
 test.each(['models', 'cache'])('finds a subfolder of a folder in %s', async (parent) => {
   env.remoteHost = `${url}/`
   await savePretrained(adapter, join(directory, parent, 'user/adapter/german'))
-  expect((await loadWithEnv('user/adapter', { subfolder: 'german' })).toBytes()).toEqual(bytes)
-  expect(asked).toEqual([])
+  expect((await loadFromTransformersEnv('user/adapter', { subfolder: 'german' })).toBytes()).toEqual(bytes)
+  expect(requestedPaths).toEqual([])
 })
 
-test('reads a directory, whatever the host is', async () => {
+test('reads an existing directory, even if env.remoteHost is set', async () => {
   env.remoteHost = `${url}/`
   await savePretrained(adapter, join(directory, 'saved/german'))
   // A relative path without a leading dot: a link in the current directory.
   const link = `fourierft-${process.pid}-saved`
   symlinkSync(join(directory, 'saved'), link)
   try {
-    expect((await loadWithEnv(link, { subfolder: 'german' })).toBytes()).toEqual(bytes)
-    await expect(loadWithEnv(link)).rejects.toThrow("pass { subfolder: 'german' }")
+    expect((await loadFromTransformersEnv(link, { subfolder: 'german' })).toBytes()).toEqual(bytes)
+    await expect(loadFromTransformersEnv(link)).rejects.toThrow("pass { subfolder: 'german' }")
   } finally {
     rmSync(link)
   }
-  expect(asked).toEqual([])
+  expect(requestedPaths).toEqual([])
 })
 
-test('rejects names that lead out of the folders or the host', async () => {
+test('rejects names that escape the model folder or the URL path', async () => {
   env.remoteHost = `${url}/`
   env.remotePathTemplate = 'files/{model}/at/{revision}/'
   await savePretrained(adapter, join(directory, 'models/outside'))
   const invalid = { code: 'INVALID_OPTION' }
   for (const option of ['subfolder', 'revision'])
     for (const path of ['..', '../outside', 'a/../../../outside', '/etc', 'a\\b', '\ud800'])
-      await expect(loadWithEnv('user/adapter', { [option]: path })).rejects.toMatchObject({
+      await expect(loadFromTransformersEnv('user/adapter', { [option]: path })).rejects.toMatchObject({
         ...invalid,
         details: { option },
       })
-  await expect(loadWithEnv('user/../../adapter')).rejects.toMatchObject(invalid)
-  expect(asked).toEqual([])
+  await expect(loadFromTransformersEnv('user/../../adapter')).rejects.toMatchObject(invalid)
+  expect(requestedPaths).toEqual([])
   // In a URL, an unescaped `%2e%2e` would be the parent folder.
-  await loadWithEnv('user/adapter', { subfolder: '%2e%2e/x' })
-  expect(asked[0]).toBe('/files/user/adapter/at/main/%252e%252e/x/adapter_config.json')
+  await loadFromTransformersEnv('user/adapter', { subfolder: '%2e%2e/x' })
+  expect(requestedPaths[0]).toBe('/files/user/adapter/at/main/%252e%252e/x/adapter_config.json')
 })
 
-test('looks into the model folder first', async () => {
+test('looks in the model folder first', async () => {
   env.remoteHost = `${url}/`
   await savePretrained(adapter, join(directory, 'models/user/adapter'))
   await savePretrained(adapter, join(directory, 'models/single'))
-  expect((await loadWithEnv('user/adapter')).toBytes()).toEqual(bytes)
-  expect((await loadWithEnv('single')).toBytes()).toEqual(bytes)
-  expect(asked).toEqual([])
+  expect((await loadFromTransformersEnv('user/adapter')).toBytes()).toEqual(bytes)
+  expect((await loadFromTransformersEnv('single')).toBytes()).toEqual(bytes)
+  expect(requestedPaths).toEqual([])
   env.allowLocalModels = false
-  await loadWithEnv('user/adapter')
-  expect(asked).toHaveLength(2)
+  await loadFromTransformersEnv('user/adapter')
+  expect(requestedPaths).toHaveLength(2)
 })
 
-test('makes no request if remote models are forbidden', async () => {
+test('makes no requests if remote models are forbidden', async () => {
   env.remoteHost = `${url}/`
   vi.stubEnv('HF_ENDPOINT', url)
   env.allowRemoteModels = false
@@ -141,45 +143,47 @@ test('makes no request if remote models are forbidden', async () => {
   await expect(loadPeftModel('user/adapter', { local_files_only: true })).rejects.toMatchObject({
     code: 'FILE_NOT_FOUND',
   })
-  expect(asked).toEqual([])
+  expect(requestedPaths).toEqual([])
 })
 
-test('HF_ENDPOINT is the hub of adapters and of base models', async () => {
+test('HF_ENDPOINT specifies the hub of adapters and of base models', async () => {
   vi.stubEnv('HF_ENDPOINT', url)
-  await expect(loadWithEnv('user/adapter')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
-  expect(asked).toEqual(['/api/models/user/adapter/revision/main?expand=sha'])
-  asked.length = 0
+  await expect(loadFromTransformersEnv('user/adapter')).rejects.toMatchObject({ code: 'FILE_NOT_FOUND' })
+  expect(requestedPaths).toEqual(['/api/models/user/adapter/revision/main?expand=sha'])
+  requestedPaths.length = 0
   await savePretrained(adapter, join(directory, 'models/user/adapter'))
   // The base model does not exist, but it is requested from the hub.
   await expect(loadPeftModel('user/adapter')).rejects.toThrow()
-  expect(asked.length).toBeGreaterThan(0)
-  expect(asked.every((path) => path.startsWith('/user/base/resolve/main/'))).toBe(true)
+  expect(requestedPaths.length).toBeGreaterThan(0)
+  expect(requestedPaths.every((path) => path.startsWith('/user/base/resolve/main/'))).toBe(true)
 })
 
-test('uses the env of the copy that a program gets by require', async () => {
-  const { env: theirs }: { env: typeof env } = createRequire(import.meta.url)('@huggingface/transformers')
-  expect(theirs).not.toBe(env)
-  Object.assign(env, before)
-  const original = { ...theirs }
+test('uses the env of the CommonJS copy of transformers.js', async () => {
+  const { env: commonJsEnv }: { env: typeof env } = createRequire(import.meta.url)(
+    '@huggingface/transformers',
+  )
+  expect(commonJsEnv).not.toBe(env)
+  Object.assign(env, initialEnv)
+  const original = { ...commonJsEnv }
   try {
-    theirs.remoteHost = `${url}/`
-    theirs.localModelPath = join(directory, 'theirs')
-    theirs.cacheDir = join(directory, 'their-cache')
-    expect((await loadWithEnv('user/adapter')).toBytes()).toEqual(bytes)
-    expect(asked).toHaveLength(2)
-    theirs.allowRemoteModels = false
-    await expect(loadWithEnv('user/other')).rejects.toThrow('env.allowRemoteModels')
-    expect(asked).toHaveLength(2)
-    mkdirSync(join(directory, 'theirs'))
-    await savePretrained(adapter, join(directory, 'theirs/own'))
-    expect((await loadWithEnv('own')).toBytes()).toEqual(bytes)
-    // A setting in this copy takes precedence; a setting that is reset in the other copy is reset here.
+    commonJsEnv.remoteHost = `${url}/`
+    commonJsEnv.localModelPath = join(directory, 'commonjs-models')
+    commonJsEnv.cacheDir = join(directory, 'commonjs-cache')
+    expect((await loadFromTransformersEnv('user/adapter')).toBytes()).toEqual(bytes)
+    expect(requestedPaths).toHaveLength(2)
+    commonJsEnv.allowRemoteModels = false
+    await expect(loadFromTransformersEnv('user/other')).rejects.toThrow('env.allowRemoteModels')
+    expect(requestedPaths).toHaveLength(2)
+    mkdirSync(join(directory, 'commonjs-models'))
+    await savePretrained(adapter, join(directory, 'commonjs-models/german'))
+    expect((await loadFromTransformersEnv('german')).toBytes()).toEqual(bytes)
+    // A value that is set in the ESM copy takes precedence. Resetting a value in the CommonJS copy takes effect.
     env.remoteHost = 'http://127.0.0.1:9/'
     expect(settings().remoteHost).toBe('http://127.0.0.1:9/')
-    theirs.allowRemoteModels = true
+    commonJsEnv.allowRemoteModels = true
     expect(settings().allowRemoteModels).toBe(true)
   } finally {
-    Object.assign(theirs, original)
+    Object.assign(commonJsEnv, original)
     settings()
   }
 })

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { type DigitSet, imagePixels, imageSize } from './digits.js'
-import { turned } from './turned-digits.js'
+import { rotateDigits } from './rotated-digits.js'
 
 /** One image with a single dark pixel. */
 const dot = (x: number, y: number): DigitSet => {
@@ -9,13 +9,13 @@ const dot = (x: number, y: number): DigitSet => {
   return { count: 1, pixels, labels: Int32Array.of(0) }
 }
 
-describe('turned', () => {
+describe('rotateDigits', () => {
   it('does not change digits at 0°', () => {
-    expect(turned(dot(5, 9), 0).pixels).toEqual(dot(5, 9).pixels)
+    expect(rotateDigits(dot(5, 9), 0).pixels).toEqual(dot(5, 9).pixels)
   })
 
-  it('turns clockwise: 90° move the top right corner to the bottom right', () => {
-    const { pixels } = turned(dot(27, 0), 90)
+  it('rotates clockwise: 90° move the top right corner to the bottom right', () => {
+    const { pixels } = rotateDigits(dot(27, 0), 90)
     const [darkest] = [...pixels.keys()].sort((a, b) => (pixels[b] ?? 0) - (pixels[a] ?? 0))
     expect(darkest).toBe(27 * imageSize + 27)
     // The sine of 90° is exact and the cosine is 6e-17, so the neighbours get no ink.
@@ -23,8 +23,8 @@ describe('turned', () => {
   })
 
   it('spreads a pixel bilinearly', () => {
-    const { pixels } = turned(dot(14, 10), 45)
-    // A pixel at distances (u, v) from the dot gets the ink (1 − |u|)·(1 − |v|), where u and v are its coordinates turned back by 45°.
+    const { pixels } = rotateDigits(dot(14, 10), 45)
+    // A pixel at distances (u, v) from the dot gets the ink (1 − |u|)·(1 − |v|), where u and v are its coordinates rotated back by 45°.
     const hat = (distance: number) => Math.max(0, 1 - Math.abs(distance))
     const [middle, cos] = [(imageSize - 1) / 2, Math.SQRT1_2]
     for (let y = 0; y < imageSize; y++) {
