@@ -45,7 +45,7 @@ export interface Backend {
   readonly strategies: readonly Strategy[]
   /**
    * Who can train with the gradients of `backward`. `users` (default): users of the package. `suite`: only the conformance suite; the
-   * table does not tick levels 5 and 7. `nobody`: the backend has no gradients, and levels 5 and 7 are skipped.
+   * table does not tick levels 5 and 7. `nobody`: levels 5 and 7 are skipped.
    */
   readonly trainable?: 'users' | 'suite' | 'nobody'
   /** Computes ΔW in `[out, in]` orientation, row-major `[d1·d2]`. */
