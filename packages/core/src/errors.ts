@@ -21,7 +21,7 @@ export type ErrorCode =
   | 'SHAPE_UNKNOWN'
   /** A number that must be finite is NaN or infinite. */
   | 'NOT_FINITE'
-  /** A tensor has a dtype that cannot be used here. */
+  /** A tensor has a dtype that the operation does not support. */
   | 'UNSUPPORTED_DTYPE'
   /** A safetensors file is malformed: header, offsets, dtype or length do not agree. */
   | 'INVALID_SAFETENSORS'
@@ -56,9 +56,9 @@ export type ErrorCode =
   /** The runtime, backend or strategy is unknown or cannot do this. */
   | 'UNSUPPORTED'
 
-/** Where the problem is and what to do about it. Every field is optional; `message` mentions those that are set. */
+/** The location of the problem, and the advice. Every field is optional. */
 export interface ErrorDetails {
-  /** What the caller can do, as a sentence without a capital or a full stop: `give the shape with --shape OUT,IN`. */
+  /** How the caller can correct the error, as a sentence without a capital or a full stop: `give the shape with --shape OUT,IN`. */
   readonly advice?: string
   readonly file?: string
   readonly tensor?: string
@@ -76,13 +76,13 @@ const MARKER = Symbol.for('fourierft.FourierFTError')
 export class FourierFTError extends Error {
   override readonly name = 'FourierFTError'
   readonly code: ErrorCode
-  /** What is wrong: `message` without the advice. */
+  /** The description of the error: `message` without the advice. */
   readonly problem: string
-  /** What the caller can do; undefined if there is nothing to add to the problem. */
+  /** How the caller can correct the error; undefined if `problem` says everything. */
   readonly advice: string | undefined
   readonly details: ErrorDetails
 
-  /** @param problem what is wrong; `message` is the problem and, after a semicolon, `details.advice` */
+  /** @param problem the description of the error; `message` is the problem and, after a semicolon, `details.advice` */
   constructor(code: ErrorCode, problem: string, details: ErrorDetails = {}) {
     const { advice, cause } = details
     super(

@@ -241,7 +241,7 @@ describe('Adapter', () => {
     expect(adapter.layers({ 'layers.0.query': [16, 12], other: [1, 1] })).toEqual(adapter.layers())
   })
 
-  it('changes coefficients in a copy', () => {
+  it('changes coefficients only in a copy', () => {
     const values = Float64Array.from({ length: 10 }, (_, i) => i / 3)
     const changed = adapter.withCoefficients({ 'layers.0.value': values })
     const expected = Float32Array.from(values)
@@ -293,7 +293,7 @@ describe('files', () => {
       }),
       'recipe',
     ],
-  ])('stand alone with %s', (_, entries, reason) => {
+  ])('have the stand-alone form for %s', (_, entries, reason) => {
     const other = createAdapter(config(), SHAPES, { entries })
     expect(peftType(other)).toBe('FOURIERFT_STANDALONE')
     expect(() => other.toBytes({ form: 'peft' })).toThrow(errorWith('NOT_REPRODUCIBLE', reason))

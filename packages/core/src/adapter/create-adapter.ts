@@ -52,8 +52,8 @@ export interface LinearWeights {
  *
  * @param shapes `[out, in]` of each module to adapt, usually of those that `matchModules` returns
  * @throws {FourierFTError} `INVALID_OPTION` without modules or for an invalid name, shape or seed; `MODULE_NOT_FOUND` for a module
- *   that the configuration cannot match, or a saved module that it does not save whole; `INVALID_ENTRY_COUNT`; `SHAPE_MISMATCH` if the option `entries` gives another
- *   shape or number; `INVALID_PATTERN`
+ *   that the configuration cannot match, or a saved module that it does not save whole; `INVALID_ENTRY_COUNT`; `SHAPE_MISMATCH` if the option
+ *   `entries` gives another shape or number; `INVALID_PATTERN`
  */
 export function createAdapter(
   configuration: FourierFTConfig,

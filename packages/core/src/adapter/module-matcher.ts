@@ -19,8 +19,8 @@ export interface ModelFacts {
   /** For `all-linear`: the names of the linear layers. Default: every name. */
   readonly linear?: Iterable<string>
   /**
-   * For `all-linear`: the layer of the output embeddings, which is not adapted; null if the model has no such layer. Default: the module `score` or
-   * `classifier` for the task type SEQ_CLS, otherwise none.
+   * For `all-linear`: the layer of the output embeddings, which is not adapted; null if the model has no such layer. Default: the module
+   * `score` or `classifier` for the task type SEQ_CLS, otherwise no module.
    */
   readonly outputLayer?: string | null
   /** `model_type` in the model's own configuration; used if `targetModules` is null. */
@@ -96,8 +96,8 @@ export function isChosenByModel(targets: FourierFTConfig['targetModules']): targ
 }
 
 /**
- * Checks whether PEFT saves a module whole. It does so if the name of the module, or of a module that contains it, ends with one of `modulesToSave`. For
- * example, `classifier` also saves DistilBERT's `pre_classifier`.
+ * Checks whether PEFT saves a module whole. It does so if the name of the module, or of a module that contains it, ends with one of
+ * `modulesToSave`. For example, `classifier` also saves DistilBERT's `pre_classifier`.
  *
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/utils/other.py `_set_trainable`
  */
@@ -230,8 +230,8 @@ function allLinear(
 }
 
 /**
- * Replaces targets by shorter endings, as PEFT's `_find_minimal_target_modules`. This can change the result: a target that was a full name becomes an ending, and
- * `layers_to_transform` restricts only endings.
+ * Replaces targets by shorter endings, as PEFT's `_find_minimal_target_modules`. This can change the result: a target that was a full name
+ * becomes an ending, and `layers_to_transform` restricts only endings.
  */
 function shortestEndings(
   targets: ReadonlySet<string>,

@@ -38,7 +38,10 @@ const RANGES_PER_CATEGORY: ReadonlyMap<string, number> = new Map([
   ['s', 12],
 ])
 
-/** Returns an upper bound on the number of ranges of {@link resolveSet}. It does not compute the ranges, because there may be thousands of sets. */
+/**
+ * Returns an upper bound on the number of ranges of {@link resolveSet}. It does not compute the ranges, because there may be thousands of
+ * sets.
+ */
 export function estimatedRanges(
   { ranges, categories, ignoreCase, ascii }: CharacterSet,
   limit: number,
@@ -128,8 +131,8 @@ function tabulate(characterClass: RegExp): readonly CodeRange[] {
 }
 
 /**
- * Returns the additional characters that an ASCII set matches regardless of case: the other case of its letters and, as in Python, characters that
- * are lower-cased to one of its letters or are equivalent to it: İ and ı to i, ſ to s, the Kelvin sign to k.
+ * Returns the additional characters that an ASCII set matches regardless of case: the other case of its letters and, as in Python,
+ * characters that are lower-cased to one of its letters or are equivalent to it: İ and ı to i, ſ to s, the Kelvin sign to k.
  */
 function otherCases(set: CharacterSet): CodeRange[] {
   const has = (codePoint: number) =>

@@ -15,8 +15,8 @@ export function pythonString(value: string): string {
 }
 
 /**
- * Writes a number as the `repr` of a Python float: the shortest digits that read back as the same number, always with a point or an exponent (`150.0`). Exponents
- * have at least two digits and are used below 1e-4 and from 1e16 on.
+ * Writes a number as the `repr` of a Python float: the shortest digits that read back as the same number, always with a point or an
+ * exponent (`150.0`). Exponents have at least two digits and are used below 1e-4 and from 1e16 on.
  *
  * @param value finite
  */

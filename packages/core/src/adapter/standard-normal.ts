@@ -18,8 +18,8 @@ export function standardNormal(seed: number): () => number {
     ((random.nextUint32() >>> 5) * 2 ** 26 + (random.nextUint32() >>> 6)) / 2 ** 53
 
   /**
-   * Returns true with probability `exp(−x)`, `0 ≤ x ≤ 1` (von Neumann). A decreasing run `x > u₁ > u₂ > …` of uniform numbers has at least m of
-   * them with probability `x^m/m!`, so their number is even with probability `1 − x + x²/2 − … = exp(−x)`.
+   * Returns true with probability `exp(−x)`, `0 ≤ x ≤ 1` (von Neumann). A decreasing run `x > u₁ > u₂ > …` of uniform numbers has at least
+   * m of them with probability `x^m/m!`, so their number is even with probability `1 − x + x²/2 − … = exp(−x)`.
    */
   const accept = (x: number): boolean => {
     let isEven = true

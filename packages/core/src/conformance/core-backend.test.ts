@@ -29,7 +29,10 @@ const bias = noise(D1, 4)
 const x = noise(TOKENS * D2, 5)
 const gradY = noise(TOKENS * D1, 6)
 
-/** Two roundings to float32 (the dense product with the bias, the branch), each at most half an ulp; the values are below twice the largest expected value. */
+/**
+ * Two roundings to float32 (the dense product with the bias, the branch), each at most half an ulp; the values are below twice the largest
+ * expected value.
+ */
 const FLOAT32_TOLERANCE = 2 ** -22
 
 /** Returns the largest error, relative to the largest expected value. */
