@@ -28,7 +28,7 @@ test('loadAdapter accepts every kind of source', () => {
   expectTypeOf<{ config: Uint8Array; model: Uint8Array }>().toExtend<Parameters<typeof loadAdapter>[0]>()
 })
 
-test('seeds are numbers or bigints, and strategies and options have fixed names', () => {
+test('seeds are numbers or bigints; strategies and options have fixed names', () => {
   uniformEntries({ shape: [2, 3], n: 1, seed: 2n ** 63n })
   // @ts-expect-error a seed is not a string
   uniformEntries({ shape: [2, 3], n: 1, seed: '1' })

@@ -1,9 +1,9 @@
-/** Messages with untrusted names, and advice. */
+/** Tests messages that contain untrusted names, and the field `advice`. */
 import { describe, expect, it } from 'vitest'
 import { FourierFTError, printable } from './errors.js'
 
 describe('a message', () => {
-  it('escapes control characters and marks of direction', () => {
+  it('escapes control characters and direction marks', () => {
     const { message, details } = new FourierFTError('INVALID_OPTION', 'module a\x1b[2J\nb\u202e\u061cc\x9b', {
       module: 'a\x1b[2J\nb\u202e\u061cc\x9b',
     })
@@ -11,7 +11,7 @@ describe('a message', () => {
     expect(details.module).toBe('a\x1b[2J\nb\u202e\u061cc\x9b')
   })
 
-  it('keeps the text around a long name', () => {
+  it('shortens a long name and keeps the text around it', () => {
     // Quadratic work would be 10^14 steps here: the test would not end.
     const name = 'layer.'.repeat(3_000_000)
     const { message } = new FourierFTError('INVALID_OPTION', `model.onnx: module ${name}: not found; do this`)
@@ -32,7 +32,7 @@ describe('a message', () => {
 })
 
 describe('advice', () => {
-  it('is a field, and the end of the message', () => {
+  it('is a field, and ends the message', () => {
     const error = new FourierFTError('SHAPE_UNKNOWN', 'module a: its shape is unknown', {
       advice: 'give the shape; [out, in]',
       module: 'a',

@@ -1,6 +1,6 @@
 /**
- * The one error class of the project. `code` says what is wrong and keeps its meaning, `details` say where, and `advice` says what to
- * do. Programs branch on `code`; people read `message`.
+ * The only error class of the project. `code` names the kind of error and never changes its meaning, `details` locate the problem, and
+ * `advice` describes how to correct it. Programs branch on `code`; people read `message`.
  */
 
 /** The kinds of errors. */
@@ -17,17 +17,17 @@ export type ErrorCode =
   | 'ENTRIES_DIGEST_MISMATCH'
   /** A shape does not fit the tensor, layer or model that it is used with. */
   | 'SHAPE_MISMATCH'
-  /** A shape is needed, but neither the file (PEFT's hold none) nor the caller gives it. */
+  /** A shape is needed, but neither the file nor the caller gives it. PEFT's files never contain shapes. */
   | 'SHAPE_UNKNOWN'
   /** A number that must be finite is NaN or infinite. */
   | 'NOT_FINITE'
-  /** A tensor has a dtype that cannot be used here. */
+  /** A tensor has a dtype that the operation does not support. */
   | 'UNSUPPORTED_DTYPE'
   /** A safetensors file is malformed: header, offsets, dtype or length do not agree. */
   | 'INVALID_SAFETENSORS'
-  /** A file is not an ONNX model, is cut off, or breaks ONNX's own rules. */
+  /** A file is not an ONNX model, is truncated, or violates the ONNX specification. */
   | 'INVALID_ONNX'
-  /** A JSON text is malformed or holds a forbidden key such as `__proto__`. */
+  /** A JSON text is malformed or contains a forbidden key such as `__proto__`. */
   | 'INVALID_JSON'
   /** An adapter configuration does not fit the schema. */
   | 'INVALID_CONFIG'
@@ -56,9 +56,9 @@ export type ErrorCode =
   /** The runtime, backend or strategy is unknown or cannot do this. */
   | 'UNSUPPORTED'
 
-/** Where the problem is and what to do about it. Every field is optional; `message` mentions those that are set. */
+/** The location of the problem, and the advice. Every field is optional. */
 export interface ErrorDetails {
-  /** What the caller can do, as a sentence without a capital or a full stop: `give the shape with --shape OUT,IN`. */
+  /** How the caller can correct the error, as a sentence without a capital or a full stop: `give the shape with --shape OUT,IN`. */
   readonly advice?: string
   readonly file?: string
   readonly tensor?: string
@@ -69,20 +69,20 @@ export interface ErrorDetails {
   readonly cause?: unknown
 }
 
-/** Marks the errors of every copy of this package: a program can load several. */
+/** Marks the errors of every copy of this package, because a program can load several copies. */
 const MARKER = Symbol.for('fourierft.FourierFTError')
 
 /** Thrown by every function of the project for bad input: branch on `code`, read `details`, show `message`. */
 export class FourierFTError extends Error {
   override readonly name = 'FourierFTError'
   readonly code: ErrorCode
-  /** What is wrong: `message` without the advice. */
+  /** The description of the error: `message` without the advice. */
   readonly problem: string
-  /** What the caller can do; undefined if there is nothing to add to the problem. */
+  /** How the caller can correct the error; undefined if `problem` says everything. */
   readonly advice: string | undefined
   readonly details: ErrorDetails
 
-  /** @param problem what is wrong; `message` is the problem and, after a semicolon, `details.advice` */
+  /** @param problem the description of the error; `message` is the problem and, after a semicolon, `details.advice` */
   constructor(code: ErrorCode, problem: string, details: ErrorDetails = {}) {
     const { advice, cause } = details
     super(
@@ -96,7 +96,7 @@ export class FourierFTError extends Error {
     Object.defineProperty(this, MARKER, { value: true })
   }
 
-  /** Whether `error` is a `FourierFTError` of any copy of this package. `instanceof` recognises only the errors of one copy. */
+  /** Checks whether `error` is a `FourierFTError` of any copy of this package. `instanceof` recognises only the errors of one copy. */
   static isInstance(error: unknown): error is FourierFTError {
     return error instanceof Error && MARKER in error
   }
@@ -108,10 +108,10 @@ const MAX_MESSAGE = 4000
 
 /**
  * Makes a text that contains names from outside safe to print. Characters that could move the cursor, hide a line or reverse the writing
- * direction are escaped as in JSON. Words and texts that are too long to read lose their middle. `details` keep the originals.
+ * direction are escaped as in JSON. The middle of long words and of long texts is left out. `details` keep the originals.
  */
 export function printable(text: string): string {
-  return escapeUnprintable(shortened(withShortWords(text), MAX_MESSAGE))
+  return escapeUnprintable(shorten(shortenWords(text), MAX_MESSAGE))
 }
 
 /** Escapes unprintable characters as in JSON, so that a string within JSON keeps its value. */
@@ -122,14 +122,14 @@ export function escapeUnprintable(text: string): string {
   )
 }
 
-/** Goes character by character, because a regular expression runs out of stack on a word of megabytes. */
-function withShortWords(text: string): string {
+/** Shortens long words. Reads character by character, because a regular expression overflows the stack on a word of several megabytes. */
+function shortenWords(text: string): string {
   if (text.length <= MAX_WORD) return text
   let short = ''
   let start = 0
   for (let i = 0; i <= text.length; i++) {
     if (i < text.length && text.charCodeAt(i) > SPACE) continue
-    if (i - start > MAX_WORD) short += shortened(text.slice(start, i), MAX_WORD)
+    if (i - start > MAX_WORD) short += shorten(text.slice(start, i), MAX_WORD)
     else short += text.slice(start, i)
     short += text.slice(i, i + 1)
     start = i + 1
@@ -141,22 +141,22 @@ const SPACE = 0x20
 /** Control characters, line separators, and marks that reverse the writing direction. */
 const UNPRINTABLE = /[\p{Cc}\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu
 
-function shortened(text: string, length: number): string {
+function shorten(text: string, length: number): string {
   if (text.length <= length) return text
   const end = Math.floor(length / 3)
   return `${text.slice(0, length - end - 1)}…${text.slice(-end)}`
 }
 
-/** The error for a call that does not fit the state of an object. */
+/** Returns the error for a call that does not fit the state of an object. */
 export function invalidState(problem: string, advice?: string): FourierFTError {
   return new FourierFTError('INVALID_STATE', problem, advice === undefined ? {} : { advice })
 }
 
-/** The error for a name that no loaded adapter has. */
-export function adapterNotFound(name: string, known: readonly string[]): FourierFTError {
+/** Returns the error for a name that no loaded adapter has. */
+export function adapterNotFound(name: string, loadedNames: readonly string[]): FourierFTError {
   return new FourierFTError(
     'ADAPTER_NOT_FOUND',
-    `there is no adapter '${name}'; loaded adapters: ${known.join(', ') || 'none'}`,
-    { option: 'name', expected: known, received: name },
+    `there is no adapter '${name}'; loaded adapters: ${loadedNames.join(', ') || 'none'}`,
+    { option: 'name', expected: loadedNames, received: name },
   )
 }

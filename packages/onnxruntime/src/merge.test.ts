@@ -104,7 +104,7 @@ test('while adapters are merged, the methods work as in TensorFlow.js', async ()
   const merged = await outputOf(adapted)
   await expect(adapted.mergeAdapter()).rejects.toThrow('adapters a are merged; call unmergeAdapter() first')
   await expect(adapted.run(feeds, { adapters: ['a', 'b'] })).rejects.toThrow(
-    'adapters a are merged, for all rows alike; call unmergeAdapter() first',
+    'adapters a are merged into the weights, which all rows share; call unmergeAdapter() first',
   )
   expect(() => adapted.withAdapterPerRow(['a', 'b'], () => 0)).toThrow('adapters a are merged')
   // Loading an adapter does not unmerge.

@@ -1,4 +1,4 @@
-/** The counts of table 1: the formulas for a few shapes, and the rows of the table. */
+/** Tests the formulas with a few shapes, and the rows of table 1. */
 import { expect, test } from 'vitest'
 import { countParameters } from './count-parameters.js'
 import { preset, presetNames } from './table-1.js'

@@ -1,11 +1,12 @@
 /**
- * The models of the paper's table 1: the shapes of their adapted layers (query and value of each block), with the sizes and the figures
- * that the table prints. The figures serve only for comparison; this project computes everything that it reports.
+ * The models of table 1 of the paper: the shapes of their adapted layers (query and value of each block), and the numbers that the table
+ * prints. These numbers serve only for comparison; this project computes every number that it reports.
  */
 import type { Shape } from '../entries/entries.js'
 import { FourierFTError } from '../errors.js'
 import type { MethodSize } from './count-parameters.js'
 
+/** A model of table 1. */
 export interface Preset {
   readonly name: PresetName
   /** The name of the model in the table. */
@@ -15,7 +16,7 @@ export interface Preset {
   readonly rows: readonly PublishedRow[]
 }
 
-/** One row of table 1. `parameters` and `bytes` are printed as in the paper, `147K` and `574KB`; K is 1000 there, KB mostly 1024. */
+/** One row of table 1. `parameters` and `bytes` are printed as in the paper: `147K` and `574KB`. In the paper K is 1000, and KB mostly 1024. */
 export interface PublishedRow {
   readonly size: MethodSize
   readonly parameters: string
@@ -159,9 +160,9 @@ export type PresetName = keyof typeof MODELS
 export const presetNames = Object.keys(MODELS) as readonly PresetName[]
 
 /**
- * One model of table 1.
+ * Returns one model of table 1.
  *
- * @throws {FourierFTError} `INVALID_OPTION` that lists the presets, for an unknown name
+ * @throws {FourierFTError} `INVALID_OPTION` for an unknown name; the message lists the presets
  */
 export function preset(name: string): Preset {
   if (!isPresetName(name)) {

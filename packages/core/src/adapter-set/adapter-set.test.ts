@@ -1,4 +1,4 @@
-/** Random sequences of methods, compared with a simple model without queue, host and counter; and single cases. */
+/** Tests random sequences of methods against a simple model of the state, which has no queue, host or counter; and single cases. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Adapter } from '../adapter/adapter.js'
@@ -18,7 +18,7 @@ interface TestAdapter extends MatchedAdapter {
 
 type Weights = { readonly text: string }
 
-/** Holds a host's work back until the test opens the gate. */
+/** Delays the work of a host until the test opens the gate. */
 class Gate {
   #waiting: (() => void)[] = []
   isOpen = true
@@ -33,10 +33,13 @@ class Gate {
   }
 }
 
-/** The choice as text: `a×1 + b×0.5`, `[a×1, –]`. */
-function inWords(choice: Choice<TestAdapter>): string {
-  const one = (item: Applied<TestAdapter> | null) => (item ? `${item.adapter.name}×${item.scale}` : '–')
-  return 'added' in choice ? choice.added.map(one).join(' + ') : `[${choice.perRow.map(one).join(', ')}]`
+/** Writes a choice as text: `a×1 + b×0.5`, `[a×1, –]`. */
+function describeChoice(choice: Choice<TestAdapter>): string {
+  const describeOne = (item: Applied<TestAdapter> | null) =>
+    item ? `${item.adapter.name}×${item.scale}` : '–'
+  return 'added' in choice
+    ? choice.added.map(describeOne).join(' + ')
+    : `[${choice.perRow.map(describeOne).join(', ')}]`
 }
 
 class Host implements AdapterHost<TestAdapter, Weights> {
@@ -45,7 +48,7 @@ class Host implements AdapterHost<TestAdapter, Weights> {
   readonly discarded: Weights[] = []
   readonly forgotten: string[] = []
   readonly matched: string[] = []
-  /** The choice that a model would hold itself, as text. */
+  /** The state that a model would store, as text. */
   shown = ''
   merges = 0
   isBroken = false
@@ -72,7 +75,7 @@ class Host implements AdapterHost<TestAdapter, Weights> {
     await this.gate.pass()
     if (this.isBroken) throw new Error('no memory')
     this.merges++
-    return { text: `merged ${inWords({ added })}` }
+    return { text: `merged ${describeChoice({ added })}` }
   }
 
   checkMerged(): void {
@@ -90,7 +93,7 @@ class Host implements AdapterHost<TestAdapter, Weights> {
 
   checkRows(adapters: readonly TestAdapter[]): void {
     for (const { name } of adapters)
-      if (name === 'rowless') throw new FourierFTError('UNSUPPORTED', `adapter '${name}' has no rows`)
+      if (name === 'batch-only') throw new FourierFTError('UNSUPPORTED', `adapter '${name}' has no rows`)
   }
 
   forget({ name }: TestAdapter): void {
@@ -107,9 +110,9 @@ class Host implements AdapterHost<TestAdapter, Weights> {
 }
 
 function shownBy({ choice, merged }: CallState<TestAdapter, Weights>): string {
-  const words = inWords(choice)
-  if (merged === undefined) return words
-  if (merged.text !== `merged ${words}`) throw new Error(`${merged.text}, but the call gets ${words}`)
+  const text = describeChoice(choice)
+  if (merged === undefined) return text
+  if (merged.text !== `merged ${text}`) throw new Error(`${merged.text}, but the call applies ${text}`)
   return merged.text
 }
 
@@ -156,7 +159,7 @@ class TestSet extends AdapterSet<TestAdapter, Weights> {
   unload(keep: 'base' | 'merged', work: (shown: string) => Promise<unknown> = async () => 0) {
     return this.leave(
       { keep, ended: { problem: 'unloaded', advice: 'load it again' } },
-      ({ added, merged }) => work(merged?.text ?? inWords({ added })),
+      ({ added, merged }) => work(merged?.text ?? describeChoice({ added })),
     )
   }
 
@@ -169,7 +172,7 @@ class TestSet extends AdapterSet<TestAdapter, Weights> {
   }
 }
 
-function make(): { host: Host; set: TestSet } {
+function createSet(): { host: Host; set: TestSet } {
   const host = new Host()
   return { host, set: new TestSet(host) }
 }
@@ -178,7 +181,7 @@ function codeOf(error: unknown): string {
   return FourierFTError.isInstance(error) ? error.code : String(error)
 }
 
-/** The code of the error that a method throws, or ''. */
+/** Returns the code of the error that a method throws, or ''. */
 function attempt(method: () => unknown): string {
   try {
     method()
@@ -188,6 +191,7 @@ function attempt(method: () => unknown): string {
   }
 }
 
+/** Returns the code of the error of a rejected promise, or ''. */
 const settled = (promise: Promise<unknown>) =>
   promise.then(
     () => '',
@@ -235,7 +239,7 @@ const methods: fc.Arbitrary<Method[]> = fc.array(
   { maxLength: 14 },
 )
 
-/** The expected state. Methods return the code of their error, or ''. */
+/** The expected state: the simple model. Its methods return the code of the expected error, or ''. */
 class Expected {
   scales = new Map<string, number>()
   active: string[] = []
@@ -244,20 +248,20 @@ class Expected {
 
   get shown(): string {
     if (this.merged) return this.merged.text
-    return this.isEnabled ? this.words(this.active) : ''
+    return this.isEnabled ? this.describe(this.active) : ''
   }
 
-  words(of: readonly string[]): string {
-    return of.map((each) => `${each}×${this.scales.get(each)}`).join(' + ')
+  describe(names: readonly string[]): string {
+    return names.map((name) => `${name}×${this.scales.get(name)}`).join(' + ')
   }
 
-  problemOf(of: readonly string[]): string {
-    if (of.some((each) => !this.scales.has(each))) return 'ADAPTER_NOT_FOUND'
-    return new Set(of.filter((each) => each.startsWith('whole'))).size > 1 ? 'UNSUPPORTED' : ''
+  problemOf(names: readonly string[]): string {
+    if (names.some((name) => !this.scales.has(name))) return 'ADAPTER_NOT_FOUND'
+    return new Set(names.filter((name) => name.startsWith('whole'))).size > 1 ? 'UNSUPPORTED' : ''
   }
 
-  /** For all methods except `merge`. */
-  do(method: Exclude<Method, { method: 'merge' }>): string {
+  /** Runs any method except `merge`. */
+  run(method: Exclude<Method, { method: 'merge' }>): string {
     if (method.method === 'load') {
       if (this.scales.has(method.name)) return 'ADAPTER_EXISTS'
       this.scales.set(method.name, 1)
@@ -271,8 +275,8 @@ class Expected {
     if (method.method === 'rows') {
       if (this.merged) return 'INVALID_STATE'
       if (method.names.length === 0) return 'INVALID_OPTION'
-      if (method.names.some((each) => !this.scales.has(each))) return 'ADAPTER_NOT_FOUND'
-      const isMixed = new Set(method.names).size > 1 && method.names.some((each) => each.startsWith('whole'))
+      if (method.names.some((name) => !this.scales.has(name))) return 'ADAPTER_NOT_FOUND'
+      const isMixed = new Set(method.names).size > 1 && method.names.some((name) => name.startsWith('whole'))
       return isMixed ? 'UNSUPPORTED' : ''
     }
     if (method.method === 'set') {
@@ -282,25 +286,25 @@ class Expected {
     }
     if (method.method === 'delete') {
       this.scales.delete(method.name)
-      this.active = this.active.filter((each) => each !== method.name)
+      this.active = this.active.filter((name) => name !== method.name)
     }
     if (method.method === 'disable') this.isEnabled = false
     if (['set', 'delete', 'disable', 'unmerge'].includes(method.method)) this.merged = undefined
     return ''
   }
 
-  merge(of: readonly string[] | undefined): string {
-    const chosen = [...new Set(of ?? this.active)]
+  merge(names: readonly string[] | undefined): string {
+    const chosen = [...new Set(names ?? this.active)]
     if (this.merged || !this.isEnabled) return 'INVALID_STATE'
-    if (chosen.some((each) => !this.scales.has(each))) return 'ADAPTER_NOT_FOUND'
+    if (chosen.some((name) => !this.scales.has(name))) return 'ADAPTER_NOT_FOUND'
     if (chosen.length === 0) return 'INVALID_STATE'
     const problem = this.problemOf(chosen)
-    if (problem === '') this.merged = { names: chosen, text: `merged ${this.words(chosen)}` }
+    if (problem === '') this.merged = { names: chosen, text: `merged ${this.describe(chosen)}` }
     return problem
   }
 }
 
-/** Starts a method; a load ends later. */
+/** Starts a method of the set. Returns the code of its error, or ''; for a load, a promise. */
 function start(set: TestSet, method: Exclude<Method, { method: 'merge' }>): string | Promise<string> {
   switch (method.method) {
     case 'load':
@@ -323,7 +327,7 @@ function start(set: TestSet, method: Exclude<Method, { method: 'merge' }>): stri
       return attempt(() => {
         const outer = set.call()
         const inner = set.withAdapterPerRow(method.names, () => set.call())
-        const expected = `[${method.names.map((each) => `${each}×${set.scaleOf(each)}`).join(', ')}]`
+        const expected = `[${method.names.map((name) => `${name}×${set.scaleOf(name)}`).join(', ')}]`
         expect([inner, set.call()]).toEqual([set.enabled ? expected : '', outer])
         expect(set.call(method.names)).toBe(inner)
       })
@@ -331,10 +335,10 @@ function start(set: TestSet, method: Exclude<Method, { method: 'merge' }>): stri
 }
 
 describe('any sequence of methods', () => {
-  it('gives the state of the simple model, also with merges that other methods interrupt', async () => {
+  it('gives the state of the simple model, even if other methods interrupt merges', async () => {
     await fc.assert(
       fc.asyncProperty(methods, async (sequence) => {
-        const { host, set } = make()
+        const { host, set } = createSet()
         const expected = new Expected()
         const check = () => {
           expect(set.listAdapters()).toEqual([...expected.scales.keys()])
@@ -343,22 +347,22 @@ describe('any sequence of methods', () => {
           expect(set.enabled).toBe(expected.isEnabled)
           expect(set.call()).toBe(expected.shown)
           expect(host.shown).toBe(expected.shown)
-          // Each result of a merge is in use, or was freed once.
+          // Each result of a merge is in use, or has been freed once.
           expect(host.discarded).toHaveLength(host.merges - (expected.merged ? 1 : 0))
           expect(new Set(host.discarded).size).toBe(host.discarded.length)
         }
         for (const method of sequence) {
           if (method.method !== 'merge') {
-            expect(await start(set, method)).toBe(expected.do(method))
+            expect(await start(set, method)).toBe(expected.run(method))
             check()
             continue
           }
           host.gate.isOpen = false
-          const alone = Object.assign(new Expected(), expected, { scales: new Map(expected.scales) })
-          const problem = alone.merge(method.names)
+          const uninterrupted = Object.assign(new Expected(), expected, { scales: new Map(expected.scales) })
+          const problem = uninterrupted.merge(method.names)
           const merge = settled(set.mergeAdapter(method.names))
           await runMicrotasks()
-          // A method that fails, or changes nothing that the merge depends on, does not interrupt it.
+          // A method does not interrupt the merge if it fails, or changes nothing that the merge depends on.
           let isInterrupted = false
           const started: (string | Promise<string>)[] = []
           const codes: (() => string)[] = []
@@ -367,8 +371,8 @@ describe('any sequence of methods', () => {
             const isLoad = other.method === 'load' && !expected.scales.has(other.name)
             started.push(start(set, other))
             // In the queue, a load follows the merge.
-            const code = isLoad ? '' : expected.do(other)
-            codes.push(() => (isLoad ? expected.do(other) : code))
+            const code = isLoad ? '' : expected.run(other)
+            codes.push(() => (isLoad ? expected.run(other) : code))
             const changes = ['load', 'set', 'delete', 'disable', 'unmerge', 'edit'].includes(other.method)
             if (changes && code === '') isInterrupted = true
           }
@@ -378,7 +382,7 @@ describe('any sequence of methods', () => {
           else if (isInterrupted) expect(received).toBe('INVALID_STATE')
           else {
             expect(received).toBe('')
-            expected.merged = alone.merged
+            expected.merged = uninterrupted.merged
           }
           expect(await Promise.all(started)).toEqual(codes.map((code) => code()))
           check()
@@ -392,8 +396,8 @@ describe('any sequence of methods', () => {
 const INVALID_STATE = expect.objectContaining({ code: 'INVALID_STATE' })
 
 describe('a load', () => {
-  it('that waits for its files ends when the set ends', async () => {
-    const { set } = make()
+  it('that waits for its files is aborted when the set ends', async () => {
+    const { set } = createSet()
     const load = settled(set.loadFrom('a', new Promise(() => undefined)))
     const next = settled(set.load('b'))
     set.end()
@@ -401,7 +405,7 @@ describe('a load', () => {
   })
 
   it('whose files cannot be read does not interrupt a running merge', async () => {
-    const { host, set } = make()
+    const { host, set } = createSet()
     await set.load('a')
     host.gate.isOpen = false
     const merge = settled(set.mergeAdapter())
@@ -414,7 +418,7 @@ describe('a load', () => {
   })
 
   it('that the host cannot serve is undone, and can be tried again', async () => {
-    const { host, set } = make()
+    const { host, set } = createSet()
     await set.load('a')
     host.isBroken = true
     expect(await settled(set.load('b'))).toBe('Error: no memory')
@@ -429,7 +433,7 @@ describe('a load', () => {
     ['the set ends', (set) => set.end(), 'INVALID_STATE'],
     ['its name is taken', (set) => set.loadNow('a'), 'ADAPTER_EXISTS'],
   ])('is rejected if %s before it ends', async (_, method, code) => {
-    const { host, set } = make()
+    const { host, set } = createSet()
     host.gate.isOpen = false
     const load = settled(set.load('a'))
     await runMicrotasks()
@@ -441,20 +445,20 @@ describe('a load', () => {
 })
 
 it('a second load of a name is rejected before the host matches it', async () => {
-  const { host, set } = make()
+  const { host, set } = createSet()
   const loads = await Promise.all([settled(set.load('a')), settled(set.load('a'))])
   expect([loads, host.matched]).toEqual([['', 'ADAPTER_EXISTS'], ['a']])
 })
 
 it('a deleted adapter is freed', async () => {
-  const { host, set } = make()
+  const { host, set } = createSet()
   await set.load('a')
   set.deleteAdapter('a')
   expect(host.forgotten).toEqual(['a'])
 })
 
 it('the scale of an adapter or a row must be a finite number', async () => {
-  const { set } = make()
+  const { set } = createSet()
   await set.load('a')
   for (const scale of [Number.NaN, Number.POSITIVE_INFINITY, '2' as never]) {
     expect(attempt(() => set.setScale('a', scale))).toBe('INVALID_OPTION')
@@ -467,7 +471,7 @@ it('the scale of an adapter or a row must be a finite number', async () => {
 
 describe('a merge', () => {
   it('uses the scales at the time of its call', async () => {
-    const { host, set } = make()
+    const { host, set } = createSet()
     await set.load('a')
     set.setScale('a', 2)
     host.gate.isOpen = false
@@ -488,7 +492,7 @@ describe('a merge', () => {
     ['the set ends', (set) => set.end()],
   ])('is rejected if %s before it ends', async (_, method) => {
     for (const isStarted of [false, true]) {
-      const { host, set } = make()
+      const { host, set } = createSet()
       await set.load('a')
       await set.load('b')
       host.gate.isOpen = false
@@ -499,13 +503,13 @@ describe('a merge', () => {
       expect(await merge).toBe('INVALID_STATE')
       expect(set.mergedAdapters).toEqual([])
       expect(host.discarded).toHaveLength(host.merges)
-      // The host does not merge if the merge is already known to fail.
+      // The set does not call the host if the merge has already failed.
       expect(host.merges).toBe(isStarted ? 1 : 0)
     }
   })
 
   it('reports the interruption, even if the host also fails', async () => {
-    const { host, set } = make()
+    const { host, set } = createSet()
     await set.load('a')
     host.gate.isOpen = false
     const merge = settled(set.mergeAdapter())
@@ -517,7 +521,7 @@ describe('a merge', () => {
   })
 
   it('is rejected and freed if the host reports written weights', async () => {
-    const { host, set } = make()
+    const { host, set } = createSet()
     await set.load('a')
     host.problem = 'written'
     await expect(set.mergeAdapter()).rejects.toThrow(INVALID_STATE)
@@ -528,7 +532,7 @@ describe('a merge', () => {
   })
 
   it('that fails does not affect the next one', async () => {
-    const { host, set } = make()
+    const { host, set } = createSet()
     await set.load('a')
     host.isBroken = true
     expect(await settled(set.mergeAdapter())).toBe('Error: no memory')
@@ -537,8 +541,8 @@ describe('a merge', () => {
   })
 })
 
-it('after the end of the set, idle() waits for the running methods', async () => {
-  const { host, set } = make()
+it('idle() waits for the running methods, also after the end of the set', async () => {
+  const { host, set } = createSet()
   host.gate.isOpen = false
   const order: string[] = []
   const load = settled(set.load('a')).then(() => order.push('load'))
@@ -551,8 +555,8 @@ it('after the end of the set, idle() waits for the running methods', async () =>
   expect(order).toEqual(['load', 'end'])
 })
 
-it('getAdapter() without a name gives the only active adapter', async () => {
-  const { set } = make()
+it('getAdapter() without a name returns the only active adapter', async () => {
+  const { set } = createSet()
   await set.load('a')
   await set.load('b')
   expect(await set.getAdapter()).toBe(SOURCE)
@@ -564,7 +568,7 @@ it('getAdapter() without a name gives the only active adapter', async () => {
 })
 
 it('an adapter with trained biases is rejected', async () => {
-  const { host, set } = make()
+  const { host, set } = createSet()
   const { modules } = SOURCE
   const config = createConfig({ nFrequency: 1, targetModules: ['m'], bias: 'all' })
   const load = set.loadFrom('a', Promise.resolve(new Adapter({ config, modules })))
@@ -574,7 +578,7 @@ it('an adapter with trained biases is rejected', async () => {
 
 describe('a training', () => {
   it('prevents its adapters from being deleted, merged, trained twice or unloaded until it ends or fails', async () => {
-    const { set } = make()
+    const { set } = createSet()
     await set.load('a')
     await set.load('b')
     let fail: (error: Error) => void = () => undefined
@@ -603,7 +607,7 @@ describe('a training', () => {
 
 describe('rows', () => {
   it('are those of the innermost function, and their adapters cannot be deleted', async () => {
-    const { host, set } = make()
+    const { host, set } = createSet()
     await set.load('a')
     await set.load('b')
     const seen = set.withAdapterPerRow(['a', null], () => {
@@ -622,16 +626,16 @@ describe('rows', () => {
   })
 
   it('are rejected if the host rejects one of their adapters', async () => {
-    const { set } = make()
+    const { set } = createSet()
     await set.load('a')
-    await set.load('rowless')
-    expect(attempt(() => set.withAdapterPerRow(['a', 'rowless'], () => 0))).toBe('UNSUPPORTED')
-    expect(attempt(() => set.call(['rowless', null]))).toBe('UNSUPPORTED')
+    await set.load('batch-only')
+    expect(attempt(() => set.withAdapterPerRow(['a', 'batch-only'], () => 0))).toBe('UNSUPPORTED')
+    expect(attempt(() => set.call(['batch-only', null]))).toBe('UNSUPPORTED')
     expect(set.call(['a', null])).toBe('[a×1, –]')
   })
 
   it('end with a function that throws, or that ends the set', async () => {
-    const { host, set } = make()
+    const { host, set } = createSet()
     await set.load('a')
     const fail = () => {
       throw new Error('mine')
@@ -643,11 +647,11 @@ describe('rows', () => {
   })
 })
 
-describe('a model that is given up', () => {
+describe('a model that is being unloaded', () => {
   it.each(['merged', 'base'] as const)(
-    "with keep: '%s' rejects methods, and calls use what is kept",
+    "with keep: '%s' rejects methods, and calls use the kept model",
     async (keep) => {
-      const { set } = make()
+      const { set } = createSet()
       await set.load('a')
       await set.load('b')
       const kept = keep === 'merged' ? 'a×1' : ''
@@ -670,8 +674,8 @@ describe('a model that is given up', () => {
     },
   )
 
-  it('is unchanged if that fails', async () => {
-    const { set } = make()
+  it('is unchanged if the unload fails', async () => {
+    const { set } = createSet()
     await set.load('a')
     await set.mergeAdapter()
     const fail = (shown: string) => Promise.reject(new Error(`no session, ${shown}`))
@@ -685,7 +689,7 @@ describe('a model that is given up', () => {
 
   it('waits in the queue for earlier loads; later methods interrupt it only if the adapters are kept', async () => {
     for (const keep of ['merged', 'base'] as const) {
-      const { host, set } = make()
+      const { host, set } = createSet()
       host.gate.isOpen = false
       const load = settled(set.load('a'))
       const leave = settled(set.unload(keep))
@@ -697,8 +701,8 @@ describe('a model that is given up', () => {
   })
 })
 
-it('methods report a model that was closed elsewhere, and its set can still be ended', async () => {
-  const { host, set } = make()
+it('methods report a model that was closed without the set, and the set can still be ended', async () => {
+  const { host, set } = createSet()
   await set.load('a')
   await set.mergeAdapter()
   host.isClosed = true

@@ -1,8 +1,8 @@
 /**
- * The adapters of one model: PEFT's methods, their states and their order, for every runtime. Each package extends this class with methods that
- * call and close a model, and implements the interface `AdapterHost`.
+ * The adapters of one model. This class implements PEFT's methods, their states and their order for every runtime. Each package extends it with
+ * methods that call and close a model, and implements the interface `AdapterHost`.
  *
- * Methods without a promise take effect at once. Methods that return a promise run one after the other in a queue. A call uses the adapters
+ * Methods that return no promise take effect at once. Methods that return a promise run one after the other in a queue. A call uses the adapters
  * that were active when it started (`callState`); later methods do not affect it. A failed method changes nothing.
  */
 import { Adapter } from '../adapter/adapter.js'
@@ -30,36 +30,37 @@ interface Merged<P, M> {
 export abstract class AdapterSet<P extends MatchedAdapter, M> {
   readonly #host: AdapterHost<P, M>
   readonly #adapters = new Map<string, Loaded<P>>()
-  /** Loads that have started and not ended. */
+  /** Loads that have started but not ended. */
   readonly #loads = new Set<object>()
   readonly #trained = new Set<Loaded<P>>()
   #active: readonly Loaded<P>[] = []
   #enabled = true
   #merged: Merged<P, M> | undefined
-  /** The rows of each `withAdapterPerRow` that is running, the innermost last. */
+  /** The rows of each running `withAdapterPerRow`, the innermost last. */
   readonly #rows: (readonly (Applied<P> | null)[])[] = []
-  /** True from the call of a merge to its end. */
-  #merging = false
-  /** While the model is being given up: the state for calls that start then. */
-  #leaving: CallState<P, M> | undefined
-  /** Why no method can be called any more; undefined while methods can be called. */
-  #ended: Ending | undefined
+  /** True from the call of a merge or an unload to its end. */
+  #isMerging = false
+  /** The state for calls that start while the model is being unloaded. */
+  #unloadState: CallState<P, M> | undefined
+  /** The reason why no method can be called any more; undefined while methods can be called. */
+  #ending: Ending | undefined
   /** Counts changes, so that a running merge notices them. */
   #changes = 0
-  #lastTurn: Promise<unknown> = Promise.resolve()
-  /** Aborts the loads that still wait for files when the model ends. */
-  readonly #end = new AbortController()
+  /** Settles when the last method in the queue has ended. */
+  #queueEnd: Promise<unknown> = Promise.resolve()
+  /** When the set ends, aborts the loads that still wait for files. */
+  readonly #loadAborter = new AbortController()
 
   constructor(host: AdapterHost<P, M>) {
     this.#host = host
   }
 
-  /** Names of the active adapters; they stay active while they are disabled. */
+  /** The names of the active adapters. They stay active while the adapters are disabled. */
   get activeAdapters(): readonly string[] {
     return this.#active.map(({ name }) => name)
   }
 
-  /** Names of the adapters that are merged into the weights now. */
+  /** The names of the adapters that are merged into the weights. */
   get mergedAdapters(): readonly string[] {
     return this.#merged?.names ?? []
   }
@@ -75,12 +76,12 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Adds an adapter from a directory, the hub, a URL, files or memory, or an `Adapter`. The first adapter becomes active. If the model must be
-   * rebuilt for it, calls continue during that time.
+   * Adds an adapter: an `Adapter`, or a directory, a repository of the hub, a URL, files or bytes to load it from. The first adapter
+   * becomes active. If the model must be rebuilt for it, calls continue during the rebuild.
    *
    * @param options `name` (default `default`), and how to read the files
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, `INVALID_STATE` after the model's end,
-   *   and the errors of `loadAdapter` of `@fourierft/core`; then nothing is changed
+   *   and the errors of `loadAdapter` of `@fourierft/core`; an error changes nothing
    */
   async loadAdapter(
     source: AdapterSource | Adapter,
@@ -90,22 +91,22 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Activates one adapter, or several, whose changes are added up. A repeated name counts once. Calls that have started keep their adapters. A
+   * Activates one adapter, or several, whose ΔW are added up. A repeated name counts once. Calls that have started keep their adapters. A
    * merged model is unmerged first, as in PEFT.
    *
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION` if it is not a name or a list of names; `UNSUPPORTED` if two of them
-   *   replace the same layer (`modulesToSave`); then nothing is changed
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION` if `names` is not a name or a list of names; `UNSUPPORTED` if two of
+   *   the adapters replace the same layer (`modulesToSave`); an error changes nothing
    */
   setAdapter(names: string | readonly string[]): void {
     this.#checkLive()
-    const active = this.#named(names)
+    const active = this.#findAll(names)
     this.#checkAddable(active)
     this.#unmerge()
     this.#active = active
     this.#update()
   }
 
-  /** Turns all adapters off: every call uses the base model, also for rows with their own adapters. A merged model is unmerged. */
+  /** Disables all adapters: every call uses the base model, even a call with an adapter for each row. A merged model is unmerged. */
   disableAdapters(): void {
     this.#checkLive()
     this.#unmerge()
@@ -113,7 +114,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#update()
   }
 
-  /** Turns the active adapters on again. */
+  /** Enables the active adapters again. */
   enableAdapters(): void {
     this.#checkLive()
     this.#enabled = true
@@ -124,32 +125,32 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
    * Sets the scale of an adapter from the next call on, as PEFT's `set_scale` for LoRA. Merged adapters keep their scale until they are
    * unmerged.
    *
-   * @param scale factor on ΔW: 1 is ΔW as the file gives it, 0 is none. It does not affect whole layers (`modulesToSave`)
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION` if it is not a finite number
+   * @param scale factor on ΔW: 1 is ΔW as the file gives it, 0 removes it. It does not affect whole layers (`modulesToSave`)
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION` if `scale` is not a finite number
    */
   setScale(name: string, scale: number): void {
     this.#checkLive()
-    const loaded = this.#loaded(name)
+    const loaded = this.#find(name)
     checkScale(scale)
     loaded.scale = scale
     this.#update()
   }
 
-  /** @throws {FourierFTError} `ADAPTER_NOT_FOUND` */
+  /** Returns the scale of an adapter. @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` after the model's end */
   scaleOf(name: string): number {
     this.#checkNotEnded()
-    return this.#loaded(name).scale
+    return this.#find(name).scale
   }
 
   /**
    * Deletes an adapter. Other active adapters stay active. Calls that have started with the adapter keep it. A merged model is unmerged.
    *
-   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` if the adapter is being trained, or has rows in a `withAdapterPerRow`
-   *   that is running
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` if the adapter is being trained, or has rows in a running
+   *   `withAdapterPerRow`
    */
   deleteAdapter(name: string): void {
     this.#checkLive()
-    const loaded = this.#loaded(name)
+    const loaded = this.#find(name)
     this.#checkUntrained([loaded])
     if (this.#rows.flat().some((row) => row?.adapter === loaded.adapter))
       throw invalidState(
@@ -168,24 +169,24 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
    * as the base model. `unmergeAdapter` undoes the merge.
    *
    * @throws {FourierFTError} `INVALID_STATE` if adapters are merged already or being merged, if they are disabled, if none is active, if one is
-   *   being trained, or if another method is called before the merge ends; `ADAPTER_NOT_FOUND`, `NOT_FINITE`, `UNSUPPORTED`; then nothing is
-   *   changed
+   *   being trained, or if another method changes the adapters before the merge ends; `ADAPTER_NOT_FOUND`, `NOT_FINITE`, `UNSUPPORTED`; an
+   *   error changes nothing
    */
   async mergeAdapter(names?: string | readonly string[]): Promise<void> {
     this.#checkLive()
     this.#checkNoMerge()
     const wanted = names === undefined ? undefined : listOfNames('names', names)
     const changes = this.#changes
-    const scales = new Map(Array.from(this.#adapters.values(), (each) => [each, each.scale]))
-    this.#merging = true
+    const scales = new Map(Array.from(this.#adapters.values(), (loaded) => [loaded, loaded.scale]))
+    this.#isMerging = true
     try {
-      await this.#inTurn(async () => {
+      await this.#enqueue(async () => {
         this.#checkUnchangedSince(changes)
-        const chosen = this.#mergeable(wanted)
+        const chosen = this.#adaptersToMerge(wanted)
         // An adapter that was still being loaded at the time of the call had the scale 1.
-        const added = chosen.map((each) => ({ adapter: each.adapter, scale: scales.get(each) ?? 1 }))
+        const added = chosen.map((loaded) => ({ adapter: loaded.adapter, scale: scales.get(loaded) ?? 1 }))
         const merged = await this.#host.merge(added).catch((error) => {
-          // If an adapter was deleted during the merge, that is the error to report.
+          // A change of the adapters during the merge may have caused this error. Report the change instead.
           this.#checkUnchangedSince(changes)
           throw error
         })
@@ -200,11 +201,11 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
         this.#update()
       })
     } finally {
-      this.#merging = false
+      this.#isMerging = false
     }
   }
 
-  /** Restores the weights of the base model; the active adapters are then applied as branches. Does nothing if nothing is merged. */
+  /** Restores the weights of the base model; calls then apply the active adapters as branches. Does nothing if nothing is merged. */
   unmergeAdapter(): void {
     this.#checkLive()
     this.#unmerge()
@@ -225,7 +226,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
       return run()
     } finally {
       this.#rows.pop()
-      if (this.#ended === undefined) this.#update()
+      if (this.#ending === undefined) this.#update()
     }
   }
 
@@ -237,7 +238,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
    */
   async getAdapter(name?: string): Promise<Adapter> {
     this.#checkLive()
-    return this.#host.adapterOf((name === undefined ? this.#onlyActive() : this.#loaded(name)).adapter)
+    return this.#host.adapterOf((name === undefined ? this.#onlyActiveAdapter() : this.#find(name)).adapter)
   }
 
   /**
@@ -256,7 +257,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   /**
    * Returns the state for a call that starts now. Later methods do not change it.
    *
-   * @param rows an adapter for each row, instead of the active ones
+   * @param rows an adapter for each row, instead of the active adapters
    * @throws {FourierFTError} `INVALID_STATE` after the model's end; for `rows`, the errors of `withAdapterPerRow`
    */
   protected callState(rows?: readonly RowAdapter[]): CallState<P, M> {
@@ -265,9 +266,9 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Adds a new adapter, in the queue. `make` starts at once.
+   * Adds a new adapter. `make` starts at once; the rest runs in the queue.
    *
-   * @throws {FourierFTError} the errors of `make` and the host, `ADAPTER_EXISTS`, `INVALID_STATE`; then nothing is changed
+   * @throws {FourierFTError} the errors of `make` and the host, `ADAPTER_EXISTS`, `INVALID_STATE`; an error changes nothing
    */
   protected async include(name: string, make: () => Adapter | Promise<Adapter>): Promise<void> {
     this.#checkNewAdapterName(name)
@@ -276,15 +277,15 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     const loading = Promise.resolve().then(make)
     // A failed load does not count as a change, so a running merge continues.
     loading.catch(() => this.#loads.delete(load))
-    await this.#inTurn(async () => {
+    await this.#enqueue(async () => {
       try {
-        const adapter = await unlessAborted(loading, this.#end.signal)
+        const adapter = await unlessAborted(loading, this.#loadAborter.signal)
         this.#checkNewAdapterName(name)
         rejectTrainedBiases(name, adapter.config)
         const matched = await this.#host.match(name, adapter)
         try {
           if (!this.#host.serves(matched)) await this.#host.rebuild([...this.matchedAdapters(), matched])
-          // The model may have been released in the meantime.
+          // The name may have been taken, or the set ended, during the rebuild.
           this.#checkNewAdapterName(name)
         } catch (error) {
           this.#host.forget?.(matched)
@@ -297,7 +298,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     })
   }
 
-  /** Adds a new adapter without the queue: for a host that matches adapters synchronously and never rebuilds. */
+  /** Adds a new adapter without the queue, for a host that matches adapters synchronously and never rebuilds. */
   protected includeNow(name: string, make: () => P): void {
     this.#checkNewAdapterName(name)
     const matched = make()
@@ -305,10 +306,10 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#add(name, matched)
   }
 
-  /** @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` after the model's end */
+  /** Returns the adapter of that name. @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` after the model's end */
   protected matchedAdapter(name: string): P {
     this.#checkNotEnded()
-    return this.#loaded(name).adapter
+    return this.#find(name).adapter
   }
 
   /**
@@ -318,7 +319,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
    */
   protected edit(name: string, work: (adapter: P) => void): void {
     this.#checkLive()
-    const { adapter } = this.#loaded(name)
+    const { adapter } = this.#find(name)
     if (this.#merged) throw invalidState('the model is merged', 'call unmergeAdapter() first')
     work(adapter)
     // A running merge must not use the old coefficients.
@@ -330,8 +331,8 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Trains the active adapters (or the named ones). Until the training ends they cannot be deleted, merged, or trained a second time. All other
-   * methods work and do not affect the training.
+   * Trains the active adapters (or the named ones). Until the training ends, they cannot be deleted, merged or trained a second time. All other
+   * methods work, and do not affect the training.
    *
    * @param work receives the adapters to train
    * @throws {FourierFTError} `INVALID_STATE` if the model is merged, if the adapters are disabled, if none is active, or if one is
@@ -341,22 +342,22 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     work: (added: readonly Applied<P>[]) => Promise<T>,
     names: string | readonly string[] = this.activeAdapters,
   ): Promise<T> {
-    const trained = this.#trainable(names)
+    const trained = this.#adaptersToTrain(names)
     // A running merge must not use half-trained coefficients.
     this.#changes++
-    for (const each of trained) this.#trained.add(each)
+    for (const loaded of trained) this.#trained.add(loaded)
     try {
-      return await work(trained.map(applied))
+      return await work(trained.map(toApplied))
     } finally {
-      for (const each of trained) this.#trained.delete(each)
+      for (const loaded of trained) this.#trained.delete(loaded)
     }
   }
 
   /**
-   * Gives the model up, in the queue: with its adapters merged (`keep: 'merged'`) or without them (`keep: 'base'`). Afterwards every method
-   * throws. Calls that start while `work` runs use what is kept.
+   * Unloads the adapters, in the queue: `keep: 'merged'` keeps the model with its adapters merged, `keep: 'base'` keeps the base model.
+   * Afterwards every method throws. Calls that start while `work` runs already use the model that is kept.
    *
-   * @param work receives what is kept: the adapters, and the result of `merge` if they are merged already
+   * @param work receives the adapters that are kept, and the result of `merge` if they are merged already
    * @param ended the reason in the errors of later methods
    */
   protected async leave<T>(
@@ -366,55 +367,56 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     this.#checkLive()
     this.#checkNoMerge()
     const changes = this.#changes
-    this.#merging = true
+    this.#isMerging = true
     try {
-      return await this.#inTurn(async () => {
+      return await this.#enqueue(async () => {
         // Changes since the call do not affect the base model.
         if (keep === 'base') this.#checkLive()
         else this.#checkUnchangedSince(changes)
-        const added = keep === 'base' ? [] : (this.#merged?.added ?? this.#mergeable(undefined).map(applied))
+        const added =
+          keep === 'base' ? [] : (this.#merged?.added ?? this.#adaptersToMerge(undefined).map(toApplied))
         this.#checkUntrained([...this.#adapters.values()])
         const merged = this.#merged?.merged
-        this.#leaving = { choice: { added }, merged: keep === 'base' ? undefined : merged }
+        this.#unloadState = { choice: { added }, merged: keep === 'base' ? undefined : merged }
         try {
           const result = await work({ added, merged })
           this.#finish(ended)
           return result
         } finally {
-          this.#leaving = undefined
+          this.#unloadState = undefined
         }
       })
     } finally {
-      this.#merging = false
+      this.#isMerging = false
     }
   }
 
   /**
-   * Ends the set at once: every later method throws. Also works if the model was closed elsewhere.
+   * Ends the set at once: every later method throws. Also works if the model was closed without the set.
    *
    * @throws {FourierFTError} `INVALID_STATE` if the set has ended, and while an adapter is being trained
    * @returns the resources that the host must free
    */
   protected finish(ended: Ending): { readonly adapters: readonly P[]; readonly merged: M | undefined } {
-    if (this.#ended !== undefined) throw endError(this.#ended)
-    this.#checkNotLeaving()
+    if (this.#ending !== undefined) throw endError(this.#ending)
+    this.#checkNotUnloading()
     this.#checkUntrained([...this.#adapters.values()])
     return this.#finish(ended)
   }
 
   #finish(ended: Ending): { readonly adapters: readonly P[]; readonly merged: M | undefined } {
-    const left = { adapters: this.matchedAdapters(), merged: this.#merged?.merged }
-    this.#ended = ended
-    this.#end.abort(endError(ended))
+    const resources = { adapters: this.matchedAdapters(), merged: this.#merged?.merged }
+    this.#ending = ended
+    this.#loadAborter.abort(endError(ended))
     this.#adapters.clear()
     this.#active = []
     this.#merged = undefined
-    return left
+    return resources
   }
 
   /** Resolves when all methods that were called before have ended. */
   protected async idle(): Promise<void> {
-    await this.#lastTurn
+    await this.#queueEnd
   }
 
   #add(name: string, adapter: P): void {
@@ -440,17 +442,17 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
 
   #stateFor(rows: readonly (Applied<P> | null)[] | undefined): CallState<P, M> {
     const merged = this.#merged?.merged
-    if (this.#leaving) return this.#leaving
+    if (this.#unloadState) return this.#unloadState
     if (this.#merged) return { choice: { added: this.#merged.added }, merged }
     if (!this.#enabled) return { choice: { added: [] }, merged }
-    return { choice: rows ? { perRow: rows } : { added: this.#active.map(applied) }, merged }
+    return { choice: rows ? { perRow: rows } : { added: this.#active.map(toApplied) }, merged }
   }
 
   #rowAdapters(option: string, names: readonly RowAdapter[]): (Applied<P> | null)[] {
     this.#checkLive()
     if (this.#merged)
       throw invalidState(
-        `adapters ${this.mergedAdapters.join(', ')} are merged, for all rows alike`,
+        `adapters ${this.mergedAdapters.join(', ')} are merged into the weights, which all rows share`,
         'call unmergeAdapter() first',
       )
     checkAdapterNames(option, names)
@@ -462,14 +464,14 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
       )
     const rows = names.map((row) => {
       if (row === null) return null
-      if (typeof row === 'string') return applied(this.#loaded(row))
+      if (typeof row === 'string') return toApplied(this.#find(row))
       checkRow(option, row)
       checkScale(row.scale)
-      return { adapter: this.#loaded(row.name).adapter, scale: row.scale }
+      return { adapter: this.#find(row.name).adapter, scale: row.scale }
     })
     const replacing = rows.find((row) => row !== null && row.adapter.replaces.size > 0)?.adapter
     if (replacing && rows.some((row) => row?.adapter !== replacing)) {
-      const [loaded] = [...this.#adapters.values()].filter(({ adapter }) => adapter === replacing)
+      const loaded = [...this.#adapters.values()].find(({ adapter }) => adapter === replacing)
       throw new FourierFTError(
         'UNSUPPORTED',
         `adapter '${loaded?.name}' replaces whole layers (modulesToSave), so it cannot share a batch`,
@@ -480,15 +482,15 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     return rows
   }
 
-  /** The adapters to merge: the named ones, or else the active ones. */
-  #mergeable(names: readonly string[] | undefined): readonly Loaded<P>[] {
+  /** Returns the adapters to merge: the named ones, or else the active ones. */
+  #adaptersToMerge(names: readonly string[] | undefined): readonly Loaded<P>[] {
     if (this.#merged)
       throw invalidState(
         `adapters ${this.mergedAdapters.join(', ')} are merged`,
         'call unmergeAdapter() first',
       )
     if (!this.#enabled) throw invalidState('the adapters are disabled', 'call enableAdapters() first')
-    const chosen = names === undefined ? this.#active : this.#named(names)
+    const chosen = names === undefined ? this.#active : this.#findAll(names)
     if (chosen.length === 0)
       throw invalidState('no adapter is active', 'call setAdapter() or name the adapters to merge')
     this.#checkAddable(chosen)
@@ -496,12 +498,12 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     return chosen
   }
 
-  #trainable(names: string | readonly string[]): readonly Loaded<P>[] {
+  #adaptersToTrain(names: string | readonly string[]): readonly Loaded<P>[] {
     this.#checkLive()
     if (this.#merged) throw invalidState('the model is merged', 'call unmergeAdapter() before training')
     if (!this.#enabled)
       throw invalidState('the adapters are disabled', 'call enableAdapters() before training')
-    const trained = this.#named(names)
+    const trained = this.#findAll(names)
     if (trained.length === 0)
       throw invalidState('no adapter is active', 'call addAdapter() or setAdapter() before training')
     this.#checkAddable(trained)
@@ -509,17 +511,17 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     return trained
   }
 
-  #named(names: string | readonly string[]): readonly Loaded<P>[] {
-    return [...new Set(listOfNames('names', names))].map((name) => this.#loaded(name))
+  #findAll(names: string | readonly string[]): readonly Loaded<P>[] {
+    return [...new Set(listOfNames('names', names))].map((name) => this.#find(name))
   }
 
-  #loaded(name: string): Loaded<P> {
+  #find(name: string): Loaded<P> {
     const loaded = this.#adapters.get(name)
     if (loaded) return loaded
     throw adapterNotFound(name, this.listAdapters())
   }
 
-  #onlyActive(): Loaded<P> {
+  #onlyActiveAdapter(): Loaded<P> {
     const [loaded, ...others] = this.#active
     if (loaded && others.length === 0) return loaded
     throw invalidState(`${this.#active.length} adapters are active`, 'give the name of one')
@@ -541,18 +543,19 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   #checkUntrained(adapters: readonly Loaded<P>[]): void {
-    const trained = adapters.find((each) => this.#trained.has(each))
+    const trained = adapters.find((loaded) => this.#trained.has(loaded))
     if (trained) throw invalidState(`adapter '${trained.name}' is being trained`, 'await the training first')
   }
 
   #checkNoMerge(): void {
-    if (this.#merging) throw invalidState('the adapters are being merged or unloaded', 'await that first')
+    if (this.#isMerging)
+      throw invalidState('the adapters are being merged or unloaded', 'await that call first')
   }
 
   #checkUnchangedSince(changes: number): void {
     this.#checkLive()
-    // In the queue, all earlier loads have ended, so running loads were started after this merge.
-    if (this.#changes !== changes || (this.#merging && this.#loads.size > 0))
+    // In the queue, all earlier loads have ended. So a load that is still running was started after this merge.
+    if (this.#changes !== changes || (this.#isMerging && this.#loads.size > 0))
       throw invalidState('the adapters were changed while they were being merged', 'merge them again')
   }
 
@@ -561,26 +564,26 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     checkNewAdapterName(name, this.#adapters)
   }
 
-  /** Checks that methods may be called. Calls, in contrast, continue while the model is being given up. */
+  /** Checks that methods may be called. Calls of the model, in contrast, continue while it is being unloaded. */
   #checkLive(): void {
     this.#checkNotEnded()
-    this.#checkNotLeaving()
+    this.#checkNotUnloading()
   }
 
-  #checkNotLeaving(): void {
-    if (this.#leaving)
-      throw invalidState('the model is being given up (mergeAndUnload, detach)', 'await that first')
+  #checkNotUnloading(): void {
+    if (this.#unloadState)
+      throw invalidState('the model is being unloaded (mergeAndUnload, detach)', 'await that call first')
   }
 
   #checkNotEnded(): void {
-    if (this.#ended !== undefined) throw endError(this.#ended)
+    if (this.#ending !== undefined) throw endError(this.#ending)
     this.#host.checkLive?.()
   }
 
-  /** Runs `work` after all methods that were called before. */
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#lastTurn.then(work)
-    this.#lastTurn = result.catch(() => undefined)
+  /** Runs `work` when all methods that were called before have ended. */
+  #enqueue<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queueEnd.then(work)
+    this.#queueEnd = result.catch(() => undefined)
     return result
   }
 }
@@ -595,7 +598,7 @@ function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> 
   })
 }
 
-function applied<P>({ adapter, scale }: Loaded<P>): Applied<P> {
+function toApplied<P>({ adapter, scale }: Loaded<P>): Applied<P> {
   return { adapter, scale }
 }
 

@@ -1,4 +1,4 @@
-/** The adapters that one call applies: a value that is fixed when the call starts and passed to everything that the call runs. */
+/** The adapters that one call applies. This value is fixed when the call starts, and passed to everything that the call runs. */
 
 /** A loaded adapter and its scale. */
 export interface Applied<P> {
@@ -7,7 +7,7 @@ export interface Applied<P> {
   readonly scale: number
 }
 
-/** Adapters whose changes are added up, or one adapter (null: the base model) for each of equal parts of the batch. */
+/** Adapters whose ΔW are added up, or one adapter (null: the base model) for each row or each of equal parts of the batch. */
 export type Choice<P> =
   | { readonly added: readonly Applied<P>[] }
   | { readonly perRow: readonly (Applied<P> | null)[] }

@@ -1,13 +1,13 @@
 /**
- * The interface that a runtime implements. `AdapterSet` decides which adapters a call applies. A host finds layers, makes sessions or
- * kernels, and applies the choice that it receives. A host never asks the set for its state.
+ * The interface that a runtime implements for `AdapterSet`. The set decides which adapters a call applies. A host finds layers, makes
+ * sessions or kernels, and applies the choice that it receives. A host never reads the state of the set.
  */
 import type { Adapter } from '../adapter/adapter.js'
 import type { Applied, Choice } from './choice.js'
 
 /** An adapter whose layers the host has found in its model. */
 export interface MatchedAdapter {
-  /** The layers that it replaces (`modules_to_save`): for each layer a key, equal for all adapters of the model, and the module's name. */
+  /** The layers that it replaces (`modules_to_save`): the module's name by the layer's key, which is the same for all adapters of a model. */
   readonly replaces: ReadonlyMap<string, string>
 }
 
@@ -18,7 +18,10 @@ export interface CallState<P, M> {
   readonly merged: M | undefined
 }
 
-/** @typeParam M the result of a merge: a session, kernels */
+/**
+ * @typeParam P an adapter, matched to the model's layers
+ * @typeParam M the result of a merge: a session, kernels
+ */
 export interface AdapterHost<P extends MatchedAdapter, M> {
   /**
    * Finds the layers of an adapter. Does not affect calls.
@@ -36,18 +39,18 @@ export interface AdapterHost<P extends MatchedAdapter, M> {
   /**
    * Prepares weights that contain ΔW and the whole layers of these adapters. They take effect with the next `changed`; `discard` frees them.
    *
-   * @throws {FourierFTError} `NOT_FINITE`, `UNSUPPORTED`; then nothing is left to free
+   * @throws {FourierFTError} `NOT_FINITE`, `UNSUPPORTED`; a failed merge leaves nothing to free
    */
   merge(added: readonly Applied<P>[]): Promise<M>
   /**
-   * Called right before merged weights take effect, for models whose weights the user can write.
+   * Checks the weights right before a merge takes effect, for models whose weights the user can write.
    *
    * @throws {FourierFTError} `INVALID_STATE` if they were written since `merge` read them
    */
   checkMerged?(merged: M): void
   /** Frees the result of `merge` as soon as no call uses it. */
   discard(merged: M): void
-  /** Called when the state for the next call has changed, for models that store this state. */
+  /** Receives each new state for the next calls, for models that store this state. */
   changed?(state: CallState<P, M>): void
   /** Rejects adapters that this model cannot apply to single rows. @throws {FourierFTError} `UNSUPPORTED` */
   checkRows?(adapters: readonly P[]): void
@@ -59,7 +62,7 @@ export interface AdapterHost<P extends MatchedAdapter, M> {
   checkLive?(): void
 }
 
-/** The reason why a set has ended, and the advice: every later method throws `INVALID_STATE` with them. */
+/** The reason why a set has ended, and the advice. Every later method throws `INVALID_STATE` with both. */
 export interface Ending {
   readonly problem: string
   readonly advice: string

@@ -1,6 +1,6 @@
 /**
- * A cache with one `Entries` object for equal entries, for all adapters. Entries are drawn once, and layers that share the object share the
- * transform of their input. The cache holds weak references only.
+ * A cache that all adapters share, with one `Entries` object for equal entries. Entries are drawn once, and layers with the same object share
+ * the transform of their input. The cache holds only weak references.
  */
 import { entriesDigest } from '../entries/digest.js'
 import type { Entries, EntriesRecipe, Shape } from '../entries/entries.js'
@@ -11,7 +11,7 @@ export type UniformRecipe = Extract<EntriesRecipe, { sampler: 'uniform' }>
 
 const cache = new Map<string, WeakRef<Entries>>()
 
-/** Entries of a uniform recipe, drawn on the first call. Throws the errors of `uniformEntries`. */
+/** Returns the entries of a uniform recipe, and draws them on the first call. Throws the errors of `uniformEntries`. */
 export function sharedUniformEntries(shape: Shape, recipe: UniformRecipe): Entries {
   const key = `${shape.join('x')} ${recipeKey(recipe)}`
   const found = cache.get(key)?.deref()
@@ -21,7 +21,7 @@ export function sharedUniformEntries(shape: Shape, recipe: UniformRecipe): Entri
   return entries
 }
 
-/** The object with these positions, shape and recipe that is already in use, or else `entries`. */
+/** Returns the cached object with the same positions, shape and recipe, or else `entries`. */
 export function sharedEntries(entries: Entries): Entries {
   const key = `${entries.shape.join('x')} ${recipeKey(entries.recipe)} ${entriesDigest(entries)}`
   const found = cache.get(key)?.deref()

@@ -1,4 +1,4 @@
-/** The parts that an adapter is made of. A leaf file: the adapter, its reader and its writer share these types. */
+/** The parts of an adapter. These types have their own file because the adapter, its reader and its writer import them. */
 
 import type { Entries, EntriesRecipe, Shape } from '../entries/entries.js'
 import type { AdapterBytes } from '../files/adapter-bytes.js'
@@ -12,11 +12,11 @@ export interface AdaptedModule {
   readonly coefficients: Float32Array
   /** The dtype of the coefficients in the file. */
   readonly dtype: FloatDtype
-  /** `[d1, d2]` = `[out, in]`; absent if neither the file nor the caller says it. */
+  /** `[d1, d2]` = `[out, in]`; absent if neither the file nor the caller specifies it. */
   readonly shape?: Shape
   /** How the entries are made. */
   readonly recipe: EntriesRecipe
-  /** Entries from the file or the caller; absent: `layer` makes them from the recipe. */
+  /** The entries, from the file or the caller. If absent, `layer` makes them from the recipe. */
   readonly entries?: Entries
   /** The digest that the entries must have. */
   readonly digest?: string
@@ -28,15 +28,15 @@ export interface AdapterParts {
   /** Weights and biases of the modules in `modules_to_save`, and trained biases, under their full names. */
   readonly savedTensors?: ReadonlyMap<string, Tensor>
   /**
-   * Weights of the base model that the file also holds (`save_embedding_layers` of PEFT), under their full names:
+   * Weights of the base model that the file also contains (`save_embedding_layers` of PEFT), under their full names:
    * `base_model.model.model.embed_tokens.weight`, or `base_model.model.lm_head.base_layer.weight` for a module that is adapted too.
    */
   readonly baseTensors?: ReadonlyMap<string, Tensor>
-  /** Names of the file's tensors that the configuration does not target; they are not read. */
+  /** Names of the tensors in the file that the configuration does not target; they are not read. */
   readonly ignoredTensors?: readonly string[]
-  /** The safetensors header's `__metadata__`. */
+  /** The `__metadata__` of the safetensors header. */
   readonly metadata?: Readonly<Record<string, string>>
-  /** The files that hold exactly these parts. */
+  /** The files from which these parts were read. */
   readonly source?: AdapterBytes
 }
 

@@ -1,4 +1,4 @@
-/** Adapters in memory: their layers, their copies and their files. */
+/** Tests adapters in memory: their layers, their copies and their files. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { bandPassEntries } from '../entries/band-pass.js'
@@ -17,7 +17,7 @@ import { readSavedModule } from './saved-module.js'
 
 const SHAPES = { 'layers.0.query': [16, 12], 'layers.0.value': [8, 12], 'layers.1.query': [16, 12] } as const
 const config = (options: FourierFTOptions = {}) => createConfig({ nFrequency: 10, ...options })
-const throwing = (code: string, part: string) =>
+const errorWith = (code: string, part: string) =>
   expect.objectContaining({ name: 'FourierFTError', code, message: expect.stringContaining(part) })
 const peftType = (adapter: Adapter, options?: WriteOptions) =>
   JSON.parse(new TextDecoder().decode(adapter.toBytes(options).config)).peft_type
@@ -73,12 +73,12 @@ describe('createAdapter', () => {
     }
   })
 
-  it('replaces all-linear by the names of the modules, because it means other modules in another model', () => {
+  it('replaces all-linear by the names of the modules, because all-linear means other modules in another model', () => {
     const adapter = createAdapter(config({ targetModules: 'all-linear' }), SHAPES)
     expect(adapter.config.targetModules).toEqual(Object.keys(SHAPES))
   })
 
-  it('holds the heads of its task, so that PEFT loads it', () => {
+  it('contains the heads of its task, so that PEFT loads it', () => {
     const head = {
       shape: [3, 12],
       weight: new Float32Array(36).fill(0.5),
@@ -97,11 +97,11 @@ describe('createAdapter', () => {
     const layer = { shape: [2, 12], hasBias: true } as const
     expect(readSavedModule(read, 'classifier', { ...layer, hasFreeWidth: true }).weight).toEqual(head.weight)
     expect(() => readSavedModule(read, 'classifier', layer)).toThrow(
-      throwing('SHAPE_MISMATCH', 'this model cannot take a layer of another size'),
+      errorWith('SHAPE_MISMATCH', 'this model cannot replace the layer by one of another size'),
     )
     expect(() =>
       readSavedModule(read, 'classifier', { ...layer, shape: [2, 11], hasFreeWidth: true }),
-    ).toThrow(throwing('SHAPE_MISMATCH', 'expected [3, 11]; received [3, 12]'))
+    ).toThrow(errorWith('SHAPE_MISMATCH', 'expected [3, 11]; received [3, 12]'))
     // The heads are also added to a configuration from a file.
     const text =
       '{"peft_type": "FOURIERFT", "n_frequency": 10, "task_type": "TOKEN_CLS", "target_modules": ["value"]}'
@@ -131,7 +131,7 @@ describe('createAdapter', () => {
       createAdapter(config({ taskType: 'SEQ_CLS', targetModules: ['query', 'value'] }), SHAPES, {
         savedModules,
       }),
-    ).toThrow(throwing(code, part))
+    ).toThrow(errorWith(code, part))
   })
 
   it('starts with the coefficients that init_weights selects, reproducibly', () => {
@@ -199,42 +199,49 @@ describe('createAdapter', () => {
     ],
   ]
   it.each(invalid)('rejects %s', (_, settings, shapes, options, code, part) => {
-    expect(() => createAdapter(settings, shapes, options)).toThrow(throwing(code, part))
+    expect(() => createAdapter(settings, shapes, options)).toThrow(errorWith(code, part))
   })
 })
 
 describe('Adapter', () => {
   const adapter = createAdapter(config(), SHAPES)
 
-  it('names the nearest modules if it does not have the requested one', () => {
+  it('names the nearest modules if it does not have the requested module', () => {
     expect(() => adapter.layer('layers.1.valu')).toThrow(
-      throwing('MODULE_NOT_FOUND', 'nearest of its 3: layers.0.value, layers.1.query, layers.0.query'),
+      errorWith(
+        'MODULE_NOT_FOUND',
+        'nearest of its 3 modules: layers.0.value, layers.1.query, layers.0.query',
+      ),
     )
     const many = Object.fromEntries(Array.from({ length: 9 }, (_, i) => [`layers.${i}.key`, [4, 4] as const]))
     const larger = createAdapter(config(), { ...many, 'layers.9.value': [4, 4] })
     expect(() => larger.layer('layers.9.valeu')).toThrow(
-      throwing('MODULE_NOT_FOUND', 'of its 10: layers.9.value,'),
+      errorWith('MODULE_NOT_FOUND', 'of its 10 modules: layers.9.value,'),
     )
-    expect(() => adapter.layer('toString')).toThrow(throwing('MODULE_NOT_FOUND', 'toString'))
+    expect(() => adapter.layer('toString')).toThrow(errorWith('MODULE_NOT_FOUND', 'toString'))
   })
 
   it('advises to leave the prefix of tensor names out of a module name', () => {
     const hint = 'layers.1.query, layers.0.query, layers.0.value; give the name without base_model.model.'
-    expect(() => adapter.layer('base_model.model.layers.1.query')).toThrow(throwing('MODULE_NOT_FOUND', hint))
+    expect(() => adapter.layer('base_model.model.layers.1.query')).toThrow(
+      errorWith('MODULE_NOT_FOUND', hint),
+    )
     const without = expect.objectContaining({ message: expect.not.stringContaining('without') })
     expect(() => adapter.layer('layers.1.other')).toThrow(without)
   })
 
-  it('rejects another shape than its own', () => {
-    expect(() => adapter.layer('layers.0.query', [12, 16])).toThrow(throwing('SHAPE_MISMATCH', '16, 12'))
-    expect(() => adapter.layers({ 'layers.0.query': [12, 16] })).toThrow(throwing('SHAPE_MISMATCH', '16, 12'))
+  it('rejects a shape that differs from its own', () => {
+    expect(() => adapter.layer('layers.0.query', [12, 16])).toThrow(errorWith('SHAPE_MISMATCH', '16, 12'))
+    expect(() => adapter.layers({ 'layers.0.query': [12, 16] })).toThrow(
+      errorWith('SHAPE_MISMATCH', '16, 12'),
+    )
     expect(() => adapter.withShapes({ 'layers.0.query': [12, 16] })).toThrow(
-      throwing('SHAPE_MISMATCH', '16, 12'),
+      errorWith('SHAPE_MISMATCH', '16, 12'),
     )
     expect(adapter.layers({ 'layers.0.query': [16, 12], other: [1, 1] })).toEqual(adapter.layers())
   })
 
-  it('changes coefficients in a copy', () => {
+  it('changes coefficients only in a copy', () => {
     const values = Float64Array.from({ length: 10 }, (_, i) => i / 3)
     const changed = adapter.withCoefficients({ 'layers.0.value': values })
     const expected = Float32Array.from(values)
@@ -251,7 +258,7 @@ describe('Adapter', () => {
     [{ 'layers.0.query': new Float32Array(10).fill(NaN, 4, 5) }, 'NOT_FINITE', 'coefficient 4'],
     [{ 'layers.0.query': new Float64Array(10).fill(1e39, 2, 3) }, 'NOT_FINITE', 'coefficient 2'],
   ])('rejects invalid coefficients: %#', (values, code, part) => {
-    expect(() => adapter.withCoefficients(values)).toThrow(throwing(code, part))
+    expect(() => adapter.withCoefficients(values)).toThrow(errorWith(code, part))
   })
 })
 
@@ -260,7 +267,7 @@ describe('files', () => {
   const recipe = { sampler: 'bandpass', seed: 2n ** 61n + 1n, centerFrequency: 3.5, bandwidth: 100 } as const
   const banded = createAdapter(config(), SHAPES, { entries: recipe })
 
-  it('have the form of PEFT if PEFT draws the same entries', () => {
+  it('have the form of PEFT if PEFT would draw the same entries', () => {
     expect(peftType(adapter)).toBe('FOURIERFT')
     expect([...readSafetensors(adapter.toBytes().model, 'f').tensors.keys()]).toEqual(
       Object.keys(SHAPES).map((name) => `base_model.model.${name}.fourierft_spectrum`),
@@ -286,10 +293,10 @@ describe('files', () => {
       }),
       'recipe',
     ],
-  ])('stand alone with %s', (_, entries, reason) => {
+  ])('have the stand-alone form for %s', (_, entries, reason) => {
     const other = createAdapter(config(), SHAPES, { entries })
     expect(peftType(other)).toBe('FOURIERFT_STANDALONE')
-    expect(() => other.toBytes({ form: 'peft' })).toThrow(throwing('NOT_REPRODUCIBLE', reason))
+    expect(() => other.toBytes({ form: 'peft' })).toThrow(errorWith('NOT_REPRODUCIBLE', reason))
     const again = reread(other)
     expect(again.layers()).toEqual(other.layers())
     expect(again.toBytes()).toEqual(other.toBytes())
@@ -310,7 +317,7 @@ describe('files', () => {
       expect(again.modules.get(name)?.coefficients).toEqual(coefficients)
   })
 
-  it('hold the recipe with all digits of its seed', () => {
+  it('contain the recipe with all digits of its seed', () => {
     const [module] = reread(banded).modules.values()
     expect(module?.recipe).toEqual({ ...recipe, n: 10 })
     expect(reread(adapter).config.randomLocSeed).toBe(2n ** 60n + 1n)
@@ -329,9 +336,9 @@ describe('files', () => {
     expect(standalone.layers()).toEqual(adapter.layers())
   })
 
-  it('store the entries of large spectra, so that reading them draws nothing', () => {
-    // From 214748364 positions on, a draw visits every position, in PyTorch and here. 2^28 is more. The function gives the entries, so this
-    // test draws nothing.
+  it('store the entries of large spectra, so that reading the files draws nothing', () => {
+    // From 214748364 positions on, a draw visits every position, in PyTorch and in this package. 2^28 is more. The option `entries`
+    // provides the entries, so this test draws nothing.
     const shape = [2 ** 14, 2 ** 14] as const
     const entries = {
       ...explicitEntries({ shape, rows: [1, 2], columns: [3, 4] }),
@@ -344,26 +351,29 @@ describe('files', () => {
     const without = new Map([...tensors].filter(([name]) => !name.startsWith('fourierft_entries')))
     expect(() =>
       readAdapter({ ...large.toBytes(), model: writeSafetensors({ tensors: without, metadata }) }),
-    ).toThrow(throwing('INVALID_SAFETENSORS', 'fourierft_entries.16384x16384-2'))
+    ).toThrow(errorWith('INVALID_SAFETENSORS', 'fourierft_entries.16384x16384-2'))
   })
 
-  it.each(['F32', 'F16', 'BF16', 'F64'] as const)('hold coefficients as %s, rounded to nearest', (dtype) => {
-    const written = adapter.toBytes({ dtype })
-    const read = readAdapter(written)
-    for (const [name, module] of read.modules) {
-      expect(module.dtype).toBe(dtype)
-      const wanted = adapter.layer(name).coefficients
-      // Half a unit of the last place of a number below 4: 11 bits of precision in float16, 8 in bfloat16.
-      const limit = { F32: 0, F64: 0, F16: 2 ** -10, BF16: 2 ** -7 }[dtype]
-      for (const [l, c] of module.coefficients.entries())
-        expect(Math.abs(c - wanted[l])).toBeLessThanOrEqual(limit)
-    }
-    expect(read.toBytes()).toEqual(written)
-    // Writing again does not round again.
-    expect(read.toBytes({ form: 'peft' })).toEqual(written)
-  })
+  it.each(['F32', 'F16', 'BF16', 'F64'] as const)(
+    'contain coefficients as %s, rounded to nearest',
+    (dtype) => {
+      const written = adapter.toBytes({ dtype })
+      const read = readAdapter(written)
+      for (const [name, module] of read.modules) {
+        expect(module.dtype).toBe(dtype)
+        const original = adapter.layer(name).coefficients
+        // Half a unit of the last place of a number below 4: 11 bits of precision in float16, 8 in bfloat16.
+        const limit = { F32: 0, F64: 0, F16: 2 ** -10, BF16: 2 ** -7 }[dtype]
+        for (const [l, c] of module.coefficients.entries())
+          expect(Math.abs(c - original[l])).toBeLessThanOrEqual(limit)
+      }
+      expect(read.toBytes()).toEqual(written)
+      // Writing again does not round again.
+      expect(read.toBytes({ form: 'peft' })).toEqual(written)
+    },
+  )
 
-  it('hold F32 for modules whose coefficients are trained', () => {
+  it('store trained coefficients as F32', () => {
     const half = reread(adapter, { dtype: 'F16' })
     const trained = half.withCoefficients({
       'layers.0.query': Float32Array.from({ length: 10 }, (_, i) => 1 + i * 2 ** -23),
@@ -373,15 +383,15 @@ describe('files', () => {
 
   it('are not written if a coefficient would become infinite', () => {
     const large = adapter.withCoefficients({ 'layers.0.query': new Float32Array(10).fill(65520, 3, 4) })
-    expect(() => large.toBytes({ dtype: 'F16' })).toThrow(throwing('NOT_FINITE', 'coefficient 3'))
+    expect(() => large.toBytes({ dtype: 'F16' })).toThrow(errorWith('NOT_FINITE', 'coefficient 3'))
     const fits = adapter.withCoefficients({ 'layers.0.query': new Float32Array(10).fill(65519, 3, 4) })
     expect(reread(fits, { dtype: 'F16' }).layer('layers.0.query').coefficients[3]).toBe(65504)
     const largest = Math.fround(3.4028234663852886e38)
     const huge = adapter.withCoefficients({ 'layers.0.query': new Float32Array(10).fill(largest) })
-    expect(() => huge.toBytes({ dtype: 'BF16' })).toThrow(throwing('NOT_FINITE', 'coefficient 0'))
+    expect(() => huge.toBytes({ dtype: 'BF16' })).toThrow(errorWith('NOT_FINITE', 'coefficient 0'))
   })
 
-  it('keep other metadata and the form of PEFT', () => {
+  it('keep the other metadata, in the form of PEFT', () => {
     const { tensors } = readSafetensors(adapter.toBytes().model, 'f')
     const coefficients = [...tensors].filter(([name]) => name.endsWith('fourierft_spectrum'))
     const model = writeSafetensors({
@@ -395,10 +405,10 @@ describe('files', () => {
     })
     // Without shapes, the file is the same as PEFT's own.
     expect(read.withCoefficients({}).toBytes({ form: 'peft' }).model).toEqual(model)
-    expect(() => read.toBytes({ form: 'standalone' })).toThrow(throwing('SHAPE_UNKNOWN', 'layers.0.query'))
+    expect(() => read.toBytes({ form: 'standalone' })).toThrow(errorWith('SHAPE_UNKNOWN', 'layers.0.query'))
   })
 
-  it('hold any adapter completely', () => {
+  it('contain all data of any adapter', () => {
     const name = fc.stringMatching(/^[a-z]{1,4}(\.[a-z0-9]{1,3}){0,3}$/)
     const shape = fc.tuple(fc.integer({ min: 3, max: 20 }), fc.integer({ min: 3, max: 20 }))
     const entries = fc.constantFrom<EntriesChoice | undefined>(undefined, recipe, {

@@ -1,5 +1,5 @@
 /**
- * An adapter: a configuration and a set of adapted layers, as its two files hold them. An adapter is immutable and independent of
+ * An adapter: a configuration and a set of adapted layers, the content of its two files. An adapter is immutable and independent of
  * runtimes and models.
  */
 
@@ -15,10 +15,10 @@ import type { FourierFTConfig } from './config.js'
 import { createLayer, type FloatArray, type Layer } from './layer.js'
 import { nearestNames } from './nearest-names.js'
 
-/** PEFT's prefix of a module's name in the names of tensors. */
+/** The prefix that PEFT adds to the name of a module in the names of tensors. */
 const TENSOR_PREFIX = /^base_model\.model\./
 
-/** Marks the adapters of every copy of this package: a program can load several. */
+/** Marks the adapters of every copy of this package, because a program can load several copies. */
 const MARKER = Symbol.for('fourierft.Adapter')
 
 /** An immutable adapter. `loadAdapter` and `createAdapter` make it; `toBytes` and `savePretrained` write it. */
@@ -31,7 +31,7 @@ export class Adapter {
   readonly metadata: Readonly<Record<string, string>>
   readonly #source: AdapterBytes | undefined
 
-  /** Does not check that the parts fit together; `loadAdapter` and `createAdapter` do. */
+  /** Does not check that the parts fit together. `loadAdapter` and `createAdapter` make this check. */
   constructor({
     config,
     modules,
@@ -51,24 +51,24 @@ export class Adapter {
     Object.defineProperty(this, MARKER, { value: true })
   }
 
-  /** Whether `value` is an `Adapter` of any copy of this package. `instanceof` recognises only the adapters of one copy. */
+  /** Checks whether `value` is an `Adapter` of any copy of this package. `instanceof` recognises only the adapters of one copy. */
   static isInstance(value: unknown): value is Adapter {
     return typeof value === 'object' && value !== null && MARKER in value
   }
 
   /**
-   * One layer with its entries. Entries of a uniform recipe are drawn on the first call and shared by all adapters with the same recipe.
+   * Returns one layer with its entries. Entries of a uniform recipe are drawn on the first call and shared by all adapters with the same recipe.
    *
-   * @param shape `[out, in]`; needed if the adapter does not hold it
+   * @param shape `[out, in]`; needed if the adapter does not contain it
    * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_UNKNOWN`, `SHAPE_MISMATCH`, `INVALID_ENTRY_COUNT`, `ENTRIES_DIGEST_MISMATCH`
    */
   layer(name: string, shape?: Shape): Layer {
     const { coefficients, ...module } = this.#module(name)
-    const known = this.#shape(name, shape)
-    if (!known) {
+    const moduleShape = this.#shape(name, shape)
+    if (!moduleShape) {
       throw new FourierFTError(
         'SHAPE_UNKNOWN',
-        `module ${name}: its shape is unknown, because the file does not hold it (PEFT's files never do)`,
+        `module ${name}: its shape is unknown, because the file does not contain it (PEFT's files never do)`,
         {
           advice: `give the shape [out, in] of the base model's weight: { '${name}': [out, in] }`,
           module: name,
@@ -76,19 +76,19 @@ export class Adapter {
         },
       )
     }
-    const entries = module.entries ?? this.#drawnEntries(name, known)
-    return createLayer({ name, shape: known, entries, coefficients, scaling: this.config.scaling })
+    const entries = module.entries ?? this.#drawnEntries(name, moduleShape)
+    return createLayer({ name, shape: moduleShape, entries, coefficients, scaling: this.config.scaling })
   }
 
-  /** All layers, in the order of the modules. Throws the errors of `layer`. */
+  /** Returns all layers, in the order of the modules. Throws the errors of `layer`. */
   layers(shapes: Shapes = {}): Layer[] {
     return Array.from(this.modules.keys(), (name) => this.layer(name, shapeOf(shapes, name)))
   }
 
   /**
-   * A copy that holds the shapes of its modules.
+   * Returns a copy that contains the shapes of its modules.
    *
-   * @throws {FourierFTError} `SHAPE_MISMATCH` if the adapter holds another shape, `INVALID_ENTRY_COUNT` if n exceeds `d1·d2`
+   * @throws {FourierFTError} `SHAPE_MISMATCH` if the adapter contains another shape, `INVALID_ENTRY_COUNT` if n exceeds `d1·d2`
    */
   withShapes(shapes: Shapes): Adapter {
     const modules = new Map<string, AdaptedModule>()
@@ -99,13 +99,14 @@ export class Adapter {
     return new Adapter({ ...this.#parts(), modules, ...(this.#source && { source: this.#source }) })
   }
 
-  /** A copy without the bytes of the files that it was loaded from. It takes half the memory; `toBytes` encodes it again. */
+  /** Returns a copy without the bytes of the files. It takes half the memory, and `toBytes` must encode it again. */
   withoutFiles(): Adapter {
     return new Adapter(this.#parts())
   }
 
   /**
-   * A copy with other coefficients for the named modules. The values are copied, and written as F32, as PEFT writes trained coefficients.
+   * Returns a copy with other coefficients for the named modules. The values are copied. `toBytes` writes them as F32, as PEFT writes
+   * trained coefficients.
    *
    * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH` for a wrong number of coefficients, `NOT_FINITE`
    */
@@ -121,12 +122,12 @@ export class Adapter {
         )
       }
       const coefficients = Float32Array.from(values)
-      const broken = coefficients.findIndex((c) => !Number.isFinite(c))
-      if (broken >= 0) {
+      const invalidIndex = coefficients.findIndex((c) => !Number.isFinite(c))
+      if (invalidIndex >= 0) {
         throw new FourierFTError(
           'NOT_FINITE',
-          `module ${name}: coefficient ${broken} is ${values[broken]}; expected a finite float32 number`,
-          { module: name, option: `coefficients[${broken}]`, received: values[broken] },
+          `module ${name}: coefficient ${invalidIndex} is ${values[invalidIndex]}; expected a finite float32 number`,
+          { module: name, option: `coefficients[${invalidIndex}]`, received: values[invalidIndex] },
         )
       }
       modules.set(name, { ...module, coefficients, dtype: 'F32' })
@@ -135,10 +136,10 @@ export class Adapter {
   }
 
   /**
-   * The two files. An unchanged loaded adapter returns the bytes that were read. A changed adapter, or one with an option, is encoded
-   * again: see `WriteOptions`.
+   * Returns the two files. For an unchanged loaded adapter and no options, these are the bytes that were read. Otherwise the adapter is
+   * encoded again: see `WriteOptions`.
    *
-   * @throws {FourierFTError} `NOT_REPRODUCIBLE` if the form cannot hold the adapter, `NOT_FINITE` if a coefficient exceeds the range of
+   * @throws {FourierFTError} `NOT_REPRODUCIBLE` if the form cannot represent the adapter, `NOT_FINITE` if a coefficient exceeds the range of
    *   the dtype, `SHAPE_UNKNOWN` if a stand-alone file needs a shape that is unknown
    */
   toBytes(options: WriteOptions = {}): AdapterBytes {
@@ -167,7 +168,7 @@ export class Adapter {
     const advice = 'give the name without base_model.model., which only names of tensors begin with'
     throw new FourierFTError(
       'MODULE_NOT_FOUND',
-      `the adapter has no module ${name}; the nearest of its ${names.length}: ${nearestNames([wanted], names).join(', ')}`,
+      `the adapter has no module ${name}; the nearest of its ${names.length} modules: ${nearestNames([wanted], names).join(', ')}`,
       { ...(wanted !== name && { advice }), module: name, expected: names, received: name },
     )
   }
@@ -181,15 +182,19 @@ export class Adapter {
         { module: name, expected: shape, received: requested },
       )
     }
-    const known = shape ?? requested
-    if (known && coefficients.length > known[0] * known[1]) {
+    const moduleShape = shape ?? requested
+    if (moduleShape && coefficients.length > moduleShape[0] * moduleShape[1]) {
       throw new FourierFTError(
         'INVALID_ENTRY_COUNT',
-        `module ${name}: ${coefficients.length} coefficients do not fit into a spectrum of shape [${Array.from(known).join(', ')}]`,
-        { module: name, expected: `at most ${known[0] * known[1]}`, received: coefficients.length },
+        `module ${name}: ${coefficients.length} coefficients do not fit into a spectrum of shape [${Array.from(moduleShape).join(', ')}]`,
+        {
+          module: name,
+          expected: `at most ${moduleShape[0] * moduleShape[1]}`,
+          received: coefficients.length,
+        },
       )
     }
-    return known
+    return moduleShape
   }
 
   #drawnEntries(name: string, shape: Shape): Entries {
@@ -197,7 +202,7 @@ export class Adapter {
     if (recipe.sampler !== 'uniform') {
       throw new FourierFTError(
         'INVALID_STATE',
-        `module ${name}: the adapter must hold the entries of a ${recipe.sampler} recipe`,
+        `module ${name}: the adapter must contain the entries of a ${recipe.sampler} recipe`,
         { module: name },
       )
     }
@@ -206,8 +211,8 @@ export class Adapter {
     if (found !== digest) {
       throw new FourierFTError(
         'ENTRIES_DIGEST_MISMATCH',
-        `module ${name}: the entries drawn with seed ${recipe.seed} have the digest ${found}, but the file says ${digest}: ` +
-          'its seed or its digest is not that of the training',
+        `module ${name}: the entries drawn with seed ${recipe.seed} have the digest ${found}, but the file declares ${digest}: ` +
+          'its seed or its digest differs from that of the training',
         { module: name, expected: digest, received: found },
       )
     }

@@ -11,7 +11,7 @@ import {
 } from './config.js'
 import { pythonFloat } from './python-json.js'
 
-/** Written by PEFT itself, see test/matching/make-configs.py. */
+/** Written by PEFT: see test/matching/make-configs.py. */
 const fixture: {
   refusals: Record<string, string>
   floats: string[]
@@ -61,15 +61,18 @@ describe('files that PEFT wrote', () => {
     expect(serializeConfig({ ...config })).toBe(text)
   })
 
-  it.each(Object.entries(fixture.configs))('%s: is written the same from only its fields', (name, text) => {
-    const { source: _, ...config } = parseConfig(text, FILE)
-    // The fields do not keep two spellings: an integer scaling and a null pattern.
-    const expected = text
-      .replace('"scaling": 300,', '"scaling": 300.0,')
-      .replace('"n_frequency_pattern": null', '"n_frequency_pattern": {}')
-    expect(serializeConfig(config)).toBe(expected)
-    expect(expected === text).toBe(name !== 'integer scaling' && name !== 'null pattern')
-  })
+  it.each(Object.entries(fixture.configs))(
+    '%s: is written the same from its fields, without the text of the file',
+    (name, text) => {
+      const { source: _, ...config } = parseConfig(text, FILE)
+      // The fields do not keep an integer scaling or a null pattern.
+      const expected = text
+        .replace('"scaling": 300,', '"scaling": 300.0,')
+        .replace('"n_frequency_pattern": null', '"n_frequency_pattern": {}')
+      expect(serializeConfig(config)).toBe(expected)
+      expect(expected === text).toBe(name !== 'integer scaling' && name !== 'null pattern')
+    },
+  )
 
   it('have the defaults of createConfig', () => {
     const { source: _, peftVersion, ...defaults } = parseConfig(peft('defaults'), FILE)
@@ -86,14 +89,14 @@ describe('files that PEFT wrote', () => {
 })
 
 describe('parseConfig', () => {
-  it('keeps seeds exact', () => {
+  it('keeps every digit of a seed', () => {
     expect(parseConfig(peft('seed 64 bits'), FILE).randomLocSeed).toBe(2n ** 64n - 1n)
     expect(parseConfig(peft('seed beyond 2^53'), FILE).randomLocSeed).toBe(2n ** 53n + 1n)
     expect(parseConfig(peft('negative seed'), FILE).randomLocSeed).toBe(-(2n ** 63n))
     expect(parseConfig(peft('bert'), FILE).randomLocSeed).toBe(2024)
   })
 
-  it('keeps the order of a pattern with any keys', () => {
+  it('keeps the order of a pattern, whatever its keys', () => {
     expect([
       ...parseConfig(withKeys('"n_frequency_pattern":{"b":1,"10":2,"7":3,"constructor":4}'), FILE)
         .nFrequencyPattern,
@@ -119,7 +122,7 @@ describe('parseConfig', () => {
     })
   })
 
-  it('accepts what PEFT accepts', () => {
+  it('accepts values that PEFT accepts', () => {
     expect(
       parseConfig(
         withKeys('"scaling":300,"n_frequency_pattern":null,"target_modules":null,"fan_in_fan_out":0'),
@@ -174,7 +177,7 @@ describe('parseConfig', () => {
     expect(error.message.endsWith(`; received ${received}`)).toBe(true)
   })
 
-  it('names the method of an adapter of another method', () => {
+  it('names the peft_type of an adapter of another method', () => {
     const error = errorOf(() => parseConfig('{"peft_type":"LORA"}', FILE))
     expect(error.code).toBe('UNSUPPORTED_PEFT_TYPE')
     expect(error.message).toContain('"LORA"')
@@ -204,7 +207,7 @@ describe('createConfig', () => {
     expect(errorOf(() => createConfig({ randomLocSeed: 2 ** 53 })).details.option).toBe('randomLocSeed')
   })
 
-  it('accepts a whole configuration', () => {
+  it('accepts a configuration from a file', () => {
     const { source: _, ...read } = parseConfig(peft('pattern'), FILE)
     expect(createConfig(parseConfig(peft('pattern'), FILE))).toEqual(read)
   })

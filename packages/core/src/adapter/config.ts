@@ -1,6 +1,6 @@
 /**
- * The configuration of an adapter: `adapter_config.json` as PEFT reads and writes it, in camel case. It says which modules are adapted,
- * with how many coefficients and which scaling, and how the entries are made. It holds no trained numbers and does not depend on a model.
+ * The configuration of an adapter: `adapter_config.json` as PEFT reads and writes it, in camel case. It specifies which modules are
+ * adapted, with how many coefficients and which scaling, and how the entries are made. It contains no trained numbers.
  *
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/tuners/fourierft/config.py
  */
@@ -15,7 +15,7 @@ export const PEFT_TYPE = 'FOURIERFT'
 /**
  * The `peft_type` of an adapter that stores its entries because PEFT's seed rule cannot make them. PEFT looks the type up among its
  * methods and fails with `KeyError: 'FOURIERFT_STANDALONE'`, both in `PeftConfig.from_pretrained` and in `PeftModel.from_pretrained`
- * (checked against 0.21.0). So it can never load such a file with other entries.
+ * (checked against 0.21.0). So PEFT never loads such a file with wrong entries.
  */
 export const STANDALONE_PEFT_TYPE = 'FOURIERFT_STANDALONE'
 
@@ -50,26 +50,26 @@ export interface FourierFTConfig {
   readonly scaling: number
   /** Seed of the entries, −2⁶³ … 2⁶⁴−1 as PyTorch takes it; a bigint if a number would not be exact. */
   readonly randomLocSeed: number | bigint
-  /** Names or name endings, or one regular expression in Python's dialect, or `all-linear`; null: the usual ones of the model type. */
+  /** Names or name endings, or one regular expression in Python's dialect, or `all-linear`; null: PEFT's defaults for the model type. */
   readonly targetModules: string | readonly string[] | null
-  /** Names or name endings, or one regular expression; these are never adapted. */
+  /** Modules that are never adapted: names or name endings, or one regular expression. */
   readonly excludeModules: string | readonly string[] | null
-  /** Only layers with one of these indices. */
+  /** The indices of the layers to adapt; null: all layers. */
   readonly layersToTransform: number | readonly number[] | null
   /** The name (a regular expression) of the list that `layersToTransform` counts in, such as `layers` or `h`. */
   readonly layersPattern: string | readonly string[] | null
-  /** Other numbers of coefficients, by regular expression of the module name; the first that matches decides. */
+  /** Other numbers of coefficients, by regular expression of the module name. The first expression that matches decides. */
   readonly nFrequencyPattern: ReadonlyMap<string, number>
-  /** The weights are stored `[in, out]`. */
+  /** Whether the weights are stored as `[in, out]`. */
   readonly fanInFanOut: boolean
-  /** `none`, `all`, or `fourierft_only`; PEFT treats any name that ends in `_only` as the latter. */
+  /** `none`, `all` or `fourierft_only`. PEFT treats any name that ends in `_only` as `fourierft_only`. */
   readonly bias: string
   /**
-   * Modules trained and saved whole; they are never adapted. In a new configuration the task types SEQ_CLS and TOKEN_CLS add
+   * Modules that are trained and saved whole, and never adapted. In a new configuration the task types SEQ_CLS and TOKEN_CLS add
    * `classifier` and `score`, QUESTION_ANS adds `qa_outputs`, as in PEFT.
    */
   readonly modulesToSave: readonly string[] | null
-  /** How new coefficients start: as zeros (true) or standard normal (false). */
+  /** The initial coefficients: zeros (true) or standard normal numbers (false). */
   readonly initWeights: boolean
   readonly taskType: string | null
   readonly baseModelNameOrPath: string | null
@@ -78,7 +78,7 @@ export interface FourierFTConfig {
   readonly peftVersion: string | null
   /** Keys that this package does not interpret (`auto_mapping`, keys of newer versions), each with the JSON text of its value. */
   readonly extra: ReadonlyMap<string, string>
-  /** The file's text. It is written back unchanged unless another field differs from it. */
+  /** The text of the file. It is written back unchanged if no field was changed. */
   readonly source?: string
 }
 
@@ -87,12 +87,12 @@ export type FourierFTOptions = Partial<Omit<FourierFTConfig, 'nFrequencyPattern'
   readonly nFrequencyPattern?: ReadonlyMap<string, number> | Readonly<Record<string, number>>
 }
 
-/** Generous: the longest real configurations list some thousand module names, a few hundred kilobytes. */
+/** Well above real configurations: the longest list some thousand module names, a few hundred kilobytes. */
 const LIMITS: JsonLimits = { maxLength: 4 * 1024 * 1024, maxValues: 20_000 }
 /** The longest seed that PyTorch takes has 20 characters, with its sign. */
 const MAX_SEED_LENGTH = 20
 
-/** The file's spelling of each field. Errors about a file use it; errors about options use the field's name. */
+/** The name of each field in the file. Errors about a file use it; errors about options use the field's name. */
 const FILE_KEYS = {
   peftType: 'peft_type',
   nFrequency: 'n_frequency',
@@ -116,12 +116,12 @@ const FILE_KEYS = {
 
 type Field = keyof typeof FILE_KEYS
 
-const names = (what: string) =>
-  v.nullable(v.union([v.string(), v.array(v.string())], `a string or a list of strings: ${what}`), null)
+const names = (meaning: string) =>
+  v.nullable(v.union([v.string(), v.array(v.string())], `a string or a list of strings: ${meaning}`), null)
 
-const flag = (what: string) =>
+const flag = (meaning: string) =>
   v.pipe(
-    v.union([v.boolean(), v.null(), v.picklist([0, 1])], `true or false: ${what}`),
+    v.union([v.boolean(), v.null(), v.picklist([0, 1])], `true or false: ${meaning}`),
     v.transform((value) => Boolean(value)),
   )
 
@@ -137,7 +137,7 @@ const seed = v.pipe(
 const layerIndex = v.pipe(v.number(), v.safeInteger('an integer or a list of integers'))
 const text = v.nullable(v.string('a string or null'), null)
 
-/** PEFT's defaults, and the values that PEFT 0.21 can use. Each message says what was expected. */
+/** PEFT's defaults, and the values that PEFT 0.21 can use. Each message names the expected value. */
 const SCHEMA = v.object({
   peftType: v.picklist([PEFT_TYPE, STANDALONE_PEFT_TYPE], `"${PEFT_TYPE}" or "${STANDALONE_PEFT_TYPE}"`),
   nFrequency: v.optional(positive, 1000),
@@ -172,8 +172,8 @@ const SCHEMA = v.object({
 })
 
 /**
- * Reads `adapter_config.json`. Absent keys have PEFT's defaults; unknown ones are kept and written back. Rejects values that PEFT reads
- * but then cannot use, such as `n_frequency` 0 or a seed outside 64 bits.
+ * Reads `adapter_config.json`. Absent keys have PEFT's defaults; unknown keys are kept and written back. Rejects values that PEFT
+ * reads but cannot use, such as `n_frequency` 0 or a seed outside 64 bits.
  *
  * @param json the text, or its UTF-8 bytes
  * @param file name of the file in errors
@@ -183,7 +183,7 @@ export function parseConfig(json: string | Uint8Array, file = 'adapter_config.js
   const source = typeof json === 'string' ? json : decodeUtf8(json, file)
   const value = parseJson(source, file, LIMITS)
   if (!isObject(value)) {
-    throw new FourierFTError('INVALID_CONFIG', `${file} must hold a JSON object.`, { file })
+    throw new FourierFTError('INVALID_CONFIG', `${file}: expected a JSON object`, { file })
   }
   const members = new Map(jsonMembers(source, file, LIMITS))
   const peftType = Object.hasOwn(value, 'peft_type') ? value.peft_type : undefined
@@ -194,12 +194,12 @@ export function parseConfig(json: string | Uint8Array, file = 'adapter_config.js
     if (Object.hasOwn(value, key)) fields[field] = value[key]
   }
   const seedText = members.get(FILE_KEYS.randomLocSeed)
-  // A longer one is out of range, and so is its rounded value. Converting all its digits would take time quadratic in their number.
+  // A longer number is out of range, and so is its rounded value. Converting all its digits would take quadratic time.
   if (seedText !== undefined && seedText.length <= MAX_SEED_LENGTH && /^-?\d+$/.test(seedText)) {
     fields.randomLocSeed = exactInteger(seedText)
   }
   if (isObject(fields.nFrequencyPattern)) {
-    // From the members, because the file's order decides which pattern applies, and JSON.parse would put a key such as "7" first.
+    // Read the members: their order in the file decides which pattern applies, and JSON.parse would put a key such as "7" first.
     const pattern = jsonMembers(members.get(FILE_KEYS.nFrequencyPattern) ?? '{}', file)
     fields.nFrequencyPattern = new Map(Array.from(pattern, ([key, literal]) => [key, JSON.parse(literal)]))
   } else if (fields.nFrequencyPattern === null) {
@@ -213,11 +213,11 @@ export function parseConfig(json: string | Uint8Array, file = 'adapter_config.js
 }
 
 /**
- * A configuration with PEFT's defaults: 1000 coefficients, scaling 150, seed 777, coefficients that start standard normal, and the heads
- * of the task type among `modulesToSave`.
+ * Makes a configuration with PEFT's defaults: 1000 coefficients, scaling 150, seed 777, standard normal initial coefficients, and the heads
+ * of the task type in `modulesToSave`.
  *
- * The keys of `nFrequencyPattern` are sorted, as in PEFT's files. The first key that matches decides, so a saved adapter means the same as
- * the one in memory. (In PEFT itself the two may differ.)
+ * The keys of `nFrequencyPattern` are sorted, as in PEFT's files. The first key that matches decides, so a saved adapter has the same numbers
+ * of coefficients as the adapter in memory. (In PEFT the two may differ.)
  *
  * @throws FourierFTError INVALID_OPTION
  */
@@ -227,7 +227,7 @@ export function createConfig(options: FourierFTOptions = {}): FourierFTConfig {
   const unknown = Object.keys(rest).find((option) => !Object.hasOwn(FILE_KEYS, option) && option !== 'source')
   if (unknown !== undefined) throw unknownOption(unknown)
   if (taskType !== null && !TASK_TYPES.some((known) => known === taskType)) {
-    throw wrong('taskType', `one of ${TASK_TYPES.join(', ')}, or null`, taskType, origin)
+    throw invalidField('taskType', `one of ${TASK_TYPES.join(', ')}, or null`, taskType, origin)
   }
   const pattern =
     nFrequencyPattern instanceof Map ? nFrequencyPattern : Object.entries(nFrequencyPattern ?? {})
@@ -236,8 +236,8 @@ export function createConfig(options: FourierFTOptions = {}): FourierFTConfig {
 }
 
 /**
- * The text of `adapter_config.json`, byte for byte as PEFT writes it: keys sorted (except those of `nFrequencyPattern`), indented by two
- * spaces, ASCII, no final line break. An unchanged configuration from a file gives the file's text.
+ * Returns the text of `adapter_config.json`, byte for byte as PEFT writes it: keys sorted (except those of `nFrequencyPattern`), indented by
+ * two spaces, ASCII, no final line break. For an unchanged configuration from a file, returns the text of the file.
  */
 export function serializeConfig(config: FourierFTConfig): string {
   const text = canonicalText(config)
@@ -283,7 +283,7 @@ function canonicalText(config: FourierFTConfig): string {
   return pythonObject(sortedByKey(members), 0)
 }
 
-/** Where the fields come from, so that errors name them as their author wrote them. */
+/** The origin of the fields: a file or options. Errors spell the fields as the origin does. */
 interface Origin {
   readonly code: 'INVALID_CONFIG' | 'INVALID_OPTION'
   readonly file?: string
@@ -300,14 +300,14 @@ function validate(
     const field = issue.path?.[0]?.key as Field
     const inner = issue.path?.slice(1).map((item) => JSON.stringify(item.key)) ?? []
     const at = inner.length > 0 ? `at ${inner.join(', ')} ` : ''
-    throw wrong(field, at + issue.message, inner.length > 0 ? issue.input : fields[field], origin)
+    throw invalidField(field, at + issue.message, inner.length > 0 ? issue.input : fields[field], origin)
   }
   const config = result.output
-  // The combinations that PEFT's FourierFTConfig.__post_init__ rejects.
+  // PEFT's FourierFTConfig.__post_init__ rejects these combinations.
   if (typeof config.targetModules === 'string') {
     for (const field of ['layersToTransform', 'layersPattern'] as const) {
       if (config[field] !== null) {
-        throw wrong(
+        throw invalidField(
           field,
           `null, because ${origin.spell('targetModules')} is a string`,
           config[field],
@@ -318,13 +318,13 @@ function validate(
   }
   if (config.layersPattern?.length && config.layersToTransform === null) {
     const expected = `layer indices, because ${origin.spell('layersPattern')} is given`
-    throw wrong('layersToTransform', expected, null, origin)
+    throw invalidField('layersToTransform', expected, null, origin)
   }
   return config
 }
 
 /**
- * The configuration as PEFT uses it in a model: its task type adds names to `modulesToSave`. PEFT's own files contain them already,
+ * Returns the configuration as PEFT uses it in a model: the task type adds names to `modulesToSave`. PEFT's own files contain them already,
  * because PEFT adds them before it writes the file.
  */
 export function withTaskHeads<Config extends Pick<FourierFTConfig, 'modulesToSave' | 'taskType'>>(
@@ -336,15 +336,15 @@ export function withTaskHeads<Config extends Pick<FourierFTConfig, 'modulesToSav
   return { ...config, modulesToSave: [...new Set([...known, ...heads])] }
 }
 
-/** Whether PEFT itself adds the name to `modulesToSave`, whether or not the model has such a module. */
+/** Checks whether PEFT adds the name to `modulesToSave` for the task type, even if the model has no such module. */
 export function isTaskHead({ taskType }: Pick<FourierFTConfig, 'taskType'>, name: string): boolean {
   return TASK_HEADS.get(taskType)?.includes(name) ?? false
 }
 
-function wrong(field: Field, expected: string, received: unknown, origin: Origin): FourierFTError {
+function invalidField(field: Field, expected: string, received: unknown, origin: Origin): FourierFTError {
   const name = origin.spell(field)
   const where = origin.file === undefined ? name : `${origin.file}: ${name}`
-  return new FourierFTError(origin.code, `${where}: expected ${expected}; received ${show(received)}`, {
+  return new FourierFTError(origin.code, `${where}: expected ${expected}; received ${excerptOf(received)}`, {
     ...(origin.file === undefined ? {} : { file: origin.file }),
     option: name,
     expected,
@@ -361,7 +361,7 @@ function unknownOption(option: string): FourierFTError {
 }
 
 function unsupportedPeftType(peftType: unknown, file: string): FourierFTError {
-  const found = peftType === undefined ? 'has no peft_type' : `has the peft_type ${show(peftType)}`
+  const found = peftType === undefined ? 'has no peft_type' : `has the peft_type ${excerptOf(peftType)}`
   return new FourierFTError(
     'UNSUPPORTED_PEFT_TYPE',
     `${file} ${found}; expected "${PEFT_TYPE}", because adapters of other methods cannot be used here`,
@@ -369,7 +369,7 @@ function unsupportedPeftType(peftType: unknown, file: string): FourierFTError {
   )
 }
 
-function show(value: unknown): string {
+function excerptOf(value: unknown): string {
   if (typeof value === 'bigint') return String(value)
   if (value instanceof Map) return 'a Map'
   const text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? 'undefined')

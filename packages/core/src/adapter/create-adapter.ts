@@ -16,26 +16,26 @@ import { standardNormal } from './standard-normal.js'
 
 type WithoutCount<R> = R extends { readonly n: number } ? Omit<R, 'n'> : never
 
-/** How the entries of each shape are made: a recipe, with the module's `n`, or a function. */
+/** Makes the entries of each shape: a recipe, to which the `n` of the module is added, or a function. */
 export type EntriesChoice = WithoutCount<EntriesRecipe> | ((shape: Shape, n: number) => Entries)
 
 export interface CreateAdapterOptions {
   /**
-   * Seed of the initial coefficients, taken modulo 2³². Default 0. Their values differ from PEFT's, which come from PyTorch's global
-   * generator: no file holds its state.
+   * Seed of the initial coefficients, taken modulo 2³². Default 0. The numbers differ from PEFT's, which come from PyTorch's global
+   * generator, whose state no file contains.
    */
   readonly initialSeed?: number
   /** Default: uniform with the configuration's `randomLocSeed`, as in PEFT. */
   readonly entries?: EntriesChoice
   /**
    * Initial weights of the linear modules in `modulesToSave`, by module name; usually those of the model. PEFT loads a file only if it
-   * holds every module of the model that `modulesToSave` names. So a classifier's adapter (task type SEQ_CLS or TOKEN_CLS) needs its head
+   * contains every module of the model that `modulesToSave` names. So a classifier's adapter (task type SEQ_CLS or TOKEN_CLS) needs its head
    * here: `{ classifier: … }`, or each linear layer inside it, `{ 'classifier.dense': …, 'classifier.out_proj': … }`.
    */
   readonly savedModules?: Readonly<Record<string, LinearWeights>>
 }
 
-/** Weight and bias of a linear module. */
+/** The weight and bias of a linear module. */
 export interface LinearWeights {
   /** `[out, in]`. */
   readonly shape: Shape
@@ -46,13 +46,14 @@ export interface LinearWeights {
 }
 
 /**
- * The configuration's `initWeights` says how coefficients start: as zeros (true) or standard normal (false). If the model decides which
- * modules are adapted (no `targetModules`, or `all-linear`), the adapter's configuration lists their names, as in PEFT.
+ * Makes a new adapter. Its coefficients start as zeros if `initWeights` of the configuration is true, otherwise as standard normal numbers.
+ * If the model decides which modules are adapted (no `targetModules`, or `all-linear`), the adapter's configuration lists their names, as
+ * in PEFT.
  *
  * @param shapes `[out, in]` of each module to adapt, usually of those that `matchModules` returns
- * @throws {FourierFTError} `INVALID_OPTION` for no modules, a bad name, shape or seed; `MODULE_NOT_FOUND` for a module that the
- *   configuration cannot match, or does not save whole; `INVALID_ENTRY_COUNT`; `SHAPE_MISMATCH` if the option `entries` gives another
- *   shape or number; `INVALID_PATTERN`
+ * @throws {FourierFTError} `INVALID_OPTION` without modules or for an invalid name, shape or seed; `MODULE_NOT_FOUND` for a module
+ *   that the configuration cannot match, or a saved module that it does not save whole; `INVALID_ENTRY_COUNT`; `SHAPE_MISMATCH` if the option
+ *   `entries` gives another shape or number; `INVALID_PATTERN`
  */
 export function createAdapter(
   configuration: FourierFTConfig,
@@ -156,7 +157,7 @@ function checkModuleNames(names: readonly string[]): void {
   }
 }
 
-/** PEFT does not load coefficients of a module that the configuration does not match. */
+/** Checks the names, because PEFT does not load coefficients of a module that the configuration does not match. */
 function checkMatched(config: FourierFTConfig, names: readonly string[]): void {
   const isTargeted = targetTest(config)
   const unmatched = names.find((name) => !isTargeted(name))

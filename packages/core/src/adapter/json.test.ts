@@ -14,7 +14,7 @@ function errorOf(run: () => unknown): FourierFTError {
 }
 
 describe('parseJson', () => {
-  it('reads what JSON.parse reads', () => {
+  it('returns the same values as JSON.parse', () => {
     fc.assert(
       fc.property(fc.json({ maxDepth: 5 }), (text) => {
         fc.pre(!text.includes('__proto__'))
@@ -66,7 +66,7 @@ describe('parseJson', () => {
     expect(parseJson('[{"a":"a"},{"a":{"a":"\\"a\\":"}}]', 'f')).toEqual([{ a: 'a' }, { a: { a: '"a":' } }])
   })
 
-  it('limits size, depth and number of values', () => {
+  it('limits the size, the depth and the number of values', () => {
     expect(errorOf(() => parseJson('[1,2,3]', 'f', { maxLength: 6 })).message).toContain('limit is 6')
     expect(parseJson('[[[]]]', 'f', { maxDepth: 3 })).toEqual([[[]]])
     expect(errorOf(() => parseJson('[[[]]]', 'f', { maxDepth: 2 })).message).toContain('deeper than 2')
@@ -89,7 +89,7 @@ describe('parseJson', () => {
 })
 
 describe('jsonMembers', () => {
-  it('gives the source text of each value, in order', () => {
+  it('yields the source text of each value, in order', () => {
     const text = '{ "10" : 1.0 ,"7":[1,{"x":"},"}], "\\u0061": "\\"," ,"n":18446744073709551615,"e":{} }'
     parseJson(text, 'f')
     expect([...new Map(jsonMembers(text, 'f'))]).toEqual([

@@ -1,26 +1,26 @@
 /**
- * Strict JSON for untrusted texts: configurations and safetensors headers. It rejects more than `JSON.parse` (duplicate keys, prototypes,
- * large texts), and checks the limits before it builds anything. The grammar itself is left to `JSON.parse`, the rules about prototypes to
- * secure-json-parse.
+ * Reads JSON strictly, for untrusted texts: configurations and safetensors headers. It rejects more than `JSON.parse` (duplicate keys,
+ * prototypes, large texts), and checks the limits before it builds any value. `JSON.parse` checks the grammar, secure-json-parse the rules
+ * about prototypes.
  */
 import secureJson from 'secure-json-parse'
 import { FourierFTError } from '../errors.js'
 
 export interface JsonLimits {
-  /** UTF-16 units of the text. Default 100 million, the bound of the safetensors format for a header. */
+  /** UTF-16 units of the text. Default 100 million, the limit of the safetensors format for a header. */
   readonly maxLength?: number
-  /** Nested arrays and objects. Default 64. */
+  /** Depth of nested arrays and objects. Default 64. */
   readonly maxDepth?: number
-  /** Arrays, objects and members in all, so that a small text cannot become gigabytes of objects. Default 200,000. */
+  /** Number of all arrays, objects and members, so that a small text cannot become gigabytes of objects. Default 200,000. */
   readonly maxValues?: number
 }
 
 /**
- * The value of a JSON text or of its UTF-8 bytes, in time linear in its length. Objects have a prototype: read them with `Object.hasOwn` and
+ * Parses a JSON text, or its UTF-8 bytes, in linear time. The objects of the result have a prototype: read them with `Object.hasOwn` and
  * `Object.entries`, never with `in` or a bare lookup, because a key may be `constructor` or `toString` (a module can have that name).
  *
  * @param file name of the file in errors
- * @throws FourierFTError INVALID_JSON for bad grammar, a duplicate key, `__proto__` or `constructor.prototype`, or a limit exceeded
+ * @throws FourierFTError INVALID_JSON for invalid grammar, a duplicate key, `__proto__` or `constructor.prototype`, or an exceeded limit
  */
 export function parseJson(json: string | Uint8Array, file: string, limits: JsonLimits = {}): unknown {
   const text = typeof json === 'string' ? json : decodeUtf8(json, file)
@@ -34,7 +34,7 @@ export function parseJson(json: string | Uint8Array, file: string, limits: JsonL
 }
 
 /**
- * Decodes UTF-8. A byte order mark is kept, so that the caller sees it; JSON rejects it.
+ * Decodes UTF-8. Keeps a byte order mark, which JSON then rejects.
  *
  * @throws FourierFTError INVALID_JSON if the bytes are not UTF-8
  */
@@ -47,9 +47,9 @@ export function decodeUtf8(bytes: Uint8Array, file: string): string {
 }
 
 /**
- * The members of a JSON object as source text, one at a time and in the order of the file. The caller checks each value before the next one
- * is read, so the first error ends the check, and only what the caller keeps stays in memory. The text also keeps what `JSON.parse` loses:
- * the order of keys such as `"7"`, the digits of integers beyond 2⁵³, and whether a number was written `1` or `1.0`.
+ * Yields the members of a JSON object as source text, in the order of the file. The caller checks each value before the next one is read, so
+ * the first error ends the check, and only the values that the caller keeps stay in memory. The text preserves details that `JSON.parse`
+ * loses: the order of keys such as `"7"`, the digits of integers beyond 2⁵³, and whether a number was written `1` or `1.0`.
  *
  * Only the grammar of the object itself is checked. The grammar of a value is checked when the caller passes it to {@link parseJson}.
  *
@@ -62,10 +62,10 @@ export function* jsonMembers(
 ): Generator<readonly [key: string, literal: string], void> {
   checkText(text, file, maxLength)
   const keys = new Set<string>()
-  let i = afterSpace(text, 0)
+  let i = skipSpace(text, 0)
   const expect = (code: number): void => {
     if (text.charCodeAt(i) !== code) throw notJson(file, text, i)
-    i = afterSpace(text, i + 1)
+    i = skipSpace(text, i + 1)
   }
   expect(OPEN_BRACE)
   while (text.charCodeAt(i) !== CLOSE_BRACE) {
@@ -73,19 +73,19 @@ export function* jsonMembers(
     if (text.charCodeAt(i) !== QUOTE) throw notJson(file, text, i)
     const endOfKey = stringEnd(text, i)
     const key = parseJson(text.slice(i, endOfKey), file) as string
-    if (key === '__proto__') throw invalid(file, 'it holds the forbidden key "__proto__"')
+    if (key === '__proto__') throw invalid(file, 'it contains the forbidden key "__proto__"')
     if (keys.has(key)) throw duplicateKey(file, key)
     keys.add(key)
     if (keys.size > maxValues) throw tooManyValues(file, maxValues)
-    i = afterSpace(text, endOfKey)
+    i = skipSpace(text, endOfKey)
     expect(COLON)
     const start = i
     i = valueEnd(text, i, file, maxDepth - 1)
     if (i === start) throw notJson(file, text, i)
     yield [key, text.slice(start, i)]
-    i = afterSpace(text, i)
+    i = skipSpace(text, i)
   }
-  i = afterSpace(text, i + 1)
+  i = skipSpace(text, i + 1)
   if (i < text.length) throw notJson(file, text, i)
 }
 
@@ -103,21 +103,21 @@ const OPEN_BRACKET = 0x5b
 const CLOSE_BRACKET = 0x5d
 const SPACE = 0x20
 
-/** Checks size, depth and duplicate keys on the text itself. The parser, which runs next, checks the grammar. */
+/** Checks size, depth and duplicate keys in the text. The parser, which runs next, checks the grammar. */
 function checkStructure(text: string, file: string, limits: JsonLimits): void {
   const { maxLength = MAX_LENGTH, maxDepth = MAX_DEPTH, maxValues = MAX_VALUES } = limits
   checkText(text, file, maxLength)
-  // For each open object its keys, undefined before the first one; null for an open array.
+  // The keys of each open object, undefined before its first key; null for an open array.
   const open: (Set<string> | undefined | null)[] = []
   let values = 0
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i)
     if (c === QUOTE) {
       const end = stringEnd(text, i)
-      if (open.length > 0 && open.at(-1) !== null && followedByColon(text, end)) {
+      if (open.length > 0 && open.at(-1) !== null && isFollowedByColon(text, end)) {
         const keys = open.at(-1) ?? new Set<string>()
         open[open.length - 1] = keys
-        const key = decode(text.slice(i, end))
+        const key = decodeKey(text.slice(i, end))
         if (keys.has(key)) throw duplicateKey(file, key)
         keys.add(key)
       }
@@ -143,7 +143,7 @@ function checkText(text: string, file: string, maxLength: number): void {
   if (text.charCodeAt(0) === 0xfeff) throw invalid(file, 'it begins with a byte order mark')
 }
 
-/** Index after the value that begins at `start`. Brackets are counted; the parser checks what is inside. */
+/** Returns the index after the value that begins at `start`. Only counts brackets; the parser checks the content. */
 function valueEnd(text: string, start: number, file: string, maxDepth: number): number {
   let depth = 0
   for (let i = start; i < text.length; i++) {
@@ -163,7 +163,7 @@ function valueEnd(text: string, start: number, file: string, maxDepth: number): 
   return text.length
 }
 
-function afterSpace(text: string, start: number): number {
+function skipSpace(text: string, start: number): number {
   let i = start
   while (isSpace(text.charCodeAt(i))) i++
   return i
@@ -173,7 +173,7 @@ function isSpace(c: number): boolean {
   return c === SPACE || c === 0x09 || c === 0x0a || c === 0x0d
 }
 
-/** Index after the closing quote of the string that opens at `start`; the end of the text if there is none. */
+/** Returns the index after the closing quote of the string that opens at `start`, or the end of the text. */
 function stringEnd(text: string, start: number): number {
   for (let i = start + 1; i < text.length; i++) {
     const c = text.charCodeAt(i)
@@ -183,12 +183,12 @@ function stringEnd(text: string, start: number): number {
   return text.length
 }
 
-function followedByColon(text: string, start: number): boolean {
-  return text.charCodeAt(afterSpace(text, start)) === COLON
+function isFollowedByColon(text: string, start: number): boolean {
+  return text.charCodeAt(skipSpace(text, start)) === COLON
 }
 
-/** The value of a key: `"a"` and `"\u0061"` are the same key. The parser rejects malformed ones later. */
-function decode(literal: string): string {
+/** Returns the value of a key: `"a"` and `"\u0061"` are the same key. The parser rejects malformed keys later. */
+function decodeKey(literal: string): string {
   if (!literal.includes('\\')) return literal.slice(1, -1)
   try {
     return JSON.parse(literal)
@@ -202,7 +202,7 @@ function duplicateKey(file: string, key: string): FourierFTError {
 }
 
 function tooManyValues(file: string, maxValues: number): FourierFTError {
-  return invalid(file, `it holds more than ${maxValues} values`)
+  return invalid(file, `it contains more than ${maxValues} values`)
 }
 
 function notJson(file: string, text: string, position: number): FourierFTError {

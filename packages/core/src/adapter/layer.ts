@@ -1,8 +1,8 @@
-/** One adapted linear layer: everything needed to compute its ΔW. */
+/** One adapted linear layer. */
 import type { Entries, Shape } from '../entries/entries.js'
 import { FourierFTError } from '../errors.js'
 
-/** Arrays of real numbers that the fast paths read and write. */
+/** The arrays of real numbers that the fast paths read and write. */
 export type FloatArray = Float32Array | Float64Array
 
 /** One adapted linear layer: shape, entries, coefficients and scaling, which together define its ΔW. `createLayer` checks and freezes it. */
@@ -21,8 +21,8 @@ export interface Layer {
 }
 
 /**
- * Makes a layer after checking that its parts fit together. `entries` and `coefficients` are kept, not copied: layers of one shape
- * share their entries, and a trainer writes into the coefficients.
+ * Checks that the parts fit together, and makes a layer. `entries` and `coefficients` are not copied, because layers of one shape share
+ * their entries, and a trainer writes into the coefficients.
  *
  * @throws {FourierFTError} `INVALID_OPTION` for an empty name, `SHAPE_MISMATCH` if the entries have another shape or the number of
  *   coefficients differs from that of the entries, `NOT_FINITE` for a coefficient or a scaling that is NaN or infinite
@@ -39,7 +39,7 @@ export function createLayer({ name, shape, entries, coefficients, scaling }: Lay
   if (shape.length !== 2 || entries.shape[0] !== d1 || entries.shape[1] !== d2) {
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `layer '${name}': its entries are those of a [${entries.shape.join(', ')}] spectrum, but its weight is [${shape.join(', ')}]`,
+      `layer '${name}': expected entries of shape [${shape.join(', ')}], the shape of its weight; received [${entries.shape.join(', ')}]`,
       {
         advice: 'make entries for the shape [out, in] of the weight',
         module: name,
@@ -62,12 +62,12 @@ export function createLayer({ name, shape, entries, coefficients, scaling }: Lay
       { module: name, expected: entries.n, received: coefficients.length },
     )
   }
-  const broken = coefficients.findIndex((c) => !Number.isFinite(c))
-  if (broken >= 0) {
+  const invalidIndex = coefficients.findIndex((c) => !Number.isFinite(c))
+  if (invalidIndex >= 0) {
     throw new FourierFTError(
       'NOT_FINITE',
-      `layer '${name}': coefficient ${broken} is ${coefficients[broken]}; expected finite numbers`,
-      { module: name, option: `coefficients[${broken}]`, received: coefficients[broken] },
+      `layer '${name}': coefficient ${invalidIndex} is ${coefficients[invalidIndex]}; expected finite numbers`,
+      { module: name, option: `coefficients[${invalidIndex}]`, received: coefficients[invalidIndex] },
     )
   }
   if (!Number.isFinite(scaling)) {

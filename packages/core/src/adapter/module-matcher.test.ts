@@ -4,7 +4,7 @@ import { createConfig, parseConfig } from './config.js'
 import { createAdapter } from './create-adapter.js'
 import { findModules, isSavedWhole, matchModules, nFrequencyOf, targetTest } from './module-matcher.js'
 
-// test/matching compares the results with PEFT. Here are the tests for which PEFT has no result: errors, and facts that a caller leaves out.
+// test/matching compares the results with PEFT. This file tests the cases for which PEFT has no result: errors, and facts that a caller omits.
 
 const NAMES = [
   '',
@@ -28,7 +28,7 @@ function errorOf(run: () => unknown): FourierFTError {
 }
 
 describe('matchModules', () => {
-  it('gives the modules in the order of the model', () => {
+  it('returns the modules in the order of the model', () => {
     const config = createConfig({ targetModules: ['v_proj', 'q_proj'], layersToTransform: 1 })
     expect(matchModules(config, new Set(NAMES))).toEqual([
       'model.layers.1.self_attn.q_proj',
@@ -36,7 +36,7 @@ describe('matchModules', () => {
     ])
   })
 
-  it('treats names of the object prototype as names', () => {
+  it('treats names of the object prototype as ordinary names', () => {
     const names = ['constructor', 'a.__proto__', 'a.toString']
     expect(
       matchModules(createConfig({ targetModules: ['__proto__', 'toString', 'valueOf'] }), names),
@@ -61,7 +61,7 @@ describe('matchModules', () => {
     )
   })
 
-  it('treats every module as a linear layer if the caller does not say which are', () => {
+  it('treats every module as a linear layer if the caller does not name the linear layers', () => {
     const config = createConfig({ targetModules: 'all-linear' })
     expect(matchModules(config, NAMES)).toEqual(NAMES.slice(1))
     expect(matchModules(config, NAMES, { linear: ['lm_head', 'score'], outputLayer: 'lm_head' })).toEqual([
@@ -69,13 +69,13 @@ describe('matchModules', () => {
     ])
     const classifier = createConfig({ targetModules: 'All-Linear', taskType: 'SEQ_CLS' })
     expect(matchModules(classifier, NAMES, { linear: ['lm_head', 'score'] })).toEqual(['lm_head'])
-    // The task type saves the head whole, and such modules are never adapted.
+    // The task type saves the head whole, and modules that are saved whole are never adapted.
     expect(matchModules(classifier, NAMES, { linear: ['lm_head', 'score'], outputLayer: null })).toEqual([
       'lm_head',
     ])
   })
 
-  it('finds the modules that PEFT saves whole: any ending of a name, and all modules inside', () => {
+  it('finds the modules that PEFT saves whole: names that end with one of modulesToSave, and all modules inside', () => {
     const config = createConfig({ modulesToSave: ['head'], taskType: 'TOKEN_CLS' })
     for (const module of [
       'head',
@@ -98,7 +98,7 @@ describe('matchModules', () => {
     expect(targetTest(createConfig({ targetModules: ['v'] }))(name)).toBe(false)
   })
 
-  it('asks for targets if PEFT has no default for the model type', () => {
+  it('throws if targetModules is null and PEFT has no default for the model type', () => {
     expect(matchModules(createConfig(), NAMES, { modelType: 'llama' })).toHaveLength(4)
     for (const modelType of ['unheard of', 'constructor', undefined]) {
       const error = errorOf(() =>
@@ -134,13 +134,13 @@ describe('the head of a task', () => {
 })
 
 describe('hostile configurations', () => {
-  const many = (n: number, make: (i: number) => string) => Array.from({ length: n }, (_, i) => make(i))
+  const listOf = (n: number, make: (i: number) => string) => Array.from({ length: n }, (_, i) => make(i))
 
   it.each([
-    ['modules_to_save', { modulesToSave: many(20_000, (i) => `m${i}.*`) }],
-    ['layers_pattern', { layersToTransform: 0, layersPattern: many(20_000, (i) => `l${i}`) }],
+    ['modules_to_save', { modulesToSave: listOf(20_000, (i) => `m${i}.*`) }],
+    ['layers_pattern', { layersToTransform: 0, layersPattern: listOf(20_000, (i) => `l${i}`) }],
   ])(
-    'cannot hold more patterns of %s than the budget allows',
+    'cannot have more patterns in %s than the budget allows',
     (option, options) => {
       expect(
         errorOf(() => matchModules(createConfig({ targetModules: ['q_proj'], ...options }), NAMES)),
@@ -149,12 +149,12 @@ describe('hostile configurations', () => {
     60_000,
   )
 
-  it('take linear time on names that are all dots, or are rejected', () => {
+  it('take linear time on names with many dots, or are rejected', () => {
     const name = `${'a.'.repeat(1e6)}q`
     expect(matchModules(createConfig({ targetModules: ['q'], excludeModules: ['b'] }), [name])).toEqual([
       name,
     ])
-    const targets = many(20, (i) => `${i}.q`)
+    const targets = listOf(20, (i) => `${i}.q`)
     expect(errorOf(() => matchModules(createConfig({ targetModules: targets }), [name]))).toMatchObject({
       code: 'INVALID_PATTERN',
       details: { option: 'target_modules' },
@@ -163,8 +163,8 @@ describe('hostile configurations', () => {
 })
 
 describe('nFrequencyOf', () => {
-  it('matches a key that is a name as Python does', () => {
-    const of = (key: string, module: string) =>
+  it('matches a key that is a name in the same way as Python', () => {
+    const nOf = (key: string, module: string) =>
       nFrequencyOf(createConfig({ nFrequency: 9, nFrequencyPattern: { [key]: 1 } }), module)
     for (const [key, module] of [
       ['q_proj', 'a.q_proj'],
@@ -176,7 +176,7 @@ describe('nFrequencyOf', () => {
       ['', 'a.'],
       ['q-1', 'a.q-1'],
     ] as const)
-      expect([key, module, of(key, module)]).toEqual([key, module, 1])
+      expect([key, module, nOf(key, module)]).toEqual([key, module, 1])
     for (const [key, module] of [
       ['q_proj', 'q_projx'],
       ['q_proj', 'aq_proj'],
@@ -185,7 +185,7 @@ describe('nFrequencyOf', () => {
       ['q', 'b\na.q'],
       ['', 'a'],
     ] as const)
-      expect([key, module, of(key, module)]).toEqual([key, module, 9])
+      expect([key, module, nOf(key, module)]).toEqual([key, module, 9])
   })
 
   it('uses keys as regular expressions first, then as names', () => {

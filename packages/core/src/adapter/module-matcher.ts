@@ -1,6 +1,6 @@
 /**
- * Finds the modules of a model that a configuration adapts, and their numbers of coefficients, by exactly PEFT's rules. It works on names
- * alone: it knows neither kinds nor shapes of modules.
+ * Finds the modules of a model that a configuration adapts, and their numbers of coefficients, by exactly PEFT's rules. It uses only the names
+ * of the modules, not their kinds or shapes.
  *
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/tuners/tuners_utils.py `check_target_module_exists`, `inject_adapter`
  */
@@ -14,13 +14,13 @@ import { comparePythonStrings } from './python-json.js'
 import { compilePythonPattern, isPlain, type PythonPattern } from './python-pattern.js'
 import { runNow, type Steps } from './steps.js'
 
-/** What PEFT reads from the model itself. Needed only if the configuration leaves the choice of modules to the model. */
+/** The facts that PEFT reads from the model. Needed only if the configuration leaves the choice of modules to the model. */
 export interface ModelFacts {
   /** For `all-linear`: the names of the linear layers. Default: every name. */
   readonly linear?: Iterable<string>
   /**
-   * For `all-linear`: the layer of the output embeddings, which is not adapted; null if the model has no such layer. Default: the module `score` or
-   * `classifier` for the task type SEQ_CLS, otherwise none.
+   * For `all-linear`: the layer of the output embeddings, which is not adapted; null if the model has no such layer. Default: the module
+   * `score` or `classifier` for the task type SEQ_CLS, otherwise no module.
    */
   readonly outputLayer?: string | null
   /** `model_type` in the model's own configuration; used if `targetModules` is null. */
@@ -35,11 +35,11 @@ const ALL_LINEAR = 'all-linear'
 const MIN_TARGETS_FOR_ENDINGS = 20
 
 /**
- * The modules that `config` adapts, in the order of `moduleNames`.
+ * Returns the modules that `config` adapts, in the order of `moduleNames`.
  *
  * @param moduleNames all modules of the model, dotted, without `base_model.model.`
- * @throws FourierFTError MODULE_NOT_FOUND if none matches, with the nearest names; INVALID_PATTERN, also if all patterns together cost
- *   too much on these names; INVALID_OPTION if `targetModules` is null and PEFT has no default for the model type
+ * @throws FourierFTError MODULE_NOT_FOUND, with the nearest names, if no module matches; INVALID_PATTERN, also if the total work of the
+ *   patterns on these names is too much; INVALID_OPTION if `targetModules` is null and PEFT has no default for the model type
  */
 export function matchModules(
   config: FourierFTConfig,
@@ -53,7 +53,7 @@ export function matchModules(
   return matched
 }
 
-/** As {@link matchModules}, except that it returns an empty list if nothing matches. */
+/** Returns the same modules as {@link matchModules}, or an empty list if nothing matches. */
 export function findModules(
   config: FourierFTConfig,
   moduleNames: Iterable<string>,
@@ -70,7 +70,7 @@ export function findModules(
 }
 
 /**
- * A test of module names: whether the configuration can adapt a module of that name in some model. Some rules depend on all modules of a
+ * Returns a test that checks whether the configuration can adapt a module of a given name in some model. Some rules depend on all modules of a
  * model (`all-linear`, no `targetModules`, twenty or more targets); a module passes if it is adapted in at least one model.
  *
  * @throws FourierFTError INVALID_PATTERN
@@ -90,14 +90,14 @@ export function targetTest(
   return (module) => isTargeted(module) && !isExcluded(module)
 }
 
-/** Whether the model decides which modules are adapted. */
+/** Checks whether the model decides which modules are adapted. */
 export function isChosenByModel(targets: FourierFTConfig['targetModules']): targets is string | null {
   return targets === null || (typeof targets === 'string' && targets.toLowerCase() === ALL_LINEAR)
 }
 
 /**
- * Whether PEFT saves a module whole: the name of the module, or of a module that contains it, ends with one of `modulesToSave`. For
- * example, `classifier` also saves DistilBERT's `pre_classifier`.
+ * Checks whether PEFT saves a module whole. It does so if the name of the module, or of a module that contains it, ends with one of
+ * `modulesToSave`. For example, `classifier` also saves DistilBERT's `pre_classifier`.
  *
  * @see https://github.com/huggingface/peft/blob/v0.21.0/src/peft/utils/other.py `_set_trainable`
  */
@@ -105,7 +105,7 @@ export function isSavedWhole(config: FourierFTConfig, module: string): boolean {
   return savedWholeTest(config)(module)
 }
 
-/** {@link isSavedWhole} for many modules. */
+/** Returns {@link isSavedWhole} of one configuration, for use with many modules. */
 export function savedWholeTest(config: FourierFTConfig): (module: string) => boolean {
   const endings = withTaskHeads(config).modulesToSave ?? []
   return (module) =>
@@ -119,7 +119,7 @@ export function savedWholeTest(config: FourierFTConfig): (module: string) => boo
 }
 
 /**
- * The number of coefficients of a module. Each key of `nFrequencyPattern` is a regular expression for the end of a name, after a dot; the
+ * Returns the number of coefficients of a module. Each key of `nFrequencyPattern` is a regular expression for the end of a name, after a dot; the
  * first key that matches decides. If none matches, a key that equals the name decides, and otherwise `nFrequency`.
  *
  * @throws FourierFTError INVALID_PATTERN
@@ -130,9 +130,9 @@ export function nFrequencyOf(config: FourierFTConfig, module: string): number {
 }
 
 /**
- * As {@link nFrequencyOf}, for several modules. Each pattern is compiled once.
+ * Returns the numbers of coefficients of several modules, by the rules of {@link nFrequencyOf}. Each pattern is compiled once.
  *
- * @throws FourierFTError INVALID_PATTERN, also if all patterns together cost too much on these names
+ * @throws FourierFTError INVALID_PATTERN, also if the total work of the patterns on these names is too much
  */
 export function nFrequenciesOf(
   config: FourierFTConfig,
@@ -141,7 +141,7 @@ export function nFrequenciesOf(
   return runNow(nFrequencySteps(config, modules))
 }
 
-/** The work of {@link nFrequenciesOf} in short steps. */
+/** Does the work of {@link nFrequenciesOf} in short steps. */
 export function* nFrequencySteps(
   { nFrequency, nFrequencyPattern }: FourierFTConfig,
   modules: Iterable<string>,
@@ -165,13 +165,13 @@ export function* nFrequencySteps(
   return result
 }
 
-/** A test for one key of `n_frequency_pattern`. Compiled patterns are large, so each is released before the next one is compiled. */
+/** Returns a test for one key of `n_frequency_pattern`. Compiled patterns are large, so each is released before the next one is compiled. */
 function keyTest(key: string, budget: PatternBudget): NameTest {
   const option = 'n_frequency_pattern'
   let pattern: PythonPattern | undefined
   const isLiteral = /^[\w.-]*$/.test(key)
   return (name) => {
-    // The usual key is a name. It needs no engine: its dots match any character, all other characters match themselves.
+    // Most keys are names. They need no engine: a dot matches any character, and every other character matches itself.
     if (isLiteral && isPlain(name)) {
       budget.spend(1 + key.length / 10, option)
       const start = name.length - key.length
@@ -186,7 +186,7 @@ function keyTest(key: string, budget: PatternBudget): NameTest {
   }
 }
 
-/** The targets: one regular expression, or names and name endings. */
+/** Returns the targets: one regular expression, or names and name endings. */
 function resolveTargets(
   config: FourierFTConfig,
   names: readonly string[],
@@ -216,7 +216,7 @@ function defaultTargets(modelType: string | undefined): string | readonly string
   )
 }
 
-/** PEFT's `_maybe_include_all_linear_layers`: every linear layer except the output. */
+/** Returns every linear layer except the output, as PEFT's `_maybe_include_all_linear_layers`. */
 function allLinear(
   config: FourierFTConfig,
   names: readonly string[],
@@ -230,8 +230,8 @@ function allLinear(
 }
 
 /**
- * PEFT's `_find_minimal_target_modules`. It can change the result: a target that was a full name becomes an ending, and
- * `layers_to_transform` restricts only endings.
+ * Replaces targets by shorter endings, as PEFT's `_find_minimal_target_modules`. This can change the result: a target that was a full name
+ * becomes an ending, and `layers_to_transform` restricts only endings.
  */
 function shortestEndings(
   targets: ReadonlySet<string>,
@@ -261,10 +261,10 @@ function shortestEndings(
   return required.size > 0 && required.size < targets.size ? required : targets
 }
 
-/** The endings of a name at its dots: `c`, `b.c`, `a.b.c` of `a.b.c`. A target matches a module if it is one of these. */
+/** Returns the endings of a name at its dots: `c`, `b.c`, `a.b.c` of `a.b.c`. A target matches a module if it equals one of its endings. */
 function endings(name: string, budget: PatternBudget): string[] {
   const result: string[] = []
-  // Looking an ending up reads all of it.
+  // A look-up of an ending reads all its characters.
   budget.spend((name.split('.').length * name.length) / 10, 'target_modules')
   for (let dot = name.lastIndexOf('.'); dot >= 0; dot = dot === 0 ? -1 : name.lastIndexOf('.', dot - 1)) {
     result.push(name.slice(dot + 1))
@@ -272,7 +272,7 @@ function endings(name: string, budget: PatternBudget): string[] {
   return [...result, name]
 }
 
-/** A test whether a name is one of the targets, or ends with a dot and a target. Linear in the length of the name. */
+/** Returns a test that checks whether a name equals a target, or ends with a dot and a target. Its time is linear in the length of the name. */
 function endingTest(targets: ReadonlySet<string>): NameTest {
   const lengths = new Set(Array.from(targets, ({ length }) => length))
   return (name) => {
@@ -300,7 +300,7 @@ function patternTest(targets: string, budget: PatternBudget): NameTest {
   return (name) => pattern.fullMatch(name)
 }
 
-/** A test for modules that are excluded or saved whole. */
+/** Returns a test for modules that are excluded or saved whole. */
 function exclusionTest(config: FourierFTConfig, budget: PatternBudget): NameTest {
   const { excludeModules, modulesToSave } = withTaskHeads(config)
   const tests: NameTest[] = []
@@ -314,7 +314,10 @@ function exclusionTest(config: FourierFTConfig, budget: PatternBudget): NameTest
   return (name) => tests.some((test) => test(name))
 }
 
-/** In PEFT each of `modulesToSave` is a regular expression for a part of a module's path. A plain name needs no engine. */
+/**
+ * Returns a test for modules inside those of `modulesToSave`. In PEFT each of `modulesToSave` is a regular expression for a part of a module's
+ * path. A plain name needs no engine.
+ */
 function insideSavedModuleTest(modulesToSave: readonly string[], budget: PatternBudget): NameTest {
   const isName = (text: string) => /^[\w-]+$/.test(text)
   const parts = new Set(modulesToSave.filter(isName))
@@ -327,7 +330,7 @@ function insideSavedModuleTest(modulesToSave: readonly string[], budget: Pattern
     name.split('.').some((part) => parts.has(part)) || patterns.some((pattern) => pattern.match(name))
 }
 
-/** A test for names and name endings; endings count only in the layers of `layersToTransform`. */
+/** Returns a test for names and name endings. Endings match only in the layers of `layersToTransform`. */
 function nameTest(targets: ReadonlySet<string>, config: FourierFTConfig, budget: PatternBudget): NameTest {
   const isInLayers = layerTest(config, budget)
   const isTargeted = endingTest(targets)
@@ -339,7 +342,7 @@ function layerTest({ layersToTransform, layersPattern }: FourierFTConfig, budget
   const indices = new Set(typeof layersToTransform === 'number' ? [layersToTransform] : layersToTransform)
   if (typeof layersToTransform !== 'number' && indices.size === 0) return () => true
   const lists = typeof layersPattern === 'string' ? [layersPattern] : (layersPattern ?? [])
-  // The first number in the name is that of the layer; a later one may be that of an expert. Without a pattern, any list counts.
+  // The first number in the name is the index of the layer; a later one may be the index of an expert. Without a pattern, any list matches.
   const expressions =
     lists.length === 0 || layersPattern === ''
       ? ['.*?\\.[^.]*\\.(?P<idx>\\d+)\\.']
@@ -364,15 +367,15 @@ function nothingMatches(config: FourierFTConfig, names: readonly string[]): Four
   const limits = Object.entries({ excludeModules, modulesToSave, layersToTransform, layersPattern })
     .filter(([, value]) => value !== null)
     .map(([option, value]) => `${option} ${JSON.stringify(value)}`)
-  const among = limits.length > 0 ? ` (with ${limits.join(', ')})` : ''
+  const conditions = limits.length > 0 ? ` (with ${limits.join(', ')})` : ''
   const nearest = nearestNames(wanted, names)
-  const nearestSentence =
+  const suggestion =
     nearest.length > 0
-      ? `The nearest of its ${names.length} modules: ${nearest.join(', ')}.`
-      : 'It has no modules.'
+      ? `the nearest of its ${names.length} modules: ${nearest.join(', ')}`
+      : 'it has no modules'
   return new FourierFTError(
     'MODULE_NOT_FOUND',
-    `targetModules ${JSON.stringify(targetModules)}${among} matches no module of the model. ${nearestSentence}`,
+    `targetModules ${JSON.stringify(targetModules)}${conditions} matches no module of the model; ${suggestion}`,
     { option: 'targetModules', expected: nearest, received: targetModules },
   )
 }

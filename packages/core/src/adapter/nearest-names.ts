@@ -1,13 +1,13 @@
-/** Suggestions for error messages: the existing names that are most similar to the names that the user wrote. */
+/** Suggests names in error messages: the existing names that are most similar to the names that the user wrote. */
 
-/** Of longer strings, only the ends are compared: they distinguish modules. */
+/** Only the ends of longer strings are compared, because they distinguish modules. */
 const MAX_COMPARED = 60
-/** Only this much of a name is read: an untrusted name may have millions of characters. */
+/** Only the end of a longer name is read, because an untrusted name may have millions of characters. */
 const MAX_NAME = 1000
 
 /**
- * Up to `count` of `names`, nearest first by the edit distance between a wanted name and as many last parts of a name. Each ending occurs
- * once, because a model has many layers of one kind.
+ * Returns up to `count` of `names`, the nearest first. The distance is the edit distance between a wanted name and the ending of a name with
+ * the same number of parts. Each ending occurs once, because a model has many layers of one kind.
  */
 export function nearestNames(wanted: readonly string[], names: readonly string[], count = 5): string[] {
   const best = new Map<string, { name: string; distance: number }>()
@@ -17,8 +17,9 @@ export function nearestNames(wanted: readonly string[], names: readonly string[]
     for (const name of names.slice(0, 2000)) {
       const ending = name.slice(-MAX_NAME).split('.').slice(-parts).join('.')
       const distance = editDistance(target.slice(-MAX_COMPARED), ending.slice(-MAX_COMPARED))
-      const known = best.get(ending)
-      if (!known || distance < known.distance) best.set(ending, { name: known?.name ?? name, distance })
+      const previous = best.get(ending)
+      if (!previous || distance < previous.distance)
+        best.set(ending, { name: previous?.name ?? name, distance })
     }
   }
   if (wanted.length === 0) return names.slice(0, count)
@@ -28,7 +29,7 @@ export function nearestNames(wanted: readonly string[], names: readonly string[]
     .map(({ name }) => name)
 }
 
-/** The Levenshtein distance, one row at a time. */
+/** Computes the Levenshtein distance, one row of the table at a time. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {

@@ -1,6 +1,6 @@
 /**
- * Parses a regular expression in the dialect of Python's `re` (3.11, `str` patterns) into a tree; `python-pattern.ts` matches it. Rejects
- * what Python rejects, and what cannot be matched in linear time.
+ * Parses a regular expression in the dialect of Python's `re` (3.11, `str` patterns) into a tree, which `python-pattern.ts` matches.
+ * Rejects patterns that Python rejects, and patterns that cannot be matched in linear time.
  *
  * @see https://docs.python.org/3.11/library/re.html#regular-expression-syntax
  */
@@ -10,7 +10,7 @@ import { MAX_ASCII, MAX_CODE_POINT } from './python-character-set.js'
 export type PatternNode =
   | { readonly kind: 'set'; readonly set: CharacterSet }
   | { readonly kind: 'sequence'; readonly items: readonly PatternNode[] }
-  | { readonly kind: 'alternation'; readonly branches: readonly PatternNode[] }
+  | { readonly kind: 'alternation'; readonly alternatives: readonly PatternNode[] }
   | {
       readonly kind: 'repeat'
       readonly item: PatternNode
@@ -27,10 +27,10 @@ export type AssertionNode =
   | { readonly kind: 'word boundary'; readonly negated: boolean; readonly ascii: boolean }
   | { readonly kind: 'look-ahead'; readonly negated: boolean; readonly item: PatternNode }
 
-/** A problem of a pattern, and its position as an index in code points if it has one. */
+/** A problem in a pattern. Its position, if it has one, is an index in code points. */
 export class PatternProblem extends Error {
   readonly position: number | undefined
-  /** True if Python rejects the pattern too; false if only this package cannot run it. */
+  /** True if Python also rejects the pattern; false if only this package cannot run it. */
   readonly isMalformed: boolean
 
   constructor(problem: string, position?: number, isMalformed = false) {
@@ -40,7 +40,7 @@ export class PatternProblem extends Error {
   }
 }
 
-/** The parser and the engine are recursive. Sensible patterns have less nesting. */
+/** Limits the recursion of the parser and the engine. Real patterns have less nesting. */
 const MAX_NESTING = 100
 /** The largest counted repetition that the engine accepts. */
 const MAX_REPEAT = 1000
@@ -53,9 +53,7 @@ interface Flags {
   readonly ascii: boolean
 }
 
-/**
- * @throws PatternProblem
- */
+/** Parses a pattern. @throws PatternProblem */
 export function parsePythonPattern(pattern: string): PatternNode {
   const parser = new Parser([...pattern])
   const node = parser.alternation(NO_FLAGS, 0)
@@ -87,7 +85,7 @@ class Parser {
   private readonly characters: readonly string[]
   private position = 0
   private readonly groupNames = new Set<string>()
-  /** Flags that `(?i)` at the start of the pattern turns on for all of it. */
+  /** Flags that a group such as `(?i)` at the start of the pattern sets for the whole pattern. */
   private globalFlags: Partial<Flags> = {}
 
   constructor(characters: readonly string[]) {
@@ -98,24 +96,24 @@ class Parser {
     return this.characters[this.position]
   }
 
-  /** Rejects what Python rejects. */
+  /** Rejects a pattern that Python also rejects. */
   fail(problem: string, position = this.position): never {
     throw new PatternProblem(problem, position, true)
   }
 
-  /** Rejects what Python accepts but this package cannot run. */
+  /** Rejects a pattern that Python accepts but this package cannot run. */
   private unsupported(problem: string, position = this.position): never {
     throw new PatternProblem(problem, position)
   }
 
   alternation(flags: Flags, nesting: number): PatternNode {
     if (nesting > MAX_NESTING) this.unsupported(`groups nested deeper than ${MAX_NESTING}`)
-    const branches: PatternNode[] = []
+    const alternatives: PatternNode[] = []
     do {
-      branches.push(this.sequence(flags, nesting, nesting === 0 && branches.length === 0))
+      alternatives.push(this.sequence(flags, nesting, nesting === 0 && alternatives.length === 0))
     } while (this.accept('|'))
-    const [only] = branches
-    return only && branches.length === 1 ? only : { kind: 'alternation', branches }
+    const [only] = alternatives
+    return only && alternatives.length === 1 ? only : { kind: 'alternation', alternatives }
   }
 
   private sequence(outer: Flags, nesting: number, first: boolean): PatternNode {
@@ -155,7 +153,7 @@ class Parser {
     return true
   }
 
-  /** The bounds of `*`, `+`, `?` or `{…}`; null if the brace is a literal character. */
+  /** Reads the bounds of `*`, `+`, `?` or `{…}`. Returns null if the brace is a literal character. */
   private quantifier(c: string): readonly [min: number, max: number] | null {
     if (c === '*') return [0, Number.POSITIVE_INFINITY]
     if (c === '+') return [1, Number.POSITIVE_INFINITY]
@@ -195,7 +193,7 @@ class Parser {
     return { kind: 'repeat', item, min, max, lazy: this.accept('?') }
   }
 
-  private group(flags: Flags, nesting: number, start: number, atStart: boolean): PatternNode | null {
+  private group(flags: Flags, nesting: number, start: number, isAtStart: boolean): PatternNode | null {
     let inner = flags
     let name: string | undefined
     let lookAhead: { negated: boolean } | undefined
@@ -210,11 +208,11 @@ class Parser {
       }
       if (c === '=' || c === '!') lookAhead = { negated: c === '!' }
       else if (c === 'P') name = this.groupName(start)
-      else if (c === '<') this.unsupported('a look-behind, which has no linear-time equivalent here', start)
+      else if (c === '<') this.unsupported('a look-behind, which is not supported', start)
       else if (c === '(') this.unsupported('a conditional group, which has no linear-time equivalent', start)
       else if (c === '>') this.unsupported('an atomic group, which has no linear-time equivalent', start)
       else if (c === '-' || FLAG_NAMES.has(c) || c === 'u' || c === 'L') {
-        const scoped = this.flags(c, flags, start, atStart)
+        const scoped = this.flags(c, flags, start, isAtStart)
         if (scoped === null) return null
         inner = scoped
       } else if (c !== ':') this.fail(`unknown extension ?${c}`, start)
@@ -239,8 +237,8 @@ class Parser {
     return name
   }
 
-  /** The flags of the group for `(?flags-flags:`; null for `(?flags)`, which applies to the whole pattern. */
-  private flags(first: string, outer: Flags, start: number, atStart: boolean): Flags | null {
+  /** Reads flags. Returns those of the group for `(?flags-flags:`, and null for `(?flags)`, which applies to the whole pattern. */
+  private flags(first: string, outer: Flags, start: number, isAtStart: boolean): Flags | null {
     const on = new Set<string>()
     const off = new Set<string>()
     let c: string | undefined = first
@@ -255,7 +253,7 @@ class Parser {
       [...on].filter((flag) => flag !== 'u').map((flag) => [FLAG_NAMES.get(flag), true]),
     )
     if (c === ')') {
-      if (!atStart) this.fail('global flags not at the start of the expression', start)
+      if (!isAtStart) this.fail('global flags not at the start of the expression', start)
       this.globalFlags = { ...this.globalFlags, ...added }
       return null
     }
@@ -277,7 +275,7 @@ class Parser {
     return { ...outer, ...added, ...removed, ...(on.has('u') ? { ascii: false } : {}) }
   }
 
-  /** An escape outside a character class, after the backslash. */
+  /** Reads an escape outside a character class, after the backslash. */
   private escape(flags: Flags, start: number): PatternNode {
     const c = this.next
     if (c === undefined) this.fail('bad escape (end of pattern)', start)
@@ -301,7 +299,10 @@ class Parser {
     return node
   }
 
-  /** The category or code point of an escape, after the backslash. The same inside and outside a class, except for `\b` and references. */
+  /**
+   * Reads the category or code point of an escape, after the backslash. Escapes have the same meaning inside and outside a class, except
+   * `\b` and back-references.
+   */
   private classEscape(start: number): Category | number {
     const c = this.next
     if (c === undefined) this.fail('bad escape (end of pattern)', start)
@@ -343,7 +344,7 @@ class Parser {
     return setNode({ ranges: [[codePoint, codePoint]] }, flags)
   }
 
-  /** Engines differ in case folding beyond ASCII, and module names do not need it. */
+  /** Rejects case folding beyond ASCII: engines differ in it, and module names do not need it. */
   private checkCase(codePoint: number, flags: Flags, start: number): void {
     if (flags.ignoreCase && codePoint > MAX_ASCII) {
       this.unsupported('a character outside ASCII under (?i), which is not supported', start)
@@ -354,12 +355,12 @@ class Parser {
     const negated = this.accept('^')
     const ranges: CodeRange[] = []
     const categories: Category[] = []
-    let empty = true
+    let isEmpty = true
     while (true) {
       const at = this.position
       if (this.next === undefined) this.fail('unterminated character set', start)
-      if (this.next === ']' && !empty) break
-      empty = false
+      if (this.next === ']' && !isEmpty) break
+      isEmpty = false
       const low = this.classItem(start)
       if (this.next === '-' && this.characters[this.position + 1] !== ']') {
         this.position++
@@ -388,7 +389,7 @@ class Parser {
   }
 }
 
-/** Whether a node is a condition on a position. */
+/** Checks whether a node is a condition on a position. */
 export function isAssertion(node: PatternNode): node is AssertionNode {
   return !['set', 'sequence', 'alternation', 'repeat', 'group'].includes(node.kind)
 }

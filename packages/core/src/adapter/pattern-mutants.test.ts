@@ -1,7 +1,7 @@
 /**
- * Random and damaged patterns, some with look-aheads in look-aheads. Each either gives the result of JavaScript's engine on short texts, on
- * which a backtracking engine is quick, or is rejected with a typed error. `FOURIERFT_MUTANTS` sets their number, `FOURIERFT_MUTANT_SEED` the
- * first seed; a failure names the pattern.
+ * Tests random and damaged patterns, some with look-aheads in look-aheads. Each pattern is rejected with a typed error, or gives the same results
+ * as JavaScript's engine on short texts, on which a backtracking engine is fast. `FOURIERFT_MUTANTS` sets the number of patterns,
+ * `FOURIERFT_MUTANT_SEED` the first seed. A failure names the pattern.
  */
 import { expect, it } from 'vitest'
 import { MersenneTwister } from '../entries/mersenne-twister.js'
@@ -12,7 +12,7 @@ import { compilePythonPattern, type PythonPattern } from './python-pattern.js'
 const MUTANTS = Number(process.env.FOURIERFT_MUTANTS ?? 4000)
 const FIRST_SEED = Number(process.env.FOURIERFT_MUTANT_SEED ?? 1)
 
-/** Pieces with the same meaning in Python and JavaScript on ASCII texts without line breaks. */
+/** Pieces of patterns that mean the same in Python and JavaScript, on ASCII texts without line breaks. */
 const PIECES =
   'a b a b . \\. [ab] [^a] \\w (?: (?= (?! (?=.* (?!.* ( ) ) ) ) | * + ? *? {2} {1,2} $ ^ \\b'.split(' ')
 const SEEDS = [
@@ -29,7 +29,7 @@ function mutant(random: (below: number) => number): string {
   for (let rounds = 1 + random(8); rounds > 0; rounds--) {
     const at = random(pieces.length + 1)
     const piece = pick(PIECES)
-    // Most groups are closed.
+    // Close most groups.
     if (piece.startsWith('(') && random(4) > 0) pieces.splice(at, random(2), piece, pick(PIECES), ')')
     else if (random(4) === 0) pieces.splice(at, 1)
     else pieces.splice(at, random(2), piece)

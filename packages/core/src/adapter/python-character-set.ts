@@ -1,6 +1,6 @@
 /**
- * Sets of characters of Python's `re` for `str` patterns: Unicode-aware categories, simple case folding, complements. They are resolved to
- * plain ranges, because other engines give `\w` and `(?i)` other meanings.
+ * The character sets of Python's `re` for `str` patterns: Unicode-aware categories, simple case folding, complements. They are resolved to
+ * plain ranges, because `\w` and `(?i)` have other meanings in other engines.
  */
 
 /** An inclusive range of code points. */
@@ -13,7 +13,7 @@ export interface CharacterSet {
   readonly ranges: readonly CodeRange[]
   readonly categories: readonly Category[]
   readonly negated: boolean
-  /** Ranges match either case. Then they are ASCII: the parser rejects others. */
+  /** Ranges match either case. They are then in ASCII, because the parser rejects others. */
   readonly ignoreCase: boolean
   /** The flag `a`: categories and case folding are limited to ASCII. */
   readonly ascii: boolean
@@ -22,7 +22,7 @@ export interface CharacterSet {
 export const MAX_ASCII = 0x7f
 export const MAX_CODE_POINT = 0x10ffff
 
-/** The members of a set up to `limit` ({@link MAX_ASCII} or {@link MAX_CODE_POINT}), sorted, neither overlapping nor adjacent. */
+/** Returns the members of a set up to `limit` ({@link MAX_ASCII} or {@link MAX_CODE_POINT}), sorted, neither overlapping nor adjacent. */
 export function resolveSet(set: CharacterSet, limit: number): CodeRange[] {
   const ranges = [...set.ranges]
   if (set.ignoreCase) ranges.push(...otherCases(set))
@@ -31,33 +31,36 @@ export function resolveSet(set: CharacterSet, limit: number): CodeRange[] {
   return clip(set.negated ? complement(members) : members, limit)
 }
 
-/** Ranges of the categories in Unicode 15, rounded up. */
-const RANGES_OF_CATEGORY: ReadonlyMap<string, number> = new Map([
+/** The number of ranges of each category in Unicode 15, rounded up. */
+const RANGES_PER_CATEGORY: ReadonlyMap<string, number> = new Map([
   ['d', 80],
   ['w', 800],
   ['s', 12],
 ])
 
-/** An upper estimate of the number of ranges of {@link resolveSet}. It does not make them, because there may be thousands of sets. */
+/**
+ * Returns an upper bound on the number of ranges of {@link resolveSet}. It does not compute the ranges, because there may be thousands of
+ * sets.
+ */
 export function estimatedRanges(
   { ranges, categories, ignoreCase, ascii }: CharacterSet,
   limit: number,
 ): number {
-  const narrow = ascii || limit === MAX_ASCII
-  const ofCategory = (category: Category) =>
-    narrow ? 10 : (RANGES_OF_CATEGORY.get(category.toLowerCase()) ?? 0)
+  const isAsciiOnly = ascii || limit === MAX_ASCII
+  const rangesOf = (category: Category) =>
+    isAsciiOnly ? 10 : (RANGES_PER_CATEGORY.get(category.toLowerCase()) ?? 0)
   const others = ignoreCase ? 2 * ranges.length : 0
-  return 1 + ranges.length + others + categories.reduce((sum, category) => sum + ofCategory(category), 0)
+  return 1 + ranges.length + others + categories.reduce((sum, category) => sum + rangesOf(category), 0)
 }
 
-/** Whether `\w` matches the character: a letter, a number or the underscore. `\b` is a boundary between such characters and others. */
+/** Checks whether `\w` matches the character: a letter, a number or the underscore. `\b` is a boundary between such characters and others. */
 export function isWord(codePoint: number, ascii: boolean): boolean {
   if (codePoint <= MAX_ASCII)
     return ASCII_WORD.some(([first, last]) => first <= codePoint && codePoint <= last)
   return !ascii && WORD.test(String.fromCodePoint(codePoint))
 }
 
-/** The value of a character that `\d` matches, 0 to 9. */
+/** Returns the value, 0 to 9, of a character that `\d` matches. */
 export function digitValue(digit: string): number {
   const codePoint = digit.codePointAt(0) ?? 0
   // Unicode assigns decimal digits in runs of ten, from zero on.
@@ -98,27 +101,27 @@ const LAST_LETTER_PLANE = 0x3ffff
 
 function categoryRanges(category: Category, ascii: boolean, limit: number): readonly CodeRange[] {
   const positive = category.toLowerCase()
-  const narrow = ascii || limit === MAX_ASCII
+  const isAsciiOnly = ascii || limit === MAX_ASCII
   let ranges: readonly CodeRange[]
-  // Even within ASCII the flag `a` changes `\s` (0x1c to 0x1f), but not `\d` and `\w`.
+  // Even within ASCII, the flag `a` changes `\s` (0x1c to 0x1f), but not `\d` and `\w`.
   if (positive === 's') ranges = ascii ? ASCII_SPACE : SPACE
-  else if (positive === 'd') ranges = narrow ? ASCII_DIGIT : tabulate(DECIMAL)
-  else ranges = narrow ? ASCII_WORD : tabulate(WORD)
+  else if (positive === 'd') ranges = isAsciiOnly ? ASCII_DIGIT : tabulate(DECIMAL)
+  else ranges = isAsciiOnly ? ASCII_WORD : tabulate(WORD)
   return category === positive ? ranges : complement(ranges)
 }
 
 const tables = new Map<RegExp, readonly CodeRange[]>()
 
-/** All characters in a class of this engine's own Unicode tables. Made when a name outside ASCII first needs it. */
+/** Returns all characters of a class in the Unicode tables of the JavaScript engine. Computed when a name outside ASCII first needs it. */
 function tabulate(characterClass: RegExp): readonly CodeRange[] {
-  const known = tables.get(characterClass)
-  if (known) return known
+  const cached = tables.get(characterClass)
+  if (cached) return cached
   const ranges: CodeRange[] = []
   let first = -1
   for (let codePoint = 0; codePoint <= LAST_LETTER_PLANE + 1; codePoint++) {
-    const member = codePoint <= LAST_LETTER_PLANE && characterClass.test(String.fromCodePoint(codePoint))
-    if (member && first < 0) first = codePoint
-    if (!member && first >= 0) {
+    const isMember = codePoint <= LAST_LETTER_PLANE && characterClass.test(String.fromCodePoint(codePoint))
+    if (isMember && first < 0) first = codePoint
+    if (!isMember && first >= 0) {
       ranges.push([first, codePoint - 1])
       first = -1
     }
@@ -128,21 +131,22 @@ function tabulate(characterClass: RegExp): readonly CodeRange[] {
 }
 
 /**
- * The further characters that an ASCII set matches regardless of case: the other case of its letters and, as in Python, characters that
- * are lower-cased to one of its letters or are equivalent to it: İ and ı to i, ſ to s, the Kelvin sign to k.
+ * Returns the additional characters that an ASCII set matches regardless of case: the other case of its letters and, as in Python,
+ * characters that are lower-cased to one of its letters or are equivalent to it: İ and ı to i, ſ to s, the Kelvin sign to k.
  */
 function otherCases(set: CharacterSet): CodeRange[] {
   const has = (codePoint: number) =>
     set.ranges.some(([first, last]) => first <= codePoint && codePoint <= last)
-  const either = (letter: string) => has(letter.charCodeAt(0)) || has(letter.toUpperCase().charCodeAt(0))
+  const hasEitherCase = (letter: string) =>
+    has(letter.charCodeAt(0)) || has(letter.toUpperCase().charCodeAt(0))
   const found: CodeRange[] = []
   for (let upper = 0x41; upper <= 0x5a; upper++) {
     if (has(upper) || has(upper + 0x20)) found.push([upper, upper], [upper + 0x20, upper + 0x20])
   }
   if (!set.ascii) {
-    if (either('i')) found.push([0x130, 0x131])
-    if (either('s')) found.push([0x17f, 0x17f])
-    if (either('k')) found.push([0x212a, 0x212a])
+    if (hasEitherCase('i')) found.push([0x130, 0x131])
+    if (hasEitherCase('s')) found.push([0x17f, 0x17f])
+    if (hasEitherCase('k')) found.push([0x212a, 0x212a])
   }
   return found
 }

@@ -1,13 +1,13 @@
 /**
- * JSON as Python's `json.dumps(value, indent=2, sort_keys=True)` writes it, so that files equal PEFT's byte for byte. Not a general
- * serialiser: only the pieces that a configuration needs.
+ * Writes JSON as Python's `json.dumps(value, indent=2, sort_keys=True)`, so that files equal PEFT's byte for byte. This is not a general
+ * serialiser: it has only the parts that a configuration needs.
  *
  * @see https://docs.python.org/3/library/json.html
  */
 
-/** A string literal with everything outside ASCII escaped, as `ensure_ascii=True` does. */
+/** Writes a string literal with all characters outside ASCII escaped, as with `ensure_ascii=True`. */
 export function pythonString(value: string): string {
-  // Below DEL, JSON.stringify escapes the same characters as Python, in the same way. It also escapes lone surrogates.
+  // Below DEL (U+007F), JSON.stringify escapes the same characters as Python, in the same way. It also escapes lone surrogates.
   return JSON.stringify(value).replace(
     /[\u007f-\uffff]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
@@ -15,8 +15,8 @@ export function pythonString(value: string): string {
 }
 
 /**
- * `repr` of a Python float: the shortest digits that read back as the same number, always with a point or an exponent (`150.0`). Exponents
- * have at least two digits and are used below 1e-4 and from 1e16 on.
+ * Writes a number as the `repr` of a Python float: the shortest digits that read back as the same number, always with a point or an
+ * exponent (`150.0`). Exponents have at least two digits and are used below 1e-4 and from 1e16 on.
  *
  * @param value finite
  */
@@ -31,27 +31,27 @@ export function pythonFloat(value: number): string {
     return `${sign}${digits[0]}${fraction}e${exponent < 0 ? '-' : '+'}${size}`
   }
   if (exponent < 0) return `${sign}0.${'0'.repeat(-exponent - 1)}${digits}`
-  const whole = digits.slice(0, exponent + 1).padEnd(exponent + 1, '0')
-  return `${sign}${whole}.${digits.slice(exponent + 1) || '0'}`
+  const integer = digits.slice(0, exponent + 1).padEnd(exponent + 1, '0')
+  return `${sign}${integer}.${digits.slice(exponent + 1) || '0'}`
 }
 
-/** A list of literals, each on its own line, indented for a depth of `depth` levels. */
+/** Writes a list of literals, each on its own line, indented for a depth of `depth` levels. */
 export function pythonList(literals: readonly string[], depth: number): string {
   return block('[', literals, ']', depth)
 }
 
-/** An object of keys and literals, indented for a depth of `depth` levels. */
+/** Writes an object of keys and literals, indented for a depth of `depth` levels. */
 export function pythonObject(members: Iterable<readonly [string, string]>, depth: number): string {
   const lines = [...members].map(([key, literal]) => `${pythonString(key)}: ${literal}`)
   return block('{', lines, '}', depth)
 }
 
-/** Members in the order of `sort_keys=True`. */
+/** Sorts members as `sort_keys=True` does. */
 export function sortedByKey<T>(members: Iterable<readonly [string, T]>): (readonly [string, T])[] {
   return [...members].sort(([a], [b]) => comparePythonStrings(a, b))
 }
 
-/** Python's order of strings, by code point. JavaScript's `<` compares UTF-16 units, which differs beyond U+FFFF. */
+/** Compares strings in Python's order, by code point. JavaScript's `<` compares UTF-16 units, which differs beyond U+FFFF. */
 export function comparePythonStrings(a: string, b: string): number {
   const [left, right] = [[...a], [...b]]
   for (let i = 0; i < Math.min(left.length, right.length); i++) {

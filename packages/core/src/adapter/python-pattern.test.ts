@@ -4,7 +4,7 @@ import { FourierFTError } from '../errors.js'
 import { PatternBudget } from './pattern-budget.js'
 import { compilePythonPattern } from './python-pattern.js'
 
-// test/matching compares the results with Python's. Here are the limits, the errors and the properties.
+// test/matching compares the results with Python's. This file tests the errors, the limits and the properties.
 
 const compile = (pattern: string) => compilePythonPattern(pattern, { option: 'target_modules' })
 
@@ -30,7 +30,7 @@ describe('errors', () => {
     ['a{1001}', 2, 'more than 1000'],
     ['[z-a]', 1, 'bad character range'],
     ['\\p{L}', 0, 'bad escape \\p'],
-  ])('%s: name the problem and its position', (pattern, position, problem) => {
+  ])('name the problem of %s and its position', (pattern, position, problem) => {
     const error = errorOf(() => compile(pattern))
     expect(error.code).toBe('INVALID_PATTERN')
     expect(error.details.option).toBe('target_modules')
@@ -47,7 +47,7 @@ describe('limits', () => {
     ['repetitions of a long text', `(?:${'ab'.repeat(500)}){1,1000}`],
     ['many repetitions', 'a{1000}'.repeat(50)],
     ['repetitions of a set', '.{1000}'.repeat(5)],
-    ['options', '.?'.repeat(3000)],
+    ['optional characters', '.?'.repeat(3000)],
     ['alternatives', Array.from({ length: 5000 }, (_, i) => `.${i}`).join('|')],
     ['groups', `${'('.repeat(5000)}a${')'.repeat(5000)}`],
     ['length', 'a'.repeat(100_000)],
@@ -58,7 +58,7 @@ describe('limits', () => {
     expect(errorOf(() => compile(pattern).fullMatch('é')).code).toBe('INVALID_PATTERN')
   })
 
-  it('accept patterns of real size', () => {
+  it('accept patterns as large as in real configurations', () => {
     const names = Array.from({ length: 500 }, (_, i) => `model\\.layers\\.${i}\\.self_attn\\.q_proj`)
     const pattern = compile(names.join('|'))
     expect(pattern.fullMatch('model.layers.499.self_attn.q_proj')).toBe(true)
@@ -73,7 +73,7 @@ describe('limits', () => {
     expect(error.message).toMatch(/costs \d+ steps on one name; expected at most/)
   })
 
-  it('can be shared by patterns in one budget', () => {
+  it('apply to all patterns of one budget together', () => {
     const budget = new PatternBudget()
     const shared = compilePythonPattern('a+', { option: 'x', budget })
     for (let i = 0; i < 16; i++) budget.spend(6e7, 'y')
@@ -151,7 +151,7 @@ describe('properties', () => {
   const escaped = (literal: string) =>
     [...literal].map((c) => (/\W/.test(c) && c !== '\n' ? `\\${c}` : c)).join('')
 
-  it('an escaped text matches only itself', () => {
+  it('an escaped text matches only that text', () => {
     fc.assert(
       fc.property(text, text, (a, b) => {
         expect(compile(escaped(a)).fullMatch(a)).toBe(true)
@@ -166,14 +166,14 @@ describe('properties', () => {
     fc.assert(
       fc.property(part, part, text, (condition, body, subject) => {
         const both = compile(condition).match(subject) && compile(body).fullMatch(subject)
-        const neither = !compile(condition).match(subject) && compile(body).fullMatch(subject)
+        const onlyBody = !compile(condition).match(subject) && compile(body).fullMatch(subject)
         expect(compile(`(?=${condition})${body}`).fullMatch(subject)).toBe(both)
-        expect(compile(`^(?!${condition})(?:${body})`).fullMatch(subject)).toBe(neither)
+        expect(compile(`^(?!${condition})(?:${body})`).fullMatch(subject)).toBe(onlyBody)
       }),
     )
   })
 
-  it('an empty text has no \\B, as in Python before 3.14', () => {
+  it('an empty string has no \\B, as in Python before 3.14', () => {
     const results = (pattern: string, subject: string) => {
       const compiled = compile(pattern)
       return [compiled.match(subject), compiled.fullMatch(subject), compiled.groups(subject) !== null]
@@ -186,7 +186,7 @@ describe('properties', () => {
     expect(results('-(?=\\B)', '-')).toEqual([true, true, true])
   })
 
-  it('named groups are undefined if they took no part in the match', () => {
+  it('named groups that take no part in the match are undefined', () => {
     const groups = compile('(?P<first>a+)(?P<other>b)?\\.(?P<idx>\\d+)').groups('aa.٣x')
     expect([...(groups ?? [])]).toEqual([
       ['first', 'aa'],

@@ -1,11 +1,11 @@
 /**
- * Untrusted regular expressions in Python's dialect, with Python's results, run by RE2 in linear time. Configurations are written for
- * Python's `re`, so another dialect would give other results; patterns may come from anywhere, so a backtracking engine could hang.
+ * Runs untrusted regular expressions in Python's dialect with RE2, in linear time and with Python's results. Configurations are written for
+ * Python's `re`, so another dialect would give other results. Patterns are untrusted, so a backtracking engine could hang.
  *
- * A pattern is parsed into a tree, which is written for RE2 in one of two ways. The simple way is for ASCII texts without line breaks: RE2
- * has the same conditions on a position there, except look-aheads. For all other texts and patterns, a marker character is inserted at each
- * position of the text. It says which of the pattern's conditions hold there, and each condition becomes a look-behind at one marker. This
- * gives look-aheads, `$` before a last line break and Unicode's word boundaries their exact meaning.
+ * A pattern is parsed into a tree, which is written for RE2 in one of two ways. The simple way is for ASCII texts without line breaks, and for
+ * patterns without look-aheads: RE2 then has the same conditions on a position as Python. For all other texts and patterns, a marker character
+ * is inserted at each position of the text. The marker encodes which of the pattern's conditions are true at its position, and each condition
+ * becomes a look-behind at one marker. This gives look-aheads, `$` before a last line break and Unicode's word boundaries their exact meaning.
  *
  * @see https://github.com/google/re2/wiki/WhyRE2
  */
@@ -28,6 +28,7 @@ import {
   resolveSet,
 } from './python-character-set.js'
 
+/** A compiled pattern, with the methods of Python's `re`. */
 export interface PythonPattern {
   /** `re.fullmatch(pattern, text) is not None` */
   fullMatch(text: string): boolean
@@ -37,20 +38,22 @@ export interface PythonPattern {
   groups(text: string): ReadonlyMap<string, string | undefined> | null
 }
 
-/** Code points; the longest real patterns list some thousand module names. */
+/** UTF-16 units of a pattern. The longest real patterns list some thousand module names. */
 const MAX_PATTERN_LENGTH = 32_768
-/** Instructions of a program, with counted repetitions written out. */
+/** Instructions of a program, with counted repetitions expanded. */
 const MAX_INSTRUCTIONS = 40_000
-/** Instructions that are not a plain character: the engine may have to follow all of them at each character of a name. */
+/** Instructions other than a plain character. The engine may have to follow all of them at each character of a name. */
 const MAX_CHOICES = 4000
-/** Bits of a marker: the number of different conditions of a pattern, however often they occur. */
+/** Bits of a marker: the number of different conditions in a pattern. */
 const MAX_CONDITIONS = 8
-/** Ranges of characters in a program, Unicode's categories written out: a few megabytes. */
+/** Ranges of characters in a program, with Unicode's categories expanded: a few megabytes. */
 const MAX_RANGES = 200_000
 
 /**
+ * Compiles a pattern.
+ *
  * @param option name of the option in errors
- * @param budget limit on the work of this pattern and others together; default: each compilation and each match has its own limit
+ * @param budget limit on the total work of this pattern and others; default: each compilation and each match has its own limit
  * @throws FourierFTError INVALID_PATTERN if Python rejects the pattern, if it cannot run in linear time (back-references, look-behinds,
  *   conditional and atomic groups, possessive quantifiers), or if it is too large; with the position in code points
  */
@@ -78,7 +81,7 @@ export function compilePythonPattern(
   }
 }
 
-/** Whether the error is about a pattern that Python accepts but this package cannot run. */
+/** Checks whether the error is about a pattern that Python accepts but this package cannot run. */
 export function isInexpressible(error: unknown): boolean {
   if (!FourierFTError.isInstance(error) || error.code !== 'INVALID_PATTERN') return false
   const { cause } = error.details
@@ -93,7 +96,7 @@ function invalid(pattern: string, option: string, problem: string, cause?: Patte
     'INVALID_PATTERN',
     `${option}: the regular expression ${JSON.stringify(excerpt)} cannot be used: ${problem}${where}`,
     {
-      advice: "use one that Python's re accepts and that can be matched in linear time",
+      advice: "use a regular expression that Python's re accepts and that can be matched in linear time",
       option,
       received: pattern,
       expected: 'a regular expression that can be matched in linear time',
@@ -104,7 +107,7 @@ function invalid(pattern: string, option: string, problem: string, cause?: Patte
 
 /** The errors and the budget of one pattern. */
 interface Context {
-  /** Makes the error that rejects the pattern. */
+  /** Returns the error that rejects the pattern. */
   readonly rejection: (problem: string) => FourierFTError
   /** Counts work that is about to be done. */
   readonly spend: (work: number) => void
@@ -114,18 +117,20 @@ interface Context {
 
 /** A tree written for RE2 in one of the two ways. */
 interface Program {
-  /** Steps to make the subject of a text of `length` characters, mostly for look-aheads. */
-  readonly subjectWork: (length: number) => number
-  /** Steps of a match on that subject. */
+  /** Steps to make the engine's input for a text of `length` characters, mostly for look-aheads. */
+  readonly inputWork: (length: number) => number
+  /** Steps of a match on that input. */
   readonly matchWork: (length: number) => number
+  /** Matches the whole input. */
   readonly whole: () => RE2JS
+  /** Matches at the start of the input. */
   readonly prefix: () => RE2JS
   /** Names of the named groups; in the engine, group i is called `g<i>`. */
   readonly names: readonly string[]
-  /** The engine's input for a text. */
-  readonly subject: (text: string) => string
-  /** Converts a captured part of the subject back to the text. */
-  readonly captured: (part: string) => string
+  /** Makes the engine's input for a text. */
+  readonly inputFor: (text: string) => string
+  /** Converts a captured part of the input back to the text. */
+  readonly textOf: (part: string) => string
 }
 
 class CompiledPattern implements PythonPattern {
@@ -149,22 +154,22 @@ class CompiledPattern implements PythonPattern {
 
   fullMatch(text: string): boolean {
     const program = this.programFor(text)
-    return program.whole().testExact(program.subject(text))
+    return program.whole().testExact(program.inputFor(text))
   }
 
   match(text: string): boolean {
     const program = this.programFor(text)
-    return program.prefix().test(program.subject(text))
+    return program.prefix().test(program.inputFor(text))
   }
 
   groups(text: string): ReadonlyMap<string, string | undefined> | null {
     const program = this.programFor(text)
-    const matcher = program.prefix().matcher(program.subject(text))
+    const matcher = program.prefix().matcher(program.inputFor(text))
     if (!matcher.lookingAt()) return null
     return new Map(
       program.names.map((name, i) => {
         const part = matcher.group(`g${i}`)
-        return [name, part === null ? undefined : program.captured(part)]
+        return [name, part === null ? undefined : program.textOf(part)]
       }),
     )
   }
@@ -172,12 +177,12 @@ class CompiledPattern implements PythonPattern {
   private programFor(text: string): Program {
     if (text === '' && this.empty) return this.empty().programFor(text)
     const program = this.simple && isPlain(text) ? this.simple : this.marked()
-    this.context.spend(program.subjectWork(text.length) + program.matchWork(text.length))
+    this.context.spend(program.inputWork(text.length) + program.matchWork(text.length))
     return program
   }
 }
 
-/** Whether a text is ASCII without line breaks. Then `$` equals `\Z`, `\b` equals RE2's, and sets are small. */
+/** Checks whether a text is ASCII without line breaks. For such texts `$` equals `\Z`, `\b` equals RE2's, and sets are small. */
 export function isPlain(text: string): boolean {
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i)
@@ -203,17 +208,17 @@ function simpleProgram(tree: PatternNode, context: Context): Program {
   })
   const body = writer.write(tree)
   return {
-    subjectWork: () => 0,
+    inputWork: () => 0,
     matchWork: (length) => size.instructions * (length + 1),
     whole: once(() => compileRe2(body, 0, size, context)),
     prefix: once(() => compileRe2(`\\A(?:${body})`, 0, size, context)),
     names: writer.names,
-    subject: (text) => text,
-    captured: (part) => part,
+    inputFor: (text) => text,
+    textOf: (part) => part,
   }
 }
 
-/** Markers are the first private characters of plane 15. Text may contain them too: every other character of a subject is a marker. */
+/** Markers are the first private characters of plane 15. A text may contain them: markers are known by their position in the input. */
 const MARKER = 0xf0000
 const ANY_MARKER = `[${escapeCode(MARKER)}-${escapeCode(MARKER + 2 ** MAX_CONDITIONS - 1)}]`
 
@@ -234,8 +239,8 @@ function markedProgram(tree: PatternNode, context: Context): Program {
     return `(?<=${markersWith(bit, wanted)})`
   })
   const body = writer.write(tree)
-  /** The text with a marker before each character and at the end. */
-  const subject = (text: string): string => {
+  /** Inserts a marker before each character and at the end. */
+  const inputFor = (text: string): string => {
     const characters = [...text]
     const conditions = [...tests.values()]
     let marked = ''
@@ -249,20 +254,21 @@ function markedProgram(tree: PatternNode, context: Context): Program {
     return marked
   }
   return {
-    subjectWork: (length) => [...tests.values()].reduce((sum, { work }) => sum + work(length), length),
-    // The subject has a marker for each character.
+    inputWork: (length) => [...tests.values()].reduce((sum, { work }) => sum + work(length), length),
+    // The input has a marker for each character.
     matchWork: (length) => size.instructions * (2 * length + 1),
     whole: once(() => compileRe2(`${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS, size, context)),
     prefix: once(() => compileRe2(`\\A${ANY_MARKER}(?:${body})`, RE2JS.LOOKBEHINDS, size, context)),
     names: writer.names,
-    subject,
-    // A part begins with a character and ends with a marker.
-    captured: (part) => [...part].filter((_, i) => i % 2 === 0).join(''),
+    inputFor,
+    // A captured part begins with a character and ends with a marker.
+    textOf: (part) => [...part].filter((_, i) => i % 2 === 0).join(''),
   }
 }
 
+/** The test of one condition. */
 interface PositionTest {
-  /** Whether the condition, ignoring its negation, holds before character `position`. */
+  /** Checks whether the condition, ignoring its negation, is true before character `position`. */
   readonly at: (characters: readonly string[], position: number) => boolean
   /** Steps of the test at all positions of a text of `length` characters. */
   readonly work: (length: number) => number
@@ -297,10 +303,10 @@ function positionTest(condition: AssertionNode, context: Context): PositionTest 
     }
     case 'look-ahead': {
       const { item } = condition
-      // On the rest of a plain text, the simple way gives the same result unless the look-ahead contains a condition that looks back, or
-      // another look-ahead.
+      // On the rest of a plain text, the simple way gives the same result, unless the look-ahead contains another look-ahead or a condition
+      // that looks back.
       const simple = looksBack(item) || hasLookAhead(item) ? null : simpleProgram(item, context)
-      let marked: { text: string; subject: string } | undefined
+      let last: { text: string; input: string } | undefined
       const program = markedProgram(item, context)
       return {
         at(characters, position) {
@@ -309,19 +315,19 @@ function positionTest(condition: AssertionNode, context: Context): PositionTest 
             if (isPlain(rest)) return simple.prefix().test(rest)
           }
           const text = characters.join('')
-          if (marked?.text !== text) marked = { text, subject: program.subject(text) }
+          if (last?.text !== text) last = { text, input: program.inputFor(text) }
           // A marker takes two UTF-16 units.
           const offset = characters.slice(0, position).join('').length + 2 * position
-          return program.prefix().test(marked.subject.slice(offset))
+          return program.prefix().test(last.input.slice(offset))
         },
-        // The subject is made once, and its rest is matched at each position. Only this case is quadratic in the length of the text.
-        work: (length) => program.subjectWork(length) + (program.matchWork(length) * (length + 2)) / 2,
+        // The input is made once, and its rest is matched at each position. Only this case is quadratic in the length of the text.
+        work: (length) => program.inputWork(length) + (program.matchWork(length) * (length + 2)) / 2,
       }
     }
   }
 }
 
-/** The size of a program for texts of characters up to `limit`. */
+/** Returns the size of a program for characters up to `limit`. */
 function checkedSize(tree: PatternNode, limit: number, { rejection }: Context): PatternSize {
   const ranges = sizeOf(tree, (node) => (node.kind === 'set' ? estimatedRanges(node.set, limit) : 0))
   if (ranges > MAX_RANGES) throw rejection('too many sets of characters')
@@ -346,7 +352,7 @@ function compileRe2(
 class Writer {
   readonly names: string[] = []
   private readonly limit: number
-  /** Pattern for the marker that follows each character of the subject. */
+  /** The pattern of the marker that follows each character of the input; empty in the simple way. */
   private readonly separator: string
   private readonly condition: (node: AssertionNode) => string
 
@@ -365,7 +371,7 @@ class Writer {
       case 'sequence':
         return node.items.map((item) => this.write(item)).join('')
       case 'alternation':
-        return `(?:${node.branches.map((branch) => this.write(branch)).join('|')})`
+        return `(?:${node.alternatives.map((alternative) => this.write(alternative)).join('|')})`
       case 'repeat':
         return `(?:${this.write(node.item)})${bounds(node.min, node.max)}${node.lazy ? '?' : ''}`
       case 'group': {
@@ -384,7 +390,7 @@ function bounds(min: number, max: number): string {
 }
 
 function writeSet(ranges: readonly CodeRange[]): string {
-  // An empty set matches nothing. RE2 has no empty class.
+  // An empty set matches nothing. RE2 has no empty class, so this writes the complement of all characters.
   if (ranges.length === 0) return `[^${escapeCode(0)}-${escapeCode(MAX_CODE_POINT)}]`
   return `[${ranges.map(([first, last]) => `${escapeCode(first)}-${escapeCode(last)}`).join('')}]`
 }
@@ -393,7 +399,7 @@ function escapeCode(codePoint: number): string {
   return `\\x{${codePoint.toString(16)}}`
 }
 
-/** The character class of the markers in which `bit` has the value `wanted`. */
+/** Returns the character class of the markers in which `bit` has the value `wanted`. */
 function markersWith(bit: number, wanted: 0 | 1): string {
   const run = 2 ** bit
   const ranges: CodeRange[] = []
@@ -405,7 +411,7 @@ function markersWith(bit: number, wanted: 0 | 1): string {
 
 function children(node: PatternNode): readonly PatternNode[] {
   if (node.kind === 'sequence') return node.items
-  if (node.kind === 'alternation') return node.branches
+  if (node.kind === 'alternation') return node.alternatives
   return 'item' in node ? [node.item] : []
 }
 
@@ -424,15 +430,16 @@ const MATCHES_NOTHING: PatternNode = {
   set: { ranges: [], categories: [], negated: false, ignoreCase: false, ascii: false },
 }
 
-/** The pattern with each `\B` replaced by a set that matches nothing. */
+/** Replaces each `\B` by a set that matches nothing. */
 function withoutNonBoundaries(node: PatternNode): PatternNode {
   if (isNonBoundary(node)) return MATCHES_NOTHING
   if (node.kind === 'sequence') return { ...node, items: node.items.map(withoutNonBoundaries) }
-  if (node.kind === 'alternation') return { ...node, branches: node.branches.map(withoutNonBoundaries) }
+  if (node.kind === 'alternation')
+    return { ...node, alternatives: node.alternatives.map(withoutNonBoundaries) }
   return 'item' in node ? { ...node, item: withoutNonBoundaries(node.item) } : node
 }
 
-/** The sum of the weights of a tree's nodes, with counted repetitions written out. */
+/** Returns the sum of the weights of a tree's nodes, with counted repetitions expanded. */
 function sizeOf(node: PatternNode, weight: (node: PatternNode) => number): number {
   const inner = children(node).reduce((sum, child) => sum + sizeOf(child, weight), weight(node))
   if (node.kind !== 'repeat') return inner

@@ -5,22 +5,25 @@ import { savedTensor } from '../files/peft-layout.js'
 import { decodeFloats, isFloatDtype } from '../files/safetensors.js'
 import type { Adapter } from './adapter.js'
 
+/** The weight and bias that replace those of a layer. */
 export interface SavedModule {
   /** `[out, in]`, row-major. */
   readonly weight: Float32Array
-  /** `[out]`; undefined if the layer has none. */
+  /** `[out]`; undefined if the layer has no bias. */
   readonly bias: Float32Array | undefined
 }
 
-/** Whether the tensor is a head for another number of labels, and not the weight of another layer. */
+/** Checks whether the tensor is a head for another number of labels, and not the weight of another layer. */
 function isResized(stored: readonly number[], expected: readonly number[] | undefined): boolean {
   return stored.length === 2 && expected?.length === 2 && stored[1] === expected[1]
 }
 
 /**
- * @param shape of the layer's weight, `[out, in]`
- * @param hasFreeWidth whether the file may hold another `out`, as heads with other labels do
- * @throws {FourierFTError} `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE` if they are not floats, `INVALID_SAFETENSORS` if one of the two is missing
+ * Reads the weight and bias of a module.
+ *
+ * @param layer the model's layer: the shape `[out, in]` of its weight, and whether it has a bias. With `hasFreeWidth` the file may contain
+ *   another `out`, as a head with another number of labels does
+ * @throws {FourierFTError} `SHAPE_MISMATCH`, `UNSUPPORTED_DTYPE` if the tensors are not floats, `INVALID_SAFETENSORS` if one is missing
  */
 export function readSavedModule(
   { savedTensors }: Adapter,
@@ -37,7 +40,7 @@ export function readSavedModule(
       if (expected === undefined) return undefined
       throw new FourierFTError(
         'INVALID_SAFETENSORS',
-        `tensor ${tensor} is missing, although the module's other tensor is there`,
+        `tensor ${tensor} is missing, although the file contains the module's other tensor`,
         {
           tensor,
           module,
@@ -49,7 +52,9 @@ export function readSavedModule(
         'SHAPE_MISMATCH',
         `tensor ${tensor}: expected ${expected ? `[${expected.join(', ')}]` : `no tensor, because layer '${module}' has no bias`}; ` +
           `received [${stored.shape.join(', ')}]` +
-          (isResized(stored.shape, expected) ? '; this model cannot take a layer of another size' : ''),
+          (isResized(stored.shape, expected)
+            ? '; this model cannot replace the layer by one of another size'
+            : ''),
         { tensor, module, expected, received: stored.shape },
       )
     const { dtype, bytes } = stored

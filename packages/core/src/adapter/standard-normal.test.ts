@@ -1,4 +1,4 @@
-/** The distribution, within the statistical error of the sample, and the sequence of numbers for a seed. */
+/** Tests the distribution, within the statistical error of the sample, and the sequence of numbers for a seed. */
 import { describe, expect, it } from 'vitest'
 import { standardNormal } from './standard-normal.js'
 
@@ -21,7 +21,7 @@ describe('standardNormal', () => {
     expect(Math.abs(moment(power) - expected)).toBeLessThan(5 * Math.sqrt(variance / N))
   })
 
-  it('has the normal share of each unit interval, tails included', () => {
+  it('has the expected share of each unit interval and of the tails', () => {
     // Φ(k + 1) − Φ(k) for k = 0, 1, 2 and 1 − Φ(3), from tables.
     const shares = [0.3413447460685, 0.1359051219833, 0.0214002339165, 0.0013498980316]
     const counts = [0, 0, 0, 0]

@@ -6,7 +6,11 @@
  */
 import { MersenneTwister } from '../entries/mersenne-twister.js'
 
-/** @param seed taken modulo 2³² */
+/**
+ * Returns a generator of standard normal numbers.
+ *
+ * @param seed taken modulo 2³²
+ */
 export function standardNormal(seed: number): () => number {
   const random = new MersenneTwister(seed)
 
@@ -14,20 +18,20 @@ export function standardNormal(seed: number): () => number {
     ((random.nextUint32() >>> 5) * 2 ** 26 + (random.nextUint32() >>> 6)) / 2 ** 53
 
   /**
-   * Returns true with probability `exp(−x)`, `0 ≤ x ≤ 1` (von Neumann). A decreasing run `x > u₁ > u₂ > …` of uniform numbers has at least m of
-   * them with probability `x^m/m!`, so their number is even with probability `1 − x + x²/2 − … = exp(−x)`.
+   * Returns true with probability `exp(−x)`, `0 ≤ x ≤ 1` (von Neumann). A decreasing run `x > u₁ > u₂ > …` of uniform numbers has at least
+   * m of them with probability `x^m/m!`, so their number is even with probability `1 − x + x²/2 − … = exp(−x)`.
    */
-  const survives = (x: number): boolean => {
-    let even = true
-    for (let last = x, next = uniform(); next < last; last = next, next = uniform()) even = !even
-    return even
+  const accept = (x: number): boolean => {
+    let isEven = true
+    for (let last = x, next = uniform(); next < last; last = next, next = uniform()) isEven = !isEven
+    return isEven
   }
 
-  /** The integer part with probability ∝ `exp(−k²/2)`, as `exp(−k/2)·exp(−k(k−1)/2)`; undefined if rejected. */
+  /** Returns the integer part k with probability ∝ `exp(−k²/2) = exp(−k/2)·exp(−k(k−1)/2)`; undefined if k is rejected. */
   const integerPart = (): number | undefined => {
     let k = 0
-    while (survives(0.5)) k++
-    for (let i = k * (k - 1); i > 0; i--) if (!survives(0.5)) return undefined
+    while (accept(0.5)) k++
+    for (let i = k * (k - 1); i > 0; i--) if (!accept(0.5)) return undefined
     return k
   }
 
@@ -36,10 +40,10 @@ export function standardNormal(seed: number): () => number {
       const k = integerPart()
       if (k === undefined) continue
       const x = uniform()
-      let kept = true
+      let isAccepted = true
       // exp(−x(2k+x)/2) in k + 1 factors, each with an exponent below 1.
-      for (let i = 0; kept && i <= k; i++) kept = survives((x * (2 * k + x)) / (2 * k + 2))
-      if (kept) return random.nextUint32() >>> 31 ? -(k + x) : k + x
+      for (let i = 0; isAccepted && i <= k; i++) isAccepted = accept((x * (2 * k + x)) / (2 * k + 2))
+      if (isAccepted) return random.nextUint32() >>> 31 ? -(k + x) : k + x
     }
   }
 }

@@ -1,12 +1,12 @@
 /**
- * Long work in short steps. One function serves two kinds of callers: those that want the result at once, and those that let the event
- * loop run between the steps and can abort.
+ * Long work in short steps. The same generator serves callers that need the result at once, and callers that let the event loop run
+ * between the steps and can abort the work.
  */
 
 /** Work that can pause at each `yield`; it returns the result. */
 export type Steps<T> = Generator<void, T, void>
 
-/** Does all the work now. */
+/** Does all the work without a pause. */
 export function runNow<T>(steps: Steps<T>): T {
   for (;;) {
     const step = steps.next()
@@ -14,8 +14,8 @@ export function runNow<T>(steps: Steps<T>): T {
   }
 }
 
-/** Below the time of a frame, so that a page stays smooth. */
-const LONGEST_MS = 12
+/** Less than the time of a frame, so that a page stays responsive. */
+const MAX_PIECE_MS = 12
 
 /**
  * Does the work in short pieces, each in its own task of the event loop.
@@ -23,13 +23,13 @@ const LONGEST_MS = 12
  * @param signal ends the work between two pieces; the promise is rejected with its reason
  */
 export async function runInPieces<T>(steps: Steps<T>, signal: AbortSignal | undefined): Promise<T> {
-  let since = performance.now()
+  let pieceStart = performance.now()
   for (;;) {
     const step = steps.next()
     if (step.done) return step.value
-    if (performance.now() - since < LONGEST_MS) continue
+    if (performance.now() - pieceStart < MAX_PIECE_MS) continue
     await new Promise((resolve) => setTimeout(resolve))
     signal?.throwIfAborted()
-    since = performance.now()
+    pieceStart = performance.now()
   }
 }

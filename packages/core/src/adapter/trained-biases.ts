@@ -1,9 +1,10 @@
-/** Adapters that train biases (`bias: 'all'`). Files can hold them, but no runtime applies them. */
+/** Rejects adapters that train biases (`bias: 'all'`). Files can contain trained biases, but no package applies them. */
 import { FourierFTError } from '../errors.js'
 import type { FourierFTConfig } from './config.js'
 
 /**
- * Call it before other checks: the biases may belong to any kind of module, and another check would report those modules instead.
+ * Rejects an adapter with trained biases. Call it before other checks: the biases may belong to any kind of module, and another check would
+ * report those modules instead.
  *
  * @param name of the adapter
  * @throws {FourierFTError} `UNSUPPORTED`
@@ -12,7 +13,7 @@ export function rejectTrainedBiases(name: string, { bias }: FourierFTConfig): vo
   if (bias === 'none') return
   throw new FourierFTError(
     'UNSUPPORTED',
-    `adapter '${name}' trains biases (bias: '${bias}'), which are not applied here`,
+    `adapter '${name}' trains biases (bias: '${bias}'), which are not supported`,
     {
       advice: "merge it in PEFT and export the merged model, or train it with bias 'none'",
       option: 'bias',

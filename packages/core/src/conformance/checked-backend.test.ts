@@ -1,4 +1,4 @@
-/** Which checks the wrapper makes, and which it leaves to the runtime; the codes themselves are level 8 of the conformance suite. */
+/** Tests which checks the wrapper makes, and which it leaves to the runtime. Level 8 of the conformance suite tests the error codes. */
 import { describe, expect, it } from 'vitest'
 import { createLayer, type Layer } from '../adapter/layer.js'
 import { explicitEntries } from '../entries/explicit.js'
@@ -52,7 +52,7 @@ function recording(functions: Partial<BackendFunctions> = {}) {
   return { backend, calls, open: () => backend.linear(weight, null, [layer]) }
 }
 
-const code = (expected: string) => expect.objectContaining({ code: expected })
+const errorWithCode = (code: string) => expect.objectContaining({ code })
 
 describe('checkedBackend', () => {
   it('passes the number of tokens and the default strategy to the functions', async () => {
@@ -85,11 +85,11 @@ describe('checkedBackend', () => {
     expect(changed[0]?.coefficients).not.toBe(coefficients)
   })
 
-  it('rejects a call before it reaches the functions, and names the problem and the advice apart', async () => {
+  it('rejects an invalid call before it reaches the functions, and separates the problem from the advice', async () => {
     const { calls, open } = recording()
     const linear = await open()
     calls.length = 0
-    await expect(linear.forward(x.slice(1))).rejects.toThrow(code('SHAPE_MISMATCH'))
+    await expect(linear.forward(x.slice(1))).rejects.toThrow(errorWithCode('SHAPE_MISMATCH'))
     await expect(linear.forward(x, { strategy: 'spectral' })).rejects.toMatchObject({
       code: 'UNSUPPORTED',
       details: { option: 'strategy', expected: ['auto', 'dense'], received: 'spectral' },
@@ -104,13 +104,15 @@ describe('checkedBackend', () => {
       advice: 'call merge() first',
     })
     await linear.merge()
-    await expect(linear.merge()).rejects.toThrow(code('INVALID_STATE'))
-    await expect(linear.forward(x, { rows: Int32Array.of(0, 0) })).rejects.toThrow(code('INVALID_STATE'))
-    await expect(linear.setCoefficients([Float32Array.of(1)])).rejects.toThrow(code('INVALID_STATE'))
+    await expect(linear.merge()).rejects.toThrow(errorWithCode('INVALID_STATE'))
+    await expect(linear.forward(x, { rows: Int32Array.of(0, 0) })).rejects.toThrow(
+      errorWithCode('INVALID_STATE'),
+    )
+    await expect(linear.setCoefficients([Float32Array.of(1)])).rejects.toThrow(errorWithCode('INVALID_STATE'))
     expect(calls).toEqual([['merge']])
   })
 
-  it('leaves the checks that the runtime makes itself to it', async () => {
+  it('omits the checks that the runtime makes', async () => {
     const { calls, open } = recording({ runtimeChecks: ['strategy', 'merged'] })
     const linear = await open()
     calls.length = 0
@@ -125,17 +127,17 @@ describe('checkedBackend', () => {
     const { calls, open } = recording({ strategies: ['dense'] })
     const linear = await open()
     calls.length = 0
-    await expect(linear.merge()).rejects.toThrow(code('UNSUPPORTED'))
-    await expect(linear.unmerge()).rejects.toThrow(code('UNSUPPORTED'))
+    await expect(linear.merge()).rejects.toThrow(errorWithCode('UNSUPPORTED'))
+    await expect(linear.unmerge()).rejects.toThrow(errorWithCode('UNSUPPORTED'))
     expect(calls).toEqual([])
   })
 
-  it('disposes its layers once, before the backend', async () => {
+  it('disposes each layer once, and the backend last', async () => {
     const { backend, calls, open } = recording()
     const first = await open()
     await open()
     await first.dispose()
-    await expect(first.dispose()).rejects.toThrow(code('INVALID_STATE'))
+    await expect(first.dispose()).rejects.toThrow(errorWithCode('INVALID_STATE'))
     await backend.dispose?.()
     expect(calls.map(([name]) => name)).toEqual([
       'linear',

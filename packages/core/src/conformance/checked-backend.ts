@@ -1,6 +1,6 @@
 /**
- * A backend from plain functions. `checkedBackend` checks every argument and the state of every layer with the documented error codes,
- * and calls the functions only if all of it is valid.
+ * Makes a backend from plain functions. `checkedBackend` checks every argument and the state of every layer, throws the documented error
+ * codes, and calls the functions only if all arguments are valid.
  */
 import { createLayer, type FloatArray, type Layer } from '../adapter/layer.js'
 import type { Shape } from '../entries/entries.js'
@@ -9,7 +9,7 @@ import type { ApplyOptions } from '../spectrum/apply-options.js'
 import { shapeMismatch } from '../spectrum/shape-mismatch.js'
 import type { AdaptedLinear, Backend, LinearGradients } from './backend.js'
 
-/** The base layer; the arrays are copies, which the functions may keep. */
+/** The base layer. The arrays are copies, so the functions may keep them. */
 export interface BaseLayer {
   /** `[d1, d2]` row-major. */
   readonly weight: Float32Array
@@ -18,7 +18,7 @@ export interface BaseLayer {
   readonly shape: Shape
 }
 
-/** The options of a call after the checks. */
+/** The options of a call, after the checks. */
 export interface CheckedOptions extends ApplyOptions {
   /** T, the number of rows of `x`. */
   readonly tokens: number
@@ -37,7 +37,7 @@ export interface LinearFunctions {
   setCoefficients(layers: readonly Layer[]): void | Promise<void>
   disable(): void | Promise<void>
   enable(): void | Promise<void>
-  /** Absent, as `unmerge`: `strategies` does not include `merge`. */
+  /** `merge` and `unmerge` are absent if `strategies` does not include `merge`. */
   merge?(): void | Promise<void>
   unmerge?(): void | Promise<void>
   weight(): FloatArray | Promise<FloatArray>
@@ -51,8 +51,8 @@ export interface BackendFunctions
     'name' | 'device' | 'versions' | 'strategies' | 'trainable' | 'roundTrip' | 'resources'
   > {
   /**
-   * Checks that the runtime makes itself. The wrapper leaves these to it, so that level 8 tests the runtime's own errors. `strategy`:
-   * unknown strategies. `merged`: a second merge, and rows while merged.
+   * The checks that the runtime makes. `checkedBackend` omits them, so that level 8 tests the errors of the runtime. `strategy`: unknown
+   * strategies. `merged`: a second merge, and rows while merged.
    */
   readonly runtimeChecks?: readonly ('strategy' | 'merged')[]
   delta(layer: Layer): FloatArray | Promise<FloatArray>
@@ -62,9 +62,11 @@ export interface BackendFunctions
 }
 
 /**
+ * Wraps functions without checks.
+ *
  * @returns a backend that rejects with `SHAPE_MISMATCH` for lengths and shapes that do not fit, `NOT_FINITE` for NaN or infinite
  *   coefficients, `INVALID_OPTION` for rows without a layer, `UNSUPPORTED` for a strategy that it does not offer, and `INVALID_STATE` for
- *   a layer that is disposed, merged or not merged; nothing has changed then
+ *   a layer that is disposed, merged or not merged; a rejected call changes nothing
  */
 export function checkedBackend(functions: BackendFunctions): Backend {
   const { runtimeChecks = [], ...properties } = functions
@@ -95,7 +97,7 @@ export function checkedBackend(functions: BackendFunctions): Backend {
 }
 
 interface Rules {
-  /** The strategies of the backend; undefined: the runtime checks them. */
+  /** The strategies of the backend; undefined if the runtime checks them. */
   readonly strategies: Backend['strategies'] | undefined
   readonly merges: boolean
   readonly checksMerged: boolean
@@ -216,7 +218,7 @@ function checkShapes(weight: Float32Array, bias: Float32Array | null, layers: re
   return [d1, d2]
 }
 
-/** The shape of a layer without adapters, from the length of its bias. */
+/** Returns the shape of a layer without adapters, from the length of its bias. */
 function shapeOfFrozen(weight: Float32Array, bias: Float32Array | null): Shape {
   if (bias !== null && bias.length > 0) return [bias.length, Math.floor(weight.length / bias.length)]
   throw new FourierFTError(

@@ -29,9 +29,13 @@ const bias = noise(D1, 4)
 const x = noise(TOKENS * D2, 5)
 const gradY = noise(TOKENS * D1, 6)
 
-/** Two roundings to float32 (the dense product with the bias, the branch), each at most half an ulp; the values are below twice the largest expected value. */
+/**
+ * Two roundings to float32 (the dense product with the bias, the branch), each at most half an ulp; the values are below twice the largest
+ * expected value.
+ */
 const FLOAT32_TOLERANCE = 2 ** -22
 
+/** Returns the largest error, relative to the largest expected value. */
 function difference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   expect(actual.length).toBe(expected.length)
   let largest = 0
@@ -55,8 +59,8 @@ function baseOutput(): Float64Array {
   return y
 }
 
-function withBaseGradient(branch: Float64Array): Float64Array {
-  const gradX = branch.slice()
+function withBaseGradient(branchGradient: Float64Array): Float64Array {
+  const gradX = branchGradient.slice()
   for (let t = 0; t < TOKENS; t++) {
     for (let q = 0; q < D2; q++) {
       for (let p = 0; p < D1; p++) gradX[t * D2 + q] += weight[p * D2 + q] * gradY[t * D1 + p]
@@ -107,7 +111,7 @@ describe('coreBackend', () => {
     expect(await linear.forward(x)).toEqual(before)
   })
 
-  it('while disabled, gives the base output bit for bit and zero gradients of the coefficients, merged or not', async () => {
+  it('while disabled, returns the base output bit for bit and zero gradients of the coefficients, merged or not', async () => {
     const linear = await coreBackend().linear(weight, bias, layers)
     await linear.setCoefficients(layers.map(() => new Float32Array(N)))
     const base = await linear.forward(x)
@@ -165,7 +169,7 @@ describe('coreBackend', () => {
     }
   })
 
-  it('reads and writes adapters', async () => {
+  it('writes the same files as it reads', async () => {
     const config = createConfig({ nFrequency: N, scaling: 40, randomLocSeed: 2024, initWeights: false })
     for (const options of [{}, { dtype: 'BF16' }] as const) {
       const files = createAdapter(config, { layer1: SHAPE, layer2: [5, 30] }).toBytes(options)
@@ -188,7 +192,7 @@ describe('coreBackend', () => {
     )
   })
 
-  it('rejects bad arguments, and changes nothing', async () => {
+  it('rejects invalid arguments, and changes nothing', async () => {
     const backend = coreBackend()
     const linear = await backend.linear(weight, bias, layers)
     const before = await linear.forward(x)

@@ -1,7 +1,7 @@
 /**
- * The backend without a runtime: the frozen layer as a plain dense product, the adapters through this package's own transforms or
- * through the native kernel. It makes the first rows of the conformance table, and new backends can be compared with it. It is not meant
- * to serve models.
+ * The backend without a runtime. It computes the frozen layer as a dense matrix product, and the adapters with the transforms of this package
+ * or with the native kernel. It gives the first rows of the conformance table, and new backends can be compared with it. It is not meant to
+ * serve models.
  */
 import type { FloatArray, Layer } from '../adapter/layer.js'
 import { loadAdapter } from '../files/load-adapter.js'
@@ -12,7 +12,7 @@ import { addProduct } from '../spectrum/matrix-product.js'
 import type { Backend } from './backend.js'
 import { type BaseLayer, checkedBackend, type LinearFunctions } from './checked-backend.js'
 
-/** The functions that compute what adapters add to a layer: the native kernel, or this package. */
+/** The functions that compute the branch: those of the native kernel, or of this package. */
 interface BranchFunctions<Options> {
   /** `y += Σ Δy`, as `addForward`. */
   addForward(layers: readonly Layer[], x: Float32Array, y: Float32Array, options?: Options): Promise<void>
@@ -27,21 +27,21 @@ interface BranchFunctions<Options> {
   delta(layer: Layer): Promise<Float32Array>
 }
 
-/** The part of a compiled kernel that this backend uses: `kernel()` of `@fourierft/native` is one. */
+/** The part of a compiled kernel that this backend uses. `kernel()` of `@fourierft/native` returns such a kernel. */
 export interface NativeKernel extends BranchFunctions<Pick<ApplyOptions, 'rows'>> {
-  /** The instructions that compute, for the table: `avx2`, … */
+  /** The instruction set that the kernel uses, for the table: `avx2`, … */
   readonly instructions: string
 }
 
 export interface CoreBackendOptions {
-  /** Default: this package's own transforms in TypeScript. */
+  /** Default: the TypeScript transforms of this package. */
   readonly kernel?: NativeKernel
 }
 
-/** A new backend `core`, or with a kernel `core-native`; each counts its own layers in `resources`. */
+/** Makes a backend `core`, or with a kernel `core-native`. The `resources` of a backend are its layers. */
 export function coreBackend({ kernel }: CoreBackendOptions = {}): Backend {
   let live = 0
-  const branch = kernel === undefined ? inTypeScript : inKernel(kernel)
+  const branch = kernel === undefined ? typeScriptBranch : kernelBranch(kernel)
   return checkedBackend({
     name: kernel === undefined ? 'core' : 'core-native',
     device: kernel === undefined ? 'cpu' : kernel.instructions,
@@ -55,7 +55,7 @@ export function coreBackend({ kernel }: CoreBackendOptions = {}): Backend {
     },
     async roundTrip(files) {
       const adapter = await loadAdapter(files)
-      // With a dtype the files are written anew; an unchanged adapter returns the bytes that it was read from.
+      // With a dtype, `toBytes` encodes the files again; without one, it returns the bytes that were read.
       const dtypes = new Set(Array.from(adapter.modules.values(), ({ dtype }) => dtype))
       const [dtype] = dtypes
       return dtype !== undefined && dtypes.size === 1 ? adapter.toBytes({ dtype }) : adapter.toBytes()
@@ -64,14 +64,14 @@ export function coreBackend({ kernel }: CoreBackendOptions = {}): Backend {
   })
 }
 
-const inTypeScript: BranchFunctions<ApplyOptions> = {
+const typeScriptBranch: BranchFunctions<ApplyOptions> = {
   addForward: async (...call) => addForward(...call),
   addBackward: async (...call) => addBackward(...call),
   delta: async (layer) => delta(layer),
 }
 
-/** The kernel, which has one strategy and so no option for it. */
-function inKernel(kernel: NativeKernel): BranchFunctions<ApplyOptions> {
+/** Omits the option `strategy`, because the kernel has only one. */
+function kernelBranch(kernel: NativeKernel): BranchFunctions<ApplyOptions> {
   return {
     async addForward(layers, x, y, { rows } = {}) {
       if (layers.length > 0) await kernel.addForward(layers, x, y, rows && { rows })

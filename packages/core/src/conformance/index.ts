@@ -1,4 +1,4 @@
-/** Table of contents of `@fourierft/core/conformance`: what backends and the conformance suite need. */
+/** Table of contents of `@fourierft/core/conformance`: the interface of a backend, and the parts to make one. */
 export type { ApplyOptions, Strategy } from '../spectrum/apply-options.js'
 export type { AdaptedLinear, Backend, LinearGradients } from './backend.js'
 export {

@@ -1,4 +1,4 @@
-/** A layer as an adapter, for backends whose runtime loads adapters. */
+/** Turns a layer into an adapter, for backends whose runtime loads adapters. */
 import { Adapter } from '../adapter/adapter.js'
 import { createConfig } from '../adapter/config.js'
 import type { Layer } from '../adapter/layer.js'
