@@ -1,7 +1,7 @@
 /**
- * Measurements of `@fourierft/transformers` in Node: pipelines of transformers.js with adapters, with the native kernel and the portable function,
- * next to the plain pipeline and the merged model. All cases run on one thread and are measured in processor time. Pages of memory have the size
- * that users have, not that of huge pages.
+ * Measures `@fourierft/transformers` in Node: pipelines of transformers.js with adapters, with the native kernel and the portable function, the plain
+ * pipeline and the merged model. All cases run on one thread and are measured in processor time. Memory pages have the size that users have, unlike
+ * in `onnxruntime.ts`.
  */
 import { createRequire } from 'node:module'
 import type { Adapter } from '@fourierft/core'
@@ -117,27 +117,27 @@ type Kernels = readonly ('native' | 'portable')[]
 async function printCalls(effort: Effort, title: string, subject: Subject, kernels: Kernels): Promise<void> {
   printSection(
     title,
-    'a call, as a multiple of the plain pipeline’s. again: a second plain one; inactive: attached, adapters disabled; merged: mergeAdapter()',
+    'a call, as a multiple of the plain pipeline. repeat: a second plain pipeline; inactive: attached, adapters disabled; merged: mergeAdapter()',
   )
   const { adapters, batches } = subject
-  const [plain, again] = [await load(subject), await load(subject)]
+  const [plain, repeat] = [await load(subject), await load(subject)]
   const attached = await Promise.all(
     kernels.map(async (kernel) => ({ kernel, ...(await loadAttached(subject, kernel)) })),
   )
   const merged = await loadAttached(subject, kernels[0])
-  await merged.verbs.mergeAdapter()
+  await merged.adapterSet.mergeAdapter()
   const goal = effort === 'full' ? 1.05 : undefined
   for (const [name, texts] of Object.entries(batches))
     await printRatios(
       name,
       [
         { name: 'plain', run: () => plain.call(texts) },
-        { name: 'again', run: () => again.call(texts) },
-        ...attached.flatMap(({ kernel, verbs, call }) => [
+        { name: 'repeat', run: () => repeat.call(texts) },
+        ...attached.flatMap(({ kernel, adapterSet, call }) => [
           {
             name: `inactive, ${kernel}`,
             run: () => {
-              verbs.disableAdapters()
+              adapterSet.disableAdapters()
               return call(texts)
             },
             goal,
@@ -145,7 +145,7 @@ async function printCalls(effort: Effort, title: string, subject: Subject, kerne
           {
             name: kernel,
             run: () => {
-              verbs.enableAdapters()
+              adapterSet.enableAdapters()
               return call(texts)
             },
           },
@@ -154,8 +154,8 @@ async function printCalls(effort: Effort, title: string, subject: Subject, kerne
                 {
                   name: `${texts.length} adapters, ${kernel}`,
                   run: () => {
-                    verbs.enableAdapters()
-                    return verbs.withAdapterPerRow(verbs.listAdapters(), () => call(texts))
+                    adapterSet.enableAdapters()
+                    return adapterSet.withAdapterPerRow(adapterSet.listAdapters(), () => call(texts))
                   },
                 },
               ]
@@ -171,18 +171,18 @@ async function printCalls(effort: Effort, title: string, subject: Subject, kerne
         ...(effort === 'full' && kernel === 'native' && { goal: 1.15 }),
       })),
     )
-  for (const { dispose } of [plain, again, merged, ...attached]) await dispose()
+  for (const { dispose } of [plain, repeat, merged, ...attached]) await dispose()
 }
 
 async function printSwitching(effort: Effort, subject: Subject, kernels: Kernels): Promise<void> {
   printSection(
     'Switching the adapter',
-    'setAdapter() and a call, as a multiple of a call with the same adapter; goal: less than a second call, no new session',
+    'setAdapter() and a call, as a multiple of a call with the same adapter; goal: cheaper than two calls, no new session',
   )
   const [[name, texts]] = Object.entries(subject.batches)
   for (const kernel of kernels) {
-    const { verbs, call, dispose } = await loadAttached(subject, kernel)
-    const [a, b] = verbs.listAdapters()
+    const { adapterSet, call, dispose } = await loadAttached(subject, kernel)
+    const [a, b] = adapterSet.listAdapters()
     let turn = 0
     const sessionCount = await countSessions(() =>
       printRatios(
@@ -192,7 +192,7 @@ async function printSwitching(effort: Effort, subject: Subject, kernels: Kernels
           {
             name: 'switched',
             run: () => {
-              verbs.setAdapter(turn++ % 2 === 0 ? b : a)
+              adapterSet.setAdapter(turn++ % 2 === 0 ? b : a)
               return call(texts)
             },
             goal: 2,
@@ -246,8 +246,8 @@ function callable<Target extends { dispose(): Promise<void> }>(
 async function loadAttached(subject: Subject, kernel: 'native' | 'portable') {
   const { target, call, dispose } = await load(subject)
   const { moduleNames = {} } = subject
-  const verbs = await attach(target, { native: kernel === 'native', moduleNames })
+  const adapterSet = await attach(target, { native: kernel === 'native', moduleNames })
   for (const [i, adapter] of subject.adapters.entries())
-    await verbs.loadAdapter(adapter, { name: `adapter${i}` })
-  return { verbs, call, dispose }
+    await adapterSet.loadAdapter(adapter, { name: `adapter${i}` })
+  return { adapterSet, call, dispose }
 }

@@ -1,4 +1,4 @@
-/** The picture of figure 7: the points, and the accuracy against epochs in both networks with a thin line for each run. */
+/** Draws figure 7: the points, and for both networks the accuracy against epochs, with a thin line for each run. */
 import { spread } from '@fourierft/quickstart'
 import type { Mark, Spec } from 'vega'
 import { chartFrame, colours, horizontalAxis, verticalAxis } from './chart-frame.js'
@@ -28,7 +28,7 @@ export function expressivenessFigure(data: Clusters, outcomes: readonly Expressi
   }
 }
 
-/** A square drawing, the `index`-th from the left. */
+/** Returns a square drawing, the `index`-th from the left. */
 const panel = (index: number, title: string, rest: Partial<Mark & { type: 'group' }>): Mark => ({
   type: 'group',
   title: { text: title, fontSize: 13, fontWeight: 'normal', anchor: 'start', offset: 8 },
