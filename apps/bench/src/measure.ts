@@ -98,8 +98,8 @@ export function median(values: readonly number[]): number {
 
 function spread(values: readonly number[]): Spread {
   const sorted = values.toSorted((a, b) => a - b)
-  const at = (fraction: number) => sorted[Math.round(fraction * (sorted.length - 1))]
-  return { low: at(0.25), median: at(0.5), high: at(0.75) }
+  const quantile = (fraction: number) => sorted[Math.round(fraction * (sorted.length - 1))]
+  return { low: quantile(0.25), median: quantile(0.5), high: quantile(0.75) }
 }
 
 /** Formats a spread as `1.23 [1.20–1.31]`. */
@@ -111,17 +111,16 @@ function digits(value: number): string {
   return value >= 100 ? value.toFixed(0) : value.toPrecision(3)
 }
 
-/** One case as a multiple of a case other than the first. */
+/** A comparison with a case other than the first. */
 export interface Comparison {
-  readonly of: string
-  readonly over: string
+  readonly name: string
+  readonly baseline: string
   /** The upper limit that the ratio should meet. */
   readonly goal?: number
 }
 
 /**
- * Measures all cases and prints one line: every other case as a multiple of the first. A second line shows the comparisons whose cases were
- * measured.
+ * Measures all cases and prints one line: every case as a multiple of the first. A second line has the comparisons whose cases were measured.
  */
 export async function printRatios(
   title: string,
@@ -132,16 +131,25 @@ export async function printRatios(
 ): Promise<void> {
   const times = await interleave(cases, effort, clock)
   for (const [i, { parts = 1 }] of cases.entries()) times[i] = times[i].map((time) => time / parts)
-  const columns = cases.slice(1).map(({ name, goal }, i) => `${name} ${judge(times[i + 1], times[0], goal)}`)
+  const columns = cases
+    .slice(1)
+    .map(({ name, goal }, i) => `${name} ${formatWithGoal(times[i + 1], times[0], goal)}`)
   console.log(`  ${title.padEnd(30)}${columns.join('   ')}`)
   const timesOf = (name: string) => times[cases.findIndex((candidate) => candidate.name === name)]
   const further = comparisons
-    .filter(({ of, over }) => timesOf(of) && timesOf(over))
-    .map(({ of, over, goal }) => `${of} over ${over} ${judge(timesOf(of), timesOf(over), goal)}`)
+    .filter(({ name, baseline }) => timesOf(name) && timesOf(baseline))
+    .map(
+      ({ name, baseline, goal }) =>
+        `${name} over ${baseline} ${formatWithGoal(timesOf(name), timesOf(baseline), goal)}`,
+    )
   if (further.length > 0) console.log(`  ${''.padEnd(30)}${further.join('   ')}`)
 }
 
-function judge(times: readonly number[], baseline: readonly number[], goal: number | undefined): string {
+function formatWithGoal(
+  times: readonly number[],
+  baseline: readonly number[],
+  goal: number | undefined,
+): string {
   const found = ratio(times, baseline)
   const verdict = goal === undefined ? '' : ` (goal ${goal}: ${found.median <= goal ? 'met' : 'missed'})`
   return formatRatio(found) + verdict

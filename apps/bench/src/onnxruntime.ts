@@ -338,9 +338,9 @@ function nativeGoal({ d, tokens }: Size): number | undefined {
 
 function comparisonsOf({ d, tokens }: Size): Comparison[] {
   return [
-    { of: 'native', over: 'LoRA' },
-    { of: 'native', over: 'PEFT LoRA', goal: 1 },
-    { of: 'native', over: 'PEFT FourierFT', goal: d === 4096 && tokens <= 32 ? 0.05 : 1 },
+    { name: 'native', baseline: 'LoRA' },
+    { name: 'native', baseline: 'PEFT LoRA', goal: 1 },
+    { name: 'native', baseline: 'PEFT FourierFT', goal: d === 4096 && tokens <= 32 ? 0.05 : 1 },
   ]
 }
 

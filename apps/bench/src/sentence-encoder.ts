@@ -111,7 +111,7 @@ export async function switching(
       },
     } as typeof ort
     const session = await createSession(path, { ...ONE_THREAD, native, adapters, ort: counted })
-    const before = sessionCount
+    const initialCount = sessionCount
     const feeds = encoderFeeds(1, 16)
     let turn = 0
     await printRatios(
@@ -130,7 +130,7 @@ export async function switching(
       effort,
       clock,
     )
-    console.log(`  ${''.padEnd(30)}new sessions: ${sessionCount - before}`)
+    console.log(`  ${''.padEnd(30)}new sessions: ${sessionCount - initialCount}`)
     await session.release()
   }
 }

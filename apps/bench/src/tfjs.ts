@@ -249,8 +249,8 @@ async function compareStrategies(effort: Effort, native: boolean): Promise<void>
       const chosen = times[names.indexOf(choice)]
       const columns = times.map((measured, i) => `${names[i]} ${formatRatio(ratio(measured, chosen))}`)
       // The fastest rounds are least disturbed by other load on the machine.
-      const over = Math.min(...chosen) / Math.min(...times.flat())
-      const verdict = `auto: ${choice}, over the fastest ${over.toPrecision(3)} (goal 1.1: ${over <= 1.1 ? 'met' : 'missed'})`
+      const slowdown = Math.min(...chosen) / Math.min(...times.flat())
+      const verdict = `auto: ${choice}, over the fastest ${slowdown.toPrecision(3)} (goal 1.1: ${slowdown <= 1.1 ? 'met' : 'missed'})`
       console.log(`  ${`${d}×${d}, n = ${n}, T = ${tokens}`.padEnd(30)}${[...columns, verdict].join('   ')}`)
       tf.dispose([x, c])
       disposeTables()

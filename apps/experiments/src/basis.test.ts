@@ -66,15 +66,15 @@ describe.each(basisNames)('the %s basis', (name) => {
 
   it('changes W by a squared norm of 1/(2·d1·d2) for each coefficient, on average over the entries', () => {
     const shape = [24, 24] as const
-    const all = uniformEntries({ shape, n: shape[0] * shape[1], seed: 1 })
+    const allEntries = uniformEntries({ shape, n: shape[0] * shape[1], seed: 1 })
     let sum = 0
     const count = 200
     for (let index = 0; index < count; index++) {
       const oneEntry = {
-        ...all,
+        ...allEntries,
         n: 1,
-        rows: all.rows.subarray(index, index + 1),
-        columns: all.columns.subarray(index, index + 1),
+        rows: allEntries.rows.subarray(index, index + 1),
+        columns: allEntries.columns.subarray(index, index + 1),
       }
       sum += deltaOf(name, oneEntry, Float32Array.of(1)).reduce((norm, value) => norm + value * value, 0)
     }

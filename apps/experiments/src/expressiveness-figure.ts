@@ -77,7 +77,7 @@ function curves(
   outcomes: readonly ExpressivenessOutcome[],
 ): Mark {
   const shown = outcomes.filter((outcome) => outcome.surroundings === surroundings)
-  const each = shown.flatMap(({ method, runs }) =>
+  const runPoints = shown.flatMap(({ method, runs }) =>
     runs.flatMap(({ seed, curve }) =>
       curve.map(({ epoch, accuracy }) => ({
         line: `${method} ${seed}`,
@@ -97,11 +97,11 @@ function curves(
   )
   return panel(index, title, {
     data: [
-      { name: 'each', values: each },
+      { name: 'runs', values: runPoints },
       { name: 'means', values: means },
     ],
     scales: [
-      { name: 'x', type: 'linear', domain: { data: 'each', field: 'epoch' }, range: [0, side] },
+      { name: 'x', type: 'linear', domain: { data: 'runs', field: 'epoch' }, range: [0, side] },
       { name: 'y', type: 'linear', domain: [0, 100], range: [side, 0] },
       {
         name: 'method',
@@ -113,7 +113,7 @@ function curves(
     axes: [horizontalAxis('epoch', { tickCount: 5 }), verticalAxis('accuracy, %')],
     legends: [{ stroke: 'method', orient: 'bottom-right', symbolType: 'stroke', symbolStrokeWidth: 3 }],
     marks: [
-      lines('each', { strokeWidth: { value: 0.7 }, strokeOpacity: { value: 0.35 } }),
+      lines('runs', { strokeWidth: { value: 0.7 }, strokeOpacity: { value: 0.35 } }),
       lines('means', { strokeWidth: { value: 2.5 } }),
     ],
   })

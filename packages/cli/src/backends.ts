@@ -54,7 +54,7 @@ export function backendsIn(environment: BackendEntry['runsIn']): string[] {
   return Object.entries(BACKENDS).flatMap(([name, { runsIn }]) => (runsIn === environment ? [name] : []))
 }
 
-/** @returns the backend, or in `reason` why it cannot run here */
+/** Opens a backend. If it cannot run on this machine, the result has the reason. */
 export async function openBackend(name: BackendName): Promise<Backend | { readonly reason: string }> {
   try {
     return await BACKENDS[name].open()

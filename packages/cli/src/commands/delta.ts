@@ -19,7 +19,7 @@ interface Options {
 }
 
 const HELP = `
-The file contains one tensor "delta" of shape [OUT, IN]; also with fan_in_fan_out, although such layers add its transpose.
+The file contains one tensor "delta" of shape [OUT, IN]. With fan_in_fan_out it has the same orientation, although the layer adds the transpose.
 ΔW is computed in float64; --dtype float32, the default, rounds each value once.
 
 Examples:

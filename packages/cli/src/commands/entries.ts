@@ -1,4 +1,4 @@
-/** `fourierft entries`: prints the entries of a seed, uniform or band-pass, and draws the map of band-pass probabilities. */
+/** `fourierft entries`: prints uniform or band-pass entries, and draws the map of band-pass probabilities. */
 import { bandPassEntries, bandPassMap, type Entries, type Shape, uniformEntries } from '@fourierft/core'
 import type { Command } from 'commander'
 import { fromCommandLine, usageError } from '../command-error.js'
@@ -24,7 +24,7 @@ interface Options {
 }
 
 const HELP = `
-Without --bandpass PEFT samples the same entries for this random_loc_seed: the first n numbers of torch.randperm(OUT*IN).
+Without --bandpass the entries are those that PEFT samples with this random_loc_seed: the first n numbers of torch.randperm(OUT*IN).
 If OUT*IN is 214748364 or more, the whole permutation is computed, which takes up to a minute. --legacy avoids this.
 Each line has the number l of an entry, its frequency j along OUT and its frequency k along IN. --json prints [[j, ...], [k, ...]].
 
