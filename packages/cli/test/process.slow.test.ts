@@ -152,4 +152,4 @@ test('runs every command of the README in order', async () => {
     const { status, stderr } = await shell(command)
     expect({ command, status, stderr }).toEqual({ command, status: 0, stderr: '' })
   }
-}, 300_000)
+})
