@@ -41,7 +41,7 @@ export function attach(
   return adaptersOf(attachableLayersModel(model, options.moduleNames), config, options)
 }
 
-/** The adapters of a model, with a first adapter if there is a configuration for it. */
+/** Creates the adapters of a model, and the adapter `default` if there is a configuration for it. */
 export function adaptersOf<Model>(
   model: AttachableModel<Model>,
   config: FourierFTOptions | FourierFTConfig | undefined,

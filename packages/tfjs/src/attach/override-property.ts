@@ -1,4 +1,4 @@
-/** Overrides properties of an object for a time. */
+/** Temporarily overrides properties of an object. */
 
 /** Defines `target[key]` as `value`. Returns a function that restores the previous property. */
 export function overrideProperty<T extends object, K extends keyof T>(

@@ -1,6 +1,6 @@
 /**
  * Adapters of GraphModels. tfjs-converter loads graphs with the nodes that its Python converter writes. Results are compared with the
- * float64 reference; PEFT's verbs and leaks are tested, too.
+ * float64 reference. Other tests check PEFT's methods and leaks.
  */
 import {
   createConfig,
@@ -169,7 +169,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     expect(adapters.shapes).toEqual({ 'model.hidden': [24, 20], 'model.out': [6, 24] })
   })
 
-  test('applies active adapters before bias and activation; without any, the output is that of the model', async () => {
+  test('applies active adapters before bias and activation, and does not change the output without them', async () => {
     const plain = run()
     adapters.addAdapter('a', config)
     adapters.addAdapter('b', { ...config, randomLocSeed: 5 })
@@ -336,7 +336,7 @@ function transposedProduct(g: Float32Array, kernel: Float32Array, inputs: number
 describe('convolutions', () => {
   beforeAll(() => useBackend('cpu'))
 
-  test('a fused 3×3 convolution gives the same with the adapter beside the weight and merged', async () => {
+  test('a fused 3×3 convolution gives the same output with the adapter next to the weight and merged', async () => {
     const model = await load(
       [
         {

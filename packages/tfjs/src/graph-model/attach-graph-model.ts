@@ -1,4 +1,4 @@
-/** Attaches adapters to a `GraphModel`, the form of models that TensorFlow's converter makes. */
+/** Attaches adapters to a `GraphModel`, the kind of model that TensorFlow's converter writes. */
 import type { FourierFTConfig, FourierFTOptions } from '@fourierft/core'
 import type { GraphModel } from '@tensorflow/tfjs-converter'
 import type { Adapters } from '../attach/adapters.js'
@@ -15,8 +15,8 @@ export interface GraphAttachOptions {
 }
 
 /**
- * Makes a model ready for adapters. `predict`, `execute` and `executeAsync` work as before, with the active adapters beside the weights or,
- * after `mergeAdapter`, in them. `tf.variableGrads` and `optimizer.minimize` train the active adapters. `detach()` of the returned object
+ * Makes a model ready for adapters. `predict`, `execute` and `executeAsync` work as before, with the active adapters next to the weights or,
+ * after `mergeAdapter`, in the weights. `tf.variableGrads` and `optimizer.minimize` train the active adapters. `detach()` of the returned object
  * restores the model.
  *
  * A module has the name of its weight: `StatefulPartitionedCall/model/query/MatMul/ReadVariableOp` is `model.query`, and

@@ -13,7 +13,7 @@ beforeAll(async () => {
   provideEinsumGradient()
 })
 
-/** The operand with a dimension for each label of `all`: of size 1 if it lacks the label. */
+/** Transposes and reshapes the operand to one dimension for each label of `all`, with size 1 for labels that it does not have. */
 function withAllLabels(operand: tf.Tensor, labels: string, all: readonly string[]): tf.Tensor {
   const ordered = [...labels].sort((l, m) => all.indexOf(l) - all.indexOf(m))
   const sorted = tf.transpose(
@@ -30,7 +30,7 @@ it.each([
   'ab,bc->ac',
   'abc,cde->abde',
   'abcd,cde->abe',
-  // The two products of an attention.
+  // The two products of attention.
   'aecd,abcd->acbe',
   'acbe,aecd->abcd',
   // Outputs in another order, an outer product, labels of one operand only, and a single operand.
@@ -54,7 +54,7 @@ it.each([
       const product = operands
         .map((operand, i) => withAllLabels(operand, labels[i], all))
         .reduce((a, b) => tf.mul(a, b))
-      // With the full size of every label.
+      // Repeats the product to the full size of every label.
       const full = tf.mul(product, tf.ones(all.map((label) => SIZES[label])))
       return tf.sum(
         full,

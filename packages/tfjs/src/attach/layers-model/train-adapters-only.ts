@@ -1,10 +1,10 @@
 /**
- * Makes `fit`, `fitDataset` and `trainOnBatch` of an attached model train the active adapters only. `evaluateDataset`, which waits between
+ * Makes `fit`, `fitDataset` and `trainOnBatch` of an attached model train only the active adapters. `evaluateDataset`, which waits between
  * batches, keeps the adapters that were active when it began.
  *
  * TensorFlow.js collects the weights to train in `compile`, so a model that was compiled before it was attached (or before another adapter
- * became active) would train its kernels. Here the list is set for the duration of each call, which works before and after `compile`.
- * Each step, and each batch of the call's own validation, runs with the adapters that were active when the training began. Optimizers
+ * became active) would train other weights. This file sets the list for the duration of each call, which works before and after `compile`.
+ * Each step, and each batch of validation data of the call, runs with the adapters that were active when the training began. Optimizers
  * keep their moments by position in the list of weights: an optimizer that has moments of other weights is rejected.
  */
 import { FourierFTError } from '@fourierft/core'
@@ -13,15 +13,15 @@ import { hasState, type TrainingModel, trainingModel } from '../../layers-intern
 import type { AttachedState } from '../attachable-model.js'
 import { overrideProperty } from '../override-property.js'
 
-/** Runs one step of a training. */
+/** Runs one training step. */
 type Step = <R>(run: () => R) => R
 
-/** @returns a function that restores the methods of the model */
+/** Overrides the methods. @returns a function that restores the methods of the model */
 export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedState): () => void {
   const trained = new WeakMap<object, readonly LayerVariable[]>()
 
-  /** @param prepare overrides further properties for the duration of the training */
-  const during = <T>(run: () => Promise<T>, prepare: (step: Step) => (() => void)[] = () => []) =>
+  /** @param prepare overrides more properties for the duration of the training */
+  const trainWith = <T>(run: () => Promise<T>, prepare: (step: Step) => (() => void)[] = () => []) =>
     train(async (weights, step) => {
       const training = trainingModel(model)
       const collected = training.collectedTrainableWeights
@@ -45,7 +45,7 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
   const restore = [
     overrideProperty(model, 'fit', (x, y, args) => {
       const validates = args?.validationData !== undefined || (args?.validationSplit ?? 0) > 0
-      return during(
+      return trainWith(
         () => fit.call(model, x, y, args),
         (step) => (validates ? [nextTestWith(trainingModel(model), step)] : []),
       )
@@ -54,7 +54,7 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
       model,
       'fitDataset',
       (dataset, args) =>
-        during(
+        trainWith(
           () => fitDataset.call(model, dataset, args),
           (step) => validationsWith(trainingModel(model), args?.validationData, step),
         ) as ReturnType<typeof fitDataset>,
@@ -62,7 +62,7 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
     overrideProperty(model, 'evaluateDataset', (dataset, args) =>
       testWith(trainingModel(model), call(), () => evaluateDataset.call(model, dataset, args)),
     ),
-    overrideProperty(model, 'trainOnBatch', (x, y) => during(() => trainOnBatch.call(model, x, y))),
+    overrideProperty(model, 'trainOnBatch', (x, y) => trainWith(() => trainOnBatch.call(model, x, y))),
   ]
   return () => {
     for (const undo of restore) undo()
