@@ -58,25 +58,25 @@ function quadraticGradients(parameters: readonly Float32Array[]): Float32Array[]
 describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
   beforeAll(() => useBackend(backend))
 
-  let owned: { dispose(): void }[]
+  let disposables: { dispose(): void }[]
   let before: { tensors: number; variables: number }
   const counts = () => ({
     tensors: tf.memory().numTensors,
     variables: Object.keys(tf.engine().registeredVariables).length,
   })
   beforeEach(() => {
-    owned = []
+    disposables = []
     before = counts()
   })
   afterEach(() => {
-    for (const each of owned.reverse()) each.dispose()
+    for (const object of disposables.reverse()) object.dispose()
     // Each test frees its tensors and variables.
     expect(counts()).toEqual(before)
   })
 
-  /** Disposed after the test. */
+  /** Disposes of the object after the test. */
   function own<T extends { dispose(): void }>(object: T): T {
-    owned.push(object)
+    disposables.push(object)
     return object
   }
   const variable = (values: readonly number[], name?: string) =>
@@ -143,9 +143,9 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
       apply(ours, [value], [gradient])
       cores.step([parameters], [gradient])
     }
-    // Both round m and v to float32 at most 4 times a step. The error is at most 4·steps·U for m and half of it for √v, relative to numbers
-    // that are at most twice the smallest; 8 more roundings for the constants and the quotient. The update is at most 2η, and the
-    // parameter, at most 1, is rounded 3 times.
+    // Both round m and v to float32 at most 4 times in a step. The error is at most 4·steps·U for m and half of this for √v, relative to
+    // numbers that are at most twice the smallest. The constants and the quotient add 8 roundings. The update is at most 2η. The parameter
+    // is at most 1, and is rounded 3 times.
     const update = 2 * options.learningRate * (2 * (4 + 2) * steps + 8) * U
     const limit = 2 * steps * (update + 3 * U)
     const actual = numbers(value)
@@ -168,12 +168,16 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
   })
 
   it('counts the steps of each variable, as PyTorch does', () => {
-    const [a, b, alone] = [variable(starts[0] ?? []), variable(starts[0] ?? []), variable(starts[0] ?? [])]
+    const [a, b, reference] = [
+      variable(starts[0] ?? []),
+      variable(starts[0] ?? []),
+      variable(starts[0] ?? []),
+    ]
     const shared = own(new AdamW({ learningRate: 0.1 }))
     descend(shared, [a], 5)
     descend(shared, [b], 3)
     descend(shared, [a], 5)
-    expect(numbers(a)).toEqual(descend(own(new AdamW({ learningRate: 0.1 })), [alone])[0])
+    expect(numbers(a)).toEqual(descend(own(new AdamW({ learningRate: 0.1 })), [reference])[0])
   })
 
   it('minimizes, with and without a list of variables', () => {
@@ -210,7 +214,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
   })
 
   describe('saved', () => {
-    /** Trained for 10 steps; `middle` holds the variables after them. */
+    /** Trains for 10 steps; `middle` contains the values of the variables after them. */
     function trained() {
       const optimizer = own(new AdamW({ learningRate: 0.05 }))
       const variables = [variable(starts[0] ?? [], 'first'), variable(starts[1] ?? [], 'second')]
@@ -238,7 +242,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
       expect(numbers(after[1]?.tensor)).toEqual(Float32Array.of(20, 20))
     })
 
-    it('matches the same variables by name, in any order and in turn', async () => {
+    it('matches variables by name, in any order, together or one by one', async () => {
       const { optimizer, variables, middle } = trained()
       const restored = own(new AdamW({ learningRate: 0.05 }))
       await restored.setWeights(await optimizer.getWeights())
@@ -246,7 +250,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
       for (const [i, values] of middle.entries()) variables[i]?.assign(own(tf.tensor1d(values)))
       const [first, second] = variables as [tf.Variable, tf.Variable]
       for (let step = 0; step < 10; step++) {
-        // The gradient of each depends on itself alone.
+        // The gradient of each variable depends on this variable only.
         const [forFirst, forSecond] = quadraticGradients(variables.map(numbers)) as [
           Float32Array,
           Float32Array,
@@ -330,9 +334,9 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
     ]
     const model = own(makeModel())
     const optimizer = own(new AdamW({ learningRate: 0.02, betas: [0.8, 0.9], weightDecay: 0.2 }))
-    const fit = async (each: tfl.LayersModel) => {
-      await each.fit(x, y, { epochs: 3, shuffle: false, verbose: 0 })
-      return each.getWeights().map(numbers)
+    const fit = async (trained: tfl.LayersModel) => {
+      await trained.fit(x, y, { epochs: 3, shuffle: false, verbose: 0 })
+      return trained.getWeights().map(numbers)
     }
     model.compile({ optimizer, loss: 'meanSquaredError' })
     await fit(model)
@@ -360,7 +364,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
     const adapters = attach(model, CONFIG)
     const optimizer = own(new AdamW({ learningRate: 0.05 }))
     model.compile({ optimizer, loss: 'meanSquaredError' })
-    // One step beside core's AdamW, with the gradient of the same loss.
+    // Compares one step with core's AdamW, for the gradient of the same loss.
     const { trainableVariables } = adapters
     const expected = trainableVariables.map(numbers)
     const gradients = tf.tidy(() => {
