@@ -113,7 +113,7 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
       expect.stringContaining('Without an adapter'),
       expect.stringContaining('With “emails”'),
     ])
-    // Each row equals the result of its adapter alone, to the two digits on the page.
+    // Each row equals the result of its adapter in a separate run, to the two digits on the page.
     await eventually(async () => Math.abs(((await verdicts())[1] ?? 0) - (await ownScore()))).toBeLessThan(
       0.006,
     )

@@ -36,12 +36,12 @@ describe.each([
   )
 
   it('have the same sums in one step and in two', () => {
-    const all = contributions(entries, 'forward')
+    const terms = contributions(entries, 'forward')
     const expected = new Array<number>(2 * Math.floor(d1 / 2) + 2).fill(0)
-    all.target.forEach((row, i) => {
-      addTo(expected, row, value(all, i))
+    terms.target.forEach((row, i) => {
+      addTo(expected, row, value(terms, i))
     })
-    const { parts, width, rowParts, partsPerRow } = inSlots(all)
+    const { parts, width, rowParts, partsPerRow } = inSlots(terms)
     const sums = new Array<number>(parts.source.length / width).fill(0)
     parts.source.forEach((_, i) => {
       addTo(sums, Math.floor(i / width), value(parts, i))

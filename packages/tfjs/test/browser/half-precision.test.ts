@@ -27,7 +27,7 @@ it('TensorFlow.js computes with a precision of 16 bits', async () => {
   expect(tf.env().getBool('WEBGL_RENDER_FLOAT32_ENABLED')).toBe(false)
   expect(tf.backend().floatPrecision()).toBe(16)
   expect(tf.backend().epsilon()).toBe(1e-4)
-  // Constants are stored in float16, too: 1/768² loses bits.
+  // Constants are also stored in float16: 1/768² loses bits.
   const factor = tf.tidy(() => tf.mul(tf.scalar(1), 1 / 768 ** 2).dataSync()[0])
   expect(Math.abs(factor * 768 ** 2 - 1)).toBeGreaterThan(2 ** -11)
 })
