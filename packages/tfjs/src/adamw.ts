@@ -99,7 +99,7 @@ export class AdamW extends Optimizer {
    *   shape, `INVALID_STATE` if restored moments do not fit the variables; nothing is changed then
    */
   applyGradients(gradients: NamedTensorMap | NamedTensor[]): void {
-    const updates = checkedUpdates(gradients)
+    const updates = checkUpdates(gradients)
     this.#forgetDisposed()
     this.#matchRestored(updates)
     for (const update of updates) this.#update(update)
@@ -274,7 +274,7 @@ export class AdamW extends Optimizer {
 serialization.registerClass(AdamW)
 
 /** Returns the updates to make. Skips variables without a gradient, as PyTorch and TensorFlow.js do. */
-function checkedUpdates(gradients: NamedTensorMap | NamedTensor[]): Update[] {
+function checkUpdates(gradients: NamedTensorMap | NamedTensor[]): Update[] {
   const named: readonly (readonly [string, Tensor | null | undefined])[] = Array.isArray(gradients)
     ? gradients.map(({ name, tensor }) => [name, tensor])
     : Object.entries(gradients)

@@ -135,12 +135,12 @@ export class AdaptedLayer {
       if (!branch) return
       const key = entriesKey(branch.spec.entries)
       const group = byEntries.get(key) ?? { branches: [], adapters: [] }
-      group.branches.push(scaledBranch(branch, scale))
+      group.branches.push(scaleBranch(branch, scale))
       group.adapters.push(adapter)
       byEntries.set(key, group)
     })
     return Array.from(byEntries.values(), ({ branches, adapters }) => ({
-      ...(rows ? stacked(branches) : summed(branches)),
+      ...(rows ? stackBranches(branches) : sumBranches(branches)),
       rows: rows?.map((adapter) => adapters.indexOf(adapter)),
     }))
   }
@@ -163,25 +163,25 @@ export class AdaptedLayer {
 }
 
 /** Adds adapters with the same entries: `Σ α·c`. A single adapter keeps its scaling, which saves a product. */
-function summed(branches: readonly Branch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
+function sumBranches(branches: readonly Branch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
   const [first, ...others] = branches as readonly [Branch, ...Branch[]]
   if (others.length === 0) return { spec: first.spec, coefficients: first.coefficients.read() }
   return {
     spec: { ...first.spec, scaling: 1 },
-    coefficients: branches.map(scaledCoefficients).reduce((a, b) => add(a, b)),
+    coefficients: branches.map(scaleCoefficients).reduce((a, b) => add(a, b)),
   }
 }
 
 /** Stacks adapters with the same entries, one in each row. */
-function stacked(branches: readonly Branch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
+function stackBranches(branches: readonly Branch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
   const [{ spec }] = branches as readonly [Branch, ...Branch[]]
-  return { spec: { ...spec, scaling: 1 }, coefficients: stack(branches.map(scaledCoefficients)) }
+  return { spec: { ...spec, scaling: 1 }, coefficients: stack(branches.map(scaleCoefficients)) }
 }
 
-function scaledBranch({ spec, coefficients }: Branch, scale: number): Branch {
+function scaleBranch({ spec, coefficients }: Branch, scale: number): Branch {
   return { spec: scale === 1 ? spec : { ...spec, scaling: spec.scaling * scale }, coefficients }
 }
 
-function scaledCoefficients({ spec, coefficients }: Branch): Tensor {
+function scaleCoefficients({ spec, coefficients }: Branch): Tensor {
   return mul(coefficients.read(), spec.scaling)
 }

@@ -2,7 +2,7 @@
 import type { FourierFTConfig, FourierFTOptions } from '@fourierft/core'
 import type { GraphModel } from '@tensorflow/tfjs-converter'
 import type { Adapters } from '../attach/adapters.js'
-import { adaptersOf } from '../attach/attach.js'
+import { createAdapters } from '../attach/attach.js'
 import { checkOptions } from '../attach/check-options.js'
 import type { TfjsStrategy } from '../strategies/strategy.js'
 import { attachableGraphModel, type GraphModuleNames } from './attachable-graph-model.js'
@@ -33,5 +33,5 @@ export function attachGraphModel(
   options: GraphAttachOptions = {},
 ): Adapters<GraphModel> {
   checkOptions(options)
-  return adaptersOf(attachableGraphModel(model, options.moduleNames), config, options)
+  return createAdapters(attachableGraphModel(model, options.moduleNames), config, options)
 }

@@ -31,7 +31,7 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
       training.collectedTrainableWeights = [...weights]
       const restore = [
         overrideProperty(training, 'checkTrainableWeightsConsistency', () => {}),
-        stepsWith(training, step),
+        overrideSteps(training, step),
         ...prepare(step),
       ]
       try {
@@ -47,7 +47,7 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
       const validates = args?.validationData !== undefined || (args?.validationSplit ?? 0) > 0
       return trainWith(
         () => fit.call(model, x, y, args),
-        (step) => (validates ? [nextTestWith(trainingModel(model), step)] : []),
+        (step) => (validates ? [overrideNextTest(trainingModel(model), step)] : []),
       )
     }),
     overrideProperty(
@@ -56,11 +56,11 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
       (dataset, args) =>
         trainWith(
           () => fitDataset.call(model, dataset, args),
-          (step) => validationsWith(trainingModel(model), args?.validationData, step),
+          (step) => overrideValidations(trainingModel(model), args?.validationData, step),
         ) as ReturnType<typeof fitDataset>,
     ),
     overrideProperty(model, 'evaluateDataset', (dataset, args) =>
-      testWith(trainingModel(model), call(), () => evaluateDataset.call(model, dataset, args)),
+      evaluateWith(trainingModel(model), call(), () => evaluateDataset.call(model, dataset, args)),
     ),
     overrideProperty(model, 'trainOnBatch', (x, y) => trainWith(() => trainOnBatch.call(model, x, y))),
   ]
@@ -70,7 +70,7 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
 }
 
 /** Makes each step of a training run through `step`. */
-function stepsWith(training: TrainingModel, step: Step): () => void {
+function overrideSteps(training: TrainingModel, step: Step): () => void {
   const { makeTrainFunction } = training
   return overrideProperty(training, 'makeTrainFunction', () => {
     const train = makeTrainFunction.call(training)
@@ -82,7 +82,7 @@ function stepsWith(training: TrainingModel, step: Step): () => void {
  * Makes the batches of the next evaluation run through `step`. `fit` creates the test function for its validation first; a call of
  * `evaluate` by the user during the training creates another one.
  */
-function nextTestWith(training: TrainingModel, step: Step): () => void {
+function overrideNextTest(training: TrainingModel, step: Step): () => void {
   const { makeTestFunction } = training
   let isCreated = false
   return overrideProperty(training, 'makeTestFunction', () => {
@@ -95,8 +95,8 @@ function nextTestWith(training: TrainingModel, step: Step): () => void {
 }
 
 /** Begins an evaluation whose batches run through `step`. */
-function testWith<T>(training: TrainingModel, step: Step, begin: () => T): T {
-  const restore = nextTestWith(training, step)
+function evaluateWith<T>(training: TrainingModel, step: Step, begin: () => T): T {
+  const restore = overrideNextTest(training, step)
   try {
     return begin()
   } finally {
@@ -105,18 +105,18 @@ function testWith<T>(training: TrainingModel, step: Step, begin: () => T): T {
 }
 
 /** `fitDataset` calls `evaluate` or `evaluateDataset` with its validation data; calls with other data are the user's. */
-function validationsWith(training: TrainingModel, data: unknown, step: Step): (() => void)[] {
+function overrideValidations(training: TrainingModel, data: unknown, step: Step): (() => void)[] {
   if (data === undefined || data === null) return []
   const { evaluate, evaluateDataset } = training
   const [xs] = Array.isArray(data) ? data : [undefined]
   return [
     overrideProperty(training, 'evaluate', (x, y, args) => {
       const run = () => evaluate.call(training, x, y, args)
-      return x === xs ? testWith(training, step, run) : run()
+      return x === xs ? evaluateWith(training, step, run) : run()
     }),
     overrideProperty(training, 'evaluateDataset', (dataset, args) => {
       const run = () => evaluateDataset.call(training, dataset, args)
-      return (dataset as unknown) === data ? testWith(training, step, run) : run()
+      return (dataset as unknown) === data ? evaluateWith(training, step, run) : run()
     }),
   ]
 }
