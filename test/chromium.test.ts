@@ -1,4 +1,4 @@
-/** A skipped test that lists the browser tests (`test/browser/` of the packages, `test/` of the playground) if Chromium is not installed. */
+/** If Chromium is not installed, one skipped test lists the missing browser tests (`test/browser/` of the packages, `test/` of the playground). */
 import { expect, test } from 'vitest'
 import { findChromium } from './chromium.js'
 

@@ -1,4 +1,4 @@
-/** Finds a Chromium for the browser tests on this machine; it is never downloaded. */
+/** Finds an installed Chromium for the browser tests. It is never downloaded. */
 import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
@@ -22,10 +22,10 @@ export const CHROMIUM_FLAGS = [
  * @throws if the variable names a file that does not exist
  */
 export function findChromium(): string | undefined {
-  const named = process.env.FOURIERFT_CHROMIUM
-  if (named) {
-    if (!existsSync(named)) throw new Error(`FOURIERFT_CHROMIUM: the file ${named} does not exist`)
-    return named
+  const file = process.env.FOURIERFT_CHROMIUM
+  if (file) {
+    if (!existsSync(file)) throw new Error(`FOURIERFT_CHROMIUM: the file ${file} does not exist`)
+    return file
   }
   const folders = (process.env.PATH ?? '').split(delimiter)
   return NAMES.flatMap((name) => folders.map((folder) => join(folder, name))).find((file) => existsSync(file))

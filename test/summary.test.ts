@@ -1,4 +1,4 @@
-/** The last line of a run counts all errors, also those outside of tests. */
+/** Tests that the last line of a run counts all errors, also those outside of tests. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -56,7 +56,7 @@ test('counts hooks that fail, files that do not load, and errors that no test ca
   expect(lines).toContainEqual('skipped: skips.test.js > skips (no GPU here)')
 })
 
-test('prints gaps, and does not count them as passed', () => {
+test('prints gaps, and does not count them as passed tests', () => {
   const { status, lines } = summaryOf({ 'a.test.js': "it('passes', () => {}); it('gap: level 7', () => {})" })
   expect(status).toBe(0)
   expect(lines).toEqual(['gap: level 7 (a.test.js)', '1 passed, 0 failed'])
@@ -68,7 +68,7 @@ test('fails for a skipped test with --no-skips', () => {
   expect(summaryOf(files, '--no-skips')).toMatchObject({ status: 1 })
 })
 
-test('fails without a report, and without a test', () => {
+test('fails if there is no report, or no test in it', () => {
   expect(() =>
     execFileSync(process.execPath, [join(root, 'scripts/summary.js'), join(folder, 'none.json')]),
   ).toThrow()

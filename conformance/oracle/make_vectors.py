@@ -1,13 +1,13 @@
-"""Makes the vectors of the conformance suite with Hugging Face PEFT and PyTorch: the second oracle.
+"""Makes the vectors of the conformance suite with Hugging Face PEFT and PyTorch, the second oracle of the suite.
 
-It shares no code with this repository. The suite never runs Python; it reads the files that this script writes.
+The script shares no code with the TypeScript packages. The suite never runs Python; it reads the files that this script writes.
 
     python oracle/make_vectors.py            writes ../vectors
     python oracle/make_vectors.py --check    makes them again and compares: bytes and integers identical, floats within rounding
 
-Needs torch, peft, transformers (for Conv1D), safetensors and numpy; the versions go into vectors/versions.json.
-Numbers are stored as {"dtype", "shape", "data"}, data being the base64 of the little-endian values. Inputs are not stored:
-`values(seed, count)` below makes them from integers, and src/seeded-values.ts makes the same ones.
+Needs torch, peft, transformers (for Conv1D), safetensors and numpy, and records their versions in vectors/versions.json.
+Arrays are stored as {"dtype", "shape", "data"}; `data` is the base64 of the little-endian values. Inputs are not stored:
+`values(seed, count)` below computes them from integers, and src/seeded-values.ts computes the same values.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 if os.environ.get("PYTHONHASHSEED") != "0":
-    # PEFT keeps module names in sets; a fixed hash seed gives the order in which it writes them.
+    # PEFT keeps module names in sets, so the order in which it writes them depends on the hash seed.
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
 
 import numpy as np
@@ -43,7 +43,7 @@ VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 
 
 def fmix32(h):
-    """The finaliser of MurmurHash3 on uint32 arrays."""
+    """Applies the finaliser of MurmurHash3 to an array of uint32."""
     h = np.asarray(h, dtype=np.uint32).copy()
     with np.errstate(over="ignore"):
         h ^= h >> np.uint32(16)
@@ -55,14 +55,14 @@ def fmix32(h):
 
 
 def values(seed, count):
-    """`count` multiples of 2^-23 in [-1, 1): exact in float32, the same in every language."""
+    """Returns `count` multiples of 2^-23 in [-1, 1): exact in float32, the same in every language."""
     with np.errstate(over="ignore"):
         h = fmix32(np.arange(count, dtype=np.uint32) * np.uint32(0x9E3779B1) + fmix32(np.uint32(seed)))
     return ((h >> np.uint32(8)).astype(np.float64) - 2.0**23) / 2.0**23
 
 
 def tensor(seed, *shape, scale=1.0):
-    """`scale` is a power of two, so that the values stay exact."""
+    """Returns a tensor of seeded values. `scale` is a power of two, so that the values stay exact."""
     return torch.from_numpy(values(seed, int(np.prod(shape))) * scale).reshape(shape)
 
 
@@ -73,7 +73,7 @@ def pack(array):
 
 
 def randperm_entries(shape, n, seed):
-    """As PEFT does in FourierFTLayer.update_layer."""
+    """Samples entries as PEFT does in FourierFTLayer.update_layer."""
     d1, d2 = shape
     chosen = torch.randperm(d1 * d2, generator=torch.Generator().manual_seed(seed))[:n]
     return torch.stack([chosen // d2, chosen % d2])
@@ -84,7 +84,7 @@ def digest(entries):
 
 
 def delta64(shape, entries, coefficients, scaling):
-    """ΔW in float64 (PEFT itself casts to float32); differentiable in `coefficients`."""
+    """Returns ΔW in float64 (PEFT casts to float32); differentiable in `coefficients`."""
     spectrum = torch.zeros(shape, dtype=torch.float64)
     spectrum = spectrum.index_put((entries[0], entries[1]), coefficients)
     return torch.fft.ifft2(spectrum).real * scaling
@@ -94,7 +94,7 @@ def delta64(shape, entries, coefficients, scaling):
 
 
 def legacy_entries(shape, n, seed):
-    """PyTorch's older randperm (32-bit draws for every size), by a sparse Fisher-Yates over numpy's own mt19937."""
+    """Samples as older versions of PyTorch do (32-bit draws for every size): a sparse Fisher-Yates shuffle with numpy's mt19937."""
     total = shape[0] * shape[1]
     draws = np.random.RandomState(seed).randint(0, 2**32, size=n, dtype=np.uint32)
     displaced = {}
@@ -109,23 +109,23 @@ def legacy_entries(shape, n, seed):
 
 def make_entries():
     seeds = [0, 1, 42, 777, 2024, 2**31 - 1, 2**31, 2**32 - 1, 2**32 + 5, 2**53 + 1, 2**63 - 1, -1, -777]
-    plan = []
+    sampled = []
     for shape in [(1, 1), (1, 7), (7, 1), (3, 5), (8, 8), (13, 17), (12, 96), (96, 12), (64, 64), (31, 128)]:
         total = shape[0] * shape[1]
         for seed in seeds:
             for n in sorted({1, min(total, 10), max(1, total // 2), total}):
-                plan.append((shape, n, seed))
+                sampled.append((shape, n, seed))
     for shape in [(768, 768), (768, 3072), (3072, 768), (1024, 4096), (1023, 769)]:
         for seed in (0, 777, 2024):
             for n in (1, 1000, 10000):
-                plan.append((shape, n, seed))
-    plan += [((4096, 4096), 1000, 2024), ((4096, 11008), 1000, 777), ((50257, 768), 2000, 777)]
-    # One position below PyTorch's limit for 32-bit draws, and the limit itself: the second form.
-    plan += [((1, 214748363), 500, 777), ((12, 17895697), 500, 777), ((14336, 16384), 1000, 2024)]
+                sampled.append((shape, n, seed))
+    sampled += [((4096, 4096), 1000, 2024), ((4096, 11008), 1000, 777), ((50257, 768), 2000, 777)]
+    # One position below the size from which PyTorch uses its second algorithm, and that size itself.
+    sampled += [((1, 214748363), 500, 777), ((12, 17895697), 500, 777), ((14336, 16384), 1000, 2024)]
 
     uniform = []
     cache = {}
-    for shape, n, seed in plan:
+    for shape, n, seed in sampled:
         key = (shape, seed)
         if key not in cache:
             cache.clear()
@@ -135,7 +135,7 @@ def make_entries():
         case = {"shape": shape, "n": n, "seed": str(seed), "digest": digest(entries), "first": entries[:, :4].T.tolist()}
         uniform.append(case)
     for shape, n, seed in [((768, 768), 1000, 2024), ((1, 214748363), 500, 777)]:
-        # Below the limit both forms agree, which checks this re-implementation against PyTorch.
+        # Below that size both algorithms agree, which checks `legacy_entries` against PyTorch.
         assert torch.equal(legacy_entries(shape, n, seed), randperm_entries(shape, n, seed))
     for shape, n, seed in [((12, 17895697), 500, 777), ((14336, 16384), 1000, 2024)]:
         entries = legacy_entries(shape, n, seed)
@@ -197,7 +197,7 @@ def layer_delta64(layer, coefficients=None):
 
 
 def peft_layer(layers, base, fan_in_fan_out=False):
-    """PEFT's own layer with one adapter for each of `layers`, all active."""
+    """Returns a layer of PEFT with one active adapter for each element of `layers`."""
     result = None
     names = []
     for index, layer in enumerate(layers):
@@ -263,9 +263,9 @@ def make_delta():
 
 
 def make_linear():
-    """Outputs and gradients of the adapted layer `y = x (W + Σ ΔW)ᵀ + b` for the loss `Σ gradY · y`."""
+    """Computes outputs and gradients of the adapted layer `y = x (W + Σ ΔW)ᵀ + b` for the loss `Σ gradY · y`."""
     cases = []
-    plan = [
+    descriptions = [
         ("one adapter, bias", [spec((24, 40), 60, 777, 11, 150.0)], 7, True, False, None),
         ("one token", [spec((40, 24), 60, 777, 12, 150.0)], 1, True, False, None),
         ("no bias", [spec((32, 32), 100, 2024, 13, 300.0)], 5, False, False, None),
@@ -288,7 +288,7 @@ def make_linear():
             [0, 2, -1, 1, 1, 0, -1, 2, 0],
         ),
     ]
-    for index, (name, layers, tokens, has_bias, transposed, rows) in enumerate(plan):
+    for index, (name, layers, tokens, has_bias, transposed, rows) in enumerate(descriptions):
         d1, d2 = layers[0]["shape"]
         seed = 3000 + 10 * index
         weight = tensor(seed, d1, d2, scale=0.25)
@@ -296,7 +296,7 @@ def make_linear():
         x = tensor(seed + 2, tokens, d2).requires_grad_()
         grad_y = tensor(seed + 3, tokens, d1)
         c = [coefficients_of(layer).requires_grad_() for layer in layers]
-        deltas = [layer_delta64(layer, values_) for layer, values_ in zip(layers, c)]
+        deltas = [layer_delta64(layer, coefficients) for layer, coefficients in zip(layers, c)]
         y = x @ weight.T
         if bias is not None:
             y = y + bias
@@ -317,7 +317,7 @@ def make_linear():
             "x": pack(x.grad),
         }
         if rows is None:
-            # PEFT's own layer, float32; it has no batches of mixed FourierFT adapters.
+            # The layer of PEFT computes in float32, and cannot apply a FourierFT adapter for each row.
             if transposed:
                 base = Conv1D(d1, d2)
                 base.weight.data = weight.T.float().contiguous()
@@ -344,7 +344,7 @@ def make_linear():
 
 
 def make_training():
-    """100 AdamW steps on mini-batches of a small regression whose target no adapter reaches (so the loss stays away from 0)."""
+    """Records 100 AdamW steps on mini-batches of a small regression. No adapter reaches the target, so the loss stays away from 0."""
     layer = spec((20, 28), 48, 777, 31, 140.0)
     d1, d2 = layer["shape"]
     problem = {
@@ -420,7 +420,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Names as in BERT: encoder.layer.N.attention.query, …, classifier."""
+    """A model with the module names of BERT: encoder.layer.N.attention.query, …, classifier."""
 
     def __init__(self, width=24, inner=20, depth=3):
         super().__init__()
@@ -435,7 +435,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Names and Conv1D as in GPT-2: transformer.h.N.attn.c_attn, …"""
+    """A model with the module names and the Conv1D of GPT-2: transformer.h.N.attn.c_attn, …"""
 
     def __init__(self, width=16, depth=2):
         super().__init__()
@@ -593,9 +593,9 @@ def write(directory):
 
 # ------------------------------------------------------------------------------------------------------------- comparing
 
-# Relative to the largest value of an array. Both oracles are FFTs or products of at most 2^26 terms; their error grows with
-# log2 of that (26 stages of a few roundings each), so 100 roundings cover another build's order of additions. A training run
-# feeds its error back 100 times: 100 times as much.
+# Relative to the largest value of an array. The values come from FFTs or products of at most 2^26 terms. Their error grows with
+# log2 of the number of terms (26 stages of a few roundings each), so 100 roundings cover the order of additions of another build.
+# A training run feeds its error back 100 times, so its tolerance is 100 times as large.
 TOLERANCE = {"float64": 100 * 2.0**-53, "float32": 100 * 2.0**-24}
 
 
@@ -640,12 +640,12 @@ def check():
         again = Path(temporary)
         print("versions now:", json.dumps(write(again)))
         print("versions then:", (VECTORS / "versions.json").read_text().strip())
-        # What other tools put beside these vectors is not this script's to judge.
+        # Other files in `vectors`, outside `adapters`, belong to other tools.
         names = sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
         adapters = sorted(p.relative_to(VECTORS) for p in (VECTORS / "adapters").rglob("*") if p.is_file())
         for name in adapters:
             if name not in names:
-                found.append(f"{name}: is no longer made")
+                found.append(f"{name}: is not made any more")
         for name in names:
             if not (VECTORS / name).is_file():
                 found.append(f"{name}: is missing")

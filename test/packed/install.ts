@@ -1,6 +1,6 @@
 /**
- * Packs every published package and installs the tarballs into an empty project outside the workspace, once for all tests of this folder.
- * A global set-up has no time limit.
+ * Packs every published package, and installs the tarballs into an empty project outside the workspace, once for all tests of this folder. This is a
+ * global set-up, because that has no time limit.
  */
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,14 +12,14 @@ import { run } from './run.js'
 declare module 'vitest' {
   export interface ProvidedContext {
     packages: readonly PackedPackage[]
-    /** The folder of the project that has them installed. */
+    /** The folder of the project in which the packages are installed. */
     project: string
   }
 }
 
 export interface PackedPackage {
   readonly manifest: Manifest
-  /** Its source folder. */
+  /** The source folder. */
   readonly folder: string
   readonly tarball: string
 }
@@ -28,7 +28,7 @@ interface Manifest {
   readonly name: string
   readonly version: string
   readonly license: string
-  /** A compiled package has `main`, every other one `exports`. */
+  /** The packages of platforms have `main`, all others `exports`. */
   readonly main?: string
   readonly exports?: Readonly<Record<string, unknown>>
   readonly os?: readonly string[]
@@ -36,7 +36,7 @@ interface Manifest {
   readonly libc?: readonly string[]
 }
 
-/** Packages that a user installs together with ours. */
+/** Packages that users install together with ours. */
 const PEERS = [
   '@tensorflow/tfjs-backend-wasm@4.22.0',
   '@tensorflow/tfjs-core@4.22.0',
@@ -51,12 +51,12 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 
 export default function setup({ provide }: TestProject): void {
   const temporary = mkdtempSync(join(tmpdir(), 'fourierft-packages-'))
-  // The end of the process has no time limit either.
+  // Deleted when the process ends, which has no time limit either.
   process.once('exit', () => rmSync(temporary, { recursive: true, force: true }))
 
   const packages = published().map(({ folder, manifest }) => {
     const output = run('pnpm', ['pack', '--json', '--pack-destination', temporary], folder)
-    // The output of a package's `prepack` comes first.
+    // The script `prepack` of a package may print something before the JSON.
     return { folder, manifest, tarball: JSON.parse(output.slice(output.search(/^\{/m))).filename as string }
   })
   const project = join(temporary, 'project')
@@ -71,7 +71,7 @@ export default function setup({ provide }: TestProject): void {
   provide('project', project)
 }
 
-/** The published packages; of the compiled packages only the one for this machine, if it is compiled. */
+/** Returns the published packages. Of the packages of platforms, only the one for this machine is included, if it is compiled. */
 function published(): { readonly folder: string; readonly manifest: Manifest }[] {
   return ['conformance', ...foldersIn('packages'), ...foldersIn('packages/native/platforms')]
     .map((path) => join(root, path))
@@ -91,8 +91,8 @@ function foldersIn(parent: string): string[] {
 
 function isForThisMachine({ os, cpu, libc }: Manifest): boolean {
   const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } }
-  const ownLibc = header.glibcVersionRuntime ? 'glibc' : 'musl'
+  const installedLibc = header.glibcVersionRuntime ? 'glibc' : 'musl'
   return Boolean(
-    os?.includes(process.platform) && cpu?.includes(process.arch) && (libc?.includes(ownLibc) ?? true),
+    os?.includes(process.platform) && cpu?.includes(process.arch) && (libc?.includes(installedLibc) ?? true),
   )
 }

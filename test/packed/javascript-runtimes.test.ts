@@ -1,4 +1,4 @@
-/** The packed packages in other JavaScript runtimes: the programs of the READMEs, and sessions with the native kernel. */
+/** Tests the packed packages in other JavaScript runtimes: the programs of the READMEs, and sessions with the native kernel. */
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'

@@ -1,6 +1,6 @@
 /**
- * Tests the packages as users install them. Each tarball passes publint, can be published, and has types that tools resolve (attw). A
- * project that has the tarballs installed imports, type-checks and runs them.
+ * Tests the packages as users install them. Each tarball passes publint, can be published, and has types that resolve (attw). A project in which
+ * the tarballs are installed imports, type-checks and runs them.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -24,7 +24,7 @@ describe.each(packages)('$manifest.name', ({ folder, manifest, tarball }) => {
     expect(messages.map((message) => formatMessage(message, pkg))).toEqual([])
   })
 
-  // The command line and the compiled packages export nothing.
+  // The command line and the packages of platforms have no exports.
   if (Object.keys(manifest.exports ?? {}).some((entry) => entry !== './package.json')) {
     test('has types that resolve in Node and in bundlers', () => {
       const output = run('attw', [tarball, '--profile', 'esm-only', '--format', 'json'], folder)
@@ -46,7 +46,7 @@ describe.each(packages)('$manifest.name', ({ folder, manifest, tarball }) => {
   })
 
   test('could be published', () => {
-    // `--force` leaves out the comparison with the registry's versions: the dry run needs neither a login nor the network.
+    // With `--force` npm does not ask the registry for existing versions, so the dry run needs neither a login nor the network.
     const flags = ['--dry-run', '--force', '--provenance=false', '--json']
     const { id, files } = JSON.parse(run('npm', ['publish', tarball, ...flags], project))[manifest.name]
     expect(id).toBe(`${manifest.name}@${manifest.version}`)
@@ -54,7 +54,7 @@ describe.each(packages)('$manifest.name', ({ folder, manifest, tarball }) => {
   })
 })
 
-describe('a project that has the tarballs installed', () => {
+describe('a project in which the tarballs are installed', () => {
   test('has one copy of each of our packages, from its tarball', () => {
     const lock = JSON.parse(readFileSync(join(project, 'package-lock.json'), 'utf8'))
     const installed = Object.entries<{ resolved?: string }>(lock.packages)
@@ -90,9 +90,9 @@ describe('a project that has the tarballs installed', () => {
        adapters.disableAdapters()
        const base = await model.predict(x).data()
        const change = active.map((value, i) => value - base[i])
-       const want = Array.from({ length: 8 }, (_, p) => expected.slice(p * 6, p * 6 + 6).reduce((sum, value) => sum + value, 0))
-       const scale = Math.max(...want.map(Math.abs))
-       if (!want.every((value, p) => Math.abs(value - change[p]) <= 1e-4 * scale)) throw new Error('the layer was not adapted')
+       const rowSums = Array.from({ length: 8 }, (_, p) => expected.slice(p * 6, p * 6 + 6).reduce((sum, value) => sum + value, 0))
+       const scale = Math.max(...rowSums.map(Math.abs))
+       if (!rowSums.every((value, p) => Math.abs(value - change[p]) <= 1e-4 * scale)) throw new Error('the layer was not adapted')
 
        const report = await runConformance(coreBackend(), { levels: [1, 8] })
        console.log(JSON.stringify(report.levels.map(({ level, status }) => [level, status])))`,

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import type { PackedPackage } from './install.js'
 
 export interface ReadmeProgram {
-  /** The name of its package. */
+  /** The name of the package. */
   readonly name: string
-  /** The heading above it. */
+  /** The heading above the program. */
   readonly title: string
   /** A file name, unique among all programs. */
   readonly file: string
@@ -13,8 +13,8 @@ export interface ReadmeProgram {
 }
 
 /**
- * Returns the programs in the READMEs of these packages: a fence `js run` begins one, and fences `js run on` continue it. A program prints `true`
- * for each result that it checks.
+ * Returns the programs in the READMEs of these packages. A fence `js run` begins a program, and fences `js run on` continue it. A program prints
+ * `true` for each result that it checks.
  */
 export function readmePrograms(packages: readonly PackedPackage[]): ReadmeProgram[] {
   return packages.flatMap(({ folder, manifest: { name } }) => {

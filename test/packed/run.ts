@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 
-/** Runs a program and returns its output; the error of a failed program shows everything that it printed. */
+/** Runs a program and returns its output. If the program fails, the error contains everything that it printed. */
 export function run(
   command: string,
   args: readonly string[],

@@ -1,5 +1,5 @@
-// Applies one adapter in every way that works in Node without a model from the hub: through its files, in the native kernel, and in sessions of onnxruntime-node
-// with the native kernel and with the portable function. The test copies this program into the project and checks the JSON that it prints.
+// Saves and loads an adapter, and applies it with the native kernel and in sessions of onnxruntime-node, with the native kernel and with the portable
+// function. The test copies this program into the project, and checks the JSON that it prints.
 
 import { createAdapter, createConfig, delta, loadAdapter, savePretrained } from '@fourierft/core'
 import { kernel, kernelProblem } from '@fourierft/native'
@@ -20,7 +20,7 @@ const native = kernel()
 if (native === undefined) throw new Error(kernelProblem())
 const nativeChange = await native.delta(layer)
 
-// y = W x with W = 0: with the adapter y = ΔW x.
+// y = W x with W = 0, so with the adapter y = ΔW x.
 const weight = { name: 'w', dims: [d2, d1], dataType: DataType.float, data: new Uint8Array(4 * d1 * d2) }
 const model = createModel(
   {
@@ -44,7 +44,7 @@ async function outputOfSession(options) {
   return y.data
 }
 
-/** The largest difference, relative to the largest expected value. */
+/** Returns the largest difference, relative to the largest expected value. */
 function differenceOf(received, expected) {
   const largest = Math.max(...expected.map(Math.abs))
   return Math.max(...expected.map((value, i) => Math.abs(value - received[i]))) / largest

@@ -1,4 +1,4 @@
-"""Loads an adapter directory with PEFT and prints, as JSON, the versions, ΔW of every adapted module, and the modules saved whole.
+"""Loads the directory of an adapter with PEFT and prints, as JSON, the versions, ΔW of every adapted module, and the parameters of saved modules.
 
     python load_in_peft.py DIRECTORY '{"encoder.query": [out, in], ...}' ['{"classifier": [out, in], ...}']
 
@@ -14,7 +14,7 @@ import transformers
 
 
 def base_model(shapes, heads):
-    """A module tree with a Linear at every dotted name."""
+    """Returns a tree of modules with a Linear at every dotted name; those of `heads` have a bias."""
     root = torch.nn.Module()
     for name, (out_features, in_features) in {**shapes, **heads}.items():
         parent = root

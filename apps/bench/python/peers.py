@@ -1,5 +1,5 @@
-"""Measures the native kernel next to the frozen layer, PEFT's LoRA and PEFT's FourierFT on PyTorch, and pocketfft (NumPy's FFT) on the same rows,
-in one process on one thread. Every round runs every case; ratios are taken within a round and printed as medians with quartiles.
+"""Measures the native kernel, the frozen layer, PEFT's LoRA and PEFT's FourierFT on PyTorch, and pocketfft (NumPy's FFT) on the same rows, in one
+process on one thread. Each round runs every case. Ratios are computed within a round and printed as medians with quartiles.
 
     python peers.py libfourierft.so [--quick]
 """
@@ -23,8 +23,8 @@ ROUND_SECONDS = 0.02
 
 
 class Kernel:
-    """One layer of `d` by `d` with N entries, through the C functions. Each method returns a call with converted arguments, so that the conversions
-    of ctypes are not measured, which would dominate for a single token."""
+    """One layer of `d` by `d` with N entries, through the C functions. Each method returns a function whose arguments are already converted, so that
+    the conversions of ctypes are not measured; they would dominate for a single token."""
 
     def __init__(self, library, d, seed=777):
         self.library = library
@@ -110,7 +110,7 @@ def main():
     print(f"instructions {library.fourierft_instructions().decode()}, PyTorch {torch.__version__}, PEFT {peft.__version__}, "
           f"NumPy {np.__version__}, one thread, n = {N}")
 
-    print("\nForward + backward, as multiples of the frozen layer in PyTorch; 'kernel' is the branch alone")
+    print("\nForward + backward, as multiples of the frozen layer in PyTorch; 'kernel' is only the branch")
     for d, tokens in sizes:
         kernel = Kernel(library, d)
         x, g = torch.randn(tokens, d), torch.randn(tokens, d)
@@ -133,7 +133,7 @@ def main():
             cases["PEFT FourierFT"] = training_step(adapted(d, fourier), x, g)
         compare(f"{d}×{d}, T = {tokens}", cases, rounds if d < 4096 else 5)
 
-    print("\nForward of the branch alone, as a multiple of pocketfft's rfft and irfft of the same rows")
+    print("\nForward of only the branch, as a multiple of pocketfft's rfft and irfft of the same rows")
     for d, tokens in sizes:
         kernel = Kernel(library, d)
         x = np.random.randn(tokens, d).astype(np.float32)
@@ -143,13 +143,13 @@ def main():
             "kernel": kernel.forward(c, x, y),
         }, rounds)
 
-    print("\n64 rows with 64 adapters, as a multiple of 64 rows with one")
+    print("\n64 rows with 64 adapters, as a multiple of 64 rows with one adapter")
     for d in sorted({d for d, _ in sizes}):
         kernel = Kernel(library, d)
         x, y = np.random.randn(64, d).astype(np.float32), np.zeros((64, d), np.float32)
         c = np.random.randn(64, N).astype(np.float32)
-        each = np.arange(64, dtype=np.int32)
-        compare(f"{d}×{d}", {"one": kernel.forward(c[:1], x, y), "64 adapters": kernel.forward(c, x, y, each)}, rounds)
+        adapter_of_row = np.arange(64, dtype=np.int32)
+        compare(f"{d}×{d}", {"one": kernel.forward(c[:1], x, y), "64 adapters": kernel.forward(c, x, y, adapter_of_row)}, rounds)
 
     print("\nΔW, as a multiple of writing as many bytes")
     for d in sorted({d for d, _ in sizes}):

@@ -26,9 +26,9 @@ CONFIGS = {
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
-@lru_cache(maxsize=3)  # the cases of one size
+@lru_cache(maxsize=3)  # for the cases of one size
 def chain(case, d, layers):
-    """A chain of layers."""
+    """Returns a chain of layers, each with an adapter unless `case` is "frozen"."""
     names = [f"linear{i}" for i in range(layers)]
     model = nn.Sequential()
     for name in names:

@@ -33,19 +33,22 @@ export async function benchmarkCore(effort: Effort): Promise<void> {
   await forwards(effort)
   await strategies(effort)
   await overFrozenLayer(effort)
-  await adapterOfEachRow(effort)
+  await adapterForEachRow(effort)
   await sampling(effort)
 }
 
 async function deltas(effort: Effort): Promise<void> {
-  printSection('ΔW', `n = ${N}; as multiples of delta(): PEFT's way, and writing as many bytes to new memory`)
+  printSection(
+    'ΔW',
+    `n = ${N}; as multiples of delta(): PEFT's algorithm, and writing as many bytes to new memory`,
+  )
   for (const d of effort === 'quick' ? [512] : [1024, 4096]) {
     const layer = randomLayer([d, d], N)
     await printRatios(
       `${d}×${d}`,
       [
         { name: 'delta()', run: () => void delta(layer) },
-        { name: "PEFT's way", run: () => void naiveDelta(layer) },
+        { name: "PEFT's algorithm", run: () => void naiveDelta(layer) },
         { name: 'write', run: () => void new Float32Array(d * d).fill(1) },
       ],
       effort,
@@ -55,7 +58,7 @@ async function deltas(effort: Effort): Promise<void> {
 }
 
 async function forwards(effort: Effort): Promise<void> {
-  printSection('Forward pass of the adapter alone', `n = ${N}; PEFT's way as a multiple of addForward()`)
+  printSection('Forward pass of the branch', `n = ${N}; PEFT's algorithm as a multiple of addForward()`)
   for (const [d, tokens] of effort === 'quick'
     ? [[512, 1]]
     : [1024, 4096].flatMap((d) => [1, 32].map((t) => [d, t]))) {
@@ -66,7 +69,7 @@ async function forwards(effort: Effort): Promise<void> {
       `${d}×${d}, T = ${tokens}`,
       [
         { name: 'addForward()', run: () => addForward([layer], x, y) },
-        { name: "PEFT's way", run: () => naiveForward(layer, x, y) },
+        { name: "PEFT's algorithm", run: () => naiveForward(layer, x, y) },
       ],
       effort,
       CLOCK,
@@ -98,13 +101,13 @@ const STRATEGY_SIZES: readonly (readonly [d1: number, d2: number, tokens: number
   [4096, 4096, 4, 1],
 ]
 
-/** A strategy that is this many times slower than the fastest is not measured, because it would disturb the others. */
+/** A strategy that takes more than this many times the time of the fastest is not measured, because it would disturb the others. */
 const TOO_SLOW = 50
 
 async function strategies(effort: Effort): Promise<void> {
   printSection(
     'Strategies',
-    `forward, then forward + backward, as multiples of the best of the three (out: more than ${TOO_SLOW}); the last column is the choice of auto`,
+    `forward, then forward + backward, as multiples of the fastest (out: more than ${TOO_SLOW}); the last column is the choice of auto`,
   )
   for (const [d1, d2, tokens, n] of effort === 'quick' ? STRATEGY_SIZES.slice(0, 4) : STRATEGY_SIZES) {
     const layer = randomLayer([d1, d2], n)
@@ -120,7 +123,7 @@ async function strategies(effort: Effort): Promise<void> {
           if (pass === 'both') addBackward([layer], x, y, gradients, { strategy })
         },
       }))
-      const ratios = await ratiosToBest(cases, effort)
+      const ratios = await ratiosToFastest(cases, effort)
       const columns = cases.map(({ name }) => `${name} ${(ratios.get(name) ?? 'out').padEnd(20)}`)
       const title = pass === 'forward' ? `${d1}×${d2}, T = ${tokens}, n = ${n}` : ''
       console.log(`  ${title.padEnd(30)}${columns.join('')}auto: ${auto} ${ratios.get(auto) ?? 'out'}`)
@@ -128,20 +131,20 @@ async function strategies(effort: Effort): Promise<void> {
   }
 }
 
-/** Ratios to the best case, by name, without the cases that are too slow. */
-async function ratiosToBest(cases: readonly Case[], effort: Effort): Promise<Map<string, string>> {
+/** Returns the ratios to the fastest case, by name, without the cases that are too slow. */
+async function ratiosToFastest(cases: readonly Case[], effort: Effort): Promise<Map<string, string>> {
   const trial = (await interleave(cases, 'quick', CLOCK)).map((times) => Math.min(...times))
-  const running = cases.filter((_, i) => trial[i] <= TOO_SLOW * Math.min(...trial))
-  const times = await interleave(running, effort, CLOCK)
+  const measured = cases.filter((_, i) => trial[i] <= TOO_SLOW * Math.min(...trial))
+  const times = await interleave(measured, effort, CLOCK)
   const medians = times.map(median)
-  const best = times[medians.indexOf(Math.min(...medians))]
-  return new Map(running.map(({ name }, i) => [name, formatRatio(ratio(times[i], best))]))
+  const fastest = times[medians.indexOf(Math.min(...medians))]
+  return new Map(measured.map(({ name }, i) => [name, formatRatio(ratio(times[i], fastest))]))
 }
 
 async function overFrozenLayer(effort: Effort): Promise<void> {
   printSection(
     'The adapted layer',
-    `n = ${N}, dense product in plain TypeScript; enabled as a multiple of disabled: forward, backward`,
+    `n = ${N}, dense product in plain TypeScript; enabled as a multiple of disabled: first forward, then backward`,
   )
   const backend = coreBackend()
   for (const [d, tokens] of effort === 'quick'
@@ -163,14 +166,14 @@ async function overFrozenLayer(effort: Effort): Promise<void> {
       effort,
       CLOCK,
     )
-    const columns = [forward, backward].map(([without, with_]) => formatRatio(ratio(with_, without)))
+    const columns = [forward, backward].map(([disabled, enabled]) => formatRatio(ratio(enabled, disabled)))
     console.log(`  ${`${d}×${d}, T = ${tokens}`.padEnd(26)}${columns.join('   ')}`)
     await base.dispose()
     await adapted.dispose()
   }
 }
 
-async function adapterOfEachRow(effort: Effort): Promise<void> {
+async function adapterForEachRow(effort: Effort): Promise<void> {
   printSection('One adapter for each row', `64 rows, n = ${N}; 64 adapters as a multiple of one`)
   for (const d of effort === 'quick' ? [768] : [768, 4096]) {
     const first = randomLayer([d, d], N)

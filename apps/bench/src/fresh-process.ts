@@ -1,4 +1,4 @@
-/** Measurements in fresh processes, which start with known memory settings, and whose start-up and peak memory can be measured. */
+/** Measures in fresh processes, which have known memory settings, and whose start-up and peak memory can be measured. */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -14,7 +14,7 @@ export function inFreshProcess<Result>(
   ...args: readonly (string | number | boolean)[]
 ): Result {
   const command = ['--expose-gc', fileURLToPath(module), ...args.map(String)]
-  // The page size that users have.
+  // Memory pages of the size that users have.
   const env = { ...process.env, GLIBC_TUNABLES: '' }
   const { stdout, stderr, status } = spawnSync(process.execPath, command, { encoding: 'utf8', env })
   if (status !== 0) throw new Error(`the measurement ${args.join(' ')} failed: ${stderr}`)
@@ -22,8 +22,8 @@ export function inFreshProcess<Result>(
 }
 
 /**
- * Runs a module of the benchmarks as a program that prints its results, with huge pages (an option of glibc). With small pages, two sessions of
- * one model differ by up to a fifth, depending on the addresses of their weights.
+ * Runs a module of the benchmarks as a program that prints its results, with huge pages (an option of glibc). With small pages, the times of two
+ * sessions of one model differ by up to a fifth, depending on the addresses of their weights.
  */
 export function printInHugePages(module: string, argument: string): void {
   const { status } = spawnSync(process.execPath, [fileURLToPath(module), argument], {
@@ -34,7 +34,7 @@ export function printInHugePages(module: string, argument: string): void {
 }
 
 export interface Costs {
-  /** Processor time of all threads. */
+  /** The processor time of all threads. */
   readonly milliseconds: number
   /** Bytes: the peak of the resident memory, minus the resident memory before. */
   readonly peak: number

@@ -1,4 +1,4 @@
-/** Chains of linear layers as ONNX models: frozen, with LoRA or FourierFT, and with explicit backward passes, because ONNX Runtime has no gradients. */
+/** Makes ONNX models of chains of linear layers: frozen, with LoRA or FourierFT, and with explicit backward passes, because ONNX Runtime has no gradients. */
 import { uniformEntries } from '@fourierft/core'
 import {
   branchFunction,
@@ -15,7 +15,7 @@ import {
   TABLE_NAMES,
 } from '@fourierft/onnx'
 
-/** A number of layers of `d × d`, each with its own weight. */
+/** A chain of layers of `d × d`, each with its own weight. */
 export interface Chain {
   readonly d: number
   readonly layers: number
@@ -23,14 +23,14 @@ export interface Chain {
 
 export type Method = 'frozen' | 'LoRA' | 'FourierFT'
 
-/** LoRA's rank. */
+/** The rank of LoRA. */
 const R = 8
 const OPSET = 17
 
-/** The module name of a layer. */
+/** Returns the module name of a layer. */
 export const moduleOf = (layer: number) => `layers.${layer}.linear`
 
-/** A model from `x [tokens, d]` to a row of `y`. LoRA's matrices are constants, as in a deployed model. `createSession` adds FourierFT to the frozen model. */
+/** Makes a model from `x [tokens, d]` to a row of `y`. LoRA's matrices are constants, as in a deployed model. `createSession` adds FourierFT to the frozen model. */
 export function servingModel({ d, layers }: Chain, method: 'frozen' | 'LoRA'): Uint8Array {
   const graph = new Graph()
   graph.input('x', ['tokens', d])
@@ -49,7 +49,7 @@ export function servingModel({ d, layers }: Chain, method: 'frozen' | 'LoRA'): U
 }
 
 /**
- * A model from `x` and `g` (the gradient of the last layer's output) to a row of `y`, a row of the gradient of `x`, and the gradients of the
+ * Makes a model from `x` and `g` (the gradient of the last layer's output) to a row of `y`, a row of the gradient of `x`, and the gradients of the
  * method's parameters, which are inputs.
  */
 export function trainingModel({ d, layers }: Chain, method: Method, n: number): Uint8Array {
@@ -99,8 +99,8 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
 }
 
 /**
- * A chain of branches without the products, to measure the operators alone. Each branch is added to the one before. With `training`, the
- * gradients of the input are added in the same way, beginning with `g`.
+ * Makes a chain of branches without the products of the layers, to measure only the operators. Each branch is added to the sum of the branches
+ * before it. With `training`, the gradients of the input are added in the same way, beginning with `g`.
  */
 export function branchesModel({ d, layers }: Chain, n: number, training = false): Uint8Array {
   const graph = new Graph()
@@ -120,7 +120,7 @@ export function branchesModel({ d, layers }: Chain, n: number, training = false)
   return graph.toBytes([graph.firstRow(y), ...(training ? [graph.firstRow(g)] : []), ...trained])
 }
 
-/** Random numbers in `[−scale, scale]`. */
+/** Returns random numbers in `[−scale, scale]`. */
 export function noise(length: number, scale = 1): Float32Array {
   return Float32Array.from({ length }, () => scale * (2 * Math.random() - 1))
 }
@@ -142,7 +142,7 @@ class Graph {
     return name
   }
 
-  /** Adds the tables of the operator, and of its gradient, for PEFT's entries. */
+  /** Adds the tables of the operator, and with `training` those of its gradient, for the entries that PEFT samples. */
   addTables(d: number, n: number, training: boolean): void {
     const entries = uniformEntries({ shape: [d, d], n, seed: 777 })
     const tables = [...branchTables(entries, ''), ...(training ? gradientTables(entries, '') : [])]
@@ -164,7 +164,7 @@ class Graph {
   firstRow(value: string): string {
     const integers = (name: string, number: number) => {
       const data = new Uint8Array(BigInt64Array.of(BigInt(number)).buffer)
-      if (!this.initializers.some((one) => one.name === name))
+      if (!this.initializers.some((initializer) => initializer.name === name))
         this.initializers.push({ name, dims: [1], dataType: DataType.int64, data })
       return name
     }

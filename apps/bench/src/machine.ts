@@ -1,4 +1,4 @@
-/** The versions and the machine of a measurement, which are printed with its results. */
+/** Describes the versions and the machine of a measurement, to print with its results. */
 import { arch, availableParallelism, cpus, platform, totalmem } from 'node:os'
 
 export function describeMachine(): string {

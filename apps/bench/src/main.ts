@@ -1,4 +1,4 @@
-/** The command `npm run bench -- [runtimes…]`: one file for each runtime, each a function that prints its sections. */
+/** The command `npm run bench -- [runtimes…]`. Each runtime has a file with a function that measures and prints. */
 import { FourierFTError } from '@fourierft/core'
 import { Command, Option } from 'commander'
 import { benchmarkCore } from './core.js'
@@ -21,9 +21,7 @@ const RUNTIMES: Readonly<Record<string, (effort: Effort) => Promise<void>>> = {
 const names = Object.keys(RUNTIMES)
 
 await new Command('bench')
-  .description(
-    'Measures FourierFT next to alternatives and prints ratios: medians [quartiles] of interleaved runs',
-  )
+  .description('Measures FourierFT and alternatives in turn, and prints ratios: medians [quartiles]')
   .argument('[runtimes...]', `any of: ${names.join(', ')}`, names)
   .addOption(new Option('--quick', 'smaller sizes and fewer rounds, only to test that everything runs'))
   .action(async (runtimes: readonly string[], { quick = false }: { quick?: boolean }) => {

@@ -1,5 +1,5 @@
 /**
- * Model folders for transformers.js: the sentence encoder paraphrase-MiniLM-L3-v2, whose file has no tokenizer, and transformers with random
+ * Writes model folders for transformers.js: the sentence encoder paraphrase-MiniLM-L3-v2, whose file has no tokenizer, and transformers with random
  * weights. Their vocabulary is made up: each word `w0`, `w1`, … is a token.
  */
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -17,15 +17,15 @@ const MINILM_TOKENS = 'onnx::Shape_422'
 const MINILM_VOCABULARY = 30522
 
 export interface ModelFolder {
-  /** Its folder in `env.localModelPath`. */
+  /** The name of the folder in `env.localModelPath`. */
   readonly name: string
   /** The directory of an adapter in PEFT's layout. */
   readonly adapterPath: string
-  /** An adapter with random coefficients on query and value. */
+  /** Makes an adapter with random coefficients on query and value. */
   adapter(seed: number): Adapter
 }
 
-/** A temporary folder of models, for `env.localModelPath`. */
+/** A temporary folder of model folders, for `env.localModelPath`. */
 export class ModelFolders {
   readonly root = mkdtempSync(join(tmpdir(), 'fourierft-bench-'))
 
@@ -41,7 +41,7 @@ export class ModelFolders {
     const moduleNames = ({ modules }: Adapter) =>
       Object.fromEntries(
         Array.from(modules.keys(), (module) => {
-          const layer = layers.find((one) => one.module?.endsWith(module))
+          const layer = layers.find((candidate) => candidate.module?.endsWith(module))
           return [module, layer?.node.name ?? module]
         }),
       )
@@ -69,7 +69,7 @@ export class ModelFolders {
     return this.#folder(name, layersOf(size))
   }
 
-  /** The toy GPT-2 of the tests of `@fourierft/transformers`, an export with its own tokenizer. */
+  /** Copies the toy GPT-2 of the tests of `@fourierft/transformers`, an export with a tokenizer. */
   toy(): { readonly name: string; adapter(): Promise<Adapter> } {
     const name = 'toy'
     cpSync(
@@ -119,7 +119,7 @@ export class ModelFolders {
   }
 }
 
-/** A text of `words` words, each a token. */
+/** Returns a text of `words` words, each of them one token. */
 export function text(words: number, seed = 0): string {
   return Array.from({ length: words }, (_, i) => `w${(seed * 31 + i * 7919) % 5000}`).join(' ')
 }
@@ -161,7 +161,7 @@ function tokenizer(vocabulary: number): object {
   }
 }
 
-/** The adapter on every layer of MiniLM that PEFT trained on real mails. */
+/** Loads the adapter on every layer of MiniLM that PEFT trained on real emails. */
 export function trainedAdapter(): Promise<Adapter> {
   return loadAdapter(
     new URL('../../../packages/onnxruntime/test/__fixtures__/minilm/adapter', import.meta.url).pathname,

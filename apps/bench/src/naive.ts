@@ -1,11 +1,11 @@
 /**
- * PEFT's way of applying the method, in TypeScript with a well-known FFT library, as the baseline: every forward pass computes a dense complex
- * spectrum, a two-dimensional inverse transform and a dense product, and entries come from a permutation of all positions.
+ * The baseline: PEFT's algorithm, ported to TypeScript with a well-known FFT library. Every forward pass computes a dense complex spectrum, a
+ * two-dimensional inverse transform and a dense product. Entries come from a permutation of all positions.
  */
 import type { Layer } from '@fourierft/core'
 import FFT from 'fft.js'
 
-/** ΔW as `Re(ifft2(F))·α`. fft.js needs powers of two for both dimensions. */
+/** Returns ΔW as `Re(ifft2(F))·α`. fft.js needs powers of two for both dimensions. */
 export function naiveDelta({ shape: [d1, d2], entries, coefficients, scaling }: Layer): Float32Array {
   const spectrum = new Float64Array(2 * d1 * d2)
   for (let l = 0; l < entries.n; l++) {
@@ -32,7 +32,7 @@ export function naiveDelta({ shape: [d1, d2], entries, coefficients, scaling }: 
   return delta
 }
 
-/** `y += naiveDelta(layer)·x`, four rows of ΔW at a time. */
+/** Computes `y += naiveDelta(layer)·x`, four rows of ΔW at a time. */
 export function naiveForward(layer: Layer, x: Float32Array, y: Float32Array): void {
   const [d1, d2] = layer.shape
   const delta = naiveDelta(layer)
@@ -41,11 +41,11 @@ export function naiveForward(layer: Layer, x: Float32Array, y: Float32Array): vo
       let [a, b, c, d] = [0, 0, 0, 0]
       for (let q = 0; q < d2; q++) {
         const value = x[t * d2 + q]
-        const at = p * d2 + q
-        a += delta[at] * value
-        b += delta[at + d2] * value
-        c += delta[at + 2 * d2] * value
-        d += delta[at + 3 * d2] * value
+        const index = p * d2 + q
+        a += delta[index] * value
+        b += delta[index + d2] * value
+        c += delta[index + 2 * d2] * value
+        d += delta[index + 3 * d2] * value
       }
       y[t * d1 + p] += a
       y[t * d1 + p + 1] += b
@@ -55,7 +55,7 @@ export function naiveForward(layer: Layer, x: Float32Array, y: Float32Array): vo
   }
 }
 
-/** The first n of a shuffle of all `d1·d2` positions. The generator is cheaper than PyTorch's, because the shuffle is the main cost. */
+/** Returns the first n of a shuffle of all `d1·d2` positions. The generator is simpler than PyTorch's, because the shuffle is the main cost. */
 export function naiveEntries([d1, d2]: readonly [number, number], n: number, seed: number): Int32Array {
   const positions = new Int32Array(d1 * d2)
   for (let i = 0; i < positions.length; i++) positions[i] = i

@@ -1,6 +1,6 @@
 /**
- * Measurements of the native kernel next to PyTorch, PEFT and pocketfft, in one Python process on one thread. The kernel is compiled as a shared
- * library, and `python/peers.py` measures.
+ * Measures the native kernel, PyTorch, PEFT and pocketfft in one Python process on one thread: compiles the kernel as a shared library, and runs
+ * `python/peers.py`.
  */
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
@@ -11,9 +11,7 @@ import type { Effort } from './measure.js'
 export async function benchmarkNative(effort: Effort): Promise<void> {
   const python = process.env.FOURIERFT_PYTHON ?? 'python3'
   if (spawnSync(python, ['-c', 'import peft, torch, numpy']).status !== 0) {
-    console.log(
-      '\nnative: skipped: the comparison needs a Python with PEFT; set FOURIERFT_PYTHON to its path',
-    )
+    console.log('\nnative: skipped: the benchmark needs a Python with PEFT; set FOURIERFT_PYTHON to its path')
     return
   }
   const sources = dirname(createRequire(import.meta.url).resolve('@fourierft/native/package.json'))

@@ -13,17 +13,18 @@ import { encoderAdapter, encoderFeeds } from './sentence-encoder.js'
 
 const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
 const MIB = 2 ** 20
-/** BERT base: query and value of twelve layers. */
+/** The query and value layers of BERT base: two in each of twelve blocks. */
 const BERT = { d: 768, layers: 24 }
 const N = 1000
 
 const START_UPS = ['plain', 'portable', 'native'] as const
 type StartUp = (typeof START_UPS)[number]
 
-/** Bytes. */
+/** The memory that is in use after loading, in bytes. */
 interface Held {
+  /** JavaScript's memory: the heap and external memory. */
   readonly heap: number
-  /** Includes memory that the allocators keep after loading. */
+  /** The resident memory of the process, which includes memory that the allocators keep. */
   readonly resident: number
 }
 
@@ -33,7 +34,7 @@ export function printAdapterMemory(effort: Effort, kernels: readonly boolean[]):
   const goal = (12 * count) / 100
   printSection(
     `Memory of ${count} adapters`,
-    `query and value of twelve layers of 768×768, n = ${N}: the additional memory of a session that has used all of them, compared with one`,
+    `query and value of twelve layers of 768×768, n = ${N}: the memory that a session needs in addition after it has used all of them`,
   )
   const bytes = ((count * BERT.layers * N * 4) / MIB).toFixed(1)
   for (const native of kernels) {
@@ -41,11 +42,11 @@ export function printAdapterMemory(effort: Effort, kernels: readonly boolean[]):
       inFreshProcess<Held>(import.meta.url, 'adapters', native, count),
     )
     const [heap, resident] = (['heap', 'resident'] as const).map(
-      (kind) => median(found.map((one) => one[kind])) / MIB,
+      (kind) => median(found.map((held) => held[kind])) / MIB,
     )
     console.log(
       `  ${(native ? 'native' : 'portable').padEnd(30)}JavaScript's memory ${heap.toFixed(1)} MiB (goal ${goal}: ${heap <= goal ? 'met' : 'missed'})   ` +
-        `the process's ${resident.toFixed(1)} MiB   the coefficients are ${bytes} MiB`,
+        `resident memory ${resident.toFixed(1)} MiB   the coefficients are ${bytes} MiB`,
     )
   }
 }
@@ -60,12 +61,12 @@ export function printStartUp(effort: Effort, model: string, hasNative: boolean):
   const rounds = Array.from({ length: effort === 'quick' ? 1 : 5 }, () =>
     names.map((name) => inFreshProcess<Costs>(import.meta.url, 'start', name, model)),
   )
-  const of = (name: number, cost: keyof Costs) => rounds.map((round) => round[name][cost])
+  const costsOf = (name: number, cost: keyof Costs) => rounds.map((round) => round[name][cost])
   for (const [i, name] of names.entries())
     if (i > 0)
       console.log(
-        `  ${name.padEnd(30)}time ${formatRatio(ratio(of(i, 'milliseconds'), of(0, 'milliseconds')))}   ` +
-          `peak ${formatRatio(ratio(of(i, 'peak'), of(0, 'peak')))} (plain: ${(median(of(0, 'peak')) / MIB).toFixed(0)} MiB)`,
+        `  ${name.padEnd(30)}time ${formatRatio(ratio(costsOf(i, 'milliseconds'), costsOf(0, 'milliseconds')))}   ` +
+          `peak ${formatRatio(ratio(costsOf(i, 'peak'), costsOf(0, 'peak')))} (plain: ${(median(costsOf(0, 'peak')) / MIB).toFixed(0)} MiB)`,
       )
 }
 
@@ -84,7 +85,7 @@ async function adapters(native: boolean, count: number): Promise<Held> {
       await session.run({ x })
     }
   }
-  const now = async () => {
+  const memoryInUse = async () => {
     for (let i = 0; i < 4; i++) {
       await new Promise((done) => setTimeout(done, 20))
       global.gc?.()
@@ -93,9 +94,9 @@ async function adapters(native: boolean, count: number): Promise<Held> {
     return { heap: heapUsed + external, resident: rss }
   }
   await load(0, 5)
-  const before = await now()
+  const before = await memoryInUse()
   await load(5, count + 5)
-  const after = await now()
+  const after = await memoryInUse()
   await session.release()
   return { heap: after.heap - before.heap, resident: after.resident - before.resident }
 }

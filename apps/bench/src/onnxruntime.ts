@@ -1,9 +1,9 @@
 /**
- * Measurements of `@fourierft/onnxruntime` in Node: layers, an adapter for each row, switching, and a whole model, with the native kernel and the
- * portable function, next to the frozen layer and LoRA in the same ONNX Runtime, PEFT on PyTorch, and pocketfft.
+ * Measures `@fourierft/onnxruntime` in Node: layers, an adapter for each row, switching, and a whole model, with the native kernel and the portable
+ * function. The peers are the frozen layer and LoRA in the same ONNX Runtime, PEFT on PyTorch, and pocketfft.
  *
- * All cases run on one thread and are measured in processor time, which a busy machine disturbs least. A layer is one of a chain of layers with
- * their own weights, so that the fixed costs of a run and a cache that holds a single weight do not distort the result.
+ * All cases run on one thread and are measured in processor time, which other load disturbs least. A layer is one of a chain of layers with their own
+ * weights, so that neither the fixed costs of a run nor a weight that stays in the cache distort the result.
  */
 import { fileURLToPath } from 'node:url'
 import { DOMAIN } from '@fourierft/onnx'
@@ -50,7 +50,7 @@ async function measure(effort: Effort): Promise<void> {
   try {
     await forwardPasses(effort, sizes, hasNative, peft)
     await trainingSteps(effort, sizes, hasNative, peft)
-    if (hasNative) await branchesAlone(effort, sizes, peft)
+    if (hasNative) await onlyBranches(effort, sizes, peft)
   } finally {
     peft?.stop()
   }
@@ -96,13 +96,13 @@ async function forwardPasses(
 ): Promise<void> {
   printSection(
     'Forward pass of one layer',
-    `n = ${N}, LoRA r = 8; as multiples of the frozen layer in ONNX Runtime. again: the same model in a second session. native, portable: sessions of createSession()`,
+    `n = ${N}, LoRA r = 8; as multiples of the frozen layer in ONNX Runtime. repeat: the same model in a second session. native, portable: sessions of createSession()`,
   )
   for (const size of sizes) {
     const x = floats(noise(size.tokens * size.d), [size.tokens, size.d])
     const model = servingModel(size, 'frozen')
     const frozen = await ort.InferenceSession.create(model, ONE_THREAD)
-    const again = await ort.InferenceSession.create(model, ONE_THREAD)
+    const repeat = await ort.InferenceSession.create(model, ONE_THREAD)
     const lora = await ort.InferenceSession.create(servingModel(size, 'LoRA'), ONE_THREAD)
     const adapters = randomAdapter(chainShapes(size), N, 1)
     const adapted = async (native: boolean) => createSession(model, { ...ONE_THREAD, adapters, native })
@@ -112,7 +112,7 @@ async function forwardPasses(
       titleOf(size),
       [
         runs('frozen', frozen, { x }),
-        runs('again', again, { x }),
+        runs('repeat', repeat, { x }),
         ...(native ? [runs('native', native, { x })] : []),
         { ...runs('portable', portable, { x }), goal: effort === 'full' ? portableGoal(size) : undefined },
         runs('LoRA', lora, { x }),
@@ -122,7 +122,7 @@ async function forwardPasses(
       CLOCK,
       effort === 'full' ? comparisonsOf(size) : [],
     )
-    for (const session of [frozen, again, lora, portable, native]) await session?.release()
+    for (const session of [frozen, repeat, lora, portable, native]) await session?.release()
   }
 }
 
@@ -154,7 +154,7 @@ async function trainingSteps(
       titleOf(size),
       [
         await step('frozen', 'frozen', ONE_THREAD),
-        await step('again', 'frozen', ONE_THREAD),
+        await step('repeat', 'frozen', ONE_THREAD),
         ...(hasNative ? [{ ...(await step('native', 'FourierFT', NATIVE)), goal }] : []),
         await step('portable', 'FourierFT', ONE_THREAD),
         await step('LoRA', 'LoRA', ONE_THREAD),
@@ -168,7 +168,7 @@ async function trainingSteps(
   }
 }
 
-/** The inputs of a training step in addition to `x` and `g`. */
+/** Returns the inputs of a training step in addition to `x` and `g`. */
 function trainedInputs({ d, layers }: Size): Record<Method, Record<string, ort.Tensor>> {
   const feeds: Record<Method, Record<string, ort.Tensor>> = { frozen: {}, LoRA: {}, FourierFT: {} }
   feeds.FourierFT.rows = new ort.Tensor('int64', BigInt64Array.of(0n), [1])
@@ -180,14 +180,14 @@ function trainedInputs({ d, layers }: Size): Record<Method, Record<string, ort.T
   return feeds
 }
 
-/** Measures branches without products, so that the addresses of the weights in two sessions do not matter. */
-async function branchesAlone(
+/** Measures branches without the products of the layers, so that the addresses of the weights in two sessions do not matter. */
+async function onlyBranches(
   effort: Effort,
   sizes: readonly Size[],
   peft: PeftPeer | undefined,
 ): Promise<void> {
   printSection(
-    'The cost of the native branch, without products',
+    'The cost of the native branch, without the products of the layer',
     "FourierFT, FourierFTGrad and the sum of the gradients of x, as a multiple of the frozen layer's two products",
   )
   for (const size of sizes) {
@@ -241,7 +241,7 @@ async function adapterPerRow(effort: Effort, hasNative: boolean): Promise<void> 
   const count = effort === 'quick' ? 4 : 64
   printSection(
     `${count} rows with ${count} adapters`,
-    'as a multiple of the same rows with one. layer: with its product, a session of createSession(); branch: the operator alone',
+    'as a multiple of the same rows with one adapter. layer: a session of createSession(); branch: only the operator',
   )
   const names = Array.from({ length: count }, (_, i) => `adapter${i}`)
   const goal = effort === 'full' ? 1.15 : undefined
@@ -323,15 +323,13 @@ function peftCases(peft: PeftPeer | undefined, pass: 'forward' | 'training', siz
   return names.map((name) => peft.case(name, pass, size))
 }
 
-// ---- The goals -----------------------------------------------------------------------------------------------------------------------
-
-/** The goal for the dense product with the portable branch, as a multiple of the dense product. */
+/** Returns the goal for a layer with the portable branch, as a multiple of the frozen layer. */
 function portableGoal({ d, tokens }: Size): number | undefined {
   if (tokens < 32) return undefined
   return d === 4096 ? 1.15 : d === 1024 ? 1.6 : 2
 }
 
-/** The goal for the forward and backward pass with the native branch, as a multiple of the frozen layer's. */
+/** Returns the goal for the forward and backward pass with the native branch, as a multiple of the frozen layer. */
 function nativeGoal({ d, tokens }: Size): number | undefined {
   if (d === 4096) return 1.02
   if (tokens < 32) return d === 768 ? 1.2 : undefined
@@ -340,9 +338,9 @@ function nativeGoal({ d, tokens }: Size): number | undefined {
 
 function comparisonsOf({ d, tokens }: Size): Comparison[] {
   return [
-    { of: 'native', over: 'LoRA' },
-    { of: 'native', over: 'PEFT LoRA', goal: 1 },
-    { of: 'native', over: 'PEFT FourierFT', goal: d === 4096 && tokens <= 32 ? 0.05 : 1 },
+    { name: 'native', baseline: 'LoRA' },
+    { name: 'native', baseline: 'PEFT LoRA', goal: 1 },
+    { name: 'native', baseline: 'PEFT FourierFT', goal: d === 4096 && tokens <= 32 ? 0.05 : 1 },
   ]
 }
 

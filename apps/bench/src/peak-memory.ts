@@ -1,6 +1,6 @@
 /**
- * The peak memory of a training step of one layer on TensorFlow's binding. The operating system records the peak per process, so each case runs
- * in a fresh process with this file as its program. Only Linux can reset the peak, which is needed after TensorFlow has loaded.
+ * Measures the peak memory of a training step of one layer on TensorFlow's binding. The operating system records the peak of a process, so each
+ * case runs in a fresh process with this file as its program. Only Linux can reset the peak, which is necessary after TensorFlow has loaded.
  */
 import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -17,7 +17,7 @@ type Name = (typeof CASES)[number]
 export function printPeakMemory(effort: Effort): void {
   printSection(
     'Peak memory of a training step',
-    'memory in addition to a process with TensorFlow loaded, as a multiple of that of the frozen layer; goal 1.1',
+    'memory in addition to that of a process that has loaded TensorFlow, as a multiple of the frozen layer; goal 1.1',
   )
   const sizes = effort === 'quick' ? [[1024, 32]] : [1024, 4096].flatMap((d) => [32, 512].map((t) => [d, t]))
   for (const [d, tokens] of sizes) {
@@ -41,7 +41,7 @@ function peakOf(name: Name, d: number, tokens: number): number {
   return Number(stdout.trim().split('\n').at(-1))
 }
 
-/** The peak memory of training steps in bytes, minus the memory of the process after TensorFlow has loaded and run once. */
+/** Returns the peak memory of training steps in bytes, minus the memory of the process after TensorFlow has loaded and run once. */
 async function measure(name: Name, d: number, tokens: number): Promise<number> {
   await createTfjsBackend('node')
   tf.tidy(() => tf.matMul(tf.ones([256, 256]), tf.ones([256, 256])).dataSync())
@@ -59,7 +59,7 @@ async function measure(name: Name, d: number, tokens: number): Promise<number> {
   return memory('VmHWM') - before
 }
 
-/** A value of this process's status, in bytes. */
+/** Reads a value from the status of this process, in bytes. */
 function memory(line: 'VmHWM'): number {
   const found = readFileSync('/proc/self/status', 'utf8').match(new RegExp(`^${line}:\\s+(\\d+) kB$`, 'm'))
   return Number(found?.[1]) * 1024

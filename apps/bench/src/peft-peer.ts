@@ -1,4 +1,4 @@
-/** PEFT on PyTorch, in a second process that measures itself on request (`python/peft_peer.py`). */
+/** Starts PEFT on PyTorch in a second process, which measures itself on request (`python/peft_peer.py`). */
 import { spawn, spawnSync } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -7,7 +7,7 @@ import type { Case, Clock } from './measure.js'
 export interface PeerSize {
   readonly d: number
   readonly tokens: number
-  /** Number of successive layers of `d × d`; for pocketfft, of transforms and inverse transforms. Default: 1 */
+  /** The number of successive layers of `d × d`; for pocketfft, of pairs of a transform and its inverse. Default: 1 */
   readonly layers?: number
 }
 
@@ -26,10 +26,10 @@ export interface PeftPeer {
 /**
  * Starts the process. @returns undefined if the Python in `FOURIERFT_PYTHON` (default: python3) has no PEFT
  *
- * @param options.threads number of threads of PyTorch. Default: PyTorch's choice
+ * @param options.threads the number of threads of PyTorch; default: PyTorch chooses
  */
 export async function startPeftPeer({
-  threads: wanted,
+  threads: threadCount,
   clock = 'wall',
 }: {
   readonly threads?: number
@@ -38,9 +38,9 @@ export async function startPeftPeer({
   const python = process.env.FOURIERFT_PYTHON ?? 'python3'
   if (spawnSync(python, ['-c', 'import peft, torch']).status !== 0) return undefined
   const script = fileURLToPath(new URL('../python/peft_peer.py', import.meta.url))
-  // With another process on the machine, PyTorch is a hundred times slower if OpenMP threads spin at a barrier while one of them has no core.
+  // OpenMP threads must not spin at a barrier: if another process takes a core, PyTorch would be a hundred times slower.
   const env = { OMP_WAIT_POLICY: 'PASSIVE', ...process.env }
-  const options = ['--clock', clock, ...(wanted === undefined ? [] : ['--threads', String(wanted)])]
+  const options = ['--clock', clock, ...(threadCount === undefined ? [] : ['--threads', String(threadCount)])]
   const child = spawn(python, [script, ...options], { stdio: ['pipe', 'pipe', 'inherit'], env })
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const answer = async () => {

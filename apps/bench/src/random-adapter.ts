@@ -1,4 +1,4 @@
-/** Adapters with random coefficients at PEFT's entries. */
+/** Makes adapters with random coefficients at the entries that PEFT samples. */
 import { type Adapter, createAdapter, createConfig, type Shapes } from '@fourierft/core'
 
 export function randomAdapter(shapes: Shapes, n: number, seed: number): Adapter {

@@ -1,6 +1,6 @@
 /**
- * Transformers with random weights as ONNX models in the layout of transformers.js. The cost of a call depends only on the sizes. There is an encoder
- * without positions, and a decoder with its keys and values as inputs and outputs; both have pre-norm blocks of the usual operators.
+ * Makes transformers with random weights as ONNX models in the layout of transformers.js; the cost of a call depends only on the sizes. The encoder has
+ * no positions. The decoder has its keys and values as inputs and outputs. Both have pre-norm blocks of the usual operators.
  */
 import { createModel, DataType, type NewNode, type NewTensor, type NewValue } from '@fourierft/onnx'
 import { noise } from './layer-chain.js'
@@ -10,18 +10,18 @@ export interface TransformerSize {
   readonly width: number
   readonly heads: number
   readonly vocabulary: number
-  /** Number of positions of a decoder. */
+  /** The number of positions of a decoder. */
   readonly positions: number
 }
 
 const OPSET = 17
-/** The width of the feed-forward network as a multiple of the model's. */
+/** The width of the feed-forward network as a multiple of the model's width. */
 const EXPANSION = 4
 /** The value added to the scores of masked tokens. */
 const HIDDEN = -1e4
 
 /**
- * A model from `input_ids` and `attention_mask` to `last_hidden_state`. A decoder also has the inputs `position_ids` and
+ * Makes a model from `input_ids` and `attention_mask` to `last_hidden_state`. A decoder also has the inputs `position_ids` and
  * `past_key_values.i.key|value`, and the outputs `logits` and `present.i.key|value`.
  *
  * @returns the parts of the file, in order
@@ -144,7 +144,7 @@ function block(
   ])
 }
 
-/** x · (1 + erf(x/√2)) / 2 in the operations that exporters write. */
+/** Adds x · (1 + erf(x/√2)) / 2 in the operators that exporters write. */
 function gelu(graph: Graph, name: string, x: string): string {
   const erf = graph.node(`${name}/Erf`, 'Erf', [
     graph.node(`${name}/Div`, 'Div', [x, graph.float('√2', Math.SQRT2)]),
@@ -157,11 +157,11 @@ function gelu(graph: Graph, name: string, x: string): string {
 }
 
 function layerNorm(graph: Graph, name: string, x: string, width: number): string {
-  const [scale, bias] = [`${name}.weight`, `${name}.bias`].map((each) => graph.weight(each, [width]))
+  const [scale, bias] = [`${name}.weight`, `${name}.bias`].map((weight) => graph.weight(weight, [width]))
   return graph.node(name, 'LayerNormalization', [x, scale, bias], { axis: { int: -1 } })
 }
 
-/** `[batch, 1, 1, total]`: the mask of the padding, which is added to the scores. */
+/** Adds the mask of the padding, `[batch, 1, 1, total]`, which is added to the scores. */
 function paddingMask(graph: Graph): string {
   const seen = graph.node('seen', 'Cast', ['attention_mask'], { to: { int: DataType.float } })
   const hidden = graph.node('not seen', 'Sub', [graph.float('one', 1), seen])
@@ -169,7 +169,7 @@ function paddingMask(graph: Graph): string {
   return graph.node('padding mask', 'Unsqueeze', [added, graph.integers('mask axes', [1, 2])])
 }
 
-/** `[batch, 1, sequence, total]`: masks the padding and, for each token, all later tokens. */
+/** Adds the mask of the padding and, for each token, of all later tokens: `[batch, 1, sequence, total]`. */
 function causalMask(graph: Graph): string {
   const total = graph.node('total', 'Gather', [
     graph.node('mask shape', 'Shape', ['attention_mask']),
@@ -217,7 +217,7 @@ class Graph {
 
   /** Adds a random weight, scaled so that a product keeps the size of its rows. */
   weight(name: string, dims: readonly number[]): string {
-    const length = dims.reduce((product, one) => product * one, 1)
+    const length = dims.reduce((product, dim) => product * dim, 1)
     return this.#constant(name, dims, DataType.float, noise(length, Math.sqrt(3 / dims[0])))
   }
 

@@ -1,6 +1,6 @@
 /**
- * Measurements of a whole model: the sentence encoder paraphrase-MiniLM-L3-v2 (17 million parameters, three layers of width 384) with an adapter
- * on query and value.
+ * Measures a whole model: the sentence encoder paraphrase-MiniLM-L3-v2 (17 million parameters, three layers of width 384) with an adapter on query
+ * and value.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -16,7 +16,7 @@ const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
 /** The name of the mean-pooled embeddings in the file. */
 const EMBEDDING = '461'
 
-/** The path of the model file, if it has been fetched. */
+/** Returns the path of the model file; undefined if it has not been fetched. */
 export function findEncoder(): string | undefined {
   const path = fileURLToPath(new URL('../../../.cache/minilm-0.2.1/model.onnx', import.meta.url))
   return existsSync(path) ? path : undefined
@@ -49,7 +49,7 @@ export async function wholeModel(
 ): Promise<void> {
   printSection(
     'A whole model',
-    `paraphrase-MiniLM-L3-v2, query and value, n = ${N}; as multiples of the plain session. inactive: attached, no adapter active`,
+    `paraphrase-MiniLM-L3-v2, query and value, n = ${N}; as multiples of the plain session. inactive: attached, adapters disabled`,
   )
   const adapter = encoderAdapter(path)
   const plain = await ort.InferenceSession.create(path, ONE_THREAD)
@@ -95,7 +95,7 @@ export async function switching(
 ): Promise<void> {
   printSection(
     'Switching the adapter',
-    'setAdapter() and a run of the whole model, as a multiple of a run with the same adapter; goal: less than a second run, no new session',
+    'setAdapter() and a run of the whole model, as a multiple of a run with the same adapter; goal: cheaper than two runs, no new session',
   )
   const adapters = { a: encoderAdapter(path), b: encoderAdapter(path) }
   for (const native of hasNative ? [true, false] : [false]) {
@@ -111,7 +111,7 @@ export async function switching(
       },
     } as typeof ort
     const session = await createSession(path, { ...ONE_THREAD, native, adapters, ort: counted })
-    const before = sessionCount
+    const initialCount = sessionCount
     const feeds = encoderFeeds(1, 16)
     let turn = 0
     await printRatios(
@@ -130,7 +130,7 @@ export async function switching(
       effort,
       clock,
     )
-    console.log(`  ${''.padEnd(30)}new sessions: ${sessionCount - before}`)
+    console.log(`  ${''.padEnd(30)}new sessions: ${sessionCount - initialCount}`)
     await session.release()
   }
 }
@@ -174,9 +174,9 @@ async function merged(path: string, adapter: Adapter): Promise<Uint8Array> {
   )
   await bakeBranches(
     model,
-    layers.map((one) => ({
-      layer: matched.get(one.name) as NonNullable<ReturnType<typeof matched.get>>,
-      adapters: [one],
+    layers.map((layer) => ({
+      layer: matched.get(layer.name) as NonNullable<ReturnType<typeof matched.get>>,
+      adapters: [layer],
     })),
   )
   return model.toBytes()

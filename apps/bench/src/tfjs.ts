@@ -1,4 +1,4 @@
-/** Measurements of `@fourierft/tfjs` in Node, on TensorFlow.js's wasm backend or on TensorFlow's binding with the native operator. */
+/** Measures `@fourierft/tfjs` in Node, on TensorFlow.js's wasm backend or on TensorFlow's binding with the native operator. */
 import { uniformEntries } from '@fourierft/core'
 import {
   type Adapters,
@@ -54,7 +54,7 @@ export async function benchmarkTfjs(effort: Effort, name: 'wasm' | 'node'): Prom
   else await transposedProducts(effort)
 }
 
-/** The cheapest `x·W + b`: one fused product, with a gradient of the input only (TensorFlow.js's fused product has no such gradient). */
+/** Returns the cheapest `x·W + b`: one fused product, with only the gradient of the input, which TensorFlow.js's fused product does not have. */
 function frozenLayer(d: number): { linear: (x: tf.Tensor) => tf.Tensor; dispose: () => void } {
   const w = tf.randomNormal<tf.Rank.R2>([d, d])
   const bias = tf.zeros([d])
@@ -74,7 +74,7 @@ async function forwardPasses(
 ): Promise<void> {
   printSection(
     'Forward pass of one layer',
-    `n = ${N}, LoRA r = 8; as multiples of the frozen layer. naive: a dense spectrum through TensorFlow.js's own FFT in every pass` +
+    `n = ${N}, LoRA r = 8; as multiples of the frozen layer. naive: a dense spectrum and TensorFlow.js's FFT in every pass` +
       (hasFft ? ', which has no gradient there' : ' (wasm has no FFT)'),
   )
   for (const [d, tokens] of sizes) {
@@ -114,12 +114,12 @@ async function forwardPasses(
       effort,
       CLOCK,
     )
-    for (const each of [frozen, adapted, plain]) each.dispose()
+    for (const layer of [frozen, adapted, plain]) layer.dispose()
     tf.dispose([x, a, b, positions, c])
   }
 }
 
-/** `Re(ifft2(F))` as a user would write it in TensorFlow.js. */
+/** Returns `Re(ifft2(F))` as a user would write it in TensorFlow.js. */
 function naiveDelta(positions: tf.Tensor2D, c: tf.Tensor1D, d: number): tf.Tensor2D {
   const spectrum = tf.scatterND(positions, c, [d, d])
   const rows = tf.ifft(tf.complex(spectrum, tf.zerosLike(spectrum)) as tf.Tensor)
@@ -152,14 +152,14 @@ function adaptedLayer(d: number, strategy: 'auto' | 'spectral') {
   }
 }
 
-/** The goal for the forward and backward pass with the native operator, as a multiple of the frozen layer's. */
+/** Returns the goal for the forward and backward pass with the native operator, as a multiple of the frozen layer. */
 function goalOf(d: number, tokens: number): number | undefined {
   if (d === 4096) return 1.02
   if (d === 1024) return tokens >= 32 ? 1.07 : undefined
   return tokens >= 32 ? 1.09 : 1.2
 }
 
-/** The goal for the forward pass without the native operator, as a multiple of the frozen layer's. */
+/** Returns the goal for the forward pass without the native operator, as a multiple of the frozen layer. */
 function goalWithoutNative(d: number, tokens: number): number | undefined {
   if (tokens < 32) return undefined
   if (d === 4096) return 1.15
@@ -206,7 +206,7 @@ async function trainingSteps(
       effort,
       CLOCK,
     )
-    for (const each of [frozen, dense, adapted, plain]) each.dispose()
+    for (const layer of [frozen, dense, adapted, plain]) layer.dispose()
     tf.dispose([x, g, a, b])
   }
 }
@@ -226,7 +226,7 @@ async function compareStrategies(effort: Effort, native: boolean): Promise<void>
           [768, 512, N],
         ]
   const compare = async (explanation: string) => {
-    printSection('Strategies, forward pass of the adapter alone', explanation)
+    printSection('Strategies, forward pass of the branch', explanation)
     for (const [d, tokens, n] of sizes) {
       const spec = {
         shape: [d, d],
@@ -247,10 +247,10 @@ async function compareStrategies(effort: Effort, native: boolean): Promise<void>
       )
       const choice = chooseStrategy({ tokens, shape: spec.shape, n })
       const chosen = times[names.indexOf(choice)]
-      const columns = times.map((each, i) => `${names[i]} ${formatRatio(ratio(each, chosen))}`)
+      const columns = times.map((measured, i) => `${names[i]} ${formatRatio(ratio(measured, chosen))}`)
       // The fastest rounds are least disturbed by other load on the machine.
-      const over = Math.min(...chosen) / Math.min(...times.flat())
-      const verdict = `auto: ${choice}, over the best ${over.toPrecision(3)} (goal 1.1: ${over <= 1.1 ? 'met' : 'missed'})`
+      const slowdown = Math.min(...chosen) / Math.min(...times.flat())
+      const verdict = `auto: ${choice}, over the fastest ${slowdown.toPrecision(3)} (goal 1.1: ${slowdown <= 1.1 ? 'met' : 'missed'})`
       console.log(`  ${`${d}×${d}, n = ${n}, T = ${tokens}`.padEnd(30)}${[...columns, verdict].join('   ')}`)
       tf.dispose([x, c])
       disposeTables()
@@ -259,13 +259,13 @@ async function compareStrategies(effort: Effort, native: boolean): Promise<void>
   await compare('as multiples of the choice of auto, with the crossovers of the package')
   const measured = sizes.map(([d, tokens, n]) => ({ shape: [d, d] as const, tokens, n }))
   await calibrate({ sizes: measured, timeLimit: 5000 * sizes.length })
-  await compare('the same after calibrate(), with the crossovers measured here')
+  await compare('the same after calibrate(), with the crossovers measured on this machine')
 }
 
 async function swaps(effort: Effort): Promise<void> {
   printSection(
     'Switching between two adapters',
-    'setAdapter() alone, as a multiple of a forward pass of the model',
+    'only setAdapter(), as a multiple of a forward pass of the model',
   )
   const d = effort === 'quick' ? 256 : 768
   const model = denseModel(d)
@@ -290,7 +290,7 @@ async function swaps(effort: Effort): Promise<void> {
 async function transposedProducts(effort: Effort): Promise<void> {
   printSection(
     'Transposed products',
-    'x·Wᵀ as multiples of x·W: by matMul with a transposed factor, as in the gradients of TensorFlow.js, and by a transposition first, as in this package',
+    'x·Wᵀ as a multiple of x·W: matMul with its option, as in the gradients of TensorFlow.js, and a transposition before matMul, as in this package',
   )
   const d = effort === 'quick' ? 256 : 768
   for (const tokens of effort === 'quick' ? [8] : [32, 512]) {

@@ -1,6 +1,6 @@
 /**
- * Time and memory of a pipeline up to its first answer, plain and with an adapter. Each case runs in a fresh process with this file as its program.
- * The peak memory would reveal a model that is in memory twice.
+ * Measures the time and memory of a pipeline up to its first answer, plain and with an adapter. Each case runs in a fresh process with this file as
+ * its program. The peak memory would show whether a model is in memory twice.
  */
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -14,7 +14,7 @@ const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
 const MIB = 2 ** 20
 const CASES = ['plain', 'attached', 'native', 'portable', 'merged'] as const
 type Name = (typeof CASES)[number]
-/** The goal for the peak memory with an adapter, as a multiple of the plain pipeline's. */
+/** The goal for the peak memory with an adapter, as a multiple of the plain pipeline. */
 const GOAL = 1.1
 
 /** @param folders the models by their titles */
@@ -36,18 +36,18 @@ export function printStartUp(
         inFreshProcess<Costs>(import.meta.url, name, root, folder.name, folder.adapterPath),
       ),
     )
-    const of = (name: number, cost: keyof Costs) => rounds.map((round) => round[name][cost])
-    const over = (name: number, cost: keyof Costs) => ratio(of(name, cost), of(0, cost))
-    const plain = (cost: keyof Costs) => `${(median(of(0, cost)) / MIB).toFixed(0)} MiB`
+    const costsOf = (name: number, cost: keyof Costs) => rounds.map((round) => round[name][cost])
+    const ratioOf = (name: number, cost: keyof Costs) => ratio(costsOf(name, cost), costsOf(0, cost))
+    const plain = (cost: keyof Costs) => `${(median(costsOf(0, cost)) / MIB).toFixed(0)} MiB`
     console.log(`  ${title}: plain takes ${plain('peak')} at its peak, ${plain('held')} at the end`)
     for (const [i, name] of names.entries()) {
       if (i === 0) continue
-      const peak = over(i, 'peak')
+      const peak = ratioOf(i, 'peak')
       const verdict = name === 'merged' ? '' : ` (goal ${GOAL}: ${peak.median <= GOAL ? 'met' : 'missed'})`
       console.log(
-        `  ${name.padEnd(30)}time ${formatRatio(over(i, 'milliseconds'))}   ` +
+        `  ${name.padEnd(30)}time ${formatRatio(ratioOf(i, 'milliseconds'))}   ` +
           `peak ${formatRatio(peak)}${verdict}   ` +
-          `at the end ${formatRatio(over(i, 'held'))}`,
+          `at the end ${formatRatio(ratioOf(i, 'held'))}`,
       )
     }
   }
@@ -69,7 +69,7 @@ async function start(name: Name, root: string, model: string, adapterPath: strin
       if (name === 'merged') await adapters.mergeAndUnload()
     }
     await extract(text(8))
-    // In Node, transformers.js keeps reading the whole file, although it needs only its path.
+    // In Node, transformers.js still reads the whole file in the background, although it only needs the path.
     await setTimeout(1000)
     return extract
   })

@@ -1,7 +1,7 @@
 /**
- * Measurements of `@fourierft/transformers` in Node: pipelines of transformers.js with adapters, with the native kernel and the portable function,
- * next to the plain pipeline and the merged model. All cases run on one thread and are measured in processor time. Pages of memory have the size
- * that users have, not that of huge pages.
+ * Measures `@fourierft/transformers` in Node: pipelines of transformers.js with adapters, with the native kernel and the portable function, the plain
+ * pipeline and the merged model. All cases run on one thread and are measured in processor time. Memory pages have the size that users have, unlike
+ * in `onnxruntime.ts`.
  */
 import { createRequire } from 'node:module'
 import type { Adapter } from '@fourierft/core'
@@ -28,7 +28,7 @@ const BERT = { layers: 12, width: 768, heads: 12, vocabulary: 30_522, positions:
 const QUICK = { layers: 2, width: 64, heads: 4, vocabulary: 6000, positions: 256 }
 
 /** A pipeline with its adapters and inputs. */
-interface Subject {
+interface MeasuredPipeline {
   readonly task: 'feature-extraction' | 'text-generation'
   readonly folder: string
   /** One adapter for each row of a mixed batch; the first one is active. */
@@ -52,15 +52,20 @@ export async function benchmarkTransformers(effort: Effort): Promise<void> {
       const trained = await trainedAdapter()
       const batches = textBatches(effort)
       const adapters = Array.from({ length: effort === 'quick' ? 2 : 16 }, (_, i) => minilm.adapter(i))
-      const subject: Subject = { task: 'feature-extraction', folder: minilm.name, adapters, batches }
-      await printCalls(effort, 'MiniLM: query and value', subject, kernels)
+      const measured: MeasuredPipeline = {
+        task: 'feature-extraction',
+        folder: minilm.name,
+        adapters,
+        batches,
+      }
+      await printCalls(effort, 'MiniLM: query and value', measured, kernels)
       await printCalls(
         effort,
         'MiniLM: the adapter that PEFT trained, all eighteen layers',
-        { ...subject, adapters: [trained], moduleNames: minilm.moduleNames(trained) },
+        { ...measured, adapters: [trained], moduleNames: minilm.moduleNames(trained) },
         kernels,
       )
-      await printSwitching(effort, subject, kernels)
+      await printSwitching(effort, measured, kernels)
     } else console.log('\nwithout a real encoder: fetch it with node packages/onnxruntime/scripts/minilm.js')
     const decoder = folders.decoder('decoder', effort === 'quick' ? QUICK : GPT2)
     const toy = folders.toy()
@@ -101,7 +106,7 @@ async function hasNativeKernel(): Promise<boolean> {
   return session.usesNativeKernel
 }
 
-function textBatches(effort: Effort): Subject['batches'] {
+function textBatches(effort: Effort): MeasuredPipeline['batches'] {
   const rows = effort === 'quick' ? 2 : 16
   const batch = (rows: number, words: number) => Array.from({ length: rows }, (_, i) => text(words, i))
   return {
@@ -114,30 +119,35 @@ function textBatches(effort: Effort): Subject['batches'] {
 type Kernels = readonly ('native' | 'portable')[]
 
 /** @param kernels the available ways to compute branches */
-async function printCalls(effort: Effort, title: string, subject: Subject, kernels: Kernels): Promise<void> {
+async function printCalls(
+  effort: Effort,
+  title: string,
+  measured: MeasuredPipeline,
+  kernels: Kernels,
+): Promise<void> {
   printSection(
     title,
-    'a call, as a multiple of the plain pipeline’s. again: a second plain one; inactive: attached, adapters disabled; merged: mergeAdapter()',
+    'a call, as a multiple of the plain pipeline. repeat: a second plain pipeline; inactive: attached, adapters disabled; merged: mergeAdapter()',
   )
-  const { adapters, batches } = subject
-  const [plain, again] = [await load(subject), await load(subject)]
+  const { adapters, batches } = measured
+  const [plain, repeat] = [await load(measured), await load(measured)]
   const attached = await Promise.all(
-    kernels.map(async (kernel) => ({ kernel, ...(await loadAttached(subject, kernel)) })),
+    kernels.map(async (kernel) => ({ kernel, ...(await loadAttached(measured, kernel)) })),
   )
-  const merged = await loadAttached(subject, kernels[0])
-  await merged.verbs.mergeAdapter()
+  const merged = await loadAttached(measured, kernels[0])
+  await merged.adapterSet.mergeAdapter()
   const goal = effort === 'full' ? 1.05 : undefined
   for (const [name, texts] of Object.entries(batches))
     await printRatios(
       name,
       [
         { name: 'plain', run: () => plain.call(texts) },
-        { name: 'again', run: () => again.call(texts) },
-        ...attached.flatMap(({ kernel, verbs, call }) => [
+        { name: 'repeat', run: () => repeat.call(texts) },
+        ...attached.flatMap(({ kernel, adapterSet, call }) => [
           {
             name: `inactive, ${kernel}`,
             run: () => {
-              verbs.disableAdapters()
+              adapterSet.disableAdapters()
               return call(texts)
             },
             goal,
@@ -145,7 +155,7 @@ async function printCalls(effort: Effort, title: string, subject: Subject, kerne
           {
             name: kernel,
             run: () => {
-              verbs.enableAdapters()
+              adapterSet.enableAdapters()
               return call(texts)
             },
           },
@@ -154,8 +164,8 @@ async function printCalls(effort: Effort, title: string, subject: Subject, kerne
                 {
                   name: `${texts.length} adapters, ${kernel}`,
                   run: () => {
-                    verbs.enableAdapters()
-                    return verbs.withAdapterPerRow(verbs.listAdapters(), () => call(texts))
+                    adapterSet.enableAdapters()
+                    return adapterSet.withAdapterPerRow(adapterSet.listAdapters(), () => call(texts))
                   },
                 },
               ]
@@ -166,23 +176,23 @@ async function printCalls(effort: Effort, title: string, subject: Subject, kerne
       effort,
       CLOCK,
       kernels.map((kernel) => ({
-        of: `${texts.length} adapters, ${kernel}`,
-        over: kernel,
+        name: `${texts.length} adapters, ${kernel}`,
+        baseline: kernel,
         ...(effort === 'full' && kernel === 'native' && { goal: 1.15 }),
       })),
     )
-  for (const { dispose } of [plain, again, merged, ...attached]) await dispose()
+  for (const { dispose } of [plain, repeat, merged, ...attached]) await dispose()
 }
 
-async function printSwitching(effort: Effort, subject: Subject, kernels: Kernels): Promise<void> {
+async function printSwitching(effort: Effort, measured: MeasuredPipeline, kernels: Kernels): Promise<void> {
   printSection(
     'Switching the adapter',
-    'setAdapter() and a call, as a multiple of a call with the same adapter; goal: less than a second call, no new session',
+    'setAdapter() and a call, as a multiple of a call with the same adapter; goal: cheaper than two calls, no new session',
   )
-  const [[name, texts]] = Object.entries(subject.batches)
+  const [[name, texts]] = Object.entries(measured.batches)
   for (const kernel of kernels) {
-    const { verbs, call, dispose } = await loadAttached(subject, kernel)
-    const [a, b] = verbs.listAdapters()
+    const { adapterSet, call, dispose } = await loadAttached(measured, kernel)
+    const [a, b] = adapterSet.listAdapters()
     let turn = 0
     const sessionCount = await countSessions(() =>
       printRatios(
@@ -192,7 +202,7 @@ async function printSwitching(effort: Effort, subject: Subject, kernels: Kernels
           {
             name: 'switched',
             run: () => {
-              verbs.setAdapter(turn++ % 2 === 0 ? b : a)
+              adapterSet.setAdapter(turn++ % 2 === 0 ? b : a)
               return call(texts)
             },
             goal: 2,
@@ -222,7 +232,7 @@ async function countSessions(run: () => Promise<void>): Promise<number> {
   return sessionCount
 }
 
-async function load({ task, folder }: Subject) {
+async function load({ task, folder }: MeasuredPipeline) {
   if (task === 'feature-extraction') {
     const target = await pipeline(task, folder, LOADED)
     return callable(target, async (texts) => {
@@ -243,11 +253,11 @@ function callable<Target extends { dispose(): Promise<void> }>(
   return { target, call, dispose: () => target.dispose() }
 }
 
-async function loadAttached(subject: Subject, kernel: 'native' | 'portable') {
-  const { target, call, dispose } = await load(subject)
-  const { moduleNames = {} } = subject
-  const verbs = await attach(target, { native: kernel === 'native', moduleNames })
-  for (const [i, adapter] of subject.adapters.entries())
-    await verbs.loadAdapter(adapter, { name: `adapter${i}` })
-  return { verbs, call, dispose }
+async function loadAttached(measured: MeasuredPipeline, kernel: 'native' | 'portable') {
+  const { target, call, dispose } = await load(measured)
+  const { moduleNames = {} } = measured
+  const adapterSet = await attach(target, { native: kernel === 'native', moduleNames })
+  for (const [i, adapter] of measured.adapters.entries())
+    await adapterSet.loadAdapter(adapter, { name: `adapter${i}` })
+  return { adapterSet, call, dispose }
 }

@@ -1,4 +1,4 @@
-/** Every adapter of the experiments starts at the frozen model, trains the expected number of parameters, and restores the model when it is detached. */
+/** Tests that every adapter of the experiments starts at the frozen model, trains the expected number of parameters, and restores the model when it is detached. */
 import {
   baseFolder,
   countParameters,
@@ -14,7 +14,7 @@ import {
 } from '@fourierft/quickstart'
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { attachBasis, attachFourier, attachRank } from './adaptations.js'
+import { attachBasis, attachFourier, attachLoraOfRank } from './adaptations.js'
 
 await startTensorFlow()
 const checkpoint = await readCheckpoint(baseFolder)
@@ -28,11 +28,12 @@ const largestDifference = (a: Float32Array, b: Float32Array) =>
   a.reduce((most, value, index) => Math.max(most, Math.abs(value - (b[index] ?? 0))), 0)
 
 /**
- * `loss`: after the training, on WebAssembly; the frozen model has 0.0375. The two computations of FourierFT and of the Fourier basis, which
- * round differently, agree to 3e-7 of it, so another machine stays far below LOSS_LIMIT.
+ * The limit of the relative error of a loss. FourierFT and the Fourier basis round differently, and their losses agree to 3e-7, so another machine stays
+ * far below the limit.
  */
 const LOSS_LIMIT = 1e-3
 
+/** `loss` is the loss after the training, on WebAssembly; the frozen model has 0.0375. */
 const adaptations = [
   {
     name: 'FourierFT',
@@ -51,7 +52,12 @@ const adaptations = [
         entries: { sampler: 'bandpass', seed: 1, centerFrequency: 25, bandwidth: 16 },
       }),
   },
-  { name: 'LoRA', parameters: 256, loss: 0.014119, attach: () => attachRank(model, { rank: 2, seed: 1 }) },
+  {
+    name: 'LoRA',
+    parameters: 256,
+    loss: 0.014119,
+    attach: () => attachLoraOfRank(model, { rank: 2, seed: 1 }),
+  },
   {
     name: 'a Fourier basis',
     parameters: 32,
@@ -78,7 +84,7 @@ describe.each(adaptations)('$name', ({ parameters, loss, attach }) => {
     const { numTensors } = tf.memory()
     const { variables, detach } = attach()
     expect(countParameters(variables)).toBe(layers * parameters)
-    // The bias may be added in another order. Logits are below 10; the roundings of 64 products in a few dozen layers are below 1e-4 of them.
+    // The bias may be added in another order. Logits are below 10, and the roundings of 64 products in a few dozen layers below 1e-4 of the logits.
     expect(largestDifference(predict(model, digits), before)).toBeLessThan(1e-3)
     await fineTune(model, variables, training)
     expect(largestDifference(predict(model, digits), before)).toBeGreaterThan(0.1)
@@ -99,6 +105,6 @@ it('FourierFT and the Fourier basis train to the same logits', async () => {
   }
   const fourier = await learn(attachFourier(model, { n: 32, seed: 1 }))
   const basis = await learn(attachBasis(model, { basis: 'fourier', n: 32, seed: 1 }))
-  // Two steps of Adam. The first divides each gradient by its own size, so a rounding error of 1e-5 of a gradient is one of 1e-5 of a step of 0.01.
+  // Two steps of Adam. The first step divides each gradient by its size, so an error of 1e-5 of a gradient gives an error of 1e-5 of a step of 0.01.
   expect(largestDifference(fourier, basis)).toBeLessThan(1e-2)
 })

@@ -19,7 +19,7 @@ export type Attached = Pick<Adaptation, 'variables' | 'detach'>
 
 const { scaling } = fourierSettings
 
-/** @param entries default: uniform entries from the seed */
+/** Attaches FourierFT. @param entries default: uniform entries from the seed */
 export function attachFourier(
   model: LayersModel,
   { n, seed, entries }: { n: number; seed: number; entries?: EntriesChoice },
@@ -33,13 +33,16 @@ export function attachFourier(
   return { variables: adapters.trainableVariables, detach: () => adapters.detach() }
 }
 
-/** LoRA with scaling 1 at every rank, so that the learning rate alone decides the length of a step. */
-export function attachRank(model: LayersModel, { rank, seed }: { rank: number; seed: number }): Attached {
+/** Attaches LoRA with scaling 1 at every rank, so that only the learning rate determines the length of a step. */
+export function attachLoraOfRank(
+  model: LayersModel,
+  { rank, seed }: { rank: number; seed: number },
+): Attached {
   const { pairs, detach } = attachLora(model, { targetModules, rank, alpha: rank, seed })
   return { variables: pairs.flatMap(({ a, b }) => [a, b]), detach }
 }
 
-/** FourierFT with another basis. As in FourierFT, all layers share one basis and one set of entries. */
+/** Attaches FourierFT with another basis. As in FourierFT, all layers share one basis and one set of entries. */
 export function attachBasis(
   model: LayersModel,
   { basis: name, n, seed }: { basis: BasisName; n: number; seed: number },

@@ -1,4 +1,4 @@
-/** The Fourier basis gives FourierFT's ΔW; the other two have the properties that table 6 names, and the same size. */
+/** Tests that the Fourier basis gives FourierFT's ΔW, and that the other two have the properties that table 6 names, and the same size. */
 import { createLayer, type Entries, referenceDelta, uniformEntries } from '@fourierft/core'
 import { startTensorFlow } from '@fourierft/quickstart'
 import * as tf from '@tensorflow/tfjs-core'
@@ -12,7 +12,7 @@ beforeAll(async () => {
 const entries = uniformEntries({ shape: [12, 20], n: 30, seed: 5 })
 const coefficients = Float32Array.from({ length: entries.n }, (_, index) => Math.sin(index + 1))
 
-/** ΔW of `values`, without α. */
+/** Returns the ΔW of coefficients `values`, without the factor α. */
 function deltaOf(name: BasisName, positions: Entries, values: Float32Array, seed = 3): Float32Array {
   const basis = makeBasis(name, positions, seed)
   const delta = tf.tidy(() => basisDelta(basis, tf.tensor1d(values)).dataSync<'float32'>())
@@ -21,7 +21,7 @@ function deltaOf(name: BasisName, positions: Entries, values: Float32Array, seed
 }
 
 describe('the Fourier basis', () => {
-  it("gives core's ΔW", () => {
+  it('gives the same ΔW as core', () => {
     const delta = deltaOf('fourier', entries, coefficients)
     const layer = createLayer({ name: 'layer', shape: entries.shape, entries, coefficients, scaling: 1 })
     const expected = referenceDelta(layer)
@@ -66,26 +66,26 @@ describe.each(basisNames)('the %s basis', (name) => {
 
   it('changes W by a squared norm of 1/(2·d1·d2) for each coefficient, on average over the entries', () => {
     const shape = [24, 24] as const
-    const all = uniformEntries({ shape, n: shape[0] * shape[1], seed: 1 })
+    const allEntries = uniformEntries({ shape, n: shape[0] * shape[1], seed: 1 })
     let sum = 0
     const count = 200
     for (let index = 0; index < count; index++) {
-      const one = {
-        ...all,
+      const oneEntry = {
+        ...allEntries,
         n: 1,
-        rows: all.rows.subarray(index, index + 1),
-        columns: all.columns.subarray(index, index + 1),
+        rows: allEntries.rows.subarray(index, index + 1),
+        columns: allEntries.columns.subarray(index, index + 1),
       }
-      sum += deltaOf(name, one, Float32Array.of(1)).reduce((norm, value) => norm + value * value, 0)
+      sum += deltaOf(name, oneEntry, Float32Array.of(1)).reduce((norm, value) => norm + value * value, 0)
     }
-    // For Gaussian rows and columns, (1/d)·χ² with 24 degrees of freedom has a deviation of √(2/24) = 0.29, the product one of 0.42, and its
-    // mean over 24 rows and 24 columns one of 0.083. The limit is four deviations. (The four real Fourier entries have twice the norm, which
-    // adds at most 4/576.)
+    // For Gaussian rows and columns, (1/d)·χ² with 24 degrees of freedom has a deviation of √(2/24) = 0.29, the product of two 0.42, and the mean
+    // over 24 rows and 24 columns 0.083. The limit is four deviations. (The four real Fourier entries have twice the norm, which adds at most
+    // 4/576.)
     expect((sum / count) * 2 * shape[0] * shape[1]).toBeGreaterThan(1 - 4 * 0.083)
     expect((sum / count) * 2 * shape[0] * shape[1]).toBeLessThan(1 + 4 * 0.083)
   })
 
-  it('follows from its seed, and frees its tensors', () => {
+  it('depends only on its seed, and frees its tensors', () => {
     const before = tf.memory().numTensors
     expect(deltaOf(name, entries, coefficients)).toEqual(deltaOf(name, entries, coefficients))
     expect(tf.memory().numTensors).toBe(before)

@@ -1,6 +1,6 @@
 /**
- * The bases of table 6: `ΔW = scale · B1 · F · B2` with a sparse `F`, where `B1` and `B2` need not be Fourier matrices. This code serves
- * experiments only and is not fast: it multiplies dense matrices.
+ * The bases of table 6: `ΔW = scale · B1 · F · B2` with a sparse `F`, where `B1` and `B2` need not be Fourier matrices. This code is only for
+ * experiments. It is not fast, because it multiplies dense matrices.
  *
  * Only the columns of `B1` and the rows of `B2` at the entries matter, so `B1 · F · B2 = left · diag(c) · right` with `left` `[d1, n]` and
  * `right` `[n, d2]`. The real part of the Fourier basis is a difference of two such terms.
@@ -14,14 +14,14 @@ export type BasisName = (typeof basisNames)[number]
 export interface Basis {
   readonly terms: readonly { readonly left: tf.Tensor2D; readonly right: tf.Tensor2D }[]
   /**
-   * Factor of the product. It gives each basis the size of the Fourier basis: a coefficient of 1 changes `W` by a matrix whose squared
-   * norm is 1/(2·d1·d2), exactly or on average, for every entry.
+   * The factor of the product, which gives each basis the size of the Fourier basis: for every entry, a coefficient of 1 changes `W` by a matrix
+   * whose squared norm is 1/(2·d1·d2), exactly or on average.
    */
   readonly scale: number
   dispose(): void
 }
 
-/** @param seed seed of the random matrices; the Fourier basis ignores it */
+/** @param seed the seed of the random matrices; the Fourier basis ignores it */
 export function makeBasis(name: BasisName, entries: Entries, seed: number): Basis {
   const [d1, d2] = entries.shape
   switch (name) {
@@ -34,7 +34,7 @@ export function makeBasis(name: BasisName, entries: Entries, seed: number): Basi
   }
 }
 
-/** ΔW `[d1, d2]` of coefficients `[n]`, without `α`. */
+/** Returns the ΔW `[d1, d2]` of coefficients `[n]`, without the factor `α`. */
 export function basisDelta({ terms, scale }: Basis, coefficients: tf.Tensor): tf.Tensor2D {
   return tf.tidy(() => {
     const scaled = tf.mul(coefficients, scale)
@@ -48,11 +48,11 @@ const basis = (terms: Basis['terms'], scale: number): Basis => ({
   dispose: () => tf.dispose(terms.flatMap(({ left, right }) => [left, right])),
 })
 
-/** `cos(a + b) = cos a · cos b − sin a · sin b`, with `a = 2πpj/d1` and `b = 2πqk/d2`. */
+/** Returns the terms of `cos(a + b) = cos a · cos b − sin a · sin b`, with `a = 2πpj/d1` and `b = 2πqk/d2`. */
 function fourierTerms({ shape: [d1, d2], rows, columns }: Entries): Basis['terms'] {
   return tf.tidy(() => {
-    const left = waves(d1, rows)
-    const right = waves(d2, columns)
+    const left = cosinesAndSines(d1, rows)
+    const right = cosinesAndSines(d2, columns)
     return [
       { left: left.cos, right: tf.transpose(right.cos) as tf.Tensor2D },
       { left: tf.neg(left.sin) as tf.Tensor2D, right: tf.transpose(right.sin) as tf.Tensor2D },
@@ -60,8 +60,8 @@ function fourierTerms({ shape: [d1, d2], rows, columns }: Entries): Basis['terms
   })
 }
 
-/** `cos` and `sin` of `2π·p·f/d` for each `p` and each frequency `f`, `[d, n]`. */
-function waves(d: number, frequencies: Uint32Array): { cos: tf.Tensor2D; sin: tf.Tensor2D } {
+/** Returns `cos` and `sin` of `2π·p·f/d` for each position `p` and each frequency `f`, `[d, n]`. */
+function cosinesAndSines(d: number, frequencies: Uint32Array): { cos: tf.Tensor2D; sin: tf.Tensor2D } {
   const circle = unitCircle(d)
   const table = (values: Float64Array) => {
     const matrix = Float32Array.from(
@@ -76,7 +76,7 @@ function waves(d: number, frequencies: Uint32Array): { cos: tf.Tensor2D; sin: tf
   return { cos: table(circle.cos), sin: table(circle.sin) }
 }
 
-/** The columns of one square matrix at the entries' rows, and the rows of another at their columns. */
+/** Returns the columns of one square matrix at the rows of the entries, and the rows of another square matrix at their columns. */
 function termAtEntries(
   { shape: [d1, d2], rows, columns }: Entries,
   seed: number,
@@ -88,10 +88,10 @@ function termAtEntries(
   }))
 }
 
-/** Standard normal numbers, as in the paper's random basis. */
+/** Returns a matrix of standard normal numbers, as in the random basis of the paper. */
 const gaussian = (d: number, seed: number): tf.Tensor2D =>
   tf.randomNormal<tf.Rank.R2>([d, d], 0, 1, 'float32', seed)
 
-/** The orthogonal factor of a Gaussian matrix. */
+/** Returns the orthogonal factor of a Gaussian matrix. */
 export const orthogonal = (d: number, seed: number): tf.Tensor2D =>
   tf.linalg.qr(gaussian(d, seed))[0] as tf.Tensor2D

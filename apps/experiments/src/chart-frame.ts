@@ -1,4 +1,4 @@
-/** The common frame of all pictures: size, margins and fonts. Vega cannot measure text without a canvas, so all margins are fixed. */
+/** The common frame of all pictures: size, margins and fonts. All margins are fixed, because Vega cannot measure text without a canvas. */
 import type { Axis, Spec, Title } from 'vega'
 
 /** The colour of each method or basis in every picture, from Okabe and Ito's palette for colour-blind readers. */
@@ -13,7 +13,7 @@ export const colours = {
 export interface FrameOptions {
   readonly title: string
   readonly subtitle: string
-  /** Width of the drawing without the margins. */
+  /** The width of the drawing without the margins. */
   readonly width: number
   readonly height: number
   /** Space for labels to the right of the drawing. */
@@ -44,7 +44,7 @@ export function chartFrame({ title, subtitle, width, height, right }: FrameOptio
   }
 }
 
-/** A vertical axis with grid lines and without ticks. */
+/** Returns a vertical axis with grid lines and without ticks. */
 export const verticalAxis = (title: string): Axis => ({
   orient: 'left',
   scale: 'y',
@@ -57,10 +57,10 @@ export const verticalAxis = (title: string): Axis => ({
   ticks: false,
 })
 
-export const horizontalAxis = (title: string, more: Partial<Axis> = {}): Axis => ({
+export const horizontalAxis = (title: string, options: Partial<Axis> = {}): Axis => ({
   orient: 'bottom',
   scale: 'x',
   title,
   titlePadding: 10,
-  ...more,
+  ...options,
 })

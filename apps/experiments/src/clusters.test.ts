@@ -9,7 +9,7 @@ beforeAll(async () => {
 const options = { classes: 8, pointsPerClass: 30, radius: 4, deviation: 0.5, seed: 1 }
 
 describe('clusters', () => {
-  it('depend on the seed only', () => {
+  it('depend only on the seed', () => {
     expect(clusters(options)).toEqual(clusters(options))
     expect(clusters({ ...options, seed: 2 }).points).not.toEqual(clusters(options).points)
   })

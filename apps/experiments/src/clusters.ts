@@ -1,12 +1,12 @@
-/** The data of figure 7: points in the plane, a Gaussian cloud around the centre of each of eight classes. */
+/** Makes the data of figure 7: points in the plane, in a Gaussian cloud around the centre of each class. */
 import * as tf from '@tensorflow/tfjs-core'
 
 export interface ClusterOptions {
   readonly classes: number
   readonly pointsPerClass: number
-  /** Radius of the circle of the centres, which are equally spaced. */
+  /** The radius of the circle on which the centres are, equally spaced. */
   readonly radius: number
-  /** Standard deviation of each coordinate around its centre. */
+  /** The standard deviation of each coordinate around its centre. */
   readonly deviation: number
   readonly seed: number
 }

@@ -1,4 +1,4 @@
-/** Trains and scores several ways to adapt the demo's transformer to turned digits, each with several seeds. */
+/** Trains and scores several ways to adapt the demo's transformer to rotated digits, each with several seeds. */
 import {
   baseFolder,
   countParameters,
@@ -33,21 +33,21 @@ export interface Condition {
 export interface Outcome {
   readonly name: string
   readonly learningRate: number
-  /** Number of trained parameters in one layer. */
+  /** The number of trained parameters in one layer. */
   readonly parametersPerLayer: number
   readonly accuracy: Spread
   readonly loss: Spread
 }
 
 export interface ComparisonOptions extends RunOptions {
-  /** Learning rates are chosen on validation digits; results are reported on test digits. */
+  /** Validation digits to choose learning rates, test digits for results. */
   readonly scoredOn: 'validation' | 'test'
 }
 
 /** With `quick`: the number of digits to train on for one epoch, and to score. */
 const quickDigits = { adaptation: 64, scored: 100 }
 
-/** @returns outcomes in the order of `conditions`; progress is written to standard error */
+/** Returns outcomes in the order of `conditions`. Writes progress to standard error. */
 export async function compareOnDigits(
   conditions: readonly Condition[],
   { seeds, quick, scoredOn }: ComparisonOptions,

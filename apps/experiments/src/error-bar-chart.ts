@@ -1,4 +1,4 @@
-/** A chart of accuracy against one setting. Each point has an error bar of one standard deviation in both directions. */
+/** Draws accuracy against one setting. Each point has an error bar of one standard deviation in both directions. */
 import type { Spread } from '@fourierft/quickstart'
 import type { Mark, Scale, Spec } from 'vega'
 import { chartFrame, colours, horizontalAxis, verticalAxis } from './chart-frame.js'
@@ -28,11 +28,11 @@ const percent = 100
 
 export function errorBarChart(options: ErrorBarChartOptions): Spec {
   const { title, subtitle, xTitle, xScale, series, reference } = options
-  const legend = xScale !== 'names' && series.length > 1
+  const hasLegend = xScale !== 'names' && series.length > 1
   const points = series.flatMap(({ name, colour, points: values }) =>
     values.map(({ x, accuracy }) => ({ series: name, colour, x, ...limits(accuracy) })),
   )
-  const all = reference ? [...points, limits(reference.accuracy)] : points
+  const ranges = reference ? [...points, limits(reference.accuracy)] : points
   const x = { scale: 'x', field: 'x' }
   const colour = { field: 'colour' }
   const bar: Mark = {
@@ -58,7 +58,7 @@ export function errorBarChart(options: ErrorBarChartOptions): Spec {
     data: [
       { name: 'points', values: points },
       // Names next to the last points of two lines would overlap, so lines have a legend instead.
-      { name: 'names', values: legend ? [] : series.map(lastPoint) },
+      { name: 'names', values: hasLegend ? [] : series.map(lastPoint) },
       {
         name: 'reference',
         values: reference ? [{ name: reference.name, ...limits(reference.accuracy) }] : [],
@@ -75,13 +75,13 @@ export function errorBarChart(options: ErrorBarChartOptions): Spec {
       {
         name: 'y',
         type: 'linear',
-        domain: [Math.min(...all.map(({ low }) => low)), Math.max(...all.map(({ high }) => high))],
+        domain: [Math.min(...ranges.map(({ low }) => low)), Math.max(...ranges.map(({ high }) => high))],
         range: 'height',
         nice: true,
         zero: false,
       },
     ],
-    legends: legend ? [{ fill: 'series', orient: 'bottom-right', labelFontSize: 13, symbolSize: 80 }] : [],
+    legends: hasLegend ? [{ fill: 'series', orient: 'bottom-right', labelFontSize: 13, symbolSize: 80 }] : [],
     axes: [
       horizontalAxis(
         xTitle,
@@ -169,7 +169,7 @@ const referenceMarks = (): Mark[] => {
   ]
 }
 
-/** The name of a series next to its last point. */
+/** Writes the name of each series next to its last point. */
 const nameMarks = (): Mark =>
   label('names', {
     x: { scale: 'x', field: 'x', offset: 12 },

@@ -1,4 +1,4 @@
-/** The picture of figure 7: the points, and the accuracy against epochs in both networks with a thin line for each run. */
+/** Draws figure 7: the points, and for both networks the accuracy against epochs, with a thin line for each run. */
 import { spread } from '@fourierft/quickstart'
 import type { Mark, Spec } from 'vega'
 import { chartFrame, colours, horizontalAxis, verticalAxis } from './chart-frame.js'
@@ -28,7 +28,7 @@ export function expressivenessFigure(data: Clusters, outcomes: readonly Expressi
   }
 }
 
-/** A square drawing, the `index`-th from the left. */
+/** Returns a square drawing, the `index`-th from the left. */
 const panel = (index: number, title: string, rest: Partial<Mark & { type: 'group' }>): Mark => ({
   type: 'group',
   title: { text: title, fontSize: 13, fontWeight: 'normal', anchor: 'start', offset: 8 },
@@ -77,7 +77,7 @@ function curves(
   outcomes: readonly ExpressivenessOutcome[],
 ): Mark {
   const shown = outcomes.filter((outcome) => outcome.surroundings === surroundings)
-  const each = shown.flatMap(({ method, runs }) =>
+  const runPoints = shown.flatMap(({ method, runs }) =>
     runs.flatMap(({ seed, curve }) =>
       curve.map(({ epoch, accuracy }) => ({
         line: `${method} ${seed}`,
@@ -97,11 +97,11 @@ function curves(
   )
   return panel(index, title, {
     data: [
-      { name: 'each', values: each },
+      { name: 'runs', values: runPoints },
       { name: 'means', values: means },
     ],
     scales: [
-      { name: 'x', type: 'linear', domain: { data: 'each', field: 'epoch' }, range: [0, side] },
+      { name: 'x', type: 'linear', domain: { data: 'runs', field: 'epoch' }, range: [0, side] },
       { name: 'y', type: 'linear', domain: [0, 100], range: [side, 0] },
       {
         name: 'method',
@@ -113,7 +113,7 @@ function curves(
     axes: [horizontalAxis('epoch', { tickCount: 5 }), verticalAxis('accuracy, %')],
     legends: [{ stroke: 'method', orient: 'bottom-right', symbolType: 'stroke', symbolStrokeWidth: 3 }],
     marks: [
-      lines('each', { strokeWidth: { value: 0.7 }, strokeOpacity: { value: 0.35 } }),
+      lines('runs', { strokeWidth: { value: 0.7 }, strokeOpacity: { value: 0.35 } }),
       lines('means', { strokeWidth: { value: 2.5 } }),
     ],
   })

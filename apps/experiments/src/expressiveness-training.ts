@@ -1,4 +1,4 @@
-/** One run of the expressiveness experiment: full batches and Adam at a constant rate, with the accuracy on the training points over time. */
+/** Trains one network of the expressiveness experiment with full batches and Adam at a constant rate, and records the accuracy on the training points. */
 import { score } from '@fourierft/quickstart'
 import * as tf from '@tensorflow/tfjs-core'
 import { type Clusters, clusters } from './clusters.js'
@@ -10,7 +10,7 @@ export type UpdateName = 'FourierFT' | 'LoRA'
 
 export interface ExpressivenessRun {
   readonly seed: number
-  /** Number of trained parameters of ΔW. */
+  /** The number of trained parameters of ΔW. */
   readonly parameters: number
   /** Starts at epoch 0. */
   readonly curve: readonly { readonly epoch: number; readonly accuracy: number }[]
@@ -51,7 +51,7 @@ export function trainHiddenLayer(options: ExpressivenessOptions): Expressiveness
   const { points, targets } = toTensors(data)
   const curve: { epoch: number; accuracy: number }[] = []
   for (let epoch = 0; epoch <= epochs; epoch++) {
-    // The logits from before the step of this epoch; in epoch 0 the network is untrained.
+    // The logits are those before the step of this epoch; in epoch 0 the network is untrained.
     const logits = step(() => network.logits(points), targets, network.variables, optimizer)
     if (epoch % scoredEvery === 0)
       curve.push({ epoch, accuracy: score(logits.dataSync<'float32'>(), data.labels).accuracy })
@@ -64,7 +64,7 @@ export function trainHiddenLayer(options: ExpressivenessOptions): Expressiveness
   return { seed, parameters, curve }
 }
 
-/** The first epoch with an accuracy of 100 %, if there is one. */
+/** Returns the first epoch with an accuracy of 100 %; undefined if there is none. */
 export const epochOfFullAccuracy = ({ curve }: ExpressivenessRun): number | undefined =>
   curve.find(({ accuracy }) => accuracy === 1)?.epoch
 
@@ -76,7 +76,7 @@ function toTensors({ points, labels, count }: Clusters) {
   }
 }
 
-/** Makes one training step. @returns the logits from before it */
+/** Makes one training step. @returns the logits before the step */
 function step(
   forward: () => tf.Tensor2D,
   targets: tf.Tensor,

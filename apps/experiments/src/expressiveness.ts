@@ -1,4 +1,4 @@
-/** Figure 7: how many epochs FourierFT and LoRA with equally many trained values need to separate eight classes of points. */
+/** Figure 7: the number of epochs that FourierFT and LoRA, with equally many trained values, need to separate eight classes of points. */
 import { type Spread, spread } from '@fourierft/quickstart'
 import { clusters } from './clusters.js'
 import type { Experiment } from './experiment.js'
@@ -64,15 +64,15 @@ function row({ surroundings, method, runs }: ExpressivenessOutcome): string[] {
     `${settings.rates[surroundings][method]}`,
     `${fullAccuracyCount(runs)} of ${runs.length}`,
     epochsText(runs),
-    percentage(accuracies(runs, (all) => Math.max(...all))),
-    percentage(accuracies(runs, (all) => all.at(-1) ?? 0)),
+    percentage(accuracies(runs, (curve) => Math.max(...curve))),
+    percentage(accuracies(runs, (curve) => curve.at(-1) ?? 0)),
   ]
 }
 
 const fullAccuracyCount = (runs: readonly ExpressivenessRun[]): number =>
   runs.filter((run) => epochOfFullAccuracy(run) !== undefined).length
 
-/** The fewest, the median and the largest number of epochs of the runs that reach 100 %. */
+/** Returns the smallest, median and largest number of epochs of the runs that reach 100 %. */
 function epochsText(runs: readonly ExpressivenessRun[]): string {
   const epochs = runs.flatMap((run) => epochOfFullAccuracy(run) ?? []).sort((a, b) => a - b)
   if (epochs.length === 0) return '–'
@@ -81,5 +81,5 @@ function epochsText(runs: readonly ExpressivenessRun[]): string {
 
 const accuracies = (
   runs: readonly ExpressivenessRun[],
-  of: (accuracies: readonly number[]) => number,
-): Spread => spread(runs.map(({ curve }) => of(curve.map(({ accuracy }) => accuracy))))
+  choose: (accuracies: readonly number[]) => number,
+): Spread => spread(runs.map(({ curve }) => choose(curve.map(({ accuracy }) => accuracy))))

@@ -1,4 +1,4 @@
-/** Figure 5: entries drawn from a band of frequencies around f_c, compared with entries drawn uniformly. */
+/** Figure 5: entries sampled from a band of frequencies around f_c, compared with uniform entries. */
 import { baseConfig } from '@fourierft/quickstart'
 import { attachFourier } from './adaptations.js'
 import { colours } from './chart-frame.js'
@@ -19,7 +19,7 @@ const withoutBias: Condition = {
   attach: (model, seed) => attachFourier(model, { n, seed }),
 }
 
-const biased = (paperCentre: number): Condition => ({
+const bandPass = (paperCentre: number): Condition => ({
   name: `f_c = ${scaled(paperCentre).toFixed(1)}`,
   learningRate,
   attach: (model, seed) =>
@@ -41,10 +41,10 @@ export const frequencyBias: Experiment = {
   seeds: digitsSeeds,
   async run(options) {
     const centres = options.quick ? paperCentres.slice(0, 2) : paperCentres
-    const conditions = [withoutBias, ...centres.map(biased)]
+    const conditions = [withoutBias, ...centres.map(bandPass)]
     const outcomes = await compareOnDigits(conditions, { ...options, scoredOn: 'test' })
-    const [unbiased, ...banded] = outcomes
-    if (unbiased === undefined) throw new Error('the run without bias is missing')
+    const [uniform, ...bands] = outcomes
+    if (uniform === undefined) throw new Error('the run without bias is missing')
     const bandwidth = scaled(paperBandwidth).toFixed(1)
     return {
       table: [
@@ -65,10 +65,10 @@ export const frequencyBias: Experiment = {
           {
             name: 'band-pass',
             colour: colours.fourier,
-            points: banded.map(({ accuracy }, index) => ({ x: scaled(centres[index] ?? 0), accuracy })),
+            points: bands.map(({ accuracy }, index) => ({ x: scaled(centres[index] ?? 0), accuracy })),
           },
         ],
-        reference: { name: 'no bias', accuracy: unbiased.accuracy },
+        reference: { name: 'no bias', accuracy: uniform.accuracy },
       }),
     }
   },

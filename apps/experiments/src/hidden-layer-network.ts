@@ -1,9 +1,9 @@
 /**
- * The network of the expressiveness experiment: 2 → width → width → classes, with ReLUs. The middle layer has the limited number of
- * trained values. The paper does not say whether the two layers around it are trained, so both variants are here.
+ * Makes the network of the expressiveness experiment: 2 → width → width → classes, with ReLUs. The middle layer has the limited number of trained
+ * values. The paper does not say whether the two layers around it are trained, so there are both variants:
  *
  * - `frozen`: all weights of the network are random and frozen; the middle layer is `W + ΔW`. Only ΔW is trained, as with an adapter.
- * - `trained`: the middle layer is ΔW alone; everything else, including all biases, is trained with it.
+ * - `trained`: the middle layer is only ΔW; all other weights and all biases are trained with it.
  */
 import * as tf from '@tensorflow/tfjs-core'
 import type { HiddenUpdate } from './hidden-update.js'

@@ -1,17 +1,15 @@
-/** The trained ΔW of the hidden layer in the expressiveness experiment, by FourierFT or by LoRA. */
+/** Makes the trained ΔW of the hidden layer in the expressiveness experiment, by FourierFT or by LoRA. */
 import { uniformEntries } from '@fourierft/core'
 import { fourierLinear } from '@fourierft/tfjs'
 import * as tf from '@tensorflow/tfjs-core'
 
 export interface HiddenUpdate {
   readonly variables: tf.Variable[]
-  /** `x · ΔWᵀ`, both `[T, width]`. */
+  /** Returns `x · ΔWᵀ`; both are `[T, width]`. */
   apply(x: tf.Tensor2D): tf.Tensor
 }
 
-/**
- * The start of ΔW: zero, as for an adapter, or random if the layer has no other weights (a network of ReLUs would stay at zero).
- */
+/** The start of ΔW: zero, as for an adapter, or random if the layer has no other weights (a network of ReLUs would stay at zero). */
 export type Start = 'zero' | 'random'
 
 export interface HiddenUpdateOptions {
@@ -33,7 +31,7 @@ export function fourierUpdate(
   }
 }
 
-/** `ΔW = B A`. `A` starts uniform in `±1/√in` as in PEFT; a random `B` is standard normal. */
+/** Makes `ΔW = B A`. `A` starts uniform in `±1/√in` as in PEFT; a random `B` is standard normal. */
 export function loraUpdate(
   { width, start, seed }: HiddenUpdateOptions,
   { rank }: { readonly rank: number },
@@ -46,7 +44,7 @@ export function loraUpdate(
   return { variables: [a, b], apply: (x) => tf.matMul(tf.matMul(x, a), b) }
 }
 
-/** A variable shares the memory of its first tensor, which `tidy` frees. */
+/** Makes a variable. It shares the memory of its first tensor, so `tidy` can free that tensor. */
 const startingVariable = (shape: number[], start: Start, seed: number): tf.Variable =>
   tf.tidy(() =>
     tf.variable(start === 'zero' ? tf.zeros(shape) : tf.randomNormal(shape, 0, 1, 'float32', seed)),

@@ -1,4 +1,4 @@
-/** Each command from end to end, as a user runs it: the built program in its own process. */
+/** Tests each command as a user runs it: the built program as a process. */
 import { execFile } from 'node:child_process'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -13,7 +13,7 @@ const out = await mkdtemp(join(tmpdir(), 'experiments-'))
 afterAll(() => rm(out, { recursive: true }))
 
 /**
- * `results`: the known result of each row. In `expressiveness` it is the number of runs that reach 100 % in 40 epochs, else the test loss on
+ * `results` has the known result of each row: in `expressiveness` the number of runs that reach 100 % in 40 epochs, otherwise the test loss on
  * WebAssembly, which the table rounds to 0.001.
  */
 const commands = [
@@ -68,7 +68,7 @@ describe.each(commands)('$name', ({ name, column, results, shows }) => {
 })
 
 describe('the command line', () => {
-  it('gives numbers that depend on the seed only', async () => {
+  it('prints numbers that depend only on the seed', async () => {
     const table = async (seed: string) =>
       (await run('expressiveness', '--quick', '--seeds', seed, '--out', out)).stdout
     const first = await table('4')

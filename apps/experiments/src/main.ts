@@ -41,12 +41,12 @@ async function perform(experiment: Experiment, { out, quick = false, seeds }: Op
   const folder = resolve(out)
   await mkdir(folder, { recursive: true })
   const backend = await startTensorFlow()
-  const used = quick ? seeds.slice(0, 1) : seeds
-  const { table, figure } = await experiment.run({ seeds: used, quick })
+  const usedSeeds = quick ? seeds.slice(0, 1) : seeds
+  const { table, figure } = await experiment.run({ seeds: usedSeeds, quick })
   const text = [
     `# ${experiment.title}`,
     markdownTable(table),
-    `Mean and sample standard deviation of seeds ${used.join(', ')}. ${backend}.`,
+    `Mean and sample standard deviation of seeds ${usedSeeds.join(', ')}. ${backend}.`,
     `    npm run experiments -- ${process.argv.slice(2).join(' ')}`,
     `![${experiment.title}](${experiment.name}.svg)`,
   ].join('\n\n')

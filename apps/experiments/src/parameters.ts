@@ -1,5 +1,5 @@
 /** Figure 4: accuracy against the number of trained values, for FourierFT with several n and LoRA with several ranks. */
-import { attachFourier, attachRank } from './adaptations.js'
+import { attachFourier, attachLoraOfRank } from './adaptations.js'
 import { colours } from './chart-frame.js'
 import { type Condition, compareOnDigits, type Outcome } from './digits-comparison.js'
 import { errorBarChart, type Series } from './error-bar-chart.js'
@@ -16,7 +16,7 @@ export const fourierCondition = ({ n, learningRate }: { n: number; learningRate:
 export const loraCondition = ({ rank, learningRate }: { rank: number; learningRate: number }): Condition => ({
   name: `LoRA, r = ${rank}`,
   learningRate,
-  attach: (model, seed) => attachRank(model, { rank, seed }),
+  attach: (model, seed) => attachLoraOfRank(model, { rank, seed }),
 })
 
 export const parameters: Experiment = {

@@ -10,7 +10,7 @@ export const digitsSeeds = demoSeeds
 /** The seed for choosing learning rates. */
 export const tuningSeed = 0
 
-/** Figure 7. Classes, width, n, rank and epochs are the paper's. The paper does not give the number of points, the radius, the noise or the network around the layer. */
+/** Figure 7. Classes, width, n, rank and epochs are those of the paper. It does not give the number of points, the radius, the noise or the network around the layer. */
 export const expressivenessSettings = {
   clusters: { classes: 8, pointsPerClass: 30, radius: 4, deviation: 0.5 },
   width: 64,

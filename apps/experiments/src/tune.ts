@@ -1,8 +1,7 @@
 /**
- * Prints the results that the learning rates in `settings.ts` are chosen by: `node dist/tune.js expressiveness | parameters | bases`. It uses
- * no test digits and none of the seeds of the reported results.
+ * Prints the results by which the learning rates in `settings.ts` are chosen: `node dist/tune.js expressiveness | parameters | bases`. It uses no
+ * test digits, and none of the seeds of the reported results.
  */
-
 import { startTensorFlow } from '@fourierft/quickstart'
 import { basisCondition } from './bases.js'
 import { basisNames } from './basis.js'
@@ -13,7 +12,7 @@ import { fourierCondition, loraCondition } from './parameters.js'
 import { basesSettings, expressivenessSettings, parametersSettings, tuningSeed } from './settings.js'
 import { markdownTable } from './table-text.js'
 
-const subjects: Readonly<Record<string, () => Promise<string[][]>>> = {
+const EXPERIMENTS: Readonly<Record<string, () => Promise<string[][]>>> = {
   async expressiveness() {
     const { epochs, tuningSeeds, rateGrids } = expressivenessSettings
     const surroundings: readonly Surroundings[] = ['frozen', 'trained']
@@ -65,11 +64,11 @@ async function onDigits(conditions: readonly Condition[]): Promise<string[][]> {
   ]
 }
 
-const [subject = ''] = process.argv.slice(2)
-const tune = Object.hasOwn(subjects, subject) ? subjects[subject] : undefined
+const [name = ''] = process.argv.slice(2)
+const tune = Object.hasOwn(EXPERIMENTS, name) ? EXPERIMENTS[name] : undefined
 if (tune === undefined) {
   console.error(
-    `tune: expected one of ${Object.keys(subjects).join(', ')}; received ${JSON.stringify(subject)}`,
+    `tune: expected one of ${Object.keys(EXPERIMENTS).join(', ')}; received ${JSON.stringify(name)}`,
   )
   process.exitCode = 2
 } else {

@@ -1,6 +1,6 @@
 /**
  * The emails of the encoder page: real emails from the SpamAssassin collection, stored as token ids in the fixtures of the adapter's test. The
- * adapter was trained on the `known` emails and has never seen the `new` ones.
+ * adapter was trained on the `known` emails, not on the `new` ones.
  */
 import { readFile } from 'node:fs/promises'
 import type { Email } from '../src/encoder/email.js'

@@ -36,7 +36,7 @@ export function encoderFiles(model = join(root, '.cache/minilm-0.2.1/model.onnx'
       const emit = (fileName: string, source: Uint8Array | string) =>
         this.emitFile({ type: 'asset', fileName, source })
       for (const name of ['adapter_config.json', 'adapter_model.safetensors'])
-        emit(`adapters/mails/${name}`, await readFile(join(fixture, 'adapter', name)))
+        emit(`adapters/emails/${name}`, await readFile(join(fixture, 'adapter', name)))
       const pieces = await readPieces()
       for (const [name, content] of Object.entries({ 'config.json': config, ...tokenizerFiles(pieces) }))
         emit(`models/minilm/${name}`, JSON.stringify(content))

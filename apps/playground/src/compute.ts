@@ -32,7 +32,7 @@ const start: Readonly<Record<Backend, () => Promise<unknown>>> = {
   },
 }
 
-/** @throws if the backend does not start in this browser or on this machine */
+/** Starts a backend. @throws if it does not start in this browser or on this machine */
 export async function startBackend(backend: Backend): Promise<void> {
   const message = `${backendNames[backend]} does not start in this browser; choose another one under “Computes with”`
   let started: unknown
@@ -45,7 +45,7 @@ export async function startBackend(backend: Backend): Promise<void> {
   if (started === false) throw new Error(message)
 }
 
-/** The fastest backend for this machine's hardware. A GPU that the browser emulates on the CPU is slower than WebAssembly. */
+/** Returns the fastest backend for this machine's hardware. A GPU that the browser emulates on the CPU is slower than WebAssembly. */
 export async function fastestBackend(): Promise<Backend> {
   if (await hasWebGpu()) return 'webgpu'
   return hasWebGl() ? 'webgl' : 'wasm'

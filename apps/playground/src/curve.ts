@@ -46,7 +46,7 @@ export class Curve {
     this.#drawSoon()
   }
 
-  /** Draws once for each frame of the screen, however fast the steps are. */
+  /** Draws at most once for each frame of the screen. */
   #drawSoon(): void {
     if (this.#drawing) return
     this.#drawing = true

@@ -1,11 +1,11 @@
-/** Drawings are fitted like the digits of the data set, whatever their position and size. */
+/** Drawings are scaled and centred like the digits of the data set. */
 import { imageSize } from '@fourierft/quickstart/browser'
 import { expect, it } from 'vitest'
 import { digitFromInk } from './digit-from-ink.js'
 
 const size = 280
 
-/** A filled rectangle. */
+/** Draws a filled rectangle. */
 function rectangle(left: number, top: number, width: number, height: number): Float32Array {
   const ink = new Float32Array(size * size)
   for (let y = top; y < top + height; y++) ink.fill(1, y * size + left, y * size + left + width)
@@ -18,7 +18,7 @@ it('returns undefined for an empty canvas', () => {
   expect(digitFromInk(new Float32Array(size * size), size)).toBeUndefined()
 })
 
-it('centres a rectangle of 1:2 at a height of 20 pixels', () => {
+it('scales a 1:2 rectangle to 20 pixels high and centres it', () => {
   const digit = digitFromInk(rectangle(30, 50, 80, 160), size) ?? new Float32Array(0)
   const inked = [...digit].flatMap((value, at) => (value > 0.5 ? [at] : []))
   expect(inked).toHaveLength(10 * 20)

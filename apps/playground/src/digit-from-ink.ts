@@ -1,5 +1,5 @@
 /**
- * Converts a drawing to the form of the data set's digits: fitted into 20×20 pixels, with its centre of mass in the middle of 28×28.
+ * Converts a drawing to the format of the data set's digits: scaled to 20×20 pixels, with its centre of mass in the middle of 28×28.
  *
  * @see LeCun, Cortes and Burges, "The MNIST database of handwritten digits"
  */

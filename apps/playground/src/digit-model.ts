@@ -68,7 +68,7 @@ export class DigitModel {
     })
   }
 
-  /** Logits `[count, 10]` of the turned test digits. */
+  /** Computes logits `[count, 10]` of the rotated test digits. */
   async testLogits(model: ModelName): Promise<Float32Array> {
     const { test } = this.#data
     const logits = new Float32Array(test.count * classes)
@@ -84,7 +84,7 @@ export class DigitModel {
     return logits
   }
 
-  /** Logits `[count, 10]`. It can be called during training, because the switch to the frozen model and back is synchronous. */
+  /** Computes logits `[count, 10]`, also during training, because the switch to the frozen model and back is synchronous. */
   async logits(digits: DigitSet, model: ModelName): Promise<Float32Array> {
     const images = toImages(digits)
     if (model === 'frozen') this.#adapters.disableAdapters()
@@ -96,7 +96,7 @@ export class DigitModel {
     return values
   }
 
-  /** Replaces the current adapter by one from files. An adapter that does not load changes nothing. */
+  /** Replaces the current adapter with one from files. An adapter that does not load changes nothing. */
   async load(source: AdapterSource | Adapter): Promise<void> {
     const name = this.#newName()
     await this.#adapters.loadAdapter(source, { name })

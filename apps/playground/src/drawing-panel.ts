@@ -1,4 +1,4 @@
-/** The second section of the page: the drawing, the digit that the model gets, and the predictions of both models. */
+/** The second section of the page: the drawing, the input of the model, and the predictions of both models. */
 import { type DigitSet, degrees, pick, rotateDigits } from '@fourierft/quickstart/browser'
 import { digitFromInk } from './digit-from-ink.js'
 import type { DigitModel } from './digit-model.js'
@@ -37,7 +37,7 @@ export class DrawingPanel {
     this.predict()
   }
 
-  /** Runs both models on the current digit. If the drawing changes meanwhile, runs them once more afterwards. */
+  /** Runs both models on the current digit. If the drawing changes while they run, runs them again. */
   predict(): void {
     showDigit(elements.seen, this.#digit?.pixels)
     if (this.#isRunning) {
@@ -65,7 +65,7 @@ export class DrawingPanel {
     const [frozen, tuned] = await Promise.all([model.logits(digit, 'frozen'), model.logits(digit, 'tuned')])
     const predictions = [this.#probabilities.show('frozen', frozen), this.#probabilities.show('tuned', tuned)]
     const [first, second] = predictions.map(({ digit, probability }) => `${digit} (${percent(probability)})`)
-    elements.answer.textContent = `The frozen model reads ${first}, the fine-tuned one ${second}.`
+    elements.answer.textContent = `The frozen model predicts ${first}, the fine-tuned model ${second}.`
   }
 
   #drawn(): void {

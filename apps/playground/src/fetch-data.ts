@@ -1,4 +1,4 @@
-/** Fetches the page's data: the base model, turned digits for training, and others for testing. */
+/** Fetches the page's data: the base model, and rotated digits for training and for testing. */
 import {
   type Checkpoint,
   type DigitSet,

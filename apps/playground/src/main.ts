@@ -14,7 +14,7 @@ const percent = (fraction: number): string => `${(100 * fraction).toFixed(1)} %`
 
 const loss = new Curve(elements.lossCurve, { title: 'Loss', format: (value) => value.toFixed(1) })
 const accuracy = new Curve(elements.accuracyCurve, {
-  title: 'Digits read correctly',
+  title: 'Digits classified correctly',
   top: 1,
   format: (value) => `${Math.round(100 * value)} %`,
 })
@@ -118,7 +118,7 @@ async function train(): Promise<void> {
   panel.predict()
   await showTunedScore(model, data)
   say(
-    `${signal.aborted ? 'Stopped' : 'Fine-tuned'} after ${done} steps: ${elements.tunedScore.textContent} read correctly.`,
+    `${signal.aborted ? 'Stopped' : 'Fine-tuned'} after ${done} steps: ${elements.tunedScore.textContent} classified correctly.`,
   )
 }
 
@@ -140,12 +140,12 @@ async function load(): Promise<void> {
   panel.predict()
   await showTunedScore(model, data)
   say(
-    `Loaded ${files.map(({ name }) => name).join(' and ')}: ${elements.tunedScore.textContent} read correctly.`,
+    `Loaded ${files.map(({ name }) => name).join(' and ')}: ${elements.tunedScore.textContent} classified correctly.`,
   )
 }
 
 async function showFrozenScore(model: DigitModel, { test }: Data): Promise<void> {
-  say('Testing the frozen model on turned digits …')
+  say('Testing the frozen model on rotated digits …')
   const frozen = score(await model.testLogits('frozen'), test.labels)
   elements.frozenScore.textContent = percent(frozen.accuracy)
   loss.level = frozen.loss

@@ -1,4 +1,4 @@
-/** Shows the digit that the model gets on a canvas of 28×28. */
+/** Shows the input of the model on a canvas of 28×28. */
 import { imageSize } from '@fourierft/quickstart/browser'
 
 /** @param pixels `[28, 28]`, 0 (paper) … 1 (ink). Default: paper */

@@ -47,7 +47,7 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
     opened = await openPage(browser, outDir)
     page = opened.page
     await page.getByRole('link', { name: 'Sentence encoder' }).click()
-    await status('with the adapter “mails”')
+    await status('with the adapter “emails”')
   }, TEST_TIMEOUT)
 
   afterAll(() => opened?.server.close())
@@ -100,7 +100,7 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
     expect(gapWith).toBeGreaterThan(2 * gap)
     expect(await page.locator('#map svg').getAttribute('aria-label')).toContain(`${right} of 80`)
     expect(await page.locator('#swap').textContent()).toMatch(/^(< )?\d+\.\d ms$/)
-    await choose('mails', 'with the adapter “mails”')
+    await choose('emails', 'with the adapter “emails”')
     expect(await scores()).toEqual(adapted)
   })
 
@@ -111,9 +111,9 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
     await page.locator('#run', { hasText: 'One run of 2 rows' }).waitFor()
     await eventually(opinions).toEqual([
       expect.stringContaining('Without an adapter'),
-      expect.stringContaining('With “mails”'),
+      expect.stringContaining('With “emails”'),
     ])
-    // Each row equals the result of its adapter alone, to the two digits on the page.
+    // Each row equals the result of its adapter in a separate run, to the two digits on the page.
     await eventually(async () => Math.abs(((await verdicts())[1] ?? 0) - (await ownScore()))).toBeLessThan(
       0.006,
     )
@@ -121,17 +121,17 @@ describe.skipIf(!hasModel)(`the encoder page${skipped}`, () => {
     const [base = Number.NaN, adapted = Number.NaN] = await verdicts()
     expect(Math.abs(base - (await ownScore()))).toBeLessThan(0.006)
     expect(adapted).toBeGreaterThan(base)
-    await choose('mails', 'with the adapter “mails”')
+    await choose('emails', 'with the adapter “emails”')
   })
 
   it('uses an email as the text, and does not list it as its own neighbour', async () => {
     await page.locator('#map rect').first().dispatchEvent('click')
     const picked = ((await page.locator('#picked').textContent()) ?? '').replace(/^Spam: /, '')
     expect(await page.getByRole('textbox').inputValue()).toBe(picked)
-    await page.getByRole('button', { name: 'Use one of the mails' }).press('Enter')
+    await page.getByRole('button', { name: 'Use one of the emails' }).press('Enter')
     const taken = await page.getByRole('textbox').inputValue()
     await eventually(async () => (await opinions()).join()).not.toContain(taken)
-    await page.getByText('All mails as a list').click()
+    await page.getByText('All emails as a list').click()
     expect(await page.locator('#emails li').count()).toBe(80)
   })
 

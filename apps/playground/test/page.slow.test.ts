@@ -17,8 +17,8 @@ const eventually = <T>(read: () => T) => expect.poll(read, { timeout: TEST_TIMEO
 const steps = 30
 
 /**
- * Correctly read test digits in %, computed in Node with the page's digits, seed and settings on WebAssembly. One of the 500 digits may be so near to
- * the border that another rounding decides it.
+ * Correctly classified test digits in %, computed in Node with the page's digits, seed and settings on WebAssembly. One of the 500 digits may be so
+ * close to the decision boundary that rounding differences change its label.
  */
 const known = { frozen: 39.2, afterOneStep: 42.2, afterAllSteps: 75.4 } as const
 const oneDigit = 0.2 + 1e-9
@@ -109,11 +109,11 @@ describe('the page', () => {
     expect(opened.fetched.filter((url) => /\/ort-wasm[^/]*\.wasm$/.test(url))).toHaveLength(1)
   })
 
-  it('reads a drawing with both models', async () => {
+  it('classifies a drawing with both models', async () => {
     await draw()
-    await page.locator('#answer', { hasText: 'The frozen model reads' }).waitFor()
+    await page.locator('#answer', { hasText: 'The frozen model predicts' }).waitFor()
     // The text appears after the predictions for the last segment of the line.
-    await eventually(() => page.locator('#answer').textContent()).toContain('fine-tuned one')
+    await eventually(() => page.locator('#answer').textContent()).toContain('fine-tuned model')
     const [frozen, tuned] = [await probabilities('frozen'), await probabilities('tuned')]
     // Ten numbers, each rounded to 0.1 %.
     for (const column of [frozen, tuned]) {
@@ -127,7 +127,7 @@ describe('the page', () => {
 
   it('uses a test digit instead of a drawing, and clears it', async () => {
     await page.getByRole('button', { name: 'Use a test digit' }).press('Enter')
-    await page.locator('#answer', { hasText: 'The frozen model reads' }).waitFor()
+    await page.locator('#answer', { hasText: 'The frozen model predicts' }).waitFor()
     await page.getByRole('button', { name: 'Clear' }).press('Enter')
     await eventually(() => page.locator('td.tuned').first().textContent()).toBe('–')
   })

@@ -1,6 +1,6 @@
 /**
- * The list of all backends: the command `conformance` opens them from here, and the rows of the README's table are those of this list. To
- * add a backend, add an entry. Only core is always installed; the other packages are loaded when their backend is opened.
+ * The list of all backends. The command `conformance` opens them from here, and the README's table has their rows in this order. To add a
+ * backend, add an entry. Only core is always installed; the package of any other backend is loaded when that backend is opened.
  */
 import { FourierFTError } from '@fourierft/core'
 import { type Backend, coreBackend } from '@fourierft/core/conformance'
@@ -8,11 +8,11 @@ import type { OnnxRuntimeBackendName } from '@fourierft/onnxruntime/conformance'
 import type { TfjsBackendName } from '@fourierft/tfjs/conformance'
 
 interface BackendEntry {
-  /** The package that makes the backend, from its subpath `/conformance`. */
+  /** The package that exports the backend, from its subpath `/conformance`. */
   readonly package: string
-  /** `Node`: on every machine with Node, and so a row of the README's table. `GPU`: in Node with a GPU or a software one. */
+  /** `Node`: on every machine with Node; such backends are the rows of the README's table. `GPU`: in Node with a GPU or a software GPU. */
   readonly runsIn: 'Node' | 'GPU' | 'browser'
-  /** Rejects with `ERR_MODULE_NOT_FOUND`, or with `UNSUPPORTED` if the runtime is missing. Absent: only pages open it. */
+  /** Rejects with `ERR_MODULE_NOT_FOUND`, or with `UNSUPPORTED` if the runtime is missing. Absent if only web pages can open the backend. */
   readonly open?: () => Promise<Backend>
 }
 
@@ -49,12 +49,12 @@ export function isBackendName(name: string): name is BackendName {
   return Object.hasOwn(BACKENDS, name) && 'open' in BACKENDS[name as keyof Entries]
 }
 
-/** The names of all backends that run in this environment. */
+/** Returns the names of all backends that run in this environment. */
 export function backendsIn(environment: BackendEntry['runsIn']): string[] {
   return Object.entries(BACKENDS).flatMap(([name, { runsIn }]) => (runsIn === environment ? [name] : []))
 }
 
-/** @returns the backend, or in `reason` why it cannot run here */
+/** Opens a backend. If it cannot run on this machine, the result has the reason. */
 export async function openBackend(name: BackendName): Promise<Backend | { readonly reason: string }> {
   try {
     return await BACKENDS[name].open()
@@ -65,12 +65,12 @@ export async function openBackend(name: BackendName): Promise<Backend | { readon
   }
 }
 
-/** Why a runtime is missing; undefined for any other error. */
+/** Returns why a runtime is missing; undefined for any other error. */
 function reasonOf(error: unknown): string | undefined {
   if (FourierFTError.isInstance(error) && error.code === 'UNSUPPORTED') return error.message
   if (!(error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND')) return undefined
-  const [, missing] = /'([^']+)'/.exec(error.message) ?? []
-  return `${missing ?? 'a package'} is not installed`
+  const [, missingPackage] = /'([^']+)'/.exec(error.message) ?? []
+  return `${missingPackage ?? 'a package'} is not installed`
 }
 
 async function openNative(): Promise<Backend> {
@@ -96,7 +96,7 @@ function onnxRuntime<Environment extends 'Node' | 'GPU'>(runsIn: Environment, na
   return { package: '@fourierft/onnxruntime', runsIn, open }
 }
 
-/** On the native kernel if there is one. */
+/** Opens the backend with the native kernel if there is one, otherwise without it. */
 async function openTransformers(): Promise<Backend> {
   const { createTransformersBackend } = await import('@fourierft/transformers/conformance')
   try {

@@ -1,23 +1,24 @@
 /**
- * The figure of a band-pass recipe, as figure 3 of the paper: the probability of each position of the centred spectrum (zero frequency in
- * the middle) with the drawn entries. All cells of one colour share a path, and so do all entries, which keeps the SVG small.
+ * Draws band-pass sampling as figure 3 of the paper does: the probability of each position of the centred spectrum (frequency zero in the
+ * middle), and the sampled entries. All cells of one colour share a path, and so do all entries, which keeps the SVG small.
  */
 import type { Entries, Shape } from '@fourierft/core'
 import { parse, type Spec, View } from 'vega'
 
 export interface BandPassFigure {
-  /** Probability of each stored `(j, k)`, row-major `[d1, d2]`. */
+  /** The probability of each `(j, k)` in the order of the DFT, row-major `[d1, d2]`. */
   readonly map: Float64Array
   readonly entries: Entries
   readonly centerFrequency: number
   readonly bandwidth: number
 }
 
-/** Pixels of the longer side, and the smallest number of pixels of the other one. */
+/** Pixels of the longer side. */
 const LONG_SIDE = 512
-const SHORT_SIDE = 96
-/** The smallest width of a cell, in pixels. A figure has at most 128 × 128 cells; larger spectra are averaged in each cell. */
-const CELL = 4
+/** The fewest pixels of the shorter side. */
+const MIN_SHORT_SIDE = 96
+/** The smallest width of a cell, in pixels. A figure has at most 128 × 128 cells; a cell of a larger spectrum shows an average. */
+const MIN_CELL = 4
 const COLOURS = 48
 const AXIS = { format: 'd', tickMinStep: 1, labelOverlap: true } as const
 
@@ -45,7 +46,7 @@ function specification({ map, entries, centerFrequency, bandwidth }: BandPassFig
     height: j.pixels,
     title: {
       text: `Band-pass sampling of a ${d1} × ${d2} spectrum`,
-      subtitle: `f_c = ${centerFrequency}, W = ${bandwidth}; ${n} entries drawn`,
+      subtitle: `f_c = ${centerFrequency}, W = ${bandwidth}; ${n} sampled entries`,
       anchor: 'start',
     },
     data: [
@@ -85,10 +86,10 @@ interface Side {
   readonly pixels: number
 }
 
-/** The side for a dimension `d` beside the dimension `other`. */
+/** Returns the side for the dimension `d` of a spectrum whose other dimension is `other`. */
 function sideOf(d: number, other: number): Side {
-  const available = Math.max(SHORT_SIDE, Math.min(1, d / other) * LONG_SIDE)
-  const cells = Math.min(d, Math.floor(available / CELL))
+  const available = Math.max(MIN_SHORT_SIDE, Math.min(1, d / other) * LONG_SIDE)
+  const cells = Math.min(d, Math.floor(available / MIN_CELL))
   return { cells, pixels: cells * Math.floor(available / cells) }
 }
 
@@ -114,7 +115,7 @@ function centredCells(map: Float64Array, [d1, d2]: Shape, rows: number, columns:
   return { rows, columns, values: values.map((sum, cell) => sum / (counts[cell] ?? 1)) }
 }
 
-/** One path for each colour; a run of cells of one colour is one rectangle. */
+/** Returns one path for each colour; adjacent cells of one colour in a row are one rectangle. */
 function cellPaths({ rows, columns, values }: Cells, highest: number, vertical: Side, horizontal: Side) {
   const [cellHeight, cellWidth] = [vertical.pixels / rows, horizontal.pixels / columns]
   const colours = values.map((value) => Math.min(COLOURS - 1, Math.floor((value / highest) * COLOURS)))
@@ -144,12 +145,12 @@ function entryDots({ shape: [d1, d2], rows, columns }: Entries, vertical: Side, 
   }).join('')
 }
 
-/** Position of the DFT index `index` in the centred spectrum, where frequency zero is at `⌊d/2⌋`. */
+/** Returns the position of the DFT index `index` in the centred spectrum, where frequency zero is at `⌊d/2⌋`. */
 function centred(index: number, d: number): number {
   return (index + Math.floor(d / 2)) % d
 }
 
-/** Signed frequencies at both edges of the figure, half a position beyond the outermost ones. */
+/** Returns the signed frequencies at both edges of the figure, half a position beyond the outermost frequencies. */
 function signedRange(d: number): [number, number] {
   const lowest = -Math.floor(d / 2)
   return [lowest - 0.5, lowest + d - 0.5]

@@ -4,13 +4,16 @@ import { FourierFTError } from '@fourierft/core'
 /** 0: done · 1: failed · 2: the command line is wrong. */
 export type ExitStatus = 0 | 1 | 2
 
-/** A failure of the command line itself; the command prints its `code` and `message` as it prints those of core's errors. */
+/** A failure of the command line itself, printed in the same way as an error of core: `code` and `message`. */
 export class CommandError extends Error {
   override readonly name = 'CommandError'
   readonly code: string
   readonly status: ExitStatus
 
-  /** @param problem what is wrong; `message` is this and, after a semicolon, what the user can do */
+  /**
+   * @param problem what is wrong
+   * @param options.advice what the user can do; `message` contains it after a semicolon
+   */
   constructor(
     code: string,
     problem: string,
@@ -22,12 +25,12 @@ export class CommandError extends Error {
   }
 }
 
-/** The error of a wrong command line. */
+/** Returns the error of a wrong command line. */
 export function usageError(problem: string, advice?: string, code = 'USAGE'): CommandError {
   return new CommandError(code, problem, { advice, status: 2 })
 }
 
-/** Runs `action`, whose arguments all come from the command line: an error of core then means that the command line is wrong. */
+/** Runs `action`. All of its arguments come from the command line, so an error of core means that the command line is wrong. */
 export function fromCommandLine<Result>(action: () => Result): Result {
   try {
     return action()

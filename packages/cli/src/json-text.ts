@@ -1,8 +1,8 @@
 import { escapeUnprintable } from '@fourierft/core'
 
 /**
- * The JSON that commands print, in one line. Numbers are unrounded. Integers that a double cannot hold (64-bit seeds) are strings of digits, so
- * that no reader rounds them. C1 control characters, which `JSON.stringify` does not escape, are escaped too.
+ * Returns the JSON that commands print, in one line. Numbers are not rounded. Integers that a double cannot hold (64-bit seeds) are strings of digits,
+ * so that no JSON parser rounds them. C1 control characters are also escaped, which `JSON.stringify` does not do.
  */
 export function jsonText(value: unknown): string {
   const text = JSON.stringify(value, (_, item: unknown) => {

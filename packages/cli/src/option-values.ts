@@ -1,4 +1,4 @@
-/** Parsers of option values. Each throws commander's `InvalidArgumentError`; commander adds the name of the option. */
+/** Parsers of option values. Each throws commander's `InvalidArgumentError` if the value is invalid; commander adds the name of the option. */
 import type { Shape } from '@fourierft/core'
 import { InvalidArgumentError } from 'commander'
 
@@ -10,7 +10,7 @@ export function parsePositiveInteger(text: string): number {
   return value
 }
 
-/** Parses `OUT,IN`. (core limits the product of the dimensions to 2³².) */
+/** Parses `OUT,IN`. Does not limit the product of the dimensions; core limits it to 2³². */
 export function parseShape(text: string): Shape {
   const match = /^(\d{1,10}),(\d{1,10})$/.exec(text)
   const [d1, d2] = [Number(match?.[1]), Number(match?.[2])]
@@ -31,7 +31,7 @@ export interface BandPass {
   readonly bandwidth: number
 }
 
-/** Parses `FC,W`. */
+/** Parses `FC,W`: centre frequency and bandwidth. */
 export function parseBandPass(text: string): BandPass {
   const number = String.raw`\d+(?:\.\d+)?`
   const match = new RegExp(`^(${number}),(${number})$`).exec(text)

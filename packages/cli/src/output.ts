@@ -1,7 +1,7 @@
 /** The two streams of a command. */
 export interface Output {
-  /** Writes to standard output: the result only. */
+  /** Writes the result to standard output. */
   readonly result: (text: string) => void
-  /** Writes to standard error: failures and warnings. */
+  /** Writes failures and warnings to standard error. */
   readonly diagnostic: (text: string) => void
 }

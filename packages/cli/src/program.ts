@@ -1,4 +1,4 @@
-/** The whole command line: all commands, the help, and the form of error messages. To add a command, add its file in `commands/` here. */
+/** The whole command line: all commands, the help, and how error messages are printed. To add a command, write `commands/<name>.ts` and call it in `createProgram`. */
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { addConformanceCommand } from './commands/conformance.js'
@@ -23,7 +23,7 @@ Exit status: 0 done · 1 failed (a bad file, a backend that does not conform) ·
 Results go to standard output. A failure is one line on standard error: fourierft: CODE: the problem; what you can do.
 `
 
-/** @returns the program with all commands; nothing runs, prints or exits before `parseAsync` */
+/** Returns the program with all commands. It runs, prints and exits only in `parseAsync`. */
 export function createProgram(output: Output): Command {
   const program = new Command('fourierft')
     .description('Inspect, convert and check FourierFT adapters.')

@@ -1,10 +1,10 @@
-/** Notes about numbers in the paper that differ from the computed ones. */
+/** Compares computed counts with the numbers that the paper prints. */
 import type { ParameterCount, PublishedRow } from '@fourierft/core'
 
-/** Counts have decimal units; the paper's KB and MB are mostly binary. */
+/** K and M of counts are decimal; KB and MB in the paper are mostly binary. */
 const UNITS: Readonly<Record<string, number>> = { K: 1e3, M: 1e6, KB: 2 ** 10, MB: 2 ** 20 }
 
-/** @returns the numbers that the paper prints, or undefined if they agree with the computed ones to the last printed digit */
+/** Returns a note with the differing numbers of the paper; undefined if all agree with the computed numbers to the last printed digit. */
 export function publishedNote(count: ParameterCount, published: PublishedRow): string | undefined {
   const differences = [
     difference(count.parameters, published.parameters),

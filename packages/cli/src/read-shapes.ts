@@ -1,10 +1,10 @@
-/** Reads the shapes of layers from a JSON file `{"module": [out, in], …}`. Adapters that PEFT saved do not hold them. */
+/** Reads the shapes of layers from a JSON file `{"module": [out, in], …}`, because adapters that PEFT saved do not contain them. */
 import { readFile } from 'node:fs/promises'
 import { FourierFTError, parseJson, type Shape } from '@fourierft/core'
 
 /**
  * @throws FourierFTError `FILE_NOT_FOUND` or `IO_ERROR` if the file cannot be read, `INVALID_JSON` if it is not JSON, `INVALID_OPTION` if
- *   it holds anything other than shapes
+ *   it contains anything other than shapes
  */
 export async function readShapes(file: string): Promise<Readonly<Record<string, Shape>>> {
   const value = parseJson(await readBytes(file), file)

@@ -1,6 +1,6 @@
 /**
- * The conformance table of this repository's README, and the list of failures and gaps in the README of the suite. Both
- * are written from `conformance/results.json`, which holds the last measurement of each backend.
+ * Writes the conformance table of this repository's README, and the list of failures and gaps in the README of the suite. Both come from
+ * `conformance/results.json`, which contains the last measurement of each backend.
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -13,14 +13,14 @@ import {
 import { backendsIn } from './backends.js'
 import { CommandError } from './command-error.js'
 
-/** A report with the verdicts alone. */
+/** A report with only the verdict of each level. */
 export type StoredReport = ConformanceReport<LevelVerdict>
 
 const RESULTS = 'conformance/results.json'
 
-/** Each block between `<!-- marker -->` and `<!-- /marker -->`. */
+/** The generated blocks, each between `<!-- marker -->` and `<!-- /marker -->`. */
 const BLOCKS = [
-  { file: 'README.md', marker: 'conformance', format: formatTableOfAll },
+  { file: 'README.md', marker: 'conformance', format: formatTableWithNote },
   { file: 'conformance/README.md', marker: 'gaps', format: formatMarkdownNotes },
 ]
 
@@ -28,24 +28,24 @@ export async function readResults(repository: string): Promise<StoredReport[]> {
   return JSON.parse(await readFile(join(repository, RESULTS), 'utf8'))
 }
 
-/** Replaces the stored reports of the same backends, and writes the blocks anew. */
+/** Replaces the stored reports of the measured backends, and rewrites the blocks. */
 export async function updateReadmes(
   repository: string,
   reports: readonly ConformanceReport[],
 ): Promise<void> {
-  const measured = new Map(
+  const reportOf = new Map(
     [...(await readResults(repository)), ...reports.map(withVerdicts)].map((report) => [
       report.backend,
       report,
     ]),
   )
-  const rows = backendsIn('Node').flatMap((name) => measured.get(name) ?? [])
+  const rows = backendsIn('Node').flatMap((name) => reportOf.get(name) ?? [])
   await writeFile(join(repository, RESULTS), `${JSON.stringify(rows, null, 2)}\n`)
   for (const { file, text } of await expectedReadmes(repository))
     await writeFile(join(repository, file), text)
 }
 
-/** The READMEs with the blocks that belong to the stored results. */
+/** Returns the READMEs with the blocks for the stored results. */
 export async function expectedReadmes(repository: string): Promise<{ file: string; text: string }[]> {
   const reports = await readResults(repository)
   return Promise.all(
@@ -62,15 +62,15 @@ function withVerdicts({ levels, ...report }: ConformanceReport): StoredReport {
 
 function replaceBlock(file: string, text: string, marker: string, content: string): string {
   const [start, end] = [`<!-- ${marker} -->`, `<!-- /${marker} -->`]
-  const from = text.indexOf(start)
-  const to = text.indexOf(end, from)
-  if (from < 0 || to < 0) {
+  const startAt = text.indexOf(start)
+  const endAt = text.indexOf(end, startAt)
+  if (startAt < 0 || endAt < 0) {
     throw new CommandError('INVALID_README', `${file}: expected the markers ${start} and ${end}`)
   }
-  return `${text.slice(0, from + start.length)}\n\n${content}\n\n${text.slice(to)}`
+  return `${text.slice(0, startAt + start.length)}\n\n${content}\n\n${text.slice(endAt)}`
 }
 
-function formatTableOfAll(reports: readonly StoredReport[]): string {
+function formatTableWithNote(reports: readonly StoredReport[]): string {
   const code = (names: readonly string[]) => names.map((name) => `\`${name}\``).join(', ')
   return [
     formatMarkdownTable(reports),

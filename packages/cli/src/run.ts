@@ -1,4 +1,4 @@
-/** Runs one call of the command, and turns every error into one line and an exit status. */
+/** Runs one command line, and turns every error into one line and an exit status. */
 import { FourierFTError } from '@fourierft/core'
 import { CommanderError } from 'commander'
 import { CommandError, type ExitStatus, usageError } from './command-error.js'

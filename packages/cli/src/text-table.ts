@@ -1,9 +1,9 @@
-/** Rows of text as aligned columns for the terminal: numbers are aligned right, other text left. */
+/** Formats rows as aligned columns for the terminal: numbers right, text left. */
 import { escapeUnprintable } from '@fourierft/core'
 
 export type Cell = string | number
 
-/** @returns lines with a trailing newline; the first one is `header` */
+/** Returns the lines of the table, each with a newline. The first line is `header`. */
 export function textTable(header: readonly string[], rows: readonly (readonly Cell[])[]): string {
   const widths = header.map((title, column) =>
     rows.reduce((width, row) => Math.max(width, formatCell(row[column]).length), title.length),

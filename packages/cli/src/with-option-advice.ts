@@ -1,11 +1,11 @@
-/** Replaces advice that is meant for callers of core by the options of a command. */
+/** Replaces the advice of errors that is for callers of core: users of the command line need the name of an option. */
 import { FourierFTError } from '@fourierft/core'
 
 /**
  * Runs `action`.
  *
- * @param shapeOption the option of the command for a shape that the file does not hold, such as `--shape OUT,IN`
- * @throws everything that `action` throws; `SHAPE_UNKNOWN` and `NOT_REPRODUCIBLE` advise an option
+ * @param shapeOption the option of the command for a shape that the file does not contain, such as `--shape OUT,IN`
+ * @throws the errors of `action`; the advice of `SHAPE_UNKNOWN` and `NOT_REPRODUCIBLE` names an option
  */
 export async function withOptionAdvice<Result>(
   shapeOption: string,

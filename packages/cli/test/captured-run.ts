@@ -1,4 +1,4 @@
-/** One call of the command in this process, with the text that it would print. */
+/** Runs the command in this process, and captures the text that it would print. */
 import { fileURLToPath } from 'node:url'
 import { run } from '../src/run.js'
 
@@ -21,7 +21,7 @@ export async function capturedRun(...args: readonly string[]): Promise<CapturedR
   return { status, stdout, stderr }
 }
 
-/** The directory of an adapter that PEFT saved (`conformance/oracle/make_vectors.py`). */
+/** Returns the directory of an adapter that PEFT saved (`conformance/oracle/make_vectors.py`). */
 export function peftAdapter(name: string): string {
   return fileURLToPath(new URL(`../../../conformance/vectors/adapters/${name}`, import.meta.url))
 }

@@ -1,4 +1,4 @@
-/** `fourierft conformance`: runs the suite and prints its verdict. The suite has its own tests. */
+/** Tests how `fourierft conformance` runs the suite and prints its verdict. The suite has its own tests. */
 import type { ConformanceRow } from '@fourierft/conformance'
 import { coreBackend } from '@fourierft/core/conformance'
 import { afterEach, expect, test, vi } from 'vitest'

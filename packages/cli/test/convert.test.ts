@@ -1,4 +1,4 @@
-/** `fourierft convert`, with `inspect` and `delta` of its results. */
+/** Tests `fourierft convert`, with `inspect` and `delta` of its results. */
 import { cp, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -36,7 +36,7 @@ test('converts a PEFT adapter to a standalone one with the same ΔW', async () =
   const { stdout } = await capturedRun('inspect', standalone, '--json')
   expect(JSON.parse(stdout)).toMatchObject({ standalone: true, peftType: 'FOURIERFT_STANDALONE' })
   expect((await capturedRun('inspect', standalone)).stdout).toMatch(
-    /^form +standalone: PEFT cannot load it$/m,
+    /^format +standalone \(PEFT cannot load it\)$/m,
   )
 })
 
@@ -50,7 +50,9 @@ test('converts it back, with the coefficients and the configuration that PEFT wr
   expect(await readFile(join(peft, 'adapter_config.json'))).toEqual(
     await readFile(join(PEFT, 'adapter_config.json')),
   )
-  expect((await capturedRun('inspect', peft)).stdout).toMatch(/^form +peft, with the shapes of its layers$/m)
+  expect((await capturedRun('inspect', peft)).stdout).toMatch(
+    /^format +PEFT, with the shapes of its layers$/m,
+  )
   const [original, converted] = await Promise.all(
     [PEFT, peft].map(async (path) => JSON.parse((await capturedRun('inspect', path, '--json')).stdout)),
   )
@@ -83,7 +85,7 @@ test('rejects a shape with fewer positions than the adapter has entries', async 
 })
 
 test.each(['adapter', 'link', 'adapter/../link/.'])(
-  'does not overwrite the adapter itself (%s)',
+  'does not overwrite the adapter that it reads (%s)',
   async (out) => {
     const adapter = join(directory, 'adapter')
     await cp(PEFT, adapter, { recursive: true })
@@ -125,20 +127,20 @@ test('accepts the shapes of a whole model', async () => {
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
 })
 
-test('does not write the form peft if PEFT would draw other entries', async () => {
+test('does not write the format peft if PEFT would sample other entries', async () => {
   const entries = { sampler: 'bandpass', seed: 1, centerFrequency: 3, bandwidth: 100 } as const
-  const banded = createAdapter(createConfig({ nFrequency: 10 }), { query: [16, 12] }, { entries })
-  const source = join(directory, 'banded')
-  await savePretrained(banded, source)
+  const bandPass = createAdapter(createConfig({ nFrequency: 10 }), { query: [16, 12] }, { entries })
+  const source = join(directory, 'band-pass')
+  await savePretrained(bandPass, source)
   const { status, stderr } = await capturedRun('convert', source, join(directory, 'out'), '--to', 'peft')
   expect(status).toBe(1)
   expect(stderr).toBe(
     'fourierft: NOT_REPRODUCIBLE: PEFT cannot reproduce this adapter: the entries of query are bandpass, and PEFT draws only uniform ones; write it with --to standalone\n',
   )
-  expect((await readdir(directory)).sort()).toEqual(['banded', 'shapes.json'])
+  expect((await readdir(directory)).sort()).toEqual(['band-pass', 'shapes.json'])
 })
 
-test('rejects an unknown form', async () => {
+test('rejects an unknown format', async () => {
   const { status, stderr } = await capturedRun('convert', PEFT, join(directory, 'out'), '--to', 'lora')
   expect(status).toBe(2)
   expect(stderr).toMatch(/^fourierft: USAGE: [^\n]*peft, standalone[^\n]*\n$/)

@@ -1,4 +1,4 @@
-/** `fourierft delta`, compared with the ΔW that PEFT computed for its adapters. */
+/** Compares `fourierft delta` with the ΔW that PEFT computed for its adapters. */
 import { mkdtemp, readdir, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -34,8 +34,8 @@ function largestDifference(values: FloatArray, recorded: RecordedTensor): number
   return largest(Float64Array.from(values, (value, i) => value - (expected[i] ?? Number.NaN)))
 }
 
-// The limit of the conformance suite in float32, 2e-6 · log2(d1·d2). In float64 there are as many additions, with 1.1e-16 instead of 6e-8:
-// 2e-6 · 1.1e-16 / 6e-8 < 4e-15.
+// In float32 the limit of the conformance suite, 2e-6 · log2(d1·d2). In float64 the additions are as many, but each rounds by 1.1e-16 instead of
+// 6e-8: 2e-6 · 1.1e-16 / 6e-8 < 4e-15.
 const LIMIT = { float32: 2e-6, float64: 4e-15 }
 
 for (const adapter of recordedAdapters) {
@@ -81,18 +81,18 @@ test.each([
   expect(await readdir(directory)).toEqual([])
 })
 
-test('advises the option for a missing shape', async () => {
+test('names the option for a missing shape in its advice', async () => {
   const { stderr } = await capturedRun('delta', ADAPTER, '--module', MODULE, '--out', out)
   expect(stderr).toMatch(/^fourierft: SHAPE_UNKNOWN: module encoder[^\n]+ with --shape OUT,IN\n$/)
 })
 
-test('fails if the directory holds no adapter', async () => {
+test('fails if the directory contains no adapter', async () => {
   const { status, stderr } = await capturedRun('delta', directory, '--module', MODULE, '--out', out)
   expect(status).toBe(1)
   expect(stderr).toMatch(/^fourierft: FILE_NOT_FOUND: [^\n]*adapter_config\.json[^\n]*\n$/)
 })
 
-test('fails if the result cannot be written, and leaves no files behind', async () => {
+test('fails if the result cannot be written, and leaves no files', async () => {
   const args = ['--module', MODULE, '--shape', '20,24', '--out', join(directory, 'none', 'delta.safetensors')]
   const { status, stderr } = await capturedRun('delta', ADAPTER, ...args)
   expect(status).toBe(1)

@@ -1,4 +1,4 @@
-/** `fourierft entries`. */
+/** Tests `fourierft entries`. */
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -13,7 +13,7 @@ const RANDPERM = [
   [3, 3, 3, 0, 0],
 ]
 
-test('prints the entries of PEFT as JSON', async () => {
+test('prints the same entries as PEFT, as JSON', async () => {
   const { status, stdout, stderr } = await capturedRun(
     'entries',
     '--shape',
@@ -91,7 +91,7 @@ test('--bandpass with --plot prints the entries and draws the map', async () => 
   expect(JSON.parse(stdout)).toEqual([[...rows], [...columns]])
   const svg = await readFile(file, 'utf8')
   expect(svg).toMatch(/^<svg /)
-  expect(svg).toContain('f_c = 12.5, W = 20; 50 entries drawn')
+  expect(svg).toContain('f_c = 12.5, W = 20; 50 sampled entries')
   // All entries are subpaths of the only path of this colour.
   const dots = /<path[^>]*d="([^"]*)"[^>]*fill="#e4002b"/.exec(svg)?.[1] ?? ''
   expect(dots.match(/M/g)).toHaveLength(50)

@@ -1,4 +1,4 @@
-/** `fourierft inspect`. */
+/** Tests `fourierft inspect`. */
 import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -33,7 +33,7 @@ test('prints the configuration and the modules as JSON', async () => {
 test('prints one line for each module', async () => {
   const { status, stdout } = await capturedRun('inspect', peftAdapter('modules-to-save'))
   expect(status).toBe(0)
-  expect(stdout).toMatch(/^form +peft: only the base model has the shapes$/m)
+  expect(stdout).toMatch(/^format +PEFT, without the shapes of its layers$/m)
   expect(stdout).toMatch(/^parameters +48$/m)
   expect(stdout).toMatch(/^saved tensors +.*classifier/m)
   expect(stdout).toMatch(/^encoder\.layer\.2\.attention\.value +16 +F32 +unknown +uniform +\d/m)
@@ -68,13 +68,13 @@ test.each([
   expect(stderr).toMatch(new RegExp(`^fourierft: ${code}: [^\n]*${file}[^\n]*\n$`))
 })
 
-test('does not search a missing directory anywhere else', async () => {
+test('does not look for a missing directory on the hub', async () => {
   const { status, stderr } = await capturedRun('inspect', 'someone/adapter')
   expect(status).toBe(1)
   expect(stderr).toMatch(/^fourierft: FILE_NOT_FOUND: [^\n]*someone\/adapter[^\n]*\n$/)
 })
 
-test('advises the directory of an adapter that PEFT saved under a name', async () => {
+test('suggests the subfolder if PEFT saved the adapter under a name', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'fourierft-'))
   await cp(peftAdapter('some-layers'), join(directory, 'german'), { recursive: true })
   const { status, stderr } = await capturedRun('inspect', directory)
@@ -83,14 +83,14 @@ test('advises the directory of an adapter that PEFT saved under a name', async (
   expect(stderr.endsWith(`give ${join(directory, 'german')}\n`)).toBe(true)
 })
 
-test('rejects an empty text as a directory', async () => {
+test('rejects an empty string as a directory', async () => {
   for (const args of [
     ['inspect', ''],
     ['convert', '', 'out'],
     ['convert', peftAdapter('some-layers'), ''],
   ]) {
     const { status, stderr } = await capturedRun(...args)
-    expect([status, stderr]).toEqual([2, expect.stringContaining('received an empty text')])
+    expect([status, stderr]).toEqual([2, expect.stringContaining('received an empty string')])
   }
 })
 

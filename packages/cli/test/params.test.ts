@@ -1,4 +1,4 @@
-/** `fourierft params`. */
+/** Tests `fourierft params`. */
 import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -64,13 +64,13 @@ test('prints one preset as JSON, with the numbers of the paper', async () => {
   ])
 })
 
-test('prints the whole of table 1 without a preset', async () => {
+test('prints all of table 1 without a preset', async () => {
   const { stdout } = await capturedRun('params', '--json')
   const models: { model: string }[] = JSON.parse(stdout)
   expect(models.map(({ model }) => model)).toEqual(presetNames.flatMap((name) => [name, name, name, name]))
 })
 
-test('prints a table with grouped digits and the note', async () => {
+test('prints a table with grouped digits and a note', async () => {
   const { status, stdout } = await capturedRun('params', '--preset', 'gpt2-medium')
   expect(status).toBe(0)
   const lines = stdout.trimEnd().split('\n')
@@ -134,7 +134,7 @@ test.each([
   expect(stderr).toMatch(/^fourierft: (USAGE|INVALID_OPTION): [^\n]+\n$/)
 })
 
-test('rejects shapes without a size', async () => {
+test('rejects --shapes without --n or --rank', async () => {
   const { status, stderr } = await capturedRun('params', '--shapes', await shapesFile('{}'))
   expect(status).toBe(2)
   expect(stderr).toContain('--n COUNT')
@@ -147,7 +147,7 @@ test.each([
   ['{"a": [1, "2"]}', 'INVALID_OPTION'],
   ['{"a": [1, 2]', 'INVALID_JSON'],
   ['{"__proto__": [1, 2]}', 'INVALID_JSON'],
-])('fails and names the file of shapes if it holds %s', async (content, code) => {
+])('fails and names the file of shapes if it contains %s', async (content, code) => {
   const file = await shapesFile(content)
   const { status, stdout, stderr } = await capturedRun('params', '--shapes', file, '--n', '1')
   expect({ status, stdout }).toEqual({ status: 1, stdout: '' })

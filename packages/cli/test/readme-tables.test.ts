@@ -1,6 +1,6 @@
 /**
- * The generated blocks of the READMEs agree with the stored results, and those with the list of backends. If a test fails, run
- * `npm run -s fourierft -- conformance --readme .`, with `--backend NAME` to measure only that backend anew.
+ * Tests that the generated blocks of the READMEs agree with the stored results, and the results with the list of backends. If a test fails,
+ * run `npm run -s fourierft -- conformance --readme .`, with `--backend NAME` to measure only that backend.
  */
 import { cp, mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -20,7 +20,7 @@ test('every generated block is up to date', async () => {
   for (const { file, text } of readmes) expect(text).toBe(await readFile(join(REPOSITORY, file), 'utf8'))
 })
 
-test('the results have all levels in full of each backend that runs in Node, in the order of the list', async () => {
+test('the results contain all levels in full of each backend that runs in Node, in the order of the list', async () => {
   const results = await readResults(REPOSITORY)
   expect(results.map(({ backend }) => backend)).toEqual(backendsIn('Node'))
   for (const { backend, quick, levels } of results) {
@@ -32,7 +32,7 @@ test('the results have all levels in full of each backend that runs in Node, in 
   }
 })
 
-test('the command line opens every backend except those that only browsers run', () => {
+test('the command line opens every backend except those that run only in browsers', () => {
   expect([...backendNames].sort()).toEqual([...backendsIn('Node'), ...backendsIn('GPU')].sort())
   expect(backendsIn('browser').filter(isBackendName)).toEqual([])
 })

@@ -1,8 +1,8 @@
-/** The numbers that `conformance/oracle/make_vectors.py` recorded of adapters that PEFT made. */
+/** Reads what `conformance/oracle/make_vectors.py` recorded of adapters that PEFT saved. */
 import { readFileSync } from 'node:fs'
 import type { Shape } from '@fourierft/core'
 
-/** Base64 of little-endian values. */
+/** `data` is the base64 of little-endian values. */
 export interface RecordedTensor {
   readonly dtype: string
   readonly shape: readonly number[]

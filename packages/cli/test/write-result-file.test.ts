@@ -1,4 +1,4 @@
-/** Result files are written completely or not at all. */
+/** Tests that result files are written completely or not at all. */
 import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,7 +10,7 @@ beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'fourierft-'))
 })
 
-test('replaces a file, and leaves no other file behind', async () => {
+test('replaces a file, and leaves no other file', async () => {
   const file = join(directory, 'result')
   await writeFile(file, 'a longer old result')
   await writeResultFile(file, 'new')
@@ -40,7 +40,7 @@ test('writes to a device, which stays a device', async () => {
   expect((await lstat('/dev/null')).isCharacterDevice()).toBe(true)
 })
 
-test('names the file in a failure, and leaves the existing content', async () => {
+test('names the file in the error, and keeps the existing content', async () => {
   const file = join(directory, 'result')
   await mkdir(join(file, 'inside'), { recursive: true })
   await expect(writeResultFile(file, 'new')).rejects.toMatchObject({

@@ -1,9 +1,8 @@
-// Builds the native binding of `@tensorflow/tfjs-node` and `@tensorflow/tfjs-node-gpu` in this workspace. Their own install step downloads
-// from a host that not every machine can reach. This script compiles the source in the npm packages and takes TensorFlow from its PyPI
-// wheel. Both packages have the same source. They are linked to TensorFlow's CPU build, so that only the device differs from what users
-// run. It needs Python 3 with pip and a C++ compiler, runs once, and keeps the result in .cache.
+// Builds the native binding of `@tensorflow/tfjs-node` and `@tensorflow/tfjs-node-gpu` in this workspace. The packages' install step
+// downloads it from a host that not every machine can reach. This script compiles the source in the npm packages and takes TensorFlow from its PyPI
+// wheel. Both packages have the same source. They are linked to TensorFlow's CPU build, so only the device differs from what users run. It needs Python 3 with pip and a C++ compiler, runs once, and keeps the result in .cache.
 //
-//   node packages/tfjs/scripts/tensorflow-binding.js       exit status 0; prints one line if something is missing
+//   node packages/tfjs/scripts/tensorflow-binding.js       exits with 0; prints a warning if something is missing
 
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from 'node:fs'
@@ -122,11 +121,11 @@ function compile(folder, binding) {
   )
 }
 
-/** Runs a program; returns undefined, or one line about the failure. */
-function run(command, args, complaint) {
+/** Runs a program; returns undefined, or one line that describes the failure. */
+function run(command, args, problem) {
   const { status, error, stderr } = spawnSync(command, args, { encoding: 'utf8' })
-  if (error) return `${complaint}: ${command}: ${error.message}`
+  if (error) return `${problem}: ${command}: ${error.message}`
   if (status !== 0)
-    return `${complaint}: ${stderr.split('\n').find((line) => /error/i.test(line)) ?? stderr.trim()}`
+    return `${problem}: ${stderr.split('\n').find((line) => /error/i.test(line)) ?? stderr.trim()}`
   return undefined
 }

@@ -58,29 +58,29 @@ function quadraticGradients(parameters: readonly Float32Array[]): Float32Array[]
 describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
   beforeAll(() => useBackend(backend))
 
-  let owned: { dispose(): void }[]
+  let disposables: { dispose(): void }[]
   let before: { tensors: number; variables: number }
   const counts = () => ({
     tensors: tf.memory().numTensors,
     variables: Object.keys(tf.engine().registeredVariables).length,
   })
   beforeEach(() => {
-    owned = []
+    disposables = []
     before = counts()
   })
   afterEach(() => {
-    for (const each of owned.reverse()) each.dispose()
+    for (const object of disposables.reverse()) object.dispose()
     // Each test frees its tensors and variables.
     expect(counts()).toEqual(before)
   })
 
-  /** Disposed after the test. */
-  function own<T extends { dispose(): void }>(object: T): T {
-    owned.push(object)
+  /** Makes the test dispose of the object at its end. */
+  function track<T extends { dispose(): void }>(object: T): T {
+    disposables.push(object)
     return object
   }
   const variable = (values: readonly number[], name?: string) =>
-    own(tf.tidy(() => tf.variable(tf.tensor1d([...values]), true, name)))
+    track(tf.tidy(() => tf.variable(tf.tensor1d([...values]), true, name)))
 
   function apply(
     optimizer: tf.Optimizer,
@@ -107,7 +107,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
   it.each(vectors.adamw.filter(({ precision }) => precision === 'float32'))(
     'follows PyTorch for 100 steps: $options, schedule $schedule, clip $clip',
     ({ options, schedule, clip, trajectory }) => {
-      const optimizer = own(new AdamW(options))
+      const optimizer = track(new AdamW(options))
       const variables = starts.map((values) => variable(values))
       const multiplier = schedule ? cosineSchedule(schedule) : () => 1
       const recorded = new Map(trajectory.map(({ step, parameters }) => [step, parameters]))
@@ -135,7 +135,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
     const steps = 20
     const parameters = Float32Array.of(1, -0.5, 0.25, 0.75)
     const value = variable([...parameters])
-    const ours = own(new AdamW(options))
+    const ours = track(new AdamW(options))
     const cores = createAdamW(options)
     for (let step = 0; step < steps; step++) {
       // In [½, 1], so that the moments have no cancellation.
@@ -143,9 +143,9 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
       apply(ours, [value], [gradient])
       cores.step([parameters], [gradient])
     }
-    // Both round m and v to float32 at most 4 times a step. The error is at most 4·steps·U for m and half of it for √v, relative to numbers
-    // that are at most twice the smallest; 8 more roundings for the constants and the quotient. The update is at most 2η, and the
-    // parameter, at most 1, is rounded 3 times.
+    // Both round m and v to float32 at most 4 times in a step. The error is at most 4·steps·U for m and half of this for √v, relative to
+    // numbers that are at most twice the smallest. The constants and the quotient add 8 roundings. The update is at most 2η. The parameter
+    // is at most 1, and is rounded 3 times.
     const update = 2 * options.learningRate * (2 * (4 + 2) * steps + 8) * U
     const limit = 2 * steps * (update + 3 * U)
     const actual = numbers(value)
@@ -156,8 +156,8 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
 
   it('accepts gradients as an array and as a record, and skips variables without a gradient', () => {
     const [a, b, c] = [variable([1, 2]), variable([1, 2]), variable([3])]
-    const [first, second] = [own(new AdamW()), own(new AdamW())]
-    const gradient = own(tf.tensor1d([1, -1]))
+    const [first, second] = [track(new AdamW()), track(new AdamW())]
+    const gradient = track(tf.tensor1d([1, -1]))
     first.applyGradients([{ name: a.name, tensor: gradient }])
     second.applyGradients({ [b.name]: gradient, [c.name]: null as unknown as tf.Tensor })
     expect(numbers(a)).toEqual(numbers(b))
@@ -168,19 +168,23 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
   })
 
   it('counts the steps of each variable, as PyTorch does', () => {
-    const [a, b, alone] = [variable(starts[0] ?? []), variable(starts[0] ?? []), variable(starts[0] ?? [])]
-    const shared = own(new AdamW({ learningRate: 0.1 }))
+    const [a, b, reference] = [
+      variable(starts[0] ?? []),
+      variable(starts[0] ?? []),
+      variable(starts[0] ?? []),
+    ]
+    const shared = track(new AdamW({ learningRate: 0.1 }))
     descend(shared, [a], 5)
     descend(shared, [b], 3)
     descend(shared, [a], 5)
-    expect(numbers(a)).toEqual(descend(own(new AdamW({ learningRate: 0.1 })), [alone])[0])
+    expect(numbers(a)).toEqual(descend(track(new AdamW({ learningRate: 0.1 })), [reference])[0])
   })
 
   it('minimizes, with and without a list of variables', () => {
     const [a, b] = [variable([1, 2]), variable([3, 4])]
-    const optimizer = own(new AdamW({ learningRate: 0.1, weightDecay: 0 }))
+    const optimizer = track(new AdamW({ learningRate: 0.1, weightDecay: 0 }))
     const loss = () => tf.tidy(() => tf.sum(tf.add(tf.square(a), tf.square(b))) as tf.Scalar)
-    const start = own(optimizer.minimize(loss, true) as tf.Scalar)
+    const start = track(optimizer.minimize(loss, true) as tf.Scalar)
     expect(numbers(start)).toEqual(Float32Array.of(30))
     const frozen = numbers(b)
     expect(frozen[0]).toBeCloseTo(2.9, 5)
@@ -193,7 +197,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
   })
 
   it('keeps two tensors for each variable, and none after dispose or for disposed variables', () => {
-    const optimizer = own(new AdamW())
+    const optimizer = track(new AdamW())
     const a = variable([1, 2], 'a')
     const disposed = tf.tidy(() => tf.variable(tf.tensor1d([1, 2]), true, 'b'))
     const { tensors } = counts()
@@ -202,7 +206,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
     disposed.dispose()
     const again = variable([1, 2], 'b')
     const fresh = variable([1, 2], 'c')
-    expect(descend(optimizer, [again])).toEqual(descend(own(new AdamW()), [fresh]))
+    expect(descend(optimizer, [again])).toEqual(descend(track(new AdamW()), [fresh]))
     expect(counts().tensors).toBe(tensors + 1 + 4 + 2)
     optimizer.dispose()
     optimizer.dispose()
@@ -210,9 +214,9 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
   })
 
   describe('saved', () => {
-    /** Trained for 10 steps; `middle` holds the variables after them. */
+    /** Trains for 10 steps; `middle` contains the values of the variables after them. */
     function trained() {
-      const optimizer = own(new AdamW({ learningRate: 0.05 }))
+      const optimizer = track(new AdamW({ learningRate: 0.05 }))
       const variables = [variable(starts[0] ?? [], 'first'), variable(starts[1] ?? [], 'second')]
       const middle = descend(optimizer, variables)
       return { optimizer, variables, middle }
@@ -228,7 +232,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
         'first/v',
         'second/v',
       ])
-      const restored = own(AdamW.fromConfig<AdamW>(AdamW, optimizer.getConfig()))
+      const restored = track(AdamW.fromConfig<AdamW>(AdamW, optimizer.getConfig()))
       await restored.setWeights(weights)
       expect(restored.iterations).toBe(10)
       const copies = middle.map((values, i) => variable([...values], `copy-${i}`))
@@ -238,15 +242,15 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
       expect(numbers(after[1]?.tensor)).toEqual(Float32Array.of(20, 20))
     })
 
-    it('matches the same variables by name, in any order and in turn', async () => {
+    it('matches variables by name, in any order, together or one by one', async () => {
       const { optimizer, variables, middle } = trained()
-      const restored = own(new AdamW({ learningRate: 0.05 }))
+      const restored = track(new AdamW({ learningRate: 0.05 }))
       await restored.setWeights(await optimizer.getWeights())
       const expected = descend(optimizer, variables)
-      for (const [i, values] of middle.entries()) variables[i]?.assign(own(tf.tensor1d(values)))
+      for (const [i, values] of middle.entries()) variables[i]?.assign(track(tf.tensor1d(values)))
       const [first, second] = variables as [tf.Variable, tf.Variable]
       for (let step = 0; step < 10; step++) {
-        // The gradient of each depends on itself alone.
+        // The gradient of each variable depends on this variable only.
         const [forFirst, forSecond] = quadraticGradients(variables.map(numbers)) as [
           Float32Array,
           Float32Array,
@@ -263,7 +267,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
 
     it('accepts its own weights', async () => {
       const { optimizer, variables, middle } = trained()
-      const twin = own(new AdamW({ learningRate: 0.05 }))
+      const twin = track(new AdamW({ learningRate: 0.05 }))
       await twin.setWeights(await optimizer.getWeights())
       const copies = middle.map((values, i) => variable([...values], `copy-${i}`))
       await optimizer.setWeights(await optimizer.getWeights())
@@ -272,7 +276,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
 
     it('rejects variables that the restored moments do not fit, and changes nothing', async () => {
       const { optimizer } = trained()
-      const restored = own(new AdamW())
+      const restored = track(new AdamW())
       await restored.setWeights(await optimizer.getWeights())
       const other = variable([1, 2, 3], 'other')
       const [short, long] = [variable(starts[1] ?? []), variable(starts[0] ?? [])]
@@ -288,7 +292,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
     })
 
     it('can be saved before its first step', async () => {
-      const [optimizer, restored] = [own(new AdamW()), own(new AdamW())]
+      const [optimizer, restored] = [track(new AdamW()), track(new AdamW())]
       await restored.setWeights(await optimizer.getWeights())
       const [a, b] = [variable(starts[0] ?? []), variable(starts[0] ?? [])]
       expect(descend(restored, [a])).toEqual(descend(optimizer, [b]))
@@ -296,12 +300,12 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
 
     it('gives new variables new moments', async () => {
       const { optimizer, variables } = trained()
-      const restored = own(new AdamW({ learningRate: 0.05 }))
+      const restored = track(new AdamW({ learningRate: 0.05 }))
       await restored.setWeights(await optimizer.getWeights())
       descend(restored, variables.slice(0, 1), 1)
       // As many variables as there are unmatched moments, with the same shape.
       const [late, fresh] = [variable(starts[1] ?? []), variable(starts[1] ?? [])]
-      expect(descend(restored, [late])).toEqual(descend(own(new AdamW({ learningRate: 0.05 })), [fresh]))
+      expect(descend(restored, [late])).toEqual(descend(track(new AdamW({ learningRate: 0.05 })), [fresh]))
     })
 
     it('rejects the weights of another optimizer', async () => {
@@ -325,14 +329,14 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
 
   it('is saved and loaded with a model', async () => {
     const [x, y] = [
-      own(tf.randomNormal([16, 10], 0, 1, 'float32', 5)),
-      own(tf.randomNormal([16, 3], 0, 1, 'float32', 6)),
+      track(tf.randomNormal([16, 10], 0, 1, 'float32', 5)),
+      track(tf.randomNormal([16, 3], 0, 1, 'float32', 6)),
     ]
-    const model = own(makeModel())
-    const optimizer = own(new AdamW({ learningRate: 0.02, betas: [0.8, 0.9], weightDecay: 0.2 }))
-    const fit = async (each: tfl.LayersModel) => {
-      await each.fit(x, y, { epochs: 3, shuffle: false, verbose: 0 })
-      return each.getWeights().map(numbers)
+    const model = track(makeModel())
+    const optimizer = track(new AdamW({ learningRate: 0.02, betas: [0.8, 0.9], weightDecay: 0.2 }))
+    const fit = async (trained: tfl.LayersModel) => {
+      await trained.fit(x, y, { epochs: 3, shuffle: false, verbose: 0 })
+      return trained.getWeights().map(numbers)
     }
     model.compile({ optimizer, loss: 'meanSquaredError' })
     await fit(model)
@@ -342,8 +346,8 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
       return { modelArtifactsInfo: { dateSaved: new Date(0), modelTopologyType: 'JSON' } }
     })
     await model.save(handler, { includeOptimizer: true })
-    const loaded = own(await tfl.loadLayersModel(tf.io.fromMemory(saved as tf.io.ModelArtifacts)))
-    const restored = own(loaded.optimizer)
+    const loaded = track(await tfl.loadLayersModel(tf.io.fromMemory(saved as tf.io.ModelArtifacts)))
+    const restored = track(loaded.optimizer)
     expect(restored).toBeInstanceOf(AdamW)
     expect(restored.getClassName()).toBe('AdamW')
     expect(restored.getConfig()).toEqual(optimizer.getConfig())
@@ -352,15 +356,15 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
 
   it('trains the adapters of an attached model, one after the other, without a new compile', async () => {
     const [x, y] = [
-      own(tf.randomNormal([16, 10], 0, 1, 'float32', 5)),
-      own(tf.randomNormal([16, 3], 0, 1, 'float32', 6)),
+      track(tf.randomNormal([16, 10], 0, 1, 'float32', 5)),
+      track(tf.randomNormal([16, 3], 0, 1, 'float32', 6)),
     ]
-    const model = own(makeModel())
+    const model = track(makeModel())
     const weights = model.getWeights().map(numbers)
     const adapters = attach(model, CONFIG)
-    const optimizer = own(new AdamW({ learningRate: 0.05 }))
+    const optimizer = track(new AdamW({ learningRate: 0.05 }))
     model.compile({ optimizer, loss: 'meanSquaredError' })
-    // One step beside core's AdamW, with the gradient of the same loss.
+    // Compares one step with core's AdamW, for the gradient of the same loss.
     const { trainableVariables } = adapters
     const expected = trainableVariables.map(numbers)
     const gradients = tf.tidy(() => {
@@ -400,7 +404,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
   })
 
   it('rejects invalid rates and gradients, and changes nothing', () => {
-    const optimizer = own(new AdamW())
+    const optimizer = track(new AdamW())
     for (const rate of [-1, Number.NaN, Infinity]) {
       expect(() => {
         optimizer.learningRate = rate
@@ -413,7 +417,7 @@ describe.each(['cpu', 'wasm'] as const)('AdamW on %s', (backend) => {
     }
     expect(optimizer.learningRate).toBe(1e-3)
     const a = variable([1, 2])
-    const [good, bad] = [own(tf.tensor1d([1, 2])), own(tf.tensor1d([1]))]
+    const [good, bad] = [track(tf.tensor1d([1, 2])), track(tf.tensor1d([1]))]
     expect(() => optimizer.applyGradients({ [a.name]: bad })).toThrow(
       expect.objectContaining({ code: 'SHAPE_MISMATCH' }),
     )

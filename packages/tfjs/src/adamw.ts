@@ -1,5 +1,5 @@
 /**
- * AdamW for TensorFlow.js, which lacks it: `torch.optim.AdamW` as a `tf.Optimizer`, with the options of `createAdamW` in
+ * The optimizer AdamW, which TensorFlow.js lacks: `torch.optim.AdamW` as a `tf.Optimizer`, with the options of `createAdamW` in
  * `@fourierft/core`.
  *
  * The optimizers of TensorFlow.js keep their moments by position in the list of trained variables. Here, as in PyTorch, the moments and
@@ -49,7 +49,7 @@ interface Update {
 }
 
 /**
- * For `model.compile({ optimizer })`, `minimize` and `applyGradients`. On a GPU that computes in float16, pass an `epsilon` that float16
+ * An optimizer for `model.compile({ optimizer })`, `minimize` and `applyGradients`. On a GPU that computes in float16, pass an `epsilon` that float16
  * can hold, such as 1e-4: PyTorch's default becomes 0.
  *
  * @see Loshchilov and Hutter, "Decoupled Weight Decay Regularization", algorithm 2; `torch.optim.AdamW`
@@ -66,7 +66,7 @@ export class AdamW extends Optimizer {
   #counts: readonly Tensor[] = []
 
   /**
-   * @param options PyTorch's: learningRate 1e-3, betas [0.9, 0.999], epsilon 1e-8, weightDecay 0.01
+   * @param options those of PyTorch, with the same defaults: learningRate 1e-3, betas [0.9, 0.999], epsilon 1e-8, weightDecay 0.01
    * @throws FourierFTError `INVALID_OPTION` naming the option
    */
   constructor(options: AdamWOptions = {}) {
@@ -93,13 +93,13 @@ export class AdamW extends Optimizer {
   }
 
   /**
-   * One step of every variable that has a gradient. The caller keeps ownership of the gradients.
+   * Makes one step with every variable that has a gradient. The caller keeps ownership of the gradients.
    *
    * @throws FourierFTError `INVALID_OPTION` for a name that no variable has, `SHAPE_MISMATCH` if a gradient and its variable differ in
    *   shape, `INVALID_STATE` if restored moments do not fit the variables; nothing is changed then
    */
   applyGradients(gradients: NamedTensorMap | NamedTensor[]): void {
-    const updates = checkedUpdates(gradients)
+    const updates = checkUpdates(gradients)
     this.#forgetDisposed()
     this.#matchRestored(updates)
     for (const update of updates) this.#update(update)
@@ -114,7 +114,7 @@ export class AdamW extends Optimizer {
   }
 
   /**
-   * The state of the optimizer, without its options: `iter`, `steps` (one number for each variable), the first moments `<variable>/m`,
+   * Returns the state of the optimizer, without its options: `iter`, `steps` (one number for each variable), the first moments `<variable>/m`,
    * the second moments `<variable>/v`. The optimizer owns the tensors: training changes the moments, and the next call frees the two
    * counts.
    */
@@ -171,7 +171,7 @@ export class AdamW extends Optimizer {
         },
       ]
     })
-    // Only now: the weights may be this optimizer's own.
+    // After the copies, because the weights may belong to this optimizer.
     this.dispose()
     for (const [name, moments] of restored) this.#moments.set(name, moments)
   }
@@ -192,7 +192,7 @@ export class AdamW extends Optimizer {
     return new cls({ learningRate, betas: [beta1, beta2], epsilon, weightDecay })
   }
 
-  /** The order of operations is that of PyTorch's `_single_tensor_adam`: decay, moments, bias corrections, `ε` outside the root. */
+  /** Updates one variable, with the order of operations of PyTorch's `_single_tensor_adam`: decay, moments, bias corrections, `ε` outside the root. */
   #update({ name, value, gradient }: Update): void {
     const moments = this.#momentsOf(name, value)
     const {
@@ -201,7 +201,7 @@ export class AdamW extends Optimizer {
       weightDecay,
     } = this.#options
     moments.steps += 1
-    const kept = 1 - this.#learningRate * weightDecay
+    const decay = 1 - this.#learningRate * weightDecay
     const stepSize = this.#learningRate / (1 - beta1 ** moments.steps)
     const secondScale = Math.sqrt(1 - beta2 ** moments.steps)
     tidy(() => {
@@ -210,13 +210,13 @@ export class AdamW extends Optimizer {
       const denominator = add(div(sqrt(second), secondScale), epsilon)
       moments.first.assign(first)
       moments.second.assign(second)
-      value.assign(sub(mul(value, kept), mul(div(first, denominator), stepSize)))
+      value.assign(sub(mul(value, decay), mul(div(first, denominator), stepSize)))
     })
   }
 
   #momentsOf(name: string, value: Variable): Moments {
-    const known = this.#moments.get(name)
-    if (known) return known
+    const existing = this.#moments.get(name)
+    if (existing) return existing
     const zeros = () => tidy(() => variable(zerosLike(value), false))
     const moments = { owner: value, steps: 0, first: zeros(), second: zeros() }
     this.#moments.set(name, moments)
@@ -273,8 +273,8 @@ export class AdamW extends Optimizer {
 
 serialization.registerClass(AdamW)
 
-/** Skips variables without a gradient, as PyTorch and TensorFlow.js do. */
-function checkedUpdates(gradients: NamedTensorMap | NamedTensor[]): Update[] {
+/** Returns the updates to make. Skips variables without a gradient, as PyTorch and TensorFlow.js do. */
+function checkUpdates(gradients: NamedTensorMap | NamedTensor[]): Update[] {
   const named: readonly (readonly [string, Tensor | null | undefined])[] = Array.isArray(gradients)
     ? gradients.map(({ name, tensor }) => [name, tensor])
     : Object.entries(gradients)

@@ -31,7 +31,7 @@ describe.each(['cpu', 'wasm'] as const)('calibrate on %s', (backend) => {
     }
   })
 
-  it('measures the first size even if there is no time, and no further size', async () => {
+  it('measures only the first size if the time limit is exceeded immediately', async () => {
     const sizes = [1, 2].map((tokens) => ({ shape: [8, 8] as const, tokens, n: 4 }))
     const measured = await calibrate({ sizes, timeLimit: 1e-3 })
     expect(measured.sizes).toHaveLength(1)
@@ -62,7 +62,7 @@ describe('calibrate', () => {
     )
   })
 
-  it('changes nothing if another backend becomes current meanwhile', async () => {
+  it('changes nothing if another backend becomes current during the measurement', async () => {
     const size = { ...layer, tokens: 1 }
     useCalibration({ backend: 'wasm', sizes: [{ ...size, milliseconds: fasterFactored }] })
     const pending = calibrate({ sizes: [size], timeLimit: 1 })

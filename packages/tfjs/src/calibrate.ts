@@ -18,20 +18,20 @@ const DEFAULT_SIZES: readonly LinearSize[] = [64, 256, 1024].flatMap((d) =>
   [1, 32, 512].map((tokens) => ({ shape: [d, d] as const, tokens, n: 1000 })),
 )
 
-/** Milliseconds of work between two reads of a result: with less, the time would be that of the read, not of the passes. */
-const BATCH = 10
-/** The limit for passes that take no time by a coarse clock. */
-const MOST_REPEATS = 32
+/** Milliseconds of work between two reads of a result. With less work, the read would take most of the time. */
+const WORK_PER_READ = 10
+/** The limit for passes that are too short for a coarse clock. */
+const MAX_REPEATS = 32
 const ROUNDS = 5
 
 /**
- * Measures the time of forward passes with every strategy on the current backend. From then on, `auto` chooses by these times there.
+ * Measures the time of forward passes with every strategy on the current backend. Then `auto` chooses by these times on this backend.
  *
  * The first run of each strategy is not measured, because it computes tables and compiles shaders. Then the strategies take turns for up
- * to five rounds of several passes each, and the median counts. The first size is measured with every strategy. For the other sizes, the
+ * to five rounds of several passes each; the result is the median. The first size is measured with every strategy. For the other sizes, the
  * strategies that were faster so far come first, and those that would exceed the time limit are left out: `auto` does not choose them.
  *
- * @returns the times: plain data for `useCalibration`, to be used again on this device
+ * @returns the times: plain data, which `useCalibration` can use later on this device
  * @throws {FourierFTError} `INVALID_OPTION` for invalid sizes or an invalid limit, `INVALID_STATE` if the current backend changed during
  *   the measurement; `auto` is unchanged then
  */
@@ -60,7 +60,7 @@ export async function calibrate({
     throw new FourierFTError(
       'INVALID_STATE',
       `calibrate: the backend changed from '${backend}' to '${getBackend()}' during the measurement`,
-      { advice: 'calibrate again, and do not change the backend meanwhile' },
+      { advice: 'calibrate again without changing the backend' },
     )
   }
   const calibration = { backend, sizes: measured }
@@ -69,7 +69,7 @@ export async function calibrate({
 }
 
 /**
- * From now on `auto` chooses by an earlier result of `calibrate`, on the backend that was measured. The device should be the same.
+ * Makes `auto` choose by an earlier result of `calibrate`, on the backend that was measured. The device should be the same.
  *
  * @param calibration from `calibrate`, or its copy through JSON
  * @throws {FourierFTError} `INVALID_OPTION` for an invalid calibration; `auto` is unchanged then
@@ -96,12 +96,12 @@ interface Expectation {
   readonly expected: number
 }
 
-/** Fastest first. A strategy is expected to take its multiplications times its lowest measured time for one multiplication. */
+/** Lists the strategies, fastest first. The expected time is the number of multiplications times the lowest measured time of one. */
 function expectations(size: LinearSize, measured: readonly MeasuredSize[]): Expectation[] {
   const rate = (strategy: TfjsStrategy) =>
-    measured.reduce((lowest, known) => {
-      const time = known.milliseconds[strategy] ?? Number.POSITIVE_INFINITY
-      return Math.min(lowest, time / multiplications(known)[strategy])
+    measured.reduce((lowest, earlier) => {
+      const time = earlier.milliseconds[strategy] ?? Number.POSITIVE_INFINITY
+      return Math.min(lowest, time / multiplications(earlier)[strategy])
     }, Number.POSITIVE_INFINITY)
   return availableStrategies()
     .map((strategy) => ({
@@ -113,7 +113,7 @@ function expectations(size: LinearSize, measured: readonly MeasuredSize[]): Expe
     .toSorted((a, b) => a.expected - b.expected)
 }
 
-/** Milliseconds of each strategy that can finish before `end`. The measurement takes about `share` milliseconds. */
+/** Measures each strategy that can finish before `end`, in milliseconds. The measurement takes about `share` milliseconds. */
 async function timesOf(
   { shape, tokens, n }: LinearSize,
   strategies: readonly Expectation[],
@@ -132,13 +132,13 @@ async function timesOf(
       if (performance.now() + 2 * expected > end) break
       await time(() => pass(strategy), 1)
       const warm = await time(() => pass(strategy), 1)
-      const repeats = Math.min(MOST_REPEATS, Math.max(1, Math.round(BATCH / warm)))
+      const repeats = Math.min(MAX_REPEATS, Math.max(1, Math.round(WORK_PER_READ / warm)))
       cases.push({ strategy, repeats, times: [warm] })
     }
     for (let round = 0; round < ROUNDS && performance.now() < endOfShare; round++) {
       for (const { strategy, repeats, times } of cases) {
         const milliseconds = await time(() => pass(strategy), repeats)
-        // The time of the single pass is used only if there is no round.
+        // The single pass counts only if there is no time for a round.
         if (round === 0) times.length = 0
         times.push(milliseconds)
       }
@@ -149,7 +149,7 @@ async function timesOf(
   }
 }
 
-/** Milliseconds of one call, until one number of the last result can be read: a device works through its queue in order. */
+/** Measures one call in milliseconds, until one number of the last result can be read: a device works through its queue in order. */
 async function time(run: () => Tensor, repeats: number): Promise<number> {
   const start = performance.now()
   for (let i = 1; i < repeats; i++) run().dispose()

@@ -1,4 +1,4 @@
-/** The whole suite on WebAssembly. */
+/** Runs the whole suite on WebAssembly. */
 import { testBackend } from '@fourierft/conformance/vitest'
 import { createTfjsBackend } from './conformance.js'
 

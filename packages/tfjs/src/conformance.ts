@@ -1,6 +1,6 @@
 /**
- * TensorFlow.js as the conformance suite, the benchmarks and the command line use it. Each layer is a real `Sequential` model with one
- * `Dense` layer, attached, and used through the verbs that users have.
+ * The backend of TensorFlow.js for the conformance suite, the benchmarks and the command line. Each layer is an attached `Sequential`
+ * model with one `Dense` layer, and the backend uses the same methods as users.
  */
 import {
   type AdapterBytes,
@@ -54,7 +54,7 @@ import { provideWebGpu } from './webgpu-in-node.js'
 const MODULE = 'linear'
 
 /**
- * A backend for the current backend of TensorFlow.js: call `tf.setBackend` first.
+ * Creates a backend for the current backend of TensorFlow.js: call `tf.setBackend` first.
  *
  * @param options `name` of the row in the conformance table, default `tfjs-` and the name of the TensorFlow.js backend; `device` that
  *   computes, default that name
@@ -92,7 +92,7 @@ export type TfjsBackendName = 'cpu' | 'wasm' | 'webgpu' | 'node' | 'node-gpu'
  * Loads a TensorFlow.js backend in Node by its name, and makes it current.
  *
  * @throws {FourierFTError} `UNSUPPORTED` if its package is not installed, it does not start on this machine, Node has no WebGPU (`webgpu`),
- *   or the other one of `node` and `node-gpu` is loaded (a process has one TensorFlow)
+ *   or the process has already loaded the other one of `node` and `node-gpu` (a process can load only one TensorFlow)
  */
 export async function createTfjsBackend(name: TfjsBackendName): Promise<Backend> {
   if (name === 'node' || name === 'node-gpu') return createNodeBackend(name)
@@ -121,8 +121,8 @@ async function createNodeBackend(name: 'node' | 'node-gpu'): Promise<Backend> {
   if (loadedNode !== undefined && loadedNode !== name) {
     throw new FourierFTError(
       'UNSUPPORTED',
-      `@tensorflow/tfjs-${loadedNode} is loaded already, and a process has one TensorFlow`,
-      { advice: `run ${specifier} in a process of its own`, option: 'name', received: name },
+      `@tensorflow/tfjs-${loadedNode} is already loaded, and a process can load only one TensorFlow`,
+      { advice: `run ${specifier} in a separate process`, option: 'name', received: name },
     )
   }
   try {
@@ -143,7 +143,7 @@ async function createNodeBackend(name: 'node' | 'node-gpu'): Promise<Backend> {
   return tfjsBackend({ name: `tfjs-${name}`, device: isUsingGpuDevice ? 'gpu' : 'cpu' })
 }
 
-/** ΔW as the strategy `dense` forms it, on the current device. */
+/** Computes ΔW as the strategy `dense` does, on the current device. */
 async function denseDelta({ shape, entries, coefficients, scaling }: Layer): Promise<Float32Array> {
   const tables = new TableCache()
   try {
@@ -170,7 +170,7 @@ async function linearFunctions(
     dense.setWeights(bias ? [kernel, tensor1d(bias)] : [kernel])
   })
   const adapters = attach(model)
-  // The frozen layer is TensorFlow.js alone.
+  // The frozen layer runs without this package.
   if (layers.length === 0) adapters.detach()
   const names = layers.map((_, index) => `adapter${index}`)
   for (const [index, layer] of layers.entries()) {
@@ -178,8 +178,8 @@ async function linearFunctions(
   }
   if (names.length > 0) adapters.setAdapter(names)
 
-  /** Runs with one strategy, and with the adapters of the rows. */
-  function applying<T>({ strategy, rows }: CheckedOptions, run: () => T): T {
+  /** Calls `run` with one strategy, and with the adapters of the rows. */
+  function runWith<T>({ strategy, rows }: CheckedOptions, run: () => T): T {
     adapters.strategy = strategy
     try {
       if (rows === undefined) return run()
@@ -198,7 +198,7 @@ async function linearFunctions(
       return read(
         tidy(() => {
           const xs = tensor2d(x, [tokens, d2])
-          return applying(options, () => model.predict(xs, { batchSize: tokens }) as Tensor)
+          return runWith(options, () => model.predict(xs, { batchSize: tokens }) as Tensor)
         }),
       )
     },
@@ -211,7 +211,7 @@ async function linearFunctions(
         : []
       const variables = used.map((index) => adapters.coefficients(names[index], MODULE))
       const gradients = tidy(() =>
-        grads((xs: Tensor) => applying(options, () => model.apply(xs) as Tensor))(
+        grads((xs: Tensor) => runWith(options, () => model.apply(xs) as Tensor))(
           [tensor2d(x, [tokens, d2]), ...variables],
           tensor2d(gradY, [tokens, d1]),
         ),
@@ -239,7 +239,7 @@ async function linearFunctions(
   }
 }
 
-/** Loads the files into a model that has their layers, and saves them again. Shapes that the files do not hold are invented. */
+/** Loads the files into a model that has their layers, and saves them again. Modules whose shape is not in the files get some square shape. */
 async function roundTrip(files: AdapterBytes): Promise<AdapterBytes> {
   const adapter = await loadAdapter(files)
   const shapes = new Map<string, { shape: Shape; bias: boolean }>()
@@ -258,7 +258,7 @@ async function roundTrip(files: AdapterBytes): Promise<AdapterBytes> {
     const adapters = attach(model)
     try {
       await adapters.loadAdapter(adapter)
-      // If the runtime's numbers are still those of the file, these are the bytes that were read; otherwise the files are written anew.
+      // If no number changed, these are the bytes that were read.
       return (await adapters.getAdapter()).toBytes()
     } finally {
       adapters.detach()
@@ -268,7 +268,7 @@ async function roundTrip(files: AdapterBytes): Promise<AdapterBytes> {
   }
 }
 
-/** A model of `Dense` layers side by side. */
+/** Creates a model of parallel `Dense` layers. */
 function denseModel(specs: readonly { name: string; shape: Shape; bias: boolean }[]): LayersModel {
   const layers = specs.map(({ name, shape: [d1, d2], bias }) =>
     kerasLayers.dense({ name, units: d1, inputShape: [d2], useBias: bias, kernelInitializer: 'zeros' }),

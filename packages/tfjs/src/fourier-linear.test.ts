@@ -13,8 +13,8 @@ import { disposeTables, fourierLinear } from './fourier-linear.js'
 
 /**
  * The limit for float32 compared with the float64 reference. Each output is a sum of at most 2n + d2 rounded products of numbers that are
- * sums of d2 products. The random errors of such sums grow like the square root of their length: 2⁻²⁴ · √(2n + d2) · √d2 of the sum of
- * magnitudes. For the sizes below that is less than 1e-5 of the largest output, the limit of the conformance suite.
+ * sums of d2 products. The random errors of such sums grow like the square root of their length: 2⁻²⁴ · √(2n + d2) · √d2 times the
+ * sum of magnitudes. For the sizes below, this is less than 1e-5 times the largest output, the limit of the conformance suite.
  */
 const TOLERANCE = 1e-5
 
@@ -121,7 +121,7 @@ describe.each(['cpu', 'wasm'] as const)('fourierLinear on %s', (backend) => {
       })
     })
 
-    it('holds the same number of tensors after 1,000 steps as after one', () => {
+    it('has the same number of tensors after 1,000 steps as after one', () => {
       const layer = makeLayer(6, 8, 5, 1)
       const c = tf.variable(tf.tensor1d(Float32Array.from(layer.coefficients)))
       const x = tf.randomNormal([2, 8])

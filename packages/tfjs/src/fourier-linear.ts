@@ -22,7 +22,7 @@ export type LayerSpec = Pick<Layer, 'shape' | 'entries' | 'scaling'>
 export interface FourierLinearOptions {
   /** Default: `auto`, by `(T, d1, d2, n)`. */
   readonly strategy?: TfjsStrategy | 'auto' | undefined
-  /** For each token the row of `coefficients` that it uses, −1 for none. Default: all rows of `coefficients`, added. */
+  /** For each token the row of `coefficients` that it uses; −1 means no adapter. Default: all rows of `coefficients`, added. */
   readonly rows?: ArrayLike<number> | undefined
   /** `[..., d1]`: the frozen layer's `x·W + b`, to which Δy is added. Default: none, so that the result is Δy. */
   readonly base?: Tensor | undefined
@@ -45,7 +45,7 @@ export function disposeTables(): void {
 }
 
 /**
- * `Δy = α · x · Re(IDFT2(F))ᵀ` for spectral coefficients `c` at the layer's entries; differentiable by `x`, `c` and `base`.
+ * Computes `Δy = α · x · Re(IDFT2(F))ᵀ` for coefficients `c` at the layer's entries; differentiable by `x`, `c` and `base`.
  *
  * @param x activations `[..., d2]`, float32
  * @param coefficients `[n]`, or `[A, n]` for `A` adapters of the same entries and scaling
@@ -70,15 +70,15 @@ export function fourierLinear(
   const name = strategy === 'auto' ? chooseStrategy({ tokens, shape, n: entries.n }) : strategy
   const applyStrategy = Object.hasOwn(STRATEGIES, name) ? STRATEGIES[name] : undefined
   if (applyStrategy === undefined || (name === 'native' && !hasNativeKernel())) {
-    const known = ['auto', ...Object.keys(STRATEGIES)].filter(
-      (each) => each !== 'native' || hasNativeKernel(),
+    const available = ['auto', ...Object.keys(STRATEGIES)].filter(
+      (strategy) => strategy !== 'native' || hasNativeKernel(),
     )
     throw new FourierFTError(
       'UNSUPPORTED',
-      `strategy: expected one of ${known.join(', ')}; received ${name}`,
+      `strategy: expected one of ${available.join(', ')}; received ${name}`,
       {
         option: 'strategy',
-        expected: known,
+        expected: available,
         received: name,
       },
     )
@@ -86,7 +86,7 @@ export function fourierLinear(
   if (name === 'spectral' && !isSpectralExact(entries)) {
     throw new FourierFTError(
       'UNSUPPORTED',
-      'strategy: on a backend that stores numbers in float16, spectral takes layers of at most 1024 features and 2048 entries; ' +
+      'strategy: on a backend that stores numbers in float16, spectral supports layers of at most 1024 features and 2048 entries; ' +
         `received [${shape.join(', ')}] with ${entries.n}`,
       {
         advice: "use 'auto', 'dense' or 'factored'",
@@ -171,7 +171,7 @@ function checkRows(rows: ArrayLike<number>, tokens: number, coefficients: Tensor
   if (wrong >= 0) {
     throw new FourierFTError(
       'INVALID_OPTION',
-      `rows[${wrong}]: expected −1 (none) or the index of one of ${adapters} adapters; received ${rows[wrong]}`,
+      `rows[${wrong}]: expected −1 (no adapter) or the index of one of ${adapters} adapters; received ${rows[wrong]}`,
       { option: `rows[${wrong}]`, expected: `-1 … ${adapters - 1}`, received: rows[wrong] },
     )
   }

@@ -13,7 +13,7 @@ export interface Activation {
 }
 
 /**
- * The fields of a layer that its public type does not have.
+ * Returns the fields of a layer that its public type does not have.
  *
  * @param checks a check for each field
  * @throws {FourierFTError} `UNSUPPORTED` if one of the checks fails
@@ -37,7 +37,7 @@ export function isActivation(value: unknown): boolean {
 }
 
 /**
- * The layers that a layer contains: the layers of a model, the layer inside a wrapper such as `TimeDistributed`, and the layers in fields
+ * Returns the layers that a layer contains: the layers of a model, the layer inside a wrapper such as `TimeDistributed`, and the layers in fields
  * (or in arrays in fields) of attention layers and custom layers. The cell of a recurrent layer does not count as a layer.
  */
 export function sublayers(layer: AnyLayer): AnyLayer[] {
@@ -48,7 +48,7 @@ export function sublayers(layer: AnyLayer): AnyLayer[] {
     .filter((value): value is AnyLayer => value instanceof layers.Layer)
 }
 
-/** The variable behind a `LayerVariable`. Writing to it directly bypasses the user's kernel constraints. */
+/** Returns the variable inside a `LayerVariable`. Writing to it directly bypasses the user's kernel constraints. */
 export function variableOf(weight: LayerVariable): Variable {
   const value = weight.read()
   if (value instanceof Variable) return value
@@ -76,14 +76,14 @@ export interface TrainingModel extends Pick<LayersModel, 'evaluate' | 'evaluateD
   testFunction: BatchFunction | undefined
 }
 
-/** The object that `compile` and `fit` work on: a `Sequential` model creates a new inner model each time it is compiled. */
+/** Returns the object that `compile` and `fit` work on: a `Sequential` model creates a new inner model each time it is compiled. */
 export function trainingModel(model: LayersModel): TrainingModel {
   const inner = (model as unknown as { model?: LayersModel }).model
   const training = (inner ?? model) as unknown as TrainingModel
   return training
 }
 
-/** Whether an optimizer has moments (or similar state) from earlier steps. It keeps them by position in the list of trained weights. */
+/** Returns whether an optimizer has moments (or similar state) from earlier steps. */
 export function hasState(optimizer: object): boolean {
   return Object.values(optimizer).some((field) => Array.isArray(field) && field.some(isMoment))
 }

@@ -35,7 +35,7 @@ describe('TableCache', () => {
     expect(tf.memory().numTensors).toBe(0)
   })
 
-  it('frees the tables that were not used for the longest time, and never those of the current entries', () => {
+  it('frees the least recently used tables, and never those of the current entries', () => {
     const cache = new TableCache(100)
     const sized = (seed: number, size: number) => cache.table(entries(seed), `${size}`, () => tf.ones([size]))
     const first = sized(1, 10)

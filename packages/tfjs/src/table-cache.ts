@@ -12,7 +12,7 @@ interface TableSet {
 
 const digests = new WeakMap<Entries, string>()
 
-/** A key that is equal for equal shapes and positions. */
+/** Returns a key that is equal for equal shapes and positions. */
 export function entriesKey(entries: Entries): string {
   let digest = digests.get(entries)
   if (digest === undefined) {
@@ -22,7 +22,7 @@ export function entriesKey(entries: Entries): string {
   return digest
 }
 
-/** Constant tensors by entries and name, up to a number of bytes. Each attached model has a cache; `fourierLinear` accepts yours. */
+/** Constant tensors by entries and name, up to a number of bytes. Each attached model has a cache; you can pass one to `fourierLinear`. */
 export class TableCache {
   readonly #limit: number
   readonly #sets = new Map<string, TableSet>()
@@ -38,15 +38,15 @@ export class TableCache {
     return this.#bytes
   }
 
-  /** The table of that name for these entries; `make` computes it if it is not in the cache. The cache owns it: do not dispose of it. */
+  /** Returns the table of that name for these entries; `make` computes it if it is not in the cache. The cache owns it: do not dispose of it. */
   table(entries: Entries, name: string, make: () => Tensor): Tensor {
     const key = entriesKey(entries)
     const set = this.#sets.get(key) ?? { tensors: new Map(), bytes: 0 }
     // The map is sorted by last use, oldest first: a set that is used moves to the end.
     this.#sets.delete(key)
     this.#sets.set(key, set)
-    const known = set.tensors.get(name)
-    if (known !== undefined) return known
+    const cached = set.tensors.get(name)
+    if (cached !== undefined) return cached
     const table = keep(make())
     set.tensors.set(name, table)
     this.#count(set, 4 * table.size)

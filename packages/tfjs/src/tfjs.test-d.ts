@@ -8,7 +8,7 @@ import { AdamW, type Adapters, attach, fourierLinear } from './index.js'
 declare const model: LayersModel
 declare const adapters: Adapters
 
-test('attach returns the verbs', () => {
+test('attach returns the methods', () => {
   expectTypeOf(attach(model)).toEqualTypeOf<Adapters>()
   expectTypeOf(adapters.getAdapter).returns.resolves.toEqualTypeOf<Adapter>()
   expectTypeOf(adapters.trainableVariables).toEqualTypeOf<Variable[]>()

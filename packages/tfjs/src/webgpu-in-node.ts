@@ -28,14 +28,14 @@ export async function provideWebGpu(): Promise<string> {
     dawn = await import(/* @vite-ignore */ /* webpackIgnore: true */ specifier)
   } catch (cause) {
     throw new FourierFTError('UNSUPPORTED', 'WebGPU in Node: the package webgpu cannot be loaded', {
-      advice: 'npm i webgpu, and on Linux install the Vulkan loader (Debian: libvulkan1)',
+      advice: 'run npm i webgpu, and on Linux install the Vulkan loader (Debian: libvulkan1)',
       cause,
     })
   }
   const gpu = dawn.create([])
   const adapter = await gpu.requestAdapter()
   if (adapter === null) {
-    throw new FourierFTError('UNSUPPORTED', 'WebGPU in Node: there is no GPU', {
+    throw new FourierFTError('UNSUPPORTED', 'WebGPU in Node: no GPU was found', {
       advice: 'install the driver of the GPU, or set VK_ICD_FILENAMES to a software implementation of Vulkan',
     })
   }

@@ -1,6 +1,6 @@
 /**
  * WebGPU in Node for tests: the GPU of the machine, or SwiftShader (Vulkan on the CPU), which is part of Debian's chromium. SwiftShader
- * shows that results are right; its speed means nothing.
+ * checks results but not speed.
  */
 import { existsSync } from 'node:fs'
 import { FourierFTError } from '@fourierft/core'
@@ -8,7 +8,7 @@ import { provideWebGpu } from '../src/webgpu-in-node.js'
 
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json'
 
-/** @returns the name of the GPU, or in `missing` the reason why there is none */
+/** Starts WebGPU. @returns the name of the GPU, or in `missing` the reason why there is none */
 export async function webGpuInNode(): Promise<{ readonly adapter: string } | { readonly missing: string }> {
   try {
     return { adapter: await provideWebGpu().catch(withSoftware) }

@@ -1,6 +1,6 @@
 /**
- * The tests of every device of TensorFlow.js: the conformance suite, a layer of real size, the gradients that train a model, and leaks.
- * The test files choose the device.
+ * The tests that every TensorFlow.js device runs: the conformance suite, a layer of real size, training, and leaks. The test files choose
+ * the device.
  */
 import { testBackend } from '@fourierft/conformance/vitest'
 import { createLayer, referenceBackward, referenceForward, uniformEntries } from '@fourierft/core'
@@ -37,8 +37,8 @@ export function testDevice({ backend, adapter, load }: Device): void {
     testBackend(open, { quick: true, levels: LEVELS })
 
     describe('a thousand swaps', () => {
-      // TensorFlow.js computes the smallest products with a workgroup for each number, which takes a software GPU 0.2 s for each token.
-      // This level counts handles only, so it uses another program; the levels above test that one.
+      // TensorFlow.js computes the smallest products with one workgroup for each number, which takes 0.2 s for each token on a software
+      // GPU. This level only counts resources, so it uses another program; the levels above test the usual one.
       beforeAll(() => {
         if (backend !== 'webgpu') return
         const program = tf.env().get('WEBGPU_MATMUL_PROGRAM_TYPE') as number
@@ -78,7 +78,7 @@ export function testDevice({ backend, adapter, load }: Device): void {
             const c = tf.tensor1d(Float32Array.from(layer.coefficients))
             const apply = (x: tf.Tensor, c: tf.Tensor) => fourierLinear(x, c, layer, { strategy })
             const [gradX, gradC] = tf.grads(apply)([xs, c], tf.tensor2d(gradY, [tokens, d1]))
-            return { y: apply(xs, c), gradX: gradX, gradC: gradC }
+            return { y: apply(xs, c), gradX, gradC }
           })
           const expected = referenceBackward([layer], x, gradY)
           expect(relativeError(await run.y.data(), referenceForward([layer], x))).toBeLessThanOrEqual(1e-5)
@@ -175,12 +175,12 @@ export function testDevice({ backend, adapter, load }: Device): void {
   })
 }
 
-/** The memory of the device that tensors use. */
+/** Returns the bytes of device memory that tensors use. */
 function deviceBytes(): number {
   return (tf.memory() as { numBytesInGPU?: number }).numBytesInGPU ?? Number.NaN
 }
 
-/** In `[−1, 1)`. */
+/** Returns pseudo-random numbers in `[−1, 1)`. */
 function numbers(length: number, seed: number): Float32Array {
   let state = seed
   return Float32Array.from({ length }, () => {
@@ -206,7 +206,7 @@ async function data(tensor: tf.Tensor): Promise<Float32Array> {
   return values
 }
 
-/** The weights of the base model. */
+/** Reads the weights of the base model. */
 async function weightsOf(model: tfl.LayersModel): Promise<Float32Array[]> {
   const weights = model.layers.flatMap((layer) => layer.getWeights())
   return Promise.all(weights.map(async (weight) => Float32Array.from(await weight.data())))

@@ -18,7 +18,7 @@ import { hasNativeKernel } from '../src/strategies/native.js'
 import type { StrategyInput } from '../src/strategies/strategy-function.js'
 import { tensorflowSpectral } from '../src/strategies/tensorflow-spectral.js'
 
-/** @param options.quick the suite's small cases only */
+/** @param options.quick runs only the small cases of the suite */
 export async function testNode(
   name: 'node' | 'node-gpu',
   { quick = false }: { readonly quick?: boolean } = {},
@@ -41,13 +41,13 @@ export async function testNode(
         const branch = (input: StrategyInput) => tensorflowSpectral(input, summation)
 
         it.each([...LAYER_SIZES, [768, 1021, 1000, 6]] as const)(
-          '[%i, %i], n = %i, T = %i: forward and backward are the reference, for all rows and for each row',
+          '[%i, %i], n = %i, T = %i: forward and backward equal the reference, with one adapter and with one for each row',
           (d1, d2, n, tokens) => {
             expectStrategy(branch, uniformEntries({ shape: [d1, d2], n, seed: 3 }), tokens, tables)
           },
         )
 
-        it('sums many entries with few frequencies, with the same bits each time', () => {
+        it('sums many entries with few frequencies, and repeats the result bit for bit', () => {
           const entries = explicitEntries({
             shape: [60, 64],
             rows: Uint32Array.from({ length: 300 }, (_, l) => l % 5),
@@ -94,8 +94,10 @@ export async function testNode(
       expect(kernelNames).not.toContain('BatchMatMul')
     })
 
-    const without = hasNativeKernel() ? '' : ' (skipped: no compiled kernel, or TensorFlow computes on a GPU)'
-    describe.skipIf(!hasNativeKernel())(`the native operator${without}`, () => {
+    const skipReason = hasNativeKernel()
+      ? ''
+      : ' (skipped: no compiled kernel, or TensorFlow computes on a GPU)'
+    describe.skipIf(!hasNativeKernel())(`the native operator${skipReason}`, () => {
       const spec = {
         shape: [48, 40] as const,
         entries: uniformEntries({ shape: [48, 40], n: 50, seed: 3 }),
@@ -131,7 +133,7 @@ export async function testNode(
       })
 
       it.each(['one', 'two added', 'two with other entries', 'one for each row'])(
-        'gives a layer the same output and gradients as the other strategies: %s',
+        'gives a layer the same output and gradients as the other strategies; adapters: %s',
         (form) => {
           const model = tfl.sequential({
             layers: [tfl.layers.dense({ name: 'layer', units: 48, inputShape: [3, 40] })],
@@ -183,7 +185,7 @@ export async function testNode(
             })
           }
           compare(inputs)
-          // A bias that the user trains has a gradient, too.
+          // A bias that the user trains also has a gradient.
           bias.trainable = true
           compare([...inputs, bias])
           adapters.detach()

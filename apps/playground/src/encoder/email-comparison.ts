@@ -1,6 +1,6 @@
 /**
- * Scores texts by their embeddings: nearer to the mean direction of known spam, or of known wanted emails. Nothing is trained here; the score
- * uses only the encoder's own geometry.
+ * Scores texts by their embeddings: nearer to the mean direction of known spam, or to that of known legitimate emails. This file trains
+ * nothing; the score uses only angles between embeddings.
  */
 import type { Email } from './email.js'
 
@@ -14,7 +14,7 @@ export class EmailComparison {
   readonly #emails: readonly Email[]
   readonly #embeddings: readonly number[][]
   readonly #spam: readonly number[]
-  readonly #wanted: readonly number[]
+  readonly #legitimate: readonly number[]
 
   /** @param embeddings unit vectors of the emails */
   constructor(emails: readonly Email[], embeddings: readonly number[][]) {
@@ -23,12 +23,12 @@ export class EmailComparison {
     const known = (isSpam: boolean) =>
       embeddings.filter((_, i) => emails[i]?.isKnown && emails[i].isSpam === isSpam)
     this.#spam = meanDirection(known(true))
-    this.#wanted = meanDirection(known(false))
+    this.#legitimate = meanDirection(known(false))
   }
 
   /** A difference of cosines between −2 and 2; above 0 is nearer to spam. */
   score(embedding: readonly number[]): number {
-    return dot(embedding, this.#spam) - dot(embedding, this.#wanted)
+    return dot(embedding, this.#spam) - dot(embedding, this.#legitimate)
   }
 
   /** The scores of all emails. */

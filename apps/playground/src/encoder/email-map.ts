@@ -1,4 +1,4 @@
-/** A picture of the emails: those on the left are nearer to wanted emails, those on the right nearer to spam. Circles are wanted, squares are spam. */
+/** A picture of the emails: left is nearer to legitimate emails, right is nearer to spam. Circles are legitimate emails, squares are spam. */
 import type { Email } from './email.js'
 
 const [width, height, size] = [480, 180, 8]
@@ -20,7 +20,7 @@ export class EmailMap {
     emails.forEach((email, i) => {
       const mark = email.isSpam
         ? create('rect', { class: 'spam', width: size, height: size, x: -size / 2, y: -size / 2 })
-        : create('circle', { class: 'wanted', r: size / 2 + 0.5 })
+        : create('circle', { class: 'legitimate', r: size / 2 + 0.5 })
       const title = create('title')
       title.textContent = email.text
       mark.append(title)

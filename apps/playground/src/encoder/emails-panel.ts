@@ -18,7 +18,7 @@ export class EmailsPanel {
       elements.map,
       emails.filter(({ isKnown }) => !isKnown),
       (email) => {
-        elements.picked.textContent = `${email.isSpam ? 'Spam' : 'Wanted'}: ${email.text}`
+        elements.picked.textContent = `${email.isSpam ? 'Spam' : 'Legitimate'}: ${email.text}`
         picked(email)
       },
     )
@@ -35,7 +35,7 @@ export class EmailsPanel {
     const meanOf = (isSpam: boolean) => mean(shown.filter(({ email }) => email.isSpam === isSpam))
     elements.right.textContent = `${right} of ${shown.length}`
     elements.gap.textContent = (meanOf(true) - meanOf(false)).toFixed(2)
-    this.#map.label = `${right} of ${shown.length} mails are on the side of their own kind`
+    this.#map.label = `${right} of ${shown.length} emails are on the side of their own kind`
     elements.emails.replaceChildren(...shown.map(item))
   }
 
@@ -47,8 +47,8 @@ export class EmailsPanel {
 function item({ email, score }: { email: Email; score: number }): HTMLLIElement {
   const item = document.createElement('li')
   const tag = document.createElement('span')
-  tag.className = `tag ${email.isSpam ? 'spam' : 'wanted'}`
-  tag.textContent = `${email.isSpam ? 'spam' : 'wanted'} ${signed(score)}`
+  tag.className = `tag ${email.isSpam ? 'spam' : 'legitimate'}`
+  tag.textContent = `${email.isSpam ? 'spam' : 'legitimate'} ${signed(score)}`
   item.append(tag, ` ${email.text}`)
   return item
 }

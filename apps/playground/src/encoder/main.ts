@@ -44,11 +44,11 @@ void job(async () => {
   emailsPanel = new EmailsPanel(emails, take)
   textPanel = new TextPanel(loaded, comparisons)
   await include(null)
-  const adapter = await loadAdapter(new URL('adapters/mails', document.baseURI))
+  const adapter = await loadAdapter(new URL('adapters/emails', document.baseURI))
   const counts = Array.from(adapter.modules.values(), ({ coefficients }) => coefficients.length)
   elements.coefficients.textContent = counts.reduce((sum, count) => sum + count).toLocaleString('en')
-  await loaded.add(adapter, 'mails')
-  await include('mails')
+  await loaded.add(adapter, 'emails')
+  await include('emails')
 })
 
 /** Runs one job with the conflicting controls disabled. */
@@ -75,7 +75,7 @@ function setControls({ busy }: { busy: boolean }): void {
 /** Encodes the emails with a new choice and selects it. */
 async function include(choice: Choice): Promise<void> {
   if (encoder === undefined) return
-  say(`Encoding ${emails.length} mails ${described(choice)} …`)
+  say(`Encoding ${emails.length} emails ${described(choice)} …`)
   const embeddings: number[][] = []
   elements.progress.max = emails.length
   for (let i = 0; i < emails.length; i += batchSize) {

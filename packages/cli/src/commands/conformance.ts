@@ -29,7 +29,7 @@ interface Options {
   readonly readme?: string
 }
 
-/** A backend that cannot run here. */
+/** A backend that cannot run on this machine. */
 interface Unavailable {
   readonly backend: BackendName
   readonly reason: string
@@ -40,7 +40,7 @@ const levelNumbers = LEVELS.map(({ level }) => level)
 const HELP = `
 Backends: ${backendNames.join(', ')}.
 Levels: ${LEVELS.map(({ level, title }) => `${level} ${title}`).join(', ')}.
-A backend whose packages are not installed is shown as skipped with the missing package, and the command still succeeds.
+A backend whose packages are not installed is skipped with the name of the package, and the command still succeeds.
 --json prints an array of rows {backend, device, level, status: "pass" | "fail" | "skip", maxError, limit, reason}.
 
 Examples:
@@ -79,18 +79,18 @@ function collectLevel(text: string, previous: readonly LevelNumber[] = []): read
 
 async function checkConformance(options: Options, output: Output): Promise<void> {
   if (options.json && options.markdown) {
-    throw usageError('--json and --markdown exclude each other', 'give one of them')
+    throw usageError('--json and --markdown cannot be combined', 'give one of them')
   }
   const { readme, level: levels = levelNumbers, quick = false } = options
   if (readme !== undefined && (options.level || quick)) {
-    throw usageError('--readme needs all levels in full', 'leave --level and --quick out')
+    throw usageError('--readme needs all levels in full', 'leave out --level and --quick')
   }
   const names = options.backend ?? (readme === undefined ? backendNames : backendNames.filter(isTableRow))
   const reports: ConformanceReport[] = []
   const unavailable: Unavailable[] = []
   for (const name of names) {
     const report =
-      names.length === 1 ? await check(name, levels, quick) : await checkApart(name, levels, quick)
+      names.length === 1 ? await check(name, levels, quick) : await checkInNewProcess(name, levels, quick)
     if ('reason' in report) unavailable.push(report)
     else reports.push(report)
     if (options.report) output.result(JSON.stringify(report))
@@ -104,11 +104,11 @@ async function checkConformance(options: Options, output: Output): Promise<void>
   await updateReadmes(readme, reports)
   if (unavailable.length > 0) {
     const skipped = unavailable.map(({ backend }) => backend).join(', ')
-    throw new CommandError('INCOMPLETE', `${skipped}: skipped, and so without a new row in the READMEs`)
+    throw new CommandError('INCOMPLETE', `${skipped}: skipped, so the READMEs have no new row`)
   }
 }
 
-/** Whether the README's table has a row for the backend. */
+/** Returns whether the README's table has a row for the backend. */
 function isTableRow(name: string): boolean {
   return backendsIn('Node').includes(name)
 }
@@ -125,15 +125,15 @@ async function check(
   return report
 }
 
-/** Checks in a process of its own: some runtimes cannot be loaded together, and a crash ends only its own row. */
-async function checkApart(
+/** Checks a backend in a new process, because some runtimes cannot be loaded together, and a crash must end only one row. */
+async function checkInNewProcess(
   name: BackendName,
   levels: readonly LevelNumber[],
   quick: boolean,
 ): Promise<ConformanceReport | Unavailable> {
   const main = fileURLToPath(new URL('../main.js', import.meta.url))
-  const chosen = levels.flatMap((level) => ['--level', String(level)])
-  const args = ['conformance', '--backend', name, ...chosen, ...(quick ? ['--quick'] : []), '--report']
+  const levelOptions = levels.flatMap((level) => ['--level', String(level)])
+  const args = ['conformance', '--backend', name, ...levelOptions, ...(quick ? ['--quick'] : []), '--report']
   const { stdout, stderr } = await promisify(execFile)(process.execPath, [main, ...args], {
     maxBuffer: 2 ** 26,
   }).catch((error: Error & { stdout?: string; stderr?: string }) => ({
@@ -180,8 +180,5 @@ function throwForFailures(rows: readonly ConformanceRow[]): void {
   const failures = rows.filter(({ status }) => status === 'fail')
   if (failures.length === 0) return
   const failed = failures.map(({ backend, level }) => `${backend} at level ${level}`).join(', ')
-  throw new CommandError(
-    'NOT_CONFORMANT',
-    `${failed}: the result above has the errors found and their limits`,
-  )
+  throw new CommandError('NOT_CONFORMANT', `${failed}: see the errors and their limits above`)
 }

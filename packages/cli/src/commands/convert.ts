@@ -1,4 +1,4 @@
-/** `fourierft convert`: writes an adapter in the other form of file. */
+/** `fourierft convert`: writes an adapter in the other file format. */
 import { realpath } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
 import { type Adapter, FourierFTError, nearestNames, type Shape, savePretrained } from '@fourierft/core'
@@ -15,10 +15,10 @@ interface Options {
 }
 
 const HELP = `
-An adapter has two forms of file. "standalone" holds the shapes and entries of its layers; PEFT cannot load it. PEFT loads "peft", and draws
-the entries from the seed; known shapes stay in the metadata, which PEFT ignores. The command does not write "peft" if PEFT would draw
-other entries.
-If the adapter's file does not hold the shapes, give them with --shapes FILE: {"encoder.0.query": [768, 768], ...}. The module names are
+An adapter has one of two file formats. "standalone" contains the shapes and entries of the layers; PEFT cannot load it. "peft" is the format
+that PEFT loads. PEFT samples the entries from the seed; if they would differ from those of the adapter, the command fails. Known shapes are
+kept in the metadata, which PEFT ignores.
+If the adapter's file does not contain the shapes, give them with --shapes FILE: {"encoder.0.query": [768, 768], ...}. The module names are
 those of the file without base_model.model.
 
 Examples:
@@ -29,11 +29,11 @@ Examples:
 export function addConvertCommand(program: Command, output: Output): void {
   program
     .command('convert')
-    .description('write an adapter in the other form')
+    .description('write an adapter in the other file format')
     .argument('<dir>', 'directory of the adapter')
     .argument('<out>', 'directory to write')
     .addOption(
-      new Option('--to <form>', 'form to write').choices(['peft', 'standalone']).default('standalone'),
+      new Option('--to <format>', 'format to write').choices(['peft', 'standalone']).default('standalone'),
     )
     .option('--shapes <file>', 'shapes of the layers, JSON: {"module": [out, in], ...}')
     .addHelpText('after', HELP)
@@ -48,7 +48,7 @@ async function convert(
   { to, shapes }: Options,
   output: Output,
 ): Promise<void> {
-  if (out === '') throw usageError('expected a directory to write; received an empty text')
+  if (out === '') throw usageError('expected a directory to write; received an empty string')
   if (await isSameDirectory(directory, out)) {
     throw usageError(
       `${out} is the adapter's own directory, which would be overwritten`,
@@ -60,25 +60,25 @@ async function convert(
   await savePretrained(complete, pathToFileURL(out), { form: to })
 }
 
-/** Whether both paths lead to the same existing directory, also through links. */
+/** Returns whether both paths lead to the same existing directory, also through links. */
 async function isSameDirectory(a: string, b: string): Promise<boolean> {
   const [first, second] = await Promise.all([a, b].map((path) => realpath(path).catch(() => undefined)))
   return first !== undefined && first === second
 }
 
 /**
- * The file may hold the shapes of a whole model. If it lacks a module of the adapter, a name that the adapter does not have is treated as a
- * typing error, and reported with the most similar module.
+ * Returns the adapter with the shapes from the file. The file may contain shapes of other modules of the model. But if a module of the adapter
+ * remains without a shape, another name in the file is probably misspelled, and the error lists the most similar modules.
  */
 function withShapes(adapter: Adapter, file: string, shapes: Readonly<Record<string, Shape>>): Adapter {
   const complete = adapter.withShapes(shapes)
-  const without = [...complete.modules.values()].flatMap(({ name, shape }) => (shape ? [] : [name]))
+  const withoutShape = [...complete.modules.values()].flatMap(({ name, shape }) => (shape ? [] : [name]))
   const unknown = Object.keys(shapes).find((name) => !adapter.modules.has(name))
-  if (without.length > 0 && unknown !== undefined) {
+  if (withoutShape.length > 0 && unknown !== undefined) {
     throw new FourierFTError(
       'MODULE_NOT_FOUND',
-      `${file}: the adapter has no module "${unknown}"; modules without a shape: ${nearestNames([unknown], without).join(', ')}`,
-      { file, module: unknown, expected: without, received: unknown },
+      `${file}: the adapter has no module "${unknown}"; modules without a shape: ${nearestNames([unknown], withoutShape).join(', ')}`,
+      { file, module: unknown, expected: withoutShape, received: unknown },
     )
   }
   return complete

@@ -8,8 +8,8 @@ import type { Output } from '../output.js'
 import { withOptionAdvice } from '../with-option-advice.js'
 import { writeResultFile } from '../write-result-file.js'
 
-/** 2 GiB in float32: more than twice the largest layer of today's open models. */
-const MAX_NUMBERS = 2 ** 29
+/** 2 GiB in float32, more than twice the largest layer of current open models. */
+const MAX_VALUES = 2 ** 29
 
 interface Options {
   readonly module: string
@@ -19,8 +19,8 @@ interface Options {
 }
 
 const HELP = `
-The file holds one tensor "delta" of shape [OUT, IN]. This is so for adapters with fan_in_fan_out, too, whose layers add its transpose.
-ΔW is computed in float64; --dtype float32, the default, rounds each number once.
+The file contains one tensor "delta" of shape [OUT, IN]. With fan_in_fan_out it has the same orientation, although the layer adds the transpose.
+ΔW is computed in float64; --dtype float32, the default, rounds each value once.
 
 Examples:
   $ fourierft delta my-adapter --module encoder.0.query --shape 768,768 --out delta.safetensors
@@ -34,7 +34,7 @@ export function addDeltaCommand(program: Command, output: Output): void {
     .argument('<dir>', 'directory of the adapter')
     .requiredOption('--module <name>', 'module name as in the file, without base_model.model.')
     .requiredOption('--out <file>', 'safetensors file to write')
-    .option('--shape <out,in>', 'shape of the layer, if the file does not hold it', parseShape)
+    .option('--shape <out,in>', 'shape of the layer, if the file does not contain it', parseShape)
     .addOption(
       new Option('--dtype <dtype>', 'dtype of the tensor').choices(['float32', 'float64']).default('float32'),
     )
@@ -54,13 +54,13 @@ async function writeDelta(
   await writeResultFile(out, deltaFile(adapter.layer(module, shape), dtype))
 }
 
-/** Called before the entries are drawn, which takes minutes for a spectrum of that size. */
+/** Rejects a layer that is too large before its entries are sampled, which would take minutes. */
 function checkSize(module: string, shape: Shape | undefined): void {
-  const numbers = shape === undefined ? 0 : shape[0] * shape[1]
-  if (numbers <= MAX_NUMBERS) return
+  const values = shape === undefined ? 0 : shape[0] * shape[1]
+  if (values <= MAX_VALUES) return
   throw new CommandError(
     'TOO_LARGE',
-    `the ΔW of ${module} has ${numbers} numbers, more than the limit of ${MAX_NUMBERS}`,
+    `the ΔW of ${module} has ${values} values, more than the limit of ${MAX_VALUES}`,
     { advice: 'check --shape' },
   )
 }

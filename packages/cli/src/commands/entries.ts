@@ -1,4 +1,4 @@
-/** `fourierft entries`: prints the entries of a recipe, and draws a band-pass map. */
+/** `fourierft entries`: prints uniform or band-pass entries, and draws the map of band-pass probabilities. */
 import { bandPassEntries, bandPassMap, type Entries, type Shape, uniformEntries } from '@fourierft/core'
 import type { Command } from 'commander'
 import { fromCommandLine, usageError } from '../command-error.js'
@@ -24,9 +24,9 @@ interface Options {
 }
 
 const HELP = `
-Without --bandpass the entries are those of PEFT for this random_loc_seed: the first n numbers of torch.randperm(OUT*IN).
-If OUT*IN is 214748364 or more, all OUT*IN numbers are drawn, which takes up to a minute. --legacy avoids this.
---json prints [[j, ...], [k, ...]]: j are the frequencies along OUT, k those along IN.
+Without --bandpass the entries are those that PEFT samples with this random_loc_seed: the first n numbers of torch.randperm(OUT*IN).
+If OUT*IN is 214748364 or more, the whole permutation is computed, which takes up to a minute. --legacy avoids this.
+Each line has the number l of an entry, its frequency j along OUT and its frequency k along IN. --json prints [[j, ...], [k, ...]].
 
 Examples:
   $ fourierft entries --shape 768,768 --n 1000 --seed 2024 --json
@@ -42,7 +42,7 @@ export function addEntriesCommand(program: Command, output: Output): void {
     .requiredOption('--seed <integer>', 'seed, a 64-bit integer', parseSeed)
     .option(
       '--bandpass <fc,w>',
-      'draw by equation 5 of the paper: centre frequency and bandwidth',
+      'sample by equation 5 of the paper: centre frequency and bandwidth',
       parseBandPass,
     )
     .option('--plot <file>', 'with --bandpass: draw the probability map and the entries as SVG')
@@ -55,10 +55,10 @@ export function addEntriesCommand(program: Command, output: Output): void {
 async function printEntries(options: Options, output: Output): Promise<void> {
   const { shape, bandpass, plot, legacy } = options
   if (legacy && bandpass) {
-    throw usageError('--legacy is for uniform entries and --bandpass for others', 'give one of them')
+    throw usageError('--legacy cannot be combined with --bandpass', 'give one of them')
   }
   if (plot !== undefined && !bandpass) {
-    throw usageError('--plot draws the map of a band-pass recipe', 'add --bandpass FC,W')
+    throw usageError('--plot needs band-pass entries', 'add --bandpass FC,W')
   }
   const entries = fromCommandLine(() => makeEntries(options))
   if (plot !== undefined && bandpass) {
@@ -77,7 +77,7 @@ function makeEntries({ shape, n, seed, bandpass, legacy }: Options): Entries {
   return uniformEntries({ shape, n, seed, ...(legacy && { algorithm: 'legacy' }) })
 }
 
-/** One line for each entry: its number, then j and k. */
+/** Returns one line for each entry: its number l, then j and k. */
 function listing({ n, shape, rows, columns }: Entries): string {
   const widths = [n, ...shape].map((count) => String(count - 1).length)
   const line = (cells: readonly (string | number)[]) =>

@@ -15,13 +15,13 @@ Examples:
 export function addInspectCommand(program: Command, output: Output): void {
   program
     .command('inspect')
-    .description('describe an adapter: its form, settings and modules')
+    .description('describe an adapter: its file format, settings and modules')
     .argument('<dir>', 'directory of the adapter')
     .option('--json', 'print JSON')
     .addHelpText('after', HELP)
     .action(async (directory: string, { json }: { readonly json?: true }) => {
       const description = describe(await loadDirectory(directory, output))
-      output.result(json ? jsonText(description) : text(description))
+      output.result(json ? jsonText(description) : formatDescription(description))
     })
 }
 
@@ -31,7 +31,7 @@ function describe({ config, modules, savedTensors, baseTensors, ignoredTensors, 
   const layers = Array.from(modules.values(), describeModule)
   return {
     peftType: config.peftType,
-    /** The form of the file. */
+    /** Whether the file has the stand-alone format. */
     standalone: config.peftType !== PEFT_TYPE,
     baseModel: config.baseModelNameOrPath,
     taskType: config.taskType,
@@ -58,24 +58,24 @@ function describeModule({ name, coefficients, dtype, shape, recipe }: AdaptedMod
     dtype,
     shape: shape ?? null,
     entries: recipe,
-    /** Euclidean norm of the coefficients: 0 for a layer that was never trained. */
+    /** The Euclidean norm of the coefficients; 0 for a layer that was never trained. */
     norm: Math.sqrt(coefficients.reduce((sum, c) => sum + c * c, 0)),
   }
 }
 
-function form({ standalone, modules }: Description): string {
-  if (standalone) return 'standalone: PEFT cannot load it'
+function fileFormat({ standalone, modules }: Description): string {
+  if (standalone) return 'standalone (PEFT cannot load it)'
   return modules.every(({ shape }) => shape !== null)
-    ? 'peft, with the shapes of its layers'
-    : 'peft: only the base model has the shapes'
+    ? 'PEFT, with the shapes of its layers'
+    : 'PEFT, without the shapes of its layers'
 }
 
-function text(description: Description): string {
+function formatDescription(description: Description): string {
   const { modules, savedTensors, baseTensors, ignoredTensors } = description
   const list = (tensors: Description['savedTensors']) =>
     tensors.map(({ name, shape }) => `${name} [${shape.join(', ')}]`).join(', ')
   const facts: [string, string][] = [
-    ['form', form(description)],
+    ['format', fileFormat(description)],
     ['peft type', description.peftType],
     ['base model', description.baseModel ?? 'unknown'],
     ['scaling', String(description.scaling)],

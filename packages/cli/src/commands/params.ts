@@ -24,7 +24,7 @@ interface Options {
   readonly json?: true
 }
 
-/** The layers to count, and the numbers of the paper for them. */
+/** The layers to count, and what the paper prints for them. */
 interface Model {
   readonly name: string
   readonly shapes: readonly Shape[]
@@ -33,8 +33,8 @@ interface Model {
 
 const HELP = `
 Presets: ${presetNames.join(', ')}.
-The counts are for the query and value layers of each block, the bytes for float32. All numbers are computed; a note follows if the paper
-prints another one.
+A preset has the query and value layers of each block. Bytes are those of float32. All numbers are computed; a note follows each number that
+differs from the one in the paper.
 
 Examples:
   $ fourierft params
@@ -49,8 +49,8 @@ export function addParamsCommand(program: Command, output: Output): void {
     .description("count trained parameters and bytes: the paper's table 1, or any layers")
     .option('--preset <name>', 'a model of table 1; default: all')
     .option('--shapes <file>', 'other layers, JSON: {"module": [out, in], ...}')
-    .option('--n <count>', 'FourierFT with that many coefficients for each layer; may be repeated', collect)
-    .option('--rank <rank>', 'LoRA of that rank; may be repeated', collect)
+    .option('--n <count>', 'coefficients of FourierFT in each layer; may be repeated', collect)
+    .option('--rank <rank>', 'rank of LoRA; may be repeated', collect)
     .option('--json', 'print JSON')
     .addHelpText('after', HELP)
     .action((options: Options) => printParams(options, output))
@@ -67,7 +67,7 @@ async function printParams(options: Options, output: Output): Promise<void> {
   ]
   const models = await chosenModels(options)
   if (options.shapes !== undefined && sizes.length === 0) {
-    throw usageError('--shapes needs the size of adapters', 'add --n COUNT, --rank RANK or both')
+    throw usageError('--shapes needs the size of the adapters', 'add --n COUNT, --rank RANK or both')
   }
   const rows = fromCommandLine(() => models.flatMap((model) => countModel(model, sizes)))
   output.result(options.json ? jsonText(rows) : table(rows))
@@ -76,7 +76,7 @@ async function printParams(options: Options, output: Output): Promise<void> {
 async function chosenModels(options: Options): Promise<Model[]> {
   if (options.shapes !== undefined) {
     if (options.preset !== undefined) {
-      throw usageError('--preset and --shapes exclude each other', 'give one of them')
+      throw usageError('--preset and --shapes cannot be combined', 'give one of them')
     }
     return [{ name: options.shapes, shapes: Object.values(await readShapes(options.shapes)), published: [] }]
   }

@@ -1,4 +1,4 @@
-/** Checks that a training step is a step of gradient descent, `c − η·∂L/∂c`, for tests. */
+/** A check for tests: a training step is a step of gradient descent, `c − η·∂L/∂c`. */
 import * as tf from '@tensorflow/tfjs-core'
 import { expect } from 'vitest'
 
@@ -13,7 +13,7 @@ interface Descent {
   readonly train: () => unknown
 }
 
-/** Compares one step with the gradient of the loss; gradients are compared with `core`'s reference elsewhere. */
+/** Compares one step with the gradient of the loss. Other tests compare gradients with `core`'s reference. */
 export async function expectDescent({ variables, rate, loss, train }: Descent): Promise<void> {
   const before = await Promise.all(variables.map(numbers))
   const { value, grads } = tf.variableGrads(() => tf.tidy(() => loss() as tf.Scalar), [...variables])
@@ -34,12 +34,12 @@ export async function expectDescent({ variables, rate, loss, train }: Descent): 
   }
 }
 
-/** `tf.losses` and Keras sum in different orders; this is the loss that a model is compiled with. */
+/** Computes the mean squared error as Keras does. `tf.losses` sums in another order. */
 export function meanSquaredError(y: tf.Tensor, output: tf.Tensor): tf.Tensor {
   return tf.mean(tf.square(tf.sub(y, output)))
 }
 
-/** The loss of one-hot labels `y` and probabilities. */
+/** Computes the loss of probabilities for one-hot labels `y`. */
 export function categoricalCrossentropy(y: tf.Tensor, output: tf.Tensor): tf.Tensor {
   return tf.neg(tf.mean(tf.sum(tf.mul(y, tf.log(output)), -1)))
 }

@@ -1,4 +1,4 @@
-/** Compares a strategy with `core`'s reference, for tests: forward and both gradients, with one adapter and with one for each token. */
+/** A check for tests: a strategy equals `core`'s reference, forward and in both gradients, with one adapter and with one for each token. */
 import { type Entries, referenceBackward, referenceForward } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
 import { expect } from 'vitest'
@@ -8,7 +8,7 @@ import type { TableCache } from '../table-cache.js'
 /** The limit of the conformance suite, for rounded tables, sums in float32 and transforms in sequence. */
 const TOLERANCE = 1e-5
 
-/** `[d1, d2, n, T]`: squares, primes, sizes without a common divisor, many entries with one frequency, single numbers. */
+/** `[d1, d2, n, T]`: squares, primes, sizes without a common divisor, many entries with one frequency, a 1×1 layer. */
 export const LAYER_SIZES = [
   [1, 1, 1, 2],
   [16, 16, 256, 1],

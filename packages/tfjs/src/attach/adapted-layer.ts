@@ -1,6 +1,6 @@
 /**
  * One layer of a user's model with adapters. It intercepts the layer's call and adds ΔW of the active adapters before the activation.
- * Without an active adapter the model's own code runs, and the output is the same bit for bit.
+ * Without an active adapter the original code runs, so the output is the same bit for bit.
  */
 import { FourierFTError, type Shape } from '@fourierft/core'
 import { add, keep, mul, stack, type Tensor, tidy, type Variable } from '@tensorflow/tfjs-core'
@@ -11,7 +11,7 @@ import { variableOf } from '../layers-internals.js'
 import { entriesKey } from '../table-cache.js'
 import type { AttachableModule } from './attachable-model.js'
 
-/** What one adapter adds to one layer's output: `y += ΔW x`. */
+/** The part that one adapter adds to one layer's output: `y += ΔW x`. */
 export interface Branch {
   readonly spec: LayerSpec
   /** `c`, `[n]` */
@@ -20,14 +20,14 @@ export interface Branch {
 
 /** The weights of an adapter that replace those of a `Dense` or `EinsumDense` layer: one of `modules_to_save`. */
 export interface ReplacementWeights {
-  /** Of the shape of the layer's kernel. */
+  /** In the shape of the layer's kernel. */
   readonly kernel: LayerVariable
   readonly bias: LayerVariable | null
 }
 
 /** The settings that all layers of one attached model share. */
 export interface ApplySettings extends ApplyOptions {
-  /** For each row of the batch the index of its adapter among the active ones, −1 for none. Undefined: all are added. */
+  /** For each row of the batch the index of its adapter among the active ones; −1 means no adapter. Undefined: all are added. */
   rows: Int32Array | undefined
 }
 
@@ -37,7 +37,7 @@ export interface LayerPart {
   readonly replacement?: ReplacementWeights | undefined
 }
 
-/** The part of an active adapter, and the adapter's strength. */
+/** The part of an active adapter, and the adapter's scale. */
 type ActivePart = LayerPart & { readonly scale: number }
 
 export class AdaptedLayer {
@@ -48,7 +48,7 @@ export class AdaptedLayer {
   readonly #restore: () => void
   #active: readonly ActivePart[] = []
   #original: Tensor | undefined
-  /** The data of the merged kernel. The kernel has other data if the user has written to it since. */
+  /** The data of the merged kernel. If the user writes to the kernel after the merge, it has other data. */
   #mergedData: object | undefined
 
   constructor({ name, intercept }: AttachableModule, kind: LayerKind, settings: ApplySettings) {
@@ -94,7 +94,7 @@ export class AdaptedLayer {
     kernel.dispose()
   }
 
-  /** Restores the original kernel, bit for bit, unless the user has assigned to the variable since the merge. */
+  /** Restores the original kernel, bit for bit, unless the user has assigned to the variable after the merge. */
   unmerge(): void {
     if (this.#original === undefined) return
     // The user may have disposed of the model already.
@@ -126,7 +126,7 @@ export class AdaptedLayer {
     return this.kind.apply(x, weights, this.isMerged ? [] : this.#changes(x), this.#settings)
   }
 
-  /** ΔW of the active adapters, one for each set of entries. */
+  /** Returns ΔW of the active adapters, one change for each set of entries. */
   #changes(x: Tensor): KernelChange[] {
     const { rows } = this.#settings
     if (rows) this.#checkRows(rows, x)
@@ -135,12 +135,12 @@ export class AdaptedLayer {
       if (!branch) return
       const key = entriesKey(branch.spec.entries)
       const group = byEntries.get(key) ?? { branches: [], adapters: [] }
-      group.branches.push(scaledBranch(branch, scale))
+      group.branches.push(scaleBranch(branch, scale))
       group.adapters.push(adapter)
       byEntries.set(key, group)
     })
     return Array.from(byEntries.values(), ({ branches, adapters }) => ({
-      ...(rows ? stacked(branches) : summed(branches)),
+      ...(rows ? stackBranches(branches) : sumBranches(branches)),
       rows: rows?.map((adapter) => adapters.indexOf(adapter)),
     }))
   }
@@ -150,7 +150,7 @@ export class AdaptedLayer {
     const { module } = this
     throw new FourierFTError(
       'SHAPE_MISMATCH',
-      `layer '${module}': its batch has ${x.shape[0]} rows, but adapters were named for ${rows.length}`,
+      `layer '${module}': expected a batch of ${rows.length} rows, one for each adapter name; received ${x.shape[0]} rows`,
       {
         advice:
           'name one adapter for each row, and predict all rows in one batch: model.predict(x, { batchSize })',
@@ -163,25 +163,25 @@ export class AdaptedLayer {
 }
 
 /** Adds adapters with the same entries: `Σ α·c`. A single adapter keeps its scaling, which saves a product. */
-function summed(branches: readonly Branch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
-  const [first, ...more] = branches as readonly [Branch, ...Branch[]]
-  if (more.length === 0) return { spec: first.spec, coefficients: first.coefficients.read() }
+function sumBranches(branches: readonly Branch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
+  const [first, ...others] = branches as readonly [Branch, ...Branch[]]
+  if (others.length === 0) return { spec: first.spec, coefficients: first.coefficients.read() }
   return {
     spec: { ...first.spec, scaling: 1 },
-    coefficients: branches.map(scaledCoefficients).reduce((a, b) => add(a, b)),
+    coefficients: branches.map(scaleCoefficients).reduce((a, b) => add(a, b)),
   }
 }
 
 /** Stacks adapters with the same entries, one in each row. */
-function stacked(branches: readonly Branch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
+function stackBranches(branches: readonly Branch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
   const [{ spec }] = branches as readonly [Branch, ...Branch[]]
-  return { spec: { ...spec, scaling: 1 }, coefficients: stack(branches.map(scaledCoefficients)) }
+  return { spec: { ...spec, scaling: 1 }, coefficients: stack(branches.map(scaleCoefficients)) }
 }
 
-function scaledBranch({ spec, coefficients }: Branch, scale: number): Branch {
+function scaleBranch({ spec, coefficients }: Branch, scale: number): Branch {
   return { spec: scale === 1 ? spec : { ...spec, scaling: spec.scaling * scale }, coefficients }
 }
 
-function scaledCoefficients({ spec, coefficients }: Branch): Tensor {
+function scaleCoefficients({ spec, coefficients }: Branch): Tensor {
   return mul(coefficients.read(), spec.scaling)
 }

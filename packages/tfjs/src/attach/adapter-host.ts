@@ -1,6 +1,7 @@
 /**
- * The host of `AdapterSet` for a model of TensorFlow.js: its layers compute with the adapters that are active. A model runs each batch
- * synchronously, so the active adapters are set before a call and cannot change during it. Each training step sets its own (`withAdded`).
+ * The host of `AdapterSet` for a model of TensorFlow.js, whose layers compute with the active adapters. A model runs each batch
+ * synchronously, so the active adapters are set before a call and cannot change during it. Each training step sets the adapters that it
+ * trains (`withAdded`).
  */
 import {
   type Adapter,
@@ -35,7 +36,7 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
   readonly modules: readonly AttachableModule[]
   readonly layers = new Map<string, AdaptedLayer>()
   readonly settings: { strategy: TfjsStrategy | 'auto'; tables: TableCache; rows: Int32Array | undefined }
-  /** Converts an adapter's numbers to variables. */
+  /** Converts an adapter's coefficients and replacement weights to variables. */
   readonly #load: (adapter: Adapter) => LoadedAdapter
   readonly #restore: () => void
   readonly #adapters = new Set<LoadedAdapter>()
@@ -89,7 +90,7 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
     return this.load(adapter)
   }
 
-  /** The same without waiting, for an adapter that contains no weights of the base model. */
+  /** Matches an adapter synchronously. The adapter must not contain weights of the base model. */
   load(adapter: Adapter): LoadedAdapter {
     const loaded = this.#load(adapter)
     this.#adapters.add(loaded)
@@ -105,7 +106,7 @@ export class TfjsAdapterHost<Model> implements AdapterHost<LoadedAdapter, Merged
 
   async merge(added: readonly Applied<LoadedAdapter>[]): Promise<MergedKernels> {
     if (this.#training > 0)
-      throw invalidState('the model is being trained on its original weights', 'await the training first')
+      throw invalidState('the model is being trained with its original weights', 'await the training first')
     const adapters = await Promise.all(
       added.map(async ({ adapter, scale }) => ({ adapter: await adapter.snapshot(), scale })),
     )
@@ -265,22 +266,22 @@ function isSame<P>(one: Applied<P>, other: Applied<P>): boolean {
 }
 
 function distinct<P>(rows: readonly (Applied<P> | null)[]): Applied<P>[] {
-  const all = rows.filter((row) => row !== null)
-  return all.filter((row, i) => all.findIndex((other) => isSame(row, other)) === i)
+  const used = rows.filter((row) => row !== null)
+  return used.filter((row, i) => used.findIndex((other) => isSame(row, other)) === i)
 }
 
-/** A large ΔW or a large strength can exceed the range of float32. */
+/** Rejects a merged weight that exceeds the range of float32, because ΔW or the scale is large. */
 async function checkFinite(kernel: Tensor, { module }: AdaptedLayer): Promise<void> {
   const values = await kernel.data()
   if (values.every(Number.isFinite)) return
   throw new FourierFTError(
     'NOT_FINITE',
     `layer '${module}': its merged weight has a number that float32 cannot hold`,
-    { advice: 'merge fewer adapters, or at a lower strength', module },
+    { advice: 'merge fewer adapters, or with a lower scale', module },
   )
 }
 
-/** ΔWᵀ of one layer, `[in, out]`, in the shape of its kernel. */
+/** Returns ΔWᵀ of one layer, `[in, out]`, in the shape of its kernel. */
 function kernelChange({ adapter, scale }: Applied<Adapter>, { module, shape, kind }: AdaptedLayer): Tensor {
   const layer = adapter.layer(module, shape)
   const scaled = createLayer({ ...layer, scaling: layer.scaling * scale })

@@ -17,9 +17,9 @@ async function createSubject(): Promise<AdapterSubject> {
   return {
     adapters,
     call: async () => predict(),
-    async callDuring(happens) {
+    async callDuring(action) {
       const output = predict()
-      await happens()
+      await action()
       return output
     },
     train(steps, after) {

@@ -1,6 +1,6 @@
 /**
- * The adapters of one attached model. `AdapterSet` in `@fourierft/core` implements most verbs; this class adds what is particular to
- * models of TensorFlow.js: training in place, and new adapters without waiting.
+ * The adapters of one attached model. `AdapterSet` in `@fourierft/core` implements most methods. This class adds those that only models of
+ * TensorFlow.js have: training in place, and the synchronous `addAdapter`.
  */
 import {
   type Adapter,
@@ -35,7 +35,7 @@ import { LoadedAdapter } from './loaded-adapter.js'
 
 const DETACHED: Ending = { problem: 'the model was detached', advice: 'call attach() again' }
 
-/** The adapters of one attached model: PEFT's verbs in camel case. */
+/** The adapters of one attached model, with PEFT's methods in camel case. */
 export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, MergedKernels> {
   readonly model: Model
   readonly #host: TfjsAdapterHost<Model>
@@ -79,7 +79,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
     this.#host.settings.strategy = strategy
   }
 
-  /** The variable with the coefficients of one layer of an adapter, `[n]`. The adapter owns it. */
+  /** Returns the variable with the coefficients of one layer of an adapter, `[n]`. The adapter owns it. */
   coefficients(name: string, module: string): Variable {
     const { branches } = this.matchedAdapter(name)
     const branch = branches.get(module)
@@ -182,7 +182,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
     return new LoadedAdapter(adapter.withShapes(shapes), layers, this.#replacedModules(config))
   }
 
-  /** The layers that a configuration adapts. */
+  /** Returns the layers that a configuration adapts. */
   #matched(config: FourierFTConfig): string[] {
     const replaced = new Set(this.#replacedModules(config))
     const names = this.#host.modules
@@ -197,7 +197,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
   }
 
   /**
-   * The layers that a configuration trains and saves as a whole. As in PEFT, `modulesToSave` lists the ends of their names, or of the names
+   * Returns the layers that a configuration trains and saves as a whole. As in PEFT, `modulesToSave` lists the ends of their names, or of the names
    * of models that contain them. An ending without a match is accepted if another ending matches, or if PEFT adds it for a task, such as
    * `classifier`.
    */
@@ -231,7 +231,7 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
     throw moduleNotFound(`the model has no layer '${module}'`, module, this.#host.layers.keys())
   }
 
-  #unsupported(module: string, what: string, expected: readonly string[]): FourierFTError {
+  #unsupported(module: string, ability: string, expected: readonly string[]): FourierFTError {
     const found = this.#host.modules.find(({ name }) => name === module)
     const received = found?.typeName
     if (found?.isBuilt === false) {
@@ -243,14 +243,14 @@ export class Adapters<Model = LayersModel> extends AdapterSet<LoadedAdapter, Mer
     }
     return new FourierFTError(
       'UNSUPPORTED',
-      `layer '${module}' is a ${received}, and only these can ${what}: ${expected.join(', ')}`,
+      `layer '${module}' is a ${received}, and only these can ${ability}: ${expected.join(', ')}`,
       { module, expected, received },
     )
   }
 }
 
-function moduleNotFound(problem: string, module: string, known: Iterable<string>): FourierFTError {
-  const names = [...known]
+function moduleNotFound(problem: string, module: string, moduleNames: Iterable<string>): FourierFTError {
+  const names = [...moduleNames]
   return new FourierFTError(
     'MODULE_NOT_FOUND',
     `${problem}; the nearest: ${nearestNames([module], names, 3).join(', ') || 'none'}`,

@@ -169,7 +169,7 @@ describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
     },
   )
 
-  it('adds several adapters, disables and enables them, deletes them', async () => {
+  it('adds, disables, enables and deletes adapters', async () => {
     const base = predict(model, x)
     const adapters = attach(model)
     adapters.addAdapter('a', CONFIG, { initialSeed: 1 })
@@ -183,8 +183,7 @@ describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
     expect(adapters.activeAdapters).toEqual(['a'])
     const a = predict(model, x)
     adapters.setAdapter(['a', 'b', 'c'])
-    const all = await Promise.all(['a', 'b', 'c'].map((name) => adapters.getAdapter(name)))
-    expectOutput(all)
+    expectOutput(await Promise.all(['a', 'b', 'c'].map((name) => adapters.getAdapter(name))))
     adapters.disableAdapters()
     expect(predict(model, x)).toEqual(base)
     adapters.enableAdapters()
@@ -223,12 +222,14 @@ describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
       )
     })
     expect(predict(model, x)).toEqual(single.get('c'))
-    expect(() => adapters.withAdapterPerRow(['a'], () => predict(model, x))).toThrow(/batch has 16 rows/)
+    expect(() => adapters.withAdapterPerRow(['a'], () => predict(model, x))).toThrow(
+      /a batch of 1 rows.*received 16 rows/,
+    )
     expect(() => adapters.withAdapterPerRow(['z'], () => predict(model, x))).toThrow(/no adapter 'z'/)
     adapters.detach()
   })
 
-  it.each(['before', 'after'])('trains only the coefficients when attached %s compile', async (when) => {
+  it.each(['before', 'after'])('trains only the coefficients if attached %s compile', async (when) => {
     const rate = 0.1
     const sgd = tf.train.sgd(rate)
     optimizers.push(sgd)
@@ -285,7 +286,7 @@ describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
     adapters.detach()
   })
 
-  it('continues to train an adapter after a switch, and rejects an optimizer with moments of another', async () => {
+  it('continues to train an adapter after a switch, and rejects an optimizer with moments of another adapter', async () => {
     const adapters = attach(model, CONFIG)
     adapters.addAdapter('b', CONFIG)
     model.compile({ optimizer: adam(), loss: 'categoricalCrossentropy' })
@@ -548,7 +549,7 @@ describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
     adapters.detach()
   })
 
-  it('adapts layers inside nested models and TimeDistributed, with other names if moduleNames gives them', async () => {
+  it('adapts layers inside nested models and TimeDistributed, and uses the names of moduleNames', async () => {
     const kernelInitializer = tfl.initializers.glorotNormal({ seed: 3 })
     const encoder = tfl.sequential({
       name: 'encoder',
@@ -579,7 +580,7 @@ describe.each(['cpu', 'wasm'] as const)('attach on %s', (backend) => {
     adapters.detach()
     expect(predict(nested, xs)).toEqual(base)
     nested.dispose()
-    // The layer is used twice and counts two owners; the model releases it once.
+    // The layer counts two uses, and the model releases only one of them.
     shared.dispose()
     xs.dispose()
   })

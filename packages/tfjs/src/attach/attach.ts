@@ -38,11 +38,11 @@ export function attach(
       expected: 'LayersModel',
     })
   }
-  return adaptersOf(attachableLayersModel(model, options.moduleNames), config, options)
+  return createAdapters(attachableLayersModel(model, options.moduleNames), config, options)
 }
 
-/** The adapters of a model, with a first adapter if there is a configuration for it. */
-export function adaptersOf<Model>(
+/** Creates the adapters of a model, and the adapter `default` if there is a configuration for it. */
+export function createAdapters<Model>(
   model: AttachableModel<Model>,
   config: FourierFTOptions | FourierFTConfig | undefined,
   options: Pick<AttachOptions, 'strategy'>,

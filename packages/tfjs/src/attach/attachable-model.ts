@@ -1,12 +1,12 @@
 /**
- * A model as `Adapters` sees it: its modules, and a way to intercept each of them. There are two implementations: one for `LayersModel`
+ * The interface between `Adapters` and a model: its modules, and a way to intercept each of them. There are two implementations: one for `LayersModel`
  * (`layers-model/`) and one for `GraphModel` (`../graph-model/`).
  */
 import type { Tensor } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { LayerKind } from '../kinds/layer-kind.js'
 
-/** The state of its adapters that an attached model can ask for. */
+/** The state of the adapters, for the attached model. */
 export interface AttachedState {
   /**
    * Trains the active adapters.
@@ -18,8 +18,8 @@ export interface AttachedState {
   /**
    * Begins a call that takes several turns of the event loop.
    *
-   * @returns a function that runs one part of the call with the adapters that are active now. It throws `INVALID_STATE` if one of them was
-   *   deleted since, or if adapters were merged or unmerged
+   * @returns a function that runs one part of the call with the adapters that are active now. It throws `INVALID_STATE` if one of them has
+   *   been deleted, or if adapters have been merged or unmerged
    */
   call(): <R>(part: () => R) => R
   /** Whether adapters are merged into the weights. */
@@ -51,6 +51,6 @@ export interface AttachableModule {
   readonly hasWeights: boolean
   /** False for a layer that gets its weights when it first runs. */
   readonly isBuilt: boolean
-  /** From now on `apply` computes the output unless `isIdle()`. Returns a function that undoes this. */
+  /** Makes `apply` compute the output unless `isIdle()`. Returns a function that undoes this. */
   intercept(apply: (x: Tensor) => Tensor, isIdle: () => boolean): () => void
 }

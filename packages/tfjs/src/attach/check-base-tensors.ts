@@ -11,7 +11,7 @@ import type { LayerKind } from '../kinds/layer-kind.js'
 import type { AdaptedLayer } from './adapted-layer.js'
 
 /**
- * Skips tensors of layers that the model does not have, as PEFT does.
+ * Rejects an adapter of another base model. Skips tensors of layers that the model does not have, as PEFT does.
  *
  * @throws {FourierFTError} `UNSUPPORTED` if a weight of the model has another shape or other numbers
  */
@@ -32,10 +32,10 @@ export async function checkBaseTensors(
       )
     if (shape.join() !== expected.shape.join())
       throw otherBaseModel(
-        `has the shape [${shape.join(', ')}], and the weight of this model has [${expected.shape.join(', ')}]`,
+        `has the shape [${shape.join(', ')}], but the weight of this model has [${expected.shape.join(', ')}]`,
       )
     if (isFloatDtype(dtype) && isOtherWeight(decodeFloats({ dtype, bytes }), expected.values))
-      throw otherBaseModel('has other numbers than the weight of this model')
+      throw otherBaseModel('differs from the weight of this model')
   }
 }
 
@@ -44,7 +44,7 @@ interface BaseWeight {
   readonly values: ArrayLike<number>
 }
 
-/** The weight in PyTorch's layout; undefined for convolutions, whose kernels have another layout in PyTorch. */
+/** Returns the weight in PyTorch's layout; undefined for convolutions, whose kernels have another layout in PyTorch. */
 async function weightOf({
   kind: { isLinear },
   baseKernel,

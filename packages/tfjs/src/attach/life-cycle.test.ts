@@ -1,4 +1,4 @@
-/** The parts of the life cycle that the shared suite does not test: several layers, the user's model, tensors. */
+/** The parts of the life cycle that the conformance suite does not test: several layers, the user's model, tensors. */
 import { createAdapter, createConfig } from '@fourierft/core'
 import * as tf from '@tensorflow/tfjs-core'
 import type * as tfl from '@tensorflow/tfjs-layers'
@@ -50,7 +50,7 @@ describe('getAdapter', () => {
     expect(read.map((values) => [...new Set(values)])).toEqual([[1], [1], [1]])
   })
 
-  it('reads an adapter that is deleted meanwhile', async () => {
+  it('reads an adapter that is deleted during the read', async () => {
     const adapters = attach(makeModel(), CONFIG)
     fill(adapters, 3)
     const reading = adapters.getAdapter()
@@ -61,7 +61,7 @@ describe('getAdapter', () => {
 })
 
 describe('a merge', () => {
-  it('is rejected if coefficients are set meanwhile', async () => {
+  it('is rejected if coefficients are set during the merge', async () => {
     const adapters = attach(makeModel(), CONFIG)
     const merge = adapters.mergeAdapter()
     fill(adapters, 2)
@@ -70,11 +70,11 @@ describe('a merge', () => {
     expect(() => fill(adapters, 3)).toThrow(INVALID_STATE)
   })
 
-  it('is rejected if weights are written meanwhile', async () => {
+  it('is rejected if weights are written during the merge', async () => {
     const model = makeModel()
     const adapters = attach(model, CONFIG)
     const merges = []
-    // Each time the write comes one microtask later, until the merge finishes first.
+    // Each attempt writes one microtask later, until the merge finishes before the write.
     for (let turns = 0, isLate = false; !isLate; turns++) {
       const merge = adapters.mergeAdapter().then(
         () => 'merged',
@@ -107,7 +107,7 @@ describe('a merge', () => {
     expect(tf.memory().numTensors).toBe(tensors)
   })
 
-  it('is not copied to an adapter that is added meanwhile', async () => {
+  it('is not copied to an adapter that is added while it is merged', async () => {
     const model = makeModel()
     const adapters = attach(model, CONFIG)
     adapters.disableAdapters()
@@ -156,7 +156,7 @@ describe('an evaluation that waits between batches', () => {
   it.each<[string, (adapters: Adapters) => unknown]>([
     ['merged', (adapters) => adapters.mergeAdapter()],
     ['deleted', (adapters) => adapters.deleteAdapter('default')],
-  ])('is rejected if an adapter is %s meanwhile', async (_, during) => {
+  ])('is rejected if an adapter is %s during the evaluation', async (_, during) => {
     await expect(evaluate(during)).rejects.toEqual(INVALID_STATE)
   })
 })
@@ -166,13 +166,13 @@ describe('after detach or dispose', () => {
     ['coefficients', (adapters) => adapters.coefficients('default', 'linear')],
     ['setCoefficients', (adapters) => adapters.setCoefficients('default', {})],
     ['scaleOf', (adapters) => adapters.scaleOf('default')],
-  ])('%s throws INVALID_STATE after detach', (_, verb) => {
+  ])('%s throws INVALID_STATE after detach', (_, method) => {
     const adapters = attach(makeModel(), CONFIG)
     adapters.detach()
-    expect(() => verb(adapters)).toThrow(INVALID_STATE)
+    expect(() => method(adapters)).toThrow(INVALID_STATE)
   })
 
-  it('verbs throw INVALID_STATE if the user disposed of the model, and detach frees the adapters', async () => {
+  it('methods throw INVALID_STATE if the user disposed of the model, and detach frees the adapters', async () => {
     const tensors = tf.memory().numTensors
     const model = makeModel()
     const adapters = attach(model, CONFIG)

@@ -24,7 +24,7 @@ export class LoadedAdapter implements MatchedAdapter {
   readonly #replacements = new Map<string, ReplacementWeights>()
 
   /**
-   * @param source with coefficients for layers of the model; replacement weights that it lacks are copied from the model
+   * @param source an adapter for layers of the model; replacement weights that it lacks are copied from the model
    * @param replacedModules the modules that are trained and saved as a whole
    * @throws {FourierFTError} `MODULE_NOT_FOUND`, `SHAPE_MISMATCH`, `UNSUPPORTED`, and the errors of `Adapter.layer`; no variable is
    *   created then
@@ -71,7 +71,7 @@ export class LoadedAdapter implements MatchedAdapter {
     return new Map(Array.from(this.#replacements.keys(), (module) => [module, module]))
   }
 
-  /** The part of this adapter that concerns one layer of the model. */
+  /** Returns the part of this adapter that concerns one layer of the model. */
   part(module: string): LayerPart {
     return { branch: this.#branches.get(module), replacement: this.#replacements.get(module) }
   }
@@ -93,7 +93,7 @@ export class LoadedAdapter implements MatchedAdapter {
     return [...coefficients, ...replacements.flat()]
   }
 
-  /** The adapter with its current numbers. If they have not changed since it was loaded, it is the object that was loaded. */
+  /** Returns the adapter with its current numbers: the object that was loaded, if they have not changed. */
   async snapshot(): Promise<Adapter> {
     // All copies are made before the first `await`: later, a training step may change the variables, or a deletion may free them.
     const spectra = Array.from(
@@ -151,7 +151,7 @@ function layerOf(layers: ReadonlyMap<string, AdaptedLayer>, module: string): Ada
   )
 }
 
-/** The replacement weights in a file, checked against the model. Throws if the file has other tensors, too. */
+/** Reads the replacement weights in a file and checks them against the model. Throws if the file has any other tensor. */
 function readSavedModules(
   source: Adapter,
   layers: ReadonlyMap<string, AdaptedLayer>,

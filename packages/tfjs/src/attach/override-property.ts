@@ -1,4 +1,4 @@
-/** Overrides properties of an object for a time. */
+/** Temporarily overrides properties of an object. */
 
 /** Defines `target[key]` as `value`. Returns a function that restores the previous property. */
 export function overrideProperty<T extends object, K extends keyof T>(
@@ -8,7 +8,7 @@ export function overrideProperty<T extends object, K extends keyof T>(
 ): () => void {
   const before = Object.getOwnPropertyDescriptor(target, key)
   Object.defineProperty(target, key, { value, configurable: true, enumerable: false, writable: true })
-  return restoring(target, key, before)
+  return createRestore(target, key, before)
 }
 
 /**
@@ -35,10 +35,10 @@ export function overrideAccessor<T extends object, K extends keyof T>(
     get: () => get?.call(target),
     set: (value: T[K]) => write(value, (allowed) => set?.call(target, allowed)),
   })
-  return restoring(target, key, before)
+  return createRestore(target, key, before)
 }
 
-function restoring(target: object, key: PropertyKey, before: PropertyDescriptor | undefined): () => void {
+function createRestore(target: object, key: PropertyKey, before: PropertyDescriptor | undefined): () => void {
   return () => {
     if (before === undefined) Reflect.deleteProperty(target, key)
     else Object.defineProperty(target, key, before)

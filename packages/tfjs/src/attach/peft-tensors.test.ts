@@ -60,7 +60,7 @@ describe('the head of a task', () => {
     adapters.detach()
   })
 
-  it('may have another name or be absent: PEFT adds the names for all models', async () => {
+  it('may be absent or have another name, because PEFT adds the same names for all models', async () => {
     const adapters = attach(model)
     adapters.addAdapter('a', { ...CONFIG, taskType: 'QUESTION_ANS' })
     expect((await adapters.getAdapter('a')).savedTensors.size).toBe(0)
@@ -83,7 +83,7 @@ describe('the head of a task', () => {
   })
 })
 
-it('trained biases are rejected before any name is matched', async () => {
+it('rejects trained biases before any name is matched', async () => {
   const adapters = attach(model)
   const config = createConfig({ ...CONFIG, bias: 'all', modulesToSave: ['absent'] })
   const { modules } = createAdapter(config, { query: [8, 10] })
@@ -125,7 +125,7 @@ describe('weights of the base model in the file', () => {
     expect(output()).toEqual(plain)
     adapters.setCoefficients('with', { query: new Float32Array(12) })
     expect((await adapters.getAdapter('with')).baseTensors).toEqual(loaded.baseTensors)
-    // The comparison is with the base model, not with merged kernels.
+    // The file is compared with the base model, not with merged kernels.
     adapters.setAdapter('plain')
     const base = tensorsOfModel()
     await adapters.mergeAdapter()

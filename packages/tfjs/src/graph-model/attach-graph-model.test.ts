@@ -1,6 +1,6 @@
 /**
  * Adapters of GraphModels. tfjs-converter loads graphs with the nodes that its Python converter writes. Results are compared with the
- * float64 reference; PEFT's verbs and leaks are tested, too.
+ * float64 reference. Other tests check PEFT's methods and leaks.
  */
 import {
   createConfig,
@@ -169,7 +169,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     expect(adapters.shapes).toEqual({ 'model.hidden': [24, 20], 'model.out': [6, 24] })
   })
 
-  test('applies active adapters before bias and activation; without any, the output is that of the model', async () => {
+  test('applies active adapters before bias and activation, and does not change the output without them', async () => {
     const plain = run()
     adapters.addAdapter('a', config)
     adapters.addAdapter('b', { ...config, randomLocSeed: 5 })
@@ -214,16 +214,16 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
   test('merges, restores the original weights bit for bit, and merges permanently', async () => {
     const plain = run()
     adapters.addAdapter('a', config)
-    const beside = run()
+    const adapted = run()
     await adapters.mergeAdapter()
-    expect(difference(run(), beside)).toBeLessThan(LIMIT)
+    expect(difference(run(), adapted)).toBeLessThan(LIMIT)
     adapters.unmergeAdapter()
     adapters.disableAdapters()
     expect(run()).toEqual(plain)
     adapters.enableAdapters()
     expect(await adapters.mergeAndUnload()).toBe(model)
     const merged = run()
-    expect(difference(merged, beside)).toBeLessThan(LIMIT)
+    expect(difference(merged, adapted)).toBeLessThan(LIMIT)
     adapters = attachGraphModel(model)
     expect(run()).toEqual(merged)
   })
@@ -336,7 +336,7 @@ function transposedProduct(g: Float32Array, kernel: Float32Array, inputs: number
 describe('convolutions', () => {
   beforeAll(() => useBackend('cpu'))
 
-  test('a fused 3×3 convolution gives the same with the adapter beside the weight and merged', async () => {
+  test('a fused 3×3 convolution gives the same output with the adapter next to the weight and merged', async () => {
     const model = await load(
       [
         {
@@ -367,10 +367,10 @@ describe('convolutions', () => {
     const plain = (model.predict(x) as tf.Tensor).dataSync()
     const adapters = attachGraphModel(model, { targetModules: ['conv'], nFrequency: 30, scaling: 20 })
     expect(adapters.shapes).toEqual({ conv: [4, 18] })
-    const beside = (model.predict(x) as tf.Tensor).dataSync()
-    expect(beside).not.toEqual(plain)
+    const adapted = (model.predict(x) as tf.Tensor).dataSync()
+    expect(adapted).not.toEqual(plain)
     await adapters.mergeAdapter()
-    expect(difference((model.predict(x) as tf.Tensor).dataSync(), beside)).toBeLessThan(LIMIT)
+    expect(difference((model.predict(x) as tf.Tensor).dataSync(), adapted)).toBeLessThan(LIMIT)
     adapters.detach()
     expect((model.predict(x) as tf.Tensor).dataSync()).toEqual(plain)
   })

@@ -1,8 +1,8 @@
-/** Attaches adapters to a `GraphModel`, the form of models that TensorFlow's converter makes. */
+/** Attaches adapters to a `GraphModel`, the kind of model that TensorFlow's converter writes. */
 import type { FourierFTConfig, FourierFTOptions } from '@fourierft/core'
 import type { GraphModel } from '@tensorflow/tfjs-converter'
 import type { Adapters } from '../attach/adapters.js'
-import { adaptersOf } from '../attach/attach.js'
+import { createAdapters } from '../attach/attach.js'
 import { checkOptions } from '../attach/check-options.js'
 import type { TfjsStrategy } from '../strategies/strategy.js'
 import { attachableGraphModel, type GraphModuleNames } from './attachable-graph-model.js'
@@ -15,8 +15,8 @@ export interface GraphAttachOptions {
 }
 
 /**
- * Makes a model ready for adapters. `predict`, `execute` and `executeAsync` work as before, with the active adapters beside the weights or,
- * after `mergeAdapter`, in them. `tf.variableGrads` and `optimizer.minimize` train the active adapters. `detach()` of the returned object
+ * Makes a model ready for adapters. `predict`, `execute` and `executeAsync` work as before, with the active adapters next to the weights or,
+ * after `mergeAdapter`, in the weights. `tf.variableGrads` and `optimizer.minimize` train the active adapters. `detach()` of the returned object
  * restores the model.
  *
  * A module has the name of its weight: `StatefulPartitionedCall/model/query/MatMul/ReadVariableOp` is `model.query`, and
@@ -33,5 +33,5 @@ export function attachGraphModel(
   options: GraphAttachOptions = {},
 ): Adapters<GraphModel> {
   checkOptions(options)
-  return adaptersOf(attachableGraphModel(model, options.moduleNames), config, options)
+  return createAdapters(attachableGraphModel(model, options.moduleNames), config, options)
 }

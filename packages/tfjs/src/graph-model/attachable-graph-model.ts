@@ -1,5 +1,5 @@
 /**
- * A `GraphModel` as a model that adapters can be attached to. While an adapter is active, the nodes that multiply by an adapted weight run
+ * The implementation of `AttachableModel` for a `GraphModel`. While an adapter is active, the nodes that multiply by an adapted weight run
  * as custom operations; otherwise they run unchanged. Weights are variables while the model is attached, so that `mergeAdapter` can write
  * to them.
  */
@@ -39,9 +39,9 @@ export function attachableGraphModel(
   const variables = new Map<string, LayerVariable>()
   const variable = (name: string) => {
     const [tensor] = before[name] as readonly [Tensor]
-    const known = variables.get(name) ?? new LayerVariable(tensor, 'float32', name, false)
-    variables.set(name, known)
-    return known
+    const weight = variables.get(name) ?? new LayerVariable(tensor, 'float32', name, false)
+    variables.set(name, weight)
+    return weight
   }
   const kinds = products.map((product) => ({ product, kind: graphNodeKind(product, before, variable) }))
   return {
@@ -65,7 +65,7 @@ export function attachableGraphModel(
   }
 }
 
-/** `executeAsync` waits between nodes. If the active adapters change meanwhile, its output mixes both sets of adapters. */
+/** Makes `executeAsync`, which waits between nodes, throw if the active adapters change while it runs. */
 function rejectMixedOutputs(model: GraphModel, { changes }: AttachedState): () => void {
   const { executeAsync } = model
   return overrideProperty(model, 'executeAsync', async (...args) => {
@@ -86,7 +86,7 @@ interface AttachedWeight {
   readonly current: Variable
 }
 
-/** Merged weights replace their originals; all other variables are replaced by their originals. */
+/** Puts the original weights back, except for merged weights, which replace the originals. */
 function restoreWeights(
   executor: Executor,
   before: Executor['weightMap'],
@@ -97,36 +97,38 @@ function restoreWeights(
     const [original] = before[name] as readonly [Tensor]
     const isMerged = !current.isDisposed && current.dataId !== original.dataId
     if (isMerged) after[name] = [keep(current.clone())]
-    // If the variable was disposed of together with the user's model, the original must be, too.
+    // If the user has disposed of the model, and so of the variable, dispose of the original as well.
     if (isMerged || current.isDisposed) original.dispose()
     if (!current.isDisposed) current.dispose()
   }
   executor.weightMap = after
 }
 
+/** Groups the nodes that multiply by a constant weight, by weight. */
 function productsOf({ graph, weightMap }: Executor): Product[] {
   const byWeight = new Map<string, Product>()
   for (const node of Object.values(graph.nodes)) {
     if (!PRODUCT_OPERATIONS.has(node.op)) continue
     const [, weight, bias] = node.inputNames.map(withoutOutput)
     if (weight === undefined || !Object.hasOwn(weightMap, weight)) continue
-    const known = byWeight.get(weight)
+    const earlier = byWeight.get(weight)
     byWeight.set(weight, {
       module: moduleNameOf(weight),
       weight,
-      bias: known ? known.bias : bias,
-      nodes: [...(known?.nodes ?? []), node],
+      bias: earlier ? earlier.bias : bias,
+      nodes: [...(earlier?.nodes ?? []), node],
     })
   }
   return [...byWeight.values()]
 }
 
+/** Removes the index of the output: `node:0` is `node`. */
 function withoutOutput(name: string): string {
   return name.replace(/:\d+$/, '')
 }
 
 /**
- * The module name of a weight: its name in the graph without the operations at the end (`/MatMul/ReadVariableOp`) and without the call of
+ * Returns the module name of a weight: its name in the graph without the operations at the end (`/MatMul/ReadVariableOp`) and without the call of
  * the signature at the beginning (`StatefulPartitionedCall/`), with dots for slashes: `model/dense/MatMul/ReadVariableOp` is
  * `model.dense`.
  */
@@ -182,7 +184,7 @@ function namedModules(
   })
 }
 
-/** The node is a custom operation unless it is idle: the executor reads `op` and `category` each time it runs. */
+/** Makes the node a custom operation unless it is idle: the executor reads `op` and `category` each time it runs. */
 function interceptNode(node: GraphNode, apply: (x: Tensor) => Tensor, isIdle: () => boolean): () => void {
   const operation = `FourierFT.${operationCount++}`
   registerOp(operation, ({ inputs }) => apply(inputs[0]))

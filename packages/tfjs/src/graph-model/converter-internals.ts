@@ -48,8 +48,8 @@ export function executorOf(model: GraphModel): Executor {
   )
 }
 
-/** The value of an attribute, as the executor has parsed it. */
-export function attribute<T>(node: GraphNode, name: string, otherwise: T): T {
+/** Returns the value of an attribute, as the executor has parsed it. */
+export function attribute<T>(node: GraphNode, name: string, fallback: T): T {
   const value = node.attrParams[name]?.value
-  return value === undefined || value === null ? otherwise : (value as T)
+  return value === undefined || value === null ? fallback : (value as T)
 }

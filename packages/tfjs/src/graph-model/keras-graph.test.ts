@@ -28,8 +28,8 @@ function load(): Promise<GraphModel> {
       dtype,
     }),
   )
-  const all = Buffer.concat(bytes)
-  const weightData = all.buffer.slice(all.byteOffset, all.byteOffset + all.byteLength)
+  const joined = Buffer.concat(bytes)
+  const weightData = joined.buffer.slice(joined.byteOffset, joined.byteOffset + joined.byteLength)
   return loadGraphModel(tf.io.fromMemory({ modelTopology: fixture.topology, weightSpecs, weightData }))
 }
 
@@ -67,8 +67,8 @@ test('finds all layers by name, adapts and merges them, and computes their gradi
     nFrequency: 20,
     scaling: 20,
   })
-  const beside = run()
-  expect(difference(beside, plain)).toBeGreaterThan(0.01)
+  const adapted = run()
+  expect(difference(adapted, plain)).toBeGreaterThan(0.01)
 
   const { grads } = tf.variableGrads(() => tf.sum(model.predict(x) as tf.Tensor))
   expect(Object.keys(grads)).toHaveLength(4)
@@ -97,7 +97,7 @@ test('finds all layers by name, adapts and merges them, and computes their gradi
   expect(Math.abs(quotient - gradient[at])).toBeLessThan(0.05 * Math.abs(gradient[at]))
 
   await adapters.mergeAdapter()
-  expect(difference(run(), beside)).toBeLessThan(LIMIT)
+  expect(difference(run(), adapted)).toBeLessThan(LIMIT)
   adapters.detach()
   expect(run()).toEqual(plain)
   model.dispose()

@@ -65,7 +65,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     },
     { form: '1×1 Conv2D', nodes: [pointwise], kernel: [1, 1, 8, 8], input: [2, 3, 1, 8], times: 1 },
   ])(
-    '$form gives the reference, with the adapter beside the weight and merged',
+    '$form gives the reference, with the adapter next to the weight and merged',
     async ({ nodes, kernel, input, times }) => {
       const values = numbers(64, 0.2)
       const model = await load(nodes, kernel, values)

@@ -27,7 +27,7 @@ export const PRODUCT_OPERATIONS = new Set([
   '_FusedConv2D',
 ])
 
-/** The kind of the layer that a product computes; undefined if it cannot have adapters. */
+/** Returns the kind of the layer that a product computes; undefined if it cannot have adapters. */
 export function graphNodeKind(
   { weight, bias, nodes }: Product,
   weights: Executor['weightMap'],
@@ -84,15 +84,16 @@ function convolution(node: GraphNode, { shape }: Tensor, parts: () => Parts): La
   })
 }
 
-/** The activation that is fused with the product, besides a bias; undefined if it is not supported. */
+/** Returns the activation that is fused with the product; undefined if it is not supported. */
 function activationOf(node: GraphNode): Activation | undefined {
   const fused = attribute<string[]>(node, 'fusedOps', []).map((op) => op.toLowerCase())
-  const [name, ...more] = fused.filter((op) => op !== 'biasadd' && op !== 'noop' && op !== '')
+  const [name, ...others] = fused.filter((op) => op !== 'biasadd' && op !== 'noop' && op !== '')
   if (name === undefined) return { apply: (x) => x }
   const activation = Object.hasOwn(ACTIVATIONS, name) ? ACTIVATIONS[name] : undefined
-  return activation && more.length === 0 ? { apply: activation } : undefined
+  return activation && others.length === 0 ? { apply: activation } : undefined
 }
 
+/** Returns a text that is equal for nodes that differ only in their name and input. */
 function signature({ op, inputNames, attrParams }: GraphNode): string {
   const values = Object.entries(attrParams).map(([name, param]) => [name, param?.value])
   return JSON.stringify([op, inputNames.slice(1), values])

@@ -1,4 +1,4 @@
-/** `x · kernel + bias + Σ Δy` along the last dimension. `Dense` layers compute it, and 1×1 convolutions at every pixel. */
+/** Computes `x · kernel + bias + Σ Δy` along the last dimension, for `Dense` layers, and for 1×1 convolutions at every pixel. */
 import { add, reshape, type Tensor, type Tensor2D, Variable } from '@tensorflow/tfjs-core'
 import { fourierLinear } from '../fourier-linear.js'
 import { frozenProduct, product } from '../ops/matrix-products.js'
@@ -51,7 +51,7 @@ export function adaptedLinear(
   }
 }
 
-/** Users may train the bias of a frozen layer in their own loop. */
+/** Returns whether the bias is trained: users may do so in their own loop, even if the kernel is frozen. */
 function isTrained(bias: Tensor | undefined): boolean {
   return bias instanceof Variable && bias.trainable
 }

@@ -126,7 +126,7 @@ const CASES: Readonly<Record<string, Case>> = {
 
 const BATCH = 4
 
-/** Of gradient descent. */
+/** The learning rate of gradient descent. */
 const RATE = 0.1
 
 /** The step of central differences, and the limit for their error, which is of order `H²·y‴/y′`; a wrong term would be of order 1. */
@@ -195,7 +195,7 @@ describe.each(['cpu', 'wasm'] as const)('convolutions and embeddings on %s', (ba
       return values
     }
 
-    /** The output of a plain layer whose kernel includes the reference's ΔW. */
+    /** Computes the output of a layer without adapters whose kernel includes the reference's ΔW. */
     function outputOfChangedKernel(adapter: Adapter): Float32Array {
       const change = referenceDelta(adapter.layer('adapted', shape))
       const [outputs, inputs] = shape
@@ -252,7 +252,7 @@ describe.each(['cpu', 'wasm'] as const)('convolutions and embeddings on %s', (ba
       adapters.detach()
     })
 
-    /** `Σ w·y`, with a different weight for each output. */
+    /** Computes `Σ w·y`, with a different weight for each output. */
     function weighted(y: tf.Tensor): tf.Scalar {
       return tf.sum(tf.mul(y, tf.randomNormal(y.shape, 0, 1, 'float32', 9)))
     }
@@ -285,7 +285,7 @@ describe.each(['cpu', 'wasm'] as const)('convolutions and embeddings on %s', (ba
     const gradientOfX = () => tf.tidy(() => numbers(tf.grad((x) => weighted(model.apply(x) as tf.Tensor))(x)))
 
     if (!only.ids) {
-      it('computes the gradient for x: it equals the difference quotient along a direction', () => {
+      it('computes the gradient for x: a step along a direction has the expected difference quotient', () => {
         const adapters = attach(model, CONFIG)
         const gradient = gradientOfX()
         const [slope, expected] = tf.tidy(() => {
@@ -349,7 +349,7 @@ describe.each(['cpu', 'wasm'] as const)('convolutions and embeddings on %s', (ba
         const names = ['b', null, 'a', 'b']
         if (only.allowsAdapterPerRow) {
           const mixed = adapters.withAdapterPerRow(names, () => predict())
-          const each = mixed.length / BATCH
+          const rowLength = mixed.length / BATCH
           for (const [row, name] of names.entries()) {
             if (name === null) adapters.disableAdapters()
             else {
@@ -357,8 +357,8 @@ describe.each(['cpu', 'wasm'] as const)('convolutions and embeddings on %s', (ba
               adapters.setAdapter(name)
             }
             expectClose(
-              mixed.subarray(row * each, (row + 1) * each),
-              predict().subarray(row * each, (row + 1) * each),
+              mixed.subarray(row * rowLength, (row + 1) * rowLength),
+              predict().subarray(row * rowLength, (row + 1) * rowLength),
             )
           }
         } else {

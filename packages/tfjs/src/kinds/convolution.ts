@@ -1,7 +1,7 @@
 /**
  * `Conv1D` and `Conv2D`. A kernel `[kh, kw, in, out]` is the matrix `[kh·kw·in, out]` that every patch of the input is multiplied by.
- * The adapter's shape is therefore `[out, kh·kw·in]`, and its inputs are counted as TensorFlow.js stores them: `(i·kw + j)·in + channel`.
- * PEFT's FourierFT adapts no convolutions, so there is no order to agree with.
+ * The adapter's shape is therefore `[out, kh·kw·in]`, and its inputs are indexed in the order of the kernel: `(i·kw + j)·in + channel`.
+ * PEFT's FourierFT adapts no convolutions, so it defines no order.
  *
  * A 1×1 kernel is a linear layer at every pixel and supports all that `Dense` supports. For larger kernels the convolution uses `W + ΔW`,
  * because the other strategies would have to transform patches, which are `kh·kw` times as large as the input.
@@ -31,7 +31,7 @@ export interface ConvolutionParts {
   readonly dataFormat: 'channelsFirst' | 'channelsLast'
 }
 
-/** Undefined for causal padding: layers of TensorFlow.js accept it but cannot run with it. */
+/** Returns undefined for causal padding: layers of TensorFlow.js accept it but cannot run with it. */
 export function convolutionKind(layer: AnyLayer): LayerKind | undefined {
   const parts = layerFields<ConvolutionParts>(layer, {
     kernel: isWeight,
@@ -45,7 +45,7 @@ export function convolutionKind(layer: AnyLayer): LayerKind | undefined {
   return convolutionKindOfParts(parts)
 }
 
-/** The kind of a layer, or of a node of a graph, that convolves with these parts. Undefined for causal padding. */
+/** Returns the kind of a layer, or of a node of a graph, that convolves with these parts; undefined for causal padding. */
 export function convolutionKindOfParts(parts: ConvolutionParts): LayerKind | undefined {
   const { kernel, bias, activation, strides, dilationRate, padding, dataFormat } = parts
   if (padding === 'causal') return undefined
@@ -78,7 +78,7 @@ export function convolutionKindOfParts(parts: ConvolutionParts): LayerKind | und
   }
 }
 
-/** `x * (W + ΔW) + b` for `x` `[batch, height, width, in]` or `[batch, width, in]`. */
+/** Computes `x * (W + ΔW) + b` for `x` `[batch, height, width, in]` or `[batch, width, in]`. */
 function changedConvolution(
   x: Tensor,
   { kernel, bias }: AppliedWeights,
@@ -96,7 +96,7 @@ function changedConvolution(
   return bias ? add(output, bias) : output
 }
 
-/** Conv1D is Conv2D on images of height 1. */
+/** Reshapes the input of Conv1D for Conv2D: an image of height 1. */
 function toImage(x: Tensor): Tensor4D {
   if (x.rank === 4) return x as Tensor4D
   const [batch, width, channels] = x.shape as [number, number, number]

@@ -1,7 +1,7 @@
 /**
- * `EinsumDense`, which `MultiHeadAttention` consists of. If its equation is that of a dense layer, such as `abc,cde->abde`, the kernel
- * `[in…, out…]` is a matrix `[in, out]` with more dimensions. The adapter's shape is `[out, in]`, and inputs and outputs are counted as
- * TensorFlow.js stores them: `head · size + channel` for the query of an attention.
+ * `EinsumDense`, the layer type of the projections in `MultiHeadAttention`. If its equation is that of a dense layer, such as `abc,cde->abde`, the kernel
+ * `[in…, out…]` is a matrix `[in, out]` with more dimensions. The adapter's shape is `[out, in]`, and inputs and outputs are indexed
+ * in the order of the kernel: `head · size + channel` for the query projection of attention.
  */
 import { cast, reshape } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
@@ -18,7 +18,7 @@ interface EinsumDenseParts {
   readonly activation: Activation
 }
 
-/** Undefined for other equations, and for a bias along dimensions that are not outputs. */
+/** Returns undefined for other equations, and for a bias that is not over all output axes. */
 export function einsumDenseKind(layer: AnyLayer): LayerKind | undefined {
   const { equation, kernel, bias, activation } = layerFields<EinsumDenseParts>(layer, {
     equation: (equation) => typeof equation === 'string',
@@ -53,8 +53,8 @@ export function einsumDenseKind(layer: AnyLayer): LayerKind | undefined {
 }
 
 /**
- * The number of dimensions at the end of the input that the equation sums over; undefined if it is not that of a dense layer
- * (`batch+in,in+out->batch+out`).
+ * Returns the number of dimensions at the end of the input that the equation sums over; undefined if it is not the equation of a dense
+ * layer (`batch+in,in+out->batch+out`).
  */
 function contractedRank(equation: string): number | undefined {
   const [, input = '', kernel = '', output = ''] = /^([a-z]+),([a-z]+)->([a-z]+)$/i.exec(equation) ?? []

@@ -1,7 +1,6 @@
 /**
- * `Embedding`: a linear layer of one-hot tokens, `y = W' x`. Its adapter has the shape `[out, in]` = `[outputDim, inputDim]`, and the
- * kernel `[inputDim, outputDim]` is looked up row by row. So is ΔWᵀ: only the rows that occur are computed, always with the `factored`
- * strategy.
+ * `Embedding`: a linear layer of one-hot tokens, `y = W' x`. Its adapter has the shape `[out, in]` = `[outputDim, inputDim]`. The layer
+ * looks up rows of the kernel `[inputDim, outputDim]`. Of ΔWᵀ only these rows are computed, always with the `factored` strategy.
  */
 import { add, cast, gather, reshape } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'

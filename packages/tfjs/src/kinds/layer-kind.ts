@@ -1,6 +1,6 @@
 /**
- * What every kind of layer tells about itself: the matrix that it multiplies by, and how changes of that matrix are applied.
- * `AdaptedLayer` decides which changes are active.
+ * The interface of the kinds of layers: the matrix that a layer multiplies by, and how changes of that matrix are applied. `AdaptedLayer`
+ * decides which changes are active.
  */
 import type { Shape } from '@fourierft/core'
 import { mul, type Tensor } from '@tensorflow/tfjs-core'
@@ -11,7 +11,7 @@ import type { TfjsStrategy } from '../strategies/strategy.js'
 import type { TableCache } from '../table-cache.js'
 
 export interface LayerKind {
-  /** `[out, in]` of the matrix `W'` in `y = W' x`. The kernel holds its transpose, row by row, in any shape. */
+  /** `[out, in]` of the matrix `W'` in `y = W' x`. The kernel contains its transpose, row-major, in any shape. */
   readonly shape: Shape
   readonly kernel: LayerVariable
   readonly bias: LayerVariable | null
@@ -19,7 +19,7 @@ export interface LayerKind {
   readonly isLinear: boolean
   /** Whether each row of a batch can have its own adapter. */
   readonly allowsAdapterPerRow: boolean
-  /** The layer's output with these weights and these changes of its kernel. Called inside `tidy`. */
+  /** Computes the layer's output with these weights and these changes of its kernel. Called inside `tidy`. */
   apply(x: Tensor, weights: AppliedWeights, changes: readonly KernelChange[], options: ApplyOptions): Tensor
 }
 
@@ -36,7 +36,7 @@ export interface KernelChange {
   readonly spec: LayerSpec
   /** `[n]`, or with `rows` `[A, n]` */
   readonly coefficients: Tensor
-  /** For each row of the batch the row of `coefficients`, −1 for none. */
+  /** For each row of the batch the row of `coefficients`; −1 means no adapter. */
   readonly rows: Int32Array | undefined
 }
 
@@ -45,13 +45,13 @@ export interface ApplyOptions {
   readonly tables: TableCache
 }
 
-/** Calls `make`, which is linear in its argument, with the coefficients times `α/(d1·d2)`: the strategies expect them like that. */
-export function applyNormalised({ spec, coefficients }: KernelChange, make: (c: Tensor) => Tensor): Tensor {
+/** Calls `linear`, which is linear in its argument, with the coefficients times `α/(d1·d2)`, as the strategies expect them. */
+export function applyNormalised({ spec, coefficients }: KernelChange, linear: (c: Tensor) => Tensor): Tensor {
   const factor = spec.scaling / (spec.shape[0] * spec.shape[1])
-  return usesFloat16() ? scaledLinear(coefficients, factor, make) : make(mul(coefficients, factor))
+  return usesFloat16() ? scaledLinear(coefficients, factor, linear) : linear(mul(coefficients, factor))
 }
 
-/** Turns one adapter index for each row of the batch into one for each token. */
+/** Repeats the adapter index of each row of the batch for the tokens of the row. */
 export function adapterOfEachToken(rows: Int32Array, tokens: number): Int32Array {
   const tokensPerRow = tokens / rows.length
   return Int32Array.from({ length: tokens }, (_, t) => rows[Math.floor(t / tokensPerRow)])

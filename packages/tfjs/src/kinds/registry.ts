@@ -17,16 +17,16 @@ const KINDS: Readonly<Record<string, (layer: AnyLayer) => LayerKind | undefined>
   Embedding: embeddingKind,
 }
 
-/** The same list in words, for messages. */
+/** The layers that can have adapters, in words, for error messages. */
 export const ADAPTABLE_LAYERS: readonly string[] = [
   'Dense',
   'Conv1D and Conv2D that are not causal',
   'Embedding',
-  "EinsumDense with a dense layer's equation such as 'abc,cde->abde' and a bias along its outputs, or none",
+  "EinsumDense with a dense layer's equation such as 'abc,cde->abde' and a bias over all output axes, or none",
 ]
 
 /**
- * How a layer takes adapters; undefined for layers that cannot have adapters and for layers that have no weights yet.
+ * Returns the kind of a layer; undefined for layers that cannot have adapters and for layers that have no weights yet.
  *
  * @throws {FourierFTError} `UNSUPPORTED` if this version of TensorFlow.js builds the layer differently
  */

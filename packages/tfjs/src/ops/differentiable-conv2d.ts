@@ -25,6 +25,8 @@ export interface ConvolutionGeometry {
 }
 
 /**
+ * Convolves, with gradients for both inputs.
+ *
  * @param x `[batch, height, width, in]`
  * @param kernel `[kh, kw, in, out]`
  */
@@ -44,7 +46,7 @@ export function differentiableConv2d(x: Tensor4D, kernel: Tensor4D, geometry: Co
   ) as Tensor4D
 }
 
-/** `∂L/∂W[i, j] = X_ijᵀ · g`, where `X_ij` holds the pixels that position `(i, j)` of the kernel meets, one for each output pixel. */
+/** Computes `∂L/∂W[i, j] = X_ijᵀ · g`, where `X_ij` contains, for each output pixel, the pixel that `W[i, j]` multiplies. */
 function kernelGradient(
   x: Tensor4D,
   gradient: Tensor,
@@ -84,7 +86,7 @@ function kernelGradient(
   return reshape(concat(parts), shape)
 }
 
-/** The kernel with explicit zeros between its rows and columns. */
+/** Writes the zeros of a dilated kernel between its rows and columns. */
 function dilatedKernel(kernel: Tensor4D, [down, across]: ConvolutionGeometry['dilations']): Tensor4D {
   if (down === 1 && across === 1) return kernel
   const [height, width, inputs, outputs] = kernel.shape

@@ -13,16 +13,16 @@ beforeAll(async () => {
   provideEinsumGradient()
 })
 
-/** The operand with a dimension for each label of `all`: of size 1 if it lacks the label. */
-function withAllLabels(operand: tf.Tensor, labels: string, all: readonly string[]): tf.Tensor {
-  const ordered = [...labels].sort((l, m) => all.indexOf(l) - all.indexOf(m))
+/** Transposes and reshapes the operand to one dimension for each label of `allLabels`, with size 1 for labels that it does not have. */
+function withAllLabels(operand: tf.Tensor, labels: string, allLabels: readonly string[]): tf.Tensor {
+  const ordered = [...labels].sort((l, m) => allLabels.indexOf(l) - allLabels.indexOf(m))
   const sorted = tf.transpose(
     operand,
     ordered.map((label) => labels.indexOf(label)),
   )
   return tf.reshape(
     sorted,
-    all.map((label) => (labels.includes(label) ? SIZES[label] : 1)),
+    allLabels.map((label) => (labels.includes(label) ? SIZES[label] : 1)),
   )
 }
 
@@ -30,7 +30,7 @@ it.each([
   'ab,bc->ac',
   'abc,cde->abde',
   'abcd,cde->abe',
-  // The two products of an attention.
+  // The two products of attention.
   'aecd,abcd->acbe',
   'acbe,aecd->abcd',
   // Outputs in another order, an outer product, labels of one operand only, and a single operand.
@@ -46,19 +46,19 @@ it.each([
   tf.tidy(() => {
     const operands = labels.map((term, i) => tf.randomNormal(shape(term), 0, 1, 'float32', i + 1))
     const gradient = tf.randomNormal(shape(output), 0, 1, 'float32', 9)
-    const all = [
+    const allLabels = [
       ...output,
       ...new Set([...terms].filter((label) => label !== ',' && !output.includes(label))),
     ]
     const plainSum = (...operands: tf.Tensor[]) => {
       const product = operands
-        .map((operand, i) => withAllLabels(operand, labels[i], all))
+        .map((operand, i) => withAllLabels(operand, labels[i], allLabels))
         .reduce((a, b) => tf.mul(a, b))
-      // With the full size of every label.
-      const full = tf.mul(product, tf.ones(all.map((label) => SIZES[label])))
+      // Repeats the product to the full size of every label.
+      const full = tf.mul(product, tf.ones(allLabels.map((label) => SIZES[label])))
       return tf.sum(
         full,
-        all.map((_, axis) => axis).filter((axis) => axis >= output.length),
+        allLabels.map((_, axis) => axis).filter((axis) => axis >= output.length),
       )
     }
     const einsum = (...operands: tf.Tensor[]) => tf.einsum(equation, ...operands)

@@ -1,8 +1,8 @@
 /**
- * The gradient of `tf.einsum`, which TensorFlow.js 4.22 lacks. Without it, no layer below an `EinsumDense` layer can be trained, and
- * neither can the query, key and value of an attention, whose scores are such products. The gradient is made of matrix products.
- * TensorFlow.js's own `einsum` cannot serve: it needs memory for all labels at once, and leaves out an operand that shares no summed
- * label with the others.
+ * The gradient of `tf.einsum`, which TensorFlow.js 4.22 lacks. Without it, training cannot reach the layers before an `EinsumDense` layer,
+ * nor the query, key and value layers of attention, which computes its scores with `einsum`. The gradient consists of matrix products.
+ * TensorFlow.js's own `einsum` cannot be used for it, because it needs memory for all labels at once, and ignores an operand that shares no
+ * summed label with the others.
  */
 import {
   broadcastTo,
@@ -46,25 +46,25 @@ const EINSUM_GRADIENT: GradConfig = {
 }
 
 function gradientOf({ tensor: { shape }, labels }: Labelled, gradient: Labelled, other: Labelled): Tensor {
-  const factor = summedExcept(other, labels + gradient.labels)
-  const computed = keep(labels, gradient.labels + factor.labels)
-  const dims = [...labels].map((label, axis) => (computed.includes(label) ? shape[axis] : 1))
-  return broadcastTo(reshape(contracted(gradient, factor, computed), dims), shape)
+  const factor = sumExcept(other, labels + gradient.labels)
+  const sharedLabels = intersectLabels(labels, gradient.labels + factor.labels)
+  const dims = [...labels].map((label, axis) => (sharedLabels.includes(label) ? shape[axis] : 1))
+  return broadcastTo(reshape(contract(gradient, factor, sharedLabels), dims), shape)
 }
 
-/** Summed over all labels except `wanted`. */
-function summedExcept({ tensor, labels }: Labelled, wanted: string): Labelled {
+/** Sums over all labels except `wanted`. */
+function sumExcept({ tensor, labels }: Labelled, wanted: string): Labelled {
   const axes = [...labels].flatMap((label, axis) => (wanted.includes(label) ? [] : [axis]))
-  return { tensor: sum(tensor, axes), labels: keep(labels, wanted) }
+  return { tensor: sum(tensor, axes), labels: intersectLabels(labels, wanted) }
 }
 
-/** `Σ a·b` over the labels that both have and `output` lacks, as one batch of matrix products. */
-function contracted(a: Labelled, b: Labelled, output: string): Tensor {
-  const common = keep(a.labels, b.labels)
-  const batch = keep(common, output)
-  const inner = without(common, output)
-  const [rows, columns] = [without(a.labels, common), without(b.labels, common)]
-  const product = matMul(arranged(a, [batch, rows, inner]), arranged(b, [batch, inner, columns]))
+/** Computes `Σ a·b` over the labels that both have and `output` lacks, as one batch of matrix products. */
+function contract(a: Labelled, b: Labelled, output: string): Tensor {
+  const common = intersectLabels(a.labels, b.labels)
+  const batch = intersectLabels(common, output)
+  const inner = subtractLabels(common, output)
+  const [rows, columns] = [subtractLabels(a.labels, common), subtractLabels(b.labels, common)]
+  const product = matMul(groupDims(a, [batch, rows, inner]), groupDims(b, [batch, inner, columns]))
   const order = batch + rows + columns
   const sizes = new Map(
     [a, b].flatMap(({ tensor, labels }) => [...labels].map((l, i) => [l, tensor.shape[i]])),
@@ -76,18 +76,18 @@ function contracted(a: Labelled, b: Labelled, output: string): Tensor {
   )
 }
 
-/** The tensor with one dimension for each group of labels. */
-function arranged({ tensor, labels }: Labelled, groups: readonly string[]): Tensor {
+/** Transposes and reshapes the tensor to one dimension for each group of labels. */
+function groupDims({ tensor, labels }: Labelled, groups: readonly string[]): Tensor {
   const size = (group: string) =>
     [...group].reduce((product, label) => product * tensor.shape[labels.indexOf(label)], 1)
   const order = [...groups.join('')].map((label) => labels.indexOf(label))
   return reshape(transpose(tensor, order), groups.map(size))
 }
 
-function keep(labels: string, wanted: string): string {
+function intersectLabels(labels: string, wanted: string): string {
   return [...labels].filter((label) => wanted.includes(label)).join('')
 }
 
-function without(labels: string, unwanted: string): string {
+function subtractLabels(labels: string, unwanted: string): string {
   return [...labels].filter((label) => !unwanted.includes(label)).join('')
 }

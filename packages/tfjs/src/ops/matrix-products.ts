@@ -6,7 +6,7 @@ import { getBackend, matMul, type Tensor, type Tensor2D, transpose } from '@tens
 import { withGradient } from './with-gradient.js'
 
 /**
- * `x · matrix` for a constant matrix that is available in both orientations.
+ * Computes `x · matrix` for a constant matrix that is available in both orientations.
  *
  * @param matrix `[a, b]`, called in the forward pass
  * @param transposed `[b, a]`, called in the backward pass
@@ -19,7 +19,7 @@ export function constantProduct(x: Tensor, matrix: () => Tensor, transposed: () 
   ) as Tensor2D
 }
 
-/** `left · x` for a constant `left`. */
+/** Computes `left · x` for a constant `left`. */
 export function leftProduct(left: Tensor2D, x: Tensor): Tensor2D {
   return withGradient(
     [x],
@@ -28,7 +28,7 @@ export function leftProduct(left: Tensor2D, x: Tensor): Tensor2D {
   ) as Tensor2D
 }
 
-/** `x · kernel` for a frozen `kernel`, with a gradient for `x` only. */
+/** Computes `x · kernel` for a frozen `kernel`, with a gradient for `x` only. */
 export function frozenProduct(x: Tensor, kernel: Tensor): Tensor2D {
   return withGradient(
     [x],
@@ -37,7 +37,7 @@ export function frozenProduct(x: Tensor, kernel: Tensor): Tensor2D {
   ) as Tensor2D
 }
 
-/** `x · kernel`, with gradients for both. */
+/** Computes `x · kernel`, with gradients for both. */
 export function product(x: Tensor, kernel: Tensor): Tensor2D {
   return withGradient(
     [x, kernel],
@@ -47,17 +47,17 @@ export function product(x: Tensor, kernel: Tensor): Tensor2D {
 }
 
 /** With at least this many rows, wasm is faster if the matrix is transposed first. */
-const ROWS_WORTH_TRANSPOSING = 8
+const MIN_ROWS_TO_TRANSPOSE = 8
 
-/** `a · bᵀ` */
+/** Computes `a · bᵀ`. */
 function timesTransposed(a: Tensor, b: Tensor): Tensor {
   const rows = a.shape[0]
-  return getBackend() === 'wasm' && rows >= ROWS_WORTH_TRANSPOSING
+  return getBackend() === 'wasm' && rows >= MIN_ROWS_TO_TRANSPOSE
     ? matMul(a, transpose(b))
     : matMul(a, b, false, true)
 }
 
-/** `aᵀ · b` */
+/** Computes `aᵀ · b`. */
 export function transposedTimes(a: Tensor, b: Tensor): Tensor {
   return getBackend() === 'wasm' ? matMul(transpose(a), b) : matMul(a, b, true, false)
 }

@@ -21,7 +21,7 @@ function openNativeKernel(): NativeKernel | undefined {
   return kernel
 }
 
-/** What this file uses of `@fourierft/native`. */
+/** The exports of `@fourierft/native` that this file uses. */
 interface NativePackage {
   kernel(): NativeKernel | undefined
   loadedLibraries(): readonly string[]

@@ -3,7 +3,7 @@ import type { Entries, Shape } from '@fourierft/core'
 
 /** The parts of `kernel()` of the optional package `@fourierft/native` that are used here. */
 export interface NativeKernel {
-  /** The number that the operators' attribute `plan` expects for a shape and its entries; valid as long as `entries` is reachable. */
+  /** Returns the value of the operators' attribute `plan` for a shape and its entries. It is valid as long as `entries` is reachable. */
   planOf(layer: { readonly shape: Shape; readonly entries: Entries }): number
   /** Registers the operators `FourierFT` and `FourierFTGrad`, given the path of the loaded libtensorflow_framework. */
   registerTensorFlow(library: string): void

@@ -14,8 +14,8 @@ export interface Calibration {
 }
 
 /**
- * The fastest of `strategies`, or undefined if none was measured. The measured layer nearest in shape and n decides; distances are
- * ratios. Times are interpolated between the measured numbers of tokens, and constant beyond them.
+ * Returns the fastest of `strategies`, or undefined if none was measured. The times are those of the measured layer whose shape and n are
+ * nearest by ratio. They are interpolated between the measured numbers of tokens, and constant beyond them.
  */
 export function fastestStrategy(
   { sizes }: Calibration,
@@ -30,7 +30,7 @@ export function fastestStrategy(
   return smallest(strategies, (strategy) => timeAt(sameLayer, size.tokens, strategy))
 }
 
-/** A sum of logarithms of ratios: 0 for layers of the same shape and n. */
+/** Returns a sum of logarithms of ratios: 0 for layers of the same shape and n. */
 function distance(a: LinearSize, b: LinearSize): number {
   const logRatio = (a: number, b: number) => Math.abs(Math.log(a / b))
   return logRatio(a.shape[0], b.shape[0]) + logRatio(a.shape[1], b.shape[1]) + logRatio(a.n, b.n)
@@ -46,7 +46,7 @@ function timeAt(sizes: readonly MeasuredSize[], tokens: number, strategy: TfjsSt
   return time(below) ** (1 - weight) * time(above) ** weight
 }
 
-/** The first item with the smallest finite value. */
+/** Returns the first item with the smallest finite value. */
 function smallest<T>(items: readonly T[], value: (item: T) => number): T | undefined {
   let best: T | undefined
   let least = Number.POSITIVE_INFINITY

@@ -11,8 +11,8 @@ const PORTABLE = ['dense', 'factored', 'spectral'] as const
 type PortableStrategy = (typeof PORTABLE)[number]
 
 /**
- * Nanoseconds of one multiply-add of the dense product on backends that compute in the memory of the host. Measured together with the two
- * rates below at d = 16 … 768, n = 64 … 1000, T = 1 … 2048. Only the ratios of the rates matter.
+ * Nanoseconds of one multiply-add of the dense product, on backends whose tensors are in JavaScript's memory. Measured together with the
+ * two rates below at d = 16 … 768, n = 64 … 1000, T = 1 … 2048. Only the ratios of the rates matter.
  */
 const HOST_PRODUCT: Readonly<Record<string, number>> = { wasm: 0.04, cpu: 1 }
 
@@ -25,34 +25,34 @@ const HOST_DELTA = 14
 /** By the name of the backend. */
 const calibrations = new Map<string, Calibration>()
 
-/** From now on `auto` chooses by this calibration on its backend. */
+/** Makes `auto` choose by this calibration on its backend. */
 export function installCalibration(calibration: Calibration): void {
   calibrations.set(calibration.backend, calibration)
 }
 
-/** The strategies that the current backend has. */
+/** Lists the strategies that the current backend has. */
 export function availableStrategies(): readonly TfjsStrategy[] {
   return [...PORTABLE, ...(hasNativeKernel() ? (['native'] as const) : [])]
 }
 
-/** The fastest strategy on the current backend: by the calibration of this device, or else by the rates in this file. */
+/** Returns the fastest strategy on the current backend: by the calibration of this device, otherwise by the rates in this file. */
 export function chooseStrategy(size: LinearSize): TfjsStrategy {
-  if (!isSpectralExact(size)) return fewestWithoutSpectral(size)
+  if (!isSpectralExact(size)) return cheapestWithoutSpectral(size)
   const calibration = calibrations.get(getBackend())
   const measured = calibration && fastestStrategy(calibration, size, availableStrategies())
   if (measured !== undefined) return measured
-  // The fastest at every size that was measured.
+  // `native` was the fastest at every measured size.
   if (hasNativeKernel()) return 'native'
   if (isTensorflowBackend() && !isTensorflowOnGpu()) return cheapestOnTensorflow(size)
   const product = HOST_PRODUCT[getBackend()]
   return product === undefined ? cheapest(multiplications(size)) : cheapestOnHost(size, product)
 }
 
-function fewestWithoutSpectral({ tokens, shape: [d1, d2], n }: LinearSize): TfjsStrategy {
+function cheapestWithoutSpectral({ tokens, shape: [d1, d2], n }: LinearSize): TfjsStrategy {
   return tokens * 2 * n * (d1 + d2) < (tokens + 2 * n) * d1 * d2 ? 'factored' : 'dense'
 }
 
-/** `factored` is never the fastest in the memory of the host: its products cost more than the transforms. */
+/** Leaves out `factored`, which is never the fastest in JavaScript's memory: its products cost more than the transforms. */
 function cheapestOnHost({ tokens, shape: [d1, d2], n }: LinearSize, product: number): TfjsStrategy {
   const spectral = tokens * HOST_SPECTRAL * (d1 + d2 + n)
   const dense = d1 * d2 * (HOST_DELTA + tokens * product)
@@ -60,8 +60,9 @@ function cheapestOnHost({ tokens, shape: [d1, d2], n }: LinearSize, product: num
 }
 
 /**
- * For TensorFlow's CPU. The constants are nanoseconds: of a pass, of a multiply-add, and of a number that `spectral` transforms or
- * multiplies. Fitted to passes at d = 16 … 1024, n = 64 … 1000, T = 1 … 2048; the constants of a pass matter only below d = 256.
+ * Returns the fastest strategy on TensorFlow's CPU. The constants are nanoseconds of a pass, of a multiply-add, and of a number that
+ * `spectral` transforms or multiplies. Fitted to passes at d = 16 … 1024, n = 64 … 1000, T = 1 … 2048; the constants of a pass matter only
+ * below d = 256.
  */
 export function cheapestOnTensorflow({ tokens, shape: [d1, d2], n }: LinearSize): TfjsStrategy {
   return cheapest({
@@ -72,8 +73,8 @@ export function cheapestOnTensorflow({ tokens, shape: [d1, d2], n }: LinearSize)
 }
 
 /**
- * Multiply-adds of each strategy: they decide on devices that were not measured. In the portable form of `spectral` the outer products
- * take about `2d·√d` each, and the inner ones as many; the factor 2 stands for operators that do not multiply.
+ * Returns the multiply-adds of each strategy, which decide on devices that were not measured. In the portable form of `spectral`, the outer
+ * products take about `2d·√d` each, and so do the inner products. The factor 2 accounts for operators that do not multiply.
  */
 export function multiplications({
   tokens,

@@ -1,4 +1,4 @@
-/** The `dense` strategy: ΔW is computed from the coefficients, then `x` is multiplied by it. Fastest for many tokens and small layers. */
+/** The `dense` strategy: computes ΔW from the coefficients, then multiplies `x` by it. Fastest for many tokens and small layers. */
 import type { Entries } from '@fourierft/core'
 import { add, mul, reshape, slice, type Tensor, type Tensor2D } from '@tensorflow/tfjs-core'
 import { product } from '../ops/matrix-products.js'
@@ -9,7 +9,7 @@ import { oneHot, type StrategyInput } from './strategy-function.js'
 
 export function dense({ x, c, rows, entries, tables }: StrategyInput): Tensor2D {
   if (rows === undefined) return product(x, denseKernel(c, entries, tables))
-  // ΔW of each adapter is applied to all tokens, with the tokens of other adapters set to zero.
+  // Multiplies all tokens by ΔW of each adapter, with the tokens of other adapters set to zero.
   const [adapters, n] = c.shape as [number, number]
   const chosen = oneHot(rows, adapters)
   const parts = Array.from({ length: adapters }, (_, a) => {
@@ -20,7 +20,7 @@ export function dense({ x, c, rows, entries, tables }: StrategyInput): Tensor2D 
 }
 
 /**
- * ΔWᵀ `[d2, d1]`, laid out as a kernel of TensorFlow.js.
+ * Computes ΔWᵀ `[d2, d1]`, in the layout of a TensorFlow.js kernel.
  *
  * @param c coefficients times `α/(d1·d2)`, `[n]`
  */

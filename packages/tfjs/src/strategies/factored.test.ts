@@ -6,7 +6,7 @@ import '../fourier-linear.js'
 import { TableCache } from '../table-cache.js'
 import { factoredKernel } from './factored.js'
 
-/** The form of `dense` for GPUs, called directly: on cpu and wasm `dense` computes ΔW in the memory of the host. */
+/** The form of `dense` for GPUs, called directly: on cpu and wasm `dense` computes ΔW in JavaScript's memory. */
 describe.each(['cpu', 'wasm'] as const)('factoredKernel on %s', (backend) => {
   beforeAll(() => useBackend(backend))
 

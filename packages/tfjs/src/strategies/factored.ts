@@ -21,7 +21,7 @@ export function factored({ x, c, rows, entries, tables }: StrategyInput): Tensor
 }
 
 /**
- * ΔWᵀ `[d2, d1]`, laid out as a kernel of TensorFlow.js: the rows of the input basis are the spectra of the unit vectors.
+ * Computes ΔWᵀ `[d2, d1]`, in the layout of a TensorFlow.js kernel: the rows of the input basis are the spectra of the unit vectors.
  *
  * @param c coefficients times `α/(d1·d2)`, `[n]`
  */
@@ -29,13 +29,13 @@ export function factoredKernel(c: Tensor, entries: Entries, tables: TableCache):
   return synthesise(modulate(inputBasis(entries, tables), c), entries, tables)
 }
 
-/** As `StrategyInput`, for tokens that are indices. */
+/** The input of `factoredLookup`, whose tokens are indices. */
 export interface LookupInput extends Omit<StrategyInput, 'x' | 'base'> {
   /** `[T]`, each `0 … d2−1` */
   readonly ids: ArrayLike<number>
 }
 
-/** The rows `ids` of ΔWᵀ, `[T, d1]`: Δy of one-hot tokens, whose spectra are rows of the input basis. No other rows are computed. */
+/** Computes only the rows `ids` of ΔWᵀ, `[T, d1]`: Δy of one-hot tokens, whose spectra are rows of the input basis. */
 export function factoredLookup({ ids, c, rows, entries, tables }: LookupInput): Tensor2D {
   const { columns, n, shape } = entries
   const spectrum = tensor2d(basisRows(columns, shape[1], ids), [ids.length, 2 * n])
@@ -55,9 +55,9 @@ function modulate(spectrum: Tensor2D, c: Tensor): Tensor2D {
   const [tokens, width] = spectrum.shape
   const n = width / 2
   const isShared = c.rank === 1
-  const withHalves = (c: Tensor) => reshape(c, [isShared ? 1 : tokens, 1, n])
+  const forBothHalves = (c: Tensor) => reshape(c, [isShared ? 1 : tokens, 1, n])
   const halves = (t: Tensor) => reshape(t, [tokens, 2, n])
-  const scale = (t: Tensor, c: Tensor) => reshape(mul(halves(t), withHalves(c)), [tokens, width])
+  const scale = (t: Tensor, c: Tensor) => reshape(mul(halves(t), forBothHalves(c)), [tokens, width])
   return withGradient(
     [spectrum, c],
     () => ({ value: scale(spectrum, c), saved: [spectrum, c] }),
@@ -100,7 +100,7 @@ function outputBasisTransposed(entries: Entries, tables: TableCache): Tensor2D {
   ) as Tensor2D
 }
 
-/** Row-major `[d, 2n]`: at position `q` the cosines of `2π·q·f/d` for all frequencies, then `sign` times their sines. */
+/** Computes `[d, 2n]`, row-major: at position `q` the cosines of `2π·q·f/d` for all frequencies, then `sign` times their sines. */
 function basis(frequencies: Uint32Array, d: number, sign: 1 | -1): Float32Array {
   const { cos, sin } = unitCircle(d)
   const n = frequencies.length
@@ -117,7 +117,7 @@ function basis(frequencies: Uint32Array, d: number, sign: 1 | -1): Float32Array 
   return values
 }
 
-/** The transpose of `basis`, row-major `[2n, d]`. */
+/** Computes the transpose of `basis`, row-major `[2n, d]`. */
 function transposedBasis(frequencies: Uint32Array, d: number, sign: 1 | -1): Float32Array {
   const { cos, sin } = unitCircle(d)
   const n = frequencies.length
@@ -134,7 +134,7 @@ function transposedBasis(frequencies: Uint32Array, d: number, sign: 1 | -1): Flo
   return values
 }
 
-/** The rows `positions` of `basis` with sign 1, `[T, 2n]`. */
+/** Computes the rows `positions` of `basis` with sign 1, `[T, 2n]`. */
 function basisRows(frequencies: Uint32Array, d: number, positions: ArrayLike<number>): Float32Array {
   const { cos, sin } = unitCircle(d)
   const n = frequencies.length
@@ -144,7 +144,7 @@ function basisRows(frequencies: Uint32Array, d: number, positions: ArrayLike<num
     // Out of range: a row of zeros, as in the `gather` of those backends of TensorFlow.js that do not throw.
     if (q < 0 || q >= d) continue
     for (let l = 0; l < n; l++) {
-      // The product is below 2⁵³ and so exact.
+      // The product is exact, because it is below 2⁵³.
       const angle = (q * frequencies[l]) % d
       values[t * 2 * n + l] = cos[angle]
       values[t * 2 * n + n + l] = sin[angle]

@@ -1,18 +1,18 @@
 /**
- * `spectral` and `dense` on backends whose tensors are in the memory of JavaScript: `core`'s transforms read and write them. There, real
- * FFTs of the tokens cost a fraction of the dense product; the many small products of the portable form suit a GPU.
+ * `spectral` and `dense` on backends whose tensors are in JavaScript's memory: `core`'s transforms read and write them. On these backends,
+ * real FFTs of the tokens cost a fraction of the dense product; the many small products of the portable form suit a GPU.
  */
 import { addBackward, addForward, delta, deltaAdjoint, type Entries, type Layer } from '@fourierft/core'
 import { getBackend, type Tensor, type Tensor2D, tensor, tensor2d } from '@tensorflow/tfjs-core'
 import { withGradient } from '../ops/with-gradient.js'
 import type { StrategyInput } from './strategy-function.js'
 
-/** Whether reading a tensor of the current backend costs at most a copy, and no wait for a device. */
+/** Returns whether reading a tensor of the current backend costs at most a copy, and no wait for a device. */
 export function hasHostMemory(): boolean {
   return ['cpu', 'wasm'].includes(getBackend())
 }
 
-/** `spectral` with the FFTs of `core`. */
+/** Computes `spectral` with the FFTs of `core`. */
 export function hostSpectral({ x, c, rows, entries }: StrategyInput): Tensor2D {
   const [d1, d2] = entries.shape
   const tokens = x.shape[0]
@@ -44,7 +44,7 @@ export function hostSpectral({ x, c, rows, entries }: StrategyInput): Tensor2D {
 }
 
 /**
- * ΔWᵀ `[d2, d1]` from `c` `[n]`.
+ * Computes ΔWᵀ `[d2, d1]` from `c` `[n]`.
  *
  * @param c coefficients times `α/(d1·d2)`
  */
@@ -59,7 +59,7 @@ export function hostKernel(c: Tensor, entries: Entries): Tensor2D {
     },
     (gradient) => {
       const byEntry = deltaAdjoint(transposed, Float64Array.from(numbers(gradient)))
-      // `deltaAdjoint` divides by d1·d2, and so did the caller: `c` is already divided.
+      // `c` is already divided by d1·d2; this factor cancels the division in `deltaAdjoint`.
       return [
         tensor(
           Float32Array.from(byEntry, (value) => value * d1 * d2),
@@ -70,7 +70,10 @@ export function hostKernel(c: Tensor, entries: Entries): Tensor2D {
   ) as Tensor2D
 }
 
-/** One layer for each row of coefficients. Its scaling `d1·d2` cancels `core`'s division, as the coefficients are already divided. */
+/**
+ * Creates one layer for each row of coefficients. The coefficients are already divided by `d1·d2`; the layer's scaling cancels `core`'s own
+ * division.
+ */
 function layersOf(entries: Entries, coefficients: Float32Array): Layer[] {
   const { n, shape } = entries
   return Array.from({ length: coefficients.length / n }, (_, a) => ({
@@ -85,8 +88,8 @@ function layersOf(entries: Entries, coefficients: Float32Array): Layer[] {
 const transposedOf = new WeakMap<Entries, Entries>()
 
 function transposedEntries(entries: Entries): Entries {
-  const known = transposedOf.get(entries)
-  if (known) return known
+  const cached = transposedOf.get(entries)
+  if (cached) return cached
   const { shape, rows, columns } = entries
   const transposed = { ...entries, shape: [shape[1], shape[0]] as const, rows: columns, columns: rows }
   transposedOf.set(entries, transposed)

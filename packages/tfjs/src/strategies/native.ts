@@ -1,6 +1,6 @@
 /**
  * The `native` strategy: the compiled kernel of `@fourierft/native` as an operator of the TensorFlow that tfjs-node uses. The operator
- * adds Δy to the frozen layer's output in place, and its gradient is one operator, too. It runs on TensorFlow's CPU only, because it
+ * adds Δy to the frozen layer's output in place, and another operator computes its gradient. It runs on TensorFlow's CPU only, because it
  * cannot read the memory of a GPU.
  */
 import {
@@ -29,23 +29,23 @@ interface NodeBackend {
 
 let opened: { readonly kernel: NativeKernel | undefined } | undefined
 
-/** The kernel, if the current backend is tfjs-node's on a CPU and `@fourierft/native` is installed. */
+/** Returns the native kernel, if the current backend is tfjs-node's on a CPU and `@fourierft/native` is installed. */
 function nativeKernel(): NativeKernel | undefined {
   if (getBackend() !== 'tensorflow' || nodeBackend().isUsingGpuDevice) return undefined
   opened ??= { kernel: platform.openNativeKernel() }
   return opened.kernel
 }
 
-/** Whether the strategy `native` is available. */
+/** Returns whether the strategy `native` is available. */
 export function hasNativeKernel(): boolean {
   return nativeKernel() !== undefined
 }
 
-/** `base + Δy`, or Δy without a base. */
+/** Computes `base + Δy`, or Δy without a base. */
 export function native({ x, c, rows, entries, tables, base }: StrategyInput): Tensor2D {
   const [d1, d2] = entries.shape
   const start = base ?? zeros([x.shape[0], d1])
-  // The kernel divides by d1·d2, and the coefficients are already divided.
+  // The coefficients are already divided by d1·d2; this scaling cancels the native kernel's own division.
   const run = operators({ entries, c, scaling: d1 * d2, rows, tables })
   return withGradient(
     [start, x, c],
@@ -64,15 +64,15 @@ export interface NativeLinearInput extends Omit<StrategyInput, 'base'> {
   readonly c: Tensor
   /** `α`, the same for all adapters. */
   readonly scaling: number
-  /** `[d2, d1]`, not differentiated */
+  /** The layer's kernel `[d2, d1]`, not differentiated. */
   readonly kernel: Tensor
   /** `[d1]`, not differentiated */
   readonly bias: Tensor | undefined
 }
 
 /**
- * `x · kernel + bias + Δy`, differentiable by `x` and `c`. Both passes add the branch in place to the product, without memory or
- * additions of their own.
+ * Computes `x · kernel + bias + Δy`, differentiable by `x` and `c`. Both passes add the branch to the product in place, without extra
+ * memory.
  */
 export function nativeLinear(input: NativeLinearInput): Tensor2D {
   const { x, c, kernel, bias } = input
@@ -87,7 +87,7 @@ export function nativeLinear(input: NativeLinearInput): Tensor2D {
   ) as Tensor2D
 }
 
-/** The operator that `tf.fused.matMul` runs, without its preparations for gradients. */
+/** Computes `x · kernel + bias` with the operator of `tf.fused.matMul`, without its preparations for gradients. */
 function affine(x: Tensor, kernel: Tensor, bias: Tensor | undefined): Tensor {
   if (bias === undefined) return matMul(x, kernel)
   const attributes = { transposeA: false, transposeB: false, activation: 'linear' }
@@ -95,8 +95,8 @@ function affine(x: Tensor, kernel: Tensor, bias: Tensor | undefined): Tensor {
 }
 
 /**
- * Both operators for one layer. With `isInPlace` the result takes over the buffer of `base`: no other tensor may share that buffer, and
- * nobody may read `base` afterwards.
+ * Returns functions that run the two operators for one layer. With `isInPlace` the result reuses the buffer of `base`: no other tensor may
+ * share that buffer, and `base` must not be read afterwards.
  */
 function operators({
   entries,
@@ -106,8 +106,7 @@ function operators({
   tables,
 }: Pick<NativeLinearInput, 'entries' | 'c' | 'scaling' | 'rows' | 'tables'>) {
   const adapters = c.size / entries.n
-  const kernel = nativeKernel() as NativeKernel
-  const plan = kernel.planOf({ shape: entries.shape, entries })
+  const plan = (nativeKernel() as NativeKernel).planOf({ shape: entries.shape, entries })
   const run = (
     name: string,
     base: Tensor,
@@ -125,18 +124,18 @@ function operators({
       adapters === 1
         ? tables.table(entries, `native/scaling/${scaling}`, () => tensor1d([scaling]))
         : fill([adapters], scaling)
-    const choice =
+    const rowsTensor =
       rows === undefined
-        ? tables.table(entries, 'native/all', () => tensor1d([], 'int32'))
+        ? tables.table(entries, 'native/no-rows', () => tensor1d([], 'int32'))
         : tensor1d(Int32Array.from(rows), 'int32')
-    const all = [base, ...inputs, c, scalings, choice]
-    return nodeBackend().executeMultipleOutputs(name, attributes, all, outputs)
+    const tensors = [base, ...inputs, c, scalings, rowsTensor]
+    return nodeBackend().executeMultipleOutputs(name, attributes, tensors, outputs)
   }
   return {
     forward(base: Tensor, x: Tensor, c: Tensor, isInPlace: boolean): Tensor {
       return run('FourierFT', base, [x], c, isInPlace, 1)[0]
     },
-    /** `base + ∂x` (∂x alone if the base is empty) and ∂c. */
+    /** Returns `base + ∂x` (only ∂x if the base is empty) and ∂c. */
     backward(base: Tensor, x: Tensor, gradY: Tensor, c: Tensor, isInPlace: boolean): [Tensor, Tensor] {
       return run('FourierFTGrad', base, [x, gradY], c, isInPlace, 2) as [Tensor, Tensor]
     },

@@ -6,14 +6,14 @@ import '../fourier-linear.js'
 import { TableCache } from '../table-cache.js'
 import { portableSpectral } from './spectral.js'
 
-/** The form for GPUs, called directly: on cpu and wasm `fourierLinear` computes in the memory of the host. */
+/** The form of `spectral` for GPUs, called directly: on cpu and wasm `fourierLinear` computes in JavaScript's memory. */
 describe.each(['cpu', 'wasm'] as const)('portableSpectral on %s', (backend) => {
   beforeAll(() => useBackend(backend))
   const tables = new TableCache()
   afterAll(() => tables.dispose())
 
   it.each(LAYER_SIZES)(
-    'computes the reference forward and backward, for all rows and for each row: [%i, %i], n = %i, T = %i',
+    'computes the reference forward and backward, with one adapter and with one for each row: [%i, %i], n = %i, T = %i',
     (d1, d2, n, tokens) => {
       expectStrategy(portableSpectral, uniformEntries({ shape: [d1, d2], n, seed: 3 }), tokens, tables)
     },

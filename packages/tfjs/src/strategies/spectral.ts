@@ -1,6 +1,6 @@
 /**
- * The `spectral` strategy: the activations are transformed, never the weight. The portable form consists of two dense and two grouped
- * matrix products with a gather between them; the tables come from `core`, which documents the equations. Tokens are the last dimension.
+ * The `spectral` strategy: transforms the activations, never the weight. The portable form consists of two dense and two grouped matrix
+ * products with a gather between them; the tables come from `core`, which documents the equations. Tokens are the last dimension.
  *
  * @see `groupedTransform` of `@fourierft/core`
  */
@@ -36,7 +36,7 @@ export function spectral(input: StrategyInput): Tensor2D {
   return isTensorflowBackend() ? tensorflowSpectral(input) : portableSpectral(input)
 }
 
-/** The form that runs on every backend. */
+/** Computes Δy with operators that every backend has. */
 export function portableSpectral({ x, c: unexpanded, rows, entries, tables }: StrategyInput): Tensor2D {
   const c = coefficientsPerToken({ c: unexpanded, rows })
   return withGradient(
@@ -93,7 +93,7 @@ const TABLES = {
   rowSigns: ({ analysis }) => tensor1d(Float32Array.of(...analysis.signs.map(() => 1), ...analysis.signs)),
 } as const satisfies Record<string, (transform: GroupedTransform) => Tensor>
 
-/** The sizes are kept for each set of entries; the arrays of the tables are not, as `TableCache` holds them as tensors. */
+/** Caches the sizes for each set of entries, but not the arrays of the tables, which `TableCache` holds as tensors. */
 const sizesOf = { forward: new WeakMap<Entries, Sizes>(), transposed: new WeakMap<Entries, Sizes>() }
 
 function transformOf(entries: Entries, direction: Direction, tables: TableCache): Transform {
@@ -120,7 +120,7 @@ function transformOf(entries: Entries, direction: Direction, tables: TableCache)
   return { sizes, table }
 }
 
-/** `Z` `[G·2m, T]`: real and imaginary parts of the spectra of `x` `[T, d]` at the frequencies that the entries use. */
+/** Computes `Z` `[G·2m, T]`: real and imaginary parts of the spectra of `x` `[T, d]` at the frequencies that the entries use. */
 function analyse(x: Tensor2D, { sizes: { analysis }, table }: Transform): Tensor2D {
   const { outer, inner, groups, slots } = analysis
   const tokens = x.shape[0]
@@ -129,7 +129,7 @@ function analyse(x: Tensor2D, { sizes: { analysis }, table }: Transform): Tensor
   return reshape(matMul(table('m2'), groupSpectra), [groups * 2 * slots, tokens]) as Tensor2D
 }
 
-/** `[T, d']` from `Z`: its rows are gathered in the order of the entries and multiplied by the coefficients. */
+/** Computes the output `[T, d']` from `Z`: gathers its rows in the order of the entries and multiplies them by the coefficients. */
 function synthesise(spectrum: Tensor2D, c: Tensor, { sizes: { synthesis }, table }: Transform): Tensor2D {
   const { inner, groups, slots, length } = synthesis
   const tokens = spectrum.shape[1]
@@ -144,7 +144,7 @@ function synthesise(spectrum: Tensor2D, c: Tensor, { sizes: { synthesis }, table
 }
 
 /**
- * `∂L/∂c_l = Σ_t Z̃[realRow̃_l]·Z[realRow_l] − sigñ_l·sign_l · Z̃[imaginaryRow̃_l]·Z[imaginaryRow_l]`: `[n]`, or without the sum over the
+ * Computes `∂L/∂c_l = Σ_t Z̃[realRow̃_l]·Z[realRow_l] − sigñ_l·sign_l · Z̃[imaginaryRow̃_l]·Z[imaginaryRow_l]`: `[n]`, or without the sum over the
  * tokens `[T, n]`.
  */
 function coefficientGradient(

@@ -9,7 +9,7 @@ export interface StrategyInput {
   readonly x: Tensor2D
   /** Coefficients times `α/(d1·d2)`: `[n]`, or with `rows` `[A, n]`. */
   readonly c: Tensor
-  /** For each token the row of `c`, −1 for none. */
+  /** For each token the row of `c`; −1 means no adapter. */
   readonly rows: ArrayLike<number> | undefined
   readonly entries: Entries
   readonly tables: TableCache
@@ -17,21 +17,21 @@ export interface StrategyInput {
   readonly base?: Tensor2D | undefined
 }
 
-/** Returns `base + Δy` `[T, d1]`, or Δy alone; differentiable by `base`, `x` and `c`. */
+/** Returns `base + Δy` `[T, d1]`, or Δy without a base; differentiable by `base`, `x` and `c`. */
 export type StrategyFunction = (input: StrategyInput) => Tensor2D
 
 /** Adds the base to the result of a function that computes Δy. */
-export function addingBase(change: (input: StrategyInput) => Tensor2D): StrategyFunction {
-  return (input) => (input.base === undefined ? change(input) : add(input.base, change(input)))
+export function addingBase(branch: (input: StrategyInput) => Tensor2D): StrategyFunction {
+  return (input) => (input.base === undefined ? branch(input) : add(input.base, branch(input)))
 }
 
-/** The coefficients of each token, `[T, n]`; `[n]` if all tokens share them. */
+/** Returns the coefficients of each token, `[T, n]`; `[n]` if all tokens share them. */
 export function coefficientsPerToken({ c, rows }: Pick<StrategyInput, 'c' | 'rows'>): Tensor {
   // A product with ones and zeros picks the coefficients of each token; its gradient adds up the tokens of each adapter.
   return rows === undefined ? c : leftProduct(oneHot(rows, c.shape[0]), c)
 }
 
-/** `[T, A]`: 1 where token `t` uses row `a`. */
+/** Computes `[T, A]`: 1 if token `t` uses row `a`, otherwise 0. */
 export function oneHot(rows: ArrayLike<number>, adapters: number): Tensor2D {
   const values = new Float32Array(rows.length * adapters)
   for (let t = 0; t < rows.length; t++) {

@@ -1,7 +1,7 @@
 /** The names of the strategies, and the sizes that decide which one is fastest. */
 import type { Shape } from '@fourierft/core'
 
-/** The strategies that `fourierLinear` knows. */
+/** The strategies of `fourierLinear`. */
 export type TfjsStrategy = 'dense' | 'factored' | 'spectral' | 'native'
 
 /** One layer and its input. */

@@ -2,13 +2,13 @@ import { uniformEntries } from '@fourierft/core'
 import { describe, expect, it } from 'vitest'
 import { type Contributions, contributions, inSlots } from './tensorflow-spectral-sums.js'
 
-/** Whole numbers, so that sums are exact in any order; twice the factor, because the factors of odd lengths are halves. */
+/** Gives each term a whole number, so that sums are exact in any order. The factor is doubled, because odd lengths have halves. */
 function value({ source, entry, factors }: Omit<Contributions, 'target'>, i: number): number {
   return 2 * factors[i] * (100 * source[i] + entry[i])
 }
 
-function addTo(sums: number[], at: number, value: number): void {
-  sums[at] = sums[at] + value
+function addTo(sums: number[], index: number, value: number): void {
+  sums[index] = sums[index] + value
 }
 
 describe.each([
@@ -35,13 +35,13 @@ describe.each([
     },
   )
 
-  it('have the same sums in slots', () => {
-    const all = contributions(entries, 'forward')
+  it('have the same sums in one step and in two', () => {
+    const terms = contributions(entries, 'forward')
     const expected = new Array<number>(2 * Math.floor(d1 / 2) + 2).fill(0)
-    all.target.forEach((row, i) => {
-      addTo(expected, row, value(all, i))
+    terms.target.forEach((row, i) => {
+      addTo(expected, row, value(terms, i))
     })
-    const { parts, width, rowParts, partsPerRow } = inSlots(all)
+    const { parts, width, rowParts, partsPerRow } = inSlots(terms)
     const sums = new Array<number>(parts.source.length / width).fill(0)
     parts.source.forEach((_, i) => {
       addTo(sums, Math.floor(i / width), value(parts, i))

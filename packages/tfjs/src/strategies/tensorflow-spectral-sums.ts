@@ -1,10 +1,10 @@
 /**
- * The sums that `tensorflowSpectral` computes, as lists of indices: which numbers of the input's half spectrum contribute to each number
- * of the output's half spectrum, with which coefficient and factor. No tensors here.
+ * The sums that `tensorflowSpectral` computes, as lists of indices: the numbers of the input's half spectrum that contribute to each number
+ * of the output's half spectrum, each with its coefficient and factor. This file uses no tensors.
  */
 import type { Entries } from '@fourierft/core'
 
-/** Sorted by `target`. A half spectrum has row `2f` for the real part of frequency `f` and row `2f + 1` for the imaginary part. */
+/** The terms of the sums, sorted by `target`. A half spectrum has row `2f` for the real part of frequency `f` and row `2f + 1` for the imaginary part. */
 export interface Contributions {
   /** Row of the input's half spectrum. */
   readonly source: Int32Array
@@ -16,7 +16,7 @@ export interface Contributions {
   readonly target: Int32Array
 }
 
-/** @param direction `forward`: from frequencies `k` of `d2` to frequencies `j` of `d1`; `adjoint`: the other way */
+/** Lists the contributions. @param direction `forward`: from frequencies `k` of `d2` to frequencies `j` of `d1`; `adjoint`: the other way */
 export function contributions(
   { n, shape: [d1, d2], rows, columns }: Entries,
   direction: 'forward' | 'adjoint',
@@ -24,33 +24,34 @@ export function contributions(
   const [from, to, fromLength, toLength] =
     direction === 'forward' ? [columns, rows, d2, d1] : [rows, columns, d1, d2]
   const half = Math.floor(toLength / 2)
-  const all: { source: number; entry: number; factor: number; target: number }[] = []
+  const terms: { source: number; entry: number; factor: number; target: number }[] = []
   for (let l = 0; l < n; l++) {
     const [k, j] = [from[l], to[l]]
     const [isUpperK, isUpperJ] = [2 * k > fromLength, 2 * j > toLength]
     const source = 2 * (isUpperK ? fromLength - k : k)
     const target = 2 * (isUpperJ ? toLength - j : j)
-    // Frequencies 0 and d/2 are their own conjugates: real, and not counted twice.
+    // Frequencies 0 and d/2 are their own conjugates, so they are real and occur once in the full spectrum.
     const isReal = j === 0 || 2 * j === toLength
     const factor = isReal ? toLength : toLength / 2
-    all.push({ source, entry: l, factor, target })
+    terms.push({ source, entry: l, factor, target })
     if (!isReal) {
       const sign = isUpperK === isUpperJ ? -1 : 1
-      all.push({ source: source + 1, entry: l, factor: sign * factor, target: target + 1 })
+      terms.push({ source: source + 1, entry: l, factor: sign * factor, target: target + 1 })
     }
   }
   const last = 2 * half + 1
-  if (!all.some(({ target }) => target === last)) all.push({ source: 0, entry: 0, factor: 0, target: last })
-  all.sort((a, b) => a.target - b.target)
+  if (!terms.some(({ target }) => target === last))
+    terms.push({ source: 0, entry: 0, factor: 0, target: last })
+  terms.sort((a, b) => a.target - b.target)
   return {
-    source: Int32Array.from(all, ({ source }) => source),
-    entry: Int32Array.from(all, ({ entry }) => entry),
-    factors: Float32Array.from(all, ({ factor }) => factor),
-    target: Int32Array.from(all, ({ target }) => target),
+    source: Int32Array.from(terms, ({ source }) => source),
+    entry: Int32Array.from(terms, ({ entry }) => entry),
+    factors: Float32Array.from(terms, ({ factor }) => factor),
+    target: Int32Array.from(terms, ({ target }) => target),
   }
 }
 
-/** The same sums in two steps, each of which adds a fixed number of numbers. */
+/** The sums in two steps, each of which adds a fixed number of terms. */
 export interface Slots {
   /** `[C, width]`: contributions to one target each, padded with factors of 0. */
   readonly parts: Omit<Contributions, 'target'>
@@ -60,7 +61,7 @@ export interface Slots {
   readonly partsPerRow: number
 }
 
-/** Both widths are near the square root of the largest number of contributions to one target, so that padding stays small. */
+/** Divides the sums into two steps. Both widths are near the square root of the largest number of contributions to one target, so that padding stays small. */
 export function inSlots({ source, entry, factors, target }: Contributions): Slots {
   const outputs = (target.at(-1) as number) + 1
   const counts = new Int32Array(outputs)

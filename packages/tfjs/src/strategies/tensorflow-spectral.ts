@@ -34,25 +34,25 @@ interface NodeBackend {
 
 type TensorflowType = 'TF_FLOAT' | 'TF_INT32' | 'TF_COMPLEX64'
 
-/** Whether the current backend is TensorFlow's, on any device. */
+/** Returns whether the current backend is TensorFlow's, on any device. */
 export function isTensorflowBackend(): boolean {
   return getBackend() === 'tensorflow'
 }
 
-/** Whether TensorFlow's device is a GPU. Call it only if `isTensorflowBackend`. */
+/** Returns whether TensorFlow's device is a GPU. Call it only if `isTensorflowBackend`. */
 export function isTensorflowOnGpu(): boolean {
   return nodeBackend().isUsingGpuDevice
 }
 
 /**
- * How rows of equal frequency are added up. `segments`: by TensorFlow's `SegmentSum`, which adds in order on a CPU, but with atomic
- * additions in any order on a GPU. `slots`: by two sums of a few rows each, which give the same bits every time.
+ * The way to add up rows of equal frequency. `segments`: by TensorFlow's `SegmentSum`, which adds in order on a CPU, but with atomic
+ * additions in any order on a GPU. `slots`: by two sums of a few rows each, which repeat their results bit for bit.
  */
 export type Summation = 'segments' | 'slots'
 
 /**
- * Δy `[T, d1]`. The backward pass computes the spectrum of `x` again, which takes about a tenth of the branch's time: to keep it would
- * take as much memory as `x` for each adapted layer.
+ * Computes Δy `[T, d1]`. The backward pass computes the spectrum of `x` again, which takes about a tenth of the branch's time. Keeping the
+ * spectrum would take as much memory as `x` for each adapted layer.
  */
 export function tensorflowSpectral(
   { x, c: unexpanded, rows, entries, tables }: StrategyInput,
@@ -88,7 +88,7 @@ type Direction = 'forward' | 'adjoint'
 type Table = (name: string, make: () => Tensor) => Tensor
 
 /**
- * The real FFT of the rows of `x` `[T, d]`, with tokens last: `[2F, T]`, `F = ⌊d/2⌋ + 1`. Row `2k` is the real part of frequency `k`,
+ * Computes the real FFT of the rows of `x` `[T, d]`, with tokens last: `[2F, T]`, `F = ⌊d/2⌋ + 1`. Row `2k` is the real part of frequency `k`,
  * row `2k + 1` the imaginary part.
  */
 function halfSpectrum(x: Tensor): Tensor2D {
@@ -98,7 +98,7 @@ function halfSpectrum(x: Tensor): Tensor2D {
   return transpose(reshape(parts, [tokens, -1])) as Tensor2D
 }
 
-/** The inverse of `halfSpectrum`: `[T, d]` from `[2F, T]`. */
+/** Inverts `halfSpectrum`: `[T, d]` from `[2F, T]`. */
 function inverse(spectrum: Tensor, d: number): Tensor {
   const [rows, tokens] = spectrum.shape as [number, number]
   const parts = reshape(transpose(spectrum), [tokens, rows / 2, 2])
@@ -145,14 +145,14 @@ function addBySlots(
   return sum(gather(sum(products, 1), rowParts), 1)
 }
 
-/** The coefficients of `entry` times `factors`: `[…, 1]` for all tokens, or `[…, T]`. */
+/** Multiplies the coefficients of `entry` by `factors`: `[…, 1]` for all tokens, or `[…, T]`. */
 function weightsOf(c: Tensor, entry: Tensor, factors: Tensor): Tensor {
   return c.rank === 1
     ? expandDims(mul(gather(c, entry), factors), -1)
     : mul(gather(transpose(c), entry), expandDims(factors, -1))
 }
 
-/** `∂L/∂c_l = Re Σ_t X̂[k_l]·Ĝ[j_l]`: `[n]`, or without the sum over the tokens `[T, n]`. */
+/** Computes `∂L/∂c_l = Re Σ_t X̂[k_l]·Ĝ[j_l]`: `[n]`, or without the sum over the tokens `[T, n]`. */
 function coefficientGradient(
   spectrum: Tensor,
   gradientSpectrum: Tensor,
@@ -186,7 +186,7 @@ function coefficientGradient(
 
 const FFT_TYPES = { Treal: 'TF_FLOAT', Tcomplex: 'TF_COMPLEX64' } as const
 
-/** Runs TensorFlow's operator of that name; all of its attributes are types. */
+/** Runs a TensorFlow operator, all of whose attributes are types. */
 function operator(name: string, types: Readonly<Record<string, TensorflowType>>, inputs: Tensor[]): Tensor {
   const { binding } = nodeBackend()
   const attributes = Object.entries(types).map(([name, type]) => ({

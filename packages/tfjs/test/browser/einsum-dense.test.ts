@@ -1,6 +1,6 @@
 /**
  * `EinsumDense` and `MultiHeadAttention`. TensorFlow.js does not export them. Bundlers can import their files, but Node cannot, because
- * the files are not valid ES modules there. So the tests run in a browser, on the CPU and on the GPU.
+ * the files are not valid ES modules for Node. So the tests run in a browser, on the backends `cpu` and `webgl`.
  */
 import '@tensorflow/tfjs-backend-cpu'
 import '@tensorflow/tfjs-backend-webgl'
@@ -90,7 +90,7 @@ describe.each(['cpu', 'webgl'] as const)('EinsumDense on %s', (backend) => {
     const predict = () => tf.tidy(() => numbers(model.predict(x, { batchSize: BATCH }) as tf.Tensor))
     const weights = () => model.weights.map((weight) => numbers(weight.read()))
 
-    it('adds ΔW as the reference does, for one adapter and several; merges; restores the original weights', async () => {
+    it('equals the reference for one adapter and for several, merges, and restores the original weights', async () => {
       const before = weights()
       const base = predict()
       const adapters = attach(model)
@@ -149,14 +149,14 @@ describe.each(['cpu', 'webgl'] as const)('EinsumDense on %s', (backend) => {
       adapters.addAdapter('b', { ...CONFIG, randomLocSeed: 6 }, { initialSeed: 2 })
       const rows = ['b', null, 'a', 'b']
       const mixed = adapters.withAdapterPerRow(rows, predict)
-      const each = mixed.length / BATCH
+      const rowLength = mixed.length / BATCH
       for (const [row, name] of rows.entries()) {
         if (name === null) adapters.disableAdapters()
         else {
           adapters.enableAdapters()
           adapters.setAdapter(name)
         }
-        const rowOf = (all: Float32Array) => all.subarray(row * each, (row + 1) * each)
+        const rowOf = (all: Float32Array) => all.subarray(row * rowLength, (row + 1) * rowLength)
         expectClose(rowOf(mixed), rowOf(predict()))
       }
       adapters.detach()
@@ -211,7 +211,7 @@ describe.each(['cpu', 'webgl'] as const)('EinsumDense on %s', (backend) => {
 
 const [WIDTH, STEPS] = [8, 5]
 
-/** Of gradient descent. */
+/** The learning rate of gradient descent. */
 const RATE = 0.1
 
 /** The number of roundings in sequence: embedding; query, scores, softmax, values, output, twice; head. */
@@ -315,7 +315,7 @@ describe.each(['cpu', 'webgl'] as const)('MultiHeadAttention on %s', (backend) =
     optimizer.dispose()
   })
 
-  it('lets the layer below it train while it is frozen itself', async () => {
+  it('lets the layer before it train while attention is frozen', async () => {
     const before = kernels()
     const adapters = attach(model, {
       targetModules: ['embed'],
@@ -351,12 +351,14 @@ describe.each(['cpu', 'webgl'] as const)('MultiHeadAttention on %s', (backend) =
     const names = ['b', null, 'a']
     const rows = Array.from({ length: 16 }, (_, row) => names[row % 3] ?? null)
     const mixed = adapters.withAdapterPerRow(rows, predict)
-    const alone = new Map<string | null, Float32Array>([[null, base]])
+    const single = new Map<string | null, Float32Array>([[null, base]])
     for (const name of ['a', 'b']) {
       adapters.setAdapter(name)
-      alone.set(name, predict())
+      single.set(name, predict())
     }
-    const expected = rows.flatMap((name, row) => [...(alone.get(name)?.subarray(2 * row, 2 * row + 2) ?? [])])
+    const expected = rows.flatMap((name, row) => [
+      ...(single.get(name)?.subarray(2 * row, 2 * row + 2) ?? []),
+    ])
     expectClose(mixed, expected, DEPTH * ROUNDINGS)
     adapters.detach()
     expect(predict()).toEqual(base)

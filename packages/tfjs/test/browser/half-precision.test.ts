@@ -18,8 +18,8 @@ afterAll(disposeTables)
  * Relative to the largest number, in unit roundoffs u of float16. Shaders sum in float32 and round the numbers that they store: x and the
  * other operand, the coefficients twice, four tables, and the results between products. Each number passes through at most 12 roundings.
  * Their errors are independent and at most u each, u/√3 in the mean square, so together √(12/3)·u = 2u of the root mean square of the
- * result. The worst of some thousand results is off by 5 deviations, and the largest result is 3.3 root mean squares: 3u. The roundings of
- * the constant factor and of the result are not averaged: 2u.
+ * result. Of some thousand results, the largest error is about 5 standard deviations, and the largest result is 3.3 root mean squares: 3u.
+ * The roundings of the constant factor and of the result do not average out: 2u.
  */
 const TOLERANCE = 5 * 2 ** -11
 
@@ -27,12 +27,12 @@ it('TensorFlow.js computes with a precision of 16 bits', async () => {
   expect(tf.env().getBool('WEBGL_RENDER_FLOAT32_ENABLED')).toBe(false)
   expect(tf.backend().floatPrecision()).toBe(16)
   expect(tf.backend().epsilon()).toBe(1e-4)
-  // Constants are stored in float16, too: 1/768² loses bits.
+  // Constants are also stored in float16: 1/768² loses bits.
   const factor = tf.tidy(() => tf.mul(tf.scalar(1), 1 / 768 ** 2).dataSync()[0])
   expect(Math.abs(factor * 768 ** 2 - 1)).toBeGreaterThan(2 ** -11)
 })
 
-it('spectral is rejected if its indices are not exact, and auto does not choose it', () => {
+it('rejects spectral if its indices are not exact, and auto does not choose it', () => {
   // The cause: TensorFlow.js reads the wrong element for index 2049.
   const read = tf.tidy(() =>
     tf.gather(tf.mod(tf.range(0, 4096), 2), tf.tensor1d([2047, 2049], 'int32')).dataSync(),
@@ -134,7 +134,7 @@ it('an attached model adds and merges two adapters', async () => {
   xs.dispose()
 })
 
-it('convolutions and embeddings give the same with the adapter beside the weight and merged', async () => {
+it('convolutions and embeddings give the same output with the adapter next to the weight and merged', async () => {
   const cases = [
     {
       layer: tfl.layers.conv2d({ name: 'adapted', filters: 96, kernelSize: 3, inputShape: [5, 5, 64] }),
@@ -147,7 +147,7 @@ it('convolutions and embeddings give the same with the adapter beside the weight
   ]
   for (const { layer, x } of cases) {
     const model = tfl.sequential({ layers: [layer] })
-    // With weights of zero the output is Δy.
+    // The output is Δy, because all weights are zero.
     const zeros = model.getWeights().map((weight) => tf.zerosLike(weight))
     model.setWeights(zeros)
     const adapters = attach(model, { targetModules: ['adapted'], nFrequency: 200, scaling: 1 })

@@ -1,4 +1,4 @@
-/** A `LayersModel` as a model that adapters can be attached to: it intercepts the `call` of each layer. */
+/** The implementation of `AttachableModel` for a `LayersModel`: it intercepts the `call` of each layer. */
 import { type LayersModel, Sequential } from '@tensorflow/tfjs-layers'
 import { layerKindOf } from '../../kinds/registry.js'
 import type { AttachableModel } from '../attachable-model.js'

@@ -54,7 +54,7 @@ export function freezeWeights(
   }
 }
 
-/** The model and the models inside it: each has methods that write weights. */
+/** Returns the model and the models inside it: each has methods that write weights. */
 function modelsIn(layer: AnyLayer): AnyLayer[] {
   return layer instanceof LayersModel ? [layer, ...layer.layers.flatMap(modelsIn)] : []
 }

@@ -84,7 +84,7 @@ describe.each(['cpu', 'wasm'] as const)('layers in fields, on %s', (backend) => 
   const predict = () => tf.tidy(() => numbers(model.predict(x, { batchSize: BATCH }) as tf.Tensor))
   const weights = () => [block, block.gate, ...block.path].flatMap((layer) => layer.getWeights()).map(numbers)
 
-  it('are listed once, with the name of the containing layer before their own', () => {
+  it('are listed once, with the name of the containing layer before their name', () => {
     const adapters = attach(model)
     expect(adapters.shapes).toEqual({
       'block.gate': [WIDTH, WIDTH],
@@ -112,7 +112,7 @@ describe.each(['cpu', 'wasm'] as const)('layers in fields, on %s', (backend) => 
     const expected = referenceForward([layer], numbers(x), change.y0)
     const largest = Math.max(...expected.map(Math.abs))
     for (const [i, value] of change.y.entries()) {
-      // Sums of WIDTH products of numbers that are sums of 2·N products, in float32.
+      // Each output sums WIDTH products, whose factors sum 2·N products, in float32.
       expect(Math.abs(value - expected[i])).toBeLessThanOrEqual(
         (WIDTH + 2 * N + 4) * 2 ** -24 * largest * WIDTH,
       )
@@ -139,14 +139,14 @@ describe.each(['cpu', 'wasm'] as const)('layers in fields, on %s', (backend) => 
       loss: () => meanSquaredError(y, model.apply(x) as tf.Tensor),
       train: () => model.fit(x, y, { epochs: 1, verbose: 0 }),
     })
-    const ownOptimizer = tf.train.sgd(0.01)
+    const loopOptimizer = tf.train.sgd(0.01)
     const trained = numbers(adapters.coefficients('default', 'block.gate'))
-    ownOptimizer.minimize(() => tf.losses.meanSquaredError(y, model.apply(x) as tf.Tensor) as tf.Scalar)
+    loopOptimizer.minimize(() => tf.losses.meanSquaredError(y, model.apply(x) as tf.Tensor) as tf.Scalar)
     expect(numbers(adapters.coefficients('default', 'block.gate'))).not.toEqual(trained)
     expect(weights()).toEqual(before)
     adapters.detach()
     optimizer.dispose()
-    ownOptimizer.dispose()
+    loopOptimizer.dispose()
     y.dispose()
   })
 
@@ -162,12 +162,12 @@ describe.each(['cpu', 'wasm'] as const)('layers in fields, on %s', (backend) => 
         adapters.enableAdapters()
         adapters.setAdapter(name)
       }
-      const alone = predict().subarray(row * WIDTH, (row + 1) * WIDTH)
+      const single = predict().subarray(row * WIDTH, (row + 1) * WIDTH)
       const actual = mixed.subarray(row * WIDTH, (row + 1) * WIDTH)
-      // Three layers of such sums, one after the other.
-      const largest = Math.max(1, ...alone.map(Math.abs))
+      // Three layers in sequence, each with the rounding errors of the test above.
+      const largest = Math.max(1, ...single.map(Math.abs))
       for (const [i, value] of actual.entries()) {
-        expect(Math.abs(value - alone[i])).toBeLessThanOrEqual(
+        expect(Math.abs(value - single[i])).toBeLessThanOrEqual(
           3 * (WIDTH + 2 * N + 4) * 2 ** -24 * largest * WIDTH,
         )
       }
@@ -175,7 +175,7 @@ describe.each(['cpu', 'wasm'] as const)('layers in fields, on %s', (backend) => 
     adapters.detach()
   })
 
-  it('do not include the custom layer itself: its own weights cannot have adapters', () => {
+  it('do not include the custom layer, whose own weights cannot have adapters', () => {
     const adapters = attach(model)
     expect(() => adapters.addAdapter('a', { targetModules: ['block'], nFrequency: N })).toThrow(
       expect.objectContaining({
@@ -204,7 +204,7 @@ describe('layers in fields', () => {
     model.dispose()
   })
 
-  it('can have adapters once they have weights, which the first run may create', () => {
+  it('can have adapters after the first run of the model has created their weights', () => {
     const block = new Block({ buildsParts: false })
     const model = tfl.sequential({ layers: [tfl.layers.inputLayer({ inputShape: [WIDTH] }), block] })
     const early = attach(model)

@@ -14,9 +14,9 @@ export interface NamedLayer {
 }
 
 /**
- * All layers that have weights of their own or contain no other layers, in the order of the model. The path of a layer is its name,
+ * Lists all layers that have weights of their own or contain no other layers, in the order of the model. The path of a layer is its name,
  * preceded by the names of the models, wrappers and layers that contain it, separated by dots: `encoder.query`. A layer that is used
- * several times is listed once; if it is a layer of the model itself, the name is that of the model.
+ * several times is listed once; if it is a direct layer of the model, it has its name in the model.
  *
  * @throws {FourierFTError} `INVALID_OPTION` if two layers have the same name
  */
@@ -29,7 +29,7 @@ export function namedLayers(model: LayersModel, moduleNames: ModuleNames = {}): 
     const ancestors = [...parents, layer]
     const children = sublayers(layer).filter((child) => !ancestors.includes(child))
     if (hasOwnWeights(layer, children)) add(layer, path)
-    // These get the name that the model has for them.
+    // Direct layers of the model keep their names.
     const layersOfModel = new Set(layer instanceof LayersModel ? [] : model.layers)
     for (const child of children)
       if (!layersOfModel.has(child)) visit(child, `${path}.${child.name}`, ancestors)
@@ -55,7 +55,7 @@ export function namedLayers(model: LayersModel, moduleNames: ModuleNames = {}): 
   return [...byName.values()]
 }
 
-/** Also true for a layer without children that has no weights yet. */
+/** Returns true also for a layer without children that has no weights yet. */
 function hasOwnWeights(layer: AnyLayer, children: readonly AnyLayer[]): boolean {
   if (children.length === 0) return true
   const weightsOfChildren = new Set(children.flatMap(({ weights }) => weights))

@@ -1,10 +1,10 @@
 /**
- * Makes `fit`, `fitDataset` and `trainOnBatch` of an attached model train the active adapters only. `evaluateDataset`, which waits between
+ * Makes `fit`, `fitDataset` and `trainOnBatch` of an attached model train only the active adapters. `evaluateDataset`, which waits between
  * batches, keeps the adapters that were active when it began.
  *
  * TensorFlow.js collects the weights to train in `compile`, so a model that was compiled before it was attached (or before another adapter
- * became active) would train its kernels. Here the list is set for the duration of each call, which works before and after `compile`.
- * Each step, and each batch of the call's own validation, runs with the adapters that were active when the training began. Optimizers
+ * became active) would train other weights. This file sets the list for the duration of each call, which works before and after `compile`.
+ * Each step, and each batch of validation data of the call, runs with the adapters that were active when the training began. Optimizers
  * keep their moments by position in the list of weights: an optimizer that has moments of other weights is rejected.
  */
 import { FourierFTError } from '@fourierft/core'
@@ -13,15 +13,15 @@ import { hasState, type TrainingModel, trainingModel } from '../../layers-intern
 import type { AttachedState } from '../attachable-model.js'
 import { overrideProperty } from '../override-property.js'
 
-/** Runs one step of a training. */
+/** Runs one training step. */
 type Step = <R>(run: () => R) => R
 
-/** @returns a function that restores the methods of the model */
+/** Overrides the methods. @returns a function that restores the methods of the model */
 export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedState): () => void {
   const trained = new WeakMap<object, readonly LayerVariable[]>()
 
-  /** @param prepare overrides further properties for the duration of the training */
-  const during = <T>(run: () => Promise<T>, prepare: (step: Step) => (() => void)[] = () => []) =>
+  /** @param prepare overrides more properties for the duration of the training */
+  const trainWith = <T>(run: () => Promise<T>, prepare: (step: Step) => (() => void)[] = () => []) =>
     train(async (weights, step) => {
       const training = trainingModel(model)
       const collected = training.collectedTrainableWeights
@@ -31,7 +31,7 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
       training.collectedTrainableWeights = [...weights]
       const restore = [
         overrideProperty(training, 'checkTrainableWeightsConsistency', () => {}),
-        stepsWith(training, step),
+        overrideSteps(training, step),
         ...prepare(step),
       ]
       try {
@@ -45,24 +45,24 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
   const restore = [
     overrideProperty(model, 'fit', (x, y, args) => {
       const validates = args?.validationData !== undefined || (args?.validationSplit ?? 0) > 0
-      return during(
+      return trainWith(
         () => fit.call(model, x, y, args),
-        (step) => (validates ? [nextTestWith(trainingModel(model), step)] : []),
+        (step) => (validates ? [overrideNextTest(trainingModel(model), step)] : []),
       )
     }),
     overrideProperty(
       model,
       'fitDataset',
       (dataset, args) =>
-        during(
+        trainWith(
           () => fitDataset.call(model, dataset, args),
-          (step) => validationsWith(trainingModel(model), args?.validationData, step),
+          (step) => overrideValidations(trainingModel(model), args?.validationData, step),
         ) as ReturnType<typeof fitDataset>,
     ),
     overrideProperty(model, 'evaluateDataset', (dataset, args) =>
-      testWith(trainingModel(model), call(), () => evaluateDataset.call(model, dataset, args)),
+      evaluateWith(trainingModel(model), call(), () => evaluateDataset.call(model, dataset, args)),
     ),
-    overrideProperty(model, 'trainOnBatch', (x, y) => during(() => trainOnBatch.call(model, x, y))),
+    overrideProperty(model, 'trainOnBatch', (x, y) => trainWith(() => trainOnBatch.call(model, x, y))),
   ]
   return () => {
     for (const undo of restore) undo()
@@ -70,7 +70,7 @@ export function trainAdaptersOnly(model: LayersModel, { train, call }: AttachedS
 }
 
 /** Makes each step of a training run through `step`. */
-function stepsWith(training: TrainingModel, step: Step): () => void {
+function overrideSteps(training: TrainingModel, step: Step): () => void {
   const { makeTrainFunction } = training
   return overrideProperty(training, 'makeTrainFunction', () => {
     const train = makeTrainFunction.call(training)
@@ -82,7 +82,7 @@ function stepsWith(training: TrainingModel, step: Step): () => void {
  * Makes the batches of the next evaluation run through `step`. `fit` creates the test function for its validation first; a call of
  * `evaluate` by the user during the training creates another one.
  */
-function nextTestWith(training: TrainingModel, step: Step): () => void {
+function overrideNextTest(training: TrainingModel, step: Step): () => void {
   const { makeTestFunction } = training
   let isCreated = false
   return overrideProperty(training, 'makeTestFunction', () => {
@@ -95,8 +95,8 @@ function nextTestWith(training: TrainingModel, step: Step): () => void {
 }
 
 /** Begins an evaluation whose batches run through `step`. */
-function testWith<T>(training: TrainingModel, step: Step, begin: () => T): T {
-  const restore = nextTestWith(training, step)
+function evaluateWith<T>(training: TrainingModel, step: Step, begin: () => T): T {
+  const restore = overrideNextTest(training, step)
   try {
     return begin()
   } finally {
@@ -105,18 +105,18 @@ function testWith<T>(training: TrainingModel, step: Step, begin: () => T): T {
 }
 
 /** `fitDataset` calls `evaluate` or `evaluateDataset` with its validation data; calls with other data are the user's. */
-function validationsWith(training: TrainingModel, data: unknown, step: Step): (() => void)[] {
+function overrideValidations(training: TrainingModel, data: unknown, step: Step): (() => void)[] {
   if (data === undefined || data === null) return []
   const { evaluate, evaluateDataset } = training
   const [xs] = Array.isArray(data) ? data : [undefined]
   return [
     overrideProperty(training, 'evaluate', (x, y, args) => {
       const run = () => evaluate.call(training, x, y, args)
-      return x === xs ? testWith(training, step, run) : run()
+      return x === xs ? evaluateWith(training, step, run) : run()
     }),
     overrideProperty(training, 'evaluateDataset', (dataset, args) => {
       const run = () => evaluateDataset.call(training, dataset, args)
-      return (dataset as unknown) === data ? testWith(training, step, run) : run()
+      return (dataset as unknown) === data ? evaluateWith(training, step, run) : run()
     }),
   ]
 }
