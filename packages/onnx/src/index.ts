@@ -20,6 +20,15 @@ export {
 export { gradientFunction } from './attach/functions/gradient-function.js'
 export type { Replaceable, WeightInputs } from './attach/replaceable-layer.js'
 export type { BakedLayer } from './attach/weight-update.js'
+export { type CrossEntropyOptions, crossEntropy } from './differentiate/losses/cross-entropy.js'
+export type { Loss } from './differentiate/losses/loss.js'
+export { binaryCrossEntropy, meanSquaredError } from './differentiate/losses/regression.js'
+export { scalarLoss } from './differentiate/losses/scalar-loss.js'
+export {
+  makeTrainingGraph,
+  type TrainingGraph,
+  type TrainingGraphOptions,
+} from './differentiate/training-graph.js'
 export { checkWeight } from './layers/check-weight-size.js'
 export { decideProducts } from './layers/join-products.js'
 export { biasOf, type LayerBias } from './layers/layer-bias.js'

@@ -7,6 +7,7 @@ import {
   type Ending,
   type FourierFTConfig,
   type FourierFTOptions,
+  invalidState,
   type RowAdapter,
 } from '@fourierft/core'
 import type { InferenceSession } from 'onnxruntime-common'
@@ -16,6 +17,7 @@ import { newAdapter } from './new-adapter.js'
 import type { SessionAdapter } from './session-adapter.js'
 import { SessionHost } from './session-host.js'
 import type { SharedGraph } from './shared-graph.js'
+import type { TrainableSession } from './trainer/trainer.js'
 
 type Feeds = InferenceSession.FeedsType
 type Fetches = InferenceSession.FetchesType
@@ -122,6 +124,22 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
       return await this.#host.run(graph, choice, { feeds, fetches, options: runOptions })
     } finally {
       graph.drop()
+    }
+  }
+
+  /** @internal What a trainer needs of this session. */
+  get trainable(): TrainableSession {
+    return {
+      adapterToTrain: (name) => {
+        const [active, ...others] = this.activeAdapters
+        const chosen = name ?? active
+        if (chosen === undefined || (name === undefined && others.length > 0))
+          throw invalidState(`${this.activeAdapters.length} adapters are active`, 'give the option adapter')
+        return { name: chosen, adapter: this.matchedAdapter(chosen) }
+      },
+      openTraining: (adapter, loss) => this.#host.openTraining(adapter, loss),
+      trainAdapter: (name, work) => this.train(work, name),
+      replaceAdapter: (name, adapter) => this.replace(name, adapter),
     }
   }
 

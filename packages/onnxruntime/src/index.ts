@@ -1,7 +1,23 @@
 /** The main entry of `@fourierft/onnxruntime`. */
+
+export {
+  binaryCrossEntropy,
+  type CrossEntropyOptions,
+  crossEntropy,
+  type Loss,
+  meanSquaredError,
+  scalarLoss,
+} from '@fourierft/onnx'
 export type { AdaptedSession, RunOptions } from './adapted-session.js'
 export { createSession, type SessionOptions } from './create-session.js'
 export type { GivenModel, ModelBytes, ModelSource } from './model-source.js'
 export { adviceFor, type ModuleNames, readModuleNames, withoutAbsent } from './module-names.js'
 export { registerFourierFTBackend } from './native-backend.js'
 export type { Ort } from './ort.js'
+export {
+  createTrainer,
+  type StepReport,
+  type Trainer,
+  type TrainerOptions,
+  type TrainingBatch,
+} from './trainer/trainer.js'

@@ -1,6 +1,6 @@
 /** `ModelSessions`: opens one model in the user's ONNX Runtime, either unchanged, with slots for adapters, or with adapters in its weights. */
 import { type Adapter, type Applied, FourierFTError } from '@fourierft/core'
-import type { ReadExternal } from '@fourierft/onnx'
+import type { Loss, ReadExternal } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import { AdaptedGraph } from './adapted-graph.js'
 import { type AdapterSlots, attachSlots, bakeAdapters, NO_SLOTS } from './adapter-slots.js'
@@ -10,6 +10,7 @@ import type { ModuleNames } from './module-names.js'
 import type { Ort } from './ort.js'
 import { type Enqueue, runtimeQueue } from './runtime-queue.js'
 import type { SessionAdapter } from './session-adapter.js'
+import { attachForTraining, type TrainingSession } from './trainer/training-session.js'
 
 export class ModelSessions {
   /** The reason why the native kernel is not used; undefined if it is used. */
@@ -85,6 +86,23 @@ export class ModelSessions {
     const { model, ...externalData } = open
     await bakeAdapters(model, added, this.readExternal(open))
     return this.graphOf(await this.#create({ bytes: model.toBytes(), ...externalData }))
+  }
+
+  /**
+   * Opens the training graph of one adapter: its branches and replaced layers, the loss, and their gradients.
+   *
+   * @throws {FourierFTError} as `makeTrainingGraph`
+   */
+  async training(adapter: SessionAdapter, loss: Loss): Promise<TrainingSession> {
+    const { model, ...externalData } = await this.openModel()
+    const { inputs, graph } = attachForTraining(model, adapter, loss)
+    return {
+      session: await this.#create({ bytes: model.toBytes(), ...externalData }),
+      Tensor: this.#ort.Tensor,
+      enqueue: this.#enqueue,
+      inputs,
+      graph,
+    }
   }
 
   /** Reads the model's external data. */

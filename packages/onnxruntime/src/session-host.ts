@@ -12,7 +12,7 @@ import {
   invalidState,
   rejectTrainedBiases,
 } from '@fourierft/core'
-import { checkWeight, readLayer } from '@fourierft/onnx'
+import { checkWeight, type Loss, readLayer } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
 import type { AdaptedGraph, RunArguments } from './adapted-graph.js'
 import { slotsFor } from './adapter-slots.js'
@@ -24,6 +24,7 @@ import { type ModuleNames, withoutAbsent } from './module-names.js'
 import type { NamedLayer } from './new-adapter.js'
 import { matchAdapter, type SessionAdapter } from './session-adapter.js'
 import { SharedGraph } from './shared-graph.js'
+import type { TrainingSession } from './trainer/training-session.js'
 
 /** The inputs and outputs of the original model. */
 export type Signature = Pick<
@@ -98,6 +99,10 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   }
 
   /** Returns the linear layers by the names of their modules. */
+  async openTraining(adapter: SessionAdapter, loss: Loss): Promise<TrainingSession> {
+    return (await this.#getSessions()).training(adapter, loss)
+  }
+
   async namedLayers(): Promise<Map<string, NamedLayer>> {
     const sessions = await this.#getSessions()
     const open = await sessions.openModel()

@@ -17,7 +17,7 @@ import type { AdapterHost, CallState, Ending, MatchedAdapter } from './host.js'
 
 interface Loaded<P> {
   readonly name: string
-  readonly adapter: P
+  adapter: P
   scale: number
 }
 
@@ -324,6 +324,19 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
     work(adapter)
     // A running merge must not use the old coefficients.
     this.#changes++
+  }
+
+  /**
+   * Replaces an adapter by itself with other coefficients. Calls that have started keep the old ones, and so do merged weights.
+   *
+   * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_STATE` after the model's end
+   */
+  protected replace(name: string, adapter: P): void {
+    this.#checkLive()
+    this.#find(name).adapter = adapter
+    // A running merge must not use the old coefficients.
+    this.#changes++
+    this.#update()
   }
 
   protected matchedAdapters(): P[] {

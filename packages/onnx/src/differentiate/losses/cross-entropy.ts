@@ -1,0 +1,108 @@
+/** Cross-entropy of classes: one label for each row, or for each token. */
+import { FourierFTError } from '@fourierft/core'
+import { DataType } from '../../model/schema.js'
+import { type BuiltLoss, LABELS, type Loss, type LossContext } from './loss.js'
+
+export interface CrossEntropyOptions {
+  /** Positions with this label do not count. Default: −100, as in PyTorch. */
+  readonly ignoreIndex?: number
+  /** The share of each target that is spread over all classes, in `[0, 1)`. Default: 0. */
+  readonly labelSmoothing?: number
+  /** A weight for each class, at least 0. Default: 1. */
+  readonly weights?: readonly number[]
+}
+
+/**
+ * The loss of classes, as `torch.nn.CrossEntropyLoss` computes it: the mean over all labels that count, weighted by the classes' weights.
+ * Logits and probabilities of positions that do not count are not formed; over a vocabulary they would take most of the memory.
+ *
+ * @param output logits `[..., C]`. The labels are int64 `[...]`, each in `[0, C)` or `ignoreIndex`
+ * @throws {FourierFTError} `INVALID_OPTION`
+ */
+export function crossEntropy(output: string, options: CrossEntropyOptions = {}): Loss {
+  const { ignoreIndex = -100, labelSmoothing = 0, weights } = options
+  if (!Number.isSafeInteger(ignoreIndex)) throw invalid('ignoreIndex', 'an integer', ignoreIndex)
+  if (!(labelSmoothing >= 0 && labelSmoothing < 1))
+    throw invalid('labelSmoothing', 'a number in [0, 1)', labelSmoothing)
+  if (weights?.some((weight) => !(weight >= 0 && Number.isFinite(weight))))
+    throw invalid('weights', 'numbers of at least 0', weights)
+  return {
+    output,
+    labels: { dataType: DataType.int64, missingAxes: 1 },
+    build: (context) => build(output, { ignoreIndex, labelSmoothing, weights }, context),
+  }
+}
+
+interface Settings {
+  readonly ignoreIndex: number
+  readonly labelSmoothing: number
+  readonly weights: readonly number[] | undefined
+}
+
+/**
+ * With p = softmax(x), targets q_c = (1 − ε)·w_y·[c = y] + ε·w_c/C and s = Σ q: the loss of a row is −Σ q_c·ln p_c, and its gradient s·p − q.
+ */
+function build(
+  output: string,
+  { ignoreIndex, labelSmoothing, weights }: Settings,
+  { list, dataType }: LossContext,
+): BuiltLoss {
+  const { add, constant, float, multiply, plus, minus, total } = list
+  const classes = list.sizeOf(output, -1)
+  const labels = add('Reshape', [LABELS, constant([-1])])
+  const isCounted = add('Not', [add('Equal', [labels, constant([ignoreIndex])])])
+  const positions = add('Reshape', [add('NonZero', [isCounted]), constant([-1])])
+  const column = add('Reshape', [add('Gather', [labels, positions]), constant([-1, 1])])
+
+  const rows = list.reshape(output, [constant([-1]), classes])
+  const counted = add('Gather', [rows, positions], { axis: { int: 0 } })
+  const logits = dataType === DataType.float ? counted : list.cast(counted, DataType.float)
+  const logarithms = add('LogSoftmax', [logits], { axis: { int: 1 } })
+  const atLabel = (values: string) => add('GatherElements', [values, column], { axis: { int: 1 } })
+
+  const smoothing = labelSmoothing > 0 ? float(labelSmoothing) : undefined
+  const classWeights = weights === undefined ? undefined : float(weights)
+  const labelWeights =
+    classWeights === undefined
+      ? undefined
+      : add('Reshape', [add('Gather', [classWeights, column]), constant([-1, 1])])
+  const weighted = (value: string) => (labelWeights === undefined ? value : multiply(value, labelWeights))
+  // The part of the target at the label, and the part that all classes share.
+  const certain = (value: string) =>
+    smoothing === undefined ? value : multiply(value, float(1 - labelSmoothing))
+  const shares =
+    smoothing === undefined
+      ? undefined
+      : add('Div', [
+          multiply(smoothing, classWeights ?? add('Expand', [float(1), classes])),
+          list.cast(classes, DataType.float),
+        ])
+
+  const likelihood = certain(weighted(atLabel(logarithms)))
+  const spread = shares === undefined ? undefined : total(multiply(logarithms, shares))
+  const sum = add('Neg', [spread === undefined ? total(likelihood) : plus(total(likelihood), spread)])
+  const ones = add('CastLike', [add('Not', [add('Equal', [column, constant([ignoreIndex])])]), logits])
+  const count = total(labelWeights ?? ones)
+
+  const labelPart = certain(labelWeights ?? ones)
+  const targetSum = shares === undefined ? labelPart : plus(labelPart, total(shares))
+  const scaled = multiply(add('Exp', [logarithms]), targetSum)
+  const withoutShares = shares === undefined ? scaled : minus(scaled, shares)
+  const gradient = add('ScatterElements', [withoutShares, column, minus(atLabel(withoutShares), labelPart)], {
+    axis: { int: 1 },
+  })
+  const typed = dataType === DataType.float ? gradient : list.cast(gradient, dataType)
+  const zeros = add('Expand', [add('CastLike', [float(0), output]), add('Shape', [rows])])
+  const places = add('Reshape', [positions, constant([-1, 1])])
+  const all = add('ScatterND', [zeros, places, typed])
+  const seed = add('Reshape', [all, add('Shape', [output])])
+  return { nodes: list.nodes, sum, count, seeds: new Map([[output, seed]]) }
+}
+
+function invalid(option: string, expected: string, received: unknown): FourierFTError {
+  return new FourierFTError(
+    'INVALID_OPTION',
+    `crossEntropy, ${option}: expected ${expected}; received ${JSON.stringify(received)}`,
+    { option, expected, received },
+  )
+}

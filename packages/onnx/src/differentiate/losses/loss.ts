@@ -1,0 +1,65 @@
+/** What a loss is: nodes at the end of a graph, the labels that they read, and the gradients with which differentiation starts. */
+
+import { DOMAIN } from '../../attach/functions/branch-function.js'
+import type { NewNode } from '../../model/encode.js'
+import { NodeList } from '../../model/node-list.js'
+import { DataType } from '../../model/schema.js'
+
+/** The values that a loss adds to a graph. Sums of several batches, divided by the sum of their counts, are the loss of all of them. */
+export interface BuiltLoss {
+  readonly nodes: readonly NewNode[]
+  /** float32 scalar: the sum of the losses of all labels. */
+  readonly sum: string
+  /** float32 scalar: the number of labels that count, or the sum of their weights. */
+  readonly count: string
+  /** A value of the graph → the value with the gradient of `sum`, of the same shape and type. */
+  readonly seeds: ReadonlyMap<string, string>
+}
+
+export interface LossContext {
+  /** The element type of an output: a number of {@link DataType}. */
+  readonly dataType: number
+  readonly list: LossNodes
+}
+
+export interface Loss {
+  /** The output of the model that the loss reads. */
+  readonly output: string
+  /** The element type of the labels, and by how many axes they have fewer than the output; undefined for a loss without labels. */
+  readonly labels: { readonly dataType: number; readonly missingAxes: 0 | 1 } | undefined
+  build(context: LossContext): BuiltLoss
+}
+
+/** The input with the labels. */
+export const LABELS = `${DOMAIN}.labels`
+
+/** Nodes that compute a loss in float32. */
+export class LossNodes extends NodeList {
+  constructor() {
+    super(`${DOMAIN}.loss.`)
+  }
+
+  readonly float = (values: number | readonly number[]): string => {
+    const isScalar = typeof values === 'number'
+    const numbers = Float32Array.from(isScalar ? [values] : values)
+    const data = new Uint8Array(numbers.buffer)
+    const dims = isScalar ? [] : [numbers.length]
+    return this.add('Constant', [], { value: { tensor: { dims, dataType: DataType.float, data } } })
+  }
+
+  readonly cast = (value: string, to: number): string => this.add('Cast', [value], { to: { int: to } })
+
+  /** The sum of all numbers. */
+  readonly total = (value: string): string => this.add('ReduceSum', [value], { keepdims: { int: 0 } })
+
+  /** The sum over one axis, which keeps size 1. */
+  readonly sumOver = (value: string, axis: number): string =>
+    this.add('ReduceSum', [value, this.constant([axis])], { keepdims: { int: 1 } })
+
+  readonly multiply = (a: string, b: string): string => this.add('Mul', [a, b])
+  readonly plus = (a: string, b: string): string => this.add('Add', [a, b])
+  readonly minus = (a: string, b: string): string => this.add('Sub', [a, b])
+
+  /** The number of numbers, as float32. */
+  readonly countOf = (value: string): string => this.cast(this.add('Size', [value]), DataType.float)
+}

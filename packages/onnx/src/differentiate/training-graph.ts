@@ -1,0 +1,85 @@
+/** The training graph of a model: its forward pass, a loss, and the gradients of the adapters' inputs as outputs. */
+import { FourierFTError } from '@fourierft/core'
+import { DOMAIN } from '../attach/functions/branch-function.js'
+import { gradientFunction } from '../attach/functions/gradient-function.js'
+import type { OnnxModel } from '../model/model.js'
+import { Analysis } from '../shapes/batch-axis.js'
+import { Backward } from './backward.js'
+import { differentiate } from './differentiate.js'
+import { LABELS, type Loss, LossNodes } from './losses/loss.js'
+import { isFloatType } from './scalar.js'
+
+export interface TrainingGraphOptions {
+  readonly loss: Loss
+  /** Inputs of the graph whose gradients are wanted: coefficients, and weights and biases of replaced layers. */
+  readonly targets: readonly string[]
+}
+
+/** The names of the outputs of a training graph. */
+export interface TrainingGraph {
+  /** float32 scalar: the sum of the losses of all labels. */
+  readonly loss: string
+  /** float32 scalar: the number of labels that count. The loss of a batch is `loss / count`. */
+  readonly count: string
+  /** The input with the labels; undefined if the loss has none. */
+  readonly labels: string | undefined
+  /** Target → the output with the gradient of `loss`, in the target's shape. Targets that do not affect the loss are missing. */
+  readonly gradients: ReadonlyMap<string, string>
+}
+
+/**
+ * Turns a model with attached branches into its training graph. Inference graphs stay as they are: make it from a copy of the model.
+ *
+ * @throws {FourierFTError} `INVALID_OPTION` if the model has no such output, or no target affects it; `UNSUPPORTED` for an operator without a
+ *   gradient rule. The model is then unchanged.
+ */
+export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingGraphOptions): TrainingGraph {
+  const { graph } = model
+  const names = graph.outputs.map(({ name }) => name)
+  if (!names.includes(loss.output))
+    throw new FourierFTError(
+      'INVALID_OPTION',
+      `loss: ${model.file} has no output ${JSON.stringify(loss.output)}; it has ${names.join(', ')}`,
+      { file: model.file, option: 'loss', expected: names, received: loss.output },
+    )
+  return model.transaction(() => {
+    const forward = new Backward(graph, { analysis: new Analysis(model), opset: 0, target: '' })
+    const dataType = forward.typeOf(loss.output)
+    if (!isFloatType(dataType))
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        `loss: the output ${JSON.stringify(loss.output)} of ${model.file} has integers, which have no gradient`,
+        { file: model.file, option: 'loss', received: loss.output },
+      )
+    if (loss.labels) {
+      const producer = graph.index.producers.get(loss.output)
+      const described = graph.outputs.find(({ name }) => name === loss.output)?.dims?.length
+      const rank = described ?? (producer ? forward.rankOf(loss.output, producer) : 0)
+      const dims = Array.from({ length: rank - loss.labels.missingAxes }, (_, i) => `${LABELS}_${i}`)
+      graph.addInput({ name: LABELS, dataType: loss.labels.dataType, dims })
+    }
+    const built = loss.build({ list: new LossNodes(), dataType })
+    const last = graph.nodes.at(-1)
+    if (last) graph.insertAfter(last, built.nodes)
+    const gradients = differentiate(model, { seeds: built.seeds, targets })
+    if (!model.functions.some(({ name }) => name === 'FourierFTGrad'))
+      model.addFunction(gradientFunction(model.opsetImports.get('') ?? 0))
+    const rename = (value: string, name: string): string => {
+      const end = graph.nodes.at(-1)
+      if (end) graph.insertAfter(end, [{ opType: 'Identity', inputs: [value], outputs: [name] }])
+      graph.addOutput({ name })
+      return name
+    }
+    return {
+      loss: rename(built.sum, `${DOMAIN}.loss`),
+      count: rename(built.count, `${DOMAIN}.count`),
+      labels: loss.labels && LABELS,
+      gradients: new Map(
+        Array.from(gradients, ([target, value]) => [
+          target,
+          rename(value, `${DOMAIN}.gradient of ${target}`),
+        ]),
+      ),
+    }
+  })
+}

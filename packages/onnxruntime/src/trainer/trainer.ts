@@ -1,0 +1,235 @@
+/** `Trainer`: trains one adapter of a session. Calls of the session see the adapter as it is after the last step. */
+import { type AdamW, clipGradientNorm, createAdamW, FourierFTError, invalidState } from '@fourierft/core'
+import type { Loss } from '@fourierft/onnx'
+import type { InferenceSession, Tensor } from 'onnxruntime-common'
+import type { AdaptedSession } from '../adapted-session.js'
+import type { SessionAdapter } from '../session-adapter.js'
+import { Parameters } from './parameters.js'
+import type { TrainingSession } from './training-session.js'
+
+export interface TrainerOptions {
+  /** The name of the adapter. Default: the active one. */
+  readonly adapter?: string
+  readonly loss: Loss
+  /** The rate of the coefficients. Default: 7.5/α, hundreds of times LoRA's: a coefficient moves ΔW by only α/(d1·d2) of itself. */
+  readonly learningRate?: number
+  /** The rate of weights and biases that the adapter replaces (`modulesToSave`). Default: 1e-3. */
+  readonly headLearningRate?: number
+  /** AdamW's decay of coefficients and weights. Default: 0.01, as in PyTorch. */
+  readonly weightDecay?: number
+  /** The largest norm of all gradients together. Default: no limit. */
+  readonly maxGradientNorm?: number
+}
+
+/** One batch, or one part of it: what the model is fed, and the labels of the loss. */
+export interface TrainingBatch {
+  /** The inputs of the model, as for `session.run`. */
+  readonly feeds: InferenceSession.FeedsType
+  /** The labels: `int64` classes for `crossEntropy`, `float32` numbers for the others; their shape is in the documentation of the loss. */
+  readonly labels?: Tensor
+}
+
+export interface StepReport {
+  /** The number of this step, from 1. */
+  readonly step: number
+  /** The mean loss of the batch, before the step. */
+  readonly loss: number
+  /** The Euclidean norm of all gradients, before clipping. */
+  readonly gradientNorm: number
+  /** The rate of the coefficients in this step. */
+  readonly learningRate: number
+}
+
+/** A product of rate and α below this does not move ΔW. @see Gao et al., tables 9 to 12: 4 to 15 */
+const LOW_RATE = 0.5
+
+export class Trainer {
+  readonly learningRate: number
+  readonly headLearningRate: number
+  readonly #name: string
+  readonly #session: TrainableSession
+  readonly #training: TrainingSession
+  readonly #parameters: Parameters
+  readonly #coefficientOptimizer: AdamW
+  readonly #weightOptimizer: AdamW
+  readonly #maxGradientNorm: number | undefined
+  #isReleased = false
+  #steps = 0
+
+  private constructor(init: TrainerInit) {
+    const { session, training, adapter, name, options } = init
+    const { weightDecay = 0.01, maxGradientNorm } = options
+    this.#session = session
+    this.#training = training
+    this.#parameters = new Parameters(adapter, training)
+    this.#name = name
+    const [layer] = adapter.layers.values()
+    const scaling = Math.abs(layer?.scaling ?? 150)
+    this.learningRate = options.learningRate ?? 7.5 / scaling
+    this.headLearningRate = options.headLearningRate ?? 1e-3
+    this.#maxGradientNorm = maxGradientNorm
+    this.#coefficientOptimizer = createAdamW({ learningRate: this.learningRate, weightDecay })
+    this.#weightOptimizer = createAdamW({ learningRate: this.headLearningRate, weightDecay })
+    if (layer && this.learningRate * scaling < LOW_RATE)
+      console.warn(
+        `@fourierft/onnxruntime: learningRate ${this.learningRate} times α ${scaling} is ${(this.learningRate * scaling).toPrecision(2)}; ` +
+          `below ${LOW_RATE} the adapter hardly changes. FourierFT needs rates hundreds of times those of LoRA; the default is 7.5/α`,
+      )
+  }
+
+  /** Called by `createTrainer`. */
+  static async create(session: TrainableSession, options: TrainerOptions): Promise<Trainer> {
+    const { name, adapter } = session.adapterToTrain(options.adapter)
+    const training = await session.openTraining(adapter, options.loss)
+    return new Trainer({ session, training, adapter, name, options })
+  }
+
+  /** The number of steps so far. */
+  get steps(): number {
+    return this.#steps
+  }
+
+  /**
+   * One step of AdamW with the gradients of a batch, or of several that count as one (gradient accumulation).
+   *
+   * @param factor multiplies both learning rates, for schedules
+   * @throws {FourierFTError} `NOT_FINITE` for a loss or a gradient that is NaN or infinite: nothing is changed; `INVALID_OPTION` for a batch
+   *   without labels that count; `INVALID_STATE` after `release`, and if the adapter is being trained elsewhere
+   */
+  async step(batch: TrainingBatch | readonly TrainingBatch[], factor = 1): Promise<StepReport> {
+    this.#checkOpen()
+    return this.#session.trainAdapter(this.#name, async () => {
+      const batches: readonly TrainingBatch[] = Array.isArray(batch) ? batch : [batch as TrainingBatch]
+      let [loss, count] = [0, 0]
+      let gradients: Float32Array[] | undefined
+      for (const one of batches) {
+        const results = await this.#run(one, true)
+        loss += numberOf(results, this.#training.graph.loss)
+        count += numberOf(results, this.#training.graph.count)
+        const parts = this.#parameters.gradients(results)
+        gradients = gradients ? gradients.map((sum, i) => added(sum, parts[i])) : parts
+      }
+      const step = this.#steps + 1
+      if (!gradients || !(count > 0)) throw noLabels(step)
+      const mean = loss / count
+      if (!Number.isFinite(mean)) throw notFinite(step, mean)
+      const means = gradients.map((gradient) => gradient.map((value) => value / count))
+      const gradientNorm = clipGradientNorm(means, this.#maxGradientNorm ?? Number.POSITIVE_INFINITY)
+      const { coefficients, weights } = this.#parameters
+      const learningRate = this.learningRate * factor
+      const valuesOf = (all: typeof coefficients) => all.map(({ values }) => values)
+      if (coefficients.length > 0)
+        this.#coefficientOptimizer.step(
+          valuesOf(coefficients),
+          means.slice(0, coefficients.length),
+          learningRate,
+        )
+      if (weights.length > 0)
+        this.#weightOptimizer.step(
+          valuesOf(weights),
+          means.slice(coefficients.length),
+          this.headLearningRate * factor,
+        )
+      this.#steps = step
+      this.#session.replaceAdapter(this.#name, this.#parameters.adapter())
+      return { step, loss: mean, gradientNorm, learningRate }
+    })
+  }
+
+  /** The mean loss of all batches, without a step. @throws {FourierFTError} `INVALID_STATE` after `release`; `INVALID_OPTION` without labels */
+  async evaluate(batches: Iterable<TrainingBatch> | AsyncIterable<TrainingBatch>): Promise<number> {
+    this.#checkOpen()
+    let [loss, count] = [0, 0]
+    for await (const batch of batches) {
+      const results = await this.#run(batch, false)
+      loss += numberOf(results, this.#training.graph.loss)
+      count += numberOf(results, this.#training.graph.count)
+    }
+    if (!(count > 0)) throw noLabels(undefined)
+    return loss / count
+  }
+
+  /** Frees the training session. The adapter stays in the session as it is. */
+  async release(): Promise<void> {
+    if (this.#isReleased) return
+    this.#isReleased = true
+    await this.#training.enqueue(() => this.#training.session.release())
+  }
+
+  async #run({ feeds, labels }: TrainingBatch, withGradients: boolean): Promise<InferenceSession.ReturnType> {
+    const { session, graph, enqueue } = this.#training
+    if (graph.labels !== undefined && labels === undefined)
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        'labels: the loss needs the labels of each batch; received none',
+        {
+          option: 'labels',
+        },
+      )
+    const all = {
+      ...feeds,
+      ...this.#parameters.feeds(),
+      ...(graph.labels !== undefined && { [graph.labels]: labels as Tensor }),
+    }
+    const fetches = [graph.loss, graph.count, ...(withGradients ? graph.gradients.values() : [])]
+    return enqueue(() => session.run(all, fetches))
+  }
+
+  #checkOpen(): void {
+    if (this.#isReleased) throw invalidState('the trainer was released', 'create another one')
+  }
+}
+
+interface TrainerInit {
+  readonly session: TrainableSession
+  readonly training: TrainingSession
+  readonly adapter: SessionAdapter
+  readonly name: string
+  readonly options: TrainerOptions
+}
+
+/** What a trainer needs of a session. */
+export interface TrainableSession {
+  adapterToTrain(name: string | undefined): { readonly name: string; readonly adapter: SessionAdapter }
+  openTraining(adapter: SessionAdapter, loss: Loss): Promise<TrainingSession>
+  trainAdapter<T>(name: string, work: () => Promise<T>): Promise<T>
+  replaceAdapter(name: string, adapter: SessionAdapter): void
+}
+
+/**
+ * Creates a trainer for one adapter of a session. It opens a second session, whose graph also computes the loss and the gradients.
+ *
+ * @throws {FourierFTError} `ADAPTER_NOT_FOUND`; `INVALID_OPTION` if the model has no such output or the adapter does not affect the loss;
+ *   `UNSUPPORTED` for an operator without a gradient rule, and for models of several sessions
+ */
+export async function createTrainer(session: AdaptedSession, options: TrainerOptions): Promise<Trainer> {
+  return Trainer.create(session.trainable, options)
+}
+
+function numberOf(results: InferenceSession.ReturnType, name: string): number {
+  return Number(results[name]?.data[0])
+}
+
+function added(sum: Float32Array, part: Float32Array): Float32Array {
+  for (let i = 0; i < sum.length; i++) sum[i] = sum[i] + part[i]
+  return sum
+}
+
+function noLabels(step: number | undefined): FourierFTError {
+  return new FourierFTError(
+    'INVALID_OPTION',
+    `labels: ${step === undefined ? 'the batches have' : `the batch of step ${step} has`} no labels that count`,
+    { option: 'labels', advice: 'leave such batches out' },
+  )
+}
+
+function notFinite(step: number, loss: number): FourierFTError {
+  return new FourierFTError(
+    'NOT_FINITE',
+    `the loss of step ${step} is ${loss}; the adapter is as before the step`,
+    {
+      received: loss,
+      advice: 'lower the learning rate, or set maxGradientNorm',
+    },
+  )
+}
