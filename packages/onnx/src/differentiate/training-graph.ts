@@ -23,6 +23,8 @@ export interface TrainingGraph {
   readonly count: string
   /** The input with the labels; undefined if the loss has none. */
   readonly labels: string | undefined
+  /** The size of the last axis of the output that the loss reads; undefined if the file does not fix it. */
+  readonly outputSize: number | undefined
   /** Target → the output with the gradient of `loss`, in the target's shape. Targets that do not affect the loss are missing. */
   readonly gradients: ReadonlyMap<string, string>
 }
@@ -45,6 +47,7 @@ export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingG
   return model.transaction(() => {
     const forward = new Backward(graph, { analysis: new Analysis(model), opset: 0, target: '' })
     const dataType = forward.typeOf(loss.output)
+    const outputSize = forward.dimsOf(loss.output)?.at(-1)?.size.value
     if (!isFloatType(dataType))
       throw new FourierFTError(
         'INVALID_OPTION',
@@ -74,6 +77,7 @@ export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingG
       loss: rename(built.sum, `${DOMAIN}.loss`),
       count: rename(built.count, `${DOMAIN}.count`),
       labels: loss.labels && LABELS,
+      outputSize,
       gradients: new Map(
         Array.from(gradients, ([target, value]) => [
           target,

@@ -20,6 +20,7 @@ export const platform: Platform = {
   localPath: () => undefined,
   readFile: noFiles,
   openFile: noFiles,
+  writeFile: noFiles,
   async openNativeKernel() {
     throw new Error('there is no native kernel in a browser')
   },

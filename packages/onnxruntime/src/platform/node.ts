@@ -1,6 +1,6 @@
 /** Node: `onnxruntime-node`, files, and the kernel of `@fourierft/native` if it is installed. */
 import { readdirSync } from 'node:fs'
-import { lstat, open, readFile, realpath } from 'node:fs/promises'
+import { lstat, open, readFile, realpath, rename, unlink } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { basename, dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -44,6 +44,25 @@ export const platform: Platform = {
         close: () => handle.close(),
       }
     })
+  },
+  async writeFile(path, bytes) {
+    const temporary = `${path}.${process.pid}-${Date.now()}.tmp`
+    try {
+      const handle = await open(temporary, 'wx')
+      try {
+        await handle.writeFile(bytes)
+        await handle.sync()
+      } finally {
+        await handle.close()
+      }
+      await rename(temporary, path)
+    } catch (cause) {
+      await unlink(temporary).catch(() => undefined)
+      throw new FourierFTError('IO_ERROR', `${path} could not be written: ${(cause as Error).message}`, {
+        file: path,
+        cause,
+      })
+    }
   },
   async openNativeKernel() {
     const { loadedLibraries, openOnnxRuntime } = await importNative()

@@ -32,5 +32,7 @@ export interface Platform {
    *
    * @throws {Error} with the reason why there is no kernel: `message`, and in errors of `@fourierft/native` also `problem` and `advice`
    */
+  /** Writes a file as one atomic change: after a failure the old file is unchanged. */
+  writeFile(path: string, bytes: Uint8Array): Promise<void>
   openNativeKernel(): Promise<OnnxRuntime>
 }

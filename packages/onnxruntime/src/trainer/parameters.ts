@@ -1,5 +1,12 @@
 /** The numbers of one adapter that are trained: its coefficients, and the weights and biases of the layers that it replaces. */
-import { Adapter, createLayer, encodeFloats, type Tensor as StoredTensor, savedTensor } from '@fourierft/core'
+import {
+  Adapter,
+  createLayer,
+  encodeFloats,
+  entriesDigest,
+  type Tensor as StoredTensor,
+  savedTensor,
+} from '@fourierft/core'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type { ReplacedModule, SessionAdapter } from '../session-adapter.js'
 import type { TrainingSession } from './training-session.js'
@@ -59,6 +66,19 @@ export class Parameters {
 
   get all(): readonly Parameter[] {
     return [...this.coefficients, ...this.weights]
+  }
+
+  /** Identifies the adapted layers, their entries and their scaling. */
+  fingerprint(): string {
+    const { layers, replacedModules } = this.#adapter
+    const ofLayers = Array.from(layers.values(), ({ name, shape, entries, scaling }) =>
+      [name, shape.join('x'), entriesDigest(entries), scaling].join(' '),
+    )
+    const ofModules = Array.from(
+      replacedModules.values(),
+      ({ module, weight }) => `${module} ${weight.length}`,
+    )
+    return [...ofLayers, ...ofModules].join('; ')
   }
 
   /** The inputs of the adapter, with the numbers as they are now. */

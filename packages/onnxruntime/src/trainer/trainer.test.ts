@@ -1,40 +1,302 @@
-/** The trainer on a real exported model: it learns labels, and the session serves what was learnt. */
-import { readFileSync } from 'node:fs'
+/** The trainer on a real exported model: it learns labels, the session serves what was learnt, and a resumed run ends with the same bits. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Adapter, loadAdapter } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
-import { expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { AdaptedSession } from '../adapted-session.js'
 import { createSession } from '../create-session.js'
-import { createTrainer, crossEntropy, type TrainingBatch } from '../index.js'
+import { createTrainer, crossEntropy, type Trainer, type TrainingBatch } from '../index.js'
 
-const model = new Uint8Array(readFileSync(new URL('../../../onnx/src/__fixtures__/bert-batch.onnx', import.meta.url)))
+const fixture = new URL('../../../onnx/src/__fixtures__/bert-batch.onnx', import.meta.url)
+const model = new Uint8Array(readFileSync(fixture))
 
-/** 16 sentences of 5 tokens; the label is the third token's parity. */
-function batch(): TrainingBatch & { readonly classes: readonly number[] } {
-  const ids = Array.from({ length: 80 }, (_, i) => (i * 7 + (i % 11) * 3) % 30)
-  const classes = Array.from({ length: 16 }, (_, row) => ids[row * 5 + 2] % 2)
+/** Sentences of 5 tokens; the label is the parity of the third token. */
+function makeBatch(rows: number, seed: number): TrainingBatch & { readonly classes: readonly number[] } {
+  const ids = Array.from({ length: rows * 5 }, (_, i) => ((i + seed) * 7 + ((i + seed) % 11) * 3) % 30)
+  const classes = Array.from({ length: rows }, (_, row) => ids[row * 5 + 2] % 2)
   return {
-    feeds: { x: new Tensor('int64', BigInt64Array.from(ids, BigInt), [16, 5]) },
-    labels: new Tensor('int64', BigInt64Array.from(classes, BigInt), [16]),
+    feeds: { x: new Tensor('int64', BigInt64Array.from(ids, BigInt), [rows, 5]) },
+    labels: new Tensor('int64', BigInt64Array.from(classes, BigInt), [rows]),
     classes,
   }
 }
 
-test.each([true, false])('steps lower the loss, and the session gives the trained outputs (native: %s)', async (native) => {
-  const session = await createSession(model, { native, intraOpNumThreads: 1, logSeverityLevel: 3 })
-  const { classes, ...data } = batch()
-  await session.addAdapter('mine', { targetModules: ['query', 'value', 'dense'], nFrequency: 60 })
-  const before = (await session.run(data.feeds)).y
-  const trainer = await createTrainer(session, { loss: crossEntropy('y') })
-  const losses: number[] = []
-  for (let i = 0; i < 30; i++) losses.push((await trainer.step(data)).loss)
-  console.log(before?.dims, losses[0], losses.at(-1))
-  expect(losses.at(-1)).toBeLessThan(losses[0] / 4)
-  const { y } = await session.run(data.feeds)
-  const width = y.dims[1]
-  const predicted = classes.map((_, row) => {
-    const logits = Array.from(y.data.slice(row * width, (row + 1) * width) as Float32Array)
-    return logits.indexOf(Math.max(...logits))
-  })
-  expect(predicted).toEqual(classes)
+const batches = Array.from({ length: 6 }, (_, i) => makeBatch(4, 20 * i))
+const config = { targetModules: ['query', 'value', 'dense'], nFrequency: 60 }
+const loss = crossEntropy('y')
+
+let session: AdaptedSession
+let trainer: Trainer
+let folder: string
+
+async function open(native = true) {
+  session = await createSession(model, { native, intraOpNumThreads: 1, logSeverityLevel: 3 })
+  await session.addAdapter('mine', config)
+  trainer = await createTrainer(session, { adapter: 'mine', loss })
+}
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'fourierft-trainer-'))
+  await open()
+})
+
+afterEach(async () => {
   await trainer.release()
   await session.release()
+  rmSync(folder, { recursive: true })
+})
+
+/** The bits of the trained coefficients. */
+const bits = async () => Buffer.from((await session.getAdapter('mine')).toBytes().model).toString('hex')
+
+async function again() {
+  await trainer.release()
+  await session.release()
+  await open()
+}
+
+describe('steps', () => {
+  test.each([true, false])(
+    'teach the labels, and the session gives the trained outputs (native: %s)',
+    async (native) => {
+      await trainer.release()
+      await session.release()
+      await open(native)
+      const { classes, ...batch } = makeBatch(16, 0)
+      const losses: number[] = []
+      for (let i = 0; i < 150; i++) losses.push((await trainer.step(batch)).loss)
+      expect(losses.at(-1)).toBeLessThan(losses[0] / 2)
+      const { y } = await session.run(batch.feeds)
+      const logits = y.data as Float32Array
+      expect(classes.map((_, row) => Number(logits[2 * row + 1] > logits[2 * row]))).toEqual(classes)
+    },
+  )
+
+  test('change what a run gives, not what a run that has started gives', async () => {
+    const [batch] = batches
+    const before = await session.run(batch.feeds)
+    const running = session.run(batch.feeds)
+    await trainer.step(batch)
+    expect((await running).y.data).toEqual(before.y.data)
+    expect((await session.run(batch.feeds)).y.data).not.toEqual(before.y.data)
+  })
+
+  test('of several batches equal the step of one batch with all rows', async () => {
+    const rows = makeBatch(8, 0)
+    const ids = rows.feeds.x.data as BigInt64Array
+    const labels = rows.labels?.data as BigInt64Array
+    const halves = [0, 1].map((half) => ({
+      feeds: { x: new Tensor('int64', ids.slice(half * 20, half * 20 + 20), [4, 5]) },
+      labels: new Tensor('int64', labels.slice(half * 4, half * 4 + 4), [4]),
+    }))
+    const whole = await trainer.step(rows)
+    await again()
+    const parts = await trainer.step(halves)
+    expect(parts.loss).toBeCloseTo(whole.loss, 6)
+    expect(parts.gradientNorm).toBeCloseTo(whole.gradientNorm, 6)
+  })
+
+  test('save an adapter that gives the same outputs in a new session', async () => {
+    for (const batch of batches) await trainer.step(batch)
+    const trained = await session.run(batches[0].feeds)
+    await session.savePretrained(join(folder, 'mine'), { name: 'mine' })
+    const other = await createSession(model, {
+      adapters: join(folder, 'mine'),
+      intraOpNumThreads: 1,
+      logSeverityLevel: 3,
+    })
+    expect((await other.run(batches[0].feeds)).y.data).toEqual(trained.y.data)
+    await other.release()
+    expect(Adapter.isInstance(await loadAdapter(join(folder, 'mine')))).toBe(true)
+  })
+
+  test('use the rates of FourierFT by default, and warn about those of LoRA', async () => {
+    expect(trainer.learningRate).toBe(7.5 / (await session.getAdapter('mine')).config.scaling)
+    const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+    const slow = await createTrainer(session, { loss, learningRate: 1e-4 })
+    expect(warn).toHaveBeenCalledWith(expect.stringContaining('hardly changes'))
+    warn.mockRestore()
+    await slow.release()
+  })
+})
+
+describe('fit', () => {
+  test('gives the same bits for the same seed, others for another seed', async () => {
+    await trainer.fit(batches, { epochs: 2, seed: 1 })
+    const first = await bits()
+    await again()
+    await trainer.fit(batches, { epochs: 2, seed: 1 })
+    expect(await bits()).toBe(first)
+    await again()
+    await trainer.fit(batches, { epochs: 2, seed: 2 })
+    expect(await bits()).not.toBe(first)
+  })
+
+  test('calls back in the order of the steps, and reports them', async () => {
+    const calls: string[] = []
+    const report = await trainer.fit(batches, {
+      epochs: 2,
+      accumulate: 4,
+      evaluation: batches.slice(0, 2),
+      callbacks: {
+        onTrainBegin: () => calls.push('train'),
+        onEpochBegin: (epoch) => calls.push(`epoch ${epoch}`),
+        onBatchEnd: (step) => calls.push(`step ${step}`),
+        onEpochEnd: (epoch, { evaluationLoss }) => calls.push(`end ${epoch} ${evaluationLoss !== undefined}`),
+        onTrainEnd: ({ stopped }) => calls.push(stopped),
+      },
+    })
+    const expected = [
+      'train',
+      'epoch 0',
+      'step 1',
+      'step 2',
+      'end 0 true',
+      'epoch 1',
+      'step 3',
+      'step 4',
+      'end 1 true',
+      'end',
+    ]
+    expect(calls).toEqual(expected)
+    expect(report.steps.map(({ step }) => step)).toEqual([1, 2, 3, 4])
+    expect(report.epochs).toHaveLength(2)
+  })
+
+  test.each([1, 5, 6, 7, 13])(
+    'resumes after %i steps with the bits of a run without interruption',
+    async (stop) => {
+      const options = { epochs: 3, evaluation: batches.slice(0, 2), patience: 3 }
+      await trainer.fit(batches, options)
+      const uninterrupted = await bits()
+      await again()
+      const path = join(folder, 'run.safetensors')
+      const abort = new AbortController()
+      const onBatchEnd = (step: number) => step === stop && abort.abort()
+      const first = await trainer.fit(batches, {
+        ...options,
+        checkpoint: { path },
+        signal: abort.signal,
+        callbacks: { onBatchEnd },
+      })
+      expect(first.stopped).toBe('aborted')
+      await again()
+      const rest = await trainer.fit(batches, { ...options, checkpoint: { path, resume: true } })
+      expect(first.steps.length + rest.steps.length).toBe(18)
+      expect(await bits()).toBe(uninterrupted)
+    },
+  )
+
+  test('stops early and restores the best adapter', async () => {
+    const worse = batches.map(({ feeds, classes }) => ({
+      feeds,
+      labels: new Tensor(
+        'int64',
+        BigInt64Array.from(classes, (label) => BigInt(1 - label)),
+        [4],
+      ),
+    }))
+    const evaluated: string[] = []
+    const report = await trainer.fit(batches, {
+      epochs: 20,
+      evaluation: worse,
+      patience: 2,
+      schedule: 'constant',
+      callbacks: { onEpochEnd: async () => evaluated.push(await bits()) },
+    })
+    expect(report.stopped).toBe('early')
+    const losses = report.epochs.map(({ evaluationLoss = 0 }) => evaluationLoss)
+    expect(await bits()).toBe(evaluated[losses.indexOf(Math.min(...losses))])
+  })
+
+  test('reads data from a function for each epoch', async () => {
+    const opened: number[] = []
+    async function* data(epoch: number) {
+      opened.push(epoch)
+      yield* batches
+    }
+    const report = await trainer.fit((epoch) => data(epoch), { epochs: 2, totalSteps: 12 })
+    expect(opened).toEqual([0, 1])
+    expect(report.steps).toHaveLength(12)
+  })
+})
+
+describe('bad input', () => {
+  const [batch] = batches
+
+  test.each([
+    ['labels that are missing', () => trainer.step({ feeds: batch.feeds }), 'INVALID_OPTION', /labels/],
+    [
+      'labels that do not count',
+      () =>
+        trainer.step({
+          feeds: batch.feeds,
+          labels: new Tensor('int64', new BigInt64Array(4).fill(-100n), [4]),
+        }),
+      'INVALID_OPTION',
+      /no labels that count/,
+    ],
+    [
+      'labels out of range',
+      () =>
+        trainer.step({
+          feeds: batch.feeds,
+          labels: new Tensor('int64', BigInt64Array.of(0n, 1n, 2n, 0n), [4]),
+        }),
+      'INVALID_OPTION',
+      /label 2.*\[0, 2\)/,
+    ],
+    [
+      'an output that the model lacks',
+      () => createTrainer(session, { loss: crossEntropy('logits') }),
+      'INVALID_OPTION',
+      /has no output "logits"/,
+    ],
+    [
+      'an adapter that is not loaded',
+      () => createTrainer(session, { adapter: 'other', loss }),
+      'ADAPTER_NOT_FOUND',
+      /other/,
+    ],
+    ['no batches', () => trainer.fit([]), 'INVALID_OPTION', /at least one batch/],
+    ['epochs below 1', () => trainer.fit(batches, { epochs: 0 }), 'INVALID_OPTION', /epochs/],
+    ['data of unknown length', () => trainer.fit(() => batches), 'INVALID_OPTION', /totalSteps/],
+    [
+      'data that can be read only once',
+      () => trainer.fit(batches.values(), { totalSteps: 12, epochs: 2 }),
+      'INVALID_OPTION',
+      /only once/,
+    ],
+  ])('%s', async (_, work, code, message) => {
+    const before = await bits()
+    await expect(work()).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
+    if (code !== 'INVALID_OPTION' || !String(message).includes('once')) expect(await bits()).toBe(before)
+    expect((await session.run(batch.feeds)).y.dims).toEqual([4, 2])
+  })
+
+  test('a checkpoint that was cut off, or of another adapter', async () => {
+    const path = join(folder, 'run.safetensors')
+    await trainer.fit(batches, { epochs: 1, checkpoint: { path } })
+    const whole = readFileSync(path)
+    const trained = await bits()
+    writeFileSync(path, whole.subarray(0, whole.length - 10))
+    const resume = { epochs: 2, checkpoint: { path, resume: true } }
+    await expect(trainer.fit(batches, resume)).rejects.toMatchObject({ code: 'INVALID_SAFETENSORS' })
+    writeFileSync(path, whole)
+    await session.addAdapter('other', { ...config, nFrequency: 50 })
+    const other = await createTrainer(session, { adapter: 'other', loss })
+    await expect(other.fit(batches, resume)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+    await other.release()
+    expect(await bits()).toBe(trained)
+  })
+
+  test('two steps of one adapter at the same time, and a released trainer', async () => {
+    const running = trainer.step(batch)
+    await expect(trainer.step(batch)).rejects.toMatchObject({ code: 'INVALID_STATE' })
+    await running
+    await trainer.release()
+    await expect(trainer.step(batch)).rejects.toMatchObject({ code: 'INVALID_STATE' })
+  })
 })

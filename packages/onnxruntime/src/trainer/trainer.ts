@@ -1,9 +1,19 @@
 /** `Trainer`: trains one adapter of a session. Calls of the session see the adapter as it is after the last step. */
-import { type AdamW, clipGradientNorm, createAdamW, FourierFTError, invalidState } from '@fourierft/core'
+import {
+  type AdamW,
+  clipGradientNorm,
+  createAdamW,
+  FourierFTError,
+  invalidState,
+  restoreAdamW,
+} from '@fourierft/core'
 import type { Loss } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import type { AdaptedSession } from '../adapted-session.js'
 import type { SessionAdapter } from '../session-adapter.js'
+import type { TrainerState } from './checkpoint.js'
+import type { Dataset } from './dataset.js'
+import { type FitOptions, type FitReport, fit } from './fit.js'
 import { Parameters } from './parameters.js'
 import type { TrainingSession } from './training-session.js'
 
@@ -50,8 +60,9 @@ export class Trainer {
   readonly #session: TrainableSession
   readonly #training: TrainingSession
   readonly #parameters: Parameters
-  readonly #coefficientOptimizer: AdamW
-  readonly #weightOptimizer: AdamW
+  #coefficientOptimizer: AdamW
+  #weightOptimizer: AdamW
+  readonly #loss: Loss
   readonly #maxGradientNorm: number | undefined
   #isReleased = false
   #steps = 0
@@ -67,6 +78,7 @@ export class Trainer {
     const scaling = Math.abs(layer?.scaling ?? 150)
     this.learningRate = options.learningRate ?? 7.5 / scaling
     this.headLearningRate = options.headLearningRate ?? 1e-3
+    this.#loss = options.loss
     this.#maxGradientNorm = maxGradientNorm
     this.#coefficientOptimizer = createAdamW({ learningRate: this.learningRate, weightDecay })
     this.#weightOptimizer = createAdamW({ learningRate: this.headLearningRate, weightDecay })
@@ -149,6 +161,60 @@ export class Trainer {
     return loss / count
   }
 
+  /**
+   * Trains for some epochs, with linear decay of the rates after a warm-up.
+   *
+   * @param data batches in an array, which are shuffled in each epoch, or a function that opens them again for each epoch
+   * @throws {FourierFTError} the errors of `step` and `evaluate`; `INVALID_OPTION`; an error leaves the adapter as the last step has made it, and
+   *   the last checkpoint
+   */
+  async fit(data: Dataset, options: FitOptions = {}): Promise<FitReport> {
+    this.#checkOpen()
+    return fit(this, data, options)
+  }
+
+  /** @internal The trained numbers and the optimizers, between two steps. */
+  saveState(): Pick<TrainerState, 'step' | 'optimizers' | 'values' | 'fingerprint'> {
+    return {
+      step: this.#steps,
+      optimizers: [this.#coefficientOptimizer.toState(), this.#weightOptimizer.toState()],
+      values: new Map(this.#parameters.all.map(({ input, values }) => [input, values.slice()])),
+      fingerprint: this.#parameters.fingerprint(),
+    }
+  }
+
+  /** @internal @throws {FourierFTError} `INVALID_OPTION` for a state of another adapter */
+  restoreState(
+    { step, optimizers, values, fingerprint }: ReturnType<Trainer['saveState']>,
+    file: string,
+  ): void {
+    if (fingerprint !== this.#parameters.fingerprint())
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        `${file}: this checkpoint belongs to another model or adapter`,
+        {
+          file,
+          option: 'checkpoint',
+          advice: 'give another path, or resume with the model and the configuration of the first run',
+        },
+      )
+    const [ofCoefficients, ofWeights] = optimizers
+    const [coefficientOptimizer, weightOptimizer] = [restoreAdamW(ofCoefficients), restoreAdamW(ofWeights)]
+    this.setValues(values)
+    this.#coefficientOptimizer = coefficientOptimizer
+    this.#weightOptimizer = weightOptimizer
+    this.#steps = step
+  }
+
+  /** @internal Sets the trained numbers. */
+  setValues(values: ReadonlyMap<string, Float32Array>): void {
+    for (const parameter of this.#parameters.all) {
+      const stored = values.get(parameter.input)
+      if (stored?.length === parameter.values.length) parameter.values.set(stored)
+    }
+    this.#session.replaceAdapter(this.#name, this.#parameters.adapter())
+  }
+
   /** Frees the training session. The adapter stays in the session as it is. */
   async release(): Promise<void> {
     if (this.#isReleased) return
@@ -166,6 +232,10 @@ export class Trainer {
           option: 'labels',
         },
       )
+    const problem =
+      labels && this.#loss.problemOf?.(labels.data as ArrayLike<number | bigint>, graph.outputSize)
+    if (problem !== undefined)
+      throw new FourierFTError('INVALID_OPTION', `labels: ${problem}`, { option: 'labels' })
     const all = {
       ...feeds,
       ...this.#parameters.feeds(),

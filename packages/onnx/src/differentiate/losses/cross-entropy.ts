@@ -29,6 +29,17 @@ export function crossEntropy(output: string, options: CrossEntropyOptions = {}):
   return {
     output,
     labels: { dataType: DataType.int64, missingAxes: 1 },
+    problemOf: (labels, classes) => {
+      const end = weights?.length ?? classes ?? Number.POSITIVE_INFINITY
+      if (classes !== undefined && weights && weights.length !== classes)
+        return `there are ${weights.length} weights for ${classes} classes`
+      for (let i = 0; i < labels.length; i++) {
+        const label = Number(labels[i])
+        if (label !== ignoreIndex && !(label >= 0 && label < end))
+          return `label ${label} at position ${i}: expected a class in [0, ${end}), or ${ignoreIndex} for a position that does not count`
+      }
+      return undefined
+    },
     build: (context) => build(output, { ignoreIndex, labelSmoothing, weights }, context),
   }
 }

@@ -27,6 +27,13 @@ export interface Loss {
   readonly output: string
   /** The element type of the labels, and by how many axes they have fewer than the output; undefined for a loss without labels. */
   readonly labels: { readonly dataType: number; readonly missingAxes: 0 | 1 } | undefined
+  /**
+   * Checks labels before they reach the graph, which would take some of them for others.
+   *
+   * @param size of the output's last axis; undefined if the file does not fix it
+   * @returns what is wrong; undefined if nothing is
+   */
+  problemOf?(labels: ArrayLike<number | bigint>, size: number | undefined): string | undefined
   build(context: LossContext): BuiltLoss
 }
 

@@ -1,0 +1,250 @@
+/** `fit`: epochs, schedules, evaluation, early stopping and checkpoints around the steps of a trainer. */
+import { cosineSchedule, FourierFTError, linearSchedule, type Schedule } from '@fourierft/core'
+import { platform } from '#platform'
+import { decodeCheckpoint, encodeCheckpoint, type TrainerState } from './checkpoint.js'
+import { batchCount, batchesOf, type Dataset, type Order } from './dataset.js'
+import type { StepReport, Trainer, TrainingBatch } from './trainer.js'
+
+export interface FitOptions {
+  /** Default: 3. */
+  readonly epochs?: number
+  /** The number of batches that count as one (gradient accumulation). Default: 1. */
+  readonly accumulate?: number
+  /** Default: `linear`. `linear` and `cosine` fall to 0 at the end; for data of unknown length they need `totalSteps`. */
+  readonly schedule?: 'linear' | 'cosine' | 'constant'
+  /** The part of all steps in which the rates rise from 0. Default: 0.06. */
+  readonly warmup?: number
+  /** The number of all steps. Default: as the length of the data gives it. */
+  readonly totalSteps?: number
+  /** Whether batches in an array are shuffled in each epoch. Default: true. */
+  readonly shuffle?: boolean
+  /** Of the shuffling. Default: 0. */
+  readonly seed?: number
+  /** Data whose loss is measured after each epoch. */
+  readonly evaluation?: Dataset
+  /** Stops after this many evaluations that are not better than the best one, and restores the best. Needs `evaluation`. */
+  readonly patience?: number
+  /** Stops after the current step. The adapter stays as the last step has made it. */
+  readonly signal?: AbortSignal
+  readonly callbacks?: FitCallbacks
+  readonly checkpoint?: CheckpointOptions
+}
+
+/** Named as in Keras. What they return is awaited. */
+export interface FitCallbacks {
+  readonly onTrainBegin?: () => unknown
+  readonly onEpochBegin?: (epoch: number) => unknown
+  /** After each step. */
+  readonly onBatchEnd?: (step: number, report: StepReport) => unknown
+  readonly onEpochEnd?: (epoch: number, report: EpochReport) => unknown
+  readonly onTrainEnd?: (report: FitReport) => unknown
+}
+
+export interface CheckpointOptions {
+  /** A file (Node). It is replaced atomically. */
+  readonly path: string
+  /** Steps between two checkpoints. Default: 100. One is also written after each epoch. */
+  readonly everySteps?: number
+  /** Whether to go on from the file if it exists. Default: false. */
+  readonly resume?: boolean
+}
+
+export interface EpochReport {
+  /** From 0. */
+  readonly epoch: number
+  /** The mean loss of the epoch's batches, each before its step. */
+  readonly loss: number
+  /** The mean loss of the evaluation data after the epoch. */
+  readonly evaluationLoss: number | undefined
+}
+
+export interface FitReport {
+  readonly epochs: readonly EpochReport[]
+  /** The steps of this call, in order. */
+  readonly steps: readonly StepReport[]
+  readonly stopped: 'end' | 'early' | 'aborted'
+}
+
+/** Called by `Trainer.fit`. */
+export async function fit(trainer: Trainer, data: Dataset, options: FitOptions): Promise<FitReport> {
+  const run = new Fit(trainer, data, checked(options))
+  return run.start()
+}
+
+type Settings = ReturnType<typeof checked>
+
+function checked(options: FitOptions) {
+  const { epochs = 3, accumulate = 1, schedule = 'linear', warmup = 0.06, shuffle = true, seed = 0 } = options
+  const { totalSteps, patience, evaluation, signal, callbacks = {}, checkpoint } = options
+  const everySteps = checkpoint?.everySteps ?? 100
+  const counts = { epochs, accumulate, totalSteps, patience, everySteps }
+  for (const [option, value] of Object.entries(counts))
+    if (value !== undefined && !(Number.isSafeInteger(value) && value >= 1))
+      throw invalid(option, 'an integer of at least 1', value)
+  if (!(warmup >= 0 && warmup <= 1)) throw invalid('warmup', 'a number in [0, 1]', warmup)
+  if (!['linear', 'cosine', 'constant'].includes(schedule))
+    throw invalid('schedule', "'linear', 'cosine' or 'constant'", schedule)
+  if (patience !== undefined && evaluation === undefined)
+    throw invalid('patience', 'the option evaluation beside it', patience)
+  const order: Order = { shuffle, seed }
+  return {
+    epochs,
+    accumulate,
+    schedule,
+    warmup,
+    order,
+    totalSteps,
+    patience,
+    evaluation,
+    signal,
+    callbacks,
+    checkpoint,
+    everySteps,
+  }
+}
+
+class Fit {
+  readonly #trainer: Trainer
+  readonly #data: Dataset
+  readonly #settings: Settings
+  readonly #steps: StepReport[] = []
+  readonly #epochs: EpochReport[] = []
+  #epoch = 0
+  #batch = 0
+  #epochLoss: [sum: number, count: number] = [0, 0]
+  #best: TrainerState['best']
+  #bestValues: ReadonlyMap<string, Float32Array> = new Map()
+
+  constructor(trainer: Trainer, data: Dataset, settings: Settings) {
+    this.#trainer = trainer
+    this.#data = data
+    this.#settings = settings
+  }
+
+  async start(): Promise<FitReport> {
+    const { epochs, callbacks } = this.#settings
+    const schedule = this.#schedule()
+    await this.#resume()
+    await callbacks.onTrainBegin?.()
+    let stopped: FitReport['stopped'] = 'end'
+    while (this.#epoch < epochs && stopped === 'end') stopped = await this.#runEpoch(schedule)
+    if (stopped === 'early') this.#trainer.setValues(this.#bestValues)
+    const report = { epochs: this.#epochs, steps: this.#steps, stopped }
+    await callbacks.onTrainEnd?.(report)
+    return report
+  }
+
+  async #runEpoch(schedule: Schedule): Promise<FitReport['stopped']> {
+    const { accumulate, order, callbacks, signal, everySteps } = this.#settings
+    const epoch = this.#epoch
+    if (this.#batch === 0) await callbacks.onEpochBegin?.(epoch)
+    let parts: TrainingBatch[] = []
+    const step = async () => {
+      const report = await this.#trainer.step(parts, schedule(this.#trainer.steps))
+      this.#steps.push(report)
+      this.#batch += parts.length
+      this.#epochLoss = [this.#epochLoss[0] + report.loss, this.#epochLoss[1] + 1]
+      parts = []
+      await callbacks.onBatchEnd?.(report.step, report)
+      if (report.step % everySteps === 0) await this.#save()
+    }
+    for await (const batch of batchesOf(this.#data, { epoch, first: this.#batch, order })) {
+      if (signal?.aborted) return this.#aborted()
+      parts.push(batch)
+      if (parts.length === accumulate) await step()
+    }
+    if (signal?.aborted) return this.#aborted()
+    if (parts.length > 0) await step()
+    if (this.#epochLoss[1] === 0) throw invalid('dataset', 'at least one batch', 'no batches')
+    return this.#endEpoch()
+  }
+
+  async #aborted(): Promise<'aborted'> {
+    await this.#save()
+    return 'aborted'
+  }
+
+  async #endEpoch(): Promise<'end' | 'early'> {
+    const { evaluation, patience, callbacks, order } = this.#settings
+    const epoch = this.#epoch
+    const evaluationLoss =
+      evaluation === undefined
+        ? undefined
+        : await this.#trainer.evaluate(
+            batchesOf(evaluation, { epoch: 0, first: 0, order: { ...order, shuffle: false } }),
+          )
+    const report = { epoch, loss: this.#epochLoss[0] / this.#epochLoss[1], evaluationLoss }
+    this.#epochs.push(report)
+    if (evaluationLoss !== undefined && !(evaluationLoss >= (this.#best?.loss ?? Number.POSITIVE_INFINITY))) {
+      this.#best = { loss: evaluationLoss, epoch, age: 0 }
+      if (patience !== undefined) this.#bestValues = this.#trainer.saveState().values
+    } else if (this.#best) this.#best = { ...this.#best, age: this.#best.age + 1 }
+    this.#epoch++
+    this.#batch = 0
+    this.#epochLoss = [0, 0]
+    await this.#save()
+    await callbacks.onEpochEnd?.(epoch, report)
+    return patience !== undefined && (this.#best?.age ?? 0) >= patience ? 'early' : 'end'
+  }
+
+  #schedule(): Schedule {
+    const { schedule, epochs, accumulate, warmup, totalSteps } = this.#settings
+    if (schedule === 'constant') return () => 1
+    const batches = batchCount(this.#data)
+    const total = totalSteps ?? (batches === undefined ? undefined : epochs * Math.ceil(batches / accumulate))
+    if (total === undefined)
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        `schedule: '${schedule}' needs the number of steps, which data that are not an array do not show`,
+        { option: 'totalSteps', advice: "give the option totalSteps, or schedule: 'constant'" },
+      )
+    const make = schedule === 'linear' ? linearSchedule : cosineSchedule
+    const totalOrOne = Math.max(1, total)
+    return make({ warmupSteps: Math.min(Math.round(warmup * total), totalOrOne - 1), totalSteps: totalOrOne })
+  }
+
+  async #save(): Promise<void> {
+    const { checkpoint } = this.#settings
+    if (checkpoint === undefined) return
+    const state = {
+      ...this.#trainer.saveState(),
+      epoch: this.#epoch,
+      batch: this.#batch,
+      epochLoss: this.#epochLoss,
+      best: this.#best,
+      bestValues: this.#bestValues,
+    }
+    await platform.writeFile(checkpoint.path, encodeCheckpoint(state))
+  }
+
+  async #resume(): Promise<void> {
+    const { checkpoint } = this.#settings
+    if (!checkpoint?.resume) return
+    let bytes: Uint8Array
+    try {
+      ;({ bytes } = await platform.readFile(checkpoint.path))
+    } catch (error) {
+      if (FourierFTError.isInstance(error) && error.code === 'FILE_NOT_FOUND') return
+      throw error
+    }
+    const state = decodeCheckpoint(bytes, checkpoint.path)
+    this.#trainer.restoreState(state, checkpoint.path)
+    this.#epoch = state.epoch
+    this.#batch = state.batch
+    this.#epochLoss = [...state.epochLoss]
+    this.#best = state.best
+    this.#bestValues = state.bestValues
+  }
+}
+
+function invalid(option: string, expected: string, received: unknown): FourierFTError {
+  return new FourierFTError(
+    'INVALID_OPTION',
+    `${option}: expected ${expected}; received ${String(received)}`,
+    {
+      option,
+      expected,
+      received,
+    },
+  )
+}
