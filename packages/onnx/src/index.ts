@@ -21,7 +21,13 @@ export { gradientFunction } from './attach/functions/gradient-function.js'
 export type { Replaceable, WeightInputs } from './attach/replaceable-layer.js'
 export type { BakedLayer } from './attach/weight-update.js'
 export { type CrossEntropyOptions, crossEntropy } from './differentiate/losses/cross-entropy.js'
-export type { Loss } from './differentiate/losses/loss.js'
+export {
+  type BuiltLoss,
+  LABELS,
+  type Loss,
+  type LossContext,
+  type LossNodes,
+} from './differentiate/losses/loss.js'
 export { binaryCrossEntropy, meanSquaredError } from './differentiate/losses/regression.js'
 export { scalarLoss } from './differentiate/losses/scalar-loss.js'
 export {

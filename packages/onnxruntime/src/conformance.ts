@@ -3,7 +3,7 @@
  * that users call. Gradients come from a second model, which only this file makes. Its node `FourierFTGrad` runs as the portable function or as
  * the native operator.
  */
-import { FourierFTError, type Layer, type Shape } from '@fourierft/core'
+import { type Entries, FourierFTError, type Layer, type Shape } from '@fourierft/core'
 import {
   type Backend,
   type BaseLayer,
@@ -12,15 +12,19 @@ import {
   singleLayerAdapter,
 } from '@fourierft/core/conformance'
 import {
+  attachBranches,
   createModel,
   DataType,
-  DOMAIN,
-  GRADIENT_TABLE_NAMES,
-  gradientFunction,
-  gradientTables,
+  findLinearLayers,
+  LABELS,
+  type LinearLayer,
+  type Loss,
+  makeTrainingGraph,
   type NewNode,
   type NewTensor,
   type NewValue,
+  readModel,
+  type TrainingGraph,
 } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { platform } from '#platform'
@@ -129,7 +133,7 @@ export async function createOnnxRuntimeBackend(
     device,
     versions: ort.env.versions,
     strategies: [strategy, 'merge'],
-    trainable: 'suite',
+    trainable: 'users',
     runtimeChecks: ['merged'],
     delta: (layer) => deltaOfSession(settings, layer),
     linear: (base, layers) => linearFunctions(settings, base, layers),
@@ -252,7 +256,8 @@ async function linearFunctions(
   }
   await load()
   const union = layers.length === 0 ? undefined : entriesUnion(layers.map(({ entries }) => entries))
-  const gradient = await ort.InferenceSession.create(gradientModel(weight, shape, union), options)
+  const training = gradientModel(layerModel(weight, bias, shape), union)
+  const gradient = await ort.InferenceSession.create(training.bytes, options)
   const tensor = (values: Float32Array, dims: readonly number[]) => new ort.Tensor('float32', values, dims)
 
   return {
@@ -262,7 +267,12 @@ async function linearFunctions(
       return y?.data as Float32Array
     },
     async backward(x, gradY, { tokens, rows }) {
-      const feeds: Record<string, Tensor> = { g: tensor(gradY, [tokens, d1]) }
+      const { graph } = training
+      const feeds: Record<string, Tensor> = {
+        x: tensor(x, [tokens, d2]),
+        [graph.labels as string]: tensor(gradY, [tokens, d1]),
+      }
+      const outputOf = (target: string) => graph.gradients.get(target) ?? ''
       const adapters = session.enabled ? layers.length : 0
       if (union !== undefined) {
         const { n } = union
@@ -274,13 +284,12 @@ async function linearFunctions(
               const position = (rows ? index * n : 0) + l
               c[position] = c[position] + value
             }
-        feeds.x = tensor(x, [tokens, d2])
-        feeds.c = tensor(c, [c.length / n, n])
+        feeds[training.coefficients] = tensor(c, [c.length / n, n])
         const adapterOfRow = BigInt64Array.from(rows ?? [0], BigInt)
-        feeds.rows = new ort.Tensor('int64', adapterOfRow, [adapterOfRow.length])
+        feeds[training.rows] = new ort.Tensor('int64', adapterOfRow, [adapterOfRow.length])
       }
-      const results = await gradient.run(feeds)
-      const byAdapter = results.grad_c?.data as Float32Array | undefined
+      const results = await gradient.run(feeds, [...graph.gradients.values()])
+      const byAdapter = results[outputOf(training.coefficients)]?.data as Float32Array | undefined
       const coefficients = layers.map(({ entries, scaling }, index) => {
         if (union === undefined || byAdapter === undefined || adapters === 0)
           return new Float32Array(entries.n)
@@ -291,7 +300,7 @@ async function linearFunctions(
           (position) => scaling * byAdapter[offset + (position as number)],
         )
       })
-      return { coefficients, x: results.grad_x?.data as Float32Array }
+      return { coefficients, x: results[outputOf('x')]?.data as Float32Array }
     },
     async setCoefficients(newLayers) {
       layers = newLayers
@@ -342,46 +351,35 @@ function layerModel(weight: Float32Array, bias: Float32Array | null, [d1, d2]: S
   return createModel({ name: 'layer', nodes, inputs, outputs, initializers }, { opset: OPSET }).toBytes()
 }
 
-/** Returns a model that computes ∂L/∂x, as g·W plus the gradient of the branch, and ∂L/∂(α·c). */
-function gradientModel(
-  weight: Float32Array,
-  [d1, d2]: Shape,
-  entries: ReturnType<typeof entriesUnion> | undefined,
-): Uint8Array {
-  const base = { opType: 'MatMul', inputs: ['g', 'weight'], outputs: [entries ? 'base' : 'grad_x'] }
-  const frozen = {
-    name: 'gradient',
-    nodes: [base],
-    inputs: [floats('g', ['tokens', d1])],
-    outputs: [floats('grad_x', ['tokens', d2])],
-    initializers: [constant('weight', [d1, d2], weight)],
-  }
-  if (entries === undefined) return createModel(frozen, { opset: OPSET }).toBytes()
-  const branch = {
-    opType: 'FourierFTGrad',
-    domain: DOMAIN,
-    inputs: ['x', 'g', 'c', 'rows', ...GRADIENT_TABLE_NAMES],
-    outputs: ['grad_c', 'branch'],
-  }
-  const sum = { opType: 'Add', inputs: ['base', 'branch'], outputs: ['grad_x'] }
-  const model = createModel(
-    {
-      ...frozen,
-      nodes: [base, branch, sum],
-      inputs: [
-        ...frozen.inputs,
-        floats('x', ['tokens', d2]),
-        floats('c', ['adapters', entries.n]),
-        { name: 'rows', dataType: DataType.int64, dims: ['rows'] },
-      ],
-      outputs: [...frozen.outputs, floats('grad_c', ['adapters', entries.n])],
-      initializers: [...frozen.initializers, ...gradientTables(entries, '')],
-    },
-    { opset: OPSET },
-  )
-  model.addOpsetImport(DOMAIN, 1)
-  model.addFunction(gradientFunction(OPSET))
-  return model.toBytes()
+/** The loss Σ g·y, whose gradient with respect to y is g: the labels are g. */
+const WEIGHTED_SUM: Loss = {
+  output: 'y',
+  labels: { dataType: DataType.float, missingAxes: 0 },
+  build: ({ list }) => ({
+    nodes: list.nodes,
+    sum: list.total(list.multiply('y', LABELS)),
+    count: list.countOf('y'),
+    seeds: new Map([['y', LABELS]]),
+  }),
+}
+
+interface GradientModel {
+  readonly bytes: Uint8Array
+  readonly graph: TrainingGraph
+  readonly rows: string
+  readonly coefficients: string
+}
+
+/** Makes the training graph of the layer, with the same transformation as a trainer; the input x is a target too. */
+function gradientModel(layer: Uint8Array, entries: Entries | undefined): GradientModel {
+  const model = readModel(layer)
+  const linear = findLinearLayers(model)[0] as LinearLayer
+  const branches = entries === undefined ? [] : [{ module: MODULE, layer: linear, entries }]
+  const inputs = branches.length > 0 ? attachBranches(model, branches) : undefined
+  const coefficients = inputs?.coefficients.get(MODULE) ?? ''
+  const targets = coefficients === '' ? ['x'] : [coefficients, 'x']
+  const graph = makeTrainingGraph(model, { loss: WEIGHTED_SUM, targets })
+  return { bytes: model.toBytes(), graph, rows: inputs?.rows ?? '', coefficients }
 }
 
 function floats(name: string, dims: readonly (number | string)[]): NewValue {
