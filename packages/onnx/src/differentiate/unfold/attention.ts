@@ -1,0 +1,87 @@
+/** ONNX's own `Attention`. @see https://onnx.ai/onnx/operators/onnx__Attention.html */
+import { DataType } from '../../model/schema.js'
+import {
+  joinHeads,
+  maskWhere,
+  scaledDotProduct,
+  splitHeads,
+  swapTokensAndHeads,
+  withPast,
+} from './scaled-dot-product.js'
+import { LOWEST, type Unfolding } from './unfolding.js'
+
+/** (Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen), Q, K and V with three or four dims. */
+export function unfoldOnnxAttention(unfolding: Unfolding): void {
+  const [query, key, value, , pastKey, pastValue] = [0, 1, 2, 3, 4, 5].map((i) => unfolding.input(i))
+  if (unfolding.output(3) !== '')
+    throw unfolding.unsupported('gives its scores as an output (qk_matmul_output)')
+  const hasHeads = unfolding.rankOf(query) === 4
+  const groups = headsOf(unfolding, query, key, hasHeads)
+  const separate = (part: string, heads: number) =>
+    hasHeads ? part : swapTokensAndHeads(unfolding, splitHeads(unfolding, part, heads))
+  const queries = separate(query, groups?.heads ?? 1)
+  const keys = withPast(unfolding, pastKey, separate(key, groups?.kvHeads ?? 1))
+  const values = withPast(unfolding, pastValue, separate(value, groups?.kvHeads ?? 1))
+  const width = unfolding.sizeOf(query, -1)
+  const result = scaledDotProduct(unfolding, {
+    query: queries,
+    key: keys,
+    value: values,
+    groups: groups?.heads === groups?.kvHeads ? undefined : groups,
+    size: width === undefined || hasHeads ? width : width / (groups?.heads ?? 1),
+    scale: unfolding.node.attribute('scale')?.float,
+    softcap: unfolding.float('softcap'),
+    mask: maskOf(unfolding, { queries, keys, hasHeads }),
+  })
+  unfolding.result(0, hasHeads ? result : joinHeads(unfolding, result), true)
+  unfolding.result(1, keys)
+  unfolding.result(2, values)
+}
+
+/** The numbers of heads; undefined if they are only known to be equal. */
+function headsOf(unfolding: Unfolding, query: string, key: string, hasHeads: boolean) {
+  const named = [unfolding.integer('q_num_heads'), unfolding.integer('kv_num_heads')] as const
+  const [heads, kvHeads] = hasHeads
+    ? [unfolding.sizeOf(query, 1) ?? named[0], unfolding.sizeOf(key, 1) ?? named[1]]
+    : named
+  if (heads > 0 && kvHeads > 0) return { heads, kvHeads }
+  if (hasHeads && unfolding.hasEqualSizes(query, key, 1)) return undefined
+  throw unfolding.unsupported('does not show how many heads there are (q_num_heads, kv_num_heads)')
+}
+
+interface MaskedHeads {
+  readonly queries: string
+  readonly keys: string
+  readonly hasHeads: boolean
+}
+
+/** The addend of `attn_mask`, `is_causal` and `nonpad_kv_seqlen`. */
+function maskOf(unfolding: Unfolding, { queries, keys, hasHeads }: MaskedHeads): string | undefined {
+  const { op } = unfolding
+  const [mask, pastKey, lengths] = [3, 4, 6].map((i) => unfolding.input(i)) as [string, string, string]
+  const isCausal = unfolding.integer('is_causal') !== 0
+  if (mask === '' && lengths === '' && !isCausal) return undefined
+  const hasPast = pastKey !== '' && unfolding.sizeOf(pastKey, 2) !== 0
+  const sizes = [0, 1].map((i) => unfolding.sizeKey(unfolding.input(i), hasHeads ? 2 : 1))
+  const identity = [mask, lengths, Number(isCausal), ...sizes, hasPast ? undefined : '']
+  return unfolding.share(['attention', ...identity], () => {
+    const all = () => unfolding.range(unfolding.runtimeSize(keys, 2))
+    let addend = mask === '' ? undefined : additive(unfolding, mask)
+    if (isCausal) {
+      const rows = unfolding.unsqueeze(unfolding.range(unfolding.runtimeSize(queries, 2)), [1])
+      const positions = hasPast ? unfolding.add(rows, unfolding.runtimeSize(pastKey, 2)) : rows
+      addend = maskWhere(unfolding, op('Greater', [all(), positions]), addend)
+    }
+    if (lengths !== '') {
+      const ends = unfolding.reshape(unfolding.cast(lengths, DataType.int64), [-1, 1, 1, 1])
+      addend = maskWhere(unfolding, op('GreaterOrEqual', [all(), ends]), addend)
+    }
+    return addend ?? unfolding.number(0)
+  })
+}
+
+/** A mask of Booleans keeps scores, a mask of numbers is added to them. */
+function additive(unfolding: Unfolding, mask: string): string {
+  if (unfolding.typeOf(mask) !== DataType.bool) return unfolding.float32(mask)
+  return unfolding.op('Where', [mask, unfolding.number(0), unfolding.number(LOWEST)])
+}

@@ -1,0 +1,206 @@
+/**
+ * The standard operators that replace one fused node while they are collected, and what is known of the values that the node reads. All
+ * computations are in float32: ONNX Runtime's processor kernels compute float16 nodes so, too.
+ */
+import { FourierFTError } from '@fourierft/core'
+import { DOMAIN } from '../../attach/functions/branch-function.js'
+import type { NewAttribute, NewNode } from '../../model/encode.js'
+import type { OnnxNode } from '../../model/graph.js'
+import { NodeList } from '../../model/node-list.js'
+import { DataType } from '../../model/schema.js'
+import type { Backward } from '../backward.js'
+import { operatorName } from '../gradient-rules.js'
+import { encodeScalar } from '../scalar.js'
+
+/** The lowest finite float32. As an addend it removes a score: softmax gives exactly 0 for it. */
+export const LOWEST = -(2 - 2 ** -23) * 2 ** 127
+
+/** Writes the nodes that compute the outputs of a node. @throws {FourierFTError} `UNSUPPORTED` for a form that it does not cover */
+export type Unfold = (unfolding: Unfolding) => void
+
+export interface UnfoldingContext {
+  /** What is known of the values of the graph. */
+  readonly values: Backward
+  /** Masks and positions that earlier nodes computed, by what they depend on. Layers of one model share them. */
+  readonly shared: Map<string, string>
+}
+
+export class Unfolding {
+  readonly node: OnnxNode
+  /** The element type of the node's float inputs. */
+  readonly type: number
+  readonly #values: Backward
+  readonly #shared: Map<string, string>
+  readonly #list: NodeList
+  #shareable = 0
+
+  constructor(node: OnnxNode, { values, shared }: UnfoldingContext) {
+    this.node = node
+    this.#values = values
+    this.#shared = shared
+    this.type = values.typeOf(node.inputs[0] ?? '')
+    const first = node.outputs.find((name) => name !== '') ?? node.name
+    this.#list = new NodeList(`${first}.${DOMAIN}.unfolded.`)
+  }
+
+  get nodes(): readonly NewNode[] {
+    return this.#list.nodes
+  }
+
+  /** The name of an input; `''` if it is missing. */
+  input(index: number): string {
+    return this.node.inputs[index] ?? ''
+  }
+
+  /** The name of an output; `''` if it is missing. */
+  output(index: number): string {
+    return this.node.outputs[index] ?? ''
+  }
+
+  integer(name: string, missing = 0): number {
+    const value = this.node.attribute(name)?.int
+    return value === undefined ? missing : Number(value)
+  }
+
+  float(name: string, missing = 0): number {
+    return this.node.attribute(name)?.float ?? missing
+  }
+
+  /** The error for a form of the operator that is not covered. @param problem continues a sentence that begins with the node */
+  unsupported(problem: string): FourierFTError {
+    const { file } = this.node.graph
+    const operator = operatorName(this.node)
+    return new FourierFTError(
+      'UNSUPPORTED',
+      `${file}: node ${JSON.stringify(this.node.name)} (${operator}) ${problem}, and has no gradient rule for that`,
+      {
+        file,
+        received: operator,
+        advice: 'adapt layers after this node only, or export the model without this operator',
+      },
+    )
+  }
+
+  // What is known of the node's inputs
+
+  /** @throws {FourierFTError} `UNSUPPORTED` if the rank cannot be found */
+  rankOf(value: string): number {
+    return this.#values.rankOf(value, this.node)
+  }
+
+  /** The size of one axis of a value of the graph, if it is a number; negative axes count from the end. */
+  sizeOf(value: string, axis: number): number | undefined {
+    return this.#values.dimsOf(value)?.at(axis)?.size.value
+  }
+
+  /** A text that is equal for axes of equal size; undefined if nothing is known of the size. */
+  sizeKey(value: string, axis: number): string | undefined {
+    return this.#values.dimsOf(value)?.at(axis)?.size.key
+  }
+
+  /** Whether two axes are certainly as long as each other. */
+  hasEqualSizes(a: string, b: string, axis: number): boolean {
+    const key = this.sizeKey(a, axis)
+    return key !== undefined && key === this.sizeKey(b, axis)
+  }
+
+  typeOf(value: string): number {
+    return this.#values.typeOf(value)
+  }
+
+  // New nodes
+
+  readonly op = (
+    opType: string,
+    inputs: readonly string[],
+    attributes?: Readonly<Record<string, NewAttribute>>,
+  ): string => this.#list.add(opType, inputs, attributes)
+
+  readonly add = (a: string, b: string) => this.op('Add', [a, b])
+  readonly subtract = (a: string, b: string) => this.op('Sub', [a, b])
+  readonly multiply = (a: string, b: string) => this.op('Mul', [a, b])
+
+  /** Gives a new value the name of an output of the node, in the type of the node. Nothing is written for an output that is missing. */
+  result(index: number, value: string, isFloat32 = false): void {
+    const name = this.output(index)
+    if (name === '') return
+    if (isFloat32 && this.type !== DataType.float)
+      this.#list.named([name], 'Cast', [value], { to: { int: this.type } })
+    else this.#list.named([name], 'Identity', [value])
+  }
+
+  /** An int64 constant, by default a vector. */
+  integers(values: readonly number[], dims?: readonly number[]): string {
+    return this.#list.constant(values, dims)
+  }
+
+  /** A constant number, by default of float32. */
+  number(value: number, dataType: number = DataType.float): string {
+    const tensor = { dims: [], dataType, data: encodeScalar(value, dataType) }
+    return this.op('Constant', [], { value: { tensor } })
+  }
+
+  /** In `sizes` 0 keeps the axis of that index, and −1 stands for the rest. */
+  reshape(value: string, sizes: readonly number[]): string {
+    return this.op('Reshape', [value, this.integers(sizes)])
+  }
+
+  transpose(value: string, axes: readonly number[]): string {
+    return this.op('Transpose', [value], { perm: { ints: axes } })
+  }
+
+  unsqueeze(value: string, axes: readonly number[]): string {
+    return this.op('Unsqueeze', [value, this.integers(axes)])
+  }
+
+  concat(values: readonly string[], axis: number): string {
+    return this.op('Concat', values, { axis: { int: axis } })
+  }
+
+  /** The parts `[start, end)` of an axis. */
+  slice(value: string, start: string, end: string, axis: number): string {
+    return this.op('Slice', [value, start, end, this.integers([axis])])
+  }
+
+  /** Cuts an axis into parts of these sizes. */
+  split(value: string, sizes: readonly number[], axis: number): string[] {
+    const id = this.integers(sizes)
+    const outputs = sizes.map((_, i) => `${id}.${i}`)
+    this.#list.named(outputs, 'Split', [value, id], { axis: { int: axis } })
+    return outputs
+  }
+
+  cast(value: string, type: number): string {
+    return this.op('Cast', [value], { to: { int: type } })
+  }
+
+  /** A float input of the node, or a value that was computed from some in their type, in float32. */
+  float32(value: string): string {
+    return this.type === DataType.float ? value : this.cast(value, DataType.float)
+  }
+
+  /** The size of an axis when the graph runs, as a scalar. */
+  runtimeSize(value: string, axis: number): string {
+    return this.op('Gather', [this.op('Shape', [value]), this.integers([axis], [])], { axis: { int: 0 } })
+  }
+
+  /** 0, 1, … below a scalar. */
+  range(size: string): string {
+    return this.op('Range', [this.integers([0], []), size, this.integers([1], [])])
+  }
+
+  /**
+   * A value that nodes with the same key share; the first of them computes it.
+   *
+   * @param key what the value depends on. If a part is undefined, the value is not shared.
+   */
+  share(key: readonly (string | number | undefined)[], compute: () => string): string {
+    const isKnown = key.every((part) => part !== undefined)
+    const text = isKnown ? JSON.stringify(key) : `${this.node.outputs[0]} ${this.#shareable++}`
+    const known = this.#shared.get(text)
+    if (known !== undefined) return known
+    const value = compute()
+    this.#shared.set(text, value)
+    return value
+  }
+}
