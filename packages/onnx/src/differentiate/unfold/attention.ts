@@ -23,6 +23,8 @@ export function unfoldOnnxAttention(unfolding: Unfolding): void {
   const keys = withPast(unfolding, pastKey, separate(key, groups?.kvHeads ?? 1))
   const values = withPast(unfolding, pastValue, separate(value, groups?.kvHeads ?? 1))
   const width = unfolding.sizeOf(query, -1)
+  const isMasked = unfolding.input(3) !== '' || unfolding.input(6) !== ''
+  const addend = maskOf(unfolding, { queries, keys, hasHeads })
   const result = scaledDotProduct(unfolding, {
     query: queries,
     key: keys,
@@ -31,9 +33,12 @@ export function unfoldOnnxAttention(unfolding: Unfolding): void {
     size: width === undefined || hasHeads ? width : width / (groups?.heads ?? 1),
     scale: unfolding.node.attribute('scale')?.float,
     softcap: unfolding.float('softcap'),
-    mask: maskOf(unfolding, { queries, keys, hasHeads }),
+    mask: addend,
   })
-  unfolding.result(0, hasHeads ? result : joinHeads(unfolding, result), true)
+  // A query that sees no key gets 0, not the mean of all values.
+  const seen =
+    isMasked && addend !== undefined ? unfolding.multiply(result, seesKeys(unfolding, addend)) : result
+  unfolding.result(0, hasHeads ? seen : joinHeads(unfolding, seen), true)
   unfolding.result(1, keys)
   unfolding.result(2, values)
 }
@@ -67,21 +72,32 @@ function maskOf(unfolding: Unfolding, { queries, keys, hasHeads }: MaskedHeads):
   return unfolding.share(['attention', ...identity], () => {
     const all = () => unfolding.range(unfolding.runtimeSize(keys, 2))
     let addend = mask === '' ? undefined : additive(unfolding, mask)
+    const ends = lengths === '' ? undefined : unfolding.reshape(lengths, [-1, 1, 1, 1])
     if (isCausal) {
-      const rows = unfolding.unsqueeze(unfolding.range(unfolding.runtimeSize(queries, 2)), [1])
-      const positions = hasPast ? unfolding.add(rows, unfolding.runtimeSize(pastKey, 2)) : rows
+      const queryCount = unfolding.runtimeSize(queries, 2)
+      const rows = unfolding.unsqueeze(unfolding.range(queryCount), [1])
+      // The queries are the last tokens before the end of their row, or follow the cache.
+      const start = ends === undefined ? undefined : unfolding.subtract(ends, queryCount)
+      const before = start ?? (hasPast ? unfolding.runtimeSize(pastKey, 2) : undefined)
+      const positions = before === undefined ? rows : unfolding.add(rows, before)
       addend = maskWhere(unfolding, op('Greater', [all(), positions]), addend)
     }
-    if (lengths !== '') {
-      const ends = unfolding.reshape(unfolding.cast(lengths, DataType.int64), [-1, 1, 1, 1])
-      addend = maskWhere(unfolding, op('GreaterOrEqual', [all(), ends]), addend)
-    }
+    if (ends !== undefined) addend = maskWhere(unfolding, op('GreaterOrEqual', [all(), ends]), addend)
     return addend ?? unfolding.number(0)
   })
 }
 
-/** A mask of Booleans keeps scores, a mask of numbers is added to them. */
+/** A mask of Booleans keeps scores, a mask of numbers is added to them; −∞ counts as the lowest number. */
 function additive(unfolding: Unfolding, mask: string): string {
-  if (unfolding.typeOf(mask) !== DataType.bool) return unfolding.float32(mask)
-  return unfolding.op('Where', [mask, unfolding.number(0), unfolding.number(LOWEST)])
+  if (unfolding.typeOf(mask) === DataType.bool)
+    return unfolding.op('Where', [mask, unfolding.number(0), unfolding.number(LOWEST)])
+  return unfolding.op('Max', [unfolding.float32(mask), unfolding.number(LOWEST)])
+}
+
+/** 1 for a query that sees a key, 0 for the others: an addend for the scores with one number in its last axis. */
+function seesKeys(unfolding: Unfolding, addend: string): string {
+  return unfolding.share(['sees keys', addend], () => {
+    const highest = unfolding.op('ReduceMax', [addend, unfolding.integers([-1])], { keepdims: { int: 1 } })
+    return unfolding.cast(unfolding.op('Greater', [highest, unfolding.number(LOWEST)]), DataType.float)
+  })
 }

@@ -73,31 +73,41 @@ function rejectUnsupported(unfolding: Unfolding): void {
   if (unfolding.output(3) !== '') throw unfolding.unsupported('gives its scores as an output (output_qk)')
 }
 
-/** q and k, `[batch, tokens, heads, size]`, after the rotation. Without position_ids, positions count from the end of the cache. */
+/** q and k, `[batch, tokens, heads, size]`, after the rotation. */
 function rotated(
   unfolding: Unfolding,
   parts: readonly [string, string],
   size: number | undefined,
   tokens: string | undefined,
 ): readonly [string, string] {
-  const [pastKey, positions] = [unfolding.input(Input.pastKey), unfolding.input(Input.positionIds)]
   const [cosCache, sinCache] = [unfolding.input(Input.cosCache), unfolding.input(Input.sinCache)]
-  const tables = [cosCache, sinCache].map((table) => {
-    const identity = positions === '' ? [tokens, pastIdentity(unfolding)] : ['', positions]
-    return unfolding.share(['rotary', table, ...identity], () => {
-      const all =
-        positions !== ''
-          ? positions
-          : afterPast(unfolding, unfolding.range(unfolding.runtimeSize(parts[0], 1)), pastKey)
-      const rows = unfolding.op('Gather', [table, all], { axis: { int: 0 } })
-      return tableOf(unfolding, rows, 1, positions !== '')
-    })
-  })
+  const identity = [unfolding.input(Input.positionIds), tokens, pastIdentity(unfolding)]
+  const tables = [cosCache, sinCache].map((table) =>
+    unfolding.share(['rotary', table, ...identity], () => {
+      const rows = unfolding.op('Gather', [table, positionsOf(unfolding, parts[0])], { axis: { int: 0 } })
+      return tableOf(unfolding, rows, 1, true)
+    }),
+  )
   const [cos, sin] = tables as [string, string]
   const half = unfolding.sizeOf(cosCache, 1)
   const partial = partOf(unfolding, half && 2 * half, size)
   const isInterleaved = unfolding.integer('rotary_interleaved') !== 0
   return parts.map((x) => rotate(unfolding, { x, cos, sin, isInterleaved, partial })) as [string, string]
+}
+
+/**
+ * `[batch or 1, tokens]`. Without position_ids, positions count from the end of the cache. If there is no cache, ONNX Runtime's kernel for
+ * processors reads the first number of position_ids only, and counts from there.
+ */
+function positionsOf(unfolding: Unfolding, query: string): string {
+  const [pastKey, positions] = [unfolding.input(Input.pastKey), unfolding.input(Input.positionIds)]
+  const hasPast = pastIdentity(unfolding) !== ''
+  if (positions !== '' && hasPast) return positions
+  const indices = unfolding.unsqueeze(unfolding.range(unfolding.runtimeSize(query, 1)), [0])
+  if (positions === '') return hasPast ? unfolding.add(indices, unfolding.runtimeSize(pastKey, 2)) : indices
+  const numbers = unfolding.reshape(unfolding.cast(positions, DataType.int64), [-1])
+  const first = unfolding.op('Gather', [numbers, unfolding.integers([0], [])], { axis: { int: 0 } })
+  return unfolding.add(indices, first)
 }
 
 /** `''` if the cache is missing or empty; undefined, which nothing equals, for others. */
@@ -106,13 +116,10 @@ function pastIdentity(unfolding: Unfolding): string | undefined {
   return past === '' || unfolding.sizeOf(past, 2) === 0 ? '' : unfolding.sizeKey(past, 2)
 }
 
-function afterPast(unfolding: Unfolding, indices: string, past: string): string {
-  return past === '' ? indices : unfolding.add(indices, unfolding.runtimeSize(past, 2))
-}
-
 /**
  * The addend of the causal mask, of the local window and of attention_bias. A query sees the keys before an end: the one after its own
- * position, or `seqlens_k` + 1 if that is less (in the padding after a row).
+ * position, or `seqlens_k` + 1 if that is less, in the padding after a row. What a token of the padding gets in a local window is undefined:
+ * it depends on the kernel.
  */
 function maskOf(unfolding: Unfolding, queries: string, keys: string, tokens: string | undefined): string {
   const { op } = unfolding
@@ -122,7 +129,11 @@ function maskOf(unfolding: Unfolding, queries: string, keys: string, tokens: str
   return unfolding.share(['grouped', ...identity], () => {
     const one = unfolding.integers([1], [])
     const next = unfolding.add(unfolding.range(unfolding.runtimeSize(queries, 2)), one)
-    const afterOwn = unfolding.unsqueeze(afterPast(unfolding, next, unfolding.input(Input.pastKey)), [1])
+    const rows = unfolding.unsqueeze(next, [1])
+    const afterOwn =
+      pastIdentity(unfolding) === ''
+        ? rows
+        : unfolding.add(rows, unfolding.runtimeSize(unfolding.input(Input.pastKey), 2))
     const lengths = unfolding.reshape(unfolding.cast(seqlens, DataType.int64), [-1, 1, 1, 1])
     const ends = op('Min', [afterOwn, unfolding.add(lengths, one)])
     const all = unfolding.range(unfolding.runtimeSize(keys, 2))
