@@ -33,7 +33,7 @@ export function unfoldGroupQueryAttention(unfolding: Unfolding): void {
     string,
   ]
   const [pastKey, pastValue] = [unfolding.input(Input.pastKey), unfolding.input(Input.pastValue)]
-  const [heads, kvHeads] = [unfolding.integer('num_heads'), unfolding.integer('kv_num_heads')]
+  const [heads, kvHeads] = [unfolding.headCount('num_heads'), unfolding.headCount('kv_num_heads')]
   const isPacked = key === ''
   const width = unfolding.sizeOf(query, 2)
   const size = width === undefined ? undefined : width / (isPacked ? heads + 2 * kvHeads : heads)

@@ -16,7 +16,7 @@ export function unfoldAttention(unfolding: Unfolding): void {
   if (unfolding.integer('do_rotary') !== 0) throw unfolding.unsupported('rotates q and k itself (do_rotary)')
   if (unfolding.integer('past_present_share_buffer') !== 0)
     throw unfolding.unsupported('keeps past and present in one buffer (past_present_share_buffer)')
-  const heads = unfolding.integer('num_heads')
+  const heads = unfolding.headCount('num_heads')
   const product = unfolding.op('MatMul', [x, weights])
   const packed = bias === '' ? product : unfolding.add(product, bias)
   const sizes = hiddenSizes(unfolding, weights)
@@ -63,7 +63,7 @@ function hiddenSizes(unfolding: Unfolding, weights: string): [number, number, nu
 export function unfoldMultiHeadAttention(unfolding: Unfolding): void {
   const [query, key, value, bias, mask, attentionBias] = inputsOf(unfolding)
   const [pastKey, pastValue, pastLength] = [6, 7, 8].map((i) => unfolding.input(i))
-  const heads = unfolding.integer('num_heads')
+  const heads = unfolding.headCount('num_heads')
   if (key === '' || value === '')
     throw unfolding.unsupported('has packed queries, keys and values (its input "key" or "value" is missing)')
   if (pastLength !== '') throw unfolding.unsupported('has a cache in a shared buffer (past_sequence_length)')

@@ -738,13 +738,25 @@ const families: [string, [string, FusedCase][]][] = [
   ['RotaryEmbedding', rotary],
 ]
 
+/** The case with names in the place of the numbers of rows and tokens, as exports have them. */
+function withOpenDims(testCase: FusedCase): FusedCase {
+  const open = (dims: readonly number[]) =>
+    dims.map((size, i) =>
+      dims.length > 1 && size > 1 && (i === 0 || i === dims.length - 2) ? `size ${size}` : size,
+    )
+  const declared = Object.fromEntries(
+    Object.entries(testCase.inputs).map(([name, { dims }]) => [name, open(dims)]),
+  )
+  return { ...testCase, declared: { ...declared, ...testCase.declared } }
+}
+
 describe.each(families)('%s', (_, cases) => {
   test.each(cases)('the unfolded graph equals the fused node: %s', async (_, testCase) => {
     expect(await forwardError(testCase)).toBeLessThan(4e-6)
   })
 
   test.each(cases)('the gradient equals central differences: %s', async (_, testCase) => {
-    expect(await gradientError(testCase)).toBeLessThan(2e-3)
+    expect(await gradientError(withOpenDims(testCase))).toBeLessThan(2e-3)
   })
 })
 
@@ -781,9 +793,9 @@ test.each(
       .filter(([name], i) => i === 0 || /scale|rotary|mask of numbers|position_ids$|softcap$/.test(name))
       .map(([name, testCase]): [string, FusedCase] => [`${family}: ${name}`, inHalf(testCase)]),
   ),
-)('the unfolded graph equals the fused node in float16: %s', async (_, testCase) => {
-  // Numbers up to 2 have an error of 2⁻¹⁰ after one rounding.
-  expect(await forwardError(testCase)).toBeLessThan(4 * 2 ** -10)
+)('the unfolded graph equals the fused node in float16: %s', async (name, testCase) => {
+  // Numbers up to 2 have an error of 2⁻¹¹ after one rounding. The q, k and v of `Attention` are up to 8, and are rounded, too.
+  expect(await forwardError(testCase)).toBeLessThan((name.startsWith('Attention of com') ? 16 : 4) * 2 ** -10)
 })
 
 test('nodes through which no gradient passes stay as they are', () => {
@@ -820,6 +832,21 @@ test('layers share their masks', () => {
 })
 
 const refused: [string, FusedCase, RegExp][] = [
+  [
+    'no number of heads',
+    { ...mha([]), nodes: [one('MultiHeadAttention', ['q', 'k', 'v'], {}, MS)] },
+    /does not have a positive num_heads/,
+  ],
+  [
+    'weights that are not three parts',
+    packed(['x', 'w7', 'b'], {}, { initializers: [floats('w7', numbers([D, 7], 1), true)] }),
+    /sizes that are not integers/,
+  ],
+  [
+    'a rotated part of unknown size',
+    gqa(['cos', 'sin'], { do_rotary: int(1) }, { declared: { q: ['b', 's', 'd'] } }),
+    /rotates a part of each head, of a size that the file does not show/,
+  ],
   [
     'packed queries, keys and values',
     mha(['q'], {}, { values: { q: numbers([B, S, N, 3, H], 1) } }),

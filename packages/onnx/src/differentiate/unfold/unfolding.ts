@@ -62,6 +62,13 @@ export class Unfolding {
     return value === undefined ? missing : Number(value)
   }
 
+  /** An attribute that counts heads. @throws {FourierFTError} `UNSUPPORTED` if it is missing or not positive */
+  headCount(name: string): number {
+    const count = this.integer(name)
+    if (count > 0) return count
+    throw this.unsupported(`does not have a positive ${name}`)
+  }
+
   float(name: string, missing = 0): number {
     return this.node.attribute(name)?.float ?? missing
   }
@@ -131,6 +138,7 @@ export class Unfolding {
 
   /** An int64 constant, by default a vector. */
   integers(values: readonly number[], dims?: readonly number[]): string {
+    if (!values.every(Number.isSafeInteger)) throw this.unsupported('has sizes that are not integers')
     return this.#list.constant(values, dims)
   }
 
