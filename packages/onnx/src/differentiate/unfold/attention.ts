@@ -10,8 +10,12 @@ import {
 } from './scaled-dot-product.js'
 import { LOWEST, type Unfolding } from './unfolding.js'
 
-/** (Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen), Q, K and V with three or four dims. */
+/** Q, K and V have three or four dims. */
 export function unfoldOnnxAttention(unfolding: Unfolding): void {
+  unfolding.checkForm({
+    attributes: 'is_causal kv_num_heads q_num_heads qk_matmul_output_mode scale softcap softmax_precision',
+    inputs: 'Q K V attn_mask past_key past_value nonpad_kv_seqlen',
+  })
   const [query, key, value, , pastKey, pastValue] = [0, 1, 2, 3, 4, 5].map((i) => unfolding.input(i))
   if (unfolding.output(3) !== '')
     throw unfolding.unsupported('gives its scores as an output (qk_matmul_output)')
@@ -89,7 +93,7 @@ function maskOf(unfolding: Unfolding, { queries, keys, hasHeads }: MaskedHeads):
 
 /** A mask of Booleans keeps scores, a mask of numbers is added to them; −∞ counts as the lowest number. */
 function additive(unfolding: Unfolding, mask: string): string {
-  if (unfolding.typeOf(mask) === DataType.bool)
+  if (unfolding.isBoolean(mask))
     return unfolding.op('Where', [mask, unfolding.number(0), unfolding.number(LOWEST)])
   return unfolding.op('Max', [unfolding.float32(mask), unfolding.number(LOWEST)])
 }

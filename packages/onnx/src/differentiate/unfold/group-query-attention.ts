@@ -10,7 +10,13 @@ import {
 } from './scaled-dot-product.js'
 import { LOWEST, type Unfolding } from './unfolding.js'
 
-/** The inputs by index. */
+const ATTRIBUTES =
+  'do_rotary k_quant_type kv_cache_bit_width kv_num_heads local_window_size num_heads qk_output rotary_interleaved scale smooth_softmax softcap v_quant_type'
+
+const INPUTS =
+  'query key value past_key past_value seqlens_k total_sequence_length cos_cache sin_cache position_ids attention_bias head_sink'
+
+/** The indices of the inputs that are read. */
 const Input = {
   query: 0,
   key: 1,
@@ -66,6 +72,7 @@ export function unfoldGroupQueryAttention(unfolding: Unfolding): void {
 }
 
 function rejectUnsupported(unfolding: Unfolding): void {
+  unfolding.checkForm({ attributes: ATTRIBUTES, inputs: INPUTS })
   for (const name of ['k_quant_type', 'v_quant_type']) {
     const type = unfolding.node.attribute(name)?.string ?? 'NONE'
     if (type !== 'NONE') throw unfolding.unsupported(`has a quantised cache (${name} is ${type})`)

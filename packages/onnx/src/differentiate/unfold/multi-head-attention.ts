@@ -10,8 +10,13 @@ import {
 } from './scaled-dot-product.js'
 import type { Unfolding } from './unfolding.js'
 
-/** (input, weights, bias, mask_index, past, attention_bias): the products of q, k and v are in the node. */
+/** The products of q, k and v with x are in the node. */
 export function unfoldAttention(unfolding: Unfolding): void {
+  unfolding.checkForm({
+    attributes:
+      'do_rotary mask_filter_value num_heads past_present_share_buffer qkv_hidden_sizes rotary_embedding_dim scale unidirectional',
+    inputs: 'input weights bias mask_index past attention_bias',
+  })
   const [x, weights, bias, mask, past, attentionBias] = inputsOf(unfolding)
   if (unfolding.integer('do_rotary') !== 0) throw unfolding.unsupported('rotates q and k itself (do_rotary)')
   if (unfolding.integer('past_present_share_buffer') !== 0)
@@ -27,13 +32,11 @@ export function unfoldAttention(unfolding: Unfolding): void {
     string,
     string,
   ]
-  const pasts = [0, 1].map((i) =>
-    past === '' ? '' : unfolding.op('Gather', [past, unfolding.integers([i], [])], { axis: { int: 0 } }),
-  )
   const isEmpty = past === '' || unfolding.sizeOf(past, 3) === 0
-  const [allKeys, allValues] = [key, value].map((part, i) =>
-    isEmpty ? part : withPast(unfolding, pasts[i], part),
+  const pasts = [0, 1].map((i) =>
+    isEmpty ? '' : unfolding.op('Gather', [past, unfolding.integers([i], [])], { axis: { int: 0 } }),
   )
+  const [allKeys, allValues] = [key, value].map((part, i) => withPast(unfolding, pasts[i], part))
   attend(unfolding, {
     query,
     key: allKeys,
@@ -41,7 +44,7 @@ export function unfoldAttention(unfolding: Unfolding): void {
     size: sizes[0] / heads,
     mask,
     attentionBias,
-    past: isEmpty ? '' : pasts[0],
+    past: pasts[0],
     hasStarts: true,
     tokens: [unfolding.sizeKey(x, 1), isEmpty ? unfolding.sizeKey(x, 1) : undefined],
   })
@@ -59,14 +62,17 @@ function hiddenSizes(unfolding: Unfolding, weights: string): [number, number, nu
   return [width / 3, width / 3, width / 3]
 }
 
-/** (query, key, value, bias, key_padding_mask, attention_bias, past_key, past_value) */
+/** Queries, keys and values are separate inputs; their bias is in the node. */
 export function unfoldMultiHeadAttention(unfolding: Unfolding): void {
+  unfolding.checkForm({
+    attributes: 'mask_filter_value num_heads scale unidirectional',
+    inputs: 'query key value bias key_padding_mask attention_bias past_key past_value',
+  })
   const [query, key, value, bias, mask, attentionBias] = inputsOf(unfolding)
-  const [pastKey, pastValue, pastLength] = [6, 7, 8].map((i) => unfolding.input(i))
+  const [pastKey, pastValue] = [6, 7].map((i) => unfolding.input(i))
   const heads = unfolding.headCount('num_heads')
   if (key === '' || value === '')
     throw unfolding.unsupported('has packed queries, keys and values (its input "key" or "value" is missing)')
-  if (pastLength !== '') throw unfolding.unsupported('has a cache in a shared buffer (past_sequence_length)')
   if (unfolding.output(3) !== '') throw unfolding.unsupported('gives its scores as an output (qk)')
   const isSeparate = unfolding.rankOf(key) === 4
 

@@ -34,8 +34,12 @@ export function rotate(unfolding: Unfolding, { x, cos, sin, isInterleaved, parti
   return rest === undefined ? result : unfolding.concat([result, rest], 3)
 }
 
-/** `RotaryEmbedding` of `com.microsoft`: (x, position_ids, cos_cache, sin_cache). */
+/** `RotaryEmbedding` of `com.microsoft`. ONNX Runtime's kernel for processors ignores its scale. */
 export function unfoldMicrosoftRotaryEmbedding(unfolding: Unfolding): void {
+  unfolding.checkForm({
+    attributes: 'interleaved is_packed_batching num_heads rotary_embedding_dim scale',
+    inputs: 'input position_ids cos_cache sin_cache',
+  })
   const [x, positions, cos, sin] = inputsOf(unfolding)
   const tokenAxis = tokenAxisOf(unfolding, x)
   // A single position is that of the first token; else each token has its own.
@@ -59,8 +63,12 @@ export function unfoldMicrosoftRotaryEmbedding(unfolding: Unfolding): void {
   })
 }
 
-/** ONNX's own `RotaryEmbedding`: (X, cos_cache, sin_cache, position_ids). Without positions, the tables have a row for each token. */
+/** ONNX's own `RotaryEmbedding`. Without positions, the tables have a row for each token. */
 export function unfoldRotaryEmbedding(unfolding: Unfolding): void {
+  unfolding.checkForm({
+    attributes: 'interleaved num_heads rotary_embedding_dim',
+    inputs: 'X cos_cache sin_cache position_ids',
+  })
   const [x, cos, sin, positions] = inputsOf(unfolding)
   const tokenAxis = tokenAxisOf(unfolding, x)
   const rowsOf = (table: string) =>

@@ -585,6 +585,32 @@ const onnxAttention: [string, FusedCase][] = [
       ),
     ],
   ]),
+  [
+    'a mask of Booleans that the graph computes',
+    {
+      ...onnx(
+        [],
+        {},
+        {
+          values: deep,
+          initializers: [
+            integers('i', [0, 1, 2, 3, 4]),
+            integers('two', [2], []),
+            integers('zero', [0]),
+            integers('st', [S, T]),
+          ],
+        },
+      ),
+      nodes: [
+        { opType: 'Greater', inputs: ['i', 'two'], outputs: ['g'] },
+        { opType: 'Shape', inputs: ['k'], outputs: ['shape'], attributes: { start: int(2), end: int(3) } },
+        { opType: 'Expand', inputs: ['g', 'shape'], outputs: ['e'] },
+        { opType: 'Unsqueeze', inputs: ['e', 'zero'], outputs: ['u'] },
+        { opType: 'Expand', inputs: ['u', 'st'], outputs: ['m'] },
+        one('Attention', ['q', 'k', 'v', 'm']),
+      ],
+    },
+  ],
   ...(
     [
       ['of Booleans', booleans('m', [0, 0, 0, 0, 0, ...flags(15)], [S, T])],
@@ -832,6 +858,7 @@ test('layers share their masks', () => {
 })
 
 const refused: [string, FusedCase, RegExp][] = [
+  ['an attribute that is not known', mha(['q', 'k', 'v'], { shiny: int(1) }), /has the attribute shiny/],
   [
     'no number of heads',
     { ...mha([]), nodes: [one('MultiHeadAttention', ['q', 'k', 'v'], {}, MS)] },
@@ -855,7 +882,7 @@ const refused: [string, FusedCase, RegExp][] = [
   [
     'a shared buffer',
     mha(['q', 'k', 'v', '', '', '', '', '', 'n'], {}, { initializers: [int32s('n', [0])] }),
-    /past_sequence_length/,
+    /has an input 8; 8 inputs are known/,
   ],
   [
     'scores of MultiHeadAttention',

@@ -6,6 +6,7 @@ import { FourierFTError } from '@fourierft/core'
 import { DOMAIN } from '../../attach/functions/branch-function.js'
 import type { NewAttribute, NewNode } from '../../model/encode.js'
 import type { OnnxNode } from '../../model/graph.js'
+import { constantOf, producerOf } from '../../model/names-in-scope.js'
 import { NodeList } from '../../model/node-list.js'
 import { DataType } from '../../model/schema.js'
 import type { Backward } from '../backward.js'
@@ -15,8 +16,18 @@ import { encodeScalar } from '../scalar.js'
 /** The lowest finite float32. As an addend it removes a score: softmax gives exactly 0 for it. */
 export const LOWEST = -(2 - 2 ** -23) * 2 ** 127
 
+const BOOLEAN_OPERATORS: ReadonlySet<string> = new Set(
+  'Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor Not IsNaN IsInf'.split(' '),
+)
+
 /** Writes the nodes that compute the outputs of a node. @throws {FourierFTError} `UNSUPPORTED` for a form that it does not cover */
 export type Unfold = (unfolding: Unfolding) => void
+
+/** Names, separated by spaces. */
+interface KnownForm {
+  readonly attributes: string
+  readonly inputs: string
+}
 
 export interface UnfoldingContext {
   /** What is known of the values of the graph. */
@@ -88,6 +99,20 @@ export class Unfolding {
     )
   }
 
+  /**
+   * Later versions of an operator may have more attributes and inputs, which change what it computes.
+   *
+   * @throws {FourierFTError} `UNSUPPORTED` if the node has one that is not known
+   */
+  checkForm({ attributes, inputs }: KnownForm): void {
+    const known = attributes.split(' ')
+    const unknown = [...this.node.attributes.keys()].find((name) => !known.includes(name))
+    if (unknown !== undefined) throw this.unsupported(`has the attribute ${unknown}`)
+    const names = inputs.split(' ')
+    const index = this.node.inputs.findIndex((name, i) => i >= names.length && name !== '')
+    if (index >= 0) throw this.unsupported(`has an input ${index}; ${names.length} inputs are known`)
+  }
+
   // What is known of the node's inputs
 
   /** @throws {FourierFTError} `UNSUPPORTED` if the rank cannot be found */
@@ -111,8 +136,20 @@ export class Unfolding {
     return key !== undefined && key === this.sizeKey(b, axis)
   }
 
-  typeOf(value: string): number {
-    return this.#values.typeOf(value)
+  /** Whether a value of the graph is Boolean: by its description in the file, or by the operators that compute it. */
+  isBoolean(value: string): boolean {
+    const { graph } = this.node
+    let name = value
+    // The limit ends the search in a broken file in which a value is computed from itself.
+    for (let step = 0; step < 64; step++) {
+      const type = graph.valueInfo(name)?.dataType ?? constantOf(graph, name)?.dataType
+      if (type !== undefined && type !== 0) return type === DataType.bool
+      const producer = producerOf(graph, name)
+      if (!producer || BOOLEAN_OPERATORS.has(producer.opType)) return producer !== undefined
+      if (producer.opType === 'Cast') return Number(producer.attribute('to')?.int) === DataType.bool
+      name = producer.inputs[producer.opType === 'Where' || producer.opType === 'CastLike' ? 1 : 0] ?? ''
+    }
+    return false
   }
 
   // New nodes
