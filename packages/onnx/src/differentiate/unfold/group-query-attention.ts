@@ -77,6 +77,7 @@ function rejectUnsupported(unfolding: Unfolding): void {
     const type = unfolding.node.attribute(name)?.string ?? 'NONE'
     if (type !== 'NONE') throw unfolding.unsupported(`has a quantised cache (${name} is ${type})`)
   }
+  if (unfolding.input(Input.seqlensK) === '') throw unfolding.unsupported('has no seqlens_k')
   if (unfolding.output(3) !== '') throw unfolding.unsupported('gives its scores as an output (output_qk)')
 }
 

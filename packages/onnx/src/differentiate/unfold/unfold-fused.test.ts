@@ -1,4 +1,5 @@
 /** Fused nodes against the standard operators that replace them, and their gradients against central differences. */
+import fc from 'fast-check'
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
 import { modelBytes } from '../../__fixtures__/model-files.js'
@@ -784,6 +785,145 @@ describe.each(families)('%s', (_, cases) => {
   test.each(cases)('the gradient equals central differences: %s', async (_, testCase) => {
     expect(await gradientError(withOpenDims(testCase))).toBeLessThan(2e-3)
   })
+})
+
+describe('random forms', () => {
+  const size = (max: number) => fc.integer({ min: 1, max })
+  const ints = (min: number, max: number) => fc.infiniteStream(fc.integer({ min, max }))
+  const take = (stream: Iterator<number>, count: number) =>
+    Array.from({ length: count }, () => stream.next().value as number)
+  const check = <T>(form: fc.Arbitrary<T>, caseOf: (form: T) => FusedCase) =>
+    fc.assert(
+      fc.asyncProperty(form, async (one) => {
+        expect(await forwardError(caseOf(one))).toBeLessThan(1e-5)
+      }),
+      { numRuns: 40, seed: 5 },
+    )
+
+  test('MultiHeadAttention', () =>
+    check(
+      fc.record({
+        sizes: fc.tuple(size(3), size(5), size(6), size(4), size(5), size(5)),
+        mask: fc.constantFrom('', '[B]', '[B, T]', '[B, S, T]'),
+        bits: ints(0, 1),
+        filter: fc.constantFrom(undefined, -3.5),
+        scale: fc.constantFrom(undefined, 0.25),
+        isCausal: fc.boolean(),
+        hasBias: fc.boolean(),
+        biasDims: fc.option(fc.tuple(fc.boolean(), fc.boolean())),
+      }),
+      ({ sizes: [b, s, t, n, h, w], mask, bits, filter, scale, isCausal, hasBias, biasDims }) => {
+        // The first key is never left out: a score that is −10000 has only three digits after the point.
+        const bit = (count: number) => take(bits, count).map((value, i) => (i % t === 0 ? 1 : value))
+        const dims = { '': [], '[B]': [b], '[B, T]': [b, t], '[B, S, T]': [b, s, t] }[mask] ?? []
+        const count = dims.reduce((x, y) => x * y, 1)
+        const values = mask === '[B]' ? take(bits, b).map((bit) => 1 + bit * (t - 1)) : bit(count)
+        return mha(
+          ['q', 'k', 'v', hasBias ? 'b' : '', mask && 'm', biasDims ? 'a' : ''],
+          {
+            num_heads: int(n),
+            unidirectional: int(Number(isCausal)),
+            ...(scale && { scale: float(scale) }),
+            ...(filter && { mask_filter_value: float(filter) }),
+          },
+          {
+            values: {
+              q: numbers([b, s, n * h], 1),
+              k: numbers([b, t, n * h], 2),
+              v: numbers([b, t, n * w], 3),
+              ...(hasBias && { b: numbers([n * (2 * h + w)], 4) }),
+              ...(biasDims && { a: numbers([biasDims[0] ? b : 1, biasDims[1] ? n : 1, s, t], 5) }),
+            },
+            initializers: mask ? [int32s('m', values, dims)] : [],
+          },
+        )
+      },
+    ))
+
+  test('GroupQueryAttention', () =>
+    check(
+      fc.record({
+        sizes: fc.tuple(size(3), size(6), size(3), size(3), fc.constantFrom(16, 32)),
+        window: fc.constantFrom(-1, 1, 2, 3),
+        softcap: fc.constantFrom(0, 1.5),
+        rotary: fc.constantFrom('', 'halves', 'interleaved'),
+        isPacked: fc.boolean(),
+        sink: fc.constantFrom('', 'smooth_softmax', 'head_sink'),
+        biasDims: fc.option(fc.tuple(fc.boolean(), fc.boolean())),
+      }),
+      ({ sizes: [b, s, kv, group, h], window, softcap, rotary, isPacked, sink, biasDims }) => {
+        const n = kv * group
+        return gqa(
+          [...(rotary ? ['cos', 'sin'] : ['', '']), '', biasDims ? 'a' : '', sink === 'head_sink' ? 'h' : ''],
+          {
+            num_heads: int(n),
+            kv_num_heads: int(kv),
+            local_window_size: int(window),
+            softcap: float(softcap),
+            do_rotary: int(rotary ? 1 : 0),
+            rotary_interleaved: int(rotary === 'interleaved' ? 1 : 0),
+            smooth_softmax: int(sink === 'smooth_softmax' ? 1 : 0),
+          },
+          {
+            first: isPacked ? ['q', '', '', '', ''] : ['q', 'k', 'v', '', ''],
+            values: {
+              q: numbers([b, s, (isPacked ? n + 2 * kv : n) * h], 1),
+              ...(!isPacked && { k: numbers([b, s, kv * h], 2), v: numbers([b, s, kv * h], 3) }),
+              ...(biasDims && { a: numbers([biasDims[0] ? b : 1, biasDims[1] ? n : 1, s, s], 5) }),
+              ...(sink === 'head_sink' && { h: numbers([n], 6) }),
+            },
+            initializers: [int32s('seqlens', Array(b).fill(s - 1)), int32s('total', [s], [])],
+          },
+        )
+      },
+    ))
+
+  test('Attention of ONNX', () =>
+    check(
+      fc.record({
+        sizes: fc.tuple(size(3), size(5), size(6), size(3), size(3), size(5), size(5)),
+        hasHeads: fc.boolean(),
+        isCausal: fc.boolean(),
+        softcap: fc.constantFrom(0, 2),
+        mask: fc.option(
+          fc.record({ rank: fc.integer({ min: 2, max: 4 }), isBoolean: fc.boolean(), repeats: fc.boolean() }),
+        ),
+        bits: ints(0, 3),
+      }),
+      ({ sizes: [b, s, t, kv, group, h, w], hasHeads, isCausal, softcap, mask, bits }) => {
+        const n = kv * group
+        const shape = (count: number, tokens: number, width: number) =>
+          hasHeads ? [b, count, tokens, width] : [b, tokens, count * width]
+        const dims = [mask?.repeats ? 1 : b, mask?.repeats ? 1 : n, s, t].slice(4 - (mask?.rank ?? 4))
+        const count = dims.reduce((x, y) => x * y, 1)
+        return onnx(
+          ['q', 'k', 'v', mask ? 'm' : ''],
+          {
+            ...(!hasHeads && { q_num_heads: int(n), kv_num_heads: int(kv) }),
+            is_causal: int(Number(isCausal)),
+            softcap: float(softcap),
+          },
+          {
+            values: {
+              q: numbers(shape(n, s, h), 1),
+              k: numbers(shape(kv, t, h), 2),
+              v: numbers(shape(kv, t, w), 3),
+              ...(mask && !mask.isBoolean && { m: numbers(dims, 4) }),
+            },
+            // A query without keys at all gives only zeros, which the comparison rejects, so the first key is always seen.
+            initializers: mask?.isBoolean
+              ? [
+                  booleans(
+                    'm',
+                    take(bits, count).map((bit, i) => (i % t === 0 || bit > 0 ? 1 : 0)),
+                    dims,
+                  ),
+                ]
+              : [],
+          },
+        )
+      },
+    ))
 })
 
 /** The same with float16 in the place of float32 around the node. */
