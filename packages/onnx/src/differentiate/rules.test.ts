@@ -1,6 +1,6 @@
 /** Every gradient rule against central differences. */
 import { describe, expect, test } from 'vitest'
-import type { NewNode } from '../model/encode.js'
+import type { NewAttribute, NewNode } from '../model/encode.js'
 import {
   floats,
   type GradientCase,
@@ -414,21 +414,23 @@ convolutions.push(
       isFloat: true,
     },
   ],
-  ...[
-    { ceil_mode: { int: 1 }, strides: { ints: [2, 2] } },
-    { ceil_mode: { int: 1 }, strides: { ints: [2, 2] }, pads: { ints: [0, 0, 1, 0] } },
-    {
-      ceil_mode: { int: 1 },
-      strides: { ints: [2, 3] },
-      pads: { ints: [1, 1, 0, 1] },
-      count_include_pad: { int: 1 },
-    },
-    { pads: { ints: [1, 1, 1, 2] } },
-    { pads: { ints: [1, 0, 1, 2] }, strides: { ints: [3, 2] } },
-  ].flatMap((attributes): [string, GradientCase][] => {
+  ...(
+    [
+      { ceil_mode: { int: 1 }, strides: { ints: [2, 2] } },
+      { ceil_mode: { int: 1 }, strides: { ints: [2, 2] }, pads: { ints: [0, 0, 1, 0] } },
+      {
+        ceil_mode: { int: 1 },
+        strides: { ints: [2, 3] },
+        pads: { ints: [1, 1, 0, 1] },
+        count_include_pad: { int: 1 },
+      },
+      { pads: { ints: [1, 1, 1, 2] } },
+      { pads: { ints: [1, 0, 1, 2] }, strides: { ints: [3, 2] } },
+    ] as readonly Readonly<Record<string, NewAttribute>>[]
+  ).flatMap((attributes): [string, GradientCase][] => {
     const kernel = { kernel_shape: { ints: [2, 3] } }
     const inputs = { x: numbers([2, 2, 5, 6], 1) }
-    const { count_include_pad: _, ...forMax } = attributes as Record<string, { int: number }>
+    const { count_include_pad: _, ...forMax } = attributes
     return [
       [
         `AveragePool ${JSON.stringify(attributes)}`,
