@@ -87,7 +87,7 @@ class Gradients {
 }
 
 /** The values that change with the targets, by a way that carries a gradient. */
-function activeValues(graph: OnnxGraph, targets: readonly string[]): ReadonlySet<string> {
+export function activeValues(graph: OnnxGraph, targets: readonly string[]): ReadonlySet<string> {
   const active = new Set(targets)
   for (const node of graph.nodes) {
     if (isConstantOperator(node) || isCastToInteger(node)) continue
@@ -108,7 +108,8 @@ function isCastToInteger(node: OnnxNode): boolean {
   return to !== undefined && !isFloatType(Number(to))
 }
 
-function valuesRead({ inputs, subgraphs }: OnnxNode): readonly string[] {
+/** The values that the node and the graphs inside it read. */
+export function valuesRead({ inputs, subgraphs }: OnnxNode): readonly string[] {
   return [...inputs, ...subgraphs.flatMap((graph) => Array.from(graph.namesRead()))]
 }
 
