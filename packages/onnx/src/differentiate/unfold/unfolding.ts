@@ -1,6 +1,6 @@
 /**
- * The standard operators that replace one fused node while they are collected, and what is known of the values that the node reads. All
- * computations are in float32: ONNX Runtime's processor kernels compute float16 nodes so, too.
+ * Collects the standard operators that replace one fused node, and knows the values that the node reads. Scores and their softmax are
+ * computed in float32, also for float16 nodes, as ONNX Runtime's kernels for processors do.
  */
 import { FourierFTError } from '@fourierft/core'
 import { DOMAIN } from '../../attach/functions/branch-function.js'
@@ -43,7 +43,6 @@ export class Unfolding {
   readonly #values: Backward
   readonly #shared: Map<string, string>
   readonly #list: NodeList
-  #shareable = 0
 
   constructor(node: OnnxNode, { values, shared }: UnfoldingContext) {
     this.node = node
@@ -240,8 +239,8 @@ export class Unfolding {
    * @param key what the value depends on. If a part is undefined, the value is not shared.
    */
   share(key: readonly (string | number | undefined)[], compute: () => string): string {
-    const isKnown = key.every((part) => part !== undefined)
-    const text = isKnown ? JSON.stringify(key) : `${this.node.outputs[0]} ${this.#shareable++}`
+    if (key.includes(undefined)) return compute()
+    const text = JSON.stringify(key)
     const known = this.#shared.get(text)
     if (known !== undefined) return known
     const value = compute()
