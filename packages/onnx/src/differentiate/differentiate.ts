@@ -11,6 +11,7 @@ import { Analysis } from '../shapes/batch-axis.js'
 import { Backward } from './backward.js'
 import { GRADIENT_RULES, isConstantOperator, operatorName } from './gradient-rules.js'
 import { isFloatType } from './scalar.js'
+import { unfoldFused } from './unfold/unfold-fused.js'
 
 /** The first opset that has all operators of the backward graph in the form that it uses: `ScatterElements` with sums. */
 export const MIN_OPSET = 16
@@ -47,6 +48,7 @@ export function differentiate(
       },
     )
   return model.transaction(() => {
+    unfoldFused(model, { active: activeValues(graph, targets), seeds: seeds.keys() })
     const backward = new Backward(graph, { analysis: new Analysis(model), opset, target: targets[0] ?? '' })
     const gradients = new Gradients(backward)
     for (const [value, seed] of seeds) gradients.add(value, seed)
@@ -85,7 +87,7 @@ class Gradients {
 }
 
 /** The values that change with the targets, by a way that carries a gradient. */
-function activeValues(graph: OnnxGraph, targets: readonly string[]): ReadonlySet<string> {
+export function activeValues(graph: OnnxGraph, targets: readonly string[]): ReadonlySet<string> {
   const active = new Set(targets)
   for (const node of graph.nodes) {
     if (isConstantOperator(node) || isCastToInteger(node)) continue
@@ -106,7 +108,8 @@ function isCastToInteger(node: OnnxNode): boolean {
   return to !== undefined && !isFloatType(Number(to))
 }
 
-function valuesRead({ inputs, subgraphs }: OnnxNode): readonly string[] {
+/** The values that the node and the graphs inside it read. */
+export function valuesRead({ inputs, subgraphs }: OnnxNode): readonly string[] {
   return [...inputs, ...subgraphs.flatMap((graph) => Array.from(graph.namesRead()))]
 }
 

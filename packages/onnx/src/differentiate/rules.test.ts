@@ -1,6 +1,6 @@
 /** Every gradient rule against central differences. */
 import { describe, expect, test } from 'vitest'
-import type { NewNode } from '../model/encode.js'
+import type { NewAttribute, NewNode } from '../model/encode.js'
 import {
   floats,
   type GradientCase,
@@ -414,6 +414,38 @@ convolutions.push(
       isFloat: true,
     },
   ],
+  ...(
+    [
+      { ceil_mode: { int: 1 }, strides: { ints: [2, 2] } },
+      { ceil_mode: { int: 1 }, strides: { ints: [2, 2] }, pads: { ints: [0, 0, 1, 0] } },
+      {
+        ceil_mode: { int: 1 },
+        strides: { ints: [2, 3] },
+        pads: { ints: [1, 1, 0, 1] },
+        count_include_pad: { int: 1 },
+      },
+      { pads: { ints: [1, 1, 1, 2] } },
+      { pads: { ints: [1, 0, 1, 2] }, strides: { ints: [3, 2] } },
+    ] as readonly Readonly<Record<string, NewAttribute>>[]
+  ).flatMap((attributes): [string, GradientCase][] => {
+    const kernel = { kernel_shape: { ints: [2, 3] } }
+    const inputs = { x: numbers([2, 2, 5, 6], 1) }
+    const { count_include_pad: _, ...forMax } = attributes
+    return [
+      [
+        `AveragePool ${JSON.stringify(attributes)}`,
+        { nodes: [one('AveragePool', ['x'], { ...kernel, ...attributes })], inputs, isFloat: true },
+      ],
+      [
+        `MaxPool ${JSON.stringify(attributes)}`,
+        {
+          nodes: [one('MaxPool', ['x'], { ...kernel, ...forMax })],
+          inputs: { x: { dims: [2, 2, 5, 6], data: inputs.x.data.map((_, i) => ((37 * i) % 120) / 10) } },
+          isFloat: true,
+        },
+      ],
+    ]
+  }),
 )
 
 const cases: readonly [string, GradientCase][] = [
@@ -534,6 +566,20 @@ const cases: readonly [string, GradientCase][] = [
       },
     ]
   }),
+  ...(
+    [
+      ['...qhd,...khd->...hqk', [2, 3, 4, 2, 3], [2, 3, 5, 2, 3]],
+      ['...ij,...jk->...ik', [1, 3, 4], [2, 4, 2]],
+      ['...ij,jk->...ik', [2, 3, 4], [4, 2]],
+      ['...i,...i->...', [2, 3], [2, 3]],
+    ] as const
+  ).map(([equation, a, b]): [string, GradientCase] => [
+    `Einsum ${equation} ${JSON.stringify(a)}`,
+    {
+      nodes: [one('Einsum', ['a', 'b'], { equation: { string: equation } })],
+      inputs: { a: numbers(a, 1), b: numbers(b, 2) },
+    },
+  ]),
   ...normalisations,
   ...[-1, 0, 1].flatMap((axis) =>
     ['Softmax', 'LogSoftmax'].map((name): [string, GradientCase] => [

@@ -52,7 +52,7 @@ export interface NewNode {
 }
 
 /** A node of an existing model. */
-interface ExistingNode {
+export interface ExistingNode {
   readonly field: WireField
 }
 
@@ -158,7 +158,7 @@ export function encodeEntry(key: string, value: string): WireMessage {
   return message(field(Entry.key, key), field(Entry.value, value))
 }
 
-function encodeAttribute(name: string, value: NewAttribute): WireMessage {
+export function encodeAttribute(name: string, value: NewAttribute): WireMessage {
   const encoded = (type: keyof typeof AttributeType, ...values: WireField[]) =>
     message(field(Attribute.name, name), ...values, field(Attribute.type, AttributeType[type]))
   if ('reference' in value) return encoded(value.type, field(Attribute.reference, value.reference))

@@ -5,9 +5,12 @@
 import { FourierFTError } from '@fourierft/core'
 import { type OnnxAttribute, readAttribute } from './attribute.js'
 import {
+  type ExistingNode,
+  encodeAttribute,
   encodeNode,
   encodeTensor,
   encodeValue,
+  type NewAttribute,
   type NewNode,
   type NewTensor,
   type NewValue,
@@ -15,6 +18,7 @@ import {
 import { EditableIndex, type GraphIndex } from './graph-index.js'
 import { invalidOnnx } from './invalid-onnx.js'
 import type { MemoryBudget } from './memory-budget.js'
+import { renameValues } from './rename-values.js'
 import { Attribute, Dimension, Graph, Node, Shape, Tensor, TensorType, Type, ValueInfo } from './schema.js'
 import { readStringMap } from './string-map.js'
 import { type OnnxTensor, readTensor, type TensorSource } from './tensor.js'
@@ -143,6 +147,28 @@ export class OnnxNode {
   /** Renames an output; readers of the old name are unaffected. @throws {FourierFTError} `INVALID_OPTION` if there is no such output */
   setOutput(index: number, name: string): void {
     this.#rename(Node.output, index, name)
+  }
+
+  /** Adds an input after the last one. */
+  addInput(name: string): void {
+    const message = this.field.message(this)
+    const before = this.inputs
+    message.insert([field(Node.input, name)], message.last(Node.input))
+    this.forget()
+    this.graph.reindex(this, 'inputs', before)
+  }
+
+  /** Sets an attribute; not one of a graph inside the node. */
+  setAttribute(name: string, value: NewAttribute): void {
+    this.removeAttribute(name)
+    this.field.message(this).insert([field(Node.attribute, encodeAttribute(name, value))])
+  }
+
+  /** Removes an attribute if the node has it; not one of a graph inside the node. */
+  removeAttribute(name: string): void {
+    const message = this.field.message(this)
+    const isRemoved = (one: WireField) => one.reading(this).text(Attribute.name) === name
+    message.remove(message.all(Node.attribute).filter(isRemoved))
   }
 
   /** @internal Drops the cached names of inputs and outputs. */
@@ -307,16 +333,54 @@ export class OnnxGraph {
     this.#added(this.#message.insertBefore(nodes.map(nodeField), node.field))
   }
 
-  /** Replaces `node` by new nodes, or by nodes of a graph inside it. @throws {FourierFTError} as {@link insertAfter} does */
-  replaceNode(node: OnnxNode, nodes: readonly (NewNode | OnnxNode)[]): void {
+  /**
+   * Replaces `node` by new nodes, or by nodes of a graph inside it.
+   *
+   * @returns the nodes that replace it
+   * @throws {FourierFTError} as {@link insertAfter} does
+   */
+  replaceNode(node: OnnxNode, nodes: readonly (NewNode | ExistingNode)[]): OnnxNode[] {
     this.#checkContains(node)
     // The index cannot forget the graphs inside a node, so it is built again.
     if (node.subgraphs.length > 0) this.#index = undefined
     else this.#index?.remove(node)
-    const fields = nodes.map((replacement) =>
-      'field' in replacement ? replacement.field : nodeField(replacement),
-    )
-    this.#added(this.#message.replace(node.field, ...fields))
+    const fields = nodes.map((one) => ('field' in one ? one.field : nodeField(one)))
+    return this.#added(this.#message.replace(node.field, ...fields))
+  }
+
+  /**
+   * Replaces `node` by the nodes of a graph inside it, which move here with their initializers and descriptions.
+   *
+   * @param names new names for values that the inner graph defines; no value of the result may be defined twice
+   * @param nodes more nodes, after those of the inner graph
+   * @returns the nodes that replace it
+   * @throws {FourierFTError} as {@link insertAfter} does
+   */
+  replaceByBody(
+    node: OnnxNode,
+    body: OnnxGraph,
+    { names, nodes }: { readonly names: ReadonlyMap<string, string>; readonly nodes: readonly NewNode[] },
+  ): OnnxNode[] {
+    this.#checkContains(node)
+    const fields = body.#message.all(Graph.node)
+    for (const one of fields) renameValues(one.message(this), names, this)
+    const rename = (one: WireField, number: number) => {
+      const message = one.message(this)
+      const old = message.last(number)
+      const name = names.get(message.text(number) ?? '')
+      if (old && name !== undefined) message.replace(old, field(number, name))
+      return one
+    }
+    const tensors = body.#message.all(Graph.initializer).map((one) => rename(one, Tensor.name))
+    for (const one of this.#message.insert(tensors)) this.#readInitializer(one)
+    const values = body.#message.all(Graph.valueInfo).map((one) => rename(one, ValueInfo.name))
+    for (const one of values) {
+      const value = readValue(one.reading(this), this)
+      if (this.isOutput(value.name) || this.valueInfo(value.name)) continue
+      this.#message.insert([one])
+      this.#knownValues?.set(value.name, value)
+    }
+    return this.replaceNode(node, [...fields.map((one) => ({ field: one })), ...nodes])
   }
 
   /** Adds an initializer. @throws {FourierFTError} `INVALID_OPTION` if the name is taken */
@@ -371,9 +435,16 @@ export class OnnxGraph {
   }
 
   removeInputs(names: ReadonlySet<string>): void {
-    const fields = this.#message.all(Graph.input)
-    this.#message.remove(fields.filter((field) => names.has(field.reading(this).text(ValueInfo.name) ?? '')))
-    this.#forgetValues()
+    this.#removeValues(Graph.input, names)
+  }
+
+  removeOutputs(names: ReadonlySet<string>): void {
+    this.#removeValues(Graph.output, names)
+  }
+
+  /** Removes the descriptions of intermediate values. */
+  removeValueInfos(names: ReadonlySet<string>): void {
+    this.#removeValues(Graph.valueInfo, names)
   }
 
   /** @returns a function that restores nodes and initializers; call it after the message has been restored */
@@ -464,6 +535,12 @@ export class OnnxGraph {
       tensor: name,
       advice: 'choose another name',
     })
+  }
+
+  #removeValues(number: number, names: ReadonlySet<string>): void {
+    const fields = this.#message.all(number)
+    this.#message.remove(fields.filter((one) => names.has(one.reading(this).text(ValueInfo.name) ?? '')))
+    this.#forgetValues()
   }
 
   #forgetValues(): void {

@@ -8,6 +8,7 @@
  */
 import { FourierFTError } from '@fourierft/core'
 import { encodeEntry, encodeFunction, encodeOpset, type NewFunction } from './encode.js'
+import { type FunctionBody, readFunctionBody } from './function-body.js'
 import { OnnxGraph } from './graph.js'
 import { invalidOnnx } from './invalid-onnx.js'
 import { Entry, LocalFunction, Model, OperatorSet } from './schema.js'
@@ -81,6 +82,22 @@ export class OnnxModel {
     this.#message.insert([field(Model.opsetImport, encodeOpset(domain, version))])
   }
 
+  /** Changes the version of ONNX's own operator set, for the graph and for the functions of the model. The nodes do not change. */
+  setOpset(version: number): void {
+    const holders = [
+      { message: this.#message, number: Model.opsetImport as number },
+      ...this.#message
+        .all(Model.functions)
+        .map((one) => ({ message: one.message(this.file), number: LocalFunction.opsetImport as number })),
+    ]
+    for (const { message, number } of holders)
+      for (const one of message.all(number)) {
+        const domain = one.reading(this.file).text(OperatorSet.domain) ?? ''
+        if (domain === '' || domain === 'ai.onnx')
+          message.replace(one, field(number, encodeOpset(domain, version)))
+      }
+  }
+
   /** Removes an operator set if the model has it. */
   removeOpsetImport(domain: string): void {
     const isRemoved = (field: WireField) => field.reading(this.file).text(OperatorSet.domain) === domain
@@ -114,6 +131,15 @@ export class OnnxModel {
       return domain === removed.domain && name === removed.name
     }
     this.#message.remove(this.#message.all(Model.functions).filter(isRemoved))
+  }
+
+  /** @internal The body of a function. */
+  functionBody({ domain, name }: OnnxFunction): FunctionBody | undefined {
+    const found = this.#message.all(Model.functions).find((one) => {
+      const candidate = this.#functionOf(one)
+      return candidate.domain === domain && candidate.name === name
+    })
+    return found && readFunctionBody(found.message(this.file), this.file)
   }
 
   #functionOf(field: WireField): OnnxFunction {

@@ -1,9 +1,11 @@
 /** Convolutions and pooling with frozen weights. */
+import { copiedAttributes } from '../../model/attribute.js'
 import { integerOf, type RuleCall, type RuleTable, unsupportedForm } from '../rule.js'
 
 export const IMAGE_RULES: RuleTable = [
   ['Conv', convolution],
   ['AveragePool', averagePool],
+  ['MaxPool', maxPool],
 ]
 
 function listOf({ node }: RuleCall, name: string, length: number, missing: number): number[] {
@@ -42,38 +44,73 @@ function fitted({ backward }: RuleCall, result: string, x: string, spatial: numb
   return backward.op('Pad', [result, backward.op('Concat', [before, missing], { axis: { int: 0 } })])
 }
 
-/** A convolution of each channel with a kernel of equal numbers. */
+/** A convolution of each channel with a kernel of equal numbers, divided by the count of each window. */
 function averagePool(call: RuleCall): readonly string[] {
   const { node, inputs, outputs, gradient, backward } = call
+  const [x] = inputs
   const kernel = listOf(call, 'kernel_shape', 0, 1)
   const spatial = kernel.length
   const pads = listOf(call, 'pads', 2 * spatial, 0)
+  const begins = beginPads(call, spatial)
+  const strides = { ints: listOf(call, 'strides', spatial, 1) }
+  const dilations = { ints: listOf(call, 'dilations', spatial, 1) }
   const countsPads = integerOf(node, 'count_include_pad', 0) !== 0 || pads.every((size) => size === 0)
-  if (integerOf(node, 'ceil_mode', 0) !== 0 || !countsPads)
-    throw unsupportedForm(call, 'has ceil_mode, or pads that do not count')
+  const isUniform = countsPads && integerOf(node, 'ceil_mode', 0) === 0
   const size = kernel.reduce((product, one) => product * one, 1)
   const weight = backward.op('Expand', [
-    backward.number(1 / size, outputs[0]),
+    backward.number(isUniform ? 1 / size : 1, outputs[0]),
     backward.integers([1, 1, ...kernel]),
   ])
-  const shape = (value: string) =>
-    backward.op('Slice', [backward.shapeOf(value), backward.integers([2]), backward.integers([2 + spatial])])
-  const single = (value: string, like: string) =>
-    backward.op('Reshape', [value, backward.concat([backward.integers([-1, 1]), shape(like)])])
-  const result = backward.op('ConvTranspose', [single(gradient, outputs[0]), weight], {
-    strides: { ints: listOf(call, 'strides', spatial, 1) },
-    dilations: { ints: listOf(call, 'dilations', spatial, 1) },
-    pads: { ints: beginPads(call, spatial) },
-  })
-  const missing = backward.subtract(
-    shape(inputs[0]),
+  const spatialShape = (value: string) =>
     backward.op('Slice', [
-      backward.op('Shape', [result]),
+      backward.op('Shape', [value]),
       backward.integers([2]),
       backward.integers([2 + spatial]),
-    ]),
-  )
-  const none = backward.integers(Array.from({ length: spatial + 4 }, () => 0))
-  const whole = backward.op('Pad', [result, backward.op('Concat', [none, missing], { axis: { int: 0 } })])
-  return [backward.reshapeLike(whole, inputs[0])]
+    ])
+  const single = (value: string, like: string) =>
+    backward.op('Reshape', [value, backward.concat([backward.integers([-1, 1]), spatialShape(like)])])
+  const zeros = (count: number) => backward.integers(Array.from({ length: count }, () => 0))
+  /** The factor of each output before its sum: the average of ones, by the runtime's own rules, divided by the number of ones. */
+  const factors = () => {
+    const ones = backward.op('Expand', [
+      backward.number(1, outputs[0]),
+      backward.concat([backward.integers([1, 1]), spatialShape(x)]),
+    ])
+    const averages = backward.op('AveragePool', [ones], copiedAttributes(node.attributes.values()))
+    const before = backward.integers(begins.slice(0, spatial))
+    const reach = kernel.map((length, axis) => (length - 1) * dilations.ints[axis] + 1)
+    const last = backward.multiply(
+      backward.subtract(spatialShape(averages), backward.integers([1])),
+      backward.integers(strides.ints),
+    )
+    const end = backward.add(last, backward.integers(reach))
+    const after = backward.subtract(end, backward.add(before, spatialShape(x)))
+    const padded = backward.op('Pad', [ones, backward.concat([zeros(2), before, zeros(2), after])])
+    return backward.divide(averages, backward.op('Conv', [padded, weight], { strides, dilations }))
+  }
+  const scaled = isUniform ? gradient : backward.multiply(gradient, factors())
+  const result = backward.op('ConvTranspose', [single(scaled, outputs[0]), weight], {
+    strides,
+    dilations,
+    pads: { ints: begins },
+  })
+  const missing = backward.subtract(spatialShape(x), spatialShape(result))
+  const whole = backward.op('Pad', [result, backward.concat([zeros(spatial + 4), missing])])
+  return [backward.reshapeLike(whole, x)]
+}
+
+/** Adds each gradient to the position of the largest number, as the operator itself finds it. */
+function maxPool(call: RuleCall): readonly string[] {
+  const { node, inputs, gradient, backward } = call
+  const [x] = inputs
+  const attributes = copiedAttributes(node.attributes.values())
+  const [, indices] = backward.ops('MaxPool', [x], 2, attributes) as [string, string]
+  if (integerOf(node, 'storage_order', 0) !== 0) throw unsupportedForm(call, 'has storage_order 1')
+  const flat = (value: string) => backward.op('Reshape', [value, backward.integers([-1])])
+  const zeros = backward.zerosLike(x)
+  const sums = backward.op('ScatterElements', [flat(zeros), flat(indices), flat(gradient)], {
+    axis: { int: 0 },
+    reduction: { string: 'add' },
+  })
+  return [backward.reshapeLike(sums, x)]
 }

@@ -1,4 +1,5 @@
 /** Matrix products. Nothing is multiplied for an operand that is frozen. */
+import { readEquation } from '../../shapes/einsum-equation.js'
 import type { Backward } from '../backward.js'
 import { floatOf, integerOf, type RuleCall, type RuleTable, unsupportedForm } from '../rule.js'
 
@@ -151,11 +152,11 @@ function gemm(call: RuleCall): readonly (string | undefined)[] {
 /** The gradient of an operand is an `Einsum` too: of the gradient and the other operands. */
 function einsum(call: RuleCall): readonly (string | undefined)[] {
   const { node, inputs, needs, gradient, backward } = call
-  const equation = (node.attribute('equation')?.string ?? '').replaceAll(/\s/g, '')
-  const [left = '', right] = equation.split('->')
-  const terms = left.split(',')
-  if (right === undefined || equation.includes('.'))
-    throw unsupportedForm(call, `has the equation ${JSON.stringify(equation)}, without "->" or with "..."`)
+  const text = node.attribute('equation')?.string ?? ''
+  const ranks = inputs.map((input) => (text.includes('.') ? backward.rankOf(input, node) : undefined))
+  const equation = readEquation(text, ranks)
+  if (!equation) throw unsupportedForm(call, `has the equation ${JSON.stringify(text)}`)
+  const { terms, result: right, ellipsis } = equation
   return terms.map((term, i) => {
     if (!needs(i)) return undefined
     if (new Set(term).size !== term.length) throw unsupportedForm(call, `reads a diagonal (${term})`)
@@ -166,10 +167,16 @@ function einsum(call: RuleCall): readonly (string | undefined)[] {
     const result = backward.op('Einsum', operands, {
       equation: { string: `${[right, ...others].join(',')}->${kept}` },
     })
-    if (kept === term) return result
+    const isBroadcast = [...term].some((letter) => ellipsis.includes(letter))
+    if (kept === term) return isBroadcast ? backward.sumToShape(result, inputs[i]) : result
     // Axes that the operator summed up: their gradient is the same for each index.
     const missing = [...term].flatMap((letter, axis) => (available.has(letter) ? [] : [axis]))
     const unsqueezed = backward.op('Unsqueeze', [result, backward.integers(missing)])
-    return backward.op('Expand', [unsqueezed, backward.shapeOf(inputs[i])])
+    const shape = backward.shapeOf(inputs[i])
+    if (!isBroadcast) return backward.op('Expand', [unsqueezed, shape])
+    throw unsupportedForm(
+      call,
+      `has the equation ${JSON.stringify(text)}, which sums up an axis of one operand`,
+    )
   })
 }

@@ -30,10 +30,7 @@ export const ELEMENTWISE: OperatorTable = [
   ['Cast', cast],
   ['CastLike', likeFirstInput],
   // The inputs are broadcast.
-  ...forOperators(
-    `And BitShift BitwiseAnd BitwiseOr BitwiseXor Greater GreaterOrEqual Less LessOrEqual Mean Or Pow PRelu Sum Xor`,
-    broadcast,
-  ),
+  ...forOperators(`And BitShift BitwiseAnd BitwiseOr BitwiseXor Mean Or Pow PRelu Sum Xor`, broadcast),
   ['Add', arithmetic((sizes, a, b) => sizes.plus(a, b))],
   ['Sub', arithmetic((sizes, a, b) => sizes.minus(a, b))],
   ['Mul', arithmetic((sizes, a, b) => sizes.times(a, b))],
@@ -42,6 +39,10 @@ export const ELEMENTWISE: OperatorTable = [
   ['Min', arithmetic((sizes, a, b) => extreme('min', Math.min, sizes, a, b))],
   ['Max', arithmetic((sizes, a, b) => extreme('max', Math.max, sizes, a, b))],
   ['Equal', arithmetic(equality)],
+  ['Greater', arithmetic(comparison((a, b) => a > b))],
+  ['GreaterOrEqual', arithmetic(comparison((a, b) => a >= b))],
+  ['Less', arithmetic(comparison((a, b) => a < b))],
+  ['LessOrEqual', arithmetic(comparison((a, b) => a <= b))],
   ['Not', ({ inputs: [x], sizes }) => [mapIntegers(x, (value) => sizes.minus(ONE, value))]],
   ['Neg', ({ inputs: [x], sizes }) => [mapIntegers(x, (value) => sizes.minus(ZERO, value))]],
   ['Where', where],
@@ -97,6 +98,14 @@ function equality(sizes: Sizes, a: Size, b: Size): Size {
   const areNumbers = a.value !== undefined && b.value !== undefined
   const isNegative = (negative: Size, natural: Size) => (negative.value ?? 0) < 0 && natural.isNatural
   return areNumbers || isNegative(a, b) || isNegative(b, a) ? ZERO : sizes.open()
+}
+
+/** Returns 1 for true, 0 for false, or an unknown number. */
+function comparison(compare: (a: number, b: number) => boolean): (sizes: Sizes, a: Size, b: Size) => Size {
+  return (sizes, { value: a }, { value: b }) => {
+    if (a === undefined || b === undefined) return sizes.open()
+    return compare(a, b) ? ONE : ZERO
+  }
 }
 
 function remainder(sizes: Sizes, a: Size, b: Size): Size {

@@ -1,4 +1,4 @@
-/** Operators that make tensors only from sizes or indices. */
+/** Operators that make tensors only from sizes or indices, and the indices of numbers that are not 0. */
 import {
   type KnownValue,
   knownConstant,
@@ -13,6 +13,7 @@ export const GENERATORS: OperatorTable = [
   ['ConstantOfShape', constantOfShape],
   ['Range', range],
   ['OneHot', oneHot],
+  ['NonZero', nonZero],
 ]
 
 function constantOfShape({ node, inputs: [target], sizes }: OperatorCall): readonly KnownValue[] {
@@ -38,4 +39,8 @@ function oneHot({ node, inputs: [indices, depth], sizes }: OperatorCall): readon
   if (!indices?.dims) return []
   const axis = onAxis(Number(node.attribute('axis')?.int ?? -1), indices.dims.length + 1)
   return [{ dims: indices.dims.toSpliced(axis, 0, sizes.dim(depth?.integers?.[0])) }]
+}
+
+function nonZero({ inputs: [x], sizes }: OperatorCall): readonly KnownValue[] {
+  return [{ dims: [x?.dims ? sizes.number(x.dims.length) : sizes.dim(undefined), sizes.dim(undefined)] }]
 }

@@ -1,5 +1,6 @@
 /** Matrix products. */
 import type { Dim, Dims } from '../dims.js'
+import { readEquation } from '../einsum-equation.js'
 import type { InferOutputs, KnownValue, OperatorCall, OperatorTable } from '../known-value.js'
 
 export const MATRIX_PRODUCTS: OperatorTable = [
@@ -55,18 +56,19 @@ function gemm({ node, inputs: [x, w] }: OperatorCall): readonly KnownValue[] {
 }
 
 function einsum({ node, inputs, sizes }: OperatorCall): readonly KnownValue[] {
-  const [left = '', right] = (node.attribute('equation')?.string ?? '').replaceAll(/\s/g, '').split('->')
+  const ranks = inputs.map(({ dims }) => dims?.length)
+  const equation = readEquation(node.attribute('equation')?.string, ranks)
+  if (!equation) return []
   const axes = new Map<string, Dim>()
-  for (const [i, letters] of left.split(',').entries()) {
+  for (const [i, term] of equation.terms.entries()) {
     const dims = inputs[i]?.dims
-    if (!dims || letters.length !== dims.length || letters.includes('.')) return []
-    for (const [j, letter] of [...letters].entries()) {
+    if (!dims || term.length !== dims.length) return []
+    for (const [j, letter] of [...term].entries()) {
       const known = axes.get(letter)
       const dim = dims[j]
       axes.set(letter, known ? sizes.broadcastAxis(known, dim) : dim)
     }
   }
-  if (right === undefined) return []
-  const dims = [...right].map((letter) => axes.get(letter))
+  const dims = [...equation.result].map((letter) => axes.get(letter))
   return dims.every((dim) => dim !== undefined) ? [{ dims }] : []
 }
