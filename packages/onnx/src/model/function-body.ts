@@ -1,6 +1,6 @@
 /** The bodies of model-local functions, and their nodes with the values and attributes of one call. */
 import type { Where } from './invalid-onnx.js'
-import { graphsInside, outputsOf, renameValues } from './rename-values.js'
+import { graphsInside, outputsOf, renameNode, renameValues } from './rename-values.js'
 import { Attribute, Graph, LocalFunction, Node, OperatorSet } from './schema.js'
 import { field, readMessage, type WireField, type WireMessage } from './wire-message.js'
 
@@ -37,12 +37,14 @@ export interface FunctionCall {
   readonly node: WireMessage
   /** The names of the body's values in the graph of the call. */
   readonly names: ReadonlyMap<string, string>
+  /** Gives each copied node its name. */
+  readonly nodeName: (name: string) => string
 }
 
 /** Copies of the nodes of the body, for one call. */
 export function nodesOfCall(
   { nodes, defaults }: FunctionBody,
-  { node, names }: FunctionCall,
+  { node, names, nodeName }: FunctionCall,
   where: Where,
 ): WireField[] {
   const attributes = new Map([...defaults, ...byName(node.all(Node.attribute), where)])
@@ -51,6 +53,7 @@ export function nodesOfCall(
     const message = copy.message(where)
     resolveReferences(message, attributes, where)
     renameValues(message, names, where)
+    renameNode(message, nodeName)
     return copy
   })
 }

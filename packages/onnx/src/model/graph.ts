@@ -18,7 +18,7 @@ import {
 import { EditableIndex, type GraphIndex } from './graph-index.js'
 import { invalidOnnx } from './invalid-onnx.js'
 import type { MemoryBudget } from './memory-budget.js'
-import { renameValues } from './rename-values.js'
+import { renameNode, renameValues } from './rename-values.js'
 import { Attribute, Dimension, Graph, Node, Shape, Tensor, TensorType, Type, ValueInfo } from './schema.js'
 import { readStringMap } from './string-map.js'
 import { type OnnxTensor, readTensor, type TensorSource } from './tensor.js'
@@ -208,6 +208,12 @@ export class OnnxNode {
   }
 }
 
+interface BodyNames {
+  readonly names: ReadonlyMap<string, string>
+  readonly nodeName: (name: string) => string
+  readonly nodes: readonly NewNode[]
+}
+
 /** The main graph, or a graph inside a node. */
 export class OnnxGraph {
   readonly file: string
@@ -352,18 +358,18 @@ export class OnnxGraph {
    * Replaces `node` by the nodes of a graph inside it, which move here with their initializers and descriptions.
    *
    * @param names new names for values that the inner graph defines; no value of the result may be defined twice
+   * @param nodeName gives each moved node its name; no two nodes of a graph may have one name
    * @param nodes more nodes, after those of the inner graph
    * @returns the nodes that replace it
    * @throws {FourierFTError} as {@link insertAfter} does
    */
-  replaceByBody(
-    node: OnnxNode,
-    body: OnnxGraph,
-    { names, nodes }: { readonly names: ReadonlyMap<string, string>; readonly nodes: readonly NewNode[] },
-  ): OnnxNode[] {
+  replaceByBody(node: OnnxNode, body: OnnxGraph, { names, nodeName, nodes }: BodyNames): OnnxNode[] {
     this.#checkContains(node)
     const fields = body.#message.all(Graph.node)
-    for (const one of fields) renameValues(one.message(this), names, this)
+    for (const one of fields) {
+      renameValues(one.message(this), names, this)
+      renameNode(one.message(this), nodeName)
+    }
     const rename = (one: WireField, number: number) => {
       const message = one.message(this)
       const old = message.last(number)

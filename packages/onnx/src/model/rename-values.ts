@@ -1,4 +1,4 @@
-/** Renames values in a node and in the graphs inside it. */
+/** Renames nodes, and the values in a node and in the graphs inside it. */
 import type { Where } from './invalid-onnx.js'
 import { Attribute, Graph, Node, Tensor, ValueInfo } from './schema.js'
 import { field, type WireMessage } from './wire-message.js'
@@ -49,6 +49,14 @@ export function outputsOf(node: WireMessage, where: Where): string[] {
   const cursor = node.cursor()
   while (cursor.next(Node.output)) names.push(cursor.text(where))
   return names
+}
+
+/** Gives a node the name that `rename` returns for its name; nodes without a name keep none. */
+export function renameNode(node: WireMessage, rename: (name: string) => string): void {
+  const [old, name] = [node.last(Node.name), node.text(Node.name) ?? '']
+  if (!old || name === '') return
+  const renamed = rename(name)
+  if (renamed !== name) node.replace(old, field(Node.name, renamed))
 }
 
 function renameTexts(message: WireMessage, number: number, names: Names, where: Where): void {

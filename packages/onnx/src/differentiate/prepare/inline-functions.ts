@@ -68,7 +68,11 @@ function inlineCall(model: OnnxModel, { call, key, body }: Call, names: Names): 
   })
   for (const name of body.values)
     if (name !== '' && !newNames.has(name)) newNames.set(name, names.free(`${firstOutput}.${name}`))
-  const nodes = nodesOfCall(body, { node: call.field.message(call), names: newNames }, call)
+  const nodes = nodesOfCall(
+    body,
+    { node: call.field.message(call), names: newNames, nodeName: names.freeNode },
+    call,
+  )
   const identities = copies.map((copy) => ({
     ...copy,
     inputs: copy.inputs.map((name) => newNames.get(name) ?? name),

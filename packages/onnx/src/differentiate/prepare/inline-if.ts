@@ -140,7 +140,11 @@ function inlineBody(node: OnnxNode, body: OnnxGraph, names: Names): void {
     ...copy,
     inputs: copy.inputs.map((name) => newNames.get(name) ?? name),
   }))
-  for (const moved of graph.replaceByBody(node, body, { names: newNames, nodes: identities }))
+  for (const moved of graph.replaceByBody(node, body, {
+    names: newNames,
+    nodeName: names.freeNode,
+    nodes: identities,
+  }))
     names.takeInside(moved)
 }
 
