@@ -13,8 +13,9 @@ import { gradientFunction } from '../attach/functions/gradient-function.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
 import { matchLayers } from '../layers/match-layers.js'
 import { findPackedLayers } from '../layers/packed-layers.js'
-import { readModel } from '../model/model.js'
+import { type OnnxModel, readModel } from '../model/model.js'
 import { DataType } from '../model/schema.js'
+import type { OnnxValue } from '../model/value.js'
 import { differentiate } from './differentiate.js'
 import { encodeScalar } from './scalar.js'
 
@@ -47,6 +48,7 @@ interface Positions {
 interface Expected {
   readonly fixtures: readonly string[]
   readonly rows: number
+  readonly loss: number
   /** ∂L/∂c of all modules, one after the other, in float64. */
   readonly gradient: EncodedArray
   /** The error that is allowed, relative to the norm of the gradient; default: that of float32. */
@@ -79,15 +81,17 @@ const MODULE_MAPS: Readonly<Record<string, Readonly<Record<string, string>>>> = 
 
 const QUICK_FIXTURES = [
   'bert-batch',
-  'gpt2-dynamo',
-  'llama-batch',
-  'llama-q4',
+  'bert-fused',
+  'bert-half',
   'bert-q8',
   'bert-qdq',
+  'gpt2-dynamo',
+  'gpt2-fused',
+  'llama-batch',
+  'llama-q4',
   'llama-q4f16',
-  'unet-attention-batch',
   't5-encoder-torchscript',
-  ...Object.keys(UNSUPPORTED),
+  'unet-attention-batch',
 ]
 
 const folder = new URL('__fixtures__/whole-model/', import.meta.url)
@@ -124,13 +128,14 @@ function toHalf({ data, dims }: Tensor): Tensor {
 function toNumbers({ data, type }: Tensor): readonly number[] {
   if (type !== 'float16') return Array.from(data as Float32Array)
   const { buffer, byteOffset, byteLength } = data as unknown as Uint16Array
-  return Array.from(decodeFloats({ dtype: 'F16', bytes: new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength) }))
+  return Array.from(
+    decodeFloats({ dtype: 'F16', bytes: new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength) }),
+  )
 }
 
-/** The model's gradients with respect to the coefficients of each module, computed by ONNX Runtime. */
-async function gradientsOf(name: string, vectors: Vectors, rows: number): Promise<ReadonlyMap<string, readonly number[]>> {
+/** The fixture with branches on all modules of the vectors, and the feeds of all its inputs. */
+function attached(name: string, vectors: Vectors, rows: number) {
   const model = readModel(modelBytes(name), { file: `${name}.onnx` })
-  const { graph } = model
   const layers = [...findLinearLayers(model), ...findPackedLayers(model)]
   const modules = Object.entries(vectors.modules)
   const map = MODULE_MAPS[name] ?? {}
@@ -141,17 +146,7 @@ async function gradientsOf(name: string, vectors: Vectors, rows: number): Promis
     return layer ? [{ module, layer, entries: explicitEntries(positions) }] : []
   })
   const inputs = attachBranches(model, branches)
-  const [output] = graph.outputs as [(typeof graph.outputs)[number]]
-  const { dataType } = output
-  graph.addInput({ name: 'seed', dataType, dims: vectors.seed.shape.map((_, axis) => `seed${axis}`) })
-  const targets = Array.from(inputs.coefficients.values())
-  const gradients = differentiate(model, { seeds: new Map([[output.name, 'seed']]), targets })
-  model.addFunction(gradientFunction(model.opsetImports.get('') ?? 0))
-  for (const gradient of gradients.values()) graph.addOutput({ name: gradient })
-
   const feeds: Record<string, Tensor> = { [inputs.rows]: new Tensor('int64', BigInt64Array.of(0n), [1]) }
-  const seed = firstRows(vectors.seed, rows)
-  feeds.seed = dataType === DataType.float16 ? toHalf(seed) : seed
   for (const [input, array] of Object.entries(vectors.inputs)) feeds[input] = firstRows(array, rows)
   const coefficients = numbersOf(vectors.coefficients)
   for (const [i, [module, positions]] of modules.entries()) {
@@ -159,54 +154,92 @@ async function gradientsOf(name: string, vectors: Vectors, rows: number): Promis
     const values = Float32Array.from(coefficients.subarray(i * n, (i + 1) * n), (c) => c * vectors.scaling)
     feeds[inputs.coefficients.get(module) as string] = new Tensor('float32', values, [1, n])
   }
+  return { model, feeds, coefficients: inputs.coefficients }
+}
+
+async function run(model: OnnxModel, feeds: Readonly<Record<string, Tensor>>) {
   const session = await createSession(model.toBytes())
   const results = await session.run(feeds)
   await session.release()
-  return new Map(
-    modules.map(([module]) => {
-      const gradient = gradients.get(inputs.coefficients.get(module) as string) as string
-      // The input is scaling·c.
-      return [module, toNumbers(results[gradient]).map((value) => value * vectors.scaling)] as const
-    }),
-  )
+  return results
 }
 
-const norm = (values: readonly number[]) => Math.hypot(...values)
-const difference = (a: readonly number[], b: readonly number[]) => norm(a.map((value, i) => value - b[i]))
+/** The outputs of the graph, and the gradients with respect to the coefficients of each module. */
+async function gradientsOf(name: string, vectors: Vectors, rows: number) {
+  const { model, feeds, coefficients } = attached(name, vectors, rows)
+  const { graph } = model
+  const [output] = graph.outputs as [OnnxValue]
+  const { dataType = DataType.float } = output
+  graph.addInput({ name: 'seed', dataType, dims: vectors.seed.shape.map((_, axis) => `seed${axis}`) })
+  const targets = Array.from(coefficients.values())
+  const gradients = differentiate(model, { seeds: new Map([[output.name, 'seed']]), targets })
+  model.addFunction(gradientFunction(model.opsetImports.get('') ?? 0))
+  for (const gradient of gradients.values()) graph.addOutput({ name: gradient })
+  const seed = firstRows(vectors.seed, rows)
+  const results = await run(model, {
+    ...feeds,
+    seed: dataType === DataType.float16 ? toHalf(seed) : seed,
+  })
+  const ofModules = Array.from(coefficients, ([module, input]) => {
+    const values = toNumbers(results[gradients.get(input) as string])
+    // The input is scaling·c.
+    return [module, values.map((value) => value * vectors.scaling)] as const
+  })
+  return { y: results.y, gradients: ofModules }
+}
+
+/** Compares Σ seed·y, with an error relative to the sum of the absolute terms. */
+function expectLoss(y: Tensor, { seed }: Vectors, { rows, loss, tolerance = TOLERANCE }: Expected): void {
+  const weights = firstRows(seed, rows).data as Float32Array
+  const terms = toNumbers(y).map((value, i) => value * weights[i])
+  expect(terms.length).toBe(weights.length)
+  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0)
+  expect(Math.abs(sum(terms) - loss) / sum(terms.map(Math.abs))).toBeLessThan(tolerance)
+}
+
+/** |a − b| / |b| */
+function relativeError(a: readonly number[], b: readonly number[]): number {
+  return Math.hypot(...a.map((value, i) => value - b[i])) / Math.hypot(...b)
+}
 
 test('all fixtures have expected gradients', () => {
   expect(CASES.map(({ name }) => name).sort()).toEqual([...MODEL_NAMES].sort())
 })
 
-describe.each(casesForRun(CASES, ({ name }) => QUICK_FIXTURES.includes(name)))('$name', ({ name, vectors, expected }) => {
-  const problem = UNSUPPORTED[name]
-  if (problem) {
-    test('is rejected with the reason', async () => {
-      await expect(gradientsOf(name, vectors, expected.rows)).rejects.toMatchObject({
-        code: 'UNSUPPORTED',
-        message: expect.stringMatching(problem),
+describe.each(casesForRun(CASES, ({ name }) => QUICK_FIXTURES.includes(name)))(
+  '$name',
+  ({ name, vectors, expected }) => {
+    const { rows, tolerance = TOLERANCE, float32LayerError } = expected
+    const problem = UNSUPPORTED[name]
+    if (problem) {
+      test('the loss agrees with PyTorch; differentiation is rejected with the reason', async () => {
+        const { model, feeds } = attached(name, vectors, rows)
+        const { y } = await run(model, feeds)
+        expectLoss(y, vectors, expected)
+        await expect(gradientsOf(name, vectors, rows)).rejects.toMatchObject({
+          code: 'UNSUPPORTED',
+          message: expect.stringMatching(problem),
+        })
       })
-    })
-    return
-  }
-
-  test('the gradient of all coefficients agrees with PyTorch', async () => {
-    const gradients = await gradientsOf(name, vectors, expected.rows)
-    const expectedNumbers = Array.from(numbersOf(expected.gradient))
-    const received = Array.from(gradients.values()).flat()
-    expect(received.length).toBe(expectedNumbers.length)
-    const error = difference(received, expectedNumbers) / norm(expectedNumbers)
-    if (process.env.SHOW) console.log(name, error, expected.tolerance)
-    expect(error).toBeLessThan(expected.tolerance ?? TOLERANCE)
-    const { float32LayerError } = expected
-    let [at, worst] = [0, 0]
-    for (const [module, gradient] of gradients) {
-      const ofLayer = expectedNumbers.slice(at, at + gradient.length)
-      at += gradient.length
-      const layerError = difference(gradient, ofLayer) / norm(ofLayer)
-      worst = Math.max(worst, layerError)
-      if (process.env.SHOW) console.log('  ', module, norm(ofLayer), layerError)
-      if (float32LayerError !== undefined) expect(layerError, module).toBeLessThan(Math.max(TOLERANCE, 8 * float32LayerError))
+      return
     }
-  })
-})
+
+    test('the loss and the gradient of all coefficients agree with PyTorch', async () => {
+      const { y, gradients } = await gradientsOf(name, vectors, rows)
+      expectLoss(y, vectors, expected)
+      const whole = Array.from(numbersOf(expected.gradient))
+      const received = gradients.flatMap(([, values]) => values)
+      expect(received.length).toBe(whole.length)
+      expect(relativeError(received, whole)).toBeLessThan(tolerance)
+      // The small gradients of early layers hardly change the norm of the whole. They have a tolerance of their own.
+      if (float32LayerError === undefined) return
+      const layerTolerance = Math.max(TOLERANCE, 8 * float32LayerError)
+      let start = 0
+      for (const [module, values] of gradients) {
+        const ofLayer = whole.slice(start, start + values.length)
+        start += values.length
+        expect(relativeError(values, ofLayer), module).toBeLessThan(layerTolerance)
+      }
+    })
+  },
+)
