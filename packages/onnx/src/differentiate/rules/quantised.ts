@@ -1,7 +1,7 @@
 /**
  * Quantised operators. A quantised weight is a constant: its gradient rule multiplies by the dequantised weight, which is made anew in each
- * step and not kept. The rounding of activations is passed straight through, as if q = x/s + z held exactly; the gradient of an integer value
- * has the type float32.
+ * step and not kept. The rounding of activations is passed straight through, as if q = x/s + z held exactly, but saturation is not: activations
+ * outside the range of the integers have no gradient. The gradient of an integer value has the type float32.
  *
  * @see Bengio et al., "Estimating or Propagating Gradients Through Stochastic Neurons" (straight-through estimator)
  */
@@ -27,9 +27,36 @@ function dynamicQuantize({
   return gradient === undefined ? [] : [backward.divide(gradient, scale)]
 }
 
+/** The least and the greatest integer of each type. */
+const INTEGER_RANGES: ReadonlyMap<number, readonly [number, number]> = new Map([
+  [DataType.uint8, [0, 255]],
+  [DataType.int8, [-128, 127]],
+  [DataType.uint16, [0, 65_535]],
+  [DataType.int16, [-32_768, 32_767]],
+])
+
+/** q = round(x/s) + z, saturated. Static scales come from other activations than those with adapters, so saturation is common. */
 function quantize(call: RuleCall): readonly string[] {
-  const { inputs, gradient, backward } = call
-  return [backward.divide(gradient, alongAxis(call, inputs[1]))]
+  const { node, inputs, gradient, backward } = call
+  const [x, , zeroPoint = ''] = inputs
+  const scale = alongAxis(call, inputs[1])
+  const passed = backward.divide(gradient, scale)
+  const type =
+    zeroPoint === '' ? integerOf(node, 'output_dtype', 0) || DataType.uint8 : backward.typeOf(zeroPoint)
+  const range = INTEGER_RANGES.get(type)
+  if (range === undefined) return [passed]
+  const [least, greatest] = range
+  const limit = (integer: number) => {
+    const number = backward.number(integer, x)
+    if (zeroPoint === '') return backward.multiply(number, scale)
+    const zero = backward.op('Cast', [alongAxis(call, zeroPoint)], { to: { int: backward.typeOf(x) } })
+    return backward.multiply(backward.subtract(number, zero), scale)
+  }
+  const isInRange = backward.op('And', [
+    backward.op('GreaterOrEqual', [x, limit(least - 0.5)]),
+    backward.op('LessOrEqual', [x, limit(greatest + 0.5)]),
+  ])
+  return [backward.where(isInRange, passed, x)]
 }
 
 function dequantize(call: RuleCall): readonly string[] {
