@@ -7,6 +7,8 @@ import { Analysis } from '../shapes/batch-axis.js'
 import { Backward } from './backward.js'
 import { differentiate } from './differentiate.js'
 import { LABELS, type Loss, LossNodes } from './losses/loss.js'
+import { prepareTraining } from './prepare/prepare-training.js'
+import { removeUnused } from './prepare/remove-unused.js'
 import { isFloatType } from './scalar.js'
 
 export interface TrainingGraphOptions {
@@ -45,6 +47,8 @@ export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingG
       { file: model.file, option: 'loss', expected: names, received: loss.output },
     )
   return model.transaction(() => {
+    removeUnused(model, [loss.output])
+    prepareTraining(model, { targets })
     const forward = new Backward(graph, { analysis: new Analysis(model), opset: 0, target: '' })
     const dataType = forward.typeOf(loss.output)
     const outputSize = forward.dimsOf(loss.output)?.at(-1)?.size.value
@@ -55,11 +59,14 @@ export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingG
         { file: model.file, option: 'loss', received: loss.output },
       )
     if (loss.labels) {
-      const producer = graph.index.producers.get(loss.output)
-      const described = graph.outputs.find(({ name }) => name === loss.output)?.dims?.length
-      const rank = described ?? (producer ? forward.rankOf(loss.output, producer) : 0)
-      const dims = Array.from({ length: rank - loss.labels.missingAxes }, (_, i) => `${LABELS}_${i}`)
-      graph.addInput({ name: LABELS, dataType: loss.labels.dataType, dims })
+      const described = graph.outputs.find(({ name }) => name === loss.output)?.dims
+      const rank = (described ?? forward.dimsOf(loss.output))?.length
+      const { dataType, missingAxes } = loss.labels
+      const dims =
+        rank === undefined
+          ? undefined
+          : Array.from({ length: rank - missingAxes }, (_, i) => `${LABELS}_${i}`)
+      graph.addInput({ name: LABELS, dataType, dims })
     }
     const built = loss.build({ list: new LossNodes(), dataType })
     const last = graph.nodes.at(-1)
@@ -73,7 +80,7 @@ export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingG
       graph.addOutput({ name })
       return name
     }
-    return {
+    const training = {
       loss: rename(built.sum, `${DOMAIN}.loss`),
       count: rename(built.count, `${DOMAIN}.count`),
       labels: loss.labels && LABELS,
@@ -85,5 +92,7 @@ export function makeTrainingGraph(model: OnnxModel, { loss, targets }: TrainingG
         ]),
       ),
     }
+    removeUnused(model, [training.loss, training.count, ...training.gradients.values()])
+    return training
   })
 }

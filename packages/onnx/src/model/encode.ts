@@ -28,7 +28,8 @@ export interface NewTensor {
 export interface NewValue {
   readonly name: string
   readonly dataType: number
-  readonly dims: readonly (number | string)[]
+  /** Undefined: the rank is unknown. */
+  readonly dims: readonly (number | string)[] | undefined
 }
 
 /** One attribute; `reference` names an attribute of the enclosing function, which gives the value. */
@@ -91,13 +92,13 @@ export function encodeTensor({ name, dims, dataType, data }: NewTensor): WireMes
 export function encodeValue(value: NewValue | { readonly name: string }): WireMessage {
   const name = field(ValueInfo.name, value.name)
   if (!('dataType' in value)) return message(name)
-  const dims = value.dims.map((size) => {
+  const dims = value.dims?.map((size) => {
     const number = typeof size === 'number' ? Dimension.value : Dimension.parameter
     return field(Shape.dim, message(field(number, size)))
   })
   const tensor = message(
     field(TensorType.elementType, value.dataType),
-    field(TensorType.shape, message(...dims)),
+    ...(dims ? [field(TensorType.shape, message(...dims))] : []),
   )
   return message(name, field(ValueInfo.type, message(field(Type.tensor, tensor))))
 }
