@@ -3,7 +3,7 @@
  * `rules/`.
  */
 import type { OnnxNode } from '../model/graph.js'
-import type { GradientRule } from './rule.js'
+import type { GradientRule, RuleTable } from './rule.js'
 import { ACTIVATION_RULES } from './rules/activations.js'
 import { BRANCH_RULES } from './rules/branches.js'
 import { ELEMENTWISE_RULES } from './rules/elementwise.js'
@@ -15,18 +15,21 @@ import { REDUCTION_RULES } from './rules/reductions.js'
 import { RESHAPING_RULES } from './rules/reshaping.js'
 import { SLICING_RULES } from './rules/slicing.js'
 
-export const GRADIENT_RULES: ReadonlyMap<string, GradientRule> = new Map([
-  ...ELEMENTWISE_RULES,
-  ...ACTIVATION_RULES,
-  ...MATRIX_PRODUCT_RULES,
-  ...NORMALISATION_RULES,
-  ...REDUCTION_RULES,
-  ...RESHAPING_RULES,
-  ...SLICING_RULES,
-  ...IMAGE_RULES,
-  ...QUANTISED_RULES,
-  ...BRANCH_RULES,
-])
+/** The tables by family. */
+export const RULE_FAMILIES: Readonly<Record<string, RuleTable>> = {
+  arithmetic: ELEMENTWISE_RULES,
+  activations: ACTIVATION_RULES,
+  'matrix products': MATRIX_PRODUCT_RULES,
+  'normalisations and softmax': NORMALISATION_RULES,
+  reductions: REDUCTION_RULES,
+  reshaping: RESHAPING_RULES,
+  'slicing and joining': SLICING_RULES,
+  images: IMAGE_RULES,
+  quantisation: QUANTISED_RULES,
+  branches: BRANCH_RULES,
+}
+
+export const GRADIENT_RULES: ReadonlyMap<string, GradientRule> = new Map(Object.values(RULE_FAMILIES).flat())
 
 /** Operators whose results are integers, Booleans or constant almost everywhere: no gradient passes through them. */
 const CONSTANT_OPERATORS: ReadonlySet<string> = new Set(
