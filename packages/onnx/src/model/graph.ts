@@ -18,7 +18,7 @@ import {
 import { EditableIndex, type GraphIndex } from './graph-index.js'
 import { invalidOnnx } from './invalid-onnx.js'
 import type { MemoryBudget } from './memory-budget.js'
-import { renameNode, renameValues } from './rename-values.js'
+import { renameNode, renameValue, renameValues } from './rename-values.js'
 import { Attribute, Dimension, Graph, Node, Shape, Tensor, TensorType, Type, ValueInfo } from './schema.js'
 import { readStringMap } from './string-map.js'
 import { type OnnxTensor, readTensor, type TensorSource } from './tensor.js'
@@ -370,17 +370,14 @@ export class OnnxGraph {
       renameValues(one.message(this), names, this)
       renameNode(one.message(this), nodeName)
     }
-    const rename = (one: WireField, number: number) => {
-      const message = one.message(this)
-      const old = message.last(number)
-      const name = names.get(message.text(number) ?? '')
-      if (old && name !== undefined) message.replace(old, field(number, name))
-      return one
+    const renamed = (number: number, nameNumber: number) => {
+      const parts = body.#message.all(number)
+      for (const one of parts) renameValue(one, nameNumber, names, this)
+      return parts
     }
-    const tensors = body.#message.all(Graph.initializer).map((one) => rename(one, Tensor.name))
+    const tensors = renamed(Graph.initializer, Tensor.name)
     for (const one of this.#message.insert(tensors)) this.#readInitializer(one)
-    const values = body.#message.all(Graph.valueInfo).map((one) => rename(one, ValueInfo.name))
-    for (const one of values) {
+    for (const one of renamed(Graph.valueInfo, ValueInfo.name)) {
       const value = readValue(one.reading(this), this)
       if (this.isOutput(value.name) || this.valueInfo(value.name)) continue
       this.#message.insert([one])
