@@ -507,7 +507,16 @@ describe('functions', () => {
         name: `F${i}`,
         inputs: ['v'],
         outputs: ['result'],
-        nodes: [call(`F${i + 1}`, ['v'], ['half']), call(`F${i + 1}`, ['half'], ['result'])],
+        nodes: [
+          call(`F${i + 1}`, ['v'], ['half']),
+          call(`F${i + 1}`, ['half'], ['sum']),
+          // Reaches the limit sooner.
+          node(
+            'Sum',
+            Array.from({ length: 1000 }, () => 'sum'),
+            ['result'],
+          ),
+        ],
       }),
     )
     const last = { ...scaled, name: 'F40', inputs: ['v'], outputs: ['r'], nodes: [node('Neg', ['v'], ['r'])] }
