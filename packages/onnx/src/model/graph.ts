@@ -208,9 +208,12 @@ export class OnnxNode {
   }
 }
 
-interface BodyNames {
+interface MovedBody {
+  /** New names for values that the inner graph defines. No value of the result may be defined twice. */
   readonly names: ReadonlyMap<string, string>
+  /** Gives each moved node its name. No two nodes of a graph may have one name. */
   readonly nodeName: (name: string) => string
+  /** More nodes, after those of the inner graph. */
   readonly nodes: readonly NewNode[]
 }
 
@@ -357,13 +360,10 @@ export class OnnxGraph {
   /**
    * Replaces `node` by the nodes of a graph inside it, which move here with their initializers and descriptions.
    *
-   * @param names new names for values that the inner graph defines; no value of the result may be defined twice
-   * @param nodeName gives each moved node its name; no two nodes of a graph may have one name
-   * @param nodes more nodes, after those of the inner graph
    * @returns the nodes that replace it
    * @throws {FourierFTError} as {@link insertAfter} does
    */
-  replaceByBody(node: OnnxNode, body: OnnxGraph, { names, nodeName, nodes }: BodyNames): OnnxNode[] {
+  replaceByBody(node: OnnxNode, body: OnnxGraph, { names, nodeName, nodes }: MovedBody): OnnxNode[] {
     this.#checkOwn(node)
     const fields = body.#message.all(Graph.node)
     for (const one of fields) {
