@@ -1,14 +1,16 @@
 /** The bodies of model-local functions, and their nodes with the values and attributes of one call. */
 import type { Where } from './invalid-onnx.js'
-import { graphsInside, outputsOf, renameNode, renameValues } from './rename-values.js'
+import { graphsInside, namesDefinedBy, renameNode, renameValues } from './rename-values.js'
 import { Attribute, Graph, LocalFunction, Node, OperatorSet } from './schema.js'
 import { field, readMessage, type WireField, type WireMessage } from './wire-message.js'
 
 export interface FunctionBody {
   readonly inputs: readonly string[]
   readonly outputs: readonly string[]
-  /** The names of all values that its nodes write. */
-  readonly values: readonly string[]
+  /** The names of the values that its nodes write. */
+  readonly values: ReadonlySet<string>
+  /** The names of all values that it defines, also in graphs inside its nodes. */
+  readonly definedNames: ReadonlySet<string>
   readonly nodes: readonly WireField[]
   /** The default of each attribute that has one. */
   readonly defaults: ReadonlyMap<string, WireField>
@@ -25,7 +27,15 @@ export function readFunctionBody(message: WireMessage, where: Where): FunctionBo
   return {
     inputs: texts(LocalFunction.input),
     outputs: texts(LocalFunction.output),
-    values: nodes.flatMap((one) => outputsOf(one.reading(where), where)),
+    values: new Set(
+      nodes.flatMap((one) =>
+        one
+          .message(where)
+          .all(Node.output)
+          .map((output) => output.text(where)),
+      ),
+    ),
+    definedNames: new Set(nodes.flatMap((one) => namesDefinedBy(one.message(where), where))),
     nodes,
     defaults: byName(message.all(LocalFunction.attributeDefault), where),
     opsetImports: new Map(imports),

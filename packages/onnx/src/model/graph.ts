@@ -18,7 +18,7 @@ import {
 import { EditableIndex, type GraphIndex } from './graph-index.js'
 import { invalidOnnx } from './invalid-onnx.js'
 import type { MemoryBudget } from './memory-budget.js'
-import { renameNode, renameValues } from './rename-values.js'
+import { renameNode, renameValue, renameValues } from './rename-values.js'
 import { Attribute, Dimension, Graph, Node, Shape, Tensor, TensorType, Type, ValueInfo } from './schema.js'
 import { readStringMap } from './string-map.js'
 import { type OnnxTensor, readTensor, type TensorSource } from './tensor.js'
@@ -208,9 +208,12 @@ export class OnnxNode {
   }
 }
 
-interface BodyNames {
+interface MovedBody {
+  /** New names for values that the inner graph defines. No value of the result may be defined twice. */
   readonly names: ReadonlyMap<string, string>
+  /** Gives each moved node its name. No two nodes of a graph may have one name. */
   readonly nodeName: (name: string) => string
+  /** More nodes, after those of the inner graph. */
   readonly nodes: readonly NewNode[]
 }
 
@@ -357,30 +360,24 @@ export class OnnxGraph {
   /**
    * Replaces `node` by the nodes of a graph inside it, which move here with their initializers and descriptions.
    *
-   * @param names new names for values that the inner graph defines; no value of the result may be defined twice
-   * @param nodeName gives each moved node its name; no two nodes of a graph may have one name
-   * @param nodes more nodes, after those of the inner graph
    * @returns the nodes that replace it
    * @throws {FourierFTError} as {@link insertAfter} does
    */
-  replaceByBody(node: OnnxNode, body: OnnxGraph, { names, nodeName, nodes }: BodyNames): OnnxNode[] {
+  replaceByBody(node: OnnxNode, body: OnnxGraph, { names, nodeName, nodes }: MovedBody): OnnxNode[] {
     this.#checkContains(node)
     const fields = body.#message.all(Graph.node)
     for (const one of fields) {
       renameValues(one.message(this), names, this)
       renameNode(one.message(this), nodeName)
     }
-    const rename = (one: WireField, number: number) => {
-      const message = one.message(this)
-      const old = message.last(number)
-      const name = names.get(message.text(number) ?? '')
-      if (old && name !== undefined) message.replace(old, field(number, name))
-      return one
+    const renamed = (number: number, nameNumber: number) => {
+      const parts = body.#message.all(number)
+      for (const one of parts) renameValue(one, nameNumber, names, this)
+      return parts
     }
-    const tensors = body.#message.all(Graph.initializer).map((one) => rename(one, Tensor.name))
+    const tensors = renamed(Graph.initializer, Tensor.name)
     for (const one of this.#message.insert(tensors)) this.#readInitializer(one)
-    const values = body.#message.all(Graph.valueInfo).map((one) => rename(one, ValueInfo.name))
-    for (const one of values) {
+    for (const one of renamed(Graph.valueInfo, ValueInfo.name)) {
       const value = readValue(one.reading(this), this)
       if (this.isOutput(value.name) || this.valueInfo(value.name)) continue
       this.#message.insert([one])

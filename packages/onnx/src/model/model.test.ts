@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { MODEL_NAMES, modelBytes } from '../__fixtures__/model-files.js'
 import { rejectionCode, sampleModel } from '../__fixtures__/sample-model.js'
+import { createModel } from './create-model.js'
 import { encodeGraph, type NewGraph } from './encode.js'
 import { readModel } from './model.js'
 import { DataType, Model } from './schema.js'
@@ -144,6 +145,43 @@ describe('edits', () => {
         .graph.consumersOf('w')
         .map(({ name }) => name),
     ).toEqual(['inside'])
+  })
+
+  test('inputs and attributes of a node are added, replaced and removed', () => {
+    const model = readModel(sampleModel())
+    const [node] = model.graph.nodes
+    node.addInput('more')
+    node.setAttribute('axis', { int: 3 })
+    node.setAttribute('axis', { int: 4 })
+    node.setAttribute('gone', { ints: [1, 2] })
+    node.removeAttribute('gone')
+    expect(model.graph.consumersOf('more')).toEqual([node])
+    const [read] = readModel(model.toBytes()).graph.nodes
+    expect(read.inputs).toEqual(['x', 'w', 'more'])
+    expect(Array.from(read.attributes.values(), ({ name, int }) => [name, int])).toEqual([['axis', 4n]])
+  })
+
+  test('the opset changes in the model and in its functions', () => {
+    const model = createModel(
+      { name: 'main', nodes: [{ opType: 'Neg', inputs: ['x'], outputs: ['y'] }], outputs: [{ name: 'y' }] },
+      { opset: 14 },
+    )
+    const opsetImports = new Map([
+      ['', 14],
+      ['other', 1],
+    ])
+    model.addFunction({ domain: 'd', name: 'f', inputs: ['a'], outputs: ['b'], nodes: [], opsetImports })
+    model.addOpsetImport('d', 2)
+    model.setOpset(16)
+    const read = readModel(model.toBytes())
+    expect([...read.opsetImports]).toEqual([
+      ['', 16],
+      ['d', 2],
+    ])
+    expect([...(read.functionBody({ domain: 'd', name: 'f' })?.opsetImports ?? [])]).toEqual([
+      ['', 16],
+      ['other', 1],
+    ])
   })
 
   test('rejects names that exist already, and inputs that a node does not have', () => {

@@ -1,20 +1,37 @@
 /** Renames nodes, and the values in a node and in the graphs inside it. */
 import type { Where } from './invalid-onnx.js'
 import { Attribute, Graph, Node, Tensor, ValueInfo } from './schema.js'
-import { field, type WireMessage } from './wire-message.js'
+import { field, type WireField, type WireMessage } from './wire-message.js'
 
 type Names = ReadonlyMap<string, string>
 
-/** @param node the message of a node that no index knows yet */
+/**
+ * Renames all values of these names, also those that the graphs inside the node define.
+ *
+ * @param node the message of a node that no index knows yet
+ */
 export function renameValues(node: WireMessage, names: Names, where: Where): void {
   if (names.size === 0) return
-  renameTexts(node, Node.input, names, where)
-  renameTexts(node, Node.output, names, where)
+  for (const number of [Node.input, Node.output])
+    for (const one of node.all(number)) {
+      const name = names.get(one.text(where))
+      if (name !== undefined) node.replace(one, field(number, name))
+    }
   for (const graph of graphsInside(node, where)) {
-    const inner = withoutLocals(graph, names, where)
-    for (const one of graph.all(Graph.node)) renameValues(one.message(where), inner, where)
-    for (const one of graph.all(Graph.output)) renameTexts(one.message(where), ValueInfo.name, inner, where)
+    for (const one of graph.all(Graph.node)) renameValues(one.message(where), names, where)
+    for (const number of [Graph.input, Graph.output, Graph.valueInfo])
+      for (const one of graph.all(number)) renameValue(one, ValueInfo.name, names, where)
+    for (const one of graph.all(Graph.initializer)) renameValue(one, Tensor.name, names, where)
   }
+}
+
+/** Renames the value that an initializer or a description names, in the field of that number. */
+export function renameValue(one: WireField, number: number, names: Names, where: Where): void {
+  const name = names.get(one.reading(where).text(number) ?? '')
+  if (name === undefined) return
+  const message = one.message(where)
+  message.remove(message.all(number))
+  message.insert([field(number, name)])
 }
 
 /** The messages of the graphs inside a node. */
@@ -29,26 +46,14 @@ export function graphsInside(node: WireMessage, where: Where): WireMessage[] {
   })
 }
 
-/** The names that have their outer meaning inside the graph. */
-function withoutLocals(graph: WireMessage, names: Names, where: Where): Names {
-  const locals = [
-    ...graph.all(Graph.input).map((one) => one.reading(where).text(ValueInfo.name)),
-    ...graph.all(Graph.initializer).map((one) => one.reading(where).text(Tensor.name)),
-    ...graph.all(Graph.node).flatMap((one) => outputsOf(one.reading(where), where)),
-  ]
-  const hidden = locals.filter((name) => name !== undefined && names.has(name))
-  if (hidden.length === 0) return names
-  const inner = new Map(names)
-  for (const name of hidden) inner.delete(name ?? '')
-  return inner
-}
-
-/** The names of a node's outputs. */
-export function outputsOf(node: WireMessage, where: Where): string[] {
-  const names: string[] = []
-  const cursor = node.cursor()
-  while (cursor.next(Node.output)) names.push(cursor.text(where))
-  return names
+/** The names of the values that a node and the graphs inside it define. */
+export function namesDefinedBy(node: WireMessage, where: Where): string[] {
+  const inner = graphsInside(node, where).flatMap((graph) => [
+    ...graph.all(Graph.input).map((one) => one.reading(where).text(ValueInfo.name) ?? ''),
+    ...graph.all(Graph.initializer).map((one) => one.reading(where).text(Tensor.name) ?? ''),
+    ...graph.all(Graph.node).flatMap((one) => namesDefinedBy(one.message(where), where)),
+  ])
+  return [...node.all(Node.output).map((one) => one.text(where)), ...inner]
 }
 
 /** Gives a node the name that `rename` returns for its name; nodes without a name keep none. */
@@ -57,11 +62,4 @@ export function renameNode(node: WireMessage, rename: (name: string) => string):
   if (!old || name === '') return
   const renamed = rename(name)
   if (renamed !== name) node.replace(old, field(Node.name, renamed))
-}
-
-function renameTexts(message: WireMessage, number: number, names: Names, where: Where): void {
-  for (const one of message.all(number)) {
-    const name = names.get(one.text(where))
-    if (name !== undefined) message.replace(one, field(number, name))
-  }
 }

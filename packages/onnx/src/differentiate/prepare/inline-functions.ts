@@ -60,13 +60,13 @@ function inlineCall(model: OnnxModel, { call, key, body }: Call, names: Names): 
   const copies = body.outputs.flatMap((name, i) => {
     const output = call.outputs[i] ?? ''
     if (output === '') return []
-    if (!newNames.has(name) && body.values.includes(name)) {
+    if (!newNames.has(name) && body.values.has(name)) {
       newNames.set(name, output)
       return []
     }
     return [{ opType: 'Identity', inputs: [name], outputs: [output] }]
   })
-  for (const name of body.values)
+  for (const name of body.definedNames)
     if (name !== '' && !newNames.has(name)) newNames.set(name, names.free(`${firstOutput}.${name}`))
   const nodes = nodesOfCall(
     body,

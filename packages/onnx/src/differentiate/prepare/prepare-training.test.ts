@@ -343,6 +343,51 @@ describe('the choices of attachBranches', () => {
   )
 })
 
+test('a model that cannot be prepared does not change', () => {
+  const statistics = ['y', 'mean', 'variance', 'savedMean', 'savedVariance']
+  const create = () => {
+    const model = createModel(
+      {
+        name: 'main',
+        nodes: [
+          truth('c', true),
+          choice('c', ['p'], adding('w', 'r'), negating),
+          choice('c', ['q'], adding('w', 'r'), negating),
+          { ...node('Negated', ['p'], ['negated']), domain: 'local' },
+          node('Sub', ['negated', 'q'], ['d']),
+          node('Squeeze', ['d'], ['s'], { axes: { ints: [2] } }),
+          node('BatchNormalization', ['s', 'w', 'w', 'w', 'w'], statistics),
+        ],
+        inputs: [value('x', ['a', 2, 1])],
+        outputs: [{ name: 'y' }],
+        initializers: [weight('w', 1, 1)],
+      },
+      { opset: 11 },
+    )
+    model.addOpsetImport('local', 1)
+    model.addFunction({
+      domain: 'local',
+      name: 'Negated',
+      inputs: ['v'],
+      outputs: ['n'],
+      nodes: [node('Neg', ['v'], ['n'])],
+      opsetImports: new Map([['', 11]]),
+    })
+    return readModel(model.toBytes())
+  }
+  const model = create()
+  const [code, message] = codeOf(() => prepareTraining(model, { targets: ['x'] }))
+  expect(code).toBe('UNSUPPORTED')
+  expect(message).toContain('(BatchNormalization) computes the statistics of the batch')
+  expect(model.toBytes()).toEqual(create().toBytes())
+  expect(model.graph.nodes.map(({ opType }) => opType)).toEqual(
+    create().graph.nodes.map(({ opType }) => opType),
+  )
+  expect(model.graph.nodes.map(({ inputs }) => inputs)).toEqual(
+    create().graph.nodes.map(({ inputs }) => inputs),
+  )
+})
+
 describe('functions', () => {
   const reference = (name: string): NewAttribute => ({ reference: name, type: 'float' })
   const scaled: NewFunction = {
@@ -417,6 +462,10 @@ describe('functions', () => {
     ],
     ['a function that calls another one', [call('Outer', ['x'], ['p', 'q']), node('Add', ['p', 'q'], ['y'])]],
     [
+      'a value with the name of one inside the function',
+      [call('Outer', ['x'], ['sum', 'q']), node('Add', ['sum', 'q'], ['y'])],
+    ],
+    [
       'a call inside a graph of a node',
       [
         truth('c', true),
@@ -458,7 +507,16 @@ describe('functions', () => {
         name: `F${i}`,
         inputs: ['v'],
         outputs: ['result'],
-        nodes: [call(`F${i + 1}`, ['v'], ['half']), call(`F${i + 1}`, ['half'], ['result'])],
+        nodes: [
+          call(`F${i + 1}`, ['v'], ['half']),
+          call(`F${i + 1}`, ['half'], ['sum']),
+          // Reaches the limit sooner.
+          node(
+            'Sum',
+            Array.from({ length: 1000 }, () => 'sum'),
+            ['result'],
+          ),
+        ],
       }),
     )
     const last = { ...scaled, name: 'F40', inputs: ['v'], outputs: ['r'], nodes: [node('Neg', ['v'], ['r'])] }

@@ -2,7 +2,7 @@
  * Raises models of the opsets 11 to 15 to opset 16, the first one in which all operators of the backward graph exist. The outputs do not
  * change by a bit; in opset 17 they would, because ONNX Runtime then fuses the layer normalisations of float16 models.
  *
- * All operators of opset 11 that have another version in opset 12 to 17 (which changes none of them):
+ * All operators of opset 11 that have another version in the opsets 12 to 17:
  *
  * | operators | since | change | done here |
  * | --- | --- | --- | --- |
@@ -45,7 +45,7 @@ import { integerOf } from '../rule.js'
 import type { Names } from './names.js'
 
 const MIN_RAISED = 11
-/** Of opset 16. */
+/** The IR version of opset 16. */
 const IR_VERSION = 8
 
 /**
