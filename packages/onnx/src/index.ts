@@ -20,7 +20,7 @@ export {
 export { gradientFunction } from './attach/functions/gradient-function.js'
 export type { Replaceable, WeightInputs } from './attach/replaceable-layer.js'
 export type { BakedLayer } from './attach/weight-update.js'
-export { checkWeight } from './layers/check-weight-size.js'
+export { checkWeight } from './layers/check-weight.js'
 export { decideProducts } from './layers/join-products.js'
 export { biasOf, type LayerBias } from './layers/layer-bias.js'
 export type { LinearLayer, PackedPart } from './layers/linear-layer.js'

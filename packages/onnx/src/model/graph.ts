@@ -47,14 +47,14 @@ export class OnnxNode {
     this.field = source
     let values = 0
     let hasGraphs = false
-    const cursor = source.reading(this).cursor()
+    const cursor = source.readOnlyMessage(this).cursor()
     while (cursor.next()) {
       const { number } = cursor
       if (number === Node.input || number === Node.output) values++
       else if (number === Node.name) this.name = cursor.text(this)
       else if (number === Node.opType) this.opType = cursor.text(this)
       else if (number === Node.domain) this.domain = cursor.text(this)
-      else if (number === Node.attribute) hasGraphs = holdsGraphs(cursor.reading(this)) || hasGraphs
+      else if (number === Node.attribute) hasGraphs = holdsGraphs(cursor.readOnlyMessage(this)) || hasGraphs
     }
     if (this.domain === 'ai.onnx') this.domain = ''
     if (this.opType === '') throw invalidOnnx(this, 'it has no operator type')
@@ -69,12 +69,12 @@ export class OnnxNode {
   }
 
   #graphsInside(): OnnxGraph[] {
-    const node = this.field.message(this)
+    const node = this.field.editableMessage(this)
     return node.all(Node.attribute).flatMap((field) => {
-      const attribute = field.message(this)
+      const attribute = field.editableMessage(this)
       const path = `${this.graph.path}/${this.name}.${attribute.text(Attribute.name) ?? ''}`
       return [...attribute.all(Attribute.g), ...attribute.all(Attribute.graphs)].map(
-        (body) => new OnnxGraph(body.message(this), this.graph.file, path, this.graph),
+        (body) => new OnnxGraph(body.editableMessage(this), this.graph.file, path, this.graph),
       )
     })
   }
@@ -97,9 +97,9 @@ export class OnnxNode {
   /** All attributes by name, in the order of the file. */
   get attributes(): ReadonlyMap<string, OnnxAttribute> {
     const attributes = new Map<string, OnnxAttribute>()
-    const cursor = this.field.reading(this).cursor()
+    const cursor = this.field.readOnlyMessage(this).cursor()
     while (cursor.next(Node.attribute)) {
-      const message = cursor.reading(this)
+      const message = cursor.readOnlyMessage(this)
       const name = message.text(Attribute.name) ?? ''
       if (attributes.has(name)) continue
       this.graph.budget?.check('attribute', attributes.size + 1, this)
@@ -109,9 +109,9 @@ export class OnnxNode {
   }
 
   #findAttribute(name: string): WireMessage | undefined {
-    const cursor = this.field.reading(this).cursor()
+    const cursor = this.field.readOnlyMessage(this).cursor()
     while (cursor.next(Node.attribute)) {
-      const message = cursor.reading(this)
+      const message = cursor.readOnlyMessage(this)
       if (message.text(Attribute.name) === name) return message
     }
     return undefined
@@ -119,11 +119,13 @@ export class OnnxNode {
 
   #readAttribute(name: string, message: WireMessage): OnnxAttribute {
     const tensor = {
-      read: () => this.#findAttribute(name)?.reading(Attribute.t),
+      read: () => this.#findAttribute(name)?.readOnlyMessage(Attribute.t),
       edit: () => {
-        const attributes = this.field.message(this).all(Node.attribute)
-        const attribute = attributes.find((field) => field.reading(this).text(Attribute.name) === name)
-        return attribute?.message(this).last(Attribute.t)?.message(this)
+        const attributes = this.field.editableMessage(this).all(Node.attribute)
+        const attribute = attributes.find(
+          (field) => field.readOnlyMessage(this).text(Attribute.name) === name,
+        )
+        return attribute?.editableMessage(this).last(Attribute.t)?.editableMessage(this)
       },
     }
     const { file, budget } = this.graph
@@ -132,7 +134,7 @@ export class OnnxNode {
 
   /** `metadata_props`, in which PyTorch's newer exporter writes the names of modules. */
   get metadata(): ReadonlyMap<string, string> {
-    return readStringMap(this.field.reading(this), Node.metadata, this)
+    return readStringMap(this.field.readOnlyMessage(this), Node.metadata, this)
   }
 
   /** Makes the node read another value. @throws {FourierFTError} `INVALID_OPTION` if it has no such input */
@@ -155,7 +157,7 @@ export class OnnxNode {
   #readValues(): { readonly inputs: readonly string[]; readonly outputs: readonly string[] } {
     const inputs: string[] = []
     const outputs: string[] = []
-    const cursor = this.field.reading(this).cursor()
+    const cursor = this.field.readOnlyMessage(this).cursor()
     while (cursor.next()) {
       if (cursor.number === Node.input) inputs.push(cursor.text(this))
       else if (cursor.number === Node.output) outputs.push(cursor.text(this))
@@ -166,7 +168,7 @@ export class OnnxNode {
   }
 
   #rename(number: number, index: number, name: string): void {
-    const message = this.field.message(this)
+    const message = this.field.editableMessage(this)
     const old = message.all(number)[index]
     if (!old)
       throw new FourierFTError(
@@ -346,9 +348,14 @@ export class OnnxGraph {
   /** Changes the last dim of a value, if the file gives the value's shape. */
   setLastDim(name: string, size: number | string): void {
     for (const value of [...this.#message.all(Graph.output), ...this.#message.all(Graph.valueInfo)]) {
-      if (value.reading(this).text(ValueInfo.name) !== name) continue
-      const tensor = value.message(this).last(ValueInfo.type)?.message(this).last(Type.tensor)?.message(this)
-      const dim = tensor?.last(TensorType.shape)?.message(this).last(Shape.dim)?.message(this)
+      if (value.readOnlyMessage(this).text(ValueInfo.name) !== name) continue
+      const tensor = value
+        .editableMessage(this)
+        .last(ValueInfo.type)
+        ?.editableMessage(this)
+        .last(Type.tensor)
+        ?.editableMessage(this)
+      const dim = tensor?.last(TensorType.shape)?.editableMessage(this).last(Shape.dim)?.editableMessage(this)
       const old = dim?.last(Dimension.value) ?? dim?.last(Dimension.parameter)
       if (old)
         dim?.replace(old, field(typeof size === 'number' ? Dimension.value : Dimension.parameter, size))
@@ -366,20 +373,24 @@ export class OnnxGraph {
 
   removeInitializers(names: ReadonlySet<string>): void {
     const fields = this.#message.all(Graph.initializer)
-    this.#message.remove(fields.filter((field) => names.has(field.reading(this).text(Tensor.name) ?? '')))
+    this.#message.remove(
+      fields.filter((field) => names.has(field.readOnlyMessage(this).text(Tensor.name) ?? '')),
+    )
     for (const name of names) this.#initializers.delete(name)
   }
 
   removeInputs(names: ReadonlySet<string>): void {
     const fields = this.#message.all(Graph.input)
-    this.#message.remove(fields.filter((field) => names.has(field.reading(this).text(ValueInfo.name) ?? '')))
+    this.#message.remove(
+      fields.filter((field) => names.has(field.readOnlyMessage(this).text(ValueInfo.name) ?? '')),
+    )
     this.#forgetValues()
   }
 
   /** @returns a function that restores nodes and initializers; call it after the message has been restored */
-  saved(): () => void {
+  snapshot(): () => void {
     const [nodes, initializers] = [[...this.nodes], [...this.#initializers]]
-    const restoreInner = nodes.flatMap((node) => node.subgraphs.map((inner) => inner.saved()))
+    const restoreInner = nodes.flatMap((node) => node.subgraphs.map((inner) => inner.snapshot()))
     return () => {
       this.#nodes = nodes
       this.#isOrderStale = false
@@ -446,7 +457,7 @@ export class OnnxGraph {
   }
 
   #checkContains(node: OnnxNode): void {
-    if (node.field.owner !== this.#message)
+    if (node.field.parentMessage !== this.#message)
       throw new FourierFTError(
         'INVALID_STATE',
         `the node ${JSON.stringify(node.name)} does not belong to ${this.where}`,
@@ -477,7 +488,7 @@ export class OnnxGraph {
   #namesOf(number: number): Set<string> {
     const names = new Set<string>()
     const cursor = this.#message.cursor()
-    while (cursor.next(number)) names.add(cursor.reading(this).text(ValueInfo.name) ?? '')
+    while (cursor.next(number)) names.add(cursor.readOnlyMessage(this).text(ValueInfo.name) ?? '')
     this.budget?.take('entry', names.size, this)
     return names
   }
@@ -486,7 +497,7 @@ export class OnnxGraph {
     this.budget?.check('value', this.#message.count(number), this)
     const values: OnnxValue[] = []
     const cursor = this.#message.cursor()
-    while (cursor.next(number)) values.push(readValue(cursor.reading(this), this))
+    while (cursor.next(number)) values.push(readValue(cursor.readOnlyMessage(this), this))
     return values
   }
 }
@@ -502,11 +513,11 @@ class InitializerSource implements TensorSource {
   }
 
   read(): WireMessage {
-    return this.#field.reading(this.#graph)
+    return this.#field.readOnlyMessage(this.#graph)
   }
 
   edit(): WireMessage {
-    return this.#field.message(this.#graph)
+    return this.#field.editableMessage(this.#graph)
   }
 }
 
