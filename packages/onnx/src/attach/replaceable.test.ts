@@ -211,7 +211,7 @@ test('rejects another number of features if the graph depends on it', async () =
   expect(() => attachBranches(model, [], { replaceable })).toThrow(
     expect.objectContaining({
       code: 'UNSUPPORTED',
-      message: expect.stringContaining('cannot have another number'),
+      message: expect.stringContaining('32 output features, so that number cannot change'),
     }),
   )
   const head = layerOf(model, 'classifier')
