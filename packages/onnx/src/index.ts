@@ -35,7 +35,7 @@ export {
   type TrainingGraph,
   type TrainingGraphOptions,
 } from './differentiate/training-graph.js'
-export { checkWeight } from './layers/check-weight-size.js'
+export { checkWeight } from './layers/check-weight.js'
 export { decideProducts } from './layers/join-products.js'
 export { biasOf, type LayerBias } from './layers/layer-bias.js'
 export type { LinearLayer, PackedPart } from './layers/linear-layer.js'

@@ -100,7 +100,7 @@ describe.each([true, false])('native %s', (native) => {
     }
     await expect(session.mergeAdapter()).rejects.toMatchObject({
       code: 'UNSUPPORTED',
-      message: expect.stringMatching(/MatMulBnb4.* is quantised; keep the adapter beside the weights/),
+      message: expect.stringMatching(/MatMulBnb4.* is quantised; keep the adapter as a branch/),
     })
     session.disableAdapters()
     expect(await outputOf()).toEqual(base)

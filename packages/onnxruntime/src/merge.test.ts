@@ -170,9 +170,7 @@ test.each(['bert-q8', 'bert-q4'])(
     const before = (await adapted.run(tokens)).y?.data
     await expect(adapted.mergeAdapter()).rejects.toMatchObject({
       code: 'UNSUPPORTED',
-      message: expect.stringMatching(
-        /node ".+" .* is quantised; keep the adapter beside the weights, unmerged/,
-      ),
+      message: expect.stringMatching(/node ".+" .* is quantised; keep the adapter as a branch .*, unmerged/),
     })
     expect(await codeOf(adapted.mergeAndUnload())).toBe('UNSUPPORTED')
     expect((await adapted.run(tokens)).y?.data).toEqual(before)

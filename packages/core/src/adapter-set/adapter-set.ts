@@ -125,7 +125,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
    * Sets the scale of an adapter from the next call on, as PEFT's `set_scale` for LoRA. Merged adapters keep their scale until they are
    * unmerged.
    *
-   * @param scale factor on ΔW: 1 is ΔW as the file gives it, 0 removes it. It does not affect whole layers (`modulesToSave`)
+   * @param scale factor on ΔW: 1 is ΔW as the file gives it, 0 removes it. It does not affect replaced layers (`modulesToSave`)
    * @throws {FourierFTError} `ADAPTER_NOT_FOUND`, `INVALID_OPTION` if `scale` is not a finite number
    */
   setScale(name: string, scale: number): void {
@@ -165,7 +165,7 @@ export abstract class AdapterSet<P extends MatchedAdapter, M> {
   }
 
   /**
-   * Merges the active adapters (or the named ones) into the weights: ΔW at the current scale, and whole layers. The model is then as fast
+   * Merges the active adapters (or the named ones) into the weights: ΔW at the current scale, and replaced layers. The model is then as fast
    * as the base model. `unmergeAdapter` undoes the merge.
    *
    * @throws {FourierFTError} `INVALID_STATE` if adapters are merged already or being merged, if they are disabled, if none is active, if one is

@@ -1,9 +1,9 @@
 /** The adapters that one call applies. This value is fixed when the call starts, and passed to everything that the call runs. */
 
-/** A loaded adapter and its scale. */
+/** A loaded adapter and its scale. @typeParam P an adapter, matched to the model's layers by the host */
 export interface Applied<P> {
   readonly adapter: P
-  /** Factor on ΔW; 1 is ΔW as the file gives it. It does not apply to whole layers (`modules_to_save`). */
+  /** Factor on ΔW; 1 is ΔW as the file gives it. It does not apply to replaced layers (`modules_to_save`). */
   readonly scale: number
 }
 
@@ -16,12 +16,12 @@ export type Choice<P> =
 export type RowAdapter = string | null | { readonly name: string; readonly scale: number }
 
 /** Checks whether two choices apply the same adapters at the same scales, in the same order. */
-export function isSameChoice<P>(one: Choice<P>, other: Choice<P>): boolean {
-  const a: readonly (Applied<P> | null)[] = 'added' in one ? one.added : one.perRow
-  const b: readonly (Applied<P> | null)[] = 'added' in other ? other.added : other.perRow
+export function isSameChoice<P>(first: Choice<P>, second: Choice<P>): boolean {
+  const a: readonly (Applied<P> | null)[] = 'added' in first ? first.added : first.perRow
+  const b: readonly (Applied<P> | null)[] = 'added' in second ? second.added : second.perRow
   return (
-    'added' in one === 'added' in other &&
+    'added' in first === 'added' in second &&
     a.length === b.length &&
-    a.every((each, i) => each?.adapter === b[i]?.adapter && each?.scale === b[i]?.scale)
+    a.every((applied, i) => applied?.adapter === b[i]?.adapter && applied?.scale === b[i]?.scale)
   )
 }

@@ -37,7 +37,7 @@ export interface AdapterHost<P extends MatchedAdapter, M> {
    */
   rebuild(adapters: readonly P[]): Promise<void>
   /**
-   * Prepares weights that contain ΔW and the whole layers of these adapters. They take effect with the next `changed`; `discard` frees them.
+   * Prepares weights that contain ΔW and the replaced layers of these adapters. They take effect with the next `changed`; `discard` frees them.
    *
    * @throws {FourierFTError} `NOT_FINITE`, `UNSUPPORTED`; a failed merge leaves nothing to free
    */

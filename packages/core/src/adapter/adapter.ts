@@ -139,8 +139,8 @@ export class Adapter {
    * Returns the two files. For an unchanged loaded adapter and no options, these are the bytes that were read. Otherwise the adapter is
    * encoded again: see `WriteOptions`.
    *
-   * @throws {FourierFTError} `NOT_REPRODUCIBLE` if the form cannot represent the adapter, `NOT_FINITE` if a coefficient exceeds the range of
-   *   the dtype, `SHAPE_UNKNOWN` if a stand-alone file needs a shape that is unknown
+   * @throws {FourierFTError} `NOT_REPRODUCIBLE` if `options.form` is `peft` and PEFT would compute another ΔW, `NOT_FINITE` if a coefficient
+   *   exceeds the range of the dtype, `SHAPE_UNKNOWN` if the form is `standalone` and a shape is unknown
    */
   toBytes(options: WriteOptions = {}): AdapterBytes {
     if (this.#source && options.dtype === undefined && options.form === undefined) {

@@ -9,10 +9,10 @@ import { type FourierFTConfig, withTaskHeads } from './config.js'
 import { DEFAULT_TARGET_MODULES } from './default-target-modules.js'
 import { nearestNames } from './nearest-names.js'
 import { PatternBudget } from './pattern-budget.js'
+import { runNow, type Steps } from './pausable-work.js'
 import { digitValue } from './python-character-set.js'
 import { comparePythonStrings } from './python-json.js'
 import { compilePythonPattern, isPlain, type PythonPattern } from './python-pattern.js'
-import { runNow, type Steps } from './steps.js'
 
 /** The facts that PEFT reads from the model. Needed only if the configuration leaves the choice of modules to the model. */
 export interface ModelFacts {

@@ -159,7 +159,7 @@ function checkedLinear(
           coefficients.length,
         )
       }
-      await functions.setCoefficients(layers.map((layer, a) => withCoefficients(layer, coefficients[a])))
+      await functions.setCoefficients(layers.map((layer, i) => withCoefficients(layer, coefficients[i])))
     },
     async disable() {
       checkAlive()

@@ -89,8 +89,8 @@ describe('coreBackend', () => {
       const { coefficients, x: gradX } = await linear.backward(x, gradY, options)
       const expected = referenceBackward(layers, x, gradY, options)
       expect(difference(gradX, withBaseGradient(expected.x))).toBeLessThan(FLOAT32_TOLERANCE)
-      coefficients.forEach((c, a) => {
-        expect(difference(c, expected.coefficients[a])).toBeLessThan(FLOAT32_TOLERANCE)
+      coefficients.forEach((c, i) => {
+        expect(difference(c, expected.coefficients[i])).toBeLessThan(FLOAT32_TOLERANCE)
       })
     },
   )

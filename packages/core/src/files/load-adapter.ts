@@ -3,7 +3,7 @@
 import { platform } from '#platform'
 import type { Adapter } from '../adapter/adapter.js'
 import type { Shapes } from '../adapter/adapter-parts.js'
-import { runInPieces } from '../adapter/steps.js'
+import { runInPieces } from '../adapter/pausable-work.js'
 import { FourierFTError, printable } from '../errors.js'
 import type { AdapterBytes } from './adapter-bytes.js'
 import { type AdapterFiles, CONFIG_FILE, checkSize, DEFAULT_MAX_BYTES, MODEL_FILE } from './adapter-files.js'

@@ -7,7 +7,7 @@
 import { decodeUtf8, jsonMembers, parseJson } from '../adapter/json.js'
 import type { FloatArray } from '../adapter/layer.js'
 import { FourierFTError } from '../errors.js'
-import { BFLOAT16, decodeSmallFloat, encodeSmallFloat, FLOAT16 } from './small-float.js'
+import { BFLOAT16, decodeHalfFloat, encodeHalfFloat, FLOAT16 } from './half-float.js'
 
 /** Bits of one element. The safetensors library sorts the tensors of a file by dtype in this order, last first. */
 const DTYPE_BITS = {
@@ -159,7 +159,7 @@ export function decodeFloats({ dtype, bytes }: Pick<Tensor, 'dtype' | 'bytes'>):
   for (let i = 0; i < values.length; i++) {
     if (dtype === 'F64') values[i] = view.getFloat64(8 * i, true)
     else if (dtype === 'F32') values[i] = view.getFloat32(4 * i, true)
-    else values[i] = decodeSmallFloat(view.getUint16(2 * i, true), dtype === 'F16' ? FLOAT16 : BFLOAT16)
+    else values[i] = decodeHalfFloat(view.getUint16(2 * i, true), dtype === 'F16' ? FLOAT16 : BFLOAT16)
   }
   return values
 }
@@ -173,7 +173,7 @@ export function encodeFloats(values: FloatArray, dtype: FloatDtype): Uint8Array 
     const value = values[i]
     if (dtype === 'F64') view.setFloat64(8 * i, value, true)
     else if (dtype === 'F32') view.setFloat32(4 * i, value, true)
-    else view.setUint16(2 * i, encodeSmallFloat(value, dtype === 'F16' ? FLOAT16 : BFLOAT16), true)
+    else view.setUint16(2 * i, encodeHalfFloat(value, dtype === 'F16' ? FLOAT16 : BFLOAT16), true)
   }
   return bytes
 }

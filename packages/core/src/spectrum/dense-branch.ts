@@ -11,7 +11,7 @@ export function addDenseForward(layers: readonly Layer[], batch: Batch, x: Float
   const delta = new Float64Array(d1 * d2)
   for (const { layerIndices, tokens } of layerGroups(layers, batch)) {
     delta.fill(0)
-    for (const a of layerIndices) addDelta(layers[a], delta)
+    for (const index of layerIndices) addDelta(layers[index], delta)
     const outputs = new Float64Array(tokens.length * d1)
     const transposed = { data: delta, rowStride: 1, columnStride: d2 }
     addProduct(tokens.length, d1, d2, rowMajor(pickRows(x, d2, tokens), d2), transposed, outputs)
@@ -35,7 +35,7 @@ export function addDenseBackward(
     const outputGradients = pickRows(gradY, d1, tokens)
     if (gradients.x !== undefined) {
       delta.fill(0)
-      for (const a of layerIndices) addDelta(layers[a], delta)
+      for (const index of layerIndices) addDelta(layers[index], delta)
       const inputGradients = new Float64Array(tokens.length * d2)
       addProduct(tokens.length, d2, d1, rowMajor(outputGradients, d1), rowMajor(delta, d2), inputGradients)
       addRows(gradients.x, d2, tokens, inputGradients)
@@ -44,9 +44,9 @@ export function addDenseBackward(
     deltaGradient.fill(0)
     const transposed = { data: outputGradients, rowStride: 1, columnStride: d1 }
     addProduct(d1, d2, tokens.length, transposed, rowMajor(inputs, d2), deltaGradient)
-    for (const a of layerIndices) {
-      const { entries, scaling } = layers[a]
-      addScaled(gradients.coefficients[a], deltaAdjoint(entries, deltaGradient), scaling)
+    for (const index of layerIndices) {
+      const { entries, scaling } = layers[index]
+      addScaled(gradients.coefficients[index], deltaAdjoint(entries, deltaGradient), scaling)
     }
   }
 }
@@ -59,7 +59,7 @@ function layerGroups(
   const all = Int32Array.from({ length: tokens }, (_, t) => t)
   if (rows === undefined) return tokens === 0 ? [] : [{ layerIndices: [...layers.keys()], tokens: all }]
   return layers
-    .map((_, a) => ({ layerIndices: [a], tokens: all.filter((t) => rows[t] === a) }))
+    .map((_, index) => ({ layerIndices: [index], tokens: all.filter((t) => rows[t] === index) }))
     .filter((group) => group.tokens.length > 0)
 }
 

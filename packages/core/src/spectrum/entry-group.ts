@@ -9,29 +9,29 @@ export interface EntryGroup {
   readonly folded: FoldedEntries
   /** Indices in the list of layers. */
   readonly layerIndices: readonly number[]
-  /** `scale·weights = Σ_a α_a·c_a/(d1·d2)`; for a single layer `weights` are its coefficients themselves. */
-  readonly weights: FloatArray
+  /** `scale·coefficients = Σ α·c/(d1·d2)` over the layers; for a single layer these are its own coefficients. */
+  readonly coefficients: FloatArray
   readonly scale: number
 }
 
 /** Makes the groups. @param rows if given, each token has one layer, so each layer becomes one group, in order */
 export function groupByEntries(layers: readonly Layer[], rows: Int32Array | undefined): EntryGroup[] {
   const groups: number[][] = []
-  layers.forEach(({ entries }, a) => {
+  layers.forEach(({ entries }, index) => {
     const group =
       rows === undefined ? groups.find(([first]) => equalEntries(layers[first].entries, entries)) : undefined
-    if (group === undefined) groups.push([a])
-    else group.push(a)
+    if (group === undefined) groups.push([index])
+    else group.push(index)
   })
   return groups.map((layerIndices) => {
     const { entries, coefficients, shape, scaling } = layers[layerIndices[0]]
     const group = { entries, folded: foldEntries(entries), layerIndices }
     const normalisation = shape[0] * shape[1]
-    if (layerIndices.length === 1) return { ...group, weights: coefficients, scale: scaling / normalisation }
-    const weights = new Float64Array(entries.n)
-    for (const a of layerIndices)
-      addScaled(weights, layers[a].coefficients, layers[a].scaling / normalisation)
-    return { ...group, weights, scale: 1 }
+    if (layerIndices.length === 1) return { ...group, coefficients, scale: scaling / normalisation }
+    const sum = new Float64Array(entries.n)
+    for (const index of layerIndices)
+      addScaled(sum, layers[index].coefficients, layers[index].scaling / normalisation)
+    return { ...group, coefficients: sum, scale: 1 }
   })
 }
 

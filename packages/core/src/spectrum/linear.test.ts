@@ -178,9 +178,9 @@ describe.each(STRATEGIES)('%s', (strategy) => {
       const { coefficients, x: gradX } = referenceBackward(layers, x, gradY, reference)
       for (let i = 0; i < gradX.length; i++) gradX[i] += before.x[i]
       expect(difference(gradients.x, gradX)).toBeLessThan(FLOAT64_TOLERANCE)
-      layers.forEach((_, a) => {
-        const sum = coefficients[a].map((value, l) => value + before.coefficients[a][l])
-        expect(difference(gradients.coefficients[a], sum)).toBeLessThan(FLOAT64_TOLERANCE)
+      layers.forEach((_, i) => {
+        const sum = coefficients[i].map((value, l) => value + before.coefficients[i][l])
+        expect(difference(gradients.coefficients[i], sum)).toBeLessThan(FLOAT64_TOLERANCE)
       })
     }
   })

@@ -1,6 +1,7 @@
 /**
  * The adapter's branch of a linear layer, `y += ΔW·x`, and its gradients, for batches of tokens. Only the strategy `dense` forms ΔW. The
- * others transform each token once, whatever the number of layers: the spectra of all layers are added before the transform back.
+ * others transform each token once, however many layers there are: they add the layers' results in the frequency domain, then transform back.
+ * `(j_l, k_l)` is entry l, `c_l` its coefficient, `α` the scaling, and `e(t) = exp(2πi·t)`.
  *
  *     X̂[k] = Σ_q x[q]·e(q·k/d2)      Δy[p] = α/(d1·d2)·Re Σ_l c_l·X̂[k_l]·e(p·j_l/d1)
  *     Ĝ[j] = Σ_p g[p]·e(p·j/d1)       ∂x[q] = α/(d1·d2)·Re Σ_l c_l·Ĝ[j_l]·e(q·k_l/d2)      ∂c_l = α/(d1·d2)·Σ_tokens Re(Ĝ[j_l]·X̂[k_l])
@@ -19,7 +20,7 @@ import { chooseStrategy, type TransformStrategy } from './strategy.js'
 import { addTransformedBackward, addTransformedForward } from './transformed-branch.js'
 
 /**
- * Adds `Σ ΔW·x` to `y`, over all layers, or for each token over the one layer that `rows` gives it.
+ * Adds `Σ ΔW·x` of all layers to `y`. With `rows`, adds to each token only the `ΔW·x` of the layer that `rows` names.
  *
  * @param layers layers of one shape `[d1, d2]`; an empty list changes nothing
  * @param x `[T, d2]`, row-major
@@ -42,7 +43,7 @@ export function addForward(
 }
 
 /**
- * Adds the gradients of the branch for `gradY = ∂L/∂y`: `coefficients[a] += ∂L/∂c_a` and, if `gradients.x` is given, `x += ∂L/∂x`.
+ * Adds the gradients of the branch for `gradY = ∂L/∂y`: `coefficients[i] += ∂L/∂c` of layer i and, if `gradients.x` is given, `x += ∂L/∂x`.
  *
  * @param layers layers of one shape `[d1, d2]`; an empty list changes nothing
  * @param x `[T, d2]`, the input of the forward pass
@@ -64,12 +65,12 @@ export function addBackward(
     )
   }
   if (layers.length === 0) return
-  for (let a = 0; a < layers.length; a++) {
-    const { length } = gradients.coefficients[a]
-    if (length !== layers[a].entries.n) {
+  for (let i = 0; i < layers.length; i++) {
+    const { length } = gradients.coefficients[i]
+    if (length !== layers[i].entries.n) {
       throw shapeMismatch(
-        `gradients.coefficients[${a}]`,
-        `n = ${layers[a].entries.n} numbers (module ${layers[a].name})`,
+        `gradients.coefficients[${i}]`,
+        `n = ${layers[i].entries.n} numbers (module ${layers[i].name})`,
         length,
       )
     }
@@ -90,8 +91,8 @@ function resolveStrategy(
   groups: readonly EntryGroup[],
 ): TransformStrategy {
   if (strategy !== 'auto') return strategy
-  const counts = groups.map(({ weights }) => weights.length)
-  // With one layer for each token, the tokens of one layer share its ΔW, and each token uses only its entries.
+  const counts = groups.map(({ coefficients }) => coefficients.length)
+  // With `rows`, each token belongs to one layer: the estimate is for one layer with an equal share of the tokens.
   return rows === undefined
     ? chooseStrategy({ tokens, shape: layers[0].shape, n: counts.reduce((sum, n) => sum + n, 0) })
     : chooseStrategy({ tokens: tokens / layers.length, shape: layers[0].shape, n: Math.max(...counts) })

@@ -1,5 +1,5 @@
 /**
- * The method in float64, directly from its equations: every fast path is compared with this oracle. It is
+ * FourierFT in float64, directly from its equations: every fast path is compared with this oracle. It is
  * naive on purpose and shares no code with the fast paths. It gives the same bits on every engine: sums run in the
  * order of the indices, and angles are exact (`unit-circle`).
  *
@@ -96,7 +96,7 @@ export function referenceForward(
       sum.fill(0)
       for (let l = 0; l < entries.n; l++) {
         const c = coefficients[l]
-        const [re, im] = transform(token, entries.columns[l], circle2)
+        const [re, im] = transformAt(token, entries.columns[l], circle2)
         const j = entries.rows[l]
         for (let p = 0, a = 0; p < d1; p++, a = advance(a, j, d1)) {
           sum[p] = sum[p] + c * (re * circle1.cos[a] - im * circle1.sin[a])
@@ -145,8 +145,8 @@ export function referenceBackward(
       for (let l = 0; l < entries.n; l++) {
         const c = coefficients[l]
         const k = entries.columns[l]
-        const [xRe, xIm] = transform(token, k, circle2)
-        const [gRe, gIm] = transform(gradient, entries.rows[l], circle1)
+        const [xRe, xIm] = transformAt(token, k, circle2)
+        const [gRe, gIm] = transformAt(gradient, entries.rows[l], circle1)
         layerGradient[l] = layerGradient[l] + factor * (gRe * xRe - gIm * xIm)
         for (let q = 0, b = 0; q < d2; q++, b = advance(b, k, d2)) {
           sum[q] = sum[q] + c * (gRe * circle2.cos[b] - gIm * circle2.sin[b])
@@ -159,7 +159,7 @@ export function referenceBackward(
 }
 
 /** Returns the real and the imaginary part of `Σ_q x[q] · e(q·k/d)`, where `d` is the length of `x`. */
-function transform(x: FloatArray, k: number, { cos, sin }: UnitCircle): [number, number] {
+function transformAt(x: FloatArray, k: number, { cos, sin }: UnitCircle): [number, number] {
   let re = 0
   let im = 0
   for (let q = 0, b = 0; q < x.length; q++, b = advance(b, k, x.length)) {

@@ -1,6 +1,6 @@
 /**
  * The strategies `spectral` and `factored`, which transform the activations; they differ only in how a transform is computed. A token is
- * transformed once, whatever the number of layers: the spectra of all layers are added before the transform back.
+ * transformed once, however many layers there are: their results are added in the frequency domain, then transformed back.
  */
 import type { FloatArray, Layer } from '../adapter/layer.js'
 import type { Batch } from './batch.js'
@@ -31,8 +31,8 @@ export function addTransformedForward(
     const first = rows === undefined ? 0 : rows[t]
     const end = rows === undefined ? groups.length : first + 1
     for (let i = first; i < end; i++) {
-      const { folded, weights, scale } = groups[i]
-      addWeighted(folded.columns, folded.rows, folded.signs, weights, scale, xRe, xIm, outRe, outIm)
+      const { folded, coefficients, scale } = groups[i]
+      addWeighted(folded.columns, folded.rows, folded.signs, coefficients, scale, xRe, xIm, outRe, outIm)
     }
     output.synthesise(outRe, outIm, y, t * d1)
   }
@@ -50,7 +50,7 @@ export function addTransformedBackward(
   const { d1, d2, tokens, rows } = batch
   const { input, output } = makeTransforms(batch, groups, strategy)
   const { xRe, xIm, gRe, gIm, backRe, backIm } = workspace(d1, d2)
-  const sums = groups.map(({ weights }) => new Float64Array(weights.length))
+  const sums = groups.map(({ coefficients }) => new Float64Array(coefficients.length))
   for (let t = 0; t < tokens; t++) {
     if (rows !== undefined && rows[t] < 0) continue
     input.analyse(x, t * d2, xRe, xIm)
@@ -60,16 +60,17 @@ export function addTransformedBackward(
     const first = rows === undefined ? 0 : rows[t]
     const end = rows === undefined ? groups.length : first + 1
     for (let i = first; i < end; i++) {
-      const { folded, weights, scale } = groups[i]
+      const { folded, coefficients, scale } = groups[i]
       addCorrelations(folded, gRe, gIm, xRe, xIm, sums[i])
       if (gradients.x !== undefined) {
-        addWeighted(folded.rows, folded.columns, folded.signs, weights, scale, gRe, gIm, backRe, backIm)
+        addWeighted(folded.rows, folded.columns, folded.signs, coefficients, scale, gRe, gIm, backRe, backIm)
       }
     }
     if (gradients.x !== undefined) input.synthesise(backRe, backIm, gradients.x, t * d2)
   }
   groups.forEach(({ layerIndices }, i) => {
-    for (const a of layerIndices) addScaled(gradients.coefficients[a], sums[i], layers[a].scaling / (d1 * d2))
+    for (const index of layerIndices)
+      addScaled(gradients.coefficients[index], sums[i], layers[index].scaling / (d1 * d2))
   })
 }
 
@@ -87,24 +88,24 @@ function makeTransforms(
   }
 }
 
-/** Computes the sparse product with the coefficients on half spectra: `output[target_l] += scale·w_l·input[source_l]`. */
+/** Computes the sparse product with the coefficients on half spectra: `output[target_l] += scale·c_l·input[source_l]`. */
 function addWeighted(
   sources: Int32Array,
   targets: Int32Array,
   signs: Float64Array,
-  weights: FloatArray,
+  coefficients: FloatArray,
   scale: number,
   inputRe: Float64Array,
   inputIm: Float64Array,
   outputRe: Float64Array,
   outputIm: Float64Array,
 ): void {
-  for (let l = 0; l < weights.length; l++) {
+  for (let l = 0; l < coefficients.length; l++) {
     const source = sources[l]
     const target = targets[l]
-    const weight = scale * weights[l]
-    outputRe[target] += weight * inputRe[source]
-    outputIm[target] += weight * signs[l] * inputIm[source]
+    const factor = scale * coefficients[l]
+    outputRe[target] += factor * inputRe[source]
+    outputIm[target] += factor * signs[l] * inputIm[source]
   }
 }
 

@@ -16,6 +16,6 @@ export function modelBytes(name: string): Uint8Array<ArrayBuffer> {
 export const RUNS_ALL_CASES = process.env.FOURIERFT_ALL_CASES !== undefined
 
 /** Returns the cases of a test that takes long for each case: all cases in slow tests, otherwise only those that `isQuick` selects. */
-export function casesForRun<T>(all: readonly T[], isQuick: (testCase: T) => boolean): T[] {
+export function quickOrAllCases<T>(all: readonly T[], isQuick: (testCase: T) => boolean): T[] {
   return all.filter((testCase) => RUNS_ALL_CASES || isQuick(testCase))
 }

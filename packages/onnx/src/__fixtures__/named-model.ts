@@ -59,7 +59,7 @@ export function namedModel(
   for (const [i, { metadata = {} }] of namedLayers.entries())
     for (const [key, value] of Object.entries(metadata))
       model.graph.nodes[i]?.field
-        .message('the new node')
+        .editableMessage('the new node')
         .insert([field(Node.metadata, message(field(Entry.key, key), field(Entry.value, value)))])
   return readModel(model.toBytes())
 }

@@ -5,7 +5,7 @@
 import { createLayer, decodeFloats, type Layer, uniformEntries } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { casesForRun, modelBytes } from '../__fixtures__/model-files.js'
+import { modelBytes, quickOrAllCases } from '../__fixtures__/model-files.js'
 import { createSession } from '../__fixtures__/onnx-runtime.js'
 import type { LinearLayer } from '../layers/linear-layer.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
@@ -111,7 +111,7 @@ function fusedAndPlain(name: string, parts: readonly (typeof PARTS)[number][]) {
   return { fused: attached(fused, fusedLayers), plain: attached(plain, plainLayers) }
 }
 
-describe.each(casesForRun(['bert', 'gpt2'], (name) => name === 'bert'))(
+describe.each(quickOrAllCases(['bert', 'gpt2'], (name) => name === 'bert'))(
   '%s, fused by ONNX Runtime’s optimizer',
   (name) => {
     const feeds: Feeds = name === 'bert' ? { x: ids, mask } : { x: ids }
@@ -261,7 +261,7 @@ const outputDims = (name: string) =>
 
 const QUICK_VARIANTS = ['no mask', 'v of another size', 'past, unidirectional, a mask of the keys']
 
-test.each(casesForRun(Object.entries(VARIANTS), ([name]) => QUICK_VARIANTS.includes(name)))(
+test.each(quickOrAllCases(Object.entries(VARIANTS), ([name]) => QUICK_VARIANTS.includes(name)))(
   '%s: adapters act as ΔW in the weight; without adapters it gives the original output, bit for bit',
   async (_, variant) => {
     const original = attentionModel(variant).toBytes()
@@ -274,13 +274,13 @@ test.each(casesForRun(Object.entries(VARIANTS), ([name]) => QUICK_VARIANTS.inclu
     const file = model.toBytes()
     expect(await run(file, { ...inputs, ...feeds(false) })).toEqual(base)
 
-    const merged = readModel(original)
-    const layers = layersOf(merged)
+    const bakedModel = readModel(original)
+    const layers = layersOf(bakedModel)
     await bakeBranches(
-      merged,
+      bakedModel,
       adapters.map((adapter) => ({ layer: layers.get(adapter.name) as LinearLayer, adapters: [adapter] })),
     )
-    const expected = await run(merged.toBytes(), inputs)
+    const expected = await run(bakedModel.toBytes(), inputs)
     const received = await run(file, { ...inputs, ...feeds(true) })
     expect(Object.keys(received)).toEqual(Object.keys(base))
     for (const name of Object.keys(base)) {

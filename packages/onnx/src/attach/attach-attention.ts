@@ -50,7 +50,7 @@ export function checkAttention({ layer, module }: { layer: LinearLayer; module: 
         module,
         received: node.name,
         advice:
-          'export the model without this fusion (--disable_attention of onnxruntime.transformers.optimizer), or merge the adapter with bakeBranches',
+          'export the model without this fusion (--disable_attention of onnxruntime.transformers.optimizer), or bake the adapter with bakeBranches',
       },
     )
 }

@@ -5,7 +5,7 @@
 import { createLayer, type Layer, referenceForward, uniformEntries } from '@fourierft/core'
 import { type InferenceSession, Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { casesForRun, modelBytes } from '../__fixtures__/model-files.js'
+import { modelBytes, quickOrAllCases } from '../__fixtures__/model-files.js'
 import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
 import { readModel } from '../model/model.js'
@@ -72,7 +72,7 @@ function feedsOf(session: InferenceSession): Record<string, Tensor> {
 const coefficients = (n: number, phase: number) =>
   Float32Array.from({ length: n }, (_, l) => 20 * Math.sin(2.3 * l + phase))
 
-describe.each(casesForRun(FILES, (name) => QUICK_FILES.includes(name)))('%s', (name) => {
+describe.each(quickOrAllCases(FILES, (name) => QUICK_FILES.includes(name)))('%s', (name) => {
   test('without adapters it gives the output of the original file, bit for bit', async () => {
     const { model, branches } = branchesOf(name)
     expect(branches.length).toBeGreaterThan(0)

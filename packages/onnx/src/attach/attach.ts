@@ -24,8 +24,8 @@ export interface AttachOptions {
 /** The new inputs of an attached model. */
 export interface AttachedInputs {
   /**
-   * int64 `[R]`: the adapter of each of R equal parts of the batch, as an index into the coefficients. −1 means no adapter: the portable
-   * function then uses the last of the A coefficient vectors, which must be zero.
+   * int64 `[R]`: the adapter of each of R equal parts of the batch, as an index into the coefficients. −1 means no adapter: in the
+   * portable function it selects the last of the A coefficient vectors, which must be zero.
    */
   readonly rows: string
   /** Input of the model → its batch axis. */

@@ -1,4 +1,4 @@
-/** Compares models with merged weights to models with branches, in ONNX Runtime. */
+/** Compares baked models to models with branches, in ONNX Runtime. */
 import {
   createLayer,
   decodeFloats,
@@ -10,7 +10,7 @@ import {
 } from '@fourierft/core'
 import { type InferenceSession, Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { casesForRun, modelBytes } from '../__fixtures__/model-files.js'
+import { modelBytes, quickOrAllCases } from '../__fixtures__/model-files.js'
 import { createSession } from '../__fixtures__/onnx-runtime.js'
 import type { LinearLayer } from '../layers/linear-layer.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
@@ -54,10 +54,10 @@ function feedsOf(session: InferenceSession): Record<string, Tensor> {
   return { [input]: new Tensor('int64', ids, [1, 8]) }
 }
 
-test.each(casesForRun(FLOAT_FILES, (name) => ['bert-torchscript', 'gpt2-dynamo'].includes(name)))(
-  '%s gives the same output merged as with branches',
+test.each(quickOrAllCases(FLOAT_FILES, (name) => ['bert-torchscript', 'gpt2-dynamo'].includes(name)))(
+  '%s gives the same output baked as with branches',
   async (name) => {
-    const [plain, attached, merged] = [modelOf(name), modelOf(name), modelOf(name)]
+    const [plain, attached, bakedModel] = [modelOf(name), modelOf(name), modelOf(name)]
     const layers = findLinearLayers(attached)
     const adapters = layers.map((layer, i) => adapterOf(layer, `module.${i}`, i))
     const inputs = attachBranches(
@@ -67,18 +67,14 @@ test.each(casesForRun(FLOAT_FILES, (name) => ['bert-torchscript', 'gpt2-dynamo']
         return { module, layer, entries }
       }),
     )
-    const baked = findLinearLayers(merged).map((layer, i) => ({ layer, adapters: [adapters[i]] }))
-    expect(await bakeBranches(merged, baked)).toBeUndefined()
+    const bakedLayers = findLinearLayers(bakedModel).map((layer, i) => ({ layer, adapters: [adapters[i]] }))
+    expect(await bakeBranches(bakedModel, bakedLayers)).toBeUndefined()
 
     const sessions = await Promise.all(
-      [plain, attached, merged].map((model) => createSession(model.toBytes())),
+      [plain, attached, bakedModel].map((model) => createSession(model.toBytes())),
     )
-    const [base, withBranches, withWeights] = sessions as [
-      InferenceSession,
-      InferenceSession,
-      InferenceSession,
-    ]
-    expect(withWeights.inputNames).toEqual(base.inputNames)
+    const [base, withBranches, baked] = sessions as [InferenceSession, InferenceSession, InferenceSession]
+    expect(baked.inputNames).toEqual(base.inputNames)
     const feeds = feedsOf(base)
     const active: Record<string, Tensor> = {
       ...feeds,
@@ -93,7 +89,7 @@ test.each(casesForRun(FLOAT_FILES, (name) => ['bert-torchscript', 'gpt2-dynamo']
     const [baseResults, expected, received] = [
       await base.run(feeds),
       await withBranches.run(active),
-      await withWeights.run(feeds),
+      await baked.run(feeds),
     ]
     for (const output of base.outputNames) {
       const values = expected[output]?.data as Float32Array
@@ -111,7 +107,7 @@ const ROWS = 3
 const COLUMNS = 5
 const numbers = Float64Array.from({ length: ROWS * COLUMNS }, (_, i) => Math.fround(Math.sin(i + 1)))
 
-function file(graph: Partial<NewGraph>): Uint8Array {
+function modelBytesWith(graph: Partial<NewGraph>): Uint8Array {
   const main = encodeGraph({
     name: 'main',
     nodes: [],
@@ -161,12 +157,14 @@ async function bakeOne(bytes: Uint8Array) {
 const product = { name: 'product', opType: 'MatMul', inputs: ['x', 'w'], outputs: ['y'] }
 
 test.each(['F32', 'F16', 'BF16'] as const)('%s: rounds the sum once', async (dtype) => {
-  const { model, adapter } = await bakeOne(file({ nodes: [product], initializers: [weight(dtype)] }))
+  const { model, adapter } = await bakeOne(
+    modelBytesWith({ nodes: [product], initializers: [weight(dtype)] }),
+  )
   expect(model.graph.initializers.get('w')?.data()).toEqual(expectedSum(adapter, dtype))
   expect(expectedSum(adapter, dtype)).not.toEqual(weight(dtype).data)
 })
 
-test('merges a float16 weight that is stored as a list of integers', async () => {
+test('bakes into a float16 weight that is stored as a list of integers', async () => {
   const { data } = weight('F16')
   const integers = new Uint16Array(data.slice().buffer)
   const tensor = message(
@@ -183,7 +181,7 @@ test('merges a float16 weight that is stored as a list of integers', async () =>
   expect(model.graph.initializers.get('w')?.data()).toEqual(expectedSum(adapter, 'F16'))
 })
 
-test('merges a Constant that passes through Identity and two Transposes', async () => {
+test('bakes into a Constant that passes through Identity and two Transposes', async () => {
   const { name: _, ...tensor } = weight()
   const nodes = [
     { opType: 'Constant', inputs: [], outputs: ['w'], attributes: { value: { tensor } } },
@@ -192,7 +190,7 @@ test('merges a Constant that passes through Identity and two Transposes', async 
     { opType: 'Transpose', inputs: ['t'], outputs: ['u'] },
     { ...product, inputs: ['x', 'u'] },
   ]
-  const { model, adapter } = await bakeOne(file({ nodes }))
+  const { model, adapter } = await bakeOne(modelBytesWith({ nodes }))
   expect(model.graph.nodes[0]?.attribute('value')?.tensor?.data()).toEqual(expectedSum(adapter, 'F32'))
 })
 
@@ -207,17 +205,17 @@ test('Gemm: divides ΔW by alpha, and transposes it for transB', async () => {
     },
   ]
   const bias = { name: 'b', dims: [COLUMNS], dataType: DataType.float, data: new Uint8Array(4 * COLUMNS) }
-  const { model, adapter } = await bakeOne(file({ nodes, initializers: [weight(), bias] }))
+  const { model, adapter } = await bakeOne(modelBytesWith({ nodes, initializers: [weight(), bias] }))
   expect(model.graph.initializers.get('w')?.data()).toEqual(expectedSum(adapter, 'F32', 1 / 4))
 })
 
-test('keeps a weight with another reader, and gives the layer a merged copy', async () => {
+test('keeps a weight that another node uses, and gives the layer a baked copy', async () => {
   const nodes = [
     { opType: 'Transpose', inputs: ['w'], outputs: ['t'] },
     { ...product, opType: 'Gemm', inputs: ['x', 't'], attributes: { transB: { int: 1 } } },
     { opType: 'Identity', inputs: ['w'], outputs: ['z'] },
   ]
-  const bytes = file({ nodes, initializers: [weight()], outputs: [{ name: 'y' }, { name: 'z' }] })
+  const bytes = modelBytesWith({ nodes, initializers: [weight()], outputs: [{ name: 'y' }, { name: 'z' }] })
   const { model, adapter } = await bakeOne(bytes)
   expect(model.graph.initializers.get('w')?.data()).toEqual(weight().data)
   const copy = model.graph.initializers.get('w.merged.a.q')
@@ -225,7 +223,7 @@ test('keeps a weight with another reader, and gives the layer a merged copy', as
   const sum = decodeFloats({ dtype: 'F32', bytes: expectedSum(adapter, 'F32') })
   const x = new Tensor('float32', Float32Array.of(1, 0, 0, 0, 1, 0, 0, 0, 1), [3, 3])
   const session = await createSession(model.toBytes())
-  // The product with the unit matrix is exact.
+  // The product with the identity matrix is exact.
   expect((await session.run({ x })).y?.data).toEqual(sum)
 })
 
@@ -236,7 +234,7 @@ describe('external data', () => {
     return weight().data
   }
   const openModel = () => {
-    const model = readModel(file({ nodes: [product], initializers: [weight()] }))
+    const model = readModel(modelBytesWith({ nodes: [product], initializers: [weight()] }))
     model.graph.initializers.get('w')?.setData(external)
     const again = readModel(model.toBytes())
     expect(again.graph.initializers.get('w')?.external).toEqual(external)
@@ -244,7 +242,7 @@ describe('external data', () => {
     return { model: again, layer, adapter: adapterOf(layer, 'a.q', 1) }
   }
 
-  test('stores small merged data in the model', async () => {
+  test('stores small baked data in the model', async () => {
     const { model, layer, adapter } = openModel()
     expect(
       await bakeBranches(model, [{ layer, adapters: [adapter] }], { readExternal: read }),
@@ -254,20 +252,20 @@ describe('external data', () => {
     expect(tensor?.data()).toEqual(expectedSum(adapter, 'F32'))
   })
 
-  test('stores merged data over the limit in a new file, which ONNX Runtime reads', async () => {
+  test('stores baked data over the limit in a new file, which ONNX Runtime reads', async () => {
     const { model, layer, adapter } = openModel()
     const options = {
       readExternal: async (...range: Parameters<typeof read>) => read(...range),
       inlineUpTo: 59,
     }
-    const mergedFile = await bakeBranches(model, [{ layer, adapters: [adapter] }], options)
-    expect(mergedFile).toEqual({ location: 'merged-weights.bin', parts: [expectedSum(adapter, 'F32')] })
+    const newFile = await bakeBranches(model, [{ layer, adapters: [adapter] }], options)
+    expect(newFile).toEqual({ location: 'merged-weights.bin', parts: [expectedSum(adapter, 'F32')] })
     expect(readModel(model.toBytes()).graph.initializers.get('w')?.external).toEqual({
       location: 'merged-weights.bin',
       offset: 0,
       length: 60,
     })
-    const data = new Uint8Array(Buffer.concat(mergedFile?.parts ?? []))
+    const data = new Uint8Array(Buffer.concat(newFile?.parts ?? []))
     const session = await createSession(model.toBytes(), {
       externalData: [{ path: 'merged-weights.bin', data }],
     })
@@ -280,7 +278,7 @@ describe('external data', () => {
     const bytes = 4096 * 4096 * 4
     const names = Array.from({ length: 33 }, (_, i) => `w${i}`)
     const model = readModel(
-      file({
+      modelBytesWith({
         nodes: names.map((name, i) => ({
           opType: 'MatMul',
           inputs: [`v${i}`, name],
@@ -342,7 +340,7 @@ test.each(['bert-q8', 'bert-q4'])(
     const before = model.toBytes()
     const [layer] = findLinearLayers(model) as [LinearLayer]
     const baking = bakeBranches(model, [{ layer, adapters: [adapterOf(layer, 'a', 1)] }])
-    await expect(baking).rejects.toThrow(/is quantised; keep the adapter beside the weights.*float weights/)
+    await expect(baking).rejects.toThrow(/is quantised; keep the adapter as a branch.*float weights/)
     expect(model.toBytes()).toEqual(before)
   },
 )
@@ -354,11 +352,13 @@ test('rejects a weight that the graph dequantises', async () => {
     { opType: 'DequantizeLinear', inputs: ['w', 's'], outputs: ['f'] },
     { ...product, inputs: ['x', 'f'] },
   ]
-  await expect(bakeOne(file({ nodes, initializers: [quantised, scale] }))).rejects.toThrow(/is quantised/)
+  await expect(bakeOne(modelBytesWith({ nodes, initializers: [quantised, scale] }))).rejects.toThrow(
+    /is quantised/,
+  )
 })
 
 test('rejects invalid layers and adapters', async () => {
-  const bytes = file({ nodes: [product], initializers: [weight('F16')] })
+  const bytes = modelBytesWith({ nodes: [product], initializers: [weight('F16')] })
   const model = readModel(bytes)
   const [layer] = findLinearLayers(model) as [LinearLayer]
   const adapter = adapterOf(layer, 'a', 1)

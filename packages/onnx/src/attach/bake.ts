@@ -1,6 +1,6 @@
 /**
- * Merges adapters into a model: W + ΔW replaces W, so that any runtime runs the file as fast as the base model. Only float weights can be
- * merged: quantisation would round most of a small ΔW away.
+ * Bakes adapters into a model: W + ΔW replaces W, so that any runtime runs the file as fast as the base model. Only float weights can be
+ * changed: quantisation would round most of a small ΔW away.
  */
 import { decodeFloats, delta, encodeFloats, type FloatDtype, FourierFTError } from '@fourierft/core'
 import { biasOf } from '../layers/layer-bias.js'
@@ -24,7 +24,7 @@ import {
 export interface BakeOptions {
   /** Reads external weights. Required if a layer has one. */
   readonly readExternal?: ReadExternal
-  /** External weights of up to this many bytes are stored in the model once merged; larger ones in a new external file. Default: 1 MiB */
+  /** Changed external weights of up to this many bytes are stored in the model, larger ones in a new external file. Default: 1 MiB */
   readonly inlineUpTo?: number
   /** The name of the new external file, in the folder of the model. */
   readonly location?: string
@@ -46,9 +46,9 @@ const ALIGNMENT = 4096
  * ΔW is divided by the `alpha` of a `Gemm`, which multiplies the weight. If something else also reads a weight, that weight stays as it
  * is and the layer gets a new one. All checks and computations come first: if one throws, the model is unchanged.
  *
- * @returns the file of new external data, if a merged weight was external and is larger than `inlineUpTo`
+ * @returns the file of new external data, if a changed weight was external and is larger than `inlineUpTo`
  * @throws {FourierFTError} `UNSUPPORTED` (quantised weights, types other than float32, float16 and bfloat16, alpha = 0),
- *   `SHAPE_MISMATCH`, `FILE_TOO_LARGE` (the model with its merged weights reaches 2 GB), `INVALID_OPTION` (no layers, a layer twice, no
+ *   `SHAPE_MISMATCH`, `FILE_TOO_LARGE` (the model with its new weights reaches 2 GB), `INVALID_OPTION` (no layers, a layer twice, no
  *   `readExternal`), `IO_ERROR` (`readExternal` returned too few bytes), `NOT_FINITE` (beyond the range of the weight's type)
  */
 export async function bakeBranches(
@@ -64,16 +64,16 @@ export async function bakeBranches(
   const biases = bakedProducts.flatMap((baked) => biasUpdate(baked, model.file) ?? [])
   checkLocation(model, location)
   checkSize(model, updates, inlineUpTo)
-  const merged: { update: WeightUpdate; bytes: Uint8Array }[] = []
+  const bakedWeights: { update: WeightUpdate; bytes: Uint8Array }[] = []
   for (const update of updates) {
     const isReplaced = update.layers.some(({ whole }) => whole)
     const stored = isReplaced ? undefined : await storedBytes(update.tensor, model.file, readExternal)
-    merged.push({ update, bytes: mergedBytes(update, stored, model.file) })
+    bakedWeights.push({ update, bytes: bakedBytes(update, stored, model.file) })
   }
 
   const parts: Uint8Array[] = []
   let size = 0
-  for (const { update, bytes } of merged) {
+  for (const { update, bytes } of bakedWeights) {
     const tensor = targetTensor(update)
     if (!update.tensor.external || bytes.length <= inlineUpTo) {
       tensor.setData(bytes)
@@ -173,7 +173,7 @@ function targetTensor({ tensor, dims, copy, nodes }: WeightUpdate): OnnxTensor {
   })
 }
 
-function mergedBytes(
+function bakedBytes(
   { layers, tensor, dims, dtype, computed, isOutFirst, alpha, copy }: WeightUpdate,
   stored: Uint8Array | undefined,
   file: string,
@@ -295,7 +295,7 @@ function checkLocation({ file, graph }: OnnxModel, location: string): void {
       file,
       option: 'location',
       received: location,
-      advice: 'choose another location for the merged weights',
+      advice: 'choose another location for the new weights',
     })
 }
 
@@ -306,17 +306,16 @@ function checkSize({ file, size }: OnnxModel, updates: readonly WeightUpdate[], 
     const isInside = !tensor.external || bytes <= inlineUpTo
     return isInside && (tensor.external || copy) ? bytes : 0
   })
-  const merged = added.reduce((sum, bytes) => sum + bytes, size)
-  if (merged > MAX_BYTES)
+  const newSize = added.reduce((sum, bytes) => sum + bytes, size)
+  if (newSize > MAX_BYTES)
     throw new FourierFTError(
       'FILE_TOO_LARGE',
-      `${file} would have ${merged} bytes with its merged weights; an ONNX file has less than 2 GB`,
+      `${file} would have ${newSize} bytes with its new weights; an ONNX file has less than 2 GB`,
       {
         file,
         expected: MAX_BYTES,
-        received: merged,
-        advice:
-          'merge fewer layers, keep more weights external (a lower inlineUpTo), or keep the adapter unmerged',
+        received: newSize,
+        advice: `change fewer layers, keep more weights external (a lower inlineUpTo), or ${KEEP_BRANCH}`,
       },
     )
 }

@@ -1,5 +1,5 @@
 /**
- * A module that a graph calls twice is one layer with two products, which are adapted, replaced and merged together. Products of different
+ * A module that a graph calls twice is one layer with two products, which are adapted, replaced and baked together. Products of different
  * modules are different layers.
  */
 import { createLayer, referenceForward, uniformEntries } from '@fourierft/core'
@@ -192,7 +192,7 @@ describe.each(Object.entries(VARIANTS))('%s', (_, variant) => {
     expectNear(await run(model.toBytes()), expected(weight, variantBias, true))
   })
 
-  test('both calls can be replaced, by inputs and by merged weights', async () => {
+  test('both calls can be replaced, by inputs and by baking', async () => {
     const other = sines(OUT * IN, 9)
     // PyTorch's `[out, in]`.
     const transposed = Float32Array.from(
@@ -218,11 +218,11 @@ describe.each(Object.entries(VARIANTS))('%s', (_, variant) => {
     await session.release()
     expectNear(await run(model.toBytes(), usedFeeds), replaced)
 
-    const merged = readModel(file)
-    await bakeBranches(merged, [
-      { layer: calledTwice(merged), adapters: [], whole: { weight: transposed, bias: otherBias } },
+    const bakedModel = readModel(file)
+    await bakeBranches(bakedModel, [
+      { layer: calledTwice(bakedModel), adapters: [], whole: { weight: transposed, bias: otherBias } },
     ])
-    expectNear(await run(merged.toBytes()), replaced)
+    expectNear(await run(bakedModel.toBytes()), replaced)
   })
 })
 
@@ -277,12 +277,12 @@ test('a head that is called twice can get another width', async () => {
     detachBranches(again)
     expect(again.toBytes()).toEqual(file)
 
-    const merged = readModel(file)
-    await bakeBranches(merged, [{ layer: calledTwice(merged), adapters: [], whole }])
-    expect(merged.graph.outputs.map(({ dims }) => dims?.at(-1))).toEqual([labels, labels])
+    const bakedModel = readModel(file)
+    await bakeBranches(bakedModel, [{ layer: calledTwice(bakedModel), adapters: [], whole }])
+    expect(bakedModel.graph.outputs.map(({ dims }) => dims?.at(-1))).toEqual([labels, labels])
     // The old head is gone.
-    for (const { dims } of merged.graph.initializers.values()) expect(dims).toContain(labels)
-    const expected = await outputs(merged.toBytes())
+    for (const { dims } of bakedModel.graph.initializers.values()) expect(dims).toContain(labels)
+    const expected = await outputs(bakedModel.toBytes())
     for (const [i, { dims, values }] of expected.entries()) {
       const found = received[i]?.values ?? []
       expect(dims).toEqual([1, TOKENS, labels])

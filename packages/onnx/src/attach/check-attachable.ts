@@ -1,6 +1,6 @@
 /** Checks that branches and replaceable layers can be attached to a model, before the model is edited. */
 import { FourierFTError } from '@fourierft/core'
-import { checkWeight } from '../layers/check-weight-size.js'
+import { checkWeight } from '../layers/check-weight.js'
 import { biasOf } from '../layers/layer-bias.js'
 import { overlap } from '../layers/linear-layer.js'
 import { productsOf } from '../layers/products.js'
@@ -24,7 +24,7 @@ export interface Original {
   readonly attachedSize: number
 }
 
-/** The first opset with the operators of the portable function. */
+/** The first opset with the standard operators that the function of a branch uses. */
 const LOWEST_OPSET = 11
 
 /**
@@ -130,7 +130,7 @@ function checkReplaceable(file: string, replaceable: readonly Replaceable[]): vo
     if (hasFreeWidth && !valuesOfFreeWidth(layer))
       throw new FourierFTError(
         'UNSUPPORTED',
-        `${file}: operators after module ${module} (${layer.node.name}) require its ${layer.outFeatures} output features, so it cannot have another number of them`,
+        `${file}: operators after module ${module} (${layer.node.name}) require its ${layer.outFeatures} output features, so that number cannot change`,
         { file, module, expected: layer.outFeatures },
       )
     for (const { outputNode } of products) modules.set(outputNode, module)

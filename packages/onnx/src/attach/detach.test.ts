@@ -2,7 +2,7 @@
 import { uniformEntries } from '@fourierft/core'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { casesForRun, MODEL_NAMES, modelBytes } from '../__fixtures__/model-files.js'
+import { MODEL_NAMES, modelBytes, quickOrAllCases } from '../__fixtures__/model-files.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
 import { encodeEntry, encodeGraph, type NewNode } from '../model/encode.js'
 import { readModel } from '../model/model.js'
@@ -79,13 +79,13 @@ function nested(
   ]
   graph
     .last(Graph.initializer)
-    ?.message('w')
+    ?.editableMessage('w')
     .insert([...external.map((entry) => field(Tensor.external, entry)), field(Tensor.location, 1)])
   const unknownField = field(unknown.number, unknown.payload)
   graph.insert([unknownField], graph.last(Graph.node))
   graph
     .last(Graph.node)
-    ?.message('a node')
+    ?.editableMessage('a node')
     .insert([unknownField, floatField(901, 0.5)])
   const parts: Uint8Array[] = []
   message(
@@ -99,7 +99,7 @@ function nested(
   return new Uint8Array(Buffer.concat(parts))
 }
 
-describe.each(casesForRun(MODEL_NAMES, (name) => QUICK_NAMES.includes(name)))('%s', (name) => {
+describe.each(quickOrAllCases(MODEL_NAMES, (name) => QUICK_NAMES.includes(name)))('%s', (name) => {
   test('detaching gives the original bytes', () => {
     const bytes = modelBytes(name)
     expect(

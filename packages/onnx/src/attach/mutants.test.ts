@@ -6,7 +6,7 @@ import { createLayer, type Entries, explicitEntries, FourierFTError, type Layer 
 import { expect, test } from 'vitest'
 import { MODEL_NAMES, modelBytes } from '../__fixtures__/model-files.js'
 import { type Fault, mutate, type RandomInteger, randomIntegers } from '../__fixtures__/mutate.js'
-import { checkWeight } from '../layers/check-weight-size.js'
+import { checkWeight } from '../layers/check-weight.js'
 import type { LinearLayer } from '../layers/linear-layer.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
 import { matchLayers } from '../layers/match-layers.js'

@@ -1,4 +1,4 @@
-/** Nodes that convert the rows of the batch to rows of a layer's tokens, for layers whose input does not begin with the batch axis. */
+/** Nodes that expand `rows`, one adapter for each part of the batch, to the tokens of a layer whose input does not begin with the batch axis. */
 import type { NodeList } from '../model/node-list.js'
 import type { Groups, RowPosition } from '../shapes/batch-axis.js'
 
@@ -11,11 +11,12 @@ import type { Groups, RowPosition } from '../shapes/batch-axis.js'
  * @returns int64 `[R]` or `[groups · R]`; without new nodes if the batch is the first axis
  */
 export function rowsOfTokens(list: NodeList, input: string, rows: string, position: RowPosition): string {
+  // `first` needs no nodes; `none` and `unknown` have one row.
   if (typeof position === 'string') return rows
   const { add, constant, sizeOf } = list
-  const { axes, groups } = position
-  const earlier = Array.from({ length: axes }, (_, axis) => sizeOf(input, axis))
-  const factors = groups ? [...earlier, groupsOf(list, input, axes, groups)] : earlier
+  const { axesBefore, groups } = position
+  const earlier = Array.from({ length: axesBefore }, (_, axis) => sizeOf(input, axis))
+  const factors = groups ? [...earlier, numberOfGroups(list, input, axesBefore, groups)] : earlier
   const repeats = factors.reduce((product, size) => add('Mul', [product, size]))
   // A single row applies to all tokens already.
   const one = constant([1])
@@ -23,13 +24,18 @@ export function rowsOfTokens(list: NodeList, input: string, rows: string, positi
   return add('Tile', [rows, times])
 }
 
-function groupsOf({ add, constant, sizeOf }: NodeList, input: string, axis: number, groups: Groups): string {
-  if ('number' in groups)
-    return groups.axes.reduce(
-      (product, { input, axis }) => add('Mul', [product, sizeOf(input, axis)]),
-      constant([groups.number]),
+function numberOfGroups(
+  { add, constant, sizeOf }: NodeList,
+  input: string,
+  axis: number,
+  groups: Groups,
+): string {
+  if ('factor' in groups)
+    return groups.inputAxes.reduce(
+      (product, other) => add('Mul', [product, sizeOf(other.input, other.axis)]),
+      constant([groups.factor]),
     )
-  const { inner, batch } = groups
-  const groupSize = add('Mul', [sizeOf(batch.input, batch.axis), constant([inner])])
+  const { numbersPerRow, batch } = groups
+  const groupSize = add('Mul', [sizeOf(batch.input, batch.axis), constant([numbersPerRow])])
   return add('Div', [sizeOf(input, axis), groupSize])
 }

@@ -1,4 +1,4 @@
-/** Prepares a merge without changing the model: finds the tensors that get new numbers, and the products that need a new tensor. */
+/** Prepares baking without changing the model: finds the tensors that get new numbers, and the products that need a new tensor. */
 import { type FloatDtype, FourierFTError, type Layer } from '@fourierft/core'
 import { biasOf } from '../layers/layer-bias.js'
 import { type LinearLayer, overlap } from '../layers/linear-layer.js'
@@ -19,19 +19,19 @@ export interface BakedLayer {
 
 /** One product of a layer. */
 export interface BakedProduct extends BakedLayer {
-  /** All products of the layer. They share one weight, before and after the merge. */
+  /** All products of the layer. They share one weight, before and after baking. */
   readonly products: readonly LinearLayer[]
 }
 
-/** The float types of weights that can be merged. */
+/** The float types of weights that can be baked. */
 export const FLOAT_TYPES: ReadonlyMap<number, FloatDtype> = new Map([
   [DataType.float, 'F32'],
   [DataType.float16, 'F16'],
   [DataType.bfloat16, 'BF16'],
 ])
 
-/** Advice if a weight cannot be merged. `attachBranches` does this, and so does a session while an adapter is active. */
-export const KEEP_BRANCH = 'keep the adapter beside the weights, unmerged'
+/** Advice if ΔW cannot be added to a weight. A session has such a branch while an adapter is active. */
+export const KEEP_BRANCH = 'keep the adapter as a branch (attachBranches), unmerged'
 
 /** One weight that changes. */
 export interface WeightUpdate {
@@ -57,7 +57,7 @@ export interface WeightCopy {
   readonly name: string
   readonly dataType: number
   readonly isTransposed: boolean
-  /** Whether the old tensor has other readers. */
+  /** Whether other nodes use the old tensor. */
   readonly isShared: boolean
 }
 
@@ -180,7 +180,7 @@ function weightUpdate(
   const quantised = () =>
     unsupported(
       'is quantised',
-      `${KEEP_BRANCH}, or merge it into a model with float weights and quantise the result`,
+      `${KEEP_BRANCH}, or bake it into a model with float weights and quantise the result`,
     )
   if (['MatMulNBits', 'MatMulBnb4', 'MatMulInteger'].includes(node.opType)) throw quantised()
   const path = weightPath(node.graph, node.inputs[1] ?? '')

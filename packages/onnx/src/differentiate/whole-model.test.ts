@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { decodeFloats, explicitEntries } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { casesForRun, MODEL_NAMES, modelBytes } from '../__fixtures__/model-files.js'
+import { MODEL_NAMES, modelBytes, quickOrAllCases } from '../__fixtures__/model-files.js'
 import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { attachBranches } from '../attach/attach.js'
 import { gradientFunction } from '../attach/functions/gradient-function.js'
@@ -198,7 +198,7 @@ test('all fixtures have expected gradients', () => {
   expect(CASES.map(({ name }) => name).sort()).toEqual([...MODEL_NAMES].sort())
 })
 
-describe.each(casesForRun(CASES, ({ name }) => QUICK_FIXTURES.includes(name)))(
+describe.each(quickOrAllCases(CASES, ({ name }) => QUICK_FIXTURES.includes(name)))(
   '$name',
   ({ name, vectors, expected }) => {
     const { rows, tolerance = TOLERANCE, float32LayerError } = expected

@@ -113,7 +113,7 @@ describe.each([true, false])('first step: %s', (isFirst) => {
     expect(again.toBytes()).toEqual(file)
   })
 
-  test('merged weights change the layer', async () => {
+  test('baked weights change the layer', async () => {
     const model = readModel(file)
     const [layer] = findLinearLayers(model)
     await bakeBranches(model, [{ layer: layer, adapters: [adapter] }])

@@ -2,7 +2,7 @@
 import { createLayer, entriesDigest, type Layer, referenceForward, uniformEntries } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { casesForRun, modelBytes } from '../__fixtures__/model-files.js'
+import { modelBytes, quickOrAllCases } from '../__fixtures__/model-files.js'
 import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { attachBranches } from '../attach/attach.js'
 import { bakeBranches } from '../attach/bake.js'
@@ -149,7 +149,7 @@ function attached(bytes: Uint8Array, names: string) {
   return { model, adapters, parts }
 }
 
-async function merged(bytes: Uint8Array, names: string) {
+async function bakeParts(bytes: Uint8Array, names: string) {
   const model = readModel(bytes)
   const parts = findPackedLayers(model).filter(({ part }) => part && names.includes(part.name))
   await bakeBranches(
@@ -179,8 +179,8 @@ describe.each([
     ])
   })
 
-  test.each(casesForRun(['q', 'k', 'v', 'qv', 'qkv'], (names) => ['k', 'qv'].includes(names)))(
-    'branches and merged weights of %s give the same output; detaching gives the original bytes',
+  test.each(quickOrAllCases(['q', 'k', 'v', 'qv', 'qkv'], (names) => ['k', 'qv'].includes(names)))(
+    'branches and baked weights of %s give the same output; detaching gives the original bytes',
     async (names) => {
       const base = await run(readModel(bytes))
       const { model, adapters } = attached(bytes, names)
@@ -188,7 +188,7 @@ describe.each([
       for (const [name, tensor] of Object.entries(base)) expect(inactive[name]?.data).toEqual(tensor.data)
 
       const active = await run(model, adapters)
-      const weights = await run(await merged(bytes, names))
+      const weights = await run(await bakeParts(bytes, names))
       for (const name of Object.keys(base)) {
         // The conformance suite's limit for level 4 in float32.
         expect(distance(active[name], weights[name])).toBeLessThan(1e-5)
@@ -249,7 +249,7 @@ describe('com.microsoft Attention', () => {
   test.each(['q', 'k', 'v'])(
     'baking %s gives the output of the same attention with ΔW in its weight',
     async (name) => {
-      const received = await run(await merged(fused, name))
+      const received = await run(await bakeParts(fused, name))
       const whole = new Float32Array(48 * IN)
       whole.set(new Float32Array(floats('w', [IN, 48], 0).data.slice().buffer))
       const model = readModel(fused)
@@ -257,7 +257,7 @@ describe('com.microsoft Attention', () => {
       const adapter = adapterOf(layer, 1)
       const offset = layer.part?.offset ?? 0
       const unit = Float32Array.from({ length: IN * IN }, (_, i) => (i % (IN + 1) === 0 ? 1 : 0))
-      // Row i of the product with the unit matrix is column i of ΔW.
+      // Row i of the product with the identity matrix is column i of ΔW.
       const change = referenceForward([adapter], unit)
       for (let i = 0; i < IN; i++)
         for (let o = 0; o < 16; o++)

@@ -66,10 +66,10 @@ const REPLACEMENT = { weight: WEIGHT.map((value) => -value) }
 async function useLayer(nodes: readonly NewNode[], product?: NewNode) {
   const [layer] = findLinearLayers(modelOf(nodes, product)) as [LinearLayer]
   const read = await readLayer(layer, noExternalData)
-  const merged = modelOf(nodes, product)
-  const [baked] = findLinearLayers(merged) as [LinearLayer]
-  await bakeBranches(merged, [{ layer: baked, adapters: [], whole: REPLACEMENT }])
-  const [again] = findLinearLayers(readModel(merged.toBytes())) as [LinearLayer]
+  const bakedModel = modelOf(nodes, product)
+  const [bakedLayer] = findLinearLayers(bakedModel) as [LinearLayer]
+  await bakeBranches(bakedModel, [{ layer: bakedLayer, adapters: [], whole: REPLACEMENT }])
+  const [again] = findLinearLayers(readModel(bakedModel.toBytes())) as [LinearLayer]
   const attached = modelOf(nodes, product)
   const [replaceable] = findLinearLayers(attached) as [LinearLayer]
   attachBranches(attached, [], { replaceable: [{ module: 'm', layer: replaceable }] })

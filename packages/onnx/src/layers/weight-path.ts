@@ -1,6 +1,6 @@
 /**
  * Finds the constant weight of a product through the nodes that transpose, cast, copy or dequantise it. The package has no other search for
- * weights, so every layer that is found can also be read, merged and replaced.
+ * weights, so every layer that is found can also be read, baked and replaced.
  */
 import type { OnnxGraph, OnnxNode } from '../model/graph.js'
 import { constantOf } from '../model/names-in-scope.js'

@@ -60,7 +60,7 @@ test('lists names and types in the order of the file, with the values that a sea
 
 test('an attribute without a declared type has the type of its value; the first of two attributes with one name is listed', () => {
   const model = withNode({})
-  const wire = model.graph.nodes[0]?.field.message('the node')
+  const wire = model.graph.nodes[0]?.field.editableMessage('the node')
   const add = (name: string, ...values: readonly WireField[]) =>
     wire?.insert([field(Node.attribute, message(field(Attribute.name, name), ...values))])
   add('f', floatField(Attribute.f, 2))

@@ -21,7 +21,7 @@ export function readFunctionBody(message: WireMessage, where: Where): FunctionBo
   const texts = (number: number) => message.all(number).map((one) => one.text(where))
   const nodes = message.all(LocalFunction.node)
   const imports = message.all(LocalFunction.opsetImport).map((one) => {
-    const opset = one.reading(where)
+    const opset = one.readOnlyMessage(where)
     return [opset.text(OperatorSet.domain) ?? '', Number(opset.integer(OperatorSet.version) ?? 0n)] as const
   })
   return {
@@ -30,12 +30,12 @@ export function readFunctionBody(message: WireMessage, where: Where): FunctionBo
     values: new Set(
       nodes.flatMap((one) =>
         one
-          .message(where)
+          .editableMessage(where)
           .all(Node.output)
           .map((output) => output.text(where)),
       ),
     ),
-    definedNames: new Set(nodes.flatMap((one) => namesDefinedBy(one.message(where), where))),
+    definedNames: new Set(nodes.flatMap((one) => namesDefinedBy(one.editableMessage(where), where))),
     nodes,
     defaults: byName(message.all(LocalFunction.attributeDefault), where),
     opsetImports: new Map(imports),
@@ -60,7 +60,7 @@ export function nodesOfCall(
   const attributes = new Map([...defaults, ...byName(node.all(Node.attribute), where)])
   return nodes.map((one) => {
     const copy = field(Graph.node, payloadOf(one))
-    const message = copy.message(where)
+    const message = copy.editableMessage(where)
     resolveReferences(message, attributes, where)
     renameValues(message, names, where)
     renameNode(message, nodeName)
@@ -69,13 +69,13 @@ export function nodesOfCall(
 }
 
 function byName(attributes: readonly WireField[], where: Where): Map<string, WireField> {
-  return new Map(attributes.map((one) => [one.reading(where).text(Attribute.name) ?? '', one]))
+  return new Map(attributes.map((one) => [one.readOnlyMessage(where).text(Attribute.name) ?? '', one]))
 }
 
 /** Gives attributes that refer to one of the function its value; those without a value are removed. */
 function resolveReferences(node: WireMessage, values: ReadonlyMap<string, WireField>, where: Where): void {
   for (const one of node.all(Node.attribute)) {
-    const attribute = one.reading(where)
+    const attribute = one.readOnlyMessage(where)
     const reference = attribute.text(Attribute.reference) ?? ''
     if (reference === '') continue
     const value = values.get(reference)
@@ -83,7 +83,7 @@ function resolveReferences(node: WireMessage, values: ReadonlyMap<string, WireFi
     else node.remove([one])
   }
   for (const graph of graphsInside(node, where))
-    for (const inner of graph.all(Graph.node)) resolveReferences(inner.message(where), values, where)
+    for (const inner of graph.all(Graph.node)) resolveReferences(inner.editableMessage(where), values, where)
 }
 
 function renamed(attribute: WireField, name: string, where: Where): WireField {
@@ -94,9 +94,9 @@ function renamed(attribute: WireField, name: string, where: Where): WireField {
 }
 
 function payloadOf(one: WireField): Uint8Array {
-  if (!one.opened?.isChanged) return one.value
+  if (!one.editedMessage?.isChanged) return one.value
   const parts: Uint8Array[] = []
-  one.opened.writeTo(parts)
+  one.editedMessage.writeTo(parts)
   const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0))
   let offset = 0
   for (const part of parts) {

@@ -51,14 +51,14 @@ export class OnnxNode {
     this.field = source
     let values = 0
     let hasGraphs = false
-    const cursor = source.reading(this).cursor()
+    const cursor = source.readOnlyMessage(this).cursor()
     while (cursor.next()) {
       const { number } = cursor
       if (number === Node.input || number === Node.output) values++
       else if (number === Node.name) this.name = cursor.text(this)
       else if (number === Node.opType) this.opType = cursor.text(this)
       else if (number === Node.domain) this.domain = cursor.text(this)
-      else if (number === Node.attribute) hasGraphs = holdsGraphs(cursor.reading(this)) || hasGraphs
+      else if (number === Node.attribute) hasGraphs = holdsGraphs(cursor.readOnlyMessage(this)) || hasGraphs
     }
     if (this.domain === 'ai.onnx') this.domain = ''
     if (this.opType === '') throw invalidOnnx(this, 'it has no operator type')
@@ -73,12 +73,12 @@ export class OnnxNode {
   }
 
   #graphsInside(): OnnxGraph[] {
-    const node = this.field.message(this)
+    const node = this.field.editableMessage(this)
     return node.all(Node.attribute).flatMap((field) => {
-      const attribute = field.message(this)
+      const attribute = field.editableMessage(this)
       const path = `${this.graph.path}/${this.name}.${attribute.text(Attribute.name) ?? ''}`
       return [...attribute.all(Attribute.g), ...attribute.all(Attribute.graphs)].map(
-        (body) => new OnnxGraph(body.message(this), this.graph.file, path, this.graph),
+        (body) => new OnnxGraph(body.editableMessage(this), this.graph.file, path, this.graph),
       )
     })
   }
@@ -101,9 +101,9 @@ export class OnnxNode {
   /** All attributes by name, in the order of the file. */
   get attributes(): ReadonlyMap<string, OnnxAttribute> {
     const attributes = new Map<string, OnnxAttribute>()
-    const cursor = this.field.reading(this).cursor()
+    const cursor = this.field.readOnlyMessage(this).cursor()
     while (cursor.next(Node.attribute)) {
-      const message = cursor.reading(this)
+      const message = cursor.readOnlyMessage(this)
       const name = message.text(Attribute.name) ?? ''
       if (attributes.has(name)) continue
       this.graph.budget?.check('attribute', attributes.size + 1, this)
@@ -113,9 +113,9 @@ export class OnnxNode {
   }
 
   #findAttribute(name: string): WireMessage | undefined {
-    const cursor = this.field.reading(this).cursor()
+    const cursor = this.field.readOnlyMessage(this).cursor()
     while (cursor.next(Node.attribute)) {
-      const message = cursor.reading(this)
+      const message = cursor.readOnlyMessage(this)
       if (message.text(Attribute.name) === name) return message
     }
     return undefined
@@ -123,11 +123,13 @@ export class OnnxNode {
 
   #readAttribute(name: string, message: WireMessage): OnnxAttribute {
     const tensor = {
-      read: () => this.#findAttribute(name)?.reading(Attribute.t),
+      read: () => this.#findAttribute(name)?.readOnlyMessage(Attribute.t),
       edit: () => {
-        const attributes = this.field.message(this).all(Node.attribute)
-        const attribute = attributes.find((field) => field.reading(this).text(Attribute.name) === name)
-        return attribute?.message(this).last(Attribute.t)?.message(this)
+        const attributes = this.field.editableMessage(this).all(Node.attribute)
+        const attribute = attributes.find(
+          (field) => field.readOnlyMessage(this).text(Attribute.name) === name,
+        )
+        return attribute?.editableMessage(this).last(Attribute.t)?.editableMessage(this)
       },
     }
     const { file, budget } = this.graph
@@ -136,7 +138,7 @@ export class OnnxNode {
 
   /** `metadata_props`, in which PyTorch's newer exporter writes the names of modules. */
   get metadata(): ReadonlyMap<string, string> {
-    return readStringMap(this.field.reading(this), Node.metadata, this)
+    return readStringMap(this.field.readOnlyMessage(this), Node.metadata, this)
   }
 
   /** Makes the node read another value. @throws {FourierFTError} `INVALID_OPTION` if it has no such input */
@@ -151,7 +153,7 @@ export class OnnxNode {
 
   /** Adds an input after the last one. */
   addInput(name: string): void {
-    const message = this.field.message(this)
+    const message = this.field.editableMessage(this)
     const before = this.inputs
     message.insert([field(Node.input, name)], message.last(Node.input))
     this.forget()
@@ -161,13 +163,13 @@ export class OnnxNode {
   /** Sets an attribute; not one of a graph inside the node. */
   setAttribute(name: string, value: NewAttribute): void {
     this.removeAttribute(name)
-    this.field.message(this).insert([field(Node.attribute, encodeAttribute(name, value))])
+    this.field.editableMessage(this).insert([field(Node.attribute, encodeAttribute(name, value))])
   }
 
   /** Removes an attribute if the node has it; not one of a graph inside the node. */
   removeAttribute(name: string): void {
-    const message = this.field.message(this)
-    const isRemoved = (one: WireField) => one.reading(this).text(Attribute.name) === name
+    const message = this.field.editableMessage(this)
+    const isRemoved = (one: WireField) => one.readOnlyMessage(this).text(Attribute.name) === name
     message.remove(message.all(Node.attribute).filter(isRemoved))
   }
 
@@ -181,7 +183,7 @@ export class OnnxNode {
   #readValues(): { readonly inputs: readonly string[]; readonly outputs: readonly string[] } {
     const inputs: string[] = []
     const outputs: string[] = []
-    const cursor = this.field.reading(this).cursor()
+    const cursor = this.field.readOnlyMessage(this).cursor()
     while (cursor.next()) {
       if (cursor.number === Node.input) inputs.push(cursor.text(this))
       else if (cursor.number === Node.output) outputs.push(cursor.text(this))
@@ -192,7 +194,7 @@ export class OnnxNode {
   }
 
   #rename(number: number, index: number, name: string): void {
-    const message = this.field.message(this)
+    const message = this.field.editableMessage(this)
     const old = message.all(number)[index]
     if (!old)
       throw new FourierFTError(
@@ -367,8 +369,8 @@ export class OnnxGraph {
     this.#checkContains(node)
     const fields = body.#message.all(Graph.node)
     for (const one of fields) {
-      renameValues(one.message(this), names, this)
-      renameNode(one.message(this), nodeName)
+      renameValues(one.editableMessage(this), names, this)
+      renameNode(one.editableMessage(this), nodeName)
     }
     const renamed = (number: number, nameNumber: number) => {
       const parts = body.#message.all(number)
@@ -378,7 +380,7 @@ export class OnnxGraph {
     const tensors = renamed(Graph.initializer, Tensor.name)
     for (const one of this.#message.insert(tensors)) this.#readInitializer(one)
     for (const one of renamed(Graph.valueInfo, ValueInfo.name)) {
-      const value = readValue(one.reading(this), this)
+      const value = readValue(one.readOnlyMessage(this), this)
       if (this.isOutput(value.name) || this.valueInfo(value.name)) continue
       this.#message.insert([one])
       this.#knownValues?.set(value.name, value)
@@ -413,9 +415,14 @@ export class OnnxGraph {
   /** Changes the last dim of a value, if the file gives the value's shape. */
   setLastDim(name: string, size: number | string): void {
     for (const value of [...this.#message.all(Graph.output), ...this.#message.all(Graph.valueInfo)]) {
-      if (value.reading(this).text(ValueInfo.name) !== name) continue
-      const tensor = value.message(this).last(ValueInfo.type)?.message(this).last(Type.tensor)?.message(this)
-      const dim = tensor?.last(TensorType.shape)?.message(this).last(Shape.dim)?.message(this)
+      if (value.readOnlyMessage(this).text(ValueInfo.name) !== name) continue
+      const tensor = value
+        .editableMessage(this)
+        .last(ValueInfo.type)
+        ?.editableMessage(this)
+        .last(Type.tensor)
+        ?.editableMessage(this)
+      const dim = tensor?.last(TensorType.shape)?.editableMessage(this).last(Shape.dim)?.editableMessage(this)
       const old = dim?.last(Dimension.value) ?? dim?.last(Dimension.parameter)
       if (old)
         dim?.replace(old, field(typeof size === 'number' ? Dimension.value : Dimension.parameter, size))
@@ -433,7 +440,9 @@ export class OnnxGraph {
 
   removeInitializers(names: ReadonlySet<string>): void {
     const fields = this.#message.all(Graph.initializer)
-    this.#message.remove(fields.filter((field) => names.has(field.reading(this).text(Tensor.name) ?? '')))
+    this.#message.remove(
+      fields.filter((field) => names.has(field.readOnlyMessage(this).text(Tensor.name) ?? '')),
+    )
     for (const name of names) this.#initializers.delete(name)
   }
 
@@ -451,9 +460,9 @@ export class OnnxGraph {
   }
 
   /** @returns a function that restores nodes and initializers; call it after the message has been restored */
-  saved(): () => void {
+  snapshot(): () => void {
     const [nodes, initializers] = [[...this.nodes], [...this.#initializers]]
-    const restoreInner = nodes.flatMap((node) => node.subgraphs.map((inner) => inner.saved()))
+    const restoreInner = nodes.flatMap((node) => node.subgraphs.map((inner) => inner.snapshot()))
     return () => {
       this.#nodes = nodes
       this.#isOrderStale = false
@@ -520,7 +529,7 @@ export class OnnxGraph {
   }
 
   #checkContains(node: OnnxNode): void {
-    if (node.field.owner !== this.#message)
+    if (node.field.parentMessage !== this.#message)
       throw new FourierFTError(
         'INVALID_STATE',
         `the node ${JSON.stringify(node.name)} does not belong to ${this.where}`,
@@ -542,7 +551,9 @@ export class OnnxGraph {
 
   #removeValues(number: number, names: ReadonlySet<string>): void {
     const fields = this.#message.all(number)
-    this.#message.remove(fields.filter((one) => names.has(one.reading(this).text(ValueInfo.name) ?? '')))
+    this.#message.remove(
+      fields.filter((one) => names.has(one.readOnlyMessage(this).text(ValueInfo.name) ?? '')),
+    )
     this.#forgetValues()
   }
 
@@ -557,7 +568,7 @@ export class OnnxGraph {
   #namesOf(number: number): Set<string> {
     const names = new Set<string>()
     const cursor = this.#message.cursor()
-    while (cursor.next(number)) names.add(cursor.reading(this).text(ValueInfo.name) ?? '')
+    while (cursor.next(number)) names.add(cursor.readOnlyMessage(this).text(ValueInfo.name) ?? '')
     this.budget?.take('entry', names.size, this)
     return names
   }
@@ -566,7 +577,7 @@ export class OnnxGraph {
     this.budget?.check('value', this.#message.count(number), this)
     const values: OnnxValue[] = []
     const cursor = this.#message.cursor()
-    while (cursor.next(number)) values.push(readValue(cursor.reading(this), this))
+    while (cursor.next(number)) values.push(readValue(cursor.readOnlyMessage(this), this))
     return values
   }
 }
@@ -582,11 +593,11 @@ class InitializerSource implements TensorSource {
   }
 
   read(): WireMessage {
-    return this.#field.reading(this.#graph)
+    return this.#field.readOnlyMessage(this.#graph)
   }
 
   edit(): WireMessage {
-    return this.#field.message(this.#graph)
+    return this.#field.editableMessage(this.#graph)
   }
 }
 

@@ -49,7 +49,7 @@ export class MemoryBudget {
     this.#left += COST[kind] * count
   }
 
-  /** Checks the cost of objects that are not kept. @throws {FourierFTError} `INVALID_ONNX` if the budget is too small */
+  /** Checks the cost of temporary objects. @throws {FourierFTError} `INVALID_ONNX` if the budget is too small */
   check(kind: keyof typeof COST, count: number, where: Where): void {
     if (COST[kind] * count > this.#left)
       throw invalidOnnx(

@@ -46,7 +46,7 @@ describe('reading and writing', () => {
         { name: 'w', dims: [2 ** 20, 2 ** 20], dataType: DataType.float, data: new Uint8Array() },
       ],
     })
-    const initializer = tensor.last(5)?.message('w')
+    const initializer = tensor.last(5)?.editableMessage('w')
     const entry = (key: string, value: string) => field(13, message(field(1, key), field(2, value)))
     initializer?.insert([
       entry('location', 'w.bin'),

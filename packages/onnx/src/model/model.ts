@@ -35,7 +35,7 @@ export class OnnxModel {
     if (others.length > 0) throw invalidOnnx(file, 'it has several graphs')
     this.file = file
     this.#message = message
-    this.graph = new OnnxGraph(graph.message(file), file)
+    this.graph = new OnnxGraph(graph.editableMessage(file), file)
     // Rejects a broken file when it is read, not on first use.
     for (const read of [() => this.irVersion, () => this.opsetImports, () => this.functions]) read()
   }
@@ -60,7 +60,7 @@ export class OnnxModel {
     const imports = new Map<string, number>()
     const cursor = this.#message.cursor()
     while (cursor.next(Model.opsetImport)) {
-      const opset = cursor.reading(this.file)
+      const opset = cursor.readOnlyMessage(this.file)
       const domain = opset.text(OperatorSet.domain) ?? ''
       const kind = `version of the operator set ${JSON.stringify(domain)}`
       const version = versionOf(opset.integer(OperatorSet.version), kind, this.file)
@@ -88,11 +88,14 @@ export class OnnxModel {
       { message: this.#message, number: Model.opsetImport as number },
       ...this.#message
         .all(Model.functions)
-        .map((one) => ({ message: one.message(this.file), number: LocalFunction.opsetImport as number })),
+        .map((one) => ({
+          message: one.editableMessage(this.file),
+          number: LocalFunction.opsetImport as number,
+        })),
     ]
     for (const { message, number } of holders)
       for (const one of message.all(number)) {
-        const domain = one.reading(this.file).text(OperatorSet.domain) ?? ''
+        const domain = one.readOnlyMessage(this.file).text(OperatorSet.domain) ?? ''
         if (domain === '' || domain === 'ai.onnx')
           message.replace(one, field(number, encodeOpset(domain, version)))
       }
@@ -100,7 +103,8 @@ export class OnnxModel {
 
   /** Removes an operator set if the model has it. */
   removeOpsetImport(domain: string): void {
-    const isRemoved = (field: WireField) => field.reading(this.file).text(OperatorSet.domain) === domain
+    const isRemoved = (field: WireField) =>
+      field.readOnlyMessage(this.file).text(OperatorSet.domain) === domain
     this.#message.remove(this.#message.all(Model.opsetImport).filter(isRemoved))
   }
 
@@ -139,11 +143,11 @@ export class OnnxModel {
       const candidate = this.#functionOf(one)
       return candidate.domain === domain && candidate.name === name
     })
-    return found && readFunctionBody(found.message(this.file), this.file)
+    return found && readFunctionBody(found.editableMessage(this.file), this.file)
   }
 
   #functionOf(field: WireField): OnnxFunction {
-    const message = field.reading(this.file)
+    const message = field.readOnlyMessage(this.file)
     return { domain: message.text(LocalFunction.domain) ?? '', name: message.text(LocalFunction.name) ?? '' }
   }
 
@@ -165,13 +169,13 @@ export class OnnxModel {
 
   /** Removes an entry of the metadata if the model has it. */
   removeMetadata(key: string): void {
-    const isRemoved = (field: WireField) => field.reading(this.file).text(Entry.key) === key
+    const isRemoved = (field: WireField) => field.readOnlyMessage(this.file).text(Entry.key) === key
     this.#message.remove(this.#message.all(Model.metadata).filter(isRemoved))
   }
 
   /** Runs `edit`; if it throws, restores the model. `edit` must not set the data of tensors, which are not restored. */
   transaction<T>(edit: () => T): T {
-    const restoreAll = [this.#message.saved(), this.graph.saved()]
+    const restoreAll = [this.#message.snapshot(), this.graph.snapshot()]
     try {
       return edit()
     } catch (error) {

@@ -5,14 +5,14 @@ import { join } from 'node:path'
 import { FourierFTError, uniformEntries } from '@fourierft/core'
 import { type InferenceSession, Tensor } from 'onnxruntime-node'
 import { afterAll, describe, expect, test } from 'vitest'
-import { casesForRun, MODEL_NAMES, modelBytes } from '../__fixtures__/model-files.js'
+import { MODEL_NAMES, modelBytes, quickOrAllCases } from '../__fixtures__/model-files.js'
 import { createSession } from '../__fixtures__/onnx-runtime.js'
 import { attachBranches } from '../attach/attach.js'
 import { findLinearLayers } from '../layers/linear-layers.js'
 import { readModel } from './model.js'
 import { readModelFile } from './read-model-file.js'
 
-const NAMES = casesForRun(MODEL_NAMES, (name) => ['bert-torchscript', 'llama-q4f16'].includes(name))
+const NAMES = quickOrAllCases(MODEL_NAMES, (name) => ['bert-torchscript', 'llama-q4f16'].includes(name))
 
 const folder = mkdtempSync(join(tmpdir(), 'fourierft-model-file-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))

@@ -1,6 +1,6 @@
 /**
- * Reads a model without its weights, which become external data of the same file. So a multi-gigabyte model can be edited, and opened by
- * ONNX Runtime, without reading its weights.
+ * Reads a model without its weights: the result refers to them as external data in the original file. So a multi-gigabyte model can be
+ * edited, and opened by ONNX Runtime.
  *
  * @see ONNX's docs/ExternalData.md
  */

@@ -18,7 +18,7 @@ export function renameValues(node: WireMessage, names: Names, where: Where): voi
       if (name !== undefined) node.replace(one, field(number, name))
     }
   for (const graph of graphsInside(node, where)) {
-    for (const one of graph.all(Graph.node)) renameValues(one.message(where), names, where)
+    for (const one of graph.all(Graph.node)) renameValues(one.editableMessage(where), names, where)
     for (const number of [Graph.input, Graph.output, Graph.valueInfo])
       for (const one of graph.all(number)) renameValue(one, ValueInfo.name, names, where)
     for (const one of graph.all(Graph.initializer)) renameValue(one, Tensor.name, names, where)
@@ -27,9 +27,9 @@ export function renameValues(node: WireMessage, names: Names, where: Where): voi
 
 /** Renames the value that an initializer or a description names, in the field of that number. */
 export function renameValue(one: WireField, number: number, names: Names, where: Where): void {
-  const name = names.get(one.reading(where).text(number) ?? '')
+  const name = names.get(one.readOnlyMessage(where).text(number) ?? '')
   if (name === undefined) return
-  const message = one.message(where)
+  const message = one.editableMessage(where)
   message.remove(message.all(number))
   message.insert([field(number, name)])
 }
@@ -37,11 +37,11 @@ export function renameValue(one: WireField, number: number, names: Names, where:
 /** The messages of the graphs inside a node. */
 export function graphsInside(node: WireMessage, where: Where): WireMessage[] {
   return node.all(Node.attribute).flatMap((one) => {
-    const attribute = one.reading(where)
+    const attribute = one.readOnlyMessage(where)
     if (attribute.count(Attribute.g) + attribute.count(Attribute.graphs) === 0) return []
-    const message = one.message(where)
+    const message = one.editableMessage(where)
     return [...message.all(Attribute.g), ...message.all(Attribute.graphs)].map((graph) =>
-      graph.message(where),
+      graph.editableMessage(where),
     )
   })
 }
@@ -49,9 +49,9 @@ export function graphsInside(node: WireMessage, where: Where): WireMessage[] {
 /** The names of the values that a node and the graphs inside it define. */
 export function namesDefinedBy(node: WireMessage, where: Where): string[] {
   const inner = graphsInside(node, where).flatMap((graph) => [
-    ...graph.all(Graph.input).map((one) => one.reading(where).text(ValueInfo.name) ?? ''),
-    ...graph.all(Graph.initializer).map((one) => one.reading(where).text(Tensor.name) ?? ''),
-    ...graph.all(Graph.node).flatMap((one) => namesDefinedBy(one.message(where), where)),
+    ...graph.all(Graph.input).map((one) => one.readOnlyMessage(where).text(ValueInfo.name) ?? ''),
+    ...graph.all(Graph.initializer).map((one) => one.readOnlyMessage(where).text(Tensor.name) ?? ''),
+    ...graph.all(Graph.node).flatMap((one) => namesDefinedBy(one.editableMessage(where), where)),
   ])
   return [...node.all(Node.output).map((one) => one.text(where)), ...inner]
 }

@@ -9,7 +9,7 @@ export function readStringMap(message: WireMessage, number: number, where: Where
   message.budget?.check('entry', message.count(number), where)
   const cursor = message.cursor()
   while (cursor.next(number)) {
-    const entry = cursor.reading(where)
+    const entry = cursor.readOnlyMessage(where)
     entries.set(entry.text(Entry.key) ?? '', entry.text(Entry.value) ?? '')
   }
   return entries

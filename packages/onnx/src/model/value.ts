@@ -14,9 +14,9 @@ export interface OnnxValue {
 }
 
 export function readValue(value: WireMessage, where: Where): OnnxValue {
-  const tensor = value.reading(ValueInfo.type)?.reading(Type.tensor)
+  const tensor = value.readOnlyMessage(ValueInfo.type)?.readOnlyMessage(Type.tensor)
   const dataType = tensor?.integer(TensorType.elementType)
-  const shape = tensor?.reading(TensorType.shape)
+  const shape = tensor?.readOnlyMessage(TensorType.shape)
   return {
     name: value.text(ValueInfo.name) ?? '',
     dataType: dataType === undefined ? undefined : Number(dataType),
@@ -29,7 +29,7 @@ function dimsOf(shape: WireMessage, where: Where): (number | string | undefined)
   const dims: (number | string | undefined)[] = []
   const cursor = shape.cursor()
   while (cursor.next(Shape.dim)) {
-    const dim = cursor.reading(where)
+    const dim = cursor.readOnlyMessage(where)
     const size = dim.integer(Dimension.value)
     dims.push(size === undefined ? dim.text(Dimension.parameter) : Number(size))
   }

@@ -1,7 +1,7 @@
 /**
- * A protobuf message as the fields of the file, in their order. Unedited fields, known or unknown, are written back bit for bit. A message
- * that is only read stays bytes, which are scanned for the requested field; fields become objects when the message is edited. Payloads are
- * views of the file. `@bufbuild/protobuf` reads and writes numbers; its codec for whole messages is not used because it copies every weight.
+ * A protobuf message as the fields of the file, in their order. Unedited fields, known or unknown, are written back bit for bit. While a
+ * message is only read, it is kept as bytes, and a request scans them. The first edit turns the fields into objects. Payloads are views of
+ * the file. `@bufbuild/protobuf` reads and writes numbers; its codec for whole messages is not used because it copies every weight.
  *
  * @see https://protobuf.dev/programming-guides/encoding/
  */
@@ -24,7 +24,7 @@ export type TakeHalves = (low: number, high: number) => void
 const IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 
 /** A field: its number and type, and the location of its payload. */
-class Payload {
+class EncodedField {
   /** Number and type together, as the file stores them. */
   protected tag: number
   /** The bytes of the file, or of a new payload. */
@@ -125,8 +125,8 @@ class Payload {
     return Float32Array.from({ length: byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true))
   }
 
-  /** Returns the payload as a message for reading; the object is not kept. */
-  reading(where: Where): WireMessage {
+  /** Returns the payload as a message. Do not edit it: each call may return a new object. */
+  readOnlyMessage(where: Where): WireMessage {
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'a message')
     return new WireMessage(where, { bytes: this.bytes, start: this.payloadStart, end: this.end })
   }
@@ -140,7 +140,7 @@ class Payload {
 }
 
 /** Reads the fields of a message one after the other. This one object describes the current field until `next` is called. */
-export class Cursor extends Payload {
+export class Cursor extends EncodedField {
   readonly #messageEnd: number
   readonly #where: Where
   /** The next field of a message whose fields are objects. */
@@ -161,8 +161,8 @@ export class Cursor extends Payload {
     return false
   }
 
-  override reading(where: Where): WireMessage {
-    return this.#field?.reading(where) ?? super.reading(where)
+  override readOnlyMessage(where: Where): WireMessage {
+    return this.#field?.readOnlyMessage(where) ?? super.readOnlyMessage(where)
   }
 
   /** Returns the current field as a separate object. */
@@ -171,7 +171,7 @@ export class Cursor extends Payload {
   }
 
   #follow(field: WireField): boolean {
-    field.describe(this)
+    field.copyLocationTo(this)
     this.#field = field
     this.#nextField = field.next
     return true
@@ -179,7 +179,7 @@ export class Cursor extends Payload {
 
   #advance(): boolean {
     const messageEnd = this.#messageEnd
-    // An open message has nothing after its fields.
+    // After the last field object there are no bytes to scan.
     if (this.#field || this.end >= messageEnd) return false
     this.start = this.end
     const tag = this.#varint()
@@ -225,9 +225,9 @@ export class Cursor extends Payload {
 }
 
 /** One field of a message that can be edited. */
-export class WireField extends Payload {
-  /** The message that holds the field, and the field's neighbours there. */
-  owner: WireMessage | undefined
+export class WireField extends EncodedField {
+  /** The message that contains the field, and the field's neighbours there. */
+  parentMessage: WireMessage | undefined
   next: WireField | undefined
   previous: WireField | undefined
   #message: WireMessage | undefined
@@ -242,28 +242,28 @@ export class WireField extends Payload {
   ) {
     super(tag, bytes, start, payloadStart, end)
     this.#message = message
-    if (message) message.holder = this
+    if (message) message.parentField = this
   }
 
   /** Returns the payload as a message for editing. Every call returns the same object, so edits are kept. */
-  message(where: Where): WireMessage {
+  editableMessage(where: Where): WireMessage {
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'a message')
-    const { bytes, payloadStart, end, owner } = this
+    const { bytes, payloadStart, end, parentMessage } = this
     if (!this.#message) {
-      this.#message = new WireMessage(where, { bytes, start: payloadStart, end }, owner?.budget)
-      this.#message.holder = this
+      this.#message = new WireMessage(where, { bytes, start: payloadStart, end }, parentMessage?.budget)
+      this.#message.parentField = this
     }
     return this.#message
   }
 
-  override reading(where: Where): WireMessage {
-    const { bytes, payloadStart, end, owner } = this
+  override readOnlyMessage(where: Where): WireMessage {
+    const { bytes, payloadStart, end, parentMessage } = this
     if (this.wireType !== WireType.LengthDelimited) throw this.unexpected(where, 'a message')
-    return this.#message ?? new WireMessage(where, { bytes, start: payloadStart, end }, owner?.budget)
+    return this.#message ?? new WireMessage(where, { bytes, start: payloadStart, end }, parentMessage?.budget)
   }
 
   /** The message for editing, if it was requested before. */
-  get opened(): WireMessage | undefined {
+  get editedMessage(): WireMessage | undefined {
     return this.#message
   }
 
@@ -285,8 +285,8 @@ export class WireField extends Payload {
     else pushView(parts, this.value)
   }
 
-  /** Copies this field's description to another object. */
-  describe(other: Payload): void {
+  /** Makes another object describe this field. */
+  copyLocationTo(other: EncodedField): void {
     other.set(this.tag, this.bytes, this.start, this.payloadStart, this.end)
   }
 
@@ -315,14 +315,14 @@ interface Source {
 
 /** An ordered list of fields that can be added, replaced and removed. */
 export class WireMessage {
-  /** The memory budget of the file; undefined for new messages, and for those that are not kept. */
+  /** The memory budget of the file; undefined for new and for read-only messages. */
   readonly budget: MemoryBudget | undefined
   /** The field whose payload this message is. */
-  holder: WireField | undefined
+  parentField: WireField | undefined
   readonly #where: Where
   readonly #source: Source | undefined
   /** Whether the fields are objects. */
-  #isOpen: boolean
+  #hasFieldObjects: boolean
   #first: WireField | undefined
   #last: WireField | undefined
   #isChanged: boolean
@@ -333,13 +333,13 @@ export class WireMessage {
     this.#where = where
     this.#source = source
     this.budget = budget
-    this.#isOpen = source === undefined
+    this.#hasFieldObjects = source === undefined
     this.#isChanged = source === undefined
   }
 
   /** Returns a cursor before the first field. */
   cursor(): Cursor {
-    if (this.#isOpen || !this.#source) return new Cursor(this.#where, NOTHING, this.#first)
+    if (this.#hasFieldObjects || !this.#source) return new Cursor(this.#where, NOTHING, this.#first)
     return new Cursor(this.#where, this.#source)
   }
 
@@ -418,12 +418,12 @@ export class WireMessage {
     return bytes
   }
 
-  /** Returns the last field of that number as a message for reading; the object is not kept. */
-  reading(number: number): WireMessage | undefined {
+  /** Returns the last field of that number as a message. Do not edit it: each call may return a new object. */
+  readOnlyMessage(number: number): WireMessage | undefined {
     const cursor = this.cursor()
-    let reading: WireMessage | undefined
-    while (cursor.next(number)) reading = cursor.reading(this.#where)
-    return reading
+    let message: WireMessage | undefined
+    while (cursor.next(number)) message = cursor.readOnlyMessage(this.#where)
+    return message
   }
 
   count(number: number): number {
@@ -435,7 +435,7 @@ export class WireMessage {
 
   /** Yields the fields as objects that can be edited. */
   *fields(): Generator<WireField> {
-    this.#open()
+    this.#makeFieldObjects()
     for (let field = this.#first; field; field = field.next) yield field
   }
 
@@ -444,7 +444,7 @@ export class WireMessage {
   }
 
   last(number: number): WireField | undefined {
-    this.#open()
+    this.#makeFieldObjects()
     let field = this.#last
     while (field && field.number !== number) field = field.previous
     return field
@@ -453,21 +453,21 @@ export class WireMessage {
   /**
    * Inserts fields after `after`, or at the end.
    *
-   * @returns the inserted fields: copies of those that another message holds
+   * @returns the inserted fields; a field of another message is copied first
    */
   insert(fields: readonly WireField[], after?: WireField): WireField[] {
-    this.#open()
+    this.#makeFieldObjects()
     return this.#link(fields, after ? after.next : undefined)
   }
 
   insertBefore(fields: readonly WireField[], before: WireField): WireField[] {
-    this.#open()
+    this.#makeFieldObjects()
     return this.#link(fields, before)
   }
 
   /** Replaces `old` by `fields`. */
   replace(old: WireField, ...fields: readonly WireField[]): WireField[] {
-    this.#open()
+    this.#makeFieldObjects()
     const linked = this.#link(fields, old)
     this.#unlink(old)
     return linked
@@ -475,8 +475,8 @@ export class WireMessage {
 
   /** Removes fields; those of other messages are ignored. */
   remove(fields: Iterable<WireField>): void {
-    this.#open()
-    for (const field of fields) if (field.owner === this) this.#unlink(field)
+    this.#makeFieldObjects()
+    for (const field of fields) if (field.parentMessage === this) this.#unlink(field)
   }
 
   /** Whether this message, or a message inside it, differs from the file. */
@@ -501,40 +501,40 @@ export class WireMessage {
   }
 
   /** Returns a function that restores the current fields, and those of the messages inside. */
-  saved(): () => void {
-    const open = new Map<WireMessage, SavedMessage>()
-    this.#save(open)
-    return () => this.#restore(open)
+  snapshot(): () => void {
+    const savedMessages = new Map<WireMessage, SavedMessage>()
+    this.#save(savedMessages)
+    return () => this.#restore(savedMessages)
   }
 
-  #save(open: Map<WireMessage, SavedMessage>): void {
-    if (!this.#isOpen) return
+  #save(savedMessages: Map<WireMessage, SavedMessage>): void {
+    if (!this.#hasFieldObjects) return
     const fields = Array.from(this.fields())
-    open.set(this, { fields, isChanged: this.#isChanged })
-    for (const { opened } of fields) if (opened) opened.#save(open)
+    savedMessages.set(this, { fields, isChanged: this.#isChanged })
+    for (const { editedMessage } of fields) if (editedMessage) editedMessage.#save(savedMessages)
   }
 
-  #restore(open: ReadonlyMap<WireMessage, SavedMessage>): void {
-    const saved = open.get(this)
+  #restore(savedMessages: ReadonlyMap<WireMessage, SavedMessage>): void {
+    const saved = savedMessages.get(this)
     const before = Array.from(this.#chain())
     this.#first = undefined
     this.#last = undefined
     if (!saved) {
       this.budget?.give('field', before.length)
-      this.#isOpen = false
+      this.#hasFieldObjects = false
       this.#isChanged = false
       return
     }
-    for (const field of before) field.owner = undefined
-    for (const field of saved.fields) field.owner = undefined
+    for (const field of before) field.parentMessage = undefined
+    for (const field of saved.fields) field.parentMessage = undefined
     for (const field of saved.fields) this.#append(field)
     this.#isChanged = saved.isChanged
     this.#size = undefined
     for (const field of saved.fields) {
-      const { opened } = field
-      if (!opened) continue
-      opened.holder = field
-      opened.#restore(open)
+      const { editedMessage } = field
+      if (!editedMessage) continue
+      editedMessage.parentField = field
+      editedMessage.#restore(savedMessages)
     }
   }
 
@@ -542,9 +542,9 @@ export class WireMessage {
     for (let field = this.#first; field; field = field.next) yield field
   }
 
-  #open(): void {
+  #makeFieldObjects(): void {
     const source = this.#source
-    if (this.#isOpen || !source) return
+    if (this.#hasFieldObjects || !source) return
     if (this.budget) {
       let count = 0
       const counter = new Cursor(this.#where, source)
@@ -553,7 +553,7 @@ export class WireMessage {
     }
     const cursor = new Cursor(this.#where, source)
     while (cursor.next()) this.#append(cursor.field())
-    this.#isOpen = true
+    this.#hasFieldObjects = true
   }
 
   /** Marks this message and its enclosing messages as changed: each of them must be encoded again. */
@@ -562,12 +562,12 @@ export class WireMessage {
     while (changed) {
       changed.#isChanged = true
       changed.#size = undefined
-      changed = changed.holder?.owner
+      changed = changed.parentField?.parentMessage
     }
   }
 
   #append(field: WireField): void {
-    field.owner = this
+    field.parentMessage = this
     field.next = undefined
     field.previous = this.#last
     if (this.#last) this.#last.next = field
@@ -576,13 +576,13 @@ export class WireMessage {
   }
 
   #link(fields: readonly WireField[], before: WireField | undefined): WireField[] {
-    const linked = fields.map((field) => (field.owner ? field.copy() : field))
+    const linked = fields.map((field) => (field.parentMessage ? field.copy() : field))
     for (const field of linked) {
       if (!before) {
         this.#append(field)
         continue
       }
-      field.owner = this
+      field.parentMessage = this
       field.next = before
       field.previous = before.previous
       if (before.previous) before.previous.next = field
@@ -598,7 +598,7 @@ export class WireMessage {
     else this.#first = field.next
     if (field.next) field.next.previous = field.previous
     else this.#last = field.previous
-    field.owner = undefined
+    field.parentMessage = undefined
     field.next = undefined
     field.previous = undefined
     this.#change()

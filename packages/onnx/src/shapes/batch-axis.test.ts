@@ -117,8 +117,8 @@ function positionOf(
   return findRows(again)(layer)
 }
 
-const SEQUENCE_FIRST = { axes: 1, groups: undefined }
-const IN_ONE_AXIS = { axes: 0, groups: { number: 1, axes: [{ input: 'x', axis: 1 }] } }
+const SEQUENCE_FIRST = { axesBefore: 1, groups: undefined }
+const IN_ONE_AXIS = { axesBefore: 0, groups: { factor: 1, inputAxes: [{ input: 'x', axis: 1 }] } }
 
 const POSITIONS: Readonly<Record<string, readonly [RowPosition, readonly NewNode[]]>> = {
   'the input itself': ['first', [op('Identity', ['x'], 'z')]],
@@ -194,11 +194,11 @@ const POSITIONS: Readonly<Record<string, readonly [RowPosition, readonly NewNode
     ],
   ],
   'all rows twice, one after the other': [
-    { axes: 0, groups: { number: 2, axes: [] } },
+    { axesBefore: 0, groups: { factor: 2, inputAxes: [] } },
     [op('Concat', ['x', 'x'], 'z', { axis: { int: 0 } })],
   ],
   'all rows twice, repeated': [
-    { axes: 0, groups: { number: 2, axes: [] } },
+    { axesBefore: 0, groups: { factor: 2, inputAxes: [] } },
     [op('Tile', ['x', '[2, 1, 1]'], 'z')],
   ],
   'windows of tokens': [

@@ -16,17 +16,17 @@ import { Size } from './size.js'
 /** `first`: each row is an equal run of the tokens. `none`: the input is the same for all rows. */
 export type RowPosition = 'first' | 'none' | 'unknown' | InnerRows
 
-/** The rows come after `axes` axes of the layer's input and, along the next one, in `groups`: all rows occur that many times. */
+/** The rows come after `axesBefore` axes of the layer's input and, along the next one, in `groups`: all rows occur once in each group. */
 export interface InnerRows {
-  readonly axes: number
+  readonly axesBefore: number
   readonly groups: Groups | undefined
 }
 
 export type Groups =
-  /** The product of a number and of sizes of inputs' axes. */
-  | { readonly number: number; readonly axes: readonly InputAxis[] }
-  /** The next axis has `inner` numbers for each row of each group. */
-  | { readonly inner: number; readonly batch: InputAxis }
+  /** Their number is the product of `factor` and of the sizes of inputs' axes. */
+  | { readonly factor: number; readonly inputAxes: readonly InputAxis[] }
+  /** The next axis has `numbersPerRow` numbers for each row of each group. */
+  | { readonly numbersPerRow: number; readonly batch: InputAxis }
 
 export interface InputAxis {
   readonly input: string
@@ -119,19 +119,20 @@ export class Analysis {
     const earlier = dims.slice(0, axis).map(({ size }) => size)
     if (sizes.product([...earlier, rows.before]).value === 1) return 'first'
     if (earlier.some((size) => sizes.mayContainBatch(size))) return 'unknown'
-    if (rows.before.value === 1) return { axes: axis, groups: undefined }
+    if (rows.before.value === 1) return { axesBefore: axis, groups: undefined }
     const groups = this.#groups(rows, dims[axis]?.size)
-    return groups ? { axes: axis, groups } : 'unknown'
+    return groups ? { axesBefore: axis, groups } : 'unknown'
   }
 
   #groups({ before, batch }: { before: Size; batch: Batch }, size: Size): Groups | undefined {
     const { factors } = before
-    const axes = factors?.symbols.map((id) =>
+    const inputAxes = factors?.symbols.map((id) =>
       this.#axes.get(Size.unknown({ id, mayContainBatch: false }).key),
     )
-    if (factors && axes?.every((axis) => axis !== undefined)) return { number: factors.number, axes }
-    const inner = size.dividedBy(this.#sizes.times(before, batch.size))?.value
-    return inner ? { inner, batch: { input: batch.input, axis: batch.axis } } : undefined
+    if (factors && inputAxes?.every((axis) => axis !== undefined))
+      return { factor: factors.coefficient, inputAxes }
+    const numbersPerRow = size.dividedBy(this.#sizes.times(before, batch.size))?.value
+    return numbersPerRow ? { numbersPerRow, batch: { input: batch.input, axis: batch.axis } } : undefined
   }
 
   /** Returns the size of an input's axis. Dims of one name have one size, and so do all batches without a name. */

@@ -1,5 +1,5 @@
 /** Shapes that are partly unknown, and the axes along which they have the rows of the batch. */
-import { Size, type Unknown } from './size.js'
+import { Size, type SizeSymbol } from './size.js'
 
 /** One axis of a tensor. */
 export interface Dim {
@@ -33,10 +33,10 @@ const ONE = Size.of(1)
 
 /** The sizes of a model, and which of them may contain the batch. */
 export class Sizes {
-  readonly #unknowns = new Map<number, Unknown>()
+  readonly #symbols = new Map<number, SizeSymbol>()
   readonly #named = new Map<string, Size>()
   readonly #batches = new Map<string, Batch>()
-  /** The ids of unknowns that are sizes of batches. */
+  /** The ids of symbols that are sizes of batches. */
   readonly #batchIds = new Set<number>()
 
   number(value: number): Dim {
@@ -47,16 +47,16 @@ export class Sizes {
   named(name: string, mayContainBatch: boolean): Size {
     const known = this.#named.get(name)
     if (known) return known
-    const unknown = { id: this.#unknowns.size, mayContainBatch }
-    this.#unknowns.set(unknown.id, unknown)
-    const size = Size.unknown(unknown)
+    const symbol = { id: this.#symbols.size, mayContainBatch }
+    this.#symbols.set(symbol.id, symbol)
+    const size = Size.unknown(symbol)
     this.#named.set(name, size)
     return size
   }
 
   /** Returns a new size about which nothing is known, not even whether it contains the batch. */
-  open(): Size {
-    return this.named(`open ${this.#unknowns.size}`, true)
+  unknown(): Size {
+    return this.named(`unknown ${this.#symbols.size}`, true)
   }
 
   /** Returns a size that depends on others in a way that is not modelled: the same one for the same arguments. */
@@ -74,7 +74,7 @@ export class Sizes {
   }
 
   mayContainBatch(size: Size): boolean {
-    return this.containsBatch(size) || [...size.symbols].some((id) => this.#unknowns.get(id)?.mayContainBatch)
+    return this.containsBatch(size) || [...size.symbols].some((id) => this.#symbols.get(id)?.mayContainBatch)
   }
 
   /** Whether the size certainly contains a batch. */
@@ -84,7 +84,7 @@ export class Sizes {
 
   /** Returns an axis of this size. If it is the size of a batch, the axis has the rows of that batch. */
   dim(size: Size | undefined, isRepeated = false): Dim {
-    if (size === undefined) return { size: this.open() }
+    if (size === undefined) return { size: this.unknown() }
     const batch = size.value === undefined ? this.#batches.get(size.key) : undefined
     const dim = batch ? { size, rows: { before: ONE, batch } } : { size }
     return isRepeated ? { ...dim, isRepeated } : dim
@@ -119,21 +119,21 @@ export class Sizes {
     if (a.size.equals(b.size)) return this.#broadcastEqual(a, b)
     if (a.size.value === 1) return b
     if (b.size.value === 1) return a
-    const [isOpen, isOtherOpen] = [a, b].map(
+    const [isUnknown, isOtherUnknown] = [a, b].map(
       ({ size }) => this.mayContainBatch(size) && !this.containsBatch(size),
     )
-    if (isOpen !== isOtherOpen) return isOpen ? b : a
+    if (isUnknown !== isOtherUnknown) return isUnknown ? b : a
     // At run time the sizes are equal, or one of them is 1.
     if (a.size.value !== undefined) return a
     if (b.size.value !== undefined) return b
-    return this.mayContainBatch(a.size) || this.mayContainBatch(b.size) ? { size: this.open() } : a
+    return this.mayContainBatch(a.size) || this.mayContainBatch(b.size) ? { size: this.unknown() } : a
   }
 
   #broadcastEqual(a: Dim, b: Dim): Dim {
     if (!a.rows || b.isRepeated) return a.rows || !b.rows ? a : b
     if (!b.rows || a.isRepeated) return b.rows ? b : a
     const isSame = a.rows.batch === b.rows.batch && a.rows.before.equals(b.rows.before)
-    return isSame ? a : { size: this.open() }
+    return isSame ? a : { size: this.unknown() }
   }
 
   /** Returns the dims of several tensors after broadcasting; undefined if those of one tensor are unknown. */
@@ -151,7 +151,7 @@ export class Sizes {
   /** Returns the dims of a tensor after a reshape to these sizes. */
   reshaped(old: Dims, sizes: readonly Size[]): Dims {
     const dims: Dim[] = sizes.map((size) => ({ size }))
-    if (old.length > MAX_DIMS || dims.length > MAX_DIMS) return dims.map(() => ({ size: this.open() }))
+    if (old.length > MAX_DIMS || dims.length > MAX_DIMS) return dims.map(() => ({ size: this.unknown() }))
     const before = prefixProducts(
       this,
       old.map(({ size }) => size),

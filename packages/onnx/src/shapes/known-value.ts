@@ -68,7 +68,7 @@ export function eitherValue(a: KnownValue, b: KnownValue, sizes: Sizes): KnownVa
       const other = dimsB[i]
       if (dim.size.equals(other.size) && isSame(dim.rows, other.rows)) return dim
       if (dim.rows || other.rows || sizes.mayContainBatch(dim.size) || sizes.mayContainBatch(other.size))
-        return { size: sizes.open() }
+        return { size: sizes.unknown() }
       return { size: sizes.computed('either', dim.size, other.size) }
     }),
   }
@@ -87,10 +87,10 @@ export function sizesIn(node: OnnxNode, name: string): readonly Size[] | undefin
 }
 
 /** Returns unknown integers for a vector of known length. */
-export function openIntegers(x: KnownValue | undefined, sizes: Sizes): readonly Size[] | undefined {
+export function unknownIntegers(x: KnownValue | undefined, sizes: Sizes): readonly Size[] | undefined {
   const length = x?.dims?.length === 1 ? x.dims[0]?.size.value : undefined
   return length !== undefined && length <= MAX_INTEGERS
-    ? Array.from({ length }, () => sizes.open())
+    ? Array.from({ length }, () => sizes.unknown())
     : undefined
 }
 

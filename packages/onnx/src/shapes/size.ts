@@ -1,7 +1,7 @@
-/** Sizes as polynomials of symbols, such as `2·tokens·batch`: so the sizes that a graph computes can be compared and divided. */
+/** Sizes as polynomials in symbols, such as `2·tokens·batch`, so that the sizes that a graph computes can be compared and divided. */
 
 /** A symbol: an unknown number, at least 0. */
-export interface Unknown {
+export interface SizeSymbol {
   readonly id: number
   /** Whether the number may contain the size of the batch as a factor or summand. */
   readonly mayContainBatch: boolean
@@ -11,7 +11,7 @@ export interface Unknown {
 const MAX_TERMS = 16
 const MAX_FACTORS = 12
 
-/** The ids of a term's symbols, in order, as a key → the term's coefficient, which is not 0. */
+/** From a term's key, its symbol ids sorted and joined by commas, to its coefficient, which is not 0. */
 type Terms = ReadonlyMap<string, number>
 
 export class Size {
@@ -23,7 +23,7 @@ export class Size {
     this.#terms = terms
     this.key = [...terms]
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([ids, factor]) => `${factor}*${ids}`)
+      .map(([ids, coefficient]) => `${coefficient}*${ids}`)
       .join('+')
   }
 
@@ -31,7 +31,7 @@ export class Size {
     return new Size(new Map(value === 0 ? [] : [['', value]]))
   }
 
-  static unknown({ id }: Unknown): Size {
+  static unknown({ id }: SizeSymbol): Size {
     return new Size(new Map([[String(id), 1]]))
   }
 
@@ -41,9 +41,9 @@ export class Size {
     return this.#terms.size === 1 ? this.#terms.get('') : undefined
   }
 
-  /** Whether the size is at least 0 for all values of the symbols. */
+  /** Whether the size is certainly at least 0: false for `x² − x`, which has a negative coefficient. */
   get isNatural(): boolean {
-    return [...this.#terms.values()].every((factor) => factor > 0)
+    return [...this.#terms.values()].every((coefficient) => coefficient > 0)
   }
 
   /** The ids of the symbols. */
@@ -51,10 +51,10 @@ export class Size {
     return new Set([...this.#terms.keys()].flatMap(idsOf))
   }
 
-  /** The number and the symbols of a size that is a single product; undefined for a sum. */
-  get factors(): { readonly number: number; readonly symbols: readonly number[] } | undefined {
+  /** The coefficient and the symbols of a size that is a single product; undefined for a sum. */
+  get factors(): { readonly coefficient: number; readonly symbols: readonly number[] } | undefined {
     const [term, ...others] = this.#terms
-    return term && others.length === 0 ? { number: term[1], symbols: idsOf(term[0]) } : undefined
+    return term && others.length === 0 ? { coefficient: term[1], symbols: idsOf(term[0]) } : undefined
   }
 
   equals(other: Size): boolean {
@@ -63,40 +63,45 @@ export class Size {
 
   plus(other: Size): Size | undefined {
     const sum = new Map(this.#terms)
-    for (const [ids, factor] of other.#terms) addTo(sum, ids, factor)
+    for (const [ids, coefficient] of other.#terms) addTo(sum, ids, coefficient)
     return Size.from(sum)
   }
 
   minus(other: Size): Size | undefined {
     const sum = new Map(this.#terms)
-    for (const [ids, factor] of other.#terms) addTo(sum, ids, -factor)
+    for (const [ids, coefficient] of other.#terms) addTo(sum, ids, -coefficient)
     return Size.from(sum)
   }
 
   times(other: Size): Size | undefined {
     const product = new Map<string, number>()
-    for (const [ids, factor] of this.#terms)
-      for (const [otherIds, otherFactor] of other.#terms)
-        addTo(product, merged(ids, otherIds), factor * otherFactor)
+    for (const [ids, coefficient] of this.#terms)
+      for (const [otherIds, otherCoefficient] of other.#terms)
+        addTo(product, joinIds(ids, otherIds), coefficient * otherCoefficient)
     return Size.from(product)
   }
 
   /** The quotient, if the division is exact for all values of the symbols. */
   dividedBy(other: Size): Size | undefined {
-    const [divisor] = leading(other.#terms)
+    const divisor = largestTerm(other.#terms)
     if (!divisor) return undefined
     let rest = new Map(this.#terms)
     const quotient = new Map<string, number>()
     for (let step = 0; rest.size > 0; step++) {
-      const [lead] = leading(rest)
-      const ids = lead && withoutIds(lead[0], divisor[0])
-      const factor = lead && lead[1] / divisor[1]
-      if (step > MAX_TERMS || ids === undefined || factor === undefined || !Number.isInteger(factor))
+      const largest = largestTerm(rest)
+      const ids = largest && withoutIds(largest[0], divisor[0])
+      const coefficient = largest && largest[1] / divisor[1]
+      if (
+        step > MAX_TERMS ||
+        ids === undefined ||
+        coefficient === undefined ||
+        !Number.isInteger(coefficient)
+      )
         return undefined
-      addTo(quotient, ids, factor)
+      addTo(quotient, ids, coefficient)
       const next = new Map(rest)
-      for (const [otherIds, otherFactor] of other.#terms)
-        addTo(next, merged(ids, otherIds), -factor * otherFactor)
+      for (const [otherIds, otherCoefficient] of other.#terms)
+        addTo(next, joinIds(ids, otherIds), -coefficient * otherCoefficient)
       rest = next
     }
     return Size.from(quotient)
@@ -106,13 +111,15 @@ export class Size {
   static from(terms: Terms): Size | undefined {
     const isSmall =
       terms.size <= MAX_TERMS &&
-      [...terms].every(([ids, factor]) => Number.isSafeInteger(factor) && idsOf(ids).length <= MAX_FACTORS)
+      [...terms].every(
+        ([ids, coefficient]) => Number.isSafeInteger(coefficient) && idsOf(ids).length <= MAX_FACTORS,
+      )
     return isSmall ? new Size(terms) : undefined
   }
 }
 
-function addTo(terms: Map<string, number>, ids: string, factor: number): void {
-  const sum = (terms.get(ids) ?? 0) + factor
+function addTo(terms: Map<string, number>, ids: string, coefficient: number): void {
+  const sum = (terms.get(ids) ?? 0) + coefficient
   if (sum === 0) terms.delete(ids)
   else terms.set(ids, sum)
 }
@@ -121,7 +128,7 @@ function idsOf(key: string): number[] {
   return key === '' ? [] : key.split(',').map(Number)
 }
 
-function merged(a: string, b: string): string {
+function joinIds(a: string, b: string): string {
   return [...idsOf(a), ...idsOf(b)].sort((x, y) => x - y).join()
 }
 
@@ -137,10 +144,10 @@ function withoutIds(key: string, removed: string): string | undefined {
 }
 
 /** Returns the largest term, if there is one, in an order that products preserve: lexicographic by symbol ids. */
-function leading(terms: Terms): [string, number][] {
+function largestTerm(terms: Terms): [string, number] | undefined {
   let best: [string, number] | undefined
   for (const term of terms) if (!best || isLarger(term[0], best[0])) best = term
-  return best ? [best] : []
+  return best
 }
 
 function isLarger(a: string, b: string): boolean {

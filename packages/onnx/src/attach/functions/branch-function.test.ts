@@ -2,7 +2,7 @@
 import { createLayer, type Layer, referenceForward, uniformEntries } from '@fourierft/core'
 import { type InferenceSession, Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { casesForRun } from '../../__fixtures__/model-files.js'
+import { quickOrAllCases } from '../../__fixtures__/model-files.js'
 import { createSession } from '../../__fixtures__/onnx-runtime.js'
 import { encodeFunction, encodeGraph, encodeOpset } from '../../model/encode.js'
 import { DataType, Model } from '../../model/schema.js'
@@ -91,7 +91,7 @@ describe('the branch function', () => {
     [768, 768],
   ]
 
-  test.each(casesForRun(shapes, ([d1]) => d1 < 768))('layers of %i × %i', async (d1, d2) => {
+  test.each(quickOrAllCases(shapes, ([d1]) => d1 < 768))('layers of %i × %i', async (d1, d2) => {
     const layers = layersOf([d1, d2], Math.min(1000, Math.ceil((d1 * d2) / 2)), 1)
     const session = await sessionOf(layers[0], 17)
     const { y, base, x } = await run(session, layers, [0], [2, 3])

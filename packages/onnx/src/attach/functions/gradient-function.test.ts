@@ -3,7 +3,7 @@ import { createLayer, type Layer, referenceBackward, type Shape, uniformEntries 
 import fc from 'fast-check'
 import { type InferenceSession, Tensor } from 'onnxruntime-node'
 import { describe, expect, test } from 'vitest'
-import { casesForRun, RUNS_ALL_CASES } from '../../__fixtures__/model-files.js'
+import { quickOrAllCases, RUNS_ALL_CASES } from '../../__fixtures__/model-files.js'
 import { createSession } from '../../__fixtures__/onnx-runtime.js'
 import { createModel } from '../../model/create-model.js'
 import { DataType } from '../../model/schema.js'
@@ -142,7 +142,7 @@ describe('the gradient function', () => {
     [768, 768],
   ]
 
-  test.each(casesForRun(shapes, ([d1]) => d1 < 768))('layers of %i × %i', async (d1, d2) => {
+  test.each(quickOrAllCases(shapes, ([d1]) => d1 < 768))('layers of %i × %i', async (d1, d2) => {
     const layers = layersOf([d1, d2], Math.min(1000, Math.ceil((d1 * d2) / 2)), 1)
     const session = await sessionOf(layers[0])
     await expectGradients(session, layers, [0], [2, 3])

@@ -70,7 +70,7 @@ function inlineCall(model: OnnxModel, { call, key, body }: Call, names: Names): 
     if (name !== '' && !newNames.has(name)) newNames.set(name, names.free(`${firstOutput}.${name}`))
   const nodes = nodesOfCall(
     body,
-    { node: call.field.message(call), names: newNames, nodeName: names.freeNode },
+    { node: call.field.editableMessage(call), names: newNames, nodeName: names.freeNode },
     call,
   )
   const identities = copies.map((copy) => ({

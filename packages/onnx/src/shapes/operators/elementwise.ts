@@ -23,12 +23,12 @@ export const ELEMENTWISE: OperatorTable = [
      LayerNormalization RMSNormalization SimplifiedLayerNormalization GroupNormalization InstanceNormalization BatchNormalization
      GroupNorm SkipLayerNormalization SkipSimplifiedLayerNormalization ScatterElements ScatterND Scatter
      BiasGelu FastGelu QuickGelu BiasSoftmax BiasDropout RotaryEmbedding GemmaRotaryEmbedding GatedRelativePositionBias`,
-    likeFirstInput,
+    dimsOfFirstInput,
   ),
   ['DynamicQuantizeLinear', ({ inputs: [x] }) => [{ dims: x?.dims }, { dims: [] }, { dims: [] }]],
-  ['Identity', firstInput],
+  ['Identity', passFirstInput],
   ['Cast', cast],
-  ['CastLike', likeFirstInput],
+  ['CastLike', dimsOfFirstInput],
   // The inputs are broadcast.
   ...forOperators(`And BitShift BitwiseAnd BitwiseOr BitwiseXor Mean Or Pow PRelu Sum Xor`, broadcast),
   ['Add', arithmetic((sizes, a, b) => sizes.plus(a, b))],
@@ -48,14 +48,14 @@ export const ELEMENTWISE: OperatorTable = [
   ['Where', where],
 ]
 
-function likeFirstInput({ node, inputs: [x = NOTHING] }: OperatorCall): readonly KnownValue[] {
+function dimsOfFirstInput({ node, inputs: [x = NOTHING] }: OperatorCall): readonly KnownValue[] {
   const known = x.isBatchFirst ? { isBatchFirst: true } : { dims: x.dims }
   // The last output of a skip connection is the residual sum.
   if (node.opType.startsWith('Skip')) return [known, NOTHING, NOTHING, known]
   return node.opType === 'Dropout' ? [known, known] : [known]
 }
 
-function firstInput({ inputs }: OperatorCall): readonly KnownValue[] {
+function passFirstInput({ inputs }: OperatorCall): readonly KnownValue[] {
   return [inputs[0] ?? NOTHING]
 }
 
@@ -96,14 +96,14 @@ function pairwise(
 function equality(sizes: Sizes, a: Size, b: Size): Size {
   if (a.equals(b)) return ONE
   const areNumbers = a.value !== undefined && b.value !== undefined
-  const isNegative = (negative: Size, natural: Size) => (negative.value ?? 0) < 0 && natural.isNatural
-  return areNumbers || isNegative(a, b) || isNegative(b, a) ? ZERO : sizes.open()
+  const isBelow = (x: Size, natural: Size) => (x.value ?? 0) < 0 && natural.isNatural
+  return areNumbers || isBelow(a, b) || isBelow(b, a) ? ZERO : sizes.unknown()
 }
 
 /** Returns 1 for true, 0 for false, or an unknown number. */
 function comparison(compare: (a: number, b: number) => boolean): (sizes: Sizes, a: Size, b: Size) => Size {
   return (sizes, { value: a }, { value: b }) => {
-    if (a === undefined || b === undefined) return sizes.open()
+    if (a === undefined || b === undefined) return sizes.unknown()
     return compare(a, b) ? ONE : ZERO
   }
 }
@@ -138,10 +138,10 @@ function where({ inputs, sizes }: OperatorCall): readonly KnownValue[] {
   if (!condition || !a || !b) return [{ dims }]
   const length = Math.max(condition.length, a.length, b.length)
   const integers = Array.from({ length }, (_, i) => {
-    const [isTrue, yes, no] = [condition, a, b].map((list) => list[list.length === 1 ? 0 : i])
-    if (!isTrue || !yes || !no) return sizes.open()
+    const [flag, yes, no] = [condition, a, b].map((list) => list[list.length === 1 ? 0 : i])
+    if (!flag || !yes || !no) return sizes.unknown()
     if (yes.equals(no)) return yes
-    return isTrue.value === undefined ? sizes.open() : isTrue.value === 0 ? no : yes
+    return flag.value === undefined ? sizes.unknown() : flag.value === 0 ? no : yes
   })
   return [{ dims, integers }]
 }

@@ -6,7 +6,7 @@ import {
   type OperatorCall,
   type OperatorTable,
   onAxis,
-  openIntegers,
+  unknownIntegers,
 } from '../known-value.js'
 
 export const GENERATORS: OperatorTable = [
@@ -17,7 +17,7 @@ export const GENERATORS: OperatorTable = [
 ]
 
 function constantOfShape({ node, inputs: [target], sizes }: OperatorCall): readonly KnownValue[] {
-  const shape = target?.integers ?? openIntegers(target, sizes)
+  const shape = target?.integers ?? unknownIntegers(target, sizes)
   if (!shape) return []
   const dims = shape.map((size) => sizes.dim(size, true))
   const [length] = shape
@@ -30,7 +30,7 @@ function constantOfShape({ node, inputs: [target], sizes }: OperatorCall): reado
 
 function range({ inputs, sizes }: OperatorCall): readonly KnownValue[] {
   const [start, limit, delta] = inputs.map(({ integers }) => integers?.[0])
-  if (!start || !limit || !delta) return [{ dims: [{ size: sizes.open() }] }]
+  if (!start || !limit || !delta) return [{ dims: [{ size: sizes.unknown() }] }]
   const length = sizes.minus(limit, start)
   return [{ dims: [sizes.dim(delta.value === 1 ? length : sizes.quotient(length, delta))] }]
 }

@@ -97,10 +97,10 @@ function resize({ node, inputs, constants, sizes }: OperatorCall): readonly Know
     {
       dims: x.dims.map((dim, i) => {
         const size = target?.[i]
-        if (size) return size.equals(dim.size) ? dim : dim.rows ? { size: sizes.open() } : sizes.dim(size)
+        if (size) return size.equals(dim.size) ? dim : dim.rows ? { size: sizes.unknown() } : sizes.dim(size)
         if (scales?.[i] === 1) return dim
         return dim.rows
-          ? { size: sizes.open() }
+          ? { size: sizes.unknown() }
           : { size: sizes.computed(`resized ${scales?.[i]}`, dim.size) }
       }),
     },

@@ -47,7 +47,7 @@ function topK({ node, inputs: [x, k], sizes }: OperatorCall): readonly KnownValu
   const axis = onAxis(Number(node.attribute('axis')?.int ?? -1), x.dims.length)
   if (!x.dims[axis]) return []
   const known = {
-    dims: x.dims.with(axis, x.dims[axis]?.rows ? { size: sizes.open() } : sizes.dim(k?.integers?.[0])),
+    dims: x.dims.with(axis, x.dims[axis]?.rows ? { size: sizes.unknown() } : sizes.dim(k?.integers?.[0])),
   }
   return [known, known]
 }

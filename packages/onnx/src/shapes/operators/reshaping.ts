@@ -7,7 +7,7 @@ import {
   type OperatorCall,
   type OperatorTable,
   onAxis,
-  openIntegers,
+  unknownIntegers,
 } from '../known-value.js'
 import type { Size } from '../size.js'
 
@@ -41,7 +41,7 @@ function elementCount({ inputs: [x], sizes }: OperatorCall): readonly KnownValue
 }
 
 function reshape({ node, inputs: [x, target], sizes }: OperatorCall): readonly KnownValue[] {
-  const requested = target?.integers ?? openIntegers(target, sizes)
+  const requested = target?.integers ?? unknownIntegers(target, sizes)
   if (!requested) return []
   if (!x?.dims) return [{ dims: requested.map((size) => sizes.dim(isPositive(size) ? size : undefined)) }]
   const old = x.dims
@@ -124,7 +124,7 @@ function transpose({ node, inputs: [x], sizes }: OperatorCall): readonly KnownVa
 }
 
 function expand({ inputs: [x, target], sizes }: OperatorCall): readonly KnownValue[] {
-  const requested = target?.integers ?? openIntegers(target, sizes)
+  const requested = target?.integers ?? unknownIntegers(target, sizes)
   if (!x?.dims || !requested) return []
   return [{ dims: sizes.broadcast([x.dims, requested.map((size) => sizes.dim(size, true))]) }]
 }

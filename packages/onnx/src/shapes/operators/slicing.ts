@@ -8,8 +8,8 @@ import {
   type OperatorCall,
   type OperatorTable,
   onAxis,
-  openIntegers,
   sizesIn,
+  unknownIntegers,
 } from '../known-value.js'
 import { Size } from '../size.js'
 
@@ -43,7 +43,7 @@ function concat({ node, inputs, sizes }: OperatorCall): readonly KnownValue[] {
   })
   // An unknown number of a shape does not hide the known ones.
   const isVector = rank === 1 && inputs.some((input) => input.integers)
-  const lists = isVector ? inputs.map((input) => input.integers ?? openIntegers(input, sizes)) : []
+  const lists = isVector ? inputs.map((input) => input.integers ?? unknownIntegers(input, sizes)) : []
   const integers = lists.filter((list) => list !== undefined)
   const isKnown = isVector && integers.length === inputs.length && integers.flat().length <= MAX_INTEGERS
   return [{ dims, ...(isKnown && { integers: integers.flat() }) }]
@@ -67,7 +67,7 @@ function joinedAxis(axisDims: readonly Dim[], sizes: Sizes): Dim {
       dim.rows.before.value === 1,
   )
   if (isAllRows && first.rows) return { size, rows: { ...first.rows, before: Size.of(axisDims.length) } }
-  return axisDims.some(({ rows }) => rows) ? { size: sizes.open() } : { size }
+  return axisDims.some(({ rows }) => rows) ? { size: sizes.unknown() } : { size }
 }
 
 function split({ node, inputs: [x, parts], sizes }: OperatorCall): readonly KnownValue[] {
@@ -81,7 +81,7 @@ function split({ node, inputs: [x, parts], sizes }: OperatorCall): readonly Know
   const partSizes = sizesIn(node, 'split') ?? parts?.integers
   return Array.from({ length: count }, (_, i) => {
     const size = isEven ? dim.size.dividedBy(Size.of(count)) : partSizes?.[i]
-    return { dims: dims.with(axis, dim.rows ? { size: sizes.open() } : sizes.dim(size)) }
+    return { dims: dims.with(axis, dim.rows ? { size: sizes.unknown() } : sizes.dim(size)) }
   })
 }
 
@@ -116,14 +116,14 @@ function slicedAxis(
   step: Size | undefined,
   sizes: Sizes,
 ): Dim {
-  const openDim = {
-    size: sizes.mayContainBatch(dim.size) || dim.rows ? sizes.open() : sizes.computed('slice', dim.size),
+  const unknownDim = {
+    size: sizes.mayContainBatch(dim.size) || dim.rows ? sizes.unknown() : sizes.computed('slice', dim.size),
   }
-  if (start === undefined || end === undefined || step?.value === undefined) return openDim
+  if (start === undefined || end === undefined || step?.value === undefined) return unknownDim
   const isToEnd = end.equals(dim.size) || (end.value ?? 0) >= END
   if (start.value === 0 && isToEnd && step.value === 1) return dim
   // The slice has other rows, or the same ones in another order.
-  if (dim.rows) return openDim
+  if (dim.rows) return unknownDim
   const length = dim.size.value
   const clamped = (index: Size): Size => {
     const { value } = index
@@ -134,7 +134,7 @@ function slicedAxis(
   }
   if (step.value < 0) {
     const isAll = start.value === -1 && (end.value ?? 0) <= -END
-    return isAll && step.value === -1 ? dim : openDim
+    return isAll && step.value === -1 ? dim : unknownDim
   }
   const run = sizes.minus(isToEnd ? dim.size : clamped(end), clamped(start))
   if (step.value === 1) return sizes.dim(run)
@@ -168,7 +168,7 @@ function pad(call: OperatorCall): readonly KnownValue[] {
         const index = axes.indexOf(i)
         const [before, after] = [pads[index], pads[index + axes.length]]
         if (index < 0 || (before?.value === 0 && after?.value === 0)) return dim
-        if (!before || !after || dim.rows) return { size: sizes.open() }
+        if (!before || !after || dim.rows) return { size: sizes.unknown() }
         return sizes.dim(sizes.plus(dim.size, sizes.plus(before, after)))
       }),
     },

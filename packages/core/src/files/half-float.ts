@@ -1,17 +1,17 @@
 /** The two 16-bit floating-point formats of adapter files, as bit patterns. Both have a sign, an exponent and a mantissa as in IEEE 754. */
 
-export interface SmallFloat {
+export interface HalfFloatFormat {
   readonly mantissaBits: number
   readonly exponentBits: number
 }
 
 /** IEEE 754 binary16. */
-export const FLOAT16: SmallFloat = { mantissaBits: 10, exponentBits: 5 }
+export const FLOAT16: HalfFloatFormat = { mantissaBits: 10, exponentBits: 5 }
 /** The upper half of a binary32. */
-export const BFLOAT16: SmallFloat = { mantissaBits: 7, exponentBits: 8 }
+export const BFLOAT16: HalfFloatFormat = { mantissaBits: 7, exponentBits: 8 }
 
 /** Returns the value of a 16-bit pattern. */
-export function decodeSmallFloat(pattern: number, { mantissaBits, exponentBits }: SmallFloat): number {
+export function decodeHalfFloat(pattern: number, { mantissaBits, exponentBits }: HalfFloatFormat): number {
   const largest = 2 ** exponentBits - 1
   const bias = 2 ** (exponentBits - 1) - 1
   const exponent = (pattern >>> mantissaBits) & largest
@@ -23,14 +23,14 @@ export function decodeSmallFloat(pattern: number, { mantissaBits, exponentBits }
 }
 
 /** Returns the 16-bit pattern nearest to `value`, ties to even. Values beyond the format's range give infinity, NaN gives the quiet NaN. */
-export function encodeSmallFloat(value: number, { mantissaBits, exponentBits }: SmallFloat): number {
+export function encodeHalfFloat(value: number, { mantissaBits, exponentBits }: HalfFloatFormat): number {
   const infinity = (2 ** exponentBits - 1) * 2 ** mantissaBits
   const bias = 2 ** (exponentBits - 1) - 1
   if (Number.isNaN(value)) return infinity + 2 ** (mantissaBits - 1)
   float64[0] = value
   const high = Number(word64[0] >> 32n)
   const sign = high >>> 31 ? 0x8000 : 0
-  // Below 1 − bias are the subnormal numbers, which all have the same spacing.
+  // Numbers with an exponent below 1 − bias are subnormal: all have the same spacing.
   const exponent = Math.max(((high >>> 20) & 0x7ff) - 1023, 1 - bias)
   // Adding and subtracting 2⁵² rounds a double below 2⁵² to an integer, ties to even. A carry correctly increases the exponent.
   const units = Math.abs(value) / powerOfTwo(exponent - mantissaBits) + 2 ** 52 - 2 ** 52

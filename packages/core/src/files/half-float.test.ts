@@ -1,7 +1,7 @@
 /** Tests all bit patterns of both formats, and all midpoints between neighbours. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { BFLOAT16, decodeSmallFloat, encodeSmallFloat, FLOAT16 } from './small-float.js'
+import { BFLOAT16, decodeHalfFloat, encodeHalfFloat, FLOAT16 } from './half-float.js'
 
 const PATTERNS = Array.from({ length: 65536 }, (_, pattern) => pattern)
 
@@ -9,8 +9,8 @@ describe.each([
   ['float16', FLOAT16],
   ['bfloat16', BFLOAT16],
 ] as const)('%s', (_, format) => {
-  const decode = (pattern: number) => decodeSmallFloat(pattern, format)
-  const encode = (value: number) => encodeSmallFloat(value, format)
+  const decode = (pattern: number) => decodeHalfFloat(pattern, format)
+  const encode = (value: number) => encodeHalfFloat(value, format)
 
   it('encodes every decoded pattern to the same pattern, and every NaN to a NaN', () => {
     const wrong = PATTERNS.filter((pattern) => {
@@ -72,7 +72,7 @@ it('reads bfloat16 as the upper half of a float32', () => {
   const word = new Uint32Array(float.buffer)
   const wrong = PATTERNS.filter((pattern) => {
     word[0] = pattern * 65536
-    return !Object.is(decodeSmallFloat(pattern, BFLOAT16), float[0])
+    return !Object.is(decodeHalfFloat(pattern, BFLOAT16), float[0])
   })
   expect(wrong).toEqual([])
 })
