@@ -294,19 +294,15 @@ describe.skipIf(found === undefined)(`the native kernel${reason}`, () => {
     const entries = explicitEntries({ shape, rows: [0], columns: [0] })
     const y = new Float32Array(shape[0])
     const events: string[] = []
-    const start = process.cpuUsage()
     setImmediate(() => events.push('immediate'))
     const call = native().addForward(
       [{ shape, entries, coefficients: [shape[0]], scaling: 1 }],
       Float32Array.of(3),
       y,
     )
-    // Processor time, which does not depend on how busy the machine is.
-    const timeOfCall = process.cpuUsage(start)
     await call
     events.push('call')
     expect(events).toEqual(['immediate', 'call'])
-    expect(timeOfCall.user).toBeLessThan(process.cpuUsage(start).user / 4)
     expect(y[shape[0] - 1]).toBeCloseTo(3, 4)
   })
 
