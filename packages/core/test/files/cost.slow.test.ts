@@ -245,7 +245,7 @@ async function steps() {
   const { result } = await session.post('Profiler.takePreciseCoverage')
   const { functions } = result.find(({ url }) => url === pathToFileURL(process.argv[2]).href)
   let sum = builtIn
-  for (const { ranges } of functions) for (const range of ranges) sum += range.count
+  for (const { ranges } of functions) for (const range of ranges) sum += range.count >>> 0
   builtIn = 0
   return sum
 }

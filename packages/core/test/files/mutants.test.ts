@@ -23,8 +23,8 @@ const NO_LIMIT = 0
 const FIRST_SEED = Number(process.env.FOURIERFT_MUTANT_SEED ?? 1)
 /** In bytes: much more than a mutant of these small files needs, and much less than a false size in a header asks for. */
 const MAX_BUFFER = 2 ** 20
-/** In bytes, for the second half of the mutants: much less than it would be if each left its files in memory. */
-const MAX_GROWTH = 2 ** 20
+/** In bytes, for the second half of the mutants: less than it would be if each adapter that loads stayed in memory. */
+const MAX_GROWTH = 2 ** 19
 
 /** Numbers at the limits of arithmetic. */
 const NUMBERS =
