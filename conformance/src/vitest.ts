@@ -80,14 +80,14 @@ export function testBackend(
 export interface TestAdaptersOptions {
   /** The abilities that the package lacks; situations that need them are omitted. */
   readonly lacks?: readonly Ability[]
-  /** The time limit of each situation, in milliseconds. Default: 120 000. */
+  /** The time limit of each situation, in milliseconds. Default: 300 000. */
   readonly timeout?: number
 }
 
 /** Registers one test for each situation in the life cycle of adapters: methods before, during and after calls, loads, merges and training. */
 export function testAdapters(
   createSubjects: () => AdapterSubjects | Promise<AdapterSubjects>,
-  { lacks = [], timeout = 120_000 }: TestAdaptersOptions = {},
+  { lacks = [], timeout = 300_000 }: TestAdaptersOptions = {},
 ): void {
   describe('life cycle of adapters', () => {
     let bench: Bench
