@@ -74,6 +74,6 @@ function formatTableWithNote(reports: readonly StoredReport[]): string {
   const code = (names: readonly string[]) => names.map((name) => `\`${name}\``).join(', ')
   return [
     formatMarkdownTable(reports),
-    `Not in this table: ${code(backendsIn('GPU'))} (which need a GPU) and ${code(backendsIn('browser'))} (which run in browsers).`,
+    `Not in this table: ${code(backendsIn('GPU'))} (which need a GPU or a software GPU) and ${code(backendsIn('browser'))} (which run in browsers).`,
   ].join('\n\n')
 }
