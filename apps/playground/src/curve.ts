@@ -88,9 +88,9 @@ export class Curve {
     if (this.#baseline !== undefined) {
       const at = y(this.#baseline)
       parts.push(
-        element('line', { class: 'level', x1: frame.left, x2: width - frame.right, y1: at, y2: at }),
+        element('line', { class: 'baseline', x1: frame.left, x2: width - frame.right, y1: at, y2: at }),
         text('frozen', {
-          class: 'level-name',
+          class: 'baseline-name',
           x: width - frame.right,
           y: at < frame.top + 20 ? at + 14 : at - 5,
           'text-anchor': 'end',

@@ -4,7 +4,7 @@ import { FourierFTError } from '@fourierft/core'
 /** 0: done · 1: failed · 2: wrong arguments. */
 export type ExitStatus = 0 | 1 | 2
 
-/** A failure of the command line itself, printed in the same way as an error of core: `code` and `message`. */
+/** A failure of the tool itself, printed in the same way as an error of core: `code` and `message`. */
 export class CommandError extends Error {
   override readonly name = 'CommandError'
   readonly code: string

@@ -74,6 +74,6 @@ function formatTableWithNote(reports: readonly StoredReport[]): string {
   const code = (names: readonly string[]) => names.map((name) => `\`${name}\``).join(', ')
   return [
     formatMarkdownTable(reports),
-    `Not in this table: ${code(backendsThatNeed('GPU'))} (which need a GPU or a software GPU) and ${code(backendsThatNeed('browser'))} (which run in browsers).`,
+    `Not in this table: ${code(backendsThatNeed('GPU'))} (which need a GPU, or for WebGPU a software GPU) and ${code(backendsThatNeed('browser'))} (which run in browsers).`,
   ].join('\n\n')
 }

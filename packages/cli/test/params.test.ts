@@ -130,7 +130,7 @@ test.each([
   ['--preset', 'bert'],
   ['--rank', '0'],
   ['--preset', 'vit-base', '--shapes', 'shapes.json', '--n', '1'],
-])('rejects the command line %s %s', async (...args) => {
+])('rejects the arguments %s %s', async (...args) => {
   const { status, stdout, stderr } = await capturedRun('params', ...args)
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
   expect(stderr).toMatch(/^fourierft: (USAGE|INVALID_OPTION): [^\n]+\n$/)

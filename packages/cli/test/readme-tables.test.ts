@@ -32,12 +32,12 @@ test('the results contain all levels in full of each backend that runs in Node, 
   }
 })
 
-test('the command line opens every backend except those that run only in browsers', () => {
+test('the tool opens every backend except those that run only in browsers', () => {
   expect([...backendNames].sort()).toEqual([...backendsThatNeed('Node'), ...backendsThatNeed('GPU')].sort())
   expect(backendsThatNeed('browser').filter(isNodeBackend)).toEqual([])
 })
 
-test('the README of the command line lists every backend', async () => {
+test('the README of the tool lists every backend', async () => {
   const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8')
   expect(backendNames.filter((name) => !readme.includes(`\`${name}\``))).toEqual([])
 })
