@@ -18,7 +18,7 @@ export interface TestBackendOptions extends Omit<ConformanceOptions, 'onCheck'> 
   /** The time limit of each level, in milliseconds. Default: 300 000. */
   readonly timeout?: number
   /**
-   * The levels that the backend lacks, with the reason; also the levels of training if only the suite trains (`trainable: 'suite'`). Each
+   * The levels that are gaps of the backend, with the reason; also the levels of training if only the suite trains (`trainable: 'suite'`). Each
    * is a test named `gap: level 2 file: REASON`, which passes if the level is a gap. A gap that is not listed is a skipped test.
    */
   readonly lacks?: Partial<Readonly<Record<LevelNumber, string>>>
