@@ -1,4 +1,4 @@
-/** `ModelSessions`: opens one model in the user's ONNX Runtime, either unchanged, with slots for adapters (`AdapterSlots`), or with adapters in its weights. */
+/** `ModelSessions`: opens one model in the user's ONNX Runtime: unchanged, with slots (`AdapterSlots`), or with adapters in its weights. */
 import { type Adapter, type Applied, FourierFTError } from '@fourierft/core'
 import type { ReadExternal } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'

@@ -20,8 +20,7 @@ export async function webGpuInNode(): Promise<{ readonly gpu: string } | { reado
 
 async function withSoftware(error: unknown): Promise<string> {
   if (!existsSync(SWIFTSHADER)) throw error
-  // The Vulkan loader reads this variable when Dawn, the WebGPU implementation, creates its next instance. It replaces the installed drivers;
-  // VK_ADD_DRIVER_FILES adds to them.
-  process.env.VK_ICD_FILENAMES = SWIFTSHADER
+  // The Vulkan loader reads this variable when Dawn, the WebGPU implementation, creates its next instance.
+  process.env.VK_ADD_DRIVER_FILES = SWIFTSHADER
   return provideWebGpu()
 }
