@@ -504,7 +504,7 @@ describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${pr
   })
 
   test.skipIf(hasDevice)('rejects a session on CUDA without a CUDA device, with the reason', async () => {
-    expect(problems.cuda).toMatch(/no CUDA device|build\.js --cuda/)
+    expect(problems.cuda).toMatch(/no CUDA device|npm run build:cuda/)
     await expect(
       runtime.createSession(model('layer-float32'), { executionProviders: ['cuda', 'cpu'] }),
     ).rejects.toMatchObject({ code: 'UNSUPPORTED', message: problems.cuda })
