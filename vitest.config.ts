@@ -22,6 +22,9 @@ const TYPES = { enabled: true, include: ['src/**/*.test-d.ts'], tsconfig: 'tscon
 /** Files of tests that take long, or need programs that few machines have: a project of their own, `slow:…`. */
 const SLOW = '**/*.slow.test.ts'
 
+/** Milliseconds after which a test, a hook or a browser counts as hanging. No test depends on the speed of the machine. */
+const HANG_MS = 300_000
+
 /** The tests of one folder in Node, as two projects: `core`, say, and `slow:core`. */
 function inNode(
   name: string,
@@ -29,7 +32,7 @@ function inNode(
   { types = false, include = ['{src,js,test}/**/*.test.ts'] }: { types?: boolean; include?: string[] } = {},
 ): TestProjectInlineConfiguration[] {
   const exclude = [...configDefaults.exclude, '**/test/browser/**']
-  const common = { root, testTimeout: 300_000, hookTimeout: 300_000 }
+  const common = { root, testTimeout: HANG_MS, hookTimeout: HANG_MS }
   const ssr = { resolve: { conditions: [SOURCE, ...defaultServerConditions] } }
   return [
     {
@@ -60,12 +63,16 @@ const inBrowser = (
   test: {
     name,
     include,
-    testTimeout: 300_000,
+    testTimeout: HANG_MS,
+    hookTimeout: HANG_MS,
     browser: {
       enabled: true,
       headless: true,
       screenshotFailures: false,
-      provider: playwright({ launchOptions: { executablePath: chromium ?? '', args: CHROMIUM_FLAGS } }),
+      connectTimeout: HANG_MS,
+      provider: playwright({
+        launchOptions: { executablePath: chromium ?? '', args: CHROMIUM_FLAGS, timeout: HANG_MS },
+      }),
       instances: [{ browser: 'chromium' }],
     },
   },

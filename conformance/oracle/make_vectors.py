@@ -66,7 +66,7 @@ def tensor(seed, *shape, scale=1.0):
     return torch.from_numpy(values(seed, int(np.prod(shape))) * scale).reshape(shape)
 
 
-def pack(array):
+def encode_array(array):
     array = np.ascontiguousarray(array.detach().numpy() if isinstance(array, torch.Tensor) else array)
     data = base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
     return {"dtype": str(array.dtype), "shape": list(array.shape), "data": data}
@@ -120,7 +120,7 @@ def make_entries():
             for n in (1, 1000, 10000):
                 sampled.append((shape, n, seed))
     sampled += [((4096, 4096), 1000, 2024), ((4096, 11008), 1000, 777), ((50257, 768), 2000, 777)]
-    # One position below the size from which PyTorch uses its second algorithm, and that size itself.
+    # PyTorch uses its second algorithm from 214748364 positions on: one position fewer, exactly that many, and more.
     sampled += [((1, 214748363), 500, 777), ((12, 17895697), 500, 777), ((14336, 16384), 1000, 2024)]
 
     uniform = []
@@ -166,8 +166,8 @@ def make_entries():
         with np.errstate(divide="ignore", invalid="ignore"):
             weights = np.exp(-(((distance**2 - center**2) / (distance * width)) ** 2))
         weights[distance == 0] = 1.0 if center == 0 else 0.0
-        band_pass.append({"shape": shape, "centerFrequency": center, "bandwidth": width, "map": pack(weights)})
-    return {"values": pack(values(7, 16)), "uniform": uniform, "bandPass": band_pass}
+        band_pass.append({"shape": shape, "centerFrequency": center, "bandwidth": width, "map": encode_array(weights)})
+    return {"values": encode_array(values(7, 16)), "uniform": uniform, "bandPass": band_pass}
 
 
 # ------------------------------------------------------------------------------------------------------------------ layers
@@ -248,14 +248,14 @@ def make_delta():
         assert single.dtype == torch.float32
         case = {"name": name, **layer, "largest": float(exact.abs().max())}
         if exact.numel() <= 2500:
-            case["float64"] = pack(exact)
-            case["peft"] = pack(single)
+            case["float64"] = encode_array(exact)
+            case["peft"] = encode_array(single)
         else:
             flat = (values(2000 + index, 200) * 0.5 + 0.5) * exact.numel()
             positions = torch.from_numpy(flat.astype(np.int64))
-            case["positions"] = pack(positions.numpy().astype(np.uint32))
-            case["float64"] = pack(exact.flatten()[positions])
-            case["peft"] = pack(single.flatten()[positions])
+            case["positions"] = encode_array(positions.numpy().astype(np.uint32))
+            case["float64"] = encode_array(exact.flatten()[positions])
+            case["peft"] = encode_array(single.flatten()[positions])
         case["peftError"] = float((single.double() - exact).abs().max() / exact.abs().max())
         cases.append(case)
         del exact, single, adapted, base
@@ -312,9 +312,10 @@ def make_linear():
             "transposed": transposed,
             "rows": rows,
             "seed": seed,
-            "y": pack(y),
-            "coefficients": [pack(v.grad) for v in c],
-            "x": pack(x.grad),
+            "y": encode_array(y),
+            # The gradients of the coefficients and of x.
+            "coefficients": [encode_array(v.grad) for v in c],
+            "x": encode_array(x.grad),
         }
         if rows is None:
             # The layer of PEFT computes in float32, and cannot apply a FourierFT adapter for each row.
@@ -332,9 +333,9 @@ def make_linear():
             y32 = adapted(x32)
             (y32 * grad_y.float()).sum().backward()
             case["peft"] = {
-                "y": pack(y32),
-                "coefficients": [pack(adapted.fourierft_spectrum[n].grad) for n in names],
-                "x": pack(x32.grad),
+                "y": encode_array(y32),
+                "coefficients": [encode_array(adapted.fourierft_spectrum[n].grad) for n in names],
+                "x": encode_array(x32.grad),
             }
         cases.append(case)
     return {"cases": cases}
@@ -395,9 +396,9 @@ def make_training():
     return {
         **problem,
         "recordedSteps": [1, 10, 50, 100],
-        "losses": pack(losses),
-        "trajectory": pack(trajectory),
-        "peft": {"losses": pack(losses32), "trajectory": pack(trajectory32)},
+        "losses": encode_array(losses),
+        "trajectory": encode_array(trajectory),
+        "peft": {"losses": encode_array(losses32), "trajectory": encode_array(trajectory32)},
     }
 
 
@@ -545,9 +546,9 @@ def make_adapters(directory):
                     "n": module.fourierft_n_frequency["default"],
                     "seed": module.fourierft_random_loc_seed["default"],
                     "scaling": float(module.fourierft_scaling["default"]),
-                    "coefficients": pack(spectrum.detach().double()),
+                    "coefficients": encode_array(spectrum.detach().double()),
                     # Two layers of each adapter are enough for ΔW.
-                    **({"peft": pack(delta.float()), "float64": pack(exact)} if len(layers) < 2 else {}),
+                    **({"peft": encode_array(delta.float()), "float64": encode_array(exact)} if len(layers) < 2 else {}),
                 }
             )
         for parameter_name, parameter in adapted.named_parameters():
@@ -594,13 +595,13 @@ def write(directory):
 # ------------------------------------------------------------------------------------------------------------- comparing
 
 # Relative to the largest value of an array. The values come from FFTs or products of at most 2^26 terms. Their error grows with
-# log2 of the number of terms (26 stages of a few roundings each), so 100 roundings cover the order of additions of another build.
+# log2 of the number of terms (26 stages of a few roundings each), so 100 roundings are enough for a build that adds in another order.
 # A training run feeds its error back 100 times, so its tolerance is 100 times as large.
 TOLERANCE = {"float64": 100 * 2.0**-53, "float32": 100 * 2.0**-24}
 
 
-def unpack(packed):
-    return np.frombuffer(base64.b64decode(packed["data"]), np.dtype(packed["dtype"]).newbyteorder("<"))
+def decode_array(encoded):
+    return np.frombuffer(base64.b64decode(encoded["data"]), np.dtype(encoded["dtype"]).newbyteorder("<"))
 
 
 def differences(path, old, new, factor):
@@ -612,7 +613,7 @@ def differences(path, old, new, factor):
             if (old["dtype"], old["shape"]) != (new["dtype"], new["shape"]):
                 yield f"{path}: {old['dtype']}{old['shape']} became {new['dtype']}{new['shape']}"
             elif old["dtype"] in TOLERANCE:
-                a, b = unpack(old).astype(np.float64), unpack(new).astype(np.float64)
+                a, b = decode_array(old).astype(np.float64), decode_array(new).astype(np.float64)
                 limit = factor * TOLERANCE[old["dtype"]] * np.abs(a).max(initial=0.0)
                 error = np.abs(a - b).max(initial=0.0)
                 if not error <= limit:

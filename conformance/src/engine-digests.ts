@@ -4,7 +4,7 @@
  */
 import { entriesDigest } from '@fourierft/core'
 
-export const ENGINE_DIGESTS: {
+export const JAVASCRIPT_ENGINE_DIGESTS: {
   /** Arguments of `bandPassEntries` as JSON, with the `entriesDigest` of the result. */
   readonly bandPass: Readonly<Record<string, string>>
   /** The recipe of a layer as JSON, with `digestOfNumbers` of its `referenceDelta`. */

@@ -5,7 +5,7 @@
 import type { Layer, Shape } from '@fourierft/core'
 import type { AdaptedLinear, ApplyOptions, Backend, Strategy } from '@fourierft/core/conformance'
 import type { LevelContext } from './level.js'
-import { layerOf } from './oracle.js'
+import { layerOf } from './reference-oracle.js'
 import { seededValues } from './seeded-values.js'
 import type { LayerSpec, LinearVector } from './vectors.js'
 

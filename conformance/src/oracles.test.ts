@@ -1,4 +1,4 @@
-/** The two oracles agree with each other, and PyTorch's float32 results are within the limits of the levels. */
+/** The two oracles, core's reference and the vectors of PyTorch, agree with each other, and PyTorch's float32 results are within the limits of the levels. */
 import { readFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -10,7 +10,7 @@ import { FORWARD_LIMIT } from './levels/forward.js'
 import { TRAINING_LIMIT } from './levels/training.js'
 import { makeLinearCase } from './linear-cases.js'
 import { largestDifference, relativeError } from './measure.js'
-import { layerOf, oracleBackward, oracleForward } from './oracle.js'
+import { layerOf, oracleBackward, oracleForward } from './reference-oracle.js'
 import { seededValues } from './seeded-values.js'
 import { loadVectors, type Vectors } from './vectors.js'
 
@@ -63,8 +63,8 @@ describe("core's reference agrees with PyTorch in float64", () => {
     const small = vectors.delta.filter(({ positions }) => positions === undefined)
     expect(small.length).toBeGreaterThan(9)
     for (const vector of small) {
-      // n products with two exact-angle factors: 4 roundings each, of numbers up to |c_l|·α/(d1·d2) ≤ α/(d1·d2). PyTorch's
-      // transform has fewer roundings.
+      // A sum of n products of a coefficient and a cosine of an exact angle: 4 roundings each, of numbers up to |c_l|·α/(d1·d2) ≤ α/(d1·d2).
+      // PyTorch's transform has fewer roundings, hence the factor 2.
       const [d1, d2] = vector.shape
       const limit = (2 * 4 * vector.n * 2 ** -53 * vector.scaling) / (d1 * d2)
       expect(
@@ -82,13 +82,15 @@ describe("core's reference agrees with PyTorch in float64", () => {
       expect(relativeError(oracleForward(weight, bias, layers, x, rows), vector.y)).toBeLessThan(limit)
       const gradients = oracleBackward(weight, layers, x, gradY, rows)
       expect(relativeError(gradients.x, vector.x)).toBeLessThan(limit)
-      gradients.coefficients.forEach((c, a) => {
-        expect(relativeError(c, vector.coefficients[a] ?? [])).toBeLessThan(limit)
+      gradients.coefficients.forEach((c, layer) => {
+        expect(relativeError(c, vector.coefficients[layer] ?? [])).toBeLessThan(limit)
       })
     }
   })
+})
 
-  it('on gradients, compared with differences of the forward pass', () => {
+describe("core's reference agrees with finite differences", () => {
+  it('on gradients', () => {
     const shape = [6, 9] as const
     const testCase = makeLinearCase({
       name: 'small',
@@ -106,8 +108,8 @@ describe("core's reference agrees with PyTorch in float64", () => {
     // The loss sums 12 outputs of about 60 products each: 1000 roundings of numbers of similar size to the gradient.
     const limit = 1000 * 2 ** -53
     expect(relativeError(differences.x, exact.x)).toBeLessThan(limit)
-    differences.coefficients.forEach((c, a) => {
-      expect(relativeError(c, exact.coefficients[a] ?? [])).toBeLessThan(limit)
+    differences.coefficients.forEach((c, layer) => {
+      expect(relativeError(c, exact.coefficients[layer] ?? [])).toBeLessThan(limit)
     })
   })
 })
@@ -126,8 +128,8 @@ describe("PEFT's float32 results are within the limits", () => {
       if (peft === undefined) continue
       expect(relativeError(peft.y, y)).toBeLessThan(FORWARD_LIMIT)
       expect(relativeError(peft.x, x)).toBeLessThan(BACKWARD_LIMIT)
-      peft.coefficients.forEach((c, a) => {
-        expect(relativeError(c, coefficients[a] ?? [])).toBeLessThan(BACKWARD_LIMIT)
+      peft.coefficients.forEach((c, layer) => {
+        expect(relativeError(c, coefficients[layer] ?? [])).toBeLessThan(BACKWARD_LIMIT)
       })
     }
   })

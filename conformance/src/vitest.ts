@@ -1,7 +1,13 @@
 /** Registers the suite as tests of vitest: one for each level, and one for each situation in the life cycle of adapters. */
 import type { Backend } from '@fourierft/core/conformance'
 import { afterAll, beforeAll, describe, it } from 'vitest'
-import { ABILITIES, type Ability, Bench, runSituation, SITUATIONS } from './adapter-life-cycle/situations.js'
+import {
+  ABILITIES,
+  type Ability,
+  PackageUnderTest,
+  runSituation,
+  SITUATIONS,
+} from './adapter-life-cycle/situations.js'
 import type { AdapterSubjects } from './adapter-life-cycle/subject.js'
 import { LEVELS } from './levels/index.js'
 import type { ConformanceReport, LevelNumber, LevelResult } from './report.js'
@@ -12,7 +18,7 @@ export interface TestBackendOptions extends Omit<ConformanceOptions, 'onCheck'> 
   /** The time limit of each level, in milliseconds. Default: 300 000. */
   readonly timeout?: number
   /**
-   * The levels that the backend lacks, with the reason; also the levels of training if only the suite trains (`trainable: 'suite'`). Each
+   * The levels that are gaps of the backend, with the reason; also the levels of training if only the suite trains (`trainable: 'suite'`). Each
    * is a test named `gap: level 2 file: REASON`, which passes if the level is a gap. A gap that is not listed is a skipped test.
    */
   readonly lacks?: Partial<Readonly<Record<LevelNumber, string>>>
@@ -80,26 +86,26 @@ export function testBackend(
 export interface TestAdaptersOptions {
   /** The abilities that the package lacks; situations that need them are omitted. */
   readonly lacks?: readonly Ability[]
-  /** The time limit of each situation, in milliseconds. Default: 120 000. */
+  /** The time limit of each situation, in milliseconds. Default: 300 000. */
   readonly timeout?: number
 }
 
 /** Registers one test for each situation in the life cycle of adapters: methods before, during and after calls, loads, merges and training. */
 export function testAdapters(
   createSubjects: () => AdapterSubjects | Promise<AdapterSubjects>,
-  { lacks = [], timeout = 120_000 }: TestAdaptersOptions = {},
+  { lacks = [], timeout = 300_000 }: TestAdaptersOptions = {},
 ): void {
   describe('life cycle of adapters', () => {
-    let bench: Bench
+    let tested: PackageUnderTest
 
     beforeAll(async () => {
-      bench = await Bench.open(await createSubjects())
+      tested = await PackageUnderTest.open(await createSubjects())
     }, timeout)
 
     it('has every ability except those in the option lacks', async () => {
-      const subject = await bench.subject()
+      const subject = await tested.subject()
       const missing = ABILITIES.filter((ability) => subject[ability] === undefined)
-      await bench.close()
+      await tested.close()
       if (missing.join() !== ABILITIES.filter((ability) => lacks.includes(ability)).join())
         throw new Error(
           `the subject lacks ${missing.join(' and ') || 'nothing'}; the option lacks names ${lacks.join(' and ') || 'nothing'}`,
@@ -110,7 +116,7 @@ export function testAdapters(
     it.for(situations.map((situation) => [situation.name, situation] as const))(
       '%s',
       { timeout },
-      ([, situation]) => runSituation(situation, bench),
+      ([, situation]) => runSituation(situation, tested),
     )
   })
 }

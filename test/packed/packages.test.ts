@@ -24,7 +24,7 @@ describe.each(packages)('$manifest.name', ({ folder, manifest, tarball }) => {
     expect(messages.map((message) => formatMessage(message, pkg))).toEqual([])
   })
 
-  // The command line and the packages of platforms have no exports.
+  // The command-line tool and the packages of platforms have no exports.
   if (Object.keys(manifest.exports ?? {}).some((entry) => entry !== './package.json')) {
     test('has types that resolve in Node and in bundlers', () => {
       const output = run('attw', [tarball, '--profile', 'esm-only', '--format', 'json'], folder)
@@ -133,7 +133,7 @@ describe('a project in which the tarballs are installed', () => {
     },
   )
 
-  test('runs the command line', () => {
+  test('runs the command-line tool', () => {
     const command = ['fourierft', 'entries', '--shape', '4,5', '--n', '3', '--seed', '0', '--json']
     expect(run('npx', command, project)).toMatch(/^\[\[/)
   })

@@ -13,12 +13,12 @@ import { coreBackend } from '@fourierft/core/conformance'
 import {
   type Case,
   type Clock,
-  type Effort,
   formatRatio,
   interleave,
   median,
   printRatios,
   printSection,
+  type RunLength,
   ratio,
 } from './measure.js'
 import { naiveDelta, naiveEntries, naiveForward } from './naive.js'
@@ -28,21 +28,21 @@ const N = 1000
 /** All cases run on one thread. */
 const CLOCK: Clock = 'processor'
 
-export async function benchmarkCore(effort: Effort): Promise<void> {
-  await deltas(effort)
-  await forwards(effort)
-  await strategies(effort)
-  await overFrozenLayer(effort)
-  await adapterForEachRow(effort)
-  await sampling(effort)
+export async function benchmarkCore(runLength: RunLength): Promise<void> {
+  await deltas(runLength)
+  await forwards(runLength)
+  await strategies(runLength)
+  await overFrozenLayer(runLength)
+  await adapterForEachRow(runLength)
+  await sampling(runLength)
 }
 
-async function deltas(effort: Effort): Promise<void> {
+async function deltas(runLength: RunLength): Promise<void> {
   printSection(
     'ΔW',
     `n = ${N}; as multiples of delta(): PEFT's algorithm, and writing as many bytes to new memory`,
   )
-  for (const d of effort === 'quick' ? [512] : [1024, 4096]) {
+  for (const d of runLength === 'quick' ? [512] : [1024, 4096]) {
     const layer = randomLayer([d, d], N)
     await printRatios(
       `${d}×${d}`,
@@ -51,15 +51,15 @@ async function deltas(effort: Effort): Promise<void> {
         { name: "PEFT's algorithm", run: () => void naiveDelta(layer) },
         { name: 'write', run: () => void new Float32Array(d * d).fill(1) },
       ],
-      effort,
+      runLength,
       CLOCK,
     )
   }
 }
 
-async function forwards(effort: Effort): Promise<void> {
+async function forwards(runLength: RunLength): Promise<void> {
   printSection('Forward pass of the branch', `n = ${N}; PEFT's algorithm as a multiple of addForward()`)
-  for (const [d, tokens] of effort === 'quick'
+  for (const [d, tokens] of runLength === 'quick'
     ? [[512, 1]]
     : [1024, 4096].flatMap((d) => [1, 32].map((t) => [d, t]))) {
     const layer = randomLayer([d, d], N)
@@ -71,7 +71,7 @@ async function forwards(effort: Effort): Promise<void> {
         { name: 'addForward()', run: () => addForward([layer], x, y) },
         { name: "PEFT's algorithm", run: () => naiveForward(layer, x, y) },
       ],
-      effort,
+      runLength,
       CLOCK,
     )
   }
@@ -101,15 +101,15 @@ const STRATEGY_SIZES: readonly (readonly [d1: number, d2: number, tokens: number
   [4096, 4096, 4, 1],
 ]
 
-/** A strategy that takes more than this many times the time of the fastest is not measured, because it would disturb the others. */
+/** A strategy that is more than this many times slower than the fastest is not measured, because it would disturb the others. */
 const TOO_SLOW = 50
 
-async function strategies(effort: Effort): Promise<void> {
+async function strategies(runLength: RunLength): Promise<void> {
   printSection(
     'Strategies',
     `forward, then forward + backward, as multiples of the fastest (out: more than ${TOO_SLOW}); the last column is the choice of auto`,
   )
-  for (const [d1, d2, tokens, n] of effort === 'quick' ? STRATEGY_SIZES.slice(0, 4) : STRATEGY_SIZES) {
+  for (const [d1, d2, tokens, n] of runLength === 'quick' ? STRATEGY_SIZES.slice(0, 4) : STRATEGY_SIZES) {
     const layer = randomLayer([d1, d2], n)
     const x = noise(tokens * d2, 1)
     const y = new Float32Array(tokens * d1)
@@ -123,7 +123,7 @@ async function strategies(effort: Effort): Promise<void> {
           if (pass === 'both') addBackward([layer], x, y, gradients, { strategy })
         },
       }))
-      const ratios = await ratiosToFastest(cases, effort)
+      const ratios = await ratiosToFastest(cases, runLength)
       const columns = cases.map(({ name }) => `${name} ${(ratios.get(name) ?? 'out').padEnd(20)}`)
       const title = pass === 'forward' ? `${d1}×${d2}, T = ${tokens}, n = ${n}` : ''
       console.log(`  ${title.padEnd(30)}${columns.join('')}auto: ${auto} ${ratios.get(auto) ?? 'out'}`)
@@ -132,22 +132,22 @@ async function strategies(effort: Effort): Promise<void> {
 }
 
 /** Returns the ratios to the fastest case, by name, without the cases that are too slow. */
-async function ratiosToFastest(cases: readonly Case[], effort: Effort): Promise<Map<string, string>> {
+async function ratiosToFastest(cases: readonly Case[], runLength: RunLength): Promise<Map<string, string>> {
   const trial = (await interleave(cases, 'quick', CLOCK)).map((times) => Math.min(...times))
   const measured = cases.filter((_, i) => trial[i] <= TOO_SLOW * Math.min(...trial))
-  const times = await interleave(measured, effort, CLOCK)
+  const times = await interleave(measured, runLength, CLOCK)
   const medians = times.map(median)
   const fastest = times[medians.indexOf(Math.min(...medians))]
   return new Map(measured.map(({ name }, i) => [name, formatRatio(ratio(times[i], fastest))]))
 }
 
-async function overFrozenLayer(effort: Effort): Promise<void> {
+async function overFrozenLayer(runLength: RunLength): Promise<void> {
   printSection(
     'The adapted layer',
     `n = ${N}, dense product in plain TypeScript; enabled as a multiple of disabled: first forward, then backward`,
   )
   const backend = coreBackend()
-  for (const [d, tokens] of effort === 'quick'
+  for (const [d, tokens] of runLength === 'quick'
     ? [[768, 1]]
     : [768, 1024, 4096].flatMap((d) => [1, 32].map((t) => [d, t]))) {
     const weight = noise(d * d, 3)
@@ -158,12 +158,12 @@ async function overFrozenLayer(effort: Effort): Promise<void> {
     const adapted = await backend.linear(weight, null, [randomLayer([d, d], N)])
     const forward = await interleave(
       [base, adapted].map((linear) => ({ name: '', run: async () => void (await linear.forward(x)) })),
-      effort,
+      runLength,
       CLOCK,
     )
     const backward = await interleave(
       [base, adapted].map((linear) => ({ name: '', run: async () => void (await linear.backward(x, g)) })),
-      effort,
+      runLength,
       CLOCK,
     )
     const columns = [forward, backward].map(([disabled, enabled]) => formatRatio(ratio(enabled, disabled)))
@@ -173,9 +173,9 @@ async function overFrozenLayer(effort: Effort): Promise<void> {
   }
 }
 
-async function adapterForEachRow(effort: Effort): Promise<void> {
+async function adapterForEachRow(runLength: RunLength): Promise<void> {
   printSection('One adapter for each row', `64 rows, n = ${N}; 64 adapters as a multiple of one`)
-  for (const d of effort === 'quick' ? [768] : [768, 4096]) {
+  for (const d of runLength === 'quick' ? [768] : [768, 4096]) {
     const first = randomLayer([d, d], N)
     const layers = Array.from({ length: 64 }, (_, a) => createLayer({ ...first, coefficients: noise(N, a) }))
     const x = noise(64 * d, 1)
@@ -187,15 +187,15 @@ async function adapterForEachRow(effort: Effort): Promise<void> {
         { name: 'one', run: () => addForward([first], x, y) },
         { name: '64 adapters', run: () => addForward(layers, x, y, { rows }) },
       ],
-      effort,
+      runLength,
       CLOCK,
     )
   }
 }
 
-async function sampling(effort: Effort): Promise<void> {
+async function sampling(runLength: RunLength): Promise<void> {
   printSection('Sampling entries', `n = ${N}; shuffling all positions as a multiple of uniformEntries()`)
-  for (const d of effort === 'quick' ? [512] : [768, 4096]) {
+  for (const d of runLength === 'quick' ? [512] : [768, 4096]) {
     const shape: Shape = [d, d]
     await printRatios(
       `${d}×${d}`,
@@ -203,7 +203,7 @@ async function sampling(effort: Effort): Promise<void> {
         { name: 'uniformEntries()', run: () => void uniformEntries({ shape, n: N, seed: 2024 }) },
         { name: 'all positions', run: () => void naiveEntries([d, d], N, 2024) },
       ],
-      effort,
+      runLength,
       CLOCK,
     )
   }

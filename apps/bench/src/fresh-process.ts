@@ -39,7 +39,7 @@ export interface Costs {
   /** Bytes: the peak of the resident memory, minus the resident memory before. */
   readonly peak: number
   /** Bytes: the resident memory after garbage collection, minus the resident memory before. */
-  readonly held: number
+  readonly atEnd: number
 }
 
 /** Measures the costs of `work` in this process. Only Linux can reset the peak; elsewhere it is the peak since the start of the process. */
@@ -58,6 +58,6 @@ export async function measureCosts<T>(
     ? Number(readFileSync('/proc/self/status', 'utf8').match(/^VmHWM:\s+(\d+) kB$/m)?.[1]) * 1024
     : process.resourceUsage().maxRSS * 1024
   global.gc?.()
-  const held = process.memoryUsage.rss() - before
-  return { costs: { milliseconds: (user + system) / 1000, peak: peak - before, held }, result }
+  const atEnd = process.memoryUsage.rss() - before
+  return { costs: { milliseconds: (user + system) / 1000, peak: peak - before, atEnd }, result }
 }

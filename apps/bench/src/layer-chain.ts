@@ -30,7 +30,7 @@ const OPSET = 17
 /** Returns the module name of a layer. */
 export const moduleOf = (layer: number) => `layers.${layer}.linear`
 
-/** Makes a model from `x [tokens, d]` to a row of `y`. LoRA's matrices are constants, as in a deployed model. `createSession` adds FourierFT to the frozen model. */
+/** Makes a model with the input `x [tokens, d]`. Its output is the first row of `y` (see `firstRow`). LoRA's matrices are constants, as in a deployed model. `createSession` adds FourierFT to the frozen model. */
 export function servingModel({ d, layers }: Chain, method: 'frozen' | 'LoRA'): Uint8Array {
   const graph = new Graph()
   graph.input('x', ['tokens', d])
@@ -49,15 +49,15 @@ export function servingModel({ d, layers }: Chain, method: 'frozen' | 'LoRA'): U
 }
 
 /**
- * Makes a model from `x` and `g` (the gradient of the last layer's output) to a row of `y`, a row of the gradient of `x`, and the gradients of the
- * method's parameters, which are inputs.
+ * Makes a model with the inputs `x`, `g` (the gradient of the last layer's output) and the method's parameters. Its outputs are the first rows of
+ * `y` and of the gradient of `x`, and the gradients of the parameters.
  */
 export function trainingModel({ d, layers }: Chain, method: Method, n: number): Uint8Array {
   const graph = new Graph()
   graph.input('x', ['tokens', d])
   graph.input('g', ['tokens', d])
   if (method === 'FourierFT') {
-    graph.inputs.push({ name: 'rows', dataType: DataType.int64, dims: ['parts'] })
+    graph.inputs.push({ name: 'rows', dataType: DataType.int64, dims: ['rows'] })
     graph.addTables(d, n, true)
   }
   const inputs = ['x']
@@ -100,12 +100,12 @@ export function trainingModel({ d, layers }: Chain, method: Method, n: number): 
 
 /**
  * Makes a chain of branches without the products of the layers, to measure only the operators. Each branch is added to the sum of the branches
- * before it. With `training`, the gradients of the input are added in the same way, beginning with `g`.
+ * before it. With `training`, each branch also computes its gradients for `g`, and adds its gradient of `x` to `g` for the next branch.
  */
 export function branchesModel({ d, layers }: Chain, n: number, training = false): Uint8Array {
   const graph = new Graph()
   for (const name of training ? ['x', 'z', 'g'] : ['x', 'z']) graph.input(name, ['tokens', d])
-  graph.inputs.push({ name: 'rows', dataType: DataType.int64, dims: ['parts'] })
+  graph.inputs.push({ name: 'rows', dataType: DataType.int64, dims: ['rows'] })
   graph.input('c', ['adapters', n])
   graph.addTables(d, n, training)
   let [y, g] = ['z', 'g']
@@ -162,7 +162,7 @@ class Graph {
    * to JavaScript must not count as a cost of the layer.
    */
   firstRow(value: string): string {
-    const integers = (name: string, number: number) => {
+    const integer = (name: string, number: number) => {
       const data = new Uint8Array(BigInt64Array.of(BigInt(number)).buffer)
       if (!this.initializers.some((initializer) => initializer.name === name))
         this.initializers.push({ name, dims: [1], dataType: DataType.int64, data })
@@ -170,9 +170,9 @@ class Graph {
     }
     return this.add(`row of ${value}`, 'Slice', [
       value,
-      integers('from', 0),
-      integers('to', 1),
-      integers('axis', 0),
+      integer('from', 0),
+      integer('to', 1),
+      integer('axis', 0),
     ])
   }
 

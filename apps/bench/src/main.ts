@@ -3,18 +3,18 @@ import { FourierFTError } from '@fourierft/core'
 import { Command, Option } from 'commander'
 import { benchmarkCore } from './core.js'
 import { describeMachine } from './machine.js'
-import type { Effort } from './measure.js'
+import type { RunLength } from './measure.js'
 import { benchmarkNative } from './native.js'
 import { benchmarkOnnxRuntime } from './onnxruntime.js'
 import { benchmarkTfjs } from './tfjs.js'
 import { benchmarkTransformers } from './transformers.js'
 
-const RUNTIMES: Readonly<Record<string, (effort: Effort) => Promise<void>>> = {
+const RUNTIMES: Readonly<Record<string, (runLength: RunLength) => Promise<void>>> = {
   core: benchmarkCore,
   native: benchmarkNative,
   onnxruntime: benchmarkOnnxRuntime,
-  tfjs: (effort) => benchmarkTfjs(effort, 'wasm'),
-  'tfjs-node': (effort) => benchmarkTfjs(effort, 'node'),
+  tfjs: (runLength) => benchmarkTfjs(runLength, 'wasm'),
+  'tfjs-node': (runLength) => benchmarkTfjs(runLength, 'node'),
   transformers: benchmarkTransformers,
 }
 

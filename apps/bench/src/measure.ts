@@ -3,7 +3,8 @@
  * round. Times are never printed, and no test depends on them.
  */
 
-export type Effort = 'quick' | 'full'
+/** `quick` only tests that everything runs. */
+export type RunLength = 'quick' | 'full'
 
 export interface Case {
   readonly name: string
@@ -24,7 +25,7 @@ export interface Spread {
 }
 
 /** The largest number of rounds. */
-const ROUNDS: Readonly<Record<Effort, number>> = { quick: 5, full: 21 }
+const ROUNDS: Readonly<Record<RunLength, number>> = { quick: 5, full: 21 }
 /** The smallest number of rounds. */
 const MIN_ROUNDS = 5
 /** There are fewer rounds if all would take longer than this, in milliseconds. */
@@ -51,7 +52,11 @@ const CLOCKS: Readonly<Record<Clock, () => number>> = {
 }
 
 /** Returns the milliseconds of one call, `[case][round]`. */
-export async function interleave(cases: readonly Case[], effort: Effort, clock: Clock): Promise<number[][]> {
+export async function interleave(
+  cases: readonly Case[],
+  runLength: RunLength,
+  clock: Clock,
+): Promise<number[][]> {
   const now = CLOCKS[clock]
   const repeats: number[] = []
   const isShort: boolean[] = []
@@ -65,7 +70,7 @@ export async function interleave(cases: readonly Case[], effort: Effort, clock: 
     isShort.push(warm < SHORT)
     roundTime += (count + (warm < SHORT ? 1 : 0)) * warm
   }
-  const rounds = Math.min(ROUNDS[effort], Math.max(MIN_ROUNDS, Math.floor(BUDGET / roundTime)))
+  const rounds = Math.min(ROUNDS[runLength], Math.max(MIN_ROUNDS, Math.floor(BUDGET / roundTime)))
   const times: number[][] = cases.map(() => [])
   for (let round = 0; round < rounds; round++) {
     for (const [i, measured] of cases.entries()) {
@@ -125,11 +130,11 @@ export interface Comparison {
 export async function printRatios(
   title: string,
   cases: readonly Case[],
-  effort: Effort,
+  runLength: RunLength,
   clock: Clock,
   comparisons: readonly Comparison[] = [],
 ): Promise<void> {
-  const times = await interleave(cases, effort, clock)
+  const times = await interleave(cases, runLength, clock)
   for (const [i, { parts = 1 }] of cases.entries()) times[i] = times[i].map((time) => time / parts)
   const columns = cases
     .slice(1)

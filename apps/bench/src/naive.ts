@@ -1,6 +1,6 @@
 /**
  * The baseline: PEFT's algorithm, ported to TypeScript with a well-known FFT library. Every forward pass computes a dense complex spectrum, a
- * two-dimensional inverse transform and a dense product. Entries come from a permutation of all positions.
+ * two-dimensional inverse transform and a dense product. `naiveEntries` samples entries by shuffling all positions.
  */
 import type { Layer } from '@fourierft/core'
 import FFT from 'fft.js'

@@ -1,14 +1,14 @@
 /**
  * Measures the native kernel, PyTorch, PEFT and pocketfft in one Python process on one thread: compiles the kernel as a shared library, and runs
- * `python/peers.py`.
+ * `python/native_comparison.py`.
  */
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Effort } from './measure.js'
+import type { RunLength } from './measure.js'
 
-export async function benchmarkNative(effort: Effort): Promise<void> {
+export async function benchmarkNative(runLength: RunLength): Promise<void> {
   const python = process.env.FOURIERFT_PYTHON ?? 'python3'
   if (spawnSync(python, ['-c', 'import peft, torch, numpy']).status !== 0) {
     console.log('\nnative: skipped: the benchmark needs a Python with PEFT; set FOURIERFT_PYTHON to its path')
@@ -27,9 +27,9 @@ export async function benchmarkNative(effort: Effort): Promise<void> {
     }
   }
   console.log('\nnative')
-  const script = fileURLToPath(new URL('../python/peers.py', import.meta.url))
+  const script = fileURLToPath(new URL('../python/native_comparison.py', import.meta.url))
   const library = join(build, process.platform === 'darwin' ? 'libfourierft.dylib' : 'libfourierft.so')
-  const { status } = spawnSync(python, [script, library, ...(effort === 'quick' ? ['--quick'] : [])], {
+  const { status } = spawnSync(python, [script, library, ...(runLength === 'quick' ? ['--quick'] : [])], {
     stdio: 'inherit',
   })
   if (status !== 0) process.exitCode = 1

@@ -7,7 +7,7 @@ import { createSession } from '@fourierft/onnxruntime'
 import * as ort from 'onnxruntime-node'
 import { type Costs, inFreshProcess, measureCosts } from './fresh-process.js'
 import { moduleOf, noise, servingModel } from './layer-chain.js'
-import { type Effort, formatRatio, median, printSection, ratio } from './measure.js'
+import { formatRatio, median, printSection, type RunLength, ratio } from './measure.js'
 import { randomAdapter } from './random-adapter.js'
 import { encoderAdapter, encoderFeeds } from './sentence-encoder.js'
 
@@ -21,47 +21,46 @@ const START_UPS = ['plain', 'portable', 'native'] as const
 type StartUp = (typeof START_UPS)[number]
 
 /** The memory that is in use after loading, in bytes. */
-interface Held {
+interface MemoryInUse {
   /** JavaScript's memory: the heap and external memory. */
   readonly heap: number
   /** The resident memory of the process, which includes memory that the allocators keep. */
   readonly resident: number
 }
 
-/** @param kernels true measures the native kernel, false the portable function */
-export function printAdapterMemory(effort: Effort, kernels: readonly boolean[]): void {
-  const count = effort === 'quick' ? 20 : 100
+export function printAdapterMemory(runLength: RunLength, kernels: readonly ('native' | 'portable')[]): void {
+  const count = runLength === 'quick' ? 20 : 100
   const goal = (12 * count) / 100
   printSection(
     `Memory of ${count} adapters`,
-    `query and value of twelve layers of 768×768, n = ${N}: the memory that a session needs in addition after it has used all of them`,
+    `query and value of twelve layers of 768×768, n = ${N}: how much more memory a session uses after it has run with each of them`,
   )
   const bytes = ((count * BERT.layers * N * 4) / MIB).toFixed(1)
-  for (const native of kernels) {
-    const found = Array.from({ length: effort === 'quick' ? 1 : 3 }, () =>
-      inFreshProcess<Held>(import.meta.url, 'adapters', native, count),
+  for (const kernel of kernels) {
+    const found = Array.from({ length: runLength === 'quick' ? 1 : 3 }, () =>
+      inFreshProcess<MemoryInUse>(import.meta.url, 'adapters', kernel, count),
     )
     const [heap, resident] = (['heap', 'resident'] as const).map(
-      (kind) => median(found.map((held) => held[kind])) / MIB,
+      (kind) => median(found.map((memory) => memory[kind])) / MIB,
     )
     console.log(
-      `  ${(native ? 'native' : 'portable').padEnd(30)}JavaScript's memory ${heap.toFixed(1)} MiB (goal ${goal}: ${heap <= goal ? 'met' : 'missed'})   ` +
+      `  ${kernel.padEnd(30)}JavaScript's memory ${heap.toFixed(1)} MiB (goal ${goal}: ${heap <= goal ? 'met' : 'missed'})   ` +
         `resident memory ${resident.toFixed(1)} MiB   the coefficients are ${bytes} MiB`,
     )
   }
 }
 
 /** @param model the path of a sentence encoder */
-export function printStartUp(effort: Effort, model: string, hasNative: boolean): void {
+export function printStartUp(runLength: RunLength, model: string, hasNative: boolean): void {
   printSection(
     'Start-up of the whole model',
     'from createSession() with an adapter to the end of the first run, as multiples of a plain session; processor time, peak memory',
   )
   const names = START_UPS.filter((name) => name !== 'native' || hasNative)
-  const rounds = Array.from({ length: effort === 'quick' ? 1 : 5 }, () =>
+  const rounds = Array.from({ length: runLength === 'quick' ? 1 : 5 }, () =>
     names.map((name) => inFreshProcess<Costs>(import.meta.url, 'start', name, model)),
   )
-  const costsOf = (name: number, cost: keyof Costs) => rounds.map((round) => round[name][cost])
+  const costsOf = (index: number, cost: keyof Costs) => rounds.map((round) => round[index][cost])
   for (const [i, name] of names.entries())
     if (i > 0)
       console.log(
@@ -70,7 +69,7 @@ export function printStartUp(effort: Effort, model: string, hasNative: boolean):
       )
 }
 
-async function adapters(native: boolean, count: number): Promise<Held> {
+async function measureAdapterMemory(native: boolean, count: number): Promise<MemoryInUse> {
   const modules = Array.from({ length: BERT.layers }, (_, i) => moduleOf(i))
   const shapes = Object.fromEntries(modules.map((module) => [module, [BERT.d, BERT.d] as const]))
   const session = await createSession(servingModel(BERT, 'frozen'), { ...ONE_THREAD, native })
@@ -101,7 +100,7 @@ async function adapters(native: boolean, count: number): Promise<Held> {
   return { heap: after.heap - before.heap, resident: after.resident - before.resident }
 }
 
-async function start(name: StartUp, path: string): Promise<Costs> {
+async function measureStartUp(name: StartUp, path: string): Promise<Costs> {
   const adapter = encoderAdapter(path)
   const feeds = encoderFeeds(1, 16)
   const { costs, result } = await measureCosts(async () => {
@@ -120,7 +119,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [what, first, second] = process.argv.slice(2)
   const result =
     what === 'start'
-      ? await start(first as StartUp, second)
-      : await adapters(first === 'true', Number(second))
+      ? await measureStartUp(first as StartUp, second)
+      : await measureAdapterMemory(first === 'native', Number(second))
   console.log(JSON.stringify(result))
 }

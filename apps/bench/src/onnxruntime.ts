@@ -1,6 +1,6 @@
 /**
  * Measures `@fourierft/onnxruntime` in Node: layers, an adapter for each row, switching, and a whole model, with the native kernel and the portable
- * function. The peers are the frozen layer and LoRA in the same ONNX Runtime, PEFT on PyTorch, and pocketfft.
+ * function. They are compared with the frozen layer and LoRA in the same ONNX Runtime, PEFT on PyTorch, and pocketfft.
  *
  * All cases run on one thread and are measured in processor time, which other load disturbs least. A layer is one of a chain of layers with their own
  * weights, so that neither the fixed costs of a run nor a weight that stays in the cache distort the result.
@@ -19,9 +19,16 @@ import {
   servingModel,
   trainingModel,
 } from './layer-chain.js'
-import { type Case, type Clock, type Comparison, type Effort, printRatios, printSection } from './measure.js'
+import {
+  type Case,
+  type Clock,
+  type Comparison,
+  printRatios,
+  printSection,
+  type RunLength,
+} from './measure.js'
 import { printAdapterMemory, printStartUp } from './onnxruntime-memory.js'
-import { type PeftPeer, startPeftPeer } from './peft-peer.js'
+import { type PeftProcess, startPeftProcess } from './peft-process.js'
 import { randomAdapter } from './random-adapter.js'
 import { findEncoder, switching, wholeModel } from './sentence-encoder.js'
 
@@ -35,35 +42,35 @@ interface Size extends Chain {
   readonly tokens: number
 }
 
-export async function benchmarkOnnxRuntime(effort: Effort): Promise<void> {
-  printInHugePages(import.meta.url, effort)
+export async function benchmarkOnnxRuntime(runLength: RunLength): Promise<void> {
+  printInHugePages(import.meta.url, runLength)
 }
 
-async function measure(effort: Effort): Promise<void> {
+async function measure(runLength: RunLength): Promise<void> {
   const hasNative = await registerNative()
-  const sizes = sizesOf(effort)
+  const sizes = sizesOf(runLength)
   console.log(`\nonnxruntime\nONNX Runtime ${ort.env.versions.node}, one thread`)
-  const peft = await startPeftPeer({ threads: 1, clock: CLOCK })
+  const peft = await startPeftProcess({ threads: 1, clock: CLOCK })
   console.log(
     peft?.description ?? 'without PEFT and pocketfft: set FOURIERFT_PYTHON to a Python with PEFT and NumPy',
   )
   try {
-    await forwardPasses(effort, sizes, hasNative, peft)
-    await trainingSteps(effort, sizes, hasNative, peft)
-    if (hasNative) await onlyBranches(effort, sizes, peft)
+    await forwardPasses(runLength, sizes, hasNative, peft)
+    await trainingSteps(runLength, sizes, hasNative, peft)
+    if (hasNative) await onlyBranches(runLength, sizes, peft)
   } finally {
     peft?.stop()
   }
-  await adapterPerRow(effort, hasNative)
-  printAdapterMemory(effort, hasNative ? [true, false] : [false])
+  await adapterPerRow(runLength, hasNative)
+  printAdapterMemory(runLength, hasNative ? ['native', 'portable'] : ['portable'])
   const encoder = findEncoder()
   if (encoder === undefined) {
     console.log('\nwithout a whole model: fetch it with node packages/onnxruntime/scripts/minilm.js')
     return
   }
-  await wholeModel(effort, encoder, hasNative, CLOCK)
-  await switching(effort, encoder, hasNative, CLOCK)
-  printStartUp(effort, encoder, hasNative)
+  await wholeModel(runLength, encoder, hasNative, CLOCK)
+  await switching(runLength, encoder, hasNative, CLOCK)
+  printStartUp(runLength, encoder, hasNative)
 }
 
 /** Registers the native kernel if it is available, and returns whether it is. Otherwise the package prints the reason. */
@@ -75,8 +82,8 @@ async function registerNative(): Promise<boolean> {
   return usesNativeKernel
 }
 
-function sizesOf(effort: Effort): Size[] {
-  if (effort === 'quick') return [{ d: 256, layers: 2, tokens: 8 }]
+function sizesOf(runLength: RunLength): Size[] {
+  if (runLength === 'quick') return [{ d: 256, layers: 2, tokens: 8 }]
   return [768, 1024, 4096].flatMap((d) => [1, 32, 512].map((tokens) => sizeOf(d, tokens)))
 }
 
@@ -89,10 +96,10 @@ const titleOf = ({ d, tokens }: Size) => `${d}×${d}, T = ${tokens}`
 const floats = (data: Float32Array, dims: readonly number[]) => new ort.Tensor('float32', data, dims)
 
 async function forwardPasses(
-  effort: Effort,
+  runLength: RunLength,
   sizes: readonly Size[],
   hasNative: boolean,
-  peft: PeftPeer | undefined,
+  peft: PeftProcess | undefined,
 ): Promise<void> {
   printSection(
     'Forward pass of one layer',
@@ -114,23 +121,23 @@ async function forwardPasses(
         runs('frozen', frozen, { x }),
         runs('repeat', repeat, { x }),
         ...(native ? [runs('native', native, { x })] : []),
-        { ...runs('portable', portable, { x }), goal: effort === 'full' ? portableGoal(size) : undefined },
+        { ...runs('portable', portable, { x }), goal: runLength === 'full' ? portableGoal(size) : undefined },
         runs('LoRA', lora, { x }),
         ...peftCases(peft, 'forward', size),
       ],
-      effort,
+      runLength,
       CLOCK,
-      effort === 'full' ? comparisonsOf(size) : [],
+      runLength === 'full' ? comparisonsOf(size) : [],
     )
     for (const session of [frozen, repeat, lora, portable, native]) await session?.release()
   }
 }
 
 async function trainingSteps(
-  effort: Effort,
+  runLength: RunLength,
   sizes: readonly Size[],
   hasNative: boolean,
-  peft: PeftPeer | undefined,
+  peft: PeftProcess | undefined,
 ): Promise<void> {
   printSection(
     'Forward and backward pass of one layer',
@@ -149,7 +156,7 @@ async function trainingSteps(
       sessions.push(session)
       return runs(name, session, { ...common, ...feeds[method] })
     }
-    const goal = effort === 'full' ? nativeGoal(size) : undefined
+    const goal = runLength === 'full' ? nativeGoal(size) : undefined
     await printRatios(
       titleOf(size),
       [
@@ -160,9 +167,9 @@ async function trainingSteps(
         await step('LoRA', 'LoRA', ONE_THREAD),
         ...peftCases(peft, 'training', size),
       ],
-      effort,
+      runLength,
       CLOCK,
-      effort === 'full' ? comparisonsOf(size) : [],
+      runLength === 'full' ? comparisonsOf(size) : [],
     )
     for (const session of sessions) await session.release()
   }
@@ -182,9 +189,9 @@ function trainedInputs({ d, layers }: Size): Record<Method, Record<string, ort.T
 
 /** Measures branches without the products of the layers, so that the addresses of the weights in two sessions do not matter. */
 async function onlyBranches(
-  effort: Effort,
+  runLength: RunLength,
   sizes: readonly Size[],
-  peft: PeftPeer | undefined,
+  peft: PeftProcess | undefined,
 ): Promise<void> {
   printSection(
     'The cost of the native branch, without the products of the layer',
@@ -204,10 +211,10 @@ async function onlyBranches(
         {
           ...runs('branch', branches, { x, z, g: z, ...others }),
           parts: chain.layers,
-          goal: effort === 'full' && goal !== undefined ? Number((goal - 1).toFixed(2)) : undefined,
+          goal: runLength === 'full' && goal !== undefined ? Number((goal - 1).toFixed(2)) : undefined,
         },
       ],
-      effort,
+      runLength,
       CLOCK,
     )
     for (const session of [frozen, branches]) await session.release()
@@ -227,26 +234,26 @@ async function onlyBranches(
         peft.case('pocketfft', 'forward', { ...chain, tokens }),
         {
           ...runs('native', session, branchFeeds(d, tokens, 1)),
-          goal: effort === 'full' ? 0.5 : undefined,
+          goal: runLength === 'full' ? 0.5 : undefined,
         },
       ],
-      effort,
+      runLength,
       CLOCK,
     )
     await session.release()
   }
 }
 
-async function adapterPerRow(effort: Effort, hasNative: boolean): Promise<void> {
-  const count = effort === 'quick' ? 4 : 64
+async function adapterPerRow(runLength: RunLength, hasNative: boolean): Promise<void> {
+  const count = runLength === 'quick' ? 4 : 64
   printSection(
     `${count} rows with ${count} adapters`,
     'as a multiple of the same rows with one adapter. layer: a session of createSession(); branch: only the operator',
   )
   const names = Array.from({ length: count }, (_, i) => `adapter${i}`)
-  const goal = effort === 'full' ? 1.15 : undefined
-  for (const d of effort === 'quick' ? [256] : [768, 4096]) {
-    const size = { ...sizeOf(d, count), ...(effort === 'quick' ? { layers: 1 } : {}) }
+  const goal = runLength === 'full' ? 1.15 : undefined
+  for (const d of runLength === 'quick' ? [256] : [768, 4096]) {
+    const size = { ...sizeOf(d, count), ...(runLength === 'quick' ? { layers: 1 } : {}) }
     const model = servingModel(size, 'frozen')
     const adapters = Object.fromEntries(
       names.map((name, i) => [name, randomAdapter(chainShapes(size), N, i)]),
@@ -266,7 +273,7 @@ async function adapterPerRow(effort: Effort, hasNative: boolean): Promise<void> 
             ...(native && { goal }),
           },
         ],
-        effort,
+        runLength,
         CLOCK,
       )
       await session.release()
@@ -279,7 +286,7 @@ async function adapterPerRow(effort: Effort, hasNative: boolean): Promise<void> 
         runs('one', branches, branchFeeds(d, count, 1)),
         { ...runs(`${count} adapters`, branches, branchFeeds(d, count, count)), goal },
       ],
-      effort,
+      runLength,
       CLOCK,
     )
     await branches.release()
@@ -315,7 +322,7 @@ function runs(
 const chainShapes = ({ d, layers }: Chain) =>
   Object.fromEntries(Array.from({ length: layers }, (_, i) => [moduleOf(i), [d, d] as const]))
 
-function peftCases(peft: PeftPeer | undefined, pass: 'forward' | 'training', size: Size): Case[] {
+function peftCases(peft: PeftProcess | undefined, pass: 'forward' | 'training', size: Size): Case[] {
   if (!peft) return []
   // PEFT's FourierFT takes more than a second for these sizes.
   const isLong = size.d >= 4096 && size.tokens > 32
@@ -344,4 +351,4 @@ function comparisonsOf({ d, tokens }: Size): Comparison[] {
   ]
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await measure(process.argv[2] as Effort)
+if (process.argv[1] === fileURLToPath(import.meta.url)) await measure(process.argv[2] as RunLength)

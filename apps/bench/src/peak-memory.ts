@@ -9,17 +9,18 @@ import { attach } from '@fourierft/tfjs'
 import { createTfjsBackend } from '@fourierft/tfjs/conformance'
 import * as tf from '@tensorflow/tfjs-core'
 import { layers, sequential } from '@tensorflow/tfjs-layers'
-import { type Effort, printSection } from './measure.js'
+import { printSection, type RunLength } from './measure.js'
 
 const CASES = ['frozen', 'FourierFT', 'LoRA'] as const
 type Name = (typeof CASES)[number]
 
-export function printPeakMemory(effort: Effort): void {
+export function printPeakMemory(runLength: RunLength): void {
   printSection(
     'Peak memory of a training step',
-    'memory in addition to that of a process that has loaded TensorFlow, as a multiple of the frozen layer; goal 1.1',
+    'additional memory of a process that has loaded TensorFlow, as a multiple of the frozen layer; goal: at most 1.1',
   )
-  const sizes = effort === 'quick' ? [[1024, 32]] : [1024, 4096].flatMap((d) => [32, 512].map((t) => [d, t]))
+  const sizes =
+    runLength === 'quick' ? [[1024, 32]] : [1024, 4096].flatMap((d) => [32, 512].map((t) => [d, t]))
   for (const [d, tokens] of sizes) {
     const [frozen, ...others] = CASES.map((name) => median([0, 1, 2].map(() => peakOf(name, d, tokens))))
     const columns = others.map((bytes, i) => `${CASES[i + 1]} ${(bytes / frozen).toPrecision(3)}`)
@@ -47,7 +48,7 @@ async function measure(name: Name, d: number, tokens: number): Promise<number> {
   tf.tidy(() => tf.matMul(tf.ones([256, 256]), tf.ones([256, 256])).dataSync())
   global.gc?.()
   writeFileSync('/proc/self/clear_refs', '5') // resets the peak to the current resident size
-  const before = memory('VmHWM')
+  const before = peakBytes()
   const x = tf.randomNormal([tokens, d])
   const g = tf.randomNormal([tokens, d])
   const step = stepOf(name, d)
@@ -56,12 +57,12 @@ async function measure(name: Name, d: number, tokens: number): Promise<number> {
     for (const result of results) result.dataSync()
     tf.dispose(results)
   }
-  return memory('VmHWM') - before
+  return peakBytes() - before
 }
 
-/** Reads a value from the status of this process, in bytes. */
-function memory(line: 'VmHWM'): number {
-  const found = readFileSync('/proc/self/status', 'utf8').match(new RegExp(`^${line}:\\s+(\\d+) kB$`, 'm'))
+/** Returns the peak of the resident memory of this process. */
+function peakBytes(): number {
+  const found = readFileSync('/proc/self/status', 'utf8').match(/^VmHWM:\s+(\d+) kB$/m)
   return Number(found?.[1]) * 1024
 }
 

@@ -8,7 +8,7 @@ import type { Adapter } from '@fourierft/core'
 import { bakeBranches, findLinearLayers, matchLayers, readModel } from '@fourierft/onnx'
 import { type AdaptedSession, createSession } from '@fourierft/onnxruntime'
 import * as ort from 'onnxruntime-node'
-import { type Case, type Clock, type Effort, printRatios, printSection } from './measure.js'
+import { type Case, type Clock, printRatios, printSection, type RunLength } from './measure.js'
 import { randomAdapter } from './random-adapter.js'
 
 const N = 1000
@@ -42,7 +42,7 @@ export function encoderFeeds(rows: number, tokens: number): Record<string, ort.T
 }
 
 export async function wholeModel(
-  effort: Effort,
+  runLength: RunLength,
   path: string,
   hasNative: boolean,
   clock: Clock,
@@ -59,7 +59,7 @@ export async function wholeModel(
     ? await createSession(path, { ...ONE_THREAD, native: true, adapters: adapter })
     : undefined
   const sizes =
-    effort === 'quick'
+    runLength === 'quick'
       ? [[1, 8]]
       : [
           [1, 16],
@@ -79,7 +79,7 @@ export async function wholeModel(
         withAdapter('portable', portable, feeds, true),
         encoding('merged', baked, feeds),
       ],
-      effort,
+      runLength,
       clock,
     )
   }
@@ -88,7 +88,7 @@ export async function wholeModel(
 
 /** Measures runs that switch between two adapters. */
 export async function switching(
-  effort: Effort,
+  runLength: RunLength,
   path: string,
   hasNative: boolean,
   clock: Clock,
@@ -127,7 +127,7 @@ export async function switching(
           goal: 2,
         },
       ],
-      effort,
+      runLength,
       clock,
     )
     console.log(`  ${''.padEnd(30)}new sessions: ${sessionCount - initialCount}`)

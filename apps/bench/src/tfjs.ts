@@ -15,43 +15,43 @@ import { type LayersModel, layers, sequential } from '@tensorflow/tfjs-layers'
 import {
   type Case,
   type Clock,
-  type Effort,
   formatRatio,
   interleave,
   printRatios,
   printSection,
+  type RunLength,
   ratio,
 } from './measure.js'
 import { printPeakMemory } from './peak-memory.js'
-import { type PeftPeer, startPeftPeer } from './peft-peer.js'
+import { type PeftProcess, startPeftProcess } from './peft-process.js'
 
 const N = 1000
 
 /** Both backends may use several threads. */
 const CLOCK: Clock = 'wall'
 
-export async function benchmarkTfjs(effort: Effort, name: 'wasm' | 'node'): Promise<void> {
+export async function benchmarkTfjs(runLength: RunLength, name: 'wasm' | 'node'): Promise<void> {
   const { strategies } = await createTfjsBackend(name)
   const native = strategies.includes('native')
   console.log(`\ntfjs-${name}`)
   const sizes =
-    effort === 'quick'
+    runLength === 'quick'
       ? ([[256, 8]] as const)
       : (name === 'node' ? [768, 1024, 4096] : [768, 1024]).flatMap((d) =>
           [1, 32, 512].map((t) => [d, t] as const),
         )
-  const peft = await startPeftPeer()
+  const peft = await startPeftProcess()
   console.log(peft ? peft.description : 'without PEFT: set FOURIERFT_PYTHON to a Python with PEFT')
   try {
-    await forwardPasses(effort, sizes, name === 'node', native, peft)
-    await trainingSteps(effort, sizes, native, peft)
+    await forwardPasses(runLength, sizes, name === 'node', native, peft)
+    await trainingSteps(runLength, sizes, native, peft)
   } finally {
     peft?.stop()
   }
-  await compareStrategies(effort, native)
-  await swaps(effort)
-  if (name === 'node') printPeakMemory(effort)
-  else await transposedProducts(effort)
+  await compareStrategies(runLength, native)
+  await swaps(runLength)
+  if (name === 'node') printPeakMemory(runLength)
+  else await transposedProducts(runLength)
 }
 
 /** Returns the cheapest `x·W + b`: one fused product, with only the gradient of the input, which TensorFlow.js's fused product does not have. */
@@ -66,11 +66,11 @@ function frozenLayer(d: number): { linear: (x: tf.Tensor) => tf.Tensor; dispose:
 }
 
 async function forwardPasses(
-  effort: Effort,
+  runLength: RunLength,
   sizes: readonly (readonly [number, number])[],
   hasFft: boolean,
   native: boolean,
-  peft: PeftPeer | undefined,
+  peft: PeftProcess | undefined,
 ): Promise<void> {
   printSection(
     'Forward pass of one layer',
@@ -103,7 +103,7 @@ async function forwardPasses(
               {
                 name: 'without native',
                 run: finish(() => plain.apply(x)),
-                goal: effort === 'full' ? goalWithoutNative(d, tokens) : undefined,
+                goal: runLength === 'full' ? goalWithoutNative(d, tokens) : undefined,
               },
             ]
           : []),
@@ -111,7 +111,7 @@ async function forwardPasses(
         ...(hasFft ? [{ name: 'naive', run: finish(naive) }] : []),
         ...peftCases(peft, 'forward', d, tokens),
       ],
-      effort,
+      runLength,
       CLOCK,
     )
     for (const layer of [frozen, adapted, plain]) layer.dispose()
@@ -128,7 +128,7 @@ function naiveDelta(positions: tf.Tensor2D, c: tf.Tensor1D, d: number): tf.Tenso
 }
 
 function peftCases(
-  peft: PeftPeer | undefined,
+  peft: PeftProcess | undefined,
   pass: 'forward' | 'training',
   d: number,
   tokens: number,
@@ -168,10 +168,10 @@ function goalWithoutNative(d: number, tokens: number): number | undefined {
 
 /** Measures the forward and backward pass of one layer; the rest of a training step is the same for all methods. */
 async function trainingSteps(
-  effort: Effort,
+  runLength: RunLength,
   sizes: readonly (readonly [number, number])[],
   native: boolean,
-  peft: PeftPeer | undefined,
+  peft: PeftProcess | undefined,
 ): Promise<void> {
   printSection(
     'Forward and backward pass of one layer',
@@ -197,13 +197,13 @@ async function trainingSteps(
         {
           name: 'FourierFT',
           run: gradients(adapted.apply, [x, adapted.c], g),
-          goal: native && effort === 'full' ? goalOf(d, tokens) : undefined,
+          goal: native && runLength === 'full' ? goalOf(d, tokens) : undefined,
         },
         ...(native ? [{ name: 'without native', run: gradients(plain.apply, [x, plain.c], g) }] : []),
         { name: 'LoRA', run: gradients(lora, [x, a, b], g) },
         ...peftCases(peft, 'training', d, tokens),
       ],
-      effort,
+      runLength,
       CLOCK,
     )
     for (const layer of [frozen, dense, adapted, plain]) layer.dispose()
@@ -211,10 +211,10 @@ async function trainingSteps(
   }
 }
 
-async function compareStrategies(effort: Effort, native: boolean): Promise<void> {
+async function compareStrategies(runLength: RunLength, native: boolean): Promise<void> {
   const names: TfjsStrategy[] = ['dense', 'factored', 'spectral', ...(native ? (['native'] as const) : [])]
   const sizes =
-    effort === 'quick'
+    runLength === 'quick'
       ? [[64, 32, 100]]
       : [
           [64, 32, 200],
@@ -242,7 +242,7 @@ async function compareStrategies(effort: Effort, native: boolean): Promise<void>
       }
       const times = await interleave(
         names.map((name) => ({ name, run: run(name) })),
-        effort,
+        runLength,
         CLOCK,
       )
       const choice = chooseStrategy({ tokens, shape: spec.shape, n })
@@ -262,12 +262,12 @@ async function compareStrategies(effort: Effort, native: boolean): Promise<void>
   await compare('the same after calibrate(), with the crossovers measured on this machine')
 }
 
-async function swaps(effort: Effort): Promise<void> {
+async function swaps(runLength: RunLength): Promise<void> {
   printSection(
     'Switching between two adapters',
     'only setAdapter(), as a multiple of a forward pass of the model',
   )
-  const d = effort === 'quick' ? 256 : 768
+  const d = runLength === 'quick' ? 256 : 768
   const model = denseModel(d)
   const adapters = attach(model)
   adapters.addAdapter('a', { targetModules: ['linear'], nFrequency: N })
@@ -279,7 +279,7 @@ async function swaps(effort: Effort): Promise<void> {
       { name: 'forward', run: forward(model, x) },
       { name: 'setAdapter()', run: switching(adapters) },
     ],
-    effort,
+    runLength,
     CLOCK,
   )
   adapters.detach()
@@ -287,13 +287,13 @@ async function swaps(effort: Effort): Promise<void> {
   x.dispose()
 }
 
-async function transposedProducts(effort: Effort): Promise<void> {
+async function transposedProducts(runLength: RunLength): Promise<void> {
   printSection(
     'Transposed products',
     'x·Wᵀ as a multiple of x·W: matMul with its option, as in the gradients of TensorFlow.js, and a transposition before matMul, as in this package',
   )
-  const d = effort === 'quick' ? 256 : 768
-  for (const tokens of effort === 'quick' ? [8] : [32, 512]) {
+  const d = runLength === 'quick' ? 256 : 768
+  for (const tokens of runLength === 'quick' ? [8] : [32, 512]) {
     const x = tf.randomNormal([tokens, d])
     const w = tf.randomNormal([d, d])
     await printRatios(
@@ -303,7 +303,7 @@ async function transposedProducts(effort: Effort): Promise<void> {
         { name: 'matMul(x, w, false, true)', run: finish(() => tf.matMul(x, w, false, true)) },
         { name: 'matMul(x, transpose(w))', run: finish(() => tf.matMul(x, tf.transpose(w))) },
       ],
-      effort,
+      runLength,
       CLOCK,
     )
     tf.dispose([x, w])

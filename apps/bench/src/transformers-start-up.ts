@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { attach } from '@fourierft/transformers'
 import { env, pipeline } from '@huggingface/transformers'
 import { type Costs, inFreshProcess, measureCosts } from './fresh-process.js'
-import { type Effort, formatRatio, median, printSection, ratio } from './measure.js'
+import { formatRatio, median, printSection, type RunLength, ratio } from './measure.js'
 import { type ModelFolder, text } from './model-folders.js'
 
 const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 }
@@ -19,7 +19,7 @@ const GOAL = 1.1
 
 /** @param folders the models by their titles */
 export function printStartUp(
-  effort: Effort,
+  runLength: RunLength,
   root: string,
   folders: Readonly<Record<string, Pick<ModelFolder, 'name' | 'adapterPath'>>>,
   kernels: readonly ('native' | 'portable')[],
@@ -31,15 +31,15 @@ export function printStartUp(
   )
   const names = CASES.filter((name) => name !== 'native' || kernels.includes(name))
   for (const [title, folder] of Object.entries(folders)) {
-    const rounds = Array.from({ length: effort === 'quick' ? 1 : 3 }, () =>
+    const rounds = Array.from({ length: runLength === 'quick' ? 1 : 3 }, () =>
       names.map((name) =>
         inFreshProcess<Costs>(import.meta.url, name, root, folder.name, folder.adapterPath),
       ),
     )
-    const costsOf = (name: number, cost: keyof Costs) => rounds.map((round) => round[name][cost])
-    const ratioOf = (name: number, cost: keyof Costs) => ratio(costsOf(name, cost), costsOf(0, cost))
+    const costsOf = (index: number, cost: keyof Costs) => rounds.map((round) => round[index][cost])
+    const ratioOf = (index: number, cost: keyof Costs) => ratio(costsOf(index, cost), costsOf(0, cost))
     const plain = (cost: keyof Costs) => `${(median(costsOf(0, cost)) / MIB).toFixed(0)} MiB`
-    console.log(`  ${title}: plain takes ${plain('peak')} at its peak, ${plain('held')} at the end`)
+    console.log(`  ${title}: plain takes ${plain('peak')} at its peak, ${plain('atEnd')} at the end`)
     for (const [i, name] of names.entries()) {
       if (i === 0) continue
       const peak = ratioOf(i, 'peak')
@@ -47,13 +47,13 @@ export function printStartUp(
       console.log(
         `  ${name.padEnd(30)}time ${formatRatio(ratioOf(i, 'milliseconds'))}   ` +
           `peak ${formatRatio(peak)}${verdict}   ` +
-          `at the end ${formatRatio(ratioOf(i, 'held'))}`,
+          `at the end ${formatRatio(ratioOf(i, 'atEnd'))}`,
       )
     }
   }
 }
 
-async function start(name: Name, root: string, model: string, adapterPath: string): Promise<Costs> {
+async function measureStartUp(name: Name, root: string, model: string, adapterPath: string): Promise<Costs> {
   env.localModelPath = root
   env.allowRemoteModels = false
   const { costs, result } = await measureCosts(async () => {
@@ -79,5 +79,5 @@ async function start(name: Name, root: string, model: string, adapterPath: strin
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [name, root, model, adapterPath] = process.argv.slice(2)
-  console.log(JSON.stringify(await start(name as Name, root, model, adapterPath)))
+  console.log(JSON.stringify(await measureStartUp(name as Name, root, model, adapterPath)))
 }

@@ -10,7 +10,7 @@ import { attach } from '@fourierft/transformers'
 import { env, LogLevel, pipeline } from '@huggingface/transformers'
 import type { InferenceSession } from 'onnxruntime-node'
 import { servingModel } from './layer-chain.js'
-import { type Clock, type Effort, printRatios, printSection } from './measure.js'
+import { type Clock, printRatios, printSection, type RunLength } from './measure.js'
 import { ModelFolders, text, trainedAdapter } from './model-folders.js'
 import { findEncoder } from './sentence-encoder.js'
 import { printStartUp } from './transformers-start-up.js'
@@ -38,7 +38,7 @@ interface MeasuredPipeline {
   readonly batches: Readonly<Record<string, readonly string[]>>
 }
 
-export async function benchmarkTransformers(effort: Effort): Promise<void> {
+export async function benchmarkTransformers(runLength: RunLength): Promise<void> {
   const kernels = (await hasNativeKernel()) ? (['native', 'portable'] as const) : (['portable'] as const)
   console.log(`\ntransformers\ntransformers.js ${env.version}, float32, one thread`)
   const folders = new ModelFolders()
@@ -50,34 +50,34 @@ export async function benchmarkTransformers(effort: Effort): Promise<void> {
     const minilm = path === undefined ? undefined : folders.minilm(path)
     if (minilm) {
       const trained = await trainedAdapter()
-      const batches = textBatches(effort)
-      const adapters = Array.from({ length: effort === 'quick' ? 2 : 16 }, (_, i) => minilm.adapter(i))
+      const batches = textBatches(runLength)
+      const adapters = Array.from({ length: runLength === 'quick' ? 2 : 16 }, (_, i) => minilm.adapter(i))
       const measured: MeasuredPipeline = {
         task: 'feature-extraction',
         folder: minilm.name,
         adapters,
         batches,
       }
-      await printCalls(effort, 'MiniLM: query and value', measured, kernels)
+      await printCalls(runLength, 'MiniLM: query and value', measured, kernels)
       await printCalls(
-        effort,
+        runLength,
         'MiniLM: the adapter that PEFT trained, all eighteen layers',
         { ...measured, adapters: [trained], moduleNames: minilm.moduleNames(trained) },
         kernels,
       )
-      await printSwitching(effort, measured, kernels)
+      await printSwitching(runLength, measured, kernels)
     } else console.log('\nwithout a real encoder: fetch it with node packages/onnxruntime/scripts/minilm.js')
-    const decoder = folders.decoder('decoder', effort === 'quick' ? QUICK : GPT2)
+    const decoder = folders.decoder('decoder', runLength === 'quick' ? QUICK : GPT2)
     const toy = folders.toy()
     const generating = { task: 'text-generation', batches: { [`${TOKENS} tokens`]: [text(16)] } } as const
     await printCalls(
-      effort,
+      runLength,
       'Greedy generation: a decoder with random weights, query and value',
       { ...generating, folder: decoder.name, adapters: [decoder.adapter(1)] },
       kernels,
     )
     await printCalls(
-      effort,
+      runLength,
       'Greedy generation: the toy GPT-2 of the tests (two layers of width 32), c_attn and c_fc',
       {
         ...generating,
@@ -87,9 +87,9 @@ export async function benchmarkTransformers(effort: Effort): Promise<void> {
       },
       kernels,
     )
-    const encoder = folders.encoder('encoder', effort === 'quick' ? QUICK : BERT)
+    const encoder = folders.encoder('encoder', runLength === 'quick' ? QUICK : BERT)
     printStartUp(
-      effort,
+      runLength,
       folders.root,
       { ...(minilm && { MiniLM: minilm }), 'BERT-base-sized': encoder },
       kernels,
@@ -106,13 +106,13 @@ async function hasNativeKernel(): Promise<boolean> {
   return session.usesNativeKernel
 }
 
-function textBatches(effort: Effort): MeasuredPipeline['batches'] {
-  const rows = effort === 'quick' ? 2 : 16
+function textBatches(runLength: RunLength): MeasuredPipeline['batches'] {
+  const rows = runLength === 'quick' ? 2 : 16
   const batch = (rows: number, words: number) => Array.from({ length: rows }, (_, i) => text(words, i))
   return {
     '1 × 8 tokens': batch(1, 8),
     [`${rows} × 8 tokens`]: batch(rows, 8),
-    ...(effort === 'full' && { '1 × 128 tokens': batch(1, 128), '16 × 128 tokens': batch(16, 128) }),
+    ...(runLength === 'full' && { '1 × 128 tokens': batch(1, 128), '16 × 128 tokens': batch(16, 128) }),
   }
 }
 
@@ -120,7 +120,7 @@ type Kernels = readonly ('native' | 'portable')[]
 
 /** @param kernels the available ways to compute branches */
 async function printCalls(
-  effort: Effort,
+  runLength: RunLength,
   title: string,
   measured: MeasuredPipeline,
   kernels: Kernels,
@@ -136,7 +136,7 @@ async function printCalls(
   )
   const merged = await loadAttached(measured, kernels[0])
   await merged.adapterSet.mergeAdapter()
-  const goal = effort === 'full' ? 1.05 : undefined
+  const goal = runLength === 'full' ? 1.05 : undefined
   for (const [name, texts] of Object.entries(batches))
     await printRatios(
       name,
@@ -173,18 +173,22 @@ async function printCalls(
         ]),
         { name: 'merged', run: () => merged.call(texts), goal },
       ],
-      effort,
+      runLength,
       CLOCK,
       kernels.map((kernel) => ({
         name: `${texts.length} adapters, ${kernel}`,
         baseline: kernel,
-        ...(effort === 'full' && kernel === 'native' && { goal: 1.15 }),
+        ...(runLength === 'full' && kernel === 'native' && { goal: 1.15 }),
       })),
     )
   for (const { dispose } of [plain, repeat, merged, ...attached]) await dispose()
 }
 
-async function printSwitching(effort: Effort, measured: MeasuredPipeline, kernels: Kernels): Promise<void> {
+async function printSwitching(
+  runLength: RunLength,
+  measured: MeasuredPipeline,
+  kernels: Kernels,
+): Promise<void> {
   printSection(
     'Switching the adapter',
     'setAdapter() and a call, as a multiple of a call with the same adapter; goal: cheaper than two calls, no new session',
@@ -208,7 +212,7 @@ async function printSwitching(effort: Effort, measured: MeasuredPipeline, kernel
             goal: 2,
           },
         ],
-        effort,
+        runLength,
         CLOCK,
       ),
     )

@@ -1,14 +1,14 @@
 /** Table 6: FourierFT with the Fourier basis, with random orthogonal bases, and with Gaussian bases. */
-import { attachBasis } from './adaptations.js'
+import { attachBasis } from './attached-methods.js'
 import { type BasisName, basisNames } from './basis.js'
 import { colours } from './chart-frame.js'
-import { type Condition, compareOnDigits } from './digits-comparison.js'
+import { compareOnDigits, type MethodConfig } from './digits-comparison.js'
 import { errorBarChart } from './error-bar-chart.js'
 import type { Experiment } from './experiment.js'
 import { basesSettings, digitsSeeds } from './settings.js'
 import { decimal, percentage } from './table-text.js'
 
-export const basisCondition = (basis: BasisName, learningRate: number): Condition => ({
+export const basisConfig = (basis: BasisName, learningRate: number): MethodConfig => ({
   name: `${basis} basis`,
   learningRate,
   attach: (model, seed) => attachBasis(model, { basis, n: basesSettings.n, seed }),
@@ -19,8 +19,8 @@ export const bases: Experiment = {
   title: 'Table 6: three types of basis',
   seeds: digitsSeeds,
   async run(options) {
-    const conditions = basisNames.map((basis) => basisCondition(basis, basesSettings.rates[basis]))
-    const outcomes = await compareOnDigits(conditions, { ...options, scoredOn: 'test' })
+    const configs = basisNames.map((basis) => basisConfig(basis, basesSettings.rates[basis]))
+    const outcomes = await compareOnDigits(configs, { ...options, scoredOn: 'test' })
     return {
       table: [
         ['basis', 'rate', 'test accuracy', 'test loss'],

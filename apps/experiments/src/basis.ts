@@ -1,5 +1,5 @@
 /**
- * The bases of table 6: `ΔW = scale · B1 · F · B2` with a sparse `F`, where `B1` and `B2` need not be Fourier matrices. This code is only for
+ * The bases of table 6: `ΔW = α · normalisation · B1 · F · B2` with a sparse `F`, where `B1` and `B2` need not be Fourier matrices. This code is only for
  * experiments. It is not fast, because it multiplies dense matrices.
  *
  * Only the columns of `B1` and the rows of `B2` at the entries matter, so `B1 · F · B2 = left · diag(c) · right` with `left` `[d1, n]` and
@@ -14,10 +14,10 @@ export type BasisName = (typeof basisNames)[number]
 export interface Basis {
   readonly terms: readonly { readonly left: tf.Tensor2D; readonly right: tf.Tensor2D }[]
   /**
-   * The factor of the product, which gives each basis the size of the Fourier basis: for every entry, a coefficient of 1 changes `W` by a matrix
-   * whose squared norm is 1/(2·d1·d2), exactly or on average.
+   * The factor that gives each basis the size of the Fourier basis: a coefficient of 1 changes `W` by α times a matrix whose squared
+   * norm is 1/(2·d1·d2), exactly (orthogonal; fourier, except at frequency zero and Nyquist) or on average (random).
    */
-  readonly scale: number
+  readonly normalisation: number
   dispose(): void
 }
 
@@ -26,25 +26,25 @@ export function makeBasis(name: BasisName, entries: Entries, seed: number): Basi
   const [d1, d2] = entries.shape
   switch (name) {
     case 'fourier':
-      return basis(fourierTerms(entries), 1 / (d1 * d2))
+      return basisOf(fourierTerms(entries), 1 / (d1 * d2))
     case 'random':
-      return basis([termAtEntries(entries, seed, gaussian)], Math.SQRT1_2 / (d1 * d2))
+      return basisOf([termAtEntries(entries, seed, gaussian)], Math.SQRT1_2 / (d1 * d2))
     case 'orthogonal':
-      return basis([termAtEntries(entries, seed, orthogonal)], Math.SQRT1_2 / Math.sqrt(d1 * d2))
+      return basisOf([termAtEntries(entries, seed, orthogonal)], Math.SQRT1_2 / Math.sqrt(d1 * d2))
   }
 }
 
 /** Returns the ΔW `[d1, d2]` of coefficients `[n]`, without the factor `α`. */
-export function basisDelta({ terms, scale }: Basis, coefficients: tf.Tensor): tf.Tensor2D {
+export function basisDelta({ terms, normalisation }: Basis, coefficients: tf.Tensor): tf.Tensor2D {
   return tf.tidy(() => {
-    const scaled = tf.mul(coefficients, scale)
+    const scaled = tf.mul(coefficients, normalisation)
     return tf.addN(terms.map(({ left, right }) => tf.matMul(tf.mul(left, scaled), right))) as tf.Tensor2D
   })
 }
 
-const basis = (terms: Basis['terms'], scale: number): Basis => ({
+const basisOf = (terms: Basis['terms'], normalisation: number): Basis => ({
   terms,
-  scale,
+  normalisation,
   dispose: () => tf.dispose(terms.flatMap(({ left, right }) => [left, right])),
 })
 
@@ -80,11 +80,11 @@ function cosinesAndSines(d: number, frequencies: Uint32Array): { cos: tf.Tensor2
 function termAtEntries(
   { shape: [d1, d2], rows, columns }: Entries,
   seed: number,
-  square: (d: number, seed: number) => tf.Tensor2D,
+  makeSquareMatrix: (d: number, seed: number) => tf.Tensor2D,
 ): { left: tf.Tensor2D; right: tf.Tensor2D } {
   return tf.tidy(() => ({
-    left: tf.gather(square(d1, 2 * seed), tf.tensor1d(Int32Array.from(rows), 'int32'), 1),
-    right: tf.gather(square(d2, 2 * seed + 1), tf.tensor1d(Int32Array.from(columns), 'int32'), 0),
+    left: tf.gather(makeSquareMatrix(d1, 2 * seed), tf.tensor1d(Int32Array.from(rows), 'int32'), 1),
+    right: tf.gather(makeSquareMatrix(d2, 2 * seed + 1), tf.tensor1d(Int32Array.from(columns), 'int32'), 0),
   }))
 }
 

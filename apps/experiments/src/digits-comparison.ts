@@ -21,13 +21,14 @@ import {
   visionTransformer,
 } from '@fourierft/quickstart'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
-import type { Attached } from './adaptations.js'
+import type { TrainableMethod } from './attached-methods.js'
 import type { RunOptions } from './experiment.js'
 
-export interface Condition {
+/** A method with its settings. */
+export interface MethodConfig {
   readonly name: string
   readonly learningRate: number
-  attach(model: LayersModel, seed: number): Attached
+  attach(model: LayersModel, seed: number): TrainableMethod
 }
 
 export interface Outcome {
@@ -47,9 +48,9 @@ export interface ComparisonOptions extends RunOptions {
 /** With `quick`: the number of digits to train on for one epoch, and to score. */
 const quickDigits = { adaptation: 64, scored: 100 }
 
-/** Returns outcomes in the order of `conditions`. Writes progress to standard error. */
+/** Returns outcomes in the order of `configs`. Writes progress to standard error. */
 export async function compareOnDigits(
-  conditions: readonly Condition[],
+  configs: readonly MethodConfig[],
   { seeds, quick, scoredOn }: ComparisonOptions,
 ): Promise<Outcome[]> {
   const checkpoint = await readCheckpoint(baseFolder)
@@ -63,7 +64,7 @@ export async function compareOnDigits(
   const epochs = quick ? 1 : training.epochs
 
   const outcomes: Outcome[] = []
-  for (const { name, learningRate, attach } of conditions) {
+  for (const { name, learningRate, attach } of configs) {
     const scores: Score[] = []
     let parametersPerLayer = 0
     for (const seed of seeds) {

@@ -22,7 +22,7 @@ export interface ErrorBarChartOptions {
 
 const width = 520
 const height = 340
-const right = 150
+const rightMargin = 150
 /** Accuracies between 0 and 1 are drawn in percent. */
 const percent = 100
 
@@ -54,7 +54,7 @@ export function errorBarChart(options: ErrorBarChartOptions): Spec {
     encode: { enter: { x, y: { scale: 'y', field: 'mean' }, fill: colour, size: { value: 60 } } },
   }
   return {
-    ...chartFrame({ title, subtitle, width, height, right }),
+    ...chartFrame({ title, subtitle, width, height, right: rightMargin }),
     data: [
       { name: 'points', values: points },
       // Names next to the last points of two lines would overlap, so lines have a legend instead.

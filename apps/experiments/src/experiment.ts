@@ -1,4 +1,4 @@
-/** The interface between the experiments and the command line. */
+/** The interface between the experiments and `main.ts`. */
 import type { Spec } from 'vega'
 
 export interface RunOptions {

@@ -1,16 +1,16 @@
-/** Draws figure 7: the points, and for both networks the accuracy against epochs, with a thin line for each run. */
+/** Draws figure 7 of the paper: the points, and for both networks the accuracy against epochs, with a thin line for each run. */
 import { spread } from '@fourierft/quickstart'
 import type { Mark, Spec } from 'vega'
 import { chartFrame, colours, horizontalAxis, verticalAxis } from './chart-frame.js'
 import type { Clusters } from './clusters.js'
 import type { ExpressivenessOutcome } from './expressiveness-training.js'
-import type { Surroundings } from './hidden-layer-network.js'
+import type { RestOfNetwork } from './hidden-layer-network.js'
 
 const side = 300
 const gap = 84
-const panels: readonly { readonly surroundings: Surroundings; readonly title: string }[] = [
-  { surroundings: 'frozen', title: 'network frozen, W + ΔW' },
-  { surroundings: 'trained', title: 'network trained, ΔW alone' },
+const panels: readonly { readonly restOfNetwork: RestOfNetwork; readonly title: string }[] = [
+  { restOfNetwork: 'frozen', title: 'network frozen, W + ΔW' },
+  { restOfNetwork: 'trained', title: 'network trained, only ΔW' },
 ]
 const methodColours = { FourierFT: colours.fourier, LoRA: colours.lora } as const
 
@@ -45,7 +45,7 @@ function scatter({ points, labels }: Clusters): Mark {
     y: points[2 * point + 1],
   }))
   const domain = [-6, 6]
-  return panel(0, 'the points, of the first seed', {
+  return panel(0, 'points of the first seed', {
     data: [{ name: 'scatter', values }],
     scales: [
       { name: 'x', type: 'linear', domain, range: [0, side] },
@@ -72,11 +72,11 @@ function scatter({ points, labels }: Clusters): Mark {
 }
 
 function curves(
-  { surroundings, title }: (typeof panels)[number],
+  { restOfNetwork, title }: (typeof panels)[number],
   index: number,
   outcomes: readonly ExpressivenessOutcome[],
 ): Mark {
-  const shown = outcomes.filter((outcome) => outcome.surroundings === surroundings)
+  const shown = outcomes.filter((outcome) => outcome.restOfNetwork === restOfNetwork)
   const runPoints = shown.flatMap(({ method, runs }) =>
     runs.flatMap(({ seed, curve }) =>
       curve.map(({ epoch, accuracy }) => ({

@@ -2,7 +2,7 @@
 import { score } from '@fourierft/quickstart'
 import * as tf from '@tensorflow/tfjs-core'
 import { type Clusters, clusters } from './clusters.js'
-import { hiddenLayerNetwork, type Surroundings } from './hidden-layer-network.js'
+import { hiddenLayerNetwork, type RestOfNetwork } from './hidden-layer-network.js'
 import { fourierUpdate, loraUpdate } from './hidden-update.js'
 import { expressivenessSettings as settings } from './settings.js'
 
@@ -18,14 +18,14 @@ export interface ExpressivenessRun {
 
 /** All runs of one method in one network. */
 export interface ExpressivenessOutcome {
-  readonly surroundings: Surroundings
+  readonly restOfNetwork: RestOfNetwork
   readonly method: UpdateName
   readonly runs: readonly ExpressivenessRun[]
 }
 
 export interface ExpressivenessOptions {
   readonly method: UpdateName
-  readonly surroundings: Surroundings
+  readonly restOfNetwork: RestOfNetwork
   readonly learningRate: number
   readonly epochs: number
   /** Determines the points, the network and the start of ΔW. Both methods get the same points and the same network. */
@@ -33,9 +33,9 @@ export interface ExpressivenessOptions {
 }
 
 export function trainHiddenLayer(options: ExpressivenessOptions): ExpressivenessRun {
-  const { method, surroundings, learningRate, epochs, seed } = options
+  const { method, restOfNetwork, learningRate, epochs, seed } = options
   const { width, n, scaling, rank, scoredEvery } = settings
-  const start = surroundings === 'frozen' ? 'zero' : 'random'
+  const start = restOfNetwork === 'frozen' ? 'zero' : 'random'
   const update =
     method === 'FourierFT'
       ? fourierUpdate({ width, start, seed }, { n, scaling })
@@ -44,7 +44,7 @@ export function trainHiddenLayer(options: ExpressivenessOptions): Expressiveness
   const network = hiddenLayerNetwork(update, {
     width,
     classes: settings.clusters.classes,
-    surroundings,
+    restOfNetwork,
     seed,
   })
   const optimizer = tf.train.adam(learningRate)

@@ -10,11 +10,11 @@ import {
   trainHiddenLayer,
   type UpdateName,
 } from './expressiveness-training.js'
-import type { Surroundings } from './hidden-layer-network.js'
+import type { RestOfNetwork } from './hidden-layer-network.js'
 import { expressivenessSettings as settings } from './settings.js'
 import { percentage } from './table-text.js'
 
-const networks: readonly Surroundings[] = ['frozen', 'trained']
+const networks: readonly RestOfNetwork[] = ['frozen', 'trained']
 const methods: readonly UpdateName[] = ['FourierFT', 'LoRA']
 const quickEpochs = 40
 
@@ -24,16 +24,16 @@ export const expressiveness: Experiment = {
   seeds: settings.seeds,
   async run({ seeds, quick }) {
     const epochs = quick ? quickEpochs : settings.epochs
-    const outcomes = networks.flatMap((surroundings) =>
+    const outcomes = networks.flatMap((restOfNetwork) =>
       methods.map((method): ExpressivenessOutcome => {
-        const learningRate = settings.rates[surroundings][method]
+        const learningRate = settings.rates[restOfNetwork][method]
         const runs = seeds.map((seed) =>
-          trainHiddenLayer({ method, surroundings, learningRate, epochs, seed }),
+          trainHiddenLayer({ method, restOfNetwork, learningRate, epochs, seed }),
         )
         console.error(
-          `${method}, network ${surroundings}: ${fullAccuracyCount(runs)} of ${seeds.length} at 100 %`,
+          `${method}, network ${restOfNetwork}: ${fullAccuracyCount(runs)} of ${seeds.length} at 100 %`,
         )
-        return { surroundings, method, runs }
+        return { restOfNetwork, method, runs }
       }),
     )
     const [shownSeed = 1] = seeds
@@ -56,12 +56,12 @@ export const expressiveness: Experiment = {
   },
 }
 
-function row({ surroundings, method, runs }: ExpressivenessOutcome): string[] {
+function row({ restOfNetwork, method, runs }: ExpressivenessOutcome): string[] {
   return [
-    surroundings,
+    restOfNetwork,
     method,
     `${runs[0]?.parameters ?? 0}`,
-    `${settings.rates[surroundings][method]}`,
+    `${settings.rates[restOfNetwork][method]}`,
     `${fullAccuracyCount(runs)} of ${runs.length}`,
     epochsText(runs),
     percentage(accuracies(runs, (curve) => Math.max(...curve))),

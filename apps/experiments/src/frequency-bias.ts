@@ -1,8 +1,8 @@
 /** Figure 5: entries sampled from a band of frequencies around f_c, compared with uniform entries. */
 import { baseConfig } from '@fourierft/quickstart'
-import { attachFourier } from './adaptations.js'
+import { attachFourier } from './attached-methods.js'
 import { colours } from './chart-frame.js'
-import { type Condition, compareOnDigits } from './digits-comparison.js'
+import { compareOnDigits, type MethodConfig } from './digits-comparison.js'
 import { errorBarChart } from './error-bar-chart.js'
 import type { Experiment } from './experiment.js'
 import { digitsSeeds, frequencyBiasSettings } from './settings.js'
@@ -13,13 +13,13 @@ const { n, learningRate, paperWidth, paperBandwidth, paperCentres } = frequencyB
 /** Scales a frequency or a bandwidth of the paper to the smaller spectrum of the demo's layers. */
 const scaled = (frequency: number): number => (frequency * baseConfig.hidden_size) / paperWidth
 
-const withoutBias: Condition = {
+const withoutBias: MethodConfig = {
   name: 'no bias',
   learningRate,
   attach: (model, seed) => attachFourier(model, { n, seed }),
 }
 
-const bandPass = (paperCentre: number): Condition => ({
+const bandPass = (paperCentre: number): MethodConfig => ({
   name: `f_c = ${scaled(paperCentre).toFixed(1)}`,
   learningRate,
   attach: (model, seed) =>
@@ -41,8 +41,8 @@ export const frequencyBias: Experiment = {
   seeds: digitsSeeds,
   async run(options) {
     const centres = options.quick ? paperCentres.slice(0, 2) : paperCentres
-    const conditions = [withoutBias, ...centres.map(bandPass)]
-    const outcomes = await compareOnDigits(conditions, { ...options, scoredOn: 'test' })
+    const configs = [withoutBias, ...centres.map(bandPass)]
+    const outcomes = await compareOnDigits(configs, { ...options, scoredOn: 'test' })
     const [uniform, ...bands] = outcomes
     if (uniform === undefined) throw new Error('the run without bias is missing')
     const bandwidth = scaled(paperBandwidth).toFixed(1)

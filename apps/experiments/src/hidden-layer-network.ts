@@ -8,7 +8,8 @@
 import * as tf from '@tensorflow/tfjs-core'
 import type { HiddenUpdate } from './hidden-update.js'
 
-export type Surroundings = 'frozen' | 'trained'
+/** Whether the two layers around the hidden layer are frozen or trained. */
+export type RestOfNetwork = 'frozen' | 'trained'
 
 export interface HiddenLayerNetwork {
   /** All trained variables, those of ΔW first. */
@@ -21,13 +22,13 @@ export interface HiddenLayerNetwork {
 export interface NetworkOptions {
   readonly width: number
   readonly classes: number
-  readonly surroundings: Surroundings
+  readonly restOfNetwork: RestOfNetwork
   readonly seed: number
 }
 
 export function hiddenLayerNetwork(
   update: HiddenUpdate,
-  { width, classes, surroundings, seed }: NetworkOptions,
+  { width, classes, restOfNetwork, seed }: NetworkOptions,
 ): HiddenLayerNetwork {
   // Each random matrix has its own seed. A weight before a ReLU has variance 2/inputs (He et al., 2015).
   const random = (index: number, shape: [number, number], variance: number) =>
@@ -38,7 +39,7 @@ export function hiddenLayerNetwork(
   const first = { weight: random(0, [2, width], 1), bias: random(1, [1, width], 1) }
   const middle = { weight: random(2, [width, width], 2 / width), bias: zeros(width) }
   const last = { weight: random(3, [width, classes], 1 / width), bias: zeros(classes) }
-  const frozen = surroundings === 'frozen'
+  const frozen = restOfNetwork === 'frozen'
   const around = [first.weight, first.bias, middle.bias, last.weight, last.bias]
   return {
     variables: frozen ? update.variables : [...update.variables, ...around],

@@ -1,19 +1,19 @@
 /** Figure 4: accuracy against the number of trained values, for FourierFT with several n and LoRA with several ranks. */
-import { attachFourier, attachLoraOfRank } from './adaptations.js'
+import { attachFourier, attachLoraOfRank } from './attached-methods.js'
 import { colours } from './chart-frame.js'
-import { type Condition, compareOnDigits, type Outcome } from './digits-comparison.js'
+import { compareOnDigits, type MethodConfig, type Outcome } from './digits-comparison.js'
 import { errorBarChart, type Series } from './error-bar-chart.js'
 import type { Experiment } from './experiment.js'
 import { digitsSeeds, parametersSettings } from './settings.js'
 import { count, decimal, percentage } from './table-text.js'
 
-export const fourierCondition = ({ n, learningRate }: { n: number; learningRate: number }): Condition => ({
+export const fourierConfig = ({ n, learningRate }: { n: number; learningRate: number }): MethodConfig => ({
   name: `FourierFT, n = ${n}`,
   learningRate,
   attach: (model, seed) => attachFourier(model, { n, seed }),
 })
 
-export const loraCondition = ({ rank, learningRate }: { rank: number; learningRate: number }): Condition => ({
+export const loraConfig = ({ rank, learningRate }: { rank: number; learningRate: number }): MethodConfig => ({
   name: `LoRA, r = ${rank}`,
   learningRate,
   attach: (model, seed) => attachLoraOfRank(model, { rank, seed }),
@@ -25,8 +25,8 @@ export const parameters: Experiment = {
   seeds: digitsSeeds,
   async run(options) {
     const selection = <T>(all: readonly T[]) => (options.quick ? all.slice(0, 2) : all)
-    const fourier = selection(parametersSettings.fourier).map(fourierCondition)
-    const lora = selection(parametersSettings.lora).map(loraCondition)
+    const fourier = selection(parametersSettings.fourier).map(fourierConfig)
+    const lora = selection(parametersSettings.lora).map(loraConfig)
     const outcomes = await compareOnDigits([...fourier, ...lora], { ...options, scoredOn: 'test' })
     return {
       table: [

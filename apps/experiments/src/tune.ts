@@ -3,25 +3,25 @@
  * test digits, and none of the seeds of the reported results.
  */
 import { startTensorFlow } from '@fourierft/quickstart'
-import { basisCondition } from './bases.js'
+import { basisConfig } from './bases.js'
 import { basisNames } from './basis.js'
-import { type Condition, compareOnDigits } from './digits-comparison.js'
+import { compareOnDigits, type MethodConfig } from './digits-comparison.js'
 import { epochOfFullAccuracy, trainHiddenLayer, type UpdateName } from './expressiveness-training.js'
-import type { Surroundings } from './hidden-layer-network.js'
-import { fourierCondition, loraCondition } from './parameters.js'
+import type { RestOfNetwork } from './hidden-layer-network.js'
+import { fourierConfig, loraConfig } from './parameters.js'
 import { basesSettings, expressivenessSettings, parametersSettings, tuningSeed } from './settings.js'
 import { markdownTable } from './table-text.js'
 
 const EXPERIMENTS: Readonly<Record<string, () => Promise<string[][]>>> = {
   async expressiveness() {
     const { epochs, tuningSeeds, rateGrids } = expressivenessSettings
-    const surroundings: readonly Surroundings[] = ['frozen', 'trained']
+    const restOfNetwork: readonly RestOfNetwork[] = ['frozen', 'trained']
     const methods: readonly UpdateName[] = ['FourierFT', 'LoRA']
-    const rows = surroundings.flatMap((network) =>
+    const rows = restOfNetwork.flatMap((network) =>
       methods.flatMap((method) =>
         rateGrids[method].map((learningRate) => {
           const epochsToFull = tuningSeeds.map((seed) => {
-            const run = trainHiddenLayer({ method, surroundings: network, learningRate, epochs, seed })
+            const run = trainHiddenLayer({ method, restOfNetwork: network, learningRate, epochs, seed })
             return epochOfFullAccuracy(run) ?? 'never'
           })
           return [network, method, `${learningRate}`, epochsToFull.join(', ')]
@@ -34,21 +34,17 @@ const EXPERIMENTS: Readonly<Record<string, () => Promise<string[][]>>> = {
     const { fourier, lora, rateGrids } = parametersSettings
     return onDigits([
       ...fourier.flatMap(({ n }) =>
-        rateGrids.fourier.map((learningRate) => fourierCondition({ n, learningRate })),
+        rateGrids.fourier.map((learningRate) => fourierConfig({ n, learningRate })),
       ),
-      ...lora.flatMap(({ rank }) =>
-        rateGrids.lora.map((learningRate) => loraCondition({ rank, learningRate })),
-      ),
+      ...lora.flatMap(({ rank }) => rateGrids.lora.map((learningRate) => loraConfig({ rank, learningRate }))),
     ])
   },
   bases: () =>
-    onDigits(
-      basisNames.flatMap((basis) => basesSettings.rateGrid.map((rate) => basisCondition(basis, rate))),
-    ),
+    onDigits(basisNames.flatMap((basis) => basesSettings.rateGrid.map((rate) => basisConfig(basis, rate)))),
 }
 
-async function onDigits(conditions: readonly Condition[]): Promise<string[][]> {
-  const outcomes = await compareOnDigits(conditions, {
+async function onDigits(configs: readonly MethodConfig[]): Promise<string[][]> {
+  const outcomes = await compareOnDigits(configs, {
     seeds: [tuningSeed],
     quick: false,
     scoredOn: 'validation',

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Plugin } from 'vite'
 import { readEmails } from './emails.js'
-import { encoderExport } from './encoder-export.js'
+import { prepareEncoder } from './prepare-encoder.js'
 import { readPieces, tokenizerFiles } from './word-pieces.js'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
@@ -29,7 +29,7 @@ const config = {
 
 /** @param model the file of the model. Default: the file that `packages/onnxruntime/scripts/minilm.js` fetches */
 export function encoderFiles(model = join(root, '.cache/minilm-0.2.1/model.onnx')): Plugin {
-  let exported: Promise<Uint8Array> | undefined
+  let prepared: Promise<Uint8Array> | undefined
   return {
     name: 'encoder-files',
     async generateBundle() {
@@ -48,8 +48,8 @@ export function encoderFiles(model = join(root, '.cache/minilm-0.2.1/model.onnx'
           response.writeHead(404).end()
           return
         }
-        exported ??= readFile(model).then((bytes) => encoderExport(bytes, model))
-        exported.then((bytes) => {
+        prepared ??= readFile(model).then((bytes) => prepareEncoder(bytes, model))
+        prepared.then((bytes) => {
           const headers = { 'content-type': 'application/octet-stream', 'content-length': bytes.length }
           response.writeHead(200, headers).end(bytes)
         }, next)

@@ -18,7 +18,7 @@ export class Curve {
   readonly #options: CurveOptions
   readonly #values: number[] = []
   #steps = 1
-  #level: number | undefined
+  #baseline: number | undefined
   #drawing = false
 
   /** @param parent the element that gets the curve */
@@ -36,8 +36,8 @@ export class Curve {
   }
 
   /** Draws a dashed horizontal line, the value of the frozen model. */
-  set level(value: number) {
-    this.#level = value
+  set baseline(value: number) {
+    this.#baseline = value
     this.#drawSoon()
   }
 
@@ -58,7 +58,7 @@ export class Curve {
 
   #draw(): void {
     const { title, format } = this.#options
-    const top = this.#options.top ?? 2 * Math.ceil(Math.max(1, this.#level ?? 0, ...this.#values) / 2)
+    const top = this.#options.top ?? 2 * Math.ceil(Math.max(1, this.#baseline ?? 0, ...this.#values) / 2)
     const x = (step: number) =>
       frame.left + ((width - frame.left - frame.right) * step) / Math.max(1, this.#steps)
     const y = (value: number) =>
@@ -85,12 +85,12 @@ export class Curve {
       parts.push(text(`${Math.round(step)}`, { x: x(step), y: height - 14, 'text-anchor': anchor }))
     }
     parts.push(text('step', { x: x(this.#steps * 0.75), y: height - 14, 'text-anchor': 'middle' }))
-    if (this.#level !== undefined) {
-      const at = y(this.#level)
+    if (this.#baseline !== undefined) {
+      const at = y(this.#baseline)
       parts.push(
-        element('line', { class: 'level', x1: frame.left, x2: width - frame.right, y1: at, y2: at }),
+        element('line', { class: 'baseline', x1: frame.left, x2: width - frame.right, y1: at, y2: at }),
         text('frozen', {
-          class: 'level-name',
+          class: 'baseline-name',
           x: width - frame.right,
           y: at < frame.top + 20 ? at + 14 : at - 5,
           'text-anchor': 'end',

@@ -28,14 +28,14 @@ export interface TrainOptions {
   readonly onStep: (step: number, batch: Score) => void
 }
 
-/** Digits in a batch. The page handles events between batches. */
-const batchSize = 50
+/** Test digits in a batch. The page handles events between batches. */
+const testBatchSize = 50
 
 export class DigitModel {
   readonly #data: Data
   readonly #model: LayersModel
   readonly #adapters: Adapters
-  #adapter = ''
+  #adapterName = ''
   #adapterCount = 0
 
   /** The initial adapter does not change the model. */
@@ -72,8 +72,8 @@ export class DigitModel {
   async testLogits(model: ModelName): Promise<Float32Array> {
     const { test } = this.#data
     const logits = new Float32Array(test.count * classes)
-    for (let start = 0; start < test.count; start += batchSize) {
-      const length = Math.min(batchSize, test.count - start)
+    for (let start = 0; start < test.count; start += testBatchSize) {
+      const length = Math.min(testBatchSize, test.count - start)
       const part = pick(
         test,
         Array.from({ length }, (_, i) => start + i),
@@ -105,7 +105,7 @@ export class DigitModel {
 
   /** The current state of the adapter. */
   adapter(): Promise<Adapter> {
-    return this.#adapters.getAdapter(this.#adapter)
+    return this.#adapters.getAdapter(this.#adapterName)
   }
 
   /** Frees all memory. */
@@ -130,8 +130,8 @@ export class DigitModel {
 
   #use(name: string): void {
     this.#adapters.setAdapter(name)
-    if (this.#adapter) this.#adapters.deleteAdapter(this.#adapter)
-    this.#adapter = name
+    if (this.#adapterName) this.#adapters.deleteAdapter(this.#adapterName)
+    this.#adapterName = name
   }
 
   #newName(): string {

@@ -21,7 +21,7 @@ export class DrawingPanel {
   constructor(failed: (error: unknown) => void) {
     this.#failed = failed
     elements.clear.addEventListener('click', () => this.#drawing.clear())
-    elements.turn.addEventListener('change', () => this.#drawn())
+    elements.rotate.addEventListener('change', () => this.#drawn())
   }
 
   /** The model to use; undefined until it is loaded. */
@@ -39,7 +39,7 @@ export class DrawingPanel {
 
   /** Runs both models on the current digit. If the drawing changes while they run, runs them again. */
   predict(): void {
-    showDigit(elements.seen, this.#digit?.pixels)
+    showDigit(elements.modelInput, this.#digit?.pixels)
     if (this.#isRunning) {
       this.#runAgain = true
       return
@@ -71,7 +71,7 @@ export class DrawingPanel {
   #drawn(): void {
     const pixels = digitFromInk(this.#drawing.ink, this.#drawing.size)
     const digit = pixels && { count: 1, pixels, labels: Int32Array.of(0) }
-    this.#digit = digit && elements.turn.checked ? rotateDigits(digit, degrees) : digit
+    this.#digit = digit && elements.rotate.checked ? rotateDigits(digit, degrees) : digit
     this.predict()
   }
 }

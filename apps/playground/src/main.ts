@@ -23,15 +23,16 @@ const panel = new DrawingPanel(showError)
 let data: Data | undefined
 let model: DigitModel | undefined
 let onnxPanel: OnnxPanel | undefined
-/** The adapter to continue with on another backend, even after a backend that did not start. */
+/** The adapter, kept during a change of the backend, also if the new backend does not start. */
 let savedAdapter: Adapter | undefined
-let stopping: AbortController | undefined
+/** Stops the running training. */
+let running: AbortController | undefined
 
 elements.form.addEventListener('submit', (event) => {
   event.preventDefault()
   void job(train)
 })
-elements.stop.addEventListener('click', () => stopping?.abort())
+elements.stop.addEventListener('click', () => running?.abort())
 elements.backend.addEventListener('change', () => void job(() => use(chosenBackend())))
 elements.sample.addEventListener('click', () => data && panel.take(data.test))
 elements.download.addEventListener('click', () => void job(save))
@@ -89,8 +90,8 @@ async function use(backend: Backend): Promise<void> {
 async function train(): Promise<void> {
   if (model === undefined || data === undefined) return
   const steps = elements.steps.valueAsNumber
-  stopping = new AbortController()
-  const { signal } = stopping
+  running = new AbortController()
+  const { signal } = running
   elements.stop.disabled = false
   elements.tunedScore.textContent = '…'
   onnxPanel?.clear()
@@ -113,7 +114,7 @@ async function train(): Promise<void> {
     })
   } finally {
     elements.stop.disabled = true
-    stopping = undefined
+    running = undefined
   }
   panel.predict()
   await showTunedScore(model, data)
@@ -148,8 +149,8 @@ async function showFrozenScore(model: DigitModel, { test }: Data): Promise<void>
   say('Testing the frozen model on rotated digits …')
   const frozen = score(await model.testLogits('frozen'), test.labels)
   elements.frozenScore.textContent = percent(frozen.accuracy)
-  loss.level = frozen.loss
-  accuracy.level = frozen.accuracy
+  loss.baseline = frozen.loss
+  accuracy.baseline = frozen.accuracy
 }
 
 /** Shows the score in TensorFlow.js and in ONNX Runtime Web. */

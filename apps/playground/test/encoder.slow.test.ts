@@ -31,7 +31,11 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'playground-'))
   outDir = join(folder, 'page')
   await build(mergeConfig(pageConfig, { build: { outDir } }))
-  browser = await chromium.launch({ executablePath: findChromium() ?? '', args: CHROMIUM_FLAGS })
+  browser = await chromium.launch({
+    executablePath: findChromium() ?? '',
+    args: CHROMIUM_FLAGS,
+    timeout: TEST_TIMEOUT,
+  })
 }, TEST_TIMEOUT)
 
 afterAll(async () => {

@@ -33,7 +33,11 @@ describe('the page', () => {
     folder = await mkdtemp(join(tmpdir(), 'playground-'))
     const outDir = join(folder, 'page')
     await build(mergeConfig(pageConfig, { build: { outDir } }))
-    browser = await chromium.launch({ executablePath: findChromium() ?? '', args: CHROMIUM_FLAGS })
+    browser = await chromium.launch({
+      executablePath: findChromium() ?? '',
+      args: CHROMIUM_FLAGS,
+      timeout: TEST_TIMEOUT,
+    })
     opened = await openPage(browser, outDir)
     page = opened.page
     await status(/^Ready/)

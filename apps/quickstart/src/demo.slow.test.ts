@@ -34,7 +34,7 @@ describe('the quick demo', () => {
   let printed = ''
   beforeAll(async () => {
     printed = (await run('--quick', '--out', out)).stdout
-  }, 300_000)
+  })
 
   it('reports that both implementations agree, and compares all methods', () => {
     expect(printed).toContain('200 of 200 test digits the same')

@@ -17,7 +17,7 @@ import { countSteps, predict } from './fine-tune.js'
 import { formatBytes } from './format-bytes.js'
 import { loadDigits } from './load-digits.js'
 import { lossCurves } from './loss-curves.js'
-import { type Adaptation, fourierft, type Method, methods } from './methods.js'
+import { type AttachedMethod, fourierft, type Method, methods } from './methods.js'
 import { loadWeights } from './model-weights.js'
 import { writeOnnxFolder } from './onnx-files.js'
 import { startProgress } from './progress.js'
@@ -170,7 +170,7 @@ function reportComparison(
 async function runWithProgress(
   setup: Setup,
   method: Method,
-  attached: Adaptation,
+  attached: AttachedMethod,
   seed: number,
 ): Promise<Run> {
   const { model, frozen, adaptation, test, epochs } = setup

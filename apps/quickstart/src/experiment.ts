@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import type { DigitSet } from './digits.js'
 import { fineTune, predict } from './fine-tune.js'
-import { type Adaptation, countParameters, type Method } from './methods.js'
+import { type AttachedMethod, countParameters, type Method } from './methods.js'
 import { type Score, score } from './score.js'
 
 /** The test score after a number of steps. */
@@ -42,7 +42,7 @@ const scoredFractions = [1 / 32, 1 / 8, 1 / 4, 1 / 2, 1]
 export async function runMethod(
   model: LayersModel,
   { name, learningRate }: Method,
-  { variables, save }: Adaptation,
+  { variables, save }: AttachedMethod,
   frozen: Score,
   options: ExperimentOptions,
 ): Promise<Run> {

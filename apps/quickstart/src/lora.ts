@@ -1,7 +1,7 @@
 /**
  * LoRA on the `Dense` layers of a model, for comparison: `y = W x + α/r · B A x` with `A` `[r, in]` and `B` `[out, r]`.
  *
- * @see Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022
+ * @see Hu et al., "LoRA: Low-Rank AttachedMethod of Large Language Models", ICLR 2022
  */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'

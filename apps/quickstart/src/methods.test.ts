@@ -28,7 +28,7 @@ const folder = await mkdtemp(join(tmpdir(), 'quickstart-'))
 afterAll(() => rm(folder, { recursive: true }))
 
 /**
- * The loss of each method after 8 steps; the frozen model has 3.6465. Noise of 1e-5 (170 unit roundoffs) in the pixels changes these losses by
+ * The loss of each method after 8 steps; the frozen model's loss is 3.6465. Noise of 1e-5 (170 unit roundoffs) in the pixels changes these losses by
  * less than 1e-5, so the rounding of another machine stays far below LOSS_LIMIT.
  */
 const LOSSES: Readonly<Record<string, number>> = {
@@ -45,7 +45,7 @@ describe.each(methods)('$name', (method) => {
   it('starts with the outputs of the frozen model, reaches the known loss, and restores the model bit for bit', async () => {
     const before = { logits: predict(model, digits), weights: weights(), ...tf.memory() }
     const attached = method.attach(model, 1)
-    // FourierFT adds the bias after the product, but the layer's kernel adds it within the product, so the logits differ by rounding.
+    // FourierFT adds the bias after the product, but the frozen layer adds it in a fused product, so the logits differ by rounding.
     const difference = largestDifference(predict(model, digits), before.logits)
     expect(difference).toBeLessThanOrEqual(roundingLimit(checkpoint.config, before.logits))
     const training = { digits, epochs: 2, batchSize: 16, learningRate: method.learningRate, seed: 1 }
@@ -96,7 +96,7 @@ describe('the trained and saved parameters', () => {
   })
 
   it.each(loraSettings.map(({ rank }, index) => [rank, index]))(
-    'LoRA, rank %i: two factors for each of these layers, with the names and shapes of PEFT',
+    'LoRA, rank %i: two factors for each query and value layer, with the names and shapes of PEFT',
     async (rank, index) => {
       const attached = loraMethods[index]?.attach(model, 1)
       if (attached === undefined) throw new Error(`no method for rank ${rank}`)

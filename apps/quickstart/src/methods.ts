@@ -12,7 +12,7 @@ import { fourierSettings, fullSettings, loraSettings, targetModules } from './se
 import { allVariables } from './vision-transformer.js'
 
 /** A method attached to a model. */
-export interface Adaptation {
+export interface AttachedMethod {
   /** The trained variables. Nothing else changes. */
   readonly variables: tf.Variable[]
   /** Writes the trained parameters. @returns the path of their file */
@@ -26,7 +26,7 @@ export interface Method {
   /** The folder of its results. */
   readonly folder: string
   readonly learningRate: number
-  attach(model: LayersModel, seed: number): Adaptation
+  attach(model: LayersModel, seed: number): AttachedMethod
 }
 
 /** Coefficients start at zero (PEFT's `init_weights: true`), so that every method starts at the frozen model's loss. */
@@ -34,7 +34,7 @@ export const fourierft = {
   name: 'FourierFT',
   folder: 'fourierft',
   learningRate: fourierSettings.learningRate,
-  attach(model: LayersModel, seed: number): Adaptation & { readonly adapters: Adapters } {
+  attach(model: LayersModel, seed: number): AttachedMethod & { readonly adapters: Adapters } {
     const { nFrequency, scaling } = fourierSettings
     const adapters = attach(model, {
       targetModules,

@@ -47,7 +47,7 @@ describe('the folder of the model', () => {
 })
 
 describe('the image-classification pipeline of transformers.js', () => {
-  it('gives the probabilities of the typed-array implementation for images of bytes', async () => {
+  it('gives the probabilities of the typed-array implementation for images with 8-bit pixels', async () => {
     const classify = await pipeline('image-classification', files.model, {
       dtype: 'fp32',
       local_files_only: true,
@@ -93,8 +93,14 @@ describe('runIn', () => {
     milliseconds: 1,
   }
   const base = { ...core, logits: typedArrayTransformer(checkpoint)(digits) }
-  const compare = (run: Awaited<ReturnType<typeof runIn>>, trained = core) =>
-    compareRuntimes({ core: trained, trained, others: [run], digits, config: checkpoint.config }).at(-1)
+  const compare = (run: Awaited<ReturnType<typeof runIn>>, expected = core) =>
+    compareRuntimes({
+      core: expected,
+      trained: expected,
+      others: [run],
+      digits,
+      config: checkpoint.config,
+    }).at(-1)
 
   it.each(runtimes)('gives the same predictions in $name', async (runtime) => {
     const run = await runIn(runtime, files, digits)

@@ -2,14 +2,14 @@ import { expect, it } from 'vitest'
 import { testAdapters } from '../vitest.js'
 import { MUTANTS } from './mutants.js'
 import { referenceSubjects } from './reference-subject.js'
-import { Bench, runSituation, SITUATIONS } from './situations.js'
+import { PackageUnderTest, runSituation, SITUATIONS } from './situations.js'
 
 testAdapters(() => referenceSubjects())
 
 it.for(MUTANTS)('the suite catches a model in which $fault', async ({ make, caughtBy }) => {
-  const bench = await Bench.open(referenceSubjects(make), referenceSubjects())
+  const tested = await PackageUnderTest.open(referenceSubjects(make), referenceSubjects())
   const failed: string[] = []
   for (const situation of SITUATIONS.filter(({ name }) => name.includes(caughtBy)))
-    await runSituation(situation, bench).catch(() => failed.push(situation.name))
+    await runSituation(situation, tested).catch(() => failed.push(situation.name))
   expect(failed).not.toEqual([])
 })

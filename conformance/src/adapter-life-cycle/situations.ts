@@ -8,7 +8,7 @@ import { type AdapterSubject, type AdapterSubjects, type SuiteAdapters, suiteAda
 export interface Situation {
   readonly name: string
   /** Throws if the subject does not behave as it should. */
-  run(bench: Bench): Promise<void>
+  run(tested: PackageUnderTest): Promise<void>
   /** The ability that the subject needs. */
   readonly needs?: Ability
 }
@@ -24,10 +24,10 @@ type Output = 'base' | 'a' | 'b' | 'a+b' | 'headA' | 'headB' | 'a*0.5'
 const OUTPUTS: readonly Output[] = ['base', 'a', 'b', 'a+b', 'headA', 'headB', 'a*0.5']
 
 /** Far longer than any call or rebuild of a small model. */
-const DEADLOCK_MS = 60_000
+const DEADLOCK_MS = 240_000
 
 /** A package under test with the outputs that its models can have. */
-export class Bench {
+export class PackageUnderTest {
   readonly subjects: AdapterSubjects
   readonly adapters: SuiteAdapters
   readonly #outputs: ReadonlyMap<Output, Float32Array>
@@ -44,10 +44,10 @@ export class Bench {
    *
    * @param observed the models to observe, if the tested ones may be faulty
    */
-  static async open(subjects: AdapterSubjects, observed = subjects): Promise<Bench> {
+  static async open(subjects: AdapterSubjects, observed = subjects): Promise<PackageUnderTest> {
     const adapters = suiteAdapters(subjects)
     const outputs = new Map<Output, Float32Array>()
-    const bench = new Bench(subjects, outputs)
+    const tested = new PackageUnderTest(subjects, outputs)
     for (const output of OUTPUTS) {
       const subject = await observed.create()
       const [first = '', scale] = output.split('*')
@@ -61,9 +61,9 @@ export class Bench {
     }
     for (const [first, values] of outputs)
       for (const [second, otherValues] of outputs)
-        if (first !== second && distance(values, otherValues) < 100 * bench.#tolerance)
+        if (first !== second && distance(values, otherValues) < 100 * tested.#tolerance)
           throw new Error(`the outputs ${first} and ${second} of this model are too similar to distinguish`)
-    return bench
+    return tested
   }
 
   /** Makes a model with these adapters loaded, the first of them active. */
@@ -180,19 +180,22 @@ function awaitLater<T>(promise: Promise<T>): Promise<T> {
 }
 
 /** Methods that must not affect a call that has started. */
-const METHODS_DURING_A_CALL: readonly [string, (subject: AdapterSubject, bench: Bench) => unknown][] = [
+const METHODS_DURING_A_CALL: readonly [
+  string,
+  (subject: AdapterSubject, tested: PackageUnderTest) => unknown,
+][] = [
   ['setAdapter', ({ adapters }) => adapters.setAdapter('b')],
   ['setAdapter with no names', ({ adapters }) => adapters.setAdapter([])],
   ['setScale', ({ adapters }) => adapters.setScale('a', 0.5)],
   ['disableAdapters', ({ adapters }) => adapters.disableAdapters()],
   ['deleteAdapter', ({ adapters }) => adapters.deleteAdapter('a')],
-  ['loadAdapter', ({ adapters }, bench) => adapters.loadAdapter(bench.adapters.headB, { name: 'headB' })],
+  ['loadAdapter', ({ adapters }, tested) => adapters.loadAdapter(tested.adapters.headB, { name: 'headB' })],
   ['mergeAdapter', ({ adapters }) => adapters.mergeAdapter('b')],
   [
     'deleteAdapter and a rebuild without the adapter',
-    async ({ adapters }, bench) => {
+    async ({ adapters }, tested) => {
       adapters.deleteAdapter('a')
-      await adapters.loadAdapter(bench.adapters.headB, { name: 'headB' })
+      await adapters.loadAdapter(tested.adapters.headB, { name: 'headB' })
     },
   ],
 ]
@@ -200,7 +203,7 @@ const METHODS_DURING_A_CALL: readonly [string, (subject: AdapterSubject, bench: 
 /** Methods that change which adapters a merge that has started should merge. */
 const METHODS_DURING_A_MERGE: readonly {
   readonly method: string
-  call(subject: AdapterSubject, bench: Bench): unknown
+  call(subject: AdapterSubject, tested: PackageUnderTest): unknown
   readonly after: Output
 }[] = [
   { method: 'setAdapter', call: ({ adapters }) => adapters.setAdapter('b'), after: 'b' },
@@ -209,17 +212,17 @@ const METHODS_DURING_A_MERGE: readonly {
   { method: 'unmergeAdapter', call: ({ adapters }) => adapters.unmergeAdapter(), after: 'a' },
   {
     method: 'loadAdapter',
-    call: ({ adapters }, bench) => adapters.loadAdapter(bench.adapters.headB, { name: 'headB' }),
+    call: ({ adapters }, tested) => adapters.loadAdapter(tested.adapters.headB, { name: 'headB' }),
     after: 'a',
   },
 ]
 
-const ALL_METHODS: readonly [string, (subject: AdapterSubject, bench: Bench) => unknown][] = [
-  ['loadAdapter', ({ adapters }, bench) => adapters.loadAdapter(bench.adapters.b, { name: 'b' })],
+const ALL_METHODS: readonly [string, (subject: AdapterSubject, tested: PackageUnderTest) => unknown][] = [
+  ['loadAdapter', ({ adapters }, tested) => adapters.loadAdapter(tested.adapters.b, { name: 'b' })],
   [
     'addAdapter',
-    ({ adapters }, bench) =>
-      adapters.addAdapter('new', { nFrequency: 4, targetModules: [bench.subjects.layer.module] }),
+    ({ adapters }, tested) =>
+      adapters.addAdapter('new', { nFrequency: 4, targetModules: [tested.subjects.layer.module] }),
   ],
   ['setAdapter', ({ adapters }) => adapters.setAdapter([])],
   ['setScale', ({ adapters }) => adapters.setScale('a', 1)],
@@ -236,115 +239,115 @@ export const SITUATIONS: readonly Situation[] = [
   ...METHODS_DURING_A_CALL.map(
     ([method, call]): Situation => ({
       name: `a call that has started keeps its adapters: ${method}`,
-      async run(bench) {
-        const subject = await bench.subject('a', 'b')
-        const result = subject.callDuring(() => call(subject, bench))
-        await bench.expectOutput(result, 'a')
+      async run(tested) {
+        const subject = await tested.subject('a', 'b')
+        const result = subject.callDuring(() => call(subject, tested))
+        await tested.expectOutput(result, 'a')
       },
     }),
   ),
   {
     name: 'neither a call inside a call nor a load that starts in the same call deadlocks',
-    async run(bench) {
-      const subject = await bench.subject('a')
+    async run(tested) {
+      const subject = await tested.subject('a')
       let load: Promise<void> | undefined
       const outer = subject.callDuring(async () => {
-        load = awaitLater(subject.adapters.loadAdapter(bench.adapters.b, { name: 'b' }))
-        await bench.expectOutput(subject.call(), 'a')
+        load = awaitLater(subject.adapters.loadAdapter(tested.adapters.b, { name: 'b' }))
+        await tested.expectOutput(subject.call(), 'a')
       })
-      await bench.expectOutput(outer, 'a')
+      await tested.expectOutput(outer, 'a')
       await unlessDeadlock(load)
       subject.adapters.setAdapter('b')
-      await bench.expectOutput(subject.call(), 'b')
+      await tested.expectOutput(subject.call(), 'b')
     },
   },
   {
     name: 'neither a call inside a call nor a merge that starts in the same call deadlocks',
-    async run(bench) {
-      const subject = await bench.subject('a')
+    async run(tested) {
+      const subject = await tested.subject('a')
       let merge: Promise<void> | undefined
       const outer = subject.callDuring(async () => {
         merge = awaitLater(subject.adapters.mergeAdapter())
-        await bench.expectOutput(subject.call(), 'a')
+        await tested.expectOutput(subject.call(), 'a')
       })
-      await bench.expectOutput(outer, 'a')
+      await tested.expectOutput(outer, 'a')
       await unlessDeadlock(merge)
       expectEqual(subject.adapters.mergedAdapters, ['a'], 'mergedAdapters')
-      await bench.expectOutput(subject.call(), 'a')
+      await tested.expectOutput(subject.call(), 'a')
     },
   },
   {
     name: 'a load inside a call ends before the call does',
-    async run(bench) {
-      const subject = await bench.subject('a')
-      const outer = subject.callDuring(() => subject.adapters.loadAdapter(bench.adapters.b, { name: 'b' }))
-      await bench.expectOutput(outer, 'a')
+    async run(tested) {
+      const subject = await tested.subject('a')
+      const outer = subject.callDuring(() => subject.adapters.loadAdapter(tested.adapters.b, { name: 'b' }))
+      await tested.expectOutput(outer, 'a')
       expectEqual(subject.adapters.listAdapters(), ['a', 'b'], 'listAdapters')
     },
   },
   {
     name: 'a duplicate name counts once',
-    async run(bench) {
-      const { adapters, call } = await bench.subject('a', 'b')
+    async run(tested) {
+      const { adapters, call } = await tested.subject('a', 'b')
       adapters.setAdapter(['a', 'a'])
       expectEqual(adapters.activeAdapters, ['a'], 'activeAdapters')
-      await bench.expectOutput(call(), 'a')
+      await tested.expectOutput(call(), 'a')
       await adapters.mergeAdapter(['b', 'b'])
       expectEqual(adapters.mergedAdapters, ['b'], 'mergedAdapters')
-      await bench.expectOutput(call(), 'b')
+      await tested.expectOutput(call(), 'b')
     },
   },
   {
     name: 'several adapters are added, both unmerged and merged',
-    async run(bench) {
-      const { adapters, call } = await bench.subject('a', 'b')
+    async run(tested) {
+      const { adapters, call } = await tested.subject('a', 'b')
       adapters.setAdapter(['a', 'b'])
-      await bench.expectOutput(call(), 'a+b')
+      await tested.expectOutput(call(), 'a+b')
       await adapters.mergeAdapter()
-      await bench.expectOutput(call(), 'a+b')
+      await tested.expectOutput(call(), 'a+b')
     },
   },
   {
     name: 'a second merge is rejected while the first one runs, and the weights contain each ΔW once',
-    async run(bench) {
-      const { adapters, call } = await bench.subject('a')
+    async run(tested) {
+      const { adapters, call } = await tested.subject('a')
       const first = awaitLater(adapters.mergeAdapter())
       await expectRejection('INVALID_STATE', () => adapters.mergeAdapter())
       await first
-      await bench.expectOutput(call(), 'a')
+      await tested.expectOutput(call(), 'a')
       await expectRejection('INVALID_STATE', () => adapters.mergeAdapter())
-      await bench.expectOutput(call(), 'a')
+      await tested.expectOutput(call(), 'a')
       adapters.unmergeAdapter()
-      await bench.expectOutput(call(), 'a')
+      await tested.expectOutput(call(), 'a')
       adapters.disableAdapters()
-      await bench.expectBase(call())
+      await tested.expectBase(call())
     },
   },
   ...METHODS_DURING_A_MERGE.map(
     ({ method, call, after }): Situation => ({
       name: `a merge is rejected if a method is called before it ends: ${method}`,
-      async run(bench) {
-        const subject = await bench.subject('a', 'b')
+      async run(tested) {
+        const subject = await tested.subject('a', 'b')
         const { adapters } = subject
         const merge = awaitLater(adapters.mergeAdapter())
-        const done = awaitLater((async () => call(subject, bench))())
+        const done = awaitLater((async () => call(subject, tested))())
         await expectRejection('INVALID_STATE', () => merge)
         await done
         expectEqual(adapters.mergedAdapters, [], 'mergedAdapters')
-        await bench.expectOutput(subject.call(), after)
+        await tested.expectOutput(subject.call(), after)
         adapters.enableAdapters()
         adapters.setAdapter('b')
         await adapters.mergeAdapter()
-        await bench.expectOutput(subject.call(), 'b')
+        await tested.expectOutput(subject.call(), 'b')
         adapters.disableAdapters()
-        await bench.expectBase(subject.call())
+        await tested.expectBase(subject.call())
       },
     }),
   ),
   {
     name: 'a method called before a merge does not reject it, even while a call runs',
-    async run(bench) {
-      const subject = await bench.subject('a', 'b')
+    async run(tested) {
+      const subject = await tested.subject('a', 'b')
       const { adapters } = subject
       let merge: Promise<void> | undefined
       const outer = subject.callDuring(() => {
@@ -352,95 +355,95 @@ export const SITUATIONS: readonly Situation[] = [
         adapters.setAdapter('b')
         merge = awaitLater(adapters.mergeAdapter())
       })
-      await bench.expectOutput(outer, 'a')
+      await tested.expectOutput(outer, 'a')
       await merge
       expectEqual(adapters.mergedAdapters, ['b'], 'mergedAdapters')
-      await bench.expectOutput(subject.call(), 'b')
+      await tested.expectOutput(subject.call(), 'b')
     },
   },
   {
     name: 'a load that started before a merge ends before it',
-    async run(bench) {
-      const { adapters, call } = await bench.subject('a')
-      const load = awaitLater(adapters.loadAdapter(bench.adapters.b, { name: 'b' }))
+    async run(tested) {
+      const { adapters, call } = await tested.subject('a')
+      const load = awaitLater(adapters.loadAdapter(tested.adapters.b, { name: 'b' }))
       await adapters.mergeAdapter('b')
       await load
       expectEqual(adapters.mergedAdapters, ['b'], 'mergedAdapters')
-      await bench.expectOutput(call(), 'b')
+      await tested.expectOutput(call(), 'b')
     },
   },
   {
     name: 'a merge has the ΔW and the replaced layers of the same adapters',
-    async run(bench) {
-      const subject = await bench.subject('headA', 'headB')
+    async run(tested) {
+      const subject = await tested.subject('headA', 'headB')
       const { adapters } = subject
       const outer = subject.callDuring(async () => {
         adapters.setAdapter('headB')
         await adapters.mergeAdapter()
-        await bench.expectOutput(subject.call(), 'headB')
+        await tested.expectOutput(subject.call(), 'headB')
       })
-      await bench.expectOutput(outer, 'headA')
-      await bench.expectOutput(subject.call(), 'headB')
+      await tested.expectOutput(outer, 'headA')
+      await tested.expectOutput(subject.call(), 'headB')
       adapters.unmergeAdapter()
       await adapters.mergeAdapter('headA')
-      await bench.expectOutput(subject.call(), 'headA')
+      await tested.expectOutput(subject.call(), 'headA')
       adapters.unmergeAdapter()
-      await bench.expectOutput(subject.call(), 'headB')
+      await tested.expectOutput(subject.call(), 'headB')
       await expectRejection('UNSUPPORTED', () => adapters.mergeAdapter(['headA', 'headB']))
       await expectRejection('UNSUPPORTED', () => adapters.setAdapter(['headA', 'headB']))
-      await bench.expectOutput(subject.call(), 'headB')
+      await tested.expectOutput(subject.call(), 'headB')
     },
   },
   {
     name: 'a call that started while merged uses the merged weights',
-    async run(bench) {
-      const subject = await bench.subject('a', 'b')
+    async run(tested) {
+      const subject = await tested.subject('a', 'b')
       await subject.adapters.mergeAdapter()
-      await bench.expectOutput(
+      await tested.expectOutput(
         subject.callDuring(() => subject.adapters.setAdapter('b')),
         'a',
       )
-      await bench.expectOutput(subject.call(), 'b')
+      await tested.expectOutput(subject.call(), 'b')
     },
   },
   {
     name: 'while adapters are disabled, every call runs the base model: merged or not, with or without rows',
-    async run(bench) {
-      const { adapters, call, callWithRows } = await bench.subject('a', 'headB')
-      await bench.expectRows(adapters.withAdapterPerRow(['a', null], call), 'a', 'base')
+    async run(tested) {
+      const { adapters, call, callWithRows } = await tested.subject('a', 'headB')
+      await tested.expectRows(adapters.withAdapterPerRow(['a', null], call), 'a', 'base')
       await adapters.mergeAdapter()
       adapters.disableAdapters()
       expectEqual(adapters.enabled, false, 'enabled')
       expectEqual(adapters.activeAdapters, ['a'], 'activeAdapters')
-      await bench.expectBase(call())
-      await bench.expectBase(adapters.withAdapterPerRow(['a', null], call))
-      if (callWithRows) await bench.expectBase(callWithRows(['a', null]))
+      await tested.expectBase(call())
+      await tested.expectBase(adapters.withAdapterPerRow(['a', null], call))
+      if (callWithRows) await tested.expectBase(callWithRows(['a', null]))
       await expectRejection('INVALID_STATE', () => adapters.mergeAdapter())
       adapters.enableAdapters()
-      await bench.expectOutput(call(), 'a')
+      await tested.expectOutput(call(), 'a')
     },
   },
   {
     name: 'rows have their own adapters, independent of the active ones',
-    async run(bench) {
-      const { adapters, call, callWithRows } = await bench.subject('a', 'b')
-      await bench.expectRows(adapters.withAdapterPerRow(['b', 'a'], call), 'b', 'a')
-      await bench.expectRows(adapters.withAdapterPerRow([null, 'b'], call), 'base', 'b')
-      if (callWithRows) await bench.expectRows(callWithRows(['b', null]), 'b', 'base')
-      await bench.expectOutput(call(), 'a')
+    async run(tested) {
+      const { adapters, call, callWithRows } = await tested.subject('a', 'b')
+      await tested.expectRows(adapters.withAdapterPerRow(['b', 'a'], call), 'b', 'a')
+      await tested.expectRows(adapters.withAdapterPerRow([null, 'b'], call), 'base', 'b')
+      if (callWithRows) await tested.expectRows(callWithRows(['b', null]), 'b', 'base')
+      await tested.expectOutput(call(), 'a')
       adapters.setAdapter([])
-      await bench.expectRows(adapters.withAdapterPerRow(['b', 'a'], call), 'b', 'a')
+      await tested.expectRows(adapters.withAdapterPerRow(['b', 'a'], call), 'b', 'a')
       await expectRejection('ADAPTER_NOT_FOUND', () => adapters.withAdapterPerRow(['b', 'c'], call))
       await expectRejection('INVALID_OPTION', () => adapters.withAdapterPerRow('b' as never, call))
       await expectRejection('INVALID_OPTION', () => adapters.withAdapterPerRow([7 as never, 'b'], call))
       await expectRejection('INVALID_OPTION', () => adapters.withAdapterPerRow([], call))
-      await bench.expectBase(call())
+      await tested.expectBase(call())
     },
   },
   {
     name: 'an adapter of a row cannot be deleted before its call starts',
-    async run(bench) {
-      const { adapters, call } = await bench.subject('a', 'b')
+    async run(tested) {
+      const { adapters, call } = await tested.subject('a', 'b')
       const rows = adapters.withAdapterPerRow(['b', null], () => {
         let isRejected = false
         try {
@@ -452,56 +455,56 @@ export const SITUATIONS: readonly Situation[] = [
         adapters.deleteAdapter('a')
         return call()
       })
-      await bench.expectRows(rows, 'b', 'base')
+      await tested.expectRows(rows, 'b', 'base')
       adapters.deleteAdapter('b')
     },
   },
   {
     name: 'rows are rejected while merged, and with adapters that replace layers',
-    async run(bench) {
-      const { adapters, call, callWithRows } = await bench.subject('a', 'headA')
+    async run(tested) {
+      const { adapters, call, callWithRows } = await tested.subject('a', 'headA')
       await expectRejection('UNSUPPORTED', () => adapters.withAdapterPerRow(['headA', 'a'], call))
       if (callWithRows) await expectRejection('UNSUPPORTED', () => callWithRows(['a', 'headA']))
       await adapters.mergeAdapter()
       await expectRejection('INVALID_STATE', () => adapters.withAdapterPerRow(['a', null], call))
       if (callWithRows) await expectRejection('INVALID_STATE', () => callWithRows(['a', null]))
-      await bench.expectOutput(call(), 'a')
+      await tested.expectOutput(call(), 'a')
     },
   },
   {
     name: 'a deleted adapter is neither active nor merged',
-    async run(bench) {
-      const { adapters, call } = await bench.subject('a', 'b')
+    async run(tested) {
+      const { adapters, call } = await tested.subject('a', 'b')
       adapters.setAdapter(['a', 'b'])
       await adapters.mergeAdapter()
       adapters.deleteAdapter('a')
       expectEqual(adapters.mergedAdapters, [], 'mergedAdapters')
       expectEqual(adapters.activeAdapters, ['b'], 'activeAdapters')
       expectEqual(adapters.listAdapters(), ['b'], 'listAdapters')
-      await bench.expectOutput(call(), 'b')
+      await tested.expectOutput(call(), 'b')
       adapters.deleteAdapter('b')
-      await bench.expectBase(call())
+      await tested.expectBase(call())
       await expectRejection('INVALID_STATE', () => adapters.mergeAdapter())
     },
   },
   {
     name: 'an adapter of the same name can be loaded while a call still uses the deleted one',
-    async run(bench) {
-      const subject = await bench.subject('a')
+    async run(tested) {
+      const subject = await tested.subject('a')
       const { adapters } = subject
       const outer = subject.callDuring(async () => {
         adapters.deleteAdapter('a')
-        await adapters.loadAdapter(bench.adapters.b, { name: 'a' })
+        await adapters.loadAdapter(tested.adapters.b, { name: 'a' })
       })
-      await bench.expectOutput(outer, 'a')
-      await bench.expectOutput(subject.call(), 'b')
+      await tested.expectOutput(outer, 'a')
+      await tested.expectOutput(subject.call(), 'b')
     },
   },
   {
     name: 'weights that the user writes while merged are rejected or kept',
     needs: 'writeWeights',
-    async run(bench) {
-      const { adapters, call, writeWeights } = await bench.subject('a')
+    async run(tested) {
+      const { adapters, call, writeWeights } = await tested.subject('a')
       await adapters.mergeAdapter()
       let isRejected = false
       try {
@@ -510,49 +513,49 @@ export const SITUATIONS: readonly Situation[] = [
         if (!(FourierFTError.isInstance(error) && error.code === 'INVALID_STATE')) throw error
         isRejected = true
       }
-      if (isRejected) await bench.expectOutput(call(), 'a')
+      if (isRejected) await tested.expectOutput(call(), 'a')
       adapters.disableAdapters()
       if (isRejected) {
-        await bench.expectBase(call())
+        await tested.expectBase(call())
         return
       }
-      const other = await bench.subject()
+      const other = await tested.subject()
       await other.writeWeights?.()
       expectEqual([...(await call())], [...(await other.call())], 'the output with the written weights')
     },
   },
   {
     name: 'a new adapter is ready immediately, and its name is taken',
-    async run(bench) {
-      const { adapters, call } = await bench.subject('a')
-      const config = { nFrequency: 4, targetModules: [bench.subjects.layer.module], initWeights: true }
+    async run(tested) {
+      const { adapters, call } = await tested.subject('a')
+      const config = { nFrequency: 4, targetModules: [tested.subjects.layer.module], initWeights: true }
       await adapters.addAdapter('new', config)
       expectEqual(adapters.listAdapters(), ['a', 'new'], 'listAdapters')
       expectEqual(adapters.activeAdapters, ['a'], 'activeAdapters')
       await expectRejection('ADAPTER_EXISTS', () => adapters.addAdapter('new', config))
-      await expectRejection('ADAPTER_EXISTS', () => adapters.loadAdapter(bench.adapters.b, { name: 'new' }))
+      await expectRejection('ADAPTER_EXISTS', () => adapters.loadAdapter(tested.adapters.b, { name: 'new' }))
       const { modules } = await adapters.getAdapter('new')
       const created = Array.from(modules, ([name, { coefficients }]) => [name, [...coefficients]])
-      expectEqual(created, [[bench.subjects.layer.module, [0, 0, 0, 0]]], 'the new adapter')
+      expectEqual(created, [[tested.subjects.layer.module, [0, 0, 0, 0]]], 'the new adapter')
       adapters.setAdapter('new')
       // Coefficients of zero give the base model's output, up to the order of additions.
-      await bench.expectOutput(call(), 'base')
+      await tested.expectOutput(call(), 'base')
     },
   },
   {
     name: 'getAdapter returns the loaded adapter',
-    async run(bench) {
-      const { adapters } = await bench.subject('a', 'headB')
+    async run(tested) {
+      const { adapters } = await tested.subject('a', 'headB')
       for (const name of ['a', 'headB'] as const) {
-        const contentsOf = ({ modules, savedTensors }: typeof bench.adapters.a) => [
+        const contentsOf = ({ modules, savedTensors }: typeof tested.adapters.a) => [
           Array.from(modules, ([module, { coefficients }]) => [module, [...coefficients]]),
           Array.from(savedTensors, ([tensor, { bytes }]) => [tensor, [...bytes]]),
         ]
-        expectEqual(contentsOf(await adapters.getAdapter(name)), contentsOf(bench.adapters[name]), name)
+        expectEqual(contentsOf(await adapters.getAdapter(name)), contentsOf(tested.adapters[name]), name)
       }
       expectEqual(
         Array.from((await adapters.getAdapter()).modules.keys()),
-        [bench.subjects.layer.module],
+        [tested.subjects.layer.module],
         'active',
       )
       await expectRejection('ADAPTER_NOT_FOUND', () => adapters.getAdapter('b'))
@@ -560,60 +563,60 @@ export const SITUATIONS: readonly Situation[] = [
   },
   {
     name: 'a new scale applies from the next call, and merged adapters keep their scale',
-    async run(bench) {
-      const { adapters, call } = await bench.subject('a')
+    async run(tested) {
+      const { adapters, call } = await tested.subject('a')
       adapters.setScale('a', 0.5)
-      await bench.expectOutput(call(), 'a*0.5')
+      await tested.expectOutput(call(), 'a*0.5')
       await adapters.mergeAdapter()
-      await bench.expectOutput(call(), 'a*0.5')
+      await tested.expectOutput(call(), 'a*0.5')
       adapters.setScale('a', 1)
-      await bench.expectOutput(call(), 'a*0.5')
+      await tested.expectOutput(call(), 'a*0.5')
       adapters.unmergeAdapter()
-      await bench.expectOutput(call(), 'a')
+      await tested.expectOutput(call(), 'a')
       await expectRejection('INVALID_OPTION', () => adapters.setScale('a', Number.NaN))
       await expectRejection('INVALID_OPTION', () => adapters.setScale('a', '2' as never))
       await expectRejection('ADAPTER_NOT_FOUND', () => adapters.setScale('b', 2))
-      await bench.expectOutput(call(), 'a')
+      await tested.expectOutput(call(), 'a')
     },
   },
   {
     name: 'a merge uses the scales at the time of the call',
-    async run(bench) {
-      const { adapters, call } = await bench.subject('a')
-      const load = awaitLater(adapters.loadAdapter(bench.adapters.headB, { name: 'headB' }))
+    async run(tested) {
+      const { adapters, call } = await tested.subject('a')
+      const load = awaitLater(adapters.loadAdapter(tested.adapters.headB, { name: 'headB' }))
       const merge = awaitLater(adapters.mergeAdapter('a'))
       adapters.setScale('a', 0.5)
       await load
       await merge
-      await bench.expectOutput(call(), 'a')
+      await tested.expectOutput(call(), 'a')
       adapters.unmergeAdapter()
-      await bench.expectOutput(call(), 'a*0.5')
+      await tested.expectOutput(call(), 'a*0.5')
     },
   },
   {
     name: 'a row has the scale of its adapter, or the scale that the row specifies',
-    async run(bench) {
-      const { adapters, call, callWithRows } = await bench.subject('a', 'b')
+    async run(tested) {
+      const { adapters, call, callWithRows } = await tested.subject('a', 'b')
       const half = { name: 'a', scale: 0.5 }
-      await bench.expectRows(adapters.withAdapterPerRow([half, 'a'], call), 'a*0.5', 'a')
+      await tested.expectRows(adapters.withAdapterPerRow([half, 'a'], call), 'a*0.5', 'a')
       adapters.setScale('a', 0.5)
-      await bench.expectRows(adapters.withAdapterPerRow(['a', { name: 'a', scale: 1 }], call), 'a*0.5', 'a')
-      if (callWithRows) await bench.expectRows(callWithRows(['b', half]), 'b', 'a*0.5')
+      await tested.expectRows(adapters.withAdapterPerRow(['a', { name: 'a', scale: 1 }], call), 'a*0.5', 'a')
+      if (callWithRows) await tested.expectRows(callWithRows(['b', half]), 'b', 'a*0.5')
       const wrong = { name: 'a', scale: Number.POSITIVE_INFINITY }
       await expectRejection('INVALID_OPTION', () => adapters.withAdapterPerRow([wrong, 'a'], call))
     },
   },
   {
     name: 'a failed method changes nothing',
-    async run(bench) {
-      const { adapters, call } = await bench.subject('a')
+    async run(tested) {
+      const { adapters, call } = await tested.subject('a')
       const expectUnchanged = async () => {
         expectEqual(adapters.listAdapters(), ['a'], 'listAdapters')
         expectEqual(adapters.activeAdapters, ['a'], 'activeAdapters')
         expectEqual(adapters.mergedAdapters, [], 'mergedAdapters')
-        await bench.expectOutput(call(), 'a')
+        await tested.expectOutput(call(), 'a')
       }
-      const { misplaced, b } = bench.adapters
+      const { misplaced, b } = tested.adapters
       await expectRejection('MODULE_NOT_FOUND', () => adapters.loadAdapter(misplaced, { name: 'misplaced' }))
       await expectUnchanged()
       await expectRejection('ADAPTER_EXISTS', () => adapters.loadAdapter(b, { name: 'a' }))
@@ -632,21 +635,21 @@ export const SITUATIONS: readonly Situation[] = [
   ...ALL_METHODS.map(
     ([method, call]): Situation => ({
       name: `methods are rejected after the end of the model: ${method}`,
-      async run(bench) {
-        const subject = await bench.subject('a')
-        await bench.end(subject)
-        await expectRejection('INVALID_STATE', () => call(subject, bench))
+      async run(tested) {
+        const subject = await tested.subject('a')
+        await tested.end(subject)
+        await expectRejection('INVALID_STATE', () => call(subject, tested))
       },
     }),
   ),
   {
     name: 'while an adapter is trained, methods work and its training continues',
     needs: 'train',
-    async run(bench) {
-      const { adapters, call, train } = await bench.subject('a', 'b')
+    async run(tested) {
+      const { adapters, call, train } = await tested.subject('a', 'b')
       const coefficientsOf = async (name: string) => {
         const { modules } = await adapters.getAdapter(name)
-        return [...(modules.get(bench.subjects.layer.module)?.coefficients ?? [])]
+        return [...(modules.get(tested.subjects.layer.module)?.coefficients ?? [])]
       }
       const b = await coefficientsOf('b')
       const states: number[][] = []
@@ -654,16 +657,16 @@ export const SITUATIONS: readonly Situation[] = [
         states.push(await coefficientsOf('a'))
         if (step === 0) {
           adapters.setAdapter('b')
-          await bench.expectOutput(call(), 'b')
-          await bench.expectRows(adapters.withAdapterPerRow(['b', null], call), 'b', 'base')
+          await tested.expectOutput(call(), 'b')
+          await tested.expectRows(adapters.withAdapterPerRow(['b', null], call), 'b', 'base')
           await expectRejection('INVALID_STATE', () => adapters.deleteAdapter('a'))
           await expectRejection('INVALID_STATE', () => adapters.mergeAdapter('a'))
         }
         if (step === 1) {
           adapters.disableAdapters()
-          await bench.expectBase(call())
+          await tested.expectBase(call())
           adapters.enableAdapters()
-          await adapters.loadAdapter(bench.adapters.headA, { name: 'headA' })
+          await adapters.loadAdapter(tested.adapters.headA, { name: 'headA' })
           adapters.deleteAdapter('headA')
         }
       })
@@ -671,14 +674,14 @@ export const SITUATIONS: readonly Situation[] = [
       const distinct = new Set(states.map((coefficients) => coefficients.join()))
       expectEqual(distinct.size, 4, 'the different states of the trained adapter after 4 steps')
       adapters.deleteAdapter('a')
-      await bench.expectOutput(call(), 'b')
+      await tested.expectOutput(call(), 'b')
     },
   },
   {
     name: 'an adapter cannot be trained twice at the same time, nor while merged or disabled',
     needs: 'train',
-    async run(bench) {
-      const { adapters, train } = await bench.subject('a')
+    async run(tested) {
+      const { adapters, train } = await tested.subject('a')
       let second: Promise<void> | undefined
       await train?.(2, () => {
         second ??= expectRejection('INVALID_STATE', () => train(1, () => undefined))
@@ -696,10 +699,10 @@ export const SITUATIONS: readonly Situation[] = [
 ]
 
 /** Runs one situation, then ends all its subjects, even if it fails. */
-export async function runSituation(situation: Situation, bench: Bench): Promise<void> {
+export async function runSituation(situation: Situation, tested: PackageUnderTest): Promise<void> {
   try {
-    await situation.run(bench)
+    await situation.run(tested)
   } finally {
-    await bench.close()
+    await tested.close()
   }
 }

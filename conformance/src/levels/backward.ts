@@ -15,7 +15,7 @@ import {
   withLinear,
 } from '../linear-cases.js'
 import { relativeError } from '../measure.js'
-import { type OracleGradients, oracleBackward, oracleForward } from '../oracle.js'
+import { type OracleGradients, oracleBackward, oracleForward } from '../reference-oracle.js'
 
 export const BACKWARD_LIMIT = 1e-5
 

@@ -16,7 +16,7 @@ import type { Level, LevelContext } from '../level.js'
 import { withLinear } from '../linear-cases.js'
 import { malformedFiles } from '../malformed-files.js'
 import { differingBits } from '../measure.js'
-import { layerOf } from '../oracle.js'
+import { layerOf } from '../reference-oracle.js'
 import { seededValues } from '../seeded-values.js'
 
 const SHAPE = [12, 20] as const

@@ -2,7 +2,7 @@
  * Level 3: ΔW as `[out, in]`, compared with `core`'s float64 reference and with PyTorch's ΔW.
  *
  * The limit, relative to `max|ref|`, is `2e-6 · log2(d1·d2)`: a float32 transform of N points has log2(N) stages, each with a few
- * roundings of 2⁻²⁴ = 6e-8; 2e-6 is 33 roundings a stage.
+ * roundings of 2⁻²⁴ = 6e-8. The limit allows 33 roundings for each stage.
  */
 import {
   createLayer,
@@ -13,15 +13,15 @@ import {
   type Shape,
   uniformEntries,
 } from '@fourierft/core'
-import { digestOfNumbers, ENGINE_DIGESTS } from '../engine-digests.js'
+import { digestOfNumbers, JAVASCRIPT_ENGINE_DIGESTS } from '../engine-digests.js'
 import type { Level } from '../level.js'
 import { largestDifference, largestMagnitude, relativeError } from '../measure.js'
-import { layerOf } from '../oracle.js'
+import { layerOf } from '../reference-oracle.js'
 import { seededValues } from '../seeded-values.js'
 import type { AdapterLayerVector, AdapterVector } from '../vectors.js'
 
 /** The whole reference takes d1·d2·n steps. Above this number only some rows of the matrix are compared. */
-const WHOLE_REFERENCE = 30e6
+const MAX_REFERENCE_STEPS = 30e6
 
 /** Quick runs omit larger matrices. */
 const QUICK_SIZE = 10_000
@@ -31,7 +31,7 @@ export const deltaLevel: Level = {
   title: 'ΔW',
   async run({ backend, vectors, quick, check }) {
     await check("core's reference: the same bits on every engine", 0, () => {
-      const recipes = Object.entries(ENGINE_DIGESTS.reference)
+      const recipes = Object.entries(JAVASCRIPT_ENGINE_DIGESTS.reference)
       const different = recipes.filter(
         ([recipe, digest]) => digestOfNumbers(referenceDelta(layerOf(JSON.parse(recipe)))) !== digest,
       )
@@ -67,7 +67,7 @@ export const deltaLevel: Level = {
       for (const layer of adapter.layers) {
         const { peft } = layer
         if (peft === undefined) continue
-        await check(`PEFT's ${adapter.name}, ${layer.name}, one rounding`, 0, async () =>
+        await check(`PEFT's ${adapter.name}, ${layer.name}, equal within one rounding`, 0, async () =>
           countWrongRoundings(await backend.delta(layerOfAdapter(layer)), peft, adapter.dtype, layer.shape),
         )
       }
@@ -83,7 +83,7 @@ export function deltaLimit([d1, d2]: Shape): number {
 function errorAgainstReference(delta: FloatArray, layer: Layer, largest: number): number {
   const [d1, d2] = layer.shape
   if (delta.length !== d1 * d2) throw new Error(`ΔW: expected ${d1 * d2} numbers, received ${delta.length}`)
-  if (d1 * d2 * layer.entries.n <= WHOLE_REFERENCE)
+  if (d1 * d2 * layer.entries.n <= MAX_REFERENCE_STEPS)
     return largestDifference(delta, referenceDelta(layer)) / largest
   const rows = Uint32Array.from(new Set([0, 1, d1 >> 2, (d1 >> 1) - 1, d1 >> 1, d1 - 1]))
   const sampled = new Float64Array(rows.length * d2)
@@ -93,7 +93,7 @@ function errorAgainstReference(delta: FloatArray, layer: Layer, largest: number)
   return largestDifference(sampled, referenceDelta(layer, { rows })) / largest
 }
 
-/** Generates layers with entries that a transform of half the length easily gets wrong: mean, Nyquist, mirrored pairs, a single row or column. */
+/** Generates layers with entries that a real FFT, computed as a complex one of half the length, easily gets wrong: mean, Nyquist, mirrored pairs, a single row or column. */
 function* specialLayers(): Generator<[string, Layer]> {
   const shape: Shape = [12, 20]
   const special = (name: string, positions: readonly (readonly [number, number])[]): [string, Layer] => [

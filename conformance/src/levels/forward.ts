@@ -8,7 +8,7 @@
 import type { Level } from '../level.js'
 import { linearCases, makeLinearCase, selectStrategies, TOKENS, withLinear } from '../linear-cases.js'
 import { relativeError } from '../measure.js'
-import { layerOf, oracleForward } from '../oracle.js'
+import { layerOf, oracleForward } from '../reference-oracle.js'
 import { seededValues } from '../seeded-values.js'
 
 export const FORWARD_LIMIT = 1e-5

@@ -10,48 +10,48 @@ import type { TfjsBackendName } from '@fourierft/tfjs/conformance'
 interface BackendEntry {
   /** The package that exports the backend, from its subpath `/conformance`. */
   readonly package: string
-  /** `Node`: on every machine with Node; such backends are the rows of the README's table. `GPU`: in Node with a GPU or a software GPU. */
-  readonly runsIn: 'Node' | 'GPU' | 'browser'
+  /** `Node`: Node without a GPU; such backends are the rows of the README's table. `GPU`: Node with a GPU or a software GPU. */
+  readonly needs: 'Node' | 'GPU' | 'browser'
   /** Rejects with `ERR_MODULE_NOT_FOUND`, or with `UNSUPPORTED` if the runtime is missing. Absent if only web pages can open the backend. */
   readonly open?: () => Promise<Backend>
 }
 
 const BACKENDS = {
-  core: { package: '@fourierft/core', runsIn: 'Node', open: async () => coreBackend() },
-  'core-native': { package: '@fourierft/core', runsIn: 'Node', open: openNative },
+  core: { package: '@fourierft/core', needs: 'Node', open: async () => coreBackend() },
+  'core-native': { package: '@fourierft/core', needs: 'Node', open: openNative },
   'tfjs-cpu': tfjs('Node', 'cpu'),
   'tfjs-wasm': tfjs('Node', 'wasm'),
   'tfjs-node': tfjs('Node', 'node'),
   'tfjs-node-gpu': tfjs('Node', 'node-gpu'),
   'tfjs-webgpu': tfjs('GPU', 'webgpu'),
-  'tfjs-webgl': { package: '@fourierft/tfjs', runsIn: 'browser' },
+  'tfjs-webgl': { package: '@fourierft/tfjs', needs: 'browser' },
   'onnxruntime-cpu': onnxRuntime('Node', 'cpu'),
   'onnxruntime-native': onnxRuntime('Node', 'native'),
   'onnxruntime-web-wasm': onnxRuntime('Node', 'web-wasm'),
   'onnxruntime-webgpu': onnxRuntime('GPU', 'webgpu'),
   'onnxruntime-cuda': onnxRuntime('GPU', 'cuda'),
-  'onnxruntime-web-webgpu': { package: '@fourierft/onnxruntime', runsIn: 'browser' },
+  'onnxruntime-web-webgpu': { package: '@fourierft/onnxruntime', needs: 'browser' },
   'cuda-host': onnxRuntime('Node', 'cuda-host'),
-  transformers: { package: '@fourierft/transformers', runsIn: 'Node', open: openTransformers },
+  transformers: { package: '@fourierft/transformers', needs: 'Node', open: openTransformers },
 } as const satisfies Record<string, BackendEntry>
 
-type Entries = typeof BACKENDS
+type Backends = typeof BACKENDS
 
 /** The name of a backend that Node can open. */
 export type BackendName = {
-  [Name in keyof Entries]: Entries[Name] extends { readonly open: unknown } ? Name : never
-}[keyof Entries]
+  [Name in keyof Backends]: Backends[Name] extends { readonly open: unknown } ? Name : never
+}[keyof Backends]
 
 /** The backends that Node can open, in the order of the table. */
-export const backendNames = (Object.keys(BACKENDS) as (keyof Entries)[]).filter(isBackendName)
+export const backendNames = (Object.keys(BACKENDS) as (keyof Backends)[]).filter(isNodeBackend)
 
-export function isBackendName(name: string): name is BackendName {
-  return Object.hasOwn(BACKENDS, name) && 'open' in BACKENDS[name as keyof Entries]
+export function isNodeBackend(name: string): name is BackendName {
+  return Object.hasOwn(BACKENDS, name) && 'open' in BACKENDS[name as keyof Backends]
 }
 
-/** Returns the names of all backends that run in this environment. */
-export function backendsIn(environment: BackendEntry['runsIn']): string[] {
-  return Object.entries(BACKENDS).flatMap(([name, { runsIn }]) => (runsIn === environment ? [name] : []))
+/** Returns the names of all backends that need this environment. */
+export function backendsThatNeed(environment: BackendEntry['needs']): string[] {
+  return Object.entries(BACKENDS).flatMap(([name, { needs }]) => (needs === environment ? [name] : []))
 }
 
 /** Opens a backend. If it cannot run on this machine, the result has the reason. */
@@ -80,20 +80,20 @@ async function openNative(): Promise<Backend> {
   return coreBackend({ kernel: native })
 }
 
-function tfjs<Environment extends 'Node' | 'GPU'>(runsIn: Environment, name: TfjsBackendName) {
+function tfjs<Environment extends 'Node' | 'GPU'>(needs: Environment, name: TfjsBackendName) {
   const open = async (): Promise<Backend> => {
     const { createTfjsBackend } = await import('@fourierft/tfjs/conformance')
     return createTfjsBackend(name)
   }
-  return { package: '@fourierft/tfjs', runsIn, open }
+  return { package: '@fourierft/tfjs', needs, open }
 }
 
-function onnxRuntime<Environment extends 'Node' | 'GPU'>(runsIn: Environment, name: OnnxRuntimeBackendName) {
+function onnxRuntime<Environment extends 'Node' | 'GPU'>(needs: Environment, name: OnnxRuntimeBackendName) {
   const open = async (): Promise<Backend> => {
     const { createOnnxRuntimeBackend } = await import('@fourierft/onnxruntime/conformance')
     return createOnnxRuntimeBackend(name)
   }
-  return { package: '@fourierft/onnxruntime', runsIn, open }
+  return { package: '@fourierft/onnxruntime', needs, open }
 }
 
 /** Opens the backend with the native kernel if there is one, otherwise without it. */

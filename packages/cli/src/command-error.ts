@@ -1,10 +1,10 @@
 /** Failures of commands, and their exit status. */
 import { FourierFTError } from '@fourierft/core'
 
-/** 0: done · 1: failed · 2: the command line is wrong. */
+/** 0: done · 1: failed · 2: wrong arguments. */
 export type ExitStatus = 0 | 1 | 2
 
-/** A failure of the command line itself, printed in the same way as an error of core: `code` and `message`. */
+/** A failure of the tool itself, printed in the same way as an error of core: `code` and `message`. */
 export class CommandError extends Error {
   override readonly name = 'CommandError'
   readonly code: string
@@ -25,12 +25,12 @@ export class CommandError extends Error {
   }
 }
 
-/** Returns the error of a wrong command line. */
+/** Returns the error of wrong arguments. */
 export function usageError(problem: string, advice?: string, code = 'USAGE'): CommandError {
   return new CommandError(code, problem, { advice, status: 2 })
 }
 
-/** Runs `action`. All of its arguments come from the command line, so an error of core means that the command line is wrong. */
+/** Runs `action`. All of its inputs come from the command line, so an error of core is an error of the arguments. */
 export function fromCommandLine<Result>(action: () => Result): Result {
   try {
     return action()

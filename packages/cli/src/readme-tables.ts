@@ -10,7 +10,7 @@ import {
   formatMarkdownTable,
   type LevelVerdict,
 } from '@fourierft/conformance'
-import { backendsIn } from './backends.js'
+import { backendsThatNeed } from './backends.js'
 import { CommandError } from './command-error.js'
 
 /** A report with only the verdict of each level. */
@@ -39,7 +39,7 @@ export async function updateReadmes(
       report,
     ]),
   )
-  const rows = backendsIn('Node').flatMap((name) => reportOf.get(name) ?? [])
+  const rows = backendsThatNeed('Node').flatMap((name) => reportOf.get(name) ?? [])
   await writeFile(join(repository, RESULTS), `${JSON.stringify(rows, null, 2)}\n`)
   for (const { file, text } of await expectedReadmes(repository))
     await writeFile(join(repository, file), text)
@@ -74,6 +74,6 @@ function formatTableWithNote(reports: readonly StoredReport[]): string {
   const code = (names: readonly string[]) => names.map((name) => `\`${name}\``).join(', ')
   return [
     formatMarkdownTable(reports),
-    `Not in this table: ${code(backendsIn('GPU'))} (which need a GPU) and ${code(backendsIn('browser'))} (which run in browsers).`,
+    `Not in this table: ${code(backendsThatNeed('GPU'))} (which need a GPU, or for WebGPU a software GPU) and ${code(backendsThatNeed('browser'))} (which run in browsers).`,
   ].join('\n\n')
 }

@@ -2,9 +2,9 @@
 import { FourierFTError } from '@fourierft/core'
 import { CommanderError } from 'commander'
 import { CommandError, type ExitStatus, usageError } from './command-error.js'
+import { createProgram } from './commands/index.js'
 import { diagnosticLine } from './diagnostic-line.js'
 import type { Output } from './output.js'
-import { createProgram } from './program.js'
 
 /** @param args the arguments after `fourierft` */
 export async function run(args: readonly string[], output: Output): Promise<ExitStatus> {

@@ -1,4 +1,4 @@
-/** Replaces the advice of errors that is for callers of core: users of the command line need the name of an option. */
+/** Replaces the advice of errors that is for callers of core: users of the tool need the name of an option. */
 import { FourierFTError } from '@fourierft/core'
 
 /**

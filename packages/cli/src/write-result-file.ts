@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { FourierFTError } from '@fourierft/core'
 
-/** @throws FourierFTError `IO_ERROR`, which names the file; an existing file is then unchanged */
+/** @throws FourierFTError `IO_ERROR`, which names the file. A regular file is left unchanged on failure. */
 export async function writeResultFile(file: string, content: string | Uint8Array): Promise<void> {
   try {
     const target = await realpath(file).catch(() => file)

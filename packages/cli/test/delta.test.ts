@@ -101,7 +101,7 @@ test('fails if the result cannot be written, and leaves no files', async () => {
 })
 
 test.each([['--dtype', 'float16'], ['--shape', '20x24'], ['--module']])(
-  'rejects the command line %s %s',
+  'rejects the arguments %s %s',
   async (...args) => {
     const { status, stderr } = await capturedRun('delta', ADAPTER, '--out', out, '--module', MODULE, ...args)
     expect(status).toBe(2)

@@ -129,7 +129,7 @@ test.each([
   [['--shape', '3,4', '--n', '1', '--seed', '1', '--bandpass', '5,0'], 'USAGE'],
   [['--shape', '3,4', '--n', '1', '--seed', '1', '--bandpass', '1,2', '--legacy'], 'USAGE'],
   [['--shape', '3,4', '--n', '1', '--seed', '1', '--plot', 'never.svg'], 'USAGE'],
-])('rejects the command line %j', async (args, code) => {
+])('rejects the arguments %j', async (args, code) => {
   const { status, stdout, stderr } = await capturedRun('entries', ...args)
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
   expect(stderr).toMatch(new RegExp(`^fourierft: ${code}: [^\n]+\n$`))

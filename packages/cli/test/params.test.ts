@@ -59,7 +59,7 @@ test('prints one preset as JSON, with the numbers of the paper', async () => {
       parameters: 240000,
       bytes: 960000,
       published: { parameters: '239K', bytes: '934KB' },
-      note: 'the paper prints 239K for 240K and 934KB for 938KB',
+      note: 'the paper prints 239K (computed: 240K), 934KB (computed: 938KB)',
     },
   ])
 })
@@ -75,7 +75,9 @@ test('prints a table with grouped digits and a note', async () => {
   expect(status).toBe(0)
   const lines = stdout.trimEnd().split('\n')
   expect(lines).toHaveLength(5)
-  expect(lines[1]).toMatch(/^gpt2-medium +LoRA +r=4 +48 +393,216 +1,572,864 +the paper prints 350K for 393K/)
+  expect(lines[1]).toMatch(
+    /^gpt2-medium +LoRA +r=4 +48 +393,216 +1,572,864 +the paper prints 350K \(computed: 393K\)/,
+  )
 })
 
 test('counts other sizes of a preset', async () => {
@@ -128,7 +130,7 @@ test.each([
   ['--preset', 'bert'],
   ['--rank', '0'],
   ['--preset', 'vit-base', '--shapes', 'shapes.json', '--n', '1'],
-])('rejects the command line %s %s', async (...args) => {
+])('rejects the arguments %s %s', async (...args) => {
   const { status, stdout, stderr } = await capturedRun('params', ...args)
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
   expect(stderr).toMatch(/^fourierft: (USAGE|INVALID_OPTION): [^\n]+\n$/)

@@ -58,7 +58,7 @@ test.each([
   'conformance --backend nonsense',
   'conformance --json --markdown',
   'conformance --level 9',
-])('rejects the command line fourierft %s in one line', async (args) => {
+])('rejects the arguments %s in one line', async (args) => {
   const { status, stdout, stderr } = await shell(`fourierft ${args}`)
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
   expect(stderr).toMatch(/^fourierft: USAGE: [^\n]+\n$/)

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { LEVELS, referenceBackend, runConformance } from '@fourierft/conformance'
 import { expect, test } from 'vitest'
-import { backendNames, backendsIn, isBackendName } from '../src/backends.js'
+import { backendNames, backendsThatNeed, isNodeBackend } from '../src/backends.js'
 import { expectedReadmes, readResults, updateReadmes } from '../src/readme-tables.js'
 import { capturedRun } from './captured-run.js'
 
@@ -22,7 +22,7 @@ test('every generated block is up to date', async () => {
 
 test('the results contain all levels in full of each backend that runs in Node, in the order of the list', async () => {
   const results = await readResults(REPOSITORY)
-  expect(results.map(({ backend }) => backend)).toEqual(backendsIn('Node'))
+  expect(results.map(({ backend }) => backend)).toEqual(backendsThatNeed('Node'))
   for (const { backend, quick, levels } of results) {
     expect([backend, quick]).toEqual([backend, false])
     expect(levels.map(({ level, title }) => [level, title])).toEqual(
@@ -32,12 +32,12 @@ test('the results contain all levels in full of each backend that runs in Node, 
   }
 })
 
-test('the command line opens every backend except those that run only in browsers', () => {
-  expect([...backendNames].sort()).toEqual([...backendsIn('Node'), ...backendsIn('GPU')].sort())
-  expect(backendsIn('browser').filter(isBackendName)).toEqual([])
+test('the tool opens every backend except those that run only in browsers', () => {
+  expect([...backendNames].sort()).toEqual([...backendsThatNeed('Node'), ...backendsThatNeed('GPU')].sort())
+  expect(backendsThatNeed('browser').filter(isNodeBackend)).toEqual([])
 })
 
-test('the README of the command line lists every backend', async () => {
+test('the README of the tool lists every backend', async () => {
   const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8')
   expect(backendNames.filter((name) => !readme.includes(`\`${name}\``))).toEqual([])
 })

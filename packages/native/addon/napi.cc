@@ -323,7 +323,7 @@ napi_value initialise(napi_env env, napi_value exports) {
         {"backward", call<Backward, 9>},
         {"delta", call<Delta, 4>},
         {"registerTensorFlow", register_tensorflow},
-        {"openOnnxRuntime", onnxruntime::open},
+        {"openOnnxRuntime", onnxruntime::open_onnxruntime},
         {"openCudaLibrary", onnxruntime::open_cuda},
         {"createOnnxSession", onnxruntime::create_session},
         {"runOnnxSession", onnxruntime::run_session},

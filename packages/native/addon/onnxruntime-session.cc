@@ -37,9 +37,9 @@ constexpr int kArenaAllocator = 1, kDefaultMemory = 0;          // OrtAllocatorT
 
 Handle environment = nullptr;
 
-using Owner = std::unique_ptr<void, void (*)(Handle)>;
+using OwnedHandle = std::unique_ptr<void, void (*)(Handle)>;
 
-struct Value {
+struct ValueInfo {
   std::string name;
   bool is_tensor = false;
   int type = 0;
@@ -51,7 +51,7 @@ std::atomic<size_t> sessions{0};
 
 struct Session {
   Handle handle = nullptr;
-  std::vector<Value> inputs, outputs;
+  std::vector<ValueInfo> inputs, outputs;
   Session() { sessions++; }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -71,7 +71,7 @@ int bits_of(int type) {
 
 using Path = std::filesystem::path;
 
-void describe(Handle session, size_t index, bool is_input, Value& value) {
+void describe(Handle session, size_t index, bool is_input, ValueInfo& value) {
   Handle allocator = nullptr, info = nullptr, tensor = nullptr;
   char* name = nullptr;
   check(api.GetAllocatorWithDefaultOptions(&allocator));
@@ -79,7 +79,7 @@ void describe(Handle session, size_t index, bool is_input, Value& value) {
   value.name = name;
   check(api.AllocatorFree(allocator, name));
   check((is_input ? api.SessionGetInputTypeInfo : api.SessionGetOutputTypeInfo)(session, index, &info));
-  const Owner owned(info, api.ReleaseTypeInfo);
+  const OwnedHandle owned(info, api.ReleaseTypeInfo);
   check(api.CastTypeInfoToTensorInfo(info, &tensor));
   value.is_tensor = tensor != nullptr;
   if (!value.is_tensor) return;
@@ -94,10 +94,10 @@ void describe(Handle session, size_t index, bool is_input, Value& value) {
 }
 
 // Reads session options, on JavaScript's thread. Absent options keep ONNX Runtime's defaults.
-Owner read_session_options(napi_env env, napi_value options_object) {
+OwnedHandle read_session_options(napi_env env, napi_value options_object) {
   Handle created = nullptr;
   check(api.CreateSessionOptions(&created));
-  Owner options(created, api.ReleaseSessionOptions);
+  OwnedHandle options(created, api.ReleaseSessionOptions);
   const auto number = [&](const char* name, StatusHandle (*set)(Handle, int)) {
     const napi_value value = property(env, options_object, name);
     if (!is_absent(env, value)) check(set(created, static_cast<int>(integer(env, value, name, INT32_MIN, INT32_MAX))));
@@ -144,7 +144,7 @@ void append_cuda(Handle session_options, const std::vector<std::string>& setting
   try {
     Handle created = nullptr;
     check(api.CreateCUDAProviderOptions(&created));
-    const Owner options(created, api.ReleaseCUDAProviderOptions);
+    const OwnedHandle options(created, api.ReleaseCUDAProviderOptions);
     check(api.UpdateCUDAProviderOptions(created, names.data(), values.data(), names.size()));
     check(api.SessionOptionsAppendExecutionProvider_CUDA_V2(session_options, created));
   } catch (const Failure& failure) {
@@ -153,8 +153,8 @@ void append_cuda(Handle session_options, const std::vector<std::string>& setting
   }
 }
 
-// Returns the memory of freed sessions to the system. glibc keeps it for the thread that allocated it, but another thread can make the next
-// session: a model that is opened again would use its memory twice.
+// Returns the memory of freed sessions to the system. glibc keeps freed memory for the thread that allocated it. The next session can be made
+// on another thread, so a model that is opened again would otherwise use its memory twice.
 void return_freed_memory() {
 #ifdef __GLIBC__
   malloc_trim(0);
@@ -175,10 +175,10 @@ std::unique_lock<std::mutex> lock_until_domain_is_registered() {
 }
 
 struct Creation : Job {
-  explicit Creation(Owner options) : options(std::move(options)) {}
-  Owner options;
+  explicit Creation(OwnedHandle options) : options(std::move(options)) {}
+  OwnedHandle options;
   Path path;
-  // The bytes of the model if there is no path: a copy, unless they are in shared memory, which cannot be detached.
+  // The bytes of the model if there is no path: a copy, unless they are in a SharedArrayBuffer, which cannot be detached.
   std::unique_ptr<char[]> copy;
   const void* model = nullptr;
   size_t size = 0;
@@ -210,10 +210,10 @@ struct Creation : Job {
     for (size_t i = 0; i < outputs; i++) describe(session->handle, i, false, session->outputs[i]);
   }
 
-  static napi_value values(napi_env env, const std::vector<Value>& described) {
+  static napi_value values(napi_env env, const std::vector<ValueInfo>& described) {
     const napi_value array = array_of(env, described.size());
     for (size_t i = 0; i < described.size(); i++) {
-      const Value& value = described[i];
+      const ValueInfo& value = described[i];
       const napi_value object = object_of(env), symbols = array_of(env, value.symbols.size());
       for (size_t d = 0; d < value.symbols.size(); d++) set(env, symbols, d, string_of(env, value.symbols[d]));
       napi_value is_tensor = nullptr;
@@ -232,7 +232,7 @@ struct Creation : Job {
     const napi_value object = object_of(env);
     napi_value handle = nullptr;
     auto shared = std::make_unique<SharedSession>(session);
-    // The end of the environment also frees the handle.
+    // The handle is also freed when Node's environment ends.
     check(env, napi_create_external(env, shared.get(), [](napi_env, void* data, void*) { delete static_cast<SharedSession*>(data); }, nullptr,
                                     &handle));
     shared.release();
@@ -252,17 +252,17 @@ SharedSession& session_of(napi_env env, napi_value handle) {
 
 struct Run : Job {
   SharedSession session;
-  Owner options{nullptr, [](Handle) {}};
+  OwnedHandle options{nullptr, [](Handle) {}};
   std::vector<std::string> output_names;
-  CopyBuffers::Block numbers;  // the copied numbers of all inputs
-  std::vector<Owner> inputs, outputs;
+  CopyBuffers::Block input_bytes;  // the copied data of all inputs
+  std::vector<OwnedHandle> inputs, outputs;
 
   void work() override {
     std::vector<const char*> ins, outs;
     std::vector<Handle> in_values, out_values(output_names.size(), nullptr);
-    for (const Value& input : session->inputs) ins.push_back(input.name.c_str());
+    for (const ValueInfo& input : session->inputs) ins.push_back(input.name.c_str());
     for (const std::string& name : output_names) outs.push_back(name.c_str());
-    for (const Owner& input : inputs) in_values.push_back(input.get());
+    for (const OwnedHandle& input : inputs) in_values.push_back(input.get());
     const StatusHandle status =
         api.Run(session->handle, options.get(), ins.data(), in_values.data(), ins.size(), outs.data(), outs.size(), out_values.data());
     for (const Handle value : out_values) outputs.emplace_back(value, api.ReleaseValue);
@@ -282,7 +282,7 @@ struct Run : Job {
     if (kind != kTensorValue) throw Failure{"output " + name + " is a sequence or a map; only tensors can be returned"};
     Handle info = nullptr;
     check(api.GetTensorTypeAndShape(value, &info));
-    const Owner owned(info, api.ReleaseTensorTypeAndShapeInfo);
+    const OwnedHandle owned(info, api.ReleaseTensorTypeAndShapeInfo);
     size_t rank = 0, count = 0;
     check(api.GetTensorElementType(info, &type));
     check(api.GetDimensionsCount(info, &rank));
@@ -320,19 +320,19 @@ struct Run : Job {
   }
 };
 
-Owner string_tensor(const std::vector<int64_t>& dims, const std::vector<std::string>& content) {
+OwnedHandle string_tensor(const std::vector<int64_t>& dims, const std::vector<std::string>& content) {
   std::vector<const char*> pointers;
   for (const std::string& text : content) pointers.push_back(text.c_str());
   Handle value = nullptr, allocator = nullptr;
   check(api.GetAllocatorWithDefaultOptions(&allocator));
   check(api.CreateTensorAsOrtValue(allocator, dims.data(), dims.size(), kString, &value));
-  Owner owner(value, api.ReleaseValue);
+  OwnedHandle owner(value, api.ReleaseValue);
   check(api.FillStringTensor(value, pointers.data(), pointers.size()));
   return owner;
 }
 
 // Makes a tensor that uses these bytes without a copy.
-Owner number_tensor(int type, const std::vector<int64_t>& dims, void* data, size_t bytes) {
+OwnedHandle number_tensor(int type, const std::vector<int64_t>& dims, void* data, size_t bytes) {
   // One for the process: all memory outside ONNX Runtime has the same description.
   static const Handle memory = [] {
     Handle created = nullptr;
@@ -341,13 +341,13 @@ Owner number_tensor(int type, const std::vector<int64_t>& dims, void* data, size
   }();
   Handle value = nullptr;
   check(api.CreateTensorWithDataAsOrtValue(memory, data, bytes, dims.data(), dims.size(), type, &value));
-  return Owner(value, api.ReleaseValue);
+  return OwnedHandle(value, api.ReleaseValue);
 }
 
-Owner read_run_options(napi_env env, napi_value options_object) {
+OwnedHandle read_run_options(napi_env env, napi_value options_object) {
   Handle created = nullptr;
   check(api.CreateRunOptions(&created));
-  Owner options(created, api.ReleaseRunOptions);
+  OwnedHandle options(created, api.ReleaseRunOptions);
   const auto number = [&](const char* name, StatusHandle (*set)(Handle, int)) {
     const napi_value value = property(env, options_object, name);
     if (!is_absent(env, value)) check(set(created, static_cast<int>(integer(env, value, name, INT32_MIN, INT32_MAX))));
@@ -407,7 +407,7 @@ void read_inputs(napi_env env, napi_value shapes_array, napi_value data, Run& jo
     std::vector<int64_t> dims;
     napi_value data;
   };
-  const std::vector<Value>& expected = job.session->inputs;
+  const std::vector<ValueInfo>& expected = job.session->inputs;
   // Runs `body` for each input and adds the input's name to its errors.
   const auto for_each_input = [&](const auto& body) {
     for (uint32_t i = 0; i < expected.size(); i++) {
@@ -419,10 +419,10 @@ void read_inputs(napi_env env, napi_value shapes_array, napi_value data, Run& jo
     }
   };
   if (length_of(env, data) != expected.size()) throw Failure{"expected a tensor for each input", "INVALID_OPTION"};
-  const TypedArray numbers(env, shapes_array);
-  if (numbers.type != napi_float64_array) throw Failure{"expected shapes as a Float64Array", "INVALID_OPTION"};
-  const auto* first = static_cast<const double*>(numbers.data);
-  const std::vector<double> shapes(first, first + numbers.length);
+  const TypedArray shape_numbers(env, shapes_array);
+  if (shape_numbers.type != napi_float64_array) throw Failure{"expected shapes as a Float64Array", "INVALID_OPTION"};
+  const auto* first = static_cast<const double*>(shape_numbers.data);
+  const std::vector<double> shapes(first, first + shape_numbers.length);
   std::vector<Input> inputs(expected.size());
   size_t offset = 0;
   for_each_input([&](uint32_t i) {
@@ -455,8 +455,8 @@ void read_inputs(napi_env env, napi_value shapes_array, napi_value data, Run& jo
     arrays.emplace_back(env, inputs[i].data);
     bytes += padded(arrays.back().bytes);
   });
-  job.numbers = Instance::of(env).copy_buffers.take(bytes);
-  char* next = job.numbers.data();
+  job.input_bytes = Instance::of(env).copy_buffers.take(bytes);
+  char* next = job.input_bytes.data();
   auto array = arrays.begin();
   for_each_input([&](uint32_t i) {
     if (inputs[i].type == kString) return;
@@ -467,8 +467,8 @@ void read_inputs(napi_env env, napi_value shapes_array, napi_value data, Run& jo
   });
 }
 
-// Opens the library off JavaScript's thread, because it loads the driver.
-struct Opening : Job {
+// Opens the CUDA kernels' library off JavaScript's thread, because it loads the driver.
+struct CudaOpening : Job {
   std::string path;
   int devices = 0;
   void work() override { devices = open_cuda_library(path).devices; }
@@ -479,13 +479,13 @@ struct Opening : Job {
 
 size_t session_count() { return sessions; }
 
-napi_value open(napi_env env, napi_callback_info info) {
+napi_value open_onnxruntime(napi_env env, napi_callback_info info) {
   return guarded<1>(env, info, [&](const napi_value (&v)[1]) { return string_of(env, bind_library(text(env, v[0]))); });
 }
 
 napi_value open_cuda(napi_env env, napi_callback_info info) {
   return guarded<2>(env, info, [&](const napi_value (&v)[2]) -> napi_value {
-    auto job = std::make_unique<Opening>();
+    auto job = std::make_unique<CudaOpening>();
     job->path = text(env, v[0]);
     Job::start(env, std::move(job), v);
     return nullptr;

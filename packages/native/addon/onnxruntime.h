@@ -6,7 +6,7 @@
 namespace fourierft::onnxruntime {
 
 // openOnnxRuntime(path of libonnxruntime): returns its version. Throws UNSUPPORTED if the library is not loaded or too old.
-napi_value open(napi_env env, napi_callback_info info);
+napi_value open_onnxruntime(napi_env env, napi_callback_info info);
 
 // openCudaLibrary(path, done(error, number of devices)). The error is UNSUPPORTED if the kernels cannot be used.
 napi_value open_cuda(napi_env env, napi_callback_info info);

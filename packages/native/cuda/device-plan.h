@@ -22,7 +22,7 @@ struct Pair {
 
 struct DeviceSide {
   int d;
-  int halved;          // even d: two real numbers in one complex one
+  int is_half_length;  // even d: two real numbers in each complex one
   int n;               // complex numbers of a row: d/2 or d
   int length;          // of the transform of `stages`: n, or Bluestein's convolution
   int stage_count;

@@ -82,7 +82,7 @@ int length_of(const Transform& transform) { return transform.inner.empty() ? tra
 DeviceSide sizes_of(const Side& side) {
   DeviceSide result{};
   result.d = side.d;
-  result.halved = side.halved;
+  result.is_half_length = side.is_half_length;
   result.n = side.transform.n;
   result.length = length_of(side.transform);
   result.used = static_cast<int>(side.frequencies.size());

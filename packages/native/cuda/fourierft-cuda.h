@@ -1,4 +1,4 @@
-/* The FourierFT branch of a linear layer on a CUDA device: y += alpha * dW x and its gradient, queued on the caller's stream. The
+/* The FourierFT branch of a linear layer on a CUDA device: y += dW x and its gradient, queued on the caller's stream. The
  * functions correspond to those of fourierft.h for a CPU, which also has one for dW.
  *
  * Tensors are row-major, contiguous, in device memory: x [tokens, d2], y and grad_y [tokens, d1], coefficients [adapters, n], scalings
@@ -61,7 +61,7 @@ FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_zero(void* to, size_t by
  * (`rows` divides their number). Null: the changes of all adapters are summed. The indices are in device memory and cannot be rejected: a row
  * with an index out of range becomes NaN and is left out of the gradients. */
 
-/* y += alpha dW x. */
+/* y += dW x. */
 FOURIERFT_CUDA_API fourierft_cuda_status fourierft_cuda_forward(const fourierft_cuda_plan* plan, const float* coefficients,
                                                                 int32_t adapters, const float* scalings, fourierft_dtype dtype,
                                                                 const void* x, int64_t tokens, const int64_t* adapter_of_row,

@@ -97,7 +97,7 @@ __device__ inline void add_to(fourierft_dtype dtype, float value, void* numbers,
 __device__ inline void analyse(const DeviceSide& side, fourierft_dtype dtype, const void* x, int64_t token, float2* buffer, float2* slots) {
   const int64_t row = token * side.d;
   for (int e = threadIdx.x; e < side.n; e += blockDim.x)
-    buffer[padded(e)] = side.halved ? make_float2(load(dtype, x, row + 2 * e), load(dtype, x, row + 2 * e + 1))
+    buffer[padded(e)] = side.is_half_length ? make_float2(load(dtype, x, row + 2 * e), load(dtype, x, row + 2 * e + 1))
                                     : make_float2(load(dtype, x, row + e), 0);
   __syncthreads();
   run_transform(side, true, buffer);
@@ -105,7 +105,7 @@ __device__ inline void analyse(const DeviceSide& side, fourierft_dtype dtype, co
   for (int s = threadIdx.x; s < side.used; s += blockDim.x) {
     const Pair split = side.splits[s];
     const float2 z = buffer[padded(split.a)];
-    if (side.halved) {
+    if (side.is_half_length) {
       const float2 w = buffer[padded(split.b)];
       const float2 even = make_float2((z.x + w.x) * 0.5f, (z.y - w.y) * 0.5f), odd = make_float2((z.y + w.y) * 0.5f, (w.x - z.x) * 0.5f);
       slots[s] = add(even, multiply(odd, make_float2(split.cos, split.sin)));
@@ -129,7 +129,7 @@ __device__ inline void combine(const DeviceSide& into, const DeviceTerms& terms,
       sum.x += c * z.x;
       sum.y += term.slot < 0 ? -c * z.y : c * z.y;
     }
-    if (into.halved) sum = s == into.zero || s == into.nyquist ? make_float2(sum.x, 0) : scale(sum, 0.5f);
+    if (into.is_half_length) sum = s == into.zero || s == into.nyquist ? make_float2(sum.x, 0) : scale(sum, 0.5f);
     to[s] = sum;
   }
   if (threadIdx.x == 0) to[into.used] = make_float2(0, 0);
@@ -142,7 +142,7 @@ __device__ inline void synthesise(const DeviceSide& side, const float2* slots, f
   for (int e = threadIdx.x; e < side.n; e += blockDim.x) {
     const Pair pack = side.packs[e];
     const float2 s = slots[pack.a];
-    if (side.halved) {
+    if (side.is_half_length) {
       const float2 w = slots[pack.b], sum = make_float2(s.x + w.x, s.y - w.y), difference = make_float2(s.x - w.x, s.y + w.y);
       buffer[padded(e)] = add(sum, times_i(multiply(difference, make_float2(pack.cos, pack.sin))));
     } else {
@@ -154,7 +154,7 @@ __device__ inline void synthesise(const DeviceSide& side, const float2* slots, f
   const int64_t row = token * side.d;
   for (int e = threadIdx.x; e < side.n; e += blockDim.x) {
     const float2 z = buffer[padded(e)];
-    if (side.halved) {
+    if (side.is_half_length) {
       add_to(dtype, z.x, y, row + 2 * e);
       add_to(dtype, z.y, y, row + 2 * e + 1);
     } else {

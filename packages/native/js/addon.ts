@@ -2,13 +2,13 @@
 import { createRequire } from 'node:module'
 
 /**
- * The callback of a call that computes off the main thread: `done(undefined, value)` or `done(error)`. `settled` makes a promise of it. The
+ * The callback of a call that computes off the main thread: `done(undefined, value)` or `done(error)`. `promiseOf` makes a promise of it. The
  * addon makes no promises itself: Node frees a promise of an addon only when it is settled, and a terminated worker never settles it.
  */
 export type Done<T> = (error: Error | undefined, value: T) => void
 
 /** Makes the promise of a call of the addon. */
-export function settled<T>(call: (done: Done<T>) => void): Promise<T> {
+export function promiseOf<T>(call: (done: Done<T>) => void): Promise<T> {
   return new Promise((resolve, reject) => {
     call((error, value) => (error === undefined ? resolve(value) : reject(error)))
   })

@@ -1,7 +1,7 @@
 /** The execution providers of a session, and the library of CUDA kernels that sessions on CUDA need. */
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { type Addon, settled } from './addon.js'
+import { type Addon, promiseOf } from './addon.js'
 import { unsupported } from './native-error.js'
 
 /**
@@ -24,7 +24,7 @@ const LIBRARIES: Readonly<
   cuda: {
     file: 'libfourierft-cuda.so',
     problem: 'the CUDA kernels are not compiled',
-    advice: 'run `node scripts/build.js --cuda` in the folder of @fourierft/native; it needs nvcc',
+    advice: 'run `npm run build:cuda` in the folder of @fourierft/native; it needs nvcc',
   },
   'cuda-host': {
     file: 'libfourierft-cuda-host.so',
@@ -45,12 +45,12 @@ export async function openCuda(
   const { file, problem, advice } = LIBRARIES[device]
   const path = fileURLToPath(new URL(`../build/${file}`, import.meta.url))
   if (!existsSync(path)) throw unsupported(problem, advice)
-  return { path, devices: await settled<number>((done) => addon.openCudaLibrary(path, done)) }
+  return { path, devices: await promiseOf<number>((done) => addon.openCudaLibrary(path, done)) }
 }
 
-/** Returns whether a provider uses CUDA. */
-export function usesCuda(providers: readonly OnnxExecutionProvider[]): boolean {
-  return firstDevice(providers) !== undefined
+/** Returns whether a provider other than the CPU is requested. */
+export function requestsDevice(providers: readonly OnnxExecutionProvider[]): boolean {
+  return firstNonCpuProvider(providers) !== undefined
 }
 
 /**
@@ -62,7 +62,7 @@ export async function cudaOptions(
   addon: Addon,
   providers: readonly OnnxExecutionProvider[],
 ): Promise<{ readonly cudaLibrary?: string; readonly cudaSettings?: readonly string[] }> {
-  const first = firstDevice(providers)
+  const first = firstNonCpuProvider(providers)
   if (first === undefined) return {}
   const {
     name,
@@ -70,7 +70,7 @@ export async function cudaOptions(
     ...settings
   }: { readonly name: OnnxDevice; readonly deviceId?: unknown } = first
   if (name !== 'cuda' && name !== 'cuda-host')
-    throw unsupported(`executionProviders: expected cuda or cpu; received ${JSON.stringify(name)}`)
+    throw unsupported(`executionProviders: expected cpu, cuda or cuda-host; received ${JSON.stringify(name)}`)
   const { path, devices } = await openCuda(addon, name)
   if (!(Number.isInteger(deviceId) && Number(deviceId) >= 0 && Number(deviceId) < devices))
     throw unsupported(
@@ -86,7 +86,7 @@ export async function cudaOptions(
 }
 
 /** Returns the first provider other than the CPU, with its settings. */
-function firstDevice(providers: readonly OnnxExecutionProvider[]) {
+function firstNonCpuProvider(providers: readonly OnnxExecutionProvider[]) {
   return providers
     .map((provider) => (typeof provider === 'string' ? { name: provider } : provider))
     .find(({ name }) => name !== 'cpu')

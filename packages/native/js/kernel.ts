@@ -5,7 +5,7 @@
  * A call copies its arrays at its start, computes on the copies and writes them back at its end, so JavaScript can change or free its own memory
  * during the call. Arrays in a SharedArrayBuffer, which can neither be detached nor shrink, are used in place, without copies.
  */
-import { type Activations, type Addon, loadAddon, settled } from './addon.js'
+import { type Activations, type Addon, loadAddon, promiseOf } from './addon.js'
 import { invalidOption, messageOf, shapeMismatch, unsupportedDtype } from './native-error.js'
 
 /** An adapted layer; every `Layer` of `@fourierft/core` is one. */
@@ -65,11 +65,15 @@ export interface Kernel {
   /** Computes ΔW of the layer, row-major `[d1, d2]`. */
   delta(layer: KernelLayer): Promise<Float32Array>
   /**
-   * Returns the number of the plan for the layer's entries: the value of the attribute `plan` of the TensorFlow operators. The first call that
-   * computes with a plan makes its tables. TensorFlow.js's binding runs operators on JavaScript's thread, so it makes the tables there.
+   * Returns the id of the plan for the layer's entries: the value of the attribute `plan` of the TensorFlow operators. The first call that
+   * computes with a plan makes its tables. In TensorFlow.js, that call blocks JavaScript's thread, because its binding runs operators there.
    */
   planOf(layer: Pick<KernelLayer, 'shape' | 'entries'>): number
-  /** Registers the operators `FourierFT` and `FourierFTGrad` in the TensorFlow that this process has loaded (its framework library's path). */
+  /**
+   * Registers the operators `FourierFT` and `FourierFTGrad` in TensorFlow.
+   *
+   * @param library the path of the framework library that this process has loaded
+   */
   registerTensorFlow(library: string): void
 }
 
@@ -120,7 +124,7 @@ function makeKernel(addon: Addon): Kernel {
       for (const { plan, coefficients, scalings, rows } of groupsOf(layers, options.rows).map(
         readArguments,
       )) {
-        await settled<undefined>((done) =>
+        await promiseOf<undefined>((done) =>
           addon.forward(plan, coefficients, scalings, dtype, x, rows, y, done),
         )
       }
@@ -140,7 +144,7 @@ function makeKernel(addon: Addon): Kernel {
       for (const group of groupsOf(layers, options.rows).map(readArguments)) {
         const { plan, coefficients, scalings, rows, indices, n } = group
         const gradient = new Float32Array(
-          await settled<ArrayBuffer>((done) =>
+          await promiseOf<ArrayBuffer>((done) =>
             addon.backward(plan, coefficients, scalings, dtype, x, gradY, rows, gradX, done),
           ),
         )
@@ -155,7 +159,7 @@ function makeKernel(addon: Addon): Kernel {
       const { coefficients, scalings } = stackLayers([layer])
       const plan = planOf(layer)
       return new Float32Array(
-        await settled<ArrayBuffer>((done) => addon.delta(plan, coefficients, scalings, done)),
+        await promiseOf<ArrayBuffer>((done) => addon.delta(plan, coefficients, scalings, done)),
       )
     },
 
@@ -207,7 +211,7 @@ function stackLayers(layers: readonly KernelLayer[]): { coefficients: Float32Arr
   return { coefficients, scalings: Float32Array.from(layers, ({ scaling }) => scaling) }
 }
 
-/** Checks that the array has a number for each entry of the layer. An array whose buffer was transferred has none. */
+/** Checks that the array has a number for each entry of the layer. The length of an array whose buffer was transferred is 0. */
 function checkGradient(
   array: Float32Array | Float64Array | undefined,
   { entries: { n } }: KernelLayer,
@@ -219,12 +223,15 @@ function checkGradient(
   )
 }
 
+/** The values of `fourierft_dtype` in the C header. */
+const DTYPES = { float32: 0, float16: 1, bfloat16: 2 } as const
+
 function dtypeOf(x: Activations, halfType: HalfType | undefined): number {
-  if (x instanceof Float32Array) return 0
+  if (x instanceof Float32Array) return DTYPES.float32
   if (halfType === undefined) {
     throw unsupportedDtype(
       "halfType: expected 'float16' or 'bfloat16' for Uint16Array activations; received undefined",
     )
   }
-  return halfType === 'float16' ? 1 : 2
+  return DTYPES[halfType === 'float16' ? 'float16' : 'bfloat16']
 }

@@ -8,10 +8,10 @@ import {
   type AddonTensor,
   type AddonValue,
   loadAddon,
+  promiseOf,
   type SessionHandle,
-  settled,
 } from './addon.js'
-import { cudaOptions, type OnnxExecutionProvider, openCuda, usesCuda } from './cuda-provider.js'
+import { cudaOptions, type OnnxExecutionProvider, openCuda, requestsDevice } from './cuda-provider.js'
 import { unsupported } from './native-error.js'
 import { untested } from './untested.js'
 
@@ -164,10 +164,10 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
     async createSession(model, { executionProviders = [], ...options } = {}) {
       const cpuOptions = sessionOptions(options)
       // Nothing is awaited on the CPU, so the bytes of a model are read before the caller continues.
-      const addonOptions = usesCuda(executionProviders)
+      const addonOptions = requestsDevice(executionProviders)
         ? { ...cpuOptions, ...(await cudaOptions(addon, executionProviders)) }
         : cpuOptions
-      const { handle, inputs, outputs } = await settled<AddonSession>((done) =>
+      const { handle, inputs, outputs } = await promiseOf<AddonSession>((done) =>
         addon.createOnnxSession(model, addonOptions, done),
       )
       const names = inputs.map(({ name }) => name)
@@ -194,7 +194,7 @@ export function openOnnxRuntime(library: string): OnnxRuntime {
       shapes.push(numberOf(tensor.type), tensor.dims.length, ...tensor.dims)
       return tensor.data
     })
-    const results = await settled<AddonTensor[]>((done) =>
+    const results = await promiseOf<AddonTensor[]>((done) =>
       addon.runOnnxSession(handle, Float64Array.from(shapes), data, outputNames, options, done),
     )
     return Object.fromEntries(

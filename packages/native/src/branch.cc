@@ -191,7 +191,7 @@ fourierft_status fourierft_forward(const fourierft_plan* handle, const float* co
       kernel().forward(plan, c.coefficients,
                        {dtype, part.last - part.first, adapter_of_row == nullptr ? nullptr : adapter_of_row + part.first, c.factors},
                        static_cast<const char*>(x) + part.first * plan.d2 * bytes, static_cast<char*>(y) + part.first * plan.d1 * bytes,
-                       thread_scratch.reserve(kernel().scratch(plan)));
+                       thread_scratch.reserve(kernel().scratch_size(plan)));
     });
     return FOURIERFT_OK;
   });
@@ -219,7 +219,7 @@ fourierft_status fourierft_backward(const fourierft_plan* handle, const float* c
                         static_cast<const char*>(x) + part.first * plan.d2 * bytes,
                         static_cast<const char*>(grad_y) + part.first * plan.d1 * bytes, products + width * index,
                         grad_x == nullptr ? nullptr : static_cast<char*>(grad_x) + part.first * plan.d2 * bytes,
-                        thread_scratch.reserve(kernel().scratch(plan)));
+                        thread_scratch.reserve(kernel().scratch_size(plan)));
     });
     const double area = static_cast<double>(plan.d1) * plan.d2;
     for (int32_t a = 0; a < adapters; a++) {
@@ -245,7 +245,7 @@ fourierft_status fourierft_delta(const fourierft_plan* handle, const float* coef
     for_parts(runner, parts, [&](int index) {
       const Range part = part_of(rows, parts, index);
       kernel().delta(plan, c.coefficients, static_cast<int>(part.first), static_cast<int>(part.last), delta,
-                     thread_scratch.reserve(kernel().scratch(plan)));
+                     thread_scratch.reserve(kernel().scratch_size(plan)));
     });
     return FOURIERFT_OK;
   });

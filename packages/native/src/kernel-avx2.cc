@@ -7,6 +7,6 @@
 namespace fourierft {
 extern const Kernel kernel_avx2 = {
     "avx2",
-    isa_avx2::scratch, isa_avx2::forward, isa_avx2::backward, isa_avx2::delta,
+    isa_avx2::scratch_size, isa_avx2::forward, isa_avx2::backward, isa_avx2::delta,
 };
 }  // namespace fourierft

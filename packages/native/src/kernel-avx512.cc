@@ -7,6 +7,6 @@
 namespace fourierft {
 extern const Kernel kernel_avx512 = {
     "avx512",
-    isa_avx512::scratch, isa_avx512::forward, isa_avx512::backward, isa_avx512::delta,
+    isa_avx512::scratch_size, isa_avx512::forward, isa_avx512::backward, isa_avx512::delta,
 };
 }  // namespace fourierft

@@ -1,15 +1,16 @@
 // The kernel: real transforms with tokens side by side in SIMD lanes (structure of arrays). Every operation of a transform is the same for
-// all lanes; numbers are shuffled only when rows are loaded and stored. A tile is `V` tokens.
+// all lanes; numbers are shuffled only when rows are loaded and stored. A tile is `V` tokens. A side is one dimension of the layer; a slot holds
+// one frequency that its entries use (plan.h).
 //
-//   analyse      rows of one side -> its used frequencies
+//   analyse      rows of one side -> its slots
 //   combine      the sparse step: each slot of one side sums coefficients times slots of the other
-//   synthesise   used frequencies of one side -> rows
+//   synthesise   slots of one side -> rows
 //
-// A single token fills the lanes with the residues of its own row (plan.h), in functions whose names end in `_one`.
+// Functions whose names end in `_one` compute a single token: lane r holds the numbers p of its row with p mod 8 = r.
 //
-// forward = analyse(in), combine(by_row), synthesise(out); the gradient for x is the same with the sides exchanged; dW is the gradient
-// for unit vectors, whose transforms are known. This file is included by one file for each instruction set, which defines FOURIERFT_ISA (a
-// namespace) and FOURIERFT_LANES.
+// forward = analyse(in), combine(by_row), synthesise(out); the gradient for x is the same with the sides exchanged. Row p of dW is the gradient
+// for x if grad_y is the unit vector p, whose transform is known. One file for each instruction set includes this file and defines FOURIERFT_ISA
+// (a namespace) and FOURIERFT_LANES.
 
 #include <cstring>
 #include <type_traits>
@@ -200,7 +201,7 @@ FOURIERFT_INLINE void load_rows(const typename Number::stored* rows, int d, int 
   int p = 0;
   if constexpr (V >= 8) {
     f8 r[4];
-    for (; p + 16 <= d; p += 16) {  // whole cache lines of eight rows: more rows could all map to one set of the cache
+    for (; p + 16 <= d; p += 16) {  // cache lines of only eight rows at a time: those of more could share one set of the cache
       for (int group = 0; group < V; group += 8) {
         for (int q = p; q < p + 16; q += 4) {
           const auto from = [&](int lane) { return load<f4, Number>(rows + static_cast<size_t>(group + lane) * d + q); };
@@ -296,134 +297,134 @@ struct Rows {
   }
 };
 
-// ---- butterflies: r[k] + i m[k] becomes sum over q of (r[q] + i m[q]) e(qk/R) ------------------------------------------------------
+// ---- butterflies: re[k] + i im[k] becomes sum over q of (re[q] + i im[q]) e(qk/R) --------------------------------------------------
 
 template <class v>
-FOURIERFT_INLINE void dft3(v* r, v* m) {
+FOURIERFT_INLINE void dft3(v* re, v* im) {
   const float h = 0.86602540378443865f;
-  const v tr = r[1] + r[2], tm = m[1] + m[2], sr = (r[1] - r[2]) * h, sm = (m[1] - m[2]) * h;
-  const v cr = r[0] - tr * 0.5f, cm = m[0] - tm * 0.5f;
-  r[0] = r[0] + tr;
-  m[0] = m[0] + tm;
-  r[1] = cr - sm;
-  m[1] = cm + sr;
-  r[2] = cr + sm;
-  m[2] = cm - sr;
+  const v t_re = re[1] + re[2], t_im = im[1] + im[2], s_re = (re[1] - re[2]) * h, s_im = (im[1] - im[2]) * h;
+  const v c_re = re[0] - t_re * 0.5f, c_im = im[0] - t_im * 0.5f;
+  re[0] = re[0] + t_re;
+  im[0] = im[0] + t_im;
+  re[1] = c_re - s_im;
+  im[1] = c_im + s_re;
+  re[2] = c_re + s_im;
+  im[2] = c_im - s_re;
 }
 
 template <class v>
-FOURIERFT_INLINE void dft4(v* r, v* m) {
-  const v ar = r[0] + r[2], am = m[0] + m[2], br = r[0] - r[2], bm = m[0] - m[2];
-  const v cr = r[1] + r[3], cm = m[1] + m[3], dr = r[1] - r[3], dm = m[1] - m[3];
-  r[0] = ar + cr;
-  m[0] = am + cm;
-  r[1] = br - dm;
-  m[1] = bm + dr;
-  r[2] = ar - cr;
-  m[2] = am - cm;
-  r[3] = br + dm;
-  m[3] = bm - dr;
+FOURIERFT_INLINE void dft4(v* re, v* im) {
+  const v a_re = re[0] + re[2], a_im = im[0] + im[2], b_re = re[0] - re[2], b_im = im[0] - im[2];
+  const v c_re = re[1] + re[3], c_im = im[1] + im[3], d_re = re[1] - re[3], d_im = im[1] - im[3];
+  re[0] = a_re + c_re;
+  im[0] = a_im + c_im;
+  re[1] = b_re - d_im;
+  im[1] = b_im + d_re;
+  re[2] = a_re - c_re;
+  im[2] = a_im - c_im;
+  re[3] = b_re + d_im;
+  im[3] = b_im - d_re;
 }
 
 template <class v>
-FOURIERFT_INLINE void dft8(v* r, v* m) {
+FOURIERFT_INLINE void dft8(v* re, v* im) {
   const float h = 0.70710678118654752f;
-  v er[4] = {r[0], r[2], r[4], r[6]}, em[4] = {m[0], m[2], m[4], m[6]};
-  v or_[4] = {r[1], r[3], r[5], r[7]}, om[4] = {m[1], m[3], m[5], m[7]};
-  dft4(er, em);
-  dft4(or_, om);
-  v a = (or_[1] - om[1]) * h, b = (or_[1] + om[1]) * h;
-  or_[1] = a;
-  om[1] = b;
-  a = -om[2];
-  om[2] = or_[2];
-  or_[2] = a;
-  a = -(or_[3] + om[3]) * h;
-  b = (or_[3] - om[3]) * h;
-  or_[3] = a;
-  om[3] = b;
+  v e_re[4] = {re[0], re[2], re[4], re[6]}, e_im[4] = {im[0], im[2], im[4], im[6]};
+  v o_re[4] = {re[1], re[3], re[5], re[7]}, o_im[4] = {im[1], im[3], im[5], im[7]};
+  dft4(e_re, e_im);
+  dft4(o_re, o_im);
+  v a = (o_re[1] - o_im[1]) * h, b = (o_re[1] + o_im[1]) * h;
+  o_re[1] = a;
+  o_im[1] = b;
+  a = -o_im[2];
+  o_im[2] = o_re[2];
+  o_re[2] = a;
+  a = -(o_re[3] + o_im[3]) * h;
+  b = (o_re[3] - o_im[3]) * h;
+  o_re[3] = a;
+  o_im[3] = b;
   for (int k = 0; k < 4; k++) {
-    r[k] = er[k] + or_[k];
-    m[k] = em[k] + om[k];
-    r[k + 4] = er[k] - or_[k];
-    m[k + 4] = em[k] - om[k];
+    re[k] = e_re[k] + o_re[k];
+    im[k] = e_im[k] + o_im[k];
+    re[k + 4] = e_re[k] - o_re[k];
+    im[k + 4] = e_im[k] - o_im[k];
   }
 }
 
 // R = 0: the radix is `radix`, any odd number.
 template <int R, class v>
-FOURIERFT_INLINE void dft_odd(v* r, v* m, int radix, const float* roots) {
+FOURIERFT_INLINE void dft_odd(v* re, v* im, int radix, const float* roots) {
   const int n = R > 0 ? R : radix, h = (n - 1) / 2;
   constexpr int capacity = R > 0 ? R : 64;
-  v pr[capacity], pm[capacity], qr[capacity], qm[capacity], sr = r[0], sm = m[0];
+  v p_re[capacity], p_im[capacity], q_re[capacity], q_im[capacity], s_re = re[0], s_im = im[0];
   for (int k = 1; k <= h; k++) {
-    pr[k] = r[k] + r[n - k];
-    pm[k] = m[k] + m[n - k];
-    qr[k] = r[k] - r[n - k];
-    qm[k] = m[k] - m[n - k];
-    sr = sr + pr[k];
-    sm = sm + pm[k];
+    p_re[k] = re[k] + re[n - k];
+    p_im[k] = im[k] + im[n - k];
+    q_re[k] = re[k] - re[n - k];
+    q_im[k] = im[k] - im[n - k];
+    s_re = s_re + p_re[k];
+    s_im = s_im + p_im[k];
   }
   for (int j = 1; j <= h; j++) {
-    v ar = r[0], am = m[0];
-    v br = qr[1] * roots[2 * j + 1], bm = qm[1] * roots[2 * j + 1];
-    ar = ar + pr[1] * roots[2 * j];
-    am = am + pm[1] * roots[2 * j];
+    v a_re = re[0], a_im = im[0];
+    v b_re = q_re[1] * roots[2 * j + 1], b_im = q_im[1] * roots[2 * j + 1];
+    a_re = a_re + p_re[1] * roots[2 * j];
+    a_im = a_im + p_im[1] * roots[2 * j];
     for (int k = 2, at = 2 * j % n; k <= h; k++, at = at + j >= n ? at + j - n : at + j) {
       const float c = roots[2 * at], s = roots[2 * at + 1];
-      ar = ar + pr[k] * c;
-      am = am + pm[k] * c;
-      br = br + qr[k] * s;
-      bm = bm + qm[k] * s;
+      a_re = a_re + p_re[k] * c;
+      a_im = a_im + p_im[k] * c;
+      b_re = b_re + q_re[k] * s;
+      b_im = b_im + q_im[k] * s;
     }
-    r[j] = ar - bm;  // not read again: the sums above read only p, q and element 0
-    m[j] = am + br;
-    r[n - j] = ar + bm;
-    m[n - j] = am - br;
+    re[j] = a_re - b_im;  // not read again: the sums above read only p, q and element 0
+    im[j] = a_im + b_re;
+    re[n - j] = a_re + b_im;
+    im[n - j] = a_im - b_re;
   }
-  r[0] = sr;
-  m[0] = sm;
+  re[0] = s_re;
+  im[0] = s_im;
 }
 
 template <int R, class v>
-FOURIERFT_INLINE void dft(v* r, v* m, const Stage& stage) {
+FOURIERFT_INLINE void dft(v* re, v* im, const Stage& stage) {
   if constexpr (R == 2) {
-    const v a = r[0] - r[1], b = m[0] - m[1];
-    r[0] = r[0] + r[1];
-    m[0] = m[0] + m[1];
-    r[1] = a;
-    m[1] = b;
+    const v a = re[0] - re[1], b = im[0] - im[1];
+    re[0] = re[0] + re[1];
+    im[0] = im[0] + im[1];
+    re[1] = a;
+    im[1] = b;
   } else if constexpr (R == 3) {
-    dft3(r, m);
+    dft3(re, im);
   } else if constexpr (R == 4) {
-    dft4(r, m);
+    dft4(re, im);
   } else if constexpr (R == 8) {
-    dft8(r, m);
+    dft8(re, im);
   } else if constexpr (R == 6) {
     const float h = 0.86602540378443865f;
-    v er[3] = {r[0], r[2], r[4]}, em[3] = {m[0], m[2], m[4]}, or_[3] = {r[1], r[3], r[5]}, om[3] = {m[1], m[3], m[5]};
-    dft3(er, em);
-    dft3(or_, om);
-    v a = or_[1] * 0.5f - om[1] * h, b = or_[1] * h + om[1] * 0.5f;
-    or_[1] = a;
-    om[1] = b;
-    a = -or_[2] * 0.5f - om[2] * h;
-    b = or_[2] * h - om[2] * 0.5f;
-    or_[2] = a;
-    om[2] = b;
+    v e_re[3] = {re[0], re[2], re[4]}, e_im[3] = {im[0], im[2], im[4]}, o_re[3] = {re[1], re[3], re[5]}, o_im[3] = {im[1], im[3], im[5]};
+    dft3(e_re, e_im);
+    dft3(o_re, o_im);
+    v a = o_re[1] * 0.5f - o_im[1] * h, b = o_re[1] * h + o_im[1] * 0.5f;
+    o_re[1] = a;
+    o_im[1] = b;
+    a = -o_re[2] * 0.5f - o_im[2] * h;
+    b = o_re[2] * h - o_im[2] * 0.5f;
+    o_re[2] = a;
+    o_im[2] = b;
     for (int k = 0; k < 3; k++) {
-      r[k] = er[k] + or_[k];
-      m[k] = em[k] + om[k];
-      r[k + 3] = er[k] - or_[k];
-      m[k + 3] = em[k] - om[k];
+      re[k] = e_re[k] + o_re[k];
+      im[k] = e_im[k] + o_im[k];
+      re[k + 3] = e_re[k] - o_re[k];
+      im[k + 3] = e_im[k] - o_im[k];
     }
   } else {
-    dft_odd<R>(r, m, stage.radix, stage.roots.data());
+    dft_odd<R>(re, im, stage.radix, stage.roots.data());
   }
 }
 
-// One stage over a whole transform of `n` numbers (interleaved: b[2e], b[2e+1]). Forward: butterfly, then twiddle; backward: twiddle,
-// then butterfly, which is the transposed stage and gives the same transform in the other order.
+// One stage over a whole transform of `n` numbers (interleaved: b[2e], b[2e+1]). Forward (natural order in, `position` order
+// out): butterfly, then twiddle. Otherwise (`position` order in, natural order out) the transposed stage: twiddle, then butterfly.
 template <int R, int V, bool Forward>
 void run_stage(const Stage& stage, int n, lanes<V>* b) {
   typedef lanes<V> v;
@@ -431,37 +432,37 @@ void run_stage(const Stage& stage, int n, lanes<V>* b) {
   for (int base = 0; base < n; base += stage.length) {
     const float* w = stage.twiddles.data();
     for (int i = 0; i < quotient; i++, w += 2 * (radix - 1)) {
-      v r[R > 0 ? R : 64], m[R > 0 ? R : 64];
+      v re[R > 0 ? R : 64], im[R > 0 ? R : 64];
       v* p = b + 2 * static_cast<size_t>(base + i);
       const size_t step = 2 * static_cast<size_t>(quotient);
-      r[0] = p[0];
-      m[0] = p[1];
+      re[0] = p[0];
+      im[0] = p[1];
       if (Forward || i == 0) {
         for (int k = 1; k < radix; k++) {
-          r[k] = p[k * step];
-          m[k] = p[k * step + 1];
+          re[k] = p[k * step];
+          im[k] = p[k * step + 1];
         }
       } else {
         for (int k = 1; k < radix; k++) {
           const v a = p[k * step], e = p[k * step + 1];
           const float c = w[2 * k - 2], s = w[2 * k - 1];
-          r[k] = a * c - e * s;
-          m[k] = a * s + e * c;
+          re[k] = a * c - e * s;
+          im[k] = a * s + e * c;
         }
       }
-      dft<R>(r, m, stage);
-      p[0] = r[0];
-      p[1] = m[0];
+      dft<R>(re, im, stage);
+      p[0] = re[0];
+      p[1] = im[0];
       if (!Forward || i == 0) {
         for (int k = 1; k < radix; k++) {
-          p[k * step] = r[k];
-          p[k * step + 1] = m[k];
+          p[k * step] = re[k];
+          p[k * step + 1] = im[k];
         }
       } else {
         for (int k = 1; k < radix; k++) {
           const float c = w[2 * k - 2], s = w[2 * k - 1];
-          p[k * step] = r[k] * c - m[k] * s;
-          p[k * step + 1] = r[k] * s + m[k] * c;
+          p[k * step] = re[k] * c - im[k] * s;
+          p[k * step + 1] = re[k] * s + im[k] * c;
         }
       }
     }
@@ -469,7 +470,7 @@ void run_stage(const Stage& stage, int n, lanes<V>* b) {
 }
 
 template <int V, bool Forward>
-void run_one_stage(const Stage& stage, int n, lanes<V>* b) {
+void run_stage_of_radix(const Stage& stage, int n, lanes<V>* b) {
   switch (stage.radix) {
     case 2: return run_stage<2, V, Forward>(stage, n, b);
     case 3: return run_stage<3, V, Forward>(stage, n, b);
@@ -490,14 +491,14 @@ void run_stages_from(const std::vector<Stage>& stages, size_t first, int n, lane
   if (2 * static_cast<size_t>(n) * sizeof(lanes<V>) > kNearestCacheBytes) {
     const Stage& stage = stages[first];
     const int quotient = n / stage.radix;
-    if (Forward) run_one_stage<V, true>(stage, n, b);
+    if (Forward) run_stage_of_radix<V, true>(stage, n, b);
     for (int base = 0; base < n; base += quotient)
       run_stages_from<V, Forward>(stages, first + 1, quotient, b + 2 * static_cast<size_t>(base));
-    if (!Forward) run_one_stage<V, false>(stage, n, b);
+    if (!Forward) run_stage_of_radix<V, false>(stage, n, b);
   } else if (Forward) {
-    for (size_t s = first; s < stages.size(); s++) run_one_stage<V, true>(stages[s], n, b);
+    for (size_t s = first; s < stages.size(); s++) run_stage_of_radix<V, true>(stages[s], n, b);
   } else {
-    for (size_t s = stages.size(); s-- > first;) run_one_stage<V, false>(stages[s], n, b);
+    for (size_t s = stages.size(); s-- > first;) run_stage_of_radix<V, false>(stages[s], n, b);
   }
 }
 
@@ -513,23 +514,23 @@ void run_bluestein(const Transform& transform, lanes<V>* b, lanes<V>* work) {
   const Transform& inner = transform.inner.front();
   const float *w = transform.chirp.data(), *spectrum = transform.chirp_spectrum.data();
   for (int e = 0; e < transform.n; e++) {
-    const v r = b[2 * e], m = b[2 * e + 1];
-    work[2 * e] = r * w[2 * e] - m * w[2 * e + 1];
-    work[2 * e + 1] = r * w[2 * e + 1] + m * w[2 * e];
+    const v re = b[2 * e], im = b[2 * e + 1];
+    work[2 * e] = re * w[2 * e] - im * w[2 * e + 1];
+    work[2 * e + 1] = re * w[2 * e + 1] + im * w[2 * e];
   }
   const v zero = v{};
   for (int e = 2 * transform.n; e < 2 * inner.n; e++) work[e] = zero;
   run_stages<V, true>(inner, work);
   for (int e = 0; e < inner.n; e++) {  // swapping real and imaginary parts makes the same transform run backwards
-    const v r = work[2 * e], m = work[2 * e + 1];
-    work[2 * e + 1] = r * spectrum[2 * e] - m * spectrum[2 * e + 1];
-    work[2 * e] = r * spectrum[2 * e + 1] + m * spectrum[2 * e];
+    const v re = work[2 * e], im = work[2 * e + 1];
+    work[2 * e + 1] = re * spectrum[2 * e] - im * spectrum[2 * e + 1];
+    work[2 * e] = re * spectrum[2 * e + 1] + im * spectrum[2 * e];
   }
   run_stages<V, false>(inner, work);
   for (int e = 0; e < transform.n; e++) {
-    const v r = work[2 * e + 1], m = work[2 * e];
-    b[2 * e] = r * w[2 * e] - m * w[2 * e + 1];
-    b[2 * e + 1] = r * w[2 * e + 1] + m * w[2 * e];
+    const v re = work[2 * e + 1], im = work[2 * e];
+    b[2 * e] = re * w[2 * e] - im * w[2 * e + 1];
+    b[2 * e + 1] = re * w[2 * e + 1] + im * w[2 * e];
   }
 }
 
@@ -569,7 +570,7 @@ void split(const Side& side, lanes<V>* b, lanes<V>* work, lanes<V>* slots) {
   run_transform<V, true>(side.transform, b, work);
   const int used = static_cast<int>(side.frequencies.size());
   const Split* split = side.splits.data();
-  if (!side.halved) {
+  if (!side.is_half_length) {
     for (int s = 0; s < used; s++) {
       slots[2 * s] = b[2 * split[s].a];
       slots[2 * s + 1] = b[2 * split[s].a + 1];
@@ -578,10 +579,10 @@ void split(const Side& side, lanes<V>* b, lanes<V>* work, lanes<V>* slots) {
   }
   // E = (Z[k] + conj Z[N-k])/2 and O = (Z[k] - conj Z[N-k])/2i are the transforms of even and odd elements; X[k] = E + e(k/d) O.
   for (int s = 0; s < used; s++) {
-    const v zr = b[2 * split[s].a], zm = b[2 * split[s].a + 1], wr = b[2 * split[s].b], wm = b[2 * split[s].b + 1];
-    const v er = (zr + wr) * 0.5f, em = (zm - wm) * 0.5f, or_ = (zm + wm) * 0.5f, om = (wr - zr) * 0.5f;
-    slots[2 * s] = er + or_ * split[s].cos - om * split[s].sin;
-    slots[2 * s + 1] = em + or_ * split[s].sin + om * split[s].cos;
+    const v z_re = b[2 * split[s].a], z_im = b[2 * split[s].a + 1], w_re = b[2 * split[s].b], w_im = b[2 * split[s].b + 1];
+    const v e_re = (z_re + w_re) * 0.5f, e_im = (z_im - w_im) * 0.5f, o_re = (z_im + w_im) * 0.5f, o_im = (w_re - z_re) * 0.5f;
+    slots[2 * s] = e_re + o_re * split[s].cos - o_im * split[s].sin;
+    slots[2 * s + 1] = e_im + o_re * split[s].sin + o_im * split[s].cos;
   }
 }
 
@@ -589,7 +590,7 @@ template <int V, class Number>
 void analyse(const Side& side, const void* rows, int count, lanes<V>* b, lanes<V>* work, lanes<V>* slots) {
   typedef lanes<V> v;
   float* to = reinterpret_cast<float*>(b);
-  if (side.halved) {
+  if (side.is_half_length) {
     load_rows<V, Number>(static_cast<const typename Number::stored*>(rows), side.d, count, to, 1);
   } else {
     load_rows<V, Number>(static_cast<const typename Number::stored*>(rows), side.d, count, to, 2);
@@ -599,7 +600,7 @@ void analyse(const Side& side, const void* rows, int count, lanes<V>* b, lanes<V
   split<V>(side, b, work, slots);
 }
 
-// `coefficients`: [n]. With PerLane: [n][V], one coefficient for each lane, followed by [V], one factor for all coefficients of a lane.
+// `coefficients`: [n]. With PerLane: [n][V], one coefficient for each lane, followed by [V], alpha/(d1 d2) of each lane.
 template <int V, bool PerLane>
 void combine(const Terms& terms, const lanes<V>* from, lanes<V>* to, const float* coefficients) {
   typedef lanes<V> v;
@@ -614,19 +615,19 @@ void combine(const Terms& terms, const lanes<V>* from, lanes<V>* to, const float
   for (int s = 0; s < slots; s++, to += 2) {
     const Term* end = terms.terms.data() + terms.start[s + 1];
     v c = coefficient(term->entry);  // every slot has a term
-    v r = from[term->real] * c, m = from[term->real + 1] * (c * term->sign);
+    v re = from[term->real] * c, im = from[term->real + 1] * (c * term->sign);
     for (term++; term < end; term++) {
       c = coefficient(term->entry);
-      r = r + from[term->real] * c;
-      m = m + from[term->real + 1] * (c * term->sign);
+      re = re + from[term->real] * c;
+      im = im + from[term->real + 1] * (c * term->sign);
     }
     if constexpr (PerLane) {
       const v factor = coefficient(terms.terms.size());
-      r = r * factor;
-      m = m * factor;
+      re = re * factor;
+      im = im * factor;
     }
-    to[0] = r;
-    to[1] = m;
+    to[0] = re;
+    to[1] = im;
   }
 }
 
@@ -636,7 +637,7 @@ void synthesise(const Side& side, lanes<V>* slots, lanes<V>* b, lanes<V>* work) 
   typedef lanes<V> v;
   const v zero = v{};
   const int used = static_cast<int>(side.frequencies.size());
-  if (!side.halved) {
+  if (!side.is_half_length) {
     for (size_t e = 0; e < 2 * static_cast<size_t>(side.transform.n); e++) b[e] = zero;
     for (const Pack& pack : side.packs) {
       b[2 * pack.position] = slots[2 * pack.a];
@@ -658,10 +659,10 @@ void synthesise(const Side& side, lanes<V>* slots, lanes<V>* b, lanes<V>* work) 
   slots[2 * used + 1] = zero;
   // y[2m] + i y[2m+1] = sum over j < N of ((S[j] + conj S[N-j]) + i e(j/d) (S[j] - conj S[N-j])) e(mj/N)
   for (const Pack& pack : side.packs) {
-    const v hr = slots[2 * pack.a], hm = slots[2 * pack.a + 1], ur = slots[2 * pack.b], um = -slots[2 * pack.b + 1];
-    const v sr = hr + ur, sm = hm + um, dr = hr - ur, dm = hm - um;
-    b[2 * pack.position] = sr - (dr * pack.sin + dm * pack.cos);
-    b[2 * pack.position + 1] = sm + (dr * pack.cos - dm * pack.sin);
+    const v h_re = slots[2 * pack.a], h_im = slots[2 * pack.a + 1], u_re = slots[2 * pack.b], u_im = -slots[2 * pack.b + 1];
+    const v s_re = h_re + u_re, s_im = h_im + u_im, d_re = h_re - u_re, d_im = h_im - u_im;
+    b[2 * pack.position] = s_re - (d_re * pack.sin + d_im * pack.cos);
+    b[2 * pack.position + 1] = s_im + (d_re * pack.cos - d_im * pack.sin);
   }
   run_transform<V, false>(side.transform, b, work);
 }
@@ -677,10 +678,10 @@ void gather_coefficients(int n, const float* coefficients, const float* factors,
     to[static_cast<size_t>(n) * V + lane] = factors[adapter];
   }
   int l = 0;
-  lanes<V> r[4];
+  lanes<V> quads[4];
   for (; l + 4 <= n; l += 4) {
-    load_quads<V>([&](int lane) { return load<f4, Float32>(rows[lane] + l); }, r);
-    for (int e = 0; e < 4; e++) std::memcpy(to + static_cast<size_t>(l + e) * V, &r[e], sizeof r[e]);
+    load_quads<V>([&](int lane) { return load<f4, Float32>(rows[lane] + l); }, quads);
+    for (int e = 0; e < 4; e++) std::memcpy(to + static_cast<size_t>(l + e) * V, &quads[e], sizeof quads[e]);
   }
   for (; l < n; l++)
     for (int lane = 0; lane < V; lane++) to[static_cast<size_t>(l) * V + lane] = rows[lane][l];
@@ -710,7 +711,7 @@ void forward_tile(const Plan& plan, const float* coefficients, const float* fact
   }
   synthesise<V>(plan.out, out, b, work);
   const Rows<V, typename Number::stored> rows(static_cast<typename Number::stored*>(y), plan.d1, count, adapter_of_row);
-  store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.out.halved ? 1 : 2, plan.d1, rows.of);
+  store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.out.is_half_length ? 1 : 2, plan.d1, rows.of);
 }
 
 template <int V, class Number>
@@ -727,10 +728,10 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
   // Re(G[j_l] X[k_l]) of each lane, summed lane by lane over tiles or added to the products of each row's adapter.
   const int slots = static_cast<int>(plan.by_row.start.size()) - 1;
   for (int s = 0; s < slots; s++) {
-    const v r = out[2 * s], m = out[2 * s + 1];
+    const v re = out[2 * s], im = out[2 * s + 1];
     for (int t = plan.by_row.start[s]; t < plan.by_row.start[s + 1]; t++) {
       const Term& term = plan.by_row.terms[t];
-      const v product = r * in[term.real] - m * (in[term.real + 1] * term.sign);
+      const v product = re * in[term.real] - im * (in[term.real + 1] * term.sign);
       float* at = adapter_of_row != nullptr ? by_lane + static_cast<size_t>(term.entry) * V
                                             : sums + static_cast<size_t>(term.entry) * FOURIERFT_LANES;
       if (adapter_of_row != nullptr) {
@@ -758,7 +759,7 @@ void backward_tile(const Plan& plan, const float* coefficients, const float* fac
   }
   synthesise<V>(plan.in, in, b, work);
   const Rows<V, typename Number::stored> rows(static_cast<typename Number::stored*>(grad_x), plan.d2, count, adapter_of_row);
-  store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.in.halved ? 1 : 2, plan.d2, rows.of);
+  store_rows<V, Number, true>(reinterpret_cast<float*>(b), plan.in.is_half_length ? 1 : 2, plan.d2, rows.of);
 }
 
 // Returns whether dW is written without using the caches: if it has 16 MiB or more and all its rows start at the same offset in a cache line.
@@ -767,7 +768,7 @@ FOURIERFT_INLINE bool bypasses_caches(const Plan& plan) {
 }
 
 // Writes rows first ... first+count-1 of dW. The slots hold the transforms of the unit vectors, e(pj/d1). With `restart` they are looked
-// up. Otherwise those of the previous tile are multiplied by e(Vj/d1), which loses less than a digit of float32 over eight tiles.
+// up. Otherwise those of the previous tile are multiplied by e(Vj/d1), which loses less than one decimal digit over eight tiles.
 template <int V>
 void delta_tile(const Plan& plan, const float* coefficients, int first, int count, bool restart, float* delta, float* scratch) {
   typedef lanes<V> v;
@@ -787,15 +788,15 @@ void delta_tile(const Plan& plan, const float* coefficients, int first, int coun
       }
     } else {
       const float* factor = plan.unit_roots.data() + 2 * static_cast<size_t>(V * j % plan.d1);
-      const v r = out[2 * s], m = out[2 * s + 1];
-      out[2 * s] = r * factor[0] - m * factor[1];
-      out[2 * s + 1] = r * factor[1] + m * factor[0];
+      const v re = out[2 * s], im = out[2 * s + 1];
+      out[2 * s] = re * factor[0] - im * factor[1];
+      out[2 * s + 1] = re * factor[1] + im * factor[0];
     }
   }
   combine<V, false>(plan.by_column, out, in, coefficients);
   synthesise<V>(plan.in, in, b, work);
   // dW[-p, -q] = dW[p, q] gives the other half of the rows, backwards. Row 0 and row d1/2 are their own mirror images.
-  const int d1 = plan.d1, d2 = plan.d2, stride = plan.in.halved ? 1 : 2;
+  const int d1 = plan.d1, d2 = plan.d2, stride = plan.in.is_half_length ? 1 : 2;
   const float* lines = reinterpret_cast<const float*>(b);
   const int start = first == 0 ? 1 : 0, end = 2 * (first + count - 1) == d1 ? count - 1 : count;
   float *rows = delta + static_cast<size_t>(first) * d2, *mirror = delta + static_cast<size_t>(d1 - first - start) * d2;
@@ -814,11 +815,11 @@ void delta_tile(const Plan& plan, const float* coefficients, int first, int coun
 
 // ---- a single token --------------------------------------------------------------------------------------------------------------
 
-// The number of floats of scratch for one side of a token: its transform, and the slots of `eighth`.
+// The number of floats of scratch for one side of a token: its transform, and the slots of `residue_side`.
 FOURIERFT_INLINE size_t scratch_size_of_one(const Side& side) {
-  if (side.eighth.empty()) return buffer_size(side) + 2 * static_cast<size_t>(side.transform.work());
-  const Side& eighth = side.eighth.front();
-  return 8 * (buffer_size(eighth) + 2 * static_cast<size_t>(eighth.transform.work()) + 2 * (eighth.frequencies.size() + 1));
+  if (side.residue_side.empty()) return buffer_size(side) + 2 * static_cast<size_t>(side.transform.work());
+  const Side& residue_side = side.residue_side.front();
+  return 8 * (buffer_size(residue_side) + 2 * static_cast<size_t>(residue_side.transform.work()) + 2 * (residue_side.frequencies.size() + 1));
 }
 
 // The number of floats rounded up to whole cache lines.
@@ -826,41 +827,41 @@ FOURIERFT_INLINE size_t round_to_lines(size_t numbers) { return (numbers + 15) /
 
 template <class Number>
 void analyse_one(const Side& side, const typename Number::stored* row, float* memory, float* spectrum) {
-  if (side.eighth.empty()) return analyse<1, Number>(side, row, 1, memory, memory + buffer_size(side), spectrum);
-  const Side& eighth = side.eighth.front();
-  f8 *b = reinterpret_cast<f8*>(memory), *work = b + buffer_size(eighth), *slots = work + 2 * eighth.transform.work();
-  for (int p = 0; p < eighth.d; p++) {
-    if (eighth.halved) {
+  if (side.residue_side.empty()) return analyse<1, Number>(side, row, 1, memory, memory + buffer_size(side), spectrum);
+  const Side& residue_side = side.residue_side.front();
+  f8 *b = reinterpret_cast<f8*>(memory), *work = b + buffer_size(residue_side), *slots = work + 2 * residue_side.transform.work();
+  for (int p = 0; p < residue_side.d; p++) {
+    if (residue_side.is_half_length) {
       b[p] = load8<Number>(row + 8 * p);
     } else {
       b[2 * p] = load8<Number>(row + 8 * p);
       b[2 * p + 1] = f8{};
     }
   }
-  split<8>(eighth, b, work, slots);
+  split<8>(residue_side, b, work, slots);
   // X[k + m d/8] = sum over residues r of e(rm/8) e(rk/d) X_r[k]
-  const int count = static_cast<int>(eighth.frequencies.size());
+  const int count = static_cast<int>(residue_side.frequencies.size());
   const float* residue_twiddles = side.residue_twiddles.data();
   f8* to = reinterpret_cast<f8*>(spectrum);
   for (int first = 0; first < count; first += 8, to += 16) {
-    f8 r[8], m[8];
+    f8 re[8], im[8];
     for (int i = 0; i < 8; i++) {
       const int k = first + i;
       if (k < count) {
         const f8 c = load8<Float32>(residue_twiddles + 16 * k), s = load8<Float32>(residue_twiddles + 16 * k + 8);
-        r[i] = slots[2 * k] * c - slots[2 * k + 1] * s;
-        m[i] = slots[2 * k] * s + slots[2 * k + 1] * c;
+        re[i] = slots[2 * k] * c - slots[2 * k + 1] * s;
+        im[i] = slots[2 * k] * s + slots[2 * k + 1] * c;
       } else {
-        r[i] = f8{};
-        m[i] = f8{};
+        re[i] = f8{};
+        im[i] = f8{};
       }
     }
-    transpose(r);
-    transpose(m);
-    dft8(r, m);
+    transpose(re);
+    transpose(im);
+    dft8(re, im);
     for (int i = 0; i < 8; i++) {
-      to[2 * i] = r[i];
-      to[2 * i + 1] = m[i];
+      to[2 * i] = re[i];
+      to[2 * i + 1] = im[i];
     }
   }
 }
@@ -868,33 +869,33 @@ void analyse_one(const Side& side, const typename Number::stored* row, float* me
 // Does the steps of `analyse_one` backwards and adds the result to the row.
 template <class Number>
 void synthesise_one(const Side& side, float* spectrum, float* memory, typename Number::stored* row) {
-  if (side.eighth.empty()) {
+  if (side.residue_side.empty()) {
     synthesise<1>(side, spectrum, memory, memory + buffer_size(side));
-    return store_rows<1, Number, true>(memory, side.halved ? 1 : 2, side.d, &row);
+    return store_rows<1, Number, true>(memory, side.is_half_length ? 1 : 2, side.d, &row);
   }
-  const Side& eighth = side.eighth.front();
-  f8 *b = reinterpret_cast<f8*>(memory), *work = b + buffer_size(eighth), *slots = work + 2 * eighth.transform.work();
-  const int count = static_cast<int>(eighth.frequencies.size());
+  const Side& residue_side = side.residue_side.front();
+  f8 *b = reinterpret_cast<f8*>(memory), *work = b + buffer_size(residue_side), *slots = work + 2 * residue_side.transform.work();
+  const int count = static_cast<int>(residue_side.frequencies.size());
   const float* residue_twiddles = side.residue_twiddles.data();
   const f8* from = reinterpret_cast<const f8*>(spectrum);
   for (int first = 0; first < count; first += 8, from += 16) {
-    f8 r[8], m[8];
+    f8 re[8], im[8];
     for (int i = 0; i < 8; i++) {
-      r[i] = from[2 * i];
-      m[i] = from[2 * i + 1];
+      re[i] = from[2 * i];
+      im[i] = from[2 * i + 1];
     }
-    dft8(r, m);
-    transpose(r);
-    transpose(m);
+    dft8(re, im);
+    transpose(re);
+    transpose(im);
     for (int k = first; k < first + 8 && k < count; k++) {
       const f8 c = load8<Float32>(residue_twiddles + 16 * k), s = load8<Float32>(residue_twiddles + 16 * k + 8);
-      slots[2 * k] = r[k - first] * c - m[k - first] * s;
-      slots[2 * k + 1] = r[k - first] * s + m[k - first] * c;
+      slots[2 * k] = re[k - first] * c - im[k - first] * s;
+      slots[2 * k + 1] = re[k - first] * s + im[k - first] * c;
     }
   }
-  synthesise<8>(eighth, slots, b, work);
-  const int stride = eighth.halved ? 1 : 2;
-  for (int p = 0; p < eighth.d; p++) store8<Number, true>(b[stride * p], row + 8 * p);
+  synthesise<8>(residue_side, slots, b, work);
+  const int stride = residue_side.is_half_length ? 1 : 2;
+  for (int p = 0; p < residue_side.d; p++) store8<Number, true>(b[stride * p], row + 8 * p);
 }
 
 // The sparse step of a single token; `combine` is that of a tile.
@@ -941,7 +942,7 @@ void backward_one(const Plan& plan, const float* coefficients, float factor, con
 
 // ---- tiles over tokens -------------------------------------------------------------------------------------------------------------
 
-size_t scratch(const Plan& plan) {
+size_t scratch_size(const Plan& plan) {
   // the arrays of a tile, and the lane sums of the gradient
   const size_t tile = (scratch_layout(plan).total + static_cast<size_t>(plan.n)) * FOURIERFT_LANES;
   const size_t in = scratch_size_of_one(plan.in), out = scratch_size_of_one(plan.out);
@@ -971,7 +972,7 @@ FOURIERFT_INLINE void for_tiles(int64_t tokens, int max_single, Tile tile, One o
 }
 
 // The largest number of tokens that are faster one by one than in a tile of eight.
-FOURIERFT_INLINE int max_single_tokens(const Plan& plan) { return plan.in.eighth.empty() || plan.out.eighth.empty() ? 1 : 3; }
+FOURIERFT_INLINE int max_single_tokens(const Plan& plan) { return plan.in.residue_side.empty() || plan.out.residue_side.empty() ? 1 : 3; }
 
 template <class Number>
 void forward_numbers(const Plan& plan, const float* coefficients, Tokens tokens, const void* x_, void* y_, float* memory) {

@@ -11,6 +11,6 @@ extern const Kernel kernel_generic = {
 #else
     "generic",
 #endif
-    isa_generic::scratch, isa_generic::forward, isa_generic::backward, isa_generic::delta,
+    isa_generic::scratch_size, isa_generic::forward, isa_generic::backward, isa_generic::delta,
 };
 }  // namespace fourierft

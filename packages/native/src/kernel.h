@@ -25,7 +25,7 @@ struct Tokens {
 struct Kernel {
   const char* instructions;
   // The number of floats of scratch that a call needs, 64-byte aligned.
-  size_t (*scratch)(const Plan&);
+  size_t (*scratch_size)(const Plan&);
   void (*forward)(const Plan&, const float* coefficients, Tokens, const void* x, void* y, float* scratch);
   // products [n] or [adapters, n] += Re(G[j_l] X[k_l]) over the tokens, without alpha/(d1 d2); grad_x may be null.
   void (*backward)(const Plan&, const float* coefficients, Tokens, const void* x, const void* grad_y, float* products, void* grad_x,

@@ -132,8 +132,8 @@ int fold(int frequency, int d) { return 2 * frequency > d ? d - frequency : freq
 Side make_side(int d, std::vector<int> frequencies) {
   Side side;
   side.d = d;
-  side.halved = d % 2 == 0;
-  side.transform = make_transform(side.halved ? d / 2 : d);
+  side.is_half_length = d % 2 == 0;
+  side.transform = make_transform(side.is_half_length ? d / 2 : d);
   side.frequencies = std::move(frequencies);
 
   const std::vector<int>& position = side.transform.position;
@@ -141,14 +141,14 @@ Side make_side(int d, std::vector<int> frequencies) {
   for (int slot = 0; slot < used; slot++) {
     const int k = side.frequencies[slot];
     const UnitRoot w = unit_root(k, d);
-    if (side.halved) {
+    if (side.is_half_length) {
       side.splits.push_back({position[k % half], position[(half - k) % half], static_cast<float>(w.cos), static_cast<float>(w.sin)});
     } else {
       side.splits.push_back({position[k], 0, 0, 0});
       side.packs.push_back({slot, 0, 0, 0, position[k]});
     }
   }
-  if (side.halved) {
+  if (side.is_half_length) {
     std::vector<int> slot_of(half + 1, used);  // slot `used` holds a zero
     for (int slot = 0; slot < used; slot++) slot_of[side.frequencies[slot]] = slot;
     for (int j = 0; j < half; j++) {
@@ -178,7 +178,7 @@ Side make_layer_side(int d, int n, const uint32_t* indices) {
   }
   side.spectrum_size = (static_cast<int>(all.size()) + 7) / 8 * 2 * 8 * kResidues;
   side.imaginary = 8;
-  side.eighth.push_back(make_side(d / kResidues, std::move(all)));
+  side.residue_side.push_back(make_side(d / kResidues, std::move(all)));
   return side;
 }
 
@@ -195,7 +195,7 @@ struct SpectrumIndex {
 
 SpectrumIndex spectrum_index_of(const Side& side, int frequency) {
   const int d = side.d;
-  if (side.eighth.empty()) return {2 * slot_of(side, fold(frequency, d)), 2 * frequency > d};
+  if (side.residue_side.empty()) return {2 * slot_of(side, fold(frequency, d)), 2 * frequency > d};
   const int eighth = d / kResidues;
   const bool conjugate = 2 * (frequency % eighth) > eighth;
   const int stored = conjugate ? d - frequency : frequency, k = stored % eighth, m = stored / eighth;

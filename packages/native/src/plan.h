@@ -46,18 +46,19 @@ struct Pack {
 // One dimension of the layer.
 struct Side {
   int d = 0;
-  bool halved = false;               // even d: two real numbers in one complex one
+  bool is_half_length = false;       // even d: the transform has length d/2, with two real numbers in each complex one
   Transform transform;               // of length d/2 or d
   std::vector<int> frequencies;      // used by an entry, folded to 0 ... d/2, ascending; a frequency's index is its slot
   std::vector<Split> splits;         // one for each used frequency
-  std::vector<Pack> packs;           // one for each point if halved, else one for each used frequency
+  std::vector<Pack> packs;           // one for each point if `is_half_length`, else one for each used frequency
 
-  // If kResidues divides d, a single token fills all lanes: number p of its row becomes number p/kResidues of row p % kResidues, and `eighth`
-  // transforms these rows side by side. All frequencies of `eighth` are used. They are multiplied by `residue_twiddles` and combined by transforms across
-  // the lanes, which write frequency k + m d/kResidues, k = 0 ... d/(2 kResidues), to a grid of blocks [k / 8][m][real, imaginary][k % 8].
-  std::vector<Side> eighth;          // empty, or one side of d/kResidues
-  std::vector<float> residue_twiddles;  // for each frequency k of `eighth`: cos, then sin, of 2 pi rk/d for all residues r
-  int spectrum_size = 0;             // numbers in the grid of one token or, without `eighth`, in its slots
+  // If kResidues divides d, a single token fills all lanes: number p of its row becomes number p/kResidues of row p % kResidues, and
+  // `residue_side` transforms these rows side by side. All its frequencies are used. They are multiplied by `residue_twiddles` and combined by
+  // transforms across the lanes, which write frequency k + m d/kResidues, k = 0 ... d/(2 kResidues), to a grid of blocks
+  // [k / 8][m][real, imaginary][k % 8].
+  std::vector<Side> residue_side;    // empty, or one side of d/kResidues
+  std::vector<float> residue_twiddles;  // for each frequency k of `residue_side`: cos, then sin, of 2 pi rk/d for all residues r
+  int spectrum_size = 0;             // numbers in the grid of one token or, without `residue_side`, in its slots
   int imaginary = 1;                 // the distance from a real part to its imaginary part in the grid or slots
 };
 

@@ -133,7 +133,7 @@ describe.skipIf(!hasCMake)(`the kernel in C++, under sanitizers${reason}`, () =>
       'survives workers that are terminated: %s',
       (task, rounds) => {
         const library = join(dirname(runtime), '..', 'bin/napi-v6/linux', process.arch, 'libonnxruntime.so.1')
-        const program = join(root, 'test/ended-workers.js')
+        const program = join(root, 'test/programs/ended-workers.js')
         const output = node(program, folder, library, model('float32'), task, 'terminate', String(rounds))
         expect(output).toBe(`${JSON.stringify({ rounds, live: { plans: 0, sessions: 0, jobs: 0 } })}\n`)
       },

@@ -222,7 +222,7 @@ void compare(const Problem& p) {
   const double area = static_cast<double>(p.d1) * p.d2;
   const std::vector<Complex> unit1 = unit_circle(p.d1), unit2 = unit_circle(p.d2);
   // A transform of length d in float32 loses about 2^-24 log2 d of the norm of its input. Four such losses, as for the CPU kernel
-  // (test.cc): two transforms, the sparse step and the addition; and one rounding of the output, which starts at 1. dW's norm is at most
+  // (kernel-test.cc): two transforms, the sparse step and the addition; and one rounding of the output, which starts at 1. dW's norm is at most
   // alpha |c| / sqrt(d1 d2) by Parseval's equation.
   const double loss = 4 * std::ldexp(1, -24) * std::max(1.0, std::log2(area));
   double norm_w = 0, norm_x = 0, norm_g = 0, norm_outer = 0, max_scaling = 0;

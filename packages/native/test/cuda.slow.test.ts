@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { loadAddon, settled } from '../js/addon.js'
+import { loadAddon, promiseOf } from '../js/addon.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
@@ -40,7 +40,7 @@ function succeed(command: string, args: string[]): string {
 function openLibrary(path: string): Promise<number> {
   const loaded = loadAddon()
   if ('problem' in loaded) throw new Error(loaded.problem)
-  return settled<number>((done) => loaded.addon.openCudaLibrary(path, done))
+  return promiseOf<number>((done) => loaded.addon.openCudaLibrary(path, done))
 }
 
 const device = run('nvidia-smi', ['-L']).output.includes('GPU 0')

@@ -23,7 +23,7 @@ const library = join(folder, files[process.platform as keyof typeof files])
 /** Runs the program in a separate process, because a memory fault would end it. */
 function run(task: string, end: string, rounds: number) {
   const model = join(root, 'test/__fixtures__/layer-float32.onnx')
-  const program = join(root, 'test/ended-workers.js')
+  const program = join(root, 'test/programs/ended-workers.js')
   const { status, signal, stdout, stderr } = spawnSync(
     process.execPath,
     [program, root, library, model, task, end, String(rounds)],

@@ -429,7 +429,7 @@ describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${pr
   })
 
   test('makes the first sessions of a process at the same time', () => {
-    const program = fileURLToPath(new URL('first-sessions.js', import.meta.url))
+    const program = fileURLToPath(new URL('programs/first-sessions.js', import.meta.url))
     const root = fileURLToPath(new URL('..', import.meta.url))
     const model = fileURLToPath(new URL('__fixtures__/layer-float32.onnx', import.meta.url))
     // Without a lock about one of seven of these processes fails.
@@ -484,7 +484,7 @@ describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${pr
 
   const unknown = { name: 'tpu' } as unknown as OnnxExecutionProvider
   test.each([
-    ['an unknown provider', [unknown], 'expected cuda or cpu; received "tpu"'],
+    ['an unknown provider', [unknown], 'expected cpu, cuda or cuda-host; received "tpu"'],
     ...(problems['cuda-host'] === undefined
       ? ([
           ['an unknown device', [{ name: 'cuda-host', deviceId: 1 }], 'expected 0 … 0; received 1'],
@@ -504,7 +504,7 @@ describe.skipIf(problem !== undefined)(`ONNX Runtime${problem ? ` (skipped: ${pr
   })
 
   test.skipIf(hasDevice)('rejects a session on CUDA without a CUDA device, with the reason', async () => {
-    expect(problems.cuda).toMatch(/no CUDA device|build\.js --cuda/)
+    expect(problems.cuda).toMatch(/no CUDA device|npm run build:cuda/)
     await expect(
       runtime.createSession(model('layer-float32'), { executionProviders: ['cuda', 'cpu'] }),
     ).rejects.toMatchObject({ code: 'UNSUPPORTED', message: problems.cuda })

@@ -63,7 +63,7 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
       for (const [name, adapter] of matched) session.includeNow(name, () => adapter)
       return session
     }
-    const graph = sessions.graphOf(openSession)
+    const graph = sessions.graphWithoutSlots(openSession)
     const host = new SessionHost({ graph, sessions: async () => sessions, moduleNames })
     const session = new AdaptedSession(host, nativeProblem)
     try {

@@ -1,4 +1,4 @@
-/** A module that the model calls twice, with a copy of its weight for each call. It is one module, even if the weights are left in the file. */
+/** A module that the model calls twice, with a copy of its weight for each call. It is one module, even if its weights are not read with the model. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ import * as ort from 'onnxruntime-node'
 import { afterAll, expect, test } from 'vitest'
 import { createSession, type SessionOptions } from './create-session.js'
 
-/** The weights have 16 KB, so they are not read with the model. */
+/** The weights take 16 KB each, so they are not read with the model. */
 const SIZE = 64
 const sines = (length: number, phase: number) =>
   Float32Array.from({ length }, (_, i) => Math.sin(1.3 * i + phase) / 8)

@@ -150,7 +150,7 @@ async function deltaOfSession(settings: SessionSettings, layer: Layer): Promise<
     layer,
   ])
   try {
-    // The rows of the unit matrix give the columns of ΔW, a batch of them in each run.
+    // The rows of the identity matrix give the columns of ΔW, a batch of them in each run.
     const delta = new Float32Array(d1 * d2)
     const batchSize = Math.max(1, Math.floor(MAX_RUN_SIZE / Math.max(d1, d2)))
     for (let first = 0; first < d2; first += batchSize) {

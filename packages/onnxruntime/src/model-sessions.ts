@@ -1,4 +1,4 @@
-/** `ModelSessions`: opens one model in the user's ONNX Runtime, either unchanged, with slots for adapters, or with adapters in its weights. */
+/** `ModelSessions`: opens one model in the user's ONNX Runtime: unchanged, with slots (`AdapterSlots`), or with adapters in its weights. */
 import { type Adapter, type Applied, FourierFTError } from '@fourierft/core'
 import type { Loss, ReadExternal } from '@fourierft/onnx'
 import type { InferenceSession } from 'onnxruntime-common'
@@ -41,32 +41,32 @@ export class ModelSessions {
 
   /** Same as {@link findAdapterLayers}. */
   findAdapterLayers(
-    open: OpenModel,
+    opened: OpenModel,
     adapter: Adapter,
     moduleNames: ModuleNames,
   ): Promise<Map<string, MatchedLayer>> {
-    return findAdapterLayers(open.model, adapter, moduleNames, this.readExternal(open))
+    return findAdapterLayers(opened.model, adapter, moduleNames, this.readExternal(opened))
   }
 
-  /** Returns the graph of an open session of a model without slots. */
-  graphOf(session: InferenceSession): AdaptedGraph {
+  /** Returns the graph of an open session whose model has no slots. */
+  graphWithoutSlots(session: InferenceSession): AdaptedGraph {
     return new AdaptedGraph(session, this.#ort, NO_SLOTS)
   }
 
   /** Creates a session with the caller's function, and returns its graph. The model has no slots. */
-  async graphFrom(create: () => Promise<InferenceSession>): Promise<AdaptedGraph> {
-    return this.graphOf(await this.#enqueue(create))
+  async createWithoutSlots(create: () => Promise<InferenceSession>): Promise<AdaptedGraph> {
+    return this.graphWithoutSlots(await this.#enqueue(create))
   }
 
   /**
    * Opens the model with slots for adapters, or unchanged if there are no slots.
    *
-   * @param open the model, if it has been read already. It is edited.
+   * @param opened the model, if it has been read already. It is edited.
    */
-  async attached(slots: AdapterSlots, open?: OpenModel): Promise<AdaptedGraph> {
+  async openAttached(slots: AdapterSlots, opened?: OpenModel): Promise<AdaptedGraph> {
     if (slots.branches.size + slots.replaceable.size === 0)
-      return this.graphOf(await this.#create(await this.#file.unchanged()))
-    const { model, ...externalData } = open ?? (await this.openModel())
+      return this.graphWithoutSlots(await this.#create(await this.#file.unchanged()))
+    const { model, ...externalData } = opened ?? (await this.openModel())
     const inputs = attachSlots(model, slots)
     return new AdaptedGraph(
       await this.#create({ bytes: model.toBytes(), ...externalData }),
@@ -77,15 +77,15 @@ export class ModelSessions {
   }
 
   /**
-   * Opens the model with W + ΔW in its weights, and with the modules that adapters replace.
+   * Opens the model with W + ΔW in its weights, and with the adapters' modules in place of its own.
    *
    * @throws {FourierFTError} `UNSUPPORTED` (quantised layers, and the other limits of `bakeBranches`), `NOT_FINITE`
    */
-  async merged(added: readonly Applied<SessionAdapter>[]): Promise<AdaptedGraph> {
-    const open = await this.openModel()
-    const { model, ...externalData } = open
-    await bakeAdapters(model, added, this.readExternal(open))
-    return this.graphOf(await this.#create({ bytes: model.toBytes(), ...externalData }))
+  async openMerged(added: readonly Applied<SessionAdapter>[]): Promise<AdaptedGraph> {
+    const opened = await this.openModel()
+    const { model, ...externalData } = opened
+    await bakeAdapters(model, added, this.readExternal(opened))
+    return this.graphWithoutSlots(await this.#create({ bytes: model.toBytes(), ...externalData }))
   }
 
   /**
@@ -163,7 +163,7 @@ export class ModelSessions {
   }
 }
 
-/** Adds the external data of a model that ONNX Runtime gets as bytes, or the folder of the external data. */
+/** Adds to the options the external data of a model that is passed as bytes, or the folder of these data. */
 function withExternalData(
   options: InferenceSession.SessionOptions,
   { folder, externalData }: Omit<ModelBytes, 'bytes'>,

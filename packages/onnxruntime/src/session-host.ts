@@ -82,7 +82,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
       if (model) await addMatchedLayers(adapter, { sessions, model, layers, moduleNames })
       matched.set(name, matchPresent(name, adapter, { layers, moduleNames }))
     }
-    const graph = await sessions.attached(slotsFor([...matched.values()]), model)
+    const graph = await sessions.openAttached(slotsFor([...matched.values()]), model)
     const host = new SessionHost({ graph, sessions: async () => sessions, moduleNames })
     for (const [module, layer] of layers) host.#matchedLayers.set(module, layer)
     return { host, matched }
@@ -105,8 +105,8 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
 
   async namedLayers(): Promise<Map<string, NamedLayer>> {
     const sessions = await this.#getSessions()
-    const open = await sessions.openModel()
-    const layers = await namedLayers(open.model, this.#moduleNames, sessions.readExternal(open))
+    const opened = await sessions.openModel()
+    const layers = await namedLayers(opened.model, this.#moduleNames, sessions.readExternal(opened))
     const packed = new Set([...layers.values()].flatMap(({ node, part }) => (part ? [node] : [])))
     return new Map(
       Array.from(layers, ([name, layer]) => [
@@ -116,7 +116,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
           isPacked: layer.part === undefined && packed.has(layer.node),
           read: async () => {
             checkWeight(layer)
-            return readLayer(layer, sessions.readExternal(open))
+            return readLayer(layer, sessions.readExternal(opened))
           },
         },
       ]),
@@ -126,11 +126,11 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
   /**
    * Finds the layers of an adapter.
    *
-   * @param open the model, if it has been read already
+   * @param opened the model, if it has been read already
    */
-  async match(name: string, adapter: Adapter, open?: OpenModel): Promise<SessionAdapter> {
+  async match(name: string, adapter: Adapter, opened?: OpenModel): Promise<SessionAdapter> {
     const context = this.#matchContext
-    const model = open ?? (this.#needsFile(adapter) ? await this.openModel() : undefined)
+    const model = opened ?? (this.#needsFile(adapter) ? await this.openModel() : undefined)
     if (model) await addMatchedLayers(adapter, { sessions: await this.#getSessions(), model, ...context })
     const matched = matchPresent(name, adapter, context)
     if (model && !this.serves(matched)) this.#openModels.set(matched, model)
@@ -152,11 +152,11 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     for (const adapter of adapters) this.#openModels.delete(adapter)
     // Called first, because it throws if one graph cannot apply all of the adapters; then no session is closed.
     const slots = slotsFor(adapters)
-    await this.#replaceGraph(() => sessions.attached(slots, openModels.at(-1)))
+    await this.#replaceGraph(() => sessions.openAttached(slots, openModels.at(-1)))
   }
 
   async merge(added: readonly Applied<SessionAdapter>[]): Promise<SharedGraph> {
-    const graph = this.#share(await (await this.#getSessions()).merged(added))
+    const graph = this.#share(await (await this.#getSessions()).openMerged(added))
     if (this.#ended === undefined) return graph
     this.discard(graph)
     throw stateError(this.#ended)
@@ -238,7 +238,8 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
     added: readonly Applied<SessionAdapter>[],
     merged: SharedGraph | undefined,
   ): Promise<InferenceSession> {
-    if (merged === undefined) await this.#replaceGraph(async () => (await this.#getSessions()).merged(added))
+    if (merged === undefined)
+      await this.#replaceGraph(async () => (await this.#getSessions()).openMerged(added))
     else {
       this.discard(this.#current)
       this.#current = merged
@@ -248,7 +249,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
 
   /** Replaces the session with a session of the original model, and returns the new session. The caller has to release it. */
   async giveBack(create: () => Promise<InferenceSession>): Promise<InferenceSession> {
-    await this.#replaceGraph(async () => (await this.#getSessions()).graphFrom(create))
+    await this.#replaceGraph(async () => (await this.#getSessions()).createWithoutSlots(create))
     return this.#currentSession()
   }
 
@@ -334,7 +335,7 @@ export class SessionHost implements AdapterHost<SessionAdapter, SharedGraph> {
       this.checkLive()
       onFailure(error)
       const sessions = await this.#getSessions()
-      return await sessions.attached(slots).catch((cause) => {
+      return await sessions.openAttached(slots).catch((cause) => {
         throw this.#end(`no session of the model can be opened any more (${cause.message})`, cause)
       })
     }

@@ -70,7 +70,7 @@ if (onDevice === undefined)
 // Checks the errors of the suite and of users without a device.
 else
   describe('not on CUDA (skipped: no CUDA device)', () => {
-    const MISSING = /no CUDA device|build\.js --cuda|CUDA provider/
+    const MISSING = /no CUDA device|npm run build:cuda|CUDA provider/
 
     test('the error of the backend names what is missing', () => expect(onDevice).toMatch(MISSING))
 

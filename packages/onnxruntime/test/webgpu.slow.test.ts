@@ -37,8 +37,8 @@ if ('reason' in opened) {
 
     test('computes products, sums and transposes on the device, and sizes on the CPU', async () => {
       const onDevice = { MatMul: 4, Transpose: 3, Add: 1 }
-      expect(await providersOf('FourierFT')).toMatchObject({ WebGpuExecutionProvider: onDevice })
-      const byProvider = await providersOf('FourierFTGrad')
+      expect(await operatorsByProvider('FourierFT')).toMatchObject({ WebGpuExecutionProvider: onDevice })
+      const byProvider = await operatorsByProvider('FourierFTGrad')
       expect(byProvider).toMatchObject({ WebGpuExecutionProvider: { MatMul: 7, Transpose: 5, ReduceSum: 1 } })
       expect(byProvider.CPUExecutionProvider).not.toHaveProperty('MatMul')
     })
@@ -48,7 +48,7 @@ if ('reason' in opened) {
 type Counts = Record<string, number>
 
 /** Runs the portable function, and returns the number of operators on each provider, from ONNX Runtime's profile. */
-async function providersOf(opType: 'FourierFT' | 'FourierFTGrad'): Promise<Record<string, Counts>> {
+async function operatorsByProvider(opType: 'FourierFT' | 'FourierFTGrad'): Promise<Record<string, Counts>> {
   const [d1, d2] = [24, 20]
   const entries = uniformEntries({ shape: [d1, d2], n: 30, seed: 1 })
   const isGradient = opType === 'FourierFTGrad'
@@ -94,13 +94,13 @@ async function providersOf(opType: 'FourierFT' | 'FourierFTGrad'): Promise<Recor
     await session.run({ x: ones(3, d2), y: ones(3, d1), c: ones(2, 30), rows })
     session.endProfiling()
     await session.release()
-    return countProviders(readFileSync(join(folder, readdirSync(folder)[0]), 'utf8'))
+    return countByProvider(readFileSync(join(folder, readdirSync(folder)[0]), 'utf8'))
   } finally {
     rmSync(folder, { recursive: true })
   }
 }
 
-function countProviders(profile: string): Record<string, Counts> {
+function countByProvider(profile: string): Record<string, Counts> {
   const events: { args?: { provider?: string; op_name?: string } }[] = JSON.parse(profile)
   const counts: Record<string, Counts> = {}
   for (const { args: { provider, op_name: operator } = {} } of events) {

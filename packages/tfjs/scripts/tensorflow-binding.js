@@ -1,6 +1,7 @@
-// Builds the native binding of `@tensorflow/tfjs-node` and `@tensorflow/tfjs-node-gpu` in this workspace. The packages' install step
-// downloads it from a host that not every machine can reach. This script compiles the source in the npm packages and takes TensorFlow from its PyPI
-// wheel. Both packages have the same source. They are linked to TensorFlow's CPU build, so only the device differs from what users run. It needs Python 3 with pip and a C++ compiler, runs once, and keeps the result in .cache.
+// Builds the native binding of `@tensorflow/tfjs-node` and `@tensorflow/tfjs-node-gpu` in this workspace. The packages' install step downloads
+// it from a host that not every machine can reach. This script compiles the source in the npm packages and takes TensorFlow from its PyPI wheel.
+// Both packages have the same source. They are linked to TensorFlow's CPU build, so `tfjs-node-gpu` also runs on the CPU here. The script needs
+// Python 3 with pip and a C++ compiler, runs once, and keeps the result in .cache.
 //
 //   node packages/tfjs/scripts/tensorflow-binding.js       exits with 0; prints a warning if something is missing
 

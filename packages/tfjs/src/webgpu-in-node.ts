@@ -36,7 +36,8 @@ export async function provideWebGpu(): Promise<string> {
   const adapter = await gpu.requestAdapter()
   if (adapter === null) {
     throw new FourierFTError('UNSUPPORTED', 'WebGPU in Node: no GPU was found', {
-      advice: 'install the driver of the GPU, or set VK_ICD_FILENAMES to a software implementation of Vulkan',
+      advice:
+        'install the driver of the GPU, or set VK_ADD_DRIVER_FILES to the path of a software driver for Vulkan',
     })
   }
   Object.assign(globalThis, dawn.globals)

@@ -15,30 +15,30 @@ export interface Device {
   /** The backend of TensorFlow.js. */
   readonly backend: 'webgl' | 'webgpu'
   /** The name of the GPU, or of the software that replaces it. */
-  readonly adapter: string
+  readonly gpu: string
   /** Loads the backend's package. */
   readonly load: () => Promise<unknown>
 }
 
-/** All levels except the life cycle. */
+/** All levels except 6 (life cycle), which runs with another program below. */
 const LEVELS = [1, 2, 3, 4, 5, 7, 8] as const
 
-export function testDevice({ backend, adapter, load }: Device): void {
+export function testDevice({ backend, gpu, load }: Device): void {
   const open = async () => {
     await load()
     // TensorFlow.js computes small tensors on the CPU; here the device must compute all of them.
     tf.env().set(backend === 'webgl' ? 'WEBGL_CPU_FORWARD' : 'WEBGPU_CPU_FORWARD', false)
     expect(await tf.setBackend(backend)).toBe(true)
     await tf.ready()
-    return tfjsBackend({ device: adapter })
+    return tfjsBackend({ device: gpu })
   }
 
-  describe(`tfjs-${backend} on ${adapter}`, () => {
+  describe(`tfjs-${backend} on ${gpu}`, () => {
     testBackend(open, { quick: true, levels: LEVELS })
 
-    describe('a thousand swaps', () => {
-      // TensorFlow.js computes the smallest products with one workgroup for each number, which takes 0.2 s for each token on a software
-      // GPU. This level only counts resources, so it uses another program; the levels above test the usual one.
+    describe('level 6: a thousand changes of the coefficients', () => {
+      // TensorFlow.js computes the smallest products with one workgroup for each output element, which takes 0.2 s for each token on a
+      // software GPU. This level compares only bits and counts, so it uses another program; the levels above test the usual one.
       beforeAll(() => {
         if (backend !== 'webgpu') return
         const program = tf.env().get('WEBGPU_MATMUL_PROGRAM_TYPE') as number
@@ -54,14 +54,14 @@ export function testDevice({ backend, adapter, load }: Device): void {
         return disposeTables
       })
 
-      // The limit is that of the conformance suite's levels 4 and 5. The sizes use every program that TensorFlow.js has for products on
-      // WebGPU: for `factored`, which sums 2n = 2000 numbers for few outputs, it sums in parts.
+      // The limit is that of the conformance suite's levels 4 and 5. With these sizes TensorFlow.js uses all its programs for products on
+      // WebGPU: `factored` (sums of 2n = 2000 numbers, few outputs) uses the one that splits the sum.
       it.each([
         ['dense', 256, 384],
         ['factored', 200, 3072],
         ['spectral', 768, 3072],
       ] as const)(
-        '%s: forward and backward are the reference for a layer of real size [%i, %i]',
+        '%s: forward and backward match the reference for a layer of real size [%i, %i]',
         async (strategy, d1, d2) => {
           const [n, tokens] = [1000, 3]
           const layer = createLayer({

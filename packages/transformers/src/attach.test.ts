@@ -46,7 +46,7 @@ async function extractor() {
 
 const TEXT = 'a small model of few words'
 
-/** Expects equality within a number of roundings of the largest value. */
+/** Expects differences of less than `roundings` float32 rounding errors of the largest value. */
 function expectNear(received: unknown, expected: ArrayLike<number>, roundings: number): void {
   const largest = Math.max(...Array.from(expected, Math.abs))
   for (const [i, value] of (received as Float32Array).entries())
@@ -128,7 +128,7 @@ describe.each([true, false])('native: %s', (native) => {
     const mixed = await adapters.withAdapterPerRow(['a', null, 'b'], () => extract([TEXT, TEXT, TEXT]))
     const row = none.length / 3
     const expected = [...a.slice(0, row), ...none.slice(row, 2 * row), ...b.slice(2 * row)]
-    // Products with the same number of rows are rounded in the same way. Only the order of additions in the branch of 24 coefficients differs.
+    // All calls have three rows, so products are rounded alike. Only the order of additions in the branch differs: 2·24 roundings.
     expectNear(mixed.data, expected, 48)
     const wrongCount = adapters.withAdapterPerRow(['a', 'b'], () => extract([TEXT, TEXT, TEXT]))
     expect((await errorOf(wrongCount)).code).toBe('INVALID_OPTION')
@@ -173,8 +173,8 @@ describe.each([true, false])('native: %s', (native) => {
     await adapters.loadAdapter(adapterFor(2), { name: 'b' })
     const { data: a } = await extract(TEXT)
     const { data: b } = await adapters.withAdapterPerRow(['b'], () => extract(TEXT))
-    for (const method of ['mergeAdapter', 'mergeAndUnload'] as const) {
-      const merging = errorOf(adapters[method]())
+    for (const merge of ['mergeAdapter', 'mergeAndUnload'] as const) {
+      const merging = errorOf(adapters[merge]())
       const rows = adapters.withAdapterPerRow(['b'], () => extract(TEXT))
       adapters.setAdapter([])
       // This call started before setAdapter, with adapter b.
@@ -187,6 +187,7 @@ describe.each([true, false])('native: %s', (native) => {
       adapters.setAdapter('a')
       expect((await extract(TEXT)).data).toEqual(a)
     }
+    // Nothing is merged, so this does not throw.
     await adapters.withAdapterPerRow(['b'], () => extract(TEXT))
   })
 
@@ -333,7 +334,7 @@ test('checks the option model before a session is closed', async () => {
   }
 })
 
-test('gets an ONNX Runtime that cannot be imported, as in a bundle, from the session', async () => {
+test('takes ONNX Runtime from the session if it cannot be imported, as in a bundle', async () => {
   const [classify, bundled] = [await classifier(), await classifier()]
   await (await attach(classify, { native: false })).loadAdapter(adapterFor(1))
   vi.spyOn(platform, 'loadOrt').mockResolvedValue(undefined)

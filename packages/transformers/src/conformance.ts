@@ -42,7 +42,7 @@ export async function createTransformersBackend({ native }: { readonly native: b
 }
 
 async function openLayer(file: Uint8Array, native: boolean): Promise<LayerSession> {
-  const { folder, remove } = await platform.writeModel(file)
+  const { folder, remove } = await platform.writeTemporaryModel(file)
   const model = await PreTrainedModel.from_pretrained(folder, {
     config: new PretrainedConfig({ model_type: 'custom' }),
     dtype: 'fp32',

@@ -29,7 +29,7 @@ const copied = new Map<keyof Settings, { readonly value: unknown; readonly repla
 
 /** Returns `env`, updated with the settings of the CommonJS copy. */
 export function settings(): Settings {
-  const commonJsEnv = platform.envOfRequiredCopy()
+  const commonJsEnv = platform.envOfCommonJsCopy()
   if (commonJsEnv) for (const field of FIELDS) copySetting(field, commonJsEnv, env)
   return env
 }

@@ -9,18 +9,18 @@ import { DataType, findLinearLayers, type LinearLayer, matchLayers, readModel } 
  * Adds a dense branch to each layer that the adapter changes.
  *
  * @param isHalf whether the layers compute in float16
- * @param part the prefix of this file's modules, if the model has several files
+ * @param modulePrefix the prefix of this file's modules, if the model has several files
  */
 export function withDenseBranches(
   bytes: Uint8Array,
   adapter: Adapter,
   isHalf: boolean,
-  part = '',
+  modulePrefix = '',
 ): Uint8Array {
   const model = readModel(bytes, { file: 'model.onnx' })
   const layers = findLinearLayers(model)
   for (const name of adapter.modules.keys()) {
-    if (!name.startsWith(part)) continue
+    if (!name.startsWith(modulePrefix)) continue
     const matched = matchLayers(layers, [name]).matched.get(name)
     if (!matched) throw new Error(`no layer ${name}`)
     const { outFeatures, inFeatures } = matched

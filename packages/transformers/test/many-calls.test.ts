@@ -1,10 +1,9 @@
 /** Rounds of 2,000 concurrent calls and 500 switches: each output belongs to the right adapter, no session is created, and no memory leaks. */
 import { createRequire } from 'node:module'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { env, pipeline } from '@huggingface/transformers'
 import type * as Ort from 'onnxruntime-common'
 import { beforeAll, expect, test } from 'vitest'
+import { liveBytes } from '../../../test/memory.js'
 import { adapterFor } from '../src/__fixtures__/tiny-model.js'
 import { writeTinyModels } from '../src/__fixtures__/write-tiny-model.js'
 import { attach } from '../src/attach.js'
@@ -13,16 +12,6 @@ const SWITCHES = 500
 const CALLS_PER_SWITCH = 4
 /** The first round fills caches: compiled code, for example. */
 const ROUNDS = 3
-
-setFlagsFromString('--expose-gc')
-const collectGarbage: () => void = runInNewContext('gc')
-
-/** Returns the bytes of live objects and of their buffers, as V8 counts them. */
-function liveBytes(): number {
-  for (let i = 0; i < 3; i++) collectGarbage()
-  const { heapUsed, external } = process.memoryUsage()
-  return heapUsed + external
-}
 
 const MODELS = writeTinyModels()
 beforeAll(() => {

@@ -13,7 +13,7 @@ import {
   toRows,
 } from '@fourierft/conformance'
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { type BackendName, backendNames, backendsIn, isBackendName, openBackend } from '../backends.js'
+import { type BackendName, backendNames, backendsThatNeed, isNodeBackend, openBackend } from '../backends.js'
 import { CommandError, usageError } from '../command-error.js'
 import { jsonText } from '../json-text.js'
 import type { Output } from '../output.js'
@@ -67,7 +67,7 @@ export function addConformanceCommand(program: Command, output: Output): void {
 }
 
 function collectBackend(text: string, previous: readonly BackendName[] = []): readonly BackendName[] {
-  if (!isBackendName(text)) throw new InvalidArgumentError(`Expected one of ${backendNames.join(', ')}.`)
+  if (!isNodeBackend(text)) throw new InvalidArgumentError(`Expected one of ${backendNames.join(', ')}.`)
   return [...new Set([...previous, text])]
 }
 
@@ -110,7 +110,7 @@ async function checkConformance(options: Options, output: Output): Promise<void>
 
 /** Returns whether the README's table has a row for the backend. */
 function isTableRow(name: string): boolean {
-  return backendsIn('Node').includes(name)
+  return backendsThatNeed('Node').includes(name)
 }
 
 async function check(
@@ -125,7 +125,7 @@ async function check(
   return report
 }
 
-/** Checks a backend in a new process, because some runtimes cannot be loaded together, and a crash must end only one row. */
+/** Checks a backend in a new process, because some runtimes cannot be loaded together, and a crash must not affect other rows of the table. */
 async function checkInNewProcess(
   name: BackendName,
   levels: readonly LevelNumber[],

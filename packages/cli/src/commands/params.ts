@@ -12,7 +12,7 @@ import { fromCommandLine, usageError } from '../command-error.js'
 import { jsonText } from '../json-text.js'
 import { parsePositiveInteger } from '../option-values.js'
 import type { Output } from '../output.js'
-import { publishedNote } from '../published-note.js'
+import { paperDifference } from '../paper-difference.js'
 import { readShapes } from '../read-shapes.js'
 import { textTable } from '../text-table.js'
 
@@ -96,7 +96,7 @@ function countModel({ name, shapes, published }: Model, sizes: readonly MethodSi
       ...size,
       ...count,
       published: row ? { parameters: row.parameters, bytes: row.bytes } : null,
-      note: (row && publishedNote(count, row)) ?? null,
+      note: (row && paperDifference(count, row)) ?? null,
     }
   })
 }

@@ -266,7 +266,7 @@ describe('createConfig', () => {
         expect(serializeConfig({ ...read, source: undefined } as never)).toBe(text)
       }),
     )
-  }, 60_000)
+  })
 })
 
 describe('pythonFloat', () => {

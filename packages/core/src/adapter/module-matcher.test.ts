@@ -139,15 +139,11 @@ describe('hostile configurations', () => {
   it.each([
     ['modules_to_save', { modulesToSave: listOf(20_000, (i) => `m${i}.*`) }],
     ['layers_pattern', { layersToTransform: 0, layersPattern: listOf(20_000, (i) => `l${i}`) }],
-  ])(
-    'cannot have more patterns in %s than the budget allows',
-    (option, options) => {
-      expect(
-        errorOf(() => matchModules(createConfig({ targetModules: ['q_proj'], ...options }), NAMES)),
-      ).toMatchObject({ code: 'INVALID_PATTERN', details: { option } })
-    },
-    60_000,
-  )
+  ])('cannot have more patterns in %s than the budget allows', (option, options) => {
+    expect(
+      errorOf(() => matchModules(createConfig({ targetModules: ['q_proj'], ...options }), NAMES)),
+    ).toMatchObject({ code: 'INVALID_PATTERN', details: { option } })
+  })
 
   it('take linear time on names with many dots, or are rejected', () => {
     const name = `${'a.'.repeat(1e6)}q`

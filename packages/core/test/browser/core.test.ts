@@ -51,7 +51,7 @@ it('computes references, entries and bands with the same bits as other engines',
   await import('../engines/digest-program.js')
   vi.unstubAllGlobals()
   expect(JSON.parse(String(lines))).toEqual(digests)
-}, 120_000)
+})
 
 describe('loadAdapter', () => {
   it('reads File objects, such as those of an <input type="file">', async () => {

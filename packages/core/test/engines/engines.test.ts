@@ -34,7 +34,7 @@ describe('digests of reference and entries', () => {
   for (const { name, command, install } of ENGINES) {
     const missing = install !== undefined && !isOnPath(command)
     const title = missing ? `${name} (skipped: ${command} is not installed; ${install})` : name
-    test.skipIf(missing)(title, { timeout: 120_000 }, async () => {
+    test.skipIf(missing)(title, async () => {
       const { stdout } = await promisify(execFile)(command, [script])
       expect(JSON.parse(stdout)).toEqual(recorded)
     })

@@ -27,17 +27,13 @@ describe(`uniform entries of PyTorch ${versions.torch}`, () => {
     expect(sizes).toContain(214748364)
   })
 
-  test.each(cases.map((one) => [title(one), one] as const))(
-    '%s',
-    (_, expected) => {
-      const { shape, n, seed, algorithm } = expected
-      const entries = uniformEntries({ shape, n, seed: BigInt(seed), ...(algorithm && { algorithm }) })
-      expect([entries.rows[0], entries.columns[0]]).toEqual(expected.first)
-      expect([entries.rows[n - 1], entries.columns[n - 1]]).toEqual(expected.last)
-      expect(entriesDigest(entries)).toBe(expected.sha256)
-    },
-    120_000,
-  )
+  test.each(cases.map((one) => [title(one), one] as const))('%s', (_, expected) => {
+    const { shape, n, seed, algorithm } = expected
+    const entries = uniformEntries({ shape, n, seed: BigInt(seed), ...(algorithm && { algorithm }) })
+    expect([entries.rows[0], entries.columns[0]]).toEqual(expected.first)
+    expect([entries.rows[n - 1], entries.columns[n - 1]]).toEqual(expected.last)
+    expect(entriesDigest(entries)).toBe(expected.sha256)
+  })
 })
 
 function title({ shape, n, seed, algorithm }: Case): string {

@@ -19,7 +19,7 @@ beforeAll(async () => {
   chunks = await bundleCore('browser')
   for (const { fileName, code } of chunks)
     writeFileSync(join(directory, fileName.replace(/\.js$/, '.mjs')), code)
-}, 60_000)
+})
 afterAll(() => rmSync(directory, { recursive: true }))
 
 it('imports no module of Node', () => {

@@ -33,7 +33,7 @@ beforeAll(async () => {
   core = join(folder, 'core.mjs')
   writeFileSync(core, String(chunks[0]?.code))
   return () => rmSync(folder, { recursive: true })
-}, 60_000)
+})
 
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'fourierft-save-'))
@@ -212,7 +212,7 @@ describe('savePretrained', () => {
     expect(committed).toBe(true)
     // A save has more than 20 file operations. Fewer steps would mean that they are no longer counted.
     expect(step).toBeGreaterThan(20)
-  }, 120_000)
+  })
 
   it('keeps the old adapter, and nothing else, if the disk is full', async () => {
     await savePretrained(small, directory)
@@ -221,7 +221,7 @@ describe('savePretrained', () => {
     expect(outcome).toBe('FourierFTError IO_ERROR')
     expect(await isSaved(small)).toBe(true)
     expect(names()).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
-  }, 60_000)
+  })
 
   it('keeps the old adapter in a directory without write permission', async () => {
     await savePretrained(small, directory)
@@ -231,7 +231,7 @@ describe('savePretrained', () => {
     expect(outcome).toBe('FourierFTError IO_ERROR')
     expect(await isSaved(small)).toBe(true)
     expect(names()).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
-  }, 60_000)
+  })
 
   it('keeps the permissions of the files', async () => {
     await savePretrained(small, directory)

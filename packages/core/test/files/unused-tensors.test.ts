@@ -199,7 +199,7 @@ describe('weights of the base model', () => {
       code: 'INVALID_PATTERN',
       details: { option: 'modules_to_save' },
     })
-  }, 30_000)
+  })
 
   it('must belong to a module; other tensors are ignored', async () => {
     const { adapter, lines } = await load(files({ targetModules: ['query', 'lm_head'] }, { nonsense: [1] }))

@@ -1,4 +1,4 @@
-/* The FourierFT branch of a linear layer on a CPU: y += alpha * dW x, its gradient, and dW itself.
+/* The FourierFT branch of a linear layer on a CPU: y += dW x, its gradient, and dW itself.
  *
  *   dW[p,q] = alpha / (d1 d2) * sum_l c_l cos(2 pi (p j_l / d1 + q k_l / d2))
  *
@@ -51,7 +51,7 @@ typedef struct {
   void* pool;
 } fourierft_runner;
 
-/* y += alpha dW x. adapter_of_row: for each token its adapter in 0 ... adapters-1, or -1 for none; null: the changes of all adapters are summed. */
+/* y += dW x. adapter_of_row: for each token its adapter in 0 ... adapters-1, or -1 for none; null: the changes of all adapters are summed. */
 FOURIERFT_API fourierft_status fourierft_forward(const fourierft_plan* plan, const float* coefficients, int32_t adapters, const float* scalings,
                                    fourierft_dtype dtype, const void* x, int64_t tokens, const int32_t* adapter_of_row, void* y,
                                    const fourierft_runner* runner);

@@ -6,7 +6,7 @@ import { FourierFTError, type Shape } from '@fourierft/core'
 import { add, keep, mul, stack, type Tensor, tidy, type Variable } from '@tensorflow/tfjs-core'
 import type { LayerVariable } from '@tensorflow/tfjs-layers'
 import type { LayerSpec } from '../fourier-linear.js'
-import type { ApplyOptions, KernelChange, LayerKind } from '../kinds/layer-kind.js'
+import type { ApplyOptions, KernelDelta, LayerKind } from '../kinds/layer-kind.js'
 import { variableOf } from '../layers-internals.js'
 import { entriesKey } from '../table-cache.js'
 import type { AttachableModule } from './attachable-model.js'
@@ -86,7 +86,7 @@ export class AdaptedLayer {
     return this.#kernel.isDisposed
   }
 
-  /** Sets the kernel to `kernel`, which this layer then owns, and keeps the original for `unmerge`. */
+  /** Takes over the data of `kernel`, disposes of it, and keeps the original for `unmerge`. */
   merge(kernel: Tensor): void {
     this.#original ??= keep(this.#kernel.clone())
     this.#kernel.assign(kernel)
@@ -123,11 +123,11 @@ export class AdaptedLayer {
     const replacement = this.#active.find((part) => part.replacement)?.replacement
     const { kernel, bias } = replacement ?? this.kind
     const weights = { kernel: kernel.read(), bias: bias?.read(), isFrozen: replacement === undefined }
-    return this.kind.apply(x, weights, this.isMerged ? [] : this.#changes(x), this.#settings)
+    return this.kind.apply(x, weights, this.isMerged ? [] : this.#deltas(x), this.#settings)
   }
 
-  /** Returns ΔW of the active adapters, one change for each set of entries. */
-  #changes(x: Tensor): KernelChange[] {
+  /** Returns ΔW of the active adapters, one for each set of entries. */
+  #deltas(x: Tensor): KernelDelta[] {
     const { rows } = this.#settings
     if (rows) this.#checkRows(rows, x)
     const byEntries = new Map<string, { branches: Branch[]; adapters: number[] }>()
@@ -163,7 +163,7 @@ export class AdaptedLayer {
 }
 
 /** Adds adapters with the same entries: `Σ α·c`. A single adapter keeps its scaling, which saves a product. */
-function sumBranches(branches: readonly Branch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
+function sumBranches(branches: readonly Branch[]): Pick<KernelDelta, 'spec' | 'coefficients'> {
   const [first, ...others] = branches as readonly [Branch, ...Branch[]]
   if (others.length === 0) return { spec: first.spec, coefficients: first.coefficients.read() }
   return {
@@ -172,8 +172,8 @@ function sumBranches(branches: readonly Branch[]): Pick<KernelChange, 'spec' | '
   }
 }
 
-/** Stacks adapters with the same entries, one in each row. */
-function stackBranches(branches: readonly Branch[]): Pick<KernelChange, 'spec' | 'coefficients'> {
+/** Stacks the coefficients of adapters with the same entries: `[A, n]`. */
+function stackBranches(branches: readonly Branch[]): Pick<KernelDelta, 'spec' | 'coefficients'> {
   const [{ spec }] = branches as readonly [Branch, ...Branch[]]
   return { spec: { ...spec, scaling: 1 }, coefficients: stack(branches.map(scaleCoefficients)) }
 }

@@ -1,6 +1,6 @@
 /**
- * Adapters of GraphModels. tfjs-converter loads graphs with the nodes that its Python converter writes. Results are compared with the
- * float64 reference. Other tests check PEFT's methods and leaks.
+ * Adapters of GraphModels. The graphs are written by hand, with the nodes that the Python converter of tfjs-converter writes. Results are
+ * compared with the float64 reference.
  */
 import {
   createConfig,
@@ -159,7 +159,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     y.dispose()
     return values
   }
-  const layersOf = async (name: string, module: string) => {
+  const layerOf = async (name: string, module: string) => {
     const adapter = await adapters.getAdapter(name)
     const shape = adapters.shapes[module]
     return adapter.layer(module, shape)
@@ -175,8 +175,8 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     adapters.addAdapter('b', { ...config, randomLocSeed: 5 })
     for (const names of [['a'], ['b'], ['a', 'b']]) {
       adapters.setAdapter(names)
-      const hidden = await Promise.all(names.map((name) => layersOf(name, 'model.hidden')))
-      const out = await Promise.all(names.map((name) => layersOf(name, 'model.out')))
+      const hidden = await Promise.all(names.map((name) => layerOf(name, 'model.hidden')))
+      const out = await Promise.all(names.map((name) => layerOf(name, 'model.out')))
       const received = run()
       expect(difference(received, expected(hidden, out).y)).toBeLessThan(LIMIT)
       expect(received).not.toEqual(plain)
@@ -205,8 +205,8 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     const names = ['a', null, 'b', 'b', 'a']
     const y = adapters.withAdapterPerRow(names, () => model.predict(x) as tf.Tensor)
     const rows = Int32Array.of(0, -1, 1, 1, 0)
-    const hidden = [await layersOf('a', 'model.hidden'), await layersOf('b', 'model.hidden')]
-    const out = [await layersOf('a', 'model.out'), await layersOf('b', 'model.out')]
+    const hidden = [await layerOf('a', 'model.hidden'), await layerOf('b', 'model.hidden')]
+    const out = [await layerOf('a', 'model.out'), await layerOf('b', 'model.out')]
     expect(difference(y.dataSync(), expected(hidden, out, rows).y)).toBeLessThan(LIMIT)
     y.dispose()
   })
@@ -230,7 +230,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
 
   test('computes the gradients of the reference for the coefficients, through both layers', async () => {
     adapters.addAdapter('a', config)
-    const [hidden, out] = [await layersOf('a', 'model.hidden'), await layersOf('a', 'model.out')]
+    const [hidden, out] = [await layerOf('a', 'model.hidden'), await layerOf('a', 'model.out')]
     const { h } = expected([hidden], [out])
     const gradY = numbers(batch * 6, 0.9)
     const g = tf.tensor2d(gradY, [batch, 6])
@@ -261,8 +261,8 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
       train: () => optimizer.minimize(() => loss() as tf.Scalar),
     })
     const trained = run()
-    const { config: text, model: tensors } = (await adapters.getAdapter('a')).toBytes()
-    await adapters.loadAdapter({ config: text, model: tensors }, { name: 'again' })
+    const saved = (await adapters.getAdapter('a')).toBytes()
+    await adapters.loadAdapter(saved, { name: 'again' })
     adapters.setAdapter('again')
     expect(run()).toEqual(trained)
     optimizer.dispose()
@@ -336,7 +336,7 @@ function transposedProduct(g: Float32Array, kernel: Float32Array, inputs: number
 describe('convolutions', () => {
   beforeAll(() => useBackend('cpu'))
 
-  test('a fused 3×3 convolution gives the same output with the adapter next to the weight and merged', async () => {
+  test('a fused 3×3 convolution gives the same output with a branch and merged', async () => {
     const model = await load(
       [
         {

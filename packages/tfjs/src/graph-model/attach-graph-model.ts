@@ -15,7 +15,7 @@ export interface GraphAttachOptions {
 }
 
 /**
- * Makes a model ready for adapters. `predict`, `execute` and `executeAsync` work as before, with the active adapters next to the weights or,
+ * Makes a model ready for adapters. `predict`, `execute` and `executeAsync` work as before, with the active adapters as branches or,
  * after `mergeAdapter`, in the weights. `tf.variableGrads` and `optimizer.minimize` train the active adapters. `detach()` of the returned object
  * restores the model.
  *

@@ -65,7 +65,7 @@ function matrix(node: GraphNode, { shape }: Tensor, parts: () => Parts): LayerKi
     bias,
     isLinear: true,
     allowsAdapterPerRow: true,
-    apply: (x, weights, changes, options) => activation.apply(adaptedLinear(x, weights, changes, options)),
+    apply: (x, weights, deltas, options) => activation.apply(adaptedLinear(x, weights, deltas, options)),
   }
 }
 

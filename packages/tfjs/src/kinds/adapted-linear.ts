@@ -5,12 +5,7 @@ import { frozenProduct, product } from '../ops/matrix-products.js'
 import { chooseStrategy } from '../strategies/choose-strategy.js'
 import { hasNativeKernel, nativeLinear } from '../strategies/native.js'
 import type { LinearSize } from '../strategies/strategy.js'
-import {
-  type AppliedWeights,
-  type ApplyOptions,
-  adapterOfEachToken,
-  type KernelChange,
-} from './layer-kind.js'
+import { type AppliedWeights, type ApplyOptions, adapterOfEachToken, type KernelDelta } from './layer-kind.js'
 
 /**
  * @param x `[..., in]`, float32
@@ -20,14 +15,14 @@ import {
 export function adaptedLinear(
   x: Tensor,
   { kernel, bias, isFrozen }: AppliedWeights,
-  changes: readonly KernelChange[],
+  deltas: readonly KernelDelta[],
   options: ApplyOptions,
 ): Tensor {
   const [inputs, outputs] = kernel.shape as [number, number]
   const flat = (x.rank === 2 ? x : reshape(x, [-1, inputs])) as Tensor2D
   const tokens = flat.shape[0]
   let y: Tensor | undefined
-  for (const { spec, coefficients, rows: batchRows } of changes) {
+  for (const { spec, coefficients, rows: batchRows } of deltas) {
     const rows = batchRows && adapterOfEachToken(batchRows, tokens)
     const { shape, entries, scaling } = spec
     if (

@@ -16,7 +16,7 @@ import {
   type AppliedWeights,
   type ApplyOptions,
   applyNormalised,
-  type KernelChange,
+  type KernelDelta,
   type LayerKind,
 } from './layer-kind.js'
 
@@ -61,17 +61,17 @@ export function convolutionKindOfParts(parts: ConvolutionParts): LayerKind | und
     bias,
     isLinear: false,
     allowsAdapterPerRow: isPointwise,
-    apply: (input, weights, changes, options) => {
+    apply: (input, weights, deltas, options) => {
       const float = cast(input, 'float32')
       const x = isChannelsFirst ? transpose(float, [0, ...kernelSizes.map((_, axis) => axis + 2), 1]) : float
       const y = isPointwise
         ? adaptedLinear(
             x,
             { ...weights, kernel: reshape(weights.kernel, [inputs, outputs]) },
-            changes,
+            deltas,
             options,
           )
-        : changedConvolution(x, weights, changes, options, geometry)
+        : changedConvolution(x, weights, deltas, options, geometry)
       // With channels first, TensorFlow.js's Conv1D still returns channels last.
       return activation.apply(isChannelsFirst && kernelSizes.length === 2 ? transpose(y, [0, 3, 1, 2]) : y)
     },
@@ -82,14 +82,14 @@ export function convolutionKindOfParts(parts: ConvolutionParts): LayerKind | und
 function changedConvolution(
   x: Tensor,
   { kernel, bias }: AppliedWeights,
-  changes: readonly KernelChange[],
+  deltas: readonly KernelDelta[],
   { tables }: ApplyOptions,
   geometry: ConvolutionGeometry,
 ): Tensor {
-  const changed = changes.reduce((sum, change) => {
-    const { entries } = change.spec
-    const delta = applyNormalised(change, (c) => denseKernel(c, entries, tables))
-    return add(sum, reshape(delta, kernel.shape))
+  const changed = deltas.reduce((sum, delta) => {
+    const { entries } = delta.spec
+    const dense = applyNormalised(delta, (c) => denseKernel(c, entries, tables))
+    return add(sum, reshape(dense, kernel.shape))
   }, kernel)
   const y = differentiableConv2d(toImage(x), toFilter(changed), geometry)
   const output = reshape(y, x.rank === 4 ? y.shape : [y.shape[0], y.shape[2], y.shape[3]])

@@ -25,9 +25,9 @@ export function denseKind(layer: AnyLayer): LayerKind {
     bias,
     isLinear: true,
     allowsAdapterPerRow: true,
-    apply: (x, weights, changes, options) =>
+    apply: (x, weights, deltas, options) =>
       activation.apply(
-        adaptedLinear(x.dtype === 'float32' ? x : cast(x, 'float32'), weights, changes, options),
+        adaptedLinear(x.dtype === 'float32' ? x : cast(x, 'float32'), weights, deltas, options),
       ),
   }
 }

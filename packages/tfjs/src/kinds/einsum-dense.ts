@@ -39,14 +39,14 @@ export function einsumDenseKind(layer: AnyLayer): LayerKind | undefined {
     bias,
     isLinear: true,
     allowsAdapterPerRow: true,
-    apply: (x, weights, changes, options) => {
+    apply: (x, weights, deltas, options) => {
       const batch = x.shape.slice(0, -inputRank)
       const matrices = {
         ...weights,
         kernel: reshape(weights.kernel, [inputs, outputs]),
         bias: weights.bias && reshape(weights.bias, [outputs]),
       }
-      const y = adaptedLinear(reshape(cast(x, 'float32'), [...batch, inputs]), matrices, changes, options)
+      const y = adaptedLinear(reshape(cast(x, 'float32'), [...batch, inputs]), matrices, deltas, options)
       return activation.apply(reshape(y, [...batch, ...outputDims]))
     },
   }

@@ -22,16 +22,16 @@ export function embeddingKind(layer: AnyLayer): LayerKind {
     bias: null,
     isLinear: false,
     allowsAdapterPerRow: true,
-    apply: (x, { kernel }, changes, { tables }) => {
+    apply: (x, { kernel }, deltas, { tables }) => {
       const flat = reshape(cast(x, 'int32'), [x.size])
       const ids = flat.dataSync()
-      const y = changes.reduce(
-        (sum, change) => {
-          const { entries } = change.spec
-          const rows = change.rows && adapterOfEachToken(change.rows, x.size)
+      const y = deltas.reduce(
+        (sum, delta) => {
+          const { entries } = delta.spec
+          const rows = delta.rows && adapterOfEachToken(delta.rows, x.size)
           return add(
             sum,
-            applyNormalised(change, (c) => factoredLookup({ ids, c, rows, entries, tables })),
+            applyNormalised(delta, (c) => factoredLookup({ ids, c, rows, entries, tables })),
           )
         },
         gather(kernel, flat),

@@ -1,6 +1,6 @@
 /**
- * The interface of the kinds of layers: the matrix that a layer multiplies by, and how changes of that matrix are applied. `AdaptedLayer`
- * decides which changes are active.
+ * The interface of the kinds of layers: the matrix that a layer multiplies by, and how ΔW is applied to it. `AdaptedLayer` decides which
+ * ΔW are active.
  */
 import type { Shape } from '@fourierft/core'
 import { mul, type Tensor } from '@tensorflow/tfjs-core'
@@ -19,8 +19,8 @@ export interface LayerKind {
   readonly isLinear: boolean
   /** Whether each row of a batch can have its own adapter. */
   readonly allowsAdapterPerRow: boolean
-  /** Computes the layer's output with these weights and these changes of its kernel. Called inside `tidy`. */
-  apply(x: Tensor, weights: AppliedWeights, changes: readonly KernelChange[], options: ApplyOptions): Tensor
+  /** Computes the layer's output with these weights and the ΔW of its kernel. Called inside `tidy`. */
+  apply(x: Tensor, weights: AppliedWeights, deltas: readonly KernelDelta[], options: ApplyOptions): Tensor
 }
 
 export interface AppliedWeights {
@@ -31,7 +31,7 @@ export interface AppliedWeights {
 }
 
 /** ΔW of the active adapters that share their entries. */
-export interface KernelChange {
+export interface KernelDelta {
   /** For several adapters the scaling is 1, and `coefficients` include the scaling of each adapter. */
   readonly spec: LayerSpec
   /** `[n]`, or with `rows` `[A, n]` */
@@ -46,7 +46,7 @@ export interface ApplyOptions {
 }
 
 /** Calls `linear`, which is linear in its argument, with the coefficients times `α/(d1·d2)`, as the strategies expect them. */
-export function applyNormalised({ spec, coefficients }: KernelChange, linear: (c: Tensor) => Tensor): Tensor {
+export function applyNormalised({ spec, coefficients }: KernelDelta, linear: (c: Tensor) => Tensor): Tensor {
   const factor = spec.scaling / (spec.shape[0] * spec.shape[1])
   return usesFloat16() ? scaledLinear(coefficients, factor, linear) : linear(mul(coefficients, factor))
 }

@@ -4,7 +4,7 @@ import { add, mul, reshape, slice, type Tensor, type Tensor2D } from '@tensorflo
 import { product } from '../ops/matrix-products.js'
 import type { TableCache } from '../table-cache.js'
 import { factoredKernel } from './factored.js'
-import { hasHostMemory, hostKernel } from './host-memory.js'
+import { javaScriptKernel, keepsTensorsInJavaScript } from './javascript-memory.js'
 import { oneHot, type StrategyInput } from './strategy-function.js'
 
 export function dense({ x, c, rows, entries, tables }: StrategyInput): Tensor2D {
@@ -25,5 +25,5 @@ export function dense({ x, c, rows, entries, tables }: StrategyInput): Tensor2D 
  * @param c coefficients times `α/(d1·d2)`, `[n]`
  */
 export function denseKernel(c: Tensor, entries: Entries, tables: TableCache): Tensor2D {
-  return hasHostMemory() ? hostKernel(c, entries) : factoredKernel(c, entries, tables)
+  return keepsTensorsInJavaScript() ? javaScriptKernel(c, entries) : factoredKernel(c, entries, tables)
 }

@@ -27,12 +27,12 @@ import {
 } from '@tensorflow/tfjs-core'
 import { withGradient } from '../ops/with-gradient.js'
 import type { TableCache } from '../table-cache.js'
-import { hasHostMemory, hostSpectral } from './host-memory.js'
+import { javaScriptSpectral, keepsTensorsInJavaScript } from './javascript-memory.js'
 import { coefficientsPerToken, type StrategyInput } from './strategy-function.js'
 import { isTensorflowBackend, tensorflowSpectral } from './tensorflow-spectral.js'
 
 export function spectral(input: StrategyInput): Tensor2D {
-  if (hasHostMemory()) return hostSpectral(input)
+  if (keepsTensorsInJavaScript()) return javaScriptSpectral(input)
   return isTensorflowBackend() ? tensorflowSpectral(input) : portableSpectral(input)
 }
 

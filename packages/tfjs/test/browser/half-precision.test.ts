@@ -134,7 +134,7 @@ it('an attached model adds and merges two adapters', async () => {
   xs.dispose()
 })
 
-it('convolutions and embeddings give the same output with the adapter next to the weight and merged', async () => {
+it('convolutions and embeddings give the same output with a branch and merged', async () => {
   const cases = [
     {
       layer: tfl.layers.conv2d({ name: 'adapted', filters: 96, kernelSize: 3, inputShape: [5, 5, 64] }),

@@ -11,7 +11,7 @@ if (!gl || !names) {
 } else {
   testDevice({
     backend: 'webgl',
-    adapter: String(gl.getParameter(names.UNMASKED_RENDERER_WEBGL)),
+    gpu: String(gl.getParameter(names.UNMASKED_RENDERER_WEBGL)),
     load: () => import('@tensorflow/tfjs-backend-webgl'),
   })
   it('renders to float32 textures, which the limits of the errors assume', () => {

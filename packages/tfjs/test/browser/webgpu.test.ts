@@ -10,7 +10,7 @@ if (!adapter) {
   const { vendor, architecture, description } = adapter.info
   testDevice({
     backend: 'webgpu',
-    adapter: description || `${vendor} ${architecture}`,
+    gpu: description || `${vendor} ${architecture}`,
     load: () => import('@tensorflow/tfjs-backend-webgpu'),
   })
 }

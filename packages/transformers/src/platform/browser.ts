@@ -4,14 +4,14 @@ import type { Platform } from './platform.js'
 
 export const platform: Platform = {
   loadOrt: async () => undefined,
-  envOfRequiredCopy: () => undefined,
+  envOfCommonJsCopy: () => undefined,
   hubEndpoint: () => undefined,
   isDirectory: async () => false,
   isFile: async () => false,
   async readFile(path) {
     throw new FourierFTError('IO_ERROR', `${path}: browsers cannot read files`, { file: path })
   },
-  async writeModel() {
+  async writeTemporaryModel() {
     throw new FourierFTError('UNSUPPORTED', 'browsers cannot write files')
   },
 }

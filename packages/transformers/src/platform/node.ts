@@ -16,8 +16,9 @@ export const platform: Platform = {
       return undefined
     }
   },
-  envOfRequiredCopy() {
+  envOfCommonJsCopy() {
     try {
+      // `require` keeps the modules that it has loaded in its cache.
       const require = createRequire(import.meta.url)
       return require.cache[require.resolve('@huggingface/transformers')]?.exports.env
     } catch {
@@ -45,7 +46,7 @@ export const platform: Platform = {
       })
     }
   },
-  async writeModel(model) {
+  async writeTemporaryModel(model) {
     const folder = await mkdtemp(join(tmpdir(), 'fourierft-'))
     await mkdir(join(folder, 'onnx'))
     await writeFile(join(folder, 'onnx/model.onnx'), model)

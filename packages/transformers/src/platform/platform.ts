@@ -6,7 +6,7 @@ export interface Platform {
   /** Returns the `onnxruntime-node` that transformers.js uses; undefined if it uses another ONNX Runtime. */
   loadOrt(): Promise<Ort | undefined>
   /** Returns the `env` of the CommonJS copy of transformers.js; undefined if the program has not loaded it by `require`. */
-  envOfRequiredCopy(): typeof env | undefined
+  envOfCommonJsCopy(): typeof env | undefined
   /** Returns the environment variable `HF_ENDPOINT`. */
   hubEndpoint(): string | undefined
   isDirectory(path: string): Promise<boolean>
@@ -16,10 +16,10 @@ export interface Platform {
    */
   readFile(path: string): Promise<Uint8Array>
   /**
-   * Writes a model into a new folder, in the layout of transformers.js.
+   * Writes a model into a new temporary folder, in the layout of transformers.js.
    *
    * @returns the folder, and a function that removes it
    * @throws {FourierFTError} `UNSUPPORTED` in browsers
    */
-  writeModel(model: Uint8Array): Promise<{ readonly folder: string; remove(): Promise<void> }>
+  writeTemporaryModel(model: Uint8Array): Promise<{ readonly folder: string; remove(): Promise<void> }>
 }

@@ -1,7 +1,7 @@
 """A process that measures PEFT on PyTorch, and pocketfft through NumPy. It reads requests as lines of JSON, runs the case `repeats` times, and
 answers with the seconds of one run.
 
-    python peft_peer.py [--threads 1] [--clock wall | processor]
+    python peft_process.py [--threads 1] [--clock wall | processor]
 
     {"case": "frozen" | "LoRA" | "FourierFT" | "pocketfft", "d": 768, "tokens": 32, "layers": 12, "pass": "forward" | "training",
      "repeats": 3}

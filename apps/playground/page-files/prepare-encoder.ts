@@ -1,5 +1,5 @@
 /**
- * Renames the parts of MiniLM for transformers.js and PEFT. The file that `packages/onnxruntime/scripts/minilm.js` fetches was exported together
+ * Prepares MiniLM for transformers.js and PEFT's adapters. The file that `packages/onnxruntime/scripts/minilm.js` fetches was exported together
  * with the pooling after the encoder, so modules have a common prefix, and the name of the hidden states is a number.
  */
 import { readModel } from '@fourierft/onnx'
@@ -8,7 +8,7 @@ const root = '/model/model.0/auto_model'
 const hiddenStates = 'onnx::Shape_422'
 
 /** Adds the output `last_hidden_state` `[texts, tokens, 384]` and removes the prefix of module names. */
-export function encoderExport(bytes: Uint8Array, file: string): Uint8Array {
+export function prepareEncoder(bytes: Uint8Array, file: string): Uint8Array {
   const model = readModel(bytes, { file })
   const { graph } = model
   for (const node of graph.nodes) {

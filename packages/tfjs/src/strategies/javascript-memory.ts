@@ -8,12 +8,12 @@ import { withGradient } from '../ops/with-gradient.js'
 import type { StrategyInput } from './strategy-function.js'
 
 /** Returns whether reading a tensor of the current backend costs at most a copy, and no wait for a device. */
-export function hasHostMemory(): boolean {
+export function keepsTensorsInJavaScript(): boolean {
   return ['cpu', 'wasm'].includes(getBackend())
 }
 
 /** Computes `spectral` with the FFTs of `core`. */
-export function hostSpectral({ x, c, rows, entries }: StrategyInput): Tensor2D {
+export function javaScriptSpectral({ x, c, rows, entries }: StrategyInput): Tensor2D {
   const [d1, d2] = entries.shape
   const tokens = x.shape[0]
   const options = { strategy: 'spectral', ...(rows && { rows: Int32Array.from(rows) }) } as const
@@ -48,7 +48,7 @@ export function hostSpectral({ x, c, rows, entries }: StrategyInput): Tensor2D {
  *
  * @param c coefficients times `α/(d1·d2)`
  */
-export function hostKernel(c: Tensor, entries: Entries): Tensor2D {
+export function javaScriptKernel(c: Tensor, entries: Entries): Tensor2D {
   const transposed = transposedEntries(entries)
   const [d1, d2] = entries.shape
   return withGradient(

@@ -1,4 +1,4 @@
-/** Tests that every adapter of the experiments starts at the frozen model, trains the expected number of parameters, and restores the model when it is detached. */
+/** Tests that every method of the experiments starts at the frozen model, trains the expected number of parameters, and restores the model when it is detached. */
 import {
   baseFolder,
   countParameters,
@@ -14,7 +14,7 @@ import {
 } from '@fourierft/quickstart'
 import * as tf from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { attachBasis, attachFourier, attachLoraOfRank } from './adaptations.js'
+import { attachBasis, attachFourier, attachLoraOfRank } from './attached-methods.js'
 
 await startTensorFlow()
 const checkpoint = await readCheckpoint(baseFolder)
@@ -33,8 +33,8 @@ const largestDifference = (a: Float32Array, b: Float32Array) =>
  */
 const LOSS_LIMIT = 1e-3
 
-/** `loss` is the loss after the training, on WebAssembly; the frozen model has 0.0375. */
-const adaptations = [
+/** `loss` is the loss after the training, on WebAssembly; the frozen model's loss is 0.0375. */
+const methods = [
   {
     name: 'FourierFT',
     parameters: 32,
@@ -78,13 +78,14 @@ const adaptations = [
   },
 ]
 
-describe.each(adaptations)('$name', ({ parameters, loss, attach }) => {
+describe.each(methods)('$name', ({ parameters, loss, attach }) => {
   it('starts at the frozen model, reaches the known loss, and restores the model bit for bit', async () => {
     const before = predict(model, digits)
     const { numTensors } = tf.memory()
     const { variables, detach } = attach()
     expect(countParameters(variables)).toBe(layers * parameters)
-    // The bias may be added in another order. Logits are below 10, and the roundings of 64 products in a few dozen layers below 1e-4 of the logits.
+    // The bias may be added in another order. Logits are below 10. The rounding errors of sums of 64 products, over a few dozen layers, are below 1e-4
+    // of that.
     expect(largestDifference(predict(model, digits), before)).toBeLessThan(1e-3)
     await fineTune(model, variables, training)
     expect(largestDifference(predict(model, digits), before)).toBeGreaterThan(0.1)
@@ -105,6 +106,7 @@ it('FourierFT and the Fourier basis train to the same logits', async () => {
   }
   const fourier = await learn(attachFourier(model, { n: 32, seed: 1 }))
   const basis = await learn(attachBasis(model, { basis: 'fourier', n: 32, seed: 1 }))
-  // Two steps of Adam. The first step divides each gradient by its size, so an error of 1e-5 of a gradient gives an error of 1e-5 of a step of 0.01.
+  // Two steps of Adam. Each step divides the gradient by its size, so a relative error of 1e-5 in a gradient changes a step of 0.01 by 1e-7. The limit
+  // allows that the logits amplify this 1e5 times.
   expect(largestDifference(fourier, basis)).toBeLessThan(1e-2)
 })

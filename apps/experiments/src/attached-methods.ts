@@ -1,7 +1,7 @@
-/** The adapters that the experiments attach to query and value of the digits transformer. */
+/** The methods that the experiments attach to query and value of the digits transformer. */
 import { type EntriesChoice, uniformEntries } from '@fourierft/core'
 import {
-  type Adaptation,
+  type AttachedMethod,
   addBranch,
   attachLora,
   fourierSettings,
@@ -14,8 +14,8 @@ import * as tf from '@tensorflow/tfjs-core'
 import type { LayersModel } from '@tensorflow/tfjs-layers'
 import { type BasisName, basisDelta, makeBasis } from './basis.js'
 
-/** An attached adapter. Experiments train it and remove it, but never save it. */
-export type Attached = Pick<Adaptation, 'variables' | 'detach'>
+/** A method attached to a model. Experiments train and remove it, but never save it. */
+export type TrainableMethod = Pick<AttachedMethod, 'variables' | 'detach'>
 
 const { scaling } = fourierSettings
 
@@ -23,7 +23,7 @@ const { scaling } = fourierSettings
 export function attachFourier(
   model: LayersModel,
   { n, seed, entries }: { n: number; seed: number; entries?: EntriesChoice },
-): Attached {
+): TrainableMethod {
   const adapters = attach(model)
   adapters.addAdapter(
     'default',
@@ -37,7 +37,7 @@ export function attachFourier(
 export function attachLoraOfRank(
   model: LayersModel,
   { rank, seed }: { rank: number; seed: number },
-): Attached {
+): TrainableMethod {
   const { pairs, detach } = attachLora(model, { targetModules, rank, alpha: rank, seed })
   return { variables: pairs.flatMap(({ a, b }) => [a, b]), detach }
 }
@@ -46,7 +46,7 @@ export function attachLoraOfRank(
 export function attachBasis(
   model: LayersModel,
   { basis: name, n, seed }: { basis: BasisName; n: number; seed: number },
-): Attached {
+): TrainableMethod {
   const layers = targetLayers(model, targetModules)
   const [first] = layers
   if (first === undefined) throw new Error(`the model has no layer named ${targetModules.join(' or ')}`)

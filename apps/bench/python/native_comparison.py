@@ -1,7 +1,7 @@
 """Measures the native kernel, the frozen layer, PEFT's LoRA and PEFT's FourierFT on PyTorch, and pocketfft (NumPy's FFT) on the same rows, in one
 process on one thread. Each round runs every case. Ratios are computed within a round and printed as medians with quartiles.
 
-    python peers.py libfourierft.so [--quick]
+    python native_comparison.py libfourierft.so [--quick]
 """
 
 import argparse

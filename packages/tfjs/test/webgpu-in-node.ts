@@ -9,9 +9,9 @@ import { provideWebGpu } from '../src/webgpu-in-node.js'
 const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json'
 
 /** Starts WebGPU. @returns the name of the GPU, or in `missing` the reason why there is none */
-export async function webGpuInNode(): Promise<{ readonly adapter: string } | { readonly missing: string }> {
+export async function webGpuInNode(): Promise<{ readonly gpu: string } | { readonly missing: string }> {
   try {
-    return { adapter: await provideWebGpu().catch(withSoftware) }
+    return { gpu: await provideWebGpu().catch(withSoftware) }
   } catch (error) {
     if (FourierFTError.isInstance(error)) return { missing: error.message }
     throw error
@@ -20,7 +20,7 @@ export async function webGpuInNode(): Promise<{ readonly adapter: string } | { r
 
 async function withSoftware(error: unknown): Promise<string> {
   if (!existsSync(SWIFTSHADER)) throw error
-  // The Vulkan loader reads it when Dawn creates the next instance.
-  process.env.VK_ICD_FILENAMES = SWIFTSHADER
+  // The Vulkan loader reads this variable when Dawn, the WebGPU implementation, creates its next instance.
+  process.env.VK_ADD_DRIVER_FILES = SWIFTSHADER
   return provideWebGpu()
 }

@@ -1,4 +1,4 @@
-/** Merged decoders, quantised weights and weights in separate files, in a browser. */
+/** Exported models in a browser: decoders with an `If` (`decoder_model_merged`), quantised weights, weights in separate files. */
 import { loadAdapter } from '@fourierft/core'
 import { env, pipeline } from '@huggingface/transformers'
 import { beforeAll, describe, expect, test } from 'vitest'
@@ -59,7 +59,7 @@ describe.each(['wasm', 'webgpu'] as const)('%s', (device) => {
     await generate.dispose()
   })
 
-  // A number between two of q8's 256 steps can be rounded up or down; q4 computes in float32. See `exports.slow.test.ts`.
+  // Limits: q8 rounds activations to 256 steps, so one step; q4 computes in float32, so its rounding. See `exported-models.slow.test.ts`.
   test.each([
     ['q8', '_quantized', 2 ** -8],
     ['q4', '_q4', 12 * 160 * 2 ** -24],

@@ -1,14 +1,14 @@
-/** The whole command line: all commands, the help, and how error messages are printed. To add a command, write `commands/<name>.ts` and call it in `createProgram`. */
+/** All commands, the help, and the format of error messages. To add a command, write `<name>.ts` beside this file and call it in `createProgram`. */
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
-import { addConformanceCommand } from './commands/conformance.js'
-import { addConvertCommand } from './commands/convert.js'
-import { addDeltaCommand } from './commands/delta.js'
-import { addEntriesCommand } from './commands/entries.js'
-import { addInspectCommand } from './commands/inspect.js'
-import { addParamsCommand } from './commands/params.js'
-import { diagnosticLine } from './diagnostic-line.js'
-import type { Output } from './output.js'
+import { diagnosticLine } from '../diagnostic-line.js'
+import type { Output } from '../output.js'
+import { addConformanceCommand } from './conformance.js'
+import { addConvertCommand } from './convert.js'
+import { addDeltaCommand } from './delta.js'
+import { addEntriesCommand } from './entries.js'
+import { addInspectCommand } from './inspect.js'
+import { addParamsCommand } from './params.js'
 
 const EXAMPLES = `
 Examples:
@@ -19,14 +19,14 @@ Examples:
   $ fourierft params --preset roberta-base
   $ fourierft conformance --backend core
 
-Exit status: 0 done · 1 failed (a bad file, a backend that does not conform) · 2 the command line is wrong.
+Exit status: 0 done · 1 failed (a bad file, a backend that does not conform) · 2 wrong arguments.
 Results go to standard output. A failure is one line on standard error: fourierft: CODE: the problem; what you can do.
 `
 
 /** Returns the program with all commands. It runs, prints and exits only in `parseAsync`. */
 export function createProgram(output: Output): Command {
   const program = new Command('fourierft')
-    .description('Inspect, convert and check FourierFT adapters.')
+    .description('Inspect and convert FourierFT adapters, and check backends.')
     .version(packageVersion())
     .addHelpText('after', EXAMPLES)
     .exitOverride()
@@ -46,7 +46,7 @@ export function createProgram(output: Output): Command {
 
 function packageVersion(): string {
   const { version }: { version: string } = JSON.parse(
-    readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
+    readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
   )
   return version
 }
