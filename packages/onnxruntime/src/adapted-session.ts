@@ -149,8 +149,8 @@ export class AdaptedSession extends AdapterSet<SessionAdapter, SharedGraph> {
   }
 
   /**
-   * Creates an adapter for the layers whose names are in the file or in `moduleNames`. It becomes active if it is the first. Sessions cannot train it;
-   * `getAdapter` and `savePretrained` export it for training. Layers in its `modulesToSave` start with the model's own weights.
+   * Creates an adapter for the layers whose names are in the file or in `moduleNames`. It becomes active if it is the first.
+   * `createTrainer` trains it. Layers in its `modulesToSave` start with the model's own weights.
    *
    * @param config modules, number of coefficients, scaling, seed; the defaults are PEFT's
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` if

@@ -1,7 +1,7 @@
 /**
  * The conformance backends for ONNX Runtime. Each layer is a model of one `MatMul` and `Add`, opened by `createSession` and used with the methods
- * that users call. Gradients come from a second model, which only this file makes. Its node `FourierFTGrad` runs as the portable function or as
- * the native operator.
+ * that users call. Gradients come from its training graph, which a trainer would use. Its node `FourierFTGrad` runs as the portable function or as the
+ * native operator.
  */
 import { type Entries, FourierFTError, type Layer, type Shape } from '@fourierft/core'
 import {

@@ -89,7 +89,7 @@ export class ModelAdapters extends AdapterSet<DividedAdapter, MergedParts> {
 
   /**
    * Adds a new adapter for the layers of all sessions whose names are in the model's files or in `moduleNames`. The first adapter becomes active.
-   * It cannot be trained here, but `getAdapter` and `savePretrained` export it. Whole layers (`modulesToSave`) start with the model's weights.
+   * This package cannot train it, but `getAdapter` and `savePretrained` export it. Whole layers (`modulesToSave`) start with the model's weights.
    *
    * @param config modules, number of coefficients, scaling, seed; the defaults are PEFT's
    * @throws {FourierFTError} `ADAPTER_EXISTS`, `MODULE_NOT_FOUND`, `INVALID_OPTION`, `INVALID_ENTRY_COUNT`, `INVALID_PATTERN`; `UNSUPPORTED` if
