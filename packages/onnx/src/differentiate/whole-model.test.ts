@@ -73,15 +73,9 @@ const MODULE_MAPS: Readonly<Record<string, Readonly<Record<string, string>>>> = 
 const QUICK_FIXTURES = [
   'bert-batch',
   'bert-fused',
-  'bert-half',
   'bert-q8',
-  'bert-qdq',
   'gpt2-dynamo',
-  'gpt2-fused',
-  'llama-batch',
   'llama-q4',
-  'llama-q4f16',
-  't5-encoder-torchscript',
   'unet-attention-batch',
 ]
 

@@ -86,12 +86,10 @@ export class OnnxModel {
   setOpset(version: number): void {
     const holders = [
       { message: this.#message, number: Model.opsetImport as number },
-      ...this.#message
-        .all(Model.functions)
-        .map((one) => ({
-          message: one.editableMessage(this.file),
-          number: LocalFunction.opsetImport as number,
-        })),
+      ...this.#message.all(Model.functions).map((one) => ({
+        message: one.editableMessage(this.file),
+        number: LocalFunction.opsetImport as number,
+      })),
     ]
     for (const { message, number } of holders)
       for (const one of message.all(number)) {
