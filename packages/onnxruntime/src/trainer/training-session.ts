@@ -10,6 +10,7 @@ import {
   type OnnxModel,
   PAIRS_CHECK,
   type TrainingGraph,
+  valuesOfFreeWidth,
 } from '@fourierft/onnx'
 import type { InferenceSession, Tensor } from 'onnxruntime-common'
 import { feedsError } from '../feeds-error.js'
@@ -108,7 +109,7 @@ export class TrainingSession {
   #checkLabels(labels: Tensor | undefined): void {
     const { graph } = this
     if (graph.labels === undefined) {
-      if (labels !== undefined) throw labelsError('the loss has no labels', undefined)
+      if (labels !== undefined) throw labelsError('the loss has no labels')
       return
     }
     const type = this.#loss.labels?.dataType === DataType.int64 ? 'int64' : 'float32'
@@ -117,10 +118,10 @@ export class TrainingSession {
         labels === undefined
           ? 'the loss needs the labels of each batch; received none'
           : `expected a tensor, ${type}; received ${(labels as Tensor | null)?.type ?? typeof labels}`,
-        undefined,
       )
+    if (labels.data.length === 0) throw labelsError('the batch has no labels that count: it is empty')
     const problem = this.#loss.problemOf?.(labels.data as ArrayLike<number | bigint>, graph.outputSize)
-    if (problem !== undefined) throw labelsError(problem, undefined)
+    if (problem !== undefined) throw labelsError(problem)
   }
 
   /** Returns an error that names what ONNX Runtime has rejected, or the error of ONNX Runtime. */
@@ -145,12 +146,16 @@ export class TrainingSession {
       inputNames: inputNames.filter(isModels),
       inputMetadata: inputMetadata.filter(({ name }) => isModels(name)),
     }
-    return feedsError(feeds, signature, cause) ?? cause
+    const isEmpty = Object.values(feeds ?? {}).some((tensor) => (tensor as Tensor | null)?.dims?.includes(0))
+    const empty = isEmpty
+      ? new FourierFTError('INVALID_OPTION', 'feeds: the batch is empty', { option: 'feeds', cause })
+      : undefined
+    return feedsError(feeds, signature, cause) ?? empty ?? cause
   }
 }
 
-function labelsError(problem: string, cause: unknown): FourierFTError {
-  return new FourierFTError('INVALID_OPTION', `labels: ${problem}`, { option: 'labels', cause })
+function labelsError(problem: string): FourierFTError {
+  return new FourierFTError('INVALID_OPTION', `labels: ${problem}`, { option: 'labels' })
 }
 
 /** Turns a model into the training graph of one adapter. */
@@ -166,10 +171,15 @@ export function attachForTraining(model: OnnxModel, adapter: SessionAdapter, los
     layer: layerAt(key),
     hasFreeWidth: isResized,
   }))
+  // The file does not show the size of an output that an adapter resizes.
+  const [resizedSize] = Array.from(adapter.replacedModules, ([key, { isResized, weight, inFeatures }]) =>
+    isResized && valuesOfFreeWidth(layerAt(key))?.includes(loss.output) ? [weight.length / inFeatures] : [],
+  ).flat()
   const inputs = attachBranches(model, branches, { replaceable })
   const weights = Array.from(inputs.weights.values(), ({ weight, bias }) =>
     bias ? [weight, bias] : [weight],
   )
   const targets = [...inputs.coefficients.values(), ...weights.flat()]
-  return { inputs, graph: makeTrainingGraph(model, { loss, targets }), loss }
+  const graph = makeTrainingGraph(model, { loss, targets })
+  return { inputs, graph: { ...graph, outputSize: resizedSize ?? graph.outputSize }, loss }
 }
