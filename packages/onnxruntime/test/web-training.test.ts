@@ -46,7 +46,7 @@ test('wasm: 20 steps give the losses of the native kernel, and other events are 
   const expected = await train(node)
   const received = await train(web)
   expect(received.losses).toHaveLength(STEPS)
-  expect(received.losses.at(-1)).toBeLessThan(received.losses[0] / 2)
+  expect(received.losses.at(-1)).toBeLessThan(0.8 * received.losses[0])
   // Sums of at most 100 products, rounded to float32, in a trajectory of 20 steps.
   for (const [i, loss] of received.losses.entries())
     expect(Math.abs(loss - expected.losses[i])).toBeLessThan(1e-4 * expected.losses[i])

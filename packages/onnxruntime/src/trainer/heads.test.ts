@@ -53,8 +53,8 @@ describe.each([
   ['a head of the model’s size', 2],
   ['a head with more labels than the model', 5],
 ])('%s', (_, classes) => {
-  async function start(native: boolean) {
-    const session = await opened(createSession(model, { ...options, native }))
+  async function start() {
+    const session = await opened(createSession(model, options))
     await session.addAdapter('mine', config)
     if (classes !== 2) {
       const adapter = await resized(session)
@@ -65,8 +65,8 @@ describe.each([
     return { session, trainer }
   }
 
-  test.each([true, false])('has gradients that equal central differences (native: %s)', async (native) => {
-    const { trainer } = await start(native)
+  test('has gradients that equal central differences', async () => {
+    const { trainer } = await start()
     const kinds = {
       coefficients: (input: string) => !/\.(weight|bias)$/.test(input),
       weight: (input: string) => input.endsWith('.weight'),
@@ -78,8 +78,8 @@ describe.each([
         expect(error, kind).toBeLessThan(1e-3)
   })
 
-  test('is trained, saved and served', async () => {
-    const { session, trainer } = await start(true)
+  test('is trained, saved and served, and rejects labels that it does not have', async () => {
+    const { session, trainer } = await start()
     const batch = makeBatch(classes)
     const before = (await session.getAdapter('mine')).savedTensors
     const losses: number[] = []
@@ -92,6 +92,11 @@ describe.each([
       expect(shape).toEqual(before.get(name)?.shape)
       expect(bytes).not.toEqual(before.get(name)?.bytes)
     }
+    const labels = new Tensor('int64', new BigInt64Array(6).fill(BigInt(classes)), [6])
+    await expect(trainer.step({ feeds: batch.feeds, labels })).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining(`expected a class in [0, ${classes})`),
+    })
     const served = await session.run(batch.feeds)
     expect(served.y.dims).toEqual([6, classes])
     const folder = mkdtempSync(join(tmpdir(), 'fourierft-heads-'))
@@ -99,18 +104,6 @@ describe.each([
     const other = await opened(createSession(model, { ...options, adapters: folder }))
     rmSync(folder, { recursive: true })
     expect((await other.run(batch.feeds)).y.data).toEqual(served.y.data)
-  })
-
-  test('rejects labels that it does not have, and keeps the adapter', async () => {
-    const { session, trainer } = await start(true)
-    const batch = makeBatch(classes)
-    const before = (await session.getAdapter('mine')).toBytes().model
-    const labels = new Tensor('int64', new BigInt64Array(6).fill(BigInt(classes)), [6])
-    await expect(trainer.step({ feeds: batch.feeds, labels })).rejects.toMatchObject({
-      code: 'INVALID_OPTION',
-      message: expect.stringContaining(`expected a class in [0, ${classes})`),
-    })
-    expect((await session.getAdapter('mine')).toBytes().model).toEqual(before)
   })
 })
 
