@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { createAdapter, createConfig } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { SHAPES } from '../__fixtures__/two-layers.js'
 import type { AdaptedSession } from '../adapted-session.js'
 import { createSession } from '../create-session.js'
@@ -17,6 +17,7 @@ import {
   type TrainerOptions,
   type TrainingBatch,
 } from '../index.js'
+import { gradientErrors } from './__fixtures__/check-whole-gradient.js'
 import { smallModel } from './__fixtures__/small-model.js'
 
 const loss = meanSquaredError('y')
@@ -31,8 +32,12 @@ const adapterOf = (initialSeed: number) => createAdapter(configuration, SHAPES, 
 
 let session: AdaptedSession
 let trainer: Trainer
+/** Whether the session is open. Tests that leave it as it is share it. */
+let isOpen = false
 
 beforeEach(async () => {
+  if (isOpen) return
+  isOpen = true
   session = await createSession(smallModel(), {
     intraOpNumThreads: 1,
     logSeverityLevel: 3,
@@ -41,16 +46,20 @@ beforeEach(async () => {
   })
   trainer = await createTrainer(session, { adapter: 'mine', loss, learningRate: 0.05 })
 })
-afterEach(async () => {
+async function close() {
+  isOpen = false
   await trainer.release()
   await session.release().catch(() => undefined)
-})
+}
+afterAll(close)
 
 const bits = async (name = 'mine') =>
   Buffer.from((await session.getAdapter(name)).toBytes().model).toString('hex')
 const output = async (options = {}) => (await session.run(batch.feeds, options)).y.data
 
 describe('a training of a loaded adapter', () => {
+  afterEach(close)
+
   test('goes on from its coefficients, while the session serves another adapter', async () => {
     const start = await trainer.evaluate([batch])
     session.setAdapter('other')
@@ -87,6 +96,23 @@ describe('a training of a loaded adapter', () => {
   })
 })
 
+test('a layer that the adapter replaces is trained, saved and served', async () => {
+  await session.addAdapter('head', { targetModules: ['first'], modulesToSave: ['second'], nFrequency: 24 })
+  session.setAdapter('head')
+  const head = await createTrainer(session, { loss, headLearningRate: 0.05 })
+  for (const error of await gradientErrors(head, batch, { change: 0.1 })) expect(error).toBeLessThan(1e-3)
+  const start = await head.evaluate([batch])
+  for (let i = 0; i < 5; i++) await head.step(batch)
+  expect(await head.evaluate([batch])).toBeLessThan(start)
+  await head.release()
+  const served = await output()
+  const adapter = await session.getAdapter('head')
+  await session.loadAdapter(adapter.toBytes(), { name: 'saved' })
+  session.setAdapter('saved')
+  expect(await output()).toEqual(served)
+  await close()
+})
+
 test('two trainers of one adapter go on from each other’s steps', async () => {
   const second = await createTrainer(session, { adapter: 'mine', loss, learningRate: 0.05 })
   const losses: number[] = []
@@ -97,6 +123,8 @@ test('two trainers of one adapter go on from each other’s steps', async () => 
 })
 
 describe('during a step', () => {
+  afterEach(close)
+
   test('the adapter cannot be deleted or merged, nor the session released', async () => {
     const running = trainer.step(batch)
     const state = { code: 'INVALID_STATE' }
@@ -128,6 +156,8 @@ describe('during a step', () => {
 })
 
 describe('after', () => {
+  afterEach(close)
+
   test('deleteAdapter a step is rejected, also for another adapter of that name', async () => {
     session.deleteAdapter('mine')
     await expect(trainer.step(batch)).rejects.toMatchObject({ code: 'ADAPTER_NOT_FOUND' })
@@ -165,6 +195,8 @@ describe('after', () => {
 })
 
 describe('numbers that are not finite', () => {
+  afterEach(close)
+
   const withInput = (value: number) => {
     const x = numbers([4, 3, 12], 1)
     x.data[5] = value
@@ -277,6 +309,7 @@ describe('createTrainer', () => {
   })
 
   test('fit rejects wrong options before it starts', async () => {
+    const { steps } = trainer
     const cases = {
       epoch: 3,
       epochs: 1.5,
@@ -302,7 +335,7 @@ describe('createTrainer', () => {
     ]
     for (const options of nested)
       await expect(trainer.fit([batch], options as object)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
-    expect(trainer.steps).toBe(0)
+    expect(trainer.steps).toBe(steps)
   })
 })
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Adapter, loadAdapter } from '@fourierft/core'
 import { Tensor } from 'onnxruntime-node'
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { AdaptedSession } from '../adapted-session.js'
 import { createSession } from '../create-session.js'
 import { createTrainer, crossEntropy, type Trainer, type TrainingBatch } from '../index.js'
@@ -46,8 +46,11 @@ const loss = crossEntropy('y')
 let session: AdaptedSession
 let trainer: Trainer
 let folder: string
+/** Whether the session is open. Tests that leave it as it is share it. */
+let isOpen = false
 
 async function open({ native = true, file = model, targetModules = config.targetModules } = {}) {
+  isOpen = true
   session = await createSession(file, { native, intraOpNumThreads: 1, logSeverityLevel: 3 })
   await session.addAdapter('mine', { ...config, targetModules })
   trainer = await createTrainer(session, { adapter: 'mine', loss })
@@ -55,30 +58,32 @@ async function open({ native = true, file = model, targetModules = config.target
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'fourierft-trainer-'))
-  await open()
+  if (!isOpen) await open()
 })
+afterEach(() => rmSync(folder, { recursive: true }))
 
-afterEach(async () => {
+async function close() {
+  isOpen = false
   await trainer.release()
   await session.release()
-  rmSync(folder, { recursive: true })
-})
+}
+afterAll(close)
 
 /** The bits of the trained coefficients. */
 const bits = async () => Buffer.from((await session.getAdapter('mine')).toBytes().model).toString('hex')
 
 async function again() {
-  await trainer.release()
-  await session.release()
+  await close()
   await open()
 }
 
 describe('steps', () => {
+  afterEach(close)
+
   test.each([true, false])(
     'teach the labels to an exported model, and the session gives the trained outputs (native: %s)',
     async (native) => {
-      await trainer.release()
-      await session.release()
+      await close()
       await open({ native, file: bert, targetModules: ['query', 'value', 'dense'] })
       const { classes, ...batch } = makeSentences(16, 0)
       const losses: number[] = []
@@ -145,6 +150,8 @@ describe('steps', () => {
 })
 
 describe('fit', () => {
+  afterEach(close)
+
   test('gives the same bits for the same seed, others for another seed', async () => {
     await trainer.fit(batches, { epochs: 2, seed: 1 })
     const first = await bits()
@@ -187,13 +194,16 @@ describe('fit', () => {
     expect(report.epochs).toHaveLength(2)
   })
 
+  let uninterrupted: string | undefined
   test.each([1, 5, 6, 7, 13])(
     'resumes after %i steps with the bits of a run without interruption',
     async (stop) => {
       const options = { epochs: 3, evaluation: batches.slice(0, 2), patience: 3 }
-      await trainer.fit(batches, options)
-      const uninterrupted = await bits()
-      await again()
+      if (uninterrupted === undefined) {
+        await trainer.fit(batches, options)
+        uninterrupted = await bits()
+        await again()
+      }
       const path = join(folder, 'run.safetensors')
       const abort = new AbortController()
       const onBatchEnd = (step: number) => step === stop && abort.abort()
