@@ -230,6 +230,14 @@ class Fit {
     return patience !== undefined && (this.#best?.age ?? 0) >= patience
   }
 
+  /** What the position in the data depends on. */
+  #dataText(): string {
+    const { accumulate, order } = this.#settings
+    const count = batchCount(this.#data)
+    const shuffled = count !== undefined && order.shuffle ? `, shuffled with seed ${order.seed}` : ''
+    return `${count ?? 'an unknown number of'} batches${shuffled}, accumulate ${accumulate}`
+  }
+
   #schedule(): Schedule {
     const { schedule, epochs, accumulate, warmup, totalSteps } = this.#settings
     if (schedule === 'constant') return () => 1
@@ -251,6 +259,7 @@ class Fit {
     if (checkpoint === undefined) return
     const state = {
       ...this.#trainer.saveState(),
+      data: this.#dataText(),
       epoch: this.#epoch,
       batch: this.#batch,
       epochLoss: this.#epochLoss,
@@ -271,6 +280,19 @@ class Fit {
       throw error
     }
     const state = decodeCheckpoint(bytes, checkpoint.path)
+    const data = this.#dataText()
+    if (state.data !== data)
+      throw new FourierFTError(
+        'INVALID_OPTION',
+        `${checkpoint.path}: this checkpoint was written with ${state.data}; received ${data}`,
+        {
+          file: checkpoint.path,
+          option: 'checkpoint',
+          expected: state.data,
+          received: data,
+          advice: 'resume with the data and the options of the first run',
+        },
+      )
     this.#trainer.restoreState(state, checkpoint.path)
     this.#epoch = state.epoch
     this.#batch = state.batch

@@ -231,16 +231,22 @@ describe('fit', () => {
       ),
     }))
     const evaluated: string[] = []
+    const path = join(folder, 'run.safetensors')
+    const options = { epochs: 20, evaluation: worse, patience: 2, schedule: 'constant' } as const
     const report = await trainer.fit(batches, {
-      epochs: 20,
-      evaluation: worse,
-      patience: 2,
-      schedule: 'constant',
+      ...options,
+      checkpoint: { path },
       callbacks: { onEpochEnd: async () => evaluated.push(await bits()) },
     })
     expect(report.stopped).toBe('early')
     const losses = report.epochs.map(({ evaluationLoss = 0 }) => evaluationLoss)
-    expect(await bits()).toBe(evaluated[losses.indexOf(Math.min(...losses))])
+    const best = await bits()
+    expect(best).toBe(evaluated[losses.indexOf(Math.min(...losses))])
+    // The run may have been killed after its last checkpoint.
+    await again()
+    const resumed = await trainer.fit(batches, { ...options, checkpoint: { path, resume: true } })
+    expect(resumed).toMatchObject({ stopped: 'early', steps: [] })
+    expect(await bits()).toBe(best)
   })
 
   test('reads data from a function for each epoch', async () => {
@@ -322,6 +328,18 @@ describe('bad input', () => {
     await expect(other.fit(batches, resume)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
     await other.release()
     expect(await bits()).toBe(trained)
+    for (const options of [{ seed: 1 }, { accumulate: 2 }, { shuffle: false }])
+      await expect(trainer.fit(batches, { ...resume, ...options })).rejects.toMatchObject({
+        code: 'INVALID_OPTION',
+        message: expect.stringContaining('6 batches, shuffled with seed 0, accumulate 1'),
+      })
+    await close()
+    await open({ file: smallModel(1) })
+    await expect(trainer.fit(batches, resume)).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining('belongs to another model or adapter'),
+    })
+    await close()
   })
 
   test('two steps of one adapter at the same time, and a released trainer', async () => {

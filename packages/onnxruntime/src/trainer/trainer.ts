@@ -213,7 +213,7 @@ export class Trainer {
       step: this.#steps,
       optimizers: [this.#coefficientOptimizer.toState(), this.#weightOptimizer.toState()],
       values: new Map(this.#parameters.all.map(({ input, values }) => [input, values.slice()])),
-      fingerprint: this.#parameters.fingerprint(),
+      fingerprint: this.#fingerprint(),
     }
   }
 
@@ -222,7 +222,7 @@ export class Trainer {
     { step, optimizers, values, fingerprint }: ReturnType<Trainer['saveState']>,
     file: string,
   ): void {
-    if (fingerprint !== this.#parameters.fingerprint())
+    if (fingerprint !== this.#fingerprint())
       throw new FourierFTError(
         'INVALID_OPTION',
         `${file}: this checkpoint belongs to another model or adapter`,
@@ -286,6 +286,10 @@ export class Trainer {
         `adapter '${this.#name}' was replaced by another one of this name`,
         'create another trainer',
       )
+  }
+
+  #fingerprint(): string {
+    return `model ${this.#training.modelDigest}; ${this.#parameters.fingerprint()}`
   }
 
   #checkOpen(): void {

@@ -26,12 +26,16 @@ export interface AttachedTraining {
   readonly inputs: AttachedInputs
   readonly graph: TrainingGraph
   readonly loss: Loss
+  /** Identifies the model's weights. */
+  readonly modelDigest: string
 }
 
 export class TrainingSession {
   readonly Tensor: Ort['Tensor']
   readonly inputs: AttachedInputs
   readonly graph: TrainingGraph
+  /** Identifies the model's weights. */
+  readonly modelDigest: string
   readonly #loss: Loss
   readonly #session: InferenceSession
   readonly #enqueue: Enqueue
@@ -41,7 +45,8 @@ export class TrainingSession {
   #onIdle: (() => void) | undefined
   #released: Promise<void> | undefined
 
-  constructor(session: InferenceSession, ort: Ort, { inputs, graph, loss }: AttachedTraining) {
+  constructor(session: InferenceSession, ort: Ort, { inputs, graph, loss, modelDigest }: AttachedTraining) {
+    this.modelDigest = modelDigest
     this.Tensor = ort.Tensor
     this.inputs = inputs
     this.graph = graph
@@ -160,6 +165,7 @@ function labelsError(problem: string): FourierFTError {
 
 /** Turns a model into the training graph of one adapter. */
 export function attachForTraining(model: OnnxModel, adapter: SessionAdapter, loss: Loss): AttachedTraining {
+  const modelDigest = digestOf(model)
   const layerAt = layersByKey(model)
   const branches = Array.from(adapter.layers, ([key, { name, entries }]) => ({
     module: name,
@@ -181,5 +187,26 @@ export function attachForTraining(model: OnnxModel, adapter: SessionAdapter, los
   )
   const targets = [...inputs.coefficients.values(), ...weights.flat()]
   const graph = makeTrainingGraph(model, { loss, targets })
-  return { inputs, graph: { ...graph, outputSize: resizedSize ?? graph.outputSize }, loss }
+  return { inputs, graph: { ...graph, outputSize: resizedSize ?? graph.outputSize }, loss, modelDigest }
+}
+
+/** The number of bytes of each tensor that the digest reads. */
+const SAMPLES = 256
+
+/** FNV-1a of the names, shapes and types of all weights, and of a sample of their bytes. Bytes in external files are not read. */
+function digestOf({ graph }: OnnxModel): string {
+  let hash = 0x811c9dc5
+  const add = (byte: number) => {
+    hash = Math.imul(hash ^ byte, 0x01000193)
+  }
+  for (const tensor of graph.initializers.values()) {
+    const { name, dims, dataType, external } = tensor
+    const header = JSON.stringify([name, dims, dataType, external ?? null])
+    for (let i = 0; i < header.length; i++) add(header.charCodeAt(i))
+    const bytes = external ? undefined : tensor.data()
+    // An odd distance reads all bytes of a number, not only those of its exponent.
+    const distance = Math.floor((bytes?.length ?? 0) / SAMPLES) | 1
+    if (bytes) for (let i = 0; i < bytes.length; i += distance) add(bytes[i])
+  }
+  return (hash >>> 0).toString(16)
 }

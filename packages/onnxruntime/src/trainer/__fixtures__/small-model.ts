@@ -2,9 +2,10 @@
 import { createModel, DataType } from '@fourierft/onnx'
 import { SHAPES } from '../../__fixtures__/two-layers.js'
 
-export function smallModel(): Uint8Array {
+/** @param phase models with another phase have other weights */
+export function smallModel(phase = 0): Uint8Array {
   const initializers = Object.entries(SHAPES).map(([module, [outputs, inputs]], i) => {
-    const weight = Float32Array.from({ length: outputs * inputs }, (_, p) => 0.4 * Math.sin(1.3 * p + i))
+    const weight = Float32Array.from({ length: outputs * inputs }, (_, p) => 0.4 * Math.sin(1.3 * p + i + phase))
     const data = new Uint8Array(weight.buffer)
     return { name: `${module}.weight`, dims: [inputs, outputs], dataType: DataType.float, data }
   })
