@@ -42,7 +42,7 @@ export interface FitCallbacks {
 }
 
 export interface CheckpointOptions {
-  /** A file (Node). It is replaced atomically. */
+  /** A file (Node). It is replaced atomically, before the first step for the first time. */
   readonly path: string
   /** Steps between two checkpoints. Default: 100. One is also written after each epoch. */
   readonly everySteps?: number
@@ -161,6 +161,8 @@ class Fit {
     const { epochs, callbacks } = this.#settings
     const schedule = this.#schedule()
     await this.#resume()
+    // A path that cannot be written is rejected before the first step.
+    await this.#save()
     await callbacks.onTrainBegin?.()
     // The run may have ended right after its last checkpoint.
     let stopped: FitReport['stopped'] = this.#hasStopped() ? 'early' : 'end'

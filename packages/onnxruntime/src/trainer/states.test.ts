@@ -187,6 +187,12 @@ describe('after', () => {
     expect(trainer.steps).toBe(2)
   })
 
+  test('the release of the session during an evaluation the evaluation is rejected', async () => {
+    const evaluation = trainer.evaluate([batch, batch, batch])
+    await session.release()
+    await expect(evaluation).rejects.toMatchObject({ code: 'INVALID_STATE' })
+  })
+
   test('mergeAndUnload the trainer is released', async () => {
     const merged = await session.mergeAndUnload()
     await expect(trainer.step(batch)).rejects.toMatchObject({ code: 'INVALID_STATE' })

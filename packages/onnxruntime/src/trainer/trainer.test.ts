@@ -342,6 +342,13 @@ describe('bad input', () => {
     await close()
   })
 
+  test('a checkpoint that cannot be written, before the first step', async () => {
+    const { steps } = trainer
+    const checkpoint = { path: join(folder, 'missing', 'run.safetensors') }
+    await expect(trainer.fit(batches, { checkpoint })).rejects.toMatchObject({ code: 'IO_ERROR' })
+    expect(trainer.steps).toBe(steps)
+  })
+
   test('two steps of one adapter at the same time, and a released trainer', async () => {
     const running = trainer.step(batch)
     await expect(trainer.step(batch)).rejects.toMatchObject({ code: 'INVALID_STATE' })
